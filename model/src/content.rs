@@ -1,0 +1,138 @@
+//! What is known of a content item: size, version, checksums, properties.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::time::Timestamp;
+
+/// How a checksum was computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// MD5, which DuraCloud and many providers store. Detects accidents, not attackers.
+    Md5,
+    /// SHA-256, Mill's own.
+    Sha256,
+}
+
+impl Algorithm {
+    /// The name in messages and on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Md5 => "md5",
+            Self::Sha256 => "sha256",
+        }
+    }
+}
+
+/// A checksum, always with its algorithm.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Checksum {
+    /// How it was computed.
+    pub algorithm: Algorithm,
+    /// The value, as many bytes as the algorithm makes.
+    pub value: Box<[u8]>,
+}
+
+impl Checksum {
+    /// The value in lower-case hexadecimal.
+    pub fn hex(&self) -> String {
+        use fmt::Write as _;
+        self.value.iter().fold(String::with_capacity(self.value.len() * 2), |mut out, byte| {
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
+    }
+}
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.as_str(), self.hex())
+    }
+}
+
+impl fmt::Debug for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A store's own mark of one state of an item. Two equal marks of one item mean the same bytes and properties,
+/// provided that both were [settled](Version::settled).
+#[derive(Debug, Clone)]
+pub struct Version {
+    token: Box<str>,
+    settled: bool,
+}
+
+impl Version {
+    /// A mark whose equality proves that nothing changed.
+    pub fn settled_at(token: impl Into<String>) -> Self {
+        Self { token: token.into().into_boxed_str(), settled: true }
+    }
+
+    /// A mark too young to prove anything: a further change could still bear the same mark.
+    pub fn unsettled(token: impl Into<String>) -> Self {
+        Self { token: token.into().into_boxed_str(), settled: false }
+    }
+
+    /// The store's text.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Whether an equal mark seen later proves that nothing changed in between.
+    pub fn settled(&self) -> bool {
+        self.settled
+    }
+}
+
+impl PartialEq for Version {
+    fn eq(&self, other: &Self) -> bool {
+        self.token == other.token
+    }
+}
+impl Eq for Version {}
+
+/// An item's named properties, in order of name: its content type, its headers, what people noted.
+///
+/// `file-mtime` (seconds since 1970 with nine decimals) and `file-mode` (octal) carry a file's time and mode.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Properties(pub BTreeMap<String, String>);
+
+impl Properties {
+    /// Property that holds a file's modification time: `1795249800.000000007`.
+    pub const FILE_MTIME: &str = "file-mtime";
+    /// Property that holds a file's permission bits in octal: `0644`.
+    pub const FILE_MODE: &str = "file-mode";
+
+    /// The value of `name`, if there is one.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+/// Whether the bytes can be read now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ItemState {
+    /// They can.
+    Online,
+    /// They must be restored from an archive tier first.
+    Archived,
+}
+
+/// What a store says of an item.
+#[derive(Debug, Clone)]
+pub struct ItemFacts {
+    /// Size of the content, in bytes.
+    pub size: u64,
+    /// When the store last saw it change, if it says.
+    pub modified: Option<Timestamp>,
+    /// The mark of this state.
+    pub version: Version,
+    /// The checksums that the store itself holds; may be empty.
+    pub checksums: Vec<Checksum>,
+    /// All properties, or `None` where they are not known (listings may leave them out).
+    pub properties: Option<Properties>,
+    /// Whether the bytes can be read now.
+    pub state: ItemState,
+}

@@ -1,0 +1,222 @@
+//! Names of accounts, stores, spaces and content items, each valid from the moment it exists.
+
+use std::fmt;
+
+use crate::time::Timestamp;
+
+/// Why a text cannot be an id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{shown}` is no {what}: {why}")]
+pub struct IdError {
+    /// What it was meant to be, such as "account id".
+    pub what: &'static str,
+    /// The text, escaped and cut to a length fit for a message.
+    pub shown: String,
+    /// The rule it breaks.
+    pub why: &'static str,
+}
+
+/// A text made fit for one line of a message: control characters escaped, at most 200 characters.
+pub fn shown(text: &str) -> String {
+    let mut out: String = text.escape_debug().take(200).collect();
+    if text.chars().count() > 200 {
+        out.push('…');
+    }
+    out
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $check:path) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Checks `text` and keeps it exactly.
+            ///
+            /// # Errors
+            /// [`IdError`] naming the rule that `text` breaks.
+            pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
+                let text = text.into();
+                match $check(&text) {
+                    Ok(()) => Ok(Self(text.into_boxed_str())),
+                    Err(why) => Err(IdError { what: $what, shown: shown(&text), why }),
+                }
+            }
+
+            /// The text, as given.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&shown(&self.0))
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+    };
+}
+
+fn check_plain(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() || text.len() > 128 {
+        return Err("it must be 1 to 128 bytes long");
+    }
+    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+        return Err("only letters, digits, `.`, `_` and `-` may stand in it");
+    }
+    if !text.as_bytes()[0].is_ascii_alphanumeric() {
+        return Err("it must begin with a letter or a digit");
+    }
+    Ok(())
+}
+
+fn check_space(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() || text.len() > 255 {
+        return Err("it must be 1 to 255 bytes long");
+    }
+    if text == "." || text == ".." {
+        return Err("`.` and `..` are not names");
+    }
+    if text.contains('/') || text.chars().any(char::is_control) {
+        return Err("`/` and control characters may not stand in it");
+    }
+    Ok(())
+}
+
+fn check_content(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() || text.len() > ContentId::BYTES_MAX {
+        return Err("it must be 1 to 1,024 bytes long");
+    }
+    Ok(())
+}
+
+text_id!(
+    /// The owner of stores and policies: DuraCloud's "subdomain".
+    AccountId, "account id", check_plain
+);
+text_id!(
+    /// One storage provider instance of an account, such as `1`.
+    StoreId, "store id", check_plain
+);
+text_id!(
+    /// A container in a store. Ids that begin with `x-` are internal and never duplicated.
+    SpaceId, "space id", check_space
+);
+text_id!(
+    /// The id of a content item within its space: 1 to 1,024 bytes of UTF-8, kept exactly.
+    ///
+    /// No character is special to Mill: leading slashes, doubled slashes, blanks and control characters all count.
+    /// Order is that of the bytes, which is the order in which stores list.
+    ContentId, "content id", check_content
+);
+
+impl ContentId {
+    /// The longest id, in bytes. Source: Amazon S3 user guide, *Naming objects*.
+    pub const BYTES_MAX: usize = 1024;
+
+    /// Whether the id stands for an empty directory, as `photos/` does.
+    pub fn is_directory(&self) -> bool {
+        self.as_str().ends_with('/')
+    }
+}
+
+/// A content item's place within one store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemAddress {
+    /// The space that holds it.
+    pub space: SpaceId,
+    /// Its id within the space.
+    pub id: ContentId,
+}
+
+impl fmt::Display for ItemAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.space, self.id)
+    }
+}
+
+/// A store, named so that no other account's store can be meant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreAddress {
+    /// The owner.
+    pub account: AccountId,
+    /// The store.
+    pub store: StoreId,
+}
+
+impl fmt::Display for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.account, self.store)
+    }
+}
+
+/// The id of a task: a UUID of version 7, so that ids sort by the time they were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(uuid::Uuid);
+
+impl TaskId {
+    /// Makes an id from the time and 80 bits of chance, both the caller's (so that simulation replays).
+    pub fn new(now: Timestamp, chance: [u8; 10]) -> Self {
+        Self(uuid::Builder::from_unix_timestamp_millis(now.as_millis(), &chance).into_uuid())
+    }
+
+    /// Reads an id as it was displayed.
+    ///
+    /// # Errors
+    /// [`IdError`] when it is no UUID.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        uuid::Uuid::try_parse(text).map(Self).map_err(|_| IdError {
+            what: "task id",
+            shown: shown(text),
+            why: "it must be a UUID",
+        })
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_id_keeps_every_byte() {
+        for text in [" a ", "/a", "a//b", "../a", "a\nb", "\u{1F600}", "."] {
+            assert_eq!(ContentId::new(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn a_content_id_has_limits() {
+        assert!(ContentId::new("").is_err());
+        assert!(ContentId::new("a".repeat(1024)).is_ok());
+        assert!(ContentId::new("a".repeat(1025)).is_err());
+    }
+
+    #[test]
+    fn a_space_cannot_leave_its_store() {
+        for text in ["", ".", "..", "a/b", "a\0b", "a\nb"] {
+            assert!(SpaceId::new(text).is_err(), "{text:?}");
+        }
+        assert!(SpaceId::new("Fotos & Briefe").is_ok());
+    }
+
+    #[test]
+    fn an_account_is_a_plain_word() {
+        assert!(AccountId::new("../x").is_err());
+        assert!(AccountId::new("-x").is_err());
+        assert!(AccountId::new("my-archive.2").is_ok());
+    }
+}

@@ -1,0 +1,168 @@
+//! The written form of an envelope: JSON of version 1. DuraCloud's own messages are read too.
+//!
+//! Version 1 is opened for ever; golden files keep it. A reader passes over members it does not know, so that an
+//! older Mill can read a newer one's envelope of the same version.
+
+mod duracloud;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::envelope::{Envelope, Failure};
+use crate::ids::{AccountId, IdError, TaskId};
+use crate::queue::QueueName;
+use crate::task::{Task, TaskKind};
+use crate::time::Timestamp;
+
+/// What the reader of a body without id, queue or time (DuraCloud's) gives it.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// An id for it.
+    pub id: TaskId,
+    /// The queue it came out of.
+    pub queue: QueueName,
+    /// When the queue took it in.
+    pub sent_at: Timestamp,
+}
+
+/// Why a body is no envelope. Such a body is dead-lettered as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// Neither JSON nor Java properties.
+    #[error("the body is neither a Mill envelope (JSON) nor a DuraCloud message (Java properties): {0}")]
+    Malformed(String),
+    /// JSON of a version that this Mill does not know.
+    #[error("the envelope is of version {0}; this mill opens version 1")]
+    Version(u64),
+    /// Larger than an envelope may be.
+    #[error("the body has {0} bytes; an envelope has at most {max}", max = Envelope::BYTES_MAX)]
+    TooLarge(usize),
+    /// A DuraCloud message of a type that has no task here.
+    #[error("a DuraCloud message of type `{0}` has no counterpart here")]
+    DuraCloudType(String),
+    /// An id in it is not valid.
+    #[error(transparent)]
+    Id(#[from] IdError),
+}
+
+#[derive(Serialize, Deserialize)]
+struct EnvelopeV1 {
+    v: u64,
+    id: String,
+    kind: String,
+    account: String,
+    queue: String,
+    first_sent: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    failures: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    snoozes: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    history: Vec<FailureV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
+    task: Map<String, Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FailureV1 {
+    at: u64,
+    workman: String,
+    reason: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Writes an envelope. The oldest failures are left out as far as the size limit asks; their count stays.
+///
+/// # Errors
+/// [`WireError::TooLarge`] when the task itself does not fit.
+pub fn seal(envelope: &Envelope) -> Result<Bytes, WireError> {
+    let mut from = 0;
+    loop {
+        let body = written(envelope, from)?;
+        if body.len() <= Envelope::BYTES_MAX {
+            return Ok(body.into());
+        }
+        if from == envelope.history.len() {
+            return Err(WireError::TooLarge(body.len()));
+        }
+        from += 1;
+    }
+}
+
+fn written(envelope: &Envelope, history_from: usize) -> Result<Vec<u8>, WireError> {
+    let wire = EnvelopeV1 {
+        v: 1,
+        id: envelope.id.to_string(),
+        kind: envelope.task.kind.as_str().to_owned(),
+        account: envelope.task.account.as_str().to_owned(),
+        queue: envelope.origin.as_str().to_owned(),
+        first_sent: envelope.first_sent.as_millis(),
+        failures: envelope.failures,
+        snoozes: envelope.snoozes,
+        history: envelope.history[history_from..]
+            .iter()
+            .map(|failure| FailureV1 {
+                at: failure.at.as_millis(),
+                workman: failure.workman.clone(),
+                reason: failure.reason.clone(),
+            })
+            .collect(),
+        trace: envelope.trace.clone(),
+        task: envelope.task.detail.clone(),
+    };
+    serde_json::to_vec(&wire).map_err(|error| WireError::Malformed(error.to_string()))
+}
+
+/// Reads a body: an envelope of version 1 or a DuraCloud message.
+///
+/// # Errors
+/// [`WireError`] saying what it is not.
+pub fn open(body: &[u8], arrival: Arrival) -> Result<Envelope, WireError> {
+    if body.len() > Envelope::BYTES_MAX {
+        return Err(WireError::TooLarge(body.len()));
+    }
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return duracloud::open(body, arrival);
+    }
+    let malformed = |error: serde_json::Error| WireError::Malformed(error.to_string());
+    let wire: EnvelopeV1 = match serde_json::from_slice(body) {
+        Ok(wire) => wire,
+        Err(error) => return Err(other_version(body).unwrap_or_else(|| malformed(error))),
+    };
+    if wire.v != 1 {
+        return Err(WireError::Version(wire.v));
+    }
+    Ok(Envelope {
+        id: TaskId::parse(&wire.id)?,
+        origin: wire.queue.parse()?,
+        first_sent: Timestamp::from_millis(wire.first_sent),
+        failures: wire.failures,
+        snoozes: wire.snoozes,
+        history: wire
+            .history
+            .into_iter()
+            .map(|failure| Failure::new(Timestamp::from_millis(failure.at), failure.workman, &failure.reason))
+            .collect(),
+        trace: wire.trace,
+        task: Task { kind: TaskKind::new(wire.kind), account: AccountId::new(wire.account)?, detail: wire.task },
+    })
+}
+
+/// A body that says of itself that it is of another version, so that the reason given is the true one.
+fn other_version(body: &[u8]) -> Option<WireError> {
+    #[derive(Deserialize)]
+    struct OnlyVersion {
+        v: u64,
+    }
+    let version = serde_json::from_slice::<OnlyVersion>(body).ok()?.v;
+    (version != 1).then_some(WireError::Version(version))
+}
+
+#[cfg(test)]
+mod tests;

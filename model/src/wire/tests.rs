@@ -1,0 +1,87 @@
+use super::*;
+use crate::ids::{ContentId, SpaceId, StoreId};
+use crate::task::Duplicate;
+
+fn arrival() -> Arrival {
+    Arrival {
+        id: TaskId::new(Timestamp::from_millis(5), [1; 10]),
+        queue: QueueName::DuplicationHigh,
+        sent_at: Timestamp::from_millis(7),
+    }
+}
+
+fn duplicate(item: &str) -> Duplicate {
+    Duplicate {
+        account: AccountId::new("acct").unwrap(),
+        source: StoreId::new("1").unwrap(),
+        destination: StoreId::new("2").unwrap(),
+        space: SpaceId::new("space").unwrap(),
+        item: Some(ContentId::new(item).unwrap()),
+    }
+}
+
+#[test]
+fn version_1_is_opened_for_ever() {
+    let golden = include_bytes!("../../testdata/wire/v1-duplicate.json");
+    let envelope = open(golden, arrival()).unwrap();
+    assert_eq!(Duplicate::from_task(&envelope.task).unwrap(), duplicate("a dir/x:1.txt"));
+    assert_eq!((envelope.failures, envelope.snoozes, envelope.history.len()), (2, 1, 2));
+    assert_eq!(seal(&envelope).unwrap(), golden.trim_ascii_end());
+}
+
+#[test]
+fn a_duracloud_message_is_opened() {
+    let envelope = open(include_bytes!("../../testdata/wire/duracloud-dup.properties"), arrival()).unwrap();
+    assert_eq!(Duplicate::from_task(&envelope.task).unwrap(), duplicate("a dir/x:1 é\n=#.txt"));
+    assert_eq!((envelope.failures, envelope.origin), (1, QueueName::DuplicationHigh));
+}
+
+#[test]
+fn a_duracloud_message_without_content_means_the_space() {
+    let body = b"type=DUP\naccount=a\nstoreId=1\ndestStoreId=2\nspaceId=s\ncontentId=\n";
+    assert_eq!(Duplicate::from_task(&open(body, arrival()).unwrap().task).unwrap().item, None);
+}
+
+#[test]
+fn every_id_survives_the_wire() {
+    for id in ["a\0b", " ", "\u{1F600}", "\"\\", "../..", "\u{feff}", "a\u{301}"] {
+        let envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, duplicate(id).into_task());
+        assert_eq!(open(&seal(&envelope).unwrap(), arrival()).unwrap(), envelope, "{id:?}");
+    }
+}
+
+#[test]
+fn what_is_no_envelope_says_why() {
+    let why = |body: &[u8]| open(body, arrival()).unwrap_err().to_string();
+    assert!(why(b"{\"v\":2,\"shape\":\"new\"}").contains("version 2"));
+    assert!(why(b"{\"v\":1}").contains("missing field"));
+    assert!(why(b"").contains("no `type`"));
+    assert!(why(b"type=BIT").contains("BIT"));
+    assert!(why(&[0xff, 0xfe]).contains("neither"));
+    assert!(why(&vec![b'{'; 300_000]).contains("300000 bytes"));
+    assert!(why("[".repeat(10_000).as_bytes()).contains("neither"));
+    assert!(why(format!("{{\"v\":1,\"task\":{}", "[".repeat(9_000)).as_bytes()).contains("neither"));
+}
+
+#[test]
+fn a_long_history_is_cut_from_its_oldest_end_and_its_count_kept() {
+    let mut envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, duplicate("x").into_task());
+    for n in 0..40_u64 {
+        let reason = format!("{n} {}", "é".repeat(2_000));
+        envelope = envelope.after_failure(Failure::new(Timestamp::from_millis(n), "w", &reason));
+    }
+    let body = seal(&envelope).unwrap();
+    assert!(body.len() <= Envelope::BYTES_MAX);
+    let opened = open(&body, arrival()).unwrap();
+    assert_eq!(opened.failures, 40);
+    assert!(opened.history.len() > 10);
+    assert!(opened.history.last().unwrap().reason.starts_with("39 "));
+}
+
+#[test]
+fn a_task_too_large_for_an_envelope_is_refused() {
+    let mut task = duplicate("x").into_task();
+    task.detail.insert("blob".into(), "x".repeat(20_000).into());
+    let envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, task);
+    assert!(matches!(seal(&envelope), Err(WireError::TooLarge(_))));
+}

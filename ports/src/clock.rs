@@ -1,0 +1,43 @@
+//! Time and chance, so that the whole fleet can run in simulation.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mill_model::{Monotonic, TaskId, Timestamp};
+
+/// The time, and waiting for it to pass.
+#[async_trait]
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The wall clock. It may step back; deadlines are kept by [`Clock::monotonic`].
+    fn now(&self) -> Timestamp;
+
+    /// This process's own clock, which never steps back.
+    fn monotonic(&self) -> Monotonic;
+
+    /// Returns after `duration` has passed. Safe to cancel.
+    async fn sleep(&self, duration: Duration);
+}
+
+/// Chance: for ids and jitter, never for secrets.
+pub trait Chance: fmt::Debug + Send + Sync + 'static {
+    /// The next 64 random bits.
+    fn next_u64(&self) -> u64;
+}
+
+/// Conveniences over [`Chance`].
+pub trait ChanceExt: Chance {
+    /// A new task id.
+    fn task_id(&self, now: Timestamp) -> TaskId {
+        let (a, b) = (self.next_u64().to_le_bytes(), self.next_u64().to_le_bytes());
+        TaskId::new(now, [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1]])
+    }
+
+    /// A duration drawn evenly from zero to `most` ("full jitter").
+    fn jitter(&self, most: Duration) -> Duration {
+        let millis = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(self.next_u64() % millis.saturating_add(1).max(1))
+    }
+}
+
+impl<C: Chance + ?Sized> ChanceExt for C {}

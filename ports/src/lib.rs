@@ -1,0 +1,43 @@
+//! The verbs of Mill: behaviours that two back ends must share.
+//!
+//! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and chance), [`processor`]
+//! (what a workman hands a task to), [`statistics`] (what all of them count).
+//!
+//! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
+//! which every back end and every wrapper passes.
+
+pub mod clock;
+pub mod processor;
+pub mod queue;
+pub mod statistics;
+pub mod store;
+pub mod table;
+
+pub use clock::{Chance, ChanceExt, Clock};
+pub use processor::{
+    Attempt, FailureClass, FollowUp, Lease, Outcome, ProcessorError, Registry, TaskProcessor, TaskProcessorFactory,
+};
+pub use queue::{
+    BatchReport, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt, TaskQueue,
+};
+pub use statistics::{InHand, Statistics, Transferring};
+pub use store::{
+    Body, ByteRange, Capabilities, Content, DestinationStore, ListPage, Listed, Listing, Presence, Reading, Refusal,
+    SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
+};
+pub use table::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+
+/// Any error, kept as the source of a port's own.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error with the whole chain of its sources, on one line, as logs, histories and reports give it.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,215 @@
+//! What a workman hands a task to, and what it hears back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mill_model::{Envelope, Monotonic, QueueName, StoreAddress, Task};
+use tokio_util::sync::CancellationToken;
+
+use crate::BoxError;
+use crate::clock::Clock;
+
+/// Recognises tasks of its kind and makes one processor for each.
+pub trait TaskProcessorFactory: fmt::Debug + Send + Sync + 'static {
+    /// Whether a task is of its kind. Looks at the kind alone.
+    fn recognises(&self, task: &Task) -> bool;
+
+    /// The processor of one task.
+    ///
+    /// # Errors
+    /// [`FailureClass::Permanent`] for a task that cannot be understood.
+    fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError>;
+}
+
+/// Does one task. Running any task any number of times, in any order, gives the same end state.
+#[async_trait]
+pub trait TaskProcessor: Send {
+    /// The stores it will use, so that tasks for a store that is paused are not begun.
+    fn stores(&self) -> Vec<StoreAddress>;
+
+    /// What it works on, for logs: `account/space/item`.
+    fn subject(&self) -> String;
+
+    /// Does it. The future may be dropped at any await; what it had begun then counts for nothing.
+    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError>;
+}
+
+/// The factories by which a workman knows what to do with a task; the first that recognises it is taken.
+#[derive(Debug, Clone, Default)]
+pub struct Registry(Vec<Arc<dyn TaskProcessorFactory>>);
+
+impl Registry {
+    /// Adds a factory behind those there are.
+    #[must_use]
+    pub fn with(mut self, factory: Arc<dyn TaskProcessorFactory>) -> Self {
+        self.0.push(factory);
+        self
+    }
+
+    /// The processor for a task.
+    ///
+    /// # Errors
+    /// [`FailureClass::Permanent`] when no factory recognises it, or the one that does cannot understand it.
+    pub fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
+        match self.0.iter().find(|factory| factory.recognises(&task)) {
+            Some(factory) => factory.processor(task),
+            None => Err(ProcessorError {
+                class: FailureClass::Permanent,
+                message: format!("no processor is registered for tasks of kind `{}`", task.kind),
+                source: None,
+            }),
+        }
+    }
+}
+
+/// One execution of a task, as its processor sees it.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The envelope as received: its failures and snoozes so far.
+    pub envelope: Envelope,
+    /// How many executions may fail before the task is dead-lettered.
+    pub failures_max: u32,
+    /// How often the queue has delivered it.
+    pub receive_count: u32,
+    /// Cancelled when the workman stops at once or the delivery's lease is lost.
+    pub cancelled: CancellationToken,
+    /// Until when the lease is known to hold.
+    pub lease: Lease,
+}
+
+impl Attempt {
+    /// Whether this is the last execution before the task is given up.
+    pub fn is_last(&self) -> bool {
+        self.envelope.failures + 1 >= self.failures_max
+    }
+
+    /// Whether it is the one before the last, at which slow changes elsewhere are given time.
+    pub fn is_penultimate(&self) -> bool {
+        self.envelope.failures + 2 == self.failures_max
+    }
+
+    /// Asks whether a side effect may begin: called before each.
+    ///
+    /// # Errors
+    /// [`FailureClass::LeaseLost`] when another workman may have the task by now, or the workman is stopping.
+    pub fn may_act(&self) -> Result<(), ProcessorError> {
+        if self.cancelled.is_cancelled() || !self.lease.holds() {
+            return Err(ProcessorError {
+                class: FailureClass::LeaseLost,
+                message: "the task's lease ended before its next side effect".into(),
+                source: None,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Until when a delivery is surely hidden from others; extended by the heartbeat while the attempt runs.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    clock: Arc<dyn Clock>,
+    deadline: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Lease {
+    /// A lease until `deadline`.
+    pub fn until(clock: Arc<dyn Clock>, deadline: Monotonic) -> Self {
+        let lease = Self { clock, deadline: Arc::default() };
+        lease.extend(deadline);
+        lease
+    }
+
+    /// Moves the deadline.
+    pub fn extend(&self, deadline: Monotonic) {
+        let nanos = u64::try_from(deadline.since_origin().as_nanos()).unwrap_or(u64::MAX);
+        self.deadline.store(nanos, std::sync::atomic::Ordering::Release);
+    }
+
+    /// The deadline.
+    pub fn deadline(&self) -> Monotonic {
+        Monotonic::from_origin(Duration::from_nanos(self.deadline.load(std::sync::atomic::Ordering::Acquire)))
+    }
+
+    /// Whether the deadline is still ahead.
+    pub fn holds(&self) -> bool {
+        self.clock.monotonic() < self.deadline()
+    }
+}
+
+/// What a processor answers; an error is the fourth answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The work is done, and durable. The follow-ups are sent before the task is acknowledged.
+    Done {
+        /// Tasks that follow from it.
+        follow_ups: Vec<FollowUp>,
+    },
+    /// Not yet: the task comes again after a delay, perhaps changed. It has not failed.
+    Snooze {
+        /// How long to wait.
+        delay: Duration,
+        /// The task to come instead, such as one that carries a checkpoint.
+        task: Option<Task>,
+    },
+    /// The task asks for nothing any more.
+    Discard {
+        /// Why, for the log.
+        reason: String,
+    },
+}
+
+impl Outcome {
+    /// Done, and nothing follows.
+    pub fn done() -> Self {
+        Self::Done { follow_ups: Vec::new() }
+    }
+}
+
+/// A task that follows from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FollowUp {
+    /// Where to send it.
+    pub queue: QueueName,
+    /// The task.
+    pub task: Task,
+}
+
+/// An execution that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ProcessorError {
+    /// What is to become of the task.
+    pub class: FailureClass,
+    /// What was being done.
+    pub message: String,
+    /// What went wrong in it.
+    #[source]
+    pub source: Option<BoxError>,
+}
+
+/// The fates of a task whose execution failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FailureClass {
+    /// Counts as a failure; tried again until the failures reach their maximum.
+    Retryable,
+    /// Never counts; slows the store.
+    Throttled {
+        /// The store that asked.
+        store: StoreAddress,
+        /// Its own wish.
+        retry_after: Option<Duration>,
+    },
+    /// Never counts; pauses the store.
+    Unavailable {
+        /// The store that cannot be used.
+        store: StoreAddress,
+    },
+    /// Dead-lettered at once: trying again cannot help.
+    Permanent,
+    /// Given back; the workman must stop.
+    Fatal,
+    /// Given up without any effect: another workman may have the task.
+    LeaseLost,
+}

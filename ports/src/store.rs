@@ -1,0 +1,316 @@
+//! Stores: where content is read from and written to.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use mill_model::{
+    AccountId, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Timestamp,
+    Version,
+};
+
+use crate::BoxError;
+
+/// `Absent` is a definite no from a store (for items: from a space) that answers; everything else is an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence<T> {
+    /// It is there.
+    Here(T),
+    /// It is surely not there.
+    Absent,
+}
+
+impl<T> Presence<T> {
+    /// What is there, if anything.
+    pub fn here(self) -> Option<T> {
+        match self {
+            Self::Here(found) => Some(found),
+            Self::Absent => None,
+        }
+    }
+
+    /// The same about what is there.
+    pub fn as_ref(&self) -> Presence<&T> {
+        match self {
+            Self::Here(found) => Presence::Here(found),
+            Self::Absent => Presence::Absent,
+        }
+    }
+}
+
+/// The bytes of an item, once.
+pub type Body = BoxStream<'static, Result<Bytes, StoreError>>;
+
+/// The pages of a listing. One that is over before a page with `end` is an error of the store, never an end.
+pub type Listing = BoxStream<'static, Result<ListPage, StoreError>>;
+
+/// A store that can only be read: duplication's source. No method of it changes anything.
+#[async_trait]
+pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
+    /// What the back end can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// All spaces, in order. The answer is complete or an error.
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError>;
+
+    /// Whether a space is there. `Absent` only where the store itself answers.
+    async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError>;
+
+    /// What is known of an item, its properties included. `Absent` only where its space answers.
+    async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError>;
+
+    /// Opens an item to be read, all of it or a range; with `if_version` only in that state.
+    ///
+    /// The stream ends in [`StoreErrorKind::Changed`] when the item did not keep one state while it was read, and in
+    /// [`StoreErrorKind::Unexpected`] when fewer or more bytes came than `facts.size` says.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Changed`] when the item is not in the state `if_version`.
+    async fn open(
+        &self,
+        item: &ItemAddress,
+        range: Option<ByteRange>,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError>;
+
+    /// Lists a space's items in the order of their ids' bytes, those after `after`.
+    ///
+    /// An item that is there all the while is listed once. What cannot be an item is listed as refused.
+    /// An absent space is an error ([`StoreErrorKind::SpaceAbsent`]), not an empty listing.
+    fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing;
+}
+
+/// A store that can be written: duplication's destination.
+#[async_trait]
+pub trait DestinationStore: SourceStore {
+    /// Makes a space. One that is there already is fine.
+    async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError>;
+
+    /// Removes a space that holds nothing. Absent already is fine.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Precondition`] when anything is in it.
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError>;
+
+    /// Writes an item whole or not at all, durably before it answers. `content.size` bytes must come from `body`;
+    /// an error in `body` is given back as it is, and nothing is written then.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Precondition`] when `when` does not hold; [`StoreErrorKind::Refused`] for what the back end
+    /// cannot hold.
+    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError>;
+
+    /// Replaces all properties of an item, and keeps its bytes.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Precondition`] when `when` does not hold.
+    async fn put_properties(
+        &self,
+        item: &ItemAddress,
+        properties: &Properties,
+        when: &When,
+    ) -> Result<Written, StoreError>;
+
+    /// Deletes an item. Absent already is `Absent`.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Precondition`] when `when` does not hold.
+    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError>;
+}
+
+/// How a processor gets "store 2 of this account".
+#[async_trait]
+pub trait Stores: fmt::Debug + Send + Sync + 'static {
+    /// A store to be read.
+    async fn source(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn SourceStore>, StoreError>;
+
+    /// A store to be written.
+    async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError>;
+}
+
+/// The one place where concurrency is decided: in which state a write may meet the item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum When {
+    /// Any.
+    Always,
+    /// It must not be there.
+    Absent,
+    /// It must be in this state.
+    VersionIs(Version),
+}
+
+/// What is to be written of an item, its bytes apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// How many bytes will come.
+    pub size: u64,
+    /// All its properties.
+    pub properties: Properties,
+}
+
+/// What a back end can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Most transfers at once that it takes; `None` for no cap.
+    pub transfers_max: Option<u32>,
+    /// Whether listings give versions that tell the same as `head`'s.
+    pub versions_in_listings: bool,
+    /// Whether `When::VersionIs` is decided by the store itself (else check and write under Mill's own lock).
+    pub native_conditions: bool,
+}
+
+/// Where a space was seen, to tell a space that is gone from one that is not mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpaceFacts {
+    /// What tells this space from another of the same id (a folder: device and inode).
+    pub identity: String,
+}
+
+/// An item opened for reading.
+pub struct Reading {
+    /// Its facts in the state that is read.
+    pub facts: ItemFacts,
+    /// The bytes.
+    pub body: Body,
+}
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+/// A stretch of an item's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRange {
+    /// The first byte.
+    pub offset: u64,
+    /// How many.
+    pub length: u64,
+}
+
+/// What a write left.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The item's state now.
+    pub version: Version,
+    /// The checksums that the store itself computed; may be empty.
+    pub checksums: Vec<Checksum>,
+    /// When the store wrote it.
+    pub at: Option<Timestamp>,
+}
+
+/// Some entries of a listing, in order.
+#[derive(Debug, Clone)]
+pub struct ListPage {
+    /// What was found; may be empty.
+    pub entries: Vec<Listed>,
+    /// Whether the listing is complete with this page.
+    pub end: bool,
+}
+
+/// One entry of a listing.
+#[derive(Debug, Clone)]
+pub enum Listed {
+    /// A content item. Its facts may lack properties.
+    Item(ContentId, ItemFacts),
+    /// Something that cannot be a content item; reported by name, never skipped.
+    Refused {
+        /// Its name, escaped for a message.
+        shown: String,
+        /// Why.
+        reason: Refusal,
+    },
+}
+
+/// Why something cannot be an item of a store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A symbolic link: what it points at may lie anywhere.
+    #[error("a symbolic link")]
+    SymbolicLink,
+    /// A pipe, socket or device.
+    #[error("not a file or directory ({0})")]
+    SpecialFile(&'static str),
+    /// A name whose bytes are not UTF-8.
+    #[error("its name is not UTF-8")]
+    NotUtf8,
+    /// An id longer than any may be.
+    #[error("its path is longer than 1,024 bytes")]
+    TooLong,
+    /// A name that Mill needs for itself.
+    #[error("its name is reserved for mill")]
+    Reserved,
+    /// An id that this back end cannot hold.
+    #[error("this store cannot hold such an id: {0}")]
+    Unholdable(String),
+    /// A name already taken by something else, as `a` is by `a/b`.
+    #[error("its place is taken by {0}")]
+    Taken(String),
+    /// It may not be read.
+    #[error("it may not be read")]
+    Unreadable,
+}
+
+/// A call on a store that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{op} of `{subject}` in store `{store}` failed: {kind}")]
+pub struct StoreError {
+    /// What sort of failure, as far as any caller acts on it.
+    pub kind: StoreErrorKind,
+    /// The operation.
+    pub op: &'static str,
+    /// The store.
+    pub store: StoreAddress,
+    /// The space or item, escaped for a message.
+    pub subject: String,
+    /// The back end's own words.
+    #[source]
+    pub source: Option<BoxError>,
+}
+
+/// The sorts of failure on which some caller acts differently.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreErrorKind {
+    /// Asked too often: slow down, nothing is wrong.
+    #[error("throttled")]
+    Throttled {
+        /// The store's own wish.
+        retry_after: Option<Duration>,
+    },
+    /// The store as a whole cannot be used now: unreachable, no credentials, full, read-only, not mounted.
+    /// Nothing is known of any item.
+    #[error("the store is unavailable")]
+    Unavailable,
+    /// The space is not there, though the store answers.
+    #[error("the space is not there")]
+    SpaceAbsent,
+    /// This item may not or cannot be held or read; trying again will not help.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// The condition of a write did not hold.
+    #[error("the item is not in the expected state")]
+    Precondition,
+    /// The item changed while it was read.
+    #[error("the item changed while it was read")]
+    Changed,
+    /// The bytes are not those that were announced or sealed.
+    #[error("the bytes are damaged")]
+    Damaged,
+    /// The configuration names no such store, or it cannot be used as configured.
+    #[error("the store is not configured")]
+    NotConfigured,
+    /// Anything else.
+    #[error("unexpected answer")]
+    Unexpected,
+}
+
+impl StoreErrorKind {
+    /// Whether the same call, made again within the attempt, may well succeed.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Throttled { .. } | Self::Unexpected)
+    }
+}
