@@ -9,6 +9,8 @@
 //! locks that keep several processes apart.
 
 pub mod database;
+#[cfg(test)]
+mod hand_clock;
 pub mod os;
 pub mod queue;
 pub mod table;
