@@ -1,1 +1,5 @@
 //! Under construction.
+
+pub mod seals;
+#[cfg(test)]
+mod test_table;
