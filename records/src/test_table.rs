@@ -11,6 +11,7 @@ use mill_ports::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, Tab
 pub(crate) struct TestTable {
     rows: Mutex<(BTreeMap<RowKey, Row>, u64)>,
     page_max: usize,
+    yields: bool,
 }
 
 impl Default for TestTable {
@@ -22,7 +23,12 @@ impl Default for TestTable {
 impl TestTable {
     /// Gives at most `page_max` rows at once, however many are asked for.
     pub(crate) fn with_page_max(page_max: usize) -> Self {
-        Self { rows: Mutex::default(), page_max }
+        Self { rows: Mutex::default(), page_max, yields: false }
+    }
+
+    /// Lets others go on between reading and answering.
+    pub(crate) fn yielding() -> Self {
+        Self { yields: true, ..Self::default() }
     }
 }
 
@@ -43,7 +49,11 @@ impl Table for TestTable {
     }
 
     async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
-        Ok(self.rows.lock().unwrap().0.get(key).cloned())
+        let row = self.rows.lock().unwrap().0.get(key).cloned();
+        if self.yields {
+            tokio::task::yield_now().await;
+        }
+        Ok(row)
     }
 
     async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
