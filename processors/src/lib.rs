@@ -12,9 +12,11 @@
 pub mod duplicate;
 mod fate;
 pub mod refusals;
+pub mod restore;
 mod seldom;
 mod stub;
 mod tries;
+pub mod verify;
 
 pub use duplicate::{Deps, DuplicateFactory, RETIRE};
 pub use refusals::{Refusals, Refused};
