@@ -216,3 +216,6 @@ impl DuplicateProcessor {
 fn address(account: &AccountId, store: &StoreId) -> StoreAddress {
     StoreAddress { account: account.clone(), store: store.clone() }
 }
+
+#[cfg(test)]
+mod tests;
