@@ -180,7 +180,7 @@ impl DuplicateProcessor {
         let policy = match today::ask(&self.room.deps.policies, &self.pair).await {
             Today::Covers(policy) => policy,
             Today::Discard { reason } => return Err(Stop::discard(reason)),
-            Today::Unknown(error) => return Err(today::unknown(&self.subject(), &error)),
+            Today::Unknown { reason } => return Err(today::waits(&self.subject(), &reason)),
         };
         let Pair { account, source, destination, .. } = &self.pair;
         let sides = Sides {

@@ -17,7 +17,7 @@ use mill_ports::Lease;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::stub::{AccountPolicy, Compare};
+use mill_policy::{AccountPolicy, Compare};
 use probe::Probe;
 
 /// Two stores, the books, and one policy over both.

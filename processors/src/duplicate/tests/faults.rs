@@ -182,7 +182,7 @@ async fn calls_that_may_pass_are_made_three_times_and_no_others_are() {
     for (kind, calls) in [
         (StoreErrorKind::Unexpected, 3),
         (StoreErrorKind::Throttled { retry_after: None }, 3),
-        (StoreErrorKind::Throttled { retry_after: Some(Duration::from_secs(60)) }, 1),
+        (StoreErrorKind::Throttled { retry_after: Some(Duration::from_mins(1)) }, 1),
         (StoreErrorKind::Unavailable, 1),
     ] {
         let site = Site::new();

@@ -66,10 +66,8 @@ async fn a_side_that_tells_its_checksum_is_not_read() {
 #[tokio::test(start_paused = true)]
 async fn unsettled_versions_are_never_sealed() {
     for young_side in 0..2 {
-        let habits = |side| match side == young_side {
-            true => StoreHabits { settles_after: Duration::from_secs(2), ..plain() },
-            false => plain(),
-        };
+        let settles_after = |side| if side == young_side { Duration::from_secs(2) } else { Duration::ZERO };
+        let habits = |side| StoreHabits { settles_after: settles_after(side), ..plain() };
         let site = Site::of(habits(0), habits(1));
         site.source.plant(&at("x"), "same", noted("n"));
         site.run("x").await.unwrap();
