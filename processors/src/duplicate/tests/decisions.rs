@@ -8,7 +8,7 @@ type Stands = Option<(&'static str, &'static str)>;
 struct Row {
     source: Stands,
     destination: Stands,
-    /// Whether the pair was proven in step before the source came to be as it is.
+    /// What today's policy says.
     policy: Policy,
     /// The calls that write, and what was counted.
     done: &'static str,
@@ -20,6 +20,7 @@ enum Policy {
     Keeps,
     CoversNothing,
     NotListed,
+    ContradictsItself,
 }
 
 impl Policy {
@@ -29,6 +30,11 @@ impl Policy {
             Self::Removes => policy(true),
             Self::Keeps => policy(false),
             Self::NotListed => PolicyBook::fixed(Vec::new()),
+            Self::ContradictsItself => {
+                let onto_itself =
+                    AccountPolicy::mirror(account, space, source.clone(), source, Compare::Everything, true);
+                PolicyBook::fixed(vec![onto_itself])
+            }
             Self::CoversNothing => {
                 let other = SpaceId::new("other").unwrap();
                 assert_ne!(space, other);
@@ -46,9 +52,9 @@ const B: Stands = Some(("else", "n"));
 const LONG: Stands = Some(("longer", "n"));
 const EMPTY: Stands = Some(("", "n"));
 
-use Policy::{CoversNothing, Keeps, NotListed, Removes};
+use Policy::{ContradictsItself, CoversNothing, Keeps, NotListed, Removes};
 
-const TABLE: [Row; 17] = [
+const TABLE: [Row; 19] = [
     Row { source: None, destination: None, policy: Removes, done: "[] -> " },
     Row { source: A, destination: None, policy: Removes, done: "[put] -> copied" },
     Row { source: A, destination: None, policy: Keeps, done: "[put] -> copied" },
@@ -66,6 +72,8 @@ const TABLE: [Row; 17] = [
     Row { source: None, destination: A, policy: Keeps, done: "[] -> " },
     Row { source: A, destination: B, policy: CoversNothing, done: "discarded" },
     Row { source: None, destination: A, policy: NotListed, done: "discarded" },
+    Row { source: None, destination: A, policy: ContradictsItself, done: "waits" },
+    Row { source: A, destination: B, policy: ContradictsItself, done: "waits" },
 ];
 
 #[tokio::test(start_paused = true)]
@@ -93,10 +101,11 @@ async fn every_row_of_the_decision_table_holds_whatever_checksums_the_stores_tel
 }
 
 fn done(site: &Site, outcome: &Outcome) -> String {
-    if let Outcome::Discard { .. } = outcome {
+    if *outcome != Outcome::done() {
         assert_eq!(site.totals(), Totals::default());
         assert!(site.source_port.calls().is_empty() && site.destination_port.calls().is_empty());
-        return "discarded".into();
+        let waits = matches!(outcome, Outcome::Snooze { task: None, .. });
+        return if waits { "waits" } else { "discarded" }.into();
     }
     let totals = site.totals();
     assert_eq!(totals.examined, 1);

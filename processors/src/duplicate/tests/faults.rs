@@ -72,23 +72,61 @@ async fn an_item_written_anew_while_it_is_deleted_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_look_never_overwrites_what_is_newer() {
-    for (before, op) in [(None, "put"), (Some(("older", "n")), "put"), (Some(("stale", "m")), "put_properties")] {
-        let site = Site::new();
-        site.source.plant(&at("x"), "stale", noted("n"));
-        if let Some((bytes, note)) = before {
-            site.destination.plant(&at("x"), bytes, noted(note));
+    let long = Some(("much older", "n"));
+    for (before, op) in
+        [(None, "put"), (long, "put"), (Some(("older", "n")), "put"), (Some(("stale", "m")), "put_properties")]
+    {
+        for reads_are_snapshots in [false, true] {
+            let site = Site::of(StoreHabits { reads_are_snapshots, ..StoreHabits::default() }, StoreHabits::default());
+            site.source.plant(&at("x"), "stale", noted("n"));
+            if let Some((bytes, note)) = before {
+                site.destination.plant(&at("x"), bytes, noted(note));
+            }
+            let (source, destination) = (site.source.clone(), site.destination.clone());
+            site.destination_port.meet(
+                op,
+                [Way::Before(Box::new(move || {
+                    source.plant(&at("x"), "newer", noted("newer"));
+                    destination.plant(&at("x"), "newer", noted("newer"));
+                }))],
+            );
+            site.run("x").await.unwrap();
+            assert_eq!(site.destination.content(&at("x")).unwrap(), ("newer".into(), noted("newer")), "{before:?}");
+            assert_eq!(site.totals().unchanged, 1);
         }
-        let (source, destination) = (site.source.clone(), site.destination.clone());
-        site.destination_port.meet(
-            op,
-            [Way::Before(Box::new(move || {
-                source.plant(&at("x"), "newer", noted("newer"));
-                destination.plant(&at("x"), "newer", noted("newer"));
-            }))],
-        );
-        site.run("x").await.unwrap();
-        assert_eq!(site.destination.content(&at("x")).unwrap(), ("newer".into(), noted("newer")), "{before:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_error_of_a_destination_is_ever_read_as_absence() {
+    for kind in ERRORS.into_iter().filter(|kind| *kind != StoreErrorKind::SpaceAbsent) {
+        let site = Site::new();
+        site.source.plant(&at("x"), "same", noted("n"));
+        site.destination_port.meet("head", fails(&kind, 3));
+        let run = site.run("x").await;
+        assert!(run.as_ref().map_or(true, |outcome| is_discard(outcome, "may not be read")), "{run:?}");
+        assert_eq!(site.destination.writes(), 0, "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_absent_from_a_space_that_is_absent_too_is_not_deleted() {
+    let site = Site::new();
+    site.destination.plant(&at("x"), "same", noted("n"));
+    site.source.uproot_space(&space());
+    site.source_port.meet("head", [Way::Absent, Way::Absent]);
+    assert!(is_discard(&site.run("x").await.unwrap(), "its source space is not there"));
+    assert!(site.destination.content(&at("x")).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_wrote_other_bytes_is_found_out_and_written_again() {
+    let site = Site::new();
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.destination_port.meet("put", [Way::Lies]);
+    assert_eq!(class(site.run("x").await), FailureClass::Retryable);
+    assert!(!site.sealed("x").await);
+    assert_eq!(site.totals().bytes, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,4 +290,26 @@ async fn bytes_are_counted_as_durable_once_and_none_stay_in_motion() {
     assert_eq!(site.totals().bytes, 100_000);
     assert_eq!(site.statistics.bytes_moving.load(std::sync::atomic::Ordering::Relaxed), 0);
     assert!(site.statistics.in_hand().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_before_the_write_begins_begins_none() {
+    let site = Site::new();
+    site.source.plant(&at("x"), "same", noted("n"));
+    let attempt = site.attempt();
+    let cancelled = attempt.cancelled.clone();
+    site.source_port.meet("open", [Way::Before(Box::new(move || cancelled.cancel()))]);
+    let run = site.factory(policy(true)).processor(Site::task(Some(&at("x")))).unwrap().run(&attempt).await;
+    assert_eq!(class(run), FailureClass::LeaseLost);
+    assert_eq!(site.destination.writes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_lease_ended_gives_no_news_of_a_store() {
+    let site = Site::new();
+    site.source_port.meet("head", fails(&StoreErrorKind::Unavailable, 1));
+    let attempt = site.attempt();
+    attempt.cancelled.cancel();
+    let run = site.factory(policy(true)).processor(Site::task(Some(&at("x")))).unwrap().run(&attempt).await;
+    assert_eq!(class(run), FailureClass::LeaseLost);
 }

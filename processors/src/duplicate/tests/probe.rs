@@ -27,6 +27,10 @@ pub(super) enum Way {
     Cut,
     /// One bit of the body that it opens is another.
     Flipped,
+    /// It tells an item's absence, whatever is there.
+    Absent,
+    /// It tells other checksums than those of what it wrote.
+    Lies,
     /// Nothing.
     Clear,
 }
@@ -39,6 +43,8 @@ impl fmt::Debug for Way {
             Self::Before(_) => "Before",
             Self::Cut => "Cut",
             Self::Flipped => "Flipped",
+            Self::Absent => "Absent",
+            Self::Lies => "Lies",
             Self::Clear => "Clear",
         })
     }
@@ -149,7 +155,9 @@ impl SourceStore for Probe {
     }
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
-        self.called("head")?;
+        if let Way::Absent = self.called("head")? {
+            return Ok(Presence::Absent);
+        }
         Ok(match self.0.store.head(item).await? {
             Presence::Here(facts) => Presence::Here(self.told(facts)),
             Presence::Absent => Presence::Absent,
@@ -219,7 +227,10 @@ impl DestinationStore for Probe {
 
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
         let way = self.called("put")?;
-        let done = self.0.store.put(item, content, when, body).await?;
+        let mut done = self.0.store.put(item, content, when, body).await?;
+        if let Way::Lies = way {
+            done.checksums.iter_mut().for_each(|checksum| checksum.value[0] ^= 1);
+        }
         self.done("put", way, done)
     }
 

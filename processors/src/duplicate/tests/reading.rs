@@ -110,3 +110,13 @@ async fn a_book_of_seals_that_holds_nonsense_changes_nothing() {
     site.run("x").await.unwrap();
     assert!(site.in_step());
 }
+
+#[tokio::test(start_paused = true)]
+async fn items_of_two_sizes_are_not_read_to_be_compared() {
+    let site = Site::of(plain(), plain());
+    site.source.plant(&at("x"), vec![7; 1_000], noted("n"));
+    site.destination.plant(&at("x"), vec![7; 999], noted("n"));
+    site.run("x").await.unwrap();
+    assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (1_000, 0));
+    assert!(site.in_step());
+}

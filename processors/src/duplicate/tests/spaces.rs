@@ -135,3 +135,13 @@ async fn a_space_that_cannot_be_asked_about_is_left_alone() {
     assert_eq!(failed, FailureClass::Unavailable { store: store_address("s") });
     assert!(destination_has_space(&site).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn another_sources_empty_space_is_not_removed() {
+    let site = Site::new();
+    let place = mill_records::owners::DestinationSpace { store: store_address("d"), space: space() };
+    site.owners.claim(&place, &store_address("t")).await.unwrap();
+    site.source.uproot_space(&space());
+    assert!(is_discard(&run_space(&site, true, true).await, "belongs to the source `a:t`"));
+    assert!(destination_has_space(&site).await);
+}
