@@ -48,6 +48,7 @@ use mill_ports::{
     TaskProcessorFactory,
 };
 use mill_records::owners::Owners;
+use mill_records::policies::PolicyBook;
 use mill_records::seals::{Pair, Seals};
 use tracing::warn;
 
@@ -58,7 +59,6 @@ use self::today::Today;
 use crate::fate::{self, Fate};
 use crate::refusals::{Refusals, Refused};
 use crate::seldom::Seldom;
-use crate::stub::PolicyBook;
 use crate::tries::Tries;
 
 /// The member of a space task's detail that says, by the value `true`, that a person confirmed the space's removal.

@@ -13,7 +13,6 @@ pub mod duplicate;
 mod fate;
 pub mod refusals;
 mod seldom;
-mod stub;
 mod tries;
 
 pub use duplicate::{Deps, DuplicateFactory, RETIRE};

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use mill_policy::{Coverage, StorePolicy};
 use mill_ports::{Outcome, chain};
+use mill_records::policies::{PolicyBook, PolicyError};
 use mill_records::seals::Pair;
 use tracing::warn;
 
 use super::stop::Stop;
-use crate::stub::{PolicyBook, PolicyError};
 
 /// How long a task waits whose policy cannot be told.
 const UNKNOWN_DELAY: Duration = Duration::from_mins(1);
