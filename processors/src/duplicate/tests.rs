@@ -3,6 +3,7 @@
 mod decisions;
 mod faults;
 mod order;
+mod policies;
 mod probe;
 mod reading;
 mod spaces;
