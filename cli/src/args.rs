@@ -230,6 +230,9 @@ pub(crate) struct Restore {
     /// Replace files at TO that differ
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Bring back also what is not as it was when it was copied; it is named all the same
+    #[arg(long)]
+    pub(crate) unproven: bool,
     /// Print the summary as one JSON object, on the last line of standard output
     #[arg(long)]
     pub(crate) json: bool,

@@ -25,3 +25,9 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<I
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
+
+/// Tells, on standard error, why a command could not do what was asked.
+pub(crate) fn complaint(text: &str) {
+    // Nothing can be done where even this cannot be written.
+    let _ = writeln!(io::stderr(), "mill: {text}");
+}

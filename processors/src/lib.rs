@@ -12,8 +12,10 @@
 pub mod duplicate;
 mod fate;
 pub mod refusals;
+pub mod restore;
 mod seldom;
 mod tries;
+pub mod verify;
 
 pub use duplicate::{Deps, DuplicateFactory, RETIRE};
 pub use refusals::{Refusals, Refused};
