@@ -48,6 +48,7 @@ use mill_ports::{
     TaskProcessorFactory,
 };
 use mill_records::owners::Owners;
+use mill_records::policies::PolicyBook;
 use mill_records::seals::{Pair, Seals};
 use tracing::warn;
 
@@ -58,7 +59,6 @@ use self::today::Today;
 use crate::fate::{self, Fate};
 use crate::refusals::{Refusals, Refused};
 use crate::seldom::Seldom;
-use crate::stub::PolicyBook;
 use crate::tries::Tries;
 
 /// The member of a space task's detail that says, by the value `true`, that a person confirmed the space's removal.
@@ -180,7 +180,7 @@ impl DuplicateProcessor {
         let policy = match today::ask(&self.room.deps.policies, &self.pair).await {
             Today::Covers(policy) => policy,
             Today::Discard { reason } => return Err(Stop::discard(reason)),
-            Today::Unknown(error) => return Err(today::unknown(&self.subject(), &error)),
+            Today::Unknown { reason } => return Err(today::waits(&self.subject(), &reason)),
         };
         let Pair { account, source, destination, .. } = &self.pair;
         let sides = Sides {
@@ -216,3 +216,6 @@ impl DuplicateProcessor {
 fn address(account: &AccountId, store: &StoreId) -> StoreAddress {
     StoreAddress { account: account.clone(), store: store.clone() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,6 @@ mod fate;
 pub mod refusals;
 pub mod restore;
 mod seldom;
-mod stub;
 mod tries;
 pub mod verify;
 

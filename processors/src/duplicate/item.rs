@@ -89,7 +89,7 @@ impl Sides<'_> {
                 self.left_in_place(item, "today's policy does not ask for its removal any more");
                 return Ok(());
             }
-            Today::Unknown(error) => return Err(today::unknown(item, &error)),
+            Today::Unknown { reason } => return Err(today::waits(item, &reason)),
         }
         self.attempt.may_act()?;
         let when = When::VersionIs(destination.version);
