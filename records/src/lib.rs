@@ -1,1 +1,6 @@
 //! Under construction.
+
+pub mod owners;
+pub mod seals;
+#[cfg(test)]
+mod test_table;
