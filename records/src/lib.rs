@@ -1,5 +1,6 @@
 //! Under construction.
 
+pub mod dead_letters;
 pub mod owners;
 pub mod seals;
 #[cfg(test)]

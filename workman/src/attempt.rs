@@ -32,7 +32,8 @@ enum Verdict {
 pub(crate) async fn attempt(shared: Arc<Shared>, taken: Taken, slot: Slot, settled: mpsc::Sender<Settled>) {
     let decided = match taken.open(&shared) {
         Ok(opened) => executed(&shared, opened).await,
-        Err((taken, error)) => {
+        Err(refused) => {
+            let (taken, error) = *refused;
             let moves = Fates { shared: &shared, taken: &taken }.not_opened(&error);
             Settled { taken, moves }
         }
@@ -83,7 +84,6 @@ async fn run(shared: &Shared, taken: &Taken, attempt: &Attempt, span: &Span) -> 
             Err(error) => Verdict::Failed(error),
         }
     });
-    #[allow(clippy::disallowed_macros)] // biased
     let verdict = tokio::select! {
         biased;
         () = attempt.cancelled.cancelled() => return Verdict::Cancelled(taken.entry().cause()),

@@ -70,23 +70,22 @@ impl DeadLetterDrain {
     ///
     /// # Errors
     /// [`DrainError::Queue`] when a person must act: the queue is missing or not permitted.
-    pub async fn run(&self, stop: &Stop) -> Result<(), DrainError> {
-        let warnings = Warnings::default();
+    pub async fn run(&self, until: &Stop) -> Result<(), DrainError> {
+        let said = Warnings::default();
         let mut pause = Self::PAUSE;
-        while !stop.gentle.is_cancelled() && !stop.immediate.is_cancelled() {
+        while !until.gentle.is_cancelled() && !until.immediate.is_cancelled() {
             let began = self.clock.monotonic();
-            #[allow(clippy::disallowed_macros)] // biased
             let drained = tokio::select! {
                 biased;
                 // What a receive cut off here had taken comes again after its visibility timeout.
-                () = stop.immediate.cancelled() => break,
-                step = self.step(self.settings.poll_wait) => step,
+                () = until.immediate.cancelled() => break,
+                answer = self.step(self.settings.poll_wait) => answer,
             };
             match drained {
                 Ok(0) => {
                     pause = Self::PAUSE;
                     let passed = self.clock.monotonic().since(began);
-                    self.rest(Self::PAUSE.saturating_sub(passed), stop).await;
+                    self.rest(Self::PAUSE.saturating_sub(passed), until).await;
                 }
                 Ok(letters) => {
                     pause = Self::PAUSE;
@@ -98,10 +97,10 @@ impl DeadLetterDrain {
                     return Err(error.into());
                 }
                 Err(error) => {
-                    if let Some(suppressed) = warnings.due("drain", self.clock.monotonic()) {
+                    if let Some(suppressed) = said.due("drain", self.clock.monotonic()) {
                         warn!(error = chain(&error), suppressed, "dead letters could not be written down for now");
                     }
-                    self.rest(pause, stop).await;
+                    self.rest(pause, until).await;
                     pause = (pause * 2).min(Self::PAUSE_MAX);
                 }
             }
@@ -110,14 +109,11 @@ impl DeadLetterDrain {
     }
 
     async fn rest(&self, pause: Duration, stop: &Stop) {
-        #[allow(clippy::disallowed_macros)] // biased
-        {
-            tokio::select! {
-                biased;
-                () = stop.gentle.cancelled() => {}
-                () = stop.immediate.cancelled() => {}
-                () = self.clock.sleep(pause) => {}
-            }
+        tokio::select! {
+            biased;
+            () = stop.gentle.cancelled() => {}
+            () = stop.immediate.cancelled() => {}
+            () = self.clock.sleep(pause) => {}
         }
     }
 

@@ -71,7 +71,10 @@ impl Heartbeat {
                 }
             }
             for batch in due.chunks(limits.batch_max.get() as usize) {
-                calls.push(self.extend(queue, batch.to_vec(), visibility));
+                // Never beyond the longest time that the queue lets any of them be held.
+                let most =
+                    batch.iter().map(|entry| entry.received_at.plus(limits.visibility_total_max).since(now)).min();
+                calls.push(self.extend(queue, batch.to_vec(), most.map_or(visibility, |most| most.min(visibility))));
             }
         }
         while calls.next().await.is_some() {}

@@ -15,6 +15,10 @@
 //! workman does not know what a task means. Everything that runs is owned by [`Workman::run`], and is gone when that
 //! future is.
 
+// Every `select!` of this room says `biased`, so that simulation replays; a test reads them all. (The lint cannot be
+// allowed for less than a crate.)
+#![allow(clippy::disallowed_macros)]
+
 pub mod drain;
 pub mod heartbeat;
 pub mod settings;
@@ -33,3 +37,20 @@ pub use drain::{DeadLetterDrain, DrainError, DrainSettings};
 pub use heartbeat::Heartbeat;
 pub use run::Workman;
 pub use settings::{Ended, OnFinalFailure, OnUnavailable, Queues, Stop, WorkmanDeps, WorkmanError, WorkmanSettings};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_select_is_biased() {
+        let mut seen = 0;
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
+            let path = entry.unwrap().path();
+            let Some(text) = path.is_file().then(|| std::fs::read_to_string(&path).unwrap()) else { continue };
+            for after in text.split("tokio::select! {").skip(1).filter(|after| !after.starts_with('"')) {
+                assert!(after.trim_start().starts_with("biased;"), "{}", path.display());
+                seen += 1;
+            }
+        }
+        assert!(seen >= 5, "the selects must be found at all");
+    }
+}

@@ -68,11 +68,18 @@ struct Round {
     full: bool,
     /// Whether that was so of some lane above: it may hold more, so only reserved slots go further down.
     full_above: bool,
-    found: bool,
-    /// Whether a lane failed: then it is not known that there is nothing anywhere.
-    unknown: bool,
+    seen: Seen,
     /// Receives at once.
     width: u32,
+}
+
+/// What a round has seen so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Seen {
+    Nothing,
+    /// A lane failed: it is not known that there is nothing anywhere.
+    Trouble,
+    Tasks,
 }
 
 /// What is known of one queue.
@@ -163,7 +170,9 @@ impl Poller {
         match &mut self.phase {
             Phase::Round(round) => {
                 round.offered = round.offered.saturating_sub(answer.received);
-                round.found |= answer.received > 0;
+                if answer.received > 0 {
+                    round.seen = Seen::Tasks;
+                }
                 round.full = answer.received >= ask.max;
                 round.width = (round.width * 2).min(WIDTH_MAX);
                 if !round.full {
@@ -216,15 +225,8 @@ impl Poller {
     fn begin(&mut self, now: Monotonic) {
         self.low_until = self.low_until.filter(|until| now < *until);
         let offered = self.free();
-        self.phase = Phase::Round(Round {
-            lane: 0,
-            offered,
-            full: false,
-            full_above: false,
-            found: false,
-            unknown: false,
-            width: 1,
-        });
+        self.phase =
+            Phase::Round(Round { lane: 0, offered, full: false, full_above: false, seen: Seen::Nothing, width: 1 });
     }
 
     fn is_failing(&self, lane: usize, now: Monotonic) -> bool {
@@ -252,20 +254,22 @@ impl Poller {
 
     /// Goes on to the next lane, or ends the round.
     fn pass_on(&mut self, mut round: Round, now: Monotonic) {
-        round.unknown |= self.is_failing(round.lane, now);
+        if self.is_failing(round.lane, now) {
+            round.seen = round.seen.max(Seen::Trouble);
+        }
         round.full_above |= round.full;
         if round.lane < self.last() {
             (round.lane, round.full, round.width) = (round.lane + 1, false, 1);
             self.phase = Phase::Round(round);
             return;
         }
-        if round.found {
+        if round.seen == Seen::Tasks {
             self.phase = Phase::Between;
             return;
         }
         self.phase = Phase::Listening;
         let steps = &self.settings.idle_backoff;
-        if !round.unknown && !steps.is_empty() {
+        if round.seen == Seen::Nothing && !steps.is_empty() {
             self.low_until = Some(now.plus(steps[self.idle.min(steps.len() - 1)]));
             self.idle += 1;
         }

@@ -204,18 +204,15 @@ impl Loop {
                     Step::Full => {}
                 }
             }
-            #[allow(clippy::disallowed_macros)] // biased
-            {
-                tokio::select! {
-                    biased;
-                    () = stop.immediate.cancelled() => break,
-                    () = stop.gentle.cancelled() => break,
-                    () = shared.ending.cancelled() => break,
-                    Some(joined) = self.attempts.join_next() => note(joined),
-                    (ask, received) = answered(&mut self.asking) => self.begin(&ask, received),
-                    () = rested(shared.clock.as_ref(), rest) => {}
-                    () = shared.woken.notified() => {}
-                }
+            tokio::select! {
+                biased;
+                () = stop.immediate.cancelled() => break,
+                () = stop.gentle.cancelled() => break,
+                () = shared.ending.cancelled() => break,
+                Some(joined) = self.attempts.join_next() => note(joined),
+                (ask, received) = answered(&mut self.asking) => self.begin(&ask, received),
+                () = rested(shared.clock.as_ref(), rest) => {}
+                () = shared.woken.notified() => {}
             }
         }
     }
@@ -317,15 +314,12 @@ impl Loop {
             }
             let patience = let_go.unwrap_or(grace);
             let patience = if self.asking.is_some() { patience.min(last_receive) } else { patience };
-            #[allow(clippy::disallowed_macros)] // biased
-            {
-                tokio::select! {
-                    biased;
-                    () = stop.immediate.cancelled(), if let_go.is_none() => {}
-                    Some(joined) = self.attempts.join_next() => note(joined),
-                    (ask, received) = answered(&mut self.asking) => self.give_back(&ask, received).await,
-                    () = shared.clock.sleep(patience.since(now)) => {}
-                }
+            tokio::select! {
+                biased;
+                () = stop.immediate.cancelled(), if let_go.is_none() => {}
+                Some(joined) = self.attempts.join_next() => note(joined),
+                (ask, received) = answered(&mut self.asking) => self.give_back(&ask, received).await,
+                () = shared.clock.sleep(patience.since(now)) => {}
             }
         }
         self.finish(stop).await;
@@ -347,13 +341,10 @@ impl Loop {
             stop.immediate.cancelled().await;
             self.shared.clock.sleep(Self::LET_GO).await;
         };
-        #[allow(clippy::disallowed_macros)] // biased
-        {
-            tokio::select! {
-                biased;
-                joined = settled => joined.into_iter().for_each(note),
-                () = hurried => warn!("the queues do not answer; some tasks will come again"),
-            }
+        tokio::select! {
+            biased;
+            joined = settled => joined.into_iter().for_each(note),
+            () = hurried => warn!("the queues do not answer; some tasks will come again"),
         }
     }
 }

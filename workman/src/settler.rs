@@ -113,7 +113,9 @@ async fn send(shared: &Shared, batch: &mut [Settled]) -> Vec<bool> {
     for (name, sends) in by_queue {
         let Some(queue) = shared.queues.get(&name) else {
             error!(queue = %name, "this workman cannot send to a queue; its tasks will come again");
-            sends.iter().for_each(|(at, _)| sent[*at] = false);
+            for (at, _) in sends {
+                sent[at] = false;
+            }
             continue;
         };
         let soonest = sends.iter().map(|(_, outgoing)| now.plus(outgoing.delay)).min();

@@ -66,7 +66,7 @@ impl Taken {
     }
 
     /// Opens the envelope. A letter that was moved back here from among the dead ones is opened too.
-    pub(crate) fn open(self, shared: &Shared) -> Result<Opened, (Self, WireError)> {
+    pub(crate) fn open(self, shared: &Shared) -> Result<Opened, Box<(Self, WireError)>> {
         let arrival = Arrival {
             id: shared.chance.task_id(shared.clock.now()),
             queue: shared.lanes[self.lane].name(),
@@ -74,7 +74,7 @@ impl Taken {
         };
         match open_body(&self.delivery.body, arrival) {
             Ok(envelope) => Ok(Opened { taken: self, envelope }),
-            Err(error) => Err((self, error)),
+            Err(error) => Err(Box::new((self, error))),
         }
     }
 }
