@@ -98,6 +98,8 @@ pub struct Missing {
     pub space: SpaceId,
     /// When it was first found missing, after it was last there.
     pub first: Timestamp,
+    /// The last run that found it missing: a run that did not look breaks the chain.
+    pub run: u64,
 }
 
 impl AccountRow {
@@ -233,6 +235,7 @@ fn content(id: Option<String>) -> Result<Option<ContentId>, mill_model::IdError>
 struct MissingValue {
     epoch: u64,
     first: u64,
+    run: u64,
 }
 
 impl Record for Missing {
@@ -242,16 +245,18 @@ impl Record for Missing {
     }
 
     fn value(&self, epoch: u64) -> Bytes {
-        json(&MissingValue { epoch, first: self.first.as_millis() })
+        json(&MissingValue { epoch, first: self.first.as_millis(), run: self.run })
     }
 
     fn read(sort: &str, value: &[u8]) -> Option<Self> {
         let mut ids = sort.strip_prefix(Self::PREFIX)?.splitn(3, '/');
+        let MissingValue { first, run, .. } = serde_json::from_slice(value).ok()?;
         Some(Self {
             account: AccountId::new(ids.next()?).ok()?,
             store: StoreId::new(ids.next()?).ok()?,
             space: SpaceId::new(ids.next()?).ok()?,
-            first: Timestamp::from_millis(serde_json::from_slice::<MissingValue>(value).ok()?.first),
+            first: Timestamp::from_millis(first),
+            run,
         })
     }
 }
