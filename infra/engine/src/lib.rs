@@ -5,20 +5,29 @@
 //! what works on them works elsewhere.
 //!
 //! Reading order: [`clock`] and [`chance`] (time and chance under a test's control), [`queue`], [`table`], [`store`]
-//! (the back ends).
+//! (the back ends), [`op`] (the calls that wrappers know by name), [`recording`], [`limited`], [`faulty`]
+//! (the wrappers).
 //!
 //! **Invariant:** nothing here reads the operating system's clock or chance. The same seed and the same calls in the
 //! same order give the same answers. Nothing survives the process.
 
 pub mod chance;
 pub mod clock;
+pub mod faulty;
+pub mod limited;
+pub mod op;
 pub mod queue;
+pub mod recording;
 pub mod store;
 pub mod table;
 
 pub use chance::SeededChance;
 pub use clock::{HandClock, SimClock};
+pub use faulty::{Fault, FaultKind, FaultPlan, FaultRates, Faulty, FaultyStore};
+pub use limited::Limited;
+pub use op::Op;
 pub use queue::{MemoryQueue, MemoryQueues, QueueHabits};
+pub use recording::{Calls, Recording};
 pub use store::{MemoryStore, MemoryStores, StoreHabits};
 pub use table::MemoryTable;
 
