@@ -2,7 +2,7 @@
 
 use mill_model::Timestamp;
 use mill_records::lease::{Lease, LeaseTerms, Taken};
-use mill_records::producer_state::ProducerState;
+use mill_records::producer_state::{ProducerState, StateError};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -45,11 +45,14 @@ impl DuplicationProducer {
         let state = self.state(lease.epoch());
         let worked = lease.hold(Session::run(self, state, lease.inherited(), stop)).await;
         match worked {
+            Some(Err(ProducerError::State(StateError::TakenOver { .. }))) | None => {
+                let holder = lease.held_by().await.unwrap_or_else(|| "another".to_owned());
+                Ok(SessionReport::new(Ended::HeldByAnother { holder }))
+            }
             Some(report) => {
                 lease.release().await;
                 report.inspect(note)
             }
-            None => Ok(SessionReport::new(Ended::HeldByAnother { holder: "another".to_owned() })),
         }
     }
 

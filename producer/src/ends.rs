@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mill_model::{ContentId, StoreAddress};
 use mill_policy::{Compare, StorePolicy};
-use mill_ports::{Presence, SourceStore, StoreError, Stores, TableError};
+use mill_ports::{Presence, SourceStore, StoreError, Stores};
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
 use mill_records::seals::{Pair, Seals};
 
@@ -22,14 +22,31 @@ pub(crate) enum SpaceError {
     Merge(#[from] MergeError),
     #[error("its destination may not be written")]
     Owner(#[from] OwnerError),
-    #[error("the book of seals failed")]
-    Seals(#[from] TableError),
     #[error("its source is not there; whether it is gone or only not reachable is unknown")]
     SourceAbsent,
     #[error("its destination belongs to the source `{owner}`")]
     OwnedByAnother { owner: StoreAddress },
     #[error("the policy contradicts itself: {reason}")]
     Stopped { reason: String },
+}
+
+impl SpaceError {
+    /// Whether it may well pass within the session.
+    pub(crate) fn is_retryable(&self) -> bool {
+        let listing = |error: &ListingError| match error {
+            ListingError::Store(error) => error.kind.is_retryable(),
+            ListingError::BrokenOff { .. } => true,
+            ListingError::OutOfOrder { .. } => false,
+        };
+        match self {
+            Self::Store(error) => error.kind.is_retryable(),
+            Self::Listing(error) | Self::Merge(MergeError::Source(error) | MergeError::Destination(error)) => {
+                listing(error)
+            }
+            Self::Merge(MergeError::Seals(_)) | Self::Owner(OwnerError::Table(_)) => true,
+            Self::Owner(_) | Self::SourceAbsent | Self::OwnedByAnother { .. } | Self::Stopped { .. } => false,
+        }
+    }
 }
 
 /// Both stores of a morsel, and which of its spaces are there.

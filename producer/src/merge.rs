@@ -45,11 +45,7 @@ pub(crate) struct Merge {
 
 impl Merge {
     /// Of the source alone, with the destination, or with both it and the seals.
-    pub(crate) fn new(
-        source: OrderedListing,
-        destination: Option<OrderedListing>,
-        seals: Option<SealStream>,
-    ) -> Self {
+    pub(crate) fn new(source: OrderedListing, destination: Option<OrderedListing>, seals: Option<SealStream>) -> Self {
         let seals = seals.map(|seals| Box::pin(seals.peekable()));
         Self { source, destination, seals, items_at_destination: 0 }
     }

@@ -4,6 +4,7 @@ use mill_model::{AccountId, SpaceId, StoreId, Timestamp};
 use mill_ports::{QueueError, Refusal};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::StateError;
+use mill_records::seals::Pair;
 
 /// How a session ended, and what a person should know of it.
 #[derive(Debug, Clone)]
@@ -105,6 +106,13 @@ pub struct HeldDeletes {
     pub items_total: u64,
     /// Why they are held.
     pub why: WhyHeld,
+}
+
+impl HeldDeletes {
+    pub(crate) fn of(pair: &Pair, count: u64, items_total: u64, why: WhyHeld) -> Self {
+        let Pair { account, source, destination, space } = pair.clone();
+        Self { account, space, source, destination, count, items_total, why }
+    }
 }
 
 /// Why deletes are held.

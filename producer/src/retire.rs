@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use mill_records::producer_state::{Deletes, Kept, Missing, Morsel};
-use mill_records::seals::Pair;
 use mill_model::{ContentId, Timestamp};
 use mill_ports::Listed;
+use mill_records::producer_state::{Deletes, Kept, Missing, Morsel};
+use mill_records::seals::Pair;
 use tracing::{info, warn};
 
 use crate::ends::{Ends, SpaceError};

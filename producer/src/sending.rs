@@ -43,6 +43,17 @@ impl Sending {
         Ok(count)
     }
 
+    /// How many tasks the queue holds, hidden ones included.
+    pub(crate) async fn depth(&self) -> Result<u64, ProducerError> {
+        let mut tries = 0;
+        loop {
+            match self.queue.depth().await {
+                Ok(depth) => return Ok(depth.total()),
+                Err(error) => self.pause_or_give_up(&mut tries, error).await?,
+            }
+        }
+    }
+
     fn outgoing(&self, pair: &Pair, item: Option<&ContentId>) -> Result<Outgoing, ProducerError> {
         let task = Duplicate {
             account: pair.account.clone(),
@@ -76,20 +87,21 @@ impl Sending {
                 // Nothing is known of any of them: sent again, some may be there twice.
                 Err(error) => error,
             };
-            tries += 1;
-            if !error.kind.is_retryable() || tries >= Self::TRIES_MAX {
-                return Err(error.into());
-            }
-            self.clock.sleep(self.pause(tries, &error)).await;
+            self.pause_or_give_up(&mut tries, error).await?;
         }
     }
 
-    fn pause(&self, tries: u32, error: &QueueError) -> Duration {
-        let most = Self::PAUSE_FIRST * 2_u32.pow(tries);
-        let pause = most / 2 + self.chance.jitter(most / 2);
-        match error.kind {
-            QueueErrorKind::Throttled { retry_after: Some(wish) } => pause.max(wish),
-            _ => pause,
+    async fn pause_or_give_up(&self, tries: &mut u32, error: QueueError) -> Result<(), ProducerError> {
+        *tries += 1;
+        if !error.kind.is_retryable() || *tries >= Self::TRIES_MAX {
+            return Err(error.into());
         }
+        let most = Self::PAUSE_FIRST * 2_u32.pow(*tries);
+        let mut pause = most / 2 + self.chance.jitter(most / 2);
+        if let QueueErrorKind::Throttled { retry_after: Some(wish) } = error.kind {
+            pause = pause.max(wish);
+        }
+        self.clock.sleep(pause).await;
+        Ok(())
     }
 }

@@ -9,19 +9,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
 
+use futures::future::{Either, select};
 use mill_model::{AccountId, SpaceId, StoreId};
 use mill_policy::{Coverage, StorePolicy};
 use mill_ports::chain;
 use mill_records::policies::PolicyError;
-use mill_records::producer_state::{Kept, Loaded, Missing, Morsel, ProducerState, Run, StateError};
+use mill_records::producer_state::{
+    AccountRow, Deletes, Kept, Loaded, Missing, Morsel, ProducerState, Run, StateError,
+};
 use mill_records::seals::Pair;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::duplication::DuplicationProducer;
 use crate::ends::SpaceError;
-use crate::report::{Ended, ProducerError, SessionReport, SpaceFailed};
+use crate::report::{Ended, HeldDeletes, ProducerError, SessionReport, SpaceFailed, WhyHeld};
 use crate::sending::Sending;
 use crate::settings::{Deps, Settings, WhenFull};
 use crate::turn::{Opened, Turn};
@@ -44,6 +49,8 @@ pub(crate) struct Session<'a> {
     /// Rows that stay in the book because their parts failed.
     failed: bool,
     accounts_failed: BTreeSet<AccountId>,
+    /// How often a space failed in a way that may pass.
+    tries: BTreeMap<Pair, u32>,
 }
 
 /// Why a step went no further.
@@ -90,6 +97,9 @@ enum Today {
 }
 
 impl<'a> Session<'a> {
+    const SPACE_TRIES_MAX: u32 = 3;
+    const SPACE_PAUSE: Duration = Duration::from_secs(1);
+
     /// Does one session under a lease.
     pub(crate) async fn run(
         producer: &'a DuplicationProducer,
@@ -129,6 +139,7 @@ impl<'a> Session<'a> {
             waiting: BTreeMap::new(),
             failed: false,
             accounts_failed: BTreeSet::new(),
+            tries: BTreeMap::new(),
         };
         session.prepare(loaded, begins).await?;
         session.report.ended = match session.rounds().await? {
@@ -151,6 +162,11 @@ impl<'a> Session<'a> {
                 self.run = run;
             }
             info!(started = %self.run.row.started, morsels = morsels.len(), "resumes a run");
+            for Kept { row, .. } in &morsels {
+                if let Deletes::Held { count, items_total } = row.deletes {
+                    self.report.held.push(HeldDeletes::of(&row.pair, count, items_total, WhyHeld::TooMany));
+                }
+            }
             self.line_up(morsels);
         }
         if !self.run.row.listed {
@@ -169,7 +185,7 @@ impl<'a> Session<'a> {
     async fn begin(
         &mut self,
         last: Option<Kept<Run>>,
-        accounts: &[Kept<mill_records::producer_state::AccountRow>],
+        accounts: &[Kept<AccountRow>],
         morsels: &[Kept<Morsel>],
         missing: Vec<Kept<Missing>>,
     ) -> Result<(), ProducerError> {
@@ -253,6 +269,9 @@ impl<'a> Session<'a> {
             Ok(turn) => Ok(turn),
             Err(StepError::Session(error)) => Err(error),
             Err(StepError::Space(error)) => {
+                if error.is_retryable() && self.try_again(&pair, &error).await {
+                    return Ok(Turn::Again);
+                }
                 self.space_failed(&pair, &error);
                 Ok(Turn::PassedOver)
             }
@@ -277,13 +296,25 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Whether a space that failed gets another turn in this session, after a pause.
+    async fn try_again(&mut self, pair: &Pair, error: &SpaceError) -> bool {
+        let tries = self.tries.entry(pair.clone()).or_default();
+        *tries += 1;
+        if *tries >= Self::SPACE_TRIES_MAX {
+            return false;
+        }
+        let pause = Self::SPACE_PAUSE * *tries;
+        warn!(account = %pair.account, space = %pair.space, error = chain(error), "the space is tried again");
+        self.unless_stopped(self.deps.clock.sleep(pause)).await.is_some()
+    }
+
     /// Whether the next step may begin: asked before each.
     pub(crate) async fn room(&self) -> Result<Room, ProducerError> {
         loop {
             if self.stop.is_cancelled() {
                 return Ok(Room::Stopped);
             }
-            let depth = self.deps.queue.depth().await?.total();
+            let depth = self.sending.depth().await?;
             if depth < self.settings.queue_max {
                 return Ok(Room::Yes);
             }
@@ -303,13 +334,10 @@ impl<'a> Session<'a> {
 
     /// What `reading` gives, unless the session is told to stop before. Only for what changes nothing.
     pub(crate) async fn unless_stopped<R: Future>(&self, reading: R) -> Option<R::Output> {
-        #[allow(clippy::disallowed_macros)] // biased
-        let read = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => None,
-            read = reading => Some(read),
-        };
-        read
+        match select(pin!(self.stop.cancelled()), pin!(reading)).await {
+            Either::Left(((), _)) => None,
+            Either::Right((read, _)) => Some(read),
+        }
     }
 
     /// Notes, once, that an account is passed over.

@@ -54,7 +54,8 @@ impl Session<'_> {
             self.waiting.retain(|(_, _, pair), _| pair.account != account);
             self.line_up(all);
         }
-        row.row.unanswered = spaces.into_iter().filter(|(_, spaces)| spaces.is_none()).map(|(store, _)| store).collect();
+        row.row.unanswered =
+            spaces.into_iter().filter(|(_, spaces)| spaces.is_none()).map(|(store, _)| store).collect();
         if row.row.unanswered.is_empty() {
             return Ok(self.state.remove(&row).await?);
         }
@@ -76,7 +77,12 @@ impl Session<'_> {
         spaces
     }
 
-    async fn spaces_at(&self, account: &AccountId, store: &StoreId, read: bool) -> Result<BTreeSet<SpaceId>, StoreError> {
+    async fn spaces_at(
+        &self,
+        account: &AccountId,
+        store: &StoreId,
+        read: bool,
+    ) -> Result<BTreeSet<SpaceId>, StoreError> {
         let stores = &self.deps.stores;
         let spaces = if read {
             stores.source(account, store).await?.spaces().await?
@@ -92,7 +98,8 @@ fn morsels(policy: &AccountPolicy, spaces: &SpacesOf, unanswered: &[StoreId]) ->
     let named: BTreeSet<&SpaceId> = policy.named_spaces().into_iter().collect();
     let listed = spaces.values().flatten().flatten();
     let all: BTreeSet<&SpaceId> = named.iter().copied().chain(listed).collect();
-    let is_at = |store: &StoreId, space| spaces.get(store).and_then(Option::as_ref).is_some_and(|at| at.contains(space));
+    let is_at =
+        |store: &StoreId, space| spaces.get(store).and_then(Option::as_ref).is_some_and(|at| at.contains(space));
     let mut morsels = BTreeSet::new();
     for space in all {
         let decision = policy.for_space(space);

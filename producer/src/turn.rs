@@ -39,7 +39,7 @@ pub(crate) struct Opened {
 /// How a deletes step ended.
 enum DeletesStep {
     /// Settled; with what the survey found to copy, if that is all there is.
-    Settled(Option<Nibble>),
+    Settled(Option<Box<Nibble>>),
     More,
     Stopped,
 }
@@ -78,15 +78,14 @@ impl Session<'_> {
                 Room::Stopped => return Ok(Turn::Stopped),
             }
         }
-        let (nibble, merge) = match surveyed {
-            Some(nibble) => (nibble, None),
-            None => {
-                let seals = &self.deps.seals;
-                let mut merge = merge.unwrap_or_else(|| ends.to_copy(seals, morsel.row.marker.as_ref()));
-                let gather = Nibble::gather(&mut merge, self.settings.nibble.get());
-                let Some(nibble) = self.unless_stopped(gather).await else { return Ok(Turn::Stopped) };
-                (nibble, Some(merge))
-            }
+        let (nibble, merge) = if let Some(nibble) = surveyed {
+            (*nibble, None)
+        } else {
+            let seals = &self.deps.seals;
+            let mut merge = merge.unwrap_or_else(|| ends.to_copy(seals, morsel.row.marker.as_ref()));
+            let gather = Nibble::gather(&mut merge, self.settings.nibble.get());
+            let Some(nibble) = self.unless_stopped(gather).await else { return Ok(Turn::Stopped) };
+            (nibble, Some(merge))
         };
         self.copies(morsel, &ends, nibble, merge).await
     }
@@ -108,14 +107,15 @@ impl Session<'_> {
             return self.confirmed_deletes(morsel, ends, left, marker).await;
         }
         // What a marker has passed was compared in an earlier turn.
-        let seals = (ends.policy.compare == Compare::Differences && morsel.row.marker.is_none()).then_some(&self.deps.seals);
+        let seals =
+            (ends.policy.compare == Compare::Differences && morsel.row.marker.is_none()).then_some(&self.deps.seals);
         let copies_max = seals.map(|_| self.settings.nibble.get());
         let mut merge = ends.both(seals, None);
         let survey = Survey::of(&mut merge, copies_max);
         let Some(survey) = self.unless_stopped(survey).await else { return Ok(DeletesStep::Stopped) };
         let survey = survey?;
         let (count, items_total) = (survey.count, survey.items_total);
-        let mut step = DeletesStep::Settled(survey.copies);
+        let mut step = DeletesStep::Settled(survey.copies.map(Box::new));
         if !are_too_many(count, items_total) {
             self.queue(&ends.pair, survey.vanished.iter().map(Some), survey.vanished.len()).await?;
             morsel.row.deletes = Deletes::Done;
@@ -144,8 +144,13 @@ impl Session<'_> {
         let Confirmed { items, end } = gathered?;
         let count = items.len() as u64;
         if count > left {
-            self.hold(&ends.pair, count, merge.items_at_destination(), WhyHeld::TooMany);
-            morsel.row.deletes = Deletes::Held { count, items_total: merge.items_at_destination() };
+            // More vanished meanwhile than was confirmed. The next run counts and asks again.
+            let mut merge = ends.both(None, marker.as_ref());
+            let survey = Survey::of(&mut merge, None);
+            let Some(survey) = self.unless_stopped(survey).await else { return Ok(DeletesStep::Stopped) };
+            let Survey { count, items_total, .. } = survey?;
+            self.hold(&ends.pair, count, items_total, WhyHeld::TooMany);
+            morsel.row.deletes = Deletes::Done;
             self.state.save(morsel).await?;
             return Ok(DeletesStep::Settled(None));
         }
@@ -214,11 +219,11 @@ impl Session<'_> {
 
     /// Notes deletes that wait for a person.
     pub(crate) fn hold(&mut self, pair: &Pair, count: u64, items_total: u64, why: WhyHeld) {
-        let Pair { account, source, destination, space } = pair.clone();
+        let Pair { account, source, destination, space } = pair;
         warn!(%account, %space, %source, %destination, count, items_total, ?why,
             "deletes are held until `--confirm-deletes` lets so many through");
         self.deps.statistics.held.fetch_add(count, Relaxed);
-        self.report.held.push(HeldDeletes { account, space, source, destination, count, items_total, why });
+        self.report.held.push(HeldDeletes::of(pair, count, items_total, why));
     }
 
     fn refuse(&mut self, pair: &Pair, shown: String, reason: mill_ports::Refusal) {

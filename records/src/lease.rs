@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::{Either, select};
 use mill_model::Monotonic;
 use mill_ports::{Clock, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind};
 use serde::{Deserialize, Serialize};
@@ -160,14 +161,11 @@ impl Lease {
 
     /// Does `work` and beats beside it. `None` when the lease was lost: `work` is dropped then, where it stands.
     pub async fn hold<W: Future>(&self, work: W) -> Option<W::Output> {
-        let (mut work, mut lost) = (pin!(work), pin!(self.beat_until_lost()));
-        #[allow(clippy::disallowed_macros)] // biased
-        let done = tokio::select! {
-            biased;
-            () = &mut lost => None,
-            done = &mut work => Some(done),
-        };
-        done
+        // The first is asked first: a lease that is lost ends the work before the work goes on.
+        match select(pin!(self.beat_until_lost()), pin!(work)).await {
+            Either::Left(((), _)) => None,
+            Either::Right((done, _)) => Some(done),
+        }
     }
 
     async fn beat_until_lost(&self) {
@@ -189,6 +187,12 @@ impl Lease {
                 }
             }
         }
+    }
+
+    /// Who holds the lease now, as far as the book tells: for a message, when it is no longer ours.
+    pub async fn held_by(&self) -> Option<String> {
+        let row = self.terms.table.get(&self.terms.key).await.ok()??;
+        read(&row).map(|written| written.holder)
     }
 
     /// Gives the lease back, if it is still ours. When that fails, others take it over after the timeout.

@@ -11,7 +11,7 @@ mod rows;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::stream::{self, TryStreamExt as _};
 use mill_model::AccountId;
 use mill_ports::{Clock, KeyRange, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind};
 use tracing::warn;
@@ -83,6 +83,11 @@ impl ProducerState {
     /// The book of `producer`, written under the lease of `epoch`.
     pub fn new(table: Arc<dyn Table>, clock: Arc<dyn Clock>, producer: &str, epoch: u64) -> Self {
         Self { table, clock, partition: producer.to_owned(), epoch }
+    }
+
+    /// The epoch of the lease under which it writes.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Reads all rows. With `claim`, writes each of them first, so that no earlier holder can save it any more.
