@@ -131,6 +131,18 @@ impl Database {
         threads.push(thread);
     }
 
+    /// Throws all tasks of all queues away, delayed and in flight as well, and tells how many there were.
+    ///
+    /// # Errors
+    /// [`Failure`] when nothing was thrown away.
+    pub async fn purge_queues(&self) -> Result<usize, Failure> {
+        let purge = |writing: &mut Writing<'_>| {
+            writing.statement("UPDATE queue SET messages = 0")?.execute([])?;
+            writing.statement("DELETE FROM message")?.execute([])
+        };
+        self.write(Durability::Power, 0, purge).await
+    }
+
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
