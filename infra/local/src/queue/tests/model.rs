@@ -147,7 +147,8 @@ async fn receive(queue: &SqliteQueue, model: &mut Model, now: Timestamp, (max, v
     }
     let mut texts: Vec<_> = expected.iter().map(|at| model.bodies[*at].text.clone()).collect();
     let mut found: Vec<_> = got.iter().map(|one| String::from_utf8(one.body.to_vec()).unwrap()).collect();
-    (texts.sort(), found.sort());
+    texts.sort();
+    found.sort();
     assert_eq!(found, texts, "those longest visible come first");
     for delivery in got {
         let text = String::from_utf8(delivery.body.to_vec()).unwrap();
