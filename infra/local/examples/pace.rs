@@ -1,4 +1,6 @@
 //! Measures the SQLite engine: `cargo run --release -p mill-local --example pace [DIRECTORY]`.
+//!
+//! Several at once on one directory measure processes that share a file; the directory is left then.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::num::NonZeroU32;
@@ -130,7 +132,7 @@ async fn tables(table: &SqliteTable) {
 #[tokio::main]
 async fn main() {
     let temporary = std::env::temp_dir().join(format!("mill-pace-{}", std::process::id()));
-    let directory = std::env::args_os().nth(1).map_or(temporary, PathBuf::from);
+    let directory = std::env::args_os().nth(1).map_or_else(|| temporary.clone(), PathBuf::from);
     let path = directory.join("mill.db");
     let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance)).unwrap();
     let queue = SqliteQueue::new(Arc::clone(&database), QueueName::DuplicationLow);
@@ -142,5 +144,7 @@ async fn main() {
         println!("{:<20} {:>8} KiB", entry.file_name().display(), entry.metadata().unwrap().len() / 1024);
     }
     drop((queue, database));
-    std::fs::remove_dir_all(&directory).unwrap();
+    if directory == temporary {
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }
