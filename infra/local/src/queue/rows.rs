@@ -190,23 +190,36 @@ pub(super) fn any_visible(connection: &Connection, queue: QueueName, now: Timest
     statement.query_row(params![code(queue), millis(now), absurd(now)], |row| row.get(0))
 }
 
-/// Hides a delivery until then, or until its time in flight is over; answers until when, or `None` when it is no
-/// longer held.
+/// What became of an extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extension {
+    /// It is hidden until then.
+    Granted,
+    /// It is no longer held.
+    Expired,
+    /// It would be in flight for longer than anything may be; its deadline stays.
+    TooLong,
+}
+
+/// Hides a delivery until then.
 pub(super) fn extend(
     writing: &mut Writing<'_>,
     queue: QueueName,
     held: Held,
     now: Timestamp,
     until: Timestamp,
-) -> rusqlite::Result<Option<Timestamp>> {
+) -> rusqlite::Result<Extension> {
     let mut statement = writing.statement(
-        "UPDATE message SET visible_at = min(?4, received_at + ?5)
-         WHERE id = ?1 AND queue = ?2 AND handle = ?3 AND visible_at > ?6 AND received_at + ?5 > ?6
-         RETURNING visible_at",
+        "SELECT received_at FROM message WHERE id = ?1 AND queue = ?2 AND handle = ?3 AND visible_at > ?4",
     )?;
-    let total_max = HIDDEN_MAX.as_millis() as i64;
-    let values = params![held.id, code(queue), held.handle, millis(until), total_max, millis(now)];
-    statement.query_row(values, |row| row.get(0).map(timestamp)).optional()
+    let received_at: Option<i64> =
+        statement.query_row(params![held.id, code(queue), held.handle, millis(now)], |row| row.get(0)).optional()?;
+    let Some(received_at) = received_at else { return Ok(Extension::Expired) };
+    if until > timestamp(received_at).plus(HIDDEN_MAX) {
+        return Ok(Extension::TooLong);
+    }
+    writing.statement("UPDATE message SET visible_at = ?2 WHERE id = ?1")?.execute(params![held.id, millis(until)])?;
+    Ok(Extension::Granted)
 }
 
 /// Makes a delivery visible at once; `false` when it is no longer held.
