@@ -4,7 +4,7 @@
 //! them as one group, so that many callers share one sync of the disk; each is answered after the commit. Requests
 //! that must outlive a crash of the power (sends, writes of rows) make the whole group do so.
 //!
-//! Reading order: [`writer`] (groups), `turn` (fairness among processes), `reader`, `schema`, `place`, [`failure`].
+//! Reading order: `writer` (groups), `turn` (fairness among processes), `reader`, `schema`, `place`, `failure`.
 
 pub(crate) mod failure;
 mod place;
