@@ -5,5 +5,6 @@
 
 mod backends;
 mod queue;
+mod sqlite;
 mod store;
 mod table;
