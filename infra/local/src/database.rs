@@ -4,7 +4,7 @@
 //! them as one group, so that many callers share one sync of the disk; each is answered after the commit. Requests
 //! that must outlive a crash of the power (sends, writes of rows) make the whole group do so.
 //!
-//! Reading order: [`writer`] (groups), `turn` (fairness among processes), `reader`, `schema`, `place`, [`failure`].
+//! Reading order: `writer` (groups), `turn` (fairness among processes), `reader`, `schema`, `place`, `failure`.
 
 pub(crate) mod failure;
 mod place;
@@ -73,7 +73,7 @@ impl Database {
         let our_turn = our_turn.ok_or_else(|| OpenError::Busy { path: path.clone() })?;
         place::create_file(&path).map_err(failed("making its file"))?;
         let writing = schema::connect(&path, WRITER_CACHE_KIB).map_err(sqlite)?;
-        schema::settle(&writing, &path, &mut Waiting::new(&*chance, 1, 20))?;
+        schema::settle(&writing, &path, &mut Waiting::new(&*chance))?;
         let reading = schema::connect(&path, READER_CACHE_KIB).map_err(sqlite)?;
         reading.execute_batch("PRAGMA query_only = ON").map_err(sqlite)?;
         drop(our_turn);
