@@ -70,9 +70,10 @@ async fn a_change_is_obeyed_after_the_refreshing_time_and_not_before() {
 #[tokio::test]
 async fn a_version_too_young_to_prove_anything_is_read_again() {
     let (place, book) = book();
-    place.unsettle();
+    place.unsettle(true);
     book.account(&account("alice")).await.unwrap();
     place.write_unseen(ALICE, "{}");
+    place.unsettle(false);
     place.pass(REFRESH);
     assert!(!covers(&book.account(&account("alice")).await.unwrap()));
 }
@@ -169,6 +170,7 @@ async fn a_file_too_large_is_refused_unread() {
     let error = book.account(&account("alice")).await.unwrap_err();
     assert!(error.to_string().contains("1048577 bytes"), "{error}");
     assert_eq!(book.faults().len(), 1);
+    assert!(place.bytes_read() < 1024, "{} bytes were read", place.bytes_read());
 }
 
 #[tokio::test]
@@ -186,7 +188,7 @@ async fn a_file_saved_while_it_is_read_is_read_again() {
 async fn a_slow_account_holds_up_no_other_and_is_read_once_for_all_who_ask() {
     let (place, book) = book();
     book.account(&account("bob")).await.unwrap();
-    let opened = place.calls().0;
+    let (opened, looked_at) = place.calls();
     place.hold(ALICE);
     let alice = account("alice");
     let asking = futures::future::join_all((0..50).map(|_| book.account(&alice)));
@@ -195,7 +197,7 @@ async fn a_slow_account_holds_up_no_other_and_is_read_once_for_all_who_ask() {
     assert!(book.account(&account("bob")).await.is_ok());
     place.hold("");
     assert!(asking.await.iter().all(Result::is_ok));
-    assert_eq!(place.calls().0, opened + 2);
+    assert_eq!(place.calls(), (opened + 2, looked_at));
 }
 
 #[tokio::test]

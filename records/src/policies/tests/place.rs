@@ -1,6 +1,7 @@
 //! A store with one space of policy files, and a clock: both as a test sets them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use mill_ports::{
 pub(super) struct Place {
     inner: Mutex<Inner>,
     released: tokio::sync::Notify,
+    bytes_read: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +37,7 @@ struct Inner {
 
 impl Place {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), released: tokio::sync::Notify::new() })
+        Arc::new(Self { inner: Mutex::default(), released: tokio::sync::Notify::new(), bytes_read: Arc::default() })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -57,8 +59,13 @@ impl Place {
         self.inner().files.remove(file).unwrap();
     }
 
-    pub(super) fn unsettle(&self) {
-        self.inner().unsettled = true;
+    /// Whether files are too young for their versions to prove anything.
+    pub(super) fn unsettle(&self, unsettled: bool) {
+        self.inner().unsettled = unsettled;
+    }
+
+    pub(super) fn bytes_read(&self) -> usize {
+        self.bytes_read.load(Ordering::Relaxed)
     }
 
     pub(super) fn fail(&self, kind: Option<StoreErrorKind>) {
@@ -152,7 +159,11 @@ impl SourceStore for Place {
         let Presence::Here((facts, bytes)) = self.look(item)? else { return Ok(Presence::Absent) };
         let half = bytes.slice(..bytes.len() / 2);
         let end = changed.map_or(Ok(bytes.slice(bytes.len() / 2..)), Err);
-        Ok(Presence::Here(Reading { facts, body: futures::stream::iter([Ok(half), end]).boxed() }))
+        let read = Arc::clone(&self.bytes_read);
+        let count = move |chunk: &Result<Bytes, StoreError>| {
+            read.fetch_add(chunk.as_ref().map_or(0, Bytes::len), Ordering::Relaxed);
+        };
+        Ok(Presence::Here(Reading { facts, body: futures::stream::iter([Ok(half), end]).inspect(count).boxed() }))
     }
 
     fn list(&self, _: &SpaceId, _: Option<ContentId>) -> Listing {
