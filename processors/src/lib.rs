@@ -17,5 +17,5 @@ mod seldom;
 mod tries;
 pub mod verify;
 
-pub use duplicate::{Deps, DuplicateFactory, RETIRE};
+pub use duplicate::{Deps, DuplicateFactory};
 pub use refusals::{Refusals, Refused};

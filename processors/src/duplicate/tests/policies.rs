@@ -22,7 +22,10 @@ impl Files {
         files.write("duplication-accounts.json", r#"["a"]"#);
         files.write(
             "a-stores.json",
-            r#"{"stores": [{"id": "s", "type": "folder", "root": "s", "primary": true}, {"id": "d", "type": "folder", "root": "d"}]}"#,
+            r#"{"stores": [
+                {"id": "s", "type": "folder", "root": "s", "primary": true},
+                {"id": "d", "type": "folder", "root": "d"}
+            ]}"#,
         );
         files.removes(true);
         files

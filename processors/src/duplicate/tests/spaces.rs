@@ -7,7 +7,7 @@ use probe::Way;
 async fn run_space(site: &Site, remove_vanished: bool, retire: bool) -> Outcome {
     let mut task = Site::task(None);
     if retire {
-        task.detail.insert(RETIRE.into(), true.into());
+        task.detail.insert(Duplicate::RETIRE.into(), true.into());
     }
     site.run_under(policy(remove_vanished), &task).await.unwrap()
 }
@@ -130,7 +130,7 @@ async fn a_space_that_cannot_be_asked_about_is_left_alone() {
     site.source.uproot_space(&space());
     site.source_port.meet("space", [Way::Fails(StoreErrorKind::Unavailable)]);
     let mut task = Site::task(None);
-    task.detail.insert(RETIRE.into(), true.into());
+    task.detail.insert(Duplicate::RETIRE.into(), true.into());
     let failed = class(site.run_under(policy(true), &task).await);
     assert_eq!(failed, FailureClass::Unavailable { store: store_address("s") });
     assert!(destination_has_space(&site).await);
