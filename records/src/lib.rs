@@ -2,6 +2,7 @@
 
 pub mod lease;
 pub mod owners;
+pub mod policies;
 pub mod producer_state;
 pub mod seals;
 #[cfg(test)]
