@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mill_engine::{MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueHabits, SeededChance, SimClock, StoreHabits};
+use mill_engine::{
+    MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueHabits, SeededChance, SimClock, StoreHabits,
+};
 use mill_model::wire::{self, Arrival};
 use mill_model::{
-    AccountId, ContentId, Duplicate, ItemAddress, Properties, QueueName, SpaceId, StoreAddress, StoreId, TaskId, Timestamp,
+    AccountId, ContentId, Duplicate, ItemAddress, Properties, QueueName, SpaceId, StoreAddress, StoreId, TaskId,
+    Timestamp,
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
-    BatchReport, Clock, Delivery, Depth, DestinationStore, Extended, KeyRange, Outgoing, QueueError, QueueLimits, Receipt,
-    Row, RowKey, RowPage, RowVersion, RowWhen, SourceStore as _, Statistics, Table, TableError, TaskQueue,
+    BatchReport, Clock, Delivery, Depth, DestinationStore, Extended, KeyRange, Outgoing, QueueError, QueueLimits,
+    Receipt, Row, RowKey, RowPage, RowVersion, RowWhen, SourceStore as _, Statistics, Table, TableError, TaskQueue,
 };
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyBook;
@@ -24,7 +27,7 @@ use mill_records::seals::{Pair, Seal, Seals};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{AbsentSource, Deps, DuplicationProducer, Ended, ProducerError, SessionReport, Settings, WhenFull};
+use crate::{AbsentSource, Deps, DuplicationProducer, Ended, SessionReport, Settings, WhenFull};
 
 pub(super) fn account(name: &str) -> AccountId {
     AccountId::new(name).unwrap()
@@ -361,10 +364,6 @@ impl World {
         self.producer_with(change).session(&CancellationToken::new()).await.unwrap()
     }
 
-    pub(super) async fn failing_session(&self) -> ProducerError {
-        self.producer().session(&CancellationToken::new()).await.unwrap_err()
-    }
-
     /// The ids queued, in order; `/` for the space itself.
     pub(super) fn ids(&self) -> Vec<String> {
         let id = |task: Duplicate| task.item.map_or_else(|| "/".to_owned(), |id| id.as_str().to_owned());
@@ -380,7 +379,7 @@ impl World {
         self.clock.sleep(time).await;
     }
 
-    pub(super) fn pair(&self) -> Pair {
+    pub(super) fn pair() -> Pair {
         Pair { account: account("a"), source: store("1"), destination: store("2"), space: space("s") }
     }
 
@@ -395,7 +394,7 @@ impl World {
         let source = self.store("1").head(&item("s", id)).await.unwrap().here().unwrap();
         let destination = self.store("2").head(&item("s", id)).await.unwrap().here().unwrap();
         let seal = Seal::of(&source.version, &destination.version, &source.checksums[0]).unwrap();
-        self.seals.put(&self.pair(), &content(id), &seal).await.unwrap();
+        self.seals.put(&Self::pair(), &content(id), &seal).await.unwrap();
     }
 }
 
