@@ -5,5 +5,6 @@
 
 mod backends;
 mod queue;
+mod reference;
 mod store;
 mod table;
