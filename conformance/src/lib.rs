@@ -22,7 +22,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
 pub mod queue;
-
+pub mod reference;
 pub mod store;
 pub mod subject;
 pub mod suite;

@@ -171,9 +171,20 @@ impl StoreSubject {
         self
     }
 
-    pub(crate) async fn put_when(&self, item: &ItemAddress, read: &Read, when: &When) -> Result<Written, StoreError> {
-        let content = Content { size: read.0.len() as u64, properties: read.1.clone() };
+    /// Writes an item whose size is announced as it is, or not.
+    pub(crate) async fn put_announced(
+        &self,
+        item: &ItemAddress,
+        read: &Read,
+        size: u64,
+        when: &When,
+    ) -> Result<Written, StoreError> {
+        let content = Content { size, properties: read.1.clone() };
         self.store.put(item, &content, when, body(&read.0)).await
+    }
+
+    pub(crate) async fn put_when(&self, item: &ItemAddress, read: &Read, when: &When) -> Result<Written, StoreError> {
+        self.put_announced(item, read, read.0.len() as u64, when).await
     }
 
     /// Writes an item, and gives what it should read as.

@@ -5,6 +5,8 @@
 
 mod backends;
 mod queue;
+mod reference;
+mod rooms;
 mod sqlite;
 mod store;
 mod table;
