@@ -114,6 +114,7 @@ pub(crate) struct Mirror {
 
 /// How a run that ends by itself does so.
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of the command line
 pub(crate) struct Ending {
     /// Stop at the first item that fails for good, instead of finishing the others
     #[arg(long)]

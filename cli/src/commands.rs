@@ -30,7 +30,7 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {
         Command::Produce(args) => produce::run(args, &config()?).await,
         Command::Work(args) => work::run(args, &config()?).await,
         Command::Status { json } => status::run(json, &config()?).await,
-        Command::Policy(args) => policy::run(args, config).await,
+        Command::Policy(args) => policy::run(args, config),
         Command::Verify(args) => verify::run(args, config).await,
         Command::Restore(args) => restore::run(args, &config()?).await,
         Command::DeadLetters(args) => dead_letters::run(args, &config()?).await,

@@ -48,6 +48,9 @@ pub(crate) struct Ran {
     pub(crate) cut_short: Option<String>,
 }
 
+/// How often the end is looked for: a short run is not to be made long by waiting.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// How long nothing may move, with tasks put off, before a run is taken to wait for a store that is not there.
 const NOTHING_MOVES: Duration = Duration::from_secs(12);
 
@@ -92,15 +95,19 @@ impl Watch<'_> {
     /// Returns how long it took, and what it waited for in vain, if it did.
     async fn until_done(&self, mut progress: Progress) -> (Duration, Option<String>) {
         let mut moved = (Totals::default(), 0, Instant::now());
+        let mut shown = Instant::now();
         let stuck = loop {
             tokio::select! {
                 biased;
                 () = self.hands.end.cancelled() => break None,
                 () = self.stopping.gentle.cancelled() => break None,
-                () = tokio::time::sleep(Progress::EVERY.min(self.pause())) => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             let snapshot = self.hands.snapshot(self.works, !self.produced.load(Ordering::Acquire));
-            progress.show(&snapshot);
+            if shown.elapsed() >= Progress::EVERY {
+                progress.show(&snapshot);
+                shown = Instant::now();
+            }
             if (moved.0, moved.1) != (snapshot.totals, snapshot.bytes_moving) {
                 moved = (snapshot.totals, snapshot.bytes_moving, Instant::now());
             }
@@ -120,11 +127,6 @@ impl Watch<'_> {
         };
         self.hands.end.cancel();
         (progress.end(), stuck)
-    }
-
-    /// Once all is produced, the end is looked for often, so that a short run is not made long by waiting.
-    fn pause(&self) -> Duration {
-        if self.produced.load(Ordering::Acquire) { Duration::from_millis(10) } else { Progress::EVERY }
     }
 
     /// Tasks ready or in hand, and tasks put off.

@@ -43,6 +43,9 @@ pub(crate) fn open_plain(
     Arc::new(FolderStore::open(FolderSettings { address, root, layout, sidecars: None, clock }))
 }
 
+/// Stores by address.
+pub(crate) type Opened = BTreeMap<StoreAddress, (StoreSpec, Arc<dyn DestinationStore>)>;
+
 /// The stores of the policy files.
 #[derive(Debug)]
 pub(crate) struct ConfiguredStores {
@@ -51,7 +54,7 @@ pub(crate) struct ConfiguredStores {
     /// Where relative roots begin.
     pub(crate) base: PathBuf,
     /// Those opened, each with what it was opened as: a store whose definition changes is opened anew.
-    pub(crate) open: Mutex<BTreeMap<StoreAddress, (StoreSpec, Arc<dyn DestinationStore>)>>,
+    pub(crate) open: Mutex<Opened>,
 }
 
 impl ConfiguredStores {
@@ -113,11 +116,7 @@ impl Stores for ConfiguredStores {
         Ok(self.get(account, store).await?)
     }
 
-    async fn destination(
-        &self,
-        account: &AccountId,
-        store: &StoreId,
-    ) -> Result<Arc<dyn DestinationStore>, StoreError> {
+    async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
         Ok(self.get(account, store).await?)
     }
 }
@@ -136,11 +135,7 @@ impl Stores for MirrorStores {
         Ok(if *store == self.source_id { self.source.clone() } else { self.destination.clone() })
     }
 
-    async fn destination(
-        &self,
-        account: &AccountId,
-        store: &StoreId,
-    ) -> Result<Arc<dyn DestinationStore>, StoreError> {
+    async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
         if *store == self.source_id {
             return Err(StoreError {
                 kind: StoreErrorKind::NotConfigured,

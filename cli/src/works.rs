@@ -80,7 +80,7 @@ impl Works {
             book: self.dead_letters(),
             registry: self.registry(),
             clock: self.engine.clock.clone(),
-            settings: DrainSettings { visibility: Duration::from_secs(60), poll_wait: Duration::from_secs(20) },
+            settings: DrainSettings { visibility: Duration::from_mins(1), poll_wait: Duration::from_secs(20) },
         }
     }
 
@@ -153,7 +153,7 @@ pub(crate) fn producer_settings(config: &Config) -> Result<mill_producer::Settin
 pub(crate) fn producer_defaults() -> Result<mill_producer::Settings> {
     Ok(mill_producer::Settings {
         holder: process::this_process(),
-        lease_timeout: Duration::from_secs(60),
+        lease_timeout: Duration::from_mins(1),
         queue_max: 10_000,
         nibble: 1_000.try_into()?,
         frequency: Duration::ZERO,
@@ -185,7 +185,7 @@ pub(crate) fn workman_defaults() -> WorkmanSettings {
     WorkmanSettings {
         name: process::this_process(),
         workers: 64,
-        visibility: Duration::from_secs(60),
+        visibility: Duration::from_mins(1),
         failures_max: 3,
         retry_delays: vec![Duration::from_secs(1), Duration::from_secs(5)],
         idle_backoff: [1, 2, 4, 8, 8].map(minutes).to_vec(),

@@ -145,8 +145,7 @@ impl Verification {
                 Presence::Absent => Examined::Fault(Fault::Missing),
             });
         }
-        let (from, to) =
-            futures::try_join!(checksum(&*self.source, address), checksum(&*self.destination, address))?;
+        let (from, to) = futures::try_join!(checksum(&*self.source, address), checksum(&*self.destination, address))?;
         let (from, to) = match (from, to) {
             (Presence::Here(from), Presence::Here(to)) => (from, to),
             (Presence::Here(_), Presence::Absent) => return Ok(Examined::Fault(Fault::Missing)),
@@ -190,7 +189,10 @@ impl Findings {
 }
 
 /// Reads an item whole and gives the SHA-256 of its bytes.
-pub(crate) async fn checksum(store: &dyn SourceStore, item: &ItemAddress) -> Result<Presence<(Checksum, ItemFacts)>, StoreError> {
+pub(crate) async fn checksum(
+    store: &dyn SourceStore,
+    item: &ItemAddress,
+) -> Result<Presence<(Checksum, ItemFacts)>, StoreError> {
     let Presence::Here(mut reading) = store.open(item, None, None).await? else { return Ok(Presence::Absent) };
     let mut digester = Digester::new(&[Algorithm::Sha256]);
     while let Some(bytes) = reading.body.next().await {

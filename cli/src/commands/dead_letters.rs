@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use mill_model::ids::shown;
-use mill_records::dead_letters::{Deciding, DeadLetter, DeadLetters, LetterFilter, LetterId, LetterState};
+use mill_records::dead_letters::{DeadLetter, DeadLetters, Deciding, LetterFilter, LetterId, LetterState};
 use serde_json::{Value, json};
 
 use crate::args::DeadLetters as Args;
@@ -72,7 +72,9 @@ async fn letters(book: &DeadLetters, all: bool) -> Result<Vec<DeadLetter>> {
 async fn list(book: &DeadLetters, all: bool, as_json: bool) -> Result<Exit> {
     let letters = letters(book, all).await?;
     if as_json {
-        letters.iter().for_each(|letter| line(whole(letter).to_string()));
+        for letter in &letters {
+            line(whole(letter).to_string());
+        }
     } else if letters.is_empty() {
         line("none");
     } else {
@@ -86,7 +88,9 @@ async fn list(book: &DeadLetters, all: bool, as_json: bool) -> Result<Exit> {
             ]
         });
         line(table(["id", "given up", "state", "about", "reason"], rows));
-        line("\n`mill deadletters show ID` gives the whole history; `retry ID` sends it again; `discard ID --reason …`.");
+        line(
+            "\n`mill deadletters show ID` gives the whole history; `retry ID` sends it again; `discard ID --reason …`.",
+        );
     }
     Ok(Exit::Done)
 }
@@ -103,8 +107,8 @@ fn whole(letter: &DeadLetter) -> Value {
         "id": letter.id.as_str(),
         "at": letter.at.to_string(),
         "reason": letter.reason,
-        "account": letter.account.as_ref().map(|account| account.as_str()),
-        "kind": letter.kind.as_ref().map(|kind| kind.as_str()),
+        "account": letter.account.as_ref().map(mill_model::AccountId::as_str),
+        "kind": letter.kind.as_ref().map(mill_model::TaskKind::as_str),
         "subject": letter.subject,
         "origin": letter.origin.map(mill_model::QueueName::as_str),
         "failures": letter.failures,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use indicatif::MultiProgress;
 use mill_local::folder::Layout;
-use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
+use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
 use mill_producer::{AbsentSource, WhenFull};
 use mill_records::policies::PolicyBook;
@@ -25,6 +25,10 @@ use crate::stop;
 use crate::stores::{FolderOpener, MirrorStores};
 use crate::works::{Works, producer_defaults, workman_defaults};
 
+/// How long one receive waits in a run that ends by itself. The engine wakes it when there is something; at the end it
+/// is waited for.
+pub(super) const POLL_WAIT: Duration = Duration::from_millis(50);
+
 /// The two folders, and where the state of their pair is kept.
 struct Pair {
     source: PathBuf,
@@ -40,13 +44,16 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     let stopping = stop::on_signals()?;
     let works = pair.works(args.remove_vanished)?;
     works.engine.database.purge_queues().await.context("the queue of the last run cannot be emptied")?;
-    let workman = works.workman(&[QueueName::DuplicationLow], mill_workman::WorkmanSettings {
-        workers: args.workers,
-        on_final_failure: if args.ending.fail_fast { OnFinalFailure::FailFast } else { OnFinalFailure::Drain },
-        on_unavailable: OnUnavailable::Stop,
-        poll_wait: Duration::from_secs(1),
-        ..workman_defaults()
-    });
+    let workman = works.workman(
+        &[QueueName::DuplicationLow],
+        mill_workman::WorkmanSettings {
+            workers: args.workers,
+            on_final_failure: if args.ending.fail_fast { OnFinalFailure::FailFast } else { OnFinalFailure::Drain },
+            on_unavailable: OnUnavailable::Stop,
+            poll_wait: POLL_WAIT,
+            ..workman_defaults()
+        },
+    );
     let producer = works.producer(mill_producer::Settings {
         when_full: WhenFull::Wait { poll: Duration::from_millis(20) },
         force: true,
@@ -75,9 +82,12 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
 pub(super) async fn conclude(works: &Works, ran: Ran, detailed: bool) -> Result<(Exit, Summary)> {
     let Ran { totals, took, produced, cut_short } = ran;
     let mut remarks: Vec<String> = Vec::new();
-    remarks.extend(produced.refused_first.iter().map(|refused| {
-        format!("refused `{}` of space `{}`: {}", refused.shown, refused.space, refused.reason)
-    }));
+    remarks.extend(
+        produced
+            .refused_first
+            .iter()
+            .map(|refused| format!("refused `{}` of space `{}`: {}", refused.shown, refused.space, refused.reason)),
+    );
     let unnamed = produced.refused.saturating_sub(produced.refused_first.len() as u64);
     if unnamed > 0 {
         remarks.push(format!("{unnamed} more entries were refused; the log names them"));
@@ -205,8 +215,7 @@ impl Pair {
             destination: open(&destination, &self.destination),
             source_id: source.clone(),
         };
-        let policy =
-            AccountPolicy::mirror(account, space, source, destination, Compare::Differences, remove_vanished);
+        let policy = AccountPolicy::mirror(account, space, source, destination, Compare::Differences, remove_vanished);
         Ok(Works::of(engine, Arc::new(PolicyBook::fixed(vec![policy])), Arc::new(stores)))
     }
 }
@@ -223,6 +232,6 @@ fn state_folder(source: &Path, destination: &Path) -> Result<PathBuf> {
     hasher.update(source.as_os_str().as_bytes());
     hasher.update([0]);
     hasher.update(destination.as_os_str().as_bytes());
-    let name: String = hasher.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(base.join("mill/mirror").join(name))
+    let value = hasher.finalize()[..8].into();
+    Ok(base.join("mill/mirror").join(Checksum { algorithm: Algorithm::Sha256, value }.hex()))
 }

@@ -1,6 +1,6 @@
 //! `mill policy`: check, show and explain.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use mill_model::{AccountId, SpaceId};
@@ -12,11 +12,14 @@ use crate::exit::Exit;
 use crate::output::{line, table};
 
 /// Runs it.
-pub(super) async fn run(args: Policy, config: impl Fn() -> Result<Config>) -> Result<Exit> {
+pub(super) fn run(args: Policy, config: impl Fn() -> Result<Config>) -> Result<Exit> {
     match args {
         Policy::Check { folder: Some(folder) } => check(&folder),
         Policy::Check { folder: None } => check(&config()?.path("policies.folder")),
-        Policy::Show { account } => show(&read(&config()?.path("policies.folder"), &account)?),
+        Policy::Show { account } => {
+            show(&read(&config()?.path("policies.folder"), &account)?);
+            Ok(Exit::Done)
+        }
         Policy::Explain { account, space } => {
             let policy = read(&config()?.path("policies.folder"), &account)?;
             let space = SpaceId::new(space)?;
@@ -58,8 +61,7 @@ fn files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
         let entry = entry?;
         if entry.file_type()?.is_file() {
             let path = entry.path();
-            let bytes =
-                std::fs::read(&path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+            let bytes = std::fs::read(&path).with_context(|| format!("`{}` cannot be read", path.display()))?;
             files.push((entry.file_name().to_string_lossy().into_owned(), bytes));
         }
     }
@@ -67,7 +69,7 @@ fn files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
-fn read(folder: &PathBuf, account: &str) -> Result<AccountPolicy> {
+fn read(folder: &Path, account: &str) -> Result<AccountPolicy> {
     let account = AccountId::new(account)?;
     let bytes = |name: String| {
         std::fs::read(folder.join(&name))
@@ -78,13 +80,15 @@ fn read(folder: &PathBuf, account: &str) -> Result<AccountPolicy> {
     match AccountPolicy::parse(account.clone(), &policy, &stores) {
         Ok(policy) => Ok(policy),
         Err(faults) => {
-            faults.iter().for_each(|fault| line(fault.to_string()));
+            for fault in &faults {
+                line(fault.to_string());
+            }
             bail!("the policy of account `{account}` has {} faults", faults.len())
         }
     }
 }
 
-fn show(policy: &AccountPolicy) -> Result<Exit> {
+fn show(policy: &AccountPolicy) {
     line(format!("account {}", policy.account()));
     let stores = policy.stores().iter().map(|store| {
         let (kind, place) = match &store.kind {
@@ -100,5 +104,4 @@ fn show(policy: &AccountPolicy) -> Result<Exit> {
         line(format!("\nspace `{space}`: {}", policy.for_space(space)));
     }
     line("\nother spaces: the default policies");
-    Ok(Exit::Done)
 }

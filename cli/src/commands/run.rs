@@ -30,7 +30,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let queues: Vec<QueueName> = config.list("workman.queues")?;
     let hands = if args.processes == 0 {
         let mut settings = workman_settings(config, args.workers)?;
-        settings.poll_wait = Duration::from_secs(1);
+        settings.poll_wait = super::mirror::POLL_WAIT;
         if args.ending.fail_fast {
             settings.on_final_failure = OnFinalFailure::FailFast;
         }

@@ -34,7 +34,7 @@ pub(super) async fn run(args: Verify, config: impl Fn() -> Result<Config>) -> Re
     let began = Instant::now();
     let mut sum = Sum::default();
     if let [source, destination] = args.folders.as_slice() {
-        let clock = Arc::new(OsClock::default());
+        let clock = Arc::new(OsClock);
         let space = SpaceId::new("content")?;
         let open = |name: &str, root: &std::path::Path| -> Result<Arc<dyn SourceStore>> {
             let root = std::fs::canonicalize(root).with_context(|| format!("`{}` cannot be used", root.display()))?;
@@ -132,7 +132,8 @@ impl Sum {
             );
             return;
         }
-        let how = if self.faults == 0 { "Every item looked at is as it should be" } else { "Not all is as it should be" };
+        let how =
+            if self.faults == 0 { "Every item looked at is as it should be" } else { "Not all is as it should be" };
         line(format!(
             "{how}: {} examined, {} read and equal, {} faults; {} in {seconds:.1} s.",
             self.examined,

@@ -46,10 +46,10 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
     };
     let cut_short = if args.child {
         let statistics = works.statistics.clone();
+        let beside = async { tokio::join!(end_with_standard_input(stopping), report(statistics.clone())) };
         let cut_short = tokio::select! {
             cut_short = work => cut_short,
-            () = end_with_standard_input(stopping) => unreachable_end(),
-            () = report(statistics.clone()) => unreachable_end(),
+            _ = beside => Ok(None), // It never ends.
         };
         line(serde_json::to_string(&Line::of(&snapshot(&statistics)))?);
         cut_short?
@@ -59,11 +59,6 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
     let Some(why) = cut_short else { return Ok(Exit::Done) };
     tracing::error!("{why}");
     Ok(Exit::Partial)
-}
-
-/// Both futures beside the work run for ever.
-fn unreachable_end() -> Result<Option<String>> {
-    Ok(Some("the reports ended before the work".into()))
 }
 
 /// Stops gently when the parent closes the pipe, also by dying.
