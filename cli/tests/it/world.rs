@@ -20,6 +20,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    #[allow(clippy::needless_pass_by_value)] // callers have no other use for it
     pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
@@ -99,7 +100,7 @@ impl World {
 
     /// Makes everything under `name` old enough to be believed unchanged.
     pub(crate) fn age(&self, name: &str) {
-        let at = SystemTime::now() - Duration::from_secs(3600);
+        let at = SystemTime::now() - Duration::from_hours(1);
         for path in walk(&self.path(name)) {
             if fs::symlink_metadata(&path).unwrap().is_file() {
                 fs::File::options().append(true).open(&path).unwrap().set_modified(at).unwrap();
