@@ -251,6 +251,12 @@ impl<'a> Session<'a> {
     }
 
     async fn whole_turn(&mut self, morsel: &mut Kept<Morsel>) -> Result<Turn, ProducerError> {
+        match self.room().await? {
+            Room::Yes => {}
+            Room::Full => return Ok(Turn::Full),
+            Room::Stopped => return Ok(Turn::Stopped),
+        }
+        // After the waiting: what is asked for may have changed meanwhile.
         let pair = morsel.row.pair.clone();
         let policy = match self.today(&pair).await {
             Today::Covered(policy) => policy,

@@ -45,13 +45,8 @@ enum DeletesStep {
 }
 
 impl Session<'_> {
-    /// Gives a morsel its turn.
+    /// Gives a morsel its turn, for whose first step there is room.
     pub(crate) async fn turn(&mut self, morsel: &mut Kept<Morsel>, policy: StorePolicy) -> Result<Turn, StepError> {
-        match self.room().await? {
-            Room::Yes => {}
-            Room::Full => return Ok(Turn::Full),
-            Room::Stopped => return Ok(Turn::Stopped),
-        }
         let pair = morsel.row.pair.clone();
         let (ends, merge) = match self.opened.remove(&pair) {
             Some(Opened { ends, merge }) if ends.policy == policy => (ends, Some(merge)),

@@ -125,6 +125,24 @@ async fn a_full_queue_ends_the_session_and_the_next_goes_on_at_the_marker() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_step_begins_when_the_queue_holds_its_maximum() {
+    let world = World::new(ONE);
+    world.plant("1", "item", 30);
+    world.store("2").plant_space(&space("s"));
+    for (queue_max, queued) in [(10, 10), (11, 20), (0, 0)] {
+        world.producer().reset().await.unwrap();
+        world.queue.drain().await;
+        let report = world
+            .session_with(|settings| {
+                nibble(10)(settings);
+                settings.queue_max = queue_max;
+            })
+            .await;
+        assert_eq!((report.ended, world.ids().len()), (Ended::QueueFull, queued));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn sessions_cut_short_serve_every_morsel() {
     let world = World::new(DEFAULT);
     for name in ["s1", "s2", "s3", "s4"] {

@@ -4,13 +4,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mill_engine::MemoryStore;
 use mill_model::Properties;
 use mill_policy::AccountPolicy;
 use mill_ports::Clock as _;
 use mill_records::policies::PolicyBook;
 use tokio_util::sync::CancellationToken;
 
-use super::world::{DEFAULT, ONE, TWO, World, account, is_finished, item, policy, space, store};
+use super::world::{DEFAULT, DIFFERENCES, ONE, TWO, World, account, is_finished, item, policy, space, store};
 use crate::{Ended, ProducerError};
 
 fn seconds(world: &World) -> u64 {
@@ -155,6 +156,117 @@ async fn a_producer_whose_lease_was_taken_over_saves_nothing_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_taken_over_fences_off_even_who_has_not_noticed() {
+    let world = World::new(ONE);
+    world.plant("1", "item", 50);
+    let sleeper = world.producer_with(|settings| {
+        settings.nibble = NonZeroUsize::new(5).unwrap();
+        settings.queue_max = 1;
+        settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1) };
+        settings.lease_timeout = Duration::from_hours(10); // No beat of it is due before its next save.
+    });
+    let stop = CancellationToken::new();
+    let mut session = Box::pin(sleeper.session(&stop));
+    while world.queue.sent().is_empty() {
+        assert!(futures::poll!(session.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    let other = |settings: &mut crate::Settings| {
+        settings.holder = "holder-1".into();
+        settings.queue_max = 0;
+    };
+    assert_eq!(world.session_with(other).await.ended, Ended::QueueFull);
+    world.queue.drain().await;
+    let woken = seconds(&world);
+    assert!(matches!(session.await.unwrap().ended, Ended::HeldByAnother { .. }));
+    assert!(seconds(&world) - woken < 10, "it saved, and went on until its next beat was due");
+    let report = world.session().await;
+    assert!(is_finished(&report) && report.resumed);
+}
+
+/// Policy files of account `a`, and of `b` whatever is put there, kept in a space of store 3.
+fn files(world: &mut World) -> MemoryStore {
+    let files = world.store("3").clone();
+    put(&files, "duplication-accounts.json", r#"["a", "b"]"#);
+    let stores = r#"{ "stores": [ { "id": "1", "type": "folder", "root": "one", "primary": true },
+        { "id": "2", "type": "folder", "root": "two" } ] }"#;
+    for file in ["a-stores.json", "b-stores.json"] {
+        put(&files, file, stores);
+    }
+    for file in ["a-duplication-policy.json", "b-duplication-policy.json"] {
+        put(&files, file, "{}");
+    }
+    let store = Arc::new(files.clone());
+    let book = PolicyBook::of_store(store, space("policies"), world.clock.clone(), Duration::from_mins(5));
+    world.policies = Arc::new(book);
+    files
+}
+
+fn put(files: &MemoryStore, name: &str, text: &str) {
+    files.plant(&item("policies", name), text.to_owned(), Properties::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_edited_in_the_midst_of_a_session_is_obeyed_from_the_next_turn() {
+    for (edited, all) in [(DIFFERENCES, false), ("{}", false), (ONE, true)] {
+        let mut world = World::new(ONE);
+        let files = files(&mut world);
+        put(&files, "a-duplication-policy.json", ONE);
+        world.plant("1", "item", 30);
+        world.plant("2", "item", 30);
+        for number in 0..30 {
+            world.seal(&format!("item{number:05}")).await;
+        }
+        let producer = world.producer_with(|settings| {
+            settings.nibble = NonZeroUsize::new(10).unwrap();
+            settings.queue_max = 1;
+            settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1) };
+        });
+        let stop = CancellationToken::new();
+        let editing = async {
+            world.pass(Duration::from_mins(1)).await;
+            put(&files, "a-duplication-policy.json", edited);
+            world.pass(Duration::from_mins(10)).await;
+            let mut queued = 0;
+            for _ in 0..3 {
+                queued += world.queue.drain().await;
+                world.pass(Duration::from_mins(1)).await;
+            }
+            queued
+        };
+        let (report, queued) = futures::join!(producer.session(&stop), editing);
+        assert!(is_finished(&report.unwrap()));
+        // The first turn was under the old policy; the second began when the queue had room again.
+        assert_eq!(queued, if all { 30 } else { 10 }, "{edited}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_did_not_answer_is_made_up_for_without_repeating_the_rest() {
+    let file = r#"{ "defaultPolicies": [
+        { "srcStoreId": "1", "destStoreId": "2" }, { "srcStoreId": "1", "destStoreId": "3" } ] }"#;
+    let world = World::new(file);
+    world.plant("1", "item", 5);
+    for id in ["2", "3"] {
+        world.store(id).plant_space(&space("s"));
+    }
+    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+    plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
+    let inner: Arc<dyn mill_ports::DestinationStore> = Arc::new(world.store("3").clone());
+    let faulty = mill_engine::FaultyStore::new(inner, super::world::address("a", "3"), plan.clone());
+    world.replace("3", Arc::new(faulty));
+    assert!(world.session().await.failed());
+    assert!(world.queue.sent().iter().all(|task| task.destination == store("2")));
+    assert_eq!(world.queue.drain().await, 5);
+    plan.calm();
+    let report = world.session().await;
+    assert!(is_finished(&report) && !report.failed());
+    assert!(world.queue.sent().iter().all(|task| task.destination == store("3")));
+    assert_eq!(world.queue.drain().await, 5);
+    assert!(matches!(world.session().await.ended, Ended::NotDue { .. }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failing_account_is_reported_and_the_others_go_on() {
     let mut world = World::of(vec![policy("a", DEFAULT), policy("b", DEFAULT), policy("c", DEFAULT)]);
     for id in ["1", "2"] {
@@ -185,18 +297,9 @@ async fn a_failing_account_is_reported_and_the_others_go_on() {
 #[tokio::test(start_paused = true)]
 async fn an_account_without_a_readable_policy_is_reported_once_and_others_go_on() {
     let mut world = World::new(DEFAULT);
-    // The files stand in a store: those of `a` are good, those of `b` are not.
-    let files = world.store("3").clone();
-    let put = |name: &str, text: &str| files.plant(&item("policies", name), text.to_owned(), Properties::default());
-    put("duplication-accounts.json", r#"["a", "b"]"#);
-    put("a-duplication-policy.json", DEFAULT);
-    let stores = r#"{ "stores": [ { "id": "1", "type": "folder", "root": "one", "primary": true },
-        { "id": "2", "type": "folder", "root": "two" } ] }"#;
-    put("a-stores.json", stores);
-    put("b-duplication-policy.json", "{");
-    put("b-stores.json", stores);
-    let book = PolicyBook::of_store(Arc::new(files), space("policies"), world.clock.clone(), Duration::from_mins(5));
-    world.policies = Arc::new(book);
+    let files = files(&mut world);
+    put(&files, "a-duplication-policy.json", DEFAULT);
+    put(&files, "b-duplication-policy.json", "{");
     world.plant("1", "item", 5);
     let report = world.session().await;
     assert!(is_finished(&report));

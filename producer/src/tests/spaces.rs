@@ -1,11 +1,13 @@
 //! Spaces that come, that are empty, and that are no longer there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{Properties, StoreAddress};
 use mill_records::owners::DestinationSpace;
+use mill_records::policies::PolicyBook;
 
-use super::world::{DEFAULT, ONE, World, address, is_finished, item, space};
+use super::world::{DEFAULT, ONE, World, address, is_finished, item, policy, space};
 use crate::{AbsentSource, WhyHeld};
 
 #[tokio::test(start_paused = true)]
@@ -104,6 +106,22 @@ async fn a_space_that_was_there_in_between_begins_its_day_again() {
     let report = world.session_with(|settings| settings.confirm_deletes = Some(30)).await;
     assert!(world.queue.sent().is_empty());
     assert!(matches!(report.held[0].why, WhyHeld::SpaceMissing { proven: false, .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_did_not_look_for_a_missing_space_breaks_the_chain() {
+    let mut world = orphaned(DEFAULT).await;
+    missing_twice(&world, Duration::from_hours(25)).await;
+    let asking = world.policies.clone();
+    let ignoring = DEFAULT.replace("] }", r#"], "spacesToIgnore": [ "s" ] }"#);
+    world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", &ignoring)]));
+    assert!(world.session().await.held.is_empty());
+    world.pass(Duration::from_hours(2)).await;
+    world.policies = asking;
+    // It may have been there meanwhile, so it is missing for the first time.
+    let report = world.session_with(|settings| settings.confirm_deletes = Some(30)).await;
+    assert!(matches!(report.held[0].why, WhyHeld::SpaceMissing { proven: false, .. }));
+    assert!(world.queue.sent().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
