@@ -10,6 +10,7 @@
 //! A *round* offers the free slots to the highest queue. What it leaves (it came back short) is offered to the next,
 //! and so on. Slots that become free meanwhile wait for the next round, so that each is offered to the highest first.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mill_model::Monotonic;
@@ -97,22 +98,29 @@ pub(crate) struct Poller {
     settings: PollSettings,
     lanes: Vec<Lane>,
     phase: Phase,
+    busy: bool,
     /// Rounds in a row that found nothing anywhere.
     idle: usize,
     /// The lower lanes are left alone until then.
     low_until: Option<Monotonic>,
+    /// When tasks that were sent can be seen.
+    expected: BTreeSet<Monotonic>,
     /// A few free slots wait for company until then.
     gather_until: Option<Monotonic>,
     /// The highest lane answered without having waited; it is not asked again before then.
     pause_until: Option<Monotonic>,
 }
 
+/// Most points in time that are remembered.
+const EXPECTED_MAX: usize = 4096;
 /// Slots that have just become free wait so long for others, so that receives come in batches.
 const GATHER: Duration = Duration::from_millis(2);
 /// Most receives at once.
 const WIDTH_MAX: u32 = 4;
 /// Two long receives that find nothing begin at least so far apart.
 const PAUSE: Duration = Duration::from_millis(100);
+/// While anything is in hand, no receive waits for longer, so that what is sent of it is soon seen.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(1);
 /// A queue that fails is asked again after this, doubled each time up to the maximum.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 const ERROR_PAUSE_MAX: Duration = Duration::from_mins(1);
@@ -122,7 +130,17 @@ impl Poller {
     pub(crate) fn new(settings: PollSettings, batch_max: impl IntoIterator<Item = u32>) -> Self {
         let lane = |batch_max| Lane { batch_max, in_use: 0, errors: 0, retry_at: None };
         let lanes = batch_max.into_iter().map(lane).collect();
-        Self { settings, lanes, phase: Phase::Between, idle: 0, low_until: None, gather_until: None, pause_until: None }
+        Self {
+            settings,
+            lanes,
+            phase: Phase::Between,
+            busy: false,
+            expected: BTreeSet::new(),
+            idle: 0,
+            low_until: None,
+            gather_until: None,
+            pause_until: None,
+        }
     }
 
     /// An attempt ended.
@@ -132,11 +150,22 @@ impl Poller {
 
     /// A task was sent, to be seen at `at`: the lower lanes are not left alone for longer.
     pub(crate) fn expect(&mut self, at: Monotonic) {
-        self.low_until = self.low_until.map(|until| until.min(at));
+        self.expected.insert(at);
+        if self.expected.len() > EXPECTED_MAX {
+            self.expected.pop_last();
+        }
+    }
+
+    /// Until when the lower lanes are left alone.
+    fn low_until(&self) -> Option<Monotonic> {
+        self.low_until.map(|until| self.expected.first().map_or(until, |first| until.min(*first)))
     }
 
     /// What to do now. An [`Ask`] must be [answered](Self::answer) before this is asked again.
-    pub(crate) fn next(&mut self, now: Monotonic) -> Step {
+    ///
+    /// `busy` says whether anything is in hand, of which follow-ups or retries may come at any moment.
+    pub(crate) fn next(&mut self, now: Monotonic, busy: bool) -> Step {
+        self.busy = busy;
         loop {
             match self.phase {
                 Phase::Between => match self.before_round(now) {
@@ -215,7 +244,7 @@ impl Poller {
             return Some(Step::Rest { until });
         }
         self.pause_until = None;
-        if self.low_until.is_some_and(|until| now < until) {
+        if self.low_until().is_some_and(|until| now < until) {
             self.phase = Phase::Listening;
             return Some(self.listen(now));
         }
@@ -223,7 +252,9 @@ impl Poller {
     }
 
     fn begin(&mut self, now: Monotonic) {
-        self.low_until = self.low_until.filter(|until| now < *until);
+        // Only after back-off and all that is due by now.
+        self.low_until = None;
+        self.expected = self.expected.split_off(&now.plus(Duration::from_nanos(1)));
         let offered = self.free();
         self.phase =
             Phase::Round(Round { lane: 0, offered, full: false, full_above: false, seen: Seen::Nothing, width: 1 });
@@ -278,7 +309,7 @@ impl Poller {
     /// One long receive on the highest lane, over in time for the lower ones.
     fn listen(&mut self, now: Monotonic) -> Step {
         let lower = self.lanes[1..].iter().filter_map(|lane| lane.retry_at.filter(|at| now < *at)).min();
-        let due = if self.lanes.len() > 1 { self.low_until.or(lower) } else { None };
+        let due = if self.lanes.len() > 1 { self.low_until().or(lower) } else { None };
         let kept = if self.lanes.len() > 1 {
             self.settings.reserved.saturating_sub(self.lanes[self.last()].in_use)
         } else {
@@ -293,6 +324,7 @@ impl Poller {
             return Step::Rest { until: until.unwrap_or(now.plus(PAUSE)) };
         }
         let wait = due.map_or(self.settings.poll_wait, |due| self.settings.poll_wait.min(due.since(now)));
+        let wait = if self.busy && self.lanes.len() > 1 { wait.min(BUSY_WAIT_MAX) } else { wait };
         Step::Ask(Ask { lane: 0, max, wait, asked_at: now })
     }
 }

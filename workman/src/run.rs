@@ -1,5 +1,6 @@
 //! The loop: asks queues, starts attempts, and stops.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,8 +51,8 @@ pub(crate) struct Shared {
     pub(crate) warnings: Warnings,
     /// Slots freed since the loop last looked, by lane.
     freed: Vec<AtomicU32>,
-    /// When the first of the tasks sent since the loop last looked can be received.
-    expected: Mutex<Option<Monotonic>>,
+    /// When the tasks sent since the loop last looked can be received.
+    expected: Mutex<BTreeSet<Monotonic>>,
     woken: Notify,
     /// Why it ends by itself; the first reason stays.
     end: Mutex<Option<Result<Ended, WorkmanError>>>,
@@ -59,11 +60,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Notes that a task was sent that can be received at `at`.
-    pub(crate) fn expect(&self, at: Monotonic) {
-        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
-        *expected = Some(expected.map_or(at, |first| first.min(at)));
-        drop(expected);
+    /// Notes that tasks were sent that can be received at these times.
+    pub(crate) fn expect(&self, at: BTreeSet<Monotonic>) {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).extend(at);
         self.woken.notify_one();
     }
 
@@ -198,7 +197,7 @@ impl Loop {
             let now = shared.clock.monotonic();
             let mut rest = None;
             if self.asking.is_none() {
-                match self.poller.next(now) {
+                match self.poller.next(now, !shared.in_flight.is_empty()) {
                     Step::Ask(ask) => self.asking = Some((ask, self.ask(&ask))),
                     Step::Rest { until } => rest = Some(until.since(now)),
                     Step::Full => {}
@@ -227,7 +226,8 @@ impl Loop {
                 self.poller.freed(lane);
             }
         }
-        if let Some(at) = self.shared.expected.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let expected = std::mem::take(&mut *self.shared.expected.lock().unwrap_or_else(PoisonError::into_inner));
+        for at in expected {
             self.poller.expect(at);
         }
     }

@@ -1,0 +1,11 @@
+//! A workman over queues in memory, under virtual time: its promises, one test each.
+
+mod crashes;
+mod draining;
+mod fates;
+mod leases;
+mod priorities;
+mod probe;
+mod shop;
+mod speed;
+mod stopping;
