@@ -297,16 +297,19 @@ impl Loop {
         let began = shared.clock.monotonic();
         let grace = began.plus(shared.settings.grace);
         let mut let_go: Option<Monotonic> = None;
-        while !self.attempts.is_empty() || self.asking.is_some() {
+        let last_receive = began.plus(Self::LAST_RECEIVE);
+        loop {
             let now = shared.clock.monotonic();
+            if last_receive <= now {
+                self.asking = None;
+            }
+            if self.attempts.is_empty() && self.asking.is_none() {
+                break;
+            }
             if let_go.is_none() && (stop.immediate.is_cancelled() || grace <= now) {
                 debug!("what is in hand is given back");
                 shared.in_flight.cancel_all(Cause::Stopping);
                 let_go = Some(now.plus(Self::LET_GO));
-            }
-            let last_receive = began.plus(Self::LAST_RECEIVE);
-            if last_receive <= now {
-                self.asking = None;
             }
             if let_go.is_some_and(|until| until <= now) {
                 warn!(attempts = self.attempts.len(), "attempts do not let go; their tasks will come again");

@@ -1,5 +1,7 @@
 //! A workman over queues in memory, under virtual time: its promises, one test each.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::similar_names)]
+
 mod crashes;
 mod draining;
 mod fates;
