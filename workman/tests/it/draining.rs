@@ -13,7 +13,7 @@ use mill_workman::{DeadLetterDrain, DrainSettings, Stop};
 use crate::probe::failed;
 use crate::shop::{HIGH, LOW, Shop, secs};
 
-fn drain(shop: &Shop) -> DeadLetterDrain {
+pub(crate) fn drain(shop: &Shop) -> DeadLetterDrain {
     let table: Arc<dyn Table> = Arc::new(MemoryTable::new(DeadLetters::BOOK));
     DeadLetterDrain {
         queue: Arc::new(Faulty::new(

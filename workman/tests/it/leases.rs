@@ -40,8 +40,11 @@ async fn extensions_go_in_batches_and_only_for_long_tasks() {
     assert!(shop.plan.fired().is_empty());
 }
 
+/// Receive count, when it acted, and until when it might.
+type Acts = Arc<Mutex<Vec<(u32, Monotonic, Monotonic)>>>;
+
 /// Acts each second as long as it may, and notes when.
-fn acting(acts: &Arc<Mutex<Vec<(u32, Monotonic, Monotonic)>>>) -> Shop {
+fn acting(acts: &Acts) -> Shop {
     let acts = acts.clone();
     Shop::new(move |clock, call| {
         let acts = acts.clone();
@@ -59,7 +62,7 @@ fn acting(acts: &Arc<Mutex<Vec<(u32, Monotonic, Monotonic)>>>) -> Shop {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_lease_cancels_the_attempt_before_its_next_side_effect() {
-    let acts = Arc::default();
+    let acts = Acts::default();
     let shop = acting(&acts);
     shop.send(HIGH, "a").await;
     shop.work(async {
@@ -84,7 +87,7 @@ async fn a_lost_lease_cancels_the_attempt_before_its_next_side_effect() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_heartbeat_an_attempt_may_not_act_beyond_its_lease() {
-    let acts = Arc::default();
+    let acts = Acts::default();
     let shop = acting(&acts);
     shop.send(HIGH, "a").await;
     let (workman, _heartbeat) = shop.workman(&[HIGH]);

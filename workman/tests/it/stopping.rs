@@ -108,3 +108,14 @@ async fn the_heartbeat_ends_with_its_workman_also_when_that_is_dropped() {
     drop(workman);
     heartbeat.run().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn workman_heartbeat_and_drain_can_run_on_any_thread() {
+    fn can_move<F: Future + Send>(_: &F) {}
+    let shop = slow(1);
+    let (workman, heartbeat) = shop.workman(&[LOW]);
+    can_move(&workman.run(shop.stop.clone()));
+    can_move(&heartbeat.run());
+    let drain = crate::draining::drain(&shop);
+    can_move(&drain.run(&shop.stop));
+}
