@@ -65,10 +65,6 @@ struct Round {
     lane: usize,
     /// Free slots of this round not yet filled.
     offered: u32,
-    /// Whether this lane's last answer brought all it was asked for.
-    full: bool,
-    /// Whether that was so of some lane above: it may hold more, so only reserved slots go further down.
-    full_above: bool,
     seen: Seen,
     /// Receives at once.
     width: u32,
@@ -202,9 +198,8 @@ impl Poller {
                 if answer.received > 0 {
                     round.seen = Seen::Tasks;
                 }
-                round.full = answer.received >= ask.max;
                 round.width = (round.width * 2).min(WIDTH_MAX);
-                if !round.full {
+                if answer.received < ask.max {
                     let round = *round;
                     self.pass_on(round, now);
                 }
@@ -256,8 +251,7 @@ impl Poller {
         self.low_until = None;
         self.expected = self.expected.split_off(&now.plus(Duration::from_nanos(1)));
         let offered = self.free();
-        self.phase =
-            Phase::Round(Round { lane: 0, offered, full: false, full_above: false, seen: Seen::Nothing, width: 1 });
+        self.phase = Phase::Round(Round { lane: 0, offered, seen: Seen::Nothing, width: 1 });
     }
 
     fn is_failing(&self, lane: usize, now: Monotonic) -> bool {
@@ -270,17 +264,16 @@ impl Poller {
         now_asked.then_some(Ask { lane: round.lane, max, wait: Duration::ZERO, asked_at: now })
     }
 
-    /// How many slots of the round its lane may fill.
+    /// How many slots of the round its lane may fill. A lane keeps asking until it comes back short or has filled all
+    /// of them, so what a lower one finds here was declined above, or is reserved for it.
     fn may_fill(&self, round: &Round) -> u32 {
-        let last = self.last();
-        let kept = self.settings.reserved.saturating_sub(self.lanes[last].in_use);
-        match (round.lane == last && last > 0, round.full_above) {
-            (true, false) => round.offered,
-            (true, true) => round.offered.min(kept),
-            (false, false) if last == 0 => round.offered,
-            (false, false) => round.offered.saturating_sub(kept),
-            (false, true) => 0,
-        }
+        if round.lane == self.last() { round.offered } else { round.offered.saturating_sub(self.kept()) }
+    }
+
+    /// Free slots that the higher lanes leave to the lowest.
+    fn kept(&self) -> u32 {
+        let lowest = self.last();
+        if lowest == 0 { 0 } else { self.settings.reserved.saturating_sub(self.lanes[lowest].in_use) }
     }
 
     /// Goes on to the next lane, or ends the round.
@@ -288,9 +281,8 @@ impl Poller {
         if self.is_failing(round.lane, now) {
             round.seen = round.seen.max(Seen::Trouble);
         }
-        round.full_above |= round.full;
         if round.lane < self.last() {
-            (round.lane, round.full, round.width) = (round.lane + 1, false, 1);
+            (round.lane, round.width) = (round.lane + 1, 1);
             self.phase = Phase::Round(round);
             return;
         }
@@ -310,12 +302,7 @@ impl Poller {
     fn listen(&mut self, now: Monotonic) -> Step {
         let lower = self.lanes[1..].iter().filter_map(|lane| lane.retry_at.filter(|at| now < *at)).min();
         let due = if self.lanes.len() > 1 { self.low_until().or(lower) } else { None };
-        let kept = if self.lanes.len() > 1 {
-            self.settings.reserved.saturating_sub(self.lanes[self.last()].in_use)
-        } else {
-            0
-        };
-        let max = self.free().saturating_sub(kept).min(self.lanes[0].batch_max);
+        let max = self.free().saturating_sub(self.kept()).min(self.lanes[0].batch_max);
         let highest_until = self.lanes[0].retry_at.filter(|at| now < *at);
         if max == 0 || highest_until.is_some() {
             self.phase = Phase::Between;

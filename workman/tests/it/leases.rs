@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use mill_engine::{Fault, FaultKind, Op};
 use mill_model::Monotonic;
-use mill_ports::Outcome;
+use mill_ports::{FailureClass, Outcome};
 
+use crate::probe::{Event, failed};
 use crate::shop::{HIGH, Shop, secs};
 
 #[tokio::test(start_paused = true)]
@@ -112,4 +113,44 @@ async fn a_task_held_for_as_long_as_the_queue_allows_begins_anew() {
     let begun = shop.probe.begun_at("a");
     assert_eq!(begun.len(), 2);
     assert!((11 * 3600..12 * 3600).contains(&begun[1]), "before the queue would show it to others: {begun:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_lease_runs_out_is_dropped_then_and_not_when_it_next_asks() {
+    let shop = Shop::new(|clock, call| async move {
+        clock.sleep(secs(if call.attempt.receive_count == 1 { 3000 } else { 1 })).await;
+        Ok(Outcome::done())
+    });
+    shop.send(HIGH, "a").await;
+    for nth in 1..=6 {
+        shop.plan.fail(Op::Extend, nth, Fault::Before(FaultKind::Unavailable));
+    }
+    shop.work(async {
+        shop.pass(secs(61)).await;
+        assert!(shop.probe.events().contains(&Event::Dropped("a".into())), "after a minute, not after fifty");
+        shop.emptied().await;
+    })
+    .await
+    .unwrap();
+    assert_eq!(shop.probe.ended(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_found_after_the_lease_is_not_settled_a_second_time() {
+    let shop = Shop::new(|clock, call| async move {
+        if call.attempt.receive_count == 1 {
+            clock.sleep(secs(90)).await;
+            return Err(failed(FailureClass::Retryable, "too late"));
+        }
+        Ok(Outcome::done())
+    });
+    shop.send(HIGH, "a").await;
+    // Without its heartbeat the workman does not know before it settles.
+    let (workman, _heartbeat) = shop.workman(&[HIGH]);
+    let until = async {
+        shop.pass(secs(300)).await;
+        shop.stop.gentle.cancel();
+    };
+    futures::join!(workman.run(shop.stop.clone()), until).0.unwrap();
+    assert_eq!((shop.probe.begun_at("a"), shop.bodies(HIGH).len()), (vec![0, 60], 0));
 }
