@@ -114,6 +114,7 @@ pub(crate) struct Mirror {
 
 /// How a run that ends by itself does so.
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of the command line
 pub(crate) struct Ending {
     /// Stop at the first item that fails for good, instead of finishing the others
     #[arg(long)]
@@ -230,6 +231,9 @@ pub(crate) struct Restore {
     /// Replace files at TO that differ
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Bring back also what is not as it was when it was copied; it is named all the same
+    #[arg(long)]
+    pub(crate) unproven: bool,
     /// Print the summary as one JSON object, on the last line of standard output
     #[arg(long)]
     pub(crate) json: bool,

@@ -77,10 +77,8 @@ impl Config {
     }
 
     fn of(text: &str, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        let mut values: BTreeMap<&'static str, (String, Origin)> = SETTINGS
-            .iter()
-            .map(|setting| (setting.key, (setting.default.to_owned(), Origin::Default)))
-            .collect();
+        let mut values: BTreeMap<&'static str, (String, Origin)> =
+            SETTINGS.iter().map(|setting| (setting.key, (setting.default.to_owned(), Origin::Default))).collect();
         let file: toml::Table =
             toml::from_str(text).with_context(|| format!("the configuration `{}` is malformed", path.display()))?;
         for (key, value) in flatten(&file) {
@@ -197,14 +195,14 @@ pub(crate) fn template() -> String {
     for setting in SETTINGS {
         let (head, name) = setting.key.split_once('.').unwrap_or(("", setting.key));
         if head != section {
-            out.push_str(&format!("\n[{head}]\n"));
+            out.extend(["\n[", head, "]\n"]);
             section = head;
         }
         let value = match setting.default.parse::<u64>() {
             Ok(number) => number.to_string(),
             Err(_) => format!("\"{}\"", setting.default),
         };
-        out.push_str(&format!("# {name} = {value}    # {}\n", setting.about));
+        out.extend(["# ", name, " = ", &value, "    # ", setting.about, "\n"]);
     }
     out
 }
@@ -250,7 +248,8 @@ mod tests {
 
     #[test]
     fn the_template_is_a_configuration_of_defaults() {
-        let uncommented: String = template().lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
+        let lines: Vec<String> = template().lines().map(|line| line.trim_start_matches("# ").to_owned()).collect();
+        let uncommented = lines.join("\n");
         let from_sections = uncommented.split_once("\n[").map(|(_, rest)| format!("[{rest}")).unwrap();
         let config = load(&from_sections, &[]).unwrap();
         assert_eq!(config.text("engine.type"), "local");

@@ -21,7 +21,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// Opens the engine whose state is in the folder `data`, which is made if need be.
     pub(crate) fn open(data: &Path) -> Result<Self> {
-        let clock: Arc<dyn Clock> = Arc::new(OsClock::default());
+        let clock: Arc<dyn Clock> = Arc::new(OsClock);
         let chance: Arc<dyn Chance> = Arc::new(OsChance);
         let path = data.join("mill.db");
         let database = Database::open(&path, clock.clone(), chance.clone())

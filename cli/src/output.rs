@@ -14,7 +14,7 @@ pub(crate) fn line(text: impl AsRef<str>) {
 /// A table with a header, as wide as its content.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_header(header);
+    table.load_style(comfy_table::presets::NOTHING).set_header(header);
     for row in rows {
         table.add_row(row);
     }
@@ -24,4 +24,10 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<I
 /// Bytes for people: `1.5 GiB`.
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
+}
+
+/// Tells, on standard error, why a command could not do what was asked.
+pub(crate) fn complaint(text: &str) {
+    // Nothing can be done where even this cannot be written.
+    let _ = writeln!(io::stderr(), "mill: {text}");
 }

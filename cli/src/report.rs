@@ -83,8 +83,17 @@ mod tests {
         let summary = Summary { totals: Totals { copied: 3, bytes: 9, ..Totals::default() }, ..Summary::default() };
         let json = summary.json(Exit::Done);
         for member in [
-            "examined", "copied", "updated", "deleted", "unchanged", "refused", "held", "failed", "dead_lettered",
-            "bytes", "seconds",
+            "examined",
+            "copied",
+            "updated",
+            "deleted",
+            "unchanged",
+            "refused",
+            "held",
+            "failed",
+            "dead_lettered",
+            "bytes",
+            "seconds",
         ] {
             assert!(json[member].is_number(), "{member}");
         }

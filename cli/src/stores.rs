@@ -33,6 +33,19 @@ impl FolderOpener {
     }
 }
 
+/// A folder as a store by itself, without an installation's books.
+pub(crate) fn open_plain(
+    clock: Arc<dyn Clock>,
+    address: StoreAddress,
+    root: PathBuf,
+    layout: Layout,
+) -> Arc<FolderStore> {
+    Arc::new(FolderStore::open(FolderSettings { address, root, layout, sidecars: None, clock }))
+}
+
+/// Stores by address.
+pub(crate) type Opened = BTreeMap<StoreAddress, (StoreSpec, Arc<dyn DestinationStore>)>;
+
 /// The stores of the policy files.
 #[derive(Debug)]
 pub(crate) struct ConfiguredStores {
@@ -40,11 +53,12 @@ pub(crate) struct ConfiguredStores {
     pub(crate) folders: FolderOpener,
     /// Where relative roots begin.
     pub(crate) base: PathBuf,
-    pub(crate) open: Mutex<BTreeMap<StoreAddress, (StoreSpec, Arc<Limited<FolderStore>>)>>,
+    /// Those opened, each with what it was opened as: a store whose definition changes is opened anew.
+    pub(crate) open: Mutex<Opened>,
 }
 
 impl ConfiguredStores {
-    async fn get(&self, account: &AccountId, store: &StoreId) -> Result<Arc<Limited<FolderStore>>, StoreError> {
+    async fn get(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
         let failed = |kind, source: Option<mill_ports::BoxError>| StoreError {
             kind,
@@ -60,7 +74,7 @@ impl ConfiguredStores {
             };
             failed(kind, Some(error.into()))
         })?;
-        let Some(spec) = policy.stores().iter().find(|spec| &spec.id == store) else {
+        let Some(spec) = policy.store(store) else {
             return Err(failed(StoreErrorKind::NotConfigured, None));
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +88,10 @@ impl ConfiguredStores {
             return Err(failed(StoreErrorKind::NotConfigured, Some(why.into())));
         };
         let folder = self.folders.open(address.clone(), self.base.join(root), Layout::Spaces);
-        let opened = Arc::new(Limited::new(folder, transfers(spec, policy.workers())));
+        let opened: Arc<dyn DestinationStore> = match transfers(spec, policy.workers()) {
+            Some(most) => Arc::new(Limited::new(folder, most)),
+            None => folder,
+        };
         open.insert(address.clone(), (spec.clone(), opened.clone()));
         Ok(opened)
     }
@@ -99,11 +116,7 @@ impl Stores for ConfiguredStores {
         Ok(self.get(account, store).await?)
     }
 
-    async fn destination(
-        &self,
-        account: &AccountId,
-        store: &StoreId,
-    ) -> Result<Arc<dyn DestinationStore>, StoreError> {
+    async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
         Ok(self.get(account, store).await?)
     }
 }
@@ -122,11 +135,7 @@ impl Stores for MirrorStores {
         Ok(if *store == self.source_id { self.source.clone() } else { self.destination.clone() })
     }
 
-    async fn destination(
-        &self,
-        account: &AccountId,
-        store: &StoreId,
-    ) -> Result<Arc<dyn DestinationStore>, StoreError> {
+    async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
         if *store == self.source_id {
             return Err(StoreError {
                 kind: StoreErrorKind::NotConfigured,

@@ -38,6 +38,11 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// The fault of a file larger than [`FILE_BYTES_MAX`](crate::FILE_BYTES_MAX), which need not be read to be told.
+    pub fn of_large_file(file: impl Into<String>, bytes: u64) -> Self {
+        Self::of_file(file, crate::reading::too_large(bytes))
+    }
+
     /// An error of a file as a whole.
     pub fn of_file(file: impl Into<String>, message: impl Into<String>) -> Self {
         Self {

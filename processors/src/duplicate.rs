@@ -9,7 +9,7 @@
 //! | here | here, of another size | copied, if the destination is still as seen |
 //! | here | here, both as sealed | nothing |
 //! | here | here, other bytes | copied, if the destination is still as seen |
-//! | here | here, same bytes, other properties | all properties of the source set, if the destination is still as seen |
+//! | here | here, same bytes, other properties | the source's properties set, if the destination is still as seen |
 //! | here | here, same bytes and properties | sealed |
 //! | absent | here, policy keeps what vanished | nothing |
 //! | absent | here, policy removes what vanished | asked again, and only on proof deleted, if still as seen |
@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | here | any | owned by the source and created, if there is none |
 //! | absent | any | nothing |
-//! | absent | a person confirmed that it goes ([`RETIRE`]) | removed if it is empty and policy removes what vanished |
+//! | absent | confirmed by a person ([`Duplicate::RETIRE`]) | removed, if it is empty and policy removes what vanished |
 //!
 //! Whether bytes are the same is answered by a checksum that both stores hold, or that the seal remembers of the side
 //! that did not change, and else by reading what is not known.
@@ -48,6 +48,7 @@ use mill_ports::{
     TaskProcessorFactory,
 };
 use mill_records::owners::Owners;
+use mill_records::policies::PolicyBook;
 use mill_records::seals::{Pair, Seals};
 use tracing::warn;
 
@@ -58,11 +59,7 @@ use self::today::Today;
 use crate::fate::{self, Fate};
 use crate::refusals::{Refusals, Refused};
 use crate::seldom::Seldom;
-use crate::stub::PolicyBook;
 use crate::tries::Tries;
-
-/// The member of a space task's detail that says, by the value `true`, that a person confirmed the space's removal.
-pub const RETIRE: &str = "retire";
 
 /// What the kind works with.
 #[derive(Debug)]
@@ -124,7 +121,7 @@ impl TaskProcessorFactory for DuplicateFactory {
             room: self.room.clone(),
             item: item.map(|id| ItemAddress { space: space.clone(), id }),
             pair: Pair { account, source, destination, space },
-            retire: task.detail.get(RETIRE).is_some_and(|value| *value == true),
+            retire: task.detail.get(Duplicate::RETIRE).is_some_and(|value| *value == true),
         }))
     }
 }
@@ -180,7 +177,7 @@ impl DuplicateProcessor {
         let policy = match today::ask(&self.room.deps.policies, &self.pair).await {
             Today::Covers(policy) => policy,
             Today::Discard { reason } => return Err(Stop::discard(reason)),
-            Today::Unknown(error) => return Err(today::unknown(&self.subject(), &error)),
+            Today::Unknown { reason } => return Err(today::waits(&self.subject(), &reason)),
         };
         let Pair { account, source, destination, .. } = &self.pair;
         let sides = Sides {
@@ -216,3 +213,6 @@ impl DuplicateProcessor {
 fn address(account: &AccountId, store: &StoreId) -> StoreAddress {
     StoreAddress { account: account.clone(), store: store.clone() }
 }
+
+#[cfg(test)]
+mod tests;

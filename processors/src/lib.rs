@@ -12,9 +12,10 @@
 pub mod duplicate;
 mod fate;
 pub mod refusals;
+pub mod restore;
 mod seldom;
-mod stub;
 mod tries;
+pub mod verify;
 
-pub use duplicate::{Deps, DuplicateFactory, RETIRE};
+pub use duplicate::{Deps, DuplicateFactory};
 pub use refusals::{Refusals, Refused};

@@ -72,6 +72,9 @@ pub enum Fault {
     /// One of the copies could not be read; nothing is known of it.
     #[error("could not be read: {0}")]
     Unreadable(String),
+    /// It did not come back, or not as it was.
+    #[error("{0}")]
+    NotRestored(String),
 }
 
 impl Verification {
@@ -142,8 +145,7 @@ impl Verification {
                 Presence::Absent => Examined::Fault(Fault::Missing),
             });
         }
-        let (from, to) =
-            futures::try_join!(checksum(&*self.source, address), checksum(&*self.destination, address))?;
+        let (from, to) = futures::try_join!(checksum(&*self.source, address), checksum(&*self.destination, address))?;
         let (from, to) = match (from, to) {
             (Presence::Here(from), Presence::Here(to)) => (from, to),
             (Presence::Here(_), Presence::Absent) => return Ok(Examined::Fault(Fault::Missing)),
@@ -187,7 +189,10 @@ impl Findings {
 }
 
 /// Reads an item whole and gives the SHA-256 of its bytes.
-async fn checksum(store: &dyn SourceStore, item: &ItemAddress) -> Result<Presence<(Checksum, ItemFacts)>, StoreError> {
+pub(crate) async fn checksum(
+    store: &dyn SourceStore,
+    item: &ItemAddress,
+) -> Result<Presence<(Checksum, ItemFacts)>, StoreError> {
     let Presence::Here(mut reading) = store.open(item, None, None).await? else { return Ok(Presence::Absent) };
     let mut digester = Digester::new(&[Algorithm::Sha256]);
     while let Some(bytes) = reading.body.next().await {
@@ -198,7 +203,7 @@ async fn checksum(store: &dyn SourceStore, item: &ItemAddress) -> Result<Presenc
 }
 
 /// The first property, by name, that is not the same at both sides.
-fn differing(from: Option<&Properties>, to: Option<&Properties>) -> Option<String> {
+pub(crate) fn differing(from: Option<&Properties>, to: Option<&Properties>) -> Option<String> {
     let (Some(from), Some(to)) = (from, to) else { return (from != to).then(|| "(all)".to_owned()) };
     let names = from.0.keys().chain(to.0.keys());
     names.filter(|name| from.get(name) != to.get(name)).min().cloned()

@@ -77,7 +77,8 @@ impl Seal {
         same(&self.source, source).then(|| self.checksum())
     }
 
-    fn checksum(&self) -> Checksum {
+    /// The checksum of the bytes that both sides held when they were sealed, whatever they hold now.
+    pub fn checksum(&self) -> Checksum {
         Checksum { algorithm: self.algorithm, value: self.checksum[..value_bytes(self.algorithm)].into() }
     }
 

@@ -35,9 +35,9 @@ fn all_that_can_be_copied_is_and_the_rest_is_named_with_its_reason() {
     let json = ran.json();
     assert_eq!(json["refused"].as_u64(), Some(refused.len() as u64), "{json}");
     let remarks: Vec<&str> = json["remarks"].as_array().unwrap().iter().filter_map(|remark| remark.as_str()).collect();
-    for (name, reason) in refused.iter().zip([
-        "symbolic link", "not a file or directory", "symbolic link", "not UTF-8", "symbolic link",
-    ]) {
+    for (name, reason) in
+        refused.iter().zip(["symbolic link", "not a file or directory", "symbolic link", "not UTF-8", "symbolic link"])
+    {
         assert!(left.iter().any(|line| line.contains(name)), "{name} should differ: {left:#?}");
         let named = remarks.iter().any(|remark| remark.contains(name) && remark.contains(reason));
         assert!(named, "`{name}` should be named with `{reason}`: {remarks:#?}");

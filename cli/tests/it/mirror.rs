@@ -70,9 +70,8 @@ fn a_copy_made_by_another_tool_is_taken_over_without_copying() {
     let world = World::new();
     world.collection("src");
     world.age("src");
-    let status = std::process::Command::new("rsync").args(["-a", "src/", "dst/"]).current_dir(world.path("."));
-    let mut status = status;
-    assert!(status.status().unwrap().success());
+    let mut rsync = std::process::Command::new("rsync");
+    assert!(rsync.args(["-a", "src/", "dst/"]).current_dir(world.path(".")).status().unwrap().success());
     std::thread::sleep(std::time::Duration::from_millis(2_100));
     let json = world.mirror(&["--detailed-exit-code"]).expect(1).json();
     assert_eq!(json["bytes"], 0, "{json}");
@@ -105,7 +104,8 @@ fn two_mirrors_of_one_pair_at_once_are_one_and_a_refusal() {
         world.write(&format!("src/{n}"), &big);
     }
     let mut first = world.command();
-    let mut first = first.args(["mirror", "src", "dst", "--quiet"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    first.args(["mirror", "src", "dst", "--quiet"]).stdout(std::process::Stdio::null());
+    let mut first = first.spawn().unwrap();
     while walk(&world.path("dst")).is_empty() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }

@@ -14,7 +14,11 @@ impl Mount {
     fn new(args: &[&str], at: &Path) -> Self {
         fs::create_dir_all(at).unwrap();
         let output = Command::new("mount").args(args).arg(at).output().unwrap();
-        assert!(output.status.success(), "these tests mount, so they need root: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "these tests mount, so they need root: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Self(at.to_owned())
     }
 }

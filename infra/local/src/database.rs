@@ -4,7 +4,7 @@
 //! them as one group, so that many callers share one sync of the disk; each is answered after the commit. Requests
 //! that must outlive a crash of the power (sends, writes of rows) make the whole group do so.
 //!
-//! Reading order: [`writer`] (groups), `turn` (fairness among processes), `reader`, `schema`, `place`, [`failure`].
+//! Reading order: `writer` (groups), `turn` (fairness among processes), `reader`, `schema`, `place`, `failure`.
 
 pub(crate) mod failure;
 mod place;
@@ -73,7 +73,7 @@ impl Database {
         let our_turn = our_turn.ok_or_else(|| OpenError::Busy { path: path.clone() })?;
         place::create_file(&path).map_err(failed("making its file"))?;
         let writing = schema::connect(&path, WRITER_CACHE_KIB).map_err(sqlite)?;
-        schema::settle(&writing, &path, &mut Waiting::new(&*chance, 1, 20))?;
+        schema::settle(&writing, &path, &mut Waiting::new(&*chance))?;
         let reading = schema::connect(&path, READER_CACHE_KIB).map_err(sqlite)?;
         reading.execute_batch("PRAGMA query_only = ON").map_err(sqlite)?;
         drop(our_turn);
@@ -129,6 +129,18 @@ impl Database {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
         threads.push(thread);
+    }
+
+    /// Throws all tasks of all queues away, delayed and in flight as well, and tells how many there were.
+    ///
+    /// # Errors
+    /// [`Failure`] when nothing was thrown away.
+    pub async fn purge_queues(&self) -> Result<usize, Failure> {
+        let purge = |writing: &mut Writing<'_>| {
+            writing.statement("UPDATE queue SET messages = 0")?.execute([])?;
+            writing.statement("DELETE FROM message")?.execute([])
+        };
+        self.write(Durability::Power, 0, purge).await
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {

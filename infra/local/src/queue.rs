@@ -21,7 +21,7 @@ use mill_ports::{
 
 use crate::database::writer::Durability;
 use crate::database::{Database, Failure};
-use rows::{Fresh, Held, Take};
+use rows::{Extension, Fresh, Held, Take};
 
 /// The longest that a body may be hidden: by its delay, or from its receive on.
 pub const HIDDEN_MAX: Duration = Duration::from_hours(12);
@@ -205,7 +205,10 @@ impl TaskQueue for SqliteQueue {
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
         let until = self.database.clock().monotonic().plus(wait);
-        let visibility = visibility.min(HIDDEN_MAX);
+        if visibility > HIDDEN_MAX {
+            let why = "the visibility timeout is longer than any may be";
+            return Err(self.refused("receive", QueueErrorKind::Unexpected, why));
+        }
         loop {
             // Listened for from before looking, so that nothing sent in between is slept through.
             let mut arrival = Box::pin(self.database.arrival(rows::index(self.name)));
@@ -221,22 +224,26 @@ impl TaskQueue for SqliteQueue {
         self.fits("extend", receipts.len())?;
         let held: Vec<Option<Held>> = receipts.iter().map(Held::of).collect();
         let present = self.present();
-        let (queue, now) = (self.name, present.wall);
-        let until = present.hidden_until(visibility.min(HIDDEN_MAX));
+        let (queue, now, until) = (self.name, present.wall, present.hidden_until(visibility));
         let work = move |writing: &mut rows::Writing<'_>| {
-            let one =
-                |held: &Option<Held>| held.map_or(Ok(None), |held| rows::extend(writing, queue, held, now, until));
-            held.iter().map(one).collect::<rusqlite::Result<Vec<Option<Timestamp>>>>()
+            let one = |held: &Option<Held>| {
+                held.map_or(Ok(Extension::Expired), |held| rows::extend(writing, queue, held, now, until))
+            };
+            held.iter().map(one).collect::<rusqlite::Result<Vec<Extension>>>()
         };
-        let granted = match receipts {
+        let extensions = match receipts {
             [] => Vec::new(),
             _ => self.database.write(Durability::Process, 0, work).await.map_err(self.failed("extend"))?,
         };
-        let deadline = |until: Option<Timestamp>| match until {
-            Some(until) => Ok(present.deadline(until.since(now))),
-            None => Err(self.expired("extend")),
+        let answer = |extension: Extension| match extension {
+            Extension::Granted => Ok(present.deadline(visibility)),
+            Extension::Expired => Err(self.expired("extend")),
+            Extension::TooLong => {
+                let why = "it would be in flight for longer than twelve hours";
+                Err(self.refused("extend", QueueErrorKind::Unexpected, why))
+            }
         };
-        Ok(granted.into_iter().map(deadline).collect())
+        Ok(extensions.into_iter().map(answer).collect())
     }
 
     async fn release(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {

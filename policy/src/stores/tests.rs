@@ -48,9 +48,9 @@ fn what_looks_like_a_secret_is_one() {
     for name in
         ["secretAccessKey", "secret_access_key", "password", "accessKeyId", "apiKey", "sessionToken", "AWS-SECRET"]
     {
-        assert!(is_secret(name), "{name}");
+        assert!(file::is_secret(name), "{name}");
     }
     for name in ["secretAccessKeyEnv", "secretAccessKeyFile", "root", "bucket"] {
-        assert!(!is_secret(name), "{name}");
+        assert!(!file::is_secret(name), "{name}");
     }
 }

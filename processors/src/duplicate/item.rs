@@ -89,12 +89,13 @@ impl Sides<'_> {
                 self.left_in_place(item, "today's policy does not ask for its removal any more");
                 return Ok(());
             }
-            Today::Unknown(error) => return Err(today::unknown(item, &error)),
+            Today::Unknown { reason } => return Err(today::waits(item, &reason)),
         }
         self.attempt.may_act()?;
         let when = When::VersionIs(destination.version);
         if let Presence::Here(()) = self.room.tries.of(|| self.destination.delete(item, &when)).await? {
-            debug!(account = %self.pair.account, destination = %self.pair.destination, %item, "deleted, gone at the source");
+            let (account, destination) = (&self.pair.account, &self.pair.destination);
+            debug!(%account, %destination, %item, "deleted, gone at the source");
             Statistics::count(&self.room.deps.statistics.deleted);
         }
         self.forget(&item.id).await;

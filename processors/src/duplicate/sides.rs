@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::stop::Stop;
 use super::{Room, address};
-use crate::stub::StorePolicy;
+use mill_policy::StorePolicy;
 
 /// What one attempt works with.
 pub(super) struct Sides<'a> {

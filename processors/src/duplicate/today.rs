@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use mill_ports::Outcome;
+use mill_policy::{Coverage, StorePolicy};
+use mill_ports::{Outcome, chain};
+use mill_records::policies::{PolicyBook, PolicyError};
 use mill_records::seals::Pair;
 use tracing::warn;
 
 use super::stop::Stop;
-use crate::stub::{PolicyBook, PolicyError, StorePolicy};
 
-/// How long a task waits whose policy cannot be read.
+/// How long a task waits whose policy cannot be told.
 const UNKNOWN_DELAY: Duration = Duration::from_mins(1);
 
 /// What today's policy says.
@@ -22,24 +23,28 @@ pub(super) enum Today {
         /// Why.
         reason: &'static str,
     },
-    /// Nobody knows.
-    Unknown(PolicyError),
+    /// Nobody knows: neither yes nor no.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Asks for the store policy that covers a pair.
 pub(super) async fn ask(policies: &PolicyBook, pair: &Pair) -> Today {
     match policies.account(&pair.account).await {
-        Ok(account) => match account.covering(&pair.space, &pair.source, &pair.destination) {
-            Some(policy) => Today::Covers(policy),
-            None => Today::Discard { reason: "no store policy covers it any more" },
+        Ok(account) => match account.coverage(&pair.space, &pair.source, &pair.destination) {
+            Coverage::Covered(policy) => Today::Covers(policy),
+            Coverage::NotCovered => Today::Discard { reason: "no store policy covers it any more" },
+            Coverage::Stopped => Today::Unknown { reason: "the policy of its space contradicts itself".into() },
         },
         Err(PolicyError::NotListed { .. }) => Today::Discard { reason: "its account is not listed any more" },
-        Err(error) => Today::Unknown(error),
+        Err(error) => Today::Unknown { reason: chain(&error) },
     }
 }
 
-/// Unknown is neither yes nor no: the task waits, and has not failed.
-pub(super) fn unknown(subject: &impl std::fmt::Display, error: &PolicyError) -> Stop {
-    warn!(%subject, error = %mill_ports::chain(error), "today's policy cannot be read; the task waits");
+/// The task waits, and has not failed.
+pub(super) fn waits(subject: &impl std::fmt::Display, reason: &str) -> Stop {
+    warn!(%subject, reason, "today's policy cannot be told; the task waits");
     Stop::Outcome(Outcome::Snooze { delay: UNKNOWN_DELAY, task: None })
 }

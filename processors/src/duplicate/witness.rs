@@ -108,3 +108,6 @@ impl Watch {
         StoreError { kind: StoreErrorKind::Unexpected, source: Some(why.into()), ..self.damaged }
     }
 }
+
+#[cfg(test)]
+mod tests;

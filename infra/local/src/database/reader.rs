@@ -26,7 +26,7 @@ impl Reader {
 
     /// Reads hardly ever wait in a write-ahead log: only while another process recovers or closes it.
     pub(super) fn patiently<T>(&self, work: &mut impl FnMut(&Connection) -> rusqlite::Result<T>) -> Result<T, Failure> {
-        let mut waiting = Waiting::new(&*self.chance, 1, 20);
+        let mut waiting = Waiting::new(&*self.chance);
         loop {
             match work(&self.connection) {
                 Err(error) if is_busy(&error) && waiting.once_more() => {}

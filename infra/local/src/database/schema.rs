@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::turn::Waiting;
 use super::{OpenError, failure};
@@ -71,6 +71,9 @@ pub(super) fn settle(connection: &Connection, path: &Path, waiting: &mut Waiting
     loop {
         match try_settle(connection, path) {
             Err(Settling::Sqlite(error)) if failure::is_busy(&error) && waiting.once_more() => {}
+            Err(Settling::Sqlite(error)) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+                return Err(OpenError::Damaged { path: path.to_owned(), finding: error.to_string() });
+            }
             Err(Settling::Sqlite(error)) => {
                 return Err(OpenError::Sqlite { path: path.to_owned(), source: error.into() });
             }

@@ -226,7 +226,7 @@ impl Writer {
         let broken = |error| Failure::new(Trouble::Unavailable, format!("taking the turn to write failed: {error}"));
         let _our_turn = self.turn.take().map_err(broken)?.ok_or_else(late)?;
         // Nobody else asks for the lock while the turn is ours: it comes as soon as its holder commits.
-        let mut waiting = Waiting::new(&*self.chance, 0, 2);
+        let mut waiting = Waiting::new(&*self.chance);
         loop {
             match self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])) {
                 Ok(_) => return Ok(()),

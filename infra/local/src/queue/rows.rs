@@ -114,56 +114,60 @@ pub(super) fn take(writing: &mut Writing<'_>, take: &Take) -> rusqlite::Result<V
     let mut taken = Vec::new();
     loop {
         let wanted = take.max - taken.len() as u32;
-        let seen = take_some(writing, take, wanted, &mut taken)?;
-        let exhausted = seen < wanted as usize;
+        let seen = visible(writing, take, wanted)?;
+        let exhausted = seen.len() < wanted as usize;
+        for seen in seen {
+            if seen.receives > RECEIVES_MAX && take.queue != QueueName::DeadLetter {
+                bury(writing, take, &seen)?;
+            } else {
+                hold(writing, take, &seen)?;
+                taken.push(seen);
+            }
+        }
         if taken.len() == take.max as usize || (exhausted && !(taken.is_empty() && rescue(writing, take)?)) {
             return Ok(taken);
         }
     }
 }
 
-/// Takes or dead-letters up to `wanted` bodies, and says how many it did either to: it is one statement, so that a
-/// body is never in neither queue.
-fn take_some(writing: &mut Writing<'_>, take: &Take, wanted: u32, taken: &mut Vec<Taken>) -> rusqlite::Result<usize> {
-    let receives_max = if take.queue == QueueName::DeadLetter { u32::MAX } else { RECEIVES_MAX };
+/// Visible bodies as they will be once they are received.
+fn visible(writing: &mut Writing<'_>, take: &Take, wanted: u32) -> rusqlite::Result<Vec<Taken>> {
     let mut statement = writing.statement(
-        "UPDATE message SET
-             queue = iif(receives < ?6, queue, ?7),
-             visible_at = iif(receives < ?6, ?3, ?2),
-             in_flight = receives < ?6,
-             handle = iif(receives < ?6, ?4, 0),
-             received_at = ?2,
-             receives = iif(receives < ?6, receives + 1, 0)
-         WHERE id IN (SELECT id FROM message WHERE queue = ?1 AND visible_at <= ?2 ORDER BY visible_at LIMIT ?5)
-         RETURNING id, handle, receives, sent_at, iif(handle = 0, x'', body)",
+        "SELECT id, receives, sent_at, body FROM message
+         WHERE queue = ?1 AND visible_at <= ?2 ORDER BY visible_at LIMIT ?3",
     )?;
-    let mut rows = statement.query(params![
-        code(take.queue),
-        millis(take.now),
-        millis(take.until),
-        take.handle,
-        wanted,
-        receives_max,
-        code(QueueName::DeadLetter),
-    ])?;
-    let (mut seen, mut dead) = (0, 0);
-    while let Some(row) = rows.next()? {
-        seen += 1;
-        let held = Held { id: row.get(0)?, handle: row.get(1)? };
-        if held.handle == 0 {
-            dead += 1;
-            continue;
-        }
-        let body = Bytes::from(row.get::<_, Vec<u8>>(4)?);
-        taken.push(Taken { held, body, receives: row.get(2)?, sent_at: timestamp(row.get(3)?) });
-    }
-    if dead > 0 {
-        tracing::warn!(queue = %take.queue, bodies = dead, receives = receives_max, "moved to the dead letters");
-        writing.count(index(take.queue), -dead);
-        writing.count(index(QueueName::DeadLetter), dead);
-        writing.arrived(index(QueueName::DeadLetter));
-    }
-    Ok(seen)
+    let rows = statement.query_map(params![code(take.queue), millis(take.now), wanted], |row| {
+        Ok(Taken {
+            held: Held { id: row.get(0)?, handle: take.handle },
+            receives: row.get::<_, u32>(1)?.saturating_add(1),
+            sent_at: timestamp(row.get(2)?),
+            body: Bytes::from(row.get::<_, Vec<u8>>(3)?),
+        })
+    })?;
+    rows.collect()
+}
+
+/// Hides a body as a delivery.
+fn hold(writing: &mut Writing<'_>, take: &Take, taken: &Taken) -> rusqlite::Result<()> {
+    let mut statement = writing.statement(
+        "UPDATE message SET visible_at = ?2, in_flight = 1, handle = ?3, received_at = ?4, receives = ?5 WHERE id = ?1",
+    )?;
+    let (until, now) = (millis(take.until), millis(take.now));
+    statement.execute(params![taken.held.id, until, taken.held.handle, now, taken.receives])?;
+    Ok(())
+}
+
+/// Moves a body to the dead letters, in one statement: it is never in neither queue.
+fn bury(writing: &mut Writing<'_>, take: &Take, dead: &Taken) -> rusqlite::Result<()> {
+    let mut statement = writing.statement(
+        "UPDATE message SET queue = ?2, visible_at = ?3, in_flight = 0, handle = 0, receives = 0 WHERE id = ?1",
+    )?;
+    statement.execute(params![dead.held.id, code(QueueName::DeadLetter), millis(take.now)])?;
+    tracing::warn!(queue = %take.queue, message = dead.held.id, receives = RECEIVES_MAX, "moved to the dead letters");
+    writing.count(index(take.queue), -1);
+    writing.count(index(QueueName::DeadLetter), 1);
+    writing.arrived(index(QueueName::DeadLetter));
+    Ok(())
 }
 
 /// Makes visible what a clock that has stepped back since would hide for longer than anything may be.
@@ -186,23 +190,36 @@ pub(super) fn any_visible(connection: &Connection, queue: QueueName, now: Timest
     statement.query_row(params![code(queue), millis(now), absurd(now)], |row| row.get(0))
 }
 
-/// Hides a delivery until then, or until its time in flight is over; answers until when, or `None` when it is no
-/// longer held.
+/// What became of an extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extension {
+    /// It is hidden until then.
+    Granted,
+    /// It is no longer held.
+    Expired,
+    /// It would be in flight for longer than anything may be; its deadline stays.
+    TooLong,
+}
+
+/// Hides a delivery until then.
 pub(super) fn extend(
     writing: &mut Writing<'_>,
     queue: QueueName,
     held: Held,
     now: Timestamp,
     until: Timestamp,
-) -> rusqlite::Result<Option<Timestamp>> {
+) -> rusqlite::Result<Extension> {
     let mut statement = writing.statement(
-        "UPDATE message SET visible_at = min(?4, received_at + ?5)
-         WHERE id = ?1 AND queue = ?2 AND handle = ?3 AND visible_at > ?6 AND received_at + ?5 > ?6
-         RETURNING visible_at",
+        "SELECT received_at FROM message WHERE id = ?1 AND queue = ?2 AND handle = ?3 AND visible_at > ?4",
     )?;
-    let total_max = HIDDEN_MAX.as_millis() as i64;
-    let values = params![held.id, code(queue), held.handle, millis(until), total_max, millis(now)];
-    statement.query_row(values, |row| row.get(0).map(timestamp)).optional()
+    let received_at: Option<i64> =
+        statement.query_row(params![held.id, code(queue), held.handle, millis(now)], |row| row.get(0)).optional()?;
+    let Some(received_at) = received_at else { return Ok(Extension::Expired) };
+    if until > timestamp(received_at).plus(HIDDEN_MAX) {
+        return Ok(Extension::TooLong);
+    }
+    writing.statement("UPDATE message SET visible_at = ?2 WHERE id = ?1")?.execute(params![held.id, millis(until)])?;
+    Ok(Extension::Granted)
 }
 
 /// Makes a delivery visible at once; `false` when it is no longer held.

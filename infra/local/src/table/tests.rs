@@ -28,7 +28,7 @@ async fn absent_put_has_one_winner() {
     }
     let ends = tries.join_all().await;
     assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 1);
-    assert!(ends.iter().flat_map(|end| end.as_ref().err()).all(|error| error.kind == TableErrorKind::Conflict));
+    assert!(ends.iter().filter_map(|end| end.as_ref().err()).all(|error| error.kind == TableErrorKind::Conflict));
 }
 
 #[tokio::test]

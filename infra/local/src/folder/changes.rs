@@ -1,0 +1,284 @@
+//! What each change does, under the lock.
+
+use mill_model::Version;
+use mill_ports::{Clock, Presence, Refusal, StoreErrorKind, When};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Mode, RenameFlags};
+use rustix::io::Errno;
+
+use super::committer::{Change, Changed};
+use super::faults::{During, Fault};
+use super::kept::Keeping;
+use super::place::{Place, split};
+use super::reading::{self, Found, find, missing};
+use super::root::RootDir;
+use super::staging::Staged;
+use super::stamp::Stamp;
+
+/// The changes of one group being made.
+#[derive(Debug)]
+pub(super) struct Making<'a> {
+    root: &'a RootDir,
+    clock: &'a dyn Clock,
+    /// The directory of the last file placed: the next one often lies beside it.
+    beside: Option<(String, OwnedFd)>,
+}
+
+fn write(errno: Errno) -> Fault {
+    Fault::of(During::Write, errno)
+}
+
+impl<'a> Making<'a> {
+    pub(super) fn new(root: &'a RootDir, clock: &'a dyn Clock) -> Self {
+        Self { root, clock, beside: None }
+    }
+
+    pub(super) fn make(&mut self, change: Change) -> Result<Changed, Fault> {
+        match change {
+            Change::Place(staged, place, when) => self.place(staged, &place, &when),
+            Change::Directory(place, keeping, when) => self.directory(&place, &keeping, &when),
+            Change::Properties(place, keeping, when) => self.properties(&place, &keeping, &when),
+            Change::Remove(place, when) => self.remove(&place, &when),
+            Change::CreateSpace(name) => self.create_space(&name),
+            Change::RemoveSpace(name) => self.remove_space(&name),
+        }
+    }
+
+    fn place(&mut self, mut staged: Staged, place: &Place, when: &When) -> Result<Changed, Fault> {
+        let (parent, made) = self.parent(place)?;
+        let renamed = self.rename(&staged, &parent, place, when);
+        match renamed {
+            Ok(()) => {
+                staged.placed();
+                let stat = rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(write)?;
+                self.beside = Some((place.parent().to_owned(), parent));
+                Ok(Changed::Item(Stamp::of(&stat).version_as_written(self.clock), staged.fits))
+            }
+            Err(fault) => {
+                self.unmake(place.parent(), made);
+                Err(fault)
+            }
+        }
+    }
+
+    fn rename(&self, staged: &Staged, parent: &OwnedFd, place: &Place, when: &When) -> Result<(), Fault> {
+        let (from, name) = staged.prepared();
+        let rename = |flags| rustix::fs::renameat_with(from, name, parent, place.name(), flags);
+        if !matches!(when, When::VersionIs(_)) {
+            match rename(RenameFlags::NOREPLACE) {
+                Ok(()) => return Ok(()),
+                // There already, or the file system cannot rename so: the lock must do.
+                Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+                Err(errno) => return Err(write(errno)),
+            }
+        }
+        match (self.found(parent, place)?, when) {
+            (Some(_), When::Absent) | (None, When::VersionIs(_)) => return Err(StoreErrorKind::Precondition.into()),
+            (Some(stamp), When::VersionIs(version)) => self.must_be(&stamp, version)?,
+            (_, When::Always) | (None, When::Absent) => {}
+        }
+        rename(RenameFlags::empty()).map_err(write)
+    }
+
+    /// The file that has an item's place. Anything else there is not replaced: it is nobody's copy.
+    fn found(&self, parent: &OwnedFd, place: &Place) -> Result<Option<Stamp>, Fault> {
+        let stat = match rustix::fs::statat(parent, place.name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(write(errno)),
+        };
+        let stamp = Stamp::of(&stat);
+        match stamp.kind() {
+            FileType::RegularFile => Ok(Some(stamp)),
+            FileType::Directory => Err(Fault::of(During::Write, Errno::ISDIR)),
+            kind => Err(taken(kind)),
+        }
+    }
+
+    fn must_be(&self, stamp: &Stamp, version: &Version) -> Result<(), Fault> {
+        if stamp.version(self.clock) == *version { Ok(()) } else { Err(StoreErrorKind::Precondition.into()) }
+    }
+
+    /// Makes the directory where it stands: a crash in between leaves one with the usual mode and time,
+    /// which the next look at it corrects.
+    fn directory(&mut self, place: &Place, keeping: &Keeping, when: &When) -> Result<Changed, Fault> {
+        let (parent, made) = self.parent(place)?;
+        let fresh = match rustix::fs::mkdirat(&parent, place.name(), Mode::from_raw_mode(0o777)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(errno) => {
+                self.unmake(place.parent(), made);
+                return Err(write(errno));
+            }
+        };
+        if fresh && matches!(when, When::VersionIs(_)) {
+            let _ = rustix::fs::unlinkat(&parent, place.name(), AtFlags::REMOVEDIR);
+            self.unmake(place.parent(), made);
+            return Err(StoreErrorKind::Precondition.into());
+        }
+        let found = match find(self.root, place)? {
+            Presence::Here(found) => found,
+            Presence::Absent => {
+                let stat = rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(write)?;
+                return Err(taken(Stamp::of(&stat).kind()));
+            }
+        };
+        match when {
+            When::Absent if !fresh => return Err(StoreErrorKind::Precondition.into()),
+            When::VersionIs(version) => self.must_be(&found.stamp, version)?,
+            When::Absent | When::Always => {}
+        }
+        self.set(&found, keeping)
+    }
+
+    /// Sets the properties where the item stands, one after another. Each step moves the version; a crash in
+    /// between leaves a state that nobody has seen or sealed, which is therefore looked at again and corrected.
+    fn properties(&self, place: &Place, keeping: &Keeping, when: &When) -> Result<Changed, Fault> {
+        let found = match find(self.root, place)? {
+            Presence::Here(found) => found,
+            Presence::Absent => return Err(StoreErrorKind::Precondition.into()),
+        };
+        match when {
+            When::Absent => return Err(StoreErrorKind::Precondition.into()),
+            When::VersionIs(version) => self.must_be(&found.stamp, version)?,
+            When::Always => {}
+        }
+        self.set(&found, keeping)
+    }
+
+    fn set(&self, found: &Found, keeping: &Keeping) -> Result<Changed, Fault> {
+        let fits = keeping.apply(&found.file, Some(&found.stamp)).map_err(write)?;
+        let now = Stamp::of(&rustix::fs::fstat(&found.file).map_err(write)?);
+        Ok(Changed::Item(now.version_as_written(self.clock), fits))
+    }
+
+    fn remove(&mut self, place: &Place, when: &When) -> Result<Changed, Fault> {
+        let parent = match self.root.waypoint(place.parent()) {
+            Ok(parent) => parent,
+            Err(errno) => return missing::<()>(self.root, place, errno).map(|_| Changed::WasAbsent),
+        };
+        let stamp = if place.directory {
+            match find(self.root, place)? {
+                Presence::Here(found) => found.stamp,
+                Presence::Absent => return Ok(Changed::WasAbsent),
+            }
+        } else {
+            match rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => Stamp::of(&stat),
+                Err(errno) => return missing::<()>(self.root, place, errno).map(|_| Changed::WasAbsent),
+            }
+        };
+        if let Some(refusal) = reading::refusal(stamp.kind()) {
+            return Err(Fault::refused(refusal));
+        }
+        if (stamp.kind() == FileType::Directory) != place.directory {
+            return Ok(Changed::WasAbsent);
+        }
+        match when {
+            When::Absent => return Err(StoreErrorKind::Precondition.into()),
+            When::VersionIs(version) => self.must_be(&stamp, version)?,
+            When::Always => {}
+        }
+        let how = if place.directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        match rustix::fs::unlinkat(&parent, place.name(), how) {
+            Ok(()) => {}
+            Err(Errno::NOENT | Errno::NOTEMPTY) => return Ok(Changed::WasAbsent),
+            Err(errno) => return Err(write(errno)),
+        }
+        // Directories that only the ids of items implied go with the last of them: empty, they would be items.
+        let levels = place.parent()[place.space().len()..].split('/').filter(|name| !name.is_empty()).count();
+        self.unmake(place.parent(), levels);
+        Ok(Changed::Removed)
+    }
+
+    /// The directory an item is to lie in, and how many levels of it had to be made.
+    fn parent(&mut self, place: &Place) -> Result<(OwnedFd, usize), Fault> {
+        if let Some((path, directory)) = self.beside.take()
+            && path == place.parent()
+        {
+            return Ok((directory, 0));
+        }
+        match self.root.waypoint(place.parent()) {
+            Ok(directory) => return Ok((directory, 0)),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(write(errno)),
+        }
+        reading::space(self.root, place.space())?;
+        let (mut at, mut made) = (place.space().len(), 0);
+        while at < place.parent().len() {
+            let rest = &place.parent()[at + usize::from(at > 0)..];
+            let from = place.parent().len() - rest.len();
+            let end = from + rest.find('/').unwrap_or(rest.len());
+            let (above, name) = split(&place.parent()[..end]);
+            let step = self.root.waypoint(above).and_then(|above| {
+                match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o777)) {
+                    Err(Errno::EXIST) => Ok(false),
+                    made => made.map(|()| true),
+                }
+            });
+            match step {
+                Ok(true) => made += 1,
+                Ok(false) => {}
+                Err(errno) => {
+                    self.unmake(above, made);
+                    return Err(write(errno));
+                }
+            }
+            at = end;
+        }
+        match self.root.waypoint(place.parent()) {
+            Ok(directory) => Ok((directory, made)),
+            Err(errno) => {
+                self.unmake(place.parent(), made);
+                Err(write(errno))
+            }
+        }
+    }
+
+    /// Removes a directory and those above it, `levels` in all, as far as they are empty.
+    fn unmake(&mut self, path: &str, levels: usize) {
+        let mut path = path;
+        for _ in 0..levels {
+            let (above, name) = split(path);
+            let removed =
+                self.root.waypoint(above).and_then(|above| rustix::fs::unlinkat(&above, name, AtFlags::REMOVEDIR));
+            if removed.is_err() {
+                return;
+            }
+            self.beside = None;
+            path = above;
+        }
+    }
+
+    fn create_space(&self, name: &str) -> Result<Changed, Fault> {
+        match rustix::fs::mkdirat(self.root, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) => Ok(Changed::Space),
+            Err(Errno::EXIST) => match reading::space(self.root, name) {
+                Ok(_) => Ok(Changed::Space),
+                Err(Fault { kind: StoreErrorKind::SpaceAbsent, .. }) => Err(write(Errno::NOTDIR)),
+                Err(fault) => Err(fault),
+            },
+            Err(errno) => Err(write(errno)),
+        }
+    }
+
+    fn remove_space(&mut self, name: &str) -> Result<Changed, Fault> {
+        self.beside = None;
+        match rustix::fs::unlinkat(self.root, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(Changed::Space),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Err(StoreErrorKind::Precondition.into()),
+            Err(errno) => Err(write(errno)),
+        }
+    }
+}
+
+/// Something that stands where an item is to be written.
+fn taken(kind: FileType) -> Fault {
+    let by = match kind {
+        FileType::RegularFile => "a file",
+        FileType::Directory => "a directory that is not empty",
+        FileType::Symlink => "a symbolic link",
+        _ => "something that is neither file nor directory",
+    };
+    Fault::refused(Refusal::Taken(by.to_owned()))
+}

@@ -1,0 +1,142 @@
+//! What an errno of the operating system means to those who call the store: one function decides.
+
+use mill_ports::{BoxError, Refusal, StoreErrorKind};
+use rustix::io::Errno;
+
+/// A failure inside the store, before operation, subject and store are named.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) kind: StoreErrorKind,
+    pub(super) source: Option<BoxError>,
+    /// What failed, where it is not the thing that was asked for.
+    pub(super) subject: Option<String>,
+}
+
+/// What was being done when the operating system said no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum During {
+    /// Reaching the root or a space: what stands in the way concerns all items.
+    Reach,
+    /// Reading one item.
+    Read,
+    /// Writing one item.
+    Write,
+}
+
+impl Fault {
+    /// What `errno` means.
+    pub(super) fn of(during: During, errno: Errno) -> Self {
+        Self { kind: kind(during, errno), source: Some(Box::new(std::io::Error::from(errno))), subject: None }
+    }
+
+    /// Something that cannot be an item.
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        StoreErrorKind::Refused(refusal).into()
+    }
+
+    /// An answer that contradicts itself.
+    pub(super) fn unexpected(words: impl Into<BoxError>) -> Self {
+        Self { kind: StoreErrorKind::Unexpected, source: Some(words.into()), subject: None }
+    }
+
+    /// The store cannot be used as it is.
+    pub(super) fn unavailable(words: impl Into<BoxError>) -> Self {
+        Self { kind: StoreErrorKind::Unavailable, source: Some(words.into()), subject: None }
+    }
+
+    /// The same about something else than was asked for.
+    pub(super) fn about(mut self, subject: String) -> Self {
+        self.subject = Some(subject);
+        self
+    }
+
+    /// The same failure, for each of a group that shares it.
+    pub(super) fn again(&self) -> Self {
+        let source = self.source.as_ref().map(|source| BoxError::from(mill_ports::chain(&**source)));
+        Self { kind: self.kind.clone(), source, subject: self.subject.clone() }
+    }
+}
+
+impl From<StoreErrorKind> for Fault {
+    fn from(kind: StoreErrorKind) -> Self {
+        Self { kind, source: None, subject: None }
+    }
+}
+
+/// The one place where an errno becomes a kind. Absence (`ENOENT`) is told apart before this is asked.
+fn kind(during: During, errno: Errno) -> StoreErrorKind {
+    let refused = StoreErrorKind::Refused;
+    let taken = |by: &str| refused(Refusal::Taken(by.to_owned()));
+    let unholdable = |why: &str| refused(Refusal::Unholdable(why.to_owned()));
+    match (during, errno) {
+        // Too much at once for this process or machine; nothing is wrong with the store.
+        (_, Errno::MFILE | Errno::NFILE | Errno::NOMEM) => StoreErrorKind::Throttled { retry_after: None },
+        (During::Reach, _) => StoreErrorKind::Unavailable,
+        // A disk or server that went away.
+        (_, Errno::NODEV | Errno::NXIO | Errno::STALE | Errno::NOTCONN | Errno::TIMEDOUT | Errno::HOSTDOWN) => {
+            StoreErrorKind::Unavailable
+        }
+
+        (During::Read, Errno::ACCESS | Errno::PERM) => refused(Refusal::Unreadable),
+        (During::Read, Errno::LOOP) => refused(Refusal::SymbolicLink),
+        (During::Read, Errno::NAMETOOLONG) => refused(Refusal::TooLong),
+
+        // Full, read-only, failing or forbidden: the next item will meet the same.
+        (
+            During::Write,
+            Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO | Errno::ACCESS | Errno::PERM | Errno::NOLCK,
+        ) => StoreErrorKind::Unavailable,
+        (During::Write, Errno::LOOP) => taken("a symbolic link"),
+        (During::Write, Errno::NOTDIR) => taken("a file"),
+        (During::Write, Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => taken("a directory"),
+        (During::Write, Errno::XDEV | Errno::BUSY) => unholdable("a mount point lies in its path"),
+        (During::Write, Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ) => {
+            unholdable("the file system takes no such name")
+        }
+        (During::Write, Errno::NOTSUP) => unholdable("its properties fit neither the file system nor a sidecar"),
+        (During::Write, Errno::FBIG) => unholdable("the file system takes no file of this size"),
+        (During::Write, Errno::MLINK) => unholdable("the directory cannot hold more directories"),
+        _ => StoreErrorKind::Unexpected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_errno_has_the_meaning_that_callers_act_on() {
+        use During::{Reach, Read, Write};
+        let unholdable = |kind: &StoreErrorKind| matches!(kind, StoreErrorKind::Refused(Refusal::Unholdable(_)));
+        let taken = |kind: &StoreErrorKind| matches!(kind, StoreErrorKind::Refused(Refusal::Taken(_)));
+        for (during, errno, expected) in [
+            (Reach, Errno::ACCESS, StoreErrorKind::Unavailable),
+            (Reach, Errno::NOENT, StoreErrorKind::Unavailable),
+            (Reach, Errno::IO, StoreErrorKind::Unavailable),
+            (Reach, Errno::MFILE, StoreErrorKind::Throttled { retry_after: None }),
+            (Read, Errno::ACCESS, StoreErrorKind::Refused(Refusal::Unreadable)),
+            (Read, Errno::PERM, StoreErrorKind::Refused(Refusal::Unreadable)),
+            (Read, Errno::LOOP, StoreErrorKind::Refused(Refusal::SymbolicLink)),
+            (Read, Errno::IO, StoreErrorKind::Unexpected),
+            (Read, Errno::STALE, StoreErrorKind::Unavailable),
+            (Read, Errno::NFILE, StoreErrorKind::Throttled { retry_after: None }),
+            (Write, Errno::NOSPC, StoreErrorKind::Unavailable),
+            (Write, Errno::DQUOT, StoreErrorKind::Unavailable),
+            (Write, Errno::ROFS, StoreErrorKind::Unavailable),
+            (Write, Errno::IO, StoreErrorKind::Unavailable),
+            (Write, Errno::ACCESS, StoreErrorKind::Unavailable),
+            (Write, Errno::NODEV, StoreErrorKind::Unavailable),
+            (Write, Errno::BADF, StoreErrorKind::Unexpected),
+        ] {
+            assert_eq!(kind(during, errno), expected, "{during:?} {errno}");
+        }
+        for errno in
+            [Errno::XDEV, Errno::BUSY, Errno::NAMETOOLONG, Errno::INVAL, Errno::ILSEQ, Errno::NOTSUP, Errno::FBIG]
+        {
+            assert!(unholdable(&kind(Write, errno)), "{errno}");
+        }
+        for errno in [Errno::LOOP, Errno::NOTDIR, Errno::ISDIR, Errno::NOTEMPTY, Errno::EXIST] {
+            assert!(taken(&kind(Write, errno)), "{errno}");
+        }
+    }
+}

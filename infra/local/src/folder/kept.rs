@@ -1,0 +1,249 @@
+//! How an item's properties are kept with a file.
+//!
+//! `file-mode` and `file-mtime` are the file's own permission bits and mtime. All others are one extended attribute,
+//! a JSON map; a name mapped to `null` there is a property that the item does not have though its file has one.
+//! Where the attribute does not fit, a row of the sidecar book holds the map and names the version it belongs to.
+
+use std::collections::BTreeMap;
+
+use mill_model::{ItemFacts, ItemState, Properties};
+use mill_ports::Clock;
+use rustix::fd::AsFd;
+use rustix::fs::{Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
+use rustix::io::Errno;
+
+use super::stamp::{Instant, Stamp};
+
+const ATTRIBUTE: &str = "user.mill.properties";
+/// The attribute's value where the properties did not fit into it.
+const ELSEWHERE: &[u8] = b"sidecar";
+/// The permission bits that are kept: who may run a copy as its owner is not for a copy to say.
+const MODE_BITS: u32 = 0o777;
+
+/// The properties that are not the file's own: texts, or `None` for one that the item does not have.
+pub(super) type Map = BTreeMap<String, Option<String>>;
+
+/// What an item's file says of its properties.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// All of them.
+    Here(Map),
+    /// The sidecar has them; without its row they are not known.
+    Elsewhere,
+    /// The file system keeps no attributes: the sidecar may have some.
+    PerhapsElsewhere,
+    /// Something is kept that cannot be understood.
+    Unknown,
+}
+
+impl Kept {
+    /// Reads what an open file or directory keeps.
+    pub(super) fn read(file: impl AsFd) -> Result<Self, Errno> {
+        let mut buffer = [0_u8; 4096];
+        let mut larger = Vec::new();
+        let value = match rustix::fs::fgetxattr(&file, ATTRIBUTE, &mut buffer[..]) {
+            Ok(length) => &buffer[..length],
+            Err(Errno::NODATA) => return Ok(Self::Here(Map::new())),
+            Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(Self::PerhapsElsewhere),
+            Err(Errno::RANGE) => {
+                larger.resize(64 * 1024, 0);
+                let length = rustix::fs::fgetxattr(&file, ATTRIBUTE, &mut larger[..])?;
+                &larger[..length]
+            }
+            Err(errno) => return Err(errno),
+        };
+        if value == ELSEWHERE {
+            return Ok(Self::Elsewhere);
+        }
+        Ok(serde_json::from_slice(value).map_or(Self::Unknown, Self::Here))
+    }
+}
+
+/// What is to be kept of an item's properties, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Keeping {
+    mode: Option<u32>,
+    mtime: Option<Instant>,
+    /// What the file itself cannot say.
+    pub(super) map: Map,
+    /// Whether there is a sidecar for what does not fit.
+    sidecar: bool,
+}
+
+impl Keeping {
+    pub(super) fn of(properties: &Properties, sidecar: bool) -> Self {
+        let mode = properties.get(Properties::FILE_MODE);
+        let mtime = properties.get(Properties::FILE_MTIME);
+        let (read_mode, read_mtime) = (mode.and_then(mode_from), mtime.and_then(mtime_from));
+        let mut map: Map = properties.0.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
+        for (name, given, read) in [
+            (Properties::FILE_MODE, mode.is_some(), read_mode.is_some()),
+            (Properties::FILE_MTIME, mtime.is_some(), read_mtime.is_some()),
+        ] {
+            match (given, read) {
+                // The file says it. Whatever is no mode or time stays a text among the others.
+                (true, true) => drop(map.remove(name)),
+                (true, false) => {}
+                (false, _) => drop(map.insert(name.to_owned(), None)),
+            }
+        }
+        Self { mode: read_mode, mtime: read_mtime, map, sidecar }
+    }
+
+    /// Whether anything would be lost if the map were not kept.
+    fn is_essential(&self) -> bool {
+        self.map.values().any(Option::is_some)
+    }
+
+    /// The mode with which to make the file: the usual, less what the process's umask takes.
+    pub(super) fn mode_at_creation(&self) -> Mode {
+        Mode::from_raw_mode(if self.mode.is_some() { 0o600 } else { 0o644 })
+    }
+
+    /// Whether the map must go to the sidecar; known once it was tried with the file.
+    pub(super) fn apply(&self, file: impl AsFd, found: Option<&Stamp>) -> Result<Fits, Errno> {
+        let fits = self.apply_map(&file, found)?;
+        if let Some(mode) = self.mode {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+        }
+        if let Some(mtime) = self.mtime {
+            rustix::fs::futimens(&file, &timestamps(mtime))?;
+        }
+        Ok(fits)
+    }
+
+    /// `found` is the file's state where it had one before: only then may there be an attribute to be removed.
+    fn apply_map(&self, file: impl AsFd, found: Option<&Stamp>) -> Result<Fits, Errno> {
+        if self.map.is_empty() {
+            let removed = match found {
+                Some(_) => rustix::fs::fremovexattr(&file, ATTRIBUTE),
+                // Nothing to remove, but a row of the sidecar about an earlier file may have to go.
+                None if self.sidecar => rustix::fs::fgetxattr(&file, ATTRIBUTE, &mut [0_u8; 0][..]).map(drop),
+                None => Ok(()),
+            };
+            return match removed {
+                Ok(()) | Err(Errno::NODATA) => Ok(Fits::Here),
+                Err(Errno::NOTSUP | Errno::NOSYS) => Ok(Fits::Nowhere { essential: false }),
+                Err(errno) => Err(errno),
+            };
+        }
+        if let Some(found) = found.filter(|found| found.mode & 0o200 == 0) {
+            // Attributes of a read-only file may be set by its owner only after this; `apply` sets the mode again.
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(found.mode & MODE_BITS | 0o200))?;
+            let fits = self.set_map(&file);
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(found.mode & MODE_BITS))?;
+            return fits;
+        }
+        self.set_map(&file)
+    }
+
+    fn set_map(&self, file: impl AsFd) -> Result<Fits, Errno> {
+        let json = serde_json::to_vec(&self.map).map_err(|_| Errno::INVAL)?;
+        match rustix::fs::fsetxattr(&file, ATTRIBUTE, &json, XattrFlags::empty()) {
+            Ok(()) => Ok(Fits::Here),
+            // Without what says that a property is not there, an item has a mode and a time too many; nothing is lost.
+            Err(Errno::NOTSUP | Errno::NOSYS) if self.sidecar || !self.is_essential() => {
+                Ok(Fits::Nowhere { essential: self.is_essential() })
+            }
+            Err(Errno::TOOBIG | Errno::NOSPC | Errno::RANGE) if !self.sidecar => Err(Errno::NOTSUP),
+            Err(Errno::TOOBIG | Errno::NOSPC | Errno::RANGE) => {
+                // On a disk that is full this fails as well, and says so.
+                rustix::fs::fsetxattr(&file, ATTRIBUTE, ELSEWHERE, XattrFlags::empty())?;
+                Ok(Fits::Nowhere { essential: true })
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// Whether a file could keep the map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fits {
+    /// It keeps it.
+    Here,
+    /// It cannot; `essential` where something would be lost without the sidecar.
+    Nowhere { essential: bool },
+}
+
+/// Facts with the properties of a file, `map` being those kept beside the file's own; `None` where that is not known.
+pub(super) fn with_properties(facts: ItemFacts, stamp: &Stamp, map: Option<Map>) -> ItemFacts {
+    let properties = map.map(|map| {
+        let mut all = BTreeMap::from([
+            (Properties::FILE_MODE.to_owned(), format!("{:04o}", stamp.mode & MODE_BITS)),
+            (Properties::FILE_MTIME.to_owned(), format!("{}.{:09}", stamp.modified.seconds, stamp.modified.nanos)),
+        ]);
+        for (name, value) in map {
+            match value {
+                Some(value) => drop(all.insert(name, value)),
+                None => drop(all.remove(&name)),
+            }
+        }
+        Properties(all)
+    });
+    ItemFacts { properties, ..facts }
+}
+
+/// What the state of a file tells without its properties.
+pub(super) fn bare_facts(stamp: &Stamp, clock: &dyn Clock) -> ItemFacts {
+    ItemFacts {
+        size: stamp.content_size(),
+        modified: Some(stamp.modified_at()),
+        version: stamp.version(clock),
+        checksums: Vec::new(),
+        properties: None,
+        state: ItemState::Online,
+    }
+}
+
+/// Only what would be written the same again is a mode; all else stays a text.
+fn mode_from(text: &str) -> Option<u32> {
+    let mode = u32::from_str_radix(text, 8).ok()?;
+    (mode <= MODE_BITS && text == format!("{mode:04o}")).then_some(mode)
+}
+
+fn mtime_from(text: &str) -> Option<Instant> {
+    let (seconds, nanos) = text.split_once('.')?;
+    let at = Instant { seconds: seconds.parse().ok()?, nanos: nanos.parse().ok()? };
+    (at.nanos < 1_000_000_000 && text == format!("{}.{:09}", at.seconds, at.nanos)).then_some(at)
+}
+
+fn timestamps(modified: Instant) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: modified.seconds, tv_nsec: modified.nanos.into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(pairs: &[(&str, &str)]) -> Properties {
+        Properties(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn only_what_is_written_the_same_again_is_a_mode_or_a_time() {
+        assert_eq!(mode_from("0644"), Some(0o644));
+        assert_eq!(mtime_from("12.000000007"), Some(Instant { seconds: 12, nanos: 7 }));
+        assert_eq!(mtime_from("-5.000000000"), Some(Instant { seconds: -5, nanos: 0 }));
+        for text in ["644", "00644", "4755", "rw", "", "+644", "100644", "0899"] {
+            assert_eq!(mode_from(text), None, "{text}");
+        }
+        for text in ["12", "12.7", "+12.000000000", "x.000000000", "12.0000000000", "1.-00000001", "1.1000000000"] {
+            assert_eq!(mtime_from(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_file_says_itself_is_not_kept_twice() {
+        let both = Keeping::of(&properties(&[("file-mode", "0600"), ("file-mtime", "1.000000000")]), false);
+        assert!(both.map.is_empty());
+        let neither = Keeping::of(&properties(&[("content-type", "text/plain")]), false);
+        assert_eq!(neither.map["content-type"].as_deref(), Some("text/plain"));
+        assert_eq!((&neither.map["file-mode"], &neither.map["file-mtime"]), (&None, &None));
+        let odd = Keeping::of(&properties(&[("file-mode", "4755"), ("file-mtime", "1.000000000")]), false);
+        assert_eq!(odd.map["file-mode"].as_deref(), Some("4755"));
+        assert_eq!(odd.mode, None);
+    }
+}

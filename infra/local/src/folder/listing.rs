@@ -1,0 +1,209 @@
+//! The walk over a space's items in the order of their ids, a page at a time.
+//!
+//! What it holds is bounded however many items there are: one open directory and part of its names for each level it
+//! is deep, and one page.
+
+use std::sync::Arc;
+
+use mill_model::ContentId;
+use mill_model::ids::shown;
+use mill_ports::{Clock, ListPage, Listed, Refusal, StoreErrorKind};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType};
+use rustix::io::Errno;
+
+use super::dirents::Dirents;
+use super::faults::{During, Fault};
+use super::kept::bare_facts;
+use super::names::{After, NAMES_MAX, Names, Picking};
+use super::place::IN_PROGRESS;
+use super::reading::{self, refusal};
+use super::root::{RootDir, directory_in};
+use super::stamp::Stamp;
+
+/// How many entries a page has.
+const PAGE: usize = 1000;
+const DIRENTS_BYTES: usize = 128 * 1024;
+/// From how many names on, over all levels, those above let go of theirs.
+const NAMES_HELD_MAX: usize = 2 * NAMES_MAX;
+/// How many names a level keeps then: its next pass is due only after that many directories.
+const NAMES_KEPT: usize = 1024;
+
+/// A walk that has come some way.
+#[derive(Debug)]
+pub(super) struct Walk {
+    /// The directories it is in, the outermost first.
+    levels: Vec<Level>,
+    /// The id of the directory it is in: empty, or with `/` at its end.
+    prefix: Vec<u8>,
+    /// Only items after this one are wanted.
+    after: Vec<u8>,
+    /// Whether the space is the root, where Mill prepares its writes.
+    at_root: bool,
+    dirents: Dirents,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug)]
+struct Level {
+    directory: OwnedFd,
+    names: Names,
+    /// How many names the last pass saw.
+    size: u64,
+    /// How long the prefix is outside of it.
+    outside: usize,
+}
+
+impl Walk {
+    /// Begins with the space in `directory` of the root.
+    pub(super) fn begin(
+        root: &RootDir,
+        directory: &str,
+        after: Option<&ContentId>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Fault> {
+        reading::space(root, directory)?;
+        let space = match root.directory(directory) {
+            Err(Errno::NOENT) => return Err(StoreErrorKind::SpaceAbsent.into()),
+            opened => opened.map_err(|errno| Fault::of(During::Reach, errno))?,
+        };
+        let mut walk = Self {
+            levels: Vec::new(),
+            prefix: Vec::new(),
+            after: after.map_or_else(Vec::new, |id| id.as_str().as_bytes().to_vec()),
+            at_root: directory.is_empty(),
+            dirents: Dirents::with_buffer(DIRENTS_BYTES),
+            clock,
+        };
+        walk.levels.push(Level { directory: space, names: Names::default(), size: 0, outside: 0 });
+        walk.pass(false).map_err(|errno| Fault::of(During::Reach, errno))?;
+        Ok(walk)
+    }
+
+    /// The next entries.
+    pub(super) fn page(&mut self) -> Result<ListPage, Fault> {
+        let mut entries = Vec::with_capacity(PAGE);
+        while entries.len() < PAGE {
+            let Some(level) = self.levels.last_mut() else { return Ok(ListPage { entries, end: true }) };
+            if let Some((name, kind)) = level.names.take() {
+                self.prefix.extend_from_slice(name);
+                let outside = self.prefix.len() - name.len();
+                self.visit(kind, outside, &mut entries)?;
+            } else if level.names.more {
+                self.pass(true).map_err(|errno| self.failed(errno))?;
+            } else {
+                self.prefix.truncate(level.outside);
+                self.levels.pop();
+            }
+        }
+        Ok(ListPage { entries, end: false })
+    }
+
+    /// Deals with the name just put behind the prefix, and takes it off unless the walk goes down into it.
+    fn visit(&mut self, kind: FileType, outside: usize, entries: &mut Vec<Listed>) -> Result<(), Fault> {
+        if let Some(reason) = self.refused(kind) {
+            entries.push(Listed::Refused { shown: shown(&String::from_utf8_lossy(&self.prefix)), reason });
+        } else if kind == FileType::Directory {
+            if self.enter(outside, entries)? {
+                return Ok(());
+            }
+        } else if let Some(stamp) = self.stamp(outside)? {
+            entries.push(self.item(&stamp));
+        }
+        self.prefix.truncate(outside);
+        Ok(())
+    }
+
+    fn refused(&self, kind: FileType) -> Option<Refusal> {
+        if self.prefix.len() > ContentId::BYTES_MAX {
+            // Of a directory: all that lies in it would have a longer path still.
+            Some(Refusal::TooLong)
+        } else if std::str::from_utf8(&self.prefix).is_err() {
+            Some(Refusal::NotUtf8)
+        } else {
+            refusal(kind)
+        }
+    }
+
+    /// Goes down into the directory just put behind the prefix; `false` if it is gone.
+    fn enter(&mut self, outside: usize, entries: &mut Vec<Listed>) -> Result<bool, Fault> {
+        let Some(level) = self.levels.last() else { return Ok(false) };
+        let name = &self.prefix[outside..self.prefix.len() - 1];
+        let directory = match directory_in(&level.directory, name) {
+            Ok(directory) => directory,
+            // Gone, or something else stands there now: with the directory, its items are gone.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+            Err(errno) => return Err(self.failed(errno)),
+        };
+        let held: usize = self.levels.iter().map(|level| level.names.held()).sum();
+        if held > NAMES_HELD_MAX {
+            self.levels.iter_mut().for_each(|level| level.names.keep_next(NAMES_KEPT));
+        }
+        self.levels.push(Level { directory, names: Names::default(), size: 0, outside });
+        self.pass(false).map_err(|errno| self.failed(errno))?;
+        let Some(level) = self.levels.last() else { return Ok(false) };
+        if level.size == 0 && self.prefix > self.after {
+            let stat = rustix::fs::fstat(&level.directory).map_err(|errno| self.failed(errno))?;
+            let stamp = Stamp::of(&stat);
+            // A directory that was removed while it was open looks empty, but is nothing any more.
+            if stat.st_nlink > 0 {
+                entries.push(self.item(&stamp));
+            }
+        }
+        Ok(true)
+    }
+
+    /// The state of the file just put behind the prefix; `None` if it is gone.
+    fn stamp(&self, outside: usize) -> Result<Option<Stamp>, Fault> {
+        let Some(level) = self.levels.last() else { return Ok(None) };
+        match rustix::fs::statat(&level.directory, &self.prefix[outside..], AtFlags::SYMLINK_NOFOLLOW) {
+            // What became something else between the directory's reading and now was not there all the while.
+            Ok(stat) => Ok(Some(Stamp::of(&stat)).filter(|stamp| stamp.kind() == FileType::RegularFile)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.failed(errno)),
+        }
+    }
+
+    fn item(&self, stamp: &Stamp) -> Listed {
+        let id = std::str::from_utf8(&self.prefix).ok().and_then(|id| ContentId::new(id).ok());
+        match id {
+            Some(id) => Listed::Item(id, bare_facts(stamp, &*self.clock)),
+            // Not reached: `refused` has looked at both rules of an id.
+            None => Listed::Refused { shown: shown(&String::from_utf8_lossy(&self.prefix)), reason: Refusal::NotUtf8 },
+        }
+    }
+
+    /// Reads the innermost directory for names: its first ones, or those after the last one dealt with.
+    fn pass(&mut self, again: bool) -> Result<(), Errno> {
+        let Self { levels, prefix, after, at_root, dirents, .. } = self;
+        let outermost = levels.len() == 1;
+        let Some(level) = levels.last_mut() else { return Ok(()) };
+        let picked = {
+            let from = match (again, level.names.last_taken()) {
+                (true, Some(last)) => After::Name(last),
+                _ => match after.strip_prefix(prefix.as_slice()) {
+                    Some(id) if !id.is_empty() => After::Id(id),
+                    _ => After::Nothing,
+                },
+            };
+            let mut picking = Picking::begin(from, level.size);
+            let mut size = 0;
+            dirents.read(&level.directory, |name, kind| {
+                if !(outermost && *at_root && name == IN_PROGRESS.as_bytes()) {
+                    size += 1;
+                    picking.see(name, kind);
+                }
+                true
+            })?;
+            level.size = size;
+            picking.finish()
+        };
+        level.names = picked;
+        Ok(())
+    }
+
+    /// A directory or file of the space could not be read: the listing fails, and says at which.
+    fn failed(&self, errno: Errno) -> Fault {
+        Fault::of(During::Read, errno).about(shown(&String::from_utf8_lossy(&self.prefix)))
+    }
+}

@@ -1,0 +1,154 @@
+//! A folder as a store: its spaces are directories, its items are files.
+//!
+//! **Promise.** An item appears whole or not at all, durably before the answer. No symbolic link is ever followed below
+//! the root. What cannot be an item is refused by name, never skipped. A listing is complete and in order, or fails, and
+//! holds a bounded part of a directory's names however many there are. A root that is not there, or is not the one
+//! first seen, makes the store unavailable and never empty.
+//!
+//! Reading order: [`place`] (ids and paths), [`faults`] (errnos), [`stamp`] (versions), [`root`], [`kept`] (properties),
+//! [`reading`], [`listing`] over [`names`] and [`dirents`], then [`staging`], [`committer`] and [`changes`].
+//!
+//! **Invariant:** only the committer's thread changes anything outside of the directory for writes in progress, and only
+//! under the lock. A store that is only read is not written, not even for that directory.
+
+mod changes;
+mod committer;
+mod dirents;
+mod faults;
+mod hops;
+mod kept;
+mod listing;
+mod names;
+mod place;
+mod reading;
+mod room;
+mod root;
+mod sidecar;
+mod source;
+mod staging;
+mod stamp;
+#[cfg(test)]
+mod tests;
+mod writing;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mill_model::ids::shown;
+use mill_model::{SpaceId, StoreAddress};
+use mill_ports::{BoxError, Clock, Refusal, StoreError, StoreErrorKind, Table};
+
+use committer::Committer;
+use faults::Fault;
+use hops::Hops;
+pub use place::Layout;
+use place::Place;
+use room::Room;
+use root::{Root, RootDir};
+use sidecar::Sidecar;
+
+/// How a folder becomes a store.
+#[derive(Debug)]
+pub struct FolderSettings {
+    /// The store's name.
+    pub address: StoreAddress,
+    /// The directory that holds everything.
+    pub root: PathBuf,
+    /// How the spaces lie under it.
+    pub layout: Layout,
+    /// The book that takes the properties which do not fit beside a file. Without it such an item is refused.
+    pub sidecars: Option<Arc<dyn Table>>,
+    /// The time, against which it is judged whether a file's state is old enough to be trusted.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A folder as a store, to be read and written.
+///
+/// Dropping it waits for the changes under way and removes what it had made for writes in progress.
+#[derive(Debug, Clone)]
+pub struct FolderStore(Arc<Folder>);
+
+#[derive(Debug)]
+struct Folder {
+    layout: Layout,
+    root: Arc<Root>,
+    sidecar: Sidecar,
+    clock: Arc<dyn Clock>,
+    hops: Hops,
+    reading: Room,
+    writing: Room,
+    committer: Committer,
+}
+
+impl FolderStore {
+    /// Opens a folder. Where its root is not there now, each call says so until it is.
+    pub fn open(settings: FolderSettings) -> Self {
+        let FolderSettings { address, root, layout, sidecars, clock } = settings;
+        let root = Arc::new(Root::new(root));
+        Self(Arc::new(Folder {
+            layout,
+            sidecar: Sidecar { table: sidecars, store: address },
+            hops: Hops::default(),
+            reading: Room::default(),
+            writing: Room::default(),
+            committer: Committer::new(Arc::clone(&root), Arc::clone(&clock)),
+            root,
+            clock,
+        }))
+    }
+
+    /// Waits until all changes asked for are made, and leaves nothing but items in the folder.
+    pub async fn finish(self) {
+        let folder = self.0;
+        let _ = tokio::task::spawn_blocking(move || folder.committer.finish()).await;
+    }
+
+    /// Runs a blocking call on the root.
+    async fn on_root<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Folder, &RootDir) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let folder = Arc::clone(&self.0);
+        self.0.hops.run(move || call(&folder, &*folder.root.dir()?)).await
+    }
+}
+
+impl Folder {
+    /// Where an item is read: its place, or that no such item can be there.
+    fn place(&self, item: &mill_model::ItemAddress) -> Result<Result<Place, Refusal>, Fault> {
+        let directory = self.layout.directory(&item.space).ok_or(StoreErrorKind::SpaceAbsent)?;
+        Ok(Place::of(directory, &item.id))
+    }
+
+    /// Where an item is written.
+    fn place_to_write(&self, item: &mill_model::ItemAddress) -> Result<Place, Fault> {
+        self.place(item)?.map_err(Fault::refused)
+    }
+
+    /// The directory of a space to be made or removed.
+    fn space_to_write(&self, space: &SpaceId) -> Result<String, Fault> {
+        match (&self.layout, self.layout.directory(space)) {
+            (Layout::Spaces, Some(directory)) => Ok(directory.to_owned()),
+            (Layout::Spaces, None) => Err(Fault::refused(Refusal::Reserved)),
+            (Layout::Single(_), _) => {
+                Err(Fault::refused(Refusal::Unholdable("the folder itself is the store's one space".to_owned())))
+            }
+        }
+    }
+
+    /// The error of a call, given what failed in it.
+    fn error(&self, op: &'static str, subject: &str, fault: Fault) -> StoreError {
+        let Fault { kind, source, subject: other } = fault;
+        let subject = other.map_or_else(|| subject.to_owned(), |other| format!("{subject}: {other}"));
+        StoreError { kind, op, store: self.sidecar.store.clone(), subject, source }
+    }
+
+    fn wrong_size(&self, subject: &str, words: &'static str) -> StoreError {
+        self.error("put", subject, Fault::unexpected(BoxError::from(words)))
+    }
+}
+
+/// The subject of an error about a space.
+fn space_subject(space: &SpaceId) -> String {
+    shown(space.as_str())
+}

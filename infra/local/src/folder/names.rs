@@ -1,0 +1,256 @@
+//! Part of a directory's names in order: the smallest that come after a given one.
+//!
+//! A directory may hold more names than memory, and the kernel gives them in no order. So a pass over the directory
+//! keeps only the smallest names after the last one dealt with, and the next pass those after these. Names lie one
+//! behind the other in one allocation.
+
+use rustix::fs::FileType;
+
+/// How many names are kept of a directory.
+pub(super) const NAMES_MAX: usize = 32 * 1024;
+/// How many are kept of a directory so large that it would take too many passes otherwise (about 5 MiB).
+const NAMES_MAX_IN_LARGE: usize = 128 * 1024;
+/// From how many names on a directory is large.
+const LARGE: u64 = 16 * NAMES_MAX as u64;
+
+/// Names in order, taken one by one. A directory's name bears a `/` at its end, by which it is ordered.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+    next: usize,
+    /// Whether the directory held names after the last of these.
+    pub(super) more: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// The first eight bytes, by which most comparisons are decided.
+    head: u64,
+    at: u32,
+    length: u16,
+    kind: FileType,
+}
+
+/// Picks the smallest names out of a pass over a directory.
+#[derive(Debug)]
+pub(super) struct Picking<'a> {
+    after: After<'a>,
+    names: Names,
+    most: usize,
+    /// No name from this one on is needed: as many smaller ones are kept.
+    ceiling: Option<Vec<u8>>,
+}
+
+/// Which names a pass is to pick.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum After<'a> {
+    /// All.
+    Nothing,
+    /// Those after a name dealt with, itself left out.
+    Name(&'a [u8]),
+    /// Those under which ids after this one can lie: a name after it, or a directory that it lies in.
+    Id(&'a [u8]),
+}
+
+impl After<'_> {
+    fn lets(self, name: &[u8]) -> bool {
+        match self {
+            After::Nothing => true,
+            After::Name(last) => name > last,
+            After::Id(id) => name > id || (name.last() == Some(&b'/') && id.starts_with(name)),
+        }
+    }
+}
+
+impl Names {
+    /// The next name and its type.
+    pub(super) fn take(&mut self) -> Option<(&[u8], FileType)> {
+        let entry = *self.entries.get(self.next)?;
+        self.next += 1;
+        Some((entry.name(&self.arena), entry.kind))
+    }
+
+    /// The name last taken; before the first, nothing.
+    pub(super) fn last_taken(&self) -> Option<&[u8]> {
+        self.next.checked_sub(1).map(|last| self.entries[last].name(&self.arena))
+    }
+
+    /// How many names are held.
+    pub(super) fn held(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Lets go of all names but the one last taken and the next few; they are picked again when their turn comes.
+    pub(super) fn keep_next(&mut self, few: usize) {
+        let from = self.next.saturating_sub(1);
+        let to = (self.next + few).min(self.entries.len());
+        self.more |= to < self.entries.len();
+        self.next -= from;
+        self.entries = self.entries[from..to].to_vec();
+        self.pack();
+    }
+
+    /// Moves the names of the entries that are left into an allocation of their size.
+    fn pack(&mut self) {
+        let bytes = self.entries.iter().map(|entry| usize::from(entry.length)).sum();
+        let mut arena = Vec::with_capacity(bytes);
+        for entry in &mut self.entries {
+            let at = arena.len() as u32;
+            arena.extend_from_slice(entry.name(&self.arena));
+            entry.at = at;
+        }
+        self.arena = arena;
+    }
+}
+
+impl Entry {
+    fn name(self, arena: &[u8]) -> &[u8] {
+        let at = self.at as usize;
+        &arena[at..at + usize::from(self.length)]
+    }
+}
+
+impl<'a> Picking<'a> {
+    /// Begins a pass over a directory of which an earlier pass saw `size` names.
+    pub(super) fn begin(after: After<'a>, size: u64) -> Self {
+        let most = if size > LARGE { NAMES_MAX_IN_LARGE } else { NAMES_MAX };
+        Self::of_at_most(most, after)
+    }
+
+    fn of_at_most(most: usize, after: After<'a>) -> Self {
+        Self { after, names: Names::default(), most, ceiling: None }
+    }
+
+    /// Shows it a name of the directory.
+    pub(super) fn see(&mut self, name: &[u8], kind: FileType) {
+        let mut buffer = [0_u8; 256];
+        let name = if kind == FileType::Directory && name.len() < buffer.len() {
+            buffer[..name.len()].copy_from_slice(name);
+            buffer[name.len()] = b'/';
+            &buffer[..=name.len()]
+        } else {
+            name
+        };
+        if !self.after.lets(name) {
+            return;
+        }
+        if self.ceiling.as_deref().is_some_and(|ceiling| name >= ceiling) {
+            self.names.more = true;
+            return;
+        }
+        // The arena holds at most twice as many names as are wanted, of 256 bytes at most: 64 MiB, so `u32` is enough.
+        let entry = Entry { head: head(name), at: self.names.arena.len() as u32, length: name.len() as u16, kind };
+        self.names.arena.extend_from_slice(name);
+        self.names.entries.push(entry);
+        if self.names.entries.len() >= self.most * 2 {
+            self.shrink();
+        }
+    }
+
+    /// Lets the larger half go.
+    fn shrink(&mut self) {
+        let Names { arena, entries, .. } = &mut self.names;
+        let (_, largest, _) = entries.select_nth_unstable_by(self.most - 1, |a, b| order(*a, *b, arena));
+        self.ceiling = Some(largest.name(arena).to_vec());
+        entries.truncate(self.most);
+        self.names.more = true;
+        self.names.pack();
+    }
+
+    /// Ends the pass.
+    pub(super) fn finish(mut self) -> Names {
+        if self.names.entries.len() > self.most {
+            self.shrink();
+        }
+        let Names { arena, entries, .. } = &mut self.names;
+        entries.sort_unstable_by(|a, b| order(*a, *b, arena));
+        // A directory that changes under the reader may show a name twice.
+        entries.dedup_by(|a, b| order(*a, *b, arena).is_eq());
+        entries.shrink_to_fit();
+        self.names
+    }
+}
+
+/// Names contain no zero bytes, so that those put behind a short one keep the order.
+fn head(name: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let length = name.len().min(8);
+    first[..length].copy_from_slice(&name[..length]);
+    u64::from_be_bytes(first)
+}
+
+fn order(a: Entry, b: Entry, arena: &[u8]) -> std::cmp::Ordering {
+    a.head.cmp(&b.head).then_with(|| a.name(arena).cmp(b.name(arena)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pick(most: usize, after: After<'_>, all: &[&str]) -> (Vec<String>, bool) {
+        let mut picking = Picking::of_at_most(most, after);
+        for name in all {
+            match name.strip_suffix('/') {
+                Some(name) => picking.see(name.as_bytes(), FileType::Directory),
+                None => picking.see(name.as_bytes(), FileType::RegularFile),
+            }
+        }
+        let mut names = picking.finish();
+        let mut out = Vec::new();
+        while let Some((name, _)) = names.take() {
+            out.push(String::from_utf8(name.to_vec()).unwrap());
+        }
+        (out, names.more)
+    }
+
+    #[test]
+    fn a_directory_is_ordered_as_the_ids_below_it() {
+        let (names, more) = pick(10, After::Nothing, &["a0", "a/", "a-b", "a", "b"]);
+        assert_eq!(names, ["a", "a-b", "a/", "a0", "b"]);
+        assert!(!more);
+    }
+
+    #[test]
+    fn passes_one_after_another_give_each_name_once_in_order() {
+        let all: Vec<String> = (0..1000).map(|n| format!("{:03}", (n * 7) % 1000)).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let (mut seen, mut last) = (Vec::<String>::new(), None);
+        loop {
+            let after = last.as_ref().map_or(After::Nothing, |last: &String| After::Name(last.as_bytes()));
+            let (names, more) = pick(64, after, &all);
+            assert!(names.len() <= 64);
+            seen.extend(names);
+            last = seen.last().cloned();
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(seen, (0..1000).map(|n| format!("{n:03}")).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn going_on_after_an_id_enters_the_directory_it_lies_in() {
+        let all = ["a", "a/", "a0", "b/", "b", "c"];
+        assert_eq!(pick(9, After::Id(b"b/x"), &all).0, ["b/", "c"]);
+        assert_eq!(pick(9, After::Id(b"b/"), &all).0, ["b/", "c"]);
+        assert_eq!(pick(9, After::Id(b"b"), &all).0, ["b/", "c"]);
+        assert_eq!(pick(9, After::Id(b"a"), &all).0, ["a/", "a0", "b", "b/", "c"]);
+    }
+
+    #[test]
+    fn names_let_go_of_are_known_to_be_missing() {
+        let mut picking = Picking::of_at_most(9, After::Nothing);
+        for name in ["a", "b", "c", "d"] {
+            picking.see(name.as_bytes(), FileType::RegularFile);
+        }
+        let mut names = picking.finish();
+        names.take();
+        names.take();
+        names.keep_next(1);
+        assert_eq!(names.last_taken(), Some(&b"b"[..]));
+        assert_eq!(names.take().unwrap().0, b"c");
+        assert!(names.take().is_none() && names.more);
+        assert_eq!(names.last_taken(), Some(&b"c"[..]));
+    }
+}

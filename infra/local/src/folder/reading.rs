@@ -1,0 +1,203 @@
+//! Looking at items and reading them: the blocking half of `head` and `open`.
+
+use bytes::Bytes;
+use mill_model::Version;
+use mill_ports::{ByteRange, Clock, Presence, Refusal, StoreErrorKind};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::dirents::Dirents;
+use super::faults::{During, Fault};
+use super::kept::Kept;
+use super::place::Place;
+use super::room::Room;
+use super::root::{RootDir, directory_in};
+use super::stamp::Stamp;
+
+/// Never waits for a writer of a pipe that took the file's place in this very moment, and never becomes a terminal.
+const READING: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// An item that was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) file: OwnedFd,
+    pub(super) stamp: Stamp,
+    pub(super) kept: Kept,
+}
+
+/// Finds an item and what is known of it, without following any symbolic link.
+pub(super) fn find(root: &RootDir, place: &Place) -> Result<Presence<Found>, Fault> {
+    let parent = match root.waypoint(place.parent()) {
+        Ok(parent) => parent,
+        Err(errno) => return missing(root, place, errno),
+    };
+    // Looked at before it is opened: opening a pipe or a device can have effects.
+    let stat = match rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(errno) => return missing(root, place, errno),
+    };
+    let seen = Stamp::of(&stat).kind();
+    if let Some(refusal) = refusal(seen) {
+        return Err(Fault::refused(refusal));
+    }
+    if (seen == FileType::Directory) != place.directory {
+        return Ok(Presence::Absent);
+    }
+    let opened = match seen {
+        FileType::Directory => directory_in(&parent, place.name()),
+        _ => rustix::fs::openat(&parent, place.name(), READING, Mode::empty()),
+    };
+    let file = match opened {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(Presence::Absent),
+        Err(errno) => return Err(Fault::of(During::Read, errno)),
+    };
+    let read = |errno| Fault::of(During::Read, errno);
+    let stamp = Stamp::of(&rustix::fs::fstat(&file).map_err(read)?);
+    if stamp.kind() != seen {
+        return Err(StoreErrorKind::Changed.into());
+    }
+    if seen == FileType::Directory && !Dirents::is_empty(&file).map_err(read)? {
+        return Ok(Presence::Absent);
+    }
+    let kept = Kept::read(&file).map_err(read)?;
+    Ok(Presence::Here(Found { file, stamp, kept }))
+}
+
+/// Why something of this type is no item; `None` for what may be one.
+pub(super) fn refusal(kind: FileType) -> Option<Refusal> {
+    Some(match kind {
+        FileType::RegularFile | FileType::Directory => return None,
+        FileType::Symlink => Refusal::SymbolicLink,
+        FileType::Fifo => Refusal::SpecialFile("a pipe"),
+        FileType::Socket => Refusal::SpecialFile("a socket"),
+        FileType::CharacterDevice | FileType::BlockDevice => Refusal::SpecialFile("a device"),
+        FileType::Unknown => Refusal::SpecialFile("of a type unknown to mill"),
+    })
+}
+
+/// What it means that the way to an item ended in `errno`: absence only where the item's space answers.
+pub(super) fn missing<T>(root: &RootDir, place: &Place, errno: Errno) -> Result<Presence<T>, Fault> {
+    if !place.space().is_empty() {
+        space(root, place.space())?;
+    }
+    match errno {
+        Errno::NOENT | Errno::NOTDIR => Ok(Presence::Absent),
+        // No file system holds a longer name, so nothing can be there.
+        Errno::NAMETOOLONG => Ok(Presence::Absent),
+        // The space itself may not be entered.
+        Errno::ACCESS if place.parent() == place.space() => Err(Fault::of(During::Reach, errno)),
+        _ => Err(Fault::of(During::Read, errno)),
+    }
+}
+
+/// The state of a space's directory; fails where there is none.
+pub(super) fn space(root: &RootDir, directory: &str) -> Result<Stamp, Fault> {
+    let directory = if directory.is_empty() { "." } else { directory };
+    match rustix::fs::statat(root, directory, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => {
+            let stamp = Stamp::of(&stat);
+            match stamp.kind() {
+                FileType::Directory => Ok(stamp),
+                // What it points at may be a space moved elsewhere: that is not to say it is gone.
+                FileType::Symlink => Err(Fault::refused(Refusal::SymbolicLink)),
+                _ => Err(StoreErrorKind::SpaceAbsent.into()),
+            }
+        }
+        Err(Errno::NOENT | Errno::NAMETOOLONG) => Err(StoreErrorKind::SpaceAbsent.into()),
+        Err(errno) => Err(Fault::of(During::Reach, errno)),
+    }
+}
+
+/// An item opened to be read, its first bytes read already.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) stamp: Stamp,
+    pub(super) kept: Kept,
+    /// The first chunk, or why it is none.
+    pub(super) first: Result<Bytes, Fault>,
+    /// What comes after it, if anything.
+    pub(super) rest: Option<Rest>,
+}
+
+/// What remains to be read of an item.
+#[derive(Debug)]
+pub(super) struct Rest {
+    file: OwnedFd,
+    before: Stamp,
+    at: u64,
+    end: u64,
+}
+
+/// Opens an item and reads its first chunk: all of it where it is small.
+pub(super) fn open(
+    root: &RootDir,
+    place: &Place,
+    range: Option<ByteRange>,
+    if_version: Option<&Version>,
+    (room, clock): (&Room, &dyn Clock),
+) -> Result<Presence<Opened>, Fault> {
+    let Presence::Here(found) = find(root, place)? else { return Ok(Presence::Absent) };
+    let Found { file, stamp, kept } = found;
+    if if_version.is_some_and(|wanted| *wanted != stamp.version(clock)) {
+        return Err(StoreErrorKind::Changed.into());
+    }
+    let size = stamp.content_size();
+    let at = range.map_or(0, |range| range.offset.min(size));
+    let end = range.map_or(size, |range| range.offset.saturating_add(range.length).min(size));
+    let mut rest = Rest { file, before: stamp, at, end: end.max(at) };
+    let first = rest.chunk(room);
+    let rest = (first.is_ok() && rest.at < rest.end).then_some(rest);
+    Ok(Presence::Here(Opened { stamp, kept, first, rest }))
+}
+
+impl Rest {
+    /// Whether bytes remain.
+    pub(super) fn is_over(&self) -> bool {
+        self.at == self.end
+    }
+
+    /// The next bytes. The last are given only once the item is seen to be still in the state it was opened in.
+    pub(super) fn chunk(&mut self, room: &Room) -> Result<Bytes, Fault> {
+        let (most, permit) = room.for_chunk(self.end - self.at);
+        // One byte more than announced, to see an end that is not where it should be.
+        let wanted = usize::try_from(most.min(self.end - self.at)).unwrap_or(usize::MAX);
+        let reaches_end = self.at + wanted as u64 == self.before.content_size();
+        let mut bytes = Vec::with_capacity(wanted + usize::from(reaches_end));
+        if self.before.kind() == FileType::RegularFile {
+            self.fill(&mut bytes)?;
+            bytes.truncate(wanted + usize::from(reaches_end));
+        }
+        self.at += wanted.min(bytes.len()) as u64;
+        if bytes.len() != wanted || self.at == self.end {
+            self.check()?;
+        }
+        if bytes.len() != wanted {
+            return Err(Fault::unexpected("the file ends elsewhere than its size says"));
+        }
+        Ok(match permit {
+            Some(permit) => permit.with(bytes),
+            None => Bytes::from(bytes),
+        })
+    }
+
+    /// Reads until the vector is full or the file ends.
+    fn fill(&self, bytes: &mut Vec<u8>) -> Result<(), Fault> {
+        while bytes.len() < bytes.capacity() {
+            let at = self.at + bytes.len() as u64;
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(bytes), at) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(Fault::of(During::Read, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        let now = rustix::fs::fstat(self.file.as_fd()).map_err(|errno| Fault::of(During::Read, errno))?;
+        if Stamp::of(&now) == self.before { Ok(()) } else { Err(StoreErrorKind::Changed.into()) }
+    }
+}

@@ -1,0 +1,74 @@
+//! The properties that do not fit beside their file: rows that name the version they belong to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mill_model::{ItemAddress, StoreAddress, Version};
+use mill_ports::{RowKey, RowWhen, StoreErrorKind, Table, TableError, TableErrorKind};
+use serde::{Deserialize, Serialize};
+
+use super::faults::Fault;
+use super::kept::{Fits, Kept, Map};
+
+/// The sidecar book of one store, if it has one.
+#[derive(Debug, Clone)]
+pub(super) struct Sidecar {
+    pub(super) table: Option<Arc<dyn Table>>,
+    pub(super) store: StoreAddress,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Row {
+    version: String,
+    properties: Map,
+}
+
+impl Sidecar {
+    /// The properties kept for an item; `None` where they are not known.
+    pub(super) async fn resolve(
+        &self,
+        item: &ItemAddress,
+        version: &Version,
+        kept: Kept,
+    ) -> Result<Option<Map>, Fault> {
+        let unless_there = match kept {
+            Kept::Here(map) => return Ok(Some(map)),
+            Kept::Unknown => return Ok(None),
+            Kept::Elsewhere => None,
+            Kept::PerhapsElsewhere => Some(Map::new()),
+        };
+        let Some(table) = &self.table else { return Ok(unless_there) };
+        let Some(row) = table.get(&self.key(item)).await.map_err(fault)? else { return Ok(unless_there) };
+        let row: Option<Row> = serde_json::from_slice(&row.value).ok();
+        // Of another version: somebody changed the file since, and it is not known with what properties.
+        Ok(row.filter(|row| row.version == version.token()).map(|row| row.properties))
+    }
+
+    /// Keeps what did not fit beside the file that was just written.
+    ///
+    /// A crash before leaves the file without its row, that is with properties that are not known.
+    pub(super) async fn keep(&self, item: &ItemAddress, version: &Version, fits: Fits, map: Map) -> Result<(), Fault> {
+        let (Some(table), Fits::Nowhere { essential }) = (&self.table, fits) else { return Ok(()) };
+        if !essential {
+            return table.delete(&self.key(item), RowWhen::Always).await.map_err(fault);
+        }
+        let row = Row { version: version.token().to_owned(), properties: map };
+        let row = serde_json::to_vec(&row).map_err(Fault::unexpected)?;
+        table.put(&self.key(item), Bytes::from(row), RowWhen::Always).await.map(drop).map_err(fault)
+    }
+
+    fn key(&self, item: &ItemAddress) -> RowKey {
+        let StoreAddress { account, store } = &self.store;
+        let partition = format!("{}:{}/{}", account.as_str(), store.as_str(), item.space.as_str());
+        RowKey::new(partition, item.id.as_str())
+    }
+}
+
+fn fault(error: TableError) -> Fault {
+    let kind = match error.kind {
+        TableErrorKind::Throttled => StoreErrorKind::Throttled { retry_after: None },
+        TableErrorKind::Unavailable | TableErrorKind::Denied => StoreErrorKind::Unavailable,
+        _ => StoreErrorKind::Unexpected,
+    };
+    Fault { kind, source: Some(Box::new(error)), subject: None }
+}

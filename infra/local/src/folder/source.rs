@@ -1,0 +1,209 @@
+//! The folder as a source: looking, reading, listing.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream;
+use mill_model::ids::shown;
+use mill_model::{ContentId, ItemAddress, ItemFacts, SpaceId, Version};
+use mill_ports::{
+    Body, ByteRange, Capabilities, ListPage, Listing, Presence, Reading, SourceStore, SpaceFacts, StoreError,
+    StoreErrorKind,
+};
+use rustix::fs::FileType;
+
+use super::dirents::Dirents;
+use super::faults::{During, Fault};
+use super::listing::Walk;
+use super::place::{IN_PROGRESS, Layout};
+use super::reading::{self, Opened, Rest};
+use super::root::RootDir;
+use super::{Folder, FolderStore, kept, space_subject};
+
+#[async_trait]
+impl SourceStore for FolderStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { transfers_max: None, versions_in_listings: true, native_conditions: false }
+    }
+
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+        let found = self.on_root(|folder, root| match &folder.layout {
+            Layout::Single(only) => Ok(vec![only.clone()]),
+            Layout::Spaces => spaces(root),
+        });
+        found.await.map_err(|fault| self.0.error("list the spaces", "", fault))
+    }
+
+    async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
+        let directory = self.0.layout.directory(space).map(str::to_owned);
+        let found = self.on_root(move |_, root| match directory {
+            Some(directory) => match reading::space(root, &directory) {
+                Ok(stamp) => Ok(Presence::Here(SpaceFacts { identity: format!("{}:{}", stamp.device, stamp.inode) })),
+                Err(Fault { kind: StoreErrorKind::SpaceAbsent, .. }) => Ok(Presence::Absent),
+                Err(fault) => Err(fault),
+            },
+            None => Ok(Presence::Absent),
+        });
+        found.await.map_err(|fault| self.0.error("look", &space_subject(space), fault))
+    }
+
+    async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
+        let facts = async {
+            let place = self.0.place(item)?;
+            let found = self.on_root(move |_, root| match place {
+                Ok(place) => Ok(match reading::find(root, &place)? {
+                    Presence::Here(found) => Presence::Here((found.stamp, found.kept)),
+                    Presence::Absent => Presence::Absent,
+                }),
+                // The root answers; and no folder holds such an item.
+                Err(_) => Ok(Presence::Absent),
+            });
+            match found.await? {
+                Presence::Here((stamp, kept)) => self.0.facts(item, &stamp, kept).await.map(Presence::Here),
+                Presence::Absent => Ok(Presence::Absent),
+            }
+        };
+        facts.await.map_err(|fault| self.0.error("look", &item.to_string(), fault))
+    }
+
+    async fn open(
+        &self,
+        item: &ItemAddress,
+        range: Option<ByteRange>,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        let reading = async {
+            let Ok(place) = self.0.place(item)? else {
+                return self.on_root(|_, _| Ok(Presence::Absent)).await;
+            };
+            let wanted = if_version.cloned();
+            let opened = self.on_root(move |folder, root| {
+                reading::open(root, &place, range, wanted.as_ref(), (&folder.reading, &*folder.clock))
+            });
+            let Presence::Here(Opened { stamp, kept, first, rest }) = opened.await? else {
+                return Ok(Presence::Absent);
+            };
+            let facts = self.0.facts(item, &stamp, kept).await?;
+            Ok(Presence::Here(Reading { facts, body: self.body(item, first, rest) }))
+        };
+        reading.await.map_err(|fault| self.0.error("read", &item.to_string(), fault))
+    }
+
+    fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
+        let pages = Pages { store: self.clone(), space: space.clone(), after, state: State::Begin };
+        stream::unfold(pages, Pages::next).boxed()
+    }
+}
+
+impl Folder {
+    async fn facts(
+        &self,
+        item: &ItemAddress,
+        stamp: &super::stamp::Stamp,
+        kept: kept::Kept,
+    ) -> Result<ItemFacts, Fault> {
+        let bare = kept::bare_facts(stamp, &*self.clock);
+        let map = self.sidecar.resolve(item, &bare.version, kept).await?;
+        Ok(kept::with_properties(bare, stamp, map))
+    }
+}
+
+impl FolderStore {
+    fn body(&self, item: &ItemAddress, first: Result<bytes::Bytes, Fault>, rest: Option<Rest>) -> Body {
+        let first = match first {
+            Ok(bytes) if bytes.is_empty() => return stream::empty().boxed(),
+            Ok(bytes) => Ok(bytes),
+            Err(fault) => Err(self.0.error("read", &item.to_string(), fault)),
+        };
+        let Some(rest) = rest else { return stream::iter([first]).boxed() };
+        let following = stream::unfold((self.clone(), item.to_string(), Some(rest)), |(store, subject, rest)| async {
+            let mut rest = rest.filter(|rest| !rest.is_over())?;
+            let read = store.on_root(|folder, _| Ok((rest.chunk(&folder.reading), rest))).await;
+            let (chunk, rest) = match read {
+                Ok((Ok(bytes), rest)) => (Ok(bytes), Some(rest)),
+                Ok((Err(fault), _)) | Err(fault) => (Err(store.0.error("read", &subject, fault)), None),
+            };
+            Some((chunk, (store, subject, rest)))
+        });
+        stream::iter([first]).chain(following).boxed()
+    }
+}
+
+/// The pages of a listing. The next is read while the last is dealt with.
+struct Pages {
+    store: FolderStore,
+    space: SpaceId,
+    after: Option<ContentId>,
+    state: State,
+}
+
+enum State {
+    Begin,
+    Reading(tokio::task::JoinHandle<Result<(Walk, ListPage), Fault>>),
+    Over,
+}
+
+impl Pages {
+    async fn next(mut self) -> Option<(Result<ListPage, StoreError>, Self)> {
+        let coming = match std::mem::replace(&mut self.state, State::Over) {
+            State::Over => return None,
+            State::Reading(coming) => coming,
+            State::Begin => self.begin(),
+        };
+        let read = coming.await.unwrap_or_else(|lost| Err(Fault::unexpected(lost)));
+        let page = match read {
+            Ok((walk, page)) => {
+                if !page.end {
+                    self.state = State::Reading(on(walk));
+                }
+                Ok(page)
+            }
+            Err(fault) => Err(self.store.0.error("list", &space_subject(&self.space), fault)),
+        };
+        Some((page, self))
+    }
+
+    fn begin(&mut self) -> tokio::task::JoinHandle<Result<(Walk, ListPage), Fault>> {
+        let folder = Arc::clone(&self.store.0);
+        let (space, after) = (self.space.clone(), self.after.take());
+        tokio::task::spawn_blocking(move || {
+            let directory = folder.layout.directory(&space).ok_or(StoreErrorKind::SpaceAbsent)?;
+            let root = folder.root.dir()?;
+            let mut walk = Walk::begin(&root, directory, after.as_ref(), Arc::clone(&folder.clock))?;
+            let page = walk.page()?;
+            Ok((walk, page))
+        })
+    }
+}
+
+fn on(mut walk: Walk) -> tokio::task::JoinHandle<Result<(Walk, ListPage), Fault>> {
+    tokio::task::spawn_blocking(move || {
+        let page = walk.page()?;
+        Ok((walk, page))
+    })
+}
+
+/// The directories under the root. What cannot be a space is named in the log.
+fn spaces(root: &RootDir) -> Result<Vec<SpaceId>, Fault> {
+    // Opened again: whoever reads a directory moves the place up to which it is read.
+    let directory = root.directory("").map_err(|errno| Fault::of(During::Reach, errno))?;
+    let mut spaces = Vec::new();
+    let read = Dirents::with_buffer(32 * 1024).read(&directory, |name, kind| {
+        if name == IN_PROGRESS.as_bytes() || !matches!(kind, FileType::Directory | FileType::Symlink) {
+            return true;
+        }
+        let space = std::str::from_utf8(name).ok().and_then(|name| SpaceId::new(name).ok());
+        match space.filter(|_| kind == FileType::Directory) {
+            Some(space) => spaces.push(space),
+            None => {
+                let name = shown(&String::from_utf8_lossy(name));
+                tracing::warn!(%name, "this name in a store's root can be no space and is passed over");
+            }
+        }
+        true
+    });
+    read.map_err(|errno| Fault::of(During::Reach, errno))?;
+    spaces.sort_unstable();
+    Ok(spaces)
+}

@@ -1,0 +1,199 @@
+//! Where writes are prepared, out of sight: `<root>/.mill-in-progress/<one directory a process>/`.
+//!
+//! The process holds a lock on its directory as long as it lives. A directory whose lock can be had was left behind by
+//! one that died, and is removed by the next that writes there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::dirents::Dirents;
+use super::faults::{During, Fault};
+use super::kept::{Fits, Keeping};
+use super::place::IN_PROGRESS;
+use super::root::{RootDir, directory_in};
+
+/// After how many bytes a large file is sent to the disk on the way, so that a group's commit need not wait for it.
+const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
+const CREATING: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A process's own directory for writes in progress.
+#[derive(Debug)]
+pub(super) struct Staging {
+    /// Opened for this process alone, so that locks on it exclude all others; opened before anything was written, so
+    /// that a failed write is told by `syncfs` on it.
+    pub(super) root: RootDir,
+    name: String,
+    directory: OwnedFd,
+    files: AtomicU64,
+}
+
+/// A file in the making; removed again unless it was given its place.
+#[derive(Debug)]
+pub(super) struct Staged {
+    staging: Arc<Staging>,
+    name: String,
+    file: Option<OwnedFd>,
+    written: u64,
+    flushed: u64,
+    placed: bool,
+    /// Whether its properties fit; told by [`Staged::finish`].
+    pub(super) fits: Fits,
+}
+
+impl Staging {
+    /// Makes the directory, and removes those of processes that died.
+    pub(super) fn open(root: RootDir) -> Result<Self, Fault> {
+        let write = |errno| Fault::of(During::Write, errno);
+        for _ in 0..100 {
+            match rustix::fs::mkdirat(&root, IN_PROGRESS, Mode::from_raw_mode(0o700)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(write(errno)),
+            }
+            let all = match directory_in(&root, IN_PROGRESS) {
+                Ok(all) => all,
+                Err(Errno::NOENT) => continue,
+                Err(errno @ (Errno::NOTDIR | Errno::LOOP)) => {
+                    let what = format!("`{IN_PROGRESS}` in the root, where writes are prepared, is no directory");
+                    return Err(Fault::unavailable(format!("{what} ({errno})")));
+                }
+                Err(errno) => return Err(write(errno)),
+            };
+            let name = format!("{:016x}", rand::random::<u64>());
+            match own(&all, &name) {
+                Ok(Some(directory)) => {
+                    remove_dead(&all);
+                    return Ok(Self { root, name, directory, files: AtomicU64::new(0) });
+                }
+                // Another process, leaving or cleaning up, took one of both directories away in between.
+                Ok(None) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(write(errno)),
+            }
+        }
+        Err(Fault::unexpected("no directory for writes in progress could be kept"))
+    }
+
+    /// Whether the directory is still there: somebody may have removed it.
+    pub(super) fn is_alive(&self) -> bool {
+        rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink > 0)
+    }
+}
+
+/// Makes a directory and locks it; `None` if another process took it for a dead one's before the lock was had.
+fn own(all: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
+    rustix::fs::mkdirat(all, name, Mode::from_raw_mode(0o700))?;
+    let directory = directory_in(all, name)?;
+    match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        Err(errno) => return Err(errno),
+    }
+    Ok(rustix::fs::statat(all, name, AtFlags::SYMLINK_NOFOLLOW).is_ok().then_some(directory))
+}
+
+/// Removes what dead processes left. What cannot be removed stays, out of sight.
+fn remove_dead(all: &OwnedFd) {
+    for name in names(all) {
+        let Ok(directory) = directory_in(all, name.as_str()) else { continue };
+        if rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        let left = names(&directory);
+        for file in &left {
+            let _ = rustix::fs::unlinkat(&directory, file.as_str(), AtFlags::empty());
+        }
+        let _ = rustix::fs::unlinkat(all, name.as_str(), AtFlags::REMOVEDIR);
+        tracing::info!(files = left.len(), "removed what a stopped process had left in progress");
+    }
+}
+
+/// The names in a directory that are of Mill's own making: hexadecimal numbers.
+fn names(directory: &OwnedFd) -> Vec<String> {
+    let mut names = Vec::new();
+    let read = Dirents::with_buffer(32 * 1024).read(directory, |name, _| {
+        if name.iter().all(u8::is_ascii_hexdigit) {
+            names.push(String::from_utf8_lossy(name).into_owned());
+        }
+        true
+    });
+    if let Err(errno) = read {
+        tracing::warn!(%errno, "what stopped processes left in progress could not be read");
+    }
+    names
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // Every file has been given its place or removed: each holds this alive.
+        let Ok(all) = directory_in(&self.root, IN_PROGRESS) else { return };
+        let _ = rustix::fs::unlinkat(&all, self.name.as_str(), AtFlags::REMOVEDIR);
+        // Fails while another process has its own there.
+        let _ = rustix::fs::unlinkat(&self.root, IN_PROGRESS, AtFlags::REMOVEDIR);
+    }
+}
+
+impl Staged {
+    /// Makes an empty file.
+    pub(super) fn create(staging: Arc<Staging>, keeping: &Keeping) -> Result<Self, Fault> {
+        let name = format!("{:x}", staging.files.fetch_add(1, Ordering::Relaxed));
+        let file = rustix::fs::openat(&staging.directory, name.as_str(), CREATING, keeping.mode_at_creation());
+        let file = Some(file.map_err(|errno| Fault::of(During::Write, errno))?);
+        let fits = Fits::Here;
+        Ok(Self { staging, name, file, written: 0, flushed: 0, placed: false, fits })
+    }
+
+    /// Writes the next bytes.
+    pub(super) fn write(&mut self, chunks: &[Bytes]) -> Result<(), Errno> {
+        let Some(file) = &self.file else { return Err(Errno::BADF) };
+        for chunk in chunks {
+            let mut left = &chunk[..];
+            while !left.is_empty() {
+                match rustix::io::write(file, left) {
+                    Ok(0) => return Err(Errno::IO),
+                    Ok(written) => left = &left[written..],
+                    Err(Errno::INTR) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            self.written += chunk.len() as u64;
+        }
+        if self.written - self.flushed >= FLUSH_BYTES {
+            rustix::fs::fdatasync(file)?;
+            self.flushed = self.written;
+        }
+        Ok(())
+    }
+
+    /// Sets the properties, the mtime last: nothing touches the file from then on.
+    pub(super) fn finish(&mut self, keeping: &Keeping) -> Result<(), Errno> {
+        let Some(file) = self.file.take() else { return Err(Errno::BADF) };
+        if self.flushed > 0 {
+            rustix::fs::fdatasync(&file)?;
+        }
+        self.fits = keeping.apply(file.as_fd(), None)?;
+        Ok(())
+    }
+
+    /// The directory and name under which it is prepared.
+    pub(super) fn prepared(&self) -> (&OwnedFd, &str) {
+        (&self.staging.directory, &self.name)
+    }
+
+    /// Notes that it was given its place.
+    pub(super) fn placed(&mut self) {
+        self.placed = true;
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.placed {
+            let _ = rustix::fs::unlinkat(&self.staging.directory, self.name.as_str(), AtFlags::empty());
+        }
+    }
+}

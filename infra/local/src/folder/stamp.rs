@@ -1,0 +1,164 @@
+//! One state of a file as the operating system tells it, and the version made of it.
+
+use std::time::Duration;
+
+use mill_model::{Timestamp, Version};
+use mill_ports::Clock;
+use rustix::fs::{FileType, Stat};
+
+/// How old a change must be before an equal version proves that nothing changed: longer than the coarsest clock of
+/// the file systems in use (FAT: 2 s), so that a further change would bear another time.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// What `stat` says of a file or directory, as far as Mill uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) size: u64,
+    pub(super) mode: u32,
+    pub(super) modified: Instant,
+    pub(super) changed: Instant,
+}
+
+/// A point in time as file systems keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Instant {
+    pub(super) seconds: i64,
+    pub(super) nanos: u32,
+}
+
+impl Instant {
+    /// In milliseconds since 1970; what lies before is 1970.
+    fn timestamp(self) -> Timestamp {
+        let millis = i128::from(self.seconds) * 1000 + i128::from(self.nanos / 1_000_000);
+        Timestamp::from_millis(u64::try_from(millis.max(0)).unwrap_or(u64::MAX))
+    }
+}
+
+impl Stamp {
+    /// The width and sign of the kernel's fields differ between processors.
+    #[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap, clippy::cast_lossless)]
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            size: stat.st_size as u64,
+            mode: stat.st_mode as u32,
+            modified: Instant { seconds: stat.st_mtime as i64, nanos: stat.st_mtime_nsec as u32 },
+            changed: Instant { seconds: stat.st_ctime as i64, nanos: stat.st_ctime_nsec as u32 },
+        }
+    }
+
+    pub(super) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.mode)
+    }
+
+    /// An item's size: a directory's own is no content.
+    pub(super) fn content_size(&self) -> u64 {
+        if self.kind() == FileType::Directory { 0 } else { self.size }
+    }
+
+    pub(super) fn modified_at(&self) -> Timestamp {
+        self.modified.timestamp()
+    }
+
+    /// The version of something that was found: settled once its last change is old enough.
+    pub(super) fn version(&self, clock: &dyn Clock) -> Version {
+        self.judged(self.modified.max(self.changed), clock)
+    }
+
+    /// The version of something that this store has just written itself.
+    ///
+    /// Its ctime is this very moment, which would leave every fresh copy unsettled and so to be read again. But a
+    /// write with the source's mtime leaves an mtime that lies in the past, and whoever changes the bytes from now on
+    /// moves the mtime to the present: an equal version later still proves the same bytes. Only where the mtime
+    /// is itself young could a further change bear the same mark.
+    pub(super) fn version_as_written(&self, clock: &dyn Clock) -> Version {
+        self.judged(self.modified, clock)
+    }
+
+    fn judged(&self, last_change: Instant, clock: &dyn Clock) -> Version {
+        if last_change.timestamp().plus(SETTLED_AFTER) < clock.now() {
+            Version::settled_at(self.token())
+        } else {
+            Version::unsettled(self.token())
+        }
+    }
+
+    /// Device, inode, size, mtime and ctime in hexadecimal. Written by hand: a listing makes millions of them.
+    fn token(&self) -> String {
+        let mut out = String::with_capacity(64);
+        let times = [self.modified, self.changed];
+        for number in [self.device, self.inode, self.size]
+            .into_iter()
+            .chain(times.into_iter().flat_map(|time| [time.seconds.cast_unsigned(), u64::from(time.nanos)]))
+        {
+            if !out.is_empty() {
+                out.push('.');
+            }
+            push_hex(&mut out, number);
+        }
+        out
+    }
+}
+
+fn push_hex(out: &mut String, number: u64) {
+    let digits = (64 - number.leading_zeros()).div_ceil(4).max(1);
+    for place in (0..digits).rev() {
+        let digit = (number >> (place * 4)) & 0xf;
+        out.push(char::from(b"0123456789abcdef"[digit as usize]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp() -> Stamp {
+        let at = Instant { seconds: 100, nanos: 7 };
+        Stamp { device: 0x801, inode: 12, size: 0, mode: 0o100_644, modified: at, changed: at }
+    }
+
+    #[derive(Debug)]
+    struct At(u64);
+
+    #[async_trait::async_trait]
+    impl Clock for At {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(self.0)
+        }
+        fn monotonic(&self) -> mill_model::Monotonic {
+            mill_model::Monotonic::default()
+        }
+        async fn sleep(&self, _: Duration) {}
+    }
+
+    #[test]
+    fn each_part_of_the_state_is_part_of_the_version() {
+        let later = Instant { seconds: 100, nanos: 8 };
+        let mut seen = vec![stamp().token()];
+        for other in [
+            Stamp { device: 1, ..stamp() },
+            Stamp { inode: 13, ..stamp() },
+            Stamp { size: 1, ..stamp() },
+            Stamp { modified: later, ..stamp() },
+            Stamp { changed: later, ..stamp() },
+        ] {
+            assert!(!seen.contains(&other.token()));
+            seen.push(other.token());
+        }
+        assert_eq!(seen[0], "801.c.0.64.7.64.7");
+    }
+
+    #[test]
+    fn a_state_younger_than_two_seconds_proves_nothing() {
+        assert!(!stamp().version(&At(102_000)).settled());
+        assert!(stamp().version(&At(102_001)).settled());
+        let old_mtime = Stamp { modified: Instant { seconds: 1, nanos: 0 }, ..stamp() };
+        assert!(!old_mtime.version(&At(101_000)).settled(), "a change of ctime is a change");
+        assert!(old_mtime.version_as_written(&At(101_000)).settled(), "our own write sets an old mtime");
+        let future = Stamp { modified: Instant { seconds: 1_000_000, nanos: 0 }, ..stamp() };
+        assert!(!future.version(&At(200_000)).settled());
+    }
+}

@@ -1,0 +1,92 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+/// The kinds of failure of every call on the store.
+async fn every_call(store: &FolderStore) -> Vec<StoreErrorKind> {
+    vec![
+        kind(store.spaces().await),
+        kind(store.space(&space()).await),
+        kind(store.head(&at("x")).await),
+        kind(store.head(&at("//")).await),
+        kind(store.open(&at("x"), None, None).await),
+        kind(list(store, None).await),
+        kind(store.create_space(&space()).await),
+        kind(store.remove_empty_space(&space()).await),
+        kind(put(store, "x", b"1", properties(&[]), &When::Always).await),
+        kind(put(store, "d/", b"", properties(&[]), &When::Always).await),
+        kind(store.put_properties(&at("x"), &properties(&[]), &When::Always).await),
+        kind(store.delete(&at("x"), &When::Always).await),
+    ]
+}
+
+#[tokio::test]
+async fn a_root_that_is_away_or_another_is_unavailable_until_it_is_back() {
+    let scratch = Scratch::new();
+    let root = scratch.root().join("disk");
+    let store = store_at(&root, Layout::Spaces, None);
+    let unavailable = |kinds: Vec<StoreErrorKind>| kinds.iter().all(|kind| *kind == StoreErrorKind::Unavailable);
+    assert!(unavailable(every_call(&store).await), "never there");
+
+    std::fs::create_dir_all(root.join("s")).unwrap();
+    put(&store, "x", b"1", properties(&[]), &When::Always).await.unwrap();
+
+    let away = scratch.root().join("away");
+    std::fs::rename(&root, &away).unwrap();
+    assert!(unavailable(every_call(&store).await), "unplugged");
+    std::fs::create_dir_all(root.join("s")).unwrap();
+    assert!(unavailable(every_call(&store).await), "the place it was mounted on");
+    std::fs::remove_dir_all(&root).unwrap();
+    std::fs::write(&root, b"").unwrap();
+    assert!(unavailable(every_call(&store).await), "a file");
+    std::fs::remove_file(&root).unwrap();
+    std::fs::rename(&away, &root).unwrap();
+    assert_eq!(read(&store, "x").await.unwrap(), b"1");
+    put(&store, "y", b"1", properties(&[]), &When::Always).await.unwrap();
+    assert_eq!(ids(&store).await, ["x", "y"]);
+}
+
+#[test]
+fn permissions_refuse_one_item_or_make_the_store_unavailable() {
+    let scratch = Scratch::new();
+    let allow = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    for id in ["x", "secret", "closed/x", "z"] {
+        scratch.file(id, b"1");
+    }
+    allow(scratch.root(), 0o755);
+    allow(&scratch.path("secret"), 0o000);
+    allow(&scratch.path("closed"), 0o000);
+    let root = scratch.root().to_owned();
+    as_nobody(async move {
+        let store = store_at(&root, Layout::Spaces, None);
+        let unreadable = StoreErrorKind::Refused(Refusal::Unreadable);
+        assert_eq!(read(&store, "x").await.unwrap(), b"1");
+        assert_eq!(kind(store.head(&at("secret")).await), unreadable);
+        assert_eq!(kind(read(&store, "secret").await), unreadable);
+        assert_eq!(kind(store.head(&at("closed/x")).await), unreadable);
+        let listing = list(&store, None).await.unwrap_err();
+        assert_eq!((&listing.kind, listing.subject.as_str()), (&unreadable, "s: closed/"));
+        for change in [
+            put(&store, "y", b"1", properties(&[]), &When::Always).await.map(drop),
+            store.delete(&at("x"), &When::Always).await.map(drop),
+            store.create_space(&SpaceId::new("t").unwrap()).await,
+        ] {
+            assert_eq!(kind(change), StoreErrorKind::Unavailable);
+        }
+    });
+    allow(&scratch.path("closed"), 0o755);
+    allow(&scratch.path(""), 0o000);
+    let root = scratch.root().to_owned();
+    as_nobody(async move {
+        let store = store_at(&root, Layout::Spaces, None);
+        assert_eq!(kind(store.head(&at("x")).await), StoreErrorKind::Unavailable);
+        assert_eq!(kind(list(&store, None).await), StoreErrorKind::Unavailable);
+    });
+    allow(&scratch.path(""), 0o755);
+    allow(scratch.root(), 0o700);
+    let root = scratch.root().to_owned();
+    as_nobody(async move {
+        let store = store_at(&root, Layout::Spaces, None);
+        assert!(every_call(&store).await.iter().all(|kind| *kind == StoreErrorKind::Unavailable));
+    });
+}

@@ -1,0 +1,244 @@
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
+
+use mill_ports::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, TableError};
+
+use super::*;
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[tokio::test]
+async fn what_was_put_is_read_again_with_all_its_properties() {
+    let scratch = Scratch::new();
+    for (n, pairs) in [
+        vec![],
+        vec![("file-mode", "0640"), ("file-mtime", "1234567890.000000007")],
+        vec![("file-mode", "0444"), ("file-mtime", "-7.500000000"), ("content-type", "text/plain"), ("é \"", "日\n本")],
+        vec![("content-type", "x/y")],
+        vec![("file-mode", "4755"), ("file-mtime", "yesterday")],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for id in [format!("d{n}/x"), format!("e{n}/")] {
+            let bytes: &[u8] = if id.ends_with('/') { b"" } else { b"bytes" };
+            let written = put(&scratch.store, &id, bytes, properties(&pairs), &When::Absent).await.unwrap();
+            let facts = head(&scratch.store, &id).await.unwrap();
+            assert_eq!(facts.properties, Some(properties(&pairs)), "{id}");
+            assert_eq!(facts.version, written.version);
+            assert_eq!(read(&scratch.store, &id).await.unwrap(), bytes);
+        }
+    }
+    assert_eq!(mode(&scratch.path("d1/x")), 0o640);
+    assert_eq!(mode(&scratch.path("d4/x")) & 0o7000, 0, "nobody becomes another by a copy");
+}
+
+#[tokio::test]
+async fn a_copy_with_an_old_time_is_settled_at_once_and_one_without_is_not() {
+    let scratch = Scratch::new();
+    let old = properties(&[("file-mtime", "1000000000.000000000")]);
+    assert!(put(&scratch.store, "old", b"x", old, &When::Always).await.unwrap().version.settled());
+    assert!(!scratch.put("new", b"x", &When::Always).await.unwrap().version.settled());
+}
+
+#[tokio::test]
+async fn properties_are_replaced_in_place() {
+    let scratch = Scratch::new();
+    let before = put(&scratch.store, "x", b"bytes", properties(&[("a", "1"), ("file-mode", "0400")]), &When::Always);
+    let before = before.await.unwrap().version;
+    for pairs in [vec![("b", "2")], vec![("file-mode", "0600"), ("file-mtime", "5.000000000")], vec![]] {
+        let written = scratch.store.put_properties(&at("x"), &properties(&pairs), &When::Always).await.unwrap();
+        let facts = head(&scratch.store, "x").await.unwrap();
+        assert_eq!((facts.properties, facts.version), (Some(properties(&pairs)), written.version));
+        assert_eq!(read(&scratch.store, "x").await.unwrap(), b"bytes");
+    }
+    let stale = scratch.store.put_properties(&at("x"), &properties(&[]), &When::VersionIs(before)).await;
+    assert_eq!(kind(stale), StoreErrorKind::Precondition);
+    let none = scratch.store.put_properties(&at("none"), &properties(&[]), &When::Always).await;
+    assert_eq!(kind(none), StoreErrorKind::Precondition);
+}
+
+#[tokio::test]
+async fn a_body_of_another_size_or_with_an_error_leaves_nothing() {
+    let scratch = Scratch::new();
+    for (size, sent) in [(5, 4), (5, 6), (0, 1), (300_000, 299_999), (300_000, 300_001)] {
+        let content = Content { size, properties: properties(&[]) };
+        let put = scratch.store.put(&at("x/y"), &content, &When::Always, body(&vec![1; sent])).await;
+        assert_eq!(kind(put), StoreErrorKind::Unexpected, "{size} {sent}");
+    }
+    let store = StoreAddress { account: AccountId::new("other").unwrap(), store: StoreId::new("9").unwrap() };
+    let damaged = StoreError { kind: StoreErrorKind::Damaged, op: "read", store, subject: "y".into(), source: None };
+    let chunks = stream::iter([Ok(Bytes::from(vec![1; 300_000])), Err(damaged)]).boxed();
+    let content = Content { size: 400_000, properties: properties(&[]) };
+    let error = scratch.store.put(&at("x/y"), &content, &When::Always, chunks).await.unwrap_err();
+    assert_eq!((error.kind, error.op, error.subject.as_str()), (StoreErrorKind::Damaged, "read", "y"));
+    assert!(ids(&scratch.store).await.is_empty());
+    assert_eq!(left_in_progress(scratch.root()), 0);
+}
+
+fn left_in_progress(root: &Path) -> usize {
+    let Ok(all) = std::fs::read_dir(root.join(".mill-in-progress")) else { return 0 };
+    all.map(|own| std::fs::read_dir(own.unwrap().path()).unwrap().count()).sum()
+}
+
+#[tokio::test]
+async fn each_condition_of_a_write_is_kept() {
+    let scratch = Scratch::new();
+    let one = scratch.put("x", b"1", &When::Absent).await.unwrap().version;
+    assert_eq!(kind(scratch.put("x", b"2", &When::Absent).await), StoreErrorKind::Precondition);
+    let two = scratch.put("x", b"22", &When::VersionIs(one.clone())).await.unwrap().version;
+    assert_eq!(kind(scratch.put("x", b"3", &When::VersionIs(one.clone())).await), StoreErrorKind::Precondition);
+    assert_eq!(kind(scratch.put("y/z", b"3", &When::VersionIs(one.clone())).await), StoreErrorKind::Precondition);
+    assert_eq!(kind(scratch.put("y/", b"", &When::VersionIs(one.clone())).await), StoreErrorKind::Precondition);
+    assert_eq!(kind(scratch.store.delete(&at("x"), &When::VersionIs(one)).await), StoreErrorKind::Precondition);
+    assert_eq!(read(&scratch.store, "x").await.unwrap(), b"22");
+    assert!(!scratch.path("y").exists(), "a write refused leaves no directories");
+    assert_eq!(scratch.store.delete(&at("x"), &When::VersionIs(two)).await.unwrap(), Presence::Here(()));
+    assert_eq!(scratch.store.delete(&at("x"), &When::Always).await.unwrap(), Presence::Absent);
+}
+
+#[tokio::test]
+async fn ids_that_stand_in_each_others_way_are_refused() {
+    let scratch = Scratch::new();
+    scratch.put("a", b"x", &When::Always).await.unwrap();
+    scratch.put("b/c", b"x", &When::Always).await.unwrap();
+    for id in ["a/b", "a/", "b", "b/", "a/b/c"] {
+        for when in [When::Always, When::Absent] {
+            let refused = kind(scratch.put(id, b"", &when).await);
+            assert!(matches!(refused, StoreErrorKind::Refused(Refusal::Taken(_))), "{id} {refused:?}");
+        }
+    }
+    let long = "y".repeat(256);
+    for id in ["/a", "a//b", "../x", "./x", "x\0", long.as_str()] {
+        let refused = kind(scratch.put(id, b"", &When::Always).await);
+        assert!(matches!(refused, StoreErrorKind::Refused(Refusal::Unholdable(_))), "{id:?}");
+    }
+    assert!(matches!(kind(scratch.put("d/", b"x", &When::Always).await), StoreErrorKind::Refused(_)));
+    assert_eq!(ids(&scratch.store).await, ["a", "b/c"]);
+}
+
+#[tokio::test]
+async fn directories_come_and_go_with_what_lies_in_them() {
+    let scratch = Scratch::new();
+    scratch.put("d/", b"", &When::Absent).await.unwrap();
+    assert_eq!(kind(scratch.put("d/", b"", &When::Absent).await), StoreErrorKind::Precondition);
+    assert_eq!(ids(&scratch.store).await, ["d/"]);
+    scratch.put("d/x/y", b"1", &When::Absent).await.unwrap();
+    scratch.put("d/z", b"1", &When::Absent).await.unwrap();
+    assert_eq!(ids(&scratch.store).await, ["d/x/y", "d/z"]);
+    assert_eq!(scratch.store.delete(&at("d/"), &When::Always).await.unwrap(), Presence::Absent);
+    scratch.store.delete(&at("d/x/y"), &When::Always).await.unwrap();
+    assert_eq!(ids(&scratch.store).await, ["d/z"]);
+    scratch.store.delete(&at("d/z"), &When::Always).await.unwrap();
+    assert!(ids(&scratch.store).await.is_empty());
+    assert!(scratch.path("").is_dir(), "the space stays");
+}
+
+#[tokio::test]
+async fn spaces_are_made_and_removed_only_when_empty() {
+    let scratch = Scratch::new();
+    let new = SpaceId::new("new").unwrap();
+    scratch.store.create_space(&new).await.unwrap();
+    scratch.store.create_space(&new).await.unwrap();
+    assert!(scratch.store.space(&new).await.unwrap().here().is_some());
+    scratch.put("x/", b"", &When::Always).await.unwrap();
+    assert_eq!(kind(scratch.store.remove_empty_space(&space()).await), StoreErrorKind::Precondition);
+    scratch.store.remove_empty_space(&new).await.unwrap();
+    scratch.store.remove_empty_space(&new).await.unwrap();
+    assert_eq!(scratch.store.spaces().await.unwrap(), [space()]);
+    let item = ItemAddress { space: new.clone(), id: ContentId::new("x/y").unwrap() };
+    let content = Content { size: 0, properties: properties(&[]) };
+    assert_eq!(kind(scratch.store.put(&item, &content, &When::Always, body(b"")).await), StoreErrorKind::SpaceAbsent);
+    assert!(scratch.store.space(&new).await.unwrap().here().is_none());
+    let reserved = SpaceId::new(".mill-in-progress").unwrap();
+    assert_eq!(kind(scratch.store.create_space(&reserved).await), StoreErrorKind::Refused(Refusal::Reserved));
+}
+
+#[tokio::test]
+async fn what_a_crash_left_in_progress_is_removed_and_a_living_process_keeps_its_own() {
+    let scratch = Scratch::new();
+    let dead = scratch.root().join(".mill-in-progress/00000000deadbeef");
+    std::fs::create_dir_all(&dead).unwrap();
+    std::fs::write(dead.join("0"), b"half").unwrap();
+    scratch.put("x", b"1", &When::Always).await.unwrap();
+    assert!(!dead.exists());
+    let other = scratch.other();
+    put(&other, "y", b"1", properties(&[]), &When::Always).await.unwrap();
+    assert_eq!(std::fs::read_dir(scratch.root().join(".mill-in-progress")).unwrap().count(), 2);
+    other.finish().await;
+    scratch.put("z", b"1", &When::Always).await.unwrap();
+    let Scratch { directory, store } = scratch;
+    drop(store);
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["s"], "nothing but spaces stays");
+}
+
+#[tokio::test]
+async fn a_store_that_is_only_read_is_not_written() {
+    let scratch = Scratch::new();
+    scratch.file("x", b"1");
+    read(&scratch.store, "x").await.unwrap();
+    ids(&scratch.store).await;
+    assert_eq!(std::fs::read_dir(scratch.root()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn somebody_removing_the_directory_in_progress_stops_nothing() {
+    let scratch = Scratch::new();
+    scratch.put("x", b"1", &When::Always).await.unwrap();
+    std::fs::remove_dir_all(scratch.root().join(".mill-in-progress")).unwrap();
+    scratch.put("y", b"1", &When::Always).await.unwrap();
+    assert_eq!(ids(&scratch.store).await, ["x", "y"]);
+}
+
+/// A book of rows in memory, without conditions: this store uses none.
+#[derive(Debug, Default)]
+struct Rows(Mutex<BTreeMap<RowKey, Bytes>>);
+
+#[async_trait::async_trait]
+impl Table for Rows {
+    fn name(&self) -> &'static str {
+        "sidecars"
+    }
+    async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
+        let value = self.0.lock().unwrap().get(key).cloned();
+        Ok(value.map(|value| Row { sort: key.sort.clone(), value, version: RowVersion("1".into()) }))
+    }
+    async fn put(&self, key: &RowKey, value: Bytes, _: RowWhen) -> Result<RowVersion, TableError> {
+        self.0.lock().unwrap().insert(key.clone(), value);
+        Ok(RowVersion("1".into()))
+    }
+    async fn put_many(&self, _: &[(RowKey, Bytes)]) -> Result<(), TableError> {
+        unimplemented!()
+    }
+    async fn delete(&self, key: &RowKey, _: RowWhen) -> Result<(), TableError> {
+        self.0.lock().unwrap().remove(key);
+        Ok(())
+    }
+    async fn query(&self, _: &str, _: &KeyRange, _: usize) -> Result<RowPage, TableError> {
+        unimplemented!()
+    }
+}
+
+#[tokio::test]
+async fn properties_too_large_for_the_file_go_to_the_sidecar_and_are_unknown_after_a_change() {
+    let scratch = Scratch::new();
+    let large = properties(&[("note", &"x".repeat(100_000))]);
+    let refused = put(&scratch.store, "x", b"1", large.clone(), &When::Always).await;
+    assert!(matches!(kind(refused), StoreErrorKind::Refused(Refusal::Unholdable(_))), "never lost in silence");
+    assert!(ids(&scratch.store).await.is_empty());
+
+    let rows = Arc::new(Rows::default());
+    let store = store_at(scratch.root(), Layout::Spaces, Some(rows.clone()));
+    put(&store, "x", b"1", large.clone(), &When::Always).await.unwrap();
+    assert_eq!(head(&store, "x").await.unwrap().properties, Some(large.clone()));
+    assert_eq!(head(&scratch.store, "x").await.unwrap().properties, None, "without the book they are not known");
+    std::fs::OpenOptions::new().append(true).open(scratch.path("x")).unwrap().set_len(2).unwrap();
+    assert_eq!(head(&store, "x").await.unwrap().properties, None, "the row is of another version");
+    store.put_properties(&at("x"), &large, &When::Always).await.unwrap();
+    assert_eq!(head(&store, "x").await.unwrap().properties, Some(large));
+    store.put_properties(&at("x"), &properties(&[("a", "b")]), &When::Always).await.unwrap();
+    assert_eq!(head(&store, "x").await.unwrap().properties, Some(properties(&[("a", "b")])));
+}

@@ -1,0 +1,190 @@
+//! The folder as a destination: writes are prepared by their own callers and made by the committer.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use mill_model::{ItemAddress, Properties, SpaceId};
+use mill_ports::{Body, Content, DestinationStore, Presence, Refusal, StoreError, When, Written};
+
+use super::committer::{Change, Changed};
+use super::faults::{During, Fault};
+use super::kept::Keeping;
+use super::place::{Layout, Place};
+use super::reading;
+use super::room::Permit;
+use super::staging::Staged;
+use super::{Folder, FolderStore, space_subject};
+
+#[async_trait]
+impl DestinationStore for FolderStore {
+    async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        let made = async {
+            if matches!(&self.0.layout, Layout::Single(only) if only == space) {
+                return self.on_root(|_, root| reading::space(root, "").map(drop)).await;
+            }
+            let directory = self.0.space_to_write(space)?;
+            self.0.committer.commit(Change::CreateSpace(directory)).await.map(drop)
+        };
+        made.await.map_err(|fault| self.0.error("create space", &space_subject(space), fault))
+    }
+
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        let removed = async {
+            let directory = self.0.space_to_write(space)?;
+            self.0.committer.commit(Change::RemoveSpace(directory)).await.map(drop)
+        };
+        removed.await.map_err(|fault| self.0.error("remove space", &space_subject(space), fault))
+    }
+
+    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+        let failed = |fault| self.0.error("put", &item.to_string(), fault);
+        let place = self.0.place_to_write(item).map_err(failed)?;
+        let keeping = self.0.keeping(&content.properties);
+        let map = keeping.map.clone();
+        let change = if place.directory {
+            if content.size > 0 {
+                let why = "a name with `/` at its end can only be that of an empty directory";
+                return Err(failed(Fault::refused(Refusal::Unholdable(why.to_owned()))));
+            }
+            Preparing::new(self, item, 0).take_all(body, &keeping).await?;
+            Change::Directory(place, keeping, when.clone())
+        } else {
+            let mut preparing = Preparing::new(self, item, content.size);
+            preparing.take_all(body, &keeping).await?;
+            Change::Place(preparing.finish(keeping).await?, place, when.clone())
+        };
+        let changed = self.0.committer.commit(change).await;
+        self.written(item, changed, map).await.map_err(failed)
+    }
+
+    async fn put_properties(
+        &self,
+        item: &ItemAddress,
+        properties: &Properties,
+        when: &When,
+    ) -> Result<Written, StoreError> {
+        let written = async {
+            let place: Place = self.0.place_to_write(item)?;
+            let keeping = self.0.keeping(properties);
+            let map = keeping.map.clone();
+            let changed = self.0.committer.commit(Change::Properties(place, keeping, when.clone())).await;
+            self.written(item, changed, map).await
+        };
+        written.await.map_err(|fault| self.0.error("put properties", &item.to_string(), fault))
+    }
+
+    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+        let deleted = async {
+            let Ok(place) = self.0.place(item)? else {
+                return self.on_root(|_, _| Ok(Presence::Absent)).await;
+            };
+            Ok(match self.0.committer.commit(Change::Remove(place, when.clone())).await? {
+                Changed::WasAbsent => Presence::Absent,
+                _ => Presence::Here(()),
+            })
+        };
+        deleted.await.map_err(|fault| self.0.error("delete", &item.to_string(), fault))
+    }
+}
+
+impl Folder {
+    fn keeping(&self, properties: &Properties) -> Keeping {
+        Keeping::of(properties, self.sidecar.table.is_some())
+    }
+}
+
+impl FolderStore {
+    async fn written(
+        &self,
+        item: &ItemAddress,
+        changed: Result<Changed, Fault>,
+        map: super::kept::Map,
+    ) -> Result<Written, Fault> {
+        let Changed::Item(version, fits) = changed? else {
+            return Err(Fault::unexpected("a write was answered as something else"));
+        };
+        self.0.sidecar.keep(item, &version, fits, map).await?;
+        Ok(Written { version, checksums: Vec::new(), at: Some(self.0.clock.now()) })
+    }
+}
+
+/// A write being prepared: bytes come in, and go into a file out of sight as they become many.
+struct Preparing<'a> {
+    store: &'a FolderStore,
+    item: &'a ItemAddress,
+    size: u64,
+    taken: u64,
+    /// Bytes not yet in the file.
+    chunks: Vec<Bytes>,
+    pending: u64,
+    permit: Option<Permit>,
+    staged: Option<Staged>,
+}
+
+impl<'a> Preparing<'a> {
+    fn new(store: &'a FolderStore, item: &'a ItemAddress, size: u64) -> Self {
+        Self { store, item, size, taken: 0, chunks: Vec::new(), pending: 0, permit: None, staged: None }
+    }
+
+    /// Takes a body to its end, which must be where its size says.
+    async fn take_all(&mut self, mut body: Body, keeping: &Keeping) -> Result<(), StoreError> {
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk?;
+            self.taken += chunk.len() as u64;
+            if self.taken > self.size {
+                return Err(self.store.0.wrong_size(&self.item.to_string(), "more bytes came than were announced"));
+            }
+            self.pending += chunk.len() as u64;
+            self.chunks.push(chunk);
+            if self.is_full() && self.taken < self.size {
+                self.flush(keeping.clone(), false).await.map_err(|fault| self.failed(fault))?;
+            }
+        }
+        if self.taken < self.size {
+            return Err(self.store.0.wrong_size(&self.item.to_string(), "fewer bytes came than were announced"));
+        }
+        Ok(())
+    }
+
+    /// Whether no more bytes should be held.
+    fn is_full(&mut self) -> bool {
+        if self.permit.is_some() {
+            return self.pending >= super::room::CHUNK_BYTES;
+        }
+        let (most, permit) = self.store.0.writing.for_chunk(self.size - self.taken + self.pending);
+        self.permit = permit;
+        self.pending >= most
+    }
+
+    /// Writes what is left and sets the properties: one hop for a small item.
+    async fn finish(mut self, keeping: Keeping) -> Result<Staged, StoreError> {
+        self.flush(keeping, true).await.map_err(|fault| self.failed(fault))?;
+        self.staged.take().ok_or_else(|| self.failed(Fault::unexpected("no file was prepared")))
+    }
+
+    async fn flush(&mut self, keeping: Keeping, last: bool) -> Result<(), Fault> {
+        let (staged, chunks) = (self.staged.take(), std::mem::take(&mut self.chunks));
+        let folder = Arc::clone(&self.store.0);
+        let prepared = self.store.0.hops.run(move || {
+            let mut staged = match staged {
+                Some(staged) => staged,
+                None => Staged::create(folder.committer.staging()?, &keeping)?,
+            };
+            let write = |errno| Fault::of(During::Write, errno);
+            staged.write(&chunks).map_err(write)?;
+            if last {
+                staged.finish(&keeping).map_err(write)?;
+            }
+            Ok(staged)
+        });
+        self.staged = Some(prepared.await?);
+        (self.pending, self.permit) = (0, None);
+        Ok(())
+    }
+
+    fn failed(&self, fault: Fault) -> StoreError {
+        self.store.0.error("put", &self.item.to_string(), fault)
+    }
+}
