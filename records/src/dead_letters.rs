@@ -288,7 +288,7 @@ impl DeadLetters {
         after: Option<&LetterId>,
         limit: usize,
     ) -> Result<LetterPage, LetterError> {
-        // `-` sorts before every digit, so this stands before all letters of that time.
+        // Sorts before all ids that begin with it: those of letters of that time.
         let since = filter.since.map(|since| format!("{:013}", since.as_millis()));
         let mut after = after.map(|id| id.0.clone()).max(since);
         let mut letters = Vec::new();

@@ -82,6 +82,11 @@ impl InFlight {
         Held { key, entry, of: self.clone() }
     }
 
+    /// Whether nothing is in hand.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// The entries now.
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
         self.lock().values().cloned().collect()

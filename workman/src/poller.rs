@@ -10,6 +10,7 @@
 //! A *round* offers the free slots to the highest queue. What it leaves (it came back short) is offered to the next,
 //! and so on. Slots that become free meanwhile wait for the next round, so that each is offered to the highest first.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mill_model::Monotonic;
@@ -64,10 +65,6 @@ struct Round {
     lane: usize,
     /// Free slots of this round not yet filled.
     offered: u32,
-    /// Whether this lane's last answer brought all it was asked for.
-    full: bool,
-    /// Whether that was so of some lane above: it may hold more, so only reserved slots go further down.
-    full_above: bool,
     seen: Seen,
     /// Receives at once.
     width: u32,
@@ -97,22 +94,29 @@ pub(crate) struct Poller {
     settings: PollSettings,
     lanes: Vec<Lane>,
     phase: Phase,
+    busy: bool,
     /// Rounds in a row that found nothing anywhere.
     idle: usize,
     /// The lower lanes are left alone until then.
     low_until: Option<Monotonic>,
+    /// When tasks that were sent can be seen.
+    expected: BTreeSet<Monotonic>,
     /// A few free slots wait for company until then.
     gather_until: Option<Monotonic>,
     /// The highest lane answered without having waited; it is not asked again before then.
     pause_until: Option<Monotonic>,
 }
 
+/// Most points in time that are remembered.
+const EXPECTED_MAX: usize = 4096;
 /// Slots that have just become free wait so long for others, so that receives come in batches.
 const GATHER: Duration = Duration::from_millis(2);
 /// Most receives at once.
 const WIDTH_MAX: u32 = 4;
 /// Two long receives that find nothing begin at least so far apart.
 const PAUSE: Duration = Duration::from_millis(100);
+/// While anything is in hand, no receive waits for longer, so that what is sent of it is soon seen.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(1);
 /// A queue that fails is asked again after this, doubled each time up to the maximum.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 const ERROR_PAUSE_MAX: Duration = Duration::from_mins(1);
@@ -122,7 +126,17 @@ impl Poller {
     pub(crate) fn new(settings: PollSettings, batch_max: impl IntoIterator<Item = u32>) -> Self {
         let lane = |batch_max| Lane { batch_max, in_use: 0, errors: 0, retry_at: None };
         let lanes = batch_max.into_iter().map(lane).collect();
-        Self { settings, lanes, phase: Phase::Between, idle: 0, low_until: None, gather_until: None, pause_until: None }
+        Self {
+            settings,
+            lanes,
+            phase: Phase::Between,
+            busy: false,
+            expected: BTreeSet::new(),
+            idle: 0,
+            low_until: None,
+            gather_until: None,
+            pause_until: None,
+        }
     }
 
     /// An attempt ended.
@@ -132,11 +146,22 @@ impl Poller {
 
     /// A task was sent, to be seen at `at`: the lower lanes are not left alone for longer.
     pub(crate) fn expect(&mut self, at: Monotonic) {
-        self.low_until = self.low_until.map(|until| until.min(at));
+        self.expected.insert(at);
+        if self.expected.len() > EXPECTED_MAX {
+            self.expected.pop_last();
+        }
+    }
+
+    /// Until when the lower lanes are left alone.
+    fn low_until(&self) -> Option<Monotonic> {
+        self.low_until.map(|until| self.expected.first().map_or(until, |first| until.min(*first)))
     }
 
     /// What to do now. An [`Ask`] must be [answered](Self::answer) before this is asked again.
-    pub(crate) fn next(&mut self, now: Monotonic) -> Step {
+    ///
+    /// `busy` says whether anything is in hand, of which follow-ups or retries may come at any moment.
+    pub(crate) fn next(&mut self, now: Monotonic, busy: bool) -> Step {
+        self.busy = busy;
         loop {
             match self.phase {
                 Phase::Between => match self.before_round(now) {
@@ -173,9 +198,8 @@ impl Poller {
                 if answer.received > 0 {
                     round.seen = Seen::Tasks;
                 }
-                round.full = answer.received >= ask.max;
                 round.width = (round.width * 2).min(WIDTH_MAX);
-                if !round.full {
+                if answer.received < ask.max {
                     let round = *round;
                     self.pass_on(round, now);
                 }
@@ -215,7 +239,7 @@ impl Poller {
             return Some(Step::Rest { until });
         }
         self.pause_until = None;
-        if self.low_until.is_some_and(|until| now < until) {
+        if self.low_until().is_some_and(|until| now < until) {
             self.phase = Phase::Listening;
             return Some(self.listen(now));
         }
@@ -223,10 +247,11 @@ impl Poller {
     }
 
     fn begin(&mut self, now: Monotonic) {
-        self.low_until = self.low_until.filter(|until| now < *until);
+        // Only after back-off and all that is due by now.
+        self.low_until = None;
+        self.expected = self.expected.split_off(&now.plus(Duration::from_nanos(1)));
         let offered = self.free();
-        self.phase =
-            Phase::Round(Round { lane: 0, offered, full: false, full_above: false, seen: Seen::Nothing, width: 1 });
+        self.phase = Phase::Round(Round { lane: 0, offered, seen: Seen::Nothing, width: 1 });
     }
 
     fn is_failing(&self, lane: usize, now: Monotonic) -> bool {
@@ -239,17 +264,16 @@ impl Poller {
         now_asked.then_some(Ask { lane: round.lane, max, wait: Duration::ZERO, asked_at: now })
     }
 
-    /// How many slots of the round its lane may fill.
+    /// How many slots of the round its lane may fill. A lane keeps asking until it comes back short or has filled all
+    /// of them, so what a lower one finds here was declined above, or is reserved for it.
     fn may_fill(&self, round: &Round) -> u32 {
-        let last = self.last();
-        let kept = self.settings.reserved.saturating_sub(self.lanes[last].in_use);
-        match (round.lane == last && last > 0, round.full_above) {
-            (true, false) => round.offered,
-            (true, true) => round.offered.min(kept),
-            (false, false) if last == 0 => round.offered,
-            (false, false) => round.offered.saturating_sub(kept),
-            (false, true) => 0,
-        }
+        if round.lane == self.last() { round.offered } else { round.offered.saturating_sub(self.kept()) }
+    }
+
+    /// Free slots that the higher lanes leave to the lowest.
+    fn kept(&self) -> u32 {
+        let lowest = self.last();
+        if lowest == 0 { 0 } else { self.settings.reserved.saturating_sub(self.lanes[lowest].in_use) }
     }
 
     /// Goes on to the next lane, or ends the round.
@@ -257,9 +281,8 @@ impl Poller {
         if self.is_failing(round.lane, now) {
             round.seen = round.seen.max(Seen::Trouble);
         }
-        round.full_above |= round.full;
         if round.lane < self.last() {
-            (round.lane, round.full, round.width) = (round.lane + 1, false, 1);
+            (round.lane, round.width) = (round.lane + 1, 1);
             self.phase = Phase::Round(round);
             return;
         }
@@ -278,13 +301,8 @@ impl Poller {
     /// One long receive on the highest lane, over in time for the lower ones.
     fn listen(&mut self, now: Monotonic) -> Step {
         let lower = self.lanes[1..].iter().filter_map(|lane| lane.retry_at.filter(|at| now < *at)).min();
-        let due = if self.lanes.len() > 1 { self.low_until.or(lower) } else { None };
-        let kept = if self.lanes.len() > 1 {
-            self.settings.reserved.saturating_sub(self.lanes[self.last()].in_use)
-        } else {
-            0
-        };
-        let max = self.free().saturating_sub(kept).min(self.lanes[0].batch_max);
+        let due = if self.lanes.len() > 1 { self.low_until().or(lower) } else { None };
+        let max = self.free().saturating_sub(self.kept()).min(self.lanes[0].batch_max);
         let highest_until = self.lanes[0].retry_at.filter(|at| now < *at);
         if max == 0 || highest_until.is_some() {
             self.phase = Phase::Between;
@@ -293,6 +311,7 @@ impl Poller {
             return Step::Rest { until: until.unwrap_or(now.plus(PAUSE)) };
         }
         let wait = due.map_or(self.settings.poll_wait, |due| self.settings.poll_wait.min(due.since(now)));
+        let wait = if self.busy && self.lanes.len() > 1 { wait.min(BUSY_WAIT_MAX) } else { wait };
         Step::Ask(Ask { lane: 0, max, wait, asked_at: now })
     }
 }

@@ -1,5 +1,6 @@
 //! The loop: asks queues, starts attempts, and stops.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,8 +51,8 @@ pub(crate) struct Shared {
     pub(crate) warnings: Warnings,
     /// Slots freed since the loop last looked, by lane.
     freed: Vec<AtomicU32>,
-    /// When the first of the tasks sent since the loop last looked can be received.
-    expected: Mutex<Option<Monotonic>>,
+    /// When the tasks sent since the loop last looked can be received.
+    expected: Mutex<BTreeSet<Monotonic>>,
     woken: Notify,
     /// Why it ends by itself; the first reason stays.
     end: Mutex<Option<Result<Ended, WorkmanError>>>,
@@ -59,11 +60,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Notes that a task was sent that can be received at `at`.
-    pub(crate) fn expect(&self, at: Monotonic) {
-        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
-        *expected = Some(expected.map_or(at, |first| first.min(at)));
-        drop(expected);
+    /// Notes that tasks were sent that can be received at these times.
+    pub(crate) fn expect(&self, at: BTreeSet<Monotonic>) {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).extend(at);
         self.woken.notify_one();
     }
 
@@ -198,7 +197,7 @@ impl Loop {
             let now = shared.clock.monotonic();
             let mut rest = None;
             if self.asking.is_none() {
-                match self.poller.next(now) {
+                match self.poller.next(now, !shared.in_flight.is_empty()) {
                     Step::Ask(ask) => self.asking = Some((ask, self.ask(&ask))),
                     Step::Rest { until } => rest = Some(until.since(now)),
                     Step::Full => {}
@@ -227,7 +226,8 @@ impl Loop {
                 self.poller.freed(lane);
             }
         }
-        if let Some(at) = self.shared.expected.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let expected = std::mem::take(&mut *self.shared.expected.lock().unwrap_or_else(PoisonError::into_inner));
+        for at in expected {
             self.poller.expect(at);
         }
     }
@@ -297,16 +297,19 @@ impl Loop {
         let began = shared.clock.monotonic();
         let grace = began.plus(shared.settings.grace);
         let mut let_go: Option<Monotonic> = None;
-        while !self.attempts.is_empty() || self.asking.is_some() {
+        let last_receive = began.plus(Self::LAST_RECEIVE);
+        loop {
             let now = shared.clock.monotonic();
+            if last_receive <= now {
+                self.asking = None;
+            }
+            if self.attempts.is_empty() && self.asking.is_none() {
+                break;
+            }
             if let_go.is_none() && (stop.immediate.is_cancelled() || grace <= now) {
                 debug!("what is in hand is given back");
                 shared.in_flight.cancel_all(Cause::Stopping);
                 let_go = Some(now.plus(Self::LET_GO));
-            }
-            let last_receive = began.plus(Self::LAST_RECEIVE);
-            if last_receive <= now {
-                self.asking = None;
             }
             if let_go.is_some_and(|until| until <= now) {
                 warn!(attempts = self.attempts.len(), "attempts do not let go; their tasks will come again");

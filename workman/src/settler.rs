@@ -1,6 +1,6 @@
 //! Makes the moves that were decided, many deliveries at a time: sends, and only then acknowledges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ async fn send(shared: &Shared, batch: &mut [Settled]) -> Vec<bool> {
         return sent;
     }
     let now = shared.clock.monotonic();
-    let mut first: Option<Monotonic> = None;
+    let mut expected = BTreeSet::new();
     let mut calls = Vec::new();
     for (name, sends) in by_queue {
         let Some(queue) = shared.queues.get(&name) else {
@@ -118,8 +118,7 @@ async fn send(shared: &Shared, batch: &mut [Settled]) -> Vec<bool> {
             }
             continue;
         };
-        let soonest = sends.iter().map(|(_, outgoing)| now.plus(outgoing.delay)).min();
-        first = [first, soonest].into_iter().flatten().min();
+        expected.extend(sends.iter().map(|(_, outgoing)| seen_at(now, outgoing.delay)));
         for (owners, sends) in chunks(sends, queue.as_ref()) {
             calls.push(async move { (owners, made(shared, queue.as_ref(), Call::Send(sends)).await) });
         }
@@ -130,10 +129,17 @@ async fn send(shared: &Shared, batch: &mut [Settled]) -> Vec<bool> {
             sent[owners[at]] = false;
         }
     }
-    if let Some(at) = first {
-        shared.expect(at);
-    }
+    shared.expect(expected);
     sent
+}
+
+/// When a task sent now with `delay` can be received: to the next tenth of a second, so that many share one.
+fn seen_at(now: Monotonic, delay: Duration) -> Monotonic {
+    if delay.is_zero() {
+        return now;
+    }
+    let tenths = now.plus(delay).since_origin().as_millis().div_ceil(100);
+    Monotonic::from_origin(Duration::from_millis(u64::try_from(tenths).unwrap_or(u64::MAX).saturating_mul(100)))
 }
 
 /// Cuts a list into the batches that a queue takes, owners and entries apart.

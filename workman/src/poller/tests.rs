@@ -17,7 +17,7 @@ fn poller(workers: u32, reserved: u32, lanes: usize) -> Poller {
 
 /// Answers an ask that must be of `lane`, and says how many were asked for.
 fn ask(poller: &mut Poller, now: Monotonic, lane: usize, received: u32) -> u32 {
-    match poller.next(now) {
+    match poller.next(now, false) {
         Step::Ask(ask) if ask.lane == lane => {
             poller.answer(&ask, Answer { received, failed: false }, now);
             ask.max
@@ -32,12 +32,12 @@ fn each_free_slot_is_offered_to_the_highest_queue_first() {
     assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
     assert_eq!(ask(&mut poller, at(0), 0, 1), 2, "only free slots");
     assert_eq!(ask(&mut poller, at(0), 1, 1), 1, "the lower gets what the higher left");
-    assert_eq!(poller.next(at(0)), Step::Full);
+    assert_eq!(poller.next(at(0), false), Step::Full);
     for _ in 0..6 {
         poller.freed(0);
     }
     assert_eq!(ask(&mut poller, at(0), 0, 6), 6, "slots that became free go to the highest again");
-    assert_eq!(poller.next(at(0)), Step::Full);
+    assert_eq!(poller.next(at(0), false), Step::Full);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_lower_queue_is_not_asked_while_the_higher_is_full() {
     let mut poller = poller(20, 0, 3);
     assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
     assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
-    assert_eq!(poller.next(at(0)), Step::Full);
+    assert_eq!(poller.next(at(0), false), Step::Full);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn idle_rounds_leave_the_lower_queues_alone_for_1_2_4_8_8_minutes_while_the_high
     let mut now = Monotonic::default();
     let mut asked_low = Vec::new();
     while asked_low.len() < 7 {
-        let Step::Ask(ask) = poller.next(now) else { panic!("the highest queue must never be slept on") };
+        let Step::Ask(ask) = poller.next(now, false) else { panic!("the highest queue must never be slept on") };
         if ask.lane == 1 {
             asked_low.push(now);
         }
@@ -100,7 +100,7 @@ fn a_task_sent_by_the_workman_itself_is_not_slept_through() {
     ask(&mut poller, at(0), 0, 0);
     ask(&mut poller, at(0), 1, 0);
     poller.expect(at(5));
-    let Step::Ask(listening) = poller.next(at(0)) else { panic!() };
+    let Step::Ask(listening) = poller.next(at(0), false) else { panic!() };
     assert_eq!(listening.wait, Duration::from_secs(5));
     poller.answer(&listening, Answer { received: 0, failed: false }, at(5));
     ask(&mut poller, at(5), 0, 0);
@@ -110,12 +110,12 @@ fn a_task_sent_by_the_workman_itself_is_not_slept_through() {
 #[test]
 fn a_queue_that_fails_is_not_taken_for_empty_and_does_not_stop_the_others() {
     let mut poller = poller(10, 0, 2);
-    let Step::Ask(highest) = poller.next(at(0)) else { panic!() };
+    let Step::Ask(highest) = poller.next(at(0), false) else { panic!() };
     poller.answer(&highest, Answer { received: 0, failed: true }, at(0));
     assert_eq!(ask(&mut poller, at(0), 1, 3), 10);
     assert_eq!(ask(&mut poller, at(0), 1, 0), 7, "the failing queue is left out for now");
     assert_eq!(poller.low_until, None, "nothing is known to be idle");
-    assert_eq!(poller.next(at(0)), Step::Rest { until: at(1) });
+    assert_eq!(poller.next(at(0), false), Step::Rest { until: at(1) });
     assert_eq!(ask(&mut poller, at(1), 0, 0), 7);
 }
 
@@ -124,5 +124,5 @@ fn a_long_receive_that_does_not_wait_makes_no_busy_loop() {
     let mut poller = poller(10, 0, 1);
     ask(&mut poller, at(0), 0, 0);
     ask(&mut poller, at(0), 0, 0);
-    assert_eq!(poller.next(at(0)), Step::Rest { until: at(0).plus(PAUSE) });
+    assert_eq!(poller.next(at(0), false), Step::Rest { until: at(0).plus(PAUSE) });
 }

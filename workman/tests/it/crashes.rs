@@ -1,0 +1,138 @@
+//! Crashes at any moment: tasks repeat, and are never lost.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use mill_engine::{Fault, FaultRates, Op, QueueHabits};
+use mill_model::QueueName;
+use mill_ports::{ChanceExt as _, FailureClass, FollowUp, Outcome};
+use mill_workman::Stop;
+
+use crate::probe::{failed, task};
+use crate::shop::{HIGH, LOW, Shop, secs};
+
+/// Lets a future go on for so many polls, and drops it then.
+struct CrashAfter<F> {
+    running: Pin<Box<F>>,
+    polls: u32,
+}
+
+impl<F: Future> Future for CrashAfter<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.polls == 0 {
+            return Poll::Ready(());
+        }
+        self.polls -= 1;
+        self.running.as_mut().poll(context).map(|_| ())
+    }
+}
+
+/// Items `0`… each have a follow-up; every fifth fails for good, every third once.
+fn odd_jobs(seed: u64, done: &Arc<Mutex<BTreeSet<String>>>) -> Shop {
+    let done = done.clone();
+    Shop::with(seed, &QueueHabits { max_receive_count: 1000, ..QueueHabits::wild() }, move |clock, call| {
+        let done = done.clone();
+        async move {
+            clock.sleep(Duration::from_millis(50)).await;
+            call.attempt.may_act()?;
+            if call.item.starts_with("after") {
+                done.lock().unwrap().insert(call.item);
+                return Ok(Outcome::done());
+            }
+            let number: u32 = call.item.parse().unwrap();
+            if number.is_multiple_of(5) || (number.is_multiple_of(3) && call.attempt.envelope.failures == 0) {
+                return Err(failed(FailureClass::Retryable, "odd"));
+            }
+            if number.is_multiple_of(7) && call.attempt.envelope.snoozes == 0 {
+                return Ok(Outcome::Snooze { delay: secs(3), task: None });
+            }
+            let after = format!("after {}", call.item);
+            done.lock().unwrap().insert(call.item);
+            Ok(Outcome::Done { follow_ups: vec![FollowUp { queue: HIGH, task: task(&after) }] })
+        }
+    })
+}
+
+const JOBS: u32 = 40;
+
+/// Each task is done with its follow-up, or lies among the dead letters with all its failures.
+fn assert_nothing_lost(shop: &Shop, done: &Mutex<BTreeSet<String>>, seed: u64) {
+    let dead: BTreeSet<String> = shop
+        .letters()
+        .iter()
+        .map(|letter| shop.open(&letter.body))
+        .inspect(|envelope| assert_eq!((envelope.failures, envelope.history.len()), (3, 3)))
+        .map(|envelope| envelope.task.text("item").unwrap().to_owned())
+        .collect();
+    let done = done.lock().unwrap();
+    for number in 0..JOBS {
+        let (item, after) = (number.to_string(), format!("after {number}"));
+        if number.is_multiple_of(5) {
+            assert!(dead.contains(&item) && !done.contains(&item), "seed {seed}: {item}");
+        } else {
+            assert!(done.contains(&item) && done.contains(&after), "seed {seed}: {item}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn crashes_and_faults_at_any_await_repeat_tasks_and_never_lose_one() {
+    for seed in 0..25 {
+        let done = Arc::default();
+        let shop = odd_jobs(seed, &done);
+        for number in 0..JOBS {
+            shop.send(if number.is_multiple_of(2) { HIGH } else { LOW }, &number.to_string()).await;
+        }
+        shop.plan.set_rates(FaultRates {
+            before: 20,
+            after: 40,
+            partial: 50,
+            partial_after: 50,
+            delay: 100,
+            delay_max: secs(2),
+            throttled: 200,
+            unavailable: 200,
+            ..FaultRates::default()
+        });
+        for _ in 0..30 {
+            let (workman, heartbeat) = shop.workman(&[HIGH, LOW]);
+            let polls = shop.chance.jitter(Duration::from_millis(120)).as_millis() as u32;
+            let running = Box::pin(workman.run(Stop::default()));
+            futures::join!(CrashAfter { running, polls }, heartbeat.run());
+            shop.pass(shop.chance.jitter(secs(90))).await;
+        }
+        shop.work_off().await.unwrap();
+        assert_nothing_lost(&shop, &done, seed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_send_and_acknowledge_repeats_but_never_loses() {
+    let done = Arc::default();
+    let shop = odd_jobs(7, &done);
+    for number in 0..JOBS {
+        shop.send(LOW, &number.to_string()).await;
+    }
+    for _ in 0..5 {
+        for nth in 1..100 {
+            shop.plan.fail(Op::Acknowledge, nth, Fault::Delay(Duration::from_hours(1)));
+        }
+        let (workman, heartbeat) = shop.workman(&[HIGH, LOW]);
+        let crash = shop.pass(secs(20));
+        let run = async {
+            futures::future::select(Box::pin(workman.run(Stop::default())), Box::pin(crash)).await;
+        };
+        futures::join!(run, heartbeat.run());
+        shop.pass(secs(60)).await;
+    }
+    assert!(shop.probe.begun().len() > 2 * JOBS as usize, "all the sends were made, no acknowledgement was");
+    shop.plan.calm();
+    shop.work_off().await.unwrap();
+    assert_nothing_lost(&shop, &done, 7);
+    assert_eq!(shop.bodies(QueueName::DuplicationLow).len(), 0);
+}

@@ -1,0 +1,102 @@
+//! Dead letters go into their book before they leave their queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mill_engine::{Fault, FaultKind, Faulty, MemoryTable, Op};
+use mill_model::QueueName;
+use mill_ports::{FailureClass, Outcome, Table};
+use mill_records::dead_letters::{DeadLetters, Deciding, LetterFilter, LetterState};
+use mill_workman::{DeadLetterDrain, DrainSettings, Stop};
+
+use crate::probe::failed;
+use crate::shop::{HIGH, LOW, Shop, secs};
+
+pub(crate) fn drain(shop: &Shop) -> DeadLetterDrain {
+    let table: Arc<dyn Table> = Arc::new(MemoryTable::new(DeadLetters::BOOK));
+    DeadLetterDrain {
+        queue: Arc::new(Faulty::new(
+            shop.queues.get(QueueName::DeadLetter) as Arc<dyn mill_ports::TaskQueue>,
+            shop.plan.clone(),
+        )),
+        book: DeadLetters::new(Arc::new(Faulty::new(table, shop.plan.clone()))),
+        registry: shop.registry(),
+        clock: shop.clock.clone(),
+        settings: DrainSettings { visibility: secs(60), poll_wait: secs(20) },
+    }
+}
+
+async fn all(drain: &DeadLetterDrain) -> Vec<mill_records::dead_letters::DeadLetter> {
+    drain.book.list(&LetterFilter::default(), None, 100).await.unwrap().letters
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_is_listed_with_its_history_and_retried_to_where_it_came_from() {
+    let shop = Shop::new(|_, call| async move {
+        if call.attempt.envelope.history.len() < 3 {
+            return Err(failed(FailureClass::Retryable, "not yet"));
+        }
+        Ok(Outcome::done())
+    });
+    shop.send(LOW, "a").await;
+    shop.send_body(HIGH, Bytes::from_static(b"\xff poison")).await;
+    shop.work_off().await.unwrap();
+    let drain = drain(&shop);
+    assert_eq!(drain.once().await.unwrap(), 2);
+    assert_eq!(shop.bodies(QueueName::DeadLetter).len(), 0);
+    let letters = all(&drain).await;
+    let (poison, task) = (&letters[0], &letters[1]);
+    assert_eq!((poison.origin, poison.account.is_none(), &poison.body[..]), (Some(HIGH), true, &b"\xff poison"[..]));
+    assert_eq!((task.origin, task.subject.as_deref(), task.history.len()), (Some(LOW), Some("acct/a"), 3));
+    let deciding = || Deciding { by: "op".into(), at: shop.clock.now() };
+    let sent_to = drain.book.retry(&task.id, None, &shop.queues.ports(), deciding()).await.unwrap();
+    assert_eq!(sent_to, LOW);
+    let again = shop.open(&shop.bodies(LOW)[0]);
+    assert_eq!((again.failures, again.history.len()), (0, 3), "forgiven, not forgotten");
+    drain.book.discard(&poison.id, "noise", deciding()).await.unwrap();
+    assert!(matches!(drain.book.show(&poison.id).await.unwrap().state, LetterState::Discarded { .. }));
+    assert!(drain.book.retry(&poison.id, None, &shop.queues.ports(), deciding()).await.is_err(), "decided already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_workers_were_lost_says_so() {
+    let shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    shop.send(LOW, "killer").await;
+    for _ in 0..11 {
+        shop.receive(LOW).await;
+        shop.pass(secs(61)).await;
+    }
+    assert_eq!(shop.bodies(QueueName::DeadLetter).len(), 1);
+    let drain = drain(&shop);
+    drain.once().await.unwrap();
+    let letter = &all(&drain).await[0];
+    assert!(letter.reason.starts_with("worker lost"), "{}", letter.reason);
+    assert_eq!((letter.origin, letter.subject.as_deref()), (Some(LOW), Some("acct/killer")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_is_acknowledged_only_when_it_is_written_and_has_one_row_however_often_it_comes() {
+    let shop = Shop::new(|_, _| async { Err(failed(FailureClass::Permanent, "no")) });
+    for n in 0..5 {
+        shop.send(LOW, &format!("{n}")).await;
+    }
+    shop.work_off().await.unwrap();
+    let drain = drain(&shop);
+    shop.plan.fail(Op::PutRow, 2, Fault::Before(FaultKind::Unavailable));
+    shop.plan.fail(Op::PutRow, 4, Fault::After(FaultKind::Unavailable));
+    assert!(drain.once().await.is_err());
+    assert_eq!(shop.bodies(QueueName::DeadLetter).len(), 2, "those that were not surely written");
+    shop.pass(secs(61)).await;
+    shop.plan.fail(Op::Acknowledge, 1, Fault::Before(FaultKind::Unavailable));
+    assert!(drain.once().await.is_err());
+    shop.pass(secs(61)).await;
+    let stop = Stop::default();
+    let until = async {
+        shop.pass(Duration::from_mins(2)).await;
+        stop.gentle.cancel();
+    };
+    futures::join!(async { drain.run(&stop).await.unwrap() }, until);
+    assert_eq!(shop.bodies(QueueName::DeadLetter).len(), 0);
+    assert_eq!(all(&drain).await.len(), 5);
+}

@@ -1,0 +1,156 @@
+//! Keeping what was taken hidden from others, and letting go in time where that fails.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mill_engine::{Fault, FaultKind, Op};
+use mill_model::Monotonic;
+use mill_ports::{FailureClass, Outcome};
+
+use crate::probe::{Event, failed};
+use crate::shop::{HIGH, Shop, secs};
+
+#[tokio::test(start_paused = true)]
+async fn the_heartbeat_keeps_long_tasks_from_coming_again() {
+    let shop = Shop::new(|clock, _| async move {
+        clock.sleep(secs(3600)).await;
+        Ok(Outcome::done())
+    });
+    for n in 0..20 {
+        shop.send(HIGH, &format!("{n}")).await;
+    }
+    // Now and then the queue does not answer; each lease has more than one chance.
+    for nth in (1..2000).step_by(3) {
+        shop.plan.fail(Op::Extend, nth, Fault::Before(FaultKind::Unavailable));
+    }
+    shop.work_off().await.unwrap();
+    assert_eq!((shop.probe.begun().len(), shop.probe.ended().len()), (20, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn extensions_go_in_batches_and_only_for_long_tasks() {
+    let shop = Shop::new(|clock, call| async move {
+        clock.sleep(secs(if call.item == "long" { 100 } else { 15 })).await;
+        Ok(Outcome::done())
+    });
+    for n in 0..30 {
+        shop.send(HIGH, &format!("{n}")).await;
+    }
+    shop.work_off().await.unwrap();
+    assert_eq!(shop.probe.begun().len(), 30);
+    assert!(shop.plan.fired().is_empty());
+}
+
+/// Receive count, when it acted, and until when it might.
+type Acts = Arc<Mutex<Vec<(u32, Monotonic, Monotonic)>>>;
+
+/// Acts each second as long as it may, and notes when.
+fn acting(acts: &Acts) -> Shop {
+    let acts = acts.clone();
+    Shop::new(move |clock, call| {
+        let acts = acts.clone();
+        async move {
+            for _ in 0..300 {
+                clock.sleep(secs(1)).await;
+                call.attempt.may_act()?;
+                let lease = call.attempt.lease.deadline();
+                acts.lock().unwrap().push((call.attempt.receive_count, clock.monotonic(), lease));
+            }
+            Ok(Outcome::done())
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_cancels_the_attempt_before_its_next_side_effect() {
+    let acts = Acts::default();
+    let shop = acting(&acts);
+    shop.send(HIGH, "a").await;
+    shop.work(async {
+        for nth in 1..40 {
+            shop.plan.fail(Op::Extend, nth, Fault::Before(FaultKind::Unavailable));
+        }
+        // Three fail while the first attempt has its lease; then the queue answers again.
+        shop.pass(secs(61)).await;
+        shop.plan.calm();
+        shop.emptied().await;
+    })
+    .await
+    .unwrap();
+    let acts = acts.lock().unwrap();
+    let first: Vec<_> = acts.iter().filter(|(receive, _, _)| *receive == 1).collect();
+    assert!(first.len() >= 55 && first.len() < 60, "it acted as long as it might: {}", first.len());
+    assert!(acts.iter().all(|(_, at, deadline)| at < deadline));
+    let second = acts.iter().find(|(receive, _, _)| *receive == 2).unwrap();
+    assert!(first.iter().all(|(_, at, _)| *at < second.1), "never two at once");
+    assert_eq!(acts.iter().filter(|(receive, _, _)| *receive == 2).count(), 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_heartbeat_an_attempt_may_not_act_beyond_its_lease() {
+    let acts = Acts::default();
+    let shop = acting(&acts);
+    shop.send(HIGH, "a").await;
+    let (workman, _heartbeat) = shop.workman(&[HIGH]);
+    let stop = async {
+        shop.pass(secs(59)).await;
+        shop.stop.gentle.cancel();
+    };
+    futures::join!(workman.run(shop.stop.clone()), stop).0.unwrap();
+    assert!(acts.lock().unwrap().iter().all(|(_, at, deadline)| at < deadline));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_held_for_as_long_as_the_queue_allows_begins_anew() {
+    let shop = Shop::new(|clock, call| async move {
+        if call.attempt.envelope.snoozes == 0 {
+            clock.sleep(Duration::from_hours(20)).await;
+        }
+        Ok(Outcome::done())
+    });
+    shop.send(HIGH, "a").await;
+    shop.work_off().await.unwrap();
+    let begun = shop.probe.begun_at("a");
+    assert_eq!(begun.len(), 2);
+    assert!((11 * 3600..12 * 3600).contains(&begun[1]), "before the queue would show it to others: {begun:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_lease_runs_out_is_dropped_then_and_not_when_it_next_asks() {
+    let shop = Shop::new(|clock, call| async move {
+        clock.sleep(secs(if call.attempt.receive_count == 1 { 3000 } else { 1 })).await;
+        Ok(Outcome::done())
+    });
+    shop.send(HIGH, "a").await;
+    for nth in 1..=6 {
+        shop.plan.fail(Op::Extend, nth, Fault::Before(FaultKind::Unavailable));
+    }
+    shop.work(async {
+        shop.pass(secs(61)).await;
+        assert!(shop.probe.events().contains(&Event::Dropped("a".into())), "after a minute, not after fifty");
+        shop.emptied().await;
+    })
+    .await
+    .unwrap();
+    assert_eq!(shop.probe.ended(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_found_after_the_lease_is_not_settled_a_second_time() {
+    let shop = Shop::new(|clock, call| async move {
+        if call.attempt.receive_count == 1 {
+            clock.sleep(secs(90)).await;
+            return Err(failed(FailureClass::Retryable, "too late"));
+        }
+        Ok(Outcome::done())
+    });
+    shop.send(HIGH, "a").await;
+    // Without its heartbeat the workman does not know before it settles.
+    let (workman, _heartbeat) = shop.workman(&[HIGH]);
+    let until = async {
+        shop.pass(secs(300)).await;
+        shop.stop.gentle.cancel();
+    };
+    futures::join!(workman.run(shop.stop.clone()), until).0.unwrap();
+    assert_eq!((shop.probe.begun_at("a"), shop.bodies(HIGH).len()), (vec![0, 60], 0));
+}

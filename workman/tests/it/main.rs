@@ -1,0 +1,13 @@
+//! A workman over queues in memory, under virtual time: its promises, one test each.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::similar_names)]
+
+mod crashes;
+mod draining;
+mod fates;
+mod leases;
+mod priorities;
+mod probe;
+mod shop;
+mod speed;
+mod stopping;

@@ -1,0 +1,108 @@
+//! Which tasks come first, and what happens when there are none.
+
+use std::time::Duration;
+
+use mill_ports::Outcome;
+
+use crate::shop::{HIGH, LOW, Shop, secs};
+
+#[tokio::test(start_paused = true)]
+async fn every_task_of_the_higher_queue_comes_first() {
+    let mut shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    shop.settings.workers = 1;
+    for n in 0..15 {
+        shop.send(LOW, &format!("low {n}")).await;
+        shop.send(HIGH, &format!("high {n}")).await;
+    }
+    shop.work_off().await.unwrap();
+    let begun = shop.probe.begun();
+    assert_eq!(begun.len(), 30);
+    assert!(begun[..15].iter().all(|item| item.starts_with("high")), "{begun:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_becomes_free_is_offered_to_the_higher_queue_first() {
+    let mut shop = Shop::new(|clock, _| async move {
+        clock.sleep(secs(10)).await;
+        Ok(Outcome::done())
+    });
+    shop.settings.workers = 2;
+    for n in 0..8 {
+        shop.send(LOW, &format!("low {n}")).await;
+    }
+    shop.work(async {
+        shop.pass(secs(15)).await;
+        shop.send(HIGH, "high").await;
+        shop.emptied().await;
+    })
+    .await
+    .unwrap();
+    assert_eq!(shop.probe.begun_at("high"), [20], "the first slot after it came");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reserved_share_serves_the_lower_queue_while_the_higher_is_never_empty() {
+    let mut shop = Shop::new(|clock, _| async move {
+        clock.sleep(secs(1)).await;
+        Ok(Outcome::done())
+    });
+    (shop.settings.workers, shop.settings.reserved_low) = (4, 0.25);
+    for n in 0..90 {
+        shop.send(HIGH, &format!("high {n}")).await;
+    }
+    for n in 0..9 {
+        shop.send(LOW, &format!("low {n}")).await;
+    }
+    shop.work_off().await.unwrap();
+    let begun = shop.probe.begun();
+    let low: Vec<usize> = (0..begun.len()).filter(|at| begun[*at].starts_with("low")).collect();
+    assert!(low.iter().enumerate().all(|(nth, at)| *at < (nth + 1) * 5), "one in four: {low:?}");
+    let without = {
+        let mut shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+        shop.settings.workers = 4;
+        shop.send(LOW, "low").await;
+        for n in 0..20 {
+            shop.send(HIGH, &format!("high {n}")).await;
+        }
+        shop.work_off().await.unwrap();
+        shop.probe.begun()
+    };
+    assert_eq!(without.last().map(String::as_str), Some("low"), "by default nothing is reserved");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lower_queue_is_left_alone_for_1_2_4_8_8_minutes_and_the_higher_is_served_at_once() {
+    let shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    shop.work(async {
+        // Asked at 0, 1, 3, 7, 15 minutes while nothing is found.
+        shop.pass(Duration::from_mins(7) + secs(30)).await;
+        shop.send(LOW, "low").await;
+        shop.pass(Duration::from_mins(10)).await;
+        assert_eq!(shop.probe.begun_at("low"), [15 * 60]);
+        // Work has reset it: asked until 15:00, then at 16:00, 18:00.
+        shop.send(LOW, "low 2").await;
+        shop.pass(secs(1)).await;
+        assert_eq!(shop.probe.begun_at("low 2"), [0; 0]);
+        shop.send(HIGH, "high").await;
+        shop.pass(secs(1)).await;
+        assert_eq!(shop.probe.begun_at("high"), [17 * 60 + 31], "served at once, and the low queue is asked again");
+        assert_eq!(shop.probe.begun_at("low 2"), [17 * 60 + 31]);
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_queue_is_listened_to_all_the_time() {
+    let shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    let (workman, heartbeat) = shop.workman(&[LOW]);
+    let during = async {
+        shop.pass(Duration::from_mins(20)).await;
+        shop.send(LOW, "late").await;
+        shop.pass(secs(1)).await;
+        shop.stop.gentle.cancel();
+    };
+    let (ended, (), ()) = futures::join!(workman.run(shop.stop.clone()), heartbeat.run(), during);
+    ended.unwrap();
+    assert_eq!(shop.probe.begun_at("late"), [20 * 60]);
+}

@@ -1,0 +1,146 @@
+//! A kind of task for tests: what it does is the test's to say. One file, and one registration in `shop`.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use mill_model::{AccountId, Monotonic, StoreAddress, StoreId, Task, TaskKind};
+use mill_ports::{Attempt, Clock, FailureClass, Outcome, ProcessorError, TaskProcessor, TaskProcessorFactory};
+
+pub(crate) type Answer = Result<Outcome, ProcessorError>;
+type Act = Box<dyn Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// One execution, as the test's closure sees it.
+pub(crate) struct Call {
+    pub(crate) item: String,
+    pub(crate) attempt: Attempt,
+}
+
+/// What was begun and ended, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    Begun(String),
+    Ended(String),
+    /// The future was dropped before it ended.
+    Dropped(String),
+}
+
+pub(crate) struct Probe {
+    act: Act,
+    clock: Arc<dyn Clock>,
+    events: Mutex<Vec<(Monotonic, Event)>>,
+}
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Probe")
+    }
+}
+
+impl Probe {
+    pub(crate) fn new<F>(clock: Arc<dyn Clock>, act: impl Fn(Call) -> F + Send + Sync + 'static) -> Arc<Self>
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        Arc::new(Self { act: Box::new(move |call| Box::pin(act(call))), clock, events: Mutex::default() })
+    }
+
+    fn note(&self, event: Event) {
+        self.events.lock().unwrap().push((self.clock.monotonic(), event));
+    }
+
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.events.lock().unwrap().iter().map(|(_, event)| event.clone()).collect()
+    }
+
+    pub(crate) fn begun(&self) -> Vec<String> {
+        let begun = |event| if let Event::Begun(item) = event { Some(item) } else { None };
+        self.events().into_iter().filter_map(begun).collect()
+    }
+
+    pub(crate) fn ended(&self) -> Vec<String> {
+        let ended = |event| if let Event::Ended(item) = event { Some(item) } else { None };
+        self.events().into_iter().filter_map(ended).collect()
+    }
+
+    /// When executions of an item were begun, in whole seconds since the start.
+    pub(crate) fn begun_at(&self, item: &str) -> Vec<u64> {
+        let events = self.events.lock().unwrap();
+        let of = events.iter().filter(|(_, event)| *event == Event::Begun(item.to_owned()));
+        of.map(|(at, _)| at.since_origin().as_secs()).collect()
+    }
+}
+
+/// The factory of the kind, and all that a new kind needs.
+#[derive(Debug)]
+pub(crate) struct ProbeFactory(pub(crate) Arc<Probe>);
+
+pub(crate) const KIND: &str = "probe";
+
+pub(crate) fn task(item: &str) -> Task {
+    let mut detail = serde_json::Map::new();
+    detail.insert("item".into(), item.into());
+    Task { kind: TaskKind::new(KIND), account: AccountId::new("acct").unwrap(), detail }
+}
+
+pub(crate) fn store() -> StoreAddress {
+    StoreAddress { account: AccountId::new("acct").unwrap(), store: StoreId::new("1").unwrap() }
+}
+
+pub(crate) fn failed(class: FailureClass, message: &str) -> ProcessorError {
+    ProcessorError { class, message: message.into(), source: Some("as the test wants".into()) }
+}
+
+impl TaskProcessorFactory for ProbeFactory {
+    fn recognises(&self, task: &Task) -> bool {
+        task.kind.as_str() == KIND
+    }
+
+    fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
+        let item = task.text("item").map_err(|error| failed(FailureClass::Permanent, &error.to_string()))?.to_owned();
+        Ok(Box::new(ProbeProcessor { item, probe: self.0.clone() }))
+    }
+}
+
+struct ProbeProcessor {
+    item: String,
+    probe: Arc<Probe>,
+}
+
+struct Unended<'a>(&'a Probe, Option<String>);
+
+impl Drop for Unended<'_> {
+    fn drop(&mut self) {
+        if let Some(item) = self.1.take() {
+            self.0.note(Event::Dropped(item));
+        }
+    }
+}
+
+#[async_trait]
+impl TaskProcessor for ProbeProcessor {
+    fn stores(&self) -> Vec<StoreAddress> {
+        vec![store()]
+    }
+
+    fn subject(&self) -> String {
+        format!("acct/{}", self.item)
+    }
+
+    async fn run(self: Box<Self>, attempt: &Attempt) -> Answer {
+        let attempt = Attempt {
+            envelope: attempt.envelope.clone(),
+            failures_max: attempt.failures_max,
+            receive_count: attempt.receive_count,
+            cancelled: attempt.cancelled.clone(),
+            lease: attempt.lease.clone(),
+        };
+        self.probe.note(Event::Begun(self.item.clone()));
+        let mut unended = Unended(&self.probe, Some(self.item.clone()));
+        let answer = (self.probe.act)(Call { item: self.item.clone(), attempt }).await;
+        unended.1 = None;
+        self.probe.note(Event::Ended(self.item.clone()));
+        answer
+    }
+}

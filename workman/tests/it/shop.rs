@@ -1,0 +1,187 @@
+//! A workshop: queues in memory that can be made to fail, virtual time, and one probe.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mill_engine::{FaultPlan, Faulty, MemoryQueue, MemoryQueues, QueueHabits, SeededChance, SimClock};
+use mill_model::wire;
+use mill_model::{Envelope, Letter, QueueName, Timestamp};
+use mill_ports::{Chance, ChanceExt as _, Clock, Delivery, Outgoing, Registry, Statistics, TaskQueue};
+use mill_workman::{
+    Ended, Heartbeat, OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanError, WorkmanSettings,
+};
+
+use crate::probe::{Answer, Call, Probe, ProbeFactory, task};
+
+pub(crate) const HIGH: QueueName = QueueName::DuplicationHigh;
+pub(crate) const LOW: QueueName = QueueName::DuplicationLow;
+
+pub(crate) struct Shop {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) queues: MemoryQueues,
+    pub(crate) plan: Arc<FaultPlan>,
+    pub(crate) statistics: Arc<Statistics>,
+    pub(crate) probe: Arc<Probe>,
+    pub(crate) settings: WorkmanSettings,
+    pub(crate) stop: Stop,
+}
+
+pub(crate) fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+impl Shop {
+    pub(crate) fn new<F>(act: impl Fn(Arc<dyn Clock>, Call) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        Self::with(1, &QueueHabits::tidy(), act)
+    }
+
+    pub(crate) fn with<F>(
+        seed: u64,
+        habits: &QueueHabits,
+        act: impl Fn(Arc<dyn Clock>, Call) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let clock: Arc<dyn Clock> = Arc::new(SimClock::new());
+        let chance: Arc<dyn Chance> = Arc::new(SeededChance::new(seed));
+        let acting = clock.clone();
+        Self {
+            queues: MemoryQueues::new(habits, &clock, &chance),
+            plan: FaultPlan::new(clock.clone(), Arc::new(SeededChance::new(seed + 1))),
+            statistics: Arc::default(),
+            probe: Probe::new(clock.clone(), move |call| act(acting.clone(), call)),
+            settings: settings(),
+            stop: Stop::default(),
+            clock,
+            chance,
+        }
+    }
+
+    fn port(&self, name: QueueName) -> Arc<dyn TaskQueue> {
+        Arc::new(Faulty::new(self.queues.get(name) as Arc<dyn TaskQueue>, self.plan.clone()))
+    }
+
+    pub(crate) fn deps(&self, names: &[QueueName]) -> WorkmanDeps {
+        WorkmanDeps {
+            queues: names.iter().map(|name| self.port(*name)).collect(),
+            all_queues: [HIGH, LOW].into_iter().map(|name| (name, self.port(name))).collect::<BTreeMap<_, _>>(),
+            dead_letter: self.port(QueueName::DeadLetter),
+            registry: self.registry(),
+            clock: self.clock.clone(),
+            chance: self.chance.clone(),
+            statistics: self.statistics.clone(),
+        }
+    }
+
+    pub(crate) fn registry(&self) -> Registry {
+        Registry::default().with(Arc::new(ProbeFactory(self.probe.clone())))
+    }
+
+    pub(crate) fn workman(&self, names: &[QueueName]) -> (Workman, Heartbeat) {
+        Workman::new(self.deps(names), self.settings.clone())
+    }
+
+    /// Runs a workman over both queues beside `during`, and stops it gently when that is over.
+    pub(crate) async fn work(&self, during: impl Future<Output = ()>) -> Result<Ended, WorkmanError> {
+        let (workman, heartbeat) = self.workman(&[HIGH, LOW]);
+        let during = async {
+            during.await;
+            self.stop.gentle.cancel();
+        };
+        let (ended, (), ()) = futures::join!(workman.run(self.stop.clone()), heartbeat.run(), during);
+        ended
+    }
+
+    /// Runs a workman over both queues until it ends by itself.
+    pub(crate) async fn work_to_its_end(&self) -> Result<Ended, WorkmanError> {
+        let (workman, heartbeat) = self.workman(&[HIGH, LOW]);
+        futures::join!(workman.run(self.stop.clone()), heartbeat.run()).0
+    }
+
+    /// Runs a workman until nothing is left in the two queues.
+    pub(crate) async fn work_off(&self) -> Result<Ended, WorkmanError> {
+        self.work(self.emptied()).await
+    }
+
+    pub(crate) async fn emptied(&self) {
+        while !self.bodies(HIGH).is_empty() || !self.bodies(LOW).is_empty() {
+            assert!(self.clock.monotonic().since_origin() < Duration::from_hours(100), "{:?}", self.probe.events());
+            self.pass(Duration::from_millis(100)).await;
+        }
+    }
+
+    pub(crate) async fn pass(&self, duration: Duration) {
+        self.clock.sleep(duration).await;
+    }
+
+    pub(crate) fn envelope(&self, queue: QueueName, item: &str) -> Envelope {
+        let now = self.clock.now();
+        Envelope::new(self.chance.task_id(now), queue, now, task(item))
+    }
+
+    pub(crate) async fn send(&self, queue: QueueName, item: &str) {
+        let body = wire::seal(&self.envelope(queue, item)).unwrap();
+        self.send_body(queue, body).await;
+    }
+
+    pub(crate) async fn send_body(&self, queue: QueueName, body: Bytes) {
+        let out = Outgoing { group: task("").account, body, delay: Duration::ZERO };
+        self.queues.get(queue).send(&[out]).await.unwrap().into_result().unwrap();
+    }
+
+    pub(crate) fn bodies(&self, queue: QueueName) -> Vec<Bytes> {
+        self.queues.get(queue).bodies()
+    }
+
+    /// What is visible now.
+    pub(crate) async fn receive(&self, queue: QueueName) -> Vec<Delivery> {
+        let queue: Arc<MemoryQueue> = self.queues.get(queue);
+        queue.receive(NonZeroU32::new(10).unwrap(), secs(60), Duration::ZERO).await.unwrap()
+    }
+
+    pub(crate) fn letters(&self) -> Vec<Letter> {
+        let letters = self.bodies(QueueName::DeadLetter);
+        letters.iter().map(|body| wire::open_letter(body).unwrap()).collect()
+    }
+
+    /// The envelope of the only dead letter, and why it was given up.
+    pub(crate) fn only_letter(&self) -> (Envelope, String) {
+        let letters = self.letters();
+        assert_eq!(letters.len(), 1);
+        (self.open(&letters[0].body), letters[0].given_up.reason.clone())
+    }
+
+    pub(crate) fn open(&self, body: &[u8]) -> Envelope {
+        let arrival = wire::Arrival {
+            id: self.chance.task_id(Timestamp::default()),
+            queue: QueueName::Audit,
+            sent_at: Timestamp::default(),
+        };
+        wire::open(body, arrival).unwrap()
+    }
+}
+
+pub(crate) fn settings() -> WorkmanSettings {
+    let minutes = Duration::from_mins;
+    WorkmanSettings {
+        name: "w1".into(),
+        workers: 8,
+        visibility: secs(60),
+        failures_max: 3,
+        retry_delays: vec![secs(10), secs(100)],
+        idle_backoff: vec![minutes(1), minutes(2), minutes(4), minutes(8), minutes(8)],
+        poll_wait: secs(20),
+        reserved_low: 0.0,
+        on_final_failure: OnFinalFailure::Drain,
+        on_unavailable: OnUnavailable::Wait,
+        grace: secs(30),
+    }
+}

@@ -1,0 +1,136 @@
+//! How many no-op tasks a second go through one workman. Measurements, not promises of the hour: run with
+//! `cargo test --release -p mill-workman --test it speed -- --ignored --nocapture --test-threads 1`.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mill_engine::{MemoryQueue, QueueHabits};
+use mill_local::{Database, OsChance, OsClock, SqliteQueue};
+use mill_model::{AccountId, ContentId, Duplicate, Envelope, SpaceId, StoreAddress, StoreId, Task, wire};
+use mill_ports::{
+    Attempt, ChanceExt as _, Clock, Outcome, Outgoing, ProcessorError, Registry, TaskProcessor, TaskProcessorFactory,
+    TaskQueue,
+};
+use mill_workman::{Stop, Workman, WorkmanDeps};
+
+use crate::shop::{LOW, settings};
+
+#[derive(Debug, Default)]
+struct Nothing(Arc<AtomicU64>);
+
+impl TaskProcessorFactory for Nothing {
+    fn recognises(&self, _: &Task) -> bool {
+        true
+    }
+
+    fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
+        Duplicate::from_task(&task).unwrap();
+        Ok(Box::new(Counted(self.0.clone())))
+    }
+}
+
+struct Counted(Arc<AtomicU64>);
+
+#[async_trait]
+impl TaskProcessor for Counted {
+    fn stores(&self) -> Vec<StoreAddress> {
+        Vec::new()
+    }
+
+    fn subject(&self) -> String {
+        "nothing".into()
+    }
+
+    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
+        attempt.may_act()?;
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(Outcome::done())
+    }
+}
+
+fn measured(what: &str, tasks: u64, queue: impl FnOnce(Arc<dyn Clock>) -> Arc<dyn TaskQueue>) -> f64 {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let clock: Arc<dyn Clock> = Arc::new(OsClock);
+        let queue = queue(clock.clone());
+        fill(queue.as_ref(), tasks).await;
+        let done = Arc::new(AtomicU64::new(0));
+        let deps = WorkmanDeps {
+            queues: vec![queue.clone()],
+            all_queues: [(LOW, queue.clone())].into(),
+            dead_letter: queue.clone(),
+            registry: Registry::default().with(Arc::new(Nothing(done.clone()))),
+            clock: clock.clone(),
+            chance: Arc::new(OsChance),
+            statistics: Arc::default(),
+        };
+        let mut settings = settings();
+        settings.workers = 256;
+        let (workman, heartbeat) = Workman::new(deps, settings);
+        let stop = Stop::default();
+        let began = clock.monotonic();
+        let emptied = async {
+            while done.load(Ordering::Relaxed) < tasks || queue.depth().await.unwrap().total() > 0 {
+                clock.sleep(Duration::from_millis(10)).await;
+            }
+            let took = clock.monotonic().since(began);
+            stop.gentle.cancel();
+            took
+        };
+        let (ended, (), took) = futures::join!(workman.run(stop.clone()), heartbeat.run(), emptied);
+        ended.unwrap();
+        let rate = tasks as f64 / took.as_secs_f64();
+        println!("{what}: {tasks} tasks in {took:.2?}, {rate:.0} a second");
+        rate
+    })
+}
+
+async fn fill(queue: &dyn TaskQueue, tasks: u64) {
+    let batch_max = queue.limits().batch_max.get() as usize;
+    let outgoing: Vec<Outgoing> = (0..tasks).map(outgoing).collect();
+    for batch in outgoing.chunks(batch_max) {
+        queue.send(batch).await.unwrap().into_result().unwrap();
+    }
+}
+
+fn outgoing(number: u64) -> Outgoing {
+    let account = AccountId::new("acct").unwrap();
+    let duplicate = Duplicate {
+        account: account.clone(),
+        source: StoreId::new("1").unwrap(),
+        destination: StoreId::new("2").unwrap(),
+        space: SpaceId::new("photographs").unwrap(),
+        item: Some(ContentId::new(format!("1998/summer/image-{number:07}.tiff")).unwrap()),
+    };
+    let now = OsClock.now();
+    let envelope = Envelope::new(OsChance.task_id(now), LOW, now, duplicate.into_task());
+    Outgoing { group: account, body: wire::seal(&envelope).unwrap(), delay: Duration::ZERO }
+}
+
+#[test]
+#[ignore = "a measurement; needs a release build"]
+fn speed_in_memory() {
+    let habits = QueueHabits { batch_max: NonZeroU32::new(100).unwrap(), ..QueueHabits::tidy() };
+    let rate = measured("memory, batches of 100", 200_000, |clock| {
+        Arc::new(MemoryQueue::new(LOW, habits, clock, Arc::new(OsChance), None))
+    });
+    assert!(rate > 20_000.0);
+    let rate = measured("memory, batches of 10", 200_000, |clock| {
+        Arc::new(MemoryQueue::new(LOW, QueueHabits::tidy(), clock, Arc::new(OsChance), None))
+    });
+    assert!(rate > 20_000.0);
+}
+
+#[test]
+#[ignore = "a measurement; needs a release build"]
+fn speed_on_sqlite() {
+    let place = tempfile::tempdir().unwrap();
+    let rate = measured("sqlite", 100_000, |clock| {
+        let database = Database::open(&place.path().join("mill.db"), clock, Arc::new(OsChance)).unwrap();
+        Arc::new(SqliteQueue::new(database, LOW))
+    });
+    assert!(rate > 5_000.0);
+}
