@@ -1,1 +1,10 @@
-fn main() {}
+//! The suites, on every back end and wrapper.
+
+// A subject is opened in async code, whether or not its back end needs that.
+#![allow(clippy::unused_async, clippy::unwrap_used)]
+
+mod backends;
+mod queue;
+mod reference;
+mod store;
+mod table;

@@ -1,0 +1,162 @@
+//! What every queue promises.
+
+pub mod batches;
+pub mod delivery;
+pub mod visibility;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mill_model::AccountId;
+use mill_ports::{Delivery, Outgoing, QueueError, QueueErrorKind, Receipt, TaskQueue};
+
+use crate::subject::QueueSubject;
+
+/// Makes the tests of a queue in a module of its own.
+///
+/// ```ignore
+/// queue_suite!(name, path::to::open, fences_stale_receipts: yes, exact_depth: yes, tells_age: yes);
+/// ```
+#[macro_export]
+macro_rules! queue_suite {
+    ($name:ident, $open:path, fences_stale_receipts: $fences:ident, exact_depth: $exact:ident, tells_age: $age:ident) => {
+        mod $name {
+            #[test]
+            fn the_declared_capabilities_are_its_own() {
+                $crate::subject::run(async {
+                    let subject = $open().await;
+                    assert!(!subject.duplicates, "the suite wants a queue that delivers once");
+                    assert_eq!(subject.queue.limits().fences_stale_receipts, $crate::declared!($fences));
+                });
+            }
+            $crate::cases! { $open, queue::delivery;
+                what_is_sent_is_received_as_it_was
+                an_empty_queue_gives_nothing
+                many_bodies_all_arrive
+                receivers_at_once_share_the_bodies
+                what_is_sent_to_one_queue_is_not_in_another
+                acknowledged_never_returns
+                acknowledging_one_leaves_the_others
+                acknowledging_twice_is_harmless
+                a_delivery_tells_when_the_body_was_sent
+                over_max_receive_count_goes_to_dead_letters_once
+                at_max_receive_count_it_is_still_delivered
+                released_too_often_goes_to_dead_letters_too
+                a_wait_ends_as_soon_as_something_is_sent
+                a_wait_ends_as_soon_as_something_is_visible_again
+                a_wait_that_nothing_ends_is_over_in_time
+            }
+            $crate::cases! { $open, queue::visibility;
+                a_delivery_is_hidden_from_others
+                unacknowledged_returns_after_its_deadline
+                the_receive_count_grows_with_each_receive
+                a_delayed_body_is_hidden_until_its_delay_is_over
+                extending_keeps_it_hidden
+                extending_counts_from_now_and_can_shorten
+                an_extended_deadline_is_told_early_rather_than_late
+                extend_beyond_total_max_is_refused
+                extending_what_was_acknowledged_is_refused
+                extending_what_is_visible_again_is_refused
+                extend_answers_for_each_receipt_in_order
+                released_is_back_at_once_and_keeps_its_count
+                releasing_twice_is_harmless
+            }
+            $crate::cases! { $open, queue::batches;
+                a_receive_gives_no_more_than_asked_for
+                a_receive_gives_no_more_than_a_batch
+                a_batch_over_the_limit_is_refused_whole
+                empty_batches_are_fine
+                too_large_a_body_is_reported_and_the_others_are_sent
+                the_largest_body_is_taken
+            }
+            $crate::cases_if! { $exact, "does not apply: its depth is a guess",
+                $open, queue::batches;
+                depth_tells_visible_in_flight_and_delayed_apart
+                depth_follows_every_change
+            }
+            $crate::cases_if! { $age, "does not apply: it does not tell the age of its oldest body",
+                $open, queue::batches;
+                depth_tells_the_age_of_the_oldest
+            }
+            $crate::cases_if! { $fences, "does not apply: it does not fence stale receipts",
+                $open, queue::visibility;
+                stale_receipt_is_fenced
+            }
+        }
+    };
+}
+
+/// A span that passes in a case.
+pub(crate) const SHORT: Duration = Duration::from_secs(2);
+/// A span that does not.
+pub(crate) const LONG: Duration = Duration::from_mins(10);
+/// Most that a case asks for at once.
+pub(crate) const MANY: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+/// A body to be sent.
+pub(crate) fn outgoing(body: impl Into<Bytes>, delay: Duration) -> Outgoing {
+    Outgoing { group: AccountId::new("account").unwrap(), body: body.into(), delay }
+}
+
+/// Receives until nothing more comes: one receive may bring fewer than there are, or none.
+pub(crate) async fn drain(queue: &dyn TaskQueue, visibility: Duration) -> Vec<Delivery> {
+    const EMPTY_RECEIVES: u32 = 8;
+    let (mut deliveries, mut empty) = (Vec::new(), 0);
+    while empty < EMPTY_RECEIVES {
+        let more = queue.receive(MANY, visibility, Duration::ZERO).await.unwrap();
+        if more.is_empty() {
+            empty += 1;
+        }
+        deliveries.extend(more);
+    }
+    deliveries
+}
+
+/// The bodies, sorted.
+pub(crate) fn bodies(deliveries: &[Delivery]) -> Vec<String> {
+    let text = |one: &Delivery| String::from_utf8(one.body.to_vec()).unwrap();
+    let mut bodies: Vec<String> = deliveries.iter().map(text).collect();
+    bodies.sort();
+    bodies
+}
+
+/// The receipts.
+pub(crate) fn receipts(deliveries: &[Delivery]) -> Vec<Receipt> {
+    deliveries.iter().map(|delivery| delivery.receipt.clone()).collect()
+}
+
+/// Insists on an expired receipt.
+pub(crate) fn assert_expired<T: std::fmt::Debug>(answer: Result<T, QueueError>) {
+    assert_eq!(answer.unwrap_err().kind, QueueErrorKind::ReceiptExpired);
+}
+
+impl QueueSubject {
+    /// Sends bodies, visible at once.
+    pub(crate) async fn send<B: AsRef<str>>(&self, bodies: &[B]) {
+        let out: Vec<Outgoing> = bodies.iter().map(|body| outgoing(body.as_ref().to_owned(), Duration::ZERO)).collect();
+        for batch in out.chunks(self.queue.limits().batch_max.get() as usize) {
+            self.queue.send(batch).await.unwrap().into_result().unwrap();
+        }
+    }
+
+    /// Receives the one body there is.
+    pub(crate) async fn receive_one(&self, visibility: Duration) -> Delivery {
+        let mut deliveries = drain(&*self.queue, visibility).await;
+        assert_eq!(deliveries.len(), 1, "{deliveries:?}");
+        deliveries.remove(0)
+    }
+
+    /// Insists that nothing is visible.
+    pub(crate) async fn assert_nothing_visible(&self) {
+        let deliveries = drain(&*self.queue, LONG).await;
+        assert!(deliveries.is_empty(), "{deliveries:?}");
+    }
+
+    /// Acknowledges deliveries.
+    pub(crate) async fn acknowledge(&self, deliveries: &[Delivery]) {
+        for batch in receipts(deliveries).chunks(self.queue.limits().batch_max.get() as usize) {
+            self.queue.acknowledge(batch).await.unwrap().into_result().unwrap();
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! A book, as a map.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use mill_ports::{KeyRange, RowKey, RowVersion, RowWhen, TableErrorKind};
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, prop_oneof};
+use proptest::sample::select;
+
+use super::{hold, pick};
+use crate::subject::{TableSubject, run};
+
+/// Parts of keys: few, so that they meet, and among them some that sort or match in surprising ways.
+const SORTS: [&str; 14] =
+    ["a", "A", "a\0", "a%", "a_", "aa", "ab", "a/b", "b", "é", "e\u{301}", "\u{FFFF}", "\u{1F600}", "\u{10FFFF}"];
+const PARTITIONS: [&str; 3] = ["p", "p\0", "q"];
+const PREFIXES: [&str; 9] = ["", "a", "a%", "a_", "aa", "e", "\u{FFFF}", "\u{10FFFF}", "z"];
+
+type Key = (&'static str, &'static str);
+
+/// A condition, its version chosen from those there were.
+#[derive(Debug, Clone, Copy)]
+pub enum Condition {
+    /// `RowWhen::Always`.
+    Always,
+    /// `RowWhen::Absent`.
+    Absent,
+    /// The present version, or `Always` for an absent row.
+    Present,
+    /// Any version that any row ever bore.
+    Ever(usize),
+}
+
+/// One thing done to a table.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Writes a row.
+    Put(Key, u8, Condition),
+    /// Writes several.
+    PutMany(Vec<(Key, u8)>),
+    /// Deletes a row.
+    Delete(Key, Condition),
+    /// Reads a row.
+    Get(Key),
+    /// Reads a range in pages: partition, prefix, after, limit.
+    Query(&'static str, &'static str, Option<&'static str>, usize),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let key = || (select(&PARTITIONS[..]), select(&SORTS[..]));
+    let condition = || {
+        prop_oneof![
+            3 => proptest::strategy::Just(Condition::Always),
+            2 => proptest::strategy::Just(Condition::Absent),
+            2 => proptest::strategy::Just(Condition::Present),
+            2 => (0..100usize).prop_map(Condition::Ever),
+        ]
+    };
+    let op = prop_oneof![
+        5 => (key(), 0..=255u8, condition()).prop_map(|(key, value, when)| Op::Put(key, value, when)),
+        1 => vec((key(), 0..=255u8), 0..5).prop_map(Op::PutMany),
+        2 => (key(), condition()).prop_map(|(key, when)| Op::Delete(key, when)),
+        2 => key().prop_map(Op::Get),
+        3 => (select(&PARTITIONS[..]), select(&PREFIXES[..]), proptest::option::of(select(&SORTS[..])), 1..6usize)
+            .prop_map(|(partition, prefix, after, limit)| Op::Query(partition, prefix, after, limit)),
+    ];
+    vec(op, 1..60)
+}
+
+/// Tries random operations on fresh tables.
+///
+/// # Panics
+/// When the table does what the model does not.
+pub fn check<F: Future<Output = TableSubject>>(open: impl Fn() -> F, cases: u32) {
+    hold(&ops(), cases, "proptest-regressions/table.txt", |ops| {
+        run(async {
+            let mut checked = Checked { subject: open().await, rows: BTreeMap::new(), ever: Vec::new() };
+            for op in ops {
+                checked.step(op).await;
+            }
+            for partition in PARTITIONS {
+                checked.query(partition, "", None, 3).await;
+            }
+        });
+    });
+}
+
+struct Checked {
+    subject: TableSubject,
+    /// The model: what each row holds, and under which version if that is known.
+    rows: BTreeMap<Key, (Bytes, Option<RowVersion>)>,
+    ever: Vec<RowVersion>,
+}
+
+impl Checked {
+    async fn step(&mut self, op: Op) {
+        let table = self.subject.table.clone();
+        match op {
+            Op::Put(key, value, condition) => {
+                let (when, holds) = self.when(key, condition);
+                let value = Bytes::from(vec![value]);
+                let answer = table.put(&row_key(key), value.clone(), when).await;
+                assert_eq!(answer.is_ok(), holds, "put of {key:?}: {answer:?}");
+                match answer {
+                    Ok(version) => {
+                        assert!(!self.ever.contains(&version), "the version {version:?} came back");
+                        self.ever.push(version.clone());
+                        self.rows.insert(key, (value, Some(version)));
+                    }
+                    Err(error) => assert_eq!(error.kind, TableErrorKind::Conflict),
+                }
+            }
+            Op::PutMany(rows) => {
+                let rows: Vec<(Key, Bytes)> = rows.into_iter().map(|(key, value)| (key, vec![value].into())).collect();
+                let many: Vec<(RowKey, Bytes)> =
+                    rows.iter().map(|(key, value)| (row_key(*key), value.clone())).collect();
+                table.put_many(&many).await.unwrap();
+                self.rows.extend(rows.into_iter().map(|(key, value)| (key, (value, None))));
+            }
+            Op::Delete(key, condition) => {
+                let (when, holds) = self.when(key, condition);
+                let answer = table.delete(&row_key(key), when).await;
+                assert_eq!(answer.is_ok(), holds, "delete of {key:?}: {answer:?}");
+                match answer {
+                    Ok(()) => drop(self.rows.remove(&key)),
+                    Err(error) => assert_eq!(error.kind, TableErrorKind::Conflict),
+                }
+            }
+            Op::Get(key) => self.get(key).await,
+            Op::Query(partition, prefix, after, limit) => self.query(partition, prefix, after, limit).await,
+        }
+    }
+
+    /// The condition as the port takes it, and whether it holds.
+    fn when(&self, key: Key, condition: Condition) -> (RowWhen, bool) {
+        let row = self.rows.get(&key);
+        let version = |version: &RowVersion| {
+            let holds = row.is_some_and(|(_, present)| present.as_ref() == Some(version));
+            (RowWhen::VersionIs(version.clone()), holds)
+        };
+        match condition {
+            Condition::Always => (RowWhen::Always, true),
+            Condition::Absent => (RowWhen::Absent, row.is_none()),
+            Condition::Present => match row.and_then(|(_, present)| present.as_ref()) {
+                Some(present) => version(present),
+                None => (RowWhen::Always, true),
+            },
+            Condition::Ever(index) => pick(&self.ever, index).map_or((RowWhen::Absent, row.is_none()), version),
+        }
+    }
+
+    /// Reads a row, and learns its version where the model does not know it.
+    async fn get(&mut self, key: Key) {
+        let read = self.subject.table.get(&row_key(key)).await.unwrap();
+        assert_eq!(read.as_ref().map(|row| &row.value), self.rows.get(&key).map(|(value, _)| value), "{key:?}");
+        if let (Some(read), Some((_, version))) = (read, self.rows.get_mut(&key)) {
+            match version {
+                Some(version) => assert_eq!(*version, read.version),
+                None => *version = Some(read.version),
+            }
+        }
+    }
+
+    async fn query(&self, partition: &str, prefix: &str, after: Option<&str>, limit: usize) {
+        let range = KeyRange { prefix: prefix.into(), after: after.map(Into::into) };
+        let rows = self.subject.rows(partition, &range, limit).await;
+        let read: Vec<(&str, &Bytes)> = rows.iter().map(|row| (row.sort.as_str(), &row.value)).collect();
+        let expected: Vec<(&str, &Bytes)> = self
+            .rows
+            .iter()
+            .filter(|((p, sort), _)| *p == partition && sort.starts_with(prefix) && after.is_none_or(|a| *sort > a))
+            .map(|((_, sort), (value, _))| (*sort, value))
+            .collect();
+        assert_eq!(read, expected, "rows of {partition:?} in {range:?}");
+    }
+}
+
+fn row_key((partition, sort): Key) -> RowKey {
+    RowKey::new(partition, sort)
+}

@@ -1,0 +1,127 @@
+//! Listings: in order, complete or failed.
+
+use futures::TryStreamExt as _;
+use mill_ports::{Listed, When};
+
+use super::{item, space};
+use crate::subject::StoreSubject;
+
+/// Ids that folders, letters and UTF-16 would put in another order. None lies beneath another.
+const SORTED: [&str; 15] = [
+    "!",
+    "B",
+    "a-b",
+    "a.b/c",
+    "a/b",
+    "a/c/d-e",
+    "a/c/d/e",
+    "a/c/d0",
+    "a/ca",
+    "a0",
+    "b",
+    "é",
+    "日本",
+    "\u{FF5E}",
+    "\u{1F600}",
+];
+
+async fn with_sorted(subject: StoreSubject) -> StoreSubject {
+    let subject = subject.with_space().await;
+    for at in 0..SORTED.len() {
+        // In an order that is neither the right one nor its reverse.
+        let id = SORTED[at * 7 % SORTED.len()];
+        subject.put(id, id, &[]).await;
+    }
+    subject
+}
+
+/// By the bytes of the whole id: `a-b` before `a/b` before `a0`.
+pub async fn a_listing_is_in_order_of_bytes(subject: StoreSubject) {
+    let subject = with_sorted(subject).await;
+    // That it is in order is checked by every listing here; this is that it is all.
+    assert_eq!(subject.ids().await, SORTED);
+}
+
+/// Nothing there is an answer, and complete.
+pub async fn an_empty_space_lists_nothing_and_ends(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    assert!(subject.list(&space(), None).await.is_empty());
+    assert!(subject.list(&space(), Some("a")).await.is_empty());
+}
+
+/// However many pages it takes.
+pub async fn a_listing_of_many_names_each_once_and_ends_once(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    let mut expected: Vec<String> = (0..210).map(|number| format!("{}/{number}", number % 7)).collect();
+    for id in &expected {
+        subject.put(id, "", &[]).await;
+    }
+    expected.sort();
+    assert_eq!(subject.ids().await, expected);
+}
+
+/// After an id that is there, that is not, or that others lie beneath.
+pub async fn a_listing_begins_after_the_id_given(subject: StoreSubject) {
+    let subject = with_sorted(subject).await;
+    let others =
+        [" ", "a", "a/", "a/a", "a/b/c", "a/c", "a/c/d", "a/c/d/", "a/c/d/e/f", "a/d", "a.b", "zz", "\u{10FFFF}"];
+    for after in SORTED.into_iter().chain(others) {
+        let expected: Vec<&str> = SORTED.into_iter().filter(|id| *id > after).collect();
+        let listed: Vec<String> = subject.list(&space(), Some(after)).await.into_keys().collect();
+        assert_eq!(listed, expected, "after {after:?}");
+    }
+}
+
+/// The sizes are true.
+pub async fn a_listing_tells_sizes(subject: StoreSubject) {
+    let subject = with_sorted(subject).await;
+    for (id, facts) in subject.list(&space(), None).await {
+        assert_eq!(facts.size, id.len() as u64, "{id}");
+    }
+}
+
+/// A version from a listing proves as much as one from `head`.
+pub async fn a_listing_tells_the_versions_that_head_tells(subject: StoreSubject) {
+    let subject = with_sorted(subject).await;
+    for (id, facts) in subject.list(&space(), None).await {
+        assert_eq!(subject.facts(&item(&id)).await.unwrap().version, facts.version, "{id}");
+    }
+}
+
+/// Whatever a write leaves beside the item is no item.
+pub async fn a_listing_does_not_name_what_is_written_elsewhere(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    let other = mill_model::SpaceId::new("other").unwrap();
+    subject.store.create_space(&other).await.unwrap();
+    subject.put("a", "bytes", &[("x-large", &"value ".repeat(2000))]).await;
+    assert_eq!(subject.ids().await, ["a"]);
+    assert!(subject.list(&other, None).await.is_empty());
+    assert_eq!(subject.store.spaces().await.unwrap(), [other, space()]);
+}
+
+/// Others may come and go meanwhile.
+pub async fn an_item_there_all_the_while_is_listed_once(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    for number in 0..60 {
+        subject.put(&format!("{number:02}"), "", &[]).await;
+    }
+    let mut listing = subject.store.list(&space(), None);
+    let (mut listed, mut end, mut step) = (Vec::new(), false, 0);
+    while let Some(page) = listing.try_next().await.unwrap() {
+        for entry in page.entries {
+            let Listed::Item(id, _) = entry else { panic!("{entry:?}") };
+            listed.push(id.as_str().to_owned());
+        }
+        end |= page.end;
+        // The odd ones go and new ones come, before and behind the place where the listing is.
+        let odd = format!("{:02}", (step * 14 + 1) % 60);
+        subject.store.delete(&item(&odd), &When::Always).await.unwrap();
+        subject.put(&format!("{:02}-new", step * 7 % 60), "", &[]).await;
+        step += 1;
+    }
+    assert!(end);
+    for number in (0..60).step_by(2) {
+        let id = format!("{number:02}");
+        assert_eq!(listed.iter().filter(|listed| **listed == id).count(), 1, "{id}");
+    }
+}

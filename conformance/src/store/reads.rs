@@ -1,0 +1,117 @@
+//! Reading: one state, all of it.
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use mill_model::Properties;
+use mill_ports::{Body, ByteRange, StoreError, StoreErrorKind, When};
+
+use super::{assert_kind, item, pattern};
+use crate::subject::StoreSubject;
+
+async fn whole(body: Body) -> Result<Bytes, StoreError> {
+    body.try_collect::<Vec<Bytes>>().await.map(|pieces| pieces.concat().into())
+}
+
+/// No is an answer, from a space that is there.
+pub async fn an_absent_item_is_absent_and_no_error(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    subject.put("a/b", "bytes", &[]).await;
+    for absent in ["b", "a", "a/", "a/bb", "a/b/", "a/b/c", "A/B", "/a/b", "a//b"] {
+        subject.assert_absent(&item(absent)).await;
+    }
+}
+
+/// Two ways to ask, one answer.
+pub async fn head_and_open_tell_the_same(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    subject.put("a", pattern(100, 1), &[("k", "v")]).await;
+    let head = subject.facts(&item("a")).await.unwrap();
+    let open = subject.store.open(&item("a"), None, None).await.unwrap().here().unwrap().facts;
+    assert_eq!((head.size, head.version, head.checksums), (open.size, open.version, open.checksums));
+    assert_eq!(head.properties, open.properties);
+}
+
+/// A range is so many bytes from there on; the facts are those of the whole.
+pub async fn ranges_are_read_exactly(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    let (bytes, _) = subject.put("a", pattern(200_000, 1), &[]).await;
+    for (offset, length) in [(0, 1), (0, 200_000), (199_999, 1), (65_535, 2), (1000, 150_000)] {
+        let range = ByteRange { offset, length };
+        let reading = subject.store.open(&item("a"), Some(range), None).await.unwrap().here().unwrap();
+        assert_eq!(reading.facts.size, 200_000);
+        let expected = bytes.slice(offset as usize..(offset + length) as usize);
+        assert!(whole(reading.body).await.unwrap() == expected, "{range:?}");
+    }
+}
+
+/// The state that was seen is the state that is read.
+pub async fn opening_in_the_expected_state_opens(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    let (bytes, _) = subject.put("a", pattern(100, 1), &[]).await;
+    let seen = subject.facts(&item("a")).await.unwrap().version;
+    let reading = subject.store.open(&item("a"), None, Some(&seen)).await.unwrap().here().unwrap();
+    assert_eq!(whole(reading.body).await.unwrap(), bytes);
+}
+
+/// Another state is not read in its place.
+pub async fn opening_in_another_state_is_refused(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    subject.put("a", pattern(100, 1), &[]).await;
+    let stale = subject.facts(&item("a")).await.unwrap().version;
+    subject.put("a", pattern(101, 2), &[]).await;
+    let range = Some(ByteRange { offset: 0, length: 10 });
+    assert_kind(subject.store.open(&item("a"), None, Some(&stale)).await, &StoreErrorKind::Changed);
+    assert_kind(subject.store.open(&item("a"), range, Some(&stale)).await, &StoreErrorKind::Changed);
+}
+
+/// Opens an item of some size, reads a piece, and reads on after a change: the old whole, or an error.
+async fn one_state_or_an_error(subject: &StoreSubject, change: impl AsyncFnOnce()) {
+    let (bytes, _) = subject.put("a", pattern(2_000_000, 1), &[]).await;
+    let mut body = subject.store.open(&item("a"), None, None).await.unwrap().here().unwrap().body;
+    let first = body.try_next().await.unwrap().unwrap();
+    change().await;
+    match whole(body).await {
+        Ok(rest) => assert!([first, rest].concat() == bytes, "a mixture of two states"),
+        Err(error) => assert_eq!(error.kind, StoreErrorKind::Changed, "{error:?}"),
+    }
+}
+
+/// Never a copy of two moments.
+pub async fn an_item_overwritten_while_read_is_one_state_or_an_error(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    let new = (pattern(2_000_000, 2), Properties::default());
+    one_state_or_an_error(&subject, async || {
+        subject.put_when(&item("a"), &new, &When::Always).await.unwrap();
+    })
+    .await;
+    subject.assert_reads(&item("a"), &new).await;
+}
+
+/// Nor a piece of one that is gone.
+pub async fn an_item_deleted_while_read_is_one_state_or_an_error(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    one_state_or_an_error(&subject, async || {
+        subject.store.delete(&item("a"), &When::Always).await.unwrap();
+    })
+    .await;
+    subject.assert_absent(&item("a")).await;
+}
+
+/// Readers may stop anywhere, as often as they like.
+pub async fn a_body_can_be_left_unread(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    let written = subject.put("a", pattern(500_000, 1), &[]).await;
+    for _ in 0..50 {
+        let mut body = subject.store.open(&item("a"), None, None).await.unwrap().here().unwrap().body;
+        body.try_next().await.unwrap().unwrap();
+    }
+    subject.assert_reads(&item("a"), &written).await;
+}
+
+/// Reading takes nothing away.
+pub async fn readers_at_once_read_the_same(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    let written = subject.put("a", pattern(300_000, 1), &[]).await;
+    let (address, written) = (&item("a"), &written);
+    futures::future::join_all((0..8).map(|_| subject.assert_reads(address, written))).await;
+}

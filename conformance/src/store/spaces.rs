@@ -1,0 +1,126 @@
+//! Spaces, there and absent.
+
+use futures::TryStreamExt as _;
+use mill_model::{ItemAddress, Properties, SpaceId};
+use mill_ports::{ListPage, Presence, StoreErrorKind, When};
+
+use super::{assert_kind, item, pattern, space};
+use crate::subject::StoreSubject;
+
+fn named(id: &str) -> SpaceId {
+    SpaceId::new(id).unwrap()
+}
+
+/// Made is there.
+pub async fn a_created_space_is_there(subject: StoreSubject) {
+    assert!(subject.store.spaces().await.unwrap().is_empty());
+    subject.store.create_space(&space()).await.unwrap();
+    assert_eq!(subject.store.spaces().await.unwrap(), [space()]);
+    assert!(subject.store.space(&space()).await.unwrap().here().is_some());
+}
+
+/// To make it sure is there costs nothing that is in it.
+pub async fn creating_a_space_twice_keeps_its_items(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    let written = subject.put("a", "bytes", &[]).await;
+    subject.store.create_space(&space()).await.unwrap();
+    subject.assert_reads(&item("a"), &written).await;
+}
+
+/// All of them, in order of their ids.
+pub async fn spaces_are_listed_in_order(subject: StoreSubject) {
+    let sorted = ["a", "a b", "a-b", "a.b", "a0", "b"].map(named);
+    for space in sorted.iter().rev() {
+        subject.store.create_space(space).await.unwrap();
+    }
+    assert_eq!(subject.store.spaces().await.unwrap(), sorted);
+}
+
+/// No is an answer.
+pub async fn an_absent_space_is_absent_and_no_error(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    assert_eq!(subject.store.space(&named("other")).await.unwrap(), Presence::Absent);
+    assert_eq!(subject.store.space(&named("spac")).await.unwrap(), Presence::Absent);
+}
+
+/// The identity is how a space that is gone is told from one that is not mounted.
+pub async fn a_space_keeps_its_identity_and_shares_it_with_none(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    subject.store.create_space(&named("other")).await.unwrap();
+    let identity = async |space: &SpaceId| subject.store.space(space).await.unwrap().here().unwrap().identity;
+    let first = identity(&space()).await;
+    subject.put("a", "bytes", &[]).await;
+    assert_eq!(identity(&space()).await, first);
+    assert_ne!(identity(&named("other")).await, first);
+}
+
+/// Removed is gone.
+pub async fn an_empty_space_can_be_removed(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    subject.store.create_space(&named("other")).await.unwrap();
+    subject.store.remove_empty_space(&space()).await.unwrap();
+    assert_eq!(subject.store.spaces().await.unwrap(), [named("other")]);
+    assert_eq!(subject.store.space(&space()).await.unwrap(), Presence::Absent);
+}
+
+/// What the items needed to stand on goes with them.
+pub async fn a_space_that_held_items_can_be_removed_once_it_is_empty(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    for id in ["a", "b/c/d", "b/c/e"] {
+        subject.put(id, "bytes", &[]).await;
+    }
+    for id in ["a", "b/c/d", "b/c/e"] {
+        subject.store.delete(&item(id), &When::Always).await.unwrap();
+    }
+    subject.store.remove_empty_space(&space()).await.unwrap();
+    assert_eq!(subject.store.space(&space()).await.unwrap(), Presence::Absent);
+}
+
+/// Removing a space never removes an item.
+pub async fn a_space_with_items_is_not_removed(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    let written = subject.put("b/c/d", "bytes", &[]).await;
+    assert_kind(subject.store.remove_empty_space(&space()).await, &StoreErrorKind::Precondition);
+    subject.assert_reads(&item("b/c/d"), &written).await;
+}
+
+/// Gone already is fine.
+pub async fn removing_an_absent_space_is_fine(subject: StoreSubject) {
+    subject.store.remove_empty_space(&space()).await.unwrap();
+}
+
+/// That an item is absent is only known where its space answers.
+pub async fn nothing_is_known_of_items_of_an_absent_space(subject: StoreSubject) {
+    let absent = &StoreErrorKind::SpaceAbsent;
+    assert_kind(subject.store.head(&item("a")).await, absent);
+    assert_kind(subject.store.open(&item("a"), None, None).await, absent);
+    let pages: Result<Vec<ListPage>, _> = subject.store.list(&space(), None).try_collect().await;
+    assert_kind(pages, absent);
+    assert_kind(subject.store.delete(&item("a"), &When::Always).await, absent);
+}
+
+/// A space is made on purpose, never by writing into it.
+pub async fn nothing_is_written_into_an_absent_space(subject: StoreSubject) {
+    let absent = &StoreErrorKind::SpaceAbsent;
+    let read = (pattern(100, 1), Properties::default());
+    for when in [When::Always, When::Absent] {
+        assert_kind(subject.put_when(&item("a/b"), &read, &when).await, absent);
+    }
+    assert_kind(subject.store.put_properties(&item("a"), &read.1, &When::Always).await, absent);
+    assert_eq!(subject.store.space(&space()).await.unwrap(), Presence::Absent);
+}
+
+/// One id in two spaces is two items.
+pub async fn spaces_share_no_items(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    subject.store.create_space(&named("other")).await.unwrap();
+    let written = subject.put("a", "bytes", &[]).await;
+    let elsewhere = ItemAddress { space: named("other"), id: item("a").id };
+    subject.assert_absent(&elsewhere).await;
+    assert!(subject.list(&named("other"), None).await.is_empty());
+    let other = (pattern(10, 2), Properties::default());
+    subject.put_when(&elsewhere, &other, &When::Absent).await.unwrap();
+    subject.assert_reads(&item("a"), &written).await;
+    subject.store.delete(&elsewhere, &When::Always).await.unwrap();
+    subject.assert_reads(&item("a"), &written).await;
+}

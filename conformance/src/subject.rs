@@ -1,0 +1,130 @@
+//! What is tested, and how time passes for it.
+
+use std::any::Any;
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mill_engine::HandClock;
+use mill_ports::{Clock, DestinationStore, Table, TaskQueue};
+
+/// Lets time pass for a back end: a hand clock is stepped, an emulator is really waited for.
+#[async_trait]
+pub trait Passing: Send + Sync {
+    /// Returns when `by` has passed.
+    async fn pass(&self, by: Duration);
+}
+
+#[async_trait]
+impl Passing for HandClock {
+    async fn pass(&self, by: Duration) {
+        self.step(by);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Time that passes by waiting: for back ends whose clock is their own.
+#[derive(Debug)]
+pub struct RealTime(pub Arc<dyn Clock>);
+
+#[async_trait]
+impl Passing for RealTime {
+    async fn pass(&self, by: Duration) {
+        self.0.sleep(by).await;
+    }
+}
+
+/// What must outlive the back end, such as its temporary directory.
+pub struct Keep(#[allow(dead_code, reason = "kept only to be dropped last")] Box<dyn Any + Send>);
+
+impl Keep {
+    /// Nothing.
+    pub fn nothing() -> Self {
+        Self(Box::new(()))
+    }
+
+    /// Something that is dropped after the back end.
+    pub fn this(kept: impl Any + Send) -> Self {
+        Self(Box::new(kept))
+    }
+}
+
+impl fmt::Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keep")
+    }
+}
+
+/// An empty queue with an empty dead-letter queue behind it.
+pub struct QueueSubject {
+    /// The queue.
+    pub queue: Arc<dyn TaskQueue>,
+    /// Where the back end's own redrive puts what was received too often.
+    pub dead_letters: Arc<dyn TaskQueue>,
+    /// How often a body is received before that.
+    pub max_receive_count: u32,
+    /// Whether it may deliver a body that is hidden or acknowledged. The suite wants `false`; the models take both.
+    pub duplicates: bool,
+    /// Its time.
+    pub time: Arc<dyn Passing>,
+    /// Dropped last.
+    pub keep: Keep,
+}
+
+/// An empty book.
+pub struct TableSubject {
+    /// The book.
+    pub table: Arc<dyn Table>,
+    /// Dropped last.
+    pub keep: Keep,
+}
+
+/// A store without spaces.
+pub struct StoreSubject {
+    /// The store.
+    pub store: Arc<dyn DestinationStore>,
+    /// Dropped last.
+    pub keep: Keep,
+}
+
+impl fmt::Debug for QueueSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueSubject").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TableSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableSubject").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for StoreSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreSubject").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// Runs one case to its end, on a runtime of its own.
+pub fn run<T>(case: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(case)
+}
+
+/// Awaits `future` while time passes in small steps. Gives also how much of the subject's time passed.
+pub(crate) async fn while_time_passes<T>(time: &dyn Passing, future: impl Future<Output = T>) -> (T, Duration) {
+    const STEP: Duration = Duration::from_millis(100);
+    // Real time, for what works on threads of its own, before the subject's time moves.
+    const PAUSE: Duration = Duration::from_millis(2);
+    let mut future = pin!(future);
+    let mut passed = Duration::ZERO;
+    while passed < Duration::from_mins(2) {
+        if let Ok(value) = tokio::time::timeout(PAUSE, future.as_mut()).await {
+            return (value, passed);
+        }
+        time.pass(STEP).await;
+        passed += STEP;
+    }
+    panic!("it did not end within {passed:?}");
+}

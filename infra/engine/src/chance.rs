@@ -1,0 +1,58 @@
+//! Chance that a seed decides.
+
+use std::sync::Mutex;
+
+use mill_ports::Chance;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+use crate::lock;
+
+/// The same numbers again for the same seed, on every machine.
+#[derive(Debug)]
+pub struct SeededChance(Mutex<ChaCha8Rng>);
+
+impl SeededChance {
+    /// Chance from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(ChaCha8Rng::seed_from_u64(seed)))
+    }
+}
+
+impl Chance for SeededChance {
+    fn next_u64(&self) -> u64 {
+        lock(&self.0).next_u64()
+    }
+}
+
+/// A number below `bound` (0 when the bound is 0).
+pub(crate) fn below(chance: &dyn Chance, bound: u64) -> u64 {
+    if bound == 0 { 0 } else { chance.next_u64() % bound }
+}
+
+/// Whether something happens that happens `per_mille` times in a thousand.
+pub(crate) fn happens(chance: &dyn Chance, per_mille: u32) -> bool {
+    per_mille > 0 && below(chance, 1000) < u64::from(per_mille)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_decides_everything() {
+        let draw = |seed| {
+            let chance = SeededChance::new(seed);
+            [chance.next_u64(), chance.next_u64(), chance.next_u64()]
+        };
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn what_never_happens_draws_nothing_and_what_always_happens_does() {
+        let chance = SeededChance::new(1);
+        assert!(!happens(&chance, 0));
+        assert!((0..100).all(|_| happens(&chance, 1000)));
+    }
+}

@@ -1,0 +1,273 @@
+//! Ports that fail as planned: before the call, after it was done, or in the middle.
+
+mod batch;
+mod queue;
+mod store;
+mod streams;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mill_model::StoreAddress;
+use mill_ports::{Chance, Clock};
+
+use crate::chance::{below, happens};
+use crate::lock;
+use crate::op::{Op, Shape};
+
+/// The sorts of failure that are played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// Asked too often.
+    Throttled,
+    /// No answer.
+    Unavailable,
+    /// Some answer that nobody foresaw.
+    Unexpected,
+}
+
+/// One thing that goes wrong with one call.
+///
+/// Where a call has no middle (see each), a fault in the middle becomes [`Fault::After`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is done, and an error comes back.
+    Before(FaultKind),
+    /// It is done, and an error comes back all the same.
+    After(FaultKind),
+    /// `open` and `list`: the stream ends in an error. `put`: the body does.
+    Mid(FaultKind),
+    /// `open` and `put`: bytes are missing at the body's end. `list`: the pages from some page on are missing.
+    /// The streams end as if all were well.
+    Truncate,
+    /// `open` and `put`: one bit of the body is not as it was. No error.
+    Damage,
+    /// Batches: some entries are done; the others are not, and are reported.
+    Partial(FaultKind),
+    /// Batches: all entries are done; some are reported as failed.
+    PartialAfter(FaultKind),
+    /// It takes so much longer.
+    Delay(Duration),
+}
+
+impl Fault {
+    /// Its name in the list of what has fired.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Before(_) => "before",
+            Self::After(_) => "after",
+            Self::Mid(_) => "mid",
+            Self::Truncate => "truncate",
+            Self::Damage => "damage",
+            Self::Partial(_) => "partial",
+            Self::PartialAfter(_) => "partial-after",
+            Self::Delay(_) => "delay",
+        }
+    }
+
+    const fn kind(self) -> FaultKind {
+        match self {
+            Self::Before(kind)
+            | Self::After(kind)
+            | Self::Mid(kind)
+            | Self::Partial(kind)
+            | Self::PartialAfter(kind) => kind,
+            Self::Truncate | Self::Damage | Self::Delay(_) => FaultKind::Unexpected,
+        }
+    }
+
+    /// This fault as far as a call of that shape can suffer it.
+    const fn for_shape(self, shape: Shape) -> Self {
+        let can = match self {
+            Self::Before(_) | Self::After(_) | Self::Delay(_) => true,
+            Self::Mid(_) | Self::Truncate => matches!(shape, Shape::Bytes | Shape::Pages),
+            Self::Damage => matches!(shape, Shape::Bytes),
+            Self::Partial(_) | Self::PartialAfter(_) => matches!(shape, Shape::Batch),
+        };
+        if can { self } else { Self::After(self.kind()) }
+    }
+}
+
+/// How often, in a thousand calls, each fault is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FaultRates {
+    /// [`Fault::Before`].
+    pub before: u32,
+    /// [`Fault::After`].
+    pub after: u32,
+    /// [`Fault::Mid`], of calls that can.
+    pub mid: u32,
+    /// [`Fault::Truncate`], of calls that can.
+    pub truncate: u32,
+    /// [`Fault::Damage`], of calls that can.
+    pub damage: u32,
+    /// [`Fault::Partial`], of calls that can.
+    pub partial: u32,
+    /// [`Fault::PartialAfter`], of calls that can.
+    pub partial_after: u32,
+    /// [`Fault::Delay`].
+    pub delay: u32,
+    /// The longest delay.
+    pub delay_max: Duration,
+    /// How many of the faults' errors, in a thousand, are throttling.
+    pub throttled: u32,
+    /// How many of them are unavailability. The rest are unexpected.
+    pub unavailable: u32,
+}
+
+/// When what goes wrong: by rates, call by call, or until further notice. Several ports may share one plan.
+#[derive(Debug)]
+pub struct FaultPlan {
+    clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rates: FaultRates,
+    calls: BTreeMap<Op, u64>,
+    planned: BTreeMap<(Op, u64), Fault>,
+    outage: Option<FaultKind>,
+    fired: BTreeMap<(Op, &'static str), u64>,
+}
+
+impl FaultPlan {
+    /// A plan by which nothing goes wrong yet.
+    pub fn new(clock: Arc<dyn Clock>, chance: Arc<dyn Chance>) -> Arc<Self> {
+        Arc::new(Self { clock, chance, state: Mutex::default() })
+    }
+
+    /// From now on faults are drawn at these rates.
+    pub fn set_rates(&self, rates: FaultRates) {
+        lock(&self.state).rates = rates;
+    }
+
+    /// The `nth` call of `op` from now (the next is the first) fails like this, whatever the rates.
+    pub fn fail(&self, op: Op, nth: u64, fault: Fault) {
+        let mut state = lock(&self.state);
+        let call = state.calls.get(&op).copied().unwrap_or(0) + nth.max(1);
+        state.planned.insert((op, call), fault);
+    }
+
+    /// From now on every call fails before anything is done; `None` ends it.
+    pub fn set_outage(&self, outage: Option<FaultKind>) {
+        lock(&self.state).outage = outage;
+    }
+
+    /// Nothing goes wrong from now on.
+    pub fn calm(&self) {
+        let mut state = lock(&self.state);
+        state.rates = FaultRates::default();
+        state.planned.clear();
+        state.outage = None;
+    }
+
+    /// What has gone wrong so far: by call and [label](Fault::label), how often.
+    pub fn fired(&self) -> BTreeMap<(Op, &'static str), u64> {
+        lock(&self.state).fired.clone()
+    }
+
+    /// Notes a call, lets it wait if so planned, and tells what goes wrong with it.
+    async fn meet(&self, op: Op) -> Option<Fault> {
+        let fault = self.draw(op)?;
+        if let Fault::Delay(by) = fault {
+            self.clock.sleep(by).await;
+            return None;
+        }
+        Some(fault)
+    }
+
+    fn draw(&self, op: Op) -> Option<Fault> {
+        let mut state = lock(&self.state);
+        let call = state.calls.entry(op).or_default();
+        *call += 1;
+        let call = *call;
+        let fault = match (state.planned.remove(&(op, call)), state.outage) {
+            (Some(planned), _) => planned,
+            (None, Some(kind)) => Fault::Before(kind),
+            (None, None) => self.by_chance(&state.rates, op)?,
+        };
+        let fault = fault.for_shape(op.shape());
+        *state.fired.entry((op, fault.label())).or_default() += 1;
+        Some(fault)
+    }
+
+    fn by_chance(&self, rates: &FaultRates, op: Op) -> Option<Fault> {
+        let drawn = |rate| happens(&*self.chance, rate);
+        let kind = || match below(&*self.chance, 1000) {
+            draw if draw < u64::from(rates.throttled) => FaultKind::Throttled,
+            draw if draw < u64::from(rates.throttled + rates.unavailable) => FaultKind::Unavailable,
+            _ => FaultKind::Unexpected,
+        };
+        let (bytes, pages) = (op.shape() == Shape::Bytes, op.shape() == Shape::Pages);
+        let batch = op.shape() == Shape::Batch;
+        if drawn(rates.before) {
+            return Some(Fault::Before(kind()));
+        }
+        if drawn(rates.after) {
+            return Some(Fault::After(kind()));
+        }
+        if (bytes || pages) && drawn(rates.mid) {
+            return Some(Fault::Mid(kind()));
+        }
+        if (bytes || pages) && drawn(rates.truncate) {
+            return Some(Fault::Truncate);
+        }
+        if bytes && drawn(rates.damage) {
+            return Some(Fault::Damage);
+        }
+        if batch && drawn(rates.partial) {
+            return Some(Fault::Partial(kind()));
+        }
+        if batch && drawn(rates.partial_after) {
+            return Some(Fault::PartialAfter(kind()));
+        }
+        let millis = u64::try_from(rates.delay_max.as_millis()).unwrap_or(u64::MAX - 1);
+        drawn(rates.delay).then(|| Fault::Delay(Duration::from_millis(1 + below(&*self.chance, millis.max(1)))))
+    }
+
+    /// A number below `bound`.
+    fn below(&self, bound: u64) -> u64 {
+        below(&*self.chance, bound)
+    }
+
+    /// Which of so many entries fail: at least one of them, if there is any.
+    fn failing(&self, entries: usize) -> Vec<bool> {
+        let certain = self.below(entries as u64) as usize;
+        (0..entries).map(|index| index == certain || happens(&*self.chance, 500)).collect()
+    }
+}
+
+/// A queue or table that fails as planned.
+#[derive(Debug)]
+pub struct Faulty<P: ?Sized> {
+    plan: Arc<FaultPlan>,
+    inner: Arc<P>,
+}
+
+impl<P: ?Sized> Faulty<P> {
+    /// Fails by `plan`.
+    pub fn new(inner: Arc<P>, plan: Arc<FaultPlan>) -> Self {
+        Self { plan, inner }
+    }
+}
+
+/// A store that fails as planned.
+#[derive(Debug)]
+pub struct FaultyStore<S: ?Sized> {
+    plan: Arc<FaultPlan>,
+    address: StoreAddress,
+    inner: Arc<S>,
+}
+
+impl<S: ?Sized> FaultyStore<S> {
+    /// Fails by `plan`; the errors played name the store `address`.
+    pub fn new(inner: Arc<S>, address: StoreAddress, plan: Arc<FaultPlan>) -> Self {
+        Self { plan, address, inner }
+    }
+}

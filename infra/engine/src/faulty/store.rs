@@ -1,0 +1,163 @@
+use std::fmt::Display;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
+use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, Version};
+use mill_ports::{
+    Body, ByteRange, Capabilities, Content, DestinationStore, Listing, Presence, Reading, SourceStore, SpaceFacts,
+    StoreError, StoreErrorKind, When, Written,
+};
+
+use super::streams::{self, MidFault};
+use super::{Fault, FaultKind, FaultyStore};
+use crate::op::Op;
+
+/// What the errors played say of where they happened.
+#[derive(Debug, Clone)]
+pub(super) struct Scene {
+    store: StoreAddress,
+    op: Op,
+    subject: String,
+}
+
+impl Scene {
+    pub(super) fn error(&self, kind: FaultKind) -> StoreError {
+        let kind = match kind {
+            FaultKind::Throttled => StoreErrorKind::Throttled { retry_after: None },
+            FaultKind::Unavailable => StoreErrorKind::Unavailable,
+            FaultKind::Unexpected => StoreErrorKind::Unexpected,
+        };
+        StoreError {
+            kind,
+            op: self.op.as_str(),
+            store: self.store.clone(),
+            subject: self.subject.clone(),
+            source: Some("a planned fault".into()),
+        }
+    }
+
+    /// Makes a call, or not, and fails, or not. A call that is not awaited does nothing.
+    async fn around<T>(
+        &self,
+        fault: Option<Fault>,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match fault {
+            None => call.await,
+            Some(Fault::Before(kind)) => Err(self.error(kind)),
+            Some(fault) => {
+                call.await?;
+                Err(self.error(fault.kind()))
+            }
+        }
+    }
+}
+
+impl<S: ?Sized> FaultyStore<S> {
+    fn scene(&self, op: Op, subject: &dyn Display) -> Scene {
+        Scene { store: self.address.clone(), op, subject: subject.to_string() }
+    }
+
+    /// Where in a body of `size` bytes a fault strikes, if it is one that strikes there.
+    fn mid(&self, fault: Option<Fault>, size: u64) -> Option<MidFault> {
+        let fault = fault.filter(|fault| matches!(fault, Fault::Mid(_) | Fault::Truncate | Fault::Damage))?;
+        Some(MidFault { fault, at: self.plan.below(size) })
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+        let fault = self.plan.meet(Op::Spaces).await;
+        self.scene(Op::Spaces, &"").around(fault, self.inner.spaces()).await
+    }
+
+    async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
+        let fault = self.plan.meet(Op::Space).await;
+        self.scene(Op::Space, space).around(fault, self.inner.space(space)).await
+    }
+
+    async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
+        let fault = self.plan.meet(Op::Head).await;
+        self.scene(Op::Head, item).around(fault, self.inner.head(item)).await
+    }
+
+    async fn open(
+        &self,
+        item: &ItemAddress,
+        range: Option<ByteRange>,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        let fault = self.plan.meet(Op::Open).await;
+        let scene = self.scene(Op::Open, item);
+        let call = self.inner.open(item, range, if_version);
+        if !matches!(fault, Some(Fault::Mid(_) | Fault::Truncate | Fault::Damage)) {
+            return scene.around(fault, call).await;
+        }
+        Ok(match call.await? {
+            Presence::Absent => Presence::Absent,
+            Presence::Here(Reading { facts, body }) => {
+                let size = range.map_or(facts.size, |range| range.length.min(facts.size));
+                let body = streams::body(body, self.mid(fault, size), scene);
+                Presence::Here(Reading { facts, body })
+            }
+        })
+    }
+
+    fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
+        let (plan, scene) = (Arc::clone(&self.plan), self.scene(Op::List, space));
+        // The back end's own listing begins only when it is read, as a call does.
+        let listing = self.inner.list(space, after);
+        let met = async move {
+            let fault = plan.meet(Op::List).await;
+            let pages = plan.below(3);
+            streams::listing(listing, fault, pages, scene)
+        };
+        stream::once(met).flatten().boxed()
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
+    async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        let fault = self.plan.meet(Op::CreateSpace).await;
+        self.scene(Op::CreateSpace, space).around(fault, self.inner.create_space(space)).await
+    }
+
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        let fault = self.plan.meet(Op::RemoveEmptySpace).await;
+        self.scene(Op::RemoveEmptySpace, space).around(fault, self.inner.remove_empty_space(space)).await
+    }
+
+    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+        let fault = self.plan.meet(Op::Put).await;
+        let scene = self.scene(Op::Put, item);
+        match self.mid(fault, content.size) {
+            None => scene.around(fault, self.inner.put(item, content, when, body)).await,
+            mid => self.inner.put(item, content, when, streams::body(body, mid, scene)).await,
+        }
+    }
+
+    async fn put_properties(
+        &self,
+        item: &ItemAddress,
+        properties: &Properties,
+        when: &When,
+    ) -> Result<Written, StoreError> {
+        let fault = self.plan.meet(Op::PutProperties).await;
+        let scene = self.scene(Op::PutProperties, item);
+        scene.around(fault, self.inner.put_properties(item, properties, when)).await
+    }
+
+    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+        let fault = self.plan.meet(Op::Delete).await;
+        self.scene(Op::Delete, item).around(fault, self.inner.delete(item, when)).await
+    }
+}

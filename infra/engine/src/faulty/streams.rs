@@ -1,0 +1,76 @@
+//! Streams in the middle of which something goes wrong.
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use mill_ports::{Body, Listing};
+
+use super::Fault;
+use super::store::Scene;
+
+/// A fault, and how many bytes pass before it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MidFault {
+    pub(super) fault: Fault,
+    pub(super) at: u64,
+}
+
+/// A body that errs, ends or lies after so many bytes.
+pub(super) fn body(body: Body, mid: Option<MidFault>, scene: Scene) -> Body {
+    let Some(MidFault { fault, at }) = mid else {
+        return body;
+    };
+    match fault {
+        Fault::Damage => damaged(body, at),
+        Fault::Mid(kind) => {
+            let error = stream::once(async move { Err(scene.error(kind)) });
+            first(body, at).chain(error).boxed()
+        }
+        _ => first(body, at),
+    }
+}
+
+/// The first `bytes` of a body.
+fn first(body: Body, bytes: u64) -> Body {
+    stream::try_unfold((body, bytes), |(mut body, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let Some(mut piece) = body.try_next().await? else {
+            return Ok(None);
+        };
+        piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        let left = left - piece.len() as u64;
+        Ok(Some((piece, (body, left))))
+    })
+    .boxed()
+}
+
+/// A body with one bit of the byte at `at` turned over.
+fn damaged(body: Body, at: u64) -> Body {
+    let mut passed = 0;
+    let turn = move |piece: Bytes| {
+        let from = passed;
+        passed += piece.len() as u64;
+        if !(from..passed).contains(&at) {
+            return piece;
+        }
+        let mut bytes = BytesMut::from(&piece[..]);
+        bytes[(at - from) as usize] ^= 1;
+        bytes.freeze()
+    };
+    body.map_ok(turn).boxed()
+}
+
+/// A listing that never reaches its end by way of `fault`, with at most `pages` before.
+pub(super) fn listing(listing: Listing, fault: Option<Fault>, pages: u64, scene: Scene) -> Listing {
+    let Some(fault) = fault else {
+        return listing;
+    };
+    let pages = if matches!(fault, Fault::Before(_)) { 0 } else { pages as usize };
+    let whole = |page: &Result<mill_ports::ListPage, _>| page.as_ref().is_ok_and(|page| !page.end);
+    let some = listing.take_while(move |page| futures::future::ready(whole(page))).take(pages);
+    if fault == Fault::Truncate {
+        return some.boxed();
+    }
+    some.chain(stream::once(async move { Err(scene.error(fault.kind())) })).boxed()
+}

@@ -1,0 +1,113 @@
+//! A store that takes only so many transfers at once.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
+use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
+use mill_ports::{
+    Body, ByteRange, Capabilities, Content, DestinationStore, Listing, Presence, Reading, SourceStore, SpaceFacts,
+    StoreError, When, Written,
+};
+use tokio::sync::Semaphore;
+
+/// Caps the transfers of a store: so many items open for reading, and as many writes.
+///
+/// An item counts from before it is opened until its body is dropped, a write until it is answered.
+/// Reads and writes are counted apart, and a caller that holds a write asks for no further read. So two stores that
+/// are copied into one another cannot wait for each other in a ring.
+#[derive(Debug)]
+pub struct Limited<S: ?Sized> {
+    reads: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+    transfers_max: u32,
+    inner: Arc<S>,
+}
+
+impl<S: ?Sized> Limited<S> {
+    /// Caps `inner` at `transfers_max` (at least one) in each direction.
+    pub fn new(inner: Arc<S>, transfers_max: u32) -> Self {
+        let transfers_max = transfers_max.max(1);
+        let permits = || Arc::new(Semaphore::new(transfers_max as usize));
+        Self { reads: permits(), writes: permits(), transfers_max, inner }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
+    fn capabilities(&self) -> Capabilities {
+        let inner = self.inner.capabilities();
+        let transfers_max = inner.transfers_max.map_or(self.transfers_max, |most| most.min(self.transfers_max));
+        Capabilities { transfers_max: Some(transfers_max), ..inner }
+    }
+
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+        self.inner.spaces().await
+    }
+
+    async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
+        self.inner.space(space).await
+    }
+
+    async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
+        self.inner.head(item).await
+    }
+
+    async fn open(
+        &self,
+        item: &ItemAddress,
+        range: Option<ByteRange>,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        // Nobody closes the semaphore, so there is always a permit in the end.
+        let permit = self.reads.clone().acquire_owned().await.ok();
+        let opened = self.inner.open(item, range, if_version).await?;
+        Ok(match opened {
+            Presence::Absent => Presence::Absent,
+            Presence::Here(Reading { facts, body }) => {
+                let held = stream::unfold((body, permit), |(mut body, permit)| async move {
+                    body.next().await.map(|piece| (piece, (body, permit)))
+                });
+                Presence::Here(Reading { facts, body: held.boxed() })
+            }
+        })
+    }
+
+    fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
+        self.inner.list(space, after)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
+    async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.inner.create_space(space).await
+    }
+
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.inner.remove_empty_space(space).await
+    }
+
+    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+        let _permit = self.writes.acquire().await.ok();
+        self.inner.put(item, content, when, body).await
+    }
+
+    async fn put_properties(
+        &self,
+        item: &ItemAddress,
+        properties: &Properties,
+        when: &When,
+    ) -> Result<Written, StoreError> {
+        self.inner.put_properties(item, properties, when).await
+    }
+
+    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+        self.inner.delete(item, when).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+use mill_model::{AccountId, StoreAddress, StoreId};
+
+use super::*;
+use crate::{HandClock, MemoryStore, StoreHabits};
+
+fn store() -> (Limited<MemoryStore>, ItemAddress) {
+    let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() };
+    let memory = MemoryStore::new(address, StoreHabits::default(), Arc::new(HandClock::new()));
+    let item = ItemAddress { space: SpaceId::new("s").unwrap(), id: ContentId::new("a").unwrap() };
+    memory.plant(&item, "bytes", Properties::default());
+    (Limited::new(Arc::new(memory), 1), item)
+}
+
+#[tokio::test]
+async fn an_open_item_counts_until_its_body_is_dropped() {
+    let (store, item) = store();
+    let reading = store.open(&item, None, None).await.unwrap();
+    let mut second = store.open(&item, None, None);
+    assert!(futures::poll!(&mut second).is_pending());
+    drop(reading);
+    assert!(second.await.unwrap().here().is_some());
+}
+
+#[tokio::test]
+async fn a_write_waits_for_writes_and_not_for_reads() {
+    let (store, item) = store();
+    let _reading = store.open(&item, None, None).await.unwrap();
+    let content = Content { size: 0, properties: Properties::default() };
+    let mut first = store.put(&item, &content, &When::Always, stream::pending().boxed());
+    assert!(futures::poll!(&mut first).is_pending());
+    let mut second = store.put(&item, &content, &When::Always, stream::empty().boxed());
+    assert!(futures::poll!(&mut second).is_pending());
+    drop(first);
+    second.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_absent_item_holds_nothing() {
+    let (store, item) = store();
+    let absent = ItemAddress { id: ContentId::new("b").unwrap(), ..item };
+    for _ in 0..3 {
+        assert!(store.open(&absent, None, None).await.unwrap().here().is_none());
+    }
+    assert_eq!(store.capabilities().transfers_max, Some(1));
+}

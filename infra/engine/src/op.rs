@@ -1,0 +1,97 @@
+//! The calls of all ports, by name.
+
+use std::fmt;
+
+macro_rules! ops {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $shape:ident;)*) => {
+        /// A call of a port.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Op { $($(#[$doc])* $name,)* }
+
+        impl Op {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The name, as errors give it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// What can go wrong in the middle of it.
+            pub(crate) const fn shape(self) -> Shape {
+                match self { $(Self::$name => Shape::$shape,)* }
+            }
+        }
+    };
+}
+
+/// What a call consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One answer.
+    Plain,
+    /// Entries that can fail one by one.
+    Batch,
+    /// A stream of pages.
+    Pages,
+    /// A stream of bytes.
+    Bytes,
+}
+
+ops! {
+    /// `TaskQueue::send`.
+    Send = "send", Batch;
+    /// `TaskQueue::receive`.
+    Receive = "receive", Plain;
+    /// `TaskQueue::extend`.
+    Extend = "extend", Batch;
+    /// `TaskQueue::release`.
+    Release = "release", Batch;
+    /// `TaskQueue::acknowledge`.
+    Acknowledge = "acknowledge", Batch;
+    /// `TaskQueue::depth`.
+    Depth = "depth", Plain;
+    /// `Table::get`.
+    GetRow = "get", Plain;
+    /// `Table::put`.
+    PutRow = "put", Plain;
+    /// `Table::put_many`.
+    PutRows = "put_many", Batch;
+    /// `Table::delete`.
+    DeleteRow = "delete", Plain;
+    /// `Table::query`.
+    Query = "query", Plain;
+    /// `SourceStore::spaces`.
+    Spaces = "spaces", Plain;
+    /// `SourceStore::space`.
+    Space = "space", Plain;
+    /// `SourceStore::head`.
+    Head = "head", Plain;
+    /// `SourceStore::open`.
+    Open = "open", Bytes;
+    /// `SourceStore::list`.
+    List = "list", Pages;
+    /// `DestinationStore::create_space`.
+    CreateSpace = "create_space", Plain;
+    /// `DestinationStore::remove_empty_space`.
+    RemoveEmptySpace = "remove_empty_space", Plain;
+    /// `DestinationStore::put`.
+    Put = "put", Bytes;
+    /// `DestinationStore::put_properties`.
+    PutProperties = "put_properties", Plain;
+    /// `DestinationStore::delete`.
+    Delete = "delete", Plain;
+}
+
+impl Op {
+    /// Whether it changes a store.
+    pub const fn writes_store(self) -> bool {
+        matches!(self, Self::CreateSpace | Self::RemoveEmptySpace | Self::Put | Self::PutProperties | Self::Delete)
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

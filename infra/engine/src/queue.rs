@@ -1,0 +1,313 @@
+//! Queues in memory, shaped like SQS on purpose.
+
+mod bodies;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mill_model::{Monotonic, QueueName};
+use mill_ports::{
+    BatchReport, Chance, Clock, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt,
+    TaskQueue,
+};
+use tokio::sync::Notify;
+
+use crate::chance::{below, happens};
+use crate::lock;
+use bodies::{Bodies, Taken};
+
+/// Which of the contract's freedoms a queue takes, and its limits.
+#[derive(Debug, Clone)]
+pub struct QueueHabits {
+    /// How many of a thousand receives of a body leave a second copy behind, which lives on its own.
+    pub duplicates_per_mille: u32,
+    /// How many of a thousand receives bring fewer bodies than there are; with no `wait`, perhaps none.
+    pub short_receives_per_mille: u32,
+    /// How far the counts of `depth` may be off, in percent.
+    pub depth_error_percent: u32,
+    /// Whether a stale receipt can do nothing. Otherwise it acts on the body's later delivery, as on SQS it may.
+    pub fences_stale_receipts: bool,
+    /// A body received this often goes to the dead-letter queue instead of being received once more.
+    pub max_receive_count: u32,
+    /// Most bodies in one call.
+    pub batch_max: NonZeroU32,
+    /// Most bytes in one body.
+    pub body_bytes_max: usize,
+}
+
+impl QueueHabits {
+    /// No duplicates, exact depths; deliveries are shuffled and stale receipts are not fenced all the same.
+    pub fn tidy() -> Self {
+        Self {
+            duplicates_per_mille: 0,
+            short_receives_per_mille: 0,
+            depth_error_percent: 0,
+            fences_stale_receipts: false,
+            max_receive_count: 10,
+            batch_max: NonZeroU32::new(10).unwrap_or(NonZeroU32::MIN),
+            body_bytes_max: 256 << 10,
+        }
+    }
+
+    /// As bad as the contract allows: one body in twenty comes twice, receives fall short, depths are a guess.
+    pub fn wild() -> Self {
+        Self { duplicates_per_mille: 50, short_receives_per_mille: 200, depth_error_percent: 20, ..Self::tidy() }
+    }
+}
+
+/// A queue that shuffles, may deliver twice, and forgets everything with the process.
+///
+/// Its deadlines are points on the clock it was given.
+#[derive(Debug)]
+pub struct MemoryQueue {
+    name: QueueName,
+    habits: QueueHabits,
+    clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
+    dead_letters: Option<Arc<MemoryQueue>>,
+    bodies: Mutex<Bodies>,
+    more: Notify,
+}
+
+impl MemoryQueue {
+    const DELAY_MAX: Duration = Duration::from_mins(15);
+    const VISIBILITY_MAX: Duration = Duration::from_hours(12);
+
+    /// An empty queue; with `dead_letters`, what was received too often goes there.
+    pub fn new(
+        name: QueueName,
+        habits: QueueHabits,
+        clock: Arc<dyn Clock>,
+        chance: Arc<dyn Chance>,
+        dead_letters: Option<Arc<MemoryQueue>>,
+    ) -> Self {
+        Self { name, habits, clock, chance, dead_letters, bodies: Mutex::default(), more: Notify::new() }
+    }
+
+    /// Every body in the queue, visible or not, in the order in which they were sent: for a test's checker.
+    pub fn bodies(&self) -> Vec<bytes::Bytes> {
+        lock(&self.bodies).all()
+    }
+
+    fn error(&self, op: &'static str, kind: QueueErrorKind, why: &str) -> QueueError {
+        QueueError { kind, op, queue: self.name, source: (!why.is_empty()).then(|| why.into()) }
+    }
+
+    /// Refuses a batch that is too large as a whole.
+    fn check_batch(&self, op: &'static str, entries: usize) -> Result<(), QueueError> {
+        if entries > self.habits.batch_max.get() as usize {
+            return Err(self.error(op, QueueErrorKind::Unexpected, "too many entries in one batch"));
+        }
+        Ok(())
+    }
+
+    /// Takes what is visible now. Bodies received too often are moved on the way.
+    fn take(&self, max: usize, visibility: Duration, may_be_none: bool) -> Vec<Delivery> {
+        let now = self.clock.monotonic();
+        let (mut deliveries, mut dead) = (Vec::new(), Vec::new());
+        {
+            let mut bodies = lock(&self.bodies);
+            bodies.wake(now);
+            let mut max = max.min(bodies.visible());
+            if max > 0 && happens(&*self.chance, self.habits.short_receives_per_mille) {
+                let least = usize::from(!may_be_none);
+                max = least + below(&*self.chance, (max + 1 - least) as u64) as usize;
+            }
+            while deliveries.len() < max && bodies.visible() > 0 {
+                let at = below(&*self.chance, bodies.visible() as u64) as usize;
+                if self.dead_letters.is_some() && bodies.receive_count(at) >= self.habits.max_receive_count {
+                    dead.extend(bodies.remove_visible(at));
+                    continue;
+                }
+                if happens(&*self.chance, self.habits.duplicates_per_mille) {
+                    bodies.copy_visible(at);
+                }
+                deliveries.extend(bodies.take_visible(at, now, visibility).map(Taken::into_delivery));
+            }
+        }
+        if let Some(dead_letters) = &self.dead_letters
+            && !dead.is_empty()
+        {
+            for (body, sent_at) in dead {
+                lock(&dead_letters.bodies).add(body, sent_at, dead_letters.clock.monotonic(), Duration::ZERO);
+            }
+            dead_letters.more.notify_waiters();
+        }
+        deliveries
+    }
+
+    /// A count as `depth` gives it.
+    fn guess(&self, exact: u64) -> u64 {
+        let most_off = exact * u64::from(self.habits.depth_error_percent) / 100;
+        exact - most_off + below(&*self.chance, 2 * most_off + 1)
+    }
+
+    /// Applies `change` to each delivery that still counts under its receipt.
+    fn each(
+        &self,
+        op: &'static str,
+        receipts: &[Receipt],
+        mut change: impl FnMut(&mut Bodies, u64),
+    ) -> Result<BatchReport, QueueError> {
+        self.check_batch(op, receipts.len())?;
+        let mut report = BatchReport::default();
+        let mut bodies = lock(&self.bodies);
+        bodies.wake(self.clock.monotonic());
+        for (index, receipt) in receipts.iter().enumerate() {
+            match bodies.find(receipt, self.habits.fences_stale_receipts) {
+                Ok(Some(id)) => change(&mut bodies, id),
+                Ok(None) => {}
+                Err(why) => report.failed.push((index, self.error(op, QueueErrorKind::Unexpected, why))),
+            }
+        }
+        Ok(report)
+    }
+}
+
+#[async_trait]
+impl TaskQueue for MemoryQueue {
+    fn name(&self) -> QueueName {
+        self.name
+    }
+
+    fn limits(&self) -> QueueLimits {
+        QueueLimits {
+            batch_max: self.habits.batch_max,
+            body_bytes_max: self.habits.body_bytes_max,
+            delay_max: Self::DELAY_MAX,
+            visibility_max: Self::VISIBILITY_MAX,
+            visibility_total_max: Self::VISIBILITY_MAX,
+            fences_stale_receipts: self.habits.fences_stale_receipts,
+        }
+    }
+
+    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+        self.check_batch("send", out.len())?;
+        let (now, sent_at) = (self.clock.monotonic(), self.clock.now());
+        let mut report = BatchReport::default();
+        {
+            let mut bodies = lock(&self.bodies);
+            for (index, one) in out.iter().enumerate() {
+                if one.body.len() > self.habits.body_bytes_max {
+                    report.failed.push((index, self.error("send", QueueErrorKind::TooLarge, "")));
+                } else if one.delay > Self::DELAY_MAX {
+                    let error = self.error("send", QueueErrorKind::Unexpected, "the delay is too long");
+                    report.failed.push((index, error));
+                } else {
+                    bodies.add(one.body.clone(), sent_at, now, one.delay);
+                }
+            }
+        }
+        self.more.notify_waiters();
+        Ok(report)
+    }
+
+    async fn receive(
+        &self,
+        max: NonZeroU32,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        if visibility > Self::VISIBILITY_MAX {
+            return Err(self.error("receive", QueueErrorKind::Unexpected, "the visibility timeout is too long"));
+        }
+        let max = max.min(self.habits.batch_max).get() as usize;
+        let until = self.clock.monotonic().plus(wait);
+        loop {
+            let more = self.more.notified();
+            let mut more = std::pin::pin!(more);
+            // Listen before looking: what is sent in between must wake us.
+            more.as_mut().enable();
+            let deliveries = self.take(max, visibility, wait.is_zero());
+            let now = self.clock.monotonic();
+            if !deliveries.is_empty() || now >= until {
+                return Ok(deliveries);
+            }
+            let next = lock(&self.bodies).next_waking().map_or(until, |waking| waking.min(until));
+            let sleep = self.clock.sleep(next.since(now));
+            futures::future::select(more, sleep).await;
+        }
+    }
+
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {
+        self.check_batch("extend", receipts.len())?;
+        let now = self.clock.monotonic();
+        let mut bodies = lock(&self.bodies);
+        bodies.wake(now);
+        let extend = |receipt| -> Result<Monotonic, QueueError> {
+            let expired = |why| self.error("extend", QueueErrorKind::ReceiptExpired, why);
+            let id = bodies.find(receipt, self.habits.fences_stale_receipts).map_err(expired)?;
+            let id = id.ok_or_else(|| expired(""))?;
+            let received = bodies.received(id).ok_or_else(|| expired(""))?;
+            let deadline = now.plus(visibility);
+            if deadline > received.plus(Self::VISIBILITY_MAX) {
+                let why = "the total time in flight would be too long";
+                return Err(self.error("extend", QueueErrorKind::Unexpected, why));
+            }
+            bodies.hide_until(id, deadline);
+            Ok(deadline)
+        };
+        let extended = receipts.iter().map(extend).collect();
+        drop(bodies);
+        // Perhaps a deadline came nearer: those who wait must look again.
+        self.more.notify_waiters();
+        Ok(extended)
+    }
+
+    async fn release(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
+        let report = self.each("release", receipts, Bodies::show)?;
+        self.more.notify_waiters();
+        Ok(report)
+    }
+
+    async fn acknowledge(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
+        self.each("acknowledge", receipts, Bodies::remove)
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        let mut bodies = lock(&self.bodies);
+        bodies.wake(self.clock.monotonic());
+        Ok(Depth {
+            visible: self.guess(bodies.visible() as u64),
+            in_flight: self.guess(bodies.in_flight() as u64),
+            delayed: self.guess(bodies.delayed() as u64),
+            oldest: bodies.oldest().map(|sent_at| self.clock.now().since(sent_at)),
+        })
+    }
+}
+
+/// All seven queues, with redrive into `dead-letter`.
+#[derive(Debug, Clone)]
+pub struct MemoryQueues(BTreeMap<QueueName, Arc<MemoryQueue>>);
+
+impl MemoryQueues {
+    /// Seven empty queues.
+    pub fn new(habits: &QueueHabits, clock: &Arc<dyn Clock>, chance: &Arc<dyn Chance>) -> Self {
+        let queue =
+            |name, redrive| Arc::new(MemoryQueue::new(name, habits.clone(), clock.clone(), chance.clone(), redrive));
+        let dead_letters = queue(QueueName::DeadLetter, None);
+        let mut queues: BTreeMap<_, _> = QueueName::ALL
+            .into_iter()
+            .filter(|name| *name != QueueName::DeadLetter)
+            .map(|name| (name, queue(name, Some(dead_letters.clone()))))
+            .collect();
+        queues.insert(QueueName::DeadLetter, dead_letters);
+        Self(queues)
+    }
+
+    /// One of them.
+    pub fn get(&self, name: QueueName) -> Arc<MemoryQueue> {
+        self.0[&name].clone()
+    }
+
+    /// All of them, as ports.
+    pub fn ports(&self) -> BTreeMap<QueueName, Arc<dyn TaskQueue>> {
+        self.0.iter().map(|(name, queue)| (*name, queue.clone() as Arc<dyn TaskQueue>)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
+use mill_ports::{
+    Body, ByteRange, Capabilities, Content, DestinationStore, Listing, Presence, Reading, SourceStore, SpaceFacts,
+    StoreError, When, Written,
+};
+
+use super::Recording;
+use crate::op::Op;
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: SourceStore + ?Sized> SourceStore for Recording<S> {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+        self.ledger.call(Op::Spaces, 1);
+        self.inner.spaces().await
+    }
+
+    async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
+        self.ledger.call(Op::Space, 1);
+        self.inner.space(space).await
+    }
+
+    async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
+        self.ledger.call(Op::Head, 1);
+        self.inner.head(item).await
+    }
+
+    async fn open(
+        &self,
+        item: &ItemAddress,
+        range: Option<ByteRange>,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        self.ledger.call(Op::Open, 1);
+        self.inner.open(item, range, if_version).await
+    }
+
+    fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
+        self.ledger.call(Op::List, 0);
+        let ledger = self.ledger.clone();
+        let note = move |page: &Result<mill_ports::ListPage, StoreError>| {
+            if let Ok(page) = page {
+                ledger.entries(Op::List, page.entries.len());
+            }
+        };
+        self.inner.list(space, after).inspect(note).boxed()
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: DestinationStore + ?Sized> DestinationStore for Recording<S> {
+    async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.ledger.call(Op::CreateSpace, 1);
+        self.inner.create_space(space).await
+    }
+
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.ledger.call(Op::RemoveEmptySpace, 1);
+        self.inner.remove_empty_space(space).await
+    }
+
+    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+        self.ledger.call(Op::Put, 1);
+        self.inner.put(item, content, when, body).await
+    }
+
+    async fn put_properties(
+        &self,
+        item: &ItemAddress,
+        properties: &Properties,
+        when: &When,
+    ) -> Result<Written, StoreError> {
+        self.ledger.call(Op::PutProperties, 1);
+        self.inner.put_properties(item, properties, when).await
+    }
+
+    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+        self.ledger.call(Op::Delete, 1);
+        self.inner.delete(item, when).await
+    }
+}

@@ -1,0 +1,356 @@
+//! A store in memory, and the stores of several accounts.
+
+mod items;
+mod reading;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use mill_model::{
+    AccountId, Algorithm, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Version,
+};
+use mill_ports::{
+    Body, ByteRange, Capabilities, Clock, Content, DestinationStore, Listing, Presence, Reading, Refusal, SourceStore,
+    SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
+};
+
+use crate::lock;
+use items::{Item, Planted, Spaces};
+
+/// Which of the contract's freedoms a store takes.
+#[derive(Debug, Clone)]
+pub struct StoreHabits {
+    /// Most entries in one page of a listing.
+    pub page_entries_max: usize,
+    /// Most bytes in one piece of a body.
+    pub piece_bytes_max: usize,
+    /// The checksums that the store computes of what is written, and tells.
+    pub checksums: Vec<Algorithm>,
+    /// Whether listings give properties.
+    pub properties_in_listings: bool,
+    /// Whether an item that changes while it is read can be read to its end as it was when opened.
+    pub reads_are_snapshots: bool,
+    /// How long a version stays too young to prove anything.
+    pub settles_after: Duration,
+    /// Names the ids that the store cannot hold.
+    pub unholdable: Option<fn(&ContentId) -> bool>,
+}
+
+impl Default for StoreHabits {
+    /// Short pages and pieces, MD5 like many a provider, and no snapshots.
+    fn default() -> Self {
+        Self {
+            page_entries_max: 7,
+            piece_bytes_max: 16 << 10,
+            checksums: vec![Algorithm::Md5],
+            properties_in_listings: false,
+            reads_are_snapshots: false,
+            settles_after: Duration::ZERO,
+            unholdable: None,
+        }
+    }
+}
+
+/// A store that keeps ids to the byte, writes whole or not at all, and forgets everything with the process.
+///
+/// Cloning gives the same store once more.
+#[derive(Debug, Clone)]
+pub struct MemoryStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    address: StoreAddress,
+    habits: StoreHabits,
+    clock: Arc<dyn Clock>,
+    spaces: Mutex<Spaces>,
+    writes: AtomicU64,
+}
+
+impl MemoryStore {
+    /// A store without spaces.
+    pub fn new(address: StoreAddress, habits: StoreHabits, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Inner { address, habits, clock, spaces: Mutex::default(), writes: AtomicU64::new(0) }))
+    }
+
+    /// How many writing calls reached it through its port, whether or not they succeeded.
+    pub fn writes(&self) -> u64 {
+        self.0.writes.load(Relaxed)
+    }
+
+    /// Puts a space there, past the port.
+    pub fn plant_space(&self, space: &SpaceId) {
+        lock(&self.0.spaces).create(space);
+    }
+
+    /// Puts an item there, past the port, with its space if that is missing.
+    pub fn plant(&self, item: &ItemAddress, bytes: impl Into<Bytes>, properties: Properties) {
+        let made = self.item(bytes.into(), properties);
+        let mut spaces = lock(&self.0.spaces);
+        spaces.create(&item.space);
+        spaces.insert(item, made);
+    }
+
+    /// Puts something there that is listed as refused, past the port.
+    pub fn plant_refused(&self, item: &ItemAddress, reason: Refusal) {
+        let mut spaces = lock(&self.0.spaces);
+        spaces.create(&item.space);
+        spaces.insert_refused(item, reason);
+    }
+
+    /// Removes whatever stands there, past the port.
+    pub fn uproot(&self, item: &ItemAddress) {
+        lock(&self.0.spaces).remove(item);
+    }
+
+    /// Removes a space with all that is in it, past the port.
+    pub fn uproot_space(&self, space: &SpaceId) {
+        lock(&self.0.spaces).remove_space(space);
+    }
+
+    /// Changes an item's bytes as a failing disk would: its version, checksums and size in listings stay.
+    pub fn rot(&self, item: &ItemAddress, change: impl FnOnce(&mut Vec<u8>)) {
+        lock(&self.0.spaces).rot(item, change);
+    }
+
+    /// An item's bytes and properties, if it is there: for a test's checker.
+    pub fn content(&self, item: &ItemAddress) -> Option<(Bytes, Properties)> {
+        lock(&self.0.spaces).item(item).map(|item| (item.bytes.clone(), item.properties.clone()))
+    }
+
+    /// All items of a space with bytes and properties, `None` when there is no such space: for a test's checker.
+    pub fn contents(&self, space: &SpaceId) -> Option<BTreeMap<ContentId, (Bytes, Properties)>> {
+        let spaces = lock(&self.0.spaces);
+        let entries = &spaces.space(space)?.entries;
+        let item = |(id, planted): (&ContentId, &Planted)| match planted {
+            Planted::Item(item) => Some((id.clone(), (item.bytes.clone(), item.properties.clone()))),
+            Planted::Refused(_) => None,
+        };
+        Some(entries.iter().filter_map(item).collect())
+    }
+
+    fn item(&self, bytes: Bytes, properties: Properties) -> Item {
+        Item::new(bytes, properties, self.0.clock.now(), self.0.clock.monotonic(), &self.0.habits.checksums)
+    }
+
+    fn count_write(&self) {
+        self.0.writes.fetch_add(1, Relaxed);
+    }
+}
+
+impl Inner {
+    fn error(&self, op: &'static str, subject: &dyn std::fmt::Display, kind: StoreErrorKind) -> StoreError {
+        StoreError { kind, op, store: self.address.clone(), subject: subject.to_string(), source: None }
+    }
+
+    /// What is known of an item, its version settled or not by its age.
+    fn facts(&self, item: &Item) -> ItemFacts {
+        item.facts(self.clock.monotonic().since(item.written) >= self.habits.settles_after)
+    }
+
+    /// What stands there; an absent space and what cannot be an item are errors.
+    fn find<'a>(
+        &self,
+        op: &'static str,
+        spaces: &'a Spaces,
+        item: &ItemAddress,
+    ) -> Result<Option<&'a Item>, StoreError> {
+        let Some(space) = spaces.space(&item.space) else {
+            return Err(self.error(op, item, StoreErrorKind::SpaceAbsent));
+        };
+        match space.entries.get(&item.id) {
+            Some(Planted::Item(found)) => Ok(Some(found)),
+            Some(Planted::Refused(reason)) => Err(self.error(op, item, StoreErrorKind::Refused(reason.clone()))),
+            None => Ok(None),
+        }
+    }
+
+    /// What stands there, if a write may meet it.
+    fn find_when<'a>(
+        &self,
+        op: &'static str,
+        spaces: &'a Spaces,
+        item: &ItemAddress,
+        when: &When,
+    ) -> Result<Option<&'a Item>, StoreError> {
+        if self.habits.unholdable.is_some_and(|unholdable| unholdable(&item.id)) {
+            let refusal = Refusal::Unholdable("as its habits say".into());
+            return Err(self.error(op, item, StoreErrorKind::Refused(refusal)));
+        }
+        let found = self.find(op, spaces, item)?;
+        let holds = match (when, found) {
+            (When::Always, _) | (When::Absent, None) => true,
+            (When::Absent, Some(_)) | (When::VersionIs(_), None) => false,
+            (When::VersionIs(version), Some(found)) => found.token() == version.token(),
+        };
+        if holds { Ok(found) } else { Err(self.error(op, item, StoreErrorKind::Precondition)) }
+    }
+
+    fn written(&self, item: &Item) -> Written {
+        let facts = self.facts(item);
+        Written { version: facts.version, checksums: facts.checksums, at: facts.modified }
+    }
+}
+
+#[async_trait]
+impl SourceStore for MemoryStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { transfers_max: None, versions_in_listings: true, native_conditions: true }
+    }
+
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+        Ok(lock(&self.0.spaces).ids())
+    }
+
+    async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
+        let spaces = lock(&self.0.spaces);
+        Ok(spaces.space(space).map_or(Presence::Absent, |space| {
+            Presence::Here(SpaceFacts { identity: format!("memory-{}", space.number) })
+        }))
+    }
+
+    async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
+        let spaces = lock(&self.0.spaces);
+        let found = self.0.find("head", &spaces, item)?;
+        Ok(found.map_or(Presence::Absent, |found| Presence::Here(self.0.facts(found))))
+    }
+
+    async fn open(
+        &self,
+        item: &ItemAddress,
+        range: Option<ByteRange>,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        let spaces = lock(&self.0.spaces);
+        let Some(found) = self.0.find("open", &spaces, item)? else {
+            return Ok(Presence::Absent);
+        };
+        if if_version.is_some_and(|version| found.token() != version.token()) {
+            return Err(self.0.error("open", item, StoreErrorKind::Changed));
+        }
+        let facts = self.0.facts(found);
+        let body = reading::body(reading::Rest {
+            store: self.clone(),
+            item: item.clone(),
+            token: found.token(),
+            bytes: reading::stretch(&found.bytes, range),
+            damaged: found.bytes.len() as u64 != facts.size,
+        });
+        Ok(Presence::Here(Reading { facts, body }))
+    }
+
+    fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
+        reading::listing(self.clone(), space.clone(), after)
+    }
+}
+
+#[async_trait]
+impl DestinationStore for MemoryStore {
+    async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.count_write();
+        lock(&self.0.spaces).create(space);
+        Ok(())
+    }
+
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.count_write();
+        let mut spaces = lock(&self.0.spaces);
+        if spaces.space(space).is_some_and(|space| !space.entries.is_empty()) {
+            return Err(self.0.error("remove_empty_space", space, StoreErrorKind::Precondition));
+        }
+        spaces.remove_space(space);
+        Ok(())
+    }
+
+    async fn put(
+        &self,
+        item: &ItemAddress,
+        content: &Content,
+        when: &When,
+        mut body: Body,
+    ) -> Result<Written, StoreError> {
+        self.count_write();
+        // A write that cannot succeed should not cost its body.
+        self.0.find_when("put", &lock(&self.0.spaces), item, when)?;
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = body.next().await {
+            bytes.extend_from_slice(&piece?);
+            if bytes.len() as u64 > content.size {
+                break;
+            }
+        }
+        if bytes.len() as u64 != content.size {
+            return Err(self.0.error("put", item, StoreErrorKind::Damaged));
+        }
+        let made = self.item(bytes.freeze(), content.properties.clone());
+        let mut spaces = lock(&self.0.spaces);
+        self.0.find_when("put", &spaces, item, when)?;
+        Ok(self.0.written(&spaces.insert(item, made)))
+    }
+
+    async fn put_properties(
+        &self,
+        item: &ItemAddress,
+        properties: &Properties,
+        when: &When,
+    ) -> Result<Written, StoreError> {
+        self.count_write();
+        let mut spaces = lock(&self.0.spaces);
+        let Some(found) = self.0.find_when("put_properties", &spaces, item, when)? else {
+            return Err(self.0.error("put_properties", item, StoreErrorKind::Precondition));
+        };
+        let made = found.with_properties(properties.clone(), self.0.clock.now(), self.0.clock.monotonic());
+        Ok(self.0.written(&spaces.insert(item, made)))
+    }
+
+    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+        self.count_write();
+        let mut spaces = lock(&self.0.spaces);
+        if self.0.find("delete", &spaces, item)?.is_none() {
+            return Ok(Presence::Absent);
+        }
+        self.0.find_when("delete", &spaces, item, when)?;
+        spaces.remove(item);
+        Ok(Presence::Here(()))
+    }
+}
+
+/// The stores of any accounts, by address.
+#[derive(Debug, Default)]
+pub struct MemoryStores(Mutex<BTreeMap<StoreAddress, Arc<dyn DestinationStore>>>);
+
+impl MemoryStores {
+    /// Adds a store, of whatever back end, or puts it in the place of the one that has its address.
+    pub fn add(&self, address: StoreAddress, store: Arc<dyn DestinationStore>) {
+        lock(&self.0).insert(address, store);
+    }
+
+    fn find(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
+        let address = StoreAddress { account: account.clone(), store: store.clone() };
+        lock(&self.0).get(&address).cloned().ok_or_else(|| StoreError {
+            kind: StoreErrorKind::NotConfigured,
+            op: "find",
+            subject: String::new(),
+            store: address,
+            source: None,
+        })
+    }
+}
+
+#[async_trait]
+impl Stores for MemoryStores {
+    async fn source(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn SourceStore>, StoreError> {
+        self.find(account, store).map(|store| store as Arc<dyn SourceStore>)
+    }
+
+    async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
+        self.find(account, store)
+    }
+}
+
+#[cfg(test)]
+mod tests;

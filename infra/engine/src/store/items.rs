@@ -1,0 +1,141 @@
+//! What a memory store holds.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use mill_model::digest::Digester;
+use mill_model::{
+    Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, ItemState, Monotonic, Properties, SpaceId, Timestamp,
+    Version,
+};
+use mill_ports::Refusal;
+
+/// All spaces of a store, and the marks it has given out.
+#[derive(Debug, Default)]
+pub(super) struct Spaces {
+    spaces: BTreeMap<SpaceId, Space>,
+    /// Never goes back, so no mark is given twice.
+    marks: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Space {
+    /// Tells this space from an earlier one of the same id.
+    pub(super) number: u64,
+    pub(super) entries: BTreeMap<ContentId, Planted>,
+}
+
+/// What stands under an id.
+#[derive(Debug)]
+pub(super) enum Planted {
+    Item(Item),
+    Refused(Refusal),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    pub(super) bytes: Bytes,
+    pub(super) properties: Properties,
+    /// When it was written, by the clock that never steps back.
+    pub(super) written: Monotonic,
+    /// The size told; rot changes the bytes alone.
+    size: u64,
+    modified: Timestamp,
+    checksums: Vec<Checksum>,
+    mark: u64,
+}
+
+impl Item {
+    pub(super) fn new(
+        bytes: Bytes,
+        properties: Properties,
+        modified: Timestamp,
+        written: Monotonic,
+        algorithms: &[Algorithm],
+    ) -> Self {
+        let mut digester = Digester::new(algorithms);
+        digester.update(&bytes);
+        let size = bytes.len() as u64;
+        Self { bytes, properties, written, size, modified, checksums: digester.finish(), mark: 0 }
+    }
+
+    pub(super) fn with_properties(&self, properties: Properties, modified: Timestamp, written: Monotonic) -> Self {
+        Self { properties, written, modified, ..self.clone() }
+    }
+
+    pub(super) fn token(&self) -> String {
+        format!("m{}", self.mark)
+    }
+
+    pub(super) fn facts(&self, settled: bool) -> ItemFacts {
+        ItemFacts {
+            size: self.size,
+            modified: Some(self.modified),
+            version: if settled { Version::settled_at(self.token()) } else { Version::unsettled(self.token()) },
+            checksums: self.checksums.clone(),
+            properties: Some(self.properties.clone()),
+            state: ItemState::Online,
+        }
+    }
+}
+
+impl Spaces {
+    pub(super) fn ids(&self) -> Vec<SpaceId> {
+        self.spaces.keys().cloned().collect()
+    }
+
+    pub(super) fn space(&self, space: &SpaceId) -> Option<&Space> {
+        self.spaces.get(space)
+    }
+
+    pub(super) fn create(&mut self, space: &SpaceId) {
+        let number = self.mark();
+        self.spaces.entry(space.clone()).or_insert_with(|| Space { number, entries: BTreeMap::new() });
+    }
+
+    pub(super) fn remove_space(&mut self, space: &SpaceId) {
+        self.spaces.remove(space);
+    }
+
+    pub(super) fn item(&self, item: &ItemAddress) -> Option<&Item> {
+        match self.spaces.get(&item.space)?.entries.get(&item.id)? {
+            Planted::Item(item) => Some(item),
+            Planted::Refused(_) => None,
+        }
+    }
+
+    /// Writes an item into its space, and gives it as it stands there. Without the space it stands nowhere.
+    pub(super) fn insert(&mut self, item: &ItemAddress, mut made: Item) -> Item {
+        made.mark = self.mark();
+        if let Some(space) = self.spaces.get_mut(&item.space) {
+            space.entries.insert(item.id.clone(), Planted::Item(made.clone()));
+        }
+        made
+    }
+
+    pub(super) fn insert_refused(&mut self, item: &ItemAddress, reason: Refusal) {
+        if let Some(space) = self.spaces.get_mut(&item.space) {
+            space.entries.insert(item.id.clone(), Planted::Refused(reason));
+        }
+    }
+
+    pub(super) fn remove(&mut self, item: &ItemAddress) {
+        if let Some(space) = self.spaces.get_mut(&item.space) {
+            space.entries.remove(&item.id);
+        }
+    }
+
+    pub(super) fn rot(&mut self, item: &ItemAddress, change: impl FnOnce(&mut Vec<u8>)) {
+        let entry = self.spaces.get_mut(&item.space).and_then(|space| space.entries.get_mut(&item.id));
+        if let Some(Planted::Item(item)) = entry {
+            let mut bytes = item.bytes.to_vec();
+            change(&mut bytes);
+            item.bytes = bytes.into();
+        }
+    }
+
+    fn mark(&mut self) -> u64 {
+        self.marks += 1;
+        self.marks
+    }
+}

@@ -1,0 +1,107 @@
+//! The streams of a memory store: bodies and listings.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use mill_model::ids::shown;
+use mill_model::{ContentId, ItemAddress, SpaceId};
+use mill_ports::{Body, ByteRange, ListPage, Listed, Listing, StoreError, StoreErrorKind};
+
+use super::{Inner, MemoryStore, Planted};
+use crate::lock;
+
+/// The bytes of a range, as far as there are any.
+pub(super) fn stretch(bytes: &Bytes, range: Option<ByteRange>) -> Bytes {
+    let Some(ByteRange { offset, length }) = range else {
+        return bytes.clone();
+    };
+    let size = bytes.len() as u64;
+    let from = offset.min(size);
+    let to = from.saturating_add(length).min(size);
+    bytes.slice(from as usize..to as usize)
+}
+
+/// What is still to be read of an item.
+pub(super) struct Rest {
+    pub(super) store: MemoryStore,
+    pub(super) item: ItemAddress,
+    /// The state that is read.
+    pub(super) token: String,
+    pub(super) bytes: Bytes,
+    /// Whether there are not as many bytes as the item's facts say.
+    pub(super) damaged: bool,
+}
+
+/// A body in pieces, which ends in an error once the item is in another state, or when its size is not as told.
+pub(super) fn body(rest: Rest) -> Body {
+    stream::try_unfold(rest, |mut rest| async move {
+        let inner: &Inner = &rest.store.0;
+        let same = || lock(&inner.spaces).item(&rest.item).is_some_and(|item| item.token() == rest.token);
+        if !inner.habits.reads_are_snapshots && !same() {
+            return Err(inner.error("read", &rest.item, StoreErrorKind::Changed));
+        }
+        if rest.bytes.is_empty() && rest.damaged {
+            return Err(inner.error("read", &rest.item, StoreErrorKind::Unexpected));
+        }
+        if rest.bytes.is_empty() {
+            return Ok(None);
+        }
+        let piece = rest.bytes.split_to(rest.bytes.len().min(inner.habits.piece_bytes_max.max(1)));
+        Ok(Some((piece, rest)))
+    })
+    .boxed()
+}
+
+/// The pages of a listing, each as the space is when it is asked for.
+///
+/// A page is the last only when it comes short, so a listing may end with an empty one.
+pub(super) fn listing(store: MemoryStore, space: SpaceId, after: Option<ContentId>) -> Listing {
+    stream::try_unfold(Some(after), move |state| {
+        let page = state.map(|after| page(&store.0, &space, after));
+        async move {
+            let Some((page, last)) = page.transpose()? else {
+                return Ok(None);
+            };
+            let next = (!page.end).then_some(last);
+            Ok(Some((page, next)))
+        }
+    })
+    .boxed()
+}
+
+/// One page, and the last id that it reaches.
+fn page(inner: &Inner, space: &SpaceId, after: Option<ContentId>) -> Result<(ListPage, Option<ContentId>), StoreError> {
+    let spaces = lock(&inner.spaces);
+    let Some(found) = spaces.space(space) else {
+        return Err(inner.error("list", space, StoreErrorKind::SpaceAbsent));
+    };
+    let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+    let entries_max = inner.habits.page_entries_max.max(1);
+    let mut last = None;
+    let entries: Vec<Listed> = found
+        .entries
+        .range((from, Bound::Unbounded))
+        .take(entries_max)
+        .map(|(id, planted)| {
+            last = Some(id);
+            listed(inner, id, planted)
+        })
+        .collect();
+    let last = last.cloned().or(after);
+    let end = entries.len() < entries_max;
+    Ok((ListPage { entries, end }, last))
+}
+
+fn listed(inner: &Inner, id: &ContentId, planted: &Planted) -> Listed {
+    match planted {
+        Planted::Item(item) => {
+            let mut facts = inner.facts(item);
+            if !inner.habits.properties_in_listings {
+                facts.properties = None;
+            }
+            Listed::Item(id.clone(), facts)
+        }
+        Planted::Refused(reason) => Listed::Refused { shown: shown(id.as_str()), reason: reason.clone() },
+    }
+}

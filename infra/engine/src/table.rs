@@ -1,0 +1,164 @@
+//! A book's rows in memory.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use mill_ports::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+
+use crate::lock;
+
+/// Rows in order, lost with the process.
+#[derive(Debug)]
+pub struct MemoryTable {
+    name: String,
+    page_rows_max: usize,
+    rows: Mutex<Rows>,
+}
+
+#[derive(Debug, Default)]
+struct Rows {
+    partitions: BTreeMap<String, BTreeMap<String, Stored>>,
+    /// Never goes back, so a row that is deleted and written again bears a mark of its own.
+    writes: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Stored {
+    value: Bytes,
+    write: u64,
+}
+
+impl Stored {
+    fn version(&self) -> RowVersion {
+        RowVersion(self.write.to_string().into())
+    }
+}
+
+impl MemoryTable {
+    /// The largest value, in bytes. Source: Amazon DynamoDB, *Quotas* (400 KB for an item, its keys included).
+    pub const VALUE_BYTES_MAX: usize = 390 << 10;
+
+    /// An empty book. Its pages are short now and then, as the contract allows.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self::with_pages_of(name, 100)
+    }
+
+    /// An empty book whose pages hold no more than `page_rows_max` rows, whatever the limit asked for.
+    pub fn with_pages_of(name: impl Into<String>, page_rows_max: usize) -> Self {
+        Self { name: name.into(), page_rows_max: page_rows_max.max(1), rows: Mutex::default() }
+    }
+
+    /// All rows, in order: for a test's checker.
+    pub fn rows(&self) -> Vec<(RowKey, Bytes)> {
+        let rows = lock(&self.rows);
+        let of = |(partition, sorted): (&String, &BTreeMap<String, Stored>)| {
+            let partition = partition.clone();
+            let row = move |(sort, stored): (&String, &Stored)| {
+                (RowKey::new(partition.clone(), sort.clone()), stored.value.clone())
+            };
+            sorted.iter().map(row).collect::<Vec<_>>()
+        };
+        rows.partitions.iter().flat_map(of).collect()
+    }
+
+    fn error(&self, op: &'static str, kind: TableErrorKind) -> TableError {
+        TableError { kind, op, table: self.name.clone(), source: None }
+    }
+
+    fn check(&self, op: &'static str, value: &Bytes) -> Result<(), TableError> {
+        if value.len() > Self::VALUE_BYTES_MAX {
+            return Err(self.error(op, TableErrorKind::TooLarge));
+        }
+        Ok(())
+    }
+}
+
+impl Rows {
+    fn get(&self, key: &RowKey) -> Option<&Stored> {
+        self.partitions.get(&key.partition)?.get(&key.sort)
+    }
+
+    fn admits(&self, key: &RowKey, when: &RowWhen) -> bool {
+        match when {
+            RowWhen::Always => true,
+            RowWhen::Absent => self.get(key).is_none(),
+            RowWhen::VersionIs(version) => self.get(key).is_some_and(|stored| stored.version() == *version),
+        }
+    }
+
+    fn put(&mut self, key: &RowKey, value: Bytes) -> RowVersion {
+        self.writes += 1;
+        let stored = Stored { value, write: self.writes };
+        let version = stored.version();
+        self.partitions.entry(key.partition.clone()).or_default().insert(key.sort.clone(), stored);
+        version
+    }
+}
+
+#[async_trait]
+impl Table for MemoryTable {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
+        let rows = lock(&self.rows);
+        Ok(rows.get(key).map(|stored| row(&key.sort, stored)))
+    }
+
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+        self.check("put", &value)?;
+        let mut rows = lock(&self.rows);
+        if !rows.admits(key, &when) {
+            return Err(self.error("put", TableErrorKind::Conflict));
+        }
+        Ok(rows.put(key, value))
+    }
+
+    async fn put_many(&self, many: &[(RowKey, Bytes)]) -> Result<(), TableError> {
+        let mut rows = lock(&self.rows);
+        for (key, value) in many {
+            self.check("put_many", value)?;
+            rows.put(key, value.clone());
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+        let mut rows = lock(&self.rows);
+        if !rows.admits(key, &when) {
+            return Err(self.error("delete", TableErrorKind::Conflict));
+        }
+        if let Some(sorted) = rows.partitions.get_mut(&key.partition) {
+            sorted.remove(&key.sort);
+            if sorted.is_empty() {
+                rows.partitions.remove(&key.partition);
+            }
+        }
+        Ok(())
+    }
+
+    async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError> {
+        let rows = lock(&self.rows);
+        let Some(sorted) = rows.partitions.get(partition) else {
+            return Ok(RowPage { rows: Vec::new(), end: true });
+        };
+        let from = match &range.after {
+            Some(after) if *after >= range.prefix => Bound::Excluded(after.as_str()),
+            _ => Bound::Included(range.prefix.as_str()),
+        };
+        let mut found = sorted
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(sort, _)| sort.starts_with(&range.prefix))
+            .map(|(sort, stored)| row(sort, stored));
+        let page: Vec<Row> = found.by_ref().take(limit.clamp(1, self.page_rows_max)).collect();
+        Ok(RowPage { rows: page, end: found.next().is_none() })
+    }
+}
+
+fn row(sort: &str, stored: &Stored) -> Row {
+    Row { sort: sort.to_owned(), value: stored.value.clone(), version: stored.version() }
+}
