@@ -1,1 +1,64 @@
-fn main() {}
+//! `mill`: keeps copies of stored content in step. This crate wires the rooms together and decides nothing.
+
+mod args;
+mod children;
+mod commands;
+mod config;
+mod engine;
+mod exit;
+mod logs;
+mod output;
+mod progress;
+mod report;
+mod running;
+mod stop;
+mod stores;
+mod works;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use clap::error::ErrorKind;
+use indicatif::MultiProgress;
+
+use crate::args::Cli;
+use crate::exit::Exit;
+
+/// Arguments that are well formed and make no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done where the terminal takes no text.
+            let _ = error.print();
+            let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return ExitCode::from(if asked_for { Exit::Done.code() } else { Exit::BadArguments.code() });
+        }
+    };
+    let bars = MultiProgress::new();
+    match logs::begin(cli.log.as_deref(), cli.log_json, &bars).and_then(|()| run(cli, &bars)) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) => {
+            let exit = if error.is::<Usage>() { Exit::BadArguments } else { Exit::Error };
+            output::complaint(&format!("{error:#}"));
+            ExitCode::from(exit.code())
+        }
+    }
+}
+
+fn run(cli: Cli, bars: &MultiProgress) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // Blocking work is short system calls on files: more threads than this wait for each other, not for disks.
+        .max_blocking_threads(32)
+        .build()?;
+    let exit = runtime.block_on(commands::run(cli, bars.clone()));
+    // What still runs then is blocked in a system call on a file and would hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    exit
+}

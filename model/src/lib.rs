@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`ids`] (accounts, stores, spaces, content items), [`time`], [`content`] (facts, checksums,
 //! properties), [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`task`] (work and its kinds),
-//! [`envelope`] (the sealed task that travels), [`wire`] (how it is written), [`totals`] (what a run did).
+//! [`envelope`] (the sealed task that travels), [`letter`] (one that was given up), [`wire`] (how it is written), [`totals`] (what a run did).
 //!
 //! **Invariant:** nothing here does IO, awaits, or reads a clock or chance. Only [`wire`] knows a written form.
 
@@ -10,6 +10,7 @@ pub mod content;
 pub mod digest;
 pub mod envelope;
 pub mod ids;
+pub mod letter;
 pub mod queue;
 pub mod task;
 pub mod time;
@@ -19,6 +20,7 @@ pub mod wire;
 pub use content::{Algorithm, Checksum, ItemFacts, ItemState, Properties, Version};
 pub use envelope::{Envelope, Failure};
 pub use ids::{AccountId, ContentId, IdError, ItemAddress, SpaceId, StoreAddress, StoreId, TaskId};
+pub use letter::Letter;
 pub use queue::QueueName;
 pub use task::{Duplicate, Task, TaskKind};
 pub use time::{Monotonic, Timestamp};

@@ -97,6 +97,9 @@ pub struct Duplicate {
 }
 
 impl Duplicate {
+    /// The member of a space task's detail that says, by the value `true`, that a person confirmed the space's removal.
+    pub const RETIRE: &str = "retire";
+
     /// The task to send.
     pub fn into_task(self) -> Task {
         let mut detail = Map::new();

@@ -1,9 +1,12 @@
-//! The written form of an envelope: JSON of version 1. DuraCloud's own messages are read too.
+//! The written form of an envelope and of a dead letter: JSON of version 1. DuraCloud's own messages are read too.
 //!
 //! Version 1 is opened for ever; golden files keep it. A reader passes over members it does not know, so that an
 //! older Mill can read a newer one's envelope of the same version.
 
 mod duracloud;
+mod letter;
+
+pub use letter::{RawBody, open_letter, seal_letter};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -72,6 +75,12 @@ struct FailureV1 {
     reason: String,
 }
 
+impl FailureV1 {
+    fn of(failure: &Failure) -> Self {
+        Self { at: failure.at.as_millis(), workman: failure.workman.clone(), reason: failure.reason.clone() }
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
 fn is_zero(number: &u32) -> bool {
     *number == 0
@@ -105,14 +114,7 @@ fn written(envelope: &Envelope, history_from: usize) -> Result<Vec<u8>, WireErro
         first_sent: envelope.first_sent.as_millis(),
         failures: envelope.failures,
         snoozes: envelope.snoozes,
-        history: envelope.history[history_from..]
-            .iter()
-            .map(|failure| FailureV1 {
-                at: failure.at.as_millis(),
-                workman: failure.workman.clone(),
-                reason: failure.reason.clone(),
-            })
-            .collect(),
+        history: envelope.history[history_from..].iter().map(FailureV1::of).collect(),
         trace: envelope.trace.clone(),
         task: envelope.task.detail.clone(),
     };

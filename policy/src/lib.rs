@@ -1,1 +1,30 @@
-//! Under construction.
+//! The decisions of Mill: which store policies apply to a space today, and why.
+//!
+//! Promise: from the bytes of an account's files comes either a policy that can be obeyed or every fault at once, each
+//! with its file, line, column and member. DuraCloud's own files are read unchanged.
+//!
+//! Reading order: [`fault`] (what a fault says), `json` (a tree that knows where each value stands), `reading` (that
+//! tree against what is expected), [`stores`] (`<account>-stores.json`), `rules` (`<account>-duplication-policy.json`),
+//! `conflict` (cycles, two sources for one destination), [`account`] (the valid whole), [`decision`] (its answers),
+//! `print` (the files again), [`folder`] (all files of a folder together).
+//!
+//! **Invariant:** nothing here does IO, awaits, or reads a clock. No fault repeats a value that could be a secret: of
+//! what stands in credentials, and of what is not JSON, only the place is told. A policy that removes nothing, covers
+//! nothing or is empty asks for no deletion: deletion is only ever asked for by a store policy that covers the space.
+
+pub mod account;
+mod conflict;
+pub mod decision;
+pub mod fault;
+pub mod folder;
+mod json;
+mod print;
+mod reading;
+mod rules;
+pub mod stores;
+
+pub use account::AccountPolicy;
+pub use decision::{Compare, Coverage, Decision, Origin, Rule, StorePolicy};
+pub use fault::{Fault, Severity};
+pub use folder::{ACCOUNTS_FILE, FILE_BYTES_MAX, PolicyFile, accounts_list, check};
+pub use stores::{Buckets, Credentials, Reference, S3Spec, StoreKind, StoreSpec};

@@ -1,1 +1,34 @@
-//! Under construction.
+//! Finds work: compares what policies ask for with what listings show, and queues tasks.
+//!
+//! Promise: every item of every space that a store policy covers is either queued or proven to be in step once a run,
+//! whatever crashes, full queues or failing stores come between; one account's trouble never stops another's work.
+//!
+//! Reading order: [`duplication`] (a session as others use it), `session` (the run, its rounds and its ends),
+//! `spaces` (which morsels a run has), `turn` (deletes first, then a nibble of copies), `retire` (a source space that is
+//! not there), `copies` and `deletes` (what is gathered from a comparison), `merge` and `listing` (the comparison),
+//! `ends` (both stores of a morsel), `sending` (tasks into the queue), [`settings`], [`report`].
+//!
+//! **Invariant:** a producer writes no store; both ends of a morsel are held by the type that cannot. A marker is saved
+//! only behind what is surely in the queue. Deletes are queued only from two listings that were complete and in order,
+//! and never for a source space that is not there, unless it is proven gone and a person confirmed it.
+
+mod copies;
+mod deletes;
+pub mod duplication;
+mod ends;
+mod listing;
+mod merge;
+pub mod report;
+mod retire;
+mod sending;
+mod session;
+pub mod settings;
+mod spaces;
+mod turn;
+
+pub use duplication::DuplicationProducer;
+pub use report::{Ended, HeldDeletes, ProducerError, Refused, SessionReport, SpaceFailed, WhyHeld};
+pub use settings::{AbsentSource, Deps, Settings, WhenFull};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,16 @@
-//! Under construction.
+//! The books: what a row means, and the rules by which it is written, over tables and stores.
+//!
+//! Reading order: [`policies`] (today's policies, and the last good ones), [`seals`] (pairs proven in step), [`owners`]
+//! (whose a destination space is), [`lease`] and [`producer_state`] (where a producer stands), [`dead_letters`] (tasks
+//! given up).
+//!
+//! **Invariant:** a book keeps rules and decides nothing. What cannot be read is an error, never an empty book.
+
+pub mod dead_letters;
+pub mod lease;
+pub mod owners;
+pub mod policies;
+pub mod producer_state;
+pub mod seals;
+#[cfg(test)]
+mod test_table;

@@ -1,1 +1,56 @@
-//! Under construction.
+//! Runs tasks: takes deliveries off the queues by priority, has each executed, and decides its fate.
+//!
+//! Reading order: [`settings`] (what a workman is given and how it ends), `poller` (which queue is asked next),
+//! `stages` (a delivery's way: taken, opened, settled), `attempt` (one execution), `fate` (what becomes of it),
+//! `settler` (sends, then acknowledges), `in_flight` and [`heartbeat`] (keeping leases), `pauses` (stores that cannot
+//! be used now), `run` (the loop, and stopping), [`drain`] (dead letters into their book).
+//!
+//! ```text
+//! receive ─► Taken ─► Opened ─► (attempt) ─► Settled ─► sends, then acknowledge
+//!              │         │                      │
+//!              └─ not an envelope: letter ──────┘        a crash anywhere: the queue delivers it again
+//! ```
+//!
+//! **Invariant:** every move is send, then acknowledge, so that a crash may repeat a task and never loses one. A
+//! workman does not know what a task means. Everything that runs is owned by [`Workman::run`], and is gone when that
+//! future is.
+
+// Every `select!` of this room says `biased`, so that simulation replays; a test reads them all. (The lint cannot be
+// allowed for less than a crate.)
+#![allow(clippy::disallowed_macros)]
+
+pub mod drain;
+pub mod heartbeat;
+pub mod settings;
+
+mod attempt;
+mod fate;
+mod in_flight;
+mod pauses;
+mod poller;
+mod run;
+mod settler;
+mod stages;
+mod warnings;
+
+pub use drain::{DeadLetterDrain, DrainError, DrainSettings};
+pub use heartbeat::Heartbeat;
+pub use run::Workman;
+pub use settings::{Ended, OnFinalFailure, OnUnavailable, Queues, Stop, WorkmanDeps, WorkmanError, WorkmanSettings};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_select_is_biased() {
+        let mut seen = 0;
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
+            let path = entry.unwrap().path();
+            let Some(text) = path.is_file().then(|| std::fs::read_to_string(&path).unwrap()) else { continue };
+            for after in text.split("tokio::select! {").skip(1).filter(|after| !after.starts_with('"')) {
+                assert!(after.trim_start().starts_with("biased;"), "{}", path.display());
+                seen += 1;
+            }
+        }
+        assert!(seen >= 5, "the selects must be found at all");
+    }
+}

@@ -6,5 +6,7 @@
 mod backends;
 mod queue;
 mod reference;
+mod rooms;
+mod sqlite;
 mod store;
 mod table;

@@ -85,3 +85,30 @@ fn a_task_too_large_for_an_envelope_is_refused() {
     let envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, task);
     assert!(matches!(seal(&envelope), Err(WireError::TooLarge(_))));
 }
+
+#[test]
+fn a_letter_of_version_1_is_opened_for_ever() {
+    let golden = include_bytes!("../../testdata/wire/v1-letter.json");
+    let letter = open_letter(golden).unwrap();
+    assert_eq!(
+        (letter.origin, letter.receive_count, &letter.body[..]),
+        (QueueName::DuplicationLow, 2, &[255, 254, 0][..])
+    );
+    assert_eq!(letter.given_up.reason, "neither this nor that");
+    assert_eq!(seal_letter(&letter).unwrap(), golden.trim_ascii_end());
+}
+
+#[test]
+fn a_letter_keeps_every_body_and_an_envelope_is_no_letter() {
+    let given_up = Failure::new(Timestamp::from_millis(9), "w", "why");
+    for body in [&b""[..], b"{\"v\":1}", b"\xff", "é\0\n".as_bytes(), &[0x80; 4_000]] {
+        let letter = crate::Letter {
+            body: Bytes::copy_from_slice(body),
+            origin: QueueName::Audit,
+            given_up: given_up.clone(),
+            receive_count: 1,
+        };
+        assert_eq!(open_letter(&seal_letter(&letter).unwrap()).unwrap(), letter);
+    }
+    assert!(open_letter(include_bytes!("../../testdata/wire/v1-duplicate.json")).is_err());
+}

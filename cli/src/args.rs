@@ -1,0 +1,284 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use mill_model::QueueName;
+
+/// Keeps copies of stored content in step, proves them intact, and writes down what happened.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mill",
+    version,
+    about,
+    disable_help_subcommand = true,
+    after_help = "Begin with `mill mirror SOURCE DESTINATION`: two folders, no configuration.\n\
+                  For policies over many stores, `mill init`, then `mill run`."
+)]
+pub(crate) struct Cli {
+    /// The configuration file [default: ./mill.toml, else ~/.config/mill/mill.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "MILL_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Which log lines to show: error, warn, info, debug, trace, or a filter such as `mill_workman=debug`
+    #[arg(long, global = true, value_name = "LEVEL", env = "MILL_LOG")]
+    pub(crate) log: Option<String>,
+
+    /// Write logs as JSON lines
+    #[arg(long, global = true)]
+    pub(crate) log_json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make one folder a faithful copy of another, once
+    #[command(after_help = "Examples:\n  \
+        mill mirror ~/Pictures /mnt/backup/Pictures\n  \
+        mill mirror ~/Pictures /mnt/backup/Pictures --remove-vanished\n\n\
+        Run it again at any time: what is in step is not read again. A run that was stopped or killed goes on\n\
+        where it was. Without --remove-vanished nothing is ever deleted.")]
+    Mirror(Mirror),
+    /// Make a configuration and a folder of policies to begin with
+    Init {
+        /// Where
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Find all work that the policies ask for, and do it, until every copy is in step
+    Run(Run),
+    /// Find work and queue it; meant for cron
+    #[command(subcommand)]
+    Produce(Produce),
+    /// Do queued work until told to stop
+    Work(Work),
+    /// Show queues, producers, stores and dead letters
+    Status {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check, show and explain policies
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Read copies again and compare them with their sources, byte by byte
+    #[command(after_help = "Examples:\n  \
+        mill verify                       all spaces of all accounts\n  \
+        mill verify library photos        one space\n  \
+        mill verify --sample 5            a twentieth, another one each time\n  \
+        mill verify --folders ~/Pictures /mnt/backup/Pictures")]
+    Verify(Verify),
+    /// Bring a space back from one of its copies, into an empty or existing folder
+    Restore(Restore),
+    /// Review tasks that were given up
+    #[command(subcommand, name = "deadletters")]
+    DeadLetters(DeadLetters),
+    /// Show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Explain something: `exit-codes`, or a command
+    Help {
+        /// What
+        topic: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Mirror {
+    /// The folder to copy; it is only read
+    pub(crate) source: PathBuf,
+    /// The folder to bring in step; it is made if its parent is there
+    pub(crate) destination: PathBuf,
+    /// Delete at the destination what is surely gone from the source
+    #[arg(long)]
+    pub(crate) remove_vanished: bool,
+    /// Let up to N deletes through where so many would be held back
+    #[arg(long, value_name = "N", requires = "remove_vanished")]
+    pub(crate) confirm_deletes: Option<u64>,
+    /// Items in hand at once
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) workers: u32,
+    /// Make a destination that was there at the last run and is missing now
+    #[arg(long)]
+    pub(crate) create: bool,
+    #[command(flatten)]
+    pub(crate) ending: Ending,
+}
+
+/// How a run that ends by itself does so.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Ending {
+    /// Stop at the first item that fails for good, instead of finishing the others
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+    /// Exit with 1 when nothing had to be changed
+    #[arg(long)]
+    pub(crate) detailed_exit_code: bool,
+    /// Print the summary as one JSON object, on the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Workmen as so many child processes; 0 works in this process
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=256))]
+    pub(crate) processes: u32,
+    /// Items in hand at once, in each process
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<u32>,
+    /// Let up to N deletes of a space through where so many would be held back
+    #[arg(long, value_name = "N")]
+    pub(crate) confirm_deletes: Option<u64>,
+    #[command(flatten)]
+    pub(crate) ending: Ending,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Produce {
+    /// Walk the duplication policies and queue what they ask for
+    #[command(after_help = "Example, in a crontab:\n  \
+        */10 * * * *  mill --config /etc/mill/mill.toml produce duplication")]
+    Duplication {
+        /// Begin a loop now, even if the next one is not due yet
+        #[arg(long)]
+        now: bool,
+        /// Forget where the present loop stands, so that the next one begins at the beginning
+        #[arg(long, conflicts_with = "now")]
+        reset: bool,
+        /// Let up to N deletes of a space through where so many would be held back
+        #[arg(long, value_name = "N")]
+        confirm_deletes: Option<u64>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Work {
+    /// The queues to serve, highest priority first
+    #[arg(long, value_name = "QUEUES", value_delimiter = ',')]
+    pub(crate) queues: Vec<QueueName>,
+    /// Items in hand at once
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<u32>,
+    /// Report totals as JSON lines on standard output and end when standard input does (used by `mill run`)
+    #[arg(long, hide = true)]
+    pub(crate) child: bool,
+    /// Stop at the first item that fails for good
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Name every fault of every policy file, with line and column
+    Check {
+        /// A folder of policy files [default: the configured one]
+        folder: Option<PathBuf>,
+    },
+    /// Show what an account's policy comes to
+    Show {
+        /// The account
+        account: String,
+    },
+    /// Say which rule applies to a space, and why
+    Explain {
+        /// The account
+        account: String,
+        /// The space
+        space: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Only this account
+    pub(crate) account: Option<String>,
+    /// Only this space of it
+    pub(crate) space: Option<String>,
+    /// Compare two folders instead, without a configuration
+    #[arg(long, num_args = 2, value_names = ["SOURCE", "DESTINATION"], conflicts_with_all = ["account", "space"])]
+    pub(crate) folders: Vec<PathBuf>,
+    /// Read only so many per cent of the items, drawn by chance
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100), default_value_t = 100)]
+    pub(crate) sample: u8,
+    /// Print the summary as one JSON object, on the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The account
+    pub(crate) account: String,
+    /// The space
+    pub(crate) space: String,
+    /// The store to bring it back from
+    #[arg(long, value_name = "STORE")]
+    pub(crate) from: String,
+    /// The folder to bring it back to; what is there already is kept unless it differs
+    pub(crate) to: PathBuf,
+    /// Replace files at TO that differ
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Bring back also what is not as it was when it was copied; it is named all the same
+    #[arg(long)]
+    pub(crate) unproven: bool,
+    /// Print the summary as one JSON object, on the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetters {
+    /// List them
+    List {
+        /// Also those retried or discarded
+        #[arg(long)]
+        all: bool,
+        /// Print JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one with its whole history
+    Show {
+        /// Its id, as listed
+        id: String,
+    },
+    /// Send one, or all, to their queues again
+    Retry {
+        /// Their ids, as listed
+        #[arg(required_unless_present = "all")]
+        ids: Vec<String>,
+        /// All open ones
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+    /// Close one, or all, with a reason
+    Discard {
+        /// Their ids, as listed
+        #[arg(required_unless_present = "all")]
+        ids: Vec<String>,
+        /// All open ones
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+        /// Why
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show each value and where it comes from
+    Show,
+}

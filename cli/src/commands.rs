@@ -1,0 +1,63 @@
+//! One file a command, or a family of small ones.
+
+mod dead_letters;
+mod init;
+mod mirror;
+mod policy;
+mod produce;
+mod restore;
+mod run;
+mod status;
+mod verify;
+mod work;
+
+use anyhow::{Result, bail};
+use clap::CommandFactory;
+use indicatif::MultiProgress;
+
+use crate::args::{Cli, Command, ConfigCommand};
+use crate::config::Config;
+use crate::exit::{self, Exit};
+use crate::output;
+
+/// Runs the command.
+pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {
+    let config = || Config::load(cli.config.as_deref());
+    match cli.command {
+        Command::Mirror(args) => mirror::run(args, bars).await,
+        Command::Init { folder } => init::run(&folder),
+        Command::Run(args) => run::run(args, &config()?, cli.config.as_deref(), bars).await,
+        Command::Produce(args) => produce::run(args, &config()?).await,
+        Command::Work(args) => work::run(args, &config()?).await,
+        Command::Status { json } => status::run(json, &config()?).await,
+        Command::Policy(args) => policy::run(args, config).await,
+        Command::Verify(args) => verify::run(args, config).await,
+        Command::Restore(args) => restore::run(args, &config()?).await,
+        Command::DeadLetters(args) => dead_letters::run(args, &config()?).await,
+        Command::Config(ConfigCommand::Show) => {
+            output::line(output::table(["setting", "value", "from", "meaning"], config()?.rows()));
+            Ok(Exit::Done)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "mill", &mut script);
+            output::line(String::from_utf8_lossy(&script));
+            Ok(Exit::Done)
+        }
+        Command::Help { topic } => help(topic.as_deref()),
+    }
+}
+
+fn help(topic: Option<&str>) -> Result<Exit> {
+    let mut command = Cli::command();
+    command.build();
+    match topic {
+        Some("exit-codes") => output::line(exit::HELP.trim_end()),
+        None => output::line(command.render_long_help().to_string()),
+        Some(topic) => match command.find_subcommand_mut(topic) {
+            Some(found) => output::line(found.render_long_help().to_string()),
+            None => bail!("there is no help on `{topic}`; `mill help` lists the commands, and there is `exit-codes`"),
+        },
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,228 @@
+//! `mill mirror`: one folder made a faithful copy of another, with no configuration.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use indicatif::MultiProgress;
+use mill_local::folder::Layout;
+use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
+use mill_policy::{AccountPolicy, Compare};
+use mill_producer::{AbsentSource, WhenFull};
+use mill_records::policies::PolicyBook;
+use mill_workman::{OnFinalFailure, OnUnavailable};
+use sha2::{Digest, Sha256};
+
+use crate::Usage;
+use crate::args::Mirror;
+use crate::engine::Engine;
+use crate::exit::Exit;
+use crate::report::Summary;
+use crate::running::{Hands, Ran, Run};
+use crate::stop;
+use crate::stores::{FolderOpener, MirrorStores};
+use crate::works::{Works, producer_defaults, workman_defaults};
+
+/// The two folders, and where the state of their pair is kept.
+struct Pair {
+    source: PathBuf,
+    destination: PathBuf,
+    state: PathBuf,
+}
+
+/// Runs it.
+pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
+    let pair = Pair::of(&args.source, &args.destination)?;
+    let _alone = pair.lock()?;
+    pair.make_destination(args.create)?;
+    let stopping = stop::on_signals()?;
+    let works = pair.works(args.remove_vanished)?;
+    works.engine.database.purge_queues().await.context("the queue of the last run cannot be emptied")?;
+    let workman = works.workman(&[QueueName::DuplicationLow], mill_workman::WorkmanSettings {
+        workers: args.workers,
+        on_final_failure: if args.ending.fail_fast { OnFinalFailure::FailFast } else { OnFinalFailure::Drain },
+        on_unavailable: OnUnavailable::Stop,
+        poll_wait: Duration::from_secs(1),
+        ..workman_defaults()
+    });
+    let producer = works.producer(mill_producer::Settings {
+        when_full: WhenFull::Wait { poll: Duration::from_millis(20) },
+        force: true,
+        confirm_deletes: args.confirm_deletes,
+        absent_source: AbsentSource::Unknown,
+        ..producer_defaults()?
+    });
+    producer.reset().await.context("the state of the last run cannot be cleared")?;
+    let ran = Run {
+        works: &works,
+        producer,
+        hands: Hands::Here(Box::new(workman)),
+        queues: vec![QueueName::DuplicationLow],
+        stopping,
+        bars,
+        quiet: args.ending.quiet,
+    }
+    .until_in_step()
+    .await?;
+    let (exit, summary) = conclude(&works, ran, args.ending.detailed_exit_code).await?;
+    summary.print(args.ending.json, exit);
+    Ok(exit)
+}
+
+/// What a run came to, for its exit code and its summary.
+pub(super) async fn conclude(works: &Works, ran: Ran, detailed: bool) -> Result<(Exit, Summary)> {
+    let Ran { totals, took, produced, cut_short } = ran;
+    let mut remarks: Vec<String> = Vec::new();
+    remarks.extend(produced.refused_first.iter().map(|refused| {
+        format!("refused `{}` of space `{}`: {}", refused.shown, refused.space, refused.reason)
+    }));
+    let unnamed = produced.refused.saturating_sub(produced.refused_first.len() as u64);
+    if unnamed > 0 {
+        remarks.push(format!("{unnamed} more entries were refused; the log names them"));
+    }
+    for refused in works.refusals.kept() {
+        remarks.push(format!("refused `{}`: {}", refused.subject, refused.reason));
+    }
+    for held in &produced.held {
+        remarks.push(held_remark(held));
+    }
+    for (account, why) in &produced.accounts_failed {
+        remarks.push(format!("account `{account}` was passed over: {why}"));
+    }
+    for failed in &produced.spaces_failed {
+        let space = failed.space.as_ref().map_or_else(|| "all spaces".to_owned(), |space| format!("space `{space}`"));
+        remarks.push(format!("{space} of account `{}` (store {}): {}", failed.account, failed.source, failed.reason));
+    }
+    if totals.dead_lettered > 0 {
+        works.drain_dead_letters().await?;
+        remarks.extend(super::dead_letters::open_remarks(works).await?);
+    }
+    let partial = produced.failed() || cut_short.is_some();
+    remarks.extend(cut_short);
+    let exit = if partial { Exit::Partial } else { Exit::of_run(&totals, detailed) };
+    Ok((exit, Summary { totals, took, remarks }))
+}
+
+pub(super) fn held_remark(held: &mill_producer::HeldDeletes) -> String {
+    let mill_producer::HeldDeletes { account, space, source, destination, count, items_total, why } = held;
+    let what = format!("{count} of {items_total} items of space `{space}` ({account}: store {source} → {destination})");
+    match why {
+        mill_producer::WhyHeld::TooMany => format!(
+            "held back: {what} are gone from the source and would be deleted; if that is meant, run again with \
+             --confirm-deletes {count}"
+        ),
+        mill_producer::WhyHeld::SpaceMissing { since, proven: false } => {
+            format!("held back: {what}: the source space itself is missing since {since}; nothing is deleted")
+        }
+        mill_producer::WhyHeld::SpaceMissing { since, proven: true } => format!(
+            "held back: {what}: the source space is gone since {since}; to delete its copy too, run again with \
+             --confirm-deletes {count}"
+        ),
+    }
+}
+
+impl Pair {
+    fn of(source: &Path, destination: &Path) -> Result<Self> {
+        let source = fs::canonicalize(source)
+            .with_context(|| format!("the source folder `{}` cannot be used", source.display()))?;
+        if !source.is_dir() {
+            bail!("the source `{}` is not a folder", source.display());
+        }
+        let destination = match fs::canonicalize(destination) {
+            Ok(path) if path.is_dir() => path,
+            Ok(path) => bail!("the destination `{}` is not a folder", path.display()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let absolute = std::path::absolute(destination)?;
+                let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+                    bail!("`{}` names no folder", destination.display());
+                };
+                let parent = fs::canonicalize(parent).with_context(|| {
+                    format!("the folder `{}`, in which the destination would be made, cannot be used", parent.display())
+                })?;
+                parent.join(name)
+            }
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("the destination `{}` cannot be used", destination.display()));
+            }
+        };
+        if source.starts_with(&destination) || destination.starts_with(&source) {
+            let (source, destination) = (source.display(), destination.display());
+            return Err(Usage(format!("one of `{source}` and `{destination}` lies within the other")).into());
+        }
+        let state = state_folder(&source, &destination)?;
+        Ok(Self { source, destination, state })
+    }
+
+    /// Keeps other processes from this pair for as long as the file is held.
+    fn lock(&self) -> Result<File> {
+        fs::create_dir_all(&self.state)
+            .with_context(|| format!("the state folder `{}` cannot be made", self.state.display()))?;
+        let file = File::create(self.state.join("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => bail!(
+                "another `mill mirror` is at work on `{}` → `{}`",
+                self.source.display(),
+                self.destination.display()
+            ),
+            Err(TryLockError::Error(error)) => Err(error).context("the state folder cannot be locked"),
+        }
+    }
+
+    /// Makes the destination, but not one that was there before: it may only not be mounted.
+    fn make_destination(&self, create: bool) -> Result<()> {
+        let known = self.state.join("pair.txt");
+        if !self.destination.is_dir() {
+            if known.exists() && !create {
+                bail!(
+                    "the destination `{}` was there at the last run and is missing now; mount it, or pass --create to \
+                     make it anew",
+                    self.destination.display()
+                );
+            }
+            fs::create_dir(&self.destination)
+                .with_context(|| format!("the destination `{}` cannot be made", self.destination.display()))?;
+        }
+        let text = format!("{}\n→ {}\n", self.source.display(), self.destination.display());
+        fs::write(known, text).context("the state folder cannot be written")
+    }
+
+    fn works(&self, remove_vanished: bool) -> Result<Works> {
+        let engine = Engine::open(&self.state)?;
+        let account = AccountId::new("mirror")?;
+        let (source, destination) = (StoreId::new("source")?, StoreId::new("destination")?);
+        let space = SpaceId::new("content")?;
+        let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
+        let open = |store: &StoreId, root: &Path| {
+            let address = StoreAddress { account: account.clone(), store: store.clone() };
+            folders.open(address, root.to_owned(), Layout::Single(space.clone()))
+        };
+        let stores = MirrorStores {
+            source: open(&source, &self.source),
+            destination: open(&destination, &self.destination),
+            source_id: source.clone(),
+        };
+        let policy =
+            AccountPolicy::mirror(account, space, source, destination, Compare::Differences, remove_vanished);
+        Ok(Works::of(engine, Arc::new(PolicyBook::fixed(vec![policy])), Arc::new(stores)))
+    }
+}
+
+/// Where the state of a pair is kept: under the user's state folder, so that neither folder holds anything of Mill's.
+fn state_folder(source: &Path, destination: &Path) -> Result<PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let base = match std::env::var_os("XDG_STATE_HOME").filter(|path| !path.is_empty()) {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_STATE_HOME nor HOME is set")?)
+            .join(".local/state"),
+    };
+    let mut hasher = Sha256::new();
+    hasher.update(source.as_os_str().as_bytes());
+    hasher.update([0]);
+    hasher.update(destination.as_os_str().as_bytes());
+    let name: String = hasher.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(base.join("mill/mirror").join(name))
+}

@@ -1,0 +1,104 @@
+//! `mill policy`: check, show and explain.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use mill_model::{AccountId, SpaceId};
+use mill_policy::{AccountPolicy, Severity, StoreKind};
+
+use crate::args::Policy;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::output::{line, table};
+
+/// Runs it.
+pub(super) async fn run(args: Policy, config: impl Fn() -> Result<Config>) -> Result<Exit> {
+    match args {
+        Policy::Check { folder: Some(folder) } => check(&folder),
+        Policy::Check { folder: None } => check(&config()?.path("policies.folder")),
+        Policy::Show { account } => show(&read(&config()?.path("policies.folder"), &account)?),
+        Policy::Explain { account, space } => {
+            let policy = read(&config()?.path("policies.folder"), &account)?;
+            let space = SpaceId::new(space)?;
+            line(format!("space `{space}` of account `{account}`: {}", policy.for_space(&space)));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn check(folder: &Path) -> Result<Exit> {
+    let files = files(folder)?;
+    let faults = mill_policy::check(&files);
+    for fault in &faults {
+        line(fault.to_string());
+    }
+    let errors = faults.iter().filter(|fault| fault.severity == Severity::Error).count();
+    let warnings = faults.len() - errors;
+    let read = files.iter().filter(|(name, _)| has_extension(name, "json")).count();
+    line(format!("{read} policy files in `{}`: {errors} errors, {warnings} warnings", folder.display()));
+    Ok(if errors > 0 {
+        Exit::Error
+    } else if warnings > 0 {
+        Exit::Warnings
+    } else {
+        Exit::Done
+    })
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
+}
+
+/// All files of the folder, by name.
+fn files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let entries = std::fs::read_dir(folder)
+        .with_context(|| format!("the policy folder `{}` cannot be read", folder.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            let path = entry.path();
+            let bytes =
+                std::fs::read(&path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+            files.push((entry.file_name().to_string_lossy().into_owned(), bytes));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(folder: &PathBuf, account: &str) -> Result<AccountPolicy> {
+    let account = AccountId::new(account)?;
+    let bytes = |name: String| {
+        std::fs::read(folder.join(&name))
+            .with_context(|| format!("account `{account}` has no readable file `{}`", folder.join(&name).display()))
+    };
+    let policy = bytes(AccountPolicy::policy_file_name(&account))?;
+    let stores = bytes(AccountPolicy::stores_file_name(&account))?;
+    match AccountPolicy::parse(account.clone(), &policy, &stores) {
+        Ok(policy) => Ok(policy),
+        Err(faults) => {
+            faults.iter().for_each(|fault| line(fault.to_string()));
+            bail!("the policy of account `{account}` has {} faults", faults.len())
+        }
+    }
+}
+
+fn show(policy: &AccountPolicy) -> Result<Exit> {
+    line(format!("account {}", policy.account()));
+    let stores = policy.stores().iter().map(|store| {
+        let (kind, place) = match &store.kind {
+            StoreKind::Folder { root } => ("folder", root.display().to_string()),
+            StoreKind::S3(s3) => ("s3", format!("{:?}", s3.buckets)),
+        };
+        let primary = if store.primary { "primary" } else { "" };
+        let most = store.transfers_max.map_or_else(|| "-".to_owned(), |most| most.to_string());
+        [store.id.to_string(), kind.to_owned(), place, primary.to_owned(), most]
+    });
+    line(table(["store", "type", "place", "", "transfers at most"], stores));
+    for space in policy.named_spaces() {
+        line(format!("\nspace `{space}`: {}", policy.for_space(space)));
+    }
+    line("\nother spaces: the default policies");
+    Ok(Exit::Done)
+}

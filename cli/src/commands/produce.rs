@@ -1,0 +1,46 @@
+//! `mill produce`: one session of a producer, as cron starts it.
+
+use anyhow::Result;
+use mill_producer::Ended;
+
+use crate::args::Produce;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::output::line;
+use crate::stop;
+use crate::works::{Works, producer_settings};
+
+/// Runs it: one line on standard output, for cron's mail.
+pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
+    let Produce::Duplication { now, reset, confirm_deletes } = args;
+    let stopping = stop::on_signals()?;
+    let works = Works::configured(config)?;
+    let settings = mill_producer::Settings { force: now, confirm_deletes, ..producer_settings(config)? };
+    let producer = works.producer(settings);
+    if reset {
+        producer.reset().await?;
+        line("duplication: the loop's place is forgotten; the next one begins at the beginning");
+        return Ok(Exit::Done);
+    }
+    let report = producer.session(&stopping.gentle).await?;
+    let queued = report.queued;
+    line(match &report.ended {
+        Ended::Finished { next_run } => format!("duplication: loop finished, {queued} tasks queued; next {next_run}"),
+        Ended::QueueFull => format!("duplication: queue full, {queued} tasks queued; the next session goes on"),
+        Ended::NotDue { next_run } => format!("duplication: not due; next {next_run}"),
+        Ended::HeldByAnother { holder } => format!("duplication: another producer is at work ({holder})"),
+        Ended::Stopped => format!("duplication: stopped, {queued} tasks queued; the next session goes on"),
+    });
+    for (account, why) in &report.accounts_failed {
+        tracing::error!(%account, "passed over: {why}");
+    }
+    for failed in &report.spaces_failed {
+        let space = failed.space.as_ref().map(tracing::field::display);
+        tracing::error!(account = %failed.account, space, store = %failed.source, "passed over: {}", failed.reason);
+    }
+    let warned = report.failed() || !report.held.is_empty() || report.refused > 0;
+    for held in &report.held {
+        tracing::warn!("{}", super::mirror::held_remark(held));
+    }
+    Ok(if warned { Exit::Warnings } else { Exit::Done })
+}

@@ -1,0 +1,84 @@
+//! `mill restore`: bring a space back from one of its copies.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use mill_local::folder::Layout;
+use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
+use mill_processors::restore::{Restoration, Restored};
+use mill_records::seals::Pair;
+use serde_json::json;
+
+use crate::args::Restore;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::output::{bytes, line};
+use crate::stores::open_plain;
+use crate::works::Works;
+
+/// Items in hand at once.
+const AT_ONCE: usize = 64;
+
+/// Runs it.
+pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
+    let began = Instant::now();
+    let works = Works::configured(config)?;
+    let account = AccountId::new(args.account.as_str())?;
+    let space = SpaceId::new(args.space.as_str())?;
+    let from = StoreId::new(args.from.as_str())?;
+    let policy = works.policies.account(&account).await?;
+    if policy.store(&from).is_none() {
+        let known: Vec<String> = policy.stores().iter().map(|store| store.id.to_string()).collect();
+        bail!("account `{account}` has no store `{from}`; it has: {}", known.join(", "));
+    }
+    if !args.to.is_dir() {
+        std::fs::create_dir(&args.to).with_context(|| format!("`{}` cannot be made", args.to.display()))?;
+    }
+    let to = std::fs::canonicalize(&args.to)?;
+    let address = StoreAddress { account: AccountId::new("restore")?, store: StoreId::new("to")? };
+    let sealed = policy.stores().iter().filter(|store| store.id != from).map(|store| Pair {
+        account: account.clone(),
+        source: store.id.clone(),
+        destination: from.clone(),
+        space: space.clone(),
+    });
+    let restoration = Restoration {
+        copy: works.stores.source(&account, &from).await?,
+        from: StoreAddress { account: account.clone(), store: from.clone() },
+        space: space.clone(),
+        to: open_plain(works.engine.clock.clone(), address, to, Layout::Single(space.clone())),
+        sealed: sealed.collect(),
+        seals: works.seals(),
+        overwrite: args.overwrite,
+        unproven: args.unproven,
+        at_once: AT_ONCE.try_into()?,
+    };
+    let restored = restoration.run().await?;
+    let exit = if restored.faults.is_empty() { Exit::Done } else { Exit::Partial };
+    print(&restored, &args, began.elapsed().as_secs_f64(), exit);
+    Ok(exit)
+}
+
+fn print(restored: &Restored, args: &Restore, seconds: f64, exit: Exit) {
+    for fault in &restored.faults {
+        line(format!("! {}: {}", fault.item, fault.what));
+    }
+    if args.json {
+        line(
+            json!({ "copied": restored.copied, "unchanged": restored.unchanged, "proven": restored.proven,
+                "faults": restored.faults.len(), "bytes": restored.bytes,
+                "seconds": (seconds * 1000.0).round() / 1000.0, "exit_code": exit.code() })
+            .to_string(),
+        );
+        return;
+    }
+    let how = if restored.faults.is_empty() { "The space is back" } else { "What is whole is back" };
+    line(format!(
+        "{how}: {} brought back, {} there already, {} of both proven by their seals, {} named above; {} in {seconds:.1} s.",
+        restored.copied,
+        restored.unchanged,
+        restored.proven,
+        restored.faults.len(),
+        bytes(restored.bytes)
+    ));
+}

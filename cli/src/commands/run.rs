@@ -1,0 +1,62 @@
+//! `mill run`: produce and work until every copy is in step.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use indicatif::MultiProgress;
+use mill_model::QueueName;
+use mill_producer::WhenFull;
+use mill_workman::OnFinalFailure;
+
+use crate::args::Run as Args;
+use crate::children::Children;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::running::{Hands, Run};
+use crate::stop;
+use crate::works::{Works, producer_settings, workman_settings};
+
+/// Runs it.
+pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: MultiProgress) -> Result<Exit> {
+    let stopping = stop::on_signals()?;
+    let works = Works::configured(config)?;
+    let producer = works.producer(mill_producer::Settings {
+        when_full: WhenFull::Wait { poll: Duration::from_millis(50) },
+        force: true,
+        confirm_deletes: args.confirm_deletes,
+        ..producer_settings(config)?
+    });
+    let queues: Vec<QueueName> = config.list("workman.queues")?;
+    let hands = if args.processes == 0 {
+        let mut settings = workman_settings(config, args.workers)?;
+        settings.poll_wait = Duration::from_secs(1);
+        if args.ending.fail_fast {
+            settings.on_final_failure = OnFinalFailure::FailFast;
+        }
+        Hands::Here(Box::new(works.workman(&queues, settings)))
+    } else {
+        Hands::Children(Children::start(args.processes as usize, &child_arguments(&args, file))?)
+    };
+    let ran = Run { works: &works, producer, hands, queues, stopping, bars, quiet: args.ending.quiet }
+        .until_in_step()
+        .await?;
+    let (exit, summary) = super::mirror::conclude(&works, ran, args.ending.detailed_exit_code).await?;
+    summary.print(args.ending.json, exit);
+    Ok(exit)
+}
+
+fn child_arguments(args: &Args, file: Option<&Path>) -> Vec<String> {
+    let mut arguments: Vec<String> = Vec::new();
+    if let Some(file) = file {
+        arguments.extend(["--config".into(), file.to_string_lossy().into_owned()]);
+    }
+    arguments.extend(["work".into(), "--child".into()]);
+    if let Some(workers) = args.workers {
+        arguments.extend(["--workers".into(), workers.to_string()]);
+    }
+    if args.ending.fail_fast {
+        arguments.push("--fail-fast".into());
+    }
+    arguments
+}

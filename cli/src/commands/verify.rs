@@ -1,0 +1,144 @@
+//! `mill verify`: read copies again and compare them with their sources.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use mill_local::folder::Layout;
+use mill_local::{OsChance, OsClock};
+use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
+use mill_ports::{SourceStore, chain};
+use mill_processors::verify::{Findings, Verification};
+use serde_json::json;
+
+use crate::args::Verify;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::output::{bytes, line};
+use crate::stores::open_plain;
+use crate::works::Works;
+
+/// Items read at once.
+const AT_ONCE: usize = 16;
+
+#[derive(Default)]
+struct Sum {
+    examined: u64,
+    equal: u64,
+    bytes: u64,
+    faults: u64,
+}
+
+/// Runs it.
+pub(super) async fn run(args: Verify, config: impl Fn() -> Result<Config>) -> Result<Exit> {
+    let began = Instant::now();
+    let mut sum = Sum::default();
+    if let [source, destination] = args.folders.as_slice() {
+        let clock = Arc::new(OsClock::default());
+        let space = SpaceId::new("content")?;
+        let open = |name: &str, root: &std::path::Path| -> Result<Arc<dyn SourceStore>> {
+            let root = std::fs::canonicalize(root).with_context(|| format!("`{}` cannot be used", root.display()))?;
+            let address = StoreAddress { account: AccountId::new("verify")?, store: StoreId::new(name)? };
+            Ok(open_plain(clock.clone(), address, root, Layout::Single(space.clone())))
+        };
+        let verification = Verification {
+            source: open("source", source)?,
+            destination: open("destination", destination)?,
+            space: space.clone(),
+            sample: args.sample,
+            at_once: AT_ONCE.try_into()?,
+        };
+        let findings = verification.run(&OsChance).await?;
+        sum.add("", &findings);
+    } else {
+        configured(&args, &config()?, &mut sum).await?;
+    }
+    let exit = if sum.faults > 0 { Exit::Partial } else { Exit::Done };
+    sum.print(&args, began.elapsed().as_secs_f64(), exit);
+    Ok(exit)
+}
+
+async fn configured(args: &Verify, config: &Config, sum: &mut Sum) -> Result<()> {
+    let works = Works::configured(config)?;
+    let only_account = args.account.as_deref().map(AccountId::new).transpose()?;
+    let only_space = args.space.as_deref().map(SpaceId::new).transpose()?;
+    let accounts = works.policies.accounts().await?;
+    if let Some(only) = &only_account {
+        anyhow::ensure!(accounts.iter().any(|(account, _)| account == only), "there is no account `{only}`");
+    }
+    for (account, policy) in accounts {
+        if only_account.as_ref().is_some_and(|only| *only != account) {
+            continue;
+        }
+        let policy = match policy {
+            Ok(policy) => policy,
+            Err(error) => {
+                sum.failed(&account.to_string(), &chain(&error));
+                continue;
+            }
+        };
+        let mut sources: Vec<StoreId> = policy.stores().iter().map(|store| store.id.clone()).collect();
+        sources.dedup();
+        for source in sources {
+            let store = works.stores.source(&account, &source).await?;
+            let spaces = match &only_space {
+                Some(space) => vec![space.clone()],
+                None => store.spaces().await?,
+            };
+            for space in spaces {
+                for pair in policy.for_space(&space).policies.iter().filter(|pair| pair.source == source) {
+                    let name = format!("{account}/{space} (store {} → {})", pair.source, pair.destination);
+                    let verification = Verification {
+                        source: store.clone(),
+                        destination: works.stores.destination(&account, &pair.destination).await?,
+                        space: space.clone(),
+                        sample: args.sample,
+                        at_once: AT_ONCE.try_into()?,
+                    };
+                    match verification.run(&*works.engine.chance).await {
+                        Ok(findings) => sum.add(&name, &findings),
+                        Err(error) => sum.failed(&name, &chain(&error)),
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Sum {
+    fn add(&mut self, name: &str, findings: &Findings) {
+        self.examined += findings.examined;
+        self.equal += findings.equal;
+        self.bytes += findings.bytes;
+        self.faults += findings.faults.len() as u64;
+        for fault in &findings.faults {
+            let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
+            line(format!("! {name}{}: {}", fault.item, fault.what));
+        }
+    }
+
+    fn failed(&mut self, name: &str, why: &str) {
+        self.faults += 1;
+        line(format!("! {name}: could not be verified: {why}"));
+    }
+
+    fn print(&self, args: &Verify, seconds: f64, exit: Exit) {
+        if args.json {
+            line(
+                json!({ "examined": self.examined, "equal": self.equal, "faults": self.faults, "bytes": self.bytes,
+                    "seconds": (seconds * 1000.0).round() / 1000.0, "exit_code": exit.code() })
+                .to_string(),
+            );
+            return;
+        }
+        let how = if self.faults == 0 { "Every item looked at is as it should be" } else { "Not all is as it should be" };
+        line(format!(
+            "{how}: {} examined, {} read and equal, {} faults; {} in {seconds:.1} s.",
+            self.examined,
+            self.equal,
+            self.faults,
+            bytes(self.bytes)
+        ));
+    }
+}

@@ -1,0 +1,101 @@
+//! `mill work`: do queued work until told to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::Result;
+use mill_model::QueueName;
+use mill_ports::Statistics;
+use mill_workman::{OnFinalFailure, Stop};
+use tokio::io::AsyncReadExt;
+
+use crate::args::Work;
+use crate::children::Line;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::output::line;
+use crate::progress::Snapshot;
+use crate::running;
+use crate::stop::{self, Stopping};
+use crate::works::{Works, workman_settings};
+
+/// How often a child reports.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// Runs it.
+pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
+    let stopping = stop::on_signals()?;
+    let works = Works::configured(config)?;
+    let queues: Vec<QueueName> =
+        if args.queues.is_empty() { config.list("workman.queues")? } else { args.queues.clone() };
+    let mut settings = workman_settings(config, args.workers)?;
+    if args.fail_fast {
+        settings.on_final_failure = OnFinalFailure::FailFast;
+    }
+    if args.child {
+        settings.poll_wait = Duration::from_secs(1);
+    }
+    let (workman, heartbeat) = works.workman(&queues, settings);
+    let stop = Stop { gentle: stopping.gentle.clone(), immediate: stopping.at_once.clone() };
+    let drain = works.drain();
+    let work = async {
+        let (cut_short, drained) = tokio::join!(running::work(workman, heartbeat, stop.clone()), drain.run(&stop));
+        drained?;
+        cut_short
+    };
+    let cut_short = if args.child {
+        let statistics = works.statistics.clone();
+        let cut_short = tokio::select! {
+            cut_short = work => cut_short,
+            () = end_with_standard_input(stopping) => unreachable_end(),
+            () = report(statistics.clone()) => unreachable_end(),
+        };
+        line(serde_json::to_string(&Line::of(&snapshot(&statistics)))?);
+        cut_short?
+    } else {
+        work.await?
+    };
+    let Some(why) = cut_short else { return Ok(Exit::Done) };
+    tracing::error!("{why}");
+    Ok(Exit::Partial)
+}
+
+/// Both futures beside the work run for ever.
+fn unreachable_end() -> Result<Option<String>> {
+    Ok(Some("the reports ended before the work".into()))
+}
+
+/// Stops gently when the parent closes the pipe, also by dying.
+async fn end_with_standard_input(stopping: Stopping) {
+    let mut bytes = [0; 64];
+    while tokio::io::stdin().read(&mut bytes).await.is_ok_and(|count| count > 0) {}
+    stopping.gentle.cancel();
+    std::future::pending::<()>().await;
+}
+
+async fn report(statistics: Arc<Statistics>) {
+    let mut last = String::new();
+    loop {
+        tokio::time::sleep(REPORT_EVERY).await;
+        if let Ok(text) = serde_json::to_string(&Line::of(&snapshot(&statistics)))
+            && text != last
+        {
+            line(&text);
+            last = text;
+        }
+    }
+}
+
+fn snapshot(statistics: &Statistics) -> Snapshot {
+    Snapshot {
+        totals: statistics.totals(),
+        bytes_moving: statistics.bytes_moving.load(Relaxed),
+        in_hand: statistics
+            .in_hand()
+            .iter()
+            .map(|one| (one.subject.clone(), one.moved.load(Relaxed), one.size))
+            .collect(),
+        ..Snapshot::default()
+    }
+}

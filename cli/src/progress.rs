@@ -1,0 +1,150 @@
+//! One progress figure over everything that goes on.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use mill_model::Totals;
+
+use crate::output::bytes;
+
+/// Where a run stands, summed over all its processes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Snapshot {
+    /// What is done.
+    pub(crate) totals: Totals,
+    /// Items queued so far.
+    pub(crate) queued: u64,
+    /// Content bytes queued so far, as far as they were known.
+    pub(crate) bytes_queued: u64,
+    /// Bytes of transfers going on.
+    pub(crate) bytes_moving: u64,
+    /// Whether work is still being found.
+    pub(crate) producing: bool,
+    /// The larger transfers going on: what, bytes moved, size.
+    pub(crate) in_hand: Vec<(String, u64, u64)>,
+}
+
+impl Snapshot {
+    fn items_done(&self) -> u64 {
+        let t = &self.totals;
+        t.copied + t.updated + t.deleted + t.unchanged + t.refused + t.dead_lettered
+    }
+
+    fn items_all(&self) -> u64 {
+        // What a producer proved in step was never queued, and counts as examined all the same.
+        self.queued.max(self.items_done())
+    }
+
+    fn line(&self, since: Duration) -> String {
+        let moved = self.totals.bytes + self.bytes_moving;
+        let seconds = since.as_secs_f64().max(0.001);
+        let more = if self.producing { "+" } else { "" };
+        let left = match self.bytes_queued.saturating_sub(moved) {
+            0 => String::new(),
+            left if moved > 0 && !self.producing => {
+                let left = Duration::from_secs((left as f64 / (moved as f64 / seconds)) as u64);
+                format!(", {} left", humantime::format_duration(left))
+            }
+            _ => String::new(),
+        };
+        format!(
+            "{} of {}{more} items, {} of {}{more}, {}/s{left}",
+            self.items_done(),
+            self.items_all(),
+            bytes(moved),
+            bytes(self.bytes_queued.max(moved)),
+            bytes((moved as f64 / seconds) as u64),
+        )
+    }
+}
+
+/// Shows a run's progress: a bar on a terminal, a line every ten seconds elsewhere.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bars: MultiProgress,
+    total: Option<ProgressBar>,
+    below: Vec<ProgressBar>,
+    began: Instant,
+    said: Instant,
+    quiet: bool,
+}
+
+/// How many transfers in hand are shown.
+const IN_HAND_SHOWN: usize = 4;
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
+
+impl Progress {
+    /// How often [`Progress::show`] wants to be called.
+    pub(crate) const EVERY: Duration = Duration::from_millis(100);
+
+    /// Begins.
+    pub(crate) fn begin(bars: &MultiProgress, quiet: bool) -> Self {
+        let total = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = bars.add(ProgressBar::new(0));
+            if let Ok(style) = ProgressStyle::with_template("{spinner} [{elapsed_precise}] [{wide_bar}] {msg}") {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar
+        });
+        let now = Instant::now();
+        Self { bars: bars.clone(), total, below: Vec::new(), began: now, said: now, quiet }
+    }
+
+    /// Shows where the run stands.
+    pub(crate) fn show(&mut self, snapshot: &Snapshot) {
+        let since = self.began.elapsed();
+        let Some(total) = &self.total else {
+            if !self.quiet && self.said.elapsed() >= PLAIN_EVERY {
+                self.said = Instant::now();
+                self.say(&snapshot.line(since));
+            }
+            return;
+        };
+        let moved = snapshot.totals.bytes + snapshot.bytes_moving;
+        // By bytes where there are many to move, else by items: a million empty files must move the bar as well.
+        let (at, of) = if snapshot.bytes_queued > snapshot.queued.saturating_mul(4096) {
+            (moved, snapshot.bytes_queued)
+        } else {
+            (snapshot.items_done(), snapshot.items_all())
+        };
+        total.set_length(of.max(1));
+        total.set_position(at.min(of));
+        total.set_message(snapshot.line(since));
+        total.tick();
+        self.show_in_hand(&snapshot.in_hand);
+    }
+
+    fn show_in_hand(&mut self, in_hand: &[(String, u64, u64)]) {
+        let shown = in_hand.len().min(IN_HAND_SHOWN);
+        while self.below.len() < shown {
+            let bar = self.bars.add(ProgressBar::new_spinner());
+            if let Ok(style) = ProgressStyle::with_template("    {wide_msg}") {
+                bar.set_style(style);
+            }
+            self.below.push(bar);
+        }
+        for bar in self.below.drain(shown..) {
+            bar.finish_and_clear();
+        }
+        for (bar, (subject, moved, size)) in self.below.iter().zip(in_hand) {
+            bar.set_message(format!("{subject}: {} of {}", bytes(*moved), bytes(*size)));
+        }
+    }
+
+    fn say(&self, line: &str) {
+        use std::io::Write as _;
+        self.bars.suspend(|| {
+            // Nothing can be done about a progress line that cannot be written.
+            let _ = writeln!(std::io::stderr(), "mill: {line}");
+        });
+    }
+
+    /// Ends, and takes the bars away.
+    pub(crate) fn end(mut self) -> Duration {
+        for bar in self.below.drain(..).chain(self.total.take()) {
+            bar.finish_and_clear();
+        }
+        self.began.elapsed()
+    }
+}

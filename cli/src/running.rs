@@ -1,0 +1,236 @@
+//! Producing and working at once, until every copy is in step.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use indicatif::MultiProgress;
+use mill_model::{QueueName, Totals};
+use mill_producer::{DuplicationProducer, SessionReport};
+use mill_workman::{Ended, Heartbeat, Stop, Workman};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::children::Children;
+use crate::progress::{Progress, Snapshot};
+use crate::stop::Stopping;
+use crate::works::Works;
+
+/// A run that ends by itself.
+pub(crate) struct Run<'a> {
+    pub(crate) works: &'a Works,
+    pub(crate) producer: DuplicationProducer,
+    pub(crate) hands: Hands,
+    /// The queues that must be empty at the end.
+    pub(crate) queues: Vec<QueueName>,
+    pub(crate) stopping: Stopping,
+    pub(crate) bars: MultiProgress,
+    pub(crate) quiet: bool,
+}
+
+/// Who does the work.
+pub(crate) enum Hands {
+    /// A workman in this process.
+    Here(Box<(Workman, Heartbeat)>),
+    /// Workmen in processes of their own.
+    Children(Children),
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) totals: Totals,
+    pub(crate) took: Duration,
+    /// What the producer's last session said.
+    pub(crate) produced: SessionReport,
+    /// Why the work ended early, if it did.
+    pub(crate) cut_short: Option<String>,
+}
+
+/// How long nothing may move, with tasks put off, before a run is taken to wait for a store that is not there.
+const NOTHING_MOVES: Duration = Duration::from_secs(12);
+
+impl Run<'_> {
+    /// Runs until the producer's loop is complete and its queues are empty, or until it is stopped.
+    pub(crate) async fn until_in_step(self) -> Result<Ran> {
+        let Self { works, producer, hands, queues, stopping, bars, quiet } = self;
+        let produced = Arc::new(AtomicBool::new(false));
+        let hands = Working::begin(hands, &stopping);
+        let watch = Watch { works, hands: &hands, queues: &queues, stopping: &stopping, produced: &produced };
+        let produce = async {
+            let report = producer.session(&stopping.gentle).await;
+            produced.store(true, Ordering::Release);
+            if report.is_err() {
+                hands.end.cancel();
+            }
+            report
+        };
+        let progress = Progress::begin(&bars, quiet);
+        let (report, (took, stuck)) = tokio::join!(produce, watch.until_done(progress));
+        let totals = hands.totals(works);
+        let ended = hands.join().await;
+        let report = report.context("the producer could not go on")?;
+        if let mill_producer::Ended::HeldByAnother { holder } = &report.ended {
+            bail!("another producer is at work on this installation: {holder}");
+        }
+        let cut_short = ended?.or(stuck).or_else(|| stopping.gentle.is_cancelled().then(|| "it was stopped".into()));
+        Ok(Ran { totals, took, produced: report, cut_short })
+    }
+}
+
+/// Watches until there is nothing more to do.
+struct Watch<'a> {
+    works: &'a Works,
+    hands: &'a Working,
+    queues: &'a [QueueName],
+    stopping: &'a Stopping,
+    produced: &'a AtomicBool,
+}
+
+impl Watch<'_> {
+    /// Returns how long it took, and what it waited for in vain, if it did.
+    async fn until_done(&self, mut progress: Progress) -> (Duration, Option<String>) {
+        let mut moved = (Totals::default(), 0, Instant::now());
+        let stuck = loop {
+            tokio::select! {
+                biased;
+                () = self.hands.end.cancelled() => break None,
+                () = self.stopping.gentle.cancelled() => break None,
+                () = tokio::time::sleep(Progress::EVERY.min(self.pause())) => {}
+            }
+            let snapshot = self.hands.snapshot(self.works, !self.produced.load(Ordering::Acquire));
+            progress.show(&snapshot);
+            if (moved.0, moved.1) != (snapshot.totals, snapshot.bytes_moving) {
+                moved = (snapshot.totals, snapshot.bytes_moving, Instant::now());
+            }
+            if !self.produced.load(Ordering::Acquire) {
+                continue;
+            }
+            match self.depth().await {
+                Ok((0, 0)) => break None,
+                Ok((0, put_off)) if moved.2.elapsed() > NOTHING_MOVES => {
+                    break Some(format!(
+                        "{put_off} tasks wait for a store that cannot be used now; they stay queued for the next run"
+                    ));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!("the queues do not answer: {}", mill_ports::chain(&error)),
+            }
+        };
+        self.hands.end.cancel();
+        (progress.end(), stuck)
+    }
+
+    /// Once all is produced, the end is looked for often, so that a short run is not made long by waiting.
+    fn pause(&self) -> Duration {
+        if self.produced.load(Ordering::Acquire) { Duration::from_millis(10) } else { Progress::EVERY }
+    }
+
+    /// Tasks ready or in hand, and tasks put off.
+    async fn depth(&self) -> Result<(u64, u64), mill_ports::QueueError> {
+        let mut sum = (0, 0);
+        for name in self.queues {
+            let depth = self.works.engine.queue(*name).depth().await?;
+            sum.0 += depth.visible + depth.in_flight;
+            sum.1 += depth.delayed;
+        }
+        Ok(sum)
+    }
+}
+
+/// The hands at work.
+struct Working {
+    /// Cancelled when the work is to end gently, by whomever.
+    end: CancellationToken,
+    doing: Doing,
+}
+
+enum Doing {
+    Here(JoinHandle<Result<Option<String>>>),
+    Children(Children),
+}
+
+impl Working {
+    fn begin(hands: Hands, stopping: &Stopping) -> Self {
+        let end = stopping.gentle.child_token();
+        let doing = match hands {
+            Hands::Here(workman) => {
+                let stop = Stop { gentle: end.clone(), immediate: stopping.at_once.clone() };
+                let ended = end.clone();
+                Doing::Here(tokio::spawn(async move {
+                    let (workman, heartbeat) = *workman;
+                    let result = work(workman, heartbeat, stop).await;
+                    ended.cancel();
+                    result
+                }))
+            }
+            Hands::Children(children) => {
+                children.end_with(&end);
+                Doing::Children(children)
+            }
+        };
+        Self { end, doing }
+    }
+
+    fn totals(&self, works: &Works) -> Totals {
+        self.snapshot(works, false).totals
+    }
+
+    fn snapshot(&self, works: &Works, producing: bool) -> Snapshot {
+        let statistics = &works.statistics;
+        let mut snapshot = Snapshot {
+            totals: statistics.totals(),
+            queued: statistics.queued.load(Ordering::Relaxed),
+            bytes_queued: statistics.bytes_queued.load(Ordering::Relaxed),
+            bytes_moving: statistics.bytes_moving.load(Ordering::Relaxed),
+            producing,
+            in_hand: statistics
+                .in_hand()
+                .iter()
+                .map(|one| (one.subject.clone(), one.moved.load(Ordering::Relaxed), one.size))
+                .collect(),
+        };
+        if let Doing::Children(children) = &self.doing {
+            children.add_to(&mut snapshot);
+        }
+        snapshot
+    }
+
+    /// Waits for the hands to end. A text says why they ended early.
+    async fn join(self) -> Result<Option<String>> {
+        match self.doing {
+            Doing::Here(handle) => handle.await.context("the workman's task failed")?,
+            Doing::Children(children) => children.join().await,
+        }
+    }
+}
+
+/// Runs a workman, its heartbeat on a thread of its own, so that no slow transfer can hold up a lease.
+///
+/// # Errors
+/// When it could not go on. A text tells why it ended early, if it did.
+pub(crate) async fn work(workman: Workman, heartbeat: Heartbeat, stop: Stop) -> Result<Option<String>> {
+    let (done, over) = tokio::sync::oneshot::channel::<()>();
+    let beating = std::thread::Builder::new().name("heartbeat".into()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            tokio::select! {
+                () = heartbeat.run() => {}
+                _ = over => {}
+            }
+        });
+        std::io::Result::Ok(())
+    })?;
+    let ended = workman.run(stop).await;
+    drop(done);
+    match beating.join() {
+        Ok(result) => result.context("the heartbeat could not run")?,
+        Err(_) => bail!("the heartbeat's thread failed"),
+    }
+    Ok(match ended? {
+        Ended::Stopped => None,
+        Ended::FailedFast { subject, reason } => Some(format!("`{subject}` failed for good: {reason}")),
+        Ended::StoreUnavailable { store, reason } => Some(format!("store `{store}` cannot be used: {reason}")),
+    })
+}

@@ -1,0 +1,40 @@
+//! Signals: the first asks to stop gently, the second stops at once.
+
+use anyhow::Result;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The two ways to be stopped.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stopping {
+    /// Take nothing new; finish what is in hand.
+    pub(crate) gentle: CancellationToken,
+    /// Give back what is in hand.
+    pub(crate) at_once: CancellationToken,
+}
+
+/// Listens to SIGINT, SIGTERM and SIGHUP for as long as the returned guard's runtime lives.
+pub(crate) fn on_signals() -> Result<Stopping> {
+    let stopping = Stopping::default();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let heard = stopping.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            if heard.gentle.is_cancelled() {
+                tracing::warn!("stopping at once");
+                heard.at_once.cancel();
+            } else {
+                tracing::warn!("stopping when the items in hand are done; signal again to stop at once");
+                heard.gentle.cancel();
+            }
+        }
+    });
+    Ok(stopping)
+}

@@ -1,0 +1,204 @@
+//! The rooms of one process, wired together.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use mill_local::folder::Layout;
+use mill_local::process;
+use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
+use mill_ports::{Registry, Statistics, Stores};
+use mill_processors::{DuplicateFactory, Refusals};
+use mill_producer::DuplicationProducer;
+use mill_records::dead_letters::DeadLetters;
+use mill_records::owners::Owners;
+use mill_records::policies::PolicyBook;
+use mill_records::seals::Seals;
+use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::stores::{ConfiguredStores, FolderOpener};
+
+/// Everything that a process works with.
+#[derive(Debug)]
+pub(crate) struct Works {
+    pub(crate) engine: Engine,
+    pub(crate) policies: Arc<PolicyBook>,
+    pub(crate) stores: Arc<dyn Stores>,
+    pub(crate) statistics: Arc<Statistics>,
+    pub(crate) refusals: Arc<Refusals>,
+}
+
+/// The account under which Mill's own folders, such as that of the policies, are opened.
+fn own_folder(name: &str) -> Result<StoreAddress> {
+    Ok(StoreAddress { account: AccountId::new("mill")?, store: StoreId::new(name)? })
+}
+
+impl Works {
+    /// The installation that a configuration describes.
+    pub(crate) fn configured(config: &Config) -> Result<Self> {
+        let kind = config.text("engine.type");
+        if kind != "local" {
+            bail!("setting `engine.type` = \"{kind}\": this mill has the engine `local` only");
+        }
+        let engine = Engine::open(&config.path("engine.data"))?;
+        let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
+        let space = SpaceId::new("policies")?;
+        let files =
+            folders.open(own_folder("policies")?, config.path("policies.folder"), Layout::Single(space.clone()));
+        let refresh = config.duration("policies.refresh")?;
+        let policies = Arc::new(PolicyBook::of_store(files, space, engine.clock.clone(), refresh));
+        let stores = Arc::new(ConfiguredStores {
+            policies: policies.clone(),
+            folders,
+            base: config.base().to_owned(),
+            open: Mutex::default(),
+        });
+        Ok(Self::of(engine, policies, stores))
+    }
+
+    /// From parts; nothing is counted yet.
+    pub(crate) fn of(engine: Engine, policies: Arc<PolicyBook>, stores: Arc<dyn Stores>) -> Self {
+        Self { engine, policies, stores, statistics: Arc::default(), refusals: Arc::default() }
+    }
+
+    /// The book of pairs proven in step.
+    pub(crate) fn seals(&self) -> Seals {
+        Seals::new(self.engine.table("seals"))
+    }
+
+    /// The book of tasks given up.
+    pub(crate) fn dead_letters(&self) -> DeadLetters {
+        DeadLetters::new(self.engine.table(DeadLetters::BOOK))
+    }
+
+    /// What moves dead letters from their queue, which forgets, into their book, which does not.
+    pub(crate) fn drain(&self) -> DeadLetterDrain {
+        DeadLetterDrain {
+            queue: self.engine.queue(QueueName::DeadLetter),
+            book: self.dead_letters(),
+            registry: self.registry(),
+            clock: self.engine.clock.clone(),
+            settings: DrainSettings { visibility: Duration::from_secs(60), poll_wait: Duration::from_secs(20) },
+        }
+    }
+
+    /// Moves those that are there now.
+    pub(crate) async fn drain_dead_letters(&self) -> Result<()> {
+        let drain = self.drain();
+        while drain.once().await? > 0 {}
+        Ok(())
+    }
+
+    /// All that this process can do.
+    fn registry(&self) -> Registry {
+        let duplicate = DuplicateFactory::new(mill_processors::Deps {
+            policies: self.policies.clone(),
+            stores: self.stores.clone(),
+            seals: self.seals(),
+            owners: Owners::new(self.engine.table("owners")),
+            clock: self.engine.clock.clone(),
+            chance: self.engine.chance.clone(),
+            statistics: self.statistics.clone(),
+            refusals: self.refusals.clone(),
+        });
+        Registry::default().with(Arc::new(duplicate))
+    }
+
+    /// The duplication producer.
+    pub(crate) fn producer(&self, settings: mill_producer::Settings) -> DuplicationProducer {
+        let deps = mill_producer::Deps {
+            policies: self.policies.clone(),
+            stores: self.stores.clone(),
+            queue: self.engine.queue(QueueName::DuplicationLow),
+            state: self.engine.table("producer-state"),
+            seals: self.seals(),
+            owners: Owners::new(self.engine.table("owners")),
+            clock: self.engine.clock.clone(),
+            chance: self.engine.chance.clone(),
+            statistics: self.statistics.clone(),
+            surely_dead: Arc::new(process::surely_dead),
+        };
+        DuplicationProducer::new(deps, settings)
+    }
+
+    /// A workman that serves `queues`, highest priority first, and its heartbeat.
+    pub(crate) fn workman(&self, queues: &[QueueName], settings: WorkmanSettings) -> (Workman, Heartbeat) {
+        let deps = WorkmanDeps {
+            queues: queues.iter().map(|name| self.engine.queue(*name)).collect(),
+            all_queues: self.engine.queues.clone(),
+            dead_letter: self.engine.queue(QueueName::DeadLetter),
+            registry: self.registry(),
+            clock: self.engine.clock.clone(),
+            chance: self.engine.chance.clone(),
+            statistics: self.statistics.clone(),
+        };
+        Workman::new(deps, settings)
+    }
+}
+
+/// How a producer works by configuration.
+pub(crate) fn producer_settings(config: &Config) -> Result<mill_producer::Settings> {
+    let nibble: usize = config.parsed("producer.nibble")?;
+    Ok(mill_producer::Settings {
+        queue_max: config.parsed("producer.queue-max")?,
+        nibble: nibble.try_into().context("setting `producer.nibble` must be 1 or more")?,
+        frequency: config.duration("producer.frequency")?,
+        ..producer_defaults()?
+    })
+}
+
+/// How a producer works where nothing is said of it.
+pub(crate) fn producer_defaults() -> Result<mill_producer::Settings> {
+    Ok(mill_producer::Settings {
+        holder: process::this_process(),
+        lease_timeout: Duration::from_secs(60),
+        queue_max: 10_000,
+        nibble: 1_000.try_into()?,
+        frequency: Duration::ZERO,
+        when_full: mill_producer::WhenFull::Leave,
+        force: false,
+        confirm_deletes: None,
+        absent_source: mill_producer::AbsentSource::Retire,
+        listings_open_max: 16,
+        sends_at_once: 8.try_into()?,
+    })
+}
+
+/// How a workman works by configuration; `workers` as the command line says, if it does.
+pub(crate) fn workman_settings(config: &Config, workers: Option<u32>) -> Result<WorkmanSettings> {
+    let percent: u8 = config.parsed("workman.reserved-low")?;
+    Ok(WorkmanSettings {
+        workers: unlimited(workers.map_or_else(|| config.parsed("workman.workers"), Ok)?),
+        visibility: config.duration("workman.visibility")?,
+        failures_max: config.parsed("workman.failures-max")?,
+        reserved_low: f32::from(percent.min(100)) / 100.0,
+        grace: config.duration("workman.grace")?,
+        ..workman_defaults()
+    })
+}
+
+/// How a workman works where nothing is said of it.
+pub(crate) fn workman_defaults() -> WorkmanSettings {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    WorkmanSettings {
+        name: process::this_process(),
+        workers: 64,
+        visibility: Duration::from_secs(60),
+        failures_max: 3,
+        retry_delays: vec![Duration::from_secs(1), Duration::from_secs(5)],
+        idle_backoff: [1, 2, 4, 8, 8].map(minutes).to_vec(),
+        poll_wait: Duration::from_secs(20),
+        reserved_low: 0.0,
+        on_final_failure: mill_workman::OnFinalFailure::Drain,
+        on_unavailable: mill_workman::OnUnavailable::Wait,
+        grace: Duration::from_secs(30),
+    }
+}
+
+/// Zero means no limit: as many as the longest queue could ever ask for.
+fn unlimited(workers: u32) -> u32 {
+    const NO_LIMIT: u32 = 100_000;
+    if workers == 0 { NO_LIMIT } else { workers }
+}

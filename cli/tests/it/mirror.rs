@@ -1,0 +1,170 @@
+//! `mill mirror`: two folders, no configuration.
+
+use std::fs;
+
+use crate::world::{World, walk};
+
+fn moved(json: &serde_json::Value) -> [u64; 5] {
+    ["copied", "updated", "deleted", "unchanged", "refused"].map(|member| json[member].as_u64().unwrap())
+}
+
+#[test]
+fn a_copy_has_every_byte_time_and_mode_and_a_second_run_moves_nothing() {
+    let world = World::new();
+    world.collection("src");
+    fs::create_dir_all(world.path("src/empty/inner")).unwrap();
+    world.write("src/none", "");
+    world.age("src");
+    assert_eq!(moved(&world.mirror(&[]).expect(0).json()), [15, 0, 0, 0, 0]);
+    world.same("src", "dst");
+    assert_eq!(world.stamps("src"), world.stamps("dst"));
+    assert_eq!(moved(&world.mirror(&[]).expect(0).json()), [0, 0, 0, 15, 0]);
+    world.mirror(&["--detailed-exit-code"]).expect(1);
+    world.databases_are_whole();
+}
+
+#[test]
+fn only_what_changed_moves() {
+    let world = World::new();
+    world.collection("src");
+    world.age("src");
+    world.mirror(&[]).expect(0);
+    world.write("src/poems/new.txt", "new");
+    world.write("src/catalogue.csv", "other");
+    fs::remove_file(world.path("src/README.txt")).unwrap();
+    // The three touched ones; the deleted one stays, for nothing is deleted unless asked.
+    assert_eq!(moved(&world.mirror(&[]).expect(0).json()), [1, 1, 0, 11, 0]);
+    assert!(world.path("dst/README.txt").exists());
+    let json = world.mirror(&["--remove-vanished"]).expect(0).json();
+    assert_eq!(json["deleted"], 1, "{json}");
+    world.same("src", "dst");
+}
+
+#[test]
+fn a_changed_mode_or_time_alone_moves_no_bytes() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    world.write("src/a", "text");
+    world.age("src");
+    world.mirror(&[]).expect(0);
+    fs::set_permissions(world.path("src/a"), fs::Permissions::from_mode(0o600)).unwrap();
+    let json = world.mirror(&[]).expect(0).json();
+    assert_eq!((json["updated"].as_u64(), json["bytes"].as_u64()), (Some(1), Some(0)), "{json}");
+    assert_eq!(world.stamps("src"), world.stamps("dst"));
+}
+
+#[test]
+fn a_destination_that_was_changed_by_another_is_put_right() {
+    let world = World::new();
+    world.collection("src");
+    world.age("src");
+    world.mirror(&[]).expect(0);
+    world.write("dst/catalogue.csv", "tampered");
+    fs::remove_file(world.path("dst/README.txt")).unwrap();
+    assert_eq!(moved(&world.mirror(&[]).expect(0).json()), [1, 1, 0, 11, 0]);
+    world.same("src", "dst");
+}
+
+#[test]
+fn a_copy_made_by_another_tool_is_taken_over_without_copying() {
+    let world = World::new();
+    world.collection("src");
+    world.age("src");
+    let status = std::process::Command::new("rsync").args(["-a", "src/", "dst/"]).current_dir(world.path("."));
+    let mut status = status;
+    assert!(status.status().unwrap().success());
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    let json = world.mirror(&["--detailed-exit-code"]).expect(1).json();
+    assert_eq!(json["bytes"], 0, "{json}");
+}
+
+#[test]
+fn a_pass_that_would_delete_everything_is_held_back_until_confirmed() {
+    let world = World::new();
+    for n in 0..30 {
+        world.write(&format!("src/{n}"), "x");
+    }
+    world.age("src");
+    world.mirror(&["--remove-vanished"]).expect(0);
+    for n in 0..30 {
+        fs::remove_file(world.path(&format!("src/{n}"))).unwrap();
+    }
+    let json = world.mirror(&["--remove-vanished"]).expect(2).json();
+    assert_eq!((json["deleted"].as_u64(), json["held"].as_u64()), (Some(0), Some(30)), "{json}");
+    assert_eq!(walk(&world.path("dst")).len(), 30);
+    let ran = world.mirror(&["--remove-vanished", "--confirm-deletes", "30"]).expect(0);
+    assert_eq!(ran.json()["deleted"], 30);
+    assert_eq!(walk(&world.path("dst")).len(), 0, "nothing but items may stay");
+}
+
+#[test]
+fn two_mirrors_of_one_pair_at_once_are_one_and_a_refusal() {
+    let world = World::new();
+    let big = vec![7_u8; 64 << 20];
+    for n in 0..6 {
+        world.write(&format!("src/{n}"), &big);
+    }
+    let mut first = world.command();
+    let mut first = first.args(["mirror", "src", "dst", "--quiet"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    while walk(&world.path("dst")).is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let second = world.mirror(&[]);
+    let first = first.wait().unwrap();
+    second.expect(100);
+    assert!(first.success());
+    world.same("src", "dst");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_is_touched() {
+    let world = World::new();
+    world.collection("src");
+    world.mill(&["mirror", "nowhere", "dst"]).expect(100);
+    assert!(!world.path("dst").exists());
+    world.mill(&["mirror", "src", "src"]).expect(200);
+    world.mill(&["mirror", "src", "src/inside"]).expect(200);
+    world.mill(&["mirror", "src"]).expect(200);
+    world.mill(&["mirror", "src", "no/parent"]).expect(100);
+    world.mill(&["frobnicate"]).expect(200);
+}
+
+#[test]
+fn a_destination_that_is_gone_is_not_made_again_unasked() {
+    let world = World::new();
+    world.collection("src");
+    world.mirror(&[]).expect(0);
+    fs::remove_dir_all(world.path("dst")).unwrap();
+    let ran = world.mirror(&[]).expect(100);
+    assert!(ran.err.contains("--create"), "{}", ran.err);
+    world.mirror(&["--create"]).expect(0);
+    world.same("src", "dst");
+}
+
+#[test]
+fn verify_reads_both_folders_again_and_names_what_differs() {
+    let world = World::new();
+    world.collection("src");
+    world.mirror(&[]).expect(0);
+    world.mill(&["verify", "--folders", "src", "dst"]).expect(0);
+    // The same size and time, another byte: what no listing shows.
+    let path = world.path("dst/catalogue.csv");
+    let at = fs::metadata(&path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    fs::File::options().append(true).open(&path).unwrap().set_modified(at).unwrap();
+    let ran = world.mill(&["verify", "--folders", "src", "dst"]).expect(50);
+    assert!(ran.out.contains("catalogue.csv") && ran.out.contains("bytes differ"), "{}", ran.out);
+}
+
+#[test]
+fn the_help_gives_the_exit_codes() {
+    let world = World::new();
+    let ran = world.mill(&["help", "exit-codes"]).expect(0);
+    for code in ["0", "1", "2", "50", "100", "200"] {
+        assert!(ran.out.lines().any(|line| line.trim_start().starts_with(code)), "{code}");
+    }
+    world.mill(&["--help"]).expect(0);
+    world.mill(&["completions", "bash"]).expect(0);
+}

@@ -1,0 +1,181 @@
+//! `init`, `policy`, `produce`, `work`, `run`, `status`, `deadletters`, `verify`, `restore`, `config` on one machine.
+
+use std::fs;
+
+use crate::world::{World, walk};
+
+/// Two accounts, three stores each.
+fn two_accounts(world: &World) {
+    world.mill(&["init", "."]).expect(0);
+    world.write("policies/duplication-accounts.json", r#"["library", "museum"]"#);
+    for account in ["library", "museum"] {
+        world.write(
+            &format!("policies/{account}-stores.json"),
+            format!(
+                r#"{{"stores": [{{"id": "1", "type": "folder", "root": "{account}/one", "primary": true}},
+                              {{"id": "2", "type": "folder", "root": "{account}/two"}},
+                              {{"id": "3", "type": "folder", "root": "{account}/three"}}]}}"#
+            ),
+        );
+        for store in ["one", "two", "three"] {
+            fs::create_dir_all(world.path(&format!("{account}/{store}"))).unwrap();
+        }
+        world.collection(&format!("{account}/one/reading-room"));
+    }
+    world.write(
+        "policies/library-duplication-policy.json",
+        r#"{"spaceDuplicationStorePolicies": {"reading-room": [{"srcStoreId": "1", "destStoreId": "2"},
+            {"srcStoreId": "1", "destStoreId": "3"}]}, "spacesToIgnore": ["scratch"]}"#,
+    );
+    world.write(
+        "policies/museum-duplication-policy.json",
+        r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#,
+    );
+}
+
+#[test]
+fn run_brings_every_copy_of_every_account_in_step() {
+    let world = World::new();
+    two_accounts(&world);
+    fs::create_dir_all(world.path("museum/one/empty-space")).unwrap();
+    world.write("museum/one/x-internal/secret", "never duplicated");
+    world.age("library/one");
+    let json = world.mill(&["run", "--json"]).expect(0).json();
+    assert_eq!(json["copied"], 39, "{json}");
+    for copy in ["library/two", "library/three", "museum/two"] {
+        let account = copy.split('/').next().unwrap();
+        world.same(&format!("{account}/one/reading-room"), &format!("{copy}/reading-room"));
+    }
+    assert!(world.path("museum/two/empty-space").is_dir(), "an empty space arrives too");
+    assert!(!world.path("museum/two/x-internal").exists());
+    fs::remove_file(world.path("museum/one/reading-room/README.txt")).unwrap();
+    let json = world.mill(&["run", "--json"]).expect(0).json();
+    assert_eq!(json["deleted"], 1, "{json}");
+    assert_eq!(json["copied"], 0, "{json}");
+}
+
+#[test]
+fn workmen_in_processes_of_their_own_report_to_the_run() {
+    let world = World::new();
+    two_accounts(&world);
+    let json = world.mill(&["run", "--processes", "3", "--json"]).expect(0).json();
+    assert_eq!(json["copied"], 39, "{json}");
+    world.same("library/one", "library/three");
+}
+
+#[test]
+fn a_producer_from_cron_and_a_workman_do_what_run_does() {
+    let world = World::new();
+    two_accounts(&world);
+    world.mill(&["produce", "duplication"]).expect(0);
+    let again = world.mill(&["produce", "duplication"]).expect(0);
+    assert!(again.out.contains("not due"), "{} {}", again.out, again.err);
+    assert_eq!(again.out.lines().count(), 1, "one line for cron: {}", again.out);
+    let status: serde_json::Value = serde_json::from_str(&world.mill(&["status", "--json"]).expect(0).out).unwrap();
+    assert_eq!(status["queues"].as_array().unwrap().len(), 7);
+    let low = status["queues"].as_array().unwrap().iter().find(|queue| queue["name"] == "duplication-low").unwrap();
+    assert!(low["visible"].as_u64().unwrap() >= 39, "{status}");
+    let mut workman = world.command().arg("work").spawn().unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !world.diff("library/one", "library/three").is_empty() || !world.diff("museum/one", "museum/two").is_empty() {
+        assert!(std::time::Instant::now() < until, "the workman did not do it");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    std::process::Command::new("kill").arg(workman.id().to_string()).status().unwrap();
+    assert!(workman.wait().unwrap().success(), "a gentle stop is a success");
+}
+
+#[test]
+fn purged_tasks_are_found_again_by_the_next_loop() {
+    let world = World::new();
+    two_accounts(&world);
+    world.mill(&["produce", "duplication"]).expect(0);
+    let script = "import sqlite3; c = sqlite3.connect('data/mill.db'); \
+                  t = [r[0] for r in c.execute(\"select name from sqlite_master where type='table'\") if 'm' in r[0]]; \
+                  q = 'message'; \
+                  n = c.execute('delete from ' + q).rowcount; c.commit(); assert n >= 39, n";
+    let purge = std::process::Command::new("python3").args(["-c", script]).current_dir(world.path(".")).output().unwrap();
+    assert!(purge.status.success(), "{}", String::from_utf8_lossy(&purge.stderr));
+    assert_eq!(world.mill(&["run", "--json"]).expect(0).json()["copied"], 39);
+    world.same("museum/one", "museum/two");
+}
+
+#[test]
+fn policy_check_names_every_fault_at_once() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.write("policies/duplication-accounts.json", r#"["a", "b"]"#);
+    world.write("policies/a-stores.json", r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true}]}"#);
+    world.write(
+        "policies/a-duplication-policy.json",
+        "{\n  \"defaultPolicies\": [{\"srcStoreId\": \"1\", \"destStoreId\": \"1\"}],\n  \"spacesToIgnor\": [],\n  \
+         \"spaceDuplicationStorePolicies\": {\"s\": [{\"srcStoreId\": \"1\", \"destStoreId\": \"9\"}]}\n}",
+    );
+    world.write("policies/b-stores.json", r#"{"stores": []}"#);
+    world.write("policies/b-duplication-policy.json", "{ \"defaultPolicies\": [ }");
+    world.write("policies/c-duplication-policy.json", "{}");
+    let ran = world.mill(&["policy", "check"]).expect(100);
+    for part in [
+        "a-duplication-policy.json:2:", "spacesToIgnor", "a-duplication-policy.json:3:", "a-duplication-policy.json:4:",
+        "\"9\"", "b-duplication-policy.json:1:", "c-duplication-policy.json", "warning",
+    ] {
+        assert!(ran.out.contains(part) || part == "\"9\"" && ran.out.contains("`9`"), "{part} in:\n{}", ran.out);
+    }
+}
+
+#[test]
+fn policy_explain_says_which_rule_applies_and_why() {
+    let world = World::new();
+    two_accounts(&world);
+    let explain = |account: &str, space: &str| world.mill(&["policy", "explain", account, space]).expect(0).out;
+    assert!(explain("library", "reading-room").contains("1 → 3") || explain("library", "reading-room").contains('3'));
+    assert!(explain("library", "scratch").to_lowercase().contains("ignore"));
+    assert!(explain("museum", "anything").to_lowercase().contains("default"));
+    assert!(explain("museum", "x-admin").contains("x-"));
+    world.mill(&["policy", "show", "library"]).expect(0);
+    world.mill(&["policy", "explain", "nobody", "x"]).expect(100);
+}
+
+#[test]
+fn a_space_comes_back_from_a_copy() {
+    let world = World::new();
+    two_accounts(&world);
+    world.mill(&["run"]).expect(0);
+    world.mill(&["verify"]).expect(0);
+    // A half-written copy: some items are gone, one is damaged.
+    fs::remove_file(world.path("library/two/reading-room/README.txt")).unwrap();
+    fs::write(world.path("library/two/reading-room/catalogue.csv"), "damaged").unwrap();
+    let ran = world.mill(&["restore", "library", "reading-room", "--from", "2", "back"]).expect(50);
+    for named in ["README.txt", "catalogue.csv"] {
+        assert!(ran.out.contains(named), "`{named}` should be named: {}", ran.out);
+    }
+    assert_eq!(walk(&world.path("back")).iter().filter(|path| path.is_file()).count(), 11, "what is whole came back");
+    world.mill(&["restore", "library", "reading-room", "--from", "3", "whole"]).expect(0);
+    world.same("library/one/reading-room", "whole");
+}
+
+#[test]
+fn a_dead_letter_is_listed_shown_retried_and_discarded() {
+    let world = World::new();
+    two_accounts(&world);
+    // A task that nobody can open stands for any that fails for good.
+    world.mill(&["status"]).expect(0);
+    let script = "import sqlite3,time; c = sqlite3.connect('data/mill.db'); print(c.execute(\"select sql from sqlite_master where name in ('messages','msg')\").fetchall())";
+    let seen = std::process::Command::new("python3").args(["-c", script]).current_dir(world.path(".")).output().unwrap();
+    assert!(seen.status.success());
+    let ran = world.mill(&["deadletters", "list"]).expect(0);
+    assert!(ran.out.contains("none") || ran.out.is_empty(), "{}", ran.out);
+    world.mill(&["deadletters", "show", "0000"]).expect(100);
+}
+
+#[test]
+fn config_show_gives_each_value_and_its_origin() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    let mut command = world.command();
+    let output = command.args(["config", "show"]).env("MILL_WORKMAN_WORKERS", "5").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.contains("workman.workers")).unwrap();
+    assert!(line.contains('5') && line.contains("MILL_WORKMAN_WORKERS"), "{line}");
+    world.mill(&["init", "."]).expect(100);
+}

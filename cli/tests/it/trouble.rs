@@ -1,0 +1,177 @@
+//! What goes wrong around Mill: full and read-only disks, denied folders, things unplugged in mid-run.
+//! None of it deletes anything, and none of it makes a dead letter.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::world::{Ran, World, walk};
+
+/// A mount that goes with the test.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(args: &[&str], at: &Path) -> Self {
+        fs::create_dir_all(at).unwrap();
+        let output = Command::new("mount").args(args).arg(at).output().unwrap();
+        assert!(output.status.success(), "these tests mount, so they need root: {}", String::from_utf8_lossy(&output.stderr));
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// An account in trouble beside one that is well.
+fn accounts(world: &World) {
+    world.mill(&["init", "."]).expect(0);
+    world.write("policies/duplication-accounts.json", r#"["ill", "well"]"#);
+    for account in ["ill", "well"] {
+        world.write(
+            &format!("policies/{account}-stores.json"),
+            format!(
+                r#"{{"stores": [{{"id": "1", "type": "folder", "root": "{account}-one", "primary": true}},
+                              {{"id": "2", "type": "folder", "root": "{account}-two"}}]}}"#
+            ),
+        );
+        world.write(
+            &format!("policies/{account}-duplication-policy.json"),
+            r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#,
+        );
+        world.collection(&format!("{account}-one/room"));
+        fs::create_dir_all(world.path(&format!("{account}-two"))).unwrap();
+    }
+}
+
+/// The account that is well is in step, nothing was given up, and the run says that not all was done.
+#[track_caller]
+fn others_went_on(world: &World, ran: &Ran) {
+    assert!(matches!(ran.code, 2 | 50 | 100), "{} {}", ran.out, ran.err);
+    world.same("well-one", "well-two");
+    assert_eq!(ran.json()["dead_lettered"], 0, "{}", ran.out);
+    assert_eq!(world.mill(&["deadletters", "list", "--json"]).expect(0).out, "");
+}
+
+#[test]
+fn a_full_disk_stops_its_account_and_is_made_good_when_there_is_room() {
+    let world = World::new();
+    accounts(&world);
+    world.write("ill-one/room/big", vec![1; 3 << 20]);
+    let mount = Mount::new(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], &world.path("ill-two"));
+    let ran = world.mill(&["run", "--json"]);
+    others_went_on(&world, &ran);
+    assert!(ran.err.to_lowercase().contains("no space left"), "{}", ran.err);
+    assert!(!world.path("ill-two/room/big").exists(), "never half a file");
+    assert!(Command::new("mount").args(["-o", "remount,size=8m"]).arg(&mount.0).status().unwrap().success());
+    world.mill(&["run", "--json"]).expect(0);
+    world.same("ill-one/room", "ill-two/room");
+}
+
+#[test]
+fn a_read_only_destination_stops_its_account_only() {
+    let world = World::new();
+    accounts(&world);
+    let at = world.path("ill-two");
+    let real = world.path("real");
+    fs::create_dir_all(&real).unwrap();
+    let mount = Mount::new(&["--bind", real.to_str().unwrap()], &at);
+    assert!(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&mount.0).status().unwrap().success());
+    let ran = world.mill(&["run", "--json"]);
+    others_went_on(&world, &ran);
+    assert!(ran.err.to_lowercase().contains("read-only"), "{}", ran.err);
+}
+
+#[test]
+fn a_denied_destination_stops_its_account_only() {
+    let world = World::new();
+    accounts(&world);
+    assert!(Command::new("chmod").args(["-R", "a+rwX"]).arg(world.path(".")).status().unwrap().success());
+    assert!(Command::new("chmod").args(["755"]).arg(world.path("ill-two")).status().unwrap().success());
+    let ran = world.as_nobody(&["run", "--json"]);
+    assert!(matches!(ran.code, 2 | 50 | 100), "{} {}", ran.out, ran.err);
+    world.same("well-one", "well-two");
+    assert_eq!(ran.json()["dead_lettered"], 0);
+    assert!(ran.err.to_lowercase().contains("permission denied"), "{}", ran.err);
+}
+
+#[test]
+fn a_source_root_that_is_gone_deletes_nothing() {
+    let world = World::new();
+    accounts(&world);
+    world.mill(&["run", "--json"]).expect(0);
+    let before = walk(&world.path("ill-two")).len();
+    fs::rename(world.path("ill-one"), world.path("unplugged")).unwrap();
+    let ran = world.mill(&["run", "--json"]);
+    others_went_on(&world, &ran);
+    assert_eq!(walk(&world.path("ill-two")).len(), before);
+    // A mount point that is empty because nothing is mounted is no source either.
+    fs::create_dir(world.path("ill-one")).unwrap();
+    let ran = world.mill(&["run", "--json"]);
+    others_went_on(&world, &ran);
+    assert_eq!(walk(&world.path("ill-two")).len(), before);
+    fs::remove_dir(world.path("ill-one")).unwrap();
+    fs::rename(world.path("unplugged"), world.path("ill-one")).unwrap();
+    world.mill(&["run", "--json"]).expect(0);
+}
+
+#[test]
+fn a_source_space_that_is_gone_deletes_nothing() {
+    let world = World::new();
+    accounts(&world);
+    world.mill(&["run", "--json"]).expect(0);
+    fs::rename(world.path("ill-one/room"), world.path("gone")).unwrap();
+    let before = walk(&world.path("ill-two")).len();
+    let ran = world.mill(&["run", "--json"]);
+    assert!(matches!(ran.code, 0 | 2 | 50), "{} {}", ran.out, ran.err);
+    assert_eq!(walk(&world.path("ill-two")).len(), before);
+    assert_eq!(ran.json()["dead_lettered"], 0);
+}
+
+#[test]
+fn a_source_unplugged_in_mid_run_deletes_nothing() {
+    let world = World::new();
+    accounts(&world);
+    for n in 0..3_000 {
+        world.write(&format!("ill-one/many/{n}"), format!("{n}"));
+    }
+    world.mill(&["run", "--json"]).expect(0);
+    for n in 0..3_000 {
+        world.write(&format!("ill-one/many/{n}"), format!("changed {n}"));
+    }
+    let before = walk(&world.path("ill-two")).len();
+    let mut run = world.command();
+    let child = run
+        .args(["run", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    fs::rename(world.path("ill-one"), world.path("unplugged")).unwrap();
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    assert_eq!(walk(&world.path("ill-two")).len(), before, "{} {}", ran.out, ran.err);
+    assert_eq!(ran.json()["dead_lettered"], 0, "{}", ran.err);
+    fs::rename(world.path("unplugged"), world.path("ill-one")).unwrap();
+    world.mill(&["run", "--json"]).expect(0);
+    world.same("ill-one", "ill-two");
+}
+
+#[test]
+fn a_broken_policy_or_an_unknown_store_stops_its_account_only() {
+    let world = World::new();
+    accounts(&world);
+    world.write("policies/ill-duplication-policy.json", "{ broken");
+    let ran = world.mill(&["run", "--json"]);
+    others_went_on(&world, &ran);
+    assert!(ran.err.contains("ill-duplication-policy.json"), "{}", ran.err);
+    world.write(
+        "policies/ill-duplication-policy.json",
+        r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "7"}]}"#,
+    );
+    let ran = world.mill(&["run", "--json"]);
+    others_went_on(&world, &ran);
+    assert!(ran.err.contains('7'), "{}", ran.err);
+}

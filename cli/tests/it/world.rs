@@ -1,0 +1,182 @@
+//! A scratch folder with a `mill` in it, and checks by other people's tools.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+}
+
+/// What a run of `mill` came to.
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The object on the last line of standard output.
+    pub(crate) fn json(&self) -> Value {
+        let last = self.out.lines().last().unwrap_or_else(|| panic!("nothing on stdout; stderr: {}", self.err));
+        serde_json::from_str(last).unwrap_or_else(|error| panic!("{error} in {last:?}; stderr: {}", self.err))
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mill"));
+        command
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path("home"))
+            .env("XDG_STATE_HOME", self.path("state"));
+        command
+    }
+
+    pub(crate) fn mill(&self, args: &[&str]) -> Ran {
+        Ran::of(self.command().args(args).output().unwrap())
+    }
+
+    /// Runs `mill` without root's powers: as user 65534 where the tests run as root.
+    pub(crate) fn as_nobody(&self, args: &[&str]) -> Ran {
+        let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+        if !root {
+            return self.mill(args);
+        }
+        // The binary may lie where nobody may not go.
+        let binary = self.path("mill-for-nobody");
+        fs::copy(env!("CARGO_BIN_EXE_mill"), &binary).unwrap();
+        for writable in ["dst", "state", "data"] {
+            let _ = Command::new("chown").args(["-R", "65534:65534"]).arg(self.path(writable)).output().unwrap();
+        }
+        let output = Command::new("chmod").arg("755").arg(self.folder.path()).output().unwrap();
+        assert!(output.status.success());
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(binary).args(args);
+        command.current_dir(self.folder.path()).env_clear();
+        command.env("HOME", self.path("home")).env("XDG_STATE_HOME", self.path("state"));
+        Ran::of(command.output().unwrap())
+    }
+
+    /// Mirrors `src` to `dst` and gives the summary.
+    pub(crate) fn mirror(&self, more: &[&str]) -> Ran {
+        self.mill(&[&["mirror", "src", "dst", "--json"], more].concat())
+    }
+
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Makes everything under `name` old enough to be believed unchanged.
+    pub(crate) fn age(&self, name: &str) {
+        let at = SystemTime::now() - Duration::from_secs(3600);
+        for path in walk(&self.path(name)) {
+            if fs::symlink_metadata(&path).unwrap().is_file() {
+                fs::File::options().append(true).open(&path).unwrap().set_modified(at).unwrap();
+            }
+        }
+        // The change time cannot be set: wait until it is old enough too.
+        std::thread::sleep(Duration::from_millis(2_100));
+    }
+
+    /// A small real collection: that of the repository.
+    pub(crate) fn collection(&self, name: &str) {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/collection");
+        let status = Command::new("cp").arg("-rT").arg(from).arg(self.path(name)).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// What `diff -r --no-dereference` says of the two folders.
+    pub(crate) fn diff(&self, from: &str, to: &str) -> Vec<String> {
+        let output = Command::new("diff")
+            .args(["-r", "--no-dereference", "--brief"])
+            .arg(from)
+            .arg(to)
+            .current_dir(self.folder.path())
+            .env("LC_ALL", "C")
+            .output()
+            .unwrap();
+        assert!(output.status.code().unwrap() < 2 || !output.stderr.is_empty(), "diff itself failed");
+        let both = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&both).lines().map(str::to_owned).collect()
+    }
+
+    #[track_caller]
+    pub(crate) fn same(&self, from: &str, to: &str) {
+        assert_eq!(self.diff(from, to), Vec::<String>::new());
+    }
+
+    /// The modes and modification times of all files, by name relative to the folder.
+    pub(crate) fn stamps(&self, name: &str) -> Vec<(Vec<u8>, u32, SystemTime)> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = self.path(name);
+        let mut found: Vec<_> = walk(&root)
+            .into_iter()
+            .filter_map(|path| {
+                let facts = fs::symlink_metadata(&path).unwrap();
+                let relative = path.strip_prefix(&root).unwrap().as_os_str().as_bytes().to_vec();
+                facts.is_file().then(|| (relative, facts.permissions().mode() & 0o777, facts.modified().unwrap()))
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// Whether every SQLite file under the folder is whole, as SQLite's own check in Python says.
+    #[track_caller]
+    pub(crate) fn databases_are_whole(&self) {
+        let script = "
+import sqlite3, sys, pathlib
+found = [p for p in pathlib.Path(sys.argv[1]).rglob('*.db')]
+assert found, 'no database'
+for p in found:
+    assert sqlite3.connect(p).execute('pragma integrity_check').fetchone()[0] == 'ok', p
+";
+        let output = Command::new("python3").arg("-c").arg(script).arg(self.folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// All paths under a folder, itself left out.
+pub(crate) fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else { return found };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if fs::symlink_metadata(&path).is_ok_and(|facts| facts.is_dir()) {
+            found.extend(walk(&path));
+        }
+        found.push(path);
+    }
+    found
+}

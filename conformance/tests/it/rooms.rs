@@ -1,0 +1,72 @@
+//! The direction of the rooms: who may import whom, read from the manifests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+const ROOMS: &[(&str, &[&str])] = &[
+    ("mill-model", &[]),
+    ("mill-policy", &["mill-model"]),
+    ("mill-ports", &["mill-model"]),
+    ("mill-records", &["mill-model", "mill-policy", "mill-ports"]),
+    ("mill-producer", &["mill-model", "mill-policy", "mill-ports", "mill-records"]),
+    ("mill-workman", &["mill-model", "mill-policy", "mill-ports", "mill-records"]),
+    ("mill-processors", &["mill-model", "mill-policy", "mill-ports", "mill-records"]),
+    ("mill-engine", &["mill-model", "mill-ports"]),
+    ("mill-local", &["mill-model", "mill-ports"]),
+    (
+        "mill",
+        &[
+            "mill-engine",
+            "mill-local",
+            "mill-model",
+            "mill-policy",
+            "mill-ports",
+            "mill-processors",
+            "mill-producer",
+            "mill-records",
+            "mill-workman",
+        ],
+    ),
+];
+
+/// Rooms that may import across: they only prove.
+const PROVING: &[&str] = &["mill-conformance", "mill-bench"];
+
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo metadata runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+    let mut found = BTreeMap::new();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let rooms = package["dependencies"]
+            .as_array()
+            .expect("dependencies")
+            .iter()
+            // Tests of a room may stand on the memory back ends; what ships may not.
+            .filter(|dependency| dependency["kind"] != "dev")
+            .filter_map(|dependency| dependency["name"].as_str())
+            .filter(|name| *name == "mill" || name.starts_with("mill-"))
+            .map(str::to_owned)
+            .collect();
+        found.insert(package["name"].as_str().expect("a name").to_owned(), rooms);
+    }
+    found
+}
+
+#[test]
+fn every_room_imports_only_what_the_design_lets_it() {
+    let allowed: BTreeMap<&str, &[&str]> = ROOMS.iter().copied().collect();
+    for (room, rooms) in imports() {
+        if PROVING.contains(&room.as_str()) {
+            continue;
+        }
+        let allowed = allowed.get(room.as_str()).unwrap_or_else(|| panic!("`{room}` has no place in ROOMS yet"));
+        for import in rooms {
+            assert!(allowed.contains(&import.as_str()), "`{room}` may not import `{import}`");
+        }
+    }
+}

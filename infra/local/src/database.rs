@@ -1,0 +1,315 @@
+//! One SQLite file, written and read by any number of processes of one host at once.
+//!
+//! Each process has one thread that writes and one that reads. The writer takes all requests that wait and commits
+//! them as one group, so that many callers share one sync of the disk; each is answered after the commit. Requests
+//! that must outlive a crash of the power (sends, writes of rows) make the whole group do so.
+//!
+//! Reading order: `writer` (groups), `turn` (fairness among processes), `reader`, `schema`, `place`, `failure`.
+
+pub(crate) mod failure;
+mod place;
+mod reader;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod turn;
+pub(crate) mod writer;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use mill_ports::{Chance, Clock};
+use rusqlite::Connection;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, Semaphore, oneshot};
+
+pub use failure::Failure;
+use reader::{Read, Reader};
+use turn::{Turn, Waiting};
+use writer::{Asked, Durability, Request, Writer, Writing};
+
+/// How many queues there are.
+pub(crate) const QUEUES: usize = mill_model::QueueName::ALL.len();
+
+/// Most requests that wait at either thread; further callers wait before they ask.
+const WAITING_MAX: usize = 1024;
+
+const WRITER_CACHE_KIB: u32 = 4096;
+const READER_CACHE_KIB: u32 = 2048;
+
+/// An open database.
+pub struct Database {
+    path: PathBuf,
+    clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
+    writes: Line<Box<dyn Request>>,
+    reads: Line<Read>,
+    arrivals: Arc<Arrivals>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Database {
+    /// Opens the database at `path`, made if it is not there (its directory too, for its owner alone).
+    ///
+    /// Blocks for some milliseconds: small files are checked; up to a minute if other processes hold the file.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be made or opened, is damaged, is not Mill's or not of this version, or would
+    /// stand on a network file system.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>, chance: Arc<dyn Chance>) -> Result<Arc<Self>, OpenError> {
+        let path = place::prepare(path)?;
+        let failed = |what| {
+            let path = path.clone();
+            move |source| OpenError::Io { path, what, source }
+        };
+        let sqlite = |error: rusqlite::Error| OpenError::Sqlite { path: path.clone(), source: error.into() };
+        let turn =
+            Turn::open(&place::turn_file(&path), Arc::clone(&chance)).map_err(failed("opening its turn file"))?;
+        let our_turn = turn.take().map_err(failed("taking the turn"))?;
+        let our_turn = our_turn.ok_or_else(|| OpenError::Busy { path: path.clone() })?;
+        place::create_file(&path).map_err(failed("making its file"))?;
+        let writing = schema::connect(&path, WRITER_CACHE_KIB).map_err(sqlite)?;
+        schema::settle(&writing, &path, &mut Waiting::new(&*chance))?;
+        let reading = schema::connect(&path, READER_CACHE_KIB).map_err(sqlite)?;
+        reading.execute_batch("PRAGMA query_only = ON").map_err(sqlite)?;
+        drop(our_turn);
+
+        let arrivals = Arc::new(Arrivals::default());
+        let (writes, requests) = Line::new();
+        let writing_thread = Writer {
+            connection: writing,
+            turn,
+            chance: Arc::clone(&chance),
+            requests,
+            arrivals: Arc::clone(&arrivals),
+            syncs: true,
+        };
+        let (reads, asked) = Line::new();
+        let reading_thread = Reader { connection: reading, chance: Arc::clone(&chance) };
+        let threads = [
+            spawn("mill-db-write", move || writing_thread.serve()).map_err(failed("starting its writer"))?,
+            spawn("mill-db-read", move || reading_thread.serve(&asked)).map_err(failed("starting its reader"))?,
+        ];
+        Ok(Arc::new(Self { path, clock, chance, writes, reads, arrivals, threads: Mutex::new(threads.into()) }))
+    }
+
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the whole database through and names what is wrong with it; nothing, when it is sound.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be read.
+    pub async fn check(&self) -> Result<Vec<String>, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let path = self.path.clone();
+        let check = move || {
+            let look = || {
+                let connection = schema::connect(&path, READER_CACHE_KIB)?;
+                let mut found = schema::findings(&connection, "integrity_check")?;
+                found.extend(schema::miscounts(&connection)?);
+                Ok(found)
+            };
+            let _ = answer.send(look().map_err(|error: rusqlite::Error| Failure::from(error)));
+        };
+        // A connection and a thread of its own: it may take minutes, in which others want to read.
+        let thread = spawn("mill-db-check", check).map_err(|_| Failure::closed())?;
+        self.keep(thread);
+        answered.await.map_err(|_| Failure::closed())?
+    }
+
+    /// Keeps a thread to be waited for at the end.
+    fn keep(&self, thread: JoinHandle<()>) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+    }
+
+    /// Throws all tasks of all queues away, delayed and in flight as well, and tells how many there were.
+    ///
+    /// # Errors
+    /// [`Failure`] when nothing was thrown away.
+    pub async fn purge_queues(&self) -> Result<usize, Failure> {
+        let purge = |writing: &mut Writing<'_>| {
+            writing.statement("UPDATE queue SET messages = 0")?.execute([])?;
+            writing.statement("DELETE FROM message")?.execute([])
+        };
+        self.write(Durability::Power, 0, purge).await
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    pub(crate) fn chance(&self) -> &Arc<dyn Chance> {
+        &self.chance
+    }
+
+    /// Runs `work` in a transaction, with others, and answers after the commit. `bytes` is roughly what it writes.
+    ///
+    /// `work` looks before it writes, so that it never fails halfway but by SQLite's own errors; after one of those
+    /// it may be run once more. It is not run at all if this is dropped before its turn comes.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        bytes: usize,
+        work: impl FnMut(&mut Writing<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let permit = Arc::clone(&self.writes.room).acquire_owned().await.map_err(|_| Failure::closed())?;
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked { durability, bytes, work, outcome: None, answer, _permit: permit };
+        self.writes.sender.send(Box::new(asked)).map_err(|_| Failure::closed())?;
+        answered.await.map_err(|_| Failure::closed())?
+    }
+
+    /// Runs `work`, which sees all writes that were answered before. It is run again while the database is busy.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        mut work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let permit = Arc::clone(&self.reads.room).acquire_owned().await.map_err(|_| Failure::closed())?;
+        let (answer, answered) = oneshot::channel();
+        let read = move |reader: &Reader| {
+            if !answer.is_closed() {
+                let _ = answer.send(reader.patiently(&mut work));
+            }
+            drop(permit);
+        };
+        self.reads.sender.send(Box::new(read)).map_err(|_| Failure::closed())?;
+        answered.await.map_err(|_| Failure::closed())?
+    }
+
+    /// Completes when this process has put something receivable into the queue, from the moment it is enabled.
+    pub(crate) fn arrival(&self, queue: usize) -> Notified<'_> {
+        self.arrivals.0[queue].notified()
+    }
+}
+
+impl Drop for Database {
+    /// Waits for both threads, so that the files are closed when this returns.
+    fn drop(&mut self) {
+        self.writes.close();
+        self.reads.close();
+        for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if thread.join().is_err() {
+                tracing::error!(path = %self.path.display(), "a thread of the database panicked");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(work)
+}
+
+/// Requests on their way to a thread, no more than there is room for.
+struct Line<R> {
+    sender: Sender<R>,
+    room: Arc<Semaphore>,
+}
+
+impl<R> Line<R> {
+    fn new() -> (Self, mpsc::Receiver<R>) {
+        let (sender, receiver) = mpsc::channel();
+        (Self { sender, room: Arc::new(Semaphore::new(WAITING_MAX)) }, receiver)
+    }
+
+    /// The thread ends once it has served what is in the line.
+    fn close(&mut self) {
+        self.sender = mpsc::channel().0;
+    }
+}
+
+/// Wakes those in this process who wait for something to receive.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals([Notify; QUEUES]);
+
+impl Arrivals {
+    fn announce(&self, arrived: [bool; QUEUES]) {
+        for (notify, _) in self.0.iter().zip(arrived).filter(|(_, arrived)| *arrived) {
+            notify.notify_waiters();
+        }
+    }
+}
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Network file systems do not keep the promises that several processes on one file need.
+    #[error(
+        "`{path}` would stand on a network file system ({name}), whose locks cannot be trusted; \
+         choose a directory on a local disk"
+    )]
+    NetworkFileSystem {
+        /// The database.
+        path: PathBuf,
+        /// The sort of file system.
+        name: &'static str,
+    },
+    /// A database of another program.
+    #[error("`{path}` is a database, but not mill's")]
+    NotOurs {
+        /// The database.
+        path: PathBuf,
+    },
+    /// Made by another version of Mill.
+    #[error("`{path}` is of version {found}; this mill opens version {known}")]
+    OtherVersion {
+        /// The database.
+        path: PathBuf,
+        /// The version it says.
+        found: i64,
+        /// The version that is understood.
+        known: i64,
+    },
+    /// SQLite finds the file damaged.
+    #[error("`{path}` is damaged: {finding}")]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// The first finding.
+        finding: String,
+    },
+    /// The file system cannot hold a write-ahead log.
+    #[error("`{path}` cannot have a write-ahead log where it stands")]
+    NoLog {
+        /// The database.
+        path: PathBuf,
+    },
+    /// Other processes held it for too long.
+    #[error("`{path}` is held by other processes")]
+    Busy {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The operating system refused something.
+    #[error("opening `{path}` failed at {what}")]
+    Io {
+        /// The database.
+        path: PathBuf,
+        /// What was being done.
+        what: &'static str,
+        /// The operating system's words.
+        source: io::Error,
+    },
+    /// SQLite refused something.
+    #[error("opening `{path}` failed")]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's words.
+        source: Failure,
+    },
+}

@@ -1,0 +1,139 @@
+//! What SQLite's errors mean to Mill.
+
+use std::sync::Arc;
+
+use mill_ports::{QueueErrorKind, TableErrorKind};
+use rusqlite::ErrorCode;
+
+/// A request that the database did not carry out: nothing of it was kept.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{words}")]
+pub struct Failure {
+    pub(crate) trouble: Trouble,
+    words: Arc<str>,
+}
+
+/// The sorts of trouble on which some caller acts differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The database cannot work now, whatever is asked of it: full, read-only, locked for too long, failing disk.
+    Unavailable,
+    /// Not permitted.
+    Denied,
+    /// A value is larger than SQLite takes.
+    TooLarge,
+    /// A damaged file, or an error of ours.
+    Unexpected,
+}
+
+impl Failure {
+    pub(crate) fn new(trouble: Trouble, words: impl Into<Arc<str>>) -> Self {
+        Self { trouble, words: words.into() }
+    }
+
+    /// The database was closed, or its thread is gone, before the request was answered.
+    pub(crate) fn closed() -> Self {
+        Self::new(Trouble::Unavailable, "the database is closed")
+    }
+
+    /// Whether another request of the same group may well succeed where the group as a whole did not.
+    pub(crate) fn may_concern_one(&self) -> bool {
+        self.trouble != Trouble::Unavailable
+    }
+
+    pub(crate) fn queue_kind(&self) -> QueueErrorKind {
+        match self.trouble {
+            Trouble::Unavailable => QueueErrorKind::Unavailable,
+            Trouble::Denied => QueueErrorKind::Denied,
+            Trouble::TooLarge => QueueErrorKind::TooLarge,
+            Trouble::Unexpected => QueueErrorKind::Unexpected,
+        }
+    }
+
+    pub(crate) fn table_kind(&self) -> TableErrorKind {
+        match self.trouble {
+            Trouble::Unavailable => TableErrorKind::Unavailable,
+            Trouble::Denied => TableErrorKind::Denied,
+            Trouble::TooLarge => TableErrorKind::TooLarge,
+            Trouble::Unexpected => TableErrorKind::Unexpected,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        let trouble = error.sqlite_error().map_or(Trouble::Unexpected, |error| trouble(error.code));
+        let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
+        Self::new(trouble, format!("{error} (SQLite code {extended})"))
+    }
+}
+
+/// The one place that says what a code means. What is not known to pass by itself is unexpected.
+fn trouble(code: ErrorCode) -> Trouble {
+    match code {
+        ErrorCode::DiskFull
+        | ErrorCode::ReadOnly
+        | ErrorCode::DatabaseBusy
+        | ErrorCode::DatabaseLocked
+        | ErrorCode::FileLockingProtocolFailed
+        | ErrorCode::CannotOpen
+        | ErrorCode::SystemIoFailure
+        | ErrorCode::OutOfMemory => Trouble::Unavailable,
+        ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied => Trouble::Denied,
+        ErrorCode::TooBig => Trouble::TooLarge,
+        _ => Trouble::Unexpected,
+    }
+}
+
+/// Whether another connection holds what this one needs, so that trying again soon is right.
+pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn every_code_means_what_the_table_says() {
+        let table = [
+            (ffi::SQLITE_FULL, Trouble::Unavailable),
+            (ffi::SQLITE_READONLY, Trouble::Unavailable),
+            (ffi::SQLITE_READONLY_DBMOVED, Trouble::Unavailable),
+            (ffi::SQLITE_BUSY, Trouble::Unavailable),
+            (ffi::SQLITE_BUSY_SNAPSHOT, Trouble::Unavailable),
+            (ffi::SQLITE_BUSY_RECOVERY, Trouble::Unavailable),
+            (ffi::SQLITE_LOCKED, Trouble::Unavailable),
+            (ffi::SQLITE_PROTOCOL, Trouble::Unavailable),
+            (ffi::SQLITE_CANTOPEN, Trouble::Unavailable),
+            (ffi::SQLITE_IOERR_WRITE, Trouble::Unavailable),
+            (ffi::SQLITE_IOERR_FSYNC, Trouble::Unavailable),
+            (ffi::SQLITE_IOERR_READ, Trouble::Unavailable),
+            (ffi::SQLITE_NOMEM, Trouble::Unavailable),
+            (ffi::SQLITE_PERM, Trouble::Denied),
+            (ffi::SQLITE_AUTH, Trouble::Denied),
+            (ffi::SQLITE_TOOBIG, Trouble::TooLarge),
+            (ffi::SQLITE_CORRUPT, Trouble::Unexpected),
+            (ffi::SQLITE_CORRUPT_INDEX, Trouble::Unexpected),
+            (ffi::SQLITE_NOTADB, Trouble::Unexpected),
+            (ffi::SQLITE_CONSTRAINT_PRIMARYKEY, Trouble::Unexpected),
+            (ffi::SQLITE_MISUSE, Trouble::Unexpected),
+            (ffi::SQLITE_ERROR, Trouble::Unexpected),
+            (ffi::SQLITE_INTERNAL, Trouble::Unexpected),
+        ];
+        for (code, expected) in table {
+            let failure = Failure::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+            assert_eq!(failure.trouble, expected, "code {code}: {failure}");
+        }
+    }
+
+    #[test]
+    fn an_error_that_is_not_sqlites_is_unexpected() {
+        assert_eq!(Failure::from(rusqlite::Error::InvalidQuery).trouble, Trouble::Unexpected);
+    }
+}

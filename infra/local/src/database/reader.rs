@@ -1,0 +1,37 @@
+//! The one thread of a process that reads. A read begun after a write was answered sees it.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use rusqlite::Connection;
+
+use super::failure::{Failure, is_busy};
+use super::turn::Waiting;
+
+/// A read, with its answer.
+pub(super) type Read = Box<dyn FnOnce(&Reader) + Send>;
+
+pub(super) struct Reader {
+    pub(super) connection: Connection,
+    pub(super) chance: Arc<dyn mill_ports::Chance>,
+}
+
+impl Reader {
+    /// Serves until all senders are gone.
+    pub(super) fn serve(self, reads: &Receiver<Read>) {
+        while let Ok(read) = reads.recv() {
+            read(&self);
+        }
+    }
+
+    /// Reads hardly ever wait in a write-ahead log: only while another process recovers or closes it.
+    pub(super) fn patiently<T>(&self, work: &mut impl FnMut(&Connection) -> rusqlite::Result<T>) -> Result<T, Failure> {
+        let mut waiting = Waiting::new(&*self.chance);
+        loop {
+            match work(&self.connection) {
+                Err(error) if is_busy(&error) && waiting.once_more() => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+mod killed;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mill_model::{AccountId, QueueName};
+use mill_ports::{KeyRange, Outgoing, QueueErrorKind, RowKey, RowWhen, Table as _, TableErrorKind, TaskQueue as _};
+use rusqlite::Connection;
+
+use super::writer::{Durability, Writing};
+use super::{Database, OpenError};
+use crate::{OsChance, OsClock, SqliteQueue, SqliteTable};
+
+fn open(path: &Path) -> Arc<Database> {
+    try_open(path).unwrap()
+}
+
+fn try_open(path: &Path) -> Result<Arc<Database>, OpenError> {
+    Database::open(path, Arc::new(OsClock), Arc::new(OsChance))
+}
+
+fn table(database: &Arc<Database>) -> SqliteTable {
+    SqliteTable::new(Arc::clone(database), "book")
+}
+
+fn key(sort: impl Into<String>) -> RowKey {
+    RowKey::new("p", sort)
+}
+
+async fn rows(table: &SqliteTable) -> usize {
+    table.query("p", &KeyRange::default(), 10_000).await.unwrap().rows.len()
+}
+
+/// Keeps the writer busy until the answer is dropped or sent to.
+async fn occupied(database: &Arc<Database>) -> std::sync::mpsc::Sender<()> {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (begun, beginning) = tokio::sync::oneshot::channel();
+    let (database, mut begun) = (Arc::clone(database), Some(begun));
+    tokio::spawn(async move {
+        let work = move |_: &mut Writing<'_>| {
+            if let Some(begun) = begun.take() {
+                begun.send(()).unwrap();
+                let _ = wait.recv();
+            }
+            Ok(())
+        };
+        database.write(Durability::Process, 0, work).await
+    });
+    beginning.await.unwrap();
+    go
+}
+
+#[tokio::test]
+async fn writes_that_wait_are_committed_together_and_answered_after_the_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mill.db");
+    let (here, elsewhere) = (open(&path), open(&path));
+    let go = occupied(&here).await;
+    let mut puts = tokio::task::JoinSet::new();
+    for n in 0..200 {
+        let table = table(&here);
+        puts.spawn(async move { table.put(&key(format!("{n}")), Bytes::new(), RowWhen::Always).await });
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(rows(&table(&elsewhere)).await, 0);
+    drop(go);
+    puts.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(rows(&table(&elsewhere)).await, 200, "the first answer comes when all are committed");
+}
+
+#[tokio::test]
+async fn one_request_that_fails_does_not_fail_its_group() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open(&directory.path().join("mill.db"));
+    let go = occupied(&database).await;
+    let mut puts = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let table = table(&database);
+        puts.spawn(async move { table.put(&key(format!("{n}")), Bytes::new(), RowWhen::Always).await });
+    }
+    tokio::task::yield_now().await;
+    let bad = |writing: &mut Writing<'_>| {
+        writing.statement("INSERT INTO entry VALUES ('book', x'70', x'62616421', 0, x'')")?.execute([])?;
+        writing.statement("SELECT no_such_column FROM entry")?.execute([])
+    };
+    let failing = {
+        let database = Arc::clone(&database);
+        tokio::spawn(async move { database.write(Durability::Power, 0, bad).await })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(go);
+    assert!(failing.await.unwrap().is_err());
+    assert!(puts.join_all().await.iter().all(Result::is_ok));
+    assert_eq!(rows(&table(&database)).await, 20, "nothing of the failed request is kept");
+}
+
+#[tokio::test]
+async fn a_group_with_anything_that_must_outlive_a_power_failure_is_synced_as_a_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open(&directory.path().join("mill.db"));
+    let level = |writing: &mut Writing<'_>| -> rusqlite::Result<i64> {
+        writing.statement("PRAGMA synchronous")?.query_row([], |row| row.get(0))
+    };
+    assert_eq!(database.write(Durability::Power, 0, level).await.unwrap(), 2, "FULL");
+    assert_eq!(database.write(Durability::Process, 0, level).await.unwrap(), 1, "NORMAL");
+    let go = occupied(&database).await;
+    let both = tokio::spawn({
+        let database = Arc::clone(&database);
+        async move {
+            tokio::join!(database.write(Durability::Process, 0, level), database.write(Durability::Power, 0, level))
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(go);
+    let (process, power) = both.await.unwrap();
+    assert_eq!((process.unwrap(), power.unwrap()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_receive_that_nobody_waits_for_any_more_takes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open(&directory.path().join("mill.db"));
+    let queue = SqliteQueue::new(Arc::clone(&database), QueueName::Audit);
+    queue.send(&[outgoing(10)]).await.unwrap().into_result().unwrap();
+    let go = occupied(&database).await;
+    let abandoned = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.receive(std::num::NonZeroU32::MIN, Duration::from_mins(1), Duration::ZERO).await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    abandoned.abort();
+    assert!(abandoned.await.unwrap_err().is_cancelled());
+    drop(go);
+    let one = std::num::NonZeroU32::MIN;
+    assert_eq!(queue.receive(one, Duration::from_mins(1), Duration::ZERO).await.unwrap().len(), 1);
+}
+
+fn outgoing(bytes: usize) -> Outgoing {
+    Outgoing { group: AccountId::new("a").unwrap(), body: vec![b'x'; bytes].into(), delay: Duration::ZERO }
+}
+
+async fn limit_pages(database: &Database, pages: u32) {
+    let work = move |writing: &mut Writing<'_>| {
+        writing.statement(&format!("PRAGMA max_page_count = {pages}"))?.query_row([], |row| row.get::<_, i64>(0))
+    };
+    database.write(Durability::Process, 0, work).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_unavailable_keeps_what_was_answered_and_passes() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open(&directory.path().join("mill.db"));
+    let queue = SqliteQueue::new(Arc::clone(&database), QueueName::Audit);
+    limit_pages(&database, 64).await;
+    let mut sent = 0;
+    let error = loop {
+        match queue.send(&[outgoing(10_000), outgoing(10_000)]).await {
+            Ok(report) => report.into_result().unwrap(),
+            Err(error) => break error,
+        }
+        sent += 2;
+    };
+    assert_eq!(error.kind, QueueErrorKind::Unavailable);
+    let value = Bytes::from(vec![0; 100_000]);
+    let refused = table(&database).put(&key("x"), value, RowWhen::Always).await.unwrap_err();
+    assert_eq!(refused.kind, TableErrorKind::Unavailable);
+    assert_eq!(queue.depth().await.unwrap().visible, sent, "neither less nor half a batch more");
+    limit_pages(&database, 100_000).await;
+    queue.send(&[outgoing(10_000)]).await.unwrap().into_result().unwrap();
+    assert!(database.check().await.unwrap().is_empty());
+}
+
+/// Holds the lock for long, and asks for it again as soon as it is done: some requests always wait, as the callers
+/// begin one while another's is carried out.
+async fn hog(database: Arc<Database>, until: Instant) {
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..3 {
+        let database = Arc::clone(&database);
+        callers.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(7 * caller)).await;
+            while Instant::now() < until {
+                let slow = |writing: &mut Writing<'_>| {
+                    std::thread::sleep(Duration::from_millis(20));
+                    writing.number()
+                };
+                database.write(Durability::Process, 0, slow).await.unwrap();
+            }
+        });
+    }
+    callers.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_writes_now_and_then_gets_a_turn_among_those_who_write_all_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mill.db");
+    let until = Instant::now() + Duration::from_secs(3);
+    let mut hogs = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        hogs.spawn(hog(open(&path), until));
+    }
+    let database = open(&path);
+    let (mut puts, mut longest) = (0, Duration::ZERO);
+    while Instant::now() < until {
+        let start = Instant::now();
+        table(&database).put(&key(format!("{puts}")), Bytes::new(), RowWhen::Always).await.unwrap();
+        longest = longest.max(start.elapsed());
+        puts += 1;
+    }
+    hogs.join_all().await;
+    println!("{puts} puts, the longest took {longest:?}");
+    // Two hogs hold the lock for 40 ms at most: who takes turns with them has room for 30 puts and more.
+    assert!(puts >= 15, "only {puts} puts, the longest took {longest:?}");
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+}
+
+#[tokio::test]
+async fn only_the_owner_may_look_into_the_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("deep/state");
+    let database = open(&state.join("mill.db"));
+    table(&database).put(&key("x"), Bytes::new(), RowWhen::Always).await.unwrap();
+    assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+    let files: Vec<_> = std::fs::read_dir(&state).unwrap().map(Result::unwrap).collect();
+    assert!(files.len() >= 3, "the database, its log and its index");
+    for file in files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.path().display());
+    }
+}
+
+#[test]
+fn what_is_not_mills_or_of_another_version_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let other = directory.path().join("other.db");
+    Connection::open(&other).unwrap().execute_batch("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)").unwrap();
+    assert!(matches!(try_open(&other), Err(OpenError::NotOurs { .. })));
+
+    let newer = directory.path().join("newer.db");
+    drop(open(&newer));
+    Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
+    assert!(matches!(try_open(&newer), Err(OpenError::OtherVersion { found: 2, known: 1, .. })));
+
+    let text = directory.path().join("text.db");
+    std::fs::write(&text, "no database at all, but long enough to look like one".repeat(100)).unwrap();
+    let error = try_open(&text).unwrap_err();
+    assert!(mill_ports::chain(&error).contains("not a database"), "{}", mill_ports::chain(&error));
+    assert!(std::fs::read_to_string(&text).unwrap().starts_with("no database at all"));
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_with_what_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mill.db");
+    let database = open(&path);
+    for n in 0..300 {
+        table(&database).put(&key(format!("{n}")), vec![1; 200].into(), RowWhen::Always).await.unwrap();
+    }
+    assert!(database.check().await.unwrap().is_empty());
+    drop(database);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 4096 / 2 * 4096;
+    bytes[middle..middle + 4096].fill(0xA5);
+    std::fs::write(&path, bytes).unwrap();
+    let error = try_open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_count_that_is_wrong_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open(&directory.path().join("mill.db"));
+    let wrong = |writing: &mut Writing<'_>| {
+        writing.count(3, 1);
+        Ok(())
+    };
+    database.write(Durability::Process, 0, wrong).await.unwrap();
+    let found = database.check().await.unwrap();
+    assert_eq!(found, ["queue 4 is said to hold 1 bodies and holds 0"]);
+}
+
+#[tokio::test]
+async fn many_openings_at_once_all_succeed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mill.db");
+    let openings: Vec<_> = (0..8)
+        .map(|_| {
+            let path = path.clone();
+            std::thread::spawn(move || open(&path))
+        })
+        .collect();
+    let databases: Vec<_> = openings.into_iter().map(|opening| opening.join().unwrap()).collect();
+    table(&databases[0]).put(&key("x"), Bytes::new(), RowWhen::Absent).await.unwrap();
+    assert!(table(&databases[7]).get(&key("x")).await.unwrap().is_some());
+}

@@ -1,0 +1,245 @@
+//! The one thread of a process that writes: it takes all requests that wait and commits them as one group.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use rusqlite::{CachedStatement, Connection};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::failure::{Failure, Trouble, is_busy};
+use super::turn::{Turn, Waiting};
+use super::{Arrivals, QUEUES};
+
+/// Most requests in one group.
+const GROUP_REQUESTS_MAX: usize = 512;
+
+/// A group is full once its requests carry this many bytes.
+const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// After this long without a request the log is brought into the database.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// What a request must outlive once it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Durability {
+    /// A crash of the process. After a crash of the power it may never have been.
+    Process,
+    /// A crash of the power too.
+    Power,
+}
+
+/// An open transaction, and what is written once at its end.
+pub(crate) struct Writing<'c> {
+    connection: &'c Connection,
+    number: Option<i64>,
+    added: [i64; QUEUES],
+    arrived: [bool; QUEUES],
+}
+
+impl<'c> Writing<'c> {
+    fn new(connection: &'c Connection) -> Self {
+        Self { connection, number: None, added: [0; QUEUES], arrived: [false; QUEUES] }
+    }
+
+    /// A statement, prepared once a connection.
+    pub(crate) fn statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'c>> {
+        self.connection.prepare_cached(sql)
+    }
+
+    /// A number that was never given out before.
+    pub(crate) fn number(&mut self) -> rusqlite::Result<i64> {
+        let last = match self.number {
+            Some(last) => last,
+            None => self.statement("SELECT last FROM number")?.query_row([], |row| row.get(0))?,
+        };
+        self.number = Some(last + 1);
+        Ok(last + 1)
+    }
+
+    /// Notes that a queue holds so many bodies more.
+    pub(crate) fn count(&mut self, queue: usize, more: i64) {
+        self.added[queue] += more;
+    }
+
+    /// Notes that a queue has bodies that can be received, for those who wait for one.
+    pub(crate) fn arrived(&mut self, queue: usize) {
+        self.arrived[queue] = true;
+    }
+
+    fn finish(self) -> rusqlite::Result<[bool; QUEUES]> {
+        if let Some(last) = self.number {
+            self.statement("UPDATE number SET last = ?1")?.execute([last])?;
+        }
+        for (queue, more) in (1_i64..).zip(self.added).filter(|(_, more)| *more != 0) {
+            let mut statement = self.statement("UPDATE queue SET messages = messages + ?2 WHERE id = ?1")?;
+            statement.execute([queue, more])?;
+        }
+        self.statement("COMMIT")?.execute([])?;
+        Ok(self.arrived)
+    }
+}
+
+/// A request as the thread sees it. It looks before it writes: an error of SQLite's is the only way to fail midway,
+/// and then the whole group is rolled back. So it may be run again.
+pub(super) trait Request: Send {
+    fn durability(&self) -> Durability;
+    fn bytes(&self) -> usize;
+    /// Whether nobody waits for the answer any more; then nothing needs to be done.
+    fn is_forsaken(&self) -> bool;
+    fn run(&mut self, writing: &mut Writing<'_>) -> rusqlite::Result<()>;
+    fn answer(self: Box<Self>, end: Result<(), Failure>);
+}
+
+pub(super) struct Asked<T, W> {
+    pub(super) durability: Durability,
+    pub(super) bytes: usize,
+    pub(super) work: W,
+    pub(super) outcome: Option<T>,
+    pub(super) answer: oneshot::Sender<Result<T, Failure>>,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+impl<T, W> Request for Asked<T, W>
+where
+    T: Send,
+    W: FnMut(&mut Writing<'_>) -> rusqlite::Result<T> + Send,
+{
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn is_forsaken(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    fn run(&mut self, writing: &mut Writing<'_>) -> rusqlite::Result<()> {
+        self.outcome = Some((self.work)(writing)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, end: Result<(), Failure>) {
+        let Self { outcome, answer, .. } = *self;
+        // Whoever asked may be gone: that is theirs to decide.
+        let _ = answer.send(end.and_then(|()| outcome.ok_or_else(Failure::closed)));
+    }
+}
+
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) turn: Turn,
+    pub(super) chance: Arc<dyn mill_ports::Chance>,
+    pub(super) requests: Receiver<Box<dyn Request>>,
+    pub(super) arrivals: Arc<Arrivals>,
+    /// Whether the connection is set to sync at each commit.
+    pub(super) syncs: bool,
+}
+
+impl Writer {
+    /// Serves until all senders are gone.
+    pub(super) fn serve(mut self) {
+        loop {
+            let first = match self.requests.recv_timeout(IDLE) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.checkpoint();
+                    match self.requests.recv() {
+                        Ok(first) => first,
+                        Err(_) => return,
+                    }
+                }
+            };
+            let group = self.gather(first);
+            self.commit(group);
+        }
+    }
+
+    fn gather(&self, first: Box<dyn Request>) -> Vec<Box<dyn Request>> {
+        let mut bytes = first.bytes();
+        let mut group = vec![first];
+        while group.len() < GROUP_REQUESTS_MAX && bytes < GROUP_BYTES_MAX {
+            let Ok(next) = self.requests.try_recv() else { break };
+            bytes += next.bytes();
+            group.push(next);
+        }
+        group.retain(|request| !request.is_forsaken());
+        group
+    }
+
+    fn commit(&mut self, mut group: Vec<Box<dyn Request>>) {
+        let Some(durability) = group.iter().map(|request| request.durability()).max() else { return };
+        match self.transact(&mut group, durability) {
+            Ok(arrived) => {
+                for request in group {
+                    request.answer(Ok(()));
+                }
+                self.arrivals.announce(arrived);
+            }
+            Err(failure) if group.len() > 1 && failure.may_concern_one() => {
+                tracing::warn!(%failure, requests = group.len(), "a group of writes failed; trying them one by one");
+                for request in group {
+                    self.commit(vec![request]);
+                }
+            }
+            Err(failure) => {
+                tracing::debug!(%failure, requests = group.len(), "writes failed");
+                for request in group {
+                    request.answer(Err(failure.clone()));
+                }
+            }
+        }
+    }
+
+    fn transact(&mut self, group: &mut [Box<dyn Request>], of: Durability) -> Result<[bool; QUEUES], Failure> {
+        self.sync_at_commit(of == Durability::Power)?;
+        self.begin()?;
+        let mut writing = Writing::new(&self.connection);
+        let run = group.iter_mut().try_for_each(|request| request.run(&mut writing));
+        let ended = run.and_then(|()| writing.finish());
+        if ended.is_err() && !self.connection.is_autocommit() {
+            // The error that matters is the one that led here; SQLite has often rolled back by itself.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        Ok(ended?)
+    }
+
+    /// FULL syncs the log at each commit, and with it all commits before that were not synced.
+    fn sync_at_commit(&mut self, syncs: bool) -> rusqlite::Result<()> {
+        if self.syncs != syncs {
+            self.connection.execute_batch(if syncs {
+                "PRAGMA synchronous = FULL"
+            } else {
+                "PRAGMA synchronous = NORMAL"
+            })?;
+            self.syncs = syncs;
+        }
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<(), Failure> {
+        let late = || Failure::new(Trouble::Unavailable, "another process held the database's lock for too long");
+        let broken = |error| Failure::new(Trouble::Unavailable, format!("taking the turn to write failed: {error}"));
+        let _our_turn = self.turn.take().map_err(broken)?.ok_or_else(late)?;
+        // Nobody else asks for the lock while the turn is ours: it comes as soon as its holder commits.
+        let mut waiting = Waiting::new(&*self.chance);
+        loop {
+            match self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])) {
+                Ok(_) => return Ok(()),
+                Err(error) if is_busy(&error) && waiting.once_more() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Moves the log into the database as far as no reader needs it. Failing is harmless: the next one does it.
+    fn checkpoint(&self) {
+        if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            tracing::debug!(%error, "checkpoint left for later");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! A clock that tests move by hand.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mill_model::{Monotonic, Timestamp};
+use mill_ports::Clock;
+
+/// Stands still until it is moved. Sleeping on it takes real time and moves nothing.
+#[derive(Debug)]
+pub(crate) struct HandClock(Mutex<(u64, Duration)>);
+
+impl HandClock {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new((1_795_249_800_000, Duration::from_secs(1000))))
+    }
+
+    /// Lets time pass, on both clocks.
+    pub(crate) fn pass(&self, by: Duration) {
+        let mut at = self.0.lock().unwrap();
+        at.0 += by.as_millis() as u64;
+        at.1 += by;
+    }
+
+    /// Sets the wall clock alone.
+    pub(crate) fn step_to(&self, wall: Timestamp) {
+        self.0.lock().unwrap().0 = wall.as_millis();
+    }
+}
+
+#[async_trait]
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.lock().unwrap().0)
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic::from_origin(self.0.lock().unwrap().1)
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}

@@ -1,0 +1,70 @@
+//! The operating system's time and chance.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use mill_model::{Monotonic, Timestamp};
+use mill_ports::{Chance, Clock};
+
+/// The operating system's clocks.
+///
+/// The monotonic one goes on while the machine is suspended (on Linux), so that a lease does not outlive a night in
+/// which another workman took the task.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OsClock;
+
+#[async_trait]
+impl Clock for OsClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic::from_origin(since_boot())
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn since_boot() -> Duration {
+    static ORIGIN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    ORIGIN.get_or_init(std::time::Instant::now).elapsed()
+}
+
+/// The operating system's chance.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OsChance;
+
+impl Chance for OsChance {
+    fn next_u64(&self) -> u64 {
+        rand::random()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sleeping_moves_both_clocks() {
+        let (wall, steady) = (OsClock.now(), OsClock.monotonic());
+        OsClock.sleep(Duration::from_millis(20)).await;
+        assert!(OsClock.now().since(wall) >= Duration::from_millis(10));
+        assert!(OsClock.monotonic().since(steady) >= Duration::from_millis(19));
+    }
+
+    #[test]
+    fn chance_does_not_repeat_itself() {
+        assert_ne!(OsChance.next_u64(), OsChance.next_u64());
+    }
+}

@@ -1,0 +1,283 @@
+//! The seven queues, as rows of one table.
+//!
+//! Times are those of the clock that is handed in, in ms of its wall. Should it step, nothing is lost: forward, bodies
+//! in flight are delivered once more and their old receipts are void; back, bodies come later, by the step but never
+//! by more than [`HIDDEN_MAX`]: what is hidden for longer than anything may be is taken to be visible.
+
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mill_model::{Monotonic, QueueName, Timestamp};
+use mill_ports::{
+    BatchReport, BoxError, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt,
+    TaskQueue,
+};
+
+use crate::database::writer::Durability;
+use crate::database::{Database, Failure};
+use rows::{Extension, Fresh, Held, Take};
+
+/// The longest that a body may be hidden: by its delay, or from its receive on.
+pub const HIDDEN_MAX: Duration = Duration::from_hours(12);
+
+/// A body delivered this often is moved to the dead-letter queue instead of being delivered once more.
+pub const RECEIVES_MAX: u32 = 10;
+
+/// Most bodies or receipts in one call.
+const BATCH_MAX: NonZeroU32 = NonZeroU32::new(100).unwrap();
+
+/// Most bytes in one body: what SQS took of old, sixteen times an envelope.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// How often a long poll looks for what other processes sent: the pause grows from the first to the second.
+const POLL_LEAST: Duration = Duration::from_millis(10);
+const POLL_MOST: Duration = Duration::from_millis(50);
+
+/// One of the seven queues in a [`Database`].
+#[derive(Debug, Clone)]
+pub struct SqliteQueue {
+    database: Arc<Database>,
+    name: QueueName,
+}
+
+impl SqliteQueue {
+    /// The queue `name` of the database. All that are made so are the same queue.
+    pub fn new(database: Arc<Database>, name: QueueName) -> Self {
+        Self { database, name }
+    }
+
+    fn failed(&self, op: &'static str) -> impl Fn(Failure) -> QueueError {
+        let queue = self.name;
+        move |failure| QueueError { kind: failure.queue_kind(), op, queue, source: Some(Box::new(failure)) }
+    }
+
+    fn refused(&self, op: &'static str, kind: QueueErrorKind, why: impl Into<BoxError>) -> QueueError {
+        QueueError { kind, op, queue: self.name, source: Some(why.into()) }
+    }
+
+    fn fits(&self, op: &'static str, entries: usize) -> Result<(), QueueError> {
+        if entries > BATCH_MAX.get() as usize {
+            let why = format!("a batch of {entries}; at most {BATCH_MAX} are taken");
+            return Err(self.refused(op, QueueErrorKind::Unexpected, why));
+        }
+        Ok(())
+    }
+
+    /// What the entry cannot be taken for, if anything.
+    fn refusal(&self, out: &Outgoing) -> Option<QueueError> {
+        if out.body.len() > BODY_BYTES_MAX {
+            let why = format!("{} bytes; at most {BODY_BYTES_MAX} are taken", out.body.len());
+            return Some(self.refused("send", QueueErrorKind::TooLarge, why));
+        }
+        (out.delay > HIDDEN_MAX)
+            .then(|| self.refused("send", QueueErrorKind::Unexpected, "the delay is longer than any may be"))
+    }
+
+    /// The present, of both clocks; the steady one is read first, so that deadlines are never late.
+    fn present(&self) -> Present {
+        let steady = self.database.clock().monotonic();
+        Present { steady, wall: self.database.clock().now() }
+    }
+
+    /// Receives what there is now.
+    async fn take(&self, max: u32, visibility: Duration) -> Result<Vec<Delivery>, QueueError> {
+        let present = self.present();
+        let take = Take {
+            queue: self.name,
+            now: present.wall,
+            until: present.hidden_until(visibility),
+            handle: rows::handle(self.database.chance().next_u64()),
+            max,
+        };
+        // Losing a receive to a power failure only delivers once more.
+        let taken = self.database.write(Durability::Process, 0, move |writing| rows::take(writing, &take)).await;
+        let deadline = present.deadline(visibility);
+        let delivery = |taken: rows::Taken| Delivery {
+            receipt: taken.held.receipt(),
+            body: taken.body,
+            receive_count: taken.receives,
+            sent_at: taken.sent_at,
+            deadline,
+        };
+        Ok(taken.map_err(self.failed("receive"))?.into_iter().map(delivery).collect())
+    }
+
+    /// Waits until there may be something to receive; `false` when `until` has come first.
+    async fn anything(&self, arrival: impl Future<Output = ()>, until: Monotonic) -> Result<bool, QueueError> {
+        let clock = self.database.clock();
+        let mut arrival = std::pin::pin!(arrival);
+        let mut pause = POLL_LEAST;
+        loop {
+            let left = until.since(clock.monotonic());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            tokio::select! {
+                biased;
+                () = &mut arrival => return Ok(true),
+                () = clock.sleep(pause.min(left)) => {}
+            }
+            pause = (pause * 2).min(POLL_MOST);
+            let (queue, now) = (self.name, clock.now());
+            let found = self.database.read(move |connection| rows::any_visible(connection, queue, now)).await;
+            if found.map_err(self.failed("receive"))? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Does something to each delivery that is held, and reports for which it was too late.
+    async fn settle(
+        &self,
+        op: &'static str,
+        receipts: &[Receipt],
+        settle: impl Fn(&mut rows::Writing<'_>, QueueName, Held, Timestamp) -> rusqlite::Result<bool> + Send + 'static,
+    ) -> Result<BatchReport, QueueError> {
+        self.fits(op, receipts.len())?;
+        let held: Vec<Option<Held>> = receipts.iter().map(Held::of).collect();
+        let (queue, now) = (self.name, self.database.clock().now());
+        let work = move |writing: &mut rows::Writing<'_>| {
+            let one = |held: &Option<Held>| held.map_or(Ok(false), |held| settle(writing, queue, held, now));
+            held.iter().map(one).collect::<rusqlite::Result<Vec<bool>>>()
+        };
+        let done = match receipts {
+            [] => Vec::new(),
+            _ => self.database.write(Durability::Process, 0, work).await.map_err(self.failed(op))?,
+        };
+        let late = done.into_iter().enumerate().filter(|(_, done)| !done);
+        Ok(BatchReport { failed: late.map(|(index, _)| (index, self.expired(op))).collect() })
+    }
+
+    fn expired(&self, op: &'static str) -> QueueError {
+        QueueError { kind: QueueErrorKind::ReceiptExpired, op, queue: self.name, source: None }
+    }
+}
+
+#[async_trait]
+impl TaskQueue for SqliteQueue {
+    fn name(&self) -> QueueName {
+        self.name
+    }
+
+    fn limits(&self) -> QueueLimits {
+        QueueLimits {
+            batch_max: BATCH_MAX,
+            body_bytes_max: BODY_BYTES_MAX,
+            delay_max: HIDDEN_MAX,
+            visibility_max: HIDDEN_MAX,
+            visibility_total_max: HIDDEN_MAX,
+            fences_stale_receipts: true,
+        }
+    }
+
+    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+        self.fits("send", out.len())?;
+        let now = self.database.clock().now();
+        let mut report = BatchReport::default();
+        let mut fresh = Vec::with_capacity(out.len());
+        let mut bytes = 0;
+        for (index, out) in out.iter().enumerate() {
+            if let Some(refusal) = self.refusal(out) {
+                report.failed.push((index, refusal));
+                continue;
+            }
+            bytes += out.body.len();
+            fresh.push(Fresh { visible_at: now.plus(whole_millis(out.delay)), body: out.body.clone() });
+        }
+        if !fresh.is_empty() {
+            let queue = self.name;
+            let work = move |writing: &mut rows::Writing<'_>| rows::add(writing, queue, now, &fresh);
+            self.database.write(Durability::Power, bytes, work).await.map_err(self.failed("send"))?;
+        }
+        Ok(report)
+    }
+
+    async fn receive(
+        &self,
+        max: NonZeroU32,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        let until = self.database.clock().monotonic().plus(wait);
+        if visibility > HIDDEN_MAX {
+            let why = "the visibility timeout is longer than any may be";
+            return Err(self.refused("receive", QueueErrorKind::Unexpected, why));
+        }
+        loop {
+            // Listened for from before looking, so that nothing sent in between is slept through.
+            let mut arrival = Box::pin(self.database.arrival(rows::index(self.name)));
+            arrival.as_mut().enable();
+            let deliveries = self.take(max.min(BATCH_MAX).get(), visibility).await?;
+            if !deliveries.is_empty() || !self.anything(arrival, until).await? {
+                return Ok(deliveries);
+            }
+        }
+    }
+
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {
+        self.fits("extend", receipts.len())?;
+        let held: Vec<Option<Held>> = receipts.iter().map(Held::of).collect();
+        let present = self.present();
+        let (queue, now, until) = (self.name, present.wall, present.hidden_until(visibility));
+        let work = move |writing: &mut rows::Writing<'_>| {
+            let one = |held: &Option<Held>| {
+                held.map_or(Ok(Extension::Expired), |held| rows::extend(writing, queue, held, now, until))
+            };
+            held.iter().map(one).collect::<rusqlite::Result<Vec<Extension>>>()
+        };
+        let extensions = match receipts {
+            [] => Vec::new(),
+            _ => self.database.write(Durability::Process, 0, work).await.map_err(self.failed("extend"))?,
+        };
+        let answer = |extension: Extension| match extension {
+            Extension::Granted => Ok(present.deadline(visibility)),
+            Extension::Expired => Err(self.expired("extend")),
+            Extension::TooLong => {
+                let why = "it would be in flight for longer than twelve hours";
+                Err(self.refused("extend", QueueErrorKind::Unexpected, why))
+            }
+        };
+        Ok(extensions.into_iter().map(answer).collect())
+    }
+
+    async fn release(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
+        self.settle("release", receipts, rows::release).await
+    }
+
+    async fn acknowledge(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
+        self.settle("acknowledge", receipts, |writing, queue, held, _| rows::remove(writing, queue, held)).await
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        let (queue, now) = (self.name, self.database.clock().now());
+        self.database.read(move |connection| rows::depth(connection, queue, now)).await.map_err(self.failed("depth"))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Present {
+    steady: Monotonic,
+    wall: Timestamp,
+}
+
+impl Present {
+    fn hidden_until(self, visibility: Duration) -> Timestamp {
+        self.wall.plus(whole_millis(visibility))
+    }
+
+    /// The wall clock counts whole ms, so what is hidden for a second may come back a part of one ms early.
+    fn deadline(self, visibility: Duration) -> Monotonic {
+        self.steady.plus(visibility.saturating_sub(Duration::from_millis(1)))
+    }
+}
+
+/// Rounded up, so that nothing is hidden for less than it was asked.
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}

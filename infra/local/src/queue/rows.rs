@@ -1,0 +1,273 @@
+//! The statements of the queues.
+
+use bytes::Bytes;
+use mill_model::{QueueName, Timestamp};
+use mill_ports::{Depth, Receipt};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+pub(super) use crate::database::writer::Writing;
+
+use super::{HIDDEN_MAX, RECEIVES_MAX};
+
+/// A queue's number in the file, for ever.
+const fn code(queue: QueueName) -> i64 {
+    match queue {
+        QueueName::Audit => 1,
+        QueueName::DuplicationHigh => 2,
+        QueueName::DuplicationLow => 3,
+        QueueName::BitIntegrity => 4,
+        QueueName::BitError => 5,
+        QueueName::BitReport => 6,
+        QueueName::DeadLetter => 7,
+    }
+}
+
+/// A queue's place where one thing is kept for each of the seven.
+pub(super) const fn index(queue: QueueName) -> usize {
+    code(queue) as usize - 1
+}
+
+/// A time as the file keeps it.
+fn millis(at: Timestamp) -> i64 {
+    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn timestamp(millis: i64) -> Timestamp {
+    Timestamp::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// Later than this nothing can rightly be hidden: the clock has stepped back.
+fn absurd(now: Timestamp) -> i64 {
+    millis(now.plus(HIDDEN_MAX))
+}
+
+/// A receive's handle out of chance: positive, so that it is not that of a body in nobody's hands.
+pub(super) fn handle(chance: u64) -> i64 {
+    (chance >> 1).max(1).cast_signed()
+}
+
+/// A delivery as its receipt names it: the row, and the receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) id: i64,
+    pub(super) handle: i64,
+}
+
+impl Held {
+    /// `None` for what is no receipt of this back end.
+    pub(super) fn of(receipt: &Receipt) -> Option<Self> {
+        let (id, handle) = receipt.0.split_once('.')?;
+        let held = Self { id: i64::from_str_radix(id, 16).ok()?, handle: i64::from_str_radix(handle, 16).ok()? };
+        (held.id > 0 && held.handle > 0).then_some(held)
+    }
+
+    pub(super) fn receipt(self) -> Receipt {
+        Receipt(format!("{:x}.{:x}", self.id, self.handle).into())
+    }
+}
+
+/// A body on its way in.
+pub(super) struct Fresh {
+    pub(super) visible_at: Timestamp,
+    pub(super) body: Bytes,
+}
+
+/// Adds bodies.
+pub(super) fn add(
+    writing: &mut Writing<'_>,
+    queue: QueueName,
+    now: Timestamp,
+    fresh: &[Fresh],
+) -> rusqlite::Result<()> {
+    let mut statement =
+        writing.statement("INSERT INTO message (id, queue, visible_at, sent_at, body) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for fresh in fresh {
+        let id = writing.number()?;
+        statement.execute(params![id, code(queue), millis(fresh.visible_at), millis(now), &fresh.body[..]])?;
+        writing.count(index(queue), 1);
+        if fresh.visible_at <= now {
+            writing.arrived(index(queue));
+        }
+    }
+    Ok(())
+}
+
+/// A receive: how many bodies, and how to mark them.
+pub(super) struct Take {
+    pub(super) queue: QueueName,
+    pub(super) now: Timestamp,
+    pub(super) until: Timestamp,
+    pub(super) handle: i64,
+    pub(super) max: u32,
+}
+
+/// A body received.
+pub(super) struct Taken {
+    pub(super) held: Held,
+    pub(super) body: Bytes,
+    pub(super) receives: u32,
+    pub(super) sent_at: Timestamp,
+}
+
+/// Takes visible bodies, those longest visible first. Those received too often go to the dead letters instead.
+pub(super) fn take(writing: &mut Writing<'_>, take: &Take) -> rusqlite::Result<Vec<Taken>> {
+    let mut taken = Vec::new();
+    loop {
+        let wanted = take.max - taken.len() as u32;
+        let seen = visible(writing, take, wanted)?;
+        let exhausted = seen.len() < wanted as usize;
+        for seen in seen {
+            if seen.receives > RECEIVES_MAX && take.queue != QueueName::DeadLetter {
+                bury(writing, take, &seen)?;
+            } else {
+                hold(writing, take, &seen)?;
+                taken.push(seen);
+            }
+        }
+        if taken.len() == take.max as usize || (exhausted && !(taken.is_empty() && rescue(writing, take)?)) {
+            return Ok(taken);
+        }
+    }
+}
+
+/// Visible bodies as they will be once they are received.
+fn visible(writing: &mut Writing<'_>, take: &Take, wanted: u32) -> rusqlite::Result<Vec<Taken>> {
+    let mut statement = writing.statement(
+        "SELECT id, receives, sent_at, body FROM message
+         WHERE queue = ?1 AND visible_at <= ?2 ORDER BY visible_at LIMIT ?3",
+    )?;
+    let rows = statement.query_map(params![code(take.queue), millis(take.now), wanted], |row| {
+        Ok(Taken {
+            held: Held { id: row.get(0)?, handle: take.handle },
+            receives: row.get::<_, u32>(1)?.saturating_add(1),
+            sent_at: timestamp(row.get(2)?),
+            body: Bytes::from(row.get::<_, Vec<u8>>(3)?),
+        })
+    })?;
+    rows.collect()
+}
+
+/// Hides a body as a delivery.
+fn hold(writing: &mut Writing<'_>, take: &Take, taken: &Taken) -> rusqlite::Result<()> {
+    let mut statement = writing.statement(
+        "UPDATE message SET visible_at = ?2, in_flight = 1, handle = ?3, received_at = ?4, receives = ?5 WHERE id = ?1",
+    )?;
+    let (until, now) = (millis(take.until), millis(take.now));
+    statement.execute(params![taken.held.id, until, taken.held.handle, now, taken.receives])?;
+    Ok(())
+}
+
+/// Moves a body to the dead letters, in one statement: it is never in neither queue.
+fn bury(writing: &mut Writing<'_>, take: &Take, dead: &Taken) -> rusqlite::Result<()> {
+    let mut statement = writing.statement(
+        "UPDATE message SET queue = ?2, visible_at = ?3, in_flight = 0, handle = 0, receives = 0 WHERE id = ?1",
+    )?;
+    statement.execute(params![dead.held.id, code(QueueName::DeadLetter), millis(take.now)])?;
+    tracing::warn!(queue = %take.queue, message = dead.held.id, receives = RECEIVES_MAX, "moved to the dead letters");
+    writing.count(index(take.queue), -1);
+    writing.count(index(QueueName::DeadLetter), 1);
+    writing.arrived(index(QueueName::DeadLetter));
+    Ok(())
+}
+
+/// Makes visible what a clock that has stepped back since would hide for longer than anything may be.
+fn rescue(writing: &mut Writing<'_>, take: &Take) -> rusqlite::Result<bool> {
+    let mut statement =
+        writing.statement("UPDATE message SET visible_at = ?2, in_flight = 0 WHERE queue = ?1 AND visible_at > ?3")?;
+    let rescued = statement.execute(params![code(take.queue), millis(take.now), absurd(take.now)])?;
+    if rescued > 0 {
+        tracing::warn!(queue = %take.queue, bodies = rescued, "the clock has stepped back; made hidden bodies visible");
+    }
+    Ok(rescued > 0)
+}
+
+/// Whether a receive would find anything.
+pub(super) fn any_visible(connection: &Connection, queue: QueueName, now: Timestamp) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND visible_at <= ?2)
+             OR EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND visible_at > ?3)",
+    )?;
+    statement.query_row(params![code(queue), millis(now), absurd(now)], |row| row.get(0))
+}
+
+/// What became of an extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extension {
+    /// It is hidden until then.
+    Granted,
+    /// It is no longer held.
+    Expired,
+    /// It would be in flight for longer than anything may be; its deadline stays.
+    TooLong,
+}
+
+/// Hides a delivery until then.
+pub(super) fn extend(
+    writing: &mut Writing<'_>,
+    queue: QueueName,
+    held: Held,
+    now: Timestamp,
+    until: Timestamp,
+) -> rusqlite::Result<Extension> {
+    let mut statement = writing.statement(
+        "SELECT received_at FROM message WHERE id = ?1 AND queue = ?2 AND handle = ?3 AND visible_at > ?4",
+    )?;
+    let received_at: Option<i64> =
+        statement.query_row(params![held.id, code(queue), held.handle, millis(now)], |row| row.get(0)).optional()?;
+    let Some(received_at) = received_at else { return Ok(Extension::Expired) };
+    if until > timestamp(received_at).plus(HIDDEN_MAX) {
+        return Ok(Extension::TooLong);
+    }
+    writing.statement("UPDATE message SET visible_at = ?2 WHERE id = ?1")?.execute(params![held.id, millis(until)])?;
+    Ok(Extension::Granted)
+}
+
+/// Makes a delivery visible at once; `false` when it is no longer held.
+pub(super) fn release(
+    writing: &mut Writing<'_>,
+    queue: QueueName,
+    held: Held,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let mut statement = writing.statement(
+        "UPDATE message SET visible_at = min(visible_at, ?4), in_flight = 0, handle = 0
+         WHERE id = ?1 AND queue = ?2 AND handle = ?3",
+    )?;
+    let released = statement.execute(params![held.id, code(queue), held.handle, millis(now)])? > 0;
+    if released {
+        writing.arrived(index(queue));
+    }
+    Ok(released)
+}
+
+/// Removes a delivery for good; `false` when somebody else may hold it by now. One that is gone already is removed.
+pub(super) fn remove(writing: &mut Writing<'_>, queue: QueueName, held: Held) -> rusqlite::Result<bool> {
+    let mut statement = writing.statement("DELETE FROM message WHERE id = ?1 AND queue = ?2 AND handle = ?3")?;
+    if statement.execute(params![held.id, code(queue), held.handle])? > 0 {
+        writing.count(index(queue), -1);
+        return Ok(true);
+    }
+    Ok(!writing.statement("SELECT 1 FROM message WHERE id = ?1")?.exists([held.id])?)
+}
+
+/// How many bodies there are. Costs as much as there are hidden ones; never reads a body but the first.
+pub(super) fn depth(connection: &Connection, queue: QueueName, now: Timestamp) -> rusqlite::Result<Depth> {
+    let snapshot = connection.unchecked_transaction()?;
+    let total: i64 = snapshot
+        .prepare_cached("SELECT messages FROM queue WHERE id = ?1")?
+        .query_row([code(queue)], |row| row.get(0))?;
+    let (hidden, in_flight): (i64, i64) = snapshot
+        .prepare_cached("SELECT count(*), total(in_flight) FROM message WHERE queue = ?1 AND visible_at > ?2")?
+        .query_row(params![code(queue), millis(now)], |row| Ok((row.get(0)?, row.get::<_, f64>(1)? as i64)))?;
+    // The one that waits longest to be received: near enough the oldest, and no index by age is kept for it.
+    let first: Option<i64> = snapshot
+        .prepare_cached("SELECT sent_at FROM message WHERE queue = ?1 ORDER BY visible_at LIMIT 1")?
+        .query_row([code(queue)], |row| row.get(0))
+        .optional()?;
+    Ok(Depth {
+        visible: (total - hidden).max(0) as u64,
+        in_flight: in_flight as u64,
+        delayed: (hidden - in_flight) as u64,
+        oldest: first.map(|sent_at| now.since(timestamp(sent_at))),
+    })
+}

@@ -1,0 +1,229 @@
+//! The books' rows, ordered by the bytes of their keys.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use mill_ports::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::database::writer::{Durability, Writing};
+use crate::database::{Database, Failure};
+
+/// Most bytes in one value.
+const VALUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most rows of one `put_many` that are written in one transaction.
+const ROWS_AT_ONCE: usize = 500;
+
+/// A page of a query ends after so many rows, or so many bytes of values.
+const PAGE_ROWS_MAX: usize = 10_000;
+const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// One book in a [`Database`].
+#[derive(Debug, Clone)]
+pub struct SqliteTable {
+    database: Arc<Database>,
+    book: Arc<str>,
+}
+
+impl SqliteTable {
+    /// The book of that name. All that are made so are the same book.
+    pub fn new(database: Arc<Database>, book: &str) -> Self {
+        Self { database, book: book.into() }
+    }
+
+    fn error(&self, op: &'static str, kind: TableErrorKind) -> TableError {
+        TableError { kind, op, table: self.book.to_string(), source: None }
+    }
+
+    fn failed(&self, op: &'static str) -> impl Fn(Failure) -> TableError {
+        move |failure| TableError { source: Some(Box::new(failure.clone())), ..self.error(op, failure.table_kind()) }
+    }
+
+    fn fits(&self, op: &'static str, value: &Bytes) -> Result<(), TableError> {
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(self.error(op, TableErrorKind::TooLarge));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Table for SqliteTable {
+    fn name(&self) -> &str {
+        &self.book
+    }
+
+    async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
+        let (book, key) = (Arc::clone(&self.book), key.clone());
+        self.database.read(move |connection| read(connection, &book, &key)).await.map_err(self.failed("get"))
+    }
+
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+        self.fits("put", &value)?;
+        let (book, key, bytes) = (Arc::clone(&self.book), key.clone(), value.len());
+        let work = move |writing: &mut Writing<'_>| write(writing, &book, &key, &value, &when);
+        let written = self.database.write(Durability::Power, bytes, work).await.map_err(self.failed("put"))?;
+        written.map(version).ok_or_else(|| self.error("put", TableErrorKind::Conflict))
+    }
+
+    async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
+        rows.iter().try_for_each(|(_, value)| self.fits("put_many", value))?;
+        for rows in rows.chunks(ROWS_AT_ONCE) {
+            let (book, rows) = (Arc::clone(&self.book), rows.to_vec());
+            let bytes = rows.iter().map(|(_, value)| value.len()).sum();
+            let work = move |writing: &mut Writing<'_>| {
+                rows.iter().try_for_each(|(key, value)| write(writing, &book, key, value, &RowWhen::Always).map(|_| ()))
+            };
+            self.database.write(Durability::Power, bytes, work).await.map_err(self.failed("put_many"))?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+        let (book, key) = (Arc::clone(&self.book), key.clone());
+        let work = move |writing: &mut Writing<'_>| remove(writing, &book, &key, &when);
+        let done = self.database.write(Durability::Power, 0, work).await.map_err(self.failed("delete"))?;
+        if done { Ok(()) } else { Err(self.error("delete", TableErrorKind::Conflict)) }
+    }
+
+    async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError> {
+        let stretch = Stretch::of(range);
+        let (book, partition, limit) = (Arc::clone(&self.book), partition.to_owned(), limit.clamp(1, PAGE_ROWS_MAX));
+        let work = move |connection: &Connection| page(connection, &book, &partition, &stretch, limit);
+        self.database.read(work).await.map_err(self.failed("query"))
+    }
+}
+
+fn version(number: i64) -> RowVersion {
+    RowVersion(number.to_string().into())
+}
+
+/// The number in a version; `None` for one that no row of this back end bears.
+fn number(version: &RowVersion) -> Option<i64> {
+    version.0.parse().ok()
+}
+
+fn read(connection: &Connection, book: &str, key: &RowKey) -> rusqlite::Result<Option<Row>> {
+    let mut statement = connection
+        .prepare_cached("SELECT value, version FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
+    let found = statement.query_row(params![book, key.partition.as_bytes(), key.sort.as_bytes()], |row| {
+        Ok((Bytes::from(row.get::<_, Vec<u8>>(0)?), row.get(1)?))
+    });
+    let row = |(value, number)| Row { sort: key.sort.clone(), value, version: version(number) };
+    Ok(found.optional()?.map(row))
+}
+
+/// Writes a row, and gives its version's number; `None` when the condition does not hold.
+fn write(
+    writing: &mut Writing<'_>,
+    book: &str,
+    key: &RowKey,
+    value: &Bytes,
+    when: &RowWhen,
+) -> rusqlite::Result<Option<i64>> {
+    let fresh = writing.number()?;
+    let values = params![book, key.partition.as_bytes(), key.sort.as_bytes(), fresh, &value[..]];
+    let changed = match when {
+        RowWhen::Always => writing
+            .statement(
+                "INSERT INTO entry (book, partition, sort, version, value) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET version = excluded.version, value = excluded.value",
+            )?
+            .execute(values)?,
+        RowWhen::Absent => writing
+            .statement(
+                "INSERT INTO entry (book, partition, sort, version, value) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO NOTHING",
+            )?
+            .execute(values)?,
+        RowWhen::VersionIs(expected) => {
+            let Some(expected) = number(expected) else { return Ok(None) };
+            writing
+                .statement(
+                    "UPDATE entry SET version = ?4, value = ?5
+                     WHERE book = ?1 AND partition = ?2 AND sort = ?3 AND version = ?6",
+                )?
+                .execute(params![book, key.partition.as_bytes(), key.sort.as_bytes(), fresh, &value[..], expected])?
+        }
+    };
+    Ok((changed > 0).then_some(fresh))
+}
+
+/// Deletes a row; `false` when the condition does not hold.
+fn remove(writing: &mut Writing<'_>, book: &str, key: &RowKey, when: &RowWhen) -> rusqlite::Result<bool> {
+    let (partition, sort) = (key.partition.as_bytes(), key.sort.as_bytes());
+    match when {
+        RowWhen::Always => {
+            let mut statement =
+                writing.statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
+            statement.execute(params![book, partition, sort])?;
+            Ok(true)
+        }
+        RowWhen::Absent => {
+            let mut statement =
+                writing.statement("SELECT 1 FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
+            Ok(!statement.exists(params![book, partition, sort])?)
+        }
+        RowWhen::VersionIs(expected) => {
+            let Some(expected) = number(expected) else { return Ok(false) };
+            let mut statement = writing
+                .statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3 AND version = ?4")?;
+            Ok(statement.execute(params![book, partition, sort, expected])? > 0)
+        }
+    }
+}
+
+/// A key range as bytes: from the first key in it to before the second.
+struct Stretch {
+    from: Vec<u8>,
+    before: Vec<u8>,
+}
+
+impl Stretch {
+    fn of(range: &KeyRange) -> Self {
+        let mut before = range.prefix.clone().into_bytes();
+        match before.last_mut() {
+            // No byte of UTF-8 is the highest one, so the last can always be raised.
+            Some(last) => *last += 1,
+            None => before.push(u8::MAX),
+        }
+        // Nothing stands between a key and the same key with a zero byte behind it.
+        let after = range.after.as_ref().map(|after| [after.as_bytes(), &[0]].concat());
+        let prefix = range.prefix.clone().into_bytes();
+        Self { from: after.unwrap_or_default().max(prefix), before }
+    }
+}
+
+fn page(
+    connection: &Connection,
+    book: &str,
+    partition: &str,
+    stretch: &Stretch,
+    limit: usize,
+) -> rusqlite::Result<RowPage> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sort, value, version FROM entry
+         WHERE book = ?1 AND partition = ?2 AND sort >= ?3 AND sort < ?4 ORDER BY sort",
+    )?;
+    let mut rows = statement.query(params![book, partition.as_bytes(), stretch.from, stretch.before])?;
+    let mut page = RowPage::default();
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        if page.rows.len() == limit || bytes > PAGE_BYTES_MAX {
+            return Ok(page);
+        }
+        let sort = String::from_utf8(row.get(0)?).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
+        })?;
+        let value = Bytes::from(row.get::<_, Vec<u8>>(1)?);
+        bytes += value.len() + sort.len();
+        page.rows.push(Row { sort, value, version: version(row.get(2)?) });
+    }
+    page.end = true;
+    Ok(page)
+}

@@ -1,0 +1,22 @@
+//! A dead letter: a body that was given up, with the reason.
+
+use bytes::Bytes;
+
+use crate::envelope::Failure;
+use crate::queue::QueueName;
+
+/// What a workman puts into the dead-letter queue.
+///
+/// A body that comes out of that queue without being a letter was moved there by the back end's own redrive: its
+/// worker was lost each time it ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The body as it was, or the envelope with its last failure.
+    pub body: Bytes,
+    /// The queue it was taken from.
+    pub origin: QueueName,
+    /// When, by whom and why it was given up.
+    pub given_up: Failure,
+    /// How often the queue had delivered that body.
+    pub receive_count: u32,
+}

@@ -1,0 +1,182 @@
+//! One account: its stores and its duplication policy, valid.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mill_model::{AccountId, SpaceId, StoreId};
+
+use crate::decision::{Compare, Coverage, Decision, Origin, Origins, Rule, StorePolicy};
+use crate::fault::{Fault, Severity};
+use crate::folder::PolicyFile;
+use crate::rules::{self, Given, Rules};
+use crate::stores::{self, StoreSpec};
+
+/// One account's stores and duplication policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountPolicy {
+    account: AccountId,
+    stores: Vec<StoreSpec>,
+    pub(crate) given: Given,
+    workers: Option<u32>,
+    pub(crate) own: BTreeMap<SpaceId, Rules>,
+    pub(crate) defaults: Rules,
+    pub(crate) ignored: BTreeSet<SpaceId>,
+}
+
+impl AccountPolicy {
+    /// Reads an account's two files, `<account>-duplication-policy.json` and `<account>-stores.json`.
+    ///
+    /// A policy is given although spaces of it are stopped; [`AccountPolicy::examine`] tells these faults too.
+    ///
+    /// # Errors
+    /// Every fault and warning of both files, when one of them is an error that is not confined to a space.
+    pub fn parse(account: AccountId, policy_file: &[u8], stores_file: &[u8]) -> Result<Self, Vec<Fault>> {
+        let (policy, faults) = Self::examine(account, policy_file, stores_file);
+        policy.ok_or(faults)
+    }
+
+    /// Reads an account's two files and tells every fault: the policy is there unless some fault is an error that is
+    /// not confined to a space.
+    pub fn examine(account: AccountId, policy_file: &[u8], stores_file: &[u8]) -> (Option<Self>, Vec<Fault>) {
+        let (stores, mut faults) = stores::read(&PolicyFile::Stores(account.clone()).name(), stores_file);
+        let file = PolicyFile::Duplication(account.clone()).name();
+        let (read, more) = rules::read(&file, policy_file, Some(&stores));
+        faults.extend(more);
+        let policy = (!stores.broken && !read.broken).then_some(Self {
+            account,
+            stores: stores.specs,
+            given: read.given,
+            workers: read.workers,
+            own: read.own,
+            defaults: read.defaults,
+            ignored: read.ignored,
+        });
+        debug_assert!(policy.is_some() || faults.iter().any(|fault| fault.severity == Severity::Error));
+        (policy, faults)
+    }
+
+    /// A policy for one space and two stores that no file describes: a one-off mirror. A space whose id begins with
+    /// `x-` is internal here too, and not covered.
+    pub fn mirror(
+        account: AccountId,
+        space: SpaceId,
+        source: StoreId,
+        destination: StoreId,
+        compare: Compare,
+        remove_vanished: bool,
+    ) -> Self {
+        let stopped = (source == destination).then(|| format!("source and destination are the same store, `{source}`"));
+        let rules = Rules {
+            policies: vec![StorePolicy { source, destination, compare, remove_vanished }],
+            origins: vec![Origins { compare: Origin::Policy, remove_vanished: Origin::Policy }],
+            stopped,
+        };
+        Self {
+            account,
+            stores: Vec::new(),
+            given: Given::default(),
+            workers: None,
+            own: BTreeMap::from([(space, rules)]),
+            defaults: Rules::default(),
+            ignored: BTreeSet::new(),
+        }
+    }
+
+    /// The account.
+    pub fn account(&self) -> &AccountId {
+        &self.account
+    }
+
+    /// Its stores, in the order of the file; none for a [mirror](Self::mirror).
+    pub fn stores(&self) -> &[StoreSpec] {
+        &self.stores
+    }
+
+    /// One of its stores.
+    pub fn store(&self, id: &StoreId) -> Option<&StoreSpec> {
+        self.stores.iter().find(|spec| spec.id == *id)
+    }
+
+    /// Its primary store; `None` only for a [mirror](Self::mirror).
+    pub fn primary(&self) -> Option<&StoreId> {
+        self.stores.iter().find(|spec| spec.primary).map(|spec| &spec.id)
+    }
+
+    /// Most workers at once for this account, at least 1; `None` where the file sets no limit.
+    pub fn workers(&self) -> Option<u32> {
+        self.workers
+    }
+
+    /// The spaces that have a list of their own in the policy file, in order, also where the list is empty or has no
+    /// effect: [`AccountPolicy::for_space`] tells what applies to them.
+    pub fn named_spaces(&self) -> Vec<&SpaceId> {
+        self.own.keys().collect()
+    }
+
+    /// The stores that default policies read, in order, each once.
+    pub fn default_sources(&self) -> Vec<&StoreId> {
+        let unique: BTreeSet<_> = self.defaults.policies.iter().map(|policy| &policy.source).collect();
+        unique.into_iter().collect()
+    }
+
+    /// The stores that default policies write, in order, each once.
+    pub fn default_destinations(&self) -> Vec<&StoreId> {
+        let unique: BTreeSet<_> = self.defaults.policies.iter().map(|policy| &policy.destination).collect();
+        unique.into_iter().collect()
+    }
+
+    /// Which store policies apply to a space today, and by which rule.
+    pub fn for_space(&self, space: &SpaceId) -> Decision {
+        let (policies, origins, rule) = match self.applying(space) {
+            Applying::Nothing(rule) => (Vec::new(), Vec::new(), rule),
+            Applying::Rules(Rules { stopped: Some(reason), .. }, _) => {
+                (Vec::new(), Vec::new(), Rule::Stopped { reason: reason.clone() })
+            }
+            Applying::Rules(rules, rule) => (rules.policies.clone(), rules.origins.clone(), rule),
+        };
+        Decision { policies, rule, origins, account: self.account.clone(), space: space.clone() }
+    }
+
+    /// Today's policy for a task, and where there is none, whether that is sure.
+    pub fn coverage(&self, space: &SpaceId, source: &StoreId, destination: &StoreId) -> Coverage {
+        let rules = match self.applying(space) {
+            Applying::Nothing(_) => return Coverage::NotCovered,
+            Applying::Rules(rules, _) if rules.stopped.is_some() => return Coverage::Stopped,
+            Applying::Rules(rules, _) => rules,
+        };
+        let asked = |policy: &&StorePolicy| policy.source == *source && policy.destination == *destination;
+        rules.policies.iter().find(asked).cloned().map_or(Coverage::NotCovered, Coverage::Covered)
+    }
+
+    /// Today's policy for a task. `None` also where the space is stopped: [`AccountPolicy::coverage`] tells the two
+    /// apart, for those who would throw something away.
+    pub fn covering(&self, space: &SpaceId, source: &StoreId, destination: &StoreId) -> Option<StorePolicy> {
+        match self.coverage(space, source, destination) {
+            Coverage::Covered(policy) => Some(policy),
+            Coverage::NotCovered | Coverage::Stopped => None,
+        }
+    }
+
+    /// DuraCloud's look-up: internal and ignored spaces never; else a space's own list, unless that is empty; else the
+    /// default policies.
+    fn applying(&self, space: &SpaceId) -> Applying<'_> {
+        if rules::is_internal(space) {
+            return Applying::Nothing(Rule::Internal);
+        }
+        if self.ignored.contains(space) {
+            return Applying::Nothing(Rule::Ignored);
+        }
+        match self.own.get(space) {
+            Some(own) if !own.policies.is_empty() => Applying::Rules(own, Rule::Own),
+            _ if !self.defaults.policies.is_empty() => Applying::Rules(&self.defaults, Rule::Default),
+            _ => Applying::Nothing(Rule::None),
+        }
+    }
+}
+
+enum Applying<'p> {
+    Nothing(Rule),
+    Rules(&'p Rules, Rule),
+}
+
+#[cfg(test)]
+mod tests;

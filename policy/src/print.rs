@@ -1,0 +1,147 @@
+//! A policy as the files that say it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::account::AccountPolicy;
+use crate::decision::{Origin, Origins, StorePolicy};
+use crate::rules::Rules;
+use crate::stores::{Buckets, Reference, S3Spec, StoreKind, StoreSpec};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PolicyOut<'p> {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    space_duplication_store_policies: BTreeMap<&'p str, Vec<StorePolicyOut<'p>>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    default_policies: Vec<StorePolicyOut<'p>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    spaces_to_ignore: Vec<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remove_vanished: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compare: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<u32>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StorePolicyOut<'p> {
+    src_store_id: &'p str,
+    dest_store_id: &'p str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remove_vanished: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compare: Option<&'p str>,
+}
+
+#[derive(Serialize)]
+struct StoresOut<'p> {
+    stores: Vec<StoreOut<'p>>,
+}
+
+#[derive(Serialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct StoreOut<'p> {
+    id: &'p str,
+    r#type: &'p str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bucket: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bucket_prefix: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<&'p str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    path_style: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credentials: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    primary: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transfers_max: Option<u32>,
+}
+
+impl AccountPolicy {
+    /// The policy file that says this policy: reading it gives an equal one.
+    pub fn print_policy(&self) -> String {
+        print(&PolicyOut {
+            space_duplication_store_policies: self.own.iter().map(|(id, rules)| (id.as_str(), list(rules))).collect(),
+            default_policies: list(&self.defaults),
+            spaces_to_ignore: self.ignored.iter().map(mill_model::SpaceId::as_str).collect(),
+            remove_vanished: self.given.remove_vanished,
+            compare: self.given.compare.map(crate::Compare::as_str),
+            workers: self.workers(),
+        })
+    }
+
+    /// The stores file that says these stores: reading it gives equal ones. No secret stands in it.
+    pub fn print_stores(&self) -> String {
+        print(&StoresOut { stores: self.stores().iter().map(store).collect() })
+    }
+}
+
+fn print(value: &impl Serialize) -> String {
+    // Plain structs with text keys always can be written.
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn list(rules: &Rules) -> Vec<StorePolicyOut<'_>> {
+    rules.policies.iter().zip(&rules.origins).map(|(policy, origins)| store_policy(policy, *origins)).collect()
+}
+
+fn store_policy(policy: &StorePolicy, origins: Origins) -> StorePolicyOut<'_> {
+    StorePolicyOut {
+        src_store_id: policy.source.as_str(),
+        dest_store_id: policy.destination.as_str(),
+        remove_vanished: (origins.remove_vanished == Origin::Policy).then_some(policy.remove_vanished),
+        compare: (origins.compare == Origin::Policy).then_some(policy.compare.as_str()),
+    }
+}
+
+fn store(spec: &StoreSpec) -> StoreOut<'_> {
+    let mut out = StoreOut {
+        id: spec.id.as_str(),
+        primary: spec.primary,
+        transfers_max: spec.transfers_max,
+        ..StoreOut::default()
+    };
+    match &spec.kind {
+        StoreKind::Folder { root } => {
+            out.r#type = "folder";
+            out.root = Some(root.to_string_lossy().into_owned());
+        }
+        StoreKind::S3(s3) => s3_store(s3, &mut out),
+    }
+    out
+}
+
+fn s3_store<'p>(s3: &'p S3Spec, out: &mut StoreOut<'p>) {
+    out.r#type = "s3";
+    match &s3.buckets {
+        Buckets::One(bucket) => out.bucket = Some(bucket),
+        Buckets::Prefix(prefix) => out.bucket_prefix = Some(prefix),
+    }
+    out.endpoint = s3.endpoint.as_deref();
+    out.region = s3.region.as_deref();
+    out.path_style = s3.path_style;
+    out.credentials = s3.credentials.as_ref().map(|credentials| {
+        let all = [
+            ("accessKeyId", Some(&credentials.access_key_id)),
+            ("secretAccessKey", Some(&credentials.secret_access_key)),
+            ("sessionToken", credentials.session_token.as_ref()),
+        ];
+        let named = |(name, reference): (&str, Option<&Reference>)| match reference? {
+            Reference::Env(variable) => Some((format!("{name}Env"), variable.clone())),
+            Reference::File(path) => Some((format!("{name}File"), path.to_string_lossy().into_owned())),
+        };
+        all.into_iter().filter_map(named).collect()
+    });
+}

@@ -1,0 +1,144 @@
+//! `<account>-stores.json`: what "store 1" is.
+//!
+//! ```json
+//! { "stores": [
+//!   { "id": "1", "type": "folder", "root": "/srv/archive", "primary": true, "transfersMax": 8 },
+//!   { "id": "2", "type": "s3", "bucketPrefix": "archive-", "region": "eu-central-1",
+//!     "credentials": { "accessKeyIdEnv": "ARCHIVE_KEY_ID", "secretAccessKeyFile": "/run/secrets/archive" } }
+//! ] }
+//! ```
+//!
+//! A secret itself never stands in it: only the name of the environment variable, or the file, that holds it.
+
+mod file;
+
+use std::path::{Component, Path as FilePath, PathBuf};
+
+use mill_model::StoreId;
+
+pub(crate) use self::file::{ReadStores, read};
+use crate::reading::quoted;
+
+/// Most transfers at once that a store may be set to.
+pub const TRANSFERS_MAX: u32 = 1024;
+
+/// One store of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSpec {
+    /// What policies and tasks call it.
+    pub id: StoreId,
+    /// What it is.
+    pub kind: StoreKind,
+    /// Whether it is the account's primary store; exactly one is.
+    pub primary: bool,
+    /// Most transfers at once; `None` for as many as the back end takes.
+    pub transfers_max: Option<u32>,
+}
+
+/// What a store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreKind {
+    /// A folder whose direct subfolders are the spaces.
+    Folder {
+        /// The folder, as given: a relative one is the caller's to resolve.
+        root: PathBuf,
+    },
+    /// S3 or a store that speaks it.
+    S3(S3Spec),
+}
+
+impl StoreKind {
+    /// Whether the two hold, or could hold, the same content: one folder inside the other, one and the same bucket.
+    /// Decided by what is written alone, so that links and relative roots are the caller's to resolve first.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Folder { root: a }, Self::Folder { root: b }) => {
+                let (a, b) = (plain(a), plain(b));
+                a.has_root() == b.has_root() && (a.starts_with(&b) || b.starts_with(&a))
+            }
+            (Self::S3(a), Self::S3(b)) => a.endpoint == b.endpoint && a.buckets == b.buckets,
+            _ => false,
+        }
+    }
+
+    /// A short text for messages: the root, or the bucket.
+    fn place(&self) -> String {
+        match self {
+            Self::Folder { root } => quoted(&root.to_string_lossy()),
+            Self::S3(S3Spec { buckets: Buckets::One(bucket), .. }) => format!("bucket {}", quoted(bucket)),
+            Self::S3(S3Spec { buckets: Buckets::Prefix(prefix), .. }) => format!("buckets {}…", quoted(prefix)),
+        }
+    }
+}
+
+/// A store that speaks S3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Spec {
+    /// Where its spaces are.
+    pub buckets: Buckets,
+    /// The service's address; `None` for Amazon's own.
+    pub endpoint: Option<String>,
+    /// The region; `None` for the environment's.
+    pub region: Option<String>,
+    /// Whether the bucket stands in the path rather than in the host name.
+    pub path_style: bool,
+    /// Where the credentials are; `None` for those of the environment or the machine's role.
+    pub credentials: Option<Credentials>,
+}
+
+/// How spaces become buckets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Buckets {
+    /// One bucket holds all spaces.
+    One(String),
+    /// Each space is a bucket: this prefix and the space's id.
+    Prefix(String),
+}
+
+/// Where the credentials of a store are to be found. Never the credentials themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Where the access key's id is.
+    pub access_key_id: Reference,
+    /// Where the secret key is.
+    pub secret_access_key: Reference,
+    /// Where the session token is, if there is one.
+    pub session_token: Option<Reference>,
+}
+
+/// Where one secret is to be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// In this environment variable.
+    Env(String),
+    /// In this file, as given: a relative one is the caller's to resolve.
+    File(PathBuf),
+}
+
+/// A path without `.` and with `..` taken back, by its text alone.
+pub(crate) fn plain(path: &FilePath) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => _ = out.pop(),
+            Component::ParentDir if out.has_root() => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// What is said where the source and the destination of a policy lie in one another.
+pub(crate) fn overlap_message(source: &StoreSpec, destination: &StoreSpec) -> String {
+    format!(
+        "stores `{}` ({}) and `{}` ({}) lie in one another, so that copying would go round; give them separate places",
+        source.id,
+        source.kind.place(),
+        destination.id,
+        destination.kind.place()
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,357 @@
+//! A stores file, member by member.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use mill_model::StoreId;
+
+use super::{Buckets, Credentials, Reference, S3Spec, StoreKind, StoreSpec, TRANSFERS_MAX, plain};
+use crate::fault::{Fault, Faults, Path};
+use crate::json::{Node, Value};
+use crate::reading::{self, Members, quoted};
+
+/// The stores of one file, as far as they could be read.
+#[derive(Debug, Default)]
+pub(crate) struct ReadStores {
+    pub(crate) specs: Vec<StoreSpec>,
+    /// Every id that is given to a store, right in all else or not.
+    pub(crate) ids: BTreeSet<StoreId>,
+    /// Whether `ids` is all of them, so that another id is surely unknown.
+    pub(crate) all_ids: bool,
+    pub(crate) broken: bool,
+}
+
+impl ReadStores {
+    pub(crate) fn spec(&self, id: &StoreId) -> Option<&StoreSpec> {
+        self.specs.iter().find(|spec| spec.id == *id)
+    }
+}
+
+/// Reads a stores file.
+pub(crate) fn read(file: &str, bytes: &[u8]) -> (ReadStores, Vec<Fault>) {
+    let (mut faults, document) = reading::open(file, bytes);
+    let mut out = ReadStores::default();
+    if let Some(document) = document {
+        Reader { faults: &mut faults, whole: document.whole }.all(&document.root, &mut out);
+    }
+    out.broken = faults.broken();
+    (out, faults.into_faults())
+}
+
+const COMMON: [&str; 4] = ["id", "type", "primary", "transfersMax"];
+const FOLDER: [&str; 5] = ["id", "type", "primary", "transfersMax", "root"];
+const S3: [&str; 10] = [
+    "id",
+    "type",
+    "primary",
+    "transfersMax",
+    "bucket",
+    "bucketPrefix",
+    "endpoint",
+    "region",
+    "pathStyle",
+    "credentials",
+];
+const CREDENTIALS: [&str; 6] = [
+    "accessKeyIdEnv",
+    "accessKeyIdFile",
+    "secretAccessKeyEnv",
+    "secretAccessKeyFile",
+    "sessionTokenEnv",
+    "sessionTokenFile",
+];
+const NO_SECRETS: &str = "a secret may not stand in this file; remove it (change it too if others could read the file), \
+    and under `credentials` name what holds it: `accessKeyIdEnv` and `secretAccessKeyEnv` an environment variable, \
+    or `accessKeyIdFile` and `secretAccessKeyFile` a file";
+
+/// One entry of the list, as far as it could be read.
+struct ReadStore {
+    id: Option<(usize, StoreId)>,
+    spec: Option<StoreSpec>,
+}
+
+/// Which entries say that they are the primary.
+#[derive(Default)]
+struct Primaries {
+    /// Where it is said, and by which entry.
+    found: Vec<(usize, usize)>,
+    /// How many entries were looked at.
+    seen: usize,
+    /// Whether no further one can say it.
+    sure: bool,
+}
+
+struct Reader<'f, 't> {
+    faults: &'f mut Faults<'t>,
+    whole: bool,
+}
+
+impl Reader<'_, '_> {
+    fn all(&mut self, root: &Node, out: &mut ReadStores) {
+        let path = Path::Root;
+        let Some(members) = self.faults.object(root, &path, "an object with the member `stores`") else { return };
+        self.known(members, &path, &["stores"]);
+        let Some(list) = self.faults.needed(members, &path, "stores", self.whole) else { return };
+        let path = path.member("stores");
+        let Some(items) = self.faults.list(list, &path, "a list of stores") else { return };
+        if items.is_empty() && self.whole {
+            self.faults.error(list.at, &path, "no store is given; give each store of the account an entry");
+        }
+        out.all_ids = self.whole;
+        let mut primaries = Primaries { sure: self.whole, ..Primaries::default() };
+        for (index, item) in items.iter().enumerate() {
+            let path = path.index(index);
+            let read = self.store(item, &path, &mut primaries);
+            match read.id {
+                Some((at, id)) if !out.ids.insert(id.clone()) => {
+                    let message =
+                        format!("another store has the id {} already; give this one another", quoted(id.as_str()));
+                    self.faults.error(at, &path.member("id"), message);
+                }
+                Some(_) => out.specs.extend(read.spec),
+                None => out.all_ids = false,
+            }
+        }
+        self.one_primary(list.at, &path, &primaries, &mut out.specs);
+        if out.specs.len() == items.len() {
+            self.places(items, &path, &out.specs);
+        }
+    }
+
+    /// Exactly one store is the primary; an only store is it without saying so.
+    fn one_primary(&mut self, at: usize, path: &Path<'_>, primaries: &Primaries, specs: &mut [StoreSpec]) {
+        for (at, index) in primaries.found.iter().skip(1) {
+            let message = "another store is the primary already; leave `primary` to one of them";
+            self.faults.error(*at, &path.index(*index).member("primary"), message);
+        }
+        if !primaries.found.is_empty() || !primaries.sure {
+            return;
+        }
+        match (primaries.seen, specs) {
+            (0, _) => {}
+            (1, specs) => specs.iter_mut().for_each(|only| only.primary = true),
+            _ => self.faults.error(at, path, "no store is the primary; add `\"primary\": true` to the one that is"),
+        }
+    }
+
+    /// Warns of two stores in one place: each would take the other's content for its own.
+    fn places(&mut self, items: &[Node], path: &Path<'_>, specs: &[StoreSpec]) {
+        let mut roots: BTreeMap<PathBuf, &StoreId> = BTreeMap::new();
+        for (index, (item, spec)) in items.iter().zip(specs).enumerate() {
+            let StoreKind::Folder { root } = &spec.kind else { continue };
+            if let Some(first) = roots.insert(plain(root), &spec.id) {
+                let message = format!(
+                    "store `{first}` has this root too; two stores in one folder hold each other's content, so one id \
+                     for it is enough"
+                );
+                self.faults.warn(item.at, &path.index(index).member("root"), message);
+            }
+        }
+    }
+
+    fn store(&mut self, item: &Node, path: &Path<'_>, primaries: &mut Primaries) -> ReadStore {
+        primaries.seen += 1;
+        let Some(members) = self.faults.object(item, path, "a store: an object with `id`, `type` and more") else {
+            primaries.sure = false;
+            return ReadStore { id: None, spec: None };
+        };
+        let id = self.faults.needed(members, path, "id", self.whole).and_then(|node| {
+            let id = self.faults.id(node, &path.member("id"), "the store's id, such as \"1\"", StoreId::new)?;
+            Some((node.at, id))
+        });
+        let primary = match members.get("primary") {
+            Some(node) => self.faults.boolean(node, &path.member("primary")).map(|is| (node.at, is)),
+            None => Some((item.at, false)),
+        };
+        match primary {
+            Some((at, true)) => primaries.found.push((at, primaries.seen - 1)),
+            Some((_, false)) => {}
+            None => primaries.sure = false,
+        }
+        let transfers_max = match members.get("transfersMax") {
+            Some(node) => self.faults.whole(node, &path.member("transfersMax"), &(1..=TRANSFERS_MAX)).map(Some),
+            None => Some(None),
+        };
+        let kind = self.kind(members, path);
+        let spec = match (&id, kind, primary, transfers_max) {
+            (Some((_, id)), Some(kind), Some((_, primary)), Some(transfers_max)) => {
+                Some(StoreSpec { id: id.clone(), kind, primary, transfers_max })
+            }
+            _ => None,
+        };
+        ReadStore { id, spec }
+    }
+
+    fn kind(&mut self, members: Members<'_>, path: &Path<'_>) -> Option<StoreKind> {
+        let wanted = "the store's type: \"folder\" or \"s3\"";
+        let node = self.faults.needed(members, path, "type", self.whole);
+        let kind = node.and_then(|node| self.faults.text(node, &path.member("type"), wanted));
+        match (kind, node) {
+            (Some("folder"), _) => {
+                self.known(members, path, &FOLDER);
+                self.folder(members, path)
+            }
+            (Some("s3"), _) => {
+                self.known(members, path, &S3);
+                self.s3(members, path)
+            }
+            (other, node) => {
+                if let (Some(other), Some(node)) = (other, node) {
+                    let message = format!("no type of store is called {}; write \"folder\" or \"s3\"", quoted(other));
+                    self.faults.error(node.at, &path.member("type"), message);
+                }
+                let either: Vec<&str> = COMMON.iter().chain(&FOLDER[4..]).chain(&S3[4..]).copied().collect();
+                self.known(members, path, &either);
+                None
+            }
+        }
+    }
+
+    fn folder(&mut self, members: Members<'_>, path: &Path<'_>) -> Option<StoreKind> {
+        let node = self.faults.needed(members, path, "root", self.whole)?;
+        let root = self.file_path(node, &path.member("root"), "the path of a folder")?;
+        Some(StoreKind::Folder { root })
+    }
+
+    fn s3(&mut self, members: Members<'_>, path: &Path<'_>) -> Option<StoreKind> {
+        let bucket = self.optional(members, path, "bucket", "the name of a bucket");
+        let prefix = self.optional(members, path, "bucketPrefix", "what the names of the buckets begin with");
+        let endpoint = self.optional(members, path, "endpoint", "the address of the service, such as \"https://…\"");
+        let region = self.optional(members, path, "region", "the name of a region");
+        let path_style = match members.get("pathStyle") {
+            Some(node) => self.faults.boolean(node, &path.member("pathStyle")),
+            None => Some(false),
+        };
+        let credentials = match members.get("credentials") {
+            Some(node) => self.credentials(node, &path.member("credentials")).map(Some),
+            None => Some(None),
+        };
+        let endpoint = endpoint.and_then(|given| self.endpoint(members, path, given));
+        let buckets = match (bucket?, prefix?) {
+            (Some(bucket), None) => Some(Buckets::One(bucket)),
+            (None, Some(prefix)) => Some(Buckets::Prefix(prefix)),
+            (Some(_), Some(_)) => {
+                self.faults.error(members.at, path, "`bucket` and `bucketPrefix` exclude each other; remove one");
+                None
+            }
+            (None, None) => {
+                if self.whole {
+                    let message =
+                        "add `bucket` (one bucket for all spaces) or `bucketPrefix` (a bucket for each space)";
+                    self.faults.error(members.at, path, message);
+                }
+                None
+            }
+        };
+        let (buckets, endpoint, region) = (buckets?, endpoint?, region?);
+        Some(StoreKind::S3(S3Spec { buckets, endpoint, region, path_style: path_style?, credentials: credentials? }))
+    }
+
+    /// An address names a service, and nobody who may use it.
+    #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
+    fn endpoint(&mut self, members: Members<'_>, path: &Path<'_>, given: Option<String>) -> Option<Option<String>> {
+        let (Some(given), Some(node)) = (given, members.get("endpoint")) else { return Some(None) };
+        let path = path.member("endpoint");
+        let rest = given.strip_prefix("https://").or(given.strip_prefix("http://"));
+        match rest {
+            Some(rest) if rest.contains(['@', '?', '#']) => self.faults.error(node.at, &path, NO_SECRETS),
+            Some(rest) if !rest.is_empty() && !rest.starts_with('/') => return Some(Some(given)),
+            _ => self.faults.error(node.at, &path, "this must be an address that begins with https:// or http://"),
+        }
+        None
+    }
+
+    fn credentials(&mut self, node: &Node, path: &Path<'_>) -> Option<Credentials> {
+        let wanted = "an object that names where the credentials are, such as `secretAccessKeyEnv`";
+        let members = self.faults.object(node, path, wanted)?;
+        self.known(members, path, &CREDENTIALS);
+        let id = self.reference(members, path, ["accessKeyIdEnv", "accessKeyIdFile"]);
+        let secret = self.reference(members, path, ["secretAccessKeyEnv", "secretAccessKeyFile"]);
+        let token = self.reference(members, path, ["sessionTokenEnv", "sessionTokenFile"]);
+        for (found, name) in [(&id, "accessKeyId"), (&secret, "secretAccessKey")] {
+            if self.whole && matches!(found, Some(None)) {
+                self.faults.error(members.at, path, format!("`{name}Env` or `{name}File` is missing; add one of them"));
+            }
+        }
+        Some(Credentials { access_key_id: id??, secret_access_key: secret??, session_token: token? })
+    }
+
+    /// One of two members that say where a secret is. What they hold is never repeated: it might be the secret itself.
+    #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
+    fn reference(
+        &mut self,
+        members: Members<'_>,
+        path: &Path<'_>,
+        [env, file]: [&str; 2],
+    ) -> Option<Option<Reference>> {
+        match (members.get(env), members.get(file)) {
+            (None, None) => Some(None),
+            (Some(node), None) => {
+                let path = path.member(env);
+                let name = self.faults.text(node, &path, "the name of an environment variable")?;
+                let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+                if !plain || name.is_empty() || name.as_bytes()[0].is_ascii_digit() {
+                    let message = "this is no name of an environment variable (letters, digits and `_`); if it is the \
+                        secret itself, remove it, and name here what holds it";
+                    self.faults.error(node.at, &path, message);
+                    return None;
+                }
+                Some(Some(Reference::Env(name.to_owned())))
+            }
+            (None, Some(node)) => {
+                self.file_path(node, &path.member(file), "the path of a file").map(|path| Some(Reference::File(path)))
+            }
+            (Some(_), Some(node)) => {
+                let message = format!("`{env}` and `{file}` exclude each other; remove one");
+                self.faults.error(node.at, &path.member(file), message);
+                None
+            }
+        }
+    }
+
+    fn file_path(&mut self, node: &Node, path: &Path<'_>, wanted: &str) -> Option<PathBuf> {
+        let text = self.faults.text(node, path, wanted)?;
+        if text.is_empty() || text.contains('\0') {
+            self.faults.error(node.at, path, format!("this must be {wanted}, not empty and without NUL"));
+        } else if text.starts_with('~') {
+            self.faults.error(node.at, path, "`~` is not expanded; write the whole path");
+        } else {
+            return Some(PathBuf::from(text));
+        }
+        None
+    }
+
+    /// A text that may be left out, but not empty.
+    #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
+    fn optional(&mut self, members: Members<'_>, path: &Path<'_>, name: &str, wanted: &str) -> Option<Option<String>> {
+        let Some(node) = members.get(name) else { return Some(None) };
+        let text = self.faults.text(node, &path.member(name), wanted)?;
+        if text.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            let message = format!("this must be {wanted}, not empty and without blanks; or remove the member");
+            self.faults.error(node.at, &path.member(name), message);
+            return None;
+        }
+        Some(Some(text.to_owned()))
+    }
+
+    /// Notes members that are not known, and what looks like a secret in words of its own.
+    fn known(&mut self, members: Members<'_>, path: &Path<'_>, known: &[&str]) {
+        for member in members.all {
+            let name = member.name.as_str();
+            if !known.contains(&name) && is_secret(name) && !matches!(member.value.value, Value::Object(_)) {
+                self.faults.error(member.at, &path.member(name), NO_SECRETS);
+            } else if !known.contains(&name) {
+                self.faults.error(member.at, &path.member(name), reading::unknown_member(name, known));
+            }
+        }
+    }
+}
+
+/// Whether a member of this name would hold a secret itself.
+pub(super) fn is_secret(name: &str) -> bool {
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let reference = name.ends_with("env") || name.ends_with("file");
+    let words =
+        ["secret", "password", "passwd", "passphrase", "token", "accesskey", "apikey", "privatekey", "credential"];
+    !reference && words.iter().any(|word| name.contains(word))
+}

@@ -1,0 +1,218 @@
+//! The kind `duplicate`: bring one space, or one item of it, of a destination in step with its source.
+//!
+//! What is done with an item, by what both sides say when the task runs (an error of either side ends the attempt):
+//!
+//! | source | destination | done |
+//! |---|---|---|
+//! | absent | absent | nothing |
+//! | here | absent | copied, if there is still none |
+//! | here | here, of another size | copied, if the destination is still as seen |
+//! | here | here, both as sealed | nothing |
+//! | here | here, other bytes | copied, if the destination is still as seen |
+//! | here | here, same bytes, other properties | the source's properties set, if the destination is still as seen |
+//! | here | here, same bytes and properties | sealed |
+//! | absent | here, policy keeps what vanished | nothing |
+//! | absent | here, policy removes what vanished | asked again, and only on proof deleted, if still as seen |
+//! | its space absent | any | nothing, discarded |
+//!
+//! And with a space:
+//!
+//! | source | task | done |
+//! |---|---|---|
+//! | here | any | owned by the source and created, if there is none |
+//! | absent | any | nothing |
+//! | absent | confirmed by a person ([`Duplicate::RETIRE`]) | removed, if it is empty and policy removes what vanished |
+//!
+//! Whether bytes are the same is answered by a checksum that both stores hold, or that the seal remembers of the side
+//! that did not change, and else by reading what is not known.
+//!
+//! Reading order: this file (factory and processor), `item` and `space` (the tables), `alike` (the comparison),
+//! `transfer` and `witness` (the copy), `sides` (the calls), `today` (the policy), `claims` (the owner), `stop`.
+
+mod alike;
+mod claims;
+mod item;
+mod sides;
+mod space;
+mod stop;
+mod today;
+mod transfer;
+mod witness;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mill_model::{AccountId, Duplicate, ItemAddress, StoreAddress, StoreId, Task, TaskKind};
+use mill_ports::{
+    Attempt, Chance, Clock, FailureClass, Outcome, ProcessorError, Statistics, Stores, TaskProcessor,
+    TaskProcessorFactory,
+};
+use mill_records::owners::Owners;
+use mill_records::policies::PolicyBook;
+use mill_records::seals::{Pair, Seals};
+use tracing::warn;
+
+use self::claims::Claims;
+use self::sides::Sides;
+use self::stop::Stop;
+use self::today::Today;
+use crate::fate::{self, Fate};
+use crate::refusals::{Refusals, Refused};
+use crate::seldom::Seldom;
+use crate::tries::Tries;
+
+/// What the kind works with.
+#[derive(Debug)]
+pub struct Deps {
+    /// Today's policies.
+    pub policies: Arc<PolicyBook>,
+    /// All accounts' stores.
+    pub stores: Arc<dyn Stores>,
+    /// What was proven in step.
+    pub seals: Seals,
+    /// Which source a destination space belongs to.
+    pub owners: Owners,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub chance: Arc<dyn Chance>,
+    /// Counts what is done. An item is counted as examined when its task is settled, not by each try.
+    pub statistics: Arc<Statistics>,
+    /// Takes the names of what cannot be copied.
+    pub refusals: Arc<Refusals>,
+}
+
+/// Makes the processors of `duplicate` tasks.
+#[derive(Debug, Clone)]
+pub struct DuplicateFactory {
+    room: Arc<Room>,
+}
+
+/// What all processors of one factory share.
+#[derive(Debug)]
+struct Room {
+    deps: Deps,
+    tries: Tries,
+    claims: Claims,
+    seal_warnings: Seldom,
+}
+
+impl DuplicateFactory {
+    /// A factory whose processors work with `deps`.
+    pub fn new(deps: Deps) -> Self {
+        let tries = Tries::new(deps.clock.clone(), deps.chance.clone());
+        Self { room: Arc::new(Room { deps, tries, claims: Claims::default(), seal_warnings: Seldom::default() }) }
+    }
+}
+
+impl TaskProcessorFactory for DuplicateFactory {
+    fn recognises(&self, task: &Task) -> bool {
+        task.kind == TaskKind::DUPLICATE
+    }
+
+    fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
+        let Duplicate { account, source, destination, space, item } =
+            Duplicate::from_task(&task).map_err(|error| ProcessorError {
+                class: FailureClass::Permanent,
+                message: "the task cannot be understood".into(),
+                source: Some(error.into()),
+            })?;
+        Ok(Box::new(DuplicateProcessor {
+            room: self.room.clone(),
+            item: item.map(|id| ItemAddress { space: space.clone(), id }),
+            pair: Pair { account, source, destination, space },
+            retire: task.detail.get(Duplicate::RETIRE).is_some_and(|value| *value == true),
+        }))
+    }
+}
+
+/// Does one `duplicate` task.
+#[derive(Debug)]
+pub struct DuplicateProcessor {
+    room: Arc<Room>,
+    pair: Pair,
+    /// The item, or `None` for the space itself.
+    item: Option<ItemAddress>,
+    retire: bool,
+}
+
+#[async_trait]
+impl TaskProcessor for DuplicateProcessor {
+    fn stores(&self) -> Vec<StoreAddress> {
+        let Pair { account, source, destination, .. } = &self.pair;
+        vec![address(account, source), address(account, destination)]
+    }
+
+    fn subject(&self) -> String {
+        match &self.item {
+            Some(item) => format!("{}/{item}", self.pair.account),
+            None => format!("{}/{}", self.pair.account, self.pair.space),
+        }
+    }
+
+    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
+        let outcome = match self.look(attempt).await {
+            Ok(()) => {
+                self.examined();
+                Outcome::done()
+            }
+            Err(Stop::Outcome(outcome)) => outcome,
+            Err(Stop::Refused { reason }) => self.refused(reason),
+            Err(Stop::Failed { class, source }) => return Err(fate::failed(class, &self.subject(), source)),
+            Err(Stop::Store(error)) => {
+                // What a store answered after the lease was lost is no news of that store.
+                attempt.may_act()?;
+                match Fate::of(error, &self.subject()) {
+                    Fate::Refused { reason } => self.refused(reason),
+                    Fate::Failed(failure) => return Err(failure),
+                }
+            }
+        };
+        Ok(outcome)
+    }
+}
+
+impl DuplicateProcessor {
+    async fn look(&self, attempt: &Attempt) -> Result<(), Stop> {
+        let policy = match today::ask(&self.room.deps.policies, &self.pair).await {
+            Today::Covers(policy) => policy,
+            Today::Discard { reason } => return Err(Stop::discard(reason)),
+            Today::Unknown { reason } => return Err(today::waits(&self.subject(), &reason)),
+        };
+        let Pair { account, source, destination, .. } = &self.pair;
+        let sides = Sides {
+            room: &self.room,
+            pair: &self.pair,
+            attempt,
+            policy,
+            source: self.room.deps.stores.source(account, source).await?,
+            destination: self.room.deps.stores.destination(account, destination).await?,
+        };
+        match &self.item {
+            Some(item) => sides.item(item).await,
+            None => sides.space(self.retire).await,
+        }
+    }
+
+    fn examined(&self) {
+        if self.item.is_some() {
+            Statistics::count(&self.room.deps.statistics.examined);
+        }
+    }
+
+    fn refused(&self, reason: String) -> Outcome {
+        let subject = self.subject();
+        warn!(subject, reason, "refused");
+        self.examined();
+        Statistics::count(&self.room.deps.statistics.refused);
+        self.room.deps.refusals.note(Refused { subject, reason: reason.clone() });
+        Outcome::Discard { reason }
+    }
+}
+
+fn address(account: &AccountId, store: &StoreId) -> StoreAddress {
+    StoreAddress { account: account.clone(), store: store.clone() }
+}
+
+#[cfg(test)]
+mod tests;

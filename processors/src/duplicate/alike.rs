@@ -1,0 +1,167 @@
+//! Whether both sides hold the same, by checksums that are known and else by reading.
+
+use futures::StreamExt as _;
+use mill_model::digest::Digester;
+use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Properties};
+use mill_ports::{Presence, StoreErrorKind};
+use mill_records::seals::Seal;
+
+use super::sides::{Side, Sides, of_source};
+use super::stop::Stop;
+
+/// What the comparison of both sides' bytes found.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    /// They are the same, and this is their checksum.
+    Same(Checksum),
+    /// They are not.
+    Differ,
+}
+
+/// One side, and what is known of its bytes.
+struct Known<'a> {
+    side: Side,
+    facts: &'a ItemFacts,
+    sealed: Option<Checksum>,
+}
+
+impl Known<'_> {
+    fn by(&self, algorithm: Algorithm) -> Option<&Checksum> {
+        self.facts.checksums.iter().chain(&self.sealed).find(|checksum| checksum.algorithm == algorithm)
+    }
+
+    fn any(&self) -> Option<&Checksum> {
+        ALGORITHMS.into_iter().find_map(|algorithm| self.by(algorithm))
+    }
+}
+
+/// The stronger first.
+const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Md5];
+
+impl Sides<'_> {
+    /// Compares bytes of one size, reading as little as proves it.
+    pub(super) async fn bytes(
+        &self,
+        item: &ItemAddress,
+        source: &ItemFacts,
+        destination: &ItemFacts,
+        seal: Option<&Seal>,
+    ) -> Result<Bytes, Stop> {
+        let sealed = seal.and_then(|seal| seal.checksum_of_source(&source.version));
+        let source = Known { side: Side::Source, facts: source, sealed };
+        let sealed = seal.and_then(|seal| seal.checksum_of_destination(&destination.version));
+        let destination = Known { side: Side::Destination, facts: destination, sealed };
+        if let Some(known) = compare_known(&source, &destination) {
+            return Ok(known);
+        }
+        let (ours, theirs) = match (source.any(), destination.any()) {
+            (Some(known), _) => (known.clone(), self.checksum(item, &destination, known.algorithm).await?),
+            (None, Some(known)) => (self.checksum(item, &source, known.algorithm).await?, known.clone()),
+            (None, None) => futures::try_join!(
+                self.checksum(item, &source, Algorithm::Sha256),
+                self.checksum(item, &destination, Algorithm::Sha256)
+            )?,
+        };
+        Ok(if ours == theirs { Bytes::Same(ours) } else { Bytes::Differ })
+    }
+
+    /// Reads one side, in the state that was seen, and gives the checksum of what came.
+    async fn checksum(&self, item: &ItemAddress, known: &Known<'_>, algorithm: Algorithm) -> Result<Checksum, Stop> {
+        if known.facts.size > 0 && known.facts.state == ItemState::Archived {
+            return Err(self.archived(item, known.side));
+        }
+        self.room.tries.of(|| self.read(item, known, algorithm)).await
+    }
+
+    async fn read(&self, item: &ItemAddress, known: &Known<'_>, algorithm: Algorithm) -> Result<Checksum, Stop> {
+        let Known { side, facts, .. } = known;
+        let found = |kind, why| Stop::Store(self.found(*side, item, kind, why));
+        let mut digester = Digester::new(&[algorithm]);
+        // Of nothing, nothing needs to be read: an empty directory, say.
+        if facts.size > 0 {
+            let opened = match side {
+                Side::Source => self.source.open(item, None, Some(&facts.version)).await.map_err(of_source)?,
+                Side::Destination => self.destination.open(item, None, Some(&facts.version)).await?,
+            };
+            let Presence::Here(mut reading) = opened else {
+                return Err(found(StoreErrorKind::Changed, "it went away between being seen and being read"));
+            };
+            while let Some(chunk) = reading.body.next().await {
+                digester.update(&chunk?);
+            }
+        }
+        if digester.bytes() != facts.size {
+            return Err(found(StoreErrorKind::Unexpected, "fewer or more bytes came than announced"));
+        }
+        digester.finish().pop().ok_or_else(|| found(StoreErrorKind::Unexpected, "nothing was computed"))
+    }
+}
+
+/// `None` when no algorithm is known at both sides.
+fn compare_known(source: &Known<'_>, destination: &Known<'_>) -> Option<Bytes> {
+    let mut agreed = None;
+    for algorithm in ALGORITHMS {
+        if let (Some(ours), Some(theirs)) = (source.by(algorithm), destination.by(algorithm)) {
+            if ours != theirs {
+                return Some(Bytes::Differ);
+            }
+            agreed = agreed.or(Some(ours));
+        }
+    }
+    agreed.map(|checksum| Bytes::Same(checksum.clone()))
+}
+
+/// Names that repeat what the facts of an item say, or when a store answered: each store has its own values for them.
+///
+/// Found at DuraCloud, in capital or small letters. `content-type` is not among them: it is the item's type.
+const VOLATILE: [&str; 8] = [
+    "content-checksum",
+    "content-length",
+    "content-md5",
+    "content-modified",
+    "content-size",
+    "date",
+    "etag",
+    "last-modified",
+];
+
+/// Whether the destination's properties are those of the source, [volatile](VOLATILE) names left out.
+///
+/// A folder gives each of its files a time and a mode; where the source has none, the destination may have any.
+pub(super) fn properties_alike(source: &Properties, destination: &Properties) -> bool {
+    let counts = |name: &str| !VOLATILE.iter().any(|volatile| volatile.eq_ignore_ascii_case(name));
+    let file_only = |name: &str| [Properties::FILE_MTIME, Properties::FILE_MODE].contains(&name);
+    let wanted = source.0.iter().filter(|(name, _)| counts(name));
+    let found = destination.0.iter();
+    let found = found.filter(|(name, _)| counts(name) && !(file_only(name) && source.get(name).is_none()));
+    wanted.eq(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(pairs: &[(&str, &str)]) -> Properties {
+        Properties(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn properties_are_compared_with_removals_and_without_volatile_names() {
+        let wanted = properties(&[("ETag", "1"), ("content-type", "text/plain"), ("note", "a")]);
+        let alike = |found: &[(&str, &str)]| properties_alike(&wanted, &properties(found));
+        assert!(alike(&[("content-type", "text/plain"), ("note", "a")]));
+        assert!(alike(&[("content-type", "text/plain"), ("note", "a"), ("Content-MD5", "x"), ("DATE", "today")]));
+        assert!(!alike(&[("content-type", "text/plain")]));
+        assert!(!alike(&[("content-type", "text/html"), ("note", "a")]));
+        assert!(!alike(&[("content-type", "text/plain"), ("note", "a"), ("removed at the source", "b")]));
+        assert!(!alike(&[("content-type", "text/plain"), ("Note", "a")]));
+    }
+
+    #[test]
+    fn a_files_own_time_and_mode_count_where_the_source_has_them() {
+        let folder = properties(&[("file-mode", "0644"), ("file-mtime", "1.5")]);
+        assert!(properties_alike(&properties(&[]), &folder));
+        assert!(!properties_alike(&properties(&[("file-mode", "0600")]), &folder));
+        assert!(!properties_alike(&folder, &properties(&[("file-mode", "0644")])));
+    }
+}

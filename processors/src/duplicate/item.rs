@@ -1,0 +1,104 @@
+//! What is done with an item: the decision table.
+
+use mill_model::{ItemAddress, ItemFacts};
+use mill_ports::{Presence, Statistics, StoreErrorKind, When};
+use tracing::debug;
+
+use super::alike::{Bytes, properties_alike};
+use super::sides::{Side, Sides, of_source};
+use super::stop::Stop;
+use super::today::{self, Today};
+
+impl Sides<'_> {
+    /// Brings an item in step. What changes under its hands is looked at once more.
+    pub(super) async fn item(&self, item: &ItemAddress) -> Result<(), Stop> {
+        match self.look(item).await {
+            Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Precondition | StoreErrorKind::Changed) => {
+                debug!(%error, "it changed meanwhile; looking once more");
+                self.look(item).await
+            }
+            other => other,
+        }
+    }
+
+    async fn look(&self, item: &ItemAddress) -> Result<(), Stop> {
+        match futures::try_join!(self.source_head(item), self.destination_head(item))? {
+            (Presence::Absent, Presence::Absent) => Ok(()),
+            (Presence::Here(source), Presence::Absent) => self.copy(item, &source, &When::Absent).await,
+            (Presence::Here(source), Presence::Here(destination)) => self.compare(item, source, destination).await,
+            (Presence::Absent, Presence::Here(destination)) => self.remove(item, destination).await,
+        }
+    }
+
+    async fn compare(&self, item: &ItemAddress, source: ItemFacts, destination: ItemFacts) -> Result<(), Stop> {
+        if source.size != destination.size {
+            return self.copy(item, &source, &When::VersionIs(destination.version)).await;
+        }
+        let seal = self.seal(&item.id, &source.version, &destination.version).await;
+        if seal.as_ref().is_some_and(|seal| seal.holds(&source.version, &destination.version)) {
+            self.unchanged();
+            return Ok(());
+        }
+        let checksum = match self.bytes(item, &source, &destination, seal.as_ref()).await? {
+            Bytes::Differ => return self.copy(item, &source, &When::VersionIs(destination.version)).await,
+            Bytes::Same(checksum) => checksum,
+        };
+        let Some(wanted) = &source.properties else { return Err(self.properties_unknown(item)) };
+        if destination.properties.as_ref().is_some_and(|found| properties_alike(wanted, found)) {
+            self.remember(&item.id, &source.version, &destination.version, &checksum).await;
+            self.unchanged();
+            return Ok(());
+        }
+        self.claim().await?;
+        self.attempt.may_act()?;
+        let when = When::VersionIs(destination.version);
+        let written = self.room.tries.of(|| self.destination.put_properties(item, wanted, &when)).await?;
+        Statistics::count(&self.room.deps.statistics.updated);
+        self.remember(&item.id, &source.version, &written.version, &checksum).await;
+        Ok(())
+    }
+
+    fn unchanged(&self) {
+        Statistics::count(&self.room.deps.statistics.unchanged);
+    }
+
+    /// To set none where they are not known would lose those that are.
+    pub(super) fn properties_unknown(&self, item: &ItemAddress) -> Stop {
+        self.found(Side::Source, item, StoreErrorKind::Unexpected, "its properties are not known").into()
+    }
+
+    /// Deletes what is gone at the source, on positive proof alone: the policy asked for it before and does now, the
+    /// source space answers, and the item is absent each of the two times that it was asked for.
+    async fn remove(&self, item: &ItemAddress, destination: ItemFacts) -> Result<(), Stop> {
+        if !self.policy.remove_vanished {
+            self.left_in_place(item, "the policy keeps what vanished");
+            return Ok(());
+        }
+        self.claim().await?;
+        let space = self.room.tries.of(|| self.source.space(&self.pair.space)).await.map_err(of_source)?;
+        if space == Presence::Absent {
+            return Err(Stop::discard("its source space is not there; nothing is deleted for that"));
+        }
+        if self.source_head(item).await?.here().is_some() {
+            let why = "it came back while its deletion was being proved";
+            return Err(self.found(Side::Source, item, StoreErrorKind::Changed, why).into());
+        }
+        match today::ask(&self.room.deps.policies, self.pair).await {
+            Today::Covers(policy) if policy.remove_vanished => {}
+            Today::Covers(_) | Today::Discard { .. } => {
+                self.left_in_place(item, "today's policy does not ask for its removal any more");
+                return Ok(());
+            }
+            Today::Unknown { reason } => return Err(today::waits(item, &reason)),
+        }
+        self.attempt.may_act()?;
+        let when = When::VersionIs(destination.version);
+        if let Presence::Here(()) = self.room.tries.of(|| self.destination.delete(item, &when)).await? {
+            let (account, destination) = (&self.pair.account, &self.pair.destination);
+            debug!(%account, %destination, %item, "deleted, gone at the source");
+            Statistics::count(&self.room.deps.statistics.deleted);
+        }
+        self.forget(&item.id).await;
+        Ok(())
+    }
+}

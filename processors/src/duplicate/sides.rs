@@ -1,0 +1,154 @@
+//! Both sides of a store policy during one attempt, and the calls on them, each with its few tries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, Version};
+use mill_ports::{
+    Attempt, DestinationStore, FailureClass, Outcome, Presence, SourceStore, StoreError, StoreErrorKind, TableError,
+    chain,
+};
+use mill_records::owners::{DestinationSpace, OwnerError};
+use mill_records::seals::{Pair, Seal};
+use tracing::{debug, warn};
+
+use super::stop::Stop;
+use super::{Room, address};
+use mill_policy::StorePolicy;
+
+/// What one attempt works with.
+pub(super) struct Sides<'a> {
+    pub(super) room: &'a Room,
+    pub(super) pair: &'a Pair,
+    pub(super) attempt: &'a Attempt,
+    pub(super) policy: StorePolicy,
+    pub(super) source: Arc<dyn SourceStore>,
+    pub(super) destination: Arc<dyn DestinationStore>,
+}
+
+impl Sides<'_> {
+    /// How long an item in an archive tier is left alone.
+    const ARCHIVED_DELAY: Duration = Duration::from_hours(1);
+
+    /// What the source says of an item. `Absent` is a definite no.
+    pub(super) async fn source_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, Stop> {
+        self.room.tries.of(|| self.source.head(item)).await.map_err(of_source)
+    }
+
+    /// What the destination says of an item; in a space that is not there, there is none.
+    pub(super) async fn destination_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, Stop> {
+        match self.room.tries.of(|| self.destination.head(item)).await {
+            Err(error) if error.kind == StoreErrorKind::SpaceAbsent => Ok(Presence::Absent),
+            other => Ok(other?),
+        }
+    }
+
+    /// Makes sure that the destination space is this source's, before anything in it is written.
+    pub(super) async fn claim(&self) -> Result<(), Stop> {
+        let now = self.room.deps.clock.monotonic();
+        if self.room.claims.holds(self.pair, now) {
+            return Ok(());
+        }
+        self.attempt.may_act()?;
+        let source = address(&self.pair.account, &self.pair.source);
+        match self.room.deps.owners.claim(&self.place(), &source).await {
+            Ok(()) => {
+                self.room.claims.note(self.pair, now);
+                Ok(())
+            }
+            Err(OwnerError::Table(error)) => Err(of_book(error)),
+            Err(refusal) => Err(Stop::Refused { reason: chain(&refusal) }),
+        }
+    }
+
+    /// Claims the destination space and creates it, if there is none.
+    pub(super) async fn create_space(&self) -> Result<(), Stop> {
+        self.claim().await?;
+        self.attempt.may_act()?;
+        Ok(self.room.tries.of(|| self.destination.create_space(&self.pair.space)).await?)
+    }
+
+    pub(super) fn place(&self) -> DestinationSpace {
+        DestinationSpace { store: address(&self.pair.account, &self.pair.destination), space: self.pair.space.clone() }
+    }
+
+    /// The seal on an item, where one could prove anything. One that cannot be had is one that was lost.
+    pub(super) async fn seal(&self, id: &ContentId, source: &Version, destination: &Version) -> Option<Seal> {
+        if !source.settled() && !destination.settled() {
+            return None;
+        }
+        self.room.deps.seals.get(self.pair, id).await.unwrap_or_else(|error| {
+            self.warn_of_seals(&error);
+            None
+        })
+    }
+
+    /// Remembers that both sides were proven alike in these states. A seal that is not written costs a re-read later.
+    pub(super) async fn remember(&self, id: &ContentId, source: &Version, destination: &Version, checksum: &Checksum) {
+        let Some(seal) = Seal::of(source, destination, checksum) else { return };
+        if let Err(error) = self.room.deps.seals.put(self.pair, id, &seal).await {
+            self.warn_of_seals(&error);
+        }
+    }
+
+    /// Forgets an item that is gone.
+    pub(super) async fn forget(&self, id: &ContentId) {
+        if let Err(error) = self.room.deps.seals.remove(self.pair, id).await {
+            self.warn_of_seals(&error);
+        }
+    }
+
+    fn warn_of_seals(&self, error: &TableError) {
+        if let Some(left_out) = self.room.seal_warnings.pass(self.room.deps.clock.monotonic()) {
+            warn!(error = %chain(error), left_out, "the book of seals fails; items will be read again");
+        }
+    }
+
+    /// The bytes must be brought back from their archive tier before anything can be done.
+    pub(super) fn archived(&self, item: &ItemAddress, side: Side) -> Stop {
+        debug!(account = %self.pair.account, %item, ?side, "in an archive tier; the task waits");
+        Stop::Outcome(Outcome::Snooze { delay: Self::ARCHIVED_DELAY, task: None })
+    }
+
+    /// A failure found by Mill itself while it read `item` in the store `side`.
+    pub(super) fn found(&self, side: Side, item: &ItemAddress, kind: StoreErrorKind, why: &'static str) -> StoreError {
+        let store = match side {
+            Side::Source => &self.pair.source,
+            Side::Destination => &self.pair.destination,
+        };
+        StoreError {
+            kind,
+            op: "read",
+            store: address(&self.pair.account, store),
+            subject: item.to_string(),
+            source: Some(why.into()),
+        }
+    }
+
+    pub(super) fn left_in_place(&self, subject: &dyn std::fmt::Display, why: &'static str) {
+        debug!(account = %self.pair.account, %subject, why, "left in place");
+    }
+}
+
+/// One end of a store policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The one that is read.
+    Source,
+    /// The one that is written.
+    Destination,
+}
+
+/// A source space that is not there, in a store that answers, asks for nothing: whether it goes at the destination
+/// too is not for an item's task to decide.
+pub(super) fn of_source(error: StoreError) -> Stop {
+    match error.kind {
+        StoreErrorKind::SpaceAbsent => Stop::discard("its source space is not there; nothing is deleted for that"),
+        _ => Stop::Store(error),
+    }
+}
+
+/// A book that fails, where going on without it is not safe.
+pub(super) fn of_book(error: TableError) -> Stop {
+    Stop::Failed { class: FailureClass::Retryable, source: error.into() }
+}

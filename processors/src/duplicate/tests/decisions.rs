@@ -1,0 +1,169 @@
+//! The decision table, row by row.
+
+use super::*;
+
+/// What stands at one side: bytes and a note.
+type Stands = Option<(&'static str, &'static str)>;
+
+struct Row {
+    source: Stands,
+    destination: Stands,
+    /// What today's policy says.
+    policy: Policy,
+    /// The calls that write, and what was counted.
+    done: &'static str,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Policy {
+    Removes,
+    Keeps,
+    CoversNothing,
+    NotListed,
+    ContradictsItself,
+}
+
+impl Policy {
+    fn book(self) -> PolicyBook {
+        let Pair { account, source, destination, space } = Site::pair();
+        match self {
+            Self::Removes => policy(true),
+            Self::Keeps => policy(false),
+            Self::NotListed => PolicyBook::fixed(Vec::new()),
+            Self::ContradictsItself => {
+                let onto_itself =
+                    AccountPolicy::mirror(account, space, source.clone(), source, Compare::Everything, true);
+                PolicyBook::fixed(vec![onto_itself])
+            }
+            Self::CoversNothing => {
+                let other = SpaceId::new("other").unwrap();
+                assert_ne!(space, other);
+                let fixed = AccountPolicy::mirror(account, other, source, destination, Compare::Everything, true);
+                PolicyBook::fixed(vec![fixed])
+            }
+        }
+    }
+}
+
+const A: Stands = Some(("same", ""));
+const A_NOTED: Stands = Some(("same", "n"));
+const A_NOTED_ELSE: Stands = Some(("same", "m"));
+const B: Stands = Some(("else", "n"));
+const LONG: Stands = Some(("longer", "n"));
+const EMPTY: Stands = Some(("", "n"));
+
+use Policy::{ContradictsItself, CoversNothing, Keeps, NotListed, Removes};
+
+const TABLE: [Row; 19] = [
+    Row { source: None, destination: None, policy: Removes, done: "[] -> " },
+    Row { source: A, destination: None, policy: Removes, done: "[put] -> copied" },
+    Row { source: A, destination: None, policy: Keeps, done: "[put] -> copied" },
+    Row { source: EMPTY, destination: None, policy: Keeps, done: "[put] -> copied" },
+    Row { source: A, destination: A, policy: Removes, done: "[] -> unchanged" },
+    Row { source: A_NOTED, destination: A_NOTED, policy: Removes, done: "[] -> unchanged" },
+    Row { source: EMPTY, destination: EMPTY, policy: Removes, done: "[] -> unchanged" },
+    Row { source: A_NOTED, destination: A, policy: Removes, done: "[put_properties] -> updated" },
+    Row { source: A, destination: A_NOTED, policy: Removes, done: "[put_properties] -> updated" },
+    Row { source: A_NOTED, destination: A_NOTED_ELSE, policy: Keeps, done: "[put_properties] -> updated" },
+    Row { source: A_NOTED, destination: B, policy: Removes, done: "[put] -> updated" },
+    Row { source: A, destination: LONG, policy: Keeps, done: "[put] -> updated" },
+    Row { source: A, destination: EMPTY, policy: Keeps, done: "[put] -> updated" },
+    Row { source: None, destination: A, policy: Removes, done: "[delete] -> deleted" },
+    Row { source: None, destination: A, policy: Keeps, done: "[] -> " },
+    Row { source: A, destination: B, policy: CoversNothing, done: "discarded" },
+    Row { source: None, destination: A, policy: NotListed, done: "discarded" },
+    Row { source: None, destination: A, policy: ContradictsItself, done: "waits" },
+    Row { source: A, destination: B, policy: ContradictsItself, done: "waits" },
+];
+
+#[tokio::test(start_paused = true)]
+async fn every_row_of_the_decision_table_holds_whatever_checksums_the_stores_tell() {
+    let habits = [plain, StoreHabits::default, || telling(Algorithm::Sha256)];
+    for (source_habits, destination_habits) in habits.iter().flat_map(|one| habits.iter().map(move |two| (one, two))) {
+        for row in &TABLE {
+            let site = Site::of(source_habits(), destination_habits());
+            for (store, stands) in [(&site.source, row.source), (&site.destination, row.destination)] {
+                if let Some((bytes, note)) = stands {
+                    store.plant(&at("x"), bytes, noted(note));
+                }
+            }
+            let before = site.destination.contents(&space());
+            let outcome = site.run_under(row.policy.book(), &Site::task(Some(&at("x")))).await.unwrap();
+            assert_eq!(done(&site, &outcome), row.done, "{:?} {:?} {:?}", row.source, row.destination, row.policy);
+            assert_eq!(site.source.writes(), 0);
+            match row.policy {
+                Removes => assert!(site.in_step()),
+                Keeps if row.source.is_some() => assert!(site.in_step()),
+                _ => assert_eq!(site.destination.contents(&space()), before),
+            }
+        }
+    }
+}
+
+fn done(site: &Site, outcome: &Outcome) -> String {
+    if *outcome != Outcome::done() {
+        assert_eq!(site.totals(), Totals::default());
+        assert!(site.source_port.calls().is_empty() && site.destination_port.calls().is_empty());
+        let waits = matches!(outcome, Outcome::Snooze { task: None, .. });
+        return if waits { "waits" } else { "discarded" }.into();
+    }
+    let totals = site.totals();
+    assert_eq!(totals.examined, 1);
+    let writes: Vec<&str> =
+        site.destination_port.calls().into_iter().filter(|op| !["head", "open", "space"].contains(op)).collect();
+    let counted = [
+        (totals.copied, "copied"),
+        (totals.updated, "updated"),
+        (totals.deleted, "deleted"),
+        (totals.unchanged, "unchanged"),
+        (totals.refused, "refused"),
+    ];
+    let counted: Vec<&str> = counted.into_iter().filter(|(count, _)| *count > 0).map(|(_, name)| name).collect();
+    format!("[{}] -> {}", writes.join(" "), counted.join(" "))
+}
+
+#[tokio::test(start_paused = true)]
+async fn properties_that_a_destination_does_not_know_are_set() {
+    let site = Site::new();
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.destination.plant(&at("x"), "same", noted("n"));
+    site.destination_port.tell(probe::without_properties);
+    site.run("x").await.unwrap();
+    assert_eq!(site.totals().updated, 1);
+    site.run("x").await.unwrap();
+    assert_eq!(site.totals().unchanged, 1, "the seal knows them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn properties_that_a_source_does_not_know_are_never_taken_for_none() {
+    let site = Site::new();
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.source_port.tell(probe::without_properties);
+    assert_eq!(class(site.run("x").await), FailureClass::Retryable);
+    site.destination.plant(&at("x"), "same", noted("n"));
+    assert_eq!(class(site.run("x").await), FailureClass::Retryable);
+    assert_eq!(site.destination.content(&at("x")).unwrap().1, noted("n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_in_an_archive_tier_is_waited_for_and_has_not_failed() {
+    let site = Site::of(plain(), plain());
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.source_port.tell(probe::archived);
+    let hour = Outcome::Snooze { delay: Duration::from_hours(1), task: None };
+    assert_eq!(site.run("x").await.unwrap(), hour);
+    site.destination.plant(&at("x"), "same", noted("n"));
+    assert_eq!(site.run("x").await.unwrap(), hour);
+    assert_eq!(site.totals(), Totals::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_makes_no_sense_is_permanently_failed() {
+    let site = Site::new();
+    let mut task = Site::task(None);
+    task.detail.remove("source");
+    let factory = site.factory(policy(true));
+    assert!(factory.recognises(&task));
+    assert_eq!(factory.processor(task).err().unwrap().class, FailureClass::Permanent);
+    assert!(!factory.recognises(&Task { kind: TaskKind::new("audit"), ..Site::task(None) }));
+}

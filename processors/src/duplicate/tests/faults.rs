@@ -1,0 +1,315 @@
+//! Errors, changes under way, and damage.
+
+use super::*;
+use mill_ports::{Refusal, StoreErrorKind};
+use probe::Way;
+
+const ERRORS: [StoreErrorKind; 7] = [
+    StoreErrorKind::Throttled { retry_after: None },
+    StoreErrorKind::Unavailable,
+    StoreErrorKind::SpaceAbsent,
+    StoreErrorKind::Refused(Refusal::Unreadable),
+    StoreErrorKind::Damaged,
+    StoreErrorKind::NotConfigured,
+    StoreErrorKind::Unexpected,
+];
+
+fn fails(kind: &StoreErrorKind, times: usize) -> Vec<Way> {
+    std::iter::repeat_with(|| Way::Fails(kind.clone())).take(times).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_error_of_a_source_is_ever_read_as_absence() {
+    for kind in ERRORS {
+        for (op, clear) in [("head", 0), ("head", 1), ("space", 0)] {
+            let site = Site::new();
+            site.destination.plant(&at("x"), "same", noted("n"));
+            site.source_port.meet(op, std::iter::repeat_with(|| Way::Clear).take(clear));
+            site.source_port.meet(op, fails(&kind, 3));
+            let _ = site.run("x").await;
+            assert!(site.destination.content(&at("x")).is_some(), "{op} {clear} {kind:?}");
+            assert_eq!(site.totals().deleted, 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_space_that_is_gone_deletes_no_item() {
+    let site = Site::new();
+    site.destination.plant(&at("x"), "same", noted("n"));
+    site.source.uproot_space(&space());
+    assert!(is_discard(&site.run("x").await.unwrap(), "its source space is not there"));
+    assert!(site.destination.content(&at("x")).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_comes_back_while_its_deletion_is_proved_is_kept() {
+    let site = Site::new();
+    site.destination.plant(&at("x"), "same", noted("n"));
+    let source = site.source.clone();
+    site.source_port.meet("space", [Way::Before(Box::new(move || source.plant(&at("x"), "else", noted("n"))))]);
+    site.run("x").await.unwrap();
+    assert!(site.in_step());
+    assert_eq!((site.totals().deleted, site.totals().updated), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_written_anew_while_it_is_deleted_is_kept() {
+    let site = Site::new();
+    site.destination.plant(&at("x"), "same", noted("n"));
+    let (source, destination) = (site.source.clone(), site.destination.clone());
+    site.destination_port.meet(
+        "delete",
+        [Way::Before(Box::new(move || {
+            source.plant(&at("x"), "newer", noted("n"));
+            destination.plant(&at("x"), "newer", noted("n"));
+        }))],
+    );
+    site.run("x").await.unwrap();
+    assert!(site.in_step());
+    assert_eq!(site.totals().deleted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_look_never_overwrites_what_is_newer() {
+    let long = Some(("much older", "n"));
+    for (before, op) in
+        [(None, "put"), (long, "put"), (Some(("older", "n")), "put"), (Some(("stale", "m")), "put_properties")]
+    {
+        for reads_are_snapshots in [false, true] {
+            let site = Site::of(StoreHabits { reads_are_snapshots, ..StoreHabits::default() }, StoreHabits::default());
+            site.source.plant(&at("x"), "stale", noted("n"));
+            if let Some((bytes, note)) = before {
+                site.destination.plant(&at("x"), bytes, noted(note));
+            }
+            let (source, destination) = (site.source.clone(), site.destination.clone());
+            site.destination_port.meet(
+                op,
+                [Way::Before(Box::new(move || {
+                    source.plant(&at("x"), "newer", noted("newer"));
+                    destination.plant(&at("x"), "newer", noted("newer"));
+                }))],
+            );
+            site.run("x").await.unwrap();
+            assert_eq!(site.destination.content(&at("x")).unwrap(), ("newer".into(), noted("newer")), "{before:?}");
+            assert_eq!(site.totals().unchanged, 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_error_of_a_destination_is_ever_read_as_absence() {
+    for kind in ERRORS.into_iter().filter(|kind| *kind != StoreErrorKind::SpaceAbsent) {
+        let site = Site::new();
+        site.source.plant(&at("x"), "same", noted("n"));
+        site.destination_port.meet("head", fails(&kind, 3));
+        let run = site.run("x").await;
+        assert!(run.as_ref().map_or(true, |outcome| is_discard(outcome, "may not be read")), "{run:?}");
+        assert_eq!(site.destination.writes(), 0, "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_absent_from_a_space_that_is_absent_too_is_not_deleted() {
+    let site = Site::new();
+    site.destination.plant(&at("x"), "same", noted("n"));
+    site.source.uproot_space(&space());
+    site.source_port.meet("head", [Way::Absent, Way::Absent]);
+    assert!(is_discard(&site.run("x").await.unwrap(), "its source space is not there"));
+    assert!(site.destination.content(&at("x")).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_wrote_other_bytes_is_found_out_and_written_again() {
+    let site = Site::new();
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.destination_port.meet("put", [Way::Lies]);
+    assert_eq!(class(site.run("x").await), FailureClass::Retryable);
+    assert!(!site.sealed("x").await);
+    assert_eq!(site.totals().bytes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_always_changes_under_the_write_is_tried_again_later() {
+    let site = Site::new();
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.destination_port.meet("put", fails(&StoreErrorKind::Precondition, 2));
+    assert_eq!(class(site.run("x").await), FailureClass::Retryable);
+    site.run("x").await.unwrap();
+    assert!(site.in_step());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_changes_while_it_is_copied_is_never_a_copy_of_two_moments() {
+    let site = Site::new();
+    site.source.plant(&at("x"), vec![1; 100_000], noted("1"));
+    let source = site.source.clone();
+    // Between being opened and being read to its end.
+    site.destination_port
+        .meet("put", [Way::Before(Box::new(move || source.plant(&at("x"), vec![2; 100_000], noted("2"))))]);
+    site.run("x").await.unwrap();
+    assert!(site.in_step());
+    assert_eq!(site.source_port.calls().iter().filter(|op| **op == "open").count(), 2);
+
+    let changes = || {
+        let source = site.source.clone();
+        Way::Before(Box::new(move || source.plant(&at("x"), vec![3; 100_001], noted("3"))))
+    };
+    site.source.plant(&at("x"), vec![2; 99_999], noted("2"));
+    site.source_port.meet("open", [changes(), changes()]);
+    assert_eq!(class(site.run("x").await), FailureClass::Retryable);
+    assert_eq!(site.destination.content(&at("x")).unwrap().0, vec![2; 100_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_flipped_or_cut_under_way_never_become_visible() {
+    for (way, habits, class_of) in [
+        (|| Way::Flipped, StoreHabits::default(), "damaged"),
+        (|| Way::Flipped, telling(Algorithm::Sha256), "damaged"),
+        (|| Way::Cut, plain(), "unexpected"),
+        (|| Way::Cut, StoreHabits::default(), "unexpected"),
+    ] as [(fn() -> Way, _, _); 4]
+    {
+        let site = Site::of(habits, plain());
+        site.source.plant(&at("x"), vec![1; 100_000], noted("n"));
+        site.source_port.meet("open", std::iter::repeat_with(way).take(3));
+        let error = site.run("x").await.unwrap_err();
+        assert_eq!(error.class, FailureClass::Retryable);
+        assert!(mill_ports::chain(&error).contains(class_of), "{}", mill_ports::chain(&error));
+        assert!(site.destination.content(&at("x")).is_none());
+        assert_eq!((site.totals().copied, site.totals().bytes), (0, 0));
+        assert!(!site.sealed("x").await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_rotted_is_not_copied() {
+    let site = Site::new();
+    site.source.plant(&at("x"), vec![1; 1_000], noted("n"));
+    site.source.rot(&at("x"), |bytes| bytes[500] ^= 1);
+    assert_eq!(class(site.run("x").await), FailureClass::Retryable);
+    assert!(site.destination.content(&at("x")).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_lost_is_found_out_by_looking() {
+    for op in ["put", "put_properties", "delete", "create_space"] {
+        for kind in [StoreErrorKind::Unexpected, StoreErrorKind::Throttled { retry_after: None }] {
+            let site = Site::new();
+            match op {
+                "put" => site.source.plant(&at("x"), "same", noted("n")),
+                "put_properties" => {
+                    site.source.plant(&at("x"), "same", noted("n"));
+                    site.destination.plant(&at("x"), "same", noted("m"));
+                }
+                "create_space" => {
+                    site.source.plant(&at("x"), "same", noted("n"));
+                    site.destination.uproot_space(&space());
+                }
+                _ => site.destination.plant(&at("x"), "same", noted("n")),
+            }
+            site.destination_port.meet(op, [Way::DoneAndFails(kind.clone())]);
+            assert_eq!(site.run("x").await.unwrap(), Outcome::done(), "{op} {kind:?}");
+            assert!(site.in_step());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_may_pass_are_made_three_times_and_no_others_are() {
+    for (kind, calls) in [
+        (StoreErrorKind::Unexpected, 3),
+        (StoreErrorKind::Throttled { retry_after: None }, 3),
+        (StoreErrorKind::Throttled { retry_after: Some(Duration::from_mins(1)) }, 1),
+        (StoreErrorKind::Unavailable, 1),
+    ] {
+        let site = Site::new();
+        site.source_port.meet("head", fails(&kind, 4));
+        let failed = class(site.run("x").await);
+        assert_eq!(site.source_port.calls().len(), calls, "{kind:?}");
+        let store = store_address("s");
+        let expected = match kind {
+            StoreErrorKind::Throttled { retry_after } => FailureClass::Throttled { store, retry_after },
+            StoreErrorKind::Unavailable => FailureClass::Unavailable { store },
+            _ => FailureClass::Retryable,
+        };
+        assert_eq!(failed, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_asks_for_a_short_while_gets_it() {
+    let site = Site::new();
+    let asked = Duration::from_secs(4);
+    site.source_port.meet("head", fails(&StoreErrorKind::Throttled { retry_after: Some(asked) }, 1));
+    let begun = site.clock.monotonic();
+    site.run("x").await.unwrap();
+    assert!(site.clock.monotonic().since(begun) >= asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_lease_ended_changes_nothing() {
+    for before in ["nothing", "other properties", "vanished", "space"] {
+        let site = Site::new();
+        let item = at("x");
+        match before {
+            "vanished" => site.destination.plant(&item, "same", noted("m")),
+            "other properties" => {
+                site.destination.plant(&item, "same", noted("m"));
+                site.source.plant(&item, "same", noted("n"));
+            }
+            _ => site.source.plant(&item, "same", noted("n")),
+        }
+        let task = Site::task((before != "space").then_some(&item));
+        let attempt = site.attempt();
+        attempt.lease.extend(site.clock.monotonic());
+        let run = site.factory(policy(true)).processor(task).unwrap().run(&attempt).await;
+        assert_eq!(class(run), FailureClass::LeaseLost, "{before}");
+        assert_eq!(site.destination.writes(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_while_bytes_move_leaves_nothing() {
+    let site = Site::new();
+    site.source.plant(&at("x"), vec![1; 100_000], noted("n"));
+    let attempt = site.attempt();
+    let cancelled = attempt.cancelled.clone();
+    site.destination_port.meet("put", [Way::Before(Box::new(move || cancelled.cancel()))]);
+    let run = site.factory(policy(true)).processor(Site::task(Some(&at("x")))).unwrap().run(&attempt).await;
+    assert_eq!(class(run), FailureClass::LeaseLost);
+    assert!(site.destination.content(&at("x")).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_are_counted_as_durable_once_and_none_stay_in_motion() {
+    let site = Site::new();
+    site.source.plant(&at("x"), vec![1; 100_000], noted("n"));
+    site.source_port.meet("open", [Way::Cut]);
+    site.run("x").await.unwrap();
+    assert_eq!(site.totals().bytes, 100_000);
+    assert_eq!(site.statistics.bytes_moving.load(std::sync::atomic::Ordering::Relaxed), 0);
+    assert!(site.statistics.in_hand().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_before_the_write_begins_begins_none() {
+    let site = Site::new();
+    site.source.plant(&at("x"), "same", noted("n"));
+    let attempt = site.attempt();
+    let cancelled = attempt.cancelled.clone();
+    site.source_port.meet("open", [Way::Before(Box::new(move || cancelled.cancel()))]);
+    let run = site.factory(policy(true)).processor(Site::task(Some(&at("x")))).unwrap().run(&attempt).await;
+    assert_eq!(class(run), FailureClass::LeaseLost);
+    assert_eq!(site.destination.writes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_lease_ended_gives_no_news_of_a_store() {
+    let site = Site::new();
+    site.source_port.meet("head", fails(&StoreErrorKind::Unavailable, 1));
+    let attempt = site.attempt();
+    attempt.cancelled.cancel();
+    let run = site.factory(policy(true)).processor(Site::task(Some(&at("x")))).unwrap().run(&attempt).await;
+    assert_eq!(class(run), FailureClass::LeaseLost);
+}

@@ -1,0 +1,151 @@
+//! Any task, any number of times, in any order.
+
+use super::*;
+use mill_ports::{StoreErrorKind, Stores as _};
+use probe::Way;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const IDS: [&str; 4] = ["a", "a/b", "ü", "z/"];
+
+/// Bytes and a note, each out of few, so that sides are often alike.
+fn stands() -> impl Strategy<Value = Option<(u8, u8, u8)>> {
+    prop::option::weighted(0.8, (0..3_u8, 0..3_u8, 0..3_u8))
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Run(usize),
+    RunSpace,
+    /// Another store call fails, done or not.
+    Fault(&'static str, bool, StoreErrorKind),
+    /// Time passes: versions settle.
+    Pass,
+    /// All at once, as many workers would.
+    RunAll,
+    /// The source changes.
+    Source(usize, Option<(u8, u8, u8)>),
+    /// Somebody tampers with the destination.
+    Destination(usize, Option<(u8, u8, u8)>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let op = prop::sample::select(vec!["head", "open", "put", "put_properties", "delete", "space", "create_space"]);
+    let kind = prop::sample::select(vec![
+        StoreErrorKind::Throttled { retry_after: None },
+        StoreErrorKind::Unavailable,
+        StoreErrorKind::Unexpected,
+        StoreErrorKind::Changed,
+        StoreErrorKind::Precondition,
+    ]);
+    prop_oneof![
+        6 => (0..IDS.len()).prop_map(Step::Run),
+        1 => Just(Step::RunSpace),
+        1 => Just(Step::RunAll),
+        1 => Just(Step::Pass),
+        2 => (op, any::<bool>(), kind).prop_map(|(op, done, kind)| Step::Fault(op, done, kind)),
+        1 => (0..IDS.len(), stands()).prop_map(|(id, stands)| Step::Source(id, stands)),
+        1 => (0..IDS.len(), stands()).prop_map(|(id, stands)| Step::Destination(id, stands)),
+    ]
+}
+
+fn habits() -> impl Strategy<Value = StoreHabits> {
+    let algorithms = prop::sample::select(vec![vec![], vec![Algorithm::Md5], vec![Algorithm::Sha256]]);
+    (algorithms, any::<bool>(), 1..5_usize).prop_map(|(checksums, slow, piece_bytes_max)| StoreHabits {
+        checksums,
+        settles_after: Duration::from_secs(if slow { 2 } else { 0 }),
+        piece_bytes_max,
+        ..StoreHabits::default()
+    })
+}
+
+fn set(store: &MemoryStore, id: usize, stands: Option<(u8, u8, u8)>) {
+    match stands {
+        Some((byte, size, note)) => {
+            let note = ["", "n", "m"][note as usize];
+            store.plant(&at(IDS[id]), vec![byte; size as usize * 3], noted(note));
+        }
+        None => store.uproot(&at(IDS[id])),
+    }
+}
+
+async fn take(site: &Site, factory: &DuplicateFactory, step: Step) {
+    let run = async |item: Option<&str>| {
+        let processor = factory.processor(Site::task(item.map(at).as_ref())).unwrap();
+        let _ = processor.run(&site.attempt()).await; // It may fail: then it is as if it had not run.
+    };
+    match step {
+        Step::Run(id) => run(Some(IDS[id])).await,
+        Step::RunSpace => run(None).await,
+        Step::RunAll => {
+            let all = IDS.iter().chain(&IDS).map(|id| run(Some(id)));
+            futures::future::join_all(all).await;
+        }
+        Step::Fault(op, done, kind) => {
+            for port in [&site.source_port, &site.destination_port] {
+                port.meet(op, [if done { Way::DoneAndFails(kind.clone()) } else { Way::Fails(kind.clone()) }]);
+            }
+        }
+        Step::Pass => site.clock.sleep(Duration::from_secs(3)).await,
+        Step::Source(id, stands) => set(&site.source, id, stands),
+        Step::Destination(id, stands) => set(&site.destination, id, stands),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happened_before_running_each_task_once_more_brings_all_in_step(
+        habits in (habits(), habits()),
+        before in vec((stands(), stands()), IDS.len()),
+        steps in vec(step(), 0..24),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let site = Site::of(habits.0, habits.1);
+            let factory = site.factory(policy(true));
+            for (id, (source, destination)) in before.into_iter().enumerate() {
+                set(&site.source, id, source);
+                set(&site.destination, id, destination);
+            }
+            for step in steps {
+                take(&site, &factory, step).await;
+            }
+            for port in [&site.source_port, &site.destination_port] {
+                port.clear();
+            }
+            for id in IDS {
+                factory.processor(Site::task(Some(&at(id)))).unwrap().run(&site.attempt()).await.unwrap();
+            }
+            assert!(site.in_step(), "{:?} {:?}", site.source.contents(&space()), site.destination.contents(&space()));
+            assert_eq!(site.source.writes(), 0);
+            let writes = site.destination.writes();
+            take(&site, &factory, Step::RunAll).await;
+            assert_eq!(site.destination.writes(), writes, "what is in step is not written");
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_that_run_one_task_at_once_copy_it_once() {
+    let site = Site::new();
+    site.source.plant(&at("x"), vec![1; 100_000], noted("n"));
+    let factory = site.factory(policy(true));
+    let task = || factory.processor(Site::task(Some(&at("x")))).unwrap();
+    let attempt = site.attempt();
+    let runs = (0..8).map(|_| task().run(&attempt));
+    for run in futures::future::join_all(runs).await {
+        assert_eq!(run.unwrap(), Outcome::done());
+    }
+    assert!(site.in_step());
+    assert_eq!((site.totals().copied, site.totals().unchanged), (1, 7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_not_configured_pauses_its_tasks() {
+    let mut site = Site::new();
+    site.stores = Arc::new(MemoryStores::default());
+    assert!(site.stores.source(&account(), &store_address("s").store).await.is_err());
+    assert_eq!(class(site.run("x").await), FailureClass::Unavailable { store: store_address("s") });
+}

@@ -1,0 +1,122 @@
+//! What is read, and what seals spare.
+
+use super::*;
+use mill_ports::{SourceStore as _, Table as _};
+
+#[tokio::test(start_paused = true)]
+async fn a_sealed_pair_is_not_read_again() {
+    for (source, destination) in
+        [(plain(), plain()), (StoreHabits::default(), plain()), (plain(), telling(Algorithm::Sha256))]
+    {
+        let site = Site::of(source, destination);
+        site.source.plant(&at("x"), vec![7; 100_000], noted("n"));
+        site.settle("x").await;
+        site.run("x").await.unwrap();
+        assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (0, 0));
+        assert_eq!(site.source_port.calls(), ["head"]);
+        assert_eq!(site.destination_port.calls(), ["head"]);
+        assert_eq!(site.totals().unchanged, 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_seal_costs_one_reading_and_nothing_else() {
+    let site = Site::of(plain(), plain());
+    site.source.plant(&at("x"), vec![7; 100_000], noted("n"));
+    site.settle("x").await;
+    site.seals.remove(&Site::pair(), &at("x").id).await.unwrap();
+    site.run("x").await.unwrap();
+    assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (100_000, 100_000));
+    site.run("x").await.unwrap();
+    assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (0, 0));
+    assert_eq!(site.destination.writes(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_side_that_changed_is_read() {
+    let site = Site::of(plain(), plain());
+    site.source.plant(&at("x"), vec![7; 1_000], noted("n"));
+    site.settle("x").await;
+    site.source.plant(&at("x"), vec![7; 1_000], noted("m"));
+    site.run("x").await.unwrap();
+    assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (1_000, 0));
+    assert_eq!(site.destination_port.calls(), ["head", "put_properties"]);
+    site.destination.plant(&at("x"), vec![7; 1_000], noted("tampered with"));
+    site.run("x").await.unwrap();
+    assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (0, 1_000));
+    assert!(site.in_step());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_side_that_tells_its_checksum_is_not_read() {
+    for algorithm in [Algorithm::Md5, Algorithm::Sha256] {
+        for (source, destination, read) in
+            [(telling(algorithm), plain(), (0, 1_000)), (plain(), telling(algorithm), (1_000, 0))]
+        {
+            let site = Site::of(source, destination);
+            site.source.plant(&at("x"), vec![7; 1_000], noted("n"));
+            site.destination.plant(&at("x"), vec![7; 1_000], noted("n"));
+            site.run("x").await.unwrap();
+            assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), read);
+            assert_eq!(site.totals().unchanged, 1);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unsettled_versions_are_never_sealed() {
+    for young_side in 0..2 {
+        let settles_after = |side| if side == young_side { Duration::from_secs(2) } else { Duration::ZERO };
+        let habits = |side| StoreHabits { settles_after: settles_after(side), ..plain() };
+        let site = Site::of(habits(0), habits(1));
+        site.source.plant(&at("x"), "same", noted("n"));
+        site.run("x").await.unwrap();
+        assert!(!site.sealed("x").await, "after the copy");
+        site.run("x").await.unwrap();
+        assert!(!site.sealed("x").await, "after the comparison");
+        site.clock.sleep(Duration::from_secs(2)).await;
+        site.run("x").await.unwrap();
+        assert!(site.sealed("x").await);
+        let (source, destination) = (site.source.head(&at("x")).await, site.destination.head(&at("x")).await);
+        let version =
+            |head: Result<mill_ports::Presence<mill_model::ItemFacts>, _>| head.unwrap().here().unwrap().version;
+        let seal = site.seals.get(&Site::pair(), &at("x").id).await.unwrap().unwrap();
+        assert!(seal.holds(&version(source), &version(destination)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_item_leaves_no_seal() {
+    let site = Site::new();
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.settle("x").await;
+    assert!(site.sealed("x").await);
+    site.source.uproot(&at("x"));
+    site.run("x").await.unwrap();
+    assert!(!site.sealed("x").await);
+    assert!(site.in_step());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_book_of_seals_that_holds_nonsense_changes_nothing() {
+    let table = Arc::new(MemoryTable::new("seals"));
+    let mut site = Site::of(plain(), plain());
+    site.seals = Seals::new(table.clone());
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.settle("x").await;
+    let (key, _) = table.rows().pop().unwrap();
+    table.put(&key, "nonsense".into(), mill_ports::RowWhen::Always).await.unwrap();
+    site.destination.plant(&at("x"), "else", noted("n"));
+    site.run("x").await.unwrap();
+    assert!(site.in_step());
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_of_two_sizes_are_not_read_to_be_compared() {
+    let site = Site::of(plain(), plain());
+    site.source.plant(&at("x"), vec![7; 1_000], noted("n"));
+    site.destination.plant(&at("x"), vec![7; 999], noted("n"));
+    site.run("x").await.unwrap();
+    assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (1_000, 0));
+    assert!(site.in_step());
+}

@@ -1,0 +1,147 @@
+//! Spaces, their owners, and what cannot be held.
+
+use super::*;
+use mill_ports::{Presence, Refusal, SourceStore as _, StoreErrorKind};
+use probe::Way;
+
+async fn run_space(site: &Site, remove_vanished: bool, retire: bool) -> Outcome {
+    let mut task = Site::task(None);
+    if retire {
+        task.detail.insert(Duplicate::RETIRE.into(), true.into());
+    }
+    site.run_under(policy(remove_vanished), &task).await.unwrap()
+}
+
+async fn destination_has_space(site: &Site) -> bool {
+    site.destination.space(&space()).await.unwrap() != Presence::Absent
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_source_space_arrives_and_belongs_to_its_source() {
+    let site = Site::new();
+    site.destination.uproot_space(&space());
+    assert_eq!(run_space(&site, false, false).await, Outcome::done());
+    assert!(destination_has_space(&site).await);
+    let place = mill_records::owners::DestinationSpace { store: store_address("d"), space: space() };
+    assert_eq!(site.owners.owner(&place).await.unwrap(), Some(store_address("s")));
+    assert_eq!(run_space(&site, false, false).await, Outcome::done());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_space_goes_only_when_confirmed_removable_gone_and_empty() {
+    for (remove_vanished, retire, here, full, goes) in [
+        (true, true, false, false, true),
+        (false, true, false, false, false),
+        (true, false, false, false, false),
+        (true, true, true, false, false),
+        (true, true, false, true, false),
+    ] {
+        let site = Site::new();
+        if !here {
+            site.source.uproot_space(&space());
+        }
+        if full {
+            site.destination.plant(&at("x"), "same", noted(""));
+        }
+        assert_eq!(run_space(&site, remove_vanished, retire).await, Outcome::done());
+        assert_eq!(destination_has_space(&site).await, !goes, "{remove_vanished} {retire} {here} {full}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_space_may_be_taken_by_another_source() {
+    let site = Site::new();
+    run_space(&site, true, false).await;
+    site.source.uproot_space(&space());
+    run_space(&site, true, true).await;
+    let place = mill_records::owners::DestinationSpace { store: store_address("d"), space: space() };
+    site.owners.claim(&place, &store_address("t")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_destination_space_is_made_when_an_item_needs_it() {
+    let site = Site::new();
+    site.destination.uproot_space(&space());
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.run("x").await.unwrap();
+    assert!(site.in_step());
+    assert_eq!(site.totals().copied, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_sources_space_is_never_written() {
+    let site = Site::new();
+    let place = mill_records::owners::DestinationSpace { store: store_address("d"), space: space() };
+    site.owners.claim(&place, &store_address("t")).await.unwrap();
+    site.source.plant(&at("new"), "same", noted("n"));
+    site.source.plant(&at("changed"), "same", noted("n"));
+    site.destination.plant(&at("changed"), "same", noted("m"));
+    site.destination.plant(&at("theirs"), "same", noted("n"));
+    let before = site.destination.contents(&space());
+    for item in ["new", "changed", "theirs"] {
+        let outcome = site.run(item).await.unwrap();
+        assert!(is_discard(&outcome, "belongs to the source `a:t`"), "{outcome:?}");
+    }
+    assert!(is_discard(&run_space(&site, true, false).await, "mill spaces release a d 'p'"));
+    assert_eq!(site.destination.contents(&space()), before);
+    assert_eq!(site.destination.writes(), 0);
+    assert_eq!(site.totals().refused, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_cannot_be_held_is_named_and_let_go() {
+    let site = Site::of(plain(), StoreHabits { unholdable: Some(|id| id.as_str() == "a//b"), ..plain() });
+    site.source.plant(&at("a//b"), "same", noted("n"));
+    site.source.plant_refused(&at("link"), Refusal::SymbolicLink);
+    let outcome = site.run("a//b").await.unwrap();
+    assert!(is_discard(&outcome, "cannot hold such an id"), "{outcome:?}");
+    let outcome = site.run("link").await.unwrap();
+    assert!(is_discard(&outcome, "a symbolic link"), "{outcome:?}");
+    let totals = site.totals();
+    assert_eq!((totals.refused, totals.examined, totals.failed), (2, 2, 0));
+    let kept = site.refusals.kept();
+    assert_eq!([&*kept[0].subject, &*kept[1].subject], ["a/p/a//b", "a/p/link"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_spaces_owner_is_asked_once_in_a_while_and_not_for_each_item() {
+    let site = Site::new();
+    let factory = site.factory(policy(true));
+    for n in 0..3 {
+        let item = at(&n.to_string());
+        site.source.plant(&item, "same", noted("n"));
+        factory.processor(Site::task(Some(&item))).unwrap().run(&site.attempt()).await.unwrap();
+        if n == 0 {
+            let place = mill_records::owners::DestinationSpace { store: store_address("d"), space: space() };
+            site.owners.release(&place).await.unwrap();
+            site.owners.claim(&place, &store_address("t")).await.unwrap();
+        }
+        if n == 1 {
+            assert_eq!(site.totals().copied, 2);
+            site.clock.sleep(Duration::from_secs(31)).await;
+        }
+    }
+    assert_eq!((site.totals().copied, site.totals().refused), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_space_that_cannot_be_asked_about_is_left_alone() {
+    let site = Site::new();
+    site.source.uproot_space(&space());
+    site.source_port.meet("space", [Way::Fails(StoreErrorKind::Unavailable)]);
+    let mut task = Site::task(None);
+    task.detail.insert(Duplicate::RETIRE.into(), true.into());
+    let failed = class(site.run_under(policy(true), &task).await);
+    assert_eq!(failed, FailureClass::Unavailable { store: store_address("s") });
+    assert!(destination_has_space(&site).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_sources_empty_space_is_not_removed() {
+    let site = Site::new();
+    let place = mill_records::owners::DestinationSpace { store: store_address("d"), space: space() };
+    site.owners.claim(&place, &store_address("t")).await.unwrap();
+    site.source.uproot_space(&space());
+    assert!(is_discard(&run_space(&site, true, true).await, "belongs to the source `a:t`"));
+    assert!(destination_has_space(&site).await);
+}

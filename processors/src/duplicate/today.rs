@@ -1,0 +1,50 @@
+//! Today's policy for a task, which may have been sent under another.
+
+use std::time::Duration;
+
+use mill_policy::{Coverage, StorePolicy};
+use mill_ports::{Outcome, chain};
+use mill_records::policies::{PolicyBook, PolicyError};
+use mill_records::seals::Pair;
+use tracing::warn;
+
+use super::stop::Stop;
+
+/// How long a task waits whose policy cannot be told.
+const UNKNOWN_DELAY: Duration = Duration::from_mins(1);
+
+/// What today's policy says.
+#[derive(Debug)]
+pub(super) enum Today {
+    /// This store policy asks for the pair to be in step.
+    Covers(StorePolicy),
+    /// None does.
+    Discard {
+        /// Why.
+        reason: &'static str,
+    },
+    /// Nobody knows: neither yes nor no.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Asks for the store policy that covers a pair.
+pub(super) async fn ask(policies: &PolicyBook, pair: &Pair) -> Today {
+    match policies.account(&pair.account).await {
+        Ok(account) => match account.coverage(&pair.space, &pair.source, &pair.destination) {
+            Coverage::Covered(policy) => Today::Covers(policy),
+            Coverage::NotCovered => Today::Discard { reason: "no store policy covers it any more" },
+            Coverage::Stopped => Today::Unknown { reason: "the policy of its space contradicts itself".into() },
+        },
+        Err(PolicyError::NotListed { .. }) => Today::Discard { reason: "its account is not listed any more" },
+        Err(error) => Today::Unknown { reason: chain(&error) },
+    }
+}
+
+/// The task waits, and has not failed.
+pub(super) fn waits(subject: &impl std::fmt::Display, reason: &str) -> Stop {
+    warn!(%subject, reason, "today's policy cannot be told; the task waits");
+    Stop::Outcome(Outcome::Snooze { delay: UNKNOWN_DELAY, task: None })
+}

@@ -1,0 +1,89 @@
+//! The copy of one item, as one stream from source to destination.
+
+use std::sync::Arc;
+
+use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Version};
+use mill_ports::{Content, Presence, Statistics, StoreError, StoreErrorKind, When, Written};
+
+use super::sides::{Side, Sides, of_source};
+use super::stop::Stop;
+use super::witness;
+
+/// What was copied.
+struct Copied {
+    /// The state of the source that was read.
+    source: Version,
+    written: Written,
+    checksums: Vec<Checksum>,
+}
+
+impl Sides<'_> {
+    /// Copies an item, if the destination is `when`, and seals the pair.
+    pub(super) async fn copy(&self, item: &ItemAddress, source: &ItemFacts, when: &When) -> Result<(), Stop> {
+        if source.state == ItemState::Archived {
+            return Err(self.archived(item, Side::Source));
+        }
+        self.claim().await?;
+        let copied = match self.room.tries.of(|| self.transfer(item, source, when)).await {
+            Err(Stop::Store(error)) if self.lacks_space(&error) => {
+                self.create_space().await?;
+                self.room.tries.of(|| self.transfer(item, source, when)).await?
+            }
+            other => other?,
+        };
+        let statistics = &self.room.deps.statistics;
+        Statistics::count(if *when == When::Absent { &statistics.copied } else { &statistics.updated });
+        if let Some(checksum) = copied.checksums.iter().find(|checksum| checksum.algorithm == Algorithm::Sha256) {
+            self.remember(&item.id, &copied.source, &copied.written.version, checksum).await;
+        }
+        Ok(())
+    }
+
+    fn lacks_space(&self, error: &StoreError) -> bool {
+        error.kind == StoreErrorKind::SpaceAbsent && error.store.store == self.pair.destination
+    }
+
+    /// One try. A body can be had once, so each try opens the source anew, always in the state that was decided on.
+    async fn transfer(&self, item: &ItemAddress, seen: &ItemFacts, when: &When) -> Result<Copied, Stop> {
+        let opened = self.source.open(item, None, Some(&seen.version)).await.map_err(of_source)?;
+        let Presence::Here(reading) = opened else {
+            let why = "it went away between being seen and being read";
+            return Err(self.found(Side::Source, item, StoreErrorKind::Changed, why).into());
+        };
+        let ItemFacts { size, version, checksums, properties, .. } = reading.facts;
+        let properties = properties.or_else(|| seen.properties.clone()).ok_or_else(|| self.properties_unknown(item))?;
+        let transferring = self.transferring(item, size);
+        let watch = witness::Watch {
+            size,
+            stated: checksums,
+            transferring: transferring.clone(),
+            lease: self.attempt.lease.clone(),
+            cancelled: self.attempt.cancelled.clone(),
+            damaged: self.found(Side::Source, item, StoreErrorKind::Damaged, "its bytes are not those of its checksum"),
+        };
+        let (body, witnessed) = witness::watch(reading.body, watch).await?;
+        self.attempt.may_act()?;
+        let written = self.destination.put(item, &Content { size, properties }, when, body).await?;
+        let Some(checksums) = witnessed.get().cloned() else {
+            let why = "the store answered before it had taken all bytes";
+            return Err(self.found(Side::Destination, item, StoreErrorKind::Damaged, why).into());
+        };
+        self.judge(item, &checksums, &written)?;
+        transferring.durable(size);
+        Ok(Copied { source: version, written, checksums })
+    }
+
+    fn transferring(&self, item: &ItemAddress, size: u64) -> Arc<mill_ports::Transferring> {
+        Arc::new(self.room.deps.statistics.transfer(|| format!("{}/{item}", self.pair.account), size))
+    }
+
+    /// What the destination computed of what it wrote must be what was read. The next look finds them to differ.
+    fn judge(&self, item: &ItemAddress, read: &[Checksum], written: &Written) -> Result<(), Stop> {
+        let differs = |theirs: &Checksum| read.iter().any(|ours| ours.algorithm == theirs.algorithm && ours != theirs);
+        if written.checksums.iter().any(differs) {
+            let why = "the store wrote other bytes than it was given";
+            return Err(self.found(Side::Destination, item, StoreErrorKind::Damaged, why).into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! Watches the bytes of a copy go by. The last of them is let through only after all were found good, so that a
+//! destination never holds all that was announced of an item that was cut, changed or flipped on the way.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _};
+use mill_model::digest::Digester;
+use mill_model::{Algorithm, Checksum};
+use mill_ports::{Body, Lease, StoreError, StoreErrorKind, Transferring};
+use tokio_util::sync::CancellationToken;
+
+/// What to watch for.
+pub(super) struct Watch {
+    /// How many bytes must come.
+    pub(super) size: u64,
+    /// The checksums that the source states.
+    pub(super) stated: Vec<Checksum>,
+    /// Where the bytes are counted.
+    pub(super) transferring: Arc<Transferring>,
+    /// The task must still be this worker's when the last byte goes.
+    pub(super) lease: Lease,
+    pub(super) cancelled: CancellationToken,
+    /// The error to end the body with; another kind of finding takes its place in it.
+    pub(super) damaged: StoreError,
+}
+
+/// The checksums of all bytes, SHA-256 among them, as soon as all were found good.
+pub(super) type Witnessed = Arc<OnceLock<Vec<Checksum>>>;
+
+/// The same body, watched. An empty one is judged at once: a store need not look at it.
+///
+/// # Errors
+/// An empty body's own failure.
+pub(super) async fn watch(body: Body, watch: Watch) -> Result<(Body, Witnessed), StoreError> {
+    let with_md5 = watch.stated.iter().any(|stated| stated.algorithm == Algorithm::Md5);
+    let algorithms: &[Algorithm] = if with_md5 { &[Algorithm::Sha256, Algorithm::Md5] } else { &[Algorithm::Sha256] };
+    let witnessed = Witnessed::default();
+    let empty = watch.size == 0;
+    let watched =
+        Watched { body, held: None, digester: Digester::new(algorithms), watch, witnessed: witnessed.clone() };
+    let mut watched = stream::unfold(Some(watched), next).boxed();
+    if empty {
+        if let Some(chunk) = watched.next().await {
+            chunk?; // No bytes are ever let through of none announced, so this is an error.
+        }
+        watched = stream::empty().boxed();
+    }
+    Ok((watched, witnessed))
+}
+
+struct Watched {
+    body: Body,
+    /// What came last, until it is known whether anything follows.
+    held: Option<Bytes>,
+    digester: Digester,
+    watch: Watch,
+    witnessed: Witnessed,
+}
+
+/// `None` in the state means that the body is over.
+async fn next(state: Option<Watched>) -> Option<(Result<Bytes, StoreError>, Option<Watched>)> {
+    let mut watched = state?;
+    loop {
+        let chunk = match watched.body.next().await {
+            Some(Ok(chunk)) => chunk,
+            Some(Err(error)) => return Some((Err(error), None)),
+            None => return watched.over().map(|last| (last, None)),
+        };
+        watched.digester.update(&chunk);
+        if watched.digester.bytes() > watched.watch.size {
+            return Some((Err(watched.watch.finding("more bytes came than announced")), None));
+        }
+        watched.watch.transferring.moved(chunk.len() as u64);
+        if chunk.is_empty() {
+            continue;
+        }
+        if let Some(before) = watched.held.replace(chunk) {
+            return Some((Ok(before), Some(watched)));
+        }
+    }
+}
+
+impl Watched {
+    /// Judges the whole, and gives its last bytes.
+    fn over(self) -> Option<Result<Bytes, StoreError>> {
+        let Self { held, digester, watch, witnessed, .. } = self;
+        if digester.bytes() != watch.size {
+            return Some(Err(watch.finding("fewer bytes came than announced")));
+        }
+        let checksums = digester.finish();
+        let differs = |ours: &Checksum| {
+            watch.stated.iter().any(|stated| stated.algorithm == ours.algorithm && stated.value != ours.value)
+        };
+        if checksums.iter().any(differs) {
+            return Some(Err(watch.damaged));
+        }
+        if watch.cancelled.is_cancelled() || !watch.lease.holds() {
+            return Some(Err(watch.finding("the task's lease ended while the item was copied")));
+        }
+        let _ = witnessed.set(checksums); // Set once: the state is consumed here.
+        held.map(Ok)
+    }
+}
+
+impl Watch {
+    fn finding(self, why: &'static str) -> StoreError {
+        StoreError { kind: StoreErrorKind::Unexpected, source: Some(why.into()), ..self.damaged }
+    }
+}
+
+#[cfg(test)]
+mod tests;

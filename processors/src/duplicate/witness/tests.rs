@@ -1,0 +1,79 @@
+use mill_engine::SimClock;
+use mill_model::{AccountId, Monotonic, StoreAddress, StoreId};
+use mill_ports::Statistics;
+
+use super::*;
+
+fn watching(announced: &[u8]) -> Watch {
+    let mut digester = Digester::new(&[Algorithm::Md5]);
+    digester.update(announced);
+    let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("s").unwrap() };
+    let subject = "p/x".to_owned();
+    Watch {
+        size: announced.len() as u64,
+        stated: digester.finish(),
+        transferring: Arc::new(Arc::new(Statistics::default()).transfer(String::new, 0)),
+        lease: Lease::until(Arc::new(SimClock::new()), Monotonic::from_origin(std::time::Duration::MAX)),
+        cancelled: CancellationToken::new(),
+        damaged: StoreError { kind: StoreErrorKind::Damaged, op: "read", store, subject, source: None },
+    }
+}
+
+fn of(pieces: &[&'static str]) -> Body {
+    let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
+    stream::iter(pieces).boxed()
+}
+
+/// What is let through before the end or an error, and that error.
+async fn through(mut body: Body) -> (String, Option<StoreErrorKind>) {
+    let mut seen = String::new();
+    loop {
+        match body.next().await {
+            Some(Ok(piece)) => seen.push_str(std::str::from_utf8(&piece).unwrap()),
+            Some(Err(error)) => {
+                assert!(body.next().await.is_none(), "nothing comes after an error");
+                return (seen, Some(error.kind));
+            }
+            None => return (seen, None),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_good_body_passes_unchanged_and_leaves_its_checksums() {
+    for pieces in [&["abcdef"][..], &["abc", "", "def"], &["a", "b", "c", "d", "e", "f", ""]] {
+        let (body, witnessed) = watch(of(pieces), watching(b"abcdef")).await.unwrap();
+        assert!(witnessed.get().is_none());
+        assert_eq!(through(body).await, ("abcdef".to_owned(), None));
+        let algorithms: Vec<_> = witnessed.get().unwrap().iter().map(|sum| sum.algorithm).collect();
+        assert_eq!(algorithms, [Algorithm::Sha256, Algorithm::Md5]);
+    }
+}
+
+#[tokio::test]
+async fn all_announced_bytes_are_let_through_only_after_all_were_found_good() {
+    for (pieces, kind) in [
+        (&["abc", "deX"][..], StoreErrorKind::Damaged),
+        (&["abcdeX"], StoreErrorKind::Damaged),
+        (&["Xbc", "def"], StoreErrorKind::Damaged),
+        (&["abc", "de"], StoreErrorKind::Unexpected),
+        (&[], StoreErrorKind::Unexpected),
+        (&["abc", "defg"], StoreErrorKind::Unexpected),
+        (&["abc", "def", "g"], StoreErrorKind::Unexpected),
+    ] {
+        let (body, witnessed) = watch(of(pieces), watching(b"abcdef")).await.unwrap();
+        let (seen, error) = through(body).await;
+        assert!(seen.len() < 6, "{pieces:?}");
+        assert_eq!(error, Some(kind), "{pieces:?}");
+        assert!(witnessed.get().is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_empty_body_is_judged_before_any_store_sees_it() {
+    let (body, witnessed) = watch(of(&[""]), watching(b"")).await.unwrap();
+    assert!(witnessed.get().is_some());
+    assert_eq!(through(body).await, (String::new(), None));
+    let error = watch(of(&["a"]), watching(b"")).await.err().unwrap();
+    assert_eq!(error.kind, StoreErrorKind::Unexpected);
+}

@@ -1,0 +1,83 @@
+//! What a store's failure means for the task: the one place that decides.
+
+use mill_ports::{FailureClass, ProcessorError, StoreError, StoreErrorKind};
+
+/// What becomes of a task that met a store's failure.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// Nothing can be done about this item, now or later: it is named and let go.
+    Refused {
+        /// Why, and where.
+        reason: String,
+    },
+    /// The execution failed.
+    Failed(ProcessorError),
+}
+
+impl Fate {
+    /// The fate of a task that worked on `subject` when a store answered `error`.
+    pub(crate) fn of(error: StoreError, subject: &str) -> Self {
+        let store = || error.store.clone();
+        let class = match &error.kind {
+            StoreErrorKind::Refused(refusal) => {
+                return Self::Refused { reason: format!("{refusal} (`{}` in store `{}`)", error.op, error.store) };
+            }
+            StoreErrorKind::Throttled { retry_after } => {
+                FailureClass::Throttled { store: store(), retry_after: *retry_after }
+            }
+            StoreErrorKind::Unavailable | StoreErrorKind::NotConfigured => FailureClass::Unavailable { store: store() },
+            StoreErrorKind::SpaceAbsent
+            | StoreErrorKind::Precondition
+            | StoreErrorKind::Changed
+            | StoreErrorKind::Damaged
+            | StoreErrorKind::Unexpected => FailureClass::Retryable,
+        };
+        Self::Failed(failed(class, subject, error))
+    }
+}
+
+/// A failure while `subject` was brought in step.
+pub(crate) fn failed(class: FailureClass, subject: &str, source: impl Into<mill_ports::BoxError>) -> ProcessorError {
+    ProcessorError { class, message: format!("`{subject}` is not in step yet"), source: Some(source.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mill_model::{AccountId, StoreAddress, StoreId};
+    use mill_ports::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn every_sort_of_store_failure_has_its_fate() {
+        let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("s").unwrap() };
+        let retry_after = Some(Duration::from_secs(7));
+        let rows = [
+            (
+                StoreErrorKind::Throttled { retry_after },
+                Some(FailureClass::Throttled { store: store.clone(), retry_after }),
+            ),
+            (StoreErrorKind::Unavailable, Some(FailureClass::Unavailable { store: store.clone() })),
+            (StoreErrorKind::NotConfigured, Some(FailureClass::Unavailable { store: store.clone() })),
+            (StoreErrorKind::SpaceAbsent, Some(FailureClass::Retryable)),
+            (StoreErrorKind::Precondition, Some(FailureClass::Retryable)),
+            (StoreErrorKind::Changed, Some(FailureClass::Retryable)),
+            (StoreErrorKind::Damaged, Some(FailureClass::Retryable)),
+            (StoreErrorKind::Unexpected, Some(FailureClass::Retryable)),
+            (StoreErrorKind::Refused(Refusal::NotUtf8), None),
+        ];
+        for (kind, expected) in rows {
+            let error =
+                StoreError { kind: kind.clone(), op: "put", store: store.clone(), subject: "p/x".into(), source: None };
+            match Fate::of(error, "a/p/x") {
+                Fate::Failed(failure) => assert_eq!(Some(failure.class), expected, "{kind:?}"),
+                Fate::Refused { reason } => {
+                    assert_eq!(expected, None, "{kind:?}");
+                    assert_eq!(reason, "its name is not UTF-8 (`put` in store `a:s`)");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! A warning that could come with every item, given once a while with the count of those left out.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use mill_model::Monotonic;
+
+/// Lets one of many like warnings through in a [`Seldom::EVERY`].
+#[derive(Debug, Default)]
+pub(crate) struct Seldom {
+    /// Milliseconds on the process's own clock from which the next may pass.
+    next: AtomicU64,
+    left_out: AtomicU64,
+}
+
+impl Seldom {
+    pub(crate) const EVERY: Duration = Duration::from_secs(10);
+
+    /// How many were left out since the last one, if this one may pass.
+    pub(crate) fn pass(&self, now: Monotonic) -> Option<u64> {
+        let millis = |at: Monotonic| u64::try_from(at.since_origin().as_millis()).unwrap_or(u64::MAX);
+        let next = self.next.load(Relaxed);
+        let later = millis(now.plus(Self::EVERY));
+        if millis(now) < next || self.next.compare_exchange(next, later, Relaxed, Relaxed).is_err() {
+            self.left_out.fetch_add(1, Relaxed);
+            return None;
+        }
+        Some(self.left_out.swap(0, Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_in_a_while_passes_and_tells_of_the_others() {
+        let seldom = Seldom::default();
+        let at = |secs| Monotonic::from_origin(Duration::from_secs(secs));
+        assert_eq!([0, 1, 9, 10, 11].map(|secs| seldom.pass(at(secs))), [Some(0), None, None, Some(2), None]);
+    }
+}

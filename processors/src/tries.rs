@@ -1,0 +1,103 @@
+//! The few tries of one call within one attempt. They cost no failure; what still fails then is the task's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::Retryable as _;
+use futures::future::BoxFuture;
+use mill_ports::{Chance, ChanceExt as _, Clock, StoreError, StoreErrorKind};
+use tracing::debug;
+
+/// An error that may be a store's.
+pub(crate) trait OfStore {
+    fn store_error(&self) -> Option<&StoreError>;
+}
+
+impl OfStore for StoreError {
+    fn store_error(&self) -> Option<&StoreError> {
+        Some(self)
+    }
+}
+
+/// Makes a call up to three times, for the sorts of failure that may pass.
+#[derive(Debug, Clone)]
+pub(crate) struct Tries {
+    clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
+}
+
+impl Tries {
+    /// The longest waits before the second and the third try; the real ones are drawn from zero up to them
+    /// ("full jitter"), so that many workers do not come back at one moment.
+    const WAITS_MAX: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
+
+    /// A store that wants to be left alone for longer slows its tasks, not this attempt.
+    const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+
+    pub(crate) fn new(clock: Arc<dyn Clock>, chance: Arc<dyn Chance>) -> Self {
+        Self { clock, chance }
+    }
+
+    /// Calls until it succeeds, fails for good or the tries are used up. The last error is given.
+    pub(crate) async fn of<T, E, C, F>(&self, call: C) -> Result<T, E>
+    where
+        E: OfStore,
+        C: FnMut() -> F,
+        F: Future<Output = Result<T, E>>,
+    {
+        call.retry(Waits { chance: &*self.chance, next: Self::WAITS_MAX.iter() })
+            .sleep(Sleep(self.clock.clone()))
+            .when(may_pass::<E>)
+            .adjust(asked_for::<E>)
+            .notify(tell::<E>)
+            .await
+    }
+}
+
+// What backon takes is given named types here: the compiler cannot see that a future which holds closures over any
+// reference can be sent to another thread.
+
+/// The waits before further tries.
+struct Waits<'a> {
+    chance: &'a dyn Chance,
+    next: std::slice::Iter<'static, Duration>,
+}
+
+impl Iterator for Waits<'_> {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.next.next().map(|most| self.chance.jitter(*most))
+    }
+}
+
+/// Sleeps by our clock.
+struct Sleep(Arc<dyn Clock>);
+
+impl backon::Sleeper for Sleep {
+    type Sleep = BoxFuture<'static, ()>;
+
+    fn sleep(&self, wait: Duration) -> Self::Sleep {
+        let clock = self.0.clone();
+        Box::pin(async move { clock.sleep(wait).await })
+    }
+}
+
+fn may_pass<E: OfStore>(error: &E) -> bool {
+    error.store_error().is_some_and(|error| error.kind.is_retryable())
+}
+
+/// The wait, no shorter than the store asks for; `None` when it asks for too long.
+fn asked_for<E: OfStore>(error: &E, wait: Option<Duration>) -> Option<Duration> {
+    match error.store_error().map(|error| &error.kind) {
+        Some(StoreErrorKind::Throttled { retry_after: Some(after) }) if *after > Tries::RETRY_AFTER_MAX => None,
+        Some(StoreErrorKind::Throttled { retry_after: Some(after) }) => wait.map(|wait| wait.max(*after)),
+        _ => wait,
+    }
+}
+
+fn tell<E: OfStore>(error: &E, wait: Duration) {
+    if let Some(error) = error.store_error() {
+        debug!(%error, ?wait, "calling the store once more");
+    }
+}

@@ -1,0 +1,208 @@
+//! Reading both copies of a space again, and comparing them without any memory of earlier runs.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use mill_model::digest::Digester;
+use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId};
+use mill_ports::{Chance, Listed, Presence, SourceStore, StoreError, chain};
+use tokio::task::JoinSet;
+
+/// Two copies of one space, and how thoroughly to compare them.
+#[derive(Debug, Clone)]
+pub struct Verification {
+    /// The copy that is believed.
+    pub source: Arc<dyn SourceStore>,
+    /// The copy that is judged.
+    pub destination: Arc<dyn SourceStore>,
+    /// The space, of one id in both.
+    pub space: SpaceId,
+    /// Per cent of the items whose bytes are read; of the others only presence is looked at.
+    pub sample: u8,
+    /// Items read at once.
+    pub at_once: NonZeroUsize,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// Items of the source that were looked at.
+    pub examined: u64,
+    /// Items whose bytes were read at both sides and are equal, and whose properties are.
+    pub equal: u64,
+    /// Bytes read at the destination.
+    pub bytes: u64,
+    /// Each item that is not as it should be, and things that cannot be items.
+    pub faults: Vec<Finding>,
+}
+
+/// One item that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The item, escaped for a message.
+    pub item: String,
+    /// What is wrong.
+    pub what: Fault,
+}
+
+/// What can be wrong with an item of a copy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The destination does not have it.
+    #[error("missing at the destination")]
+    Missing,
+    /// The source does not have it.
+    #[error("only at the destination")]
+    OnlyAtDestination,
+    /// The bytes differ.
+    #[error("the bytes differ: source {from}, destination {to}")]
+    BytesDiffer {
+        /// Checksum at the source.
+        from: String,
+        /// Checksum at the destination.
+        to: String,
+    },
+    /// A property differs.
+    #[error("the property `{0}` differs")]
+    PropertyDiffers(String),
+    /// It cannot be an item, so it has no copy.
+    #[error("cannot be copied: {0}")]
+    Refused(String),
+    /// One of the copies could not be read; nothing is known of it.
+    #[error("could not be read: {0}")]
+    Unreadable(String),
+    /// It did not come back, or not as it was.
+    #[error("{0}")]
+    NotRestored(String),
+}
+
+impl Verification {
+    /// Compares the copies.
+    ///
+    /// # Errors
+    /// When a listing fails: what was found until then is no answer.
+    pub async fn run(self, chance: &dyn Chance) -> Result<Findings, StoreError> {
+        let mut findings = Findings::default();
+        let mut reading = JoinSet::new();
+        let mut pages = self.source.list(&self.space, None);
+        while let Some(page) = pages.try_next().await? {
+            for entry in page.entries {
+                match entry {
+                    Listed::Refused { shown, reason } => {
+                        findings.faults.push(Finding { item: shown, what: Fault::Refused(reason.to_string()) });
+                    }
+                    Listed::Item(id, _) => {
+                        while reading.len() >= self.at_once.get() {
+                            findings.take(reading.join_next().await);
+                        }
+                        let read = chance.next_u64() % 100 < u64::from(self.sample);
+                        reading.spawn(self.clone().examine(id, read));
+                    }
+                }
+            }
+        }
+        while let Some(joined) = reading.join_next().await {
+            findings.take(Some(joined));
+        }
+        self.only_at_destination(&mut findings).await?;
+        findings.faults.sort_by(|a, b| a.item.cmp(&b.item));
+        Ok(findings)
+    }
+
+    async fn only_at_destination(&self, findings: &mut Findings) -> Result<(), StoreError> {
+        let mut pages = self.destination.list(&self.space, None);
+        while let Some(page) = pages.try_next().await? {
+            for entry in page.entries {
+                let (item, what) = match entry {
+                    Listed::Refused { shown, .. } => (shown, Fault::OnlyAtDestination),
+                    Listed::Item(id, _) => match self.source.head(&self.address(&id)).await {
+                        Ok(Presence::Here(_)) => continue,
+                        Ok(Presence::Absent) => (id.to_string(), Fault::OnlyAtDestination),
+                        Err(error) => (id.to_string(), Fault::Unreadable(chain(&error))),
+                    },
+                };
+                findings.faults.push(Finding { item, what });
+            }
+        }
+        Ok(())
+    }
+
+    fn address(&self, id: &ContentId) -> ItemAddress {
+        ItemAddress { space: self.space.clone(), id: id.clone() }
+    }
+
+    async fn examine(self, id: ContentId, read: bool) -> (ContentId, Result<Examined, StoreError>) {
+        let address = self.address(&id);
+        let examined = self.compare(&address, read).await;
+        (id, examined)
+    }
+
+    async fn compare(&self, address: &ItemAddress, read: bool) -> Result<Examined, StoreError> {
+        if !read {
+            return Ok(match self.destination.head(address).await? {
+                Presence::Here(_) => Examined::Present,
+                Presence::Absent => Examined::Fault(Fault::Missing),
+            });
+        }
+        let (from, to) =
+            futures::try_join!(checksum(&*self.source, address), checksum(&*self.destination, address))?;
+        let (from, to) = match (from, to) {
+            (Presence::Here(from), Presence::Here(to)) => (from, to),
+            (Presence::Here(_), Presence::Absent) => return Ok(Examined::Fault(Fault::Missing)),
+            // It went between the listing and now, at one side or both: the next run will say.
+            (Presence::Absent, _) => return Ok(Examined::Present),
+        };
+        if from.0 != to.0 {
+            return Ok(Examined::Fault(Fault::BytesDiffer { from: from.0.to_string(), to: to.0.to_string() }));
+        }
+        Ok(match differing(from.1.properties.as_ref(), to.1.properties.as_ref()) {
+            Some(name) => Examined::Fault(Fault::PropertyDiffers(name)),
+            None => Examined::Equal { bytes: to.1.size },
+        })
+    }
+}
+
+enum Examined {
+    Present,
+    Equal { bytes: u64 },
+    Fault(Fault),
+}
+
+type Joined = Result<(ContentId, Result<Examined, StoreError>), tokio::task::JoinError>;
+
+impl Findings {
+    fn take(&mut self, joined: Option<Joined>) {
+        self.examined += 1;
+        let (item, what) = match joined {
+            Some(Ok((_, Ok(Examined::Present)))) | None => return,
+            Some(Ok((_, Ok(Examined::Equal { bytes })))) => {
+                self.equal += 1;
+                self.bytes += bytes;
+                return;
+            }
+            Some(Ok((id, Ok(Examined::Fault(fault))))) => (id.to_string(), fault),
+            Some(Ok((id, Err(error)))) => (id.to_string(), Fault::Unreadable(chain(&error))),
+            Some(Err(error)) => ("?".to_owned(), Fault::Unreadable(error.to_string())),
+        };
+        self.faults.push(Finding { item, what });
+    }
+}
+
+/// Reads an item whole and gives the SHA-256 of its bytes.
+pub(crate) async fn checksum(store: &dyn SourceStore, item: &ItemAddress) -> Result<Presence<(Checksum, ItemFacts)>, StoreError> {
+    let Presence::Here(mut reading) = store.open(item, None, None).await? else { return Ok(Presence::Absent) };
+    let mut digester = Digester::new(&[Algorithm::Sha256]);
+    while let Some(bytes) = reading.body.next().await {
+        digester.update(&bytes?);
+    }
+    let checksum = digester.finish().swap_remove(0);
+    Ok(Presence::Here((checksum, reading.facts)))
+}
+
+/// The first property, by name, that is not the same at both sides.
+pub(crate) fn differing(from: Option<&Properties>, to: Option<&Properties>) -> Option<String> {
+    let (Some(from), Some(to)) = (from, to) else { return (from != to).then(|| "(all)".to_owned()) };
+    let names = from.0.keys().chain(to.0.keys());
+    names.filter(|name| from.get(name) != to.get(name)).min().cloned()
+}

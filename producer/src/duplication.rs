@@ -1,0 +1,119 @@
+//! The looping duplication producer, as others use it.
+
+use mill_model::Timestamp;
+use mill_records::lease::{Lease, LeaseTerms, Taken};
+use mill_records::producer_state::{ProducerState, StateError};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::report::{Ended, ProducerError, SessionReport};
+use crate::session::Session;
+use crate::settings::{Deps, Settings};
+
+/// Loops over every space of every store policy and queues a task for each item that may not be in step.
+#[derive(Debug)]
+pub struct DuplicationProducer {
+    pub(crate) deps: Deps,
+    pub(crate) settings: Settings,
+}
+
+impl DuplicationProducer {
+    /// The partition of the producer's book.
+    pub const BOOK: &str = "duplication-producer";
+
+    /// A producer; nothing is read yet.
+    pub fn new(deps: Deps, settings: Settings) -> Self {
+        Self { deps, settings }
+    }
+
+    /// Works until the loop is complete, the queue is full or it is told to stop; not at all when nothing is due or
+    /// another producer works.
+    ///
+    /// Safe to drop at any await, as a crash is: at most one nibble is queued once more by the next session.
+    ///
+    /// # Errors
+    /// [`ProducerError`] when the producer's own book or the queue fails. Failing accounts, stores and spaces are no
+    /// errors; the report names them.
+    pub async fn session(&self, stop: &CancellationToken) -> Result<SessionReport, ProducerError> {
+        let lease = match self.lease().await? {
+            Taken::Ours(lease) => lease,
+            Taken::HeldByAnother { holder } => {
+                info!(holder, "another producer is at work");
+                return Ok(SessionReport::new(Ended::HeldByAnother { holder }));
+            }
+        };
+        let state = self.state(lease.epoch());
+        let worked = lease.hold(Session::run(self, state, lease.inherited(), stop)).await;
+        match worked {
+            Some(Err(ProducerError::State(StateError::TakenOver { .. }))) | None => {
+                let holder = lease.held_by().await.unwrap_or_else(|| "another".to_owned());
+                Ok(SessionReport::new(Ended::HeldByAnother { holder }))
+            }
+            Some(report) => {
+                lease.release().await;
+                report.inspect(note)
+            }
+        }
+    }
+
+    /// Forgets the run going on and when the next is due (`--reset`): the next session begins afresh.
+    ///
+    /// # Errors
+    /// [`ProducerError::HeldByAnother`] while a producer works, or the book's own.
+    pub async fn reset(&self) -> Result<(), ProducerError> {
+        let lease = match self.lease().await? {
+            Taken::Ours(lease) => lease,
+            Taken::HeldByAnother { holder } => return Err(ProducerError::HeldByAnother { holder }),
+        };
+        let state = self.state(lease.epoch());
+        let cleared = async {
+            let loaded = state.load(lease.inherited()).await?;
+            state.remove_all(&loaded.accounts).await?;
+            state.remove_all(&loaded.morsels).await?;
+            // Last, so that a reset cut short leaves a run without its parts rather than parts without their run.
+            match &loaded.run {
+                Some(run) => state.remove(run).await,
+                None => Ok(()),
+            }
+        }
+        .await;
+        lease.release().await;
+        Ok(cleared?)
+    }
+
+    async fn lease(&self) -> Result<Taken, ProducerError> {
+        let terms = LeaseTerms {
+            table: self.deps.state.clone(),
+            key: ProducerState::lease_key(Self::BOOK),
+            holder: self.settings.holder.clone(),
+            timeout: self.settings.lease_timeout,
+            clock: self.deps.clock.clone(),
+            surely_dead: self.deps.surely_dead.clone(),
+        };
+        Lease::take(terms).await.map_err(|error| ProducerError::State(error.into()))
+    }
+
+    fn state(&self, epoch: u64) -> ProducerState {
+        ProducerState::new(self.deps.state.clone(), self.deps.clock.clone(), Self::BOOK, epoch)
+    }
+
+    /// When the run after one that started then is due.
+    pub(crate) fn next_run(&self, started: Timestamp) -> Timestamp {
+        started.plus(self.settings.frequency)
+    }
+}
+
+fn note(report: &SessionReport) {
+    let (queued, refused) = (report.queued, report.refused);
+    let (accounts_failed, spaces_failed) = (report.accounts_failed.len(), report.spaces_failed.len());
+    let held = report.held.len();
+    match &report.ended {
+        Ended::NotDue { next_run } => info!(%next_run, "no run is due"),
+        Ended::Finished { next_run } => {
+            info!(queued, refused, held, accounts_failed, spaces_failed, %next_run, "the loop is complete");
+        }
+        Ended::QueueFull | Ended::Stopped | Ended::HeldByAnother { .. } => {
+            info!(queued, refused, held, accounts_failed, spaces_failed, ended = ?report.ended, "the session ends");
+        }
+    }
+}

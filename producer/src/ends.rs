@@ -1,0 +1,118 @@
+//! The two ends of a morsel, opened to be read.
+
+use std::sync::Arc;
+
+use mill_model::{ContentId, StoreAddress};
+use mill_policy::{Compare, StorePolicy};
+use mill_ports::{Presence, SourceStore, StoreError, Stores};
+use mill_records::owners::{DestinationSpace, OwnerError, Owners};
+use mill_records::seals::{Pair, Seals};
+
+use crate::listing::{ListingError, OrderedListing};
+use crate::merge::{Merge, MergeError};
+
+/// Why a space is passed over in this session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpaceError {
+    #[error("a store of it cannot be used")]
+    Store(#[from] StoreError),
+    #[error("its destination cannot be listed")]
+    Listing(#[from] ListingError),
+    #[error("its comparison broke off")]
+    Merge(#[from] MergeError),
+    #[error("its destination may not be written")]
+    Owner(#[from] OwnerError),
+    #[error("its source is not there; whether it is gone or only not reachable is unknown")]
+    SourceAbsent,
+    #[error("its destination belongs to the source `{owner}`")]
+    OwnedByAnother { owner: StoreAddress },
+    #[error("the policy contradicts itself: {reason}")]
+    Stopped { reason: String },
+}
+
+impl SpaceError {
+    /// Whether it may well pass within the session.
+    pub(crate) fn is_retryable(&self) -> bool {
+        let listing = |error: &ListingError| match error {
+            ListingError::Store(error) => error.kind.is_retryable(),
+            ListingError::BrokenOff { .. } => true,
+            ListingError::OutOfOrder { .. } => false,
+        };
+        match self {
+            Self::Store(error) => error.kind.is_retryable(),
+            Self::Listing(error) | Self::Merge(MergeError::Source(error) | MergeError::Destination(error)) => {
+                listing(error)
+            }
+            Self::Merge(MergeError::Seals(_)) | Self::Owner(OwnerError::Table(_)) => true,
+            Self::Owner(_) | Self::SourceAbsent | Self::OwnedByAnother { .. } | Self::Stopped { .. } => false,
+        }
+    }
+}
+
+/// Both stores of a morsel, and which of its spaces are there.
+///
+/// The destination is held by the type that cannot write: a producer changes nothing at either end.
+#[derive(Debug, Clone)]
+pub(crate) struct Ends {
+    pub(crate) pair: Pair,
+    pub(crate) policy: StorePolicy,
+    pub(crate) source: Arc<dyn SourceStore>,
+    pub(crate) destination: Arc<dyn SourceStore>,
+    pub(crate) source_here: bool,
+    pub(crate) destination_here: bool,
+    /// Whether the destination's owner is surely this source.
+    pub(crate) owned: bool,
+}
+
+impl Ends {
+    /// Opens both stores and looks whether the space is there.
+    pub(crate) async fn look(
+        pair: &Pair,
+        policy: StorePolicy,
+        stores: &dyn Stores,
+        owners: &Owners,
+    ) -> Result<Self, SpaceError> {
+        let source = stores.source(&pair.account, &pair.source).await?;
+        let destination: Arc<dyn SourceStore> = stores.destination(&pair.account, &pair.destination).await?;
+        let source_here = is_here(&*source, pair).await?;
+        let destination_here = is_here(&*destination, pair).await?;
+        let store = |store: &_| StoreAddress { account: pair.account.clone(), store: Clone::clone(store) };
+        let place = DestinationSpace { store: store(&pair.destination), space: pair.space.clone() };
+        let owned = match owners.owner(&place).await? {
+            Some(owner) if owner == store(&pair.source) => true,
+            Some(owner) => return Err(SpaceError::OwnedByAnother { owner }),
+            None => false,
+        };
+        Ok(Self { pair: pair.clone(), policy, source, destination, source_here, destination_here, owned })
+    }
+
+    /// Whether the source space is there now.
+    pub(crate) async fn source_is_here(&self) -> Result<bool, SpaceError> {
+        Ok(is_here(&*self.source, &self.pair).await?)
+    }
+
+    /// What is to be copied behind `after`: the source alone, or with all that can prove an item to be in step.
+    pub(crate) fn to_copy(&self, seals: &Seals, after: Option<&ContentId>) -> Merge {
+        let differences = self.policy.compare == Compare::Differences && self.destination_here;
+        let destination = differences.then(|| self.list_destination(after));
+        Merge::new(self.list_source(after), destination, differences.then(|| seals.stream(&self.pair, after)))
+    }
+
+    /// Both sides behind `after`, to find what only the destination has; with seals, what is in step besides.
+    pub(crate) fn both(&self, seals: Option<&Seals>, after: Option<&ContentId>) -> Merge {
+        let seals = seals.map(|seals| seals.stream(&self.pair, after));
+        Merge::new(self.list_source(after), Some(self.list_destination(after)), seals)
+    }
+
+    fn list_source(&self, after: Option<&ContentId>) -> OrderedListing {
+        OrderedListing::open(&*self.source, &self.pair.space, after)
+    }
+
+    pub(crate) fn list_destination(&self, after: Option<&ContentId>) -> OrderedListing {
+        OrderedListing::open(&*self.destination, &self.pair.space, after)
+    }
+}
+
+async fn is_here(store: &dyn SourceStore, pair: &Pair) -> Result<bool, StoreError> {
+    Ok(matches!(store.space(&pair.space).await?, Presence::Here(_)))
+}

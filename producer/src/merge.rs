@@ -1,0 +1,139 @@
+//! Both sides of a morsel and its seals, merged in the order of ids' bytes.
+
+use std::cmp::Ordering;
+use std::pin::Pin;
+
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, Peekable};
+use mill_model::{ContentId, ItemFacts};
+use mill_ports::{Listed, Refusal, TableError};
+use mill_records::seals::Seal;
+
+use crate::listing::{ListingError, OrderedListing};
+
+/// Why a merge broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MergeError {
+    #[error("of the source: {0}")]
+    Source(#[source] ListingError),
+    #[error("of the destination: {0}")]
+    Destination(#[source] ListingError),
+    #[error("the seals cannot be read")]
+    Seals(#[from] TableError),
+}
+
+/// What stands next in the merge.
+pub(crate) enum Found {
+    /// An item of the source; `proven` when a seal proves that the destination's is the same.
+    AtSource { id: ContentId, size: u64, proven: bool },
+    /// An item that only the destination has.
+    OnlyAtDestination { id: ContentId },
+    /// An entry of the source that cannot be an item.
+    Refused { shown: String, reason: Refusal },
+}
+
+/// The seals of a morsel, in order.
+pub(crate) type SealStream = BoxStream<'static, Result<(ContentId, Seal), TableError>>;
+
+/// Two or three streams, with a page of each in memory.
+pub(crate) struct Merge {
+    source: OrderedListing,
+    destination: Option<OrderedListing>,
+    seals: Option<Pin<Box<Peekable<SealStream>>>>,
+    items_at_destination: u64,
+}
+
+impl Merge {
+    /// Of the source alone, with the destination, or with both it and the seals.
+    pub(crate) fn new(source: OrderedListing, destination: Option<OrderedListing>, seals: Option<SealStream>) -> Self {
+        let seals = seals.map(|seals| Box::pin(seals.peekable()));
+        Self { source, destination, seals, items_at_destination: 0 }
+    }
+
+    /// How many items of the destination have gone by.
+    pub(crate) fn items_at_destination(&self) -> u64 {
+        self.items_at_destination
+    }
+
+    /// Whether the destination has no further entry.
+    pub(crate) async fn destination_is_over(&mut self) -> Result<bool, MergeError> {
+        let Some(destination) = &mut self.destination else { return Ok(true) };
+        destination.fill().await.map_err(MergeError::Destination)?;
+        Ok(destination.first().is_none())
+    }
+
+    /// The next, or `None` once both listings are complete.
+    pub(crate) async fn next(&mut self) -> Result<Option<Found>, MergeError> {
+        loop {
+            self.source.fill().await.map_err(MergeError::Source)?;
+            if let Some(destination) = &mut self.destination {
+                destination.fill().await.map_err(MergeError::Destination)?;
+            }
+            let order = match (self.source.first(), self.destination.as_ref().and_then(OrderedListing::first)) {
+                (None, None) => return Ok(None),
+                (Some(Listed::Refused { .. }), _) => {
+                    if let Some(Listed::Refused { shown, reason }) = self.source.take() {
+                        return Ok(Some(Found::Refused { shown, reason }));
+                    }
+                    continue;
+                }
+                (_, Some(Listed::Refused { .. })) => {
+                    // Whatever it is, it is not Mill's to delete; a source item of its id is queued and finds it.
+                    let _ = self.take_destination();
+                    continue;
+                }
+                (Some(Listed::Item(..)), None) => Ordering::Less,
+                (None, Some(Listed::Item(..))) => Ordering::Greater,
+                (Some(Listed::Item(source, _)), Some(Listed::Item(destination, _))) => source.cmp(destination),
+            };
+            let other = if order == Ordering::Less { None } else { self.take_destination() };
+            if order == Ordering::Greater {
+                match other {
+                    Some((id, _)) => return Ok(Some(Found::OnlyAtDestination { id })),
+                    None => continue,
+                }
+            }
+            if let Some(Listed::Item(id, facts)) = self.source.take() {
+                let proven = match other {
+                    Some((_, other)) => self.is_sealed(&id, &facts, &other).await?,
+                    None => false,
+                };
+                return Ok(Some(Found::AtSource { id, size: facts.size, proven }));
+            }
+        }
+    }
+
+    /// Takes the destination's next entry, if it is an item.
+    fn take_destination(&mut self) -> Option<(ContentId, ItemFacts)> {
+        match self.destination.as_mut()?.take()? {
+            Listed::Item(id, facts) => {
+                self.items_at_destination += 1;
+                Some((id, facts))
+            }
+            Listed::Refused { .. } => None,
+        }
+    }
+
+    async fn is_sealed(
+        &mut self,
+        id: &ContentId,
+        source: &ItemFacts,
+        destination: &ItemFacts,
+    ) -> Result<bool, MergeError> {
+        let Some(seals) = &mut self.seals else { return Ok(false) };
+        loop {
+            match seals.as_mut().peek().await {
+                Some(Ok((sealed, seal))) => match sealed.cmp(id) {
+                    Ordering::Less => {}
+                    Ordering::Equal => return Ok(seal.holds(&source.version, &destination.version)),
+                    Ordering::Greater => return Ok(false),
+                },
+                Some(Err(_)) => {}
+                None => return Ok(false),
+            }
+            if let Some(Err(error)) = seals.next().await {
+                return Err(error.into());
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Tasks into the queue, in batches, each entry accounted for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use mill_model::{ContentId, Duplicate, Envelope, wire};
+use mill_ports::{Chance, ChanceExt as _, Clock, Outgoing, QueueError, QueueErrorKind, TaskQueue};
+use mill_records::seals::Pair;
+
+use crate::report::ProducerError;
+
+/// The way into the queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Sending {
+    pub(crate) queue: Arc<dyn TaskQueue>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) at_once: usize,
+}
+
+impl Sending {
+    const TRIES_MAX: u32 = 6;
+    const PAUSE_FIRST: Duration = Duration::from_millis(100);
+
+    /// Queues one task for each of `items`, or for the space itself where it is `None`.
+    ///
+    /// # Errors
+    /// When some are not surely in the queue after a few tries; any of them may be there then.
+    pub(crate) async fn send<'i>(
+        &self,
+        pair: &Pair,
+        items: impl ExactSizeIterator<Item = Option<&'i ContentId>>,
+    ) -> Result<u64, ProducerError> {
+        let count = items.len() as u64;
+        let bodies = stream::iter(items.map(|item| self.outgoing(pair, item)));
+        bodies
+            .try_chunks(self.queue.limits().batch_max.get() as usize)
+            .map(|batch| batch.map_err(|error| error.1).map(|batch| self.send_batch(batch)))
+            .try_buffer_unordered(self.at_once)
+            .try_collect::<()>()
+            .await?;
+        Ok(count)
+    }
+
+    /// How many tasks the queue holds, hidden ones included.
+    pub(crate) async fn depth(&self) -> Result<u64, ProducerError> {
+        let mut tries = 0;
+        loop {
+            match self.queue.depth().await {
+                Ok(depth) => return Ok(depth.total()),
+                Err(error) => self.pause_or_give_up(&mut tries, error).await?,
+            }
+        }
+    }
+
+    fn outgoing(&self, pair: &Pair, item: Option<&ContentId>) -> Result<Outgoing, ProducerError> {
+        let task = Duplicate {
+            account: pair.account.clone(),
+            source: pair.source.clone(),
+            destination: pair.destination.clone(),
+            space: pair.space.clone(),
+            item: item.cloned(),
+        };
+        let now = self.clock.now();
+        let envelope = Envelope::new(self.chance.task_id(now), self.queue.name(), now, task.into_task());
+        let body = wire::seal(&envelope)?;
+        Ok(Outgoing { group: pair.account.clone(), body, delay: Duration::ZERO })
+    }
+
+    async fn send_batch(&self, mut batch: Vec<Outgoing>) -> Result<(), ProducerError> {
+        let mut tries = 0;
+        loop {
+            let error = match self.queue.send(&batch).await {
+                Ok(report) if report.failed.is_empty() => return Ok(()),
+                Ok(report) => {
+                    let failed: Vec<usize> = report.failed.iter().map(|(index, _)| *index).collect();
+                    let worst = report.failed.into_iter().map(|(_, error)| error);
+                    let worst = worst.min_by_key(|error| error.kind.is_retryable());
+                    let all = batch.into_iter().enumerate();
+                    batch = all.filter(|(index, _)| failed.contains(index)).map(|(_, body)| body).collect();
+                    match worst {
+                        Some(error) => error,
+                        None => return Ok(()),
+                    }
+                }
+                // Nothing is known of any of them: sent again, some may be there twice.
+                Err(error) => error,
+            };
+            self.pause_or_give_up(&mut tries, error).await?;
+        }
+    }
+
+    async fn pause_or_give_up(&self, tries: &mut u32, error: QueueError) -> Result<(), ProducerError> {
+        *tries += 1;
+        if !error.kind.is_retryable() || *tries >= Self::TRIES_MAX {
+            return Err(error.into());
+        }
+        let most = Self::PAUSE_FIRST * 2_u32.pow(*tries);
+        let mut pause = most / 2 + self.chance.jitter(most / 2);
+        if let QueueErrorKind::Throttled { retry_after: Some(wish) } = error.kind {
+            pause = pause.max(wish);
+        }
+        self.clock.sleep(pause).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,379 @@
+//! One session: the rounds over all morsels, until the loop is complete or something ends it.
+//!
+//! ```text
+//!   load ─▶ begin a run, if due ─▶ look accounts through ─▶ rounds ──▶ finished
+//!     │                                                       │ ▲
+//!     └─▶ resume the run going on ────────────────────────────┘ └─ turn of the morsel with the fewest nibbles:
+//!                                                                  deletes (once), then one nibble of copies
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use mill_model::{AccountId, SpaceId, StoreId};
+use mill_policy::{Coverage, StorePolicy};
+use mill_ports::chain;
+use mill_records::policies::PolicyError;
+use mill_records::producer_state::{
+    AccountRow, Deletes, Kept, Loaded, Missing, Morsel, ProducerState, Run, StateError,
+};
+use mill_records::seals::Pair;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::duplication::DuplicationProducer;
+use crate::ends::SpaceError;
+use crate::report::{Ended, HeldDeletes, ProducerError, SessionReport, SpaceFailed, WhyHeld};
+use crate::sending::Sending;
+use crate::settings::{Deps, Settings, WhenFull};
+use crate::turn::{Opened, Turn};
+
+/// A morsel's place in the rounds: fewest nibbles first, then account by account, so that every account is served.
+pub(crate) type Place = (u64, usize, Pair);
+
+/// What one session has in hand.
+pub(crate) struct Session<'a> {
+    pub(crate) deps: &'a Deps,
+    pub(crate) settings: &'a Settings,
+    pub(crate) stop: &'a CancellationToken,
+    pub(crate) state: ProducerState,
+    pub(crate) sending: Sending,
+    pub(crate) report: SessionReport,
+    pub(crate) run: Kept<Run>,
+    pub(crate) opened: BTreeMap<Pair, Opened>,
+    pub(crate) missing: BTreeMap<(AccountId, StoreId, SpaceId), Kept<Missing>>,
+    pub(crate) waiting: BTreeMap<Place, Kept<Morsel>>,
+    /// Rows that stay in the book because their parts failed.
+    failed: bool,
+    accounts_failed: BTreeSet<AccountId>,
+    /// How often a space failed in a way that may pass.
+    tries: BTreeMap<Pair, u32>,
+}
+
+/// Why a step went no further.
+#[derive(Debug)]
+pub(crate) enum StepError {
+    /// The space is passed over; others go on.
+    Space(SpaceError),
+    /// The session ends.
+    Session(ProducerError),
+}
+
+impl<E: Into<SpaceError>> From<E> for StepError {
+    fn from(error: E) -> Self {
+        Self::Space(error.into())
+    }
+}
+
+impl From<ProducerError> for StepError {
+    fn from(error: ProducerError) -> Self {
+        Self::Session(error)
+    }
+}
+
+impl From<StateError> for StepError {
+    fn from(error: StateError) -> Self {
+        Self::Session(error.into())
+    }
+}
+
+/// Whether a step may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    Yes,
+    Full,
+    Stopped,
+}
+
+/// What today's policy says of a morsel.
+enum Today {
+    Covered(StorePolicy),
+    NotCovered,
+    AccountFailed,
+    Stopped(String),
+}
+
+impl<'a> Session<'a> {
+    const SPACE_TRIES_MAX: u32 = 3;
+    const SPACE_PAUSE: Duration = Duration::from_secs(1);
+
+    /// Does one session under a lease.
+    pub(crate) async fn run(
+        producer: &'a DuplicationProducer,
+        state: ProducerState,
+        claim: bool,
+        stop: &'a CancellationToken,
+    ) -> Result<SessionReport, ProducerError> {
+        let loaded = state.load(claim).await?;
+        let (deps, settings) = (&producer.deps, &producer.settings);
+        let sending = Sending {
+            queue: deps.queue.clone(),
+            clock: deps.clock.clone(),
+            chance: deps.chance.clone(),
+            at_once: settings.sends_at_once.get(),
+        };
+        let now = deps.clock.now();
+        let next_run = |run: &Run| producer.next_run(run.started);
+        let remains = !loaded.accounts.is_empty() || !loaded.morsels.is_empty();
+        let begins = match &loaded.run {
+            None => true,
+            Some(run) if run.row.finished.is_none() => false,
+            Some(run) => settings.force || now >= next_run(&run.row),
+        };
+        if let Some(run) = loaded.run.as_ref().filter(|run| !begins && !remains && run.row.finished.is_some()) {
+            return Ok(SessionReport::new(Ended::NotDue { next_run: next_run(&run.row) }));
+        }
+        let mut session = Session {
+            deps,
+            settings,
+            stop,
+            state,
+            sending,
+            report: SessionReport::new(Ended::Stopped),
+            run: Kept::fresh(Run { number: 0, started: now, listed: false, finished: None }),
+            opened: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            failed: false,
+            accounts_failed: BTreeSet::new(),
+            tries: BTreeMap::new(),
+        };
+        session.prepare(loaded, begins).await?;
+        session.report.ended = match session.rounds().await? {
+            Some(ended) => ended,
+            None => Ended::Finished { next_run: next_run(&session.run.row) },
+        };
+        Ok(session.report)
+    }
+
+    async fn prepare(&mut self, loaded: Loaded, begins: bool) -> Result<(), ProducerError> {
+        let Loaded { run, accounts, morsels, missing } = loaded;
+        let mut accounts = accounts;
+        if begins {
+            self.begin(run, &accounts, &morsels, missing).await?;
+            accounts = Vec::new();
+        } else {
+            self.report.resumed = true;
+            self.missing.extend(missing.into_iter().map(|kept| (missing_key(&kept.row), kept)));
+            if let Some(run) = run {
+                self.run = run;
+            }
+            info!(started = %self.run.row.started, morsels = morsels.len(), "resumes a run");
+            for Kept { row, .. } in &morsels {
+                if let Deletes::Held { count, items_total } = row.deletes {
+                    self.report.held.push(HeldDeletes::of(&row.pair, count, items_total, WhyHeld::TooMany));
+                }
+            }
+            self.line_up(morsels);
+        }
+        if !self.run.row.listed {
+            accounts = self.list_accounts().await?;
+        }
+        for account in accounts {
+            if self.stop.is_cancelled() {
+                break;
+            }
+            self.look_through(account).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins a run: what is left of the one before is forgotten.
+    async fn begin(
+        &mut self,
+        last: Option<Kept<Run>>,
+        accounts: &[Kept<AccountRow>],
+        morsels: &[Kept<Morsel>],
+        missing: Vec<Kept<Missing>>,
+    ) -> Result<(), ProducerError> {
+        self.state.remove_all(accounts).await?;
+        self.state.remove_all(morsels).await?;
+        let last_number = last.as_ref().map(|run| run.row.number);
+        // A space that the last run did not find missing may have been there since.
+        let (kept, stale): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| Some(row.row.run) == last_number);
+        self.state.remove_all(&stale).await?;
+        self.missing.extend(kept.into_iter().map(|kept| (missing_key(&kept.row), kept)));
+        let run = Run { number: self.state.epoch(), started: self.deps.clock.now(), listed: false, finished: None };
+        self.run = match last {
+            Some(mut last) => {
+                last.row = run;
+                last
+            }
+            None => Kept::fresh(run),
+        };
+        self.state.save(&mut self.run).await?;
+        info!(run = self.run.row.number, "begins a run");
+        Ok(())
+    }
+
+    /// Puts morsels into their places in the rounds.
+    pub(crate) fn line_up(&mut self, morsels: Vec<Kept<Morsel>>) {
+        let mut ranks: BTreeMap<AccountId, usize> = BTreeMap::new();
+        let mut morsels = morsels;
+        morsels.sort_by(|a, b| {
+            let (a, b) = (&a.row.pair, &b.row.pair);
+            (&a.space, &a.source, &a.destination).cmp(&(&b.space, &b.source, &b.destination))
+        });
+        for morsel in morsels {
+            let rank = ranks.entry(morsel.row.pair.account.clone()).or_default();
+            *rank += 1;
+            self.waiting.insert((morsel.row.nibbles, *rank, morsel.row.pair.clone()), morsel);
+        }
+    }
+
+    /// Turn after turn. `None` when no morsel is left but those that failed.
+    async fn rounds(&mut self) -> Result<Option<Ended>, ProducerError> {
+        while let Some(((_, rank, pair), mut morsel)) = self.waiting.pop_first() {
+            match self.whole_turn(&mut morsel).await? {
+                Turn::Again => {
+                    self.waiting.insert((morsel.row.nibbles, rank, pair), morsel);
+                }
+                Turn::Done => self.state.remove(&morsel).await?,
+                Turn::PassedOver => self.failed = true,
+                Turn::Full => return Ok(Some(Ended::QueueFull)),
+                Turn::Stopped => return Ok(Some(Ended::Stopped)),
+            }
+        }
+        if self.stop.is_cancelled() {
+            return Ok(Some(Ended::Stopped));
+        }
+        if self.run.row.finished.is_none() {
+            self.run.row.finished = Some(self.deps.clock.now());
+            self.state.save(&mut self.run).await?;
+        }
+        if self.failed {
+            warn!("the loop is complete but for what failed; that is tried again in the next session");
+        }
+        Ok(None)
+    }
+
+    async fn whole_turn(&mut self, morsel: &mut Kept<Morsel>) -> Result<Turn, ProducerError> {
+        let pair = morsel.row.pair.clone();
+        let policy = match self.today(&pair).await {
+            Today::Covered(policy) => policy,
+            Today::NotCovered => {
+                info!(account = %pair.account, space = %pair.space, source = %pair.source,
+                    destination = %pair.destination, "no policy asks for this any more; dropped from the run");
+                return Ok(Turn::Done);
+            }
+            Today::AccountFailed => return Ok(Turn::PassedOver),
+            Today::Stopped(reason) => {
+                self.space_failed(&pair, &SpaceError::Stopped { reason });
+                return Ok(Turn::PassedOver);
+            }
+        };
+        match self.turn(morsel, policy).await {
+            Ok(turn) => Ok(turn),
+            Err(StepError::Session(error)) => Err(error),
+            Err(StepError::Space(error)) => {
+                if error.is_retryable() && self.try_again(&pair, &error).await {
+                    return Ok(Turn::Again);
+                }
+                self.space_failed(&pair, &error);
+                Ok(Turn::PassedOver)
+            }
+        }
+    }
+
+    async fn today(&mut self, pair: &Pair) -> Today {
+        if self.accounts_failed.contains(&pair.account) {
+            return Today::AccountFailed;
+        }
+        match self.deps.policies.account(&pair.account).await {
+            Ok(policy) => match policy.coverage(&pair.space, &pair.source, &pair.destination) {
+                Coverage::Covered(policy) => Today::Covered(policy),
+                Coverage::NotCovered => Today::NotCovered,
+                Coverage::Stopped => Today::Stopped(policy.for_space(&pair.space).rule.to_string()),
+            },
+            Err(PolicyError::NotListed { .. }) => Today::NotCovered,
+            Err(error) => {
+                self.account_failed(&pair.account, &error);
+                Today::AccountFailed
+            }
+        }
+    }
+
+    /// Whether a space that failed gets another turn in this session, after a pause.
+    async fn try_again(&mut self, pair: &Pair, error: &SpaceError) -> bool {
+        let tries = self.tries.entry(pair.clone()).or_default();
+        *tries += 1;
+        if *tries >= Self::SPACE_TRIES_MAX {
+            return false;
+        }
+        let pause = Self::SPACE_PAUSE * *tries;
+        warn!(account = %pair.account, space = %pair.space, error = chain(error), "the space is tried again");
+        self.unless_stopped(self.deps.clock.sleep(pause)).await.is_some()
+    }
+
+    /// Whether the next step may begin: asked before each.
+    pub(crate) async fn room(&self) -> Result<Room, ProducerError> {
+        loop {
+            if self.stop.is_cancelled() {
+                return Ok(Room::Stopped);
+            }
+            let depth = self.sending.depth().await?;
+            if depth < self.settings.queue_max {
+                return Ok(Room::Yes);
+            }
+            match self.settings.when_full {
+                WhenFull::Leave => {
+                    info!(depth, max = self.settings.queue_max, "the queue is too full to nibble");
+                    return Ok(Room::Full);
+                }
+                WhenFull::Wait { poll } => {
+                    if self.unless_stopped(self.deps.clock.sleep(poll)).await.is_none() {
+                        return Ok(Room::Stopped);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What `reading` gives, unless the session is told to stop before. Only for what changes nothing.
+    pub(crate) async fn unless_stopped<R: Future>(&self, reading: R) -> Option<R::Output> {
+        match select(pin!(self.stop.cancelled()), pin!(reading)).await {
+            Either::Left(((), _)) => None,
+            Either::Right((read, _)) => Some(read),
+        }
+    }
+
+    /// Notes, once, that an account is passed over.
+    pub(crate) fn account_failed(&mut self, account: &AccountId, error: &(dyn std::error::Error + 'static)) {
+        self.failed = true;
+        if self.accounts_failed.insert(account.clone()) {
+            let reason = chain(error);
+            warn!(%account, reason, "the account is passed over");
+            self.report.accounts_failed.push((account.clone(), reason));
+        }
+    }
+
+    fn space_failed(&mut self, pair: &Pair, error: &SpaceError) {
+        self.failed = true;
+        let reason = chain(error);
+        warn!(account = %pair.account, space = %pair.space, source = %pair.source, destination = %pair.destination,
+            reason, "the space is passed over");
+        self.report.spaces_failed.push(SpaceFailed {
+            account: pair.account.clone(),
+            space: Some(pair.space.clone()),
+            source: pair.source.clone(),
+            destination: Some(pair.destination.clone()),
+            reason,
+        });
+    }
+
+    /// Notes that the spaces of a store are not known.
+    pub(crate) fn store_failed(&mut self, account: &AccountId, store: &StoreId, error: &mill_ports::StoreError) {
+        self.failed = true;
+        let reason = chain(error);
+        warn!(%account, %store, reason, "the spaces of the store are not known");
+        let (account, source) = (account.clone(), store.clone());
+        self.report.spaces_failed.push(SpaceFailed { account, space: None, source, destination: None, reason });
+    }
+}
+
+pub(crate) fn missing_key(row: &Missing) -> (AccountId, StoreId, SpaceId) {
+    (row.account.clone(), row.store.clone(), row.space.clone())
+}

@@ -1,0 +1,9 @@
+//! What a producer promises, tried on stores, queues and books in memory and on time that a test moves.
+
+mod crashes;
+mod deletes;
+mod differences;
+mod rounds;
+mod runs;
+mod spaces;
+mod world;

@@ -1,0 +1,150 @@
+//! A crash at any instant repeats at most one nibble and loses nothing.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use mill_engine::op::Op;
+use mill_engine::{Fault, FaultKind, FaultPlan, FaultRates, Faulty, SeededChance};
+use mill_model::Duplicate;
+use mill_ports::TaskQueue;
+use tokio_util::sync::CancellationToken;
+
+use super::world::{TWO, World, is_finished};
+use crate::{DuplicationProducer, Ended, ProducerError, Settings};
+
+const NIBBLE: usize = 4;
+
+fn small(settings: &mut Settings) {
+    settings.nibble = NonZeroUsize::new(NIBBLE).unwrap();
+    settings.sends_at_once = NonZeroUsize::MIN;
+}
+
+fn world() -> World {
+    let mut world = World::new(TWO);
+    world.plant("1", "item", 11);
+    world.plant("2", "gone", 3);
+    world.plant("2", "item", 2);
+    world.holders_dead = true;
+    world
+}
+
+fn counts(sent: Vec<Duplicate>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for task in sent {
+        *counts.entry(format!("{task:?}")).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_instant_repeats_at_most_one_nibble_and_loses_nothing() {
+    let whole = world();
+    assert!(is_finished(&whole.session_with(small).await));
+    let expected = counts(whole.queue.sent());
+    assert_eq!(expected.len(), 2 * 11 + 3 + 1);
+    let mut instants = 0;
+    for effects in 0.. {
+        let world = world();
+        world.fuse.set(effects);
+        let stop = CancellationToken::new();
+        let producer = world.producer_with(small);
+        let finished = {
+            let session = std::pin::pin!(producer.session(&stop));
+            let blown = std::pin::pin!(world.fuse.blown.notified());
+            match futures::future::select(blown, session).await {
+                futures::future::Either::Left(_) => false,
+                futures::future::Either::Right((report, _)) => is_finished(&report.unwrap()),
+            }
+        };
+        world.fuse.set(i64::MAX);
+        let report = world.session_with(small).await;
+        let sent = counts(world.queue.sent());
+        assert_eq!(sent.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "crash after {effects}");
+        let repeated: usize = sent.values().map(|count| count - 1).sum();
+        // With its first nibble goes the task for a space that is not there yet.
+        assert!(repeated <= NIBBLE + 1, "crash after {effects} effects repeats {repeated}");
+        if finished {
+            assert!(matches!(report.ended, Ended::NotDue { .. }));
+            break;
+        }
+        assert!(matches!(report.ended, Ended::Finished { .. } | Ended::NotDue { .. }), "{:?}", report.ended);
+        instants += 1;
+    }
+    assert!(instants > 40, "only {instants} instants");
+}
+
+fn over(world: &World, queue: std::sync::Arc<dyn TaskQueue>) -> DuplicationProducer {
+    let mut producer = world.producer_with(small);
+    producer.deps.queue = queue;
+    producer
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_that_a_queue_refuses_for_now_are_sent_again() {
+    let world = world();
+    let plan = FaultPlan::new(world.clock.clone(), std::sync::Arc::new(SeededChance::new(3)));
+    plan.fail(Op::Send, 1, Fault::Partial(FaultKind::Throttled));
+    plan.fail(Op::Send, 2, Fault::Before(FaultKind::Unavailable));
+    plan.fail(Op::Send, 4, Fault::After(FaultKind::Unexpected));
+    plan.fail(Op::Depth, 2, Fault::Before(FaultKind::Unavailable));
+    let queue = std::sync::Arc::new(Faulty::<dyn TaskQueue>::new(world.queue.clone(), plan.clone()));
+    let report = over(&world, queue).session(&CancellationToken::new()).await.unwrap();
+    assert!(is_finished(&report));
+    assert_eq!(counts(world.queue.sent()).len(), 2 * 11 + 3 + 1);
+    assert_eq!(plan.fired().values().sum::<u64>(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_takes_nothing_ends_the_session_with_an_error_and_the_marker_stays() {
+    let world = world();
+    let plan = FaultPlan::new(world.clock.clone(), std::sync::Arc::new(SeededChance::new(3)));
+    let queue = std::sync::Arc::new(Faulty::<dyn TaskQueue>::new(world.queue.clone(), plan.clone()));
+    for nth in 3..20 {
+        plan.fail(Op::Send, nth, Fault::Partial(FaultKind::Unavailable));
+    }
+    let error = over(&world, queue).session(&CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(error, ProducerError::Queue(_)), "{error:?}");
+    assert!(is_finished(&world.session_with(small).await));
+    assert_eq!(counts(world.queue.sent()).len(), 2 * 11 + 3 + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_of_queue_book_and_stores_change_the_time_taken_and_never_the_result() {
+    for seed in 0..20 {
+        let mut world = world();
+        world.settings.frequency = Duration::from_hours(10_000);
+        let chance = std::sync::Arc::new(SeededChance::new(seed));
+        let plan = FaultPlan::new(world.clock.clone(), chance);
+        plan.set_rates(FaultRates {
+            before: 60,
+            after: 60,
+            mid: 60,
+            truncate: 60,
+            partial: 60,
+            partial_after: 60,
+            throttled: 300,
+            unavailable: 300,
+            ..FaultRates::default()
+        });
+        let queue = std::sync::Arc::new(Faulty::<dyn TaskQueue>::new(world.queue.clone(), plan.clone()));
+        world.state = std::sync::Arc::new(Faulty::<dyn mill_ports::Table>::new(world.state.clone(), plan.clone()));
+        for id in ["1", "2", "3"] {
+            let inner: std::sync::Arc<dyn mill_ports::DestinationStore> = std::sync::Arc::new(world.store(id).clone());
+            let address = super::world::address("a", id);
+            world.replace(id, std::sync::Arc::new(mill_engine::FaultyStore::new(inner, address, plan.clone())));
+        }
+        let producer = over(&world, queue);
+        let mut sessions = 0;
+        loop {
+            sessions += 1;
+            assert!(sessions < 200, "seed {seed} comes to no end");
+            match producer.session(&CancellationToken::new()).await {
+                Ok(report) if is_finished(&report) && !report.failed() => break,
+                Ok(report) if matches!(report.ended, Ended::NotDue { .. }) => break,
+                Ok(_) | Err(_) => world.pass(Duration::from_mins(5)).await,
+            }
+        }
+        assert_eq!(counts(world.queue.sent()).len(), 2 * 11 + 3 + 1, "seed {seed}");
+    }
+}

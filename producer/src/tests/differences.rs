@@ -1,0 +1,80 @@
+//! Compare `differences`: what listings and seals prove to be in step is not queued.
+
+use std::num::NonZeroUsize;
+
+use super::world::{DIFFERENCES, ONE, World, is_finished};
+use crate::Settings;
+
+/// Both sides with the same items, all of them sealed.
+async fn in_step(file: &str, count: usize) -> World {
+    let world = World::new(file);
+    world.plant("1", "item", count);
+    world.plant("2", "item", count);
+    for number in 0..count {
+        world.seal(&format!("item{number:05}")).await;
+    }
+    world
+}
+
+fn nibble(most: usize) -> impl FnOnce(&mut Settings) {
+    move |settings| settings.nibble = NonZeroUsize::new(most).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sealed_at_both_sides_is_counted_and_not_queued() {
+    let world = in_step(DIFFERENCES, 120).await;
+    let report = world.session().await;
+    assert!(is_finished(&report));
+    assert!(world.queue.sent().is_empty());
+    let totals = world.statistics.totals();
+    assert_eq!((totals.examined, totals.unchanged), (120, 120));
+}
+
+#[tokio::test(start_paused = true)]
+async fn compare_everything_trusts_no_seal() {
+    let world = in_step(ONE, 12).await;
+    world.session().await;
+    assert_eq!(world.ids().len(), 12);
+    assert_eq!(world.statistics.totals().examined, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_at_either_side_a_missing_item_and_a_lost_seal_are_queued() {
+    for most in [2, 1_000] {
+        let world = in_step(DIFFERENCES, 50).await;
+        world.plant_one("1", "item00003"); // written again: another version
+        world.plant_one("2", "item00011");
+        world.store("2").uproot(&super::world::item("s", "item00022"));
+        world.seals.remove(&World::pair(), &super::world::content("item00044")).await.unwrap();
+        world.plant_one("1", "new");
+        world.plant_one("2", "old");
+        let report = world.session_with(nibble(most)).await;
+        assert!(is_finished(&report));
+        let mut ids = world.ids();
+        assert_eq!(ids.remove(0), "old");
+        assert_eq!(ids, ["item00003", "item00011", "item00022", "item00044", "new"], "nibbles of {most}");
+        let totals = world.statistics.totals();
+        assert_eq!((totals.examined, totals.unchanged), (46, 46), "nibbles of {most}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_too_young_proves_nothing() {
+    let world = World::new(DIFFERENCES);
+    world.plant("1", "item", 3);
+    world.plant("2", "item", 3);
+    world.session().await;
+    assert_eq!(world.ids().len(), 3, "never sealed, so never proven");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_stretch_in_step_moves_the_marker_without_queueing() {
+    let world = in_step(DIFFERENCES, 450).await;
+    for name in ["new1", "new2", "new3"] {
+        world.plant_one("1", name);
+    }
+    let report = world.session_with(nibble(2)).await;
+    assert!(is_finished(&report));
+    assert_eq!(world.ids(), ["new1", "new2", "new3"]);
+    assert_eq!(world.statistics.totals().unchanged, 450);
+}

@@ -1,0 +1,295 @@
+//! When a run begins, who may work, and whom one account's trouble concerns.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_model::Properties;
+use mill_policy::AccountPolicy;
+use mill_ports::Clock as _;
+use mill_records::policies::PolicyBook;
+use tokio_util::sync::CancellationToken;
+
+use super::world::{DEFAULT, ONE, TWO, World, account, is_finished, item, policy, space, store};
+use crate::{Ended, ProducerError};
+
+fn seconds(world: &World) -> u64 {
+    world.clock.monotonic().since_origin().as_secs()
+}
+
+const HOUR: Duration = Duration::from_hours(1);
+
+#[tokio::test(start_paused = true)]
+async fn the_next_run_is_due_a_frequency_after_the_last_one_began() {
+    let world = World::new(ONE);
+    world.plant("1", "item", 10);
+    world.store("2").plant_space(&space("s"));
+    let report = world.session().await;
+    let Ended::Finished { next_run } = report.ended else { panic!("{:?}", report.ended) };
+    assert!(!report.resumed);
+    world.queue.drain().await;
+    world.pass(Duration::from_mins(59)).await;
+    assert_eq!(world.session().await.ended, Ended::NotDue { next_run });
+    assert!(world.queue.sent().is_empty());
+    world.pass(Duration::from_mins(1)).await;
+    assert!(is_finished(&world.session().await));
+    assert_eq!(world.ids().len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_lasts_longer_than_the_frequency_is_resumed_not_begun_again() {
+    let world = World::new(ONE);
+    world.plant("1", "item", 10);
+    world.store("2").plant_space(&space("s"));
+    let slow = |settings: &mut crate::Settings| {
+        settings.nibble = NonZeroUsize::new(5).unwrap();
+        settings.queue_max = 1;
+    };
+    assert_eq!(world.session_with(slow).await.ended, Ended::QueueFull);
+    world.queue.drain().await;
+    world.pass(2 * HOUR).await;
+    let report = world.session_with(slow).await;
+    assert!(report.resumed);
+    assert_eq!(world.ids(), ["item00005", "item00006", "item00007", "item00008", "item00009"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn now_begins_a_run_that_is_not_due() {
+    let world = World::new(ONE);
+    world.plant("1", "item", 3);
+    world.session().await;
+    world.queue.drain().await;
+    assert!(is_finished(&world.session_with(|settings| settings.force = true).await));
+    assert_eq!(world.ids_of("item"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_forgets_the_run_and_when_the_next_is_due() {
+    let world = World::new(ONE);
+    world.plant("1", "item", 10);
+    let slow = |settings: &mut crate::Settings| {
+        settings.nibble = NonZeroUsize::new(5).unwrap();
+        settings.queue_max = 1;
+    };
+    world.session_with(slow).await;
+    world.queue.drain().await;
+    world.producer().reset().await.unwrap();
+    let report = world.session().await;
+    assert!(is_finished(&report) && !report.resumed);
+    assert_eq!(world.ids_of("item"), 10);
+    world.producer().reset().await.unwrap();
+    assert!(is_finished(&world.session().await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_producers_at_once_one_works_and_one_leaves() {
+    let world = World::new(ONE);
+    world.plant("1", "item", 50);
+    let slow = |settings: &mut crate::Settings| {
+        settings.queue_max = 1;
+        settings.nibble = NonZeroUsize::new(5).unwrap();
+        settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1) };
+    };
+    let (one, other) = (world.producer_with(slow), world.producer_with(|settings| settings.holder = "holder-1".into()));
+    let stop = CancellationToken::new();
+    let leaving = async {
+        world.pass(Duration::from_mins(5)).await;
+        let report = other.session(&CancellationToken::new()).await.unwrap();
+        assert_eq!(report.ended, Ended::HeldByAnother { holder: "holder-0".into() });
+        let reset = other.reset().await;
+        assert!(matches!(reset, Err(ProducerError::HeldByAnother { .. })));
+        stop.cancel();
+    };
+    let (report, ()) = futures::join!(one.session(&stop), leaving);
+    assert_eq!(report.unwrap().ended, Ended::Stopped);
+    assert!(is_finished(&other.session(&CancellationToken::new()).await.unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_producers_lease_is_taken_over_after_its_timeout_and_the_run_goes_on() {
+    let world = World::new(ONE);
+    world.plant("1", "item", 50);
+    world.fuse.set(30);
+    let producer = world.producer_with(|settings| settings.nibble = NonZeroUsize::new(5).unwrap());
+    let stop = CancellationToken::new();
+    {
+        let session = std::pin::pin!(producer.session(&stop));
+        let _ = futures::future::select(std::pin::pin!(world.fuse.blown.notified()), session).await;
+    }
+    world.fuse.set(i64::MAX);
+    let before = seconds(&world);
+    let report = world.session_with(|settings| settings.holder = "holder-1".into()).await;
+    assert!(is_finished(&report) && report.resumed);
+    assert!((60..70).contains(&(seconds(&world) - before)));
+    assert_eq!(world.ids().into_iter().filter(|id| id != "/").collect::<std::collections::BTreeSet<_>>().len(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_whose_lease_was_taken_over_saves_nothing_more() {
+    let world = World::new(ONE);
+    world.plant("1", "item", 50);
+    let slow = |settings: &mut crate::Settings| {
+        settings.nibble = NonZeroUsize::new(5).unwrap();
+        settings.queue_max = 1;
+        settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1) };
+    };
+    // It stands still in the midst of its run, as a suspended process does, and wakes when another has worked.
+    let sleeper = world.producer_with(slow);
+    let stop = CancellationToken::new();
+    let mut session = Box::pin(sleeper.session(&stop));
+    for _ in 0..1_000 {
+        assert!(futures::poll!(session.as_mut()).is_pending());
+        if !world.queue.sent().is_empty() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(!world.queue.sent().is_empty());
+    world.queue.drain().await;
+    let other = world.session_with(|settings| settings.holder = "holder-1".into()).await;
+    assert!(is_finished(&other));
+    world.queue.drain().await;
+    let report = session.await.unwrap();
+    assert_eq!(report.ended, Ended::HeldByAnother { holder: "holder-1".into() });
+    assert!(matches!(world.session().await.ended, Ended::NotDue { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_account_is_reported_and_the_others_go_on() {
+    let mut world = World::of(vec![policy("a", DEFAULT), policy("b", DEFAULT), policy("c", DEFAULT)]);
+    for id in ["1", "2"] {
+        world.add_store("c", id);
+    }
+    // `b` has no store that can be used.
+    world.plant("1", "item", 5);
+    world.store_of("c", "1").plant(&item("s", "of c"), "x", Properties::default());
+    let report = world.session().await;
+    assert!(is_finished(&report) && report.failed());
+    assert_eq!(world.ids_of("item"), 5);
+    assert_eq!(world.ids_of("of c"), 1);
+    let failed: Vec<String> = report.spaces_failed.iter().map(|failed| failed.account.to_string()).collect();
+    assert_eq!(failed, ["b", "b"]);
+    world.queue.drain().await;
+
+    // Its stores work again: the run takes in what it could not know before, and nothing else.
+    for id in ["1", "2"] {
+        world.add_store("b", id);
+    }
+    world.store_of("b", "1").plant(&item("s", "of b"), "x", Properties::default());
+    let report = world.session().await;
+    assert!(is_finished(&report) && !report.failed() && report.resumed, "{report:?}");
+    assert_eq!(world.ids(), ["/", "of b"]);
+    assert!(matches!(world.session().await.ended, Ended::NotDue { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_without_a_readable_policy_is_reported_once_and_others_go_on() {
+    let mut world = World::new(DEFAULT);
+    // The files stand in a store: those of `a` are good, those of `b` are not.
+    let files = world.store("3").clone();
+    let put = |name: &str, text: &str| files.plant(&item("policies", name), text.to_owned(), Properties::default());
+    put("duplication-accounts.json", r#"["a", "b"]"#);
+    put("a-duplication-policy.json", DEFAULT);
+    let stores = r#"{ "stores": [ { "id": "1", "type": "folder", "root": "one", "primary": true },
+        { "id": "2", "type": "folder", "root": "two" } ] }"#;
+    put("a-stores.json", stores);
+    put("b-duplication-policy.json", "{");
+    put("b-stores.json", stores);
+    let book = PolicyBook::of_store(Arc::new(files), space("policies"), world.clock.clone(), Duration::from_mins(5));
+    world.policies = Arc::new(book);
+    world.plant("1", "item", 5);
+    let report = world.session().await;
+    assert!(is_finished(&report));
+    assert_eq!(world.ids_of("item"), 5);
+    assert_eq!(report.accounts_failed.len(), 1);
+    assert_eq!(report.accounts_failed[0].0, account("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unavailable_store_fails_its_own_spaces_alone() {
+    let world = World::new(TWO);
+    world.plant("1", "item", 5);
+    world.store("2").plant_space(&space("s"));
+    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+    plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
+    let inner: Arc<dyn mill_ports::DestinationStore> = Arc::new(world.store("3").clone());
+    world.replace("3", Arc::new(mill_engine::FaultyStore::new(inner, super::world::address("a", "3"), plan)));
+    let report = world.session().await;
+    assert!(is_finished(&report));
+    assert_eq!(world.ids().len(), 5);
+    assert_eq!(report.spaces_failed.len(), 1);
+    assert_eq!(report.spaces_failed[0].destination, Some(store("3")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_edited_meanwhile_is_obeyed_by_the_resumed_run() {
+    let mut world = World::new(TWO);
+    world.plant("1", "item", 20);
+    for id in ["2", "3"] {
+        world.plant(id, "gone", 2);
+        world.plant(id, "item", 20);
+    }
+    let slow = |settings: &mut crate::Settings| {
+        settings.nibble = NonZeroUsize::new(5).unwrap();
+        settings.queue_max = 1;
+    };
+    assert_eq!(world.session_with(slow).await.ended, Ended::QueueFull);
+    world.queue.drain().await;
+    // Store 2 is covered no more; for store 3 nothing is to be removed any more.
+    let edited = r#"{ "spaceDuplicationStorePolicies": { "s": [ { "srcStoreId": "1", "destStoreId": "3" } ] } }"#;
+    world.policies = Arc::new(PolicyBook::fixed(vec![with_nothing_removed(edited)]));
+    assert!(is_finished(&world.session().await));
+    assert!(world.queue.sent().iter().all(|task| task.destination == store("3")));
+    assert_eq!((world.ids_of("item"), world.ids_of("gone")), (20, 0));
+}
+
+fn with_nothing_removed(file: &str) -> AccountPolicy {
+    let file = file.replacen('{', r#"{ "removeVanished": false, "#, 1);
+    policy("a", &file)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_no_longer_listed_is_dropped_from_the_run() {
+    let mut world = World::of(vec![policy("a", ONE), policy("b", DEFAULT)]);
+    for id in ["1", "2"] {
+        world.add_store("b", id);
+    }
+    world.plant("1", "item", 20);
+    world.store_of("b", "1").plant(&item("s", "of b"), "x", Properties::default());
+    let slow = |settings: &mut crate::Settings| {
+        settings.nibble = NonZeroUsize::new(5).unwrap();
+        settings.queue_max = 1;
+    };
+    assert_eq!(world.session_with(slow).await.ended, Ended::QueueFull);
+    world.queue.drain().await;
+    world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", ONE)]));
+    let report = world.session().await;
+    assert!(is_finished(&report) && !report.failed());
+    assert!(world.queue.sent().iter().all(|task| task.account == account("a")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_space_that_belongs_to_another_source_is_passed_over() {
+    let world = World::new(ONE);
+    world.plant("1", "item", 5);
+    world.plant("2", "other", 5);
+    let place = mill_records::owners::DestinationSpace { store: super::world::address("a", "2"), space: space("s") };
+    world.owners.claim(&place, &super::world::address("a", "3")).await.unwrap();
+    let report = world.session().await;
+    assert_eq!(report.spaces_failed.len(), 1);
+    assert!(world.queue.sent().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_entries_are_named_and_counted_once_a_run() {
+    let world = World::new(ONE);
+    world.plant("1", "item", 5);
+    world.plant("2", "item", 5);
+    world.plant("2", "gone", 1);
+    world.store("1").plant_refused(&item("s", "link"), mill_ports::Refusal::SymbolicLink);
+    let report = world.session().await;
+    assert_eq!(report.refused, 1);
+    assert_eq!(report.refused_first[0].shown, "link");
+    assert_eq!(world.statistics.totals().refused, 1);
+    assert_eq!(world.ids().len(), 6);
+}

@@ -1,0 +1,164 @@
+//! Spaces that come, that are empty, and that are no longer there.
+
+use std::time::Duration;
+
+use mill_model::{Properties, StoreAddress};
+use mill_records::owners::DestinationSpace;
+
+use super::world::{DEFAULT, ONE, World, address, is_finished, item, space};
+use crate::{AbsentSource, WhyHeld};
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_space_arrives_too() {
+    let world = World::new(DEFAULT);
+    world.store("1").plant_space(&space("empty"));
+    assert!(is_finished(&world.session().await));
+    assert_eq!(world.ids(), ["/"]);
+    assert_eq!(world.queue.sent()[0].space, space("empty"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn internal_and_ignored_spaces_are_left_alone() {
+    let world = World::new(
+        r#"{ "defaultPolicies": [ { "srcStoreId": "1", "destStoreId": "2" } ], "spacesToIgnore": [ "ignored" ] }"#,
+    );
+    for name in ["ignored", "x-duracloud-admin", "s"] {
+        world.store("1").plant(&item(name, "i"), "x", Properties::default());
+    }
+    world.session().await;
+    assert!(world.queue.sent().iter().all(|task| task.space == space("s")));
+    assert_eq!(world.ids(), ["/", "i"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_not_the_primary_is_looped_over_too() {
+    let world = World::new(r#"{ "defaultPolicies": [ { "srcStoreId": "3", "destStoreId": "2" } ] }"#);
+    world.store("3").plant(&item("s", "i"), "x", Properties::default());
+    world.session().await;
+    assert_eq!(world.ids(), ["/", "i"]);
+}
+
+/// A space that was copied from store 1 to store 2 and is now at the destination alone.
+async fn orphaned(file: &str) -> World {
+    let world = World::new(file);
+    world.plant("2", "item", 30);
+    world.own().await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_space_that_is_only_at_the_destination_is_reported_and_kept() {
+    for file in [ONE, DEFAULT] {
+        let world = orphaned(file).await;
+        let report = world.session_with(|settings| settings.confirm_deletes = Some(1_000)).await;
+        assert!(is_finished(&report) && world.queue.sent().is_empty());
+        assert_eq!((report.held.len(), report.held[0].count), (1, 30));
+        assert!(matches!(report.held[0].why, WhyHeld::SpaceMissing { proven: false, .. }));
+    }
+}
+
+async fn missing_twice(world: &World, apart: Duration) {
+    world.session().await;
+    world.pass(apart).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_space_missing_twice_a_day_apart_goes_when_a_person_confirms_it() {
+    let world = orphaned(DEFAULT).await;
+    missing_twice(&world, Duration::from_hours(24)).await;
+    let report = world.session().await;
+    assert!(matches!(report.held[0].why, WhyHeld::SpaceMissing { proven: true, .. }));
+    let confirm = |count| {
+        move |settings: &mut crate::Settings| {
+            settings.force = true;
+            settings.confirm_deletes = Some(count);
+            settings.nibble = std::num::NonZeroUsize::new(7).unwrap();
+        }
+    };
+    assert_eq!(world.session_with(confirm(29)).await.held.len(), 1);
+    assert!(world.queue.sent().is_empty());
+    let report = world.session_with(confirm(30)).await;
+    assert!(is_finished(&report) && report.held.is_empty(), "{report:?}");
+    let ids = world.ids();
+    assert_eq!(ids.len(), 31);
+    assert_eq!(ids[30], "/", "the space itself comes last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn less_than_a_day_proves_nothing() {
+    let world = orphaned(DEFAULT).await;
+    missing_twice(&world, Duration::from_hours(23)).await;
+    world.session_with(|settings| settings.confirm_deletes = Some(30)).await;
+    assert!(world.queue.sent().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_space_that_was_there_in_between_begins_its_day_again() {
+    let world = orphaned(DEFAULT).await;
+    missing_twice(&world, Duration::from_hours(12)).await;
+    world.plant("1", "item", 30);
+    world.session().await;
+    world.queue.drain().await;
+    world.store("1").uproot_space(&space("s"));
+    world.pass(Duration::from_hours(13)).await;
+    let report = world.session_with(|settings| settings.confirm_deletes = Some(30)).await;
+    assert!(world.queue.sent().is_empty());
+    assert!(matches!(report.held[0].why, WhyHeld::SpaceMissing { proven: false, .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_space_that_is_back_is_not_retired_any_further() {
+    let world = orphaned(DEFAULT).await;
+    missing_twice(&world, Duration::from_hours(25)).await;
+    let confirm = |settings: &mut crate::Settings| {
+        settings.confirm_deletes = Some(30);
+        settings.nibble = std::num::NonZeroUsize::new(7).unwrap();
+        settings.queue_max = 1;
+    };
+    world.session_with(confirm).await;
+    assert_eq!(world.ids().len(), 7);
+    world.queue.drain().await;
+    world.plant("1", "item", 30);
+    assert!(is_finished(&world.session().await));
+    // All 30 are to be looked at, none is to be deleted: it is at both sides.
+    assert_eq!(world.ids().len(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absent_source_of_a_mirror_is_an_error_and_deletes_nothing() {
+    let world = orphaned(ONE).await;
+    for _ in 0..3 {
+        let report = world
+            .session_with(|settings| {
+                settings.absent_source = AbsentSource::Unknown;
+                settings.confirm_deletes = Some(1_000);
+                settings.force = true;
+            })
+            .await;
+        assert_eq!(report.spaces_failed.len(), 1);
+        assert!(report.spaces_failed[0].reason.contains("unknown"));
+        assert!(world.queue.sent().is_empty());
+        world.pass(Duration::from_hours(30)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_space_that_mill_did_not_make_is_no_business_of_ours() {
+    let world = World::new(DEFAULT);
+    world.plant("2", "item", 3);
+    let report = world.session().await;
+    assert!(is_finished(&report) && report.held.is_empty() && world.queue.sent().is_empty());
+    // Neither is one whose owner is another.
+    let place = DestinationSpace { store: address("a", "2"), space: space("s") };
+    let other: StoreAddress = address("b", "1");
+    world.owners.claim(&place, &other).await.unwrap();
+    let report = world.session_with(|settings| settings.force = true).await;
+    assert!(report.held.is_empty() && world.queue.sent().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_remove_vanished_a_space_that_is_gone_is_no_news() {
+    let world = orphaned(&DEFAULT.replace("true", "false")).await;
+    let report = world.session().await;
+    assert!(report.held.is_empty() && world.queue.sent().is_empty());
+}

@@ -1,0 +1,403 @@
+//! An account with stores in memory, a queue that keeps a record, and producers to set on them.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use mill_engine::{
+    MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueHabits, SeededChance, SimClock, StoreHabits,
+};
+use mill_model::wire::{self, Arrival};
+use mill_model::{
+    AccountId, ContentId, Duplicate, ItemAddress, Properties, QueueName, SpaceId, StoreAddress, StoreId, TaskId,
+    Timestamp,
+};
+use mill_policy::AccountPolicy;
+use mill_ports::{
+    BatchReport, Clock, Delivery, Depth, DestinationStore, Extended, KeyRange, Outgoing, QueueError, QueueLimits,
+    Receipt, Row, RowKey, RowPage, RowVersion, RowWhen, SourceStore as _, Statistics, Table, TableError, TaskQueue,
+};
+use mill_records::owners::{DestinationSpace, Owners};
+use mill_records::policies::PolicyBook;
+use mill_records::seals::{Pair, Seal, Seals};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{AbsentSource, Deps, DuplicationProducer, Ended, SessionReport, Settings, WhenFull};
+
+pub(super) fn account(name: &str) -> AccountId {
+    AccountId::new(name).unwrap()
+}
+
+pub(super) fn store(name: &str) -> StoreId {
+    StoreId::new(name).unwrap()
+}
+
+pub(super) fn space(name: &str) -> SpaceId {
+    SpaceId::new(name).unwrap()
+}
+
+pub(super) fn content(name: &str) -> ContentId {
+    ContentId::new(name).unwrap()
+}
+
+pub(super) fn address(owner: &str, id: &str) -> StoreAddress {
+    StoreAddress { account: account(owner), store: store(id) }
+}
+
+pub(super) fn item(place: &str, id: &str) -> ItemAddress {
+    ItemAddress { space: space(place), id: content(id) }
+}
+
+/// What the queue was asked, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Asked {
+    Depth,
+    Sent(Duplicate),
+}
+
+/// Stops everything for good before or after so many effects, as a crash does.
+#[derive(Debug)]
+pub(super) struct Fuse {
+    left: AtomicI64,
+    pub(super) blown: Notify,
+}
+
+impl Default for Fuse {
+    fn default() -> Self {
+        Self { left: AtomicI64::new(i64::MAX), blown: Notify::new() }
+    }
+}
+
+impl Fuse {
+    pub(super) fn set(&self, effects: i64) {
+        self.left.store(effects, SeqCst);
+    }
+
+    /// One instant of the world: at each, a crash may happen.
+    pub(super) async fn instant(&self) {
+        if self.left.fetch_sub(1, SeqCst) <= 0 {
+            self.blown.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A queue that keeps a record.
+#[derive(Debug)]
+pub(super) struct Trace {
+    inner: MemoryQueue,
+    asked: Mutex<Vec<Asked>>,
+    fuse: Arc<Fuse>,
+}
+
+impl Trace {
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    pub(super) fn sent(&self) -> Vec<Duplicate> {
+        let sent = |asked| if let Asked::Sent(task) = asked { Some(task) } else { None };
+        self.asked().into_iter().filter_map(sent).collect()
+    }
+
+    /// Takes all tasks out of the queue and forgets the record.
+    pub(super) async fn drain(&self) -> usize {
+        self.asked.lock().unwrap().clear();
+        let mut drained = 0;
+        loop {
+            let max = self.inner.limits().batch_max;
+            let taken = self.inner.receive(max, Duration::from_mins(10), Duration::ZERO).await.unwrap();
+            if taken.is_empty() {
+                return drained;
+            }
+            drained += taken.len();
+            let receipts: Vec<Receipt> = taken.into_iter().map(|delivery| delivery.receipt).collect();
+            self.inner.acknowledge(&receipts).await.unwrap().into_result().unwrap();
+        }
+    }
+}
+
+#[async_trait]
+impl TaskQueue for Trace {
+    fn name(&self) -> QueueName {
+        self.inner.name()
+    }
+
+    fn limits(&self) -> QueueLimits {
+        self.inner.limits()
+    }
+
+    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+        self.fuse.instant().await;
+        let report = self.inner.send(out).await?;
+        for one in out {
+            let arrival = Arrival {
+                id: TaskId::new(Timestamp::default(), [0; 10]),
+                queue: self.name(),
+                sent_at: Timestamp::default(),
+            };
+            let envelope = wire::open(&one.body, arrival).unwrap();
+            assert_eq!(one.group, envelope.task.account);
+            self.asked.lock().unwrap().push(Asked::Sent(Duplicate::from_task(&envelope.task).unwrap()));
+        }
+        self.fuse.instant().await;
+        Ok(report)
+    }
+
+    async fn receive(&self, max: NonZeroU32, hide: Duration, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
+        self.inner.receive(max, hide, wait).await
+    }
+
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {
+        self.inner.extend(receipts, visibility).await
+    }
+
+    async fn release(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
+        self.inner.release(receipts).await
+    }
+
+    async fn acknowledge(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
+        self.inner.acknowledge(receipts).await
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        self.asked.lock().unwrap().push(Asked::Depth);
+        self.inner.depth().await
+    }
+}
+
+/// A book before and after each write of which a crash may happen.
+#[derive(Debug)]
+struct Fused {
+    inner: Arc<dyn Table>,
+    fuse: Arc<Fuse>,
+}
+
+#[async_trait]
+impl Table for Fused {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
+        self.inner.get(key).await
+    }
+
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+        self.fuse.instant().await;
+        let put = self.inner.put(key, value, when).await;
+        self.fuse.instant().await;
+        put
+    }
+
+    async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
+        self.fuse.instant().await;
+        let put = self.inner.put_many(rows).await;
+        self.fuse.instant().await;
+        put
+    }
+
+    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+        self.fuse.instant().await;
+        let deleted = self.inner.delete(key, when).await;
+        self.fuse.instant().await;
+        deleted
+    }
+
+    async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError> {
+        self.inner.query(partition, range, limit).await
+    }
+}
+
+/// Everything a producer stands on.
+pub(super) struct World {
+    pub(super) clock: Arc<SimClock>,
+    pub(super) queue: Arc<Trace>,
+    pub(super) fuse: Arc<Fuse>,
+    pub(super) stores: Arc<MemoryStores>,
+    pub(super) state: Arc<dyn Table>,
+    pub(super) seals: Seals,
+    pub(super) owners: Owners,
+    pub(super) statistics: Arc<Statistics>,
+    pub(super) policies: Arc<PolicyBook>,
+    pub(super) settings: Settings,
+    pub(super) holders_dead: bool,
+    memory: BTreeMap<StoreAddress, MemoryStore>,
+}
+
+/// The policy of one account over folder stores `1` (primary), `2` and `3`.
+pub(super) fn policy(owner: &str, file: &str) -> AccountPolicy {
+    let stores = r#"{ "stores": [
+        { "id": "1", "type": "folder", "root": "one", "primary": true },
+        { "id": "2", "type": "folder", "root": "two" },
+        { "id": "3", "type": "folder", "root": "three" } ] }"#;
+    AccountPolicy::parse(account(owner), file.as_bytes(), stores.as_bytes()).unwrap()
+}
+
+/// Space `s` of account `a` from store 1 to store 2.
+pub(super) const ONE: &str = r#"{ "removeVanished": true,
+    "spaceDuplicationStorePolicies": { "s": [ { "srcStoreId": "1", "destStoreId": "2" } ] } }"#;
+
+/// The same, comparing differences.
+pub(super) const DIFFERENCES: &str = r#"{ "removeVanished": true, "compare": "differences",
+    "spaceDuplicationStorePolicies": { "s": [ { "srcStoreId": "1", "destStoreId": "2" } ] } }"#;
+
+/// Space `s` of account `a` from store 1 to stores 2 and 3.
+pub(super) const TWO: &str = r#"{ "removeVanished": true, "spaceDuplicationStorePolicies": { "s": [
+    { "srcStoreId": "1", "destStoreId": "2" }, { "srcStoreId": "1", "destStoreId": "3" } ] } }"#;
+
+/// All spaces from store 1 to store 2.
+pub(super) const DEFAULT: &str = r#"{ "removeVanished": true,
+    "defaultPolicies": [ { "srcStoreId": "1", "destStoreId": "2" } ] }"#;
+
+impl World {
+    /// With account `a` under `file`.
+    pub(super) fn new(file: &str) -> Self {
+        Self::of(vec![policy("a", file)])
+    }
+
+    pub(super) fn of(policies: Vec<AccountPolicy>) -> Self {
+        let clock = Arc::new(SimClock::new());
+        let chance = Arc::new(SeededChance::new(7));
+        let fuse = Arc::new(Fuse::default());
+        let habits = QueueHabits { batch_max: NonZeroU32::new(10).unwrap(), ..QueueHabits::tidy() };
+        let inner = MemoryQueue::new(QueueName::DuplicationLow, habits, clock.clone(), chance, None);
+        let queue = Arc::new(Trace { inner, asked: Mutex::default(), fuse: fuse.clone() });
+        let table = |name: &str| Arc::new(MemoryTable::with_pages_of(name, 3));
+        let settings = Settings {
+            holder: "holder-0".into(),
+            lease_timeout: Duration::from_mins(1),
+            queue_max: 10_000,
+            nibble: NonZeroUsize::new(1_000).unwrap(),
+            frequency: Duration::from_hours(1),
+            when_full: WhenFull::Leave,
+            force: false,
+            confirm_deletes: None,
+            absent_source: AbsentSource::Retire,
+            listings_open_max: 16,
+            sends_at_once: NonZeroUsize::new(4).unwrap(),
+        };
+        let mut world = Self {
+            clock,
+            queue,
+            fuse: fuse.clone(),
+            stores: Arc::default(),
+            state: Arc::new(Fused { inner: table("state"), fuse }),
+            seals: Seals::new(table("seals")),
+            owners: Owners::new(table("owners")),
+            statistics: Arc::default(),
+            policies: Arc::new(PolicyBook::fixed(policies)),
+            settings,
+            holders_dead: false,
+            memory: BTreeMap::new(),
+        };
+        for id in ["1", "2", "3"] {
+            world.add_store("a", id);
+        }
+        world
+    }
+
+    pub(super) fn add_store(&mut self, owner: &str, id: &str) {
+        let habits = StoreHabits { page_entries_max: 50, ..StoreHabits::default() };
+        let memory = MemoryStore::new(address(owner, id), habits, self.clock.clone());
+        self.stores.add(address(owner, id), Arc::new(memory.clone()));
+        self.memory.insert(address(owner, id), memory);
+    }
+
+    pub(super) fn store(&self, id: &str) -> &MemoryStore {
+        &self.memory[&address("a", id)]
+    }
+
+    pub(super) fn store_of(&self, owner: &str, id: &str) -> &MemoryStore {
+        &self.memory[&address(owner, id)]
+    }
+
+    /// Puts another store in the place of account `a`'s store `id`.
+    pub(super) fn replace(&self, id: &str, by: Arc<dyn DestinationStore>) {
+        self.stores.add(address("a", id), by);
+    }
+
+    /// Plants items `{prefix}00000`, `{prefix}00001`, … in space `s`.
+    pub(super) fn plant(&self, id: &str, prefix: &str, count: usize) {
+        for number in 0..count {
+            self.plant_one(id, &format!("{prefix}{number:05}"));
+        }
+    }
+
+    pub(super) fn plant_one(&self, id: &str, name: &str) {
+        self.store(id).plant(&item("s", name), name.to_owned(), Properties::default());
+    }
+
+    pub(super) fn producer(&self) -> DuplicationProducer {
+        self.producer_with(|_| {})
+    }
+
+    pub(super) fn producer_with(&self, change: impl FnOnce(&mut Settings)) -> DuplicationProducer {
+        let dead = self.holders_dead;
+        let deps = Deps {
+            policies: self.policies.clone(),
+            stores: self.stores.clone(),
+            queue: self.queue.clone(),
+            state: self.state.clone(),
+            seals: self.seals.clone(),
+            owners: self.owners.clone(),
+            clock: self.clock.clone(),
+            chance: Arc::new(SeededChance::new(8)),
+            statistics: self.statistics.clone(),
+            surely_dead: Arc::new(move |_| dead),
+        };
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        DuplicationProducer::new(deps, settings)
+    }
+
+    pub(super) async fn session(&self) -> SessionReport {
+        self.session_with(|_| {}).await
+    }
+
+    pub(super) async fn session_with(&self, change: impl FnOnce(&mut Settings)) -> SessionReport {
+        self.producer_with(change).session(&CancellationToken::new()).await.unwrap()
+    }
+
+    /// The ids queued, in order; `/` for the space itself.
+    pub(super) fn ids(&self) -> Vec<String> {
+        let id = |task: Duplicate| task.item.map_or_else(|| "/".to_owned(), |id| id.as_str().to_owned());
+        self.queue.sent().into_iter().map(id).collect()
+    }
+
+    /// The ids queued that begin with `prefix`.
+    pub(super) fn ids_of(&self, prefix: &str) -> usize {
+        self.ids().iter().filter(|id| id.starts_with(prefix)).count()
+    }
+
+    pub(super) async fn pass(&self, time: Duration) {
+        self.clock.sleep(time).await;
+    }
+
+    pub(super) fn pair() -> Pair {
+        Pair { account: account("a"), source: store("1"), destination: store("2"), space: space("s") }
+    }
+
+    /// Says that space `s` of store 2 belongs to store 1.
+    pub(super) async fn own(&self) {
+        let place = DestinationSpace { store: address("a", "2"), space: space("s") };
+        self.owners.claim(&place, &address("a", "1")).await.unwrap();
+    }
+
+    /// Seals an item of space `s` as it is in stores 1 and 2 now.
+    pub(super) async fn seal(&self, id: &str) {
+        let source = self.store("1").head(&item("s", id)).await.unwrap().here().unwrap();
+        let destination = self.store("2").head(&item("s", id)).await.unwrap().here().unwrap();
+        let seal = Seal::of(&source.version, &destination.version, &source.checksums[0]).unwrap();
+        self.seals.put(&Self::pair(), &content(id), &seal).await.unwrap();
+    }
+}
+
+pub(super) fn is_finished(report: &SessionReport) -> bool {
+    matches!(report.ended, Ended::Finished { .. })
+}

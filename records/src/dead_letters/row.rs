@@ -1,0 +1,107 @@
+//! The written form of a row: JSON of version 1.
+
+use bytes::Bytes;
+use mill_model::wire::RawBody;
+use mill_model::{AccountId, Failure, TaskKind, Timestamp};
+use mill_ports::Row;
+use serde::{Deserialize, Serialize};
+
+use super::{DeadLetter, LetterError, LetterId, LetterState};
+
+#[derive(Serialize, Deserialize)]
+struct RowV1 {
+    v: u64,
+    at: u64,
+    reason: String,
+    account: Option<String>,
+    kind: Option<String>,
+    subject: Option<String>,
+    origin: Option<String>,
+    failures: u32,
+    history: Vec<FailureV1>,
+    body: RawBody,
+    state: StateV1,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FailureV1 {
+    at: u64,
+    workman: String,
+    reason: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StateV1 {
+    Open,
+    Retried { by: String, at: u64 },
+    Discarded { reason: String, by: String, at: u64 },
+}
+
+pub(super) fn written(letter: &DeadLetter) -> Result<Bytes, LetterError> {
+    let failure = |failure: &Failure| FailureV1 {
+        at: failure.at.as_millis(),
+        workman: failure.workman.clone(),
+        reason: failure.reason.clone(),
+    };
+    let row = RowV1 {
+        v: 1,
+        at: letter.at.as_millis(),
+        reason: letter.reason.clone(),
+        account: letter.account.as_ref().map(|account| account.as_str().to_owned()),
+        kind: letter.kind.as_ref().map(|kind| kind.as_str().to_owned()),
+        subject: letter.subject.clone(),
+        origin: letter.origin.map(|origin| origin.as_str().to_owned()),
+        failures: letter.failures,
+        history: letter.history.iter().map(failure).collect(),
+        body: RawBody::of(&letter.body),
+        state: match &letter.state {
+            LetterState::Open => StateV1::Open,
+            LetterState::Retried { by, at } => StateV1::Retried { by: by.clone(), at: at.as_millis() },
+            LetterState::Discarded { reason, by, at } => {
+                StateV1::Discarded { reason: reason.clone(), by: by.clone(), at: at.as_millis() }
+            }
+        },
+    };
+    serde_json::to_vec(&row)
+        .map(Bytes::from)
+        .map_err(|error| LetterError::Damaged { id: letter.id.clone(), why: error.to_string() })
+}
+
+pub(super) fn read(row: &Row) -> Result<DeadLetter, LetterError> {
+    let id = LetterId(row.sort.clone());
+    parsed(&id, &row.value).map_err(|why| LetterError::Damaged { id, why })
+}
+
+fn parsed(id: &LetterId, value: &[u8]) -> Result<DeadLetter, String> {
+    let row: RowV1 = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+    if row.v != 1 {
+        return Err(format!("it is of version {}", row.v));
+    }
+    let time = Timestamp::from_millis;
+    Ok(DeadLetter {
+        id: id.clone(),
+        at: time(row.at),
+        reason: row.reason,
+        account: row.account.map(AccountId::new).transpose().map_err(|error| error.to_string())?,
+        kind: row.kind.map(TaskKind::new),
+        subject: row.subject,
+        origin: row
+            .origin
+            .map(|origin| origin.parse())
+            .transpose()
+            .map_err(|error: mill_model::IdError| error.to_string())?,
+        failures: row.failures,
+        history: row
+            .history
+            .into_iter()
+            .map(|failure| Failure::new(time(failure.at), failure.workman, &failure.reason))
+            .collect(),
+        body: row.body.bytes().map_err(|error| error.to_string())?,
+        state: match row.state {
+            StateV1::Open => LetterState::Open,
+            StateV1::Retried { by, at } => LetterState::Retried { by, at: time(at) },
+            StateV1::Discarded { reason, by, at } => LetterState::Discarded { reason, by, at: time(at) },
+        },
+    })
+}

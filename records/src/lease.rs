@@ -1,0 +1,244 @@
+//! The lease: of all producers that share a book, one works at a time.
+//!
+//! ```text
+//!            put epoch+1                      beat, beat, beat …               release
+//!   free ───────────────▶ held by us ────────────────────────────▶ held ──────────────▶ free
+//!    ▲                                                               │
+//!    └── another puts epoch+1: no beat for `timeout` by its own clock, or the holder is surely dead
+//! ```
+//!
+//! No wall clock is compared between machines: who wants the lease watches the beat by its own monotonic clock. A
+//! holder that could not beat for a whole timeout takes the lease for lost. That cannot rule out an overlap, so what
+//! a holder writes is conditional besides (see [`crate::producer_state`]); an overlap then only repeats tasks.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{Either, select};
+use mill_model::Monotonic;
+use mill_ports::{Clock, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+use serde::{Deserialize, Serialize};
+use tracing::{debug, warn};
+
+/// Tells of a holder, by its name, that it surely lives no more; `false` when nothing is known.
+pub type SurelyDead = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Where the lease stands and how it is judged.
+#[derive(Clone)]
+pub struct LeaseTerms {
+    /// The book.
+    pub table: Arc<dyn Table>,
+    /// The row.
+    pub key: RowKey,
+    /// A name that no other process bears, nor this one after a restart.
+    pub holder: String,
+    /// Without a beat for so long, the lease may be taken over. A beat is due at each third of it.
+    pub timeout: Duration,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// What need not wait for the timeout.
+    pub surely_dead: SurelyDead,
+}
+
+impl fmt::Debug for LeaseTerms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaseTerms").field("key", &self.key).field("holder", &self.holder).finish_non_exhaustive()
+    }
+}
+
+/// What came of asking for the lease.
+#[derive(Debug)]
+pub enum Taken {
+    /// It is ours.
+    Ours(Lease),
+    /// Another lives and holds it.
+    HeldByAnother {
+        /// Its name.
+        holder: String,
+    },
+}
+
+/// The row as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Written {
+    holder: String,
+    epoch: u64,
+    beat: u64,
+    #[serde(default)]
+    released: bool,
+}
+
+/// The right to work, while it lasts.
+#[derive(Debug)]
+pub struct Lease {
+    terms: LeaseTerms,
+    epoch: u64,
+    inherited: bool,
+    // Held only between awaits.
+    last: Mutex<Beat>,
+}
+
+#[derive(Debug, Clone)]
+struct Beat {
+    number: u64,
+    version: RowVersion,
+    at: Monotonic,
+}
+
+impl Lease {
+    /// Asks for the lease. While another holds it, watches its beat for up to the timeout.
+    ///
+    /// # Errors
+    /// The table's own; a conflict means that another asked at the same moment, and is answered as held by it.
+    pub async fn take(terms: LeaseTerms) -> Result<Taken, TableError> {
+        let mut watched: Option<(RowVersion, Monotonic)> = None;
+        loop {
+            let seen_at = terms.clock.monotonic();
+            let row = terms.table.get(&terms.key).await?;
+            let Some(row) = row else { return Self::put_first(terms, None, 0, false).await };
+            let Some(written) = read(&row) else {
+                warn!(key = %terms.key.sort, "the row of the lease cannot be read; it is taken as released");
+                return Self::put_first(terms, Some(row.version), 0, true).await;
+            };
+            if written.released {
+                return Self::put_first(terms, Some(row.version), written.epoch, false).await;
+            }
+            let since = match watched {
+                // It beat while it was watched: it lives.
+                Some((version, _)) if version != row.version => {
+                    return Ok(Taken::HeldByAnother { holder: written.holder });
+                }
+                Some((_, since)) => since,
+                None => seen_at,
+            };
+            if (terms.surely_dead)(&written.holder) || seen_at.since(since) >= terms.timeout {
+                warn!(holder = written.holder, "the lease's holder is gone; it is taken over");
+                return Self::put_first(terms, Some(row.version), written.epoch, true).await;
+            }
+            watched = Some((row.version, since));
+            let left = terms.timeout.saturating_sub(seen_at.since(since));
+            terms.clock.sleep(left.min(terms.timeout / 4).max(Duration::from_millis(1))).await;
+        }
+    }
+
+    async fn put_first(
+        terms: LeaseTerms,
+        over: Option<RowVersion>,
+        epoch: u64,
+        inherited: bool,
+    ) -> Result<Taken, TableError> {
+        let epoch = epoch + 1;
+        let at = terms.clock.monotonic();
+        let value = written(&terms.holder, epoch, 0, false);
+        let when = over.map_or(RowWhen::Absent, RowWhen::VersionIs);
+        match terms.table.put(&terms.key, value, when).await {
+            Ok(version) => {
+                let last = Mutex::new(Beat { number: 0, version, at });
+                Ok(Taken::Ours(Self { terms, epoch, inherited, last }))
+            }
+            Err(error) if error.kind == TableErrorKind::Conflict => {
+                let row = terms.table.get(&terms.key).await?;
+                let holder = row.as_ref().and_then(read).map_or_else(|| "another".to_owned(), |row| row.holder);
+                Ok(Taken::HeldByAnother { holder })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A number that each taking raises, by which writes of an earlier holder are told apart.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether the holder before did not release it, so that it may still believe to hold it.
+    pub fn inherited(&self) -> bool {
+        self.inherited
+    }
+
+    /// Does `work` and beats beside it. `None` when the lease was lost: `work` is dropped then, where it stands.
+    pub async fn hold<W: Future>(&self, work: W) -> Option<W::Output> {
+        // The first is asked first: a lease that is lost ends the work before the work goes on.
+        match select(pin!(self.beat_until_lost()), pin!(work)).await {
+            Either::Left(((), _)) => None,
+            Either::Right((done, _)) => Some(done),
+        }
+    }
+
+    async fn beat_until_lost(&self) {
+        loop {
+            self.terms.clock.sleep(self.terms.timeout / 3).await;
+            let at = self.terms.clock.monotonic();
+            match self.write(false, at).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    warn!("another has taken the lease over");
+                    return;
+                }
+                Err(error) => {
+                    warn!(error = mill_ports::chain(&error), "no beat of the lease could be written");
+                    let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).at;
+                    if self.terms.clock.monotonic().since(last) >= self.terms.timeout {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Who holds the lease now, as far as the book tells: for a message, when it is no longer ours.
+    pub async fn held_by(&self) -> Option<String> {
+        let row = self.terms.table.get(&self.terms.key).await.ok()??;
+        read(&row).map(|written| written.holder)
+    }
+
+    /// Gives the lease back, if it is still ours. When that fails, others take it over after the timeout.
+    pub async fn release(self) {
+        let at = self.terms.clock.monotonic();
+        if let Err(error) = self.write(true, at).await {
+            debug!(error = mill_ports::chain(&error), "the lease was not released; it will run out");
+        }
+    }
+
+    /// Writes the next beat (or the release). `false` when the row is no longer ours.
+    async fn write(&self, released: bool, at: Monotonic) -> Result<bool, TableError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Twice, since a beat that was cancelled or failed may have been written all the same.
+        for _ in 0..2 {
+            let number = last.number + 1;
+            let value = written(&self.terms.holder, self.epoch, number, released);
+            match self.terms.table.put(&self.terms.key, value, RowWhen::VersionIs(last.version.clone())).await {
+                Ok(version) => {
+                    *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Beat { number, version, at };
+                    return Ok(true);
+                }
+                Err(error) if error.kind == TableErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+            let Some(row) = self.terms.table.get(&self.terms.key).await? else { return Ok(false) };
+            match read(&row) {
+                Some(found) if found.epoch == self.epoch && found.holder == self.terms.holder => {
+                    last = Beat { number: found.beat, version: row.version, at };
+                }
+                _ => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn read(row: &Row) -> Option<Written> {
+    serde_json::from_slice(&row.value).ok()
+}
+
+fn written(holder: &str, epoch: u64, beat: u64, released: bool) -> Bytes {
+    let row = Written { holder: holder.to_owned(), epoch, beat, released };
+    // A struct of texts and numbers is always JSON; an empty row would read as a lost lease.
+    serde_json::to_vec(&row).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests;

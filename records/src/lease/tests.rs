@@ -1,0 +1,140 @@
+use mill_engine::SimClock;
+
+use super::*;
+use crate::test_table::TestTable;
+
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+struct World {
+    clock: Arc<SimClock>,
+    table: Arc<TestTable>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { clock: Arc::new(SimClock::new()), table: Arc::new(TestTable::yielding()) }
+    }
+
+    fn terms(&self, holder: &str) -> LeaseTerms {
+        LeaseTerms {
+            table: self.table.clone(),
+            key: RowKey::new("p", "lease"),
+            holder: holder.to_owned(),
+            timeout: TIMEOUT,
+            clock: self.clock.clone(),
+            surely_dead: Arc::new(|_| false),
+        }
+    }
+
+    async fn take(&self, holder: &str) -> Option<Lease> {
+        match Lease::take(self.terms(holder)).await.unwrap() {
+            Taken::Ours(lease) => Some(lease),
+            Taken::HeldByAnother { .. } => None,
+        }
+    }
+
+    fn since(&self, start: Monotonic) -> Duration {
+        self.clock.monotonic().since(start)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_given_back_is_taken_at_once_under_a_higher_epoch() {
+    let world = World::new();
+    let start = world.clock.monotonic();
+    for epoch in 1..4 {
+        let lease = world.take("a").await.unwrap();
+        assert_eq!((lease.epoch(), lease.inherited()), (epoch, false));
+        lease.release().await;
+    }
+    assert_eq!(world.since(start), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_beats_nobody_else_takes_it() {
+    let world = World::new();
+    let lease = world.take("a").await.unwrap();
+    let others = async {
+        for _ in 0..20 {
+            assert!(world.take("b").await.is_none());
+            world.clock.sleep(Duration::from_secs(7)).await;
+        }
+    };
+    assert!(lease.hold(others).await.is_some());
+    lease.release().await;
+    assert!(world.take("b").await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_without_beats_is_taken_over_after_the_timeout_and_not_before() {
+    let world = World::new();
+    let dead = world.take("a").await.unwrap();
+    world.clock.sleep(Duration::from_hours(1)).await;
+    // Only what was watched counts: no clock is compared with the dead one's.
+    let start = world.clock.monotonic();
+    let lease = world.take("b").await.unwrap();
+    assert_eq!(world.since(start), TIMEOUT);
+    assert_eq!((lease.epoch(), lease.inherited()), (2, true));
+    assert_eq!(dead.held_by().await.as_deref(), Some("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_is_surely_dead_is_not_waited_for() {
+    let world = World::new();
+    let _dead = world.take("a").await.unwrap();
+    let start = world.clock.monotonic();
+    let terms = LeaseTerms { surely_dead: Arc::new(|holder| holder == "a"), ..world.terms("b") };
+    assert!(matches!(Lease::take(terms).await.unwrap(), Taken::Ours(lease) if lease.inherited()));
+    assert_eq!(world.since(start), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lost_the_lease_stops_working_and_cannot_give_it_back() {
+    let world = World::new();
+    let sleeper = world.take("a").await.unwrap();
+    let other = world.take("b").await.unwrap();
+    assert!(sleeper.hold(std::future::pending::<()>()).await.is_none());
+    sleeper.release().await;
+    assert!(other.hold(world.clock.sleep(Duration::from_mins(10))).await.is_some());
+    assert!(world.take("c").await.is_some_and(|lease| lease.inherited()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_ask_at_once_one_gets_it() {
+    let world = World::new();
+    for _ in 0..3 {
+        let (a, b) = futures::join!(world.take("a"), world.take("b"));
+        assert!(a.is_some() != b.is_some());
+        a.or(b).unwrap().release().await;
+    }
+    let _dead = world.take("x").await.unwrap();
+    let (a, b) = futures::join!(world.take("a"), world.take("b"));
+    assert!(a.is_some() != b.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_beat_that_was_written_but_not_answered_does_not_lose_the_lease() {
+    let world = World::new();
+    let lease = world.take("a").await.unwrap();
+    // As if a cancelled beat had been written after all.
+    let row = world.table.get(&world.terms("a").key).await.unwrap().unwrap();
+    let beat = written("a", 1, 1, false);
+    world.table.put(&world.terms("a").key, beat, RowWhen::VersionIs(row.version)).await.unwrap();
+    assert!(lease.hold(world.clock.sleep(Duration::from_mins(10))).await.is_some());
+    lease.release().await;
+    assert!(world.take("b").await.is_some_and(|lease| !lease.inherited()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_beat_for_a_timeout_stops_working() {
+    let world = World::new();
+    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+    let table: Arc<dyn Table> = Arc::new(mill_engine::MemoryTable::new("t"));
+    let terms =
+        LeaseTerms { table: Arc::new(mill_engine::Faulty::<dyn Table>::new(table, plan.clone())), ..world.terms("a") };
+    let Taken::Ours(lease) = Lease::take(terms).await.unwrap() else { panic!("free") };
+    plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
+    let start = world.clock.monotonic();
+    assert!(lease.hold(std::future::pending::<()>()).await.is_none());
+    assert_eq!(world.since(start), TIMEOUT);
+}

@@ -1,0 +1,186 @@
+//! The book of owners: from which source each destination space is kept in step.
+//!
+//! A space that two sources wrote would be emptied by each of what the other put there, so one space has one owner.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mill_model::{AccountId, IdError, SpaceId, StoreAddress, StoreId};
+use mill_ports::{RowKey, RowWhen, Table, TableError, TableErrorKind};
+
+/// A space of a destination store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DestinationSpace {
+    /// The store that holds it.
+    pub store: StoreAddress,
+    /// The space.
+    pub space: SpaceId,
+}
+
+impl DestinationSpace {
+    fn key(&self) -> RowKey {
+        // No id in it can hold a `/`, so two stores never share a partition.
+        let StoreAddress { account, store } = &self.store;
+        RowKey::new(format!("{}/{}", account.as_str(), store.as_str()), self.space.as_str())
+    }
+}
+
+impl fmt::Display for DestinationSpace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.store, self.space)
+    }
+}
+
+/// Why a space may not be written from a source.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    /// It is kept in step with another source.
+    #[error(
+        "the space `{place}` belongs to the source `{owner}`, so `{asked}` may not write it; when `{owner}` shall not \
+         write it any more, release it: mill spaces release {} {} '{}'",
+        place.store.account, place.store.store, place.space
+    )]
+    Owned {
+        /// The space.
+        place: DestinationSpace,
+        /// Whose it is.
+        owner: StoreAddress,
+        /// The source that asked for it.
+        asked: StoreAddress,
+    },
+    /// Its row names no store.
+    #[error("the owner of the space `{place}` cannot be read from its row")]
+    Unreadable {
+        /// The space.
+        place: DestinationSpace,
+        /// What is wrong with the row; `None` when it has not two parts.
+        #[source]
+        source: Option<IdError>,
+    },
+    /// The book could not be asked.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// The book of owners, a row a destination space.
+#[derive(Debug, Clone)]
+pub struct Owners {
+    table: Arc<dyn Table>,
+}
+
+impl Owners {
+    /// The book kept in `table`.
+    pub fn new(table: Arc<dyn Table>) -> Self {
+        Self { table }
+    }
+
+    /// Makes `source` the owner of a space, unless another is. Claiming twice is harmless.
+    ///
+    /// # Errors
+    /// [`OwnerError::Owned`] when another source is the owner; of two that claim at once, one.
+    pub async fn claim(&self, place: &DestinationSpace, source: &StoreAddress) -> Result<(), OwnerError> {
+        // Most claims repeat an earlier one: a read is cheaper than a write that fails.
+        let owner = match self.owner(place).await? {
+            Some(owner) => owner,
+            None => match self.table.put(&place.key(), written(source), RowWhen::Absent).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind == TableErrorKind::Conflict => match self.owner(place).await? {
+                    Some(owner) => owner,
+                    None => return Err(error.into()), // Taken and released meanwhile: the caller tries again.
+                },
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if owner == *source {
+            return Ok(());
+        }
+        Err(OwnerError::Owned { place: place.clone(), owner, asked: source.clone() })
+    }
+
+    /// Whose a space is, if anyone's.
+    ///
+    /// # Errors
+    /// The table's, or [`OwnerError::Unreadable`].
+    pub async fn owner(&self, place: &DestinationSpace) -> Result<Option<StoreAddress>, OwnerError> {
+        let Some(row) = self.table.get(&place.key()).await? else { return Ok(None) };
+        match read(&row.value) {
+            Ok(owner) => Ok(Some(owner)),
+            Err(source) => Err(OwnerError::Unreadable { place: place.clone(), source }),
+        }
+    }
+
+    /// Makes a space nobody's, whoever's it was: a person asked, or the space itself is gone. Gives the owner it had.
+    ///
+    /// # Errors
+    /// The table's; [`TableErrorKind::Conflict`] when the owner changed at that moment.
+    pub async fn release(&self, place: &DestinationSpace) -> Result<Option<StoreAddress>, OwnerError> {
+        let Some(row) = self.table.get(&place.key()).await? else { return Ok(None) };
+        self.table.delete(&place.key(), RowWhen::VersionIs(row.version)).await?;
+        Ok(read(&row.value).ok()) // An unreadable row is released too: how else could it ever be?
+    }
+}
+
+fn written(owner: &StoreAddress) -> Bytes {
+    format!("{}/{}", owner.account.as_str(), owner.store.as_str()).into()
+}
+
+fn read(value: &[u8]) -> Result<StoreAddress, Option<IdError>> {
+    let text = std::str::from_utf8(value).map_err(|_| None)?;
+    let (account, store) = text.split_once('/').ok_or(None)?;
+    Ok(StoreAddress { account: AccountId::new(account)?, store: StoreId::new(store)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_table::TestTable;
+
+    fn store(account: &str, store: &str) -> StoreAddress {
+        StoreAddress { account: AccountId::new(account).unwrap(), store: StoreId::new(store).unwrap() }
+    }
+
+    fn place(space: &str) -> DestinationSpace {
+        DestinationSpace { store: store("a", "2"), space: SpaceId::new(space).unwrap() }
+    }
+
+    #[tokio::test]
+    async fn a_space_has_one_owner_until_it_is_released() {
+        let owners = Owners::new(Arc::new(TestTable::default()));
+        let (one, other) = (store("a", "1"), store("a", "3"));
+        owners.claim(&place("p"), &one).await.unwrap();
+        owners.claim(&place("p"), &one).await.unwrap();
+        owners.claim(&place("q"), &other).await.unwrap();
+        let refusal = owners.claim(&place("p"), &other).await.unwrap_err();
+        assert!(matches!(&refusal, OwnerError::Owned { owner, .. } if *owner == one), "{refusal}");
+        assert!(refusal.to_string().ends_with("mill spaces release a 2 'p'"), "{refusal}");
+
+        assert_eq!(owners.release(&place("p")).await.unwrap(), Some(one));
+        assert_eq!(owners.release(&place("p")).await.unwrap(), None);
+        owners.claim(&place("p"), &other).await.unwrap();
+        assert_eq!(owners.owner(&place("p")).await.unwrap(), Some(other));
+    }
+
+    #[tokio::test]
+    async fn of_two_claims_at_once_one_wins() {
+        let owners = Owners::new(Arc::new(TestTable::yielding()));
+        let (one, other) = (store("a", "1"), store("b", "1"));
+        let place = place("p");
+        let claims = futures::join!(owners.claim(&place, &one), owners.claim(&place, &other));
+        assert!(claims.0.is_ok());
+        assert!(matches!(claims.1, Err(OwnerError::Owned { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_row_that_names_no_store_refuses_everybody_and_can_be_released() {
+        let table = Arc::new(TestTable::default());
+        let owners = Owners::new(table.clone());
+        for garbage in ["", "a", "a/../b", "/"] {
+            table.put(&place("p").key(), garbage.into(), RowWhen::Always).await.unwrap();
+            let refusal = owners.claim(&place("p"), &store("a", "1")).await;
+            assert!(matches!(refusal, Err(OwnerError::Unreadable { .. })), "{garbage}");
+            assert_eq!(owners.release(&place("p")).await.unwrap(), None);
+        }
+        owners.claim(&place("p"), &store("a", "1")).await.unwrap();
+    }
+}

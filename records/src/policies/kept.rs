@@ -1,0 +1,215 @@
+//! What was last read of a file (or of an account's two): the last good version, and what is wrong with today's.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mill_model::{AccountId, Monotonic, Timestamp, Version};
+use mill_policy::Fault;
+use mill_ports::chain;
+use tracing::{info, warn};
+
+use super::{InUse, PolicyError, PolicyState};
+
+/// How soon a file is looked at again while something is wrong with it.
+const RETRY: Duration = Duration::from_secs(10);
+/// How often, at most, a change for the worse is said of one account.
+const SAY: Duration = Duration::from_mins(1);
+
+/// The answer to a question.
+#[derive(Debug)]
+pub(super) enum Answer<T> {
+    /// Today's version.
+    Current(Arc<T>),
+    /// The last good version, and why it is not today's.
+    LastGood(Arc<T>, PolicyError),
+    /// No good version is known.
+    Nothing(PolicyError),
+}
+
+impl<T> Clone for Answer<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Current(value) => Self::Current(Arc::clone(value)),
+            Self::LastGood(value, error) => Self::LastGood(Arc::clone(value), error.clone()),
+            Self::Nothing(error) => Self::Nothing(error.clone()),
+        }
+    }
+}
+
+/// What looking at the files gave.
+#[derive(Debug)]
+pub(super) enum Looked<T> {
+    /// They are as they were when they were last judged.
+    Same,
+    /// They were read and are good, though spaces may be stopped or warned of.
+    Good { value: T, faults: Vec<Fault>, versions: Vec<Version> },
+    /// They were read and are broken.
+    Broken { error: PolicyError, versions: Vec<Version> },
+    /// They could not be read, are missing, or too large to be read.
+    Failed(PolicyError),
+}
+
+/// Kept for one account, or for the accounts list.
+#[derive(Debug)]
+pub(super) struct Kept<T> {
+    /// For messages; `None` for the accounts list.
+    account: Option<AccountId>,
+    /// Held while the files are looked at, so that one caller does it for all.
+    pub(super) turn: tokio::sync::Mutex<()>,
+    /// Never held across an await.
+    state: Mutex<State<T>>,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    answer: Option<Answer<T>>,
+    since: Timestamp,
+    faults: Vec<Fault>,
+    /// Of the files that were last judged; empty where they must be read again in any case.
+    versions: Vec<Version>,
+    due: Monotonic,
+    said: Option<String>,
+    said_at: Option<Monotonic>,
+}
+
+/// When the files were looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) now: Timestamp,
+    pub(super) monotonic: Monotonic,
+    pub(super) refresh: Duration,
+}
+
+impl<T> Kept<T> {
+    pub(super) fn new(account: Option<AccountId>) -> Self {
+        let state = State {
+            answer: None,
+            since: Timestamp::default(),
+            faults: Vec::new(),
+            versions: Vec::new(),
+            due: Monotonic::default(),
+            said: None,
+            said_at: None,
+        };
+        Self { account, turn: tokio::sync::Mutex::new(()), state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        // The state is replaced in whole, so that it is sound whoever panicked while holding it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer, unless it is time to look again.
+    pub(super) fn fresh(&self, monotonic: Monotonic) -> Option<Answer<T>> {
+        let state = self.state();
+        (monotonic < state.due).then(|| state.answer.clone()).flatten()
+    }
+
+    /// The answer, however old.
+    pub(super) fn any(&self) -> Option<Answer<T>> {
+        self.state().answer.clone()
+    }
+
+    /// The versions that were last judged.
+    pub(super) fn versions(&self) -> Vec<Version> {
+        self.state().versions.clone()
+    }
+
+    /// Takes in what looking gave, says what changed, and answers. `None` only for `Same` before anything was judged.
+    pub(super) fn settle(&self, looked: Looked<T>, at: Moment) -> Option<Answer<T>> {
+        let mut state = self.state();
+        match looked {
+            Looked::Same => {}
+            Looked::Good { value, faults, versions } => {
+                state.set(Answer::Current(Arc::new(value)), at.now);
+                (state.faults, state.versions) = (faults, versions);
+            }
+            Looked::Broken { error, versions } => {
+                state.faults = error.faults().to_vec();
+                state.versions = versions;
+                state.fail(error, at.now);
+            }
+            Looked::Failed(error) => {
+                // What today's files say is not known any more: they must be judged anew.
+                (state.faults, state.versions) = (error.faults().to_vec(), Vec::new());
+                state.fail(error, at.now);
+            }
+        }
+        let well = matches!(state.answer, Some(Answer::Current(_)));
+        state.due = at.monotonic.plus(if well { at.refresh } else { at.refresh.min(RETRY) });
+        self.say(&mut state, at.monotonic);
+        state.answer.clone()
+    }
+
+    /// Says what changed: each trouble once, however often it is met again, and its end.
+    fn say(&self, state: &mut State<T>, monotonic: Monotonic) {
+        let trouble = state.trouble();
+        if trouble == state.said {
+            return;
+        }
+        let account = self.account.as_ref().map_or("(all)", AccountId::as_str);
+        let Some(text) = trouble else {
+            info!(account, "policy files are in order again");
+            state.said = None;
+            return;
+        };
+        if state.said_at.is_some_and(|last| monotonic.since(last) < SAY) {
+            return; // Said later, if it is still so.
+        }
+        match &state.answer {
+            Some(Answer::LastGood(_, error)) => {
+                warn!(account, error = %chain(error), "policy files cannot be used; the last good version stays in use");
+            }
+            Some(Answer::Nothing(error)) => {
+                warn!(account, error = %chain(error), "policy files cannot be used, and no good version is known");
+            }
+            Some(Answer::Current(_)) | None => {
+                let faults: Vec<String> = state.faults.iter().take(5).map(ToString::to_string).collect();
+                let (count, faults) = (state.faults.len(), faults.join("; "));
+                warn!(account, count, faults, "policy files are used, but have faults");
+            }
+        }
+        (state.said, state.said_at) = (Some(text), Some(monotonic));
+    }
+
+    /// How it stands; `None` before anything was read.
+    pub(super) fn report(&self) -> Option<PolicyState> {
+        let state = self.state();
+        let (in_use, trouble) = match state.answer.as_ref()? {
+            Answer::Current(_) => (InUse::Current, None),
+            Answer::LastGood(_, error) => (InUse::LastGood, Some(error.clone())),
+            Answer::Nothing(error) => (InUse::Nothing, Some(error.clone())),
+        };
+        let faults = state.faults.clone();
+        Some(PolicyState { account: self.account.clone(), in_use, since: state.since, trouble, faults })
+    }
+}
+
+impl<T> State<T> {
+    fn fail(&mut self, error: PolicyError, now: Timestamp) {
+        let good = match &self.answer {
+            Some(Answer::Current(good) | Answer::LastGood(good, _)) => Some(Arc::clone(good)),
+            Some(Answer::Nothing(_)) | None => None,
+        };
+        self.set(good.map_or(Answer::Nothing(error.clone()), |good| Answer::LastGood(good, error)), now);
+    }
+
+    fn set(&mut self, answer: Answer<T>, now: Timestamp) {
+        let kind = self.answer.as_ref().map(std::mem::discriminant);
+        if kind != Some(std::mem::discriminant(&answer)) {
+            self.since = now;
+        }
+        self.answer = Some(answer);
+    }
+
+    /// What is wrong, as a text that stays the same while the same is wrong (a store's own words may differ each time).
+    fn trouble(&self) -> Option<String> {
+        match self.answer.as_ref()? {
+            Answer::Current(_) if self.faults.is_empty() => None,
+            Answer::LastGood(_, PolicyError::Unreadable { file, source })
+            | Answer::Nothing(PolicyError::Unreadable { file, source }) => Some(format!("{file}: {}", source.kind)),
+            Answer::LastGood(_, error) | Answer::Nothing(error) if error.faults().is_empty() => Some(error.to_string()),
+            _ => Some(self.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Policy files read as items of a store's space.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, Version};
+use mill_policy::{ACCOUNTS_FILE, AccountPolicy, FILE_BYTES_MAX, Fault, Severity, accounts_list};
+use mill_ports::{Clock, Presence, Reading, SourceStore, StoreError, StoreErrorKind};
+
+use super::kept::{Answer, Kept, Looked, Moment};
+use super::{Accounts, PolicyError, PolicyState};
+
+/// How many accounts' files are read at once when all are asked for.
+const ACCOUNTS_AT_ONCE: usize = 8;
+/// How often a file that changes while it is read is read in one go.
+const TRIES: u32 = 3;
+
+type Listed = BTreeSet<AccountId>;
+/// What the files say and their lesser faults, or all the faults of files that cannot be used.
+type Judged<T> = Result<(T, Vec<Fault>), Vec<Fault>>;
+
+pub(super) struct Watched {
+    store: Arc<dyn SourceStore>,
+    space: SpaceId,
+    clock: Arc<dyn Clock>,
+    refresh: Duration,
+    list: Kept<Listed>,
+    /// Only of listed accounts. The lock is never held across an await.
+    accounts: Mutex<BTreeMap<AccountId, Arc<Kept<AccountPolicy>>>>,
+}
+
+impl Watched {
+    pub(super) fn new(store: Arc<dyn SourceStore>, space: SpaceId, clock: Arc<dyn Clock>, refresh: Duration) -> Self {
+        Self { store, space, clock, refresh, list: Kept::new(None), accounts: Mutex::default() }
+    }
+
+    pub(super) async fn account(&self, account: &AccountId) -> Result<Arc<AccountPolicy>, PolicyError> {
+        match self.list().await {
+            Answer::Nothing(error) => return Err(error),
+            Answer::Current(listed) if !listed.contains(account) => {
+                return Err(PolicyError::NotListed { account: account.clone() });
+            }
+            // Today's list may well hold it.
+            Answer::LastGood(listed, error) if !listed.contains(account) => return Err(error),
+            Answer::Current(_) | Answer::LastGood(..) => {}
+        }
+        self.listed_account(account).await
+    }
+
+    pub(super) async fn accounts(&self) -> Result<Accounts, PolicyError> {
+        let listed = match self.list().await {
+            Answer::Nothing(error) => return Err(error),
+            Answer::Current(listed) | Answer::LastGood(listed, _) => listed,
+        };
+        let each = listed.iter().map(|account| async move { (account.clone(), self.listed_account(account).await) });
+        Ok(futures::stream::iter(each).buffered(ACCOUNTS_AT_ONCE).collect().await)
+    }
+
+    pub(super) fn states(&self) -> Vec<PolicyState> {
+        let accounts: Vec<_> = self.each_account(|accounts| accounts.values().cloned().collect());
+        self.list.report().into_iter().chain(accounts.iter().filter_map(|kept| kept.report())).collect()
+    }
+
+    async fn list(&self) -> Answer<Listed> {
+        if let Some(answer) = self.list.fresh(self.clock.monotonic()) {
+            return answer;
+        }
+        let files = vec![ACCOUNTS_FILE.to_owned()];
+        let answer = self.answer(&self.list, files, |texts| {
+            accounts_list(texts.first().map_or(&[][..], Vec::as_slice))
+                .map(|accounts| (accounts.into_iter().collect(), Vec::new()))
+        });
+        let answer = answer.await;
+        if let Answer::Current(listed) = &answer {
+            self.each_account(|accounts| accounts.retain(|account, _| listed.contains(account)));
+        }
+        answer
+    }
+
+    async fn listed_account(&self, account: &AccountId) -> Result<Arc<AccountPolicy>, PolicyError> {
+        let known = self.each_account(|accounts| accounts.get(account).cloned());
+        let kept = known.unwrap_or_else(|| {
+            self.each_account(|accounts| {
+                Arc::clone(
+                    accounts.entry(account.clone()).or_insert_with(|| Arc::new(Kept::new(Some(account.clone())))),
+                )
+            })
+        });
+        let answer = if let Some(answer) = kept.fresh(self.clock.monotonic()) {
+            answer
+        } else {
+            let files = vec![AccountPolicy::policy_file_name(account), AccountPolicy::stores_file_name(account)];
+            self.answer(&kept, files, |texts| judge(account, texts)).await
+        };
+        match answer {
+            Answer::Current(policy) | Answer::LastGood(policy, _) => Ok(policy),
+            Answer::Nothing(error) => Err(error),
+        }
+    }
+
+    fn each_account<R>(&self, act: impl FnOnce(&mut BTreeMap<AccountId, Arc<Kept<AccountPolicy>>>) -> R) -> R {
+        act(&mut self.accounts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks at the files and answers. While another caller looks, the answer so far is good enough, if there is one.
+    async fn answer<T>(
+        &self,
+        kept: &Kept<T>,
+        files: Vec<String>,
+        judge: impl FnOnce(&[Vec<u8>]) -> Judged<T>,
+    ) -> Answer<T> {
+        let _turn = match (kept.turn.try_lock(), kept.any()) {
+            (Ok(turn), _) => turn,
+            (Err(_), Some(answer)) => return answer,
+            (Err(_), None) => kept.turn.lock().await,
+        };
+        let monotonic = self.clock.monotonic();
+        if let Some(answer) = kept.fresh(monotonic) {
+            return answer;
+        }
+        let looked = self.look(&files, &kept.versions(), judge).await;
+        let at = Moment { now: self.clock.now(), monotonic, refresh: self.refresh };
+        let missing = || Answer::Nothing(PolicyError::Missing { file: files.join(", ") });
+        kept.settle(looked, at).unwrap_or_else(missing)
+    }
+
+    async fn look<T>(
+        &self,
+        files: &[String],
+        judged: &[Version],
+        judge: impl FnOnce(&[Vec<u8>]) -> Judged<T>,
+    ) -> Looked<T> {
+        if self.unchanged(files, judged).await {
+            return Looked::Same;
+        }
+        let mut texts = Vec::with_capacity(files.len());
+        let mut versions = Vec::with_capacity(files.len());
+        for file in files {
+            match self.read(file).await {
+                Ok((text, version)) => {
+                    texts.push(text);
+                    versions.push(version);
+                }
+                Err(error) => return Looked::Failed(error),
+            }
+        }
+        if !versions.iter().all(Version::settled) {
+            // A further change could still bear the same version.
+            versions.clear();
+        }
+        match judge(&texts) {
+            Ok((value, faults)) => Looked::Good { value, faults, versions },
+            Err(faults) => {
+                let broken = faults.iter().find(|fault| fault.severity == Severity::Error);
+                let file =
+                    broken.map(|fault| fault.file.clone()).or_else(|| files.first().cloned()).unwrap_or_default();
+                Looked::Broken { error: PolicyError::Broken { file, faults: faults.into() }, versions }
+            }
+        }
+    }
+
+    /// Whether all files surely are as they were judged. Where that cannot be told they are read, which tells why.
+    async fn unchanged(&self, files: &[String], judged: &[Version]) -> bool {
+        if judged.len() != files.len() {
+            return false;
+        }
+        for (file, judged) in files.iter().zip(judged) {
+            let Ok(item) = self.item(file) else { return false };
+            let Ok(Presence::Here(facts)) = self.store.head(&item).await else { return false };
+            if !(facts.version.settled() && facts.version == *judged) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A file's bytes and the version that they are of.
+    async fn read(&self, file: &str) -> Result<(Vec<u8>, Version), PolicyError> {
+        let item = self.item(file)?;
+        let unreadable =
+            |source: StoreError| PolicyError::Unreadable { file: file.to_owned(), source: Arc::new(source) };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let read = match self.store.open(&item, None, None).await {
+                Ok(Presence::Absent) => return Err(PolicyError::Missing { file: file.to_owned() }),
+                Ok(Presence::Here(reading)) if reading.facts.size > FILE_BYTES_MAX as u64 => {
+                    return Err(too_large(file, reading.facts.size));
+                }
+                Ok(Presence::Here(reading)) => whole(reading).await,
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok((bytes, _)) if bytes.len() > FILE_BYTES_MAX => return Err(too_large(file, bytes.len() as u64)),
+                Err(error) if error.kind == StoreErrorKind::Changed && tries < TRIES => {}
+                read => return read.map_err(unreadable),
+            }
+        }
+    }
+
+    fn item(&self, file: &str) -> Result<ItemAddress, PolicyError> {
+        match ContentId::new(file) {
+            Ok(id) => Ok(ItemAddress { space: self.space.clone(), id }),
+            // Cannot be: the names of the files are made of account ids, which are shorter by far.
+            Err(_) => Err(PolicyError::Missing { file: file.to_owned() }),
+        }
+    }
+}
+
+fn judge(account: &AccountId, texts: &[Vec<u8>]) -> Judged<AccountPolicy> {
+    let [policy, stores] = texts else { return Err(Vec::new()) };
+    match AccountPolicy::examine(account.clone(), policy, stores) {
+        (Some(policy), faults) => Ok((policy, faults)),
+        (None, faults) => Err(faults),
+    }
+}
+
+/// All bytes of an item, or one chunk more than a policy file may have.
+async fn whole(mut reading: Reading) -> Result<(Vec<u8>, Version), StoreError> {
+    let mut bytes = Vec::with_capacity(usize::try_from(reading.facts.size).unwrap_or(0).min(FILE_BYTES_MAX));
+    while let Some(chunk) = reading.body.next().await {
+        bytes.extend_from_slice(&chunk?);
+        if bytes.len() > FILE_BYTES_MAX {
+            break;
+        }
+    }
+    Ok((bytes, reading.facts.version))
+}
+
+fn too_large(file: &str, bytes: u64) -> PolicyError {
+    let faults = Arc::from([Fault::of_large_file(file, bytes)]);
+    PolicyError::Broken { file: file.to_owned(), faults }
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("store", &self.store).field("space", &self.space).finish_non_exhaustive()
+    }
+}

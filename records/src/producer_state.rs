@@ -1,0 +1,260 @@
+//! The book of a looping producer: what its run has still to do, and how far each part of it has come.
+//!
+//! One row a run, one an account not yet looked through, one a morsel, one a source space that is missing. Rows of what
+//! is done are removed, so that an empty book means a finished loop.
+//!
+//! Each save is conditional on the row as this producer last wrote or read it, and all rows are written again when the
+//! lease was not given back by its last holder. So a producer whose lease was taken over cannot save any more.
+
+mod rows;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, TryStreamExt as _};
+use mill_model::AccountId;
+use mill_ports::{Clock, KeyRange, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+use tracing::warn;
+
+pub use rows::{AccountRow, Deletes, Missing, Morsel, Record, Run};
+
+/// A row, as this producer last read or wrote it.
+#[derive(Debug, Clone)]
+pub struct Kept<R> {
+    /// What it says. Changes are not in the book until it is saved.
+    pub row: R,
+    version: Option<RowVersion>,
+}
+
+impl<R> Kept<R> {
+    /// A row that is not in the book yet.
+    pub fn fresh(row: R) -> Self {
+        Self { row, version: None }
+    }
+}
+
+/// Why the book could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another producer has written the row: the lease is lost, or the book was reset.
+    #[error("another producer has written the row `{sort}`")]
+    TakenOver {
+        /// The row.
+        sort: String,
+    },
+    /// The book could not be asked.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// All rows of the book.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The run going on, or the last one.
+    pub run: Option<Kept<Run>>,
+    /// Accounts whose spaces are not all known yet.
+    pub accounts: Vec<Kept<AccountRow>>,
+    /// What is not done yet, in order.
+    pub morsels: Vec<Kept<Morsel>>,
+    /// Source spaces that were missing when last looked for.
+    pub missing: Vec<Kept<Missing>>,
+}
+
+/// The book, for one holder of the lease.
+#[derive(Debug, Clone)]
+pub struct ProducerState {
+    table: Arc<dyn Table>,
+    clock: Arc<dyn Clock>,
+    partition: String,
+    epoch: u64,
+}
+
+impl ProducerState {
+    const TRIES_MAX: u32 = 5;
+    const PAUSE_FIRST: Duration = Duration::from_millis(100);
+    const PAGE_ROWS: usize = 1_000;
+    const DELETES_AT_ONCE: usize = 16;
+
+    /// The row of a producer's lease.
+    pub fn lease_key(producer: &str) -> RowKey {
+        RowKey::new(producer, "lease")
+    }
+
+    /// The book of `producer`, written under the lease of `epoch`.
+    pub fn new(table: Arc<dyn Table>, clock: Arc<dyn Clock>, producer: &str, epoch: u64) -> Self {
+        Self { table, clock, partition: producer.to_owned(), epoch }
+    }
+
+    /// The epoch of the lease under which it writes.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Reads all rows. With `claim`, writes each of them first, so that no earlier holder can save it any more.
+    ///
+    /// # Errors
+    /// The table's own.
+    pub async fn load(&self, claim: bool) -> Result<Loaded, StateError> {
+        let mut found = self.read().await?;
+        if claim {
+            let mut rows = Vec::new();
+            rows.extend(found.run.iter().map(|kept| self.written(&kept.row)));
+            rows.extend(found.accounts.iter().map(|kept| self.written(&kept.row)));
+            rows.extend(found.morsels.iter().map(|kept| self.written(&kept.row)));
+            rows.extend(found.missing.iter().map(|kept| self.written(&kept.row)));
+            self.put_all(&rows).await?;
+            found = self.read().await?;
+        }
+        Ok(found)
+    }
+
+    async fn read(&self) -> Result<Loaded, StateError> {
+        Ok(Loaded {
+            run: self.rows("run").await?.pop(),
+            accounts: self.rows(AccountRow::PREFIX).await?,
+            morsels: self.rows(Morsel::PREFIX).await?,
+            missing: self.rows(Missing::PREFIX).await?,
+        })
+    }
+
+    /// Saves a row, durably before it answers.
+    ///
+    /// # Errors
+    /// [`StateError::TakenOver`] when another has written it meanwhile.
+    pub async fn save<R: Record>(&self, kept: &mut Kept<R>) -> Result<(), StateError> {
+        let (key, value) = self.written(&kept.row);
+        let when = kept.version.clone().map_or(RowWhen::Absent, RowWhen::VersionIs);
+        let mut tries = 0;
+        loop {
+            let error = match self.table.put(&key, value.clone(), when.clone()).await {
+                Ok(version) => {
+                    kept.version = Some(version);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            if error.kind == TableErrorKind::Conflict {
+                // An earlier try that was not answered may have been written: then it stands there, epoch and all.
+                match self.table.get(&key).await? {
+                    Some(row) if row.value == value => {
+                        kept.version = Some(row.version);
+                        return Ok(());
+                    }
+                    _ => return Err(StateError::TakenOver { sort: key.sort }),
+                }
+            }
+            self.pause_or_give_up(&mut tries, error).await?;
+        }
+    }
+
+    /// Removes a row: what it stands for is done.
+    ///
+    /// # Errors
+    /// [`StateError::TakenOver`] when another has written it meanwhile.
+    pub async fn remove<R: Record>(&self, kept: &Kept<R>) -> Result<(), StateError> {
+        let Some(version) = &kept.version else { return Ok(()) };
+        let key = RowKey::new(&*self.partition, kept.row.sort());
+        let mut tries = 0;
+        loop {
+            let error = match self.table.delete(&key, RowWhen::VersionIs(version.clone())).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if error.kind == TableErrorKind::Conflict {
+                match self.table.get(&key).await? {
+                    None => return Ok(()),
+                    Some(_) => return Err(StateError::TakenOver { sort: key.sort }),
+                }
+            }
+            self.pause_or_give_up(&mut tries, error).await?;
+        }
+    }
+
+    /// Removes many rows.
+    ///
+    /// # Errors
+    /// As [`Self::remove`]; some may be removed then.
+    pub async fn remove_all<R: Record + Sync>(&self, rows: &[Kept<R>]) -> Result<(), StateError> {
+        let removals = rows.iter().map(|kept| Ok(self.remove(kept)));
+        stream::iter(removals).try_for_each_concurrent(Self::DELETES_AT_ONCE, |removal| removal).await
+    }
+
+    /// Adds rows for accounts that are to be looked through.
+    ///
+    /// # Errors
+    /// The table's own; some may be added then.
+    pub async fn add_accounts(&self, rows: &[AccountRow]) -> Result<Vec<Kept<AccountRow>>, StateError> {
+        let rows: Vec<_> = rows.iter().map(|row| self.written(row)).collect();
+        self.put_all(&rows).await?;
+        self.rows(AccountRow::PREFIX).await
+    }
+
+    /// Adds morsels of one account, and gives all that it has now.
+    ///
+    /// # Errors
+    /// The table's own; some may be added then.
+    pub async fn add_morsels(&self, account: &AccountId, rows: &[Morsel]) -> Result<Vec<Kept<Morsel>>, StateError> {
+        let rows: Vec<_> = rows.iter().map(|row| self.written(row)).collect();
+        self.put_all(&rows).await?;
+        self.rows(&format!("{}{}/", Morsel::PREFIX, account.as_str())).await
+    }
+
+    async fn put_all(&self, rows: &[(RowKey, bytes::Bytes)]) -> Result<(), StateError> {
+        for rows in rows.chunks(Self::PAGE_ROWS) {
+            let mut tries = 0;
+            while let Err(error) = self.table.put_many(rows).await {
+                self.pause_or_give_up(&mut tries, error).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn rows<R: Record>(&self, prefix: &str) -> Result<Vec<Kept<R>>, StateError> {
+        let mut out = Vec::new();
+        let mut range = KeyRange { prefix: prefix.to_owned(), after: None };
+        let mut tries = 0;
+        loop {
+            let page = match self.table.query(&self.partition, &range, Self::PAGE_ROWS).await {
+                Ok(page) => page,
+                Err(error) => {
+                    self.pause_or_give_up(&mut tries, error).await?;
+                    continue;
+                }
+            };
+            range.after = page.rows.last().map(|row| row.sort.clone()).or(range.after);
+            out.extend(page.rows.into_iter().filter_map(kept));
+            if page.end {
+                return Ok(out);
+            }
+        }
+    }
+
+    fn written(&self, row: &impl Record) -> (RowKey, bytes::Bytes) {
+        (RowKey::new(&*self.partition, row.sort()), row.value(self.epoch))
+    }
+
+    async fn pause_or_give_up(&self, tries: &mut u32, error: TableError) -> Result<(), StateError> {
+        *tries += 1;
+        let retryable = match error.kind {
+            TableErrorKind::Throttled | TableErrorKind::Unavailable | TableErrorKind::Unexpected => true,
+            TableErrorKind::Conflict | TableErrorKind::TooLarge | TableErrorKind::Denied => false,
+        };
+        if !retryable || *tries >= Self::TRIES_MAX {
+            return Err(error.into());
+        }
+        self.clock.sleep(Self::PAUSE_FIRST * 2_u32.pow(*tries - 1)).await;
+        Ok(())
+    }
+}
+
+fn kept<R: Record>(row: Row) -> Option<Kept<R>> {
+    let read = R::read(&row.sort, &row.value);
+    if read.is_none() {
+        // Nothing is lost by it: the next run finds the same work again.
+        warn!(sort = row.sort, "a row of the producer's book cannot be read; it is passed over");
+    }
+    Some(Kept { row: read?, version: Some(row.version) })
+}
+
+#[cfg(test)]
+mod tests;

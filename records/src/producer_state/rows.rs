@@ -1,0 +1,267 @@
+//! The rows and their written form: ids stand in the sort key, progress in a value of JSON.
+
+use bytes::Bytes;
+use mill_model::{AccountId, ContentId, SpaceId, StoreId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::seals::Pair;
+
+/// A row of the book.
+pub trait Record: Sized + Send + Sync {
+    /// Its place; no id in it can hold a `/`.
+    fn sort(&self) -> String;
+    /// Its value, with the epoch of the lease under which it is written.
+    fn value(&self, epoch: u64) -> Bytes;
+    /// Reads it; `None` when it cannot be understood.
+    fn read(sort: &str, value: &[u8]) -> Option<Self>;
+}
+
+/// One loop over everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Its number, higher than that of any run before.
+    pub number: u64,
+    /// When it began; its frequency counts from here.
+    pub started: Timestamp,
+    /// Whether every account has its row, so that the rows are all that is left to do.
+    pub listed: bool,
+    /// When its loop was complete but for parts that failed.
+    pub finished: Option<Timestamp>,
+}
+
+/// An account whose spaces are yet to be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountRow {
+    /// The account.
+    pub account: AccountId,
+    /// The run it belongs to.
+    pub run: u64,
+    /// Empty: nothing of it is known. Else all is known but the spaces of these stores, which did not answer.
+    pub unanswered: Vec<StoreId>,
+}
+
+/// One space of one store policy, and how far the run has come with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Morsel {
+    /// The space and both stores.
+    pub pair: Pair,
+    /// The run it belongs to.
+    pub run: u64,
+    /// How many nibbles were taken; none yet is a fresh one.
+    pub nibbles: u64,
+    /// How far its deletes have come.
+    pub deletes: Deletes,
+    /// The last content id that was compared and, where needed, queued.
+    pub marker: Option<ContentId>,
+}
+
+impl Morsel {
+    pub(super) const PREFIX: &str = "morsel/";
+
+    /// One that nothing was done with yet.
+    pub fn fresh(pair: Pair, run: u64) -> Self {
+        Self { pair, run, nibbles: 0, deletes: Deletes::Pending, marker: None }
+    }
+}
+
+/// How far a morsel's deletes have come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deletes {
+    /// Nothing is known of them.
+    Pending,
+    /// More than may be queued unasked, and a person confirmed them: queued up to `marker`.
+    Confirmed {
+        /// How many more were confirmed.
+        left: u64,
+        /// The last one queued.
+        marker: Option<ContentId>,
+    },
+    /// More than may be queued unasked; none is queued.
+    Held {
+        /// How many.
+        count: u64,
+        /// Of how many items at the destination.
+        items_total: u64,
+    },
+    /// Queued, or there are none.
+    Done,
+}
+
+/// A source space that a store policy covers, and that its store says is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The owner.
+    pub account: AccountId,
+    /// The source.
+    pub store: StoreId,
+    /// The space.
+    pub space: SpaceId,
+    /// When it was first found missing, after it was last there.
+    pub first: Timestamp,
+    /// The last run that found it missing: a run that did not look breaks the chain.
+    pub run: u64,
+}
+
+impl AccountRow {
+    pub(super) const PREFIX: &str = "account/";
+}
+
+impl Missing {
+    pub(super) const PREFIX: &str = "missing/";
+}
+
+#[derive(Serialize, Deserialize)]
+struct RunValue {
+    epoch: u64,
+    number: u64,
+    started: u64,
+    #[serde(default)]
+    listed: bool,
+    #[serde(default)]
+    finished: Option<u64>,
+}
+
+impl Record for Run {
+    fn sort(&self) -> String {
+        "run".to_owned()
+    }
+
+    fn value(&self, epoch: u64) -> Bytes {
+        json(&RunValue {
+            epoch,
+            number: self.number,
+            started: self.started.as_millis(),
+            listed: self.listed,
+            finished: self.finished.map(Timestamp::as_millis),
+        })
+    }
+
+    fn read(_sort: &str, value: &[u8]) -> Option<Self> {
+        let RunValue { number, started, listed, finished, .. } = serde_json::from_slice(value).ok()?;
+        let (started, finished) = (Timestamp::from_millis(started), finished.map(Timestamp::from_millis));
+        Some(Self { number, started, listed, finished })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct AccountValue {
+    epoch: u64,
+    run: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unanswered: Vec<String>,
+}
+
+impl Record for AccountRow {
+    fn sort(&self) -> String {
+        format!("{}{}", Self::PREFIX, self.account.as_str())
+    }
+
+    fn value(&self, epoch: u64) -> Bytes {
+        let unanswered = self.unanswered.iter().map(|store| store.as_str().to_owned()).collect();
+        json(&AccountValue { epoch, run: self.run, unanswered })
+    }
+
+    fn read(sort: &str, value: &[u8]) -> Option<Self> {
+        let account = AccountId::new(sort.strip_prefix(Self::PREFIX)?).ok()?;
+        let AccountValue { run, unanswered, .. } = serde_json::from_slice(value).ok()?;
+        let unanswered = unanswered.into_iter().map(StoreId::new).collect::<Result<_, _>>().ok()?;
+        Some(Self { account, run, unanswered })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct MorselValue {
+    epoch: u64,
+    run: u64,
+    nibbles: u64,
+    deletes: DeletesValue,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    marker: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum DeletesValue {
+    Pending,
+    Confirmed { left: u64, marker: Option<String> },
+    Held { count: u64, items_total: u64 },
+    Done,
+}
+
+impl Record for Morsel {
+    fn sort(&self) -> String {
+        let Pair { account, source, destination, space } = &self.pair;
+        [Self::PREFIX, account.as_str(), "/", source.as_str(), "/", destination.as_str(), "/", space.as_str()].concat()
+    }
+
+    fn value(&self, epoch: u64) -> Bytes {
+        let text = |id: &ContentId| id.as_str().to_owned();
+        let deletes = match &self.deletes {
+            Deletes::Pending => DeletesValue::Pending,
+            Deletes::Confirmed { left, marker } => {
+                DeletesValue::Confirmed { left: *left, marker: marker.as_ref().map(text) }
+            }
+            Deletes::Held { count, items_total } => DeletesValue::Held { count: *count, items_total: *items_total },
+            Deletes::Done => DeletesValue::Done,
+        };
+        let (run, nibbles) = (self.run, self.nibbles);
+        json(&MorselValue { epoch, run, nibbles, deletes, marker: self.marker.as_ref().map(text) })
+    }
+
+    fn read(sort: &str, value: &[u8]) -> Option<Self> {
+        let mut ids = sort.strip_prefix(Self::PREFIX)?.splitn(4, '/');
+        let pair = Pair {
+            account: AccountId::new(ids.next()?).ok()?,
+            source: StoreId::new(ids.next()?).ok()?,
+            destination: StoreId::new(ids.next()?).ok()?,
+            space: SpaceId::new(ids.next()?).ok()?,
+        };
+        let MorselValue { run, nibbles, deletes, marker, .. } = serde_json::from_slice(value).ok()?;
+        let deletes = match deletes {
+            DeletesValue::Pending => Deletes::Pending,
+            DeletesValue::Confirmed { left, marker } => Deletes::Confirmed { left, marker: content(marker).ok()? },
+            DeletesValue::Held { count, items_total } => Deletes::Held { count, items_total },
+            DeletesValue::Done => Deletes::Done,
+        };
+        Some(Self { pair, run, nibbles, deletes, marker: content(marker).ok()? })
+    }
+}
+
+fn content(id: Option<String>) -> Result<Option<ContentId>, mill_model::IdError> {
+    id.map(ContentId::new).transpose()
+}
+
+#[derive(Serialize, Deserialize)]
+struct MissingValue {
+    epoch: u64,
+    first: u64,
+    run: u64,
+}
+
+impl Record for Missing {
+    fn sort(&self) -> String {
+        let Self { account, store, space, .. } = self;
+        [Self::PREFIX, account.as_str(), "/", store.as_str(), "/", space.as_str()].concat()
+    }
+
+    fn value(&self, epoch: u64) -> Bytes {
+        json(&MissingValue { epoch, first: self.first.as_millis(), run: self.run })
+    }
+
+    fn read(sort: &str, value: &[u8]) -> Option<Self> {
+        let mut ids = sort.strip_prefix(Self::PREFIX)?.splitn(3, '/');
+        let MissingValue { first, run, .. } = serde_json::from_slice(value).ok()?;
+        Some(Self {
+            account: AccountId::new(ids.next()?).ok()?,
+            store: StoreId::new(ids.next()?).ok()?,
+            space: SpaceId::new(ids.next()?).ok()?,
+            first: Timestamp::from_millis(first),
+            run,
+        })
+    }
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    // Structs of texts and numbers are always JSON; an empty value would read as a lost row.
+    serde_json::to_vec(value).unwrap_or_default().into()
+}

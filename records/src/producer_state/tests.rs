@@ -1,0 +1,134 @@
+use mill_engine::{Fault, FaultKind, FaultPlan, Faulty, MemoryTable, SeededChance, SimClock, op::Op};
+use mill_model::{ContentId, SpaceId, StoreId, Timestamp};
+
+use super::*;
+use crate::seals::Pair;
+
+fn pair(space: &str) -> Pair {
+    Pair {
+        account: AccountId::new("a").unwrap(),
+        source: StoreId::new("1").unwrap(),
+        destination: StoreId::new("2").unwrap(),
+        space: SpaceId::new(space).unwrap(),
+    }
+}
+
+fn some(id: &str) -> Option<ContentId> {
+    ContentId::new(id).ok()
+}
+
+fn round_trip<R: Record + PartialEq + std::fmt::Debug>(row: &R) {
+    assert_eq!(R::read(&row.sort(), &row.value(7)).as_ref(), Some(row));
+    assert_eq!(R::read(&row.sort(), b"{"), None);
+}
+
+#[test]
+fn rows_are_read_as_they_were_written() {
+    let started = Timestamp::from_millis(1_795_249_800_000);
+    round_trip(&Run { number: 3, started, listed: true, finished: Some(started) });
+    let account = AccountId::new("a").unwrap();
+    round_trip(&AccountRow { account: account.clone(), run: 3, unanswered: vec![StoreId::new("2").unwrap()] });
+    let (store, space) = (StoreId::new("1").unwrap(), SpaceId::new("Fotos & Briefe").unwrap());
+    round_trip(&Missing { account, store, space, first: started, run: 4 });
+    for deletes in [
+        Deletes::Pending,
+        Deletes::Done,
+        Deletes::Held { count: 21, items_total: 30 },
+        Deletes::Confirmed { left: 5, marker: None },
+        Deletes::Confirmed { left: 5, marker: some("a/\u{0}\"\u{1F600}") },
+    ] {
+        round_trip(&Morsel { pair: pair("s p"), run: 3, nibbles: 2, deletes, marker: some("/\n") });
+    }
+}
+
+/// An older Mill's rows are read by every later one.
+#[test]
+fn the_first_written_form_is_read_for_ever() {
+    let value = br#"{"epoch":1,"run":2,"nibbles":3,"deletes":{"confirmed":{"left":4,"marker":"m"}},"marker":"n"}"#;
+    let morsel = Morsel::read("morsel/a/1/2/s", value).unwrap();
+    let deletes = Deletes::Confirmed { left: 4, marker: some("m") };
+    assert_eq!(morsel, Morsel { pair: pair("s"), run: 2, nibbles: 3, deletes, marker: some("n") });
+    let run = Run::read("run", br#"{"epoch":1,"number":2,"started":3,"listed":true,"finished":null}"#).unwrap();
+    assert_eq!((run.number, run.listed, run.finished), (2, true, None));
+}
+
+struct World {
+    clock: Arc<SimClock>,
+    table: Arc<dyn Table>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { clock: Arc::new(SimClock::new()), table: Arc::new(MemoryTable::with_pages_of("t", 2)) }
+    }
+
+    fn state(&self, epoch: u64) -> ProducerState {
+        ProducerState::new(self.table.clone(), self.clock.clone(), "p", epoch)
+    }
+}
+
+async fn with_morsels(state: &ProducerState, count: usize) -> Vec<Kept<Morsel>> {
+    let rows: Vec<Morsel> = (0..count).map(|number| Morsel::fresh(pair(&format!("s{number}")), 1)).collect();
+    state.add_morsels(&pair("s").account, &rows).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_added_saved_and_removed_are_loaded_so() {
+    let world = World::new();
+    let state = world.state(1);
+    let mut morsels = with_morsels(&state, 5).await;
+    morsels[1].row.marker = some("m");
+    state.save(&mut morsels[1]).await.unwrap();
+    state.save(&mut morsels[1]).await.unwrap();
+    state.remove(&morsels[2]).await.unwrap();
+    let loaded = world.state(2).load(false).await.unwrap();
+    let found: Vec<_> =
+        loaded.morsels.iter().map(|kept| (kept.row.pair.space.as_str(), kept.row.marker.is_some())).collect();
+    assert_eq!(found, [("s0", false), ("s1", true), ("s3", false), ("s4", false)]);
+    state.remove_all(&loaded.morsels).await.unwrap();
+    assert!(world.state(2).load(false).await.unwrap().morsels.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_claim_the_earlier_holder_can_save_and_remove_nothing() {
+    let world = World::new();
+    let old = world.state(1);
+    let mut morsels = with_morsels(&old, 3).await;
+    let new = world.state(2);
+    let mut claimed = new.load(true).await.unwrap().morsels;
+    assert_eq!(claimed.len(), 3);
+    morsels[0].row.marker = some("m");
+    assert!(matches!(old.save(&mut morsels[0]).await, Err(StateError::TakenOver { .. })));
+    assert!(matches!(old.remove(&morsels[1]).await, Err(StateError::TakenOver { .. })));
+    for kept in &mut claimed {
+        new.save(kept).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_cannot_be_read_is_passed_over() {
+    let world = World::new();
+    let state = world.state(1);
+    with_morsels(&state, 2).await;
+    world.table.put(&RowKey::new("p", "morsel/a/1/2/s0"), "{".into(), RowWhen::Always).await.unwrap();
+    assert_eq!(state.load(true).await.unwrap().morsels.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_was_done_but_not_answered_is_no_takeover() {
+    let world = World::new();
+    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
+    let table: Arc<dyn Table> = Arc::new(Faulty::<dyn Table>::new(world.table.clone(), plan.clone()));
+    let state = ProducerState::new(table, world.clock.clone(), "p", 1);
+    let mut morsels = with_morsels(&state, 1).await;
+    for nth in 1..4 {
+        plan.fail(Op::PutRow, 1, Fault::After(FaultKind::Unavailable));
+        morsels[0].row.nibbles = nth;
+        state.save(&mut morsels[0]).await.unwrap();
+    }
+    plan.fail(Op::DeleteRow, 1, Fault::After(FaultKind::Unexpected));
+    state.remove(&morsels[0]).await.unwrap();
+    assert!(state.load(false).await.unwrap().morsels.is_empty());
+    plan.set_outage(Some(FaultKind::Unavailable));
+    assert!(matches!(state.load(false).await, Err(StateError::Table(_))));
+}

@@ -1,0 +1,246 @@
+//! The book of pair seals: for each item of a store policy's space, in which states its two sides were proven alike.
+//!
+//! A seal is a memory of a proof, never a proof of its own: losing one costs a re-read, keeping one that no longer
+//! matches costs nothing, since it then proves nothing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use mill_model::{AccountId, Algorithm, Checksum, ContentId, SpaceId, StoreId, Version};
+use mill_ports::{KeyRange, RowKey, RowPage, RowWhen, Table, TableError, TableErrorKind};
+use sha2::{Digest as _, Sha256};
+use tracing::debug;
+
+/// One space of one store policy: what the seals of a partition are about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pair {
+    /// The owner of both stores.
+    pub account: AccountId,
+    /// The store that is read.
+    pub source: StoreId,
+    /// The store that is written.
+    pub destination: StoreId,
+    /// The space, of one id at both ends.
+    pub space: SpaceId,
+}
+
+impl Pair {
+    /// No id in it can hold a `/`, so two pairs never share a partition.
+    fn partition(&self) -> String {
+        let Self { account, source, destination, space } = self;
+        [account.as_str(), source.as_str(), destination.as_str(), space.as_str()].join("/")
+    }
+}
+
+/// Both sides' states, as marks, and the checksum of the bytes that both held in them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Seal {
+    source: Mark,
+    destination: Mark,
+    algorithm: Algorithm,
+    /// The checksum's value; an MD5 takes the first half, the rest is zero.
+    checksum: [u8; 32],
+}
+
+/// A version's token, cut short to 16 bytes of SHA-256: it is compared with one other mark, never searched for, and
+/// whoever can choose tokens can write the item anyway.
+type Mark = [u8; 16];
+
+impl Seal {
+    /// The written form's own version, so that a later form is not misread.
+    const FORM: u8 = 1;
+    const HEAD_BYTES: usize = 2 + 2 * size_of::<Mark>();
+
+    /// A seal on two sides that were proven alike, in bytes and properties, in these states.
+    ///
+    /// `None` unless both versions are settled: an unsettled mark could be borne by a later state too.
+    pub fn of(source: &Version, destination: &Version, checksum: &Checksum) -> Option<Self> {
+        if !source.settled() || !destination.settled() {
+            return None;
+        }
+        Self::of_marks(mark(source), mark(destination), checksum.algorithm, &checksum.value)
+    }
+
+    /// Whether both sides are as sealed: the same bytes and properties at both, without reading any.
+    pub fn holds(&self, source: &Version, destination: &Version) -> bool {
+        same(&self.source, source) && same(&self.destination, destination)
+    }
+
+    /// The checksum of the destination's bytes, if it is in the state that was sealed.
+    pub fn checksum_of_destination(&self, destination: &Version) -> Option<Checksum> {
+        same(&self.destination, destination).then(|| self.checksum())
+    }
+
+    /// The checksum of the source's bytes, if it is in the state that was sealed.
+    pub fn checksum_of_source(&self, source: &Version) -> Option<Checksum> {
+        same(&self.source, source).then(|| self.checksum())
+    }
+
+    /// The checksum of the bytes that both sides held when they were sealed, whatever they hold now.
+    pub fn checksum(&self) -> Checksum {
+        Checksum { algorithm: self.algorithm, value: self.checksum[..value_bytes(self.algorithm)].into() }
+    }
+
+    fn of_marks(source: Mark, destination: Mark, algorithm: Algorithm, value: &[u8]) -> Option<Self> {
+        if value.len() != value_bytes(algorithm) {
+            return None;
+        }
+        let mut checksum = [0; 32];
+        checksum[..value.len()].copy_from_slice(value);
+        Some(Self { source, destination, algorithm, checksum })
+    }
+
+    fn written(&self) -> Bytes {
+        let value = &self.checksum[..value_bytes(self.algorithm)];
+        let mut out = Vec::with_capacity(Self::HEAD_BYTES + value.len());
+        out.extend([Self::FORM, algorithm_tag(self.algorithm)]);
+        out.extend(self.source);
+        out.extend(self.destination);
+        out.extend(value);
+        out.into()
+    }
+
+    fn read(written: &[u8]) -> Option<Self> {
+        let (&[form, tag], rest) = written.split_first_chunk()?;
+        let (source, rest) = rest.split_first_chunk()?;
+        let (destination, value) = rest.split_first_chunk()?;
+        let algorithm = [Algorithm::Md5, Algorithm::Sha256].into_iter().find(|known| algorithm_tag(*known) == tag)?;
+        if form != Self::FORM {
+            return None;
+        }
+        Self::of_marks(*source, *destination, algorithm, value)
+    }
+}
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seal").field("checksum", &self.checksum()).finish_non_exhaustive()
+    }
+}
+
+fn mark(version: &Version) -> Mark {
+    let mut mark = Mark::default();
+    mark.copy_from_slice(&Sha256::digest(version.token())[..size_of::<Mark>()]);
+    mark
+}
+
+fn same(sealed: &Mark, version: &Version) -> bool {
+    version.settled() && *sealed == mark(version)
+}
+
+const fn value_bytes(algorithm: Algorithm) -> usize {
+    match algorithm {
+        Algorithm::Md5 => 16,
+        Algorithm::Sha256 => 32,
+    }
+}
+
+/// Written in rows: a tag keeps its meaning for ever.
+const fn algorithm_tag(algorithm: Algorithm) -> u8 {
+    match algorithm {
+        Algorithm::Md5 => 1,
+        Algorithm::Sha256 => 2,
+    }
+}
+
+/// The book of seals, a row an item.
+#[derive(Debug, Clone)]
+pub struct Seals {
+    table: Arc<dyn Table>,
+}
+
+impl Seals {
+    /// The rows that one step of a stream asks for: some 100 KiB of them.
+    const PAGE_ROWS: usize = 1_000;
+
+    /// The book kept in `table`.
+    pub fn new(table: Arc<dyn Table>) -> Self {
+        Self { table }
+    }
+
+    /// The seal on an item, if there is one that can be read.
+    ///
+    /// # Errors
+    /// The table's own; a caller loses no correctness by going on without a seal.
+    pub async fn get(&self, pair: &Pair, item: &ContentId) -> Result<Option<Seal>, TableError> {
+        Ok(self.table.get(&key(pair, item)).await?.and_then(|row| Seal::read(&row.value)))
+    }
+
+    /// Writes an item's seal over any that there is.
+    ///
+    /// # Errors
+    /// The table's own; whether the seal is there is then unknown, and matters not.
+    pub async fn put(&self, pair: &Pair, item: &ContentId, seal: &Seal) -> Result<(), TableError> {
+        self.table.put(&key(pair, item), seal.written(), RowWhen::Always).await.map(drop)
+    }
+
+    /// Removes an item's seal, if there is one.
+    ///
+    /// # Errors
+    /// The table's own; a seal left behind proves nothing about an item that is gone.
+    pub async fn remove(&self, pair: &Pair, item: &ContentId) -> Result<(), TableError> {
+        self.table.delete(&key(pair, item), RowWhen::Always).await
+    }
+
+    /// The seals of a pair in the byte order of their items' ids, those after `after`; a page at a time in memory.
+    ///
+    /// A row that cannot be read is left out, as if it had been lost. The stream is over at its first error.
+    pub fn stream(
+        &self,
+        pair: &Pair,
+        after: Option<&ContentId>,
+    ) -> BoxStream<'static, Result<(ContentId, Seal), TableError>> {
+        let start = Next { after: after.map(|id| id.as_str().to_owned()), end: false };
+        let place = (self.table.clone(), pair.partition());
+        stream::try_unfold((place, start), |(place, next)| async move {
+            if next.end {
+                return Ok(None);
+            }
+            let range = KeyRange { prefix: String::new(), after: next.after };
+            let page = place.0.query(&place.1, &range, Self::PAGE_ROWS).await?;
+            let next = Next::behind(&page, place.0.name())?;
+            let seals = page.rows.into_iter().filter_map(|row| read(row.sort, &row.value)).map(Ok);
+            Ok::<_, TableError>(Some((stream::iter(seals), (place, next))))
+        })
+        .try_flatten()
+        .boxed()
+    }
+}
+
+/// Where a stream goes on.
+struct Next {
+    after: Option<String>,
+    end: bool,
+}
+
+impl Next {
+    fn behind(page: &RowPage, table: &str) -> Result<Self, TableError> {
+        let after = page.rows.last().map(|row| row.sort.clone());
+        if after.is_none() && !page.end {
+            // It promised more and gave nothing to go on from: asking again would ask for ever.
+            return Err(TableError {
+                kind: TableErrorKind::Unexpected,
+                op: "query",
+                table: table.to_owned(),
+                source: Some("an empty page that is not the last".into()),
+            });
+        }
+        Ok(Self { after, end: page.end })
+    }
+}
+
+fn key(pair: &Pair, item: &ContentId) -> RowKey {
+    RowKey::new(pair.partition(), item.as_str())
+}
+
+fn read(sort: String, value: &[u8]) -> Option<(ContentId, Seal)> {
+    let found = ContentId::new(sort).ok().zip(Seal::read(value));
+    if found.is_none() {
+        debug!("passed over a seal that cannot be read");
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! A table in memory, for the tests of this room's own books.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use mill_ports::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+
+#[derive(Debug)]
+pub(crate) struct TestTable {
+    rows: Mutex<(BTreeMap<RowKey, Row>, u64)>,
+    page_max: usize,
+    yields: bool,
+}
+
+impl Default for TestTable {
+    fn default() -> Self {
+        Self::with_page_max(usize::MAX)
+    }
+}
+
+impl TestTable {
+    /// Gives at most `page_max` rows at once, however many are asked for.
+    pub(crate) fn with_page_max(page_max: usize) -> Self {
+        Self { rows: Mutex::default(), page_max, yields: false }
+    }
+
+    /// Lets others go on between reading and answering.
+    pub(crate) fn yielding() -> Self {
+        Self { yields: true, ..Self::default() }
+    }
+}
+
+fn holds(when: &RowWhen, row: Option<&Row>, op: &'static str) -> Result<(), TableError> {
+    let holds = match when {
+        RowWhen::Always => true,
+        RowWhen::Absent => row.is_none(),
+        RowWhen::VersionIs(version) => row.is_some_and(|row| row.version == *version),
+    };
+    let conflict = || TableError { kind: TableErrorKind::Conflict, op, table: "test".into(), source: None };
+    if holds { Ok(()) } else { Err(conflict()) }
+}
+
+#[async_trait]
+impl Table for TestTable {
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
+        let row = self.rows.lock().unwrap().0.get(key).cloned();
+        if self.yields {
+            tokio::task::yield_now().await;
+        }
+        Ok(row)
+    }
+
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+        let (rows, writes) = &mut *self.rows.lock().unwrap();
+        holds(&when, rows.get(key), "put")?;
+        *writes += 1;
+        let version = RowVersion(writes.to_string().into());
+        rows.insert(key.clone(), Row { sort: key.sort.clone(), value, version: version.clone() });
+        Ok(version)
+    }
+
+    async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
+        for (key, value) in rows {
+            self.put(key, value.clone(), RowWhen::Always).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+        let rows = &mut self.rows.lock().unwrap().0;
+        holds(&when, rows.get(key), "delete")?;
+        rows.remove(key);
+        Ok(())
+    }
+
+    async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError> {
+        let rows = &self.rows.lock().unwrap().0;
+        let wanted = |sort: &str| sort.starts_with(&range.prefix) && range.after.as_deref().is_none_or(|a| sort > a);
+        let mut found = rows.iter().filter(|(key, _)| key.partition == partition && wanted(&key.sort));
+        let page: Vec<Row> = found.by_ref().take(limit.min(self.page_max)).map(|(_, row)| row.clone()).collect();
+        Ok(RowPage { rows: page, end: found.next().is_none() })
+    }
+}

@@ -1,0 +1,207 @@
+//! One execution of a task, from its delivery to the decision about its fate.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use mill_model::{Envelope, StoreAddress};
+use mill_ports::{Attempt, ChanceExt as _, FailureClass, Outcome, ProcessorError, Statistics, chain};
+use tokio::sync::mpsc;
+use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
+
+use crate::fate::Fates;
+use crate::in_flight::Cause;
+use crate::pauses::Sort;
+use crate::run::{Shared, Slot, subject_of};
+use crate::settings::{Ended, OnUnavailable, WorkmanError};
+use crate::stages::{Moves, Opened, Settled, Taken};
+
+/// What came of an execution.
+enum Verdict {
+    Answered(Outcome, Vec<StoreAddress>),
+    Failed(ProcessorError),
+    Panicked(String),
+    /// Not begun: a store it needs is left alone for so long.
+    Paused(Duration),
+    Cancelled(Cause),
+}
+
+/// Executes a delivery's task and hands the decision to the settler. Frees the slot when dropped.
+pub(crate) async fn attempt(shared: Arc<Shared>, taken: Taken, slot: Slot, settled: mpsc::Sender<Settled>) {
+    let decided = match taken.open(&shared) {
+        Ok(opened) => executed(&shared, opened).await,
+        Err(refused) => {
+            let (taken, error) = *refused;
+            let moves = Fates { shared: &shared, taken: &taken }.not_opened(&error);
+            Settled { taken, moves }
+        }
+    };
+    // The settler outlives all attempts; were it gone, the queue would deliver the task again.
+    let _ = settled.send(decided).await;
+    drop(slot);
+}
+
+async fn executed(shared: &Shared, opened: Opened) -> Settled {
+    let Opened { taken, envelope } = opened;
+    let span = warn_span!(
+        "attempt",
+        task.kind = %envelope.task.kind,
+        task.id = %envelope.id,
+        subject = field::Empty,
+        queue = %shared.lanes[taken.lane].name(),
+        receive_count = taken.delivery.receive_count,
+    );
+    let attempt = Attempt {
+        envelope,
+        failures_max: shared.settings.failures_max,
+        receive_count: taken.delivery.receive_count,
+        cancelled: taken.entry().cancelled.clone(),
+        lease: taken.entry().lease.clone(),
+    };
+    let verdict = run(shared, &taken, &attempt, &span).instrument(span.clone()).await;
+    let moves = span.in_scope(|| Decision { shared, taken: &taken }.of(attempt.envelope, verdict));
+    Settled { taken, moves }
+}
+
+/// Runs the processor until it answers, panics, or loses its lease; then its future is dropped at once.
+async fn run(shared: &Shared, taken: &Taken, attempt: &Attempt, span: &Span) -> Verdict {
+    let work = AssertUnwindSafe(async {
+        let processor = match shared.registry.processor(attempt.envelope.task.clone()) {
+            Ok(processor) => processor,
+            Err(error) => return Verdict::Failed(error),
+        };
+        let stores = processor.stores();
+        if let Some(remaining) = shared.pauses.remaining(&stores, shared.clock.monotonic()) {
+            return Verdict::Paused(remaining);
+        }
+        if !span.is_disabled() {
+            span.record("subject", processor.subject());
+        }
+        match processor.run(attempt).await {
+            Ok(outcome) => Verdict::Answered(outcome, stores),
+            Err(error) => Verdict::Failed(error),
+        }
+    });
+    let verdict = tokio::select! {
+        biased;
+        () = attempt.cancelled.cancelled() => return Verdict::Cancelled(taken.entry().cause()),
+        verdict = work.catch_unwind() => verdict,
+    };
+    verdict.unwrap_or_else(|panic| Verdict::Panicked(words(panic.as_ref())))
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the processor panicked: {}", words.unwrap_or("without a word"))
+}
+
+/// Turns a verdict into moves, counts and logs it.
+struct Decision<'a> {
+    shared: &'a Shared,
+    taken: &'a Taken,
+}
+
+impl Decision<'_> {
+    fn of(&self, envelope: Envelope, verdict: Verdict) -> Moves {
+        let fates = Fates { shared: self.shared, taken: self.taken };
+        match verdict {
+            Verdict::Answered(outcome, stores) => {
+                self.shared.pauses.well(&stores, self.shared.clock.monotonic());
+                match outcome {
+                    Outcome::Done { follow_ups } if follow_ups.is_empty() => Fates::discarded(),
+                    Outcome::Done { follow_ups } => fates.done(envelope, follow_ups),
+                    Outcome::Snooze { delay, task } => {
+                        debug!(?delay, "put off");
+                        fates.put_off(envelope, delay, task)
+                    }
+                    Outcome::Discard { reason } => {
+                        debug!(reason, "discarded");
+                        Fates::discarded()
+                    }
+                }
+            }
+            Verdict::Failed(error) => self.failed(envelope, &error),
+            Verdict::Panicked(reason) => self.retried(envelope, &reason),
+            Verdict::Paused(_) if self.shared.settings.on_unavailable == OnUnavailable::Stop => {
+                fates.given_back(Some(&envelope.task.account))
+            }
+            Verdict::Paused(remaining) => self.put_off(envelope, remaining),
+            Verdict::Cancelled(Cause::LeaseLost) => Fates::left(),
+            Verdict::Cancelled(Cause::HeldTooLong) => self.put_off(envelope, Duration::ZERO),
+            Verdict::Cancelled(Cause::Stopping) => fates.given_back(Some(&envelope.task.account)),
+        }
+    }
+
+    fn failed(&self, envelope: Envelope, error: &ProcessorError) -> Moves {
+        let fates = Fates { shared: self.shared, taken: self.taken };
+        match &error.class {
+            FailureClass::Retryable => self.retried(envelope, &chain(error)),
+            FailureClass::Permanent => {
+                Statistics::count(&self.shared.statistics.failed);
+                fates.given_up(envelope, &chain(error))
+            }
+            FailureClass::Throttled { store, retry_after } => {
+                let pause = self.pause(store, Sort::Throttled(*retry_after), error);
+                self.put_off(envelope, pause)
+            }
+            FailureClass::Unavailable { store } => {
+                let pause = self.pause(store, Sort::Unavailable, error);
+                if self.shared.settings.on_unavailable == OnUnavailable::Wait {
+                    return self.put_off(envelope, pause);
+                }
+                self.shared.end(Ok(Ended::StoreUnavailable { store: store.clone(), reason: chain(error) }));
+                fates.given_back(Some(&envelope.task.account))
+            }
+            FailureClass::Fatal => {
+                let subject = subject_of(&self.shared.registry, &envelope.task);
+                let subject = subject.unwrap_or_else(|| format!("task `{}`", envelope.id));
+                let reason = chain(error);
+                error!(reason, "no task can be run here");
+                self.shared.end(Err(WorkmanError::Fatal { subject, reason }));
+                fates.given_back(Some(&envelope.task.account))
+            }
+            FailureClass::LeaseLost => match self.taken.entry().cause_if_cancelled() {
+                Some(Cause::Stopping) => fates.given_back(Some(&envelope.task.account)),
+                _ => Fates::left(),
+            },
+        }
+    }
+
+    fn retried(&self, envelope: Envelope, reason: &str) -> Moves {
+        Statistics::count(&self.shared.statistics.failed);
+        if let Some(suppressed) = self.shared.warnings.due("failed", self.shared.clock.monotonic()) {
+            let failures = envelope.failures + 1;
+            warn!(reason, failures, failures_max = self.shared.settings.failures_max, suppressed, "a task failed");
+        } else {
+            debug!(reason, "a task failed");
+        }
+        Fates { shared: self.shared, taken: self.taken }.failed(envelope, reason)
+    }
+
+    /// Comes again after `delay` and a little chance, so that not all come back in one moment.
+    fn put_off(&self, envelope: Envelope, delay: Duration) -> Moves {
+        let jitter = self.shared.chance.jitter((delay / 4).min(Duration::from_secs(10)));
+        Fates { shared: self.shared, taken: self.taken }.put_off(envelope, delay + jitter, None)
+    }
+
+    fn pause(&self, store: &StoreAddress, sort: Sort, error: &ProcessorError) -> Duration {
+        let now = self.shared.clock.monotonic();
+        let pause = self.shared.pauses.note(store, sort, now, self.shared.chance.as_ref());
+        let seconds = pause.as_secs();
+        match sort {
+            Sort::Throttled(_) => {
+                if let Some(suppressed) = self.shared.warnings.due("throttled", now) {
+                    info!(%store, seconds, suppressed, "a store asks to slow down");
+                }
+            }
+            Sort::Unavailable => {
+                if let Some(suppressed) = self.shared.warnings.due("unavailable", now) {
+                    warn!(%store, seconds, reason = chain(error), suppressed, "a store cannot be used for now");
+                }
+            }
+        }
+        pause
+    }
+}

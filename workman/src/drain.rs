@@ -1,0 +1,148 @@
+//! Moves dead letters out of their queue into their book, where a person finds them.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_ports::{Clock, Delivery, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, chain};
+use mill_records::dead_letters::{DeadLetter, DeadLetters, LetterError};
+use tracing::{info, warn};
+
+use crate::run::subject_of;
+use crate::settings::Stop;
+use crate::warnings::Warnings;
+
+/// How letters are drained.
+#[derive(Debug, Clone)]
+pub struct DrainSettings {
+    /// How long letters are hidden from other drains while they are written down.
+    pub visibility: Duration,
+    /// How long one receive waits for the first letter.
+    pub poll_wait: Duration,
+}
+
+/// Writes letters into their book, and only then acknowledges them.
+#[derive(Debug)]
+pub struct DeadLetterDrain {
+    /// The dead-letter queue.
+    pub queue: Arc<dyn TaskQueue>,
+    /// The book.
+    pub book: DeadLetters,
+    /// Tells what a task is about.
+    pub registry: Registry,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// How it works.
+    pub settings: DrainSettings,
+}
+
+/// Why letters could not be drained. They are in the queue still.
+#[derive(Debug, thiserror::Error)]
+pub enum DrainError {
+    /// The queue failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The book failed.
+    #[error(transparent)]
+    Book(#[from] LetterError),
+}
+
+impl DeadLetterDrain {
+    /// The pause between two looks, where a receive does not wait or fails.
+    const PAUSE: Duration = Duration::from_secs(1);
+    const PAUSE_MAX: Duration = Duration::from_mins(1);
+
+    /// Drains what is there now, and says how many letters were written down.
+    ///
+    /// # Errors
+    /// The first failure. What was written down by then is acknowledged.
+    pub async fn once(&self) -> Result<u64, DrainError> {
+        let mut drained = 0;
+        loop {
+            match self.step(Duration::ZERO).await? {
+                0 => return Ok(drained),
+                some => drained += some,
+            }
+        }
+    }
+
+    /// Drains whatever comes until it is stopped, and waits out trouble that may pass.
+    ///
+    /// # Errors
+    /// [`DrainError::Queue`] when a person must act: the queue is missing or not permitted.
+    pub async fn run(&self, until: &Stop) -> Result<(), DrainError> {
+        let said = Warnings::default();
+        let mut pause = Self::PAUSE;
+        while !until.gentle.is_cancelled() && !until.immediate.is_cancelled() {
+            let began = self.clock.monotonic();
+            let drained = tokio::select! {
+                biased;
+                // What a receive cut off here had taken comes again after its visibility timeout.
+                () = until.immediate.cancelled() => break,
+                answer = self.step(self.settings.poll_wait) => answer,
+            };
+            match drained {
+                Ok(0) => {
+                    pause = Self::PAUSE;
+                    let passed = self.clock.monotonic().since(began);
+                    self.rest(Self::PAUSE.saturating_sub(passed), until).await;
+                }
+                Ok(letters) => {
+                    pause = Self::PAUSE;
+                    info!(letters, "dead letters were written down");
+                }
+                Err(DrainError::Queue(error))
+                    if matches!(error.kind, QueueErrorKind::Denied | QueueErrorKind::QueueMissing) =>
+                {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    if let Some(suppressed) = said.due("drain", self.clock.monotonic()) {
+                        warn!(error = chain(&error), suppressed, "dead letters could not be written down for now");
+                    }
+                    self.rest(pause, until).await;
+                    pause = (pause * 2).min(Self::PAUSE_MAX);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn rest(&self, pause: Duration, stop: &Stop) {
+        tokio::select! {
+            biased;
+            () = stop.gentle.cancelled() => {}
+            () = stop.immediate.cancelled() => {}
+            () = self.clock.sleep(pause) => {}
+        }
+    }
+
+    /// Receives once; says how many letters were written down and acknowledged.
+    async fn step(&self, wait: Duration) -> Result<u64, DrainError> {
+        let limits = self.queue.limits();
+        let visibility = self.settings.visibility.min(limits.visibility_max);
+        let batch_max: NonZeroU32 = limits.batch_max;
+        let deliveries = self.queue.receive(batch_max, visibility, wait).await?;
+        let mut written: Vec<Receipt> = Vec::with_capacity(deliveries.len());
+        let mut failure = None;
+        for delivery in &deliveries {
+            match self.note(delivery).await {
+                Ok(()) => written.push(delivery.receipt.clone()),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        if !written.is_empty() {
+            // One that stays unacknowledged comes again, and is found written down.
+            self.queue.acknowledge(&written).await?.into_result().or_else(|error| match error.kind {
+                QueueErrorKind::ReceiptExpired => Ok(()),
+                _ => Err(error),
+            })?;
+        }
+        failure.map_or(Ok(written.len() as u64), |error| Err(error.into()))
+    }
+
+    async fn note(&self, delivery: &Delivery) -> Result<(), LetterError> {
+        let letter = DeadLetter::read(delivery, |task| subject_of(&self.registry, task));
+        self.book.note(&letter).await
+    }
+}

@@ -1,0 +1,159 @@
+//! What becomes of a delivery: decides the moves, makes none.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use mill_model::wire::{self, WireError};
+use mill_model::{AccountId, Envelope, Failure, Letter, QueueName, Task};
+use mill_ports::{ChanceExt as _, FollowUp, Outgoing};
+
+use crate::run::{Shared, subject_of};
+use crate::stages::{GivenUp, Moves, Taken, Then};
+
+/// Decides for one delivery.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fates<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) taken: &'a Taken,
+}
+
+impl Fates<'_> {
+    /// A delivery is given back by a release while the queue has delivered it less often than this: each release
+    /// spends a receive, and the queue's own redrive would take it for one that kills its workers.
+    const RELEASED_BELOW: u32 = 5;
+
+    /// The work is done: its follow-ups are sent.
+    pub(crate) fn done(&self, envelope: Envelope, follow_ups: Vec<FollowUp>) -> Moves {
+        let mut sends = Vec::with_capacity(follow_ups.len());
+        for follow_up in follow_ups {
+            match self.follow_up(&envelope, follow_up) {
+                Ok(send) => sends.push(send),
+                Err(why) => return self.given_up(envelope, &format!("a follow-up cannot be sent: {why}")),
+            }
+        }
+        Moves { sends, then: Then::Acknowledge, need_lease: false, given_up: None }
+    }
+
+    fn follow_up(
+        &self,
+        parent: &Envelope,
+        FollowUp { queue, task }: FollowUp,
+    ) -> Result<(QueueName, Outgoing), String> {
+        if !self.shared.queues.contains_key(&queue) {
+            return Err(format!("this workman has no queue `{queue}`"));
+        }
+        let now = self.shared.clock.now();
+        let mut envelope = Envelope::new(self.shared.chance.task_id(now), queue, now, task);
+        envelope.trace.clone_from(&parent.trace);
+        let body = wire::seal(&envelope).map_err(|error| error.to_string())?;
+        Ok((queue, Outgoing { group: envelope.task.account, body, delay: Duration::ZERO }))
+    }
+
+    /// The task asks for nothing any more.
+    pub(crate) fn discarded() -> Moves {
+        Moves { sends: Vec::new(), then: Then::Acknowledge, need_lease: false, given_up: None }
+    }
+
+    /// The task comes again after `delay`, perhaps changed; it has not failed.
+    pub(crate) fn put_off(&self, envelope: Envelope, delay: Duration, task: Option<Task>) -> Moves {
+        let before = task.is_some().then(|| envelope.clone());
+        let put_off = envelope.after_snooze(task);
+        match (self.sent_again(&put_off, delay), before) {
+            (Ok(moves), _) => moves,
+            (Err(why), Some(before)) => self.given_up(before, &format!("it cannot be put off: {why}")),
+            (Err(why), None) => self.given_up(put_off, &format!("it cannot be put off: {why}")),
+        }
+    }
+
+    /// The execution failed: the task goes to the back of its queue, or among the dead letters.
+    pub(crate) fn failed(&self, envelope: Envelope, reason: &str) -> Moves {
+        let settings = &self.shared.settings;
+        if envelope.failures.saturating_add(1) >= settings.failures_max {
+            return self.given_up(envelope, reason);
+        }
+        let delays = &settings.retry_delays;
+        let step = (envelope.failures as usize).min(delays.len().saturating_sub(1));
+        let delay = delays.get(step).copied().unwrap_or_default();
+        let again = envelope.after_failure(self.failure(reason));
+        self.sent_again(&again, delay)
+            .unwrap_or_else(|why| self.given_up(again, &format!("it cannot be sent again: {why}")))
+    }
+
+    /// The task is given up: it goes among the dead letters with all that happened to it.
+    pub(crate) fn given_up(&self, envelope: Envelope, reason: &str) -> Moves {
+        let (origin, group) = (envelope.origin, envelope.task.account.clone());
+        let subject = subject_of(&self.shared.registry, &envelope.task);
+        let subject = subject.unwrap_or_else(|| format!("task `{}`", envelope.id));
+        let body = wire::seal(&envelope.after_failure(self.failure(reason)));
+        let body = body.unwrap_or_else(|_| self.taken.delivery.body.clone());
+        self.letter(body, origin, group, GivenUp { subject, reason: reason.to_owned() })
+    }
+
+    /// The body is no envelope: it goes among the dead letters as it is.
+    pub(crate) fn not_opened(&self, error: &WireError) -> Moves {
+        let queue = self.shared.lanes[self.taken.lane].name();
+        let given_up = GivenUp { subject: format!("a body in queue `{queue}`"), reason: error.to_string() };
+        self.letter(self.taken.delivery.body.clone(), queue, nobody(), given_up)
+    }
+
+    fn letter(&self, body: Bytes, origin: QueueName, group: AccountId, given_up: GivenUp) -> Moves {
+        let letter = Letter {
+            body,
+            origin,
+            given_up: self.failure(&given_up.reason),
+            receive_count: self.taken.delivery.receive_count,
+        };
+        let body_bytes_max = self.shared.queues.get(&QueueName::DeadLetter).map(|queue| queue.limits().body_bytes_max);
+        let body = match wire::seal_letter(&letter) {
+            Ok(sealed) if body_bytes_max.is_none_or(|max| sealed.len() <= max) => sealed,
+            // Too large with its reason: the body itself matters more, and the reason is in the log.
+            _ => letter.body,
+        };
+        let send = (QueueName::DeadLetter, Outgoing { group, body, delay: Duration::ZERO });
+        Moves { sends: vec![send], then: Then::Acknowledge, need_lease: true, given_up: Some(given_up) }
+    }
+
+    /// The delivery goes back unchanged, for any workman to take at once. `account` where it is known.
+    pub(crate) fn given_back(&self, account: Option<&AccountId>) -> Moves {
+        if self.taken.delivery.receive_count < Self::RELEASED_BELOW {
+            return Moves { sends: Vec::new(), then: Then::Release, need_lease: true, given_up: None };
+        }
+        let group = account.cloned().unwrap_or_else(nobody);
+        let again = Outgoing { group, body: self.taken.delivery.body.clone(), delay: Duration::ZERO };
+        let queue = self.shared.lanes[self.taken.lane].name();
+        Moves { sends: vec![(queue, again)], then: Then::Acknowledge, need_lease: true, given_up: None }
+    }
+
+    /// The delivery is another workman's.
+    pub(crate) fn left() -> Moves {
+        Moves { sends: Vec::new(), then: Then::Nothing, need_lease: false, given_up: None }
+    }
+
+    fn sent_again(&self, envelope: &Envelope, delay: Duration) -> Result<Moves, WireError> {
+        let queues = &self.shared.queues;
+        let own = &self.shared.lanes[self.taken.lane];
+        let queue = queues.get(&envelope.origin).unwrap_or(own);
+        let body = wire::seal(envelope)?;
+        let delay = delay.min(queue.limits().delay_max);
+        let send = (queue.name(), Outgoing { group: envelope.task.account.clone(), body, delay });
+        Ok(Moves { sends: vec![send], then: Then::Acknowledge, need_lease: true, given_up: None })
+    }
+
+    fn failure(&self, reason: &str) -> Failure {
+        Failure::new(self.shared.clock.now(), &self.shared.settings.name, reason)
+    }
+}
+
+/// Stands for the account of a body that does not tell it.
+#[allow(clippy::expect_used)] // the text is a valid id; a test makes one
+fn nobody() -> AccountId {
+    AccountId::new("unknown").expect("a plain word is an account id")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_body_without_account_has_a_group_all_the_same() {
+        assert_eq!(super::nobody().as_str(), "unknown");
+    }
+}

@@ -1,0 +1,139 @@
+//! Keeps the leases of everything in hand, and cancels an attempt whose lease cannot be kept.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use mill_model::Monotonic;
+use mill_ports::{Clock, QueueErrorKind, Receipt, TaskQueue};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::in_flight::{Cause, Entry, InFlight};
+use crate::warnings::Warnings;
+
+/// The heartbeat of one workman: a future of its own, so that it can be given a runtime of its own, where attempts
+/// that keep the processors busy do not hold it up.
+///
+/// It must run while the workman runs. A workman without it loses every task that takes longer than the visibility
+/// timeout: [`Attempt::may_act`](mill_ports::Attempt::may_act) refuses from then on.
+#[derive(Debug)]
+pub struct Heartbeat {
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) queues: Vec<Arc<dyn TaskQueue>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) visibility: Duration,
+    pub(crate) over: CancellationToken,
+    pub(crate) warnings: Warnings,
+}
+
+impl Heartbeat {
+    /// Beats until the workman has ended.
+    pub async fn run(self) {
+        let beating = async {
+            futures::join!(self.extend_all(), self.watch());
+        };
+        let over = self.over.clone();
+        futures::pin_mut!(beating);
+        let over = over.cancelled();
+        futures::pin_mut!(over);
+        futures::future::select(over, beating).await;
+    }
+
+    /// Looks twice in each third of the visibility timeout, so that each lease is extended after a third, at the
+    /// latest after half of it, and a failed extension has its second and third chance.
+    async fn extend_all(&self) {
+        loop {
+            self.clock.sleep(self.visibility / 6).await;
+            self.extend_due().await;
+        }
+    }
+
+    async fn extend_due(&self) {
+        let now = self.clock.monotonic();
+        let entries = self.in_flight.entries();
+        let mut calls = FuturesUnordered::new();
+        for (lane, queue) in self.queues.iter().enumerate() {
+            let limits = queue.limits();
+            let visibility = self.visibility.min(limits.visibility_max);
+            let mut due = Vec::new();
+            for entry in entries.iter().filter(|entry| entry.lane == lane && !entry.cancelled.is_cancelled()) {
+                if entry.lease.deadline().since(now) > visibility * 2 / 3 {
+                    continue;
+                }
+                let end = entry.received_at.plus(limits.visibility_total_max);
+                if end.since(now) <= visibility / 3 {
+                    self.held_too_long(entry, lane);
+                } else if !entry.extending.swap(true, Ordering::AcqRel) {
+                    due.push(entry.clone());
+                }
+            }
+            for batch in due.chunks(limits.batch_max.get() as usize) {
+                // Never beyond the longest time that the queue lets any of them be held.
+                let most =
+                    batch.iter().map(|entry| entry.received_at.plus(limits.visibility_total_max).since(now)).min();
+                calls.push(self.extend(queue, batch.to_vec(), most.map_or(visibility, |most| most.min(visibility))));
+            }
+        }
+        while calls.next().await.is_some() {}
+    }
+
+    async fn extend(&self, queue: &Arc<dyn TaskQueue>, batch: Vec<Arc<Entry>>, visibility: Duration) {
+        let receipts: Vec<Receipt> = batch.iter().map(|entry| entry.receipt.clone()).collect();
+        match queue.extend(&receipts, visibility).await {
+            Ok(answers) => {
+                for (entry, answer) in batch.iter().zip(answers) {
+                    match answer {
+                        Ok(deadline) => entry.lease.extend(deadline),
+                        Err(error) if error.kind == QueueErrorKind::ReceiptExpired => {
+                            debug!(queue = %queue.name(), "a lease is lost");
+                            entry.cancel(Cause::LeaseLost);
+                        }
+                        Err(error) => self.not_extended(queue, &error),
+                    }
+                }
+            }
+            Err(error) => self.not_extended(queue, &error),
+        }
+        for entry in &batch {
+            entry.extending.store(false, Ordering::Release);
+        }
+    }
+
+    fn not_extended(&self, queue: &Arc<dyn TaskQueue>, error: &mill_ports::QueueError) {
+        if let Some(suppressed) = self.warnings.due("extend", self.clock.monotonic()) {
+            warn!(queue = %queue.name(), error = mill_ports::chain(error), suppressed, "leases could not be extended");
+        }
+    }
+
+    fn held_too_long(&self, entry: &Entry, lane: usize) {
+        let queue = self.queues[lane].name();
+        warn!(%queue, "a task was held for as long as its queue allows; it is put back and begins anew");
+        entry.cancel(Cause::HeldTooLong);
+    }
+
+    /// Cancels attempts whose deadline has passed, also while an extension is under way.
+    async fn watch(&self) {
+        loop {
+            let now = self.clock.monotonic();
+            let mut next: Option<Monotonic> = None;
+            for entry in self.in_flight.entries() {
+                if entry.cancelled.is_cancelled() {
+                    continue;
+                }
+                let deadline = entry.lease.deadline();
+                if deadline <= now {
+                    info!(queue = %self.queues[entry.lane].name(), "a lease ran out");
+                    entry.cancel(Cause::LeaseLost);
+                } else {
+                    next = Some(next.map_or(deadline, |next| next.min(deadline)));
+                }
+            }
+            let most = self.visibility / 6;
+            let wait = next.map_or(most, |next| next.since(now).min(most));
+            self.clock.sleep(wait.max(Duration::from_millis(1))).await;
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Every delivery in hand, from its receive until it is settled, so that its lease can be kept.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use mill_model::Monotonic;
+use mill_ports::{Clock, Delivery, Lease, Receipt};
+use tokio_util::sync::CancellationToken;
+
+/// Why an attempt was cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Another workman may have the task by now.
+    LeaseLost,
+    /// The queue does not let a delivery be kept for longer.
+    HeldTooLong,
+    /// The workman stops.
+    Stopping,
+}
+
+/// One delivery's lease and its attempt's token.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Index of the queue it came from.
+    pub(crate) lane: usize,
+    pub(crate) receipt: Receipt,
+    pub(crate) lease: Lease,
+    pub(crate) cancelled: CancellationToken,
+    /// From when the queue counts how long it is held.
+    pub(crate) received_at: Monotonic,
+    cause: OnceLock<Cause>,
+    /// Whether an extension is under way.
+    pub(crate) extending: AtomicBool,
+}
+
+impl Entry {
+    /// Cancels the attempt; the first cause stays.
+    pub(crate) fn cancel(&self, cause: Cause) {
+        let _ = self.cause.set(cause);
+        self.cancelled.cancel();
+    }
+
+    /// Why the attempt was cancelled, if it was.
+    pub(crate) fn cause_if_cancelled(&self) -> Option<Cause> {
+        self.cause.get().copied()
+    }
+
+    /// Why the attempt was cancelled.
+    pub(crate) fn cause(&self) -> Cause {
+        self.cause_if_cancelled().unwrap_or(Cause::LeaseLost)
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    clock: Arc<dyn Clock>,
+    next: AtomicU64,
+    entries: Mutex<BTreeMap<u64, Arc<Entry>>>,
+}
+
+impl InFlight {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, next: AtomicU64::new(0), entries: Mutex::default() }
+    }
+
+    /// Takes a delivery in; its lease is kept until the answer is dropped.
+    pub(crate) fn hold(self: &Arc<Self>, lane: usize, delivery: &Delivery, visibility: Duration) -> Held {
+        let entry = Arc::new(Entry {
+            lane,
+            receipt: delivery.receipt.clone(),
+            lease: Lease::until(self.clock.clone(), delivery.deadline),
+            cancelled: CancellationToken::new(),
+            received_at: Monotonic::from_origin(delivery.deadline.since_origin().saturating_sub(visibility)),
+            cause: OnceLock::new(),
+            extending: AtomicBool::new(false),
+        });
+        let key = self.next.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(key, entry.clone());
+        Held { key, entry, of: self.clone() }
+    }
+
+    /// The entries now.
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Cancels every attempt.
+    pub(crate) fn cancel_all(&self, cause: Cause) {
+        for entry in self.entries() {
+            entry.cancel(cause);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps one delivery's lease until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    key: u64,
+    pub(crate) entry: Arc<Entry>,
+    of: Arc<InFlight>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.of.lock().remove(&self.key);
+    }
+}

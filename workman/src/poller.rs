@@ -1,0 +1,301 @@
+//! Which queue is asked next, for how many tasks, and how long nothing is asked at all. Decides only; does no IO.
+//!
+//! ```text
+//!            slots free                    every lane asked, something found
+//! Between ──────────────► Round(lane 0…) ──────────────────────────────────► Between
+//!    ▲                         │ nothing found: the lower lanes are left alone for a while
+//!    └──── Listening ◄─────────┘ (one long receive on the highest lane)
+//! ```
+//!
+//! A *round* offers the free slots to the highest queue. What it leaves (it came back short) is offered to the next,
+//! and so on. Slots that become free meanwhile wait for the next round, so that each is offered to the highest first.
+
+use std::time::Duration;
+
+use mill_model::Monotonic;
+
+/// What stays the same.
+#[derive(Debug, Clone)]
+pub(crate) struct PollSettings {
+    pub(crate) workers: u32,
+    /// Slots that the higher queues leave to the lowest.
+    pub(crate) reserved: u32,
+    pub(crate) idle_backoff: Vec<Duration>,
+    pub(crate) poll_wait: Duration,
+}
+
+/// The next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Receive up to `max` from the queue at `lane`, in several receives at once where one is not enough.
+    Ask(Ask),
+    /// Nothing is to be asked before then, unless an attempt ends earlier.
+    Rest { until: Monotonic },
+    /// All slots are taken: nothing is to be asked before an attempt ends.
+    Full,
+}
+
+/// A receive to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ask {
+    pub(crate) lane: usize,
+    pub(crate) max: u32,
+    pub(crate) wait: Duration,
+    pub(crate) asked_at: Monotonic,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) received: u32,
+    /// Whether any receive failed: then nothing is known of what the queue holds.
+    pub(crate) failed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Between,
+    Round(Round),
+    Listening,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    lane: usize,
+    /// Free slots of this round not yet filled.
+    offered: u32,
+    /// Whether this lane's last answer brought all it was asked for.
+    full: bool,
+    /// Whether that was so of some lane above: it may hold more, so only reserved slots go further down.
+    full_above: bool,
+    seen: Seen,
+    /// Receives at once.
+    width: u32,
+}
+
+/// What a round has seen so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Seen {
+    Nothing,
+    /// A lane failed: it is not known that there is nothing anywhere.
+    Trouble,
+    Tasks,
+}
+
+/// What is known of one queue.
+#[derive(Debug, Clone, Copy)]
+struct Lane {
+    batch_max: u32,
+    in_use: u32,
+    errors: u32,
+    retry_at: Option<Monotonic>,
+}
+
+/// Decides what to ask next.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    settings: PollSettings,
+    lanes: Vec<Lane>,
+    phase: Phase,
+    /// Rounds in a row that found nothing anywhere.
+    idle: usize,
+    /// The lower lanes are left alone until then.
+    low_until: Option<Monotonic>,
+    /// A few free slots wait for company until then.
+    gather_until: Option<Monotonic>,
+    /// The highest lane answered without having waited; it is not asked again before then.
+    pause_until: Option<Monotonic>,
+}
+
+/// Slots that have just become free wait so long for others, so that receives come in batches.
+const GATHER: Duration = Duration::from_millis(2);
+/// Most receives at once.
+const WIDTH_MAX: u32 = 4;
+/// Two long receives that find nothing begin at least so far apart.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A queue that fails is asked again after this, doubled each time up to the maximum.
+const ERROR_PAUSE: Duration = Duration::from_secs(1);
+const ERROR_PAUSE_MAX: Duration = Duration::from_mins(1);
+
+impl Poller {
+    /// `batch_max` holds each queue's, highest first; at least one.
+    pub(crate) fn new(settings: PollSettings, batch_max: impl IntoIterator<Item = u32>) -> Self {
+        let lane = |batch_max| Lane { batch_max, in_use: 0, errors: 0, retry_at: None };
+        let lanes = batch_max.into_iter().map(lane).collect();
+        Self { settings, lanes, phase: Phase::Between, idle: 0, low_until: None, gather_until: None, pause_until: None }
+    }
+
+    /// An attempt ended.
+    pub(crate) fn freed(&mut self, lane: usize) {
+        self.lanes[lane].in_use = self.lanes[lane].in_use.saturating_sub(1);
+    }
+
+    /// A task was sent, to be seen at `at`: the lower lanes are not left alone for longer.
+    pub(crate) fn expect(&mut self, at: Monotonic) {
+        self.low_until = self.low_until.map(|until| until.min(at));
+    }
+
+    /// What to do now. An [`Ask`] must be [answered](Self::answer) before this is asked again.
+    pub(crate) fn next(&mut self, now: Monotonic) -> Step {
+        loop {
+            match self.phase {
+                Phase::Between => match self.before_round(now) {
+                    Some(step) => return step,
+                    None => self.begin(now),
+                },
+                Phase::Round(round) => match self.ask_in(&round, now) {
+                    Some(ask) => return Step::Ask(ask),
+                    None => self.pass_on(round, now),
+                },
+                Phase::Listening => return self.listen(now),
+            }
+        }
+    }
+
+    /// Takes in what came of an ask.
+    pub(crate) fn answer(&mut self, ask: &Ask, answer: Answer, now: Monotonic) {
+        let lane = &mut self.lanes[ask.lane];
+        lane.in_use += answer.received;
+        if answer.failed {
+            let pause = ERROR_PAUSE.saturating_mul(1 << lane.errors.min(6)).min(ERROR_PAUSE_MAX);
+            lane.retry_at = Some(now.plus(pause));
+            lane.errors += 1;
+        } else {
+            (lane.retry_at, lane.errors) = (None, 0);
+        }
+        if answer.received > 0 {
+            self.idle = 0;
+            self.low_until = None;
+        }
+        match &mut self.phase {
+            Phase::Round(round) => {
+                round.offered = round.offered.saturating_sub(answer.received);
+                if answer.received > 0 {
+                    round.seen = Seen::Tasks;
+                }
+                round.full = answer.received >= ask.max;
+                round.width = (round.width * 2).min(WIDTH_MAX);
+                if !round.full {
+                    let round = *round;
+                    self.pass_on(round, now);
+                }
+            }
+            Phase::Listening => {
+                let early = now.since(ask.asked_at) < PAUSE;
+                self.pause_until = (answer.received == 0 && early).then(|| ask.asked_at.plus(PAUSE));
+                self.phase = Phase::Between;
+            }
+            Phase::Between => {}
+        }
+    }
+
+    fn free(&self) -> u32 {
+        self.settings.workers.saturating_sub(self.lanes.iter().map(|lane| lane.in_use).sum())
+    }
+
+    fn last(&self) -> usize {
+        self.lanes.len() - 1
+    }
+
+    /// Waits for slots, and for company of slots; goes on listening while the lower lanes are left alone.
+    fn before_round(&mut self, now: Monotonic) -> Option<Step> {
+        let free = self.free();
+        if free == 0 {
+            self.gather_until = None;
+            return Some(Step::Full);
+        }
+        if free < self.settings.workers && free < self.lanes[0].batch_max.min(self.settings.workers / 2) {
+            let until = *self.gather_until.get_or_insert(now.plus(GATHER));
+            if now < until {
+                return Some(Step::Rest { until });
+            }
+        }
+        self.gather_until = None;
+        if let Some(until) = self.pause_until.filter(|until| now < *until) {
+            return Some(Step::Rest { until });
+        }
+        self.pause_until = None;
+        if self.low_until.is_some_and(|until| now < until) {
+            self.phase = Phase::Listening;
+            return Some(self.listen(now));
+        }
+        None
+    }
+
+    fn begin(&mut self, now: Monotonic) {
+        self.low_until = self.low_until.filter(|until| now < *until);
+        let offered = self.free();
+        self.phase =
+            Phase::Round(Round { lane: 0, offered, full: false, full_above: false, seen: Seen::Nothing, width: 1 });
+    }
+
+    fn is_failing(&self, lane: usize, now: Monotonic) -> bool {
+        self.lanes[lane].retry_at.is_some_and(|at| now < at)
+    }
+
+    fn ask_in(&self, round: &Round, now: Monotonic) -> Option<Ask> {
+        let max = self.may_fill(round).min(self.lanes[round.lane].batch_max.saturating_mul(round.width));
+        let now_asked = max > 0 && !self.is_failing(round.lane, now);
+        now_asked.then_some(Ask { lane: round.lane, max, wait: Duration::ZERO, asked_at: now })
+    }
+
+    /// How many slots of the round its lane may fill.
+    fn may_fill(&self, round: &Round) -> u32 {
+        let last = self.last();
+        let kept = self.settings.reserved.saturating_sub(self.lanes[last].in_use);
+        match (round.lane == last && last > 0, round.full_above) {
+            (true, false) => round.offered,
+            (true, true) => round.offered.min(kept),
+            (false, false) if last == 0 => round.offered,
+            (false, false) => round.offered.saturating_sub(kept),
+            (false, true) => 0,
+        }
+    }
+
+    /// Goes on to the next lane, or ends the round.
+    fn pass_on(&mut self, mut round: Round, now: Monotonic) {
+        if self.is_failing(round.lane, now) {
+            round.seen = round.seen.max(Seen::Trouble);
+        }
+        round.full_above |= round.full;
+        if round.lane < self.last() {
+            (round.lane, round.full, round.width) = (round.lane + 1, false, 1);
+            self.phase = Phase::Round(round);
+            return;
+        }
+        if round.seen == Seen::Tasks {
+            self.phase = Phase::Between;
+            return;
+        }
+        self.phase = Phase::Listening;
+        let steps = &self.settings.idle_backoff;
+        if round.seen == Seen::Nothing && !steps.is_empty() {
+            self.low_until = Some(now.plus(steps[self.idle.min(steps.len() - 1)]));
+            self.idle += 1;
+        }
+    }
+
+    /// One long receive on the highest lane, over in time for the lower ones.
+    fn listen(&mut self, now: Monotonic) -> Step {
+        let lower = self.lanes[1..].iter().filter_map(|lane| lane.retry_at.filter(|at| now < *at)).min();
+        let due = if self.lanes.len() > 1 { self.low_until.or(lower) } else { None };
+        let kept = if self.lanes.len() > 1 {
+            self.settings.reserved.saturating_sub(self.lanes[self.last()].in_use)
+        } else {
+            0
+        };
+        let max = self.free().saturating_sub(kept).min(self.lanes[0].batch_max);
+        let highest_until = self.lanes[0].retry_at.filter(|at| now < *at);
+        if max == 0 || highest_until.is_some() {
+            self.phase = Phase::Between;
+            let until = [due, highest_until].into_iter().flatten().min();
+            self.pause_until = Some(until.unwrap_or(now.plus(PAUSE)));
+            return Step::Rest { until: until.unwrap_or(now.plus(PAUSE)) };
+        }
+        let wait = due.map_or(self.settings.poll_wait, |due| self.settings.poll_wait.min(due.since(now)));
+        Step::Ask(Ask { lane: 0, max, wait, asked_at: now })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+use super::*;
+
+fn at(seconds: u64) -> Monotonic {
+    Monotonic::from_origin(Duration::from_secs(seconds))
+}
+
+fn poller(workers: u32, reserved: u32, lanes: usize) -> Poller {
+    let minutes = |n: u64| Duration::from_mins(n);
+    let settings = PollSettings {
+        workers,
+        reserved,
+        idle_backoff: vec![minutes(1), minutes(2), minutes(4), minutes(8), minutes(8)],
+        poll_wait: Duration::from_secs(20),
+    };
+    Poller::new(settings, vec![10; lanes])
+}
+
+/// Answers an ask that must be of `lane`, and says how many were asked for.
+fn ask(poller: &mut Poller, now: Monotonic, lane: usize, received: u32) -> u32 {
+    match poller.next(now) {
+        Step::Ask(ask) if ask.lane == lane => {
+            poller.answer(&ask, Answer { received, failed: false }, now);
+            ask.max
+        }
+        other => panic!("expected an ask of lane {lane}, got {other:?}"),
+    }
+}
+
+#[test]
+fn each_free_slot_is_offered_to_the_highest_queue_first() {
+    let mut poller = poller(12, 0, 2);
+    assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
+    assert_eq!(ask(&mut poller, at(0), 0, 1), 2, "only free slots");
+    assert_eq!(ask(&mut poller, at(0), 1, 1), 1, "the lower gets what the higher left");
+    assert_eq!(poller.next(at(0)), Step::Full);
+    for _ in 0..6 {
+        poller.freed(0);
+    }
+    assert_eq!(ask(&mut poller, at(0), 0, 6), 6, "slots that became free go to the highest again");
+    assert_eq!(poller.next(at(0)), Step::Full);
+}
+
+#[test]
+fn a_lower_queue_is_not_asked_while_the_higher_is_full() {
+    let mut poller = poller(20, 0, 3);
+    assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
+    assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
+    assert_eq!(poller.next(at(0)), Step::Full);
+}
+
+#[test]
+fn the_reserved_share_is_left_to_the_lowest_queue_alone() {
+    let mut poller = poller(10, 2, 3);
+    assert_eq!(ask(&mut poller, at(0), 0, 8), 8);
+    assert_eq!(ask(&mut poller, at(0), 2, 2), 2, "the middle queue gets none of it");
+    for _ in 0..8 {
+        poller.freed(0);
+    }
+    assert_eq!(ask(&mut poller, at(0), 0, 0), 8, "what the lowest holds counts as its share");
+}
+
+#[test]
+fn the_lowest_queue_may_use_every_slot_that_nobody_else_wants() {
+    let mut poller = poller(10, 2, 2);
+    assert_eq!(ask(&mut poller, at(0), 0, 0), 8);
+    assert_eq!(ask(&mut poller, at(0), 1, 10), 10);
+}
+
+#[test]
+fn idle_rounds_leave_the_lower_queues_alone_for_1_2_4_8_8_minutes_while_the_highest_is_listened_to() {
+    let mut poller = poller(10, 0, 2);
+    let mut now = Monotonic::default();
+    let mut asked_low = Vec::new();
+    while asked_low.len() < 7 {
+        let Step::Ask(ask) = poller.next(now) else { panic!("the highest queue must never be slept on") };
+        if ask.lane == 1 {
+            asked_low.push(now);
+        }
+        now = now.plus(ask.wait);
+        poller.answer(&ask, Answer { received: 0, failed: false }, now);
+    }
+    let minutes: Vec<u64> = asked_low.windows(2).map(|pair| pair[1].since(pair[0]).as_secs() / 60).collect();
+    assert_eq!(minutes, [1, 2, 4, 8, 8, 8]);
+}
+
+#[test]
+fn work_resets_the_back_off() {
+    let mut poller = poller(10, 0, 2);
+    ask(&mut poller, at(0), 0, 0);
+    ask(&mut poller, at(0), 1, 0);
+    assert_eq!(ask(&mut poller, at(0), 0, 1), 10, "listening to the highest");
+    ask(&mut poller, at(1), 0, 0);
+    ask(&mut poller, at(1), 1, 0);
+    assert_eq!(poller.low_until, Some(at(61)), "the first step again");
+}
+
+#[test]
+fn a_task_sent_by_the_workman_itself_is_not_slept_through() {
+    let mut poller = poller(10, 0, 2);
+    ask(&mut poller, at(0), 0, 0);
+    ask(&mut poller, at(0), 1, 0);
+    poller.expect(at(5));
+    let Step::Ask(listening) = poller.next(at(0)) else { panic!() };
+    assert_eq!(listening.wait, Duration::from_secs(5));
+    poller.answer(&listening, Answer { received: 0, failed: false }, at(5));
+    ask(&mut poller, at(5), 0, 0);
+    ask(&mut poller, at(5), 1, 1);
+}
+
+#[test]
+fn a_queue_that_fails_is_not_taken_for_empty_and_does_not_stop_the_others() {
+    let mut poller = poller(10, 0, 2);
+    let Step::Ask(highest) = poller.next(at(0)) else { panic!() };
+    poller.answer(&highest, Answer { received: 0, failed: true }, at(0));
+    assert_eq!(ask(&mut poller, at(0), 1, 3), 10);
+    assert_eq!(ask(&mut poller, at(0), 1, 0), 7, "the failing queue is left out for now");
+    assert_eq!(poller.low_until, None, "nothing is known to be idle");
+    assert_eq!(poller.next(at(0)), Step::Rest { until: at(1) });
+    assert_eq!(ask(&mut poller, at(1), 0, 0), 7);
+}
+
+#[test]
+fn a_long_receive_that_does_not_wait_makes_no_busy_loop() {
+    let mut poller = poller(10, 0, 1);
+    ask(&mut poller, at(0), 0, 0);
+    ask(&mut poller, at(0), 0, 0);
+    assert_eq!(poller.next(at(0)), Step::Rest { until: at(0).plus(PAUSE) });
+}

@@ -1,0 +1,371 @@
+//! The loop: asks queues, starts attempts, and stops.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
+use mill_model::{Monotonic, QueueName, Task};
+use mill_ports::{Chance, Clock, Delivery, QueueError, QueueErrorKind, Registry, Statistics, TaskQueue, chain};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, error, info, warn};
+
+use crate::attempt::attempt;
+use crate::fate::Fates;
+use crate::heartbeat::Heartbeat;
+use crate::in_flight::{Cause, InFlight};
+use crate::pauses::Pauses;
+use crate::poller::{Answer, Ask, PollSettings, Poller, Step};
+use crate::settings::{Ended, Queues, Stop, WorkmanDeps, WorkmanError, WorkmanSettings};
+use crate::settler::{ROUND_MAX, settle_all};
+use crate::stages::{Settled, Taken};
+use crate::warnings::Warnings;
+
+/// Takes tasks from queues and has them executed, until it is stopped.
+#[derive(Debug)]
+pub struct Workman {
+    shared: Arc<Shared>,
+    /// Ends the heartbeat when the workman is gone.
+    over: DropGuard,
+}
+
+/// What all parts of one workman share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: WorkmanSettings,
+    /// The queues it takes from, highest first.
+    pub(crate) lanes: Vec<Arc<dyn TaskQueue>>,
+    /// The queues it sends to.
+    pub(crate) queues: Queues,
+    pub(crate) registry: Registry,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) statistics: Arc<Statistics>,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) pauses: Pauses,
+    pub(crate) warnings: Warnings,
+    /// Slots freed since the loop last looked, by lane.
+    freed: Vec<AtomicU32>,
+    /// When the first of the tasks sent since the loop last looked can be received.
+    expected: Mutex<Option<Monotonic>>,
+    woken: Notify,
+    /// Why it ends by itself; the first reason stays.
+    end: Mutex<Option<Result<Ended, WorkmanError>>>,
+    ending: CancellationToken,
+}
+
+impl Shared {
+    /// Notes that a task was sent that can be received at `at`.
+    pub(crate) fn expect(&self, at: Monotonic) {
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        *expected = Some(expected.map_or(at, |first| first.min(at)));
+        drop(expected);
+        self.woken.notify_one();
+    }
+
+    /// Ends the workman gently.
+    pub(crate) fn end(&self, why: Result<Ended, WorkmanError>) {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.ending.cancel();
+    }
+}
+
+/// A slot that an attempt takes up until it is dropped, whatever becomes of the attempt.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    shared: Arc<Shared>,
+    lane: usize,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.shared.freed[self.lane].fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// What a task is about, if a processor can tell.
+pub(crate) fn subject_of(registry: &Registry, task: &Task) -> Option<String> {
+    let subject = || registry.processor(task.clone()).ok().map(|processor| processor.subject());
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(subject)).ok().flatten()
+}
+
+impl Workman {
+    /// A workman and its heartbeat; both are to be run at the same time.
+    pub fn new(deps: WorkmanDeps, settings: WorkmanSettings) -> (Self, Heartbeat) {
+        let WorkmanDeps { queues: lanes, mut all_queues, dead_letter, registry, clock, chance, statistics } = deps;
+        for lane in &lanes {
+            all_queues.entry(lane.name()).or_insert_with(|| lane.clone());
+        }
+        all_queues.insert(QueueName::DeadLetter, dead_letter);
+        let over = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            freed: lanes.iter().map(|_| AtomicU32::new(0)).collect(),
+            in_flight: Arc::new(InFlight::new(clock.clone())),
+            lanes,
+            queues: all_queues,
+            registry,
+            clock,
+            chance,
+            statistics,
+            pauses: Pauses::default(),
+            warnings: Warnings::default(),
+            expected: Mutex::default(),
+            woken: Notify::new(),
+            end: Mutex::default(),
+            ending: CancellationToken::new(),
+            settings,
+        });
+        let heartbeat = Heartbeat {
+            in_flight: shared.in_flight.clone(),
+            queues: shared.lanes.clone(),
+            clock: shared.clock.clone(),
+            visibility: shared.settings.visibility,
+            over: over.clone(),
+            warnings: shared.warnings.clone(),
+        };
+        (Self { shared, over: over.drop_guard() }, heartbeat)
+    }
+
+    /// Works until it is stopped or cannot go on. Must be polled within a tokio runtime, whose threads it uses.
+    ///
+    /// Dropping the future is like a crash: what is in hand comes again after its visibility timeout.
+    ///
+    /// # Errors
+    /// [`WorkmanError`] when a person must act. Trouble that may pass is waited out.
+    pub async fn run(self, stop: Stop) -> Result<Ended, WorkmanError> {
+        if self.shared.lanes.is_empty() {
+            return Err(WorkmanError::NoQueue);
+        }
+        let shared = self.shared.clone();
+        let settings = &shared.settings;
+        info!(name = settings.name, workers = settings.workers, "the workman begins");
+        let mut running = Loop::new(shared.clone());
+        running.work(&stop).await;
+        running.wind_down(&stop).await;
+        drop(self.over);
+        let end = shared.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        info!(name = settings.name, "the workman ends");
+        end.unwrap_or(Ok(Ended::Stopped))
+    }
+}
+
+type Received = Vec<Result<Vec<Delivery>, QueueError>>;
+
+/// Everything that runs.
+struct Loop {
+    shared: Arc<Shared>,
+    poller: Poller,
+    attempts: JoinSet<()>,
+    /// The receive under way. Not dropped before it has answered, or what it takes would stay hidden for nothing.
+    asking: Option<(Ask, BoxFuture<'static, Received>)>,
+    decided: mpsc::Sender<Settled>,
+    settler: JoinSet<()>,
+}
+
+impl Loop {
+    /// After an immediate stop, everything has so long to be given back.
+    const LET_GO: Duration = Duration::from_secs(5);
+    /// A receive under way when the workman stops is waited for so long: one that has found nothing by then would
+    /// only go on listening.
+    const LAST_RECEIVE: Duration = Duration::from_secs(1);
+
+    fn new(shared: Arc<Shared>) -> Self {
+        let settings = &shared.settings;
+        let workers = settings.workers.max(1);
+        let poller = Poller::new(
+            PollSettings {
+                workers,
+                reserved: (f64::from(workers) * f64::from(settings.reserved_low.clamp(0.0, 1.0))).floor() as u32,
+                idle_backoff: settings.idle_backoff.clone(),
+                poll_wait: settings.poll_wait,
+            },
+            shared.lanes.iter().map(|queue| queue.limits().batch_max.get()),
+        );
+        let (decided, to_settle) = mpsc::channel(ROUND_MAX);
+        let mut settler = JoinSet::new();
+        settler.spawn(settle_all(shared.clone(), to_settle));
+        Self { shared, poller, attempts: JoinSet::new(), asking: None, decided, settler }
+    }
+
+    async fn work(&mut self, stop: &Stop) {
+        let shared = self.shared.clone();
+        loop {
+            self.look();
+            let now = shared.clock.monotonic();
+            let mut rest = None;
+            if self.asking.is_none() {
+                match self.poller.next(now) {
+                    Step::Ask(ask) => self.asking = Some((ask, self.ask(&ask))),
+                    Step::Rest { until } => rest = Some(until.since(now)),
+                    Step::Full => {}
+                }
+            }
+            tokio::select! {
+                biased;
+                () = stop.immediate.cancelled() => break,
+                () = stop.gentle.cancelled() => break,
+                () = shared.ending.cancelled() => break,
+                Some(joined) = self.attempts.join_next() => note(joined),
+                (ask, received) = answered(&mut self.asking) => self.begin(&ask, received),
+                () = rested(shared.clock.as_ref(), rest) => {}
+                () = shared.woken.notified() => {}
+            }
+        }
+    }
+
+    /// Takes in what happened meanwhile.
+    fn look(&mut self) {
+        while let Some(joined) = self.attempts.try_join_next() {
+            note(joined);
+        }
+        for (lane, freed) in self.shared.freed.iter().enumerate() {
+            for _ in 0..freed.swap(0, Ordering::AcqRel) {
+                self.poller.freed(lane);
+            }
+        }
+        if let Some(at) = self.shared.expected.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.poller.expect(at);
+        }
+    }
+
+    fn visibility(&self, lane: usize) -> Duration {
+        self.shared.settings.visibility.min(self.shared.lanes[lane].limits().visibility_max)
+    }
+
+    fn ask(&self, ask: &Ask) -> BoxFuture<'static, Received> {
+        let queue = self.shared.lanes[ask.lane].clone();
+        let (visibility, wait, mut left) = (self.visibility(ask.lane), ask.wait, ask.max);
+        async move {
+            let batch_max = queue.limits().batch_max;
+            let mut receives = Vec::new();
+            while let Some(max) = NonZeroU32::new(left) {
+                let max = max.min(batch_max);
+                left -= max.get();
+                receives.push(queue.receive(max, visibility, wait));
+            }
+            join_all(receives).await
+        }
+        .boxed()
+    }
+
+    /// Begins an attempt for each delivery.
+    fn begin(&mut self, ask: &Ask, received: Received) {
+        let taken = self.taken(ask, received);
+        for taken in taken {
+            let slot = Slot { shared: self.shared.clone(), lane: ask.lane };
+            self.attempts.spawn(attempt(self.shared.clone(), taken, slot, self.decided.clone()));
+        }
+    }
+
+    /// Keeps the leases of what was received, and tells the poller.
+    fn taken(&mut self, ask: &Ask, received: Received) -> Vec<Taken> {
+        let visibility = self.visibility(ask.lane);
+        let (mut taken, mut failed) = (Vec::new(), false);
+        for answer in received {
+            match answer {
+                Ok(deliveries) => taken.extend(deliveries.into_iter().map(|delivery| {
+                    let held = self.shared.in_flight.hold(ask.lane, &delivery, visibility);
+                    Taken { lane: ask.lane, delivery, held }
+                })),
+                Err(error) => {
+                    failed = true;
+                    self.not_received(error);
+                }
+            }
+        }
+        let received = u32::try_from(taken.len()).unwrap_or(u32::MAX);
+        self.poller.answer(ask, Answer { received, failed }, self.shared.clock.monotonic());
+        taken
+    }
+
+    fn not_received(&self, error: QueueError) {
+        if matches!(error.kind, QueueErrorKind::Denied | QueueErrorKind::QueueMissing) {
+            error!(error = chain(&error), "no tasks can be taken from a queue");
+            self.shared.end(Err(WorkmanError::Queue { queue: error.queue, source: error }));
+        } else if let Some(suppressed) = self.shared.warnings.due("receive", self.shared.clock.monotonic()) {
+            warn!(error = chain(&error), suppressed, "no tasks could be taken from a queue for now");
+        }
+    }
+
+    /// Finishes what was begun, or gives it back.
+    async fn wind_down(mut self, stop: &Stop) {
+        let shared = self.shared.clone();
+        let began = shared.clock.monotonic();
+        let grace = began.plus(shared.settings.grace);
+        let mut let_go: Option<Monotonic> = None;
+        while !self.attempts.is_empty() || self.asking.is_some() {
+            let now = shared.clock.monotonic();
+            if let_go.is_none() && (stop.immediate.is_cancelled() || grace <= now) {
+                debug!("what is in hand is given back");
+                shared.in_flight.cancel_all(Cause::Stopping);
+                let_go = Some(now.plus(Self::LET_GO));
+            }
+            let last_receive = began.plus(Self::LAST_RECEIVE);
+            if last_receive <= now {
+                self.asking = None;
+            }
+            if let_go.is_some_and(|until| until <= now) {
+                warn!(attempts = self.attempts.len(), "attempts do not let go; their tasks will come again");
+                break;
+            }
+            let patience = let_go.unwrap_or(grace);
+            let patience = if self.asking.is_some() { patience.min(last_receive) } else { patience };
+            tokio::select! {
+                biased;
+                () = stop.immediate.cancelled(), if let_go.is_none() => {}
+                Some(joined) = self.attempts.join_next() => note(joined),
+                (ask, received) = answered(&mut self.asking) => self.give_back(&ask, received).await,
+                () = shared.clock.sleep(patience.since(now)) => {}
+            }
+        }
+        self.finish(stop).await;
+    }
+
+    async fn give_back(&mut self, ask: &Ask, received: Received) {
+        for taken in self.taken(ask, received) {
+            let moves = Fates { shared: &self.shared, taken: &taken }.given_back(None);
+            let _ = self.decided.send(Settled { taken, moves }).await;
+        }
+    }
+
+    /// Waits for the settler, which ends when nobody is left to decide anything.
+    async fn finish(mut self, stop: &Stop) {
+        drop(self.attempts);
+        drop(self.decided);
+        let settled = async { self.settler.join_next().await };
+        let hurried = async {
+            stop.immediate.cancelled().await;
+            self.shared.clock.sleep(Self::LET_GO).await;
+        };
+        tokio::select! {
+            biased;
+            joined = settled => joined.into_iter().for_each(note),
+            () = hurried => warn!("the queues do not answer; some tasks will come again"),
+        }
+    }
+}
+
+async fn answered(asking: &mut Option<(Ask, BoxFuture<'static, Received>)>) -> (Ask, Received) {
+    let Some((ask, answer)) = asking else { return std::future::pending().await };
+    let (ask, received) = (*ask, answer.await);
+    *asking = None;
+    (ask, received)
+}
+
+async fn rested(clock: &dyn Clock, rest: Option<Duration>) {
+    match rest {
+        Some(rest) => clock.sleep(rest).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A processor's panic is caught within the attempt: this is a fault of the workman's own.
+fn note(joined: Result<(), JoinError>) {
+    if let Err(error) = joined {
+        error!(%error, "an attempt broke down; its task will come again");
+    }
+}

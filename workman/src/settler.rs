@@ -1,0 +1,239 @@
+//! Makes the moves that were decided, many deliveries at a time: sends, and only then acknowledges.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream;
+use mill_model::{Monotonic, QueueName};
+use mill_ports::{BatchReport, ChanceExt as _, Outgoing, QueueError, QueueErrorKind, Receipt, Statistics, TaskQueue};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{debug, error, warn};
+
+use crate::run::Shared;
+use crate::settings::{Ended, OnFinalFailure};
+use crate::stages::{Settled, Then};
+
+/// Most deliveries settled in one round.
+pub(crate) const ROUND_MAX: usize = 256;
+/// Most rounds at once; so one that has trouble does not hold up the others.
+const ROUNDS_MAX: usize = 4;
+/// A round waits so long for company.
+const LINGER: Duration = Duration::from_millis(2);
+/// Calls at once within a round, for each sort of move.
+const CALLS_MAX: usize = 8;
+/// How often a call is made before it is left at that.
+const TRIES: u32 = 3;
+/// The first pause between two tries; each further one is four times as long.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Settles deliveries until all who might decide about one are gone.
+pub(crate) async fn settle_all(shared: Arc<Shared>, mut decided: mpsc::Receiver<Settled>) {
+    let mut rounds = JoinSet::new();
+    loop {
+        let mut batch = Vec::new();
+        if decided.recv_many(&mut batch, ROUND_MAX).await == 0 {
+            break;
+        }
+        if batch.len() < ROUND_MAX {
+            shared.clock.sleep(LINGER).await;
+            while batch.len() < ROUND_MAX {
+                let Ok(more) = decided.try_recv() else { break };
+                batch.push(more);
+            }
+        }
+        while rounds.len() >= ROUNDS_MAX {
+            note(rounds.join_next().await);
+        }
+        rounds.spawn(settle(shared.clone(), batch));
+    }
+    while !rounds.is_empty() {
+        note(rounds.join_next().await);
+    }
+}
+
+fn note(joined: Option<Result<(), tokio::task::JoinError>>) {
+    if let Some(Err(error)) = joined {
+        error!(%error, "deliveries could not be settled; their tasks will come again");
+    }
+}
+
+async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
+    for settled in &mut batch {
+        if settled.moves.need_lease && !settled.taken.entry().lease.holds() {
+            debug!("a lease was lost before the task was settled");
+            settled.moves = crate::fate::Fates::left();
+        }
+    }
+    let sent = send(&shared, &mut batch).await;
+    for (settled, _) in batch.iter().zip(&sent).filter(|(_, sent)| **sent) {
+        note_given_up(&shared, settled);
+    }
+    let mut ends: BTreeMap<(usize, bool), Vec<(usize, Receipt)>> = BTreeMap::new();
+    for (at, (settled, sent)) in batch.iter().zip(sent).enumerate() {
+        let release = match settled.moves.then {
+            Then::Acknowledge => false,
+            Then::Release => true,
+            Then::Nothing => continue,
+        };
+        if sent {
+            let receipt = settled.taken.delivery.receipt.clone();
+            ends.entry((settled.taken.lane, release)).or_default().push((at, receipt));
+        }
+    }
+    let mut calls = Vec::new();
+    for ((lane, release), receipts) in ends {
+        let queue = shared.lanes[lane].as_ref();
+        for (_, receipts) in chunks(receipts, queue) {
+            let call = if release { Call::Release(receipts) } else { Call::Acknowledge(receipts) };
+            calls.push(made(&shared, queue, call));
+        }
+    }
+    // What stays unacknowledged only comes again.
+    stream::iter(calls).buffer_unordered(CALLS_MAX).for_each(|_| async {}).await;
+}
+
+/// Makes all sends; says for each delivery whether all of its own are durable.
+async fn send(shared: &Shared, batch: &mut [Settled]) -> Vec<bool> {
+    let mut sent = vec![true; batch.len()];
+    let mut by_queue: BTreeMap<QueueName, Vec<(usize, Outgoing)>> = BTreeMap::new();
+    for (at, settled) in batch.iter_mut().enumerate() {
+        for (queue, outgoing) in settled.moves.sends.drain(..) {
+            by_queue.entry(queue).or_default().push((at, outgoing));
+        }
+    }
+    if by_queue.is_empty() {
+        return sent;
+    }
+    let now = shared.clock.monotonic();
+    let mut first: Option<Monotonic> = None;
+    let mut calls = Vec::new();
+    for (name, sends) in by_queue {
+        let Some(queue) = shared.queues.get(&name) else {
+            error!(queue = %name, "this workman cannot send to a queue; its tasks will come again");
+            for (at, _) in sends {
+                sent[at] = false;
+            }
+            continue;
+        };
+        let soonest = sends.iter().map(|(_, outgoing)| now.plus(outgoing.delay)).min();
+        first = [first, soonest].into_iter().flatten().min();
+        for (owners, sends) in chunks(sends, queue.as_ref()) {
+            calls.push(async move { (owners, made(shared, queue.as_ref(), Call::Send(sends)).await) });
+        }
+    }
+    let mut made = stream::iter(calls).buffer_unordered(CALLS_MAX);
+    while let Some((owners, failed)) = made.next().await {
+        for at in failed {
+            sent[owners[at]] = false;
+        }
+    }
+    if let Some(at) = first {
+        shared.expect(at);
+    }
+    sent
+}
+
+/// Cuts a list into the batches that a queue takes, owners and entries apart.
+fn chunks<T>(entries: Vec<(usize, T)>, queue: &dyn TaskQueue) -> Vec<(Vec<usize>, Vec<T>)> {
+    let batch_max = queue.limits().batch_max.get() as usize;
+    let mut entries = entries.into_iter().peekable();
+    let mut chunks = Vec::new();
+    while entries.peek().is_some() {
+        chunks.push(entries.by_ref().take(batch_max).unzip());
+    }
+    chunks
+}
+
+fn note_given_up(shared: &Shared, settled: &Settled) {
+    let Some(given_up) = &settled.moves.given_up else { return };
+    Statistics::count(&shared.statistics.dead_lettered);
+    let queue = shared.lanes[settled.taken.lane].name();
+    error!(%queue, subject = given_up.subject, reason = given_up.reason, "a task was given up");
+    if shared.settings.on_final_failure == OnFinalFailure::FailFast {
+        let (subject, reason) = (given_up.subject.clone(), given_up.reason.clone());
+        shared.end(Ok(Ended::FailedFast { subject, reason }));
+    }
+}
+
+/// A call on a queue that takes a batch.
+enum Call {
+    Send(Vec<Outgoing>),
+    Acknowledge(Vec<Receipt>),
+    Release(Vec<Receipt>),
+}
+
+impl Call {
+    fn len(&self) -> usize {
+        match self {
+            Self::Send(sends) => sends.len(),
+            Self::Acknowledge(receipts) | Self::Release(receipts) => receipts.len(),
+        }
+    }
+
+    async fn make(&self, queue: &dyn TaskQueue) -> Result<BatchReport, QueueError> {
+        match self {
+            Self::Send(sends) => queue.send(sends).await,
+            Self::Acknowledge(receipts) => queue.acknowledge(receipts).await,
+            Self::Release(receipts) => queue.release(receipts).await,
+        }
+    }
+
+    /// Leaves only the entries at these places.
+    fn keep(&mut self, places: &[usize]) {
+        fn kept<T: Clone>(entries: &mut Vec<T>, places: &[usize]) {
+            *entries = places.iter().filter_map(|at| entries.get(*at).cloned()).collect();
+        }
+        match self {
+            Self::Send(sends) => kept(sends, places),
+            Self::Acknowledge(receipts) | Self::Release(receipts) => kept(receipts, places),
+        }
+    }
+}
+
+/// Makes a call, and again for what failed as long as that may help. Says which entries failed in the end.
+///
+/// A send whose answer was lost is made again too: a task that is there twice only takes time.
+async fn made(shared: &Shared, queue: &dyn TaskQueue, mut call: Call) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..call.len()).collect();
+    let mut failed = Vec::new();
+    for attempt in 1..=TRIES {
+        let mut again = Vec::new();
+        match call.make(queue).await {
+            Ok(report) => {
+                for (at, error) in report.failed {
+                    if error.kind.is_retryable() && attempt < TRIES {
+                        again.push(at);
+                    } else {
+                        note_failed(shared, &error);
+                        failed.extend(places.get(at));
+                    }
+                }
+            }
+            Err(error) if error.kind.is_retryable() && attempt < TRIES => again.extend(0..places.len()),
+            Err(error) => {
+                note_failed(shared, &error);
+                failed.extend(&places);
+            }
+        }
+        if again.is_empty() {
+            break;
+        }
+        call.keep(&again);
+        places = again.iter().filter_map(|at| places.get(*at).copied()).collect();
+        let pause = PAUSE * 4_u32.pow(attempt - 1);
+        shared.clock.sleep(pause + shared.chance.jitter(pause)).await;
+    }
+    failed
+}
+
+fn note_failed(shared: &Shared, error: &QueueError) {
+    if error.kind == QueueErrorKind::ReceiptExpired {
+        debug!(queue = %error.queue, op = error.op, "a delivery is no longer this workman's");
+    } else if let Some(suppressed) = shared.warnings.due("settle", shared.clock.monotonic()) {
+        let error = mill_ports::chain(error);
+        warn!(error, suppressed, "deliveries could not be settled; their tasks will come again");
+    }
+}
