@@ -9,7 +9,8 @@
 //! The second flush of a group is the first of the next one, whose files were prepared meanwhile.
 //!
 //! The lock is on the root directory and shared by all Mill processes, so that between the check of a condition and the
-//! rename no other Mill writes. Others that write into the folder are not held off: `native_conditions` is declared false.
+//! rename no other Mill writes. Others that write into the folder are not held off, and on a network file system the lock
+//! may hold among the processes of one host only: `native_conditions` is declared false.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -97,7 +98,7 @@ impl Committer {
         {
             return Ok(Arc::clone(staging));
         }
-        let staging = Arc::new(Staging::open(self.root.opened_again()?)?);
+        let staging = Arc::new(Staging::open(self.root.opened_again()?, &*self.clock)?);
         line.staging = Some(Arc::clone(&staging));
         Ok(staging)
     }
