@@ -4,6 +4,7 @@
 #![allow(clippy::unused_async, clippy::unwrap_used)]
 
 mod backends;
+mod folder;
 mod queue;
 mod reference;
 mod rooms;

@@ -72,27 +72,12 @@ impl<'a> Making<'a> {
                 Err(errno) => return Err(write(errno)),
             }
         }
-        match (self.found(parent, place)?, when) {
+        match (found(parent, place)?, when) {
             (Some(_), When::Absent) | (None, When::VersionIs(_)) => return Err(StoreErrorKind::Precondition.into()),
             (Some(stamp), When::VersionIs(version)) => self.must_be(&stamp, version)?,
             (_, When::Always) | (None, When::Absent) => {}
         }
         rename(RenameFlags::empty()).map_err(write)
-    }
-
-    /// The file that has an item's place. Anything else there is not replaced: it is nobody's copy.
-    fn found(&self, parent: &OwnedFd, place: &Place) -> Result<Option<Stamp>, Fault> {
-        let stat = match rustix::fs::statat(parent, place.name(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(write(errno)),
-        };
-        let stamp = Stamp::of(&stat);
-        match stamp.kind() {
-            FileType::RegularFile => Ok(Some(stamp)),
-            FileType::Directory => Err(Fault::of(During::Write, Errno::ISDIR)),
-            kind => Err(taken(kind)),
-        }
     }
 
     fn must_be(&self, stamp: &Stamp, version: &Version) -> Result<(), Fault> {
@@ -269,6 +254,21 @@ impl<'a> Making<'a> {
             Err(Errno::NOTEMPTY | Errno::EXIST) => Err(StoreErrorKind::Precondition.into()),
             Err(errno) => Err(write(errno)),
         }
+    }
+}
+
+/// The file that has an item's place. Anything else there is not replaced: it is nobody's copy.
+fn found(parent: &OwnedFd, place: &Place) -> Result<Option<Stamp>, Fault> {
+    let stat = match rustix::fs::statat(parent, place.name(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(write(errno)),
+    };
+    let stamp = Stamp::of(&stat);
+    match stamp.kind() {
+        FileType::RegularFile => Ok(Some(stamp)),
+        FileType::Directory => Err(Fault::of(During::Write, Errno::ISDIR)),
+        kind => Err(taken(kind)),
     }
 }
 

@@ -1,13 +1,16 @@
 //! The one thread of a store that changes anything, in groups: what many writers wait for costs two flushes in all.
 //!
 //! ```text
-//! writers:    stage ─┐  stage ─┐              (temporary files, each in its own hop)
+//! writers:    stage ─┐  stage ─┐  stage ─┐    (temporary files, each in its own hop)
 //! committer:         └─> syncfs ─> lock ─> check, make directories, rename … ─> unlock ─> syncfs ─> answer all
 //!                       the bytes            the names appear, each whole                 the names are durable
 //! ```
 //!
+//! The second flush of a group is the first of the next one, whose files were prepared meanwhile.
+//!
 //! The lock is on the root directory and shared by all Mill processes, so that between the check of a condition and the
-//! rename no other Mill writes. Others that write into the folder are not held off: `native_conditions` is declared false.
+//! rename no other Mill writes. Others that write into the folder are not held off, and on a network file system the lock
+//! may hold among the processes of one host only: `native_conditions` is declared false.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +19,6 @@ use std::thread::JoinHandle;
 use mill_model::Version;
 use mill_ports::{Clock, When};
 use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use super::changes;
@@ -59,9 +61,11 @@ pub(super) enum Changed {
     Space,
 }
 
+type Answer = oneshot::Sender<Result<Changed, Fault>>;
+
 struct Job {
     change: Change,
-    answer: oneshot::Sender<Result<Changed, Fault>>,
+    answer: Answer,
 }
 
 /// A store's committer; its thread begins with the first change and ends, everything done, when this is dropped.
@@ -94,7 +98,7 @@ impl Committer {
         {
             return Ok(Arc::clone(staging));
         }
-        let staging = Arc::new(Staging::open(self.root.opened_again()?)?);
+        let staging = Arc::new(Staging::open(self.root.opened_again()?, &*self.clock)?);
         line.staging = Some(Arc::clone(&staging));
         Ok(staging)
     }
@@ -117,9 +121,10 @@ impl Committer {
         };
         // The first, or the thread ended in a panic: it must not take the store with it.
         let (jobs, coming) = channel();
-        let worker = Worker { root: Arc::clone(&self.root), clock: Arc::clone(&self.clock), own: None };
+        let worker =
+            Worker { root: Arc::clone(&self.root), clock: Arc::clone(&self.clock), own: None, made: Vec::new() };
         let thread = std::thread::Builder::new().name("mill-folder".to_owned()).spawn(move || worker.run(&coming));
-        line.thread = Some(thread.map_err(|error| Fault::unexpected(error))?);
+        line.thread = Some(thread.map_err(Fault::unexpected)?);
         jobs.send(job).map_err(|_| Fault::unexpected("the committer of the folder ended"))?;
         line.jobs = Some(jobs);
         Ok(())
@@ -154,56 +159,84 @@ struct Worker {
     clock: Arc<dyn Clock>,
     /// The root, opened for this thread alone: the lock belongs to this opening.
     own: Option<RootDir>,
+    /// Changes that are made but not yet durable, and those who wait for that.
+    made: Vec<(Answer, Result<Changed, Fault>)>,
 }
 
 impl Worker {
     fn run(mut self, coming: &Receiver<Job>) {
-        while let Ok(first) = coming.recv() {
-            let mut group = vec![first];
-            while group.len() < GROUP_MAX
-                && let Ok(job) = coming.try_recv()
-            {
-                group.push(job);
+        loop {
+            let mut group = Vec::new();
+            if self.made.is_empty() {
+                match coming.recv() {
+                    Ok(first) => group.push(first),
+                    Err(_) => return,
+                }
             }
+            group.extend(coming.try_iter().take(GROUP_MAX - group.len()));
             // Whoever no longer waits must not find the change made later, after he asked for another.
             group.retain(|job| !job.answer.is_closed());
-            if !group.is_empty() {
-                self.commit(group);
-            }
+            self.round(group);
         }
     }
 
-    fn commit(&mut self, group: Vec<Job>) {
+    /// Makes the last group durable and the next one's bytes with it, answers the last, and makes the next.
+    fn round(&mut self, group: Vec<Job>) {
+        let reached = self.reach();
+        let bytes = group.iter().any(|job| matches!(job.change, Change::Place(..)));
+        let flushed = reached.and_then(|()| if bytes || !self.made.is_empty() { self.flush() } else { Ok(()) });
+        self.answer(flushed.as_ref().err());
         let (answers, changes): (Vec<_>, Vec<_>) = group.into_iter().map(|job| (job.answer, job.change)).unzip();
-        let results = match self.changed(changes) {
+        let results = match flushed.and_then(|()| self.make(changes)) {
             Ok(results) => results,
             Err(fault) => answers.iter().map(|_| Err(fault.again())).collect(),
         };
         for (answer, result) in answers.into_iter().zip(results) {
+            match result {
+                // What was found done already may have been done by one who died before it was durable.
+                Ok(_) => self.made.push((answer, result)),
+                Err(_) => drop(answer.send(result)),
+            }
+        }
+    }
+
+    /// Answers those whose changes were made, unless it failed to make these durable: then none of them is sure.
+    /// Files that stand in their places are whole, so that making the same change again is right.
+    fn answer(&mut self, fault: Option<&Fault>) {
+        for (answer, result) in self.made.drain(..) {
+            let result = match fault {
+                None => result,
+                Some(fault) => Err(fault.again()),
+            };
             let _ = answer.send(result);
         }
     }
 
-    /// Makes the changes of a group. An error means that none of them is sure: those files that already stand in
-    /// their places are whole, so that making the same changes again is right.
-    fn changed(&mut self, changes: Vec<Change>) -> Result<Vec<Result<Changed, Fault>>, Fault> {
-        let write = |errno: Errno| Fault::of(During::Write, errno);
+    /// Opens the root unless it is the one held open already.
+    fn reach(&mut self) -> Result<(), Fault> {
         let identity = self.root.dir()?.identity;
-        let own = match self.own.take() {
-            Some(own) if own.identity == identity => own,
-            _ => self.root.opened_again()?,
-        };
-        let root = self.own.insert(own);
-        if changes.iter().any(|change| matches!(change, Change::Place(..))) {
-            rustix::fs::syncfs(&*root).map_err(write)?;
+        if self.own.as_ref().is_none_or(|own| own.identity != identity) {
+            self.own = Some(self.root.opened_again()?);
         }
-        rustix::fs::flock(&*root, FlockOperation::LockExclusive).map_err(write)?;
-        let mut making = changes::Making::new(root, &*self.clock);
-        let results: Vec<_> = changes.into_iter().map(|change| making.make(change)).collect();
-        rustix::fs::flock(&*root, FlockOperation::Unlock).map_err(write)?;
-        // What was found done already may have been done by one who died before it was durable.
-        if results.iter().any(Result::is_ok) {
-            rustix::fs::syncfs(&*root).map_err(write)?;
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), Fault> {
+        let Some(own) = &self.own else { return Ok(()) };
+        rustix::fs::syncfs(own).map_err(|errno| Fault::of(During::Write, errno))
+    }
+
+    fn make(&mut self, changes: Vec<Change>) -> Result<Vec<Result<Changed, Fault>>, Fault> {
+        let Some(own) = &self.own else { return Err(Fault::unexpected("the root is not open")) };
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        rustix::fs::flock(own, FlockOperation::LockExclusive).map_err(|errno| Fault::of(During::Write, errno))?;
+        let mut making = changes::Making::new(own, &*self.clock);
+        let results = changes.into_iter().map(|change| making.make(change)).collect();
+        if rustix::fs::flock(own, FlockOperation::Unlock).is_err() {
+            // The lock ends with the opening.
+            self.own = None;
         }
         Ok(results)
     }

@@ -64,6 +64,7 @@ impl From<StoreErrorKind> for Fault {
 }
 
 /// The one place where an errno becomes a kind. Absence (`ENOENT`) is told apart before this is asked.
+#[allow(clippy::match_same_arms)] // a table: the arms are grouped by why
 fn kind(during: During, errno: Errno) -> StoreErrorKind {
     let refused = StoreErrorKind::Refused;
     let taken = |by: &str| refused(Refusal::Taken(by.to_owned()));

@@ -147,9 +147,12 @@ impl Keeping {
             }
             Err(Errno::TOOBIG | Errno::NOSPC | Errno::RANGE) if !self.sidecar => Err(Errno::NOTSUP),
             Err(Errno::TOOBIG | Errno::NOSPC | Errno::RANGE) => {
-                // On a disk that is full this fails as well, and says so.
-                rustix::fs::fsetxattr(&file, ATTRIBUTE, ELSEWHERE, XattrFlags::empty())?;
-                Ok(Fits::Nowhere { essential: true })
+                match rustix::fs::fsetxattr(&file, ATTRIBUTE, ELSEWHERE, XattrFlags::empty()) {
+                    // Too large for any attribute is said before whether there are any.
+                    Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS) => Ok(Fits::Nowhere { essential: true }),
+                    // On a disk that is full this fails as well, and says so.
+                    Err(errno) => Err(errno),
+                }
             }
             Err(errno) => Err(errno),
         }

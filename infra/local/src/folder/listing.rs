@@ -48,10 +48,15 @@ pub(super) struct Walk {
 struct Level {
     directory: OwnedFd,
     names: Names,
-    /// How many names the last pass saw.
-    size: u64,
+    /// How many names the last pass saw, of which none may have been wanted.
+    seen: u64,
     /// How long the prefix is outside of it.
     outside: usize,
+}
+
+/// How many names a directory may well hold, by its own size: most file systems take 20 to 60 bytes for a short one.
+fn names_likely(directory: &OwnedFd) -> u64 {
+    rustix::fs::fstat(directory).map_or(0, |stat| Stamp::of(&stat).size / 40)
 }
 
 impl Walk {
@@ -75,7 +80,7 @@ impl Walk {
             dirents: Dirents::with_buffer(DIRENTS_BYTES),
             clock,
         };
-        walk.levels.push(Level { directory: space, names: Names::default(), size: 0, outside: 0 });
+        walk.levels.push(Level { directory: space, names: Names::default(), seen: 0, outside: 0 });
         walk.pass(false).map_err(|errno| Fault::of(During::Reach, errno))?;
         Ok(walk)
     }
@@ -139,10 +144,10 @@ impl Walk {
         if held > NAMES_HELD_MAX {
             self.levels.iter_mut().for_each(|level| level.names.keep_next(NAMES_KEPT));
         }
-        self.levels.push(Level { directory, names: Names::default(), size: 0, outside });
+        self.levels.push(Level { directory, names: Names::default(), seen: 0, outside });
         self.pass(false).map_err(|errno| self.failed(errno))?;
         let Some(level) = self.levels.last() else { return Ok(false) };
-        if level.size == 0 && self.prefix > self.after {
+        if level.seen == 0 && self.prefix > self.after {
             let stat = rustix::fs::fstat(&level.directory).map_err(|errno| self.failed(errno))?;
             let stamp = Stamp::of(&stat);
             // A directory that was removed while it was open looks empty, but is nothing any more.
@@ -186,16 +191,16 @@ impl Walk {
                     _ => After::Nothing,
                 },
             };
-            let mut picking = Picking::begin(from, level.size);
-            let mut size = 0;
+            let mut picking = Picking::begin(from, level.seen.max(names_likely(&level.directory)));
+            let mut seen = 0;
             dirents.read(&level.directory, |name, kind| {
                 if !(outermost && *at_root && name == IN_PROGRESS.as_bytes()) {
-                    size += 1;
+                    seen += 1;
                     picking.see(name, kind);
                 }
                 true
             })?;
-            level.size = size;
+            level.seen = seen;
             picking.finish()
         };
         level.names = picked;

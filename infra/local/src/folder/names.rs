@@ -6,12 +6,12 @@
 
 use rustix::fs::FileType;
 
-/// How many names are kept of a directory.
+/// How many names are kept of a directory (about 1 MiB).
 pub(super) const NAMES_MAX: usize = 32 * 1024;
-/// How many are kept of a directory so large that it would take too many passes otherwise (about 5 MiB).
-const NAMES_MAX_IN_LARGE: usize = 128 * 1024;
+/// How many are kept of a large directory, for each pass over it costs (about 5 MiB; 10,000,000 names in 77 passes).
+const NAMES_MAX_IN_LARGE: usize = 4 * NAMES_MAX;
 /// From how many names on a directory is large.
-const LARGE: u64 = 16 * NAMES_MAX as u64;
+const LARGE: u64 = 2 * NAMES_MAX as u64;
 
 /// Names in order, taken one by one. A directory's name bears a `/` at its end, by which it is ordered.
 #[derive(Debug, Default)]
@@ -112,7 +112,7 @@ impl Entry {
 }
 
 impl<'a> Picking<'a> {
-    /// Begins a pass over a directory of which an earlier pass saw `size` names.
+    /// Begins a pass over a directory of about `size` names.
     pub(super) fn begin(after: After<'a>, size: u64) -> Self {
         let most = if size > LARGE { NAMES_MAX_IN_LARGE } else { NAMES_MAX };
         Self::of_at_most(most, after)
@@ -139,16 +139,16 @@ impl<'a> Picking<'a> {
             self.names.more = true;
             return;
         }
-        // The arena holds at most twice as many names as are wanted, of 256 bytes at most: 64 MiB, so `u32` is enough.
+        // The arena holds at most 196,608 names of 256 bytes at most: 48 MiB, so `u32` is enough.
         let entry = Entry { head: head(name), at: self.names.arena.len() as u32, length: name.len() as u16, kind };
         self.names.arena.extend_from_slice(name);
         self.names.entries.push(entry);
-        if self.names.entries.len() >= self.most * 2 {
+        if self.names.entries.len() >= self.most + self.most / 2 {
             self.shrink();
         }
     }
 
-    /// Lets the larger half go.
+    /// Lets the largest go.
     fn shrink(&mut self) {
         let Names { arena, entries, .. } = &mut self.names;
         let (_, largest, _) = entries.select_nth_unstable_by(self.most - 1, |a, b| order(*a, *b, arena));

@@ -84,9 +84,8 @@ pub(super) fn missing<T>(root: &RootDir, place: &Place, errno: Errno) -> Result<
         space(root, place.space())?;
     }
     match errno {
-        Errno::NOENT | Errno::NOTDIR => Ok(Presence::Absent),
-        // No file system holds a longer name, so nothing can be there.
-        Errno::NAMETOOLONG => Ok(Presence::Absent),
+        // A name too long for the file system cannot be there either.
+        Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG => Ok(Presence::Absent),
         // The space itself may not be entered.
         Errno::ACCESS if place.parent() == place.space() => Err(Fault::of(During::Reach, errno)),
         _ => Err(Fault::of(During::Read, errno)),
@@ -137,7 +136,7 @@ pub(super) fn open(
     place: &Place,
     range: Option<ByteRange>,
     if_version: Option<&Version>,
-    (room, clock): (&Room, &dyn Clock),
+    (chunks, clock): (&Room, &dyn Clock),
 ) -> Result<Presence<Opened>, Fault> {
     let Presence::Here(found) = find(root, place)? else { return Ok(Presence::Absent) };
     let Found { file, stamp, kept } = found;
@@ -148,7 +147,7 @@ pub(super) fn open(
     let at = range.map_or(0, |range| range.offset.min(size));
     let end = range.map_or(size, |range| range.offset.saturating_add(range.length).min(size));
     let mut rest = Rest { file, before: stamp, at, end: end.max(at) };
-    let first = rest.chunk(room);
+    let first = rest.chunk(chunks);
     let rest = (first.is_ok() && rest.at < rest.end).then_some(rest);
     Ok(Presence::Here(Opened { stamp, kept, first, rest }))
 }

@@ -194,12 +194,11 @@ fn spaces(root: &RootDir) -> Result<Vec<SpaceId>, Fault> {
             return true;
         }
         let space = std::str::from_utf8(name).ok().and_then(|name| SpaceId::new(name).ok());
-        match space.filter(|_| kind == FileType::Directory) {
-            Some(space) => spaces.push(space),
-            None => {
-                let name = shown(&String::from_utf8_lossy(name));
-                tracing::warn!(%name, "this name in a store's root can be no space and is passed over");
-            }
+        if let Some(space) = space.filter(|_| kind == FileType::Directory) {
+            spaces.push(space);
+        } else {
+            let name = shown(&String::from_utf8_lossy(name));
+            tracing::warn!(%name, "this name in a store's root can be no space and is passed over");
         }
         true
     });

@@ -1,24 +1,34 @@
 //! Where writes are prepared, out of sight: `<root>/.mill-in-progress/<one directory a process>/`.
 //!
 //! The process holds a lock on its directory as long as it lives. A directory whose lock can be had was left behind by
-//! one that died, and is removed by the next that writes there.
+//! one that died, and is removed by the next that writes there. On file systems that several hosts share, a lock may
+//! hold on one of them only: there a directory must also have been still for a day.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use mill_ports::Clock;
+
 use super::dirents::Dirents;
 use super::faults::{During, Fault};
 use super::kept::{Fits, Keeping};
 use super::place::IN_PROGRESS;
 use super::root::{RootDir, directory_in};
+use super::stamp::Stamp;
 
 /// After how many bytes a large file is sent to the disk on the way, so that a group's commit need not wait for it.
 const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
+/// How long a directory must have been still to be dead where locks may not tell.
+const STILL: Duration = Duration::from_hours(24);
+/// File systems that several hosts may share: NFS, CIFS and SMB, Ceph, 9P, FUSE (`sshfs`), GPFS, Lustre.
+const SHARED: [u64; 8] =
+    [0x6969, 0xFF53_4D42, 0xFE53_4D42, 0x00C3_6400, 0x0102_1997, 0x6573_5546, 0x4750_4653, 0x0BD0_0BD0];
 const CREATING: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -48,7 +58,7 @@ pub(super) struct Staged {
 
 impl Staging {
     /// Makes the directory, and removes those of processes that died.
-    pub(super) fn open(root: RootDir) -> Result<Self, Fault> {
+    pub(super) fn open(root: RootDir, clock: &dyn Clock) -> Result<Self, Fault> {
         let write = |errno| Fault::of(During::Write, errno);
         for _ in 0..100 {
             match rustix::fs::mkdirat(&root, IN_PROGRESS, Mode::from_raw_mode(0o700)) {
@@ -67,7 +77,7 @@ impl Staging {
             let name = format!("{:016x}", rand::random::<u64>());
             match own(&all, &name) {
                 Ok(Some(directory)) => {
-                    remove_dead(&all);
+                    remove_dead(&all, clock);
                     return Ok(Self { root, name, directory, files: AtomicU64::new(0) });
                 }
                 // Another process, leaving or cleaning up, took one of both directories away in between.
@@ -97,9 +107,14 @@ fn own(all: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
 }
 
 /// Removes what dead processes left. What cannot be removed stays, out of sight.
-fn remove_dead(all: &OwnedFd) {
+fn remove_dead(all: &OwnedFd, clock: &dyn Clock) {
+    let shared = rustix::fs::fstatfs(all).is_ok_and(|file_system| is_shared(file_system.f_type));
     for name in names(all) {
         let Ok(directory) = directory_in(all, name.as_str()) else { continue };
+        let still = |stat| Stamp::of(&stat).modified_at().plus(STILL) < clock.now();
+        if shared && !rustix::fs::fstat(&directory).is_ok_and(still) {
+            continue;
+        }
         if rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;
         }
@@ -110,6 +125,12 @@ fn remove_dead(all: &OwnedFd) {
         let _ = rustix::fs::unlinkat(all, name.as_str(), AtFlags::REMOVEDIR);
         tracing::info!(files = left.len(), "removed what a stopped process had left in progress");
     }
+}
+
+/// The width and sign of the kernel's number differ between processors; its low 32 bits are the file system's.
+#[allow(clippy::unnecessary_cast)]
+fn is_shared(file_system: rustix::fs::FsWord) -> bool {
+    SHARED.contains(&(file_system as u64 & 0xFFFF_FFFF))
 }
 
 /// The names in a directory that are of Mill's own making: hexadecimal numbers.

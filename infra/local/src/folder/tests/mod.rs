@@ -1,6 +1,7 @@
 //! The folder store's own promises, beside those that the conformance suite asks of every store.
 
 mod listing;
+mod mounted;
 mod racing;
 mod reading;
 mod speed;

@@ -1,0 +1,23 @@
+//! Folders.
+
+use std::sync::Arc;
+
+use mill_conformance::{Keep, StoreSubject};
+use mill_engine::MemoryTable;
+use mill_local::OsClock;
+use mill_local::folder::{FolderSettings, FolderStore, Layout};
+use mill_model::{AccountId, StoreAddress, StoreId};
+
+async fn store() -> StoreSubject {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FolderStore::open(FolderSettings {
+        address: StoreAddress { account: AccountId::new("account").unwrap(), store: StoreId::new("1").unwrap() },
+        root: directory.path().to_owned(),
+        layout: Layout::Spaces,
+        sidecars: Some(Arc::new(MemoryTable::new("sidecars"))),
+        clock: Arc::new(OsClock),
+    });
+    StoreSubject { store: Arc::new(store), keep: Keep::this(directory) }
+}
+
+mill_conformance::store_suite!(stores, crate::folder::store, versions_in_listings: yes);
