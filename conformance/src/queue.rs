@@ -109,6 +109,7 @@ pub(crate) async fn drain(queue: &dyn TaskQueue, visibility: Duration) -> Vec<De
             empty += 1;
         }
         deliveries.extend(more);
+        assert!(deliveries.len() < 10_000, "what was received is not hidden");
     }
     deliveries
 }

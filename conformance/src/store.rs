@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId};
-use mill_ports::{Body, Content, ListPage, Listed, StoreError, StoreErrorKind, When, Written};
+use mill_ports::{Body, Content, Listed, StoreError, StoreErrorKind, When, Written};
 
 use crate::subject::StoreSubject;
 
@@ -230,19 +230,22 @@ impl StoreSubject {
     /// A whole listing: insists on order, on one end, at the end, and that nothing is refused.
     pub(crate) async fn list(&self, space: &SpaceId, after: Option<&str>) -> BTreeMap<String, ItemFacts> {
         let after = after.map(|id| ContentId::new(id).unwrap());
-        let pages: Vec<ListPage> = self.store.list(space, after).try_collect().await.unwrap();
-        assert_eq!(pages.iter().filter(|page| page.end).count(), 1, "one page is the end");
-        assert!(pages.last().is_some_and(|page| page.end), "the end is the last page");
-        let mut listed = BTreeMap::new();
-        let mut last: Option<ContentId> = None;
-        for entry in pages.into_iter().flat_map(|page| page.entries) {
-            let Listed::Item(id, facts) = entry else {
-                panic!("{entry:?} among what was written as items");
-            };
-            assert!(last.as_ref() < Some(&id), "{last:?} stands before {id:?}");
-            listed.insert(id.as_str().to_owned(), facts);
-            last = Some(id);
+        let mut listing = self.store.list(space, after.clone());
+        let (mut listed, mut last, mut end) = (BTreeMap::new(), after, false);
+        // Page by page, so that a listing which goes in a ring fails and does not hang.
+        while let Some(page) = listing.try_next().await.unwrap() {
+            assert!(!end, "the end is the last page");
+            end = page.end;
+            for entry in page.entries {
+                let Listed::Item(id, facts) = entry else {
+                    panic!("{entry:?} among what was written as items");
+                };
+                assert!(last.as_ref() < Some(&id), "{last:?} stands before {id:?}");
+                listed.insert(id.as_str().to_owned(), facts);
+                last = Some(id);
+            }
         }
+        assert!(end, "the listing is over before its end");
         listed
     }
 

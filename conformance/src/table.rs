@@ -91,11 +91,14 @@ impl TableSubject {
             let page = self.table.query(partition, &range, limit).await.unwrap();
             assert!(page.rows.len() <= limit, "{} rows in a page of {limit}", page.rows.len());
             assert!(page.end || !page.rows.is_empty(), "a page that neither moves on nor ends");
-            rows.extend(page.rows);
+            for row in page.rows {
+                assert!(range.after.as_ref() < Some(&row.sort), "{:?} stands after {:?}", row.sort, range.after);
+                range.after = Some(row.sort.clone());
+                rows.push(row);
+            }
             if page.end {
                 return rows;
             }
-            range.after = rows.last().map(|row| row.sort.clone());
         }
     }
 
