@@ -5,8 +5,8 @@
 //! holds a bounded part of a directory's names however many there are. A root that is not there, or is not the one
 //! first seen, makes the store unavailable and never empty.
 //!
-//! Reading order: [`place`] (ids and paths), [`faults`] (errnos), [`stamp`] (versions), [`root`], [`kept`] (properties),
-//! [`reading`], [`listing`] over [`names`] and [`dirents`], then [`staging`], [`committer`] and [`changes`].
+//! Reading order: `place` (ids and paths), `faults` (errnos), `stamp` (versions), `root`, `kept` (properties),
+//! `reading`, `listing` over `names` and `dirents`, then `staging`, `committer` and `changes`.
 //!
 //! **Invariant:** only the committer's thread changes anything outside of the directory for writes in progress, and only
 //! under the lock. A store that is only read is not written, not even for that directory.

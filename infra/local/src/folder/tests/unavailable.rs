@@ -44,6 +44,10 @@ async fn a_root_that_is_away_or_another_is_unavailable_until_it_is_back() {
     assert_eq!(read(&store, "x").await.unwrap(), b"1");
     put(&store, "y", b"1", properties(&[]), &When::Always).await.unwrap();
     assert_eq!(ids(&store).await, ["x", "y"]);
+
+    std::fs::rename(&root, &away).unwrap();
+    std::fs::create_dir_all(root.join("s")).unwrap();
+    assert!(unavailable(every_call(&store).await), "changed for another between two calls");
 }
 
 #[test]
