@@ -72,6 +72,9 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Bring a space back from one of its copies, into an empty or existing folder
     Restore(Restore),
+    /// Show or release the source that a destination space belongs to
+    #[command(subcommand)]
+    Spaces(Spaces),
     /// Review tasks that were given up
     #[command(subcommand, name = "deadletters")]
     DeadLetters(DeadLetters),
@@ -237,6 +240,24 @@ pub(crate) struct Restore {
     /// Print the summary as one JSON object, on the last line of standard output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Spaces {
+    /// Show it
+    Owner(DestinationSpace),
+    /// Let another source take the space over: after moving an account to another source store, say
+    Release(DestinationSpace),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DestinationSpace {
+    /// The account
+    pub(crate) account: String,
+    /// The destination store
+    pub(crate) store: String,
+    /// The space
+    pub(crate) space: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,6 +7,7 @@ mod policy;
 mod produce;
 mod restore;
 mod run;
+mod spaces;
 mod status;
 mod verify;
 mod work;
@@ -33,6 +34,7 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {
         Command::Policy(args) => policy::run(args, config),
         Command::Verify(args) => verify::run(args, config).await,
         Command::Restore(args) => restore::run(args, &config()?).await,
+        Command::Spaces(args) => spaces::run(args, &config()?).await,
         Command::DeadLetters(args) => dead_letters::run(args, &config()?).await,
         Command::Config(ConfigCommand::Show) => {
             output::line(output::table(["setting", "value", "from", "meaning"], config()?.rows()));

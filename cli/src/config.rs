@@ -32,6 +32,11 @@ const SETTINGS: &[Setting] = &[
     Setting { key: "workman.visibility", default: "60s", about: "how long a task in hand stays hidden from others" },
     Setting { key: "workman.failures-max", default: "3", about: "failed executions before a task is given up" },
     Setting { key: "workman.reserved-low", default: "0", about: "per cent of workers kept for the lowest queue" },
+    Setting {
+        key: "workman.idle-backoff",
+        default: "100ms,200ms,500ms,1s",
+        about: "pauses of the lower queues while nothing is found (where requests cost: 1m,2m,4m,8m,8m)",
+    },
     Setting { key: "workman.grace", default: "30s", about: "how long a gentle stop waits for items in hand" },
 ];
 
@@ -117,6 +122,12 @@ impl Config {
     /// A duration such as `90s`, `5m`, `1d`.
     pub(crate) fn duration(&self, key: &'static str) -> Result<Duration> {
         humantime::parse_duration(self.text(key)).map_err(|why| self.wrong(key, &why))
+    }
+
+    /// Durations with commas.
+    pub(crate) fn durations(&self, key: &'static str) -> Result<Vec<Duration>> {
+        let parts = self.text(key).split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(|part| humantime::parse_duration(part).map_err(|why| self.wrong(key, &why))).collect()
     }
 
     /// A path, relative to the file.

@@ -172,6 +172,7 @@ pub(crate) fn workman_settings(config: &Config, workers: Option<u32>) -> Result<
     Ok(WorkmanSettings {
         workers: unlimited(workers.map_or_else(|| config.parsed("workman.workers"), Ok)?),
         visibility: config.duration("workman.visibility")?,
+        idle_backoff: config.durations("workman.idle-backoff")?,
         failures_max: config.parsed("workman.failures-max")?,
         reserved_low: f32::from(percent.min(100)) / 100.0,
         grace: config.duration("workman.grace")?,
@@ -181,14 +182,14 @@ pub(crate) fn workman_settings(config: &Config, workers: Option<u32>) -> Result<
 
 /// How a workman works where nothing is said of it.
 pub(crate) fn workman_defaults() -> WorkmanSettings {
-    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     WorkmanSettings {
         name: process::this_process(),
         workers: 64,
         visibility: Duration::from_mins(1),
         failures_max: 3,
         retry_delays: vec![Duration::from_secs(1), Duration::from_secs(5)],
-        idle_backoff: [1, 2, 4, 8, 8].map(minutes).to_vec(),
+        // A look into an empty local queue costs next to nothing, so it is not put off by minutes as in a fleet.
+        idle_backoff: [100, 200, 500, 1_000].map(Duration::from_millis).to_vec(),
         poll_wait: Duration::from_secs(20),
         reserved_low: 0.0,
         on_final_failure: mill_workman::OnFinalFailure::Drain,

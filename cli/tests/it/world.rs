@@ -113,6 +113,7 @@ impl World {
     /// A small real collection: that of the repository.
     pub(crate) fn collection(&self, name: &str) {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/collection");
+        fs::create_dir_all(self.path(name)).unwrap();
         let status = Command::new("cp").arg("-rT").arg(from).arg(self.path(name)).status().unwrap();
         assert!(status.success());
     }
