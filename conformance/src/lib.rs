@@ -1,7 +1,7 @@
 //! Proof that the back ends keep what the ports promise: one suite a port, the same for every back end and wrapper.
 //!
 //! Reading order: [`subject`] (what is tested and how time passes for it), [`suite`] (how one list of cases becomes
-//! tests), [`queue`], [`table`], [`store`] (the cases), [`reference`] (models of a few lines, against which random
+//! tests), [`queue`], [`table`], [`store`] (the cases), [`mod@reference`] (models of a few lines, against which random
 //! operations are checked).
 //!
 //! A new back end writes one function that opens a fresh [`subject`] and names it in `tests/it`:

@@ -149,6 +149,16 @@ pub(crate) fn body(bytes: &Bytes) -> Body {
     stream::iter([Ok(bytes.clone())]).boxed()
 }
 
+/// A body that lets others work before, between and after its pieces, so that writes at once really overlap.
+pub(crate) fn slow_body(bytes: &Bytes) -> Body {
+    let (first, second) = (bytes.slice(..bytes.len() / 2), bytes.slice(bytes.len() / 2..));
+    let piece = |piece: Bytes| async move {
+        tokio::task::yield_now().await;
+        Ok(piece)
+    };
+    stream::iter([first, second, Bytes::new()]).then(piece).boxed()
+}
+
 /// Insists on a sort of failure.
 pub(crate) fn assert_kind<T: std::fmt::Debug>(answer: Result<T, StoreError>, kind: &StoreErrorKind) {
     let error = answer.unwrap_err();
@@ -169,6 +179,12 @@ impl StoreSubject {
     pub(crate) async fn with_space(self) -> Self {
         self.store.create_space(&space()).await.unwrap();
         self
+    }
+
+    /// Writes an item slowly.
+    pub(crate) async fn put_slowly(&self, item: &ItemAddress, read: &Read, when: &When) -> Result<Written, StoreError> {
+        let content = Content { size: read.0.len() as u64, properties: read.1.clone() };
+        self.store.put(item, &content, when, slow_body(&read.0)).await
     }
 
     /// Writes an item whose size is announced as it is, or not.

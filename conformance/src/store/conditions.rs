@@ -42,7 +42,7 @@ pub async fn absent_put_has_one_winner(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let states: Vec<Read> = (100..116).map(state).collect();
     let (subject, address) = (&subject, &item("a/b"));
-    let put = |state| async move { subject.put_when(address, state, &When::Absent).await };
+    let put = |state| async move { subject.put_slowly(address, state, &When::Absent).await };
     let answers = futures::future::join_all(states.iter().map(put)).await;
     let winners: Vec<usize> = answers.iter().enumerate().filter(|(_, answer)| answer.is_ok()).map(|(n, _)| n).collect();
     assert_eq!(winners.len(), 1, "{answers:?}");
@@ -103,7 +103,7 @@ pub async fn a_put_under_one_version_has_one_winner(subject: StoreSubject) {
     let when = When::VersionIs(write(&subject, 10).await);
     let states: Vec<Read> = (100..108).map(state).collect();
     let (subject, address, when) = (&subject, &item("a"), &when);
-    let put = |state| async move { subject.put_when(address, state, when).await };
+    let put = |state| async move { subject.put_slowly(address, state, when).await };
     let answers = futures::future::join_all(states.iter().map(put)).await;
     let winners: Vec<usize> = answers.iter().enumerate().filter(|(_, answer)| answer.is_ok()).map(|(n, _)| n).collect();
     assert_eq!(winners.len(), 1, "{answers:?}");

@@ -143,7 +143,7 @@ pub async fn writes_at_once_leave_one_of_them_whole(subject: StoreSubject) {
         .map(|writer: usize| (pattern(10_000 + writer, writer), properties(&[("writer", &writer.to_string())])))
         .collect();
     let (subject, address) = (&subject, &item("a/b"));
-    let put = |read| async move { subject.put_when(address, read, &When::Always).await.unwrap() };
+    let put = |read| async move { subject.put_slowly(address, read, &When::Always).await.unwrap() };
     futures::future::join_all(writes.iter().map(put)).await;
     let winner: usize = subject.read(address).await.unwrap().1.get("writer").unwrap().parse().unwrap();
     subject.assert_reads(address, &writes[winner]).await;

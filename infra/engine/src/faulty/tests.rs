@@ -156,3 +156,24 @@ async fn a_seed_decides_what_goes_wrong() {
     assert_eq!((trace, fired.clone()), run().await);
     assert!(["before", "after", "partial"].iter().all(|label| fired.contains_key(&(Op::Send, *label))), "{fired:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_partial_extend_answers_each_receipt_in_its_own_place() {
+    let (faulty, _, plan, _) = queue();
+    faulty.send(&out(8)).await.unwrap().into_result().unwrap();
+    let most = std::num::NonZeroU32::new(10).unwrap();
+    let deliveries = faulty.receive(most, Duration::from_mins(1), Duration::ZERO).await.unwrap();
+    let receipts: Vec<_> = deliveries.into_iter().map(|delivery| delivery.receipt).collect();
+    // What is gone is told as expired by the back end, what fails by plan as throttled: the two must not be mixed up.
+    faulty.acknowledge(&receipts[..3]).await.unwrap().into_result().unwrap();
+    for fault in [Fault::Partial(FaultKind::Throttled), Fault::PartialAfter(FaultKind::Throttled)] {
+        plan.fail(Op::Extend, 1, fault);
+        let extended = faulty.extend(&receipts, Duration::from_mins(2)).await.unwrap();
+        let kinds: Vec<_> = extended.into_iter().map(|answer| answer.map_err(|error| error.kind)).collect();
+        let throttled = Err(mill_ports::QueueErrorKind::Throttled { retry_after: None });
+        assert!(kinds.len() == 8 && kinds.contains(&throttled), "{kinds:?}");
+        let expired = Err(mill_ports::QueueErrorKind::ReceiptExpired);
+        assert!(kinds[..3].iter().all(|answer| *answer == expired || *answer == throttled), "{kinds:?}");
+        assert!(kinds[3..].iter().all(|answer| answer.is_ok() || *answer == throttled), "{kinds:?}");
+    }
+}

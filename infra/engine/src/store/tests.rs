@@ -70,3 +70,17 @@ async fn what_cannot_be_an_item_is_refused_by_name() {
     let error = store.put(&item("no"), &content, &When::Always, body).await.unwrap_err();
     assert!(matches!(error.kind, StoreErrorKind::Refused(Refusal::Unholdable(_))), "{error:?}");
 }
+
+#[tokio::test]
+async fn an_item_that_changes_while_it_is_read_ends_in_an_error_unless_reads_are_snapshots() {
+    for (reads_are_snapshots, whole) in [(false, false), (true, true)] {
+        let (store, _) = store(StoreHabits { piece_bytes_max: 2, reads_are_snapshots, ..StoreHabits::default() });
+        store.plant(&item("a"), "bytes", Properties::default());
+        let mut body = store.open(&item("a"), None, None).await.unwrap().here().unwrap().body;
+        body.try_next().await.unwrap().unwrap();
+        store.plant(&item("a"), "other", Properties::default());
+        let rest = body.try_collect::<Vec<Bytes>>().await;
+        assert_eq!(rest.is_ok(), whole);
+        assert!(whole || rest.is_err_and(|error| error.kind == StoreErrorKind::Changed));
+    }
+}
