@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, Version};
 use mill_ports::{
-    Attempt, DestinationStore, FailureClass, Outcome, Presence, SourceStore, StoreError, StoreErrorKind, TableError,
-    chain,
+    Attempt, DestinationStore, FailureClass, Outcome, Presence, SourceStore, SpaceFacts, StoreError, StoreErrorKind,
+    TableError, chain,
 };
 use mill_records::owners::{DestinationSpace, OwnerError};
 use mill_records::seals::{Pair, Seal};
@@ -35,6 +35,11 @@ impl Sides<'_> {
         self.room.tries.of(|| self.source.head(item)).await.map_err(of_source)
     }
 
+    /// Whether the source space is there. `Absent` only where its store answers.
+    pub(super) async fn source_space(&self) -> Result<Presence<SpaceFacts>, Stop> {
+        Ok(self.room.tries.of(|| self.source.space(&self.pair.space)).await?)
+    }
+
     /// What the destination says of an item; in a space that is not there, there is none.
     pub(super) async fn destination_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, Stop> {
         match self.room.tries.of(|| self.destination.head(item)).await {
@@ -58,6 +63,19 @@ impl Sides<'_> {
             }
             Err(OwnerError::Table(error)) => Err(of_book(error)),
             Err(refusal) => Err(Stop::Refused { reason: chain(&refusal) }),
+        }
+    }
+
+    /// Makes sure that the destination space is this source's already, as the book says now: what is to be removed is
+    /// not claimed for that, since a space of nobody may hold what somebody else put there.
+    pub(super) async fn belongs_to_source(&self) -> Result<(), Stop> {
+        let (place, asked) = (self.place(), address(&self.pair.account, &self.pair.source));
+        match self.room.deps.owners.owner(&place).await {
+            Ok(Some(owner)) if owner == asked => Ok(()),
+            Ok(Some(owner)) => Err(Stop::Refused { reason: OwnerError::Owned { place, owner, asked }.to_string() }),
+            Ok(None) => Err(Stop::discard("its space at the destination is not this source's any more")),
+            Err(OwnerError::Table(error)) => Err(of_book(error)),
+            Err(unreadable) => Err(Stop::Refused { reason: chain(&unreadable) }),
         }
     }
 
@@ -140,10 +158,15 @@ pub(super) enum Side {
 }
 
 /// A source space that is not there, in a store that answers, asks for nothing: whether it goes at the destination
-/// too is not for an item's task to decide.
+/// too is for a person to decide.
+pub(super) fn source_space_absent() -> Stop {
+    Stop::discard("its source space is not there; nothing is deleted for that")
+}
+
+/// What a failure of the source means for an item's task.
 pub(super) fn of_source(error: StoreError) -> Stop {
     match error.kind {
-        StoreErrorKind::SpaceAbsent => Stop::discard("its source space is not there; nothing is deleted for that"),
+        StoreErrorKind::SpaceAbsent => source_space_absent(),
         _ => Stop::Store(error),
     }
 }
