@@ -30,6 +30,10 @@
 //! nothing from a destination space that is not its source's already, and where the source space is back it is a task
 //! like any other.
 //!
+//! Where another item stands in the place of one at the destination (`a` is in the way of `a/b`), and policy removes what
+//! vanished, the task fails and is tried again, since the other's delete may be on its way; on its last attempt the item
+//! is refused by name.
+//!
 //! Whether bytes are the same is answered by a checksum that both stores hold, or that the seal remembers of the side
 //! that did not change, and else by reading what is not known.
 //!
@@ -196,10 +200,17 @@ impl DuplicateProcessor {
             source: self.room.deps.stores.source(account, source).await?,
             destination: self.room.deps.stores.destination(account, destination).await?,
         };
-        match &self.item {
+        let done = match &self.item {
             Some(item) => sides.item(item, self.retire).await,
             None => sides.space(self.retire).await,
-        }
+        };
+        let waits = sides.policy.remove_vanished && !attempt.is_last();
+        done.map_err(|stop| match stop {
+            Stop::Store(error) if waits && error.store.store == *destination && fate::may_give_way(&error) => {
+                Stop::Failed { class: FailureClass::Retryable, source: error.into() }
+            }
+            other => other,
+        })
     }
 
     fn examined(&self) {

@@ -78,6 +78,44 @@ async fn an_item_that_cannot_be_held_is_named_and_let_go() {
     assert_eq!([&*kept[0].subject, &*kept[1].subject], ["a/p/a//b", "a/p/link"]);
 }
 
+/// Somebody's `a` is in the way of `a/b`.
+fn blocked() -> Site {
+    let site = Site::new();
+    site.source.plant(&at("a/b"), "same", noted("n"));
+    let taken = StoreErrorKind::Refused(Refusal::Taken("a file".into()));
+    site.destination_port.meet("put", [Way::Fails(taken)]);
+    site
+}
+
+async fn run_after(site: &Site, failures: u32, remove_vanished: bool) -> Result<Outcome, ProcessorError> {
+    let mut attempt = site.attempt();
+    attempt.envelope.failures = failures;
+    site.factory(policy(remove_vanished)).processor(Site::task(Some(&at("a/b")))).unwrap().run(&attempt).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_in_whose_place_another_stands_waits_for_the_others_delete() {
+    for failures in [0, 1] {
+        let site = blocked();
+        assert_eq!(class(run_after(&site, failures, true).await), FailureClass::Retryable);
+        assert_eq!((site.totals().refused, site.totals().examined), (0, 0));
+        // The other is gone now.
+        assert_eq!(run_after(&site, failures + 1, true).await.unwrap(), Outcome::done());
+        assert!(site.in_step());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_in_whose_place_another_stays_is_named_and_let_go() {
+    // On the last attempt; and at once where no delete can be on its way.
+    for (failures, remove_vanished) in [(2, true), (0, false)] {
+        let site = blocked();
+        let outcome = run_after(&site, failures, remove_vanished).await.unwrap();
+        assert!(is_discard(&outcome, "its place is taken by a file"), "{outcome:?}");
+        assert_eq!((site.totals().refused, site.refusals.kept().len()), (1, 1));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_spaces_owner_is_asked_once_in_a_while_and_not_for_each_item() {
     let site = Site::new();
