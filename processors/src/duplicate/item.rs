@@ -5,7 +5,7 @@ use mill_ports::{Presence, Statistics, StoreErrorKind, When};
 use tracing::debug;
 
 use super::alike::{Bytes, properties_alike};
-use super::sides::{Side, Sides, source_space_absent};
+use super::sides::{Proven, Side, Sides, source_space_absent};
 use super::stop::Stop;
 use super::today::{self, Today};
 
@@ -48,7 +48,8 @@ impl Sides<'_> {
         };
         let Some(wanted) = &source.properties else { return Err(self.properties_unknown(item)) };
         if destination.properties.as_ref().is_some_and(|found| properties_alike(wanted, found)) {
-            self.remember(&item.id, &source.version, &destination.version, &checksum).await;
+            let (source, destination) = (&source.version, &destination.version);
+            self.remember(&item.id, Proven { source, destination, checksum: &checksum, stood_before: true }).await;
             self.unchanged();
             return Ok(());
         }
@@ -57,7 +58,8 @@ impl Sides<'_> {
         let when = When::VersionIs(destination.version);
         let written = self.room.tries.of(|| self.destination.put_properties(item, wanted, &when)).await?;
         Statistics::count(&self.room.deps.statistics.updated);
-        self.remember(&item.id, &source.version, &written.version, &checksum).await;
+        let (source, destination) = (&source.version, &written.version);
+        self.remember(&item.id, Proven { source, destination, checksum: &checksum, stood_before: true }).await;
         Ok(())
     }
 

@@ -101,11 +101,26 @@ impl Sides<'_> {
         })
     }
 
-    /// Remembers that both sides were proven alike in these states. A seal that is not written costs a re-read later.
-    pub(super) async fn remember(&self, id: &ContentId, source: &Version, destination: &Version, checksum: &Checksum) {
-        let Some(seal) = Seal::of(source, destination, checksum) else { return };
+    /// Remembers that both sides were proven alike. A seal that is not written costs a re-read later.
+    pub(super) async fn remember(&self, id: &ContentId, proven: Proven<'_>) {
+        let Some(seal) = Seal::of(proven.source, proven.destination, proven.checksum) else {
+            if proven.stood_before {
+                self.forget_other_bytes(id, proven.checksum).await;
+            }
+            return;
+        };
         if let Err(error) = self.room.deps.seals.put(self.pair, id, &seal).await {
             self.warn_of_seals(&error);
+        }
+    }
+
+    /// Forgets the seal on an item unless it is on the bytes that are there now: one left from before would have them
+    /// taken for damaged when the copy is judged by it.
+    async fn forget_other_bytes(&self, id: &ContentId, there: &Checksum) {
+        match self.room.deps.seals.get(self.pair, id).await {
+            Ok(Some(before)) if before.checksum() != *there => self.forget(id).await,
+            Ok(_) => {}
+            Err(error) => self.warn_of_seals(&error),
         }
     }
 
@@ -146,6 +161,19 @@ impl Sides<'_> {
     pub(super) fn left_in_place(&self, subject: &dyn std::fmt::Display, why: &'static str) {
         debug!(account = %self.pair.account, %subject, why, "left in place");
     }
+}
+
+/// Both sides of an item, proven alike.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Proven<'p> {
+    /// The source's state.
+    pub(super) source: &'p Version,
+    /// The destination's state.
+    pub(super) destination: &'p Version,
+    /// What the bytes of both come to.
+    pub(super) checksum: &'p Checksum,
+    /// Whether the item was at the destination before: then it may bear a seal already.
+    pub(super) stood_before: bool,
 }
 
 /// One end of a store policy.
