@@ -35,7 +35,8 @@
 //! is refused by name.
 //!
 //! Whether bytes are the same is answered by a checksum that both stores hold, or that the seal remembers of the side
-//! that did not change, and else by reading what is not known.
+//! that did not change, and else by reading what is not known. What was proven alike is sealed where both states can
+//! prove that nothing changed since; where they are too young for that, a seal on bytes that were replaced is forgotten.
 //!
 //! Reading order: this file (factory and processor), `item` and `space` (the tables), `alike` (the comparison),
 //! `transfer` and `witness` (the copy), `sides` (the calls), `today` (the policy), `claims` (the owner), `stop`.
