@@ -63,6 +63,18 @@ impl Task {
             Some(_) => Err(TaskError::Member { kind: self.kind.clone(), member }),
         }
     }
+
+    /// A member of the detail that is `true` or `false`; `false` where it is absent.
+    ///
+    /// # Errors
+    /// [`TaskError`] when it is there and neither.
+    pub fn flag(&self, member: &'static str) -> Result<bool, TaskError> {
+        match self.detail.get(member) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(TaskError::Flag { kind: self.kind.clone(), member }),
+        }
+    }
 }
 
 /// Why a task of a known kind cannot be understood.
@@ -71,6 +83,14 @@ pub enum TaskError {
     /// A member is absent or of the wrong sort.
     #[error("a `{kind}` task needs the member `{member}` as a text")]
     Member {
+        /// The kind.
+        kind: TaskKind,
+        /// The member.
+        member: &'static str,
+    },
+    /// A member is neither true nor false.
+    #[error("in a `{kind}` task the member `{member}` is true, false or absent")]
+    Flag {
         /// The kind.
         kind: TaskKind,
         /// The member.
@@ -94,12 +114,12 @@ pub struct Duplicate {
     pub space: SpaceId,
     /// The item, or `None` for the space itself.
     pub item: Option<ContentId>,
+    /// Whether a person confirmed that the copy goes too, now that the source space itself is gone. Where the source
+    /// space is there, it says nothing.
+    pub retire: bool,
 }
 
 impl Duplicate {
-    /// The member of a space task's detail that says, by the value `true`, that a person confirmed the space's removal.
-    pub const RETIRE: &str = "retire";
-
     /// The task to send.
     pub fn into_task(self) -> Task {
         let mut detail = Map::new();
@@ -108,6 +128,9 @@ impl Duplicate {
         detail.insert("space".into(), self.space.as_str().into());
         if let Some(item) = self.item {
             detail.insert("item".into(), item.as_str().into());
+        }
+        if self.retire {
+            detail.insert("retire".into(), true.into());
         }
         Task { kind: TaskKind::DUPLICATE, account: self.account, detail }
     }
@@ -123,6 +146,7 @@ impl Duplicate {
             destination: StoreId::new(task.text("destination")?)?,
             space: SpaceId::new(task.text("space")?)?,
             item: task.text_if_any("item")?.map(ContentId::new).transpose()?,
+            retire: task.flag("retire")?,
         })
     }
 }

@@ -14,17 +14,29 @@
 //! | absent | here, policy keeps what vanished | nothing |
 //! | absent | here, policy removes what vanished | asked again, and only on proof deleted, if still as seen |
 //! | its space absent | any | nothing, discarded |
+//! | its space absent, [retired](Duplicate::retire) | absent | nothing |
+//! | its space absent, retired | here, policy keeps what vanished | nothing |
+//! | its space absent, retired | here, policy removes what vanished | asked again, and only on proof deleted, if still as seen |
 //!
 //! And with a space:
 //!
 //! | source | task | done |
 //! |---|---|---|
 //! | here | any | owned by the source and created, if there is none |
-//! | absent | any | nothing |
-//! | absent | confirmed by a person ([`Duplicate::RETIRE`]) | removed, if it is empty and policy removes what vanished |
+//! | absent | any other | nothing |
+//! | absent | retired | removed and its owner forgotten, if policy removes what vanished; waits a while for its items to go |
+//!
+//! *Retired* means that a person confirmed that the copy goes, after the space was missing for a day. Such a task takes
+//! nothing from a destination space that is not its source's already, and where the source space is back it is a task
+//! like any other.
+//!
+//! Where another item stands in the place of one at the destination (`a` is in the way of `a/b`), and policy removes what
+//! vanished, the task fails and is tried again, since the other's delete may be on its way; on its last attempt the item
+//! is refused by name.
 //!
 //! Whether bytes are the same is answered by a checksum that both stores hold, or that the seal remembers of the side
-//! that did not change, and else by reading what is not known.
+//! that did not change, and else by reading what is not known. What was proven alike is sealed where both states can
+//! prove that nothing changed since; where they are too young for that, a seal on bytes that were replaced is forgotten.
 //!
 //! Reading order: this file (factory and processor), `item` and `space` (the tables), `alike` (the comparison),
 //! `transfer` and `witness` (the copy), `sides` (the calls), `today` (the policy), `claims` (the owner), `stop`.
@@ -111,7 +123,7 @@ impl TaskProcessorFactory for DuplicateFactory {
     }
 
     fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        let Duplicate { account, source, destination, space, item } =
+        let Duplicate { account, source, destination, space, item, retire } =
             Duplicate::from_task(&task).map_err(|error| ProcessorError {
                 class: FailureClass::Permanent,
                 message: "the task cannot be understood".into(),
@@ -121,7 +133,7 @@ impl TaskProcessorFactory for DuplicateFactory {
             room: self.room.clone(),
             item: item.map(|id| ItemAddress { space: space.clone(), id }),
             pair: Pair { account, source, destination, space },
-            retire: task.detail.get(Duplicate::RETIRE).is_some_and(|value| *value == true),
+            retire,
         }))
     }
 }
@@ -133,6 +145,7 @@ pub struct DuplicateProcessor {
     pair: Pair,
     /// The item, or `None` for the space itself.
     item: Option<ItemAddress>,
+    /// Whether a person confirmed that the copy goes with its source space.
     retire: bool,
 }
 
@@ -188,10 +201,17 @@ impl DuplicateProcessor {
             source: self.room.deps.stores.source(account, source).await?,
             destination: self.room.deps.stores.destination(account, destination).await?,
         };
-        match &self.item {
-            Some(item) => sides.item(item).await,
+        let done = match &self.item {
+            Some(item) => sides.item(item, self.retire).await,
             None => sides.space(self.retire).await,
-        }
+        };
+        let waits = sides.policy.remove_vanished && !attempt.is_last();
+        done.map_err(|stop| match stop {
+            Stop::Store(error) if waits && error.store.store == *destination && fate::may_give_way(&error) => {
+                Stop::Failed { class: FailureClass::Retryable, source: error.into() }
+            }
+            other => other,
+        })
     }
 
     fn examined(&self) {

@@ -1,6 +1,6 @@
 //! What a store's failure means for the task: the one place that decides.
 
-use mill_ports::{FailureClass, ProcessorError, StoreError, StoreErrorKind};
+use mill_ports::{FailureClass, ProcessorError, Refusal, StoreError, StoreErrorKind};
 
 /// What becomes of a task that met a store's failure.
 #[derive(Debug)]
@@ -36,6 +36,12 @@ impl Fate {
     }
 }
 
+/// Whether what a destination refused may be taken by it later on in the same run: the place is another item's, and
+/// that one's own delete may be on its way, as when `a` was replaced by `a/b`.
+pub(crate) fn may_give_way(error: &StoreError) -> bool {
+    matches!(error.kind, StoreErrorKind::Refused(Refusal::Taken(_)))
+}
+
 /// A failure while `subject` was brought in step.
 pub(crate) fn failed(class: FailureClass, subject: &str, source: impl Into<mill_ports::BoxError>) -> ProcessorError {
     ProcessorError { class, message: format!("`{subject}` is not in step yet"), source: Some(source.into()) }
@@ -45,10 +51,8 @@ pub(crate) fn failed(class: FailureClass, subject: &str, source: impl Into<mill_
 mod tests {
     use std::time::Duration;
 
-    use mill_model::{AccountId, StoreAddress, StoreId};
-    use mill_ports::Refusal;
-
     use super::*;
+    use mill_model::{AccountId, StoreAddress, StoreId};
 
     #[test]
     fn every_sort_of_store_failure_has_its_fate() {

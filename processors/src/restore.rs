@@ -193,10 +193,14 @@ impl Restoration {
             let mut seals = self.seals.stream(pair, None);
             while let Some(Ok((id, _))) = seals.next().await {
                 let item = ItemAddress { space: self.space.clone(), id };
-                if let Presence::Absent = self.copy.head(&item).await? {
-                    let what = Fault::NotRestored("it was copied here once and is not here any more".into());
-                    restored.faults.push(Finding { item: item.id.to_string(), what });
-                }
+                let why = match self.copy.head(&item).await {
+                    Ok(Presence::Here(_)) => continue,
+                    Ok(Presence::Absent) => "it was copied here once and is not here any more".to_owned(),
+                    // In a directory that may not be read, say: the listing has named that alone.
+                    Err(error) if matches!(error.kind, StoreErrorKind::Refused(_)) => chain(&error),
+                    Err(error) => return Err(error),
+                };
+                restored.faults.push(Finding { item: item.id.to_string(), what: Fault::NotRestored(why) });
             }
         }
         Ok(())
@@ -266,6 +270,56 @@ async fn next(state: Option<Judged>) -> Option<(Result<Bytes, StoreError>, Optio
                 let last = if good { judged.held.map(Ok) } else { Some(Err(judged.otherwise)) };
                 return last.map(|last| (last, None));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mill_engine::{MemoryStore, MemoryTable, SimClock, StoreHabits};
+    use mill_model::{AccountId, Algorithm, Properties, StoreId, Version};
+    use mill_ports::Refusal;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() {
+        let clock = Arc::new(SimClock::new());
+        let address = |id| StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(id).unwrap() };
+        let store = |id| MemoryStore::new(address(id), StoreHabits::default(), clock.clone());
+        let (copy, to) = (store("2"), store("1"));
+        let at = |id: &str| ItemAddress { space: SpaceId::new("s").unwrap(), id: ContentId::new(id).unwrap() };
+        copy.plant(&at("good"), "bytes", Properties::default());
+        copy.plant_refused(&at("locked"), Refusal::Unreadable);
+        let seals = Seals::new(Arc::new(MemoryTable::new("seals")));
+        let pair = Pair {
+            account: address("1").account,
+            source: address("1").store,
+            destination: address("2").store,
+            space: at("good").space,
+        };
+        let (then, bytes) =
+            (Version::settled_at("then"), Checksum { algorithm: Algorithm::Sha256, value: [0; 32].into() });
+        let seal = Seal::of(&then, &then, &bytes).unwrap();
+        for id in ["gone", "locked"] {
+            seals.put(&pair, &at(id).id, &seal).await.unwrap();
+        }
+        let restoration = Restoration {
+            copy: Arc::new(copy),
+            from: address("2"),
+            space: at("good").space,
+            to: Arc::new(to.clone()),
+            sealed: vec![pair],
+            seals,
+            overwrite: false,
+            unproven: true,
+            at_once: NonZeroUsize::MIN,
+        };
+        let restored = restoration.run().await.unwrap();
+        assert!(to.content(&at("good")).is_some());
+        for id in ["gone", "locked"] {
+            let named = |finding: &Finding| finding.item == id && matches!(finding.what, Fault::NotRestored(_));
+            assert!(restored.faults.iter().any(named), "{id}: {:?}", restored.faults);
         }
     }
 }

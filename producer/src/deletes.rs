@@ -45,6 +45,8 @@ impl Survey {
         let mut hidden = Hidden::default();
         while let Some(found) = merge.next().await? {
             match &found {
+                // It comes after what may hide it: a directory's name with a slash is before all that lies in it.
+                Found::OnlyAtDestination { id } if hidden.may_hide(id) => continue,
                 Found::OnlyAtDestination { id } => {
                     survey.count += 1;
                     if survey.count <= UNASKED_MAX + 1 {
@@ -118,7 +120,8 @@ impl Hidden {
         }
         let id = shown(id.as_str());
         self.0.iter().any(|hidden| match id.strip_prefix(&**hidden) {
-            Some(rest) => rest.is_empty() || rest.starts_with('/'),
+            // A name too long to be shown whole ends in `…`; of all that begin like it, none is known to be gone.
+            Some(rest) => rest.is_empty() || rest.starts_with(['/', '…']),
             None => false,
         })
     }

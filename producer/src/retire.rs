@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::ends::{Ends, SpaceError};
 use crate::report::WhyHeld;
+use crate::sending::About;
 use crate::session::{Session, StepError, missing_key};
 use crate::settings::AbsentSource;
 use crate::turn::Turn;
@@ -78,10 +79,10 @@ impl Session<'_> {
             self.hold(&ends.pair, count, count, WhyHeld::SpaceMissing { since, proven: true });
             return Ok(Turn::Done);
         }
-        self.queue(&ends.pair, items.iter().map(Some), items.len()).await?;
+        self.queue(&ends.pair, About::Retirement, items.iter().map(Some)).await?;
         if end {
             // Its processor removes the space once it is empty; until then it is found again in the next run.
-            self.sent(self.sending.send(&ends.pair, std::iter::once(None)).await?);
+            self.sent(self.sending.send(&ends.pair, About::Retirement, std::iter::once(None)).await?);
             return Ok(Turn::Done);
         }
         morsel.row.deletes = Deletes::Confirmed { left: left - count, marker: items.into_iter().next_back() };

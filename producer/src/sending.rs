@@ -10,6 +10,15 @@ use mill_records::seals::Pair;
 
 use crate::report::ProducerError;
 
+/// What tasks are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About {
+    /// A space that is kept in step.
+    Step,
+    /// A space that is gone at its source, and of which a person confirmed that its copy goes too.
+    Retirement,
+}
+
 /// The way into the queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Sending {
@@ -30,10 +39,11 @@ impl Sending {
     pub(crate) async fn send<'i>(
         &self,
         pair: &Pair,
+        about: About,
         items: impl ExactSizeIterator<Item = Option<&'i ContentId>>,
     ) -> Result<u64, ProducerError> {
         let count = items.len() as u64;
-        let bodies = stream::iter(items.map(|item| self.outgoing(pair, item)));
+        let bodies = stream::iter(items.map(|item| self.outgoing(pair, about, item)));
         bodies
             .try_chunks(self.queue.limits().batch_max.get() as usize)
             .map(|batch| batch.map_err(|error| error.1).map(|batch| self.send_batch(batch)))
@@ -54,13 +64,14 @@ impl Sending {
         }
     }
 
-    fn outgoing(&self, pair: &Pair, item: Option<&ContentId>) -> Result<Outgoing, ProducerError> {
+    fn outgoing(&self, pair: &Pair, about: About, item: Option<&ContentId>) -> Result<Outgoing, ProducerError> {
         let task = Duplicate {
             account: pair.account.clone(),
             source: pair.source.clone(),
             destination: pair.destination.clone(),
             space: pair.space.clone(),
             item: item.cloned(),
+            retire: about == About::Retirement,
         };
         let now = self.clock.now();
         let envelope = Envelope::new(self.chance.task_id(now), self.queue.name(), now, task.into_task());

@@ -13,6 +13,7 @@ use crate::deletes::{Confirmed, Survey, are_too_many};
 use crate::ends::Ends;
 use crate::merge::Merge;
 use crate::report::{HeldDeletes, ProducerError, Refused, SessionReport, WhyHeld};
+use crate::sending::About;
 use crate::session::{Room, Session, StepError};
 
 /// How a turn ended.
@@ -112,7 +113,7 @@ impl Session<'_> {
         let (count, items_total) = (survey.count, survey.items_total);
         let mut step = DeletesStep::Settled(survey.copies.map(Box::new));
         if !are_too_many(count, items_total) {
-            self.queue(&ends.pair, survey.vanished.iter().map(Some), survey.vanished.len()).await?;
+            self.queue(&ends.pair, About::Step, survey.vanished.iter().map(Some)).await?;
             morsel.row.deletes = Deletes::Done;
         } else if let Some(confirmed) = self.settings.confirm_deletes.filter(|confirmed| *confirmed >= count) {
             morsel.row.deletes = Deletes::Confirmed { left: confirmed, marker: None };
@@ -149,7 +150,7 @@ impl Session<'_> {
             self.state.save(morsel).await?;
             return Ok(DeletesStep::Settled(None));
         }
-        self.queue(&ends.pair, items.iter().map(Some), items.len()).await?;
+        self.queue(&ends.pair, About::Step, items.iter().map(Some)).await?;
         let left = left - count;
         morsel.row.deletes = match items.into_iter().next_back() {
             Some(last) if !end => Deletes::Confirmed { left, marker: Some(last) },
@@ -169,9 +170,9 @@ impl Session<'_> {
     ) -> Result<Turn, StepError> {
         let pair = &ends.pair;
         if morsel.row.marker.is_none() && !ends.destination_here {
-            self.sent(self.sending.send(pair, std::iter::once(None)).await?);
+            self.sent(self.sending.send(pair, About::Step, std::iter::once(None)).await?);
         }
-        self.queue(pair, nibble.items.iter().map(|(id, _)| Some(id)), nibble.items.len()).await?;
+        self.queue(pair, About::Step, nibble.items.iter().map(|(id, _)| Some(id))).await?;
         let statistics = &self.deps.statistics;
         statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
         statistics.examined.fetch_add(nibble.unchanged, Relaxed);
@@ -200,11 +201,12 @@ impl Session<'_> {
     pub(crate) async fn queue<'i>(
         &mut self,
         pair: &Pair,
+        about: About,
         items: impl ExactSizeIterator<Item = Option<&'i ContentId>>,
-        count: usize,
     ) -> Result<(), ProducerError> {
-        self.sent(self.sending.send(pair, items).await?);
-        self.deps.statistics.queued.fetch_add(count as u64, Relaxed);
+        let sent = self.sending.send(pair, about, items).await?;
+        self.sent(sent);
+        self.deps.statistics.queued.fetch_add(sent, Relaxed);
         Ok(())
     }
 

@@ -64,6 +64,29 @@ fn a_file_that_may_not_be_read_is_named_and_the_others_arrive() {
 }
 
 #[test]
+fn a_directory_that_may_not_be_read_is_named_the_others_arrive_and_its_copy_stays() {
+    let world = World::new();
+    world.collection("src");
+    world.write("src/locked/a", "x");
+    world.write("src/locked/deep/b", "x");
+    world.write("dst/locked/a", "x");
+    world.write("dst/locked/deep/gone", "x");
+    world.write("dst/vanished", "x");
+    let locked = world.path("src/locked");
+    assert!(Command::new("chmod").args(["-R", "a+rX,go-w"]).arg(world.path(".")).status().unwrap().success());
+    assert!(Command::new("chmod").arg("000").arg(&locked).status().unwrap().success());
+    fs::create_dir_all(world.path("state")).unwrap();
+    let ran = world.as_nobody(&["mirror", "src", "dst", "--remove-vanished", "--json"]);
+    assert!(Command::new("chmod").arg("755").arg(&locked).status().unwrap().success());
+    let ran = ran.expect(2);
+    assert_eq!(ran.json()["refused"], 1);
+    let left = world.diff("src", "dst");
+    assert_eq!(left.len(), 2, "{left:#?}");
+    assert!(left.iter().all(|line| line.contains("locked")), "{left:#?}");
+    assert!(world.path("dst/locked/deep/gone").exists() && !world.path("dst/vanished").exists());
+}
+
+#[test]
 fn a_file_that_changes_while_it_is_read_is_never_a_copy_of_two_moments() {
     let world = World::new();
     // Every moment of the file is one byte repeated; a mixture would show.

@@ -41,6 +41,27 @@ fn only_what_changed_moves() {
 }
 
 #[test]
+fn a_file_replaced_by_a_folder_and_a_folder_by_a_file_are_in_step_after_one_run() {
+    let world = World::new();
+    world.collection("src");
+    for n in 0..40 {
+        world.write(&format!("src/file{n}"), "a file");
+        world.write(&format!("src/folder{n}/of/files"), "a file");
+    }
+    world.age("src");
+    world.mirror(&[]).expect(0);
+    for n in 0..40 {
+        fs::remove_file(world.path(&format!("src/file{n}"))).unwrap();
+        world.write(&format!("src/file{n}/of/files"), "a file");
+        fs::remove_dir_all(world.path(&format!("src/folder{n}"))).unwrap();
+        world.write(&format!("src/folder{n}"), "a file");
+    }
+    let json = world.mirror(&["--remove-vanished", "--confirm-deletes", "80"]).expect(0).json();
+    assert_eq!(moved(&json)[2..], [80, 13, 0], "{json}");
+    world.same("src", "dst");
+}
+
+#[test]
 fn a_changed_mode_or_time_alone_moves_no_bytes() {
     use std::os::unix::fs::PermissionsExt as _;
     let world = World::new();

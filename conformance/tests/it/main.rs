@@ -7,6 +7,7 @@ mod backends;
 mod folder;
 mod queue;
 mod reference;
+mod retirement;
 mod rooms;
 mod sqlite;
 mod store;

@@ -17,6 +17,7 @@ fn duplicate(item: &str) -> Duplicate {
         destination: StoreId::new("2").unwrap(),
         space: SpaceId::new("space").unwrap(),
         item: Some(ContentId::new(item).unwrap()),
+        retire: false,
     }
 }
 
@@ -27,6 +28,26 @@ fn version_1_is_opened_for_ever() {
     assert_eq!(Duplicate::from_task(&envelope.task).unwrap(), duplicate("a dir/x:1.txt"));
     assert_eq!((envelope.failures, envelope.snoozes, envelope.history.len()), (2, 1, 2));
     assert_eq!(seal(&envelope).unwrap(), golden.trim_ascii_end());
+}
+
+#[test]
+fn a_confirmed_retirement_survives_the_wire_and_only_true_means_it() {
+    let retiring = Duplicate { retire: true, ..duplicate("x") };
+    let envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, retiring.clone().into_task());
+    let body = seal(&envelope).unwrap();
+    assert!(String::from_utf8_lossy(&body).contains(r#""retire":true"#));
+    assert_eq!(Duplicate::from_task(&open(&body, arrival()).unwrap().task).unwrap(), retiring);
+
+    let read = |value: Value| {
+        let mut task = duplicate("x").into_task();
+        assert!(!task.detail.contains_key("retire"));
+        task.detail.insert("retire".into(), value);
+        Duplicate::from_task(&task).map(|duplicate| duplicate.retire)
+    };
+    assert_eq!([read(false.into()), read(Value::Null)], [Ok(false), Ok(false)]);
+    for value in ["true".into(), 1.into()] {
+        assert!(read(value).is_err());
+    }
 }
 
 #[test]

@@ -5,23 +5,26 @@ use mill_ports::{Presence, Statistics, StoreErrorKind, When};
 use tracing::debug;
 
 use super::alike::{Bytes, properties_alike};
-use super::sides::{Side, Sides, of_source};
+use super::sides::{Proven, Side, Sides, source_space_absent};
 use super::stop::Stop;
 use super::today::{self, Today};
 
 impl Sides<'_> {
     /// Brings an item in step. What changes under its hands is looked at once more.
-    pub(super) async fn item(&self, item: &ItemAddress) -> Result<(), Stop> {
-        match self.look(item).await {
+    pub(super) async fn item(&self, item: &ItemAddress, retire: bool) -> Result<(), Stop> {
+        match self.look(item, retire).await {
             Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Precondition | StoreErrorKind::Changed) => {
                 debug!(%error, "it changed meanwhile; looking once more");
-                self.look(item).await
+                self.look(item, retire).await
             }
             other => other,
         }
     }
 
-    async fn look(&self, item: &ItemAddress) -> Result<(), Stop> {
+    async fn look(&self, item: &ItemAddress, retire: bool) -> Result<(), Stop> {
+        if retire && self.source_space().await? == Presence::Absent {
+            return self.retire_item(item).await;
+        }
         match futures::try_join!(self.source_head(item), self.destination_head(item))? {
             (Presence::Absent, Presence::Absent) => Ok(()),
             (Presence::Here(source), Presence::Absent) => self.copy(item, &source, &When::Absent).await,
@@ -45,7 +48,8 @@ impl Sides<'_> {
         };
         let Some(wanted) = &source.properties else { return Err(self.properties_unknown(item)) };
         if destination.properties.as_ref().is_some_and(|found| properties_alike(wanted, found)) {
-            self.remember(&item.id, &source.version, &destination.version, &checksum).await;
+            let (source, destination) = (&source.version, &destination.version);
+            self.remember(&item.id, Proven { source, destination, checksum: &checksum, stood_before: true }).await;
             self.unchanged();
             return Ok(());
         }
@@ -54,7 +58,8 @@ impl Sides<'_> {
         let when = When::VersionIs(destination.version);
         let written = self.room.tries.of(|| self.destination.put_properties(item, wanted, &when)).await?;
         Statistics::count(&self.room.deps.statistics.updated);
-        self.remember(&item.id, &source.version, &written.version, &checksum).await;
+        let (source, destination) = (&source.version, &written.version);
+        self.remember(&item.id, Proven { source, destination, checksum: &checksum, stood_before: true }).await;
         Ok(())
     }
 
@@ -75,14 +80,38 @@ impl Sides<'_> {
             return Ok(());
         }
         self.claim().await?;
-        let space = self.room.tries.of(|| self.source.space(&self.pair.space)).await.map_err(of_source)?;
-        if space == Presence::Absent {
-            return Err(Stop::discard("its source space is not there; nothing is deleted for that"));
+        if self.source_space().await? == Presence::Absent {
+            return Err(source_space_absent());
         }
         if self.source_head(item).await?.here().is_some() {
             let why = "it came back while its deletion was being proved";
             return Err(self.found(Side::Source, item, StoreErrorKind::Changed, why).into());
         }
+        self.delete(item, destination).await
+    }
+
+    /// Deletes an item of a space that is gone, on positive proof alone: a person confirmed it, the policy asked for it
+    /// before and does now, the destination space is this source's, and the source store answers that the space is
+    /// absent each of the two times that it was asked for.
+    async fn retire_item(&self, item: &ItemAddress) -> Result<(), Stop> {
+        if !self.policy.remove_vanished {
+            self.left_in_place(item, "the policy keeps what vanished");
+            return Ok(());
+        }
+        self.belongs_to_source().await?;
+        let Presence::Here(destination) = self.destination_head(item).await? else {
+            self.forget(&item.id).await;
+            return Ok(());
+        };
+        if self.source_space().await? != Presence::Absent {
+            let why = "its space came back while its deletion was being proved";
+            return Err(self.found(Side::Source, item, StoreErrorKind::Changed, why).into());
+        }
+        self.delete(item, destination).await
+    }
+
+    /// Deletes an item that was proven to be gone, if today's policy still asks for it.
+    async fn delete(&self, item: &ItemAddress, destination: ItemFacts) -> Result<(), Stop> {
         match today::ask(&self.room.deps.policies, self.pair).await {
             Today::Covers(policy) if policy.remove_vanished => {}
             Today::Covers(_) | Today::Discard { .. } => {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, Version};
 use mill_ports::{
-    Attempt, DestinationStore, FailureClass, Outcome, Presence, SourceStore, StoreError, StoreErrorKind, TableError,
-    chain,
+    Attempt, DestinationStore, FailureClass, Outcome, Presence, SourceStore, SpaceFacts, StoreError, StoreErrorKind,
+    TableError, chain,
 };
 use mill_records::owners::{DestinationSpace, OwnerError};
 use mill_records::seals::{Pair, Seal};
@@ -35,6 +35,11 @@ impl Sides<'_> {
         self.room.tries.of(|| self.source.head(item)).await.map_err(of_source)
     }
 
+    /// Whether the source space is there. `Absent` only where its store answers.
+    pub(super) async fn source_space(&self) -> Result<Presence<SpaceFacts>, Stop> {
+        Ok(self.room.tries.of(|| self.source.space(&self.pair.space)).await?)
+    }
+
     /// What the destination says of an item; in a space that is not there, there is none.
     pub(super) async fn destination_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, Stop> {
         match self.room.tries.of(|| self.destination.head(item)).await {
@@ -61,6 +66,19 @@ impl Sides<'_> {
         }
     }
 
+    /// Makes sure that the destination space is this source's already, as the book says now: what is to be removed is
+    /// not claimed for that, since a space of nobody may hold what somebody else put there.
+    pub(super) async fn belongs_to_source(&self) -> Result<(), Stop> {
+        let (place, asked) = (self.place(), address(&self.pair.account, &self.pair.source));
+        match self.room.deps.owners.owner(&place).await {
+            Ok(Some(owner)) if owner == asked => Ok(()),
+            Ok(Some(owner)) => Err(Stop::Refused { reason: OwnerError::Owned { place, owner, asked }.to_string() }),
+            Ok(None) => Err(Stop::discard("its space at the destination is not this source's any more")),
+            Err(OwnerError::Table(error)) => Err(of_book(error)),
+            Err(unreadable) => Err(Stop::Refused { reason: chain(&unreadable) }),
+        }
+    }
+
     /// Claims the destination space and creates it, if there is none.
     pub(super) async fn create_space(&self) -> Result<(), Stop> {
         self.claim().await?;
@@ -83,11 +101,26 @@ impl Sides<'_> {
         })
     }
 
-    /// Remembers that both sides were proven alike in these states. A seal that is not written costs a re-read later.
-    pub(super) async fn remember(&self, id: &ContentId, source: &Version, destination: &Version, checksum: &Checksum) {
-        let Some(seal) = Seal::of(source, destination, checksum) else { return };
+    /// Remembers that both sides were proven alike. A seal that is not written costs a re-read later.
+    pub(super) async fn remember(&self, id: &ContentId, proven: Proven<'_>) {
+        let Some(seal) = Seal::of(proven.source, proven.destination, proven.checksum) else {
+            if proven.stood_before {
+                self.forget_other_bytes(id, proven.checksum).await;
+            }
+            return;
+        };
         if let Err(error) = self.room.deps.seals.put(self.pair, id, &seal).await {
             self.warn_of_seals(&error);
+        }
+    }
+
+    /// Forgets the seal on an item unless it is on the bytes that are there now: one left from before would have them
+    /// taken for damaged when the copy is judged by it.
+    async fn forget_other_bytes(&self, id: &ContentId, there: &Checksum) {
+        match self.room.deps.seals.get(self.pair, id).await {
+            Ok(Some(before)) if before.checksum() != *there => self.forget(id).await,
+            Ok(_) => {}
+            Err(error) => self.warn_of_seals(&error),
         }
     }
 
@@ -130,6 +163,19 @@ impl Sides<'_> {
     }
 }
 
+/// Both sides of an item, proven alike.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Proven<'p> {
+    /// The source's state.
+    pub(super) source: &'p Version,
+    /// The destination's state.
+    pub(super) destination: &'p Version,
+    /// What the bytes of both come to.
+    pub(super) checksum: &'p Checksum,
+    /// Whether the item was at the destination before: then it may bear a seal already.
+    pub(super) stood_before: bool,
+}
+
 /// One end of a store policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
@@ -140,10 +186,15 @@ pub(super) enum Side {
 }
 
 /// A source space that is not there, in a store that answers, asks for nothing: whether it goes at the destination
-/// too is not for an item's task to decide.
+/// too is for a person to decide.
+pub(super) fn source_space_absent() -> Stop {
+    Stop::discard("its source space is not there; nothing is deleted for that")
+}
+
+/// What a failure of the source means for an item's task.
 pub(super) fn of_source(error: StoreError) -> Stop {
     match error.kind {
-        StoreErrorKind::SpaceAbsent => Stop::discard("its source space is not there; nothing is deleted for that"),
+        StoreErrorKind::SpaceAbsent => source_space_absent(),
         _ => Stop::Store(error),
     }
 }

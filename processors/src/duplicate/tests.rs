@@ -6,6 +6,7 @@ mod order;
 mod policies;
 mod probe;
 mod reading;
+mod retirement;
 mod spaces;
 
 use std::time::Duration;
@@ -118,8 +119,21 @@ impl Site {
     }
 
     fn task(item: Option<&ItemAddress>) -> Task {
+        Self::task_of(item, false)
+    }
+
+    fn task_of(item: Option<&ItemAddress>, retire: bool) -> Task {
         let Pair { account, source, destination, space } = Self::pair();
-        Duplicate { account, source, destination, space, item: item.map(|item| item.id.clone()) }.into_task()
+        Duplicate { account, source, destination, space, item: item.map(|item| item.id.clone()), retire }.into_task()
+    }
+
+    /// Says that the destination space is the source's.
+    async fn own(&self) {
+        self.owners.claim(&Self::place(), &store_address("s")).await.unwrap();
+    }
+
+    fn place() -> mill_records::owners::DestinationSpace {
+        mill_records::owners::DestinationSpace { store: store_address("d"), space: space() }
     }
 
     fn attempt(&self) -> Attempt {

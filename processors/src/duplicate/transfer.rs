@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Version};
 use mill_ports::{Content, Presence, Statistics, StoreError, StoreErrorKind, When, Written};
 
-use super::sides::{Side, Sides, of_source};
+use super::sides::{Proven, Side, Sides, of_source};
 use super::stop::Stop;
 use super::witness;
 
@@ -34,7 +34,9 @@ impl Sides<'_> {
         let statistics = &self.room.deps.statistics;
         Statistics::count(if *when == When::Absent { &statistics.copied } else { &statistics.updated });
         if let Some(checksum) = copied.checksums.iter().find(|checksum| checksum.algorithm == Algorithm::Sha256) {
-            self.remember(&item.id, &copied.source, &copied.written.version, checksum).await;
+            let (source, destination) = (&copied.source, &copied.written.version);
+            let stood_before = *when != When::Absent;
+            self.remember(&item.id, Proven { source, destination, checksum, stood_before }).await;
         }
         Ok(())
     }

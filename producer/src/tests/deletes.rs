@@ -167,6 +167,29 @@ async fn what_a_refused_entry_may_hide_is_not_deleted() {
     assert_eq!(deleted, ["gone00000", "lock", "lockedout"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_an_unreadable_directory_hides_is_neither_deleted_nor_counted_even_when_deletes_are_confirmed() {
+    let deep = format!("{}/", "\u{1}".repeat(150)); // Longer escaped than a message shows.
+    for confirm_deletes in [None, Some(10_000)] {
+        let world = world(50, 3);
+        for directory in ["locked/", &deep] {
+            world.store("1").plant_refused(&item("s", directory), Refusal::Unreadable);
+            world.plant("2", directory, 2_000);
+            world.plant_one("2", &format!("{directory}{}", "x".repeat(300)));
+        }
+        let report = world.session_with(|settings| settings.confirm_deletes = confirm_deletes).await;
+        assert!(is_finished(&report) && report.held.is_empty(), "{report:?}");
+        assert_eq!((world.ids_of("gone"), world.ids_of("locked"), world.ids_of(&deep)), (3, 0, 0));
+    }
+    let world = world(50, 0);
+    world.plant("2", "gone", 1_500);
+    world.store("1").plant_refused(&item("s", "locked/"), Refusal::Unreadable);
+    world.plant("2", "locked/", 2_000);
+    let report = world.session_with(|settings| settings.confirm_deletes = Some(1_500)).await;
+    assert!(report.held.is_empty(), "{report:?}");
+    assert_eq!((world.ids_of("gone"), world.ids_of("locked")), (1_500, 0));
+}
+
 /// A session in which each listing of one store goes wrong like that.
 async fn with_listings_failing(id: &str, fault: Fault) -> (World, SessionReport) {
     let world = world(500, 3);

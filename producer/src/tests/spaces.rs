@@ -84,6 +84,7 @@ async fn a_space_missing_twice_a_day_apart_goes_when_a_person_confirms_it() {
     let ids = world.ids();
     assert_eq!(ids.len(), 31);
     assert_eq!(ids[30], "/", "the space itself comes last");
+    assert!(world.queue.sent().iter().all(|task| task.retire));
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,6 +141,7 @@ async fn a_space_that_is_back_is_not_retired_any_further() {
     assert!(is_finished(&world.session().await));
     // All 30 are to be looked at, none is to be deleted: it is at both sides.
     assert_eq!(world.ids().len(), 30);
+    assert!(world.queue.sent().iter().all(|task| !task.retire));
 }
 
 #[tokio::test(start_paused = true)]

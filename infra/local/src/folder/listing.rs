@@ -107,16 +107,21 @@ impl Walk {
     /// Deals with the name just put behind the prefix, and takes it off unless the walk goes down into it.
     fn visit(&mut self, kind: FileType, outside: usize, entries: &mut Vec<Listed>) -> Result<(), Fault> {
         if let Some(reason) = self.refused(kind) {
-            entries.push(Listed::Refused { shown: shown(&String::from_utf8_lossy(&self.prefix)), reason });
+            entries.push(self.refusal(reason));
         } else if kind == FileType::Directory {
             if self.enter(outside, entries)? {
                 return Ok(());
             }
-        } else if let Some(stamp) = self.stamp(outside)? {
-            entries.push(self.item(&stamp));
+        } else {
+            entries.extend(self.file(outside)?);
         }
         self.prefix.truncate(outside);
         Ok(())
+    }
+
+    /// What stands behind the prefix cannot be an item.
+    fn refusal(&self, reason: Refusal) -> Listed {
+        Listed::Refused { shown: shown(&String::from_utf8_lossy(&self.prefix)), reason }
     }
 
     fn refused(&self, kind: FileType) -> Option<Refusal> {
@@ -130,7 +135,10 @@ impl Walk {
         }
     }
 
-    /// Goes down into the directory just put behind the prefix; `false` if it is gone.
+    /// Goes down into the directory just put behind the prefix; `false` if it is gone or may not be read.
+    ///
+    /// One that may not be read is refused by its own name. It hides what lies in it, which is not to say that nothing
+    /// does: [`find`](reading::find) gives an error for any item beneath it, never an absence.
     fn enter(&mut self, outside: usize, entries: &mut Vec<Listed>) -> Result<bool, Fault> {
         let Some(level) = self.levels.last() else { return Ok(false) };
         let name = &self.prefix[outside..self.prefix.len() - 1];
@@ -138,14 +146,21 @@ impl Walk {
             Ok(directory) => directory,
             // Gone, or something else stands there now: with the directory, its items are gone.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
-            Err(errno) => return Err(self.failed(errno)),
+            Err(errno) => {
+                entries.push(self.refused_or_failed(errno)?);
+                return Ok(false);
+            }
         };
         let held: usize = self.levels.iter().map(|level| level.names.held()).sum();
         if held > NAMES_HELD_MAX {
             self.levels.iter_mut().for_each(|level| level.names.keep_next(NAMES_KEPT));
         }
         self.levels.push(Level { directory, names: Names::default(), seen: 0, outside });
-        self.pass(false).map_err(|errno| self.failed(errno))?;
+        if let Err(errno) = self.pass(false) {
+            self.levels.pop();
+            entries.push(self.refused_or_failed(errno)?);
+            return Ok(false);
+        }
         let Some(level) = self.levels.last() else { return Ok(false) };
         if level.seen == 0 && self.prefix > self.after {
             let stat = rustix::fs::fstat(&level.directory).map_err(|errno| self.failed(errno))?;
@@ -158,14 +173,18 @@ impl Walk {
         Ok(true)
     }
 
-    /// The state of the file just put behind the prefix; `None` if it is gone.
-    fn stamp(&self, outside: usize) -> Result<Option<Stamp>, Fault> {
+    /// The entry for the file just put behind the prefix; `None` if it is gone.
+    fn file(&self, outside: usize) -> Result<Option<Listed>, Fault> {
         let Some(level) = self.levels.last() else { return Ok(None) };
         match rustix::fs::statat(&level.directory, &self.prefix[outside..], AtFlags::SYMLINK_NOFOLLOW) {
             // What became something else between the directory's reading and now was not there all the while.
-            Ok(stat) => Ok(Some(Stamp::of(&stat)).filter(|stamp| stamp.kind() == FileType::RegularFile)),
+            Ok(stat) => {
+                let stamp = Some(Stamp::of(&stat)).filter(|stamp| stamp.kind() == FileType::RegularFile);
+                Ok(stamp.map(|stamp| self.item(&stamp)))
+            }
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(self.failed(errno)),
+            // A directory may let its names be read and yet nothing of what they stand for.
+            Err(errno) => self.refused_or_failed(errno).map(Some),
         }
     }
 
@@ -174,7 +193,7 @@ impl Walk {
         match id {
             Some(id) => Listed::Item(id, bare_facts(stamp, &*self.clock)),
             // Not reached: `refused` has looked at both rules of an id.
-            None => Listed::Refused { shown: shown(&String::from_utf8_lossy(&self.prefix)), reason: Refusal::NotUtf8 },
+            None => self.refusal(Refusal::NotUtf8),
         }
     }
 
@@ -205,6 +224,21 @@ impl Walk {
         };
         level.names = picked;
         Ok(())
+    }
+
+    /// A directory or file below the space that may not be read is named, and the listing goes on; anything else that
+    /// goes wrong at it fails the listing.
+    ///
+    /// Only while the space itself can be entered: where it cannot, nothing is known of any of its items.
+    fn refused_or_failed(&self, errno: Errno) -> Result<Listed, Fault> {
+        let reachable = |space: &Level| rustix::fs::statat(&space.directory, ".", AtFlags::empty()).is_ok();
+        match Fault::of(During::Read, errno).kind {
+            StoreErrorKind::Refused(reason @ Refusal::Unreadable) if self.levels.first().is_some_and(reachable) => {
+                Ok(self.refusal(reason))
+            }
+            StoreErrorKind::Refused(Refusal::Unreadable) => Err(Fault::of(During::Reach, errno)),
+            _ => Err(self.failed(errno)),
+        }
     }
 
     /// A directory or file of the space could not be read: the listing fails, and says at which.

@@ -1,7 +1,8 @@
 //! What is read, and what seals spare.
 
 use super::*;
-use mill_ports::{SourceStore as _, Table as _};
+use mill_engine::Recording;
+use mill_ports::{SourceStore as _, Table};
 
 #[tokio::test(start_paused = true)]
 async fn a_sealed_pair_is_not_read_again() {
@@ -83,6 +84,60 @@ async fn unsettled_versions_are_never_sealed() {
         let seal = site.seals.get(&Site::pair(), &at("x").id).await.unwrap().unwrap();
         assert!(seal.holds(&version(source), &version(destination)));
     }
+}
+
+/// Stores whose items are too young to be sealed for two seconds, and a book of seals that counts.
+fn young() -> (Site, Arc<Recording<dyn Table>>) {
+    let young = || StoreHabits { settles_after: Duration::from_secs(2), ..plain() };
+    let mut site = Site::of(young(), young());
+    let table: Arc<dyn Table> = Arc::new(MemoryTable::new("seals"));
+    let table = Arc::new(Recording::new(table));
+    site.seals = Seals::new(table.clone());
+    (site, table)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seal_on_bytes_that_were_replaced_is_forgotten_when_there_cannot_be_another_yet() {
+    // Of another size, and of the same.
+    for bytes in ["longer than it was", "else"] {
+        let (site, _) = young();
+        site.source.plant(&at("x"), "same", noted("n"));
+        site.settle("x").await;
+        assert!(site.sealed("x").await);
+        site.source.plant(&at("x"), bytes, noted("n"));
+        site.run("x").await.unwrap();
+        assert!(site.in_step());
+        assert!(!site.sealed("x").await, "it would vouch for bytes that are not there any more");
+    }
+    // Somebody replaced both sides alike.
+    let (site, _) = young();
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.settle("x").await;
+    for side in [&site.source, &site.destination] {
+        side.plant(&at("x"), "else", noted("n"));
+    }
+    site.run("x").await.unwrap();
+    assert_eq!((site.totals().unchanged > 0, site.sealed("x").await), (true, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seal_on_the_bytes_that_are_there_stays_though_there_cannot_be_another_yet() {
+    let (site, _) = young();
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.settle("x").await;
+    site.source.plant(&at("x"), "same", noted("m"));
+    site.run("x").await.unwrap();
+    assert!(site.in_step());
+    assert!(site.sealed("x").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_copy_asks_the_book_of_seals_for_nothing() {
+    let (site, table) = young();
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.run("x").await.unwrap();
+    assert!(site.in_step());
+    assert_eq!(table.all(), std::collections::BTreeMap::new());
 }
 
 #[tokio::test(start_paused = true)]

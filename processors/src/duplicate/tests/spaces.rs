@@ -5,11 +5,7 @@ use mill_ports::{Presence, Refusal, SourceStore as _, StoreErrorKind};
 use probe::Way;
 
 async fn run_space(site: &Site, remove_vanished: bool, retire: bool) -> Outcome {
-    let mut task = Site::task(None);
-    if retire {
-        task.detail.insert(Duplicate::RETIRE.into(), true.into());
-    }
-    site.run_under(policy(remove_vanished), &task).await.unwrap()
+    site.run_under(policy(remove_vanished), &Site::task_of(None, retire)).await.unwrap()
 }
 
 async fn destination_has_space(site: &Site) -> bool {
@@ -22,30 +18,9 @@ async fn an_empty_source_space_arrives_and_belongs_to_its_source() {
     site.destination.uproot_space(&space());
     assert_eq!(run_space(&site, false, false).await, Outcome::done());
     assert!(destination_has_space(&site).await);
-    let place = mill_records::owners::DestinationSpace { store: store_address("d"), space: space() };
+    let place = Site::place();
     assert_eq!(site.owners.owner(&place).await.unwrap(), Some(store_address("s")));
     assert_eq!(run_space(&site, false, false).await, Outcome::done());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_space_goes_only_when_confirmed_removable_gone_and_empty() {
-    for (remove_vanished, retire, here, full, goes) in [
-        (true, true, false, false, true),
-        (false, true, false, false, false),
-        (true, false, false, false, false),
-        (true, true, true, false, false),
-        (true, true, false, true, false),
-    ] {
-        let site = Site::new();
-        if !here {
-            site.source.uproot_space(&space());
-        }
-        if full {
-            site.destination.plant(&at("x"), "same", noted(""));
-        }
-        assert_eq!(run_space(&site, remove_vanished, retire).await, Outcome::done());
-        assert_eq!(destination_has_space(&site).await, !goes, "{remove_vanished} {retire} {here} {full}");
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,7 +29,7 @@ async fn a_removed_space_may_be_taken_by_another_source() {
     run_space(&site, true, false).await;
     site.source.uproot_space(&space());
     run_space(&site, true, true).await;
-    let place = mill_records::owners::DestinationSpace { store: store_address("d"), space: space() };
+    let place = Site::place();
     site.owners.claim(&place, &store_address("t")).await.unwrap();
 }
 
@@ -71,7 +46,7 @@ async fn a_missing_destination_space_is_made_when_an_item_needs_it() {
 #[tokio::test(start_paused = true)]
 async fn another_sources_space_is_never_written() {
     let site = Site::new();
-    let place = mill_records::owners::DestinationSpace { store: store_address("d"), space: space() };
+    let place = Site::place();
     site.owners.claim(&place, &store_address("t")).await.unwrap();
     site.source.plant(&at("new"), "same", noted("n"));
     site.source.plant(&at("changed"), "same", noted("n"));
@@ -103,6 +78,44 @@ async fn an_item_that_cannot_be_held_is_named_and_let_go() {
     assert_eq!([&*kept[0].subject, &*kept[1].subject], ["a/p/a//b", "a/p/link"]);
 }
 
+/// Somebody's `a` is in the way of `a/b`.
+fn blocked() -> Site {
+    let site = Site::new();
+    site.source.plant(&at("a/b"), "same", noted("n"));
+    let taken = StoreErrorKind::Refused(Refusal::Taken("a file".into()));
+    site.destination_port.meet("put", [Way::Fails(taken)]);
+    site
+}
+
+async fn run_after(site: &Site, failures: u32, remove_vanished: bool) -> Result<Outcome, ProcessorError> {
+    let mut attempt = site.attempt();
+    attempt.envelope.failures = failures;
+    site.factory(policy(remove_vanished)).processor(Site::task(Some(&at("a/b")))).unwrap().run(&attempt).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_in_whose_place_another_stands_waits_for_the_others_delete() {
+    for failures in [0, 1] {
+        let site = blocked();
+        assert_eq!(class(run_after(&site, failures, true).await), FailureClass::Retryable);
+        assert_eq!((site.totals().refused, site.totals().examined), (0, 0));
+        // The other is gone now.
+        assert_eq!(run_after(&site, failures + 1, true).await.unwrap(), Outcome::done());
+        assert!(site.in_step());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_in_whose_place_another_stays_is_named_and_let_go() {
+    // On the last attempt; and at once where no delete can be on its way.
+    for (failures, remove_vanished) in [(2, true), (0, false)] {
+        let site = blocked();
+        let outcome = run_after(&site, failures, remove_vanished).await.unwrap();
+        assert!(is_discard(&outcome, "its place is taken by a file"), "{outcome:?}");
+        assert_eq!((site.totals().refused, site.refusals.kept().len()), (1, 1));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_spaces_owner_is_asked_once_in_a_while_and_not_for_each_item() {
     let site = Site::new();
@@ -112,7 +125,7 @@ async fn the_spaces_owner_is_asked_once_in_a_while_and_not_for_each_item() {
         site.source.plant(&item, "same", noted("n"));
         factory.processor(Site::task(Some(&item))).unwrap().run(&site.attempt()).await.unwrap();
         if n == 0 {
-            let place = mill_records::owners::DestinationSpace { store: store_address("d"), space: space() };
+            let place = Site::place();
             site.owners.release(&place).await.unwrap();
             site.owners.claim(&place, &store_address("t")).await.unwrap();
         }
@@ -122,26 +135,4 @@ async fn the_spaces_owner_is_asked_once_in_a_while_and_not_for_each_item() {
         }
     }
     assert_eq!((site.totals().copied, site.totals().refused), (2, 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_space_that_cannot_be_asked_about_is_left_alone() {
-    let site = Site::new();
-    site.source.uproot_space(&space());
-    site.source_port.meet("space", [Way::Fails(StoreErrorKind::Unavailable)]);
-    let mut task = Site::task(None);
-    task.detail.insert(Duplicate::RETIRE.into(), true.into());
-    let failed = class(site.run_under(policy(true), &task).await);
-    assert_eq!(failed, FailureClass::Unavailable { store: store_address("s") });
-    assert!(destination_has_space(&site).await);
-}
-
-#[tokio::test(start_paused = true)]
-async fn another_sources_empty_space_is_not_removed() {
-    let site = Site::new();
-    let place = mill_records::owners::DestinationSpace { store: store_address("d"), space: space() };
-    site.owners.claim(&place, &store_address("t")).await.unwrap();
-    site.source.uproot_space(&space());
-    assert!(is_discard(&run_space(&site, true, true).await, "belongs to the source `a:t`"));
-    assert!(destination_has_space(&site).await);
 }

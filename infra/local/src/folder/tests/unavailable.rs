@@ -50,16 +50,21 @@ async fn a_root_that_is_away_or_another_is_unavailable_until_it_is_back() {
     assert!(unavailable(every_call(&store).await), "changed for another between two calls");
 }
 
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
 #[test]
 fn permissions_refuse_one_item_or_make_the_store_unavailable() {
     let scratch = Scratch::new();
     let allow = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
-    for id in ["x", "secret", "closed/x", "z"] {
+    for id in ["x", "secret", "closed/x", "closed/y/z", "names/x", "names/y/z", "z"] {
         scratch.file(id, b"1");
     }
     allow(scratch.root(), 0o755);
     allow(&scratch.path("secret"), 0o000);
     allow(&scratch.path("closed"), 0o000);
+    allow(&scratch.path("names"), 0o744);
     let root = scratch.root().to_owned();
     as_nobody(async move {
         let store = store_at(&root, Layout::Spaces, None);
@@ -67,9 +72,18 @@ fn permissions_refuse_one_item_or_make_the_store_unavailable() {
         assert_eq!(read(&store, "x").await.unwrap(), b"1");
         assert_eq!(kind(store.head(&at("secret")).await), unreadable);
         assert_eq!(kind(read(&store, "secret").await), unreadable);
-        assert_eq!(kind(store.head(&at("closed/x")).await), unreadable);
-        let listing = list(&store, None).await.unwrap_err();
-        assert_eq!((&listing.kind, listing.subject.as_str()), (&unreadable, "s: closed/"));
+        let hidden = ["closed/", "closed/none", "closed/x", "closed/y/", "closed/y/none", "closed/y/z", "names/none"];
+        for id in hidden.into_iter().chain(["names/x", "names/y/z"]) {
+            assert_eq!(kind(store.head(&at(id)).await), unreadable, "{id}");
+            assert_eq!(kind(store.open(&at(id), None, None).await), unreadable, "{id}");
+        }
+        let named = ["closed/", "names/x", "names/y/"].map(|name| (name.to_owned(), Refusal::Unreadable));
+        let (ids, refused) = list(&store, None).await.unwrap();
+        assert_eq!((ids, refused), (strings(&["secret", "x", "z"]), named.clone().into()));
+        let (ids, refused) = list(&store, Some("closed/w")).await.unwrap();
+        assert_eq!((ids, refused), (strings(&["secret", "x", "z"]), named.into()), "within one of them");
+        let (ids, refused) = list(&store, Some("names/y/z")).await.unwrap();
+        assert_eq!((ids, refused.len()), (strings(&["secret", "x", "z"]), 1), "behind others of them");
         for change in [
             put(&store, "y", b"1", properties(&[]), &When::Always).await.map(drop),
             store.delete(&at("x"), &When::Always).await.map(drop),
@@ -79,13 +93,16 @@ fn permissions_refuse_one_item_or_make_the_store_unavailable() {
         }
     });
     allow(&scratch.path("closed"), 0o755);
-    allow(&scratch.path(""), 0o000);
-    let root = scratch.root().to_owned();
-    as_nobody(async move {
-        let store = store_at(&root, Layout::Spaces, None);
-        assert_eq!(kind(store.head(&at("x")).await), StoreErrorKind::Unavailable);
-        assert_eq!(kind(list(&store, None).await), StoreErrorKind::Unavailable);
-    });
+    // Nothing of the space, or its names alone.
+    for mode in [0o000, 0o744] {
+        allow(&scratch.path(""), mode);
+        let root = scratch.root().to_owned();
+        as_nobody(async move {
+            let store = store_at(&root, Layout::Spaces, None);
+            assert_eq!(kind(store.head(&at("x")).await), StoreErrorKind::Unavailable);
+            assert_eq!(kind(list(&store, None).await), StoreErrorKind::Unavailable);
+        });
+    }
     allow(&scratch.path(""), 0o755);
     allow(scratch.root(), 0o700);
     let root = scratch.root().to_owned();
