@@ -111,7 +111,7 @@ impl Children {
     }
 
     /// Waits for all. A text tells how they ended early, if all of them did.
-    pub(crate) async fn join(mut self) -> Result<Option<String>> {
+    pub(crate) async fn join(&mut self) -> Result<Option<String>> {
         let mut lost = Vec::new();
         while let Some(ended) = self.running.join_next().await {
             if let Err(how) = ended.context("a workman's process was lost from sight")? {

@@ -59,7 +59,7 @@ impl Run<'_> {
     pub(crate) async fn until_in_step(self) -> Result<Ran> {
         let Self { works, producer, hands, queues, stopping, bars, quiet } = self;
         let produced = Arc::new(AtomicBool::new(false));
-        let hands = Working::begin(hands, &stopping);
+        let mut hands = Working::begin(hands, &stopping);
         let watch = Watch { works, hands: &hands, queues: &queues, stopping: &stopping, produced: &produced };
         let produce = async {
             let report = producer.session(&stopping.gentle).await;
@@ -71,8 +71,8 @@ impl Run<'_> {
         };
         let progress = Progress::begin(&bars, quiet);
         let (report, (took, stuck)) = tokio::join!(produce, watch.until_done(progress));
-        let totals = hands.totals(works);
         let ended = hands.join().await;
+        let totals = hands.snapshot(works, false).totals;
         let report = report.context("the producer could not go on")?;
         if let mill_producer::Ended::HeldByAnother { holder } = &report.ended {
             bail!("another producer is at work on this installation: {holder}");
@@ -175,10 +175,6 @@ impl Working {
         Self { end, doing }
     }
 
-    fn totals(&self, works: &Works) -> Totals {
-        self.snapshot(works, false).totals
-    }
-
     fn snapshot(&self, works: &Works, producing: bool) -> Snapshot {
         let statistics = &works.statistics;
         let mut snapshot = Snapshot {
@@ -200,8 +196,8 @@ impl Working {
     }
 
     /// Waits for the hands to end. A text says why they ended early.
-    async fn join(self) -> Result<Option<String>> {
-        match self.doing {
+    async fn join(&mut self) -> Result<Option<String>> {
+        match &mut self.doing {
             Doing::Here(handle) => handle.await.context("the workman's task failed")?,
             Doing::Children(children) => children.join().await,
         }

@@ -56,8 +56,8 @@ impl fmt::Debug for Checksum {
     }
 }
 
-/// A store's own mark of one state of an item. Two equal marks of one item mean the same bytes and properties,
-/// provided that both were [settled](Version::settled).
+/// A store's own mark of one state of an item. An equal mark seen later means the same bytes and properties, provided
+/// that the earlier one was [settled](Version::settled) when it was taken.
 #[derive(Debug, Clone)]
 pub struct Version {
     token: Box<str>,

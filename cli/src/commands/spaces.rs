@@ -30,7 +30,7 @@ pub(super) async fn run(args: Spaces, config: &Config) -> Result<Exit> {
         }),
         Spaces::Release(_) => match owners.release(&place).await? {
             Some(source) => {
-                line(format!("{what} was released by source store `{source}`; the next source may take it"))
+                line(format!("{what} was released by source store `{source}`; the next source may take it"));
             }
             None => bail!("{what} belongs to no source, so there is nothing to release"),
         },

@@ -154,6 +154,13 @@ impl World {
         found
     }
 
+    /// Runs a Python script in the scratch folder: the tool of somebody else.
+    #[track_caller]
+    pub(crate) fn python(&self, script: &str) {
+        let output = Command::new("python3").args(["-c", script]).current_dir(self.folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Whether every SQLite file under the folder is whole, as SQLite's own check in Python says.
     #[track_caller]
     pub(crate) fn databases_are_whole(&self) {

@@ -1,7 +1,7 @@
 //! The suites, on every back end and wrapper.
 
 // A subject is opened in async code, whether or not its back end needs that.
-#![allow(clippy::unused_async, clippy::unwrap_used)]
+#![allow(clippy::unused_async, clippy::unwrap_used, clippy::expect_used)]
 
 mod backends;
 mod folder;

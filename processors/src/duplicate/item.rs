@@ -37,7 +37,7 @@ impl Sides<'_> {
         if source.size != destination.size {
             return self.copy(item, &source, &When::VersionIs(destination.version)).await;
         }
-        let seal = self.seal(&item.id, &source.version, &destination.version).await;
+        let seal = self.seal(&item.id).await;
         if seal.as_ref().is_some_and(|seal| seal.holds(&source.version, &destination.version)) {
             self.unchanged();
             return Ok(());
