@@ -170,7 +170,9 @@ fn a_dead_letter_is_listed_shown_retried_and_discarded() {
     // What nobody can open stands for any task that fails for good.
     world.python(
         "import sqlite3; c = sqlite3.connect('data/mill.db'); \
-         c.execute(\"insert into message (queue, visible_at, sent_at, id, body) values (3, 1, 1, -1, x'6e6f697365')\"); \
+         c.execute('update number set last = last + 1'); \
+         c.execute(\"insert into message (queue, visible_at, sent_at, id, body) \
+                    select 3, 1, 1, last, x'6e6f697365' from number\"); \
          c.execute('update queue set messages = messages + 1 where id = 3'); c.commit()",
     );
     let json = world.mill(&["run", "--json"]).expect(50).json();

@@ -92,6 +92,7 @@ fn a_read_only_destination_stops_its_account_only() {
 fn a_denied_destination_stops_its_account_only() {
     let world = World::new();
     accounts(&world);
+    fs::create_dir(world.path("data")).unwrap();
     assert!(Command::new("chmod").args(["-R", "a+rwX"]).arg(world.path(".")).status().unwrap().success());
     assert!(Command::new("chmod").args(["755"]).arg(world.path("ill-two")).status().unwrap().success());
     let ran = world.as_nobody(&["run", "--json"]);
