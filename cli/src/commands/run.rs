@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::MultiProgress;
 use mill_model::QueueName;
 use mill_producer::WhenFull;
@@ -21,6 +21,8 @@ use crate::works::{Works, producer_settings, workman_settings};
 pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: MultiProgress) -> Result<Exit> {
     let stopping = stop::on_signals()?;
     let works = Works::configured(config)?;
+    // Who runs this wants it tried now, also what was put off because a store could not be used.
+    works.engine.database.hasten_delayed().await.context("the tasks that were put off cannot be hastened")?;
     let producer = works.producer(mill_producer::Settings {
         when_full: WhenFull::Wait { poll: Duration::from_millis(50) },
         force: true,

@@ -131,6 +131,19 @@ impl Database {
         threads.push(thread);
     }
 
+    /// Makes all tasks that were put off ready now, and tells how many there were. Those in flight stay hidden.
+    ///
+    /// # Errors
+    /// [`Failure`] when none was.
+    pub async fn hasten_delayed(&self) -> Result<usize, Failure> {
+        let now = i64::try_from(self.clock.now().as_millis()).unwrap_or(i64::MAX);
+        let hasten = move |writing: &mut Writing<'_>| {
+            let sql = "UPDATE message SET visible_at = ?1 WHERE in_flight = 0 AND visible_at > ?1";
+            writing.statement(sql)?.execute([now])
+        };
+        self.write(Durability::Process, 0, hasten).await
+    }
+
     /// Throws all tasks of all queues away, delayed and in flight as well, and tells how many there were.
     ///
     /// # Errors
