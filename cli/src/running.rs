@@ -62,7 +62,7 @@ impl Run<'_> {
         let mut hands = Working::begin(hands, &stopping);
         let watch = Watch { works, hands: &hands, queues: &queues, stopping: &stopping, produced: &produced };
         let produce = async {
-            let report = producer.session(&stopping.gentle).await;
+            let report = whole_loop(&producer, &stopping.gentle).await;
             produced.store(true, Ordering::Release);
             if report.is_err() {
                 hands.end.cancel();
@@ -80,6 +80,17 @@ impl Run<'_> {
         let cut_short = ended?.or(stuck).or_else(|| stopping.gentle.is_cancelled().then(|| "it was stopped".into()));
         Ok(Ran { totals, took, produced: report, cut_short })
     }
+}
+
+/// Produces one loop that began after it was asked for. A loop that an earlier process left unfinished is brought to its
+/// end first; but what changed behind its markers since would be found only by the next one.
+async fn whole_loop(
+    producer: &DuplicationProducer,
+    stop: &CancellationToken,
+) -> Result<SessionReport, mill_producer::ProducerError> {
+    let report = producer.session(stop).await?;
+    let finished = matches!(report.ended, mill_producer::Ended::Finished { .. });
+    if report.resumed && finished { producer.session(stop).await } else { Ok(report) }
 }
 
 /// Watches until there is nothing more to do.
