@@ -1,10 +1,12 @@
 //! One progress figure over everything that goes on.
 
 use std::io::IsTerminal;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use mill_model::Totals;
+use mill_ports::Statistics;
 
 use crate::output::bytes;
 
@@ -26,6 +28,22 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// Where this process stands; whether it still finds work is the caller's to say.
+    pub(crate) fn of(statistics: &Statistics) -> Self {
+        Self {
+            totals: statistics.totals(),
+            queued: statistics.queued.load(Relaxed),
+            bytes_queued: statistics.bytes_queued.load(Relaxed),
+            bytes_moving: statistics.bytes_moving.load(Relaxed),
+            producing: false,
+            in_hand: statistics
+                .in_hand()
+                .iter()
+                .map(|one| (one.subject.clone(), one.moved.load(Relaxed), one.size))
+                .collect(),
+        }
+    }
+
     fn items_done(&self) -> u64 {
         let t = &self.totals;
         t.copied + t.updated + t.deleted + t.unchanged + t.refused + t.dead_lettered

@@ -187,19 +187,7 @@ impl Working {
     }
 
     fn snapshot(&self, works: &Works, producing: bool) -> Snapshot {
-        let statistics = &works.statistics;
-        let mut snapshot = Snapshot {
-            totals: statistics.totals(),
-            queued: statistics.queued.load(Ordering::Relaxed),
-            bytes_queued: statistics.bytes_queued.load(Ordering::Relaxed),
-            bytes_moving: statistics.bytes_moving.load(Ordering::Relaxed),
-            producing,
-            in_hand: statistics
-                .in_hand()
-                .iter()
-                .map(|one| (one.subject.clone(), one.moved.load(Ordering::Relaxed), one.size))
-                .collect(),
-        };
+        let mut snapshot = Snapshot { producing, ..Snapshot::of(&works.statistics) };
         if let Doing::Children(children) = &self.doing {
             children.add_to(&mut snapshot);
         }

@@ -1,7 +1,6 @@
 //! `mill work`: do queued work until told to stop.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -51,7 +50,7 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
             cut_short = work => cut_short,
             _ = beside => Ok(None), // It never ends.
         };
-        line(serde_json::to_string(&Line::of(&snapshot(&statistics)))?);
+        line(serde_json::to_string(&Line::of(&Snapshot::of(&statistics)))?);
         cut_short?
     } else {
         work.await?
@@ -73,24 +72,11 @@ async fn report(statistics: Arc<Statistics>) {
     let mut last = String::new();
     loop {
         tokio::time::sleep(REPORT_EVERY).await;
-        if let Ok(text) = serde_json::to_string(&Line::of(&snapshot(&statistics)))
+        if let Ok(text) = serde_json::to_string(&Line::of(&Snapshot::of(&statistics)))
             && text != last
         {
             line(&text);
             last = text;
         }
-    }
-}
-
-fn snapshot(statistics: &Statistics) -> Snapshot {
-    Snapshot {
-        totals: statistics.totals(),
-        bytes_moving: statistics.bytes_moving.load(Relaxed),
-        in_hand: statistics
-            .in_hand()
-            .iter()
-            .map(|one| (one.subject.clone(), one.moved.load(Relaxed), one.size))
-            .collect(),
-        ..Snapshot::default()
     }
 }
