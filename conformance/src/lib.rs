@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`subject`] (what is tested and how time passes for it), [`suite`] (how one list of cases becomes
 //! tests), [`queue`], [`table`], [`store`] (the cases), [`mod@reference`] (models of a few lines, against which random
-//! operations are checked).
+//! operations are checked), [`sim`] (the whole fleet in a world where everything goes wrong).
 //!
 //! A new back end writes one function that opens a fresh [`subject`] and names it in `tests/it`:
 //!
@@ -23,6 +23,7 @@
 
 pub mod queue;
 pub mod reference;
+pub mod sim;
 pub mod store;
 pub mod subject;
 pub mod suite;
