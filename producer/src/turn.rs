@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use mill_model::ContentId;
 use mill_policy::{Compare, StorePolicy};
+use mill_ports::{Planted, planted};
 use mill_records::producer_state::{Deletes, Kept, Morsel};
 use mill_records::seals::Pair;
 use tracing::warn;
@@ -171,6 +172,10 @@ impl Session<'_> {
         let pair = &ends.pair;
         if morsel.row.marker.is_none() && !ends.destination_here {
             self.sent(self.sending.send(pair, About::Step, std::iter::once(None)).await?);
+        }
+        if planted(Planted::MarkerBeforeSend) && !nibble.end {
+            morsel.row.marker.clone_from(&nibble.last);
+            self.state.save(morsel).await?;
         }
         self.queue(pair, About::Step, nibble.items.iter().map(|(id, _)| Some(id))).await?;
         let statistics = &self.deps.statistics;

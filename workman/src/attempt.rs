@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use mill_model::{Envelope, StoreAddress};
-use mill_ports::{Attempt, ChanceExt as _, FailureClass, Outcome, ProcessorError, Statistics, chain};
+use mill_ports::{Attempt, ChanceExt as _, FailureClass, Outcome, Planted, ProcessorError, Statistics, chain, planted};
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
 
@@ -60,6 +60,9 @@ async fn executed(shared: &Shared, opened: Opened) -> Settled {
         cancelled: taken.entry().cancelled.clone(),
         lease: taken.entry().lease.clone(),
     };
+    if planted(Planted::AcknowledgeBeforeWrite) {
+        let _ = shared.lanes[taken.lane].acknowledge(&[taken.delivery.receipt.clone()]).await;
+    }
     let verdict = run(shared, &taken, &attempt, &span).instrument(span.clone()).await;
     let moves = span.in_scope(|| Decision { shared, taken: &taken }.of(attempt.envelope, verdict));
     Settled { taken, moves }
@@ -110,6 +113,7 @@ impl Decision<'_> {
             Verdict::Answered(outcome, stores) => {
                 self.shared.pauses.well(&stores, self.shared.clock.monotonic());
                 match outcome {
+                    Outcome::Done { .. } if planted(Planted::FollowUpsForgotten) => Fates::discarded(),
                     Outcome::Done { follow_ups } if follow_ups.is_empty() => Fates::discarded(),
                     Outcome::Done { follow_ups } => fates.done(envelope, follow_ups),
                     Outcome::Snooze { delay, task } => {
@@ -128,6 +132,7 @@ impl Decision<'_> {
                 fates.given_back(Some(&envelope.task.account))
             }
             Verdict::Paused(remaining) => self.put_off(envelope, remaining),
+            Verdict::Cancelled(Cause::LeaseLost) if planted(Planted::StaleReceiptAcknowledged) => Fates::discarded(),
             Verdict::Cancelled(Cause::LeaseLost) => Fates::left(),
             Verdict::Cancelled(Cause::HeldTooLong) => self.put_off(envelope, Duration::ZERO),
             Verdict::Cancelled(Cause::Stopping) => fates.given_back(Some(&envelope.task.account)),
@@ -138,9 +143,13 @@ impl Decision<'_> {
         let fates = Fates { shared: self.shared, taken: self.taken };
         match &error.class {
             FailureClass::Retryable => self.retried(envelope, &chain(error)),
+            FailureClass::Permanent if planted(Planted::PermanentErrorRetried) => self.retried(envelope, &chain(error)),
             FailureClass::Permanent => {
                 Statistics::count(&self.shared.statistics.failed);
                 fates.given_up(envelope, &chain(error))
+            }
+            FailureClass::Throttled { .. } if planted(Planted::ThrottlingCountsAsFailure) => {
+                self.retried(envelope, &chain(error))
             }
             FailureClass::Throttled { store, retry_after } => {
                 let pause = self.pause(store, Sort::Throttled(*retry_after), error);

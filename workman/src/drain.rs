@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_ports::{Clock, Delivery, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, chain};
+use mill_ports::{Clock, Delivery, Planted, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, chain, planted};
 use mill_records::dead_letters::{DeadLetter, DeadLetters, LetterError};
 use tracing::{info, warn};
 
@@ -125,6 +125,10 @@ impl DeadLetterDrain {
         let deliveries = self.queue.receive(batch_max, visibility, wait).await?;
         let mut written: Vec<Receipt> = Vec::with_capacity(deliveries.len());
         let mut failure = None;
+        if planted(Planted::DrainAcknowledgesFirst) {
+            let all: Vec<Receipt> = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
+            let _ = self.queue.acknowledge(&all).await;
+        }
         for delivery in &deliveries {
             match self.note(delivery).await {
                 Ok(()) => written.push(delivery.receipt.clone()),

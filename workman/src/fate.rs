@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mill_model::wire::{self, WireError};
 use mill_model::{AccountId, Envelope, Failure, Letter, QueueName, Task};
-use mill_ports::{ChanceExt as _, FollowUp, Outgoing};
+use mill_ports::{ChanceExt as _, FollowUp, Outgoing, Planted, planted};
 
 use crate::run::{Shared, subject_of};
 use crate::stages::{GivenUp, Moves, Taken, Then};
@@ -57,6 +57,9 @@ impl Fates<'_> {
     /// The task comes again after `delay`, perhaps changed; it has not failed.
     pub(crate) fn put_off(&self, envelope: Envelope, delay: Duration, task: Option<Task>) -> Moves {
         let before = task.is_some().then(|| envelope.clone());
+        if planted(Planted::SnoozeCountsAsFailure) {
+            return self.failed(envelope, "put off");
+        }
         let put_off = envelope.after_snooze(task);
         match (self.sent_again(&put_off, delay), before) {
             (Ok(moves), _) => moves,
@@ -74,7 +77,10 @@ impl Fates<'_> {
         let delays = &settings.retry_delays;
         let step = (envelope.failures as usize).min(delays.len().saturating_sub(1));
         let delay = delays.get(step).copied().unwrap_or_default();
-        let again = envelope.after_failure(self.failure(reason));
+        let mut again = envelope.after_failure(self.failure(reason));
+        if planted(Planted::HistoryReset) {
+            again.history.clear();
+        }
         self.sent_again(&again, delay)
             .unwrap_or_else(|why| self.given_up(again, &format!("it cannot be sent again: {why}")))
     }

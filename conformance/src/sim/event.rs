@@ -157,8 +157,8 @@ pub(crate) enum Event<'a> {
     Ran { by: &'a str, key: &'a str, verdict: &'a Verdict },
     /// A producer's session ended with a report.
     Session { by: &'a str, report: &'a SessionReport },
-    /// A process died.
-    Died { by: &'a str },
+    /// A process lives no more: it was killed, or ended.
+    Ended { by: &'a str, killed: bool },
     /// Other policies hold from now on.
     Policies { what: &'static str, account: &'a AccountId },
     /// The operator confirmed so many deletes.
@@ -206,7 +206,7 @@ impl fmt::Display for Event<'_> {
                 }
                 Ok(())
             }
-            Self::Died { by } => write!(f, "{by}: dies"),
+            Self::Ended { by, killed } => write!(f, "{by}: {}", if *killed { "dies" } else { "ends" }),
             Self::Policies { what, account } => write!(f, "{PEOPLE}: policy of {account} {what}"),
             Self::Confirmed { deletes } => write!(f, "{OPERATOR}: confirms {deletes} deletes"),
             Self::Note { by, what } => write!(f, "{by}: {what}"),

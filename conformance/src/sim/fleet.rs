@@ -122,11 +122,7 @@ impl Keeper {
             // Whatever it had begun and is not dropped yet goes no further.
             life.line.die();
             lock(&world.dead).insert(life.line.name.clone());
-            if died {
-                world.see(&Event::Died { by: &life.line.name });
-            } else {
-                world.note(&life.line.name, format_args!("ends"));
-            }
+            world.see(&Event::Ended { by: &life.line.name, killed: died });
             if !self.down.is_cancelled() {
                 let pause = world.dice.duration(Duration::from_millis(100), Duration::from_secs(30));
                 futures::future::select(

@@ -42,11 +42,13 @@ impl<'w> Rest<'w> {
             let operator = Operator::new(self.world);
             let letters = operator.letters(true).await.unwrap_or(1);
             operator.release().await;
+            let before = self.world.truth(|truth| truth.effects);
             let report = self.session(None).await;
-            let well = report.as_ref().is_some_and(is_clean);
-            clean = if well && letters == 0 { clean + 1 } else { 0 };
             self.empty_queues().await?;
-            if clean >= 2 && self.letters_are_none() {
+            let unchanged = self.world.truth(|truth| truth.effects) == before;
+            let well = unchanged && letters == 0 && report.as_ref().is_some_and(is_clean);
+            clean = if well { clean + 1 } else { 0 };
+            if clean >= 1 && self.letters_are_none() {
                 return report.map(|report| held(&report));
             }
         }

@@ -1,7 +1,7 @@
 //! What is done with an item: the decision table.
 
 use mill_model::{ItemAddress, ItemFacts};
-use mill_ports::{Presence, Statistics, StoreErrorKind, When};
+use mill_ports::{Planted, Presence, Statistics, StoreErrorKind, When, planted};
 use tracing::debug;
 
 use super::alike::{Bytes, properties_alike};
@@ -113,6 +113,7 @@ impl Sides<'_> {
     /// Deletes an item that was proven to be gone, if today's policy still asks for it.
     async fn delete(&self, item: &ItemAddress, destination: ItemFacts) -> Result<(), Stop> {
         match today::ask(&self.room.deps.policies, self.pair).await {
+            _ if planted(Planted::PolicyNotAskedAgain) => {}
             Today::Covers(policy) if policy.remove_vanished => {}
             Today::Covers(_) | Today::Discard { .. } => {
                 self.left_in_place(item, "today's policy does not ask for its removal any more");
@@ -121,7 +122,10 @@ impl Sides<'_> {
             Today::Unknown { reason } => return Err(today::waits(item, &reason)),
         }
         self.attempt.may_act()?;
-        let when = When::VersionIs(destination.version);
+        let mut when = When::VersionIs(destination.version);
+        if planted(Planted::UnconditionalDelete) {
+            when = When::Always;
+        }
         if let Presence::Here(()) = self.room.tries.of(|| self.destination.delete(item, &when)).await? {
             let (account, destination) = (&self.pair.account, &self.pair.destination);
             debug!(%account, %destination, %item, "deleted, gone at the source");

@@ -27,7 +27,7 @@ impl Invariant for OneProducer {
     }
 
     fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
-        if let Event::Died { by } = event {
+        if let Event::Ended { by, .. } = event {
             self.dead.insert((*by).to_owned());
         }
         let Event::Row { by, table: "producer-state", sort: "lease", value: Some(value), .. } = event else {
