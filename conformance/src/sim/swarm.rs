@@ -163,7 +163,7 @@ impl Swarm {
             broken: rate(dice, 80),
             truncated: rate(dice, 80),
             flipped: rate(dice, 80),
-            spite: rate(dice, 150),
+            spite: rate(dice, 900),
             unavailable: *dice.pick(&[0, 100, 500]),
         }
     }

@@ -87,6 +87,8 @@ impl Truth {
                 self.shelves.entry((*store).clone()).or_default().live(item, life);
             }
             Event::Space { by, store, space, here, .. } => {
+                let known = self.shelves.get(*store).and_then(|shelf| shelf.spaces.get(*space));
+                self.effects += u64::from(*by != PEOPLE && known.is_none_or(|known| known.0 != *here));
                 self.shelves.entry((*store).clone()).or_default().space(space, *here, self.now, by);
             }
             Event::Sent { by, sealed, .. } => {

@@ -59,6 +59,9 @@ impl Weather<'_> {
                 self.act().await;
             }
             self.wait().await;
+            if swarm.on.letters > 0 {
+                Operator::new(self.world).letters(false).await;
+            }
             if phase + 1 < swarm.phases && swarm.nights {
                 self.night().await;
             } else {

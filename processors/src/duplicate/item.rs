@@ -54,6 +54,7 @@ impl Sides<'_> {
             return Ok(());
         }
         self.claim().await?;
+        self.still(item, &source).await?;
         self.attempt.may_act()?;
         let when = When::VersionIs(destination.version);
         let written = self.room.tries.of(|| self.destination.put_properties(item, wanted, &when)).await?;
@@ -61,6 +62,18 @@ impl Sides<'_> {
         let (source, destination) = (&source.version, &written.version);
         self.remember(&item.id, Proven { source, destination, checksum: &checksum, stood_before: true }).await;
         Ok(())
+    }
+
+    /// Makes sure that the source is as it was seen, after the destination was seen: else what another worker made of a
+    /// newer state in between would be taken back.
+    async fn still(&self, item: &ItemAddress, source: &ItemFacts) -> Result<(), Stop> {
+        match self.source_head(item).await? {
+            Presence::Here(now) if now.version == source.version => Ok(()),
+            _ => {
+                let why = "it changed between being seen and its properties being set";
+                Err(self.found(Side::Source, item, StoreErrorKind::Changed, why).into())
+            }
+        }
     }
 
     fn unchanged(&self) {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use mill_model::StoreAddress;
+use mill_model::{SpaceId, StoreAddress};
 
 use crate::sim::checker::listed;
 use crate::sim::people::People;
 use crate::sim::rest::{Rest, wishes};
+use crate::sim::world::World;
 
 pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
     let world = rest.world.clone();
@@ -19,6 +20,10 @@ pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
             let (Some(_), Some(copies)) = (listed(&world, &source, space), listed(&world, &destination, space)) else {
                 continue;
             };
+            if !owned(&world, &source, &destination, space) {
+                // Nothing of it was ever copied, so nothing of it is Mill's to remove.
+                continue;
+            }
             world.note("drill", format_args!("the space {space} in {source} is removed"));
             People { world: &world, shelf: &world.shelves[&source] }.remove_space(space);
             let most = copies.len() as u64;
@@ -46,4 +51,12 @@ pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Whether the book says that the copy is this source's.
+fn owned(world: &World, source: &StoreAddress, destination: &StoreAddress, space: &SpaceId) -> bool {
+    let key = format!("{}/{}", destination.account.as_str(), destination.store.as_str());
+    let owner = format!("{}/{}", source.account.as_str(), source.store.as_str());
+    let rows = world.tables["owners"].rows();
+    rows.iter().any(|(row, value)| row.partition == key && row.sort == space.as_str() && **value == *owner.as_bytes())
 }
