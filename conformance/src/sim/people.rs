@@ -124,7 +124,7 @@ impl<'w> People<'w> {
             world.count(Fault::PeopleWrote, PEOPLE);
             return self.write_new();
         };
-        match world.dice.below(3) {
+        match world.dice.below(if world.swarm.rates.spite > 0 { 5 } else { 3 }) {
             0 => {
                 world.count(Fault::PeopleOverwrote, PEOPLE);
                 self.overwrite(&item);

@@ -12,17 +12,17 @@ use super::policies;
 use super::shelf::Shelf;
 use super::watched;
 
-fn may_act(line: &Line, shelf: &Shelf) -> bool {
+fn may_act(line: &Line, shelf: &Shelf, one_in: u32) -> bool {
     let theirs = ["1", "4"].contains(&shelf.address.store.as_str());
     theirs
         && !line.world.is_calm()
         && watched::running().is_some()
-        && line.world.dice.happens(line.world.swarm.rates.spite)
+        && line.world.dice.happens(line.world.swarm.rates.spite / one_in)
 }
 
 /// A task found an item absent at its source.
 pub(crate) fn item_found_absent(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) {
-    if !may_act(line, shelf) {
+    if !may_act(line, shelf, 1) {
         return;
     }
     let world = &*line.world;
@@ -37,7 +37,7 @@ pub(crate) fn item_found_absent(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &Ite
 
 /// A task opened an item at its source.
 pub(crate) fn item_opened(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) {
-    if may_act(line, shelf) {
+    if may_act(line, shelf, 5) {
         let world = &*line.world;
         world.count(Fault::ChangedUnderRead, PEOPLE);
         People { world, shelf }.overwrite(item);

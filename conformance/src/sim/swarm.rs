@@ -163,7 +163,7 @@ impl Swarm {
             broken: rate(dice, 80),
             truncated: rate(dice, 80),
             flipped: rate(dice, 80),
-            spite: rate(dice, 900),
+            spite: if dice.below(3) > 0 { dice.between(200, 900) as u32 } else { 0 },
             unavailable: *dice.pick(&[0, 100, 500]),
         }
     }

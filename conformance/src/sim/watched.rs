@@ -36,6 +36,15 @@ std::thread_local! {
     static RUNNING: RefCell<Option<Arc<Running>>> = const { RefCell::new(None) };
 }
 
+/// Puts back who was polled before, also when a processor panics.
+struct Polling(Option<Arc<Running>>);
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        RUNNING.set(self.0.take());
+    }
+}
+
 /// The execution that is being polled now, if one is.
 pub(crate) fn running() -> Option<Arc<Running>> {
     RUNNING.with_borrow(Clone::clone)
@@ -79,10 +88,8 @@ impl TaskProcessor for WatchedProcessor {
         let running = Arc::new(Running { lease: attempt.lease.clone(), deletes: AtomicU32::new(0) });
         let mut work = pin!(inner.run(attempt));
         let answer = std::future::poll_fn(|context| {
-            let before = RUNNING.replace(Some(running.clone()));
-            let polled = work.as_mut().poll(context);
-            RUNNING.set(before);
-            polled
+            let _running = Polling(RUNNING.replace(Some(running.clone())));
+            work.as_mut().poll(context)
         });
         let answer = answer.await;
         let key = attempt.envelope.id.to_string();

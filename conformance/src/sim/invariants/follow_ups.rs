@@ -13,7 +13,7 @@ impl Invariant for FollowUpsComeFirst {
 
     fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
         let Event::Acknowledged { by, sealed, .. } = event else { return Ok(()) };
-        let Some(task) = truth.tasks.get(&sealed.key).filter(|task| task.copies == 0 && !task.purged) else {
+        let Some(task) = truth.tasks.get(&sealed.key).filter(|task| task.is_settled()) else {
             return Ok(());
         };
         match task.follow_ups.iter().find(|mark| !truth.marks.contains(*mark)) {

@@ -52,9 +52,9 @@ impl Pages {
             self.over = true;
             return Some(Err(way.error("list", &self.space, way.some_kind())));
         }
-        if !page.end && world.strikes(Fault::ListingShort, rate, by) {
+        if world.strikes(Fault::ListingShort, rate, by) {
             self.over = true;
-            return (world.dice.below(2) == 0).then_some(Ok(page));
+            return (!page.end && world.dice.below(2) == 0).then_some(Ok(page));
         }
         if !page.entries.is_empty() && world.strikes(Fault::ListingRepeated, rate, by) {
             let twice = ListPage { entries: page.entries.clone(), end: false };

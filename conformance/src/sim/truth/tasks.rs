@@ -56,6 +56,11 @@ impl TaskTruth {
         }
     }
 
+    /// Whether it left the queues because it was done: not by the operator's hand, nor for the book of letters.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.copies == 0 && self.letters == 0 && !self.purged && !self.discarded
+    }
+
     /// Whether it is somewhere, or was done, or a person threw it away.
     pub(crate) fn is_accounted_for(&self) -> bool {
         self.copies > 0 || self.letters > 0 || self.done || self.purged || self.discarded
