@@ -202,7 +202,7 @@ impl DuplicateProcessor {
             Today::Covers(policy) => policy,
             Today::Discard { .. } if planted(Planted::EmptiedPolicyDeletes) && self.item.is_some() => {
                 let destination = self.room.deps.stores.destination(&self.pair.account, &self.pair.destination).await?;
-                for item in &self.item {
+                if let Some(item) = &self.item {
                     destination.delete(item, &When::Always).await?;
                 }
                 return Ok(());

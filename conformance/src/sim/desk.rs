@@ -81,6 +81,12 @@ impl Desk {
         lock(&self.late).first_key_value().map(|((until, _), _)| *until)
     }
 
+    /// Whether so much is in it that nothing more should be doubled: a task that is put off again and again, and doubled
+    /// more often than it is done, would become any number of tasks.
+    fn is_crowded(&self) -> bool {
+        self.held() > 150
+    }
+
     /// All bodies, wherever they are.
     pub(crate) fn held(&self) -> usize {
         self.inner.bodies().len() + lock(&self.late).len()

@@ -142,7 +142,7 @@ pub(crate) enum Event<'a> {
         damaged: bool,
     },
     /// A space is there, or is gone.
-    Space { by: &'a str, store: &'a StoreAddress, space: &'a SpaceId, here: bool, called: Monotonic },
+    Space { by: &'a str, store: &'a StoreAddress, space: &'a SpaceId, here: bool },
     /// A body is in a queue, once more.
     Sent { by: &'a str, queue: QueueName, sealed: &'a Sealed },
     /// A body was delivered.

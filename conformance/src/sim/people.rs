@@ -67,14 +67,14 @@ impl<'w> People<'w> {
 
     pub(crate) fn make_space(&self, space: &SpaceId) {
         self.shelf.inner.plant_space(space);
-        let (by, store, called) = (PEOPLE, &self.shelf.address, self.world.now());
-        self.world.see(&Event::Space { by, store, space, here: true, called });
+        let (by, store) = (PEOPLE, &self.shelf.address);
+        self.world.see(&Event::Space { by, store, space, here: true });
     }
 
     pub(crate) fn remove_space(&self, space: &SpaceId) {
         self.shelf.inner.uproot_space(space);
-        let (by, store, called) = (PEOPLE, &self.shelf.address, self.world.now());
-        self.world.see(&Event::Space { by, store, space, here: false, called });
+        let (by, store) = (PEOPLE, &self.shelf.address);
+        self.world.see(&Event::Space { by, store, space, here: false });
     }
 
     pub(crate) fn some_bytes(&self) -> Vec<u8> {

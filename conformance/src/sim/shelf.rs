@@ -177,9 +177,9 @@ impl Way {
         self.line.world.see(&Event::Item { by, store, item, holds, called, first, damaged });
     }
 
-    fn space_is(&self, space: &SpaceId, here: bool, called: Monotonic) {
+    fn space_is(&self, space: &SpaceId, here: bool) {
         let (by, store) = (&self.line.name, &self.shelf.address);
-        self.line.world.see(&Event::Space { by, store, space, here, called });
+        self.line.world.see(&Event::Space { by, store, space, here });
     }
 }
 
@@ -232,20 +232,20 @@ impl SourceStore for Way {
 #[deny(clippy::missing_trait_methods)]
 impl DestinationStore for Way {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        let called = self.calls("create_space", space);
+        self.calls("create_space", space);
         let call = async {
             self.shelf.inner.create_space(space).await?;
-            self.space_is(space, true, called);
+            self.space_is(space, true);
             Ok(())
         };
         self.call(Sort::Write, ("create_space", space), call).await
     }
 
     async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        let called = self.calls("remove_empty_space", space);
+        self.calls("remove_empty_space", space);
         let call = async {
             self.shelf.inner.remove_empty_space(space).await?;
-            self.space_is(space, false, called);
+            self.space_is(space, false);
             Ok(())
         };
         self.call(Sort::Delete, ("remove_empty_space", space), call).await

@@ -4,6 +4,9 @@ use std::fmt::{self, Write as _};
 
 use mill_model::Monotonic;
 
+/// More than this is a world that goes round in circles, which is found out rather than waited for.
+const EVENTS_MAX: u64 = 2_000_000;
+
 /// The trace of one world.
 #[derive(Debug)]
 pub(crate) struct Trace {
@@ -23,6 +26,7 @@ impl Trace {
         self.hash.add(&at.since_origin().as_nanos().to_le_bytes());
         // Writing into a hash cannot fail.
         let _ = self.hash.write_fmt(what);
+        assert!(self.events < EVENTS_MAX, "this world never ends: {} {what}", clock(at));
         if let Some(lines) = &mut self.lines {
             lines.push(format!("{} {what}", clock(at)));
         }

@@ -81,15 +81,15 @@ impl Truth {
     /// Takes an event in.
     pub(crate) fn learn(&mut self, event: &Event<'_>) {
         match event {
-            Event::Item { by, store, item, holds, damaged, .. } => {
+            Event::Item { by, store, item, holds, .. } => {
                 self.effects += u64::from(*by != PEOPLE);
-                let life = Life { holds: *holds, since: self.now, by: (*by).to_owned(), damaged: *damaged };
+                let life = Life { holds: *holds, since: self.now };
                 self.shelves.entry((*store).clone()).or_default().live(item, life);
             }
             Event::Space { by, store, space, here, .. } => {
                 let known = self.shelves.get(*store).and_then(|shelf| shelf.spaces.get(*space));
                 self.effects += u64::from(*by != PEOPLE && known.is_none_or(|known| known.0 != *here));
-                self.shelves.entry((*store).clone()).or_default().space(space, *here, self.now, by);
+                self.shelves.entry((*store).clone()).or_default().space(space, *here, self.now);
             }
             Event::Sent { by, sealed, .. } => {
                 if by.starts_with("producer")

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
-use mill_records::seals::Pair;
 use serde_json::{Map, Value, json};
 
 /// One store kept in step with another.
@@ -73,12 +72,6 @@ impl Wish {
 pub(crate) struct Wishes(pub(crate) BTreeMap<AccountId, Wish>);
 
 impl Wishes {
-    /// What is wanted of one space between two stores, if anything.
-    pub(crate) fn of(&self, pair: &Pair) -> Option<&Copying> {
-        let copyings = self.0.get(&pair.account)?.of_space(&pair.space);
-        copyings.iter().find(|copying| copying.source == pair.source && copying.destination == pair.destination)
-    }
-
     /// All that brings something into a space of a store.
     pub(crate) fn into_space<'w>(
         &'w self,

@@ -56,13 +56,14 @@ impl Slot {
         if world.strikes(Fault::QueueFailed, rates.queue, by) {
             return Meet::Before;
         }
-        if world.strikes(Fault::QueueDoneButFailed, rates.queue_done, by) {
+        let crowded = self.desk.is_crowded();
+        if !crowded && world.strikes(Fault::QueueDoneButFailed, rates.queue_done, by) {
             return Meet::After;
         }
         if entries > 0 && world.strikes(Fault::BatchPartial, rates.partial, by) {
             return Meet::Partial;
         }
-        if entries > 0 && world.strikes(Fault::BatchDoneButFailed, rates.partial_done, by) {
+        if entries > 0 && !crowded && world.strikes(Fault::BatchDoneButFailed, rates.partial_done, by) {
             return Meet::PartialAfter;
         }
         Meet::Nothing
@@ -116,7 +117,7 @@ impl Slot {
     /// A body that was delivered may be delivered once more, some time.
     async fn double(&self, delivery: &Delivery) {
         let (world, by) = (&self.line.world, &self.line.name);
-        if !world.strikes(Fault::DeliveryDoubled, world.swarm.rates.doubled, by) {
+        if self.desk.is_crowded() || !world.strikes(Fault::DeliveryDoubled, world.swarm.rates.doubled, by) {
             return;
         }
         let group = mill_model::AccountId::new("doubled").unwrap();

@@ -15,7 +15,6 @@ const GONE_FOR: Duration = Duration::from_hours(21);
 pub(super) struct ProvenDeletes;
 
 struct Deleted<'e> {
-    by: &'e str,
     store: &'e StoreAddress,
     item: &'e ItemAddress,
     called: Monotonic,
@@ -32,7 +31,7 @@ impl Invariant for ProvenDeletes {
         if *by == PEOPLE {
             return Ok(());
         }
-        let deleted = Deleted { by, store, item, called: *called, first: *first };
+        let deleted = Deleted { store, item, called: *called, first: *first };
         let age = if deleted.first { truth.terms.proof_age } else { truth.terms.tries_age };
         let from = truth.policies_from(deleted.called, age);
         let asking = truth.wishes_since(from).flat_map(|wishes| wishes.into_space(store, &item.space));

@@ -12,8 +12,6 @@ pub(crate) struct Life {
     /// What it holds; `None` when it is not there.
     pub(crate) holds: Option<Print>,
     pub(crate) since: Monotonic,
-    pub(crate) by: String,
-    pub(crate) damaged: bool,
 }
 
 /// One store.
@@ -30,7 +28,7 @@ impl ShelfTruth {
         self.items.entry(item.clone()).or_default().push(life);
     }
 
-    pub(super) fn space(&mut self, space: &SpaceId, here: bool, now: Monotonic, by: &str) {
+    pub(super) fn space(&mut self, space: &SpaceId, here: bool, now: Monotonic) {
         let known = self.spaces.entry(space.clone()).or_insert((!here, now));
         if known.0 != here {
             *known = (here, now);
@@ -40,7 +38,7 @@ impl ShelfTruth {
         }
         for (_, lives) in self.items.iter_mut().filter(|(item, _)| item.space == *space) {
             if lives.last().is_some_and(|life| life.holds.is_some()) {
-                lives.push(Life { holds: None, since: now, by: by.to_owned(), damaged: false });
+                lives.push(Life { holds: None, since: now });
             }
         }
     }
