@@ -71,7 +71,8 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
     }
     if planted(Planted::LetterAfterAcknowledge) {
         for settled in batch.iter().filter(|settled| settled.moves.given_up.is_some()) {
-            let _ = shared.lanes[settled.taken.lane].acknowledge(&[settled.taken.delivery.receipt.clone()]).await;
+            let receipt = std::slice::from_ref(&settled.taken.delivery.receipt);
+            let _ = shared.lanes[settled.taken.lane].acknowledge(receipt).await;
         }
     }
     let sent = send(&shared, &mut batch).await;
