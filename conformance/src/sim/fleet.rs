@@ -229,8 +229,8 @@ impl Room {
 }
 
 /// One life of a workman and its drain.
-async fn work(life: &Living) {
-    let (line, stop) = (&life.line, &life.stop);
+async fn work(living: &Living) {
+    let (line, stop) = (&living.line, &living.stop);
     let room = Room::new(line);
     let swarm = &line.world.swarm;
     let seconds = Duration::from_secs;

@@ -78,7 +78,7 @@ impl Line {
             self.world.count(Fault::KilledAtAwait, &self.name);
             self.die();
         }
-        std::future::pending().await
+        std::future::pending().await;
     }
 
     /// Dies.
@@ -110,7 +110,7 @@ impl Line {
     pub(crate) async fn leave(&self) {
         let world = &self.world;
         if world.strikes(Fault::Frozen, world.swarm.rates.frozen, &self.name) {
-            let long = world.swarm.visibility + world.dice.duration(Duration::from_secs(1), Duration::from_secs(60));
+            let long = world.swarm.visibility + world.dice.duration(Duration::from_secs(1), Duration::from_mins(1));
             self.clock.freeze_until(world.now().plus(long));
         }
         self.step().await;
@@ -164,6 +164,10 @@ impl Clock for ProcessClock {
 
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
-        self.thawed().await;
+        if self.inner.monotonic() < *lock(&self.frozen_until) {
+            self.thawed().await;
+            // Answers that came meanwhile are seen before it is noticed how late it is.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }

@@ -298,7 +298,7 @@ pub(crate) struct Ways(pub(crate) Arc<Line>);
 impl Ways {
     fn way(&self, account: &AccountId, store: &StoreId) -> Result<Way, StoreError> {
         match self.0.world.shelf(account, store) {
-            Some(shelf) => Ok(Way::new(&self.0, shelf, false)),
+            Some(found) => Ok(Way::new(&self.0, found, false)),
             None => Err(StoreError {
                 kind: StoreErrorKind::NotConfigured,
                 op: "opening",

@@ -161,7 +161,7 @@ impl Swarm {
             store: rate(dice, 60),
             store_done: rate(dice, 60),
             slow: rate(dice, 20),
-            frozen: rate(dice, 6),
+            frozen: rate(dice, 12),
             listing: rate(dice, 150),
             broken: rate(dice, 80),
             truncated: rate(dice, 80),

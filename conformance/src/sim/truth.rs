@@ -47,7 +47,8 @@ pub(crate) struct Truth {
     pub(crate) queued: BTreeMap<(Pair, Option<ContentId>), Monotonic>,
     /// When each run of the producers began.
     pub(crate) runs: BTreeMap<u64, Monotonic>,
-    pub(crate) run: u64,
+    /// The run that each producer last wrote down.
+    pub(crate) run_of: BTreeMap<String, u64>,
     /// When the operator last confirmed deletes, and how many.
     pub(crate) confirmed: Option<(Monotonic, u64)>,
     /// How often Mill changed any item.
@@ -70,7 +71,7 @@ impl Truth {
             destinations: BTreeSet::new(),
             queued: BTreeMap::new(),
             runs: BTreeMap::new(),
-            run: 0,
+            run_of: BTreeMap::new(),
             confirmed: None,
             effects: 0,
             marks: BTreeSet::new(),
@@ -117,9 +118,9 @@ impl Truth {
                 task.purged = true;
             }
             Event::Ran { key, verdict, .. } => self.tasks.entry((*key).to_owned()).or_default().ran(verdict),
-            Event::Row { table, sort, value, .. } => match *table {
+            Event::Row { by, table, sort, value, .. } => match *table {
                 mill_records::dead_letters::DeadLetters::BOOK => self.letter(sort, *value),
-                "producer-state" if *sort == "run" => self.run(*value),
+                "producer-state" if *sort == "run" => self.run(by, *value),
                 _ => {}
             },
             Event::Confirmed { deletes } => self.confirmed = Some((self.now, *deletes)),
@@ -131,11 +132,11 @@ impl Truth {
         self.tasks.entry(sealed.key.clone()).or_default()
     }
 
-    fn run(&mut self, value: Option<&[u8]>) {
+    fn run(&mut self, by: &str, value: Option<&[u8]>) {
         let row = value.and_then(|value| serde_json::from_slice::<serde_json::Value>(value).ok());
         if let Some(number) = row.and_then(|row| row["number"].as_u64()) {
             self.runs.entry(number).or_insert(self.now);
-            self.run = number;
+            self.run_of.insert(by.to_owned(), number);
         }
     }
 

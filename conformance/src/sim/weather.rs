@@ -15,7 +15,7 @@ use super::fleet::{Fleet, Living};
 use super::operator::Operator;
 use super::people::People;
 use super::policies;
-use super::shelf::Trouble;
+use super::shelf::{Shelf, Trouble};
 use super::world::{World, lock};
 
 /// One kind of act.
@@ -191,6 +191,11 @@ impl Weather<'_> {
         }
     }
 
+    fn some_shelf(&self) -> &Arc<Shelf> {
+        let all: Vec<_> = self.world.shelves.values().collect();
+        self.world.dice.pick(&all)
+    }
+
     fn trouble_a_store(&self) {
         let world = self.world;
         let (fault, trouble) = *world.dice.pick(&[
@@ -198,16 +203,14 @@ impl Weather<'_> {
             (Fault::CredentialsGone, Trouble::Denied),
             (Fault::DiskFull, Trouble::Full),
         ]);
-        let shelves: Vec<_> = world.shelves.values().collect();
-        let shelf = world.dice.pick(&shelves);
+        let shelf = self.some_shelf();
         world.count(fault, &shelf.address.to_string());
         shelf.trouble(trouble, world.now().plus(world.dice.duration(Duration::from_secs(5), Duration::from_mins(20))));
     }
 
     fn storm(&self) {
         let world = self.world;
-        let shelves: Vec<_> = world.shelves.values().collect();
-        let shelf = world.dice.pick(&shelves);
+        let shelf = self.some_shelf();
         world.count(Fault::ThrottlingStorm, &shelf.address.to_string());
         let share = *world.dice.pick(&[300, 500, 1000]);
         let until = world.now().plus(world.dice.duration(Duration::from_secs(10), Duration::from_mins(10)));
@@ -216,11 +219,11 @@ impl Weather<'_> {
 
     fn shift_a_clock(&self) {
         let Some(living) = self.some_living() else { return };
-        let hour = 3_600_000;
-        let by = self.world.dice.below(2 * hour) as i64 - hour as i64;
+        let hour: i64 = 3_600_000;
+        let by = self.world.dice.below(2 * hour.unsigned_abs()).cast_signed() - hour;
         let offset = living.line.clock.shift(by);
         // Never off by more than an hour.
-        let off = offset.clamp(-(hour as i64), hour as i64);
+        let off = offset.clamp(-hour, hour);
         living.line.clock.shift(off - offset);
         self.world.count(if by < 0 { Fault::ClockBack } else { Fault::ClockOff }, &living.line.name);
     }

@@ -92,10 +92,10 @@ impl Slot {
         let mut report = BatchReport::default();
         for (at, entry) in entries.iter().enumerate() {
             let fails = failing.get(at).copied().unwrap_or(false);
-            let made = if fails && meet == Meet::Partial { true } else { make(entry).await };
+            let done = (fails && meet == Meet::Partial) || make(entry).await;
             if fails {
                 report.failed.push((at, self.some_error(op)));
-            } else if !made {
+            } else if !done {
                 report.failed.push((at, self.error(op, QueueErrorKind::Unexpected)));
             }
         }

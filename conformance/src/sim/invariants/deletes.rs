@@ -34,7 +34,7 @@ impl Invariant for ProvenDeletes {
         let deleted = Deleted { store, item, called: *called, first: *first };
         let age = if deleted.first { truth.terms.proof_age } else { truth.terms.tries_age };
         let from = truth.policies_from(deleted.called, age);
-        let asking = truth.wishes_since(from).flat_map(|wishes| wishes.into_space(store, &item.space));
+        let asking = truth.wishes_since(from).flat_map(|wishes| wishes.bringing_into(store, &item.space));
         let mut why = "no policy asked for it".to_owned();
         for copying in asking.filter(|copying| copying.remove) {
             match deleted.proven(&copying.source, age, truth) {
@@ -59,8 +59,8 @@ impl Deleted<'_> {
                 _ => Err(format!("its source space in {source} was gone, but nobody confirmed that after a day")),
             };
         }
-        let Some(shelf) = truth.shelves.get(&address) else { return Ok(()) };
-        let Some(live) = shelf.live_since(self.item) else { return Ok(()) };
+        let live = truth.shelves.get(&address).and_then(|there| there.live_since(self.item));
+        let Some(live) = live else { return Ok(()) };
         if live < back(self.called, age) {
             return Err(format!("the source {source} has had it since {live:?}"));
         }

@@ -17,7 +17,8 @@ impl Invariant for CompleteRuns {
 
     fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
         let Event::Session { by, report } = event else { return Ok(()) };
-        let (Ended::Finished { .. }, Some(began)) = (&report.ended, truth.runs.get(&truth.run)) else { return Ok(()) };
+        let Ended::Finished { .. } = &report.ended else { return Ok(()) };
+        let Some(began) = truth.run_of.get(*by).and_then(|run| truth.runs.get(run)) else { return Ok(()) };
         let began = *began;
         // Policies must have been the same all the while, as every process knows them.
         let mut wishes = truth.wishes_since(back(began, truth.terms.refresh + truth.terms.tries_age));
