@@ -45,7 +45,7 @@ impl Operator {
                 continue;
             }
             let hopeless = letter.account.is_none() || letter.origin.is_none() || letter.history.len() > 6;
-            let discard = hopeless || (!all && dice.below(4) == 0);
+            let discard = hopeless || (!all && dice.below(2) == 0);
             let book = self.room.letters();
             let decided = if discard {
                 book.discard(&letter.id, "not worth it", self.deciding()).await

@@ -186,7 +186,7 @@ impl Swarm {
             starved: weight(dice),
             purges: weight(dice),
             strange: weight(dice),
-            letters: weight(dice),
+            letters: dice.between(0, 4) as u32,
             stops: weight(dice),
         }
     }

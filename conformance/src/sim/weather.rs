@@ -191,9 +191,9 @@ impl Weather<'_> {
         }
     }
 
-    fn some_shelf(&self) -> &Arc<Shelf> {
-        let all: Vec<_> = self.world.shelves.values().collect();
-        self.world.dice.pick(&all)
+    fn some_store(&self) -> &Arc<Shelf> {
+        let all: Vec<&Arc<Shelf>> = self.world.shelves.values().collect();
+        *self.world.dice.pick(&all)
     }
 
     fn trouble_a_store(&self) {
@@ -203,18 +203,18 @@ impl Weather<'_> {
             (Fault::CredentialsGone, Trouble::Denied),
             (Fault::DiskFull, Trouble::Full),
         ]);
-        let shelf = self.some_shelf();
-        world.count(fault, &shelf.address.to_string());
-        shelf.trouble(trouble, world.now().plus(world.dice.duration(Duration::from_secs(5), Duration::from_mins(20))));
+        let store = self.some_store();
+        world.count(fault, &store.address.to_string());
+        store.trouble(trouble, world.now().plus(world.dice.duration(Duration::from_secs(5), Duration::from_mins(20))));
     }
 
     fn storm(&self) {
         let world = self.world;
-        let shelf = self.some_shelf();
-        world.count(Fault::ThrottlingStorm, &shelf.address.to_string());
+        let store = self.some_store();
+        world.count(Fault::ThrottlingStorm, &store.address.to_string());
         let share = *world.dice.pick(&[300, 500, 1000]);
         let until = world.now().plus(world.dice.duration(Duration::from_secs(10), Duration::from_mins(10)));
-        shelf.trouble(Trouble::Storm(share), until);
+        store.trouble(Trouble::Storm(share), until);
     }
 
     fn shift_a_clock(&self) {
