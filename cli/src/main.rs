@@ -41,7 +41,12 @@ fn main() -> ExitCode {
         }
     };
     let bars = MultiProgress::new();
-    match logs::begin(cli.log.as_deref(), cli.log_json, &bars).and_then(|()| run(cli, &bars)) {
+    let ran = logs::begin(cli.log.as_deref(), cli.log_json, &bars).and_then(|keeper| {
+        let ran = run(cli, &bars);
+        drop(keeper);
+        ran
+    });
+    match ran {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             let exit = if error.is::<Usage>() { Exit::BadArguments } else { Exit::Error };

@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 /// How many names are kept of a directory (about 1 MiB).
 pub(super) const NAMES_MAX: usize = 32 * 1024;
 /// How many are kept of a large directory, for each pass over it costs (about 5 MiB; 10,000,000 names in 77 passes).
-const NAMES_MAX_IN_LARGE: usize = 4 * NAMES_MAX;
+const NAMES_MAX_IN_LARGE: usize = NAMES_MAX;
 /// From how many names on a directory is large.
 const LARGE: u64 = 2 * NAMES_MAX as u64;
 
