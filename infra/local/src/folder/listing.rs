@@ -54,11 +54,6 @@ struct Level {
     outside: usize,
 }
 
-/// How many names a directory may well hold, by its own size: most file systems take 20 to 60 bytes for a short one.
-fn names_likely(directory: &OwnedFd) -> u64 {
-    rustix::fs::fstat(directory).map_or(0, |stat| Stamp::of(&stat).size / 40)
-}
-
 impl Walk {
     /// Begins with the space in `directory` of the root.
     pub(super) fn begin(
@@ -201,28 +196,25 @@ impl Walk {
     fn pass(&mut self, again: bool) -> Result<(), Errno> {
         let Self { levels, prefix, after, at_root, dirents, .. } = self;
         let outermost = levels.len() == 1;
-        let Some(level) = levels.last_mut() else { return Ok(()) };
-        let picked = {
-            let from = match (again, level.names.last_taken()) {
-                (true, Some(last)) => After::Name(last),
-                _ => match after.strip_prefix(prefix.as_slice()) {
-                    Some(id) if !id.is_empty() => After::Id(id),
-                    _ => After::Nothing,
-                },
-            };
-            let mut picking = Picking::begin(from, level.seen.max(names_likely(&level.directory)));
-            let mut seen = 0;
-            dirents.read(&level.directory, |name, kind| {
-                if !(outermost && *at_root && name == IN_PROGRESS.as_bytes()) {
-                    seen += 1;
-                    picking.see(name, kind);
-                }
-                true
-            })?;
-            level.seen = seen;
-            picking.finish()
+        let Some(Level { directory, names, seen, .. }) = levels.last_mut() else { return Ok(()) };
+        // Let go of before the next are picked, but for the one dealt with last: were this pass to fail, it still
+        // says where to go on.
+        names.keep_next(0);
+        let from = match (names.last_taken().filter(|_| again), after.strip_prefix(prefix.as_slice())) {
+            (Some(last), _) => After::Name(last),
+            (None, Some(id)) if !id.is_empty() => After::Id(id),
+            _ => After::Nothing,
         };
-        level.names = picked;
+        let mut picking = Picking::begin(from);
+        *seen = 0;
+        dirents.read(&*directory, |name, kind| {
+            if !(outermost && *at_root && name == IN_PROGRESS.as_bytes()) {
+                *seen += 1;
+                picking.see(name, kind);
+            }
+            true
+        })?;
+        *names = picking.finish();
         Ok(())
     }
 
