@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod hostile;
+mod installed;
 mod kills;
 mod mirror;
 mod policies;
