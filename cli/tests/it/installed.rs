@@ -180,7 +180,7 @@ fn of_a_hostile_tree_all_arrives_but_what_is_refused_by_name() {
         refused.len(),
         during.out
     );
-    world.databases_are_whole();
+    world.databases_are_whole_in("state");
 }
 
 #[test]

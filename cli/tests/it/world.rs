@@ -164,6 +164,12 @@ impl World {
     /// Whether every SQLite file under the folder is whole, as SQLite's own check in Python says.
     #[track_caller]
     pub(crate) fn databases_are_whole(&self) {
+        self.databases_are_whole_in("");
+    }
+
+    /// The same of those under one folder.
+    #[track_caller]
+    pub(crate) fn databases_are_whole_in(&self, name: &str) {
         let script = "
 import sqlite3, sys, pathlib
 found = [p for p in pathlib.Path(sys.argv[1]).rglob('*.db')]
@@ -171,7 +177,7 @@ assert found, 'no database'
 for p in found:
     assert sqlite3.connect(p).execute('pragma integrity_check').fetchone()[0] == 'ok', p
 ";
-        let output = Command::new("python3").arg("-c").arg(script).arg(self.folder.path()).output().unwrap();
+        let output = Command::new("python3").arg("-c").arg(script).arg(self.path(name)).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
