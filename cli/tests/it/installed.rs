@@ -79,7 +79,7 @@ fn refusable(world: &World) -> BTreeSet<Vec<u8>> {
 
 /// What of `src` is not in `dst` as it is in `src`, or the other way about: compared byte by byte, by Python.
 fn differing(world: &World) -> BTreeSet<Vec<u8>> {
-    let script = r#"
+    let script = r"
 import filecmp, os, stat, sys
 def kinds(folder):
     try:
@@ -99,7 +99,7 @@ def look(relative):
         elif kind(a) != kind(b) or (kind(a) == stat.S_IFREG and not filecmp.cmp(a.path, b.path, shallow=False)):
             say(path)
 look(b'')
-"#;
+";
     let output = Command::new("python3").args(["-c", script]).current_dir(world.path(".")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect()

@@ -197,25 +197,25 @@ impl Walk {
         let Self { levels, prefix, after, at_root, dirents, .. } = self;
         let outermost = levels.len() == 1;
         let Some(Level { directory, names, seen, .. }) = levels.last_mut() else { return Ok(()) };
-        // Let go of before the next are picked, but for the one dealt with last: were this pass to fail, it still
-        // says where to go on.
-        names.keep_next(0);
-        let from = match (names.last_taken().filter(|_| again), after.strip_prefix(prefix.as_slice())) {
+        let last = names.last_taken().filter(|_| again).map(<[u8]>::to_vec);
+        let from = match (&last, after.strip_prefix(prefix.as_slice())) {
             (Some(last), _) => After::Name(last),
             (None, Some(id)) if !id.is_empty() => After::Id(id),
             _ => After::Nothing,
         };
-        let mut picking = Picking::begin(from);
+        let mut picking = Picking::begin(from, std::mem::take(names));
         *seen = 0;
-        dirents.read(&*directory, |name, kind| {
+        let read = dirents.read(&*directory, |name, kind| {
             if !(outermost && *at_root && name == IN_PROGRESS.as_bytes()) {
                 *seen += 1;
                 picking.see(name, kind);
             }
             true
-        })?;
-        *names = picking.finish();
-        Ok(())
+        });
+        let picked = picking.finish();
+        // A pass that failed has told nothing: the names after the last one are still to come.
+        *names = if read.is_ok() { picked } else { Names::none_after(last) };
+        read
     }
 
     /// A directory or file below the space that may not be read is named, and the listing goes on; anything else that

@@ -74,6 +74,14 @@ impl Names {
         self.next.checked_sub(1).map(|last| self.entries[last].name(&self.arena))
     }
 
+    /// None but `last`, which was dealt with; the others are to be picked yet.
+    pub(super) fn none_after(last: Option<Vec<u8>>) -> Self {
+        let entry =
+            |name: &Vec<u8>| Entry { head: head(name), at: 0, length: name.len() as u16, kind: FileType::Unknown };
+        let entries: Vec<Entry> = last.iter().map(entry).collect();
+        Self { next: entries.len(), entries, arena: last.unwrap_or_default(), more: true }
+    }
+
     /// How many names are held.
     pub(super) fn held(&self) -> usize {
         self.entries.len()
@@ -120,9 +128,11 @@ impl Entry {
 }
 
 impl<'a> Picking<'a> {
-    /// Begins a pass over a directory.
-    pub(super) fn begin(after: After<'a>) -> Self {
-        Self::of_at_most(NAMES_MAX, after)
+    /// Begins a pass over a directory, in the allocations of the `last` one's names.
+    pub(super) fn begin(after: After<'a>, mut last: Names) -> Self {
+        last.arena.clear();
+        last.entries.clear();
+        Self { names: Names { next: 0, more: false, ..last }, ..Self::of_at_most(NAMES_MAX, after) }
     }
 
     fn of_at_most(most: usize, after: After<'a>) -> Self {
@@ -186,7 +196,9 @@ impl<'a> Picking<'a> {
         let Names { arena, entries, .. } = &mut self.names;
         // A directory that changes under the reader may show a name twice.
         entries.dedup_by(|a, b| order(*a, *b, arena).is_eq());
-        entries.shrink_to_fit();
+        if !self.names.more {
+            self.names.entries.shrink_to_fit();
+        }
         self.names
     }
 }
