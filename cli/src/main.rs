@@ -4,6 +4,7 @@ mod args;
 mod children;
 mod commands;
 mod config;
+mod crash;
 mod engine;
 mod exit;
 mod logs;
@@ -21,6 +22,7 @@ use anyhow::Result;
 use clap::Parser;
 use clap::error::ErrorKind;
 use indicatif::MultiProgress;
+use mill_ports::{CrashPoint, crash_point};
 
 use crate::args::Cli;
 use crate::exit::Exit;
@@ -31,6 +33,7 @@ use crate::exit::Exit;
 pub(crate) struct Usage(pub(crate) String);
 
 fn main() -> ExitCode {
+    crash::listen();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -63,6 +66,7 @@ fn run(cli: Cli, bars: &MultiProgress) -> Result<Exit> {
         .max_blocking_threads(32)
         .build()?;
     let exit = runtime.block_on(commands::run(cli, bars.clone()));
+    crash_point(CrashPoint::CliDone);
     // What still runs then is blocked in a system call on a file and would hold up the end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     exit

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use mill_local::folder::Layout;
 use mill_local::process;
 use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
-use mill_ports::{Registry, Statistics, Stores};
+use mill_ports::{CrashPoint, Registry, Statistics, Stores, crash_point};
 use mill_processors::{DuplicateFactory, Refusals};
 use mill_producer::DuplicationProducer;
 use mill_records::dead_letters::DeadLetters;
@@ -60,6 +60,7 @@ impl Works {
 
     /// From parts; nothing is counted yet.
     pub(crate) fn of(engine: Engine, policies: Arc<PolicyBook>, stores: Arc<dyn Stores>) -> Self {
+        crash_point(CrashPoint::CliOpened);
         Self { engine, policies, stores, statistics: Arc::default(), refusals: Arc::default() }
     }
 

@@ -4,7 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_ports::{Clock, Delivery, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, chain};
+use mill_ports::{
+    Clock, CrashPoint, Delivery, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, chain, crash_point,
+};
 use mill_records::dead_letters::{DeadLetter, DeadLetters, LetterError};
 use tracing::{info, warn};
 
@@ -123,6 +125,9 @@ impl DeadLetterDrain {
         let visibility = self.settings.visibility.min(limits.visibility_max);
         let batch_max: NonZeroU32 = limits.batch_max;
         let deliveries = self.queue.receive(batch_max, visibility, wait).await?;
+        if !deliveries.is_empty() {
+            crash_point(CrashPoint::DrainReceived);
+        }
         let mut written: Vec<Receipt> = Vec::with_capacity(deliveries.len());
         let mut failure = None;
         for delivery in &deliveries {
@@ -132,11 +137,13 @@ impl DeadLetterDrain {
             }
         }
         if !written.is_empty() {
+            crash_point(CrashPoint::DrainNoted);
             // One that stays unacknowledged comes again, and is found written down.
             self.queue.acknowledge(&written).await?.into_result().or_else(|error| match error.kind {
                 QueueErrorKind::ReceiptExpired => Ok(()),
                 _ => Err(error),
             })?;
+            crash_point(CrashPoint::DrainAcknowledged);
         }
         failure.map_or(Ok(written.len() as u64), |error| Err(error.into()))
     }

@@ -10,6 +10,7 @@ use indicatif::MultiProgress;
 use mill_local::folder::Layout;
 use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
+use mill_ports::{CrashPoint, crash_point};
 use mill_producer::{AbsentSource, WhenFull};
 use mill_records::policies::PolicyBook;
 use mill_workman::{OnFinalFailure, OnUnavailable};
@@ -44,6 +45,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     let stopping = stop::on_signals()?;
     let works = pair.works(args.remove_vanished)?;
     works.engine.database.purge_queues().await.context("the queue of the last run cannot be emptied")?;
+    crash_point(CrashPoint::MirrorPurged);
     let workman = works.workman(
         &[QueueName::DuplicationLow],
         mill_workman::WorkmanSettings {
@@ -62,6 +64,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
         ..producer_defaults()?
     });
     producer.reset().await.context("the state of the last run cannot be cleared")?;
+    crash_point(CrashPoint::MirrorReset);
     let ran = Run {
         works: &works,
         producer,
@@ -80,6 +83,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
 
 /// What a run came to, for its exit code and its summary.
 pub(super) async fn conclude(works: &Works, ran: Ran, detailed: bool) -> Result<(Exit, Summary)> {
+    crash_point(CrashPoint::CliConcluding);
     let Ran { totals, took, produced, cut_short } = ran;
     let mut remarks: Vec<String> = Vec::new();
     remarks.extend(

@@ -13,7 +13,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use mill_ports::Clock;
+use mill_ports::{Clock, CrashPoint, crash_point};
 
 use super::dirents::Dirents;
 use super::faults::{During, Fault};
@@ -77,6 +77,7 @@ impl Staging {
             let name = format!("{:016x}", rand::random::<u64>());
             match own(&all, &name) {
                 Ok(Some(directory)) => {
+                    crash_point(CrashPoint::FolderStagingMade);
                     remove_dead(&all, clock);
                     return Ok(Self { root, name, directory, files: AtomicU64::new(0) });
                 }
@@ -122,6 +123,7 @@ fn remove_dead(all: &OwnedFd, clock: &dyn Clock) {
         for file in &left {
             let _ = rustix::fs::unlinkat(&directory, file.as_str(), AtFlags::empty());
         }
+        crash_point(CrashPoint::FolderLeftoversRemoved);
         let _ = rustix::fs::unlinkat(all, name.as_str(), AtFlags::REMOVEDIR);
         tracing::info!(files = left.len(), "removed what a stopped process had left in progress");
     }
@@ -164,6 +166,7 @@ impl Staged {
         let name = format!("{:x}", staging.files.fetch_add(1, Ordering::Relaxed));
         let file = rustix::fs::openat(&staging.directory, name.as_str(), CREATING, keeping.mode_at_creation());
         let file = Some(file.map_err(|errno| Fault::of(During::Write, errno))?);
+        crash_point(CrashPoint::FolderTemporaryMade);
         let fits = Fits::Here;
         Ok(Self { staging, name, file, written: 0, flushed: 0, placed: false, fits })
     }
@@ -182,6 +185,7 @@ impl Staged {
                 }
             }
             self.written += chunk.len() as u64;
+            crash_point(CrashPoint::FolderTemporaryWritten);
         }
         if self.written - self.flushed >= FLUSH_BYTES {
             rustix::fs::fdatasync(file)?;
@@ -197,6 +201,7 @@ impl Staged {
             rustix::fs::fdatasync(&file)?;
         }
         self.fits = keeping.apply(file.as_fd(), None)?;
+        crash_point(CrashPoint::FolderTemporaryFinished);
         Ok(())
     }
 
