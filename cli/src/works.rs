@@ -54,6 +54,7 @@ impl Works {
             folders,
             base: config.base().to_owned(),
             open: Mutex::default(),
+            tidied: Mutex::default(),
         });
         Ok(Self::of(engine, policies, stores))
     }
@@ -85,11 +86,9 @@ impl Works {
         }
     }
 
-    /// Moves those that are there now.
-    pub(crate) async fn drain_dead_letters(&self) -> Result<()> {
-        let drain = self.drain();
-        while drain.once().await? > 0 {}
-        Ok(())
+    /// Moves those that are there now, and says how many there were.
+    pub(crate) async fn drain_dead_letters(&self) -> Result<u64> {
+        Ok(self.drain().once().await?)
     }
 
     /// All that this process can do.

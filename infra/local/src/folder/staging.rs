@@ -1,7 +1,7 @@
 //! Where writes are prepared, out of sight: `<root>/.mill-in-progress/<one directory a process>/`.
 //!
 //! The process holds a lock on its directory as long as it lives. A directory whose lock can be had was left behind by
-//! one that died, and is removed by the next that writes there. On file systems that several hosts share, a lock may
+//! one that died, and is removed by the next that opens the store to write there. On file systems that several hosts share, a lock may
 //! hold on one of them only: there a directory must also have been still for a day.
 
 use std::sync::Arc;
@@ -105,6 +105,14 @@ fn own(all: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
         Err(errno) => return Err(errno),
     }
     Ok(rustix::fs::statat(all, name, AtFlags::SYMLINK_NOFOLLOW).is_ok().then_some(directory))
+}
+
+/// Removes what dead processes left below a root, where nothing is to be written now.
+pub(super) fn remove_leftovers(root: &RootDir, clock: &dyn Clock) {
+    let Ok(all) = directory_in(root, IN_PROGRESS) else { return };
+    remove_dead(&all, clock);
+    // Fails while a process that lives has its own there.
+    let _ = rustix::fs::unlinkat(root, IN_PROGRESS, AtFlags::REMOVEDIR);
 }
 
 /// Removes what dead processes left. What cannot be removed stays, out of sight.
