@@ -1,28 +1,38 @@
-//! In test builds alone: `MILL_CRASH_AT=NAME` or `NAME:NTH` kills this process when it passes that point the nth time.
+//! In test builds alone: `MILL_CRASH_AT=NAME` or `NAME:NTH` kills this process when it passes that point the nth time,
+//! and `MILL_CRASH_LOG=FILE` notes each point that is passed, a line each.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use anyhow::{Context as _, Result};
 use mill_ports::CrashPoint;
 use mill_ports::crash::{TEST_BUILD, listen as listen_to_points};
 
 /// Where to die, and at which passing, counted from one.
 static FATAL: OnceLock<(CrashPoint, u64)> = OnceLock::new();
 static PASSED: AtomicU64 = AtomicU64::new(0);
+static LOG: OnceLock<File> = OnceLock::new();
 
-/// Does as the environment says. Where it names no point there is, the process ends: a trial must not pass for nothing.
-pub(crate) fn listen() {
+/// Does as the environment says.
+///
+/// # Errors
+/// When it names no point that there is: a trial must not come to nothing unseen.
+pub(crate) fn listen() -> Result<()> {
     if !TEST_BUILD {
-        return;
+        return Ok(());
     }
-    let Ok(asked) = std::env::var("MILL_CRASH_AT") else { return };
-    let Some(fatal) = read(&asked) else {
-        crate::output::complaint(&format!("MILL_CRASH_AT=\"{asked}\" names no crash point"));
-        std::process::exit(i32::from(crate::exit::Exit::BadArguments.code()));
-    };
-    if FATAL.set(fatal).is_ok() {
+    if let Ok(path) = std::env::var("MILL_CRASH_LOG") {
+        let _ = LOG.set(File::options().create(true).append(true).open(path)?);
+        listen_to_points(note);
+    }
+    if let Ok(asked) = std::env::var("MILL_CRASH_AT") {
+        let fatal = read(&asked).with_context(|| format!("MILL_CRASH_AT=\"{asked}\" names no crash point"))?;
+        let _ = FATAL.set(fatal);
         listen_to_points(pass);
     }
+    Ok(())
 }
 
 fn read(asked: &str) -> Option<(CrashPoint, u64)> {
@@ -31,6 +41,13 @@ fn read(asked: &str) -> Option<(CrashPoint, u64)> {
         None => (asked, 1),
     };
     Some((*CrashPoint::ALL.iter().find(|point| point.name() == name)?, nth))
+}
+
+fn note(point: CrashPoint) {
+    if let Some(mut log) = LOG.get() {
+        // One write a line: several processes may write the same file.
+        let _ = log.write_all(format!("{}\n", point.name()).as_bytes());
+    }
 }
 
 fn pass(point: CrashPoint) {

@@ -33,7 +33,6 @@ use crate::exit::Exit;
 pub(crate) struct Usage(pub(crate) String);
 
 fn main() -> ExitCode {
-    crash::listen();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -45,7 +44,7 @@ fn main() -> ExitCode {
     };
     let bars = MultiProgress::new();
     let ran = logs::begin(cli.log.as_deref(), cli.log_json, &bars).and_then(|keeper| {
-        let ran = run(cli, &bars);
+        let ran = crash::listen().and_then(|()| run(cli, &bars));
         drop(keeper);
         ran
     });

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crate::world::{World, walk};
 
 /// A small generator, so that a failing run can be told by its seed.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
+    pub(crate) fn roll(&mut self, below: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -24,7 +24,7 @@ fn kills() -> u64 {
     std::env::var("MILL_KILLS").map_or(10, |number| number.parse().unwrap())
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = std::env::var("MILL_SEED").map_or_else(
         |_| std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1,
         |number| number.parse().unwrap(),
