@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use mill_model::{Envelope, StoreAddress};
-use mill_ports::{Attempt, ChanceExt as _, FailureClass, Outcome, ProcessorError, Statistics, chain};
+use mill_ports::{
+    Attempt, ChanceExt as _, CrashPoint, FailureClass, Outcome, ProcessorError, Statistics, chain, crash_point,
+};
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
 
@@ -60,7 +62,9 @@ async fn executed(shared: &Shared, opened: Opened) -> Settled {
         cancelled: taken.entry().cancelled.clone(),
         lease: taken.entry().lease.clone(),
     };
+    crash_point(CrashPoint::WorkmanBeforeAttempt);
     let verdict = run(shared, &taken, &attempt, &span).instrument(span.clone()).await;
+    crash_point(CrashPoint::WorkmanAttempted);
     let moves = span.in_scope(|| Decision { shared, taken: &taken }.of(attempt.envelope, verdict));
     Settled { taken, moves }
 }

@@ -7,7 +7,10 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream;
 use mill_model::{Monotonic, QueueName};
-use mill_ports::{BatchReport, ChanceExt as _, Outgoing, QueueError, QueueErrorKind, Receipt, Statistics, TaskQueue};
+use mill_ports::{
+    BatchReport, ChanceExt as _, CrashPoint, Outgoing, QueueError, QueueErrorKind, Receipt, Statistics, TaskQueue,
+    crash_point,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
@@ -67,7 +70,14 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
             settled.moves = crate::fate::Fates::left();
         }
     }
+    let given_up = batch.iter().any(|settled| settled.moves.given_up.is_some());
+    let again = batch.iter().any(|settled| settled.moves.given_up.is_none() && !settled.moves.sends.is_empty());
     let sent = send(&shared, &mut batch).await;
+    for (passed, point) in [(given_up, CrashPoint::WorkmanDeadLettered), (again, CrashPoint::WorkmanSentAgain)] {
+        if passed {
+            crash_point(point);
+        }
+    }
     for (settled, _) in batch.iter().zip(&sent).filter(|(_, sent)| **sent) {
         note_given_up(&shared, settled);
     }
@@ -182,8 +192,18 @@ impl Call {
     async fn make(&self, queue: &dyn TaskQueue) -> Result<BatchReport, QueueError> {
         match self {
             Self::Send(sends) => queue.send(sends).await,
-            Self::Acknowledge(receipts) => queue.acknowledge(receipts).await,
-            Self::Release(receipts) => queue.release(receipts).await,
+            Self::Acknowledge(receipts) => {
+                crash_point(CrashPoint::WorkmanBeforeAcknowledge);
+                let report = queue.acknowledge(receipts).await;
+                crash_point(CrashPoint::WorkmanAcknowledged);
+                report
+            }
+            Self::Release(receipts) => {
+                crash_point(CrashPoint::WorkmanBeforeRelease);
+                let report = queue.release(receipts).await;
+                crash_point(CrashPoint::WorkmanReleased);
+                report
+            }
         }
     }
 

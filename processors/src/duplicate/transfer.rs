@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Version};
-use mill_ports::{Content, Presence, Statistics, StoreError, StoreErrorKind, When, Written};
+use mill_ports::{Content, CrashPoint, Presence, Statistics, StoreError, StoreErrorKind, When, Written, crash_point};
 
 use super::sides::{Proven, Side, Sides, of_source};
 use super::stop::Stop;
@@ -47,6 +47,7 @@ impl Sides<'_> {
 
     /// One try. A body can be had once, so each try opens the source anew, always in the state that was decided on.
     async fn transfer(&self, item: &ItemAddress, seen: &ItemFacts, when: &When) -> Result<Copied, Stop> {
+        crash_point(CrashPoint::DuplicateBeforeRead);
         let opened = self.source.open(item, None, Some(&seen.version)).await.map_err(of_source)?;
         let Presence::Here(reading) = opened else {
             let why = "it went away between being seen and being read";
@@ -65,7 +66,9 @@ impl Sides<'_> {
         };
         let (body, witnessed) = witness::watch(reading.body, watch).await?;
         self.attempt.may_act()?;
+        crash_point(CrashPoint::DuplicateBeforeWrite);
         let written = self.destination.put(item, &Content { size, properties }, when, body).await?;
+        crash_point(CrashPoint::DuplicateWritten);
         let Some(checksums) = witnessed.get().cloned() else {
             let why = "the store answered before it had taken all bytes";
             return Err(self.found(Side::Destination, item, StoreErrorKind::Damaged, why).into());

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use super::shown_name;
 use mill_model::ContentId;
-use mill_model::ids::shown;
 use mill_ports::{Clock, ListPage, Listed, Refusal, StoreErrorKind};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType};
@@ -116,7 +116,7 @@ impl Walk {
 
     /// What stands behind the prefix cannot be an item.
     fn refusal(&self, reason: Refusal) -> Listed {
-        Listed::Refused { shown: shown(&String::from_utf8_lossy(&self.prefix)), reason }
+        Listed::Refused { shown: shown_name(&self.prefix), reason }
     }
 
     fn refused(&self, kind: FileType) -> Option<Refusal> {
@@ -235,6 +235,6 @@ impl Walk {
 
     /// A directory or file of the space could not be read: the listing fails, and says at which.
     fn failed(&self, errno: Errno) -> Fault {
-        Fault::of(During::Read, errno).about(shown(&String::from_utf8_lossy(&self.prefix)))
+        Fault::of(During::Read, errno).about(shown_name(&self.prefix))
     }
 }
