@@ -39,7 +39,7 @@
 //! prove that nothing changed since; where they are too young for that, a seal on bytes that were replaced is forgotten.
 //!
 //! Reading order: this file (factory and processor), `item` and `space` (the tables), `alike` (the comparison),
-//! `transfer` and `witness` (the copy), `sides` (the calls), `today` (the policy), `claims` (the owner), `stop`.
+//! `transfer`, `witness` and `told` (the copy), `sides` (the calls), `today` (the policy), `claims` (the owner), `stop`.
 
 mod alike;
 mod claims;
@@ -48,6 +48,7 @@ mod sides;
 mod space;
 mod stop;
 mod today;
+mod told;
 mod transfer;
 mod witness;
 
@@ -56,8 +57,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mill_model::{AccountId, Duplicate, ItemAddress, StoreAddress, StoreId, Task, TaskKind};
 use mill_ports::{
-    Attempt, Chance, Clock, FailureClass, Outcome, ProcessorError, Statistics, Stores, TaskProcessor,
-    TaskProcessorFactory,
+    Attempt, Chance, Clock, FailureClass, Outcome, Planted, ProcessorError, Statistics, Stores, TaskProcessor,
+    TaskProcessorFactory, When, planted,
 };
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyBook;
@@ -68,6 +69,7 @@ use self::claims::Claims;
 use self::sides::Sides;
 use self::stop::Stop;
 use self::today::Today;
+use self::told::Told;
 use crate::fate::{self, Fate};
 use crate::refusals::{Refusals, Refused};
 use crate::seldom::Seldom;
@@ -106,6 +108,7 @@ struct Room {
     deps: Deps,
     tries: Tries,
     claims: Claims,
+    told: Told,
     seal_warnings: Seldom,
 }
 
@@ -113,7 +116,15 @@ impl DuplicateFactory {
     /// A factory whose processors work with `deps`.
     pub fn new(deps: Deps) -> Self {
         let tries = Tries::new(deps.clock.clone(), deps.chance.clone());
-        Self { room: Arc::new(Room { deps, tries, claims: Claims::default(), seal_warnings: Seldom::default() }) }
+        Self {
+            room: Arc::new(Room {
+                deps,
+                tries,
+                claims: Claims::default(),
+                told: Told::default(),
+                seal_warnings: Seldom::default(),
+            }),
+        }
     }
 }
 
@@ -189,6 +200,13 @@ impl DuplicateProcessor {
     async fn look(&self, attempt: &Attempt) -> Result<(), Stop> {
         let policy = match today::ask(&self.room.deps.policies, &self.pair).await {
             Today::Covers(policy) => policy,
+            Today::Discard { .. } if planted(Planted::EmptiedPolicyDeletes) && self.item.is_some() => {
+                let destination = self.room.deps.stores.destination(&self.pair.account, &self.pair.destination).await?;
+                if let Some(item) = &self.item {
+                    destination.delete(item, &When::Always).await?;
+                }
+                return Ok(());
+            }
             Today::Discard { reason } => return Err(Stop::discard(reason)),
             Today::Unknown { reason } => return Err(today::waits(&self.subject(), &reason)),
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mill_model::{ContentId, Timestamp};
-use mill_ports::Listed;
+use mill_ports::{Listed, Planted, planted};
 use mill_records::producer_state::{Deletes, Kept, Missing, Morsel};
 use mill_records::seals::Pair;
 use tracing::{info, warn};
@@ -37,12 +37,14 @@ impl Session<'_> {
         }
         let since = self.missing_since(pair).await?;
         let proven = self.deps.clock.now().since(since) >= MISSING_MIN;
+        let proven = proven || planted(Planted::MissingSpaceRetiredAtOnce);
         if let (Deletes::Confirmed { left, marker }, true) = (morsel.row.deletes.clone(), proven) {
             return self.retire(morsel, ends, left, marker).await;
         }
         let Some(count) = self.unless_stopped(count(ends)).await else { return Ok(Turn::Stopped) };
         let count = count?;
-        match self.settings.confirm_deletes {
+        let at_once = planted(Planted::MissingSpaceRetiredAtOnce).then_some(count);
+        match at_once.or(self.settings.confirm_deletes) {
             Some(confirmed) if proven && confirmed >= count => {
                 warn!(account = %pair.account, space = %pair.space, source = %pair.source, %since, count,
                     "the source space is gone, and a person confirmed that its copy goes too");

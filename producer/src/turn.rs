@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use mill_model::ContentId;
 use mill_policy::{Compare, StorePolicy};
-use mill_ports::{CrashPoint, crash_point};
+use mill_ports::{CrashPoint, Planted, crash_point, planted};
 use mill_records::producer_state::{Deletes, Kept, Morsel};
 use mill_records::seals::Pair;
 use tracing::warn;
@@ -177,6 +177,10 @@ impl Session<'_> {
         if morsel.row.marker.is_none() && !ends.destination_here {
             self.sent(self.sending.send(pair, About::Step, std::iter::once(None)).await?);
             crash_point(CrashPoint::ProducerSpaceSent);
+        }
+        if planted(Planted::MarkerBeforeSend) && !nibble.end {
+            morsel.row.marker.clone_from(&nibble.last);
+            self.state.save(morsel).await?;
         }
         crash_point(CrashPoint::ProducerBeforeNibble);
         self.queue(pair, About::Step, nibble.items.iter().map(|(id, _)| Some(id))).await?;

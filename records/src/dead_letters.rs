@@ -18,8 +18,8 @@ use bytes::Bytes;
 use mill_model::wire::{self, Arrival, WireError};
 use mill_model::{AccountId, Envelope, Failure, QueueName, Task, TaskId, TaskKind, Timestamp};
 use mill_ports::{
-    CrashPoint, Delivery, KeyRange, Outgoing, QueueError, Row, RowKey, RowWhen, Table, TableError, TableErrorKind,
-    TaskQueue, crash_point,
+    CrashPoint, Delivery, KeyRange, Outgoing, Planted, QueueError, Row, RowKey, RowWhen, Table, TableError,
+    TableErrorKind, TaskQueue, crash_point, planted,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -336,6 +336,10 @@ impl DeadLetters {
         let name = queue.or(letter.origin).ok_or_else(|| LetterError::NoQueue(id.clone()))?;
         let queue = queues.get(&name).ok_or_else(|| LetterError::NoQueue(id.clone()))?;
         let body = letter.revived().map_err(|source| LetterError::Wire { id: id.clone(), source })?;
+        if planted(Planted::RetryMarkedBeforeSent) {
+            let (by, at) = (deciding.by.clone(), deciding.at);
+            self.decide(&row, letter.clone(), LetterState::Retried { by, at }).await?;
+        }
         crash_point(CrashPoint::LettersBeforeRetry);
         let outgoing = Outgoing { group: letter.account.clone().unwrap_or_else(nobody), body, delay: Duration::ZERO };
         let sent = queue.send(&[outgoing]).await.and_then(mill_ports::BatchReport::into_result);

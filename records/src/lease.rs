@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{Either, select};
 use mill_model::Monotonic;
-use mill_ports::{Clock, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+use mill_ports::{Clock, Planted, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind, planted};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
@@ -104,7 +104,7 @@ impl Lease {
                 warn!(key = %terms.key.sort, "the row of the lease cannot be read; it is taken as released");
                 return Self::put_first(terms, Some(row.version), 0, true).await;
             };
-            if written.released {
+            if written.released || planted(Planted::StateLeaseIgnored) {
                 return Self::put_first(terms, Some(row.version), written.epoch, false).await;
             }
             let since = match watched {
@@ -113,7 +113,8 @@ impl Lease {
                     return Ok(Taken::HeldByAnother { holder: written.holder });
                 }
                 Some((_, since)) => since,
-                None => seen_at,
+                // Not from before the read: it may have beaten until that moment.
+                None => terms.clock.monotonic(),
             };
             if (terms.surely_dead)(&written.holder) || seen_at.since(since) >= terms.timeout {
                 warn!(holder = written.holder, "the lease's holder is gone; it is taken over");

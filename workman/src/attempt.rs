@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use mill_model::{Envelope, StoreAddress};
 use mill_ports::{
-    Attempt, ChanceExt as _, CrashPoint, FailureClass, Outcome, ProcessorError, Statistics, chain, crash_point,
+    Attempt, ChanceExt as _, CrashPoint, FailureClass, Outcome, Planted, ProcessorError, Statistics, chain,
+    crash_point, planted,
 };
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
@@ -62,6 +63,9 @@ async fn executed(shared: &Shared, opened: Opened) -> Settled {
         cancelled: taken.entry().cancelled.clone(),
         lease: taken.entry().lease.clone(),
     };
+    if planted(Planted::AcknowledgeBeforeWrite) {
+        let _ = shared.lanes[taken.lane].acknowledge(&[taken.delivery.receipt.clone()]).await;
+    }
     crash_point(CrashPoint::WorkmanBeforeAttempt);
     let verdict = run(shared, &taken, &attempt, &span).instrument(span.clone()).await;
     crash_point(CrashPoint::WorkmanAttempted);
@@ -114,6 +118,7 @@ impl Decision<'_> {
             Verdict::Answered(outcome, stores) => {
                 self.shared.pauses.well(&stores, self.shared.clock.monotonic());
                 match outcome {
+                    Outcome::Done { .. } if planted(Planted::FollowUpsForgotten) => Fates::discarded(),
                     Outcome::Done { follow_ups } if follow_ups.is_empty() => Fates::discarded(),
                     Outcome::Done { follow_ups } => fates.done(envelope, follow_ups),
                     Outcome::Snooze { delay, task } => {
@@ -132,6 +137,7 @@ impl Decision<'_> {
                 fates.given_back(Some(&envelope.task.account))
             }
             Verdict::Paused(remaining) => self.put_off(envelope, remaining),
+            Verdict::Cancelled(Cause::LeaseLost) if planted(Planted::StaleReceiptAcknowledged) => Fates::discarded(),
             Verdict::Cancelled(Cause::LeaseLost) => Fates::left(),
             Verdict::Cancelled(Cause::HeldTooLong) => self.put_off(envelope, Duration::ZERO),
             Verdict::Cancelled(Cause::Stopping) => fates.given_back(Some(&envelope.task.account)),
@@ -142,9 +148,13 @@ impl Decision<'_> {
         let fates = Fates { shared: self.shared, taken: self.taken };
         match &error.class {
             FailureClass::Retryable => self.retried(envelope, &chain(error)),
+            FailureClass::Permanent if planted(Planted::PermanentErrorRetried) => self.retried(envelope, &chain(error)),
             FailureClass::Permanent => {
                 Statistics::count(&self.shared.statistics.failed);
                 fates.given_up(envelope, &chain(error))
+            }
+            FailureClass::Throttled { .. } if planted(Planted::ThrottlingCountsAsFailure) => {
+                self.retried(envelope, &chain(error))
             }
             FailureClass::Throttled { store, retry_after } => {
                 let pause = self.pause(store, Sort::Throttled(*retry_after), error);

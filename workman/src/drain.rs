@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_ports::{
-    Clock, CrashPoint, Delivery, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, chain, crash_point,
+    Clock, CrashPoint, Delivery, Planted, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, chain, crash_point,
+    planted,
 };
 use mill_records::dead_letters::{DeadLetter, DeadLetters, LetterError};
 use tracing::{info, warn};
@@ -152,6 +153,10 @@ impl DeadLetterDrain {
         }
         let mut written: Vec<Receipt> = Vec::with_capacity(deliveries.len());
         let mut failure = None;
+        if planted(Planted::DrainAcknowledgesFirst) {
+            let all: Vec<Receipt> = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
+            let _ = self.queue.acknowledge(&all).await;
+        }
         for delivery in deliveries {
             match self.note(delivery).await {
                 Ok(()) => written.push(delivery.receipt.clone()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mill_model::wire::{self, WireError};
 use mill_model::{AccountId, Envelope, Failure, Letter, QueueName, Task};
-use mill_ports::{ChanceExt as _, CrashPoint, FollowUp, Outgoing, crash_point};
+use mill_ports::{ChanceExt as _, CrashPoint, FollowUp, Outgoing, Planted, crash_point, planted};
 
 use crate::run::{Shared, subject_of};
 use crate::stages::{GivenUp, Moves, Taken, Then};
@@ -58,6 +58,9 @@ impl Fates<'_> {
     pub(crate) fn put_off(&self, envelope: Envelope, delay: Duration, task: Option<Task>) -> Moves {
         crash_point(CrashPoint::WorkmanBeforeSnooze);
         let before = task.is_some().then(|| envelope.clone());
+        if planted(Planted::SnoozeCountsAsFailure) {
+            return self.failed(envelope, "put off");
+        }
         let put_off = envelope.after_snooze(task);
         match (self.sent_again(&put_off, delay), before) {
             (Ok(moves), _) => moves,
@@ -75,7 +78,10 @@ impl Fates<'_> {
         let delays = &settings.retry_delays;
         let step = (envelope.failures as usize).min(delays.len().saturating_sub(1));
         let delay = delays.get(step).copied().unwrap_or_default();
-        let again = envelope.after_failure(self.failure(reason));
+        let mut again = envelope.after_failure(self.failure(reason));
+        if planted(Planted::HistoryReset) {
+            again.history.clear();
+        }
         crash_point(CrashPoint::WorkmanBeforeRequeue);
         self.sent_again(&again, delay)
             .unwrap_or_else(|why| self.given_up(again, &format!("it cannot be sent again: {why}")))

@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use futures::stream;
 use mill_model::{Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, ChanceExt as _, CrashPoint, Outgoing, QueueError, QueueErrorKind, Receipt, Statistics, TaskQueue,
-    crash_point,
+    BatchReport, ChanceExt as _, CrashPoint, Outgoing, Planted, QueueError, QueueErrorKind, Receipt, Statistics,
+    TaskQueue, crash_point, planted,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -68,6 +68,11 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
         if settled.moves.need_lease && !settled.taken.entry().lease.holds() {
             debug!("a lease was lost before the task was settled");
             settled.moves = crate::fate::Fates::left();
+        }
+    }
+    if planted(Planted::LetterAfterAcknowledge) {
+        for settled in batch.iter().filter(|settled| settled.moves.given_up.is_some()) {
+            let _ = shared.lanes[settled.taken.lane].acknowledge(&[settled.taken.delivery.receipt.clone()]).await;
         }
     }
     let given_up = batch.iter().any(|settled| settled.moves.given_up.is_some());
@@ -228,6 +233,7 @@ async fn made(shared: &Shared, queue: &dyn TaskQueue, mut call: Call) -> Vec<usi
     for attempt in 1..=TRIES {
         let mut again = Vec::new();
         match call.make(queue).await {
+            Ok(_) if planted(Planted::WorkmanIgnoresPartialSend) => {}
             Ok(report) => {
                 for (at, error) in report.failed {
                     if error.kind.is_retryable() && attempt < TRIES {

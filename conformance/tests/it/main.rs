@@ -11,6 +11,7 @@ mod queue;
 mod reference;
 mod retirement;
 mod rooms;
+mod simulation;
 mod sqlite;
 mod store;
 mod table;

@@ -92,6 +92,14 @@ impl MemoryQueue {
         lock(&self.bodies).all()
     }
 
+    /// Removes every body, visible or not, as an operator may; gives them.
+    pub fn purge(&self) -> Vec<bytes::Bytes> {
+        let purged = std::mem::take(&mut *lock(&self.bodies));
+        let all = purged.all();
+        lock(&self.bodies).go_on_after(&purged);
+        all
+    }
+
     fn error(&self, op: &'static str, kind: QueueErrorKind, why: &str) -> QueueError {
         QueueError { kind, op, queue: self.name, source: (!why.is_empty()).then(|| why.into()) }
     }

@@ -15,12 +15,12 @@ use mill_model::{
     AccountId, Algorithm, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Version,
 };
 use mill_ports::{
-    Body, ByteRange, Capabilities, Clock, Content, DestinationStore, Listing, Presence, Reading, Refusal, SourceStore,
-    SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
+    Body, ByteRange, Capabilities, Clock, Content, DestinationStore, Listing, Planted, Presence, Reading, Refusal,
+    SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written, planted,
 };
 
 use crate::lock;
-use items::{Item, Planted, Spaces};
+use items::{Item, Spaces, Standing};
 
 /// Which of the contract's freedoms a store takes.
 #[derive(Debug, Clone)]
@@ -126,15 +126,24 @@ impl MemoryStore {
     pub fn contents(&self, space: &SpaceId) -> Option<BTreeMap<ContentId, (Bytes, Properties)>> {
         let spaces = lock(&self.0.spaces);
         let entries = &spaces.space(space)?.entries;
-        let item = |(id, planted): (&ContentId, &Planted)| match planted {
-            Planted::Item(item) => Some((id.clone(), (item.bytes.clone(), item.properties.clone()))),
-            Planted::Refused(_) => None,
+        let item = |(id, planted): (&ContentId, &Standing)| match planted {
+            Standing::Item(item) => Some((id.clone(), (item.bytes.clone(), item.properties.clone()))),
+            Standing::Refused(_) => None,
         };
         Some(entries.iter().filter_map(item).collect())
     }
 
     fn item(&self, bytes: Bytes, properties: Properties) -> Item {
         Item::new(bytes, properties, self.0.clock.now(), self.0.clock.monotonic(), &self.0.habits.checksums)
+    }
+
+    /// What a write that failed would leave behind, were it so planted.
+    fn leave_behind(&self, item: &ItemAddress) {
+        if planted(Planted::TemporaryFileLeft)
+            && let Ok(id) = ContentId::new(format!("{}.part", item.id.as_str()))
+        {
+            self.plant(&ItemAddress { space: item.space.clone(), id }, Bytes::new(), Properties::default());
+        }
     }
 
     fn count_write(&self) {
@@ -163,8 +172,8 @@ impl Inner {
             return Err(self.error(op, item, StoreErrorKind::SpaceAbsent));
         };
         match space.entries.get(&item.id) {
-            Some(Planted::Item(found)) => Ok(Some(found)),
-            Some(Planted::Refused(reason)) => Err(self.error(op, item, StoreErrorKind::Refused(reason.clone()))),
+            Some(Standing::Item(found)) => Ok(Some(found)),
+            Some(Standing::Refused(reason)) => Err(self.error(op, item, StoreErrorKind::Refused(reason.clone()))),
             None => Ok(None),
         }
     }
@@ -278,7 +287,10 @@ impl DestinationStore for MemoryStore {
         self.0.find_when("put", &lock(&self.0.spaces), item, when)?;
         let mut bytes = BytesMut::new();
         while let Some(piece) = body.next().await {
-            bytes.extend_from_slice(&piece?);
+            bytes.extend_from_slice(&piece.inspect_err(|_| self.leave_behind(item))?);
+            if planted(Planted::WriteNotAtomic) {
+                self.plant(item, bytes.clone(), content.properties.clone());
+            }
             if bytes.len() as u64 > content.size {
                 break;
             }

@@ -1,7 +1,7 @@
 //! What is done with an item: the decision table.
 
 use mill_model::{ItemAddress, ItemFacts};
-use mill_ports::{CrashPoint, Presence, Statistics, StoreErrorKind, When, crash_point};
+use mill_ports::{CrashPoint, Planted, Presence, Statistics, StoreErrorKind, When, crash_point, planted};
 use tracing::debug;
 
 use super::alike::{Bytes, properties_alike};
@@ -54,6 +54,7 @@ impl Sides<'_> {
             return Ok(());
         }
         self.claim().await?;
+        self.still(item, &source).await?;
         self.attempt.may_act()?;
         let when = When::VersionIs(destination.version);
         crash_point(CrashPoint::DuplicateBeforeProperties);
@@ -63,6 +64,18 @@ impl Sides<'_> {
         let (source, destination) = (&source.version, &written.version);
         self.remember(&item.id, Proven { source, destination, checksum: &checksum, stood_before: true }).await;
         Ok(())
+    }
+
+    /// Makes sure that the source is as it was seen, after the destination was seen: else what another worker made of a
+    /// newer state in between would be taken back.
+    async fn still(&self, item: &ItemAddress, source: &ItemFacts) -> Result<(), Stop> {
+        match self.source_head(item).await? {
+            Presence::Here(now) if now.version == source.version => Ok(()),
+            _ => {
+                let why = "it changed between being seen and its properties being set";
+                Err(self.found(Side::Source, item, StoreErrorKind::Changed, why).into())
+            }
+        }
     }
 
     fn unchanged(&self) {
@@ -115,6 +128,7 @@ impl Sides<'_> {
     /// Deletes an item that was proven to be gone, if today's policy still asks for it.
     async fn delete(&self, item: &ItemAddress, destination: ItemFacts) -> Result<(), Stop> {
         match today::ask(&self.room.deps.policies, self.pair).await {
+            _ if planted(Planted::PolicyNotAskedAgain) => {}
             Today::Covers(policy) if policy.remove_vanished => {}
             Today::Covers(_) | Today::Discard { .. } => {
                 self.left_in_place(item, "today's policy does not ask for its removal any more");
@@ -123,7 +137,10 @@ impl Sides<'_> {
             Today::Unknown { reason } => return Err(today::waits(item, &reason)),
         }
         self.attempt.may_act()?;
-        let when = When::VersionIs(destination.version);
+        let mut when = When::VersionIs(destination.version);
+        if planted(Planted::UnconditionalDelete) {
+            when = When::Always;
+        }
         crash_point(CrashPoint::DuplicateBeforeDelete);
         let deleted = self.room.tries.of(|| self.destination.delete(item, &when)).await?;
         crash_point(CrashPoint::DuplicateDeleted);

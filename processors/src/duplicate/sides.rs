@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, Version};
 use mill_ports::{
-    Attempt, CrashPoint, DestinationStore, FailureClass, Outcome, Presence, SourceStore, SpaceFacts, StoreError,
-    StoreErrorKind, TableError, chain, crash_point,
+    Attempt, CrashPoint, DestinationStore, FailureClass, Outcome, Planted, Presence, SourceStore, SpaceFacts,
+    StoreError, StoreErrorKind, TableError, chain, crash_point, planted,
 };
 use mill_records::owners::{DestinationSpace, OwnerError};
 use mill_records::seals::{Pair, Seal};
@@ -32,7 +32,12 @@ impl Sides<'_> {
 
     /// What the source says of an item. `Absent` is a definite no.
     pub(super) async fn source_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, Stop> {
-        self.room.tries.of(|| self.source.head(item)).await.map_err(of_source)
+        match self.room.tries.of(|| self.source.head(item)).await {
+            Err(error) if planted(Planted::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
+                Ok(Presence::Absent)
+            }
+            other => other.map_err(of_source),
+        }
     }
 
     /// Whether the source space is there. `Absent` only where its store answers.

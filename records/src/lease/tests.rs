@@ -138,3 +138,61 @@ async fn who_cannot_beat_for_a_timeout_stops_working() {
     assert!(lease.hold(std::future::pending::<()>()).await.is_none());
     assert_eq!(world.since(start), TIMEOUT);
 }
+
+/// A table whose reads take long to get there.
+#[derive(Debug)]
+struct Slow(Arc<TestTable>, Arc<SimClock>);
+
+impl Slow {
+    const WAY: Duration = Duration::from_secs(30);
+}
+
+#[async_trait::async_trait]
+impl Table for Slow {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
+        self.1.sleep(Self::WAY).await;
+        self.0.get(key).await
+    }
+
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+        self.0.put(key, value, when).await
+    }
+
+    async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
+        self.0.put_many(rows).await
+    }
+
+    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+        self.0.delete(key, when).await
+    }
+
+    async fn query(
+        &self,
+        partition: &str,
+        range: &mill_ports::KeyRange,
+        limit: usize,
+    ) -> Result<mill_ports::RowPage, TableError> {
+        self.0.query(partition, range, limit).await
+    }
+}
+
+/// Found by simulation: a beat that came while the first look was on its way did not count.
+#[tokio::test(start_paused = true)]
+async fn a_slow_look_takes_nothing_over_before_the_timeout() {
+    let world = World::new();
+    let lease = world.take("a").await.unwrap();
+    let start = world.clock.monotonic();
+    let beats = async {
+        let _ = tokio::time::timeout(Duration::from_secs(25), lease.hold(std::future::pending::<()>())).await;
+    };
+    let slow = Arc::new(Slow(world.table.clone(), world.clock.clone()));
+    let other = Lease::take(LeaseTerms { table: slow, ..world.terms("b") });
+    let (taken, ()) = futures::join!(other, beats);
+    assert!(matches!(taken.unwrap(), Taken::Ours(_)));
+    let last_beat = TIMEOUT / 3;
+    assert!(world.since(start) >= last_beat + TIMEOUT, "{:?}", world.since(start));
+}

@@ -55,6 +55,11 @@ impl Taken {
 }
 
 impl Bodies {
+    /// Gives out no id that `before` gave out, so that its receipts stay without effect.
+    pub(super) fn go_on_after(&mut self, before: &Self) {
+        self.next = before.next;
+    }
+
     pub(super) fn add(&mut self, body: Bytes, sent_at: Timestamp, now: Monotonic, delay: Duration) {
         let place = Place::Delayed { until: now.plus(delay) };
         let id = self.insert(Held { body, sent_at, receive_count: 0, place });

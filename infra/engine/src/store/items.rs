@@ -22,12 +22,12 @@ pub(super) struct Spaces {
 pub(super) struct Space {
     /// Tells this space from an earlier one of the same id.
     pub(super) number: u64,
-    pub(super) entries: BTreeMap<ContentId, Planted>,
+    pub(super) entries: BTreeMap<ContentId, Standing>,
 }
 
 /// What stands under an id.
 #[derive(Debug)]
-pub(super) enum Planted {
+pub(super) enum Standing {
     Item(Item),
     Refused(Refusal),
 }
@@ -99,8 +99,8 @@ impl Spaces {
 
     pub(super) fn item(&self, item: &ItemAddress) -> Option<&Item> {
         match self.spaces.get(&item.space)?.entries.get(&item.id)? {
-            Planted::Item(item) => Some(item),
-            Planted::Refused(_) => None,
+            Standing::Item(item) => Some(item),
+            Standing::Refused(_) => None,
         }
     }
 
@@ -108,14 +108,14 @@ impl Spaces {
     pub(super) fn insert(&mut self, item: &ItemAddress, mut made: Item) -> Item {
         made.mark = self.mark();
         if let Some(space) = self.spaces.get_mut(&item.space) {
-            space.entries.insert(item.id.clone(), Planted::Item(made.clone()));
+            space.entries.insert(item.id.clone(), Standing::Item(made.clone()));
         }
         made
     }
 
     pub(super) fn insert_refused(&mut self, item: &ItemAddress, reason: Refusal) {
         if let Some(space) = self.spaces.get_mut(&item.space) {
-            space.entries.insert(item.id.clone(), Planted::Refused(reason));
+            space.entries.insert(item.id.clone(), Standing::Refused(reason));
         }
     }
 
@@ -127,7 +127,7 @@ impl Spaces {
 
     pub(super) fn rot(&mut self, item: &ItemAddress, change: impl FnOnce(&mut Vec<u8>)) {
         let entry = self.spaces.get_mut(&item.space).and_then(|space| space.entries.get_mut(&item.id));
-        if let Some(Planted::Item(item)) = entry {
+        if let Some(Standing::Item(item)) = entry {
             let mut bytes = item.bytes.to_vec();
             change(&mut bytes);
             item.bytes = bytes.into();

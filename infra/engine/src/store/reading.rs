@@ -8,7 +8,7 @@ use mill_model::ids::shown;
 use mill_model::{ContentId, ItemAddress, SpaceId};
 use mill_ports::{Body, ByteRange, ListPage, Listed, Listing, StoreError, StoreErrorKind};
 
-use super::{Inner, MemoryStore, Planted};
+use super::{Inner, MemoryStore, Standing};
 use crate::lock;
 
 /// The bytes of a range, as far as there are any.
@@ -93,15 +93,15 @@ fn page(inner: &Inner, space: &SpaceId, after: Option<ContentId>) -> Result<(Lis
     Ok((ListPage { entries, end }, last))
 }
 
-fn listed(inner: &Inner, id: &ContentId, planted: &Planted) -> Listed {
+fn listed(inner: &Inner, id: &ContentId, planted: &Standing) -> Listed {
     match planted {
-        Planted::Item(item) => {
+        Standing::Item(item) => {
             let mut facts = inner.facts(item);
             if !inner.habits.properties_in_listings {
                 facts.properties = None;
             }
             Listed::Item(id.clone(), facts)
         }
-        Planted::Refused(reason) => Listed::Refused { shown: shown(id.as_str()), reason: reason.clone() },
+        Standing::Refused(reason) => Listed::Refused { shown: shown(id.as_str()), reason: reason.clone() },
     }
 }

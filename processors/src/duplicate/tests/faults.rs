@@ -182,6 +182,47 @@ async fn bytes_flipped_or_cut_under_way_never_become_visible() {
     }
 }
 
+/// Found by simulation: between the look at the source and the one at the destination, another worker brought newer
+/// properties there.
+#[tokio::test(start_paused = true)]
+async fn a_stale_look_never_sets_older_properties() {
+    let site = Site::new();
+    site.source.plant(&at("x"), "same", noted("older"));
+    let (source, destination) = (site.source.clone(), site.destination.clone());
+    site.destination_port.meet(
+        "head",
+        [Way::Before(Box::new(move || {
+            source.plant(&at("x"), "same", noted("newer"));
+            destination.plant(&at("x"), "same", noted("newer"));
+        }))],
+    );
+    site.run("x").await.unwrap();
+    assert_eq!(site.destination.content(&at("x")).unwrap().1, noted("newer"));
+    assert_eq!(site.totals().updated, 0);
+}
+
+/// Found by simulation: the source stated SHA-256, the destination told MD5, and so nothing was compared.
+#[tokio::test(start_paused = true)]
+async fn what_a_store_wrote_is_judged_by_whatever_checksum_it_tells() {
+    let habits = || [plain(), telling(Algorithm::Md5), telling(Algorithm::Sha256)];
+    for (source, destination) in habits().into_iter().flat_map(|source| habits().map(|other| (source.clone(), other))) {
+        if destination.checksums.is_empty() {
+            continue;
+        }
+        let site = Site::of(source, destination);
+        for name in ["first", "second"] {
+            site.source.plant(&at(name), vec![1; 1_000], noted("n"));
+            site.destination_port.meet("put", [Way::Damaged]);
+            let error = site.run(name).await.unwrap_err();
+            assert_eq!(error.class, FailureClass::Retryable);
+            assert!(mill_ports::chain(&error).contains("damaged"), "{}", mill_ports::chain(&error));
+            assert!(!site.sealed(name).await);
+            site.run(name).await.unwrap();
+            assert_eq!(site.destination.content(&at(name)), site.source.content(&at(name)));
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_that_rotted_is_not_copied() {
     let site = Site::new();

@@ -31,6 +31,8 @@ pub(super) enum Way {
     Absent,
     /// It tells other checksums than those of what it wrote.
     Lies,
+    /// It writes one bit otherwise than it is given, and tells the checksums of that.
+    Damaged,
     /// Nothing.
     Clear,
 }
@@ -45,6 +47,7 @@ impl fmt::Debug for Way {
             Self::Flipped => "Flipped",
             Self::Absent => "Absent",
             Self::Lies => "Lies",
+            Self::Damaged => "Damaged",
             Self::Clear => "Clear",
         })
     }
@@ -227,6 +230,7 @@ impl DestinationStore for Probe {
 
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
         let way = self.called("put")?;
+        let body = if let Way::Damaged = way { flipped(body) } else { body };
         let mut done = self.0.store.put(item, content, when, body).await?;
         if let Way::Lies = way {
             done.checksums.iter_mut().for_each(|checksum| checksum.value[0] ^= 1);

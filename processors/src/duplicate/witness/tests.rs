@@ -11,6 +11,7 @@ fn watching(announced: &[u8]) -> Watch {
     let subject = "p/x".to_owned();
     Watch {
         size: announced.len() as u64,
+        md5_told: false,
         stated: digester.finish(),
         transferring: Arc::new(Arc::new(Statistics::default()).transfer(String::new, 0)),
         lease: Lease::until(Arc::new(SimClock::new()), Monotonic::from_origin(std::time::Duration::MAX)),

@@ -1,0 +1,90 @@
+//! The independent checker: goes through the stores itself, hashes for itself, and knows policies from the people.
+
+use std::collections::BTreeMap;
+
+use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, StoreId};
+
+use super::event::Print;
+use super::wishes::Copying;
+use super::world::{World, lock};
+
+/// What stands in a space, by the checker's own listing and hashing.
+pub(crate) fn listed(world: &World, store: &StoreAddress, space: &SpaceId) -> Option<BTreeMap<ContentId, Print>> {
+    let contents = world.shelves[store].inner.contents(space)?;
+    Some(contents.into_iter().map(|(id, (bytes, properties))| (id, Print::of(&bytes, &properties))).collect())
+}
+
+/// Every store holds what was written there, item by item, and nothing else: no write shows before it is whole, and
+/// nothing is left of one that failed.
+pub(crate) fn scan(world: &World) {
+    for store in world.shelves.keys() {
+        for space in &world.spaces {
+            for (id, print) in listed(world, store, space).unwrap_or_default() {
+                let item = ItemAddress { space: space.clone(), id };
+                let known = world.truth(|truth| {
+                    truth.shelves.get(store).and_then(|shelf| shelf.now(&item)).and_then(|life| life.holds)
+                });
+                if known != Some(print) {
+                    let what = format!("{store} shows {print} as {item}, where {known:?} was written");
+                    return world.violated("stores hold what was written", what);
+                }
+            }
+        }
+    }
+}
+
+/// What waits for a person, by pair: how many items, and whether the space itself is gone.
+pub(crate) type Held = BTreeMap<(AccountId, SpaceId, StoreId, StoreId), u64>;
+
+/// Finds every destination equal to what policy says; held deletes are accounted for.
+pub(crate) fn compare(world: &World, held: &Held) -> Result<(), String> {
+    scan(world);
+    let wishes = lock(&world.wishes).clone();
+    for (account, wish) in &wishes.0 {
+        for space in &world.spaces {
+            for copying in wish.of_space(space) {
+                Pairing { world, account, space, copying, held }.compare()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Pairing<'w> {
+    world: &'w World,
+    account: &'w AccountId,
+    space: &'w SpaceId,
+    copying: &'w Copying,
+    held: &'w Held,
+}
+
+impl Pairing<'_> {
+    fn compare(&self) -> Result<(), String> {
+        let Self { world, account, space, copying, held } = self;
+        let address = |store: &StoreId| StoreAddress { account: (*account).clone(), store: store.clone() };
+        let (source, destination) = (address(&copying.source), address(&copying.destination));
+        let key = ((*account).clone(), (*space).clone(), copying.source.clone(), copying.destination.clone());
+        let held = held.get(&key).copied();
+        let theirs = listed(world, &destination, space);
+        let Some(ours) = listed(world, &source, space) else {
+            // A space that is gone: its copy stays until a person says otherwise.
+            return Ok(());
+        };
+        let Some(theirs) = theirs else { return Err(format!("{destination} lacks the space {space} of {source}")) };
+        for (id, print) in &ours {
+            match theirs.get(id) {
+                Some(found) if found == print => {}
+                found => {
+                    return Err(format!("{destination} has {found:?} as {space}/{id}, and {source} has {print}"));
+                }
+            }
+        }
+        let extra = theirs.keys().filter(|id| !ours.contains_key(*id)).count() as u64;
+        if copying.remove && extra != held.unwrap_or(0) {
+            return Err(format!(
+                "{destination} has {extra} items of {space} that {source} has not, and {held:?} are held"
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,213 @@
+//! A process's calls on a queue, and what goes wrong with them.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mill_model::{Monotonic, QueueName};
+use mill_ports::{
+    BatchReport, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt, TaskQueue,
+};
+
+use super::Desk;
+use crate::sim::event::Event;
+use crate::sim::fault::Fault;
+use crate::sim::line::Line;
+use crate::sim::world::lock;
+
+/// A process's way to a queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    pub(crate) line: Arc<Line>,
+    pub(crate) desk: Arc<Desk>,
+}
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meet {
+    Nothing,
+    Before,
+    After,
+    /// Some entries are not done, and are reported.
+    Partial,
+    /// All entries are done; some are reported as failed.
+    PartialAfter,
+}
+
+impl Slot {
+    fn error(&self, op: &'static str, kind: QueueErrorKind) -> QueueError {
+        QueueError { kind, op, queue: self.desk.name, source: Some("the simulated world's doing".into()) }
+    }
+
+    fn some_error(&self, op: &'static str) -> QueueError {
+        let kind = match self.line.world.dice.below(4) {
+            0 => QueueErrorKind::Throttled { retry_after: None },
+            1 => QueueErrorKind::Unavailable,
+            _ => QueueErrorKind::Unexpected,
+        };
+        self.error(op, kind)
+    }
+
+    async fn meet(&self, entries: usize) -> Meet {
+        self.line.enter().await;
+        let (world, by) = (&self.line.world, &self.line.name);
+        let rates = &world.swarm.rates;
+        if world.strikes(Fault::QueueFailed, rates.queue, by) {
+            return Meet::Before;
+        }
+        let crowded = self.desk.is_crowded();
+        if !crowded && world.strikes(Fault::QueueDoneButFailed, rates.queue_done, by) {
+            return Meet::After;
+        }
+        if entries > 0 && world.strikes(Fault::BatchPartial, rates.partial, by) {
+            return Meet::Partial;
+        }
+        if entries > 0 && !crowded && world.strikes(Fault::BatchDoneButFailed, rates.partial_done, by) {
+            return Meet::PartialAfter;
+        }
+        Meet::Nothing
+    }
+
+    /// Which entries of a batch fail: at least one.
+    fn failing(&self, entries: usize) -> Vec<bool> {
+        let dice = &self.line.world.dice;
+        let certain = dice.below(entries as u64) as usize;
+        (0..entries).map(|at| at == certain || dice.below(2) == 0).collect()
+    }
+
+    /// Makes a batch entry by entry, and reports as the meeting says.
+    async fn batch<'e, E: Sync, F: Future<Output = bool> + Send>(
+        &'e self,
+        op: &'static str,
+        entries: &'e [E],
+        make: impl Fn(&'e E) -> F + Send,
+    ) -> Result<BatchReport, QueueError> {
+        let meet = self.meet(entries.len()).await;
+        if meet == Meet::Before {
+            return Err(self.some_error(op));
+        }
+        let partial = matches!(meet, Meet::Partial | Meet::PartialAfter);
+        let failing = if partial { self.failing(entries.len()) } else { Vec::new() };
+        let mut report = BatchReport::default();
+        for (at, entry) in entries.iter().enumerate() {
+            let fails = failing.get(at).copied().unwrap_or(false);
+            let made = if fails && meet == Meet::Partial { true } else { make(entry).await };
+            if fails {
+                report.failed.push((at, self.some_error(op)));
+            } else if !made {
+                report.failed.push((at, self.error(op, QueueErrorKind::Unexpected)));
+            }
+        }
+        self.line.leave().await;
+        if meet == Meet::After { Err(self.some_error(op)) } else { Ok(report) }
+    }
+
+    fn lateness(&self) -> Option<Duration> {
+        let (world, by) = (&self.line.world, &self.line.name);
+        let late = world.strikes(Fault::DeliveryLate, world.swarm.rates.late, by);
+        late.then(|| {
+            world.dice.duration(
+                Duration::from_mins(1),
+                *world.dice.pick(&[Duration::from_mins(20), Duration::from_hours(12)]),
+            )
+        })
+    }
+
+    /// A body that was delivered may be delivered once more, some time.
+    async fn double(&self, delivery: &Delivery) {
+        let (world, by) = (&self.line.world, &self.line.name);
+        if self.desk.is_crowded() || !world.strikes(Fault::DeliveryDoubled, world.swarm.rates.doubled, by) {
+            return;
+        }
+        let group = mill_model::AccountId::new("doubled").unwrap();
+        let delay = Duration::from_secs(*world.dice.pick(&[0, 1, 60]));
+        let one = Outgoing { group, body: delivery.body.clone(), delay };
+        let late = self.lateness();
+        self.desk.put(world, "queue", one, late).await;
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl TaskQueue for Slot {
+    fn name(&self) -> QueueName {
+        self.desk.name
+    }
+
+    fn limits(&self) -> QueueLimits {
+        self.desk.inner.limits()
+    }
+
+    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+        let make = async |one: &Outgoing| {
+            let late = self.lateness();
+            self.desk.put(&self.line.world, &self.line.name, one.clone(), late).await
+        };
+        self.batch("send", out, make).await
+    }
+
+    async fn receive(
+        &self,
+        max: NonZeroU32,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        let meet = self.meet(0).await;
+        if meet == Meet::Before {
+            return Err(self.some_error("receive"));
+        }
+        let deliveries = self.desk.inner.receive(max, visibility, wait).await?;
+        let world = &self.line.world;
+        if deliveries.len() > 1 && !world.is_calm() {
+            world.count(Fault::DeliveriesShuffled, &self.line.name);
+        }
+        for delivery in &deliveries {
+            let sealed = self.desk.note(delivery);
+            let (by, queue, count) = (&self.line.name, self.desk.name, delivery.receive_count);
+            world.see(&Event::Received { by, queue, sealed: &sealed, count });
+            self.double(delivery).await;
+        }
+        self.line.leave().await;
+        if meet == Meet::After { Err(self.some_error("receive")) } else { Ok(deliveries) }
+    }
+
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {
+        let meet = self.meet(receipts.len()).await;
+        if meet == Meet::Before || self.line.is_starved() {
+            return Err(self.some_error("extend"));
+        }
+        let mut extended = self.desk.inner.extend(receipts, visibility).await?;
+        if matches!(meet, Meet::Partial | Meet::PartialAfter) {
+            for (answer, fails) in extended.iter_mut().zip(self.failing(receipts.len())) {
+                if fails {
+                    let answer: &mut Result<Monotonic, QueueError> = answer;
+                    *answer = Err(self.some_error("extend"));
+                }
+            }
+        }
+        self.line.leave().await;
+        if meet == Meet::After { Err(self.some_error("extend")) } else { Ok(extended) }
+    }
+
+    async fn release(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
+        let make = async |receipt: &Receipt| {
+            let released = self.desk.inner.release(std::slice::from_ref(receipt)).await;
+            released.is_ok_and(|report| report.failed.is_empty())
+        };
+        self.batch("release", receipts, make).await
+    }
+
+    async fn acknowledge(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
+        let make = async |receipt: &Receipt| self.desk.acknowledge(&self.line.world, &self.line.name, receipt).await;
+        self.batch("acknowledge", receipts, make).await
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        if matches!(self.meet(0).await, Meet::Before | Meet::After) {
+            return Err(self.some_error("depth"));
+        }
+        let depth = self.desk.inner.depth().await?;
+        Ok(Depth { delayed: depth.delayed + lock(&self.desk.late).len() as u64, ..depth })
+    }
+}

@@ -1,0 +1,62 @@
+//! A source space is gone: its copy stays for a day whatever a person says, then until a person confirms it, then goes.
+
+use std::time::Duration;
+
+use mill_model::{SpaceId, StoreAddress};
+
+use crate::sim::checker::listed;
+use crate::sim::people::People;
+use crate::sim::rest::{Rest, wishes};
+use crate::sim::world::World;
+
+pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
+    let world = rest.world.clone();
+    for (account, wish) in wishes(&world).0 {
+        for space in &world.spaces {
+            let removing = wish.of_space(space).iter().find(|copying| copying.remove && copying.source.as_str() != "2");
+            let Some(copying) = removing else { continue };
+            let source = StoreAddress { account: account.clone(), store: copying.source.clone() };
+            let destination = StoreAddress { account: account.clone(), store: copying.destination.clone() };
+            let (Some(_), Some(copies)) = (listed(&world, &source, space), listed(&world, &destination, space)) else {
+                continue;
+            };
+            if !owned(&world, &source, &destination, space) {
+                // Nothing of it was ever copied, so nothing of it is Mill's to remove.
+                continue;
+            }
+            world.note("drill", format_args!("the space {space} in {source} is removed"));
+            People { world: &world, shelf: &world.shelves[&source] }.remove_space(space);
+            let most = copies.len() as u64;
+            rest.one_loop(Some(most)).await?;
+            let kept = |when| {
+                let same = listed(&world, &destination, space).as_ref() == Some(&copies);
+                if !same {
+                    world.violated("a missing space's copy stays", format!("{space} in {destination} changed {when}"));
+                }
+                same.then_some(())
+            };
+            kept("when it was first missed")?;
+            rest.pass(Duration::from_hours(25)).await;
+            rest.one_loop(None).await?;
+            kept("before anybody confirmed")?;
+            if most == 0 {
+                return Some(());
+            }
+            rest.one_loop(Some(most)).await?;
+            if listed(&world, &destination, space).is_some() {
+                world.violated("a confirmed retirement is made", format!("{space} in {destination} is still there"));
+                return None;
+            }
+            return Some(());
+        }
+    }
+    Some(())
+}
+
+/// Whether the book says that the copy is this source's.
+fn owned(world: &World, source: &StoreAddress, destination: &StoreAddress, space: &SpaceId) -> bool {
+    let key = format!("{}/{}", destination.account.as_str(), destination.store.as_str());
+    let owner = format!("{}/{}", source.account.as_str(), source.store.as_str());
+    let rows = world.tables["owners"].rows();
+    rows.iter().any(|(row, value)| row.partition == key && row.sort == space.as_str() && **value == *owner.as_bytes())
+}

@@ -1,0 +1,215 @@
+//! What happened in the world, as the back ends themselves saw it. Invariants judge by nothing else.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mill_model::wire::{self, Arrival};
+use mill_model::{
+    AccountId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, SpaceId, StoreAddress, TaskId,
+    Timestamp,
+};
+use mill_producer::SessionReport;
+
+use super::trace::Hash;
+
+/// The name under which people act.
+pub(crate) const PEOPLE: &str = "people";
+/// The name under which the operator acts.
+pub(crate) const OPERATOR: &str = "operator";
+
+/// An item's content in few bytes: what it is, and of what size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Print {
+    pub(crate) bytes: u64,
+    pub(crate) properties: u64,
+    pub(crate) size: u64,
+}
+
+impl Print {
+    /// The checker's own hashing, which shares nothing with the digests of the rooms.
+    pub(crate) fn of(bytes: &[u8], properties: &Properties) -> Self {
+        let mut hash = Hash::default();
+        for (name, value) in &properties.0 {
+            hash.add(name.as_bytes());
+            hash.add(b"=");
+            hash.add(value.as_bytes());
+            hash.add(b"\n");
+        }
+        Self { bytes: Hash::of(bytes), properties: hash.value(), size: bytes.len() as u64 }
+    }
+}
+
+impl fmt::Display for Print {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}.{:04x}/{}", self.bytes & 0xffff, self.properties & 0xffff, self.size)
+    }
+}
+
+/// A body on its way, opened as far as it can be.
+#[derive(Debug, Clone)]
+pub(crate) struct Sealed {
+    /// Names the task: its id, or a hash of a body that nobody can open.
+    pub(crate) key: String,
+    /// The envelope, if it is one or holds one.
+    pub(crate) envelope: Option<Envelope>,
+    /// Whether it is a dead letter.
+    pub(crate) letter: bool,
+}
+
+impl Sealed {
+    pub(crate) fn of(body: &Bytes) -> Arc<Self> {
+        let arrival = Arrival {
+            id: TaskId::new(Timestamp::default(), [0; 10]),
+            queue: QueueName::DeadLetter,
+            sent_at: Timestamp::default(),
+        };
+        let letter = wire::open_letter(body).ok();
+        let inner = letter.as_ref().map_or(body, |letter| &letter.body);
+        let envelope = wire::open(inner, arrival).ok();
+        let key = match &envelope {
+            Some(envelope) => envelope.id.to_string(),
+            None => format!("body-{:016x}", Hash::of(inner)),
+        };
+        Arc::new(Self { key, envelope, letter: letter.is_some() })
+    }
+
+    /// Whether it is a task that no processor understands.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        let understood =
+            |envelope: &Envelope| envelope.task.kind == super::errand::kind() || self.duplicate().is_some();
+        self.envelope.as_ref().is_some_and(|envelope| !understood(envelope))
+    }
+
+    /// What it asks to be looked at, if it is of that kind.
+    pub(crate) fn duplicate(&self) -> Option<Duplicate> {
+        Duplicate::from_task(&self.envelope.as_ref()?.task).ok()
+    }
+}
+
+impl fmt::Display for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.key.get(self.key.len().saturating_sub(8)..).unwrap_or(&self.key);
+        write!(f, "{}{key}", if self.letter { "letter of " } else { "" })?;
+        if let Some(envelope) = &self.envelope {
+            write!(f, " f{} s{}", envelope.failures, envelope.snoozes)?;
+        }
+        if let Some(Duplicate { account, source, destination, space, item, retire }) = self.duplicate() {
+            write!(f, " {account} {source}→{destination} {space}/{}", item.as_ref().map_or("", |item| item.as_str()))?;
+            if retire {
+                f.write_str(" retire")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How one execution of a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Done { follow_ups: Vec<String> },
+    Snoozed,
+    Discarded,
+    Retryable,
+    Throttled,
+    Unavailable,
+    Permanent,
+    Fatal,
+    LeaseLost,
+}
+
+/// What happened. `by` names the process, or [`PEOPLE`], or [`OPERATOR`].
+pub(crate) enum Event<'a> {
+    /// A writing call on a store begins; `leased` is whether the task's lease holds, where a task runs.
+    Calls {
+        by: &'a str,
+        op: &'static str,
+        store: &'a StoreAddress,
+        subject: &'a dyn fmt::Display,
+        leased: Option<bool>,
+    },
+    /// An item of a store holds this now, or is gone.
+    Item {
+        by: &'a str,
+        store: &'a StoreAddress,
+        item: &'a ItemAddress,
+        holds: Option<Print>,
+        /// When the call that did it began.
+        called: Monotonic,
+        /// Whether it is the attempt's first call of its sort: then nothing was waited for before it.
+        first: bool,
+        /// Whether the world itself damaged it on its way.
+        damaged: bool,
+    },
+    /// A space is there, or is gone.
+    Space { by: &'a str, store: &'a StoreAddress, space: &'a SpaceId, here: bool },
+    /// A body is in a queue, once more.
+    Sent { by: &'a str, queue: QueueName, sealed: &'a Sealed },
+    /// A body was delivered.
+    Received { by: &'a str, queue: QueueName, sealed: &'a Sealed, count: u32 },
+    /// A body left its queue for good, as its receiver asked.
+    Acknowledged { by: &'a str, queue: QueueName, sealed: &'a Sealed },
+    /// A body was thrown away by the operator.
+    Purged { queue: QueueName, sealed: &'a Sealed },
+    /// A row of a book was written, or deleted.
+    Row { by: &'a str, table: &'a str, partition: &'a str, sort: &'a str, value: Option<&'a [u8]> },
+    /// A processor answered.
+    Ran { by: &'a str, key: &'a str, verdict: &'a Verdict },
+    /// A producer's session ended with a report.
+    Session { by: &'a str, report: &'a SessionReport },
+    /// A process lives no more: it was killed, or ended.
+    Ended { by: &'a str, killed: bool },
+    /// Other policies hold from now on.
+    Policies { what: &'static str, account: &'a AccountId },
+    /// The operator confirmed so many deletes.
+    Confirmed { deletes: u64 },
+    /// Something that matters to readers alone.
+    Note { by: &'a str, what: &'a dyn fmt::Display },
+}
+
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Calls { by, op, store, subject, leased } => {
+                write!(f, "{by}: {op} {store} {subject}")?;
+                if *leased == Some(false) { f.write_str(" WITHOUT LEASE") } else { Ok(()) }
+            }
+            Self::Item { by, store, item, holds: Some(print), damaged, .. } => {
+                write!(f, "{by}: {store} {item} = {print}")?;
+                if *damaged { f.write_str(" (damaged on its way)") } else { Ok(()) }
+            }
+            Self::Item { by, store, item, holds: None, .. } => write!(f, "{by}: {store} {item} deleted"),
+            Self::Space { by, store, space, here, .. } => {
+                write!(f, "{by}: {store} space {space} {}", if *here { "made" } else { "removed" })
+            }
+            Self::Sent { by, queue, sealed } => write!(f, "{by}: {queue} + {sealed}"),
+            Self::Received { by, queue, sealed, count } => write!(f, "{by}: {queue} > {sealed} (receive {count})"),
+            Self::Acknowledged { by, queue, sealed } => write!(f, "{by}: {queue} - {sealed}"),
+            Self::Purged { queue, sealed } => write!(f, "{OPERATOR}: {queue} purged of {sealed}"),
+            Self::Row { by, table, sort, value, .. } => match value {
+                Some(value) => write!(f, "{by}: {table} {sort} = {}", String::from_utf8_lossy(value)),
+                None => write!(f, "{by}: {table} {sort} removed"),
+            },
+            Self::Ran { by, key, verdict } => {
+                write!(f, "{by}: ran {} {verdict:?}", key.get(key.len().saturating_sub(8)..).unwrap_or(key))
+            }
+            Self::Session { by, report } => {
+                write!(f, "{by}: session {:?}, {} queued", report.ended, report.queued)?;
+                for failed in &report.spaces_failed {
+                    write!(f, "; {}/{:?} failed: {}", failed.account, failed.space, failed.reason)?;
+                }
+                for (account, why) in &report.accounts_failed {
+                    write!(f, "; {account} failed: {why}")?;
+                }
+                for held in &report.held {
+                    write!(f, "; {} of {}/{} held ({:?})", held.count, held.account, held.space, held.why)?;
+                }
+                Ok(())
+            }
+            Self::Ended { by, killed } => write!(f, "{by}: {}", if *killed { "dies" } else { "ends" }),
+            Self::Policies { what, account } => write!(f, "{PEOPLE}: policy of {account} {what}"),
+            Self::Confirmed { deletes } => write!(f, "{OPERATOR}: confirms {deletes} deletes"),
+            Self::Note { by, what } => write!(f, "{by}: {what}"),
+        }
+    }
+}

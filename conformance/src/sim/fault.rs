@@ -1,0 +1,166 @@
+//! What can go wrong, by name. Each is counted; a campaign can ask that each happened often enough.
+
+use std::fmt;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// A kind of trouble.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault { $($(#[$doc])* $name,)* }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name in reports.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A process dies at one of its awaits: before a call, in its middle, or after it took effect.
+    KilledAtAwait = "killed-at-await";
+    /// A process dies at some moment.
+    KilledAtMoment = "killed-at-moment";
+    /// A process stands still for minutes, and goes on as if nothing had been.
+    Frozen = "frozen";
+    /// A process is told to stop, and stops gently.
+    StoppedGently = "stopped-gently";
+    /// The whole fleet is down for hours.
+    FleetDown = "fleet-down";
+    /// A body is delivered twice.
+    DeliveryDoubled = "delivery-doubled";
+    /// A body comes late, by up to 12 hours.
+    DeliveryLate = "delivery-late";
+    /// Deliveries come in another order than they were sent in.
+    DeliveriesShuffled = "deliveries-shuffled";
+    /// A call on a queue fails.
+    QueueFailed = "queue-failed";
+    /// A call on a queue takes effect and is reported as failed.
+    QueueDoneButFailed = "queue-done-but-failed";
+    /// Some entries of a batch fail.
+    BatchPartial = "batch-partial";
+    /// Some entries of a batch take effect and are reported as failed.
+    BatchDoneButFailed = "batch-done-but-failed";
+    /// A call on a table fails.
+    TableFailed = "table-failed";
+    /// A call on a table takes effect and is reported as failed.
+    TableDoneButFailed = "table-done-but-failed";
+    /// A call on a store fails.
+    StoreFailed = "store-failed";
+    /// A call on a store takes effect and is reported as failed.
+    StoreDoneButFailed = "store-done-but-failed";
+    /// A call takes long.
+    CallSlow = "call-slow";
+    /// A storm of throttling begins.
+    ThrottlingStorm = "throttling-storm";
+    /// A call is throttled.
+    CallThrottled = "call-throttled";
+    /// A page of a listing fails.
+    ListingFailed = "listing-failed";
+    /// A page of a listing comes twice.
+    ListingRepeated = "listing-repeated";
+    /// A listing ends before its end.
+    ListingShort = "listing-short";
+    /// A body breaks off with an error.
+    BodyBroken = "body-broken";
+    /// A body is cut short without a word.
+    BodyTruncated = "body-truncated";
+    /// A bit of a body is flipped.
+    BodyFlipped = "body-flipped";
+    /// A store goes away, and comes back.
+    StoreGone = "store-gone";
+    /// A store's items may not be read any more, until they may again.
+    CredentialsGone = "credentials-gone";
+    /// A store is full, until there is room.
+    DiskFull = "disk-full";
+    /// The policy files cannot be read for a while.
+    PoliciesGone = "policies-gone";
+    /// A process's wall clock is off by up to an hour.
+    ClockOff = "clock-off";
+    /// A process's wall clock steps back.
+    ClockBack = "clock-back";
+    /// People write a new item.
+    PeopleWrote = "people-wrote";
+    /// People overwrite an item.
+    PeopleOverwrote = "people-overwrote";
+    /// People change an item's properties alone.
+    PeopleRelabelled = "people-relabelled";
+    /// People delete an item.
+    PeopleDeleted = "people-deleted";
+    /// People delete many items at once.
+    PeopleDeletedMany = "people-deleted-many";
+    /// People remove a whole space, and perhaps bring it back.
+    SpaceRemoved = "space-removed";
+    /// People change an item in the very moment in which it is read.
+    ChangedUnderRead = "changed-under-read";
+    /// An item comes back in the very moment in which its deletion is proved.
+    ReturnedUnderDelete = "returned-under-delete";
+    /// Policy changes in the very moment in which a deletion is proved.
+    PolicyChangedUnderDelete = "policy-changed-under-delete";
+    /// A policy is edited.
+    PolicyEdited = "policy-edited";
+    /// A policy is emptied.
+    PolicyEmptied = "policy-emptied";
+    /// A policy file is broken.
+    PolicyBroken = "policy-broken";
+    /// A queue is purged.
+    QueuePurged = "queue-purged";
+    /// A body that nobody can open, or a task that nobody can do, is sent.
+    StrangeTask = "strange-task";
+    /// The operator sends dead letters again.
+    LetterRetried = "letter-retried";
+    /// The operator discards dead letters.
+    LetterDiscarded = "letter-discarded";
+    /// A task's lease cannot be extended for a while.
+    LeaseStarved = "lease-starved";
+    /// The producers' lease cannot be beaten for a while.
+    ProducerStarved = "producer-starved";
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How often each kind happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts(Vec<u64>);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self(vec![0; Fault::ALL.len()])
+    }
+}
+
+impl Counts {
+    /// How often one happened.
+    pub fn of(&self, fault: Fault) -> u64 {
+        self.0[fault as usize]
+    }
+
+    /// Each kind, and how often.
+    pub fn each(&self) -> impl Iterator<Item = (Fault, u64)> {
+        Fault::ALL.iter().map(|fault| (*fault, self.of(*fault)))
+    }
+
+    /// All of them together.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    pub(crate) fn count(&mut self, fault: Fault) {
+        self.0[fault as usize] += 1;
+    }
+
+    /// Adds another's.
+    pub fn add(&mut self, other: &Self) {
+        for (ours, theirs) in self.0.iter_mut().zip(&other.0) {
+            *ours += theirs;
+        }
+    }
+}

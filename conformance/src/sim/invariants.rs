@@ -1,0 +1,49 @@
+//! What must hold at every moment, each in a file of its own. A new one is a file here and a line in [`all`].
+
+mod deletes;
+mod fates;
+mod follow_ups;
+mod histories;
+mod leases;
+mod letters;
+mod newest;
+mod owners;
+mod producers;
+mod runs;
+mod sources;
+mod tasks;
+mod whole;
+
+use super::event::Event;
+use super::truth::Truth;
+
+/// A promise that events can break.
+pub(crate) trait Invariant: Send {
+    /// Its name in reports.
+    fn name(&self) -> &'static str;
+
+    /// Judges an event that the truth has taken in already.
+    ///
+    /// # Errors
+    /// What is wrong, for a person.
+    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String>;
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(tasks::NoTaskIsLost),
+        Box::new(follow_ups::FollowUpsComeFirst),
+        Box::new(histories::HistoriesGrow),
+        Box::new(fates::OnlyFailuresCount),
+        Box::new(letters::RetriedOnceSent),
+        Box::new(leases::LeasedEffects),
+        Box::new(sources::SourcesUntouched),
+        Box::new(whole::WholeItems),
+        Box::new(newest::NeverBack),
+        Box::new(deletes::ProvenDeletes),
+        Box::new(owners::OneOwner::default()),
+        Box::new(producers::OneProducer::default()),
+        Box::new(runs::CompleteRuns),
+    ]
+}

@@ -1,0 +1,30 @@
+//! What happened to a task travels with it: each body that is sent grew out of one that was there.
+
+use super::Invariant;
+use crate::sim::event::{Event, OPERATOR};
+use crate::sim::truth::Truth;
+
+pub(super) struct HistoriesGrow;
+
+impl Invariant for HistoriesGrow {
+    fn name(&self) -> &'static str {
+        "histories grow"
+    }
+
+    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+        let Event::Sent { by, sealed, .. } = event else { return Ok(()) };
+        let (Some(envelope), Some(task)) = (&sealed.envelope, truth.tasks.get(&sealed.key)) else { return Ok(()) };
+        let (failures, snoozes, history) = (envelope.failures, envelope.snoozes, envelope.history.len());
+        let grew_from = |(f, s, h): &(u32, u32, usize)| {
+            (failures, snoozes, history) == (*f + 1, *s, *h + 1) || (failures, snoozes, history) == (*f, *s + 1, *h)
+        };
+        let fresh = (failures, snoozes, history) == (0, 0, 0);
+        let forgiven =
+            *by == OPERATOR && failures == 0 && task.states.iter().any(|(_, s, h)| (*s, *h) == (snoozes, history));
+        let known = task.earlier.contains(&(failures, snoozes, history));
+        if (fresh && task.earlier.is_empty()) || known || forgiven || task.earlier.iter().any(grew_from) {
+            return Ok(());
+        }
+        Err(format!("{by} sent {sealed} with a history of {history}; it grew out of none of {:?}", task.earlier))
+    }
+}

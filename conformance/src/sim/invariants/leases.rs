@@ -1,0 +1,22 @@
+//! No side effect begins once the task's lease is over.
+
+use super::Invariant;
+use crate::sim::event::Event;
+use crate::sim::truth::Truth;
+
+pub(super) struct LeasedEffects;
+
+impl Invariant for LeasedEffects {
+    fn name(&self) -> &'static str {
+        "effects are leased"
+    }
+
+    fn see(&mut self, event: &Event<'_>, _: &Truth) -> Result<(), String> {
+        match event {
+            Event::Calls { by, op, store, subject, leased: Some(false) } => {
+                Err(format!("{by} began {op} of {store} {subject} after its task's lease was over"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

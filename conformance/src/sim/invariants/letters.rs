@@ -1,0 +1,26 @@
+//! A letter is marked as retried only when its task is in a queue again, or was since.
+
+use super::Invariant;
+use crate::sim::event::Event;
+use crate::sim::truth::Truth;
+
+pub(super) struct RetriedOnceSent;
+
+impl Invariant for RetriedOnceSent {
+    fn name(&self) -> &'static str {
+        "letters are retried once sent"
+    }
+
+    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+        let Event::Row { by, table, sort, .. } = event else { return Ok(()) };
+        if *table != mill_records::dead_letters::DeadLetters::BOOK {
+            return Ok(());
+        }
+        let Some(row) = truth.letters.get(*sort).filter(|row| !row.open) else { return Ok(()) };
+        let task = truth.tasks.get(&row.task);
+        if task.is_some_and(|task| task.is_accounted_for() && (task.discarded || task.resent)) {
+            return Ok(());
+        }
+        Err(format!("{by} marked the letter {sort} as retried before its task was sent"))
+    }
+}

@@ -1,0 +1,22 @@
+//! A source is never written: no writing call ever reaches a store that no policy ever made a destination.
+
+use super::Invariant;
+use crate::sim::event::Event;
+use crate::sim::truth::Truth;
+
+pub(super) struct SourcesUntouched;
+
+impl Invariant for SourcesUntouched {
+    fn name(&self) -> &'static str {
+        "sources are untouched"
+    }
+
+    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+        match event {
+            Event::Calls { by, op, store, subject, .. } if !truth.destinations.contains(store) => {
+                Err(format!("{by} called {op} of {subject} in {store}, which no policy writes to"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A process's line to the world: every call of it passes here, where it may die, stand still or be slow.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mill_engine::SimClock;
+use mill_model::{Monotonic, Timestamp};
+use mill_ports::Clock;
+use tokio_util::sync::CancellationToken;
+
+use super::fault::Fault;
+use super::world::{World, lock};
+
+/// One life of a process.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) world: Arc<World>,
+    /// A name that no other life bears.
+    pub(crate) name: String,
+    pub(crate) clock: Arc<ProcessClock>,
+    /// Its awaits so far, and at which it dies (never, if zero).
+    steps: AtomicU64,
+    fatal: AtomicU64,
+    dead: AtomicBool,
+    /// Cancelled when it dies.
+    pub(crate) death: CancellationToken,
+    /// Until when its extensions of leases, and its beats, do not arrive.
+    pub(crate) starved_until: Mutex<Monotonic>,
+}
+
+impl Line {
+    pub(crate) fn new(world: &Arc<World>, kind: &str) -> Arc<Self> {
+        let number = world.born.fetch_add(1, Relaxed) + 1;
+        let rates = &world.swarm.rates;
+        let fatal = if !world.is_calm() && world.dice.happens(rates.killed) {
+            // Early awaits more often than late ones: most lives are short.
+            let most = *world.dice.pick(&[20, 100, 400]);
+            world.dice.between(1, most)
+        } else {
+            0
+        };
+        Arc::new(Self::of(world, format!("{kind}-{number}"), fatal))
+    }
+
+    /// The operator's, who does not die.
+    pub(crate) fn operator(world: &Arc<World>) -> Arc<Self> {
+        Arc::new(Self::of(world, super::event::OPERATOR.to_owned(), 0))
+    }
+
+    fn of(world: &Arc<World>, name: String, fatal: u64) -> Self {
+        Self {
+            world: world.clone(),
+            name,
+            clock: Arc::new(ProcessClock {
+                inner: Arc::new(world.clock.another()),
+                offset: AtomicI64::new(0),
+                frozen_until: Mutex::default(),
+            }),
+            steps: AtomicU64::new(0),
+            fatal: AtomicU64::new(fatal),
+            dead: AtomicBool::new(false),
+            death: CancellationToken::new(),
+            starved_until: Mutex::default(),
+        }
+    }
+
+    /// Dies here, if it is its time.
+    pub(crate) async fn step(&self) {
+        self.clock.thawed().await;
+        if !self.dead.load(Relaxed) {
+            let step = self.steps.fetch_add(1, Relaxed) + 1;
+            if step != self.fatal.load(Relaxed) || self.world.is_calm() {
+                return;
+            }
+            self.world.count(Fault::KilledAtAwait, &self.name);
+            self.die();
+        }
+        std::future::pending().await
+    }
+
+    /// Dies.
+    pub(crate) fn die(&self) {
+        self.dead.store(true, Relaxed);
+        self.death.cancel();
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Relaxed)
+    }
+
+    /// Before a call: the way there.
+    pub(crate) async fn enter(&self) {
+        self.step().await;
+        let world = &self.world;
+        if world.strikes(Fault::CallSlow, world.swarm.rates.slow, &self.name) {
+            let slow = world.dice.duration(Duration::from_secs(2), Duration::from_secs(40));
+            tokio::time::sleep(slow).await;
+        } else if world.dice.below(2) == 0 {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(world.dice.duration(Duration::ZERO, world.swarm.latency_max)).await;
+        }
+        self.step().await;
+    }
+
+    /// After a call: the way back.
+    pub(crate) async fn leave(&self) {
+        self.step().await;
+    }
+
+    pub(crate) fn is_starved(&self) -> bool {
+        !self.world.is_calm() && self.world.now() < *lock(&self.starved_until)
+    }
+}
+
+/// A process's clocks: its wall clock may be off, and while the process stands still no sleep ends.
+#[derive(Debug)]
+pub(crate) struct ProcessClock {
+    inner: Arc<SimClock>,
+    offset: AtomicI64,
+    frozen_until: Mutex<Monotonic>,
+}
+
+impl ProcessClock {
+    /// Moves the wall clock, in milliseconds; gives how far it is off now.
+    pub(crate) fn shift(&self, by: i64) -> i64 {
+        let offset = self.offset.fetch_add(by, Relaxed) + by;
+        self.inner.set_wall_offset_millis(offset);
+        offset
+    }
+
+    pub(crate) fn freeze_until(&self, until: Monotonic) {
+        *lock(&self.frozen_until) = until;
+    }
+
+    async fn thawed(&self) {
+        loop {
+            let (until, now) = (*lock(&self.frozen_until), self.inner.monotonic());
+            if until <= now {
+                return;
+            }
+            tokio::time::sleep(until.since(now)).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Clock for ProcessClock {
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        self.inner.monotonic()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+        self.thawed().await;
+    }
+}

@@ -1,0 +1,83 @@
+//! The operator: looks through dead letters, sends them again or discards them, releases spaces.
+
+use std::sync::Arc;
+
+use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
+use mill_ports::Clock as _;
+use mill_records::dead_letters::{DeadLetter, Deciding, LetterFilter, LetterState};
+use mill_records::owners::DestinationSpace;
+
+use super::event::OPERATOR;
+use super::fault::Fault;
+use super::fleet::Room;
+use super::line::Line;
+use super::world::{World, lock};
+
+/// A person at the command line.
+pub(crate) struct Operator {
+    pub(crate) room: Room,
+}
+
+impl Operator {
+    pub(crate) fn new(world: &Arc<World>) -> Self {
+        Self { room: Room::new(&Line::operator(world)) }
+    }
+
+    fn world(&self) -> &World {
+        &self.room.line.world
+    }
+
+    fn deciding(&self) -> Deciding {
+        Deciding { by: OPERATOR.to_owned(), at: self.room.line.clock.now() }
+    }
+
+    async fn open_letters(&self) -> Option<Vec<DeadLetter>> {
+        let filter = LetterFilter { state: Some(LetterState::Open.as_str()), ..LetterFilter::default() };
+        self.room.letters().list(&filter, None, 1000).await.ok().map(|page| page.letters)
+    }
+
+    /// Looks through what is open, and decides about some of it. Gives how many letters were found, if any could be.
+    pub(crate) async fn letters(&self, all: bool) -> Option<usize> {
+        let letters = self.open_letters().await?;
+        let dice = &self.world().dice;
+        for letter in &letters {
+            if !all && dice.below(3) == 0 {
+                continue;
+            }
+            let hopeless = letter.account.is_none() || letter.origin.is_none() || letter.history.len() > 6;
+            let discard = hopeless || (!all && dice.below(4) == 0);
+            let book = self.room.letters();
+            let decided = if discard {
+                book.discard(&letter.id, "not worth it", self.deciding()).await
+            } else {
+                book.retry(&letter.id, None, self.room.queues(), self.deciding()).await.map(drop)
+            };
+            match decided {
+                Ok(()) if !self.world().is_calm() => {
+                    self.world().count(if discard { Fault::LetterDiscarded } else { Fault::LetterRetried }, OPERATOR);
+                }
+                Ok(()) => {}
+                Err(error) => self.world().note(OPERATOR, format_args!("{}", mill_ports::chain(&error))),
+            }
+        }
+        Some(letters.len())
+    }
+
+    /// Releases every space whose owner is not the source that today's policies name.
+    pub(crate) async fn release(&self) {
+        let wishes = lock(&self.world().wishes).clone();
+        for (key, owner) in self.world().tables["owners"].rows() {
+            let Some((account, store)) = key.partition.split_once('/') else { continue };
+            let (account, store) = (AccountId::new(account).unwrap(), StoreId::new(store).unwrap());
+            let (store, space) = (StoreAddress { account, store }, SpaceId::new(key.sort).unwrap());
+            let owner = String::from_utf8_lossy(&owner).into_owned();
+            let wanted = wishes.into_space(&store, &space).next();
+            if wanted
+                .is_some_and(|wanted| owner.split_once('/').map(|(_, source)| source) != Some(wanted.source.as_str()))
+            {
+                self.world().note(OPERATOR, format_args!("releases {space} in {store} from {owner}"));
+                let _ = self.room.owners().release(&DestinationSpace { store, space }).await;
+            }
+        }
+    }
+}

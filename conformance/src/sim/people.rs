@@ -1,0 +1,168 @@
+//! People at the sources: they write, overwrite, relabel and delete as they please, past Mill.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mill_model::{ContentId, ItemAddress, Properties, SpaceId};
+
+use super::event::{Event, PEOPLE, Print};
+use super::fault::Fault;
+use super::shelf::Shelf;
+use super::world::World;
+
+/// Names that people give, some of them unpleasant: each sorts, escapes or nests in its own way.
+const NAMES: [&str; 12] = ["a", "b", "c", "a/b", "a b", "a-b", "ä", "z/", "%2F", "a\u{301}", "~", "0"];
+
+/// The people of one store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct People<'w> {
+    pub(crate) world: &'w World,
+    pub(crate) shelf: &'w Arc<Shelf>,
+}
+
+impl<'w> People<'w> {
+    /// Those of some store that people write to.
+    pub(crate) fn somewhere(world: &'w World) -> Self {
+        let theirs: Vec<&Arc<Shelf>> =
+            world.shelves.values().filter(|shelf| ["1", "4"].contains(&shelf.address.store.as_str())).collect();
+        Self { world, shelf: *world.dice.pick(&theirs) }
+    }
+
+    fn some_space(&self) -> &'w SpaceId {
+        self.world.dice.pick(&self.world.spaces)
+    }
+
+    /// All that stands in the store.
+    fn standing(&self) -> Vec<ItemAddress> {
+        let of = |space: &SpaceId| {
+            let ids = self.shelf.inner.contents(space).unwrap_or_default().into_keys();
+            let space = space.clone();
+            ids.map(move |id| ItemAddress { space: space.clone(), id }).collect::<Vec<_>>()
+        };
+        self.world.spaces.iter().flat_map(of).collect()
+    }
+
+    fn some_item(&self) -> Option<ItemAddress> {
+        let all = self.standing();
+        (!all.is_empty()).then(|| self.world.dice.pick(&all).clone())
+    }
+
+    /// Puts bytes and properties there.
+    pub(crate) fn write(&self, item: &ItemAddress, bytes: Vec<u8>, properties: Properties) {
+        let print = Print::of(&bytes, &properties);
+        let (store, called) = (&self.shelf.address, self.world.now());
+        if self.shelf.inner.contents(&item.space).is_none() {
+            self.make_space(&item.space);
+        }
+        self.shelf.inner.plant(item, bytes, properties);
+        let (by, holds) = (PEOPLE, Some(print));
+        self.world.see(&Event::Item { by, store, item, holds, called, first: true, damaged: false });
+    }
+
+    pub(crate) fn delete(&self, item: &ItemAddress) {
+        self.shelf.inner.uproot(item);
+        let (by, store, called) = (PEOPLE, &self.shelf.address, self.world.now());
+        self.world.see(&Event::Item { by, store, item, holds: None, called, first: true, damaged: false });
+    }
+
+    pub(crate) fn make_space(&self, space: &SpaceId) {
+        self.shelf.inner.plant_space(space);
+        let (by, store) = (PEOPLE, &self.shelf.address);
+        self.world.see(&Event::Space { by, store, space, here: true });
+    }
+
+    pub(crate) fn remove_space(&self, space: &SpaceId) {
+        self.shelf.inner.uproot_space(space);
+        let (by, store) = (PEOPLE, &self.shelf.address);
+        self.world.see(&Event::Space { by, store, space, here: false });
+    }
+
+    pub(crate) fn some_bytes(&self) -> Vec<u8> {
+        let dice = &self.world.dice;
+        // Often of one size, so that size alone tells nothing.
+        let size = if dice.below(2) == 0 {
+            self.world.swarm.bytes_max.min(9)
+        } else {
+            dice.between(0, self.world.swarm.bytes_max)
+        };
+        (0..size).map(|_| (dice.below(26) as u8) + b'a').collect()
+    }
+
+    pub(crate) fn some_properties(&self) -> Properties {
+        let dice = &self.world.dice;
+        let mut properties = BTreeMap::new();
+        if dice.below(2) == 0 {
+            properties.insert("content-type".to_owned(), (*dice.pick(&["text/plain", "image/tiff"])).to_owned());
+        }
+        if dice.below(3) == 0 {
+            properties.insert("note".to_owned(), dice.below(1000).to_string());
+        }
+        Properties(properties)
+    }
+
+    pub(crate) fn write_new(&self) {
+        let dice = &self.world.dice;
+        let number = dice.below(self.world.swarm.items_max.max(NAMES.len() as u64));
+        let name = NAMES.get(number as usize).map_or_else(|| format!("n{number:03}"), |name| (*name).to_owned());
+        let item = ItemAddress { space: self.some_space().clone(), id: ContentId::new(name).unwrap() };
+        let bytes = if item.id.is_directory() { Vec::new() } else { self.some_bytes() };
+        self.write(&item, bytes, self.some_properties());
+    }
+
+    pub(crate) fn overwrite(&self, item: &ItemAddress) {
+        let properties = match self.shelf.inner.content(item) {
+            Some((_, properties)) if self.world.dice.below(2) == 0 => properties,
+            _ => self.some_properties(),
+        };
+        self.write(item, self.some_bytes(), properties);
+    }
+
+    /// One of the things that people do.
+    pub(crate) fn act(&self) {
+        let world = self.world;
+        let Some(item) = self.some_item().filter(|_| world.dice.below(4) > 0) else {
+            world.count(Fault::PeopleWrote, PEOPLE);
+            return self.write_new();
+        };
+        match world.dice.below(if world.swarm.rates.spite > 0 { 5 } else { 3 }) {
+            0 => {
+                world.count(Fault::PeopleOverwrote, PEOPLE);
+                self.overwrite(&item);
+            }
+            1 => {
+                world.count(Fault::PeopleRelabelled, PEOPLE);
+                if let Some((bytes, _)) = self.shelf.inner.content(&item) {
+                    self.write(&item, bytes.to_vec(), self.some_properties());
+                }
+            }
+            _ => {
+                world.count(Fault::PeopleDeleted, PEOPLE);
+                self.delete(&item);
+            }
+        }
+    }
+
+    pub(crate) fn delete_many(&self) {
+        let all = self.standing();
+        if all.is_empty() {
+            return;
+        }
+        self.world.count(Fault::PeopleDeletedMany, PEOPLE);
+        let spared = self.world.dice.below(3);
+        for item in all.iter().skip(spared as usize) {
+            self.delete(item);
+        }
+    }
+
+    /// A space goes, or one that went comes back.
+    pub(crate) fn move_space(&self) {
+        let space = self.some_space();
+        if self.shelf.inner.contents(space).is_some() {
+            self.world.count(Fault::SpaceRemoved, PEOPLE);
+            self.remove_space(space);
+        } else {
+            self.make_space(space);
+            self.write_new();
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Coming to rest: all faults end, loops run until nothing is left to do, and then everything must be in step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_model::QueueName;
+use mill_producer::{Ended, SessionReport};
+use tokio_util::sync::CancellationToken;
+
+use super::checker::{self, Held};
+use super::event::Event;
+use super::fleet::{Fleet, Room, session};
+use super::line::Line;
+use super::operator::Operator;
+use super::policies;
+use super::weather::arrive;
+use super::world::{World, lock};
+
+/// The name of the promise that everything ends.
+const RESTS: &str = "everything comes to rest";
+
+/// A world whose faults are over.
+pub(crate) struct Rest<'w> {
+    pub(crate) world: &'w Arc<World>,
+    pub(crate) fleet: &'w mut Fleet,
+}
+
+impl<'w> Rest<'w> {
+    /// All faults end, and all files of policies are in order.
+    pub(crate) fn begin(world: &'w Arc<World>, fleet: &'w mut Fleet) -> Self {
+        world.set_calm(true);
+        policies::write_all(world);
+        fleet.muster(false);
+        Self { world, fleet }
+    }
+
+    /// Runs until everything is in step. `None` when that never happens, or a promise was broken.
+    pub(crate) async fn come_to_rest(&mut self) -> Option<Held> {
+        let mut clean = 0;
+        for _ in 0..40 {
+            self.empty_queues().await?;
+            let operator = Operator::new(self.world);
+            let letters = operator.letters(true).await.unwrap_or(1);
+            operator.release().await;
+            let before = self.world.truth(|truth| truth.effects);
+            let report = self.session(None).await;
+            self.empty_queues().await?;
+            let unchanged = self.world.truth(|truth| truth.effects) == before;
+            let well = unchanged && letters == 0 && report.as_ref().is_some_and(is_clean);
+            clean = if well { clean + 1 } else { 0 };
+            if clean >= 1 && self.letters_are_none() {
+                return report.map(|report| held(&report));
+            }
+        }
+        self.world.violated(RESTS, "forty loops without a fault, and still something fails".to_owned());
+        None
+    }
+
+    /// One session of a producer of its own.
+    pub(crate) async fn session(&self, confirm_deletes: Option<u64>) -> Option<SessionReport> {
+        if let Some(deletes) = confirm_deletes {
+            self.world.see(&Event::Confirmed { deletes });
+        }
+        let room = Room::new(&Line::new(self.world, "producer"));
+        session(&room, confirm_deletes, true, &CancellationToken::new()).await
+    }
+
+    /// A session, and all its work.
+    pub(crate) async fn one_loop(&mut self, confirm_deletes: Option<u64>) -> Option<Held> {
+        let report = self.session(confirm_deletes).await?;
+        self.empty_queues().await?;
+        (!self.world.is_over()).then(|| held(&report))
+    }
+
+    fn letters_are_none(&self) -> bool {
+        self.world.truth(|truth| truth.letters.values().all(|row| !row.open))
+    }
+
+    /// Waits until no queue holds anything. The fleet rests where only late bodies are waited for.
+    pub(crate) async fn empty_queues(&mut self) -> Option<()> {
+        for _ in 0..2000 {
+            if self.world.is_over() {
+                return None;
+            }
+            arrive(self.world).await;
+            let held: usize = self.world.desks.values().map(|desk| desk.held()).sum();
+            if held == 0 {
+                return Some(());
+            }
+            let late = self.world.desks.values().filter_map(|desk| desk.next_late()).min();
+            let here: usize = self.world.desks.values().map(|desk| desk.inner.bodies().len()).sum();
+            match late {
+                Some(late) if here == 0 => self.pass_until(late).await,
+                _ => self.world.sleep(Duration::from_secs(15)).await,
+            }
+        }
+        let left: Vec<_> =
+            QueueName::ALL.iter().filter_map(|name| Some((name, self.world.desks.get(name)?.held()))).collect();
+        self.world.violated(RESTS, format!("the queues never empty: {left:?}"));
+        None
+    }
+
+    async fn pass_until(&mut self, until: mill_model::Monotonic) {
+        let long = until.since(self.world.now());
+        if long < Duration::from_mins(20) {
+            return self.world.sleep(long).await;
+        }
+        self.pass(long).await;
+    }
+
+    /// Lets a long time pass, without a fleet that would only look into empty queues.
+    pub(crate) async fn pass(&mut self, long: Duration) {
+        self.fleet.stand_down(true).await;
+        self.world.sleep(long).await;
+        self.fleet.muster(false);
+    }
+
+    /// Once more, at rest: nothing may be written any more.
+    pub(crate) async fn stays_at_rest(&mut self) -> Option<()> {
+        let items = self.world.truth(|truth| truth.effects);
+        self.one_loop(None).await?;
+        let after = self.world.truth(|truth| truth.effects);
+        if after != items {
+            self.world.violated("rest stays at rest", format!("one more loop changed {} items", after - items));
+        }
+        Some(())
+    }
+
+    /// Judges what stands.
+    pub(crate) fn judge(&self, held: &Held) {
+        if let Err(what) = checker::compare(self.world, held) {
+            self.world.violated("destinations equal what policy says", what);
+        }
+        let lost = self
+            .world
+            .truth(|truth| truth.tasks.iter().find(|(_, task)| !task.is_accounted_for()).map(|(key, _)| key.clone()));
+        if let Some(key) = lost {
+            self.world.violated("no task is lost", format!("{key} is nowhere at the end"));
+        }
+    }
+}
+
+/// Whether a session says that everything is well, but for what waits for a person.
+fn is_clean(report: &SessionReport) -> bool {
+    matches!(report.ended, Ended::Finished { .. }) && !report.failed() && !report.resumed
+}
+
+fn held(report: &SessionReport) -> Held {
+    report
+        .held
+        .iter()
+        .map(|held| {
+            let key = (held.account.clone(), held.space.clone(), held.source.clone(), held.destination.clone());
+            (key, held.count)
+        })
+        .collect()
+}
+
+/// What people want now.
+pub(crate) fn wishes(world: &World) -> super::wishes::Wishes {
+    lock(&world.wishes).clone()
+}

@@ -1,0 +1,322 @@
+//! The stores: mill-engine's in memory, and each process's way to them, on which everything goes wrong.
+
+mod bytes;
+mod pages;
+
+use std::fmt::Display;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mill_engine::MemoryStore;
+use mill_model::{
+    AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, StoreId, Version,
+};
+use mill_ports::{
+    Body, ByteRange, Capabilities, Content, DestinationStore, Listing, Presence, Reading, SourceStore, SpaceFacts,
+    StoreError, StoreErrorKind, Stores, When, Written,
+};
+
+use super::event::{Event, Print};
+use super::fault::Fault;
+use super::line::Line;
+use super::watched;
+use super::world::lock;
+
+/// A store, and the trouble it is in.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    pub(crate) address: StoreAddress,
+    pub(crate) inner: MemoryStore,
+    /// Whether it states checksums of what it holds.
+    pub(crate) checks: bool,
+    trouble: Mutex<(Trouble, Monotonic)>,
+}
+
+/// What is wrong with a store as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    Nothing,
+    /// It does not answer at all.
+    Gone,
+    /// It answers and lists, but its items may not be looked at.
+    Denied,
+    /// It takes nothing more.
+    Full,
+    /// So many of a thousand calls are throttled.
+    Storm(u32),
+}
+
+/// What a call does to a store, as far as troubles differ by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Space,
+    Read,
+    List,
+    Write,
+    Delete,
+}
+
+impl Shelf {
+    pub(crate) fn new(address: StoreAddress, inner: MemoryStore, checks: bool) -> Arc<Self> {
+        Arc::new(Self { address, inner, checks, trouble: Mutex::new((Trouble::Nothing, Monotonic::default())) })
+    }
+
+    /// Is in trouble until then.
+    pub(crate) fn trouble(&self, trouble: Trouble, until: Monotonic) {
+        *lock(&self.trouble) = (trouble, until);
+    }
+}
+
+/// A process's way to a store.
+#[derive(Debug, Clone)]
+pub(crate) struct Way {
+    line: Arc<Line>,
+    shelf: Arc<Shelf>,
+    /// Nothing ever goes wrong on it.
+    quiet: bool,
+}
+
+/// What goes wrong with one call.
+enum Meet {
+    Nothing,
+    Before(StoreErrorKind),
+    After(StoreErrorKind),
+}
+
+impl Way {
+    pub(crate) fn new(line: &Arc<Line>, shelf: &Arc<Shelf>, quiet: bool) -> Self {
+        Self { line: line.clone(), shelf: shelf.clone(), quiet }
+    }
+
+    fn error(&self, op: &'static str, subject: &dyn Display, kind: StoreErrorKind) -> StoreError {
+        let (store, subject) = (self.shelf.address.clone(), subject.to_string());
+        StoreError { kind, op, store, subject, source: Some("the simulated world's doing".into()) }
+    }
+
+    /// The way there, and what waits at its end.
+    async fn meet(&self, sort: Sort) -> Meet {
+        if self.quiet {
+            self.line.step().await;
+            return Meet::Nothing;
+        }
+        self.line.enter().await;
+        let (world, by) = (&self.line.world, &self.line.name);
+        if world.is_calm() {
+            return Meet::Nothing;
+        }
+        let (trouble, until) = *lock(&self.shelf.trouble);
+        if world.now() < until {
+            let unavailable = match trouble {
+                Trouble::Gone => true,
+                Trouble::Denied => sort == Sort::Read,
+                Trouble::Full => sort == Sort::Write,
+                Trouble::Nothing | Trouble::Storm(_) => false,
+            };
+            if unavailable {
+                return Meet::Before(StoreErrorKind::Unavailable);
+            }
+            if let Trouble::Storm(share) = trouble
+                && world.strikes(Fault::CallThrottled, share, by)
+            {
+                let wish = (world.dice.below(3) == 0).then(|| Duration::from_secs(world.dice.between(1, 20)));
+                return Meet::Before(StoreErrorKind::Throttled { retry_after: wish });
+            }
+        }
+        let rates = &world.swarm.rates;
+        if world.strikes(Fault::StoreFailed, rates.store, by) {
+            return Meet::Before(self.some_kind());
+        }
+        if world.strikes(Fault::StoreDoneButFailed, rates.store_done, by) {
+            return Meet::After(self.some_kind());
+        }
+        Meet::Nothing
+    }
+
+    fn some_kind(&self) -> StoreErrorKind {
+        let world = &self.line.world;
+        if world.dice.happens(world.swarm.rates.unavailable) {
+            StoreErrorKind::Unavailable
+        } else {
+            StoreErrorKind::Unexpected
+        }
+    }
+
+    async fn call<T>(
+        &self,
+        sort: Sort,
+        (op, subject): (&'static str, &(dyn Display + Sync)),
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match self.meet(sort).await {
+            Meet::Before(kind) => return Err(self.error(op, subject, kind)),
+            Meet::After(kind) => {
+                call.await?;
+                self.line.leave().await;
+                return Err(self.error(op, subject, kind));
+            }
+            Meet::Nothing => {}
+        }
+        let answer = call.await;
+        if !self.quiet {
+            self.line.leave().await;
+        }
+        answer
+    }
+
+    /// A call that may change the store begins.
+    fn calls(&self, op: &'static str, subject: &dyn Display) -> Monotonic {
+        let leased = watched::running().map(|running| running.is_leased());
+        self.line.world.see(&Event::Calls { by: &self.line.name, op, store: &self.shelf.address, subject, leased });
+        self.line.world.now()
+    }
+
+    fn now_holds(&self, item: &ItemAddress, called: Monotonic, first: bool, damaged: bool) {
+        let holds = self.shelf.inner.content(item).map(|(bytes, properties)| Print::of(&bytes, &properties));
+        let (by, store) = (&self.line.name, &self.shelf.address);
+        self.line.world.see(&Event::Item { by, store, item, holds, called, first, damaged });
+    }
+
+    fn space_is(&self, space: &SpaceId, here: bool) {
+        let (by, store) = (&self.line.name, &self.shelf.address);
+        self.line.world.see(&Event::Space { by, store, space, here });
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl SourceStore for Way {
+    fn capabilities(&self) -> Capabilities {
+        self.shelf.inner.capabilities()
+    }
+
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+        self.call(Sort::Space, ("spaces", &""), self.shelf.inner.spaces()).await
+    }
+
+    async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
+        self.call(Sort::Space, ("space", space), self.shelf.inner.space(space)).await
+    }
+
+    async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
+        let answer = self.call(Sort::Read, ("head", item), self.shelf.inner.head(item)).await;
+        if matches!(answer, Ok(Presence::Absent)) && !self.quiet {
+            super::spite::item_found_absent(&self.line, &self.shelf, item);
+        }
+        answer
+    }
+
+    async fn open(
+        &self,
+        item: &ItemAddress,
+        range: Option<ByteRange>,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        let opened = self.call(Sort::Read, ("open", item), self.shelf.inner.open(item, range, if_version)).await?;
+        Ok(match opened {
+            Presence::Here(Reading { facts, body }) if !self.quiet => {
+                super::spite::item_opened(&self.line, &self.shelf, item);
+                let body = self.read_body(item, &facts, body);
+                Presence::Here(Reading { facts, body })
+            }
+            other => other,
+        })
+    }
+
+    fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
+        self.listing(space, after)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl DestinationStore for Way {
+    async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.calls("create_space", space);
+        let call = async {
+            self.shelf.inner.create_space(space).await?;
+            self.space_is(space, true);
+            Ok(())
+        };
+        self.call(Sort::Write, ("create_space", space), call).await
+    }
+
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.calls("remove_empty_space", space);
+        let call = async {
+            self.shelf.inner.remove_empty_space(space).await?;
+            self.space_is(space, false);
+            Ok(())
+        };
+        self.call(Sort::Delete, ("remove_empty_space", space), call).await
+    }
+
+    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+        let called = self.calls("put", item);
+        let (body, damaged) = self.written_body(item, content, body);
+        let call = async {
+            let written = self.shelf.inner.put(item, content, when, body).await?;
+            self.now_holds(item, called, true, damaged.load(std::sync::atomic::Ordering::Relaxed));
+            Ok(written)
+        };
+        self.call(Sort::Write, ("put", item), call).await
+    }
+
+    async fn put_properties(
+        &self,
+        item: &ItemAddress,
+        properties: &Properties,
+        when: &When,
+    ) -> Result<Written, StoreError> {
+        let called = self.calls("put_properties", item);
+        let call = async {
+            let written = self.shelf.inner.put_properties(item, properties, when).await?;
+            self.now_holds(item, called, true, false);
+            Ok(written)
+        };
+        self.call(Sort::Write, ("put_properties", item), call).await
+    }
+
+    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+        let called = self.calls("delete", item);
+        let first = watched::running().is_none_or(|running| running.first_delete());
+        let call = async {
+            let gone = self.shelf.inner.delete(item, when).await?;
+            if gone == Presence::Here(()) {
+                self.now_holds(item, called, first, false);
+            }
+            Ok(gone)
+        };
+        self.call(Sort::Delete, ("delete", item), call).await
+    }
+}
+
+/// A process's way to all stores.
+#[derive(Debug)]
+pub(crate) struct Ways(pub(crate) Arc<Line>);
+
+impl Ways {
+    fn way(&self, account: &AccountId, store: &StoreId) -> Result<Way, StoreError> {
+        match self.0.world.shelf(account, store) {
+            Some(shelf) => Ok(Way::new(&self.0, shelf, false)),
+            None => Err(StoreError {
+                kind: StoreErrorKind::NotConfigured,
+                op: "opening",
+                store: StoreAddress { account: account.clone(), store: store.clone() },
+                subject: String::new(),
+                source: None,
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Stores for Ways {
+    async fn source(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn SourceStore>, StoreError> {
+        Ok(Arc::new(self.way(account, store)?))
+    }
+
+    async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
+        Ok(Arc::new(self.way(account, store)?))
+    }
+}

@@ -1,0 +1,190 @@
+//! What a seed draws for its world: sizes, habits, and which troubles are on and how often. A world with few of them on
+//! goes deeper into each than one with all of them.
+
+use std::time::Duration;
+
+use super::dice::Dice;
+
+/// How often in a thousand calls something goes wrong; zero where it is off in this world.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rates {
+    /// Of a process's lives, how many end at an await.
+    pub(crate) killed: u32,
+    pub(crate) doubled: u32,
+    pub(crate) late: u32,
+    pub(crate) queue: u32,
+    pub(crate) queue_done: u32,
+    pub(crate) partial: u32,
+    pub(crate) partial_done: u32,
+    pub(crate) table: u32,
+    pub(crate) table_done: u32,
+    pub(crate) store: u32,
+    pub(crate) store_done: u32,
+    pub(crate) slow: u32,
+    pub(crate) listing: u32,
+    pub(crate) broken: u32,
+    pub(crate) truncated: u32,
+    pub(crate) flipped: u32,
+    /// Of a thousand moments that matter, how often somebody acts in them.
+    pub(crate) spite: u32,
+    /// Of a thousand failures, how many say "unavailable".
+    pub(crate) unavailable: u32,
+}
+
+/// The acts of the weather, with their weights; zero where they are off.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Acts {
+    pub(crate) people: u32,
+    pub(crate) people_many: u32,
+    pub(crate) spaces: u32,
+    pub(crate) policies: u32,
+    pub(crate) policies_broken: u32,
+    pub(crate) stores: u32,
+    pub(crate) storms: u32,
+    pub(crate) clocks: u32,
+    pub(crate) kills: u32,
+    pub(crate) frozen: u32,
+    pub(crate) starved: u32,
+    pub(crate) purges: u32,
+    pub(crate) strange: u32,
+    pub(crate) letters: u32,
+    pub(crate) stops: u32,
+}
+
+/// A world, drawn.
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // each is a habit drawn by itself
+pub(crate) struct Swarm {
+    pub(crate) accounts: u64,
+    pub(crate) spaces: u64,
+    pub(crate) items_max: u64,
+    pub(crate) bytes_max: u64,
+    pub(crate) workmen: u64,
+    pub(crate) workers: u32,
+    pub(crate) producers: u64,
+    pub(crate) phases: u64,
+    pub(crate) acts: u64,
+    pub(crate) pause_max: Duration,
+    pub(crate) nights: bool,
+    pub(crate) nibble: usize,
+    pub(crate) queue_max: u64,
+    /// Whether who lives no more is known at once.
+    pub(crate) same_host: bool,
+    pub(crate) visibility: Duration,
+    pub(crate) failures_max: u32,
+    pub(crate) receives_max: u32,
+    pub(crate) refresh: Duration,
+    pub(crate) latency_max: Duration,
+    pub(crate) piece: usize,
+    pub(crate) page: usize,
+    pub(crate) source_checksums: u64,
+    pub(crate) destination_checksums: u64,
+    pub(crate) snapshots: bool,
+    pub(crate) properties_listed: bool,
+    pub(crate) settles: bool,
+    pub(crate) short_receives: u32,
+    /// Whether reading policies never fails or takes long: then who goes by an old one is found out at once.
+    pub(crate) policies_quiet: bool,
+    /// Whether tasks of the world's own kind are sent too.
+    pub(crate) errands: bool,
+    /// Which drill is held at the end, if any.
+    pub(crate) drill: Option<u64>,
+    /// Whether the operator confirms what is held at the end.
+    pub(crate) confirms: bool,
+    pub(crate) rates: Rates,
+    pub(crate) on: Acts,
+}
+
+/// Drawn with a chance of two in five, else off.
+fn rate(dice: &Dice, most: u64) -> u32 {
+    if dice.below(5) < 2 { dice.between(1, most) as u32 } else { 0 }
+}
+
+fn weight(dice: &Dice) -> u32 {
+    if dice.below(5) < 2 { dice.between(1, 6) as u32 } else { 0 }
+}
+
+impl Swarm {
+    pub(crate) fn draw(dice: &Dice) -> Self {
+        let seconds = Duration::from_secs;
+        let large = dice.below(20) == 0;
+        Self {
+            accounts: 1 + u64::from(dice.below(3) == 0),
+            spaces: dice.between(1, 2),
+            items_max: if large { 40 } else { dice.between(2, 7) },
+            bytes_max: *dice.pick(&[0, 9, 60, 300]),
+            workmen: dice.between(1, 3),
+            workers: dice.between(1, 6) as u32,
+            producers: dice.between(1, 2),
+            phases: dice.between(1, 2),
+            acts: dice.between(4, 16),
+            pause_max: *dice.pick(&[seconds(5), seconds(60), seconds(300)]),
+            nights: dice.below(3) == 0,
+            nibble: *dice.pick(&[1, 3, 1000]),
+            queue_max: *dice.pick(&[8, 10_000, 10_000]),
+            same_host: dice.below(2) == 0,
+            visibility: *dice.pick(&[seconds(60), seconds(300), seconds(600)]),
+            failures_max: dice.between(1, 3) as u32,
+            receives_max: *dice.pick(&[5, 10]),
+            refresh: *dice.pick(&[seconds(0), seconds(5), seconds(30)]),
+            latency_max: *dice.pick(&[Duration::from_millis(2), Duration::from_millis(50), seconds(2)]),
+            piece: *dice.pick(&[7, 64, 16 << 10]),
+            page: *dice.pick(&[2, 3, 7]),
+            source_checksums: dice.below(4),
+            destination_checksums: dice.below(4),
+            snapshots: dice.below(2) == 0,
+            properties_listed: dice.below(2) == 0,
+            settles: dice.below(4) == 0,
+            short_receives: *dice.pick(&[0, 200]),
+            policies_quiet: dice.below(2) == 0,
+            errands: dice.below(3) == 0,
+            drill: (dice.below(4) == 0).then(|| dice.next()),
+            confirms: dice.below(2) == 0,
+            rates: Self::rates(dice),
+            on: Self::acts_on(dice),
+        }
+    }
+
+    fn rates(dice: &Dice) -> Rates {
+        Rates {
+            killed: rate(dice, 600),
+            doubled: rate(dice, 200),
+            late: rate(dice, 60),
+            queue: rate(dice, 60),
+            queue_done: rate(dice, 60),
+            partial: rate(dice, 120),
+            partial_done: rate(dice, 120),
+            table: rate(dice, 40),
+            table_done: rate(dice, 40),
+            store: rate(dice, 60),
+            store_done: rate(dice, 60),
+            slow: rate(dice, 20),
+            listing: rate(dice, 150),
+            broken: rate(dice, 80),
+            truncated: rate(dice, 80),
+            flipped: rate(dice, 80),
+            spite: if dice.below(3) > 0 { dice.between(200, 900) as u32 } else { 0 },
+            unavailable: *dice.pick(&[0, 100, 500]),
+        }
+    }
+
+    fn acts_on(dice: &Dice) -> Acts {
+        Acts {
+            people: 4 + weight(dice),
+            people_many: weight(dice),
+            spaces: weight(dice),
+            policies: weight(dice),
+            policies_broken: weight(dice),
+            stores: weight(dice),
+            storms: weight(dice),
+            clocks: weight(dice),
+            kills: weight(dice),
+            frozen: weight(dice),
+            starved: weight(dice),
+            purges: weight(dice),
+            strange: weight(dice),
+            letters: weight(dice),
+            stops: weight(dice),
+        }
+    }
+}

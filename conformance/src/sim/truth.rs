@@ -1,0 +1,175 @@
+//! What is so, as far as the world itself knows: every state of every item, every task's whereabouts, every policy that
+//! ever held. Written from events alone.
+
+mod letters;
+mod shelves;
+mod tasks;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mill_model::{ContentId, Monotonic, SpaceId, StoreAddress};
+use mill_records::seals::Pair;
+
+pub(crate) use self::shelves::{Life, ShelfTruth};
+pub(crate) use self::tasks::TaskTruth;
+use super::event::{Event, PEOPLE};
+use super::wishes::Wishes;
+
+/// How strict the world can be judged: what this seed's settings allow.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) failures_max: u32,
+    pub(crate) receives_max: u32,
+    /// How old a policy may be that a process goes by.
+    pub(crate) refresh: Duration,
+    /// How long may pass between a proof and the first call that acts on it.
+    pub(crate) proof_age: Duration,
+    /// How long may pass between the proof and the last try of that call.
+    pub(crate) tries_age: Duration,
+    pub(crate) producer_timeout: Duration,
+}
+
+/// Everything that is so.
+#[derive(Debug)]
+pub(crate) struct Truth {
+    pub(crate) terms: Terms,
+    pub(crate) now: Monotonic,
+    pub(crate) shelves: BTreeMap<StoreAddress, ShelfTruth>,
+    pub(crate) tasks: BTreeMap<String, TaskTruth>,
+    /// Letters that are open in the book, by row: the tasks they stand for.
+    pub(crate) letters: BTreeMap<String, letters::Row>,
+    /// All policies that ever held, oldest first, with the time from which they did.
+    pub(crate) wishes: Vec<(Monotonic, Wishes)>,
+    /// Stores that any policy ever wrote to.
+    pub(crate) destinations: BTreeSet<StoreAddress>,
+    /// When a producer last queued a task about an item, or a space.
+    pub(crate) queued: BTreeMap<(Pair, Option<ContentId>), Monotonic>,
+    /// When each run of the producers began.
+    pub(crate) runs: BTreeMap<u64, Monotonic>,
+    pub(crate) run: u64,
+    /// When the operator last confirmed deletes, and how many.
+    pub(crate) confirmed: Option<(Monotonic, u64)>,
+    /// How often Mill changed any item.
+    pub(crate) effects: u64,
+    /// The marks of all errands that were ever sent.
+    pub(crate) marks: BTreeSet<String>,
+    /// When policy files last could not be read or were broken.
+    pub(crate) policies_troubled: Option<Monotonic>,
+}
+
+impl Truth {
+    pub(crate) fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            now: Monotonic::default(),
+            shelves: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            letters: BTreeMap::new(),
+            wishes: Vec::new(),
+            destinations: BTreeSet::new(),
+            queued: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            run: 0,
+            confirmed: None,
+            effects: 0,
+            marks: BTreeSet::new(),
+            policies_troubled: None,
+        }
+    }
+
+    /// Takes an event in.
+    pub(crate) fn learn(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Item { by, store, item, holds, .. } => {
+                self.effects += u64::from(*by != PEOPLE);
+                let life = Life { holds: *holds, since: self.now };
+                self.shelves.entry((*store).clone()).or_default().live(item, life);
+            }
+            Event::Space { by, store, space, here, .. } => {
+                let known = self.shelves.get(*store).and_then(|shelf| shelf.spaces.get(*space));
+                self.effects += u64::from(*by != PEOPLE && known.is_none_or(|known| known.0 != *here));
+                self.shelves.entry((*store).clone()).or_default().space(space, *here, self.now);
+            }
+            Event::Sent { by, sealed, .. } => {
+                if by.starts_with("producer")
+                    && let Some(task) = sealed.duplicate()
+                {
+                    let (account, source, destination) = (task.account, task.source, task.destination);
+                    let pair = Pair { account, source, destination, space: task.space };
+                    self.queued.insert((pair, task.item), self.now);
+                }
+                if let Some(mark) = sealed.envelope.as_ref().and_then(|envelope| envelope.task.detail.get("mark")) {
+                    self.marks.extend(mark.as_str().map(str::to_owned));
+                }
+                let task = self.task(sealed);
+                if sealed.is_hopeless() {
+                    // No processor is ever made for it, so none is seen to answer.
+                    task.permanent = task.permanent.max(1);
+                }
+                task.sent(sealed, by);
+            }
+            Event::Received { sealed, .. } => self.task(sealed).deliveries += 1,
+            Event::Acknowledged { sealed, .. } => self.task(sealed).copies -= 1,
+            Event::Purged { sealed, .. } => {
+                let task = self.task(sealed);
+                task.copies -= 1;
+                task.purged = true;
+            }
+            Event::Ran { key, verdict, .. } => self.tasks.entry((*key).to_owned()).or_default().ran(verdict),
+            Event::Row { table, sort, value, .. } => match *table {
+                mill_records::dead_letters::DeadLetters::BOOK => self.letter(sort, *value),
+                "producer-state" if *sort == "run" => self.run(*value),
+                _ => {}
+            },
+            Event::Confirmed { deletes } => self.confirmed = Some((self.now, *deletes)),
+            _ => {}
+        }
+    }
+
+    fn task(&mut self, sealed: &super::event::Sealed) -> &mut TaskTruth {
+        self.tasks.entry(sealed.key.clone()).or_default()
+    }
+
+    fn run(&mut self, value: Option<&[u8]>) {
+        let row = value.and_then(|value| serde_json::from_slice::<serde_json::Value>(value).ok());
+        if let Some(number) = row.and_then(|row| row["number"].as_u64()) {
+            self.runs.entry(number).or_insert(self.now);
+            self.run = number;
+        }
+    }
+
+    /// Policies hold from now on.
+    pub(crate) fn wish(&mut self, wishes: Wishes) {
+        self.destinations.extend(wishes.destinations());
+        self.wishes.push((self.now, wishes));
+    }
+
+    /// The policies that held at any time since `from`, the latest first.
+    pub(crate) fn wishes_since(&self, from: Monotonic) -> impl Iterator<Item = &Wishes> {
+        let mut over = false;
+        self.wishes
+            .iter()
+            .rev()
+            .take_while(move |(since, _)| !std::mem::replace(&mut over, *since <= from))
+            .map(|(_, wishes)| wishes)
+    }
+
+    /// The earliest time of which a process may still hold the policies, when it acts on a proof of age `age`.
+    pub(crate) fn policies_from(&self, called: Monotonic, age: Duration) -> Monotonic {
+        if self.policies_troubled.is_some() {
+            // The last good version may be of any age.
+            return Monotonic::default();
+        }
+        back(called, self.terms.refresh + age)
+    }
+
+    pub(crate) fn space_absent_since(&self, store: &StoreAddress, space: &SpaceId) -> Option<Monotonic> {
+        self.shelves.get(store).and_then(|shelf| shelf.absent_since(space))
+    }
+}
+
+/// So long before.
+pub(crate) fn back(from: Monotonic, by: Duration) -> Monotonic {
+    Monotonic::from_origin(from.since_origin().saturating_sub(by))
+}

@@ -1,0 +1,42 @@
+//! The book of dead letters, as its rows say.
+
+use mill_model::wire::RawBody;
+use serde::Deserialize;
+
+use super::Truth;
+use crate::sim::event::Sealed;
+
+/// A letter's row.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) task: String,
+    pub(crate) open: bool,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    body: RawBody,
+    state: serde_json::Value,
+}
+
+impl Truth {
+    pub(super) fn letter(&mut self, sort: &str, value: Option<&[u8]>) {
+        let written = value.and_then(|value| serde_json::from_slice::<Written>(value).ok());
+        let Some((written, body)) = written.and_then(|written| Some((written.body.bytes().ok()?, written.state)))
+        else {
+            return;
+        };
+        let (body, state) = (written, body);
+        let sealed = Sealed::of(&body);
+        let open = state.as_str() == Some("open");
+        let before = self.letters.insert(sort.to_owned(), Row { task: sealed.key.clone(), open });
+        let task = self.tasks.entry(sealed.key.clone()).or_default();
+        task.letters += i64::from(open) - i64::from(before.is_some_and(|row| row.open));
+        if state.get("discarded").is_some() {
+            task.discarded = true;
+        }
+        if state.get("retried").is_some() {
+            task.forgiven += 1;
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Where a task is, and what happened to it.
+
+use std::collections::BTreeSet;
+
+use crate::sim::event::{OPERATOR, Sealed, Verdict};
+
+/// One task, by its id.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct TaskTruth {
+    /// Its bodies in all queues, the hidden and the late ones too.
+    pub(crate) copies: i64,
+    /// Its open letters in the book.
+    pub(crate) letters: i64,
+    /// Whether any execution said that nothing is left to do.
+    pub(crate) done: bool,
+    pub(crate) purged: bool,
+    /// Whether the operator decided that it is not to be done.
+    pub(crate) discarded: bool,
+    pub(crate) deliveries: u64,
+    /// Executions that failed and may be tried again.
+    pub(crate) failed: u32,
+    /// Executions that failed for good.
+    pub(crate) permanent: u32,
+    /// How often the operator forgave its failures.
+    pub(crate) forgiven: u32,
+    /// Failures, snoozes and length of the history of every body that was ever sent.
+    pub(crate) states: BTreeSet<(u32, u32, usize)>,
+    /// The same before the last send.
+    pub(crate) earlier: BTreeSet<(u32, u32, usize)>,
+    /// Whether the operator sent it again.
+    pub(crate) resent: bool,
+    /// The marks of follow-ups that an execution that was done gave.
+    pub(crate) follow_ups: Vec<String>,
+}
+
+impl TaskTruth {
+    pub(super) fn sent(&mut self, sealed: &Sealed, by: &str) {
+        self.copies += 1;
+        self.resent |= by == OPERATOR;
+        if let Some(envelope) = &sealed.envelope {
+            self.earlier.clone_from(&self.states);
+            self.states.insert((envelope.failures, envelope.snoozes, envelope.history.len()));
+        }
+    }
+
+    pub(super) fn ran(&mut self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Done { follow_ups } => {
+                self.done = true;
+                self.follow_ups.extend(follow_ups.iter().cloned());
+            }
+            Verdict::Discarded => self.done = true,
+            Verdict::Retryable => self.failed += 1,
+            Verdict::Permanent => self.permanent += 1,
+            Verdict::Snoozed | Verdict::Throttled | Verdict::Unavailable | Verdict::Fatal | Verdict::LeaseLost => {}
+        }
+    }
+
+    /// Whether it left the queues because it was done: not by the operator's hand, nor for the book of letters.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.copies == 0 && self.letters == 0 && !self.purged && !self.discarded
+    }
+
+    /// Whether it is somewhere, or was done, or a person threw it away.
+    pub(crate) fn is_accounted_for(&self) -> bool {
+        self.copies > 0 || self.letters > 0 || self.done || self.purged || self.discarded
+    }
+}

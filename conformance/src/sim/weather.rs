@@ -1,0 +1,258 @@
+//! What happens in the world while the fleet works: one act after the other, drawn by the swarm's weights.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mill_model::{AccountId, QueueName, TaskId, Timestamp};
+use mill_model::{Envelope, Task, TaskKind, wire};
+use mill_ports::Outgoing;
+
+use super::checker;
+use super::errand;
+use super::event::PEOPLE;
+use super::fault::Fault;
+use super::fleet::{Fleet, Living};
+use super::operator::Operator;
+use super::people::People;
+use super::policies;
+use super::shelf::Trouble;
+use super::world::{World, lock};
+
+/// One kind of act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    People,
+    PeopleMany,
+    Spaces,
+    Policies,
+    PoliciesBroken,
+    Stores,
+    Storms,
+    Clocks,
+    Kills,
+    Frozen,
+    Starved,
+    Purges,
+    Strange,
+    Letters,
+    Stops,
+}
+
+/// The weather over one fleet.
+pub(crate) struct Weather<'w> {
+    pub(crate) world: &'w Arc<World>,
+    pub(crate) fleet: &'w mut Fleet,
+}
+
+impl Weather<'_> {
+    /// All phases of work, with nights in between.
+    pub(crate) async fn blow(&mut self) {
+        let swarm = &self.world.swarm;
+        for phase in 0..swarm.phases {
+            self.fleet.muster(true);
+            for _ in 0..swarm.acts {
+                self.wait().await;
+                if self.world.is_over() {
+                    return;
+                }
+                self.act().await;
+            }
+            self.wait().await;
+            if swarm.on.letters > 0 {
+                Operator::new(self.world).letters(false).await;
+            }
+            if phase + 1 < swarm.phases && swarm.nights {
+                self.night().await;
+            } else {
+                let gently = self.world.dice.below(2) == 0;
+                self.fleet.stand_down(gently).await;
+            }
+        }
+    }
+
+    async fn wait(&self) {
+        let pause = self.world.dice.duration(Duration::ZERO, self.world.swarm.pause_max);
+        let until = self.world.now().plus(pause);
+        while !self.world.is_over() {
+            let now = self.world.now();
+            arrive(self.world).await;
+            if until <= now {
+                break;
+            }
+            let next = self.world.desks.values().filter_map(|desk| desk.next_late()).min();
+            let next = next.map_or(until, |next| next.min(until));
+            let slept = self.world.sleep(next.since(now).max(Duration::from_millis(1)));
+            futures::future::select(std::pin::pin!(self.world.over.cancelled()), std::pin::pin!(slept)).await;
+        }
+        checker::scan(self.world);
+    }
+
+    async fn night(&mut self) {
+        self.world.count(Fault::FleetDown, "world");
+        self.fleet.stand_down(self.world.dice.below(2) == 0).await;
+        let hours = self.world.dice.between(1, 13);
+        self.world.sleep(Duration::from_hours(hours)).await;
+        arrive(self.world).await;
+    }
+
+    fn some_act(&self) -> Act {
+        let on = &self.world.swarm.on;
+        let weights = [
+            (on.people, Act::People),
+            (on.people_many, Act::PeopleMany),
+            (on.spaces, Act::Spaces),
+            (on.policies, Act::Policies),
+            (on.policies_broken, Act::PoliciesBroken),
+            (on.stores, Act::Stores),
+            (on.storms, Act::Storms),
+            (on.clocks, Act::Clocks),
+            (on.kills, Act::Kills),
+            (on.frozen, Act::Frozen),
+            (on.starved, Act::Starved),
+            (on.purges, Act::Purges),
+            (on.strange, Act::Strange),
+            (on.letters, Act::Letters),
+            (on.stops, Act::Stops),
+        ];
+        let mut drawn = self.world.dice.below(weights.iter().map(|(weight, _)| u64::from(*weight)).sum());
+        for (weight, act) in weights {
+            match drawn.checked_sub(u64::from(weight)) {
+                Some(rest) => drawn = rest,
+                None => return act,
+            }
+        }
+        Act::People
+    }
+
+    async fn act(&mut self) {
+        let world = self.world;
+        match self.some_act() {
+            Act::People => {
+                for _ in 0..world.dice.between(1, 3) {
+                    People::somewhere(world).act();
+                }
+            }
+            Act::PeopleMany => People::somewhere(world).delete_many(),
+            Act::Spaces => People::somewhere(world).move_space(),
+            Act::Policies => policies::edit(world),
+            Act::PoliciesBroken => self.break_policies(),
+            Act::Stores => self.trouble_a_store(),
+            Act::Storms => self.storm(),
+            Act::Clocks => self.shift_a_clock(),
+            Act::Kills => self.on_one(Fault::KilledAtMoment, |living| living.line.die()),
+            Act::Stops => self.on_one(Fault::StoppedGently, |living| living.stop.gentle.cancel()),
+            Act::Frozen => {
+                let until = world.now().plus(world.dice.duration(Duration::from_secs(5), Duration::from_mins(15)));
+                self.on_one(Fault::Frozen, |living| living.line.clock.freeze_until(until));
+            }
+            Act::Starved => {
+                let until = world.now().plus(world.dice.duration(Duration::from_secs(30), Duration::from_mins(15)));
+                let fault = |living: &Living| {
+                    *lock(&living.line.starved_until) = until;
+                };
+                if let Some(living) = self.some_living() {
+                    let producer = living.line.name.starts_with("producer");
+                    world.count(if producer { Fault::ProducerStarved } else { Fault::LeaseStarved }, &living.line.name);
+                    fault(&living);
+                }
+            }
+            Act::Purges => {
+                let name = *world.dice.pick(&[QueueName::DuplicationLow, QueueName::DuplicationHigh]);
+                world.count(Fault::QueuePurged, "operator");
+                world.desks[&name].purge(world);
+            }
+            Act::Strange => self.send_strange().await,
+            Act::Letters => {
+                Operator::new(world).letters(false).await;
+            }
+        }
+    }
+
+    fn some_living(&self) -> Option<Living> {
+        let living = self.fleet.living();
+        (!living.is_empty()).then(|| self.world.dice.pick(&living).clone())
+    }
+
+    fn on_one(&self, fault: Fault, act: impl FnOnce(&Living)) {
+        if let Some(living) = self.some_living().filter(|living| !living.line.is_dead()) {
+            self.world.count(fault, &living.line.name);
+            act(&living);
+        }
+    }
+
+    fn break_policies(&self) {
+        let world = self.world;
+        if world.swarm.policies_quiet || world.dice.below(2) == 0 {
+            policies::break_one(world);
+        } else {
+            world.count(Fault::PoliciesGone, "policies");
+            let until = world.now().plus(world.dice.duration(Duration::from_secs(5), Duration::from_mins(20)));
+            world.policy_shelf.trouble(*world.dice.pick(&[Trouble::Gone, Trouble::Denied]), until);
+        }
+    }
+
+    fn trouble_a_store(&self) {
+        let world = self.world;
+        let (fault, trouble) = *world.dice.pick(&[
+            (Fault::StoreGone, Trouble::Gone),
+            (Fault::CredentialsGone, Trouble::Denied),
+            (Fault::DiskFull, Trouble::Full),
+        ]);
+        let shelves: Vec<_> = world.shelves.values().collect();
+        let shelf = world.dice.pick(&shelves);
+        world.count(fault, &shelf.address.to_string());
+        shelf.trouble(trouble, world.now().plus(world.dice.duration(Duration::from_secs(5), Duration::from_mins(20))));
+    }
+
+    fn storm(&self) {
+        let world = self.world;
+        let shelves: Vec<_> = world.shelves.values().collect();
+        let shelf = world.dice.pick(&shelves);
+        world.count(Fault::ThrottlingStorm, &shelf.address.to_string());
+        let share = *world.dice.pick(&[300, 500, 1000]);
+        let until = world.now().plus(world.dice.duration(Duration::from_secs(10), Duration::from_mins(10)));
+        shelf.trouble(Trouble::Storm(share), until);
+    }
+
+    fn shift_a_clock(&self) {
+        let Some(living) = self.some_living() else { return };
+        let hour = 3_600_000;
+        let by = self.world.dice.below(2 * hour) as i64 - hour as i64;
+        let offset = living.line.clock.shift(by);
+        // Never off by more than an hour.
+        let off = offset.clamp(-(hour as i64), hour as i64);
+        living.line.clock.shift(off - offset);
+        self.world.count(if by < 0 { Fault::ClockBack } else { Fault::ClockOff }, &living.line.name);
+    }
+
+    async fn send_strange(&self) {
+        let world = self.world;
+        world.count(Fault::StrangeTask, PEOPLE);
+        let account = world.dice.pick(&world.accounts).clone();
+        let task = |kind: TaskKind| Task { kind, account: account.clone(), detail: serde_json::Map::new() };
+        let queue = *world.dice.pick(&[QueueName::DuplicationLow, QueueName::DuplicationHigh]);
+        let sealed = |task: Task| {
+            let mut chance = [0; 10];
+            chance[..8].copy_from_slice(&world.dice.next().to_le_bytes());
+            let id = TaskId::new(Timestamp::from_millis(1_795_000_000_000), chance);
+            wire::seal(&Envelope::new(id, queue, Timestamp::from_millis(1_795_000_000_000), task)).unwrap_or_default()
+        };
+        let deed = world.dice.next();
+        let body = match world.dice.below(if world.swarm.errands { 10 } else { 3 }) {
+            0 => Bytes::from(format!("no envelope {deed}")),
+            1 => sealed(task(TaskKind::new("unheard-of"))),
+            2 => sealed(task(TaskKind::DUPLICATE)),
+            _ => sealed(errand::task(&account, deed, &format!("e{deed:x}"))),
+        };
+        let group = AccountId::new("strange").unwrap();
+        world.desks[&queue].put_strange(world, PEOPLE, Outgoing { group, body, delay: Duration::ZERO }).await;
+    }
+}
+
+/// Late bodies arrive.
+pub(crate) async fn arrive(world: &World) {
+    for desk in world.desks.values() {
+        desk.arrive(world.now()).await;
+    }
+}

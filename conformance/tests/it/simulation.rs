@@ -1,0 +1,42 @@
+//! The simulated fleet, in small: `simulate` runs it at length (see `docs/simulation.md`).
+
+use mill_conformance::sim::campaign::{self, Campaign};
+use mill_conformance::sim::fault::Fault;
+use mill_ports::planted::Planted;
+
+const QUIET: Campaign = Campaign { from: 0, seeds: 60, threads: 2, planted: None, stops: false };
+
+#[test]
+fn worlds_in_which_everything_goes_wrong_keep_every_promise() {
+    let tally = QUIET.run(&|_| {});
+    let broken: Vec<_> = tally.violations.iter().map(|outcome| (outcome.seed, &outcome.violation)).collect();
+    assert!(broken.is_empty(), "{broken:?}");
+    assert!(tally.faults.total() > 1_000 && tally.deliveries > 1_000);
+    let never: Vec<_> = tally.faults.each().filter(|(_, count)| *count == 0).map(|(fault, _)| fault).collect();
+    assert!(never.len() < Fault::ALL.len() / 5, "{never:?}");
+}
+
+#[test]
+fn a_seed_has_one_trace() {
+    assert_eq!(campaign::replay(1_000, 20), None);
+}
+
+/// All of them are looked for by `simulate --planted all`, which `./test` runs.
+#[test]
+fn bugs_on_purpose_are_found() {
+    for bug in [
+        Planted::LetterAfterAcknowledge,
+        Planted::AcknowledgeBeforeWrite,
+        Planted::HistoryReset,
+        Planted::SnoozeCountsAsFailure,
+        Planted::EmptiedPolicyDeletes,
+        Planted::PropertiesForgotten,
+        Planted::SizeAloneCompared,
+        Planted::StateLeaseIgnored,
+        Planted::StaleSealBelieved,
+        Planted::WriteNotAtomic,
+    ] {
+        let tally = Campaign { seeds: 200, planted: Some(bug), stops: true, ..QUIET }.run(&|_| {});
+        assert!(!tally.violations.is_empty(), "{}", bug.as_str());
+    }
+}

@@ -1,0 +1,117 @@
+//! Bugs on purpose, so that the simulation of the fleet can show that it finds such bugs.
+//!
+//! Each stands at the place in production code where a real one like it would, as one `if planted(…)`. Without the
+//! feature `trials`, [`planted`] is `false` for the compiler to see, and nothing of them is left in what ships.
+
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// A deliberate bug.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Planted { $($(#[$doc])* $name,)* }
+
+        impl Planted {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The name by which it is asked for.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+bugs! {
+    /// The workman acknowledges a task that it gives up before it sends the dead letter.
+    LetterAfterAcknowledge = "letter-after-acknowledge";
+    /// The workman acknowledges a task before its processor ran.
+    AcknowledgeBeforeWrite = "acknowledge-before-write";
+    /// The workman takes a send that failed in part as done.
+    WorkmanIgnoresPartialSend = "workman-ignores-partial-send";
+    /// The workman acknowledges a task whose lease it lost, by a receipt that may be stale.
+    StaleReceiptAcknowledged = "stale-receipt-acknowledged";
+    /// Side effects begin although the task's lease is over.
+    LostLeaseIgnored = "lost-lease-ignored";
+    /// The history of a task's failures begins anew with each.
+    HistoryReset = "history-reset";
+    /// A task that is put off counts as failed.
+    SnoozeCountsAsFailure = "snooze-counts-as-failure";
+    /// A task that met a throttling store counts as failed.
+    ThrottlingCountsAsFailure = "throttling-counts-as-failure";
+    /// A permanent error is tried again.
+    PermanentErrorRetried = "permanent-error-retried";
+    /// Follow-ups are forgotten.
+    FollowUpsForgotten = "follow-ups-forgotten";
+    /// The drain acknowledges a letter before it is in the book.
+    DrainAcknowledgesFirst = "drain-acknowledges-first";
+    /// A letter is marked as retried before its task is sent.
+    RetryMarkedBeforeSent = "retry-marked-before-sent";
+    /// An item that may not be looked at is taken for absent.
+    DeniedReadAsAbsent = "denied-read-as-absent";
+    /// Policy is not asked again right before a delete.
+    PolicyNotAskedAgain = "policy-not-asked-again";
+    /// What no policy covers any more is deleted.
+    EmptiedPolicyDeletes = "emptied-policy-deletes";
+    /// A delete is made whatever stands there by then.
+    UnconditionalDelete = "unconditional-delete";
+    /// A copy is written whatever stands there by then.
+    StaleOverNewer = "stale-over-newer";
+    /// A copy is made without the item's properties.
+    PropertiesForgotten = "properties-forgotten";
+    /// Items of the same size are taken for the same.
+    SizeAloneCompared = "size-alone-compared";
+    /// Bytes that are not those of the source's checksum are let through.
+    DamageLetThrough = "damage-let-through";
+    /// A destination space that belongs to another source is written.
+    OwnerIgnored = "owner-ignored";
+    /// A listing that breaks off is taken for complete.
+    ShortListingBelieved = "short-listing-believed";
+    /// The producer saves its marker before the tasks are sent.
+    MarkerBeforeSend = "marker-before-send";
+    /// The producer takes a batch that failed in part as sent.
+    ProducerIgnoresPartialSend = "producer-ignores-partial-send";
+    /// No pass is ever held back.
+    DeleteThresholdOff = "delete-threshold-off";
+    /// A source space that is missing is taken as gone at once, and as confirmed.
+    MissingSpaceRetiredAtOnce = "missing-space-retired-at-once";
+    /// A producer works although another holds the lease.
+    StateLeaseIgnored = "state-lease-ignored";
+    /// A seal is taken to hold in whatever state both sides are.
+    StaleSealBelieved = "stale-seal-believed";
+    /// A destination shows an item while its bytes are still coming.
+    WriteNotAtomic = "write-not-atomic";
+    /// A destination keeps a temporary file of a write that failed.
+    TemporaryFileLeft = "temporary-file-left";
+}
+
+#[cfg(feature = "trials")]
+mod on {
+    use std::cell::Cell;
+
+    use super::Planted;
+
+    std::thread_local! {
+        static BUG: Cell<Option<Planted>> = const { Cell::new(None) };
+    }
+
+    /// Whether this thread runs with the bug. Only the simulator ever plants one.
+    pub fn planted(bug: Planted) -> bool {
+        BUG.get() == Some(bug)
+    }
+
+    /// Plants a bug in this thread, or takes it out again.
+    pub fn plant(bug: Option<Planted>) {
+        BUG.set(bug);
+    }
+}
+
+#[cfg(feature = "trials")]
+pub use on::{plant, planted};
+
+/// Whether this thread runs with the bug: never, without the feature `trials`.
+#[cfg(not(feature = "trials"))]
+#[inline(always)]
+#[allow(clippy::inline_always)] // so that not even the call is left
+pub const fn planted(_: Planted) -> bool {
+    false
+}
