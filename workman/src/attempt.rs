@@ -64,7 +64,7 @@ async fn executed(shared: &Shared, opened: Opened) -> Settled {
         lease: taken.entry().lease.clone(),
     };
     if planted(Planted::AcknowledgeBeforeWrite) {
-        let _ = shared.lanes[taken.lane].acknowledge(&[taken.delivery.receipt.clone()]).await;
+        let _ = shared.lanes[taken.lane].acknowledge(std::slice::from_ref(&taken.delivery.receipt)).await;
     }
     crash_point(CrashPoint::WorkmanBeforeAttempt);
     let verdict = run(shared, &taken, &attempt, &span).instrument(span.clone()).await;

@@ -119,6 +119,16 @@ fn only_these(differing: &BTreeSet<Vec<u8>>, refused: &BTreeSet<Vec<u8>>) {
     assert!(lost.is_empty() && copied.is_empty(), "not refused and not equal: {lost:?}; to be refused: {copied:?}");
 }
 
+/// A path as Mill names it: what is not UTF-8 byte by byte, and no more than 200 characters.
+fn shown(path: &[u8]) -> String {
+    let mut name = String::new();
+    for chunk in path.utf8_chunks() {
+        name.extend(chunk.valid().escape_debug());
+        name.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    name.chars().take(200).collect()
+}
+
 fn nobody(world: &World, more: &[&str]) -> Ran {
     world.as_nobody(&[&["mirror", "src", "dst", "--json"], more].concat())
 }
@@ -166,8 +176,7 @@ fn of_a_hostile_tree_all_arrives_but_what_is_refused_by_name() {
     let json = ran.json();
     assert_eq!(json["refused"].as_u64(), Some(refused.len() as u64), "{json}");
     for path in &refused {
-        let name = String::from_utf8_lossy(path);
-        let name: String = name.escape_debug().take(200).collect();
+        let name = shown(path);
         let ways = [format!("item=\"{}", name.escape_debug()), format!("mirror/content/{name} (duplicate")];
         let line = ran.err.lines().find(|line| ways.iter().any(|way| line.contains(way)));
         let line = line.unwrap_or_else(|| panic!("`{name}` should be named:\n{}", ran.err));
