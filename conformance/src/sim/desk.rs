@@ -41,16 +41,13 @@ impl Desk {
     /// Puts one body into the queue, at once or by and by.
     async fn put(&self, world: &World, by: &str, one: Outgoing, late: Option<Duration>) -> bool {
         let sealed = Sealed::of(&one.body);
-        match late {
-            Some(late) => {
-                let until = world.now().plus(late);
-                lock(&self.late).insert((until, world.dice.next()), one);
-            }
-            None => {
-                let report = self.inner.send(std::slice::from_ref(&one)).await;
-                if !report.is_ok_and(|report| report.failed.is_empty()) {
-                    return false;
-                }
+        if let Some(late) = late {
+            let until = world.now().plus(late);
+            lock(&self.late).insert((until, world.dice.next()), one);
+        } else {
+            let report = self.inner.send(std::slice::from_ref(&one)).await;
+            if !report.is_ok_and(|report| report.failed.is_empty()) {
+                return false;
             }
         }
         world.see(&Event::Sent { by, queue: self.name, sealed: &sealed });

@@ -78,7 +78,7 @@ impl Line {
             self.world.count(Fault::KilledAtAwait, &self.name);
             self.die();
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Dies.

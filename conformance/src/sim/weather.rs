@@ -217,11 +217,11 @@ impl Weather<'_> {
 
     fn shift_a_clock(&self) {
         let Some(living) = self.some_living() else { return };
-        let hour = 3_600_000;
-        let by = self.world.dice.below(2 * hour) as i64 - hour as i64;
+        let hour: i64 = 3_600_000;
+        let by = self.world.dice.below(2 * hour.unsigned_abs()).cast_signed() - hour;
         let offset = living.line.clock.shift(by);
         // Never off by more than an hour.
-        let off = offset.clamp(-(hour as i64), hour as i64);
+        let off = offset.clamp(-hour, hour);
         living.line.clock.shift(off - offset);
         self.world.count(if by < 0 { Fault::ClockBack } else { Fault::ClockOff }, &living.line.name);
     }

@@ -61,7 +61,7 @@ impl Wish {
             file.insert("spaceDuplicationStorePolicies".into(), own.collect::<Map<_, _>>().into());
         }
         if !self.ignored.is_empty() {
-            file.insert("spacesToIgnore".into(), self.ignored.iter().map(|space| space.as_str()).collect());
+            file.insert("spacesToIgnore".into(), self.ignored.iter().map(SpaceId::as_str).collect());
         }
         Value::from(file).to_string()
     }
@@ -73,7 +73,7 @@ pub(crate) struct Wishes(pub(crate) BTreeMap<AccountId, Wish>);
 
 impl Wishes {
     /// All that brings something into a space of a store.
-    pub(crate) fn into_space<'w>(
+    pub(crate) fn arriving_in<'w>(
         &'w self,
         store: &'w StoreAddress,
         space: &'w SpaceId,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::sim::event::{OPERATOR, Sealed, Verdict};
 
 /// One task, by its id.
+#[allow(clippy::struct_excessive_bools)] // four facts that are independent of each other
 #[derive(Debug, Default, Clone)]
 pub(crate) struct TaskTruth {
     /// Its bodies in all queues, the hidden and the late ones too.
