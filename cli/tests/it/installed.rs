@@ -136,6 +136,16 @@ fn restless(path: PathBuf, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<()>
     })
 }
 
+/// A name as messages give it.
+fn shown(path: &[u8]) -> String {
+    let mut name = String::new();
+    for chunk in path.utf8_chunks() {
+        name.extend(chunk.valid().escape_debug());
+        name.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    name.chars().take(200).collect()
+}
+
 #[test]
 fn of_a_hostile_tree_all_arrives_but_what_is_refused_by_name() {
     let world = World::new();
@@ -166,8 +176,7 @@ fn of_a_hostile_tree_all_arrives_but_what_is_refused_by_name() {
     let json = ran.json();
     assert_eq!(json["refused"].as_u64(), Some(refused.len() as u64), "{json}");
     for path in &refused {
-        let name = String::from_utf8_lossy(path);
-        let name: String = name.escape_debug().take(200).collect();
+        let name = shown(path);
         let ways = [format!("item=\"{}", name.escape_debug()), format!("mirror/content/{name} (duplicate")];
         let line = ran.err.lines().find(|line| ways.iter().any(|way| line.contains(way)));
         let line = line.unwrap_or_else(|| panic!("`{name}` should be named:\n{}", ran.err));

@@ -301,7 +301,7 @@ async fn an_opening_waits_while_another_process_recovers_or_closes_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("mill.db");
     drop(open(&path));
-    let other = rusqlite::Connection::open(&path).unwrap();
+    let other = Connection::open(&path).unwrap();
     other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
     let opening = std::thread::spawn(move || try_open(&path).map(drop));
     tokio::time::sleep(Duration::from_millis(300)).await;
