@@ -72,9 +72,8 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
     }
     if planted(Planted::LetterAfterAcknowledge) {
         for settled in batch.iter().filter(|settled| settled.moves.given_up.is_some()) {
-            let _ = shared.lanes[settled.taken.lane]
-                .acknowledge(std::slice::from_ref(&settled.taken.delivery.receipt))
-                .await;
+            let receipt = std::slice::from_ref(&settled.taken.delivery.receipt);
+            let _ = shared.lanes[settled.taken.lane].acknowledge(receipt).await;
         }
     }
     let given_up = batch.iter().any(|settled| settled.moves.given_up.is_some());

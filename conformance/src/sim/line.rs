@@ -108,6 +108,11 @@ impl Line {
 
     /// After a call: the way back.
     pub(crate) async fn leave(&self) {
+        let world = &self.world;
+        if world.strikes(Fault::Frozen, world.swarm.rates.frozen, &self.name) {
+            let long = world.swarm.visibility + world.dice.duration(Duration::from_secs(1), Duration::from_secs(60));
+            self.clock.freeze_until(world.now().plus(long));
+        }
         self.step().await;
     }
 

@@ -195,7 +195,7 @@ fn desks(swarm: &Swarm, clock: &Arc<dyn Clock>, dice: &Dice) -> BTreeMap<QueueNa
 /// How strictly this world can be judged.
 fn terms(swarm: &Swarm) -> Terms {
     let minutes = Duration::from_mins;
-    let frozen = if swarm.on.frozen > 0 { minutes(40) } else { Duration::ZERO };
+    let frozen = if swarm.on.frozen + swarm.rates.frozen > 0 { minutes(40) } else { Duration::ZERO };
     let proof_age = if swarm.policies_quiet { Duration::from_millis(100) } else { minutes(10) };
     Terms {
         failures_max: swarm.failures_max,

@@ -21,6 +21,8 @@ pub(crate) struct Rates {
     pub(crate) store: u32,
     pub(crate) store_done: u32,
     pub(crate) slow: u32,
+    /// Of a thousand answers, how many are met by a process that stands still for longer than its leases last.
+    pub(crate) frozen: u32,
     pub(crate) listing: u32,
     pub(crate) broken: u32,
     pub(crate) truncated: u32,
@@ -159,6 +161,7 @@ impl Swarm {
             store: rate(dice, 60),
             store_done: rate(dice, 60),
             slow: rate(dice, 20),
+            frozen: rate(dice, 6),
             listing: rate(dice, 150),
             broken: rate(dice, 80),
             truncated: rate(dice, 80),

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_model::{AccountId, QueueName, TaskId, Timestamp};
-use mill_model::{Envelope, Task, TaskKind, wire};
+use mill_model::{AccountId, Duplicate, Envelope, QueueName, Task, TaskId, TaskKind, Timestamp, wire};
 use mill_ports::Outgoing;
 
 use super::checker;
@@ -239,14 +238,42 @@ impl Weather<'_> {
             wire::seal(&Envelope::new(id, queue, Timestamp::from_millis(1_795_000_000_000), task)).unwrap_or_default()
         };
         let deed = world.dice.next();
-        let body = match world.dice.below(if world.swarm.errands { 10 } else { 3 }) {
+        let body = match world.dice.below(if world.swarm.errands { 12 } else { 6 }) {
             0 => Bytes::from(format!("no envelope {deed}")),
             1 => sealed(task(TaskKind::new("unheard-of"))),
             2 => sealed(task(TaskKind::DUPLICATE)),
+            3..6 => match self.some_duplicate(&account) {
+                Some(duplicate) => sealed(duplicate.into_task()),
+                None => Bytes::new(),
+            },
             _ => sealed(errand::task(&account, deed, &format!("e{deed:x}"))),
         };
         let group = AccountId::new("strange").unwrap();
         world.desks[&queue].put_strange(world, PEOPLE, Outgoing { group, body, delay: Duration::ZERO }).await;
+    }
+}
+
+impl Weather<'_> {
+    /// A task that policy asks for, but that no producer found: whoever the destination belongs to.
+    fn some_duplicate(&self, account: &AccountId) -> Option<Duplicate> {
+        let world = self.world;
+        let wish = lock(&world.wishes).0.get(account).cloned()?;
+        let space = world.dice.pick(&world.spaces);
+        let copyings = wish.of_space(space);
+        if copyings.is_empty() {
+            return None;
+        }
+        let copying = world.dice.pick(copyings);
+        let items = world.shelf(account, &copying.source)?.inner.contents(space).unwrap_or_default();
+        let ids: Vec<_> = items.into_keys().collect();
+        Some(Duplicate {
+            account: account.clone(),
+            source: copying.source.clone(),
+            destination: copying.destination.clone(),
+            space: space.clone(),
+            item: (!ids.is_empty()).then(|| world.dice.pick(&ids).clone()),
+            retire: false,
+        })
     }
 }
 
