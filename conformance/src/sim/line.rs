@@ -110,7 +110,7 @@ impl Line {
     pub(crate) async fn leave(&self) {
         let world = &self.world;
         if world.strikes(Fault::Frozen, world.swarm.rates.frozen, &self.name) {
-            let long = world.swarm.visibility + world.dice.duration(Duration::from_secs(1), Duration::from_secs(60));
+            let long = world.swarm.visibility + world.dice.duration(Duration::from_secs(1), Duration::from_mins(1));
             self.clock.freeze_until(world.now().plus(long));
         }
         self.step().await;
