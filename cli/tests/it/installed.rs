@@ -146,16 +146,6 @@ fn restless(path: PathBuf, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<()>
     })
 }
 
-/// A name as messages give it.
-fn shown(path: &[u8]) -> String {
-    let mut name = String::new();
-    for chunk in path.utf8_chunks() {
-        name.extend(chunk.valid().escape_debug());
-        name.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
-    }
-    name.chars().take(200).collect()
-}
-
 #[test]
 fn of_a_hostile_tree_all_arrives_but_what_is_refused_by_name() {
     let world = World::new();
