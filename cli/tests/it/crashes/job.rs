@@ -212,7 +212,8 @@ impl Job {
         for n in 40..80 {
             fs::remove_file(self.world.path(&format!("library-one/photos/box {}/{n}", n % 5))).unwrap();
         }
-        // So short that leases must be extended, and some are lost.
+        // One large enough, and leases short enough, that some must be extended, and some are lost.
+        fs::write(self.world.path("library-one/photos/large"), vec![b'l'; 48 << 20]).unwrap();
         self.visibility = "150ms";
         let run = ["run", "--processes", "2", "--quiet", "--confirm-deletes", "100"];
         self.until_it_ends(&run, &[0, 2, 50]);
