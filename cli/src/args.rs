@@ -4,12 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use mill_model::QueueName;
+use mill_ports::crash::TEST_BUILD;
+
+/// What `--version` says: a build for tests must not be taken for one that is shipped.
+const VERSION: &str =
+    if TEST_BUILD { concat!(env!("CARGO_PKG_VERSION"), " (test build)") } else { env!("CARGO_PKG_VERSION") };
 
 /// Keeps copies of stored content in step, proves them intact, and writes down what happened.
 #[derive(Debug, Parser)]
 #[command(
     name = "mill",
     version,
+    long_version = VERSION,
     about,
     disable_help_subcommand = true,
     after_help = "Begin with `mill mirror SOURCE DESTINATION`: two folders, no configuration.\n\

@@ -15,6 +15,7 @@ mod work;
 use anyhow::{Result, bail};
 use clap::CommandFactory;
 use indicatif::MultiProgress;
+use mill_ports::{CrashPoint, crash_point};
 
 use crate::args::{Cli, Command, ConfigCommand};
 use crate::config::Config;
@@ -23,7 +24,11 @@ use crate::output;
 
 /// Runs the command.
 pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {
-    let config = || Config::load(cli.config.as_deref());
+    let config = || {
+        let config = Config::load(cli.config.as_deref())?;
+        crash_point(CrashPoint::CliConfigured);
+        Ok::<_, anyhow::Error>(config)
+    };
     match cli.command {
         Command::Mirror(args) => mirror::run(args, bars).await,
         Command::Init { folder } => init::run(&folder),

@@ -1,46 +1,66 @@
 //! Logs on standard error, drawn around the progress bar where there is one.
+//!
+//! Lines for people bear the task they are about, and those of one task stand together ([`grouped`]); lines for
+//! machines (`--log-json`) are written as they come, for a machine can sort them.
 
-use std::io::{self, Write};
+mod grouped;
+mod groups;
+
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 use indicatif::MultiProgress;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
-/// Begins logging; `filter` as in `MILL_LOG`.
-pub(crate) fn begin(filter: Option<&str>, json: bool, bars: &MultiProgress) -> Result<()> {
+use self::grouped::Grouped;
+use self::groups::{Groups, Keeper};
+
+/// Begins logging; `filter` as in `MILL_LOG`. What is returned writes what is still held back when it is dropped.
+pub(crate) fn begin(filter: Option<&str>, json: bool, bars: &MultiProgress) -> Result<Option<Keeper>> {
     let filter = EnvFilter::try_new(filter.unwrap_or("warn")).context("the log filter makes no sense")?;
-    let writer = AroundBars { bars: bars.clone() };
+    let out = AroundBars { bars: bars.clone() };
     if json {
-        let layer = fmt::layer().json().with_writer(writer);
+        let layer = fmt::layer().json().with_writer(out);
         tracing_subscriber::registry().with(layer.with_filter(filter)).init();
-    } else {
-        let layer = fmt::layer().with_writer(writer).with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-        tracing_subscriber::registry().with(layer.with_target(false).with_filter(filter)).init();
+        return Ok(None);
     }
-    Ok(())
+    let groups = Groups::writing(move |lines| out.write(lines));
+    let keeper = groups.keeper().context("the thread that writes the log cannot be started")?;
+    let layer = Grouped::new(groups, io::stderr().is_terminal());
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    Ok(Some(keeper))
 }
 
-/// Lifts the bars for each line that is written.
+/// Lifts the bars while something is written.
 struct AroundBars {
     bars: MultiProgress,
 }
 
-impl<'a> MakeWriter<'a> for AroundBars {
-    type Writer = Line;
+impl AroundBars {
+    fn write(&self, text: &[u8]) {
+        self.bars.suspend(|| {
+            // Nothing can be done about a log that cannot be written.
+            let _ = io::stderr().write_all(text);
+        });
+    }
+}
 
-    fn make_writer(&'a self) -> Line {
-        Line { bars: self.bars.clone(), text: Vec::new() }
+impl<'a> MakeWriter<'a> for AroundBars {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { out: self, text: Vec::new() }
     }
 }
 
 /// One line, written whole when it is dropped.
-struct Line {
-    bars: MultiProgress,
+struct Line<'a> {
+    out: &'a AroundBars,
     text: Vec<u8>,
 }
 
-impl Write for Line {
+impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -51,12 +71,8 @@ impl Write for Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for Line<'_> {
     fn drop(&mut self) {
-        let text = std::mem::take(&mut self.text);
-        self.bars.suspend(|| {
-            // Nothing can be done about a log that cannot be written.
-            let _ = io::stderr().write_all(&text);
-        });
+        self.out.write(&self.text);
     }
 }

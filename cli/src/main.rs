@@ -4,6 +4,7 @@ mod args;
 mod children;
 mod commands;
 mod config;
+mod crash;
 mod engine;
 mod exit;
 mod logs;
@@ -21,6 +22,7 @@ use anyhow::Result;
 use clap::Parser;
 use clap::error::ErrorKind;
 use indicatif::MultiProgress;
+use mill_ports::{CrashPoint, crash_point};
 
 use crate::args::Cli;
 use crate::exit::Exit;
@@ -41,7 +43,12 @@ fn main() -> ExitCode {
         }
     };
     let bars = MultiProgress::new();
-    match logs::begin(cli.log.as_deref(), cli.log_json, &bars).and_then(|()| run(cli, &bars)) {
+    let ran = logs::begin(cli.log.as_deref(), cli.log_json, &bars).and_then(|keeper| {
+        let ran = crash::listen().and_then(|()| run(cli, &bars));
+        drop(keeper);
+        ran
+    });
+    match ran {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             let exit = if error.is::<Usage>() { Exit::BadArguments } else { Exit::Error };
@@ -58,6 +65,7 @@ fn run(cli: Cli, bars: &MultiProgress) -> Result<Exit> {
         .max_blocking_threads(32)
         .build()?;
     let exit = runtime.block_on(commands::run(cli, bars.clone()));
+    crash_point(CrashPoint::CliDone);
     // What still runs then is blocked in a system call on a file and would hold up the end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     exit

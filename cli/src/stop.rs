@@ -1,6 +1,7 @@
 //! Signals: the first asks to stop gently, the second stops at once.
 
 use anyhow::Result;
+use mill_ports::{CrashPoint, crash_point};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,7 @@ pub(crate) fn on_signals() -> Result<Stopping> {
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {}
             }
+            crash_point(CrashPoint::CliStopping);
             if heard.gentle.is_cancelled() {
                 tracing::warn!("stopping at once");
                 heard.at_once.cancel();

@@ -1,6 +1,6 @@
 //! The stores that policies name, opened when they are first asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -55,6 +55,8 @@ pub(crate) struct ConfiguredStores {
     pub(crate) base: PathBuf,
     /// Those opened, each with what it was opened as: a store whose definition changes is opened anew.
     pub(crate) open: Mutex<Opened>,
+    /// Those from which this process has removed what others had left unfinished.
+    pub(crate) tidied: Mutex<BTreeSet<StoreAddress>>,
 }
 
 impl ConfiguredStores {
@@ -117,7 +119,13 @@ impl Stores for ConfiguredStores {
     }
 
     async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
-        Ok(self.get(account, store).await?)
+        let opened = self.get(account, store).await?;
+        let address = StoreAddress { account: account.clone(), store: store.clone() };
+        let first = self.tidied.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
+        if first {
+            opened.tidy().await;
+        }
+        Ok(opened)
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use mill_local::folder::Layout;
 use mill_local::process;
 use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
-use mill_ports::{Registry, Statistics, Stores};
+use mill_ports::{CrashPoint, Registry, Statistics, Stores, crash_point};
 use mill_processors::{DuplicateFactory, Refusals};
 use mill_producer::DuplicationProducer;
 use mill_records::dead_letters::DeadLetters;
@@ -54,12 +54,14 @@ impl Works {
             folders,
             base: config.base().to_owned(),
             open: Mutex::default(),
+            tidied: Mutex::default(),
         });
         Ok(Self::of(engine, policies, stores))
     }
 
     /// From parts; nothing is counted yet.
     pub(crate) fn of(engine: Engine, policies: Arc<PolicyBook>, stores: Arc<dyn Stores>) -> Self {
+        crash_point(CrashPoint::CliOpened);
         Self { engine, policies, stores, statistics: Arc::default(), refusals: Arc::default() }
     }
 
@@ -84,11 +86,9 @@ impl Works {
         }
     }
 
-    /// Moves those that are there now.
-    pub(crate) async fn drain_dead_letters(&self) -> Result<()> {
-        let drain = self.drain();
-        while drain.once().await? > 0 {}
-        Ok(())
+    /// Moves those that are there now, and says how many there were.
+    pub(crate) async fn drain_dead_letters(&self) -> Result<u64> {
+        Ok(self.drain().once().await?)
     }
 
     /// All that this process can do.

@@ -1,8 +1,8 @@
 //! Proof that the back ends keep what the ports promise: one suite a port, the same for every back end and wrapper.
 //!
 //! Reading order: [`subject`] (what is tested and how time passes for it), [`suite`] (how one list of cases becomes
-//! tests), [`queue`], [`table`], [`store`] (the cases), [`mod@reference`] (models of a few lines, against which random
-//! operations are checked), [`sim`] (the whole fleet in a world where everything goes wrong).
+//! tests), [`queue`], [`table`], [`store`], [`hostile`] (the cases), [`mod@reference`] (models of a few lines, against
+//! which random operations are checked), [`sim`] (the whole fleet in a world where everything goes wrong).
 //!
 //! A new back end writes one function that opens a fresh [`subject`] and names it in `tests/it`:
 //!
@@ -21,6 +21,7 @@
 // Only tests run this crate: a broken promise is a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
+pub mod hostile;
 pub mod queue;
 pub mod reference;
 pub mod sim;
@@ -29,4 +30,5 @@ pub mod subject;
 pub mod suite;
 pub mod table;
 
+pub use hostile::HostileSubject;
 pub use subject::{Keep, Passing, QueueSubject, StoreSubject, TableSubject};

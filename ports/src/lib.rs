@@ -1,12 +1,14 @@
 //! The verbs of Mill: behaviours that two back ends must share.
 //!
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and chance), [`processor`]
-//! (what a workman hands a task to), [`statistics`] (what all of them count), [`mod@planted`] (bugs on purpose, for trials).
+//! (what a workman hands a task to), [`statistics`] (what all of them count); and, for trials of Mill itself,
+//! [`mod@planted`] (bugs on purpose) and [`crash`] (where processes are killed).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
 //! which every back end and every wrapper passes.
 
 pub mod clock;
+pub mod crash;
 pub mod planted;
 pub mod processor;
 pub mod queue;
@@ -15,6 +17,7 @@ pub mod store;
 pub mod table;
 
 pub use clock::{Chance, ChanceExt, Clock};
+pub use crash::{CrashPoint, crash_point};
 pub use planted::{Planted, planted};
 pub use processor::{
     Attempt, FailureClass, FollowUp, Lease, Outcome, ProcessorError, Registry, TaskProcessor, TaskProcessorFactory,

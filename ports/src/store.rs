@@ -119,6 +119,10 @@ pub trait DestinationStore: SourceStore {
     /// # Errors
     /// [`StoreErrorKind::Precondition`] when `when` does not hold.
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError>;
+
+    /// Removes what writers that died left unfinished, as far as it is surely theirs; to be called once when a store is
+    /// opened to be written. Where it cannot be done it is left for another time.
+    async fn tidy(&self) {}
 }
 
 /// How a processor gets "store 2 of this account".

@@ -240,7 +240,7 @@ impl DuplicateProcessor {
 
     fn refused(&self, reason: String) -> Outcome {
         let subject = self.subject();
-        warn!(subject, reason, "refused");
+        warn!(reason, "refused");
         self.examined();
         Statistics::count(&self.room.deps.statistics.refused);
         self.room.deps.refusals.note(Refused { subject, reason: reason.clone() });

@@ -8,7 +8,8 @@ use futures::{StreamExt, TryStreamExt};
 use mill_model::digest::Digester;
 use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, SpaceId, StoreAddress};
 use mill_ports::{
-    Body, Content, DestinationStore, Listed, Presence, Reading, SourceStore, StoreError, StoreErrorKind, When, chain,
+    Body, Content, CrashPoint, DestinationStore, Listed, Presence, Reading, SourceStore, StoreError, StoreErrorKind,
+    When, chain, crash_point,
 };
 use mill_records::seals::{Pair, Seal, Seals};
 use tokio::task::JoinSet;
@@ -67,6 +68,7 @@ impl Restoration {
     /// When the copy cannot be listed, or `to` cannot be written at all.
     pub async fn run(self) -> Result<Restored, StoreError> {
         self.to.create_space(&self.space).await?;
+        crash_point(CrashPoint::RestoreBegun);
         let mut restored = Restored::default();
         let mut moving = JoinSet::new();
         let mut pages = self.copy.list(&self.space, None);
@@ -152,7 +154,9 @@ impl Restoration {
             }
             None => body,
         };
+        crash_point(CrashPoint::RestoreBeforeWrite);
         self.to.put(item, &content, &when, body).await?;
+        crash_point(CrashPoint::RestoreWritten);
         Ok(Came::Back { bytes: content.size, proven })
     }
 

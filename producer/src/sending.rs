@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use mill_model::{ContentId, Duplicate, Envelope, wire};
-use mill_ports::{Chance, ChanceExt as _, Clock, Outgoing, Planted, QueueError, QueueErrorKind, TaskQueue, planted};
+use mill_ports::{
+    Chance, ChanceExt as _, Clock, CrashPoint, Outgoing, Planted, QueueError, QueueErrorKind, TaskQueue, crash_point,
+    planted,
+};
 use mill_records::seals::Pair;
 
 use crate::report::ProducerError;
@@ -82,7 +85,9 @@ impl Sending {
     async fn send_batch(&self, mut batch: Vec<Outgoing>) -> Result<(), ProducerError> {
         let mut tries = 0;
         loop {
-            let error = match self.queue.send(&batch).await {
+            let sent = self.queue.send(&batch).await;
+            crash_point(CrashPoint::ProducerBatchSent);
+            let error = match sent {
                 Ok(report) if report.failed.is_empty() || planted(Planted::ProducerIgnoresPartialSend) => return Ok(()),
                 Ok(report) => {
                     let failed: Vec<usize> = report.failed.iter().map(|(index, _)| *index).collect();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use mill_model::{AccountId, SpaceId, StoreId};
 use mill_policy::{Coverage, StorePolicy};
-use mill_ports::chain;
+use mill_ports::{CrashPoint, chain, crash_point};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::{
     AccountRow, Deletes, Kept, Loaded, Missing, Morsel, ProducerState, Run, StateError,
@@ -107,6 +107,7 @@ impl<'a> Session<'a> {
         claim: bool,
         stop: &'a CancellationToken,
     ) -> Result<SessionReport, ProducerError> {
+        crash_point(CrashPoint::ProducerLeased);
         let loaded = state.load(claim).await?;
         let (deps, settings) = (&producer.deps, &producer.settings);
         let sending = Sending {
@@ -204,7 +205,9 @@ impl<'a> Session<'a> {
             }
             None => Kept::fresh(run),
         };
+        crash_point(CrashPoint::ProducerCleared);
         self.state.save(&mut self.run).await?;
+        crash_point(CrashPoint::ProducerRunBegun);
         info!(run = self.run.row.number, "begins a run");
         Ok(())
     }
@@ -231,7 +234,10 @@ impl<'a> Session<'a> {
                 Turn::Again => {
                     self.waiting.insert((morsel.row.nibbles, rank, pair), morsel);
                 }
-                Turn::Done => self.state.remove(&morsel).await?,
+                Turn::Done => {
+                    self.state.remove(&morsel).await?;
+                    crash_point(CrashPoint::ProducerMorselRemoved);
+                }
                 Turn::PassedOver => self.failed = true,
                 Turn::Full => return Ok(Some(Ended::QueueFull)),
                 Turn::Stopped => return Ok(Some(Ended::Stopped)),
@@ -241,8 +247,10 @@ impl<'a> Session<'a> {
             return Ok(Some(Ended::Stopped));
         }
         if self.run.row.finished.is_none() {
+            crash_point(CrashPoint::ProducerBeforeFinish);
             self.run.row.finished = Some(self.deps.clock.now());
             self.state.save(&mut self.run).await?;
+            crash_point(CrashPoint::ProducerFinished);
         }
         if self.failed {
             warn!("the loop is complete but for what failed; that is tried again in the next session");

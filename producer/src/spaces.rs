@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mill_model::{AccountId, SpaceId, StoreId};
 use mill_policy::{AccountPolicy, Rule, StorePolicy};
-use mill_ports::StoreError;
+use mill_ports::{CrashPoint, StoreError, crash_point};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::{AccountRow, Kept, Morsel};
 use mill_records::seals::Pair;
@@ -24,8 +24,10 @@ impl Session<'_> {
         let row = |(account, _)| AccountRow { account, run, unanswered: Vec::new() };
         let rows: Vec<AccountRow> = listed.into_iter().map(row).collect();
         let rows = self.state.add_accounts(&rows).await?;
+        crash_point(CrashPoint::ProducerAccountsAdded);
         self.run.row.listed = true;
         self.state.save(&mut self.run).await?;
+        crash_point(CrashPoint::ProducerAccountsListed);
         Ok(rows)
     }
 
@@ -51,6 +53,7 @@ impl Session<'_> {
         debug!(%account, morsels = fresh.len(), "looked the account through");
         if !fresh.is_empty() {
             let all = self.state.add_morsels(&account, &fresh).await?;
+            crash_point(CrashPoint::ProducerMorselsAdded);
             self.waiting.retain(|(_, _, pair), _| pair.account != account);
             self.line_up(all);
         }

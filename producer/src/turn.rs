@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use mill_model::ContentId;
 use mill_policy::{Compare, StorePolicy};
-use mill_ports::{Planted, planted};
+use mill_ports::{CrashPoint, Planted, crash_point, planted};
 use mill_records::producer_state::{Deletes, Kept, Morsel};
 use mill_records::seals::Pair;
 use tracing::warn;
@@ -114,7 +114,9 @@ impl Session<'_> {
         let (count, items_total) = (survey.count, survey.items_total);
         let mut step = DeletesStep::Settled(survey.copies.map(Box::new));
         if !are_too_many(count, items_total) {
+            crash_point(CrashPoint::ProducerBeforeDeletes);
             self.queue(&ends.pair, About::Step, survey.vanished.iter().map(Some)).await?;
+            crash_point(CrashPoint::ProducerDeletesSent);
             morsel.row.deletes = Deletes::Done;
         } else if let Some(confirmed) = self.settings.confirm_deletes.filter(|confirmed| *confirmed >= count) {
             morsel.row.deletes = Deletes::Confirmed { left: confirmed, marker: None };
@@ -124,6 +126,7 @@ impl Session<'_> {
             morsel.row.deletes = Deletes::Held { count, items_total };
         }
         self.state.save(morsel).await?;
+        crash_point(CrashPoint::ProducerDeletesSaved);
         Ok(step)
     }
 
@@ -152,6 +155,7 @@ impl Session<'_> {
             return Ok(DeletesStep::Settled(None));
         }
         self.queue(&ends.pair, About::Step, items.iter().map(Some)).await?;
+        crash_point(CrashPoint::ProducerConfirmedSent);
         let left = left - count;
         morsel.row.deletes = match items.into_iter().next_back() {
             Some(last) if !end => Deletes::Confirmed { left, marker: Some(last) },
@@ -172,12 +176,15 @@ impl Session<'_> {
         let pair = &ends.pair;
         if morsel.row.marker.is_none() && !ends.destination_here {
             self.sent(self.sending.send(pair, About::Step, std::iter::once(None)).await?);
+            crash_point(CrashPoint::ProducerSpaceSent);
         }
         if planted(Planted::MarkerBeforeSend) && !nibble.end {
             morsel.row.marker.clone_from(&nibble.last);
             self.state.save(morsel).await?;
         }
+        crash_point(CrashPoint::ProducerBeforeNibble);
         self.queue(pair, About::Step, nibble.items.iter().map(|(id, _)| Some(id))).await?;
+        crash_point(CrashPoint::ProducerNibbleSent);
         let statistics = &self.deps.statistics;
         statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
         statistics.examined.fetch_add(nibble.unchanged, Relaxed);
@@ -193,6 +200,7 @@ impl Session<'_> {
             return Ok(Turn::Done);
         }
         self.state.save(morsel).await?;
+        crash_point(CrashPoint::ProducerMarkerSaved);
         if let Some(error) = nibble.broken {
             return Err(error.into());
         }

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use mill_model::wire::{self, Arrival, WireError};
 use mill_model::{AccountId, Envelope, Failure, QueueName, Task, TaskId, TaskKind, Timestamp};
 use mill_ports::{
-    Delivery, KeyRange, Outgoing, Planted, QueueError, Row, RowKey, RowWhen, Table, TableError, TableErrorKind,
-    TaskQueue, planted,
+    CrashPoint, Delivery, KeyRange, Outgoing, Planted, QueueError, Row, RowKey, RowWhen, Table, TableError,
+    TableErrorKind, TaskQueue, crash_point, planted,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -340,9 +340,11 @@ impl DeadLetters {
             let (by, at) = (deciding.by.clone(), deciding.at);
             self.decide(&row, letter.clone(), LetterState::Retried { by, at }).await?;
         }
+        crash_point(CrashPoint::LettersBeforeRetry);
         let outgoing = Outgoing { group: letter.account.clone().unwrap_or_else(nobody), body, delay: Duration::ZERO };
         let sent = queue.send(&[outgoing]).await.and_then(mill_ports::BatchReport::into_result);
         sent.map_err(|source| LetterError::Queue { id: id.clone(), source })?;
+        crash_point(CrashPoint::LettersRetrySent);
         let Deciding { by, at } = deciding;
         self.decide(&row, letter, LetterState::Retried { by, at }).await?;
         Ok(name)
@@ -376,7 +378,10 @@ impl DeadLetters {
         letter.state = state;
         let when = RowWhen::VersionIs(row.version.clone());
         match self.table.put(&key(&letter.id), row::written(&letter)?, when).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                crash_point(CrashPoint::LettersDecided);
+                Ok(())
+            }
             Err(error) if error.kind == TableErrorKind::Conflict => {
                 Err(LetterError::Decided { id: letter.id, state: "being decided by another" })
             }

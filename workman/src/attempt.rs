@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use mill_model::{Envelope, StoreAddress};
-use mill_ports::{Attempt, ChanceExt as _, FailureClass, Outcome, Planted, ProcessorError, Statistics, chain, planted};
+use mill_ports::{
+    Attempt, ChanceExt as _, CrashPoint, FailureClass, Outcome, Planted, ProcessorError, Statistics, chain,
+    crash_point, planted,
+};
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
 
@@ -63,7 +66,9 @@ async fn executed(shared: &Shared, opened: Opened) -> Settled {
     if planted(Planted::AcknowledgeBeforeWrite) {
         let _ = shared.lanes[taken.lane].acknowledge(std::slice::from_ref(&taken.delivery.receipt)).await;
     }
+    crash_point(CrashPoint::WorkmanBeforeAttempt);
     let verdict = run(shared, &taken, &attempt, &span).instrument(span.clone()).await;
+    crash_point(CrashPoint::WorkmanAttempted);
     let moves = span.in_scope(|| Decision { shared, taken: &taken }.of(attempt.envelope, verdict));
     Settled { taken, moves }
 }

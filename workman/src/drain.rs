@@ -4,7 +4,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_ports::{Clock, Delivery, Planted, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, chain, planted};
+use mill_ports::{
+    Clock, CrashPoint, Delivery, Planted, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, chain, crash_point,
+    planted,
+};
 use mill_records::dead_letters::{DeadLetter, DeadLetters, LetterError};
 use tracing::{info, warn};
 
@@ -51,6 +54,9 @@ impl DeadLetterDrain {
     /// The pause between two looks, where a receive does not wait or fails.
     const PAUSE: Duration = Duration::from_secs(1);
     const PAUSE_MAX: Duration = Duration::from_mins(1);
+    /// A receive under way at a gentle stop is waited for so long: one that has found nothing by then would only go on
+    /// listening.
+    const LAST_RECEIVE: Duration = Duration::from_secs(1);
 
     /// Drains what is there now, and says how many letters were written down.
     ///
@@ -59,7 +65,8 @@ impl DeadLetterDrain {
     pub async fn once(&self) -> Result<u64, DrainError> {
         let mut drained = 0;
         loop {
-            match self.step(Duration::ZERO).await? {
+            let deliveries = self.receive(Duration::ZERO).await?;
+            match self.write_down(&deliveries).await? {
                 0 => return Ok(drained),
                 some => drained += some,
             }
@@ -79,7 +86,7 @@ impl DeadLetterDrain {
                 biased;
                 // What a receive cut off here had taken comes again after its visibility timeout.
                 () = until.immediate.cancelled() => break,
-                answer = self.step(self.settings.poll_wait) => answer,
+                drained = self.step(until) => drained,
             };
             match drained {
                 Ok(0) => {
@@ -117,30 +124,53 @@ impl DeadLetterDrain {
         }
     }
 
-    /// Receives once; says how many letters were written down and acknowledged.
-    async fn step(&self, wait: Duration) -> Result<u64, DrainError> {
+    /// Receives once, until a gentle stop is some time past, and writes down what came.
+    async fn step(&self, until: &Stop) -> Result<u64, DrainError> {
+        let deliveries = tokio::select! {
+            biased;
+            deliveries = self.receive(self.settings.poll_wait) => deliveries?,
+            () = self.last_receive_over(until) => return Ok(0),
+        };
+        self.write_down(&deliveries).await
+    }
+
+    async fn last_receive_over(&self, stop: &Stop) {
+        stop.gentle.cancelled().await;
+        self.clock.sleep(Self::LAST_RECEIVE).await;
+    }
+
+    async fn receive(&self, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
         let limits = self.queue.limits();
         let visibility = self.settings.visibility.min(limits.visibility_max);
         let batch_max: NonZeroU32 = limits.batch_max;
-        let deliveries = self.queue.receive(batch_max, visibility, wait).await?;
+        self.queue.receive(batch_max, visibility, wait).await
+    }
+
+    /// Says how many letters were written down and acknowledged.
+    async fn write_down(&self, deliveries: &[Delivery]) -> Result<u64, DrainError> {
+        if !deliveries.is_empty() {
+            crash_point(CrashPoint::DrainReceived);
+        }
         let mut written: Vec<Receipt> = Vec::with_capacity(deliveries.len());
         let mut failure = None;
         if planted(Planted::DrainAcknowledgesFirst) {
             let all: Vec<Receipt> = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
             let _ = self.queue.acknowledge(&all).await;
         }
-        for delivery in &deliveries {
+        for delivery in deliveries {
             match self.note(delivery).await {
                 Ok(()) => written.push(delivery.receipt.clone()),
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
         if !written.is_empty() {
+            crash_point(CrashPoint::DrainNoted);
             // One that stays unacknowledged comes again, and is found written down.
             self.queue.acknowledge(&written).await?.into_result().or_else(|error| match error.kind {
                 QueueErrorKind::ReceiptExpired => Ok(()),
                 _ => Err(error),
             })?;
+            crash_point(CrashPoint::DrainAcknowledged);
         }
         failure.map_or(Ok(written.len() as u64), |error| Err(error.into()))
     }

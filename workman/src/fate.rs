@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mill_model::wire::{self, WireError};
 use mill_model::{AccountId, Envelope, Failure, Letter, QueueName, Task};
-use mill_ports::{ChanceExt as _, FollowUp, Outgoing, Planted, planted};
+use mill_ports::{ChanceExt as _, CrashPoint, FollowUp, Outgoing, Planted, crash_point, planted};
 
 use crate::run::{Shared, subject_of};
 use crate::stages::{GivenUp, Moves, Taken, Then};
@@ -56,6 +56,7 @@ impl Fates<'_> {
 
     /// The task comes again after `delay`, perhaps changed; it has not failed.
     pub(crate) fn put_off(&self, envelope: Envelope, delay: Duration, task: Option<Task>) -> Moves {
+        crash_point(CrashPoint::WorkmanBeforeSnooze);
         let before = task.is_some().then(|| envelope.clone());
         if planted(Planted::SnoozeCountsAsFailure) {
             return self.failed(envelope, "put off");
@@ -81,6 +82,7 @@ impl Fates<'_> {
         if planted(Planted::HistoryReset) {
             again.history.clear();
         }
+        crash_point(CrashPoint::WorkmanBeforeRequeue);
         self.sent_again(&again, delay)
             .unwrap_or_else(|why| self.given_up(again, &format!("it cannot be sent again: {why}")))
     }
@@ -103,6 +105,7 @@ impl Fates<'_> {
     }
 
     fn letter(&self, body: Bytes, origin: QueueName, group: AccountId, given_up: GivenUp) -> Moves {
+        crash_point(CrashPoint::WorkmanBeforeDeadLetter);
         let letter = Letter {
             body,
             origin,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use mill_model::Monotonic;
-use mill_ports::{Clock, QueueErrorKind, Receipt, TaskQueue};
+use mill_ports::{Clock, CrashPoint, QueueErrorKind, Receipt, TaskQueue, crash_point};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -82,6 +82,7 @@ impl Heartbeat {
 
     async fn extend(&self, queue: &Arc<dyn TaskQueue>, batch: Vec<Arc<Entry>>, visibility: Duration) {
         let receipts: Vec<Receipt> = batch.iter().map(|entry| entry.receipt.clone()).collect();
+        crash_point(CrashPoint::WorkmanBeforeExtend);
         match queue.extend(&receipts, visibility).await {
             Ok(answers) => {
                 for (entry, answer) in batch.iter().zip(answers) {

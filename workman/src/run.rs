@@ -9,7 +9,10 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 use mill_model::{Monotonic, QueueName, Task};
-use mill_ports::{Chance, Clock, Delivery, QueueError, QueueErrorKind, Registry, Statistics, TaskQueue, chain};
+use mill_ports::{
+    Chance, Clock, CrashPoint, Delivery, QueueError, QueueErrorKind, Registry, Statistics, TaskQueue, chain,
+    crash_point,
+};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -255,6 +258,9 @@ impl Loop {
     /// Begins an attempt for each delivery.
     fn begin(&mut self, ask: &Ask, received: Received) {
         let taken = self.taken(ask, received);
+        if !taken.is_empty() {
+            crash_point(CrashPoint::WorkmanReceived);
+        }
         for taken in taken {
             let slot = Slot { shared: self.shared.clone(), lane: ask.lane };
             self.attempts.spawn(attempt(self.shared.clone(), taken, slot, self.decided.clone()));

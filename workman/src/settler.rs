@@ -8,7 +8,8 @@ use futures::StreamExt as _;
 use futures::stream;
 use mill_model::{Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, ChanceExt as _, Outgoing, Planted, QueueError, QueueErrorKind, Receipt, Statistics, TaskQueue, planted,
+    BatchReport, ChanceExt as _, CrashPoint, Outgoing, Planted, QueueError, QueueErrorKind, Receipt, Statistics,
+    TaskQueue, crash_point, planted,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -75,7 +76,14 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
             let _ = shared.lanes[settled.taken.lane].acknowledge(receipt).await;
         }
     }
+    let given_up = batch.iter().any(|settled| settled.moves.given_up.is_some());
+    let again = batch.iter().any(|settled| settled.moves.given_up.is_none() && !settled.moves.sends.is_empty());
     let sent = send(&shared, &mut batch).await;
+    for (passed, point) in [(given_up, CrashPoint::WorkmanDeadLettered), (again, CrashPoint::WorkmanSentAgain)] {
+        if passed {
+            crash_point(point);
+        }
+    }
     for (settled, _) in batch.iter().zip(&sent).filter(|(_, sent)| **sent) {
         note_given_up(&shared, settled);
     }
@@ -190,8 +198,18 @@ impl Call {
     async fn make(&self, queue: &dyn TaskQueue) -> Result<BatchReport, QueueError> {
         match self {
             Self::Send(sends) => queue.send(sends).await,
-            Self::Acknowledge(receipts) => queue.acknowledge(receipts).await,
-            Self::Release(receipts) => queue.release(receipts).await,
+            Self::Acknowledge(receipts) => {
+                crash_point(CrashPoint::WorkmanBeforeAcknowledge);
+                let report = queue.acknowledge(receipts).await;
+                crash_point(CrashPoint::WorkmanAcknowledged);
+                report
+            }
+            Self::Release(receipts) => {
+                crash_point(CrashPoint::WorkmanBeforeRelease);
+                let report = queue.release(receipts).await;
+                crash_point(CrashPoint::WorkmanReleased);
+                report
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use indicatif::MultiProgress;
 use mill_local::folder::Layout;
 use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
+use mill_ports::{CrashPoint, DestinationStore as _, crash_point};
 use mill_producer::{AbsentSource, WhenFull};
 use mill_records::policies::PolicyBook;
 use mill_workman::{OnFinalFailure, OnUnavailable};
@@ -42,8 +43,9 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     let _alone = pair.lock()?;
     pair.make_destination(args.create)?;
     let stopping = stop::on_signals()?;
-    let works = pair.works(args.remove_vanished)?;
+    let works = pair.works(args.remove_vanished).await?;
     works.engine.database.purge_queues().await.context("the queue of the last run cannot be emptied")?;
+    crash_point(CrashPoint::MirrorPurged);
     let workman = works.workman(
         &[QueueName::DuplicationLow],
         mill_workman::WorkmanSettings {
@@ -62,6 +64,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
         ..producer_defaults()?
     });
     producer.reset().await.context("the state of the last run cannot be cleared")?;
+    crash_point(CrashPoint::MirrorReset);
     let ran = Run {
         works: &works,
         producer,
@@ -80,6 +83,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
 
 /// What a run came to, for its exit code and its summary.
 pub(super) async fn conclude(works: &Works, ran: Ran, detailed: bool) -> Result<(Exit, Summary)> {
+    crash_point(CrashPoint::CliConcluding);
     let Ran { totals, took, produced, cut_short } = ran;
     let mut remarks: Vec<String> = Vec::new();
     remarks.extend(
@@ -105,8 +109,8 @@ pub(super) async fn conclude(works: &Works, ran: Ran, detailed: bool) -> Result<
         let space = failed.space.as_ref().map_or_else(|| "all spaces".to_owned(), |space| format!("space `{space}`"));
         remarks.push(format!("{space} of account `{}` (store {}): {}", failed.account, failed.source, failed.reason));
     }
-    if totals.dead_lettered > 0 {
-        works.drain_dead_letters().await?;
+    // Also what a run had given up that was killed before it could say so.
+    if works.drain_dead_letters().await? + totals.dead_lettered > 0 {
         remarks.extend(super::dead_letters::open_remarks(works).await?);
     }
     let partial = produced.failed() || cut_short.is_some();
@@ -200,7 +204,7 @@ impl Pair {
         fs::write(known, text).context("the state folder cannot be written")
     }
 
-    fn works(&self, remove_vanished: bool) -> Result<Works> {
+    async fn works(&self, remove_vanished: bool) -> Result<Works> {
         let engine = Engine::open(&self.state)?;
         let account = AccountId::new("mirror")?;
         let (source, destination) = (StoreId::new("source")?, StoreId::new("destination")?);
@@ -215,6 +219,7 @@ impl Pair {
             destination: open(&destination, &self.destination),
             source_id: source.clone(),
         };
+        stores.destination.tidy().await;
         let policy = AccountPolicy::mirror(account, space, source, destination, Compare::Differences, remove_vanished);
         Ok(Works::of(engine, Arc::new(PolicyBook::fixed(vec![policy])), Arc::new(stores)))
     }

@@ -53,6 +53,7 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
         unproven: args.unproven,
         at_once: AT_ONCE.try_into()?,
     };
+    restoration.to.tidy().await;
     let restored = restoration.run().await?;
     let exit = if restored.faults.is_empty() { Exit::Done } else { Exit::Partial };
     print(&restored, &args, began.elapsed().as_secs_f64(), exit);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use indicatif::MultiProgress;
 use mill_model::QueueName;
+use mill_ports::{CrashPoint, crash_point};
 use mill_producer::WhenFull;
 use mill_workman::OnFinalFailure;
 
@@ -23,6 +24,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let works = Works::configured(config)?;
     // Who runs this wants it tried now, also what was put off because a store could not be used.
     works.engine.database.hasten_delayed().await.context("the tasks that were put off cannot be hastened")?;
+    crash_point(CrashPoint::CliHastened);
     let producer = works.producer(mill_producer::Settings {
         when_full: WhenFull::Wait { poll: Duration::from_millis(50) },
         force: true,
@@ -38,7 +40,9 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         }
         Hands::Here(Box::new(works.workman(&queues, settings)))
     } else {
-        Hands::Children(Children::start(args.processes as usize, &child_arguments(&args, file))?)
+        let children = Children::start(args.processes as usize, &child_arguments(&args, file))?;
+        crash_point(CrashPoint::CliChildrenStarted);
+        Hands::Children(children)
     };
     let ran = Run { works: &works, producer, hands, queues, stopping, bars, quiet: args.ending.quiet }
         .until_in_step()

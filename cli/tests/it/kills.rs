@@ -1,4 +1,4 @@
-//! Processes killed with SIGKILL at random moments. `MILL_KILLS=200` makes it long; the short form runs always.
+//! Processes killed with SIGKILL at random moments. `MILL_KILLS=1000` makes it long; the short form runs always.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crate::world::{World, walk};
 
 /// A small generator, so that a failing run can be told by its seed.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
+    pub(crate) fn roll(&mut self, below: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -24,7 +24,7 @@ fn kills() -> u64 {
     std::env::var("MILL_KILLS").map_or(10, |number| number.parse().unwrap())
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = std::env::var("MILL_SEED").map_or_else(
         |_| std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1,
         |number| number.parse().unwrap(),
@@ -52,12 +52,15 @@ fn kill(child: &mut Child) -> usize {
     open
 }
 
+/// Files of so many rounds stand side by side; then old ones are written over, so that a long run needs no large disk.
+const ROUNDS_KEPT: u64 = 8;
+
 /// Writes some files, new ones and others over old ones, small and large.
 fn people_work(folder: &Path, dice: &mut Dice, round: u64) {
     for n in 0..30 {
         let folder = folder.join(format!("box {}", dice.roll(5)));
         fs::create_dir_all(&folder).unwrap();
-        let name = format!("file {} {}", if dice.roll(3) == 0 { 0 } else { round }, n);
+        let name = format!("file {} {}", if dice.roll(3) == 0 { 0 } else { round % ROUNDS_KEPT }, n);
         let size = if dice.roll(10) < 3 { dice.roll(6 << 20) } else { dice.roll(9_000) };
         let mut file = fs::File::create(folder.join(name)).unwrap();
         file.write_all(&vec![dice.roll(251) as u8; size as usize]).unwrap();

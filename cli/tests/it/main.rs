@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+mod crashes;
 mod hostile;
+mod installed;
 mod kills;
+mod leftovers;
 mod mirror;
 mod policies;
 mod trouble;

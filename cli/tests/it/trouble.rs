@@ -2,32 +2,10 @@
 //! None of it deletes anything, and none of it makes a dead letter.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+
 use std::process::Command;
 
-use crate::world::{Ran, World, walk};
-
-/// A mount that goes with the test.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(args: &[&str], at: &Path) -> Self {
-        fs::create_dir_all(at).unwrap();
-        let output = Command::new("mount").args(args).arg(at).output().unwrap();
-        assert!(
-            output.status.success(),
-            "these tests mount, so they need root: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Self(at.to_owned())
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
+use crate::world::{Mount, Ran, World, walk};
 
 /// An account in trouble beside one that is well.
 fn accounts(world: &World) {

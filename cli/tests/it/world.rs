@@ -47,6 +47,14 @@ impl World {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
+    /// All that is in another one, in a folder of its own.
+    pub(crate) fn copy_of(other: &Self) -> Self {
+        let world = Self::new();
+        let status = Command::new("cp").arg("-aT").arg(other.folder.path()).arg(world.folder.path()).status().unwrap();
+        assert!(status.success());
+        world
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -154,25 +162,73 @@ impl World {
         found
     }
 
-    /// Runs a Python script in the scratch folder: the tool of somebody else.
+    /// Runs a Python script in the scratch folder, the tool of somebody else, and gives what it prints.
     #[track_caller]
-    pub(crate) fn python(&self, script: &str) {
+    pub(crate) fn python(&self, script: &str) -> String {
         let output = Command::new("python3").args(["-c", script]).current_dir(self.folder.path()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Puts a body into the queue that the producer fills, as it is.
+    pub(crate) fn queue(&self, body: &str) {
+        self.python(&format!(
+            "
+import sqlite3
+db = sqlite3.connect('data/mill.db')
+db.execute('update number set last = last + 1')
+db.execute('insert into message (id, queue, visible_at, sent_at, body) select last, 3, 0, 0, ? from number',
+           (b'{body}',))
+db.execute('update queue set messages = messages + 1 where id = 3')
+db.commit()
+"
+        ));
     }
 
     /// Whether every SQLite file under the folder is whole, as SQLite's own check in Python says.
     #[track_caller]
     pub(crate) fn databases_are_whole(&self) {
+        self.databases_are_whole_in("");
+    }
+
+    /// The same of those under one folder.
+    #[track_caller]
+    pub(crate) fn databases_are_whole_in(&self, name: &str) {
         let script = "
 import sqlite3, sys, pathlib
 found = [p for p in pathlib.Path(sys.argv[1]).rglob('*.db')]
 assert found, 'no database'
 for p in found:
-    assert sqlite3.connect(p).execute('pragma integrity_check').fetchone()[0] == 'ok', p
+    db = sqlite3.connect(p)
+    assert db.execute('pragma integrity_check').fetchone()[0] == 'ok', p
+    counts = db.execute('select id, messages, (select count(*) from message where queue = queue.id) from queue')
+    for queue, said, there in counts:
+        assert said == there, (p, queue, said, there)
 ";
-        let output = Command::new("python3").arg("-c").arg(script).arg(self.folder.path()).output().unwrap();
+        let output = Command::new("python3").arg("-c").arg(script).arg(self.path(name)).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// A mount that goes with the test.
+pub(crate) struct Mount(pub(crate) PathBuf);
+
+impl Mount {
+    pub(crate) fn new(args: &[&str], at: &Path) -> Self {
+        fs::create_dir_all(at).unwrap();
+        let output = Command::new("mount").args(args).arg(at).output().unwrap();
+        assert!(
+            output.status.success(),
+            "these tests mount, so they need root: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 

@@ -130,19 +130,12 @@ fn planted(args: &Args, name: &str) -> bool {
         let (from, seeds, threads) = (args.from, args.seeds, threads(args));
         let tally = Campaign { from, seeds, threads, planted: Some(bug), stops: true }.run(&|_| {});
         let seconds = began.elapsed().as_secs_f64();
-        match tally.violations.first() {
-            Some(Outcome { seed, violation: Some(violation), .. }) => {
-                println!(
-                    "{:32} found after {:5} seeds ({seconds:5.1} s): {}",
-                    bug.as_str(),
-                    seed - from + 1,
-                    violation.invariant
-                );
-            }
-            _ => {
-                all = false;
-                println!("{:32} NOT FOUND in {seeds} seeds ({seconds:.1} s)", bug.as_str());
-            }
+        if let Some(Outcome { seed, violation: Some(violation), .. }) = tally.violations.first() {
+            let (name, took, invariant) = (bug.as_str(), seed - from + 1, &violation.invariant);
+            println!("{name:32} found after {took:5} seeds ({seconds:5.1} s): {invariant}");
+        } else {
+            all = false;
+            println!("{:32} NOT FOUND in {seeds} seeds ({seconds:.1} s)", bug.as_str());
         }
     }
     all

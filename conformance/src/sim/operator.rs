@@ -71,7 +71,7 @@ impl Operator {
             let (account, store) = (AccountId::new(account).unwrap(), StoreId::new(store).unwrap());
             let (store, space) = (StoreAddress { account, store }, SpaceId::new(key.sort).unwrap());
             let owner = String::from_utf8_lossy(&owner).into_owned();
-            let wanted = wishes.bringing_into(&store, &space).next();
+            let wanted = wishes.arriving_in(&store, &space).next();
             if wanted
                 .is_some_and(|wanted| owner.split_once('/').map(|(_, source)| source) != Some(wanted.source.as_str()))
             {

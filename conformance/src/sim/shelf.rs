@@ -289,6 +289,10 @@ impl DestinationStore for Way {
         };
         self.call(Sort::Delete, ("delete", item), call).await
     }
+
+    async fn tidy(&self) {
+        self.shelf.inner.tidy().await;
+    }
 }
 
 /// A process's way to all stores.

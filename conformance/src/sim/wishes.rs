@@ -73,7 +73,7 @@ pub(crate) struct Wishes(pub(crate) BTreeMap<AccountId, Wish>);
 
 impl Wishes {
     /// All that brings something into a space of a store.
-    pub(crate) fn bringing_into<'w>(
+    pub(crate) fn arriving_in<'w>(
         &'w self,
         store: &'w StoreAddress,
         space: &'w SpaceId,

@@ -73,7 +73,7 @@ const HOSTILE: [&str; 62] = [
 ];
 
 /// Writes an id where a neighbour stands: it is kept to the byte or refused, and the neighbour stays as it is.
-async fn kept_or_refused(subject: &StoreSubject, id: &str, size: usize) -> bool {
+pub(crate) async fn kept_or_refused(subject: &StoreSubject, id: &str, size: usize) -> bool {
     let address = item(id);
     let read = (pattern(size, 1), properties(&[("k", "v")]));
     let neighbour = subject.put("neighbour", "untouched", &[]).await;

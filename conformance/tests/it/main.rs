@@ -5,6 +5,8 @@
 
 mod backends;
 mod folder;
+mod hostile;
+mod malformed;
 mod queue;
 mod reference;
 mod retirement;

@@ -107,6 +107,10 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
         self.inner.delete(item, when).await
     }
+
+    async fn tidy(&self) {
+        self.inner.tidy().await;
+    }
 }
 
 #[cfg(test)]

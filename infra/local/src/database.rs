@@ -72,9 +72,9 @@ impl Database {
         let our_turn = turn.take().map_err(failed("taking the turn"))?;
         let our_turn = our_turn.ok_or_else(|| OpenError::Busy { path: path.clone() })?;
         place::create_file(&path).map_err(failed("making its file"))?;
-        let writing = schema::connect(&path, WRITER_CACHE_KIB).map_err(sqlite)?;
+        let writing = schema::connect(&path, WRITER_CACHE_KIB, &*chance).map_err(sqlite)?;
         schema::settle(&writing, &path, &mut Waiting::new(&*chance))?;
-        let reading = schema::connect(&path, READER_CACHE_KIB).map_err(sqlite)?;
+        let reading = schema::connect(&path, READER_CACHE_KIB, &*chance).map_err(sqlite)?;
         reading.execute_batch("PRAGMA query_only = ON").map_err(sqlite)?;
         drop(our_turn);
 
@@ -108,10 +108,10 @@ impl Database {
     /// [`Failure`] when it cannot be read.
     pub async fn check(&self) -> Result<Vec<String>, Failure> {
         let (answer, answered) = oneshot::channel();
-        let path = self.path.clone();
+        let (path, chance) = (self.path.clone(), Arc::clone(&self.chance));
         let check = move || {
             let look = || {
-                let connection = schema::connect(&path, READER_CACHE_KIB)?;
+                let connection = schema::connect(&path, READER_CACHE_KIB, &*chance)?;
                 let mut found = schema::findings(&connection, "integrity_check")?;
                 found.extend(schema::miscounts(&connection)?);
                 Ok(found)

@@ -1,7 +1,7 @@
 //! What is done with an item: the decision table.
 
 use mill_model::{ItemAddress, ItemFacts};
-use mill_ports::{Planted, Presence, Statistics, StoreErrorKind, When, planted};
+use mill_ports::{CrashPoint, Planted, Presence, Statistics, StoreErrorKind, When, crash_point, planted};
 use tracing::debug;
 
 use super::alike::{Bytes, properties_alike};
@@ -57,7 +57,9 @@ impl Sides<'_> {
         self.still(item, &source).await?;
         self.attempt.may_act()?;
         let when = When::VersionIs(destination.version);
+        crash_point(CrashPoint::DuplicateBeforeProperties);
         let written = self.room.tries.of(|| self.destination.put_properties(item, wanted, &when)).await?;
+        crash_point(CrashPoint::DuplicatePropertiesSet);
         Statistics::count(&self.room.deps.statistics.updated);
         let (source, destination) = (&source.version, &written.version);
         self.remember(&item.id, Proven { source, destination, checksum: &checksum, stood_before: true }).await;
@@ -139,12 +141,16 @@ impl Sides<'_> {
         if planted(Planted::UnconditionalDelete) {
             when = When::Always;
         }
-        if let Presence::Here(()) = self.room.tries.of(|| self.destination.delete(item, &when)).await? {
+        crash_point(CrashPoint::DuplicateBeforeDelete);
+        let deleted = self.room.tries.of(|| self.destination.delete(item, &when)).await?;
+        crash_point(CrashPoint::DuplicateDeleted);
+        if let Presence::Here(()) = deleted {
             let (account, destination) = (&self.pair.account, &self.pair.destination);
             debug!(%account, %destination, %item, "deleted, gone at the source");
             Statistics::count(&self.room.deps.statistics.deleted);
         }
         self.forget(&item.id).await;
+        crash_point(CrashPoint::DuplicateForgotten);
         Ok(())
     }
 }

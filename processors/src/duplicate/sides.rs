@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, Version};
 use mill_ports::{
-    Attempt, DestinationStore, FailureClass, Outcome, Planted, Presence, SourceStore, SpaceFacts, StoreError,
-    StoreErrorKind, TableError, chain, planted,
+    Attempt, CrashPoint, DestinationStore, FailureClass, Outcome, Planted, Presence, SourceStore, SpaceFacts,
+    StoreError, StoreErrorKind, TableError, chain, crash_point, planted,
 };
 use mill_records::owners::{DestinationSpace, OwnerError};
 use mill_records::seals::{Pair, Seal};
@@ -63,6 +63,7 @@ impl Sides<'_> {
         let source = address(&self.pair.account, &self.pair.source);
         match self.room.deps.owners.claim(&self.place(), &source).await {
             Ok(()) => {
+                crash_point(CrashPoint::DuplicateClaimed);
                 self.room.claims.note(self.pair, now);
                 Ok(())
             }
@@ -88,7 +89,9 @@ impl Sides<'_> {
     pub(super) async fn create_space(&self) -> Result<(), Stop> {
         self.claim().await?;
         self.attempt.may_act()?;
-        Ok(self.room.tries.of(|| self.destination.create_space(&self.pair.space)).await?)
+        self.room.tries.of(|| self.destination.create_space(&self.pair.space)).await?;
+        crash_point(CrashPoint::DuplicateSpaceCreated);
+        Ok(())
     }
 
     pub(super) fn place(&self) -> DestinationSpace {
@@ -111,9 +114,11 @@ impl Sides<'_> {
             }
             return;
         };
+        crash_point(CrashPoint::DuplicateBeforeSeal);
         if let Err(error) = self.room.deps.seals.put(self.pair, id, &seal).await {
             self.warn_of_seals(&error);
         }
+        crash_point(CrashPoint::DuplicateSealed);
     }
 
     /// Forgets the seal on an item unless it is on the bytes that are there now: one left from before would have them

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Properties, Version};
-use mill_ports::{Content, Planted, Presence, Statistics, StoreError, StoreErrorKind, When, Written, planted};
+use mill_ports::{
+    Content, CrashPoint, Planted, Presence, Statistics, StoreError, StoreErrorKind, When, Written, crash_point, planted,
+};
 
 use super::address;
 use super::sides::{Proven, Side, Sides, of_source};
@@ -48,6 +50,7 @@ impl Sides<'_> {
 
     /// One try. A body can be had once, so each try opens the source anew, always in the state that was decided on.
     async fn transfer(&self, item: &ItemAddress, seen: &ItemFacts, when: &When) -> Result<Copied, Stop> {
+        crash_point(CrashPoint::DuplicateBeforeRead);
         let opened = self.source.open(item, None, Some(&seen.version)).await.map_err(of_source)?;
         let Presence::Here(reading) = opened else {
             let why = "it went away between being seen and being read";
@@ -70,7 +73,9 @@ impl Sides<'_> {
         let properties = if planted(Planted::PropertiesForgotten) { Properties::default() } else { properties };
         let when = if planted(Planted::StaleOverNewer) { &When::Always } else { when };
         self.attempt.may_act()?;
+        crash_point(CrashPoint::DuplicateBeforeWrite);
         let written = self.destination.put(item, &Content { size, properties }, when, body).await?;
+        crash_point(CrashPoint::DuplicateWritten);
         let Some(checksums) = witnessed.get().cloned() else {
             let why = "the store answered before it had taken all bytes";
             return Err(self.found(Side::Destination, item, StoreErrorKind::Damaged, why).into());

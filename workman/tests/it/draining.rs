@@ -100,3 +100,18 @@ async fn a_letter_is_acknowledged_only_when_it_is_written_and_has_one_row_howeve
     assert_eq!(shop.bodies(QueueName::DeadLetter).len(), 0);
     assert_eq!(all(&drain).await.len(), 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_gentle_stop_does_not_wait_for_letters_that_may_yet_come() {
+    let shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    let drain = drain(&shop);
+    let stop = Stop::default();
+    let began = shop.clock.monotonic();
+    let until = async {
+        shop.pass(secs(5)).await;
+        stop.gentle.cancel();
+    };
+    futures::join!(async { drain.run(&stop).await.unwrap() }, until);
+    let took = shop.clock.monotonic().since(began);
+    assert!(took < secs(7), "a receive of 20 s was waited for: {took:?}");
+}

@@ -34,7 +34,7 @@ impl Invariant for ProvenDeletes {
         let deleted = Deleted { store, item, called: *called, first: *first };
         let age = if deleted.first { truth.terms.proof_age } else { truth.terms.tries_age };
         let from = truth.policies_from(deleted.called, age);
-        let asking = truth.wishes_since(from).flat_map(|wishes| wishes.bringing_into(store, &item.space));
+        let asking = truth.wishes_since(from).flat_map(|wishes| wishes.arriving_in(store, &item.space));
         let mut why = "no policy asked for it".to_owned();
         for copying in asking.filter(|copying| copying.remove) {
             match deleted.proven(&copying.source, age, truth) {

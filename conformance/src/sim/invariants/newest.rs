@@ -25,7 +25,7 @@ impl Invariant for NeverBack {
         let mut sources: Vec<&StoreId> = truth
             .wishes
             .iter()
-            .flat_map(|(_, wishes)| wishes.bringing_into(store, &item.space))
+            .flat_map(|(_, wishes)| wishes.arriving_in(store, &item.space))
             .map(|copying| &copying.source)
             .collect();
         sources.sort();

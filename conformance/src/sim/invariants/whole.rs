@@ -20,7 +20,7 @@ impl Invariant for WholeItems {
         if *by == PEOPLE {
             return Ok(());
         }
-        let wishes = truth.wishes.iter().flat_map(|(_, wishes)| wishes.bringing_into(store, &item.space));
+        let wishes = truth.wishes.iter().flat_map(|(_, wishes)| wishes.arriving_in(store, &item.space));
         let sources: BTreeSet<&StoreId> = wishes.map(|copying| &copying.source).collect();
         let known = |source: &StoreId| {
             let address = StoreAddress { account: store.account.clone(), store: source.clone() };

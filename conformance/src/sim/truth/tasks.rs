@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::sim::event::{OPERATOR, Sealed, Verdict};
 
 /// One task, by its id.
+#[allow(clippy::struct_excessive_bools)] // four facts that are independent of each other
 #[derive(Debug, Default, Clone)]
-#[allow(clippy::struct_excessive_bools)] // each is a thing that happened to it, by itself
 pub(crate) struct TaskTruth {
     /// Its bodies in all queues, the hidden and the late ones too.
     pub(crate) copies: i64,

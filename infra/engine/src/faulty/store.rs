@@ -160,4 +160,8 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
         let fault = self.plan.meet(Op::Delete).await;
         self.scene(Op::Delete, item).around(fault, self.inner.delete(item, when)).await
     }
+
+    async fn tidy(&self) {
+        self.inner.tidy().await;
+    }
 }

@@ -85,4 +85,8 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Recording<S> {
         self.ledger.call(Op::Delete, 1);
         self.inner.delete(item, when).await
     }
+
+    async fn tidy(&self) {
+        self.inner.tidy().await;
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use mill_ports::Chance;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::turn::Waiting;
@@ -54,8 +55,20 @@ const TABLES: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// Opens a connection. It never waits for locks by itself: SQLite's growing sleeps are not fair.
-pub(super) fn connect(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection> {
+/// Opens a connection, for as long as it takes another process to recover the log after a kill, or to close it: even the
+/// first look at the file may find it locked then.
+pub(super) fn connect(path: &Path, cache_kib: u32, chance: &dyn Chance) -> rusqlite::Result<Connection> {
+    let mut waiting = Waiting::new(chance);
+    loop {
+        match try_connect(path, cache_kib) {
+            Err(error) if failure::is_busy(&error) && waiting.once_more() => {}
+            other => return other,
+        }
+    }
+}
+
+/// It never waits for locks by itself: SQLite's growing sleeps are not fair.
+fn try_connect(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::ZERO)?;

@@ -295,3 +295,17 @@ async fn many_openings_at_once_all_succeed() {
     table(&databases[0]).put(&key("x"), Bytes::new(), RowWhen::Absent).await.unwrap();
     assert!(table(&databases[7]).get(&key("x")).await.unwrap().is_some());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_opening_waits_while_another_process_recovers_or_closes_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mill.db");
+    drop(open(&path));
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
+    let opening = std::thread::spawn(move || try_open(&path).map(drop));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!opening.is_finished(), "it cannot be open already");
+    drop(other);
+    opening.join().unwrap().unwrap();
+}

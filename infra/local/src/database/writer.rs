@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use mill_ports::{CrashPoint, crash_point};
 use rusqlite::{CachedStatement, Connection};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -75,7 +76,9 @@ impl<'c> Writing<'c> {
             let mut statement = self.statement("UPDATE queue SET messages = messages + ?2 WHERE id = ?1")?;
             statement.execute([queue, more])?;
         }
+        crash_point(CrashPoint::SqliteBeforeCommit);
         self.statement("COMMIT")?.execute([])?;
+        crash_point(CrashPoint::SqliteCommitted);
         Ok(self.arrived)
     }
 }
@@ -238,6 +241,7 @@ impl Writer {
 
     /// Moves the log into the database as far as no reader needs it. Failing is harmless: the next one does it.
     fn checkpoint(&self) {
+        crash_point(CrashPoint::SqliteBeforeCheckpoint);
         if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
             tracing::debug!(%error, "checkpoint left for later");
         }

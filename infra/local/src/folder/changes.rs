@@ -1,7 +1,7 @@
 //! What each change does, under the lock.
 
 use mill_model::Version;
-use mill_ports::{Clock, Presence, Refusal, StoreErrorKind, When};
+use mill_ports::{Clock, CrashPoint, Presence, Refusal, StoreErrorKind, When, crash_point};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
@@ -49,6 +49,7 @@ impl<'a> Making<'a> {
         let renamed = self.rename(&staged, &parent, place, when);
         match renamed {
             Ok(()) => {
+                crash_point(CrashPoint::FolderRenamed);
                 staged.placed();
                 let stat = rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(write)?;
                 self.beside = Some((place.parent().to_owned(), parent));
@@ -170,6 +171,7 @@ impl<'a> Making<'a> {
             Err(Errno::NOENT | Errno::NOTEMPTY) => return Ok(Changed::WasAbsent),
             Err(errno) => return Err(write(errno)),
         }
+        crash_point(CrashPoint::FolderRemoved);
         // Directories that only the ids of items implied go with the last of them: empty, they would be items.
         let levels = place.parent()[place.space().len()..].split('/').filter(|name| !name.is_empty()).count();
         self.unmake(place.parent(), levels);
@@ -202,7 +204,10 @@ impl<'a> Making<'a> {
                 }
             });
             match step {
-                Ok(true) => made += 1,
+                Ok(true) => {
+                    crash_point(CrashPoint::FolderDirectoryMade);
+                    made += 1;
+                }
                 Ok(false) => {}
                 Err(errno) => {
                     self.unmake(above, made);

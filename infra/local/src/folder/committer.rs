@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use mill_model::Version;
-use mill_ports::{Clock, When};
+use mill_ports::{Clock, CrashPoint, When, crash_point};
 use rustix::fs::FlockOperation;
 use tokio::sync::oneshot;
 
@@ -184,7 +184,7 @@ impl Worker {
     fn round(&mut self, group: Vec<Job>) {
         let reached = self.reach();
         let bytes = group.iter().any(|job| matches!(job.change, Change::Place(..)));
-        let flushed = reached.and_then(|()| if bytes || !self.made.is_empty() { self.flush() } else { Ok(()) });
+        let flushed = reached.and_then(|()| if bytes || !self.made.is_empty() { self.flush(bytes) } else { Ok(()) });
         self.answer(flushed.as_ref().err());
         let (answers, changes): (Vec<_>, Vec<_>) = group.into_iter().map(|job| (job.answer, job.change)).unzip();
         let results = match flushed.and_then(|()| self.make(changes)) {
@@ -221,9 +221,20 @@ impl Worker {
         Ok(())
     }
 
-    fn flush(&self) -> Result<(), Fault> {
+    /// With `bytes`, those of prepared files are among what is to become durable.
+    fn flush(&self, bytes: bool) -> Result<(), Fault> {
         let Some(own) = &self.own else { return Ok(()) };
-        rustix::fs::syncfs(own).map_err(|errno| Fault::of(During::Write, errno))
+        let passed = |happens: bool, point| {
+            if happens {
+                crash_point(point);
+            }
+        };
+        passed(bytes, CrashPoint::FolderBeforeFirstSync);
+        passed(!self.made.is_empty(), CrashPoint::FolderBeforeSecondSync);
+        rustix::fs::syncfs(own).map_err(|errno| Fault::of(During::Write, errno))?;
+        passed(bytes, CrashPoint::FolderFirstSynced);
+        passed(!self.made.is_empty(), CrashPoint::FolderSecondSynced);
+        Ok(())
     }
 
     fn make(&mut self, changes: Vec<Change>) -> Result<Vec<Result<Changed, Fault>>, Fault> {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use mill_model::{ItemFacts, ItemState, Properties};
-use mill_ports::Clock;
+use mill_ports::{Clock, CrashPoint, crash_point};
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
@@ -103,6 +103,9 @@ impl Keeping {
     /// Whether the map must go to the sidecar; known once it was tried with the file.
     pub(super) fn apply(&self, file: impl AsFd, found: Option<&Stamp>) -> Result<Fits, Errno> {
         let fits = self.apply_map(&file, found)?;
+        if found.is_some() {
+            crash_point(CrashPoint::FolderPropertiesBegun);
+        }
         if let Some(mode) = self.mode {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         }

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use super::shown_name;
 use mill_model::ContentId;
-use mill_model::ids::shown;
 use mill_ports::{Clock, ListPage, Listed, Refusal, StoreErrorKind};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType};
@@ -52,11 +52,6 @@ struct Level {
     seen: u64,
     /// How long the prefix is outside of it.
     outside: usize,
-}
-
-/// How many names a directory may well hold, by its own size: most file systems take 20 to 60 bytes for a short one.
-fn names_likely(directory: &OwnedFd) -> u64 {
-    rustix::fs::fstat(directory).map_or(0, |stat| Stamp::of(&stat).size / 40)
 }
 
 impl Walk {
@@ -121,7 +116,7 @@ impl Walk {
 
     /// What stands behind the prefix cannot be an item.
     fn refusal(&self, reason: Refusal) -> Listed {
-        Listed::Refused { shown: shown(&String::from_utf8_lossy(&self.prefix)), reason }
+        Listed::Refused { shown: shown_name(&self.prefix), reason }
     }
 
     fn refused(&self, kind: FileType) -> Option<Refusal> {
@@ -201,29 +196,26 @@ impl Walk {
     fn pass(&mut self, again: bool) -> Result<(), Errno> {
         let Self { levels, prefix, after, at_root, dirents, .. } = self;
         let outermost = levels.len() == 1;
-        let Some(level) = levels.last_mut() else { return Ok(()) };
-        let picked = {
-            let from = match (again, level.names.last_taken()) {
-                (true, Some(last)) => After::Name(last),
-                _ => match after.strip_prefix(prefix.as_slice()) {
-                    Some(id) if !id.is_empty() => After::Id(id),
-                    _ => After::Nothing,
-                },
-            };
-            let mut picking = Picking::begin(from, level.seen.max(names_likely(&level.directory)));
-            let mut seen = 0;
-            dirents.read(&level.directory, |name, kind| {
-                if !(outermost && *at_root && name == IN_PROGRESS.as_bytes()) {
-                    seen += 1;
-                    picking.see(name, kind);
-                }
-                true
-            })?;
-            level.seen = seen;
-            picking.finish()
+        let Some(Level { directory, names, seen, .. }) = levels.last_mut() else { return Ok(()) };
+        let last = names.last_taken().filter(|_| again).map(<[u8]>::to_vec);
+        let from = match (&last, after.strip_prefix(prefix.as_slice())) {
+            (Some(last), _) => After::Name(last),
+            (None, Some(id)) if !id.is_empty() => After::Id(id),
+            _ => After::Nothing,
         };
-        level.names = picked;
-        Ok(())
+        let mut picking = Picking::begin(from, std::mem::take(names));
+        *seen = 0;
+        let read = dirents.read(&*directory, |name, kind| {
+            if !(outermost && *at_root && name == IN_PROGRESS.as_bytes()) {
+                *seen += 1;
+                picking.see(name, kind);
+            }
+            true
+        });
+        let picked = picking.finish();
+        // A pass that failed has told nothing: the names after the last one are still to come.
+        *names = if read.is_ok() { picked } else { Names::none_after(last) };
+        read
     }
 
     /// A directory or file below the space that may not be read is named, and the listing goes on; anything else that
@@ -243,6 +235,6 @@ impl Walk {
 
     /// A directory or file of the space could not be read: the listing fails, and says at which.
     fn failed(&self, errno: Errno) -> Fault {
-        Fault::of(During::Read, errno).about(shown(&String::from_utf8_lossy(&self.prefix)))
+        Fault::of(During::Read, errno).about(shown_name(&self.prefix))
     }
 }

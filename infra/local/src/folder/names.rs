@@ -6,12 +6,10 @@
 
 use rustix::fs::FileType;
 
-/// How many names are kept of a directory (about 1 MiB).
-pub(super) const NAMES_MAX: usize = 32 * 1024;
-/// How many are kept of a large directory, for each pass over it costs (about 5 MiB; 10,000,000 names in 77 passes).
-const NAMES_MAX_IN_LARGE: usize = 4 * NAMES_MAX;
-/// From how many names on a directory is large.
-const LARGE: u64 = 2 * NAMES_MAX as u64;
+/// How many names are kept of a directory: under 1 MiB, and 300,000 names in fifteen passes.
+pub(super) const NAMES_MAX: usize = 20 * 1024;
+/// By how much the names' allocation grows: by doubling, it would be half empty just when it is largest.
+const ARENA_GROWS: usize = 64 * 1024;
 
 /// Names in order, taken one by one. A directory's name bears a `/` at its end, by which it is ordered.
 #[derive(Debug, Default)]
@@ -76,6 +74,14 @@ impl Names {
         self.next.checked_sub(1).map(|last| self.entries[last].name(&self.arena))
     }
 
+    /// None but `last`, which was dealt with; the others are to be picked yet.
+    pub(super) fn none_after(last: Option<Vec<u8>>) -> Self {
+        let entry =
+            |name: &Vec<u8>| Entry { head: head(name), at: 0, length: name.len() as u16, kind: FileType::Unknown };
+        let entries: Vec<Entry> = last.iter().map(entry).collect();
+        Self { next: entries.len(), entries, arena: last.unwrap_or_default(), more: true }
+    }
+
     /// How many names are held.
     pub(super) fn held(&self) -> usize {
         self.entries.len()
@@ -89,18 +95,28 @@ impl Names {
         self.next -= from;
         self.entries = self.entries[from..to].to_vec();
         self.pack();
+        self.sort();
+        self.arena.shrink_to_fit();
     }
 
-    /// Moves the names of the entries that are left into an allocation of their size.
+    /// Moves the names of the entries that are left together, to the front. Loses the order of the entries.
     fn pack(&mut self) {
-        let bytes = self.entries.iter().map(|entry| usize::from(entry.length)).sum();
-        let mut arena = Vec::with_capacity(bytes);
-        for entry in &mut self.entries {
-            let at = arena.len() as u32;
-            arena.extend_from_slice(entry.name(&self.arena));
-            entry.at = at;
+        let Self { arena, entries, .. } = self;
+        entries.sort_unstable_by_key(|entry| entry.at);
+        let mut end = 0;
+        for entry in entries {
+            let (at, length) = (entry.at as usize, usize::from(entry.length));
+            arena.copy_within(at..at + length, end);
+            entry.at = end as u32;
+            end += length;
         }
-        self.arena = arena;
+        arena.truncate(end);
+    }
+
+    /// Orders the names.
+    fn sort(&mut self) {
+        let Self { arena, entries, .. } = self;
+        entries.sort_unstable_by(|a, b| order(*a, *b, arena));
     }
 }
 
@@ -112,10 +128,11 @@ impl Entry {
 }
 
 impl<'a> Picking<'a> {
-    /// Begins a pass over a directory of about `size` names.
-    pub(super) fn begin(after: After<'a>, size: u64) -> Self {
-        let most = if size > LARGE { NAMES_MAX_IN_LARGE } else { NAMES_MAX };
-        Self::of_at_most(most, after)
+    /// Begins a pass over a directory, in the allocations of the `last` one's names.
+    pub(super) fn begin(after: After<'a>, mut last: Names) -> Self {
+        last.arena.clear();
+        last.entries.clear();
+        Self { names: Names { next: 0, more: false, ..last }, ..Self::of_at_most(NAMES_MAX, after) }
     }
 
     fn of_at_most(most: usize, after: After<'a>) -> Self {
@@ -139,13 +156,25 @@ impl<'a> Picking<'a> {
             self.names.more = true;
             return;
         }
-        // The arena holds at most 196,608 names of 256 bytes at most: 48 MiB, so `u32` is enough.
-        let entry = Entry { head: head(name), at: self.names.arena.len() as u32, length: name.len() as u16, kind };
-        self.names.arena.extend_from_slice(name);
-        self.names.entries.push(entry);
-        if self.names.entries.len() >= self.most + self.most / 2 {
+        self.keep(name, kind);
+        if self.names.entries.len() >= self.most + self.most / 4 {
             self.shrink();
         }
+    }
+
+    fn keep(&mut self, name: &[u8], kind: FileType) {
+        let Names { arena, entries, .. } = &mut self.names;
+        if entries.len() == entries.capacity() {
+            // Doubles, but not beyond what there will be.
+            let left = (self.most + self.most / 4).saturating_sub(entries.len());
+            entries.reserve_exact(entries.len().max(16).min(left.max(1)));
+        }
+        if arena.capacity() - arena.len() < name.len() {
+            arena.reserve_exact(arena.len().clamp(1024, ARENA_GROWS));
+        }
+        // The arena holds at most 25,600 names of 256 bytes: 6 MiB, so `u32` is enough.
+        entries.push(Entry { head: head(name), at: arena.len() as u32, length: name.len() as u16, kind });
+        arena.extend_from_slice(name);
     }
 
     /// Lets the largest go.
@@ -163,11 +192,13 @@ impl<'a> Picking<'a> {
         if self.names.entries.len() > self.most {
             self.shrink();
         }
+        self.names.sort();
         let Names { arena, entries, .. } = &mut self.names;
-        entries.sort_unstable_by(|a, b| order(*a, *b, arena));
         // A directory that changes under the reader may show a name twice.
         entries.dedup_by(|a, b| order(*a, *b, arena).is_eq());
-        entries.shrink_to_fit();
+        if !self.names.more {
+            self.names.entries.shrink_to_fit();
+        }
         self.names
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mill_model::{ItemAddress, StoreAddress, Version};
-use mill_ports::{RowKey, RowWhen, StoreErrorKind, Table, TableError, TableErrorKind};
+use mill_ports::{CrashPoint, RowKey, RowWhen, StoreErrorKind, Table, TableError, TableErrorKind, crash_point};
 use serde::{Deserialize, Serialize};
 
 use super::faults::Fault;
@@ -54,7 +54,10 @@ impl Sidecar {
         }
         let row = Row { version: version.token().to_owned(), properties: map };
         let row = serde_json::to_vec(&row).map_err(Fault::unexpected)?;
-        table.put(&self.key(item), Bytes::from(row), RowWhen::Always).await.map(drop).map_err(fault)
+        crash_point(CrashPoint::SidecarBeforeWrite);
+        table.put(&self.key(item), Bytes::from(row), RowWhen::Always).await.map_err(fault)?;
+        crash_point(CrashPoint::SidecarWritten);
+        Ok(())
     }
 
     fn key(&self, item: &ItemAddress) -> RowKey {

@@ -1,7 +1,7 @@
 //! Where writes are prepared, out of sight: `<root>/.mill-in-progress/<one directory a process>/`.
 //!
 //! The process holds a lock on its directory as long as it lives. A directory whose lock can be had was left behind by
-//! one that died, and is removed by the next that writes there. On file systems that several hosts share, a lock may
+//! one that died, and is removed by the next that opens the store to write there. On file systems that several hosts share, a lock may
 //! hold on one of them only: there a directory must also have been still for a day.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use mill_ports::Clock;
+use mill_ports::{Clock, CrashPoint, crash_point};
 
 use super::dirents::Dirents;
 use super::faults::{During, Fault};
@@ -77,6 +77,7 @@ impl Staging {
             let name = format!("{:016x}", rand::random::<u64>());
             match own(&all, &name) {
                 Ok(Some(directory)) => {
+                    crash_point(CrashPoint::FolderStagingMade);
                     remove_dead(&all, clock);
                     return Ok(Self { root, name, directory, files: AtomicU64::new(0) });
                 }
@@ -106,6 +107,14 @@ fn own(all: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
     Ok(rustix::fs::statat(all, name, AtFlags::SYMLINK_NOFOLLOW).is_ok().then_some(directory))
 }
 
+/// Removes what dead processes left below a root, where nothing is to be written now.
+pub(super) fn remove_leftovers(root: &RootDir, clock: &dyn Clock) {
+    let Ok(all) = directory_in(root, IN_PROGRESS) else { return };
+    remove_dead(&all, clock);
+    // Fails while a process that lives has its own there.
+    let _ = rustix::fs::unlinkat(root, IN_PROGRESS, AtFlags::REMOVEDIR);
+}
+
 /// Removes what dead processes left. What cannot be removed stays, out of sight.
 fn remove_dead(all: &OwnedFd, clock: &dyn Clock) {
     let shared = rustix::fs::fstatfs(all).is_ok_and(|file_system| is_shared(file_system.f_type));
@@ -122,6 +131,7 @@ fn remove_dead(all: &OwnedFd, clock: &dyn Clock) {
         for file in &left {
             let _ = rustix::fs::unlinkat(&directory, file.as_str(), AtFlags::empty());
         }
+        crash_point(CrashPoint::FolderLeftoversRemoved);
         let _ = rustix::fs::unlinkat(all, name.as_str(), AtFlags::REMOVEDIR);
         tracing::info!(files = left.len(), "removed what a stopped process had left in progress");
     }
@@ -164,6 +174,7 @@ impl Staged {
         let name = format!("{:x}", staging.files.fetch_add(1, Ordering::Relaxed));
         let file = rustix::fs::openat(&staging.directory, name.as_str(), CREATING, keeping.mode_at_creation());
         let file = Some(file.map_err(|errno| Fault::of(During::Write, errno))?);
+        crash_point(CrashPoint::FolderTemporaryMade);
         let fits = Fits::Here;
         Ok(Self { staging, name, file, written: 0, flushed: 0, placed: false, fits })
     }
@@ -182,6 +193,7 @@ impl Staged {
                 }
             }
             self.written += chunk.len() as u64;
+            crash_point(CrashPoint::FolderTemporaryWritten);
         }
         if self.written - self.flushed >= FLUSH_BYTES {
             rustix::fs::fdatasync(file)?;
@@ -197,6 +209,7 @@ impl Staged {
             rustix::fs::fdatasync(&file)?;
         }
         self.fits = keeping.apply(file.as_fd(), None)?;
+        crash_point(CrashPoint::FolderTemporaryFinished);
         Ok(())
     }
 

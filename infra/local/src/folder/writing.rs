@@ -14,7 +14,7 @@ use super::kept::Keeping;
 use super::place::{Layout, Place};
 use super::reading;
 use super::room::Permit;
-use super::staging::Staged;
+use super::staging::{self, Staged};
 use super::{Folder, FolderStore, space_subject};
 
 #[async_trait]
@@ -86,6 +86,15 @@ impl DestinationStore for FolderStore {
             })
         };
         deleted.await.map_err(|fault| self.0.error("delete", &item.to_string(), fault))
+    }
+
+    async fn tidy(&self) {
+        // A root that cannot be reached says so to each call that needs it.
+        let remove = |folder: &Folder, root: &_| {
+            staging::remove_leftovers(root, &*folder.clock);
+            Ok(())
+        };
+        let _ = self.on_root(remove).await;
     }
 }
 

@@ -67,6 +67,40 @@ async fn a_reader_sees_an_item_whole_or_not_at_all_while_it_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tidying_removes_what_the_dead_left_and_nothing_of_those_who_live() {
+    let scratch = Scratch::new();
+    let all = scratch.root().join(".mill-in-progress");
+    let left = all.join("00000000000000aa");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("0"), b"half a fi").unwrap();
+    scratch.other().tidy().await;
+    assert!(!all.exists(), "nobody has anything in progress");
+
+    let content = Content { size: 600_000, properties: properties(&[]) };
+    let (go_on, rest) = tokio::sync::oneshot::channel::<()>();
+    let piece = || Ok(Bytes::from(vec![1; 300_000]));
+    let rest = stream::once(async move { piece_after(rest).await }).boxed();
+    let body = stream::iter([piece()]).chain(rest).boxed();
+    let item = at("x");
+    let tidied = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        std::fs::create_dir_all(&left).unwrap();
+        let other = scratch.other();
+        other.tidy().await;
+        assert!(all.exists() && !left.exists());
+        go_on.send(()).unwrap();
+    };
+    let (put, ()) = futures::future::join(scratch.store.put(&item, &content, &When::Absent, body), tidied).await;
+    put.unwrap();
+    assert_eq!(std::fs::read(scratch.path("x")).unwrap().len(), 600_000);
+}
+
+async fn piece_after(go_on: tokio::sync::oneshot::Receiver<()>) -> Result<Bytes, StoreError> {
+    go_on.await.unwrap();
+    Ok(Bytes::from(vec![1; 300_000]))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_given_up_leaves_nothing_in_progress() {
     let scratch = Scratch::new();
     scratch.put("first", b"x", &When::Always).await.unwrap();

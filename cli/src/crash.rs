@@ -1,0 +1,74 @@
+//! In test builds alone: `MILL_CRASH_AT=NAME` or `NAME:NTH` kills this process when it passes that point the nth time,
+//! and `MILL_CRASH_LOG=FILE` notes each point that is passed, a line each.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context as _, Result};
+use mill_ports::CrashPoint;
+use mill_ports::crash::{TEST_BUILD, listen as listen_to_points};
+
+/// Where to die, and at which passing, counted from one.
+static FATAL: OnceLock<(CrashPoint, u64)> = OnceLock::new();
+static PASSED: AtomicU64 = AtomicU64::new(0);
+static LOG: OnceLock<File> = OnceLock::new();
+
+/// Does as the environment says.
+///
+/// # Errors
+/// When it names no point that there is: a trial must not come to nothing unseen.
+pub(crate) fn listen() -> Result<()> {
+    if !TEST_BUILD {
+        return Ok(());
+    }
+    if let Ok(path) = std::env::var("MILL_CRASH_LOG") {
+        let _ = LOG.set(File::options().create(true).append(true).open(path)?);
+        listen_to_points(note);
+    }
+    if let Ok(asked) = std::env::var("MILL_CRASH_AT") {
+        let fatal = read(&asked).with_context(|| format!("MILL_CRASH_AT=\"{asked}\" names no crash point"))?;
+        let _ = FATAL.set(fatal);
+        listen_to_points(pass);
+    }
+    Ok(())
+}
+
+fn read(asked: &str) -> Option<(CrashPoint, u64)> {
+    let (name, nth) = match asked.split_once(':') {
+        Some((name, nth)) => (name, nth.parse().ok().filter(|nth| *nth > 0)?),
+        None => (asked, 1),
+    };
+    Some((*CrashPoint::ALL.iter().find(|point| point.name() == name)?, nth))
+}
+
+fn note(point: CrashPoint) {
+    if let Some(mut log) = LOG.get() {
+        // One write a line: several processes may write the same file.
+        let _ = log.write_all(format!("{}\n", point.name()).as_bytes());
+    }
+}
+
+fn pass(point: CrashPoint) {
+    let Some((fatal, nth)) = FATAL.get() else { return };
+    if point == *fatal && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *nth {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        // The signal ends all threads at their next return from the kernel; this one does no more until then.
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_named_with_or_without_the_passing() {
+        assert_eq!(read("cli-done"), Some((CrashPoint::CliDone, 1)));
+        assert_eq!(read("cli-done:3"), Some((CrashPoint::CliDone, 3)));
+        assert_eq!([read("cli-done:0"), read("cli-done:x"), read("nowhere"), read("")], [None; 4]);
+    }
+}

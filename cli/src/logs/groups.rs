@@ -1,0 +1,188 @@
+//! Lines of work that runs side by side, held back a moment so that those of one task stand together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How many lines of a group are held back at most.
+const LINES_MAX: usize = 5;
+/// How long a line is held back at most.
+const HELD_MAX: Duration = Duration::from_secs(1);
+
+/// The groups that hold lines back.
+#[derive(Clone)]
+pub(super) struct Groups {
+    shared: Arc<Shared>,
+}
+
+type Write = dyn Fn(&[u8]) + Send + Sync;
+
+struct Shared {
+    write: Box<Write>,
+    held: Mutex<Held>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Held {
+    groups: BTreeMap<u64, Group>,
+    over: bool,
+}
+
+struct Group {
+    text: String,
+    lines: usize,
+    since: Instant,
+}
+
+/// Keeps lines from being held back too long; what is left is written when it is dropped.
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").finish_non_exhaustive()
+    }
+}
+
+impl Groups {
+    /// Groups whose lines go to `write`.
+    pub(super) fn writing(write: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {
+        Self { shared: Arc::new(Shared { write: Box::new(write), held: Mutex::default(), changed: Condvar::new() }) }
+    }
+
+    /// Begins to write what was held back for long enough.
+    pub(super) fn keeper(&self) -> io::Result<Keeper> {
+        let shared = self.shared.clone();
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || shared.write_what_is_due())?;
+        Ok(Keeper { shared: self.shared.clone(), thread: Some(thread) })
+    }
+
+    /// Writes a line that belongs to no group.
+    pub(super) fn line(&self, line: &str) {
+        (self.shared.write)(line.as_bytes());
+    }
+
+    /// Adds a line to a group; an `urgent` one is not held back, nor what stands before it.
+    pub(super) fn line_of(&self, group: u64, line: &str, urgent: bool) {
+        let mut held = self.shared.lock();
+        let at = held.groups.entry(group).or_insert_with(|| {
+            self.shared.changed.notify_one();
+            Group { text: String::new(), lines: 0, since: Instant::now() }
+        });
+        at.text.push_str(line);
+        at.lines += 1;
+        if urgent || at.lines >= LINES_MAX || held.over {
+            self.shared.let_go(held, &[group]);
+        }
+    }
+
+    /// Nothing more comes of a group.
+    pub(super) fn end(&self, group: u64) {
+        self.shared.let_go(self.shared.lock(), &[group]);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes groups while the lock is held, so that a later line of one cannot overtake.
+    fn let_go(&self, mut held: MutexGuard<'_, Held>, groups: &[u64]) {
+        for group in groups {
+            if let Some(group) = held.groups.remove(group) {
+                (self.write)(group.text.as_bytes());
+            }
+        }
+    }
+
+    fn write_what_is_due(&self) {
+        let mut held = self.lock();
+        while !held.over {
+            let oldest = held.groups.values().map(|group| group.since).min();
+            held = match oldest {
+                None => self.changed.wait(held).unwrap_or_else(PoisonError::into_inner),
+                Some(since) => {
+                    let left = HELD_MAX.saturating_sub(since.elapsed());
+                    self.changed.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            let due = |group: &Group| group.since.elapsed() >= HELD_MAX;
+            let due: Vec<u64> = held.groups.iter().filter(|(_, group)| due(group)).map(|(id, _)| *id).collect();
+            self.let_go(held, &due);
+            held = self.lock();
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let mut held = self.shared.lock();
+        held.over = true;
+        let left: Vec<u64> = held.groups.keys().copied().collect();
+        self.shared.let_go(held, &left);
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // It has nothing more to do, and its panic was already told.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn groups() -> (Groups, Arc<Mutex<String>>) {
+        let written = Arc::new(Mutex::new(String::new()));
+        let out = written.clone();
+        let write = move |text: &[u8]| out.lock().unwrap().push_str(std::str::from_utf8(text).unwrap());
+        (Groups::writing(write), written)
+    }
+
+    #[test]
+    fn lines_of_one_task_stand_together() {
+        let (groups, written) = groups();
+        for n in 0..2 {
+            groups.line_of(1, &format!("a{n} "), false);
+            groups.line_of(2, &format!("b{n} "), false);
+        }
+        groups.line("alone ");
+        groups.end(2);
+        groups.end(1);
+        groups.end(1);
+        assert_eq!(*written.lock().unwrap(), "alone b0 b1 a0 a1 ");
+    }
+
+    #[test]
+    fn five_lines_or_an_urgent_one_are_not_held_back() {
+        let (groups, written) = groups();
+        for n in 0..6 {
+            groups.line_of(1, &n.to_string(), false);
+        }
+        assert_eq!(*written.lock().unwrap(), "01234");
+        groups.line_of(1, "!", true);
+        assert_eq!(*written.lock().unwrap(), "012345!");
+    }
+
+    #[test]
+    fn a_line_is_written_in_time_though_its_task_goes_on() {
+        let (groups, written) = groups();
+        let keeper = groups.keeper().unwrap();
+        groups.line_of(1, "a", false);
+        while written.lock().unwrap().is_empty() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        groups.line_of(1, "b", false);
+        drop(keeper);
+        assert_eq!(*written.lock().unwrap(), "ab", "what is left is written at the end");
+        groups.line_of(1, "c", false);
+        assert_eq!(*written.lock().unwrap(), "abc", "and nothing is held back any more");
+    }
+}

@@ -1,0 +1,281 @@
+//! The job of a trial, and the processes that do it.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use mill_ports::CrashPoint;
+
+use super::template::{ACCOUNTS, BLOCKED, Template};
+use crate::world::{Mount, World};
+
+/// A part of the job in which processes may die. What comes before it is done by processes that live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// A producer and three workmen at once, in processes of their own.
+    Fleet,
+    /// The same, told to stop at once while they have all hands full.
+    Stopped,
+    /// `mill run`, all in one process.
+    Run,
+    /// `mill run` with workmen as child processes, and with deletes that a person confirms.
+    Children,
+    /// The dead letter is sent again, given up again, and discarded.
+    Letters,
+    /// A space is brought back.
+    Restore,
+    /// Two folders are mirrored.
+    Mirror,
+}
+
+impl Stage {
+    pub(super) const ALL: [Self; 7] =
+        [Self::Fleet, Self::Stopped, Self::Run, Self::Children, Self::Letters, Self::Restore, Self::Mirror];
+}
+
+/// Where processes die.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Armed {
+    pub(super) point: CrashPoint,
+    /// At which passing.
+    pub(super) nth: u64,
+}
+
+/// How a stage that is armed is given time to run into its point.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// SIGKILL's number.
+const KILL: i32 = 9;
+
+pub(super) struct Job {
+    // Unmounted before the world goes.
+    _thin: Mount,
+    pub(super) world: World,
+    armed: Option<Armed>,
+    log: Option<PathBuf>,
+    killed: u64,
+    /// How long tasks in hand are hidden from others.
+    visibility: &'static str,
+}
+
+impl Job {
+    pub(super) fn new(template: &Template) -> Self {
+        let world = template.world();
+        // It keeps no attributes of files.
+        let thin = Mount::new(&["-t", "ramfs", "ramfs"], &world.path("thin-two"));
+        Self { _thin: thin, world, armed: None, log: None, killed: 0, visibility: "1s" }
+    }
+
+    pub(super) fn arm(&mut self, armed: Armed) {
+        self.armed = Some(armed);
+    }
+
+    /// Notes what points the stage passes, in the file given.
+    pub(super) fn log_passings(&mut self) -> PathBuf {
+        let path = self.world.path("passings");
+        fs::write(&path, "").unwrap();
+        self.log = Some(path.clone());
+        path
+    }
+
+    /// How many processes have died so far.
+    pub(super) fn killed(&self) -> u64 {
+        self.killed
+    }
+
+    /// Runs a stage to its end, whoever dies.
+    pub(super) fn run(&mut self, stage: Stage) {
+        let armed = (self.armed.take(), self.log.take());
+        if stage != Stage::Fleet {
+            self.out_of_the_way();
+        }
+        if matches!(stage, Stage::Letters | Stage::Restore) {
+            self.until_it_ends(&["run", "--quiet"], &[50]);
+        }
+        (self.armed, self.log) = armed;
+        match stage {
+            Stage::Fleet => self.fleet(),
+            Stage::Stopped => self.stopped(),
+            Stage::Run => self.until_it_ends(&["run", "--quiet"], &[0, 2, 50]),
+            Stage::Children => self.children(),
+            Stage::Letters => self.letters(),
+            Stage::Restore => self.restore(),
+            Stage::Mirror => {
+                // A directory that the killed had made for an item counts as an item of its own while it is empty. Where
+                // it is all that the destination has, its delete is held for a person; the next run finds it filled.
+                self.until_it_ends(MIRROR, &[0, 2]);
+            }
+        }
+        (self.armed, self.log) = (None, None);
+    }
+
+    /// Brings everything in step.
+    pub(super) fn finish(&mut self, stage: Stage) {
+        self.out_of_the_way();
+        let confirmed = if stage == Stage::Children { "100" } else { "0" };
+        self.until_it_ends(&["run", "--quiet", "--confirm-deletes", confirmed], &[0, 2, 50]);
+        if stage == Stage::Mirror {
+            self.until_it_ends(MIRROR, &[0]);
+        }
+        // What failed while something stood in the way, and what was given up, is past now.
+        self.until_it_ends(&["run", "--quiet", "--confirm-deletes", confirmed], &[0]);
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let log = fs::File::options().create(true).append(true).open(self.world.path("log")).unwrap();
+        let mut command = self.world.command();
+        command.args(args).stdout(Stdio::null()).stderr(log).stdin(Stdio::null());
+        // Tasks of the killed come back soon, and a space is more than one nibble.
+        command.env("MILL_WORKMAN_VISIBILITY", self.visibility).env("MILL_PRODUCER_NIBBLE", "20");
+        if let Some(Armed { point, nth }) = self.armed {
+            command.env("MILL_CRASH_AT", format!("{}:{nth}", point.name()));
+        }
+        if let Some(log) = &self.log {
+            command.env("MILL_CRASH_LOG", log);
+        }
+        command
+    }
+
+    /// Whether a process died at the point; from then on nobody does.
+    fn died(&mut self, status: ExitStatus) -> bool {
+        let died = status.signal() == Some(KILL);
+        if died {
+            self.killed += 1;
+            self.armed = None;
+        }
+        died
+    }
+
+    #[track_caller]
+    fn until_it_ends(&mut self, args: &[&str], codes: &[i32]) {
+        loop {
+            let status = self.command(args).status().unwrap();
+            if self.died(status) {
+                continue;
+            }
+            return self.ended_as_expected(args, status, codes);
+        }
+    }
+
+    #[track_caller]
+    fn ended_as_expected(&self, args: &[&str], status: ExitStatus, codes: &[i32]) {
+        let log = || fs::read_to_string(self.world.path("log")).unwrap();
+        assert!(status.code().is_some_and(|code| codes.contains(&code)), "{args:?}: {status}\n{}", log());
+    }
+
+    /// Lets the store be used that could not be, and what was blocked have its place.
+    fn out_of_the_way(&self) {
+        self.usable();
+        let _ = fs::remove_dir_all(self.world.path(BLOCKED));
+    }
+
+    fn usable(&self) {
+        let _ = fs::remove_file(self.world.path("later-two/.mill-in-progress"));
+    }
+
+    fn fleet(&mut self) {
+        let mut fleet = Fleet::start(self, &[&["produce", "duplication", "--now"], WORK, WORK, WORK]);
+        let began = Instant::now();
+        let mut since_killed = None;
+        let mut people = 0;
+        while began.elapsed() < PATIENCE && since_killed.is_none_or(|at: Instant| at.elapsed().as_millis() < 300) {
+            std::thread::sleep(Duration::from_millis(20));
+            fleet.look(self);
+            if self.killed > 0 && since_killed.is_none() {
+                since_killed = Some(Instant::now());
+            }
+            if began.elapsed().as_millis() > 600 {
+                self.usable();
+            }
+            people += 1;
+            self.world.write(&format!("library-one/photos/meanwhile/{}", people % 20), vec![b'm'; people]);
+        }
+        fleet.stop(self, 1);
+    }
+
+    fn stopped(&mut self) {
+        let (armed, log) = (self.armed.take(), self.log.take());
+        self.until_it_ends(&["produce", "duplication", "--now"], &[0, 2]);
+        (self.armed, self.log) = (armed, log);
+        for _ in 0..10 {
+            let fleet = Fleet::start(self, &[WORK, WORK]);
+            std::thread::sleep(Duration::from_millis(150));
+            fleet.stop(self, 2);
+            if self.killed > 0 {
+                return;
+            }
+        }
+    }
+
+    fn children(&mut self) {
+        for n in 40..80 {
+            fs::remove_file(self.world.path(&format!("library-one/photos/box {}/{n}", n % 5))).unwrap();
+        }
+        // One large enough, and leases short enough, that some must be extended, and some are lost.
+        fs::write(self.world.path("library-one/photos/large"), vec![b'l'; 48 << 20]).unwrap();
+        self.visibility = "150ms";
+        let run = ["run", "--processes", "2", "--quiet", "--confirm-deletes", "100"];
+        self.until_it_ends(&run, &[0, 2, 50]);
+        self.visibility = "1s";
+    }
+
+    fn letters(&mut self) {
+        // A letter whose deciding was cut off between the task's sending and the book may be retried twice.
+        self.until_it_ends(&["deadletters", "retry", "--all"], &[0]);
+        self.until_it_ends(&["run", "--quiet"], &[0, 2, 50]);
+        self.until_it_ends(&["deadletters", "discard", "--all", "--reason", "nobody can open it"], &[0]);
+    }
+
+    fn restore(&mut self) {
+        self.until_it_ends(&["restore", "library", "maps", "--from", "2", "back", "--overwrite"], &[0]);
+    }
+
+    pub(super) fn accounts() -> impl Iterator<Item = (String, String)> {
+        ACCOUNTS.iter().map(|account| (format!("{account}-one"), format!("{account}-two")))
+    }
+}
+
+const MIRROR: &[&str] = &["mirror", "library-one/photos", "mirrored", "--quiet", "--remove-vanished"];
+const WORK: &[&str] = &["work", "--workers", "32"];
+
+/// Processes at work at the same time. One that dies is started again.
+struct Fleet<'a> {
+    running: Vec<(&'a [&'a str], Child)>,
+}
+
+impl<'a> Fleet<'a> {
+    fn start(job: &Job, all: &[&'a [&'a str]]) -> Self {
+        Self { running: all.iter().map(|args| (*args, job.command(args).spawn().unwrap())).collect() }
+    }
+
+    /// Looks who has ended.
+    fn look(&mut self, job: &mut Job) {
+        let mut still = Vec::new();
+        for (args, mut child) in self.running.drain(..) {
+            match child.try_wait().unwrap() {
+                None => still.push((args, child)),
+                Some(status) if job.died(status) => still.push((args, job.command(args).spawn().unwrap())),
+                Some(status) => job.ended_as_expected(args, status, &[0, 2]),
+            }
+        }
+        self.running = still;
+    }
+
+    /// Asks all to stop, so many times, and waits for them.
+    fn stop(mut self, job: &mut Job, times: u32) {
+        for _ in 0..times {
+            for (_, child) in &self.running {
+                let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).stderr(Stdio::null()).status();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        for (args, mut child) in self.running.drain(..) {
+            let status = child.wait().unwrap();
+            // One that is told to stop before it listens dies of that.
+            if !job.died(status) && status.signal() != Some(15) {
+                job.ended_as_expected(args, status, &[0, 2, 50]);
+            }
+        }
+    }
+}

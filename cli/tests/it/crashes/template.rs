@@ -1,0 +1,140 @@
+//! A world in which all sorts of work wait, made once and copied for each trial.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::world::World;
+
+/// What is in the queue from the beginning, and nobody can open.
+pub(super) const NO_ENVELOPE: &str = "this is no envelope";
+
+/// A property that only a sidecar can keep where files have no attributes.
+pub(super) const PROPERTY: (&str, &str) = ("title", "Meadow in May");
+
+/// The name of the account's items in the space `room` that have it.
+pub(super) const WITH_PROPERTY: &str = "painting";
+
+/// What stands in the way of an item of that name.
+pub(super) const BLOCKED: &str = "library-two/photos/blocked";
+
+/// The accounts: one with changes of all sorts, one whose destination cannot be written at first, one whose destination
+/// keeps no properties.
+pub(super) const ACCOUNTS: [&str; 3] = ["library", "later", "thin"];
+
+/// The world.
+pub(super) struct Template(World);
+
+impl Template {
+    /// A destination in step, and changes to its source since.
+    pub(super) fn new() -> Self {
+        let world = World::new();
+        world.mill(&["init", "."]).expect(0);
+        policies(&world, &["library"]);
+        first_state(&world.path("library-one/photos"));
+        world.age("library-one");
+        world.mill(&["run", "--json"]).expect(0);
+        changes(&world.path("library-one"));
+        policies(&world, &ACCOUNTS);
+        for n in 0..60 {
+            world.write(&format!("later-one/box/{n}"), format!("letter {n}"));
+        }
+        // Where writes are prepared stands a file: the store cannot be used.
+        world.write("later-two/.mill-in-progress", "");
+        for n in 0..5 {
+            let name = format!("thin-one/room/{WITH_PROPERTY} {n}");
+            world.write(&name, format!("picture {n}"));
+            set_property(&world.path(&name));
+        }
+        // A directory stands in the way of an item, and what is in it nobody may delete.
+        fs::create_dir_all(world.path(BLOCKED)).unwrap();
+        std::os::unix::fs::symlink("/nowhere", world.path(BLOCKED).join("link")).unwrap();
+        fs::create_dir_all(world.path("thin-two")).unwrap();
+        leftovers(&world.path("library-two"));
+        world.queue(NO_ENVELOPE);
+        Self(world)
+    }
+
+    /// A world like it.
+    pub(super) fn world(&self) -> World {
+        let world = World::copy_of(&self.0);
+        // Only what has been as it is for two seconds is sealed, and a copy is as young as can be.
+        std::thread::sleep(std::time::Duration::from_millis(2_100));
+        world
+    }
+}
+
+fn policies(world: &World, accounts: &[&str]) {
+    for account in accounts {
+        // One transfer at once, so that tasks are in hand for a while.
+        let transfers_max = if *account == "later" { r#", "transfersMax": 1"# } else { "" };
+        world.write(
+            &format!("policies/{account}-stores.json"),
+            format!(
+                r#"{{"stores": [{{"id": "1", "type": "folder", "root": "{account}-one", "primary": true}},
+                               {{"id": "2", "type": "folder", "root": "{account}-two"{transfers_max}}}]}}"#
+            ),
+        );
+        world.write(
+            &format!("policies/{account}-duplication-policy.json"),
+            r#"{"removeVanished": true, "defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#,
+        );
+        fs::create_dir_all(world.path(&format!("{account}-two"))).unwrap();
+    }
+    world.write("policies/duplication-accounts.json", serde_json::to_string(accounts).unwrap());
+}
+
+fn put(at: &Path, bytes: impl AsRef<[u8]>) {
+    fs::create_dir_all(at.parent().unwrap()).unwrap();
+    fs::write(at, bytes).unwrap();
+}
+
+fn first_state(photos: &Path) {
+    for n in 0..90_u8 {
+        put(&photos.join(format!("box {}/{n}", n % 5)), vec![n; 10 + 100 * usize::from(n)]);
+    }
+    for n in 0..3_u8 {
+        put(&photos.join(format!("vanishing/deep/{n}")), vec![n; 50]);
+    }
+}
+
+/// What people do: they add, change, move and delete.
+fn changes(one: &Path) {
+    let photos = one.join("photos");
+    for n in 0..10_u8 {
+        // Of another size, and of the same.
+        put(&photos.join(format!("box {}/{n}", n % 5)), vec![n; 77]);
+        put(&photos.join(format!("box {}/{}", n % 5, n + 10)), vec![b'x'; 10 + 100 * usize::from(n + 10)]);
+    }
+    for n in 20..26 {
+        let path = photos.join(format!("box {}/{n}", n % 5));
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    for n in 30..33 {
+        fs::remove_file(photos.join(format!("box {}/{n}", n % 5))).unwrap();
+    }
+    fs::remove_dir_all(photos.join("vanishing")).unwrap();
+    for n in 0..30_u8 {
+        put(&photos.join(format!("new/{}/deeper/{n}", n % 7)), vec![n; 500]);
+    }
+    for n in 0..3_u8 {
+        put(&photos.join(format!("large {n}")), vec![n; (1 << 20) * usize::from(n + 1) + 17]);
+    }
+    put(&photos.join("blocked"), "something stands where this belongs");
+    for n in 0..12_u8 {
+        put(&one.join(format!("maps/{n}")), vec![n; 300]);
+    }
+}
+
+/// What a process leaves that dies while it writes.
+fn leftovers(root: &Path) {
+    put(&root.join(".mill-in-progress/00000000000000aa/0"), "half a fi");
+}
+
+fn set_property(path: &Path) {
+    let script = "import os, sys; os.setxattr(sys.argv[1], 'user.mill.properties', sys.argv[2].encode())";
+    let map = format!(r#"{{"{}": "{}"}}"#, PROPERTY.0, PROPERTY.1);
+    let output = Command::new("python3").args(["-c", script]).arg(path).arg(map).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

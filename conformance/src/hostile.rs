@@ -1,0 +1,268 @@
+//! Five hundred hostile names on a back end: each is a faithful copy or a typed refusal, never another item, and nothing
+//! around the store's root is touched.
+
+mod corpus;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mill_engine::{HandClock, MemoryStore, MemoryStores, MemoryTable, SeededChance, StoreHabits};
+use mill_model::{
+    AccountId, ContentId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, StoreAddress, StoreId,
+    TaskId, Timestamp,
+};
+use mill_policy::AccountPolicy;
+use mill_ports::{Attempt, DestinationStore, Lease, Outcome, Presence, TaskProcessorFactory as _, When};
+use mill_processors::{Deps, DuplicateFactory, Refusals};
+use mill_records::owners::Owners;
+use mill_records::policies::PolicyBook;
+use mill_records::seals::Seals;
+use tokio_util::sync::CancellationToken;
+
+pub use self::corpus::corpus;
+use crate::store::names::kept_or_refused;
+use crate::store::{Read, item, kept, space};
+use crate::subject::{Keep, StoreSubject};
+
+/// Makes the tests of a back end in a module of its own.
+///
+/// ```ignore
+/// hostile_suite!(name, path::to::open);
+/// ```
+///
+/// `open` gives a fresh [`HostileSubject`].
+#[macro_export]
+macro_rules! hostile_suite {
+    ($name:ident, $open:path) => {
+        mod $name {
+            $crate::hostile_cases! { $open;
+                each_name_is_kept_or_refused
+                names_together_are_items_of_their_own_in_any_order
+                the_processor_copies_each_name_to_it_or_refuses_it
+                the_processor_copies_each_name_from_it_or_refuses_it
+            }
+        }
+    };
+}
+
+/// Makes a test of each case.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! hostile_cases {
+    ($open:path; $($case:ident)*) => {
+        $(
+            #[test]
+            fn $case() {
+                $crate::subject::run(async { $crate::hostile::$case($open().await).await });
+            }
+        )*
+    };
+}
+
+/// What stands around a store's root, told so that any change of it shows.
+pub type Around = Box<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// A store without spaces, and what is not to be touched.
+pub struct HostileSubject {
+    /// The store.
+    pub store: StoreSubject,
+    /// What stands around its root; nothing, where it has none.
+    pub around: Around,
+}
+
+impl fmt::Debug for HostileSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostileSubject").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// Bytes that no other name has; a name that stands for an empty directory has none.
+fn own_bytes(id: &ContentId) -> Read {
+    let text = id.as_str();
+    let bytes = if text.ends_with('/') { Bytes::new() } else { Bytes::from(format!("these are of {text}")) };
+    (bytes, Properties::default())
+}
+
+/// Whether an empty directory is no item any more: something lies in it.
+fn gave_way(id: &str, all: &BTreeSet<String>) -> bool {
+    id.ends_with('/') && all.iter().any(|other| other != id && other.starts_with(id))
+}
+
+/// One by one, beside a neighbour.
+pub async fn each_name_is_kept_or_refused(subject: HostileSubject) {
+    let HostileSubject { store, around } = subject;
+    let (before, store) = (around(), store.with_space().await);
+    let mut kept = 0;
+    for (number, id) in corpus().iter().enumerate().filter(|(_, id)| id.as_str() != "neighbour") {
+        kept += usize::from(kept_or_refused(&store, id.as_str(), number % 3 * 50).await);
+        assert_eq!(around(), before, "after {id:?}");
+    }
+    assert!(kept > 200, "a back end that refuses nearly all names proves nothing: {kept}");
+}
+
+/// All in one space, from first to last and from last to first: no name leads to another's item.
+pub async fn names_together_are_items_of_their_own_in_any_order(subject: HostileSubject) {
+    let HostileSubject { store, around } = subject;
+    let (before, store) = (around(), store.with_space().await);
+    let mut ids = corpus();
+    for _ in 0..2 {
+        let mut written = BTreeSet::new();
+        for id in &ids {
+            let put = store.put_when(&item(id.as_str()), &own_bytes(id), &When::Absent).await;
+            if kept(put, id.as_str()) {
+                written.insert(id.as_str().to_owned());
+            }
+        }
+        assert_holds(&store, &written).await;
+        for id in &written {
+            let deleted = store.store.delete(&item(id), &When::Always).await.unwrap();
+            assert!(deleted == Presence::Here(()) || id.ends_with('/'), "{id:?} was not there");
+        }
+        assert_eq!(store.ids().await, Vec::<String>::new());
+        ids.reverse();
+    }
+    assert_eq!(around(), before);
+}
+
+/// Insists that the space holds these and no others, each with its own bytes.
+async fn assert_holds(store: &StoreSubject, written: &BTreeSet<String>) {
+    let listed: BTreeSet<String> = store.ids().await.into_iter().collect();
+    let strange: Vec<_> = listed.difference(written).collect();
+    assert_eq!(strange, Vec::<&String>::new(), "listed, and never written");
+    for id in written {
+        if listed.contains(id) {
+            store.assert_reads(&item(id), &own_bytes(&ContentId::new(id.as_str()).unwrap())).await;
+        } else {
+            assert!(gave_way(id, written), "{id:?} was written and is not listed");
+        }
+    }
+}
+
+/// From a store that holds every name.
+pub async fn the_processor_copies_each_name_to_it_or_refuses_it(subject: HostileSubject) {
+    let HostileSubject { store, around } = subject;
+    let (before, store) = (around(), store.with_space().await);
+    let source = memory_with_all_names().await;
+    let pair = Pair::of(source.store.clone(), store.store.clone());
+    let mut copied = BTreeSet::new();
+    for pass in 0..2 {
+        for id in corpus() {
+            if pair.duplicate(&id).await {
+                copied.insert(id.as_str().to_owned());
+            }
+            if pass == 0 {
+                assert_eq!(around(), before, "after {id:?}");
+            }
+        }
+    }
+    assert_holds(&store, &copied).await;
+    assert!(copied.len() > 200, "a back end that refuses nearly all names proves nothing: {}", copied.len());
+    let all: BTreeSet<String> = corpus().iter().map(|id| id.as_str().to_owned()).collect();
+    assert_holds(&source, &all).await;
+}
+
+/// To a store that holds every name.
+pub async fn the_processor_copies_each_name_from_it_or_refuses_it(subject: HostileSubject) {
+    let HostileSubject { store, around } = subject;
+    let (before, store) = (around(), store.with_space().await);
+    for id in corpus() {
+        kept(store.put_when(&item(id.as_str()), &own_bytes(&id), &When::Absent).await, id.as_str());
+    }
+    let held: BTreeSet<String> = store.ids().await.into_iter().collect();
+    let destination = memory().with_space().await;
+    let pair = Pair::of(store.store.clone(), destination.store.clone());
+    for id in corpus() {
+        let done = pair.duplicate(&id).await;
+        assert!(done || !held.contains(id.as_str()), "{id:?} is there and was refused");
+    }
+    assert_holds(&destination, &held).await;
+    assert_holds(&store, &held).await;
+    assert_eq!(around(), before);
+}
+
+fn memory() -> StoreSubject {
+    let store = MemoryStore::new(address("memory"), StoreHabits::default(), Arc::new(HandClock::new()));
+    StoreSubject { store: Arc::new(store), keep: Keep::nothing() }
+}
+
+async fn memory_with_all_names() -> StoreSubject {
+    let subject = memory().with_space().await;
+    for id in corpus() {
+        subject.put_when(&item(id.as_str()), &own_bytes(&id), &When::Absent).await.unwrap();
+    }
+    subject
+}
+
+fn address(store: &str) -> StoreAddress {
+    StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(store).unwrap() }
+}
+
+/// Two stores between which the processor copies.
+struct Pair {
+    factory: DuplicateFactory,
+    refusals: Arc<Refusals>,
+    clock: Arc<HandClock>,
+}
+
+impl Pair {
+    fn of(source: Arc<dyn DestinationStore>, destination: Arc<dyn DestinationStore>) -> Self {
+        let policy = br#"{ "defaultPolicies": [ { "srcStoreId": "1", "destStoreId": "2" } ] }"#;
+        let stores = br#"{ "stores": [ { "id": "1", "type": "folder", "root": "one", "primary": true },
+            { "id": "2", "type": "folder", "root": "two" } ] }"#;
+        let policy = AccountPolicy::parse(AccountId::new("a").unwrap(), policy, stores).unwrap();
+        let both = MemoryStores::default();
+        both.add(address("1"), source);
+        both.add(address("2"), destination);
+        let (clock, refusals) = (Arc::new(HandClock::new()), Arc::new(Refusals::default()));
+        let factory = DuplicateFactory::new(Deps {
+            policies: Arc::new(PolicyBook::fixed(vec![policy])),
+            stores: Arc::new(both),
+            seals: Seals::new(Arc::new(MemoryTable::new("seals"))),
+            owners: Owners::new(Arc::new(MemoryTable::new("owners"))),
+            clock: clock.clone(),
+            chance: Arc::new(SeededChance::new(1)),
+            statistics: Arc::default(),
+            refusals: refusals.clone(),
+        });
+        Self { factory, refusals, clock }
+    }
+
+    /// Runs an item's task. Whether it is done; else it was refused, and its name was noted with the reason.
+    async fn duplicate(&self, id: &ContentId) -> bool {
+        let task = Duplicate {
+            account: address("1").account,
+            source: address("1").store,
+            destination: address("2").store,
+            space: space(),
+            item: Some(id.clone()),
+            retire: false,
+        };
+        let now = Timestamp::from_millis(0);
+        let envelope = Envelope::new(TaskId::new(now, [0; 10]), QueueName::DuplicationLow, now, task.into_task());
+        let attempt = Attempt {
+            envelope: envelope.clone(),
+            failures_max: 3,
+            receive_count: 1,
+            cancelled: CancellationToken::new(),
+            lease: Lease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
+        };
+        let refused_before = self.refusals.count();
+        match self.factory.processor(envelope.task).unwrap().run(&attempt).await {
+            Ok(Outcome::Done { follow_ups }) => {
+                assert_eq!(follow_ups, []);
+                true
+            }
+            Ok(Outcome::Discard { reason }) => {
+                assert_eq!(self.refusals.count(), refused_before + 1, "{id:?} was let go unnamed: {reason}");
+                let address = ItemAddress { space: space(), id: id.clone() };
+                let noted = self.refusals.kept().pop().unwrap();
+                assert_eq!(noted.subject, format!("a/{address}"), "another name was noted");
+                false
+            }
+            other => panic!("{id:?}: {other:?}"),
+        }
+    }
+}
