@@ -137,10 +137,7 @@ impl Sides<'_> {
             Today::Unknown { reason } => return Err(today::waits(item, &reason)),
         }
         self.attempt.may_act()?;
-        let mut when = When::VersionIs(destination.version);
-        if planted(Planted::UnconditionalDelete) {
-            when = When::Always;
-        }
+        let when = When::VersionIs(destination.version);
         crash_point(CrashPoint::DuplicateBeforeDelete);
         let deleted = self.room.tries.of(|| self.destination.delete(item, &when)).await?;
         crash_point(CrashPoint::DuplicateDeleted);

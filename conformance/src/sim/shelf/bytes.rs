@@ -107,7 +107,8 @@ impl Rest {
                 self.damaged.store(true, Relaxed);
                 self.count(Fault::BodyFlipped);
                 let mut bytes = BytesMut::from(&piece[..]);
-                bytes[(at - from) as usize] ^= 1;
+                // Another bit on the way back than on the way there: one is never undone by the other.
+                bytes[(at - from) as usize] ^= if self.op == "put" { 1 } else { 2 };
                 Some(Ok(bytes.freeze()))
             }
             _ => Some(Ok(piece)),
