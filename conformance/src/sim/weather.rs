@@ -193,7 +193,7 @@ impl Weather<'_> {
 
     fn some_store(&self) -> &Arc<Shelf> {
         let all: Vec<&Arc<Shelf>> = self.world.shelves.values().collect();
-        *self.world.dice.pick(&all)
+        self.world.dice.pick(&all)
     }
 
     fn trouble_a_store(&self) {
