@@ -193,7 +193,8 @@ impl Weather<'_> {
 
     fn some_store(&self) -> &Arc<Shelf> {
         let all: Vec<&Arc<Shelf>> = self.world.shelves.values().collect();
-        self.world.dice.pick(&all)
+        let picked: &Arc<Shelf> = self.world.dice.pick::<&Arc<Shelf>>(&all);
+        picked
     }
 
     fn trouble_a_store(&self) {
