@@ -84,6 +84,19 @@ pub struct S3Spec {
     pub path_style: bool,
     /// Where the credentials are; `None` for those of the environment or the machine's role.
     pub credentials: Option<Credentials>,
+    /// A profile of the user's AWS configuration; excludes `credentials`.
+    pub profile: Option<String>,
+    /// A role to take on with them.
+    pub role: Option<RoleSpec>,
+}
+
+/// A role to take on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleSpec {
+    /// Its ARN.
+    pub arn: String,
+    /// The id that its owner gave to whoever takes it on, if any.
+    pub external_id: Option<String>,
 }
 
 /// How spaces become buckets.
