@@ -7,5 +7,6 @@ mod queues;
 mod servers;
 mod stores;
 mod tables;
+mod template;
 mod verified;
 mod verifying;
