@@ -195,17 +195,17 @@ def letter(endpoint, name, tell=None):
             "Value": int(told["ApproximateNumberOfMessages"]),
         }
         client(endpoint, "cloudwatch").put_metric_data(Namespace="AWS/SQS", MetricData=[figure])
-    while True:
+    else:
+        # A workman that drains it.
+        assert sqs.receive_message(QueueUrl=dead, VisibilityTimeout=0)["Messages"]
+    # Both alarms on dead letters: the one that sees them waiting, and the one that hears them pass.
+    expected = {f"{name}-depth-dead-letter"} | (set() if tell else {f"{name}-dead-letters"})
+    heard = {}
+    while set(heard) < expected:
         message = json.loads(subscriber.received.get(timeout=300)["Message"])
-        if message["AlarmName"] == f"{name}-depth-dead-letter":
-            break
-    return {
-        "receives": receives,
-        "dead": int(told["ApproximateNumberOfMessages"]),
-        "alarm": message["AlarmName"],
-        "state": message["NewStateValue"],
-        "seconds": round(time.monotonic() - began, 1),
-    }
+        if message["AlarmName"] in expected and message["NewStateValue"] == "ALARM":
+            heard[message["AlarmName"]] = round(time.monotonic() - began, 1)
+    return {"receives": receives, "dead": int(told["ApproximateNumberOfMessages"]), "heard": heard}
 
 
 def unaided(endpoint):
@@ -221,7 +221,7 @@ def unaided(endpoint):
     deployed = up(endpoint, "unaided", f"Only={','.join(types)}")
     assert deployed["status"] == "CREATE_COMPLETE", deployed
     told = letter(endpoint, "unaided")
-    assert (told["receives"], told["dead"], told["state"]) == (10, 1, "ALARM"), told
+    assert (told["receives"], told["dead"]) == (10, 1), told
     return told
 
 

@@ -269,8 +269,7 @@ fn a_dead_letter_raises_the_message() {
     deployed(&name, &["Workmen=hosts"]);
     let told = stack(&["letter", ministack(), &name, "tell"], &Value::Null);
     assert_eq!((&told["receives"], &told["dead"]), (&json!(RECEIVES_MAX), &json!(1)), "{told}");
-    assert_eq!(told["alarm"], format!("{name}-depth-dead-letter"));
-    assert_eq!(told["state"], "ALARM");
+    assert!(told["heard"][format!("{name}-depth-dead-letter")].is_number(), "{told}");
 }
 
 #[test]
