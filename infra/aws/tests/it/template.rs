@@ -102,7 +102,11 @@ fn the_templates_tables_are_the_contracts_and_outlive_the_stack() {
         assert_eq!(properties["AttributeDefinitions"], kinds, "{name}");
         assert_eq!(properties["BillingMode"], "PAY_PER_REQUEST", "{name}");
         assert_eq!(properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], true, "{name}");
-        assert_eq!(properties["DeletionProtectionEnabled"], json!({"Ref": "ProtectTables"}), "{name}");
+        assert_eq!(
+            properties["DeletionProtectionEnabled"],
+            json!({"Fn::If": ["ProtectsTables", true, false]}),
+            "{name}"
+        );
         assert_eq!((&table["DeletionPolicy"], &table["UpdateReplacePolicy"]), (&json!("Retain"), &json!("Retain")));
     }
 }
