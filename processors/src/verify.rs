@@ -208,3 +208,88 @@ pub(crate) fn differing(from: Option<&Properties>, to: Option<&Properties>) -> O
     let names = from.0.keys().chain(to.0.keys());
     names.filter(|name| from.get(name) != to.get(name)).min().cloned()
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use mill_engine::{HandClock, MemoryStore, SeededChance, StoreHabits};
+    use mill_model::{AccountId, StoreAddress, StoreId};
+    use mill_ports::{DestinationStore as _, Refusal};
+
+    use super::*;
+
+    fn store(id: &str) -> MemoryStore {
+        let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(id).unwrap() };
+        MemoryStore::new(address, StoreHabits::default(), Arc::new(HandClock::new()))
+    }
+
+    fn at(id: &str) -> ItemAddress {
+        ItemAddress { space: SpaceId::new("s").unwrap(), id: ContentId::new(id).unwrap() }
+    }
+
+    fn titled(title: &str) -> Properties {
+        Properties([("title".to_owned(), title.to_owned())].into())
+    }
+
+    fn verification(source: &MemoryStore, destination: &MemoryStore, sample: u8) -> Verification {
+        Verification {
+            source: Arc::new(source.clone()),
+            destination: Arc::new(destination.clone()),
+            space: at("x").space,
+            sample,
+            at_once: NonZeroUsize::new(2).unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_item_that_is_not_as_it_should_be_is_named_with_what_is_wrong() {
+        let (source, destination) = (store("1"), store("2"));
+        let put = |store: &MemoryStore, id: &str, bytes: &'static str, title: &str| {
+            store.plant(&at(id), Bytes::from(bytes), titled(title));
+        };
+        for id in ["good", "other bytes", "other title", "missing"] {
+            put(&source, id, "bytes", "t");
+        }
+        put(&destination, "good", "bytes", "t");
+        put(&destination, "other bytes", "bites", "t");
+        put(&destination, "other title", "bytes", "u");
+        put(&destination, "too many", "bytes", "t");
+        source.plant_refused(&at("link"), Refusal::SymbolicLink);
+        destination.plant_refused(&at("odd"), Refusal::NotUtf8);
+        let found = verification(&source, &destination, 100).run(&SeededChance::new(1)).await.unwrap();
+        assert_eq!((found.examined, found.equal), (4, 1));
+        let faults: Vec<(&str, String)> =
+            found.faults.iter().map(|finding| (&*finding.item, finding.what.to_string())).collect();
+        let [(_, link), (_, missing), (_, odd), (_, bytes), (_, title), (_, many)] = &faults[..] else {
+            panic!("{faults:?}")
+        };
+        assert_eq!(
+            faults.iter().map(|(item, _)| *item).collect::<Vec<_>>(),
+            ["link", "missing", "odd", "other bytes", "other title", "too many"]
+        );
+        assert!(link.contains("symbolic link") && bytes.contains("differ") && title.contains("title"), "{faults:?}");
+        assert_eq!(
+            (&**missing, &**odd, &**many),
+            ("missing at the destination", "only at the destination", "only at the destination")
+        );
+    }
+
+    #[tokio::test]
+    async fn of_a_sample_the_others_are_looked_for_and_not_read() {
+        let (source, destination) = (store("1"), store("2"));
+        for n in 0..200 {
+            source.plant(&at(&n.to_string()), "bytes", Properties::default());
+            // Of the same size, and damaged.
+            destination.plant(&at(&n.to_string()), "bites", Properties::default());
+        }
+        destination.delete(&at("7"), &mill_ports::When::Always).await.unwrap();
+        let found = verification(&source, &destination, 10).run(&SeededChance::new(1)).await.unwrap();
+        let differ = found.faults.iter().filter(|finding| matches!(finding.what, Fault::BytesDiffer { .. })).count();
+        assert_eq!(found.examined, 200);
+        assert!((5..50).contains(&differ), "{differ}");
+        assert!(
+            found.faults.iter().any(|finding| finding.item == "7" && finding.what == Fault::Missing),
+            "it is looked for"
+        );
+    }
+}

@@ -23,11 +23,7 @@ use crate::kills::{Dice, seed};
 /// Trials at once: most of a trial is waiting, for leases of the killed to run out above all.
 const AT_ONCE: usize = 8;
 /// How often a trial is made anew when its point was not passed so often this time.
-const TRIES: u64 = 4;
-
-/// Points that a run passes only when a copy happens to take longer than a third of its lease. They are tried and told;
-/// that they are hit is asked for in the long form alone.
-const BY_CHANCE: [CrashPoint; 1] = [CrashPoint::WorkmanBeforeExtend];
+const TRIES: u32 = 8;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |number| number.parse().unwrap())
@@ -74,8 +70,7 @@ fn trial(template: &Template, passings: &Passings, point: CrashPoint, dice: &mut
     for attempt in 0..TRIES {
         let (stage, count) = stages[dice.roll(stages.len() as u64) as usize];
         // How often a stage passes a point differs from run to run: the nearer, the surer.
-        let nth = 1 + dice.roll((count >> attempt).max(1));
-        let armed = Armed { point, nth: if attempt + 1 == TRIES { 1 } else { nth } };
+        let armed = Armed { point, nth: 1 + dice.roll((count >> (attempt * 2)).max(1)) };
         let _told = ToldWhenItFails { armed, stage };
         let mut job = Job::new(template);
         job.arm(armed);
@@ -120,9 +115,7 @@ fn nothing_is_lost_wherever_a_process_dies() {
     let passings = profile(&template);
     let wanted = |point: &&CrashPoint| only.as_ref().is_none_or(|only| *only == point.name());
     let passed = |point: &CrashPoint| passings.keys().any(|(passed, _)| passed == point);
-    let by_chance = |point: &CrashPoint| each == 1 && BY_CHANCE.contains(point);
-    let worth_trying = |point: &&CrashPoint| passed(point) || !by_chance(point);
-    let points: Vec<CrashPoint> = CrashPoint::ALL.iter().filter(wanted).filter(worth_trying).copied().collect();
+    let points: Vec<CrashPoint> = CrashPoint::ALL.iter().filter(wanted).copied().collect();
     let unpassed: Vec<&str> = points.iter().filter(|point| !passed(point)).map(|point| point.name()).collect();
     assert_eq!(unpassed, Vec::<&str>::new(), "points that no stage of the job passes");
 
@@ -141,7 +134,7 @@ fn nothing_is_lost_wherever_a_process_dies() {
     let hits = hits.into_inner().unwrap();
     println!("{}{} kills at {} points", table(&hits), hits.values().sum::<u64>(), hits.len());
     assert_eq!(failed.into_inner(), 0, "trials failed, as told above");
-    let missed = hits.iter().filter(|(point, hits)| **hits < each && !by_chance(point));
+    let missed = hits.iter().filter(|(_, hits)| **hits < each);
     let missed: Vec<&str> = missed.map(|(point, _)| point.name()).collect();
     assert_eq!(missed, Vec::<&str>::new(), "points that were not hit as often as they were to be");
 }

@@ -175,6 +175,8 @@ impl Job {
     }
 
     fn fleet(&mut self) {
+        // Tasks of one account are in hand for longer than their leases.
+        let mut held = Some(self.held());
         let mut fleet = Fleet::start(self, &[&["produce", "duplication", "--now"], WORK, WORK, WORK]);
         let began = Instant::now();
         let mut since_killed = None;
@@ -188,10 +190,15 @@ impl Job {
             if began.elapsed().as_millis() > 600 {
                 self.usable();
             }
+            if began.elapsed().as_millis() > 2000 {
+                held = None;
+            }
             people += 1;
             self.world.write(&format!("library-one/photos/meanwhile/{}", people % 20), vec![b'm'; people]);
         }
-        fleet.stop(self, 1);
+        drop(held);
+        fleet.ask_to_stop(1);
+        fleet.wait(self);
     }
 
     fn stopped(&mut self) {
@@ -199,9 +206,14 @@ impl Job {
         self.until_it_ends(&["produce", "duplication", "--now"], &[0, 2]);
         (self.armed, self.log) = (armed, log);
         for _ in 0..10 {
+            // Tasks of this account stay in hand, to be given back when the processes are told to stop at once.
+            let held = self.held();
             let fleet = Fleet::start(self, &[WORK, WORK]);
             std::thread::sleep(Duration::from_millis(150));
-            fleet.stop(self, 2);
+            fleet.ask_to_stop(2);
+            std::thread::sleep(Duration::from_millis(50));
+            drop(held);
+            fleet.wait(self);
             if self.killed > 0 {
                 return;
             }
@@ -218,6 +230,13 @@ impl Job {
         let run = ["run", "--processes", "2", "--quiet", "--confirm-deletes", "100"];
         self.until_it_ends(&run, &[0, 2, 50]);
         self.visibility = "1s";
+    }
+
+    /// Holds a folder's lock until it is dropped: nothing can be written there meanwhile.
+    fn held(&self) -> fs::File {
+        let root = fs::File::open(self.world.path("later-two")).unwrap();
+        root.lock().unwrap();
+        root
     }
 
     fn letters(&mut self) {
@@ -262,14 +281,17 @@ impl<'a> Fleet<'a> {
         self.running = still;
     }
 
-    /// Asks all to stop, so many times, and waits for them.
-    fn stop(mut self, job: &mut Job, times: u32) {
+    /// Asks all to stop, so many times.
+    fn ask_to_stop(&self, times: u32) {
         for _ in 0..times {
             for (_, child) in &self.running {
                 let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).stderr(Stdio::null()).status();
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn wait(mut self, job: &mut Job) {
         for (args, mut child) in self.running.drain(..) {
             let status = child.wait().unwrap();
             // One that is told to stop before it listens dies of that.
