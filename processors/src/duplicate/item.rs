@@ -25,11 +25,12 @@ impl Sides<'_> {
         if retire && self.source_space().await? == Presence::Absent {
             return self.retire_item(item).await;
         }
-        match futures::try_join!(self.source_head(item), self.destination_head(item))? {
-            (Presence::Absent, Presence::Absent) => Ok(()),
-            (Presence::Here(source), Presence::Absent) => self.copy(item, &source, &When::Absent).await,
-            (Presence::Here(source), Presence::Here(destination)) => self.compare(item, source, destination).await,
-            (Presence::Absent, Presence::Here(destination)) => self.remove(item, destination).await,
+        let Presence::Here(destination) = self.destination_head(item).await? else {
+            return self.copy_new(item).await;
+        };
+        match self.source_head(item).await? {
+            Presence::Here(source) => self.compare(item, source, destination).await,
+            Presence::Absent => self.remove(item, destination).await,
         }
     }
 

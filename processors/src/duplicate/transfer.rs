@@ -21,19 +21,41 @@ struct Copied {
 }
 
 impl Sides<'_> {
-    /// Copies an item, if the destination is `when`, and seals the pair.
+    /// Copies an item that the destination lacks, if the source has it. It is opened without being looked at first: one
+    /// request of the source instead of two.
+    pub(super) async fn copy_new(&self, item: &ItemAddress) -> Result<(), Stop> {
+        match self.copied(item, None, &When::Absent).await {
+            // What it is that cannot be read is told by a look.
+            Err(Stop::Store(error))
+                if matches!(error.kind, StoreErrorKind::Refused(_)) && error.store.store == self.pair.source =>
+            {
+                match self.source_head(item).await? {
+                    Presence::Here(source) => self.copy(item, &source, &When::Absent).await,
+                    Presence::Absent => Ok(()),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Copies an item in the state that was seen, if the destination is `when`.
     pub(super) async fn copy(&self, item: &ItemAddress, source: &ItemFacts, when: &When) -> Result<(), Stop> {
         if source.state == ItemState::Archived {
             return Err(self.archived(item, Side::Source));
         }
-        self.claim().await?;
-        let copied = match self.room.tries.of(|| self.transfer(item, source, when)).await {
+        self.copied(item, Some(source), when).await
+    }
+
+    /// Copies an item and seals the pair.
+    async fn copied(&self, item: &ItemAddress, seen: Option<&ItemFacts>, when: &When) -> Result<(), Stop> {
+        let copied = match self.room.tries.of(|| self.transfer(item, seen, when)).await {
             Err(Stop::Store(error)) if self.lacks_space(&error) => {
                 self.create_space().await?;
-                self.room.tries.of(|| self.transfer(item, source, when)).await?
+                self.room.tries.of(|| self.transfer(item, seen, when)).await?
             }
             other => other?,
         };
+        let Presence::Here(copied) = copied else { return Ok(()) };
         let statistics = &self.room.deps.statistics;
         Statistics::count(if *when == When::Absent { &statistics.copied } else { &statistics.updated });
         if let Some(checksum) = copied.checksums.iter().find(|checksum| checksum.algorithm == Algorithm::Sha256) {
@@ -48,16 +70,29 @@ impl Sides<'_> {
         error.kind == StoreErrorKind::SpaceAbsent && error.store.store == self.pair.destination
     }
 
-    /// One try. A body can be had once, so each try opens the source anew, always in the state that was decided on.
-    async fn transfer(&self, item: &ItemAddress, seen: &ItemFacts, when: &When) -> Result<Copied, Stop> {
+    /// One try. A body can be had once, so each try opens the source anew, in the state that was decided on if it was
+    /// seen before. Nothing is copied where it was not, and is not there.
+    async fn transfer(
+        &self,
+        item: &ItemAddress,
+        seen: Option<&ItemFacts>,
+        when: &When,
+    ) -> Result<Presence<Copied>, Stop> {
         crash_point(CrashPoint::DuplicateBeforeRead);
-        let opened = self.source.open(item, None, Some(&seen.version)).await.map_err(of_source)?;
+        let opened = self.source.open(item, None, seen.map(|seen| &seen.version)).await.map_err(of_source)?;
         let Presence::Here(reading) = opened else {
+            if seen.is_none() {
+                return Ok(Presence::Absent);
+            }
             let why = "it went away between being seen and being read";
             return Err(self.found(Side::Source, item, StoreErrorKind::Changed, why).into());
         };
+        if reading.facts.state == ItemState::Archived {
+            return Err(self.archived(item, Side::Source));
+        }
+        self.claim().await?;
         let ItemFacts { size, version, checksums, properties, .. } = reading.facts;
-        let properties = properties.or_else(|| seen.properties.clone()).ok_or_else(|| self.properties_unknown(item))?;
+        let properties = properties.or_else(|| seen?.properties.clone()).ok_or_else(|| self.properties_unknown(item))?;
         let destination = address(&self.pair.account, &self.pair.destination);
         let transferring = self.transferring(item, size);
         let watch = witness::Watch {
@@ -83,7 +118,7 @@ impl Sides<'_> {
         self.room.told.note(&destination, &written.checksums);
         self.judge(item, size, &checksums, &written).await?;
         transferring.durable(size);
-        Ok(Copied { source: version, written, checksums })
+        Ok(Presence::Here(Copied { source: version, written, checksums }))
     }
 
     fn transferring(&self, item: &ItemAddress, size: u64) -> Arc<mill_ports::Transferring> {

@@ -1,5 +1,8 @@
 //! The decision table, row by row.
 
+use mill_ports::{Refusal, StoreErrorKind};
+
+use super::probe::Way;
 use super::*;
 
 /// What stands at one side: bytes and a note.
@@ -152,6 +155,8 @@ async fn an_item_in_an_archive_tier_is_waited_for_and_has_not_failed() {
     site.source_port.tell(probe::archived);
     let hour = Outcome::Snooze { delay: Duration::from_hours(1), task: None };
     assert_eq!(site.run("x").await.unwrap(), hour);
+    site.source_port.meet("open", [Way::Fails(StoreErrorKind::Refused(Refusal::Unreadable))]);
+    assert_eq!(site.run("x").await.unwrap(), hour, "a store may refuse to open it");
     site.destination.plant(&at("x"), "same", noted("n"));
     assert_eq!(site.run("x").await.unwrap(), hour);
     assert_eq!(site.totals(), Totals::default());

@@ -264,17 +264,23 @@ async fn calls_that_may_pass_are_made_three_times_and_no_others_are() {
         (StoreErrorKind::Throttled { retry_after: Some(Duration::from_mins(1)) }, 1),
         (StoreErrorKind::Unavailable, 1),
     ] {
-        let site = Site::new();
-        site.source_port.meet("head", fails(&kind, 4));
-        let failed = class(site.run("x").await);
-        assert_eq!(site.source_port.calls().len(), calls, "{kind:?}");
-        let store = store_address("s");
-        let expected = match kind {
-            StoreErrorKind::Throttled { retry_after } => FailureClass::Throttled { store, retry_after },
-            StoreErrorKind::Unavailable => FailureClass::Unavailable { store },
-            _ => FailureClass::Retryable,
-        };
-        assert_eq!(failed, expected);
+        // A new item is opened; one that has a copy is looked at.
+        for op in ["open", "head"] {
+            let site = Site::new();
+            if op == "head" {
+                site.destination.plant(&at("x"), "same", noted("n"));
+            }
+            site.source_port.meet(op, fails(&kind, 4));
+            let failed = class(site.run("x").await);
+            assert_eq!(site.source_port.calls(), vec![op; calls], "{kind:?}");
+            let store = store_address("s");
+            let expected = match kind {
+                StoreErrorKind::Throttled { retry_after } => FailureClass::Throttled { store, retry_after },
+                StoreErrorKind::Unavailable => FailureClass::Unavailable { store },
+                _ => FailureClass::Retryable,
+            };
+            assert_eq!(failed, expected);
+        }
     }
 }
 
@@ -282,7 +288,7 @@ async fn calls_that_may_pass_are_made_three_times_and_no_others_are() {
 async fn a_store_that_asks_for_a_short_while_gets_it() {
     let site = Site::new();
     let asked = Duration::from_secs(4);
-    site.source_port.meet("head", fails(&StoreErrorKind::Throttled { retry_after: Some(asked) }, 1));
+    site.source_port.meet("open", fails(&StoreErrorKind::Throttled { retry_after: Some(asked) }, 1));
     let begun = site.clock.monotonic();
     site.run("x").await.unwrap();
     assert!(site.clock.monotonic().since(begun) >= asked);
@@ -348,7 +354,7 @@ async fn a_lease_that_ends_before_the_write_begins_begins_none() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_whose_lease_ended_gives_no_news_of_a_store() {
     let site = Site::new();
-    site.source_port.meet("head", fails(&StoreErrorKind::Unavailable, 1));
+    site.source_port.meet("open", fails(&StoreErrorKind::Unavailable, 1));
     let attempt = site.attempt();
     attempt.cancelled.cancel();
     let run = site.factory(policy(true)).processor(Site::task(Some(&at("x")))).unwrap().run(&attempt).await;

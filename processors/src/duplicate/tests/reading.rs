@@ -21,6 +21,17 @@ async fn a_sealed_pair_is_not_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_item_costs_one_call_of_its_source_and_two_of_its_destination() {
+    let site = Site::of(plain(), plain());
+    site.run("not there").await.unwrap();
+    assert_eq!((site.source_port.calls(), site.destination_port.calls()), (vec!["open"], vec!["head"]));
+    site.source.plant(&at("x"), vec![7; 100_000], noted("n"));
+    site.run("x").await.unwrap();
+    assert_eq!((site.source_port.calls(), site.destination_port.calls()), (vec!["open"], vec!["head", "put"]));
+    assert!(site.in_step());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_seal_costs_one_reading_and_nothing_else() {
     let site = Site::of(plain(), plain());
     site.source.plant(&at("x"), vec![7; 100_000], noted("n"));
