@@ -92,7 +92,8 @@ impl Sides<'_> {
         }
         self.claim().await?;
         let ItemFacts { size, version, checksums, properties, .. } = reading.facts;
-        let properties = properties.or_else(|| seen?.properties.clone()).ok_or_else(|| self.properties_unknown(item))?;
+        let properties =
+            properties.or_else(|| seen?.properties.clone()).ok_or_else(|| self.properties_unknown(item))?;
         let destination = address(&self.pair.account, &self.pair.destination);
         let transferring = self.transferring(item, size);
         let watch = witness::Watch {
