@@ -95,6 +95,13 @@ async fn settle(world: &Arc<World>, fleet: &mut Fleet) -> Option<()> {
 fn draw(seed: u64, lines: bool) -> Arc<World> {
     let dice = Dice::new(seed);
     let swarm = Swarm::draw(&dice.fork());
+    let world = empty(swarm, &dice, lines);
+    furnish(&world);
+    world
+}
+
+/// A world in which nothing stands yet.
+pub(crate) fn empty(swarm: Swarm, dice: &Dice, lines: bool) -> Arc<World> {
     let clock = Arc::new(SimClock::new());
     let as_clock: Arc<dyn Clock> = clock.clone();
     let accounts: Vec<AccountId> =
@@ -112,8 +119,8 @@ fn draw(seed: u64, lines: bool) -> Arc<World> {
         StoreAddress { account: AccountId::new("mill").unwrap(), store: StoreId::new("policies").unwrap() };
     let policy_store = MemoryStore::new(policy_address.clone(), StoreHabits::default(), clock.clone());
     let truth = Truth::new(terms(&swarm));
-    let world = World::new(Parts {
-        desks: desks(&swarm, &as_clock, &dice),
+    World::new(Parts {
+        desks: desks(&swarm, &as_clock, dice),
         policy_shelf: Shelf::new(policy_address, policy_store, true),
         books: Books::new(truth, lines),
         dice: dice.fork(),
@@ -122,9 +129,7 @@ fn draw(seed: u64, lines: bool) -> Arc<World> {
         shelves,
         accounts,
         spaces,
-    });
-    furnish(&world);
-    world
+    })
 }
 
 /// What stands there before anything begins.
