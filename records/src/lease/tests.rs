@@ -139,47 +139,6 @@ async fn who_cannot_beat_for_a_timeout_stops_working() {
     assert_eq!(world.since(start), TIMEOUT);
 }
 
-/// A table whose reads take long to get there.
-#[derive(Debug)]
-struct Slow(Arc<TestTable>, Arc<SimClock>);
-
-impl Slow {
-    const WAY: Duration = Duration::from_secs(30);
-}
-
-#[async_trait::async_trait]
-impl Table for Slow {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
-        self.1.sleep(Self::WAY).await;
-        self.0.get(key).await
-    }
-
-    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
-        self.0.put(key, value, when).await
-    }
-
-    async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
-        self.0.put_many(rows).await
-    }
-
-    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
-        self.0.delete(key, when).await
-    }
-
-    async fn query(
-        &self,
-        partition: &str,
-        range: &mill_ports::KeyRange,
-        limit: usize,
-    ) -> Result<mill_ports::RowPage, TableError> {
-        self.0.query(partition, range, limit).await
-    }
-}
-
 /// Found by simulation: a beat that came while the first look was on its way did not count.
 #[tokio::test(start_paused = true)]
 async fn a_slow_look_takes_nothing_over_before_the_timeout() {
@@ -189,8 +148,11 @@ async fn a_slow_look_takes_nothing_over_before_the_timeout() {
     let beats = async {
         let _ = tokio::time::timeout(Duration::from_secs(25), lease.hold(std::future::pending::<()>())).await;
     };
-    let slow = Arc::new(Slow(world.table.clone(), world.clock.clone()));
-    let other = Lease::take(LeaseTerms { table: slow, ..world.terms("b") });
+    // The first look comes after the last beat; those that follow are fast.
+    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+    plan.fail(mill_engine::Op::GetRow, 1, mill_engine::Fault::Delay(Duration::from_secs(30)));
+    let table = Arc::new(mill_engine::Faulty::<dyn Table>::new(world.table.clone(), plan));
+    let other = Lease::take(LeaseTerms { table, ..world.terms("b") });
     let (taken, ()) = futures::join!(other, beats);
     assert!(matches!(taken.unwrap(), Taken::Ours(_)));
     let last_beat = TIMEOUT / 3;
