@@ -34,6 +34,8 @@ pub(super) fn open(body: &[u8], arrival: Arrival) -> Result<Envelope, WireError>
 /// Reads the text form of `java.util.Properties`. Source: its `load(Reader)` documentation.
 fn properties(text: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
+    // Both together are one end of a line: a line that goes on does not end between them.
+    let text = text.replace("\r\n", "\n");
     let mut lines = text.split(['\n', '\r']);
     while let Some(line) = lines.next() {
         let line = line.trim_start_matches([' ', '\t', '\u{c}']);

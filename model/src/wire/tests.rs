@@ -64,6 +64,31 @@ fn a_duracloud_message_without_content_means_the_space() {
 }
 
 #[test]
+fn a_duracloud_message_is_read_as_java_reads_properties() {
+    let lines = [
+        "# a note",
+        "! another",
+        "",
+        "  type = DUP",
+        "account:a",
+        "storeId 1",
+        "destStoreId\t2",
+        "spaceId=s",
+        "contentId=one\\",
+        "   two\\t\\u00e9\\q\\r\\n\\f\\\\",
+        "attempts=x",
+    ];
+    for end in ["\n", "\r\n", "\r"] {
+        let envelope = open(lines.join(end).as_bytes(), arrival()).unwrap();
+        assert_eq!(Duplicate::from_task(&envelope.task).unwrap().item.unwrap().as_str(), "onetwo\téq\r\n\u{c}\\");
+        assert_eq!(envelope.failures, 0, "a count that is none");
+    }
+    let cut_short = b"type=DUP\naccount=a\nstoreId=1\ndestStoreId=2\nspaceId=s\ncontentId=a\\";
+    let item = Duplicate::from_task(&open(cut_short, arrival()).unwrap().task).unwrap().item;
+    assert_eq!(item.unwrap().as_str(), "a");
+}
+
+#[test]
 fn every_id_survives_the_wire() {
     for id in ["a\0b", " ", "\u{1F600}", "\"\\", "../..", "\u{feff}", "a\u{301}"] {
         let envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, duplicate(id).into_task());
