@@ -1,0 +1,203 @@
+//! What a restore promises, on stores in memory.
+
+use std::collections::BTreeMap;
+
+use mill_engine::{
+    Fault as Faulted, FaultKind, FaultPlan, FaultyStore, MemoryStore, MemoryTable, Op, SeededChance, SimClock,
+    StoreHabits,
+};
+use mill_model::{AccountId, Algorithm, Properties, StoreId, Version};
+use mill_ports::Refusal;
+
+use super::*;
+
+/// A copy, where its items are to go, and what was sealed of it.
+struct Site {
+    copy: MemoryStore,
+    to: MemoryStore,
+    seals: Seals,
+    plan: Arc<FaultPlan>,
+}
+
+fn address(id: &str) -> StoreAddress {
+    StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(id).unwrap() }
+}
+
+fn at(id: &str) -> ItemAddress {
+    ItemAddress { space: SpaceId::new("s").unwrap(), id: ContentId::new(id).unwrap() }
+}
+
+fn titled(title: &str) -> Properties {
+    Properties([("title".to_owned(), title.to_owned())].into())
+}
+
+fn pair() -> Pair {
+    let (source, destination) = (address("1").store, address("2").store);
+    Pair { account: address("1").account, source, destination, space: at("x").space }
+}
+
+impl Site {
+    fn new() -> Self {
+        let clock = Arc::new(SimClock::new());
+        // Bodies come in several pieces.
+        let habits = StoreHabits { piece_bytes_max: 3, ..StoreHabits::default() };
+        let store = |id| MemoryStore::new(address(id), habits.clone(), clock.clone());
+        let seals = Seals::new(Arc::new(MemoryTable::new("seals")));
+        let plan = FaultPlan::new(clock.clone(), Arc::new(SeededChance::new(1)));
+        Self { copy: store("2"), to: store("1"), seals, plan }
+    }
+
+    /// An item of the copy, sealed when it was written.
+    async fn sealed(&self, id: &str, bytes: &'static str) {
+        self.copy.plant(&at(id), bytes, titled(id));
+        let Presence::Here(facts) = self.copy.head(&at(id)).await.unwrap() else { panic!("it was planted") };
+        let mut digester = Digester::new(&[Algorithm::Sha256]);
+        digester.update(bytes.as_bytes());
+        let seal = Seal::of(&Version::settled_at("then"), &facts.version, &digester.finish()[0]).unwrap();
+        self.seals.put(&pair(), &at(id).id, &seal).await.unwrap();
+    }
+
+    fn restoration(&self) -> Restoration {
+        Restoration {
+            copy: Arc::new(FaultyStore::new(Arc::new(self.copy.clone()), address("2"), self.plan.clone())),
+            from: address("2"),
+            space: at("x").space,
+            to: Arc::new(self.to.clone()),
+            sealed: vec![pair()],
+            seals: self.seals.clone(),
+            overwrite: false,
+            unproven: false,
+            at_once: NonZeroUsize::new(2).unwrap(),
+        }
+    }
+
+    fn there(&self, id: &str) -> Option<Bytes> {
+        self.to.content(&at(id)).map(|(bytes, _)| bytes)
+    }
+}
+
+fn named(restored: &Restored) -> BTreeMap<&str, String> {
+    restored.faults.iter().map(|finding| (&*finding.item, finding.what.to_string())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_space_comes_back_with_every_byte_and_property_and_a_second_run_moves_nothing() {
+    let site = Site::new();
+    site.sealed("large", "many bytes in several pieces").await;
+    site.sealed("empty", "").await;
+    site.copy.plant(&at("never sealed"), "bytes", titled("t"));
+    let restored = site.restoration().run().await.unwrap();
+    assert_eq!(restored, Restored { copied: 3, proven: 2, bytes: 28 + 5, ..Restored::default() });
+    assert_eq!(site.to.contents(&at("x").space), site.copy.contents(&at("x").space));
+    let writes = site.to.writes();
+    let restored = site.restoration().run().await.unwrap();
+    assert_eq!(restored, Restored { unchanged: 3, proven: 2, ..Restored::default() });
+    assert_eq!(site.to.writes(), writes + 1, "only the space is asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_as_it_was_sealed_comes_back_only_when_asked_for_and_is_named_either_way() {
+    let site = Site::new();
+    site.sealed("changed", "bytes").await;
+    site.sealed("rotten", "bytes").await;
+    site.sealed("whole", "bytes").await;
+    site.copy.plant(&at("changed"), "bites", titled("t"));
+    site.copy.rot(&at("rotten"), |bytes| bytes[0] ^= 1);
+    for unproven in [false, true] {
+        let restored = Restoration { unproven, ..site.restoration() }.run().await.unwrap();
+        let named = named(&restored);
+        assert_eq!(named.keys().copied().collect::<Vec<_>>(), ["changed", "rotten"]);
+        assert!(named["changed"].contains("it was changed since"), "{named:?}");
+        assert!(named["rotten"].contains("nothing seems to have written it"), "{named:?}");
+        assert_eq!(named.values().all(|why| why.starts_with("brought back, but")), unproven, "{named:?}");
+        let back = |id| site.there(id).is_some();
+        assert_eq!((back("changed"), back("rotten"), back("whole")), (unproven, unproven, true));
+        assert_eq!((restored.copied, restored.proven), (if unproven { 2 } else { 1 }, 1));
+    }
+    let again = Restoration { unproven: true, ..site.restoration() }.run().await.unwrap();
+    assert_eq!((again.copied, again.unchanged, again.proven), (0, 3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_there_already_is_kept_and_named_unless_it_may_be_replaced() {
+    let site = Site::new();
+    site.sealed("bytes", "bytes").await;
+    site.sealed("title", "bytes").await;
+    site.to.plant(&at("bytes"), "other", titled("bytes"));
+    site.to.plant(&at("title"), "bytes", titled("another"));
+    let before = site.to.contents(&at("x").space);
+    let restored = site.restoration().run().await.unwrap();
+    let kept = named(&restored);
+    assert!(kept["bytes"].contains("another file of this name") && kept["title"].contains("--overwrite"), "{kept:?}");
+    assert_eq!(site.to.contents(&at("x").space), before);
+    let restored = Restoration { overwrite: true, ..site.restoration() }.run().await.unwrap();
+    assert_eq!(restored, Restored { copied: 2, proven: 2, bytes: 10, ..Restored::default() });
+    assert_eq!(site.to.contents(&at("x").space), site.copy.contents(&at("x").space));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotten_copy_never_replaces_what_stands_there() {
+    let site = Site::new();
+    site.sealed("x", "bytes").await;
+    site.copy.rot(&at("x"), |bytes| bytes[0] ^= 1);
+    site.to.plant(&at("x"), "older", titled("x"));
+    let restored = Restoration { overwrite: true, ..site.restoration() }.run().await.unwrap();
+    assert!(named(&restored)["x"].contains("not those that were copied here"), "{restored:?}");
+    assert_eq!(site.there("x").unwrap(), "older");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_breaks_off_leaves_nothing_and_is_named() {
+    let site = Site::new();
+    site.sealed("x", "bytes in several pieces").await;
+    site.plan.fail(Op::Open, 1, Faulted::Mid(FaultKind::Unexpected));
+    let restored = site.restoration().run().await.unwrap();
+    assert_eq!(named(&restored).len(), 1, "{restored:?}");
+    assert!(site.there("x").is_none());
+    assert_eq!(site.restoration().run().await.unwrap().proven, 1, "and comes back with the next run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_damaged_on_their_way_do_not_come_back() {
+    let site = Site::new();
+    site.sealed("x", "bytes in several pieces").await;
+    site.plan.fail(Op::Open, 1, Faulted::Damage);
+    let restored = site.restoration().run().await.unwrap();
+    assert_eq!((named(&restored).len(), site.there("x")), (1, None), "{restored:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_cannot_be_listed_is_no_answer() {
+    let site = Site::new();
+    site.sealed("x", "bytes").await;
+    site.plan.fail(Op::List, 1, Faulted::Before(FaultKind::Unexpected));
+    assert!(site.restoration().run().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_does_not_say_whether_it_has_a_sealed_item_is_no_answer() {
+    let site = Site::new();
+    site.sealed("x", "bytes").await;
+    site.copy.uproot(&at("x"));
+    site.plan.fail(Op::Head, 1, Faulted::Before(FaultKind::Unavailable));
+    assert!(site.restoration().run().await.is_err());
+    let restored = site.restoration().run().await.unwrap();
+    assert!(named(&restored)["x"].contains("is not here any more"), "{restored:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() {
+    let site = Site::new();
+    site.copy.plant(&at("good"), "bytes", Properties::default());
+    for id in ["gone", "locked"] {
+        site.sealed(id, "bytes").await;
+        site.copy.uproot(&at(id));
+    }
+    site.copy.plant_refused(&at("locked"), Refusal::Unreadable);
+    let restored = Restoration { unproven: true, ..site.restoration() }.run().await.unwrap();
+    assert!(site.there("good").is_some());
+    for id in ["gone", "locked"] {
+        let named = |finding: &Finding| finding.item == id && matches!(finding.what, Fault::NotRestored(_));
+        assert!(restored.faults.iter().any(named), "{id}: {:?}", restored.faults);
+    }
+}
