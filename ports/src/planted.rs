@@ -52,6 +52,8 @@ bugs! {
     PolicyNotAskedAgain = "policy-not-asked-again";
     /// What no policy covers any more is deleted.
     EmptiedPolicyDeletes = "emptied-policy-deletes";
+    /// A delete is made whatever stands there by then.
+    UnconditionalDelete = "unconditional-delete";
     /// A copy is written whatever stands there by then.
     StaleOverNewer = "stale-over-newer";
     /// A copy is made without the item's properties.

@@ -101,6 +101,8 @@ faults! {
     ReturnedUnderDelete = "returned-under-delete";
     /// Policy changes in the very moment in which a deletion is proved.
     PolicyChangedUnderDelete = "policy-changed-under-delete";
+    /// People at a destination write an item anew in the very moment in which it is deleted.
+    RewrittenUnderDelete = "rewritten-under-delete";
     /// A policy is edited.
     PolicyEdited = "policy-edited";
     /// A policy is emptied.

@@ -1,4 +1,5 @@
-//! People at the sources: they write, overwrite, relabel and delete as they please, past Mill.
+//! People: at the sources they write, overwrite, relabel and delete as they please, past Mill; at a destination they write
+//! anew what is just being deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -124,7 +125,7 @@ impl<'w> People<'w> {
             world.count(Fault::PeopleWrote, PEOPLE);
             return self.write_new();
         };
-        match world.dice.below(if world.swarm.rates.spite > 0 { 5 } else { 3 }) {
+        match world.dice.below(if world.swarm.rates.spite > 0 { 6 } else { 3 }) {
             0 => {
                 world.count(Fault::PeopleOverwrote, PEOPLE);
                 self.overwrite(&item);

@@ -281,6 +281,7 @@ impl DestinationStore for Way {
         let called = self.calls("delete", item);
         let first = watched::running().is_none_or(|running| running.first_delete());
         let call = async {
+            super::spite::delete_arrives(&self.line, &self.shelf, item);
             let gone = self.shelf.inner.delete(item, when).await?;
             if gone == Presence::Here(()) {
                 self.now_holds(item, called, first, false);

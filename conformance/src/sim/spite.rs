@@ -12,17 +12,20 @@ use super::policies;
 use super::shelf::Shelf;
 use super::watched;
 
-fn may_act(line: &Line, shelf: &Shelf, one_in: u32) -> bool {
-    let theirs = ["1", "4"].contains(&shelf.address.store.as_str());
-    theirs
-        && !line.world.is_calm()
+/// Whether somebody acts now, in so many per cent of the moments in which people of this world do.
+fn may_act(line: &Line, percent: u32) -> bool {
+    !line.world.is_calm()
         && watched::running().is_some()
-        && line.world.dice.happens(line.world.swarm.rates.spite / one_in)
+        && line.world.dice.happens(line.world.swarm.rates.spite * percent / 100)
+}
+
+fn is_theirs(shelf: &Shelf) -> bool {
+    ["1", "4"].contains(&shelf.address.store.as_str())
 }
 
 /// A task found an item absent at its source.
 pub(crate) fn item_found_absent(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) {
-    if !may_act(line, shelf, 1) {
+    if !(is_theirs(shelf) && may_act(line, 65)) {
         return;
     }
     let world = &*line.world;
@@ -37,9 +40,18 @@ pub(crate) fn item_found_absent(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &Ite
 
 /// A task opened an item at its source.
 pub(crate) fn item_opened(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) {
-    if may_act(line, shelf, 5) {
+    if is_theirs(shelf) && may_act(line, 20) {
         let world = &*line.world;
         world.count(Fault::ChangedUnderRead, PEOPLE);
+        People { world, shelf }.overwrite(item);
+    }
+}
+
+/// A delete arrives at a destination.
+pub(crate) fn delete_arrives(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) {
+    if shelf.inner.content(item).is_some() && may_act(line, 100) {
+        let world = &*line.world;
+        world.count(Fault::RewrittenUnderDelete, PEOPLE);
         People { world, shelf }.overwrite(item);
     }
 }

@@ -166,7 +166,7 @@ impl Swarm {
             broken: rate(dice, 80),
             truncated: rate(dice, 80),
             flipped: rate(dice, 80),
-            spite: if dice.below(5) > 0 { dice.between(750, 1000) as u32 } else { 0 },
+            spite: if dice.below(6) > 0 { dice.between(400, 1000) as u32 } else { 0 },
             unavailable: *dice.pick(&[0, 100, 500]),
         }
     }

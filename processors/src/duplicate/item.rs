@@ -138,7 +138,8 @@ impl Sides<'_> {
             Today::Unknown { reason } => return Err(today::waits(item, &reason)),
         }
         self.attempt.may_act()?;
-        let when = When::VersionIs(destination.version);
+        let seen = When::VersionIs(destination.version);
+        let when = if planted(Planted::UnconditionalDelete) { When::Always } else { seen };
         crash_point(CrashPoint::DuplicateBeforeDelete);
         let deleted = self.room.tries.of(|| self.destination.delete(item, &when)).await?;
         crash_point(CrashPoint::DuplicateDeleted);

@@ -32,6 +32,9 @@ impl Invariant for ProvenDeletes {
             return Ok(());
         }
         let deleted = Deleted { store, item, called: *called, first: *first };
+        if deleted.written(truth).is_some_and(|written| written > *called) {
+            return Err(format!("{by} deleted {item} in {store}: it was written anew after the delete was on its way"));
+        }
         let age = if deleted.first { truth.terms.proof_age } else { truth.terms.tries_age };
         let from = truth.policies_from(deleted.called, age);
         let asking = truth.wishes_since(from).flat_map(|wishes| wishes.arriving_in(store, &item.space));
@@ -47,6 +50,12 @@ impl Invariant for ProvenDeletes {
 }
 
 impl Deleted<'_> {
+    /// When the state was written that was deleted.
+    fn written(&self, truth: &Truth) -> Option<Monotonic> {
+        let lives = truth.shelves.get(self.store)?.lives(self.item);
+        lives.iter().rev().nth(1).map(|life| life.since)
+    }
+
     fn proven(&self, source: &StoreId, age: Duration, truth: &Truth) -> Result<(), String> {
         let address = StoreAddress { account: self.store.account.clone(), store: source.clone() };
         if let Some(gone) = truth.space_absent_since(&address, &self.item.space)
@@ -64,8 +73,7 @@ impl Deleted<'_> {
         if live < back(self.called, age) {
             return Err(format!("the source {source} has had it since {live:?}"));
         }
-        let written = truth.shelves.get(self.store).and_then(|shelf| shelf.lives(self.item).iter().rev().nth(1));
-        if written.is_some_and(|written| written.since > live) {
+        if self.written(truth).is_some_and(|written| written > live) {
             return Err(format!("what was deleted was written after it came back to the source {source}"));
         }
         Ok(())
