@@ -25,6 +25,8 @@ impl Sides<'_> {
         if retire && self.source_space().await? == Presence::Absent {
             return self.retire_item(item).await;
         }
+        // The destination first: what is written is conditional on its state from before the source was seen, so that
+        // what another worker made of a newer source is never taken back.
         let Presence::Here(destination) = self.destination_head(item).await? else {
             return self.copy_new(item).await;
         };
@@ -55,7 +57,6 @@ impl Sides<'_> {
             return Ok(());
         }
         self.claim().await?;
-        self.still(item, &source).await?;
         self.attempt.may_act()?;
         let when = When::VersionIs(destination.version);
         crash_point(CrashPoint::DuplicateBeforeProperties);
@@ -65,18 +66,6 @@ impl Sides<'_> {
         let (source, destination) = (&source.version, &written.version);
         self.remember(&item.id, Proven { source, destination, checksum: &checksum, stood_before: true }).await;
         Ok(())
-    }
-
-    /// Makes sure that the source is as it was seen, after the destination was seen: else what another worker made of a
-    /// newer state in between would be taken back.
-    async fn still(&self, item: &ItemAddress, source: &ItemFacts) -> Result<(), Stop> {
-        match self.source_head(item).await? {
-            Presence::Here(now) if now.version == source.version => Ok(()),
-            _ => {
-                let why = "it changed between being seen and its properties being set";
-                Err(self.found(Side::Source, item, StoreErrorKind::Changed, why).into())
-            }
-        }
     }
 
     fn unchanged(&self) {
