@@ -99,7 +99,8 @@ impl Lease {
         loop {
             let seen_at = terms.clock.monotonic();
             let row = terms.table.get(&terms.key).await?;
-            let Some(row) = row else { return Self::put_first(terms, None, 0, false).await };
+            // The row may have been lost, and with it whoever held the lease.
+            let Some(row) = row else { return Self::put_first(terms, None, 0, true).await };
             let Some(written) = read(&row) else {
                 warn!(key = %terms.key.sort, "the row of the lease cannot be read; it is taken as released");
                 return Self::put_first(terms, Some(row.version), 0, true).await;
@@ -155,7 +156,7 @@ impl Lease {
         self.epoch
     }
 
-    /// Whether the holder before did not release it, so that it may still believe to hold it.
+    /// Whether the holder before did not release it, or nothing is known of one: it may still believe to hold it.
     pub fn inherited(&self) -> bool {
         self.inherited
     }

@@ -4,7 +4,8 @@
 //! is done are removed, so that an empty book means a finished loop.
 //!
 //! Each save is conditional on the row as this producer last wrote or read it, and all rows are written again when the
-//! lease was not given back by its last holder. So a producer whose lease was taken over cannot save any more.
+//! lease was not given back by its last holder. So a producer whose lease was taken over cannot save any more. Nor may it
+//! touch what it reads too late: a row of a later epoch tells it that it is over.
 
 mod rows;
 
@@ -85,6 +86,11 @@ impl ProducerState {
         Self { table, clock, partition: producer.to_owned(), epoch }
     }
 
+    /// The book of `producer`, to be read by somebody who holds no lease and writes nothing.
+    pub fn to_read(table: Arc<dyn Table>, clock: Arc<dyn Clock>, producer: &str) -> Self {
+        Self::new(table, clock, producer, u64::MAX)
+    }
+
     /// The epoch of the lease under which it writes.
     pub fn epoch(&self) -> u64 {
         self.epoch
@@ -93,27 +99,27 @@ impl ProducerState {
     /// Reads all rows. With `claim`, writes each of them first, so that no earlier holder can save it any more.
     ///
     /// # Errors
-    /// The table's own.
+    /// [`StateError::TakenOver`] when a later holder has written one; the table's own.
     pub async fn load(&self, claim: bool) -> Result<Loaded, StateError> {
-        let mut found = self.read().await?;
         if claim {
+            // Whatever their epoch: where the lease's row was lost, epochs begin anew.
+            let found = self.read(u64::MAX).await?;
             let mut rows = Vec::new();
             rows.extend(found.run.iter().map(|kept| self.written(&kept.row)));
             rows.extend(found.accounts.iter().map(|kept| self.written(&kept.row)));
             rows.extend(found.morsels.iter().map(|kept| self.written(&kept.row)));
             rows.extend(found.missing.iter().map(|kept| self.written(&kept.row)));
             self.put_all(&rows).await?;
-            found = self.read().await?;
         }
-        Ok(found)
+        self.read(self.epoch).await
     }
 
-    async fn read(&self) -> Result<Loaded, StateError> {
+    async fn read(&self, epoch_max: u64) -> Result<Loaded, StateError> {
         Ok(Loaded {
-            run: self.rows("run").await?.pop(),
-            accounts: self.rows(AccountRow::PREFIX).await?,
-            morsels: self.rows(Morsel::PREFIX).await?,
-            missing: self.rows(Missing::PREFIX).await?,
+            run: self.rows("run", epoch_max).await?.pop(),
+            accounts: self.rows(AccountRow::PREFIX, epoch_max).await?,
+            morsels: self.rows(Morsel::PREFIX, epoch_max).await?,
+            missing: self.rows(Missing::PREFIX, epoch_max).await?,
         })
     }
 
@@ -182,21 +188,21 @@ impl ProducerState {
     /// Adds rows for accounts that are to be looked through.
     ///
     /// # Errors
-    /// The table's own; some may be added then.
+    /// As [`Self::load`]; some may be added then.
     pub async fn add_accounts(&self, rows: &[AccountRow]) -> Result<Vec<Kept<AccountRow>>, StateError> {
         let rows: Vec<_> = rows.iter().map(|row| self.written(row)).collect();
         self.put_all(&rows).await?;
-        self.rows(AccountRow::PREFIX).await
+        self.rows(AccountRow::PREFIX, self.epoch).await
     }
 
     /// Adds morsels of one account, and gives all that it has now.
     ///
     /// # Errors
-    /// The table's own; some may be added then.
+    /// As [`Self::load`]; some may be added then.
     pub async fn add_morsels(&self, account: &AccountId, rows: &[Morsel]) -> Result<Vec<Kept<Morsel>>, StateError> {
         let rows: Vec<_> = rows.iter().map(|row| self.written(row)).collect();
         self.put_all(&rows).await?;
-        self.rows(&format!("{}{}/", Morsel::PREFIX, account.as_str())).await
+        self.rows(&format!("{}{}/", Morsel::PREFIX, account.as_str()), self.epoch).await
     }
 
     async fn put_all(&self, rows: &[(RowKey, bytes::Bytes)]) -> Result<(), StateError> {
@@ -209,7 +215,7 @@ impl ProducerState {
         Ok(())
     }
 
-    async fn rows<R: Record>(&self, prefix: &str) -> Result<Vec<Kept<R>>, StateError> {
+    async fn rows<R: Record>(&self, prefix: &str, epoch_max: u64) -> Result<Vec<Kept<R>>, StateError> {
         let mut out = Vec::new();
         let mut range = KeyRange { prefix: prefix.to_owned(), after: None };
         let mut tries = 0;
@@ -221,6 +227,9 @@ impl ProducerState {
                     continue;
                 }
             };
+            if let Some(later) = page.rows.iter().find(|row| rows::epoch(&row.value) > epoch_max) {
+                return Err(StateError::TakenOver { sort: later.sort.clone() });
+            }
             range.after = page.rows.last().map(|row| row.sort.clone()).or(range.after);
             out.extend(page.rows.into_iter().filter_map(kept));
             if page.end {

@@ -44,7 +44,7 @@ async fn queues(works: &Works) -> Result<Vec<Value>> {
 
 async fn producer(works: &Works, config: &Config) -> Result<Value> {
     let table = works.engine.table("producer-state");
-    let state = ProducerState::new(table, works.engine.clock.clone(), DuplicationProducer::BOOK, 0);
+    let state = ProducerState::to_read(table, works.engine.clock.clone(), DuplicationProducer::BOOK);
     let loaded = state.load(false).await?;
     let frequency = config.duration("producer.frequency")?;
     let run = loaded.run.map(|run| run.row);

@@ -110,6 +110,15 @@ impl Missing {
     pub(super) const PREFIX: &str = "missing/";
 }
 
+/// The epoch under which a row was written; 0 where it does not say.
+pub(super) fn epoch(value: &[u8]) -> u64 {
+    #[derive(Deserialize)]
+    struct Written {
+        epoch: u64,
+    }
+    serde_json::from_slice(value).map_or(0, |written: Written| written.epoch)
+}
+
 #[derive(Serialize, Deserialize)]
 struct RunValue {
     epoch: u64,

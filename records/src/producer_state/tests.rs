@@ -106,6 +106,27 @@ async fn after_a_claim_the_earlier_holder_can_save_and_remove_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_earlier_holder_that_reads_what_a_later_one_wrote_is_over() {
+    let world = World::new();
+    let old = world.state(1);
+    let row = AccountRow { account: pair("s").account, run: 2, unanswered: Vec::new() };
+    let kept = world.state(2).add_accounts(&[row]).await.unwrap();
+    assert_eq!(kept.len(), 1);
+    assert!(matches!(old.load(false).await, Err(StateError::TakenOver { .. })));
+    assert!(matches!(old.add_accounts(&[]).await, Err(StateError::TakenOver { .. })));
+    let reader = ProducerState::to_read(world.table.clone(), world.clock.clone(), "p");
+    assert_eq!(reader.load(false).await.unwrap().accounts.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_row_of_the_lease_was_lost_the_book_goes_on_under_a_lower_epoch() {
+    let world = World::new();
+    with_morsels(&world.state(7), 3).await;
+    assert_eq!(world.state(1).load(true).await.unwrap().morsels.len(), 3);
+    assert_eq!(world.state(1).load(false).await.unwrap().morsels.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_row_that_cannot_be_read_is_passed_over() {
     let world = World::new();
     let state = world.state(1);
