@@ -16,13 +16,35 @@ pub struct IdError {
     pub why: &'static str,
 }
 
+/// Most characters of a text in a message.
+const SHOWN_MAX: usize = 200;
+
 /// A text made fit for one line of a message: control characters escaped, at most 200 characters.
 pub fn shown(text: &str) -> String {
-    let mut out: String = text.escape_debug().take(200).collect();
-    if text.chars().count() > 200 {
+    let mut out: String = text.escape_debug().take(SHOWN_MAX).collect();
+    if text.chars().count() > SHOWN_MAX {
         out.push('…');
     }
     out
+}
+
+/// The same of a name that may not be UTF-8: what is not, byte by byte, so that each can be told from the others.
+pub fn shown_bytes(name: &[u8]) -> String {
+    use std::fmt::Write as _;
+    if let Ok(text) = std::str::from_utf8(name) {
+        return shown(text);
+    }
+    let mut out = String::new();
+    for chunk in name.utf8_chunks() {
+        out.extend(chunk.valid().escape_debug());
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    match out.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &out[..end]),
+        None => out,
+    }
 }
 
 macro_rules! text_id {

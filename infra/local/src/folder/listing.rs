@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::shown_name;
 use mill_model::ContentId;
+use mill_model::ids::shown_bytes;
 use mill_ports::{Clock, ListPage, Listed, Refusal, StoreErrorKind};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType};
@@ -48,8 +48,8 @@ pub(super) struct Walk {
 struct Level {
     directory: OwnedFd,
     names: Names,
-    /// How many names the last pass saw, of which none may have been wanted.
-    seen: u64,
+    /// Whether the last pass saw no name at all, wanted or not.
+    empty: bool,
     /// How long the prefix is outside of it.
     outside: usize,
 }
@@ -75,7 +75,7 @@ impl Walk {
             dirents: Dirents::with_buffer(DIRENTS_BYTES),
             clock,
         };
-        walk.levels.push(Level { directory: space, names: Names::default(), seen: 0, outside: 0 });
+        walk.levels.push(Level { directory: space, names: Names::default(), empty: true, outside: 0 });
         walk.pass(false).map_err(|errno| Fault::of(During::Reach, errno))?;
         Ok(walk)
     }
@@ -116,7 +116,7 @@ impl Walk {
 
     /// What stands behind the prefix cannot be an item.
     fn refusal(&self, reason: Refusal) -> Listed {
-        Listed::Refused { shown: shown_name(&self.prefix), reason }
+        Listed::Refused { shown: shown_bytes(&self.prefix), reason }
     }
 
     fn refused(&self, kind: FileType) -> Option<Refusal> {
@@ -150,14 +150,14 @@ impl Walk {
         if held > NAMES_HELD_MAX {
             self.levels.iter_mut().for_each(|level| level.names.keep_next(NAMES_KEPT));
         }
-        self.levels.push(Level { directory, names: Names::default(), seen: 0, outside });
+        self.levels.push(Level { directory, names: Names::default(), empty: true, outside });
         if let Err(errno) = self.pass(false) {
             self.levels.pop();
             entries.push(self.refused_or_failed(errno)?);
             return Ok(false);
         }
         let Some(level) = self.levels.last() else { return Ok(false) };
-        if level.seen == 0 && self.prefix > self.after {
+        if level.empty && self.prefix > self.after {
             let stat = rustix::fs::fstat(&level.directory).map_err(|errno| self.failed(errno))?;
             let stamp = Stamp::of(&stat);
             // A directory that was removed while it was open looks empty, but is nothing any more.
@@ -196,7 +196,7 @@ impl Walk {
     fn pass(&mut self, again: bool) -> Result<(), Errno> {
         let Self { levels, prefix, after, at_root, dirents, .. } = self;
         let outermost = levels.len() == 1;
-        let Some(Level { directory, names, seen, .. }) = levels.last_mut() else { return Ok(()) };
+        let Some(Level { directory, names, empty, .. }) = levels.last_mut() else { return Ok(()) };
         let last = names.last_taken().filter(|_| again).map(<[u8]>::to_vec);
         let from = match (&last, after.strip_prefix(prefix.as_slice())) {
             (Some(last), _) => After::Name(last),
@@ -204,10 +204,10 @@ impl Walk {
             _ => After::Nothing,
         };
         let mut picking = Picking::begin(from, std::mem::take(names));
-        *seen = 0;
+        *empty = true;
         let read = dirents.read(&*directory, |name, kind| {
             if !(outermost && *at_root && name == IN_PROGRESS.as_bytes()) {
-                *seen += 1;
+                *empty = false;
                 picking.see(name, kind);
             }
             true
@@ -235,6 +235,6 @@ impl Walk {
 
     /// A directory or file of the space could not be read: the listing fails, and says at which.
     fn failed(&self, errno: Errno) -> Fault {
-        Fault::of(During::Read, errno).about(shown_name(&self.prefix))
+        Fault::of(During::Read, errno).about(shown_bytes(&self.prefix))
     }
 }

@@ -148,28 +148,6 @@ impl Folder {
     }
 }
 
-/// A name as a message gives it: what is not UTF-8 byte by byte, so that each can be told from the others.
-fn shown_name(name: &[u8]) -> String {
-    use std::fmt::Write as _;
-    if let Ok(text) = std::str::from_utf8(name) {
-        return shown(text);
-    }
-    let mut out = String::new();
-    for chunk in name.utf8_chunks() {
-        out.extend(chunk.valid().escape_debug());
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}");
-        }
-    }
-    match out.char_indices().nth(SHOWN_MAX) {
-        Some((end, _)) => format!("{}…", &out[..end]),
-        None => out,
-    }
-}
-
-/// Most characters of a name in a message.
-const SHOWN_MAX: usize = 200;
-
 /// The subject of an error about a space.
 fn space_subject(space: &SpaceId) -> String {
     shown(space.as_str())

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::shown_name;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream;
+use mill_model::ids::shown_bytes;
 use mill_model::{ContentId, ItemAddress, ItemFacts, SpaceId, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, ListPage, Listing, Presence, Reading, SourceStore, SpaceFacts, StoreError,
@@ -197,7 +197,7 @@ fn spaces(root: &RootDir) -> Result<Vec<SpaceId>, Fault> {
         if let Some(space) = space.filter(|_| kind == FileType::Directory) {
             spaces.push(space);
         } else {
-            let name = shown_name(name);
+            let name = shown_bytes(name);
             tracing::warn!(%name, "this name in a store's root can be no space and is passed over");
         }
         true

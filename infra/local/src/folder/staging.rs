@@ -1,8 +1,8 @@
 //! Where writes are prepared, out of sight: `<root>/.mill-in-progress/<one directory a process>/`.
 //!
 //! The process holds a lock on its directory as long as it lives. A directory whose lock can be had was left behind by
-//! one that died, and is removed by the next that opens the store to write there. On file systems that several hosts share, a lock may
-//! hold on one of them only: there a directory must also have been still for a day.
+//! one that died, and is removed by the next that opens the store to write there. On file systems that several hosts
+//! share, a lock may hold on one of them only: there a directory must also have been still for a day.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
