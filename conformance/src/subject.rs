@@ -109,7 +109,7 @@ impl fmt::Debug for StoreSubject {
 
 /// Runs one case to its end, on a runtime of its own.
 pub fn run<T>(case: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(case)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(case)
 }
 
 /// Awaits `future` while time passes in small steps. Gives also how much of the subject's time passed.

@@ -13,9 +13,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mill-processors", &["mill-model", "mill-policy", "mill-ports", "mill-records"]),
     ("mill-engine", &["mill-model", "mill-ports"]),
     ("mill-local", &["mill-model", "mill-ports"]),
+    ("mill-aws", &["mill-model", "mill-ports"]),
     (
         "mill",
         &[
+            "mill-aws",
             "mill-engine",
             "mill-local",
             "mill-model",
