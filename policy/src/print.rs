@@ -61,6 +61,12 @@ struct StoreOut<'p> {
     path_style: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     credentials: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role_arn: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_id: Option<&'p str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     primary: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +138,9 @@ fn s3_store<'p>(s3: &'p S3Spec, out: &mut StoreOut<'p>) {
     out.endpoint = s3.endpoint.as_deref();
     out.region = s3.region.as_deref();
     out.path_style = s3.path_style;
+    out.profile = s3.profile.as_deref();
+    out.role_arn = s3.role.as_ref().map(|role| role.arn.as_str());
+    out.external_id = s3.role.as_ref().and_then(|role| role.external_id.as_deref());
     out.credentials = s3.credentials.as_ref().map(|credentials| {
         let all = [
             ("accessKeyId", Some(&credentials.access_key_id)),

@@ -44,7 +44,7 @@ pub enum StoreKind {
         root: PathBuf,
     },
     /// S3 or a store that speaks it.
-    S3(S3Spec),
+    S3(Box<S3Spec>),
 }
 
 impl StoreKind {
@@ -65,8 +65,10 @@ impl StoreKind {
     fn place(&self) -> String {
         match self {
             Self::Folder { root } => quoted(&root.to_string_lossy()),
-            Self::S3(S3Spec { buckets: Buckets::One(bucket), .. }) => format!("bucket {}", quoted(bucket)),
-            Self::S3(S3Spec { buckets: Buckets::Prefix(prefix), .. }) => format!("buckets {}…", quoted(prefix)),
+            Self::S3(s3) => match &s3.buckets {
+                Buckets::One(bucket) => format!("bucket {}", quoted(bucket)),
+                Buckets::Prefix(prefix) => format!("buckets {}…", quoted(prefix)),
+            },
         }
     }
 }
@@ -84,6 +86,19 @@ pub struct S3Spec {
     pub path_style: bool,
     /// Where the credentials are; `None` for those of the environment or the machine's role.
     pub credentials: Option<Credentials>,
+    /// A profile of the user's AWS configuration; excludes `credentials`.
+    pub profile: Option<String>,
+    /// A role to take on with them.
+    pub role: Option<RoleSpec>,
+}
+
+/// A role to take on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleSpec {
+    /// Its ARN.
+    pub arn: String,
+    /// The id that its owner gave to whoever takes it on, if any.
+    pub external_id: Option<String>,
 }
 
 /// How spaces become buckets.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use mill_model::StoreId;
 
-use super::{Buckets, Credentials, Reference, S3Spec, StoreKind, StoreSpec, TRANSFERS_MAX, plain};
+use super::{Buckets, Credentials, Reference, RoleSpec, S3Spec, StoreKind, StoreSpec, TRANSFERS_MAX, plain};
 use crate::fault::{Fault, Faults, Path};
 use crate::json::{Node, Value};
 use crate::reading::{self, Members, quoted};
@@ -40,7 +40,7 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> (ReadStores, Vec<Fault>) {
 
 const COMMON: [&str; 4] = ["id", "type", "primary", "transfersMax"];
 const FOLDER: [&str; 5] = ["id", "type", "primary", "transfersMax", "root"];
-const S3: [&str; 10] = [
+const S3: [&str; 13] = [
     "id",
     "type",
     "primary",
@@ -51,6 +51,9 @@ const S3: [&str; 10] = [
     "region",
     "pathStyle",
     "credentials",
+    "profile",
+    "roleArn",
+    "externalId",
 ];
 const CREDENTIALS: [&str; 6] = [
     "accessKeyIdEnv",
@@ -226,6 +229,12 @@ impl Reader<'_, '_> {
             Some(node) => self.credentials(node, &path.member("credentials")).map(Some),
             None => Some(None),
         };
+        let profile = self.optional(members, path, "profile", "the name of a profile of the AWS configuration");
+        if let (Some(Some(_)), Some(node)) = (&profile, members.get("credentials")) {
+            let message = "`profile` and `credentials` exclude each other; remove one";
+            self.faults.error(node.at, &path.member("credentials"), message);
+        }
+        let role = self.role(members, path);
         let endpoint = endpoint.and_then(|given| self.endpoint(members, path, given));
         let buckets = match (bucket?, prefix?) {
             (Some(bucket), None) => Some(Buckets::One(bucket)),
@@ -244,7 +253,20 @@ impl Reader<'_, '_> {
             }
         };
         let (buckets, endpoint, region) = (buckets?, endpoint?, region?);
-        Some(StoreKind::S3(S3Spec { buckets, endpoint, region, path_style: path_style?, credentials: credentials? }))
+        let (path_style, credentials, profile, role) = (path_style?, credentials?, profile?, role?);
+        let spec = S3Spec { buckets, endpoint, region, path_style, credentials, profile, role };
+        Some(StoreKind::S3(Box::new(spec)))
+    }
+
+    #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.
+    fn role(&mut self, members: Members<'_>, path: &Path<'_>) -> Option<Option<RoleSpec>> {
+        let arn = self.optional(members, path, "roleArn", "the ARN of a role to take on")?;
+        let external_id = self.optional(members, path, "externalId", "the id that the role's owner gave")?;
+        if let (None, Some(_), Some(node)) = (&arn, &external_id, members.get("externalId")) {
+            self.faults.error(node.at, &path.member("externalId"), "it belongs to a `roleArn`, which is missing");
+            return None;
+        }
+        Some(arn.map(|arn| RoleSpec { arn, external_id }))
     }
 
     /// An address names a service, and nobody who may use it.

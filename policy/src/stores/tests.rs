@@ -54,3 +54,22 @@ fn what_looks_like_a_secret_is_one() {
         assert!(!file::is_secret(name), "{name}");
     }
 }
+
+#[test]
+fn a_store_of_s3_may_have_a_profile_and_take_on_a_role() {
+    let read = |members: &str| {
+        let text = format!(r#"{{"stores": [{{"id": "1", "type": "s3", "bucket": "b"{members}}}]}}"#);
+        read("f", text.as_bytes())
+    };
+    let (stores, faults) = read(r#", "profile": "archive", "roleArn": "arn:aws:iam::1:role/r", "externalId": "x""#);
+    assert_eq!(faults, []);
+    let StoreKind::S3(s3) = &stores.specs[0].kind else { panic!() };
+    assert_eq!(s3.profile.as_deref(), Some("archive"));
+    let role = RoleSpec { arn: "arn:aws:iam::1:role/r".into(), external_id: Some("x".into()) };
+    assert_eq!(s3.role, Some(role));
+    let (_, faults) = read(r#", "externalId": "x""#);
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    let credentials = r#"{"accessKeyIdEnv": "A", "secretAccessKeyEnv": "B"}"#;
+    let (_, faults) = read(&format!(r#", "profile": "p", "credentials": {credentials}"#));
+    assert_eq!(faults.len(), 1, "{faults:?}");
+}
