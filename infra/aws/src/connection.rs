@@ -1,0 +1,175 @@
+//! How a service is reached, and as whom.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::future::ProvideCredentials as ProvideFuture;
+
+use crate::requests::{Counting, Requests};
+
+/// How often a call is tried in all, with the library's own growing pauses and its budget for retries.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// From sending a request to the first byte of its answer. The longest poll takes 20 s; a part of an upload is sent
+/// within it too.
+const ANSWER_MAX: Duration = Duration::from_mins(2);
+
+/// To the end of the handshake.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// How long keys are used before they are read again.
+const KEYS_READ_EVERY: Duration = Duration::from_mins(20);
+
+/// Where a service is, and as whom it is asked. What is `None` comes from the environment, the profile or the machine.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// The service's address, such as `http://127.0.0.1:4566`; `None` for Amazon's own.
+    pub endpoint: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// A profile of the user's configuration.
+    pub profile: Option<String>,
+    /// Where its keys come from.
+    pub keys: Option<KeySource>,
+    /// A role to take on with them.
+    pub role: Option<Role>,
+}
+
+/// Access keys.
+#[derive(Clone)]
+pub struct Keys {
+    /// The access key's id.
+    pub id: String,
+    /// The secret key.
+    pub secret: String,
+    /// The session token, of keys that expire.
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What gives the keys, asked again every few minutes: where they are kept, they may be renewed.
+#[derive(Clone)]
+pub struct KeySource(Arc<dyn Fn() -> Result<Keys, String> + Send + Sync>);
+
+impl KeySource {
+    /// Keys that `read` gives, or the reason why not.
+    pub fn new(read: impl Fn() -> Result<Keys, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// Keys that stay the same.
+    pub fn fixed(keys: Keys) -> Self {
+        Self::new(move || Ok(keys.clone()))
+    }
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeySource")
+    }
+}
+
+impl ProvideCredentials for KeySource {
+    fn provide_credentials<'a>(&'a self) -> ProvideFuture<'a>
+    where
+        Self: 'a,
+    {
+        let read = (self.0)().map_err(CredentialsError::provider_error);
+        ProvideFuture::ready(read.map(|Keys { id, secret, token }| {
+            Credentials::new(id, secret, token, Some(SystemTime::now() + KEYS_READ_EVERY), "mill")
+        }))
+    }
+}
+
+/// A role to take on.
+#[derive(Debug, Clone)]
+pub struct Role {
+    /// Its ARN.
+    pub arn: String,
+    /// The id that its owner gave to Mill, if any.
+    pub external_id: Option<String>,
+}
+
+/// A way to the services, shared by all that use it: its connections, its budget for retries, its count of requests.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    pub(crate) config: SdkConfig,
+    requests: Arc<Requests>,
+}
+
+impl Connection {
+    /// Prepares a connection. Nothing is asked of a service yet, except for what the environment's credentials need.
+    pub async fn open(access: Access) -> Self {
+        let config = base(&access).load().await;
+        let config = match access.role {
+            None => config,
+            Some(ref role) => {
+                let builder = AssumeRoleProvider::builder(role.arn.clone()).session_name("mill").configure(&config);
+                let builder = match &role.external_id {
+                    Some(id) => builder.external_id(id),
+                    None => builder,
+                };
+                let provider = builder.build().await;
+                base(&access).credentials_provider(provider).load().await
+            }
+        };
+        // A service at an address of its own has a region by name only.
+        let config = match (config.region(), &access.endpoint) {
+            (None, Some(_)) => config.into_builder().region(Region::from_static("us-east-1")).build(),
+            _ => config,
+        };
+        Self { config, requests: Arc::default() }
+    }
+
+    /// What was asked over it so far.
+    pub fn requests(&self) -> &Arc<Requests> {
+        &self.requests
+    }
+
+    /// The region that was found, if any.
+    pub fn region(&self) -> Option<&str> {
+        self.config.region().map(AsRef::as_ref)
+    }
+
+    /// The library's own form of it, for what Mill itself does not do. What is asked so is not counted.
+    pub fn config(&self) -> &SdkConfig {
+        &self.config
+    }
+
+    pub(crate) fn counting(&self) -> Counting {
+        Counting(self.requests.clone())
+    }
+}
+
+fn base(access: &Access) -> aws_config::ConfigLoader {
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_MAX).read_timeout(ANSWER_MAX).build();
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
+        .timeout_config(timeouts);
+    if let Some(endpoint) = &access.endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    if let Some(region) = &access.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(profile) = &access.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(keys) = &access.keys {
+        loader = loader.credentials_provider(keys.clone());
+    }
+    loader
+}

@@ -1,0 +1,133 @@
+//! Makes queues and tables that keep the contract: for trials, and for services without CloudFormation.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
+};
+use aws_sdk_sqs::types::QueueAttributeName;
+use mill_model::QueueName;
+use mill_ports::Clock;
+
+use super::{BOOKS, Names, PARTITION, RECEIVES_MAX, SORT, has_redrive, queue_settings};
+use crate::connection::Connection;
+use crate::trouble::Trouble;
+
+/// Something could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("`{name}` cannot be {done}")]
+pub struct ProvisionError {
+    /// What.
+    pub name: String,
+    /// What was to be done to it.
+    pub done: &'static str,
+    #[source]
+    source: mill_ports::BoxError,
+}
+
+fn failed(name: &str, done: &'static str) -> impl Fn(Trouble) -> ProvisionError {
+    move |trouble| ProvisionError { name: name.to_owned(), done, source: trouble.into() }
+}
+
+/// Makes what is not there yet of an installation's queues and tables, and returns when all can be used.
+///
+/// # Errors
+/// The first that could not be made: what a queue of that name with other settings is refused for, too.
+pub async fn provision(connection: &Connection, names: &Names, clock: &dyn Clock) -> Result<(), ProvisionError> {
+    let sqs = aws_sdk_sqs::Client::new(&connection.config);
+    let dead = queue(&sqs, names, QueueName::DeadLetter, None).await?;
+    for name in QueueName::ALL.into_iter().filter(|name| has_redrive(*name)) {
+        queue(&sqs, names, name, Some(&dead)).await?;
+    }
+    let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
+    for book in BOOKS {
+        table(&dynamo, &names.table(book)).await?;
+    }
+    for book in BOOKS {
+        active(&dynamo, &names.table(book), clock).await?;
+    }
+    Ok(())
+}
+
+/// Makes a queue and gives its ARN.
+async fn queue(
+    client: &aws_sdk_sqs::Client,
+    names: &Names,
+    queue: QueueName,
+    dead: Option<&str>,
+) -> Result<String, ProvisionError> {
+    let name = names.queue(queue);
+    let failed = failed(&name, "made");
+    let mut settings: HashMap<QueueAttributeName, String> =
+        queue_settings().into_iter().map(|(name, value)| (QueueAttributeName::from(name), value)).collect();
+    settings.insert(QueueAttributeName::SqsManagedSseEnabled, "true".into());
+    if let Some(dead) = dead {
+        let redrive = format!(r#"{{"deadLetterTargetArn":"{dead}","maxReceiveCount":"{RECEIVES_MAX}"}}"#);
+        settings.insert(QueueAttributeName::RedrivePolicy, redrive);
+    }
+    let made = client.create_queue().queue_name(&name).set_attributes(Some(settings)).send().await;
+    let url = made.map_err(|error| failed(Trouble::of(error)))?.queue_url.unwrap_or_default();
+    let told = client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::QueueArn).send().await;
+    let told = told.map_err(|error| failed(Trouble::of(error)))?.attributes.unwrap_or_default();
+    Ok(told.get(&QueueAttributeName::QueueArn).cloned().unwrap_or_default())
+}
+
+async fn table(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), ProvisionError> {
+    let wrong = |why| ProvisionError { name: name.to_owned(), done: "made", source: why };
+    let mut create = client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
+    for (key, kind) in [(PARTITION, KeyType::Hash), (SORT, KeyType::Range)] {
+        let schema = KeySchemaElement::builder().attribute_name(key).key_type(kind).build();
+        let defined = AttributeDefinition::builder().attribute_name(key).attribute_type(ScalarAttributeType::S).build();
+        create = create
+            .key_schema(schema.map_err(|why| wrong(why.into()))?)
+            .attribute_definitions(defined.map_err(|why| wrong(why.into()))?);
+    }
+    match create.send().await {
+        Ok(_) => Ok(()),
+        Err(error) if error.as_service_error().is_some_and(|told| told.is_resource_in_use_exception()) => Ok(()),
+        Err(error) => Err(failed(name, "made")(Trouble::of(error))),
+    }
+}
+
+/// Returns when a table can be used.
+async fn active(client: &aws_sdk_dynamodb::Client, name: &str, clock: &dyn Clock) -> Result<(), ProvisionError> {
+    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+    const LOOKS_MAX: u32 = 240;
+    for _ in 0..LOOKS_MAX {
+        let told = client.describe_table().table_name(name).send().await;
+        let told = told.map_err(|error| failed(name, "looked at")(Trouble::of(error)))?;
+        if told.table.and_then(|table| table.table_status) == Some(TableStatus::Active) {
+            return Ok(());
+        }
+        clock.sleep(LOOK_EVERY).await;
+    }
+    Err(ProvisionError { name: name.to_owned(), done: "used", source: "it does not become active".into() })
+}
+
+/// Removes an installation's queues and tables with all that is in them. What is not there already is fine.
+///
+/// # Errors
+/// The first that could not be removed.
+pub async fn remove(connection: &Connection, names: &Names) -> Result<(), ProvisionError> {
+    let sqs = aws_sdk_sqs::Client::new(&connection.config);
+    for queue in QueueName::ALL {
+        let name = names.queue(queue);
+        let found = match sqs.get_queue_url().queue_name(&name).send().await {
+            Ok(found) => found.queue_url.unwrap_or_default(),
+            Err(error) if error.as_service_error().is_some_and(|told| told.is_queue_does_not_exist()) => continue,
+            Err(error) => return Err(failed(&name, "found")(Trouble::of(error))),
+        };
+        let removed = sqs.delete_queue().queue_url(found).send().await;
+        removed.map_err(|error| failed(&name, "removed")(Trouble::of(error)))?;
+    }
+    let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
+    for book in BOOKS {
+        let name = names.table(book);
+        match dynamo.delete_table().table_name(&name).send().await {
+            Ok(_) => {}
+            Err(error) if error.as_service_error().is_some_and(|told| told.is_resource_not_found_exception()) => {}
+            Err(error) => return Err(failed(&name, "removed")(Trouble::of(error))),
+        }
+    }
+    Ok(())
+}

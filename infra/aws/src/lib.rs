@@ -1,0 +1,22 @@
+//! Mill on a fleet: queues in SQS, books in DynamoDB, stores in S3, or whatever speaks as they do.
+//!
+//! Reading order: [`connection`] (how a service is reached, and as whom), [`requests`] (what it costs),
+//! `trouble` (what a failed call means), [`contract`] (names, settings and keys that a deployment must have, and the
+//! comparison with one), [`queue`], [`table`], [`store`].
+//!
+//! **Invariant:** a request that failed is never read as "not there", and no entry of a batch that failed is ever
+//! forgotten. Keys are bytes: nothing is trimmed, collapsed or folded between an id and its key.
+
+pub mod connection;
+pub mod contract;
+pub mod queue;
+pub mod requests;
+pub mod store;
+pub mod table;
+mod trouble;
+
+pub use connection::{Access, Connection, KeySource, Keys, Role};
+pub use queue::{QueueSettings, SqsQueue};
+pub use requests::Requests;
+pub use store::{S3Settings, S3Store, Spaces};
+pub use table::DynamoTable;

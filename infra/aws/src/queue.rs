@@ -1,0 +1,347 @@
+//! The seven queues, each a standard queue of SQS.
+//!
+//! Deliveries may double and stale receipts are not fenced, as the service says of standard queues. What the service is
+//! vague about, this adapter knows by itself for the receipts that it gave out: until when each surely holds, and that
+//! one was acknowledged.
+
+mod body;
+mod holdings;
+mod requests;
+mod sending;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName,
+    QueueAttributeName,
+};
+use mill_model::{Monotonic, QueueName, Timestamp};
+use mill_ports::{
+    BatchReport, BoxError, Clock, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits,
+    Receipt, TaskQueue,
+};
+use tokio::sync::OnceCell;
+
+use crate::connection::Connection;
+use crate::trouble::{Cause, Trouble};
+use body::ENCODING;
+use holdings::{Holding, Holdings};
+
+/// Most entries of one request. Source of this and the following: Amazon SQS developer guide, *Quotas*.
+const BATCH_MAX: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// Longest visibility timeout, and longest time in flight counted from the receive.
+const VISIBILITY_MAX: Duration = Duration::from_hours(12);
+/// Longest delay of a message.
+const DELAY_MAX: Duration = Duration::from_mins(15);
+/// Longest wait of a receive.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// Most bytes in one body: what every such service takes, sixteen times an envelope.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// How a queue is used.
+#[derive(Debug, Clone)]
+pub struct QueueSettings {
+    /// Which of the seven it is.
+    pub name: QueueName,
+    /// What the service calls it.
+    pub queue: String,
+    /// Whether messages bear their account as a group, by which the service serves accounts in turn.
+    pub fair: bool,
+}
+
+/// One of the seven queues.
+#[derive(Debug, Clone)]
+pub struct SqsQueue {
+    client: Client,
+    /// Extends leases: a heartbeat's requests must not wait for a runtime that others keep busy.
+    extending: Client,
+    settings: Arc<QueueSettings>,
+    clock: Arc<dyn Clock>,
+    url: Arc<OnceCell<String>>,
+    holdings: Arc<Holdings>,
+}
+
+impl SqsQueue {
+    /// The queue of these settings. It is looked for when it is first used.
+    pub fn new(connection: &Connection, settings: QueueSettings, clock: Arc<dyn Clock>) -> Self {
+        let client = client(connection);
+        Self {
+            extending: client.clone(),
+            client,
+            settings: Arc::new(settings),
+            clock,
+            url: Arc::default(),
+            holdings: Arc::default(),
+        }
+    }
+
+    /// The same queue, extending leases over another connection: for a heartbeat on a runtime of its own, since a
+    /// connection is driven by the runtime on which it was made.
+    #[must_use]
+    pub fn extending_over(self, connection: &Connection) -> Self {
+        Self { extending: client(connection), ..self }
+    }
+
+    async fn url(&self, op: &'static str) -> Result<&str, QueueError> {
+        let found = self.url.get_or_try_init(async || {
+            let answer = self.client.get_queue_url().queue_name(&self.settings.queue).send().await;
+            let answer = answer.map_err(|error| self.failed(op, Trouble::of(error)))?;
+            answer.queue_url.ok_or_else(|| self.refused(op, QueueErrorKind::Unexpected, "a queue without an address"))
+        });
+        Ok(found.await?.as_str())
+    }
+
+    fn refused(&self, op: &'static str, kind: QueueErrorKind, why: impl Into<BoxError>) -> QueueError {
+        QueueError { kind, op, queue: self.settings.name, source: Some(why.into()) }
+    }
+
+    fn failed(&self, op: &'static str, trouble: Trouble) -> QueueError {
+        let kind = kind(&trouble);
+        self.refused(op, kind, trouble)
+    }
+
+    fn expired(&self, op: &'static str) -> QueueError {
+        QueueError { kind: QueueErrorKind::ReceiptExpired, op, queue: self.settings.name, source: None }
+    }
+
+    fn fits(&self, op: &'static str, entries: usize) -> Result<(), QueueError> {
+        if entries > BATCH_MAX.get() as usize {
+            let why = format!("a batch of {entries}; at most {BATCH_MAX} are taken");
+            return Err(self.refused(op, QueueErrorKind::Unexpected, why));
+        }
+        Ok(())
+    }
+
+    fn delivery(&self, message: Message, asked: Monotonic, deadline: Monotonic) -> Option<Delivery> {
+        let told = |name: &MessageSystemAttributeName| {
+            message.attributes.as_ref().and_then(|attributes| attributes.get(name)).and_then(|told| told.parse().ok())
+        };
+        let receive_count = told(&MessageSystemAttributeName::ApproximateReceiveCount).unwrap_or(1);
+        let sent_at =
+            told(&MessageSystemAttributeName::SentTimestamp).map_or_else(|| self.clock.now(), Timestamp::from_millis);
+        let body = body::opened(&message);
+        let receipt = Receipt(message.receipt_handle?.into());
+        self.holdings.take(&receipt, Holding { received: asked, deadline: Some(deadline) }, asked);
+        Some(Delivery {
+            receipt,
+            body,
+            receive_count: u32::try_from(receive_count).unwrap_or(u32::MAX),
+            sent_at,
+            deadline,
+        })
+    }
+}
+
+#[async_trait]
+impl TaskQueue for SqsQueue {
+    fn name(&self) -> QueueName {
+        self.settings.name
+    }
+
+    fn limits(&self) -> QueueLimits {
+        QueueLimits {
+            batch_max: BATCH_MAX,
+            body_bytes_max: BODY_BYTES_MAX,
+            delay_max: DELAY_MAX,
+            visibility_max: VISIBILITY_MAX,
+            visibility_total_max: VISIBILITY_MAX,
+            fences_stale_receipts: false,
+        }
+    }
+
+    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+        self.fits("send", out.len())?;
+        self.send_all(out).await
+    }
+
+    async fn receive(
+        &self,
+        max: NonZeroU32,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        if visibility > VISIBILITY_MAX {
+            let why = "the visibility timeout is longer than any may be";
+            return Err(self.refused("receive", QueueErrorKind::Unexpected, why));
+        }
+        let url = self.url("receive").await?;
+        // A message may be hidden from the moment that the request arrives, and the deadline counts from then: a long
+        // wait must leave some of it.
+        let wait = wait.min(WAIT_MAX).min(visibility / 2);
+        let asked = self.clock.monotonic();
+        let request = self
+            .client
+            .receive_message()
+            .queue_url(url)
+            .max_number_of_messages(max.min(BATCH_MAX).get().cast_signed())
+            .visibility_timeout(whole_seconds(visibility))
+            .wait_time_seconds(i32::try_from(wait.as_secs()).unwrap_or(0))
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .message_attribute_names(ENCODING);
+        let answer = request.send().await.map_err(|error| self.failed("receive", Trouble::of(error)))?;
+        let deadline = asked.plus(visibility);
+        let messages = answer.messages.unwrap_or_default().into_iter();
+        Ok(messages.filter_map(|message| self.delivery(message, asked, deadline)).collect())
+    }
+
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {
+        self.fits("extend", receipts.len())?;
+        let asked = self.clock.monotonic();
+        let until = asked.plus(visibility);
+        let mut answers: Vec<Option<Result<Monotonic, QueueError>>> = receipts
+            .iter()
+            .map(|receipt| match self.holdings.get(receipt) {
+                Some(held) if held.deadline.is_none_or(|deadline| deadline <= asked) => {
+                    Some(Err(self.expired("extend")))
+                }
+                Some(held) if held.received.plus(VISIBILITY_MAX) < until => {
+                    let why = "it would be in flight for longer than twelve hours";
+                    Some(Err(self.refused("extend", QueueErrorKind::Unexpected, why)))
+                }
+                _ => None,
+            })
+            .collect();
+        let open = (0..receipts.len()).filter(|at| answers[*at].is_none());
+        let mut changes = Vec::new();
+        for at in open {
+            changes.push(self.change("extend", at, &receipts[at], whole_seconds(visibility))?);
+        }
+        for (at, done) in self.change_all("extend", changes).await? {
+            match &done {
+                Ok(()) => self.holdings.extend(&receipts[at], until),
+                Err(error) if error.kind == QueueErrorKind::ReceiptExpired => self.holdings.end(&receipts[at]),
+                Err(_) => {}
+            }
+            answers[at] = Some(done.map(|()| until));
+        }
+        let unanswered = || self.refused("extend", QueueErrorKind::Unexpected, requests::UNANSWERED);
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered()))).collect())
+    }
+
+    async fn release(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
+        self.fits("release", receipts.len())?;
+        let now = self.clock.monotonic();
+        let mut report = BatchReport::default();
+        let mut changes = Vec::new();
+        for (at, receipt) in receipts.iter().enumerate() {
+            match self.holdings.get(receipt) {
+                // By now it may be another's, whom the service would let this receipt disturb.
+                Some(held) if held.deadline.is_none_or(|deadline| deadline <= now) => {
+                    report.failed.push((at, self.expired("release")));
+                }
+                _ => changes.push(self.change("release", at, receipt, 0)?),
+            }
+        }
+        for (at, done) in self.change_all("release", changes).await? {
+            match done {
+                Ok(()) => self.holdings.end(&receipts[at]),
+                Err(error) => report.failed.push((at, error)),
+            }
+        }
+        report.failed.sort_by_key(|(at, _)| *at);
+        Ok(report)
+    }
+
+    async fn acknowledge(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
+        self.fits("acknowledge", receipts.len())?;
+        let mut report = BatchReport::default();
+        for (at, done) in self.delete_all(receipts).await? {
+            match done {
+                Ok(()) => self.holdings.acknowledge(&receipts[at]),
+                // An earlier acknowledgment was done, and only its answer was lost.
+                Err(error)
+                    if error.kind == QueueErrorKind::ReceiptExpired && self.holdings.acknowledged(&receipts[at]) => {}
+                Err(error) => report.failed.push((at, error)),
+            }
+        }
+        Ok(report)
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        use QueueAttributeName::{
+            ApproximateNumberOfMessages as Visible, ApproximateNumberOfMessagesDelayed as Delayed,
+            ApproximateNumberOfMessagesNotVisible as InFlight,
+        };
+        let url = self.url("depth").await?;
+        let names = Some(vec![Visible, InFlight, Delayed]);
+        let answer = self.client.get_queue_attributes().queue_url(url).set_attribute_names(names).send().await;
+        let answer = answer.map_err(|error| self.failed("depth", Trouble::of(error)))?;
+        let told = answer.attributes.unwrap_or_default();
+        let count = |name: QueueAttributeName| {
+            told.get(&name).and_then(|count| count.parse().ok()).ok_or_else(|| {
+                self.refused("depth", QueueErrorKind::Unexpected, format!("the answer tells no `{name}`"))
+            })
+        };
+        // The service tells the oldest age as a metric alone, minutes late: it is said to be unknown.
+        Ok(Depth { visible: count(Visible)?, in_flight: count(InFlight)?, delayed: count(Delayed)?, oldest: None })
+    }
+}
+
+fn client(connection: &Connection) -> Client {
+    let config = aws_sdk_sqs::config::Builder::from(&connection.config).interceptor(connection.counting());
+    Client::from_conf(config.build())
+}
+
+/// Rounded up: nothing is hidden for less than it was asked.
+fn whole_seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_nanos().div_ceil(1_000_000_000)).unwrap_or(i32::MAX)
+}
+
+/// What a failed call on a queue means.
+fn kind(trouble: &Trouble) -> QueueErrorKind {
+    match trouble.cause {
+        Cause::Throttled { retry_after } => QueueErrorKind::Throttled { retry_after },
+        // Credentials are renewed, or given anew by a person: until then nothing is lost by waiting.
+        Cause::Credentials | Cause::Unreachable | Cause::Failing => QueueErrorKind::Unavailable,
+        Cause::Denied => QueueErrorKind::Denied,
+        Cause::Answer => of_code(trouble.code.as_deref().unwrap_or_default()),
+        Cause::Nonsense => QueueErrorKind::Unexpected,
+    }
+}
+
+/// What a code of the service's own means, in an answer or in an entry of one.
+fn of_code(code: &str) -> QueueErrorKind {
+    match code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code) {
+        "QueueDoesNotExist" | "NonExistentQueue" | "QueueDeletedRecently" => QueueErrorKind::QueueMissing,
+        "ReceiptHandleIsInvalid" | "InvalidReceiptHandle" | "MessageNotInflight" => QueueErrorKind::ReceiptExpired,
+        "MessageTooLong" | "BatchRequestTooLong" => QueueErrorKind::TooLarge,
+        "InternalError" | "InternalFailure" | "ServiceUnavailable" | "PurgeQueueInProgress" => {
+            QueueErrorKind::Unavailable
+        }
+        _ => QueueErrorKind::Unexpected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_the_meaning_that_callers_act_on() {
+        for (code, expected) in [
+            ("AWS.SimpleQueueService.NonExistentQueue", QueueErrorKind::QueueMissing),
+            ("QueueDoesNotExist", QueueErrorKind::QueueMissing),
+            ("ReceiptHandleIsInvalid", QueueErrorKind::ReceiptExpired),
+            ("AWS.SimpleQueueService.MessageNotInflight", QueueErrorKind::ReceiptExpired),
+            ("AWS.SimpleQueueService.BatchRequestTooLong", QueueErrorKind::TooLarge),
+            ("InternalError", QueueErrorKind::Unavailable),
+            ("InvalidMessageContents", QueueErrorKind::Unexpected),
+            ("", QueueErrorKind::Unexpected),
+        ] {
+            assert_eq!(of_code(code), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_rounded_up() {
+        for (millis, seconds) in [(0, 0), (1, 1), (1000, 1), (1001, 2), (43_200_000, 43_200)] {
+            assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Sending: what cannot be taken is named, the rest goes in as few requests as their size lets it.
+
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use mill_ports::{BatchReport, Outgoing, QueueError, QueueErrorKind};
+
+use super::body::{ENCODING, Written};
+use super::requests::UNANSWERED;
+use super::{BODY_BYTES_MAX, DELAY_MAX, SqsQueue, of_code, whole_seconds};
+use crate::trouble::Trouble;
+
+/// Most bytes of all messages of one request. Source: Amazon SQS developer guide, *Quotas*.
+const REQUEST_BYTES_MAX: usize = 1024 * 1024;
+
+/// Entries that go in one request, each with its place in the batch.
+#[derive(Default)]
+struct Group {
+    places: Vec<usize>,
+    entries: Vec<SendMessageBatchRequestEntry>,
+    bytes: usize,
+}
+
+impl SqsQueue {
+    pub(super) async fn send_all(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+        let mut report = BatchReport::default();
+        let groups = self.groups(out, &mut report)?;
+        let alone = groups.len() == 1;
+        for group in groups {
+            let places = group.places.clone();
+            match self.send_group(group, &mut report).await {
+                Ok(()) => {}
+                Err(error) if alone => return Err(error),
+                // Of the other requests more is known than of this one.
+                Err(error) => {
+                    let why = mill_ports::chain(&error);
+                    let each = places.into_iter().map(|at| (at, self.refused("send", error.kind, why.clone())));
+                    report.failed.extend(each);
+                }
+            }
+        }
+        report.failed.sort_by_key(|(at, _)| *at);
+        Ok(report)
+    }
+
+    fn groups(&self, out: &[Outgoing], report: &mut BatchReport) -> Result<Vec<Group>, QueueError> {
+        let mut groups: Vec<Group> = Vec::new();
+        for (at, one) in out.iter().enumerate() {
+            if let Some(refusal) = self.refusal(one) {
+                report.failed.push((at, refusal));
+                continue;
+            }
+            let written = Written::of(&one.body);
+            let bytes = written.bytes();
+            let entry = self.entry(at, one, written)?;
+            if groups.last().is_none_or(|group| group.bytes + bytes > REQUEST_BYTES_MAX) {
+                groups.push(Group::default());
+            }
+            if let Some(group) = groups.last_mut() {
+                group.places.push(at);
+                group.entries.push(entry);
+                group.bytes += bytes;
+            }
+        }
+        Ok(groups)
+    }
+
+    fn refusal(&self, out: &Outgoing) -> Option<QueueError> {
+        if out.body.len() > BODY_BYTES_MAX {
+            let why = format!("{} bytes; at most {BODY_BYTES_MAX} are taken", out.body.len());
+            return Some(self.refused("send", QueueErrorKind::TooLarge, why));
+        }
+        (out.delay > DELAY_MAX)
+            .then(|| self.refused("send", QueueErrorKind::Unexpected, "the delay is longer than any may be"))
+    }
+
+    fn entry(&self, at: usize, out: &Outgoing, written: Written) -> Result<SendMessageBatchRequestEntry, QueueError> {
+        let mut entry = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(written.text);
+        if !out.delay.is_zero() {
+            entry = entry.delay_seconds(whole_seconds(out.delay));
+        }
+        if let Some(encoding) = written.encoding {
+            entry = entry.message_attributes(ENCODING, encoding);
+        }
+        if self.settings.fair {
+            entry = entry.message_group_id(out.group.as_str());
+        }
+        entry.build().map_err(|why| self.refused("send", QueueErrorKind::Unexpected, why))
+    }
+
+    /// Sends one request. An entry of which the answer says nothing is one that failed.
+    async fn send_group(&self, group: Group, report: &mut BatchReport) -> Result<(), QueueError> {
+        let url = self.url("send").await?;
+        let request = self.client.send_message_batch().queue_url(url).set_entries(Some(group.entries));
+        let answer = request.send().await.map_err(|error| self.failed("send", Trouble::of(error)))?;
+        let told = |at: usize, id: &str| at.to_string() == id;
+        for at in group.places {
+            if answer.successful.iter().any(|done| told(at, done.id())) {
+                continue;
+            }
+            let error = match answer.failed.iter().find(|failed| told(at, failed.id())) {
+                Some(failed) => {
+                    let why = format!("{}: {}", failed.code(), failed.message().unwrap_or("no reason given"));
+                    self.refused("send", of_code(failed.code()), why)
+                }
+                None => self.refused("send", QueueErrorKind::Unexpected, UNANSWERED),
+            };
+            report.failed.push((at, error));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! What is asked of the services, counted: each try of each call.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_types::date_time::Format;
+
+/// The requests of one connection since its beginning.
+#[derive(Debug, Default)]
+pub struct Requests {
+    total: AtomicU64,
+    by_operation: Mutex<BTreeMap<String, u64>>,
+    /// By how much the service's clock is ahead of this machine's.
+    skew_millis: AtomicI64,
+}
+
+impl Requests {
+    /// How many there were.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// How many of each operation, by its name in the service's own documentation.
+    pub fn by_operation(&self) -> BTreeMap<String, u64> {
+        self.by_operation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// By how much the service's clock is ahead of this machine's, in ms, as its last answer told.
+    pub(crate) fn skew_millis(&self) -> i64 {
+        self.skew_millis.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, operation: &str) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        let mut by_operation = self.by_operation.lock().unwrap_or_else(PoisonError::into_inner);
+        match by_operation.get_mut(operation) {
+            Some(count) => *count += 1,
+            None => _ = by_operation.insert(operation.to_owned(), 1),
+        }
+    }
+
+    fn heard(&self, date: &str) {
+        let Ok(theirs) = DateTime::from_str(date, Format::HttpDate) else { return };
+        let (Ok(theirs), Ok(ours)) = (theirs.to_millis(), DateTime::from(SystemTime::now()).to_millis()) else {
+            return;
+        };
+        self.skew_millis.store(theirs - ours, Ordering::Relaxed);
+    }
+}
+
+/// Counts in the way of each request.
+#[derive(Debug, Clone)]
+pub(crate) struct Counting(pub(crate) Arc<Requests>);
+
+#[dyn_dispatch_hint]
+impl Intercept for Counting {
+    fn name(&self) -> &'static str {
+        "mill-counting"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.count(config.load::<Metadata>().map_or("unknown", Metadata::name));
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(date) = context.response().headers().get("date") {
+            self.0.heard(date);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! Stores that speak S3: each space a bucket, or a prefix in one bucket, as configured.
+//!
+//! A version is the object's entity tag, size and time of change. The tag is of the bytes alone and the time is of whole
+//! seconds, so a version found within two seconds of the change proves nothing yet.
+
+mod facts;
+mod faults;
+mod headers;
+mod listing;
+mod multipart;
+mod places;
+mod properties;
+mod reading;
+mod spaces;
+mod upload;
+mod writing;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use mill_model::{ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, Version};
+use mill_ports::{
+    Body, ByteRange, Capabilities, Clock, Content, DestinationStore, Listing, Presence, Reading, SourceStore,
+    SpaceFacts, StoreError, When, Written,
+};
+use tokio::sync::Semaphore;
+
+use crate::connection::Connection;
+use crate::requests::Requests;
+
+/// Where a store's spaces are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spaces {
+    /// All in one bucket, each under the prefix of its id and a slash. The bucket is never made or removed.
+    InBucket(String),
+    /// Each a bucket of its own, named by this prefix and the space's id.
+    Buckets {
+        /// What their names begin with.
+        prefix: String,
+    },
+    /// One alone: what lies under a prefix of a bucket.
+    Single {
+        /// Its id.
+        space: SpaceId,
+        /// The bucket.
+        bucket: String,
+        /// What the keys of its items begin with; may be empty.
+        prefix: String,
+    },
+}
+
+/// How a store is used.
+#[derive(Debug, Clone)]
+pub struct S3Settings {
+    /// What policies call it.
+    pub address: StoreAddress,
+    /// Where its spaces are.
+    pub spaces: Spaces,
+    /// Whether the bucket stands in the path rather than in the host name.
+    pub path_style: bool,
+    /// Whether the store decides conditions on writes itself. Amazon's does; where not, they are checked before.
+    pub native_conditions: bool,
+    /// Whether the store is to keep the SHA-256 of what is written in one part, rather than a CRC-64.
+    pub sha256: bool,
+    /// Whether an item written in parts is judged by the checksum of its whole. Amazon's and most others do; where a store
+    /// knows only the parts' own, those alone are sent.
+    pub whole_checksum: bool,
+    /// Items larger than this are written in parts of this size. Amazon takes none smaller than 5 MiB.
+    pub part_bytes: u64,
+    /// Most bytes of bodies held in memory at once.
+    pub memory_bytes: u64,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl S3Settings {
+    /// The usual part: what an attempt can lose at once, against requests for each.
+    pub const PART_BYTES: u64 = 8 << 20;
+    /// The usual memory.
+    pub const MEMORY_BYTES: u64 = 256 << 20;
+
+    /// The usual settings.
+    pub fn new(address: StoreAddress, spaces: Spaces, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            address,
+            spaces,
+            path_style: false,
+            native_conditions: true,
+            sha256: false,
+            whole_checksum: true,
+            part_bytes: Self::PART_BYTES,
+            memory_bytes: Self::MEMORY_BYTES,
+            clock,
+        }
+    }
+}
+
+/// A store that speaks S3.
+#[derive(Debug, Clone)]
+pub struct S3Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    client: Client,
+    settings: S3Settings,
+    requests: Arc<Requests>,
+    region: Option<String>,
+    /// A permit for each [`MEMORY_UNIT`] that bodies may take.
+    memory: Arc<Semaphore>,
+    /// When each space was last seen to be there.
+    seen: Mutex<BTreeMap<SpaceId, Monotonic>>,
+}
+
+/// The unit of memory that is counted, in bytes.
+const MEMORY_UNIT: u64 = 64 << 10;
+
+impl S3Store {
+    /// The store of these settings. Nothing is asked of it yet.
+    pub fn new(connection: &Connection, settings: S3Settings) -> Self {
+        let config = aws_sdk_s3::config::Builder::from(&connection.config)
+            .force_path_style(settings.path_style)
+            .interceptor(connection.counting());
+        let units = settings.memory_bytes.max(settings.part_bytes).div_ceil(MEMORY_UNIT);
+        Self(Arc::new(Inner {
+            client: Client::from_conf(config.build()),
+            requests: connection.requests().clone(),
+            region: connection.region().map(str::to_owned),
+            memory: Arc::new(Semaphore::new(usize::try_from(units).unwrap_or(Semaphore::MAX_PERMITS))),
+            seen: Mutex::default(),
+            settings,
+        }))
+    }
+}
+
+#[async_trait]
+impl SourceStore for S3Store {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            transfers_max: None,
+            versions_in_listings: true,
+            native_conditions: self.0.settings.native_conditions,
+        }
+    }
+
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+        self.0.all_spaces().await
+    }
+
+    async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
+        self.0.space_facts(space).await
+    }
+
+    async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
+        let found = self.0.look("looking", item).await?;
+        Ok(found.here().map_or(Presence::Absent, |found| Presence::Here(found.facts)))
+    }
+
+    async fn open(
+        &self,
+        item: &ItemAddress,
+        range: Option<ByteRange>,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        reading::open(&self.0, item, range, if_version).await
+    }
+
+    fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
+        listing::list(self.0.clone(), space.clone(), after)
+    }
+}
+
+#[async_trait]
+impl DestinationStore for S3Store {
+    async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.0.make_space(space).await
+    }
+
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.0.remove_space(space).await
+    }
+
+    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+        writing::put(&self.0, item, content, when, body).await
+    }
+
+    async fn put_properties(
+        &self,
+        item: &ItemAddress,
+        properties: &Properties,
+        when: &When,
+    ) -> Result<Written, StoreError> {
+        writing::put_properties(&self.0, item, properties, when).await
+    }
+
+    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+        writing::delete(&self.0, item, when).await
+    }
+
+    async fn tidy(&self) {
+        multipart::tidy(self).await;
+    }
+}

@@ -1,0 +1,193 @@
+//! What an object's headers say of an item.
+
+use std::time::Duration;
+
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::types::{ChecksumType, ServerSideEncryption, StorageClass};
+use aws_smithy_types::{DateTime, base64};
+use mill_model::{Algorithm, Checksum, ItemFacts, ItemState, Timestamp, Version};
+
+use super::Inner;
+use super::properties::Borne;
+
+/// How old a change must be before an equal version proves that nothing changed: its time is of whole seconds.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// An object that is there.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) facts: ItemFacts,
+    pub(super) etag: String,
+    pub(super) storage_class: Option<StorageClass>,
+}
+
+/// What its state is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct State<'a> {
+    pub(super) etag: &'a str,
+    pub(super) size: u64,
+    pub(super) modified: Option<&'a DateTime>,
+}
+
+impl State<'_> {
+    fn seconds(self) -> i64 {
+        self.modified.map_or(0, DateTime::secs)
+    }
+
+    fn token(self) -> String {
+        format!("{}.{:x}.{:x}", bare(self.etag), self.size, self.seconds())
+    }
+
+    pub(super) fn modified_at(self) -> Option<Timestamp> {
+        let seconds = u64::try_from(self.modified?.secs()).ok()?;
+        Some(Timestamp::from_millis(seconds.saturating_mul(1000)))
+    }
+
+    /// The version of something that Mill has just written. A further change within this very second could bear the
+    /// same mark only with the same bytes, by somebody who writes into Mill's space: it is taken as proof.
+    pub(super) fn version_as_written(self) -> Version {
+        Version::settled_at(self.token())
+    }
+}
+
+/// An entity tag without its quotes.
+pub(super) fn bare(etag: &str) -> &str {
+    etag.trim_start_matches("W/").trim_matches('"')
+}
+
+/// The entity tag in a version, in quotes, for a condition.
+pub(super) fn tag_of(version: &Version) -> String {
+    let mut parts = version.token().rsplitn(3, '.');
+    let tag = parts.nth(2).unwrap_or_default();
+    format!("\"{tag}\"")
+}
+
+/// What the two calls that tell of an object both tell.
+struct Told<'a> {
+    state: State<'a>,
+    borne: Borne,
+    sha256: Option<&'a str>,
+    checksum_type: Option<&'a ChecksumType>,
+    /// Whether the entity tag is that of encrypted bytes.
+    tag_of_cipher: bool,
+    storage_class: Option<&'a StorageClass>,
+    archived: bool,
+    restore: Option<&'a str>,
+}
+
+macro_rules! told {
+    ($answer:expr, $size:expr) => {{
+        let answer = $answer;
+        let headers = [
+            ("cache-control", answer.cache_control()),
+            ("content-disposition", answer.content_disposition()),
+            ("content-encoding", answer.content_encoding()),
+            ("content-language", answer.content_language()),
+            ("content-type", answer.content_type()),
+            ("expires", answer.expires_string()),
+        ];
+        Told {
+            state: State { etag: answer.e_tag().unwrap_or_default(), size: $size, modified: answer.last_modified() },
+            borne: Borne {
+                headers: headers.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))).collect(),
+                metadata: answer.metadata().cloned().unwrap_or_default(),
+            },
+            sha256: answer.checksum_sha256(),
+            checksum_type: answer.checksum_type(),
+            tag_of_cipher: answer.sse_customer_algorithm().is_some()
+                || matches!(
+                    answer.server_side_encryption(),
+                    Some(ServerSideEncryption::AwsKms | ServerSideEncryption::AwsKmsDsse)
+                ),
+            storage_class: answer.storage_class(),
+            archived: false,
+            restore: answer.restore(),
+        }
+    }};
+}
+
+impl Inner {
+    pub(super) fn found_by_head(&self, answer: &HeadObjectOutput) -> Found {
+        let size = u64::try_from(answer.content_length().unwrap_or(0)).unwrap_or(0);
+        let told = Told { archived: answer.archive_status().is_some(), ..told!(answer, size) };
+        self.found(told)
+    }
+
+    /// `size` is that of the whole object, of which the answer may bring a part.
+    pub(super) fn found_by_get(&self, answer: &GetObjectOutput, size: u64) -> Found {
+        self.found(told!(answer, size))
+    }
+
+    fn found(&self, told: Told<'_>) -> Found {
+        let state = told.state;
+        let sleeping = matches!(told.storage_class, Some(StorageClass::Glacier | StorageClass::DeepArchive));
+        let restored = told.restore.is_some_and(|restore| restore.contains("ongoing-request=\"false\""));
+        let archived = (sleeping || told.archived) && !restored;
+        Found {
+            etag: state.etag.to_owned(),
+            storage_class: told.storage_class.cloned(),
+            facts: ItemFacts {
+                size: state.size,
+                modified: state.modified_at(),
+                version: self.version(state),
+                checksums: checksums(&told),
+                properties: Some(told.borne.properties()),
+                state: if archived { ItemState::Archived } else { ItemState::Online },
+            },
+        }
+    }
+
+    /// The version of something that was found: settled once its change is old enough, by the store's own clock.
+    pub(super) fn version(&self, state: State<'_>) -> Version {
+        let now = self.settings.clock.now().as_millis().saturating_add_signed(self.requests.skew_millis());
+        let settled = state.modified_at().is_some_and(|at| {
+            // A time of whole seconds stands for all of its second.
+            at.plus(SETTLED_AFTER + Duration::from_secs(1)) < Timestamp::from_millis(now)
+        });
+        if settled { Version::settled_at(state.token()) } else { Version::unsettled(state.token()) }
+    }
+}
+
+fn checksums(told: &Told<'_>) -> Vec<Checksum> {
+    let whole = told.checksum_type.is_none_or(|kind| *kind == ChecksumType::FullObject);
+    let sha256 = told.sha256.filter(|_| whole).and_then(|text| base64::decode(text).ok()).filter(|sum| sum.len() == 32);
+    let sha256 = sha256.map(|value| Checksum { algorithm: Algorithm::Sha256, value: value.into() });
+    let md5 = if told.tag_of_cipher { None } else { md5(told.state.etag) };
+    sha256.into_iter().chain(md5).collect()
+}
+
+/// The MD5 that an entity tag is, where it is one: written in one part, and not encrypted under a customer's key.
+pub(super) fn md5(etag: &str) -> Option<Checksum> {
+    let tag = bare(etag);
+    if tag.len() != 32 || !tag.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let byte = |at: usize| u8::from_str_radix(&tag[at * 2..at * 2 + 2], 16).ok();
+    let value: Option<Vec<u8>> = (0..16).map(byte).collect();
+    Some(Checksum { algorithm: Algorithm::Md5, value: value?.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entity_tag_is_an_md5_only_where_it_is_one() {
+        let tag = "\"900150983cd24fb0d6963f7d28e17f72\"";
+        assert_eq!(md5(tag).unwrap().to_string(), "md5:900150983cd24fb0d6963f7d28e17f72");
+        for other in ["", "\"\"", "\"900150983cd24fb0d6963f7d28e17f72-2\"", "\"900150983cd24fb0d6963f7d28e17fxx\""] {
+            assert!(md5(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_entity_tag_comes_back_out_of_a_version() {
+        let modified = DateTime::from_secs(1_795_249_800);
+        for tag in ["900150983cd24fb0d6963f7d28e17f72-2", "a.b.c", ""] {
+            let state = State { etag: &format!("\"{tag}\""), size: 7, modified: Some(&modified) };
+            assert_eq!(tag_of(&state.version_as_written()), format!("\"{tag}\""));
+        }
+        assert_eq!(tag_of(&Version::settled_at("a folder's")), "\"\"");
+    }
+}

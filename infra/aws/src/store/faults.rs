@@ -1,0 +1,147 @@
+//! What a failed call on a store means: one function decides.
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use mill_model::ids::shown;
+use mill_model::{ItemAddress, SpaceId};
+use mill_ports::{BoxError, Refusal, StoreError, StoreErrorKind};
+
+use super::Inner;
+use crate::trouble::{Cause, Trouble};
+
+/// What was being done when the service said no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum During {
+    /// Reaching the store or a space: what stands in the way concerns all items.
+    Reach,
+    /// Reading one item.
+    Read,
+    /// Writing one item.
+    Write,
+}
+
+impl Inner {
+    pub(super) fn error(&self, op: &'static str, subject: String, kind: StoreErrorKind) -> StoreError {
+        StoreError { kind, op, store: self.settings.address.clone(), subject, source: None }
+    }
+
+    pub(super) fn of_item(&self, op: &'static str, item: &ItemAddress, kind: StoreErrorKind) -> StoreError {
+        self.error(op, item.to_string(), kind)
+    }
+
+    pub(super) fn of_space(&self, op: &'static str, space: &SpaceId, kind: StoreErrorKind) -> StoreError {
+        self.error(op, space.to_string(), kind)
+    }
+
+    /// An answer that contradicts itself or what was asked.
+    pub(super) fn unexpected(&self, op: &'static str, item: &ItemAddress, why: impl Into<BoxError>) -> StoreError {
+        StoreError { source: Some(why.into()), ..self.of_item(op, item, StoreErrorKind::Unexpected) }
+    }
+
+    /// The failure of a call on an item.
+    pub(super) fn failed<E>(
+        &self,
+        op: &'static str,
+        item: &ItemAddress,
+        during: During,
+        error: SdkError<E, HttpResponse>,
+    ) -> StoreError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        self.meant(op, item.to_string(), during, Trouble::of(error))
+    }
+
+    pub(super) fn meant(&self, op: &'static str, subject: String, during: During, trouble: Trouble) -> StoreError {
+        let kind = match kind(during, &trouble) {
+            // Where spaces share a bucket, it is the store itself that is not there.
+            StoreErrorKind::SpaceAbsent if !self.bucket_is_space() => StoreErrorKind::Unavailable,
+            kind => kind,
+        };
+        StoreError { source: Some(trouble.into()), ..self.error(op, subject, kind) }
+    }
+}
+
+/// A text of a service or a key, fit for a message.
+pub(super) fn fit(text: &str) -> String {
+    shown(text)
+}
+
+/// The one place where an answer becomes a kind. Absence of an item is told apart before this is asked.
+pub(super) fn kind(during: During, trouble: &Trouble) -> StoreErrorKind {
+    match trouble.cause {
+        Cause::Throttled { retry_after } => StoreErrorKind::Throttled { retry_after },
+        Cause::Credentials | Cause::Unreachable | Cause::Failing => StoreErrorKind::Unavailable,
+        // To whom one item is denied, others may be granted; who may not write one will hardly write the next.
+        Cause::Denied if during == During::Read => StoreErrorKind::Refused(Refusal::Unreadable),
+        Cause::Denied => StoreErrorKind::Unavailable,
+        Cause::Nonsense => StoreErrorKind::Unexpected,
+        Cause::Answer => of_code(during, trouble.code.as_deref().unwrap_or_default(), trouble.status),
+    }
+}
+
+fn of_code(during: During, code: &str, status: Option<u16>) -> StoreErrorKind {
+    let unholdable = |why: &str| StoreErrorKind::Refused(Refusal::Unholdable(why.to_owned()));
+    match (code, status) {
+        ("NoSuchBucket", _) => StoreErrorKind::SpaceAbsent,
+        ("PreconditionFailed", _) | (_, Some(412)) if during == During::Read => StoreErrorKind::Changed,
+        ("PreconditionFailed", _) | (_, Some(412)) => StoreErrorKind::Precondition,
+        // Two writers at one moment: who asks again finds out who won.
+        ("ConditionalRequestConflict" | "OperationAborted" | "RequestTimeout", _) => {
+            StoreErrorKind::Throttled { retry_after: None }
+        }
+        ("InvalidObjectState", _) => StoreErrorKind::Refused(Refusal::Unreadable),
+        ("KeyTooLongError" | "KeyTooLong", _) => StoreErrorKind::Refused(Refusal::TooLong),
+        ("MetadataTooLarge", _) => unholdable("its properties are too large"),
+        ("EntityTooLarge", _) => unholdable("it is too large"),
+        ("InvalidBucketName" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
+        | (_, Some(301 | 307)) => StoreErrorKind::NotConfigured,
+        ("QuotaExceeded" | "XMinioStorageFull" | "TooManyBuckets" | "InsufficientStorage", _) => {
+            StoreErrorKind::Unavailable
+        }
+        ("MethodNotAllowed", _) | (_, Some(405)) if during == During::Write => StoreErrorKind::Unavailable,
+        _ => StoreErrorKind::Unexpected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_has_the_meaning_that_callers_act_on() {
+        use During::{Reach, Read, Write};
+        for (during, cause, expected) in [
+            (Read, Cause::Denied, StoreErrorKind::Refused(Refusal::Unreadable)),
+            (Write, Cause::Denied, StoreErrorKind::Unavailable),
+            (Reach, Cause::Denied, StoreErrorKind::Unavailable),
+            (Read, Cause::Credentials, StoreErrorKind::Unavailable),
+            (Read, Cause::Unreachable, StoreErrorKind::Unavailable),
+            (Read, Cause::Failing, StoreErrorKind::Unavailable),
+            (Read, Cause::Nonsense, StoreErrorKind::Unexpected),
+            (Write, Cause::Throttled { retry_after: None }, StoreErrorKind::Throttled { retry_after: None }),
+        ] {
+            assert_eq!(kind(during, &Trouble::plain(cause, "")), expected, "{during:?} {cause:?}");
+        }
+    }
+
+    #[test]
+    fn every_code_has_the_meaning_that_callers_act_on() {
+        use During::{Read, Write};
+        for (during, code, status, expected) in [
+            (Read, "NoSuchBucket", 404, StoreErrorKind::SpaceAbsent),
+            (Read, "PreconditionFailed", 412, StoreErrorKind::Changed),
+            (Write, "PreconditionFailed", 412, StoreErrorKind::Precondition),
+            (Write, "", 412, StoreErrorKind::Precondition),
+            (Write, "ConditionalRequestConflict", 409, StoreErrorKind::Throttled { retry_after: None }),
+            (Read, "InvalidObjectState", 403, StoreErrorKind::Refused(Refusal::Unreadable)),
+            (Write, "PermanentRedirect", 301, StoreErrorKind::NotConfigured),
+            (Write, "QuotaExceeded", 400, StoreErrorKind::Unavailable),
+            (Write, "BadDigest", 400, StoreErrorKind::Unexpected),
+            (Read, "NoSuchKey", 404, StoreErrorKind::Unexpected),
+        ] {
+            assert_eq!(of_code(during, code, Some(status)), expected, "{during:?} {code}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Large items, in parts: several on their way at once, and nothing left of what was given up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, StorageClass};
+use mill_model::{SpaceId, Timestamp};
+use mill_ports::{StoreError, StoreErrorKind};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use super::faults::{During, fit};
+use super::headers::bear;
+use super::places::Place;
+use super::upload::{Intake, Piece, crc64, written};
+use super::writing::{Target, copy_source};
+use super::{Inner, S3Store, Spaces};
+use crate::trouble::Trouble;
+
+/// Most parts of one object. Source: Amazon S3 user guide, *Multipart upload limits*.
+const PARTS_MAX: u64 = 10_000;
+/// Parts of one item on their way at once.
+const PARTS_AT_ONCE: usize = 4;
+/// The part of a copy within the store: no bytes pass through Mill.
+const COPIED_PART_BYTES: u64 = 1 << 30;
+
+/// An upload that was begun. Dropped before it is complete, it is given up.
+struct Upload {
+    inner: Arc<Inner>,
+    bucket: String,
+    key: String,
+    id: String,
+    over: bool,
+}
+
+impl Upload {
+    async fn begin(
+        inner: &Arc<Inner>,
+        target: &Target<'_>,
+        storage_class: Option<StorageClass>,
+        checked: bool,
+    ) -> Result<Self, StoreError> {
+        let request = inner.client.create_multipart_upload().bucket(&target.place.bucket).key(&target.key);
+        let request = bear!(request, &target.borne).set_storage_class(storage_class);
+        let request = match (checked, inner.settings.whole_checksum) {
+            (false, _) => request,
+            (true, false) => request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme),
+            (true, true) => {
+                request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject)
+            }
+        };
+        let begun = request.send().await.map_err(|error| inner.not_written(target, Trouble::of(error)))?;
+        let id = begun.upload_id.ok_or_else(|| inner.unexpected("writing", target.item, "an upload without an id"))?;
+        let (bucket, key) = (target.place.bucket.clone(), target.key.clone());
+        Ok(Self { inner: inner.clone(), bucket, key, id, over: false })
+    }
+
+    /// Puts the parts together, if the condition holds.
+    async fn complete(
+        mut self,
+        target: &Target<'_>,
+        mut parts: Vec<CompletedPart>,
+        crc: Option<u64>,
+    ) -> Result<String, StoreError> {
+        parts.sort_by_key(CompletedPart::part_number);
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        let mut request = self
+            .inner
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .upload_id(&self.id)
+            .multipart_upload(parts);
+        if let Some(crc) = crc {
+            request = request
+                .checksum_crc64_nvme(written(crc))
+                .checksum_type(ChecksumType::FullObject)
+                .mpu_object_size(target.size.cast_signed());
+        }
+        // A copy onto itself names its state when it reads; here the state is decided of what is written over.
+        let request = request.set_if_match(target.if_match.clone()).set_if_none_match(target.if_none_match.clone());
+        let done = request.send().await.map_err(|error| self.inner.not_written(target, Trouble::of(error)))?;
+        self.over = true;
+        done.e_tag
+            .clone()
+            .ok_or_else(|| self.inner.unexpected("writing", target.item, "the answer tells no entity tag"))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let (inner, bucket, key, id) = (self.inner.clone(), self.bucket.clone(), self.key.clone(), self.id.clone());
+        let give_up = async move {
+            let gone = inner.client.abort_multipart_upload().bucket(bucket).key(&key).upload_id(id).send().await;
+            if let Err(error) = gone {
+                debug!(key, error = %Trouble::of(error), "an upload was not given up; what is left of it is cleaned up later");
+            }
+        };
+        // Without a runtime the process is ending; then the clean-up, or the bucket's own rule, takes care of it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(give_up);
+        }
+    }
+}
+
+type Parts = JoinSet<Result<CompletedPart, Trouble>>;
+
+/// Writes an item in parts, and gives its entity tag.
+pub(super) async fn put_in_parts(
+    inner: &Arc<Inner>,
+    target: &Target<'_>,
+    intake: &mut Intake<'_>,
+) -> Result<String, StoreError> {
+    let part_bytes = inner.settings.part_bytes.max(target.size.div_ceil(PARTS_MAX));
+    let upload = Upload::begin(inner, target, None, true).await?;
+    let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+    let (mut under_way, mut done) = (Parts::new(), Vec::new());
+    for number in 1..=target.size.div_ceil(part_bytes) {
+        while under_way.len() >= PARTS_AT_ONCE {
+            done.extend(joined(inner, target, &mut under_way).await?);
+        }
+        let piece = intake.piece(part_bytes).await?;
+        crc.update(&piece.bytes);
+        under_way.spawn(send_part(inner.clone(), Sent::of(&upload, number), piece));
+    }
+    while !under_way.is_empty() {
+        done.extend(joined(inner, target, &mut under_way).await?);
+    }
+    upload.complete(target, done, inner.settings.whole_checksum.then(|| crc.finalize())).await
+}
+
+/// A part's place.
+struct Sent {
+    bucket: String,
+    key: String,
+    id: String,
+    number: i32,
+}
+
+impl Sent {
+    fn of(upload: &Upload, number: u64) -> Self {
+        let Upload { bucket, key, id, .. } = upload;
+        let number = i32::try_from(number).unwrap_or(i32::MAX);
+        Self { bucket: bucket.clone(), key: key.clone(), id: id.clone(), number }
+    }
+}
+
+async fn send_part(inner: Arc<Inner>, part: Sent, piece: Piece) -> Result<CompletedPart, Trouble> {
+    let sum = crc64(&piece.bytes);
+    let request = inner.client.upload_part().bucket(part.bucket).key(part.key).upload_id(part.id);
+    let request = request.part_number(part.number).checksum_crc64_nvme(&sum).body(ByteStream::from(piece.bytes));
+    let answer = request.send().await.map_err(Trouble::of)?;
+    drop(piece.memory);
+    Ok(CompletedPart::builder().part_number(part.number).set_e_tag(answer.e_tag).checksum_crc64_nvme(sum).build())
+}
+
+async fn joined(
+    inner: &Inner,
+    target: &Target<'_>,
+    under_way: &mut Parts,
+) -> Result<Option<CompletedPart>, StoreError> {
+    match under_way.join_next().await {
+        None => Ok(None),
+        Some(Ok(Ok(part))) => Ok(Some(part)),
+        Some(Ok(Err(trouble))) => Err(inner.not_written(target, trouble)),
+        Some(Err(error)) => Err(inner.unexpected("writing", target.item, error)),
+    }
+}
+
+/// Copies an object onto itself in parts, for those too large for one copy.
+pub(super) async fn copy_in_parts(
+    inner: &Arc<Inner>,
+    target: &Target<'_>,
+    storage_class: Option<StorageClass>,
+) -> Result<String, StoreError> {
+    let upload = Upload::begin(inner, target, storage_class, false).await?;
+    let source = copy_source(&target.place, &target.key);
+    let (mut under_way, mut done) = (Parts::new(), Vec::new());
+    for number in 1..=target.size.div_ceil(COPIED_PART_BYTES) {
+        while under_way.len() >= PARTS_AT_ONCE {
+            done.extend(joined(inner, target, &mut under_way).await?);
+        }
+        let from = (number - 1) * COPIED_PART_BYTES;
+        let to = (from + COPIED_PART_BYTES).min(target.size) - 1;
+        let part = Sent::of(&upload, number);
+        let request = inner
+            .client
+            .upload_part_copy()
+            .bucket(part.bucket)
+            .key(part.key)
+            .upload_id(part.id)
+            .part_number(part.number)
+            .copy_source(&source)
+            .copy_source_range(format!("bytes={from}-{to}"))
+            .set_copy_source_if_match(target.if_match.clone());
+        under_way.spawn(async move {
+            let answer = request.send().await.map_err(Trouble::of)?;
+            let etag = answer.copy_part_result.and_then(|result| result.e_tag);
+            Ok(CompletedPart::builder().part_number(part.number).set_e_tag(etag).build())
+        });
+    }
+    while !under_way.is_empty() {
+        done.extend(joined(inner, target, &mut under_way).await?);
+    }
+    upload.complete(target, done, None).await
+}
+
+/// Older than any task can be held, twice over: whoever began such an upload is gone.
+const SURELY_LEFT: Duration = Duration::from_hours(24);
+
+/// Gives up what writers that died left unfinished. Where each space is a bucket, that is left to the buckets' own rules: to
+/// look into each would cost a request each time.
+pub(super) async fn tidy(store: &S3Store) {
+    let place = match &store.0.settings.spaces {
+        Spaces::InBucket(bucket) => Place { bucket: bucket.clone(), prefix: String::new() },
+        Spaces::Single { bucket, prefix, .. } => Place { bucket: bucket.clone(), prefix: prefix.clone() },
+        Spaces::Buckets { .. } => return,
+    };
+    match store.0.give_up(&place, SURELY_LEFT).await {
+        Ok(0) => {}
+        Ok(count) => info!(count, bucket = place.bucket, "uploads that were never completed were given up"),
+        Err(error) => debug!(error = mill_ports::chain(&error), "old uploads are left for another time"),
+    }
+}
+
+impl S3Store {
+    /// Gives up the uploads of a space that were begun longer than `age` ago and never completed, such as those of
+    /// workers that were killed. Gives how many there were.
+    ///
+    /// # Errors
+    /// The store's own. What was given up before stays so.
+    pub async fn clean_up(&self, space: &SpaceId, age: Duration) -> Result<u64, StoreError> {
+        let absent = || self.0.of_space(GIVING_UP, space, StoreErrorKind::SpaceAbsent);
+        let place = self.0.place(space).ok_or_else(absent)?;
+        self.0.give_up(&place, age).await
+    }
+}
+
+const GIVING_UP: &str = "giving up old uploads";
+
+impl Inner {
+    async fn give_up(&self, place: &Place, age: Duration) -> Result<u64, StoreError> {
+        let failed = |trouble| self.meant(GIVING_UP, fit(&place.bucket), During::Write, trouble);
+        let now = self.settings.clock.now().as_millis().saturating_add_signed(self.requests.skew_millis());
+        let (mut count, mut after) = (0, (None, None));
+        loop {
+            let request = self.client.list_multipart_uploads().bucket(&place.bucket).prefix(&place.prefix);
+            let (key, id) = after;
+            let page = request.set_key_marker(key).set_upload_id_marker(id).send().await;
+            let page = page.map_err(|error| failed(Trouble::of(error)))?;
+            for upload in page.uploads() {
+                let begun = upload.initiated().and_then(|at| at.to_millis().ok()).and_then(|at| u64::try_from(at).ok());
+                let old = begun.is_some_and(|at| Timestamp::from_millis(now).since(Timestamp::from_millis(at)) > age);
+                let (Some(key), Some(id), true) = (upload.key(), upload.upload_id(), old) else { continue };
+                let gone = self.client.abort_multipart_upload().bucket(&place.bucket).key(key).upload_id(id);
+                match gone.send().await {
+                    Ok(_) => count += 1,
+                    Err(error) => {
+                        warn!(bucket = place.bucket, error = %Trouble::of(error), "an old upload cannot be given up")
+                    }
+                }
+            }
+            if page.is_truncated() != Some(true) || page.next_key_marker.is_none() {
+                return Ok(count);
+            }
+            after = (page.next_key_marker, page.next_upload_id_marker);
+        }
+    }
+}

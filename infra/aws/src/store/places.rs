@@ -1,0 +1,92 @@
+//! Where a space and its items are: the bucket, and what keys begin with. Keys are ids to the byte.
+
+use mill_model::{ItemAddress, SpaceId};
+use mill_ports::{Refusal, StoreError, StoreErrorKind};
+
+use super::{Inner, Spaces};
+
+/// Longest key, in bytes. Source: Amazon S3 user guide, *Naming objects*.
+const KEY_BYTES_MAX: usize = 1024;
+
+/// Where a space is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) bucket: String,
+    /// What the keys of its items begin with.
+    pub(super) prefix: String,
+}
+
+impl Place {
+    pub(super) fn key(&self, item: &ItemAddress) -> String {
+        format!("{}{}", self.prefix, item.id.as_str())
+    }
+}
+
+impl Inner {
+    /// Whether each space is a bucket by itself, so that a bucket that is not there is a space that is not there.
+    pub(super) fn bucket_is_space(&self) -> bool {
+        !matches!(self.settings.spaces, Spaces::InBucket(_))
+    }
+
+    /// Where a space is, or would be; `None` where none of that id can ever be.
+    pub(super) fn place(&self, space: &SpaceId) -> Option<Place> {
+        match &self.settings.spaces {
+            Spaces::InBucket(bucket) => Some(Place { bucket: bucket.clone(), prefix: format!("{}/", space.as_str()) }),
+            Spaces::Buckets { prefix } => {
+                let bucket = format!("{prefix}{}", space.as_str());
+                bucket_name(&bucket).then_some(Place { bucket, prefix: String::new() })
+            }
+            Spaces::Single { space: only, bucket, prefix } => {
+                (only == space).then(|| Place { bucket: bucket.clone(), prefix: prefix.clone() })
+            }
+        }
+    }
+
+    /// The same of an item's space, for a call that is about the item.
+    ///
+    /// # Errors
+    /// The space can never be, so it is not there; or the item's key would be too long.
+    pub(super) fn place_of(&self, op: &'static str, item: &ItemAddress) -> Result<(Place, String), StoreError> {
+        let absent = || self.of_item(op, item, StoreErrorKind::SpaceAbsent);
+        let place = self.place(&item.space).ok_or_else(absent)?;
+        let key = place.key(item);
+        if key.len() > KEY_BYTES_MAX {
+            return Err(self.of_item(op, item, StoreErrorKind::Refused(Refusal::TooLong)));
+        }
+        if key.trim().is_empty() {
+            return Err(self.of_item(op, item, StoreErrorKind::Refused(blanks_alone())));
+        }
+        Ok((place, key))
+    }
+}
+
+/// Said of a key that the library takes for none.
+pub(super) fn blanks_alone() -> Refusal {
+    Refusal::Unholdable("its key is of blanks alone".to_owned())
+}
+
+/// Whether a bucket can bear the name. Source: Amazon S3 user guide, *General purpose bucket naming rules*.
+pub(super) fn bucket_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = name.as_bytes();
+    (3..=63).contains(&bytes.len())
+        && bytes.iter().all(|byte| plain(*byte) || matches!(byte, b'-' | b'.'))
+        && plain(bytes[0])
+        && plain(bytes[bytes.len() - 1])
+        && !name.contains("..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_a_bucket_can_bear_are_taken() {
+        for name in ["abc", "a.b", "a-b-c", "0a9", &"a".repeat(63)] {
+            assert!(bucket_name(name), "{name}");
+        }
+        for name in ["ab", "", "-ab", "ab-", "a..b", "A-b", "a b", "a_b", "a/b", "..x", &"a".repeat(64)] {
+            assert!(!bucket_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The bytes of a body, gathered into pieces that can be sent more than once.
+
+use std::sync::Arc;
+
+use aws_smithy_types::base64;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use mill_model::ItemAddress;
+use mill_ports::{Body, StoreError};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Inner, MEMORY_UNIT};
+
+/// A body being taken in, of which so many bytes must come.
+pub(super) struct Intake<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) item: &'a ItemAddress,
+    pub(super) body: Body,
+    /// Bytes still to come.
+    left: u64,
+    /// What came of the next piece already.
+    ahead: Bytes,
+}
+
+/// A piece, and the memory that it takes.
+pub(super) struct Piece {
+    pub(super) bytes: Bytes,
+    pub(super) memory: OwnedSemaphorePermit,
+}
+
+impl<'a> Intake<'a> {
+    pub(super) fn new(inner: &'a Inner, item: &'a ItemAddress, body: Body, size: u64) -> Self {
+        Self { inner, item, body, left: size, ahead: Bytes::new() }
+    }
+
+    /// The next piece of `most` bytes, or of all that is left. With the last piece the body must be over.
+    pub(super) async fn piece(&mut self, most: u64) -> Result<Piece, StoreError> {
+        let length = most.min(self.left);
+        let units = u32::try_from(length.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.inner.memory).acquire_many_owned(units).await;
+        let memory = memory.map_err(|closed| self.wrong(closed.to_string()))?;
+        let length = usize::try_from(length).map_err(|_| self.wrong("a piece that memory cannot hold"))?;
+        let bytes = self.gather(length).await?;
+        self.left -= bytes.len() as u64;
+        if self.left == 0 {
+            self.over().await?;
+        }
+        Ok(Piece { bytes, memory })
+    }
+
+    async fn gather(&mut self, length: usize) -> Result<Bytes, StoreError> {
+        // A body that comes in one piece, as small ones do, is not copied.
+        let mut whole = std::mem::take(&mut self.ahead);
+        if whole.len() >= length {
+            self.ahead = whole.split_off(length);
+            return Ok(whole);
+        }
+        let mut out = BytesMut::new();
+        loop {
+            let Some(more) = self.body.next().await else { return Err(self.wrong("fewer bytes came than announced")) };
+            let mut more = more?;
+            if whole.is_empty() && out.is_empty() && more.len() >= length {
+                self.ahead = more.split_off(length);
+                return Ok(more);
+            }
+            if out.is_empty() {
+                out.reserve(length);
+                out.extend_from_slice(&std::mem::take(&mut whole));
+            }
+            let wanted = more.len().min(length - out.len());
+            self.ahead = more.split_off(wanted);
+            out.extend_from_slice(&more);
+            if out.len() == length {
+                return Ok(out.freeze());
+            }
+        }
+    }
+
+    /// Insists that nothing more comes: more would be an item that was cut short.
+    async fn over(&mut self) -> Result<(), StoreError> {
+        if !self.ahead.is_empty() {
+            return Err(self.wrong("more bytes came than announced"));
+        }
+        while let Some(more) = self.body.next().await {
+            if !more?.is_empty() {
+                return Err(self.wrong("more bytes came than announced"));
+            }
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, why: impl Into<mill_ports::BoxError>) -> StoreError {
+        self.inner.unexpected("writing", self.item, why)
+    }
+}
+
+/// The CRC-64/NVME of bytes, as a header has it.
+pub(super) fn crc64(bytes: &[u8]) -> String {
+    written(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes))
+}
+
+/// A CRC-64 as a header has it.
+pub(super) fn written(crc: u64) -> String {
+    base64::encode(crc.to_be_bytes())
+}
+
+/// The SHA-256 of bytes, as a header has it.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    base64::encode(Sha256::digest(bytes))
+}

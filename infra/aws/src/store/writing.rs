@@ -1,0 +1,229 @@
+//! Writing items: whole or not at all, under the condition that was given.
+
+use std::sync::Arc;
+
+use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::MetadataDirective;
+use mill_model::{ItemAddress, Properties, Version};
+use mill_ports::{Body, Content, Presence, Refusal, StoreError, StoreErrorKind, When, Written};
+
+use super::facts::{Found, State, bare, md5, tag_of};
+use super::faults::During;
+use super::headers::bear;
+use super::multipart;
+use super::places::Place;
+use super::properties::Borne;
+use super::upload::{Intake, crc64, sha256};
+use super::{Inner, Spaces};
+use crate::trouble::Trouble;
+
+/// Largest object that one copy takes. Source: Amazon S3 API reference, *CopyObject*.
+const COPY_BYTES_MAX: u64 = 5 << 30;
+
+/// A write that was checked and can begin.
+pub(super) struct Target<'a> {
+    pub(super) item: &'a ItemAddress,
+    pub(super) place: Place,
+    pub(super) key: String,
+    pub(super) borne: Borne,
+    pub(super) size: u64,
+    /// The conditions that the store decides: `If-Match` and `If-None-Match`.
+    pub(super) if_match: Option<String>,
+    pub(super) if_none_match: Option<String>,
+}
+
+/// Writes an item.
+pub(super) async fn put(
+    inner: &Arc<Inner>,
+    item: &ItemAddress,
+    content: &Content,
+    when: &When,
+    body: Body,
+) -> Result<Written, StoreError> {
+    const OP: &str = "writing";
+    let (place, key) = inner.place_of(OP, item)?;
+    let refused = |refusal: Refusal| inner.of_item(OP, item, StoreErrorKind::Refused(refusal));
+    let borne = Borne::of(&content.properties).map_err(refused)?;
+    if let Spaces::InBucket(_) = inner.settings.spaces {
+        // Where a bucket is a space, the store itself takes nothing for one that is not there.
+        inner.confirm(OP, &item.space, &place).await?;
+    }
+    if !inner.settings.native_conditions {
+        inner.check(OP, item, when).await?;
+    }
+    let if_match = if let When::VersionIs(version) = when { Some(tag_of(version)) } else { None };
+    let if_none_match = (*when == When::Absent).then(|| "*".to_owned());
+    let target = Target { item, place, key, borne, size: content.size, if_match, if_none_match };
+    let mut intake = Intake::new(inner, item, body, content.size);
+    let etag = if content.size <= inner.settings.part_bytes {
+        inner.put_whole(&target, &mut intake).await?
+    } else {
+        multipart::put_in_parts(inner, &target, &mut intake).await?
+    };
+    inner.as_written(&target, &etag).await
+}
+
+impl Inner {
+    /// Whether a write may meet what is there, decided here.
+    async fn check(&self, op: &'static str, item: &ItemAddress, when: &When) -> Result<(), StoreError> {
+        if *when == When::Always {
+            return Ok(());
+        }
+        let found = self.look(op, item).await?.here();
+        let holds = match (when, found) {
+            (When::Absent, None) | (When::Always, _) => true,
+            (When::VersionIs(expected), Some(found)) => found.facts.version == *expected,
+            (When::Absent, Some(_)) | (When::VersionIs(_), None) => false,
+        };
+        if holds { Ok(()) } else { Err(self.of_item(op, item, StoreErrorKind::Precondition)) }
+    }
+
+    /// Writes an item in one request, and gives its entity tag.
+    async fn put_whole(&self, target: &Target<'_>, intake: &mut Intake<'_>) -> Result<String, StoreError> {
+        let piece = intake.piece(target.size).await?;
+        let request = self.client.put_object().bucket(&target.place.bucket).key(&target.key);
+        let request = bear!(request, &target.borne);
+        let request = if self.settings.sha256 {
+            request.checksum_sha256(sha256(&piece.bytes))
+        } else {
+            request.checksum_crc64_nvme(crc64(&piece.bytes))
+        };
+        let request = request
+            .set_if_match(target.if_match.clone())
+            .set_if_none_match(target.if_none_match.clone())
+            .body(ByteStream::from(piece.bytes));
+        let answer = request.send().await.map_err(|error| self.not_written(target, Trouble::of(error)))?;
+        drop(piece.memory);
+        answer.e_tag.ok_or_else(|| self.unexpected("writing", target.item, "the answer tells no entity tag"))
+    }
+
+    /// Why a write was not done. A state of what is absent is not the present one.
+    pub(super) fn not_written(&self, target: &Target<'_>, trouble: Trouble) -> StoreError {
+        if trouble.is(&["NoSuchKey"]) && target.if_match.is_some() {
+            return self.of_item("writing", target.item, StoreErrorKind::Precondition);
+        }
+        self.meant("writing", target.item.to_string(), During::Write, trouble)
+    }
+
+    /// What a write left. Only looking tells the time that the store gave it.
+    async fn as_written(&self, target: &Target<'_>, etag: &str) -> Result<Written, StoreError> {
+        let looked = self.client.head_object().bucket(&target.place.bucket).key(&target.key).send().await;
+        let state = State { etag, size: target.size, modified: None };
+        let unknown = Version::unsettled(state.version_as_written().token());
+        let (version, at, plain) = match &looked {
+            Ok(found) if bare(found.e_tag().unwrap_or_default()) == bare(etag) => {
+                let state = State { modified: found.last_modified(), ..state };
+                (state.version_as_written(), state.modified_at(), self.found_by_head(found).facts.checksums)
+            }
+            // It was written; somebody else came since, or what came of it cannot be seen.
+            _ => (unknown, None, Vec::new()),
+        };
+        let checksums = plain
+            .into_iter()
+            .filter(|told| md5(etag).is_none_or(|md5| told.algorithm != md5.algorithm || *told == md5));
+        Ok(Written { version, checksums: checksums.collect(), at })
+    }
+
+    /// A copy of an object onto itself.
+    pub(super) fn onto_itself(&self, place: &Place, key: &str) -> CopyObjectFluentBuilder {
+        self.client.copy_object().bucket(&place.bucket).key(key).copy_source(copy_source(place, key))
+    }
+}
+
+/// A bucket and a key, as a header has them.
+pub(super) fn copy_source(place: &Place, key: &str) -> String {
+    let mut out = format!("{}/", place.bucket);
+    for byte in key.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'/') {
+            out.push(char::from(byte));
+        } else {
+            use std::fmt::Write as _;
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// Replaces an item's properties, and keeps its bytes: the store copies the object onto itself.
+pub(super) async fn put_properties(
+    inner: &Arc<Inner>,
+    item: &ItemAddress,
+    properties: &Properties,
+    when: &When,
+) -> Result<Written, StoreError> {
+    const OP: &str = "writing properties";
+    let (place, key) = inner.place_of(OP, item)?;
+    let refused = |refusal: Refusal| inner.of_item(OP, item, StoreErrorKind::Refused(refusal));
+    let borne = Borne::of(properties).map_err(refused)?;
+    let found = inner.look(OP, item).await?.here();
+    let Some(found) = found.filter(|found| holds(when, found)) else {
+        return Err(inner.of_item(OP, item, StoreErrorKind::Precondition));
+    };
+    let target = Target {
+        item,
+        place,
+        key,
+        borne,
+        size: found.facts.size,
+        if_match: Some(found.etag.clone()),
+        if_none_match: None,
+    };
+    if found.facts.size > COPY_BYTES_MAX {
+        let etag = multipart::copy_in_parts(inner, &target, found.storage_class).await?;
+        return inner.as_written(&target, &etag).await;
+    }
+    let copy = bear!(inner.onto_itself(&target.place, &target.key), &target.borne)
+        .metadata_directive(MetadataDirective::Replace)
+        .set_storage_class(found.storage_class)
+        .set_copy_source_if_match(target.if_match.clone());
+    let answer = match copy.send().await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let trouble = Trouble::of(error);
+            if trouble.is(&["NoSuchKey"]) {
+                return Err(inner.of_item(OP, item, StoreErrorKind::Precondition));
+            }
+            return Err(inner.meant(OP, item.to_string(), During::Write, trouble));
+        }
+    };
+    let result = answer.copy_object_result;
+    let told = result.as_ref().and_then(|result| Some((result.e_tag()?, result.last_modified()?)));
+    let Some((etag, modified)) = told else {
+        return inner.as_written(&target, &found.etag).await;
+    };
+    let state = State { etag, size: target.size, modified: Some(modified) };
+    Ok(Written { version: state.version_as_written(), checksums: Vec::new(), at: state.modified_at() })
+}
+
+/// Whether what was found is what a write may meet.
+fn holds(when: &When, found: &Found) -> bool {
+    match when {
+        When::Always => true,
+        When::Absent => false,
+        When::VersionIs(expected) => found.facts.version == *expected,
+    }
+}
+
+/// Deletes an item. Only looking tells whether there is one.
+pub(super) async fn delete(inner: &Arc<Inner>, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+    const OP: &str = "deleting";
+    let (place, key) = inner.place_of(OP, item)?;
+    let Presence::Here(found) = inner.look(OP, item).await? else { return Ok(Presence::Absent) };
+    if !holds(when, &found) {
+        return Err(inner.of_item(OP, item, StoreErrorKind::Precondition));
+    }
+    let request = inner.client.delete_object().bucket(&place.bucket).key(&key);
+    // In the state that was looked at, where the store can tell; one that cannot does not mind being asked.
+    let guard = (inner.settings.native_conditions && *when != When::Always).then_some(found.etag);
+    match request.set_if_match(guard).send().await {
+        Ok(_) => Ok(Presence::Here(())),
+        Err(error) => {
+            let trouble = Trouble::of(error);
+            if trouble.is(&["NoSuchKey"]) {
+                return Ok(Presence::Absent);
+            }
+            Err(inner.meant(OP, item.to_string(), During::Write, trouble))
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The books, each in a table of its own: a row's partition and sort key are the table's keys, as they are.
+//!
+//! Reads are consistent. A row's mark is drawn anew at each write, so that no two states of a row ever share one.
+
+mod batch;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
+use aws_sdk_dynamodb::operation::put_item::{PutItemError, builders::PutItemFluentBuilder};
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use bytes::Bytes;
+use mill_ports::{
+    Chance, Clock, KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind,
+};
+
+use crate::connection::Connection;
+use crate::contract::{MARK, PARTITION, SORT, VALUE};
+use crate::trouble::{Cause, Trouble};
+
+/// Most bytes of an item, names of its attributes included. Source: Amazon DynamoDB developer guide, *Quotas*.
+const ITEM_BYTES_MAX: usize = 400 * 1024;
+
+/// Most bytes of a sort key, and of a partition key. Source: the same.
+const SORT_BYTES_MAX: usize = 1024;
+const PARTITION_BYTES_MAX: usize = 2048;
+
+/// One book.
+#[derive(Debug, Clone)]
+pub struct DynamoTable {
+    client: Client,
+    book: Arc<str>,
+    table: Arc<str>,
+    clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
+}
+
+type Item = HashMap<String, AttributeValue>;
+
+impl DynamoTable {
+    /// The book `book`, kept in the table `table` of the service.
+    pub fn new(
+        connection: &Connection,
+        book: &str,
+        table: &str,
+        clock: Arc<dyn Clock>,
+        chance: Arc<dyn Chance>,
+    ) -> Self {
+        let config = aws_sdk_dynamodb::config::Builder::from(&connection.config).interceptor(connection.counting());
+        Self { client: Client::from_conf(config.build()), book: book.into(), table: table.into(), clock, chance }
+    }
+
+    fn error(&self, op: &'static str, kind: TableErrorKind) -> TableError {
+        TableError { kind, op, table: self.book.to_string(), source: None }
+    }
+
+    fn failed(&self, op: &'static str, trouble: &Trouble) -> TableError {
+        let source = Some(format!("table `{}`: {trouble}", self.table).into());
+        TableError { source, ..self.error(op, kind(&trouble)) }
+    }
+
+    fn draw(&self) -> String {
+        format!("{:016x}{:016x}", self.chance.next_u64(), self.chance.next_u64())
+    }
+
+    /// Refuses by name what the service would refuse by number.
+    fn fits(&self, op: &'static str, key: &RowKey, value: &Bytes) -> Result<(), TableError> {
+        let names = PARTITION.len() + SORT.len() + VALUE.len() + MARK.len();
+        let bytes = key.partition.len() + key.sort.len() + value.len() + names + 2 * size_of::<u128>();
+        let why = if bytes > ITEM_BYTES_MAX {
+            format!("a row of {bytes} bytes; at most {ITEM_BYTES_MAX} are taken")
+        } else if key.sort.len() > SORT_BYTES_MAX || key.partition.len() > PARTITION_BYTES_MAX {
+            format!("a key of {} and {} bytes", key.partition.len(), key.sort.len())
+        } else {
+            return Ok(());
+        };
+        Err(TableError { source: Some(why.into()), ..self.error(op, TableErrorKind::TooLarge) })
+    }
+
+    fn row(&self, op: &'static str, mut item: Item) -> Result<Row, TableError> {
+        let mut text = |name| match item.remove(name) {
+            Some(AttributeValue::S(text)) => Some(text),
+            _ => None,
+        };
+        let (sort, mark) = (text(SORT), text(MARK));
+        let value = match item.remove(VALUE) {
+            Some(AttributeValue::B(value)) => Some(Bytes::from(value.into_inner())),
+            _ => None,
+        };
+        match (sort, mark, value) {
+            (Some(sort), Some(mark), Some(value)) => Ok(Row { sort, value, version: RowVersion(mark.into()) }),
+            _ => Err(TableError {
+                source: Some("an item that is no row of a book".into()),
+                ..self.error(op, TableErrorKind::Unexpected)
+            }),
+        }
+    }
+
+    /// Writes under a condition. The service tells what stood in the way: where that is this very write, an earlier
+    /// try of it was done and only its answer was lost.
+    async fn write(&self, put: PutItemFluentBuilder, mark: &str) -> Result<(), TableError> {
+        let refusal = match put.send().await {
+            Ok(_) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        if let Some(PutItemError::ConditionalCheckFailedException(told)) = refusal.as_service_error() {
+            let found = told.item().and_then(|item| item.get(MARK)).and_then(|found| found.as_s().ok());
+            let ours = found.is_some_and(|found| found == mark);
+            return if ours { Ok(()) } else { Err(self.error("put", TableErrorKind::Conflict)) };
+        }
+        Err(self.failed("put", &Trouble::of(refusal)))
+    }
+}
+
+#[async_trait]
+impl Table for DynamoTable {
+    fn name(&self) -> &str {
+        &self.book
+    }
+
+    async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
+        let get = self.client.get_item().table_name(&*self.table).set_key(Some(keys(key))).consistent_read(true);
+        let answer = get.send().await.map_err(|error| self.failed("get", &Trouble::of(error)))?;
+        answer.item.map(|item| self.row("get", item)).transpose()
+    }
+
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+        self.fits("put", key, &value)?;
+        let mark = self.draw();
+        let put = self.client.put_item().table_name(&*self.table).set_item(Some(item(key, value, &mark)));
+        let put = match when {
+            RowWhen::Always => put,
+            RowWhen::Absent => told(put.condition_expression(format!("attribute_not_exists({MARK})"))),
+            RowWhen::VersionIs(version) => told(
+                put.condition_expression(format!("{MARK} = :mark"))
+                    .expression_attribute_values(":mark", AttributeValue::S(version.0.into())),
+            ),
+        };
+        self.write(put, &mark).await?;
+        Ok(RowVersion(mark.into()))
+    }
+
+    async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
+        self.write_many(rows).await
+    }
+
+    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+        let delete = self.client.delete_item().table_name(&*self.table).set_key(Some(keys(key)));
+        let done = conditional(delete, when).send().await;
+        done.map(|_| ()).map_err(|error| match error.as_service_error() {
+            Some(told) if told.is_conditional_check_failed_exception() => {
+                self.error("delete", TableErrorKind::Conflict)
+            }
+            _ => self.failed("delete", &Trouble::of(error)),
+        })
+    }
+
+    async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError> {
+        let Some(stretch) = Stretch::of(range) else { return Ok(RowPage { rows: Vec::new(), end: true }) };
+        let limit = i32::try_from(limit.max(1)).unwrap_or(i32::MAX);
+        let mut query = self
+            .client
+            .query()
+            .table_name(&*self.table)
+            .consistent_read(true)
+            .limit(limit)
+            .expression_attribute_values(":partition", AttributeValue::S(partition.to_owned()));
+        let condition = format!("{PARTITION} = :partition");
+        query = match stretch.condition() {
+            None => query.key_condition_expression(condition),
+            Some((more, name, value)) => query
+                .key_condition_expression(format!("{condition} AND {more}"))
+                .expression_attribute_values(name, AttributeValue::S(value.to_owned())),
+        };
+        if let (Some(_), Some(after)) = (stretch.prefix, stretch.after) {
+            query = query.set_exclusive_start_key(Some(keys(&RowKey::new(partition, after))));
+        }
+        let answer = query.send().await.map_err(|error| self.failed("query", &Trouble::of(error)))?;
+        let end = answer.last_evaluated_key.is_none_or(|key| key.is_empty());
+        let items = answer.items.unwrap_or_default();
+        let rows = items.into_iter().map(|item| self.row("query", item)).collect::<Result<Vec<Row>, _>>()?;
+        if rows.is_empty() && !end {
+            // Nothing here filters, so a page that neither moves on nor ends would be asked for again for ever.
+            return Err(self.error("query", TableErrorKind::Unexpected));
+        }
+        Ok(RowPage { rows, end })
+    }
+}
+
+/// A stretch of sort keys, as the service can be asked for it.
+struct Stretch<'a> {
+    prefix: Option<&'a str>,
+    after: Option<&'a str>,
+}
+
+impl<'a> Stretch<'a> {
+    /// `None` where nothing can lie in it. An empty text is before every key, and the service takes none.
+    fn of(range: &'a KeyRange) -> Option<Self> {
+        let prefix = Some(range.prefix.as_str()).filter(|prefix| !prefix.is_empty());
+        let after = range.after.as_deref().filter(|after| !after.is_empty());
+        let (Some(begin), Some(from)) = (prefix, after) else { return Some(Self { prefix, after }) };
+        if from < begin {
+            return Some(Self { prefix, after: None });
+        }
+        // At or behind the prefix, but not among what begins with it: behind all of it.
+        from.starts_with(begin).then_some(Self { prefix, after })
+    }
+
+    /// A condition on the sort key, and the name and value in it.
+    fn condition(&self) -> Option<(String, &'static str, &'a str)> {
+        match (self.prefix, self.after) {
+            (None, None) => None,
+            (Some(prefix), _) => Some((format!("begins_with({SORT}, :prefix)"), ":prefix", prefix)),
+            (None, Some(after)) => Some((format!("{SORT} > :after"), ":after", after)),
+        }
+    }
+}
+
+fn keys(key: &RowKey) -> Item {
+    let text = |text: &String| AttributeValue::S(text.clone());
+    HashMap::from([(PARTITION.to_owned(), text(&key.partition)), (SORT.to_owned(), text(&key.sort))])
+}
+
+fn item(key: &RowKey, value: Bytes, mark: &str) -> Item {
+    let mut item = keys(key);
+    item.insert(VALUE.to_owned(), AttributeValue::B(Blob::new(value)));
+    item.insert(MARK.to_owned(), AttributeValue::S(mark.to_owned()));
+    item
+}
+
+fn told(put: PutItemFluentBuilder) -> PutItemFluentBuilder {
+    put.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+}
+
+fn conditional(delete: DeleteItemFluentBuilder, when: RowWhen) -> DeleteItemFluentBuilder {
+    match when {
+        RowWhen::Always => delete,
+        RowWhen::Absent => delete.condition_expression(format!("attribute_not_exists({MARK})")),
+        RowWhen::VersionIs(version) => delete
+            .condition_expression(format!("{MARK} = :mark"))
+            .expression_attribute_values(":mark", AttributeValue::S(version.0.into())),
+    }
+}
+
+/// What a failed call on a table means.
+fn kind(trouble: &Trouble) -> TableErrorKind {
+    match trouble.cause {
+        Cause::Throttled { .. } => TableErrorKind::Throttled,
+        Cause::Credentials | Cause::Unreachable | Cause::Failing => TableErrorKind::Unavailable,
+        Cause::Denied => TableErrorKind::Denied,
+        // A table that is not there may be on its way; its name is told.
+        Cause::Answer if trouble.is(&["ResourceNotFoundException", "TransactionConflictException"]) => {
+            TableErrorKind::Unavailable
+        }
+        Cause::Answer if trouble.is(&["ItemCollectionSizeLimitExceededException"]) => TableErrorKind::TooLarge,
+        Cause::Answer | Cause::Nonsense => TableErrorKind::Unexpected,
+    }
+}

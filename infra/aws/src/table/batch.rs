@@ -1,0 +1,65 @@
+//! Many rows at once: as many requests as needed, and again for what the service left undone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use mill_ports::{ChanceExt as _, RowKey, TableError, TableErrorKind};
+
+use super::{DynamoTable, item};
+use crate::trouble::Trouble;
+
+/// Most rows of one request. Source: Amazon DynamoDB API reference, *BatchWriteItem*.
+const ROWS_AT_ONCE: usize = 25;
+
+/// Requests at once.
+const REQUESTS_AT_ONCE: usize = 8;
+
+/// How often what was left undone is asked for again, and the first and the longest pause before it.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+impl DynamoTable {
+    pub(super) async fn write_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
+        // One request takes a key once, and requests are made at once: of each key, only its last row is written.
+        let mut last: BTreeMap<&RowKey, &Bytes> = BTreeMap::new();
+        for (key, value) in rows {
+            self.fits("put_many", key, value)?;
+            last.insert(key, value);
+        }
+        let rows: Vec<(&RowKey, &Bytes)> = last.into_iter().collect();
+        let batches = rows.chunks(ROWS_AT_ONCE).map(|rows| self.requests(rows)).collect::<Result<Vec<_>, _>>()?;
+        let written = stream::iter(batches).map(|batch| self.write_all(batch)).buffer_unordered(REQUESTS_AT_ONCE);
+        written.try_collect().await
+    }
+
+    fn requests(&self, rows: &[(&RowKey, &Bytes)]) -> Result<Vec<WriteRequest>, TableError> {
+        let request = |(key, value): &(&RowKey, &Bytes)| {
+            let put = PutRequest::builder().set_item(Some(item(key, (*value).clone(), &self.draw()))).build();
+            put.map(|put| WriteRequest::builder().put_request(put).build())
+        };
+        rows.iter().map(request).collect::<Result<_, _>>().map_err(|why| TableError {
+            source: Some(why.into()),
+            ..self.error("put_many", TableErrorKind::Unexpected)
+        })
+    }
+
+    /// Writes a batch until nothing of it is left.
+    async fn write_all(&self, mut left: Vec<WriteRequest>) -> Result<(), TableError> {
+        let mut pause = PAUSE;
+        for _ in 0..TRIES {
+            let request = self.client.batch_write_item().request_items(&*self.table, left);
+            let answer = request.send().await.map_err(|error| self.failed("put_many", &Trouble::of(error)))?;
+            left = answer.unprocessed_items.and_then(|mut undone| undone.remove(&*self.table)).unwrap_or_default();
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.clock.sleep(pause / 2 + self.chance.jitter(pause / 2)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        Err(self.error("put_many", TableErrorKind::Throttled))
+    }
+}

@@ -1,0 +1,193 @@
+//! What a failed call means, whatever the service: the one place that knows the services' codes.
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use mill_ports::chain;
+
+/// A call that failed, told without its request or the body of its answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+pub(crate) struct Trouble {
+    pub(crate) cause: Cause,
+    /// The service's code, if it gave one.
+    pub(crate) code: Option<String>,
+    /// The status of its answer, if one came.
+    pub(crate) status: Option<u16>,
+    words: String,
+}
+
+/// Why, as far as any port tells it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Asked too often, or too much at once.
+    Throttled {
+        /// The service's own wish.
+        retry_after: Option<Duration>,
+    },
+    /// No credentials, or they are wrong or have expired: nothing is known of what was asked for.
+    Credentials,
+    /// These credentials are known, and may not do it.
+    Denied,
+    /// No answer came.
+    Unreachable,
+    /// The service is in trouble of its own.
+    Failing,
+    /// Any other answer; its code and status tell.
+    Answer,
+    /// What came is no answer, or the call could not be made.
+    Nonsense,
+}
+
+const THROTTLED: [&str; 16] = [
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "TooManyRequestsException",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "LimitExceededException",
+    "PriorRequestNotComplete",
+    "SlowDown",
+    "OverLimit",
+    "AWS.SimpleQueueService.OverLimit",
+    "KmsThrottled",
+    "KMS.ThrottlingException",
+];
+
+const CREDENTIALS: [&str; 18] = [
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "TokenRefreshRequired",
+    "InvalidToken",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "IncompleteSignature",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "MissingSecurityHeader",
+    "UnrecognizedClientException",
+    "AuthFailure",
+    "AuthorizationHeaderMalformed",
+    "RequestTimeTooSkewed",
+    "NotSignedUp",
+];
+
+const DENIED: [&str; 9] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "UnauthorizedOperation",
+    "AllAccessDisabled",
+    "AccountProblem",
+    "KmsAccessDenied",
+    "KMS.AccessDeniedException",
+    "OptInRequired",
+    "UnauthorizedAccess",
+];
+
+/// The cause that an answer's code and status tell.
+fn of_answer(code: Option<&str>, status: u16, retry_after: Option<Duration>) -> Cause {
+    match (code, status) {
+        (Some(code), _) if THROTTLED.contains(&code) => Cause::Throttled { retry_after },
+        (Some(code), _) if CREDENTIALS.contains(&code) => Cause::Credentials,
+        (Some(code), _) if DENIED.contains(&code) => Cause::Denied,
+        (_, 429) => Cause::Throttled { retry_after },
+        // "Service unavailable" without a code is how many a store says "slow down".
+        (None, 503) => Cause::Throttled { retry_after },
+        (Some(_), 503) if retry_after.is_some() => Cause::Throttled { retry_after },
+        (_, 500..) => Cause::Failing,
+        (_, 401) => Cause::Credentials,
+        _ => Cause::Answer,
+    }
+}
+
+impl Trouble {
+    /// What became of a call.
+    pub(crate) fn of<E>(error: SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        match error {
+            SdkError::ServiceError(answer) => {
+                let (told, raw) = (answer.err(), answer.raw());
+                let retry_after = raw.headers().get("retry-after").and_then(|after| after.parse().ok());
+                let status = raw.status().as_u16();
+                let cause = of_answer(told.code(), status, retry_after.map(Duration::from_secs));
+                let mut words = told.code().unwrap_or("an answer without a code").to_owned();
+                if let Some(message) = told.message() {
+                    words.extend([": ", message]);
+                }
+                words.push_str(&format!(" (HTTP {status}"));
+                if let Some(id) =
+                    ["x-amz-request-id", "x-amzn-requestid"].iter().find_map(|name| raw.headers().get(name))
+                {
+                    words.extend([", request ", id]);
+                }
+                words.push(')');
+                Self { cause, code: told.code().map(str::to_owned), status: Some(status), words }
+            }
+            SdkError::TimeoutError(_) => Self::plain(Cause::Unreachable, "no answer came in time"),
+            SdkError::ResponseError(ref answer) => {
+                let status = answer.raw().status().as_u16();
+                Self { status: Some(status), ..Self::plain(Cause::Nonsense, chain(&error)) }
+            }
+            // The library gives missing credentials as a failure of no sort at all.
+            SdkError::DispatchFailure(ref failure) if failure.is_other() && failure.as_other().is_none() => {
+                Self::plain(Cause::Credentials, chain(&error))
+            }
+            SdkError::DispatchFailure(_) => Self::plain(Cause::Unreachable, chain(&error)),
+            error => Self::plain(Cause::Nonsense, chain(&error)),
+        }
+    }
+
+    pub(crate) fn plain(cause: Cause, words: impl Into<String>) -> Self {
+        Self { cause, code: None, status: None, words: words.into() }
+    }
+
+    pub(crate) fn is(&self, codes: &[&str]) -> bool {
+        self.code.as_deref().is_some_and(|code| codes.contains(&code))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_has_the_cause_that_callers_act_on() {
+        let throttled = Cause::Throttled { retry_after: None };
+        for (code, status, expected) in [
+            (Some("SlowDown"), 503, throttled),
+            (Some("ThrottlingException"), 400, throttled),
+            (Some("ProvisionedThroughputExceededException"), 400, throttled),
+            (Some("OverLimit"), 403, throttled),
+            (None, 503, throttled),
+            (None, 429, throttled),
+            (Some("ExpiredToken"), 400, Cause::Credentials),
+            (Some("ExpiredTokenException"), 403, Cause::Credentials),
+            (Some("InvalidClientTokenId"), 403, Cause::Credentials),
+            (Some("SignatureDoesNotMatch"), 403, Cause::Credentials),
+            (None, 401, Cause::Credentials),
+            (Some("AccessDenied"), 403, Cause::Denied),
+            (Some("AccessDeniedException"), 400, Cause::Denied),
+            (Some("InternalError"), 500, Cause::Failing),
+            (Some("ServiceUnavailable"), 503, Cause::Failing),
+            (None, 502, Cause::Failing),
+            // Without a code, a 403 may be either: its caller asks on.
+            (None, 403, Cause::Answer),
+            (Some("NoSuchKey"), 404, Cause::Answer),
+            (Some("NoSuchTagSet"), 404, Cause::Answer),
+        ] {
+            assert_eq!(of_answer(code, status, None), expected, "{code:?} {status}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The fleet's adapters on servers that speak as the services do.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unused_async)]
+
+mod contract;
+mod queues;
+mod servers;
+mod stores;
+mod tables;
+mod verified;
+mod verifying;

@@ -1,0 +1,103 @@
+//! Queues in SQS.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_aws::contract::RECEIVES_MAX;
+use mill_aws::queue::QueueSettings;
+use mill_aws::{Connection, SqsQueue};
+use mill_conformance::subject::RealTime;
+use mill_conformance::{Keep, QueueSubject};
+use mill_model::{AccountId, QueueName};
+use mill_ports::{Outgoing, QueueErrorKind, TaskQueue};
+
+use crate::servers::{clock, connect, fresh, installation, ministack, punctual};
+
+fn open(connection: &Connection, name: QueueName, queue: String) -> Arc<SqsQueue> {
+    Arc::new(SqsQueue::new(connection, QueueSettings { name, queue, fair: true }, clock()))
+}
+
+async fn queue() -> QueueSubject {
+    let (connection, names) = installation(punctual()).await;
+    let named = |name| open(&connection, name, names.queue(name));
+    QueueSubject {
+        queue: named(QueueName::DuplicationLow),
+        dead_letters: named(QueueName::DeadLetter),
+        max_receive_count: RECEIVES_MAX,
+        duplicates: false,
+        time: Arc::new(RealTime(clock())),
+        keep: Keep::nothing(),
+    }
+}
+
+mill_conformance::queue_suite!(
+    ministack, crate::queues::queue, fences_stale_receipts: no, exact_depth: yes, tells_age: no
+);
+
+fn outgoing(body: impl Into<bytes::Bytes>) -> Outgoing {
+    Outgoing { group: AccountId::new("account").unwrap(), body: body.into(), delay: Duration::ZERO }
+}
+
+const TEN: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+#[tokio::test]
+async fn a_queue_that_is_not_there_is_named_as_missing() {
+    let connection = connect(ministack()).await;
+    let queue = open(&connection, QueueName::Audit, fresh("nothing"));
+    for _ in 0..2 {
+        assert_eq!(queue.depth().await.unwrap_err().kind, QueueErrorKind::QueueMissing);
+        assert_eq!(queue.send(&[outgoing("a")]).await.unwrap_err().kind, QueueErrorKind::QueueMissing);
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_answer_is_unavailable() {
+    let connection = connect("http://127.0.0.1:9").await;
+    let queue = open(&connection, QueueName::Audit, "mill-audit".into());
+    assert_eq!(queue.depth().await.unwrap_err().kind, QueueErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn bodies_that_the_service_takes_only_in_several_requests_all_arrive() {
+    let subject = queue().await;
+    let most = subject.queue.limits().body_bytes_max;
+    let sent: Vec<Outgoing> = (0..10u8).map(|number| outgoing(vec![b'a' + number; most])).collect();
+    subject.queue.send(&sent).await.unwrap().into_result().unwrap();
+    let mut received = Vec::new();
+    while received.len() < 10 {
+        let more = subject.queue.receive(TEN, Duration::from_mins(1), Duration::from_secs(1)).await.unwrap();
+        received.extend(more.into_iter().map(|delivery| (delivery.body[0], delivery.body.len())));
+    }
+    received.sort_unstable();
+    assert_eq!(received, (0..10u8).map(|number| (b'a' + number, most)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_text_arrive_to_the_byte() {
+    let subject = queue().await;
+    let noise: Vec<u8> = (0..=255).collect();
+    subject.queue.send(&[outgoing(noise.clone()), outgoing("")]).await.unwrap().into_result().unwrap();
+    let mut received = Vec::new();
+    while received.len() < 2 {
+        let more = subject.queue.receive(TEN, Duration::from_mins(1), Duration::from_secs(1)).await.unwrap();
+        received.extend(more.into_iter().map(|delivery| delivery.body.to_vec()));
+    }
+    received.sort();
+    assert_eq!(received, [Vec::new(), noise]);
+}
+
+#[tokio::test]
+async fn ten_tasks_cost_three_requests() {
+    let (connection, names) = installation(punctual()).await;
+    let queue = open(&connection, QueueName::DuplicationLow, names.queue(QueueName::DuplicationLow));
+    queue.depth().await.unwrap();
+    let before = connection.requests().total();
+    let sent: Vec<Outgoing> = (0..10).map(|number| outgoing(number.to_string())).collect();
+    queue.send(&sent).await.unwrap().into_result().unwrap();
+    let received = queue.receive(TEN, Duration::from_mins(1), Duration::from_secs(1)).await.unwrap();
+    assert_eq!(received.len(), 10);
+    let receipts: Vec<_> = received.into_iter().map(|delivery| delivery.receipt).collect();
+    queue.acknowledge(&receipts).await.unwrap().into_result().unwrap();
+    assert_eq!(connection.requests().total() - before, 3);
+}

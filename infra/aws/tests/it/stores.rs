@@ -1,0 +1,249 @@
+//! Stores in S3.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use mill_aws::{Connection, S3Settings, S3Store, Spaces};
+use mill_conformance::{Keep, StoreSubject};
+use mill_model::{AccountId, Algorithm, ContentId, ItemAddress, ItemState, Properties, SpaceId, StoreAddress, StoreId};
+use mill_ports::{Body, Content, DestinationStore, SourceStore, StoreErrorKind, When};
+
+use crate::servers::{clock, connect, fresh, ministack};
+
+pub(crate) fn settings(spaces: Spaces) -> S3Settings {
+    let address = StoreAddress { account: AccountId::new("account").unwrap(), store: StoreId::new("1").unwrap() };
+    S3Settings { path_style: true, ..S3Settings::new(address, spaces, clock()) }
+}
+
+async fn bucket(connection: &Connection) -> String {
+    let bucket = fresh("bucket");
+    client(connection).create_bucket().bucket(&bucket).send().await.unwrap();
+    bucket
+}
+
+fn client(connection: &Connection) -> aws_sdk_s3::Client {
+    let config = aws_sdk_s3::config::Builder::from(connection.config()).force_path_style(true);
+    aws_sdk_s3::Client::from_conf(config.build())
+}
+
+async fn in_bucket() -> StoreSubject {
+    let connection = connect(ministack()).await;
+    let spaces = Spaces::InBucket(bucket(&connection).await);
+    StoreSubject { store: Arc::new(S3Store::new(&connection, settings(spaces))), keep: Keep::nothing() }
+}
+
+async fn buckets() -> StoreSubject {
+    let connection = connect(ministack()).await;
+    let settings = settings(Spaces::Buckets { prefix: format!("{}-", fresh("spaces")) });
+    StoreSubject { store: Arc::new(S3Store::new(&connection, settings)), keep: Keep::nothing() }
+}
+
+/// With SHA-256 kept by the store.
+async fn with_sha256() -> StoreSubject {
+    let connection = connect(ministack()).await;
+    let spaces = Spaces::InBucket(bucket(&connection).await);
+    let settings = S3Settings { sha256: true, ..settings(spaces) };
+    StoreSubject { store: Arc::new(S3Store::new(&connection, settings)), keep: Keep::nothing() }
+}
+
+mill_conformance::store_suite!(in_bucket, crate::stores::in_bucket, versions_in_listings: yes);
+mill_conformance::store_suite!(buckets, crate::stores::buckets, versions_in_listings: yes);
+mill_conformance::store_suite!(with_sha256, crate::stores::with_sha256, versions_in_listings: yes);
+
+fn space() -> SpaceId {
+    SpaceId::new("space").unwrap()
+}
+
+fn item(id: &str) -> ItemAddress {
+    ItemAddress { space: space(), id: ContentId::new(id).unwrap() }
+}
+
+fn body(bytes: &Bytes) -> Body {
+    stream::iter([Ok(bytes.clone())]).boxed()
+}
+
+fn content(bytes: &Bytes) -> Content {
+    Content { size: bytes.len() as u64, properties: Properties::default() }
+}
+
+async fn read(store: &S3Store, id: &str) -> Bytes {
+    let reading = store.open(&item(id), None, None).await.unwrap().here().unwrap();
+    reading.body.try_collect::<Vec<Bytes>>().await.unwrap().concat().into()
+}
+
+/// A store with a space, the bucket beneath, and parts as small as can be.
+async fn small_parts() -> (Connection, String, S3Store) {
+    let connection = connect(ministack()).await;
+    let bucket = bucket(&connection).await;
+    // ministack answers with the checksum of the parts' checksums where that of the whole is due; `verified` is the
+    // server on which the checksum of the whole is judged.
+    let spaces = Spaces::InBucket(bucket.clone());
+    let settings = S3Settings { part_bytes: 64 << 10, whole_checksum: false, ..settings(spaces) };
+    let store = S3Store::new(&connection, settings);
+    store.create_space(&space()).await.unwrap();
+    (connection, bucket, store)
+}
+
+fn pattern(size: usize) -> Bytes {
+    (0..size).map(|at| (at * 31 + at / 251) as u8).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_item_is_written_in_parts_and_reads_whole() {
+    let (connection, _, store) = small_parts().await;
+    for size in [(64 << 10) + 1, 640 << 10, 1_000_003] {
+        let bytes = pattern(size);
+        let pieces: Vec<_> = bytes.chunks(10_007).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        let written = store.put(&item("large"), &content(&bytes), &When::Always, stream::iter(pieces).boxed()).await;
+        let written = written.unwrap();
+        let facts = store.head(&item("large")).await.unwrap().here().unwrap();
+        assert_eq!(facts.version, written.version);
+        assert!(facts.checksums.iter().all(|sum| sum.algorithm != Algorithm::Md5), "its entity tag is no MD5");
+        assert_eq!(read(&store, "large").await, bytes);
+    }
+    assert_eq!(connection.requests().by_operation()["UploadPart"], 2 + 10 + 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_hold_for_what_is_written_in_parts() {
+    let (_, _, store) = small_parts().await;
+    let bytes = pattern(200_000);
+    store.put(&item("a"), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap();
+    let other = pattern(200_001);
+    let refused = store.put(&item("a"), &content(&other), &When::Absent, body(&other)).await.unwrap_err();
+    assert_eq!(refused.kind, StoreErrorKind::Precondition);
+    let seen = store.head(&item("a")).await.unwrap().here().unwrap().version;
+    store.put(&item("a"), &content(&other), &When::VersionIs(seen.clone()), body(&other)).await.unwrap();
+    let refused = store.put(&item("a"), &content(&bytes), &When::VersionIs(seen), body(&bytes)).await.unwrap_err();
+    assert_eq!(refused.kind, StoreErrorKind::Precondition);
+    assert_eq!(read(&store, "a").await, other);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_write_in_parts_that_fails_or_is_left_nothing_stays() {
+    let (connection, bucket, store) = small_parts().await;
+    let bytes = pattern(300_000);
+    let short = Content { size: 400_000, properties: Properties::default() };
+    store.put(&item("a"), &short, &When::Always, body(&bytes)).await.unwrap_err();
+    let stalling = stream::iter([Ok(bytes.clone())]).chain(stream::pending()).boxed();
+    let address = item("b");
+    let left = store.put(&address, &short, &When::Always, stalling);
+    tokio::time::timeout(Duration::from_secs(1), left).await.unwrap_err();
+    let uploads = async || {
+        let listed = client(&connection).list_multipart_uploads().bucket(&bucket).send().await.unwrap();
+        listed.uploads().len()
+    };
+    let began = std::time::Instant::now();
+    while uploads().await > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "uploads are left");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(store.head(&item("a")).await.unwrap().here().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_uploads_of_killed_workers_are_given_up_and_young_ones_are_not() {
+    let (connection, bucket, store) = small_parts().await;
+    for number in 0..3 {
+        let key = format!("space/{number}");
+        client(&connection).create_multipart_upload().bucket(&bucket).key(key).send().await.unwrap();
+    }
+    assert_eq!(store.clean_up(&space(), Duration::from_hours(1)).await.unwrap(), 0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(store.clean_up(&space(), Duration::ZERO).await.unwrap(), 3);
+    assert_eq!(store.clean_up(&space(), Duration::ZERO).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_archived_item_is_told_as_one() {
+    let (connection, bucket, store) = small_parts().await;
+    for (id, class) in [("cold", "GLACIER"), ("colder", "DEEP_ARCHIVE"), ("cool", "STANDARD_IA")] {
+        let put = client(&connection).put_object().bucket(&bucket).key(format!("space/{id}"));
+        put.storage_class(class.into()).send().await.unwrap();
+    }
+    for (id, state) in [("cold", ItemState::Archived), ("colder", ItemState::Archived), ("cool", ItemState::Online)] {
+        assert_eq!(store.head(&item(id)).await.unwrap().here().unwrap().state, state, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_unavailable_and_tells_nothing_of_items() {
+    let connection = connect("http://127.0.0.1:9").await;
+    let store = S3Store::new(&connection, settings(Spaces::InBucket("bucket".into())));
+    assert_eq!(store.head(&item("a")).await.unwrap_err().kind, StoreErrorKind::Unavailable);
+    assert_eq!(store.space(&space()).await.unwrap_err().kind, StoreErrorKind::Unavailable);
+    assert_eq!(store.spaces().await.unwrap_err().kind, StoreErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_is_a_store_that_is_not_there() {
+    let connection = connect(ministack()).await;
+    let store = S3Store::new(&connection, settings(Spaces::InBucket(fresh("nothing"))));
+    assert_eq!(store.spaces().await.unwrap_err().kind, StoreErrorKind::Unavailable);
+    assert_eq!(store.space(&space()).await.unwrap_err().kind, StoreErrorKind::Unavailable);
+    assert_eq!(store.head(&item("a")).await.unwrap_err().kind, StoreErrorKind::Unavailable);
+    let listed = store.list(&space(), None).try_collect::<Vec<_>>().await;
+    assert_eq!(listed.unwrap_err().kind, StoreErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn headers_that_others_set_are_properties_and_the_other_way_round() {
+    let (connection, bucket, store) = small_parts().await;
+    let client = client(&connection);
+    let put = client.put_object().bucket(&bucket).key("space/theirs").content_type("text/plain");
+    let put = put.content_language("de").cache_control("no-cache").content_disposition("inline").metadata("note", "x");
+    put.send().await.unwrap();
+    let facts = store.head(&item("theirs")).await.unwrap().here().unwrap();
+    let told = facts.properties.unwrap();
+    let expected = [
+        ("cache-control", "no-cache"),
+        ("content-disposition", "inline"),
+        ("content-language", "de"),
+        ("content-type", "text/plain"),
+        ("note", "x"),
+    ];
+    assert_eq!(told.0, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    let bytes = pattern(10);
+    let ours = Content { size: 10, properties: told };
+    store.put(&item("ours"), &ours, &When::Absent, body(&bytes)).await.unwrap();
+    let seen = client.head_object().bucket(&bucket).key("space/ours").send().await.unwrap();
+    assert_eq!((seen.content_type(), seen.content_language()), (Some("text/plain"), Some("de")));
+    assert_eq!((seen.cache_control(), seen.content_disposition()), (Some("no-cache"), Some("inline")));
+    assert_eq!(seen.metadata().unwrap()["note"], "x");
+}
+
+#[tokio::test]
+async fn a_prefix_of_a_bucket_can_be_the_only_space() {
+    let connection = connect(ministack()).await;
+    let bucket = bucket(&connection).await;
+    let single = Spaces::Single { space: space(), bucket: bucket.clone(), prefix: "deep/er/".into() };
+    let store = S3Store::new(&connection, settings(single));
+    let bytes = pattern(10);
+    store.put(&item("/a//b "), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap();
+    let beside = client(&connection).put_object().bucket(&bucket).key("deep/erx");
+    beside.send().await.unwrap();
+    assert_eq!(store.spaces().await.unwrap(), [space()]);
+    let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
+    let shown: Vec<String> = pages.iter().flat_map(|page| &page.entries).map(|entry| format!("{entry:?}")).collect();
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert!(client(&connection).head_object().bucket(&bucket).key("deep/er//a//b ").send().await.is_ok());
+    let other = SpaceId::new("other").unwrap();
+    assert!(store.space(&other).await.unwrap().here().is_none());
+}
+
+#[tokio::test]
+async fn an_item_costs_what_it_should() {
+    let (connection, _, store) = small_parts().await;
+    let bytes = pattern(100);
+    store.put(&item("warm"), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap();
+    let before = connection.requests().total();
+    assert!(store.head(&item("a")).await.unwrap().here().is_none());
+    store.put(&item("a"), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap();
+    // One to see that it is absent, one to write it, one to learn the time that the store gave it.
+    assert_eq!(connection.requests().total() - before, 3);
+    let before = connection.requests().total();
+    let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
+    assert_eq!((pages.len(), connection.requests().total() - before), (1, 1));
+}

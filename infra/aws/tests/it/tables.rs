@@ -1,0 +1,56 @@
+//! Books in DynamoDB.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mill_aws::DynamoTable;
+use mill_conformance::{Keep, TableSubject};
+use mill_local::OsChance;
+use mill_ports::{RowKey, RowWhen, Table, TableErrorKind};
+
+use crate::servers::{clock, connect, fresh, installation, ministack};
+
+async fn table() -> TableSubject {
+    let (connection, names) = installation(ministack()).await;
+    let table = DynamoTable::new(&connection, "seals", &names.table("seals"), clock(), Arc::new(OsChance));
+    TableSubject { table: Arc::new(table), keep: Keep::nothing() }
+}
+
+mill_conformance::table_suite!(ministack, crate::tables::table);
+
+#[tokio::test]
+async fn a_row_over_the_services_limit_is_refused_by_name() {
+    let subject = table().await;
+    let key = RowKey::new("p", "s");
+    for (key, bytes) in [(&key, 400 * 1024), (&RowKey::new("p", "s".repeat(1025)), 1)] {
+        let value = Bytes::from(vec![7; bytes]);
+        let refusal = subject.table.put(key, value.clone(), RowWhen::Always).await.unwrap_err();
+        assert_eq!(refusal.kind, TableErrorKind::TooLarge);
+        let many = [(RowKey::new("p", "a"), Bytes::new()), (key.clone(), value)];
+        assert_eq!(subject.table.put_many(&many).await.unwrap_err().kind, TableErrorKind::TooLarge);
+    }
+    let nearly = Bytes::from(vec![7; 400 * 1024 - 256]);
+    subject.table.put(&key, nearly, RowWhen::Always).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_there_is_unavailable_and_named() {
+    let connection = connect(ministack()).await;
+    let name = fresh("nothing");
+    let table = DynamoTable::new(&connection, "seals", &name, clock(), Arc::new(OsChance));
+    let error = table.get(&RowKey::new("p", "s")).await.unwrap_err();
+    assert_eq!(error.kind, TableErrorKind::Unavailable);
+    assert!(mill_ports::chain(&error).contains(&name), "{}", mill_ports::chain(&error));
+}
+
+#[tokio::test]
+async fn a_thousand_rows_cost_forty_requests() {
+    let (connection, names) = installation(ministack()).await;
+    let table = DynamoTable::new(&connection, "seals", &names.table("seals"), clock(), Arc::new(OsChance));
+    let rows: Vec<(RowKey, Bytes)> =
+        (0..1000).map(|number| (RowKey::new("p", format!("{number:04}")), Bytes::from_static(b"x"))).collect();
+    let before = connection.requests().total();
+    table.put_many(&rows).await.unwrap();
+    assert_eq!(connection.requests().total() - before, 40);
+    assert_eq!(connection.requests().by_operation()["BatchWriteItem"], 40);
+}
