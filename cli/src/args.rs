@@ -40,10 +40,11 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make one folder a faithful copy of another, once
+    /// Make one folder or bucket a faithful copy of another, once
     #[command(after_help = "Examples:\n  \
         mill mirror ~/Pictures /mnt/backup/Pictures\n  \
-        mill mirror ~/Pictures /mnt/backup/Pictures --remove-vanished\n\n\
+        mill mirror ~/Pictures /mnt/backup/Pictures --remove-vanished\n  \
+        mill mirror ~/Pictures s3://my-backup/pictures\n\n\
         Run it again at any time: what is in step is not read again. A run that was stopped or killed goes on\n\
         where it was. Without --remove-vanished nothing is ever deleted.")]
     Mirror(Mirror),
@@ -52,6 +53,9 @@ pub(crate) enum Command {
         /// Where
         #[arg(default_value = ".")]
         folder: PathBuf,
+        /// What queues and books stand on: SQLite on this host, or SQS and DynamoDB
+        #[arg(long, value_enum, default_value_t = EngineKind::Local)]
+        engine: EngineKind,
     },
     /// Find all work that the policies ask for, and do it, until every copy is in step
     Run(Run),
@@ -84,6 +88,9 @@ pub(crate) enum Command {
     /// Review tasks that were given up
     #[command(subcommand, name = "deadletters")]
     DeadLetters(DeadLetters),
+    /// Make or check what a fleet stands on
+    #[command(subcommand)]
+    Infra(Infra),
     /// Show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -99,12 +106,54 @@ pub(crate) enum Command {
     },
 }
 
+/// What queues and books stand on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum EngineKind {
+    /// SQLite, on this host
+    Local,
+    /// SQS and DynamoDB, or what speaks as they do
+    Aws,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Infra {
+    /// Compare the deployed queues, tables and policy bucket with what this mill assumes
+    Check,
+    /// Make the queues and tables that are missing; for trials, and for services without CloudFormation
+    Create,
+}
+
+/// Where the ends of a mirror in S3 are, if not at Amazon's own service with the environment's settings.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Ends {
+    /// The address of the source's S3 service
+    #[arg(long, value_name = "URL")]
+    pub(crate) source_endpoint: Option<String>,
+    /// The region of the source
+    #[arg(long, value_name = "REGION")]
+    pub(crate) source_region: Option<String>,
+    /// The profile of the AWS configuration by which the source is read
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source_profile: Option<String>,
+    /// The address of the destination's S3 service
+    #[arg(long, value_name = "URL")]
+    pub(crate) destination_endpoint: Option<String>,
+    /// The region of the destination
+    #[arg(long, value_name = "REGION")]
+    pub(crate) destination_region: Option<String>,
+    /// The profile of the AWS configuration by which the destination is written
+    #[arg(long, value_name = "NAME")]
+    pub(crate) destination_profile: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Mirror {
-    /// The folder to copy; it is only read
+    /// The folder to copy, or s3://BUCKET/PREFIX; it is only read
     pub(crate) source: PathBuf,
-    /// The folder to bring in step; it is made if its parent is there
+    /// The folder to bring in step, or s3://BUCKET/PREFIX; it is made if its parent is there
     pub(crate) destination: PathBuf,
+    #[command(flatten)]
+    pub(crate) ends: Ends,
     /// Delete at the destination what is surely gone from the source
     #[arg(long)]
     pub(crate) remove_vanished: bool,

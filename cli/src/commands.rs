@@ -1,6 +1,7 @@
 //! One file a command, or a family of small ones.
 
 mod dead_letters;
+mod infra;
 mod init;
 mod mirror;
 mod policy;
@@ -31,16 +32,17 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {
     };
     match cli.command {
         Command::Mirror(args) => mirror::run(args, bars).await,
-        Command::Init { folder } => init::run(&folder),
+        Command::Init { folder, engine } => init::run(&folder, engine),
         Command::Run(args) => run::run(args, &config()?, cli.config.as_deref(), bars).await,
         Command::Produce(args) => produce::run(args, &config()?).await,
         Command::Work(args) => work::run(args, &config()?).await,
         Command::Status { json } => status::run(json, &config()?).await,
-        Command::Policy(args) => policy::run(args, config),
+        Command::Policy(args) => policy::run(args, config).await,
         Command::Verify(args) => verify::run(args, config).await,
         Command::Restore(args) => restore::run(args, &config()?).await,
         Command::Spaces(args) => spaces::run(args, &config()?).await,
         Command::DeadLetters(args) => dead_letters::run(args, &config()?).await,
+        Command::Infra(args) => infra::run(args, &config()?).await,
         Command::Config(ConfigCommand::Show) => {
             output::line(output::table(["setting", "value", "from", "meaning"], config()?.rows()));
             Ok(Exit::Done)

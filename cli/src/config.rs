@@ -16,9 +16,19 @@ struct Setting {
 }
 
 const SETTINGS: &[Setting] = &[
-    Setting { key: "engine.type", default: "local", about: "the engine: local (SQLite and folders)" },
+    Setting { key: "engine.type", default: "local", about: "the engine: local (SQLite), or aws (SQS and DynamoDB)" },
     Setting { key: "engine.data", default: "data", about: "folder of Mill's own state" },
+    Setting { key: "engine.prefix", default: "mill", about: "aws: what the names of queues and tables begin with" },
+    Setting { key: "engine.region", default: "", about: "aws: the region; empty for that of the environment" },
+    Setting { key: "engine.endpoint", default: "", about: "aws: the services' address; empty for Amazon's own" },
+    Setting { key: "engine.profile", default: "", about: "aws: a profile of the AWS configuration" },
+    Setting { key: "engine.role", default: "", about: "aws: the ARN of a role to take on" },
     Setting { key: "policies.folder", default: "policies", about: "folder of policy files" },
+    Setting {
+        key: "policies.bucket",
+        default: "",
+        about: "bucket of policy files instead, or BUCKET/PREFIX; reached as the engine is",
+    },
     Setting { key: "policies.refresh", default: "5m", about: "how old a policy in use may be" },
     Setting { key: "producer.frequency", default: "1d", about: "from one loop's start to the next one's" },
     Setting { key: "producer.queue-max", default: "10000", about: "tasks queued at most" },
@@ -196,8 +206,8 @@ fn flatten(table: &toml::Table) -> Vec<(String, String)> {
     out
 }
 
-/// The file that `mill init` writes: every setting with its default, commented out.
-pub(crate) fn template() -> String {
+/// The file that `mill init` writes: every setting with its default, commented out, but for those that are set.
+pub(crate) fn template(set: &[(&str, &str)]) -> String {
     let mut out = String::from(
         "# Configuration of Mill. Every setting is shown with its default; take off the `#` to change one.\n\
          # `mill config show` tells each value and where it comes from.\n",
@@ -209,11 +219,14 @@ pub(crate) fn template() -> String {
             out.extend(["\n[", head, "]\n"]);
             section = head;
         }
-        let value = match setting.default.parse::<u64>() {
+        let set = set.iter().find(|(key, _)| *key == setting.key).map(|(_, value)| *value);
+        let text = set.unwrap_or(setting.default);
+        let value = match text.parse::<u64>() {
             Ok(number) => number.to_string(),
-            Err(_) => format!("\"{}\"", setting.default),
+            Err(_) => format!("\"{text}\""),
         };
-        out.extend(["# ", name, " = ", &value, "    # ", setting.about, "\n"]);
+        let mark = if set.is_some() { "" } else { "# " };
+        out.extend([mark, name, " = ", &value, "    # ", setting.about, "\n"]);
     }
     out
 }
@@ -259,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_template_is_a_configuration_of_defaults() {
-        let lines: Vec<String> = template().lines().map(|line| line.trim_start_matches("# ").to_owned()).collect();
+        let lines: Vec<String> = template(&[]).lines().map(|line| line.trim_start_matches("# ").to_owned()).collect();
         let uncommented = lines.join("\n");
         let from_sections = uncommented.split_once("\n[").map(|(_, rest)| format!("[{rest}")).unwrap();
         let config = load(&from_sections, &[]).unwrap();

@@ -1,25 +1,79 @@
-//! The local engine of one installation: its database, queues and books.
+//! The engine of one installation: its queues and books, on this host or in a fleet.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use mill_local::{Database, OsChance, OsClock, SqliteQueue, SqliteTable};
 use mill_model::QueueName;
 use mill_ports::{Chance, Clock, Table, TaskQueue};
 use mill_workman::Queues;
 
+use crate::config::Config;
+use crate::fleet::{self, Fleet};
+
 /// Queues and books, and the time and chance that all rooms share.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
-    pub(crate) database: Arc<Database>,
+    pub(crate) backing: Backing,
     pub(crate) queues: Queues,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) pace: Pace,
+}
+
+/// What queues and books stand on.
+#[derive(Debug, Clone)]
+pub(crate) enum Backing {
+    /// SQLite, on this host.
+    Local(Arc<Database>),
+    /// SQS and DynamoDB, or what speaks as they do.
+    Fleet(Fleet),
+}
+
+/// How often a run that ends by itself may look at its queues: next to nothing here, a request there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Between two looks for the end.
+    pub(crate) look_every: Duration,
+    /// How many looks in a row must find the queues empty: those of a fleet tell their depth late and roughly.
+    pub(crate) looks_to_be_sure: u32,
+    /// How long one receive waits.
+    pub(crate) poll_wait: Duration,
+    /// Between two looks of a producer at a queue that is full.
+    pub(crate) full_poll: Duration,
+}
+
+impl Pace {
+    const LOCAL: Self = Self {
+        // A short run is not to be made long by waiting.
+        look_every: Duration::from_millis(10),
+        looks_to_be_sure: 1,
+        // The engine wakes a receive when there is something; at the end it is waited for.
+        poll_wait: Duration::from_millis(50),
+        full_poll: Duration::from_millis(50),
+    };
+    #[cfg_attr(not(feature = "aws"), allow(dead_code))]
+    pub(crate) const FLEET: Self = Self {
+        look_every: Duration::from_secs(1),
+        looks_to_be_sure: 3,
+        poll_wait: Duration::from_secs(2),
+        full_poll: Duration::from_secs(5),
+    };
 }
 
 impl Engine {
-    /// Opens the engine whose state is in the folder `data`, which is made if need be.
+    /// The engine that a configuration describes.
+    pub(crate) async fn configured(config: &Config) -> Result<Self> {
+        match config.text("engine.type") {
+            "local" => Self::open(&config.path("engine.data")),
+            "aws" => fleet::open_engine(config).await,
+            kind => bail!("setting `engine.type` = \"{kind}\": the engines are `local` and `aws`"),
+        }
+    }
+
+    /// Opens the local engine whose state is in the folder `data`, which is made if need be.
     pub(crate) fn open(data: &Path) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(OsClock);
         let chance: Arc<dyn Chance> = Arc::new(OsChance);
@@ -30,17 +84,45 @@ impl Engine {
             .into_iter()
             .map(|name| (name, Arc::new(SqliteQueue::new(database.clone(), name)) as Arc<dyn TaskQueue>))
             .collect();
-        Ok(Self { database, queues, clock, chance })
+        Ok(Self { backing: Backing::Local(database), queues, clock, chance, pace: Pace::LOCAL })
     }
 
     /// The book of that name.
     pub(crate) fn table(&self, book: &str) -> Arc<dyn Table> {
-        Arc::new(SqliteTable::new(self.database.clone(), book))
+        match &self.backing {
+            Backing::Local(database) => Arc::new(SqliteTable::new(database.clone(), book)),
+            Backing::Fleet(fleet) => fleet.table(book),
+        }
     }
 
     /// One of the seven queues.
     pub(crate) fn queue(&self, name: QueueName) -> Arc<dyn TaskQueue> {
         // All seven were put there by `open`.
         self.queues[&name].clone()
+    }
+
+    /// Empties all queues, where that can be done at once.
+    pub(crate) async fn purge_queues(&self) -> Result<()> {
+        if let Backing::Local(database) = &self.backing {
+            database.purge_queues().await.context("the queue of the last run cannot be emptied")?;
+        }
+        Ok(())
+    }
+
+    /// Makes tasks that were put off ready now, where that can be done.
+    pub(crate) async fn hasten_delayed(&self) -> Result<()> {
+        if let Backing::Local(database) = &self.backing {
+            database.hasten_delayed().await.context("the tasks that were put off cannot be hastened")?;
+        }
+        Ok(())
+    }
+
+    /// Says in the log what was asked of the services, where that costs.
+    pub(crate) fn log_requests(&self) {
+        if let Backing::Fleet(fleet) = &self.backing {
+            let asked: Vec<String> =
+                fleet.requests().into_iter().map(|(operation, count)| format!("{operation} {count}")).collect();
+            tracing::info!(requests = asked.join(", "), "asked of the services");
+        }
     }
 }

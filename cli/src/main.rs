@@ -7,6 +7,8 @@ mod config;
 mod crash;
 mod engine;
 mod exit;
+#[cfg_attr(not(feature = "aws"), path = "no_fleet.rs")]
+mod fleet;
 mod logs;
 mod output;
 mod progress;

@@ -48,9 +48,6 @@ pub(crate) struct Ran {
     pub(crate) cut_short: Option<String>,
 }
 
-/// How often the end is looked for: a short run is not to be made long by waiting.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-
 /// How long nothing may move, with tasks put off, before a run is taken to wait for a store that is not there.
 const NOTHING_MOVES: Duration = Duration::from_secs(12);
 
@@ -72,6 +69,7 @@ impl Run<'_> {
         let progress = Progress::begin(&bars, quiet);
         let (report, (took, stuck)) = tokio::join!(produce, watch.until_done(progress));
         let ended = hands.join().await;
+        works.engine.log_requests();
         let totals = hands.snapshot(works, false).totals;
         let report = report.context("the producer could not go on")?;
         if let mill_producer::Ended::HeldByAnother { holder } = &report.ended {
@@ -107,12 +105,14 @@ impl Watch<'_> {
     async fn until_done(&self, mut progress: Progress) -> (Duration, Option<String>) {
         let mut moved = (Totals::default(), 0, Instant::now());
         let mut shown = Instant::now();
+        let pace = self.works.engine.pace;
+        let mut empty = 0;
         let stuck = loop {
             tokio::select! {
                 biased;
                 () = self.hands.end.cancelled() => break None,
                 () = self.stopping.gentle.cancelled() => break None,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(pace.look_every) => {}
             }
             let snapshot = self.hands.snapshot(self.works, !self.produced.load(Ordering::Acquire));
             if shown.elapsed() >= Progress::EVERY {
@@ -126,7 +126,13 @@ impl Watch<'_> {
                 continue;
             }
             match self.depth().await {
-                Ok((0, 0)) => break None,
+                Ok((0, 0)) => {
+                    empty += 1;
+                    if empty >= pace.looks_to_be_sure {
+                        break None;
+                    }
+                    continue;
+                }
                 Ok((0, put_off)) if moved.2.elapsed() > NOTHING_MOVES => {
                     break Some(format!(
                         "{put_off} tasks wait for a store that cannot be used now; they stay queued for the next run"
@@ -135,6 +141,7 @@ impl Watch<'_> {
                 Ok(_) => {}
                 Err(error) => tracing::warn!("the queues do not answer: {}", mill_ports::chain(&error)),
             }
+            empty = 0;
         };
         self.hands.end.cancel();
         (progress.end(), stuck)

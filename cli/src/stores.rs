@@ -12,6 +12,8 @@ use mill_policy::{StoreKind, StoreSpec};
 use mill_ports::{Clock, DestinationStore, SourceStore, StoreError, StoreErrorKind, Stores, Table};
 use mill_records::policies::{PolicyBook, PolicyError};
 
+use crate::fleet;
+
 /// What every folder store of an installation is opened with.
 #[derive(Debug, Clone)]
 pub(crate) struct FolderOpener {
@@ -79,23 +81,31 @@ impl ConfiguredStores {
         let Some(spec) = policy.store(store) else {
             return Err(failed(StoreErrorKind::NotConfigured, None));
         };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((opened_as, opened)) = open.get(&address)
-            && opened_as == spec
-        {
-            return Ok(opened.clone());
+        if let Some(opened) = self.opened(&address, spec) {
+            return Ok(opened);
         }
-        let StoreKind::Folder { root } = &spec.kind else {
-            let why = "this mill has no S3 engine yet; only stores of type `folder` can be used";
-            return Err(failed(StoreErrorKind::NotConfigured, Some(why.into())));
+        let plain: Arc<dyn DestinationStore> = match &spec.kind {
+            StoreKind::Folder { root } => self.folders.open(address.clone(), self.base.join(root), Layout::Spaces),
+            StoreKind::S3(s3) => fleet::open_store(address.clone(), s3, &self.base, self.folders.clock.clone())
+                .await
+                .map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?,
         };
-        let folder = self.folders.open(address.clone(), self.base.join(root), Layout::Spaces);
-        let opened: Arc<dyn DestinationStore> = match transfers(spec, policy.workers()) {
-            Some(most) => Arc::new(Limited::new(folder, most)),
-            None => folder,
+        let store: Arc<dyn DestinationStore> = match transfers(spec, policy.workers()) {
+            Some(most) => Arc::new(Limited::new(plain, most)),
+            None => plain,
         };
-        open.insert(address.clone(), (spec.clone(), opened.clone()));
-        Ok(opened)
+        // Another task may have opened it meanwhile: all of them use the same, so that its limits hold for their sum.
+        if let Some(opened) = self.opened(&address, spec) {
+            return Ok(opened);
+        }
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(address.clone(), (spec.clone(), store.clone()));
+        Ok(store)
+    }
+
+    fn opened(&self, address: &StoreAddress, spec: &StoreSpec) -> Option<Arc<dyn DestinationStore>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(address).filter(|(opened_as, _)| opened_as == spec).map(|(_, opened)| opened.clone())
     }
 }
 
@@ -132,8 +142,8 @@ impl Stores for ConfiguredStores {
 /// The two stores of a one-off mirror.
 #[derive(Debug)]
 pub(crate) struct MirrorStores {
-    pub(crate) source: Arc<FolderStore>,
-    pub(crate) destination: Arc<FolderStore>,
+    pub(crate) source: Arc<dyn DestinationStore>,
+    pub(crate) destination: Arc<dyn DestinationStore>,
     pub(crate) source_id: StoreId,
 }
 

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use mill_local::folder::Layout;
 use mill_local::process;
 use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
-use mill_ports::{CrashPoint, Registry, Statistics, Stores, crash_point};
+use mill_ports::{CrashPoint, Registry, SourceStore, Statistics, Stores, crash_point};
 use mill_processors::{DuplicateFactory, Refusals};
 use mill_producer::DuplicationProducer;
 use mill_records::dead_letters::DeadLetters;
@@ -18,6 +18,7 @@ use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDe
 
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::fleet;
 use crate::stores::{ConfiguredStores, FolderOpener};
 
 /// Everything that a process works with.
@@ -37,16 +38,16 @@ fn own_folder(name: &str) -> Result<StoreAddress> {
 
 impl Works {
     /// The installation that a configuration describes.
-    pub(crate) fn configured(config: &Config) -> Result<Self> {
-        let kind = config.text("engine.type");
-        if kind != "local" {
-            bail!("setting `engine.type` = \"{kind}\": this mill has the engine `local` only");
-        }
-        let engine = Engine::open(&config.path("engine.data"))?;
+    pub(crate) async fn configured(config: &Config) -> Result<Self> {
+        let engine = Engine::configured(config).await?;
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let space = SpaceId::new("policies")?;
-        let files =
-            folders.open(own_folder("policies")?, config.path("policies.folder"), Layout::Single(space.clone()));
+        let own = own_folder("policies")?;
+        let files: Arc<dyn SourceStore> = if config.text("policies.bucket").is_empty() {
+            folders.open(own, config.path("policies.folder"), Layout::Single(space.clone()))
+        } else {
+            fleet::policy_store(config, own, &space).await?
+        };
         let refresh = config.duration("policies.refresh")?;
         let policies = Arc::new(PolicyBook::of_store(files, space, engine.clock.clone(), refresh));
         let stores = Arc::new(ConfiguredStores {

@@ -16,7 +16,7 @@ const PAGE: usize = 100;
 
 /// Runs it.
 pub(super) async fn run(args: Args, config: &Config) -> Result<Exit> {
-    let works = Works::configured(config)?;
+    let works = Works::configured(config).await?;
     works.drain_dead_letters().await?;
     let book = works.dead_letters();
     match args {

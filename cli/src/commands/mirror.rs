@@ -1,4 +1,6 @@
-//! `mill mirror`: one folder made a faithful copy of another, with no configuration.
+//! `mill mirror`: one folder or bucket made a faithful copy of another, with no configuration.
+
+mod end;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -7,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use indicatif::MultiProgress;
-use mill_local::folder::Layout;
 use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{CrashPoint, DestinationStore as _, crash_point};
@@ -16,6 +17,7 @@ use mill_records::policies::PolicyBook;
 use mill_workman::{OnFinalFailure, OnUnavailable};
 use sha2::{Digest, Sha256};
 
+use self::end::{End, Given};
 use crate::Usage;
 use crate::args::Mirror;
 use crate::engine::Engine;
@@ -26,25 +28,21 @@ use crate::stop;
 use crate::stores::{FolderOpener, MirrorStores};
 use crate::works::{Works, producer_defaults, workman_defaults};
 
-/// How long one receive waits in a run that ends by itself. The engine wakes it when there is something; at the end it
-/// is waited for.
-pub(super) const POLL_WAIT: Duration = Duration::from_millis(50);
-
-/// The two folders, and where the state of their pair is kept.
+/// The two ends, and where the state of their pair is kept.
 struct Pair {
-    source: PathBuf,
-    destination: PathBuf,
+    source: End,
+    destination: End,
     state: PathBuf,
 }
 
 /// Runs it.
 pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
-    let pair = Pair::of(&args.source, &args.destination)?;
+    let pair = Pair::of(&args)?;
     let _alone = pair.lock()?;
     pair.make_destination(args.create)?;
     let stopping = stop::on_signals()?;
     let works = pair.works(args.remove_vanished).await?;
-    works.engine.database.purge_queues().await.context("the queue of the last run cannot be emptied")?;
+    works.engine.purge_queues().await?;
     crash_point(CrashPoint::MirrorPurged);
     let workman = works.workman(
         &[QueueName::DuplicationLow],
@@ -52,7 +50,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
             workers: args.workers,
             on_final_failure: if args.ending.fail_fast { OnFinalFailure::FailFast } else { OnFinalFailure::Drain },
             on_unavailable: OnUnavailable::Stop,
-            poll_wait: POLL_WAIT,
+            poll_wait: works.engine.pace.poll_wait,
             ..workman_defaults()
         },
     );
@@ -138,32 +136,20 @@ pub(super) fn held_remark(held: &mill_producer::HeldDeletes) -> String {
 }
 
 impl Pair {
-    fn of(source: &Path, destination: &Path) -> Result<Self> {
-        let source = fs::canonicalize(source)
-            .with_context(|| format!("the source folder `{}` cannot be used", source.display()))?;
-        if !source.is_dir() {
-            bail!("the source `{}` is not a folder", source.display());
-        }
-        let destination = match fs::canonicalize(destination) {
-            Ok(path) if path.is_dir() => path,
-            Ok(path) => bail!("the destination `{}` is not a folder", path.display()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let absolute = std::path::absolute(destination)?;
-                let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
-                    bail!("`{}` names no folder", destination.display());
-                };
-                let parent = fs::canonicalize(parent).with_context(|| {
-                    format!("the folder `{}`, in which the destination would be made, cannot be used", parent.display())
-                })?;
-                parent.join(name)
-            }
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("the destination `{}` cannot be used", destination.display()));
-            }
+    fn of(args: &Mirror) -> Result<Self> {
+        let ends = args.ends.clone();
+        let given = |endpoint, region, profile| Given { endpoint, region, profile };
+        let remote = given(ends.source_endpoint, ends.source_region, ends.source_profile);
+        let source = match remote.remote(&args.source, "source")? {
+            Some(remote) => End::Remote(remote),
+            None => End::Folder(source_folder(&args.source)?),
         };
-        if source.starts_with(&destination) || destination.starts_with(&source) {
-            let (source, destination) = (source.display(), destination.display());
+        let remote = given(ends.destination_endpoint, ends.destination_region, ends.destination_profile);
+        let destination = match remote.remote(&args.destination, "destination")? {
+            Some(remote) => End::Remote(remote),
+            None => End::Folder(destination_folder(&args.destination)?),
+        };
+        if source.overlaps(&destination) {
             return Err(Usage(format!("one of `{source}` and `{destination}` lies within the other")).into());
         }
         let state = state_folder(&source, &destination)?;
@@ -177,11 +163,9 @@ impl Pair {
         let file = File::create(self.state.join("lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => bail!(
-                "another `mill mirror` is at work on `{}` → `{}`",
-                self.source.display(),
-                self.destination.display()
-            ),
+            Err(TryLockError::WouldBlock) => {
+                bail!("another `mill mirror` is at work on `{}` → `{}`", self.source, self.destination)
+            }
             Err(TryLockError::Error(error)) => Err(error).context("the state folder cannot be locked"),
         }
     }
@@ -189,18 +173,20 @@ impl Pair {
     /// Makes the destination, but not one that was there before: it may only not be mounted.
     fn make_destination(&self, create: bool) -> Result<()> {
         let known = self.state.join("pair.txt");
-        if !self.destination.is_dir() {
+        if let End::Folder(destination) = &self.destination
+            && !destination.is_dir()
+        {
             if known.exists() && !create {
                 bail!(
                     "the destination `{}` was there at the last run and is missing now; mount it, or pass --create to \
                      make it anew",
-                    self.destination.display()
+                    destination.display()
                 );
             }
-            fs::create_dir(&self.destination)
-                .with_context(|| format!("the destination `{}` cannot be made", self.destination.display()))?;
+            fs::create_dir(destination)
+                .with_context(|| format!("the destination `{}` cannot be made", destination.display()))?;
         }
-        let text = format!("{}\n→ {}\n", self.source.display(), self.destination.display());
+        let text = format!("{}\n→ {}\n", self.source, self.destination);
         fs::write(known, text).context("the state folder cannot be written")
     }
 
@@ -210,13 +196,10 @@ impl Pair {
         let (source, destination) = (StoreId::new("source")?, StoreId::new("destination")?);
         let space = SpaceId::new("content")?;
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
-        let open = |store: &StoreId, root: &Path| {
-            let address = StoreAddress { account: account.clone(), store: store.clone() };
-            folders.open(address, root.to_owned(), Layout::Single(space.clone()))
-        };
+        let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let stores = MirrorStores {
-            source: open(&source, &self.source),
-            destination: open(&destination, &self.destination),
+            source: self.source.open(&folders, address(&source), &space).await?,
+            destination: self.destination.open(&folders, address(&destination), &space).await?,
             source_id: source.clone(),
         };
         stores.destination.tidy().await;
@@ -225,18 +208,46 @@ impl Pair {
     }
 }
 
+/// The folder to be read.
+fn source_folder(source: &Path) -> Result<PathBuf> {
+    let source =
+        fs::canonicalize(source).with_context(|| format!("the source folder `{}` cannot be used", source.display()))?;
+    if !source.is_dir() {
+        bail!("the source `{}` is not a folder", source.display());
+    }
+    Ok(source)
+}
+
+/// The folder to be written, which need not be there yet.
+fn destination_folder(destination: &Path) -> Result<PathBuf> {
+    match fs::canonicalize(destination) {
+        Ok(path) if path.is_dir() => Ok(path),
+        Ok(path) => bail!("the destination `{}` is not a folder", path.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let absolute = std::path::absolute(destination)?;
+            let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+                bail!("`{}` names no folder", destination.display());
+            };
+            let parent = fs::canonicalize(parent).with_context(|| {
+                format!("the folder `{}`, in which the destination would be made, cannot be used", parent.display())
+            })?;
+            Ok(parent.join(name))
+        }
+        Err(error) => Err(error).with_context(|| format!("the destination `{}` cannot be used", destination.display())),
+    }
+}
+
 /// Where the state of a pair is kept: under the user's state folder, so that neither folder holds anything of Mill's.
-fn state_folder(source: &Path, destination: &Path) -> Result<PathBuf> {
-    use std::os::unix::ffi::OsStrExt as _;
+fn state_folder(source: &End, destination: &End) -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_STATE_HOME").filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
         None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_STATE_HOME nor HOME is set")?)
             .join(".local/state"),
     };
     let mut hasher = Sha256::new();
-    hasher.update(source.as_os_str().as_bytes());
+    hasher.update(source.bytes());
     hasher.update([0]);
-    hasher.update(destination.as_os_str().as_bytes());
+    hasher.update(destination.bytes());
     let value = hasher.finalize()[..8].into();
     Ok(base.join("mill/mirror").join(Checksum { algorithm: Algorithm::Sha256, value }.hex()))
 }

@@ -1,6 +1,6 @@
 //! `mill policy`: check, show and explain.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use mill_model::{AccountId, SpaceId};
@@ -9,19 +9,50 @@ use mill_policy::{AccountPolicy, Severity, StoreKind};
 use crate::args::Policy;
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::fleet;
 use crate::output::{line, table};
 
 /// Runs it.
-pub(super) fn run(args: Policy, config: impl Fn() -> Result<Config>) -> Result<Exit> {
+pub(super) async fn run(args: Policy, config: impl Fn() -> Result<Config>) -> Result<Exit> {
+    if let Policy::Check { folder: Some(folder) } = &args {
+        return check(folder);
+    }
+    let config = config()?;
+    if config.text("policies.bucket").is_empty() {
+        return in_folder(args, &config.path("policies.folder"));
+    }
+    let fetched = Fetched::make()?;
+    fleet::fetch_policies(&config, &fetched.0).await.context("the bucket of the policy files cannot be read")?;
+    in_folder(args, &fetched.0)
+}
+
+/// A folder for the policy files of a bucket, gone in the end.
+struct Fetched(PathBuf);
+
+impl Fetched {
+    fn make() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("mill-policies-{}", std::process::id()));
+        std::fs::create_dir(&path).with_context(|| format!("`{}` cannot be made", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        // A folder left in the temporary one does no harm.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn in_folder(args: Policy, folder: &Path) -> Result<Exit> {
     match args {
-        Policy::Check { folder: Some(folder) } => check(&folder),
-        Policy::Check { folder: None } => check(&config()?.path("policies.folder")),
+        Policy::Check { .. } => check(folder),
         Policy::Show { account } => {
-            show(&read(&config()?.path("policies.folder"), &account)?);
+            show(&read(folder, &account)?);
             Ok(Exit::Done)
         }
         Policy::Explain { account, space } => {
-            let policy = read(&config()?.path("policies.folder"), &account)?;
+            let policy = read(folder, &account)?;
             let space = SpaceId::new(space)?;
             line(format!("space `{space}` of account `{account}`: {}", policy.for_space(&space)));
             Ok(Exit::Done)

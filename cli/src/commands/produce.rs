@@ -14,7 +14,7 @@ use crate::works::{Works, producer_settings};
 pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
     let Produce::Duplication { now, reset, confirm_deletes } = args;
     let stopping = stop::on_signals()?;
-    let works = Works::configured(config)?;
+    let works = Works::configured(config).await?;
     let settings = mill_producer::Settings { force: now, confirm_deletes, ..producer_settings(config)? };
     let producer = works.producer(settings);
     if reset {

@@ -22,7 +22,7 @@ const AT_ONCE: usize = 64;
 /// Runs it.
 pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
     let began = Instant::now();
-    let works = Works::configured(config)?;
+    let works = Works::configured(config).await?;
     let account = AccountId::new(args.account.as_str())?;
     let space = SpaceId::new(args.space.as_str())?;
     let from = StoreId::new(args.from.as_str())?;

@@ -1,9 +1,8 @@
 //! `mill run`: produce and work until every copy is in step.
 
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indicatif::MultiProgress;
 use mill_model::QueueName;
 use mill_ports::{CrashPoint, crash_point};
@@ -21,12 +20,12 @@ use crate::works::{Works, producer_settings, workman_settings};
 /// Runs it.
 pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: MultiProgress) -> Result<Exit> {
     let stopping = stop::on_signals()?;
-    let works = Works::configured(config)?;
+    let works = Works::configured(config).await?;
     // Who runs this wants it tried now, also what was put off because a store could not be used.
-    works.engine.database.hasten_delayed().await.context("the tasks that were put off cannot be hastened")?;
+    works.engine.hasten_delayed().await?;
     crash_point(CrashPoint::CliHastened);
     let producer = works.producer(mill_producer::Settings {
-        when_full: WhenFull::Wait { poll: Duration::from_millis(50) },
+        when_full: WhenFull::Wait { poll: works.engine.pace.full_poll },
         force: true,
         confirm_deletes: args.confirm_deletes,
         ..producer_settings(config)?
@@ -34,7 +33,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let queues: Vec<QueueName> = config.list("workman.queues")?;
     let hands = if args.processes == 0 {
         let mut settings = workman_settings(config, args.workers)?;
-        settings.poll_wait = super::mirror::POLL_WAIT;
+        settings.poll_wait = works.engine.pace.poll_wait;
         if args.ending.fail_fast {
             settings.on_final_failure = OnFinalFailure::FailFast;
         }

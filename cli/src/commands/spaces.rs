@@ -12,7 +12,7 @@ use crate::works::Works;
 
 /// Runs it.
 pub(super) async fn run(args: Spaces, config: &Config) -> Result<Exit> {
-    let works = Works::configured(config)?;
+    let works = Works::configured(config).await?;
     let owners = Owners::new(works.engine.table("owners"));
     let (Spaces::Owner(named) | Spaces::Release(named)) = &args;
     let place = DestinationSpace {

@@ -16,7 +16,7 @@ use crate::works::Works;
 
 /// Runs it.
 pub(super) async fn run(as_json: bool, config: &Config) -> Result<Exit> {
-    let works = Works::configured(config)?;
+    let works = Works::configured(config).await?;
     works.drain_dead_letters().await?;
     let status = json!({
         "queues": queues(&works).await?,

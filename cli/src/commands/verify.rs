@@ -59,7 +59,7 @@ pub(super) async fn run(args: Verify, config: impl Fn() -> Result<Config>) -> Re
 }
 
 async fn configured(args: &Verify, config: &Config, sum: &mut Sum) -> Result<()> {
-    let works = Works::configured(config)?;
+    let works = Works::configured(config).await?;
     let only_account = args.account.as_deref().map(AccountId::new).transpose()?;
     let only_space = args.space.as_deref().map(SpaceId::new).transpose()?;
     let accounts = works.policies.accounts().await?;

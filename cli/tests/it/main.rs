@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod crashes;
+#[cfg(feature = "aws")]
+mod fleet;
 mod hostile;
 mod installed;
 mod kills;

@@ -1,0 +1,96 @@
+//! One end of a mirror: a folder, or a part of a bucket.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
+use mill_local::folder::Layout;
+use mill_model::{SpaceId, StoreAddress};
+use mill_ports::DestinationStore;
+
+use crate::fleet::Remote;
+use crate::stores::FolderOpener;
+
+/// A folder, or a part of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    Folder(PathBuf),
+    Remote(Remote),
+}
+
+/// What the command line says of an end in S3.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Given {
+    pub(super) endpoint: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) profile: Option<String>,
+}
+
+impl Given {
+    fn any(&self) -> bool {
+        self.endpoint.is_some() || self.region.is_some() || self.profile.is_some()
+    }
+
+    /// The end in S3 that `path` names, if it names one.
+    ///
+    /// # Errors
+    /// What is said of S3 is said of a folder.
+    pub(super) fn remote(self, path: &Path, which: &str) -> Result<Option<Remote>, crate::Usage> {
+        match path.to_str().and_then(Remote::of) {
+            None if self.any() => Err(crate::Usage(format!(
+                "--{which}-endpoint, --{which}-region and --{which}-profile belong to s3://…, and the {which} is a folder"
+            ))),
+            None => Ok(None),
+            Some(remote) => {
+                let Self { endpoint, region, profile } = self;
+                Ok(Some(Remote { endpoint, region, profile, ..remote }))
+            }
+        }
+    }
+}
+
+impl End {
+    /// Whether one lies within the other.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Folder(a), Self::Folder(b)) => a.starts_with(b) || b.starts_with(a),
+            (Self::Remote(a), Self::Remote(b)) => {
+                let within = a.prefix.starts_with(&b.prefix) || b.prefix.starts_with(&a.prefix);
+                a.endpoint == b.endpoint && a.bucket == b.bucket && within
+            }
+            _ => false,
+        }
+    }
+
+    /// What tells it from all others.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        use std::os::unix::ffi::OsStrExt as _;
+        match self {
+            Self::Folder(path) => path.as_os_str().as_bytes().to_vec(),
+            Self::Remote(remote) => remote.to_string().into_bytes(),
+        }
+    }
+
+    /// Opens it as a store of one space.
+    pub(super) async fn open(
+        &self,
+        folders: &FolderOpener,
+        address: StoreAddress,
+        space: &SpaceId,
+    ) -> Result<Arc<dyn DestinationStore>> {
+        Ok(match self {
+            Self::Folder(path) => folders.open(address, path.clone(), Layout::Single(space.clone())),
+            Self::Remote(remote) => remote.open(address, space, folders.clock.clone()).await?,
+        })
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => path.display().fmt(f),
+            Self::Remote(remote) => remote.fmt(f),
+        }
+    }
+}

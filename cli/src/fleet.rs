@@ -1,0 +1,242 @@
+//! The fleet engine and stores in S3, wired from the configuration and the policy files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use mill_aws::contract::{self, Deployed, Names};
+use mill_aws::{
+    Access, Connection, DynamoTable, KeySource, Keys, QueueSettings, Role, S3Settings, S3Store, Spaces, SqsQueue,
+};
+use mill_local::{OsChance, OsClock};
+use mill_model::{QueueName, SpaceId, StoreAddress};
+use mill_policy::{Buckets, Reference, S3Spec};
+use mill_ports::{Chance, Clock, DestinationStore, Table, TaskQueue};
+
+use crate::config::Config;
+use crate::engine::{Backing, Engine, Pace};
+
+/// What the engine's books and queues are reached by.
+#[derive(Debug, Clone)]
+pub(crate) struct Fleet {
+    connection: Connection,
+    names: Names,
+    clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
+}
+
+impl Fleet {
+    /// The book of that name.
+    pub(crate) fn table(&self, book: &str) -> Arc<dyn Table> {
+        let table = self.names.table(book);
+        Arc::new(DynamoTable::new(&self.connection, book, &table, self.clock.clone(), self.chance.clone()))
+    }
+
+    /// What was asked of the services so far, by operation.
+    pub(crate) fn requests(&self) -> Vec<(String, u64)> {
+        self.connection.requests().by_operation().into_iter().collect()
+    }
+}
+
+/// The engine that a configuration describes.
+pub(crate) async fn open_engine(config: &Config) -> Result<Engine> {
+    let clock: Arc<dyn Clock> = Arc::new(OsClock);
+    let chance: Arc<dyn Chance> = Arc::new(OsChance);
+    let connection = Connection::open(access(config)).await;
+    let heartbeats = Connection::open(access(config)).await;
+    let names = Names::new(config.text("engine.prefix"));
+    let queue = |name: QueueName| {
+        let settings = QueueSettings { name, queue: names.queue(name), fair: true };
+        Arc::new(SqsQueue::new(&connection, settings, clock.clone()).extending_over(&heartbeats)) as Arc<dyn TaskQueue>
+    };
+    let queues = QueueName::ALL.into_iter().map(|name| (name, queue(name))).collect();
+    let fleet =
+        Fleet { connection: connection.clone(), names: names.clone(), clock: clock.clone(), chance: chance.clone() };
+    Ok(Engine { backing: Backing::Fleet(fleet), queues, clock, chance, pace: Pace::FLEET })
+}
+
+fn given(config: &Config, key: &'static str) -> Option<String> {
+    Some(config.text(key)).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn access(config: &Config) -> Access {
+    Access {
+        endpoint: given(config, "engine.endpoint"),
+        region: given(config, "engine.region"),
+        profile: given(config, "engine.profile"),
+        keys: None,
+        role: given(config, "engine.role").map(|arn| Role { arn, external_id: None }),
+    }
+}
+
+/// The store that holds the policy files, where they are in a bucket: `BUCKET` or `BUCKET/PREFIX`.
+pub(crate) async fn policy_store(
+    config: &Config,
+    address: StoreAddress,
+    space: &SpaceId,
+) -> Result<Arc<dyn DestinationStore>> {
+    let (bucket, prefix) = bucket_and_prefix(config.text("policies.bucket"));
+    let spaces = Spaces::Single { space: space.clone(), bucket, prefix };
+    let connection = Connection::open(access(config)).await;
+    let path_style = given(config, "engine.endpoint").is_some();
+    let settings = S3Settings { path_style, ..S3Settings::new(address, spaces, Arc::new(OsClock)) };
+    Ok(Arc::new(S3Store::new(&connection, settings)))
+}
+
+/// A bucket, and what the keys in it begin with: nothing, or something that ends in a slash.
+fn bucket_and_prefix(text: &str) -> (String, String) {
+    let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
+    let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
+    (bucket.to_owned(), format!("{prefix}{slash}"))
+}
+
+/// A store of the policy files. Relative paths of files that hold secrets begin at `base`.
+pub(crate) async fn open_store(
+    address: StoreAddress,
+    spec: &S3Spec,
+    base: &Path,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn DestinationStore>> {
+    let keys = spec.credentials.clone().map(|credentials| {
+        let base = base.to_owned();
+        KeySource::new(move || {
+            Ok(Keys {
+                id: secret(&credentials.access_key_id, &base)?,
+                secret: secret(&credentials.secret_access_key, &base)?,
+                token: credentials.session_token.as_ref().map(|token| secret(token, &base)).transpose()?,
+            })
+        })
+    });
+    let role = spec.role.as_ref().map(|role| Role { arn: role.arn.clone(), external_id: role.external_id.clone() });
+    let (endpoint, region, profile) = (spec.endpoint.clone(), spec.region.clone(), spec.profile.clone());
+    let connection = Connection::open(Access { endpoint, region, profile, keys, role }).await;
+    let spaces = match &spec.buckets {
+        Buckets::One(bucket) => Spaces::InBucket(bucket.clone()),
+        Buckets::Prefix(prefix) => Spaces::Buckets { prefix: prefix.clone() },
+    };
+    let settings = S3Settings { path_style: spec.path_style, ..S3Settings::new(address, spaces, clock) };
+    Ok(Arc::new(S3Store::new(&connection, settings)))
+}
+
+/// What a reference holds. Messages name where it is, never what it is.
+fn secret(reference: &Reference, base: &Path) -> Result<String, String> {
+    match reference {
+        Reference::Env(name) => {
+            std::env::var(name).map_err(|_| format!("the environment variable `{name}` is not set, or is no text"))
+        }
+        Reference::File(path) => {
+            let path = base.join(path);
+            let text = std::fs::read_to_string(&path).map_err(|why| format!("`{}`: {why}", path.display()))?;
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        }
+    }
+}
+
+/// One end of a one-off mirror that is in S3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Remote {
+    pub(crate) bucket: String,
+    /// Empty, or ends in a slash.
+    pub(crate) prefix: String,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) profile: Option<String>,
+}
+
+impl Remote {
+    /// The bucket and prefix of `s3://BUCKET/PREFIX`; `None` for anything else, which is a folder.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        let (bucket, prefix) = bucket_and_prefix(text.strip_prefix("s3://")?);
+        Some(Self { bucket, prefix, endpoint: None, region: None, profile: None })
+    }
+
+    /// Opens it as a store of one space.
+    pub(crate) async fn open(
+        &self,
+        address: StoreAddress,
+        space: &SpaceId,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<dyn DestinationStore>> {
+        if self.bucket.is_empty() {
+            bail!("`{self}` names no bucket");
+        }
+        let Self { bucket, prefix, endpoint, region, profile } = self.clone();
+        let path_style = endpoint.is_some();
+        let connection = Connection::open(Access { endpoint, region, profile, keys: None, role: None }).await;
+        let spaces = Spaces::Single { space: space.clone(), bucket, prefix };
+        let settings = S3Settings { path_style, ..S3Settings::new(address, spaces, clock) };
+        Ok(Arc::new(S3Store::new(&connection, settings)))
+    }
+}
+
+impl std::fmt::Display for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "s3://{}/{}", self.bucket, self.prefix)?;
+        self.endpoint.as_ref().map_or(Ok(()), |endpoint| write!(f, " at {endpoint}"))
+    }
+}
+
+/// Makes what the engine needs and is not there.
+pub(crate) async fn create(config: &Config) -> Result<String> {
+    let names = Names::new(config.text("engine.prefix"));
+    let connection = Connection::open(access(config)).await;
+    contract::provision(&connection, &names, &OsClock).await.context("the fleet's queues and tables cannot be made")?;
+    Ok(format!(
+        "{} queues and {} tables named {}-… are there",
+        QueueName::ALL.len(),
+        contract::BOOKS.len(),
+        names.prefix()
+    ))
+}
+
+/// What of the deployment is not as the code assumes: about what, which aspect, what is assumed, what is there.
+pub(crate) async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
+    let names = Names::new(config.text("engine.prefix"));
+    let policy_bucket = given(config, "policies.bucket").map(|text| bucket_and_prefix(&text).0);
+    let connection = Connection::open(access(config)).await;
+    let found = contract::check(&connection, &Deployed { names, policy_bucket }).await?;
+    Ok(found.into_iter().map(|one| [one.about, one.aspect.to_owned(), one.expected, one.found]).collect())
+}
+
+/// The policy files of the bucket, brought into a folder, for what reads folders.
+pub(crate) async fn fetch_policies(config: &Config, into: &Path) -> Result<PathBuf> {
+    use futures::TryStreamExt as _;
+    use mill_model::{AccountId, ContentId, ItemAddress, StoreId};
+    use mill_ports::Listed;
+    let space = SpaceId::new("policies")?;
+    let address = StoreAddress { account: AccountId::new("mill")?, store: StoreId::new("policies")? };
+    let store = policy_store(config, address, &space).await?;
+    let mut pages = store.list(&space, None);
+    while let Some(page) = pages.try_next().await? {
+        for entry in page.entries {
+            let Listed::Item(id, _) = entry else { continue };
+            if !plain_file(&id) {
+                continue;
+            }
+            let item = ItemAddress { space: space.clone(), id };
+            let Some(reading) = store.open(&item, None, None).await?.here() else { continue };
+            let bytes: Vec<bytes::Bytes> = reading.body.try_collect().await?;
+            std::fs::write(into.join(item.id.as_str()), bytes.concat())?;
+        }
+    }
+    fn plain_file(id: &ContentId) -> bool {
+        !id.as_str().contains('/') && ![".", ".."].contains(&id.as_str())
+    }
+    Ok(into.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_s3_is_a_bucket_and_a_prefix() {
+        let of = |text| Remote::of(text).map(|remote| (remote.bucket, remote.prefix));
+        assert_eq!(of("s3://b"), Some(("b".into(), String::new())));
+        assert_eq!(of("s3://b/"), Some(("b".into(), String::new())));
+        assert_eq!(of("s3://b/x/y"), Some(("b".into(), "x/y/".into())));
+        assert_eq!(of("s3://b/x/"), Some(("b".into(), "x/".into())));
+        assert_eq!(of("/srv/s3"), None);
+        assert_eq!(of("s3:"), None);
+    }
+}

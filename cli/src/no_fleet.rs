@@ -1,0 +1,90 @@
+//! What stands in for the fleet engine where Mill is built without the feature `aws`: every call says so.
+
+#![allow(clippy::unused_async)] // as the real ones are
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use mill_model::{SpaceId, StoreAddress};
+use mill_policy::S3Spec;
+use mill_ports::{Clock, DestinationStore, Table};
+
+use crate::config::Config;
+use crate::engine::Engine;
+
+const WITHOUT: &str = "this mill was built without the feature `aws`: it has neither the fleet engine nor stores in S3";
+
+#[derive(Debug, Clone)]
+pub(crate) struct Fleet(Infallible);
+
+impl Fleet {
+    pub(crate) fn table(&self, _: &str) -> Arc<dyn Table> {
+        match self.0 {}
+    }
+
+    pub(crate) fn requests(&self) -> Vec<(String, u64)> {
+        match self.0 {}
+    }
+}
+
+pub(crate) async fn open_engine(_: &Config) -> Result<Engine> {
+    bail!(WITHOUT)
+}
+
+pub(crate) async fn policy_store(_: &Config, _: StoreAddress, _: &SpaceId) -> Result<Arc<dyn DestinationStore>> {
+    bail!(WITHOUT)
+}
+
+pub(crate) async fn open_store(
+    _: StoreAddress,
+    _: &S3Spec,
+    _: &Path,
+    _: Arc<dyn Clock>,
+) -> Result<Arc<dyn DestinationStore>> {
+    bail!(WITHOUT)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Remote {
+    pub(crate) bucket: String,
+    pub(crate) prefix: String,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) profile: Option<String>,
+}
+
+impl Remote {
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        let bucket = text.strip_prefix("s3://")?.to_owned();
+        Some(Self { bucket, prefix: String::new(), endpoint: None, region: None, profile: None })
+    }
+
+    pub(crate) async fn open(
+        &self,
+        _: StoreAddress,
+        _: &SpaceId,
+        _: Arc<dyn Clock>,
+    ) -> Result<Arc<dyn DestinationStore>> {
+        bail!(WITHOUT)
+    }
+}
+
+impl std::fmt::Display for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "s3://{}", self.bucket)
+    }
+}
+
+pub(crate) async fn create(_: &Config) -> Result<String> {
+    bail!(WITHOUT)
+}
+
+pub(crate) async fn check(_: &Config) -> Result<Vec<[String; 4]>> {
+    bail!(WITHOUT)
+}
+
+pub(crate) async fn fetch_policies(_: &Config, _: &Path) -> Result<PathBuf> {
+    bail!(WITHOUT)
+}
