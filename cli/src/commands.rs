@@ -31,7 +31,7 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {
         Ok::<_, anyhow::Error>(config)
     };
     match cli.command {
-        Command::Mirror(args) => mirror::run(args, bars).await,
+        Command::Mirror(args) => Box::pin(mirror::run(args, bars)).await,
         Command::Init { folder, engine } => init::run(&folder, engine),
         Command::Run(args) => run::run(args, &config()?, cli.config.as_deref(), bars).await,
         Command::Produce(args) => produce::run(args, &config()?).await,

@@ -29,7 +29,8 @@ pub(crate) enum Backing {
     /// SQLite, on this host.
     Local(Arc<Database>),
     /// SQS and DynamoDB, or what speaks as they do.
-    Fleet(Fleet),
+    #[cfg_attr(not(feature = "aws"), allow(dead_code))]
+    Fleet(Box<Fleet>),
 }
 
 /// How often a run that ends by itself may look at its queues: next to nothing here, a request there.

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use futures::TryStreamExt as _;
 use mill_aws::contract::{self, Deployed, Names};
 use mill_aws::{
     Access, Connection, DynamoTable, KeySource, Keys, QueueSettings, Role, S3Settings, S3Store, Spaces, SqsQueue,
 };
 use mill_local::{OsChance, OsClock};
-use mill_model::{QueueName, SpaceId, StoreAddress};
+use mill_model::{AccountId, ContentId, ItemAddress, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{Buckets, Reference, S3Spec};
-use mill_ports::{Chance, Clock, DestinationStore, Table, TaskQueue};
+use mill_ports::{Chance, Clock, DestinationStore, Listed, Table, TaskQueue};
 
 use crate::config::Config;
 use crate::engine::{Backing, Engine, Pace};
@@ -52,7 +53,7 @@ pub(crate) async fn open_engine(config: &Config) -> Result<Engine> {
     let queues = QueueName::ALL.into_iter().map(|name| (name, queue(name))).collect();
     let fleet =
         Fleet { connection: connection.clone(), names: names.clone(), clock: clock.clone(), chance: chance.clone() };
-    Ok(Engine { backing: Backing::Fleet(fleet), queues, clock, chance, pace: Pace::FLEET })
+    Ok(Engine { backing: Backing::Fleet(Box::new(fleet)), queues, clock, chance, pace: Pace::FLEET })
 }
 
 fn given(config: &Config, key: &'static str) -> Option<String> {
@@ -200,9 +201,6 @@ pub(crate) async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
 
 /// The policy files of the bucket, brought into a folder, for what reads folders.
 pub(crate) async fn fetch_policies(config: &Config, into: &Path) -> Result<PathBuf> {
-    use futures::TryStreamExt as _;
-    use mill_model::{AccountId, ContentId, ItemAddress, StoreId};
-    use mill_ports::Listed;
     let space = SpaceId::new("policies")?;
     let address = StoreAddress { account: AccountId::new("mill")?, store: StoreId::new("policies")? };
     let store = policy_store(config, address, &space).await?;
@@ -219,10 +217,12 @@ pub(crate) async fn fetch_policies(config: &Config, into: &Path) -> Result<PathB
             std::fs::write(into.join(item.id.as_str()), bytes.concat())?;
         }
     }
-    fn plain_file(id: &ContentId) -> bool {
-        !id.as_str().contains('/') && ![".", ".."].contains(&id.as_str())
-    }
     Ok(into.to_owned())
+}
+
+/// Whether an id is the name of a file in one folder.
+fn plain_file(id: &ContentId) -> bool {
+    !id.as_str().contains('/') && ![".", ".."].contains(&id.as_str())
 }
 
 #[cfg(test)]

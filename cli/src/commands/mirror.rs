@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::MultiProgress;
 use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
-use mill_ports::{CrashPoint, DestinationStore as _, crash_point};
+use mill_ports::{CrashPoint, crash_point};
 use mill_producer::{AbsentSource, WhenFull};
 use mill_records::policies::PolicyBook;
 use mill_workman::{OnFinalFailure, OnUnavailable};

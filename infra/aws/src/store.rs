@@ -53,6 +53,7 @@ pub enum Spaces {
 
 /// How a store is used.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // four independent facts of a server
 pub struct S3Settings {
     /// What policies call it.
     pub address: StoreAddress,

@@ -60,7 +60,7 @@ impl DynamoTable {
 
     fn failed(&self, op: &'static str, trouble: &Trouble) -> TableError {
         let source = Some(format!("table `{}`: {trouble}", self.table).into());
-        TableError { source, ..self.error(op, kind(&trouble)) }
+        TableError { source, ..self.error(op, kind(trouble)) }
     }
 
     fn draw(&self) -> String {
@@ -103,10 +103,7 @@ impl DynamoTable {
     /// Writes under a condition. The service tells what stood in the way: where that is this very write, an earlier
     /// try of it was done and only its answer was lost.
     async fn write(&self, put: PutItemFluentBuilder, mark: &str) -> Result<(), TableError> {
-        let refusal = match put.send().await {
-            Ok(_) => return Ok(()),
-            Err(refusal) => refusal,
-        };
+        let Err(refusal) = put.send().await else { return Ok(()) };
         if let Some(PutItemError::ConditionalCheckFailedException(told)) = refusal.as_service_error() {
             let found = told.item().and_then(|item| item.get(MARK)).and_then(|found| found.as_s().ok());
             let ours = found.is_some_and(|found| found == mark);

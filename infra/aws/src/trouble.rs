@@ -100,9 +100,8 @@ fn of_answer(code: Option<&str>, status: u16, retry_after: Option<Duration>) -> 
         (Some(code), _) if THROTTLED.contains(&code) => Cause::Throttled { retry_after },
         (Some(code), _) if CREDENTIALS.contains(&code) => Cause::Credentials,
         (Some(code), _) if DENIED.contains(&code) => Cause::Denied,
-        (_, 429) => Cause::Throttled { retry_after },
         // "Service unavailable" without a code is how many a store says "slow down".
-        (None, 503) => Cause::Throttled { retry_after },
+        (_, 429) | (None, 503) => Cause::Throttled { retry_after },
         (Some(_), 503) if retry_after.is_some() => Cause::Throttled { retry_after },
         (_, 500..) => Cause::Failing,
         (_, 401) => Cause::Credentials,
@@ -126,7 +125,7 @@ impl Trouble {
                 if let Some(message) = told.message() {
                     words.extend([": ", message]);
                 }
-                words.push_str(&format!(" (HTTP {status}"));
+                words.extend([" (HTTP ", status.to_string().as_str()]);
                 if let Some(id) =
                     ["x-amz-request-id", "x-amzn-requestid"].iter().find_map(|name| raw.headers().get(name))
                 {

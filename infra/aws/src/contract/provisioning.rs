@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::operation::create_table::CreateTableError;
+use aws_sdk_dynamodb::operation::delete_table::DeleteTableError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
 };
+use aws_sdk_sqs::operation::get_queue_url::GetQueueUrlError;
 use aws_sdk_sqs::types::QueueAttributeName;
 use mill_model::QueueName;
 use mill_ports::Clock;
@@ -84,7 +87,7 @@ async fn table(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), Prov
     }
     match create.send().await {
         Ok(_) => Ok(()),
-        Err(error) if error.as_service_error().is_some_and(|told| told.is_resource_in_use_exception()) => Ok(()),
+        Err(error) if error.as_service_error().is_some_and(CreateTableError::is_resource_in_use_exception) => Ok(()),
         Err(error) => Err(failed(name, "made")(Trouble::of(error))),
     }
 }
@@ -114,7 +117,9 @@ pub async fn remove(connection: &Connection, names: &Names) -> Result<(), Provis
         let name = names.queue(queue);
         let found = match sqs.get_queue_url().queue_name(&name).send().await {
             Ok(found) => found.queue_url.unwrap_or_default(),
-            Err(error) if error.as_service_error().is_some_and(|told| told.is_queue_does_not_exist()) => continue,
+            Err(error) if error.as_service_error().is_some_and(GetQueueUrlError::is_queue_does_not_exist) => {
+                continue;
+            }
             Err(error) => return Err(failed(&name, "found")(Trouble::of(error))),
         };
         let removed = sqs.delete_queue().queue_url(found).send().await;
@@ -125,7 +130,7 @@ pub async fn remove(connection: &Connection, names: &Names) -> Result<(), Provis
         let name = names.table(book);
         match dynamo.delete_table().table_name(&name).send().await {
             Ok(_) => {}
-            Err(error) if error.as_service_error().is_some_and(|told| told.is_resource_not_found_exception()) => {}
+            Err(error) if error.as_service_error().is_some_and(DeleteTableError::is_resource_not_found_exception) => {}
             Err(error) => return Err(failed(&name, "removed")(Trouble::of(error))),
         }
     }

@@ -1,6 +1,8 @@
 //! Batches that change or delete deliveries, and what the answer says of each entry.
 
-use aws_sdk_sqs::types::BatchResultErrorEntry;
+use aws_sdk_sqs::types::{
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchResultEntry, DeleteMessageBatchResultEntry,
+};
 use mill_ports::{QueueError, QueueErrorKind, Receipt};
 
 use super::{ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, SqsQueue, of_code};
@@ -41,7 +43,7 @@ impl SqsQueue {
         let client = if op == "extend" { &self.extending } else { &self.client };
         let request = client.change_message_visibility_batch().queue_url(url).set_entries(Some(changes));
         let answer = request.send().await.map_err(|error| self.failed(op, Trouble::of(error)))?;
-        let done: Vec<&str> = answer.successful.iter().map(|done| done.id()).collect();
+        let done: Vec<&str> = answer.successful.iter().map(ChangeMessageVisibilityBatchResultEntry::id).collect();
         Ok(self.entries(op, places, &done, &answer.failed))
     }
 
@@ -58,7 +60,7 @@ impl SqsQueue {
         let entries = entries.map_err(|why| self.refused(OP, QueueErrorKind::Unexpected, why))?;
         let request = self.client.delete_message_batch().queue_url(url).set_entries(Some(entries));
         let answer = request.send().await.map_err(|error| self.failed(OP, Trouble::of(error)))?;
-        let done: Vec<&str> = answer.successful.iter().map(|done| done.id()).collect();
+        let done: Vec<&str> = answer.successful.iter().map(DeleteMessageBatchResultEntry::id).collect();
         Ok(self.entries(OP, (0..receipts.len()).collect(), &done, &answer.failed))
     }
 

@@ -72,10 +72,9 @@ pub(super) fn fit(text: &str) -> String {
 pub(super) fn kind(during: During, trouble: &Trouble) -> StoreErrorKind {
     match trouble.cause {
         Cause::Throttled { retry_after } => StoreErrorKind::Throttled { retry_after },
-        Cause::Credentials | Cause::Unreachable | Cause::Failing => StoreErrorKind::Unavailable,
         // To whom one item is denied, others may be granted; who may not write one will hardly write the next.
         Cause::Denied if during == During::Read => StoreErrorKind::Refused(Refusal::Unreadable),
-        Cause::Denied => StoreErrorKind::Unavailable,
+        Cause::Denied | Cause::Credentials | Cause::Unreachable | Cause::Failing => StoreErrorKind::Unavailable,
         Cause::Nonsense => StoreErrorKind::Unexpected,
         Cause::Answer => of_code(during, trouble.code.as_deref().unwrap_or_default(), trouble.status),
     }

@@ -261,7 +261,7 @@ impl Inner {
                 match gone.send().await {
                     Ok(_) => count += 1,
                     Err(error) => {
-                        warn!(bucket = place.bucket, error = %Trouble::of(error), "an old upload cannot be given up")
+                        warn!(bucket = place.bucket, error = %Trouble::of(error), "an old upload cannot be given up");
                     }
                 }
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use aws_sdk_s3::operation::create_bucket::CreateBucketError;
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration, EncodingType};
 use mill_model::SpaceId;
 use mill_ports::{Presence, Refusal, SpaceFacts, StoreError, StoreErrorKind};
@@ -160,8 +161,10 @@ impl Inner {
             self.client.create_bucket().bucket(&place.bucket).set_create_bucket_configuration(there).send().await;
         match made {
             Ok(_) => Ok(()),
-            Err(error) if error.as_service_error().is_some_and(|told| told.is_bucket_already_owned_by_you()) => Ok(()),
-            Err(error) if error.as_service_error().is_some_and(|told| told.is_bucket_already_exists()) => {
+            Err(error) if error.as_service_error().is_some_and(CreateBucketError::is_bucket_already_owned_by_you) => {
+                Ok(())
+            }
+            Err(error) if error.as_service_error().is_some_and(CreateBucketError::is_bucket_already_exists) => {
                 let why = StoreErrorKind::Refused(Refusal::Taken("a bucket of somebody else's".into()));
                 Err(self.of_space(OP, space, why))
             }

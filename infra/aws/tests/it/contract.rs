@@ -35,7 +35,7 @@ async fn each_thing_that_differs_is_named() {
 
     let deployed = Deployed { names: names.clone(), policy_bucket: Some(bucket.clone()) };
     let found = check(&connection, &deployed).await.unwrap();
-    let named: Vec<(String, &str)> = found.into_iter().map(|finding| (finding.about, finding.aspect)).collect();
+    let told: Vec<(String, &str)> = found.into_iter().map(|finding| (finding.about, finding.aspect)).collect();
     let expected = [
         (format!("queue `{}`", names.queue(QueueName::Audit)), "VisibilityTimeout"),
         (format!("queue `{}`", names.queue(QueueName::DuplicationLow)), "RedrivePolicy"),
@@ -45,9 +45,9 @@ async fn each_thing_that_differs_is_named() {
         (format!("bucket `{bucket}`"), "public access"),
     ];
     for finding in &expected {
-        assert!(named.contains(finding), "{finding:?} is not among {named:?}");
+        assert!(told.contains(finding), "{finding:?} is not among {told:?}");
     }
-    let unexpected: Vec<_> = named.iter().filter(|one| !expected.contains(one) && one.1 != "encryption").collect();
+    let unexpected: Vec<_> = told.iter().filter(|one| !expected.contains(one) && one.1 != "encryption").collect();
     assert!(unexpected.is_empty(), "{unexpected:?}");
     remove(&connection, &names).await.unwrap();
     remove(&connection, &names).await.expect("what is gone already is fine");

@@ -20,10 +20,10 @@ fn open(connection: &Connection, name: QueueName, queue: String) -> Arc<SqsQueue
 
 async fn queue() -> QueueSubject {
     let (connection, names) = installation(punctual()).await;
-    let named = |name| open(&connection, name, names.queue(name));
+    let queue = |name| open(&connection, name, names.queue(name));
     QueueSubject {
-        queue: named(QueueName::DuplicationLow),
-        dead_letters: named(QueueName::DeadLetter),
+        queue: queue(QueueName::DuplicationLow),
+        dead_letters: queue(QueueName::DeadLetter),
         max_receive_count: RECEIVES_MAX,
         duplicates: false,
         time: Arc::new(RealTime(clock())),
