@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::corpus::corpus;
 use crate::store::names::kept_or_refused;
 use crate::store::{Read, item, kept, space};
-use crate::subject::{Keep, StoreSubject};
+use crate::subject::{Keep, StoreLimits, StoreSubject};
 
 /// Makes the tests of a back end in a module of its own.
 ///
@@ -185,7 +185,7 @@ pub async fn the_processor_copies_each_name_from_it_or_refuses_it(subject: Hosti
 
 fn memory() -> StoreSubject {
     let store = MemoryStore::new(address("memory"), StoreHabits::default(), Arc::new(HandClock::new()));
-    StoreSubject { store: Arc::new(store), keep: Keep::nothing() }
+    StoreSubject { store: Arc::new(store), limits: StoreLimits::NONE, keep: Keep::nothing() }
 }
 
 async fn memory_with_all_names() -> StoreSubject {

@@ -31,4 +31,4 @@ pub mod suite;
 pub mod table;
 
 pub use hostile::HostileSubject;
-pub use subject::{Keep, Passing, QueueSubject, StoreSubject, TableSubject};
+pub use subject::{Keep, Passing, QueueSubject, StoreLimits, StoreSubject, TableSubject};

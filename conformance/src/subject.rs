@@ -81,10 +81,26 @@ pub struct TableSubject {
     pub keep: Keep,
 }
 
+/// What a store cannot hold of plain names and properties. Hostile ones are another matter: any store may refuse them.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreLimits {
+    /// Whether a space's id may hold a blank.
+    pub blanks_in_spaces: bool,
+    /// Most bytes of all names and values of an item's properties.
+    pub properties_bytes_max: usize,
+}
+
+impl StoreLimits {
+    /// A store that holds whatever the model can name.
+    pub const NONE: Self = Self { blanks_in_spaces: true, properties_bytes_max: usize::MAX };
+}
+
 /// A store without spaces.
 pub struct StoreSubject {
     /// The store.
     pub store: Arc<dyn DestinationStore>,
+    /// What it says of itself that it cannot hold. What lies within must be kept, what lies beyond must be refused.
+    pub limits: StoreLimits,
     /// Dropped last.
     pub keep: Keep,
 }

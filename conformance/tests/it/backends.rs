@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mill_conformance::{Keep, QueueSubject, StoreSubject, TableSubject};
+use mill_conformance::{Keep, QueueSubject, StoreLimits, StoreSubject, TableSubject};
 use mill_engine::{
     FaultPlan, Faulty, FaultyStore, HandClock, Limited, MemoryQueues, MemoryStore, MemoryTable, QueueHabits, Recording,
     SeededChance, StoreHabits,
@@ -107,12 +107,12 @@ fn memory(habits: StoreHabits) -> Arc<dyn DestinationStore> {
 }
 
 fn store(store: impl DestinationStore) -> StoreSubject {
-    StoreSubject { store: Arc::new(store), keep: Keep::nothing() }
+    StoreSubject { store: Arc::new(store), limits: StoreLimits::NONE, keep: Keep::nothing() }
 }
 
 /// The plainest.
 pub(crate) async fn memory_store() -> StoreSubject {
-    StoreSubject { store: memory(StoreHabits::default()), keep: Keep::nothing() }
+    StoreSubject { store: memory(StoreHabits::default()), limits: StoreLimits::NONE, keep: Keep::nothing() }
 }
 
 /// Long pages, properties in them, reads of one moment, and ids that it cannot hold.
@@ -125,7 +125,7 @@ pub(crate) async fn choosy_store() -> StoreSubject {
         unholdable: Some(|id| id.as_str().split('/').any(|part| part.is_empty() || part.starts_with('.'))),
         ..StoreHabits::default()
     };
-    StoreSubject { store: memory(habits), keep: Keep::nothing() }
+    StoreSubject { store: memory(habits), limits: StoreLimits::NONE, keep: Keep::nothing() }
 }
 
 /// One transfer at once.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mill_conformance::{Keep, StoreSubject};
+use mill_conformance::{Keep, StoreLimits, StoreSubject};
 use mill_engine::MemoryTable;
 use mill_local::OsClock;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
@@ -17,7 +17,7 @@ async fn store() -> StoreSubject {
         sidecars: Some(Arc::new(MemoryTable::new("sidecars"))),
         clock: Arc::new(OsClock),
     });
-    StoreSubject { store: Arc::new(store), keep: Keep::this(directory) }
+    StoreSubject { store: Arc::new(store), limits: StoreLimits::NONE, keep: Keep::this(directory) }
 }
 
 mill_conformance::store_suite!(stores, crate::folder::store, versions_in_listings: yes);

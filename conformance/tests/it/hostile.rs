@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use mill_conformance::{HostileSubject, Keep, StoreSubject};
+use mill_conformance::{HostileSubject, Keep, StoreLimits, StoreSubject};
 use mill_engine::MemoryTable;
 use mill_local::OsClock;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
@@ -65,7 +65,7 @@ fn folder_in(layout: &Layout) -> HostileSubject {
     let store = open(&root, layout.clone());
     let outer = directory.path().to_owned();
     HostileSubject {
-        store: StoreSubject { store: Arc::new(store), keep: Keep::this(directory) },
+        store: StoreSubject { store: Arc::new(store), limits: StoreLimits::NONE, keep: Keep::this(directory) },
         around: Box::new(move || told(&outer, &root)),
     }
 }

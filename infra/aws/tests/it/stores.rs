@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_aws::{Connection, S3Settings, S3Store, Spaces};
-use mill_conformance::{Keep, StoreSubject};
+use mill_conformance::{Keep, StoreLimits, StoreSubject};
 use mill_model::{AccountId, Algorithm, ContentId, ItemAddress, ItemState, Properties, SpaceId, StoreAddress, StoreId};
 use mill_ports::{Body, Content, DestinationStore, SourceStore, StoreErrorKind, When};
 
@@ -28,16 +28,24 @@ fn client(connection: &Connection) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(config.build())
 }
 
+/// Properties travel as headers, which S3 limits.
+const IN_BUCKET: StoreLimits = StoreLimits { properties_bytes_max: 2048, ..StoreLimits::NONE };
+
+fn subject(connection: &Connection, settings: S3Settings, limits: StoreLimits) -> StoreSubject {
+    StoreSubject { store: Arc::new(S3Store::new(connection, settings)), limits, keep: Keep::nothing() }
+}
+
 async fn in_bucket() -> StoreSubject {
     let connection = connect(ministack()).await;
     let spaces = Spaces::InBucket(bucket(&connection).await);
-    StoreSubject { store: Arc::new(S3Store::new(&connection, settings(spaces))), keep: Keep::nothing() }
+    subject(&connection, settings(spaces), IN_BUCKET)
 }
 
 async fn buckets() -> StoreSubject {
     let connection = connect(ministack()).await;
     let settings = settings(Spaces::Buckets { prefix: format!("{}-", fresh("spaces")) });
-    StoreSubject { store: Arc::new(S3Store::new(&connection, settings)), keep: Keep::nothing() }
+    // A bucket's name has no blanks.
+    subject(&connection, settings, StoreLimits { blanks_in_spaces: false, ..IN_BUCKET })
 }
 
 /// With SHA-256 kept by the store.
@@ -45,7 +53,7 @@ async fn with_sha256() -> StoreSubject {
     let connection = connect(ministack()).await;
     let spaces = Spaces::InBucket(bucket(&connection).await);
     let settings = S3Settings { sha256: true, ..settings(spaces) };
-    StoreSubject { store: Arc::new(S3Store::new(&connection, settings)), keep: Keep::nothing() }
+    subject(&connection, settings, IN_BUCKET)
 }
 
 mill_conformance::store_suite!(in_bucket, crate::stores::in_bucket, versions_in_listings: yes);
