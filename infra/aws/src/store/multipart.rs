@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, StorageClass};
 use mill_model::{SpaceId, Timestamp};
-use mill_ports::{StoreError, StoreErrorKind};
+use mill_ports::{StoreError, StoreErrorKind, When};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -111,9 +111,13 @@ impl Drop for Upload {
 type Parts = JoinSet<Result<CompletedPart, Trouble>>;
 
 /// Writes an item in parts, and gives its entity tag.
+///
+/// The parts took their time, and the store's own condition knows the bytes alone: the state that a write may meet is
+/// looked at once more before they are put together.
 pub(super) async fn put_in_parts(
     inner: &Arc<Inner>,
     target: &Target<'_>,
+    when: &When,
     intake: &mut Intake<'_>,
 ) -> Result<String, StoreError> {
     let part_bytes = inner.settings.part_bytes.max(target.size.div_ceil(PARTS_MAX));
@@ -130,6 +134,9 @@ pub(super) async fn put_in_parts(
     }
     while !under_way.is_empty() {
         done.extend(joined(inner, target, &mut under_way).await?);
+    }
+    if let When::VersionIs(_) = when {
+        inner.check("writing", target.item, when).await?;
     }
     upload.complete(target, done, inner.settings.whole_checksum.then(|| crc.finalize())).await
 }

@@ -59,14 +59,14 @@ pub(super) async fn put(
     let etag = if content.size <= inner.settings.part_bytes {
         inner.put_whole(&target, &mut intake).await?
     } else {
-        multipart::put_in_parts(inner, &target, &mut intake).await?
+        multipart::put_in_parts(inner, &target, when, &mut intake).await?
     };
     inner.as_written(&target, &etag).await
 }
 
 impl Inner {
     /// Whether a write may meet what is there, decided here.
-    async fn check(&self, op: &'static str, item: &ItemAddress, when: &When) -> Result<(), StoreError> {
+    pub(super) async fn check(&self, op: &'static str, item: &ItemAddress, when: &When) -> Result<(), StoreError> {
         if *when == When::Always {
             return Ok(());
         }
@@ -106,7 +106,8 @@ impl Inner {
         self.meant("writing", target.item.to_string(), During::Write, trouble)
     }
 
-    /// What a write left. Only looking tells the time that the store gave it.
+    /// What a write left. Only looking tells the time that the store gave it. Properties other than were written are
+    /// another writer's, who came between: of that state nothing is proven.
     async fn as_written(&self, target: &Target<'_>, etag: &str) -> Result<Written, StoreError> {
         let looked = self.client.head_object().bucket(&target.place.bucket).key(&target.key).send().await;
         let state = State { etag, size: target.size, modified: None };
@@ -114,7 +115,11 @@ impl Inner {
         let (version, at, plain) = match &looked {
             Ok(found) if bare(found.e_tag().unwrap_or_default()) == bare(etag) => {
                 let state = State { modified: found.last_modified(), ..state };
-                (state.version_as_written(), state.modified_at(), self.found_by_head(found).facts.checksums)
+                let told = self.found_by_head(found).facts;
+                let ours = told.properties.is_some_and(|properties| properties == target.borne.clone().properties());
+                let version = state.version_as_written();
+                let version = if ours { version } else { Version::unsettled(version.token()) };
+                (version, state.modified_at(), told.checksums)
             }
             // It was written; somebody else came since, or what came of it cannot be seen.
             _ => (unknown, None, Vec::new()),

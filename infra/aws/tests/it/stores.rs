@@ -129,6 +129,32 @@ async fn conditions_hold_for_what_is_written_in_parts() {
     assert_eq!(read(&store, "a").await, other);
 }
 
+/// The store itself would not notice: its condition knows the bytes alone, and they are the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn properties_that_came_while_parts_were_sent_are_not_written_over() {
+    let (_, _, store) = small_parts().await;
+    let small = pattern(100);
+    let seen = store.put(&item("a"), &content(&small), &When::Absent, body(&small)).await.unwrap().version;
+    // A version counts seconds.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let newer = Properties([("note".to_owned(), "newer".to_owned())].into());
+    let bytes = pattern(200_000);
+    let (writer, address, after) = (store.clone(), item("a"), newer.clone());
+    let pieces = stream::iter([bytes.slice(..100_000), bytes.slice(100_000..)]).enumerate().then(move |(at, piece)| {
+        let (writer, address, after) = (writer.clone(), address.clone(), after.clone());
+        async move {
+            if at == 1 {
+                writer.put_properties(&address, &after, &When::Always).await.unwrap();
+            }
+            Ok(piece)
+        }
+    });
+    let refused = store.put(&item("a"), &content(&bytes), &When::VersionIs(seen), pieces.boxed()).await.unwrap_err();
+    assert_eq!(refused.kind, StoreErrorKind::Precondition);
+    assert_eq!(read(&store, "a").await, small);
+    assert_eq!(store.head(&item("a")).await.unwrap().here().unwrap().properties, Some(newer));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_write_in_parts_that_fails_or_is_left_nothing_stays() {
     let (connection, bucket, store) = small_parts().await;
