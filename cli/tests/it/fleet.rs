@@ -1,63 +1,77 @@
 //! The fleet engine and stores in S3, as a person uses them: real processes on a server that speaks SQS, DynamoDB and S3,
 //! a second S3 server that checks signatures, and boto3 and rclone as checkers.
 
+#[path = "fleet/faults.rs"]
+mod faults;
 #[path = "fleet/job.rs"]
 mod job;
+#[path = "../../../infra/aws/tests/it/ministack.rs"]
+mod ministack;
 #[path = "fleet/mirror.rs"]
 mod mirror;
+#[path = "fleet/proxy.rs"]
+mod proxy;
 #[path = "../../../infra/aws/tests/it/verifying.rs"]
 mod verifying;
 
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::world::World;
+use ministack::tool;
+use serde_json::Value;
 
-fn tool(name: &str) -> PathBuf {
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.test-tools/aws/bin")).join(name);
-    assert!(path.exists(), "`{}` is missing: `./test` installs it", path.display());
-    path
-}
+use crate::world::{Ran, World};
 
 /// The address of ministack, started once for this process and ended with it.
 fn ministack() -> &'static str {
     static STARTED: OnceLock<String> = OnceLock::new();
-    STARTED.get_or_init(|| {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (started, ready) = mpsc::channel();
-        // The server ends with the thread that began it, and this one ends with the process.
-        std::thread::spawn(move || {
-            let child = Command::new("setpriv")
-                .args(["--pdeathsig", "KILL", "--"])
-                .arg(tool("ministack"))
-                .env("BIND_HOST", "127.0.0.1")
-                .env("GATEWAY_PORT", port.to_string())
-                .env("LOG_LEVEL", "WARNING")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn();
-            started.send(child.as_ref().err().map(ToString::to_string)).unwrap();
-            loop {
-                std::thread::park();
-            }
-        });
-        assert_eq!(ready.recv().unwrap(), None, "ministack does not start");
-        let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < Duration::from_mins(1), "nothing answers at port {port}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        format!("http://127.0.0.1:{port}")
-    })
+    STARTED.get_or_init(ministack::start)
 }
 
 /// The environment that finds ministack's credentials; it takes any.
 const CREDENTIALS: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_REGION", "us-east-1")];
+
+/// A workman's process, killed when it goes out of scope.
+struct Workman(Child);
+
+impl Workman {
+    /// `command` is a `mill` with its environment.
+    fn begin(mut command: Command) -> Self {
+        let log =
+            std::fs::File::options().create(true).append(true).open(command.get_current_dir().unwrap().join("log"));
+        command.arg("work").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.unwrap());
+        Self(command.spawn().unwrap())
+    }
+
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Workman {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until nothing is queued, put off or in hand, three times in a row.
+fn settle(mill: &dyn Fn(&[&str]) -> Ran) {
+    let began = Instant::now();
+    let mut empty = 0;
+    while empty < 3 {
+        let status = mill(&["status", "--json"]).expect(0).json();
+        assert!(began.elapsed() < Duration::from_mins(6), "{status}");
+        let queues = status["queues"].as_array().unwrap();
+        let count = |queue: &Value| {
+            ["visible", "in_flight", "delayed"].iter().map(|state| queue[*state].as_u64().unwrap()).sum::<u64>()
+        };
+        empty = if queues.iter().map(count).sum::<u64>() == 0 { empty + 1 } else { 0 };
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
 
 /// Runs a script with boto3. `client(service, endpoint, key, secret)` and `out`, a list of lines to print, are there.
 fn boto(world: &World, script: &str) -> String {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::world::{World, walk};
 
 /// A small generator, so that a failing run can be told by its seed.
+#[derive(Debug)]
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
@@ -20,7 +21,7 @@ impl Dice {
     }
 }
 
-fn kills() -> u64 {
+pub(crate) fn kills() -> u64 {
     std::env::var("MILL_KILLS").map_or(10, |number| number.parse().unwrap())
 }
 
@@ -56,7 +57,7 @@ fn kill(child: &mut Child) -> usize {
 const ROUNDS_KEPT: u64 = 8;
 
 /// Writes some files, new ones and others over old ones, small and large.
-fn people_work(folder: &Path, dice: &mut Dice, round: u64) {
+pub(crate) fn people_work(folder: &Path, dice: &mut Dice, round: u64) {
     for n in 0..30 {
         let folder = folder.join(format!("box {}", dice.roll(5)));
         fs::create_dir_all(&folder).unwrap();

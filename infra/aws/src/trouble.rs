@@ -137,7 +137,12 @@ impl Trouble {
             SdkError::TimeoutError(_) => Self::plain(Cause::Unreachable, "no answer came in time"),
             SdkError::ResponseError(ref answer) => {
                 let status = answer.raw().status().as_u16();
-                Self { status: Some(status), ..Self::plain(Cause::Nonsense, chain(&error)) }
+                // Not the service's own words, such as a page of what stands before it: the status still tells.
+                let cause = match of_answer(None, status, None) {
+                    Cause::Answer => Cause::Nonsense,
+                    cause => cause,
+                };
+                Self { status: Some(status), ..Self::plain(cause, chain(&error)) }
             }
             // The library gives missing credentials as a failure of no sort at all.
             SdkError::DispatchFailure(ref failure) if failure.is_other() && failure.as_other().is_none() => {

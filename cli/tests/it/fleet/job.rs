@@ -1,12 +1,10 @@
 //! The main job on the fleet engine.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use serde_json::Value;
-
-use super::{CREDENTIALS, boto, ministack, verifying};
+use super::{CREDENTIALS, Workman, boto, ministack, settle, verifying};
 use crate::world::{Ran, World};
 
 /// Two accounts: folder → two S3 servers with different credentials, and S3 → the other server and a folder.
@@ -94,24 +92,11 @@ for n in range(40):
     }
 
     fn workman(&self) -> Workman {
-        let mut command = self.command();
-        Workman(command.arg("work").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        Workman::begin(self.command())
     }
 
-    /// Waits until nothing is queued or in hand, three times in a row.
     fn settle(&self) {
-        let began = Instant::now();
-        let mut empty = 0;
-        while empty < 3 {
-            assert!(began.elapsed() < Duration::from_mins(2), "{}", self.mill(&["status"]).out);
-            let status = self.mill(&["status", "--json"]).expect(0).json();
-            let queues: Vec<Value> = status["queues"].as_array().unwrap().clone();
-            let count = |queue: &Value| {
-                ["visible", "in_flight", "delayed"].iter().map(|state| queue[*state].as_u64().unwrap()).sum::<u64>()
-            };
-            empty = if queues.iter().map(count).sum::<u64>() == 0 { empty + 1 } else { 0 };
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        settle(&|args| self.mill(args));
     }
 
     /// Every copy is equal to its source, in bytes and properties, as boto3 sees it.
@@ -171,16 +156,6 @@ assert files('museum/gems') == bytes_of(gems)"
             let output = command.envs(environment.concat()).output().expect("rclone is installed by `./test`");
             assert!(output.status.success(), "{one} {other}: {}", String::from_utf8_lossy(&output.stderr));
         }
-    }
-}
-
-/// A workman's process, ended when it goes out of scope.
-struct Workman(Child);
-
-impl Drop for Workman {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -1,0 +1,46 @@
+//! ministack, the server that speaks SQS, DynamoDB and S3; and the tools installed beside it.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// A program that `./test` installs.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let place = Path::new(".test-tools/aws/bin").join(name);
+    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join(&place));
+    folders
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("`{}` is missing: `./test` installs it", place.display()))
+}
+
+/// Starts a server that ends with this process, and gives its address.
+pub(crate) fn start() -> String {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (started, ready) = mpsc::channel();
+    // The server ends with the thread that began it, and this one ends with the process.
+    std::thread::spawn(move || {
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(tool("ministack"))
+            .env("BIND_HOST", "127.0.0.1")
+            .env("GATEWAY_PORT", port.to_string())
+            .env("LOG_LEVEL", "WARNING")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        started.send(child.as_ref().err().map(ToString::to_string)).unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    assert_eq!(ready.recv().unwrap(), None, "ministack does not start");
+    let began = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(began.elapsed() < Duration::from_mins(1), "nothing answers at port {port}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    format!("http://127.0.0.1:{port}")
+}
