@@ -5,6 +5,10 @@
 mod faults;
 #[path = "fleet/job.rs"]
 mod job;
+#[path = "fleet/messages.rs"]
+mod messages;
+#[path = "fleet/million.rs"]
+mod million;
 #[path = "../../../infra/aws/tests/it/ministack.rs"]
 mod ministack;
 #[path = "fleet/mirror.rs"]

@@ -57,7 +57,8 @@ struct State {
     troubled: AtomicU64,
 }
 
-type Answer = Response<BoxBody<Bytes, io::Error>>;
+/// What a call is answered with.
+pub(crate) type Answer = Response<BoxBody<Bytes, io::Error>>;
 
 impl Proxy {
     /// Begins to serve before the server at `server`.
@@ -152,23 +153,24 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
             tokio::time::sleep(Duration::from_millis(300)).await;
             Err(lost("the line is dead"))
         }
-        Lot::Passes => passed_on(&state, parts, body).await.map(whole),
+        Lot::Passes => passed_on(state.server, parts, body).await.map(whole),
         Lot::AnswerLost => {
-            passed_on(&state, parts, body).await?;
+            passed_on(state.server, parts, body).await?;
             Err(lost("the answer is lost"))
         }
-        Lot::CutOff => passed_on(&state, parts, body).await.map(cut_off),
+        Lot::CutOff => passed_on(state.server, parts, body).await.map(cut_off),
     }
 }
 
-async fn passed_on(
-    state: &State,
+/// Asks the server itself.
+pub(crate) async fn passed_on(
+    server: SocketAddr,
     mut parts: hyper::http::request::Parts,
     body: Bytes,
 ) -> io::Result<(hyper::http::response::Parts, Bytes)> {
     // What it asked to be told before it sent its body, it was told by this proxy.
     parts.headers.remove("expect");
-    let socket = TcpStream::connect(state.server).await?;
+    let socket = TcpStream::connect(server).await?;
     socket.set_nodelay(true)?;
     let line = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await;
     let (mut sender, connection) = line.map_err(io::Error::other)?;
@@ -182,7 +184,7 @@ fn full(body: impl Into<Bytes>) -> BoxBody<Bytes, io::Error> {
     Full::new(body.into()).map_err(|never: Infallible| match never {}).boxed()
 }
 
-fn whole((parts, body): (hyper::http::response::Parts, Bytes)) -> Answer {
+pub(crate) fn whole((parts, body): (hyper::http::response::Parts, Bytes)) -> Answer {
     Response::from_parts(parts, full(body))
 }
 
@@ -192,7 +194,7 @@ fn cut_off((parts, body): (hyper::http::response::Parts, Bytes)) -> Answer {
     Response::from_parts(parts, BodyExt::boxed(StreamBody::new(pieces)))
 }
 
-fn told(status: u16, body: String, json: bool) -> Answer {
+pub(crate) fn told(status: u16, body: String, json: bool) -> Answer {
     let kind = if json { "application/x-amz-json-1.0" } else { "application/xml" };
     Response::builder().status(status).header("content-type", kind).body(full(body)).unwrap()
 }

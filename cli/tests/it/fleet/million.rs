@@ -1,0 +1,196 @@
+//! A space of very many keys, from a server that computes its listing and takes in the tasks. `MILL_KEYS=1000000` makes it
+//! long; the short form runs always.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::Request;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+
+use super::proxy::{Answer, passed_on, told, whole};
+use super::{CREDENTIALS, ministack};
+use crate::world::World;
+
+const PAGE: usize = 1000;
+const MEMORY_MAX: u64 = 64 << 20;
+
+fn keys() -> usize {
+    std::env::var("MILL_KEYS").map_or(100_000, |number| number.parse().unwrap())
+}
+
+/// An id that a listing, a task and a folder's name must not change.
+fn id(number: usize) -> String {
+    format!("{number:07} /é + %2F \u{1F600} ")
+}
+
+fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect::<Vec<_>>().concat()
+}
+
+/// What it was sent: which ids there are tasks for.
+#[derive(Debug)]
+struct Big {
+    seen: Mutex<Vec<bool>>,
+    /// Keeps the books.
+    server: SocketAddr,
+}
+
+impl Big {
+    fn serve(keys: usize) -> (String, Arc<Self>) {
+        let server = ministack().trim_start_matches("http://").parse().unwrap();
+        let big = Arc::new(Self { seen: Mutex::new(vec![false; keys]), server });
+        let (state, (started, address)) = (big.clone(), mpsc::channel());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                started.send(listener.local_addr().unwrap()).unwrap();
+                loop {
+                    let (socket, _) = listener.accept().await.unwrap();
+                    socket.set_nodelay(true).unwrap();
+                    let state = state.clone();
+                    let service = service_fn(move |call| answer(state.clone(), call));
+                    let line =
+                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+                    tokio::spawn(async {
+                        let _ = line.await;
+                    });
+                }
+            });
+        });
+        (format!("http://{}", address.recv().unwrap()), big)
+    }
+
+    /// A page of the one bucket, which holds one space.
+    fn listing(&self, query: &str) -> String {
+        let asked = |name: &str| {
+            query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+        };
+        if asked("delimiter").is_some() {
+            let space = "<CommonPrefixes><Prefix>space/</Prefix></CommonPrefixes>";
+            return page(space, None);
+        }
+        let all = self.seen.lock().unwrap().len();
+        let most = asked("max-keys").map_or(PAGE, |most| most.parse().unwrap());
+        let from: usize = asked("continuation-token").map_or(0, |token| token.parse().unwrap());
+        let to = (from + most).min(all);
+        let entry = |number: usize| {
+            format!(
+                "<Contents><Key>space/{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
+                 <ETag>&quot;{number:032x}&quot;</ETag><Size>{number}</Size><StorageClass>STANDARD</StorageClass></Contents>",
+                encoded(&id(number))
+            )
+        };
+        let entries: Vec<String> = (from..to).map(entry).collect();
+        page(&entries.concat(), (to < all).then_some(to))
+    }
+
+    /// Takes tasks in, as a queue that is always empty.
+    fn take(&self, operation: &str, body: &Value) -> Value {
+        match operation {
+            "GetQueueUrl" => json!({ "QueueUrl": format!("http://queue/{}", body["QueueName"].as_str().unwrap()) }),
+            "GetQueueAttributes" => {
+                let states = ["", "NotVisible", "Delayed"].map(|state| format!("ApproximateNumberOfMessages{state}"));
+                json!({ "Attributes": states.into_iter().map(|name| (name, "0".into())).collect::<serde_json::Map<_, Value>>() })
+            }
+            "SendMessageBatch" => {
+                let entries = body["Entries"].as_array().unwrap();
+                let mut seen = self.seen.lock().unwrap();
+                for entry in entries {
+                    let task: Value = serde_json::from_str(entry["MessageBody"].as_str().unwrap()).unwrap();
+                    let Some(item) = task["task"]["item"].as_str() else { continue };
+                    let number: usize = item[..7].parse().unwrap();
+                    assert_eq!(item, id(number), "to the byte");
+                    seen[number] = true;
+                }
+                let done = |entry: &Value| json!({ "Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": "" });
+                json!({ "Successful": entries.iter().map(done).collect::<Vec<_>>(), "Failed": [] })
+            }
+            other => panic!("{other} is not asked of a queue by a producer"),
+        }
+    }
+}
+
+fn page(entries: &str, next: Option<usize>) -> String {
+    let next = next.map_or("<IsTruncated>false</IsTruncated>".to_owned(), |next| {
+        format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{next}</NextContinuationToken>")
+    });
+    format!("<ListBucketResult><Name>big</Name><EncodingType>url</EncodingType>{next}{entries}</ListBucketResult>")
+}
+
+async fn answer(big: Arc<Big>, call: Request<Incoming>) -> io::Result<Answer> {
+    let target = call.headers().get("x-amz-target").map(|target| target.to_str().unwrap().to_owned());
+    let (parts, body) = call.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    match target.as_deref().and_then(|target| target.split_once('.')) {
+        Some(("AmazonSQS", operation)) => {
+            let body: Value = serde_json::from_slice::<Value>(&body).unwrap();
+            Ok(told(200, big.take(operation, &body).to_string(), true))
+        }
+        Some(_) => passed_on(big.server, parts, Bytes::clone(&body)).await.map(whole),
+        None => Ok(told(200, big.listing(parts.uri.query().unwrap_or_default()), false)),
+    }
+}
+
+/// The most memory that a process had resident so far, in bytes.
+fn peak(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
+}
+
+#[test]
+fn a_space_of_very_many_keys_is_queued_within_little_memory() {
+    let (world, keys) = (World::new(), keys());
+    let (address, big) = Big::serve(keys);
+    world.mill(&["init", ".", "--engine", "aws"]).expect(0);
+    world.write("mill.toml", format!("[engine]\ntype = \"aws\"\nprefix = \"big\"\nendpoint = \"{address}\"\n"));
+    world.write("policies/duplication-accounts.json", r#"["big"]"#);
+    world.write(
+        "policies/big-stores.json",
+        format!(
+            r#"{{"stores": [{{"id": "1", "type": "s3", "bucket": "big", "endpoint": "{address}", "region": "us-east-1",
+                              "pathStyle": true, "primary": true}},
+                            {{"id": "2", "type": "folder", "root": "copy"}}]}}"#
+        ),
+    );
+    world.write(
+        "policies/big-duplication-policy.json",
+        r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#,
+    );
+    fs::create_dir(world.path("copy")).unwrap();
+    let at_ministack = world.command();
+    create_books(at_ministack, &world);
+
+    let mut command = world.command();
+    command.envs(CREDENTIALS).args(["produce", "duplication", "--now"]);
+    let mut producer = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut most = 0;
+    while producer.try_wait().unwrap().is_none() {
+        most = peak(producer.id()).unwrap_or(0).max(most);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let ran = crate::world::Ran::of(producer.wait_with_output().unwrap()).expect(0);
+    println!("{keys} keys: {} KiB at most; {}", most >> 10, ran.out.trim());
+    assert!(big.seen.lock().unwrap().iter().all(|seen| *seen), "a key without a task; {}", ran.out);
+    assert!(most < MEMORY_MAX, "{most} bytes");
+}
+
+/// Makes the queues and books where they are kept.
+fn create_books(mut command: Command, world: &World) {
+    world.write("create.toml", format!("[engine]\ntype = \"aws\"\nprefix = \"big\"\nendpoint = \"{}\"\n", ministack()));
+    command.envs(CREDENTIALS).args(["--config", "create.toml", "infra", "create"]);
+    crate::world::Ran::of(command.output().unwrap()).expect(0);
+}
