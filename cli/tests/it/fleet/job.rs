@@ -76,7 +76,9 @@ for file in pathlib.Path('files').iterdir():
 for bucket in ['museum-gems', 'library']:
     s3.create_bucket(Bucket=bucket)
 for n in range(40):
-    s3.put_object(Bucket='museum-gems', Key=f'case {{n % 5}}/gem {{n}}.txt', Body=b'gem' * n, Metadata={{'carat': str(n)}})"
+    s3.put_object(Bucket='museum-gems', Key=f'case {{n % 5}}/gem {{n}}.txt', Body=b'gem' * n, Metadata={{'carat': str(n)}},
+                  ContentType='text/x-gem', ContentLanguage='de', CacheControl='max-age=7',
+                  ContentDisposition=f'attachment; filename=\"{{n}}.txt\"')"
             ),
         );
     }
@@ -111,11 +113,12 @@ def items(s3, bucket, prefix=''):
     for o in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get('Contents', []):
         if o['Key'] == prefix: continue
         got = s3.get_object(Bucket=bucket, Key=o['Key'])
-        found[o['Key'][len(prefix):]] = (got['Body'].read(), got['Metadata'])
+        headers = [got.get(name) for name in ['ContentType', 'ContentLanguage', 'CacheControl', 'ContentDisposition']]
+        found[o['Key'][len(prefix):]] = (got['Body'].read(), got['Metadata'], headers)
     return found
 def files(root):
     return {{str(p.relative_to(root)): p.read_bytes() for p in pathlib.Path(root).rglob('*') if p.is_file()}}
-bytes_of = lambda found: {{name: body for name, (body, _) in found.items()}}
+bytes_of = lambda found: {{name: body for name, (body, _, _) in found.items()}}
 room = files('library/reading-room')
 a, b = items(ours, 'library', 'reading-room/'), items(theirs, 'library-reading-room')
 assert bytes_of(a) == room and bytes_of(b) == room, (sorted(room), sorted(a), sorted(b))
@@ -126,6 +129,18 @@ assert copies == gems, [(name, gems.get(name), copies.get(name)) for name in {{*
 assert files('museum/gems') == bytes_of(gems)"
             ),
         );
+    }
+
+    /// The server that checks signatures answers nobody who has another secret.
+    fn a_wrong_key_is_refused(&self) {
+        self.world.write("secret", "another\n");
+        let verified = self.mill(&["verify", "museum"]);
+        assert_ne!(verified.code, 0, "{}", verified.out);
+        assert!(verified.err.contains("SignatureDoesNotMatch"), "{}", verified.err);
+        let produced = self.mill(&["produce", "duplication", "--now"]).expect(2);
+        assert!(produced.err.contains("SignatureDoesNotMatch"), "{}", produced.err);
+        self.world.write("secret", "a secret\n");
+        self.mill(&["verify", "museum"]).expect(0);
     }
 
     /// The same as rclone sees it.
@@ -165,13 +180,14 @@ fn producers_from_cron_and_workmen_bring_every_copy_in_step() {
     job.mill(&["infra", "check"]).expect(100);
     job.mill(&["infra", "create"]).expect(0);
     job.mill(&["policy", "check"]).expect(0);
-    let workmen: Vec<Workman> = (0..3).map(|_| job.workman()).collect();
+    let workmen: Vec<Workman> = (0..4).map(|_| job.workman()).collect();
     for _ in 0..2 {
         job.mill(&["produce", "duplication", "--now"]).expect(0);
     }
     job.settle();
     job.boto_agrees();
     job.rclone_agrees();
+    job.a_wrong_key_is_refused();
     // What is killed loses nothing: another takes its tasks once their leases are over.
     drop(workmen);
     boto(
