@@ -1,6 +1,8 @@
 //! The fleet engine and stores in S3, as a person uses them: real processes on a server that speaks SQS, DynamoDB and S3,
 //! a second S3 server that checks signatures, and boto3 and rclone as checkers.
 
+#[path = "fleet/costs.rs"]
+mod costs;
 #[path = "fleet/faults.rs"]
 mod faults;
 #[path = "fleet/job.rs"]

@@ -1,5 +1,6 @@
 //! A proxy of ours in front of a server: calls fail before the server acts or after, or credentials have expired.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -55,6 +56,7 @@ struct State {
     dice: Mutex<Dice>,
     calls: AtomicU64,
     troubled: AtomicU64,
+    by_operation: Mutex<BTreeMap<String, u64>>,
 }
 
 /// What a call is answered with.
@@ -74,6 +76,7 @@ impl Proxy {
             dice: Mutex::new(Dice(seed)),
             calls: AtomicU64::new(0),
             troubled: AtomicU64::new(0),
+            by_operation: Mutex::default(),
         };
         let proxy = Self(Arc::new(state));
         let (state, (started, ready)) = (proxy.0.clone(), mpsc::channel());
@@ -109,6 +112,11 @@ impl Proxy {
         *self.0.mood.lock().unwrap() = mood;
     }
 
+    /// The calls since this was last asked, by what was asked for.
+    pub(crate) fn take_counts(&self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut *self.0.by_operation.lock().unwrap())
+    }
+
     /// All calls so far, and those that had trouble.
     pub(crate) fn calls(&self) -> (u64, u64) {
         (self.0.calls.load(Ordering::Relaxed), self.0.troubled.load(Ordering::Relaxed))
@@ -116,6 +124,14 @@ impl Proxy {
 }
 
 impl State {
+    /// Counts a call: by the operation that it names, or, where it names none, by its method and what it asks for.
+    fn count<T>(&self, call: &Request<T>) {
+        let named = call.headers().get("x-amz-target").and_then(|target| target.to_str().ok()?.split('.').nth(1));
+        let of_item = call.uri().path().trim_matches('/').contains('/');
+        let plain = format!("{} {}", call.method(), if of_item { "item" } else { "bucket" });
+        *self.by_operation.lock().unwrap().entry(named.map_or(plain, str::to_owned)).or_default() += 1;
+    }
+
     fn lot(&self) -> Lot {
         let mood = *self.mood.lock().unwrap();
         let lot = match mood {
@@ -141,6 +157,7 @@ fn lost(why: &str) -> io::Error {
 
 async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer> {
     let lot = state.lot();
+    state.count(&call);
     let speaks_json = call.headers().contains_key("x-amz-target");
     let (parts, body) = call.into_parts();
     let method = parts.method.clone();

@@ -1,0 +1,113 @@
+//! What a task and an item cost in requests, counted in front of the servers.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use super::proxy::Proxy;
+use super::{CREDENTIALS, Workman, boto, ministack, settle};
+use crate::world::{Ran, World};
+
+const ITEMS: u64 = 500;
+
+struct Counted {
+    world: World,
+    engine: Proxy,
+    source: Proxy,
+    destination: Proxy,
+}
+
+impl Counted {
+    fn new() -> Self {
+        let before = || Proxy::before(ministack(), 1);
+        let job = Self { world: World::new(), engine: before(), source: before(), destination: before() };
+        let world = &job.world;
+        world.mill(&["init", ".", "--engine", "aws"]).expect(0);
+        world.write(
+            "mill.toml",
+            format!(
+                "[engine]\ntype = \"aws\"\nprefix = \"costs\"\nendpoint = \"{}\"\n[workman]\nvisibility = \"10m\"\n",
+                job.engine.address()
+            ),
+        );
+        let at = |proxy: &Proxy| {
+            format!(r#""type": "s3", "endpoint": "{}", "region": "us-east-1", "pathStyle": true"#, proxy.address())
+        };
+        world.write("policies/duplication-accounts.json", r#"["library"]"#);
+        world.write(
+            "policies/library-stores.json",
+            format!(
+                r#"{{"stores": [{{"id": "1", "primary": true, "bucketPrefix": "costs-from-", {}}},
+                                {{"id": "2", "bucketPrefix": "costs-to-", {}}}]}}"#,
+                at(&job.source),
+                at(&job.destination)
+            ),
+        );
+        job.policy("everything");
+        boto(
+            world,
+            &format!(
+                "s3 = client('s3', '{}')
+s3.create_bucket(Bucket='costs-from-photos')
+for n in range({ITEMS}): s3.put_object(Bucket='costs-from-photos', Key=f'{{n:04}}', Body=b'x' * n)",
+                ministack()
+            ),
+        );
+        job.mill(&["infra", "create"]).expect(0);
+        // What is younger than two seconds is taken for unsettled.
+        std::thread::sleep(std::time::Duration::from_secs(4));
+        job
+    }
+
+    fn policy(&self, compare: &str) {
+        let policy =
+            format!(r#"{{"defaultPolicies": [{{"srcStoreId": "1", "destStoreId": "2"}}], "compare": "{compare}"}}"#);
+        self.world.write("policies/library-duplication-policy.json", policy);
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.world.command();
+        command.envs(CREDENTIALS);
+        command
+    }
+
+    fn mill(&self, args: &[&str]) -> Ran {
+        Ran::of(self.command().args(args).output().unwrap())
+    }
+
+    /// A producer's loop, and the work on what it queued. Gives what was asked of the source, the destination and the queues.
+    fn run(&self) -> [BTreeMap<String, u64>; 3] {
+        let proxies = [&self.source, &self.destination, &self.engine];
+        let _before = proxies.map(Proxy::take_counts);
+        self.mill(&["produce", "duplication", "--now"]).expect(0);
+        let workman = Workman::begin(self.command());
+        settle(&|args| self.mill(args));
+        drop(workman);
+        proxies.map(Proxy::take_counts)
+    }
+}
+
+fn of_items(counts: &BTreeMap<String, u64>) -> [u64; 3] {
+    ["HEAD item", "GET item", "PUT item"].map(|operation| counts.get(operation).copied().unwrap_or(0))
+}
+
+#[test]
+fn an_item_and_a_task_cost_no_more_requests_than_are_told() {
+    let job = Counted::new();
+    let [source, destination, queues] = job.run();
+    println!("copied: {source:?}\n{destination:?}\n{queues:?}");
+    assert_eq!(of_items(&source), [ITEMS, ITEMS, 0], "an item copied: looked at and read");
+    assert_eq!(of_items(&destination), [2 * ITEMS, 0, ITEMS], "looked at, written, and its second learnt");
+    let sends = queues["SendMessageBatch"];
+    assert!(sends <= ITEMS.div_ceil(10) + 2, "{sends} sends of {ITEMS} tasks");
+    let asked = |operation: &str| queues.get(operation).copied().unwrap_or(0);
+    let a_task = ["SendMessageBatch", "ReceiveMessage", "DeleteMessageBatch"].map(asked).iter().sum::<u64>();
+    // How full batches are depends on how fast tasks come to their end; that each goes alone, they never may.
+    println!("{:.3} requests a task", a_task as f64 / ITEMS as f64);
+    assert!(a_task < 2 * ITEMS, "{a_task}");
+
+    job.policy("differences");
+    let [source, destination, queues] = job.run();
+    println!("in step: {source:?}\n{destination:?}\n{queues:?}");
+    assert_eq!(of_items(&source)[1..], [0, 0], "nothing that is in step is read");
+    assert_eq!(of_items(&destination)[1..], [0, 0], "or written");
+}
