@@ -110,6 +110,8 @@ struct Inner {
     region: Option<String>,
     /// A permit for each [`MEMORY_UNIT`] that bodies may take.
     memory: Arc<Semaphore>,
+    /// How many permits there are in all.
+    memory_units: u32,
     /// When each space was last seen to be there.
     seen: Mutex<BTreeMap<SpaceId, Monotonic>>,
 }
@@ -124,11 +126,13 @@ impl S3Store {
             .force_path_style(settings.path_style)
             .interceptor(connection.counting());
         let units = settings.memory_bytes.max(settings.part_bytes).div_ceil(MEMORY_UNIT);
+        let memory_units = u32::try_from(units).unwrap_or(u32::MAX);
         Self(Arc::new(Inner {
             client: Client::from_conf(config.build()),
             requests: connection.requests().clone(),
             region: connection.region().map(str::to_owned),
-            memory: Arc::new(Semaphore::new(usize::try_from(units).unwrap_or(Semaphore::MAX_PERMITS))),
+            memory: Arc::new(Semaphore::new(memory_units as usize)),
+            memory_units,
             seen: Mutex::default(),
             settings,
         }))

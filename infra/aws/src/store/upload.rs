@@ -35,9 +35,13 @@ impl<'a> Intake<'a> {
     }
 
     /// The next piece of `most` bytes, or of all that is left. With the last piece the body must be over.
+    ///
+    /// A piece larger than all the memory there is takes all of it: for more it would wait for ever, and whoever came
+    /// behind it too.
     pub(super) async fn piece(&mut self, most: u64) -> Result<Piece, StoreError> {
         let length = most.min(self.left);
         let units = u32::try_from(length.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
+        let units = units.min(self.inner.memory_units);
         let memory = Arc::clone(&self.inner.memory).acquire_many_owned(units).await;
         let memory = memory.map_err(|closed| self.wrong(closed.to_string()))?;
         let length = usize::try_from(length).map_err(|_| self.wrong("a piece that memory cannot hold"))?;
@@ -108,4 +112,38 @@ pub(super) fn written(crc: u64) -> String {
 /// The SHA-256 of bytes, as a header has it.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     base64::encode(Sha256::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::stream;
+    use mill_local::OsClock;
+    use mill_model::{AccountId, ContentId, SpaceId, StoreAddress, StoreId};
+
+    use super::*;
+    use crate::{Access, Connection, S3Settings, S3Store, Spaces};
+
+    #[tokio::test]
+    async fn a_piece_larger_than_the_memory_holds_up_nobody_for_ever() {
+        let access = Access { region: Some("us-east-1".into()), ..Access::default() };
+        let connection = Connection::open(access).await;
+        let address = StoreAddress { account: AccountId::new("account").unwrap(), store: StoreId::new("1").unwrap() };
+        let spaces = Spaces::InBucket("bucket".into());
+        let settings = S3Settings::new(address, spaces, Arc::new(OsClock));
+        let settings = S3Settings { part_bytes: 64 << 10, memory_bytes: 128 << 10, ..settings };
+        let inner = S3Store::new(&connection, settings).0;
+        let item = ItemAddress { space: SpaceId::new("space").unwrap(), id: ContentId::new("a").unwrap() };
+        let taken = async |size: u32| {
+            let bytes = Bytes::from(vec![7; size as usize]);
+            let mut intake = Intake::new(&inner, &item, stream::iter([Ok(bytes)]).boxed(), size.into());
+            tokio::time::timeout(Duration::from_secs(10), intake.piece(size.into())).await.expect("it waits for ever")
+        };
+        let large = taken(1 << 20).await.unwrap();
+        assert_eq!((large.bytes.len(), inner.memory.available_permits()), (1 << 20, 0));
+        drop(large);
+        let small = taken(1).await.unwrap();
+        assert_eq!((small.bytes.len(), inner.memory.available_permits()), (1, 1));
+    }
 }
