@@ -181,7 +181,9 @@ pub(super) async fn put_properties(
     let copy = bear!(inner.onto_itself(&target.place, &target.key), &target.borne)
         .metadata_directive(MetadataDirective::Replace)
         .set_storage_class(found.storage_class)
-        .set_copy_source_if_match(target.if_match.clone());
+        .set_copy_source_if_match(target.if_match.clone())
+        // That is judged when the source is read. Of what is written over, only this is.
+        .set_if_match(target.if_match.clone().filter(|_| inner.settings.native_conditions));
     let answer = match copy.send().await {
         Ok(answer) => answer,
         Err(error) => {
@@ -197,6 +199,10 @@ pub(super) async fn put_properties(
     let Some((etag, modified)) = told else {
         return inner.as_written(&target, &found.etag).await;
     };
+    if !inner.settings.native_conditions {
+        // Somebody may have come between: the state is known only by another look.
+        return inner.as_written(&target, etag).await;
+    }
     let state = State { etag, size: target.size, modified: Some(modified) };
     Ok(Written { version: state.version_as_written(), checksums: Vec::new(), at: state.modified_at() })
 }

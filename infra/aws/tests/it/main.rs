@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unused_async)]
 
+mod canned;
 mod contract;
 mod ministack;
 mod queues;

@@ -10,6 +10,7 @@ use mill_conformance::{Keep, StoreLimits, StoreSubject};
 use mill_model::{AccountId, Algorithm, ContentId, ItemAddress, ItemState, Properties, SpaceId, StoreAddress, StoreId};
 use mill_ports::{Body, Content, DestinationStore, SourceStore, StoreErrorKind, When};
 
+use crate::canned::{answer, serve};
 use crate::servers::{clock, connect, fresh, ministack};
 
 pub(crate) fn settings(spaces: Spaces) -> S3Settings {
@@ -280,4 +281,51 @@ async fn an_item_costs_what_it_should() {
     let before = connection.requests().total();
     let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
     assert_eq!((pages.len(), connection.requests().total() - before), (1, 1));
+}
+
+const MODIFIED: &str = "Sat, 21 Nov 2026 07:28:00 GMT";
+
+/// A store on a server that answers as it is told to, with a space seen to be there by whoever asks.
+async fn canned(native_conditions: bool, endpoint: &str) -> (Connection, S3Store) {
+    let connection = connect(endpoint).await;
+    let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+    let settings = S3Settings { part_bytes: 64 << 10, native_conditions, ..settings(single) };
+    let store = S3Store::new(&connection, settings);
+    (connection, store)
+}
+
+const COPIED: &str = "<CopyObjectResult><ETag>&quot;old&quot;</ETag>\
+    <LastModified>2026-11-21T07:28:01.000Z</LastModified></CopyObjectResult>";
+
+/// The server that has a newer content by the time that the copy is written: it judges as S3 does.
+#[tokio::test]
+async fn content_that_came_while_properties_were_copied_is_not_written_over() {
+    let endpoint = serve(|request| match request.method().as_str() {
+        "HEAD" => answer(200, &[("etag", "\"old\""), ("content-length", "3"), ("last-modified", MODIFIED)], ""),
+        _ => match request.headers().get("if-match").map(hyper::header::HeaderValue::as_bytes) {
+            Some(b"\"new\"") | None => answer(200, &[], COPIED),
+            Some(_) => answer(412, &[], "<Error><Code>PreconditionFailed</Code></Error>"),
+        },
+    });
+    let (_, store) = canned(true, &endpoint).await;
+    let refused = store.put_properties(&item("a"), &Properties::default(), &When::Always).await.unwrap_err();
+    assert_eq!(refused.kind, StoreErrorKind::Precondition);
+}
+
+#[tokio::test]
+async fn where_a_store_knows_no_conditions_properties_are_looked_at_after_their_write() {
+    let endpoint = serve(|request| {
+        // Another writer came right behind the copy.
+        let copied = request.headers().contains_key("x-amz-copy-source");
+        if copied {
+            assert!(!request.headers().contains_key("if-match"));
+            return answer(200, &[], COPIED);
+        }
+        let headers = [("etag", "\"old\""), ("content-length", "3"), ("last-modified", MODIFIED)];
+        answer(200, &[&headers[..], &[("x-amz-meta-note", "another's")]].concat(), "")
+    });
+    let (connection, store) = canned(false, &endpoint).await;
+    let written = store.put_properties(&item("a"), &Properties::default(), &When::Always).await.unwrap();
+    assert!(!written.version.settled(), "another's properties prove nothing");
+    assert_eq!(connection.requests().by_operation()["HeadObject"], 2);
 }
