@@ -202,8 +202,4 @@ impl DestinationStore for S3Store {
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
         writing::delete(&self.0, item, when).await
     }
-
-    async fn tidy(&self) {
-        multipart::tidy(self).await;
-    }
 }

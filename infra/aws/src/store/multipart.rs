@@ -1,21 +1,20 @@
 //! Large items, in parts: several on their way at once, and nothing left of what was given up.
+//!
+//! What a killed process left is the business of the bucket's lifecycle rule (`AbortIncompleteMultipartUpload`): a store does
+//! not tell whose an upload is, and those of other programs are not Mill's to abort.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, StorageClass};
-use mill_model::{SpaceId, Timestamp};
-use mill_ports::{StoreError, StoreErrorKind, When};
+use mill_ports::{StoreError, When};
 use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
-use super::faults::{During, fit};
+use super::Inner;
 use super::headers::bear;
-use super::places::Place;
 use super::upload::{Intake, Piece, crc64, written};
 use super::writing::{Target, copy_source};
-use super::{Inner, S3Store, Spaces};
 use crate::trouble::Trouble;
 
 /// Most parts of one object. Source: Amazon S3 user guide, *Multipart upload limits*.
@@ -98,10 +97,10 @@ impl Drop for Upload {
         let give_up = async move {
             let gone = inner.client.abort_multipart_upload().bucket(bucket).key(&key).upload_id(id).send().await;
             if let Err(error) = gone {
-                debug!(key, error = %Trouble::of(error), "an upload was not given up; what is left of it is cleaned up later");
+                debug!(key, error = %Trouble::of(error), "an upload was not given up; the bucket's own rule takes care of it");
             }
         };
-        // Without a runtime the process is ending; then the clean-up, or the bucket's own rule, takes care of it.
+        // Without a runtime the process is ending; then the bucket's own rule takes care of it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(give_up);
         }
@@ -215,67 +214,4 @@ pub(super) async fn copy_in_parts(
         done.extend(joined(inner, target, &mut under_way).await?);
     }
     upload.complete(target, done, None).await
-}
-
-/// Older than any task can be held, twice over: whoever began such an upload is gone.
-const SURELY_LEFT: Duration = Duration::from_hours(24);
-
-/// Gives up what writers that died left unfinished. Where each space is a bucket, that is left to the buckets' own rules: to
-/// look into each would cost a request each time.
-pub(super) async fn tidy(store: &S3Store) {
-    let place = match &store.0.settings.spaces {
-        Spaces::InBucket(bucket) => Place { bucket: bucket.clone(), prefix: String::new() },
-        Spaces::Single { bucket, prefix, .. } => Place { bucket: bucket.clone(), prefix: prefix.clone() },
-        Spaces::Buckets { .. } => return,
-    };
-    match store.0.give_up(&place, SURELY_LEFT).await {
-        Ok(0) => {}
-        Ok(count) => info!(count, bucket = place.bucket, "uploads that were never completed were given up"),
-        Err(error) => debug!(error = mill_ports::chain(&error), "old uploads are left for another time"),
-    }
-}
-
-impl S3Store {
-    /// Gives up the uploads of a space that were begun longer than `age` ago and never completed, such as those of
-    /// workers that were killed. Gives how many there were.
-    ///
-    /// # Errors
-    /// The store's own. What was given up before stays so.
-    pub async fn clean_up(&self, space: &SpaceId, age: Duration) -> Result<u64, StoreError> {
-        let absent = || self.0.of_space(GIVING_UP, space, StoreErrorKind::SpaceAbsent);
-        let place = self.0.place(space).ok_or_else(absent)?;
-        self.0.give_up(&place, age).await
-    }
-}
-
-const GIVING_UP: &str = "giving up old uploads";
-
-impl Inner {
-    async fn give_up(&self, place: &Place, age: Duration) -> Result<u64, StoreError> {
-        let failed = |trouble| self.meant(GIVING_UP, fit(&place.bucket), During::Write, trouble);
-        let now = self.settings.clock.now().as_millis().saturating_add_signed(self.requests.skew_millis());
-        let (mut count, mut after) = (0, (None, None));
-        loop {
-            let request = self.client.list_multipart_uploads().bucket(&place.bucket).prefix(&place.prefix);
-            let (key, id) = after;
-            let page = request.set_key_marker(key).set_upload_id_marker(id).send().await;
-            let page = page.map_err(|error| failed(Trouble::of(error)))?;
-            for upload in page.uploads() {
-                let begun = upload.initiated().and_then(|at| at.to_millis().ok()).and_then(|at| u64::try_from(at).ok());
-                let old = begun.is_some_and(|at| Timestamp::from_millis(now).since(Timestamp::from_millis(at)) > age);
-                let (Some(key), Some(id), true) = (upload.key(), upload.upload_id(), old) else { continue };
-                let gone = self.client.abort_multipart_upload().bucket(&place.bucket).key(key).upload_id(id);
-                match gone.send().await {
-                    Ok(_) => count += 1,
-                    Err(error) => {
-                        warn!(bucket = place.bucket, error = %Trouble::of(error), "an old upload cannot be given up");
-                    }
-                }
-            }
-            if page.is_truncated() != Some(true) || page.next_key_marker.is_none() {
-                return Ok(count);
-            }
-            after = (page.next_key_marker, page.next_upload_id_marker);
-        }
-    }
 }

@@ -178,17 +178,17 @@ async fn of_a_write_in_parts_that_fails_or_is_left_nothing_stays() {
     assert!(store.head(&item("a")).await.unwrap().here().is_none());
 }
 
+/// Whose they are, no store tells.
 #[tokio::test(flavor = "multi_thread")]
-async fn old_uploads_of_killed_workers_are_given_up_and_young_ones_are_not() {
-    let (connection, bucket, store) = small_parts().await;
-    for number in 0..3 {
-        let key = format!("space/{number}");
-        client(&connection).create_multipart_upload().bucket(&bucket).key(key).send().await.unwrap();
-    }
-    assert_eq!(store.clean_up(&space(), Duration::from_hours(1)).await.unwrap(), 0);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(store.clean_up(&space(), Duration::ZERO).await.unwrap(), 3);
-    assert_eq!(store.clean_up(&space(), Duration::ZERO).await.unwrap(), 0);
+async fn uploads_that_another_program_began_are_not_touched() {
+    let began = "<Upload><Key>space/a</Key><UploadId>1</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>";
+    let endpoint = serve(move |request| {
+        assert_ne!(request.method(), "DELETE", "{}", request.uri());
+        answer(200, &[], &format!("<ListMultipartUploadsResult>{began}</ListMultipartUploadsResult>"))
+    });
+    let (connection, store) = canned(true, &endpoint).await;
+    store.tidy().await;
+    assert_eq!(connection.requests().total(), 0);
 }
 
 #[tokio::test]
