@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_config::default_provider::region::DefaultRegionChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -113,7 +116,12 @@ pub struct Connection {
 impl Connection {
     /// Prepares a connection. Nothing is asked of a service yet, except for what the environment's credentials need.
     pub async fn open(access: Access) -> Self {
-        let config = base(&access).load().await;
+        // The library's futures are large.
+        Box::pin(Self::prepare(access)).await
+    }
+
+    async fn prepare(access: Access) -> Self {
+        let config = base(&access).await.load().await;
         let config = match access.role {
             None => config,
             Some(ref role) => {
@@ -123,7 +131,7 @@ impl Connection {
                     None => builder,
                 };
                 let provider = builder.build().await;
-                base(&access).credentials_provider(provider).load().await
+                base(&access).await.credentials_provider(provider).load().await
             }
         };
         // A service at an address of its own has a region by name only.
@@ -154,7 +162,7 @@ impl Connection {
     }
 }
 
-fn base(access: &Access) -> aws_config::ConfigLoader {
+async fn base(access: &Access) -> aws_config::ConfigLoader {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_MAX).read_timeout(ANSWER_MAX).build();
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
@@ -166,7 +174,14 @@ fn base(access: &Access) -> aws_config::ConfigLoader {
         loader = loader.region(Region::new(region.clone()));
     }
     if let Some(profile) = &access.profile {
-        loader = loader.profile_name(profile);
+        // Left to itself, the library takes keys of the environment before those of a profile, even of one named to it.
+        let region = match &access.region {
+            Some(region) => Some(Region::new(region.clone())),
+            None => DefaultRegionChain::builder().profile_name(profile).build().region().await,
+        };
+        let reached = ProviderConfig::without_region().with_region(region);
+        let its_keys = ProfileFileCredentialsProvider::builder().configure(&reached).profile_name(profile).build();
+        loader = loader.profile_name(profile).credentials_provider(its_keys);
     }
     if let Some(keys) = &access.keys {
         loader = loader.credentials_provider(keys.clone());

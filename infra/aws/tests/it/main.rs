@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unused_async)]
 
 mod canned;
+mod connections;
 mod contract;
 mod ministack;
 mod queues;

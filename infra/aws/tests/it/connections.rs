@@ -1,0 +1,45 @@
+//! As whom a service is asked.
+
+use std::process::Command;
+
+use aws_credential_types::provider::ProvideCredentials as _;
+use mill_aws::{Access, Connection};
+
+/// Passes a case in a process of its own, with these variables: this one's environment is shared by all cases.
+fn pass(case: &str, variables: &[(&str, &str)]) {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", case, "--ignored"]);
+    for (name, value) in variables {
+        child.env(name, value);
+    }
+    let done = child.output().unwrap();
+    let told = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && told.contains("1 passed"), "{told}");
+}
+
+const OTHERS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "ENVIRONMENT"), ("AWS_SECRET_ACCESS_KEY", "x")];
+
+async fn key_id(connection: &Connection) -> String {
+    let provider = connection.config().credentials_provider().unwrap();
+    provider.provide_credentials().await.unwrap().access_key_id().to_owned()
+}
+
+#[test]
+fn a_profile_goes_before_keys_of_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let (keys, config) = (folder.path().join("credentials"), folder.path().join("config"));
+    std::fs::write(&keys, "[archive]\naws_access_key_id = PROFILE\naws_secret_access_key = y\n").unwrap();
+    std::fs::write(&config, "[profile archive]\nregion = eu-central-1\n").unwrap();
+    let files =
+        [("AWS_SHARED_CREDENTIALS_FILE", keys.to_str().unwrap()), ("AWS_CONFIG_FILE", config.to_str().unwrap())];
+    pass("connections::with_a_profile_and_keys_of_the_environment", &[&OTHERS[..], &files].concat());
+}
+
+#[tokio::test]
+#[ignore = "passed in a process of its own"]
+async fn with_a_profile_and_keys_of_the_environment() {
+    let connection = Connection::open(Access { profile: Some("archive".into()), ..Access::default() }).await;
+    assert_eq!(connection.region(), Some("eu-central-1"));
+    assert_eq!(key_id(&connection).await, "PROFILE");
+    assert_eq!(key_id(&Connection::open(Access::default()).await).await, "ENVIRONMENT");
+}
