@@ -34,7 +34,8 @@ const KEYS_READ_EVERY: Duration = Duration::from_mins(20);
 /// Where a service is, and as whom it is asked. What is `None` comes from the environment, the profile or the machine.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// The service's address, such as `http://127.0.0.1:4566`; `None` for Amazon's own.
+    /// The service's address, such as `http://127.0.0.1:4566`; `None` for Amazon's own. The service that gives out roles is
+    /// not there: it is Amazon's, or where `AWS_ENDPOINT_URL_STS` says.
     pub endpoint: Option<String>,
     /// The region.
     pub region: Option<String>,
@@ -121,24 +122,22 @@ impl Connection {
     }
 
     async fn prepare(access: Access) -> Self {
-        let config = base(&access).await.load().await;
+        let loader = base(&access).await;
         let config = match access.role {
-            None => config,
+            None => loader.load().await,
             Some(ref role) => {
-                let builder = AssumeRoleProvider::builder(role.arn.clone()).session_name("mill").configure(&config);
+                // Roles are given out by another service, at an address of its own.
+                let asked = Access { endpoint: None, ..access.clone() };
+                let asked = with_region(base(&asked).await.load().await, &access);
+                let builder = AssumeRoleProvider::builder(role.arn.clone()).session_name("mill").configure(&asked);
                 let builder = match &role.external_id {
                     Some(id) => builder.external_id(id),
                     None => builder,
                 };
-                let provider = builder.build().await;
-                base(&access).await.credentials_provider(provider).load().await
+                loader.credentials_provider(builder.build().await).load().await
             }
         };
-        // A service at an address of its own has a region by name only.
-        let config = match (config.region(), &access.endpoint) {
-            (None, Some(_)) => config.into_builder().region(Region::from_static("us-east-1")).build(),
-            _ => config,
-        };
+        let config = with_region(config, &access);
         Self { config, requests: Arc::default() }
     }
 
@@ -159,6 +158,14 @@ impl Connection {
 
     pub(crate) fn counting(&self) -> Counting {
         Counting(self.requests.clone())
+    }
+}
+
+/// A service at an address of its own has a region by name only.
+fn with_region(config: SdkConfig, access: &Access) -> SdkConfig {
+    match (config.region(), &access.endpoint) {
+        (None, Some(_)) => config.into_builder().region(Region::from_static("us-east-1")).build(),
+        _ => config,
     }
 }
 

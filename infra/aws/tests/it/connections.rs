@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use aws_credential_types::provider::ProvideCredentials as _;
-use mill_aws::{Access, Connection};
+use mill_aws::{Access, Connection, Role};
+
+use crate::canned::{answer, serve};
 
 /// Passes a case in a process of its own, with these variables: this one's environment is shared by all cases.
 fn pass(case: &str, variables: &[(&str, &str)]) {
@@ -42,4 +44,28 @@ async fn with_a_profile_and_keys_of_the_environment() {
     assert_eq!(connection.region(), Some("eu-central-1"));
     assert_eq!(key_id(&connection).await, "PROFILE");
     assert_eq!(key_id(&Connection::open(Access::default()).await).await, "ENVIRONMENT");
+}
+
+const ASSUMED: &str = "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ROLE</AccessKeyId>\
+    <SecretAccessKey>z</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2199-01-01T00:00:00Z</Expiration>\
+    </Credentials></AssumeRoleResult></AssumeRoleResponse>";
+
+#[test]
+fn a_role_is_not_asked_of_a_stores_own_address() {
+    let roles = serve(|request| {
+        assert!(String::from_utf8_lossy(request.body()).contains("Action=AssumeRole&"));
+        answer(200, &[("content-type", "text/xml")], ASSUMED)
+    });
+    pass("connections::with_a_role_and_an_endpoint", &[&OTHERS[..], &[("AWS_ENDPOINT_URL_STS", &roles)]].concat());
+}
+
+#[tokio::test]
+#[ignore = "passed in a process of its own"]
+async fn with_a_role_and_an_endpoint() {
+    let endpoint = serve(|_| answer(400, &[], "<Error><Code>InvalidRequest</Code></Error>"));
+    let role = Some(Role { arn: "arn:aws:iam::123456789012:role/copies".into(), external_id: None });
+    let access = Access { endpoint: Some(endpoint.clone()), role, ..Access::default() };
+    let connection = Connection::open(access).await;
+    assert_eq!(connection.config().endpoint_url(), Some(&*endpoint));
+    assert_eq!(key_id(&connection).await, "ROLE");
 }
