@@ -1,7 +1,7 @@
 //! What is asked of the services, counted: each try of each call.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -88,6 +88,34 @@ impl Intercept for Counting {
         if let Some(date) = context.response().headers().get("date") {
             self.0.heard(date);
         }
+        Ok(())
+    }
+}
+
+/// Counts the tries of one call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tries(Arc<AtomicU32>);
+
+impl Tries {
+    /// Whether there was more than one: what was asked may have been done before.
+    pub(crate) fn again(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 1
+    }
+}
+
+#[dyn_dispatch_hint]
+impl Intercept for Tries {
+    fn name(&self) -> &'static str {
+        "mill-tries"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }

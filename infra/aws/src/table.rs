@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
+use aws_sdk_dynamodb::operation::delete_item::{DeleteItemError, builders::DeleteItemFluentBuilder};
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, builders::PutItemFluentBuilder};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
@@ -20,6 +20,7 @@ use mill_ports::{
 
 use crate::connection::Connection;
 use crate::contract::{MARK, PARTITION, SORT, VALUE};
+use crate::requests::Tries;
 use crate::trouble::{Cause, Trouble};
 
 /// Most bytes of an item, names of its attributes included. Source: Amazon DynamoDB developer guide, *Quotas*.
@@ -147,13 +148,17 @@ impl Table for DynamoTable {
 
     async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
         let delete = self.client.delete_item().table_name(&*self.table).set_key(Some(keys(key)));
-        let done = conditional(delete, when).send().await;
-        done.map(|_| ()).map_err(|error| match error.as_service_error() {
-            Some(told) if told.is_conditional_check_failed_exception() => {
-                self.error("delete", TableErrorKind::Conflict)
-            }
-            _ => self.failed("delete", &Trouble::of(error)),
-        })
+        let by_version = matches!(when, RowWhen::VersionIs(_));
+        let tries = Tries::default();
+        let done = conditional(delete, when).customize().interceptor(tries.clone()).send().await;
+        let Err(refusal) = done else { return Ok(()) };
+        if let Some(DeleteItemError::ConditionalCheckFailedException(told)) = refusal.as_service_error() {
+            // The row is gone after more than one try: an earlier one was done, and only its answer was lost.
+            let gone = told.item().is_none_or(HashMap::is_empty);
+            let ours = by_version && gone && tries.again();
+            return if ours { Ok(()) } else { Err(self.error("delete", TableErrorKind::Conflict)) };
+        }
+        Err(self.failed("delete", &Trouble::of(refusal)))
     }
 
     async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError> {
@@ -239,7 +244,8 @@ fn conditional(delete: DeleteItemFluentBuilder, when: RowWhen) -> DeleteItemFlue
         RowWhen::Absent => delete.condition_expression(format!("attribute_not_exists({MARK})")),
         RowWhen::VersionIs(version) => delete
             .condition_expression(format!("{MARK} = :mark"))
-            .expression_attribute_values(":mark", AttributeValue::S(version.0.into())),
+            .expression_attribute_values(":mark", AttributeValue::S(version.0.into()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld),
     }
 }
 

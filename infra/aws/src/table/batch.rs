@@ -53,7 +53,14 @@ impl DynamoTable {
         for _ in 0..TRIES {
             let request = self.client.batch_write_item().request_items(&*self.table, left);
             let answer = request.send().await.map_err(|error| self.failed("put_many", &Trouble::of(error)))?;
-            left = answer.unprocessed_items.and_then(|mut undone| undone.remove(&*self.table)).unwrap_or_default();
+            let mut undone = answer.unprocessed_items.unwrap_or_default();
+            left = undone.remove(&*self.table).unwrap_or_default();
+            if let Some(other) = undone.into_iter().find_map(|(table, rows)| (!rows.is_empty()).then_some(table)) {
+                // Rows left undone must not pass for written, whatever name the service gives their table.
+                let why = format!("table `{}`: rows of `{other}` are said to be left undone", self.table);
+                let unexpected = self.error("put_many", TableErrorKind::Unexpected);
+                return Err(TableError { source: Some(why.into()), ..unexpected });
+            }
             if left.is_empty() {
                 return Ok(());
             }

@@ -1,13 +1,15 @@
 //! Books in DynamoDB.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use mill_aws::DynamoTable;
 use mill_conformance::{Keep, TableSubject};
 use mill_local::OsChance;
-use mill_ports::{RowKey, RowWhen, Table, TableErrorKind};
+use mill_ports::{RowKey, RowVersion, RowWhen, Table, TableErrorKind};
 
+use crate::canned::{Answer, answer, serve};
 use crate::servers::{clock, connect, fresh, installation, ministack};
 
 async fn table() -> TableSubject {
@@ -53,4 +55,45 @@ async fn a_thousand_rows_cost_forty_requests() {
     table.put_many(&rows).await.unwrap();
     assert_eq!(connection.requests().total() - before, 40);
     assert_eq!(connection.requests().by_operation()["BatchWriteItem"], 40);
+}
+
+fn told(status: u16, body: &str) -> Answer {
+    answer(status, &[("content-type", "application/x-amz-json-1.0")], body)
+}
+
+async fn on(endpoint: &str) -> DynamoTable {
+    DynamoTable::new(&connect(endpoint).await, "seals", "mill-seals", clock(), Arc::new(OsChance))
+}
+
+/// The first try is done, and its answer lost; what the second meets, `found` tells.
+async fn delete_again(failures: u32, found: &'static str) -> Result<(), TableErrorKind> {
+    let asked = AtomicU32::new(0);
+    let endpoint = serve(move |_| {
+        if asked.fetch_add(1, Ordering::Relaxed) < failures {
+            return told(500, r#"{"__type":"InternalServerError"}"#);
+        }
+        told(400, &format!(r#"{{"__type":"ConditionalCheckFailedException"{found}}}"#))
+    });
+    let when = RowWhen::VersionIs(RowVersion("mark".into()));
+    on(&endpoint).await.delete(&RowKey::new("p", "s"), when).await.map_err(|error| error.kind)
+}
+
+#[tokio::test]
+async fn a_delete_whose_answer_was_lost_is_done() {
+    const OTHERS: &str = r#","Item":{"p":{"S":"p"},"s":{"S":"s"},"m":{"S":"another"},"v":{"B":""}}"#;
+    assert_eq!(delete_again(1, "").await, Ok(()));
+    assert_eq!(delete_again(1, OTHERS).await, Err(TableErrorKind::Conflict));
+    assert_eq!(delete_again(0, "").await, Err(TableErrorKind::Conflict));
+}
+
+#[tokio::test]
+async fn rows_left_undone_under_another_name_are_not_taken_for_written() {
+    let endpoint = serve(|_| {
+        let row = r#"{"PutRequest":{"Item":{"p":{"S":"p"},"s":{"S":"s"}}}}"#;
+        told(200, &format!(r#"{{"UnprocessedItems":{{"arn:aws:dynamodb:table/mill-seals":[{row}]}}}}"#))
+    });
+    let rows = [(RowKey::new("p", "s"), Bytes::new())];
+    let error = on(&endpoint).await.put_many(&rows).await.unwrap_err();
+    assert_eq!(error.kind, TableErrorKind::Unexpected);
+    assert!(mill_ports::chain(&error).contains("arn:aws:dynamodb:table/mill-seals"));
 }
