@@ -32,8 +32,9 @@ pub const RETENTION: Duration = Duration::from_hours(14 * 24);
 /// How long a message is hidden where a receive does not say; Mill's always do.
 pub const VISIBILITY: Duration = Duration::from_mins(1);
 
-/// Most bytes of a message.
-pub const MESSAGE_BYTES_MAX: u32 = 1024 * 1024;
+/// Most bytes of a message, whoever sends it: no more than a workman can send on among the dead letters, and than a row of
+/// their book takes.
+pub const MESSAGE_BYTES_MAX: u32 = 256 * 1024;
 
 /// The books of an installation, each a table.
 pub const BOOKS: [&str; 5] = ["producer-state", "seals", "owners", "dead-letters", "folder-properties"];

@@ -27,6 +27,7 @@ use mill_ports::{
 use tokio::sync::OnceCell;
 
 use crate::connection::Connection;
+use crate::contract::MESSAGE_BYTES_MAX;
 use crate::trouble::{Cause, Trouble};
 use body::ENCODING;
 use holdings::{Holding, Holdings};
@@ -40,8 +41,8 @@ const DELAY_MAX: Duration = Duration::from_mins(15);
 /// Longest wait of a receive.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// Most bytes in one body: what every such service takes, sixteen times an envelope.
-const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Most bytes in one body: what the queues are made to take, sixteen times an envelope.
+const BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX as usize;
 
 /// How a queue is used.
 #[derive(Debug, Clone)]

@@ -44,12 +44,12 @@ impl SqsQueue {
     fn groups(&self, out: &[Outgoing], report: &mut BatchReport) -> Result<Vec<Group>, QueueError> {
         let mut groups: Vec<Group> = Vec::new();
         for (at, one) in out.iter().enumerate() {
-            if let Some(refusal) = self.refusal(one) {
+            let written = Written::of(&one.body);
+            let bytes = written.bytes();
+            if let Some(refusal) = self.refusal(one, bytes) {
                 report.failed.push((at, refusal));
                 continue;
             }
-            let written = Written::of(&one.body);
-            let bytes = written.bytes();
             let entry = self.entry(at, one, written)?;
             if groups.last().is_none_or(|group| group.bytes + bytes > REQUEST_BYTES_MAX) {
                 groups.push(Group::default());
@@ -63,9 +63,10 @@ impl SqsQueue {
         Ok(groups)
     }
 
-    fn refusal(&self, out: &Outgoing) -> Option<QueueError> {
-        if out.body.len() > BODY_BYTES_MAX {
-            let why = format!("{} bytes; at most {BODY_BYTES_MAX} are taken", out.body.len());
+    /// `bytes` are those that the service counts: one message over its maximum would be refused with all of its request.
+    fn refusal(&self, out: &Outgoing, bytes: usize) -> Option<QueueError> {
+        if bytes > BODY_BYTES_MAX {
+            let why = format!("{bytes} bytes; at most {BODY_BYTES_MAX} are taken");
             return Some(self.refused("send", QueueErrorKind::TooLarge, why));
         }
         (out.delay > DELAY_MAX)

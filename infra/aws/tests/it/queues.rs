@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_aws::contract::RECEIVES_MAX;
+use mill_aws::contract::{RECEIVES_MAX, queue_settings};
 use mill_aws::queue::QueueSettings;
 use mill_aws::{Connection, SqsQueue};
 use mill_conformance::subject::RealTime;
@@ -85,6 +85,19 @@ async fn bodies_that_are_no_text_arrive_to_the_byte() {
     }
     received.sort();
     assert_eq!(received, [Vec::new(), noise]);
+}
+
+/// What is received can be sent on, to the dead letters too; what cannot be is named alone.
+#[tokio::test]
+async fn no_message_is_larger_than_what_mill_sends() {
+    let subject = queue().await;
+    let most = subject.queue.limits().body_bytes_max;
+    assert_eq!(queue_settings()["MaximumMessageSize"], most.to_string());
+    // As the service takes it, it is larger by a third.
+    let out = [outgoing(vec![0; most * 4 / 5]), outgoing("b")];
+    let report = subject.queue.send(&out).await.unwrap();
+    let failed: Vec<_> = report.failed.iter().map(|(at, error)| (*at, error.kind)).collect();
+    assert_eq!(failed, [(0, QueueErrorKind::TooLarge)]);
 }
 
 #[tokio::test]
