@@ -21,9 +21,8 @@ use crate::requests::{Counting, Requests};
 /// How often a call is tried in all, with the library's own growing pauses and its budget for retries.
 const ATTEMPTS_MAX: u32 = 4;
 
-/// From sending a request to the first byte of its answer. The longest poll takes 20 s; a part of an upload is sent
-/// within it too.
-const ANSWER_MAX: Duration = Duration::from_mins(2);
+/// From sending a request to the first byte of its answer. Queues, and whatever bears many bytes, have limits of their own.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_mins(2);
 
 /// To the end of the handshake.
 const CONNECT_MAX: Duration = Duration::from_secs(5);

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName,
     QueueAttributeName,
@@ -43,6 +44,11 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Most bytes in one body: what the queues are made to take, sixteen times an envelope.
 const BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX as usize;
+
+/// Most time of one try of a call, and of all its tries: well below the least visibility timeout, of which a third is
+/// gone when leases are extended. One connection that hangs must not cost them. A receive may wait for so long besides.
+const TRY_MAX: Duration = Duration::from_secs(5);
+const CALL_MAX: Duration = Duration::from_secs(20);
 
 /// How a queue is used.
 #[derive(Debug, Clone)]
@@ -185,7 +191,10 @@ impl TaskQueue for SqsQueue {
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .message_attribute_names(ENCODING);
-        let answer = request.send().await.map_err(|error| self.failed("receive", Trouble::of(error)))?;
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(wait + TRY_MAX).disable_operation_timeout();
+        let waiting = aws_sdk_sqs::Config::builder().timeout_config(timeouts.build());
+        let answer = request.customize().config_override(waiting).send().await;
+        let answer = answer.map_err(|error| self.failed("receive", Trouble::of(error)))?;
         let deadline = asked.plus(visibility);
         let messages = answer.messages.unwrap_or_default().into_iter();
         Ok(messages.filter_map(|message| self.delivery(message, asked, deadline)).collect())
@@ -285,8 +294,10 @@ impl TaskQueue for SqsQueue {
 }
 
 fn client(connection: &Connection) -> Client {
-    let config = aws_sdk_sqs::config::Builder::from(&connection.config).interceptor(connection.counting());
-    Client::from_conf(config.build())
+    let timeouts = connection.config.timeout_config().map_or_else(TimeoutConfig::builder, TimeoutConfig::to_builder);
+    let timeouts = timeouts.operation_attempt_timeout(TRY_MAX).operation_timeout(CALL_MAX).build();
+    let config = aws_sdk_sqs::config::Builder::from(&connection.config).timeout_config(timeouts);
+    Client::from_conf(config.interceptor(connection.counting()).build())
 }
 
 /// Rounded up: nothing is hidden for less than it was asked.

@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::Inner;
 use super::headers::bear;
-use super::upload::{Intake, Piece, crc64, written};
+use super::upload::{Intake, Piece, crc64, in_time, written};
 use super::writing::{Target, copy_source};
 use crate::trouble::Trouble;
 
@@ -158,9 +158,10 @@ impl Sent {
 
 async fn send_part(inner: Arc<Inner>, part: Sent, piece: Piece) -> Result<CompletedPart, Trouble> {
     let sum = crc64(&piece.bytes);
+    let in_time = in_time(piece.bytes.len());
     let request = inner.client.upload_part().bucket(part.bucket).key(part.key).upload_id(part.id);
     let request = request.part_number(part.number).checksum_crc64_nvme(&sum).body(ByteStream::from(piece.bytes));
-    let answer = request.send().await.map_err(Trouble::of)?;
+    let answer = request.customize().config_override(in_time).send().await.map_err(Trouble::of)?;
     drop(piece.memory);
     Ok(CompletedPart::builder().part_number(part.number).set_e_tag(answer.e_tag).checksum_crc64_nvme(sum).build())
 }

@@ -1,7 +1,9 @@
 //! The bytes of a body, gathered into pieces that can be sent more than once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_smithy_types::base64;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
@@ -11,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Inner, MEMORY_UNIT};
+use crate::connection::ANSWER_MAX;
 
 /// A body being taken in, of which so many bytes must come.
 pub(super) struct Intake<'a> {
@@ -99,6 +102,23 @@ impl<'a> Intake<'a> {
     }
 }
 
+/// The slowest way on which a body still arrives, in bytes a second.
+const SLOWEST: u64 = 64 << 10;
+
+/// Bodies up to this size arrive in the usual time on such a way too, and go over the connections that all calls share.
+const SOON_SENT: usize = 1 << 20;
+
+/// The settings of a request that bears so many bytes: the answer can only come once they have all been sent. The limit is
+/// of the whole try, since connections are kept apart by the limit on an answer alone.
+pub(super) fn in_time(bytes: usize) -> aws_sdk_s3::config::Builder {
+    let config = aws_sdk_s3::Config::builder();
+    if bytes <= SOON_SENT {
+        return config;
+    }
+    let most = ANSWER_MAX + Duration::from_secs(bytes as u64 / SLOWEST);
+    config.timeout_config(TimeoutConfig::builder().disable_read_timeout().operation_attempt_timeout(most).build())
+}
+
 /// The CRC-64/NVME of bytes, as a header has it.
 pub(super) fn crc64(bytes: &[u8]) -> String {
     written(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes))
@@ -116,14 +136,21 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures::stream;
     use mill_local::OsClock;
     use mill_model::{AccountId, ContentId, SpaceId, StoreAddress, StoreId};
 
     use super::*;
     use crate::{Access, Connection, S3Settings, S3Store, Spaces};
+
+    #[test]
+    fn a_body_has_time_to_be_sent() {
+        let attempt =
+            |bytes| in_time(bytes).build().timeout_config().and_then(TimeoutConfig::operation_attempt_timeout);
+        assert_eq!(attempt(SOON_SENT), None);
+        assert_eq!(attempt(8 << 20), Some(ANSWER_MAX + Duration::from_secs(128)));
+        assert_eq!(attempt(1 << 30), Some(ANSWER_MAX + Duration::from_secs(16_384)));
+    }
 
     #[tokio::test]
     async fn a_piece_larger_than_the_memory_holds_up_nobody_for_ever() {

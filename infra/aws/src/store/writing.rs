@@ -14,7 +14,7 @@ use super::headers::bear;
 use super::multipart;
 use super::places::Place;
 use super::properties::Borne;
-use super::upload::{Intake, crc64, sha256};
+use super::upload::{Intake, crc64, in_time, sha256};
 use super::{Inner, Spaces};
 use crate::trouble::Trouble;
 
@@ -89,10 +89,13 @@ impl Inner {
         } else {
             request.checksum_crc64_nvme(crc64(&piece.bytes))
         };
+        let in_time = in_time(piece.bytes.len());
         let request = request
             .set_if_match(target.if_match.clone())
             .set_if_none_match(target.if_none_match.clone())
-            .body(ByteStream::from(piece.bytes));
+            .body(ByteStream::from(piece.bytes))
+            .customize()
+            .config_override(in_time);
         let answer = request.send().await.map_err(|error| self.not_written(target, Trouble::of(error)))?;
         drop(piece.memory);
         answer.e_tag.ok_or_else(|| self.unexpected("writing", target.item, "the answer tells no entity tag"))

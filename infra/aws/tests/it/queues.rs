@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mill_aws::contract::{RECEIVES_MAX, queue_settings};
@@ -10,8 +11,9 @@ use mill_aws::{Connection, SqsQueue};
 use mill_conformance::subject::RealTime;
 use mill_conformance::{Keep, QueueSubject};
 use mill_model::{AccountId, QueueName};
-use mill_ports::{Outgoing, QueueErrorKind, TaskQueue};
+use mill_ports::{Outgoing, QueueErrorKind, Receipt, TaskQueue};
 
+use crate::canned::{answer, serve};
 use crate::servers::{clock, connect, fresh, installation, ministack, punctual};
 
 fn open(connection: &Connection, name: QueueName, queue: String) -> Arc<SqsQueue> {
@@ -98,6 +100,42 @@ async fn no_message_is_larger_than_what_mill_sends() {
     let report = subject.queue.send(&out).await.unwrap();
     let failed: Vec<_> = report.failed.iter().map(|(at, error)| (*at, error.kind)).collect();
     assert_eq!(failed, [(0, QueueErrorKind::TooLarge)]);
+}
+
+#[tokio::test]
+async fn a_connection_that_hangs_costs_no_lease() {
+    let asked = AtomicU32::new(0);
+    let endpoint = serve(move |request| {
+        let body = match request.headers()["x-amz-target"].to_str().unwrap() {
+            "AmazonSQS.GetQueueUrl" => r#"{"QueueUrl":"http://queues/mill"}"#,
+            _ if asked.fetch_add(1, Ordering::Relaxed) == 0 => return None,
+            _ => r#"{"Successful":[{"Id":"0"}],"Failed":[]}"#,
+        };
+        Some(answer(200, &[("content-type", "application/x-amz-json-1.0")], body))
+    });
+    let queue = open(&connect(&endpoint).await, QueueName::Audit, "mill".into());
+    let began = std::time::Instant::now();
+    let extended = queue.extend(&[Receipt("receipt".into())], Duration::from_mins(1)).await.unwrap();
+    assert!(extended[0].is_ok());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+/// A receive may be answered late, as long as it was told to wait.
+#[tokio::test]
+async fn a_receive_waits_for_as_long_as_it_is_told() {
+    let endpoint = serve(|request| {
+        let waits = request.headers()["x-amz-target"] == "AmazonSQS.ReceiveMessage";
+        if waits {
+            std::thread::sleep(Duration::from_secs(8));
+        }
+        let body = if waits { "{}" } else { r#"{"QueueUrl":"http://queues/mill"}"# };
+        answer(200, &[("content-type", "application/x-amz-json-1.0")], body)
+    });
+    let connection = connect(&endpoint).await;
+    let queue = open(&connection, QueueName::Audit, "mill".into());
+    let received = queue.receive(TEN, Duration::from_mins(1), Duration::from_secs(8)).await.unwrap();
+    assert!(received.is_empty());
+    assert_eq!(connection.requests().by_operation()["ReceiveMessage"], 1);
 }
 
 #[tokio::test]
