@@ -1,6 +1,7 @@
 //! Stores in S3.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -154,6 +155,42 @@ async fn properties_that_came_while_parts_were_sent_are_not_written_over() {
     assert_eq!(refused.kind, StoreErrorKind::Precondition);
     assert_eq!(read(&store, "a").await, small);
     assert_eq!(store.head(&item("a")).await.unwrap().here().unwrap().properties, Some(newer));
+}
+
+/// On a store that decides no conditions.
+#[tokio::test]
+async fn an_item_that_came_while_parts_were_sent_is_not_written_over() {
+    let came = AtomicBool::new(false);
+    let endpoint = serve(move |request| {
+        let query = request.uri().query().unwrap_or_default();
+        match request.method().as_str() {
+            "HEAD" if came.load(Ordering::Relaxed) => {
+                answer(200, &[("etag", "\"theirs\""), ("content-length", "3"), ("last-modified", MODIFIED)], "")
+            }
+            "HEAD" => answer(404, &[], ""),
+            "GET" => answer(200, &[], "<ListBucketResult><Contents><Key>x</Key></Contents></ListBucketResult>"),
+            "POST" if query.contains("uploads") => answer(
+                200,
+                &[],
+                "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>",
+            ),
+            "PUT" => {
+                came.store(true, Ordering::Relaxed);
+                answer(200, &[("etag", "\"part\"")], "")
+            }
+            "POST" => answer(
+                200,
+                &[],
+                "<CompleteMultipartUploadResult><ETag>&quot;ours-4&quot;</ETag></CompleteMultipartUploadResult>",
+            ),
+            _ => answer(204, &[], ""),
+        }
+    });
+    let (connection, store) = canned(false, &endpoint).await;
+    let bytes = pattern(200_000);
+    let refused = store.put(&item("a"), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap_err();
+    assert_eq!(refused.kind, StoreErrorKind::Precondition);
+    assert!(!connection.requests().by_operation().contains_key("CompleteMultipartUpload"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
