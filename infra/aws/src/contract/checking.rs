@@ -1,6 +1,6 @@
 //! Compares what is deployed with the contract.
 
-use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType, TableDescription};
+use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType, TableDescription, TableStatus};
 use aws_sdk_sqs::types::QueueAttributeName;
 use mill_model::QueueName;
 use serde_json::Value;
@@ -103,9 +103,9 @@ async fn queue_as_assumed(
             findings.push(finding(&about, setting, expected, found));
         }
     }
-    let encrypted = value("SqsManagedSseEnabled") == Some("true") || value("KmsMasterKeyId").is_some();
-    if !encrypted && value("SqsManagedSseEnabled").is_some() {
-        findings.push(finding(&about, "encryption", "on", "off"));
+    let (managed, key) = (value("SqsManagedSseEnabled"), value("KmsMasterKeyId"));
+    if managed != Some("true") && key.is_none_or(str::is_empty) {
+        findings.push(finding(&about, "encryption", "on", if managed.is_some() { "off" } else { "not told" }));
     }
     redrive_as_assumed(&about, names, queue, value("RedrivePolicy"), findings);
     Ok(())
@@ -141,6 +141,10 @@ fn table_as_assumed(about: &str, told: Option<&TableDescription>, findings: &mut
         findings.push(finding(about, "existence", "there", "not there"));
         return;
     };
+    let status = table.table_status();
+    if status != Some(&TableStatus::Active) {
+        findings.push(finding(about, "status", "ACTIVE", status.map_or("not told", TableStatus::as_str)));
+    }
     let expected = format!("{PARTITION} (HASH, S), {SORT} (RANGE, S)");
     let keys: Vec<(&str, &KeyType)> =
         table.key_schema().iter().map(|key| (key.attribute_name(), key.key_type())).collect();
@@ -204,4 +208,34 @@ async fn bucket_as_assumed(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::{AttributeDefinition, KeySchemaElement};
+
+    use super::*;
+
+    #[test]
+    fn a_table_that_cannot_be_used_yet_is_named() {
+        let key = |name, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap();
+        let text = |name| {
+            let text = AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S);
+            text.build().unwrap()
+        };
+        let table = TableDescription::builder()
+            .key_schema(key(PARTITION, KeyType::Hash))
+            .key_schema(key(SORT, KeyType::Range))
+            .attribute_definitions(text(PARTITION))
+            .attribute_definitions(text(SORT));
+        for (status, expected) in [
+            (Some(TableStatus::Active), vec![]),
+            (Some(TableStatus::Creating), vec![finding("table", "status", "ACTIVE", "CREATING")]),
+            (None, vec![finding("table", "status", "ACTIVE", "not told")]),
+        ] {
+            let mut findings = Vec::new();
+            table_as_assumed("table", Some(&table.clone().set_table_status(status).build()), &mut findings);
+            assert_eq!(findings, expected);
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! What is deployed, compared with what the code assumes.
 
-use mill_aws::contract::{Deployed, check, provision, remove};
+use mill_aws::contract::{Deployed, Names, check, provision, remove};
 use mill_local::OsClock;
 use mill_model::QueueName;
 
-use crate::servers::{fresh, installation, ministack};
+use crate::canned::{answer, serve};
+use crate::servers::{connect, fresh, installation, ministack};
 
 #[tokio::test]
 async fn what_was_provisioned_keeps_the_contract() {
@@ -47,8 +48,40 @@ async fn each_thing_that_differs_is_named() {
     for finding in &expected {
         assert!(told.contains(finding), "{finding:?} is not among {told:?}");
     }
-    let unexpected: Vec<_> = told.iter().filter(|one| !expected.contains(one) && one.1 != "encryption").collect();
+    // Whether its buckets are encrypted, ministack does not tell as S3 does.
+    let bucket_s = (format!("bucket `{bucket}`"), "encryption");
+    let unexpected: Vec<_> = told.iter().filter(|one| !expected.contains(one) && **one != bucket_s).collect();
     assert!(unexpected.is_empty(), "{unexpected:?}");
     remove(&connection, &names).await.unwrap();
     remove(&connection, &names).await.expect("what is gone already is fine");
+}
+
+/// What the encryption of all queues is said to be by a service that tells these attributes besides those it should.
+async fn encryption(attributes: &'static str) -> Vec<String> {
+    let endpoint = serve(move |request| {
+        let body = match request.headers()["x-amz-target"].to_str().unwrap() {
+            "AmazonSQS.GetQueueUrl" => r#"{"QueueUrl":"http://queues/mill"}"#.to_owned(),
+            "AmazonSQS.GetQueueAttributes" => format!(r#"{{"Attributes":{{{attributes}}}}}"#),
+            _ => r#"{"Table":{}}"#.to_owned(),
+        };
+        answer(200, &[("content-type", "application/x-amz-json-1.0")], &body)
+    });
+    let deployed = Deployed { names: Names::new("mill"), policy_bucket: None };
+    let found = check(&connect(&endpoint).await, &deployed).await.unwrap();
+    found.into_iter().filter(|finding| finding.aspect == "encryption").map(|finding| finding.found).collect()
+}
+
+#[tokio::test]
+async fn a_queue_passes_as_encrypted_only_where_the_service_says_so() {
+    let all = |found: &str| vec![found.to_owned(); QueueName::ALL.len()];
+    for (attributes, found) in [
+        (r#""SqsManagedSseEnabled":"true""#, vec![]),
+        (r#""SqsManagedSseEnabled":"false","KmsMasterKeyId":"alias/mill""#, vec![]),
+        (r#""SqsManagedSseEnabled":"false""#, all("off")),
+        (r#""SqsManagedSseEnabled":"false","KmsMasterKeyId":"""#, all("off")),
+        (r#""KmsMasterKeyId":"""#, all("not told")),
+        ("", all("not told")),
+    ] {
+        assert_eq!(encryption(attributes).await, found, "{attributes}");
+    }
 }
