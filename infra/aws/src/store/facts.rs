@@ -67,6 +67,8 @@ pub(super) fn tag_of(version: &Version) -> String {
 struct Told<'a> {
     state: State<'a>,
     borne: Borne,
+    /// Whether there is metadata that headers cannot bear, and the answer leaves out.
+    left_out: bool,
     sha256: Option<&'a str>,
     checksum_type: Option<&'a ChecksumType>,
     /// Whether the entity tag is that of encrypted bytes.
@@ -93,6 +95,7 @@ macro_rules! told {
                 headers: headers.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))).collect(),
                 metadata: answer.metadata().cloned().unwrap_or_default(),
             },
+            left_out: answer.missing_meta().is_some_and(|count| count != 0),
             sha256: answer.checksum_sha256(),
             checksum_type: answer.checksum_type(),
             tag_of_cipher: answer.sse_customer_algorithm().is_some()
@@ -132,7 +135,8 @@ impl Inner {
                 modified: state.modified_at(),
                 version: self.version(state),
                 checksums: checksums(&told),
-                properties: Some(told.borne.properties()),
+                // What is left out is there: those told must not pass for all.
+                properties: (!told.left_out).then(|| told.borne.properties()),
                 state: if archived { ItemState::Archived } else { ItemState::Online },
             },
         }

@@ -366,3 +366,26 @@ async fn where_a_store_knows_no_conditions_properties_are_looked_at_after_their_
     assert!(!written.version.settled(), "another's properties prove nothing");
     assert_eq!(connection.requests().by_operation()["HeadObject"], 2);
 }
+
+/// Metadata that no header can bear is left out of answers, and only counted.
+#[tokio::test]
+async fn properties_of_which_some_are_left_out_are_not_known() {
+    let endpoint = serve(|request| {
+        let left_out = if request.uri().path().ends_with("some") { "1" } else { "0" };
+        let headers = [
+            ("etag", "\"a\""),
+            ("content-length", "3"),
+            ("last-modified", MODIFIED),
+            ("x-amz-meta-note", "x"),
+            ("x-amz-missing-meta", left_out),
+        ];
+        answer(200, &headers, if request.method() == "GET" { "abc" } else { "" })
+    });
+    let (_, store) = canned(true, &endpoint).await;
+    for (id, known) in [("some", false), ("none", true)] {
+        let facts = store.head(&item(id)).await.unwrap().here().unwrap();
+        assert_eq!(facts.properties.is_some(), known, "{id}");
+        let reading = store.open(&item(id), None, None).await.unwrap().here().unwrap();
+        assert_eq!(reading.facts.properties.is_some(), known, "{id}");
+    }
+}
