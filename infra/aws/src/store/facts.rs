@@ -142,7 +142,8 @@ impl Inner {
         }
     }
 
-    /// The version of something that was found: settled once its change is old enough, by the store's own clock.
+    /// The version of something that was found: settled once its change is old enough, by the store's own clock. Of an object
+    /// written in parts that is the time at which its upload was begun; decision 0020 says what follows.
     pub(super) fn version(&self, state: State<'_>) -> Version {
         let now = self.settings.clock.now().as_millis().saturating_add_signed(self.requests.skew_millis());
         let settled = state.modified_at().is_some_and(|at| {
