@@ -80,15 +80,18 @@ impl Inner {
         Ok(found.into_iter().collect())
     }
 
-    /// The spaces of a bucket: whatever stands before the first slash of any key.
+    /// The spaces of a bucket: whatever stands before the first slash of any key. A key without one is in no space: such
+    /// are counted, and told of, since nothing else will name them.
     async fn prefixes(&self, bucket: &str) -> Result<BTreeSet<SpaceId>, StoreError> {
         const OP: &str = "listing spaces";
         let mut found = BTreeSet::new();
+        let mut homeless = 0;
         let mut token = None;
         loop {
             let request = self.client.list_objects_v2().bucket(bucket).delimiter("/").encoding_type(EncodingType::Url);
             let answer = request.set_continuation_token(token).send().await;
             let answer = answer.map_err(|error| self.meant(OP, fit(bucket), During::Reach, Trouble::of(error)))?;
+            homeless += answer.contents().len();
             let encoded = answer.encoding_type() == Some(&EncodingType::Url);
             for prefix in answer.common_prefixes().iter().filter_map(|prefix| prefix.prefix()) {
                 let name = if encoded { decoded(prefix) } else { Ok(prefix.to_owned()) };
@@ -101,6 +104,9 @@ impl Inner {
             }
             token = self.next_page(OP, bucket, answer.is_truncated(), answer.next_continuation_token)?;
             if token.is_none() {
+                if homeless > 0 {
+                    warn!(bucket, count = homeless, "keys without a slash are in no space; they are not copied");
+                }
                 return Ok(found);
             }
         }
