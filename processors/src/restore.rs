@@ -144,6 +144,7 @@ impl Restoration {
         let Presence::Here(Reading { facts, body }) = self.copy.open(item, None, None).await? else {
             return Ok(Came::Not("it went away while it was read".into()));
         };
+        let unknown = facts.properties.is_none();
         let content = Content { size: facts.size, properties: facts.properties.unwrap_or_default() };
         let body = match expected {
             Some(expected) => {
@@ -157,6 +158,12 @@ impl Restoration {
         crash_point(CrashPoint::RestoreBeforeWrite);
         self.to.put(item, &content, &when, body).await?;
         crash_point(CrashPoint::RestoreWritten);
+        if unknown {
+            return Ok(Came::BackUnproven {
+                bytes: content.size,
+                why: "the copy's store does not tell all its properties".into(),
+            });
+        }
         Ok(Came::Back { bytes: content.size, proven })
     }
 
