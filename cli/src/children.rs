@@ -19,6 +19,7 @@ use crate::progress::Snapshot;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Line {
     totals: [u64; 10],
+    ended: u64,
     bytes_moving: u64,
     in_hand: Vec<(String, u64, u64)>,
 }
@@ -40,6 +41,7 @@ impl Line {
                 t.dead_lettered,
                 t.bytes,
             ],
+            ended: snapshot.ended,
             bytes_moving: snapshot.bytes_moving,
             in_hand: snapshot.in_hand.clone(),
         }
@@ -105,6 +107,7 @@ impl Children {
     pub(crate) fn add_to(&self, snapshot: &mut Snapshot) {
         for line in self.reports.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             snapshot.totals += line.totals();
+            snapshot.ended += line.ended;
             snapshot.bytes_moving += line.bytes_moving;
             snapshot.in_hand.extend(line.in_hand.iter().cloned());
         }

@@ -33,14 +33,21 @@ pub(crate) enum Backing {
     Fleet(Box<Fleet>),
 }
 
-/// How often a run that ends by itself may look at its queues: next to nothing here, a request there.
+/// How often queues are asked: next to nothing here, a request there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// Between two looks for the end.
+    /// What free slots and settled deliveries wait for company.
+    pub(crate) linger: Duration,
+    /// A higher queue that was empty is not asked again for so long, while there is work in a lower.
+    pub(crate) recheck: Duration,
+    /// Between two looks for the end of a run that ends by itself.
     pub(crate) look_every: Duration,
     /// How many looks in a row must find the queues empty: those of a fleet tell their depth late and roughly.
     pub(crate) looks_to_be_sure: u32,
-    /// How long one receive waits.
+    /// How many, where not all that this run queued has ended in its own hands: others may have taken the rest, or the
+    /// depth is wrong. SQS says that it is right a minute after the last message was sent.
+    pub(crate) looks_where_tasks_are_missing: u32,
+    /// How long one receive of such a run waits.
     pub(crate) poll_wait: Duration,
     /// Between two looks of a producer at a queue that is full.
     pub(crate) full_poll: Duration,
@@ -48,17 +55,24 @@ pub(crate) struct Pace {
 
 impl Pace {
     const LOCAL: Self = Self {
+        linger: Duration::from_millis(2),
+        recheck: Duration::ZERO,
         // A short run is not to be made long by waiting.
         look_every: Duration::from_millis(10),
         looks_to_be_sure: 1,
+        looks_where_tasks_are_missing: 1,
         // The engine wakes a receive when there is something; at the end it is waited for.
         poll_wait: Duration::from_millis(50),
         full_poll: Duration::from_millis(50),
     };
     #[cfg_attr(not(feature = "aws"), allow(dead_code))]
     pub(crate) const FLEET: Self = Self {
+        // A tenth of a second fills batches of ten from a hundred tasks a second on; a lease lasts hundreds of times longer.
+        linger: Duration::from_millis(100),
+        recheck: Duration::from_secs(1),
         look_every: Duration::from_secs(1),
         looks_to_be_sure: 3,
+        looks_where_tasks_are_missing: 70,
         poll_wait: Duration::from_secs(2),
         full_poll: Duration::from_secs(5),
     };

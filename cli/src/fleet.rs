@@ -115,7 +115,13 @@ pub(crate) async fn open_store(
         Buckets::One(bucket) => Spaces::InBucket(bucket.clone()),
         Buckets::Prefix(prefix) => Spaces::Buckets { prefix: prefix.clone() },
     };
-    let settings = S3Settings { path_style: spec.path_style, ..S3Settings::new(address, spaces, clock) };
+    let settings = S3Settings {
+        path_style: spec.path_style,
+        native_conditions: spec.dialect.conditional_writes,
+        whole_checksum: spec.dialect.whole_checksums,
+        sha256: spec.dialect.sha256,
+        ..S3Settings::new(address, spaces, clock)
+    };
     Ok(Arc::new(S3Store::new(&connection, settings)))
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Snapshot {
     pub(crate) totals: Totals,
     /// Items queued so far.
     pub(crate) queued: u64,
+    /// Tasks ended so far; one that was delivered twice may count twice.
+    pub(crate) ended: u64,
     /// Content bytes queued so far, as far as they were known.
     pub(crate) bytes_queued: u64,
     /// Bytes of transfers going on.
@@ -33,6 +35,7 @@ impl Snapshot {
         Self {
             totals: statistics.totals(),
             queued: statistics.queued.load(Relaxed),
+            ended: statistics.ended.load(Relaxed),
             bytes_queued: statistics.bytes_queued.load(Relaxed),
             bytes_moving: statistics.bytes_moving.load(Relaxed),
             producing: false,

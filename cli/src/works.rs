@@ -17,7 +17,7 @@ use mill_records::seals::Seals;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, Pace};
 use crate::fleet;
 use crate::stores::{ConfiguredStores, FolderOpener};
 
@@ -135,7 +135,8 @@ impl Works {
             chance: self.engine.chance.clone(),
             statistics: self.statistics.clone(),
         };
-        Workman::new(deps, settings)
+        let Pace { linger, recheck, .. } = self.engine.pace;
+        Workman::new(deps, WorkmanSettings { linger, recheck, ..settings })
     }
 }
 
@@ -181,7 +182,7 @@ pub(crate) fn workman_settings(config: &Config, workers: Option<u32>) -> Result<
     })
 }
 
-/// How a workman works where nothing is said of it.
+/// How a workman works where nothing is said of it. How it asks its queues is the engine's to say.
 pub(crate) fn workman_defaults() -> WorkmanSettings {
     WorkmanSettings {
         name: process::this_process(),
@@ -192,6 +193,8 @@ pub(crate) fn workman_defaults() -> WorkmanSettings {
         // A look into an empty local queue costs next to nothing, so it is not put off by minutes as in a fleet.
         idle_backoff: [100, 200, 500, 1_000].map(Duration::from_millis).to_vec(),
         poll_wait: Duration::from_secs(20),
+        linger: Duration::ZERO,
+        recheck: Duration::ZERO,
         reserved_low: 0.0,
         on_final_failure: mill_workman::OnFinalFailure::Drain,
         on_unavailable: mill_workman::OnUnavailable::Wait,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::account::AccountPolicy;
 use crate::decision::{Origin, Origins, StorePolicy};
 use crate::rules::Rules;
-use crate::stores::{Buckets, Reference, S3Spec, StoreKind, StoreSpec};
+use crate::stores::{Buckets, Dialect, Reference, S3Spec, StoreKind, StoreSpec};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,6 +67,12 @@ struct StoreOut<'p> {
     role_arn: Option<&'p str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     external_id: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conditional_writes: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    whole_checksums: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<bool>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     primary: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,6 +144,11 @@ fn s3_store<'p>(s3: &'p S3Spec, out: &mut StoreOut<'p>) {
     out.endpoint = s3.endpoint.as_deref();
     out.region = s3.region.as_deref();
     out.path_style = s3.path_style;
+    let usual = Dialect::default();
+    let unusual = |is: bool, usual: bool| (is != usual).then_some(is);
+    out.conditional_writes = unusual(s3.dialect.conditional_writes, usual.conditional_writes);
+    out.whole_checksums = unusual(s3.dialect.whole_checksums, usual.whole_checksums);
+    out.sha256 = unusual(s3.dialect.sha256, usual.sha256);
     out.profile = s3.profile.as_deref();
     out.role_arn = s3.role.as_ref().map(|role| role.arn.as_str());
     out.external_id = s3.role.as_ref().and_then(|role| role.external_id.as_deref());

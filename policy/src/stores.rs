@@ -90,6 +90,25 @@ pub struct S3Spec {
     pub profile: Option<String>,
     /// A role to take on with them.
     pub role: Option<RoleSpec>,
+    /// How its server differs from Amazon's.
+    pub dialect: Dialect,
+}
+
+/// What servers that speak S3 differ in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialect {
+    /// Whether it decides `If-Match` and `If-None-Match` on writes itself; where not, they are checked before each write.
+    pub conditional_writes: bool,
+    /// Whether it knows the checksum of the whole of an item that is written in parts, rather than of the parts alone.
+    pub whole_checksums: bool,
+    /// Whether it is to keep the SHA-256 of what is written, rather than a CRC-64.
+    pub sha256: bool,
+}
+
+impl Default for Dialect {
+    fn default() -> Self {
+        Self { conditional_writes: true, whole_checksums: true, sha256: false }
+    }
 }
 
 /// A role to take on.

@@ -9,6 +9,7 @@
 //!
 //! A *round* offers the free slots to the highest queue. What it leaves (it came back short) is offered to the next,
 //! and so on. Slots that become free meanwhile wait for the next round, so that each is offered to the highest first.
+//! Where requests cost, a higher queue that was empty a moment ago is passed over.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,6 +24,10 @@ pub(crate) struct PollSettings {
     pub(crate) reserved: u32,
     pub(crate) idle_backoff: Vec<Duration>,
     pub(crate) poll_wait: Duration,
+    /// Free slots that make no full batch wait so long for others.
+    pub(crate) linger: Duration,
+    /// A higher queue found empty is passed over for so long.
+    pub(crate) recheck: Duration,
 }
 
 /// The next step.
@@ -86,6 +91,8 @@ struct Lane {
     in_use: u32,
     errors: u32,
     retry_at: Option<Monotonic>,
+    /// It was empty, and is passed over until then.
+    empty_until: Option<Monotonic>,
 }
 
 /// Decides what to ask next.
@@ -109,8 +116,6 @@ pub(crate) struct Poller {
 
 /// Most points in time that are remembered.
 const EXPECTED_MAX: usize = 4096;
-/// Slots that have just become free wait so long for others, so that receives come in batches.
-const GATHER: Duration = Duration::from_millis(2);
 /// Most receives at once.
 const WIDTH_MAX: u32 = 4;
 /// Two long receives that find nothing begin at least so far apart.
@@ -124,7 +129,7 @@ const ERROR_PAUSE_MAX: Duration = Duration::from_mins(1);
 impl Poller {
     /// `batch_max` holds each queue's, highest first; at least one.
     pub(crate) fn new(settings: PollSettings, batch_max: impl IntoIterator<Item = u32>) -> Self {
-        let lane = |batch_max| Lane { batch_max, in_use: 0, errors: 0, retry_at: None };
+        let lane = |batch_max| Lane { batch_max, in_use: 0, errors: 0, retry_at: None, empty_until: None };
         let lanes = batch_max.into_iter().map(lane).collect();
         Self {
             settings,
@@ -199,6 +204,7 @@ impl Poller {
                     round.seen = Seen::Tasks;
                 }
                 round.width = (round.width * 2).min(WIDTH_MAX);
+                lane.empty_until = (answer.received == 0 && !answer.failed).then(|| now.plus(self.settings.recheck));
                 if answer.received < ask.max {
                     let round = *round;
                     self.pass_on(round, now);
@@ -229,7 +235,7 @@ impl Poller {
             return Some(Step::Full);
         }
         if free < self.settings.workers && free < self.lanes[0].batch_max.min(self.settings.workers / 2) {
-            let until = *self.gather_until.get_or_insert(now.plus(GATHER));
+            let until = *self.gather_until.get_or_insert(now.plus(self.settings.linger));
             if now < until {
                 return Some(Step::Rest { until });
             }
@@ -249,18 +255,29 @@ impl Poller {
     fn begin(&mut self, now: Monotonic) {
         // Only after back-off and all that is due by now.
         self.low_until = None;
-        self.expected = self.expected.split_off(&now.plus(Duration::from_nanos(1)));
-        let offered = self.free();
-        self.phase = Phase::Round(Round { lane: 0, offered, seen: Seen::Nothing, width: 1 });
+        let later = self.expected.split_off(&now.plus(Duration::from_nanos(1)));
+        if !std::mem::replace(&mut self.expected, later).is_empty() {
+            for lane in &mut self.lanes {
+                lane.empty_until = None;
+            }
+        }
+        let (free, batch_max) = (self.free(), self.lanes[0].batch_max);
+        // While others are in hand, what makes no full batch goes with the next to be free.
+        let rest = if (batch_max..self.settings.workers).contains(&free) { free % batch_max } else { 0 };
+        self.phase = Phase::Round(Round { lane: 0, offered: free - rest, seen: Seen::Nothing, width: 1 });
     }
 
     fn is_failing(&self, lane: usize, now: Monotonic) -> bool {
         self.lanes[lane].retry_at.is_some_and(|at| now < at)
     }
 
+    fn was_empty(&self, lane: usize, now: Monotonic) -> bool {
+        lane < self.last() && self.lanes[lane].empty_until.is_some_and(|until| now < until)
+    }
+
     fn ask_in(&self, round: &Round, now: Monotonic) -> Option<Ask> {
         let max = self.may_fill(round).min(self.lanes[round.lane].batch_max.saturating_mul(round.width));
-        let now_asked = max > 0 && !self.is_failing(round.lane, now);
+        let now_asked = max > 0 && !self.is_failing(round.lane, now) && !self.was_empty(round.lane, now);
         now_asked.then_some(Ask { lane: round.lane, max, wait: Duration::ZERO, asked_at: now })
     }
 

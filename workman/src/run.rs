@@ -184,6 +184,8 @@ impl Loop {
                 reserved: (f64::from(workers) * f64::from(settings.reserved_low.clamp(0.0, 1.0))).floor() as u32,
                 idle_backoff: settings.idle_backoff.clone(),
                 poll_wait: settings.poll_wait,
+                linger: settings.linger,
+                recheck: settings.recheck,
             },
             shared.lanes.iter().map(|queue| queue.limits().batch_max.get()),
         );

@@ -48,6 +48,11 @@ pub struct WorkmanSettings {
     pub idle_backoff: Vec<Duration>,
     /// How long one receive waits for the first task of the highest queue when nothing is found anywhere.
     pub poll_wait: Duration,
+    /// What settled deliveries and free slots wait for company, so that requests come in full batches.
+    pub linger: Duration,
+    /// A higher queue that was found empty is not asked again for so long, while a lower one gives tasks. Zero where a
+    /// request costs nothing.
+    pub recheck: Duration,
     /// The share of the workers (0 to 1) that the higher queues leave to the lowest.
     pub reserved_low: f32,
     /// What follows when a task is given up.

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::stream;
+use futures::{FutureExt as _, StreamExt as _};
 use mill_model::{Monotonic, QueueName};
 use mill_ports::{
     BatchReport, ChanceExt as _, CrashPoint, Outgoing, Planted, QueueError, QueueErrorKind, Receipt, Statistics,
@@ -23,8 +24,6 @@ use crate::stages::{Settled, Then};
 pub(crate) const ROUND_MAX: usize = 256;
 /// Most rounds at once; so one that has trouble does not hold up the others.
 const ROUNDS_MAX: usize = 4;
-/// A round waits so long for company.
-const LINGER: Duration = Duration::from_millis(2);
 /// Calls at once within a round, for each sort of move.
 const CALLS_MAX: usize = 8;
 /// How often a call is made before it is left at that.
@@ -35,26 +34,40 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Settles deliveries until all who might decide about one are gone.
 pub(crate) async fn settle_all(shared: Arc<Shared>, mut decided: mpsc::Receiver<Settled>) {
     let mut rounds = JoinSet::new();
+    let mut waiting = Vec::new();
     loop {
-        let mut batch = Vec::new();
-        if decided.recv_many(&mut batch, ROUND_MAX).await == 0 {
+        let count = gather(&shared, &mut decided, &mut waiting).await;
+        if count == 0 {
             break;
-        }
-        if batch.len() < ROUND_MAX {
-            shared.clock.sleep(LINGER).await;
-            while batch.len() < ROUND_MAX {
-                let Ok(more) = decided.try_recv() else { break };
-                batch.push(more);
-            }
         }
         while rounds.len() >= ROUNDS_MAX {
             note(rounds.join_next().await);
         }
-        rounds.spawn(settle(shared.clone(), batch));
+        let rest = waiting.split_off(count);
+        rounds.spawn(settle(shared.clone(), std::mem::replace(&mut waiting, rest)));
     }
     while !rounds.is_empty() {
         note(rounds.join_next().await);
     }
+}
+
+/// Waits for full batches, or until those that wait have lingered. Says how many of them to settle now: those that make
+/// full batches where there are any, so that what is left over goes with the next. None only after the last.
+async fn gather(shared: &Shared, decided: &mut mpsc::Receiver<Settled>, waiting: &mut Vec<Settled>) -> usize {
+    if waiting.is_empty() && decided.recv_many(waiting, ROUND_MAX).await == 0 {
+        return 0;
+    }
+    let full = shared.lanes[0].limits().batch_max.get() as usize;
+    let mut lingered = shared.clock.sleep(shared.settings.linger);
+    while waiting.len() < full {
+        let room = ROUND_MAX - waiting.len();
+        tokio::select! {
+            biased;
+            more = decided.recv_many(waiting, room) => if more == 0 { return waiting.len() },
+            () = &mut lingered => return waiting.len(),
+        }
+    }
+    waiting.len() - waiting.len() % full
 }
 
 fn note(joined: Option<Result<(), tokio::task::JoinError>>) {
@@ -78,6 +91,7 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
     }
     let given_up = batch.iter().any(|settled| settled.moves.given_up.is_some());
     let again = batch.iter().any(|settled| settled.moves.given_up.is_none() && !settled.moves.sends.is_empty());
+    let ends: Vec<bool> = batch.iter().map(|settled| settled.moves.is_the_end()).collect();
     let sent = send(&shared, &mut batch).await;
     for (passed, point) in [(given_up, CrashPoint::WorkmanDeadLettered), (again, CrashPoint::WorkmanSentAgain)] {
         if passed {
@@ -87,7 +101,7 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
     for (settled, _) in batch.iter().zip(&sent).filter(|(_, sent)| **sent) {
         note_given_up(&shared, settled);
     }
-    let mut ends: BTreeMap<(usize, bool), Vec<(usize, Receipt)>> = BTreeMap::new();
+    let mut receipts: BTreeMap<(usize, bool), Vec<(usize, Receipt)>> = BTreeMap::new();
     for (at, (settled, sent)) in batch.iter().zip(sent).enumerate() {
         let release = match settled.moves.then {
             Then::Acknowledge => false,
@@ -96,19 +110,24 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
         };
         if sent {
             let receipt = settled.taken.delivery.receipt.clone();
-            ends.entry((settled.taken.lane, release)).or_default().push((at, receipt));
+            receipts.entry((settled.taken.lane, release)).or_default().push((at, receipt));
         }
     }
     let mut calls = Vec::new();
-    for ((lane, release), receipts) in ends {
+    for ((lane, release), receipts) in receipts {
         let queue = shared.lanes[lane].as_ref();
-        for (_, receipts) in chunks(receipts, queue) {
+        for (owners, receipts) in chunks(receipts, queue) {
             let call = if release { Call::Release(receipts) } else { Call::Acknowledge(receipts) };
-            calls.push(made(&shared, queue, call));
+            let ended = owners.iter().map(|at| !release && ends[*at]).collect::<Vec<_>>();
+            calls.push(made(&shared, queue, call).map(move |failed| (ended, failed)));
         }
     }
-    // What stays unacknowledged only comes again.
-    stream::iter(calls).buffer_unordered(CALLS_MAX).for_each(|_| async {}).await;
+    let mut made = stream::iter(calls).buffer_unordered(CALLS_MAX);
+    while let Some((ended, failed)) = made.next().await {
+        // What stays unacknowledged only comes again.
+        let count = ended.iter().enumerate().filter(|(place, ended)| **ended && !failed.contains(place)).count();
+        shared.statistics.ended.fetch_add(count as u64, Ordering::Relaxed);
+    }
 }
 
 /// Makes all sends; says for each delivery whether all of its own are durable.

@@ -44,6 +44,13 @@ pub(crate) struct Moves {
     pub(crate) given_up: Option<GivenUp>,
 }
 
+impl Moves {
+    /// Whether the task comes to its end by them: it is done, or given up.
+    pub(crate) fn is_the_end(&self) -> bool {
+        self.then == Then::Acknowledge && (self.sends.is_empty() || self.given_up.is_some())
+    }
+}
+
 /// What becomes of the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {

@@ -242,6 +242,8 @@ async fn work(living: &Living) {
         retry_delays: vec![seconds(1), seconds(5)],
         idle_backoff: [1, 10, 60].map(seconds).to_vec(),
         poll_wait: seconds(300),
+        linger: swarm.linger,
+        recheck: swarm.recheck,
         reserved_low: 0.0,
         on_final_failure: OnFinalFailure::Drain,
         on_unavailable: OnUnavailable::Wait,

@@ -75,6 +75,9 @@ pub(crate) struct Swarm {
     pub(crate) visibility: Duration,
     pub(crate) failures_max: u32,
     pub(crate) receives_max: u32,
+    /// As the engine of one host has them, or a fleet's.
+    pub(crate) linger: Duration,
+    pub(crate) recheck: Duration,
     pub(crate) refresh: Duration,
     pub(crate) latency_max: Duration,
     pub(crate) piece: usize,
@@ -110,6 +113,7 @@ impl Swarm {
     pub(crate) fn draw(dice: &Dice) -> Self {
         let seconds = Duration::from_secs;
         let large = dice.below(20) == 0;
+        let (linger, recheck) = *dice.pick(&[(2, 0), (100, 1_000)]);
         Self {
             accounts: 1 + u64::from(dice.below(3) == 0),
             spaces: dice.between(1, 2),
@@ -128,6 +132,8 @@ impl Swarm {
             visibility: *dice.pick(&[seconds(60), seconds(300), seconds(600)]),
             failures_max: dice.between(1, 3) as u32,
             receives_max: *dice.pick(&[5, 10]),
+            linger: Duration::from_millis(linger),
+            recheck: Duration::from_millis(recheck),
             refresh: *dice.pick(&[seconds(0), seconds(5), seconds(30)]),
             latency_max: *dice.pick(&[Duration::from_millis(2), Duration::from_millis(50), seconds(2)]),
             piece: *dice.pick(&[7, 64, 16 << 10]),

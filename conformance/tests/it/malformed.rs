@@ -277,6 +277,8 @@ impl Shop {
             retry_delays: vec![Duration::from_secs(1)],
             idle_backoff: vec![Duration::from_secs(1)],
             poll_wait: Duration::from_secs(1),
+            linger: Duration::from_millis(2),
+            recheck: Duration::ZERO,
             reserved_low: 0.0,
             on_final_failure: OnFinalFailure::Drain,
             on_unavailable: OnUnavailable::Wait,

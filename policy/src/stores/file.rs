@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use mill_model::StoreId;
 
-use super::{Buckets, Credentials, Reference, RoleSpec, S3Spec, StoreKind, StoreSpec, TRANSFERS_MAX, plain};
+use super::{Buckets, Credentials, Dialect, Reference, RoleSpec, S3Spec, StoreKind, StoreSpec, TRANSFERS_MAX, plain};
 use crate::fault::{Fault, Faults, Path};
 use crate::json::{Node, Value};
 use crate::reading::{self, Members, quoted};
@@ -40,7 +40,7 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> (ReadStores, Vec<Fault>) {
 
 const COMMON: [&str; 4] = ["id", "type", "primary", "transfersMax"];
 const FOLDER: [&str; 5] = ["id", "type", "primary", "transfersMax", "root"];
-const S3: [&str; 13] = [
+const S3: [&str; 16] = [
     "id",
     "type",
     "primary",
@@ -54,6 +54,9 @@ const S3: [&str; 13] = [
     "profile",
     "roleArn",
     "externalId",
+    "conditionalWrites",
+    "wholeChecksums",
+    "sha256",
 ];
 const CREDENTIALS: [&str; 6] = [
     "accessKeyIdEnv",
@@ -221,10 +224,8 @@ impl Reader<'_, '_> {
         let prefix = self.optional(members, path, "bucketPrefix", "what the names of the buckets begin with");
         let endpoint = self.optional(members, path, "endpoint", "the address of the service, such as \"https://…\"");
         let region = self.optional(members, path, "region", "the name of a region");
-        let path_style = match members.get("pathStyle") {
-            Some(node) => self.faults.boolean(node, &path.member("pathStyle")),
-            None => Some(false),
-        };
+        let path_style = self.choice(members, path, "pathStyle", false);
+        let dialect = self.dialect(members, path);
         let credentials = match members.get("credentials") {
             Some(node) => self.credentials(node, &path.member("credentials")).map(Some),
             None => Some(None),
@@ -254,8 +255,24 @@ impl Reader<'_, '_> {
         };
         let (buckets, endpoint, region) = (buckets?, endpoint?, region?);
         let (path_style, credentials, profile, role) = (path_style?, credentials?, profile?, role?);
-        let spec = S3Spec { buckets, endpoint, region, path_style, credentials, profile, role };
+        let dialect = dialect?;
+        let spec = S3Spec { buckets, endpoint, region, path_style, credentials, profile, role, dialect };
         Some(StoreKind::S3(Box::new(spec)))
+    }
+
+    fn dialect(&mut self, members: Members<'_>, path: &Path<'_>) -> Option<Dialect> {
+        let usual = Dialect::default();
+        let conditional_writes = self.choice(members, path, "conditionalWrites", usual.conditional_writes);
+        let whole_checksums = self.choice(members, path, "wholeChecksums", usual.whole_checksums);
+        let sha256 = self.choice(members, path, "sha256", usual.sha256);
+        Some(Dialect { conditional_writes: conditional_writes?, whole_checksums: whole_checksums?, sha256: sha256? })
+    }
+
+    fn choice(&mut self, members: Members<'_>, path: &Path<'_>, name: &'static str, usual: bool) -> Option<bool> {
+        match members.get(name) {
+            Some(node) => self.faults.boolean(node, &path.member(name)),
+            None => Some(usual),
+        }
     }
 
     #[allow(clippy::option_option)] // Outside: whether it could be read; inside: whether it is given.

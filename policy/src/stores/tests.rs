@@ -44,6 +44,24 @@ fn a_store_of_s3_names_its_secrets_and_nothing_more() {
 }
 
 #[test]
+fn a_store_of_s3_says_what_its_server_lacks() {
+    let read = |members: &str| {
+        let text = format!(r#"{{"stores": [{{"id": "1", "type": "s3", "bucket": "b"{members}}}]}}"#);
+        let (stores, faults) = read("f", text.as_bytes());
+        (stores.specs.into_iter().next().map(|spec| spec.kind), faults)
+    };
+    let dialect = |members: &str| match read(members) {
+        (Some(StoreKind::S3(s3)), faults) if faults.is_empty() => s3.dialect,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(dialect(""), Dialect { conditional_writes: true, whole_checksums: true, sha256: false });
+    let lacking = dialect(r#", "conditionalWrites": false, "wholeChecksums": false, "sha256": true"#);
+    assert_eq!(lacking, Dialect { conditional_writes: false, whole_checksums: false, sha256: true });
+    let (kind, faults) = read(r#", "conditionalWrites": "no""#);
+    assert!(kind.is_none() && faults.len() == 1, "{faults:?}");
+}
+
+#[test]
 fn what_looks_like_a_secret_is_one() {
     for name in
         ["secretAccessKey", "secret_access_key", "password", "accessKeyId", "apiKey", "sessionToken", "AWS-SECRET"]

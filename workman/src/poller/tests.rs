@@ -11,6 +11,8 @@ fn poller(workers: u32, reserved: u32, lanes: usize) -> Poller {
         reserved,
         idle_backoff: vec![minutes(1), minutes(2), minutes(4), minutes(8), minutes(8)],
         poll_wait: Duration::from_secs(20),
+        linger: Duration::from_millis(2),
+        recheck: Duration::ZERO,
     };
     Poller::new(settings, vec![10; lanes])
 }
@@ -38,6 +40,43 @@ fn each_free_slot_is_offered_to_the_highest_queue_first() {
     }
     assert_eq!(ask(&mut poller, at(0), 0, 6), 6, "slots that became free go to the highest again");
     assert_eq!(poller.next(at(0), false), Step::Full);
+}
+
+#[test]
+fn a_higher_queue_found_empty_is_passed_over_for_a_moment_where_requests_cost() {
+    let mut poller = poller(20, 0, 2);
+    poller.settings.recheck = Duration::from_secs(1);
+    assert_eq!(ask(&mut poller, at(0), 0, 0), 10);
+    assert_eq!(ask(&mut poller, at(0), 1, 10), 10);
+    assert_eq!(ask(&mut poller, at(0), 1, 10), 10);
+    let all_freed = |poller: &mut Poller| (0..20).for_each(|_| poller.freed(1));
+    all_freed(&mut poller);
+    assert_eq!(ask(&mut poller, at(0), 1, 10), 10, "the higher was empty just now");
+    assert_eq!(ask(&mut poller, at(0), 1, 10), 10);
+    all_freed(&mut poller);
+    assert_eq!(ask(&mut poller, at(1), 0, 0), 10, "a second later it is asked first again");
+    assert_eq!(ask(&mut poller, at(1), 1, 10), 10);
+    assert_eq!(ask(&mut poller, at(1), 1, 10), 10);
+    all_freed(&mut poller);
+    poller.expect(at(1));
+    assert_eq!(ask(&mut poller, at(1), 0, 0), 10, "at once where this workman has sent something");
+    assert_eq!(ask(&mut poller, at(1), 1, 0), 10);
+    assert_eq!(ask(&mut poller, at(1), 0, 0), 10, "and it is listened to where the lower is empty too");
+}
+
+#[test]
+fn slots_that_make_no_full_batch_wait_for_company() {
+    let mut poller = poller(20, 0, 1);
+    assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
+    assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
+    poller.freed(0);
+    let until = at(0).plus(Duration::from_millis(2));
+    assert_eq!(poller.next(at(0), true), Step::Rest { until });
+    (0..9).for_each(|_| poller.freed(0));
+    assert_eq!(ask(&mut poller, at(0), 0, 10), 10, "a full batch does not wait");
+    poller.freed(0);
+    assert_eq!(poller.next(at(1), true), Step::Rest { until: at(1).plus(Duration::from_millis(2)) });
+    assert_eq!(ask(&mut poller, at(2), 0, 0), 1, "and no slot waits for longer");
 }
 
 #[test]

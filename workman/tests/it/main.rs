@@ -8,6 +8,7 @@ mod fates;
 mod leases;
 mod priorities;
 mod probe;
+mod requests;
 mod shop;
 mod speed;
 mod stopping;

@@ -179,6 +179,8 @@ pub(crate) fn settings() -> WorkmanSettings {
         retry_delays: vec![secs(10), secs(100)],
         idle_backoff: vec![minutes(1), minutes(2), minutes(4), minutes(8), minutes(8)],
         poll_wait: secs(20),
+        linger: Duration::from_millis(2),
+        recheck: Duration::ZERO,
         reserved_low: 0.0,
         on_final_failure: OnFinalFailure::Drain,
         on_unavailable: OnUnavailable::Wait,

@@ -90,20 +90,27 @@ fn of_items(counts: &BTreeMap<String, u64>) -> [u64; 3] {
     ["HEAD item", "GET item", "PUT item"].map(|operation| counts.get(operation).copied().unwrap_or(0))
 }
 
+/// On a busy machine a try may be lost and made again: one in a hundred, and no more.
+fn assert_costs(counted: [u64; 3], told: [u64; 3], what: &str) {
+    for (counted, told) in counted.into_iter().zip(told) {
+        assert!((told..=told + told / 100).contains(&counted), "{what}: {counted} requests, {told} are told");
+    }
+}
+
 #[test]
 fn an_item_and_a_task_cost_no_more_requests_than_are_told() {
     let job = Counted::new();
     let [source, destination, queues] = job.run();
     println!("copied: {source:?}\n{destination:?}\n{queues:?}");
-    assert_eq!(of_items(&source), [0, ITEMS, 0], "an item copied: read, which tells all of it");
-    assert_eq!(of_items(&destination), [2 * ITEMS, 0, ITEMS], "looked at, written, and its second learnt");
+    assert_costs(of_items(&source), [0, ITEMS, 0], "an item copied: read, which tells all of it");
+    assert_costs(of_items(&destination), [2 * ITEMS, 0, ITEMS], "looked at, written, and its second learnt");
     let sends = queues["SendMessageBatch"];
     assert!(sends <= ITEMS.div_ceil(10) + 2, "{sends} sends of {ITEMS} tasks");
     let asked = |operation: &str| queues.get(operation).copied().unwrap_or(0);
     let a_task = ["SendMessageBatch", "ReceiveMessage", "DeleteMessageBatch"].map(asked).iter().sum::<u64>();
     // How full batches are depends on how fast tasks come to their end; that each goes alone, they never may.
     println!("{:.3} requests a task", a_task as f64 / ITEMS as f64);
-    assert!(a_task < 2 * ITEMS, "{a_task}");
+    assert!(a_task < ITEMS, "{a_task}");
 
     job.policy("differences");
     let [source, destination, queues] = job.run();

@@ -1,0 +1,47 @@
+//! What a task costs in requests where requests are the bill.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_engine::{Op, Recording};
+use mill_ports::{Outcome, TaskQueue};
+use mill_workman::Workman;
+
+use crate::shop::{HIGH, LOW, Shop, secs};
+
+const TASKS: u64 = 2_000;
+
+/// With what is sent in full batches by who queues tasks, that is three requests for ten tasks, and one in thirty for all
+/// else: looks at a queue that is empty, and batches that are not full.
+#[tokio::test(start_paused = true)]
+async fn a_task_of_a_busy_fleet_is_received_and_acknowledged_with_a_fifth_of_a_request() {
+    let mut shop = Shop::new(|clock, call| async move {
+        // Each takes a time of its own, so that no two end together by themselves.
+        let millis = 100 + u64::from(crc(&call.item)) % 400;
+        clock.sleep(Duration::from_millis(millis)).await;
+        Ok(Outcome::done())
+    });
+    (shop.settings.workers, shop.settings.visibility) = (64, secs(600));
+    (shop.settings.linger, shop.settings.recheck) = (Duration::from_millis(100), secs(1));
+    for n in 0..TASKS {
+        shop.send(LOW, &format!("{n}")).await;
+    }
+    let mut deps = shop.deps(&[HIGH, LOW]);
+    let counted: Vec<_> = deps.queues.iter().map(|queue| Arc::new(Recording::new(queue.clone()))).collect();
+    deps.queues = counted.iter().map(|queue| queue.clone() as Arc<dyn TaskQueue>).collect();
+    let (workman, heartbeat) = Workman::new(deps, shop.settings.clone());
+    let emptied = async {
+        shop.emptied().await;
+        shop.stop.gentle.cancel();
+    };
+    let (ended, (), ()) = futures::join!(workman.run(shop.stop.clone()), heartbeat.run(), emptied);
+    ended.unwrap();
+    let calls = |op| counted.iter().map(|queue| queue.calls(op).calls).sum::<u64>();
+    let (receives, acknowledgments) = (calls(Op::Receive), calls(Op::Acknowledge));
+    let most = TASKS * 21 / 100;
+    assert!(receives + acknowledgments <= most, "{receives} receives and {acknowledgments} acknowledgments");
+}
+
+fn crc(text: &str) -> u32 {
+    text.bytes().fold(17, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)).rotate_left(7))
+}
