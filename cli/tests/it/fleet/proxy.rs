@@ -1,10 +1,10 @@
-//! A proxy of ours in front of a server: calls fail before the server acts or after, or credentials have expired.
+//! A proxy of ours in front of a server: calls fail before the server acts or after, credentials have expired, or the server
+//! is far away.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -16,7 +16,9 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::{boto, ministack};
 use crate::kills::Dice;
+use crate::world::World;
 
 /// How it treats calls now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,22 +29,29 @@ pub(crate) enum Mood {
     Troubled,
     /// Nobody's credentials are good.
     Expired,
+    /// Every call takes so much longer.
+    Far(Duration),
 }
 
 /// What becomes of one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lot {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lot {
     Passes,
     /// 503, and the server hears nothing of it.
     Refused,
     /// The server hears nothing of it, and the client hears nothing for a while; then the line is dead.
     Hangs,
+    /// The same for longer than a client of a queue waits for anything but tasks.
+    TimesOut,
     /// The server acts; its answer is lost.
     AnswerLost,
-    /// The server acts; half of its answer's body comes.
+    /// The server acts; half of its answer's body comes, or nothing where there is none.
     CutOff,
     Expired,
 }
+
+/// So many of each kind show how large the share is.
+const CALLS: u64 = 200;
 
 /// A proxy, for as long as the process lives.
 #[derive(Debug, Clone)]
@@ -54,8 +63,7 @@ struct State {
     address: String,
     mood: Mutex<Mood>,
     dice: Mutex<Dice>,
-    calls: AtomicU64,
-    troubled: AtomicU64,
+    lots: Mutex<BTreeMap<Lot, u64>>,
     by_operation: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -63,10 +71,10 @@ struct State {
 pub(crate) type Answer = Response<BoxBody<Bytes, io::Error>>;
 
 impl Proxy {
-    /// Begins to serve before the server at `server`.
+    /// Begins to serve before the server at `server`, at the same address.
     pub(crate) fn before(server: &str, seed: u64) -> Self {
-        let server = server.trim_start_matches("http://").parse().unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server: SocketAddr = server.trim_start_matches("http://").parse().unwrap();
+        let listener = std::net::TcpListener::bind((server.ip(), 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let state = State {
@@ -74,8 +82,7 @@ impl Proxy {
             address,
             mood: Mutex::new(Mood::Quiet),
             dice: Mutex::new(Dice(seed)),
-            calls: AtomicU64::new(0),
-            troubled: AtomicU64::new(0),
+            lots: Mutex::default(),
             by_operation: Mutex::default(),
         };
         let proxy = Self(Arc::new(state));
@@ -117,9 +124,9 @@ impl Proxy {
         std::mem::take(&mut *self.0.by_operation.lock().unwrap())
     }
 
-    /// All calls so far, and those that had trouble.
-    pub(crate) fn calls(&self) -> (u64, u64) {
-        (self.0.calls.load(Ordering::Relaxed), self.0.troubled.load(Ordering::Relaxed))
+    /// What became of the calls that came while there was trouble, or credentials were no good.
+    pub(crate) fn lots(&self) -> BTreeMap<Lot, u64> {
+        self.0.lots.lock().unwrap().clone()
     }
 }
 
@@ -132,21 +139,20 @@ impl State {
         *self.by_operation.lock().unwrap().entry(named.map_or(plain, str::to_owned)).or_default() += 1;
     }
 
-    fn lot(&self) -> Lot {
-        let mood = *self.mood.lock().unwrap();
+    fn lot(&self, mood: Mood) -> Lot {
         let lot = match mood {
-            Mood::Quiet => Lot::Passes,
+            Mood::Quiet | Mood::Far(_) => return Lot::Passes,
             Mood::Expired => Lot::Expired,
-            Mood::Troubled => match self.dice.lock().unwrap().roll(12) {
-                0 => Lot::Refused,
-                1 => Lot::Hangs,
-                2 => Lot::AnswerLost,
-                3 => Lot::CutOff,
+            Mood::Troubled => match self.dice.lock().unwrap().roll(48) {
+                0..4 => Lot::Refused,
+                4..7 => Lot::Hangs,
+                7 => Lot::TimesOut,
+                8..12 => Lot::AnswerLost,
+                12..16 => Lot::CutOff,
                 _ => Lot::Passes,
             },
         };
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.troubled.fetch_add(u64::from(lot != Lot::Passes), Ordering::Relaxed);
+        *self.lots.lock().unwrap().entry(lot).or_default() += 1;
         lot
     }
 }
@@ -156,18 +162,22 @@ fn lost(why: &str) -> io::Error {
 }
 
 async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer> {
-    let lot = state.lot();
+    let mood = *state.mood.lock().unwrap();
+    let lot = state.lot(mood);
     state.count(&call);
     let speaks_json = call.headers().contains_key("x-amz-target");
     let (parts, body) = call.into_parts();
     let method = parts.method.clone();
     // All of the call is taken in first, also of one that is refused: so its line can bear the next.
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    if let Mood::Far(longer) = mood {
+        tokio::time::sleep(longer).await;
+    }
     match lot {
         Lot::Refused => Ok(told(503, String::new(), false)),
         Lot::Expired => Ok(expired(speaks_json, &method)),
-        Lot::Hangs => {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+        Lot::Hangs | Lot::TimesOut => {
+            tokio::time::sleep(Duration::from_millis(if lot == Lot::Hangs { 300 } else { 6_000 })).await;
             Err(lost("the line is dead"))
         }
         Lot::Passes => passed_on(state.server, parts, body).await.map(whole),
@@ -175,7 +185,7 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
             passed_on(state.server, parts, body).await?;
             Err(lost("the answer is lost"))
         }
-        Lot::CutOff => passed_on(state.server, parts, body).await.map(cut_off),
+        Lot::CutOff => cut_off(passed_on(state.server, parts, body).await?),
     }
 }
 
@@ -205,10 +215,14 @@ pub(crate) fn whole((parts, body): (hyper::http::response::Parts, Bytes)) -> Ans
     Response::from_parts(parts, full(body))
 }
 
-fn cut_off((parts, body): (hyper::http::response::Parts, Bytes)) -> Answer {
+fn cut_off((parts, body): (hyper::http::response::Parts, Bytes)) -> io::Result<Answer> {
+    if body.is_empty() {
+        // Its head alone would be the whole answer.
+        return Err(lost("the line is dead"));
+    }
     let half = Frame::data(body.slice(..body.len() / 2));
     let pieces = futures::stream::iter([Ok(half), Err(lost("the line is dead"))]);
-    Response::from_parts(parts, BodyExt::boxed(StreamBody::new(pieces)))
+    Ok(Response::from_parts(parts, BodyExt::boxed(StreamBody::new(pieces))))
 }
 
 pub(crate) fn told(status: u16, body: String, json: bool) -> Answer {
@@ -224,5 +238,47 @@ fn expired(speaks_json: bool, method: &Method) -> Answer {
         told(400, String::new(), false)
     } else {
         told(400, format!("<Error><Code>ExpiredToken</Code><Message>{words}</Message></Error>"), false)
+    }
+}
+
+#[test]
+fn a_third_of_all_calls_has_trouble_that_the_client_sees() {
+    let (world, proxy) = (World::new(), Proxy::before(ministack(), 7));
+    proxy.set(Mood::Troubled);
+    let script = format!(
+        "from concurrent.futures import ThreadPoolExecutor
+direct = client('s3', '{}')
+direct.create_bucket(Bucket='asked')
+direct.put_object(Bucket='asked', Key='there', Body=b'x' * 1000)
+url = client('sqs', '{}').create_queue(QueueName='asked')['QueueUrl']
+def once(service):
+    settings = Config(retries={{'total_max_attempts': 1}}, max_pool_connections=100, s3={{'addressing_style': 'path'}})
+    return boto3.client(service, endpoint_url='{}', aws_access_key_id='test', aws_secret_access_key='test',
+                        region_name='us-east-1', config=settings)
+s3, sqs = once('s3'), once('sqs')
+def fails(call):
+    try: call()
+    except Exception: return 1
+    return 0
+calls = [lambda: s3.put_object(Bucket='asked', Key='new', Body=b'x'),
+         lambda: s3.head_object(Bucket='asked', Key='there'),
+         lambda: s3.get_object(Bucket='asked', Key='there')['Body'].read(),
+         lambda: s3.delete_object(Bucket='asked', Key='new'),
+         lambda: sqs.send_message(QueueUrl=url, MessageBody='x')]
+with ThreadPoolExecutor(100) as pool:
+    for failed in [[pool.submit(fails, call) for _ in range({CALLS})] for call in calls]:
+        print(sum(one.result() for one in failed))",
+        ministack(),
+        ministack(),
+        proxy.address()
+    );
+    let seen: Vec<u64> = boto(&world, &script).lines().map(|line| line.parse().unwrap()).collect();
+    let mut lots = proxy.lots();
+    println!("of {CALLS} calls of each kind {seen:?} failed; {lots:?}");
+    let passed = lots.remove(&Lot::Passes).unwrap();
+    assert_eq!(seen.iter().sum::<u64>(), lots.values().sum::<u64>(), "all trouble is seen");
+    assert_eq!(passed + lots.values().sum::<u64>(), 5 * CALLS);
+    for failed in seen {
+        assert!((CALLS / 5..CALLS / 2).contains(&failed), "{failed} of {CALLS}");
     }
 }
