@@ -5,6 +5,8 @@
 mod costs;
 #[path = "fleet/faults.rs"]
 mod faults;
+#[path = "fleet/hosts.rs"]
+mod hosts;
 #[path = "fleet/job.rs"]
 mod job;
 #[path = "fleet/messages.rs"]
@@ -15,6 +17,8 @@ mod million;
 mod ministack;
 #[path = "fleet/mirror.rs"]
 mod mirror;
+#[path = "fleet/network.rs"]
+mod network;
 #[path = "fleet/proxy.rs"]
 mod proxy;
 #[path = "../../../infra/aws/tests/it/verifying.rs"]
@@ -39,7 +43,7 @@ fn ministack() -> &'static str {
 const CREDENTIALS: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_REGION", "us-east-1")];
 
-/// A workman's process, killed when it goes out of scope.
+/// A process, killed when it goes out of scope: mostly a workman's.
 struct Workman(Child);
 
 impl Workman {

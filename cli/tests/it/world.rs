@@ -60,7 +60,12 @@ impl World {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mill"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_mill")))
+    }
+
+    /// The same of another binary.
+    pub(crate) fn command_of(&self, mill: &Path) -> Command {
+        let mut command = Command::new(mill);
         command
             .current_dir(self.folder.path())
             .env_clear()

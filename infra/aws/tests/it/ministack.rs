@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -17,30 +17,36 @@ pub(crate) fn tool(name: &str) -> PathBuf {
 
 /// Starts a server that ends with this process, and gives its address.
 pub(crate) fn start() -> String {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (started, ready) = mpsc::channel();
     // The server ends with the thread that began it, and this one ends with the process.
     std::thread::spawn(move || {
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(tool("ministack"))
-            .env("BIND_HOST", "127.0.0.1")
-            .env("GATEWAY_PORT", port.to_string())
-            .env("LOG_LEVEL", "WARNING")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        started.send(child.as_ref().err().map(ToString::to_string)).unwrap();
+        let (_process, address) = start_at("127.0.0.1");
+        started.send(address).unwrap();
         loop {
             std::thread::park();
         }
     });
-    assert_eq!(ready.recv().unwrap(), None, "ministack does not start");
+    ready.recv().expect("ministack does not start")
+}
+
+/// Starts a server at an address of this host that ends with this thread, if not before, and gives where it answers.
+pub(crate) fn start_at(host: &str) -> (Child, String) {
+    let port = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port();
+    let process = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(tool("ministack"))
+        .env("BIND_HOST", host)
+        .env("GATEWAY_PORT", port.to_string())
+        .env("LOG_LEVEL", "WARNING")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("ministack does not start");
     let began = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(began.elapsed() < Duration::from_mins(1), "nothing answers at port {port}");
+    while TcpStream::connect((host, port)).is_err() {
+        assert!(began.elapsed() < Duration::from_mins(1), "nothing answers at {host}, port {port}");
         std::thread::sleep(Duration::from_millis(20));
     }
-    format!("http://127.0.0.1:{port}")
+    (process, format!("http://{host}:{port}"))
 }
