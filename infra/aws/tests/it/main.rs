@@ -5,11 +5,14 @@
 mod canned;
 mod connections;
 mod contract;
+mod deployed;
 mod ministack;
 mod queues;
 mod servers;
 mod speed;
+mod stack;
 mod stores;
 mod tables;
+mod template;
 mod verified;
 mod verifying;
