@@ -1,8 +1,12 @@
 //! The fleet engine and stores in S3, as a person uses them: real processes on a server that speaks SQS, DynamoDB and S3,
 //! a second S3 server that checks signatures, and boto3 and rclone as checkers.
 
+#[path = "fleet/asked.rs"]
+mod asked;
 #[path = "fleet/costs.rs"]
 mod costs;
+#[path = "fleet/deployed.rs"]
+mod deployed;
 #[path = "fleet/faults.rs"]
 mod faults;
 #[path = "fleet/hosts.rs"]
@@ -21,6 +25,8 @@ mod mirror;
 mod network;
 #[path = "fleet/proxy.rs"]
 mod proxy;
+#[path = "../../../infra/aws/tests/it/stack.rs"]
+mod stack;
 #[path = "../../../infra/aws/tests/it/verifying.rs"]
 mod verifying;
 

@@ -1,7 +1,7 @@
 //! A proxy of ours in front of a server: calls fail before the server acts or after, credentials have expired, or the server
 //! is far away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::asked::{Permission, permissions};
 use super::{boto, ministack};
 use crate::kills::Dice;
 use crate::world::World;
@@ -65,6 +66,8 @@ struct State {
     dice: Mutex<Dice>,
     lots: Mutex<BTreeMap<Lot, u64>>,
     by_operation: Mutex<BTreeMap<String, u64>>,
+    asked: Mutex<BTreeSet<Permission>>,
+    refused: Mutex<Option<Permission>>,
 }
 
 /// What a call is answered with.
@@ -84,6 +87,8 @@ impl Proxy {
             dice: Mutex::new(Dice(seed)),
             lots: Mutex::default(),
             by_operation: Mutex::default(),
+            asked: Mutex::default(),
+            refused: Mutex::default(),
         };
         let proxy = Self(Arc::new(state));
         let (state, (started, ready)) = (proxy.0.clone(), mpsc::channel());
@@ -124,6 +129,16 @@ impl Proxy {
         std::mem::take(&mut *self.0.by_operation.lock().unwrap())
     }
 
+    /// The permissions that all calls so far needed.
+    pub(crate) fn asked(&self) -> BTreeSet<Permission> {
+        self.0.asked.lock().unwrap().clone()
+    }
+
+    /// From now on, what needs this permission is answered with 503; or nothing is.
+    pub(crate) fn refuse(&self, permission: Option<Permission>) {
+        *self.0.refused.lock().unwrap() = permission;
+    }
+
     /// What became of the calls that came while there was trouble, or credentials were no good.
     pub(crate) fn lots(&self) -> BTreeMap<Lot, u64> {
         self.0.lots.lock().unwrap().clone()
@@ -137,6 +152,14 @@ impl State {
         let of_item = call.uri().path().trim_matches('/').contains('/');
         let plain = format!("{} {}", call.method(), if of_item { "item" } else { "bucket" });
         *self.by_operation.lock().unwrap().entry(named.map_or(plain, str::to_owned)).or_default() += 1;
+    }
+
+    /// Notes what a call asks for, and says whether that is refused.
+    fn refuses(&self, parts: &hyper::http::request::Parts, body: &Bytes) -> bool {
+        let asked = permissions(parts, body);
+        let refused = self.refused.lock().unwrap().as_ref().is_some_and(|refused| asked.contains(refused));
+        self.asked.lock().unwrap().extend(asked);
+        refused
     }
 
     fn lot(&self, mood: Mood) -> Lot {
@@ -180,6 +203,7 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
             tokio::time::sleep(Duration::from_millis(if lot == Lot::Hangs { 300 } else { 6_000 })).await;
             Err(lost("the line is dead"))
         }
+        Lot::Passes if state.refuses(&parts, &body) => Ok(told(503, String::new(), false)),
         Lot::Passes => passed_on(state.server, parts, body).await.map(whole),
         Lot::AnswerLost => {
             passed_on(state.server, parts, body).await?;

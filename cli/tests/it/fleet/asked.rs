@@ -1,0 +1,62 @@
+//! What a call asks for, in the words of a role's permissions.
+
+use hyper::Method;
+use hyper::body::Bytes;
+use hyper::http::request::Parts;
+use serde_json::Value;
+
+/// An action and the ARN that it is about.
+pub(crate) type Permission = (String, String);
+
+/// The permissions that a call needs, as AWS documents them for each operation.
+pub(crate) fn permissions(parts: &Parts, body: &Bytes) -> Vec<Permission> {
+    match parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()?.split_once('.')) {
+        Some(("AmazonSQS", operation)) => of_queue(operation, &read(body)),
+        Some((_, operation)) => of_table(operation, &read(body)),
+        None => of_store(parts),
+    }
+}
+
+fn read(body: &Bytes) -> Value {
+    serde_json::from_slice(body).unwrap()
+}
+
+fn of_queue(operation: &str, body: &Value) -> Vec<Permission> {
+    let queue = body["QueueName"].as_str().or_else(|| body["QueueUrl"].as_str()?.rsplit('/').next());
+    let action = operation.strip_suffix("Batch").unwrap_or(operation);
+    vec![(format!("sqs:{action}"), format!("arn:aws:sqs:us-east-1:000000000000:{}", queue.unwrap()))]
+}
+
+fn of_table(operation: &str, body: &Value) -> Vec<Permission> {
+    let tables: Vec<&str> = match body["RequestItems"].as_object() {
+        Some(items) => items.keys().map(String::as_str).collect(),
+        None => vec![body["TableName"].as_str().unwrap()],
+    };
+    let arn = |table: &str| format!("arn:aws:dynamodb:us-east-1:000000000000:table/{table}");
+    tables.into_iter().map(|table| (format!("dynamodb:{operation}"), arn(table))).collect()
+}
+
+fn of_store(parts: &Parts) -> Vec<Permission> {
+    let place = parts.uri.path().trim_start_matches('/');
+    let query = parts.uri.query().unwrap_or_default();
+    let asks = |what: &str| query.split('&').any(|one| one.split('=').next() == Some(what));
+    let of_item = place.split_once('/').is_some_and(|(_, key)| !key.is_empty());
+    let reads = [Method::GET, Method::HEAD].contains(&parts.method);
+    let action = match &parts.method {
+        _ if place.is_empty() => return vec![("s3:ListAllMyBuckets".into(), "*".into())],
+        _ if of_item && reads => "GetObject",
+        &Method::PUT | &Method::POST if of_item => "PutObject",
+        &Method::DELETE if of_item && asks("uploadId") => "AbortMultipartUpload",
+        &Method::DELETE if of_item => "DeleteObject",
+        &Method::PUT => "CreateBucket",
+        &Method::DELETE => "DeleteBucket",
+        _ if asks("versioning") => "GetBucketVersioning",
+        _ if asks("publicAccessBlock") => "GetBucketPublicAccessBlock",
+        _ if asks("encryption") => "GetEncryptionConfiguration",
+        _ => "ListBucket",
+    };
+    let arn = |place: &str| format!("arn:aws:s3:::{}", place.trim_matches('/'));
+    let copied =
+        parts.headers.get("x-amz-copy-source").map(|from| ("s3:GetObject".into(), arn(from.to_str().unwrap())));
+    copied.into_iter().chain([(format!("s3:{action}"), arn(place))]).collect()
+}

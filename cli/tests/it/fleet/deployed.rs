@@ -1,0 +1,253 @@
+//! A fleet as `infra/deploy` stands it up: the processes that its task definitions name, on the queues, tables and buckets
+//! of a deployed stack, under its roles and alarms.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::proxy::Proxy;
+use super::stack::{answered, deployed, stack};
+use super::{CREDENTIALS, Workman, boto, ministack, settle};
+use crate::world::{Ran, World};
+
+/// A deployed stack, and a scratch folder.
+struct Fleet {
+    world: World,
+    name: &'static str,
+    bucket: String,
+    topic: String,
+    tasks: Value,
+}
+
+impl Fleet {
+    fn deploy(name: &'static str, settings: &[&str]) -> Self {
+        let told = deployed(ministack(), name, &[&["WorkmenMax=1"], settings].concat());
+        let output = |output: &str| told["outputs"][output].as_str().unwrap().to_owned();
+        let tasks = stack(&["tasks", ministack(), name], &Value::Null);
+        Self { world: World::new(), name, bucket: output("PolicyBucket"), topic: output("AlarmTopic"), tasks }
+    }
+
+    /// A `mill` as the image's configuration and a container's environment make it.
+    fn command(&self, task: &str, endpoint: &str) -> Command {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/deploy/mill.toml");
+        let mut command = self.world.command();
+        let environment = self.tasks[task]["environment"].as_object().unwrap();
+        command.envs(CREDENTIALS).envs(environment.iter().map(|(name, value)| (name, value.as_str().unwrap())));
+        command.env("MILL_CONFIG", config).env("MILL_ENGINE_ENDPOINT", endpoint);
+        command.env("MILL_ENGINE_DATA", self.world.path("data"));
+        command
+    }
+
+    /// What a container runs, to its end.
+    fn run(&self, task: &str, endpoint: &str) -> Ran {
+        let arguments = self.tasks[task]["command"].as_array().unwrap();
+        let arguments = arguments.iter().map(|argument| argument.as_str().unwrap());
+        Ran::of(self.command(task, endpoint).args(arguments).output().unwrap())
+    }
+
+    fn workman(&self, endpoint: &str) -> Workman {
+        assert_eq!(self.tasks["workman"]["command"], json!(["work"]));
+        let mut command = self.command("workman", endpoint);
+        // Its own pauses are of minutes, where each look costs a request.
+        command.env("MILL_WORKMAN_IDLE_BACKOFF", "200ms");
+        Workman::begin(command)
+    }
+
+    /// What an operator does.
+    fn mill(&self, args: &[&str]) -> Ran {
+        self.mill_at(ministack(), args)
+    }
+
+    fn mill_at(&self, endpoint: &str, args: &[&str]) -> Ran {
+        Ran::of(self.command("producer", endpoint).args(args).output().unwrap())
+    }
+
+    /// Runs a script with boto3 in which `name`, `bucket`, `topic` and `aws`, a client by service, are there.
+    fn boto(&self, script: &str) -> String {
+        let Self { world, name, bucket, topic, .. } = self;
+        let endpoint = ministack();
+        let head = format!(
+            "name, bucket, topic = '{name}', '{bucket}', '{topic}'
+aws = lambda service: client(service, '{endpoint}')
+sqs = aws('sqs')
+queue = lambda of: sqs.get_queue_url(QueueName=f'{{name}}-{{of}}')['QueueUrl']
+"
+        );
+        boto(world, &(head + script))
+    }
+}
+
+#[test]
+fn infra_check_passes_a_deployed_stack_and_names_what_was_changed_in_it() {
+    let fleet = Fleet::deploy("checked", &[]);
+    let passed = fleet.mill(&["infra", "check"]).expect(0);
+    assert_eq!(passed.out, "The deployment is as this mill assumes.\n");
+    fleet.boto(
+        "sqs.set_queue_attributes(QueueUrl=queue('bit-report'), Attributes={'VisibilityTimeout': '31'})
+sqs.set_queue_attributes(QueueUrl=queue('duplication-high'), Attributes={'RedrivePolicy': ''})
+aws('s3').delete_public_access_block(Bucket=bucket)
+anybody = {'Effect': 'Allow', 'Principal': '*', 'Action': 's3:GetObject', 'Resource': f'arn:aws:s3:::{bucket}/*'}
+aws('s3').put_bucket_policy(Bucket=bucket, Policy=json.dumps({'Version': '2012-10-17', 'Statement': [anybody]}))",
+    );
+    let told = fleet.mill(&["infra", "check"]).expect(100).out;
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let found: BTreeSet<String> = told.lines().skip(1).map(words).collect();
+    let expected = [
+        "queue `checked-bit-report` VisibilityTimeout 60 31".to_owned(),
+        "queue `checked-duplication-high` RedrivePolicy to `checked-dead-letter` after 10 receives none".to_owned(),
+        format!("bucket `{}` public access blocked not blocked", fleet.bucket),
+    ];
+    assert_eq!(found, BTreeSet::from(expected), "{told}");
+}
+
+/// The server publishes no metrics of its queues, as CloudWatch does for SQS: the test takes that part. It tells the depth
+/// that it has just read from the dead-letter queue, and then, as the metric of received messages, how many letters the
+/// book has. All else is the server's: the queue, the alarms of the template, their topic, and what the topic delivers.
+#[test]
+fn a_dead_letter_raises_the_message_while_it_waits_and_when_it_passes() {
+    let fleet = Fleet::deploy("alarmed", &[]);
+    fleet.boto(
+        "arn = sqs.get_queue_attributes(QueueUrl=sqs.create_queue(QueueName='heard')['QueueUrl'],
+                               AttributeNames=['QueueArn'])['Attributes']['QueueArn']
+aws('sns').subscribe(TopicArn=topic, Protocol='sqs', Endpoint=arn)
+sqs.send_message(QueueUrl=queue('duplication-low'), MessageBody='no task at all')",
+    );
+    // For as long as the dead letters cannot be received, they wait in their queue instead of their book.
+    let proxy = Proxy::before(ministack(), 1);
+    let receive = "sqs:ReceiveMessage".to_owned();
+    proxy.refuse(Some((receive, "arn:aws:sqs:us-east-1:000000000000:alarmed-dead-letter".into())));
+    let _workman = fleet.workman(proxy.address());
+    let depth = || {
+        fleet.boto(
+            "told = sqs.get_queue_attributes(QueueUrl=queue('dead-letter'), AttributeNames=['All'])['Attributes']
+print(told['ApproximateNumberOfMessages'])",
+        )
+    };
+    until("a dead letter in its queue", || depth() == "1\n");
+    assert_eq!(heard(&fleet), Vec::<String>::new(), "an alarm before anything was told");
+    tell(&fleet, "ApproximateNumberOfMessagesVisible", depth().trim());
+    until("the alarm on the depth", || heard(&fleet).contains(&"alarmed-depth-dead-letter".to_owned()));
+
+    proxy.refuse(None);
+    let letters =
+        || fleet.mill_at(proxy.address(), &["status", "--json"]).expect(0).json()["dead_letters_open"].clone();
+    until("the letter in its book", || letters() == 1);
+    assert_eq!(depth(), "0\n");
+    assert!(!heard(&fleet).contains(&"alarmed-dead-letters".to_owned()));
+    tell(&fleet, "NumberOfMessagesReceived", &letters().to_string());
+    until("the alarm on letters that pass", || heard(&fleet).contains(&"alarmed-dead-letters".to_owned()));
+}
+
+/// Tells CloudWatch a figure of the dead-letter queue.
+fn tell(fleet: &Fleet, metric: &str, value: &str) {
+    let script = format!(
+        "aws('cloudwatch').put_metric_data(Namespace='AWS/SQS', MetricData=[dict(
+    MetricName='{metric}', Value={value}, Dimensions=[dict(Name='QueueName', Value=f'{{name}}-dead-letter')])])"
+    );
+    fleet.boto(&script);
+}
+
+/// The alarms that the subscribed queue has had messages about.
+fn heard(fleet: &Fleet) -> Vec<String> {
+    let told = fleet.boto(
+        "heard = sqs.get_queue_url(QueueName='heard')['QueueUrl']
+for message in sqs.receive_message(QueueUrl=heard, MaxNumberOfMessages=10, VisibilityTimeout=0).get('Messages', []):
+    told = json.loads(json.loads(message['Body'])['Message'])
+    if told['NewStateValue'] == 'ALARM': print(told['AlarmName'])",
+    );
+    told.lines().map(str::to_owned).collect()
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_mins(3), "{what} does not come");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Every call of real processes, seen on the way to the server, is one that the component's deployed role allows. Uploads
+/// in parts are not among them (this server's CRC64NVME of one is wrong, so none can be completed); what they need is told by
+/// the same name, `s3:PutObject`.
+#[test]
+fn the_deployed_containers_keep_copies_in_step_within_what_their_roles_allow() {
+    let fleet = Fleet::deploy("roles", &["SourceBuckets=roles-from", "DestinationBuckets=roles-to"]);
+    let proxies = || Proxy::before(ministack(), 1);
+    let (producer, workman, operator) = (proxies(), proxies(), proxies());
+    // A store's address is the same for all components; it is told to each as that of its own proxy.
+    let policies = |proxy: &Proxy| {
+        let at =
+            format!(r#""type": "s3", "endpoint": "{}", "region": "us-east-1", "pathStyle": true"#, proxy.address());
+        fleet.boto(&format!(
+            r#"s3 = aws('s3')
+files = {{'duplication-accounts.json': '["library"]',
+    'library-stores.json': '''{{"stores": [{{"id": "1", "primary": true, "bucket": "roles-from", {at}}},
+                                           {{"id": "2", "bucket": "roles-to", {at}}}]}}''',
+    'library-duplication-policy.json': '''{{"defaultPolicies": [{{"srcStoreId": "1", "destStoreId": "2"}}],
+                                            "compare": "differences", "removeVanished": true}}'''}}
+for file, text in files.items(): s3.put_object(Bucket=bucket, Key=file, Body=text)"#
+        ));
+    };
+    fleet.boto(
+        "s3 = aws('s3')
+for one in ['roles-from', 'roles-to']: s3.create_bucket(Bucket=one)
+for n in range(5): s3.put_object(Bucket='roles-from', Key=f'room/{n}', Body=b'x' * n)",
+    );
+    policies(&producer);
+    assert!(fleet.run("producer", producer.address()).expect(0).out.contains("loop finished"));
+    policies(&workman);
+    let doing = fleet.workman(workman.address());
+    settle(&|args| fleet.mill(args));
+    fleet.boto(
+        "s3 = aws('s3')
+s3.delete_object(Bucket='roles-from', Key='room/1')
+s3.put_object(Bucket='roles-from', Key='room/2', Body=b'changed')
+s3.copy_object(Bucket='roles-from', Key='room/3', CopySource='roles-from/room/3', MetadataDirective='REPLACE',
+               Metadata={'only': 'properties'})
+sqs.send_message(QueueUrl=queue('duplication-high'), MessageBody='no task at all')",
+    );
+    // The workman keeps to what it has read, for five minutes.
+    policies(&producer);
+    let again = fleet.mill_at(producer.address(), &["produce", "duplication", "--now"]).expect(0);
+    assert!(again.out.contains("loop finished"), "{}", again.out);
+    settle(&|args| fleet.mill(args));
+    drop(doing);
+    let differences = fleet.boto(
+        "def items(of):
+    found = {}
+    for o in aws('s3').list_objects_v2(Bucket=of)['Contents']:
+        got = aws('s3').get_object(Bucket=of, Key=o['Key'])
+        found[o['Key']] = (got['Body'].read(), got['Metadata'])
+    return {key: value for key, value in found.items() if not key.endswith('/')}
+a, b = items('roles-from'), items('roles-to')
+assert len(a) == 4, sorted(a)
+print([key for key in {**a, **b} if a.get(key) != b.get(key)])",
+    );
+    assert_eq!(differences, "[]\n");
+
+    policies(&operator);
+    let mill = |args: &[&str]| fleet.mill_at(operator.address(), args).expect(0);
+    mill(&["infra", "check"]);
+    mill(&["status"]);
+    mill(&["policy", "check"]);
+    mill(&["verify"]);
+    mill(&["spaces", "owner", "library", "2", "room"]);
+    mill(&["restore", "library", "room", "--from", "2", "back"]);
+    let letter: Value = serde_json::from_str(mill(&["deadletters", "list", "--json"]).out.trim()).unwrap();
+    mill(&["deadletters", "discard", letter["id"].as_str().unwrap(), "--reason", "a trial"]);
+    mill(&["spaces", "release", "library", "2", "room"]);
+
+    let mut questions = Vec::new();
+    for (role, proxy) in [("Producer", &producer), ("Workman", &workman), ("Operator", &operator)] {
+        let asked = proxy.asked();
+        assert!(asked.len() > 9, "{role}: {asked:?}");
+        for (action, resource) in asked {
+            let question = json!({"role": format!("{role}Role"), "action": action, "resource": resource});
+            questions.push((question, "allowed"));
+        }
+    }
+    answered(ministack(), fleet.name, &questions);
+}
