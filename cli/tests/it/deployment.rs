@@ -1,0 +1,76 @@
+//! What `infra/deploy` says to the binary, the binary knows; and the image that it makes has all that the binary needs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::world::{Ran, World, walk};
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/deploy")
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(deploy().join(file)).unwrap()
+}
+
+/// Every name that begins as Mill's variables do.
+fn variables(text: &str) -> BTreeSet<&str> {
+    text.split(|character: char| !character.is_ascii_uppercase() && character != '_')
+        .filter(|word| word.starts_with("MILL_"))
+        .collect()
+}
+
+#[test]
+fn the_images_configuration_is_one_and_every_variable_of_the_template_and_the_units_is_a_setting() {
+    let config = deploy().join("mill.toml");
+    let files = walk(&deploy()).into_iter().filter(|path| path.is_file());
+    let text: String = files.map(|path| fs::read_to_string(path).unwrap()).collect();
+    let mut names = variables(&text);
+    assert!(names.remove("MILL_CONFIG"), "it names the configuration, and is no setting");
+    assert!(names.contains("MILL_ENGINE_PREFIX") && names.contains("MILL_WORKMAN_WORKERS"), "{names:?}");
+    let world = World::new();
+    let mut command = world.command();
+    command.env("MILL_CONFIG", &config).args(["config", "show"]);
+    for name in &names {
+        command.env(name, "1");
+    }
+    let shown = Ran::of(command.output().unwrap()).expect(0).out;
+    for name in names {
+        assert!(shown.contains(&format!("environment variable {name}")), "{name} is no setting:\n{shown}");
+    }
+    assert!(shown.contains(&config.display().to_string()), "nothing comes from the file:\n{shown}");
+}
+
+/// There may be no engine to build the image with; what goes into it is laid out by a script, and tried here.
+#[test]
+fn the_image_has_all_that_the_binary_needs_no_shell_and_no_root() {
+    let world = World::new();
+    let root = world.path("image");
+    let mut laid_out = Command::new(deploy().join("image-root"));
+    Ran::of(laid_out.arg(env!("CARGO_BIN_EXE_mill")).arg(&root).output().unwrap()).expect(0);
+    let mut command = Command::new("chroot");
+    command.args(["--userspec=10001:10001"]).arg(&root).args(["/usr/local/bin/mill", "config", "show"]);
+    let path = std::env::var_os("PATH").unwrap();
+    command.env_clear().env("PATH", path).env("MILL_CONFIG", "/etc/mill/mill.toml");
+    let shown = Ran::of(command.output().unwrap()).expect(0).out;
+    assert!(shown.contains("/etc/mill/mill.toml"), "{shown}");
+    let programs = walk(&root).into_iter().filter(|path| path.parent().is_some_and(|folder| folder.ends_with("bin")));
+    assert_eq!(programs.collect::<Vec<_>>(), [root.join("usr/local/bin/mill")]);
+    let certificates = fs::read_to_string(root.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
+    assert!(certificates.contains("BEGIN CERTIFICATE"));
+    let lines = read("Dockerfile");
+    assert!(lines.lines().any(|line| line == "USER 10001:10001"), "{lines}");
+}
+
+#[test]
+fn the_image_is_built_with_the_toolchain_that_the_tests_use() {
+    let toolchain = fs::read_to_string(deploy().join("../../rust-toolchain.toml")).unwrap();
+    let version = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap().trim_matches('"');
+    let lines = read("Dockerfile");
+    assert!(lines.contains(&format!("FROM rust:{version}-slim-bookworm AS build")), "{version}");
+    assert!(lines.contains(&format!("RUSTUP_TOOLCHAIN={version}\n")), "{version}");
+    let manifest = fs::read_to_string(deploy().join("../../Cargo.toml")).unwrap();
+    assert!(lines.contains("--profile dist") && manifest.contains("[profile.dist]"));
+}
