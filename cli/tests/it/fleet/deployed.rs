@@ -169,19 +169,19 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Every call of real processes, seen on the way to the server, is one that the component's deployed role allows. Uploads
-/// in parts are not among them (this server's CRC64NVME of one is wrong, so none can be completed); what they need is told by
-/// the same name, `s3:PutObject`.
-#[test]
-fn the_deployed_containers_keep_copies_in_step_within_what_their_roles_allow() {
-    let fleet = Fleet::deploy("roles", &["SourceBuckets=roles-from", "DestinationBuckets=roles-to"]);
-    let proxies = || Proxy::before(ministack(), 1);
-    let (producer, workman, operator) = (proxies(), proxies(), proxies());
-    // A store's address is the same for all components; it is told to each as that of its own proxy.
-    let policies = |proxy: &Proxy| {
-        let at =
-            format!(r#""type": "s3", "endpoint": "{}", "region": "us-east-1", "pathStyle": true"#, proxy.address());
-        fleet.boto(&format!(
+/// Each of real processes has a proxy of its own before the server, which tells what it asks for.
+struct Components {
+    fleet: Fleet,
+    producer: Proxy,
+    workman: Proxy,
+    operator: Proxy,
+}
+
+impl Components {
+    /// Puts the policy files into their bucket as one component is to read them: with its own proxy for the stores' address.
+    fn policies(&self, of: &Proxy) {
+        let at = format!(r#""type": "s3", "endpoint": "{}", "region": "us-east-1", "pathStyle": true"#, of.address());
+        self.fleet.boto(&format!(
             r#"s3 = aws('s3')
 files = {{'duplication-accounts.json': '["library"]',
     'library-stores.json': '''{{"stores": [{{"id": "1", "primary": true, "bucket": "roles-from", {at}}},
@@ -190,33 +190,47 @@ files = {{'duplication-accounts.json': '["library"]',
                                             "compare": "differences", "removeVanished": true}}'''}}
 for file, text in files.items(): s3.put_object(Bucket=bucket, Key=file, Body=text)"#
         ));
-    };
-    fleet.boto(
-        "s3 = aws('s3')
+    }
+
+    /// A letter that came while no workman runs.
+    fn write_a_letter_down(&self) {
+        self.fleet.boto("sqs.send_message(QueueUrl=queue('dead-letter'), MessageBody='nobody was there')");
+        let written = self.fleet.mill_at(self.operator.address(), &["deadletters", "list", "--json"]).expect(0).out;
+        assert_eq!(written.lines().count(), 1, "{written}");
+    }
+
+    /// New items, then one that vanishes, one that changes, one whose properties change, and a message that is no task.
+    fn duplicate(&self) {
+        let Self { fleet, producer, workman, .. } = self;
+        fleet.boto(
+            "s3 = aws('s3')
 for one in ['roles-from', 'roles-to']: s3.create_bucket(Bucket=one)
 for n in range(5): s3.put_object(Bucket='roles-from', Key=f'room/{n}', Body=b'x' * n)",
-    );
-    policies(&producer);
-    assert!(fleet.run("producer", producer.address()).expect(0).out.contains("loop finished"));
-    policies(&workman);
-    let doing = fleet.workman(workman.address());
-    settle(&|args| fleet.mill(args));
-    fleet.boto(
-        "s3 = aws('s3')
+        );
+        self.policies(producer);
+        let first = fleet.run("producer", producer.address()).expect(0);
+        assert!(first.out.contains("loop finished"), "{}", first.out);
+        self.policies(workman);
+        let _workman = fleet.workman(workman.address());
+        settle(&|args| fleet.mill(args));
+        fleet.boto(
+            "s3 = aws('s3')
 s3.delete_object(Bucket='roles-from', Key='room/1')
 s3.put_object(Bucket='roles-from', Key='room/2', Body=b'changed')
 s3.copy_object(Bucket='roles-from', Key='room/3', CopySource='roles-from/room/3', MetadataDirective='REPLACE',
                Metadata={'only': 'properties'})
 sqs.send_message(QueueUrl=queue('duplication-high'), MessageBody='no task at all')",
-    );
-    // The workman keeps to what it has read, for five minutes.
-    policies(&producer);
-    let again = fleet.mill_at(producer.address(), &["produce", "duplication", "--now"]).expect(0);
-    assert!(again.out.contains("loop finished"), "{}", again.out);
-    settle(&|args| fleet.mill(args));
-    drop(doing);
-    let differences = fleet.boto(
-        "def items(of):
+        );
+        // The workman keeps to what it has read, for five minutes.
+        self.policies(producer);
+        let again = fleet.mill_at(producer.address(), &["produce", "duplication", "--now"]).expect(0);
+        assert!(again.out.contains("loop finished"), "{}", again.out);
+        settle(&|args| fleet.mill(args));
+    }
+
+    fn every_copy_is_equal(&self) {
+        let differences = self.fleet.boto(
+            "def items(of):
     found = {}
     for o in aws('s3').list_objects_v2(Bucket=of)['Contents']:
         got = aws('s3').get_object(Bucket=of, Key=o['Key'])
@@ -225,29 +239,76 @@ sqs.send_message(QueueUrl=queue('duplication-high'), MessageBody='no task at all
 a, b = items('roles-from'), items('roles-to')
 assert len(a) == 4, sorted(a)
 print([key for key in {**a, **b} if a.get(key) != b.get(key)])",
-    );
-    assert_eq!(differences, "[]\n");
+        );
+        assert_eq!(differences, "[]\n");
+    }
 
-    policies(&operator);
-    let mill = |args: &[&str]| fleet.mill_at(operator.address(), args).expect(0);
-    mill(&["infra", "check"]);
-    mill(&["status"]);
-    mill(&["policy", "check"]);
-    mill(&["verify"]);
-    mill(&["spaces", "owner", "library", "2", "room"]);
-    mill(&["restore", "library", "room", "--from", "2", "back"]);
-    let letter: Value = serde_json::from_str(mill(&["deadletters", "list", "--json"]).out.trim()).unwrap();
-    mill(&["deadletters", "discard", letter["id"].as_str().unwrap(), "--reason", "a trial"]);
-    mill(&["spaces", "release", "library", "2", "room"]);
+    /// What a person does who looks after the fleet.
+    fn look_after(&self) {
+        self.policies(&self.operator);
+        let mill = |args: &[&str]| self.fleet.mill_at(self.operator.address(), args).expect(0);
+        mill(&["infra", "check"]);
+        mill(&["status"]);
+        mill(&["policy", "check"]);
+        mill(&["verify"]);
+        mill(&["spaces", "owner", "library", "2", "room"]);
+        mill(&["restore", "library", "room", "--from", "2", "back"]);
+        let letters = mill(&["deadletters", "list", "--json"]).out;
+        assert_eq!(letters.lines().count(), 2, "{letters}");
+        let letter: Value =
+            serde_json::from_str(letters.lines().find(|letter| letter.contains("no task at all")).unwrap()).unwrap();
+        let id = letter["id"].as_str().unwrap();
+        mill(&["deadletters", "retry", id]);
+        mill(&["deadletters", "show", id]);
+        mill(&["spaces", "release", "library", "2", "room"]);
+    }
+}
 
+/// What a role allows of SQS, DynamoDB and S3 and none of the processes above asks for, and why it is allowed.
+const NOT_SEEN: [(&str, &[&str]); 3] = [
+    ("Producer", &[]),
+    (
+        "Workman",
+        &[
+            // For tasks that take longer than a third of the visibility timeout.
+            "sqs:ChangeMessageVisibility",
+            // For uploads in parts that are given up, and for tags: S3 takes an item's along when it copies.
+            "s3:AbortMultipartUpload",
+            "s3:GetObjectTagging",
+            "s3:PutObjectTagging",
+        ],
+    ),
+    ("Operator", &[]),
+];
+
+/// Every call of real processes, seen on the way to the server, is one that the component's deployed role allows, and a role
+/// allows no other. Uploads in parts are not among them: this server's CRC64NVME of one is wrong, so none can be completed;
+/// what they need has the same name as for a whole item, `s3:PutObject`.
+#[test]
+fn the_deployed_containers_keep_copies_in_step_within_what_their_roles_allow() {
+    let fleet = Fleet::deploy("roles", &["SourceBuckets=roles-from", "DestinationBuckets=roles-to"]);
+    let before = || Proxy::before(ministack(), 1);
+    let components = Components { fleet, producer: before(), workman: before(), operator: before() };
+    components.write_a_letter_down();
+    components.duplicate();
+    components.every_copy_is_equal();
+    components.look_after();
+
+    let Components { fleet, producer, workman, operator } = &components;
+    let allowed = stack(&["allowed", ministack(), fleet.name], &Value::Null);
     let mut questions = Vec::new();
-    for (role, proxy) in [("Producer", &producer), ("Workman", &workman), ("Operator", &operator)] {
+    for ((role, not_seen), proxy) in NOT_SEEN.into_iter().zip([producer, workman, operator]) {
+        let role = format!("{role}Role");
         let asked = proxy.asked();
-        assert!(asked.len() > 9, "{role}: {asked:?}");
-        for (action, resource) in asked {
-            let question = json!({"role": format!("{role}Role"), "action": action, "resource": resource});
-            questions.push((question, "allowed"));
-        }
+        let seen: BTreeSet<&str> = asked.iter().map(|(action, _)| action.as_str()).collect();
+        let allowed = allowed[&role].as_array().unwrap().iter().map(|action| action.as_str().unwrap());
+        let unseen: BTreeSet<&str> = allowed.filter(|action| !seen.contains(action)).collect();
+        assert_eq!(unseen, not_seen.iter().copied().collect(), "allowed to {role}, and never asked for");
+        questions.extend(
+            asked
+                .iter()
+                .map(|(action, resource)| (json!({"role": role, "action": action, "resource": resource}), "allowed")),
+        );
     }
     answered(ministack(), fleet.name, &questions);
 }

@@ -1,9 +1,10 @@
 """Deploys infra/deploy/mill.yaml to a server that speaks CloudFormation, and looks at what came of it.
 
-    stack.py show                               the template as JSON, with functions in their long form
-    stack.py up    ENDPOINT NAME [KEY=VALUE …]  deploys it with these parameters, and tells what stands
-    stack.py tasks ENDPOINT NAME                what the deployed containers run
-    stack.py may   ENDPOINT NAME                answers questions (JSON on stdin) about what a role may do
+    stack.py show                                 the template as JSON, with functions in their long form
+    stack.py up      ENDPOINT NAME [KEY=VALUE …]  deploys it with these parameters, and tells what stands
+    stack.py tasks   ENDPOINT NAME                what the deployed containers run
+    stack.py allowed ENDPOINT NAME                each role's actions of SQS, DynamoDB and S3
+    stack.py may     ENDPOINT NAME                answers questions (JSON on stdin) about what a role may do
 
 Each prints one JSON value.
 """
@@ -130,6 +131,18 @@ def holds(statement, tls):
     return True
 
 
+def allowed(endpoint, name):
+    iam = client(endpoint, "iam")
+    found = {}
+    for output, role in outputs(the_stack(endpoint, name)).items():
+        if output.endswith("Role"):
+            statements = [one for one in statements_of(iam, role) if one["Effect"] == "Allow"]
+            actions = [one["Action"] if isinstance(one["Action"], list) else [one["Action"]] for one in statements]
+            services = ("dynamodb:", "s3:", "sqs:")
+            found[output] = sorted({action for some in actions for action in some if action.startswith(services)})
+    return found
+
+
 def may(endpoint, name):
     """Asks the server's own policy evaluation; what an administrator's policy beside it would allow is asked, too."""
     iam = client(endpoint, "iam")
@@ -157,5 +170,5 @@ def may(endpoint, name):
 
 
 if __name__ == "__main__":
-    command = {"show": show, "up": up, "tasks": tasks, "may": may}[sys.argv[1]]
+    command = {"show": show, "up": up, "tasks": tasks, "allowed": allowed, "may": may}[sys.argv[1]]
     print(json.dumps(command(*sys.argv[2:])))
