@@ -43,10 +43,9 @@ pub(crate) struct Pace {
     /// Between two looks for the end of a run that ends by itself.
     pub(crate) look_every: Duration,
     /// How many looks in a row must find the queues empty: those of a fleet tell their depth late and roughly.
-    pub(crate) looks_to_be_sure: u32,
-    /// How many, where not all that this run queued has ended in its own hands: others may have taken the rest, or the
-    /// depth is wrong. SQS says that it is right a minute after the last message was sent.
-    pub(crate) looks_where_tasks_are_missing: u32,
+    looks_to_be_sure: u32,
+    /// How many, where not just the tasks that this run sent have ended in its own hands.
+    looks_where_counts_differ: u32,
     /// How long one receive of such a run waits.
     pub(crate) poll_wait: Duration,
     /// Between two looks of a producer at a queue that is full.
@@ -54,13 +53,19 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
+    /// How many looks in a row must find the queues empty, where a run sent and ended so many tasks. Others may have taken
+    /// some, some may be left of earlier runs, and the depth may be wrong: only equal counts say that nothing is left.
+    pub(crate) fn looks(&self, sent: u64, ended: u64) -> u32 {
+        if sent == ended { self.looks_to_be_sure } else { self.looks_where_counts_differ }
+    }
+
     const LOCAL: Self = Self {
         linger: Duration::from_millis(2),
         recheck: Duration::ZERO,
         // A short run is not to be made long by waiting.
         look_every: Duration::from_millis(10),
         looks_to_be_sure: 1,
-        looks_where_tasks_are_missing: 1,
+        looks_where_counts_differ: 1,
         // The engine wakes a receive when there is something; at the end it is waited for.
         poll_wait: Duration::from_millis(50),
         full_poll: Duration::from_millis(50),
@@ -72,7 +77,8 @@ impl Pace {
         recheck: Duration::from_secs(1),
         look_every: Duration::from_secs(1),
         looks_to_be_sure: 3,
-        looks_where_tasks_are_missing: 70,
+        // SQS says that a depth is right a minute after the last message was sent.
+        looks_where_counts_differ: 70,
         poll_wait: Duration::from_secs(2),
         full_poll: Duration::from_secs(5),
     };
@@ -138,6 +144,21 @@ impl Engine {
             let asked: Vec<String> =
                 fleet.requests().into_iter().map(|(operation, count)| format!("{operation} {count}")).collect();
             tracing::info!(requests = asked.join(", "), "asked of the services");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_depth_of_nothing_is_believed_soon_only_where_all_that_was_sent_has_ended() {
+        let soon = Pace::FLEET.looks(500, 500);
+        for (sent, ended) in [(500, 499), (500, 501), (0, 1), (1, 0)] {
+            let looks = Pace::FLEET.looks(sent, ended);
+            assert!(looks > soon && Pace::FLEET.look_every * looks > Duration::from_mins(1), "{sent} {ended}");
+            assert_eq!(Pace::LOCAL.looks(sent, ended), 1, "a local depth is right");
         }
     }
 }

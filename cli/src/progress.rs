@@ -17,7 +17,9 @@ pub(crate) struct Snapshot {
     pub(crate) totals: Totals,
     /// Items queued so far.
     pub(crate) queued: u64,
-    /// Tasks ended so far; one that was delivered twice may count twice.
+    /// Tasks sent so far.
+    pub(crate) sent: u64,
+    /// Tasks ended so far. Others' may be among them, and one that was delivered twice counts twice.
     pub(crate) ended: u64,
     /// Content bytes queued so far, as far as they were known.
     pub(crate) bytes_queued: u64,
@@ -35,6 +37,7 @@ impl Snapshot {
         Self {
             totals: statistics.totals(),
             queued: statistics.queued.load(Relaxed),
+            sent: statistics.sent.load(Relaxed),
             ended: statistics.ended.load(Relaxed),
             bytes_queued: statistics.bytes_queued.load(Relaxed),
             bytes_moving: statistics.bytes_moving.load(Relaxed),

@@ -128,8 +128,7 @@ impl Watch<'_> {
             match self.depth().await {
                 Ok((0, 0)) => {
                     empty += 1;
-                    let all_ended = snapshot.ended >= snapshot.queued;
-                    if empty >= if all_ended { pace.looks_to_be_sure } else { pace.looks_where_tasks_are_missing } {
+                    if empty >= pace.looks(snapshot.sent, snapshot.ended) {
                         break None;
                     }
                     continue;

@@ -27,6 +27,8 @@ pub struct Statistics {
     pub failed: AtomicU64,
     /// Tasks given up.
     pub dead_lettered: AtomicU64,
+    /// Tasks that a producer has sent: of items, and of spaces.
+    pub sent: AtomicU64,
     /// Tasks that came to their end, done or given up, and were acknowledged.
     pub ended: AtomicU64,
     /// Content bytes durably written.

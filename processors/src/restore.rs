@@ -120,6 +120,9 @@ impl Restoration {
                 }
                 Ok(match self.write(item, None).await? {
                     Came::Back { bytes, .. } => Came::BackUnproven { bytes, why: why.into() },
+                    Came::BackUnproven { bytes, why: more } => {
+                        Came::BackUnproven { bytes, why: format!("{why}; and {more}") }
+                    }
                     other => other,
                 })
             }

@@ -202,9 +202,9 @@ pub(crate) async fn checksum(
     Ok(Presence::Here((checksum, reading.facts)))
 }
 
-/// The first property, by name, that is not the same at both sides.
+/// The first property, by name, that is not the same at both sides. Those that are not known are never equal.
 pub(crate) fn differing(from: Option<&Properties>, to: Option<&Properties>) -> Option<String> {
-    let (Some(from), Some(to)) = (from, to) else { return (from != to).then(|| "(all)".to_owned()) };
+    let (Some(from), Some(to)) = (from, to) else { return Some("(not known)".to_owned()) };
     let names = from.0.keys().chain(to.0.keys());
     names.filter(|name| from.get(name) != to.get(name)).min().cloned()
 }

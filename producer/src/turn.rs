@@ -225,6 +225,7 @@ impl Session<'_> {
 
     pub(crate) fn sent(&mut self, tasks: u64) {
         self.report.queued += tasks;
+        self.deps.statistics.sent.fetch_add(tasks, Relaxed);
     }
 
     /// Notes deletes that wait for a person.

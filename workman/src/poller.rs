@@ -211,6 +211,9 @@ impl Poller {
                 }
             }
             Phase::Listening => {
+                if answer.received > 0 {
+                    lane.empty_until = None;
+                }
                 let early = now.since(ask.asked_at) < PAUSE;
                 self.pause_until = (answer.received == 0 && early).then(|| ask.asked_at.plus(PAUSE));
                 self.phase = Phase::Between;

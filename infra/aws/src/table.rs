@@ -153,9 +153,10 @@ impl Table for DynamoTable {
         let done = conditional(delete, when).customize().interceptor(tries.clone()).send().await;
         let Err(refusal) = done else { return Ok(()) };
         if let Some(DeleteItemError::ConditionalCheckFailedException(told)) = refusal.as_service_error() {
-            // The row is gone after more than one try: an earlier one was done, and only its answer was lost.
+            // The row is gone after more than one try: an earlier one was done, and only its answer was lost. Not every
+            // server tells the row that is there, so it is looked for.
             let gone = told.item().is_none_or(HashMap::is_empty);
-            let ours = by_version && gone && tries.again();
+            let ours = by_version && gone && tries.again() && self.get(key).await?.is_none();
             return if ours { Ok(()) } else { Err(self.error("delete", TableErrorKind::Conflict)) };
         }
         Err(self.failed("delete", &Trouble::of(refusal)))

@@ -61,7 +61,8 @@ fn a_higher_queue_found_empty_is_passed_over_for_a_moment_where_requests_cost() 
     poller.expect(at(1));
     assert_eq!(ask(&mut poller, at(1), 0, 0), 10, "at once where this workman has sent something");
     assert_eq!(ask(&mut poller, at(1), 1, 0), 10);
-    assert_eq!(ask(&mut poller, at(1), 0, 0), 10, "and it is listened to where the lower is empty too");
+    assert_eq!(ask(&mut poller, at(1), 0, 1), 10, "and it is listened to where the lower is empty too");
+    assert_eq!(ask(&mut poller, at(1), 0, 0), 10, "after which it is no longer taken for empty");
 }
 
 #[test]

@@ -267,7 +267,7 @@ fn expired(speaks_json: bool, method: &Method) -> Answer {
 
 #[test]
 fn a_third_of_all_calls_has_trouble_that_the_client_sees() {
-    let (world, proxy) = (World::new(), Proxy::before(ministack(), 7));
+    let (world, proxy) = (World::new(), Proxy::before(ministack(), 5));
     proxy.set(Mood::Troubled);
     let script = format!(
         "from concurrent.futures import ThreadPoolExecutor

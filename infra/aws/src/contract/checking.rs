@@ -142,7 +142,8 @@ fn table_as_assumed(about: &str, told: Option<&TableDescription>, findings: &mut
         return;
     };
     let status = table.table_status();
-    if status != Some(&TableStatus::Active) {
+    // A table whose settings are being changed can be used all the while.
+    if !matches!(status, Some(TableStatus::Active | TableStatus::Updating)) {
         findings.push(finding(about, "status", "ACTIVE", status.map_or("not told", TableStatus::as_str)));
     }
     let expected = format!("{PARTITION} (HASH, S), {SORT} (RANGE, S)");
@@ -230,6 +231,7 @@ mod tests {
             .attribute_definitions(text(SORT));
         for (status, expected) in [
             (Some(TableStatus::Active), vec![]),
+            (Some(TableStatus::Updating), vec![]),
             (Some(TableStatus::Creating), vec![finding("table", "status", "ACTIVE", "CREATING")]),
             (None, vec![finding("table", "status", "ACTIVE", "not told")]),
         ] {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, StorageClass};
-use mill_ports::{StoreError, When};
+use mill_ports::{StoreError, StoreErrorKind, When};
 use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::Inner;
+use super::facts::Found;
 use super::headers::bear;
 use super::upload::{Intake, Piece, crc64, in_time, written};
 use super::writing::{Target, copy_source};
@@ -79,7 +80,10 @@ impl Upload {
                 .mpu_object_size(target.size.cast_signed());
         }
         // A copy onto itself names its state when it reads; here the state is decided of what is written over.
-        let request = request.set_if_match(target.if_match.clone()).set_if_none_match(target.if_none_match.clone());
+        let native = self.inner.settings.native_conditions;
+        let request = request
+            .set_if_match(target.if_match.clone().filter(|_| native))
+            .set_if_none_match(target.if_none_match.clone().filter(|_| native));
         let done = request.send().await.map_err(|error| self.inner.not_written(target, Trouble::of(error)))?;
         self.over = true;
         done.e_tag
@@ -184,9 +188,9 @@ async fn joined(
 pub(super) async fn copy_in_parts(
     inner: &Arc<Inner>,
     target: &Target<'_>,
-    storage_class: Option<StorageClass>,
+    found: &Found,
 ) -> Result<String, StoreError> {
-    let upload = Upload::begin(inner, target, storage_class, false).await?;
+    let upload = Upload::begin(inner, target, found.storage_class.clone(), false).await?;
     let source = copy_source(&target.place, &target.key);
     let (mut under_way, mut done) = (Parts::new(), Vec::new());
     for number in 1..=target.size.div_ceil(COPIED_PART_BYTES) {
@@ -214,6 +218,11 @@ pub(super) async fn copy_in_parts(
     }
     while !under_way.is_empty() {
         done.extend(joined(inner, target, &mut under_way).await?);
+    }
+    // The parts took long, and the tag alone would not tell other properties of the same bytes.
+    let now = inner.look("writing properties", target.item).await?.here();
+    if now.is_none_or(|now| now.facts.version.token() != found.facts.version.token()) {
+        return Err(inner.of_item("writing properties", target.item, StoreErrorKind::Precondition));
     }
     upload.complete(target, done, None).await
 }

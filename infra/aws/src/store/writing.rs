@@ -49,11 +49,13 @@ pub(super) async fn put(
         // Where a bucket is a space, the store itself takes nothing for one that is not there.
         inner.confirm(OP, &item.space, &place).await?;
     }
-    if !inner.settings.native_conditions {
+    let native = inner.settings.native_conditions;
+    if !native {
+        // Such a store may refuse what it is told of conditions, so it is told of none.
         inner.check(OP, item, when).await?;
     }
-    let if_match = if let When::VersionIs(version) = when { Some(tag_of(version)) } else { None };
-    let if_none_match = (*when == When::Absent).then(|| "*".to_owned());
+    let if_match = if let When::VersionIs(version) = when { native.then(|| tag_of(version)) } else { None };
+    let if_none_match = (native && *when == When::Absent).then(|| "*".to_owned());
     let target = Target { item, place, key, borne, size: content.size, if_match, if_none_match };
     let mut intake = Intake::new(inner, item, body, content.size);
     let etag = if content.size <= inner.settings.part_bytes {
@@ -178,7 +180,7 @@ pub(super) async fn put_properties(
         if_none_match: None,
     };
     if found.facts.size > COPY_BYTES_MAX {
-        let etag = multipart::copy_in_parts(inner, &target, found.storage_class).await?;
+        let etag = multipart::copy_in_parts(inner, &target, &found).await?;
         return inner.as_written(&target, &etag).await;
     }
     let copy = bear!(inner.onto_itself(&target.place, &target.key), &target.borne)

@@ -1,7 +1,7 @@
 //! Stores in S3.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -218,14 +218,61 @@ async fn of_a_write_in_parts_that_fails_or_is_left_nothing_stays() {
 /// Whose they are, no store tells.
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_that_another_program_began_are_not_touched() {
-    let began = "<Upload><Key>space/a</Key><UploadId>1</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>";
-    let endpoint = serve(move |request| {
-        assert_ne!(request.method(), "DELETE", "{}", request.uri());
-        answer(200, &[], &format!("<ListMultipartUploadsResult>{began}</ListMultipartUploadsResult>"))
+    let theirs = "<Upload><Key>a</Key><UploadId>theirs</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>";
+    let given_up = Arc::new(Mutex::new(Vec::new()));
+    let noted = given_up.clone();
+    let endpoint = serve(move |request| match (request.method().as_str(), request.uri().query().unwrap_or_default()) {
+        ("GET", _) => answer(200, &[], &format!("<ListMultipartUploadsResult>{theirs}</ListMultipartUploadsResult>")),
+        ("POST", _) => {
+            answer(200, &[], "<InitiateMultipartUploadResult><UploadId>ours</UploadId></InitiateMultipartUploadResult>")
+        }
+        ("DELETE", query) => {
+            noted.lock().unwrap().push(query.to_owned());
+            answer(204, &[], "")
+        }
+        _ => answer(403, &[], "<Error><Code>AccessDenied</Code></Error>"),
     });
-    let (connection, store) = canned(true, &endpoint).await;
+    let (_, store) = canned(true, &endpoint).await;
     store.tidy().await;
-    assert_eq!(connection.requests().total(), 0);
+    let bytes = pattern(200_000);
+    store.put(&item("a"), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap_err();
+    let began = std::time::Instant::now();
+    while given_up.lock().unwrap().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(20), "its own upload is left");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(given_up.lock().unwrap().iter().all(|query| query.contains("uploadId=ours")), "{given_up:?}");
+}
+
+/// Some answer a condition with an error, whatever it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_knows_no_conditions_is_told_of_none() {
+    let endpoint = serve(|request| {
+        let told = request.headers();
+        assert!(!told.contains_key("if-match") && !told.contains_key("if-none-match"), "{request:?}");
+        match request.method().as_str() {
+            "HEAD" => answer(404, &[], ""),
+            "PUT" => answer(200, &[("etag", "\"a\"")], ""),
+            "POST" if request.uri().query().unwrap_or_default().starts_with("uploads") => answer(
+                200,
+                &[],
+                "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>",
+            ),
+            "POST" => answer(
+                200,
+                &[],
+                "<CompleteMultipartUploadResult><ETag>&quot;a-4&quot;</ETag></CompleteMultipartUploadResult>",
+            ),
+            other => panic!("{other}"),
+        }
+    });
+    let (connection, store) = canned(false, &endpoint).await;
+    for size in [3, 200_000] {
+        let bytes = pattern(size);
+        store.put(&item("a"), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap();
+    }
+    let asked = connection.requests().by_operation();
+    assert!(asked.contains_key("PutObject") && asked.contains_key("CompleteMultipartUpload"), "{asked:?}");
 }
 
 #[tokio::test]
