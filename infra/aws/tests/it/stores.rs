@@ -252,6 +252,7 @@ async fn a_store_that_knows_no_conditions_is_told_of_none() {
         assert!(!told.contains_key("if-match") && !told.contains_key("if-none-match"), "{request:?}");
         match request.method().as_str() {
             "HEAD" => answer(404, &[], ""),
+            "GET" => answer(200, &[], "<ListBucketResult></ListBucketResult>"),
             "PUT" => answer(200, &[("etag", "\"a\"")], ""),
             "POST" if request.uri().query().unwrap_or_default().starts_with("uploads") => answer(
                 200,
@@ -394,6 +395,42 @@ async fn content_that_came_while_properties_were_copied_is_not_written_over() {
     let (_, store) = canned(true, &endpoint).await;
     let refused = store.put_properties(&item("a"), &Properties::default(), &When::Always).await.unwrap_err();
     assert_eq!(refused.kind, StoreErrorKind::Precondition);
+}
+
+/// The tag of an object in parts repeats for the same bytes; the time of its change tells the two apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn properties_that_came_while_a_large_item_was_copied_onto_itself_are_not_written_over() {
+    for (native_conditions, newer) in [(true, true), (false, true), (true, false)] {
+        let came = AtomicBool::new(false);
+        let endpoint = serve(move |request| match (request.method().as_str(), request.uri().query()) {
+            ("HEAD", _) => {
+                let late = newer && came.load(Ordering::Relaxed);
+                let modified = if late { "Sat, 21 Nov 2026 07:29:00 GMT" } else { MODIFIED };
+                answer(200, &[("etag", "\"a-6\""), ("content-length", "6442450944"), ("last-modified", modified)], "")
+            }
+            ("PUT", _) => {
+                came.store(true, Ordering::Relaxed);
+                answer(200, &[], "<CopyPartResult><ETag>&quot;part&quot;</ETag></CopyPartResult>")
+            }
+            ("POST", Some(query)) if query.starts_with("uploads") => answer(
+                200,
+                &[],
+                "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>",
+            ),
+            ("POST", _) => answer(
+                200,
+                &[],
+                "<CompleteMultipartUploadResult><ETag>&quot;a-6&quot;</ETag></CompleteMultipartUploadResult>",
+            ),
+            _ => answer(204, &[], ""),
+        });
+        let (connection, store) = canned(native_conditions, &endpoint).await;
+        let written = store.put_properties(&item("a"), &Properties::default(), &When::Always).await;
+        let kind = written.map(|_| ()).map_err(|error| error.kind);
+        assert_eq!(kind, if newer { Err(StoreErrorKind::Precondition) } else { Ok(()) });
+        let completed = connection.requests().by_operation().contains_key("CompleteMultipartUpload");
+        assert_eq!(completed, !newer);
+    }
 }
 
 #[tokio::test]

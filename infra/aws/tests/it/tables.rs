@@ -65,10 +65,13 @@ async fn on(endpoint: &str) -> DynamoTable {
     DynamoTable::new(&connect(endpoint).await, "seals", "mill-seals", clock(), Arc::new(OsChance))
 }
 
-/// The first try is done, and its answer lost; what the second meets, `found` tells.
-async fn delete_again(failures: u32, found: &'static str) -> Result<(), TableErrorKind> {
+/// The first try is done, and its answer lost; what the second meets, `found` tells, and a look at the row, `there`.
+async fn delete_again(failures: u32, found: &'static str, there: &'static str) -> Result<(), TableErrorKind> {
     let asked = AtomicU32::new(0);
-    let endpoint = serve(move |_| {
+    let endpoint = serve(move |request| {
+        if request.headers()["x-amz-target"].to_str().unwrap().ends_with(".GetItem") {
+            return told(200, there);
+        }
         if asked.fetch_add(1, Ordering::Relaxed) < failures {
             return told(500, r#"{"__type":"InternalServerError"}"#);
         }
@@ -80,10 +83,13 @@ async fn delete_again(failures: u32, found: &'static str) -> Result<(), TableErr
 
 #[tokio::test]
 async fn a_delete_whose_answer_was_lost_is_done() {
-    const OTHERS: &str = r#","Item":{"p":{"S":"p"},"s":{"S":"s"},"m":{"S":"another"},"v":{"B":""}}"#;
-    assert_eq!(delete_again(1, "").await, Ok(()));
-    assert_eq!(delete_again(1, OTHERS).await, Err(TableErrorKind::Conflict));
-    assert_eq!(delete_again(0, "").await, Err(TableErrorKind::Conflict));
+    const ANOTHERS: &str = r#"{"Item":{"p":{"S":"p"},"s":{"S":"s"},"m":{"S":"another"},"v":{"B":""}}}"#;
+    const TOLD: &str = r#","Item":{"p":{"S":"p"},"s":{"S":"s"},"m":{"S":"another"},"v":{"B":""}}"#;
+    let conflict = Err(TableErrorKind::Conflict);
+    assert_eq!(delete_again(1, "", "{}").await, Ok(()));
+    assert_eq!(delete_again(0, "", "{}").await, conflict, "of an only try, no answer was lost");
+    assert_eq!(delete_again(1, TOLD, ANOTHERS).await, conflict);
+    assert_eq!(delete_again(1, "", ANOTHERS).await, conflict, "not every server tells what is there");
 }
 
 #[tokio::test]
