@@ -79,7 +79,8 @@ fn settle(mill: &dyn Fn(&[&str]) -> Ran) {
     let mut empty = 0;
     while empty < 3 {
         let status = mill(&["status", "--json"]).expect(0).json();
-        assert!(began.elapsed() < Duration::from_mins(6), "{status}");
+        let long = std::env::var_os("MILL_TREE").is_some();
+        assert!(began.elapsed() < Duration::from_mins(if long { 60 } else { 6 }), "{status}");
         let queues = status["queues"].as_array().unwrap();
         let count = |queue: &Value| {
             ["visible", "in_flight", "delayed"].iter().map(|state| queue[*state].as_u64().unwrap()).sum::<u64>()
@@ -94,10 +95,14 @@ fn boto(world: &World, script: &str) -> String {
     let head = "
 import boto3, json, hashlib, pathlib
 from botocore.config import Config
+from botocore.handlers import set_list_objects_encoding_type_url as encoded
 def client(service, endpoint, key='test', secret='test'):
     style = Config(s3={'addressing_style': 'path'})
-    return boto3.client(service, endpoint_url=endpoint, aws_access_key_id=key, aws_secret_access_key=secret,
+    made = boto3.client(service, endpoint_url=endpoint, aws_access_key_id=key, aws_secret_access_key=secret,
                         region_name='us-east-1', config=style if service == 's3' else None)
+    # s3s-fs says that it encodes keys when asked to, and does not: a `+` would be read as a space.
+    made.meta.events.unregister('before-parameter-build.s3.ListObjectsV2', encoded)
+    return made
 ";
     let mut command = Command::new(tool("python"));
     command.args(["-c", &format!("{head}{script}")]).current_dir(world.path("")).env_remove("AWS_CA_BUNDLE");
