@@ -218,6 +218,15 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn properties_that_are_not_known_are_never_equal() {
+        let none = Properties::default();
+        assert_eq!(differing(Some(&none), Some(&none)), None);
+        for (from, to) in [(None, None), (Some(&none), None), (None, Some(&none))] {
+            assert!(differing(from, to).is_some(), "{from:?} {to:?}");
+        }
+    }
+
     fn store(id: &str) -> MemoryStore {
         let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(id).unwrap() };
         MemoryStore::new(address, StoreHabits::default(), Arc::new(HandClock::new()))
