@@ -6,6 +6,7 @@ mod crashes;
 mod draining;
 mod fates;
 mod leases;
+mod nothing;
 mod priorities;
 mod probe;
 mod requests;

@@ -6,50 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use mill_engine::{MemoryQueue, QueueHabits};
 use mill_local::{Database, OsChance, OsClock, SqliteQueue};
-use mill_model::{AccountId, ContentId, Duplicate, Envelope, SpaceId, StoreAddress, StoreId, Task, wire};
-use mill_ports::{
-    Attempt, ChanceExt as _, Clock, Outcome, Outgoing, ProcessorError, Registry, TaskProcessor, TaskProcessorFactory,
-    TaskQueue,
-};
+use mill_ports::{Clock, Outgoing, Registry, TaskQueue};
 use mill_workman::{Stop, Workman, WorkmanDeps};
 
+use crate::nothing::{Nothing, outgoing};
 use crate::shop::{LOW, settings};
-
-#[derive(Debug, Default)]
-struct Nothing(Arc<AtomicU64>);
-
-impl TaskProcessorFactory for Nothing {
-    fn recognises(&self, _: &Task) -> bool {
-        true
-    }
-
-    fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        Duplicate::from_task(&task).unwrap();
-        Ok(Box::new(Counted(self.0.clone())))
-    }
-}
-
-struct Counted(Arc<AtomicU64>);
-
-#[async_trait]
-impl TaskProcessor for Counted {
-    fn stores(&self) -> Vec<StoreAddress> {
-        Vec::new()
-    }
-
-    fn subject(&self) -> String {
-        "nothing".into()
-    }
-
-    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
-        attempt.may_act()?;
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(Outcome::done())
-    }
-}
 
 fn measured(what: &str, tasks: u64, queue: impl FnOnce(Arc<dyn Clock>) -> Arc<dyn TaskQueue>) -> f64 {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
@@ -94,21 +57,6 @@ async fn fill(queue: &dyn TaskQueue, tasks: u64) {
     for batch in outgoing.chunks(batch_max) {
         queue.send(batch).await.unwrap().into_result().unwrap();
     }
-}
-
-fn outgoing(number: u64) -> Outgoing {
-    let account = AccountId::new("acct").unwrap();
-    let duplicate = Duplicate {
-        account: account.clone(),
-        source: StoreId::new("1").unwrap(),
-        destination: StoreId::new("2").unwrap(),
-        space: SpaceId::new("photographs").unwrap(),
-        item: Some(ContentId::new(format!("1998/summer/image-{number:07}.tiff")).unwrap()),
-        retire: false,
-    };
-    let now = OsClock.now();
-    let envelope = Envelope::new(OsChance.task_id(now), LOW, now, duplicate.into_task());
-    Outgoing { group: account, body: wire::seal(&envelope).unwrap(), delay: Duration::ZERO }
 }
 
 #[test]

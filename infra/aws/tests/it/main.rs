@@ -7,6 +7,8 @@ mod connections;
 mod contract;
 mod deployed;
 mod ministack;
+#[path = "../../../../workman/tests/it/nothing.rs"]
+mod nothing;
 mod queues;
 mod servers;
 mod speed;

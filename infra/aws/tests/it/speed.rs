@@ -6,54 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
 use mill_aws::queue::QueueSettings;
 use mill_aws::{Connection, SqsQueue};
 use mill_engine::{Op, Recording};
 use mill_local::{OsChance, OsClock};
-use mill_model::{AccountId, Envelope, QueueName, StoreAddress, Task, TaskKind, wire};
-use mill_ports::{
-    Attempt, ChanceExt as _, Clock as _, Outcome, Outgoing, ProcessorError, Registry, TaskProcessor,
-    TaskProcessorFactory, TaskQueue,
-};
+use mill_model::QueueName;
+use mill_ports::{Outgoing, Registry, TaskQueue};
 use mill_workman::{OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanSettings};
 
+use crate::nothing::{Nothing, outgoing};
 use crate::servers::{installation, ministack};
 
 const ROUNDS: usize = 3;
-
-#[derive(Debug, Default)]
-struct Nothing(Arc<AtomicU64>);
-
-impl TaskProcessorFactory for Nothing {
-    fn recognises(&self, _: &Task) -> bool {
-        true
-    }
-
-    fn processor(&self, _: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        Ok(Box::new(Counted(self.0.clone())))
-    }
-}
-
-struct Counted(Arc<AtomicU64>);
-
-#[async_trait]
-impl TaskProcessor for Counted {
-    fn stores(&self) -> Vec<StoreAddress> {
-        Vec::new()
-    }
-
-    fn subject(&self) -> String {
-        "nothing".into()
-    }
-
-    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
-        attempt.may_act()?;
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(Outcome::done())
-    }
-}
 
 fn settings() -> WorkmanSettings {
     let seconds = Duration::from_secs;
@@ -74,21 +39,13 @@ fn settings() -> WorkmanSettings {
     }
 }
 
-fn outgoing() -> Outgoing {
-    let account = AccountId::new("library").unwrap();
-    let task = Task { kind: TaskKind::new("nothing"), account: account.clone(), detail: serde_json::Map::new() };
-    let now = OsClock.now();
-    let envelope = Envelope::new(OsChance.task_id(now), QueueName::DuplicationLow, now, task);
-    Outgoing { group: account, body: wire::seal(&envelope).unwrap(), delay: Duration::ZERO }
-}
-
 async fn fill(queue: &Arc<SqsQueue>, tasks: u64) {
     let mut loops = tokio::task::JoinSet::new();
     for _ in 0..4 {
         let queue = queue.clone();
         loops.spawn(async move {
-            for _ in 0..tasks / 40 {
-                let batch: Vec<Outgoing> = (0..10).map(|_| outgoing()).collect();
+            for batch in 0..tasks / 40 {
+                let batch: Vec<Outgoing> = (0..10).map(|nth| outgoing(batch * 10 + nth)).collect();
                 queue.send(&batch).await.unwrap().into_result().unwrap();
             }
         });
