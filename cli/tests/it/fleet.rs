@@ -13,6 +13,8 @@ mod faults;
 mod hosts;
 #[path = "fleet/job.rs"]
 mod job;
+#[path = "../../../infra/aws/tests/it/listening.rs"]
+mod listening;
 #[path = "fleet/messages.rs"]
 mod messages;
 #[path = "fleet/million.rs"]

@@ -5,16 +5,16 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::Request;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
+use super::listening::listen;
 use super::proxy::{Answer, passed_on, told, whole};
 use super::{CREDENTIALS, ministack};
 use crate::world::World;
@@ -51,26 +51,8 @@ impl Big {
     fn serve(keys: usize) -> (String, Arc<Self>) {
         let server = ministack().trim_start_matches("http://").parse().unwrap();
         let big = Arc::new(Self { seen: Mutex::new(vec![false; keys]), server });
-        let (state, (started, address)) = (big.clone(), mpsc::channel());
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                started.send(listener.local_addr().unwrap()).unwrap();
-                loop {
-                    let (socket, _) = listener.accept().await.unwrap();
-                    socket.set_nodelay(true).unwrap();
-                    let state = state.clone();
-                    let service = service_fn(move |call| answer(state.clone(), call));
-                    let line =
-                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
-                    tokio::spawn(async {
-                        let _ = line.await;
-                    });
-                }
-            });
-        });
-        (format!("http://{}", address.recv().unwrap()), big)
+        let state = big.clone();
+        (listen(service_fn(move |call| answer(state.clone(), call))), big)
     }
 
     /// A page of the one bucket, which holds one space.

@@ -6,6 +6,7 @@ mod canned;
 mod connections;
 mod contract;
 mod deployed;
+mod listening;
 mod ministack;
 #[path = "../../../../workman/tests/it/nothing.rs"]
 mod nothing;
