@@ -49,7 +49,9 @@ pub struct Database {
     writes: Line<Box<dyn Request>>,
     reads: Line<Read>,
     arrivals: Arc<Arrivals>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    writer: Option<JoinHandle<()>>,
+    /// The reader, and checks that run.
+    looking: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Database {
@@ -90,11 +92,11 @@ impl Database {
         };
         let (reads, asked) = Line::new();
         let reading_thread = Reader { connection: reading, chance: Arc::clone(&chance) };
-        let threads = [
-            spawn("mill-db-write", move || writing_thread.serve()).map_err(failed("starting its writer"))?,
-            spawn("mill-db-read", move || reading_thread.serve(&asked)).map_err(failed("starting its reader"))?,
-        ];
-        Ok(Arc::new(Self { path, clock, chance, writes, reads, arrivals, threads: Mutex::new(threads.into()) }))
+        let writer = spawn("mill-db-write", move || writing_thread.serve()).map_err(failed("starting its writer"))?;
+        let reader =
+            spawn("mill-db-read", move || reading_thread.serve(&asked)).map_err(failed("starting its reader"))?;
+        let (writer, looking) = (Some(writer), Mutex::new(vec![reader]));
+        Ok(Arc::new(Self { path, clock, chance, writes, reads, arrivals, writer, looking }))
     }
 
     /// Where it stands.
@@ -126,9 +128,9 @@ impl Database {
 
     /// Keeps a thread to be waited for at the end.
     fn keep(&self, thread: JoinHandle<()>) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        threads.retain(|thread| !thread.is_finished());
-        threads.push(thread);
+        let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        looking.retain(|thread| !thread.is_finished());
+        looking.push(thread);
     }
 
     /// Makes all tasks that were put off ready now, and tells how many there were. Those in flight stay hidden.
@@ -205,15 +207,20 @@ impl Database {
 }
 
 impl Drop for Database {
-    /// Waits for both threads, so that the files are closed when this returns.
+    /// Waits for all threads, so that the files are closed when this returns.
+    ///
+    /// The writer ends after the others: the last connection to close brings the log into the file, and of two that
+    /// close at once neither is the last.
     fn drop(&mut self) {
-        self.writes.close();
-        self.reads.close();
-        for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        let joined = |thread: JoinHandle<()>| {
             if thread.join().is_err() {
                 tracing::error!(path = %self.path.display(), "a thread of the database panicked");
             }
-        }
+        };
+        self.reads.close();
+        self.looking.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(joined);
+        self.writes.close();
+        self.writer.take().into_iter().for_each(joined);
     }
 }
 

@@ -251,6 +251,18 @@ fn what_is_not_mills_or_of_another_version_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
+async fn a_database_that_is_closed_is_one_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mill.db");
+    for n in 0..20 {
+        let database = open(&path);
+        table(&database).put(&key(format!("{n}")), vec![1; 200].into(), RowWhen::Always).await.unwrap();
+        drop(database);
+        assert!(!directory.path().join("mill.db-wal").exists(), "the log is left at closing {n}");
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_refused_with_what_is_wrong() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("mill.db");
