@@ -130,13 +130,13 @@ pub(super) fn take(writing: &mut Writing<'_>, take: &Take) -> rusqlite::Result<V
     }
 }
 
-/// Visible bodies as they will be once they are received.
+/// Visible bodies as they will be once they are received; none that this receive has taken and did not hide.
 fn visible(writing: &mut Writing<'_>, take: &Take, wanted: u32) -> rusqlite::Result<Vec<Taken>> {
     let mut statement = writing.statement(
         "SELECT id, receives, sent_at, body FROM message
-         WHERE queue = ?1 AND visible_at <= ?2 ORDER BY visible_at LIMIT ?3",
+         WHERE queue = ?1 AND visible_at <= ?2 AND handle <> ?4 ORDER BY visible_at LIMIT ?3",
     )?;
-    let rows = statement.query_map(params![code(take.queue), millis(take.now), wanted], |row| {
+    let rows = statement.query_map(params![code(take.queue), millis(take.now), wanted, take.handle], |row| {
         Ok(Taken {
             held: Held { id: row.get(0)?, handle: take.handle },
             receives: row.get::<_, u32>(1)?.saturating_add(1),

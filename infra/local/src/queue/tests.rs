@@ -147,6 +147,21 @@ async fn over_max_receive_count_goes_to_dead_letters_once_and_the_others_are_del
 }
 
 #[tokio::test]
+async fn what_is_received_without_being_hidden_comes_once_in_a_receive_that_buries_another() {
+    let room = Room::new();
+    let queue = room.low();
+    let received = async |max| queue.receive(most(max), Duration::ZERO, Duration::ZERO).await.unwrap();
+    send(&queue, &["poison"]).await;
+    for _ in 1..=RECEIVES_MAX {
+        assert_eq!(received(1).await.len(), 1);
+    }
+    send(&queue, &["good"]).await;
+    let delivered = received(2).await;
+    assert_eq!(delivered.iter().map(|one| &one.body[..]).collect::<Vec<_>>(), [b"good"]);
+    assert_eq!(received(2).await[0].receive_count, 2);
+}
+
+#[tokio::test]
 async fn a_clock_that_steps_back_by_years_hides_nothing_for_longer_than_anything_may_be_hidden() {
     let room = Room::new();
     let queue = room.low();
