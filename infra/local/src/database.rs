@@ -49,9 +49,10 @@ pub struct Database {
     writes: Line<Box<dyn Request>>,
     reads: Line<Read>,
     arrivals: Arc<Arrivals>,
-    writer: Option<JoinHandle<()>>,
     /// The reader, and checks that run.
     looking: Mutex<Vec<JoinHandle<()>>>,
+    /// The writer, which ends after them.
+    last: Option<JoinHandle<()>>,
 }
 
 impl Database {
@@ -92,11 +93,11 @@ impl Database {
         };
         let (reads, asked) = Line::new();
         let reading_thread = Reader { connection: reading, chance: Arc::clone(&chance) };
-        let writer = spawn("mill-db-write", move || writing_thread.serve()).map_err(failed("starting its writer"))?;
-        let reader =
+        let last = spawn("mill-db-write", move || writing_thread.serve()).map_err(failed("starting its writer"))?;
+        let first =
             spawn("mill-db-read", move || reading_thread.serve(&asked)).map_err(failed("starting its reader"))?;
-        let (writer, looking) = (Some(writer), Mutex::new(vec![reader]));
-        Ok(Arc::new(Self { path, clock, chance, writes, reads, arrivals, writer, looking }))
+        let (last, looking) = (Some(last), Mutex::new(vec![first]));
+        Ok(Arc::new(Self { path, clock, chance, writes, reads, arrivals, looking, last }))
     }
 
     /// Where it stands.
@@ -220,7 +221,7 @@ impl Drop for Database {
         self.reads.close();
         self.looking.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(joined);
         self.writes.close();
-        self.writer.take().into_iter().for_each(joined);
+        self.last.take().into_iter().for_each(joined);
     }
 }
 
