@@ -100,7 +100,7 @@ pub(crate) async fn open_store(
 ) -> Result<Arc<dyn DestinationStore>> {
     let keys = spec.credentials.clone().map(|credentials| {
         let base = base.to_owned();
-        KeySource::new(move || {
+        KeySource::new(format!("{credentials:?}"), move || {
             Ok(Keys {
                 id: secret(&credentials.access_key_id, &base)?,
                 secret: secret(&credentials.secret_access_key, &base)?,
@@ -120,6 +120,8 @@ pub(crate) async fn open_store(
         native_conditions: spec.dialect.conditional_writes,
         whole_checksum: spec.dialect.whole_checksums,
         sha256: spec.dialect.sha256,
+        md5_tags: spec.dialect.md5_tags,
+        server_side_copies: spec.dialect.server_side_copies,
         ..S3Settings::new(address, spaces, clock)
     };
     Ok(Arc::new(S3Store::new(&connection, settings)))
@@ -168,10 +170,11 @@ impl Remote {
             bail!("`{self}` names no bucket");
         }
         let Self { bucket, prefix, endpoint, region, profile } = self.clone();
-        let path_style = endpoint.is_some();
+        // Of a server at an address of its own nothing tells whether it judges what it copies.
+        let (path_style, server_side_copies) = (endpoint.is_some(), endpoint.is_none());
         let connection = Connection::open(Access { endpoint, region, profile, keys: None, role: None }).await;
         let spaces = Spaces::Single { space: space.clone(), bucket, prefix };
-        let settings = S3Settings { path_style, ..S3Settings::new(address, spaces, clock) };
+        let settings = S3Settings { path_style, server_side_copies, ..S3Settings::new(address, spaces, clock) };
         Ok(Arc::new(S3Store::new(&connection, settings)))
     }
 }

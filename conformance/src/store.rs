@@ -5,6 +5,7 @@ pub mod listings;
 pub mod names;
 pub mod reads;
 pub mod spaces;
+pub mod taking;
 pub mod writes;
 
 use std::collections::BTreeMap;
@@ -116,6 +117,25 @@ macro_rules! store_suite {
                 hostile_ids_are_absent_until_they_are_written
                 hostile_spaces_are_kept_or_refused
                 odd_properties_are_kept_or_refused
+            }
+        }
+    };
+}
+
+/// Makes the tests of a store whose service brings items by itself, in a module of its own.
+///
+/// ```ignore
+/// taking_suite!(name, path::to::open);
+/// ```
+#[macro_export]
+macro_rules! taking_suite {
+    ($name:ident, $open:path) => {
+        mod $name {
+            $crate::cases! { $open, store::taking;
+                what_is_taken_has_the_bytes_of_its_origin_and_the_properties_given
+                taking_is_done_only_in_the_expected_state
+                what_the_caller_gives_up_is_not_taken
+                of_an_origin_in_another_state_nothing_is_taken
             }
         }
     };

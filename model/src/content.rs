@@ -8,6 +8,9 @@ use crate::time::Timestamp;
 /// How a checksum was computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
+    /// CRC-64/NVME, which Amazon's S3 keeps of whole objects, however many parts they were sent in. Detects accidents, not
+    /// attackers.
+    Crc64Nvme,
     /// MD5, which DuraCloud and many providers store. Detects accidents, not attackers.
     Md5,
     /// SHA-256, Mill's own.
@@ -18,6 +21,7 @@ impl Algorithm {
     /// The name in messages and on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Crc64Nvme => "crc64nvme",
             Self::Md5 => "md5",
             Self::Sha256 => "sha256",
         }

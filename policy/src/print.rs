@@ -73,6 +73,10 @@ struct StoreOut<'p> {
     whole_checksums: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    md5_tags: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_side_copies: Option<bool>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     primary: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,11 +148,13 @@ fn s3_store<'p>(s3: &'p S3Spec, out: &mut StoreOut<'p>) {
     out.endpoint = s3.endpoint.as_deref();
     out.region = s3.region.as_deref();
     out.path_style = s3.path_style;
-    let usual = Dialect::default();
+    let usual = Dialect::usual(s3.endpoint.is_none());
     let unusual = |is: bool, usual: bool| (is != usual).then_some(is);
     out.conditional_writes = unusual(s3.dialect.conditional_writes, usual.conditional_writes);
     out.whole_checksums = unusual(s3.dialect.whole_checksums, usual.whole_checksums);
     out.sha256 = unusual(s3.dialect.sha256, usual.sha256);
+    out.md5_tags = unusual(s3.dialect.md5_tags, usual.md5_tags);
+    out.server_side_copies = unusual(s3.dialect.server_side_copies, usual.server_side_copies);
     out.profile = s3.profile.as_deref();
     out.role_arn = s3.role.as_ref().map(|role| role.arn.as_str());
     out.external_id = s3.role.as_ref().and_then(|role| role.external_id.as_deref());

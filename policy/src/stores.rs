@@ -96,6 +96,7 @@ pub struct S3Spec {
 
 /// What servers that speak S3 differ in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts of a server
 pub struct Dialect {
     /// Whether it decides `If-Match` and `If-None-Match` on writes itself; where not, they are checked before each write.
     pub conditional_writes: bool,
@@ -103,11 +104,23 @@ pub struct Dialect {
     pub whole_checksums: bool,
     /// Whether it is to keep the SHA-256 of what is written, rather than a CRC-64.
     pub sha256: bool,
+    /// Whether an entity tag of 32 hexadecimal digits is the MD5 of the bytes.
+    pub md5_tags: bool,
+    /// Whether it is to bring large items from another of its buckets by itself, and judges what it brought by the checksum
+    /// of the whole that it keeps; where not, a workman reads every byte.
+    pub server_side_copies: bool,
 }
 
-impl Default for Dialect {
-    fn default() -> Self {
-        Self { conditional_writes: true, whole_checksums: true, sha256: false }
+impl Dialect {
+    /// That of Amazon's own, or of a server at an address of its own. Nothing tells whether such a one judges what it copies.
+    pub fn usual(of_amazon: bool) -> Self {
+        Self {
+            conditional_writes: true,
+            whole_checksums: true,
+            sha256: false,
+            md5_tags: true,
+            server_side_copies: of_amazon,
+        }
     }
 }
 

@@ -27,8 +27,8 @@ pub use queue::{
 };
 pub use statistics::{InHand, Statistics, Transferring};
 pub use store::{
-    Body, ByteRange, Capabilities, Content, DestinationStore, ListPage, Listed, Listing, Presence, Reading, Refusal,
-    SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
+    Body, ByteRange, Capabilities, Content, DestinationStore, Going, ListPage, Listed, Listing, Origin, Presence,
+    Reading, Refusal, SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
 };
 pub use table::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
 

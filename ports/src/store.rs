@@ -1,5 +1,6 @@
 //! Stores: where content is read from and written to.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +82,14 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
     /// An item that is there all the while is listed once. What cannot be an item is listed as refused.
     /// An absent space is an error ([`StoreErrorKind::SpaceAbsent`]), not an empty listing.
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing;
+
+    /// Where an item stands in the service behind this store, for a destination of the same service that may
+    /// [take](DestinationStore::take) it by itself. `None` where there is no such service, or where it keeps nothing of
+    /// these `facts` by which it could judge what it took.
+    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+        let _ = (item, facts);
+        None
+    }
 }
 
 /// A store that can be written: duplication's destination.
@@ -102,6 +111,25 @@ pub trait DestinationStore: SourceStore {
     /// [`StoreErrorKind::Precondition`] when `when` does not hold; [`StoreErrorKind::Refused`] for what the back end
     /// cannot hold.
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError>;
+
+    /// Writes an item whole or not at all, durably before it answers, with bytes that the service behind both stores brings
+    /// by itself: those of the state that the origin was told of, judged by the service by a checksum that it kept of them.
+    /// `None`, and nothing is written, where it cannot or would rather be given the bytes.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Precondition`] when `when` does not hold, or the origin is not in that state any more;
+    /// [`StoreErrorKind::Damaged`] when its bytes are not those of the checksum; as [`put`](Self::put) else.
+    async fn take(
+        &self,
+        item: &ItemAddress,
+        content: &Content,
+        when: &When,
+        origin: &Origin,
+        going: Going<'_>,
+    ) -> Result<Option<Written>, StoreError> {
+        let _ = (item, content, when, origin, going);
+        Ok(None)
+    }
 
     /// Replaces all properties of an item, and keeps its bytes.
     ///
@@ -184,6 +212,32 @@ pub struct Reading {
 impl fmt::Debug for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reading").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+/// Told how many bytes more a service has brought, and says whether to go on: asked a last time, with none, right before the
+/// item appears. Where it says no, nothing is written, and the call ends in an error.
+pub type Going<'a> = &'a (dyn Fn(u64) -> bool + Send + Sync);
+
+/// An item's place in a service, in one state. What it holds is the affair of the adapters of that service alone.
+#[derive(Clone)]
+pub struct Origin(Arc<dyn Any + Send + Sync>);
+
+impl Origin {
+    /// The place, in the adapter's own form.
+    pub fn new(place: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(place))
+    }
+
+    /// The place, if it is of this form.
+    pub fn place<P: Any>(&self) -> Option<&P> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Origin")
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use mill_model::digest::Digester;
-use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, SpaceId, StoreAddress};
+use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, SpaceId, StoreAddress};
 use mill_ports::{
     Body, Content, CrashPoint, DestinationStore, Listed, Presence, Reading, SourceStore, StoreError, StoreErrorKind,
     When, chain, crash_point,
@@ -14,7 +14,7 @@ use mill_ports::{
 use mill_records::seals::{Pair, Seal, Seals};
 use tokio::task::JoinSet;
 
-use crate::verify::{Fault, Finding, checksum, differing};
+use crate::verify::{Fault, Finding, checksums, differing};
 
 /// A copy, and where its items are to go.
 #[derive(Debug, Clone)]
@@ -172,11 +172,18 @@ impl Restoration {
 
     /// Whether what is there already is what would be brought back. `None` when the copy's item went away.
     async fn compare(&self, item: &ItemAddress, expected: Option<&Checksum>) -> Result<Option<bool>, StoreError> {
-        let Presence::Here((ours, ours_facts)) = checksum(&*self.copy, item).await? else { return Ok(None) };
-        if expected.is_some_and(|expected| *expected != ours) {
+        // What was sealed may be of another algorithm than Mill's own.
+        let algorithms: Vec<_> =
+            [Algorithm::Sha256].into_iter().chain(expected.map(|expected| expected.algorithm)).collect();
+        let Presence::Here((ours, ours_facts)) = checksums(&*self.copy, item, &algorithms).await? else {
+            return Ok(None);
+        };
+        if expected.is_some_and(|expected| !ours.contains(expected)) {
             return Err(self.damaged(item));
         }
-        let Presence::Here((theirs, theirs_facts)) = checksum(&*self.to, item).await? else { return Ok(Some(false)) };
+        let Presence::Here((theirs, theirs_facts)) = checksums(&*self.to, item, &algorithms).await? else {
+            return Ok(Some(false));
+        };
         let alike = differing(ours_facts.properties.as_ref(), theirs_facts.properties.as_ref()).is_none();
         Ok(Some(ours == theirs && alike))
     }

@@ -193,13 +193,24 @@ pub(crate) async fn checksum(
     store: &dyn SourceStore,
     item: &ItemAddress,
 ) -> Result<Presence<(Checksum, ItemFacts)>, StoreError> {
+    Ok(match checksums(store, item, &[Algorithm::Sha256]).await? {
+        Presence::Here((mut checksums, facts)) => Presence::Here((checksums.swap_remove(0), facts)),
+        Presence::Absent => Presence::Absent,
+    })
+}
+
+/// Reads an item whole and gives the checksums of its bytes, in the order of the algorithms.
+pub(crate) async fn checksums(
+    store: &dyn SourceStore,
+    item: &ItemAddress,
+    algorithms: &[Algorithm],
+) -> Result<Presence<(Vec<Checksum>, ItemFacts)>, StoreError> {
     let Presence::Here(mut reading) = store.open(item, None, None).await? else { return Ok(Presence::Absent) };
-    let mut digester = Digester::new(&[Algorithm::Sha256]);
+    let mut digester = Digester::new(algorithms);
     while let Some(bytes) = reading.body.next().await {
         digester.update(&bytes?);
     }
-    let checksum = digester.finish().swap_remove(0);
-    Ok(Presence::Here((checksum, reading.facts)))
+    Ok(Presence::Here((digester.finish(), reading.facts)))
 }
 
 /// The first property, by name, that is not the same at both sides. Those that are not known are never equal.

@@ -39,7 +39,7 @@ pub struct Seal {
     source: Mark,
     destination: Mark,
     algorithm: Algorithm,
-    /// The checksum's value; an MD5 takes the first half, the rest is zero.
+    /// The checksum's value; a shorter one than SHA-256 takes the beginning, the rest is zero.
     checksum: [u8; 32],
 }
 
@@ -105,7 +105,9 @@ impl Seal {
         let (&[form, tag], rest) = written.split_first_chunk()?;
         let (source, rest) = rest.split_first_chunk()?;
         let (destination, value) = rest.split_first_chunk()?;
-        let algorithm = [Algorithm::Md5, Algorithm::Sha256].into_iter().find(|known| algorithm_tag(*known) == tag)?;
+        let algorithm = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Crc64Nvme]
+            .into_iter()
+            .find(|known| algorithm_tag(*known) == tag)?;
         if form != Self::FORM {
             return None;
         }
@@ -132,6 +134,7 @@ fn same(sealed: &Mark, version: &Version) -> bool {
 
 const fn value_bytes(algorithm: Algorithm) -> usize {
     match algorithm {
+        Algorithm::Crc64Nvme => 8,
         Algorithm::Md5 => 16,
         Algorithm::Sha256 => 32,
     }
@@ -142,6 +145,7 @@ const fn algorithm_tag(algorithm: Algorithm) -> u8 {
     match algorithm {
         Algorithm::Md5 => 1,
         Algorithm::Sha256 => 2,
+        Algorithm::Crc64Nvme => 3,
     }
 }
 

@@ -27,10 +27,14 @@ mod mirror;
 mod network;
 #[path = "fleet/proxy.rs"]
 mod proxy;
+#[path = "../../../infra/aws/tests/it/seaweed.rs"]
+mod seaweed;
 #[path = "../../../infra/aws/tests/it/stack.rs"]
 mod stack;
 #[path = "../../../infra/aws/tests/it/verifying.rs"]
 mod verifying;
+#[path = "fleet/within.rs"]
+mod within;
 
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;

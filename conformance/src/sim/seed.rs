@@ -159,12 +159,16 @@ fn furnish(world: &Arc<World>) {
 
 fn shelf(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Arc<Shelf> {
     let source = ["1", "4"].contains(&address.store.as_str());
-    let checksums = match if source { swarm.source_checksums } else { swarm.destination_checksums } {
+    let mut checksums = match if source { swarm.source_checksums } else { swarm.destination_checksums } {
         0 => Vec::new(),
         1 => vec![Algorithm::Md5],
         2 => vec![Algorithm::Sha256],
         _ => vec![Algorithm::Md5, Algorithm::Sha256],
     };
+    if swarm.one_service {
+        // By it such a service judges what it brings.
+        checksums.push(Algorithm::Crc64Nvme);
+    }
     let checks = !checksums.is_empty();
     let habits = StoreHabits {
         page_entries_max: swarm.page,
@@ -173,6 +177,7 @@ fn shelf(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Arc<Sh
         properties_in_listings: swarm.properties_listed,
         reads_are_snapshots: swarm.snapshots,
         settles_after: if swarm.settles { Duration::from_secs(2) } else { Duration::ZERO },
+        service: swarm.one_service.then_some(1),
         unholdable: None,
     };
     Shelf::new(address.clone(), MemoryStore::new(address, habits, clock.clone()), checks)

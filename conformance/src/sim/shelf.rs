@@ -13,8 +13,8 @@ use mill_model::{
     AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, StoreId, Version,
 };
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DestinationStore, Listing, Presence, Reading, SourceStore, SpaceFacts,
-    StoreError, StoreErrorKind, Stores, When, Written,
+    Body, ByteRange, Capabilities, Content, DestinationStore, Going, Listing, Origin, Presence, Reading, SourceStore,
+    SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
 };
 
 use super::event::{Event, Print};
@@ -226,6 +226,10 @@ impl SourceStore for Way {
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         self.listing(space, after)
     }
+
+    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+        self.shelf.inner.origin(item, facts)
+    }
 }
 
 #[async_trait]
@@ -260,6 +264,25 @@ impl DestinationStore for Way {
             Ok(written)
         };
         self.call(Sort::Write, ("put", item), call).await
+    }
+
+    async fn take(
+        &self,
+        item: &ItemAddress,
+        content: &Content,
+        when: &When,
+        origin: &Origin,
+        going: Going<'_>,
+    ) -> Result<Option<Written>, StoreError> {
+        let called = self.calls("take", item);
+        let call = async {
+            let written = self.shelf.inner.take(item, content, when, origin, going).await?;
+            if written.is_some() {
+                self.now_holds(item, called, true, false);
+            }
+            Ok(written)
+        };
+        self.call(Sort::Write, ("take", item), call).await
     }
 
     async fn put_properties(

@@ -98,6 +98,8 @@ pub(crate) struct Swarm {
     pub(crate) confirms: bool,
     pub(crate) rates: Rates,
     pub(crate) on: Acts,
+    /// Whether all stores are of one service, which brings items from one to another by itself.
+    pub(crate) one_service: bool,
 }
 
 /// Drawn with a chance of two in five, else off.
@@ -150,6 +152,7 @@ impl Swarm {
             confirms: dice.below(2) == 0,
             rates: Self::rates(dice),
             on: Self::acts_on(dice),
+            one_service: dice.below(4) == 0,
         }
     }
 

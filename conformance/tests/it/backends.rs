@@ -143,3 +143,27 @@ pub(crate) async fn faulty_store() -> StoreSubject {
     let plan = quiet_plan(&Arc::new(HandClock::new()));
     store(FaultyStore::new(memory(StoreHabits::default()), address(), plan))
 }
+
+fn of_a_service() -> Arc<dyn DestinationStore> {
+    memory(StoreHabits { service: Some(1), ..StoreHabits::default() })
+}
+
+/// One that takes items from its own service.
+pub(crate) async fn memory_of_a_service() -> StoreSubject {
+    StoreSubject { store: of_a_service(), limits: StoreLimits::NONE, keep: Keep::nothing() }
+}
+
+/// The same, limited.
+pub(crate) async fn limited_of_a_service() -> StoreSubject {
+    store(Limited::new(of_a_service(), 1))
+}
+
+/// The same, counted.
+pub(crate) async fn recording_of_a_service() -> StoreSubject {
+    store(Recording::new(of_a_service()))
+}
+
+/// The same, with no faults planned.
+pub(crate) async fn faulty_of_a_service() -> StoreSubject {
+    store(FaultyStore::new(of_a_service(), address(), quiet_plan(&Arc::new(HandClock::new()))))
+}

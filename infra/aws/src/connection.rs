@@ -65,23 +65,27 @@ impl fmt::Debug for Keys {
 
 /// What gives the keys, asked again every few minutes: where they are kept, they may be renewed.
 #[derive(Clone)]
-pub struct KeySource(Arc<dyn Fn() -> Result<Keys, String> + Send + Sync>);
+pub struct KeySource {
+    /// Where they are kept: sources of one name give the same keys.
+    name: String,
+    read: Arc<dyn Fn() -> Result<Keys, String> + Send + Sync>,
+}
 
 impl KeySource {
-    /// Keys that `read` gives, or the reason why not.
-    pub fn new(read: impl Fn() -> Result<Keys, String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
+    /// Keys that `read` gives, or the reason why not. Two sources of one `name` give the same keys; it is no secret.
+    pub fn new(name: String, read: impl Fn() -> Result<Keys, String> + Send + Sync + 'static) -> Self {
+        Self { name, read: Arc::new(read) }
     }
 
     /// Keys that stay the same.
     pub fn fixed(keys: Keys) -> Self {
-        Self::new(move || Ok(keys.clone()))
+        Self::new(keys.id.clone(), move || Ok(keys.clone()))
     }
 }
 
 impl fmt::Debug for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeySource")
+        f.debug_struct("KeySource").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -90,7 +94,7 @@ impl ProvideCredentials for KeySource {
     where
         Self: 'a,
     {
-        let read = (self.0)().map_err(CredentialsError::provider_error);
+        let read = (self.read)().map_err(CredentialsError::provider_error);
         ProvideFuture::ready(read.map(|Keys { id, secret, token }| {
             Credentials::new(id, secret, token, Some(SystemTime::now() + KEYS_READ_EVERY), "mill")
         }))
@@ -98,7 +102,7 @@ impl ProvideCredentials for KeySource {
 }
 
 /// A role to take on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
     /// Its ARN.
     pub arn: String,
@@ -106,10 +110,21 @@ pub struct Role {
     pub external_id: Option<String>,
 }
 
+/// A service, as one caller knows it: who is the same at both of two places may do at the one what it may at the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Service {
+    endpoint: Option<String>,
+    region: Option<String>,
+    profile: Option<String>,
+    keys: Option<String>,
+    role: Option<Role>,
+}
+
 /// A way to the services, shared by all that use it: its connections, its budget for retries, its count of requests.
 #[derive(Debug, Clone)]
 pub struct Connection {
     pub(crate) config: SdkConfig,
+    pub(crate) service: Service,
     requests: Arc<Requests>,
 }
 
@@ -137,7 +152,10 @@ impl Connection {
             }
         };
         let config = with_region(config, &access);
-        Self { config, requests: Arc::default() }
+        let Access { endpoint, profile, role, keys, .. } = access;
+        let region = config.region().map(ToString::to_string);
+        let service = Service { endpoint, region, profile, keys: keys.map(|keys| keys.name), role };
+        Self { config, service, requests: Arc::default() }
     }
 
     /// What was asked over it so far.

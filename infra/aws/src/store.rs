@@ -12,6 +12,7 @@ mod places;
 mod properties;
 mod reading;
 mod spaces;
+mod taking;
 mod upload;
 mod writing;
 
@@ -22,12 +23,12 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Clock, Content, DestinationStore, Listing, Presence, Reading, SourceStore,
-    SpaceFacts, StoreError, When, Written,
+    Body, ByteRange, Capabilities, Clock, Content, DestinationStore, Going, Listing, Origin, Presence, Reading,
+    SourceStore, SpaceFacts, StoreError, When, Written,
 };
 use tokio::sync::Semaphore;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Service};
 use crate::requests::Requests;
 
 /// Where a store's spaces are.
@@ -53,7 +54,7 @@ pub enum Spaces {
 
 /// How a store is used.
 #[derive(Debug, Clone)]
-#[allow(clippy::struct_excessive_bools)] // four independent facts of a server
+#[allow(clippy::struct_excessive_bools)] // independent facts of a server
 pub struct S3Settings {
     /// What policies call it.
     pub address: StoreAddress,
@@ -68,6 +69,12 @@ pub struct S3Settings {
     /// Whether an item written in parts is judged by the checksum of its whole. Amazon's and most others do; where a store
     /// knows only the parts' own, those alone are sent.
     pub whole_checksum: bool,
+    /// Whether an entity tag that looks like an MD5 is one.
+    pub md5_tags: bool,
+    /// Whether the store's service brings large items from another of its buckets by itself.
+    pub server_side_copies: bool,
+    /// Of such copies, most bytes in one request. Amazon takes at most 5 GiB.
+    pub copied_part_bytes: u64,
     /// Items larger than this are written in parts of this size. Amazon takes none smaller than 5 MiB.
     pub part_bytes: u64,
     /// Most bytes of bodies held in memory at once.
@@ -79,6 +86,8 @@ pub struct S3Settings {
 impl S3Settings {
     /// The usual part: what an attempt can lose at once, against requests for each.
     pub const PART_BYTES: u64 = 8 << 20;
+    /// The usual part of a copy within the service: no bytes pass through Mill.
+    pub const COPIED_PART_BYTES: u64 = 256 << 20;
     /// The usual memory.
     pub const MEMORY_BYTES: u64 = 256 << 20;
 
@@ -91,6 +100,9 @@ impl S3Settings {
             native_conditions: true,
             sha256: false,
             whole_checksum: true,
+            md5_tags: true,
+            server_side_copies: true,
+            copied_part_bytes: Self::COPIED_PART_BYTES,
             part_bytes: Self::PART_BYTES,
             memory_bytes: Self::MEMORY_BYTES,
             clock,
@@ -106,6 +118,7 @@ pub struct S3Store(Arc<Inner>);
 struct Inner {
     client: Client,
     settings: S3Settings,
+    service: Service,
     requests: Arc<Requests>,
     region: Option<String>,
     /// A permit for each [`MEMORY_UNIT`] that bodies may take.
@@ -129,6 +142,7 @@ impl S3Store {
         let memory_units = u32::try_from(units).unwrap_or(u32::MAX);
         Self(Arc::new(Inner {
             client: Client::from_conf(config.build()),
+            service: connection.service.clone(),
             requests: connection.requests().clone(),
             region: connection.region().map(str::to_owned),
             memory: Arc::new(Semaphore::new(memory_units as usize)),
@@ -174,6 +188,10 @@ impl SourceStore for S3Store {
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         listing::list(self.0.clone(), space.clone(), after)
     }
+
+    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+        taking::origin(&self.0, item, facts)
+    }
 }
 
 #[async_trait]
@@ -188,6 +206,17 @@ impl DestinationStore for S3Store {
 
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
         writing::put(&self.0, item, content, when, body).await
+    }
+
+    async fn take(
+        &self,
+        item: &ItemAddress,
+        content: &Content,
+        when: &When,
+        origin: &Origin,
+        going: Going<'_>,
+    ) -> Result<Option<Written>, StoreError> {
+        taking::take(&self.0, (item, content, when), origin, going).await
     }
 
     async fn put_properties(

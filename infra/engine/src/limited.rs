@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DestinationStore, Listing, Presence, Reading, SourceStore, SpaceFacts,
-    StoreError, When, Written,
+    Body, ByteRange, Capabilities, Content, DestinationStore, Going, Listing, Origin, Presence, Reading, SourceStore,
+    SpaceFacts, StoreError, When, Written,
 };
 use tokio::sync::Semaphore;
 
@@ -77,6 +77,10 @@ impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         self.inner.list(space, after)
     }
+
+    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+        self.inner.origin(item, facts)
+    }
 }
 
 #[async_trait]
@@ -93,6 +97,18 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
         let _permit = self.writes.acquire().await.ok();
         self.inner.put(item, content, when, body).await
+    }
+
+    async fn take(
+        &self,
+        item: &ItemAddress,
+        content: &Content,
+        when: &When,
+        origin: &Origin,
+        going: Going<'_>,
+    ) -> Result<Option<Written>, StoreError> {
+        let _permit = self.writes.acquire().await.ok();
+        self.inner.take(item, content, when, origin, going).await
     }
 
     async fn put_properties(

@@ -77,6 +77,8 @@ ops! {
     RemoveEmptySpace = "remove_empty_space", Plain;
     /// `DestinationStore::put`.
     Put = "put", Bytes;
+    /// `DestinationStore::take`.
+    Take = "take", Plain;
     /// `DestinationStore::put_properties`.
     PutProperties = "put_properties", Plain;
     /// `DestinationStore::delete`.
@@ -86,7 +88,10 @@ ops! {
 impl Op {
     /// Whether it changes a store.
     pub const fn writes_store(self) -> bool {
-        matches!(self, Self::CreateSpace | Self::RemoveEmptySpace | Self::Put | Self::PutProperties | Self::Delete)
+        matches!(
+            self,
+            Self::CreateSpace | Self::RemoveEmptySpace | Self::Put | Self::Take | Self::PutProperties | Self::Delete
+        )
     }
 }
 

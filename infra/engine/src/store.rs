@@ -15,8 +15,8 @@ use mill_model::{
     AccountId, Algorithm, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Version,
 };
 use mill_ports::{
-    Body, ByteRange, Capabilities, Clock, Content, DestinationStore, Listing, Planted, Presence, Reading, Refusal,
-    SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written, planted,
+    Body, ByteRange, Capabilities, Clock, Content, DestinationStore, Going, Listing, Origin, Planted, Presence,
+    Reading, Refusal, SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written, planted,
 };
 
 use crate::lock;
@@ -37,6 +37,8 @@ pub struct StoreHabits {
     pub reads_are_snapshots: bool,
     /// How long a version stays too young to prove anything.
     pub settles_after: Duration,
+    /// The service that it is one of the stores of, by number: those of one take items from each other.
+    pub service: Option<u32>,
     /// Names the ids that the store cannot hold.
     pub unholdable: Option<fn(&ContentId) -> bool>,
 }
@@ -51,6 +53,7 @@ impl Default for StoreHabits {
             properties_in_listings: false,
             reads_are_snapshots: false,
             settles_after: Duration::ZERO,
+            service: None,
             unholdable: None,
         }
     }
@@ -255,6 +258,19 @@ impl SourceStore for MemoryStore {
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         reading::listing(self.clone(), space.clone(), after)
     }
+
+    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+        let kept = self.0.habits.service.is_some() && !facts.checksums.is_empty();
+        let token = facts.version.token().to_owned();
+        kept.then(|| Origin::new(InMemory { store: self.clone(), item: item.clone(), token }))
+    }
+}
+
+/// Where an item stands, for another store of the same service.
+struct InMemory {
+    store: MemoryStore,
+    item: ItemAddress,
+    token: String,
 }
 
 #[async_trait]
@@ -302,6 +318,34 @@ impl DestinationStore for MemoryStore {
         let mut spaces = lock(&self.0.spaces);
         self.0.find_when("put", &spaces, item, when)?;
         Ok(self.0.written(&spaces.insert(item, made)))
+    }
+
+    async fn take(
+        &self,
+        item: &ItemAddress,
+        content: &Content,
+        when: &When,
+        origin: &Origin,
+        going: Going<'_>,
+    ) -> Result<Option<Written>, StoreError> {
+        let habits = &self.0.habits;
+        let ours = |from: &&InMemory| habits.service.is_some() && from.store.0.habits.service == habits.service;
+        let Some(from) = origin.place::<InMemory>().filter(ours) else { return Ok(None) };
+        self.count_write();
+        let found = lock(&from.store.0.spaces).item(&from.item).filter(|found| found.token() == from.token).cloned();
+        let Some(found) = found else {
+            return Err(self.0.error("take", item, StoreErrorKind::Precondition));
+        };
+        if !found.is_sound() || found.bytes.len() as u64 != content.size {
+            return Err(self.0.error("take", item, StoreErrorKind::Damaged));
+        }
+        if !(going(content.size) && going(0)) {
+            return Err(self.0.error("take", item, StoreErrorKind::Unexpected));
+        }
+        let made = self.item(found.bytes, content.properties.clone());
+        let mut spaces = lock(&self.0.spaces);
+        self.0.find_when("take", &spaces, item, when)?;
+        Ok(Some(self.0.written(&spaces.insert(item, made))))
     }
 
     async fn put_properties(

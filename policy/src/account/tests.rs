@@ -191,7 +191,8 @@ fn s3_stores() -> impl Strategy<Value = serde_json::Value> {
             let mut stores = serde_json::json!([
                 {"id": "1", "type": "folder", "root": "/a \"quoted\" ä"}, {"id": "2", "type": "s3", "bucket": "b"},
                 {"id": "3", "type": "s3", "endpoint": "https://e", "pathStyle": prefix, "sha256": prefix,
-                 "conditionalWrites": !prefix, "wholeChecksums": prefix}]);
+                 "conditionalWrites": !prefix, "wholeChecksums": prefix,
+                 "md5Tags": !prefix, "serverSideCopies": prefix}]);
             stores[2][if prefix { "bucketPrefix" } else { "bucket" }] = "c".into();
             stores[primary]["primary"] = true.into();
             if let Some(transfers) = transfers {

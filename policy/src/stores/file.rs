@@ -40,7 +40,7 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> (ReadStores, Vec<Fault>) {
 
 const COMMON: [&str; 4] = ["id", "type", "primary", "transfersMax"];
 const FOLDER: [&str; 5] = ["id", "type", "primary", "transfersMax", "root"];
-const S3: [&str; 16] = [
+const S3: [&str; 18] = [
     "id",
     "type",
     "primary",
@@ -57,6 +57,8 @@ const S3: [&str; 16] = [
     "conditionalWrites",
     "wholeChecksums",
     "sha256",
+    "md5Tags",
+    "serverSideCopies",
 ];
 const CREDENTIALS: [&str; 6] = [
     "accessKeyIdEnv",
@@ -225,7 +227,7 @@ impl Reader<'_, '_> {
         let endpoint = self.optional(members, path, "endpoint", "the address of the service, such as \"https://…\"");
         let region = self.optional(members, path, "region", "the name of a region");
         let path_style = self.choice(members, path, "pathStyle", false);
-        let dialect = self.dialect(members, path);
+        let dialect = self.dialect(members, path, members.get("endpoint").is_none());
         let credentials = match members.get("credentials") {
             Some(node) => self.credentials(node, &path.member("credentials")).map(Some),
             None => Some(None),
@@ -260,12 +262,20 @@ impl Reader<'_, '_> {
         Some(StoreKind::S3(Box::new(spec)))
     }
 
-    fn dialect(&mut self, members: Members<'_>, path: &Path<'_>) -> Option<Dialect> {
-        let usual = Dialect::default();
+    fn dialect(&mut self, members: Members<'_>, path: &Path<'_>, of_amazon: bool) -> Option<Dialect> {
+        let usual = Dialect::usual(of_amazon);
         let conditional_writes = self.choice(members, path, "conditionalWrites", usual.conditional_writes);
         let whole_checksums = self.choice(members, path, "wholeChecksums", usual.whole_checksums);
         let sha256 = self.choice(members, path, "sha256", usual.sha256);
-        Some(Dialect { conditional_writes: conditional_writes?, whole_checksums: whole_checksums?, sha256: sha256? })
+        let md5_tags = self.choice(members, path, "md5Tags", usual.md5_tags);
+        let server_side_copies = self.choice(members, path, "serverSideCopies", usual.server_side_copies);
+        Some(Dialect {
+            conditional_writes: conditional_writes?,
+            whole_checksums: whole_checksums?,
+            sha256: sha256?,
+            md5_tags: md5_tags?,
+            server_side_copies: server_side_copies?,
+        })
     }
 
     fn choice(&mut self, members: Members<'_>, path: &Path<'_>, name: &'static str, usual: bool) -> Option<bool> {

@@ -54,9 +54,20 @@ fn a_store_of_s3_says_what_its_server_lacks() {
         (Some(StoreKind::S3(s3)), faults) if faults.is_empty() => s3.dialect,
         other => panic!("{other:?}"),
     };
-    assert_eq!(dialect(""), Dialect { conditional_writes: true, whole_checksums: true, sha256: false });
-    let lacking = dialect(r#", "conditionalWrites": false, "wholeChecksums": false, "sha256": true"#);
-    assert_eq!(lacking, Dialect { conditional_writes: false, whole_checksums: false, sha256: true });
+    let usual = Dialect::usual(true);
+    assert_eq!(dialect(""), usual);
+    let elsewhere = Dialect { server_side_copies: false, ..usual };
+    assert_eq!(dialect(r#", "endpoint": "https://e""#), elsewhere);
+    assert_eq!(dialect(r#", "endpoint": "https://e", "serverSideCopies": true"#), usual);
+    for (member, other) in [
+        (r#", "conditionalWrites": false"#, Dialect { conditional_writes: false, ..usual }),
+        (r#", "wholeChecksums": false"#, Dialect { whole_checksums: false, ..usual }),
+        (r#", "sha256": true"#, Dialect { sha256: true, ..usual }),
+        (r#", "md5Tags": false"#, Dialect { md5_tags: false, ..usual }),
+        (r#", "serverSideCopies": false"#, elsewhere),
+    ] {
+        assert_eq!(dialect(member), other, "{member}");
+    }
     let (kind, faults) = read(r#", "conditionalWrites": "no""#);
     assert!(kind.is_none() && faults.len() == 1, "{faults:?}");
 }

@@ -36,7 +36,7 @@ impl Known<'_> {
 }
 
 /// The stronger first.
-const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Md5];
+const ALGORITHMS: [Algorithm; 3] = [Algorithm::Sha256, Algorithm::Md5, Algorithm::Crc64Nvme];
 
 impl Sides<'_> {
     /// Compares bytes of one size, reading as little as proves it.

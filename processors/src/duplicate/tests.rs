@@ -8,6 +8,7 @@ mod probe;
 mod reading;
 mod retirement;
 mod spaces;
+mod taken;
 
 use std::time::Duration;
 

@@ -1,25 +1,31 @@
-//! Destinations that tell an MD5 of what they wrote, so that the bytes on their way are digested for it too. MD5 costs
-//! time, so it is not computed for those that tell none.
+//! Which checksums destinations tell of what they wrote, so that the bytes on their way are digested for them too. Each costs
+//! time, so none is computed that nobody tells.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use mill_model::{Algorithm, Checksum, StoreAddress};
 
-/// The stores that were seen to tell one.
+/// What each store was seen to tell.
 #[derive(Debug, Default)]
-pub(super) struct Told(Mutex<BTreeSet<StoreAddress>>);
+pub(super) struct Told(Mutex<BTreeMap<StoreAddress, BTreeSet<Algorithm>>>);
 
 impl Told {
-    /// Whether an MD5 is known to be told.
-    pub(super) fn md5(&self, store: &StoreAddress) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(store)
+    /// The algorithms of the checksums that a store is known to tell.
+    pub(super) fn by(&self, store: &StoreAddress) -> BTreeSet<Algorithm> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned().unwrap_or_default()
     }
 
     /// Notes what a store told.
     pub(super) fn note(&self, store: &StoreAddress, told: &[Checksum]) {
-        if told.iter().any(|checksum| checksum.algorithm == Algorithm::Md5) && !self.md5(store) {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(store.clone());
+        if told.is_empty() {
+            return;
+        }
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let algorithms = told.iter().map(|checksum| checksum.algorithm);
+        match all.get_mut(store) {
+            Some(known) => known.extend(algorithms),
+            None => drop(all.insert(store.clone(), algorithms.collect())),
         }
     }
 }

@@ -1,11 +1,13 @@
-//! The copy of one item, as one stream from source to destination.
+//! The copy of one item: as one stream from source to destination, or by the service behind both.
 
 use std::sync::Arc;
 
-use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Properties, Version};
+use mill_model::{Checksum, ItemAddress, ItemFacts, ItemState, Properties, Version};
 use mill_ports::{
-    Content, CrashPoint, Planted, Presence, Statistics, StoreError, StoreErrorKind, When, Written, crash_point, planted,
+    Content, CrashPoint, Planted, Presence, Reading, Statistics, StoreError, StoreErrorKind, Transferring, When,
+    Written, chain, crash_point, planted,
 };
+use tracing::warn;
 
 use super::address;
 use super::sides::{Proven, Side, Sides, of_source};
@@ -17,7 +19,8 @@ struct Copied {
     /// The state of the source that was read.
     source: Version,
     written: Written,
-    checksums: Vec<Checksum>,
+    /// What the bytes come to.
+    checksum: Checksum,
 }
 
 impl Sides<'_> {
@@ -58,11 +61,9 @@ impl Sides<'_> {
         let Presence::Here(copied) = copied else { return Ok(()) };
         let statistics = &self.room.deps.statistics;
         Statistics::count(if *when == When::Absent { &statistics.copied } else { &statistics.updated });
-        if let Some(checksum) = copied.checksums.iter().find(|checksum| checksum.algorithm == Algorithm::Sha256) {
-            let (source, destination) = (&copied.source, &copied.written.version);
-            let stood_before = *when != When::Absent;
-            self.remember(&item.id, Proven { source, destination, checksum, stood_before }).await;
-        }
+        let (source, destination) = (&copied.source, &copied.written.version);
+        let stood_before = *when != When::Absent;
+        self.remember(&item.id, Proven { source, destination, checksum: &copied.checksum, stood_before }).await;
         Ok(())
     }
 
@@ -91,38 +92,97 @@ impl Sides<'_> {
             return Err(self.archived(item, Side::Source));
         }
         self.claim().await?;
-        let ItemFacts { size, version, checksums, properties, .. } = reading.facts;
-        let properties =
-            properties.or_else(|| seen?.properties.clone()).ok_or_else(|| self.properties_unknown(item))?;
+        let known = reading.facts.properties.clone().or_else(|| seen?.properties.clone());
+        let properties = known.ok_or_else(|| self.properties_unknown(item))?;
+        let properties = if planted(Planted::PropertiesForgotten) { Properties::default() } else { properties };
+        let when = if planted(Planted::StaleOverNewer) { &When::Always } else { when };
+        let content = Content { size: reading.facts.size, properties };
+        let transferring = self.transferring(item, content.size);
+        let taken = self.taken(item, &reading.facts, (&content, when), &transferring).await?;
+        let copied = match taken {
+            Some(taken) => taken,
+            None => self.streamed(item, reading, &content, when, &transferring).await?,
+        };
+        transferring.durable(content.size);
+        Ok(Presence::Here(copied))
+    }
+
+    /// Has the service behind both stores bring the bytes, where there is one and it does.
+    ///
+    /// Nobody reads them: they are as good as the checksum by which the service judged them, and so is the seal.
+    async fn taken(
+        &self,
+        item: &ItemAddress,
+        source: &ItemFacts,
+        (content, when): (&Content, &When),
+        transferring: &Transferring,
+    ) -> Result<Option<Copied>, Stop> {
+        let Some(origin) = self.source.origin(item, source) else { return Ok(None) };
+        let going = |bytes| {
+            transferring.moved(bytes);
+            self.attempt.may_act().is_ok()
+        };
+        self.attempt.may_act()?;
+        crash_point(CrashPoint::DuplicateBeforeWrite);
+        let written = match self.destination.take(item, content, when, &origin, &going).await {
+            Ok(Some(written)) => written,
+            Ok(None) => return Ok(None),
+            // The reading tells whether it is the source that is damaged.
+            Err(error) if error.kind == StoreErrorKind::Damaged => {
+                warn!(error = %chain(&error), "the service found other bytes than it has a checksum of; they are read");
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        crash_point(CrashPoint::DuplicateWritten);
+        let both = |stated: &&Checksum| written.checksums.iter().any(|told| told.algorithm == stated.algorithm);
+        let comparable: Vec<&Checksum> = source.checksums.iter().filter(both).collect();
+        if comparable.iter().any(|stated| !written.checksums.contains(stated)) {
+            return Err(self.wrote_others(item).into());
+        }
+        let Some(&checksum) = comparable.first() else {
+            // It is there: the next look compares it, rather than to bring it once more.
+            let why = "the store tells nothing by which what it took can be compared";
+            return Err(self.found(Side::Destination, item, StoreErrorKind::Changed, why).into());
+        };
+        Ok(Some(Copied { source: source.version.clone(), checksum: checksum.clone(), written }))
+    }
+
+    /// Reads the bytes, judges them on their way, and writes them.
+    async fn streamed(
+        &self,
+        item: &ItemAddress,
+        reading: Reading,
+        content: &Content,
+        when: &When,
+        transferring: &Arc<Transferring>,
+    ) -> Result<Copied, Stop> {
+        let ItemFacts { size, version, checksums, .. } = reading.facts;
         let destination = address(&self.pair.account, &self.pair.destination);
-        let transferring = self.transferring(item, size);
         let watch = witness::Watch {
             size,
             stated: checksums,
-            md5_told: self.room.told.md5(&destination),
+            told: self.room.told.by(&destination),
             transferring: transferring.clone(),
             lease: self.attempt.lease.clone(),
             cancelled: self.attempt.cancelled.clone(),
             damaged: self.found(Side::Source, item, StoreErrorKind::Damaged, "its bytes are not those of its checksum"),
         };
         let (body, witnessed) = witness::watch(reading.body, watch).await?;
-        let properties = if planted(Planted::PropertiesForgotten) { Properties::default() } else { properties };
-        let when = if planted(Planted::StaleOverNewer) { &When::Always } else { when };
         self.attempt.may_act()?;
         crash_point(CrashPoint::DuplicateBeforeWrite);
-        let written = self.destination.put(item, &Content { size, properties }, when, body).await?;
+        let written = self.destination.put(item, content, when, body).await?;
         crash_point(CrashPoint::DuplicateWritten);
-        let Some(checksums) = witnessed.get().cloned() else {
+        let Some((checksums, sha256)) = witnessed.get().and_then(|all| Some((all, all.first()?.clone()))) else {
             let why = "the store answered before it had taken all bytes";
             return Err(self.found(Side::Destination, item, StoreErrorKind::Damaged, why).into());
         };
         self.room.told.note(&destination, &written.checksums);
-        self.judge(item, size, &checksums, &written).await?;
-        transferring.durable(size);
-        Ok(Presence::Here(Copied { source: version, written, checksums }))
+        self.judge(item, size, checksums, &written).await?;
+        Ok(Copied { source: version, checksum: sha256, written })
     }
 
-    fn transferring(&self, item: &ItemAddress, size: u64) -> Arc<mill_ports::Transferring> {
+    fn transferring(&self, item: &ItemAddress, size: u64) -> Arc<Transferring> {
         Arc::new(self.room.deps.statistics.transfer(|| format!("{}/{item}", self.pair.account), size))
     }
 
@@ -140,7 +200,10 @@ impl Sides<'_> {
         if same {
             return Ok(());
         }
-        let why = "the store wrote other bytes than it was given";
-        Err(self.found(Side::Destination, item, StoreErrorKind::Damaged, why).into())
+        Err(self.wrote_others(item).into())
+    }
+
+    fn wrote_others(&self, item: &ItemAddress) -> StoreError {
+        self.found(Side::Destination, item, StoreErrorKind::Damaged, "the store wrote other bytes than it was given")
     }
 }

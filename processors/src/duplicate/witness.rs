@@ -1,6 +1,7 @@
 //! Watches the bytes of a copy go by. The last of them is let through only after all were found good, so that a
 //! destination never holds all that was announced of an item that was cut, changed or flipped on the way.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -16,8 +17,8 @@ pub(super) struct Watch {
     pub(super) size: u64,
     /// The checksums that the source states.
     pub(super) stated: Vec<Checksum>,
-    /// Whether the destination will tell an MD5 of what it wrote.
-    pub(super) md5_told: bool,
+    /// The checksums that the destination will tell of what it wrote.
+    pub(super) told: BTreeSet<Algorithm>,
     /// Where the bytes are counted.
     pub(super) transferring: Arc<Transferring>,
     /// The task must still be this worker's when the last byte goes.
@@ -27,7 +28,7 @@ pub(super) struct Watch {
     pub(super) damaged: StoreError,
 }
 
-/// The checksums of all bytes, SHA-256 among them, as soon as all were found good.
+/// The checksums of all bytes, SHA-256 first, as soon as all were found good.
 pub(super) type Witnessed = Arc<OnceLock<Vec<Checksum>>>;
 
 /// The same body, watched. An empty one is judged at once: a store need not look at it.
@@ -35,12 +36,16 @@ pub(super) type Witnessed = Arc<OnceLock<Vec<Checksum>>>;
 /// # Errors
 /// An empty body's own failure.
 pub(super) async fn watch(body: Body, watch: Watch) -> Result<(Body, Witnessed), StoreError> {
-    let with_md5 = watch.md5_told || watch.stated.iter().any(|stated| stated.algorithm == Algorithm::Md5);
-    let algorithms: &[Algorithm] = if with_md5 { &[Algorithm::Sha256, Algorithm::Md5] } else { &[Algorithm::Sha256] };
+    let stated = watch.stated.iter().map(|stated| stated.algorithm);
+    let mut others: BTreeSet<_> = stated.chain(watch.told.iter().copied()).collect();
+    others.remove(&Algorithm::Sha256);
+    // It costs next to nothing, and many a store tells it: what is told and was not computed has to be read back.
+    others.insert(Algorithm::Crc64Nvme);
+    let algorithms: Vec<_> = [Algorithm::Sha256].into_iter().chain(others).collect();
     let witnessed = Witnessed::default();
     let empty = watch.size == 0;
     let watched =
-        Watched { body, held: None, digester: Digester::new(algorithms), watch, witnessed: witnessed.clone() };
+        Watched { body, held: None, digester: Digester::new(&algorithms), watch, witnessed: witnessed.clone() };
     let mut watched = stream::unfold(Some(watched), next).boxed();
     if empty {
         if let Some(chunk) = watched.next().await {

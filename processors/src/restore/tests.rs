@@ -49,9 +49,13 @@ impl Site {
 
     /// An item of the copy, sealed when it was written.
     async fn sealed(&self, id: &str, bytes: &'static str) {
+        self.sealed_under(Algorithm::Sha256, id, bytes).await;
+    }
+
+    async fn sealed_under(&self, algorithm: Algorithm, id: &str, bytes: &'static str) {
         self.copy.plant(&at(id), bytes, titled(id));
         let Presence::Here(facts) = self.copy.head(&at(id)).await.unwrap() else { panic!("it was planted") };
-        let mut digester = Digester::new(&[Algorithm::Sha256]);
+        let mut digester = Digester::new(&[algorithm]);
         digester.update(bytes.as_bytes());
         let seal = Seal::of(&Version::settled_at("then"), &facts.version, &digester.finish()[0]).unwrap();
         self.seals.put(&pair(), &at(id).id, &seal).await.unwrap();
@@ -199,5 +203,28 @@ async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() 
     for id in ["gone", "locked"] {
         let named = |finding: &Finding| finding.item == id && matches!(finding.what, Fault::NotRestored(_));
         assert!(restored.faults.iter().any(named), "{id}: {:?}", restored.faults);
+    }
+}
+
+/// Seals are under whatever checksum both stores told.
+#[tokio::test(start_paused = true)]
+async fn whatever_checksum_a_seal_has_what_came_back_is_proven_again_and_damage_is_named() {
+    for algorithm in [Algorithm::Sha256, Algorithm::Md5, Algorithm::Crc64Nvme] {
+        let site = Site::new();
+        site.to.plant_space(&at("x").space);
+        site.sealed_under(algorithm, "x", "sound bytes").await;
+        let restored = site.restoration().run().await.unwrap();
+        assert_eq!((restored.copied, restored.proven, restored.faults.len()), (1, 1, 0), "{algorithm:?}");
+        let restored = site.restoration().run().await.unwrap();
+        assert_eq!((restored.unchanged, restored.proven, restored.faults.len()), (1, 1, 0), "{algorithm:?}");
+        site.to.plant(&at("x"), "something else", titled("x"));
+        let overwriting = Restoration { overwrite: true, ..site.restoration() };
+        let restored = overwriting.run().await.unwrap();
+        assert_eq!((restored.copied, restored.proven), (1, 1), "{algorithm:?}");
+        assert_eq!(site.there("x").unwrap(), "sound bytes");
+        site.copy.rot(&at("x"), |bytes| bytes[0] ^= 1);
+        let restored = site.restoration().run().await.unwrap();
+        assert_eq!((restored.unchanged, restored.faults.len()), (0, 1), "{algorithm:?}");
+        assert_eq!(site.there("x").unwrap(), "sound bytes");
     }
 }

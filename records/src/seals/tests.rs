@@ -59,7 +59,7 @@ fn a_checksum_of_the_wrong_length_is_not_sealed() {
 #[tokio::test]
 async fn a_seal_comes_back_as_written_until_it_is_removed() {
     let seals = Seals::new(Arc::new(TestTable::default()));
-    for algorithm in [Algorithm::Md5, Algorithm::Sha256] {
+    for algorithm in [Algorithm::Md5, Algorithm::Sha256, Algorithm::Crc64Nvme] {
         let seal = Seal::of(&settled("1"), &settled("2"), &sum(algorithm)).unwrap();
         seals.put(&pair(), &id("x"), &seal).await.unwrap();
         assert_eq!(seals.get(&pair(), &id("x")).await.unwrap(), Some(seal));

@@ -8,8 +8,8 @@ use aws_sdk_s3::types::{ChecksumType, ServerSideEncryption, StorageClass};
 use aws_smithy_types::{DateTime, base64};
 use mill_model::{Algorithm, Checksum, ItemFacts, ItemState, Timestamp, Version};
 
-use super::Inner;
 use super::properties::Borne;
+use super::{Inner, S3Settings};
 
 /// How old a change must be before an equal version proves that nothing changed: its time is of whole seconds.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
@@ -70,6 +70,7 @@ struct Told<'a> {
     /// Whether there is metadata that headers cannot bear, and the answer leaves out.
     left_out: bool,
     sha256: Option<&'a str>,
+    crc64: Option<&'a str>,
     checksum_type: Option<&'a ChecksumType>,
     /// Whether the entity tag is that of encrypted bytes.
     tag_of_cipher: bool,
@@ -97,6 +98,7 @@ macro_rules! told {
             },
             left_out: answer.missing_meta().is_some_and(|count| count != 0),
             sha256: answer.checksum_sha256(),
+            crc64: answer.checksum_crc64_nvme(),
             checksum_type: answer.checksum_type(),
             tag_of_cipher: answer.sse_customer_algorithm().is_some()
                 || matches!(
@@ -134,7 +136,7 @@ impl Inner {
                 size: state.size,
                 modified: state.modified_at(),
                 version: self.version(state),
-                checksums: checksums(&told),
+                checksums: checksums(&told, &self.settings),
                 // What is left out is there: those told must not pass for all.
                 properties: (!told.left_out).then(|| told.borne.properties()),
                 state: if archived { ItemState::Archived } else { ItemState::Online },
@@ -154,12 +156,17 @@ impl Inner {
     }
 }
 
-fn checksums(told: &Told<'_>) -> Vec<Checksum> {
+fn checksums(told: &Told<'_>, settings: &S3Settings) -> Vec<Checksum> {
     let whole = told.checksum_type.is_none_or(|kind| *kind == ChecksumType::FullObject);
-    let sha256 = told.sha256.filter(|_| whole).and_then(|text| base64::decode(text).ok()).filter(|sum| sum.len() == 32);
-    let sha256 = sha256.map(|value| Checksum { algorithm: Algorithm::Sha256, value: value.into() });
-    let md5 = if told.tag_of_cipher { None } else { md5(told.state.etag) };
-    sha256.into_iter().chain(md5).collect()
+    let of = |algorithm, text: Option<&str>, bytes| {
+        let value = base64::decode(text.filter(|_| whole)?).ok().filter(|value| value.len() == bytes)?;
+        Some(Checksum { algorithm, value: value.into() })
+    };
+    let md5 = if told.tag_of_cipher || !settings.md5_tags { None } else { md5(told.state.etag) };
+    // Of parts, some servers tell the checksum of the parts' checksums, and no type.
+    let of_whole = told.checksum_type.is_some() || !bare(told.state.etag).contains('-');
+    let crc64 = of(Algorithm::Crc64Nvme, told.crc64, 8).filter(|_| of_whole && settings.whole_checksum);
+    of(Algorithm::Sha256, told.sha256, 32).into_iter().chain(md5).chain(crc64).collect()
 }
 
 /// The MD5 that an entity tag is, where it is one: written in one part, and not encrypted under a customer's key.

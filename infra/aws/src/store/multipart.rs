@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, StorageClass};
-use mill_ports::{StoreError, StoreErrorKind, When};
+use mill_ports::{Going, StoreError, StoreErrorKind, When, chain};
 use tokio::task::JoinSet;
 use tracing::debug;
 
@@ -16,14 +16,12 @@ use super::facts::Found;
 use super::headers::bear;
 use super::upload::{Intake, Piece, crc64, in_time, written};
 use super::writing::{Target, copy_source};
-use crate::trouble::Trouble;
+use crate::trouble::{Cause, Trouble};
 
 /// Most parts of one object. Source: Amazon S3 user guide, *Multipart upload limits*.
 const PARTS_MAX: u64 = 10_000;
 /// Parts of one item on their way at once.
 const PARTS_AT_ONCE: usize = 4;
-/// The part of a copy within the store: no bytes pass through Mill.
-const COPIED_PART_BYTES: u64 = 1 << 30;
 
 /// An upload that was begun. Dropped before it is complete, it is given up.
 struct Upload {
@@ -61,8 +59,8 @@ impl Upload {
         mut self,
         target: &Target<'_>,
         mut parts: Vec<CompletedPart>,
-        crc: Option<u64>,
-    ) -> Result<String, StoreError> {
+        crc: Option<String>,
+    ) -> Result<String, Trouble> {
         parts.sort_by_key(CompletedPart::part_number);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let mut request = self
@@ -75,7 +73,7 @@ impl Upload {
             .multipart_upload(parts);
         if let Some(crc) = crc {
             request = request
-                .checksum_crc64_nvme(written(crc))
+                .checksum_crc64_nvme(crc)
                 .checksum_type(ChecksumType::FullObject)
                 .mpu_object_size(target.size.cast_signed());
         }
@@ -84,11 +82,70 @@ impl Upload {
         let request = request
             .set_if_match(target.if_match.clone().filter(|_| native))
             .set_if_none_match(target.if_none_match.clone().filter(|_| native));
-        let done = request.send().await.map_err(|error| self.inner.not_written(target, Trouble::of(error)))?;
+        let done = request.send().await.map_err(Trouble::of)?;
         self.over = true;
-        done.e_tag
-            .clone()
-            .ok_or_else(|| self.inner.unexpected("writing", target.item, "the answer tells no entity tag"))
+        done.e_tag.clone().ok_or_else(|| Trouble::plain(Cause::Nonsense, "the answer tells no entity tag"))
+    }
+}
+
+impl Upload {
+    /// Has the service copy all parts of an object of this size. What is under way when one fails is waited for: a part that
+    /// ends after the upload was given up would stay.
+    async fn copy(&self, size: u64, from: &From, going: Going<'_>) -> Result<Vec<CompletedPart>, Trouble> {
+        let mut under_way = Parts::new();
+        let copied = self.copy_parts(size, from, going, &mut under_way).await;
+        while under_way.join_next().await.is_some() {}
+        copied
+    }
+
+    async fn copy_parts(
+        &self,
+        size: u64,
+        from: &From,
+        going: Going<'_>,
+        under_way: &mut Parts,
+    ) -> Result<Vec<CompletedPart>, Trouble> {
+        let inner = &self.inner;
+        let part_bytes = inner.settings.copied_part_bytes.max(size.div_ceil(PARTS_MAX));
+        let (mut done, mut told) = (Vec::new(), 0);
+        let mut one_more = async |under_way: &mut Parts| {
+            done.extend(joined(under_way).await?);
+            let copied = size.min(done.len() as u64 * part_bytes);
+            if going(copied - told) {
+                told = copied;
+                return Ok(());
+            }
+            Err(Trouble::plain(Cause::Nonsense, "it was given up"))
+        };
+        for number in 1..=size.div_ceil(part_bytes) {
+            while under_way.len() >= PARTS_AT_ONCE {
+                one_more(under_way).await?;
+            }
+            let first = (number - 1) * part_bytes;
+            let last = (first + part_bytes).min(size) - 1;
+            let part = Sent::of(self, number);
+            let request = inner
+                .client
+                .upload_part_copy()
+                .bucket(part.bucket)
+                .key(part.key)
+                .upload_id(part.id)
+                .part_number(part.number)
+                .copy_source(&from.place)
+                .copy_source_range(format!("bytes={first}-{last}"))
+                .copy_source_if_match(&from.tag)
+                .customize()
+                .config_override(in_time(usize::try_from(last - first).unwrap_or(usize::MAX)));
+            under_way.spawn(async move {
+                let answer = request.send().await.map_err(Trouble::of)?;
+                let etag = answer.copy_part_result.and_then(|copied| copied.e_tag);
+                Ok(CompletedPart::builder().part_number(part.number).set_e_tag(etag).build())
+            });
+        }
+        while !under_way.is_empty() {
+            one_more(under_way).await?;
+        }
+        Ok(done)
     }
 }
 
@@ -125,24 +182,26 @@ pub(super) async fn put_in_parts(
 ) -> Result<String, StoreError> {
     let part_bytes = inner.settings.part_bytes.max(target.size.div_ceil(PARTS_MAX));
     let upload = Upload::begin(inner, target, None, true).await?;
+    let failed = |trouble| inner.not_written(target, trouble);
     let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
     let (mut under_way, mut done) = (Parts::new(), Vec::new());
     for number in 1..=target.size.div_ceil(part_bytes) {
         while under_way.len() >= PARTS_AT_ONCE {
-            done.extend(joined(inner, target, &mut under_way).await?);
+            done.extend(joined(&mut under_way).await.map_err(failed)?);
         }
         let piece = intake.piece(part_bytes).await?;
         crc.update(&piece.bytes);
         under_way.spawn(send_part(inner.clone(), Sent::of(&upload, number), piece));
     }
     while !under_way.is_empty() {
-        done.extend(joined(inner, target, &mut under_way).await?);
+        done.extend(joined(&mut under_way).await.map_err(failed)?);
     }
     // Where the store decides nothing itself, absence too may have ended since.
     if matches!(when, When::VersionIs(_)) || !inner.settings.native_conditions {
         inner.check("writing", target.item, when).await?;
     }
-    upload.complete(target, done, inner.settings.whole_checksum.then(|| crc.finalize())).await
+    let crc = inner.settings.whole_checksum.then(|| written(crc.finalize()));
+    upload.complete(target, done, crc).await.map_err(failed)
 }
 
 /// A part's place.
@@ -171,58 +230,92 @@ async fn send_part(inner: Arc<Inner>, part: Sent, piece: Piece) -> Result<Comple
     Ok(CompletedPart::builder().part_number(part.number).set_e_tag(answer.e_tag).checksum_crc64_nvme(sum).build())
 }
 
-async fn joined(
-    inner: &Inner,
-    target: &Target<'_>,
-    under_way: &mut Parts,
-) -> Result<Option<CompletedPart>, StoreError> {
+async fn joined(under_way: &mut Parts) -> Result<Option<CompletedPart>, Trouble> {
     match under_way.join_next().await {
         None => Ok(None),
-        Some(Ok(Ok(part))) => Ok(Some(part)),
-        Some(Ok(Err(trouble))) => Err(inner.not_written(target, trouble)),
-        Some(Err(error)) => Err(inner.unexpected("writing", target.item, error)),
+        Some(Ok(part)) => part.map(Some),
+        Some(Err(error)) => Err(Trouble::plain(Cause::Nonsense, chain(&error))),
     }
 }
 
+/// An object to copy from, and the state that it must be in.
+pub(super) struct From {
+    /// Its bucket and key, as a header has them.
+    pub(super) place: String,
+    /// Its entity tag.
+    pub(super) tag: String,
+}
+
 /// Copies an object onto itself in parts, for those too large for one copy.
-pub(super) async fn copy_in_parts(
+pub(super) async fn copy_onto_itself(
     inner: &Arc<Inner>,
     target: &Target<'_>,
     found: &Found,
 ) -> Result<String, StoreError> {
     let upload = Upload::begin(inner, target, found.storage_class.clone(), false).await?;
-    let source = copy_source(&target.place, &target.key);
-    let (mut under_way, mut done) = (Parts::new(), Vec::new());
-    for number in 1..=target.size.div_ceil(COPIED_PART_BYTES) {
-        while under_way.len() >= PARTS_AT_ONCE {
-            done.extend(joined(inner, target, &mut under_way).await?);
-        }
-        let from = (number - 1) * COPIED_PART_BYTES;
-        let to = (from + COPIED_PART_BYTES).min(target.size) - 1;
-        let part = Sent::of(&upload, number);
-        let request = inner
-            .client
-            .upload_part_copy()
-            .bucket(part.bucket)
-            .key(part.key)
-            .upload_id(part.id)
-            .part_number(part.number)
-            .copy_source(&source)
-            .copy_source_range(format!("bytes={from}-{to}"))
-            .set_copy_source_if_match(target.if_match.clone());
-        under_way.spawn(async move {
-            let answer = request.send().await.map_err(Trouble::of)?;
-            let etag = answer.copy_part_result.and_then(|result| result.e_tag);
-            Ok(CompletedPart::builder().part_number(part.number).set_e_tag(etag).build())
-        });
-    }
-    while !under_way.is_empty() {
-        done.extend(joined(inner, target, &mut under_way).await?);
-    }
+    let from = From { place: copy_source(&target.place, &target.key), tag: found.etag.clone() };
+    let parts =
+        upload.copy(target.size, &from, &|_| true).await.map_err(|trouble| inner.not_written(target, trouble))?;
     // The parts took long, and the tag alone would not tell other properties of the same bytes.
     let now = inner.look("writing properties", target.item).await?.here();
     if now.is_none_or(|now| now.facts.version.token() != found.facts.version.token()) {
         return Err(inner.of_item("writing properties", target.item, StoreErrorKind::Precondition));
     }
-    upload.complete(target, done, None).await
+    upload.complete(target, parts, None).await.map_err(|trouble| inner.not_written(target, trouble))
+}
+
+/// Copies another object of the same service in parts, if the whole has this CRC-64: the store judges it before the item is
+/// there. `None` where the service will not copy, to whomever it gives the bytes.
+pub(super) async fn copy_in_parts(
+    inner: &Arc<Inner>,
+    target: &Target<'_>,
+    when: &When,
+    (from, crc): (&From, &str),
+    going: Going<'_>,
+) -> Result<Option<String>, StoreError> {
+    let upload = Upload::begin(inner, target, None, true).await?;
+    let parts = match upload.copy(target.size, from, going).await {
+        Ok(parts) => parts,
+        Err(trouble) if will_not(&trouble) => {
+            debug!(item = %target.item, error = %trouble, "the service does not bring it; its bytes will be read");
+            return Ok(None);
+        }
+        // What is gone is not in the state that was seen; only the other end's bucket is asked for here.
+        Err(trouble) if trouble.is(&["NoSuchBucket"]) => {
+            return Err(inner.of_item("writing", target.item, StoreErrorKind::Precondition));
+        }
+        Err(trouble) => return Err(inner.not_written(target, trouble)),
+    };
+    if matches!(when, When::VersionIs(_)) || !inner.settings.native_conditions {
+        inner.check("writing", target.item, when).await?;
+    }
+    if !going(0) {
+        return Err(inner.unexpected("writing", target.item, "it was given up"));
+    }
+    upload.complete(target, parts, Some(crc.to_owned())).await.map(Some).map_err(|trouble| {
+        if trouble.is(&["BadDigest", "InvalidDigest"]) {
+            let error = inner.of_item("writing", target.item, StoreErrorKind::Damaged);
+            return StoreError { source: Some(trouble.into()), ..error };
+        }
+        inner.not_written(target, trouble)
+    })
+}
+
+/// Whether the service refuses to copy, rather than to copy this now: there is no such call, it is not allowed, or it is not
+/// as this service would have it. Whoever may read and write the bytes can bring them all the same.
+fn will_not(trouble: &Trouble) -> bool {
+    const NOT_NOW: [&str; 7] = [
+        "PreconditionFailed",
+        "NoSuchKey",
+        "NoSuchBucket",
+        "NoSuchUpload",
+        "ConditionalRequestConflict",
+        "OperationAborted",
+        "RequestTimeout",
+    ];
+    match trouble.cause {
+        Cause::Denied => true,
+        Cause::Answer => trouble.status != Some(412) && !trouble.is(&NOT_NOW),
+        _ => trouble.status == Some(501),
+    }
 }

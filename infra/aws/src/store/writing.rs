@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::MetadataDirective;
+use aws_sdk_s3::types::{ChecksumMode, MetadataDirective};
 use mill_model::{ItemAddress, Properties, Version};
 use mill_ports::{Body, Content, Presence, Refusal, StoreError, StoreErrorKind, When, Written};
 
@@ -41,22 +41,7 @@ pub(super) async fn put(
     when: &When,
     body: Body,
 ) -> Result<Written, StoreError> {
-    const OP: &str = "writing";
-    let (place, key) = inner.place_of(OP, item)?;
-    let refused = |refusal: Refusal| inner.of_item(OP, item, StoreErrorKind::Refused(refusal));
-    let borne = Borne::of(&content.properties).map_err(refused)?;
-    if let Spaces::InBucket(_) = inner.settings.spaces {
-        // Where a bucket is a space, the store itself takes nothing for one that is not there.
-        inner.confirm(OP, &item.space, &place).await?;
-    }
-    let native = inner.settings.native_conditions;
-    if !native {
-        // Such a store may refuse what it is told of conditions, so it is told of none.
-        inner.check(OP, item, when).await?;
-    }
-    let if_match = if let When::VersionIs(version) = when { native.then(|| tag_of(version)) } else { None };
-    let if_none_match = (native && *when == When::Absent).then(|| "*".to_owned());
-    let target = Target { item, place, key, borne, size: content.size, if_match, if_none_match };
+    let target = inner.target(item, content, when).await?;
     let mut intake = Intake::new(inner, item, body, content.size);
     let etag = if content.size <= inner.settings.part_bytes {
         inner.put_whole(&target, &mut intake).await?
@@ -67,6 +52,31 @@ pub(super) async fn put(
 }
 
 impl Inner {
+    /// A write of an item, checked as far as it can be before it begins.
+    pub(super) async fn target<'a>(
+        &self,
+        item: &'a ItemAddress,
+        content: &Content,
+        when: &When,
+    ) -> Result<Target<'a>, StoreError> {
+        const OP: &str = "writing";
+        let (place, key) = self.place_of(OP, item)?;
+        let refused = |refusal: Refusal| self.of_item(OP, item, StoreErrorKind::Refused(refusal));
+        let borne = Borne::of(&content.properties).map_err(refused)?;
+        if let Spaces::InBucket(_) = self.settings.spaces {
+            // Where a bucket is a space, the store itself takes nothing for one that is not there.
+            self.confirm(OP, &item.space, &place).await?;
+        }
+        let native = self.settings.native_conditions;
+        if !native {
+            // Such a store may refuse what it is told of conditions, so it is told of none.
+            self.check(OP, item, when).await?;
+        }
+        let if_match = if let When::VersionIs(version) = when { native.then(|| tag_of(version)) } else { None };
+        let if_none_match = (native && *when == When::Absent).then(|| "*".to_owned());
+        Ok(Target { item, place, key, borne, size: content.size, if_match, if_none_match })
+    }
+
     /// Whether a write may meet what is there, decided here.
     pub(super) async fn check(&self, op: &'static str, item: &ItemAddress, when: &When) -> Result<(), StoreError> {
         if *when == When::Always {
@@ -103,9 +113,9 @@ impl Inner {
         answer.e_tag.ok_or_else(|| self.unexpected("writing", target.item, "the answer tells no entity tag"))
     }
 
-    /// Why a write was not done. A state of what is absent is not the present one.
+    /// Why a write was not done. A state of what is absent is not the present one, be it written over or copied from.
     pub(super) fn not_written(&self, target: &Target<'_>, trouble: Trouble) -> StoreError {
-        if trouble.is(&["NoSuchKey"]) && target.if_match.is_some() {
+        if trouble.is(&["NoSuchKey"]) {
             return self.of_item("writing", target.item, StoreErrorKind::Precondition);
         }
         self.meant("writing", target.item.to_string(), During::Write, trouble)
@@ -113,8 +123,9 @@ impl Inner {
 
     /// What a write left. Only looking tells the time that the store gave it. Properties other than were written are
     /// another writer's, who came between: of that state nothing is proven.
-    async fn as_written(&self, target: &Target<'_>, etag: &str) -> Result<Written, StoreError> {
-        let looked = self.client.head_object().bucket(&target.place.bucket).key(&target.key).send().await;
+    pub(super) async fn as_written(&self, target: &Target<'_>, etag: &str) -> Result<Written, StoreError> {
+        let look = self.client.head_object().bucket(&target.place.bucket).key(&target.key);
+        let looked = look.checksum_mode(ChecksumMode::Enabled).send().await;
         let state = State { etag, size: target.size, modified: None };
         let unknown = Version::unsettled(state.version_as_written().token());
         let (version, at, plain) = match &looked {
@@ -180,7 +191,7 @@ pub(super) async fn put_properties(
         if_none_match: None,
     };
     if found.facts.size > COPY_BYTES_MAX {
-        let etag = multipart::copy_in_parts(inner, &target, &found).await?;
+        let etag = multipart::copy_onto_itself(inner, &target, &found).await?;
         return inner.as_written(&target, &etag).await;
     }
     let copy = bear!(inner.onto_itself(&target.place, &target.key), &target.borne)

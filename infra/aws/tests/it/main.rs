@@ -11,11 +11,13 @@ mod ministack;
 #[path = "../../../../workman/tests/it/nothing.rs"]
 mod nothing;
 mod queues;
+mod seaweed;
 mod servers;
 mod speed;
 mod stack;
 mod stores;
 mod tables;
+mod taking;
 mod template;
 mod verified;
 mod verifying;

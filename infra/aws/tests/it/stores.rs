@@ -19,13 +19,13 @@ pub(crate) fn settings(spaces: Spaces) -> S3Settings {
     S3Settings { path_style: true, ..S3Settings::new(address, spaces, clock()) }
 }
 
-async fn bucket(connection: &Connection) -> String {
+pub(crate) async fn bucket(connection: &Connection) -> String {
     let bucket = fresh("bucket");
     client(connection).create_bucket().bucket(&bucket).send().await.unwrap();
     bucket
 }
 
-fn client(connection: &Connection) -> aws_sdk_s3::Client {
+pub(crate) fn client(connection: &Connection) -> aws_sdk_s3::Client {
     let config = aws_sdk_s3::config::Builder::from(connection.config()).force_path_style(true);
     aws_sdk_s3::Client::from_conf(config.build())
 }
@@ -62,15 +62,15 @@ mill_conformance::store_suite!(in_bucket, crate::stores::in_bucket, versions_in_
 mill_conformance::store_suite!(buckets, crate::stores::buckets, versions_in_listings: yes);
 mill_conformance::store_suite!(with_sha256, crate::stores::with_sha256, versions_in_listings: yes);
 
-fn space() -> SpaceId {
+pub(crate) fn space() -> SpaceId {
     SpaceId::new("space").unwrap()
 }
 
-fn item(id: &str) -> ItemAddress {
+pub(crate) fn item(id: &str) -> ItemAddress {
     ItemAddress { space: space(), id: ContentId::new(id).unwrap() }
 }
 
-fn body(bytes: &Bytes) -> Body {
+pub(crate) fn body(bytes: &Bytes) -> Body {
     stream::iter([Ok(bytes.clone())]).boxed()
 }
 
@@ -78,7 +78,7 @@ fn content(bytes: &Bytes) -> Content {
     Content { size: bytes.len() as u64, properties: Properties::default() }
 }
 
-async fn read(store: &S3Store, id: &str) -> Bytes {
+pub(crate) async fn read(store: &S3Store, id: &str) -> Bytes {
     let reading = store.open(&item(id), None, None).await.unwrap().here().unwrap();
     reading.body.try_collect::<Vec<Bytes>>().await.unwrap().concat().into()
 }
@@ -87,8 +87,8 @@ async fn read(store: &S3Store, id: &str) -> Bytes {
 async fn small_parts() -> (Connection, String, S3Store) {
     let connection = connect(ministack()).await;
     let bucket = bucket(&connection).await;
-    // ministack answers with the checksum of the parts' checksums where that of the whole is due; `verified` is the
-    // server on which the checksum of the whole is judged.
+    // ministack answers with the checksum of the parts' checksums where that of the whole is due; in `taking` is the server
+    // by which the checksum of the whole is judged.
     let spaces = Spaces::InBucket(bucket.clone());
     let settings = S3Settings { part_bytes: 64 << 10, whole_checksum: false, ..settings(spaces) };
     let store = S3Store::new(&connection, settings);
@@ -96,7 +96,7 @@ async fn small_parts() -> (Connection, String, S3Store) {
     (connection, bucket, store)
 }
 
-fn pattern(size: usize) -> Bytes {
+pub(crate) fn pattern(size: usize) -> Bytes {
     (0..size).map(|at| (at * 31 + at / 251) as u8).collect()
 }
 

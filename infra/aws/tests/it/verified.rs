@@ -1,4 +1,4 @@
-//! What needs a server that checks signatures, and the checksum of an item written in parts.
+//! What needs a server that checks signatures.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,7 +75,7 @@ async fn keys_that_cannot_be_read_make_the_store_unavailable_until_they_can() {
     let endpoint = serve(root.path(), KEY, SECRET);
     let there = Arc::new(AtomicBool::new(false));
     let seen = there.clone();
-    let source = KeySource::new(move || {
+    let source = KeySource::new("a file".into(), move || {
         if seen.load(Ordering::Acquire) { Ok(keys(SECRET)) } else { Err("`/run/secrets/archive` is not there".into()) }
     });
     let store = store(&endpoint, source).await;
@@ -87,7 +87,7 @@ async fn keys_that_cannot_be_read_make_the_store_unavailable_until_they_can() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_checksum_of_an_item_written_in_parts_is_that_of_the_whole() {
+async fn an_item_written_in_signed_parts_reads_whole() {
     let root = tempfile::tempdir().unwrap();
     let endpoint = serve(root.path(), KEY, SECRET);
     let store = store(&endpoint, KeySource::fixed(keys(SECRET))).await;

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DestinationStore, Listing, Presence, Reading, SourceStore, SpaceFacts,
-    StoreError, StoreErrorKind, When, Written,
+    Body, ByteRange, Capabilities, Content, DestinationStore, Going, Listing, Origin, Presence, Reading, SourceStore,
+    SpaceFacts, StoreError, StoreErrorKind, When, Written,
 };
 
 use super::streams::{self, MidFault};
@@ -121,6 +121,10 @@ impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
         };
         stream::once(met).flatten().boxed()
     }
+
+    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+        self.inner.origin(item, facts)
+    }
 }
 
 #[async_trait]
@@ -143,6 +147,18 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
             None => scene.around(fault, self.inner.put(item, content, when, body)).await,
             mid => self.inner.put(item, content, when, streams::body(body, mid, scene)).await,
         }
+    }
+
+    async fn take(
+        &self,
+        item: &ItemAddress,
+        content: &Content,
+        when: &When,
+        origin: &Origin,
+        going: Going<'_>,
+    ) -> Result<Option<Written>, StoreError> {
+        let fault = self.plan.meet(Op::Take).await;
+        self.scene(Op::Take, item).around(fault, self.inner.take(item, content, when, origin, going)).await
     }
 
     async fn put_properties(

@@ -2,8 +2,8 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DestinationStore, Listing, Presence, Reading, SourceStore, SpaceFacts,
-    StoreError, When, Written,
+    Body, ByteRange, Capabilities, Content, DestinationStore, Going, Listing, Origin, Presence, Reading, SourceStore,
+    SpaceFacts, StoreError, When, Written,
 };
 
 use super::Recording;
@@ -51,6 +51,10 @@ impl<S: SourceStore + ?Sized> SourceStore for Recording<S> {
         };
         self.inner.list(space, after).inspect(note).boxed()
     }
+
+    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+        self.inner.origin(item, facts)
+    }
 }
 
 #[async_trait]
@@ -69,6 +73,18 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Recording<S> {
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
         self.ledger.call(Op::Put, 1);
         self.inner.put(item, content, when, body).await
+    }
+
+    async fn take(
+        &self,
+        item: &ItemAddress,
+        content: &Content,
+        when: &When,
+        origin: &Origin,
+        going: Going<'_>,
+    ) -> Result<Option<Written>, StoreError> {
+        self.ledger.call(Op::Take, 1);
+        self.inner.take(item, content, when, origin, going).await
     }
 
     async fn put_properties(

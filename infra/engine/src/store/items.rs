@@ -63,6 +63,14 @@ impl Item {
         Self { properties, written, modified, ..self.clone() }
     }
 
+    /// Whether its bytes are those of the checksums that are kept of it.
+    pub(super) fn is_sound(&self) -> bool {
+        let algorithms: Vec<_> = self.checksums.iter().map(|checksum| checksum.algorithm).collect();
+        let mut digester = Digester::new(&algorithms);
+        digester.update(&self.bytes);
+        digester.finish() == self.checksums
+    }
+
     pub(super) fn token(&self) -> String {
         format!("m{}", self.mark)
     }

@@ -30,7 +30,8 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let op = prop::sample::select(vec!["head", "open", "put", "put_properties", "delete", "space", "create_space"]);
+    let op =
+        prop::sample::select(vec!["head", "open", "put", "take", "put_properties", "delete", "space", "create_space"]);
     let kind = prop::sample::select(vec![
         StoreErrorKind::Throttled { retry_after: None },
         StoreErrorKind::Unavailable,
@@ -51,11 +52,15 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn habits() -> impl Strategy<Value = StoreHabits> {
     let algorithms = prop::sample::select(vec![vec![], vec![Algorithm::Md5], vec![Algorithm::Sha256]]);
-    (algorithms, any::<bool>(), 1..5_usize).prop_map(|(checksums, slow, piece_bytes_max)| StoreHabits {
-        checksums,
-        settles_after: Duration::from_secs(if slow { 2 } else { 0 }),
-        piece_bytes_max,
-        ..StoreHabits::default()
+    let service = prop::sample::select(vec![None, Some(1), Some(1)]);
+    (algorithms, any::<bool>(), 1..5_usize, service).prop_map(|(checksums, slow, piece_bytes_max, service)| {
+        StoreHabits {
+            checksums,
+            settles_after: Duration::from_secs(if slow { 2 } else { 0 }),
+            piece_bytes_max,
+            service,
+            ..StoreHabits::default()
+        }
     })
 }
 

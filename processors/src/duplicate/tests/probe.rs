@@ -11,8 +11,8 @@ use futures::StreamExt as _;
 use mill_engine::MemoryStore;
 use mill_model::{ContentId, ItemAddress, ItemFacts, ItemState, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DestinationStore, Listing, Presence, Reading, SourceStore, SpaceFacts,
-    StoreError, StoreErrorKind, When, Written,
+    Body, ByteRange, Capabilities, Content, DestinationStore, Going, Listing, Origin, Presence, Reading, SourceStore,
+    SpaceFacts, StoreError, StoreErrorKind, When, Written,
 };
 
 /// What a test puts in the way of one call.
@@ -192,6 +192,10 @@ impl SourceStore for Probe {
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         self.0.store.list(space, after)
     }
+
+    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+        self.0.store.origin(item, facts)
+    }
 }
 
 fn cut(body: Body, after: u64) -> Body {
@@ -236,6 +240,22 @@ impl DestinationStore for Probe {
             done.checksums.iter_mut().for_each(|checksum| checksum.value[0] ^= 1);
         }
         self.done("put", way, done)
+    }
+
+    async fn take(
+        &self,
+        item: &ItemAddress,
+        content: &Content,
+        when: &When,
+        origin: &Origin,
+        going: Going<'_>,
+    ) -> Result<Option<Written>, StoreError> {
+        let way = self.called("take")?;
+        let Some(mut done) = self.0.store.take(item, content, when, origin, going).await? else { return Ok(None) };
+        if let Way::Lies = way {
+            done.checksums.iter_mut().for_each(|checksum| checksum.value[0] ^= 1);
+        }
+        self.done("take", way, done).map(Some)
     }
 
     async fn put_properties(

@@ -11,7 +11,7 @@ fn watching(announced: &[u8]) -> Watch {
     let subject = "p/x".to_owned();
     Watch {
         size: announced.len() as u64,
-        md5_told: false,
+        told: BTreeSet::new(),
         stated: digester.finish(),
         transferring: Arc::new(Arc::new(Statistics::default()).transfer(String::new, 0)),
         lease: Lease::until(Arc::new(SimClock::new()), Monotonic::from_origin(std::time::Duration::MAX)),
@@ -47,7 +47,7 @@ async fn a_good_body_passes_unchanged_and_leaves_its_checksums() {
         assert!(witnessed.get().is_none());
         assert_eq!(through(body).await, ("abcdef".to_owned(), None));
         let algorithms: Vec<_> = witnessed.get().unwrap().iter().map(|sum| sum.algorithm).collect();
-        assert_eq!(algorithms, [Algorithm::Sha256, Algorithm::Md5]);
+        assert_eq!(algorithms, [Algorithm::Sha256, Algorithm::Crc64Nvme, Algorithm::Md5]);
     }
 }
 

@@ -1,0 +1,52 @@
+//! Large items that the service brings from one of its buckets to another: their bytes never come here.
+//!
+//! Only with a checksum of the whole that the service has kept of them: by it the service itself judges what it brought,
+//! before it is there. Small items cost the same requests either way, and are read.
+
+use std::sync::Arc;
+
+use aws_smithy_types::base64;
+use mill_model::{Algorithm, ItemAddress, ItemFacts};
+use mill_ports::{Content, Going, Origin, StoreError, When, Written};
+
+use super::Inner;
+use super::facts::tag_of;
+use super::multipart::{self, From};
+use super::writing::copy_source;
+use crate::connection::Service;
+
+/// Where an object is, in which state, and what its bytes come to.
+struct InS3 {
+    service: Service,
+    from: From,
+    crc: String,
+}
+
+/// Where an item is, for another store of the same service.
+pub(super) fn origin(inner: &Inner, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+    let crc = facts.checksums.iter().find(|checksum| checksum.algorithm == Algorithm::Crc64Nvme)?;
+    let (place, key) = inner.place_of("reading", item).ok()?;
+    let from = From { place: copy_source(&place, &key), tag: tag_of(&facts.version) };
+    Some(Origin::new(InS3 { service: inner.service.clone(), from, crc: base64::encode(&crc.value) }))
+}
+
+/// Has the service bring an item.
+pub(super) async fn take(
+    inner: &Arc<Inner>,
+    (item, content, when): (&ItemAddress, &Content, &When),
+    origin: &Origin,
+    going: Going<'_>,
+) -> Result<Option<Written>, StoreError> {
+    let settings = &inner.settings;
+    let Some(origin) = origin.place::<InS3>().filter(|origin| origin.service == inner.service) else {
+        return Ok(None);
+    };
+    if content.size <= settings.part_bytes || !settings.server_side_copies || !settings.whole_checksum {
+        return Ok(None);
+    }
+    let target = inner.target(item, content, when).await?;
+    match multipart::copy_in_parts(inner, &target, when, (&origin.from, &origin.crc), going).await? {
+        Some(etag) => inner.as_written(&target, &etag).await.map(Some),
+        None => Ok(None),
+    }
+}

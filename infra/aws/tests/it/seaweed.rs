@@ -1,0 +1,78 @@
+//! SeaweedFS, an S3 server that checks signatures, keeps checksums of whole items and judges by them, and copies parts.
+
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+
+use super::ministack::tool;
+
+pub(crate) const KEY: &str = "AKIAMILL";
+pub(crate) const SECRET: &str = "a secret of seaweed";
+
+/// Sockets of those that were killed before: it makes them at places of its own choosing.
+fn tidy() {
+    for entry in std::fs::read_dir("/tmp").into_iter().flatten().flatten() {
+        let ours = entry.file_name().to_string_lossy().starts_with("seaweedfs-");
+        let refused = |path| UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        if ours && refused(entry.path()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Starts a server that ends with this process, and gives its address. It answers before it can keep anything.
+pub(crate) fn start() -> String {
+    tidy();
+    let (started, ready) = mpsc::channel();
+    // The server ends with the thread that began it, and this one ends with the process.
+    std::thread::spawn(move || {
+        let home = tempfile::tempdir().unwrap();
+        let (_process, port) = run(home.path());
+        started.send(format!("http://127.0.0.1:{port}")).unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    ready.recv().expect("SeaweedFS does not start")
+}
+
+/// Starts it, and gives the port on which it speaks S3.
+fn run(home: &Path) -> (Child, u16) {
+    let config = home.join("s3.json");
+    let identity = serde_json::json!({ "identities": [{
+        "name": "mill",
+        "credentials": [{ "accessKey": KEY, "secretKey": SECRET }],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }] });
+    std::fs::write(&config, identity.to_string()).unwrap();
+    // All are held while they are drawn, so that no two are the same.
+    let held: Vec<_> = (0..8).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let ports: Vec<u16> = held.iter().map(|one| one.local_addr().unwrap().port()).collect();
+    drop(held);
+    let named = ["master", "volume", "filer", "s3"]
+        .iter()
+        .flat_map(|part| [format!("{part}.port"), format!("{part}.port.grpc")]);
+    let settings = named.zip(&ports).map(|(name, port)| format!("-{name}={port}"));
+    let process = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(tool("weed"))
+        .arg("server")
+        .args(settings)
+        .args(["-ip=127.0.0.1", "-master.telemetry=false", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"])
+        .args(["-master.volumeSizeLimitMB=64", "-volume.max=100"])
+        .args(
+            [("dir", ""), ("s3.config", "s3.json"), ("filer.localSocket", "f"), ("s3.localSocket", "s")]
+                .map(|(name, file)| format!("-{name}={}", home.join(file).display())),
+        )
+        .env("TMPDIR", home)
+        .current_dir(home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("SeaweedFS does not start");
+    (process, ports[6])
+}

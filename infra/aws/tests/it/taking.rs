@@ -1,0 +1,223 @@
+//! Large items that a service brings from one bucket to another, and the checksums by which it judges them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use mill_aws::{Access, Connection, KeySource, Keys, S3Settings, S3Store, Spaces};
+use mill_conformance::{Keep, StoreLimits, StoreSubject};
+use mill_model::digest::Digester;
+use mill_model::{Algorithm, ItemFacts, Properties};
+use mill_ports::{Content, DestinationStore, Origin, SourceStore, StoreErrorKind, When};
+
+use crate::canned::{answer, serve};
+use crate::seaweed;
+use crate::stores::{body, bucket, client, item, pattern, read, settings, space};
+
+const PART: u64 = 5 << 20;
+const SIZE: usize = 11_000_003;
+
+/// A connection to the one server of this process, which ends with it.
+async fn connect() -> Connection {
+    static STARTED: OnceLock<String> = OnceLock::new();
+    let endpoint = STARTED.get_or_init(seaweed::start).clone();
+    let keys = KeySource::fixed(Keys { id: seaweed::KEY.into(), secret: seaweed::SECRET.into(), token: None });
+    let region = Some("us-east-1".into());
+    let connection =
+        Connection::open(Access { endpoint: Some(endpoint), region, keys: Some(keys), ..Access::default() }).await;
+    until_ready(&connection).await;
+    connection
+}
+
+/// It answers before it can keep anything.
+async fn until_ready(connection: &Connection) {
+    let client = client(connection);
+    let began = Instant::now();
+    while let Err(error) = client.list_buckets().send().await {
+        assert!(began.elapsed() < Duration::from_mins(1), "SeaweedFS is not ready: {error:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Two buckets of one service, each reached by a connection of its own.
+struct Pair {
+    source: S3Store,
+    destination: S3Store,
+    to: Connection,
+    bucket: String,
+}
+
+impl Pair {
+    async fn new() -> Self {
+        Self::with(|settings| settings).await
+    }
+
+    async fn with(change: impl Fn(S3Settings) -> S3Settings) -> Self {
+        let (from, to) = (connect().await, connect().await);
+        let open = async |connection: &Connection, change: &dyn Fn(S3Settings) -> S3Settings| {
+            let bucket = bucket(connection).await;
+            let spaces = Spaces::Single { space: space(), bucket: bucket.clone(), prefix: String::new() };
+            let small = S3Settings { part_bytes: PART, copied_part_bytes: PART, ..settings(spaces) };
+            (S3Store::new(connection, change(small)), bucket)
+        };
+        let (source, _) = open(&from, &|settings| settings).await;
+        let (destination, bucket) = open(&to, &change).await;
+        Self { source, destination, to, bucket }
+    }
+
+    /// Writes an item at the source, and gives what is known of it.
+    async fn put(&self, id: &str, size: usize) -> (Content, ItemFacts) {
+        let bytes = pattern(size);
+        let properties = [("content-type", "image/tiff"), ("note", "kept")];
+        let properties = Properties(properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        let content = Content { size: size as u64, properties };
+        self.source.put(&item(id), &content, &When::Always, body(&bytes)).await.unwrap();
+        (content, self.source.head(&item(id)).await.unwrap().here().unwrap())
+    }
+
+    fn origin(&self, id: &str, facts: &ItemFacts) -> Origin {
+        self.source.origin(&item(id), facts).expect("its checksum is kept")
+    }
+
+    async fn is_absent(&self, id: &str) -> bool {
+        self.destination.head(&item(id)).await.unwrap().here().is_none()
+    }
+
+    fn asked(&self, operation: &str) -> u64 {
+        self.to.requests().by_operation().get(operation).copied().unwrap_or_default()
+    }
+}
+
+async fn one_service() -> StoreSubject {
+    let pair = Pair::new().await;
+    StoreSubject { store: Arc::new(pair.source), limits: StoreLimits::NONE, keep: Keep::nothing() }
+}
+
+mill_conformance::taking_suite!(a_service, crate::taking::one_service);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checksum_of_an_item_written_in_parts_is_that_of_the_whole() {
+    let pair = Pair::new().await;
+    for size in [100, SIZE] {
+        let (_, facts) = pair.put("a", size).await;
+        let mut digester = Digester::new(&[Algorithm::Crc64Nvme]);
+        digester.update(&pattern(size));
+        assert!(facts.checksums.contains(&digester.finish()[0]), "{size}: {:?}", facts.checksums);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_brings_a_large_item_with_its_properties_and_none_of_its_bytes_pass() {
+    let pair = Pair::new().await;
+    let (content, facts) = pair.put("a b+c/ü", SIZE).await;
+    let address = item("a b+c/ü");
+    let origin = pair.origin("a b+c/ü", &facts);
+    let written = pair.destination.take(&address, &content, &When::Absent, &origin, &|_| true).await.unwrap().unwrap();
+    let asked = pair.to.requests().by_operation();
+    assert_eq!(
+        (asked["UploadPartCopy"], asked.get("UploadPart"), asked.get("GetObject")),
+        (3, None, None),
+        "{asked:?}"
+    );
+    let copied = pair.destination.head(&address).await.unwrap().here().unwrap();
+    assert_eq!((&copied.version, &copied.properties), (&written.version, &Some(content.properties)));
+    let crc =
+        |of: &[mill_model::Checksum]| of.iter().find(|sum| sum.algorithm == Algorithm::Crc64Nvme).cloned().unwrap();
+    assert_eq!(crc(&written.checksums), crc(&facts.checksums));
+    assert!(read(&pair.destination, "a b+c/ü").await == pattern(SIZE));
+}
+
+/// The service keeps the item only if what it brought has the checksum that it was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_of_another_checksum_never_appear_and_nothing_is_left_of_them() {
+    let pair = Pair::new().await;
+    let (content, mut facts) = pair.put("a", SIZE).await;
+    let crc = facts.checksums.iter_mut().find(|sum| sum.algorithm == Algorithm::Crc64Nvme).unwrap();
+    crc.value[0] ^= 1;
+    let origin = pair.origin("a", &facts);
+    let refused = pair.destination.take(&item("a"), &content, &When::Absent, &origin, &|_| true).await.unwrap_err();
+    assert_eq!(refused.kind, StoreErrorKind::Damaged);
+    assert!(pair.is_absent("a").await);
+    let began = Instant::now();
+    let uploads =
+        async || client(&pair.to).list_multipart_uploads().bucket(&pair.bucket).send().await.unwrap().uploads().len();
+    while uploads().await > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "the upload is left");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_items_and_those_of_other_services_are_not_brought() {
+    let pair = Pair::new().await;
+    let (content, facts) = pair.put("small", 1000).await;
+    let before = pair.to.requests().total();
+    let origin = pair.origin("small", &facts);
+    assert!(
+        pair.destination.take(&item("small"), &content, &When::Absent, &origin, &|_| true).await.unwrap().is_none()
+    );
+    let (content, facts) = pair.put("large", SIZE).await;
+    let origin = pair.origin("large", &facts);
+    let elsewhere = crate::servers::connect(crate::servers::ministack()).await;
+    let other = S3Store::new(&elsewhere, settings(Spaces::InBucket("any".into())));
+    assert!(other.take(&item("large"), &content, &When::Absent, &origin, &|_| true).await.unwrap().is_none());
+    assert_eq!((pair.to.requests().total(), elsewhere.requests().total()), (before, 0));
+}
+
+/// The same bytes may be had by reading.
+#[tokio::test]
+async fn where_a_service_will_not_copy_the_bytes_are_asked_for_and_nothing_is_left() {
+    for (status, code) in
+        [(403, "AccessDenied"), (501, "NotImplemented"), (405, "MethodNotAllowed"), (400, "InvalidArgument")]
+    {
+        let given_up = Arc::new(AtomicBool::new(false));
+        let noted = given_up.clone();
+        let endpoint = serve(move |request| match request.method().as_str() {
+            "HEAD" => answer(
+                200,
+                &[
+                    ("etag", "\"a-2\""),
+                    ("content-length", "11000003"),
+                    ("last-modified", "Sat, 21 Nov 2026 07:28:00 GMT"),
+                    ("x-amz-checksum-crc64nvme", "PLuVz+SuNJ0="),
+                    ("x-amz-checksum-type", "FULL_OBJECT"),
+                ],
+                "",
+            ),
+            "POST" => answer(
+                200,
+                &[],
+                "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>",
+            ),
+            "PUT" => answer(status, &[], &format!("<Error><Code>{code}</Code></Error>")),
+            _ => {
+                noted.store(true, Ordering::Relaxed);
+                answer(204, &[], "")
+            }
+        });
+        let connection = crate::servers::connect(&endpoint).await;
+        let spaces = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+        let store = S3Store::new(&connection, settings(spaces));
+        let facts = store.head(&item("a")).await.unwrap().here().unwrap();
+        let origin = store.origin(&item("a"), &facts).unwrap();
+        let content = Content { size: facts.size, properties: Properties::default() };
+        let taken = store.take(&item("b"), &content, &When::Absent, &origin, &|_| true).await;
+        assert!(taken.unwrap().is_none(), "{code}");
+        let began = Instant::now();
+        while !given_up.load(Ordering::Relaxed) {
+            assert!(began.elapsed() < Duration::from_secs(20), "{code}: the upload is left");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_may_want_every_byte_to_be_read() {
+    let pair = Pair::with(|settings| S3Settings { server_side_copies: false, ..settings }).await;
+    let (content, facts) = pair.put("large", SIZE).await;
+    let origin = pair.origin("large", &facts);
+    assert!(
+        pair.destination.take(&item("large"), &content, &When::Absent, &origin, &|_| true).await.unwrap().is_none()
+    );
+    assert_eq!(pair.asked("CreateMultipartUpload"), 0);
+}
