@@ -97,14 +97,10 @@ impl Sides<'_> {
         let properties = if planted(Planted::PropertiesForgotten) { Properties::default() } else { properties };
         let when = if planted(Planted::StaleOverNewer) { &When::Always } else { when };
         let content = Content { size: reading.facts.size, properties };
-        let transferring = self.transferring(item, content.size);
-        let taken = self.taken(item, &reading.facts, (&content, when), &transferring).await?;
-        let copied = match taken {
+        Ok(Presence::Here(match self.taken(item, &reading.facts, &content, when).await? {
             Some(taken) => taken,
-            None => self.streamed(item, reading, &content, when, &transferring).await?,
-        };
-        transferring.durable(content.size);
-        Ok(Presence::Here(copied))
+            None => self.streamed(item, reading, &content, when).await?,
+        }))
     }
 
     /// Has the service behind both stores bring the bytes, where there is one and it does.
@@ -114,10 +110,12 @@ impl Sides<'_> {
         &self,
         item: &ItemAddress,
         source: &ItemFacts,
-        (content, when): (&Content, &When),
-        transferring: &Transferring,
+        content: &Content,
+        when: &When,
     ) -> Result<Option<Copied>, Stop> {
         let Some(origin) = self.source.origin(item, source) else { return Ok(None) };
+        // Its own: what it has moved does not count where the bytes are read in the end.
+        let transferring = self.transferring(item, content.size);
         let going = |bytes| {
             transferring.moved(bytes);
             self.attempt.may_act().is_ok()
@@ -145,6 +143,7 @@ impl Sides<'_> {
             let why = "the store tells nothing by which what it took can be compared";
             return Err(self.found(Side::Destination, item, StoreErrorKind::Changed, why).into());
         };
+        transferring.durable(content.size);
         Ok(Some(Copied { source: source.version.clone(), checksum: checksum.clone(), written }))
     }
 
@@ -155,9 +154,9 @@ impl Sides<'_> {
         reading: Reading,
         content: &Content,
         when: &When,
-        transferring: &Arc<Transferring>,
     ) -> Result<Copied, Stop> {
         let ItemFacts { size, version, checksums, .. } = reading.facts;
+        let transferring = self.transferring(item, size);
         let destination = address(&self.pair.account, &self.pair.destination);
         let watch = witness::Watch {
             size,
@@ -179,6 +178,7 @@ impl Sides<'_> {
         };
         self.room.told.note(&destination, &written.checksums);
         self.judge(item, size, checksums, &written).await?;
+        transferring.durable(size);
         Ok(Copied { source: version, checksum: sha256, written })
     }
 
