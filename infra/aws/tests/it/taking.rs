@@ -221,3 +221,34 @@ async fn a_store_may_want_every_byte_to_be_read() {
     );
     assert_eq!(pair.asked("CreateMultipartUpload"), 0);
 }
+
+/// Of parts, the checksum of their checksums looks like one of the bytes; and not every tag that looks like an MD5 is one.
+#[tokio::test]
+async fn checksums_are_believed_only_where_they_are_known_to_be_of_the_bytes() {
+    const MD5: &str = "900150983cd24fb0d6963f7d28e17f72";
+    let endpoint = serve(|request| {
+        let path = request.uri().path().trim_start_matches("/bucket/").to_owned();
+        let (tag, kind) = path.split_once('/').unwrap();
+        let kind = [("x-amz-checksum-type", kind)];
+        let told = [("etag", tag), ("content-length", "3"), ("x-amz-checksum-crc64nvme", "PLuVz+SuNJ0=")];
+        answer(200, &[&told[..], if kind[0].1 == "UNTOLD" { &[] } else { &kind[..] }].concat(), "")
+    });
+    let connection = crate::servers::connect(&endpoint).await;
+    let told = async |id: String, change: fn(S3Settings) -> S3Settings| {
+        let spaces = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+        let store = S3Store::new(&connection, change(settings(spaces)));
+        let facts = store.head(&item(&id)).await.unwrap().here().unwrap();
+        facts.checksums.into_iter().map(|sum| sum.algorithm).collect::<Vec<_>>()
+    };
+    let as_it_is: fn(S3Settings) -> S3Settings = |settings| settings;
+    let of_parts = format!("{MD5}-2");
+    assert_eq!(told(format!("{MD5}/UNTOLD"), as_it_is).await, [Algorithm::Md5, Algorithm::Crc64Nvme]);
+    assert_eq!(told(format!("{of_parts}/FULL_OBJECT"), as_it_is).await, [Algorithm::Crc64Nvme]);
+    for kind in ["UNTOLD", "COMPOSITE"] {
+        assert_eq!(told(format!("{of_parts}/{kind}"), as_it_is).await, [], "{kind}");
+    }
+    let parts_alone: fn(S3Settings) -> S3Settings = |settings| S3Settings { whole_checksum: false, ..settings };
+    assert_eq!(told(format!("{of_parts}/FULL_OBJECT"), parts_alone).await, []);
+    let other_tags: fn(S3Settings) -> S3Settings = |settings| S3Settings { md5_tags: false, ..settings };
+    assert_eq!(told(format!("{MD5}/UNTOLD"), other_tags).await, [Algorithm::Crc64Nvme]);
+}

@@ -73,11 +73,18 @@ async fn an_item_written_anew_while_it_is_deleted_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn a_stale_look_never_overwrites_what_is_newer() {
     let long = Some(("much older", "n"));
-    for (before, op) in
-        [(None, "put"), (long, "put"), (Some(("older", "n")), "put"), (Some(("stale", "m")), "put_properties")]
-    {
+    for (before, op) in [
+        (None, "put"),
+        (long, "put"),
+        (Some(("older", "n")), "put"),
+        (Some(("stale", "m")), "put_properties"),
+        (None, "take"),
+        (long, "take"),
+    ] {
         for reads_are_snapshots in [false, true] {
-            let site = Site::of(StoreHabits { reads_are_snapshots, ..StoreHabits::default() }, StoreHabits::default());
+            let service = (op == "take").then_some(1);
+            let habits = StoreHabits { reads_are_snapshots, service, ..StoreHabits::default() };
+            let site = Site::of(habits, StoreHabits { service, ..StoreHabits::default() });
             site.source.plant(&at("x"), "stale", noted("n"));
             if let Some((bytes, note)) = before {
                 site.destination.plant(&at("x"), bytes, noted(note));

@@ -81,28 +81,6 @@ async fn what_changes_before_it_is_brought_is_looked_at_once_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_newer_is_written_over_by_what_a_service_brings() {
-    for before in [None, Some("older")] {
-        let site = one_service();
-        site.source.plant(&at("x"), "stale", noted("n"));
-        if let Some(bytes) = before {
-            site.destination.plant(&at("x"), bytes, noted("n"));
-        }
-        let (source, destination) = (site.source.clone(), site.destination.clone());
-        site.destination_port.meet(
-            "take",
-            [Way::Before(Box::new(move || {
-                source.plant(&at("x"), "newer", noted("newer"));
-                destination.plant(&at("x"), "newer", noted("newer"));
-            }))],
-        );
-        site.run("x").await.unwrap();
-        assert_eq!(site.destination.content(&at("x")).unwrap(), ("newer".into(), noted("newer")), "{before:?}");
-        assert_eq!(site.totals().unchanged, 1);
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn errors_of_a_service_that_brings_items_are_tried_again() {
     for way in [Way::Fails(StoreErrorKind::Unexpected), Way::DoneAndFails(StoreErrorKind::Unexpected)] {
         let site = one_service();
