@@ -13,6 +13,7 @@ mod properties;
 mod reading;
 mod spaces;
 mod taking;
+mod target;
 mod upload;
 mod writing;
 

@@ -14,8 +14,9 @@ use tracing::debug;
 use super::Inner;
 use super::facts::Found;
 use super::headers::bear;
+use super::places::copy_source;
+use super::target::Target;
 use super::upload::{Intake, Piece, crc64, in_time, written};
-use super::writing::{Target, copy_source};
 use crate::trouble::{Cause, Trouble};
 
 /// Most parts of one object. Source: Amazon S3 user guide, *Multipart upload limits*.

@@ -76,6 +76,20 @@ pub(super) fn bucket_name(name: &str) -> bool {
         && !name.contains("..")
 }
 
+/// A bucket and a key, as a header has them.
+pub(super) fn copy_source(place: &Place, key: &str) -> String {
+    let mut out = format!("{}/", place.bucket);
+    for byte in key.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'/') {
+            out.push(char::from(byte));
+        } else {
+            use std::fmt::Write as _;
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use mill_ports::{Content, Going, Origin, StoreError, When, Written};
 use super::Inner;
 use super::facts::tag_of;
 use super::multipart::{self, From};
-use super::writing::copy_source;
+use super::places::copy_source;
 use crate::connection::Service;
 
 /// Where an object is, in which state, and what its bytes come to.
