@@ -87,9 +87,7 @@ impl Upload {
         self.over = true;
         done.e_tag.clone().ok_or_else(|| Trouble::plain(Cause::Nonsense, "the answer tells no entity tag"))
     }
-}
 
-impl Upload {
     /// Has the service copy all parts of an object of this size. What is under way when one fails is waited for: a part that
     /// ends after the upload was given up would stay.
     async fn copy(&self, size: u64, from: &From, going: Going<'_>) -> Result<Vec<CompletedPart>, Trouble> {
@@ -197,10 +195,7 @@ pub(super) async fn put_in_parts(
     while !under_way.is_empty() {
         done.extend(joined(&mut under_way).await.map_err(failed)?);
     }
-    // Where the store decides nothing itself, absence too may have ended since.
-    if matches!(when, When::VersionIs(_)) || !inner.settings.native_conditions {
-        inner.check("writing", target.item, when).await?;
-    }
+    inner.check_again(target, when).await?;
     let crc = inner.settings.whole_checksum.then(|| written(crc.finalize()));
     upload.complete(target, done, crc).await.map_err(failed)
 }
@@ -287,9 +282,7 @@ pub(super) async fn copy_in_parts(
         }
         Err(trouble) => return Err(inner.not_written(target, trouble)),
     };
-    if matches!(when, When::VersionIs(_)) || !inner.settings.native_conditions {
-        inner.check("writing", target.item, when).await?;
-    }
+    inner.check_again(target, when).await?;
     if !going(0) {
         return Err(inner.unexpected("writing", target.item, "it was given up"));
     }

@@ -63,6 +63,15 @@ impl Inner {
         if holds { Ok(()) } else { Err(self.of_item(op, item, StoreErrorKind::Precondition)) }
     }
 
+    /// The same once more, after a write that took long. The store's own condition knows the bytes alone; where it decides
+    /// nothing itself, absence too may have ended since.
+    pub(super) async fn check_again(&self, target: &Target<'_>, when: &When) -> Result<(), StoreError> {
+        if matches!(when, When::VersionIs(_)) || !self.settings.native_conditions {
+            self.check("writing", target.item, when).await?;
+        }
+        Ok(())
+    }
+
     /// Why a write was not done. A state of what is absent is not the present one, be it written over or copied from.
     pub(super) fn not_written(&self, target: &Target<'_>, trouble: Trouble) -> StoreError {
         if trouble.is(&["NoSuchKey"]) {
