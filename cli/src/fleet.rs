@@ -12,7 +12,7 @@ use mill_aws::{
 use mill_local::{OsChance, OsClock};
 use mill_model::{AccountId, ContentId, ItemAddress, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{Buckets, Reference, S3Spec};
-use mill_ports::{Chance, Clock, DestinationStore, Listed, Table, TaskQueue};
+use mill_ports::{Chance, Clock, DeletableStore, Listed, Table, TaskQueue};
 
 use crate::config::Config;
 use crate::engine::{Backing, Engine, Pace};
@@ -75,7 +75,7 @@ pub(crate) async fn policy_store(
     config: &Config,
     address: StoreAddress,
     space: &SpaceId,
-) -> Result<Arc<dyn DestinationStore>> {
+) -> Result<Arc<dyn DeletableStore>> {
     let (bucket, prefix) = bucket_and_prefix(config.text("policies.bucket"));
     let spaces = Spaces::Single { space: space.clone(), bucket, prefix };
     let connection = Connection::open(access(config)).await;
@@ -97,7 +97,7 @@ pub(crate) async fn open_store(
     spec: &S3Spec,
     base: &Path,
     clock: Arc<dyn Clock>,
-) -> Result<Arc<dyn DestinationStore>> {
+) -> Result<Arc<dyn DeletableStore>> {
     let keys = spec.credentials.clone().map(|credentials| {
         let base = base.to_owned();
         KeySource::new(format!("{credentials:?}"), move || {
@@ -165,7 +165,7 @@ impl Remote {
         address: StoreAddress,
         space: &SpaceId,
         clock: Arc<dyn Clock>,
-    ) -> Result<Arc<dyn DestinationStore>> {
+    ) -> Result<Arc<dyn DeletableStore>> {
         if self.bucket.is_empty() {
             bail!("`{self}` names no bucket");
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use mill_model::{SpaceId, StoreAddress};
 use mill_policy::S3Spec;
-use mill_ports::{Clock, DestinationStore, Table};
+use mill_ports::{Clock, DeletableStore, Table};
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -33,7 +33,7 @@ pub(crate) async fn open_engine(_: &Config) -> Result<Engine> {
     bail!(WITHOUT)
 }
 
-pub(crate) async fn policy_store(_: &Config, _: StoreAddress, _: &SpaceId) -> Result<Arc<dyn DestinationStore>> {
+pub(crate) async fn policy_store(_: &Config, _: StoreAddress, _: &SpaceId) -> Result<Arc<dyn DeletableStore>> {
     bail!(WITHOUT)
 }
 
@@ -42,7 +42,7 @@ pub(crate) async fn open_store(
     _: &S3Spec,
     _: &Path,
     _: Arc<dyn Clock>,
-) -> Result<Arc<dyn DestinationStore>> {
+) -> Result<Arc<dyn DeletableStore>> {
     bail!(WITHOUT)
 }
 
@@ -66,7 +66,7 @@ impl Remote {
         _: StoreAddress,
         _: &SpaceId,
         _: Arc<dyn Clock>,
-    ) -> Result<Arc<dyn DestinationStore>> {
+    ) -> Result<Arc<dyn DeletableStore>> {
         bail!(WITHOUT)
     }
 }

@@ -9,7 +9,7 @@ use mill_engine::Limited;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_model::{AccountId, StoreAddress, StoreId};
 use mill_policy::{StoreKind, StoreSpec};
-use mill_ports::{Clock, DestinationStore, SourceStore, StoreError, StoreErrorKind, Stores, Table};
+use mill_ports::{Clock, DeletableStore, DestinationStore, SourceStore, StoreError, StoreErrorKind, Stores, Table};
 use mill_records::policies::{PolicyBook, PolicyError};
 
 use crate::fleet;
@@ -46,7 +46,7 @@ pub(crate) fn open_plain(
 }
 
 /// Stores by address.
-pub(crate) type Opened = BTreeMap<StoreAddress, (StoreSpec, Arc<dyn DestinationStore>)>;
+pub(crate) type Opened = BTreeMap<StoreAddress, (StoreSpec, Arc<dyn DeletableStore>)>;
 
 /// The stores of the policy files.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub(crate) struct ConfiguredStores {
 }
 
 impl ConfiguredStores {
-    async fn get(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
+    async fn get(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
         let failed = |kind, source: Option<mill_ports::BoxError>| StoreError {
             kind,
@@ -84,13 +84,13 @@ impl ConfiguredStores {
         if let Some(opened) = self.opened(&address, spec) {
             return Ok(opened);
         }
-        let plain: Arc<dyn DestinationStore> = match &spec.kind {
+        let plain: Arc<dyn DeletableStore> = match &spec.kind {
             StoreKind::Folder { root } => self.folders.open(address.clone(), self.base.join(root), Layout::Spaces),
             StoreKind::S3(s3) => fleet::open_store(address.clone(), s3, &self.base, self.folders.clock.clone())
                 .await
                 .map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?,
         };
-        let store: Arc<dyn DestinationStore> = match transfers(spec, policy.workers()) {
+        let store: Arc<dyn DeletableStore> = match transfers(spec, policy.workers()) {
             Some(most) => Arc::new(Limited::new(plain, most)),
             None => plain,
         };
@@ -103,7 +103,7 @@ impl ConfiguredStores {
         Ok(store)
     }
 
-    fn opened(&self, address: &StoreAddress, spec: &StoreSpec) -> Option<Arc<dyn DestinationStore>> {
+    fn opened(&self, address: &StoreAddress, spec: &StoreSpec) -> Option<Arc<dyn DeletableStore>> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.get(address).filter(|(opened_as, _)| opened_as == spec).map(|(_, opened)| opened.clone())
     }
@@ -129,6 +129,10 @@ impl Stores for ConfiguredStores {
     }
 
     async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
+        Ok(self.deletable(account, store).await?)
+    }
+
+    async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
         let opened = self.get(account, store).await?;
         let address = StoreAddress { account: account.clone(), store: store.clone() };
         let first = self.tidied.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
@@ -142,8 +146,8 @@ impl Stores for ConfiguredStores {
 /// The two stores of a one-off mirror.
 #[derive(Debug)]
 pub(crate) struct MirrorStores {
-    pub(crate) source: Arc<dyn DestinationStore>,
-    pub(crate) destination: Arc<dyn DestinationStore>,
+    pub(crate) source: Arc<dyn DeletableStore>,
+    pub(crate) destination: Arc<dyn DeletableStore>,
     pub(crate) source_id: StoreId,
 }
 
@@ -154,6 +158,10 @@ impl Stores for MirrorStores {
     }
 
     async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
+        Ok(self.deletable(account, store).await?)
+    }
+
+    async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
         if *store == self.source_id {
             return Err(StoreError {
                 kind: StoreErrorKind::NotConfigured,

@@ -15,7 +15,7 @@ use mill_model::{
     TaskId, Timestamp,
 };
 use mill_policy::AccountPolicy;
-use mill_ports::{Attempt, DestinationStore, Lease, Outcome, Presence, TaskProcessorFactory as _, When};
+use mill_ports::{Attempt, DeletableStore, Lease, Outcome, Presence, TaskProcessorFactory as _, When};
 use mill_processors::{Deps, DuplicateFactory, Refusals};
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyBook;
@@ -208,7 +208,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn of(source: Arc<dyn DestinationStore>, destination: Arc<dyn DestinationStore>) -> Self {
+    fn of(source: Arc<dyn DeletableStore>, destination: Arc<dyn DeletableStore>) -> Self {
         let policy = br#"{ "defaultPolicies": [ { "srcStoreId": "1", "destStoreId": "2" } ] }"#;
         let stores = br#"{ "stores": [ { "id": "1", "type": "folder", "root": "one", "primary": true },
             { "id": "2", "type": "folder", "root": "two" } ] }"#;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_engine::HandClock;
-use mill_ports::{Clock, DestinationStore, Table, TaskQueue};
+use mill_ports::{Clock, DeletableStore, Table, TaskQueue};
 
 /// Lets time pass for a back end: a hand clock is stepped, an emulator is really waited for.
 #[async_trait]
@@ -98,7 +98,7 @@ impl StoreLimits {
 /// A store without spaces.
 pub struct StoreSubject {
     /// The store.
-    pub store: Arc<dyn DestinationStore>,
+    pub store: Arc<dyn DeletableStore>,
     /// What it says of itself that it cannot hold. What lies within must be kept, what lies beyond must be refused.
     pub limits: StoreLimits,
     /// Dropped last.

@@ -17,6 +17,22 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
     /// Returns after `duration` has passed. Safe to cancel.
     async fn sleep(&self, duration: Duration);
+
+    /// A second clock that nobody sets together with the wall clock, if there is one.
+    ///
+    /// Where a lapse of time allows a delete, both clocks must agree on it. Without a second clock, none ever lapses.
+    fn witness(&self) -> Option<ClockWitness> {
+        None
+    }
+}
+
+/// A reading of a second clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockWitness {
+    /// Which clock it is: `boot:<boot id>`, `service:<endpoint>`. Readings of two domains cannot be compared.
+    pub domain: String,
+    /// The reading, from the domain's own origin.
+    pub at: Duration,
 }
 
 /// Chance: for ids and jitter, never for secrets.

@@ -16,7 +16,7 @@ pub mod statistics;
 pub mod store;
 pub mod table;
 
-pub use clock::{Chance, ChanceExt, Clock};
+pub use clock::{Chance, ChanceExt, Clock, ClockWitness};
 pub use crash::{CrashPoint, crash_point};
 pub use planted::{Planted, planted};
 pub use processor::{
@@ -27,8 +27,8 @@ pub use queue::{
 };
 pub use statistics::{InHand, Statistics, Transferring};
 pub use store::{
-    Body, ByteRange, Capabilities, Content, DestinationStore, Going, ListPage, Listed, Listing, Origin, Presence,
-    Reading, Refusal, SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
+    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, ListPage, Listed, Listing, Origin,
+    Place, Presence, Reading, Refusal, SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
 };
 pub use table::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
 

@@ -77,6 +77,13 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
         if_version: Option<&Version>,
     ) -> Result<Presence<Reading>, StoreError>;
 
+    /// The places on the way to an item, outermost first: the one with an empty path, then each mount above the item.
+    /// They are judged after each was opened. An item that is not there has its places all the same.
+    ///
+    /// # Errors
+    /// As [`head`](Self::head): where the way to the item cannot be followed, nothing is known of it.
+    async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError>;
+
     /// Lists a space's items in the order of their ids' bytes, those after `after`.
     ///
     /// An item that is there all the while is listed once. What cannot be an item is listed as refused.
@@ -92,17 +99,11 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// A store that can be written: duplication's destination.
+/// A store that can be written: duplication's destination. Nothing can be deleted through it.
 #[async_trait]
 pub trait DestinationStore: SourceStore {
     /// Makes a space. One that is there already is fine.
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError>;
-
-    /// Removes a space that holds nothing. Absent already is fine.
-    ///
-    /// # Errors
-    /// [`StoreErrorKind::Precondition`] when anything is in it.
-    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError>;
 
     /// Writes an item whole or not at all, durably before it answers. `content.size` bytes must come from `body`;
     /// an error in `body` is given back as it is, and nothing is written then.
@@ -142,15 +143,25 @@ pub trait DestinationStore: SourceStore {
         when: &When,
     ) -> Result<Written, StoreError>;
 
+    /// Removes what writers that died left unfinished, as far as it is surely theirs; to be called once when a store is
+    /// opened to be written. Where it cannot be done it is left for another time.
+    async fn tidy(&self) {}
+}
+
+/// A destination from which items and spaces can be deleted. Only tasks of the kind `remove` hold one.
+#[async_trait]
+pub trait DeletableStore: DestinationStore {
+    /// Removes a space that holds nothing. Absent already is fine.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Precondition`] when anything is in it.
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError>;
+
     /// Deletes an item. Absent already is `Absent`.
     ///
     /// # Errors
     /// [`StoreErrorKind::Precondition`] when `when` does not hold.
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError>;
-
-    /// Removes what writers that died left unfinished, as far as it is surely theirs; to be called once when a store is
-    /// opened to be written. Where it cannot be done it is left for another time.
-    async fn tidy(&self) {}
 }
 
 /// How a processor gets "store 2 of this account".
@@ -161,6 +172,9 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
 
     /// A store to be written.
     async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError>;
+
+    /// A store from which something is to be deleted.
+    async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError>;
 }
 
 /// The one place where concurrency is decided: in which state a write may meet the item.
@@ -261,11 +275,24 @@ pub struct Written {
     pub at: Option<Timestamp>,
 }
 
+/// A place where content stands: a store's root, or something mounted beneath it.
+///
+/// What is absent beneath a place that changed may only be out of sight.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Where it begins, relative to the space: empty for what the space itself lies in, else a path that ends in `/`.
+    pub path: String,
+    /// What tells it from anything else that may stand there. It outlives remounts and reboots.
+    pub identity: String,
+}
+
 /// Some entries of a listing, in order.
 #[derive(Debug, Clone)]
 pub struct ListPage {
     /// What was found; may be empty.
     pub entries: Vec<Listed>,
+    /// The places that were entered for this page. The first page of a listing has the place with an empty path.
+    pub places: Vec<Place>,
     /// Whether the listing is complete with this page.
     pub end: bool,
 }
@@ -281,6 +308,11 @@ pub enum Listed {
         shown: String,
         /// Why.
         reason: Refusal,
+    },
+    /// A directory that was named and could not be entered. What lies beneath it is unknown in this pass.
+    Hidden {
+        /// Its name, escaped for a message.
+        shown: String,
     },
 }
 

@@ -201,7 +201,7 @@ impl DuplicateProcessor {
         let policy = match today::ask(&self.room.deps.policies, &self.pair).await {
             Today::Covers(policy) => policy,
             Today::Discard { .. } if planted(Planted::EmptiedPolicyDeletes) && self.item.is_some() => {
-                let destination = self.room.deps.stores.destination(&self.pair.account, &self.pair.destination).await?;
+                let destination = self.room.deps.stores.deletable(&self.pair.account, &self.pair.destination).await?;
                 if let Some(item) = &self.item {
                     destination.delete(item, &When::Always).await?;
                 }
@@ -217,7 +217,7 @@ impl DuplicateProcessor {
             attempt,
             policy,
             source: self.room.deps.stores.source(account, source).await?,
-            destination: self.room.deps.stores.destination(account, destination).await?,
+            destination: self.room.deps.stores.deletable(account, destination).await?,
         };
         let done = match &self.item {
             Some(item) => sides.item(item, self.retire).await,

@@ -78,6 +78,10 @@ impl Restoration {
                     Listed::Refused { shown, reason } => {
                         restored.faults.push(Finding { item: shown, what: Fault::Refused(reason.to_string()) });
                     }
+                    Listed::Hidden { shown } => {
+                        let why = "a directory that could not be entered".to_owned();
+                        restored.faults.push(Finding { item: shown, what: Fault::Unreadable(why) });
+                    }
                     Listed::Item(id, facts) => {
                         while moving.len() >= self.at_once.get() {
                             restored.take(moving.join_next().await);

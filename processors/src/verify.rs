@@ -92,6 +92,10 @@ impl Verification {
                     Listed::Refused { shown, reason } => {
                         findings.faults.push(Finding { item: shown, what: Fault::Refused(reason.to_string()) });
                     }
+                    Listed::Hidden { shown } => {
+                        let why = "a directory that could not be entered".to_owned();
+                        findings.faults.push(Finding { item: shown, what: Fault::Unreadable(why) });
+                    }
                     Listed::Item(id, _) => {
                         while reading.len() >= self.at_once.get() {
                             findings.take(reading.join_next().await);
@@ -115,7 +119,7 @@ impl Verification {
         while let Some(page) = pages.try_next().await? {
             for entry in page.entries {
                 let (item, what) = match entry {
-                    Listed::Refused { shown, .. } => (shown, Fault::OnlyAtDestination),
+                    Listed::Refused { shown, .. } | Listed::Hidden { shown } => (shown, Fault::OnlyAtDestination),
                     Listed::Item(id, _) => match self.source.head(&self.address(&id)).await {
                         Ok(Presence::Here(_)) => continue,
                         Ok(Presence::Absent) => (id.to_string(), Fault::OnlyAtDestination),
@@ -225,7 +229,7 @@ mod tests {
     use bytes::Bytes;
     use mill_engine::{HandClock, MemoryStore, SeededChance, StoreHabits};
     use mill_model::{AccountId, StoreAddress, StoreId};
-    use mill_ports::{DestinationStore as _, Refusal};
+    use mill_ports::{DeletableStore as _, Refusal};
 
     use super::*;
 

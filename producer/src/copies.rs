@@ -59,7 +59,7 @@ impl Nibble {
                 self.items.push((id, size));
             }
             Found::Refused { shown, reason } => self.refused.push((shown, reason)),
-            Found::OnlyAtDestination { .. } => {}
+            Found::OnlyAtDestination { .. } | Found::Hidden { .. } => {}
         }
     }
 

@@ -58,7 +58,7 @@ impl Survey {
                     }
                     continue;
                 }
-                Found::Refused { shown, .. } => hidden.add(shown),
+                Found::Refused { shown, .. } | Found::Hidden { shown } => hidden.add(shown),
                 Found::AtSource { .. } => {}
             }
             if let Some(copies) = &mut survey.copies {
@@ -92,7 +92,7 @@ impl Confirmed {
         while confirmed.items.len() < most {
             match merge.next().await? {
                 Some(Found::OnlyAtDestination { id }) if !hidden.may_hide(&id) => confirmed.items.push(id),
-                Some(Found::Refused { shown, .. }) => hidden.add(&shown),
+                Some(Found::Refused { shown, .. } | Found::Hidden { shown }) => hidden.add(&shown),
                 Some(_) => {}
                 None => {
                     confirmed.end = true;

@@ -99,7 +99,7 @@ mod tests {
             state: ItemState::Online,
         };
         let item = |id: &&str| Listed::Item(ContentId::new(*id).unwrap(), facts.clone());
-        ListPage { entries: ids.iter().map(item).collect(), end }
+        ListPage { entries: ids.iter().map(item).collect(), places: Vec::new(), end }
     }
 
     async fn read(pages: Vec<ListPage>, after: Option<&str>) -> Result<usize, ListingError> {

@@ -30,6 +30,8 @@ pub(crate) enum Found {
     OnlyAtDestination { id: ContentId },
     /// An entry of the source that cannot be an item.
     Refused { shown: String, reason: Refusal },
+    /// A directory of the source that could not be entered: what lies beneath it is unknown.
+    Hidden { shown: String },
 }
 
 /// The seals of a morsel, in order.
@@ -77,7 +79,13 @@ impl Merge {
                     }
                     continue;
                 }
-                (_, Some(Listed::Refused { .. })) => {
+                (Some(Listed::Hidden { .. }), _) => {
+                    if let Some(Listed::Hidden { shown }) = self.source.take() {
+                        return Ok(Some(Found::Hidden { shown }));
+                    }
+                    continue;
+                }
+                (_, Some(Listed::Refused { .. } | Listed::Hidden { .. })) => {
                     // Whatever it is, it is not Mill's to delete; a source item of its id is queued and finds it.
                     let _ = self.take_destination();
                     continue;
@@ -110,7 +118,7 @@ impl Merge {
                 self.items_at_destination += 1;
                 Some((id, facts))
             }
-            Listed::Refused { .. } => None,
+            Listed::Refused { .. } | Listed::Hidden { .. } => None,
         }
     }
 

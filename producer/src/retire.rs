@@ -129,7 +129,7 @@ async fn count(ends: &Ends) -> Result<u64, SpaceError> {
         listing.fill().await?;
         match listing.take() {
             Some(Listed::Item(..)) => count += 1,
-            Some(Listed::Refused { .. }) => {}
+            Some(Listed::Refused { .. } | Listed::Hidden { .. }) => {}
             None => return Ok(count),
         }
     }
@@ -142,7 +142,7 @@ async fn gather(ends: &Ends, after: Option<&ContentId>, most: usize) -> Result<S
         listing.fill().await?;
         match listing.take() {
             Some(Listed::Item(id, _)) => items.push(id),
-            Some(Listed::Refused { .. }) => {}
+            Some(Listed::Refused { .. } | Listed::Hidden { .. }) => {}
             None => return Ok(Stretch { items, end: true }),
         }
     }

@@ -13,8 +13,8 @@ use mill_model::{
     AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, StoreId, Version,
 };
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DestinationStore, Going, Listing, Origin, Presence, Reading, SourceStore,
-    SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
+    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
+    Reading, SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
 };
 
 use super::event::{Event, Print};
@@ -223,6 +223,10 @@ impl SourceStore for Way {
         })
     }
 
+    async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
+        self.call(Sort::Read, ("places", item), self.shelf.inner.places(item)).await
+    }
+
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         self.listing(space, after)
     }
@@ -243,16 +247,6 @@ impl DestinationStore for Way {
             Ok(())
         };
         self.call(Sort::Write, ("create_space", space), call).await
-    }
-
-    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        self.calls("remove_empty_space", space);
-        let call = async {
-            self.shelf.inner.remove_empty_space(space).await?;
-            self.space_is(space, false);
-            Ok(())
-        };
-        self.call(Sort::Delete, ("remove_empty_space", space), call).await
     }
 
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
@@ -300,6 +294,24 @@ impl DestinationStore for Way {
         self.call(Sort::Write, ("put_properties", item), call).await
     }
 
+    async fn tidy(&self) {
+        self.shelf.inner.tidy().await;
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl DeletableStore for Way {
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.calls("remove_empty_space", space);
+        let call = async {
+            self.shelf.inner.remove_empty_space(space).await?;
+            self.space_is(space, false);
+            Ok(())
+        };
+        self.call(Sort::Delete, ("remove_empty_space", space), call).await
+    }
+
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
         let called = self.calls("delete", item);
         let first = watched::running().is_none_or(|running| running.first_delete());
@@ -312,10 +324,6 @@ impl DestinationStore for Way {
             Ok(gone)
         };
         self.call(Sort::Delete, ("delete", item), call).await
-    }
-
-    async fn tidy(&self) {
-        self.shelf.inner.tidy().await;
     }
 }
 
@@ -345,6 +353,10 @@ impl Stores for Ways {
     }
 
     async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
+        Ok(Arc::new(self.way(account, store)?))
+    }
+
+    async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
         Ok(Arc::new(self.way(account, store)?))
     }
 }

@@ -8,7 +8,7 @@ use mill_engine::{
     SeededChance, StoreHabits,
 };
 use mill_model::{AccountId, QueueName, StoreAddress, StoreId};
-use mill_ports::{Chance, Clock, DestinationStore, Table, TaskQueue};
+use mill_ports::{Chance, Clock, DeletableStore, Table, TaskQueue};
 
 fn chance() -> Arc<dyn Chance> {
     Arc::new(SeededChance::new(1))
@@ -102,11 +102,11 @@ fn address() -> StoreAddress {
     StoreAddress { account: AccountId::new("account").unwrap(), store: StoreId::new("1").unwrap() }
 }
 
-fn memory(habits: StoreHabits) -> Arc<dyn DestinationStore> {
+fn memory(habits: StoreHabits) -> Arc<dyn DeletableStore> {
     Arc::new(MemoryStore::new(address(), habits, Arc::new(HandClock::new())))
 }
 
-fn store(store: impl DestinationStore) -> StoreSubject {
+fn store(store: impl DeletableStore) -> StoreSubject {
     StoreSubject { store: Arc::new(store), limits: StoreLimits::NONE, keep: Keep::nothing() }
 }
 
@@ -144,7 +144,7 @@ pub(crate) async fn faulty_store() -> StoreSubject {
     store(FaultyStore::new(memory(StoreHabits::default()), address(), plan))
 }
 
-fn of_a_service() -> Arc<dyn DestinationStore> {
+fn of_a_service() -> Arc<dyn DeletableStore> {
     memory(StoreHabits { service: Some(1), ..StoreHabits::default() })
 }
 

@@ -24,8 +24,8 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Clock, Content, DestinationStore, Going, Listing, Origin, Presence, Reading,
-    SourceStore, SpaceFacts, StoreError, When, Written,
+    Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place,
+    Presence, Reading, SourceStore, SpaceFacts, StoreError, When, Written,
 };
 use tokio::sync::Semaphore;
 
@@ -186,6 +186,10 @@ impl SourceStore for S3Store {
         reading::open(&self.0, item, range, if_version).await
     }
 
+    async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
+        Ok(self.0.places_of(&item.space))
+    }
+
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         listing::list(self.0.clone(), space.clone(), after)
     }
@@ -199,10 +203,6 @@ impl SourceStore for S3Store {
 impl DestinationStore for S3Store {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
         self.0.make_space(space).await
-    }
-
-    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        self.0.remove_space(space).await
     }
 
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
@@ -227,6 +227,13 @@ impl DestinationStore for S3Store {
         when: &When,
     ) -> Result<Written, StoreError> {
         writing::put_properties(&self.0, item, properties, when).await
+    }
+}
+
+#[async_trait]
+impl DeletableStore for S3Store {
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.0.remove_space(space).await
     }
 
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DestinationStore, Going, Listing, Origin, Presence, Reading, SourceStore,
-    SpaceFacts, StoreError, When, Written,
+    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
+    Reading, SourceStore, SpaceFacts, StoreError, When, Written,
 };
 use tokio::sync::Semaphore;
 
@@ -74,6 +74,10 @@ impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
         })
     }
 
+    async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
+        self.inner.places(item).await
+    }
+
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         self.inner.list(space, after)
     }
@@ -88,10 +92,6 @@ impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
 impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
         self.inner.create_space(space).await
-    }
-
-    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        self.inner.remove_empty_space(space).await
     }
 
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
@@ -120,12 +120,20 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
         self.inner.put_properties(item, properties, when).await
     }
 
-    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
-        self.inner.delete(item, when).await
-    }
-
     async fn tidy(&self) {
         self.inner.tidy().await;
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: DeletableStore + ?Sized> DeletableStore for Limited<S> {
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.inner.remove_empty_space(space).await
+    }
+
+    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+        self.inner.delete(item, when).await
     }
 }
 

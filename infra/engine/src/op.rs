@@ -69,11 +69,13 @@ ops! {
     Head = "head", Plain;
     /// `SourceStore::open`.
     Open = "open", Bytes;
+    /// `SourceStore::places`.
+    Places = "places", Plain;
     /// `SourceStore::list`.
     List = "list", Pages;
     /// `DestinationStore::create_space`.
     CreateSpace = "create_space", Plain;
-    /// `DestinationStore::remove_empty_space`.
+    /// `DeletableStore::remove_empty_space`.
     RemoveEmptySpace = "remove_empty_space", Plain;
     /// `DestinationStore::put`.
     Put = "put", Bytes;
@@ -81,7 +83,7 @@ ops! {
     Take = "take", Plain;
     /// `DestinationStore::put_properties`.
     PutProperties = "put_properties", Plain;
-    /// `DestinationStore::delete`.
+    /// `DeletableStore::delete`.
     Delete = "delete", Plain;
 }
 

@@ -1,6 +1,7 @@
 //! A store in memory, and the stores of several accounts.
 
 mod items;
+mod mounts;
 mod reading;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,9 @@ use mill_model::{
     AccountId, Algorithm, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Version,
 };
 use mill_ports::{
-    Body, ByteRange, Capabilities, Clock, Content, DestinationStore, Going, Listing, Origin, Planted, Presence,
-    Reading, Refusal, SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written, planted,
+    Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place,
+    Planted, Presence, Reading, Refusal, SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
+    planted,
 };
 
 use crate::lock;
@@ -113,6 +115,20 @@ impl MemoryStore {
     /// Removes a space with all that is in it, past the port.
     pub fn uproot_space(&self, space: &SpaceId) {
         lock(&self.0.spaces).remove_space(space);
+    }
+
+    /// Lets all that stands beneath `path` (it ends in `/`) be on a mount of its own, past the port.
+    pub fn mount(&self, space: &SpaceId, path: &str, identity: &str) {
+        if let Some(space) = lock(&self.0.spaces).space_mut(space) {
+            space.mounts.add(path, identity);
+        }
+    }
+
+    /// Takes a mount and all that stands beneath it out of sight, or brings it back, past the port.
+    pub fn set_mounted(&self, space: &SpaceId, path: &str, mounted: bool) {
+        if let Some(space) = lock(&self.0.spaces).space_mut(space) {
+            space.set_mounted(path, mounted);
+        }
     }
 
     /// Changes an item's bytes as a failing disk would: its version, checksums and size in listings stay.
@@ -255,6 +271,10 @@ impl SourceStore for MemoryStore {
         Ok(Presence::Here(Reading { facts, body }))
     }
 
+    async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
+        Ok(lock(&self.0.spaces).places(&self.0.address, item))
+    }
+
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         reading::listing(self.clone(), space.clone(), after)
     }
@@ -278,16 +298,6 @@ impl DestinationStore for MemoryStore {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
         self.count_write();
         lock(&self.0.spaces).create(space);
-        Ok(())
-    }
-
-    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        self.count_write();
-        let mut spaces = lock(&self.0.spaces);
-        if spaces.space(space).is_some_and(|space| !space.entries.is_empty()) {
-            return Err(self.0.error("remove_empty_space", space, StoreErrorKind::Precondition));
-        }
-        spaces.remove_space(space);
         Ok(())
     }
 
@@ -362,6 +372,19 @@ impl DestinationStore for MemoryStore {
         let made = found.with_properties(properties.clone(), self.0.clock.now(), self.0.clock.monotonic());
         Ok(self.0.written(&spaces.insert(item, made)))
     }
+}
+
+#[async_trait]
+impl DeletableStore for MemoryStore {
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.count_write();
+        let mut spaces = lock(&self.0.spaces);
+        if spaces.space(space).is_some_and(|space| !space.entries.is_empty()) {
+            return Err(self.0.error("remove_empty_space", space, StoreErrorKind::Precondition));
+        }
+        spaces.remove_space(space);
+        Ok(())
+    }
 
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
         self.count_write();
@@ -377,15 +400,15 @@ impl DestinationStore for MemoryStore {
 
 /// The stores of any accounts, by address.
 #[derive(Debug, Default)]
-pub struct MemoryStores(Mutex<BTreeMap<StoreAddress, Arc<dyn DestinationStore>>>);
+pub struct MemoryStores(Mutex<BTreeMap<StoreAddress, Arc<dyn DeletableStore>>>);
 
 impl MemoryStores {
     /// Adds a store, of whatever back end, or puts it in the place of the one that has its address.
-    pub fn add(&self, address: StoreAddress, store: Arc<dyn DestinationStore>) {
+    pub fn add(&self, address: StoreAddress, store: Arc<dyn DeletableStore>) {
         lock(&self.0).insert(address, store);
     }
 
-    fn find(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
+    fn find(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
         lock(&self.0).get(&address).cloned().ok_or_else(|| StoreError {
             kind: StoreErrorKind::NotConfigured,
@@ -404,6 +427,10 @@ impl Stores for MemoryStores {
     }
 
     async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
+        Ok(self.find(account, store)?)
+    }
+
+    async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
         self.find(account, store)
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, Version};
 use mill_ports::{
-    Attempt, CrashPoint, DestinationStore, FailureClass, Outcome, Planted, Presence, SourceStore, SpaceFacts,
-    StoreError, StoreErrorKind, TableError, chain, crash_point, planted,
+    Attempt, CrashPoint, DeletableStore, FailureClass, Outcome, Planted, Presence, SourceStore, SpaceFacts, StoreError,
+    StoreErrorKind, TableError, chain, crash_point, planted,
 };
 use mill_records::owners::{DestinationSpace, OwnerError};
 use mill_records::seals::{Pair, Seal};
@@ -23,7 +23,7 @@ pub(super) struct Sides<'a> {
     pub(super) attempt: &'a Attempt,
     pub(super) policy: StorePolicy,
     pub(super) source: Arc<dyn SourceStore>,
-    pub(super) destination: Arc<dyn DestinationStore>,
+    pub(super) destination: Arc<dyn DeletableStore>,
 }
 
 impl Sides<'_> {

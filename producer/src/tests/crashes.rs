@@ -130,7 +130,7 @@ async fn faults_of_queue_book_and_stores_change_the_time_taken_and_never_the_res
         let queue = std::sync::Arc::new(Faulty::<dyn TaskQueue>::new(world.queue.clone(), plan.clone()));
         world.state = std::sync::Arc::new(Faulty::<dyn mill_ports::Table>::new(world.state.clone(), plan.clone()));
         for id in ["1", "2", "3"] {
-            let inner: std::sync::Arc<dyn mill_ports::DestinationStore> = std::sync::Arc::new(world.store(id).clone());
+            let inner: std::sync::Arc<dyn mill_ports::DeletableStore> = std::sync::Arc::new(world.store(id).clone());
             let address = super::world::address("a", id);
             world.replace(id, std::sync::Arc::new(mill_engine::FaultyStore::new(inner, address, plan.clone())));
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mill_engine::op::Op;
 use mill_engine::{Fault, FaultKind, FaultPlan, FaultRates, FaultyStore, SeededChance};
-use mill_ports::{DestinationStore, Refusal};
+use mill_ports::{DeletableStore, Refusal};
 
 use super::world::{ONE, World, address, is_finished, item, space};
 use crate::deletes::are_too_many;
@@ -197,7 +197,7 @@ async fn with_listings_failing(id: &str, fault: Fault) -> (World, SessionReport)
     for nth in 1..100 {
         plan.fail(Op::List, nth, fault);
     }
-    let inner: Arc<dyn DestinationStore> = Arc::new(world.store(id).clone());
+    let inner: Arc<dyn DeletableStore> = Arc::new(world.store(id).clone());
     world.replace(id, Arc::new(FaultyStore::new(inner, address("a", id), plan.clone())));
     plan.set_rates(FaultRates::default());
     let report = world.session().await;
@@ -228,7 +228,7 @@ async fn a_space_that_cannot_be_looked_at_deletes_nothing() {
         let world = world(50, 3);
         let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
         plan.set_outage(Some(FaultKind::Unexpected));
-        let inner: Arc<dyn DestinationStore> = Arc::new(world.store(id).clone());
+        let inner: Arc<dyn DeletableStore> = Arc::new(world.store(id).clone());
         world.replace(id, Arc::new(FaultyStore::new(inner, address("a", id), plan)));
         let report = world.session().await;
         assert!(world.queue.sent().is_empty());

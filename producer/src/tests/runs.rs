@@ -252,7 +252,7 @@ async fn a_store_that_did_not_answer_is_made_up_for_without_repeating_the_rest()
     }
     let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
     plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
-    let inner: Arc<dyn mill_ports::DestinationStore> = Arc::new(world.store("3").clone());
+    let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("3").clone());
     let faulty = mill_engine::FaultyStore::new(inner, super::world::address("a", "3"), plan.clone());
     world.replace("3", Arc::new(faulty));
     assert!(world.session().await.failed());
@@ -315,7 +315,7 @@ async fn an_unavailable_store_fails_its_own_spaces_alone() {
     world.store("2").plant_space(&space("s"));
     let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
     plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
-    let inner: Arc<dyn mill_ports::DestinationStore> = Arc::new(world.store("3").clone());
+    let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("3").clone());
     world.replace("3", Arc::new(mill_engine::FaultyStore::new(inner, super::world::address("a", "3"), plan)));
     let report = world.session().await;
     assert!(is_finished(&report));

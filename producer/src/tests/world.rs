@@ -18,7 +18,7 @@ use mill_model::{
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
-    BatchReport, Clock, Delivery, Depth, DestinationStore, Extended, KeyRange, Outgoing, QueueError, QueueLimits,
+    BatchReport, Clock, DeletableStore, Delivery, Depth, Extended, KeyRange, Outgoing, QueueError, QueueLimits,
     Receipt, Row, RowKey, RowPage, RowVersion, RowWhen, SourceStore as _, Statistics, Table, TableError, TaskQueue,
 };
 use mill_records::owners::{DestinationSpace, Owners};
@@ -318,7 +318,7 @@ impl World {
     }
 
     /// Puts another store in the place of account `a`'s store `id`.
-    pub(super) fn replace(&self, id: &str, by: Arc<dyn DestinationStore>) {
+    pub(super) fn replace(&self, id: &str, by: Arc<dyn DeletableStore>) {
         self.stores.add(address("a", id), by);
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use mill_local::folder::Layout;
 use mill_model::{SpaceId, StoreAddress};
-use mill_ports::DestinationStore;
+use mill_ports::DeletableStore;
 
 use crate::fleet::Remote;
 use crate::stores::FolderOpener;
@@ -78,7 +78,7 @@ impl End {
         folders: &FolderOpener,
         address: StoreAddress,
         space: &SpaceId,
-    ) -> Result<Arc<dyn DestinationStore>> {
+    ) -> Result<Arc<dyn DeletableStore>> {
         Ok(match self {
             Self::Folder(path) => folders.open(address, path.clone(), Layout::Single(space.clone())),
             Self::Remote(remote) => remote.open(address, space, folders.clock.clone()).await?,

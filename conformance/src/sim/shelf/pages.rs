@@ -57,7 +57,7 @@ impl Pages {
             return (!page.end && world.dice.below(2) == 0).then_some(Ok(page));
         }
         if !page.entries.is_empty() && world.strikes(Fault::ListingRepeated, rate, by) {
-            let twice = ListPage { entries: page.entries.clone(), end: false };
+            let twice = ListPage { end: false, ..page.clone() };
             self.again = Some(page);
             return Some(Ok(twice));
         }

@@ -62,7 +62,7 @@ impl Walk {
         for object in answer.contents() {
             entries.extend(self.entry(&place, object, encoded)?);
         }
-        Ok(ListPage { entries, end: !more })
+        Ok(ListPage { entries, places: self.inner.places_of(&self.space), end: !more })
     }
 
     async fn ask(&self, place: &Place) -> Result<ListObjectsV2Output, StoreError> {

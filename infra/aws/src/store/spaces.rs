@@ -31,6 +31,12 @@ impl Inner {
         Ok(Presence::Here(SpaceFacts { identity: format!("s3://{bucket}/{prefix}") }))
     }
 
+    /// Where the keys of a space stand. A service tells no more of a bucket than its name.
+    pub(super) fn places_of(&self, space: &SpaceId) -> Vec<mill_ports::Place> {
+        let identity = self.place(space).map(|Place { bucket, prefix }| format!("s3://{bucket}/{prefix}"));
+        vec![mill_ports::Place { path: String::new(), identity: identity.unwrap_or_default() }]
+    }
+
     /// Asks whether a space is there. One in a bucket is there as long as any key, be it its own mark, begins with it.
     async fn is_there(&self, op: &'static str, space: &SpaceId, place: &Place) -> Result<bool, StoreError> {
         let looked = self.client.list_objects_v2().bucket(&place.bucket).prefix(&place.prefix).max_keys(1).send().await;

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DestinationStore, Going, Listing, Origin, Presence, Reading, SourceStore,
-    SpaceFacts, StoreError, StoreErrorKind, When, Written,
+    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
+    Reading, SourceStore, SpaceFacts, StoreError, StoreErrorKind, When, Written,
 };
 
 use super::streams::{self, MidFault};
@@ -110,6 +110,11 @@ impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
         })
     }
 
+    async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
+        let fault = self.plan.meet(Op::Places).await;
+        self.scene(Op::Places, item).around(fault, self.inner.places(item)).await
+    }
+
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         let (plan, scene) = (Arc::clone(&self.plan), self.scene(Op::List, space));
         // The back end's own listing begins only when it is read, as a call does.
@@ -133,11 +138,6 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
         let fault = self.plan.meet(Op::CreateSpace).await;
         self.scene(Op::CreateSpace, space).around(fault, self.inner.create_space(space)).await
-    }
-
-    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        let fault = self.plan.meet(Op::RemoveEmptySpace).await;
-        self.scene(Op::RemoveEmptySpace, space).around(fault, self.inner.remove_empty_space(space)).await
     }
 
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
@@ -172,12 +172,21 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
         scene.around(fault, self.inner.put_properties(item, properties, when)).await
     }
 
+    async fn tidy(&self) {
+        self.inner.tidy().await;
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: DeletableStore + ?Sized> DeletableStore for FaultyStore<S> {
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        let fault = self.plan.meet(Op::RemoveEmptySpace).await;
+        self.scene(Op::RemoveEmptySpace, space).around(fault, self.inner.remove_empty_space(space)).await
+    }
+
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
         let fault = self.plan.meet(Op::Delete).await;
         self.scene(Op::Delete, item).around(fault, self.inner.delete(item, when)).await
-    }
-
-    async fn tidy(&self) {
-        self.inner.tidy().await;
     }
 }

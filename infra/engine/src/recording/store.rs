@@ -2,8 +2,8 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DestinationStore, Going, Listing, Origin, Presence, Reading, SourceStore,
-    SpaceFacts, StoreError, When, Written,
+    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
+    Reading, SourceStore, SpaceFacts, StoreError, When, Written,
 };
 
 use super::Recording;
@@ -41,6 +41,11 @@ impl<S: SourceStore + ?Sized> SourceStore for Recording<S> {
         self.inner.open(item, range, if_version).await
     }
 
+    async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
+        self.ledger.call(Op::Places, 1);
+        self.inner.places(item).await
+    }
+
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         self.ledger.call(Op::List, 0);
         let ledger = self.ledger.clone();
@@ -63,11 +68,6 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Recording<S> {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
         self.ledger.call(Op::CreateSpace, 1);
         self.inner.create_space(space).await
-    }
-
-    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        self.ledger.call(Op::RemoveEmptySpace, 1);
-        self.inner.remove_empty_space(space).await
     }
 
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
@@ -97,12 +97,21 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Recording<S> {
         self.inner.put_properties(item, properties, when).await
     }
 
+    async fn tidy(&self) {
+        self.inner.tidy().await;
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: DeletableStore + ?Sized> DeletableStore for Recording<S> {
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.ledger.call(Op::RemoveEmptySpace, 1);
+        self.inner.remove_empty_space(space).await
+    }
+
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
         self.ledger.call(Op::Delete, 1);
         self.inner.delete(item, when).await
-    }
-
-    async fn tidy(&self) {
-        self.inner.tidy().await;
     }
 }

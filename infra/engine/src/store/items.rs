@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use mill_model::digest::Digester;
 use mill_model::{
-    Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, ItemState, Monotonic, Properties, SpaceId, Timestamp,
-    Version,
+    Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, ItemState, Monotonic, Properties, SpaceId, StoreAddress,
+    Timestamp, Version,
 };
-use mill_ports::Refusal;
+use mill_ports::{Place, Refusal};
+
+use super::mounts::{Mounts, root};
 
 /// All spaces of a store, and the marks it has given out.
 #[derive(Debug, Default)]
@@ -23,6 +25,7 @@ pub(super) struct Space {
     /// Tells this space from an earlier one of the same id.
     pub(super) number: u64,
     pub(super) entries: BTreeMap<ContentId, Standing>,
+    pub(super) mounts: Mounts,
 }
 
 /// What stands under an id.
@@ -98,7 +101,11 @@ impl Spaces {
 
     pub(super) fn create(&mut self, space: &SpaceId) {
         let number = self.mark();
-        self.spaces.entry(space.clone()).or_insert_with(|| Space { number, entries: BTreeMap::new() });
+        self.spaces.entry(space.clone()).or_insert_with(|| Space {
+            number,
+            entries: BTreeMap::new(),
+            mounts: Mounts::default(),
+        });
     }
 
     pub(super) fn remove_space(&mut self, space: &SpaceId) {
@@ -131,6 +138,16 @@ impl Spaces {
         if let Some(space) = self.spaces.get_mut(&item.space) {
             space.entries.remove(&item.id);
         }
+    }
+
+    /// The places on the way to an item, whether or not it or its space is there.
+    pub(super) fn places(&self, store: &StoreAddress, item: &ItemAddress) -> Vec<Place> {
+        let all = self.spaces.get(&item.space).map_or_else(|| vec![root(store)], |space| space.places(store));
+        all.into_iter().filter(|place| item.id.as_str().starts_with(&place.path)).collect()
+    }
+
+    pub(super) fn space_mut(&mut self, space: &SpaceId) -> Option<&mut Space> {
+        self.spaces.get_mut(space)
     }
 
     pub(super) fn rot(&mut self, item: &ItemAddress, change: impl FnOnce(&mut Vec<u8>)) {

@@ -90,7 +90,8 @@ fn page(inner: &Inner, space: &SpaceId, after: Option<ContentId>) -> Result<(Lis
         .collect();
     let last = last.cloned().or(after);
     let end = entries.len() < entries_max;
-    Ok((ListPage { entries, end }, last))
+    let places = found.places(&inner.address);
+    Ok((ListPage { entries, places, end }, last))
 }
 
 fn listed(inner: &Inner, id: &ContentId, planted: &Standing) -> Listed {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mill_model::ContentId;
 use mill_model::ids::shown_bytes;
-use mill_ports::{Clock, ListPage, Listed, Refusal, StoreErrorKind};
+use mill_ports::{Clock, ListPage, Listed, Place, Refusal, StoreErrorKind};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
@@ -40,6 +40,8 @@ pub(super) struct Walk {
     after: Vec<u8>,
     /// Whether the space is the root, where Mill prepares its writes.
     at_root: bool,
+    /// Places entered since the last page.
+    places: Vec<Place>,
     dirents: Dirents,
     clock: Arc<dyn Clock>,
 }
@@ -72,6 +74,7 @@ impl Walk {
             prefix: Vec::new(),
             after: after.map_or_else(Vec::new, |id| id.as_str().as_bytes().to_vec()),
             at_root: directory.is_empty(),
+            places: vec![root.place()],
             dirents: Dirents::with_buffer(DIRENTS_BYTES),
             clock,
         };
@@ -80,11 +83,17 @@ impl Walk {
         Ok(walk)
     }
 
+    fn take_places(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.places)
+    }
+
     /// The next entries.
     pub(super) fn page(&mut self) -> Result<ListPage, Fault> {
         let mut entries = Vec::with_capacity(PAGE);
         while entries.len() < PAGE {
-            let Some(level) = self.levels.last_mut() else { return Ok(ListPage { entries, end: true }) };
+            let Some(level) = self.levels.last_mut() else {
+                return Ok(ListPage { entries, places: self.take_places(), end: true });
+            };
             if let Some((name, kind)) = level.names.take() {
                 self.prefix.extend_from_slice(name);
                 let outside = self.prefix.len() - name.len();
@@ -96,7 +105,7 @@ impl Walk {
                 self.levels.pop();
             }
         }
-        Ok(ListPage { entries, end: false })
+        Ok(ListPage { entries, places: self.take_places(), end: false })
     }
 
     /// Deals with the name just put behind the prefix, and takes it off unless the walk goes down into it.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mill_ports::Place;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -101,6 +102,12 @@ impl AsFd for RootDir {
 }
 
 impl RootDir {
+    /// The place of the root.
+    pub(super) fn place(&self) -> Place {
+        let (device, inode) = self.identity;
+        Place { path: String::new(), identity: format!("{device}:{inode}") }
+    }
+
     /// A directory below the root, to which other things are relative. `ELOOP` where a symbolic link is in the way.
     pub(super) fn waypoint(&self, path: &str) -> Result<OwnedFd, Errno> {
         beneath(self.as_fd(), path, WAYPOINT)

@@ -8,7 +8,7 @@ use futures::stream;
 use mill_model::ids::shown_bytes;
 use mill_model::{ContentId, ItemAddress, ItemFacts, SpaceId, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, ListPage, Listing, Presence, Reading, SourceStore, SpaceFacts, StoreError,
+    Body, ByteRange, Capabilities, ListPage, Listing, Place, Presence, Reading, SourceStore, SpaceFacts, StoreError,
     StoreErrorKind,
 };
 use rustix::fs::FileType;
@@ -88,6 +88,11 @@ impl SourceStore for FolderStore {
             Ok(Presence::Here(Reading { facts, body: self.body(item, first, rest) }))
         };
         reading.await.map_err(|fault| self.0.error("read", &item.to_string(), fault))
+    }
+
+    async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
+        let _ = item;
+        self.on_root(|_, root| Ok(vec![root.place()])).await.map_err(|fault| self.0.error("look", "", fault))
     }
 
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use mill_model::{ItemAddress, Properties, SpaceId};
-use mill_ports::{Body, Content, DestinationStore, Presence, Refusal, StoreError, When, Written};
+use mill_ports::{Body, Content, DeletableStore, DestinationStore, Presence, Refusal, StoreError, When, Written};
 
 use super::committer::{Change, Changed};
 use super::faults::{During, Fault};
@@ -28,14 +28,6 @@ impl DestinationStore for FolderStore {
             self.0.committer.commit(Change::CreateSpace(directory)).await.map(drop)
         };
         made.await.map_err(|fault| self.0.error("create space", &space_subject(space), fault))
-    }
-
-    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        let removed = async {
-            let directory = self.0.space_to_write(space)?;
-            self.0.committer.commit(Change::RemoveSpace(directory)).await.map(drop)
-        };
-        removed.await.map_err(|fault| self.0.error("remove space", &space_subject(space), fault))
     }
 
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
@@ -75,6 +67,26 @@ impl DestinationStore for FolderStore {
         written.await.map_err(|fault| self.0.error("put properties", &item.to_string(), fault))
     }
 
+    async fn tidy(&self) {
+        // A root that cannot be reached says so to each call that needs it.
+        let remove = |folder: &Folder, root: &_| {
+            staging::remove_leftovers(root, &*folder.clock);
+            Ok(())
+        };
+        let _ = self.on_root(remove).await;
+    }
+}
+
+#[async_trait]
+impl DeletableStore for FolderStore {
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        let removed = async {
+            let directory = self.0.space_to_write(space)?;
+            self.0.committer.commit(Change::RemoveSpace(directory)).await.map(drop)
+        };
+        removed.await.map_err(|fault| self.0.error("remove space", &space_subject(space), fault))
+    }
+
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
         let deleted = async {
             let Ok(place) = self.0.place(item)? else {
@@ -86,15 +98,6 @@ impl DestinationStore for FolderStore {
             })
         };
         deleted.await.map_err(|fault| self.0.error("delete", &item.to_string(), fault))
-    }
-
-    async fn tidy(&self) {
-        // A root that cannot be reached says so to each call that needs it.
-        let remove = |folder: &Folder, root: &_| {
-            staging::remove_leftovers(root, &*folder.clock);
-            Ok(())
-        };
-        let _ = self.on_root(remove).await;
     }
 }
 

@@ -11,8 +11,8 @@ use futures::StreamExt as _;
 use mill_engine::MemoryStore;
 use mill_model::{ContentId, ItemAddress, ItemFacts, ItemState, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DestinationStore, Going, Listing, Origin, Presence, Reading, SourceStore,
-    SpaceFacts, StoreError, StoreErrorKind, When, Written,
+    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
+    Reading, SourceStore, SpaceFacts, StoreError, StoreErrorKind, When, Written,
 };
 
 /// What a test puts in the way of one call.
@@ -189,6 +189,11 @@ impl SourceStore for Probe {
         Ok(Presence::Here(Reading { facts: self.told(reading.facts), body }))
     }
 
+    async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
+        self.called("places")?;
+        self.0.store.places(item).await
+    }
+
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         self.0.store.list(space, after)
     }
@@ -226,12 +231,6 @@ impl DestinationStore for Probe {
         self.done("create_space", way, done)
     }
 
-    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        let way = self.called("remove_empty_space")?;
-        let done = self.0.store.remove_empty_space(space).await?;
-        self.done("remove_empty_space", way, done)
-    }
-
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
         let way = self.called("put")?;
         let body = if let Way::Damaged = way { flipped(body) } else { body };
@@ -267,6 +266,15 @@ impl DestinationStore for Probe {
         let way = self.called("put_properties")?;
         let done = self.0.store.put_properties(item, properties, when).await?;
         self.done("put_properties", way, done)
+    }
+}
+
+#[async_trait]
+impl DeletableStore for Probe {
+    async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        let way = self.called("remove_empty_space")?;
+        let done = self.0.store.remove_empty_space(space).await?;
+        self.done("remove_empty_space", way, done)
     }
 
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {

@@ -166,6 +166,10 @@ impl SourceStore for Place {
         Ok(Presence::Here(Reading { facts, body: futures::stream::iter([Ok(half), end]).inspect(count).boxed() }))
     }
 
+    async fn places(&self, _: &ItemAddress) -> Result<Vec<mill_ports::Place>, StoreError> {
+        unreachable!("nothing is deleted here")
+    }
+
     fn list(&self, _: &SpaceId, _: Option<ContentId>) -> Listing {
         unreachable!("policy files are named, not searched for")
     }

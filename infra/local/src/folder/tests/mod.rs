@@ -19,8 +19,8 @@ use mill_model::{
     AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, StoreId, Timestamp,
 };
 use mill_ports::{
-    Body, Clock, Content, DestinationStore, Listed, Presence, Refusal, SourceStore, StoreError, StoreErrorKind, Table,
-    When, Written,
+    Body, Clock, Content, DeletableStore, DestinationStore, Listed, Presence, Refusal, SourceStore, StoreError,
+    StoreErrorKind, Table, When, Written,
 };
 use tempfile::TempDir;
 
@@ -140,6 +140,7 @@ async fn list(
             match entry {
                 Listed::Item(id, _) => ids.push(id.as_str().to_owned()),
                 Listed::Refused { shown, reason } => drop(refused.insert(shown, reason)),
+                Listed::Hidden { shown } => panic!("`{shown}` is hidden"),
             }
         }
     }
