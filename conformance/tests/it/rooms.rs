@@ -32,7 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that may import across: they only prove.
-const PROVING: &[&str] = &["mill-conformance", "mill-bench"];
+const PROVING: &[&str] = &["mill-conformance", "mill-bench", "mill-trials"];
 
 fn imports() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
