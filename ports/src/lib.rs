@@ -27,8 +27,9 @@ pub use queue::{
 };
 pub use statistics::{InHand, Statistics, Transferring};
 pub use store::{
-    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, ListPage, Listed, Listing, Origin,
-    Place, Presence, Reading, Refusal, SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
+    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, LeftOut, ListPage, Listed,
+    Listing, Origin, Place, Presence, Reading, Refusal, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind,
+    Stores, When, Written,
 };
 pub use table::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
 

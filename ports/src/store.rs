@@ -54,8 +54,13 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
     /// What the back end can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// All spaces, and what stands beside them and can be in none. The answer is complete or an error.
+    async fn list_spaces(&self) -> Result<SpaceList, StoreError>;
+
     /// All spaces, in order. The answer is complete or an error.
-    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError>;
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+        Ok(self.list_spaces().await?.spaces)
+    }
 
     /// Whether a space is there. `Absent` only where the store itself answers.
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError>;
@@ -297,6 +302,38 @@ pub struct ListPage {
     pub end: bool,
 }
 
+/// The spaces of a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpaceList {
+    /// All spaces, in order.
+    pub spaces: Vec<SpaceId>,
+    /// What stands beside them and can be no space.
+    pub left_out: LeftOut,
+}
+
+/// Entries of a store that lie in no space, so that no listing of a space names them: a file or a link beside the spaces, a
+/// directory whose name can be no space's, a key without a slash.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The first of them by name, escaped for a message, and why.
+    pub first: Vec<(String, Refusal)>,
+    /// How many there are.
+    pub count: u64,
+}
+
+impl LeftOut {
+    /// How many are kept by name.
+    pub const NAMED_MAX: usize = 100;
+
+    /// Adds an entry.
+    pub fn add(&mut self, shown: impl FnOnce() -> String, reason: Refusal) {
+        self.count += 1;
+        if self.first.len() < Self::NAMED_MAX {
+            self.first.push((shown(), reason));
+        }
+    }
+}
+
 /// One entry of a listing.
 #[derive(Debug, Clone)]
 pub enum Listed {
@@ -343,6 +380,12 @@ pub enum Refusal {
     /// It may not be read.
     #[error("it may not be read")]
     Unreadable,
+    /// It stands beside the spaces and is none.
+    #[error("it lies in no space")]
+    InNoSpace,
+    /// A name that no space can bear.
+    #[error("no space can bear its name: {0}")]
+    NoSpaceName(&'static str),
 }
 
 /// A call on a store that failed.

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mill_model::{AccountId, SpaceId, StoreId};
 use mill_policy::{AccountPolicy, Rule, StorePolicy};
-use mill_ports::{CrashPoint, StoreError, crash_point};
+use mill_ports::{CrashPoint, SpaceList, StoreError, crash_point};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::{AccountRow, Kept, Morsel};
 use mill_records::seals::Pair;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::report::ProducerError;
 use crate::session::Session;
@@ -87,11 +87,16 @@ impl Session<'_> {
         read: bool,
     ) -> Result<BTreeSet<SpaceId>, StoreError> {
         let stores = &self.deps.stores;
-        let spaces = if read {
-            stores.source(account, store).await?.spaces().await?
-        } else {
-            stores.destination(account, store).await?.spaces().await?
-        };
+        if !read {
+            return Ok(stores.destination(account, store).await?.spaces().await?.into_iter().collect());
+        }
+        let SpaceList { spaces, left_out } = stores.source(account, store).await?.list_spaces().await?;
+        for (name, reason) in &left_out.first {
+            warn!(%account, %store, name, %reason, "this entry of a store lies in no space and is not copied");
+        }
+        if left_out.count > left_out.first.len() as u64 {
+            warn!(%account, %store, count = left_out.count, "so many entries of the store lie in no space");
+        }
         Ok(spaces.into_iter().collect())
     }
 }

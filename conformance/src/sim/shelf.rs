@@ -14,7 +14,7 @@ use mill_model::{
 };
 use mill_ports::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
+    Reading, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When, Written,
 };
 
 use super::event::{Event, Print};
@@ -190,8 +190,12 @@ impl SourceStore for Way {
         self.shelf.inner.capabilities()
     }
 
+    async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
+        self.call(Sort::Space, ("spaces", &""), self.shelf.inner.list_spaces()).await
+    }
+
     async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
-        self.call(Sort::Space, ("spaces", &""), self.shelf.inner.spaces()).await
+        Ok(self.list_spaces().await?.spaces)
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {

@@ -25,7 +25,7 @@ use aws_sdk_s3::Client;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place,
-    Presence, Reading, SourceStore, SpaceFacts, StoreError, When, Written,
+    Presence, Reading, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
 };
 use tokio::sync::Semaphore;
 
@@ -164,7 +164,7 @@ impl SourceStore for S3Store {
         }
     }
 
-    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+    async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
         self.0.all_spaces().await
     }
 

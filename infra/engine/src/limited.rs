@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, SourceStore, SpaceFacts, StoreError, When, Written,
+    Reading, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
 };
 use tokio::sync::Semaphore;
 
@@ -40,6 +40,10 @@ impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
         let inner = self.inner.capabilities();
         let transfers_max = inner.transfers_max.map_or(self.transfers_max, |most| most.min(self.transfers_max));
         Capabilities { transfers_max: Some(transfers_max), ..inner }
+    }
+
+    async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
+        self.inner.list_spaces().await
     }
 
     async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {

@@ -16,9 +16,9 @@ use mill_model::{
     AccountId, Algorithm, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Version,
 };
 use mill_ports::{
-    Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place,
-    Planted, Presence, Reading, Refusal, SourceStore, SpaceFacts, StoreError, StoreErrorKind, Stores, When, Written,
-    planted,
+    Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, LeftOut, Listing, Origin,
+    Place, Planted, Presence, Reading, Refusal, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores,
+    When, Written, planted,
 };
 
 use crate::lock;
@@ -230,8 +230,8 @@ impl SourceStore for MemoryStore {
         Capabilities { transfers_max: None, versions_in_listings: true, native_conditions: true }
     }
 
-    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
-        Ok(lock(&self.0.spaces).ids())
+    async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
+        Ok(SpaceList { spaces: lock(&self.0.spaces).ids(), left_out: LeftOut::default() })
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {

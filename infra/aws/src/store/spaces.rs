@@ -7,8 +7,7 @@ use std::time::Duration;
 use aws_sdk_s3::operation::create_bucket::CreateBucketError;
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration, EncodingType};
 use mill_model::SpaceId;
-use mill_ports::{Presence, Refusal, SpaceFacts, StoreError, StoreErrorKind};
-use tracing::warn;
+use mill_ports::{LeftOut, Presence, Refusal, SpaceFacts, SpaceList, StoreError, StoreErrorKind};
 
 use super::faults::{During, fit};
 use super::listing::decoded;
@@ -74,46 +73,43 @@ impl Inner {
         Err(self.of_space(op, space, StoreErrorKind::SpaceAbsent))
     }
 
-    pub(super) async fn all_spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
-        let found = match &self.settings.spaces {
+    pub(super) async fn all_spaces(&self) -> Result<SpaceList, StoreError> {
+        let (found, left_out) = match &self.settings.spaces {
             Spaces::InBucket(bucket) => self.prefixes(bucket).await?,
-            Spaces::Buckets { prefix } => self.buckets(prefix).await?,
+            Spaces::Buckets { prefix } => (self.buckets(prefix).await?, LeftOut::default()),
             Spaces::Single { space, .. } => {
                 let here = self.space_facts(space).await?.here();
-                here.map(|_| space.clone()).into_iter().collect()
+                (here.map(|_| space.clone()).into_iter().collect(), LeftOut::default())
             }
         };
-        Ok(found.into_iter().collect())
+        Ok(SpaceList { spaces: found.into_iter().collect(), left_out })
     }
 
-    /// The spaces of a bucket: whatever stands before the first slash of any key. A key without one is in no space: such
-    /// are counted, and told of, since nothing else will name them.
-    async fn prefixes(&self, bucket: &str) -> Result<BTreeSet<SpaceId>, StoreError> {
+    /// The spaces of a bucket: whatever stands before the first slash of any key. A key without one is in no space.
+    async fn prefixes(&self, bucket: &str) -> Result<(BTreeSet<SpaceId>, LeftOut), StoreError> {
         const OP: &str = "listing spaces";
         let mut found = BTreeSet::new();
-        let mut homeless = 0;
+        let mut left_out = LeftOut::default();
         let mut token = None;
         loop {
             let request = self.client.list_objects_v2().bucket(bucket).delimiter("/").encoding_type(EncodingType::Url);
             let answer = request.set_continuation_token(token).send().await;
             let answer = answer.map_err(|error| self.meant(OP, fit(bucket), During::Reach, Trouble::of(error)))?;
-            homeless += answer.contents().len();
+            for key in answer.contents().iter().filter_map(|object| object.key()) {
+                left_out.add(|| fit(key), Refusal::InNoSpace);
+            }
             let encoded = answer.encoding_type() == Some(&EncodingType::Url);
             for prefix in answer.common_prefixes().iter().filter_map(|prefix| prefix.prefix()) {
                 let name = if encoded { decoded(prefix) } else { Ok(prefix.to_owned()) };
                 let id = name.ok().and_then(|name| SpaceId::new(name.strip_suffix('/')?).ok());
-                if let Some(id) = id {
-                    found.insert(id);
-                } else {
-                    warn!(bucket, prefix = fit(prefix), "this prefix cannot be a space; it is passed over");
+                match id {
+                    Some(id) => drop(found.insert(id)),
+                    None => left_out.add(|| fit(prefix), Refusal::NoSpaceName("it breaks the rules of space ids")),
                 }
             }
             token = self.next_page(OP, bucket, answer.is_truncated(), answer.next_continuation_token)?;
             if token.is_none() {
-                if homeless > 0 {
-                    warn!(bucket, count = homeless, "keys without a slash are in no space; they are not copied");
-                }
-                return Ok(found);
+                return Ok((found, left_out));
             }
         }
     }

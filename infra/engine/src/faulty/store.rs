@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, SourceStore, SpaceFacts, StoreError, StoreErrorKind, When, Written,
+    Reading, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, When, Written,
 };
 
 use super::streams::{self, MidFault};
@@ -73,9 +73,13 @@ impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
         self.inner.capabilities()
     }
 
-    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+    async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
         let fault = self.plan.meet(Op::Spaces).await;
-        self.scene(Op::Spaces, &"").around(fault, self.inner.spaces()).await
+        self.scene(Op::Spaces, &"").around(fault, self.inner.list_spaces()).await
+    }
+
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+        Ok(self.list_spaces().await?.spaces)
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {

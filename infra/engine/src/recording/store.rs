@@ -3,7 +3,7 @@ use futures::StreamExt as _;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, SourceStore, SpaceFacts, StoreError, When, Written,
+    Reading, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
 };
 
 use super::Recording;
@@ -16,9 +16,13 @@ impl<S: SourceStore + ?Sized> SourceStore for Recording<S> {
         self.inner.capabilities()
     }
 
-    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+    async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
         self.ledger.call(Op::Spaces, 1);
-        self.inner.spaces().await
+        self.inner.list_spaces().await
+    }
+
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+        Ok(self.list_spaces().await?.spaces)
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {

@@ -8,8 +8,8 @@ use futures::stream;
 use mill_model::ids::shown_bytes;
 use mill_model::{ContentId, ItemAddress, ItemFacts, SpaceId, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, ListPage, Listing, Place, Presence, Reading, SourceStore, SpaceFacts, StoreError,
-    StoreErrorKind,
+    Body, ByteRange, Capabilities, LeftOut, ListPage, Listing, Place, Presence, Reading, Refusal, SourceStore,
+    SpaceFacts, SpaceList, StoreError, StoreErrorKind,
 };
 use rustix::fs::FileType;
 
@@ -27,9 +27,9 @@ impl SourceStore for FolderStore {
         Capabilities { transfers_max: None, versions_in_listings: true, native_conditions: false }
     }
 
-    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+    async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
         let found = self.on_root(|folder, root| match &folder.layout {
-            Layout::Single(only) => Ok(vec![only.clone()]),
+            Layout::Single(only) => Ok(SpaceList { spaces: vec![only.clone()], left_out: LeftOut::default() }),
             Layout::Spaces => spaces(root),
         });
         found.await.map_err(|fault| self.0.error("list the spaces", "", fault))
@@ -189,25 +189,34 @@ fn on(mut walk: Walk) -> tokio::task::JoinHandle<Result<(Walk, ListPage), Fault>
     })
 }
 
-/// The directories under the root. What cannot be a space is named in the log.
-fn spaces(root: &RootDir) -> Result<Vec<SpaceId>, Fault> {
+/// The directories under the root, and what else stands there.
+fn spaces(root: &RootDir) -> Result<SpaceList, Fault> {
     // Opened again: whoever reads a directory moves the place up to which it is read.
     let directory = root.directory("").map_err(|errno| Fault::of(During::Reach, errno))?;
-    let mut spaces = Vec::new();
+    let mut list = SpaceList::default();
     let read = Dirents::with_buffer(32 * 1024).read(&directory, |name, kind| {
-        if name == IN_PROGRESS.as_bytes() || !matches!(kind, FileType::Directory | FileType::Symlink) {
+        if name == IN_PROGRESS.as_bytes() {
             return true;
         }
-        let space = std::str::from_utf8(name).ok().and_then(|name| SpaceId::new(name).ok());
-        if let Some(space) = space.filter(|_| kind == FileType::Directory) {
-            spaces.push(space);
-        } else {
-            let name = shown_bytes(name);
-            tracing::warn!(%name, "this name in a store's root can be no space and is passed over");
+        match space(name, kind) {
+            Ok(space) => list.spaces.push(space),
+            Err(reason) => list.left_out.add(|| shown_bytes(name), reason),
         }
         true
     });
     read.map_err(|errno| Fault::of(During::Reach, errno))?;
-    spaces.sort_unstable();
-    Ok(spaces)
+    list.spaces.sort_unstable();
+    list.left_out.first.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(list)
+}
+
+/// The space that a name in the root stands for, or why it can be none.
+fn space(name: &[u8], kind: FileType) -> Result<SpaceId, Refusal> {
+    match reading::refusal(kind) {
+        Some(refusal) => return Err(refusal),
+        None if kind != FileType::Directory => return Err(Refusal::InNoSpace),
+        None => {}
+    }
+    let name = std::str::from_utf8(name).map_err(|_| Refusal::NotUtf8)?;
+    SpaceId::new(name).map_err(|error| Refusal::NoSpaceName(error.why))
 }

@@ -12,7 +12,7 @@ use mill_engine::MemoryStore;
 use mill_model::{ContentId, ItemAddress, ItemFacts, ItemState, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, SourceStore, SpaceFacts, StoreError, StoreErrorKind, When, Written,
+    Reading, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, When, Written,
 };
 
 /// What a test puts in the way of one call.
@@ -148,8 +148,8 @@ impl SourceStore for Probe {
         self.0.store.capabilities()
     }
 
-    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
-        self.0.store.spaces().await
+    async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
+        self.0.store.list_spaces().await
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {

@@ -13,7 +13,8 @@ use mill_model::{
     Version,
 };
 use mill_ports::{
-    ByteRange, Capabilities, Clock, Listing, Presence, Reading, SourceStore, SpaceFacts, StoreError, StoreErrorKind,
+    ByteRange, Capabilities, Clock, Listing, Presence, Reading, SourceStore, SpaceFacts, SpaceList, StoreError,
+    StoreErrorKind,
 };
 
 #[derive(Debug)]
@@ -124,7 +125,7 @@ impl SourceStore for Place {
         Capabilities { transfers_max: None, versions_in_listings: false, native_conditions: false }
     }
 
-    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+    async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
         unreachable!("policy files are named, not searched for")
     }
 

@@ -72,13 +72,21 @@ async fn a_hostile_tree_is_listed_with_every_oddity_named() {
 }
 
 #[tokio::test]
-async fn names_that_are_not_utf8_are_refused_even_as_spaces_by_log_alone() {
+async fn what_stands_beside_the_spaces_is_named_with_its_reason() {
     let scratch = Scratch::new();
     std::fs::create_dir(scratch.root().join(OsStr::from_bytes(b"sp\xe9"))).unwrap();
     std::fs::create_dir(scratch.root().join("tab\tbed")).unwrap();
     std::fs::write(scratch.root().join("file"), b"x").unwrap();
+    symlink("s", scratch.root().join("link")).unwrap();
     std::fs::create_dir(scratch.root().join("b")).unwrap();
-    assert_eq!(scratch.store.spaces().await.unwrap(), [SpaceId::new("b").unwrap(), space()]);
+    let SpaceList { spaces, left_out } = scratch.store.list_spaces().await.unwrap();
+    assert_eq!(spaces, [SpaceId::new("b").unwrap(), space()]);
+    assert_eq!(left_out.count, 4);
+    let named: BTreeMap<_, _> = left_out.first.into_iter().collect();
+    assert_eq!(named["file"], Refusal::InNoSpace);
+    assert_eq!(named["link"], Refusal::SymbolicLink);
+    assert_eq!(named["sp\\xe9"], Refusal::NotUtf8);
+    assert!(matches!(named["tab\\tbed"], Refusal::NoSpaceName(_)), "{named:?}");
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ use mill_model::{
     AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, StoreId, Timestamp,
 };
 use mill_ports::{
-    Body, Clock, Content, DeletableStore, DestinationStore, Listed, Presence, Refusal, SourceStore, StoreError,
-    StoreErrorKind, Table, When, Written,
+    Body, Clock, Content, DeletableStore, DestinationStore, Listed, Presence, Refusal, SourceStore, SpaceList,
+    StoreError, StoreErrorKind, Table, When, Written,
 };
 use tempfile::TempDir;
 
