@@ -16,6 +16,7 @@ impl Dirents {
     }
 
     /// Calls `each` with every name in `directory` and its type, until it answers `false`. `.` and `..` are left out.
+    /// The type of a name of which nothing can be said is unknown.
     pub(super) fn read(
         &mut self,
         directory: impl AsFd,
@@ -27,8 +28,8 @@ impl Dirents {
         while let Some(entry) = entries.next() {
             let entry = match entry {
                 Ok(entry) => entry,
-                // The directory was removed meanwhile, and with it all names.
-                Err(Errno::NOENT) => return Ok(()),
+                // The directory was removed meanwhile, and with it all names. One that is still there has broken off.
+                Err(Errno::NOENT) if rustix::fs::fstat(directory)?.st_nlink == 0 => return Ok(()),
                 Err(errno) => return Err(errno),
             };
             let name = entry.file_name().to_bytes();
@@ -37,11 +38,8 @@ impl Dirents {
             }
             let kind = match entry.file_type() {
                 FileType::Unknown => {
-                    match rustix::fs::statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-                        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                        Err(Errno::NOENT) => continue,
-                        Err(errno) => return Err(errno),
-                    }
+                    let stat = rustix::fs::statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+                    stat.map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
                 }
                 kind => kind,
             };

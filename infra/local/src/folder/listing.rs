@@ -12,8 +12,10 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
+use super::boundary::Standing;
 use super::dirents::Dirents;
 use super::faults::{During, Fault};
+use super::in_progress::InProgress;
 use super::kept::bare_facts;
 use super::names::{After, NAMES_MAX, Names, Picking};
 use super::place::IN_PROGRESS;
@@ -42,6 +44,10 @@ pub(super) struct Walk {
     at_root: bool,
     /// Places entered since the last page.
     places: Vec<Place>,
+    /// The marks of the stores that are written from this one.
+    fed: Vec<u64>,
+    /// Whether something stands under the name that is Mill's own, and is not yet told.
+    reserved: bool,
     dirents: Dirents,
     clock: Arc<dyn Clock>,
 }
@@ -49,6 +55,7 @@ pub(super) struct Walk {
 #[derive(Debug)]
 struct Level {
     directory: OwnedFd,
+    standing: Standing,
     names: Names,
     /// Whether the last pass saw no name at all, wanted or not.
     empty: bool,
@@ -62,24 +69,34 @@ impl Walk {
         root: &RootDir,
         directory: &str,
         after: Option<&ContentId>,
-        clock: Arc<dyn Clock>,
+        (clock, fed): (Arc<dyn Clock>, Vec<u64>),
     ) -> Result<Self, Fault> {
         reading::space(root, directory)?;
         let space = match root.directory(directory) {
             Err(Errno::NOENT) => return Err(StoreErrorKind::SpaceAbsent.into()),
             opened => opened.map_err(|errno| Fault::of(During::Reach, errno))?,
         };
+        let reach = |errno| Fault::of(During::Reach, errno);
+        let standing = Standing::of(&space).map_err(reach)?;
+        let place = root.place_of_space(&space, &standing).map_err(reach)?;
         let mut walk = Self {
             levels: Vec::new(),
             prefix: Vec::new(),
             after: after.map_or_else(Vec::new, |id| id.as_str().as_bytes().to_vec()),
             at_root: directory.is_empty(),
-            places: vec![root.place()],
+            places: vec![place],
+            fed,
+            reserved: false,
             dirents: Dirents::with_buffer(DIRENTS_BYTES),
             clock,
         };
-        walk.levels.push(Level { directory: space, names: Names::default(), empty: true, outside: 0 });
-        walk.pass(false).map_err(|errno| Fault::of(During::Reach, errno))?;
+        // Where it may not be read, another user's Mill is at work, or somebody's files are there.
+        if let Some(found) = InProgress::in_directory(root).unwrap_or_else(|_| Some(InProgress::foreign())) {
+            walk.must_not_meet(&found, IN_PROGRESS)?;
+            walk.reserved = walk.at_root && found.foreign;
+        }
+        walk.levels.push(Level { directory: space, standing, names: Names::default(), empty: true, outside: 0 });
+        walk.pass(false).map_err(reach)?;
         Ok(walk)
     }
 
@@ -90,6 +107,9 @@ impl Walk {
     /// The next entries.
     pub(super) fn page(&mut self) -> Result<ListPage, Fault> {
         let mut entries = Vec::with_capacity(PAGE);
+        if std::mem::take(&mut self.reserved) {
+            entries.push(Listed::Refused { shown: format!("{IN_PROGRESS}/"), reason: Refusal::Reserved });
+        }
         while entries.len() < PAGE {
             let Some(level) = self.levels.last_mut() else {
                 return Ok(ListPage { entries, places: self.take_places(), end: true });
@@ -99,7 +119,7 @@ impl Walk {
                 let outside = self.prefix.len() - name.len();
                 self.visit(kind, outside, &mut entries)?;
             } else if level.names.more {
-                self.pass(true).map_err(|errno| self.failed(errno))?;
+                self.go_on(&mut entries)?;
             } else {
                 self.prefix.truncate(level.outside);
                 self.levels.pop();
@@ -108,16 +128,28 @@ impl Walk {
         Ok(ListPage { entries, places: self.take_places(), end: false })
     }
 
+    /// Reads more names of the innermost directory. Where that fails, what is left of it is hidden.
+    fn go_on(&mut self, entries: &mut Vec<Listed>) -> Result<(), Fault> {
+        let Err(errno) = self.pass(true) else { return Ok(()) };
+        if self.levels.len() == 1 {
+            return Err(self.failed(errno));
+        }
+        entries.push(self.unseen(errno)?);
+        let outside = self.levels.pop().map_or(0, |level| level.outside);
+        self.prefix.truncate(outside);
+        Ok(())
+    }
+
     /// Deals with the name just put behind the prefix, and takes it off unless the walk goes down into it.
     fn visit(&mut self, kind: FileType, outside: usize, entries: &mut Vec<Listed>) -> Result<(), Fault> {
-        if let Some(reason) = self.refused(kind) {
+        if let Some(reason) = self.refused() {
             entries.push(self.refusal(reason));
         } else if kind == FileType::Directory {
             if self.enter(outside, entries)? {
                 return Ok(());
             }
         } else {
-            entries.extend(self.file(outside)?);
+            entries.push(self.file(kind, outside)?);
         }
         self.prefix.truncate(outside);
         Ok(())
@@ -128,67 +160,102 @@ impl Walk {
         Listed::Refused { shown: shown_bytes(&self.prefix), reason }
     }
 
-    fn refused(&self, kind: FileType) -> Option<Refusal> {
+    /// What stands behind the prefix is named by its directory, and nothing more is known of it.
+    fn hidden(&self) -> Listed {
+        Listed::Hidden { shown: shown_bytes(&self.prefix) }
+    }
+
+    fn refused(&self) -> Option<Refusal> {
         if self.prefix.len() > ContentId::BYTES_MAX {
             // Of a directory: all that lies in it would have a longer path still.
             Some(Refusal::TooLong)
-        } else if std::str::from_utf8(&self.prefix).is_err() {
-            Some(Refusal::NotUtf8)
         } else {
-            refusal(kind)
+            std::str::from_utf8(&self.prefix).is_err().then_some(Refusal::NotUtf8)
         }
     }
 
-    /// Goes down into the directory just put behind the prefix; `false` if it is gone or may not be read.
+    /// Goes down into the directory just put behind the prefix; `false` if it cannot be entered.
     ///
-    /// One that may not be read is refused by its own name. It hides what lies in it, which is not to say that nothing
-    /// does: [`find`](reading::find) gives an error for any item beneath it, never an absence.
+    /// What lies in one that was named and cannot be entered, for whatever reason, is not known to be gone: the name may
+    /// be that of a server or disk which is away. [`find`](reading::find) gives an error for any item beneath one that
+    /// may not be read, never an absence.
     fn enter(&mut self, outside: usize, entries: &mut Vec<Listed>) -> Result<bool, Fault> {
         let Some(level) = self.levels.last() else { return Ok(false) };
         let name = &self.prefix[outside..self.prefix.len() - 1];
-        let directory = match directory_in(&level.directory, name) {
-            Ok(directory) => directory,
-            // Gone, or something else stands there now: with the directory, its items are gone.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+        // Judged once it is open: what is mounted on demand is mounted then.
+        let entered = directory_in(&level.directory, name).and_then(|directory| {
+            let standing = Standing::of(&directory)?;
+            let crossed = !standing.is_beside(&level.standing);
+            let identity = if crossed { Some(standing.identity(&directory)?) } else { None };
+            Ok((directory, standing, identity))
+        });
+        let (directory, standing, identity) = match entered {
+            Ok(entered) => entered,
             Err(errno) => {
-                entries.push(self.refused_or_failed(errno)?);
+                entries.push(self.unseen(errno)?);
                 return Ok(false);
             }
         };
+        if name == IN_PROGRESS.as_bytes() {
+            match InProgress::read(&directory) {
+                Ok(found) => self.must_not_meet(&found, &shown_bytes(&self.prefix))?,
+                Err(errno) => {
+                    entries.push(self.unseen(errno)?);
+                    return Ok(false);
+                }
+            }
+        }
+        let path = || String::from_utf8_lossy(&self.prefix).into_owned();
+        self.places.extend(identity.map(|identity| Place { path: path(), identity }));
         let held: usize = self.levels.iter().map(|level| level.names.held()).sum();
         if held > NAMES_HELD_MAX {
             self.levels.iter_mut().for_each(|level| level.names.keep_next(NAMES_KEPT));
         }
-        self.levels.push(Level { directory, names: Names::default(), empty: true, outside });
+        self.levels.push(Level { directory, standing, names: Names::default(), empty: true, outside });
         if let Err(errno) = self.pass(false) {
             self.levels.pop();
-            entries.push(self.refused_or_failed(errno)?);
+            entries.push(self.unseen(errno)?);
             return Ok(false);
         }
         let Some(level) = self.levels.last() else { return Ok(false) };
-        if level.empty && self.prefix > self.after {
+        if level.empty {
             let stat = rustix::fs::fstat(&level.directory).map_err(|errno| self.failed(errno))?;
-            let stamp = Stamp::of(&stat);
-            // A directory that was removed while it was open looks empty, but is nothing any more.
-            if stat.st_nlink > 0 {
-                entries.push(self.item(&stamp));
+            if stat.st_nlink == 0 {
+                // Removed while it was open, it looks empty.
+                entries.push(self.hidden());
+            } else if self.prefix > self.after {
+                entries.push(self.item(&Stamp::of(&stat)));
             }
         }
         Ok(true)
     }
 
-    /// The entry for the file just put behind the prefix; `None` if it is gone.
-    fn file(&self, outside: usize) -> Result<Option<Listed>, Fault> {
-        let Some(level) = self.levels.last() else { return Ok(None) };
-        match rustix::fs::statat(&level.directory, &self.prefix[outside..], AtFlags::SYMLINK_NOFOLLOW) {
-            // What became something else between the directory's reading and now was not there all the while.
-            Ok(stat) => {
-                let stamp = Some(Stamp::of(&stat)).filter(|stamp| stamp.kind() == FileType::RegularFile);
-                Ok(stamp.map(|stamp| self.item(&stamp)))
-            }
-            Err(Errno::NOENT) => Ok(None),
-            // A directory may let its names be read and yet nothing of what they stand for.
-            Err(errno) => self.refused_or_failed(errno).map(Some),
+    /// A source in which its own destination is met would be copied into itself, round and round.
+    fn must_not_meet(&self, found: &InProgress, shown: &str) -> Result<(), Fault> {
+        if !found.is_for_any(&self.fed) {
+            return Ok(());
+        }
+        let words = format!("its own destination lies in it: `{shown}` is where that is being written");
+        Err(Fault { kind: StoreErrorKind::NotConfigured, source: Some(words.into()), subject: None })
+    }
+
+    /// The entry for the name just put behind the prefix, which is no directory's.
+    fn file(&self, kind: FileType, outside: usize) -> Result<Listed, Fault> {
+        if let Some(reason) = refusal(kind).filter(|_| kind != FileType::Unknown) {
+            return Ok(self.refusal(reason));
+        }
+        let Some(level) = self.levels.last() else { return Ok(self.hidden()) };
+        let stat = match rustix::fs::statat(&level.directory, &self.prefix[outside..], AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            // Gone meanwhile; or a directory lets its names be read and yet nothing of what they stand for.
+            Err(errno) => return self.unseen(errno),
+        };
+        let stamp = Stamp::of(&stat);
+        match refusal(stamp.kind()) {
+            None if stamp.kind() == FileType::RegularFile => Ok(self.item(&stamp)),
+            Some(reason) if kind == FileType::Unknown => Ok(self.refusal(reason)),
+            // It became something else meanwhile: what lies in it, if anything, is for the next pass.
+            _ => Ok(self.hidden()),
         }
     }
 
@@ -227,18 +294,18 @@ impl Walk {
         read
     }
 
-    /// A directory or file below the space that may not be read is named, and the listing goes on; anything else that
-    /// goes wrong at it fails the listing.
+    /// The entry for a name of which nothing can be seen: refused where it may not be read, else hidden, and the listing
+    /// goes on. One bad directory is no reason not to copy the others.
     ///
     /// Only while the space itself can be entered: where it cannot, nothing is known of any of its items.
-    fn refused_or_failed(&self, errno: Errno) -> Result<Listed, Fault> {
-        let reachable = |space: &Level| rustix::fs::statat(&space.directory, ".", AtFlags::empty()).is_ok();
-        match Fault::of(During::Read, errno).kind {
-            StoreErrorKind::Refused(reason @ Refusal::Unreadable) if self.levels.first().is_some_and(reachable) => {
-                Ok(self.refusal(reason))
-            }
-            StoreErrorKind::Refused(Refusal::Unreadable) => Err(Fault::of(During::Reach, errno)),
-            _ => Err(self.failed(errno)),
+    fn unseen(&self, errno: Errno) -> Result<Listed, Fault> {
+        let answers = |space: &Level| rustix::fs::statat(&space.directory, ".", AtFlags::empty()).is_ok();
+        let fault = self.failed(errno);
+        match fault.kind {
+            StoreErrorKind::Throttled { .. } => Err(fault),
+            _ if !self.levels.first().is_some_and(answers) => Err(Fault::of(During::Reach, errno)),
+            StoreErrorKind::Refused(Refusal::Unreadable) => Ok(self.refusal(Refusal::Unreadable)),
+            _ => Ok(self.hidden()),
         }
     }
 

@@ -5,21 +5,29 @@
 //! holds a bounded part of a directory's names however many there are. A root that is not there, or is not the one
 //! first seen, makes the store unavailable and never empty.
 //!
-//! Reading order: `place` (ids and paths), `faults` (errnos), `stamp` (versions), `root`, `kept` (properties),
-//! `reading`, `listing` over `names` and `dirents`, then `staging`, `committer` and `changes`.
+//! Reading order: `place` (ids and paths), `faults` (errnos), `mounts`, `boundary` and `file_system` (what tells a place
+//! from others), `overlap`, `stamp` (versions), `root`, `kept` (properties), `reading`, `listing` over `names` and
+//! `dirents`, then `staging`, `committer` and `changes`.
 //!
 //! **Invariant:** only the committer's thread changes anything outside of the directory for writes in progress, and only
 //! under the lock. A store that is only read is not written, not even for that directory.
 
+mod apart;
+mod boundary;
 mod changes;
 mod committer;
 mod dirents;
 mod faults;
+mod file_system;
 mod hops;
+mod in_progress;
 mod kept;
 mod listing;
+mod mounts;
 mod names;
+mod overlap;
 mod place;
+mod places;
 mod reading;
 mod room;
 mod root;
@@ -32,18 +40,21 @@ mod tests;
 mod writing;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use mill_model::ids::shown;
 use mill_model::{SpaceId, StoreAddress};
 use mill_ports::{BoxError, Clock, Refusal, StoreError, StoreErrorKind, Table};
 
+pub use apart::PairGuard;
 use committer::Committer;
 use faults::Fault;
 use hops::Hops;
+pub use overlap::{Extent, Overlap, overlaps};
 pub use place::Layout;
 use place::Place;
 use room::Room;
+pub use root::RootFacts;
 use root::{Root, RootDir};
 use sidecar::Sidecar;
 
@@ -72,6 +83,10 @@ pub struct FolderStore(Arc<Folder>);
 struct Folder {
     layout: Layout,
     root: Arc<Root>,
+    /// The roots of the stores that are written from this one: a walk that meets one goes round.
+    fed: Mutex<Vec<Weak<Root>>>,
+    /// What a walk said that met one of them.
+    met: OnceLock<String>,
     sidecar: Sidecar,
     clock: Arc<dyn Clock>,
     hops: Hops,
@@ -87,6 +102,8 @@ impl FolderStore {
         let root = Arc::new(Root::new(root));
         Self(Arc::new(Folder {
             layout,
+            fed: Mutex::default(),
+            met: OnceLock::new(),
             sidecar: Sidecar { table: sidecars, store: address },
             hops: Hops::default(),
             reading: Room::default(),
@@ -101,6 +118,15 @@ impl FolderStore {
     pub async fn finish(self) {
         let folder = self.0;
         let _ = tokio::task::spawn_blocking(move || folder.committer.finish()).await;
+    }
+
+    /// What stands at the root now.
+    ///
+    /// # Errors
+    /// When it is not there, or is not the one first seen.
+    pub async fn root_facts(&self) -> Result<RootFacts, StoreError> {
+        let facts = self.on_root(|_, root| Ok(root.facts()));
+        facts.await.map_err(|fault| self.0.error("look", "", fault))
     }
 
     /// Runs a blocking call on the root.
@@ -134,6 +160,19 @@ impl Folder {
                 Err(Fault::refused(Refusal::Unholdable("the folder itself is the store's one space".to_owned())))
             }
         }
+    }
+
+    /// Notes that another store is written from this one.
+    fn feeds(&self, destination: &Arc<Root>) {
+        let mut fed = self.fed.lock().unwrap_or_else(PoisonError::into_inner);
+        fed.retain(|root| root.strong_count() > 0 && root.as_ptr() != Arc::as_ptr(destination));
+        fed.push(Arc::downgrade(destination));
+    }
+
+    /// The marks of the stores that are written from this one, as far as they are there now.
+    fn fed_marks(&self) -> Vec<u64> {
+        let fed = self.fed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        fed.iter().filter_map(Weak::upgrade).filter_map(|root| root.dir().ok()).map(|root| root.mark()).collect()
     }
 
     /// The error of a call, given what failed in it.

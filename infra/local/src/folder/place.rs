@@ -65,6 +65,11 @@ impl Place {
         Ok(Self { path, space_len: space.len(), name_at, directory })
     }
 
+    /// The whole of it.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The space's directory, relative to the root.
     pub(super) fn space(&self) -> &str {
         &self.path[..self.space_len]

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::dirents::Dirents;
 use super::faults::{During, Fault};
+use super::file_system;
 use super::kept::Kept;
 use super::place::Place;
 use super::room::Room;
@@ -59,6 +60,7 @@ pub(super) fn find(root: &RootDir, place: &Place) -> Result<Presence<Found>, Fau
     if stamp.kind() != seen {
         return Err(StoreErrorKind::Changed.into());
     }
+    file_system::know(&file, stamp.device);
     if seen == FileType::Directory && !Dirents::is_empty(&file).map_err(read)? {
         return Ok(Presence::Absent);
     }

@@ -1,6 +1,6 @@
 //! The root of a store, and the way from it to a directory below, without ever following a symbolic link.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,9 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::boundary::Standing;
 use super::faults::{During, Fault};
+use super::file_system;
 use super::stamp::Stamp;
 
 /// A directory to which other things are relative; nothing can be read from it itself.
@@ -19,7 +21,8 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// The path of a store's root, and what was first found there.
 ///
 /// A disk may be unplugged and come back. What stands under the path meanwhile, such as the empty directory it was
-/// mounted on, must not pass for the store: only the directory first seen is the root.
+/// mounted on, must not pass for the store: only the directory first seen is the root. It may come back under another
+/// device number.
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
@@ -28,21 +31,43 @@ pub(super) struct Root {
 
 #[derive(Debug, Default)]
 struct Seen {
-    first: Option<(u64, u64)>,
+    /// Where the path led when it was first followed: a link that is changed later leads no run elsewhere.
+    resolved: Option<PathBuf>,
+    /// What was first found there.
+    first: Option<Place>,
     open: Option<Arc<RootDir>>,
+}
+
+/// What tells a root from another under the same path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootFacts {
+    /// What tells the directory from all others.
+    pub identity: String,
+    /// What tells its file system from all others.
+    pub file_system: String,
+    /// Whether something is mounted right there.
+    pub mounted: bool,
 }
 
 /// The root, opened.
 #[derive(Debug)]
 pub(super) struct RootDir {
     fd: OwnedFd,
-    /// Device and inode.
+    /// Device and inode: what tells it from other directories as long as it is open, and no longer.
     pub(super) identity: (u64, u64),
+    pub(super) standing: Standing,
+    place: Place,
+    file_system: String,
 }
 
 impl Root {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, seen: Mutex::default() }
+    }
+
+    /// The path, as given.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The root, if it is there now and is the one first seen.
@@ -59,16 +84,19 @@ impl Root {
     }
 
     fn current(&self, seen: &mut Seen) -> Result<Arc<RootDir>, Fault> {
-        if let (Some(open), Some(first)) = (&seen.open, seen.first) {
-            let found = rustix::fs::stat(&self.path).map_err(|errno| Fault::of(During::Reach, errno))?;
-            let found = Stamp::of(&found);
-            if (found.device, found.inode) == first {
+        let reach = |errno| Fault::of(During::Reach, errno);
+        let path = match &seen.resolved {
+            Some(path) => path,
+            None => seen.resolved.insert(std::fs::canonicalize(&self.path).map_err(unresolved)?),
+        };
+        if let Some(open) = &seen.open {
+            let found = Stamp::of(&rustix::fs::stat(path).map_err(reach)?);
+            if (found.device, found.inode) == open.identity {
                 return Ok(Arc::clone(open));
             }
-            return Err(other_root());
         }
-        let dir = Arc::new(self.opened()?);
-        if *seen.first.get_or_insert(dir.identity) != dir.identity {
+        let dir = Arc::new(opened(path)?);
+        if *seen.first.get_or_insert_with(|| dir.place()) != dir.place {
             return Err(other_root());
         }
         seen.open = Some(Arc::clone(&dir));
@@ -77,18 +105,24 @@ impl Root {
 
     /// The root opened once more, for locks of its own.
     pub(super) fn opened_again(&self) -> Result<RootDir, Fault> {
-        let expected = self.dir()?.identity;
-        let dir = self.opened()?;
-        if dir.identity == expected { Ok(dir) } else { Err(other_root()) }
+        let expected = self.dir()?;
+        let path = self.seen.lock().unwrap_or_else(PoisonError::into_inner).resolved.clone();
+        let dir = opened(path.as_deref().unwrap_or(&self.path))?;
+        if dir.identity == expected.identity { Ok(dir) } else { Err(other_root()) }
     }
+}
 
-    fn opened(&self) -> Result<RootDir, Fault> {
-        // A root that is a symbolic link is the operator's own choice, and followed.
-        let fd = rustix::fs::open(&self.path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty());
-        let fd = fd.map_err(|errno| Fault::of(During::Reach, errno))?;
-        let found = Stamp::of(&rustix::fs::fstat(&fd).map_err(|errno| Fault::of(During::Reach, errno))?);
-        Ok(RootDir { fd, identity: (found.device, found.inode) })
-    }
+fn opened(path: &Path) -> Result<RootDir, Fault> {
+    let reach = |errno| Fault::of(During::Reach, errno);
+    let fd = rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(reach)?;
+    let standing = Standing::of(&fd).map_err(reach)?;
+    let file_system = file_system::identity(&fd, standing.device).map_err(reach)?;
+    let place = Place { path: String::new(), identity: standing.in_file_system(&file_system) };
+    Ok(RootDir { fd, identity: (standing.device, standing.inode), standing, place, file_system })
+}
+
+fn unresolved(error: std::io::Error) -> Fault {
+    Errno::from_io_error(&error).map_or_else(|| Fault::unavailable(error), |errno| Fault::of(During::Reach, errno))
 }
 
 fn other_root() -> Fault {
@@ -104,8 +138,31 @@ impl AsFd for RootDir {
 impl RootDir {
     /// The place of the root.
     pub(super) fn place(&self) -> Place {
-        let (device, inode) = self.identity;
-        Place { path: String::new(), identity: format!("{device}:{inode}") }
+        self.place.clone()
+    }
+
+    /// What is to be remembered of the root.
+    pub(super) fn facts(&self) -> RootFacts {
+        RootFacts {
+            identity: self.place.identity.clone(),
+            file_system: self.file_system.clone(),
+            mounted: self.standing.is_mounted(),
+        }
+    }
+
+    /// A number for the place of the root, by which what is prepared for it is known.
+    pub(super) fn mark(&self) -> u64 {
+        file_system::number(self.place.identity.as_bytes())
+    }
+
+    /// The place that a space lies in: that of the root, and of what is mounted at the space's own directory.
+    pub(super) fn place_of_space(&self, space: &OwnedFd, standing: &Standing) -> Result<Place, Errno> {
+        let mut place = self.place();
+        if !standing.is_beside(&self.standing) {
+            place.identity.push('+');
+            place.identity.push_str(&standing.identity(space)?);
+        }
+        Ok(place)
     }
 
     /// A directory below the root, to which other things are relative. `ELOOP` where a symbolic link is in the way.
@@ -122,6 +179,11 @@ impl RootDir {
 /// A directory directly in `parent`, to be read or changed itself.
 pub(super) fn directory_in(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())
+}
+
+/// A directory directly in `parent`, to which other things are relative.
+pub(super) fn waypoint_in(parent: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(parent, name, WAYPOINT, Mode::empty())
 }
 
 /// Set once the kernel turned out not to know `openat2` (before Linux 5.6).

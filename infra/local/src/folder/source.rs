@@ -15,11 +15,12 @@ use rustix::fs::FileType;
 
 use super::dirents::Dirents;
 use super::faults::{During, Fault};
+use super::in_progress::InProgress;
 use super::listing::Walk;
 use super::place::{IN_PROGRESS, Layout};
 use super::reading::{self, Opened, Rest};
 use super::root::RootDir;
-use super::{Folder, FolderStore, kept, space_subject};
+use super::{Folder, FolderStore, kept, places, space_subject};
 
 #[async_trait]
 impl SourceStore for FolderStore {
@@ -38,11 +39,7 @@ impl SourceStore for FolderStore {
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
         let directory = self.0.layout.directory(space).map(str::to_owned);
         let found = self.on_root(move |_, root| match directory {
-            Some(directory) => match reading::space(root, &directory) {
-                Ok(stamp) => Ok(Presence::Here(SpaceFacts { identity: format!("{}:{}", stamp.device, stamp.inode) })),
-                Err(Fault { kind: StoreErrorKind::SpaceAbsent, .. }) => Ok(Presence::Absent),
-                Err(fault) => Err(fault),
-            },
+            Some(directory) => places::space(root, &directory),
             None => Ok(Presence::Absent),
         });
         found.await.map_err(|fault| self.0.error("look", &space_subject(space), fault))
@@ -91,8 +88,14 @@ impl SourceStore for FolderStore {
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
-        let _ = item;
-        self.on_root(|_, root| Ok(vec![root.place()])).await.map_err(|fault| self.0.error("look", "", fault))
+        let places = async {
+            let Ok(place) = self.0.place(item)? else {
+                // No folder holds such an item; what could be known of it is known of the root.
+                return self.on_root(|_, root| Ok(vec![root.place()])).await;
+            };
+            self.on_root(move |_, root| places::on_the_way(root, &place)).await
+        };
+        places.await.map_err(|fault| self.0.error("look", &item.to_string(), fault))
     }
 
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
@@ -164,7 +167,14 @@ impl Pages {
                 }
                 Ok(page)
             }
-            Err(fault) => Err(self.store.0.error("list", &space_subject(&self.space), fault)),
+            Err(fault) => {
+                let error = self.store.0.error("list", &space_subject(&self.space), fault);
+                if error.kind == StoreErrorKind::NotConfigured {
+                    let root = self.store.0.root.path().display();
+                    let _ = self.store.0.met.set(format!("`{root}` may not be copied: {}", mill_ports::chain(&error)));
+                }
+                Err(error)
+            }
         };
         Some((page, self))
     }
@@ -175,7 +185,8 @@ impl Pages {
         tokio::task::spawn_blocking(move || {
             let directory = folder.layout.directory(&space).ok_or(StoreErrorKind::SpaceAbsent)?;
             let root = folder.root.dir()?;
-            let mut walk = Walk::begin(&root, directory, after.as_ref(), Arc::clone(&folder.clock))?;
+            let (clock, fed) = (Arc::clone(&folder.clock), folder.fed_marks());
+            let mut walk = Walk::begin(&root, directory, after.as_ref(), (clock, fed))?;
             let page = walk.page()?;
             Ok((walk, page))
         })
@@ -196,6 +207,10 @@ fn spaces(root: &RootDir) -> Result<SpaceList, Fault> {
     let mut list = SpaceList::default();
     let read = Dirents::with_buffer(32 * 1024).read(&directory, |name, kind| {
         if name == IN_PROGRESS.as_bytes() {
+            // Of what is Mill's own, nothing is anybody's.
+            if !InProgress::in_directory(root).is_ok_and(|found| found.is_some_and(|found| !found.foreign)) {
+                list.left_out.add(|| IN_PROGRESS.to_owned(), Refusal::Reserved);
+            }
             return true;
         }
         match space(name, kind) {

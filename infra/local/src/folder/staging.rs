@@ -17,6 +17,7 @@ use mill_ports::{Clock, CrashPoint, crash_point};
 
 use super::dirents::Dirents;
 use super::faults::{During, Fault};
+use super::in_progress;
 use super::kept::{Fits, Keeping};
 use super::place::IN_PROGRESS;
 use super::root::{RootDir, directory_in};
@@ -74,7 +75,7 @@ impl Staging {
                 }
                 Err(errno) => return Err(write(errno)),
             };
-            let name = format!("{:016x}", rand::random::<u64>());
+            let name = in_progress::name(root.mark());
             match own(&all, &name) {
                 Ok(Some(directory)) => {
                     crash_point(CrashPoint::FolderStagingMade);

@@ -6,6 +6,8 @@ use mill_model::{Timestamp, Version};
 use mill_ports::Clock;
 use rustix::fs::{FileType, Stat};
 
+use super::file_system;
+
 /// How old a change must be before an equal version proves that nothing changed: longer than the coarsest clock of
 /// the file systems in use (FAT: 2 s), so that a further change would bear another time.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
@@ -79,18 +81,18 @@ impl Stamp {
     }
 
     fn judged(&self, last_change: Instant, clock: &dyn Clock) -> Version {
-        if last_change.timestamp().plus(SETTLED_AFTER) < clock.now() {
-            Version::settled_at(self.token())
-        } else {
-            Version::unsettled(self.token())
-        }
+        let file_system = file_system::number_of(self.device);
+        let settled = file_system.is_some() && last_change.timestamp().plus(SETTLED_AFTER) < clock.now();
+        // A device number proves nothing beyond this process: it may be another disk's after a reboot.
+        let token = self.token(file_system.unwrap_or(self.device));
+        if settled { Version::settled_at(token) } else { Version::unsettled(token) }
     }
 
-    /// Device, inode, size, mtime and ctime in hexadecimal. Written by hand: a listing makes millions of them.
-    fn token(&self) -> String {
-        let mut out = String::with_capacity(64);
+    /// File system, inode, size, mtime and ctime in hexadecimal. Written by hand: a listing makes millions of them.
+    fn token(&self, file_system: u64) -> String {
+        let mut out = String::with_capacity(80);
         let times = [self.modified, self.changed];
-        for number in [self.device, self.inode, self.size]
+        for number in [file_system, self.inode, self.size]
             .into_iter()
             .chain(times.into_iter().flat_map(|time| [time.seconds.cast_unsigned(), u64::from(time.nanos)]))
         {
@@ -117,7 +119,9 @@ mod tests {
 
     fn stamp() -> Stamp {
         let at = Instant { seconds: 100, nanos: 7 };
-        Stamp { device: 0x801, inode: 12, size: 0, mode: 0o100_644, modified: at, changed: at }
+        // A file system that there is.
+        let device = Stamp::of(&rustix::fs::stat("/").unwrap()).device;
+        Stamp { device, inode: 12, size: 0, mode: 0o100_644, modified: at, changed: at }
     }
 
     #[derive(Debug)]
@@ -137,16 +141,16 @@ mod tests {
     #[test]
     fn each_part_of_the_state_is_part_of_the_version() {
         let later = Instant { seconds: 100, nanos: 8 };
-        let mut seen = vec![stamp().token()];
+        let mut seen = vec![stamp().token(0x801), stamp().token(1)];
+        assert_ne!(seen[0], seen[1]);
         for other in [
-            Stamp { device: 1, ..stamp() },
             Stamp { inode: 13, ..stamp() },
             Stamp { size: 1, ..stamp() },
             Stamp { modified: later, ..stamp() },
             Stamp { changed: later, ..stamp() },
         ] {
-            assert!(!seen.contains(&other.token()));
-            seen.push(other.token());
+            assert!(!seen.contains(&other.token(0x801)));
+            seen.push(other.token(0x801));
         }
         assert_eq!(seen[0], "801.c.0.64.7.64.7");
     }
@@ -158,6 +162,8 @@ mod tests {
         let old_mtime = Stamp { modified: Instant { seconds: 1, nanos: 0 }, ..stamp() };
         assert!(!old_mtime.version(&At(101_000)).settled(), "a change of ctime is a change");
         assert!(old_mtime.version_as_written(&At(101_000)).settled(), "our own write sets an old mtime");
+        let nowhere = Stamp { device: u64::MAX, ..stamp() };
+        assert!(!nowhere.version(&At(102_001)).settled(), "a device number that no file system has");
         let future = Stamp { modified: Instant { seconds: 1_000_000, nanos: 0 }, ..stamp() };
         assert!(!future.version(&At(200_000)).settled());
     }

@@ -2,6 +2,7 @@
 
 mod listing;
 mod mounted;
+mod mounts;
 mod racing;
 mod reading;
 mod speed;

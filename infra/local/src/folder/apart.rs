@@ -1,0 +1,96 @@
+//! The watch over two folders that a policy keeps in sync: they never hold the same files.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mill_ports::{StoreError, StoreErrorKind};
+
+use super::faults::{During, Fault};
+use super::mounts::MountWatch;
+use super::overlap::{Extent, Overlap};
+use super::{Folder, FolderStore};
+
+/// Watches the source and the destination of a policy.
+///
+/// What is mounted where may change at any time, so the question is asked before each task. The kernel tells whether
+/// anything was mounted since the last answer, so that it mostly costs one system call.
+#[derive(Debug)]
+pub struct PairGuard {
+    source: FolderStore,
+    destination: FolderStore,
+    watch: MountWatch,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How often the mounts were seen to have changed.
+    changes: u64,
+    /// At which of these states the two were found apart.
+    apart_at: Option<u64>,
+}
+
+impl PairGuard {
+    /// Begins to watch a pair.
+    ///
+    /// # Errors
+    /// When the kernel does not tell what is mounted.
+    pub fn begin(source: &FolderStore, destination: &FolderStore) -> io::Result<Self> {
+        source.0.feeds(&destination.0.root);
+        let (source, destination) = (source.clone(), destination.clone());
+        Ok(Self { source, destination, watch: MountWatch::open()?, state: Mutex::default() })
+    }
+
+    /// Whether it watches these two.
+    pub fn is_of(&self, source: &FolderStore, destination: &FolderStore) -> bool {
+        Arc::ptr_eq(&self.source.0, &source.0) && Arc::ptr_eq(&self.destination.0, &destination.0)
+    }
+
+    /// What a walk over the source said, if it met the destination.
+    pub fn met(&self) -> Option<String> {
+        self.source.0.met.get().cloned()
+    }
+
+    /// Makes sure that the two hold no files in common now.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NotConfigured`] with an [`Overlap`] when they do; when one of them is not there, its own.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let changes = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.watch.changed() {
+                state.changes += 1;
+            }
+            if state.apart_at == Some(state.changes) {
+                return Ok(());
+            }
+            state.changes
+        };
+        let source = self.source.extent().await?;
+        let destination = self.destination.extent().await?;
+        if let Some(overlap) = source.overlap(&destination) {
+            return Err(self.destination.0.overlapping(overlap));
+        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).apart_at = Some(changes);
+        Ok(())
+    }
+}
+
+impl FolderStore {
+    async fn extent(&self) -> Result<Extent, StoreError> {
+        let extent = self.on_root(|folder, root| {
+            Extent::of_opened(root, None, folder.root.path()).map_err(|error| {
+                let errno = rustix::io::Errno::from_io_error(&error);
+                errno.map_or_else(|| Fault::unavailable(error), |errno| Fault::of(During::Reach, errno))
+            })
+        });
+        extent.await.map_err(|fault| self.0.error("look", "", fault))
+    }
+}
+
+impl Folder {
+    fn overlapping(&self, overlap: Overlap) -> StoreError {
+        let kind = StoreErrorKind::NotConfigured;
+        self.error("use as a copy", "", Fault { kind, source: Some(overlap.into()), subject: None })
+    }
+}

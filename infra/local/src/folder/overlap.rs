@@ -1,0 +1,259 @@
+//! Whether two folders hold the same files, whatever their paths are.
+//!
+//! A folder is the part of a file system that its path leads to, and with it every part that is mounted beneath. So each
+//! folder is expanded into such parts, each known by its file system and the path within it: two folders overlap if any
+//! part of the one is, or lies within, a part of the other. A path alone does not tell: `/mnt/a` and `/srv/b` may be one
+//! directory by a bind mount, a subvolume, or a disk that is mounted twice.
+//!
+//! Some file systems show directories of others and say so: an overlay names its layers, FUSE often names the directory
+//! that it shows, a network mount its server and path. These count too. What says nothing is met by the walk itself
+//! (see `listing`).
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+
+use super::boundary::mount_id;
+use super::mounts::{Mount, MountTable};
+
+/// How far a directory is followed that is shown by a file system that is shown by another.
+const LAYERS_MAX: usize = 8;
+
+/// What a part lies in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Ground {
+    /// A file system, by the device number that it has now.
+    Device(u32, u32),
+    /// A server's own paths, by its name.
+    Server(String),
+}
+
+/// A part of a file system, and where it appears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    ground: Ground,
+    within: PathBuf,
+    seen_at: PathBuf,
+    /// What holds it, for a message: `ext4 on /dev/sda1`.
+    held_by: String,
+}
+
+/// A folder, and all that can be reached through it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    path: PathBuf,
+    parts: Vec<Part>,
+}
+
+/// Two folders that hold the same files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Overlap {
+    one: PathBuf,
+    other: PathBuf,
+    how: String,
+}
+
+impl fmt::Display for Overlap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { one, other, how } = self;
+        write!(f, "`{}` and `{}` hold the same files: {how}", one.display(), other.display())
+    }
+}
+
+impl Extent {
+    /// The folder at `path`, which need not be there yet if its parent is. Symbolic links are followed.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or the mounts cannot be read.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let (directory, rest) = opened(path)?;
+        Self::of_opened(&directory, rest.as_deref(), path)
+    }
+
+    /// The folder `rest` in an opened directory. `shown` is what messages call it.
+    pub(super) fn of_opened(directory: impl AsFd, rest: Option<&OsStr>, shown: &Path) -> io::Result<Self> {
+        let table = MountTable::now()?;
+        let mut extent = Self { path: shown.to_owned(), parts: Vec::new() };
+        extent.add(&table, directory, rest, LAYERS_MAX)?;
+        Ok(extent)
+    }
+
+    /// What the two hold both, if anything.
+    pub fn overlap(&self, other: &Self) -> Option<Overlap> {
+        let nested = |a: &Part, b: &Part| {
+            a.ground == b.ground && (a.within.starts_with(&b.within) || b.within.starts_with(&a.within))
+        };
+        let pairs = self.parts.iter().flat_map(|a| other.parts.iter().map(move |b| (a, b)));
+        let (a, b) = pairs.into_iter().find(|(a, b)| nested(a, b))?;
+        Some(Overlap { one: self.path.clone(), other: other.path.clone(), how: how(a, b) })
+    }
+
+    fn add(&mut self, table: &MountTable, directory: impl AsFd, rest: Option<&OsStr>, layers: usize) -> io::Result<()> {
+        let directory = directory.as_fd();
+        let mut path = std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
+        let mount = match mount_id(directory)? {
+            Some(id) => table.mount(id),
+            None => table.covering(&path),
+        };
+        let mount = mount.ok_or_else(|| io::Error::other("the directory lies in none of the mounts"))?;
+        path.extend(rest);
+        let inner = path.strip_prefix(&mount.point).map_err(|_| {
+            io::Error::other(format!("`{}` cannot be reached from the root of this process", path.display()))
+        })?;
+        self.add_part(table, mount, inner, &path, layers);
+        for beneath in table.beneath(mount.id, &path) {
+            self.add_part(table, beneath, Path::new(""), &beneath.point, layers);
+        }
+        Ok(())
+    }
+
+    /// Adds what `mount` shows at `inner`, and what it shows of other file systems there.
+    fn add_part(&mut self, table: &MountTable, mount: &Mount, inner: &Path, seen_at: &Path, layers: usize) {
+        let within = joined(&mount.root, inner);
+        let held_by = held_by(mount);
+        let part = |ground, within| Part { ground, within, seen_at: seen_at.to_owned(), held_by: held_by.clone() };
+        self.parts.push(part(Ground::Device(mount.device.0, mount.device.1), within.clone()));
+        let below = within.strip_prefix("/").unwrap_or(&within);
+        let mut shows = shown_by(mount);
+        if let Some((server, export)) = export(&mount.source) {
+            self.parts.push(part(Ground::Server(server.clone()), joined(&export, below)));
+            if is_this_host(&server) {
+                shows.push(export);
+            }
+        }
+        for shown in shows.into_iter().filter(|_| layers > 0) {
+            // What cannot be reached by its name any more is not known to overlap.
+            let at = joined(&shown, below);
+            if let Ok((directory, rest)) = opened(&at).or_else(|_| opened(&shown)) {
+                let _ = self.add(table, directory, rest.as_deref(), layers - 1);
+            }
+        }
+    }
+}
+
+/// Of many folders, each that holds the same files as one before it, by their indexes.
+pub fn overlaps(extents: &[Extent]) -> Vec<(usize, usize, Overlap)> {
+    let mut first: BTreeMap<(&Ground, &Path), usize> = BTreeMap::new();
+    for (index, extent) in extents.iter().enumerate() {
+        for part in &extent.parts {
+            first.entry((&part.ground, &part.within)).or_insert(index);
+        }
+    }
+    let mut found: BTreeMap<(usize, usize), Overlap> = BTreeMap::new();
+    for (index, extent) in extents.iter().enumerate() {
+        let outer = |part: &Part| {
+            let ancestors = part.within.ancestors().filter_map(|outer| first.get(&(&part.ground, outer)).copied());
+            ancestors.collect::<Vec<_>>()
+        };
+        for other in extent.parts.iter().flat_map(outer).filter(|other| *other != index) {
+            let (a, b) = (index.min(other), index.max(other));
+            if let Some(overlap) = extents[a].overlap(&extents[b]) {
+                found.entry((a, b)).or_insert(overlap);
+            }
+        }
+    }
+    found.into_iter().map(|((a, b), overlap)| (a, b, overlap)).collect()
+}
+
+/// The directory that `path` leads to; of one that is not there, its parent and its name.
+fn opened(path: &Path) -> io::Result<(OwnedFd, Option<OsString>)> {
+    const WAYPOINT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+    let open = |path: &Path| {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        rustix::fs::open(path, WAYPOINT, Mode::empty()).map_err(io::Error::from)
+    };
+    match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(error) };
+            Ok((open(parent)?, Some(name.to_owned())))
+        }
+        opened => Ok((opened?, None)),
+    }
+}
+
+fn joined(outer: &Path, inner: &Path) -> PathBuf {
+    if inner.as_os_str().is_empty() { outer.to_owned() } else { outer.join(inner) }
+}
+
+fn how(a: &Part, b: &Part) -> String {
+    let relation = if a.within == b.within { "is also at" } else { "and" };
+    let (one, other) = (a.seen_at.display(), b.seen_at.display());
+    if a.seen_at == b.seen_at {
+        return format!("`{one}` is part of both");
+    }
+    if a.seen_at.starts_with(&b.seen_at) || b.seen_at.starts_with(&a.seen_at) {
+        return format!("`{one}` and `{other}` lie in one another");
+    }
+    match relation {
+        "and" => format!(
+            "`{one}` is `{}` and `{other}` is `{}` of the same file system ({})",
+            a.within.display(),
+            b.within.display(),
+            a.held_by
+        ),
+        _ => format!("`{one}` and `{other}` are both `{}` of one file system ({})", a.within.display(), a.held_by),
+    }
+}
+
+/// A device is named; what else a mount calls its source may hold a password.
+fn held_by(mount: &Mount) -> String {
+    match mount.source.to_str().filter(|source| source.starts_with("/dev/")) {
+        Some(device) => format!("{} on `{device}`", mount.kind),
+        None => mount.kind.clone(),
+    }
+}
+
+/// The directories that a file system shows under a name of its own, as far as its mount tells.
+fn shown_by(mount: &Mount) -> Vec<PathBuf> {
+    let mut shown = match &*mount.kind {
+        "overlay" => {
+            let lower = mount.option("lowerdir").map(layers).unwrap_or_default();
+            lower.into_iter().chain(mount.option("upperdir").map(PathBuf::from)).collect()
+        }
+        kind if kind.starts_with("fuse") || kind == "ecryptfs" => vec![PathBuf::from(&mount.source)],
+        _ => Vec::new(),
+    };
+    // What a relative path meant is known to the one who mounted it alone.
+    shown.retain(|path| path.is_absolute() && path.is_dir());
+    shown
+}
+
+/// The lower layers of an overlay: a colon stands between two, `\:` is a colon in a name.
+fn layers(option: &OsStr) -> Vec<PathBuf> {
+    let mut layers = vec![Vec::new()];
+    let mut bytes = option.as_bytes().iter();
+    while let Some(byte) = bytes.next() {
+        match (byte, layers.last_mut()) {
+            (b':', _) => layers.push(Vec::new()),
+            (b'\\', Some(layer)) => layer.extend(bytes.next()),
+            (byte, Some(layer)) => layer.push(*byte),
+            (_, None) => {}
+        }
+    }
+    let named = layers.into_iter().filter(|layer| !layer.is_empty());
+    named.map(|layer| PathBuf::from(OsString::from_vec(layer))).collect()
+}
+
+/// The server and the path on it of a network mount: `server:/path`, `user@server:/path`, `//server/share`.
+fn export(source: &OsStr) -> Option<(String, PathBuf)> {
+    let source = source.to_str()?;
+    let (server, path) = match source.strip_prefix("//") {
+        Some(share) => share.split_at_checked(share.find('/')?)?,
+        None => source.split_once(":/").map(|(server, _)| (server, &source[server.len() + 1..]))?,
+    };
+    let server = server.rsplit('@').next().unwrap_or(server);
+    let server = server.strip_prefix('[').and_then(|server| server.strip_suffix(']')).unwrap_or(server);
+    let named = !server.is_empty() && !server.contains('/');
+    named.then(|| (server.to_lowercase(), PathBuf::from(path)))
+}
+
+fn is_this_host(server: &str) -> bool {
+    let own = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    server == "localhost" || server == "::1" || server.starts_with("127.") || own().trim().to_lowercase() == server
+}
