@@ -10,6 +10,7 @@ mod exit;
 #[cfg_attr(not(feature = "aws"), path = "no_fleet.rs")]
 mod fleet;
 mod logs;
+mod misplaced;
 mod output;
 mod progress;
 mod report;

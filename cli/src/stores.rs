@@ -13,6 +13,7 @@ use mill_ports::{Clock, DeletableStore, DestinationStore, SourceStore, StoreErro
 use mill_records::policies::{PolicyBook, PolicyError};
 
 use crate::fleet;
+use crate::misplaced::Misplaced;
 
 /// What every folder store of an installation is opened with.
 #[derive(Debug, Clone)]
@@ -45,8 +46,15 @@ pub(crate) fn open_plain(
     Arc::new(FolderStore::open(FolderSettings { address, root, layout, sidecars: None, clock }))
 }
 
-/// Stores by address.
-pub(crate) type Opened = BTreeMap<StoreAddress, (StoreSpec, Arc<dyn DeletableStore>)>;
+/// A store that was opened.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenedStore {
+    /// What it was opened as: a store whose definition changes is opened anew.
+    spec: StoreSpec,
+    store: Arc<dyn DeletableStore>,
+    /// The folder itself, if it is one.
+    folder: Option<Arc<FolderStore>>,
+}
 
 /// The stores of the policy files.
 #[derive(Debug)]
@@ -55,14 +63,14 @@ pub(crate) struct ConfiguredStores {
     pub(crate) folders: FolderOpener,
     /// Where relative roots begin.
     pub(crate) base: PathBuf,
-    /// Those opened, each with what it was opened as: a store whose definition changes is opened anew.
-    pub(crate) open: Mutex<Opened>,
+    pub(crate) open: Mutex<BTreeMap<StoreAddress, OpenedStore>>,
     /// Those from which this process has removed what others had left unfinished.
     pub(crate) tidied: Mutex<BTreeSet<StoreAddress>>,
+    pub(crate) misplaced: Arc<Misplaced>,
 }
 
 impl ConfiguredStores {
-    async fn get(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
+    async fn get(&self, account: &AccountId, store: &StoreId) -> Result<OpenedStore, StoreError> {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
         let failed = |kind, source: Option<mill_ports::BoxError>| StoreError {
             kind,
@@ -84,8 +92,11 @@ impl ConfiguredStores {
         if let Some(opened) = self.opened(&address, spec) {
             return Ok(opened);
         }
+        let mut folder = None;
         let plain: Arc<dyn DeletableStore> = match &spec.kind {
-            StoreKind::Folder { root } => self.folders.open(address.clone(), self.base.join(root), Layout::Spaces),
+            StoreKind::Folder { root } => {
+                folder.insert(self.folders.open(address.clone(), self.base.join(root), Layout::Spaces)).clone()
+            }
             StoreKind::S3(s3) => fleet::open_store(address.clone(), s3, &self.base, self.folders.clock.clone())
                 .await
                 .map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?,
@@ -99,13 +110,14 @@ impl ConfiguredStores {
             return Ok(opened);
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(address.clone(), (spec.clone(), store.clone()));
-        Ok(store)
+        let opened = OpenedStore { spec: spec.clone(), store, folder };
+        open.insert(address.clone(), opened.clone());
+        Ok(opened)
     }
 
-    fn opened(&self, address: &StoreAddress, spec: &StoreSpec) -> Option<Arc<dyn DeletableStore>> {
+    fn opened(&self, address: &StoreAddress, spec: &StoreSpec) -> Option<OpenedStore> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get(address).filter(|(opened_as, _)| opened_as == spec).map(|(_, opened)| opened.clone())
+        open.get(address).filter(|opened| opened.spec == *spec).cloned()
     }
 }
 
@@ -125,7 +137,7 @@ fn transfers(spec: &StoreSpec, workers: Option<u32>) -> Option<u32> {
 #[async_trait]
 impl Stores for ConfiguredStores {
     async fn source(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn SourceStore>, StoreError> {
-        Ok(self.get(account, store).await?)
+        Ok(self.get(account, store).await?.store)
     }
 
     async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
@@ -133,13 +145,20 @@ impl Stores for ConfiguredStores {
     }
 
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
-        let opened = self.get(account, store).await?;
+        let opened = self.get(account, store).await?.store;
         let address = StoreAddress { account: account.clone(), store: store.clone() };
         let first = self.tidied.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
         if first {
             opened.tidy().await;
         }
         Ok(opened)
+    }
+
+    async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
+        let (from, to) = (self.get(account, source).await?, self.get(account, destination).await?);
+        let (Some(from), Some(to)) = (&from.folder, &to.folder) else { return Ok(()) };
+        let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
+        self.misplaced.apart((&address(source), from), (&address(destination), to)).await
     }
 }
 
@@ -148,6 +167,9 @@ impl Stores for ConfiguredStores {
 pub(crate) struct MirrorStores {
     pub(crate) source: Arc<dyn DeletableStore>,
     pub(crate) destination: Arc<dyn DeletableStore>,
+    /// Both once more, where both are folders.
+    pub(crate) folders: Option<(Arc<FolderStore>, Arc<FolderStore>)>,
+    pub(crate) misplaced: Arc<Misplaced>,
     pub(crate) source_id: StoreId,
 }
 
@@ -172,5 +194,10 @@ impl Stores for MirrorStores {
             });
         }
         Ok(self.destination.clone())
+    }
+    async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
+        let Some((from, to)) = &self.folders else { return Ok(()) };
+        let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
+        self.misplaced.apart((&address(source), from), (&address(destination), to)).await
     }
 }

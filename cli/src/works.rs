@@ -19,6 +19,7 @@ use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDe
 use crate::config::Config;
 use crate::engine::{Engine, Pace};
 use crate::fleet;
+use crate::misplaced::Misplaced;
 use crate::stores::{ConfiguredStores, FolderOpener};
 
 /// Everything that a process works with.
@@ -29,6 +30,7 @@ pub(crate) struct Works {
     pub(crate) stores: Arc<dyn Stores>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) misplaced: Arc<Misplaced>,
 }
 
 /// The account under which Mill's own folders, such as that of the policies, are opened.
@@ -50,20 +52,27 @@ impl Works {
         };
         let refresh = config.duration("policies.refresh")?;
         let policies = Arc::new(PolicyBook::of_store(files, space, engine.clock.clone(), refresh));
+        let misplaced = Arc::<Misplaced>::default();
         let stores = Arc::new(ConfiguredStores {
             policies: policies.clone(),
             folders,
             base: config.base().to_owned(),
             open: Mutex::default(),
             tidied: Mutex::default(),
+            misplaced: misplaced.clone(),
         });
-        Ok(Self::of(engine, policies, stores))
+        Ok(Self::of(engine, policies, stores, misplaced))
     }
 
     /// From parts; nothing is counted yet.
-    pub(crate) fn of(engine: Engine, policies: Arc<PolicyBook>, stores: Arc<dyn Stores>) -> Self {
+    pub(crate) fn of(
+        engine: Engine,
+        policies: Arc<PolicyBook>,
+        stores: Arc<dyn Stores>,
+        misplaced: Arc<Misplaced>,
+    ) -> Self {
         crash_point(CrashPoint::CliOpened);
-        Self { engine, policies, stores, statistics: Arc::default(), refusals: Arc::default() }
+        Self { engine, policies, stores, statistics: Arc::default(), refusals: Arc::default(), misplaced }
     }
 
     /// The book of pairs proven in step.

@@ -124,6 +124,17 @@ impl AccountPolicy {
         unique.into_iter().collect()
     }
 
+    /// Every source and destination of its store policies, in order, each once.
+    pub fn pairs(&self) -> BTreeSet<(&StoreId, &StoreId)> {
+        let rules = self.own.values().chain([&self.defaults]);
+        rules.flat_map(|rules| &rules.policies).map(|policy| (&policy.source, &policy.destination)).collect()
+    }
+
+    /// Every store that its store policies write, in order, each once.
+    pub fn destinations(&self) -> BTreeSet<&StoreId> {
+        self.pairs().into_iter().map(|(_, destination)| destination).collect()
+    }
+
     /// Which store policies apply to a space today, and by which rule.
     pub fn for_space(&self, space: &SpaceId) -> Decision {
         let (policies, origins, rule) = match self.applying(space) {

@@ -109,6 +109,18 @@ pub fn check<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<Fault> {
     folder.faults
 }
 
+/// The policies of all accounts of a policy folder that have one; what is wrong with the others, [`check`] tells.
+pub fn policies<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<AccountPolicy> {
+    let file = |name: &str| files.iter().find(|(file, _)| file.as_ref() == name).map(|(_, bytes)| bytes.as_ref());
+    let accounts = file(ACCOUNTS_FILE).and_then(|bytes| accounts_list(bytes).ok()).unwrap_or_default();
+    let policy = |account: AccountId| {
+        let policy = file(&AccountPolicy::policy_file_name(&account))?;
+        let stores = file(&AccountPolicy::stores_file_name(&account))?;
+        AccountPolicy::parse(account, policy, stores).ok()
+    };
+    accounts.into_iter().filter_map(policy).collect()
+}
+
 struct Folder<'b> {
     files: BTreeMap<PolicyFile, &'b [u8]>,
     /// The accounts, where the list can be read.

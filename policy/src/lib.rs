@@ -26,5 +26,5 @@ pub mod stores;
 pub use account::AccountPolicy;
 pub use decision::{Compare, Coverage, Decision, Origin, Rule, StorePolicy};
 pub use fault::{Fault, Severity};
-pub use folder::{ACCOUNTS_FILE, FILE_BYTES_MAX, PolicyFile, accounts_list, check};
+pub use folder::{ACCOUNTS_FILE, FILE_BYTES_MAX, PolicyFile, accounts_list, check, policies};
 pub use stores::{Buckets, Credentials, Dialect, Reference, RoleSpec, S3Spec, StoreKind, StoreSpec};

@@ -180,6 +180,16 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
 
     /// A store from which something is to be deleted.
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError>;
+
+    /// Makes sure that the two stores of a policy hold no content in common, whatever their names are. Asked before
+    /// anything is compared or written, each time: what is mounted where may change.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NotConfigured`] when they do.
+    async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
+        let _ = (account, source, destination);
+        Ok(())
+    }
 }
 
 /// The one place where concurrency is decided: in which state a write may meet the item.

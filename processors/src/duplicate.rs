@@ -219,6 +219,7 @@ impl DuplicateProcessor {
             source: self.room.deps.stores.source(account, source).await?,
             destination: self.room.deps.stores.deletable(account, destination).await?,
         };
+        self.room.deps.stores.apart(account, source, destination).await?;
         let done = match &self.item {
             Some(item) => sides.item(item, self.retire).await,
             None => sides.space(self.retire).await,

@@ -22,6 +22,7 @@ use crate::Usage;
 use crate::args::Mirror;
 use crate::engine::Engine;
 use crate::exit::Exit;
+use crate::misplaced::Misplaced;
 use crate::report::Summary;
 use crate::running::{Hands, Ran, Run};
 use crate::stop;
@@ -113,7 +114,8 @@ pub(super) async fn conclude(works: &Works, ran: Ran, detailed: bool) -> Result<
     }
     let partial = produced.failed() || cut_short.is_some();
     remarks.extend(cut_short);
-    let exit = if partial { Exit::Partial } else { Exit::of_run(&totals, detailed) };
+    remarks.extend(works.misplaced.remarks());
+    let exit = works.misplaced.exit(if partial { Exit::Partial } else { Exit::of_run(&totals, detailed) });
     Ok((exit, Summary { totals, took, remarks }))
 }
 
@@ -149,8 +151,8 @@ impl Pair {
             Some(remote) => End::Remote(remote),
             None => End::Folder(destination_folder(&args.destination)?),
         };
-        if source.overlaps(&destination) {
-            return Err(Usage(format!("one of `{source}` and `{destination}` lies within the other")).into());
+        if let Some(why) = source.overlap(&destination)? {
+            return Err(Usage(why).into());
         }
         let state = state_folder(&source, &destination)?;
         Ok(Self { source, destination, state })
@@ -197,14 +199,19 @@ impl Pair {
         let space = SpaceId::new("content")?;
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
+        let misplaced = Arc::<Misplaced>::default();
+        let (from, from_folder) = self.source.open(&folders, address(&source), &space).await?;
+        let (to, to_folder) = self.destination.open(&folders, address(&destination), &space).await?;
         let stores = MirrorStores {
-            source: self.source.open(&folders, address(&source), &space).await?,
-            destination: self.destination.open(&folders, address(&destination), &space).await?,
+            source: from,
+            destination: to,
+            folders: from_folder.zip(to_folder),
+            misplaced: misplaced.clone(),
             source_id: source.clone(),
         };
         stores.destination.tidy().await;
         let policy = AccountPolicy::mirror(account, space, source, destination, Compare::Differences, remove_vanished);
-        Ok(Works::of(engine, Arc::new(PolicyBook::fixed(vec![policy])), Arc::new(stores)))
+        Ok(Works::of(engine, Arc::new(PolicyBook::fixed(vec![policy])), Arc::new(stores), misplaced))
     }
 }
 

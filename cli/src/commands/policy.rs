@@ -1,5 +1,7 @@
 //! `mill policy`: check, show and explain.
 
+mod roots;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -15,15 +17,17 @@ use crate::output::{line, table};
 /// Runs it.
 pub(super) async fn run(args: Policy, config: impl Fn() -> Result<Config>) -> Result<Exit> {
     if let Policy::Check { folder: Some(folder) } = &args {
-        return check(folder);
+        // Where relative roots begin is known to a configuration alone.
+        let config = config().ok();
+        return check(folder, config.as_ref().map_or(folder, Config::base));
     }
     let config = config()?;
     if config.text("policies.bucket").is_empty() {
-        return in_folder(args, &config.path("policies.folder"));
+        return in_folder(args, &config.path("policies.folder"), config.base());
     }
     let fetched = Fetched::make()?;
     fleet::fetch_policies(&config, &fetched.0).await.context("the bucket of the policy files cannot be read")?;
-    in_folder(args, &fetched.0)
+    in_folder(args, &fetched.0, config.base())
 }
 
 /// A folder for the policy files of a bucket, gone in the end.
@@ -44,9 +48,9 @@ impl Drop for Fetched {
     }
 }
 
-fn in_folder(args: Policy, folder: &Path) -> Result<Exit> {
+fn in_folder(args: Policy, folder: &Path, base: &Path) -> Result<Exit> {
     match args {
-        Policy::Check { .. } => check(folder),
+        Policy::Check { .. } => check(folder, base),
         Policy::Show { account } => {
             show(&read(folder, &account)?);
             Ok(Exit::Done)
@@ -60,9 +64,10 @@ fn in_folder(args: Policy, folder: &Path) -> Result<Exit> {
     }
 }
 
-fn check(folder: &Path) -> Result<Exit> {
+fn check(folder: &Path, base: &Path) -> Result<Exit> {
     let files = files(folder)?;
-    let faults = mill_policy::check(&files);
+    let mut faults = mill_policy::check(&files);
+    faults.extend(roots::faults(&mill_policy::policies(&files), base));
     for fault in &faults {
         line(fault.to_string());
     }

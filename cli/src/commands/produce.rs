@@ -38,9 +38,12 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
         let space = failed.space.as_ref().map(tracing::field::display);
         tracing::error!(account = %failed.account, space, store = %failed.source, "passed over: {}", failed.reason);
     }
+    for remark in works.misplaced.remarks() {
+        tracing::error!("{remark}");
+    }
     let warned = report.failed() || !report.held.is_empty() || report.refused > 0;
     for held in &report.held {
         tracing::warn!("{}", super::mirror::held_remark(held));
     }
-    Ok(if warned { Exit::Warnings } else { Exit::Done })
+    Ok(works.misplaced.exit(if warned { Exit::Warnings } else { Exit::Done }))
 }

@@ -1,17 +1,21 @@
 //! `mill restore`: bring a space back from one of its copies.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use mill_local::folder::Layout;
+use mill_local::folder::{Extent, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
+use mill_policy::StoreKind;
 use mill_processors::restore::{Restoration, Restored};
 use mill_records::seals::Pair;
 use serde_json::json;
 
+use crate::Usage;
 use crate::args::Restore;
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::misplaced::overlapping;
 use crate::output::{bytes, line};
 use crate::stores::open_plain;
 use crate::works::Works;
@@ -30,6 +34,14 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
     if policy.store(&from).is_none() {
         let known: Vec<String> = policy.stores().iter().map(|store| store.id.to_string()).collect();
         bail!("account `{account}` has no store `{from}`; it has: {}", known.join(", "));
+    }
+    let store = policy.store(&from);
+    if let Some(StoreKind::Folder { root }) = store.map(|store| &store.kind) {
+        let extent =
+            |path: &Path| Extent::of(path).with_context(|| format!("it is not known what `{}` holds", path.display()));
+        if let Some(overlap) = extent(&config.base().join(root))?.overlap(&extent(&args.to)?) {
+            return Err(Usage(overlapping(&overlap)).into());
+        }
     }
     if !args.to.is_dir() {
         std::fs::create_dir(&args.to).with_context(|| format!("`{}` cannot be made", args.to.display()))?;

@@ -55,9 +55,13 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
     } else {
         work.await?
     };
-    let Some(why) = cut_short else { return Ok(Exit::Done) };
-    tracing::error!("{why}");
-    Ok(Exit::Partial)
+    for remark in works.misplaced.remarks() {
+        tracing::error!("{remark}");
+    }
+    if let Some(why) = &cut_short {
+        tracing::error!("{why}");
+    }
+    Ok(works.misplaced.exit(if cut_short.is_some() { Exit::Partial } else { Exit::Done }))
 }
 
 /// Stops gently when the parent closes the pipe, also by dying.

@@ -11,6 +11,7 @@ mod installed;
 mod kills;
 mod leftovers;
 mod mirror;
+mod places;
 mod policies;
 mod trouble;
 mod world;

@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
-use mill_local::folder::Layout;
+use anyhow::{Context as _, Result};
+use mill_local::folder::{Extent, FolderStore, Layout};
 use mill_model::{SpaceId, StoreAddress};
 use mill_ports::DeletableStore;
 
 use crate::fleet::Remote;
+use crate::misplaced::overlapping;
 use crate::stores::FolderOpener;
 
 /// A folder, or a part of a bucket.
@@ -51,16 +52,25 @@ impl Given {
 }
 
 impl End {
-    /// Whether one lies within the other.
-    pub(super) fn overlaps(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Folder(a), Self::Folder(b)) => a.starts_with(b) || b.starts_with(a),
+    /// Why one cannot be a copy of the other, if it cannot.
+    ///
+    /// # Errors
+    /// When a folder cannot be reached, or what is mounted cannot be told.
+    pub(super) fn overlap(&self, other: &Self) -> Result<Option<String>> {
+        Ok(match (self, other) {
+            (Self::Folder(a), Self::Folder(b)) => {
+                let extent = |path: &Path| {
+                    Extent::of(path).with_context(|| format!("it is not known what `{}` holds", path.display()))
+                };
+                extent(a)?.overlap(&extent(b)?).map(|overlap| overlapping(&overlap))
+            }
             (Self::Remote(a), Self::Remote(b)) => {
                 let within = a.prefix.starts_with(&b.prefix) || b.prefix.starts_with(&a.prefix);
-                a.endpoint == b.endpoint && a.bucket == b.bucket && within
+                let overlaps = a.endpoint == b.endpoint && a.bucket == b.bucket && within;
+                overlaps.then(|| format!("one of `{self}` and `{other}` lies within the other"))
             }
-            _ => false,
-        }
+            _ => None,
+        })
     }
 
     /// What tells it from all others.
@@ -72,16 +82,19 @@ impl End {
         }
     }
 
-    /// Opens it as a store of one space.
+    /// Opens it as a store of one space; with the folder itself, if it is one.
     pub(super) async fn open(
         &self,
         folders: &FolderOpener,
         address: StoreAddress,
         space: &SpaceId,
-    ) -> Result<Arc<dyn DeletableStore>> {
+    ) -> Result<(Arc<dyn DeletableStore>, Option<Arc<FolderStore>>)> {
         Ok(match self {
-            Self::Folder(path) => folders.open(address, path.clone(), Layout::Single(space.clone())),
-            Self::Remote(remote) => remote.open(address, space, folders.clock.clone()).await?,
+            Self::Folder(path) => {
+                let folder = folders.open(address, path.clone(), Layout::Single(space.clone()));
+                (folder.clone(), Some(folder))
+            }
+            Self::Remote(remote) => (remote.open(address, space, folders.clock.clone()).await?, None),
         })
     }
 }
