@@ -43,8 +43,8 @@ impl Fleet {
 pub(crate) async fn open_engine(config: &Config) -> Result<Engine> {
     let clock: Arc<dyn Clock> = Arc::new(OsClock);
     let chance: Arc<dyn Chance> = Arc::new(OsChance);
-    let connection = Connection::open(access(config)).await;
-    let heartbeats = Connection::open(access(config)).await;
+    let connection = Connection::open(access(config)).await?;
+    let heartbeats = Connection::open(access(config)).await?;
     let names = Names::new(config.text("engine.prefix"));
     let queue = |name: QueueName| {
         let settings = QueueSettings { name, queue: names.queue(name), fair: true };
@@ -78,7 +78,7 @@ pub(crate) async fn policy_store(
 ) -> Result<Arc<dyn DeletableStore>> {
     let (bucket, prefix) = bucket_and_prefix(config.text("policies.bucket"));
     let spaces = Spaces::Single { space: space.clone(), bucket, prefix };
-    let connection = Connection::open(access(config)).await;
+    let connection = Connection::open(access(config)).await?;
     let path_style = given(config, "engine.endpoint").is_some();
     let settings = S3Settings { path_style, ..S3Settings::new(address, spaces, Arc::new(OsClock)) };
     Ok(Arc::new(S3Store::new(&connection, settings)))
@@ -110,7 +110,7 @@ pub(crate) async fn open_store(
     });
     let role = spec.role.as_ref().map(|role| Role { arn: role.arn.clone(), external_id: role.external_id.clone() });
     let (endpoint, region, profile) = (spec.endpoint.clone(), spec.region.clone(), spec.profile.clone());
-    let connection = Connection::open(Access { endpoint, region, profile, keys, role }).await;
+    let connection = Connection::open(Access { endpoint, region, profile, keys, role }).await?;
     let spaces = match &spec.buckets {
         Buckets::One(bucket) => Spaces::InBucket(bucket.clone()),
         Buckets::Prefix(prefix) => Spaces::Buckets { prefix: prefix.clone() },
@@ -172,7 +172,7 @@ impl Remote {
         let Self { bucket, prefix, endpoint, region, profile } = self.clone();
         // Of a server at an address of its own nothing tells whether it judges what it copies.
         let (path_style, server_side_copies) = (endpoint.is_some(), endpoint.is_none());
-        let connection = Connection::open(Access { endpoint, region, profile, keys: None, role: None }).await;
+        let connection = Connection::open(Access { endpoint, region, profile, keys: None, role: None }).await?;
         let spaces = Spaces::Single { space: space.clone(), bucket, prefix };
         let settings = S3Settings { path_style, server_side_copies, ..S3Settings::new(address, spaces, clock) };
         Ok(Arc::new(S3Store::new(&connection, settings)))
@@ -189,7 +189,7 @@ impl std::fmt::Display for Remote {
 /// Makes what the engine needs and is not there.
 pub(crate) async fn create(config: &Config) -> Result<String> {
     let names = Names::new(config.text("engine.prefix"));
-    let connection = Connection::open(access(config)).await;
+    let connection = Connection::open(access(config)).await?;
     contract::provision(&connection, &names, &OsClock).await.context("the fleet's queues and tables cannot be made")?;
     Ok(format!(
         "{} queues and {} tables named {}-… are there",
@@ -203,7 +203,7 @@ pub(crate) async fn create(config: &Config) -> Result<String> {
 pub(crate) async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
     let names = Names::new(config.text("engine.prefix"));
     let policy_bucket = given(config, "policies.bucket").map(|text| bucket_and_prefix(&text).0);
-    let connection = Connection::open(access(config)).await;
+    let connection = Connection::open(access(config)).await?;
     let found = contract::check(&connection, &Deployed { names, policy_bucket }).await?;
     Ok(found.into_iter().map(|one| [one.about, one.aspect.to_owned(), one.expected, one.found]).collect())
 }

@@ -1,7 +1,7 @@
 //! The nouns of Mill: things that every room means alike.
 //!
 //! Reading order: [`ids`] (accounts, stores, spaces, content items), [`time`], [`content`] (facts, checksums,
-//! properties), [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`task`] (work and its kinds),
+//! properties), [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`service_address`] (where a service answers), [`task`] (work and its kinds),
 //! [`envelope`] (the sealed task that travels), [`letter`] (one that was given up), [`wire`] (how it is written), [`totals`] (what a run did).
 //!
 //! **Invariant:** nothing here does IO, awaits, or reads a clock or chance. Only [`wire`] knows a written form.
@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod ids;
 pub mod letter;
 pub mod queue;
+pub mod service_address;
 pub mod task;
 pub mod time;
 pub mod totals;
@@ -22,6 +23,7 @@ pub use envelope::{Envelope, Failure};
 pub use ids::{AccountId, ContentId, IdError, ItemAddress, SpaceId, StoreAddress, StoreId, TaskId};
 pub use letter::Letter;
 pub use queue::QueueName;
+pub use service_address::{NoAddress, ServiceAddress};
 pub use task::{Duplicate, Task, TaskKind};
 pub use time::{Monotonic, Timestamp};
 pub use totals::Totals;

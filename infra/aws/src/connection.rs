@@ -15,8 +15,10 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as ProvideFuture;
+use mill_model::{NoAddress, ServiceAddress};
 
 use crate::requests::{Counting, Requests};
+use crate::service::{S3Service, endpoint};
 
 /// How often a call is tried in all, with the library's own growing pauses and its budget for retries.
 const ATTEMPTS_MAX: u32 = 4;
@@ -33,7 +35,8 @@ const KEYS_READ_EVERY: Duration = Duration::from_mins(20);
 /// Where a service is, and as whom it is asked. What is `None` comes from the environment, the profile or the machine.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// The service's address, such as `http://127.0.0.1:4566`; `None` for Amazon's own. The service that gives out roles is
+    /// The service's address, such as `http://127.0.0.1:4566`; `None` for that of the environment or the profile, else
+    /// Amazon's own. The service that gives out roles is
     /// not there: it is Amazon's, or where `AWS_ENDPOINT_URL_STS` says.
     pub endpoint: Option<String>,
     /// The region.
@@ -125,17 +128,42 @@ pub(crate) struct Service {
 pub struct Connection {
     pub(crate) config: SdkConfig,
     pub(crate) service: Service,
+    /// The service in which the buckets of its stores are.
+    pub(crate) s3: S3Service,
     requests: Arc<Requests>,
+}
+
+/// An address that no connection is opened to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the address of the service {service} cannot be used: {why}{}", match why {
+    NoAddress::Credentials => "; give credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, by a profile, or by \
+                               `credentials` of the store",
+    NoAddress::Form => "",
+})]
+pub struct BadAddress {
+    /// The service.
+    pub service: &'static str,
+    /// Why.
+    pub why: NoAddress,
 }
 
 impl Connection {
     /// Prepares a connection. Nothing is asked of a service yet, except for what the environment's credentials need.
-    pub async fn open(access: Access) -> Self {
+    ///
+    /// # Errors
+    /// The address of a service is none, or bears credentials: it is written to logs and to files of state.
+    pub async fn open(access: Access) -> Result<Self, BadAddress> {
         // The library's futures are large.
         Box::pin(Self::prepare(access)).await
     }
 
-    async fn prepare(access: Access) -> Self {
+    async fn prepare(access: Access) -> Result<Self, BadAddress> {
+        // Before the library logs it.
+        let usable = |service, endpoint: Option<&str>| match endpoint.map(ServiceAddress::parse) {
+            Some(Err(why)) => Err(BadAddress { service, why }),
+            _ => Ok(()),
+        };
+        usable("S3", access.endpoint.as_deref())?;
         let loader = base(&access).await;
         let config = match access.role {
             None => loader.load().await,
@@ -152,10 +180,28 @@ impl Connection {
             }
         };
         let config = with_region(config, &access);
+        for service in ["SQS", "DynamoDB"] {
+            usable(service, endpoint(&config, service).as_deref())?;
+        }
+        let region = config.region().map(AsRef::as_ref);
+        let s3 = S3Service::at(endpoint(&config, "S3").as_deref(), region);
+        let s3 = s3.map_err(|why| BadAddress { service: "S3", why })?;
         let Access { endpoint, profile, role, keys, .. } = access;
         let region = config.region().map(ToString::to_string);
         let service = Service { endpoint, region, profile, keys: keys.map(|keys| keys.name), role };
-        Self { config, service, requests: Arc::default() }
+        Ok(Self { config, service, s3, requests: Arc::default() })
+    }
+
+    /// The same, trying each call once: for whoever would rather be told at once than wait.
+    #[must_use]
+    pub fn without_retries(self) -> Self {
+        let config = self.config.into_builder().retry_config(RetryConfig::disabled()).build();
+        Self { config, ..self }
+    }
+
+    /// The service in which the buckets of its stores are.
+    pub fn s3(&self) -> &S3Service {
+        &self.s3
     }
 
     /// What was asked over it so far.

@@ -1,6 +1,6 @@
 //! Mill on a fleet: queues in SQS, books in DynamoDB, stores in S3, or whatever speaks as they do.
 //!
-//! Reading order: [`connection`] (how a service is reached, and as whom), [`requests`] (what it costs),
+//! Reading order: [`connection`] (how a service is reached, and as whom), [`S3Service`] (which one it is), [`requests`] (what it costs),
 //! `trouble` (what a failed call means), [`contract`] (names, settings and keys that a deployment must have, and the
 //! comparison with one), [`queue`], [`table`], [`store`].
 //!
@@ -11,12 +11,14 @@ pub mod connection;
 pub mod contract;
 pub mod queue;
 pub mod requests;
+mod service;
 pub mod store;
 pub mod table;
 mod trouble;
 
-pub use connection::{Access, Connection, KeySource, Keys, Role};
+pub use connection::{Access, BadAddress, Connection, KeySource, Keys, Role};
 pub use queue::{QueueSettings, SqsQueue};
 pub use requests::Requests;
+pub use service::S3Service;
 pub use store::{S3Settings, S3Store, Spaces};
 pub use table::DynamoTable;

@@ -155,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn a_piece_larger_than_the_memory_holds_up_nobody_for_ever() {
         let access = Access { region: Some("us-east-1".into()), ..Access::default() };
-        let connection = Connection::open(access).await;
+        let connection = Connection::open(access).await.unwrap();
         let address = StoreAddress { account: AccountId::new("account").unwrap(), store: StoreId::new("1").unwrap() };
         let spaces = Spaces::InBucket("bucket".into());
         let settings = S3Settings::new(address, spaces, Arc::new(OsClock));

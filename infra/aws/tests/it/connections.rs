@@ -40,10 +40,10 @@ fn a_profile_goes_before_keys_of_the_environment() {
 #[tokio::test]
 #[ignore = "passed in a process of its own"]
 async fn with_a_profile_and_keys_of_the_environment() {
-    let connection = Connection::open(Access { profile: Some("archive".into()), ..Access::default() }).await;
+    let connection = Connection::open(Access { profile: Some("archive".into()), ..Access::default() }).await.unwrap();
     assert_eq!(connection.region(), Some("eu-central-1"));
     assert_eq!(key_id(&connection).await, "PROFILE");
-    assert_eq!(key_id(&Connection::open(Access::default()).await).await, "ENVIRONMENT");
+    assert_eq!(key_id(&Connection::open(Access::default()).await.unwrap()).await, "ENVIRONMENT");
 }
 
 const ASSUMED: &str = "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ROLE</AccessKeyId>\
@@ -65,7 +65,7 @@ async fn with_a_role_and_an_endpoint() {
     let endpoint = serve(|_| answer(400, &[], "<Error><Code>InvalidRequest</Code></Error>"));
     let role = Some(Role { arn: "arn:aws:iam::123456789012:role/copies".into(), external_id: None });
     let access = Access { endpoint: Some(endpoint.clone()), role, ..Access::default() };
-    let connection = Connection::open(access).await;
+    let connection = Connection::open(access).await.unwrap();
     assert_eq!(connection.config().endpoint_url(), Some(&*endpoint));
     assert_eq!(key_id(&connection).await, "ROLE");
 }

@@ -30,6 +30,7 @@ pub(crate) async fn connect(endpoint: &str) -> Connection {
         ..Access::default()
     })
     .await
+    .unwrap()
 }
 
 /// A name that nothing on the servers has yet.

@@ -24,7 +24,9 @@ async fn connect() -> Connection {
     let keys = KeySource::fixed(Keys { id: seaweed::KEY.into(), secret: seaweed::SECRET.into(), token: None });
     let region = Some("us-east-1".into());
     let connection =
-        Connection::open(Access { endpoint: Some(endpoint), region, keys: Some(keys), ..Access::default() }).await;
+        Connection::open(Access { endpoint: Some(endpoint), region, keys: Some(keys), ..Access::default() })
+            .await
+            .unwrap();
     until_ready(&connection).await;
     connection
 }
@@ -230,7 +232,12 @@ async fn checksums_are_believed_only_where_they_are_known_to_be_of_the_bytes() {
         let path = request.uri().path().trim_start_matches("/bucket/").to_owned();
         let (tag, kind) = path.split_once('/').unwrap();
         let kind = [("x-amz-checksum-type", kind)];
-        let told = [("etag", tag), ("content-length", "3"), ("x-amz-checksum-crc64nvme", "PLuVz+SuNJ0=")];
+        let told = [
+            ("etag", tag),
+            ("content-length", "3"),
+            ("last-modified", "Sat, 21 Nov 2026 07:28:00 GMT"),
+            ("x-amz-checksum-crc64nvme", "PLuVz+SuNJ0="),
+        ];
         answer(200, &[&told[..], if kind[0].1 == "UNTOLD" { &[] } else { &kind[..] }].concat(), "")
     });
     let connection = crate::servers::connect(&endpoint).await;

@@ -37,7 +37,7 @@ fn keys(secret: &str) -> Keys {
 }
 
 async fn store(endpoint: &str, source: KeySource) -> S3Store {
-    let connection = Connection::open(access(endpoint, source)).await;
+    let connection = Connection::open(access(endpoint, source)).await.unwrap();
     let spaces = Spaces::Buckets { prefix: "mill-".into() };
     S3Store::new(&connection, S3Settings { part_bytes: 5 << 20, ..settings(spaces) })
 }
