@@ -131,6 +131,8 @@ impl SqsQueue {
         let receive_count = told(&MessageSystemAttributeName::ApproximateReceiveCount).unwrap_or(1);
         let sent_at =
             told(&MessageSystemAttributeName::SentTimestamp).map_or_else(|| self.clock.now(), Timestamp::from_millis);
+        // No message is empty: one without a body was not told whole, and comes again.
+        message.body().filter(|body| !body.is_empty())?;
         let body = body::opened(&message);
         let receipt = Receipt(message.receipt_handle?.into());
         self.holdings.take(&receipt, Holding { received: asked, deadline: Some(deadline) }, asked);

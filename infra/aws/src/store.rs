@@ -6,8 +6,10 @@
 mod facts;
 mod faults;
 mod headers;
+mod key_encoding;
 mod listing;
 mod multipart;
+mod page;
 mod places;
 mod properties;
 mod reading;
@@ -29,8 +31,11 @@ use mill_ports::{
 };
 use tokio::sync::Semaphore;
 
+use self::key_encoding::ProvenSorts;
+use crate::answer::CompleteAnswers;
 use crate::connection::{Connection, Service};
 use crate::requests::Requests;
+use crate::service::S3Service;
 
 /// Where a store's spaces are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,12 +127,15 @@ struct Inner {
     service: Service,
     requests: Arc<Requests>,
     region: Option<String>,
+    /// Whether the service is Amazon's own.
+    amazon: bool,
     /// A permit for each [`MEMORY_UNIT`] that bodies may take.
     memory: Arc<Semaphore>,
     /// How many permits there are in all.
     memory_units: u32,
     /// When each space was last seen to be there.
     seen: Mutex<BTreeMap<SpaceId, Monotonic>>,
+    proven_sorts: ProvenSorts,
 }
 
 /// The unit of memory that is counted, in bytes.
@@ -138,7 +146,8 @@ impl S3Store {
     pub fn new(connection: &Connection, settings: S3Settings) -> Self {
         let config = aws_sdk_s3::config::Builder::from(&connection.config)
             .force_path_style(settings.path_style)
-            .interceptor(connection.counting());
+            .interceptor(connection.counting())
+            .interceptor(CompleteAnswers);
         let units = settings.memory_bytes.max(settings.part_bytes).div_ceil(MEMORY_UNIT);
         let memory_units = u32::try_from(units).unwrap_or(u32::MAX);
         Self(Arc::new(Inner {
@@ -146,9 +155,11 @@ impl S3Store {
             service: connection.service.clone(),
             requests: connection.requests().clone(),
             region: connection.region().map(str::to_owned),
+            amazon: matches!(connection.s3, S3Service::Amazon { .. }),
             memory: Arc::new(Semaphore::new(memory_units as usize)),
             memory_units,
             seen: Mutex::default(),
+            proven_sorts: ProvenSorts::default(),
             settings,
         }))
     }

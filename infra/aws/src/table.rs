@@ -18,6 +18,7 @@ use mill_ports::{
     Chance, Clock, KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind,
 };
 
+use crate::answer::CompleteAnswers;
 use crate::connection::Connection;
 use crate::contract::{MARK, PARTITION, SORT, VALUE};
 use crate::requests::Tries;
@@ -51,7 +52,9 @@ impl DynamoTable {
         clock: Arc<dyn Clock>,
         chance: Arc<dyn Chance>,
     ) -> Self {
-        let config = aws_sdk_dynamodb::config::Builder::from(&connection.config).interceptor(connection.counting());
+        let config = aws_sdk_dynamodb::config::Builder::from(&connection.config)
+            .interceptor(connection.counting())
+            .interceptor(CompleteAnswers);
         Self { client: Client::from_conf(config.build()), book: book.into(), table: table.into(), clock, chance }
     }
 
@@ -82,7 +85,16 @@ impl DynamoTable {
         Err(TableError { source: Some(why.into()), ..self.error(op, TableErrorKind::TooLarge) })
     }
 
-    fn row(&self, op: &'static str, mut item: Item) -> Result<Row, TableError> {
+    /// An answer that contradicts itself or what was asked.
+    fn unexpected(&self, op: &'static str, why: impl Into<mill_ports::BoxError>) -> TableError {
+        TableError { source: Some(why.into()), ..self.error(op, TableErrorKind::Unexpected) }
+    }
+
+    /// A row of the partition that was asked for.
+    fn row(&self, op: &'static str, partition: &str, mut item: Item) -> Result<Row, TableError> {
+        if item.get(PARTITION).and_then(|found| found.as_s().ok()).is_none_or(|found| found != partition) {
+            return Err(self.unexpected(op, "an item of another partition, or of none"));
+        }
         let mut text = |name| match item.remove(name) {
             Some(AttributeValue::S(text)) => Some(text),
             _ => None,
@@ -94,10 +106,7 @@ impl DynamoTable {
         };
         match (sort, mark, value) {
             (Some(sort), Some(mark), Some(value)) => Ok(Row { sort, value, version: RowVersion(mark.into()) }),
-            _ => Err(TableError {
-                source: Some("an item that is no row of a book".into()),
-                ..self.error(op, TableErrorKind::Unexpected)
-            }),
+            _ => Err(self.unexpected(op, "an item that is no row of a book")),
         }
     }
 
@@ -123,7 +132,11 @@ impl Table for DynamoTable {
     async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
         let get = self.client.get_item().table_name(&*self.table).set_key(Some(keys(key))).consistent_read(true);
         let answer = get.send().await.map_err(|error| self.failed("get", &Trouble::of(error)))?;
-        answer.item.map(|item| self.row("get", item)).transpose()
+        let row = answer.item.map(|item| self.row("get", &key.partition, item)).transpose()?;
+        match row {
+            Some(row) if row.sort != key.sort => Err(self.unexpected("get", "another row than the one asked for")),
+            row => Ok(row),
+        }
     }
 
     async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
@@ -184,8 +197,18 @@ impl Table for DynamoTable {
         }
         let answer = query.send().await.map_err(|error| self.failed("query", &Trouble::of(error)))?;
         let end = answer.last_evaluated_key.is_none_or(|key| key.is_empty());
-        let items = answer.items.unwrap_or_default();
-        let rows = items.into_iter().map(|item| self.row("query", item)).collect::<Result<Vec<Row>, _>>()?;
+        let items = answer.items.ok_or_else(|| self.unexpected("query", "the answer holds no list of rows"))?;
+        if usize::try_from(answer.count) != Ok(items.len()) {
+            let why = format!("the answer tells of {} rows, and {} came", answer.count, items.len());
+            return Err(self.unexpected("query", why));
+        }
+        let rows = items.into_iter().map(|item| self.row("query", partition, item)).collect::<Result<Vec<Row>, _>>()?;
+        let asked = |row: &Row| {
+            row.sort.starts_with(&range.prefix) && range.after.as_ref().is_none_or(|after| row.sort > *after)
+        };
+        if !rows.iter().all(asked) || !rows.is_sorted_by(|one, next| one.sort < next.sort) {
+            return Err(self.unexpected("query", "rows that were not asked for, or out of order"));
+        }
         if rows.is_empty() && !end {
             // Nothing here filters, so a page that neither moves on nor ends would be asked for again for ever.
             return Err(self.error("query", TableErrorKind::Unexpected));

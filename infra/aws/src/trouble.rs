@@ -17,6 +17,8 @@ pub(crate) struct Trouble {
     pub(crate) code: Option<String>,
     /// The status of its answer, if one came.
     pub(crate) status: Option<u16>,
+    /// Whether the answer bears the id that the service gives to each request: whatever stands before it gives none.
+    pub(crate) own_answer: bool,
     words: String,
 }
 
@@ -126,13 +128,13 @@ impl Trouble {
                     words.extend([": ", message]);
                 }
                 words.extend([" (HTTP ", status.to_string().as_str()]);
-                if let Some(id) =
-                    ["x-amz-request-id", "x-amzn-requestid"].iter().find_map(|name| raw.headers().get(name))
-                {
+                let id = ["x-amz-request-id", "x-amzn-requestid"].iter().find_map(|name| raw.headers().get(name));
+                if let Some(id) = id {
                     words.extend([", request ", id]);
                 }
                 words.push(')');
-                Self { cause, code: told.code().map(str::to_owned), status: Some(status), words }
+                let own_answer = id.is_some();
+                Self { cause, code: told.code().map(str::to_owned), status: Some(status), own_answer, words }
             }
             SdkError::TimeoutError(_) => Self::plain(Cause::Unreachable, "no answer came in time"),
             SdkError::ResponseError(ref answer) => {
@@ -154,7 +156,7 @@ impl Trouble {
     }
 
     pub(crate) fn plain(cause: Cause, words: impl Into<String>) -> Self {
-        Self { cause, code: None, status: None, words: words.into() }
+        Self { cause, code: None, status: None, own_answer: false, words: words.into() }
     }
 
     pub(crate) fn is(&self, codes: &[&str]) -> bool {

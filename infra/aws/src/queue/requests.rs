@@ -73,11 +73,10 @@ impl SqsQueue {
     ) -> Entries {
         let result = |at: usize| {
             let id = at.to_string();
-            if done.contains(&id.as_str()) {
-                return Ok(());
-            }
             match failed.iter().find(|failed| failed.id() == id) {
+                // Also of one that is said to be done besides.
                 Some(failed) => Err(self.entry_failed(op, failed)),
+                None if done.contains(&id.as_str()) => Ok(()),
                 None => Err(self.refused(op, QueueErrorKind::Unexpected, UNANSWERED)),
             }
         };

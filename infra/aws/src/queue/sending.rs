@@ -94,10 +94,10 @@ impl SqsQueue {
         let answer = request.send().await.map_err(|error| self.failed("send", Trouble::of(error)))?;
         let told = |at: usize, id: &str| at.to_string() == id;
         for at in group.places {
-            if answer.successful.iter().any(|done| told(at, done.id())) {
-                continue;
-            }
+            // Of an entry that is said to be both, the failure is believed: a message that is sent twice does no harm.
+            let done = answer.successful.iter().any(|done| told(at, done.id()));
             let error = match answer.failed.iter().find(|failed| told(at, failed.id())) {
+                None if done => continue,
                 Some(failed) => {
                     let why = format!("{}: {}", failed.code(), failed.message().unwrap_or("no reason given"));
                     self.refused("send", of_code(failed.code()), why)

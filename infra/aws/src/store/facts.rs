@@ -79,6 +79,20 @@ struct Told<'a> {
     restore: Option<&'a str>,
 }
 
+pub(super) const NO_LENGTH: &str = "the answer tells no length";
+
+impl Told<'_> {
+    /// Insists that an answer tells what each does that tells of an object. A page of something else does not.
+    fn of_an_object(&self, delete_marker: Option<bool>) -> Result<(), &'static str> {
+        match () {
+            () if delete_marker == Some(true) => Err("the answer says that it is there, and that it was deleted"),
+            () if bare(self.state.etag).is_empty() => Err("the answer tells no entity tag"),
+            () if self.state.modified.is_none() => Err("the answer tells no time of change"),
+            () => Ok(()),
+        }
+    }
+}
+
 macro_rules! told {
     ($answer:expr, $size:expr) => {{
         let answer = $answer;
@@ -113,15 +127,23 @@ macro_rules! told {
 }
 
 impl Inner {
-    pub(super) fn found_by_head(&self, answer: &HeadObjectOutput) -> Found {
-        let size = u64::try_from(answer.content_length().unwrap_or(0)).unwrap_or(0);
+    /// # Errors
+    /// What the answer lacks of what each has that tells of an object, or that there is none.
+    pub(super) fn found_by_head(&self, answer: &HeadObjectOutput) -> Result<Found, &'static str> {
+        let size = answer.content_length().and_then(|size| u64::try_from(size).ok()).ok_or(NO_LENGTH)?;
         let told = Told { archived: answer.archive_status().is_some(), ..told!(answer, size) };
-        self.found(told)
+        told.of_an_object(answer.delete_marker())?;
+        Ok(self.found(told))
     }
 
     /// `size` is that of the whole object, of which the answer may bring a part.
-    pub(super) fn found_by_get(&self, answer: &GetObjectOutput, size: u64) -> Found {
-        self.found(told!(answer, size))
+    ///
+    /// # Errors
+    /// As of [`found_by_head`](Self::found_by_head).
+    pub(super) fn found_by_get(&self, answer: &GetObjectOutput, size: u64) -> Result<Found, &'static str> {
+        let told = told!(answer, size);
+        told.of_an_object(answer.delete_marker())?;
+        Ok(self.found(told))
     }
 
     fn found(&self, told: Told<'_>) -> Found {

@@ -50,7 +50,8 @@ impl Upload {
             }
         };
         let begun = request.send().await.map_err(|error| inner.not_written(target, Trouble::of(error)))?;
-        let id = begun.upload_id.ok_or_else(|| inner.unexpected("writing", target.item, "an upload without an id"))?;
+        let id = begun.upload_id.filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| inner.unexpected("writing", target.item, "an upload without an id"))?;
         let (bucket, key) = (target.place.bucket.clone(), target.key.clone());
         Ok(Self { inner: inner.clone(), bucket, key, id, over: false })
     }
@@ -85,7 +86,7 @@ impl Upload {
             .set_if_none_match(target.if_none_match.clone().filter(|_| native));
         let done = request.send().await.map_err(Trouble::of)?;
         self.over = true;
-        done.e_tag.clone().ok_or_else(|| Trouble::plain(Cause::Nonsense, "the answer tells no entity tag"))
+        told_tag(done.e_tag)
     }
 
     /// Has the service copy all parts of an object of this size. What is under way when one fails is waited for: a part that
@@ -137,8 +138,8 @@ impl Upload {
                 .config_override(in_time(usize::try_from(last - first).unwrap_or(usize::MAX)));
             under_way.spawn(async move {
                 let answer = request.send().await.map_err(Trouble::of)?;
-                let etag = answer.copy_part_result.and_then(|copied| copied.e_tag);
-                Ok(CompletedPart::builder().part_number(part.number).set_e_tag(etag).build())
+                let etag = told_tag(answer.copy_part_result.and_then(|copied| copied.e_tag))?;
+                Ok(CompletedPart::builder().part_number(part.number).e_tag(etag).build())
             });
         }
         while !under_way.is_empty() {
@@ -223,7 +224,13 @@ async fn send_part(inner: Arc<Inner>, part: Sent, piece: Piece) -> Result<Comple
     let request = request.part_number(part.number).checksum_crc64_nvme(&sum).body(ByteStream::from(piece.bytes));
     let answer = request.customize().config_override(in_time).send().await.map_err(Trouble::of)?;
     drop(piece.memory);
-    Ok(CompletedPart::builder().part_number(part.number).set_e_tag(answer.e_tag).checksum_crc64_nvme(sum).build())
+    let etag = told_tag(answer.e_tag)?;
+    Ok(CompletedPart::builder().part_number(part.number).e_tag(etag).checksum_crc64_nvme(sum).build())
+}
+
+/// The entity tag of what was kept: an answer without one does not say that it was.
+fn told_tag(told: Option<String>) -> Result<String, Trouble> {
+    told.filter(|tag| !tag.is_empty()).ok_or_else(|| Trouble::plain(Cause::Nonsense, "the answer tells no entity tag"))
 }
 
 async fn joined(under_way: &mut Parts) -> Result<Option<CompletedPart>, Trouble> {

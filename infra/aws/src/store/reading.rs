@@ -13,13 +13,19 @@ use mill_model::{ItemAddress, Version};
 use mill_ports::{Body, ByteRange, Presence, Reading, StoreError, StoreErrorKind, chain};
 
 use super::Inner;
-use super::facts::{Found, tag_of};
-use super::faults::During;
+use super::facts::{Found, NO_LENGTH, bare, tag_of};
+use super::faults::{During, fit};
 use super::places::Place;
 use crate::trouble::{Cause, Trouble};
 
 /// How often a body that broke off is taken up again without having moved on.
 const RESUMES_MAX: u32 = 3;
+
+/// Why an item cannot be looked at, in the service's own words.
+enum WhyNot {
+    Absent,
+    Error(StoreError),
+}
 
 impl Inner {
     /// What is at an item's place. `Absent` only where its space answers.
@@ -27,32 +33,50 @@ impl Inner {
         let (place, key) = self.place_of(op, item)?;
         let request = self.client.head_object().bucket(&place.bucket).key(&key).checksum_mode(ChecksumMode::Enabled);
         let error = match request.send().await {
-            Ok(answer) => return Ok(Presence::Here(self.found_by_head(&answer))),
+            Ok(answer) => {
+                let found = self.found_by_head(&answer).map_err(|why| self.unexpected(op, item, why))?;
+                return Ok(Presence::Here(found));
+            }
             Err(error) => error,
         };
         let trouble = Trouble::of(error);
+        // An answer to HEAD has no body and so no code. Where it is not surely the service's own, or leaves open what it
+        // means, the same is asked in a way that is answered with one.
         match trouble.status {
-            Some(404) if !trouble.is(&["NoSuchBucket"]) => {
-                self.confirm(op, &item.space, &place).await?;
-                Ok(Presence::Absent)
-            }
-            // An answer to HEAD has no body and so no code: the same is asked in a way that is answered with one.
+            Some(404) if trouble.own_answer => self.absent(op, item, &place).await,
+            Some(404) => match self.why_not(op, item, &place, &key).await {
+                WhyNot::Absent => self.absent(op, item, &place).await,
+                WhyNot::Error(error) => Err(error),
+            },
             Some(400 | 401 | 403) if trouble.cause == Cause::Answer || trouble.code.is_none() => {
-                Err(self.why_not(op, item, &place, &key).await)
+                match self.why_not(op, item, &place, &key).await {
+                    WhyNot::Absent => Err(self.unexpected(op, item, format!("it answers in two ways: {trouble}"))),
+                    WhyNot::Error(error) => Err(error),
+                }
             }
             _ => Err(self.meant(op, item.to_string(), During::Read, trouble)),
         }
     }
 
-    async fn why_not(&self, op: &'static str, item: &ItemAddress, place: &Place, key: &str) -> StoreError {
+    /// That an item is not there, if its space is.
+    async fn absent<T>(&self, op: &'static str, item: &ItemAddress, place: &Place) -> Result<Presence<T>, StoreError> {
+        self.confirm(op, &item.space, place).await?;
+        Ok(Presence::Absent)
+    }
+
+    async fn why_not(&self, op: &'static str, item: &ItemAddress, place: &Place, key: &str) -> WhyNot {
         match self.client.get_object().bucket(&place.bucket).key(key).range("bytes=0-0").send().await {
-            Ok(_) => self.unexpected(op, item, "it can be read, but not be looked at"),
+            Ok(_) => WhyNot::Error(self.unexpected(op, item, "it can be read, but not be looked at")),
             Err(error) => {
                 let trouble = Trouble::of(error);
-                if trouble.is(&["NoSuchKey", "InvalidRange"]) {
-                    return self.unexpected(op, item, format!("it answers in two ways: {trouble}"));
+                match () {
+                    () if trouble.is(&["NoSuchKey"]) => WhyNot::Absent,
+                    // It is there, and empty.
+                    () if trouble.is(&["InvalidRange"]) => {
+                        WhyNot::Error(self.unexpected(op, item, format!("it answers in two ways: {trouble}")))
+                    }
+                    () => WhyNot::Error(self.meant(op, item.to_string(), During::Read, trouble)),
                 }
-                self.meant(op, item.to_string(), During::Read, trouble)
             }
         }
     }
@@ -87,23 +111,33 @@ pub(super) async fn open(
     let answer = match inner.get((&place, &key), range, if_version.map(tag_of)).await {
         Ok(answer) => answer,
         Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => {
-            inner.confirm(OP, &item.space, &place).await?;
-            return Ok(Presence::Absent);
+            return inner.absent(OP, item, &place).await;
         }
-        Err(error) => return Err(inner.failed(OP, item, During::Read, error)),
+        Err(error) => {
+            let trouble = Trouble::of(error);
+            if trouble.status == Some(404) && !trouble.is(&["NoSuchBucket"]) {
+                // It does not say of what: looking finds out.
+                return match inner.look(OP, item).await? {
+                    Presence::Absent => Ok(Presence::Absent),
+                    Presence::Here(_) => Err(inner.unexpected(OP, item, "it can be looked at, but not be read")),
+                };
+            }
+            return Err(inner.meant(OP, item.to_string(), During::Read, trouble));
+        }
     };
     let length = u64::try_from(answer.content_length().unwrap_or(-1));
-    let length = length.map_err(|_| inner.unexpected(OP, item, "the answer tells no length"))?;
-    let size = match range {
-        None => length,
-        Some(_) => whole_size(answer.content_range())
-            .ok_or_else(|| inner.unexpected(OP, item, "the answer to a range tells no size of the whole"))?,
+    let length = length.map_err(|_| inner.unexpected(OP, item, NO_LENGTH))?;
+    let size = match (range, answer.content_range()) {
+        (None, None) => length,
+        (None, Some(_)) => return Err(inner.unexpected(OP, item, "all of it was asked for, and a part comes")),
+        (Some(asked), part) => size_of_whole(asked, part).map_err(|why| inner.unexpected(OP, item, why))?,
     };
     let asked = range.map_or(size, |range| range.length.min(size.saturating_sub(range.offset)));
     if length != asked {
         return Err(inner.unexpected(OP, item, format!("{length} bytes of {asked} are announced")));
     }
-    let Found { facts, etag, .. } = inner.found_by_get(&answer, size);
+    let found = inner.found_by_get(&answer, size).map_err(|why| inner.unexpected(OP, item, why))?;
+    let Found { facts, etag, .. } = found;
     if if_version.is_some_and(|expected| *expected != facts.version) {
         return Err(inner.of_item(OP, item, StoreErrorKind::Changed));
     }
@@ -121,9 +155,17 @@ pub(super) async fn open(
     Ok(Presence::Here(Reading { facts, body: flow.into_body() }))
 }
 
-/// The size in `bytes 0-9/200`.
-fn whole_size(range: Option<&str>) -> Option<u64> {
-    range?.rsplit('/').next()?.parse().ok()
+/// The size of the whole, by what an answer says of the part that it brings (`bytes 0-9/200`): it must be the part that was
+/// asked for, or what of it there is.
+fn size_of_whole(asked: ByteRange, part: Option<&str>) -> Result<u64, String> {
+    let part = part.ok_or("a part was asked for, and the answer does not say which it brings")?;
+    let other = || format!("the answer brings `{}`, which was not asked", fit(part));
+    let (part, size) = part.strip_prefix("bytes ").and_then(|part| part.split_once('/')).ok_or_else(other)?;
+    let (first, last) = part.split_once('-').ok_or_else(other)?;
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| other());
+    let (first, last, size) = (number(first)?, number(last)?, number(size)?);
+    let expected = asked.offset.saturating_add(asked.length).min(size);
+    if first == asked.offset && last.checked_add(1) == Some(expected) { Ok(size) } else { Err(other()) }
 }
 
 /// The bytes of an item on their way, taken up again where they break off, always in the one state.
@@ -189,7 +231,14 @@ impl Flow {
         let range = ByteRange { offset: self.at, length: self.left };
         let answer = self.inner.get((&self.place, &self.key), Some(range), Some(self.tag.clone())).await;
         match answer {
-            Ok(answer) => self.bytes = answer.body,
+            Ok(answer) => {
+                size_of_whole(range, answer.content_range()).map_err(|why| self.wrong(why))?;
+                if bare(answer.e_tag().unwrap_or_default()) != bare(&self.tag) {
+                    // Not every server minds the condition.
+                    return Err(self.inner.of_item("reading", &self.item, StoreErrorKind::Changed));
+                }
+                self.bytes = answer.body;
+            }
             // What was read of is not there any more.
             Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => {
                 return Err(self.inner.of_item("reading", &self.item, StoreErrorKind::Changed));

@@ -5,12 +5,13 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use aws_sdk_s3::operation::create_bucket::CreateBucketError;
-use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration, EncodingType};
+use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use mill_model::SpaceId;
 use mill_ports::{LeftOut, Presence, Refusal, SpaceFacts, SpaceList, StoreError, StoreErrorKind};
 
 use super::faults::{During, fit};
-use super::listing::decoded;
+use super::key_encoding;
+use super::page::{From, Key, NoPage, PageRequest, shown};
 use super::places::Place;
 use super::{Inner, Spaces};
 use crate::trouble::Trouble;
@@ -18,6 +19,8 @@ use crate::trouble::Trouble;
 /// How long a space that was seen to be there is taken to be there. A bucket goes only once it holds nothing, so what
 /// is absent from a bucket that went meanwhile is absent all the same.
 const SEEN_FOR: Duration = Duration::from_secs(5);
+
+const LISTING_SPACES: &str = "listing spaces";
 
 impl Inner {
     pub(super) async fn space_facts(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
@@ -38,11 +41,11 @@ impl Inner {
 
     /// Asks whether a space is there. One in a bucket is there as long as any key, be it its own mark, begins with it.
     async fn is_there(&self, op: &'static str, space: &SpaceId, place: &Place) -> Result<bool, StoreError> {
-        let looked = self.client.list_objects_v2().bucket(&place.bucket).prefix(&place.prefix).max_keys(1).send().await;
-        let there = match looked {
-            Ok(answer) => self.bucket_is_space() || !answer.contents().is_empty(),
-            Err(error) => {
-                let error = self.meant(op, space.to_string(), During::Reach, Trouble::of(error));
+        let one = PageRequest { place, from: From::Beginning, by_folder: false, max: Some(1) };
+        let there = match self.page(one).await {
+            Ok(page) => self.bucket_is_space() || !page.objects.is_empty(),
+            Err(why) => {
+                let error = self.no_page(op, space.to_string(), why);
                 if error.kind != StoreErrorKind::SpaceAbsent {
                     return Err(error);
                 }
@@ -87,64 +90,71 @@ impl Inner {
 
     /// The spaces of a bucket: whatever stands before the first slash of any key. A key without one is in no space.
     async fn prefixes(&self, bucket: &str) -> Result<(BTreeSet<SpaceId>, LeftOut), StoreError> {
-        const OP: &str = "listing spaces";
+        let place = Place { bucket: bucket.to_owned(), prefix: String::new() };
+        let failed = |why| self.no_page(LISTING_SPACES, fit(bucket), why);
         let mut found = BTreeSet::new();
         let mut left_out = LeftOut::default();
-        let mut token = None;
+        let mut tokens = BTreeSet::new();
+        let mut next: Option<String> = None;
         loop {
-            let request = self.client.list_objects_v2().bucket(bucket).delimiter("/").encoding_type(EncodingType::Url);
-            let answer = request.set_continuation_token(token).send().await;
-            let answer = answer.map_err(|error| self.meant(OP, fit(bucket), During::Reach, Trouble::of(error)))?;
-            for key in answer.contents().iter().filter_map(|object| object.key()) {
-                left_out.add(|| fit(key), Refusal::InNoSpace);
+            let from = next.as_deref().map_or(From::Beginning, From::Token);
+            let asked = PageRequest { place: &place, from, by_folder: true, max: None };
+            let page = self.page(asked).await.map_err(failed)?;
+            let folders: Vec<&Key> = page.folders.iter().collect();
+            self.prove_reading(&place, &folders, key_encoding::Listed::Folders).await.map_err(failed)?;
+            for (key, _) in &page.objects {
+                left_out.add(|| shown(key), Refusal::InNoSpace);
             }
-            let encoded = answer.encoding_type() == Some(&EncodingType::Url);
-            for prefix in answer.common_prefixes().iter().filter_map(|prefix| prefix.prefix()) {
-                let name = if encoded { decoded(prefix) } else { Ok(prefix.to_owned()) };
-                let id = name.ok().and_then(|name| SpaceId::new(name.strip_suffix('/')?).ok());
-                match id {
-                    Some(id) => drop(found.insert(id)),
-                    None => left_out.add(|| fit(prefix), Refusal::NoSpaceName("it breaks the rules of space ids")),
+            for folder in &page.folders {
+                let id = folder.text().and_then(|name| SpaceId::new(name.strip_suffix('/')?).ok());
+                let Some(id) = id else {
+                    left_out.add(|| shown(folder), Refusal::NoSpaceName("it breaks the rules of space ids"));
+                    continue;
+                };
+                if !found.insert(id) {
+                    return Err(failed(NoPage::Contradiction(format!("`{}` is named twice", shown(folder)))));
                 }
             }
-            token = self.next_page(OP, bucket, answer.is_truncated(), answer.next_continuation_token)?;
-            if token.is_none() {
-                return Ok((found, left_out));
+            let Some(token) = page.next else { return Ok((found, left_out)) };
+            if !tokens.insert(token.clone()) {
+                return Err(failed(NoPage::Contradiction("the listing goes round".to_owned())));
             }
+            next = Some(token);
         }
     }
 
-    /// The mark of the next page, where there is one. An answer that says both or neither is none.
-    fn next_page(
-        &self,
-        op: &'static str,
-        bucket: &str,
-        more: Option<bool>,
-        token: Option<String>,
-    ) -> Result<Option<String>, StoreError> {
-        match (more.unwrap_or(false), token.filter(|token| !token.is_empty())) {
-            (false, _) => Ok(None),
-            (true, Some(token)) => Ok(Some(token)),
-            (true, None) => Err(StoreError {
-                source: Some("there is more, but the answer does not tell where".into()),
-                ..self.error(op, fit(bucket), StoreErrorKind::Unexpected)
-            }),
-        }
-    }
-
+    /// The spaces that are buckets whose names begin so. The service says that the list goes on, and nothing of its end: a
+    /// list that is not there at all is none that is empty.
     async fn buckets(&self, prefix: &str) -> Result<BTreeSet<SpaceId>, StoreError> {
-        const OP: &str = "listing spaces";
+        let contradiction = |why: String| self.no_page(LISTING_SPACES, fit(prefix), NoPage::Contradiction(why));
         let mut found = BTreeSet::new();
-        let mut token = None;
+        let mut names = BTreeSet::new();
+        let mut tokens = BTreeSet::new();
+        let mut next = None;
         loop {
-            let answer = self.client.list_buckets().prefix(prefix).set_continuation_token(token).send().await;
-            let answer = answer.map_err(|error| self.meant(OP, fit(prefix), During::Reach, Trouble::of(error)))?;
-            // A server that does not know of prefixes names all its buckets.
-            let names = answer.buckets().iter().filter_map(|bucket| bucket.name()?.strip_prefix(prefix));
-            found.extend(names.filter_map(|name| SpaceId::new(name).ok()));
-            token = answer.continuation_token.filter(|token| !token.is_empty());
-            if token.is_none() {
-                return Ok(found);
+            let answer = self.client.list_buckets().prefix(prefix).set_continuation_token(next).send().await;
+            let answer = answer
+                .map_err(|error| self.no_page(LISTING_SPACES, fit(prefix), NoPage::Failed(Trouble::of(error))))?;
+            if let Some(other) = answer.prefix().filter(|echo| !echo.is_empty() && *echo != prefix) {
+                return Err(contradiction(format!("it answers for the prefix `{}`, which was not asked", fit(other))));
+            }
+            for bucket in answer.buckets.ok_or_else(|| contradiction("it holds no list of buckets".to_owned()))? {
+                let name = bucket.name.filter(|name| !name.is_empty());
+                let name = name.ok_or_else(|| contradiction("a bucket without a name".to_owned()))?;
+                // A server that does not know of prefixes names all its buckets.
+                found.extend(name.strip_prefix(prefix).and_then(|name| SpaceId::new(name).ok()));
+                if names.contains(&name) {
+                    return Err(contradiction(format!("bucket `{}` is named twice", fit(&name))));
+                }
+                names.insert(name);
+            }
+            next = answer.continuation_token.filter(|token| !token.is_empty());
+            match &next {
+                None => return Ok(found),
+                Some(token) if !tokens.insert(token.clone()) => {
+                    return Err(contradiction("the list goes round".to_owned()));
+                }
+                Some(_) => {}
             }
         }
     }
@@ -184,14 +194,16 @@ impl Inner {
         const OP: &str = "removing a space";
         let Some(place) = self.place(space) else { return Ok(()) };
         let failed = |trouble| self.meant(OP, space.to_string(), During::Write, trouble);
-        let looked = self.client.list_objects_v2().bucket(&place.bucket).prefix(&place.prefix).max_keys(2).send().await;
-        let looked = match looked.map_err(|error| failed(Trouble::of(error))) {
-            Ok(answer) => answer,
-            Err(error) if error.kind == StoreErrorKind::SpaceAbsent => return Ok(()),
-            Err(error) => return Err(error),
+        let two = PageRequest { place: &place, from: From::Beginning, by_folder: false, max: Some(2) };
+        let page = match self.page(two).await {
+            Ok(page) => page,
+            Err(why) => {
+                let error = self.no_page(OP, space.to_string(), why);
+                return if error.kind == StoreErrorKind::SpaceAbsent { Ok(()) } else { Err(error) };
+            }
         };
-        let mark = |key: Option<&str>| !self.bucket_is_space() && key == Some(place.prefix.as_str());
-        if looked.contents().iter().any(|object| !mark(object.key())) {
+        let mark = |key: &Key| !self.bucket_is_space() && key.bytes == place.prefix.as_bytes();
+        if page.next.is_some() || page.objects.iter().any(|(key, _)| !mark(key)) {
             return Err(self.of_space(OP, space, StoreErrorKind::Precondition));
         }
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(space);

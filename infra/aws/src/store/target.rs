@@ -1,6 +1,5 @@
 //! A write of an item: what is settled before it begins, why it was not done, and what it left.
 
-use aws_sdk_s3::types::ChecksumMode;
 use mill_model::{ItemAddress, Version};
 use mill_ports::{Content, Refusal, StoreError, StoreErrorKind, When, Written};
 
@@ -80,28 +79,35 @@ impl Inner {
         self.meant("writing", target.item.to_string(), During::Write, trouble)
     }
 
-    /// What a write left. Only looking tells the time that the store gave it. Properties other than were written are
-    /// another writer's, who came between: of that state nothing is proven.
+    /// What a write left. Only looking tells the time that the store gave it, and that it is there: an answer alone may be
+    /// that of something before the store. Properties other than were written are another writer's, who came between: of that
+    /// state nothing is proven.
+    ///
+    /// # Errors
+    /// It cannot be looked at, or is not what was written.
     pub(super) async fn as_written(&self, target: &Target<'_>, etag: &str) -> Result<Written, StoreError> {
-        let look = self.client.head_object().bucket(&target.place.bucket).key(&target.key);
-        let looked = look.checksum_mode(ChecksumMode::Enabled).send().await;
-        let state = State { etag, size: target.size, modified: None };
-        let unknown = Version::unsettled(state.version_as_written().token());
-        let (version, at, plain) = match &looked {
-            Ok(found) if bare(found.e_tag().unwrap_or_default()) == bare(etag) => {
-                let state = State { modified: found.last_modified(), ..state };
-                let told = self.found_by_head(found).facts;
-                let ours = told.properties.is_some_and(|properties| properties == target.borne.clone().properties());
-                let version = state.version_as_written();
-                let version = if ours { version } else { Version::unsettled(version.token()) };
-                (version, state.modified_at(), told.checksums)
-            }
-            // It was written; somebody else came since, or what came of it cannot be seen.
-            _ => (unknown, None, Vec::new()),
-        };
-        let checksums = plain
+        const OP: &str = "looking at what was written";
+        let found = self.look(OP, target.item).await?.here();
+        let found =
+            found.ok_or_else(|| self.unexpected(OP, target.item, "the store said it was, and it is not there"))?;
+        if bare(&found.etag) != bare(etag) {
+            // Somebody else came since.
+            let state = State { etag, size: target.size, modified: None };
+            let version = Version::unsettled(state.version_as_written().token());
+            return Ok(Written { version, checksums: Vec::new(), at: None });
+        }
+        let facts = found.facts;
+        if facts.size != target.size {
+            let why = format!("{} bytes are there of {} that were written", facts.size, target.size);
+            return Err(self.unexpected(OP, target.item, why));
+        }
+        let ours = facts.properties.is_some_and(|properties| properties == target.borne.clone().properties());
+        let token = facts.version.token();
+        let version = if ours { Version::settled_at(token) } else { Version::unsettled(token) };
+        let checksums = facts
+            .checksums
             .into_iter()
             .filter(|told| md5(etag).is_none_or(|md5| told.algorithm != md5.algorithm || *told == md5));
-        Ok(Written { version, checksums: checksums.collect(), at })
+        Ok(Written { version, checksums: checksums.collect(), at: facts.modified })
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::MetadataDirective;
+use aws_sdk_s3::types::{CopyObjectResult, MetadataDirective};
 use mill_model::{ItemAddress, Properties};
 use mill_ports::{Body, Content, Presence, Refusal, StoreError, StoreErrorKind, When, Written};
 
-use super::facts::{Found, State};
+use super::facts::{Found, State, bare};
 use super::faults::During;
 use super::headers::bear;
 use super::places::{Place, copy_source};
@@ -59,7 +59,8 @@ impl Inner {
             .config_override(in_time);
         let answer = request.send().await.map_err(|error| self.not_written(target, Trouble::of(error)))?;
         drop(piece.memory);
-        answer.e_tag.ok_or_else(|| self.unexpected("writing", target.item, "the answer tells no entity tag"))
+        let tag = answer.e_tag.filter(|tag| !bare(tag).is_empty());
+        tag.ok_or_else(|| self.unexpected("writing", target.item, "the answer tells no entity tag"))
     }
 
     /// A copy of an object onto itself.
@@ -112,10 +113,11 @@ pub(super) async fn put_properties(
             return Err(inner.meant(OP, item.to_string(), During::Write, trouble));
         }
     };
-    let result = answer.copy_object_result;
-    let told = result.as_ref().and_then(|result| Some((result.e_tag()?, result.last_modified()?)));
-    let Some((etag, modified)) = told else {
-        return inner.as_written(&target, &found.etag).await;
+    let result = answer.copy_object_result.unwrap_or_else(|| CopyObjectResult::builder().build());
+    let etag = result.e_tag().filter(|tag| !bare(tag).is_empty());
+    let etag = etag.ok_or_else(|| inner.unexpected(OP, item, "the answer tells no entity tag"))?;
+    let Some(modified) = result.last_modified() else {
+        return inner.as_written(&target, etag).await;
     };
     if !inner.settings.native_conditions {
         // Somebody may have come between: the state is known only by another look.

@@ -53,13 +53,14 @@ impl DynamoTable {
         for _ in 0..TRIES {
             let request = self.client.batch_write_item().request_items(&*self.table, left);
             let answer = request.send().await.map_err(|error| self.failed("put_many", &Trouble::of(error)))?;
-            let mut undone = answer.unprocessed_items.unwrap_or_default();
+            let mut undone = answer
+                .unprocessed_items
+                .ok_or_else(|| self.unexpected("put_many", "the answer does not say what was left undone"))?;
             left = undone.remove(&*self.table).unwrap_or_default();
             if let Some(other) = undone.into_iter().find_map(|(table, rows)| (!rows.is_empty()).then_some(table)) {
                 // Rows left undone must not pass for written, whatever name the service gives their table.
                 let why = format!("table `{}`: rows of `{other}` are said to be left undone", self.table);
-                let unexpected = self.error("put_many", TableErrorKind::Unexpected);
-                return Err(TableError { source: Some(why.into()), ..unexpected });
+                return Err(self.unexpected("put_many", why));
             }
             if left.is_empty() {
                 return Ok(());

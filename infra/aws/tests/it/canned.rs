@@ -22,6 +22,32 @@ pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answe
     answer.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap()
 }
 
+/// What S3 answers to a look at what is not there: the status, and the id that it gives to each request.
+pub(crate) fn not_there() -> Answer {
+    answer(404, &[("x-amz-request-id", "1")], "")
+}
+
+/// A whole listing of these keys, in a bucket named `bucket`, as the last page or with a token for the next.
+pub(crate) fn listing(keys: &[&str], next: Option<&str>) -> String {
+    let entry = |key: &&str| {
+        format!(
+            "<Contents><Key>{key}</Key><LastModified>2026-11-21T07:28:00.000Z</LastModified><ETag>&quot;e&quot;</ETag>\
+             <Size>3</Size><StorageClass>STANDARD</StorageClass></Contents>"
+        )
+    };
+    let next = next.map_or_else(
+        || "<IsTruncated>false</IsTruncated>".to_owned(),
+        |next| format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{next}</NextContinuationToken>"),
+    );
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+         <Name>bucket</Name><KeyCount>{}</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>{next}{}\
+         </ListBucketResult>",
+        keys.len(),
+        keys.iter().map(entry).collect::<String>(),
+    )
+}
+
 /// Serves for as long as the process lives; where `answers` gives none, none ever comes. Gives the address.
 pub(crate) fn serve<A>(answers: impl Fn(&Request<Bytes>) -> A + Send + Sync + 'static) -> String
 where

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unused_async, clippy::print_stdout)]
 
+mod answers;
 mod canned;
 mod connections;
 mod contract;
 mod deployed;
+mod item_answers;
 mod listening;
 mod ministack;
 #[path = "../../../../workman/tests/it/nothing.rs"]

@@ -152,3 +152,41 @@ async fn ten_tasks_cost_three_requests() {
     queue.acknowledge(&receipts).await.unwrap().into_result().unwrap();
     assert_eq!(connection.requests().total() - before, 3);
 }
+
+/// A queue whose requests, but for the first look, are answered so.
+async fn answering(body: &'static str) -> Arc<SqsQueue> {
+    let endpoint = serve(move |request| {
+        let url = request.headers()["x-amz-target"] == "AmazonSQS.GetQueueUrl";
+        let body = if url { r#"{"QueueUrl":"http://queues/mill"}"# } else { body };
+        answer(200, &[("content-type", "application/x-amz-json-1.0")], body)
+    });
+    open(&connect(&endpoint).await.without_retries(), QueueName::Audit, "mill".into())
+}
+
+#[tokio::test]
+async fn an_entry_of_which_an_answer_says_nothing_or_two_things_has_failed() {
+    const BOTH: &str = r#"{"Successful":[{"Id":"0","MessageId":"m","MD5OfMessageBody":"x"}],
+        "Failed":[{"Id":"0","Code":"InternalError","SenderFault":false}]}"#;
+    for body in ["", "{}", r#"{"Successful":[],"Failed":[]}"#, BOTH, r#"{"Successful":[{"Id":"1"}],"Failed":[]}"#] {
+        let queue = answering(body).await;
+        let sent = queue.send(&[outgoing("a")]).await;
+        assert!(sent.is_err() || !sent.is_ok_and(|report| report.failed.is_empty()), "send: {body}");
+        let receipts = [Receipt("r".into())];
+        let gone = queue.acknowledge(&receipts).await;
+        assert!(gone.is_err() || !gone.is_ok_and(|report| report.failed.is_empty()), "acknowledge: {body}");
+        let extended = queue.extend(&receipts, Duration::from_mins(1)).await;
+        assert!(extended.is_err() || extended.is_ok_and(|each| each[0].is_err()), "extend: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_told_whole_is_not_taken_for_an_empty_one() {
+    const MESSAGES: &str =
+        r#"{"Messages":[{"ReceiptHandle":"r","MessageId":"m"},{"Body":"b","ReceiptHandle":"s"},{"Body":"c"}]}"#;
+    let received = answering(MESSAGES).await.receive(TEN, Duration::from_mins(1), Duration::ZERO).await.unwrap();
+    assert_eq!(received.iter().map(|one| &one.body[..]).collect::<Vec<_>>(), [b"b"]);
+    for cut in 1..MESSAGES.len() {
+        let cut: &'static str = &MESSAGES[..cut];
+        assert!(answering(cut).await.receive(TEN, Duration::from_mins(1), Duration::ZERO).await.is_err(), "{cut}");
+    }
+}

@@ -11,7 +11,7 @@ use mill_conformance::{Keep, StoreLimits, StoreSubject};
 use mill_model::{AccountId, Algorithm, ContentId, ItemAddress, ItemState, Properties, SpaceId, StoreAddress, StoreId};
 use mill_ports::{Body, Content, DestinationStore, SourceStore, StoreErrorKind, When};
 
-use crate::canned::{answer, serve};
+use crate::canned::{answer, listing, not_there, serve};
 use crate::servers::{clock, connect, fresh, ministack};
 
 pub(crate) fn settings(spaces: Spaces) -> S3Settings {
@@ -167,8 +167,8 @@ async fn an_item_that_came_while_parts_were_sent_is_not_written_over() {
             "HEAD" if came.load(Ordering::Relaxed) => {
                 answer(200, &[("etag", "\"theirs\""), ("content-length", "3"), ("last-modified", MODIFIED)], "")
             }
-            "HEAD" => answer(404, &[], ""),
-            "GET" => answer(200, &[], "<ListBucketResult><Contents><Key>x</Key></Contents></ListBucketResult>"),
+            "HEAD" => not_there(),
+            "GET" => answer(200, &[], &listing(&["x"], None)),
             "POST" if query.contains("uploads") => answer(
                 200,
                 &[],
@@ -247,23 +247,38 @@ async fn uploads_that_another_program_began_are_not_touched() {
 /// Some answer a condition with an error, whatever it says.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_knows_no_conditions_is_told_of_none() {
-    let endpoint = serve(|request| {
+    let written = Mutex::new(None);
+    let endpoint = serve(move |request| {
+        let mut written = written.lock().unwrap();
         let told = request.headers();
         assert!(!told.contains_key("if-match") && !told.contains_key("if-none-match"), "{request:?}");
         match request.method().as_str() {
-            "HEAD" => answer(404, &[], ""),
-            "GET" => answer(200, &[], "<ListBucketResult></ListBucketResult>"),
-            "PUT" => answer(200, &[("etag", "\"a\"")], ""),
+            // Each write is looked at once.
+            "HEAD" => match written.take() {
+                Some((tag, bytes)) => {
+                    answer(200, &[("etag", tag), ("content-length", bytes), ("last-modified", MODIFIED)], "")
+                }
+                None => not_there(),
+            },
+            "GET" => answer(200, &[], &listing(&[], None)),
+            "PUT" => {
+                let part = request.uri().query().unwrap_or_default().contains("partNumber");
+                *written = (!part).then_some(("\"a\"", "3"));
+                answer(200, &[("etag", "\"a\"")], "")
+            }
             "POST" if request.uri().query().unwrap_or_default().starts_with("uploads") => answer(
                 200,
                 &[],
                 "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>",
             ),
-            "POST" => answer(
-                200,
-                &[],
-                "<CompleteMultipartUploadResult><ETag>&quot;a-4&quot;</ETag></CompleteMultipartUploadResult>",
-            ),
+            "POST" => {
+                *written = Some(("\"a-4\"", "200000"));
+                answer(
+                    200,
+                    &[],
+                    "<CompleteMultipartUploadResult><ETag>&quot;a-4&quot;</ETag></CompleteMultipartUploadResult>",
+                )
+            }
             other => panic!("{other}"),
         }
     });
@@ -365,10 +380,11 @@ async fn an_item_costs_what_it_should() {
     assert_eq!(connection.requests().total() - before, 3);
     let before = connection.requests().total();
     let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
-    assert_eq!((pages.len(), connection.requests().total() - before), (1, 1));
+    // Where it is not Amazon's own, a store is asked besides whether nothing lies behind the end.
+    assert_eq!((pages.len(), connection.requests().total() - before), (2, 2));
 }
 
-const MODIFIED: &str = "Sat, 21 Nov 2026 07:28:00 GMT";
+pub(crate) const MODIFIED: &str = "Sat, 21 Nov 2026 07:28:00 GMT";
 
 /// A store on a server that answers as it is told to, with a space seen to be there by whoever asks.
 async fn canned(native_conditions: bool, endpoint: &str) -> (Connection, S3Store) {

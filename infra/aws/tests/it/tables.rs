@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mill_aws::DynamoTable;
 use mill_conformance::{Keep, TableSubject};
 use mill_local::OsChance;
-use mill_ports::{RowKey, RowVersion, RowWhen, Table, TableErrorKind};
+use mill_ports::{KeyRange, RowKey, RowVersion, RowWhen, Table, TableErrorKind};
 
 use crate::canned::{Answer, answer, serve};
 use crate::servers::{clock, connect, fresh, installation, ministack};
@@ -102,4 +102,65 @@ async fn rows_left_undone_under_another_name_are_not_taken_for_written() {
     let error = on(&endpoint).await.put_many(&rows).await.unwrap_err();
     assert_eq!(error.kind, TableErrorKind::Unexpected);
     assert!(mill_ports::chain(&error).contains("arn:aws:dynamodb:table/mill-seals"));
+}
+
+const ROWS: &str = r#"{"Count":2,"Items":[{"p":{"S":"p"},"s":{"S":"a"},"m":{"S":"1"},"v":{"B":"eA=="}},{"p":{"S":"p"},"s":{"S":"b"},"m":{"S":"2"},"v":{"B":"eQ=="}}],"ScannedCount":2}"#;
+const ROW: &str = r#"{"Item":{"p":{"S":"p"},"s":{"S":"s"},"m":{"S":"1"},"v":{"B":"eA=="}}}"#;
+
+/// A table that answers each request so, tried once.
+async fn once(body: String) -> DynamoTable {
+    let endpoint = serve(move |_| told(200, &body));
+    let connection = connect(&endpoint).await.without_retries();
+    DynamoTable::new(&connection, "seals", "mill-seals", clock(), Arc::new(OsChance))
+}
+
+#[tokio::test]
+async fn an_answer_cut_at_any_byte_is_no_answer() {
+    let all = KeyRange { prefix: String::new(), after: None };
+    for cut in 0..ROWS.len() {
+        once(ROWS[..cut].to_owned()).await.query("p", &all, 9).await.unwrap_err();
+    }
+    for cut in 0..ROW.len() {
+        once(ROW[..cut].to_owned()).await.get(&RowKey::new("p", "s")).await.unwrap_err();
+    }
+    let (row, undone) = ([(RowKey::new("p", "s"), Bytes::new())], r#"{"UnprocessedItems":{}}"#);
+    for cut in 0..undone.len() {
+        once(undone[..cut].to_owned()).await.put_many(&row).await.unwrap_err();
+    }
+    for nothing in ["", " "] {
+        let table = once(nothing.to_owned()).await;
+        table.put(&row[0].0, Bytes::new(), RowWhen::Always).await.unwrap_err();
+        table.delete(&row[0].0, RowWhen::Always).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_contradicts_itself_or_the_question_is_no_answer() {
+    let range = |prefix: &str, after: Option<&str>| KeyRange { prefix: prefix.into(), after: after.map(str::to_owned) };
+    let all = range("", None);
+    assert_eq!(once(ROWS.to_owned()).await.query("p", &all, 9).await.unwrap().rows.len(), 2);
+    let wrong = [
+        "{}".to_owned(),
+        r#"{"Count":0}"#.to_owned(),
+        ROWS.replace(r#""Count":2,"I"#, r#""Count":3,"I"#),
+        ROWS.replace(r#""Count":2,"I"#, r#""I"#),
+        ROWS.replace(r#","ScannedCount":2"#, r#","Items":[]"#),
+        ROWS.replace(r#"{"S":"b"}"#, r#"{"S":"a"}"#),
+        ROWS.replace(r#"{"S":"b"}"#, r#"{"S":"A"}"#),
+        ROWS.replacen(r#""p":{"S":"p"}"#, r#""p":{"S":"q"}"#, 1),
+        ROWS.replacen(r#""m":{"S":"1"},"#, "", 1),
+    ];
+    for answer in wrong {
+        let outcome = once(answer.clone()).await.query("p", &all, 9).await;
+        assert!(outcome.is_err(), "{answer}");
+    }
+    for other in [range("b", None), range("", Some("a"))] {
+        assert!(once(ROWS.to_owned()).await.query("p", &other, 9).await.is_err(), "{other:?}");
+    }
+    assert!(once(ROW.to_owned()).await.get(&RowKey::new("p", "s")).await.unwrap().is_some());
+    for key in [RowKey::new("p", "t"), RowKey::new("q", "s")] {
+        assert!(once(ROW.to_owned()).await.get(&key).await.is_err(), "{key:?}");
+    }
+    let row = [(RowKey::new("p", "s"), Bytes::new())];
+    assert!(once("{}".to_owned()).await.put_many(&row).await.is_err());
 }

@@ -1,0 +1,224 @@
+//! Whether an XML answer is a complete document, and one that the SDK's parser reads as it is meant.
+//!
+//! That parser takes any end of its tokens for the end of the document, be it a cut or a byte that no XML may hold. It takes
+//! the last of two members that may stand once, and of a text only the first stretch before a comment or a CDATA section. So
+//! a cut answer passes for a short one. This check walks over the same tokens first (it uses the tokenizer of the SDK, so
+//! that the two never differ) and refuses all of that.
+
+use xmlparser::{ElementEnd, StrSpan, Token, Tokenizer};
+
+/// Members that may stand more than once beside each other. Source: Amazon S3 API reference.
+const REPEATED: [&str; 9] =
+    ["Contents", "CommonPrefixes", "Bucket", "Upload", "Part", "Version", "DeleteMarker", "ChecksumAlgorithm", "Error"];
+
+/// Deepest nesting of any answer of S3, with room to spare.
+const DEPTH_MAX: usize = 16;
+/// Most different members of one element, with room to spare.
+const MEMBERS_MAX: usize = 64;
+
+/// What is wrong with an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Malformed {
+    /// Nothing came, or nothing but blanks.
+    #[error("the answer is empty")]
+    Empty,
+    /// The document ends before its root element is closed.
+    #[error("the answer is cut: element `{0}` is not closed")]
+    Cut(String),
+    /// A member stands twice where it may stand once.
+    #[error("the answer contradicts itself: `{0}` stands twice in one element")]
+    Doubled(String),
+    /// The root is not the one that answers the request.
+    #[error("the answer is a `{0}`, which does not answer this request")]
+    OtherRoot(String),
+    /// Anything else that is no XML, or is XML of a form in which no S3 service answers.
+    #[error("the answer is no XML document of S3: {0}")]
+    Form(String),
+}
+
+/// The name of the root of a complete document.
+///
+/// # Errors
+/// What makes it none.
+pub(crate) fn root(answer: &[u8]) -> Result<&str, Malformed> {
+    let text = std::str::from_utf8(answer).map_err(|_| form("its text is not UTF-8"))?;
+    let mut document = Document { open: Vec::with_capacity(4), members: Vec::with_capacity(16), root: None };
+    for token in Tokenizer::from(text) {
+        match token {
+            Ok(token) => document.take(token)?,
+            Err(error) => return Err(document.broken(&error)),
+        }
+    }
+    document.end()
+}
+
+fn form(why: &str) -> Malformed {
+    Malformed::Form(why.to_owned())
+}
+
+/// An element that is not closed yet.
+struct Open<'a> {
+    prefix: &'a str,
+    name: &'a str,
+    /// Where its members' names begin among all names.
+    members_from: usize,
+    has_members: bool,
+    has_text: bool,
+}
+
+/// What was read of a document so far.
+struct Document<'a> {
+    open: Vec<Open<'a>>,
+    /// The names of the members of all open elements, but for those that may stand more than once.
+    members: Vec<&'a str>,
+    root: Option<&'a str>,
+}
+
+impl<'a> Document<'a> {
+    fn take(&mut self, token: Token<'a>) -> Result<(), Malformed> {
+        match token {
+            Token::ElementStart { prefix, local, .. } => self.start(prefix, local),
+            Token::ElementEnd { end: ElementEnd::Close(prefix, local), .. } => {
+                self.close(|open| (open.prefix, open.name) == (prefix.as_str(), local.as_str()))
+            }
+            Token::ElementEnd { end: ElementEnd::Empty, .. } => self.close(|_| true),
+            Token::Text { text } => self.text(text.as_str()),
+            // The SDK gives up, in silence, on an attribute whose references it does not know.
+            Token::Attribute { value, .. } if value.as_str().contains('&') => Err(form("a reference in an attribute")),
+            Token::ElementEnd { end: ElementEnd::Open, .. } | Token::Attribute { .. } | Token::Declaration { .. } => {
+                Ok(())
+            }
+            Token::Comment { .. } | Token::ProcessingInstruction { .. } if self.open.is_empty() => Ok(()),
+            Token::Comment { .. } | Token::ProcessingInstruction { .. } | Token::Cdata { .. } => {
+                Err(form("a text in several parts"))
+            }
+            Token::DtdStart { .. }
+            | Token::EmptyDtd { .. }
+            | Token::DtdEnd { .. }
+            | Token::EntityDeclaration { .. } => Err(form("a document type declaration")),
+        }
+    }
+
+    fn start(&mut self, prefix: StrSpan<'a>, local: StrSpan<'a>) -> Result<(), Malformed> {
+        let name = local.as_str();
+        match self.open.last_mut() {
+            None => self.root = Some(name),
+            Some(parent) if parent.has_text => return Err(form("an element in the midst of a text")),
+            Some(parent) => {
+                parent.has_members = true;
+                let from = parent.members_from;
+                self.member(from, name)?;
+            }
+        }
+        if self.open.len() >= DEPTH_MAX {
+            return Err(form("elements nested too deep"));
+        }
+        let members_from = self.members.len();
+        self.open.push(Open { prefix: prefix.as_str(), name, members_from, has_members: false, has_text: false });
+        Ok(())
+    }
+
+    fn member(&mut self, from: usize, name: &'a str) -> Result<(), Malformed> {
+        if REPEATED.contains(&name) {
+            return Ok(());
+        }
+        let before = &self.members[from..];
+        if before.contains(&name) {
+            return Err(Malformed::Doubled(name.to_owned()));
+        }
+        if before.len() >= MEMBERS_MAX {
+            return Err(form("an element of too many members"));
+        }
+        self.members.push(name);
+        Ok(())
+    }
+
+    fn close(&mut self, is: impl FnOnce(&Open<'a>) -> bool) -> Result<(), Malformed> {
+        match self.open.pop() {
+            Some(open) if is(&open) => {
+                self.members.truncate(open.members_from);
+                Ok(())
+            }
+            Some(open) => Err(Malformed::Cut(open.name.to_owned())),
+            None => Err(form("an element is closed that was never opened")),
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Malformed> {
+        match self.open.last_mut() {
+            _ if text.bytes().all(|byte| byte.is_ascii_whitespace()) => Ok(()),
+            Some(element) if element.has_members => Err(form("a text in the midst of elements")),
+            Some(element) => {
+                element.has_text = true;
+                Ok(())
+            }
+            None => Err(form("a text beside the document")),
+        }
+    }
+
+    fn end(self) -> Result<&'a str, Malformed> {
+        match (self.root, self.open.last()) {
+            (_, Some(open)) => Err(Malformed::Cut(open.name.to_owned())),
+            (Some(root), None) => Ok(root),
+            (None, None) => Err(Malformed::Empty),
+        }
+    }
+
+    /// What an error of the tokenizer says. Within an element it is mostly a cut in the midst of a tag.
+    fn broken(&self, error: &xmlparser::Error) -> Malformed {
+        Malformed::Form(match self.open.last() {
+            Some(open) => format!("{error}, in element `{}`", open.name),
+            None => error.to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complete_document_is_known_by_its_root() {
+        for (document, expected) in [
+            ("<Error><Code>NoSuchKey</Code></Error>", "Error"),
+            ("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\n <a xmlns=\"http://x/\">\n <b/> <b2>t</b2>\n</a>\n", "a"),
+            ("<n:a xmlns:n='http://x/'><n:b>&quot;&#x1;</n:b></n:a>", "a"),
+            ("<a/>", "a"),
+            ("<!-- of a server that likes to talk --><a></a><!-- and again -->", "a"),
+            ("<L><Contents><Key>a</Key></Contents><Contents><Key>b</Key></Contents></L>", "L"),
+        ] {
+            assert_eq!(root(document.as_bytes()), Ok(expected), "{document}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_doubled_or_mixed_is_no_document() {
+        for document in [
+            "",
+            " \n",
+            "no document",
+            "<a>",
+            "<a><b></b>",
+            "<a><b></a></b>",
+            "<a></b>",
+            "</a>",
+            "<a></a><a></a>",
+            "<a></a>more",
+            "<a><b>1</b><b>2</b></a>",
+            "<a><Contents><Key>a</Key><Key>b</Key></Contents></a>",
+            "<a><b>t<c/></b></a>",
+            "<a><b/>t</a>",
+            "<a><b>t<!-- -->u</b></a>",
+            "<a><b><![CDATA[t]]></b></a>",
+            "<a><b>t\u{1}</b></a>",
+            "<!DOCTYPE html><html></html>",
+            "<a b='&x;'></a>",
+            "<html><p>one<br>two</p></html>",
+        ] {
+            assert!(root(document.as_bytes()).is_err(), "{document}");
+        }
+        assert!(root(b"<a>\xff</a>").is_err());
+        let deep = "<a>".repeat(100) + &"</a>".repeat(100);
+        assert!(root(deep.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,259 @@
+//! One page of a listing: an answer that is complete and answers what was asked, or an error.
+//!
+//! What an answer leaves out cannot be seen in what it holds. So its end must be said (`IsTruncated`), and nothing in it may
+//! contradict that, or the request. Source: Amazon S3 API reference, *ListObjectsV2*.
+
+use aws_sdk_s3::types::EncodingType;
+
+use super::Inner;
+use super::faults::fit;
+use super::places::Place;
+use crate::answer::{Listing, ListingReader, Object};
+use crate::trouble::Trouble;
+
+/// What a page is asked for.
+#[derive(Debug, Clone)]
+pub(super) struct PageRequest<'a> {
+    pub(super) place: &'a Place,
+    pub(super) from: From<'a>,
+    /// Whether what lies behind the next slash is rolled up.
+    pub(super) by_folder: bool,
+    /// Most entries; `None` for as many as the service gives.
+    pub(super) max: Option<i32>,
+}
+
+/// Where a page begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum From<'a> {
+    Beginning,
+    /// Behind this key.
+    After(&'a str),
+    /// Where the page before said.
+    Token(&'a str),
+}
+
+/// A page.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// In ascending order of keys.
+    pub(super) objects: Vec<(Key, Object)>,
+    /// What was rolled up, in ascending order.
+    pub(super) folders: Vec<Key>,
+    /// Where the next page begins, if there is one.
+    pub(super) next: Option<String>,
+}
+
+/// A key, as it was read from an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) bytes: Vec<u8>,
+    /// How it is written in the answer.
+    pub(super) written: String,
+    /// Whether the answer says that it is url-encoded.
+    pub(super) encoded: bool,
+}
+
+impl Key {
+    pub(super) fn read(written: String, encoded: bool) -> Self {
+        let bytes = if encoded { decoded(&written) } else { written.as_bytes().to_vec() };
+        Self { bytes, written, encoded }
+    }
+
+    /// The key as text, where it is one.
+    pub(super) fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.bytes).ok()
+    }
+}
+
+/// Why a page could not be had.
+#[derive(Debug)]
+pub(super) enum NoPage {
+    /// The call failed.
+    Failed(Trouble),
+    /// The answer contradicts itself, or what was asked.
+    Contradiction(String),
+}
+
+impl Inner {
+    /// Asks for a page.
+    pub(super) async fn page(&self, asked: PageRequest<'_>) -> Result<Page, NoPage> {
+        let request = self.client.list_objects_v2().bucket(&asked.place.bucket).encoding_type(EncodingType::Url);
+        let request = if asked.place.prefix.is_empty() { request } else { request.prefix(&asked.place.prefix) };
+        let request = if asked.by_folder { request.delimiter("/") } else { request };
+        let request = match asked.from {
+            From::Beginning => request,
+            From::After(key) => request.start_after(key),
+            From::Token(token) => request.continuation_token(token),
+        };
+        let reader = ListingReader::default();
+        let answer = request.set_max_keys(asked.max).customize().interceptor(reader.clone()).send().await;
+        answer.map_err(|error| NoPage::Failed(Trouble::of(error)))?;
+        let listing = reader.take().ok_or_else(|| NoPage::Contradiction("no listing came".to_owned()))?;
+        asked.judge(listing).map_err(NoPage::Contradiction)
+    }
+}
+
+impl PageRequest<'_> {
+    fn judge(&self, answer: Listing) -> Result<Page, String> {
+        let encoded = answer.encoding.as_deref() == Some("url");
+        let next = next(answer.truncated, answer.next_token.as_deref())?;
+        if let (Some(next), From::Token(token)) = (&next, self.from)
+            && next == token
+        {
+            return Err("the page behind this one is said to be this one again".to_owned());
+        }
+        self.echoed(&answer, encoded)?;
+        let folders: Vec<Key> = answer.folders.into_iter().map(|name| Key::read(name, encoded)).collect();
+        let objects = answer.objects.into_iter().map(|mut object| {
+            let key = Key::read(std::mem::take(&mut object.key), encoded);
+            (key, object)
+        });
+        let objects: Vec<(Key, Object)> = objects.collect();
+        counted(answer.count, objects.len(), folders.len())?;
+        ascending(objects.iter().map(|(key, _)| key))?;
+        ascending(folders.iter())?;
+        let prefix = self.place.prefix.as_bytes();
+        if let Some(other) =
+            objects.iter().map(|(key, _)| key).chain(&folders).find(|key| !key.bytes.starts_with(prefix))
+        {
+            return Err(format!("`{}` does not begin with `{}`, as was asked", shown(other), fit(&self.place.prefix)));
+        }
+        for folder in &folders {
+            let ends = folder.bytes.iter().skip(prefix.len()).position(|byte| *byte == b'/');
+            if !self.by_folder || ends != Some(folder.bytes.len() - prefix.len() - 1) {
+                return Err(format!("`{}` is rolled up, which was not asked", shown(folder)));
+            }
+        }
+        Ok(Page { objects, folders, next })
+    }
+
+    /// What an answer repeats of the request must be what was asked. Not every server repeats everything.
+    fn echoed(&self, answer: &Listing, encoded: bool) -> Result<(), String> {
+        let differs = |asked: &str, echo: Option<&str>, may_be_encoded: bool| {
+            echo.filter(|echo| *echo != asked && !(may_be_encoded && decoded(echo) == asked.as_bytes())).map(fit)
+        };
+        let wrong =
+            |what: &str, other: String| Err(format!("it answers for the {what} `{other}`, which was not asked"));
+        // A bucket may be asked for by another name of it.
+        let bucket = &self.place.bucket;
+        let other_name = bucket.contains(':') || bucket.ends_with("-s3alias");
+        let name = answer.bucket.as_deref().filter(|name| !name.is_empty() && !other_name);
+        if let Some(other) = differs(bucket, name, false) {
+            return wrong("bucket", other);
+        }
+        if let Some(other) = differs(&self.place.prefix, answer.prefix.as_deref(), encoded) {
+            return wrong("prefix", other);
+        }
+        let delimiter = if self.by_folder { "/" } else { "" };
+        if let Some(other) = differs(delimiter, answer.delimiter.as_deref(), encoded) {
+            return wrong("delimiter", other);
+        }
+        // A page behind the first may repeat where the first began.
+        if let From::After(key) = self.from
+            && let Some(other) = differs(key, answer.start_after.as_deref().filter(|echo| !echo.is_empty()), encoded)
+        {
+            return wrong("place behind", other);
+        }
+        let token = answer.token.as_deref().filter(|echo| !echo.is_empty());
+        match (self.from, token) {
+            (From::Token(asked), Some(echo)) if asked != echo => Err("it answers for another page".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where the next page begins, by what an answer says of it. Its end must be said, and nothing may contradict it.
+pub(super) fn next(truncated: Option<bool>, token: Option<&str>) -> Result<Option<String>, String> {
+    match (truncated, token.filter(|token| !token.is_empty())) {
+        (Some(true), Some(token)) => Ok(Some(token.to_owned())),
+        (Some(false), None) => Ok(None),
+        (None, _) => Err("it does not say whether there is more".to_owned()),
+        (Some(true), None) => Err("there is more, but it does not say where".to_owned()),
+        (Some(false), Some(_)) => Err("it says that there is no more, and where more begins".to_owned()),
+    }
+}
+
+/// Compares the count that an answer tells with what came. Some servers leave out of it what they rolled up.
+fn counted(told: Option<i64>, objects: usize, folders: usize) -> Result<(), String> {
+    let Some(told) = told else { return Ok(()) };
+    if usize::try_from(told).is_ok_and(|told| told == objects + folders || told == objects) {
+        return Ok(());
+    }
+    Err(format!("it tells of {told} entries, and {} came", objects + folders))
+}
+
+fn ascending<'k>(keys: impl Iterator<Item = &'k Key>) -> Result<(), String> {
+    let mut last: Option<&Key> = None;
+    for key in keys {
+        if last.is_some_and(|last| last.bytes >= key.bytes) {
+            return Err(format!("`{}` stands out of order", shown(key)));
+        }
+        last = Some(key);
+    }
+    Ok(())
+}
+
+/// A key, fit for a message.
+pub(super) fn shown(key: &Key) -> String {
+    fit(&String::from_utf8_lossy(&key.bytes))
+}
+
+/// A key as a listing encodes it: `%` and two digits for a byte, and `+` for a blank.
+pub(super) fn decoded(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
+        match (byte, hex(behind)) {
+            (b'%', Some(value)) => {
+                out.push(value);
+                rest = &behind[2..];
+            }
+            (b'+', _) => out.push(b' '),
+            (byte, _) => out.push(*byte),
+        }
+    }
+    out
+}
+
+/// The byte that the first two digits tell.
+pub(super) fn hex(text: &[u8]) -> Option<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let (high, low) = (digit(text.first()?)?, digit(text.get(1)?)?);
+    u8::try_from(high * 16 + low).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_decoded_to_the_byte() {
+        for (text, key) in [
+            ("a/b", "a/b"),
+            ("a%2Fb", "a/b"),
+            ("a+b", "a b"),
+            ("a%2Bb", "a+b"),
+            ("%20a%0A%00", " a\n\0"),
+            ("%C3%A9%f0%9f%98%80", "é\u{1F600}"),
+            ("100%", "100%"),
+            ("%zz%2", "%zz%2"),
+            ("%25", "%"),
+        ] {
+            assert_eq!(decoded(text), key.as_bytes(), "{text}");
+        }
+        assert_eq!(decoded("%ff"), [255]);
+    }
+
+    #[test]
+    fn the_end_of_a_listing_is_said_or_it_is_none() {
+        assert_eq!(next(Some(false), None), Ok(None));
+        assert_eq!(next(Some(false), Some("")), Ok(None));
+        assert_eq!(next(Some(true), Some("t")), Ok(Some("t".to_owned())));
+        for (truncated, token) in
+            [(None, None), (None, Some("t")), (Some(true), None), (Some(true), Some("")), (Some(false), Some("t"))]
+        {
+            assert!(next(truncated, token).is_err(), "{truncated:?} {token:?}");
+        }
+    }
+}
