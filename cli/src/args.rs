@@ -85,6 +85,9 @@ pub(crate) enum Command {
     /// Show or release the source that a destination space belongs to
     #[command(subcommand)]
     Spaces(Spaces),
+    /// Show where destinations were, or accept where one is now
+    #[command(subcommand)]
+    Places(Places),
     /// Review tasks that were given up
     #[command(subcommand, name = "deadletters")]
     DeadLetters(DeadLetters),
@@ -163,9 +166,12 @@ pub(crate) struct Mirror {
     /// Items in hand at once
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) workers: u32,
-    /// Make a destination that was there at the last run and is missing now
+    /// Begin anew with a destination that was there at the last run and is missing, not mounted, or another now
     #[arg(long)]
     pub(crate) create: bool,
+    /// Take over a destination that was kept in sync with another source
+    #[arg(long)]
+    pub(crate) take_over: bool,
     #[command(flatten)]
     pub(crate) ending: Ending,
 }
@@ -303,6 +309,19 @@ pub(crate) enum Spaces {
     Owner(DestinationSpace),
     /// Let another source take the space over: after moving an account to another source store, say
     Release(DestinationSpace),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Places {
+    /// List the folders of all destinations: where each was, and whether it is there
+    List,
+    /// Accept what stands at a destination's root now, after its disk was replaced, say
+    Accept {
+        /// The account
+        account: String,
+        /// The destination store
+        store: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ mod dead_letters;
 mod infra;
 mod init;
 mod mirror;
+mod places;
 mod policy;
 mod produce;
 mod restore;
@@ -41,6 +42,7 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {
         Command::Verify(args) => verify::run(args, config).await,
         Command::Restore(args) => restore::run(args, &config()?).await,
         Command::Spaces(args) => spaces::run(args, &config()?).await,
+        Command::Places(args) => places::run(args, &config()?).await,
         Command::DeadLetters(args) => dead_letters::run(args, &config()?).await,
         Command::Infra(args) => infra::run(args, &config()?).await,
         Command::Config(ConfigCommand::Show) => {

@@ -9,9 +9,11 @@ mod engine;
 mod exit;
 #[cfg_attr(not(feature = "aws"), path = "no_fleet.rs")]
 mod fleet;
+mod host;
 mod logs;
 mod misplaced;
 mod output;
+mod places;
 mod progress;
 mod report;
 mod running;

@@ -9,11 +9,14 @@ use mill_model::StoreAddress;
 use mill_ports::{StoreError, StoreErrorKind};
 
 use crate::exit::Exit;
+use crate::places::NotWhereItWas;
 
 /// What a process found misplaced, for its exit code and its last words.
 #[derive(Debug, Default)]
 pub(crate) struct Misplaced {
     overlaps: Mutex<BTreeSet<String>>,
+    /// Destinations that are not where they were.
+    moved: Mutex<BTreeSet<String>>,
     guards: Mutex<BTreeMap<(StoreAddress, StoreAddress), Arc<PairGuard>>>,
 }
 
@@ -56,17 +59,42 @@ impl Misplaced {
         Ok(guard)
     }
 
-    /// What there is to say at the end.
-    pub(crate) fn remarks(&self) -> Vec<String> {
+    /// Notes a destination that is not where it was; `way_out` is the command that accepts it there.
+    pub(crate) fn noted(&self, found: Result<(), StoreError>, way_out: &str) -> Result<(), StoreError> {
+        if let Err(error) = &found
+            && let Some(elsewhere) = NotWhereItWas::of(error)
+        {
+            let words = format!(
+                "store `{}`: {elsewhere}. Nothing was written there. Mount what was there; if this is meant: {way_out}",
+                error.store
+            );
+            self.moved.lock().unwrap_or_else(PoisonError::into_inner).insert(words);
+        }
+        found
+    }
+
+    fn overlaps(&self) -> Vec<String> {
         let guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
         let met = guards.values().filter_map(|guard| guard.met());
         let overlaps = self.overlaps.lock().unwrap_or_else(PoisonError::into_inner);
         overlaps.iter().cloned().chain(met).collect()
     }
 
+    /// What there is to say at the end.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.overlaps().into_iter().chain(moved).collect()
+    }
+
     /// The exit code of a command that would have ended with `exit`.
     pub(crate) fn exit(&self, exit: Exit) -> Exit {
-        if self.remarks().is_empty() { exit } else { Exit::BadArguments }
+        if !self.overlaps().is_empty() {
+            Exit::BadArguments
+        } else if !self.remarks().is_empty() {
+            Exit::Error
+        } else {
+            exit
+        }
     }
 }
 

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use mill_engine::Limited;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
-use mill_model::{AccountId, StoreAddress, StoreId};
+use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_policy::{StoreKind, StoreSpec};
 use mill_ports::{Clock, DeletableStore, DestinationStore, SourceStore, StoreError, StoreErrorKind, Stores, Table};
+use mill_records::destinations::Keeper;
 use mill_records::policies::{PolicyBook, PolicyError};
 
 use crate::fleet;
 use crate::misplaced::Misplaced;
+use crate::places::{DestinationPlaces, WayOut};
 
 /// What every folder store of an installation is opened with.
 #[derive(Debug, Clone)]
@@ -67,9 +69,40 @@ pub(crate) struct ConfiguredStores {
     /// Those from which this process has removed what others had left unfinished.
     pub(crate) tidied: Mutex<BTreeSet<StoreAddress>>,
     pub(crate) misplaced: Arc<Misplaced>,
+    pub(crate) places: Arc<DestinationPlaces>,
+    pub(crate) installation: Installation,
+}
+
+/// What an installation is known by to others on its host.
+#[derive(Debug)]
+pub(crate) struct Installation {
+    /// Names, any of which tells it from others.
+    pub(crate) names: Vec<String>,
+    /// What a person calls it.
+    pub(crate) shown: String,
+}
+
+impl Installation {
+    /// One of its stores, as the keeper of a destination.
+    fn keeper(&self, account: &AccountId, store: &StoreId) -> Keeper {
+        let name = |name: &String| format!("{name}/{}/{}", account.as_str(), store.as_str());
+        Keeper {
+            names: self.names.iter().map(name).collect(),
+            shown: format!("store `{store}` of account `{account}` ({})", self.shown),
+        }
+    }
 }
 
 impl ConfiguredStores {
+    /// A store as a folder, if it is one.
+    pub(crate) async fn folder(
+        &self,
+        account: &AccountId,
+        store: &StoreId,
+    ) -> Result<Option<Arc<FolderStore>>, StoreError> {
+        Ok(self.get(account, store).await?.folder)
+    }
+
     async fn get(&self, account: &AccountId, store: &StoreId) -> Result<OpenedStore, StoreError> {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
         let failed = |kind, source: Option<mill_ports::BoxError>| StoreError {
@@ -145,8 +178,13 @@ impl Stores for ConfiguredStores {
     }
 
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
-        let opened = self.get(account, store).await?.store;
+        let OpenedStore { store: opened, folder, .. } = self.get(account, store).await?;
         let address = StoreAddress { account: account.clone(), store: store.clone() };
+        if let Some(folder) = &folder {
+            let found = self.places.is_where_it_was(&address, folder).await;
+            let way_out = format!("mill places accept {account} {store}");
+            self.misplaced.noted(found, &way_out)?;
+        }
         let first = self.tidied.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
         if first {
             opened.tidy().await;
@@ -160,6 +198,19 @@ impl Stores for ConfiguredStores {
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         self.misplaced.apart((&address(source), from), (&address(destination), to)).await
     }
+
+    async fn keep(
+        &self,
+        account: &AccountId,
+        destination: &StoreId,
+        space: &SpaceId,
+        claim: bool,
+    ) -> Result<(), StoreError> {
+        let Some(folder) = self.folder(account, destination).await? else { return Ok(()) };
+        let way_out = format!("mill spaces release {account} {destination} '{space}'");
+        let keeper = self.installation.keeper(account, destination);
+        self.places.keep((&folder, space), &keeper, claim, WayOut(&way_out)).await
+    }
 }
 
 /// The two stores of a one-off mirror.
@@ -167,9 +218,14 @@ impl Stores for ConfiguredStores {
 pub(crate) struct MirrorStores {
     pub(crate) source: Arc<dyn DeletableStore>,
     pub(crate) destination: Arc<dyn DeletableStore>,
-    /// Both once more, where both are folders.
-    pub(crate) folders: Option<(Arc<FolderStore>, Arc<FolderStore>)>,
+    /// The source once more, where it is a folder.
+    pub(crate) source_folder: Option<Arc<FolderStore>>,
+    /// The destination once more, where it is a folder.
+    pub(crate) destination_folder: Option<Arc<FolderStore>>,
     pub(crate) misplaced: Arc<Misplaced>,
+    pub(crate) places: Arc<DestinationPlaces>,
+    /// Who keeps the destination in sync: this mirror.
+    pub(crate) keeper: Keeper,
     pub(crate) source_id: StoreId,
 }
 
@@ -196,8 +252,15 @@ impl Stores for MirrorStores {
         Ok(self.destination.clone())
     }
     async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
-        let Some((from, to)) = &self.folders else { return Ok(()) };
+        let (Some(from), Some(to)) = (&self.source_folder, &self.destination_folder) else { return Ok(()) };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         self.misplaced.apart((&address(source), from), (&address(destination), to)).await
     }
+    async fn keep(&self, _: &AccountId, _: &StoreId, space: &SpaceId, claim: bool) -> Result<(), StoreError> {
+        let Some(to) = &self.destination_folder else { return Ok(()) };
+        self.places.keep((to, space), &self.keeper, claim, WayOut(TAKE_OVER)).await
+    }
 }
+
+/// How a mirror takes a destination over.
+pub(crate) const TAKE_OVER: &str = "run this mirror with --take-over";

@@ -1,5 +1,6 @@
 //! The rooms of one process, wired together.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,8 +20,10 @@ use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDe
 use crate::config::Config;
 use crate::engine::{Engine, Pace};
 use crate::fleet;
+use crate::host;
 use crate::misplaced::Misplaced;
-use crate::stores::{ConfiguredStores, FolderOpener};
+use crate::places::DestinationPlaces;
+use crate::stores::{ConfiguredStores, FolderOpener, Installation};
 
 /// Everything that a process works with.
 #[derive(Debug)]
@@ -31,6 +34,9 @@ pub(crate) struct Works {
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) misplaced: Arc<Misplaced>,
+    pub(crate) places: Arc<DestinationPlaces>,
+    /// The stores once more, where policy files name them.
+    pub(crate) configured: Option<Arc<ConfiguredStores>>,
 }
 
 /// The account under which Mill's own folders, such as that of the policies, are opened.
@@ -53,6 +59,7 @@ impl Works {
         let refresh = config.duration("policies.refresh")?;
         let policies = Arc::new(PolicyBook::of_store(files, space, engine.clock.clone(), refresh));
         let misplaced = Arc::<Misplaced>::default();
+        let places = Arc::new(DestinationPlaces::of(&engine));
         let stores = Arc::new(ConfiguredStores {
             policies: policies.clone(),
             folders,
@@ -60,8 +67,11 @@ impl Works {
             open: Mutex::default(),
             tidied: Mutex::default(),
             misplaced: misplaced.clone(),
+            places: places.clone(),
+            installation: installation(config),
         });
-        Ok(Self::of(engine, policies, stores, misplaced))
+        let configured = Some(stores.clone());
+        Ok(Self { configured, ..Self::of(engine, policies, stores, (misplaced, places)) })
     }
 
     /// From parts; nothing is counted yet.
@@ -69,10 +79,11 @@ impl Works {
         engine: Engine,
         policies: Arc<PolicyBook>,
         stores: Arc<dyn Stores>,
-        misplaced: Arc<Misplaced>,
+        (misplaced, places): (Arc<Misplaced>, Arc<DestinationPlaces>),
     ) -> Self {
         crash_point(CrashPoint::CliOpened);
-        Self { engine, policies, stores, statistics: Arc::default(), refusals: Arc::default(), misplaced }
+        let (statistics, refusals) = Default::default();
+        Self { engine, policies, stores, statistics, refusals, misplaced, places, configured: None }
     }
 
     /// The book of pairs proven in step.
@@ -146,6 +157,25 @@ impl Works {
         };
         let Pace { linger, recheck, .. } = self.engine.pace;
         Workman::new(deps, WorkmanSettings { linger, recheck, ..settings })
+    }
+}
+
+/// What an installation is known by: where its configuration and its state are, or its fleet's names.
+fn installation(config: &Config) -> Installation {
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (host, base) = (host::name(), real(config.base()));
+    if config.text("engine.type") == "aws" {
+        let text = |key| config.text(key);
+        let name = ["engine.prefix", "engine.region", "engine.endpoint"].map(text).join("|");
+        return Installation {
+            names: vec![format!("fleet|{name}")],
+            shown: format!("fleet `{}`", text("engine.prefix")),
+        };
+    }
+    let data = real(&config.path("engine.data"));
+    Installation {
+        names: vec![format!("config|{host}|{}", base.display()), format!("data|{host}|{}", data.display())],
+        shown: format!("the configuration in `{}`", base.display()),
     }
 }
 

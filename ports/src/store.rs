@@ -190,6 +190,22 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
         let _ = (account, source, destination);
         Ok(())
     }
+
+    /// Makes sure that a space of a destination is kept in sync by no other Mill of this host: another account, store,
+    /// mirror or installation that writes the same place. With `claim`, one that is nobody's becomes this store's.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Refused`] with [`Refusal::AnothersDestination`] when it is another's.
+    async fn keep(
+        &self,
+        account: &AccountId,
+        destination: &StoreId,
+        space: &SpaceId,
+        claim: bool,
+    ) -> Result<(), StoreError> {
+        let _ = (account, destination, space, claim);
+        Ok(())
+    }
 }
 
 /// The one place where concurrency is decided: in which state a write may meet the item.
@@ -393,6 +409,9 @@ pub enum Refusal {
     /// It stands beside the spaces and is none.
     #[error("it lies in no space")]
     InNoSpace,
+    /// Another Mill keeps the place in sync, from another source.
+    #[error("{0}")]
+    AnothersDestination(String),
     /// A name that no space can bear.
     #[error("no space can bear its name: {0}")]
     NoSpaceName(&'static str),

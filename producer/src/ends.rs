@@ -75,6 +75,7 @@ impl Ends {
         let source = stores.source(&pair.account, &pair.source).await?;
         let destination: Arc<dyn SourceStore> = stores.destination(&pair.account, &pair.destination).await?;
         stores.apart(&pair.account, &pair.source, &pair.destination).await?;
+        stores.keep(&pair.account, &pair.destination, &pair.space, false).await?;
         let source_here = is_here(&*source, pair).await?;
         let destination_here = is_here(&*destination, pair).await?;
         let store = |store: &_| StoreAddress { account: pair.account.clone(), store: Clone::clone(store) };

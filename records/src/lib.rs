@@ -1,14 +1,17 @@
 //! The books: what a row means, and the rules by which it is written, over tables and stores.
 //!
 //! Reading order: [`policies`] (today's policies, and the last good ones), [`seals`] (pairs proven in step), [`owners`]
-//! (whose a destination space is), [`lease`] and [`producer_state`] (where a producer stands), [`dead_letters`] (tasks
+//! (whose a destination space is), [`destinations`] (over all installations of a host), [`places`] (where destinations
+//! were), [`lease`] and [`producer_state`] (where a producer stands), [`dead_letters`] (tasks
 //! given up).
 //!
 //! **Invariant:** a book keeps rules and decides nothing. What cannot be read is an error, never an empty book.
 
 pub mod dead_letters;
+pub mod destinations;
 pub mod lease;
 pub mod owners;
+pub mod places;
 pub mod policies;
 pub mod producer_state;
 pub mod seals;

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use indicatif::MultiProgress;
+use mill_local::folder::FolderStore;
 use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
-use mill_ports::{CrashPoint, crash_point};
+use mill_ports::{CrashPoint, Refusal, StoreErrorKind, crash_point};
 use mill_producer::{AbsentSource, WhenFull};
+use mill_records::destinations::Keeper;
 use mill_records::policies::PolicyBook;
 use mill_workman::{OnFinalFailure, OnUnavailable};
 use sha2::{Digest, Sha256};
@@ -22,11 +24,13 @@ use crate::Usage;
 use crate::args::Mirror;
 use crate::engine::Engine;
 use crate::exit::Exit;
+use crate::host;
 use crate::misplaced::Misplaced;
+use crate::places::{DestinationPlaces, NotWhereItWas, WayOut};
 use crate::report::Summary;
 use crate::running::{Hands, Ran, Run};
 use crate::stop;
-use crate::stores::{FolderOpener, MirrorStores};
+use crate::stores::{FolderOpener, MirrorStores, TAKE_OVER};
 use crate::works::{Works, producer_defaults, workman_defaults};
 
 /// The two ends, and where the state of their pair is kept.
@@ -42,7 +46,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     let _alone = pair.lock()?;
     pair.make_destination(args.create)?;
     let stopping = stop::on_signals()?;
-    let works = pair.works(args.remove_vanished).await?;
+    let works = pair.works(&args).await?;
     works.engine.purge_queues().await?;
     crash_point(CrashPoint::MirrorPurged);
     let workman = works.workman(
@@ -192,7 +196,7 @@ impl Pair {
         fs::write(known, text).context("the state folder cannot be written")
     }
 
-    async fn works(&self, remove_vanished: bool) -> Result<Works> {
+    async fn works(&self, args: &Mirror) -> Result<Works> {
         let engine = Engine::open(&self.state)?;
         let account = AccountId::new("mirror")?;
         let (source, destination) = (StoreId::new("source")?, StoreId::new("destination")?);
@@ -202,16 +206,70 @@ impl Pair {
         let misplaced = Arc::<Misplaced>::default();
         let (from, from_folder) = self.source.open(&folders, address(&source), &space).await?;
         let (to, to_folder) = self.destination.open(&folders, address(&destination), &space).await?;
+        let places = Arc::new(DestinationPlaces::of(&engine));
+        let keeper = self.keeper(args, from_folder.as_deref()).await?;
+        if let Some(folder) = &to_folder {
+            settle(&places, (&address(&destination), folder, &space), &keeper, args).await?;
+        }
         let stores = MirrorStores {
             source: from,
             destination: to,
-            folders: from_folder.zip(to_folder),
+            source_folder: from_folder,
+            destination_folder: to_folder,
             misplaced: misplaced.clone(),
+            places: places.clone(),
+            keeper,
             source_id: source.clone(),
         };
         stores.destination.tidy().await;
-        let policy = AccountPolicy::mirror(account, space, source, destination, Compare::Differences, remove_vanished);
-        Ok(Works::of(engine, Arc::new(PolicyBook::fixed(vec![policy])), Arc::new(stores), misplaced))
+        let policy =
+            AccountPolicy::mirror(account, space, source, destination, Compare::Differences, args.remove_vanished);
+        Ok(Works::of(engine, Arc::new(PolicyBook::fixed(vec![policy])), Arc::new(stores), (misplaced, places)))
+    }
+
+    /// What this mirror is known by to others that would write its destination: its source, by its path on this host and
+    /// by what it is.
+    async fn keeper(&self, args: &Mirror, source: Option<&FolderStore>) -> Result<Keeper> {
+        let mut names = match &self.source {
+            End::Folder(path) => vec![format!("mirror|{}|{}", host::name(), path.display())],
+            End::Remote(remote) => vec![format!("mirror|{remote}")],
+        };
+        if let Some(source) = source {
+            names.push(format!("mirror|{}", source.root_facts().await?.identity));
+        }
+        Ok(Keeper { names, shown: format!("the mirror of `{}`", args.source.display()) })
+    }
+}
+
+/// Makes sure that the destination is where it was, and no other Mill's, before anything is written there.
+async fn settle(
+    places: &DestinationPlaces,
+    (store, folder, space): (&StoreAddress, &FolderStore, &SpaceId),
+    keeper: &Keeper,
+    args: &Mirror,
+) -> Result<()> {
+    match places.is_where_it_was(store, folder).await {
+        Err(error) if NotWhereItWas::of(&error).is_some() && args.create => {
+            places.accept(store, folder).await?;
+        }
+        Err(error) => match NotWhereItWas::of(&error) {
+            Some(elsewhere) => bail!(
+                "the destination {elsewhere}. Nothing was written there. Mount what was there, or pass --create to begin \
+                 with what is there now"
+            ),
+            None => return Err(error.into()),
+        },
+        Ok(()) => {}
+    }
+    if args.take_over
+        && let Some(before) = places.release(folder, space).await?
+    {
+        tracing::warn!("`{}` was taken over; {before} kept it in sync before", args.destination.display());
+    }
+    let kept = places.keep((folder, space), keeper, true, WayOut(TAKE_OVER)).await;
+    match kept.map_err(|error| (error.kind.clone(), error)) {
+        Err((StoreErrorKind::Refused(Refusal::AnothersDestination(words)), _)) => bail!(words),
+        other => other.map_err(|(_, error)| error.into()),
     }
 }
 
@@ -246,15 +304,10 @@ fn destination_folder(destination: &Path) -> Result<PathBuf> {
 
 /// Where the state of a pair is kept: under the user's state folder, so that neither folder holds anything of Mill's.
 fn state_folder(source: &End, destination: &End) -> Result<PathBuf> {
-    let base = match std::env::var_os("XDG_STATE_HOME").filter(|path| !path.is_empty()) {
-        Some(path) => PathBuf::from(path),
-        None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_STATE_HOME nor HOME is set")?)
-            .join(".local/state"),
-    };
     let mut hasher = Sha256::new();
     hasher.update(source.bytes());
     hasher.update([0]);
     hasher.update(destination.bytes());
     let value = hasher.finalize()[..8].into();
-    Ok(base.join("mill/mirror").join(Checksum { algorithm: Algorithm::Sha256, value }.hex()))
+    Ok(host::state_folder()?.join("mirror").join(Checksum { algorithm: Algorithm::Sha256, value }.hex()))
 }

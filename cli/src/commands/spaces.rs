@@ -1,6 +1,6 @@
 //! `mill spaces`: whose the destination spaces are.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_records::owners::{DestinationSpace, Owners};
 
@@ -23,17 +23,34 @@ pub(super) async fn run(args: Spaces, config: &Config) -> Result<Exit> {
         space: SpaceId::new(named.space.as_str())?,
     };
     let what = format!("space `{}` of store `{}`", place.space, place.store);
+    let configured = works.configured.as_ref().context("there are no policy files")?;
+    let folder = configured.folder(&place.store.account, &place.store.store).await?;
     match args {
-        Spaces::Owner(_) => line(match owners.owner(&place).await? {
-            Some(source) => format!("{what} belongs to source store `{source}`"),
-            None => format!("{what} belongs to no source yet"),
-        }),
-        Spaces::Release(_) => match owners.release(&place).await? {
-            Some(source) => {
-                line(format!("{what} was released by source store `{source}`; the next source may take it"));
+        Spaces::Owner(_) => {
+            line(match owners.owner(&place).await? {
+                Some(source) => format!("{what} belongs to source store `{source}`"),
+                None => format!("{what} belongs to no source yet"),
+            });
+            if let Some(folder) = &folder {
+                for (path, mark) in folder.ground(&place.space).await?.marks {
+                    line(format!("`{}` is kept in sync by {}", path.display(), mark.shown));
+                }
             }
-            None => bail!("{what} belongs to no source, so there is nothing to release"),
-        },
+        }
+        Spaces::Release(_) => {
+            let source = owners.release(&place).await?;
+            let keeper = match &folder {
+                Some(folder) => works.places.release(folder, &place.space).await?,
+                None => None,
+            };
+            match (&source, &keeper) {
+                (Some(source), _) => {
+                    line(format!("{what} was released by source store `{source}`; the next source may take it"));
+                }
+                (None, Some(keeper)) => line(format!("{what} was released by {keeper}; the next may take it")),
+                (None, None) => bail!("{what} belongs to no source, so there is nothing to release"),
+            }
+        }
     }
     Ok(Exit::Done)
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use mill_trials::{Mount, NotRun, apart};
+use mill_trials::fuse::FlakyFolder;
+use mill_trials::{Disk, FileSystem, Mount, NotRun, apart};
 
 use crate::world::{World, walk};
 
@@ -168,4 +169,200 @@ fn destinations_of_two_accounts_in_one_place_are_an_error_of_the_policies() {
     account(&world, "b", "link", "b-two");
     fs::create_dir_all(world.path("b-two")).unwrap();
     world.mill(&["policy", "check"]).expect(0);
+}
+
+#[test]
+fn a_destination_whose_disk_is_not_mounted_is_not_filled() {
+    trial(|world| {
+        world.write("src/a", "a");
+        let disk = Disk::create(&world.path("image"), 64 << 20)?;
+        disk.format(FileSystem::Ext4)?;
+        fs::create_dir(world.path("dst")).unwrap();
+        let mount = disk.mount(FileSystem::Ext4, &world.path("dst"), "")?;
+        let _ = fs::remove_dir(world.path("dst/lost+found"));
+        world.mirror(&[]).expect(0);
+        mount.unmount();
+        for _ in 0..2 {
+            let ran = world.mirror(&[]).expect(100);
+            assert!(ran.err.contains("none is now") && ran.err.contains("--create"), "{}", ran.err);
+            assert!(walk(&world.path("dst")).is_empty(), "the mount point is not filled");
+        }
+        // Another disk is not taken for it either.
+        let other = Mount::tmpfs(&world.path("dst"), "size=4m")?;
+        let ran = world.mirror(&[]).expect(100);
+        assert!(ran.err.contains("another file system"), "{}", ran.err);
+        assert!(walk(&world.path("dst")).is_empty());
+        other.unmount();
+        let mount = disk.mount(FileSystem::Ext4, &world.path("dst"), "")?;
+        world.write("src/b", "b");
+        assert_eq!(world.mirror(&[]).expect(0).json()["copied"], 1);
+        mount.unmount();
+        assert_eq!(world.mirror(&["--create"]).expect(0).json()["copied"], 2, "a person says that it is meant");
+        world.mirror(&[]).expect(0);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_store_that_is_not_mounted_stops_its_account_only_until_its_place_is_accepted() {
+    trial(|world| {
+        accounts(world, r#"["ill", "well"]"#);
+        for name in ["ill", "well"] {
+            account(world, name, &format!("{name}-one"), &format!("{name}-two"));
+            world.write(&format!("{name}-one/room/a"), name);
+            fs::create_dir_all(world.path(&format!("{name}-two"))).unwrap();
+        }
+        // Of the same file system as the mount point: no device number tells of it.
+        fs::create_dir(world.path("disk")).unwrap();
+        let mount = Mount::bind(&world.path("disk"), &world.path("ill-two"));
+        world.mill(&["run", "--json"]).expect(0);
+        mount.unmount();
+        world.write("well-one/room/b", "b");
+        world.write("ill-one/room/b", "b");
+        let ran = world.mill(&["run", "--json"]).expect(100);
+        assert!(ran.json()["remarks"].to_string().contains("mill places accept ill 2"), "{}", ran.out);
+        world.same("well-one", "well-two");
+        assert!(walk(&world.path("ill-two")).is_empty());
+        let listed = world.mill(&["places", "list"]).expect(2);
+        assert!(listed.out.contains("none is now"), "{}", listed.out);
+        world.mill(&["places", "accept", "ill", "2"]).expect(0);
+        world.mill(&["places", "list"]).expect(0);
+        world.mill(&["run", "--json"]).expect(0);
+        world.same("ill-one/room", "ill-two/room");
+        Ok(())
+    });
+}
+
+/// Twenty files under a name.
+fn twenty(world: &World, name: &str, what: &str) {
+    for n in 0..20 {
+        world.write(&format!("{name}/{what}-{n}"), what);
+    }
+}
+
+#[test]
+fn two_mirrors_of_one_destination_never_remove_each_others_copies() {
+    let world = World::new();
+    twenty(&world, "a", "of-a");
+    twenty(&world, "c", "of-c");
+    fs::create_dir(world.path("dst")).unwrap();
+    symlink("dst", world.path("link")).unwrap();
+    let mirror = |source: &str, destination: &str, more: &[&str]| {
+        world.mill(&[&["mirror", source, destination, "--json", "--remove-vanished"], more].concat())
+    };
+    mirror("a", "dst", &[]).expect(0);
+    for destination in ["dst", "link", "./dst/"] {
+        let ran = mirror("c", destination, &[]).expect(100);
+        assert!(ran.err.contains("the mirror of `a`") && ran.err.contains("--take-over"), "{}", ran.err);
+    }
+    for inside in ["dst/of-c", "dst/deep"] {
+        let ran = mirror("c", inside, &[]).expect(100);
+        assert!(ran.err.contains("the mirror of `a`"), "what lies in it is its too: {}", ran.err);
+        let _ = fs::remove_dir(world.path(inside));
+    }
+    world.same("a", "dst");
+    // Another user's state, or none: the mark is on the directory itself.
+    fs::remove_dir_all(world.path("state")).unwrap();
+    mirror("c", "dst", &[]).expect(100);
+    mirror("a", "dst", &[]).expect(0);
+    // The same source by another name, and moved.
+    symlink("a", world.path("also-a")).unwrap();
+    mirror("also-a", "dst", &[]).expect(0);
+    fs::rename(world.path("a"), world.path("b")).unwrap();
+    mirror("b", "dst", &[]).expect(0);
+    // A copy of the directory with its attributes is nobody's.
+    let copied =
+        std::process::Command::new("cp").args(["-a", "dst", "elsewhere"]).current_dir(world.path(".")).status();
+    assert!(copied.unwrap().success());
+    mirror("c", "elsewhere", &["--confirm-deletes", "20"]);
+    mirror("c", "dst", &["--take-over"]);
+    let ran = mirror("b", "dst", &[]).expect(100);
+    assert!(ran.err.contains("the mirror of `c`"), "{}", ran.err);
+}
+
+#[test]
+fn destinations_that_bear_no_marks_have_one_keeper_too() {
+    trial(|world| {
+        twenty(world, "a", "of-a");
+        twenty(world, "c", "of-c");
+        fs::create_dir(world.path("real")).unwrap();
+        let _served = FlakyFolder::serve(&world.path("real"), &world.path("dst"))?;
+        world.mill(&["mirror", "a", "dst", "--json"]).expect(0);
+        let ran = world.mill(&["mirror", "c", "dst", "--json"]).expect(100);
+        assert!(ran.err.contains("the mirror of `a`"), "{}", ran.err);
+        world.mill(&["mirror", "a", "dst", "--json"]).expect(0);
+        world.mill(&["mirror", "c", "dst", "--json", "--take-over"]).expect(0);
+        world.mill(&["mirror", "a", "dst", "--json"]).expect(100);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_outer_folder_is_no_destination_while_one_lies_in_it() {
+    let world = World::new();
+    twenty(&world, "a", "of-a");
+    twenty(&world, "c", "of-c");
+    fs::create_dir_all(world.path("copies")).unwrap();
+    world.mill(&["mirror", "a", "copies/a", "--json"]).expect(0);
+    let ran = world.mill(&["mirror", "c", "copies", "--json", "--remove-vanished"]).expect(100);
+    assert!(ran.err.contains("the mirror of `a`"), "{}", ran.err);
+    world.same("a", "copies/a");
+    fs::remove_dir_all(world.path("copies/a")).unwrap();
+    world.mill(&["mirror", "c", "copies", "--json", "--remove-vanished"]).expect(0);
+    world.same("c", "copies");
+}
+
+#[test]
+fn a_destination_space_has_one_keeper_over_accounts_stores_and_installations() {
+    let world = World::new();
+    accounts(&world, r#"["a", "b"]"#);
+    account(&world, "a", "a-one", "copies");
+    account(&world, "b", "b-one", "link");
+    twenty(&world, "a-one/room", "of-a");
+    twenty(&world, "b-one/room", "of-b");
+    twenty(&world, "b-one/other", "of-b");
+    fs::create_dir(world.path("copies")).unwrap();
+    symlink("copies", world.path("link")).unwrap();
+    world.write("policies/duplication-accounts.json", r#"["a"]"#);
+    world.mill(&["run", "--json"]).expect(0);
+    world.write("policies/duplication-accounts.json", r#"["a", "b"]"#);
+    for _ in 0..2 {
+        let ran = world.mill(&["run", "--json"]);
+        assert!(matches!(ran.code, 2 | 50), "{} {}", ran.out, ran.err);
+        let remarks = ran.json()["remarks"].to_string();
+        assert!(remarks.contains("store `2` of account `a`"), "{remarks}");
+        world.same("a-one/room", "copies/room");
+        world.same("b-one/other", "copies/other");
+    }
+    // Another installation with a store on the same root.
+    fs::create_dir(world.path("second")).unwrap();
+    let second = |args: &[&str]| world.mill(&[&["--config", "second/mill.toml"], args].concat());
+    world.mill(&["init", "second"]).expect(0);
+    world.write("second/policies/duplication-accounts.json", r#"["z"]"#);
+    for (end, text) in [
+        (
+            "stores",
+            r#"{"stores": [{"id": "1", "type": "folder", "root": "../b-one", "primary": true},
+            {"id": "9", "type": "folder", "root": "../copies"}]}"#,
+        ),
+        (
+            "duplication-policy",
+            r#"{"removeVanished": true, "spaceDuplicationStorePolicies": {"room": [{"srcStoreId": "1", "destStoreId": "9"}]}}"#,
+        ),
+    ] {
+        world.write(&format!("second/policies/z-{end}.json"), text);
+    }
+    let ran = second(&["run", "--json", "--confirm-deletes", "20"]);
+    assert!(ran.json()["remarks"].to_string().contains("store `2` of account `a`"), "{} {}", ran.out, ran.err);
+    world.same("a-one/room", "copies/room");
+    let owner = second(&["spaces", "owner", "z", "9", "room"]).expect(0);
+    assert!(owner.out.contains("store `2` of account `a`"), "{}", owner.out);
+    // A mirror into it is told of it as well, and it of the mirror.
+    let ran = world.mill(&["mirror", "b-one/room", "copies/room"]).expect(100);
+    assert!(ran.err.contains("store `2` of account `a`"), "{}", ran.err);
+    // A wanted change.
+    second(&["spaces", "release", "z", "9", "room"]).expect(0);
+    second(&["run", "--json"]);
+    let ran = world.mill(&["run", "--json"]);
+    assert!(ran.json()["remarks"].to_string().contains("store `9` of account `z`"), "{} {}", ran.out, ran.err);
 }

@@ -64,12 +64,19 @@ impl Sides<'_> {
         match self.room.deps.owners.claim(&self.place(), &source).await {
             Ok(()) => {
                 crash_point(CrashPoint::DuplicateClaimed);
+                self.keep().await?;
                 self.room.claims.note(self.pair, now);
                 Ok(())
             }
             Err(OwnerError::Table(error)) => Err(of_book(error)),
             Err(refusal) => Err(Stop::Refused { reason: chain(&refusal) }),
         }
+    }
+
+    /// Makes sure that no other Mill of this host keeps the same place in sync under another name.
+    async fn keep(&self) -> Result<(), Stop> {
+        let Pair { account, destination, space, .. } = self.pair;
+        Ok(self.room.deps.stores.keep(account, destination, space, true).await?)
     }
 
     /// Makes sure that the destination space is this source's already, as the book says now: what is to be removed is
@@ -91,7 +98,7 @@ impl Sides<'_> {
         self.attempt.may_act()?;
         self.room.tries.of(|| self.destination.create_space(&self.pair.space)).await?;
         crash_point(CrashPoint::DuplicateSpaceCreated);
-        Ok(())
+        self.keep().await
     }
 
     pub(super) fn place(&self) -> DestinationSpace {

@@ -26,6 +26,7 @@ mod listing;
 mod mounts;
 mod names;
 mod overlap;
+mod owner_mark;
 mod place;
 mod places;
 mod reading;
@@ -51,6 +52,7 @@ use committer::Committer;
 use faults::Fault;
 use hops::Hops;
 pub use overlap::{Extent, Overlap, overlaps};
+pub use owner_mark::{OwnerMark, SpaceGround, identity_at};
 pub use place::Layout;
 use place::Place;
 use room::Room;
@@ -118,6 +120,26 @@ impl FolderStore {
     pub async fn finish(self) {
         let folder = self.0;
         let _ = tokio::task::spawn_blocking(move || folder.committer.finish()).await;
+    }
+
+    /// The path of the root, as given.
+    pub fn root_path(&self) -> &std::path::Path {
+        self.0.root.path()
+    }
+
+    /// Forgets what was first seen at the root, so that what stands there next is taken for it.
+    pub fn look_again(&self) {
+        self.0.root.forget();
+    }
+
+    /// That something cannot be done here.
+    pub fn refused(&self, op: &'static str, refusal: Refusal) -> StoreError {
+        self.0.error(op, "", Fault::refused(refusal))
+    }
+
+    /// That a space cannot be used now.
+    pub fn unavailable(&self, space: &SpaceId, why: BoxError) -> StoreError {
+        self.0.error("use", &space_subject(space), Fault::unavailable(why))
     }
 
     /// What stands at the root now.

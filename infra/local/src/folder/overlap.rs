@@ -95,13 +95,7 @@ impl Extent {
     }
 
     fn add(&mut self, table: &MountTable, directory: impl AsFd, rest: Option<&OsStr>, layers: usize) -> io::Result<()> {
-        let directory = directory.as_fd();
-        let mut path = std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
-        let mount = match mount_id(directory)? {
-            Some(id) => table.mount(id),
-            None => table.covering(&path),
-        };
-        let mount = mount.ok_or_else(|| io::Error::other("the directory lies in none of the mounts"))?;
+        let (mut path, mount) = found_in(table, directory)?;
         path.extend(rest);
         let inner = path.strip_prefix(&mount.point).map_err(|_| {
             io::Error::other(format!("`{}` cannot be reached from the root of this process", path.display()))
@@ -135,6 +129,26 @@ impl Extent {
             }
         }
     }
+}
+
+/// Where an opened directory is: its path, and the mount that shows it.
+fn found_in(table: &MountTable, directory: impl AsFd) -> io::Result<(PathBuf, &Mount)> {
+    let directory = directory.as_fd();
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
+    let mount = match mount_id(directory)? {
+        Some(id) => table.mount(id),
+        None => table.covering(&path),
+    };
+    Ok((path, mount.ok_or_else(|| io::Error::other("the directory lies in none of the mounts"))?))
+}
+
+/// The path of an opened directory, and its path within its file system.
+pub(super) fn path_within(directory: impl AsFd) -> io::Result<(PathBuf, PathBuf)> {
+    let table = MountTable::now()?;
+    let (path, mount) = found_in(&table, directory)?;
+    let inner = path.strip_prefix(&mount.point).unwrap_or(&path);
+    let within = joined(&mount.root, inner);
+    Ok((path, within))
 }
 
 /// Of many folders, each that holds the same files as one before it, by their indexes.

@@ -70,6 +70,11 @@ impl Root {
         &self.path
     }
 
+    /// Forgets what was first seen.
+    pub(super) fn forget(&self) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+    }
+
     /// The root, if it is there now and is the one first seen.
     pub(super) fn dir(&self) -> Result<Arc<RootDir>, Fault> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,240 @@
+//! Where destinations are, and whose: the memory of their roots, and the claims on what they write.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use mill_local::folder::{FolderStore, OwnerMark, RootFacts, SpaceGround, identity_at};
+use mill_local::{Database, OsChance, OsClock, SqliteTable};
+use mill_model::{SpaceId, StoreAddress};
+use mill_ports::{BoxError, Refusal, StoreError, StoreErrorKind, Table};
+use mill_records::destinations::{Claim, Destinations, Ground, Keeper};
+use mill_records::places::{Moved, Places, RootPlace};
+use tokio::sync::OnceCell;
+
+use crate::engine::{Backing, Engine};
+use crate::host;
+
+/// What a process knows of the places of destinations.
+#[derive(Debug)]
+pub(crate) struct DestinationPlaces {
+    /// The memory of roots; opened when first needed.
+    memory: OnceCell<Places>,
+    /// Where it is kept, if not among this user's state.
+    table: Option<Arc<dyn Table>>,
+    /// The register of all installations; opened when first needed.
+    register: OnceCell<Destinations>,
+    /// The destinations that were found where they had been.
+    found: Mutex<BTreeSet<StoreAddress>>,
+}
+
+/// What is to be done about another's claim, for a message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WayOut<'w>(pub(crate) &'w str);
+
+impl DestinationPlaces {
+    /// Kept in the book of an engine on this host, else among this user's state.
+    pub(crate) fn of(engine: &Engine) -> Self {
+        let table = match &engine.backing {
+            Backing::Local(_) => Some(engine.table(Places::BOOK)),
+            Backing::Fleet(_) => None,
+        };
+        Self { memory: OnceCell::new(), table, register: OnceCell::new(), found: Mutex::default() }
+    }
+
+    async fn memory(&self) -> anyhow::Result<&Places> {
+        let open = async || match &self.table {
+            Some(table) => Ok(Places::new(table.clone(), host::name())),
+            None => Ok(Places::new(shared(Places::BOOK)?, host::name())),
+        };
+        self.memory.get_or_try_init(open).await
+    }
+
+    async fn register(&self) -> anyhow::Result<&Destinations> {
+        self.register.get_or_try_init(async || Ok(Destinations::new(shared(Destinations::BOOK)?))).await
+    }
+
+    /// Makes sure that a destination stands where it stood, before anything is written there.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`] with a [`NotWhereItWas`] when it does not, or with what the memory said.
+    pub(crate) async fn is_where_it_was(&self, store: &StoreAddress, folder: &FolderStore) -> Result<(), StoreError> {
+        if self.found.lock().unwrap_or_else(PoisonError::into_inner).contains(store) {
+            return Ok(());
+        }
+        let now = root_place(folder).await?;
+        let failed = |source: BoxError| StoreError {
+            kind: StoreErrorKind::Unavailable,
+            op: "use",
+            store: store.clone(),
+            subject: now.path.clone(),
+            source: Some(source),
+        };
+        let memory = self.memory().await.map_err(|error| failed(error.into()))?;
+        match memory.meet(store, &now).await.map_err(|error| failed(error.into()))? {
+            Ok(()) => {
+                self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(store.clone());
+                Ok(())
+            }
+            Err(moved) => {
+                // What is mounted there later may be it.
+                folder.look_again();
+                Err(failed(NotWhereItWas { path: now.path.clone(), moved }.into()))
+            }
+        }
+    }
+
+    /// Remembers what stands at a destination's root now as the place of that store.
+    pub(crate) async fn accept(&self, store: &StoreAddress, folder: &FolderStore) -> anyhow::Result<RootPlace> {
+        let now = root_place(folder).await?;
+        self.memory().await?.remember(store, &now).await?;
+        Ok(now)
+    }
+
+    /// What is remembered of a store's root, and what is to be said of what stands there now.
+    pub(crate) async fn look(
+        &self,
+        store: &StoreAddress,
+        folder: &FolderStore,
+    ) -> anyhow::Result<(Option<RootPlace>, Result<(), String>)> {
+        let remembered = self.memory().await?.root(store).await?;
+        let now = match root_place(folder).await {
+            Ok(now) => remembered.as_ref().and_then(|before| before.moved(&now)).map(|moved| moved.to_string()),
+            Err(error) => Some(mill_ports::chain(&error)),
+        };
+        Ok((remembered, now.map_or(Ok(()), Err)))
+    }
+
+    /// Makes sure that a space of a destination is no other Mill's; with `claim`, it becomes this keeper's.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Refused`] when it is another's.
+    pub(crate) async fn keep(
+        &self,
+        (folder, space): (&FolderStore, &SpaceId),
+        keeper: &Keeper,
+        claim: bool,
+        way_out: WayOut<'_>,
+    ) -> Result<(), StoreError> {
+        let ground = folder.ground(space).await?;
+        let other = ground.marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark)));
+        if let Some((path, mark)) = other {
+            return Err(anothers(folder, &path.to_string_lossy(), &mark.shown, way_out));
+        }
+        if is_marked(&ground, keeper) || (ground.bears_marks && !claim) {
+            return Ok(());
+        }
+        match self.in_register(&ground, keeper, claim).await {
+            Ok(Claim::Ours) => {}
+            Ok(Claim::Anothers { keeper, ground }) => {
+                return Err(anothers(folder, &ground.shown, &keeper.shown, way_out));
+            }
+            // The mark tells of the place itself; only of places in one another the register alone would tell.
+            Err(error) if ground.bears_marks => tracing::warn!("the register of destinations fails: {error:#}"),
+            Err(error) => return Err(folder.unavailable(space, error.into())),
+        }
+        if !claim || ground.identity.is_none() || !ground.bears_marks {
+            return Ok(());
+        }
+        let known = ground.marks.first().is_some_and(|(path, _)| *path == ground.path);
+        let mark = OwnerMark { names: keeper.names.clone(), shown: keeper.shown.clone() };
+        if !folder.mark(space, mark, known).await? {
+            let marks = folder.ground(space).await?.marks;
+            if let Some((path, mark)) = marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark))) {
+                return Err(anothers(folder, &path.to_string_lossy(), &mark.shown, way_out));
+            }
+        }
+        Ok(())
+    }
+
+    async fn in_register(&self, ground: &SpaceGround, keeper: &Keeper, claim: bool) -> anyhow::Result<Claim> {
+        let register = self.register().await?;
+        let gone = |theirs: &Ground| is_gone(theirs, ground);
+        let place = registered(ground);
+        Ok(match (&ground.identity, claim) {
+            (Some(_), true) => register.claim(&place, keeper, gone).await?,
+            _ => register.look(&place, keeper, gone).await?,
+        })
+    }
+
+    /// Makes a space of a destination nobody's. Gives what its keeper was called.
+    pub(crate) async fn release(&self, folder: &FolderStore, space: &SpaceId) -> anyhow::Result<Option<String>> {
+        let ground = folder.ground(space).await?;
+        let marked = ground.marks.iter().find(|(path, _)| *path == ground.path).map(|(_, mark)| mark.shown.clone());
+        if ground.identity.is_some() {
+            folder.unmark(space).await?;
+        }
+        let released = self.register().await?.release(&registered(&ground)).await?;
+        Ok(marked.or(released.map(|keeper| keeper.shown)))
+    }
+}
+
+/// A table of what all installations of this host share.
+fn shared(book: &'static str) -> anyhow::Result<Arc<dyn Table>> {
+    let path = host::shared_folder()?.join("destinations.db");
+    let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance))
+        .with_context(|| format!("the register of this host's destinations `{}` cannot be opened", path.display()))?;
+    Ok(Arc::new(SqliteTable::new(database, book)))
+}
+
+async fn root_place(folder: &FolderStore) -> Result<RootPlace, StoreError> {
+    let RootFacts { identity, file_system, mounted } = folder.root_facts().await?;
+    Ok(RootPlace { identity, file_system, mounted, path: folder.root_path().display().to_string() })
+}
+
+fn registered(ground: &SpaceGround) -> Ground {
+    Ground {
+        holder: ground.file_system.clone(),
+        within: ground.within.clone(),
+        identity: ground.identity.clone().unwrap_or_default(),
+        shown: ground.path.display().to_string(),
+    }
+}
+
+/// Whether a place of the same file system, which lies in `ground` or around it, is surely not there any more.
+fn is_gone(theirs: &Ground, ground: &SpaceGround) -> bool {
+    let beneath = theirs.within.strip_prefix(&ground.within).ok().map(|inner| ground.path.join(inner));
+    let around = || {
+        let inner = ground.within.strip_prefix(&theirs.within).ok()?;
+        ground.path.ancestors().nth(inner.components().count()).map(Path::to_owned)
+    };
+    let Some(path) = beneath.or_else(around) else { return false };
+    match identity_at(&path) {
+        Ok(now) => now != theirs.identity,
+        Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
+}
+
+fn keeper_of(mark: &OwnerMark) -> Keeper {
+    Keeper { names: mark.names.clone(), shown: mark.shown.clone() }
+}
+
+/// Whether a space bears this keeper's mark, under all its names of today.
+fn is_marked(ground: &SpaceGround, keeper: &Keeper) -> bool {
+    ground.marks.first().is_some_and(|(path, mark)| *path == ground.path && mark.names == keeper.names)
+}
+
+fn anothers(folder: &FolderStore, place: &str, keeper: &str, WayOut(way_out): WayOut<'_>) -> StoreError {
+    let words = format!(
+        "`{place}` is kept in sync by {keeper}, and two sources would remove each other's copies; if that is not to \
+         write there any more: {way_out}"
+    );
+    folder.refused("claim", Refusal::AnothersDestination(words))
+}
+
+/// A destination that does not stand where it stood.
+#[derive(Debug, thiserror::Error)]
+#[error("`{path}` may not be what it was: {moved}")]
+pub(crate) struct NotWhereItWas {
+    path: String,
+    moved: Moved,
+}
+
+impl NotWhereItWas {
+    /// It, if that is what failed.
+    pub(crate) fn of(error: &StoreError) -> Option<&Self> {
+        error.source.as_ref()?.downcast_ref()
+    }
+}

@@ -1,0 +1,186 @@
+//! The book of places: what stood at the root of each destination, so that another that stands there is known.
+//!
+//! A disk that is not mounted leaves its mount point, an empty folder that takes every byte until the system's own disk is
+//! full. A folder alone does not tell that; its memory does.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mill_model::StoreAddress;
+use mill_ports::{RowKey, RowWhen, Table, TableError};
+use serde::{Deserialize, Serialize};
+
+/// What stood at a root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootPlace {
+    /// What tells the directory from all others, over reboots and remounts.
+    pub identity: String,
+    /// What tells its file system from all others.
+    #[serde(rename = "fileSystem")]
+    pub file_system: String,
+    /// Whether something was mounted right there.
+    pub mounted: bool,
+    /// The path, for messages.
+    pub path: String,
+}
+
+/// Why what stands at a root now may not be taken for what stood there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// Something was mounted there, and nothing is now.
+    NotMounted,
+    /// Another file system is there.
+    OtherFileSystem,
+    /// Another part of the same file system is mounted there.
+    OtherDirectory,
+}
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotMounted => "a file system was mounted there at the last run, and none is now",
+            Self::OtherFileSystem => "another file system is there than at the last run",
+            Self::OtherDirectory => "another folder is mounted there than at the last run",
+        })
+    }
+}
+
+impl RootPlace {
+    /// Why `now` may not be taken for it. An ordinary folder may be made anew: only what is mounted can be away.
+    pub fn moved(&self, now: &Self) -> Option<Moved> {
+        if self.identity == now.identity {
+            None
+        } else if self.mounted && !now.mounted {
+            Some(Moved::NotMounted)
+        } else if self.file_system != now.file_system {
+            Some(Moved::OtherFileSystem)
+        } else {
+            self.mounted.then_some(Moved::OtherDirectory)
+        }
+    }
+}
+
+/// Why the book could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// The row is none.
+    #[error("what was remembered of the root of store `{store}` cannot be read")]
+    Unreadable {
+        /// The store.
+        store: StoreAddress,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The book failed.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// The book of places, a row a destination and host.
+#[derive(Debug, Clone)]
+pub struct Places {
+    table: Arc<dyn Table>,
+    host: String,
+}
+
+impl Places {
+    /// Its name.
+    pub const BOOK: &str = "places";
+
+    /// The book kept in `table`, as far as it is about `host`: a path means something on one host alone.
+    pub fn new(table: Arc<dyn Table>, host: impl Into<String>) -> Self {
+        Self { table, host: host.into() }
+    }
+
+    fn key(&self, store: &StoreAddress) -> RowKey {
+        RowKey::new(format!("{}/{}", store.account.as_str(), store.store.as_str()), format!("root@{}", self.host))
+    }
+
+    /// What stood at a store's root, if anything was seen there before.
+    ///
+    /// # Errors
+    /// [`PlaceError`]. A row that cannot be read is no row that is not there.
+    pub async fn root(&self, store: &StoreAddress) -> Result<Option<RootPlace>, PlaceError> {
+        let Some(row) = self.table.get(&self.key(store)).await? else { return Ok(None) };
+        let read = serde_json::from_slice(&row.value);
+        read.map(Some).map_err(|source| PlaceError::Unreadable { store: store.clone(), source })
+    }
+
+    /// Remembers what stands at a store's root.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn remember(&self, store: &StoreAddress, place: &RootPlace) -> Result<(), PlaceError> {
+        let value =
+            serde_json::to_vec(place).map_err(|source| PlaceError::Unreadable { store: store.clone(), source })?;
+        self.table.put(&self.key(store), Bytes::from(value), RowWhen::Always).await?;
+        Ok(())
+    }
+
+    /// Compares what stands at a store's root with what stood there, and remembers it where it may be taken for that.
+    ///
+    /// # Errors
+    /// [`PlaceError`].
+    pub async fn meet(&self, store: &StoreAddress, now: &RootPlace) -> Result<Result<(), Moved>, PlaceError> {
+        let before = self.root(store).await?;
+        if let Some(moved) = before.as_ref().and_then(|before| before.moved(now)) {
+            return Ok(Err(moved));
+        }
+        if before.as_ref() != Some(now) {
+            self.remember(store, now).await?;
+        }
+        Ok(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mill_model::{AccountId, StoreId};
+
+    use super::*;
+    use crate::test_table::TestTable;
+
+    fn place(identity: &str, file_system: &str, mounted: bool) -> RootPlace {
+        RootPlace { identity: identity.into(), file_system: file_system.into(), mounted, path: "/mnt/backup".into() }
+    }
+
+    #[test]
+    fn what_was_mounted_is_known_from_its_mount_point_and_from_what_else_is_mounted_there() {
+        let (disk, folder) = (place("d/2", "d", true), place("r/7", "r", false));
+        for (before, now, moved) in [
+            (&disk, place("d/2", "d", true), None),
+            (&disk, folder.clone(), Some(Moved::NotMounted)),
+            (&disk, place("d/9", "d", false), Some(Moved::NotMounted)),
+            (&disk, place("e/2", "e", true), Some(Moved::OtherFileSystem)),
+            (&disk, place("d/9", "d", true), Some(Moved::OtherDirectory)),
+            (&folder, place("r/8", "r", false), None),
+            (&folder, disk.clone(), Some(Moved::OtherFileSystem)),
+            (&folder, place("r/8", "r", true), None),
+            // A folder of a disk that was unplugged, and of the disk below.
+            (&place("d/5", "d", false), place("r/5", "r", false), Some(Moved::OtherFileSystem)),
+        ] {
+            assert_eq!(before.moved(&now), moved, "{before:?} → {now:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_root_is_remembered_until_another_is_accepted_on_each_host_its_own() {
+        let table = Arc::new(TestTable::default());
+        let places = Places::new(table.clone(), "one");
+        let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("2").unwrap() };
+        let (disk, folder) = (place("d/2", "d", true), place("r/7", "r", false));
+        assert_eq!(places.meet(&store, &disk).await.unwrap(), Ok(()));
+        assert_eq!(places.meet(&store, &folder).await.unwrap(), Err(Moved::NotMounted));
+        assert_eq!(places.meet(&store, &folder).await.unwrap(), Err(Moved::NotMounted), "it is not forgotten for that");
+        assert_eq!(Places::new(table.clone(), "other").meet(&store, &folder).await.unwrap(), Ok(()));
+        places.remember(&store, &folder).await.unwrap();
+        assert_eq!(places.meet(&store, &folder).await.unwrap(), Ok(()));
+        assert_eq!(places.meet(&store, &place("r/8", "r", false)).await.unwrap(), Ok(()));
+        assert_eq!(places.root(&store).await.unwrap().unwrap().identity, "r/8");
+
+        table.put(&places.key(&store), Bytes::from_static(b"{"), RowWhen::Always).await.unwrap();
+        assert!(matches!(places.meet(&store, &folder).await, Err(PlaceError::Unreadable { .. })));
+    }
+}
