@@ -1,5 +1,7 @@
 //! What each change does, under the lock.
 
+use std::collections::BTreeSet;
+
 use mill_model::Version;
 use mill_ports::{Clock, CrashPoint, Presence, Refusal, StoreErrorKind, When, crash_point};
 use rustix::fd::OwnedFd;
@@ -7,6 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 
 use super::committer::{Change, Changed};
+use super::durability::Durability;
 use super::faults::{During, Fault};
 use super::kept::Keeping;
 use super::place::{Place, split};
@@ -14,14 +17,31 @@ use super::reading::{self, Found, find, missing};
 use super::root::RootDir;
 use super::staging::Staged;
 use super::stamp::Stamp;
+use super::undo::{Undo, Way};
 
 /// The changes of one group being made.
 #[derive(Debug)]
 pub(super) struct Making<'a> {
-    root: &'a RootDir,
+    pub(super) root: &'a RootDir,
     clock: &'a dyn Clock,
+    durability: &'a Durability,
+    /// Whether each thing is made durable by itself.
+    singly: bool,
+    /// The directories in which a name came or went, if they are to be made durable by themselves.
+    touched: BTreeSet<String>,
     /// The directory of the last file placed: the next one often lies beside it.
     beside: Option<(String, OwnedFd)>,
+}
+
+/// How a prepared file came to its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Renamed {
+    /// Nothing was there.
+    Fresh,
+    /// What was there has the prepared file's name now.
+    Exchanged,
+    /// What was there, if anything, is gone.
+    Over,
 }
 
 fn write(errno: Errno) -> Fault {
@@ -29,31 +49,62 @@ fn write(errno: Errno) -> Fault {
 }
 
 impl<'a> Making<'a> {
-    pub(super) fn new(root: &'a RootDir, clock: &'a dyn Clock) -> Self {
-        Self { root, clock, beside: None }
+    pub(super) fn new(root: &'a RootDir, clock: &'a dyn Clock, durability: &'a Durability) -> Self {
+        let singly = durability.singly();
+        Self { root, clock, durability, singly, touched: BTreeSet::new(), beside: None }
     }
 
-    pub(super) fn make(&mut self, change: Change) -> Result<Changed, Fault> {
-        match change {
-            Change::Place(staged, place, when) => self.place(staged, &place, &when),
+    /// Makes a change. What it gives beside the answer takes the change out of view again.
+    pub(super) fn make(&mut self, change: Change) -> Result<(Changed, Option<Undo>), Fault> {
+        let changed = match change {
+            Change::Place(staged, place, when) => return self.place(staged, place, &when),
             Change::Directory(place, keeping, when) => self.directory(&place, &keeping, &when),
             Change::Properties(place, keeping, when) => self.properties(&place, &keeping, &when),
             Change::Remove(place, when) => self.remove(&place, &when),
             Change::CreateSpace(name) => self.create_space(&name),
             Change::RemoveSpace(name) => self.remove_space(&name),
+        };
+        changed.map(|changed| (changed, None))
+    }
+
+    /// Makes the names durable that came and went, where that is not done for all at once.
+    pub(super) fn sync_names(&mut self) -> Result<(), Fault> {
+        std::mem::take(&mut self.touched).iter().try_for_each(|path| self.durability.sync_directory(path))
+    }
+
+    /// Notes that names came or went in a directory and in `levels` of those above it.
+    fn touch(&mut self, path: &str, levels: usize) {
+        let mut path = path;
+        for level in 0..=levels {
+            if self.singly && !self.touched.contains(path) {
+                self.touched.insert(path.to_owned());
+            }
+            if level < levels {
+                path = split(path).0;
+            }
         }
     }
 
-    fn place(&mut self, mut staged: Staged, place: &Place, when: &When) -> Result<Changed, Fault> {
-        let (parent, made) = self.parent(place)?;
-        let renamed = self.rename(&staged, &parent, place, when);
-        match renamed {
-            Ok(()) => {
+    fn place(&mut self, mut staged: Staged, place: Place, when: &When) -> Result<(Changed, Option<Undo>), Fault> {
+        staged.is_not_condemned()?;
+        let (parent, made) = self.parent(&place)?;
+        match self.rename(&staged, &parent, &place, when) {
+            Ok(renamed) => {
                 crash_point(CrashPoint::FolderRenamed);
-                staged.placed();
+                let fits = staged.fits;
+                if renamed != Renamed::Exchanged {
+                    staged.placed();
+                }
+                self.touch(place.parent(), made);
                 let stat = rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(write)?;
+                let stamp = Stamp::of(&stat);
                 self.beside = Some((place.parent().to_owned(), parent));
-                Ok(Changed::Item(Stamp::of(&stat).version_as_written(self.clock), staged.fits))
+                let undo = match renamed {
+                    Renamed::Fresh => Undo { place, stamp, way: Way::Remove { made } },
+                    Renamed::Exchanged => Undo { place, stamp, way: Way::Exchange(staged) },
+                    Renamed::Over => Undo { place, stamp, way: Way::None },
+                };
+                Ok((Changed::Item(stamp.version_as_written(self.clock), fits), Some(undo)))
             }
             Err(fault) => {
                 self.unmake(place.parent(), made);
@@ -62,23 +113,39 @@ impl<'a> Making<'a> {
         }
     }
 
-    fn rename(&self, staged: &Staged, parent: &OwnedFd, place: &Place, when: &When) -> Result<(), Fault> {
+    fn rename(&self, staged: &Staged, parent: &OwnedFd, place: &Place, when: &When) -> Result<Renamed, Fault> {
         let (from, name) = staged.prepared();
         let rename = |flags| rustix::fs::renameat_with(from, name, parent, place.name(), flags);
         if !matches!(when, When::VersionIs(_)) {
             match rename(RenameFlags::NOREPLACE) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(Renamed::Fresh),
                 // There already, or the file system cannot rename so: the lock must do.
                 Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
                 Err(errno) => return Err(write(errno)),
             }
         }
-        match (found(parent, place)?, when) {
+        let found = found(parent, place)?;
+        match (&found, when) {
             (Some(_), When::Absent) | (None, When::VersionIs(_)) => return Err(StoreErrorKind::Precondition.into()),
-            (Some(stamp), When::VersionIs(version)) => self.must_be(&stamp, version)?,
+            (Some(stamp), When::VersionIs(version)) => self.must_be(stamp, version)?,
             (_, When::Always) | (None, When::Absent) => {}
         }
-        rename(RenameFlags::empty()).map_err(write)
+        let Some(found) = found else { return rename(RenameFlags::empty()).map(|()| Renamed::Over).map_err(write) };
+        match rename(RenameFlags::EXCHANGE) {
+            Ok(()) => {}
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                return rename(RenameFlags::empty()).map(|()| Renamed::Over).map_err(write);
+            }
+            Err(errno) => return Err(write(errno)),
+        }
+        // Others do not ask for the lock: what was taken away must be what was looked at.
+        match rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(taken) if Stamp::of(&taken).holds_the_same_as(&found) => Ok(Renamed::Exchanged),
+            _ => {
+                rename(RenameFlags::EXCHANGE).map_err(write)?;
+                Err(StoreErrorKind::Precondition.into())
+            }
+        }
     }
 
     fn must_be(&self, stamp: &Stamp, version: &Version) -> Result<(), Fault> {
@@ -102,6 +169,7 @@ impl<'a> Making<'a> {
             self.unmake(place.parent(), made);
             return Err(StoreErrorKind::Precondition.into());
         }
+        self.touch(place.parent(), made);
         let found = match find(self.root, place)? {
             Presence::Here(found) => found,
             Presence::Absent => {
@@ -134,6 +202,9 @@ impl<'a> Making<'a> {
 
     fn set(&self, found: &Found, keeping: &Keeping) -> Result<Changed, Fault> {
         let fits = keeping.apply(&found.file, Some(&found.stamp)).map_err(write)?;
+        if self.singly {
+            self.durability.sync_file(&found.file)?;
+        }
         let now = Stamp::of(&rustix::fs::fstat(&found.file).map_err(write)?);
         Ok(Changed::Item(now.version_as_written(self.clock), fits))
     }
@@ -172,6 +243,7 @@ impl<'a> Making<'a> {
             Err(errno) => return Err(write(errno)),
         }
         crash_point(CrashPoint::FolderRemoved);
+        self.touch(place.parent(), 0);
         // Directories that only the ids of items implied go with the last of them: empty, they would be items.
         let levels = place.parent()[place.space().len()..].split('/').filter(|name| !name.is_empty()).count();
         self.unmake(place.parent(), levels);
@@ -226,7 +298,7 @@ impl<'a> Making<'a> {
     }
 
     /// Removes a directory and those above it, `levels` in all, as far as they are empty.
-    fn unmake(&mut self, path: &str, levels: usize) {
+    pub(super) fn unmake(&mut self, path: &str, levels: usize) {
         let mut path = path;
         for _ in 0..levels {
             let (above, name) = split(path);
@@ -236,11 +308,13 @@ impl<'a> Making<'a> {
                 return;
             }
             self.beside = None;
+            self.touch(above, 0);
             path = above;
         }
     }
 
-    fn create_space(&self, name: &str) -> Result<Changed, Fault> {
+    fn create_space(&mut self, name: &str) -> Result<Changed, Fault> {
+        self.touch("", 0);
         match rustix::fs::mkdirat(self.root, name, Mode::from_raw_mode(0o777)) {
             Ok(()) => Ok(Changed::Space),
             Err(Errno::EXIST) => match reading::space(self.root, name) {
@@ -254,6 +328,7 @@ impl<'a> Making<'a> {
 
     fn remove_space(&mut self, name: &str) -> Result<Changed, Fault> {
         self.beside = None;
+        self.touch("", 0);
         match rustix::fs::unlinkat(self.root, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(Changed::Space),
             Err(Errno::NOTEMPTY | Errno::EXIST) => Err(StoreErrorKind::Precondition.into()),

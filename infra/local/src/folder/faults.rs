@@ -21,6 +21,8 @@ pub(super) enum During {
     Read,
     /// Writing one item.
     Write,
+    /// Making durable what was written.
+    Flush,
 }
 
 impl Fault {
@@ -50,6 +52,15 @@ impl Fault {
         self
     }
 
+    /// The same failure of a change that could not be taken out of view again.
+    pub(super) fn and_left_in_view(&self, why: &Self) -> Self {
+        let words = |fault: &Self| {
+            fault.source.as_ref().map_or_else(|| fault.kind.to_string(), |source| mill_ports::chain(&**source))
+        };
+        let source = format!("{}; and it could not be taken out of view again: {}", words(self), words(why));
+        Self { kind: self.kind.clone(), source: Some(source.into()), subject: self.subject.clone() }
+    }
+
     /// The same failure, for each of a group that shares it.
     pub(super) fn again(&self) -> Self {
         let source = self.source.as_ref().map(|source| BoxError::from(mill_ports::chain(&**source)));
@@ -69,6 +80,8 @@ fn kind(during: During, errno: Errno) -> StoreErrorKind {
     let refused = StoreErrorKind::Refused;
     let taken = |by: &str| refused(Refusal::Taken(by.to_owned()));
     let unholdable = |why: &str| refused(Refusal::Unholdable(why.to_owned()));
+    // Only a device that refuses what it was given says something of its own here.
+    let during = if during == During::Flush && errno != Errno::IO { During::Write } else { during };
     match (during, errno) {
         // Too much at once for this process or machine; nothing is wrong with the store.
         (_, Errno::MFILE | Errno::NFILE | Errno::NOMEM) => StoreErrorKind::Throttled { retry_after: None },
@@ -81,6 +94,9 @@ fn kind(during: During, errno: Errno) -> StoreErrorKind {
         (During::Read, Errno::ACCESS | Errno::PERM) => refused(Refusal::Unreadable),
         (During::Read, Errno::LOOP) => refused(Refusal::SymbolicLink),
         (During::Read, Errno::NAMETOOLONG) => refused(Refusal::TooLong),
+
+        // Some block of the disk is bad: the next item may lie elsewhere.
+        (During::Flush, _) => StoreErrorKind::Unexpected,
 
         // Full, read-only, failing or forbidden: the next item will meet the same.
         (
@@ -107,7 +123,7 @@ mod tests {
 
     #[test]
     fn every_errno_has_the_meaning_that_callers_act_on() {
-        use During::{Reach, Read, Write};
+        use During::{Flush, Reach, Read, Write};
         let unholdable = |kind: &StoreErrorKind| matches!(kind, StoreErrorKind::Refused(Refusal::Unholdable(_)));
         let taken = |kind: &StoreErrorKind| matches!(kind, StoreErrorKind::Refused(Refusal::Taken(_)));
         for (during, errno, expected) in [
@@ -128,6 +144,10 @@ mod tests {
             (Write, Errno::ACCESS, StoreErrorKind::Unavailable),
             (Write, Errno::NODEV, StoreErrorKind::Unavailable),
             (Write, Errno::BADF, StoreErrorKind::Unexpected),
+            (Flush, Errno::IO, StoreErrorKind::Unexpected),
+            (Flush, Errno::NOSPC, StoreErrorKind::Unavailable),
+            (Flush, Errno::ROFS, StoreErrorKind::Unavailable),
+            (Flush, Errno::NODEV, StoreErrorKind::Unavailable),
         ] {
             assert_eq!(kind(during, errno), expected, "{during:?} {errno}");
         }

@@ -1,13 +1,13 @@
 //! A folder as a store: its spaces are directories, its items are files.
 //!
-//! **Promise.** An item appears whole or not at all, durably before the answer. No symbolic link is ever followed below
-//! the root. What cannot be an item is refused by name, never skipped. A listing is complete and in order, or fails, and
-//! holds a bounded part of a directory's names however many there are. A root that is not there, or is not the one
-//! first seen, makes the store unavailable and never empty.
+//! **Promise.** An item appears whole or not at all, durably before the answer: no write of it failed. No symbolic link is
+//! ever followed below the root. What cannot be an item is refused by name, never skipped. A listing is complete and in
+//! order, or fails, and holds a bounded part of a directory's names however many there are. A root that is not there, or is
+//! not the one first seen, makes the store unavailable and never empty.
 //!
 //! Reading order: `place` (ids and paths), `faults` (errnos), `mounts`, `boundary` and `file_system` (what tells a place
-//! from others), `overlap`, `stamp` (versions), `root`, `kept` (properties), `reading`, `listing` over `names` and
-//! `dirents`, then `staging`, `committer` and `changes`.
+//! from others), `overlap`, `stamp` (versions), `root`, `kept` (properties), `reading`,
+//! `listing` over `names` and `dirents`, then `durability`, `staging`, `committer`, `lock`, `changes` and `undo`.
 //!
 //! **Invariant:** only the committer's thread changes anything outside of the directory for writes in progress, and only
 //! under the lock. A store that is only read is not written, not even for that directory.
@@ -17,12 +17,14 @@ mod boundary;
 mod changes;
 mod committer;
 mod dirents;
+mod durability;
 mod faults;
 mod file_system;
 mod hops;
 mod in_progress;
 mod kept;
 mod listing;
+mod lock;
 mod mounts;
 mod names;
 mod overlap;
@@ -38,6 +40,7 @@ mod staging;
 mod stamp;
 #[cfg(test)]
 mod tests;
+mod undo;
 mod writing;
 
 use std::path::PathBuf;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use mill_ports::{Clock, CrashPoint, crash_point};
 
 use super::dirents::Dirents;
+use super::durability::Durability;
 use super::faults::{During, Fault};
 use super::in_progress;
 use super::kept::{Fits, Keeping};
@@ -36,9 +37,7 @@ const CREATING: OFlags =
 /// A process's own directory for writes in progress.
 #[derive(Debug)]
 pub(super) struct Staging {
-    /// Opened for this process alone, so that locks on it exclude all others; opened before anything was written, so
-    /// that a failed write is told by `syncfs` on it.
-    pub(super) root: RootDir,
+    durability: Arc<Durability>,
     name: String,
     directory: OwnedFd,
     files: AtomicU64,
@@ -52,6 +51,10 @@ pub(super) struct Staged {
     file: Option<OwnedFd>,
     written: u64,
     flushed: u64,
+    /// In which generation its first byte was written.
+    generation: u64,
+    /// Whether it was made durable by itself.
+    synced: bool,
     placed: bool,
     /// Whether its properties fit; told by [`Staged::finish`].
     pub(super) fits: Fits,
@@ -59,14 +62,14 @@ pub(super) struct Staged {
 
 impl Staging {
     /// Makes the directory, and removes those of processes that died.
-    pub(super) fn open(root: RootDir, clock: &dyn Clock) -> Result<Self, Fault> {
-        let write = |errno| Fault::of(During::Write, errno);
+    pub(super) fn open(durability: Arc<Durability>, clock: &dyn Clock) -> Result<Self, Fault> {
+        let root = &durability.root;
         for _ in 0..100 {
-            match rustix::fs::mkdirat(&root, IN_PROGRESS, Mode::from_raw_mode(0o700)) {
+            match rustix::fs::mkdirat(root, IN_PROGRESS, Mode::from_raw_mode(0o700)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(write(errno)),
             }
-            let all = match directory_in(&root, IN_PROGRESS) {
+            let all = match directory_in(root, IN_PROGRESS) {
                 Ok(all) => all,
                 Err(Errno::NOENT) => continue,
                 Err(errno @ (Errno::NOTDIR | Errno::LOOP)) => {
@@ -80,7 +83,7 @@ impl Staging {
                 Ok(Some(directory)) => {
                     crash_point(CrashPoint::FolderStagingMade);
                     remove_dead(&all, clock);
-                    return Ok(Self { root, name, directory, files: AtomicU64::new(0) });
+                    return Ok(Self { durability, name, directory, files: AtomicU64::new(0) });
                 }
                 // Another process, leaving or cleaning up, took one of both directories away in between.
                 Ok(None) | Err(Errno::NOENT) => {}
@@ -90,9 +93,10 @@ impl Staging {
         Err(Fault::unexpected("no directory for writes in progress could be kept"))
     }
 
-    /// Whether the directory is still there: somebody may have removed it.
-    pub(super) fn is_alive(&self) -> bool {
-        rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink > 0)
+    /// Whether the directory is still there, in the root that was opened: somebody may have removed it.
+    pub(super) fn is_alive(&self, durability: &Arc<Durability>) -> bool {
+        Arc::ptr_eq(&self.durability, durability)
+            && rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink > 0)
     }
 }
 
@@ -162,10 +166,11 @@ fn names(directory: &OwnedFd) -> Vec<String> {
 impl Drop for Staging {
     fn drop(&mut self) {
         // Every file has been given its place or removed: each holds this alive.
-        let Ok(all) = directory_in(&self.root, IN_PROGRESS) else { return };
+        let root = &self.durability.root;
+        let Ok(all) = directory_in(root, IN_PROGRESS) else { return };
         let _ = rustix::fs::unlinkat(&all, self.name.as_str(), AtFlags::REMOVEDIR);
         // Fails while another process has its own there.
-        let _ = rustix::fs::unlinkat(&self.root, IN_PROGRESS, AtFlags::REMOVEDIR);
+        let _ = rustix::fs::unlinkat(root, IN_PROGRESS, AtFlags::REMOVEDIR);
     }
 }
 
@@ -173,45 +178,66 @@ impl Staged {
     /// Makes an empty file.
     pub(super) fn create(staging: Arc<Staging>, keeping: &Keeping) -> Result<Self, Fault> {
         let name = format!("{:x}", staging.files.fetch_add(1, Ordering::Relaxed));
+        let generation = staging.durability.generation();
         let file = rustix::fs::openat(&staging.directory, name.as_str(), CREATING, keeping.mode_at_creation());
         let file = Some(file.map_err(|errno| Fault::of(During::Write, errno))?);
         crash_point(CrashPoint::FolderTemporaryMade);
         let fits = Fits::Here;
-        Ok(Self { staging, name, file, written: 0, flushed: 0, placed: false, fits })
+        Ok(Self { staging, name, file, written: 0, flushed: 0, generation, synced: false, placed: false, fits })
     }
 
     /// Writes the next bytes.
-    pub(super) fn write(&mut self, chunks: &[Bytes]) -> Result<(), Errno> {
-        let Some(file) = &self.file else { return Err(Errno::BADF) };
+    pub(super) fn write(&mut self, chunks: &[Bytes]) -> Result<(), Fault> {
+        let Some(file) = &self.file else { return Err(write(Errno::BADF)) };
+        let durability = &self.staging.durability;
+        if self.generation != durability.generation() && !durability.singly() {
+            return Err(condemned());
+        }
         for chunk in chunks {
             let mut left = &chunk[..];
             while !left.is_empty() {
                 match rustix::io::write(file, left) {
-                    Ok(0) => return Err(Errno::IO),
+                    Ok(0) => return Err(write(Errno::IO)),
                     Ok(written) => left = &left[written..],
                     Err(Errno::INTR) => {}
-                    Err(errno) => return Err(errno),
+                    Err(errno) => return Err(write(errno)),
                 }
             }
             self.written += chunk.len() as u64;
             crash_point(CrashPoint::FolderTemporaryWritten);
         }
         if self.written - self.flushed >= FLUSH_BYTES {
-            rustix::fs::fdatasync(file)?;
+            rustix::fs::fdatasync(file).map_err(|errno| durability.failed(errno))?;
             self.flushed = self.written;
         }
         Ok(())
     }
 
     /// Sets the properties, the mtime last: nothing touches the file from then on.
-    pub(super) fn finish(&mut self, keeping: &Keeping) -> Result<(), Errno> {
-        let Some(file) = self.file.take() else { return Err(Errno::BADF) };
+    pub(super) fn finish(&mut self, keeping: &Keeping) -> Result<(), Fault> {
+        let Some(file) = self.file.take() else { return Err(write(Errno::BADF)) };
+        let durability = &self.staging.durability;
         if self.flushed > 0 {
-            rustix::fs::fdatasync(&file)?;
+            rustix::fs::fdatasync(&file).map_err(|errno| durability.failed(errno))?;
         }
-        self.fits = keeping.apply(file.as_fd(), None)?;
+        self.fits = keeping.apply(file.as_fd(), None).map_err(write)?;
+        if durability.singly() {
+            durability.sync_file(&file)?;
+            self.synced = true;
+        }
         crash_point(CrashPoint::FolderTemporaryFinished);
         Ok(())
+    }
+
+    /// Whether a flush of all is still to make it durable.
+    pub(super) fn is_to_be_synced(&self) -> bool {
+        !self.synced
+    }
+
+    /// Fails for what was written before a flush that failed, unless it was made durable by itself.
+    pub(super) fn is_not_condemned(&self) -> Result<(), Fault> {
+        let sound = self.synced || self.generation == self.staging.durability.generation();
+        if sound { Ok(()) } else { Err(condemned()) }
     }
 
     /// The directory and name under which it is prepared.
@@ -223,6 +249,17 @@ impl Staged {
     pub(super) fn placed(&mut self) {
         self.placed = true;
     }
+}
+
+fn write(errno: Errno) -> Fault {
+    Fault::of(During::Write, errno)
+}
+
+/// What those are told whose bytes may be among those that did not reach the disk.
+pub(super) fn condemned() -> Fault {
+    Fault::unexpected(
+        "something written at the same time did not reach the disk, so that all of it has to be written anew",
+    )
 }
 
 impl Drop for Staged {

@@ -10,7 +10,7 @@ use super::file_system;
 
 /// How old a change must be before an equal version proves that nothing changed: longer than the coarsest clock of
 /// the file systems in use (FAT: 2 s), so that a further change would bear another time.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
+pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// What `stat` says of a file or directory, as far as Mill uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,17 @@ impl Stamp {
     /// An item's size: a directory's own is no content.
     pub(super) fn content_size(&self) -> u64 {
         if self.kind() == FileType::Directory { 0 } else { self.size }
+    }
+
+    /// Whether this is the same file with the same bytes, as far as its state tells. A rename moves its ctime.
+    pub(super) fn holds_the_same_as(&self, other: &Self) -> bool {
+        let of = |stamp: &Self| (stamp.device, stamp.inode, stamp.size, stamp.modified);
+        of(self) == of(other)
+    }
+
+    /// When anything of it was changed last.
+    pub(super) fn changed_at(&self) -> Timestamp {
+        self.changed.timestamp()
     }
 
     pub(super) fn modified_at(&self) -> Timestamp {

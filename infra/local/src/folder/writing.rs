@@ -9,7 +9,7 @@ use mill_model::{ItemAddress, Properties, SpaceId};
 use mill_ports::{Body, Content, DeletableStore, DestinationStore, Presence, Refusal, StoreError, When, Written};
 
 use super::committer::{Change, Changed};
-use super::faults::{During, Fault};
+use super::faults::Fault;
 use super::kept::Keeping;
 use super::place::{Layout, Place};
 use super::reading;
@@ -184,10 +184,9 @@ impl<'a> Preparing<'a> {
                 Some(staged) => staged,
                 None => Staged::create(folder.committer.staging()?, &keeping)?,
             };
-            let write = |errno| Fault::of(During::Write, errno);
-            staged.write(&chunks).map_err(write)?;
+            staged.write(&chunks)?;
             if last {
-                staged.finish(&keeping).map_err(write)?;
+                staged.finish(&keeping)?;
             }
             Ok(staged)
         });

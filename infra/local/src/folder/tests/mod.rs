@@ -1,5 +1,6 @@
 //! The folder store's own promises, beside those that the conformance suite asks of every store.
 
+mod durable;
 mod listing;
 mod mounted;
 mod mounts;

@@ -1,0 +1,213 @@
+//! How what is written becomes durable, and what an error of write-back condemns.
+//!
+//! The kernel writes pages back when it likes. When that fails it marks them clean, keeps the bytes in its cache, and
+//! tells whoever flushes next, once. So a flush that succeeds proves something only to a descriptor that was opened
+//! before the bytes were written and has been asked ever since; and what a failed flush may concern is not flushed
+//! again but thrown away and written anew.
+//!
+//! - *In groups*: one `syncfs` for all that was written, on a root that was opened first. Since Linux 5.8 every error of
+//!   any file marks the superblock too. The error names no file, so it condemns all that was written before it and had
+//!   not been flushed: each prepared file is born in a generation, and an error ends the generation.
+//! - *Singly*: each file by its own `fsync`, from the one descriptor that it was written through, and each directory by
+//!   its own. Where the kernel or the file system does not pass errors on to `syncfs`, and for a while after an error
+//!   anywhere, so that the item at fault is named and the others get through.
+//!
+//! Sources: syncfs(2), *Versions*, `fs/sync.c`; "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mill_model::Monotonic;
+use mill_ports::{Clock, StoreErrorKind};
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+
+use super::faults::{During, Fault};
+use super::root::RootDir;
+
+/// File systems of which an error of any file is told to `syncfs`: ext2 to ext4, XFS, Btrfs, F2FS.
+const GROUPING: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
+/// How long each file is flushed by itself after an error.
+const SINGLY_AFTER_ERROR: Duration = Duration::from_mins(5);
+/// After how many failures with no success in between the device is given up for now, and not each item by itself.
+const FAILURES_MAX: u32 = 16;
+
+/// How one store's writes become durable.
+#[derive(Debug)]
+pub(super) struct Durability {
+    /// Opened before anything was written through this store.
+    pub(super) root: RootDir,
+    grouping: bool,
+    clock: Arc<dyn Clock>,
+    generation: AtomicU64,
+    singly_until: Mutex<Option<Monotonic>>,
+    failures: AtomicU32,
+    #[cfg(test)]
+    pub(super) script: Script,
+}
+
+/// What a test has the disk answer.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    /// The answers of the next flushes of all; `None` for the real one.
+    pub(super) all: Mutex<std::collections::VecDeque<Option<Errno>>>,
+    /// The answers of the next flushes of one file or directory.
+    pub(super) one: Mutex<std::collections::VecDeque<Option<Errno>>>,
+    /// Whether the file system is to be taken for one that groups.
+    pub(super) grouping: Mutex<Option<bool>>,
+}
+
+impl Durability {
+    /// `root` was opened for this alone, and nothing has been written yet.
+    pub(super) fn new(root: RootDir, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            grouping: groups(&root),
+            root,
+            clock,
+            generation: AtomicU64::new(0),
+            singly_until: Mutex::new(None),
+            failures: AtomicU32::new(0),
+            #[cfg(test)]
+            script: Script::default(),
+        }
+    }
+
+    /// The generation of what is written from now on.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether each file is to be flushed by itself.
+    pub(super) fn singly(&self) -> bool {
+        !self.grouping() || self.singly_until().is_some()
+    }
+
+    /// Makes all that was written through this store durable.
+    ///
+    /// An error condemns all of it that was not durable before: the generation is over.
+    pub(super) fn sync_all(&self) -> Result<(), Fault> {
+        match self.syncfs() {
+            Ok(()) => {
+                self.failures.store(0, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(errno) => {
+                self.generation.fetch_add(1, Ordering::AcqRel);
+                *self.singly_until() = Some(self.clock.monotonic().plus(SINGLY_AFTER_ERROR));
+                tracing::warn!(%errno, "a write did not reach the disk; all that was written with it is written anew");
+                let why =
+                    "something written at the same time did not reach the disk, so that all of it is written anew";
+                Err(Fault { source: Some(format!("{why}: {errno}").into()), ..self.failed(errno) })
+            }
+        }
+    }
+
+    /// Makes one file durable, through the descriptor by which it was written. After an error it must be thrown away.
+    pub(super) fn sync_file(&self, file: impl AsFd) -> Result<(), Fault> {
+        match unless_unable(self.fsync(&file)) {
+            Ok(()) => {
+                self.failures.store(0, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(errno) => Err(self.failed(errno)),
+        }
+    }
+
+    /// Makes the names in a directory durable.
+    pub(super) fn sync_directory(&self, path: &str) -> Result<(), Fault> {
+        match self.root.directory(path) {
+            Ok(directory) => self.sync_file(directory),
+            // It was removed again since: so are the names in it.
+            Err(Errno::NOENT) => Ok(()),
+            // Names may be made in a directory that may not be read.
+            Err(Errno::ACCESS) => self.syncfs().map_err(|errno| self.failed(errno)),
+            Err(errno) => Err(self.failed(errno)),
+        }
+    }
+
+    /// Ends the time in which each file is flushed by itself, if it is over and the file system has been well since.
+    pub(super) fn recover(&self) {
+        let over = self.singly_until().is_some_and(|until| until < self.clock.monotonic());
+        // What failed meanwhile concerns files that are not flushed yet, if any.
+        if over && self.sync_all().is_ok() {
+            *self.singly_until() = None;
+        }
+    }
+
+    /// The failure of a flush, for those whom it concerns.
+    pub(super) fn failed(&self, errno: Errno) -> Fault {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let fault = Fault::of(During::Flush, errno);
+        let fault = Fault { source: Some(format!("its bytes did not reach the disk: {errno}").into()), ..fault };
+        if failures < FAILURES_MAX { fault } else { Fault { kind: StoreErrorKind::Unavailable, ..fault } }
+    }
+
+    fn singly_until(&self) -> std::sync::MutexGuard<'_, Option<Monotonic>> {
+        self.singly_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn grouping(&self) -> bool {
+        #[cfg(test)]
+        if let Some(grouping) = *self.script.grouping.lock().unwrap() {
+            return grouping;
+        }
+        self.grouping
+    }
+
+    fn syncfs(&self) -> Result<(), Errno> {
+        #[cfg(test)]
+        if let Some(errno) = self.script.all.lock().unwrap().pop_front().flatten() {
+            return Err(errno);
+        }
+        rustix::fs::syncfs(&self.root)
+    }
+
+    #[allow(clippy::unused_self)] // a test may have it fail
+    fn fsync(&self, file: impl AsFd) -> Result<(), Errno> {
+        #[cfg(test)]
+        if let Some(errno) = self.script.one.lock().unwrap().pop_front().flatten() {
+            return Err(errno);
+        }
+        rustix::fs::fsync(file)
+    }
+}
+
+/// A file system that cannot flush says so: that is no failure of what was written.
+fn unless_unable(flushed: Result<(), Errno>) -> Result<(), Errno> {
+    match flushed {
+        // CIFS and some FUSE file systems, of directories above all.
+        Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
+        flushed => flushed,
+    }
+}
+
+/// Whether an error of any file of this file system is told to `syncfs`.
+#[allow(clippy::unnecessary_cast)] // the kernel's number differs in width and sign between processors
+fn groups(root: &RootDir) -> bool {
+    let file_system = rustix::fs::fstatfs(root).map(|found| found.f_type as u64 & 0xFFFF_FFFF);
+    let release = rustix::system::uname();
+    file_system.is_ok_and(|found| GROUPING.contains(&found)) && tells_syncfs(&release.release().to_string_lossy())
+}
+
+/// Whether a kernel of this release tells `syncfs` of errors: Linux 5.8 and newer.
+fn tells_syncfs(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_before_5_8_are_not_trusted_to_tell_syncfs_of_errors() {
+        for release in ["5.8.0", "5.10.0-21-amd64", "6.18.44", "10.0", "5.8"] {
+            assert!(tells_syncfs(release), "{release}");
+        }
+        for release in ["5.7.19", "4.19.0", "3.10.0-1160.el7.x86_64", "", "unknown", "5"] {
+            assert!(!tells_syncfs(release), "{release}");
+        }
+    }
+}
