@@ -86,6 +86,7 @@ macro_rules! store_suite {
                 an_absent_item_is_absent_and_no_error
                 head_and_open_tell_the_same
                 ranges_are_read_exactly
+                uncached_readings_give_what_was_written
                 opening_in_the_expected_state_opens
                 opening_in_another_state_is_refused
                 an_item_overwritten_while_read_is_one_state_or_an_error

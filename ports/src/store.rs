@@ -82,6 +82,21 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
         if_version: Option<&Version>,
     ) -> Result<Presence<Reading>, StoreError>;
 
+    /// Opens an item to be read whole, in the state `if_version`, past every cache of this host: the bytes are those that
+    /// the device or service gives, not those that somebody meant to write. Comparisons that prove a copy read so.
+    ///
+    /// Otherwise as [`open`](Self::open), which a store without a cache of its own keeps.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::OnlyCached`] when no such reading can be had: nothing is proven of the item then.
+    async fn open_uncached(
+        &self,
+        item: &ItemAddress,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        self.open(item, None, if_version).await
+    }
+
     /// The places on the way to an item, outermost first: the one with an empty path, then each mount above the item.
     /// They are judged after each was opened. An item that is not there has its places all the same.
     ///
@@ -462,6 +477,9 @@ pub enum StoreErrorKind {
     /// The bytes are not those that were announced or sealed.
     #[error("the bytes are damaged")]
     Damaged,
+    /// The bytes can be had only from a cache, which may hold what never reached the disk.
+    #[error("its bytes cannot be read from the disk itself")]
+    OnlyCached,
     /// The configuration names no such store, or it cannot be used as configured.
     #[error("the store is not configured")]
     NotConfigured,

@@ -30,6 +30,7 @@ impl Fate {
             | StoreErrorKind::Precondition
             | StoreErrorKind::Changed
             | StoreErrorKind::Damaged
+            | StoreErrorKind::OnlyCached
             | StoreErrorKind::Unexpected => FailureClass::Retryable,
         };
         Self::Failed(failed(class, subject, error))
@@ -69,6 +70,7 @@ mod tests {
             (StoreErrorKind::Precondition, Some(FailureClass::Retryable)),
             (StoreErrorKind::Changed, Some(FailureClass::Retryable)),
             (StoreErrorKind::Damaged, Some(FailureClass::Retryable)),
+            (StoreErrorKind::OnlyCached, Some(FailureClass::Retryable)),
             (StoreErrorKind::Unexpected, Some(FailureClass::Retryable)),
             (StoreErrorKind::Refused(Refusal::NotUtf8), None),
         ];

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId};
-use mill_ports::{Chance, Listed, Presence, SourceStore, StoreError, chain};
+use mill_ports::{Chance, Listed, Presence, SourceStore, StoreError, StoreErrorKind, chain};
 use tokio::task::JoinSet;
+use tracing::warn;
 
 /// Two copies of one space, and how thoroughly to compare them.
 #[derive(Debug, Clone)]
@@ -203,13 +204,21 @@ pub(crate) async fn checksum(
     })
 }
 
-/// Reads an item whole and gives the checksums of its bytes, in the order of the algorithms.
+/// Reads an item whole, from the disk itself where that can be, and gives the checksums of its bytes, in the order of the
+/// algorithms.
 pub(crate) async fn checksums(
     store: &dyn SourceStore,
     item: &ItemAddress,
     algorithms: &[Algorithm],
 ) -> Result<Presence<(Vec<Checksum>, ItemFacts)>, StoreError> {
-    let Presence::Here(mut reading) = store.open(item, None, None).await? else { return Ok(Presence::Absent) };
+    let opened = match store.open_uncached(item, None).await {
+        Err(error) if error.kind == StoreErrorKind::OnlyCached => {
+            warn!(%item, "its bytes can be read only through the cache of this host");
+            store.open(item, None, None).await
+        }
+        other => other,
+    };
+    let Presence::Here(mut reading) = opened? else { return Ok(Presence::Absent) };
     let mut digester = Digester::new(algorithms);
     while let Some(bytes) = reading.body.next().await {
         digester.update(&bytes?);

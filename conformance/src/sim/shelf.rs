@@ -164,6 +164,21 @@ impl Way {
         answer
     }
 
+    async fn opened(
+        &self,
+        item: &ItemAddress,
+        call: impl Future<Output = Result<Presence<Reading>, StoreError>> + Send,
+    ) -> Result<Presence<Reading>, StoreError> {
+        Ok(match self.call(Sort::Read, ("open", item), call).await? {
+            Presence::Here(Reading { facts, body }) if !self.quiet => {
+                super::spite::item_opened(&self.line, &self.shelf, item);
+                let body = self.read_body(item, &facts, body);
+                Presence::Here(Reading { facts, body })
+            }
+            other => other,
+        })
+    }
+
     /// A call that may change the store begins.
     fn calls(&self, op: &'static str, subject: &dyn Display) -> Monotonic {
         let leased = watched::running().map(|running| running.is_leased());
@@ -216,15 +231,15 @@ impl SourceStore for Way {
         range: Option<ByteRange>,
         if_version: Option<&Version>,
     ) -> Result<Presence<Reading>, StoreError> {
-        let opened = self.call(Sort::Read, ("open", item), self.shelf.inner.open(item, range, if_version)).await?;
-        Ok(match opened {
-            Presence::Here(Reading { facts, body }) if !self.quiet => {
-                super::spite::item_opened(&self.line, &self.shelf, item);
-                let body = self.read_body(item, &facts, body);
-                Presence::Here(Reading { facts, body })
-            }
-            other => other,
-        })
+        self.opened(item, self.shelf.inner.open(item, range, if_version)).await
+    }
+
+    async fn open_uncached(
+        &self,
+        item: &ItemAddress,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        self.opened(item, self.shelf.inner.open_uncached(item, if_version)).await
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {

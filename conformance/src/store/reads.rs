@@ -44,6 +44,24 @@ pub async fn ranges_are_read_exactly(subject: StoreSubject) {
     }
 }
 
+/// What was written durably is what is read past every cache, in the state that was seen.
+pub async fn uncached_readings_give_what_was_written(subject: StoreSubject) {
+    let subject = subject.with_space().await;
+    for (n, size) in [0, 1, 4_095, 4_096, 4_097, 262_143, 262_144, 262_145, 1_000_000].into_iter().enumerate() {
+        let id = n.to_string();
+        let (bytes, _) = subject.put(&id, pattern(size, 1), &[("k", "v")]).await;
+        let head = subject.facts(&item(&id)).await.unwrap();
+        for wanted in [None, Some(&head.version)] {
+            let reading = subject.store.open_uncached(&item(&id), wanted).await.unwrap().here().unwrap();
+            assert_eq!((&reading.facts.properties, &reading.facts.version), (&head.properties, &head.version));
+            assert!(whole(reading.body).await.unwrap() == bytes, "{size}");
+        }
+        subject.put(&id, pattern(size, 2), &[("k", "w")]).await;
+        assert_kind(subject.store.open_uncached(&item(&id), Some(&head.version)).await, &StoreErrorKind::Changed);
+    }
+    assert!(subject.store.open_uncached(&item("none"), None).await.unwrap().here().is_none());
+}
+
 /// The state that was seen is the state that is read.
 pub async fn opening_in_the_expected_state_opens(subject: StoreSubject) {
     let subject = subject.with_space().await;

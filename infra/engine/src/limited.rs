@@ -31,6 +31,23 @@ impl<S: ?Sized> Limited<S> {
         let permits = || Arc::new(Semaphore::new(transfers_max as usize));
         Self { reads: permits(), writes: permits(), transfers_max, inner }
     }
+
+    async fn opened(
+        &self,
+        call: impl Future<Output = Result<Presence<Reading>, StoreError>>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        // Nobody closes the semaphore, so there is always a permit in the end.
+        let permit = self.reads.clone().acquire_owned().await.ok();
+        Ok(match call.await? {
+            Presence::Absent => Presence::Absent,
+            Presence::Here(Reading { facts, body }) => {
+                let held = stream::unfold((body, permit), |(mut body, permit)| async move {
+                    body.next().await.map(|piece| (piece, (body, permit)))
+                });
+                Presence::Here(Reading { facts, body: held.boxed() })
+            }
+        })
+    }
 }
 
 #[async_trait]
@@ -64,18 +81,15 @@ impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
         range: Option<ByteRange>,
         if_version: Option<&Version>,
     ) -> Result<Presence<Reading>, StoreError> {
-        // Nobody closes the semaphore, so there is always a permit in the end.
-        let permit = self.reads.clone().acquire_owned().await.ok();
-        let opened = self.inner.open(item, range, if_version).await?;
-        Ok(match opened {
-            Presence::Absent => Presence::Absent,
-            Presence::Here(Reading { facts, body }) => {
-                let held = stream::unfold((body, permit), |(mut body, permit)| async move {
-                    body.next().await.map(|piece| (piece, (body, permit)))
-                });
-                Presence::Here(Reading { facts, body: held.boxed() })
-            }
-        })
+        self.opened(self.inner.open(item, range, if_version)).await
+    }
+
+    async fn open_uncached(
+        &self,
+        item: &ItemAddress,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        self.opened(self.inner.open_uncached(item, if_version)).await
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {

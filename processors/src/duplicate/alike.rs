@@ -5,6 +5,7 @@ use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Properties, Version};
 use mill_ports::{Planted, Presence, StoreErrorKind, planted};
 use mill_records::seals::Seal;
+use tracing::debug;
 
 use super::sides::{Side, Sides, of_source};
 use super::stop::Stop;
@@ -57,15 +58,26 @@ impl Sides<'_> {
         if let Some(known) = compare_known(&source, &destination) {
             return Ok(known);
         }
-        let (ours, theirs) = match (source.any(), destination.any()) {
-            (Some(known), _) => (known.clone(), self.checksum(item, &destination, known.algorithm).await?),
-            (None, Some(known)) => (self.checksum(item, &source, known.algorithm).await?, known.clone()),
-            (None, None) => futures::try_join!(
-                self.checksum(item, &source, Algorithm::Sha256),
-                self.checksum(item, &destination, Algorithm::Sha256)
-            )?,
+        let compared = async {
+            Ok::<_, Stop>(match (source.any(), destination.any()) {
+                (Some(known), _) => (known.clone(), self.checksum(item, &destination, known.algorithm).await?),
+                (None, Some(known)) => (self.checksum(item, &source, known.algorithm).await?, known.clone()),
+                (None, None) => futures::try_join!(
+                    self.checksum(item, &source, Algorithm::Sha256),
+                    self.checksum(item, &destination, Algorithm::Sha256)
+                )?,
+            })
         };
-        Ok(if ours == theirs { Bytes::Same(ours) } else { Bytes::Differ })
+        match compared.await {
+            Ok((ours, theirs)) if ours == theirs => Ok(Bytes::Same(ours)),
+            Ok(_) => Ok(Bytes::Differ),
+            // Nothing can be proven of what is there: it is written anew, and then it is known.
+            Err(Stop::Store(error)) if error.kind == StoreErrorKind::OnlyCached => {
+                debug!(%error, "written anew");
+                Ok(Bytes::Differ)
+            }
+            Err(stop) => Err(stop),
+        }
     }
 
     /// Reads one side, in the state that was seen, and gives the checksum of what came.
@@ -105,7 +117,8 @@ impl Sides<'_> {
         if facts.size > 0 {
             let opened = match side {
                 Side::Source => self.source.open(item, None, Some(&facts.version)).await.map_err(of_source)?,
-                Side::Destination => self.destination.open(item, None, Some(&facts.version)).await?,
+                // What a cache holds of a copy may never have reached the disk.
+                Side::Destination => self.destination.open_uncached(item, Some(&facts.version)).await?,
             };
             let Presence::Here(mut reading) = opened else {
                 return Err(found(StoreErrorKind::Changed, "it went away between being seen and being read"));

@@ -54,7 +54,7 @@ impl Scene {
     }
 }
 
-impl<S: ?Sized> FaultyStore<S> {
+impl<S: Send + Sync + ?Sized> FaultyStore<S> {
     fn scene(&self, op: Op, subject: &dyn Display) -> Scene {
         Scene { store: self.address.clone(), op, subject: subject.to_string() }
     }
@@ -63,6 +63,28 @@ impl<S: ?Sized> FaultyStore<S> {
     fn mid(&self, fault: Option<Fault>, size: u64) -> Option<MidFault> {
         let fault = fault.filter(|fault| matches!(fault, Fault::Mid(_) | Fault::Truncate | Fault::Damage))?;
         Some(MidFault { fault, at: self.plan.below(size) })
+    }
+
+    /// Opens an item, or not, with what goes wrong while its bytes come.
+    async fn opened(
+        &self,
+        item: &ItemAddress,
+        range: Option<ByteRange>,
+        call: impl Future<Output = Result<Presence<Reading>, StoreError>> + Send,
+    ) -> Result<Presence<Reading>, StoreError> {
+        let fault = self.plan.meet(Op::Open).await;
+        let scene = self.scene(Op::Open, item);
+        if !matches!(fault, Some(Fault::Mid(_) | Fault::Truncate | Fault::Damage)) {
+            return scene.around(fault, call).await;
+        }
+        Ok(match call.await? {
+            Presence::Absent => Presence::Absent,
+            Presence::Here(Reading { facts, body }) => {
+                let size = range.map_or(facts.size, |range| range.length.min(facts.size));
+                let body = streams::body(body, self.mid(fault, size), scene);
+                Presence::Here(Reading { facts, body })
+            }
+        })
     }
 }
 
@@ -98,20 +120,15 @@ impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
         range: Option<ByteRange>,
         if_version: Option<&Version>,
     ) -> Result<Presence<Reading>, StoreError> {
-        let fault = self.plan.meet(Op::Open).await;
-        let scene = self.scene(Op::Open, item);
-        let call = self.inner.open(item, range, if_version);
-        if !matches!(fault, Some(Fault::Mid(_) | Fault::Truncate | Fault::Damage)) {
-            return scene.around(fault, call).await;
-        }
-        Ok(match call.await? {
-            Presence::Absent => Presence::Absent,
-            Presence::Here(Reading { facts, body }) => {
-                let size = range.map_or(facts.size, |range| range.length.min(facts.size));
-                let body = streams::body(body, self.mid(fault, size), scene);
-                Presence::Here(Reading { facts, body })
-            }
-        })
+        self.opened(item, range, self.inner.open(item, range, if_version)).await
+    }
+
+    async fn open_uncached(
+        &self,
+        item: &ItemAddress,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        self.opened(item, None, self.inner.open_uncached(item, if_version)).await
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {

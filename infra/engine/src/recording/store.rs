@@ -45,6 +45,15 @@ impl<S: SourceStore + ?Sized> SourceStore for Recording<S> {
         self.inner.open(item, range, if_version).await
     }
 
+    async fn open_uncached(
+        &self,
+        item: &ItemAddress,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        self.ledger.call(Op::Open, 1);
+        self.inner.open_uncached(item, if_version).await
+    }
+
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
         self.ledger.call(Op::Places, 1);
         self.inner.places(item).await

@@ -6,7 +6,7 @@
 //! not the one first seen, makes the store unavailable and never empty.
 //!
 //! Reading order: `place` (ids and paths), `faults` (errnos), `mounts`, `boundary` and `file_system` (what tells a place
-//! from others), `overlap`, `stamp` (versions), `root`, `kept` (properties), `reading`,
+//! from others), `overlap`, `stamp` (versions), `root`, `kept` (properties), `reading` with `uncached` and `mapped`,
 //! `listing` over `names` and `dirents`, then `durability`, `staging`, `committer`, `lock`, `changes` and `undo`.
 //!
 //! **Invariant:** only the committer's thread changes anything outside of the directory for writes in progress, and only
@@ -25,6 +25,7 @@ mod in_progress;
 mod kept;
 mod listing;
 mod lock;
+mod mapped;
 mod mounts;
 mod names;
 mod overlap;
@@ -40,11 +41,12 @@ mod staging;
 mod stamp;
 #[cfg(test)]
 mod tests;
+mod uncached;
 mod undo;
 mod writing;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, Weak};
 
 use mill_model::ids::shown;
 use mill_model::{SpaceId, StoreAddress};
@@ -54,6 +56,7 @@ pub use apart::PairGuard;
 use committer::Committer;
 use faults::Fault;
 use hops::Hops;
+use mapped::MappedWrites;
 pub use overlap::{Extent, Overlap, overlaps};
 pub use owner_mark::{OwnerMark, SpaceGround, identity_at};
 pub use place::Layout;
@@ -98,6 +101,9 @@ struct Folder {
     reading: Room,
     writing: Room,
     committer: Committer,
+    mapped: MappedWrites,
+    /// What an earlier run left to be flushed was flushed before anything was read from the disk itself.
+    settled: Once,
 }
 
 impl FolderStore {
@@ -116,6 +122,8 @@ impl FolderStore {
             committer: Committer::new(Arc::clone(&root), Arc::clone(&clock)),
             root,
             clock,
+            mapped: MappedWrites::default(),
+            settled: Once::new(),
         }))
     }
 

@@ -1,12 +1,15 @@
 //! Looking at items and reading them: the blocking half of `head` and `open`.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use mill_model::Version;
-use mill_ports::{ByteRange, Clock, Presence, Refusal, StoreErrorKind};
+use mill_ports::{ByteRange, Presence, Refusal, StoreErrorKind};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::Folder;
 use super::dirents::Dirents;
 use super::faults::{During, Fault};
 use super::file_system;
@@ -15,6 +18,7 @@ use super::place::Place;
 use super::room::Room;
 use super::root::{RootDir, directory_in};
 use super::stamp::Stamp;
+use super::uncached::{ALIGNED, Way, aligned, may_be_cached};
 
 /// Never waits for a writer of a pipe that took the file's place in this very moment, and never becomes a terminal.
 const READING: OFlags =
@@ -127,28 +131,42 @@ pub(super) struct Opened {
 #[derive(Debug)]
 pub(super) struct Rest {
     file: OwnedFd,
+    way: Way,
     before: Stamp,
     at: u64,
     end: u64,
 }
 
+/// What is to be read of an item.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    pub(super) range: Option<ByteRange>,
+    /// Only in this state.
+    pub(super) if_version: Option<Version>,
+    /// From the disk itself: then there is no range.
+    pub(super) uncached: bool,
+}
+
 /// Opens an item and reads its first chunk: all of it where it is small.
-pub(super) fn open(
-    root: &RootDir,
-    place: &Place,
-    range: Option<ByteRange>,
-    if_version: Option<&Version>,
-    (chunks, clock): (&Room, &dyn Clock),
-) -> Result<Presence<Opened>, Fault> {
+pub(super) fn open(root: &RootDir, place: &Place, wanted: &Wanted, folder: &Folder) -> Result<Presence<Opened>, Fault> {
     let Presence::Here(found) = find(root, place)? else { return Ok(Presence::Absent) };
-    let Found { file, stamp, kept } = found;
-    if if_version.is_some_and(|wanted| *wanted != stamp.version(clock)) {
+    let Found { file, mut stamp, kept } = found;
+    let (clock, chunks) = (&*folder.clock, &folder.reading);
+    if stamp.kind() == FileType::RegularFile {
+        stamp = folder.mapped.flushed(root, &file, stamp, clock)?;
+    }
+    if wanted.if_version.as_ref().is_some_and(|wanted| *wanted != stamp.version(clock)) {
         return Err(StoreErrorKind::Changed.into());
     }
-    let size = stamp.content_size();
+    let way = if wanted.uncached && stamp.kind() == FileType::RegularFile {
+        Way::past_the_cache(&file).map_err(|errno| Fault::of(During::Read, errno))?
+    } else {
+        Way::Cached
+    };
+    let (size, range) = (stamp.content_size(), wanted.range.filter(|_| way == Way::Cached));
     let at = range.map_or(0, |range| range.offset.min(size));
     let end = range.map_or(size, |range| range.offset.saturating_add(range.length).min(size));
-    let mut rest = Rest { file, before: stamp, at, end: end.max(at) };
+    let mut rest = Rest { file, way, before: stamp, at, end: end.max(at) };
     let first = rest.chunk(chunks);
     let rest = (first.is_ok() && rest.at < rest.end).then_some(rest);
     Ok(Presence::Here(Opened { stamp, kept, first, rest }))
@@ -163,14 +181,14 @@ impl Rest {
     /// The next bytes. The last are given only once the item is seen to be still in the state it was opened in.
     pub(super) fn chunk(&mut self, room: &Room) -> Result<Bytes, Fault> {
         let (most, permit) = room.for_chunk(self.end - self.at);
-        // One byte more than announced, to see an end that is not where it should be.
         let wanted = usize::try_from(most.min(self.end - self.at)).unwrap_or(usize::MAX);
-        let reaches_end = self.at + wanted as u64 == self.before.content_size();
-        let mut bytes = Vec::with_capacity(wanted + usize::from(reaches_end));
-        if self.before.kind() == FileType::RegularFile {
-            self.fill(&mut bytes)?;
-            bytes.truncate(wanted + usize::from(reaches_end));
-        }
+        // One byte more than announced, to see an end that is not where it should be.
+        let asked = wanted + usize::from(self.at + wanted as u64 == self.before.content_size());
+        let (memory, bytes) = match (self.before.kind(), self.way) {
+            (FileType::RegularFile, Way::Direct) => self.direct(asked)?,
+            (FileType::RegularFile, _) => self.buffered(asked)?,
+            _ => (Vec::new(), 0..0),
+        };
         self.at += wanted.min(bytes.len()) as u64;
         if bytes.len() != wanted || self.at == self.end {
             self.check()?;
@@ -179,22 +197,52 @@ impl Rest {
             return Err(Fault::unexpected("the file ends elsewhere than its size says"));
         }
         Ok(match permit {
-            Some(permit) => permit.with(bytes),
-            None => Bytes::from(bytes),
-        })
+            Some(permit) => permit.with(memory),
+            None => Bytes::from(memory),
+        }
+        .slice(bytes))
     }
 
-    /// Reads until the vector is full or the file ends.
-    fn fill(&self, bytes: &mut Vec<u8>) -> Result<(), Fault> {
-        while bytes.len() < bytes.capacity() {
+    /// Reads so many bytes, or up to the file's end.
+    fn buffered(&self, asked: usize) -> Result<(Vec<u8>, Range<usize>), Fault> {
+        if self.way == Way::Evicted && may_be_cached(&self.file, self.at, asked) {
+            return Err(StoreErrorKind::OnlyCached.into());
+        }
+        let mut bytes = Vec::with_capacity(asked);
+        while bytes.len() < asked {
             let at = self.at + bytes.len() as u64;
-            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(bytes), at) {
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at) {
                 Ok(0) => break,
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(Fault::of(During::Read, errno)),
             }
         }
-        Ok(())
+        let found = bytes.len().min(asked);
+        Ok((bytes, 0..found))
+    }
+
+    /// The same past the cache: whole pages from the beginning of one, so that more than was asked for may come.
+    fn direct(&mut self, asked: usize) -> Result<(Vec<u8>, Range<usize>), Fault> {
+        let (mut memory, from) = aligned(asked.next_multiple_of(ALIGNED));
+        let to = from + asked.next_multiple_of(ALIGNED);
+        let mut found = 0;
+        while found < asked {
+            match rustix::io::pread(&self.file, &mut memory[from + found..to], self.at + found as u64) {
+                Ok(0) => break,
+                Ok(read) => found += read,
+                Err(Errno::INTR) => {}
+                // Only this file's own driver knows what it takes.
+                Err(Errno::INVAL) if found % ALIGNED == 0 => {
+                    self.way = Way::by_eviction(&self.file).map_err(|errno| Fault::of(During::Read, errno))?;
+                    return self.buffered(asked);
+                }
+                Err(errno) => return Err(Fault::of(During::Read, errno)),
+            }
+            if found % ALIGNED != 0 {
+                break; // The file's end: nowhere else does a page come in part.
+            }
+        }
+        Ok((memory, from..from + found.min(asked)))
     }
 
     fn check(&self) -> Result<(), Fault> {

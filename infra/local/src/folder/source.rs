@@ -18,7 +18,7 @@ use super::faults::{During, Fault};
 use super::in_progress::InProgress;
 use super::listing::Walk;
 use super::place::{IN_PROGRESS, Layout};
-use super::reading::{self, Opened, Rest};
+use super::reading::{self, Opened, Rest, Wanted};
 use super::root::RootDir;
 use super::{Folder, FolderStore, kept, places, space_subject};
 
@@ -70,21 +70,15 @@ impl SourceStore for FolderStore {
         range: Option<ByteRange>,
         if_version: Option<&Version>,
     ) -> Result<Presence<Reading>, StoreError> {
-        let reading = async {
-            let Ok(place) = self.0.place(item)? else {
-                return self.on_root(|_, _| Ok(Presence::Absent)).await;
-            };
-            let wanted = if_version.cloned();
-            let opened = self.on_root(move |folder, root| {
-                reading::open(root, &place, range, wanted.as_ref(), (&folder.reading, &*folder.clock))
-            });
-            let Presence::Here(Opened { stamp, kept, first, rest }) = opened.await? else {
-                return Ok(Presence::Absent);
-            };
-            let facts = self.0.facts(item, &stamp, kept).await?;
-            Ok(Presence::Here(Reading { facts, body: self.body(item, first, rest) }))
-        };
-        reading.await.map_err(|fault| self.0.error("read", &item.to_string(), fault))
+        self.opened(item, Wanted { range, if_version: if_version.cloned(), uncached: false }).await
+    }
+
+    async fn open_uncached(
+        &self,
+        item: &ItemAddress,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        self.opened(item, Wanted { range: None, if_version: if_version.cloned(), uncached: true }).await
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
@@ -118,6 +112,30 @@ impl Folder {
 }
 
 impl FolderStore {
+    async fn opened(&self, item: &ItemAddress, wanted: Wanted) -> Result<Presence<Reading>, StoreError> {
+        let reading = async {
+            let Ok(place) = self.0.place(item)? else {
+                return self.on_root(|_, _| Ok(Presence::Absent)).await;
+            };
+            let opened = self.on_root(move |folder, root| {
+                if wanted.uncached {
+                    // The name of what is proven must not be gone after a loss of power either. Whatever fails to be
+                    // flushed is no reading's failure: what the disk holds is seen.
+                    folder.settled.call_once(|| {
+                        let _ = rustix::fs::syncfs(root);
+                    });
+                }
+                reading::open(root, &place, &wanted, folder)
+            });
+            let Presence::Here(Opened { stamp, kept, first, rest }) = opened.await? else {
+                return Ok(Presence::Absent);
+            };
+            let facts = self.0.facts(item, &stamp, kept).await?;
+            Ok(Presence::Here(Reading { facts, body: self.body(item, first, rest) }))
+        };
+        reading.await.map_err(|fault| self.0.error("read", &item.to_string(), fault))
+    }
+
     fn body(&self, item: &ItemAddress, first: Result<bytes::Bytes, Fault>, rest: Option<Rest>) -> Body {
         let first = match first {
             Ok(bytes) if bytes.is_empty() => return stream::empty().boxed(),

@@ -114,7 +114,7 @@ fn done(site: &Site, outcome: &Outcome) -> String {
     let totals = site.totals();
     assert_eq!(totals.examined, 1);
     let mut writes = site.destination_port.calls();
-    writes.retain(|op| !["head", "open", "space"].contains(op));
+    writes.retain(|op| !["head", "open", "open_uncached", "space"].contains(op));
     // A copy is put, unless the service takes it: then it is asked for that alone.
     match writes.iter().position(|op| *op == "take") {
         Some(at) if writes.contains(&"put") => drop(writes.remove(at)),

@@ -30,8 +30,17 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let op =
-        prop::sample::select(vec!["head", "open", "put", "take", "put_properties", "delete", "space", "create_space"]);
+    let op = prop::sample::select(vec![
+        "head",
+        "open",
+        "open_uncached",
+        "put",
+        "take",
+        "put_properties",
+        "delete",
+        "space",
+        "create_space",
+    ]);
     let kind = prop::sample::select(vec![
         StoreErrorKind::Throttled { retry_after: None },
         StoreErrorKind::Unavailable,

@@ -134,6 +134,20 @@ impl Probe {
         StoreError { kind, op, store: self.0.address.clone(), subject: "probed".into(), source: None }
     }
 
+    fn opened(&self, way: &Way, opened: Presence<Reading>) -> Presence<Reading> {
+        let Presence::Here(reading) = opened else { return Presence::Absent };
+        let (counter, half) = (self.0.bytes_read.clone(), reading.facts.size / 2);
+        let body = reading.body.inspect(move |chunk| {
+            counter.fetch_add(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64), Relaxed);
+        });
+        let body = match way {
+            Way::Cut => cut(body.boxed(), half),
+            Way::Flipped => flipped(body.boxed()),
+            _ => body.boxed(),
+        };
+        Presence::Here(Reading { facts: self.told(reading.facts), body })
+    }
+
     fn told(&self, mut facts: ItemFacts) -> ItemFacts {
         if let Some(change) = *self.0.facts.lock().unwrap() {
             change(&mut facts);
@@ -174,19 +188,18 @@ impl SourceStore for Probe {
         if_version: Option<&Version>,
     ) -> Result<Presence<Reading>, StoreError> {
         let way = self.called("open")?;
-        let Presence::Here(reading) = self.0.store.open(item, range, if_version).await? else {
-            return Ok(Presence::Absent);
-        };
-        let (counter, half) = (self.0.bytes_read.clone(), reading.facts.size / 2);
-        let body = reading.body.inspect(move |chunk| {
-            counter.fetch_add(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64), Relaxed);
-        });
-        let body = match way {
-            Way::Cut => cut(body.boxed(), half),
-            Way::Flipped => flipped(body.boxed()),
-            _ => body.boxed(),
-        };
-        Ok(Presence::Here(Reading { facts: self.told(reading.facts), body }))
+        let opened = self.0.store.open(item, range, if_version).await?;
+        Ok(self.opened(&way, opened))
+    }
+
+    async fn open_uncached(
+        &self,
+        item: &ItemAddress,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        let way = self.called("open_uncached")?;
+        let opened = self.0.store.open_uncached(item, if_version).await?;
+        Ok(self.opened(&way, opened))
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {

@@ -2,7 +2,9 @@
 
 use super::*;
 use mill_engine::Recording;
-use mill_ports::{SourceStore as _, Table};
+use mill_ports::{SourceStore as _, StoreErrorKind, Table};
+
+use super::probe::Way;
 
 #[tokio::test(start_paused = true)]
 async fn a_sealed_pair_is_not_read_again() {
@@ -42,6 +44,35 @@ async fn a_lost_seal_costs_one_reading_and_nothing_else() {
     site.run("x").await.unwrap();
     assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (0, 0));
     assert_eq!(site.destination.writes(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_is_compared_as_its_disk_has_it_and_not_as_a_cache_does() {
+    let site = Site::of(plain(), plain());
+    site.source.plant(&at("x"), vec![7; 1_000], noted("n"));
+    site.settle("x").await;
+    site.seals.remove(&Site::pair(), &at("x").id).await.unwrap();
+    site.destination_port.calls();
+    site.destination_port.meet("open_uncached", [Way::Flipped]);
+    site.run("x").await.unwrap();
+    assert_eq!(site.destination_port.calls(), ["head", "open_uncached", "put"], "its disk has other bytes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_only_be_read_from_a_cache_is_written_anew_and_never_sealed_for_that() {
+    let site = Site::of(plain(), plain());
+    site.source.plant(&at("x"), vec![7; 1_000], noted("n"));
+    site.settle("x").await;
+    site.seals.remove(&Site::pair(), &at("x").id).await.unwrap();
+    site.destination_port.calls();
+    site.destination_port.meet("open_uncached", [Way::Fails(StoreErrorKind::OnlyCached)]);
+    site.destination_port.meet("put", [Way::Fails(StoreErrorKind::Unavailable)]);
+    assert!(site.run("x").await.is_err() && !site.sealed("x").await);
+    assert_eq!(site.destination_port.calls(), ["head", "open_uncached", "put"]);
+    site.settle("x").await;
+    site.run("x").await.unwrap();
+    assert_eq!(site.destination_port.calls(), ["head"], "what was written durably is believed");
+    assert!(site.in_step());
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,12 +2,14 @@
 
 mod durable;
 mod listing;
+mod mapped;
 mod mounted;
 mod mounts;
 mod racing;
 mod reading;
 mod speed;
 mod unavailable;
+mod uncached;
 mod writing;
 
 use std::collections::BTreeMap;
