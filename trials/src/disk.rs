@@ -29,7 +29,7 @@ impl FileSystem {
 
     fn make(self) -> (&'static str, &'static [&'static str]) {
         match self {
-            Self::Ext4 => ("mkfs.ext4", &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"]),
+            Self::Ext4 => ("mkfs.ext4", &["-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"]),
             Self::Xfs => ("mkfs.xfs", &["-q", "-f"]),
             Self::Btrfs => ("mkfs.btrfs", &["-q", "-f"]),
             Self::ExFat => ("mkfs.exfat", &[]),
@@ -94,6 +94,7 @@ impl Disk {
                 let open = File::options().read(true).write(true).open(&device).unwrap();
                 // Lazy: it detaches when the last who has it open closes it, also by dying.
                 tool::run("losetup", ["--detach".as_ref(), device.as_os_str()])?;
+                in_one_piece(&device);
                 return Ok(Self { image: image.to_owned(), device, _open: open });
             }
             let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -131,6 +132,13 @@ impl Disk {
     pub fn image(&self) -> &Path {
         &self.image
     }
+}
+
+/// Keeps requests to one page, so that whoever serves the image answers each as a whole: of one that fails in part the
+/// loop driver believes that it was done, and the disk would lie.
+fn in_one_piece(device: &Path) {
+    let name = device.file_name().unwrap().to_string_lossy();
+    let _ = std::fs::write(format!("/sys/block/{name}/queue/max_sectors_kb"), "4");
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod crashes;
 mod deployment;
+mod disks;
 #[cfg(feature = "aws")]
 mod fleet;
 mod hostile;

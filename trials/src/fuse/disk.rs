@@ -51,6 +51,9 @@ struct State {
     bytes: u64,
     unreadable: BTreeSet<u64>,
     unwritable: BTreeSet<u64>,
+    /// Blocks that only what begins so cannot be written to.
+    unwritable_marked: BTreeSet<u64>,
+    mark: &'static [u8],
     refused: u64,
     recorded: Option<Vec<DiskWrite>>,
 }
@@ -63,9 +66,16 @@ impl FlakyDisk {
     pub fn serve(image: &Path, bytes: u64, at: &Path) -> Result<Self, NotRun> {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(image).unwrap();
         file.set_len(bytes).unwrap();
-        let (unreadable, unwritable) = (BTreeSet::new(), BTreeSet::new());
-        let state =
-            Arc::new(Mutex::new(State { image: file, bytes, unreadable, unwritable, refused: 0, recorded: None }));
+        let state = Arc::new(Mutex::new(State {
+            image: file,
+            bytes,
+            unreadable: BTreeSet::new(),
+            unwritable: BTreeSet::new(),
+            unwritable_marked: BTreeSet::new(),
+            mark: b"",
+            refused: 0,
+            recorded: None,
+        }));
         let session = serve(Served(Arc::clone(&state)), at, "flaky-disk")?;
         Ok(Self { at: at.join(NAME), state, _session: session })
     }
@@ -80,6 +90,14 @@ impl FlakyDisk {
         lock(&self.state).unwritable.extend(blocks);
     }
 
+    /// The same for blocks alone that begin with `mark`: so only the bytes of marked files fail, and never the tables and
+    /// the journal of a file system, which would go read-only.
+    pub fn fail_writes_of(&self, mark: &'static [u8], blocks: impl IntoIterator<Item = u64>) {
+        let mut state = lock(&self.state);
+        state.mark = mark;
+        state.unwritable_marked.extend(blocks);
+    }
+
     /// From now on reads of these blocks fail with EIO.
     pub fn fail_reads(&self, blocks: impl IntoIterator<Item = u64>) {
         lock(&self.state).unreadable.extend(blocks);
@@ -90,6 +108,7 @@ impl FlakyDisk {
         let mut state = lock(&self.state);
         state.unreadable.clear();
         state.unwritable.clear();
+        state.unwritable_marked.clear();
     }
 
     /// How many reads and writes have failed.
@@ -100,6 +119,23 @@ impl FlakyDisk {
     /// Begins to record what is written and flushed.
     pub fn record(&self) {
         lock(&self.state).recorded = Some(Vec::new());
+    }
+
+    /// Makes the file `image` what this disk holds if the power goes now: all that was flushed, and of what was written
+    /// since only what `survives`. It must have been [recorded](Self::record) from before its first write.
+    pub fn power_loss(&self, image: &Path, mut survives: impl FnMut() -> bool) {
+        let state = lock(&self.state);
+        let recorded = state.recorded.as_deref().expect("it is recorded");
+        let flushed = recorded.iter().rposition(|write| *write == DiskWrite::Flush).unwrap_or(0);
+        let file = File::create(image).unwrap();
+        file.set_len(state.bytes).unwrap();
+        for (n, write) in recorded.iter().enumerate() {
+            if let DiskWrite::Bytes { offset, bytes } = write
+                && (n < flushed || survives())
+            {
+                file.write_all_at(bytes, *offset).unwrap();
+            }
+        }
     }
 
     /// What was written and flushed since the recording began, which ends.
@@ -129,7 +165,12 @@ impl State {
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
-        if self.unwritable.range(blocks(offset, bytes.len())).next().is_some() {
+        let marked = |block: &u64| {
+            let at = (block * FlakyDisk::BLOCK).checked_sub(offset);
+            at.and_then(|at| bytes.get(at as usize..)).is_some_and(|block| block.starts_with(self.mark))
+        };
+        let mut bad = self.unwritable_marked.range(blocks(offset, bytes.len()));
+        if self.unwritable.range(blocks(offset, bytes.len())).next().is_some() || bad.any(marked) {
             self.refused += 1;
             return Err(Errno::EIO);
         }
@@ -262,9 +303,9 @@ mod tests {
             good.write_all(&vec![1; 100_000]).unwrap();
             good.sync_all().unwrap();
             // The rest of the disk, but not its journal and tables, which stand at its beginning.
-            flaky.fail_writes(8_192..16_384);
+            flaky.fail_writes(4_096..16_384);
             let mut told = 0;
-            for n in 0..20 {
+            for n in 0..30 {
                 let mut file = File::create(path(&format!("mounted/{n}"))).unwrap();
                 file.write_all(&vec![2; 1 << 20]).unwrap();
                 told += u64::from(file.sync_all().is_err());
@@ -274,6 +315,31 @@ mod tests {
             drop(good);
             assert!(fs::read(path("mounted/good")).unwrap() == vec![1; 100_000]);
             drop(mount);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn only_marked_bytes_fail_where_only_they_are_to() {
+        apart(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = |name: &str| folder.path().join(name);
+            let flaky = FlakyDisk::serve(&path("image"), 64 << 20, &path("served"))?;
+            let disk = Disk::attach(flaky.file())?;
+            disk.format(FileSystem::Ext4)?;
+            let mount = disk.mount(FileSystem::Ext4, &path("mounted"), "")?;
+            flaky.fail_writes_of(b"mark", 0..16_384);
+            let flushed = |name: &str, bytes: &[u8]| {
+                let mut file = File::create(path("mounted").join(name)).unwrap();
+                file.write_all(bytes).unwrap();
+                file.sync_all()
+            };
+            assert!(flushed("plain", b"bytes").is_ok());
+            assert!(flushed("marked", b"marked bytes").is_err());
+            assert!(flushed("later", &[&[0; 4_096][..], b"marked bytes"].concat()).is_err());
+            assert!(flushed("plain too", b"bytes").is_ok());
+            assert!(flaky.refused() >= 2);
+            mount.unmount();
             Ok(())
         });
     }
