@@ -18,7 +18,7 @@ use crate::progress::Snapshot;
 /// One line of a child's report.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Line {
-    totals: [u64; 10],
+    totals: [u64; 11],
     ended: u64,
     bytes_moving: u64,
     in_hand: Vec<(String, u64, u64)>,
@@ -36,6 +36,7 @@ impl Line {
                 t.deleted,
                 t.unchanged,
                 t.refused,
+                t.vanished,
                 t.held,
                 t.failed,
                 t.dead_lettered,
@@ -48,8 +49,9 @@ impl Line {
     }
 
     fn totals(&self) -> Totals {
-        let [examined, copied, updated, deleted, unchanged, refused, held, failed, dead_lettered, bytes] = self.totals;
-        Totals { examined, copied, updated, deleted, unchanged, refused, held, failed, dead_lettered, bytes }
+        let [examined, copied, updated, deleted, unchanged, refused, vanished, held, failed, dead_lettered, bytes] =
+            self.totals;
+        Totals { examined, copied, updated, deleted, unchanged, refused, vanished, held, failed, dead_lettered, bytes }
     }
 }
 

@@ -238,7 +238,6 @@ impl Pair {
             destination: address("2").store,
             space: space(),
             item: Some(id.clone()),
-            retire: false,
         };
         let now = Timestamp::from_millis(0);
         let envelope = Envelope::new(TaskId::new(now, [0; 10]), QueueName::DuplicationLow, now, task.into_task());

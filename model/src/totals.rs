@@ -17,6 +17,8 @@ pub struct Totals {
     pub unchanged: u64,
     /// Items that cannot be copied, each named in the log with its reason.
     pub refused: u64,
+    /// Items that were gone at the source when their turn came, after they had been listed there.
+    pub vanished: u64,
     /// Deletions held back until a person confirms them.
     pub held: u64,
     /// Executions that failed (a task may fail and succeed later).
@@ -35,6 +37,7 @@ impl AddAssign for Totals {
         self.deleted += other.deleted;
         self.unchanged += other.unchanged;
         self.refused += other.refused;
+        self.vanished += other.vanished;
         self.held += other.held;
         self.failed += other.failed;
         self.dead_lettered += other.dead_lettered;

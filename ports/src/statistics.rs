@@ -21,6 +21,8 @@ pub struct Statistics {
     pub unchanged: AtomicU64,
     /// Items that cannot be copied.
     pub refused: AtomicU64,
+    /// Items that were gone at the source when their turn came, after they had been listed there.
+    pub vanished: AtomicU64,
     /// Deletes held back.
     pub held: AtomicU64,
     /// Executions that failed.
@@ -69,6 +71,7 @@ impl Statistics {
             deleted: self.deleted.load(Relaxed),
             unchanged: self.unchanged.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            vanished: self.vanished.load(Relaxed),
             held: self.held.load(Relaxed),
             failed: self.failed.load(Relaxed),
             dead_lettered: self.dead_lettered.load(Relaxed),

@@ -43,7 +43,7 @@ impl DuplicationProducer {
             }
         };
         let state = self.state(lease.epoch());
-        let worked = lease.hold(Session::run(self, state, lease.inherited(), stop)).await;
+        let worked = lease.hold(Box::pin(Session::run(self, state, lease.inherited(), stop))).await;
         match worked {
             Some(Err(ProducerError::State(StateError::TakenOver { .. }))) | None => {
                 let holder = lease.held_by().await.unwrap_or_else(|| "another".to_owned());

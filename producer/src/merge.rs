@@ -5,9 +5,9 @@ use std::pin::Pin;
 
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, Peekable};
-use mill_model::{ContentId, ItemFacts};
-use mill_ports::{Listed, Refusal, TableError};
-use mill_records::seals::Seal;
+use mill_model::{ContentId, ItemFacts, Version};
+use mill_ports::{Listed, Place, Refusal, TableError};
+use mill_records::seals::SealRow;
 
 use crate::listing::{ListingError, OrderedListing};
 
@@ -26,16 +26,17 @@ pub(crate) enum MergeError {
 pub(crate) enum Found {
     /// An item of the source; `proven` when a seal proves that the destination's is the same.
     AtSource { id: ContentId, size: u64, proven: bool },
-    /// An item that only the destination has.
-    OnlyAtDestination { id: ContentId },
+    /// An item that only the destination has, in which state; `ours` when this pair wrote it there in that state, or proved
+    /// it to be equal to its source.
+    OnlyAtDestination { id: ContentId, version: Version, ours: bool },
     /// An entry of the source that cannot be an item.
     Refused { shown: String, reason: Refusal },
     /// A directory of the source that could not be entered: what lies beneath it is unknown.
     Hidden { shown: String },
 }
 
-/// The seals of a morsel, in order.
-pub(crate) type SealStream = BoxStream<'static, Result<(ContentId, Seal), TableError>>;
+/// What is known of a morsel's items, in order.
+pub(crate) type SealStream = BoxStream<'static, Result<(ContentId, SealRow), TableError>>;
 
 /// Two or three streams, with a page of each in memory.
 pub(crate) struct Merge {
@@ -55,6 +56,11 @@ impl Merge {
     /// How many items of the destination have gone by.
     pub(crate) fn items_at_destination(&self) -> u64 {
         self.items_at_destination
+    }
+
+    /// The places of the source that were entered so far.
+    pub(crate) fn source_places(&self) -> &[Place] {
+        self.source.places()
     }
 
     /// Whether the destination has no further entry.
@@ -96,14 +102,16 @@ impl Merge {
             };
             let other = if order == Ordering::Less { None } else { self.take_destination() };
             if order == Ordering::Greater {
-                match other {
-                    Some((id, _)) => return Ok(Some(Found::OnlyAtDestination { id })),
-                    None => continue,
-                }
+                let Some((id, ItemFacts { version, .. })) = other else { continue };
+                let ours = self.known(&id).await?.is_some_and(|row| row.is_ours(&version));
+                return Ok(Some(Found::OnlyAtDestination { id, version, ours }));
             }
             if let Some(Listed::Item(id, facts)) = self.source.take() {
                 let proven = match other {
-                    Some((_, other)) => self.is_sealed(&id, &facts, &other).await?,
+                    Some((_, other)) => {
+                        let seal = self.known(&id).await?.and_then(|row| row.seal);
+                        seal.is_some_and(|seal| seal.holds(&facts.version, &other.version))
+                    }
                     None => false,
                 };
                 return Ok(Some(Found::AtSource { id, size: facts.size, proven }));
@@ -122,22 +130,18 @@ impl Merge {
         }
     }
 
-    async fn is_sealed(
-        &mut self,
-        id: &ContentId,
-        source: &ItemFacts,
-        destination: &ItemFacts,
-    ) -> Result<bool, MergeError> {
-        let Some(seals) = &mut self.seals else { return Ok(false) };
+    /// What is known of an item. Ids must be asked for in order.
+    async fn known(&mut self, id: &ContentId) -> Result<Option<SealRow>, MergeError> {
+        let Some(seals) = &mut self.seals else { return Ok(None) };
         loop {
             match seals.as_mut().peek().await {
-                Some(Ok((sealed, seal))) => match sealed.cmp(id) {
+                Some(Ok((known, row))) => match known.cmp(id) {
                     Ordering::Less => {}
-                    Ordering::Equal => return Ok(seal.holds(&source.version, &destination.version)),
-                    Ordering::Greater => return Ok(false),
+                    Ordering::Equal => return Ok(Some(row.clone())),
+                    Ordering::Greater => return Ok(None),
                 },
                 Some(Err(_)) => {}
-                None => return Ok(false),
+                None => return Ok(None),
             }
             if let Some(Err(error)) = seals.next().await {
                 return Err(error.into());

@@ -2,6 +2,7 @@
 
 use mill_model::{AccountId, SpaceId, StoreId, Timestamp};
 use mill_ports::{QueueError, Refusal};
+use mill_records::delete_lists::{DeleteListError, HeldList, HoldReason, ListHead};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::StateError;
 use mill_records::seals::Pair;
@@ -21,6 +22,8 @@ pub struct SessionReport {
     pub spaces_failed: Vec<SpaceFailed>,
     /// Deletes that wait for a person.
     pub held: Vec<HeldDeletes>,
+    /// Tasks of granted delete lists that this session queued. What vanished meanwhile is found by a later run.
+    pub removing: u64,
     /// How many entries of source listings cannot be items; each is named in the log.
     pub refused: u64,
     /// The first of them, at most [`SessionReport::REFUSED_KEPT_MAX`].
@@ -39,6 +42,7 @@ impl SessionReport {
             accounts_failed: Vec::new(),
             spaces_failed: Vec::new(),
             held: Vec::new(),
+            removing: 0,
             refused: 0,
             refused_first: Vec::new(),
         }
@@ -100,33 +104,23 @@ pub struct HeldDeletes {
     pub source: StoreId,
     /// The store that is written.
     pub destination: StoreId,
-    /// How many items would be deleted: `--confirm-deletes` must name at least so many.
+    /// How many items would be deleted.
     pub count: u64,
     /// How many items the destination holds.
     pub items_total: u64,
     /// Why they are held.
-    pub why: WhyHeld,
+    pub reason: HoldReason,
+    /// What a person confirms exactly these by.
+    pub token: String,
 }
 
 impl HeldDeletes {
-    pub(crate) fn of(pair: &Pair, count: u64, items_total: u64, why: WhyHeld) -> Self {
-        let Pair { account, source, destination, space } = pair.clone();
-        Self { account, space, source, destination, count, items_total, why }
+    pub(crate) fn of(held: &HeldList) -> Self {
+        let Pair { account, source, destination, space } = held.pair.clone();
+        let ListHead { count, items_total, .. } = held.head.record;
+        let reason = held.head.record.held().cloned().unwrap_or(HoldReason::TooMany { unasked_today: 0 });
+        Self { account, space, source, destination, count, items_total, reason, token: held.token().to_string() }
     }
-}
-
-/// Why deletes are held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhyHeld {
-    /// They are too many, or all that there is.
-    TooMany,
-    /// The source space itself is not there.
-    SpaceMissing {
-        /// Since when.
-        since: Timestamp,
-        /// Whether that is long enough for it to be taken as gone, so that a confirmation counts.
-        proven: bool,
-    },
 }
 
 /// An entry of a source's listing that cannot be an item.
@@ -156,6 +150,9 @@ pub enum ProducerError {
     /// The queue takes no more tasks, or does not tell how many it holds.
     #[error("the queue failed")]
     Queue(#[from] QueueError),
+    /// The delete lists cannot be read or written.
+    #[error("the book of delete lists failed")]
+    DeleteLists(#[from] DeleteListError),
     /// A task cannot be written.
     #[error("a task cannot be written")]
     Wire(#[from] mill_model::wire::WireError),

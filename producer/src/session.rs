@@ -13,9 +13,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use mill_model::{AccountId, SpaceId, StoreId};
+use mill_model::{AccountId, DeleteListId, SpaceId, StoreId};
 use mill_policy::{Coverage, StorePolicy};
 use mill_ports::{CrashPoint, chain, crash_point};
+use mill_records::delete_lists::DeleteListError;
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::{
     AccountRow, Deletes, Kept, Loaded, Missing, Morsel, ProducerState, Run, StateError,
@@ -26,7 +27,8 @@ use tracing::{info, warn};
 
 use crate::duplication::DuplicationProducer;
 use crate::ends::SpaceError;
-use crate::report::{Ended, HeldDeletes, ProducerError, SessionReport, SpaceFailed, WhyHeld};
+use crate::merge::MergeError;
+use crate::report::{Ended, ProducerError, SessionReport, SpaceFailed};
 use crate::sending::Sending;
 use crate::settings::{Deps, Settings, WhenFull};
 use crate::turn::{Opened, Turn};
@@ -46,6 +48,8 @@ pub(crate) struct Session<'a> {
     pub(crate) opened: BTreeMap<Pair, Opened>,
     pub(crate) missing: BTreeMap<(AccountId, StoreId, SpaceId), Kept<Missing>>,
     pub(crate) waiting: BTreeMap<Place, Kept<Morsel>>,
+    /// The rows of delete lists that had a result when this session first looked.
+    pub(crate) settled_rows: BTreeMap<DeleteListId, BTreeSet<u32>>,
     /// Rows that stay in the book because their parts failed.
     failed: bool,
     accounts_failed: BTreeSet<AccountId>,
@@ -62,8 +66,20 @@ pub(crate) enum StepError {
     Session(ProducerError),
 }
 
-impl<E: Into<SpaceError>> From<E> for StepError {
-    fn from(error: E) -> Self {
+impl From<SpaceError> for StepError {
+    fn from(error: SpaceError) -> Self {
+        Self::Space(error)
+    }
+}
+
+impl From<MergeError> for StepError {
+    fn from(error: MergeError) -> Self {
+        Self::Space(error.into())
+    }
+}
+
+impl From<DeleteListError> for StepError {
+    fn from(error: DeleteListError) -> Self {
         Self::Space(error.into())
     }
 }
@@ -122,7 +138,8 @@ impl<'a> Session<'a> {
         let begins = match &loaded.run {
             None => true,
             Some(run) if run.row.finished.is_none() => false,
-            Some(run) => settings.force || now >= next_run(&run.row),
+            // A time in the future is none: the clock was wrong when it was written.
+            Some(run) => settings.force || now >= next_run(&run.row) || run.row.started > now,
         };
         if let Some(run) = loaded.run.as_ref().filter(|run| !begins && !remains && run.row.finished.is_some()) {
             return Ok(SessionReport::new(Ended::NotDue { next_run: next_run(&run.row) }));
@@ -138,6 +155,7 @@ impl<'a> Session<'a> {
             opened: BTreeMap::new(),
             missing: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            settled_rows: BTreeMap::new(),
             failed: false,
             accounts_failed: BTreeSet::new(),
             tries: BTreeMap::new(),
@@ -163,11 +181,7 @@ impl<'a> Session<'a> {
                 self.run = run;
             }
             info!(started = %self.run.row.started, morsels = morsels.len(), "resumes a run");
-            for Kept { row, .. } in &morsels {
-                if let Deletes::Held { count, items_total } = row.deletes {
-                    self.report.held.push(HeldDeletes::of(&row.pair, count, items_total, WhyHeld::TooMany));
-                }
-            }
+            self.report_what_is_held(&morsels).await?;
             self.line_up(morsels);
         }
         if !self.run.row.listed {
@@ -209,6 +223,19 @@ impl<'a> Session<'a> {
         self.state.save(&mut self.run).await?;
         crash_point(CrashPoint::ProducerRunBegun);
         info!(run = self.run.row.number, "begins a run");
+        Ok(())
+    }
+
+    /// Names what an earlier session of this run held.
+    async fn report_what_is_held(&mut self, morsels: &[Kept<Morsel>]) -> Result<(), ProducerError> {
+        if !morsels.iter().any(|morsel| matches!(morsel.row.deletes, Deletes::Held { .. })) {
+            return Ok(());
+        }
+        for held in self.deps.delete_lists.held().await? {
+            if morsels.iter().any(|morsel| morsel.row.pair == held.pair) {
+                self.report_held(&held);
+            }
+        }
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddres
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{CrashPoint, Refusal, StoreErrorKind, crash_point};
 use mill_producer::{AbsentSource, WhenFull};
+use mill_records::delete_lists::HoldReason;
 use mill_records::destinations::Keeper;
 use mill_records::policies::PolicyBook;
 use mill_workman::{OnFinalFailure, OnUnavailable};
@@ -21,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use self::end::{End, Given};
 use crate::Usage;
-use crate::args::Mirror;
+use crate::args::{Ends, Mirror};
 use crate::engine::Engine;
 use crate::exit::Exit;
 use crate::host;
@@ -47,6 +48,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     pair.make_destination(args.create)?;
     let stopping = stop::on_signals()?;
     let works = pair.works(&args).await?;
+    super::held::confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &*works.engine.clock).await?;
     works.engine.purge_queues().await?;
     crash_point(CrashPoint::MirrorPurged);
     let workman = works.workman(
@@ -62,7 +64,6 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     let producer = works.producer(mill_producer::Settings {
         when_full: WhenFull::Wait { poll: Duration::from_millis(20) },
         force: true,
-        confirm_deletes: args.confirm_deletes,
         absent_source: AbsentSource::Unknown,
         ..producer_defaults()?
     });
@@ -124,36 +125,42 @@ pub(super) async fn conclude(works: &Works, ran: Ran, detailed: bool) -> Result<
 }
 
 pub(super) fn held_remark(held: &mill_producer::HeldDeletes) -> String {
-    let mill_producer::HeldDeletes { account, space, source, destination, count, items_total, why } = held;
+    let mill_producer::HeldDeletes { account, space, source, destination, count, items_total, reason, token } = held;
     let what = format!("{count} of {items_total} items of space `{space}` ({account}: store {source} → {destination})");
-    match why {
-        mill_producer::WhyHeld::TooMany => format!(
-            "held back: {what} are gone from the source and would be deleted; if that is meant, run again with \
-             --confirm-deletes {count}"
-        ),
-        mill_producer::WhyHeld::SpaceMissing { since, proven: false } => {
-            format!("held back: {what}: the source space itself is missing since {since}; nothing is deleted")
-        }
-        mill_producer::WhyHeld::SpaceMissing { since, proven: true } => format!(
-            "held back: {what}: the source space is gone since {since}; to delete its copy too, run again with \
-             --confirm-deletes {count}"
-        ),
+    let why = super::held::why(Some(reason));
+    let way_out = if matches!(reason, HoldReason::SpaceMissing { for_a_day: false, .. }) {
+        String::new()
+    } else {
+        format!("; if exactly these shall go, run again with --confirm-deletes {token}")
+    };
+    format!("held back: {what} are gone from the source and are kept, because {why}{way_out}")
+}
+
+/// The engine that keeps the state of a mirror.
+pub(super) fn engine_of(source: &Path, destination: &Path, ends: Ends) -> Result<Engine> {
+    let pair = Pair::between(source, destination, ends)?;
+    if !pair.state.is_dir() {
+        bail!("there was no `mill mirror` from `{}` to `{}` yet", pair.source, pair.destination);
     }
+    Engine::open(&pair.state)
 }
 
 impl Pair {
     fn of(args: &Mirror) -> Result<Self> {
-        let ends = args.ends.clone();
+        Self::between(&args.source, &args.destination, args.ends.clone())
+    }
+
+    fn between(source: &Path, destination: &Path, ends: Ends) -> Result<Self> {
         let given = |endpoint, region, profile| Given { endpoint, region, profile };
         let remote = given(ends.source_endpoint, ends.source_region, ends.source_profile);
-        let source = match remote.remote(&args.source, "source")? {
+        let source = match remote.remote(source, "source")? {
             Some(remote) => End::Remote(remote),
-            None => End::Folder(source_folder(&args.source)?),
+            None => End::Folder(source_folder(source)?),
         };
         let remote = given(ends.destination_endpoint, ends.destination_region, ends.destination_profile);
-        let destination = match remote.remote(&args.destination, "destination")? {
+        let destination = match remote.remote(destination, "destination")? {
             Some(remote) => End::Remote(remote),
-            None => End::Folder(destination_folder(&args.destination)?),
+            None => End::Folder(destination_folder(destination)?),
         };
         if let Some(why) = source.overlap(&destination)? {
             return Err(Usage(why).into());

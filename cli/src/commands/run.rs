@@ -21,13 +21,13 @@ use crate::works::{Works, producer_settings, workman_settings};
 pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: MultiProgress) -> Result<Exit> {
     let stopping = stop::on_signals()?;
     let works = Works::configured(config).await?;
+    super::held::confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &*works.engine.clock).await?;
     // Who runs this wants it tried now, also what was put off because a store could not be used.
     works.engine.hasten_delayed().await?;
     crash_point(CrashPoint::CliHastened);
     let producer = works.producer(mill_producer::Settings {
         when_full: WhenFull::Wait { poll: works.engine.pace.full_poll },
         force: true,
-        confirm_deletes: args.confirm_deletes,
         ..producer_settings(config)?
     });
     let queues: Vec<QueueName> = config.list("workman.queues")?;

@@ -3,6 +3,7 @@
 mod deletes;
 mod fates;
 mod follow_ups;
+mod grants;
 mod histories;
 mod leases;
 mod letters;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(whole::WholeItems),
         Box::new(newest::NeverBack),
         Box::new(deletes::ProvenDeletes),
+        Box::new(grants::GrantedDeletes::default()),
         Box::new(owners::OneOwner::default()),
         Box::new(producers::OneProducer::default()),
         Box::new(runs::CompleteRuns),

@@ -124,6 +124,11 @@ impl MemoryStore {
         }
     }
 
+    /// Whether a mount was ever there, be it out of sight now: for a test's people.
+    pub fn has_mount(&self, space: &SpaceId, path: &str) -> bool {
+        lock(&self.0.spaces).space(space).is_some_and(|space| space.mounts.has(path))
+    }
+
     /// Takes a mount and all that stands beneath it out of sight, or brings it back, past the port.
     pub fn set_mounted(&self, space: &SpaceId, path: &str, mounted: bool) {
         if let Some(space) = lock(&self.0.spaces).space_mut(space) {

@@ -11,8 +11,8 @@ use tracing::warn;
 
 use super::address;
 use super::sides::{Proven, Side, Sides, of_source};
-use super::stop::Stop;
 use super::witness;
+use crate::stop::Stop;
 
 /// What was copied.
 struct Copied {
@@ -34,7 +34,10 @@ impl Sides<'_> {
             {
                 match self.source_head(item).await? {
                     Presence::Here(source) => self.copy(item, &source, &When::Absent).await,
-                    Presence::Absent => Ok(()),
+                    Presence::Absent => {
+                        self.vanished();
+                        Ok(())
+                    }
                 }
             }
             other => other,
@@ -58,12 +61,14 @@ impl Sides<'_> {
             }
             other => other?,
         };
-        let Presence::Here(copied) = copied else { return Ok(()) };
+        let Presence::Here(copied) = copied else {
+            self.vanished();
+            return Ok(());
+        };
         let statistics = &self.room.deps.statistics;
         Statistics::count(if *when == When::Absent { &statistics.copied } else { &statistics.updated });
         let (source, destination) = (&copied.source, &copied.written.version);
-        let stood_before = *when != When::Absent;
-        self.remember(&item.id, Proven { source, destination, checksum: &copied.checksum, stood_before }).await;
+        self.remember(&item.id, Proven { source, destination, checksum: &copied.checksum }).await;
         Ok(())
     }
 

@@ -1,9 +1,10 @@
 //! The rows and their written form: ids stand in the sort key, progress in a value of JSON.
 
 use bytes::Bytes;
-use mill_model::{AccountId, ContentId, SpaceId, StoreId, Timestamp};
+use mill_model::{AccountId, ContentId, DeleteListId, SpaceId, StoreId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::elapsed::ElapsedTime;
 use crate::seals::Pair;
 
 /// A row of the book.
@@ -69,14 +70,14 @@ impl Morsel {
 pub enum Deletes {
     /// Nothing is known of them.
     Pending,
-    /// More than may be queued unasked, and a person confirmed them: queued up to `marker`.
-    Confirmed {
-        /// How many more were confirmed.
-        left: u64,
-        /// The last one queued.
-        marker: Option<ContentId>,
+    /// The tasks of a granted delete list are being queued.
+    Sending {
+        /// The list.
+        list: DeleteListId,
+        /// The next step of its order.
+        next: u32,
     },
-    /// More than may be queued unasked; none is queued.
+    /// A person must decide; none is queued.
     Held {
         /// How many.
         count: u64,
@@ -100,6 +101,8 @@ pub struct Missing {
     pub first: Timestamp,
     /// The last run that found it missing: a run that did not look breaks the chain.
     pub run: u64,
+    /// How long it has been missing, as two clocks agree.
+    pub elapsed: ElapsedTime,
 }
 
 impl AccountRow {
@@ -192,8 +195,16 @@ struct MorselValue {
 #[serde(rename_all = "kebab-case")]
 enum DeletesValue {
     Pending,
-    Confirmed { left: u64, marker: Option<String> },
-    Held { count: u64, items_total: u64 },
+    /// Of an earlier version, which kept no lists: read as nothing known.
+    Confirmed {},
+    Sending {
+        list: String,
+        next: u32,
+    },
+    Held {
+        count: u64,
+        items_total: u64,
+    },
     Done,
 }
 
@@ -207,9 +218,7 @@ impl Record for Morsel {
         let text = |id: &ContentId| id.as_str().to_owned();
         let deletes = match &self.deletes {
             Deletes::Pending => DeletesValue::Pending,
-            Deletes::Confirmed { left, marker } => {
-                DeletesValue::Confirmed { left: *left, marker: marker.as_ref().map(text) }
-            }
+            Deletes::Sending { list, next } => DeletesValue::Sending { list: list.to_string(), next: *next },
             Deletes::Held { count, items_total } => DeletesValue::Held { count: *count, items_total: *items_total },
             Deletes::Done => DeletesValue::Done,
         };
@@ -227,8 +236,8 @@ impl Record for Morsel {
         };
         let MorselValue { run, nibbles, deletes, marker, .. } = serde_json::from_slice(value).ok()?;
         let deletes = match deletes {
-            DeletesValue::Pending => Deletes::Pending,
-            DeletesValue::Confirmed { left, marker } => Deletes::Confirmed { left, marker: content(marker).ok()? },
+            DeletesValue::Pending | DeletesValue::Confirmed {} => Deletes::Pending,
+            DeletesValue::Sending { list, next } => Deletes::Sending { list: DeleteListId::parse(&list).ok()?, next },
             DeletesValue::Held { count, items_total } => Deletes::Held { count, items_total },
             DeletesValue::Done => Deletes::Done,
         };
@@ -245,6 +254,8 @@ struct MissingValue {
     epoch: u64,
     first: u64,
     run: u64,
+    #[serde(default)]
+    elapsed: ElapsedTime,
 }
 
 impl Record for Missing {
@@ -254,18 +265,19 @@ impl Record for Missing {
     }
 
     fn value(&self, epoch: u64) -> Bytes {
-        json(&MissingValue { epoch, first: self.first.as_millis(), run: self.run })
+        json(&MissingValue { epoch, first: self.first.as_millis(), run: self.run, elapsed: self.elapsed.clone() })
     }
 
     fn read(sort: &str, value: &[u8]) -> Option<Self> {
         let mut ids = sort.strip_prefix(Self::PREFIX)?.splitn(3, '/');
-        let MissingValue { first, run, .. } = serde_json::from_slice(value).ok()?;
+        let MissingValue { first, run, elapsed, .. } = serde_json::from_slice(value).ok()?;
         Some(Self {
             account: AccountId::new(ids.next()?).ok()?,
             store: StoreId::new(ids.next()?).ok()?,
             space: SpaceId::new(ids.next()?).ok()?,
             first: Timestamp::from_millis(first),
             run,
+            elapsed,
         })
     }
 }

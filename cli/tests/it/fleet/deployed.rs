@@ -276,6 +276,8 @@ const NOT_SEEN: [(&str, &[&str]); 3] = [
             "s3:AbortMultipartUpload",
             "s3:GetObjectTagging",
             "s3:PutObjectTagging",
+            // For the removal of a whole space, which reads the results of its rows.
+            "dynamodb:Query",
         ],
     ),
     ("Operator", &[]),

@@ -66,7 +66,9 @@ impl Big {
         }
         let all = self.seen.lock().unwrap().len();
         let most = asked("max-keys").map_or(PAGE, |most| most.parse().unwrap());
-        let from: usize = asked("continuation-token").map_or(0, |token| token.parse().unwrap());
+        let behind =
+            asked("start-after").map(|key| key.trim_start_matches("space%2F")[..7].parse::<usize>().unwrap() + 1);
+        let from = asked("continuation-token").map_or(behind.unwrap_or(0), |token| token.parse().unwrap());
         let to = (from + most).min(all);
         let entry = |number: usize| {
             format!(

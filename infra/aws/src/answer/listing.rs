@@ -320,7 +320,8 @@ impl Entry {
         let key = key.filter(|key| !key.is_empty()).ok_or_else(|| form("an entry without a key"))?;
         let lacks = |what: &str| Malformed::Form(format!("entry `{}` has no {what}", key.escape_debug()));
         let size = size.ok_or_else(|| lacks("size"))?;
-        let etag = etag.filter(|etag| !etag.trim_matches('"').is_empty()).ok_or_else(|| lacks("entity tag"))?;
+        // Some servers list without tags. Such a version proves nothing, and the item itself is asked.
+        let etag = etag.unwrap_or_default();
         let modified = modified.ok_or_else(|| lacks("time of change"))?;
         Ok(Object { key, size, etag, modified, storage_class })
     }

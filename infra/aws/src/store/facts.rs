@@ -170,10 +170,12 @@ impl Inner {
     /// written in parts that is the time at which its upload was begun; decision 0020 says what follows.
     pub(super) fn version(&self, state: State<'_>) -> Version {
         let now = self.settings.clock.now().as_millis().saturating_add_signed(self.requests.skew_millis());
-        let settled = state.modified_at().is_some_and(|at| {
-            // A time of whole seconds stands for all of its second.
-            at.plus(SETTLED_AFTER + Duration::from_secs(1)) < Timestamp::from_millis(now)
-        });
+        let tagged = !bare(state.etag).is_empty();
+        let settled = tagged
+            && state.modified_at().is_some_and(|at| {
+                // A time of whole seconds stands for all of its second.
+                at.plus(SETTLED_AFTER + Duration::from_secs(1)) < Timestamp::from_millis(now)
+            });
         if settled { Version::settled_at(state.token()) } else { Version::unsettled(state.token()) }
     }
 }

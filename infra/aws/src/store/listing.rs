@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
-use mill_model::{ContentId, ItemFacts, ItemState, SpaceId};
-use mill_ports::{ListPage, Listed, Listing, Refusal, StoreError, StoreErrorKind};
+use mill_model::{ContentId, ItemAddress, ItemFacts, ItemState, SpaceId};
+use mill_ports::{ListPage, Listed, Listing, Presence, Refusal, StoreError, StoreErrorKind};
 use tracing::info;
 
 use super::Inner;
-use super::facts::State;
+use super::facts::{State, bare};
 use super::faults::{During, fit};
 use super::key_encoding;
 use super::page::{From, Key, NoPage, Page, PageRequest, shown};
@@ -78,10 +78,24 @@ impl Walk {
         let mut entries = Vec::with_capacity(page.objects.len());
         let empty = page.objects.is_empty();
         for (key, object) in page.objects {
-            entries.extend(self.entry(&place, key, &object)?);
+            let listed = self.entry(&place, key, &object)?;
+            let untagged = bare(&object.etag).is_empty();
+            entries.extend(if untagged { self.asked(listed).await? } else { listed });
         }
         let end = self.turn(page.next, empty)?;
         Ok(ListPage { entries, places: self.inner.places_of(&self.space), end })
+    }
+
+    /// An entry with the version that the item itself tells. Some servers list without entity tags, and a version
+    /// without one proves nothing.
+    async fn asked(&self, listed: Option<Listed>) -> Result<Option<Listed>, StoreError> {
+        let Some(Listed::Item(id, facts)) = listed else { return Ok(listed) };
+        let item = ItemAddress { space: self.space.clone(), id: id.clone() };
+        let version = match self.inner.look(OP, &item).await? {
+            Presence::Here(found) => found.facts.version,
+            Presence::Absent => facts.version,
+        };
+        Ok(Some(Listed::Item(id, ItemFacts { version, ..facts })))
     }
 
     /// Settles where the next page begins. Whether there is none.
