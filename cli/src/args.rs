@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use mill_model::QueueName;
 use mill_ports::crash::TEST_BUILD;
 
+use crate::names::Names;
+
 /// What `--version` says: a build for tests must not be taken for one that is shipped.
 const VERSION: &str =
     if TEST_BUILD { concat!(env!("CARGO_PKG_VERSION"), " (test build)") } else { env!("CARGO_PKG_VERSION") };
@@ -85,6 +87,14 @@ pub(crate) enum Command {
     /// Show or release the source that a destination space belongs to
     #[command(subcommand)]
     Spaces(Spaces),
+    /// Review deletes that wait for a person
+    #[command(after_help = "Examples:\n  \
+        mill held list\n  \
+        mill held show 3000-9f86d081884c7d65          which items, and why they are held\n  \
+        mill held confirm 3000-9f86d081884c7d65       lets exactly these go; the next `mill run` deletes them\n  \
+        mill held list --mirror ~/Pictures /mnt/backup/Pictures\n\n\
+        What is held stays held until it is back at its source, or exactly it is confirmed.")]
+    Held(Held),
     /// Show where destinations were, or accept where one is now
     #[command(subcommand)]
     Places(Places),
@@ -107,6 +117,24 @@ pub(crate) enum Command {
         /// What
         topic: Option<String>,
     },
+}
+
+impl Command {
+    /// What its messages call things.
+    pub(crate) fn names(&self) -> Names {
+        match self {
+            Self::Mirror(mirror) => mirror.names(),
+            _ => Names::Policies,
+        }
+    }
+}
+
+impl Mirror {
+    /// What its messages call its ends: as they were typed.
+    pub(crate) fn names(&self) -> Names {
+        let shown = |path: &PathBuf| path.display().to_string();
+        Names::Mirror { source: shown(&self.source), destination: shown(&self.destination) }
+    }
 }
 
 /// What queues and books stand on.
@@ -160,9 +188,10 @@ pub(crate) struct Mirror {
     /// Delete at the destination what is surely gone from the source
     #[arg(long)]
     pub(crate) remove_vanished: bool,
-    /// Let up to N deletes through where so many would be held back
-    #[arg(long, value_name = "N", requires = "remove_vanished")]
-    pub(crate) confirm_deletes: Option<u64>,
+    /// Let go what an earlier run held back: exactly the list of this token, or the one list there is if it has at most N
+    /// items
+    #[arg(long, value_name = "TOKEN|N", requires = "remove_vanished")]
+    pub(crate) confirm_deletes: Option<Confirmation>,
     /// Items in hand at once
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) workers: u32,
@@ -202,9 +231,10 @@ pub(crate) struct Run {
     /// Items in hand at once, in each process
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<u32>,
-    /// Let up to N deletes of a space through where so many would be held back
-    #[arg(long, value_name = "N")]
-    pub(crate) confirm_deletes: Option<u64>,
+    /// Let go what an earlier run held back: exactly the list of this token, or the one list there is if it has at most N
+    /// items
+    #[arg(long, value_name = "TOKEN|N")]
+    pub(crate) confirm_deletes: Option<Confirmation>,
     #[command(flatten)]
     pub(crate) ending: Ending,
 }
@@ -221,9 +251,10 @@ pub(crate) enum Produce {
         /// Forget where the present loop stands, so that the next one begins at the beginning
         #[arg(long, conflicts_with = "now")]
         reset: bool,
-        /// Let up to N deletes of a space through where so many would be held back
-        #[arg(long, value_name = "N")]
-        confirm_deletes: Option<u64>,
+        /// Let go what an earlier run held back: exactly the list of this token, or the one list there is if it has at most
+        /// N items
+        #[arg(long, value_name = "TOKEN|N")]
+        confirm_deletes: Option<Confirmation>,
     },
 }
 
@@ -332,6 +363,61 @@ pub(crate) struct DestinationSpace {
     pub(crate) store: String,
     /// The space
     pub(crate) space: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Held {
+    #[command(subcommand)]
+    pub(crate) command: HeldCommand,
+    /// Those of a one-off mirror, instead of the configured installation
+    #[arg(long, global = true, num_args = 2, value_names = ["SOURCE", "DESTINATION"])]
+    pub(crate) mirror: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) ends: Ends,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HeldCommand {
+    /// List them
+    List {
+        /// Print JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Name each item of one list
+    Show {
+        /// Its token, as listed
+        token: String,
+    },
+    /// Let a list go: its items are deleted, as far as each is still gone when its turn comes
+    Confirm {
+        /// The tokens, as listed
+        #[arg(required = true)]
+        tokens: Vec<String>,
+    },
+    /// Drop a list; what is still gone then is held again by the next run
+    Withdraw {
+        /// The tokens, as listed
+        #[arg(required = true)]
+        tokens: Vec<String>,
+    },
+}
+
+/// What a person lets go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Confirmation {
+    /// The one held list, if it has at most so many items.
+    Count(u64),
+    /// The list of this token.
+    Token(String),
+}
+
+impl std::str::FromStr for Confirmation {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(text.parse().map_or_else(|_| Self::Token(text.to_owned()), Self::Count))
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,7 @@
 //! One file a command, or a family of small ones.
 
-mod dead_letters;
+pub(crate) mod dead_letters;
+pub(crate) mod held;
 mod infra;
 mod init;
 mod mirror;
@@ -42,6 +43,7 @@ pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {
         Command::Verify(args) => verify::run(args, config).await,
         Command::Restore(args) => restore::run(args, &config()?).await,
         Command::Spaces(args) => spaces::run(args, &config()?).await,
+        Command::Held(args) => held::run(args, config).await,
         Command::Places(args) => places::run(args, &config()?).await,
         Command::DeadLetters(args) => dead_letters::run(args, &config()?).await,
         Command::Infra(args) => infra::run(args, &config()?).await,

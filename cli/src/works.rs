@@ -9,9 +9,10 @@ use mill_local::folder::Layout;
 use mill_local::process;
 use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::{CrashPoint, Registry, SourceStore, Statistics, Stores, crash_point};
-use mill_processors::{DuplicateFactory, Refusals};
+use mill_processors::{DuplicateFactory, Refusals, RemoveFactory};
 use mill_producer::DuplicationProducer;
 use mill_records::dead_letters::DeadLetters;
+use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyBook;
 use mill_records::seals::Seals;
@@ -91,6 +92,11 @@ impl Works {
         Seals::new(self.engine.table("seals"))
     }
 
+    /// The book of delete lists.
+    pub(crate) fn delete_lists(&self) -> DeleteLists {
+        DeleteLists::new(self.engine.table(DeleteLists::BOOK))
+    }
+
     /// The book of tasks given up.
     pub(crate) fn dead_letters(&self) -> DeadLetters {
         DeadLetters::new(self.engine.table(DeadLetters::BOOK))
@@ -124,7 +130,17 @@ impl Works {
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
         });
-        Registry::default().with(Arc::new(duplicate))
+        let remove = RemoveFactory::new(mill_processors::remove::Deps {
+            policies: self.policies.clone(),
+            stores: self.stores.clone(),
+            delete_lists: self.delete_lists(),
+            seals: self.seals(),
+            owners: Owners::new(self.engine.table("owners")),
+            clock: self.engine.clock.clone(),
+            chance: self.engine.chance.clone(),
+            statistics: self.statistics.clone(),
+        });
+        Registry::default().with(Arc::new(duplicate)).with(Arc::new(remove))
     }
 
     /// The duplication producer.
@@ -135,6 +151,7 @@ impl Works {
             queue: self.engine.queue(QueueName::DuplicationLow),
             state: self.engine.table("producer-state"),
             seals: self.seals(),
+            delete_lists: self.delete_lists(),
             owners: Owners::new(self.engine.table("owners")),
             clock: self.engine.clock.clone(),
             chance: self.engine.chance.clone(),
@@ -200,7 +217,7 @@ pub(crate) fn producer_defaults() -> Result<mill_producer::Settings> {
         frequency: Duration::ZERO,
         when_full: mill_producer::WhenFull::Leave,
         force: false,
-        confirm_deletes: None,
+        thresholds: mill_producer::DeleteThresholds::default(),
         absent_source: mill_producer::AbsentSource::Retire,
         listings_open_max: 16,
         sends_at_once: 8.try_into()?,

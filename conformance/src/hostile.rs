@@ -15,7 +15,7 @@ use mill_model::{
     TaskId, Timestamp,
 };
 use mill_policy::AccountPolicy;
-use mill_ports::{Attempt, DeletableStore, Lease, Outcome, Presence, TaskProcessorFactory as _, When};
+use mill_ports::{Attempt, DeletableStore, Lease, NotedFate, Outcome, Presence, TaskProcessorFactory as _, When};
 use mill_processors::{Deps, DuplicateFactory, Refusals};
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyBook;
@@ -238,7 +238,6 @@ impl Pair {
             destination: address("2").store,
             space: space(),
             item: Some(id.clone()),
-            retire: false,
         };
         let now = Timestamp::from_millis(0);
         let envelope = Envelope::new(TaskId::new(now, [0; 10]), QueueName::DuplicationLow, now, task.into_task());
@@ -248,6 +247,7 @@ impl Pair {
             receive_count: 1,
             cancelled: CancellationToken::new(),
             lease: Lease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
+            fate: NotedFate::default(),
         };
         let refused_before = self.refusals.count();
         match self.factory.processor(envelope.task).unwrap().run(&attempt).await {

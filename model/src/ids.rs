@@ -209,6 +209,32 @@ impl fmt::Display for TaskId {
     }
 }
 
+/// The id of a delete list: a UUID of version 7, so that lists sort by the time they were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeleteListId(uuid::Uuid);
+
+impl DeleteListId {
+    /// Makes an id from the time and 80 bits of chance, both the caller's.
+    pub fn new(now: Timestamp, chance: [u8; 10]) -> Self {
+        Self(TaskId::new(now, chance).0)
+    }
+
+    /// Reads an id as it was displayed.
+    ///
+    /// # Errors
+    /// [`IdError`] when it is no UUID.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        let wrong = |_| IdError { what: "delete list id", shown: shown(text), why: "it must be a UUID" };
+        uuid::Uuid::try_parse(text).map(Self).map_err(wrong)
+    }
+}
+
+impl fmt::Display for DeleteListId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,10 +20,10 @@ pub mod wire;
 
 pub use content::{Algorithm, Checksum, ItemFacts, ItemState, Properties, Version};
 pub use envelope::{Envelope, Failure};
-pub use ids::{AccountId, ContentId, IdError, ItemAddress, SpaceId, StoreAddress, StoreId, TaskId};
+pub use ids::{AccountId, ContentId, DeleteListId, IdError, ItemAddress, SpaceId, StoreAddress, StoreId, TaskId};
 pub use letter::Letter;
 pub use queue::QueueName;
 pub use service_address::{NoAddress, ServiceAddress};
-pub use task::{Duplicate, Task, TaskKind};
+pub use task::{Duplicate, Remove, Task, TaskKind};
 pub use time::{Monotonic, Timestamp};
-pub use totals::Totals;
+pub use totals::{Counter, Evidence, Fate, Fates, RunSum, SurveySum, Totals, Unexplained, Work};

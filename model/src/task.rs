@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::ids::{AccountId, ContentId, IdError, SpaceId, StoreId};
+use crate::ids::{AccountId, ContentId, DeleteListId, IdError, SpaceId, StoreId};
 
 /// The sort of a task. A processor factory recognises a task by it; new kinds need no change here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +14,9 @@ pub struct TaskKind(Cow<'static, str>);
 impl TaskKind {
     /// Bring one space or content item of a destination in step with its source.
     pub const DUPLICATE: Self = Self(Cow::Borrowed("duplicate"));
+
+    /// Delete what a granted delete list names, as far as it is still gone.
+    pub const REMOVE: Self = Self(Cow::Borrowed("remove"));
 
     /// A kind by name.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
@@ -64,15 +67,17 @@ impl Task {
         }
     }
 
-    /// A member of the detail that is `true` or `false`; `false` where it is absent.
+    /// A member of the detail that may be absent but is a whole number otherwise.
     ///
     /// # Errors
-    /// [`TaskError`] when it is there and neither.
-    pub fn flag(&self, member: &'static str) -> Result<bool, TaskError> {
+    /// [`TaskError`] when it is there and no such number.
+    pub fn number_if_any(&self, member: &'static str) -> Result<Option<u32>, TaskError> {
         match self.detail.get(member) {
-            None | Some(Value::Null) => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(_) => Err(TaskError::Flag { kind: self.kind.clone(), member }),
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_u64().and_then(|number| u32::try_from(number).ok()) {
+                Some(number) => Ok(Some(number)),
+                None => Err(TaskError::Number { kind: self.kind.clone(), member }),
+            },
         }
     }
 }
@@ -88,9 +93,9 @@ pub enum TaskError {
         /// The member.
         member: &'static str,
     },
-    /// A member is neither true nor false.
-    #[error("in a `{kind}` task the member `{member}` is true, false or absent")]
-    Flag {
+    /// A member is no whole number.
+    #[error("in a `{kind}` task the member `{member}` is a whole number or absent")]
+    Number {
         /// The kind.
         kind: TaskKind,
         /// The member.
@@ -114,9 +119,6 @@ pub struct Duplicate {
     pub space: SpaceId,
     /// The item, or `None` for the space itself.
     pub item: Option<ContentId>,
-    /// Whether a person confirmed that the copy goes too, now that the source space itself is gone. Where the source
-    /// space is there, it says nothing.
-    pub retire: bool,
 }
 
 impl Duplicate {
@@ -128,9 +130,6 @@ impl Duplicate {
         detail.insert("space".into(), self.space.as_str().into());
         if let Some(item) = self.item {
             detail.insert("item".into(), item.as_str().into());
-        }
-        if self.retire {
-            detail.insert("retire".into(), true.into());
         }
         Task { kind: TaskKind::DUPLICATE, account: self.account, detail }
     }
@@ -146,7 +145,55 @@ impl Duplicate {
             destination: StoreId::new(task.text("destination")?)?,
             space: SpaceId::new(task.text("space")?)?,
             item: task.text_if_any("item")?.map(ContentId::new).transpose()?,
-            retire: task.flag("retire")?,
+        })
+    }
+}
+
+/// Delete at a destination what one row of a delete list names, or the space itself once its items are gone.
+///
+/// The list says what may go, and whether it may: a task alone deletes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remove {
+    /// The owner of both stores.
+    pub account: AccountId,
+    /// The store from which it is gone.
+    pub source: StoreId,
+    /// The store in which it is deleted.
+    pub destination: StoreId,
+    /// The space, of one id at both ends.
+    pub space: SpaceId,
+    /// The delete list.
+    pub list: DeleteListId,
+    /// The row of the list, or `None` for the space itself.
+    pub row: Option<u32>,
+}
+
+impl Remove {
+    /// The task to send.
+    pub fn into_task(self) -> Task {
+        let mut detail = Map::new();
+        detail.insert("source".into(), self.source.as_str().into());
+        detail.insert("destination".into(), self.destination.as_str().into());
+        detail.insert("space".into(), self.space.as_str().into());
+        detail.insert("list".into(), self.list.to_string().into());
+        if let Some(row) = self.row {
+            detail.insert("row".into(), row.into());
+        }
+        Task { kind: TaskKind::REMOVE, account: self.account, detail }
+    }
+
+    /// Reads a task of kind [`TaskKind::REMOVE`].
+    ///
+    /// # Errors
+    /// [`TaskError`] naming the member that is absent or wrong.
+    pub fn from_task(task: &Task) -> Result<Self, TaskError> {
+        Ok(Self {
+            account: task.account.clone(),
+            source: StoreId::new(task.text("source")?)?,
+            destination: StoreId::new(task.text("destination")?)?,
+            space: SpaceId::new(task.text("space")?)?,
+            list: DeleteListId::parse(task.text("list")?)?,
+            row: task.number_if_any("row")?,
         })
     }
 }

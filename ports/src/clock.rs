@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{Monotonic, TaskId, Timestamp};
+use mill_model::{DeleteListId, Monotonic, TaskId, Timestamp};
 
 /// The time, and waiting for it to pass.
 #[async_trait]
@@ -47,6 +47,12 @@ pub trait ChanceExt: Chance {
     fn task_id(&self, now: Timestamp) -> TaskId {
         let (a, b) = (self.next_u64().to_le_bytes(), self.next_u64().to_le_bytes());
         TaskId::new(now, [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1]])
+    }
+
+    /// A new delete list id.
+    fn delete_list_id(&self, now: Timestamp) -> DeleteListId {
+        let (a, b) = (self.next_u64().to_le_bytes(), self.next_u64().to_le_bytes());
+        DeleteListId::new(now, [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1]])
     }
 
     /// A duration drawn evenly from zero to `most` ("full jitter").

@@ -58,14 +58,12 @@ points! {
     ProducerAccountsListed = "producer-accounts-listed",
     /// An account's morsels are in the book beside the account.
     ProducerMorselsAdded = "producer-morsels-added",
-    /// Deletes are found; none is queued.
+    /// A delete list is granted; none of its tasks is queued.
     ProducerBeforeDeletes = "producer-before-deletes",
-    /// Deletes are queued; the book does not say so.
+    /// Tasks of a delete list are queued; the book does not say so.
     ProducerDeletesSent = "producer-deletes-sent",
     /// The book says that deletes are settled.
     ProducerDeletesSaved = "producer-deletes-saved",
-    /// Confirmed deletes are queued; the marker has not moved.
-    ProducerConfirmedSent = "producer-confirmed-sent",
     /// The task of a new space is queued, those of its items are not.
     ProducerSpaceSent = "producer-space-sent",
     /// A nibble is gathered; nothing of it is queued.
@@ -135,11 +133,15 @@ points! {
     /// A pair is sealed.
     DuplicateSealed = "duplicate-sealed",
     /// All proofs for a delete are there.
-    DuplicateBeforeDelete = "duplicate-before-delete",
+    RemoveBeforeDelete = "remove-before-delete",
     /// The item is deleted, its seal is not.
-    DuplicateDeleted = "duplicate-deleted",
+    RemoveDeleted = "remove-deleted",
     /// The seal of a deleted item is gone.
-    DuplicateForgotten = "duplicate-forgotten",
+    RemoveForgotten = "remove-forgotten",
+    /// All ids of a row are settled; its result is not written.
+    RemoveBeforeResult = "remove-before-result",
+    /// The row's result is written; its task is not acknowledged.
+    RemoveResult = "remove-result",
 
     /// A group of writes is made in an open transaction.
     SqliteBeforeCommit = "sqlite-before-commit",

@@ -50,8 +50,14 @@ bugs! {
     DeniedReadAsAbsent = "denied-read-as-absent";
     /// Policy is not asked again right before a delete.
     PolicyNotAskedAgain = "policy-not-asked-again";
-    /// What no policy covers any more is deleted.
-    EmptiedPolicyDeletes = "emptied-policy-deletes";
+    /// A delete list that is held is carried out by its tasks.
+    UngrantedListDeletes = "ungranted-list-deletes";
+    /// A task of the kind `duplicate` deletes what is gone at the source.
+    DuplicateDeletes = "duplicate-deletes";
+    /// A later survey forgets that deletes of the pair are held.
+    HoldForgotten = "hold-forgotten";
+    /// The places of the source are not compared with those of the survey.
+    PlacesNotCompared = "places-not-compared";
     /// A delete is made whatever stands there by then.
     UnconditionalDelete = "unconditional-delete";
     /// A copy is written whatever stands there by then.
@@ -66,6 +72,10 @@ bugs! {
     OwnerIgnored = "owner-ignored";
     /// A listing that breaks off is taken for complete.
     ShortListingBelieved = "short-listing-believed";
+    /// The comparison loses an item between the listing and the queue.
+    EntryPassedOver = "entry-passed-over";
+    /// A space that a rule leaves out is passed over without a word.
+    LeftOutUnnamed = "left-out-unnamed";
     /// The producer saves its marker before the tasks are sent.
     MarkerBeforeSend = "marker-before-send";
     /// The producer takes a batch that failed in part as sent.

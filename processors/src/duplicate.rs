@@ -11,24 +11,10 @@
 //! | here | here, other bytes | copied, if the destination is still as seen |
 //! | here | here, same bytes, other properties | the source's properties set, if the destination is still as seen |
 //! | here | here, same bytes and properties | sealed |
-//! | absent | here, policy keeps what vanished | nothing |
-//! | absent | here, policy removes what vanished | asked again, and only on proof deleted, if still as seen |
+//! | absent | here | nothing: only a task of the kind [`remove`](crate::remove) deletes |
 //! | its space absent | any | nothing, discarded |
-//! | its space absent, [retired](Duplicate::retire) | absent | nothing |
-//! | its space absent, retired | here, policy keeps what vanished | nothing |
-//! | its space absent, retired | here, policy removes what vanished | asked again, and only on proof deleted, if still as seen |
 //!
-//! And with a space:
-//!
-//! | source | task | done |
-//! |---|---|---|
-//! | here | any | owned by the source and created, if there is none |
-//! | absent | any other | nothing |
-//! | absent | retired | removed and its owner forgotten, if policy removes what vanished; waits a while for its items to go |
-//!
-//! *Retired* means that a person confirmed that the copy goes, after the space was missing for a day. Such a task takes
-//! nothing from a destination space that is not its source's already, and where the source space is back it is a task
-//! like any other.
+//! A space that is at the source is owned by it and created at the destination, if there is none.
 //!
 //! Where another item stands in the place of one at the destination (`a` is in the way of `a/b`), and policy removes what
 //! vanished, the task fails and is tried again, since the other's delete may be on its way; on its last attempt the item
@@ -39,15 +25,15 @@
 //! prove that nothing changed since; where they are too young for that, a seal on bytes that were replaced is forgotten.
 //!
 //! Reading order: this file (factory and processor), `item` and `space` (the tables), `alike` (the comparison),
-//! `transfer`, `witness` and `told` (the copy), `sides` (the calls), `today` (the policy), `claims` (the owner), `stop`.
+//! `transfer`, `witness` and `told` (the copy), `sides` (the calls), `claims` (the owner).
+//!
+//! **Invariant:** the destination is held by a type that has no method that deletes.
 
 mod alike;
 mod claims;
 mod item;
 mod sides;
 mod space;
-mod stop;
-mod today;
 mod told;
 mod transfer;
 mod witness;
@@ -55,10 +41,10 @@ mod witness;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mill_model::{AccountId, Duplicate, ItemAddress, StoreAddress, StoreId, Task, TaskKind};
+use mill_model::{AccountId, Duplicate, Fate, ItemAddress, StoreAddress, StoreId, Task, TaskKind};
 use mill_ports::{
-    Attempt, Chance, Clock, FailureClass, Outcome, Planted, ProcessorError, Statistics, Stores, TaskProcessor,
-    TaskProcessorFactory, When, planted,
+    Attempt, Chance, Clock, FailureClass, Outcome, ProcessorError, Statistics, Stores, TaskProcessor,
+    TaskProcessorFactory,
 };
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyBook;
@@ -67,12 +53,12 @@ use tracing::warn;
 
 use self::claims::Claims;
 use self::sides::Sides;
-use self::stop::Stop;
-use self::today::Today;
 use self::told::Told;
-use crate::fate::{self, Fate};
+use crate::fate::{self, ErrorMeaning};
 use crate::refusals::{Refusals, Refused};
 use crate::seldom::Seldom;
+use crate::stop::Stop;
+use crate::today::{self, Today};
 use crate::tries::Tries;
 
 /// What the kind works with.
@@ -90,7 +76,7 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Jitter.
     pub chance: Arc<dyn Chance>,
-    /// Counts what is done. An item is counted as examined when its task is settled, not by each try.
+    /// Counts bytes and what is under way. What became of an item is noted in the attempt, and counted by the workman.
     pub statistics: Arc<Statistics>,
     /// Takes the names of what cannot be copied.
     pub refusals: Arc<Refusals>,
@@ -134,7 +120,7 @@ impl TaskProcessorFactory for DuplicateFactory {
     }
 
     fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        let Duplicate { account, source, destination, space, item, retire } =
+        let Duplicate { account, source, destination, space, item } =
             Duplicate::from_task(&task).map_err(|error| ProcessorError {
                 class: FailureClass::Permanent,
                 message: "the task cannot be understood".into(),
@@ -144,7 +130,6 @@ impl TaskProcessorFactory for DuplicateFactory {
             room: self.room.clone(),
             item: item.map(|id| ItemAddress { space: space.clone(), id }),
             pair: Pair { account, source, destination, space },
-            retire,
         }))
     }
 }
@@ -156,8 +141,6 @@ pub struct DuplicateProcessor {
     pair: Pair,
     /// The item, or `None` for the space itself.
     item: Option<ItemAddress>,
-    /// Whether a person confirmed that the copy goes with its source space.
-    retire: bool,
 }
 
 #[async_trait]
@@ -176,19 +159,16 @@ impl TaskProcessor for DuplicateProcessor {
 
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
         let outcome = match self.look(attempt).await {
-            Ok(()) => {
-                self.examined();
-                Outcome::done()
-            }
+            Ok(()) => Outcome::done(),
             Err(Stop::Outcome(outcome)) => outcome,
-            Err(Stop::Refused { reason }) => self.refused(reason),
+            Err(Stop::Refused { reason }) => self.refused(attempt, reason),
             Err(Stop::Failed { class, source }) => return Err(fate::failed(class, &self.subject(), source)),
             Err(Stop::Store(error)) => {
                 // What a store answered after the lease was lost is no news of that store.
                 attempt.may_act()?;
-                match Fate::of(error, &self.subject()) {
-                    Fate::Refused { reason } => self.refused(reason),
-                    Fate::Failed(failure) => return Err(failure),
+                match ErrorMeaning::of(error, &self.subject()) {
+                    ErrorMeaning::Refused { reason } => self.refused(attempt, reason),
+                    ErrorMeaning::Failed(failure) => return Err(failure),
                 }
             }
         };
@@ -200,14 +180,10 @@ impl DuplicateProcessor {
     async fn look(&self, attempt: &Attempt) -> Result<(), Stop> {
         let policy = match today::ask(&self.room.deps.policies, &self.pair).await {
             Today::Covers(policy) => policy,
-            Today::Discard { .. } if planted(Planted::EmptiedPolicyDeletes) && self.item.is_some() => {
-                let destination = self.room.deps.stores.deletable(&self.pair.account, &self.pair.destination).await?;
-                if let Some(item) = &self.item {
-                    destination.delete(item, &When::Always).await?;
-                }
-                return Ok(());
+            Today::Discard { reason } => {
+                attempt.fate.note(Fate::Dropped);
+                return Err(Stop::discard(reason));
             }
-            Today::Discard { reason } => return Err(Stop::discard(reason)),
             Today::Unknown { reason } => return Err(today::waits(&self.subject(), &reason)),
         };
         let Pair { account, source, destination, .. } = &self.pair;
@@ -217,12 +193,12 @@ impl DuplicateProcessor {
             attempt,
             policy,
             source: self.room.deps.stores.source(account, source).await?,
-            destination: self.room.deps.stores.deletable(account, destination).await?,
+            destination: self.room.deps.stores.destination(account, destination).await?,
         };
         self.room.deps.stores.apart(account, source, destination).await?;
         let done = match &self.item {
-            Some(item) => sides.item(item, self.retire).await,
-            None => sides.space(self.retire).await,
+            Some(item) => sides.item(item).await,
+            None => sides.space().await,
         };
         let waits = sides.policy.remove_vanished && !attempt.is_last();
         done.map_err(|stop| match stop {
@@ -233,17 +209,10 @@ impl DuplicateProcessor {
         })
     }
 
-    fn examined(&self) {
-        if self.item.is_some() {
-            Statistics::count(&self.room.deps.statistics.examined);
-        }
-    }
-
-    fn refused(&self, reason: String) -> Outcome {
+    fn refused(&self, attempt: &Attempt, reason: String) -> Outcome {
         let subject = self.subject();
         warn!(reason, "refused");
-        self.examined();
-        Statistics::count(&self.room.deps.statistics.refused);
+        attempt.fate.note(Fate::Refused);
         self.room.deps.refusals.note(Refused { subject, reason: reason.clone() });
         Outcome::Discard { reason }
     }

@@ -4,7 +4,7 @@ use mill_ports::{FailureClass, ProcessorError, Refusal, StoreError, StoreErrorKi
 
 /// What becomes of a task that met a store's failure.
 #[derive(Debug)]
-pub(crate) enum Fate {
+pub(crate) enum ErrorMeaning {
     /// Nothing can be done about this item, now or later: it is named and let go.
     Refused {
         /// Why, and where.
@@ -14,27 +14,41 @@ pub(crate) enum Fate {
     Failed(ProcessorError),
 }
 
-impl Fate {
-    /// The fate of a task that worked on `subject` when a store answered `error`.
+impl ErrorMeaning {
+    /// What it means for a task that worked on `subject` that a store answered `error`.
     pub(crate) fn of(error: StoreError, subject: &str) -> Self {
-        let store = || error.store.clone();
-        let class = match &error.kind {
-            StoreErrorKind::Refused(refusal) => {
-                return Self::Refused { reason: format!("{refusal} (`{}` in store `{}`)", error.op, error.store) };
+        match (class(&error), &error.kind) {
+            (Some(class), _) => Self::Failed(failed(class, subject, error)),
+            (None, kind) => {
+                Self::Refused { reason: format!("{} (`{}` in store `{}`)", refusal(kind), error.op, error.store) }
             }
-            StoreErrorKind::Throttled { retry_after } => {
-                FailureClass::Throttled { store: store(), retry_after: *retry_after }
-            }
-            StoreErrorKind::Unavailable | StoreErrorKind::NotConfigured => FailureClass::Unavailable { store: store() },
-            StoreErrorKind::SpaceAbsent
-            | StoreErrorKind::Precondition
-            | StoreErrorKind::Changed
-            | StoreErrorKind::Damaged
-            | StoreErrorKind::OnlyCached
-            | StoreErrorKind::Unexpected => FailureClass::Retryable,
-        };
-        Self::Failed(failed(class, subject, error))
+        }
     }
+}
+
+fn refusal(kind: &StoreErrorKind) -> String {
+    match kind {
+        StoreErrorKind::Refused(refusal) => refusal.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// The class of a store's failure; `None` for an item that the store refuses for good.
+pub(crate) fn class(error: &StoreError) -> Option<FailureClass> {
+    let store = || error.store.clone();
+    Some(match &error.kind {
+        StoreErrorKind::Refused(_) => return None,
+        StoreErrorKind::Throttled { retry_after } => {
+            FailureClass::Throttled { store: store(), retry_after: *retry_after }
+        }
+        StoreErrorKind::Unavailable | StoreErrorKind::NotConfigured => FailureClass::Unavailable { store: store() },
+        StoreErrorKind::SpaceAbsent
+        | StoreErrorKind::Precondition
+        | StoreErrorKind::Changed
+        | StoreErrorKind::Damaged
+        | StoreErrorKind::OnlyCached
+        | StoreErrorKind::Unexpected => FailureClass::Retryable,
+    })
 }
 
 /// Whether what a destination refused may be taken by it later on in the same run: the place is another item's, and
@@ -77,9 +91,9 @@ mod tests {
         for (kind, expected) in rows {
             let error =
                 StoreError { kind: kind.clone(), op: "put", store: store.clone(), subject: "p/x".into(), source: None };
-            match Fate::of(error, "a/p/x") {
-                Fate::Failed(failure) => assert_eq!(Some(failure.class), expected, "{kind:?}"),
-                Fate::Refused { reason } => {
+            match ErrorMeaning::of(error, "a/p/x") {
+                ErrorMeaning::Failed(failure) => assert_eq!(Some(failure.class), expected, "{kind:?}"),
+                ErrorMeaning::Refused { reason } => {
                     assert_eq!(expected, None, "{kind:?}");
                     assert_eq!(reason, "its name is not UTF-8 (`put` in store `a:s`)");
                 }

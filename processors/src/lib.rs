@@ -1,4 +1,4 @@
-//! What is done with tasks, a folder or file for each kind, so far one: [`duplicate`]; and what a person asks for of
+//! What is done with tasks, a folder or file for each kind: [`duplicate`] and [`remove`]; and what a person asks for of
 //! whole copies, without any task: [`verify`] and [`restore`].
 //!
 //! The promise: a task is a reason to look, never an order. Its processor looks at both sides and at today's policy,
@@ -6,7 +6,8 @@
 //! And a copy is judged by its bytes, read again: what differs from the other side or from its seal is named, and
 //! nothing that cannot be vouched for is brought back unasked.
 //!
-//! Reading order: [`duplicate`] (the kind: factory, processor, decision table), `fate` (what a store's failure means
+//! Reading order: [`duplicate`] (the kind: factory, processor, decision table), [`remove`] (the one kind that deletes),
+//! `today` (the policy of a task), `stop` (why a look ended), `fate` (what a store's failure means
 //! for a task), `tries` (the few tries of one call), `seldom` (warnings that could come with every item), [`refusals`]
 //! (what cannot be copied, by name); then [`verify`] (both sides of a space, read byte by byte) and [`restore`] (a
 //! space back from one of its copies, judged by the seals).
@@ -18,10 +19,16 @@
 pub mod duplicate;
 mod fate;
 pub mod refusals;
+pub mod remove;
 pub mod restore;
 mod seldom;
+mod stop;
+#[cfg(test)]
+mod test_site;
+mod today;
 mod tries;
 pub mod verify;
 
 pub use duplicate::{Deps, DuplicateFactory};
 pub use refusals::{Refusals, Refused};
+pub use remove::RemoveFactory;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use mill_model::{ContentId, StoreAddress};
+use mill_model::{ContentId, StoreAddress, Unexplained};
 use mill_policy::{Compare, StorePolicy};
 use mill_ports::{Presence, SourceStore, StoreError, Stores};
+use mill_records::delete_lists::DeleteListError;
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
 use mill_records::seals::{Pair, Seals};
 
@@ -26,6 +27,10 @@ pub(crate) enum SpaceError {
     SourceAbsent,
     #[error("its destination belongs to the source `{owner}`")]
     OwnedByAnother { owner: StoreAddress },
+    #[error("its delete lists cannot be read or written")]
+    DeleteLists(#[from] DeleteListError),
+    #[error("the sum does not add up, so that something may have been passed over")]
+    Unexplained(#[from] Unexplained),
     #[error("the policy contradicts itself: {reason}")]
     Stopped { reason: String },
 }
@@ -43,8 +48,15 @@ impl SpaceError {
             Self::Listing(error) | Self::Merge(MergeError::Source(error) | MergeError::Destination(error)) => {
                 listing(error)
             }
-            Self::Merge(MergeError::Seals(_)) | Self::Owner(OwnerError::Table(_)) => true,
-            Self::Owner(_) | Self::SourceAbsent | Self::OwnedByAnother { .. } | Self::Stopped { .. } => false,
+            Self::Merge(MergeError::Seals(_))
+            | Self::Owner(OwnerError::Table(_))
+            | Self::DeleteLists(DeleteListError::Table(_) | DeleteListError::Changed { .. }) => true,
+            Self::Owner(_)
+            | Self::SourceAbsent
+            | Self::Unexplained(_)
+            | Self::OwnedByAnother { .. }
+            | Self::DeleteLists(_)
+            | Self::Stopped { .. } => false,
         }
     }
 }
@@ -88,29 +100,40 @@ impl Ends {
         Ok(Self { pair: pair.clone(), policy, source, destination, source_here, destination_here, owned })
     }
 
-    /// Whether the source space is there now.
-    pub(crate) async fn source_is_here(&self) -> Result<bool, SpaceError> {
-        Ok(is_here(&*self.source, &self.pair).await?)
-    }
-
     /// What is to be copied behind `after`: the source alone, or with all that can prove an item to be in step.
     pub(crate) fn to_copy(&self, seals: &Seals, after: Option<&ContentId>) -> Merge {
-        let differences = self.policy.compare == Compare::Differences && self.destination_here;
+        let differences = self.compares_differences() && self.destination_here;
         let destination = differences.then(|| self.list_destination(after));
         Merge::new(self.list_source(after), destination, differences.then(|| seals.stream(&self.pair, after)))
     }
 
-    /// Both sides behind `after`, to find what only the destination has; with seals, what is in step besides.
-    pub(crate) fn both(&self, seals: Option<&Seals>, after: Option<&ContentId>) -> Merge {
-        let seals = seals.map(|seals| seals.stream(&self.pair, after));
-        Merge::new(self.list_source(after), Some(self.list_destination(after)), seals)
+    /// Whether only what differs is queued.
+    pub(crate) fn compares_differences(&self) -> bool {
+        self.policy.compare == Compare::Differences
+    }
+
+    /// Both sides and what is known of their items, to find what only the destination has.
+    pub(crate) fn both(&self, seals: &Seals) -> Merge {
+        let seals = seals.stream(&self.pair, None);
+        Merge::new(self.list_source(None), Some(self.list_destination(None)), Some(seals))
+    }
+
+    /// Both sides and what is known of their items, where the destination is there.
+    pub(crate) fn to_close(&self, seals: &Seals) -> Merge {
+        if self.destination_here { self.both(seals) } else { Merge::new(self.list_source(None), None, None) }
+    }
+
+    /// All that the destination has, of a source space that is not there.
+    pub(crate) fn all_at_destination(&self) -> Merge {
+        let nothing = OrderedListing::of_nothing(&self.pair.space);
+        Merge::new(nothing, Some(self.list_destination(None)), None)
     }
 
     fn list_source(&self, after: Option<&ContentId>) -> OrderedListing {
         OrderedListing::open(&*self.source, &self.pair.space, after)
     }
 
-    pub(crate) fn list_destination(&self, after: Option<&ContentId>) -> OrderedListing {
+    fn list_destination(&self, after: Option<&ContentId>) -> OrderedListing {
         OrderedListing::open(&*self.destination, &self.pair.space, after)
     }
 }

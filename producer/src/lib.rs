@@ -4,18 +4,21 @@
 //! whatever crashes, full queues or failing stores come between; one account's trouble never stops another's work.
 //!
 //! Reading order: [`duplication`] (a session as others use it), `session` (the run, its rounds and its ends),
-//! `spaces` (which morsels a run has), `turn` (deletes first, then a nibble of copies), `retire` (a source space that is
-//! not there), `copies` and `deletes` (what is gathered from a comparison), `merge` and `listing` (the comparison),
-//! `ends` (both stores of a morsel), `sending` (tasks into the queue), [`settings`], [`report`].
+//! `spaces` (which morsels a run has), `turn` (deletes first, then a nibble of copies), `delete_step` and `list_writer`
+//! (what vanished becomes a list, and the list tasks once it is granted), `retire` (a source space that is not there),
+//! `copies` and `survey` (what is gathered from a comparison), `merge` and `listing` (the comparison), `ends` (both stores
+//! of a morsel), `sending` (tasks into the queue), `closing` (whether all is in sync once the work is done), [`settings`], [`report`].
 //!
 //! **Invariant:** a producer writes no store; both ends of a morsel are held by the type that cannot. A marker is saved
 //! only behind what is surely in the queue. Deletes are queued only from two listings that were complete and in order,
 //! and never for a source space that is not there, unless it is proven gone and a person confirmed it.
 
+mod closing;
 mod copies;
-mod deletes;
+mod delete_step;
 pub mod duplication;
 mod ends;
+mod list_writer;
 mod listing;
 mod merge;
 pub mod report;
@@ -24,11 +27,16 @@ mod sending;
 mod session;
 pub mod settings;
 mod spaces;
+mod survey;
 mod turn;
 
+pub use closing::{ClosingReport, IsRefused};
 pub use duplication::DuplicationProducer;
-pub use report::{Ended, HeldDeletes, ProducerError, Refused, SessionReport, SpaceFailed, WhyHeld};
-pub use settings::{AbsentSource, Deps, Settings, WhenFull};
+pub use report::{
+    AbsentSpace, Ended, EntryClass, HeldDeletes, LeftOutEntries, LeftOutEntry, MissingEntry, NamedEntry, ProducerError,
+    SessionReport, SpaceFailed,
+};
+pub use settings::{AbsentSource, DeleteThresholds, Deps, Settings, WhenFull};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use futures::StreamExt as _;
 use mill_model::{ContentId, SpaceId};
-use mill_ports::{Listed, Listing, Planted, SourceStore, StoreError, planted};
+use mill_ports::{Listed, Listing, Place, Planted, SourceStore, StoreError, planted};
 
 /// Why a listing proves nothing.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,9 @@ pub(crate) struct OrderedListing {
     pages: Listing,
     page: std::vec::IntoIter<Listed>,
     last: Option<ContentId>,
+    places: Vec<Place>,
+    /// How many entries all pages have had.
+    listed: u64,
     ended: bool,
 }
 
@@ -30,8 +33,25 @@ impl OrderedListing {
         Self::of(space, store.list(space, after.cloned()), after)
     }
 
-    fn of(space: &SpaceId, pages: Listing, after: Option<&ContentId>) -> Self {
-        Self { space: space.clone(), pages, page: Vec::new().into_iter(), last: after.cloned(), ended: false }
+    /// The items of `pages`, which come behind `after`.
+    pub(crate) fn of(space: &SpaceId, pages: Listing, after: Option<&ContentId>) -> Self {
+        let (page, places) = (Vec::new().into_iter(), Vec::new());
+        Self { space: space.clone(), pages, page, last: after.cloned(), places, listed: 0, ended: false }
+    }
+
+    /// The listing of a space that is not there.
+    pub(crate) fn of_nothing(space: &SpaceId) -> Self {
+        Self { ended: true, ..Self::of(space, futures::stream::empty().boxed(), None) }
+    }
+
+    /// The places that were entered so far.
+    pub(crate) fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// How many entries were listed and taken: those of all pages, without those that are still to be taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.listed - self.page.as_slice().len() as u64
     }
 
     /// Makes [`Self::first`] tell the truth.
@@ -47,6 +67,8 @@ impl OrderedListing {
             let page = page?;
             self.check(&page.entries)?;
             self.ended = page.end;
+            self.listed += page.entries.len() as u64;
+            self.places.extend(page.places);
             self.page = page.entries.into_iter();
             // A store that always answers at once would otherwise keep the lease's beat from its turn.
             tokio::task::yield_now().await;

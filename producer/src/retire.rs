@@ -2,111 +2,120 @@
 
 use std::time::Duration;
 
-use mill_model::{ContentId, Timestamp};
-use mill_ports::{Listed, Planted, planted};
+use mill_model::{ItemAddress, Timestamp};
+use mill_policy::Rule;
+use mill_ports::{Planted, planted};
+use mill_records::delete_lists::{GrantedBy, HoldReason, ListOf, ListState};
+use mill_records::elapsed::ElapsedTime;
 use mill_records::producer_state::{Deletes, Kept, Missing, Morsel};
 use mill_records::seals::Pair;
 use tracing::{info, warn};
 
+use crate::delete_step::DeletesStep;
 use crate::ends::{Ends, SpaceError};
-use crate::report::WhyHeld;
-use crate::sending::About;
-use crate::session::{Session, StepError, missing_key};
+use crate::report::AbsentSpace;
+use crate::session::{Room, Session, StepError, missing_key};
 use crate::settings::AbsentSource;
+use crate::survey::Survey;
 use crate::turn::Turn;
 
 /// A space must be missing in two passes so far apart before it may be taken as gone.
 const MISSING_MIN: Duration = Duration::from_hours(24);
 
-/// Items of a destination behind a marker.
-struct Stretch {
-    items: Vec<ContentId>,
-    end: bool,
+/// How long a source space is missing.
+#[derive(Debug, Clone, Copy)]
+struct MissingSince {
+    first: Timestamp,
+    /// Whether two clocks agree that a day has passed since.
+    for_a_day: bool,
 }
 
 impl Session<'_> {
     /// The turn of a morsel whose source space is not there, though its store answers.
     pub(crate) async fn absent(&mut self, morsel: &mut Kept<Morsel>, ends: &Ends) -> Result<Turn, StepError> {
-        let pair = &ends.pair;
         if self.settings.absent_source == AbsentSource::Unknown {
             return Err(SpaceError::SourceAbsent.into());
         }
         if !ends.destination_here || !ends.policy.remove_vanished || !ends.owned {
             // Nothing of it was ever copied, or nothing is to be removed: there is nothing to decide.
+            self.source_absent(ends).await;
             return Ok(Turn::Done);
         }
-        let since = self.missing_since(pair).await?;
-        let proven = self.deps.clock.now().since(since) >= MISSING_MIN;
-        let proven = proven || planted(Planted::MissingSpaceRetiredAtOnce);
-        if let (Deletes::Confirmed { left, marker }, true) = (morsel.row.deletes.clone(), proven) {
-            return self.retire(morsel, ends, left, marker).await;
-        }
-        let Some(count) = self.unless_stopped(count(ends)).await else { return Ok(Turn::Stopped) };
-        let count = count?;
-        let at_once = planted(Planted::MissingSpaceRetiredAtOnce).then_some(count);
-        match at_once.or(self.settings.confirm_deletes) {
-            Some(confirmed) if proven && confirmed >= count => {
-                warn!(account = %pair.account, space = %pair.space, source = %pair.source, %since, count,
-                    "the source space is gone, and a person confirmed that its copy goes too");
-                morsel.row.deletes = Deletes::Confirmed { left: confirmed, marker: None };
-                self.state.save(morsel).await?;
-                Ok(Turn::Again)
+        let since = self.missing_since(&ends.pair).await?;
+        loop {
+            let step = self.retire_step(morsel, ends, since).await?;
+            match step {
+                DeletesStep::Settled(_) => return Ok(Turn::Done),
+                DeletesStep::Stopped => return Ok(Turn::Stopped),
+                DeletesStep::More => {}
             }
-            _ => {
-                self.hold(pair, count, count, WhyHeld::SpaceMissing { since, proven });
-                Ok(Turn::Done)
+            match self.room().await? {
+                Room::Yes => {}
+                Room::Full => return Ok(Turn::Full),
+                Room::Stopped => return Ok(Turn::Stopped),
             }
         }
     }
 
-    /// Queues a nibble of a gone space's items, at the end the space itself.
-    async fn retire(
+    /// Notes that a space is not at its source, where a policy names the space or this source was copied before.
+    async fn source_absent(&mut self, ends: &Ends) {
+        let Pair { account, source, destination, space } = ends.pair.clone();
+        let policy = self.deps.policies.account(&account).await;
+        let named = policy.is_ok_and(|policy| policy.for_space(&space).rule == Rule::Own);
+        if named || ends.owned {
+            warn!(%account, %space, %source, %destination, "the space is not at its source");
+            let has_copy = ends.destination_here;
+            self.report.sources_absent.push(AbsentSpace { account, space, source, destination, has_copy });
+        }
+    }
+
+    async fn retire_step(
         &mut self,
         morsel: &mut Kept<Morsel>,
         ends: &Ends,
-        left: u64,
-        marker: Option<ContentId>,
-    ) -> Result<Turn, StepError> {
-        let gather = gather(ends, marker.as_ref(), self.settings.nibble.get());
-        let Some(stretch) = self.unless_stopped(gather).await else { return Ok(Turn::Stopped) };
-        let Stretch { items, end } = stretch?;
-        if ends.source_is_here().await? {
-            morsel.row.deletes = Deletes::Pending;
-            self.state.save(morsel).await?;
-            return Ok(Turn::Again);
+        since: MissingSince,
+    ) -> Result<DeletesStep, StepError> {
+        if let Deletes::Sending { list, next } = morsel.row.deletes.clone() {
+            return self.send_rows(morsel, ends, list, next).await;
         }
-        let count = items.len() as u64;
-        if count > left {
-            let since = self.missing_since(&ends.pair).await?;
-            self.hold(&ends.pair, count, count, WhyHeld::SpaceMissing { since, proven: true });
-            return Ok(Turn::Done);
+        if let Some(list) = self.granted_list(&ends.pair, ListOf::Space).await? {
+            return self.begin_sending(morsel, list).await;
         }
-        self.queue(&ends.pair, About::Retirement, items.iter().map(Some)).await?;
-        if end {
-            // Its processor removes the space once it is empty; until then it is found again in the next run.
-            self.sent(self.sending.send(&ends.pair, About::Retirement, std::iter::once(None)).await?);
-            return Ok(Turn::Done);
+        let mut merge = ends.all_at_destination();
+        let survey = Survey::of(&ends.pair, &mut merge, self.settings.thresholds.unasked_max + 1, None);
+        let Some(survey) = self.unless_stopped(survey).await else { return Ok(DeletesStep::Stopped) };
+        let mut survey = survey?;
+        if let Some(listed) = survey.vanished.first() {
+            let item = ItemAddress { space: ends.pair.space.clone(), id: listed.id.clone() };
+            let places = ends.source.places(&item).await.map_err(SpaceError::from)?;
+            survey.places = places.into_iter().filter(|place| place.path.is_empty()).collect();
         }
-        morsel.row.deletes = Deletes::Confirmed { left: left - count, marker: items.into_iter().next_back() };
-        morsel.row.nibbles += 1;
-        self.state.save(morsel).await?;
-        Ok(Turn::Again)
+        if planted(Planted::MissingSpaceRetiredAtOnce) {
+            let state = ListState::Granted { by: GrantedBy::Rule, at: 0 };
+            let list = self.grant_space(ends, survey, state).await?;
+            return self.begin_sending(morsel, list).await;
+        }
+        let MissingSince { first, for_a_day } = since;
+        let reason = HoldReason::SpaceMissing { since: first.as_millis(), for_a_day };
+        self.hold_list(ends, (survey, ListOf::Space), reason).await?;
+        Ok(DeletesStep::Settled(None))
     }
 
     /// Since when the source space is missing, this run included.
-    async fn missing_since(&mut self, pair: &Pair) -> Result<Timestamp, StepError> {
+    async fn missing_since(&mut self, pair: &Pair) -> Result<MissingSince, StepError> {
         let Pair { account, source, space, .. } = pair.clone();
         let (first, run) = (self.deps.clock.now(), self.run.row.number);
-        let row = Missing { account, store: source, space, first, run };
+        let row = Missing { account, store: source, space, first, run, elapsed: ElapsedTime::default() };
         let kept = self.missing.entry(missing_key(&row)).or_insert_with(|| {
             info!(account = %row.account, source = %row.store, space = %row.space, "the source space is missing");
             Kept::fresh(Missing { run: 0, ..row })
         });
         if kept.row.run != run {
             kept.row.run = run;
+            kept.row.elapsed.read(&*self.deps.clock);
             self.state.save(kept).await?;
         }
-        Ok(kept.row.first)
+        Ok(MissingSince { first: kept.row.first, for_a_day: kept.row.elapsed.agreed() >= MISSING_MIN })
     }
 
     /// Forgets that a source space was missing: it is there.
@@ -120,31 +129,4 @@ impl Session<'_> {
         }
         Ok(())
     }
-}
-
-async fn count(ends: &Ends) -> Result<u64, SpaceError> {
-    let mut listing = ends.list_destination(None);
-    let mut count = 0;
-    loop {
-        listing.fill().await?;
-        match listing.take() {
-            Some(Listed::Item(..)) => count += 1,
-            Some(Listed::Refused { .. } | Listed::Hidden { .. }) => {}
-            None => return Ok(count),
-        }
-    }
-}
-
-async fn gather(ends: &Ends, after: Option<&ContentId>, most: usize) -> Result<Stretch, SpaceError> {
-    let mut listing = ends.list_destination(after);
-    let mut items = Vec::new();
-    while items.len() < most {
-        listing.fill().await?;
-        match listing.take() {
-            Some(Listed::Item(id, _)) => items.push(id),
-            Some(Listed::Refused { .. } | Listed::Hidden { .. }) => {}
-            None => return Ok(Stretch { items, end: true }),
-        }
-    }
-    Ok(Stretch { items, end: false })
 }

@@ -4,23 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use mill_model::{ContentId, Duplicate, Envelope, wire};
+use mill_model::{AccountId, ContentId, DeleteListId, Duplicate, Envelope, Remove, Task, TaskKind, wire};
 use mill_ports::{
-    Chance, ChanceExt as _, Clock, CrashPoint, Outgoing, Planted, QueueError, QueueErrorKind, TaskQueue, crash_point,
-    planted,
+    Chance, ChanceExt as _, Clock, CrashPoint, Outgoing, Planted, QueueError, QueueErrorKind, Statistics, TaskQueue,
+    crash_point, planted,
 };
 use mill_records::seals::Pair;
 
 use crate::report::ProducerError;
-
-/// What tasks are about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum About {
-    /// A space that is kept in step.
-    Step,
-    /// A space that is gone at its source, and of which a person confirmed that its copy goes too.
-    Retirement,
-}
 
 /// The way into the queue.
 #[derive(Debug, Clone)]
@@ -28,6 +19,7 @@ pub(crate) struct Sending {
     pub(crate) queue: Arc<dyn TaskQueue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) statistics: Arc<Statistics>,
     pub(crate) at_once: usize,
 }
 
@@ -42,11 +34,41 @@ impl Sending {
     pub(crate) async fn send<'i>(
         &self,
         pair: &Pair,
-        about: About,
         items: impl ExactSizeIterator<Item = Option<&'i ContentId>>,
     ) -> Result<u64, ProducerError> {
-        let count = items.len() as u64;
-        let bodies = stream::iter(items.map(|item| self.outgoing(pair, about, item)));
+        let Pair { account, source, destination, space } = pair;
+        let task = |item: Option<&ContentId>| {
+            let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
+            Duplicate { account, source, destination, space: space.clone(), item: item.cloned() }.into_task()
+        };
+        self.send_tasks(account, items.map(task)).await
+    }
+
+    /// Queues one task for each of these rows of a delete list, or for the space itself where it is `None`.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub(crate) async fn send_removes(
+        &self,
+        pair: &Pair,
+        list: DeleteListId,
+        rows: impl ExactSizeIterator<Item = Option<u32>>,
+    ) -> Result<u64, ProducerError> {
+        let Pair { account, source, destination, space } = pair;
+        let task = |row| {
+            let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
+            Remove { account, source, destination, space: space.clone(), list, row }.into_task()
+        };
+        self.send_tasks(account, rows.map(task)).await
+    }
+
+    async fn send_tasks(
+        &self,
+        account: &AccountId,
+        tasks: impl ExactSizeIterator<Item = Task>,
+    ) -> Result<u64, ProducerError> {
+        let count = tasks.len() as u64;
+        let bodies = stream::iter(tasks.map(|task| self.outgoing(account, task)));
         bodies
             .try_chunks(self.queue.limits().batch_max.get() as usize)
             .map(|batch| batch.map_err(|error| error.1).map(|batch| self.send_batch(batch)))
@@ -67,19 +89,14 @@ impl Sending {
         }
     }
 
-    fn outgoing(&self, pair: &Pair, about: About, item: Option<&ContentId>) -> Result<Outgoing, ProducerError> {
-        let task = Duplicate {
-            account: pair.account.clone(),
-            source: pair.source.clone(),
-            destination: pair.destination.clone(),
-            space: pair.space.clone(),
-            item: item.cloned(),
-            retire: about == About::Retirement,
-        };
+    fn outgoing(&self, account: &AccountId, task: Task) -> Result<Outgoing, ProducerError> {
         let now = self.clock.now();
-        let envelope = Envelope::new(self.chance.task_id(now), self.queue.name(), now, task.into_task());
+        let of_item = task.kind == TaskKind::DUPLICATE && task.detail.contains_key("item");
+        let envelope = Envelope::new(self.chance.task_id(now), self.queue.name(), now, task);
+        // Before it is sent: it may be done and over before this returns.
+        self.statistics.open_task(envelope.id, of_item);
         let body = wire::seal(&envelope)?;
-        Ok(Outgoing { group: pair.account.clone(), body, delay: Duration::ZERO })
+        Ok(Outgoing { group: account.clone(), body, delay: Duration::ZERO })
     }
 
     async fn send_batch(&self, mut batch: Vec<Outgoing>) -> Result<(), ProducerError> {

@@ -13,9 +13,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use mill_model::{AccountId, SpaceId, StoreId};
+use mill_model::{AccountId, DeleteListId, SpaceId, StoreId, SurveySum, Timestamp};
 use mill_policy::{Coverage, StorePolicy};
 use mill_ports::{CrashPoint, chain, crash_point};
+use mill_records::delete_lists::DeleteListError;
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::{
     AccountRow, Deletes, Kept, Loaded, Missing, Morsel, ProducerState, Run, StateError,
@@ -26,7 +27,8 @@ use tracing::{info, warn};
 
 use crate::duplication::DuplicationProducer;
 use crate::ends::SpaceError;
-use crate::report::{Ended, HeldDeletes, ProducerError, SessionReport, SpaceFailed, WhyHeld};
+use crate::merge::MergeError;
+use crate::report::{Ended, ProducerError, SessionReport, SpaceFailed};
 use crate::sending::Sending;
 use crate::settings::{Deps, Settings, WhenFull};
 use crate::turn::{Opened, Turn};
@@ -46,6 +48,10 @@ pub(crate) struct Session<'a> {
     pub(crate) opened: BTreeMap<Pair, Opened>,
     pub(crate) missing: BTreeMap<(AccountId, StoreId, SpaceId), Kept<Missing>>,
     pub(crate) waiting: BTreeMap<Place, Kept<Morsel>>,
+    /// The rows of delete lists that had a result when this session first looked.
+    pub(crate) settled_rows: BTreeMap<DeleteListId, BTreeSet<u32>>,
+    /// When the turn going on began.
+    pub(crate) turn_began: Timestamp,
     /// Rows that stay in the book because their parts failed.
     failed: bool,
     accounts_failed: BTreeSet<AccountId>,
@@ -62,8 +68,20 @@ pub(crate) enum StepError {
     Session(ProducerError),
 }
 
-impl<E: Into<SpaceError>> From<E> for StepError {
-    fn from(error: E) -> Self {
+impl From<SpaceError> for StepError {
+    fn from(error: SpaceError) -> Self {
+        Self::Space(error)
+    }
+}
+
+impl From<MergeError> for StepError {
+    fn from(error: MergeError) -> Self {
+        Self::Space(error.into())
+    }
+}
+
+impl From<DeleteListError> for StepError {
+    fn from(error: DeleteListError) -> Self {
         Self::Space(error.into())
     }
 }
@@ -109,25 +127,43 @@ impl<'a> Session<'a> {
     ) -> Result<SessionReport, ProducerError> {
         crash_point(CrashPoint::ProducerLeased);
         let loaded = state.load(claim).await?;
-        let (deps, settings) = (&producer.deps, &producer.settings);
-        let sending = Sending {
-            queue: deps.queue.clone(),
-            clock: deps.clock.clone(),
-            chance: deps.chance.clone(),
-            at_once: settings.sends_at_once.get(),
-        };
-        let now = deps.clock.now();
+        let settings = &producer.settings;
+        let now = producer.deps.clock.now();
         let next_run = |run: &Run| producer.next_run(run.started);
         let remains = !loaded.accounts.is_empty() || !loaded.morsels.is_empty();
         let begins = match &loaded.run {
             None => true,
             Some(run) if run.row.finished.is_none() => false,
-            Some(run) => settings.force || now >= next_run(&run.row),
+            // A time in the future is none: the clock was wrong when it was written.
+            Some(run) => settings.force || now >= next_run(&run.row) || run.row.started > now,
         };
         if let Some(run) = loaded.run.as_ref().filter(|run| !begins && !remains && run.row.finished.is_some()) {
             return Ok(SessionReport::new(Ended::NotDue { next_run: next_run(&run.row) }));
         }
-        let mut session = Session {
+        let mut session = Self::new(producer, state, stop);
+        session.prepare(loaded, begins).await?;
+        session.report.began = session.run.row.started;
+        session.report.ended = if let Some(ended) = session.rounds().await? {
+            ended
+        } else {
+            session.sum_up().await?;
+            Ended::Finished { next_run: next_run(&session.run.row) }
+        };
+        Ok(session.report)
+    }
+
+    /// A session in which nothing is known yet.
+    pub(crate) fn new(producer: &'a DuplicationProducer, state: ProducerState, stop: &'a CancellationToken) -> Self {
+        let (deps, settings) = (&producer.deps, &producer.settings);
+        let sending = Sending {
+            queue: deps.queue.clone(),
+            clock: deps.clock.clone(),
+            chance: deps.chance.clone(),
+            statistics: deps.statistics.clone(),
+            at_once: settings.sends_at_once.get(),
+        };
+        let now = deps.clock.now();
+        Self {
             deps,
             settings,
             stop,
@@ -138,16 +174,12 @@ impl<'a> Session<'a> {
             opened: BTreeMap::new(),
             missing: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            settled_rows: BTreeMap::new(),
+            turn_began: now,
             failed: false,
             accounts_failed: BTreeSet::new(),
             tries: BTreeMap::new(),
-        };
-        session.prepare(loaded, begins).await?;
-        session.report.ended = match session.rounds().await? {
-            Some(ended) => ended,
-            None => Ended::Finished { next_run: next_run(&session.run.row) },
-        };
-        Ok(session.report)
+        }
     }
 
     async fn prepare(&mut self, loaded: Loaded, begins: bool) -> Result<(), ProducerError> {
@@ -163,11 +195,7 @@ impl<'a> Session<'a> {
                 self.run = run;
             }
             info!(started = %self.run.row.started, morsels = morsels.len(), "resumes a run");
-            for Kept { row, .. } in &morsels {
-                if let Deletes::Held { count, items_total } = row.deletes {
-                    self.report.held.push(HeldDeletes::of(&row.pair, count, items_total, WhyHeld::TooMany));
-                }
-            }
+            self.report_what_is_held(&morsels).await?;
             self.line_up(morsels);
         }
         if !self.run.row.listed {
@@ -208,7 +236,48 @@ impl<'a> Session<'a> {
         crash_point(CrashPoint::ProducerCleared);
         self.state.save(&mut self.run).await?;
         crash_point(CrashPoint::ProducerRunBegun);
+        self.deps.statistics.begin_run();
         info!(run = self.run.row.number, "begins a run");
+        Ok(())
+    }
+
+    /// Adds what earlier sessions of this run surveyed, and forgets what is known of pairs that no policy covers any more.
+    async fn sum_up(&mut self) -> Result<(), ProducerError> {
+        if !self.report.resumed && self.failed {
+            return Ok(());
+        }
+        let surveys = self.state.surveys().await?;
+        let (ours, others): (Vec<_>, Vec<_>) =
+            surveys.into_iter().partition(|kept| kept.row.run == self.run.row.number);
+        if self.report.resumed {
+            self.report.survey = SurveySum::default();
+            self.report.pairs = ours.len() as u64;
+            for kept in &ours {
+                self.report.survey += kept.row.sum;
+            }
+        }
+        if !self.failed {
+            let mut gone = Vec::new();
+            for kept in others {
+                if matches!(self.today(&kept.row.pair).await, Today::NotCovered) {
+                    gone.push(kept);
+                }
+            }
+            self.state.remove_all(&gone).await?;
+        }
+        Ok(())
+    }
+
+    /// Names what an earlier session of this run held.
+    async fn report_what_is_held(&mut self, morsels: &[Kept<Morsel>]) -> Result<(), ProducerError> {
+        if !morsels.iter().any(|morsel| matches!(morsel.row.deletes, Deletes::Held { .. })) {
+            return Ok(());
+        }
+        for held in self.deps.delete_lists.held().await? {
+            if morsels.iter().any(|morsel| morsel.row.pair == held.pair) {
+                self.report_held(&held);
+            }
+        }
         Ok(())
     }
 
@@ -364,7 +433,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn space_failed(&mut self, pair: &Pair, error: &SpaceError) {
+    pub(crate) fn space_failed(&mut self, pair: &Pair, error: &SpaceError) {
         self.failed = true;
         let reason = chain(error);
         warn!(account = %pair.account, space = %pair.space, source = %pair.source, destination = %pair.destination,
@@ -374,6 +443,7 @@ impl<'a> Session<'a> {
             space: Some(pair.space.clone()),
             source: pair.source.clone(),
             destination: Some(pair.destination.clone()),
+            source_absent: matches!(error, SpaceError::SourceAbsent),
             reason,
         });
     }
@@ -384,7 +454,8 @@ impl<'a> Session<'a> {
         let reason = chain(error);
         warn!(%account, %store, reason, "the spaces of the store are not known");
         let (account, source) = (account.clone(), store.clone());
-        self.report.spaces_failed.push(SpaceFailed { account, space: None, source, destination: None, reason });
+        let failed = SpaceFailed { account, space: None, source, destination: None, source_absent: false, reason };
+        self.report.spaces_failed.push(failed);
     }
 }
 

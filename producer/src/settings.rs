@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_ports::{Chance, Clock, Statistics, Stores, Table, TaskQueue};
+use mill_records::delete_lists::DeleteLists;
 use mill_records::lease::SurelyDead;
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyBook;
@@ -24,6 +25,8 @@ pub struct Deps {
     pub state: Arc<dyn Table>,
     /// What was proven in step before.
     pub seals: Seals,
+    /// What may be deleted, and by whose grant.
+    pub delete_lists: DeleteLists,
     /// Which destination spaces are whose.
     pub owners: Owners,
     /// Time.
@@ -59,8 +62,8 @@ pub struct Settings {
     pub when_full: WhenFull,
     /// Begins a run although none is due (`--now`). A run that is going on is resumed all the same.
     pub force: bool,
-    /// Lets so many deletes of each held pass through (`--confirm-deletes`).
-    pub confirm_deletes: Option<u64>,
+    /// How many deletes a person need not be asked about.
+    pub thresholds: DeleteThresholds,
     /// What an absent source space means.
     pub absent_source: AbsentSource,
     /// Most morsels whose listings are kept open between their turns (usually 16); others are listed again from their
@@ -68,6 +71,23 @@ pub struct Settings {
     pub listings_open_max: usize,
     /// Most batches on their way to the queue at once (usually 8).
     pub sends_at_once: NonZeroUsize,
+}
+
+/// How many deletes of a pair are granted by rule, within 24 hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeleteThresholds {
+    /// More than this are held, whatever their share.
+    pub unasked_max: u64,
+    /// So few are not held, unless they are the whole space.
+    pub few: u64,
+    /// More than this share of the destination's items, in per cent, is held if they are more than a few.
+    pub share_percent: u64,
+}
+
+impl Default for DeleteThresholds {
+    fn default() -> Self {
+        Self { unasked_max: 1_000, few: 20, share_percent: 1 }
+    }
 }
 
 /// What to do when the queue is full.

@@ -2,19 +2,16 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use mill_model::ContentId;
-use mill_policy::{Compare, StorePolicy};
+use mill_model::SurveySum;
+use mill_policy::StorePolicy;
 use mill_ports::{CrashPoint, Planted, crash_point, planted};
-use mill_records::producer_state::{Deletes, Kept, Morsel};
-use mill_records::seals::Pair;
-use tracing::warn;
+use mill_records::producer_state::{Deletes, Kept, Morsel, PairSurvey};
 
 use crate::copies::Nibble;
-use crate::deletes::{Confirmed, Survey, are_too_many};
-use crate::ends::Ends;
+use crate::delete_step::DeletesStep;
+use crate::ends::{Ends, SpaceError};
 use crate::merge::Merge;
-use crate::report::{HeldDeletes, ProducerError, Refused, SessionReport, WhyHeld};
-use crate::sending::About;
+use crate::report::NamedEntry;
 use crate::session::{Room, Session, StepError};
 
 /// How a turn ended.
@@ -38,18 +35,11 @@ pub(crate) struct Opened {
     merge: Merge,
 }
 
-/// How a deletes step ended.
-enum DeletesStep {
-    /// Settled; with what the survey found to copy, if that is all there is.
-    Settled(Option<Box<Nibble>>),
-    More,
-    Stopped,
-}
-
 impl Session<'_> {
     /// Gives a morsel its turn, for whose first step there is room.
     pub(crate) async fn turn(&mut self, morsel: &mut Kept<Morsel>, policy: StorePolicy) -> Result<Turn, StepError> {
         let pair = morsel.row.pair.clone();
+        self.turn_began = self.deps.clock.now();
         let (ends, merge) = match self.opened.remove(&pair) {
             Some(Opened { ends, merge }) if ends.policy == policy => (ends, Some(merge)),
             _ => {
@@ -63,9 +53,13 @@ impl Session<'_> {
         }
         self.found_again(&pair).await?;
         let mut surveyed = None;
-        while self.has_deletes(&morsel.row, &ends) {
+        let mut settled = !Self::has_deletes(&morsel.row, &ends);
+        while !settled {
             match self.deletes(morsel, &ends).await? {
-                DeletesStep::Settled(nibble) => surveyed = nibble,
+                DeletesStep::Settled(nibble) => {
+                    surveyed = nibble.or(surveyed);
+                    settled = true;
+                }
                 DeletesStep::More => {}
                 DeletesStep::Stopped => return Ok(Turn::Stopped),
             }
@@ -80,89 +74,11 @@ impl Session<'_> {
         } else {
             let seals = &self.deps.seals;
             let mut merge = merge.unwrap_or_else(|| ends.to_copy(seals, morsel.row.marker.as_ref()));
-            let gather = Nibble::gather(&mut merge, self.settings.nibble.get());
+            let gather = Nibble::gather(&pair, &mut merge, self.settings.nibble.get());
             let Some(nibble) = self.unless_stopped(gather).await else { return Ok(Turn::Stopped) };
             (nibble, Some(merge))
         };
         self.copies(morsel, &ends, nibble, merge).await
-    }
-
-    /// Whether a deletes step is due. Held deletes are looked at again when a person has confirmed so many.
-    fn has_deletes(&self, morsel: &Morsel, ends: &Ends) -> bool {
-        if !ends.policy.remove_vanished || !ends.destination_here {
-            return false;
-        }
-        match morsel.deletes {
-            Deletes::Pending | Deletes::Confirmed { .. } => true,
-            Deletes::Held { count, .. } => self.settings.confirm_deletes.is_some_and(|confirmed| confirmed >= count),
-            Deletes::Done => false,
-        }
-    }
-
-    async fn deletes(&mut self, morsel: &mut Kept<Morsel>, ends: &Ends) -> Result<DeletesStep, StepError> {
-        if let Deletes::Confirmed { left, marker } = morsel.row.deletes.clone() {
-            return self.confirmed_deletes(morsel, ends, left, marker).await;
-        }
-        // What a marker has passed was compared in an earlier turn.
-        let seals =
-            (ends.policy.compare == Compare::Differences && morsel.row.marker.is_none()).then_some(&self.deps.seals);
-        let copies_max = seals.map(|_| self.settings.nibble.get());
-        let mut merge = ends.both(seals, None);
-        let survey = Survey::of(&mut merge, copies_max);
-        let Some(survey) = self.unless_stopped(survey).await else { return Ok(DeletesStep::Stopped) };
-        let survey = survey?;
-        let (count, items_total) = (survey.count, survey.items_total);
-        let mut step = DeletesStep::Settled(survey.copies.map(Box::new));
-        if !are_too_many(count, items_total) {
-            crash_point(CrashPoint::ProducerBeforeDeletes);
-            self.queue(&ends.pair, About::Step, survey.vanished.iter().map(Some)).await?;
-            crash_point(CrashPoint::ProducerDeletesSent);
-            morsel.row.deletes = Deletes::Done;
-        } else if let Some(confirmed) = self.settings.confirm_deletes.filter(|confirmed| *confirmed >= count) {
-            morsel.row.deletes = Deletes::Confirmed { left: confirmed, marker: None };
-            step = DeletesStep::More;
-        } else {
-            self.hold(&ends.pair, count, items_total, WhyHeld::TooMany);
-            morsel.row.deletes = Deletes::Held { count, items_total };
-        }
-        self.state.save(morsel).await?;
-        crash_point(CrashPoint::ProducerDeletesSaved);
-        Ok(step)
-    }
-
-    /// Queues a nibble of the deletes that a person confirmed, and never more than so many.
-    async fn confirmed_deletes(
-        &mut self,
-        morsel: &mut Kept<Morsel>,
-        ends: &Ends,
-        left: u64,
-        marker: Option<ContentId>,
-    ) -> Result<DeletesStep, StepError> {
-        let mut merge = ends.both(None, marker.as_ref());
-        let gather = Confirmed::gather(&mut merge, self.settings.nibble.get());
-        let Some(gathered) = self.unless_stopped(gather).await else { return Ok(DeletesStep::Stopped) };
-        let Confirmed { items, end } = gathered?;
-        let count = items.len() as u64;
-        if count > left {
-            // More vanished meanwhile than was confirmed. The next run counts and asks again.
-            let mut merge = ends.both(None, marker.as_ref());
-            let survey = Survey::of(&mut merge, None);
-            let Some(survey) = self.unless_stopped(survey).await else { return Ok(DeletesStep::Stopped) };
-            let Survey { count, items_total, .. } = survey?;
-            self.hold(&ends.pair, count, items_total, WhyHeld::TooMany);
-            morsel.row.deletes = Deletes::Done;
-            self.state.save(morsel).await?;
-            return Ok(DeletesStep::Settled(None));
-        }
-        self.queue(&ends.pair, About::Step, items.iter().map(Some)).await?;
-        crash_point(CrashPoint::ProducerConfirmedSent);
-        let left = left - count;
-        morsel.row.deletes = match items.into_iter().next_back() {
-            Some(last) if !end => Deletes::Confirmed { left, marker: Some(last) },
-            _ => Deletes::Done,
-        };
-        self.state.save(morsel).await?;
-        Ok(if end { DeletesStep::Settled(None) } else { DeletesStep::More })
     }
 
     /// Queues a nibble of copies, then moves the marker behind it.
@@ -170,12 +86,12 @@ impl Session<'_> {
         &mut self,
         morsel: &mut Kept<Morsel>,
         ends: &Ends,
-        nibble: Nibble,
+        mut nibble: Nibble,
         merge: Option<Merge>,
     ) -> Result<Turn, StepError> {
         let pair = &ends.pair;
         if morsel.row.marker.is_none() && !ends.destination_here {
-            self.sent(self.sending.send(pair, About::Step, std::iter::once(None)).await?);
+            self.sent(self.sending.send(pair, std::iter::once(None)).await?);
             crash_point(CrashPoint::ProducerSpaceSent);
         }
         if planted(Planted::MarkerBeforeSend) && !nibble.end {
@@ -183,20 +99,22 @@ impl Session<'_> {
             self.state.save(morsel).await?;
         }
         crash_point(CrashPoint::ProducerBeforeNibble);
-        self.queue(pair, About::Step, nibble.items.iter().map(|(id, _)| Some(id))).await?;
+        let queued = self.sending.send(pair, nibble.items.iter().map(|(id, _)| Some(id))).await?;
         crash_point(CrashPoint::ProducerNibbleSent);
-        let statistics = &self.deps.statistics;
-        statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
-        statistics.examined.fetch_add(nibble.unchanged, Relaxed);
-        statistics.unchanged.fetch_add(nibble.unchanged, Relaxed);
-        for (shown, reason) in nibble.refused {
-            self.refuse(pair, shown, reason);
-        }
+        self.sent(queued);
+        self.deps.statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
+        let (sum, named) = nibble.settled(queued);
+        sum.check().map_err(SpaceError::from)?;
+        self.surveyed(morsel, sum, named);
         if let Some(last) = nibble.last {
             morsel.row.marker = Some(last);
         }
         morsel.row.nibbles += 1;
         if nibble.end {
+            if let Some(merge) = &merge {
+                self.remember_places(pair, merge.source_places()).await?;
+            }
+            self.note_survey(&morsel.row).await?;
             return Ok(Turn::Done);
         }
         self.state.save(morsel).await?;
@@ -210,40 +128,30 @@ impl Session<'_> {
         Ok(Turn::Again)
     }
 
-    /// Queues a task for each item and counts them.
-    pub(crate) async fn queue<'i>(
-        &mut self,
-        pair: &Pair,
-        about: About,
-        items: impl ExactSizeIterator<Item = Option<&'i ContentId>>,
-    ) -> Result<(), ProducerError> {
-        let sent = self.sending.send(pair, about, items).await?;
-        self.sent(sent);
-        self.deps.statistics.queued.fetch_add(sent, Relaxed);
-        Ok(())
+    /// Adds what was made of a stretch of the listing.
+    fn surveyed(&mut self, morsel: &mut Kept<Morsel>, sum: SurveySum, named: Vec<NamedEntry>) {
+        morsel.row.began.get_or_insert(self.turn_began);
+        morsel.row.sum += sum;
+        self.report.survey += sum;
+        self.deps.statistics.surveyed(sum);
+        self.report.name(named);
+    }
+
+    /// Writes down what the complete survey of a morsel found.
+    async fn note_survey(&mut self, morsel: &Morsel) -> Result<(), StepError> {
+        morsel.sum.check().map_err(SpaceError::from)?;
+        let held = match morsel.deletes {
+            Deletes::Held { count, .. } => count,
+            Deletes::Pending | Deletes::Sending { .. } | Deletes::Done => 0,
+        };
+        let began = morsel.began.unwrap_or(self.run.row.started);
+        let in_sync = (morsel.sum.queued == 0).then_some(began);
+        let survey = PairSurvey { pair: morsel.pair.clone(), run: morsel.run, began, sum: morsel.sum, held, in_sync };
+        Ok(self.state.note_surveys(&[survey]).await?)
     }
 
     pub(crate) fn sent(&mut self, tasks: u64) {
         self.report.queued += tasks;
         self.deps.statistics.sent.fetch_add(tasks, Relaxed);
-    }
-
-    /// Notes deletes that wait for a person.
-    pub(crate) fn hold(&mut self, pair: &Pair, count: u64, items_total: u64, why: WhyHeld) {
-        let Pair { account, source, destination, space } = pair;
-        warn!(%account, %space, %source, %destination, count, items_total, ?why,
-            "deletes are held until `--confirm-deletes` lets so many through");
-        self.deps.statistics.held.fetch_add(count, Relaxed);
-        self.report.held.push(HeldDeletes::of(pair, count, items_total, why));
-    }
-
-    fn refuse(&mut self, pair: &Pair, shown: String, reason: mill_ports::Refusal) {
-        let Pair { account, source, space, .. } = pair.clone();
-        warn!(%account, %space, %source, item = shown, %reason, "an entry of the source cannot be copied");
-        self.deps.statistics.refused.fetch_add(1, Relaxed);
-        self.report.refused += 1;
-        if self.report.refused_first.len() < SessionReport::REFUSED_KEPT_MAX {
-            self.report.refused_first.push(Refused { account, source, space, shown, reason });
-        }
     }
 }

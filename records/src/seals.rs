@@ -27,7 +27,7 @@ pub struct Pair {
 
 impl Pair {
     /// No id in it can hold a `/`, so two pairs never share a partition.
-    fn partition(&self) -> String {
+    pub(crate) fn partition(&self) -> String {
         let Self { account, source, destination, space } = self;
         [account.as_str(), source.as_str(), destination.as_str(), space.as_str()].join("/")
     }
@@ -36,21 +36,69 @@ impl Pair {
 /// Both sides' states, as marks, and the checksum of the bytes that both held in them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Seal {
-    source: Mark,
-    destination: Mark,
+    source: VersionDigest,
+    destination: VersionDigest,
     algorithm: Algorithm,
     /// The checksum's value; a shorter one than SHA-256 takes the beginning, the rest is zero.
     checksum: [u8; 32],
 }
 
-/// A version's token, cut short to 16 bytes of SHA-256: it is compared with one other mark, never searched for, and
-/// whoever can choose tokens can write the item anyway.
-type Mark = [u8; 16];
+/// A version's token, cut short to 16 bytes of SHA-256: it is compared with one other, never searched for, and whoever
+/// can choose tokens can write the item anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VersionDigest([u8; 16]);
+
+impl VersionDigest {
+    const BYTES: usize = 16;
+
+    /// The digest of a version's token.
+    pub fn of(version: &Version) -> Self {
+        let mut digest = [0; Self::BYTES];
+        digest.copy_from_slice(&Sha256::digest(version.token())[..Self::BYTES]);
+        Self(digest)
+    }
+
+    /// Reads a digest as it was displayed.
+    pub fn parse(text: &str) -> Option<Self> {
+        let whole = text.len() == 2 * Self::BYTES && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        u128::from_str_radix(text, 16).ok().filter(|_| whole).map(|number| Self(number.to_be_bytes()))
+    }
+}
+
+impl std::fmt::Display for VersionDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// What the book holds of an item: that Mill wrote the copy, and perhaps a proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealRow {
+    /// The state in which the destination was left.
+    destination: VersionDigest,
+    /// The state of the source that was written or found there, where that is known.
+    source: Option<VersionDigest>,
+    /// The proof, where both states could prove something.
+    pub seal: Option<Seal>,
+}
+
+impl SealRow {
+    /// Whether both sides are in the states in which this pair copied the one to the other, or found them equal. Where no
+    /// seal says so, the states were too young then to prove that nothing changed since.
+    pub fn is_copy(&self, source: &Version, destination: &Version) -> bool {
+        self.is_ours(destination) && self.source.as_ref().is_some_and(|seen| same(seen, source))
+    }
+
+    /// Whether a destination in this state holds what this pair wrote there, or proved to be equal to its source.
+    pub fn is_ours(&self, destination: &Version) -> bool {
+        same(&self.destination, destination)
+    }
+}
 
 impl Seal {
     /// The written form's own version, so that a later form is not misread.
     const FORM: u8 = 1;
-    const HEAD_BYTES: usize = 2 + 2 * size_of::<Mark>();
+    const HEAD_BYTES: usize = 2 + 2 * size_of::<VersionDigest>();
 
     /// A seal on two sides that were proven alike, in bytes and properties, in these states.
     ///
@@ -59,7 +107,7 @@ impl Seal {
         if !source.settled() || !destination.settled() {
             return None;
         }
-        Self::of_marks(mark(source), mark(destination), checksum.algorithm, &checksum.value)
+        Self::of_marks(VersionDigest::of(source), VersionDigest::of(destination), checksum.algorithm, &checksum.value)
     }
 
     /// Whether both sides are as sealed: the same bytes and properties at both, without reading any.
@@ -82,7 +130,7 @@ impl Seal {
         Checksum { algorithm: self.algorithm, value: self.checksum[..value_bytes(self.algorithm)].into() }
     }
 
-    fn of_marks(source: Mark, destination: Mark, algorithm: Algorithm, value: &[u8]) -> Option<Self> {
+    fn of_marks(source: VersionDigest, destination: VersionDigest, algorithm: Algorithm, value: &[u8]) -> Option<Self> {
         if value.len() != value_bytes(algorithm) {
             return None;
         }
@@ -95,8 +143,8 @@ impl Seal {
         let value = &self.checksum[..value_bytes(self.algorithm)];
         let mut out = Vec::with_capacity(Self::HEAD_BYTES + value.len());
         out.extend([Self::FORM, algorithm_tag(self.algorithm)]);
-        out.extend(self.source);
-        out.extend(self.destination);
+        out.extend(self.source.0);
+        out.extend(self.destination.0);
         out.extend(value);
         out.into()
     }
@@ -111,7 +159,7 @@ impl Seal {
         if form != Self::FORM {
             return None;
         }
-        Self::of_marks(*source, *destination, algorithm, value)
+        Self::of_marks(VersionDigest(*source), VersionDigest(*destination), algorithm, value)
     }
 }
 
@@ -121,15 +169,9 @@ impl std::fmt::Debug for Seal {
     }
 }
 
-fn mark(version: &Version) -> Mark {
-    let mut mark = Mark::default();
-    mark.copy_from_slice(&Sha256::digest(version.token())[..size_of::<Mark>()]);
-    mark
-}
-
 /// What was sealed was settled, so an equal mark proves that nothing changed since, however young it looks now.
-fn same(sealed: &Mark, version: &Version) -> bool {
-    *sealed == mark(version)
+fn same(sealed: &VersionDigest, version: &Version) -> bool {
+    *sealed == VersionDigest::of(version)
 }
 
 const fn value_bytes(algorithm: Algorithm) -> usize {
@@ -180,6 +222,34 @@ impl Seals {
         self.table.put(&key(pair, item), seal.written(), RowWhen::Always).await.map(drop)
     }
 
+    /// Notes that this pair wrote the copy that the destination holds in this state, where nothing could be proven. It
+    /// takes the place of any seal that there is: that one was on other bytes, or in other states.
+    ///
+    /// # Errors
+    /// The table's own; a copy that nothing is known of is not deleted unasked.
+    pub async fn put_written(&self, pair: &Pair, item: &ContentId, destination: &Version) -> Result<(), TableError> {
+        let mut value = vec![WRITTEN_FORM];
+        value.extend(VersionDigest::of(destination).0);
+        self.table.put(&key(pair, item), value.into(), RowWhen::Always).await.map(drop)
+    }
+
+    /// As [`Self::put_written`], where it is known in which state the source was.
+    ///
+    /// # Errors
+    /// As [`Self::put_written`].
+    pub async fn put_copied(
+        &self,
+        pair: &Pair,
+        item: &ContentId,
+        source: &Version,
+        destination: &Version,
+    ) -> Result<(), TableError> {
+        let mut value = vec![WRITTEN_FORM];
+        value.extend(VersionDigest::of(destination).0);
+        value.extend(VersionDigest::of(source).0);
+        self.table.put(&key(pair, item), value.into(), RowWhen::Always).await.map(drop)
+    }
+
     /// Removes an item's seal, if there is one.
     ///
     /// # Errors
@@ -188,14 +258,14 @@ impl Seals {
         self.table.delete(&key(pair, item), RowWhen::Always).await
     }
 
-    /// The seals of a pair in the byte order of their items' ids, those after `after`; a page at a time in memory.
+    /// What is known of a pair's items, in the byte order of their ids, those after `after`; a page at a time in memory.
     ///
     /// A row that cannot be read is left out, as if it had been lost. The stream is over at its first error.
     pub fn stream(
         &self,
         pair: &Pair,
         after: Option<&ContentId>,
-    ) -> BoxStream<'static, Result<(ContentId, Seal), TableError>> {
+    ) -> BoxStream<'static, Result<(ContentId, SealRow), TableError>> {
         let start = Next { after: after.map(|id| id.as_str().to_owned()), end: false };
         let place = (self.table.clone(), pair.partition());
         stream::try_unfold((place, start), |(place, next)| async move {
@@ -239,8 +309,21 @@ fn key(pair: &Pair, item: &ContentId) -> RowKey {
     RowKey::new(pair.partition(), item.as_str())
 }
 
-fn read(sort: String, value: &[u8]) -> Option<(ContentId, Seal)> {
-    let found = ContentId::new(sort).ok().zip(Seal::read(value));
+/// The form of a row that only says what was written; an earlier Mill passes over it.
+const WRITTEN_FORM: u8 = 2;
+
+fn read_row(value: &[u8]) -> Option<SealRow> {
+    if let Some(seal) = Seal::read(value) {
+        return Some(SealRow { destination: seal.destination, source: Some(seal.source), seal: Some(seal) });
+    }
+    let (&form, digests) = value.split_first()?;
+    let (destination, source) = digests.split_first_chunk()?;
+    let source = if source.is_empty() { None } else { Some(VersionDigest(source.try_into().ok()?)) };
+    (form == WRITTEN_FORM).then_some(SealRow { destination: VersionDigest(*destination), source, seal: None })
+}
+
+fn read(sort: String, value: &[u8]) -> Option<(ContentId, SealRow)> {
+    let found = ContentId::new(sort).ok().zip(read_row(value));
     if found.is_none() {
         debug!("passed over a seal that cannot be read");
     }

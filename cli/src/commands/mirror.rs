@@ -1,6 +1,7 @@
 //! `mill mirror`: one folder or bucket made a faithful copy of another, with no configuration.
 
 mod end;
+mod source;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -21,14 +22,15 @@ use sha2::{Digest, Sha256};
 
 use self::end::{End, Given};
 use crate::Usage;
-use crate::args::Mirror;
+use crate::args::{Ends, Mirror};
+use crate::conclude::Conclusion;
 use crate::engine::Engine;
 use crate::exit::Exit;
 use crate::host;
 use crate::misplaced::Misplaced;
+use crate::names::Names;
 use crate::places::{DestinationPlaces, NotWhereItWas, WayOut};
-use crate::report::Summary;
-use crate::running::{Hands, Ran, Run};
+use crate::running::{Hands, Run};
 use crate::stop;
 use crate::stores::{FolderOpener, MirrorStores, TAKE_OVER};
 use crate::works::{Works, producer_defaults, workman_defaults};
@@ -46,7 +48,10 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     let _alone = pair.lock()?;
     pair.make_destination(args.create)?;
     let stopping = stop::on_signals()?;
+    let (stop, names) = (stopping.gentle.clone(), args.names());
     let works = pair.works(&args).await?;
+    pair.source.must_hold_something(&works, args.remove_vanished).await?;
+    super::held::confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &*works.engine.clock).await?;
     works.engine.purge_queues().await?;
     crash_point(CrashPoint::MirrorPurged);
     let workman = works.workman(
@@ -62,7 +67,6 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     let producer = works.producer(mill_producer::Settings {
         when_full: WhenFull::Wait { poll: Duration::from_millis(20) },
         force: true,
-        confirm_deletes: args.confirm_deletes,
         absent_source: AbsentSource::Unknown,
         ..producer_defaults()?
     });
@@ -70,90 +74,53 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     crash_point(CrashPoint::MirrorReset);
     let ran = Run {
         works: &works,
-        producer,
+        producer: &producer,
         hands: Hands::Here(Box::new(workman)),
         queues: vec![QueueName::DuplicationLow],
         stopping,
         bars,
         quiet: args.ending.quiet,
     }
-    .until_in_step()
+    .until_in_sync()
     .await?;
-    let (exit, summary) = conclude(&works, ran, args.ending.detailed_exit_code).await?;
+    let conclusion = Conclusion {
+        works: &works,
+        producer: &producer,
+        names: &names,
+        stop,
+        detailed: args.ending.detailed_exit_code,
+    };
+    let (exit, mut summary) = conclusion.of(ran).await?;
+    let exit = pair.source.judge_nothing(&names, exit, &mut summary);
     summary.print(args.ending.json, exit);
     Ok(exit)
 }
 
-/// What a run came to, for its exit code and its summary.
-pub(super) async fn conclude(works: &Works, ran: Ran, detailed: bool) -> Result<(Exit, Summary)> {
-    crash_point(CrashPoint::CliConcluding);
-    let Ran { totals, took, produced, cut_short } = ran;
-    let mut remarks: Vec<String> = Vec::new();
-    remarks.extend(
-        produced
-            .refused_first
-            .iter()
-            .map(|refused| format!("refused `{}` of space `{}`: {}", refused.shown, refused.space, refused.reason)),
-    );
-    let unnamed = produced.refused.saturating_sub(produced.refused_first.len() as u64);
-    if unnamed > 0 {
-        remarks.push(format!("{unnamed} more entries were refused; the log names them"));
+/// The engine that keeps the state of a mirror.
+pub(super) fn engine_of(source: &Path, destination: &Path, ends: Ends) -> Result<Engine> {
+    let pair = Pair::between(source, destination, ends)?;
+    if !pair.state.is_dir() {
+        bail!("there was no `mill mirror` from `{}` to `{}` yet", pair.source, pair.destination);
     }
-    for refused in works.refusals.kept() {
-        remarks.push(format!("refused `{}`: {}", refused.subject, refused.reason));
-    }
-    for held in &produced.held {
-        remarks.push(held_remark(held));
-    }
-    for (account, why) in &produced.accounts_failed {
-        remarks.push(format!("account `{account}` was passed over: {why}"));
-    }
-    for failed in &produced.spaces_failed {
-        let space = failed.space.as_ref().map_or_else(|| "all spaces".to_owned(), |space| format!("space `{space}`"));
-        remarks.push(format!("{space} of account `{}` (store {}): {}", failed.account, failed.source, failed.reason));
-    }
-    // Also what a run had given up that was killed before it could say so.
-    if works.drain_dead_letters().await? + totals.dead_lettered > 0 {
-        remarks.extend(super::dead_letters::open_remarks(works).await?);
-    }
-    let partial = produced.failed() || cut_short.is_some();
-    remarks.extend(cut_short);
-    remarks.extend(works.misplaced.remarks());
-    let exit = works.misplaced.exit(if partial { Exit::Partial } else { Exit::of_run(&totals, detailed) });
-    Ok((exit, Summary { totals, took, remarks }))
-}
-
-pub(super) fn held_remark(held: &mill_producer::HeldDeletes) -> String {
-    let mill_producer::HeldDeletes { account, space, source, destination, count, items_total, why } = held;
-    let what = format!("{count} of {items_total} items of space `{space}` ({account}: store {source} → {destination})");
-    match why {
-        mill_producer::WhyHeld::TooMany => format!(
-            "held back: {what} are gone from the source and would be deleted; if that is meant, run again with \
-             --confirm-deletes {count}"
-        ),
-        mill_producer::WhyHeld::SpaceMissing { since, proven: false } => {
-            format!("held back: {what}: the source space itself is missing since {since}; nothing is deleted")
-        }
-        mill_producer::WhyHeld::SpaceMissing { since, proven: true } => format!(
-            "held back: {what}: the source space is gone since {since}; to delete its copy too, run again with \
-             --confirm-deletes {count}"
-        ),
-    }
+    Engine::open(&pair.state)
 }
 
 impl Pair {
     fn of(args: &Mirror) -> Result<Self> {
-        let ends = args.ends.clone();
+        Self::between(&args.source, &args.destination, args.ends.clone())
+    }
+
+    fn between(source: &Path, destination: &Path, ends: Ends) -> Result<Self> {
         let given = |endpoint, region, profile| Given { endpoint, region, profile };
         let remote = given(ends.source_endpoint, ends.source_region, ends.source_profile);
-        let source = match remote.remote(&args.source, "source")? {
+        let source = match remote.remote(source, "source")? {
             Some(remote) => End::Remote(remote),
-            None => End::Folder(source_folder(&args.source)?),
+            None => End::Folder(source_folder(source)?),
         };
         let remote = given(ends.destination_endpoint, ends.destination_region, ends.destination_profile);
-        let destination = match remote.remote(&args.destination, "destination")? {
+        let destination = match remote.remote(destination, "destination")? {
             Some(remote) => End::Remote(remote),
-            None => End::Folder(destination_folder(&args.destination)?),
+            None => End::Folder(destination_folder(destination)?),
         };
         if let Some(why) = source.overlap(&destination)? {
             return Err(Usage(why).into());
@@ -198,9 +165,9 @@ impl Pair {
 
     async fn works(&self, args: &Mirror) -> Result<Works> {
         let engine = Engine::open(&self.state)?;
-        let account = AccountId::new("mirror")?;
-        let (source, destination) = (StoreId::new("source")?, StoreId::new("destination")?);
-        let space = SpaceId::new("content")?;
+        let account = AccountId::new(Names::MIRROR_ACCOUNT)?;
+        let (source, destination) = (StoreId::new(Names::MIRROR_SOURCE)?, StoreId::new(Names::MIRROR_DESTINATION)?);
+        let space = SpaceId::new(Names::MIRROR_SPACE)?;
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<Misplaced>::default();
@@ -275,12 +242,12 @@ async fn settle(
 
 /// The folder to be read.
 fn source_folder(source: &Path) -> Result<PathBuf> {
-    let source =
+    let found =
         fs::canonicalize(source).with_context(|| format!("the source folder `{}` cannot be used", source.display()))?;
-    if !source.is_dir() {
+    if !found.is_dir() {
         bail!("the source `{}` is not a folder", source.display());
     }
-    Ok(source)
+    Ok(found)
 }
 
 /// The folder to be written, which need not be there yet.

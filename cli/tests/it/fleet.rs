@@ -29,6 +29,8 @@ mod network;
 mod proxy;
 #[path = "../../../infra/aws/tests/it/seaweed.rs"]
 mod seaweed;
+#[path = "fleet/sources.rs"]
+mod sources;
 #[path = "../../../infra/aws/tests/it/stack.rs"]
 mod stack;
 #[path = "../../../infra/aws/tests/it/verifying.rs"]

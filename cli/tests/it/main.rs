@@ -14,5 +14,6 @@ mod leftovers;
 mod mirror;
 mod places;
 mod policies;
+mod sums;
 mod trouble;
 mod world;

@@ -56,6 +56,8 @@ fn a_file_replaced_by_a_folder_and_a_folder_by_a_file_are_in_step_after_one_run(
         fs::remove_dir_all(world.path(&format!("src/folder{n}"))).unwrap();
         world.write(&format!("src/folder{n}"), "a file");
     }
+    let json = world.mirror(&["--remove-vanished"]).expect(2).json();
+    assert_eq!(json["held"], 80, "{json}");
     let json = world.mirror(&["--remove-vanished", "--confirm-deletes", "80"]).expect(0).json();
     assert_eq!(moved(&json)[2..], [80, 13, 0], "{json}");
     world.same("src", "dst");
@@ -112,6 +114,7 @@ fn a_pass_that_would_delete_everything_is_held_back_until_confirmed() {
     let json = world.mirror(&["--remove-vanished"]).expect(2).json();
     assert_eq!((json["deleted"].as_u64(), json["held"].as_u64()), (Some(0), Some(30)), "{json}");
     assert_eq!(walk(&world.path("dst")).len(), 30);
+    world.mirror(&["--remove-vanished", "--confirm-deletes", "29"]).expect(200);
     let ran = world.mirror(&["--remove-vanished", "--confirm-deletes", "30"]).expect(0);
     assert_eq!(ran.json()["deleted"], 30);
     assert_eq!(walk(&world.path("dst")).len(), 0, "nothing but items may stay");

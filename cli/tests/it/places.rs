@@ -274,7 +274,7 @@ fn two_mirrors_of_one_destination_never_remove_each_others_copies() {
     let copied =
         std::process::Command::new("cp").args(["-a", "dst", "elsewhere"]).current_dir(world.path(".")).status();
     assert!(copied.unwrap().success());
-    mirror("c", "elsewhere", &["--confirm-deletes", "20"]);
+    mirror("c", "elsewhere", &[]);
     mirror("c", "dst", &["--take-over"]);
     let ran = mirror("b", "dst", &[]).expect(100);
     assert!(ran.err.contains("the mirror of `c`"), "{}", ran.err);
@@ -352,7 +352,7 @@ fn a_destination_space_has_one_keeper_over_accounts_stores_and_installations() {
     ] {
         world.write(&format!("second/policies/z-{end}.json"), text);
     }
-    let ran = second(&["run", "--json", "--confirm-deletes", "20"]);
+    let ran = second(&["run", "--json"]);
     assert!(ran.json()["remarks"].to_string().contains("store `2` of account `a`"), "{} {}", ran.out, ran.err);
     world.same("a-one/room", "copies/room");
     let owner = second(&["spaces", "owner", "z", "9", "room"]).expect(0);

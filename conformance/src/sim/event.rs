@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mill_model::wire::{self, Arrival};
 use mill_model::{
-    AccountId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, SpaceId, StoreAddress, TaskId,
-    Timestamp,
+    AccountId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, Remove, SpaceId, StoreAddress,
+    TaskId, TaskKind, Timestamp,
 };
 use mill_producer::SessionReport;
 
@@ -76,14 +76,22 @@ impl Sealed {
 
     /// Whether it is a task that no processor understands.
     pub(crate) fn is_hopeless(&self) -> bool {
-        let understood =
-            |envelope: &Envelope| envelope.task.kind == super::errand::kind() || self.duplicate().is_some();
+        let understood = |envelope: &Envelope| {
+            envelope.task.kind == super::errand::kind() || self.duplicate().is_some() || self.remove().is_some()
+        };
         self.envelope.as_ref().is_some_and(|envelope| !understood(envelope))
     }
 
     /// What it asks to be looked at, if it is of that kind.
     pub(crate) fn duplicate(&self) -> Option<Duplicate> {
-        Duplicate::from_task(&self.envelope.as_ref()?.task).ok()
+        let task = &self.envelope.as_ref()?.task;
+        (task.kind == TaskKind::DUPLICATE).then(|| Duplicate::from_task(task).ok()).flatten()
+    }
+
+    /// What it asks to be deleted, if it is of that kind.
+    pub(crate) fn remove(&self) -> Option<Remove> {
+        let task = &self.envelope.as_ref()?.task;
+        (task.kind == TaskKind::REMOVE).then(|| Remove::from_task(task).ok()).flatten()
     }
 }
 
@@ -94,11 +102,11 @@ impl fmt::Display for Sealed {
         if let Some(envelope) = &self.envelope {
             write!(f, " f{} s{}", envelope.failures, envelope.snoozes)?;
         }
-        if let Some(Duplicate { account, source, destination, space, item, retire }) = self.duplicate() {
+        if let Some(Duplicate { account, source, destination, space, item }) = self.duplicate() {
             write!(f, " {account} {source}→{destination} {space}/{}", item.as_ref().map_or("", |item| item.as_str()))?;
-            if retire {
-                f.write_str(" retire")?;
-            }
+        }
+        if let Some(Remove { account, source, destination, space, list, row }) = self.remove() {
+            write!(f, " remove {account} {source}→{destination} {space} list {list} row {row:?}")?;
         }
         Ok(())
     }
@@ -143,6 +151,8 @@ pub(crate) enum Event<'a> {
     },
     /// A space is there, or is gone.
     Space { by: &'a str, store: &'a StoreAddress, space: &'a SpaceId, here: bool },
+    /// A disk beneath a space is mounted, or is not any more.
+    Mounted { store: &'a StoreAddress, space: &'a SpaceId, path: &'a str, here: bool },
     /// A body is in a queue, once more.
     Sent { by: &'a str, queue: QueueName, sealed: &'a Sealed },
     /// A body was delivered.
@@ -182,6 +192,9 @@ impl fmt::Display for Event<'_> {
             Self::Space { by, store, space, here, .. } => {
                 write!(f, "{by}: {store} space {space} {}", if *here { "made" } else { "removed" })
             }
+            Self::Mounted { store, space, path, here } => {
+                write!(f, "{PEOPLE}: {store} {space}/{path} {}", if *here { "mounted" } else { "unmounted" })
+            }
             Self::Sent { by, queue, sealed } => write!(f, "{by}: {queue} + {sealed}"),
             Self::Received { by, queue, sealed, count } => write!(f, "{by}: {queue} > {sealed} (receive {count})"),
             Self::Acknowledged { by, queue, sealed } => write!(f, "{by}: {queue} - {sealed}"),
@@ -202,7 +215,7 @@ impl fmt::Display for Event<'_> {
                     write!(f, "; {account} failed: {why}")?;
                 }
                 for held in &report.held {
-                    write!(f, "; {} of {}/{} held ({:?})", held.count, held.account, held.space, held.why)?;
+                    write!(f, "; {} of {}/{} held ({:?})", held.count, held.account, held.space, held.reason)?;
                 }
                 Ok(())
             }

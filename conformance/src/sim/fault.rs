@@ -95,6 +95,10 @@ faults! {
     PeopleDeletedMany = "people-deleted-many";
     /// People remove a whole space, and perhaps bring it back.
     SpaceRemoved = "space-removed";
+    /// A disk that is mounted beneath a source goes out of sight, and comes back.
+    SourceUnmounted = "source-unmounted";
+    /// Another disk than before stands where one was mounted beneath a source.
+    SourceDiskSwapped = "source-disk-swapped";
     /// People change an item in the very moment in which it is read.
     ChangedUnderRead = "changed-under-read";
     /// An item comes back in the very moment in which its deletion is proved.
@@ -109,6 +113,8 @@ faults! {
     PolicyEmptied = "policy-emptied";
     /// A policy file is broken.
     PolicyBroken = "policy-broken";
+    /// The operator lets held deletes go while the fleet works.
+    HeldConfirmed = "held-confirmed";
     /// A queue is purged.
     QueuePurged = "queue-purged";
     /// A body that nobody can open, or a task that nobody can do, is sent.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use mill_model::QueueName;
 use mill_ports::{Registry, Statistics, TaskQueue};
-use mill_processors::DuplicateFactory;
+use mill_processors::{DuplicateFactory, RemoveFactory};
 use mill_producer::{AbsentSource, DuplicationProducer, SessionReport, WhenFull};
 use mill_records::dead_letters::DeadLetters;
+use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyBook;
 use mill_records::seals::Seals;
@@ -165,6 +166,10 @@ impl Room {
         Owners::new(Ledger::new(&self.line, "owners"))
     }
 
+    pub(crate) fn delete_lists(&self) -> DeleteLists {
+        DeleteLists::new(Ledger::new(&self.line, DeleteLists::BOOK))
+    }
+
     pub(crate) fn letters(&self) -> DeadLetters {
         DeadLetters::new(Ledger::new(&self.line, DeadLetters::BOOK))
     }
@@ -184,11 +189,22 @@ impl Room {
             statistics: Arc::default(),
             refusals: Arc::default(),
         });
+        let remove = RemoveFactory::new(mill_processors::remove::Deps {
+            policies: self.policies.clone(),
+            stores: Arc::new(Ways(self.line.clone())),
+            delete_lists: self.delete_lists(),
+            seals: self.seals(),
+            owners: self.owners(),
+            clock: self.line.clock.clone(),
+            chance: self.chance(),
+            statistics: Arc::default(),
+        });
         let watched = |inner| Arc::new(Watched { inner, line: self.line.clone() });
-        Registry::default().with(watched(Arc::new(duplicate))).with(watched(Arc::new(ErrandFactory)))
+        let registry = Registry::default().with(watched(Arc::new(duplicate))).with(watched(Arc::new(remove)));
+        registry.with(watched(Arc::new(ErrandFactory)))
     }
 
-    pub(crate) fn producer(&self, confirm_deletes: Option<u64>, force: bool) -> DuplicationProducer {
+    pub(crate) fn producer(&self, force: bool) -> DuplicationProducer {
         let world = self.line.world.clone();
         let swarm = &world.swarm;
         let settings = mill_producer::Settings {
@@ -203,7 +219,7 @@ impl Room {
                 WhenFull::Leave
             },
             force,
-            confirm_deletes,
+            thresholds: swarm.thresholds,
             absent_source: AbsentSource::Retire,
             listings_open_max: *world.dice.pick(&[1, 16]),
             sends_at_once: 2.try_into().unwrap(),
@@ -215,6 +231,7 @@ impl Room {
             queue: self.queues[&QueueName::DuplicationLow].clone(),
             state: Ledger::new(&self.line, "producer-state"),
             seals: self.seals(),
+            delete_lists: self.delete_lists(),
             owners: self.owners(),
             clock: self.line.clock.clone(),
             chance: self.chance(),
@@ -280,7 +297,7 @@ async fn produce(life: &Living) {
     let world = &life.line.world;
     while !life.stop.gentle.is_cancelled() {
         let room = Room::new(&life.line);
-        let _ = session(&room, None, false, &life.stop.gentle).await;
+        let _ = session(&room, false, &life.stop.gentle).await;
         let pause = world.dice.duration(Duration::from_secs(1), world.swarm.pause_max * 4);
         futures::future::select(
             std::pin::pin!(life.stop.gentle.cancelled()),
@@ -291,14 +308,9 @@ async fn produce(life: &Living) {
 }
 
 /// One session; its report is an event.
-pub(crate) async fn session(
-    room: &Room,
-    confirm_deletes: Option<u64>,
-    force: bool,
-    stop: &CancellationToken,
-) -> Option<SessionReport> {
+pub(crate) async fn session(room: &Room, force: bool, stop: &CancellationToken) -> Option<SessionReport> {
     let (world, by) = (&room.line.world, &room.line.name);
-    match room.producer(confirm_deletes, force).session(stop).await {
+    match room.producer(force).session(stop).await {
         Ok(report) => {
             world.see(&Event::Session { by, report: &report });
             Some(report)

@@ -3,6 +3,7 @@
 mod deletes;
 mod fates;
 mod follow_ups;
+mod grants;
 mod histories;
 mod leases;
 mod letters;
@@ -11,6 +12,7 @@ mod owners;
 mod producers;
 mod runs;
 mod sources;
+mod sums;
 mod tasks;
 mod whole;
 
@@ -42,8 +44,10 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(whole::WholeItems),
         Box::new(newest::NeverBack),
         Box::new(deletes::ProvenDeletes),
+        Box::new(grants::GrantedDeletes::default()),
         Box::new(owners::OneOwner::default()),
         Box::new(producers::OneProducer::default()),
         Box::new(runs::CompleteRuns),
+        Box::new(sums::SumsAddUp),
     ]
 }

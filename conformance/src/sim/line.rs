@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_engine::SimClock;
 use mill_model::{Monotonic, Timestamp};
-use mill_ports::Clock;
+use mill_ports::{Clock, ClockWitness};
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
@@ -160,6 +160,10 @@ impl Clock for ProcessClock {
 
     fn monotonic(&self) -> Monotonic {
         self.inner.monotonic()
+    }
+
+    fn witness(&self) -> Option<ClockWitness> {
+        self.inner.witness()
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -7,7 +7,7 @@ use mill_ports::Clock as _;
 use mill_records::dead_letters::{DeadLetter, Deciding, LetterFilter, LetterState};
 use mill_records::owners::DestinationSpace;
 
-use super::event::OPERATOR;
+use super::event::{Event, OPERATOR};
 use super::fault::Fault;
 use super::fleet::Room;
 use super::line::Line;
@@ -61,6 +61,23 @@ impl Operator {
             }
         }
         Some(letters.len())
+    }
+
+    /// Lets go all deletes that are held.
+    pub(crate) async fn confirm_all(&self) {
+        let lists = self.room.delete_lists();
+        for mut held in lists.held().await.unwrap_or_default() {
+            let (now, deletes) = (self.room.line.clock.now(), held.count());
+            match lists.grant(&mut held, OPERATOR, now).await {
+                Ok(()) => {
+                    self.world().see(&Event::Confirmed { deletes });
+                    if !self.world().is_calm() {
+                        self.world().count(Fault::HeldConfirmed, OPERATOR);
+                    }
+                }
+                Err(error) => self.world().note(OPERATOR, format_args!("{}", mill_ports::chain(&error))),
+            }
+        }
     }
 
     /// Releases every space whose owner is not the source that today's policies name.

@@ -12,7 +12,10 @@ use super::shelf::Shelf;
 use super::world::World;
 
 /// Names that people give, some of them unpleasant: each sorts, escapes or nests in its own way.
-const NAMES: [&str; 12] = ["a", "b", "c", "a/b", "a b", "a-b", "ä", "z/", "%2F", "a\u{301}", "~", "0"];
+const NAMES: [&str; 15] =
+    ["a", "b", "c", "a/b", "a b", "a-b", "ä", "z/", "%2F", "a\u{301}", "~", "0", "disk/1", "disk/2", "disk/3"];
+/// Where a disk is mounted beneath each space of a source.
+pub(crate) const DISK: &str = "disk/";
 
 /// The people of one store.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +71,10 @@ impl<'w> People<'w> {
 
     pub(crate) fn make_space(&self, space: &SpaceId) {
         self.shelf.inner.plant_space(space);
+        if self.world.swarm.on.mounts > 0 && !self.shelf.inner.has_mount(space, DISK) {
+            self.shelf.inner.mount(space, DISK, "disk");
+            self.world.see(&Event::Mounted { store: &self.shelf.address, space, path: DISK, here: true });
+        }
         let (by, store) = (PEOPLE, &self.shelf.address);
         self.world.see(&Event::Space { by, store, space, here: true });
     }
@@ -152,6 +159,39 @@ impl<'w> People<'w> {
         let spared = self.world.dice.below(3);
         for item in all.iter().skip(spared as usize) {
             self.delete(item);
+        }
+    }
+
+    /// The disk beneath a space goes out of sight, or comes back, perhaps as another.
+    pub(crate) fn move_disk(&self) {
+        let space = self.some_space();
+        let hidden = self.world.truth(|truth| truth.is_unmounted(&self.shelf.address, space));
+        if !hidden && self.shelf.inner.contents(space).is_none() {
+            return;
+        }
+        if !hidden && self.world.dice.below(4) == 0 {
+            self.world.count(Fault::SourceDiskSwapped, PEOPLE);
+            let number = self.world.dice.below(1000);
+            return self.shelf.inner.mount(space, DISK, &format!("disk {number}"));
+        }
+        self.set_mounted(space, hidden);
+    }
+
+    /// Takes the disk beneath a space out of sight, or brings it back.
+    pub(crate) fn set_mounted(&self, space: &SpaceId, mounted: bool) {
+        let before = self.shelf.inner.contents(space).unwrap_or_default();
+        self.shelf.inner.set_mounted(space, DISK, mounted);
+        let after = self.shelf.inner.contents(space).unwrap_or_default();
+        let (by, store, called) = (PEOPLE, &self.shelf.address, self.world.now());
+        self.world.see(&Event::Mounted { store, space, path: DISK, here: mounted });
+        if !mounted {
+            self.world.count(Fault::SourceUnmounted, PEOPLE);
+        }
+        let ids = before.keys().chain(after.keys()).filter(|id| id.as_str().starts_with(DISK));
+        for id in ids.collect::<std::collections::BTreeSet<_>>() {
+            let item = ItemAddress { space: space.clone(), id: id.clone() };
+            let holds = after.get(id).map(|(bytes, properties)| Print::of(bytes, properties));
+            self.world.see(&Event::Item { by, store, item: &item, holds, called, first: true, damaged: false });
         }
     }
 

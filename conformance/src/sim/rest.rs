@@ -8,7 +8,6 @@ use mill_producer::{Ended, SessionReport};
 use tokio_util::sync::CancellationToken;
 
 use super::checker::{self, Held};
-use super::event::Event;
 use super::fleet::{Fleet, Room, session};
 use super::line::Line;
 use super::operator::Operator;
@@ -43,7 +42,7 @@ impl<'w> Rest<'w> {
             let letters = operator.letters(true).await.unwrap_or(1);
             operator.release().await;
             let before = self.world.truth(|truth| truth.effects);
-            let report = self.session(None).await;
+            let report = self.session().await;
             self.empty_queues().await?;
             let unchanged = self.world.truth(|truth| truth.effects) == before;
             let well = unchanged && letters == 0 && report.as_ref().is_some_and(is_clean);
@@ -57,17 +56,20 @@ impl<'w> Rest<'w> {
     }
 
     /// One session of a producer of its own.
-    pub(crate) async fn session(&self, confirm_deletes: Option<u64>) -> Option<SessionReport> {
-        if let Some(deletes) = confirm_deletes {
-            self.world.see(&Event::Confirmed { deletes });
-        }
+    pub(crate) async fn session(&self) -> Option<SessionReport> {
         let room = Room::new(&Line::new(self.world, "producer"));
-        session(&room, confirm_deletes, true, &CancellationToken::new()).await
+        session(&room, true, &CancellationToken::new()).await
+    }
+
+    /// The operator lets go what is held, in a loop that does it.
+    pub(crate) async fn confirmed_loop(&mut self) -> Option<Held> {
+        Operator::new(self.world).confirm_all().await;
+        self.one_loop().await
     }
 
     /// A session, and all its work.
-    pub(crate) async fn one_loop(&mut self, confirm_deletes: Option<u64>) -> Option<Held> {
-        let report = self.session(confirm_deletes).await?;
+    pub(crate) async fn one_loop(&mut self) -> Option<Held> {
+        let report = self.session().await?;
         self.empty_queues().await?;
         (!self.world.is_over()).then(|| held(&report))
     }
@@ -118,7 +120,7 @@ impl<'w> Rest<'w> {
     /// Once more, at rest: nothing may be written any more.
     pub(crate) async fn stays_at_rest(&mut self) -> Option<()> {
         let items = self.world.truth(|truth| truth.effects);
-        self.one_loop(None).await?;
+        self.one_loop().await?;
         let after = self.world.truth(|truth| truth.effects);
         if after != items {
             self.world.violated("rest stays at rest", format!("one more loop changed {} items", after - items));
@@ -142,7 +144,7 @@ impl<'w> Rest<'w> {
 
 /// Whether a session says that everything is well, but for what waits for a person.
 fn is_clean(report: &SessionReport) -> bool {
-    matches!(report.ended, Ended::Finished { .. }) && !report.failed() && !report.resumed
+    matches!(report.ended, Ended::Finished { .. }) && !report.failed() && !report.resumed && report.removing == 0
 }
 
 fn held(report: &SessionReport) -> Held {

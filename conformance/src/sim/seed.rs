@@ -84,9 +84,8 @@ async fn settle(world: &Arc<World>, fleet: &mut Fleet) -> Option<()> {
     if let Some(drill) = world.swarm.drill {
         drills::hold(&mut rest, drill).await?;
     } else if world.swarm.confirms && !held.is_empty() {
-        let most = held.values().copied().max();
-        rest.one_loop(most).await?;
-        let held = rest.one_loop(None).await?;
+        rest.confirmed_loop().await?;
+        let held = rest.one_loop().await?;
         rest.judge(&held);
     }
     Some(())
@@ -214,5 +213,6 @@ fn terms(swarm: &Swarm) -> Terms {
         proof_age: proof_age + frozen,
         tries_age: minutes(10) + frozen,
         producer_timeout: PRODUCER_TIMEOUT,
+        unasked_max: swarm.thresholds.unasked_max,
     }
 }

@@ -25,11 +25,11 @@ fn is_theirs(shelf: &Shelf) -> bool {
 
 /// A task found an item absent at its source.
 pub(crate) fn item_found_absent(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) {
-    if !(is_theirs(shelf) && may_act(line, 65)) {
+    if !(is_theirs(shelf) && may_act(line, 100)) {
         return;
     }
     let world = &*line.world;
-    if world.dice.below(2) == 0 {
+    if world.dice.below(20) < 11 {
         world.count(Fault::ReturnedUnderDelete, PEOPLE);
         People { world, shelf }.overwrite(item);
     } else {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use mill_producer::DeleteThresholds;
+
 use super::dice::Dice;
 
 /// How often in a thousand calls something goes wrong; zero where it is off in this world.
@@ -39,6 +41,7 @@ pub(crate) struct Acts {
     pub(crate) people: u32,
     pub(crate) people_many: u32,
     pub(crate) spaces: u32,
+    pub(crate) mounts: u32,
     pub(crate) policies: u32,
     pub(crate) policies_broken: u32,
     pub(crate) stores: u32,
@@ -50,6 +53,7 @@ pub(crate) struct Acts {
     pub(crate) purges: u32,
     pub(crate) strange: u32,
     pub(crate) letters: u32,
+    pub(crate) confirms: u32,
     pub(crate) stops: u32,
 }
 
@@ -96,6 +100,8 @@ pub(crate) struct Swarm {
     pub(crate) drill: Option<u64>,
     /// Whether the operator confirms what is held at the end.
     pub(crate) confirms: bool,
+    /// Scaled to the size of the world, so that it reaches them.
+    pub(crate) thresholds: DeleteThresholds,
     pub(crate) rates: Rates,
     pub(crate) on: Acts,
     /// Whether all stores are of one service, which brings items from one to another by itself.
@@ -125,7 +131,7 @@ impl Swarm {
             workers: dice.between(1, 6) as u32,
             producers: dice.between(1, 2),
             phases: dice.between(1, 2),
-            acts: dice.between(4, 16),
+            acts: dice.between(6, 22),
             pause_max: *dice.pick(&[seconds(5), seconds(60), seconds(300)]),
             nights: dice.below(3) == 0,
             nibble: *dice.pick(&[1, 3, 1000]),
@@ -150,6 +156,11 @@ impl Swarm {
             errands: dice.below(3) == 0,
             drill: (dice.below(4) == 0).then(|| dice.next()),
             confirms: dice.below(2) == 0,
+            thresholds: *dice.pick(&[
+                DeleteThresholds::default(),
+                DeleteThresholds { unasked_max: 3, few: 1, share_percent: 20 },
+                DeleteThresholds { unasked_max: 6, few: 2, share_percent: 50 },
+            ]),
             rates: Self::rates(dice),
             on: Self::acts_on(dice),
             one_service: dice.below(4) == 0,
@@ -175,7 +186,7 @@ impl Swarm {
             broken: rate(dice, 80),
             truncated: rate(dice, 80),
             flipped: rate(dice, 80),
-            spite: if dice.below(6) > 0 { dice.between(400, 1000) as u32 } else { 0 },
+            spite: if dice.below(6) > 0 { dice.between(800, 1000) as u32 } else { 0 },
             unavailable: *dice.pick(&[0, 100, 500]),
         }
     }
@@ -185,6 +196,7 @@ impl Swarm {
             people: 4 + weight(dice),
             people_many: weight(dice),
             spaces: weight(dice),
+            mounts: weight(dice),
             policies: weight(dice),
             policies_broken: weight(dice),
             stores: weight(dice),
@@ -196,6 +208,7 @@ impl Swarm {
             purges: weight(dice),
             strange: weight(dice),
             letters: dice.between(0, 4) as u32,
+            confirms: dice.between(4, 12) as u32,
             stops: weight(dice),
         }
     }

@@ -28,6 +28,8 @@ pub(crate) struct Terms {
     /// How long may pass between the proof and the last try of that call.
     pub(crate) tries_age: Duration,
     pub(crate) producer_timeout: Duration,
+    /// How many deletes of a pair the rule may grant within 24 hours.
+    pub(crate) unasked_max: u64,
 }
 
 /// Everything that is so.
@@ -51,6 +53,8 @@ pub(crate) struct Truth {
     pub(crate) run_of: BTreeMap<String, u64>,
     /// When the operator last confirmed deletes, and how many.
     pub(crate) confirmed: Option<(Monotonic, u64)>,
+    /// Disks beneath spaces that are out of sight, by path, and since when.
+    pub(crate) unmounted: BTreeMap<(StoreAddress, SpaceId), (String, Monotonic)>,
     /// How often Mill changed any item.
     pub(crate) effects: u64,
     /// The marks of all errands that were ever sent.
@@ -73,6 +77,7 @@ impl Truth {
             runs: BTreeMap::new(),
             run_of: BTreeMap::new(),
             confirmed: None,
+            unmounted: BTreeMap::new(),
             effects: 0,
             marks: BTreeSet::new(),
             policies_troubled: None,
@@ -91,6 +96,14 @@ impl Truth {
                 let known = self.shelves.get(*store).and_then(|shelf| shelf.spaces.get(*space));
                 self.effects += u64::from(*by != PEOPLE && known.is_none_or(|known| known.0 != *here));
                 self.shelves.entry((*store).clone()).or_default().space(space, *here, self.now);
+            }
+            Event::Mounted { store, space, path, here } => {
+                let key = ((*store).clone(), (*space).clone());
+                if *here {
+                    self.unmounted.remove(&key);
+                } else {
+                    self.unmounted.insert(key, ((*path).to_owned(), self.now));
+                }
             }
             Event::Sent { by, sealed, .. } => {
                 if by.starts_with("producer")
@@ -138,6 +151,17 @@ impl Truth {
             self.runs.entry(number).or_insert(self.now);
             self.run_of.insert(by.to_owned(), number);
         }
+    }
+
+    /// Whether the disk beneath a space is out of sight.
+    pub(crate) fn is_unmounted(&self, store: &StoreAddress, space: &SpaceId) -> bool {
+        self.unmounted.contains_key(&(store.clone(), space.clone()))
+    }
+
+    /// Since when an item of a source may only be out of sight.
+    pub(crate) fn out_of_sight(&self, store: &StoreAddress, item: &mill_model::ItemAddress) -> Option<Monotonic> {
+        let (path, since) = self.unmounted.get(&(store.clone(), item.space.clone()))?;
+        item.id.as_str().starts_with(path.as_str()).then_some(*since)
     }
 
     /// Policies hold from now on.

@@ -4,8 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_model::{AccountId, Duplicate, Envelope, QueueName, Task, TaskId, TaskKind, Timestamp, wire};
+use mill_model::{
+    AccountId, DeleteListId, Duplicate, Envelope, QueueName, Remove, SpaceId, StoreId, Task, TaskId, TaskKind,
+    Timestamp, wire,
+};
 use mill_ports::Outgoing;
+use mill_records::delete_lists::DeleteLists;
 
 use super::checker;
 use super::errand;
@@ -24,6 +28,7 @@ enum Act {
     People,
     PeopleMany,
     Spaces,
+    Mounts,
     Policies,
     PoliciesBroken,
     Stores,
@@ -35,6 +40,7 @@ enum Act {
     Purges,
     Strange,
     Letters,
+    Confirms,
     Stops,
 }
 
@@ -56,6 +62,10 @@ impl Weather<'_> {
                     return;
                 }
                 self.act().await;
+            }
+            if swarm.on.strange > 0 {
+                // Once more, now that there are delete lists to name.
+                self.send_strange().await;
             }
             self.wait().await;
             if swarm.on.letters > 0 {
@@ -101,6 +111,7 @@ impl Weather<'_> {
             (on.people, Act::People),
             (on.people_many, Act::PeopleMany),
             (on.spaces, Act::Spaces),
+            (on.mounts, Act::Mounts),
             (on.policies, Act::Policies),
             (on.policies_broken, Act::PoliciesBroken),
             (on.stores, Act::Stores),
@@ -112,6 +123,7 @@ impl Weather<'_> {
             (on.purges, Act::Purges),
             (on.strange, Act::Strange),
             (on.letters, Act::Letters),
+            (on.confirms, Act::Confirms),
             (on.stops, Act::Stops),
         ];
         let mut drawn = self.world.dice.below(weights.iter().map(|(weight, _)| u64::from(*weight)).sum());
@@ -134,6 +146,7 @@ impl Weather<'_> {
             }
             Act::PeopleMany => People::somewhere(world).delete_many(),
             Act::Spaces => People::somewhere(world).move_space(),
+            Act::Mounts => People::somewhere(world).move_disk(),
             Act::Policies => policies::edit(world),
             Act::PoliciesBroken => self.break_policies(),
             Act::Stores => self.trouble_a_store(),
@@ -162,6 +175,7 @@ impl Weather<'_> {
                 world.desks[&name].purge(world);
             }
             Act::Strange => self.send_strange().await,
+            Act::Confirms => Operator::new(world).confirm_all().await,
             Act::Letters => {
                 Operator::new(world).letters(false).await;
             }
@@ -252,12 +266,40 @@ impl Weather<'_> {
             },
             _ => sealed(errand::task(&account, deed, &format!("e{deed:x}"))),
         };
+        let remove = self.some_remove().map(|remove| sealed(remove.into_task()));
         let group = AccountId::new("strange").unwrap();
-        world.desks[&queue].put_strange(world, PEOPLE, Outgoing { group, body, delay: Duration::ZERO }).await;
+        for body in remove.into_iter().chain([body]) {
+            let out = Outgoing { group: group.clone(), body, delay: Duration::ZERO };
+            world.desks[&queue].put_strange(world, PEOPLE, out).await;
+        }
     }
 }
 
 impl Weather<'_> {
+    /// A task that names the first row of some delete list there is, or its space; rather of one that nobody granted.
+    fn some_remove(&self) -> Option<Remove> {
+        let world = self.world;
+        let rows = world.tables[DeleteLists::BOOK].rows();
+        let heads = rows.iter().filter(|(key, _)| key.sort.ends_with("/head"));
+        let is_held = |value: &Bytes| String::from_utf8_lossy(value).contains("\"held\"");
+        let (held, others): (Vec<_>, Vec<_>) = heads.partition(|(_, value)| is_held(value));
+        let from = if held.is_empty() { others } else { held };
+        if from.is_empty() {
+            return None;
+        }
+        let (head, _) = *world.dice.pick(&from);
+        let list = head.sort.strip_prefix("list/")?.strip_suffix("/head")?;
+        let mut ids = head.partition.splitn(4, '/');
+        Some(Remove {
+            account: AccountId::new(ids.next()?).ok()?,
+            source: StoreId::new(ids.next()?).ok()?,
+            destination: StoreId::new(ids.next()?).ok()?,
+            space: SpaceId::new(ids.next()?).ok()?,
+            list: DeleteListId::parse(list).ok()?,
+            row: (world.dice.below(8) > 0).then_some(0),
+        })
+    }
+
     /// A task that policy asks for, but that no producer found: whoever the destination belongs to.
     fn some_duplicate(&self, account: &AccountId) -> Option<Duplicate> {
         let world = self.world;
@@ -276,7 +318,6 @@ impl Weather<'_> {
             destination: copying.destination.clone(),
             space: space.clone(),
             item: (!ids.is_empty()).then(|| world.dice.pick(&ids).clone()),
-            retire: false,
         })
     }
 }

@@ -104,7 +104,8 @@ pub(crate) struct Parts {
 impl World {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let Parts { swarm, clock, dice, desks, shelves, policy_shelf, accounts, spaces, books } = parts;
-        let tables = ["producer-state", "seals", "owners", mill_records::dead_letters::DeadLetters::BOOK];
+        let tables =
+            ["producer-state", "seals", "owners", "delete-lists", mill_records::dead_letters::DeadLetters::BOOK];
         let tables = tables.into_iter().map(|name| (name, Arc::new(MemoryTable::with_pages_of(name, 7)))).collect();
         Arc::new(Self {
             swarm,

@@ -34,7 +34,6 @@ fn good(item: &str) -> Bytes {
         destination: StoreId::new("2").unwrap(),
         space: SpaceId::new("space").unwrap(),
         item: Some(ContentId::new(item).unwrap()),
-        retire: false,
     };
     let envelope = Envelope::new(arrival().id, QUEUE, arrival().sent_at, task.into_task());
     wire::seal(&envelope).unwrap()

@@ -29,7 +29,7 @@ fn bugs_on_purpose_are_found() {
         Planted::AcknowledgeBeforeWrite,
         Planted::HistoryReset,
         Planted::SnoozeCountsAsFailure,
-        Planted::EmptiedPolicyDeletes,
+        Planted::UngrantedListDeletes,
         Planted::PropertiesForgotten,
         Planted::SizeAloneCompared,
         Planted::StateLeaseIgnored,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_model::{Monotonic, Timestamp};
-use mill_ports::Clock;
+use mill_ports::{Clock, ClockWitness};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -58,6 +58,10 @@ impl Clock for SimClock {
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
+
+    fn witness(&self) -> Option<ClockWitness> {
+        Some(ClockWitness { domain: "simulated".into(), at: self.monotonic().since_origin() })
+    }
 }
 
 /// A clock that stands still until it is stepped. Works on any runtime, and on none.
@@ -105,6 +109,10 @@ impl Clock for HandClock {
         let until = passed.borrow().saturating_add(duration);
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = passed.wait_for(|passed| *passed >= until).await;
+    }
+
+    fn witness(&self) -> Option<ClockWitness> {
+        Some(ClockWitness { domain: "by hand".into(), at: self.monotonic().since_origin() })
     }
 }
 

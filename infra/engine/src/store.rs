@@ -100,6 +100,11 @@ impl MemoryStore {
         spaces.insert(item, made);
     }
 
+    /// Puts something beside the spaces that can be in none.
+    pub fn plant_beside(&self, shown: &str, reason: Refusal) {
+        lock(&self.0.spaces).beside.add(|| shown.to_owned(), reason);
+    }
+
     /// Puts something there that is listed as refused, past the port.
     pub fn plant_refused(&self, item: &ItemAddress, reason: Refusal) {
         let mut spaces = lock(&self.0.spaces);
@@ -122,6 +127,11 @@ impl MemoryStore {
         if let Some(space) = lock(&self.0.spaces).space_mut(space) {
             space.mounts.add(path, identity);
         }
+    }
+
+    /// Whether a mount was ever there, be it out of sight now: for a test's people.
+    pub fn has_mount(&self, space: &SpaceId, path: &str) -> bool {
+        lock(&self.0.spaces).space(space).is_some_and(|space| space.mounts.has(path))
     }
 
     /// Takes a mount and all that stands beneath it out of sight, or brings it back, past the port.
@@ -231,7 +241,8 @@ impl SourceStore for MemoryStore {
     }
 
     async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
-        Ok(SpaceList { spaces: lock(&self.0.spaces).ids(), left_out: LeftOut::default() })
+        let spaces = lock(&self.0.spaces);
+        Ok(SpaceList { spaces: spaces.ids(), left_out: spaces.beside.clone() })
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {

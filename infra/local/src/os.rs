@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use mill_model::{Monotonic, Timestamp};
-use mill_ports::{Chance, Clock};
+use mill_ports::{Chance, Clock, ClockWitness};
 
 /// The operating system's clocks.
 ///
@@ -26,6 +26,12 @@ impl Clock for OsClock {
 
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
+    }
+
+    /// The boot clock under its boot id: setting the wall clock does not move it.
+    fn witness(&self) -> Option<ClockWitness> {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(ClockWitness { domain: format!("boot:{}", id.trim()), at: since_boot() })
     }
 }
 

@@ -24,7 +24,6 @@ pub(super) fn open(body: &[u8], arrival: Arrival) -> Result<Envelope, WireError>
         destination: StoreId::new(member("destStoreId")?)?,
         space: SpaceId::new(member("spaceId")?)?,
         item,
-        retire: false,
     };
     let mut envelope = Envelope::new(arrival.id, arrival.queue, arrival.sent_at, duplicate.into_task());
     envelope.failures = found.get("attempts").and_then(|attempts| attempts.parse().ok()).unwrap_or(0);

@@ -17,7 +17,6 @@ fn duplicate(item: &str) -> Duplicate {
         destination: StoreId::new("2").unwrap(),
         space: SpaceId::new("space").unwrap(),
         item: Some(ContentId::new(item).unwrap()),
-        retire: false,
     }
 }
 
@@ -31,23 +30,22 @@ fn version_1_is_opened_for_ever() {
 }
 
 #[test]
-fn a_confirmed_retirement_survives_the_wire_and_only_true_means_it() {
-    let retiring = Duplicate { retire: true, ..duplicate("x") };
-    let envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, retiring.clone().into_task());
-    let body = seal(&envelope).unwrap();
-    assert!(String::from_utf8_lossy(&body).contains(r#""retire":true"#));
-    assert_eq!(Duplicate::from_task(&open(&body, arrival()).unwrap().task).unwrap(), retiring);
+fn a_remove_task_of_version_1_is_opened_for_ever() {
+    let golden = include_bytes!("../../testdata/wire/v1-remove.json");
+    let envelope = open(golden, arrival()).unwrap();
+    let list = crate::ids::DeleteListId::parse("019a0f00-0000-7000-8000-000000000002").unwrap();
+    let (account, space) = (AccountId::new("acct").unwrap(), SpaceId::new("space").unwrap());
+    let (source, destination) = (StoreId::new("1").unwrap(), StoreId::new("2").unwrap());
+    let expected = crate::task::Remove { account, source, destination, space, list, row: Some(7) };
+    assert_eq!(crate::task::Remove::from_task(&envelope.task).unwrap(), expected);
+    assert_eq!(seal(&envelope).unwrap(), golden.trim_ascii_end());
+}
 
-    let read = |value: Value| {
-        let mut task = duplicate("x").into_task();
-        assert!(!task.detail.contains_key("retire"));
-        task.detail.insert("retire".into(), value);
-        Duplicate::from_task(&task).map(|duplicate| duplicate.retire)
-    };
-    assert_eq!([read(false.into()), read(Value::Null)], [Ok(false), Ok(false)]);
-    for value in ["true".into(), 1.into()] {
-        assert!(read(value).is_err());
-    }
+#[test]
+fn a_retirement_of_an_earlier_version_is_read_as_a_look_at_both_sides() {
+    let mut task = duplicate("x").into_task();
+    task.detail.insert("retire".into(), true.into());
+    assert_eq!(Duplicate::from_task(&task).unwrap(), duplicate("x"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use mill_records::seals::Seal;
 use tracing::debug;
 
 use super::sides::{Side, Sides, of_source};
-use super::stop::Stop;
+use crate::stop::Stop;
 
 /// What the comparison of both sides' bytes found.
 #[derive(Debug)]

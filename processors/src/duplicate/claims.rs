@@ -31,8 +31,4 @@ impl Claims {
         }
         claims.insert(pair.clone(), asked.plus(Self::HELD_FOR));
     }
-
-    pub(super) fn forget(&self, pair: &Pair) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(pair);
-    }
 }

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, Version};
 use mill_ports::{
-    Attempt, CrashPoint, DeletableStore, FailureClass, Outcome, Planted, Presence, SourceStore, SpaceFacts, StoreError,
-    StoreErrorKind, TableError, chain, crash_point, planted,
+    Attempt, CrashPoint, DestinationStore, FailureClass, Outcome, Planted, Presence, SourceStore, SpaceFacts,
+    StoreError, StoreErrorKind, TableError, chain, crash_point, planted,
 };
 use mill_records::owners::{DestinationSpace, OwnerError};
 use mill_records::seals::{Pair, Seal};
 use tracing::{debug, warn};
 
-use super::stop::Stop;
 use super::{Room, address};
+use crate::stop::Stop;
 use mill_policy::StorePolicy;
 
 /// What one attempt works with.
@@ -23,7 +23,7 @@ pub(super) struct Sides<'a> {
     pub(super) attempt: &'a Attempt,
     pub(super) policy: StorePolicy,
     pub(super) source: Arc<dyn SourceStore>,
-    pub(super) destination: Arc<dyn DeletableStore>,
+    pub(super) destination: Arc<dyn DestinationStore>,
 }
 
 impl Sides<'_> {
@@ -55,10 +55,14 @@ impl Sides<'_> {
 
     /// Makes sure that the destination space is this source's, before anything in it is written.
     pub(super) async fn claim(&self) -> Result<(), Stop> {
-        let now = self.room.deps.clock.monotonic();
-        if self.room.claims.holds(self.pair, now) {
+        if self.room.claims.holds(self.pair, self.room.deps.clock.monotonic()) {
             return Ok(());
         }
+        self.claim_in_book().await
+    }
+
+    async fn claim_in_book(&self) -> Result<(), Stop> {
+        let now = self.room.deps.clock.monotonic();
         self.attempt.may_act()?;
         let source = address(&self.pair.account, &self.pair.source);
         match self.room.deps.owners.claim(&self.place(), &source).await {
@@ -79,22 +83,10 @@ impl Sides<'_> {
         Ok(self.room.deps.stores.keep(account, destination, space, true).await?)
     }
 
-    /// Makes sure that the destination space is this source's already, as the book says now: what is to be removed is
-    /// not claimed for that, since a space of nobody may hold what somebody else put there.
-    pub(super) async fn belongs_to_source(&self) -> Result<(), Stop> {
-        let (place, asked) = (self.place(), address(&self.pair.account, &self.pair.source));
-        match self.room.deps.owners.owner(&place).await {
-            Ok(Some(owner)) if owner == asked => Ok(()),
-            Ok(Some(owner)) => Err(Stop::Refused { reason: OwnerError::Owned { place, owner, asked }.to_string() }),
-            Ok(None) => Err(Stop::discard("its space at the destination is not this source's any more")),
-            Err(OwnerError::Table(error)) => Err(of_book(error)),
-            Err(unreadable) => Err(Stop::Refused { reason: chain(&unreadable) }),
-        }
-    }
-
     /// Claims the destination space and creates it, if there is none.
     pub(super) async fn create_space(&self) -> Result<(), Stop> {
-        self.claim().await?;
+        // One that was removed lost its owner, which a claim known from before does not tell.
+        self.claim_in_book().await?;
         self.attempt.may_act()?;
         self.room.tries.of(|| self.destination.create_space(&self.pair.space)).await?;
         crash_point(CrashPoint::DuplicateSpaceCreated);
@@ -116,8 +108,10 @@ impl Sides<'_> {
     /// Remembers that both sides were proven alike. A seal that is not written costs a re-read later.
     pub(super) async fn remember(&self, id: &ContentId, proven: Proven<'_>) {
         let Some(seal) = Seal::of(proven.source, proven.destination, proven.checksum) else {
-            if proven.stood_before {
-                self.forget_other_bytes(id, proven.checksum).await;
+            // A seal left from before would have other bytes taken for damaged; and what Mill wrote it may delete.
+            let Proven { source, destination, .. } = proven;
+            if let Err(error) = self.room.deps.seals.put_copied(self.pair, id, source, destination).await {
+                self.warn_of_seals(&error);
             }
             return;
         };
@@ -126,23 +120,6 @@ impl Sides<'_> {
             self.warn_of_seals(&error);
         }
         crash_point(CrashPoint::DuplicateSealed);
-    }
-
-    /// Forgets the seal on an item unless it is on the bytes that are there now: one left from before would have them
-    /// taken for damaged when the copy is judged by it.
-    async fn forget_other_bytes(&self, id: &ContentId, there: &Checksum) {
-        match self.room.deps.seals.get(self.pair, id).await {
-            Ok(Some(before)) if before.checksum() != *there => self.forget(id).await,
-            Ok(_) => {}
-            Err(error) => self.warn_of_seals(&error),
-        }
-    }
-
-    /// Forgets an item that is gone.
-    pub(super) async fn forget(&self, id: &ContentId) {
-        if let Err(error) = self.room.deps.seals.remove(self.pair, id).await {
-            self.warn_of_seals(&error);
-        }
     }
 
     fn warn_of_seals(&self, error: &TableError) {
@@ -186,8 +163,6 @@ pub(super) struct Proven<'p> {
     pub(super) destination: &'p Version,
     /// What the bytes of both come to.
     pub(super) checksum: &'p Checksum,
-    /// Whether the item was at the destination before: then it may bear a seal already.
-    pub(super) stood_before: bool,
 }
 
 /// One end of a store policy.
@@ -199,16 +174,11 @@ pub(super) enum Side {
     Destination,
 }
 
-/// A source space that is not there, in a store that answers, asks for nothing: whether it goes at the destination
-/// too is for a person to decide.
-pub(super) fn source_space_absent() -> Stop {
-    Stop::discard("its source space is not there; nothing is deleted for that")
-}
-
-/// What a failure of the source means for an item's task.
+/// What a failure of the source means for an item's task. A source space that is not there, in a store that answers, asks
+/// for nothing: whether it goes at the destination too is for a person to decide. What became of the item is not known.
 pub(super) fn of_source(error: StoreError) -> Stop {
     match error.kind {
-        StoreErrorKind::SpaceAbsent => source_space_absent(),
+        StoreErrorKind::SpaceAbsent => Stop::discard("its source space is not there; nothing is deleted for that"),
         _ => Stop::Store(error),
     }
 }

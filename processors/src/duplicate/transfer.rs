@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use mill_model::{Checksum, ItemAddress, ItemFacts, ItemState, Properties, Version};
+use mill_model::{Checksum, Fate, ItemAddress, ItemFacts, ItemState, Properties, Version};
 use mill_ports::{
-    Content, CrashPoint, Planted, Presence, Reading, Statistics, StoreError, StoreErrorKind, Transferring, When,
-    Written, chain, crash_point, planted,
+    Content, CrashPoint, Planted, Presence, Reading, StoreError, StoreErrorKind, Transferring, When, Written, chain,
+    crash_point, planted,
 };
 use tracing::warn;
 
 use super::address;
 use super::sides::{Proven, Side, Sides, of_source};
-use super::stop::Stop;
 use super::witness;
+use crate::stop::Stop;
 
 /// What was copied.
 struct Copied {
@@ -34,7 +34,10 @@ impl Sides<'_> {
             {
                 match self.source_head(item).await? {
                     Presence::Here(source) => self.copy(item, &source, &When::Absent).await,
-                    Presence::Absent => Ok(()),
+                    Presence::Absent => {
+                        self.vanished();
+                        Ok(())
+                    }
                 }
             }
             other => other,
@@ -58,12 +61,13 @@ impl Sides<'_> {
             }
             other => other?,
         };
-        let Presence::Here(copied) = copied else { return Ok(()) };
-        let statistics = &self.room.deps.statistics;
-        Statistics::count(if *when == When::Absent { &statistics.copied } else { &statistics.updated });
+        let Presence::Here(copied) = copied else {
+            self.vanished();
+            return Ok(());
+        };
+        self.attempt.fate.note(if *when == When::Absent { Fate::Copied } else { Fate::Updated });
         let (source, destination) = (&copied.source, &copied.written.version);
-        let stood_before = *when != When::Absent;
-        self.remember(&item.id, Proven { source, destination, checksum: &copied.checksum, stood_before }).await;
+        self.remember(&item.id, Proven { source, destination, checksum: &copied.checksum }).await;
         Ok(())
     }
 

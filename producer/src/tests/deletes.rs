@@ -1,48 +1,37 @@
 //! Delete safety: what may be queued unasked, and what proves nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mill_engine::op::Op;
 use mill_engine::{Fault, FaultKind, FaultPlan, FaultRates, FaultyStore, SeededChance};
 use mill_ports::{DeletableStore, Refusal};
+use mill_records::delete_lists::HoldReason;
 
 use super::world::{ONE, World, address, is_finished, item, space};
-use crate::deletes::are_too_many;
-use crate::{HeldDeletes, SessionReport, WhyHeld};
+use crate::{HeldDeletes, SessionReport, Settings};
 
-/// A source with `shared` items and a destination with them and `gone` more.
-fn world(shared: usize, gone: usize) -> World {
+/// A source with `shared` items and a destination with them and `gone` more, all of them written by this pair.
+async fn world(shared: usize, gone: usize) -> World {
     let world = World::new(ONE);
     world.plant("1", "item", shared);
     world.store("1").plant_space(&space("s"));
     world.plant("2", "item", shared);
     world.plant("2", "gone", gone);
+    world.wrote_all().await;
     world
 }
 
 async fn queued(shared: usize, gone: usize) -> (usize, Vec<HeldDeletes>) {
-    let world = world(shared, gone);
+    let world = world(shared, gone).await;
     let report = world.session().await;
     assert!(is_finished(&report));
     assert_eq!(world.ids_of("item"), shared, "copies go on");
-    (world.ids_of("gone"), report.held)
+    (world.removed().len(), report.held)
 }
 
-#[test]
-fn thresholds_stand_where_they_are_promised() {
-    for (count, items_total, held) in [
-        (0, 0, false),
-        (0, 10, false),
-        (1, 1, true), // the whole space
-        (20, 20, true),
-        (20, 21, false),
-        (21, 2_099, true),  // more than 1 %
-        (21, 2_100, false), // just 1 %
-        (1_000, 100_000, false),
-        (1_001, 1_000_000, true),
-    ] {
-        assert_eq!(are_too_many(count, items_total), held, "{count} of {items_total}");
-    }
+fn again(settings: &mut Settings) {
+    settings.force = true;
 }
 
 #[tokio::test(start_paused = true)]
@@ -51,7 +40,8 @@ async fn twenty_deletes_are_queued_and_twenty_one_are_held() {
     let (gone, held) = queued(100, 21).await;
     assert_eq!(gone, 0);
     assert_eq!(held.len(), 1);
-    assert_eq!((held[0].count, held[0].items_total, held[0].why), (21, 121, WhyHeld::TooMany));
+    assert_eq!((held[0].count, held[0].items_total), (21, 121));
+    assert_eq!(held[0].reason, HoldReason::TooMany { unasked_today: 0 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,64 +57,201 @@ async fn the_whole_space_is_held_however_few() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn held_deletes_are_let_through_by_a_confirmation_of_at_least_so_many() {
-    let world = world(50, 2_345);
-    let report = world.session_with(|settings| settings.confirm_deletes = Some(2_344)).await;
-    assert_eq!((world.ids_of("gone"), report.held[0].count), (0, 2_345));
-    assert_eq!(world.statistics.totals().held, 2_345);
+async fn deletes_made_unasked_today_count_until_both_clocks_say_a_day() {
+    let world = world(100, 15).await;
+    world.session().await;
+    assert_eq!(world.removed().len(), 15);
+    world.carry_out().await;
+    world.plant("2", "more", 6);
+    world.wrote_all().await;
+    let report = world.session_with(again).await;
+    assert_eq!(report.held[0].reason, HoldReason::TooMany { unasked_today: 15 });
+    // The wall clock alone proves no day.
+    world.clock.set_wall_offset_millis(25 * 3_600_000);
+    let report = world.session_with(again).await;
+    assert_eq!(report.held[0].reason, HoldReason::TooMany { unasked_today: 15 });
+    world.pass(Duration::from_hours(25)).await;
     world.queue.drain().await;
-    let report = world
-        .session_with(|settings| {
-            settings.force = true;
-            settings.confirm_deletes = Some(2_345);
-        })
-        .await;
+    let report = world.session_with(again).await;
+    assert_eq!((report.held.len(), world.removed().len()), (1, 0), "what is held stays held");
+    world.confirm().await;
+    world.session_with(again).await;
+    assert_eq!(world.removed().len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_that_this_pair_did_not_write_are_held() {
+    let world = world(100, 3).await;
+    world.plant("2", "theirs", 2);
+    let report = world.session().await;
+    assert_eq!(report.held[0].reason, HoldReason::Unproven { count: 2 });
+    assert!(world.removed().is_empty());
+    // Neither are those that somebody wrote anew.
+    let world = self::world(100, 3).await;
+    world.plant("2", "gone", 1);
+    let report = world.session().await;
+    assert_eq!(report.held[0].reason, HoldReason::Unproven { count: 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_goes_only_as_exactly_it_is_confirmed() {
+    let world = world(50, 2_345).await;
+    let report = world.session().await;
+    assert_eq!((world.removed().len(), report.held[0].count), (0, 2_345));
+    assert_eq!(world.statistics.totals().work.held, 2_345);
+    let lists = &world.delete_lists;
+    assert!(lists.by_token("2345-0000000000000000").await.is_err());
+    assert_eq!(lists.by_token(&report.held[0].token).await.unwrap().count(), 2_345);
+    world.confirm().await;
+    assert!(lists.held().await.unwrap().is_empty() && lists.by_token(&report.held[0].token).await.is_err());
+    // What vanished since is not in the list.
+    world.plant("2", "later", 3);
+    world.queue.drain().await;
+    let report = world.session_with(again).await;
     assert!(is_finished(&report) && report.held.is_empty());
-    assert_eq!((world.ids_of("gone"), world.ids_of("item")), (2_345, 50));
-    assert_eq!(world.ids().len(), 2_395);
+    let mut removed = world.removed();
+    removed.sort();
+    assert_eq!((removed.len(), world.ids_of("gone"), world.ids_of("item")), (2_345, 2_345, 50));
     // Deletes first.
     assert!(world.ids()[..2_345].iter().all(|id| id.starts_with("gone")));
+    world.carry_out().await;
+    let report = world.session_with(again).await;
+    assert_eq!((report.held.len(), report.held[0].count), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unchanged_held_list_keeps_its_token_over_runs() {
+    for gone in [30, 2_000] {
+        let world = world(50, gone).await;
+        let first = world.session().await.held;
+        let second = world.session_with(again).await.held;
+        assert_eq!((first.len(), &first), (1, &second));
+        world.plant("2", "later", 1);
+        let third = world.session_with(again).await.held;
+        assert_eq!((third.len(), third[0].count), (1, first[0].count + 1));
+        assert_ne!(third[0].token, first[0].token);
+        assert!(world.delete_lists.by_token(&first[0].token).await.is_err(), "another list took its place");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_ends_only_when_all_that_it_names_is_back() {
+    let world = world(100, 30).await;
+    assert_eq!(world.session().await.held[0].count, 30);
+    // All but one are back: that one is within every threshold, and is held all the same.
+    world.plant("1", "gone", 29);
+    let report = world.session_with(again).await;
+    assert_eq!((report.held[0].count, world.removed().len()), (1, 0));
+    world.plant("1", "gone", 30);
+    assert!(world.session_with(again).await.held.is_empty());
+    assert!(world.delete_lists.held().await.unwrap().is_empty());
+    world.plant("2", "other", 1);
+    world.wrote_all().await;
+    world.queue.drain().await;
+    world.session_with(again).await;
+    assert_eq!(world.removed(), ["other00000"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stood_in_a_list_that_a_person_dropped_is_held_again_however_few() {
+    let world = world(100, 30).await;
+    world.session().await;
+    world.plant("1", "gone", 29);
+    let first = world.session_with(again).await.held;
+    let mut held = world.delete_lists.by_token(&first[0].token).await.unwrap();
+    world.delete_lists.withdraw(&mut held).await.unwrap();
+    for _ in 0..2 {
+        let report = world.session_with(again).await;
+        assert_eq!((report.held.len(), report.held[0].count), (1, 1));
+        assert_eq!(report.held[0].reason, HoldReason::ListWithdrawn);
+        assert_ne!(report.held[0].token, first[0].token, "whoever has the old token confirms nothing");
+        assert!(world.removed().is_empty());
+    }
+    world.plant("1", "gone", 30);
+    assert!(world.session_with(again).await.held.is_empty());
+    world.store("1").uproot(&item("s", "gone00007"));
+    world.session_with(again).await;
+    assert_eq!(world.removed(), ["gone00007"], "it was back since then");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_and_goes_out_of_sight_is_not_taken_for_back() {
+    let world = world(100, 0).await;
+    world.plant("2", "locked/", 30);
+    world.wrote_all().await;
+    let first = world.session().await.held;
+    assert_eq!(first[0].count, 30);
+    world.store("1").plant_refused(&item("s", "locked/"), Refusal::Unreadable);
+    world.plant("2", "other", 2);
+    world.wrote_all().await;
+    for _ in 0..2 {
+        let report = world.session_with(again).await;
+        assert_eq!((&report.held, world.removed().len()), (&first, 0), "the list stays as it is");
+        assert!(world.delete_lists.by_token(&first[0].token).await.is_ok());
+    }
+    world.store("1").uproot(&item("s", "locked/"));
+    world.plant("1", "locked/", 29);
+    let report = world.session_with(again).await;
+    assert_eq!((report.held[0].count, world.removed().len()), (3, 0), "one of those, and the two others");
+    // A directory that hides nothing of the list keeps no hold.
+    world.store("1").plant_refused(&item("s", "lost+found/"), Refusal::Unreadable);
+    world.plant("1", "locked/", 30);
+    world.plant("1", "other", 2);
+    assert!(world.session_with(again).await.held.is_empty());
+    assert!(world.delete_lists.held().await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_list_that_fell_out_of_the_index_is_found_again() {
+    let world = world(100, 30).await;
+    let held = world.session().await.held;
+    let list = world.delete_lists.held().await.unwrap()[0].list;
+    world.delete_lists.note_not_held(&World::pair(), list).await.unwrap();
+    assert!(world.delete_lists.by_token(&held[0].token).await.is_err());
+    assert_eq!(world.session_with(again).await.held, held);
+    assert_eq!(world.delete_lists.by_token(&held[0].token).await.unwrap().list, list);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_a_granted_list_are_sent_again_until_they_are_settled() {
+    let world = world(100, 20).await;
+    world.session().await;
+    assert_eq!(world.removed().len(), 20);
+    world.queue.drain().await;
+    // Lost with the queue: the next run sends them again, and makes no second list of them.
+    let report = world.session_with(again).await;
+    assert_eq!((world.removed().len(), report.held.len()), (20, 0));
+    world.carry_out().await;
+    world.session_with(again).await;
+    assert!(world.removed().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn confirmed_deletes_are_resumed_behind_their_own_marker() {
-    let world = world(50, 2_345);
-    let mut queued = 0;
-    for session in 0..4 {
+    let world = world(50, 2_345).await;
+    world.session().await;
+    world.confirm().await;
+    world.queue.drain().await;
+    let mut removed = Vec::new();
+    for session in 0..20 {
         world
             .session_with(|settings| {
+                settings.force = session == 0;
                 settings.queue_max = 1;
-                settings.confirm_deletes = (session == 0).then_some(2_345);
             })
             .await;
-        queued += world.ids_of("gone");
+        removed.extend(world.removed());
         world.queue.drain().await;
     }
-    assert_eq!(queued, 2_345);
-}
-
-#[tokio::test(start_paused = true)]
-async fn never_more_is_deleted_than_was_confirmed() {
-    let world = world(50, 1_500);
-    world
-        .session_with(|settings| {
-            settings.queue_max = 1;
-            settings.confirm_deletes = Some(1_500);
-        })
-        .await;
-    assert_eq!(world.ids_of("gone"), 1_000);
-    world.queue.drain().await;
-    world.plant("2", "gonf", 600);
-    let report = world.session().await;
-    assert_eq!((world.ids_of("gon"), world.ids_of("item")), (0, 50));
-    assert_eq!(report.held.len(), 1);
-    assert!(is_finished(&report));
+    removed.sort();
+    removed.dedup();
+    assert_eq!(removed.len(), 2_345);
 }
 
 #[tokio::test(start_paused = true)]
 async fn held_deletes_are_reported_by_every_session_of_the_run() {
-    let world = world(50, 30);
-    let slow = |settings: &mut crate::Settings| {
+    let world = world(50, 30).await;
+    let slow = |settings: &mut Settings| {
         settings.queue_max = 1;
         settings.nibble = std::num::NonZeroUsize::new(10).unwrap();
     };
@@ -132,13 +259,80 @@ async fn held_deletes_are_reported_by_every_session_of_the_run() {
     world.queue.drain().await;
     assert_eq!(world.session_with(slow).await.held.len(), 1);
     world.queue.drain().await;
-    let report = world.session_with(|settings| settings.confirm_deletes = Some(30)).await;
-    assert_eq!(world.ids_of("gone"), 30, "{report:?}");
+    world.confirm().await;
+    let report = world.session().await;
+    assert_eq!(world.removed().len(), 30, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_missing_when_a_source_is_seen_for_the_first_time_is_held() {
+    // As after an earlier version, or where nothing was to be removed until now.
+    let mut world = world(100, 3).await;
+    world.delete_lists = mill_records::delete_lists::DeleteLists::new(Arc::new(mill_engine::MemoryTable::new("lists")));
+    let report = world.session().await;
+    assert_eq!(report.held[0].reason, HoldReason::PlacesUnknown);
+    let keeps = World::new(&ONE.replace("true", "false"));
+    keeps.plant("1", "disk/", 3);
+    keeps.store("1").mount(&space("s"), "disk/", "disk one");
+    keeps.session().await;
+    let state = keeps.delete_lists.pair(&World::pair()).await.unwrap();
+    keeps.store("1").set_mounted(&space("s"), "disk/", false);
+    let places = mill_ports::SourceStore::places(keeps.store("1"), &item("s", "x")).await.unwrap();
+    assert_eq!(state.record.changed_places(&places), ["disk/"], "a run that only copies remembers them too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_vanished_beneath_a_mount_that_is_gone_is_held_however_few() {
+    let world = world(100, 0).await;
+    world.plant("1", "disk/", 10);
+    world.store("1").mount(&space("s"), "disk/", "disk one");
+    world.plant("2", "disk/", 10);
+    world.wrote_all().await;
+    world.session().await;
+    world.store("1").set_mounted(&space("s"), "disk/", false);
+    for _ in 0..2 {
+        let report = world.session_with(again).await;
+        assert_eq!(report.held[0].reason, HoldReason::PlaceChanged { path: "disk/".into() });
+        assert!(world.removed().is_empty());
+    }
+    // It is back, and with it what was held.
+    world.store("1").set_mounted(&space("s"), "disk/", true);
+    assert!(world.session_with(again).await.held.is_empty());
+    // Another disk stands there, and lacks something.
+    world.store("1").uproot(&item("s", "disk/00003"));
+    world.store("1").mount(&space("s"), "disk/", "disk two");
+    let report = world.session_with(again).await;
+    assert_eq!((report.held[0].count, &report.held[0].reason), (1, &HoldReason::PlaceChanged { path: "disk/".into() }));
+    // A person accepts the place with the list.
+    world.confirm().await;
+    world.queue.drain().await;
+    world.session_with(again).await;
+    assert_eq!(world.removed(), ["disk/00003"]);
+    world.carry_out().await;
+    world.store("1").uproot(&item("s", "disk/00004"));
+    world.session_with(again).await;
+    assert_eq!(world.removed(), ["disk/00004"], "the place is the known one now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_vanished_beneath_a_new_mount_may_be_covered_by_it_and_is_held() {
+    let world = world(100, 0).await;
+    world.plant("2", "a/", 3);
+    world.plant("1", "a/", 3);
+    world.wrote_all().await;
+    world.session().await;
+    for number in 0..3 {
+        world.store("1").uproot(&item("s", &format!("a/{number:05}")));
+    }
+    world.store("1").mount(&space("s"), "a/", "fresh disk");
+    let report = world.session_with(again).await;
+    assert_eq!(report.held[0].reason, HoldReason::PlaceChanged { path: "a/".into() });
+    assert!(world.removed().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_remove_vanished_nothing_is_deleted() {
-    let mut world = world(50, 3);
+    let mut world = world(50, 3).await;
     let file = ONE.replace("true", "false");
     world.policies = Arc::new(mill_records::policies::PolicyBook::fixed(vec![super::world::policy("a", &file)]));
     assert!(is_finished(&world.session().await));
@@ -156,13 +350,14 @@ async fn an_absent_destination_space_has_nothing_to_delete_and_is_made() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_refused_entry_may_hide_is_not_deleted() {
-    let world = world(50, 1);
+    let world = world(50, 1).await;
     world.store("1").plant_refused(&item("s", "locked"), Refusal::Unreadable);
     for id in ["locked", "locked/a", "locked/b/c", "lockedout", "lock"] {
         world.plant_one("2", id);
     }
+    world.wrote_all().await;
     world.session().await;
-    let mut deleted: Vec<String> = world.ids().into_iter().filter(|id| !id.starts_with("item")).collect();
+    let mut deleted = world.removed();
     deleted.sort();
     assert_eq!(deleted, ["gone00000", "lock", "lockedout"]);
 }
@@ -170,29 +365,32 @@ async fn what_a_refused_entry_may_hide_is_not_deleted() {
 #[tokio::test(start_paused = true)]
 async fn what_an_unreadable_directory_hides_is_neither_deleted_nor_counted_even_when_deletes_are_confirmed() {
     let deep = format!("{}/", "\u{1}".repeat(150)); // Longer escaped than a message shows.
-    for confirm_deletes in [None, Some(10_000)] {
-        let world = world(50, 3);
-        for directory in ["locked/", &deep] {
-            world.store("1").plant_refused(&item("s", directory), Refusal::Unreadable);
-            world.plant("2", directory, 2_000);
-            world.plant_one("2", &format!("{directory}{}", "x".repeat(300)));
-        }
-        let report = world.session_with(|settings| settings.confirm_deletes = confirm_deletes).await;
-        assert!(is_finished(&report) && report.held.is_empty(), "{report:?}");
-        assert_eq!((world.ids_of("gone"), world.ids_of("locked"), world.ids_of(&deep)), (3, 0, 0));
+    let world = world(50, 3).await;
+    for directory in ["locked/", &deep] {
+        world.store("1").plant_refused(&item("s", directory), Refusal::Unreadable);
+        world.plant("2", directory, 2_000);
+        world.plant_one("2", &format!("{directory}{}", "x".repeat(300)));
     }
-    let world = world(50, 0);
+    world.wrote_all().await;
+    let report = world.session().await;
+    assert!(is_finished(&report) && report.held.is_empty(), "{report:?}");
+    assert_eq!((world.ids_of("gone"), world.ids_of("locked"), world.ids_of(&deep)), (3, 0, 0));
+
+    let world = self::world(50, 0).await;
     world.plant("2", "gone", 1_500);
     world.store("1").plant_refused(&item("s", "locked/"), Refusal::Unreadable);
     world.plant("2", "locked/", 2_000);
-    let report = world.session_with(|settings| settings.confirm_deletes = Some(1_500)).await;
+    world.session().await;
+    world.confirm().await;
+    world.queue.drain().await;
+    let report = world.session_with(again).await;
     assert!(report.held.is_empty(), "{report:?}");
     assert_eq!((world.ids_of("gone"), world.ids_of("locked")), (1_500, 0));
 }
 
 /// A session in which each listing of one store goes wrong like that.
 async fn with_listings_failing(id: &str, fault: Fault) -> (World, SessionReport) {
-    let world = world(500, 3);
+    let world = world(500, 3).await;
     let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
     for nth in 1..100 {
         plan.fail(Op::List, nth, fault);
@@ -225,7 +423,7 @@ async fn a_listing_that_fails_or_breaks_off_at_either_side_deletes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_space_that_cannot_be_looked_at_deletes_nothing() {
     for id in ["1", "2"] {
-        let world = world(50, 3);
+        let world = world(50, 3).await;
         let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
         plan.set_outage(Some(FaultKind::Unexpected));
         let inner: Arc<dyn DeletableStore> = Arc::new(world.store(id).clone());

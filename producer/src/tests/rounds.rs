@@ -15,17 +15,14 @@ use crate::{Ended, Settings, WhenFull};
 fn told(world: &World) -> Vec<String> {
     let mut steps: Vec<(String, usize)> = Vec::new();
     for asked in world.queue.asked() {
-        let name = match asked {
-            Asked::Depth => "depth".to_owned(),
-            Asked::Sent(task) => {
-                let id = task.item.map_or_else(|| "/".to_owned(), |id| id.as_str().to_owned());
-                let what = if id.starts_with("gone") { "deletes" } else { "copies" };
-                format!("{} {what}", task.destination)
-            }
+        let (name, items) = match asked {
+            Asked::Depth => ("depth".to_owned(), 1),
+            Asked::Sent(task) => (format!("{} copies", task.destination), 1),
+            Asked::Removes(task) => (format!("{} deletes", task.destination), world.row_ids(&task).len()),
         };
         match steps.last_mut() {
-            Some((last, count)) if *last == name => *count += 1,
-            _ => steps.push((name, 1)),
+            Some((last, count)) if *last == name => *count += items,
+            _ => steps.push((name, items)),
         }
     }
     steps.into_iter().map(|(name, count)| if name == "depth" { name } else { format!("{name} {count}") }).collect()
@@ -43,9 +40,10 @@ async fn two_policies_on_one_space_take_turns_deletes_first() {
         world.plant(id, "gone", gone);
         world.plant(id, "item", 40);
     }
+    world.wrote_all().await;
     let report = world.session().await;
     assert!(is_finished(&report));
-    assert_eq!(report.queued, 2 * 2_500 + 15 + 12);
+    assert_eq!(report.queued, 2 * 2_500 + 2, "a task each for the copies and one a row of deletes");
     let expected = [
         ("2 deletes 15", "2 copies 1000"),
         ("3 deletes 12", "3 copies 1000"),
@@ -66,7 +64,7 @@ async fn every_item_is_queued_once_and_in_order() {
     assert_eq!(ids.len(), 2_500);
     assert!(ids.is_sorted());
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 2_500);
-    assert_eq!(world.statistics.queued.load(std::sync::atomic::Ordering::Relaxed), 2_500);
+    assert_eq!(world.statistics.totals().sum.survey.queued, 2_500);
     assert_eq!(world.statistics.bytes_queued.load(std::sync::atomic::Ordering::Relaxed), 2_500 * 9);
 }
 
@@ -98,6 +96,7 @@ async fn a_full_queue_ends_the_session_and_the_next_goes_on_at_the_marker() {
     world.plant("1", "item", 100);
     world.plant("2", "gone", 3);
     world.plant("2", "item", 50);
+    world.wrote_all().await;
     let settings = |settings: &mut Settings| {
         nibble(10)(settings);
         settings.queue_max = 25;
@@ -107,9 +106,8 @@ async fn a_full_queue_ends_the_session_and_the_next_goes_on_at_the_marker() {
     loop {
         let report = world.session_with(settings).await;
         sessions += 1;
-        let tasks = world.queue.sent();
-        for task in &tasks {
-            assert!(sent.insert(format!("{task:?}")), "sent twice although nothing crashed: {task:?}");
+        for task in world.told() {
+            assert!(sent.insert(task.clone()), "sent twice although nothing crashed: {task}");
         }
         // A step begins below the maximum, so it ends less than one step above.
         assert!(world.queue.drain().await < 25 + 11);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{Properties, StoreAddress};
+use mill_records::delete_lists::{DeleteListError, HoldReason};
 use mill_records::owners::DestinationSpace;
 use mill_records::policies::PolicyBook;
 
 use super::world::{DEFAULT, ONE, World, address, is_finished, item, policy, space};
-use crate::{AbsentSource, WhyHeld};
+use crate::AbsentSource;
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_space_arrives_too() {
@@ -52,10 +53,28 @@ async fn orphaned(file: &str) -> World {
 async fn a_space_that_is_only_at_the_destination_is_reported_and_kept() {
     for file in [ONE, DEFAULT] {
         let world = orphaned(file).await;
-        let report = world.session_with(|settings| settings.confirm_deletes = Some(1_000)).await;
-        assert!(is_finished(&report) && world.queue.sent().is_empty());
+        let report = world.session().await;
+        assert!(is_finished(&report) && world.ids().is_empty());
         assert_eq!((report.held.len(), report.held[0].count), (1, 30));
-        assert!(matches!(report.held[0].why, WhyHeld::SpaceMissing { proven: false, .. }));
+        assert!(!for_a_day(&report));
+    }
+}
+
+/// Whether what is held says that the space is missing for a day.
+fn for_a_day(report: &crate::SessionReport) -> bool {
+    match report.held[0].reason {
+        HoldReason::SpaceMissing { for_a_day, .. } => for_a_day,
+        _ => panic!("{report:?}"),
+    }
+}
+
+/// Whether a person may let go what is held.
+async fn can_be_confirmed(world: &World) -> bool {
+    let mut held = world.delete_lists.held().await.unwrap().remove(0);
+    match world.delete_lists.grant(&mut held, "ann", mill_ports::Clock::now(&*world.clock)).await {
+        Ok(()) => true,
+        Err(DeleteListError::NotMissingForADay) => false,
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -68,31 +87,48 @@ async fn missing_twice(world: &World, apart: Duration) {
 async fn a_space_missing_twice_a_day_apart_goes_when_a_person_confirms_it() {
     let world = orphaned(DEFAULT).await;
     missing_twice(&world, Duration::from_hours(24)).await;
-    let report = world.session().await;
-    assert!(matches!(report.held[0].why, WhyHeld::SpaceMissing { proven: true, .. }));
-    let confirm = |count| {
-        move |settings: &mut crate::Settings| {
+    assert!(for_a_day(&world.session().await) && world.ids().is_empty());
+    assert!(can_be_confirmed(&world).await);
+    let report = world
+        .session_with(|settings| {
             settings.force = true;
-            settings.confirm_deletes = Some(count);
             settings.nibble = std::num::NonZeroUsize::new(7).unwrap();
-        }
-    };
-    assert_eq!(world.session_with(confirm(29)).await.held.len(), 1);
-    assert!(world.queue.sent().is_empty());
-    let report = world.session_with(confirm(30)).await;
+        })
+        .await;
     assert!(is_finished(&report) && report.held.is_empty(), "{report:?}");
     let ids = world.ids();
     assert_eq!(ids.len(), 31);
     assert_eq!(ids[30], "/", "the space itself comes last");
-    assert!(world.queue.sent().iter().all(|task| task.retire));
+    assert!(world.queue.sent().is_empty(), "all of them are removes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_jumps_does_not_make_a_space_missing_for_a_day() {
+    let world = orphaned(DEFAULT).await;
+    world.session().await;
+    world.clock.set_wall_offset_millis(25 * 3_600_000);
+    assert!(!for_a_day(&world.session().await));
+    assert!(!can_be_confirmed(&world).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_once_far_ahead_does_not_put_the_next_run_off_for_ever() {
+    let world = World::new(DEFAULT);
+    world.plant("1", "item", 2);
+    world.clock.set_wall_offset_millis(73 * 365 * 86_400_000);
+    assert!(is_finished(&world.session().await));
+    world.clock.set_wall_offset_millis(0);
+    world.queue.drain().await;
+    assert!(is_finished(&world.session().await));
+    assert_eq!(world.ids_of("item"), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn less_than_a_day_proves_nothing() {
     let world = orphaned(DEFAULT).await;
     missing_twice(&world, Duration::from_hours(23)).await;
-    world.session_with(|settings| settings.confirm_deletes = Some(30)).await;
-    assert!(world.queue.sent().is_empty());
+    assert!(!for_a_day(&world.session().await));
+    assert!(!can_be_confirmed(&world).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,9 +140,8 @@ async fn a_space_that_was_there_in_between_begins_its_day_again() {
     world.queue.drain().await;
     world.store("1").uproot_space(&space("s"));
     world.pass(Duration::from_hours(13)).await;
-    let report = world.session_with(|settings| settings.confirm_deletes = Some(30)).await;
-    assert!(world.queue.sent().is_empty());
-    assert!(matches!(report.held[0].why, WhyHeld::SpaceMissing { proven: false, .. }));
+    assert!(!for_a_day(&world.session().await));
+    assert!(world.ids().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,28 +155,21 @@ async fn a_run_that_did_not_look_for_a_missing_space_breaks_the_chain() {
     world.pass(Duration::from_hours(2)).await;
     world.policies = asking;
     // It may have been there meanwhile, so it is missing for the first time.
-    let report = world.session_with(|settings| settings.confirm_deletes = Some(30)).await;
-    assert!(matches!(report.held[0].why, WhyHeld::SpaceMissing { proven: false, .. }));
-    assert!(world.queue.sent().is_empty());
+    assert!(!for_a_day(&world.session().await));
+    assert!(world.ids().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_space_that_is_back_is_not_retired_any_further() {
     let world = orphaned(DEFAULT).await;
     missing_twice(&world, Duration::from_hours(25)).await;
-    let confirm = |settings: &mut crate::Settings| {
-        settings.confirm_deletes = Some(30);
-        settings.nibble = std::num::NonZeroUsize::new(7).unwrap();
-        settings.queue_max = 1;
-    };
-    world.session_with(confirm).await;
-    assert_eq!(world.ids().len(), 7);
-    world.queue.drain().await;
+    world.session().await;
+    assert!(can_be_confirmed(&world).await);
     world.plant("1", "item", 30);
-    assert!(is_finished(&world.session().await));
+    assert!(is_finished(&world.session_with(|settings| settings.force = true).await));
     // All 30 are to be looked at, none is to be deleted: it is at both sides.
-    assert_eq!(world.ids().len(), 30);
-    assert!(world.queue.sent().iter().all(|task| !task.retire));
+    assert_eq!((world.ids().len(), world.queue.removes().len()), (30, 0));
+    assert!(world.delete_lists.held().await.unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +179,6 @@ async fn an_absent_source_of_a_mirror_is_an_error_and_deletes_nothing() {
         let report = world
             .session_with(|settings| {
                 settings.absent_source = AbsentSource::Unknown;
-                settings.confirm_deletes = Some(1_000);
                 settings.force = true;
             })
             .await;

@@ -13,21 +13,22 @@ use mill_engine::{
 };
 use mill_model::wire::{self, Arrival};
 use mill_model::{
-    AccountId, ContentId, Duplicate, ItemAddress, Properties, QueueName, SpaceId, StoreAddress, StoreId, TaskId,
-    Timestamp,
+    AccountId, ContentId, Duplicate, ItemAddress, Properties, QueueName, Remove, SpaceId, StoreAddress, StoreId,
+    TaskId, TaskKind, Timestamp,
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
     BatchReport, Clock, DeletableStore, Delivery, Depth, Extended, KeyRange, Outgoing, QueueError, QueueLimits,
     Receipt, Row, RowKey, RowPage, RowVersion, RowWhen, SourceStore as _, Statistics, Table, TableError, TaskQueue,
 };
+use mill_records::delete_lists::{DeleteLists, RowResult};
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyBook;
 use mill_records::seals::{Pair, Seal, Seals};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{AbsentSource, Deps, DuplicationProducer, Ended, SessionReport, Settings, WhenFull};
+use crate::{AbsentSource, DeleteThresholds, Deps, DuplicationProducer, Ended, SessionReport, Settings, WhenFull};
 
 pub(super) fn account(name: &str) -> AccountId {
     AccountId::new(name).unwrap()
@@ -58,6 +59,7 @@ pub(super) fn item(place: &str, id: &str) -> ItemAddress {
 pub(super) enum Asked {
     Depth,
     Sent(Duplicate),
+    Removes(Remove),
 }
 
 /// Stops everything for good before or after so many effects, as a crash does.
@@ -105,6 +107,11 @@ impl Trace {
         self.asked().into_iter().filter_map(sent).collect()
     }
 
+    pub(super) fn removes(&self) -> Vec<Remove> {
+        let removes = |asked| if let Asked::Removes(task) = asked { Some(task) } else { None };
+        self.asked().into_iter().filter_map(removes).collect()
+    }
+
     /// Takes all tasks out of the queue and forgets the record.
     pub(super) async fn drain(&self) -> usize {
         self.asked.lock().unwrap().clear();
@@ -143,7 +150,11 @@ impl TaskQueue for Trace {
             };
             let envelope = wire::open(&one.body, arrival).unwrap();
             assert_eq!(one.group, envelope.task.account);
-            self.asked.lock().unwrap().push(Asked::Sent(Duplicate::from_task(&envelope.task).unwrap()));
+            let asked = match Remove::from_task(&envelope.task) {
+                Ok(remove) if envelope.task.kind == TaskKind::REMOVE => Asked::Removes(remove),
+                _ => Asked::Sent(Duplicate::from_task(&envelope.task).unwrap()),
+            };
+            self.asked.lock().unwrap().push(asked);
         }
         self.fuse.instant().await;
         Ok(report)
@@ -222,11 +233,14 @@ pub(super) struct World {
     pub(super) stores: Arc<MemoryStores>,
     pub(super) state: Arc<dyn Table>,
     pub(super) seals: Seals,
+    pub(super) delete_lists: DeleteLists,
+    lists_table: Arc<MemoryTable>,
     pub(super) owners: Owners,
     pub(super) statistics: Arc<Statistics>,
     pub(super) policies: Arc<PolicyBook>,
     pub(super) settings: Settings,
     pub(super) holders_dead: bool,
+    chance: Arc<SeededChance>,
     memory: BTreeMap<StoreAddress, MemoryStore>,
 }
 
@@ -269,6 +283,7 @@ impl World {
         let inner = MemoryQueue::new(QueueName::DuplicationLow, habits, clock.clone(), chance, None);
         let queue = Arc::new(Trace { inner, asked: Mutex::default(), fuse: fuse.clone() });
         let table = |name: &str| Arc::new(MemoryTable::with_pages_of(name, 3));
+        let lists_table = table(DeleteLists::BOOK);
         let settings = Settings {
             holder: "holder-0".into(),
             lease_timeout: Duration::from_mins(1),
@@ -277,7 +292,7 @@ impl World {
             frequency: Duration::from_hours(1),
             when_full: WhenFull::Leave,
             force: false,
-            confirm_deletes: None,
+            thresholds: DeleteThresholds::default(),
             absent_source: AbsentSource::Retire,
             listings_open_max: 16,
             sends_at_once: NonZeroUsize::new(4).unwrap(),
@@ -287,13 +302,16 @@ impl World {
             queue,
             fuse: fuse.clone(),
             stores: Arc::default(),
-            state: Arc::new(Fused { inner: table("state"), fuse }),
+            state: Arc::new(Fused { inner: table("state"), fuse: fuse.clone() }),
             seals: Seals::new(table("seals")),
+            delete_lists: DeleteLists::new(Arc::new(Fused { inner: lists_table.clone(), fuse })),
+            lists_table,
             owners: Owners::new(table("owners")),
             statistics: Arc::default(),
             policies: Arc::new(PolicyBook::fixed(policies)),
             settings,
             holders_dead: false,
+            chance: Arc::new(SeededChance::new(8)),
             memory: BTreeMap::new(),
         };
         for id in ["1", "2", "3"] {
@@ -345,9 +363,10 @@ impl World {
             queue: self.queue.clone(),
             state: self.state.clone(),
             seals: self.seals.clone(),
+            delete_lists: self.delete_lists.clone(),
             owners: self.owners.clone(),
             clock: self.clock.clone(),
-            chance: Arc::new(SeededChance::new(8)),
+            chance: self.chance.clone(),
             statistics: self.statistics.clone(),
             surely_dead: Arc::new(move |_| dead),
         };
@@ -364,10 +383,91 @@ impl World {
         self.producer_with(change).session(&CancellationToken::new()).await.unwrap()
     }
 
-    /// The ids queued, in order; `/` for the space itself.
+    /// The ids queued, in order, those of delete lists by their rows; `/` for the space itself.
     pub(super) fn ids(&self) -> Vec<String> {
-        let id = |task: Duplicate| task.item.map_or_else(|| "/".to_owned(), |id| id.as_str().to_owned());
-        self.queue.sent().into_iter().map(id).collect()
+        let ids = |asked: Asked| match asked {
+            Asked::Depth => Vec::new(),
+            Asked::Sent(task) => vec![task.item.map_or_else(|| "/".to_owned(), |id| id.as_str().to_owned())],
+            Asked::Removes(Remove { row: None, .. }) => vec!["/".to_owned()],
+            Asked::Removes(remove) => self.row_ids(&remove),
+        };
+        self.queue.asked().into_iter().flat_map(ids).collect()
+    }
+
+    /// What was queued in words that are the same whatever the ids of tasks and lists.
+    pub(super) fn told(&self) -> Vec<String> {
+        let told = |asked: Asked| match asked {
+            Asked::Depth => Vec::new(),
+            Asked::Sent(task) => vec![format!("{task:?}")],
+            Asked::Removes(remove) => {
+                self.row_ids(&remove).iter().map(|id| format!("{}: {id} goes", remove.destination)).collect()
+            }
+        };
+        self.queue.asked().into_iter().flat_map(told).collect()
+    }
+
+    /// The ids of the row that a task names.
+    pub(super) fn row_ids(&self, remove: &Remove) -> Vec<String> {
+        let sort = format!("list/{}/row/{:08}", remove.list, remove.row.unwrap());
+        let rows = self.lists_table.rows();
+        let (_, value) = rows.into_iter().find(|(key, _)| key.sort == sort).expect("a row is written before its task");
+        let pairs: Vec<(String, String)> = serde_json::from_slice(&value).unwrap();
+        pairs.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// The ids that delete lists let go, in order of their tasks.
+    pub(super) fn removed(&self) -> Vec<String> {
+        self.queue
+            .removes()
+            .iter()
+            .filter(|remove| remove.row.is_some())
+            .flat_map(|remove| self.row_ids(remove))
+            .collect()
+    }
+
+    /// Does what the queued deletes ask for, as a workman would, and settles their rows.
+    pub(super) async fn carry_out(&self) {
+        for remove in self.queue.removes() {
+            let Some(row) = remove.row else { continue };
+            let ids = self.row_ids(&remove);
+            for id in &ids {
+                self.store("2").uproot(&item("s", id));
+            }
+            let result = RowResult { deleted: ids.len() as u64, ..RowResult::default() };
+            self.delete_lists.record(&Self::pair(), remove.list, row, &result).await.unwrap();
+        }
+        self.queue.drain().await;
+    }
+
+    /// A person lets go all that is held.
+    pub(super) async fn confirm(&self) {
+        for mut held in self.delete_lists.held().await.unwrap() {
+            self.delete_lists.grant(&mut held, "ann", self.clock.now()).await.unwrap();
+        }
+    }
+
+    /// Says that the places of store 1 are known from an earlier run.
+    pub(super) async fn know_places(&self) {
+        let places = self.store("1").places(&item("s", "x")).await.unwrap();
+        for destination in ["2", "3"] {
+            let pair = Pair { destination: store(destination), ..Self::pair() };
+            let mut state = self.delete_lists.pair(&pair).await.unwrap();
+            state.record.add_places(&places);
+            self.delete_lists.save_pair(&pair, &mut state).await.unwrap();
+        }
+    }
+
+    /// Says that what stores 2 and 3 hold of space `s` was written there from store 1.
+    pub(super) async fn wrote_all(&self) {
+        self.know_places().await;
+        for destination in ["2", "3"] {
+            let pair = Pair { destination: store(destination), ..Self::pair() };
+            for id in self.store(destination).contents(&space("s")).unwrap_or_default().into_keys() {
+                let item = ItemAddress { space: space("s"), id };
+                let found = self.store(destination).head(&item).await.unwrap().here().unwrap();
+                self.seals.put_written(&pair, &item.id, &found.version).await.unwrap();
+            }
+        }
     }
 
     /// The ids queued that begin with `prefix`.

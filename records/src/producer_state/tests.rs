@@ -1,7 +1,8 @@
-use mill_engine::{Fault, FaultKind, FaultPlan, Faulty, MemoryTable, SeededChance, SimClock, op::Op};
-use mill_model::{ContentId, SpaceId, StoreId, Timestamp};
+use mill_engine::{Fault, FaultKind, FaultPlan, Faulty, HandClock, MemoryTable, SeededChance, SimClock, op::Op};
+use mill_model::{ContentId, DeleteListId, SpaceId, StoreId, Timestamp};
 
 use super::*;
+use crate::elapsed::ElapsedTime;
 use crate::seals::Pair;
 
 fn pair(space: &str) -> Pair {
@@ -29,27 +30,53 @@ fn rows_are_read_as_they_were_written() {
     let account = AccountId::new("a").unwrap();
     round_trip(&AccountRow { account: account.clone(), run: 3, unanswered: vec![StoreId::new("2").unwrap()] });
     let (store, space) = (StoreId::new("1").unwrap(), SpaceId::new("Fotos & Briefe").unwrap());
-    round_trip(&Missing { account, store, space, first: started, run: 4 });
+    let clock = HandClock::new();
+    let mut elapsed = ElapsedTime::default();
+    elapsed.read(&clock);
+    clock.step(Duration::from_hours(5));
+    elapsed.read(&clock);
+    round_trip(&Missing { account, store, space, first: started, run: 4, elapsed });
+    let list = DeleteListId::new(started, [7; 10]);
     for deletes in [
         Deletes::Pending,
         Deletes::Done,
         Deletes::Held { count: 21, items_total: 30 },
-        Deletes::Confirmed { left: 5, marker: None },
-        Deletes::Confirmed { left: 5, marker: some("a/\u{0}\"\u{1F600}") },
+        Deletes::Sending { list, next: 0 },
+        Deletes::Sending { list, next: u32::MAX },
     ] {
-        round_trip(&Morsel { pair: pair("s p"), run: 3, nibbles: 2, deletes, marker: some("/\n") });
+        for marker in [None, some("/\n"), some("a/\u{0}\"\u{1F600}")] {
+            let (run, nibbles, deletes) = (3, 2, deletes.clone());
+            round_trip(&Morsel { pair: pair("s p"), run, nibbles, deletes, marker });
+        }
     }
 }
 
 /// An older Mill's rows are read by every later one.
 #[test]
 fn the_first_written_form_is_read_for_ever() {
-    let value = br#"{"epoch":1,"run":2,"nibbles":3,"deletes":{"confirmed":{"left":4,"marker":"m"}},"marker":"n"}"#;
-    let morsel = Morsel::read("morsel/a/1/2/s", value).unwrap();
-    let deletes = Deletes::Confirmed { left: 4, marker: some("m") };
-    assert_eq!(morsel, Morsel { pair: pair("s"), run: 2, nibbles: 3, deletes, marker: some("n") });
+    for (written, deletes) in [
+        // Nothing is known of deletes that a person let go by their number alone: they are looked for anew.
+        (r#"{"confirmed":{"left":4,"marker":"m"}}"#, Deletes::Pending),
+        (r#"{"confirmed":{"left":4}}"#, Deletes::Pending),
+        (r#"{"held":{"count":21,"items_total":30}}"#, Deletes::Held { count: 21, items_total: 30 }),
+        (r#""pending""#, Deletes::Pending),
+        (r#""done""#, Deletes::Done),
+    ] {
+        let value = format!(r#"{{"epoch":1,"run":2,"nibbles":3,"deletes":{written},"marker":"n"}}"#);
+        let morsel = Morsel::read("morsel/a/1/2/s", value.as_bytes()).unwrap();
+        assert_eq!(morsel, Morsel { pair: pair("s"), run: 2, nibbles: 3, deletes, marker: some("n") });
+    }
+    let missing = Missing::read("missing/a/1/s", br#"{"epoch":1,"first":5,"run":6}"#).unwrap();
+    assert_eq!((missing.first, missing.run), (Timestamp::from_millis(5), 6));
+    assert_eq!(missing.elapsed, ElapsedTime::default(), "the wall clock of an earlier version proves no day");
     let run = Run::read("run", br#"{"epoch":1,"number":2,"started":3,"listed":true,"finished":null}"#).unwrap();
     assert_eq!((run.number, run.listed, run.finished), (2, true, None));
+}
+
+#[test]
+fn a_morsel_that_sends_a_list_without_a_name_counts_as_lost() {
+    let value = br#"{"epoch":1,"run":2,"nibbles":0,"deletes":{"sending":{"list":"the last one","next":0}}}"#;
+    assert_eq!(Morsel::read("morsel/a/1/2/s", value), None);
 }
 
 struct World {

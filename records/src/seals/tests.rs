@@ -80,12 +80,71 @@ async fn a_stream_gives_every_seal_once_in_byte_order_over_many_pages() {
         seals.put(&pair(), item, &seal).await.unwrap();
     }
     ids.sort();
-    let all: Vec<(ContentId, Seal)> = seals.stream(&pair(), None).try_collect().await.unwrap();
+    let all: Vec<(ContentId, SealRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
     assert_eq!(all.iter().map(|(item, _)| item.clone()).collect::<Vec<_>>(), ids);
-    assert!(all.iter().all(|(item, seal)| seal.holds(&settled("1"), &settled(item.as_str()))));
-    let rest: Vec<(ContentId, Seal)> = seals.stream(&pair(), Some(&ids[9])).try_collect().await.unwrap();
+    let proves = |row: &SealRow, id: &ContentId| row.seal.as_ref().unwrap().holds(&settled("1"), &settled(id.as_str()));
+    assert!(all.iter().all(|(item, row)| proves(row, item) && row.is_ours(&settled(item.as_str()))));
+    let rest: Vec<(ContentId, SealRow)> = seals.stream(&pair(), Some(&ids[9])).try_collect().await.unwrap();
     assert_eq!(rest.len(), 10);
     assert_eq!(rest[0].0, ids[10]);
+}
+
+#[tokio::test]
+async fn what_was_written_is_ours_and_is_never_taken_for_a_proof() {
+    let seals = Seals::new(Arc::new(TestTable::default()));
+    for version in [Version::unsettled("2"), settled("2")] {
+        seals.put_written(&pair(), &id("x"), &version).await.unwrap();
+        assert_eq!(seals.get(&pair(), &id("x")).await.unwrap(), None);
+        let row = only_row(&seals).await;
+        assert_eq!(row.seal, None);
+        assert!(row.is_ours(&version) && row.is_ours(&settled("2")) && row.is_ours(&Version::unsettled("2")));
+        assert!(!row.is_ours(&settled("3")), "somebody wrote it anew");
+    }
+    let other = Pair { source: StoreId::new("s2").unwrap(), ..pair() };
+    assert!(seals.stream(&other, None).try_next().await.unwrap().is_none(), "it is this pair's alone");
+    seals.remove(&pair(), &id("x")).await.unwrap();
+    assert!(seals.stream(&pair(), None).try_next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn of_seal_and_written_the_later_one_stands() {
+    let seals = Seals::new(Arc::new(TestTable::default()));
+    let seal = Seal::of(&settled("1"), &settled("2"), &sum(Algorithm::Crc64Nvme)).unwrap();
+    for _ in 0..2 {
+        seals.put_written(&pair(), &id("x"), &settled("3")).await.unwrap();
+        let row = only_row(&seals).await;
+        assert!(row.seal.is_none() && row.is_ours(&settled("3")) && !row.is_ours(&settled("2")));
+        seals.put(&pair(), &id("x"), &seal).await.unwrap();
+        assert_eq!(seals.get(&pair(), &id("x")).await.unwrap().as_ref(), Some(&seal));
+        let row = only_row(&seals).await;
+        assert!(row.is_ours(&settled("2")) && !row.is_ours(&settled("3")) && !row.is_ours(&settled("1")));
+        assert_eq!(row.seal.as_ref(), Some(&seal));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_gives_both_forms_in_order_over_many_pages() {
+    let seals = Seals::new(Arc::new(TestTable::with_page_max(2)));
+    let seal = Seal::of(&settled("1"), &settled("2"), &sum(Algorithm::Sha256)).unwrap();
+    for number in 0..9 {
+        let item = id(&number.to_string());
+        match number % 2 {
+            0 => seals.put(&pair(), &item, &seal).await.unwrap(),
+            _ => seals.put_written(&pair(), &item, &settled("2")).await.unwrap(),
+        }
+    }
+    let all: Vec<(ContentId, SealRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
+    assert!(all.iter().all(|(_, row)| row.is_ours(&settled("2"))));
+    let proofs: String = all.iter().map(|(_, row)| if row.seal.is_some() { 'p' } else { '-' }).collect();
+    let ids: String = all.iter().map(|(item, _)| item.as_str()).collect();
+    assert_eq!((&*ids, &*proofs), ("012345678", "p-p-p-p-p"));
+}
+
+/// What is streamed of a pair of which one item is known.
+async fn only_row(seals: &Seals) -> SealRow {
+    let all: Vec<(ContentId, SealRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
+    assert_eq!((all.len(), &all[0].0), (1, &id("x")));
+    all[0].1.clone()
 }
 
 #[tokio::test]
@@ -93,13 +152,29 @@ async fn a_row_of_another_form_counts_as_lost() {
     let table = Arc::new(TestTable::default());
     let seals = Seals::new(table.clone());
     let seal = Seal::of(&settled("1"), &settled("2"), &sum(Algorithm::Md5)).unwrap();
-    let mut later = seal.written().to_vec();
-    later[0] = 2;
-    for (item, value) in [("a", later), ("b", vec![]), ("c", seal.written()[..40].to_vec())] {
+    let in_form = |form: u8| {
+        let mut value = seal.written().to_vec();
+        value[0] = form;
+        value
+    };
+    let written = [vec![2], VersionDigest::of(&settled("2")).0.to_vec()].concat();
+    let later = [vec![3], written[1..].to_vec()].concat();
+    let cut = seal.written()[..40].to_vec();
+    for (item, value) in [
+        ("a", in_form(2)),
+        ("b", vec![]),
+        ("c", cut),
+        ("e", in_form(3)),
+        ("f", written[..16].to_vec()),
+        ("g", [&written[..], &[0]].concat()),
+        ("h", later),
+    ] {
         table.put(&key(&pair(), &id(item)), value.into(), RowWhen::Always).await.unwrap();
         assert_eq!(seals.get(&pair(), &id(item)).await.unwrap(), None);
     }
     seals.put(&pair(), &id("d"), &seal).await.unwrap();
-    let all: Vec<(ContentId, Seal)> = seals.stream(&pair(), None).try_collect().await.unwrap();
-    assert_eq!(all, [(id("d"), seal)]);
+    seals.put_written(&pair(), &id("i"), &settled("2")).await.unwrap();
+    let all: Vec<(ContentId, SealRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
+    let found: Vec<_> = all.into_iter().map(|(item, row)| (item, row.is_ours(&settled("2")), row.seal)).collect();
+    assert_eq!(found, [(id("d"), true, Some(seal)), (id("i"), true, None)]);
 }

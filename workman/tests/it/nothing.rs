@@ -54,7 +54,6 @@ pub(crate) fn outgoing(number: u64) -> Outgoing {
         destination: StoreId::new("2").unwrap(),
         space: SpaceId::new("photographs").unwrap(),
         item: Some(ContentId::new(format!("1998/summer/image-{number:07}.tiff")).unwrap()),
-        retire: false,
     };
     let now = OsClock.now();
     let envelope = Envelope::new(OsChance.task_id(now), QueueName::DuplicationLow, now, duplicate.into_task());

@@ -97,7 +97,12 @@ impl Job {
         match stage {
             Stage::Fleet => self.fleet(),
             Stage::Stopped => self.stopped(),
-            Stage::Run => self.until_it_ends(&["run", "--quiet"], &[0, 2, 50]),
+            Stage::Run => {
+                self.until_it_ends(&["run", "--quiet"], &[0, 2, 50]);
+                // A copied world's copies were written by nobody that this one knows: their deletes are held.
+                self.confirm_held(&[]);
+                self.until_it_ends(&["run", "--quiet"], &[0, 2, 50]);
+            }
             Stage::Children => self.children(),
             Stage::Letters => self.letters(),
             Stage::Restore => self.restore(),
@@ -113,13 +118,27 @@ impl Job {
     /// Brings everything in step.
     pub(super) fn finish(&mut self, stage: Stage) {
         self.out_of_the_way();
-        let confirmed = if stage == Stage::Children { "100" } else { "0" };
-        self.until_it_ends(&["run", "--quiet", "--confirm-deletes", confirmed], &[0, 2, 50]);
+        self.until_it_ends(&["run", "--quiet"], &[0, 2, 50]);
+        self.confirm_held(&[]);
         if stage == Stage::Mirror {
+            self.until_it_ends(MIRROR, &[0, 2]);
+            self.confirm_held(&["--mirror", MIRROR[1], MIRROR[2]]);
             self.until_it_ends(MIRROR, &[0]);
         }
-        // What failed while something stood in the way, and what was given up, is past now.
-        self.until_it_ends(&["run", "--quiet", "--confirm-deletes", confirmed], &[0]);
+        // What failed while something stood in the way, what was given up and what was held is past now.
+        self.until_it_ends(&["run", "--quiet"], &[0, 2, 50]);
+        self.until_it_ends(&["run", "--quiet"], &[0]);
+    }
+
+    /// Lets go all deletes that wait for a person.
+    fn confirm_held(&mut self, of: &[&str]) {
+        let listed = self.world.command().args(["held", "list", "--json"]).args(of).output().unwrap();
+        for line in String::from_utf8(listed.stdout).unwrap().lines() {
+            let held: serde_json::Value = serde_json::from_str(line).unwrap();
+            let token = held["token"].as_str().unwrap();
+            // The one who was killed may have confirmed it already.
+            self.until_it_ends(&[&["held", "confirm", token], of].concat(), &[0, 200]);
+        }
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -227,7 +246,9 @@ impl Job {
         // One large enough, and leases short enough, that some must be extended, and some are lost.
         fs::write(self.world.path("library-one/photos/large"), vec![b'l'; 48 << 20]).unwrap();
         self.visibility = "150ms";
-        let run = ["run", "--processes", "2", "--quiet", "--confirm-deletes", "100"];
+        let run = ["run", "--processes", "2", "--quiet"];
+        self.until_it_ends(&run, &[0, 2, 50]);
+        self.confirm_held(&[]);
         self.until_it_ends(&run, &[0, 2, 50]);
         self.visibility = "1s";
     }

@@ -13,7 +13,7 @@ pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
     let world = rest.world.clone();
     let account = world.dice.pick(&world.accounts).clone();
     // Some tasks are on their way when it happens.
-    rest.session(None).await;
+    rest.session().await;
     let stores = ["2", "3"].map(|store| StoreAddress { account: account.clone(), store: StoreId::new(store).unwrap() });
     let standing = || -> Vec<_> {
         stores
@@ -35,7 +35,7 @@ pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
         }
     }
     rest.empty_queues().await?;
-    rest.one_loop(None).await?;
+    rest.one_loop().await?;
     if standing() != before {
         world.violated("an emptied policy deletes nothing", format!("copies of {account} changed"));
     }

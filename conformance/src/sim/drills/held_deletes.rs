@@ -26,7 +26,7 @@ pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
             for id in there.keys() {
                 people.delete(&ItemAddress { space: space.clone(), id: id.clone() });
             }
-            let held = rest.one_loop(None).await?;
+            let held = rest.one_loop().await?;
             let key = (account.clone(), space.clone(), copying.source.clone(), copying.destination.clone());
             let count = held.get(&key).copied();
             if count != Some(copies.len() as u64) || listed(&world, &destination, space).as_ref() != Some(&copies) {
@@ -34,7 +34,7 @@ pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
                 world.violated("deletes of a whole space are held", what);
                 return None;
             }
-            rest.one_loop(count).await?;
+            rest.confirmed_loop().await?;
             if listed(&world, &destination, space).is_none_or(|left| !left.is_empty()) {
                 world.violated("confirmed deletes are made", format!("{space} in {destination} is not empty"));
                 return None;

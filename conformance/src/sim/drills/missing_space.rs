@@ -27,7 +27,7 @@ pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
             world.note("drill", format_args!("the space {space} in {source} is removed"));
             People { world: &world, shelf: &world.shelves[&source] }.remove_space(space);
             let most = copies.len() as u64;
-            rest.one_loop(Some(most)).await?;
+            rest.confirmed_loop().await?;
             let kept = |when| {
                 let same = listed(&world, &destination, space).as_ref() == Some(&copies);
                 if !same {
@@ -37,12 +37,12 @@ pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
             };
             kept("when it was first missed")?;
             rest.pass(Duration::from_hours(25)).await;
-            rest.one_loop(None).await?;
+            rest.one_loop().await?;
             kept("before anybody confirmed")?;
             if most == 0 {
                 return Some(());
             }
-            rest.one_loop(Some(most)).await?;
+            rest.confirmed_loop().await?;
             if listed(&world, &destination, space).is_some() {
                 world.violated("a confirmed retirement is made", format!("{space} in {destination} is still there"));
                 return None;

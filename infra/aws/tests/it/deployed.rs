@@ -128,6 +128,8 @@ fn each_role_may_do_its_duties_and_nobody_may_write_a_source() {
         questions.only(&["Producer"], "dynamodb:PutItem", &table("producer-state"));
         questions.only(&["Workman"], "dynamodb:PutItem", &table("seals"));
         questions.only(&["Workman", "Operator"], "dynamodb:PutItem", &table("dead-letters"));
+        questions.only(&["Producer", "Workman", "Operator"], "dynamodb:PutItem", &table("delete-lists"));
+        questions.only(&["Producer", "Operator"], "dynamodb:DeleteItem", &table("delete-lists"));
         for (action, resource) in [
             ("s3:GetObject", item("elsewhere")),
             ("s3:PutBucketPolicy", bucket(&policies)),

@@ -8,7 +8,7 @@ use mill_model::{
     Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, ItemState, Monotonic, Properties, SpaceId, StoreAddress,
     Timestamp, Version,
 };
-use mill_ports::{Place, Refusal};
+use mill_ports::{LeftOut, Place, Refusal};
 
 use super::mounts::{Mounts, root};
 
@@ -16,6 +16,8 @@ use super::mounts::{Mounts, root};
 #[derive(Debug, Default)]
 pub(super) struct Spaces {
     spaces: BTreeMap<SpaceId, Space>,
+    /// What stands beside the spaces.
+    pub(super) beside: LeftOut,
     /// Never goes back, so no mark is given twice.
     marks: u64,
 }

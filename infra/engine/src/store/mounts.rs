@@ -19,6 +19,10 @@ struct Mount {
 }
 
 impl Mounts {
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
     pub(super) fn add(&mut self, path: &str, identity: &str) {
         self.0.insert(path.to_owned(), Mount { identity: identity.to_owned(), away: None });
     }

@@ -2,7 +2,6 @@
 
 use mill_ports::{Refusal, StoreErrorKind};
 
-use super::probe::Way;
 use super::*;
 
 /// What stands at one side: bytes and a note.
@@ -21,29 +20,15 @@ struct Row {
 enum Policy {
     Removes,
     Keeps,
-    CoversNothing,
-    NotListed,
-    ContradictsItself,
+    Not(NoPolicy),
 }
 
 impl Policy {
     fn book(self) -> PolicyBook {
-        let Pair { account, source, destination, space } = Site::pair();
         match self {
             Self::Removes => policy(true),
             Self::Keeps => policy(false),
-            Self::NotListed => PolicyBook::fixed(Vec::new()),
-            Self::ContradictsItself => {
-                let onto_itself =
-                    AccountPolicy::mirror(account, space, source.clone(), source, Compare::Everything, true);
-                PolicyBook::fixed(vec![onto_itself])
-            }
-            Self::CoversNothing => {
-                let other = SpaceId::new("other").unwrap();
-                assert_ne!(space, other);
-                let fixed = AccountPolicy::mirror(account, other, source, destination, Compare::Everything, true);
-                PolicyBook::fixed(vec![fixed])
-            }
+            Self::Not(reason) => reason.book(),
         }
     }
 }
@@ -55,10 +40,14 @@ const B: Stands = Some(("else", "n"));
 const LONG: Stands = Some(("longer", "n"));
 const EMPTY: Stands = Some(("", "n"));
 
-use Policy::{ContradictsItself, CoversNothing, Keeps, NotListed, Removes};
+use Policy::{Keeps, Removes};
+
+const COVERS_NOTHING: Policy = Policy::Not(NoPolicy::CoversNothing);
+const NOT_LISTED: Policy = Policy::Not(NoPolicy::NotListed);
+const CONTRADICTS_ITSELF: Policy = Policy::Not(NoPolicy::ContradictsItself);
 
 const TABLE: [Row; 19] = [
-    Row { source: None, destination: None, policy: Removes, done: "[] -> " },
+    Row { source: None, destination: None, policy: Removes, done: "[] -> vanished" },
     Row { source: A, destination: None, policy: Removes, done: "[put] -> copied" },
     Row { source: A, destination: None, policy: Keeps, done: "[put] -> copied" },
     Row { source: EMPTY, destination: None, policy: Keeps, done: "[put] -> copied" },
@@ -71,12 +60,12 @@ const TABLE: [Row; 19] = [
     Row { source: A_NOTED, destination: B, policy: Removes, done: "[put] -> updated" },
     Row { source: A, destination: LONG, policy: Keeps, done: "[put] -> updated" },
     Row { source: A, destination: EMPTY, policy: Keeps, done: "[put] -> updated" },
-    Row { source: None, destination: A, policy: Removes, done: "[delete] -> deleted" },
-    Row { source: None, destination: A, policy: Keeps, done: "[] -> " },
-    Row { source: A, destination: B, policy: CoversNothing, done: "discarded" },
-    Row { source: None, destination: A, policy: NotListed, done: "discarded" },
-    Row { source: None, destination: A, policy: ContradictsItself, done: "waits" },
-    Row { source: A, destination: B, policy: ContradictsItself, done: "waits" },
+    Row { source: None, destination: A, policy: Removes, done: "[] -> vanished" },
+    Row { source: None, destination: A, policy: Keeps, done: "[] -> vanished" },
+    Row { source: A, destination: B, policy: COVERS_NOTHING, done: "discarded" },
+    Row { source: None, destination: A, policy: NOT_LISTED, done: "discarded" },
+    Row { source: None, destination: A, policy: CONTRADICTS_ITSELF, done: "waits" },
+    Row { source: A, destination: B, policy: CONTRADICTS_ITSELF, done: "waits" },
 ];
 
 #[tokio::test(start_paused = true)]
@@ -96,8 +85,7 @@ async fn every_row_of_the_decision_table_holds_whatever_checksums_the_stores_tel
             assert_eq!(done(&site, &outcome), row.done, "{:?} {:?} {:?}", row.source, row.destination, row.policy);
             assert_eq!(site.source.writes(), 0);
             match row.policy {
-                Removes => assert!(site.in_step()),
-                Keeps if row.source.is_some() => assert!(site.in_step()),
+                Removes | Keeps if row.source.is_some() => assert!(site.in_step()),
                 _ => assert_eq!(site.destination.contents(&space()), before),
             }
         }
@@ -127,6 +115,7 @@ fn done(site: &Site, outcome: &Outcome) -> String {
         (totals.deleted, "deleted"),
         (totals.unchanged, "unchanged"),
         (totals.refused, "refused"),
+        (totals.vanished, "vanished"),
     ];
     let counted: Vec<&str> = counted.into_iter().filter(|(count, _)| *count > 0).map(|(_, name)| name).collect();
     format!("[{}] -> {}", writes.join(" "), counted.join(" "))
@@ -137,7 +126,7 @@ async fn properties_that_a_destination_does_not_know_are_set() {
     let site = Site::new();
     site.source.plant(&at("x"), "same", noted("n"));
     site.destination.plant(&at("x"), "same", noted("n"));
-    site.destination_port.tell(probe::without_properties);
+    site.destination_port.tell(without_properties);
     site.run("x").await.unwrap();
     assert_eq!(site.totals().updated, 1);
     site.run("x").await.unwrap();
@@ -148,7 +137,7 @@ async fn properties_that_a_destination_does_not_know_are_set() {
 async fn properties_that_a_source_does_not_know_are_never_taken_for_none() {
     let site = Site::new();
     site.source.plant(&at("x"), "same", noted("n"));
-    site.source_port.tell(probe::without_properties);
+    site.source_port.tell(without_properties);
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
     site.destination.plant(&at("x"), "same", noted("n"));
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
@@ -159,7 +148,7 @@ async fn properties_that_a_source_does_not_know_are_never_taken_for_none() {
 async fn an_item_in_an_archive_tier_is_waited_for_and_has_not_failed() {
     let site = Site::of(plain(), plain());
     site.source.plant(&at("x"), "same", noted("n"));
-    site.source_port.tell(probe::archived);
+    site.source_port.tell(archived);
     let hour = Outcome::Snooze { delay: Duration::from_hours(1), task: None };
     assert_eq!(site.run("x").await.unwrap(), hour);
     site.source_port.meet("open", [Way::Fails(StoreErrorKind::Refused(Refusal::Unreadable))]);

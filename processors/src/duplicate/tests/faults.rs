@@ -1,36 +1,66 @@
 //! Errors, changes under way, and damage.
 
 use super::*;
-use mill_ports::{Refusal, StoreErrorKind};
-use probe::Way;
+use mill_ports::StoreErrorKind;
 
-const ERRORS: [StoreErrorKind; 7] = [
-    StoreErrorKind::Throttled { retry_after: None },
-    StoreErrorKind::Unavailable,
-    StoreErrorKind::SpaceAbsent,
-    StoreErrorKind::Refused(Refusal::Unreadable),
-    StoreErrorKind::Damaged,
-    StoreErrorKind::NotConfigured,
-    StoreErrorKind::Unexpected,
-];
-
-fn fails(kind: &StoreErrorKind, times: usize) -> Vec<Way> {
-    std::iter::repeat_with(|| Way::Fails(kind.clone())).take(times).collect()
+/// Each sort of failure that does not make a processor look once more.
+fn errors() -> impl Iterator<Item = StoreErrorKind> {
+    every_error().into_iter().filter(|kind| !matches!(kind, StoreErrorKind::Precondition | StoreErrorKind::Changed))
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_error_of_a_source_is_ever_read_as_absence() {
-    for kind in ERRORS {
-        for (op, clear) in [("head", 0), ("head", 1), ("space", 0)] {
+    for kind in errors() {
+        for op in ["head", "open"] {
             let site = Site::new();
-            site.destination.plant(&at("x"), "same", noted("n"));
-            site.source_port.meet(op, std::iter::repeat_with(|| Way::Clear).take(clear));
+            site.source.plant(&at("x"), "same", noted("n"));
+            if op == "head" {
+                site.destination.plant(&at("x"), "else", noted("n"));
+            }
             site.source_port.meet(op, fails(&kind, 3));
             let _ = site.run("x").await;
-            assert!(site.destination.content(&at("x")).is_some(), "{op} {clear} {kind:?}");
-            assert_eq!(site.totals().deleted, 0);
+            assert_eq!(site.totals().vanished, 0, "{op} {kind:?}");
+            assert_eq!(site.destination.writes(), 0);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_vanished_is_counted_and_left_in_place() {
+    for remove_vanished in [true, false] {
+        let site = Site::new();
+        site.own().await;
+        site.source.plant(&at("x"), "same", noted("n"));
+        site.settle("x").await;
+        site.source.uproot(&at("x"));
+        site.run_under(policy(remove_vanished), &Site::task(Some(&at("x")))).await.unwrap();
+        assert!(site.destination.content(&at("x")).is_some() && site.sealed("x").await);
+        assert_eq!((site.totals().vanished, site.totals().deleted), (1, 0));
+        assert_eq!(site.destination_port.calls(), ["head"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_vanishes_before_or_while_it_is_copied_is_counted() {
+    let site = Site::new();
+    site.run("x").await.unwrap();
+    assert_eq!(site.totals().vanished, 1, "it went before");
+    site.source.plant(&at("x"), "same", noted("n"));
+    let source = site.source.clone();
+    site.source_port.meet("open", [Way::Before(Box::new(move || source.uproot(&at("x"))))]);
+    site.run("x").await.unwrap();
+    assert_eq!(site.totals().vanished, 2, "it went before it was opened");
+    site.source.plant(&at("x"), vec![1; 100_000], noted("n"));
+    let source = site.source.clone();
+    site.destination_port.meet("put", [Way::Before(Box::new(move || source.uproot(&at("x"))))]);
+    site.run("x").await.unwrap();
+    assert_eq!(site.totals().vanished, 3, "it went while it was read");
+    let refused = StoreErrorKind::Refused(mill_ports::Refusal::Unreadable);
+    site.source_port.meet("open", fails(&refused, 1));
+    site.run("x").await.unwrap();
+    assert_eq!(site.totals().vanished, 4, "it could not be opened, and is not there");
+    assert_eq!(site.totals().examined, 4);
+    assert!(site.destination.content(&at("x")).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -40,34 +70,6 @@ async fn a_source_space_that_is_gone_deletes_no_item() {
     site.source.uproot_space(&space());
     assert!(is_discard(&site.run("x").await.unwrap(), "its source space is not there"));
     assert!(site.destination.content(&at("x")).is_some());
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_item_that_comes_back_while_its_deletion_is_proved_is_kept() {
-    let site = Site::new();
-    site.destination.plant(&at("x"), "same", noted("n"));
-    let source = site.source.clone();
-    site.source_port.meet("space", [Way::Before(Box::new(move || source.plant(&at("x"), "else", noted("n"))))]);
-    site.run("x").await.unwrap();
-    assert!(site.in_step());
-    assert_eq!((site.totals().deleted, site.totals().updated), (0, 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_item_written_anew_while_it_is_deleted_is_kept() {
-    let site = Site::new();
-    site.destination.plant(&at("x"), "same", noted("n"));
-    let (source, destination) = (site.source.clone(), site.destination.clone());
-    site.destination_port.meet(
-        "delete",
-        [Way::Before(Box::new(move || {
-            source.plant(&at("x"), "newer", noted("n"));
-            destination.plant(&at("x"), "newer", noted("n"));
-        }))],
-    );
-    site.run("x").await.unwrap();
-    assert!(site.in_step());
-    assert_eq!(site.totals().deleted, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,7 +108,7 @@ async fn a_stale_look_never_overwrites_what_is_newer() {
 
 #[tokio::test(start_paused = true)]
 async fn no_error_of_a_destination_is_ever_read_as_absence() {
-    for kind in ERRORS.into_iter().filter(|kind| *kind != StoreErrorKind::SpaceAbsent) {
+    for kind in errors().filter(|kind| *kind != StoreErrorKind::SpaceAbsent) {
         let site = Site::new();
         site.source.plant(&at("x"), "same", noted("n"));
         site.destination_port.meet("head", fails(&kind, 3));
@@ -114,16 +116,6 @@ async fn no_error_of_a_destination_is_ever_read_as_absence() {
         assert!(run.as_ref().map_or(true, |outcome| is_discard(outcome, "may not be read")), "{run:?}");
         assert_eq!(site.destination.writes(), 0, "{kind:?}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_item_absent_from_a_space_that_is_absent_too_is_not_deleted() {
-    let site = Site::new();
-    site.destination.plant(&at("x"), "same", noted("n"));
-    site.source.uproot_space(&space());
-    site.source_port.meet("head", [Way::Absent, Way::Absent]);
-    assert!(is_discard(&site.run("x").await.unwrap(), "its source space is not there"));
-    assert!(site.destination.content(&at("x")).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,7 +233,7 @@ async fn a_source_that_rotted_is_not_copied() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_lost_is_found_out_by_looking() {
-    for op in ["put", "put_properties", "delete", "create_space"] {
+    for op in ["put", "put_properties", "create_space"] {
         for kind in [StoreErrorKind::Unexpected, StoreErrorKind::Throttled { retry_after: None }] {
             let site = Site::new();
             match op {
@@ -250,11 +242,10 @@ async fn an_answer_that_is_lost_is_found_out_by_looking() {
                     site.source.plant(&at("x"), "same", noted("n"));
                     site.destination.plant(&at("x"), "same", noted("m"));
                 }
-                "create_space" => {
+                _ => {
                     site.source.plant(&at("x"), "same", noted("n"));
                     site.destination.uproot_space(&space());
                 }
-                _ => site.destination.plant(&at("x"), "same", noted("n")),
             }
             site.destination_port.meet(op, [Way::DoneAndFails(kind.clone())]);
             assert_eq!(site.run("x").await.unwrap(), Outcome::done(), "{op} {kind:?}");
@@ -303,11 +294,10 @@ async fn a_store_that_asks_for_a_short_while_gets_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_whose_lease_ended_changes_nothing() {
-    for before in ["nothing", "other properties", "vanished", "space"] {
+    for before in ["nothing", "other properties", "space"] {
         let site = Site::new();
         let item = at("x");
         match before {
-            "vanished" => site.destination.plant(&item, "same", noted("m")),
             "other properties" => {
                 site.destination.plant(&item, "same", noted("m"));
                 site.source.plant(&item, "same", noted("n"));

@@ -1,8 +1,10 @@
 //! Any task, any number of times, in any order.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::*;
-use mill_ports::{StoreErrorKind, Stores as _};
-use probe::Way;
+use mill_model::{ContentId, Properties};
+use mill_ports::StoreErrorKind;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -37,7 +39,6 @@ fn step() -> impl Strategy<Value = Step> {
         "put",
         "take",
         "put_properties",
-        "delete",
         "space",
         "create_space",
     ]);
@@ -106,11 +107,22 @@ async fn take(site: &Site, factory: &DuplicateFactory, step: Step) {
     }
 }
 
+fn names_at_destination(site: &Site) -> BTreeSet<ContentId> {
+    site.destination.contents(&space()).unwrap().into_keys().collect()
+}
+
+fn only_at_destination(site: &Site) -> BTreeMap<ContentId, (bytes::Bytes, Properties)> {
+    let source = site.source.contents(&space()).unwrap();
+    let mut left = site.destination.contents(&space()).unwrap();
+    left.retain(|id, _| !source.contains_key(id));
+    left
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happened_before_running_each_task_once_more_brings_all_in_step(
+    fn whatever_happened_before_running_each_task_once_more_brings_all_in_step_and_deletes_nothing(
         habits in (habits(), habits()),
         before in vec((stands(), stands()), IDS.len()),
         steps in vec(step(), 0..24),
@@ -124,13 +136,21 @@ proptest! {
                 set(&site.destination, id, destination);
             }
             for step in steps {
+                let before = names_at_destination(&site);
+                let uproots = matches!(step, Step::Destination(_, None));
                 take(&site, &factory, step).await;
+                assert!(uproots || names_at_destination(&site).is_superset(&before), "a task deleted something");
             }
             for port in [&site.source_port, &site.destination_port] {
                 port.clear();
             }
+            let left = only_at_destination(&site);
             for id in IDS {
                 factory.processor(Site::task(Some(&at(id)))).unwrap().run(&site.attempt()).await.unwrap();
+            }
+            assert_eq!(only_at_destination(&site), left, "what vanished is as it was");
+            for id in left.keys() {
+                site.destination.uproot(&ItemAddress { space: space(), id: id.clone() });
             }
             assert!(site.in_step(), "{:?} {:?}", site.source.contents(&space()), site.destination.contents(&space()));
             assert_eq!(site.source.writes(), 0);
@@ -146,9 +166,9 @@ async fn workers_that_run_one_task_at_once_copy_it_once() {
     let site = Site::new();
     site.source.plant(&at("x"), vec![1; 100_000], noted("n"));
     let factory = site.factory(policy(true));
-    let task = || factory.processor(Site::task(Some(&at("x")))).unwrap();
-    let attempt = site.attempt();
-    let runs = (0..8).map(|_| task().run(&attempt));
+    let task = Site::task(Some(&at("x")));
+    let attempts: Vec<_> = (0..8).map(|_| site.attempt()).collect();
+    let runs = attempts.iter().map(|attempt| site.attempted(&factory, &task, attempt));
     for run in futures::future::join_all(runs).await {
         assert_eq!(run.unwrap(), Outcome::done());
     }

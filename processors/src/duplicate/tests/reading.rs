@@ -1,10 +1,14 @@
 //! What is read, and what seals spare.
 
+use std::collections::BTreeMap;
+
 use super::*;
-use mill_engine::Recording;
+use futures::TryStreamExt as _;
+use mill_engine::op::Op;
+use mill_engine::{Calls, Recording};
 use mill_ports::{SourceStore as _, StoreErrorKind, Table};
 
-use super::probe::Way;
+use crate::test_site::Way;
 
 #[tokio::test(start_paused = true)]
 async fn a_sealed_pair_is_not_read_again() {
@@ -162,36 +166,57 @@ async fn a_seal_on_bytes_that_were_replaced_is_forgotten_when_there_cannot_be_an
     assert_eq!((site.totals().unchanged > 0, site.sealed("x").await), (true, false));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_seal_on_the_bytes_that_are_there_stays_though_there_cannot_be_another_yet() {
-    let (site, _) = young();
-    site.source.plant(&at("x"), "same", noted("n"));
-    site.settle("x").await;
-    site.source.plant(&at("x"), "same", noted("m"));
-    site.run("x").await.unwrap();
-    assert!(site.in_step());
-    assert!(site.sealed("x").await);
+/// What the book of seals says of the only item there is: whether the copy as it stands is this pair's, and whether
+/// there is a proof.
+async fn known(site: &Site) -> Option<(bool, bool)> {
+    let version = site.destination.head(&at("x")).await.unwrap().here().unwrap().version;
+    let all: Vec<_> = site.seals.stream(&Site::pair(), None).try_collect().await.unwrap();
+    assert!(all.len() <= 1);
+    all.first().map(|(_, row)| (row.is_ours(&version), row.seal.is_some()))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fresh_copy_asks_the_book_of_seals_for_nothing() {
+async fn what_is_written_too_young_to_be_sealed_is_noted_as_ours() {
+    let (site, _) = young();
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.run("x").await.unwrap();
+    assert_eq!(known(&site).await, Some((true, false)), "a copy");
+    site.settle("x").await;
+    assert_eq!(known(&site).await, Some((true, true)));
+    site.source.plant(&at("x"), "same", noted("m"));
+    site.run("x").await.unwrap();
+    assert_eq!(known(&site).await, Some((true, false)), "other properties: the seal was on another state");
+    site.settle("x").await;
+    site.source.plant(&at("x"), "longer", noted("m"));
+    site.run("x").await.unwrap();
+    assert_eq!(known(&site).await, Some((true, false)), "other bytes");
+    site.destination.plant(&at("x"), "longer", noted("m"));
+    assert_eq!(known(&site).await, Some((false, false)), "somebody wrote it anew");
+    site.run("x").await.unwrap();
+    assert_eq!(known(&site).await, Some((true, false)), "it was found to be equal");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_written_or_found_equal_is_not_noted_as_ours() {
+    let (site, table) = young();
+    site.destination.plant(&at("x"), "theirs", noted("n"));
+    site.run("x").await.unwrap();
+    assert_eq!(known(&site).await, None, "it vanished");
+    site.source.plant(&at("x"), "ours", noted("n"));
+    let failed = StoreErrorKind::Unexpected;
+    site.destination_port.meet("put", fails(&failed, 3));
+    site.run("x").await.unwrap_err();
+    assert_eq!(known(&site).await, None, "it was not replaced");
+    assert_eq!(table.calls(Op::PutRow).calls, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_copy_costs_the_book_of_seals_one_write() {
     let (site, table) = young();
     site.source.plant(&at("x"), "same", noted("n"));
     site.run("x").await.unwrap();
     assert!(site.in_step());
-    assert_eq!(table.all(), std::collections::BTreeMap::new());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_deleted_item_leaves_no_seal() {
-    let site = Site::new();
-    site.source.plant(&at("x"), "same", noted("n"));
-    site.settle("x").await;
-    assert!(site.sealed("x").await);
-    site.source.uproot(&at("x"));
-    site.run("x").await.unwrap();
-    assert!(!site.sealed("x").await);
-    assert!(site.in_step());
+    assert_eq!(table.all(), BTreeMap::from([(Op::PutRow, Calls { calls: 1, entries: 1 })]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,6 @@
 
 use super::*;
 use mill_ports::StoreErrorKind;
-use probe::Way;
 
 /// Two stores of one service, which keeps a checksum of all that it holds.
 fn one_service() -> Site {

@@ -6,7 +6,7 @@ use crate::tries::OfStore;
 
 /// The reasons to go no further.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// The answer is known: nothing is to be done, or not now.
     Outcome(Outcome),
     /// It cannot be done, now or later.
@@ -26,7 +26,7 @@ pub(super) enum Stop {
 }
 
 impl Stop {
-    pub(super) fn discard(reason: impl Into<String>) -> Self {
+    pub(crate) fn discard(reason: impl Into<String>) -> Self {
         Self::Outcome(Outcome::Discard { reason: reason.into() })
     }
 }

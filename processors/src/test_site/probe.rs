@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use mill_engine::MemoryStore;
+use mill_engine::{MemoryStore, SeededChance};
 use mill_model::{ContentId, ItemAddress, ItemFacts, ItemState, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, When, Written,
+    Body, ByteRange, Capabilities, Chance as _, Content, DeletableStore, DestinationStore, Going, Listing, Origin,
+    Place, Presence, Reading, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, When, Written,
 };
 
 /// What a test puts in the way of one call.
-pub(super) enum Way {
+pub(crate) enum Way {
     /// It fails and has done nothing.
     Fails(StoreErrorKind),
     /// It is done and yet fails.
@@ -27,8 +27,6 @@ pub(super) enum Way {
     Cut,
     /// One bit of the body that it opens is another.
     Flipped,
-    /// It tells an item's absence, whatever is there.
-    Absent,
     /// It tells other checksums than those of what it wrote.
     Lies,
     /// It writes one bit otherwise than it is given, and tells the checksums of that.
@@ -45,7 +43,6 @@ impl fmt::Debug for Way {
             Self::Before(_) => "Before",
             Self::Cut => "Cut",
             Self::Flipped => "Flipped",
-            Self::Absent => "Absent",
             Self::Lies => "Lies",
             Self::Damaged => "Damaged",
             Self::Clear => "Clear",
@@ -54,7 +51,7 @@ impl fmt::Debug for Way {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Probe(Arc<Inner>);
+pub(crate) struct Probe(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -65,18 +62,20 @@ struct Inner {
     bytes_read: Arc<AtomicU64>,
     /// Changes what `head` and `open` tell of items.
     facts: Mutex<Option<fn(&mut ItemFacts)>>,
+    /// By what others go on before a call, a few times or not at all.
+    shuffle: Mutex<Option<SeededChance>>,
 }
 
-pub(super) fn archived(facts: &mut ItemFacts) {
+pub(crate) fn archived(facts: &mut ItemFacts) {
     facts.state = ItemState::Archived;
 }
 
-pub(super) fn without_properties(facts: &mut ItemFacts) {
+pub(crate) fn without_properties(facts: &mut ItemFacts) {
     facts.properties = None;
 }
 
 impl Probe {
-    pub(super) fn new(store: MemoryStore, address: StoreAddress) -> Self {
+    pub(crate) fn new(store: MemoryStore, address: StoreAddress) -> Self {
         Self(Arc::new(Inner {
             store,
             address,
@@ -84,33 +83,43 @@ impl Probe {
             calls: Mutex::default(),
             bytes_read: Arc::default(),
             facts: Mutex::default(),
+            shuffle: Mutex::default(),
         }))
     }
 
     /// The next calls of `op` meet these, one after the other.
-    pub(super) fn meet(&self, op: &'static str, ways: impl IntoIterator<Item = Way>) {
+    pub(crate) fn meet(&self, op: &'static str, ways: impl IntoIterator<Item = Way>) {
         self.0.ways.lock().unwrap().entry(op).or_default().extend(ways);
     }
 
     /// Takes everything out of the way.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.0.ways.lock().unwrap().clear();
     }
 
-    pub(super) fn tell(&self, facts: fn(&mut ItemFacts)) {
+    pub(crate) fn tell(&self, facts: fn(&mut ItemFacts)) {
         *self.0.facts.lock().unwrap() = Some(facts);
     }
 
+    /// From now on tasks that run at once take turns by chance.
+    pub(crate) fn shuffle(&self, seed: u64) {
+        *self.0.shuffle.lock().unwrap() = Some(SeededChance::new(seed));
+    }
+
     /// The calls since this was last asked.
-    pub(super) fn calls(&self) -> Vec<&'static str> {
+    pub(crate) fn calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.0.calls.lock().unwrap())
     }
 
-    pub(super) fn bytes_read(&self) -> u64 {
+    pub(crate) fn bytes_read(&self) -> u64 {
         self.0.bytes_read.swap(0, Relaxed)
     }
 
-    fn called(&self, op: &'static str) -> Result<Way, StoreError> {
+    async fn called(&self, op: &'static str) -> Result<Way, StoreError> {
+        let turns = self.0.shuffle.lock().unwrap().as_ref().map_or(0, |chance| chance.next_u64() % 4);
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
         self.0.calls.lock().unwrap().push(op);
         let way = self.0.ways.lock().unwrap().get_mut(op).and_then(VecDeque::pop_front).unwrap_or(Way::Clear);
         match way {
@@ -167,14 +176,12 @@ impl SourceStore for Probe {
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
-        self.called("space")?;
+        self.called("space").await?;
         self.0.store.space(space).await
     }
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
-        if let Way::Absent = self.called("head")? {
-            return Ok(Presence::Absent);
-        }
+        self.called("head").await?;
         Ok(match self.0.store.head(item).await? {
             Presence::Here(facts) => Presence::Here(self.told(facts)),
             Presence::Absent => Presence::Absent,
@@ -187,7 +194,7 @@ impl SourceStore for Probe {
         range: Option<ByteRange>,
         if_version: Option<&Version>,
     ) -> Result<Presence<Reading>, StoreError> {
-        let way = self.called("open")?;
+        let way = self.called("open").await?;
         let opened = self.0.store.open(item, range, if_version).await?;
         Ok(self.opened(&way, opened))
     }
@@ -197,13 +204,13 @@ impl SourceStore for Probe {
         item: &ItemAddress,
         if_version: Option<&Version>,
     ) -> Result<Presence<Reading>, StoreError> {
-        let way = self.called("open_uncached")?;
+        let way = self.called("open_uncached").await?;
         let opened = self.0.store.open_uncached(item, if_version).await?;
         Ok(self.opened(&way, opened))
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
-        self.called("places")?;
+        self.called("places").await?;
         self.0.store.places(item).await
     }
 
@@ -239,13 +246,13 @@ fn flipped(body: Body) -> Body {
 #[async_trait]
 impl DestinationStore for Probe {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        let way = self.called("create_space")?;
+        let way = self.called("create_space").await?;
         let done = self.0.store.create_space(space).await?;
         self.done("create_space", way, done)
     }
 
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
-        let way = self.called("put")?;
+        let way = self.called("put").await?;
         let body = if let Way::Damaged = way { flipped(body) } else { body };
         let mut done = self.0.store.put(item, content, when, body).await?;
         if let Way::Lies = way {
@@ -262,7 +269,7 @@ impl DestinationStore for Probe {
         origin: &Origin,
         going: Going<'_>,
     ) -> Result<Option<Written>, StoreError> {
-        let way = self.called("take")?;
+        let way = self.called("take").await?;
         let Some(mut done) = self.0.store.take(item, content, when, origin, going).await? else { return Ok(None) };
         if let Way::Lies = way {
             done.checksums.iter_mut().for_each(|checksum| checksum.value[0] ^= 1);
@@ -276,7 +283,7 @@ impl DestinationStore for Probe {
         properties: &Properties,
         when: &When,
     ) -> Result<Written, StoreError> {
-        let way = self.called("put_properties")?;
+        let way = self.called("put_properties").await?;
         let done = self.0.store.put_properties(item, properties, when).await?;
         self.done("put_properties", way, done)
     }
@@ -285,13 +292,13 @@ impl DestinationStore for Probe {
 #[async_trait]
 impl DeletableStore for Probe {
     async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        let way = self.called("remove_empty_space")?;
+        let way = self.called("remove_empty_space").await?;
         let done = self.0.store.remove_empty_space(space).await?;
         self.done("remove_empty_space", way, done)
     }
 
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
-        let way = self.called("delete")?;
+        let way = self.called("delete").await?;
         let done = self.0.store.delete(item, when).await?;
         self.done("delete", way, done)
     }

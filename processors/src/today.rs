@@ -8,14 +8,14 @@ use mill_records::policies::{PolicyBook, PolicyError};
 use mill_records::seals::Pair;
 use tracing::warn;
 
-use super::stop::Stop;
+use crate::stop::Stop;
 
 /// How long a task waits whose policy cannot be told.
 const UNKNOWN_DELAY: Duration = Duration::from_mins(1);
 
 /// What today's policy says.
 #[derive(Debug)]
-pub(super) enum Today {
+pub(crate) enum Today {
     /// This store policy asks for the pair to be in step.
     Covers(StorePolicy),
     /// None does.
@@ -31,7 +31,7 @@ pub(super) enum Today {
 }
 
 /// Asks for the store policy that covers a pair.
-pub(super) async fn ask(policies: &PolicyBook, pair: &Pair) -> Today {
+pub(crate) async fn ask(policies: &PolicyBook, pair: &Pair) -> Today {
     match policies.account(&pair.account).await {
         Ok(account) => match account.coverage(&pair.space, &pair.source, &pair.destination) {
             Coverage::Covered(policy) => Today::Covers(policy),
@@ -44,7 +44,7 @@ pub(super) async fn ask(policies: &PolicyBook, pair: &Pair) -> Today {
 }
 
 /// The task waits, and has not failed.
-pub(super) fn waits(subject: &impl std::fmt::Display, reason: &str) -> Stop {
+pub(crate) fn waits(subject: &impl std::fmt::Display, reason: &str) -> Stop {
     warn!(%subject, reason, "today's policy cannot be told; the task waits");
     Stop::Outcome(Outcome::Snooze { delay: UNKNOWN_DELAY, task: None })
 }

@@ -1,0 +1,138 @@
+//! Nothing is deleted that no granted delete list names; a person's grant comes from a person; what the rule grants of a pair
+//! within 24 hours stays within the threshold, whoever granted it; the rule grants nothing that is held and not back; and
+//! what is only out of sight goes by a person's grant alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mill_model::{ItemAddress, Monotonic, StoreAddress, StoreId};
+use mill_records::delete_lists::DeleteLists;
+use serde_json::Value;
+
+use super::Invariant;
+use crate::sim::event::{Event, OPERATOR, PEOPLE};
+use crate::sim::truth::{Truth, back};
+
+/// The lists of one pair, by id, as its partition of the book tells.
+#[derive(Default)]
+struct Lists {
+    ids: BTreeMap<String, BTreeSet<String>>,
+    granted: BTreeSet<String>,
+    /// Those that a person granted.
+    by_person: BTreeSet<String>,
+    /// Ids that were held, and neither back at the source nor let go since.
+    held: BTreeSet<String>,
+    by_rule: Vec<(Monotonic, u64)>,
+}
+
+/// The ids of which a pair's partition is made.
+fn parts(partition: &str) -> Option<[&str; 4]> {
+    partition.splitn(4, '/').collect::<Vec<_>>().try_into().ok()
+}
+
+#[derive(Default)]
+pub(super) struct GrantedDeletes(BTreeMap<String, Lists>);
+
+impl Invariant for GrantedDeletes {
+    fn name(&self) -> &'static str {
+        "deletes are granted"
+    }
+
+    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+        match event {
+            Event::Row { by, table, partition, sort, value: Some(value) } if *table == DeleteLists::BOOK => {
+                self.row(by, partition, sort, value, truth)
+            }
+            Event::Item { by, store, item, holds: None, called, .. } if *by != PEOPLE => {
+                self.deleted(by, store, item, truth, *called)
+            }
+            Event::Item { store, item, holds: Some(_), .. } => {
+                self.back(store, item);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl GrantedDeletes {
+    fn row(&mut self, by: &str, partition: &str, sort: &str, value: &[u8], truth: &Truth) -> Result<(), String> {
+        let Some((list, kind)) = sort.strip_prefix("list/").and_then(|rest| rest.split_once('/')) else {
+            return Ok(());
+        };
+        let lists = self.0.entry(partition.to_owned()).or_default();
+        let value: Value = serde_json::from_slice(value).unwrap_or_default();
+        if kind.starts_with("row/") {
+            let ids = value.as_array().into_iter().flatten().filter_map(|pair| pair[0].as_str().map(str::to_owned));
+            lists.ids.entry(list.to_owned()).or_default().extend(ids);
+        }
+        let ids = lists.ids.get(list).cloned().unwrap_or_default();
+        if kind == "head" && !value["state"]["held"].is_null() {
+            lists.held.extend(ids.iter().cloned());
+        }
+        let granted = &value["state"]["granted"];
+        if kind != "head" || granted.is_null() || !lists.granted.insert(list.to_owned()) {
+            return Ok(());
+        }
+        let count = value["count"].as_u64().unwrap_or(0);
+        if granted["by"] != "rule" {
+            let person = by.starts_with(OPERATOR);
+            lists.by_person.insert(list.to_owned());
+            lists.held.retain(|id| !ids.contains(id));
+            return if person { Ok(()) } else { Err(format!("{by} granted {count} deletes in a person's name")) };
+        }
+        if let Some(id) = ids.iter().find(|id| lists.held.contains(*id)) {
+            return Err(format!("{by} let go {id} of {partition}, which is held and not back"));
+        }
+        lists.by_rule.push((truth.now, count));
+        lists.by_rule.retain(|(at, _)| truth.now.since(*at) < Duration::from_hours(24));
+        let sum: u64 = lists.by_rule.iter().map(|(_, count)| count).sum();
+        if sum > truth.terms.unasked_max {
+            return Err(format!("{sum} deletes of {partition} were granted unasked within 24 hours"));
+        }
+        Ok(())
+    }
+
+    /// An item of a source is there: it is not held any more.
+    fn back(&mut self, source: &StoreAddress, item: &ItemAddress) {
+        for (partition, lists) in &mut self.0 {
+            if parts(partition).is_some_and(|[account, store, _, space]| {
+                [account, store, space] == [source.account.as_str(), source.store.as_str(), item.space.as_str()]
+            }) {
+                lists.held.remove(item.id.as_str());
+            }
+        }
+    }
+
+    fn deleted(
+        &self,
+        by: &str,
+        destination: &StoreAddress,
+        item: &ItemAddress,
+        truth: &Truth,
+        called: Monotonic,
+    ) -> Result<(), String> {
+        let names =
+            |lists: &Lists, list: &String| lists.ids.get(list).is_some_and(|ids| ids.contains(item.id.as_str()));
+        let mut why = "which no granted list names".to_owned();
+        for (partition, lists) in &self.0 {
+            let Some([account, source, store, space]) = parts(partition) else { continue };
+            if [account, store, space]
+                != [destination.account.as_str(), destination.store.as_str(), item.space.as_str()]
+            {
+                continue;
+            }
+            let mut naming = lists.granted.iter().filter(|list| names(lists, list)).peekable();
+            if naming.peek().is_none() {
+                continue;
+            }
+            let source = StoreAddress { account: destination.account.clone(), store: StoreId::new(source).unwrap() };
+            let hidden = truth.out_of_sight(&source, item).filter(|since| *since < back(called, truth.terms.tries_age));
+            if hidden.is_none() || naming.any(|list| lists.by_person.contains(list)) {
+                return Ok(());
+            }
+            why = format!("which is only out of sight in {source}");
+        }
+        Err(format!("{by} deleted {item} in {destination}, {why}"))
+    }
+}

@@ -1,0 +1,242 @@
+//! The kind `remove`: delete at a destination what one row of a granted delete list names. Nothing else ever deletes.
+//!
+//! What is done with an id of the row, each condition asked when its turn comes (an error of either side deletes nothing):
+//!
+//! | condition | otherwise |
+//! |---|---|
+//! | the list is granted, and this row has no result yet | nothing, discarded |
+//! | today's policy asks for the removal of what vanished | nothing, discarded |
+//! | the destination space belongs to this source, or to nobody | nothing, discarded |
+//! | both ends lie apart, and no other Mill of this host keeps the destination in sync | nothing, discarded or an error |
+//! | the destination has the item, in the state that the list saw | kept, or gone already |
+//! | the places of the source above the item are those of the survey, before and after the look | kept |
+//! | the source, whose space answers, does not have the item | kept |
+//!
+//! Of a list of a whole space, the last condition is that the source store, which answers, does not have the space. Once all
+//! its rows have results, the task without a row removes the empty space and forgets its owner.
+//!
+//! A row's result is written once, after its last id. A task that runs again finds the result, or finds gone what an
+//! earlier run deleted, so it deletes nothing more.
+//!
+//! Reading order: this file (factory, processor), `row` (a row and its ids), `space` (the space itself).
+
+mod row;
+mod space;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mill_model::{ItemAddress, Remove, StoreAddress, Task, TaskKind};
+use mill_policy::StorePolicy;
+use mill_ports::{
+    Attempt, Chance, Clock, DeletableStore, FailureClass, Outcome, Planted, Presence, ProcessorError, SourceStore,
+    SpaceFacts, Statistics, Stores, TaskProcessor, TaskProcessorFactory, planted,
+};
+use mill_records::delete_lists::{DeleteListError, DeleteLists, ListHead, ListOf, Versioned};
+use mill_records::owners::{DestinationSpace, OwnerError, Owners};
+use mill_records::policies::PolicyBook;
+use mill_records::seals::{Pair, Seals};
+use tracing::info;
+
+use crate::fate::{self, ErrorMeaning};
+use crate::stop::Stop;
+use crate::today::{self, Today};
+use crate::tries::Tries;
+
+/// What the kind works with.
+#[derive(Debug)]
+pub struct Deps {
+    /// Today's policies.
+    pub policies: Arc<PolicyBook>,
+    /// All accounts' stores.
+    pub stores: Arc<dyn Stores>,
+    /// What may be deleted, and by whose grant.
+    pub delete_lists: DeleteLists,
+    /// What was proven in sync, to be forgotten of what is deleted.
+    pub seals: Seals,
+    /// Which source a destination space belongs to.
+    pub owners: Owners,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Jitter.
+    pub chance: Arc<dyn Chance>,
+    /// Counts what is done.
+    pub statistics: Arc<Statistics>,
+}
+
+/// Makes the processors of `remove` tasks.
+#[derive(Debug, Clone)]
+pub struct RemoveFactory {
+    shared: Arc<Shared>,
+}
+
+/// What all processors of one factory share.
+#[derive(Debug)]
+struct Shared {
+    deps: Deps,
+    tries: Tries,
+}
+
+impl RemoveFactory {
+    /// A factory whose processors work with `deps`.
+    pub fn new(deps: Deps) -> Self {
+        let tries = Tries::new(deps.clock.clone(), deps.chance.clone());
+        Self { shared: Arc::new(Shared { deps, tries }) }
+    }
+}
+
+impl TaskProcessorFactory for RemoveFactory {
+    fn recognises(&self, task: &Task) -> bool {
+        task.kind == TaskKind::REMOVE
+    }
+
+    fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
+        let remove = Remove::from_task(&task).map_err(|error| ProcessorError {
+            class: FailureClass::Permanent,
+            message: "the task cannot be understood".into(),
+            source: Some(error.into()),
+        })?;
+        let Remove { account, source, destination, space, .. } = remove.clone();
+        let pair = Pair { account, source, destination, space };
+        Ok(Box::new(RemoveProcessor { shared: self.shared.clone(), pair, remove }))
+    }
+}
+
+/// Does one `remove` task.
+#[derive(Debug)]
+pub struct RemoveProcessor {
+    shared: Arc<Shared>,
+    pair: Pair,
+    remove: Remove,
+}
+
+/// What one attempt works with.
+struct Removal<'a> {
+    shared: &'a Shared,
+    pair: &'a Pair,
+    remove: &'a Remove,
+    attempt: &'a Attempt,
+    head: Versioned<ListHead>,
+    source: Arc<dyn SourceStore>,
+    destination: Arc<dyn DeletableStore>,
+}
+
+#[async_trait]
+impl TaskProcessor for RemoveProcessor {
+    fn stores(&self) -> Vec<StoreAddress> {
+        vec![self.address(true), self.address(false)]
+    }
+
+    fn subject(&self) -> String {
+        match self.remove.row {
+            Some(row) => format!("{}/{} (deletes, row {row})", self.pair.account, self.pair.space),
+            None => format!("{}/{}", self.pair.account, self.pair.space),
+        }
+    }
+
+    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
+        match self.look(attempt).await {
+            Ok(()) => Ok(Outcome::done()),
+            Err(Stop::Outcome(outcome)) => Ok(outcome),
+            Err(Stop::Refused { reason }) => {
+                info!(reason, "nothing is deleted");
+                Ok(Outcome::Discard { reason })
+            }
+            Err(Stop::Failed { class, source }) => Err(fate::failed(class, &self.subject(), source)),
+            Err(Stop::Store(error)) => {
+                // What a store answered after the lease was lost is no news of that store.
+                attempt.may_act()?;
+                match ErrorMeaning::of(error, &self.subject()) {
+                    ErrorMeaning::Refused { reason } => Ok(Outcome::Discard { reason }),
+                    ErrorMeaning::Failed(failure) => Err(failure),
+                }
+            }
+        }
+    }
+}
+
+impl RemoveProcessor {
+    fn address(&self, source: bool) -> StoreAddress {
+        let Pair { account, source: from, destination, .. } = &self.pair;
+        StoreAddress { account: account.clone(), store: if source { from } else { destination }.clone() }
+    }
+
+    async fn look(&self, attempt: &Attempt) -> Result<(), Stop> {
+        let deps = &self.shared.deps;
+        removing_policy(deps, &self.pair, &self.subject()).await?;
+        let head = deps.delete_lists.head(&self.pair, self.remove.list).await.map_err(of_lists)?;
+        let Some(head) = head.filter(|head| head.record.is_granted() || planted(Planted::UngrantedListDeletes)) else {
+            return Err(Stop::discard("its delete list is not granted, or not any more"));
+        };
+        self.belongs_to_source(head.record.of, attempt).await?;
+        let Pair { account, source, destination, space } = &self.pair;
+        deps.stores.apart(account, source, destination).await?;
+        attempt.may_act()?;
+        deps.stores.keep(account, destination, space, head.record.of == ListOf::Items).await?;
+        let removal = Removal {
+            shared: &self.shared,
+            pair: &self.pair,
+            remove: &self.remove,
+            attempt,
+            head,
+            source: deps.stores.source(account, source).await?,
+            destination: deps.stores.deletable(account, destination).await?,
+        };
+        match self.remove.row {
+            Some(row) => removal.row(row).await,
+            None => removal.space().await,
+        }
+    }
+
+    /// Makes sure that the destination space is this source's, as the book says now. One of nobody is claimed for the items
+    /// that the list names; it is not claimed to go as a whole.
+    async fn belongs_to_source(&self, of: ListOf, attempt: &Attempt) -> Result<(), Stop> {
+        let place = DestinationSpace { store: self.address(false), space: self.pair.space.clone() };
+        let asked = self.address(true);
+        match self.shared.deps.owners.owner(&place).await {
+            Ok(Some(owner)) if owner == asked => Ok(()),
+            Ok(Some(owner)) => Err(Stop::Refused { reason: OwnerError::Owned { place, owner, asked }.to_string() }),
+            Ok(None) if of == ListOf::Items => {
+                attempt.may_act()?;
+                self.shared.deps.owners.claim(&place, &asked).await.map_err(of_owners)
+            }
+            Ok(None) => Err(Stop::discard("its space at the destination is not this source's")),
+            Err(error) => Err(of_owners(error)),
+        }
+    }
+}
+
+impl Removal<'_> {
+    /// Whether the source space is there. `Absent` only where its store answers.
+    async fn source_space(&self) -> Result<Presence<SpaceFacts>, Stop> {
+        Ok(self.shared.tries.of(|| self.source.space(&self.pair.space)).await?)
+    }
+
+    fn item(&self, id: &mill_model::ContentId) -> ItemAddress {
+        ItemAddress { space: self.pair.space.clone(), id: id.clone() }
+    }
+}
+
+/// Today's policy, if it asks for the removal of what vanished.
+async fn removing_policy(deps: &Deps, pair: &Pair, subject: &str) -> Result<StorePolicy, Stop> {
+    match today::ask(&deps.policies, pair).await {
+        Today::Covers(policy) if policy.remove_vanished => Ok(policy),
+        Today::Covers(_) => Err(Stop::discard("today's policy keeps what vanished")),
+        Today::Discard { reason } => Err(Stop::discard(reason)),
+        Today::Unknown { reason } => Err(today::waits(&subject, &reason)),
+    }
+}
+
+fn of_lists(error: DeleteListError) -> Stop {
+    Stop::Failed { class: FailureClass::Retryable, source: error.into() }
+}
+
+fn of_owners(error: OwnerError) -> Stop {
+    match error {
+        OwnerError::Table(error) => Stop::Failed { class: FailureClass::Retryable, source: error.into() },
+        other => Stop::Refused { reason: mill_ports::chain(&other) },
+    }
+}
+
+#[cfg(test)]
+mod tests;

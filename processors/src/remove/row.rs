@@ -1,0 +1,198 @@
+//! One row of a delete list: each of its ids deleted, or kept, and the result written down once.
+
+use futures::stream::{self, StreamExt as _};
+use mill_model::{ContentId, ItemFacts};
+use mill_ports::{
+    CrashPoint, FailureClass, Place, Planted, Presence, StoreError, StoreErrorKind, When, crash_point, planted,
+};
+use mill_records::delete_lists::{ListOf, ListedId, RowResult};
+use mill_records::seals::VersionDigest;
+use tracing::{debug, info, warn};
+
+use super::{Removal, of_lists, removing_policy};
+use crate::fate;
+use crate::stop::Stop;
+
+/// What became of one id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fared {
+    Deleted,
+    Gone,
+    Kept,
+}
+
+/// Ids looked at at once.
+const AT_ONCE: usize = 8;
+
+impl Removal<'_> {
+    /// Deletes what a row names, as far as it is still gone at the source.
+    pub(super) async fn row(&self, number: u32) -> Result<(), Stop> {
+        let lists = &self.shared.deps.delete_lists;
+        if lists.result(self.pair, self.remove.list, number).await.map_err(of_lists)?.is_some() {
+            return Err(Stop::discard("its row of the delete list has its result already"));
+        }
+        let Some(row) = lists.row(self.pair, self.remove.list, number).await.map_err(of_lists)? else {
+            let missing = format!("row {number} of the delete list `{}` is not there", self.remove.list);
+            return Err(Stop::Failed { class: FailureClass::Retryable, source: missing.into() });
+        };
+        let mut result = RowResult::default();
+        let mut failure = None;
+        let mut fares = stream::iter(row.ids).map(|listed| self.one(listed)).buffered(AT_ONCE);
+        while let Some(fared) = fares.next().await {
+            match fared {
+                Ok(Fared::Deleted) => result.deleted += 1,
+                Ok(Fared::Gone) => result.gone += 1,
+                Ok(Fared::Kept) => result.kept += 1,
+                Err(stop) if concludes(&stop) => {
+                    result.failed += 1;
+                    failure.get_or_insert(stop);
+                }
+                // The policy changed, the lease is lost, or a store cannot be used: the task comes again, or does not.
+                Err(stop) => return Err(stop),
+            }
+        }
+        if let Some(failure) = failure.take_if(|_| !self.attempt.is_last()) {
+            return Err(failure);
+        }
+        self.attempt.may_act()?;
+        crash_point(CrashPoint::RemoveBeforeResult);
+        lists.record(self.pair, self.remove.list, number, &result).await.map_err(of_lists)?;
+        crash_point(CrashPoint::RemoveResult);
+        let RowResult { deleted, gone, kept, failed } = result;
+        let (account, destination, space) = (&self.pair.account, &self.pair.destination, &self.pair.space);
+        info!(%account, %destination, %space, deleted, gone, kept, failed, "a row of a delete list is settled");
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn one(&self, listed: ListedId) -> Result<Fared, Stop> {
+        match self.decide(&listed).await {
+            Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Precondition) => {
+                Ok(self.kept(&listed.id, "it changed at the destination meanwhile"))
+            }
+            Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Refused(_)) => {
+                warn!(item = %listed.id, error = %mill_ports::chain(&error), "kept: it cannot be looked at");
+                Ok(Fared::Kept)
+            }
+            other => other,
+        }
+    }
+
+    async fn decide(&self, listed: &ListedId) -> Result<Fared, Stop> {
+        let Some(found) = self.at_destination(&listed.id).await? else {
+            self.forget(&listed.id).await;
+            return Ok(Fared::Gone);
+        };
+        if VersionDigest::of(&found.version) != listed.seen && !planted(Planted::UnconditionalDelete) {
+            return Ok(self.kept(&listed.id, "it is not in the state that the delete list saw"));
+        }
+        if !self.is_gone(&listed.id).await? {
+            return Ok(Fared::Kept);
+        }
+        match removing_policy(&self.shared.deps, self.pair, &self.pair.space.to_string()).await {
+            Err(stop) if !planted(Planted::PolicyNotAskedAgain) => return Err(stop),
+            _ => {}
+        }
+        self.delete(&listed.id, found).await
+    }
+
+    /// What the destination says of an item; in a space that is not there, there is none.
+    async fn at_destination(&self, id: &ContentId) -> Result<Option<ItemFacts>, Stop> {
+        let item = self.item(id);
+        match self.shared.tries.of(|| self.destination.head(&item)).await {
+            Ok(Presence::Here(found)) => Ok(Some(found)),
+            Ok(Presence::Absent) => Ok(None),
+            Err(error) if error.kind == StoreErrorKind::SpaceAbsent => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the item is surely gone at the source: the places on its way are those of the survey, before and after the
+    /// look, and a space or store that answers says that it is not there.
+    async fn is_gone(&self, id: &ContentId) -> Result<bool, Stop> {
+        if !self.has_same_places(id).await? {
+            self.kept(id, "a place of its source is not the one that the survey saw");
+            return Ok(false);
+        }
+        let absent = match self.head.record.of {
+            ListOf::Items => match self.at_source(id).await {
+                Ok(found) => found == Presence::Absent,
+                Err(error) if error.kind == StoreErrorKind::SpaceAbsent => {
+                    self.kept(id, "its source space is not there");
+                    return Ok(false);
+                }
+                Err(error) => return Err(error.into()),
+            },
+            ListOf::Space => self.source_space().await? == Presence::Absent,
+        };
+        if !absent {
+            self.kept(id, "it is back at the source");
+            return Ok(false);
+        }
+        let same = self.has_same_places(id).await?;
+        if !same {
+            self.kept(id, "a place of its source changed while it was looked for");
+        }
+        Ok(same)
+    }
+
+    async fn at_source(&self, id: &ContentId) -> Result<Presence<()>, StoreError> {
+        let item = self.item(id);
+        match self.shared.tries.of(|| self.source.head(&item)).await {
+            Ok(Presence::Here(_)) => Ok(Presence::Here(())),
+            Ok(Presence::Absent) => Ok(Presence::Absent),
+            Err(error) if planted(Planted::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
+                Ok(Presence::Absent)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn has_same_places(&self, id: &ContentId) -> Result<bool, Stop> {
+        let item = self.item(id);
+        let places: Vec<Place> = self.shared.tries.of(|| self.source.places(&item)).await?;
+        Ok(self.head.record.has_same_places(id.as_str(), &places) || planted(Planted::PlacesNotCompared))
+    }
+
+    async fn delete(&self, id: &ContentId, found: ItemFacts) -> Result<Fared, Stop> {
+        self.attempt.may_act()?;
+        let item = self.item(id);
+        let seen = When::VersionIs(found.version);
+        let when = if planted(Planted::UnconditionalDelete) { When::Always } else { seen };
+        crash_point(CrashPoint::RemoveBeforeDelete);
+        let deleted = self.shared.tries.of(|| self.destination.delete(&item, &when)).await?;
+        crash_point(CrashPoint::RemoveDeleted);
+        let fared = match deleted {
+            Presence::Here(()) => {
+                let (account, destination) = (&self.pair.account, &self.pair.destination);
+                debug!(%account, %destination, %item, "deleted, gone at the source");
+                self.shared.deps.statistics.count(|work| work.deleted += 1);
+                Fared::Deleted
+            }
+            Presence::Absent => Fared::Gone,
+        };
+        self.forget(id).await;
+        crash_point(CrashPoint::RemoveForgotten);
+        Ok(fared)
+    }
+
+    /// Forgets what was known of an item that is gone. What is left behind proves nothing.
+    async fn forget(&self, id: &ContentId) {
+        if let Err(error) = self.shared.deps.seals.remove(self.pair, id).await {
+            debug!(error = %mill_ports::chain(&error), "what was known of a deleted item could not be removed");
+        }
+    }
+
+    fn kept(&self, id: &ContentId, why: &'static str) -> Fared {
+        info!(account = %self.pair.account, space = %self.pair.space, item = %id, why, "kept");
+        Fared::Kept
+    }
+}
+
+/// Whether a failure is that of one id: the others of the row are done all the same.
+fn concludes(stop: &Stop) -> bool {
+    match stop {
+        Stop::Store(error) => fate::class(error) == Some(FailureClass::Retryable),
+        Stop::Failed { class, .. } => *class == FailureClass::Retryable,
+        Stop::Outcome(_) | Stop::Refused { .. } => false,
+    }
+}

@@ -1,0 +1,157 @@
+//! What the kind promises, on stores in memory and under paused time.
+
+mod conditions;
+mod errors;
+mod order;
+mod places;
+mod repeats;
+mod space;
+
+use std::collections::BTreeSet;
+
+use futures::TryStreamExt as _;
+use mill_model::{DeleteListId, Timestamp, Version};
+use mill_records::delete_lists::rows::IdsDigest;
+use mill_records::delete_lists::{GrantedBy, HoldReason, ListOf, ListRow, ListState, ListedId, RowResult};
+use mill_records::seals::VersionDigest;
+
+use super::*;
+use crate::test_site::*;
+
+const GRANTED: ListState = ListState::Granted { by: GrantedBy::Rule, at: 1 };
+
+fn deleted(deleted: u64) -> RowResult {
+    RowResult { deleted, ..RowResult::default() }
+}
+
+fn gone(gone: u64) -> RowResult {
+    RowResult { gone, ..RowResult::default() }
+}
+
+fn kept(kept: u64) -> RowResult {
+    RowResult { kept, ..RowResult::default() }
+}
+
+fn failed(failed: u64) -> RowResult {
+    RowResult { failed, ..RowResult::default() }
+}
+
+/// The destination has these items of a source, which has none of them.
+async fn vanished(ids: &[&str]) -> Site {
+    let site = Site::new();
+    site.own().await;
+    for id in ids {
+        site.destination.plant(&at(id), (*id).to_owned(), noted("n"));
+        site.seals.put_written(&Site::pair(), &at(id).id, &site.version(id).await).await.unwrap();
+    }
+    site
+}
+
+/// And now not even the space.
+async fn orphaned(ids: &[&str]) -> Site {
+    let site = vanished(ids).await;
+    site.source.uproot_space(&space());
+    site
+}
+
+fn list_id() -> DeleteListId {
+    DeleteListId::new(Timestamp::from_millis(1), [7; 10])
+}
+
+fn row_task(row: u32) -> Task {
+    task(Some(row))
+}
+
+fn task(row: Option<u32>) -> Task {
+    let Pair { account, source, destination, space } = Site::pair();
+    Remove { account, source, destination, space, list: list_id(), row }.into_task()
+}
+
+impl Site {
+    async fn version(&self, id: &str) -> Version {
+        self.destination.head(&at(id)).await.unwrap().here().unwrap().version
+    }
+
+    /// Writes a list of items in these rows as they stand at the destination, like a survey does.
+    async fn list(&self, of: ListOf, state: ListState, rows: &[&[&str]]) {
+        let (mut digest, mut count) = (IdsDigest::default(), 0);
+        for (number, ids) in (0..).zip(rows) {
+            let mut row = ListRow::default();
+            for id in *ids {
+                let id = at(id).id;
+                digest.add(&id);
+                count += 1;
+                let seen = VersionDigest::of(&self.version(id.as_str()).await);
+                row.ids.push(ListedId { id, seen });
+            }
+            self.delete_lists.put_row(&Site::pair(), list_id(), number, &row).await.unwrap();
+        }
+        let items_total = self.destination.contents(&space()).unwrap().len() as u64;
+        let (rows, digest) = (rows.len() as u32, digest.finish());
+        let head = ListHead { of, made: 1, count, items_total, rows, digest, places: self.places(of).await, state };
+        self.delete_lists.add_head(&Site::pair(), list_id(), head).await.unwrap();
+    }
+
+    /// The places of the source as a survey sees them: all that its listing entered, or the root of a space that is gone.
+    async fn places(&self, of: ListOf) -> Vec<(String, String)> {
+        let places = match of {
+            ListOf::Items => {
+                let pages: Vec<_> = self.source.list(&space(), None).try_collect().await.unwrap();
+                pages.into_iter().flat_map(|page| page.places).collect()
+            }
+            ListOf::Space => self.source.places(&at("x")).await.unwrap(),
+        };
+        let each: BTreeSet<_> = places.into_iter().map(|place| (place.path, place.identity)).collect();
+        each.into_iter().collect()
+    }
+
+    async fn granted(&self, ids: &[&str]) {
+        self.list(ListOf::Items, GRANTED, &[ids]).await;
+    }
+
+    /// Runs the task of the first row under a policy that removes what vanished.
+    async fn remove(&self) -> Result<Outcome, ProcessorError> {
+        self.remove_under(policy(true), row_task(0), &self.attempt()).await
+    }
+
+    async fn remove_under(
+        &self,
+        policies: PolicyBook,
+        task: Task,
+        attempt: &Attempt,
+    ) -> Result<Outcome, ProcessorError> {
+        self.remove_factory(policies).processor(task)?.run(attempt).await
+    }
+
+    async fn result(&self, row: u32) -> Option<RowResult> {
+        self.delete_lists.result(&Site::pair(), list_id(), row).await.unwrap()
+    }
+
+    async fn state(&self) -> ListState {
+        self.delete_lists.head(&Site::pair(), list_id()).await.unwrap().unwrap().record.state
+    }
+
+    async fn set_state(&self, state: ListState) {
+        let mut head = self.delete_lists.head(&Site::pair(), list_id()).await.unwrap().unwrap();
+        head.record.state = state;
+        self.delete_lists.save_head(&Site::pair(), list_id(), &mut head).await.unwrap();
+    }
+
+    /// The ids at the destination; `None` without the space.
+    fn left(&self) -> Option<Vec<String>> {
+        let contents = self.destination.contents(&space())?;
+        Some(contents.into_keys().map(|id| id.as_str().to_owned()).collect())
+    }
+
+    async fn known(&self) -> Vec<String> {
+        let all: Vec<_> = self.seals.stream(&Site::pair(), None).try_collect().await.unwrap();
+        all.into_iter().map(|(id, _)| id.as_str().to_owned()).collect()
+    }
+
+    /// Makes sure that nothing was deleted and no result written.
+    async fn assert_untouched(&self, ids: &[&str]) {
+        assert_eq!(self.left().unwrap(), ids);
+        assert_eq!((self.totals().deleted, self.result(0).await), (0, None));
+        assert_eq!(self.destination.writes(), 0);
+    }
+}

@@ -1,0 +1,332 @@
+//! Two stores in memory, the books and one policy over both, for the tests of all kinds of task.
+
+mod guarded;
+mod policy_files;
+mod probe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_engine::{MemoryStore, MemoryStores, MemoryTable, SeededChance, SimClock, StoreHabits};
+use mill_model::{
+    AccountId, Algorithm, ContentId, Duplicate, Envelope, Fates, ItemAddress, Monotonic, Properties, QueueName,
+    SpaceId, StoreAddress, StoreId, Task, TaskId, Timestamp, Work,
+};
+use mill_policy::{AccountPolicy, Compare};
+use mill_ports::{
+    Attempt, Clock as _, EndedTask, FailureClass, Lease, NotedFate, Outcome, ProcessorError, Refusal, Statistics,
+    StoreErrorKind, Stores, TaskProcessorFactory as _,
+};
+use mill_records::delete_lists::DeleteLists;
+use mill_records::owners::{DestinationSpace, Owners};
+use mill_records::policies::PolicyBook;
+use mill_records::seals::{Pair, Seals};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::guarded::{Guarded, Guards};
+pub(crate) use self::policy_files::PolicyFiles;
+pub(crate) use self::probe::{Probe, Way, archived, without_properties};
+use crate::refusals::Refusals;
+use crate::{duplicate, remove};
+
+pub(crate) struct Site {
+    pub(crate) clock: Arc<SimClock>,
+    pub(crate) source: MemoryStore,
+    pub(crate) destination: MemoryStore,
+    pub(crate) source_port: Probe,
+    pub(crate) destination_port: Probe,
+    pub(crate) seals: Seals,
+    pub(crate) owners: Owners,
+    pub(crate) delete_lists: DeleteLists,
+    /// What the delete lists are kept in.
+    pub(crate) lists_table: Arc<MemoryTable>,
+    pub(crate) statistics: Arc<Statistics>,
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) stores: Arc<dyn Stores>,
+}
+
+pub(crate) fn store_address(id: &str) -> StoreAddress {
+    StoreAddress { account: account(), store: StoreId::new(id).unwrap() }
+}
+
+pub(crate) fn account() -> AccountId {
+    AccountId::new("a").unwrap()
+}
+
+pub(crate) fn space() -> SpaceId {
+    SpaceId::new("p").unwrap()
+}
+
+pub(crate) fn at(id: &str) -> ItemAddress {
+    ItemAddress { space: space(), id: ContentId::new(id).unwrap() }
+}
+
+pub(crate) fn noted(note: &str) -> Properties {
+    let pairs = [("note", note)].into_iter().filter(|(_, value)| !value.is_empty());
+    Properties(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+/// Stores that tell no checksums, like plain folders.
+pub(crate) fn plain() -> StoreHabits {
+    StoreHabits { checksums: Vec::new(), ..StoreHabits::default() }
+}
+
+pub(crate) fn telling(algorithm: Algorithm) -> StoreHabits {
+    StoreHabits { checksums: vec![algorithm], ..StoreHabits::default() }
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        Self::of(StoreHabits::default(), StoreHabits::default())
+    }
+
+    pub(crate) fn of(source: StoreHabits, destination: StoreHabits) -> Self {
+        let clock = Arc::new(SimClock::new());
+        let source = MemoryStore::new(store_address("s"), source, clock.clone());
+        let destination = MemoryStore::new(store_address("d"), destination, clock.clone());
+        let source_port = Probe::new(source.clone(), store_address("s"));
+        let destination_port = Probe::new(destination.clone(), store_address("d"));
+        let stores = MemoryStores::default();
+        stores.add(store_address("s"), Arc::new(source_port.clone()));
+        stores.add(store_address("d"), Arc::new(destination_port.clone()));
+        source.plant_space(&space());
+        destination.plant_space(&space());
+        let lists_table = Arc::new(MemoryTable::new(DeleteLists::BOOK));
+        Self {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            seals: Seals::new(Arc::new(MemoryTable::new("seals"))),
+            owners: Owners::new(Arc::new(MemoryTable::new("owners"))),
+            delete_lists: DeleteLists::new(lists_table.clone()),
+            lists_table,
+            statistics: Arc::default(),
+            refusals: Arc::default(),
+            stores: Arc::new(stores),
+            clock,
+        }
+    }
+
+    pub(crate) fn factory(&self, policies: PolicyBook) -> duplicate::DuplicateFactory {
+        duplicate::DuplicateFactory::new(duplicate::Deps {
+            policies: Arc::new(policies),
+            stores: self.stores.clone(),
+            seals: self.seals.clone(),
+            owners: self.owners.clone(),
+            clock: self.clock.clone(),
+            chance: Arc::new(SeededChance::new(1)),
+            statistics: self.statistics.clone(),
+            refusals: self.refusals.clone(),
+        })
+    }
+
+    pub(crate) fn remove_factory(&self, policies: PolicyBook) -> remove::RemoveFactory {
+        remove::RemoveFactory::new(remove::Deps {
+            policies: Arc::new(policies),
+            stores: self.stores.clone(),
+            delete_lists: self.delete_lists.clone(),
+            seals: self.seals.clone(),
+            owners: self.owners.clone(),
+            clock: self.clock.clone(),
+            chance: Arc::new(SeededChance::new(1)),
+            statistics: self.statistics.clone(),
+        })
+    }
+
+    pub(crate) fn pair() -> Pair {
+        Pair {
+            account: account(),
+            source: store_address("s").store,
+            destination: store_address("d").store,
+            space: space(),
+        }
+    }
+
+    /// The `duplicate` task of an item, or of the space.
+    pub(crate) fn task(item: Option<&ItemAddress>) -> Task {
+        let Pair { account, source, destination, space } = Self::pair();
+        Duplicate { account, source, destination, space, item: item.map(|item| item.id.clone()) }.into_task()
+    }
+
+    /// From now on the stores are guarded like that.
+    pub(crate) fn guard(&mut self, guards: Guards) -> Arc<Guarded> {
+        let guarded = Arc::new(Guarded::new(self.stores.clone(), guards));
+        self.stores = guarded.clone();
+        guarded
+    }
+
+    /// Says that the destination space is the source's.
+    pub(crate) async fn own(&self) {
+        self.owners.claim(&Self::place(), &store_address("s")).await.unwrap();
+    }
+
+    pub(crate) fn place() -> DestinationSpace {
+        DestinationSpace { store: store_address("d"), space: space() }
+    }
+
+    pub(crate) fn attempt(&self) -> Attempt {
+        let id = TaskId::new(Timestamp::from_millis(0), [0; 10]);
+        Attempt {
+            envelope: Envelope::new(id, QueueName::DuplicationLow, Timestamp::from_millis(0), Self::task(None)),
+            failures_max: 3,
+            receive_count: 1,
+            cancelled: CancellationToken::new(),
+            lease: Lease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
+            fate: NotedFate::default(),
+        }
+    }
+
+    /// An attempt after so many failures.
+    pub(crate) fn attempt_after(&self, failures: u32) -> Attempt {
+        let mut attempt = self.attempt();
+        attempt.envelope.failures = failures;
+        attempt
+    }
+
+    /// Runs the task of an item under a policy that removes what vanished.
+    pub(crate) async fn run(&self, item: &str) -> Result<Outcome, ProcessorError> {
+        self.run_under(policy(true), &Self::task(Some(&at(item)))).await
+    }
+
+    pub(crate) async fn run_under(&self, policies: PolicyBook, task: &Task) -> Result<Outcome, ProcessorError> {
+        self.attempted(&self.factory(policies), task, &self.attempt()).await
+    }
+
+    /// Runs a task, and counts what became of its item.
+    pub(crate) async fn attempted(
+        &self,
+        factory: &duplicate::DuplicateFactory,
+        task: &Task,
+        attempt: &Attempt,
+    ) -> Result<Outcome, ProcessorError> {
+        let answer = factory.processor(task.clone())?.run(attempt).await;
+        if let Ok(Outcome::Done { .. } | Outcome::Discard { .. }) = &answer {
+            // As a workman does once the task is acknowledged.
+            let (id, fate) = (attempt.envelope.id, attempt.fate.get());
+            self.statistics.end_tasks([EndedTask { id, fate, subject: None }]);
+        }
+        answer
+    }
+
+    /// Runs it, and lets time pass until everything there is old enough to prove something.
+    pub(crate) async fn settle(&self, item: &str) {
+        self.run(item).await.unwrap();
+        self.clock.sleep(Duration::from_mins(1)).await;
+        self.run(item).await.unwrap();
+        self.forget_counts();
+    }
+
+    pub(crate) fn forget_counts(&self) {
+        for port in [&self.source_port, &self.destination_port] {
+            port.calls();
+            port.bytes_read();
+        }
+    }
+
+    pub(crate) async fn sealed(&self, item: &str) -> bool {
+        self.seals.get(&Self::pair(), &at(item).id).await.unwrap().is_some()
+    }
+
+    pub(crate) fn in_step(&self) -> bool {
+        self.source.contents(&space()) == self.destination.contents(&space())
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let totals = self.statistics.totals();
+        let Fates { copied, updated, unchanged, refused, vanished, .. } = totals.sum.fates;
+        let Work { deleted, bytes, .. } = totals.work;
+        Totals { examined: totals.examined(), copied, updated, deleted, unchanged, refused, vanished, bytes }
+    }
+}
+
+/// What these tests look at of what was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Totals {
+    pub(crate) examined: u64,
+    pub(crate) copied: u64,
+    pub(crate) updated: u64,
+    pub(crate) deleted: u64,
+    pub(crate) unchanged: u64,
+    pub(crate) refused: u64,
+    pub(crate) vanished: u64,
+    pub(crate) bytes: u64,
+}
+
+pub(crate) fn policy(remove_vanished: bool) -> PolicyBook {
+    policy_of(Site::pair(), remove_vanished)
+}
+
+pub(crate) fn policy_of(pair: Pair, remove_vanished: bool) -> PolicyBook {
+    let Pair { account, source, destination, space } = pair;
+    let compare = Compare::Differences;
+    PolicyBook::fixed(vec![AccountPolicy::mirror(account, space, source, destination, compare, remove_vanished)])
+}
+
+/// What a task meets whose policy is not simply there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum NoPolicy {
+    CoversNothing,
+    NotListed,
+    ContradictsItself,
+}
+
+impl NoPolicy {
+    pub(crate) fn book(self) -> PolicyBook {
+        let Pair { account, source, destination, space } = Site::pair();
+        let of = |space, source: &StoreId, destination| {
+            let compare = Compare::Everything;
+            vec![AccountPolicy::mirror(account, space, source.clone(), destination, compare, true)]
+        };
+        PolicyBook::fixed(match self {
+            Self::NotListed => Vec::new(),
+            Self::ContradictsItself => of(space, &source, source.clone()),
+            Self::CoversNothing => {
+                let other = SpaceId::new("other").unwrap();
+                assert_ne!(space, other);
+                of(other, &source, destination)
+            }
+        })
+    }
+}
+
+/// Each sort of store failure.
+pub(crate) fn every_error() -> Vec<StoreErrorKind> {
+    // A new sort does not compile until it stands below, too.
+    let _ = |kind: StoreErrorKind| match kind {
+        StoreErrorKind::Throttled { .. }
+        | StoreErrorKind::Unavailable
+        | StoreErrorKind::SpaceAbsent
+        | StoreErrorKind::Refused(_)
+        | StoreErrorKind::Precondition
+        | StoreErrorKind::Changed
+        | StoreErrorKind::Damaged
+        | StoreErrorKind::OnlyCached
+        | StoreErrorKind::NotConfigured
+        | StoreErrorKind::Unexpected => {}
+    };
+    vec![
+        StoreErrorKind::Throttled { retry_after: None },
+        StoreErrorKind::Unavailable,
+        StoreErrorKind::SpaceAbsent,
+        StoreErrorKind::Refused(Refusal::Unreadable),
+        StoreErrorKind::Precondition,
+        StoreErrorKind::Changed,
+        StoreErrorKind::Damaged,
+        StoreErrorKind::OnlyCached,
+        StoreErrorKind::NotConfigured,
+        StoreErrorKind::Unexpected,
+    ]
+}
+
+pub(crate) fn fails(kind: &StoreErrorKind, times: usize) -> Vec<Way> {
+    std::iter::repeat_with(|| Way::Fails(kind.clone())).take(times).collect()
+}
+
+pub(crate) fn class(result: Result<Outcome, ProcessorError>) -> FailureClass {
+    result.unwrap_err().class
+}
+
+pub(crate) fn is_discard(outcome: &Outcome, with: &str) -> bool {
+    matches!(outcome, Outcome::Discard { reason } if reason.contains(with))
+}

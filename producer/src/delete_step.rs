@@ -1,0 +1,538 @@
+//! The deletes of a morsel: a survey, a list of what vanished, and its tasks once it is granted.
+//!
+//! ```text
+//!   pending ──▶ a list is granted and not carried out ──────────────▶ sending its rows ──▶ done
+//!          └──▶ survey ──▶ nothing vanished ──────────────────────────────────────────────▶ done
+//!                     ├──▶ rule lets it go: list granted ──▶ sending its rows ──▶ done
+//!                     └──▶ a person must decide: list held ──▶ held
+//! ```
+//!
+//! While a granted list is being carried out, no further survey is made: what vanishes meanwhile is found by a later run.
+
+use std::collections::BTreeSet;
+
+use futures::TryStreamExt as _;
+use mill_model::DeleteListId;
+use mill_ports::{ChanceExt as _, CrashPoint, Place, Planted, crash_point, planted};
+use mill_records::delete_lists::{
+    DeleteListError, GrantedBy, HeldList, HoldReason, ListHead, ListOf, ListRow, ListState, PairState, RowResult,
+    Versioned,
+};
+use mill_records::producer_state::{Deletes, Kept, Morsel};
+use mill_records::seals::Pair;
+use tracing::{info, warn};
+
+use crate::copies::Nibble;
+use crate::ends::Ends;
+use crate::list_writer::{ListWriter, WrittenRows};
+use crate::merge::Merge;
+use crate::report::HeldDeletes;
+use crate::session::{Session, StepError};
+use crate::survey::{Survey, Vanishing};
+
+/// How a deletes step ended.
+pub(crate) enum DeletesStep {
+    /// Settled for this turn; with what the survey found to copy, if that is all there is.
+    Settled(Option<Box<Nibble>>),
+    /// There is more of it.
+    More,
+    /// Told to stop.
+    Stopped,
+}
+
+/// The list of a pair that is held, granted, being carried out, or was dropped by a person since the last survey.
+struct CurrentList {
+    id: DeleteListId,
+    head: Versioned<ListHead>,
+}
+
+/// What a survey found of the items that a held list names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StillHeld {
+    /// All of them are back, or left the destination otherwise.
+    No,
+    /// Some have still vanished.
+    Vanished,
+    /// Some may lie where the source could not be looked into: neither back nor surely gone.
+    Hidden,
+}
+
+impl Session<'_> {
+    /// Takes the next step of a morsel's deletes.
+    pub(crate) async fn deletes(&mut self, morsel: &mut Kept<Morsel>, ends: &Ends) -> Result<DeletesStep, StepError> {
+        if let Deletes::Sending { list, next } = morsel.row.deletes.clone() {
+            return self.send_rows(morsel, ends, list, next).await;
+        }
+        let pair = &ends.pair;
+        let mut state = self.deps.delete_lists.pair(pair).await?;
+        let current = self.current_list(pair, &mut state, ListOf::Items).await?;
+        if let Some(list) = current.as_ref().filter(|list| list.head.record.is_granted()) {
+            return self.begin_sending(morsel, list.id).await;
+        }
+        if matches!(morsel.row.deletes, Deletes::Held { .. }) {
+            // Surveyed in this run already, and nobody has granted it since.
+            return Ok(DeletesStep::Settled(None));
+        }
+        self.survey(morsel, ends, state, current).await
+    }
+
+    /// Whether a deletes step is due.
+    pub(crate) fn has_deletes(morsel: &Morsel, ends: &Ends) -> bool {
+        ends.policy.remove_vanished && ends.destination_here && morsel.deletes != Deletes::Done
+    }
+
+    /// The list in hand: one that is held, or one that is granted and about what is to be looked at now. One that was carried
+    /// out is closed; a granted one about something else is withdrawn, since the space went away, or came back.
+    async fn current_list(
+        &mut self,
+        pair: &Pair,
+        state: &mut Versioned<PairState>,
+        of: ListOf,
+    ) -> Result<Option<CurrentList>, StepError> {
+        let lists = &self.deps.delete_lists;
+        let Some(id) = state.record.list() else { return Ok(None) };
+        let Some(mut head) = lists.head(pair, id).await? else { return Ok(None) };
+        let record = &mut head.record;
+        match record.state.clone() {
+            ListState::Granted { by, .. } => {
+                let results = lists.results(pair, id).await?;
+                let all_done = results.len() == record.rows as usize && record.of == ListOf::Items;
+                if all_done {
+                    let deleted = results.iter().map(|(_, result): &(u32, RowResult)| result.deleted).sum();
+                    if matches!(by, GrantedBy::Person(_)) {
+                        // With the list, the person accepted the places at which it was made.
+                        state.record.accept_places(record.places(), &[]);
+                    }
+                    record.state = ListState::Done { by, deleted };
+                } else if record.of == of {
+                    self.settled_rows.insert(id, results.into_iter().map(|(row, _)| row).collect());
+                    return Ok(Some(CurrentList { id, head }));
+                } else {
+                    record.state = ListState::Withdrawn;
+                }
+            }
+            // Also when the space went away or came back since: what is held stays held.
+            ListState::Held { .. } | ListState::Withdrawn => return Ok(Some(CurrentList { id, head })),
+            ListState::Done { .. } => return Ok(None),
+        }
+        lists.save_head(pair, id, &mut head).await?;
+        lists.note_not_held(pair, id).await?;
+        state.record.set_list(None);
+        lists.save_pair(pair, state).await?;
+        Ok(None)
+    }
+
+    async fn survey(
+        &mut self,
+        morsel: &mut Kept<Morsel>,
+        ends: &Ends,
+        state: Versioned<PairState>,
+        current: Option<CurrentList>,
+    ) -> Result<DeletesStep, StepError> {
+        // What a marker has passed was compared in an earlier turn.
+        let copies_max =
+            (ends.compares_differences() && morsel.row.marker.is_none()).then(|| self.settings.nibble.get());
+        let mut merge = ends.both(&self.deps.seals);
+        let Some(over) = self.unless_stopped(merge.destination_is_over()).await else {
+            return Ok(DeletesStep::Stopped);
+        };
+        if over? {
+            // The source need not be listed for that.
+            let mut state = state;
+            self.lift(&ends.pair, &mut state, current).await?;
+            return self.settle(morsel, Deletes::Done).await;
+        }
+        let survey = Survey::of(&ends.pair, &mut merge, self.settings.thresholds.unasked_max + 1, copies_max);
+        let Some(survey) = self.unless_stopped(survey).await else { return Ok(DeletesStep::Stopped) };
+        let mut survey = survey?;
+        let copies = survey.copies.take().map(Box::new);
+        let settled = self.judge(morsel, ends, state, current, survey).await?;
+        Ok(match settled {
+            DeletesStep::Settled(_) => DeletesStep::Settled(copies),
+            other => other,
+        })
+    }
+
+    /// Decides about what a survey found to have vanished.
+    async fn judge(
+        &mut self,
+        morsel: &mut Kept<Morsel>,
+        ends: &Ends,
+        mut state: Versioned<PairState>,
+        current: Option<CurrentList>,
+        survey: Survey,
+    ) -> Result<DeletesStep, StepError> {
+        let pair = &ends.pair;
+        let lists = self.deps.delete_lists.clone();
+        let unasked_today = state.record.unasked_today(&*self.deps.clock);
+        let known = state.record.knows_places();
+        let changed = survey.changed_beneath(&state.record);
+        // Where none is known and something vanished, a person accepts them with the list.
+        if !survey.places.is_empty() && (known || survey.count == 0) {
+            state.record.accept_places(survey.places.iter().cloned(), &changed);
+        }
+        let mut reason = survey.hold_reason(&self.settings.thresholds, unasked_today, known.then_some(&changed));
+        if let Some(held) = &current {
+            // What is held stays held until it is back or confirmed, however few are left of it.
+            match self.still_held(pair, held.id, &survey).await? {
+                StillHeld::No => {}
+                StillHeld::Hidden if held.head.record.held().is_some() || survey.count == 0 => {
+                    lists.save_pair(pair, &mut state).await?;
+                    return self.leave_held(morsel, pair, current).await;
+                }
+                StillHeld::Hidden | StillHeld::Vanished => {
+                    let before = held.head.record.held().map(HoldReason::still);
+                    let before = before.unwrap_or(HoldReason::ListWithdrawn);
+                    reason = reason.or(Some(before));
+                }
+            }
+        }
+        if survey.count == 0 {
+            self.lift(pair, &mut state, current).await?;
+            return self.settle(morsel, Deletes::Done).await;
+        }
+        let Some(reason) = reason else {
+            self.lift(pair, &mut state, current).await?;
+            state.record.grant_unasked(survey.count);
+            let (by, at) = (GrantedBy::Rule, self.deps.clock.now().as_millis());
+            let list = self.write_list(pair, survey, ListState::Granted { by, at }).await?;
+            state.record.set_list(Some(list));
+            lists.save_pair(pair, &mut state).await?;
+            return self.begin_sending(morsel, list).await;
+        };
+        let (count, items_total) = (survey.count, survey.items_total);
+        self.hold(ends, &mut state, current, (survey, ListOf::Items), reason).await?;
+        self.settle(morsel, Deletes::Held { count, items_total }).await
+    }
+
+    /// Whether something that a list names has still vanished, or may have.
+    async fn still_held(&self, pair: &Pair, list: DeleteListId, survey: &Survey) -> Result<StillHeld, StepError> {
+        let all_kept = survey.vanished.len() as u64 == survey.count;
+        if (survey.count == 0 && !survey.has_hidden()) || planted(Planted::HoldForgotten) {
+            return Ok(StillHeld::No);
+        }
+        let vanished: BTreeSet<_> = survey.vanished.iter().map(|listed| &listed.id).collect();
+        let mut still = if all_kept { StillHeld::No } else { StillHeld::Vanished };
+        let mut ids = self.deps.delete_lists.ids(pair, list);
+        while let Some(listed) = ids.try_next().await? {
+            if survey.may_hide(&listed.id) {
+                return Ok(StillHeld::Hidden);
+            }
+            if vanished.contains(&listed.id) {
+                still = StillHeld::Vanished;
+                if !survey.has_hidden() {
+                    break;
+                }
+            }
+        }
+        Ok(still)
+    }
+
+    /// Leaves a list as it is until all that it names can be looked at again.
+    async fn leave_held(
+        &mut self,
+        morsel: &mut Kept<Morsel>,
+        pair: &Pair,
+        current: Option<CurrentList>,
+    ) -> Result<DeletesStep, StepError> {
+        let Some(CurrentList { id, head }) = current.filter(|list| list.head.record.held().is_some()) else {
+            return self.settle(morsel, Deletes::Done).await;
+        };
+        let (count, items_total) = (head.record.count, head.record.items_total);
+        self.report_held(&HeldList { pair: pair.clone(), list: id, head });
+        self.settle(morsel, Deletes::Held { count, items_total }).await
+    }
+
+    /// Drops a held list: what it names is back.
+    async fn lift(
+        &self,
+        pair: &Pair,
+        state: &mut Versioned<PairState>,
+        current: Option<CurrentList>,
+    ) -> Result<(), StepError> {
+        let lists = &self.deps.delete_lists;
+        if let Some(CurrentList { id, mut head }) = current {
+            info!(account = %pair.account, space = %pair.space, "what was held is back; the hold ends");
+            head.record.state = ListState::Withdrawn;
+            lists.save_head(pair, id, &mut head).await?;
+            lists.note_not_held(pair, id).await?;
+            lists.remove_rows(pair, id).await?;
+            state.record.set_list(None);
+        }
+        Ok(lists.save_pair(pair, state).await?)
+    }
+
+    /// Remembers the places at which a source was listed, so that a later survey finds out which are gone.
+    pub(crate) async fn remember_places(&self, pair: &Pair, places: &[Place]) -> Result<(), StepError> {
+        let mut state = self.deps.delete_lists.pair(pair).await?;
+        if state.record.add_places(places) {
+            self.deps.delete_lists.save_pair(pair, &mut state).await?;
+        }
+        Ok(())
+    }
+
+    /// The list of a pair that is granted and not carried out yet.
+    pub(crate) async fn granted_list(&mut self, pair: &Pair, of: ListOf) -> Result<Option<DeleteListId>, StepError> {
+        let mut state = self.deps.delete_lists.pair(pair).await?;
+        let current = self.current_list(pair, &mut state, of).await?;
+        Ok(current.filter(|list| list.head.record.is_granted()).map(|list| list.id))
+    }
+
+    /// Grants the deletion of a whole space: a bug on purpose, nothing else ever does.
+    pub(crate) async fn grant_space(
+        &mut self,
+        ends: &Ends,
+        survey: Survey,
+        granted: ListState,
+    ) -> Result<DeleteListId, StepError> {
+        let mut state = self.deps.delete_lists.pair(&ends.pair).await?;
+        let list = self.write_long_list(ends, survey, ListOf::Space, granted).await?;
+        state.record.set_list(Some(list));
+        self.deps.delete_lists.save_pair(&ends.pair, &mut state).await?;
+        Ok(list)
+    }
+
+    /// Holds what vanished until a person decides: under the list that names exactly it already, or under a new one.
+    pub(crate) async fn hold_list(
+        &mut self,
+        ends: &Ends,
+        survey: (Survey, ListOf),
+        reason: HoldReason,
+    ) -> Result<(), StepError> {
+        let mut state = self.deps.delete_lists.pair(&ends.pair).await?;
+        let current = self.current_list(&ends.pair, &mut state, survey.1).await?;
+        self.hold(ends, &mut state, current, survey, reason).await
+    }
+
+    async fn hold(
+        &mut self,
+        ends: &Ends,
+        state: &mut Versioned<PairState>,
+        current: Option<CurrentList>,
+        (survey, of): (Survey, ListOf),
+        reason: HoldReason,
+    ) -> Result<(), StepError> {
+        let pair = &ends.pair;
+        let lists = self.deps.delete_lists.clone();
+        let same = |list: &&CurrentList| {
+            let head = &list.head.record;
+            head.held().is_some() && head.digest == survey.digest && head.count == survey.count && head.of == of
+        };
+        if let Some(CurrentList { id, head }) = current.as_ref().filter(same) {
+            let (id, mut head) = (*id, head.clone());
+            let state_now = ListState::Held { reason };
+            // It may have been written over by a list that was given up half-written, or whose run was killed.
+            lists.note_held(pair, id).await?;
+            if head.record.state != state_now {
+                head.record.state = state_now;
+                lists.save_head(pair, id, &mut head).await?;
+            }
+            lists.save_pair(pair, state).await?;
+            self.report_held(&HeldList { pair: pair.clone(), list: id, head });
+            return Ok(());
+        }
+        let list = self.write_long_list(ends, survey, of, ListState::Held { reason }).await?;
+        if planted(Planted::UngrantedListDeletes) {
+            self.sending.send_removes(pair, list, std::iter::once(Some(0))).await?;
+        }
+        // The pair knows the new list before the old one is dropped: a run that is killed between forgets no hold.
+        state.record.set_list(Some(list));
+        lists.save_pair(pair, state).await?;
+        if let Some(CurrentList { id, mut head }) = current {
+            head.record.state = ListState::Withdrawn;
+            lists.save_head(pair, id, &mut head).await?;
+            lists.remove_rows(pair, id).await?;
+        }
+        if let Some(head) = lists.head(pair, list).await? {
+            self.report_held(&HeldList { pair: pair.clone(), list, head });
+        }
+        Ok(())
+    }
+
+    /// Writes a list of what is in memory: its rows, then its head.
+    async fn write_list(&self, pair: &Pair, survey: Survey, state: ListState) -> Result<DeleteListId, StepError> {
+        let list = self.deps.chance.delete_list_id(self.deps.clock.now());
+        let mut writer = ListWriter::new(&self.deps.delete_lists, pair, list);
+        for listed in survey.vanished {
+            writer.push(listed).await?;
+        }
+        let rows = writer.finish().await?;
+        self.add_head(pair, list, rows, (survey.items_total, survey.places, ListOf::Items, state)).await?;
+        Ok(list)
+    }
+
+    /// Writes a list that may be longer than what is in memory: both sides are gone through once more then.
+    async fn write_long_list(
+        &self,
+        ends: &Ends,
+        survey: Survey,
+        of: ListOf,
+        state: ListState,
+    ) -> Result<DeleteListId, StepError> {
+        let pair = &ends.pair;
+        let list = self.deps.chance.delete_list_id(self.deps.clock.now());
+        let mut writer = ListWriter::new(&self.deps.delete_lists, pair, list);
+        let (mut items_total, mut places) = (survey.items_total, survey.places);
+        if survey.vanished.len() as u64 == survey.count {
+            for listed in survey.vanished {
+                writer.push(listed).await?;
+            }
+        } else {
+            let mut merge = self.vanished_again(ends, of);
+            let mut vanishing = Vanishing::default();
+            while let Some(found) = merge.next().await? {
+                if let Some((listed, _)) = vanishing.take(&found) {
+                    writer.push(listed).await?;
+                }
+            }
+            items_total = merge.items_at_destination();
+            if of == ListOf::Items {
+                places = merge.source_places().to_vec();
+            }
+        }
+        let rows = writer.finish().await?;
+        // Before the head, so that no list waits for a person who cannot find it.
+        self.deps.delete_lists.note_held(pair, list).await?;
+        self.add_head(pair, list, rows, (items_total, places, of, state)).await?;
+        Ok(list)
+    }
+
+    fn vanished_again(&self, ends: &Ends, of: ListOf) -> Merge {
+        match of {
+            ListOf::Items => ends.both(&self.deps.seals),
+            ListOf::Space => ends.all_at_destination(),
+        }
+    }
+
+    async fn add_head(
+        &self,
+        pair: &Pair,
+        list: DeleteListId,
+        rows: WrittenRows,
+        (items_total, places, of, state): (u64, Vec<Place>, ListOf, ListState),
+    ) -> Result<(), DeleteListError> {
+        let WrittenRows { rows, count, digest } = rows;
+        let made = self.deps.clock.now().as_millis();
+        let mut places: Vec<(String, String)> =
+            places.into_iter().map(|Place { path, identity }| (path, identity)).collect();
+        places.sort();
+        places.dedup();
+        let head = ListHead { of, made, count, items_total, rows, digest, places, state };
+        self.deps.delete_lists.add_head(pair, list, head).await?;
+        Ok(())
+    }
+
+    /// Notes deletes that wait for a person, once a session.
+    pub(crate) fn report_held(&mut self, held: &HeldList) {
+        let held = HeldDeletes::of(held);
+        let HeldDeletes { account, space, source, destination, count, items_total, reason, token } = &held;
+        if self.report.held.iter().any(|before| before.token == *token) {
+            return;
+        }
+        warn!(%account, %space, %source, %destination, count, items_total, ?reason, token,
+            "deletes are held until a person confirms them");
+        self.deps.statistics.count(|work| work.held += *count);
+        self.report.held.push(held);
+    }
+
+    async fn settle(&mut self, morsel: &mut Kept<Morsel>, deletes: Deletes) -> Result<DeletesStep, StepError> {
+        morsel.row.deletes = deletes;
+        self.state.save(morsel).await?;
+        crash_point(CrashPoint::ProducerDeletesSaved);
+        Ok(DeletesStep::Settled(None))
+    }
+
+    pub(crate) async fn begin_sending(
+        &mut self,
+        morsel: &mut Kept<Morsel>,
+        list: DeleteListId,
+    ) -> Result<DeletesStep, StepError> {
+        crash_point(CrashPoint::ProducerBeforeDeletes);
+        morsel.row.deletes = Deletes::Sending { list, next: 0 };
+        self.state.save(morsel).await?;
+        Ok(DeletesStep::More)
+    }
+
+    /// Queues the tasks of some rows of a granted list, those that have a result left out.
+    pub(crate) async fn send_rows(
+        &mut self,
+        morsel: &mut Kept<Morsel>,
+        ends: &Ends,
+        list: DeleteListId,
+        next: u32,
+    ) -> Result<DeletesStep, StepError> {
+        let pair = &ends.pair;
+        let head = self.deps.delete_lists.head(pair, list).await?.map(|head| head.record);
+        let Some(head) = head.filter(ListHead::is_granted) else {
+            return self.settle(morsel, Deletes::Done).await;
+        };
+        if !self.settled_rows.contains_key(&list) {
+            let results = self.deps.delete_lists.results(pair, list).await?;
+            self.settled_rows.insert(list, results.into_iter().map(|(row, _)| row).collect());
+        }
+        let steps_max = u32::try_from(self.settings.nibble.get() / ListRow::IDS_MAX).unwrap_or(u32::MAX).max(1);
+        let end = Lanes::of(head.rows).steps();
+        let until = next.saturating_add(steps_max).min(end);
+        let settled = self.settled_rows.get(&list);
+        let due = (next..until)
+            .filter_map(|step| Lanes::of(head.rows).row(step))
+            .filter(|row| settled.is_none_or(|settled| !settled.contains(row)));
+        let mut tasks: Vec<Option<u32>> = due.map(Some).collect();
+        if until == end && head.of == ListOf::Space {
+            // Its processor removes the space once it is empty; until then it is found again in the next run.
+            tasks.push(None);
+        }
+        let sent = self.sending.send_removes(pair, list, tasks.into_iter()).await?;
+        self.sent(sent);
+        self.report.removing += sent;
+        crash_point(CrashPoint::ProducerDeletesSent);
+        if until < end {
+            morsel.row.deletes = Deletes::Sending { list, next: until };
+            self.state.save(morsel).await?;
+            return Ok(DeletesStep::More);
+        }
+        self.settle(morsel, Deletes::Done).await
+    }
+}
+
+/// The order in which rows are sent: by turns out of several stretches of the list, so that deletes and the removal of
+/// their proofs do not all fall on one part of a service.
+#[derive(Debug, Clone, Copy)]
+struct Lanes {
+    rows: u32,
+    width: u32,
+}
+
+impl Lanes {
+    const LANES: u32 = 16;
+
+    fn of(rows: u32) -> Self {
+        Self { rows, width: rows.div_ceil(Self::LANES) }
+    }
+
+    /// How many steps there are; some of them name no row.
+    fn steps(self) -> u32 {
+        self.width * Self::LANES
+    }
+
+    /// The row of a step.
+    fn row(self, step: u32) -> Option<u32> {
+        let row = (step % Self::LANES) * self.width + step / Self::LANES;
+        (row < self.rows).then_some(row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_is_sent_once_in_some_order() {
+        for rows in [0, 1, 15, 16, 17, 100, 3907] {
+            let lanes = Lanes::of(rows);
+            let sent: Vec<u32> = (0..lanes.steps()).filter_map(|step| lanes.row(step)).collect();
+            let each: BTreeSet<u32> = sent.iter().copied().collect();
+            assert_eq!((sent.len(), each.len()), (rows as usize, rows as usize), "{rows}");
+        }
+    }
+}

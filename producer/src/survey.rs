@@ -1,0 +1,215 @@
+//! Both sides of a space, gone through from end to end: what only the destination has, and whether it may be deleted unasked.
+
+use mill_model::ContentId;
+use mill_model::ids::shown;
+use mill_ports::{Place, Planted, planted};
+use mill_records::delete_lists::rows::IdsDigest;
+use mill_records::delete_lists::{HoldReason, ListedId, PairState};
+use mill_records::seals::{Pair, VersionDigest};
+
+use crate::copies::Nibble;
+use crate::merge::{Found, Merge, MergeError};
+use crate::settings::DeleteThresholds;
+
+/// What a complete survey found.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// Items that only the destination has: at most one more than may be deleted unasked.
+    pub(crate) vanished: Vec<ListedId>,
+    /// How many there are.
+    pub(crate) count: u64,
+    /// Which they are, as one checksum.
+    pub(crate) digest: String,
+    /// How many of them this pair neither wrote nor proved.
+    pub(crate) unproven: u64,
+    /// How many items the destination has.
+    pub(crate) items_total: u64,
+    /// The places of the source.
+    pub(crate) places: Vec<Place>,
+    /// Whether more of the source was hidden than could be remembered.
+    pub(crate) too_much_hidden: bool,
+    /// What of the source could not be looked into.
+    hidden: Hidden,
+    /// What there is to copy, when it is no more than one nibble: then the space need not be listed once more.
+    pub(crate) copies: Option<Nibble>,
+}
+
+impl Survey {
+    /// Goes through a merge from its beginning to its end: both listings are complete, or it is an error.
+    ///
+    /// `keep_max` is how many vanished items are kept. With `copies_max`, up to so many items to copy are kept too.
+    pub(crate) async fn of(
+        pair: &Pair,
+        merge: &mut Merge,
+        keep_max: u64,
+        copies_max: Option<usize>,
+    ) -> Result<Self, MergeError> {
+        let mut survey = Self { copies: copies_max.map(|_| Nibble::new(pair)), ..Self::default() };
+        let most = copies_max.unwrap_or(0);
+        let mut digest = IdsDigest::default();
+        let mut vanishing = Vanishing::default();
+        while let Some(found) = merge.next().await? {
+            if let Some((listed, ours)) = vanishing.take(&found) {
+                survey.count += 1;
+                survey.unproven += u64::from(!ours);
+                digest.add(&listed.id);
+                if survey.count <= keep_max {
+                    survey.vanished.push(listed);
+                }
+            }
+            if let Some(copies) = &mut survey.copies {
+                copies.add(found, merge);
+                if copies.items.len() > most || copies.names() > most {
+                    survey.copies = None;
+                }
+            }
+        }
+        survey.digest = digest.finish();
+        survey.items_total = merge.items_at_destination();
+        survey.places = merge.source_places().to_vec();
+        // A name that hides comes before all that lies beneath it; should one come late, what it hides was counted.
+        let late = survey.vanished.iter().any(|listed| vanishing.hidden.may_hide(&listed.id));
+        survey.too_much_hidden = vanishing.hidden.overflowed || late;
+        survey.hidden = vanishing.hidden;
+        if let Some(copies) = &mut survey.copies {
+            copies.ends(merge);
+        }
+        Ok(survey)
+    }
+
+    /// Why a person must decide about what vanished; `None` where the rule lets it go. `changed` are the changed places
+    /// beneath which something vanished; `None` where no places are known from before.
+    pub(crate) fn hold_reason(
+        &self,
+        thresholds: &DeleteThresholds,
+        unasked_today: u64,
+        changed: Option<&[String]>,
+    ) -> Option<HoldReason> {
+        let Some(changed) = changed else { return Some(HoldReason::PlacesUnknown) };
+        if let Some(path) = changed.first() {
+            return Some(HoldReason::PlaceChanged { path: path.clone() });
+        }
+        if self.too_much_hidden {
+            return Some(HoldReason::TooMuchHidden);
+        }
+        if thresholds.are_exceeded(self.count, unasked_today, self.items_total) {
+            return Some(HoldReason::TooMany { unasked_today });
+        }
+        (self.unproven > 0).then_some(HoldReason::Unproven { count: self.unproven })
+    }
+
+    /// Whether something of the source could not be looked into.
+    pub(crate) fn has_hidden(&self) -> bool {
+        !self.hidden.names.is_empty()
+    }
+
+    /// Whether an item may lie where the source could not be looked into.
+    pub(crate) fn may_hide(&self, id: &ContentId) -> bool {
+        self.hidden.may_hide(id)
+    }
+
+    /// The paths of changed places beneath which something vanished, as far as the kept items tell: of the others
+    /// anything may lie anywhere.
+    pub(crate) fn changed_beneath(&self, state: &PairState) -> Vec<String> {
+        let all_kept = self.vanished.len() as u64 == self.count;
+        let mut changed = state.changed_places(&self.places);
+        changed.retain(|path| {
+            let beneath = self.vanished.iter().any(|listed| listed.id.as_str().starts_with(path.as_str()));
+            beneath || (!all_kept && self.count > 0)
+        });
+        changed
+    }
+}
+
+impl DeleteThresholds {
+    /// Whether `count` deletes out of `items_total` items, after so many unasked ones in the last 24 hours, wait for a
+    /// person.
+    fn are_exceeded(&self, count: u64, unasked_today: u64, items_total: u64) -> bool {
+        if planted(Planted::DeleteThresholdOff) {
+            return false;
+        }
+        let all = count.saturating_add(unasked_today);
+        let of = items_total.saturating_add(unasked_today);
+        let large_share = all.saturating_mul(100) > of.saturating_mul(self.share_percent);
+        count > 0 && (all > self.unasked_max || (all > self.few && large_share) || count >= items_total)
+    }
+}
+
+/// Picks the items that vanished out of a merge.
+#[derive(Debug, Default)]
+pub(crate) struct Vanishing {
+    hidden: Hidden,
+}
+
+impl Vanishing {
+    /// The item that vanished, if it is one, and whether this pair wrote it.
+    pub(crate) fn take(&mut self, found: &Found) -> Option<(ListedId, bool)> {
+        match found {
+            Found::OnlyAtDestination { id, version, ours } if !self.hidden.may_hide(id) => {
+                Some((ListedId { id: id.clone(), seen: VersionDigest::of(version) }, *ours))
+            }
+            Found::Refused { shown, .. } | Found::Hidden { shown } => {
+                self.hidden.add(shown);
+                None
+            }
+            Found::OnlyAtDestination { .. } | Found::AtSource { .. } => None,
+        }
+    }
+}
+
+/// Entries of the source that cannot be items. What stands beneath one, an unreadable directory perhaps, is not known
+/// to be gone.
+#[derive(Debug, Default)]
+struct Hidden {
+    names: Vec<String>,
+    overflowed: bool,
+}
+
+impl Hidden {
+    const NAMES_MAX: usize = 1_000;
+
+    fn add(&mut self, shown: &str) {
+        if self.names.len() < Self::NAMES_MAX {
+            self.names.push(shown.trim_end_matches('/').to_owned());
+        } else {
+            self.overflowed = true;
+        }
+    }
+
+    fn may_hide(&self, id: &ContentId) -> bool {
+        if self.names.is_empty() {
+            return false;
+        }
+        let id = shown(id.as_str());
+        self.names.iter().any(|hidden| match id.strip_prefix(&**hidden) {
+            // A name too long to be shown whole ends in `…`; of all that begin like it, none is known to be gone.
+            Some(rest) => rest.is_empty() || rest.starts_with(['/', '…']),
+            None => false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thresholds_count_what_was_deleted_unasked_today() {
+        let thresholds = DeleteThresholds::default();
+        for (count, unasked, items, held) in [
+            (20, 0, 1_000, false),
+            (21, 0, 1_000, true),
+            (10, 0, 10, true),
+            (10, 0, 11, false),
+            (10, 11, 1_000, true),
+            (10, 10, 1_000, false),
+            (600, 0, 60_600, false),
+            (600, 401, 200_000, true),
+            (1_000, 0, 200_000, false),
+            (1_001, 0, 2_000_000, true),
+            (0, 5_000, 10, false),
+        ] {
+            assert_eq!(thresholds.are_exceeded(count, unasked, items), held, "{count} after {unasked} of {items}");
+        }
+    }
+}

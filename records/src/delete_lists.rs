@@ -1,0 +1,313 @@
+//! The book of delete lists: what may be deleted at a destination, by whose grant, and what became of it.
+//!
+//! ```text
+//!   survey ──▶ rows, then the head ──┬─▶ granted by rule ──▶ tasks, one a row ──▶ results, one a row
+//!                                    └─▶ held ──▶ granted by a person ──┘
+//!                                         └─▶ withdrawn: back at the source, or asked for by a person
+//! ```
+//!
+//! A list names the ids that a complete survey of both sides of a pair found only at the destination. Nothing is deleted
+//! that no granted list names. What was deleted is never more than what was granted: each id is in one row, and each row
+//! has one result.
+//!
+//! Reading order: this file (the book), [`pair`] (what is remembered of a pair), [`head`] (a list), [`rows`] (its ids,
+//! and what became of them), `held` (lists that wait for a person).
+
+pub mod head;
+mod held;
+pub mod pair;
+pub mod rows;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use mill_model::DeleteListId;
+use mill_ports::{KeyRange, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use head::{GrantedBy, HoldReason, ListHead, ListOf, ListState};
+pub use held::{HeldList, Token};
+pub use pair::PairState;
+pub use rows::{ListRow, ListedId, RowResult};
+
+use crate::seals::Pair;
+
+/// A record as it was last read or written: saved only if nobody else has written it since.
+#[derive(Debug, Clone)]
+pub struct Versioned<R> {
+    /// What it says. Changes are not in the book until it is saved.
+    pub record: R,
+    version: Option<RowVersion>,
+}
+
+/// Why the book could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteListError {
+    /// Somebody else has written the record since it was read.
+    #[error("the record `{sort}` of the delete lists was changed meanwhile")]
+    Changed {
+        /// The record.
+        sort: String,
+    },
+    /// A record cannot be understood.
+    #[error("the record `{sort}` of the delete lists cannot be read; nothing is deleted by it")]
+    Unreadable {
+        /// The record.
+        sort: String,
+    },
+    /// No held list has this token.
+    #[error("no list of held deletes has the token `{token}`; `mill held list` shows those there are")]
+    NoSuchToken {
+        /// The token.
+        token: String,
+    },
+    /// The source space has not been missing for a day.
+    #[error("the source space is not known to be missing for a whole day yet, so its copy cannot be let go")]
+    NotMissingForADay,
+    /// The book could not be asked.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// The book, over one table.
+#[derive(Debug, Clone)]
+pub struct DeleteLists {
+    table: Arc<dyn Table>,
+}
+
+impl DeleteLists {
+    /// The table's name.
+    pub const BOOK: &str = "delete-lists";
+    const PAGE_ROWS: usize = 100;
+
+    /// The book kept in `table`.
+    pub fn new(table: Arc<dyn Table>) -> Self {
+        Self { table }
+    }
+
+    /// What is remembered of a pair; of one never seen before, nothing.
+    ///
+    /// # Errors
+    /// The table's; [`DeleteListError::Unreadable`].
+    pub async fn pair(&self, pair: &Pair) -> Result<Versioned<PairState>, DeleteListError> {
+        let found = self.get(RowKey::new(pair.partition(), PairState::SORT)).await?;
+        Ok(found.unwrap_or(Versioned { record: PairState::default(), version: None }))
+    }
+
+    /// Saves what is remembered of a pair.
+    ///
+    /// # Errors
+    /// [`DeleteListError::Changed`] when somebody else has written it since it was read.
+    pub async fn save_pair(&self, pair: &Pair, state: &mut Versioned<PairState>) -> Result<(), DeleteListError> {
+        self.save(RowKey::new(pair.partition(), PairState::SORT), state).await
+    }
+
+    /// The head of a list.
+    ///
+    /// # Errors
+    /// The table's; [`DeleteListError::Unreadable`].
+    pub async fn head(&self, pair: &Pair, list: DeleteListId) -> Result<Option<Versioned<ListHead>>, DeleteListError> {
+        self.get(head_key(pair, list)).await
+    }
+
+    /// Adds the head of a list whose rows are all there.
+    ///
+    /// # Errors
+    /// The table's; [`DeleteListError::Changed`] when it has one already.
+    pub async fn add_head(
+        &self,
+        pair: &Pair,
+        list: DeleteListId,
+        head: ListHead,
+    ) -> Result<Versioned<ListHead>, DeleteListError> {
+        let mut head = Versioned { record: head, version: None };
+        self.save_head(pair, list, &mut head).await?;
+        Ok(head)
+    }
+
+    /// Saves the head of a list.
+    ///
+    /// # Errors
+    /// [`DeleteListError::Changed`] when somebody else has written it since it was read.
+    pub async fn save_head(
+        &self,
+        pair: &Pair,
+        list: DeleteListId,
+        head: &mut Versioned<ListHead>,
+    ) -> Result<(), DeleteListError> {
+        self.save(head_key(pair, list), head).await
+    }
+
+    /// Adds one row of a list.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn put_row(
+        &self,
+        pair: &Pair,
+        list: DeleteListId,
+        number: u32,
+        row: &ListRow,
+    ) -> Result<(), DeleteListError> {
+        self.table.put(&row_key(pair, list, number), row.written(), RowWhen::Always).await?;
+        Ok(())
+    }
+
+    /// One row of a list.
+    ///
+    /// # Errors
+    /// The table's; [`DeleteListError::Unreadable`].
+    pub async fn row(&self, pair: &Pair, list: DeleteListId, number: u32) -> Result<Option<ListRow>, DeleteListError> {
+        let Some(row) = self.table.get(&row_key(pair, list, number)).await? else { return Ok(None) };
+        ListRow::read(&row.value).map(Some).ok_or(DeleteListError::Unreadable { sort: row.sort })
+    }
+
+    /// All ids of a list in order, a few rows at a time in memory.
+    pub fn ids(&self, pair: &Pair, list: DeleteListId) -> BoxStream<'static, Result<ListedId, DeleteListError>> {
+        let rows = self.rows(pair, &format!("list/{list}/row/"));
+        rows.and_then(|row| async move {
+            let read = ListRow::read(&row.value).ok_or(DeleteListError::Unreadable { sort: row.sort })?;
+            Ok(stream::iter(read.ids.into_iter().map(Ok)))
+        })
+        .try_flatten()
+        .boxed()
+    }
+
+    /// Notes what became of a row, once: a later result of the same row changes nothing.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn record(
+        &self,
+        pair: &Pair,
+        list: DeleteListId,
+        number: u32,
+        result: &RowResult,
+    ) -> Result<(), DeleteListError> {
+        let key = result_key(pair, list, number);
+        match self.table.put(&key, json(result), RowWhen::Absent).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == TableErrorKind::Conflict => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The result of a row, if it has one.
+    ///
+    /// # Errors
+    /// The table's; [`DeleteListError::Unreadable`].
+    pub async fn result(
+        &self,
+        pair: &Pair,
+        list: DeleteListId,
+        number: u32,
+    ) -> Result<Option<RowResult>, DeleteListError> {
+        let found: Option<Versioned<RowResult>> = self.get(result_key(pair, list, number)).await?;
+        Ok(found.map(|found| found.record))
+    }
+
+    /// The results of a list so far, by row.
+    ///
+    /// # Errors
+    /// The table's; [`DeleteListError::Unreadable`].
+    pub async fn results(&self, pair: &Pair, list: DeleteListId) -> Result<Vec<(u32, RowResult)>, DeleteListError> {
+        let prefix = format!("list/{list}/result/");
+        let rows: Vec<Row> = self.rows(pair, &prefix).try_collect().await?;
+        let read = |row: Row| {
+            let number = row.sort.strip_prefix(&prefix).and_then(|number| number.parse().ok());
+            number.zip(serde_json::from_slice(&row.value).ok()).ok_or(DeleteListError::Unreadable { sort: row.sort })
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    /// Removes the rows of a list that was never granted.
+    ///
+    /// # Errors
+    /// The table's; rows that are left do no harm.
+    pub async fn remove_rows(&self, pair: &Pair, list: DeleteListId) -> Result<(), DeleteListError> {
+        let partition = pair.partition();
+        let mut rows = self.rows(pair, &format!("list/{list}/row/"));
+        while let Some(row) = rows.try_next().await? {
+            self.table.delete(&RowKey::new(partition.clone(), row.sort), RowWhen::Always).await?;
+        }
+        Ok(())
+    }
+
+    fn rows(&self, pair: &Pair, prefix: &str) -> BoxStream<'static, Result<Row, DeleteListError>> {
+        self.partition_rows(pair.partition(), prefix.to_owned())
+    }
+
+    fn partition_rows(&self, partition: String, prefix: String) -> BoxStream<'static, Result<Row, DeleteListError>> {
+        let start = (self.table.clone(), Some(KeyRange { prefix, after: None }));
+        let pages = stream::try_unfold(start, move |(table, range)| {
+            let partition = partition.clone();
+            async move {
+                let Some(range) = range else { return Ok(None) };
+                let page = table.query(&partition, &range, Self::PAGE_ROWS).await?;
+                let after = page.rows.last().map(|row| row.sort.clone());
+                // A page that promises more and gives nothing to go on from would be asked for again for ever.
+                let next = (!page.end && after.is_some()).then_some(KeyRange { after, ..range });
+                if !page.end && next.is_none() {
+                    return Err(DeleteListError::Table(TableError {
+                        kind: TableErrorKind::Unexpected,
+                        op: "query",
+                        table: table.name().to_owned(),
+                        source: Some("an empty page that is not the last".into()),
+                    }));
+                }
+                Ok(Some((stream::iter(page.rows.into_iter().map(Ok)), (table, next))))
+            }
+        });
+        pages.try_flatten().boxed()
+    }
+
+    async fn get<R: DeserializeOwned>(&self, key: RowKey) -> Result<Option<Versioned<R>>, DeleteListError> {
+        let Some(row) = self.table.get(&key).await? else { return Ok(None) };
+        match serde_json::from_slice(&row.value) {
+            Ok(record) => Ok(Some(Versioned { record, version: Some(row.version) })),
+            Err(_) => Err(DeleteListError::Unreadable { sort: row.sort }),
+        }
+    }
+
+    async fn save<R: Serialize>(&self, key: RowKey, record: &mut Versioned<R>) -> Result<(), DeleteListError> {
+        let value = json(&record.record);
+        let when = record.version.clone().map_or(RowWhen::Absent, RowWhen::VersionIs);
+        match self.table.put(&key, value.clone(), when).await {
+            Ok(version) => {
+                record.version = Some(version);
+                Ok(())
+            }
+            // An earlier try that was not answered may have written it.
+            Err(error) if error.kind == TableErrorKind::Conflict => match self.table.get(&key).await? {
+                Some(row) if row.value == value => {
+                    record.version = Some(row.version);
+                    Ok(())
+                }
+                _ => Err(DeleteListError::Changed { sort: key.sort }),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn head_key(pair: &Pair, list: DeleteListId) -> RowKey {
+    RowKey::new(pair.partition(), format!("list/{list}/head"))
+}
+
+fn row_key(pair: &Pair, list: DeleteListId, number: u32) -> RowKey {
+    RowKey::new(pair.partition(), format!("list/{list}/row/{number:08}"))
+}
+
+fn result_key(pair: &Pair, list: DeleteListId, number: u32) -> RowKey {
+    RowKey::new(pair.partition(), format!("list/{list}/result/{number:08}"))
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    // Structs of texts and numbers are always JSON; an empty value would read as an unreadable record.
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests;

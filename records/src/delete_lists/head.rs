@@ -1,0 +1,155 @@
+//! The head of a delete list: what it is about, whether it is granted, and by whom.
+
+use mill_model::Timestamp;
+use mill_ports::Place;
+use serde::{Deserialize, Serialize};
+
+/// What is said of a list as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListHead {
+    /// What vanished.
+    pub of: ListOf,
+    /// When the survey ended, by the host's clock, in milliseconds since 1970. For people: nothing is decided by it.
+    pub made: u64,
+    /// How many ids it names.
+    pub count: u64,
+    /// How many items the destination had.
+    pub items_total: u64,
+    /// How many rows it has.
+    pub rows: u32,
+    /// The SHA-256 of its ids in order, each followed by a zero byte, in hexadecimal.
+    pub digest: String,
+    /// The places of the source at the survey: path and identity. An id is deleted only while those on its way are the same.
+    pub places: Vec<(String, String)>,
+    /// Whether it may be carried out.
+    pub state: ListState,
+}
+
+/// What vanished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListOf {
+    /// Items of a source space that is there.
+    Items,
+    /// The source space itself, with all its items.
+    Space,
+}
+
+/// Whether a list may be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListState {
+    /// It waits for a person.
+    Held {
+        /// Why.
+        reason: HoldReason,
+    },
+    /// It may.
+    Granted {
+        /// Who let it.
+        by: GrantedBy,
+        /// When, in milliseconds since 1970.
+        at: u64,
+    },
+    /// It may not any more: what it names is back, or another list took its place, or a person asked for that.
+    Withdrawn,
+    /// It was carried out: each row has its result.
+    Done {
+        /// Who had let it.
+        by: GrantedBy,
+        /// How many items were deleted.
+        deleted: u64,
+    },
+}
+
+/// Who let a list be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GrantedBy {
+    /// The rule: few enough, and all of them written or proven by this pair.
+    Rule,
+    /// A person.
+    Person(String),
+}
+
+/// Why a list waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldReason {
+    /// It names too many ids, together with all that was deleted unasked in the last 24 hours.
+    TooMany {
+        /// How many were deleted unasked in the last 24 hours.
+        unasked_today: u64,
+    },
+    /// It names copies that Mill neither wrote nor proved to be equal to an item of this source.
+    Unproven {
+        /// How many.
+        count: u64,
+    },
+    /// A place of the source above some of its ids is not the one that was there before, or is not there.
+    PlaceChanged {
+        /// Where it begins, relative to the space; empty for the source's root.
+        path: String,
+    },
+    /// The source space was missing, and some of its items are still missing now that it is back.
+    HeldBefore,
+    /// The places of the source were never seen before: what is missing may stand on one that is not there.
+    PlacesUnknown,
+    /// A person dropped the list in which some of them stood, and did not say that they may go.
+    ListWithdrawn,
+    /// More directories of the source could not be entered than can be remembered.
+    TooMuchHidden,
+    /// The source space itself is not there.
+    SpaceMissing {
+        /// Since when, in milliseconds since 1970.
+        since: u64,
+        /// Whether two clocks agree that it has been missing for a day: only then can it be granted.
+        for_a_day: bool,
+    },
+}
+
+impl HoldReason {
+    /// The reason for which what is left of held deletes stays held.
+    #[must_use]
+    pub fn still(&self) -> Self {
+        match self {
+            Self::SpaceMissing { .. } => Self::HeldBefore,
+            other => other.clone(),
+        }
+    }
+}
+
+impl ListHead {
+    /// The places of the source at the survey.
+    pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        self.places.iter().map(|(path, identity)| Place { path: path.clone(), identity: identity.clone() })
+    }
+
+    /// Whether the places on the way to `id` are those of the survey.
+    pub fn has_same_places(&self, id: &str, now: &[Place]) -> bool {
+        let then = self.places().filter(|place| id.starts_with(&place.path));
+        let mut now: Vec<&Place> = now.iter().collect();
+        now.sort();
+        let mut then: Vec<Place> = then.collect();
+        then.sort();
+        then.iter().eq(now)
+    }
+
+    /// When the survey ended.
+    pub fn made_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.made)
+    }
+
+    /// Whether it may be carried out now.
+    pub fn is_granted(&self) -> bool {
+        matches!(self.state, ListState::Granted { .. })
+    }
+
+    /// Why it waits for a person, if it does.
+    pub fn held(&self) -> Option<&HoldReason> {
+        match &self.state {
+            ListState::Held { reason } => Some(reason),
+            _ => None,
+        }
+    }
+}

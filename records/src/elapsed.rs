@@ -1,0 +1,106 @@
+//! Time that two clocks agree on, for lapses of time that allow a delete.
+//!
+//! One wall clock that jumps must not make a day pass. So a lapse is added up in stretches, from one reading to the next,
+//! and each stretch counts as much as both the wall clock and a second clock say that passed. Between readings of two
+//! domains (the machine was started anew, or another host looked) nothing counts.
+
+use std::time::Duration;
+
+use mill_model::Timestamp;
+use mill_ports::{Clock, ClockWitness};
+use serde::{Deserialize, Serialize};
+
+/// How much time has surely passed since the first reading.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElapsedTime {
+    /// Milliseconds that both clocks agree on.
+    agreed: u64,
+    last: Option<Reading>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Reading {
+    /// The wall clock, in milliseconds since 1970.
+    wall: u64,
+    /// The second clock's domain, and its reading in milliseconds.
+    domain: String,
+    at: u64,
+}
+
+impl ElapsedTime {
+    /// Reads both clocks, and gives all the time that has surely passed until now.
+    pub fn read(&mut self, clock: &dyn Clock) -> Duration {
+        let reading = clock.witness().map(|witness| Reading::of(clock.now(), witness));
+        if let (Some(last), Some(now)) = (&self.last, &reading)
+            && last.domain == now.domain
+        {
+            let passed = now.wall.saturating_sub(last.wall).min(now.at.saturating_sub(last.at));
+            self.agreed = self.agreed.saturating_add(passed);
+        }
+        self.last = reading;
+        self.agreed()
+    }
+
+    /// The time that had surely passed at the last reading.
+    pub fn agreed(&self) -> Duration {
+        Duration::from_millis(self.agreed)
+    }
+}
+
+impl Reading {
+    fn of(wall: Timestamp, witness: ClockWitness) -> Self {
+        let at = u64::try_from(witness.at.as_millis()).unwrap_or(u64::MAX);
+        Self { wall: wall.as_millis(), domain: witness.domain, at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use mill_model::Monotonic;
+
+    use super::*;
+
+    /// Wall clock and second clock, in hours, and the second clock's domain.
+    #[derive(Debug)]
+    struct Clocks(Mutex<(u64, u64, Option<&'static str>)>);
+
+    #[async_trait::async_trait]
+    impl Clock for Clocks {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(self.0.lock().unwrap().0 * 3_600_000)
+        }
+        fn monotonic(&self) -> Monotonic {
+            Monotonic::default()
+        }
+        async fn sleep(&self, _: Duration) {}
+        fn witness(&self) -> Option<ClockWitness> {
+            let (_, hours, domain) = *self.0.lock().unwrap();
+            Some(ClockWitness { domain: domain?.to_owned(), at: Duration::from_hours(hours) })
+        }
+    }
+
+    fn hours_after(readings: &[(u64, u64, Option<&'static str>)]) -> u64 {
+        let clocks = Clocks(Mutex::new(readings[0]));
+        let mut elapsed = ElapsedTime::default();
+        for reading in readings {
+            *clocks.0.lock().unwrap() = *reading;
+            elapsed.read(&clocks);
+        }
+        elapsed.agreed().as_secs() / 3600
+    }
+
+    #[test]
+    fn time_passes_only_as_far_as_both_clocks_agree() {
+        let a = Some("a");
+        assert_eq!(hours_after(&[(100, 1, a)]), 0);
+        assert_eq!(hours_after(&[(100, 1, a), (125, 26, a)]), 25);
+        assert_eq!(hours_after(&[(100, 1, a), (125, 1, a)]), 0, "the wall clock alone jumped");
+        assert_eq!(hours_after(&[(100, 1, a), (125, 1, a), (126, 2, a)]), 1, "it goes on from where it jumped to");
+        assert_eq!(hours_after(&[(100, 1, a), (100, 30, a)]), 0, "the wall clock stands still");
+        assert_eq!(hours_after(&[(100, 1, a), (50, 26, a), (51, 27, a)]), 1, "the wall clock stepped back");
+        assert_eq!(hours_after(&[(100, 1, a), (125, 26, Some("b")), (126, 27, Some("b"))]), 1, "another boot");
+        assert_eq!(hours_after(&[(100, 1, None), (200, 101, None)]), 0, "no second clock");
+    }
+}
