@@ -17,7 +17,9 @@
 
 pub mod duplicate;
 mod fate;
-pub mod refusals;
+pub mod listing;
+mod properties;
+mod refusals;
 pub mod restore;
 mod seldom;
 mod tries;

@@ -3,12 +3,13 @@
 //! Reading order: [`policies`] (today's policies, and the last good ones), [`seals`] (pairs proven in step), [`owners`]
 //! (whose a destination space is), [`destinations`] (over all installations of a host), [`places`] (where destinations
 //! were), [`lease`] and [`producer_state`] (where a producer stands), [`dead_letters`] (tasks
-//! given up).
+//! given up), [`installation`] (whose tables they are).
 //!
 //! **Invariant:** a book keeps rules and decides nothing. What cannot be read is an error, never an empty book.
 
 pub mod dead_letters;
 pub mod destinations;
+pub mod installation;
 pub mod lease;
 pub mod owners;
 pub mod places;

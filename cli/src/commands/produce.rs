@@ -15,6 +15,7 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
     let Produce::Duplication { now, reset, confirm_deletes } = args;
     let stopping = stop::on_signals()?;
     let works = Works::configured(config).await?;
+    stopping.when_damaged();
     let settings = mill_producer::Settings { force: now, confirm_deletes, ..producer_settings(config)? };
     let producer = works.producer(settings);
     if reset {

@@ -11,6 +11,8 @@ mod deployed;
 mod faults;
 #[path = "fleet/hosts.rs"]
 mod hosts;
+#[path = "fleet/hour.rs"]
+mod hour;
 #[path = "fleet/job.rs"]
 mod job;
 #[path = "../../../infra/aws/tests/it/listening.rs"]
@@ -31,6 +33,8 @@ mod proxy;
 mod seaweed;
 #[path = "../../../infra/aws/tests/it/stack.rs"]
 mod stack;
+#[path = "fleet/state.rs"]
+mod state;
 #[path = "../../../infra/aws/tests/it/verifying.rs"]
 mod verifying;
 #[path = "fleet/within.rs"]

@@ -14,5 +14,7 @@ mod leftovers;
 mod mirror;
 mod places;
 mod policies;
+mod reality;
+mod state;
 mod trouble;
 mod world;
