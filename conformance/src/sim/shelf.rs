@@ -246,6 +246,10 @@ impl SourceStore for Way {
         self.call(Sort::Read, ("places", item), self.shelf.inner.places(item)).await
     }
 
+    async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
+        self.call(Sort::Space, ("folds_names", space), self.shelf.inner.folds_names(space)).await
+    }
+
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         self.listing(space, after)
     }
@@ -311,6 +315,10 @@ impl DestinationStore for Way {
             Ok(written)
         };
         self.call(Sort::Write, ("put_properties", item), call).await
+    }
+
+    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+        self.call(Sort::Write, ("respell", &from), self.shelf.inner.respell(space, from, to)).await
     }
 
     async fn tidy(&self) {

@@ -17,6 +17,7 @@ use super::kept::Kept;
 use super::place::Place;
 use super::room::Room;
 use super::root::{RootDir, directory_in};
+use super::spelling;
 use super::stamp::Stamp;
 use super::uncached::{ALIGNED, Way, aligned, may_be_cached};
 
@@ -48,6 +49,10 @@ pub(super) fn find(root: &RootDir, place: &Place) -> Result<Presence<Found>, Fau
         return Err(Fault::refused(refusal));
     }
     if (seen == FileType::Directory) != place.directory {
+        return Ok(Presence::Absent);
+    }
+    // What another spelling of the name has found is another item.
+    if !spelling::is_own(root, place, &parent).map_err(|errno| Fault::of(During::Read, errno))? {
         return Ok(Presence::Absent);
     }
     let opened = match seen {
