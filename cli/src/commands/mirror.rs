@@ -2,7 +2,9 @@
 
 mod end;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +44,7 @@ struct Pair {
 
 /// Runs it.
 pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
-    let pair = Pair::of(&args)?;
+    let pair = Pair::of(&args).await?;
     let _alone = pair.lock()?;
     pair.make_destination(args.create)?;
     let stopping = stop::on_signals()?;
@@ -142,7 +144,7 @@ pub(super) fn held_remark(held: &mill_producer::HeldDeletes) -> String {
 }
 
 impl Pair {
-    fn of(args: &Mirror) -> Result<Self> {
+    async fn of(args: &Mirror) -> Result<Self> {
         let ends = args.ends.clone();
         let given = |endpoint, region, profile| Given { endpoint, region, profile };
         let remote = given(ends.source_endpoint, ends.source_region, ends.source_profile);
@@ -155,7 +157,7 @@ impl Pair {
             Some(remote) => End::Remote(remote),
             None => End::Folder(destination_folder(&args.destination)?),
         };
-        if let Some(why) = source.overlap(&destination)? {
+        if let Some(why) = source.overlap(&destination).await? {
             return Err(Usage(why).into());
         }
         let state = state_folder(&source, &destination)?;
@@ -164,9 +166,9 @@ impl Pair {
 
     /// Keeps other processes from this pair for as long as the file is held.
     fn lock(&self) -> Result<File> {
-        fs::create_dir_all(&self.state)
+        private_folder(&self.state)
             .with_context(|| format!("the state folder `{}` cannot be made", self.state.display()))?;
-        let file = File::create(self.state.join("lock"))?;
+        let file = private_file(&self.state.join("lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => {
@@ -193,7 +195,8 @@ impl Pair {
                 .with_context(|| format!("the destination `{}` cannot be made", destination.display()))?;
         }
         let text = format!("{}\n→ {}\n", self.source, self.destination);
-        fs::write(known, text).context("the state folder cannot be written")
+        let written = private_file(&known).and_then(|mut file| file.write_all(text.as_bytes()));
+        written.context("the state folder cannot be written")
     }
 
     async fn works(&self, args: &Mirror) -> Result<Works> {
@@ -204,8 +207,8 @@ impl Pair {
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<Misplaced>::default();
-        let (from, from_folder) = self.source.open(&folders, address(&source), &space).await?;
-        let (to, to_folder) = self.destination.open(&folders, address(&destination), &space).await?;
+        let (from, from_folder, from_remote) = self.source.open(&folders, address(&source), &space).await?;
+        let (to, to_folder, to_remote) = self.destination.open(&folders, address(&destination), &space).await?;
         let places = Arc::new(DestinationPlaces::of(&engine));
         let keeper = self.keeper(args, from_folder.as_deref()).await?;
         if let Some(folder) = &to_folder {
@@ -216,6 +219,7 @@ impl Pair {
             destination: to,
             source_folder: from_folder,
             destination_folder: to_folder,
+            remotes: from_remote.zip(to_remote),
             misplaced: misplaced.clone(),
             places: places.clone(),
             keeper,
@@ -300,6 +304,20 @@ fn destination_folder(destination: &Path) -> Result<PathBuf> {
         }
         Err(error) => Err(error).with_context(|| format!("the destination `{}` cannot be used", destination.display())),
     }
+}
+
+/// Makes a folder that its user alone can look into: names of what is copied are nobody else's affair.
+fn private_folder(path: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    // One that was there before may be open to others.
+    fs::set_permissions(path, Permissions::from_mode(0o700))
+}
+
+/// Makes a file, or empties it, that its user alone can read.
+fn private_file(path: &Path) -> std::io::Result<File> {
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// Where the state of a pair is kept: under the user's state folder, so that neither folder holds anything of Mill's.

@@ -27,6 +27,8 @@ mod mirror;
 mod network;
 #[path = "fleet/proxy.rs"]
 mod proxy;
+#[path = "fleet/same.rs"]
+mod same;
 #[path = "../../../infra/aws/tests/it/seaweed.rs"]
 mod seaweed;
 #[path = "../../../infra/aws/tests/it/stack.rs"]

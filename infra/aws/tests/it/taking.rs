@@ -18,7 +18,7 @@ const PART: u64 = 5 << 20;
 const SIZE: usize = 11_000_003;
 
 /// A connection to the one server of this process, which ends with it.
-async fn connect() -> Connection {
+pub(crate) async fn connect() -> Connection {
     static STARTED: OnceLock<String> = OnceLock::new();
     let endpoint = STARTED.get_or_init(seaweed::start).clone();
     let keys = KeySource::fixed(Keys { id: seaweed::KEY.into(), secret: seaweed::SECRET.into(), token: None });
