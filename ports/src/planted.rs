@@ -56,8 +56,6 @@ bugs! {
     DuplicateDeletes = "duplicate-deletes";
     /// A later survey forgets that deletes of the pair are held.
     HoldForgotten = "hold-forgotten";
-    /// The places of the source are not compared with those of the survey.
-    PlacesNotCompared = "places-not-compared";
     /// A delete is made whatever stands there by then.
     UnconditionalDelete = "unconditional-delete";
     /// A copy is written whatever stands there by then.

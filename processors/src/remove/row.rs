@@ -151,7 +151,7 @@ impl Removal<'_> {
     async fn has_same_places(&self, id: &ContentId) -> Result<bool, Stop> {
         let item = self.item(id);
         let places: Vec<Place> = self.shared.tries.of(|| self.source.places(&item)).await?;
-        Ok(self.head.record.has_same_places(id.as_str(), &places) || planted(Planted::PlacesNotCompared))
+        Ok(self.head.record.has_same_places(id.as_str(), &places))
     }
 
     async fn delete(&self, id: &ContentId, found: ItemFacts) -> Result<Fared, Stop> {
