@@ -45,6 +45,8 @@ pub(super) struct Armed {
 
 /// How a stage that is armed is given time to run into its point.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// How long a stage waits on a busy machine until a workman has met the store that cannot be used.
+const PATIENCE_WITH_STORE: Duration = Duration::from_secs(60);
 /// SIGKILL's number.
 const KILL: i32 = 9;
 
@@ -189,6 +191,12 @@ impl Job {
         let _ = fs::remove_dir_all(self.world.path(BLOCKED));
     }
 
+    /// Whether a workman has said that the store cannot be used.
+    fn has_met_unusable(&self) -> bool {
+        let log = fs::read_to_string(self.world.path("log")).unwrap_or_default();
+        log.contains("a store cannot be used for now")
+    }
+
     fn usable(&self) {
         let _ = fs::remove_file(self.world.path("later-two/.mill-in-progress"));
     }
@@ -200,13 +208,16 @@ impl Job {
         let began = Instant::now();
         let mut since_killed = None;
         let mut people = 0;
-        while began.elapsed() < PATIENCE && since_killed.is_none_or(|at: Instant| at.elapsed().as_millis() < 300) {
+        let mut met_unusable = false;
+        let impatient = |met: bool| began.elapsed() > if met { PATIENCE } else { PATIENCE_WITH_STORE };
+        while !impatient(met_unusable) && since_killed.is_none_or(|at: Instant| at.elapsed().as_millis() < 300) {
             std::thread::sleep(Duration::from_millis(20));
             fleet.look(self);
             if self.killed > 0 && since_killed.is_none() {
                 since_killed = Some(Instant::now());
             }
-            if began.elapsed().as_millis() > 600 {
+            met_unusable |= self.has_met_unusable();
+            if met_unusable && began.elapsed().as_millis() > 600 {
                 self.usable();
             }
             if began.elapsed().as_millis() > 2000 {
