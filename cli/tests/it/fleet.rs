@@ -23,6 +23,8 @@ mod million;
 mod ministack;
 #[path = "fleet/mirror.rs"]
 mod mirror;
+#[path = "fleet/moving.rs"]
+mod moving;
 #[path = "fleet/network.rs"]
 mod network;
 #[path = "fleet/proxy.rs"]

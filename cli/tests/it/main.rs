@@ -12,6 +12,7 @@ mod installed;
 mod kills;
 mod leftovers;
 mod mirror;
+mod moving;
 mod places;
 mod policies;
 mod trouble;
