@@ -206,21 +206,17 @@ impl<'a> Moving<'a> {
     }
 
     fn plug(&mut self) -> &'static str {
-        match self.disk.take() {
-            Some(disk) => {
-                disk.detach();
-                if self.dice.roll(3) == 0 {
-                    self.world.write(&format!("{DISK}/stray"), "written into the mount point");
-                }
-                "unmounted"
+        if let Some(disk) = self.disk.take() {
+            disk.detach();
+            if self.dice.roll(3) == 0 {
+                self.world.write(&format!("{DISK}/stray"), "written into the mount point");
             }
-            None => {
-                self.disk = Some(Mount::bind(&self.world.path("the disk"), &self.world.path(DISK)));
-                // What lies in the mount point is covered: it is out of sight, as if it were taken away.
-                self.people_take("photos", ["disk/stray".to_owned()]);
-                "mounted"
-            }
+            return "unmounted";
         }
+        self.disk = Some(Mount::bind(&self.world.path("the disk"), &self.world.path(DISK)));
+        // What lies in the mount point is covered: it is out of sight, as if it were taken away.
+        self.people_take("photos", ["disk/stray".to_owned()]);
+        "mounted"
     }
 
     /// A person looks through what is held, and lets one list go.

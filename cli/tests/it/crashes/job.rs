@@ -46,7 +46,7 @@ pub(super) struct Armed {
 /// How a stage that is armed is given time to run into its point.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How long a stage waits on a busy machine until a workman has met the store that cannot be used.
-const PATIENCE_WITH_STORE: Duration = Duration::from_secs(60);
+const PATIENCE_WITH_STORE: Duration = Duration::from_mins(1);
 /// SIGKILL's number.
 const KILL: i32 = 9;
 
