@@ -56,6 +56,12 @@ bugs! {
     DuplicateDeletes = "duplicate-deletes";
     /// A later survey forgets that deletes of the pair are held.
     HoldForgotten = "hold-forgotten";
+    /// A person's confirmation of one delete list grants every list that is held.
+    ConfirmedForAll = "confirmed-for-all";
+    /// A delete list can be granted before its last row is written.
+    HeadBeforeRow = "head-before-row";
+    /// A source space that is not there is read as items that are gone.
+    AbsentSpaceReadAsGone = "absent-space-read-as-gone";
     /// A delete is made whatever stands there by then.
     UnconditionalDelete = "unconditional-delete";
     /// A copy is written whatever stands there by then.
@@ -84,6 +90,10 @@ bugs! {
     StaleSealBelieved = "stale-seal-believed";
     /// A destination shows an item while its bytes are still coming.
     WriteNotAtomic = "write-not-atomic";
+    /// What nothing proves of a copy is compared as a cache has it.
+    CacheCompared = "cache-compared";
+    /// A destination reports a write as done although its flush failed.
+    FailedFlushBelieved = "failed-flush-believed";
     /// A destination keeps a temporary file of a write that failed.
     TemporaryFileLeft = "temporary-file-left";
 }

@@ -89,7 +89,8 @@ impl Session<'_> {
         state: &mut Versioned<PairState>,
         of: ListOf,
     ) -> Result<Option<CurrentList>, StepError> {
-        let lists = &self.deps.delete_lists;
+        let lists = self.deps.delete_lists.clone();
+        self.adopt_next(pair, state).await?;
         let Some(id) = state.record.list() else { return Ok(None) };
         let Some(mut head) = lists.head(pair, id).await? else { return Ok(None) };
         let record = &mut head.record;
@@ -120,6 +121,32 @@ impl Session<'_> {
         state.record.set_list(None);
         lists.save_pair(pair, state).await?;
         Ok(None)
+    }
+
+    /// A list whose writer died after its head was there, and before the pair knew: people see it, so it holds.
+    async fn adopt_next(&self, pair: &Pair, state: &mut Versioned<PairState>) -> Result<(), StepError> {
+        let lists = &self.deps.delete_lists;
+        let Some(next) = state.record.next() else { return Ok(()) };
+        if lists.head(pair, next).await?.is_none() {
+            // Nobody ever saw it. A later list, if any, takes its place.
+            return Ok(());
+        }
+        let before = state.record.list();
+        state.record.set_list(Some(next));
+        lists.save_pair(pair, state).await?;
+        if let Some(before) = before
+            && let Some(head) = lists.head(pair, before).await?
+        {
+            self.drop_list(pair, CurrentList { id: before, head }).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a list whose place another took.
+    async fn drop_list(&self, pair: &Pair, CurrentList { id, mut head }: CurrentList) -> Result<(), DeleteListError> {
+        head.record.state = ListState::Withdrawn;
+        self.deps.delete_lists.save_head(pair, id, &mut head).await?;
+        self.deps.delete_lists.remove_rows(pair, id).await
     }
 
     async fn survey(
@@ -286,7 +313,8 @@ impl Session<'_> {
         granted: ListState,
     ) -> Result<DeleteListId, StepError> {
         let mut state = self.deps.delete_lists.pair(&ends.pair).await?;
-        let list = self.write_long_list(ends, survey, ListOf::Space, granted).await?;
+        let list = self.deps.chance.delete_list_id(self.deps.clock.now());
+        self.write_long_list(ends, list, survey, (ListOf::Space, granted)).await?;
         state.record.set_list(Some(list));
         self.deps.delete_lists.save_pair(&ends.pair, &mut state).await?;
         Ok(list)
@@ -331,17 +359,19 @@ impl Session<'_> {
             self.report_held(&HeldList { pair: pair.clone(), list: id, head });
             return Ok(());
         }
-        let list = self.write_long_list(ends, survey, of, ListState::Held { reason }).await?;
+        // The pair knows the new list before anybody can see it, and before the old one is dropped: wherever this run is
+        // killed, no hold is forgotten.
+        let list = self.deps.chance.delete_list_id(self.deps.clock.now());
+        state.record.set_next(list);
+        lists.save_pair(pair, state).await?;
+        self.write_long_list(ends, list, survey, (of, ListState::Held { reason })).await?;
         if planted(Planted::UngrantedListDeletes) {
             self.sending.send_removes(pair, list, std::iter::once(Some(0))).await?;
         }
-        // The pair knows the new list before the old one is dropped: a run that is killed between forgets no hold.
         state.record.set_list(Some(list));
         lists.save_pair(pair, state).await?;
-        if let Some(CurrentList { id, mut head }) = current {
-            head.record.state = ListState::Withdrawn;
-            lists.save_head(pair, id, &mut head).await?;
-            lists.remove_rows(pair, id).await?;
+        if let Some(current) = current {
+            self.drop_list(pair, current).await?;
         }
         if let Some(head) = lists.head(pair, list).await? {
             self.report_held(&HeldList { pair: pair.clone(), list, head });
@@ -365,12 +395,11 @@ impl Session<'_> {
     async fn write_long_list(
         &self,
         ends: &Ends,
+        list: DeleteListId,
         survey: Survey,
-        of: ListOf,
-        state: ListState,
-    ) -> Result<DeleteListId, StepError> {
+        (of, state): (ListOf, ListState),
+    ) -> Result<(), StepError> {
         let pair = &ends.pair;
-        let list = self.deps.chance.delete_list_id(self.deps.clock.now());
         let mut writer = ListWriter::new(&self.deps.delete_lists, pair, list);
         let (mut items_total, mut places) = (survey.items_total, survey.places);
         if survey.vanished.len() as u64 == survey.count {
@@ -390,11 +419,18 @@ impl Session<'_> {
                 places = merge.source_places().to_vec();
             }
         }
+        if planted(Planted::HeadBeforeRow) {
+            let (rows, writer) = writer.finish_later();
+            self.deps.delete_lists.note_held(pair, list).await?;
+            self.add_head(pair, list, rows, (items_total, places, of, state)).await?;
+            writer.finish().await?;
+            return Ok(());
+        }
         let rows = writer.finish().await?;
         // Before the head, so that no list waits for a person who cannot find it.
         self.deps.delete_lists.note_held(pair, list).await?;
         self.add_head(pair, list, rows, (items_total, places, of, state)).await?;
-        Ok(list)
+        Ok(())
     }
 
     fn vanished_again(&self, ends: &Ends, of: ListOf) -> Merge {

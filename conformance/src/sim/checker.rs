@@ -72,7 +72,11 @@ impl Pairing<'_> {
         };
         let Some(theirs) = theirs else { return Err(format!("{destination} lacks the space {space} of {source}")) };
         for (id, print) in &ours {
+            let item = ItemAddress { space: (*space).clone(), id: id.clone() };
             match theirs.get(id) {
+                Some(found) if found == print && world.shelves[&destination].is_cached_alone(&item) => {
+                    return Err(format!("{destination} has {item} in its cache alone: its disk has other bytes"));
+                }
                 Some(found) if found == print => {}
                 found => {
                     return Err(format!("{destination} has {found:?} as {space}/{id}, and {source} has {print}"));

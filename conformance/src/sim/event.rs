@@ -171,6 +171,8 @@ pub(crate) enum Event<'a> {
     Ended { by: &'a str, killed: bool },
     /// Other policies hold from now on.
     Policies { what: &'static str, account: &'a AccountId },
+    /// The operator is about to confirm a delete list.
+    Confirming { list: &'a dyn fmt::Display },
     /// The operator confirmed so many deletes.
     Confirmed { deletes: u64 },
     /// Something that matters to readers alone.
@@ -221,6 +223,7 @@ impl fmt::Display for Event<'_> {
             }
             Self::Ended { by, killed } => write!(f, "{by}: {}", if *killed { "dies" } else { "ends" }),
             Self::Policies { what, account } => write!(f, "{PEOPLE}: policy of {account} {what}"),
+            Self::Confirming { list } => write!(f, "{OPERATOR}: is about to confirm the list {list}"),
             Self::Confirmed { deletes } => write!(f, "{OPERATOR}: confirms {deletes} deletes"),
             Self::Note { by, what } => write!(f, "{by}: {what}"),
         }

@@ -65,6 +65,8 @@ faults! {
     ListingRepeated = "listing-repeated";
     /// A listing ends before its end.
     ListingShort = "listing-short";
+    /// What was written reads back from the cache as it was sent, and from the disk otherwise; the write says that it failed.
+    WriteBackFailed = "write-back-failed";
     /// A body breaks off with an error.
     BodyBroken = "body-broken";
     /// A body is cut short without a word.
@@ -103,6 +105,8 @@ faults! {
     ChangedUnderRead = "changed-under-read";
     /// An item comes back in the very moment in which its deletion is proved.
     ReturnedUnderDelete = "returned-under-delete";
+    /// An item comes back before its deletion is proved, and its source may not be looked into any more.
+    ReturnedBehindDenial = "returned-behind-denial";
     /// Policy changes in the very moment in which a deletion is proved.
     PolicyChangedUnderDelete = "policy-changed-under-delete";
     /// People at a destination write an item anew in the very moment in which it is deleted.

@@ -63,11 +63,15 @@ impl Operator {
         Some(letters.len())
     }
 
-    /// Lets go all deletes that are held.
-    pub(crate) async fn confirm_all(&self) {
+    /// Lets go deletes that are held: all of them, or those that please.
+    pub(crate) async fn confirm(&self, all: bool) {
         let lists = self.room.delete_lists();
         for mut held in lists.held().await.unwrap_or_default() {
+            if !all && self.world().dice.below(4) == 0 {
+                continue;
+            }
             let (now, deletes) = (self.room.line.clock.now(), held.count());
+            self.world().see(&Event::Confirming { list: &held.list });
             match lists.grant(&mut held, OPERATOR, now).await {
                 Ok(()) => {
                     self.world().see(&Event::Confirmed { deletes });

@@ -63,7 +63,7 @@ impl<'w> Rest<'w> {
 
     /// The operator lets go what is held, in a loop that does it.
     pub(crate) async fn confirmed_loop(&mut self) -> Option<Held> {
-        Operator::new(self.world).confirm_all().await;
+        Operator::new(self.world).confirm(true).await;
         self.one_loop().await
     }
 

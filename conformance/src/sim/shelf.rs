@@ -1,6 +1,7 @@
 //! The stores: mill-engine's in memory, and each process's way to them, on which everything goes wrong.
 
 mod bytes;
+mod cache;
 mod pages;
 
 use std::fmt::Display;
@@ -31,6 +32,7 @@ pub(crate) struct Shelf {
     /// Whether it states checksums of what it holds.
     pub(crate) checks: bool,
     trouble: Mutex<(Trouble, Monotonic)>,
+    cache: cache::Cache,
 }
 
 /// What is wrong with a store as a whole.
@@ -59,7 +61,8 @@ enum Sort {
 
 impl Shelf {
     pub(crate) fn new(address: StoreAddress, inner: MemoryStore, checks: bool) -> Arc<Self> {
-        Arc::new(Self { address, inner, checks, trouble: Mutex::new((Trouble::Nothing, Monotonic::default())) })
+        let trouble = Mutex::new((Trouble::Nothing, Monotonic::default()));
+        Arc::new(Self { address, inner, checks, trouble, cache: cache::Cache::default() })
     }
 
     /// Is in trouble until then.
@@ -219,8 +222,14 @@ impl SourceStore for Way {
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
         let answer = self.call(Sort::Read, ("head", item), self.shelf.inner.head(item)).await;
-        if matches!(answer, Ok(Presence::Absent)) && !self.quiet {
-            super::spite::item_found_absent(&self.line, &self.shelf, item);
+        match &answer {
+            Ok(Presence::Absent) if !self.quiet => super::spite::item_found_absent(&self.line, &self.shelf, item),
+            Ok(Presence::Here(_)) if !self.quiet => {
+                if let Some(long) = super::spite::item_to_delete_found(&self.line, &self.shelf, item) {
+                    self.line.world.sleep(long).await;
+                }
+            }
+            _ => {}
         }
         answer
     }
@@ -239,7 +248,11 @@ impl SourceStore for Way {
         item: &ItemAddress,
         if_version: Option<&Version>,
     ) -> Result<Presence<Reading>, StoreError> {
-        self.opened(item, self.shelf.inner.open_uncached(item, if_version)).await
+        let opened = self.opened(item, self.shelf.inner.open_uncached(item, if_version)).await?;
+        Ok(match opened {
+            Presence::Here(reading) => Presence::Here(self.from_disk(item, reading)),
+            Presence::Absent => Presence::Absent,
+        })
     }
 
     /// Told at once by what is at hand, as by a service's name or a few calls of the system.
@@ -276,6 +289,7 @@ impl DestinationStore for Way {
         let call = async {
             let written = self.shelf.inner.put(item, content, when, body).await?;
             self.now_holds(item, called, true, damaged.load(std::sync::atomic::Ordering::Relaxed));
+            self.write_back(item)?;
             Ok(written)
         };
         self.call(Sort::Write, ("put", item), call).await

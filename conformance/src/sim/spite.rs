@@ -1,6 +1,7 @@
 //! People who act in the very moment in which it hurts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mill_model::ItemAddress;
 
@@ -9,7 +10,7 @@ use super::fault::Fault;
 use super::line::Line;
 use super::people::People;
 use super::policies;
-use super::shelf::Shelf;
+use super::shelf::{Shelf, Trouble};
 use super::watched;
 
 /// Whether somebody acts now, in so many per cent of the moments in which people of this world do.
@@ -25,17 +26,37 @@ fn is_theirs(shelf: &Shelf) -> bool {
 
 /// A task found an item absent at its source.
 pub(crate) fn item_found_absent(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) {
-    if !(is_theirs(shelf) && may_act(line, 100)) {
+    if !(is_theirs(shelf) && may_act(line, 70)) {
         return;
     }
     let world = &*line.world;
-    if world.dice.below(20) < 11 {
+    if world.dice.below(20) < 13 {
         world.count(Fault::ReturnedUnderDelete, PEOPLE);
         People { world, shelf }.overwrite(item);
     } else {
         world.count(Fault::PolicyChangedUnderDelete, PEOPLE);
         policies::keep_what_vanished(world, &shelf.address.account);
     }
+}
+
+/// A task that deletes found an item at its destination, and is about to look for it at its source. Gives how long the
+/// answer then takes.
+pub(crate) fn item_to_delete_found(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) -> Option<Duration> {
+    let remove = watched::running()?.remove.clone()?;
+    if remove.destination != shelf.address.store || !may_act(line, 40) {
+        return None;
+    }
+    let world = &*line.world;
+    let source = world.shelf(&remove.account, &remove.source).filter(|source| is_theirs(source))?;
+    if world.dice.below(2) == 0 {
+        world.count(Fault::PolicyChangedUnderDelete, PEOPLE);
+        policies::keep_what_vanished(world, &remove.account);
+    } else {
+        world.count(Fault::ReturnedBehindDenial, PEOPLE);
+        People { world, shelf: source }.overwrite(item);
+        source.trouble(Trouble::Denied, world.now().plus(Duration::from_mins(2)));
+    }
+    Some(world.dice.duration(Duration::from_secs(1), Duration::from_secs(50)))
 }
 
 /// A task opened an item at its source.

@@ -22,6 +22,8 @@ pub(crate) struct Rates {
     pub(crate) table_done: u32,
     pub(crate) store: u32,
     pub(crate) store_done: u32,
+    /// Of a thousand writes, how many reach the cache of the destination alone.
+    pub(crate) write_back: u32,
     pub(crate) slow: u32,
     /// Of a thousand answers, how many are met by a process that stands still for longer than its leases last.
     pub(crate) frozen: u32,
@@ -131,7 +133,7 @@ impl Swarm {
             workers: dice.between(1, 6) as u32,
             producers: dice.between(1, 2),
             phases: dice.between(1, 2),
-            acts: dice.between(6, 22),
+            acts: dice.between(8, 32),
             pause_max: *dice.pick(&[seconds(5), seconds(60), seconds(300)]),
             nights: dice.below(3) == 0,
             nibble: *dice.pick(&[1, 3, 1000]),
@@ -180,6 +182,7 @@ impl Swarm {
             table_done: rate(dice, 40),
             store: rate(dice, 60),
             store_done: rate(dice, 60),
+            write_back: dice.between(0, 400) as u32,
             slow: rate(dice, 20),
             frozen: rate(dice, 12),
             listing: rate(dice, 150),

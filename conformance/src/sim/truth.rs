@@ -158,10 +158,13 @@ impl Truth {
         self.unmounted.contains_key(&(store.clone(), space.clone()))
     }
 
-    /// Since when an item of a source may only be out of sight.
+    /// Since when an item of a source is only out of sight: it stood on the disk that was unmounted. What people wrote into
+    /// the mount point later, and deleted there, is gone.
     pub(crate) fn out_of_sight(&self, store: &StoreAddress, item: &mill_model::ItemAddress) -> Option<Monotonic> {
         let (path, since) = self.unmounted.get(&(store.clone(), item.space.clone()))?;
-        item.id.as_str().starts_with(path.as_str()).then_some(*since)
+        let lives = self.shelves.get(store)?.lives(item);
+        let went = lives.iter().any(|life| life.holds.is_none() && life.since == *since);
+        (item.id.as_str().starts_with(path.as_str()) && went).then_some(*since)
     }
 
     /// Policies hold from now on.

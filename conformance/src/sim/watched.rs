@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use async_trait::async_trait;
-use mill_model::{StoreAddress, Task};
+use mill_model::{Remove, StoreAddress, Task, TaskKind};
 use mill_ports::{
     Attempt, FailureClass, FollowUp, Lease, Outcome, ProcessorError, TaskProcessor, TaskProcessorFactory,
 };
@@ -17,6 +17,8 @@ use super::line::Line;
 /// An execution that is under way.
 #[derive(Debug)]
 pub(crate) struct Running {
+    /// What it is to delete, if anything.
+    pub(crate) remove: Option<Remove>,
     lease: Lease,
     deletes: AtomicU32,
 }
@@ -85,7 +87,9 @@ impl TaskProcessor for WatchedProcessor {
 
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
         let Self { inner, line } = *self;
-        let running = Arc::new(Running { lease: attempt.lease.clone(), deletes: AtomicU32::new(0) });
+        let task = &attempt.envelope.task;
+        let remove = (task.kind == TaskKind::REMOVE).then(|| Remove::from_task(task).ok()).flatten();
+        let running = Arc::new(Running { remove, lease: attempt.lease.clone(), deletes: AtomicU32::new(0) });
         let mut work = pin!(inner.run(attempt));
         let answer = std::future::poll_fn(|context| {
             let _running = Polling(RUNNING.replace(Some(running.clone())));

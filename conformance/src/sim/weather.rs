@@ -175,7 +175,7 @@ impl Weather<'_> {
                 world.desks[&name].purge(world);
             }
             Act::Strange => self.send_strange().await,
-            Act::Confirms => Operator::new(world).confirm_all().await,
+            Act::Confirms => Operator::new(world).confirm(false).await,
             Act::Letters => {
                 Operator::new(world).letters(false).await;
             }

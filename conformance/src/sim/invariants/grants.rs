@@ -1,4 +1,4 @@
-//! Nothing is deleted that no granted delete list names; a person's grant comes from a person; what the rule grants of a pair
+//! Nothing is deleted that no granted delete list names; a person's grant comes from a person, for that list; what the rule grants of a pair
 //! within 24 hours stays within the threshold, whoever granted it; the rule grants nothing that is held and not back; and
 //! what is only out of sight goes by a person's grant alone.
 
@@ -31,7 +31,11 @@ fn parts(partition: &str) -> Option<[&str; 4]> {
 }
 
 #[derive(Default)]
-pub(super) struct GrantedDeletes(BTreeMap<String, Lists>);
+pub(super) struct GrantedDeletes {
+    pairs: BTreeMap<String, Lists>,
+    /// The lists that the operator ever was about to confirm.
+    confirming: BTreeSet<String>,
+}
 
 impl Invariant for GrantedDeletes {
     fn name(&self) -> &'static str {
@@ -42,6 +46,10 @@ impl Invariant for GrantedDeletes {
         match event {
             Event::Row { by, table, partition, sort, value: Some(value) } if *table == DeleteLists::BOOK => {
                 self.row(by, partition, sort, value, truth)
+            }
+            Event::Confirming { list } => {
+                self.confirming.insert(list.to_string());
+                Ok(())
             }
             Event::Item { by, store, item, holds: None, called, .. } if *by != PEOPLE => {
                 self.deleted(by, store, item, truth, *called)
@@ -60,7 +68,7 @@ impl GrantedDeletes {
         let Some((list, kind)) = sort.strip_prefix("list/").and_then(|rest| rest.split_once('/')) else {
             return Ok(());
         };
-        let lists = self.0.entry(partition.to_owned()).or_default();
+        let lists = self.pairs.entry(partition.to_owned()).or_default();
         let value: Value = serde_json::from_slice(value).unwrap_or_default();
         if kind.starts_with("row/") {
             let ids = value.as_array().into_iter().flatten().filter_map(|pair| pair[0].as_str().map(str::to_owned));
@@ -76,7 +84,7 @@ impl GrantedDeletes {
         }
         let count = value["count"].as_u64().unwrap_or(0);
         if granted["by"] != "rule" {
-            let person = by.starts_with(OPERATOR);
+            let person = by.starts_with(OPERATOR) && self.confirming.contains(list);
             lists.by_person.insert(list.to_owned());
             lists.held.retain(|id| !ids.contains(id));
             return if person { Ok(()) } else { Err(format!("{by} granted {count} deletes in a person's name")) };
@@ -95,7 +103,7 @@ impl GrantedDeletes {
 
     /// An item of a source is there: it is not held any more.
     fn back(&mut self, source: &StoreAddress, item: &ItemAddress) {
-        for (partition, lists) in &mut self.0 {
+        for (partition, lists) in &mut self.pairs {
             if parts(partition).is_some_and(|[account, store, _, space]| {
                 [account, store, space] == [source.account.as_str(), source.store.as_str(), item.space.as_str()]
             }) {
@@ -115,7 +123,7 @@ impl GrantedDeletes {
         let names =
             |lists: &Lists, list: &String| lists.ids.get(list).is_some_and(|ids| ids.contains(item.id.as_str()));
         let mut why = "which no granted list names".to_owned();
-        for (partition, lists) in &self.0 {
+        for (partition, lists) in &self.pairs {
             let Some([account, source, store, space]) = parts(partition) else { continue };
             if [account, store, space]
                 != [destination.account.as_str(), destination.store.as_str(), item.space.as_str()]
