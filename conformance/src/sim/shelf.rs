@@ -250,7 +250,7 @@ impl SourceStore for Way {
     ) -> Result<Presence<Reading>, StoreError> {
         let opened = self.opened(item, self.shelf.inner.open_uncached(item, if_version)).await?;
         Ok(match opened {
-            Presence::Here(reading) => Presence::Here(self.from_disk(item, reading)),
+            Presence::Here(reading) => Presence::Here(self.past_cache(item, reading)),
             Presence::Absent => Presence::Absent,
         })
     }

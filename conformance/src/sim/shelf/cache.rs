@@ -46,7 +46,7 @@ impl Way {
     }
 
     /// What is read past the cache.
-    pub(super) fn from_disk(&self, item: &ItemAddress, reading: Reading) -> Reading {
+    pub(super) fn past_cache(&self, item: &ItemAddress, reading: Reading) -> Reading {
         if !self.shelf.is_cached_alone(item) {
             return reading;
         }
