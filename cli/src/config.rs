@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::output::without_password;
+
 /// One setting: its key in the file, its default, what it means.
 struct Setting {
     key: &'static str,
@@ -72,6 +74,8 @@ impl fmt::Display for Origin {
 #[derive(Debug)]
 pub(crate) struct Config {
     values: BTreeMap<&'static str, (String, Origin)>,
+    /// The file, as an absolute path.
+    file: PathBuf,
     /// Folder that relative paths are relative to: that of the file.
     base: PathBuf,
 }
@@ -109,9 +113,9 @@ impl Config {
                 values.insert(setting.key, (value, Origin::Environment(name)));
             }
         }
-        let absolute = std::path::absolute(path)?;
-        let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-        Ok(Self { values, base })
+        let file = std::path::absolute(path)?;
+        let base = file.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self { values, file, base })
     }
 
     /// A value as text.
@@ -155,6 +159,11 @@ impl Config {
             .collect()
     }
 
+    /// The file.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Where relative paths begin.
     pub(crate) fn base(&self) -> &Path {
         &self.base
@@ -164,7 +173,8 @@ impl Config {
     pub(crate) fn rows(&self) -> impl Iterator<Item = [String; 4]> + '_ {
         SETTINGS.iter().filter_map(|setting| {
             let (value, origin) = self.values.get(setting.key)?;
-            Some([setting.key.to_owned(), value.clone(), origin.to_string(), setting.about.to_owned()])
+            let value = if setting.key.ends_with("endpoint") { without_password(value) } else { value.clone() };
+            Some([setting.key.to_owned(), value, origin.to_string(), setting.about.to_owned()])
         })
     }
 }

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use mill_local::{Database, OsChance, OsClock, SqliteQueue, SqliteTable};
+use mill_local::{Database, Identity, OsChance, OsClock, Remembered, SqliteQueue, SqliteTable};
 use mill_model::QueueName;
 use mill_ports::{Chance, Clock, Table, TaskQueue};
 use mill_workman::Queues;
 
 use crate::config::Config;
 use crate::fleet::{self, Fleet};
+use crate::local_state;
+
+/// The database's file in the folder of the state.
+pub(crate) const DATABASE: &str = "mill.db";
 
 /// Queues and books, and the time and chance that all rooms share.
 #[derive(Debug, Clone)]
@@ -85,27 +89,34 @@ impl Pace {
 }
 
 impl Engine {
-    /// The engine that a configuration describes.
-    pub(crate) async fn configured(config: &Config) -> Result<Self> {
+    /// The engine that a configuration describes, for a process that `works` or for one that only looks.
+    pub(crate) async fn configured(config: &Config, works: bool) -> Result<Self> {
         match config.text("engine.type") {
-            "local" => Self::open(&config.path("engine.data")),
-            "aws" => fleet::open_engine(config).await,
+            "local" => local_state::open(config),
+            "aws" => fleet::open_engine(config, works).await,
             kind => bail!("setting `engine.type` = \"{kind}\": the engines are `local` and `aws`"),
         }
     }
 
-    /// Opens the local engine whose state is in the folder `data`, which is made if need be.
-    pub(crate) fn open(data: &Path) -> Result<Self> {
+    /// Opens the local engine whose state is in the folder `data`, made if nothing is remembered of it. `way_out` is for a
+    /// person to whom it is said that the state is gone or damaged. What is to be remembered of it from now on is the
+    /// caller's to keep.
+    pub(crate) fn open(data: &Path, remembered: &Remembered, way_out: String) -> Result<(Self, Identity)> {
         let clock: Arc<dyn Clock> = Arc::new(OsClock);
         let chance: Arc<dyn Chance> = Arc::new(OsChance);
-        let path = data.join("mill.db");
-        let database = Database::open(&path, clock.clone(), chance.clone())
-            .with_context(|| format!("the engine's database `{}` cannot be opened", path.display()))?;
+        let path = data.join(DATABASE);
+        let database =
+            Database::open_remembered(&path, remembered, clock.clone(), chance.clone()).map_err(|error| {
+                let advice = if error.is_about_the_state() { format!("; {way_out}") } else { String::new() };
+                anyhow::anyhow!("{}{advice}", mill_ports::chain(&error)).context("the state of mill cannot be used")
+            })?;
+        let identity = database.identity().get();
+        local_state::watch(&database, way_out);
         let queues = QueueName::ALL
             .into_iter()
             .map(|name| (name, Arc::new(SqliteQueue::new(database.clone(), name)) as Arc<dyn TaskQueue>))
             .collect();
-        Ok(Self { backing: Backing::Local(database), queues, clock, chance, pace: Pace::LOCAL })
+        Ok((Self { backing: Backing::Local(database), queues, clock, chance, pace: Pace::LOCAL }, identity))
     }
 
     /// The book of that name.

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use futures::TryStreamExt as _;
 use mill_aws::contract::{self, Deployed, Names};
 use mill_aws::{
@@ -12,10 +13,13 @@ use mill_aws::{
 use mill_local::{OsChance, OsClock};
 use mill_model::{AccountId, ContentId, ItemAddress, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{Buckets, Reference, S3Spec};
-use mill_ports::{Chance, Clock, DeletableStore, Listed, Table, TaskQueue};
+use mill_ports::{Chance, Clock, DeletableStore, Listed, Table, TableErrorKind, TaskQueue};
+use mill_records::installation::{Installation, InstallationError};
 
 use crate::config::Config;
 use crate::engine::{Backing, Engine, Pace};
+use crate::marker::Marker;
+use crate::output::without_password;
 
 /// What the engine's books and queues are reached by.
 #[derive(Debug, Clone)]
@@ -40,7 +44,9 @@ impl Fleet {
 }
 
 /// The engine that a configuration describes.
-pub(crate) async fn open_engine(config: &Config) -> Result<Engine> {
+///
+/// A process that `works` also marks tables that are new; others only look, and are permitted no more.
+pub(crate) async fn open_engine(config: &Config, works: bool) -> Result<Engine> {
     let clock: Arc<dyn Clock> = Arc::new(OsClock);
     let chance: Arc<dyn Chance> = Arc::new(OsChance);
     let connection = Connection::open(access(config)).await?;
@@ -53,7 +59,58 @@ pub(crate) async fn open_engine(config: &Config) -> Result<Engine> {
     let queues = QueueName::ALL.into_iter().map(|name| (name, queue(name))).collect();
     let fleet =
         Fleet { connection: connection.clone(), names: names.clone(), clock: clock.clone(), chance: chance.clone() };
+    recognise(&fleet, config, works).await?;
     Ok(Engine { backing: Backing::Fleet(Box::new(fleet)), queues, clock, chance, pace: Pace::FLEET })
+}
+
+/// A service that cannot be asked now is asked again so often, over some seconds.
+const RECOGNISE_TRIES: u32 = 4;
+
+fn may_pass(kind: TableErrorKind) -> bool {
+    matches!(kind, TableErrorKind::Throttled | TableErrorKind::Unavailable | TableErrorKind::Unexpected)
+}
+
+/// Looks whether the tables are those that this host knows, and whole as a set.
+async fn recognise(fleet: &Fleet, config: &Config, works: bool) -> Result<()> {
+    let marker = Marker::of(config)?;
+    let given = |key| given(config, key).map(|text| format!(" {}", without_password(&text))).unwrap_or_default();
+    let at = format!("tables {}-…{}{}", fleet.names.prefix(), given("engine.region"), given("engine.endpoint"));
+    let [first, others @ ..] = books();
+    let installation =
+        Installation { first: fleet.table(first), others: others.iter().map(|book| fleet.table(book)).collect() };
+    let mut tries = 0;
+    let recognised = loop {
+        match installation.recognise(marker.remembered(&at), works.then_some(&*fleet.chance)).await {
+            Err(InstallationError::Table(error)) if tries < RECOGNISE_TRIES && may_pass(error.kind) => {
+                tries += 1;
+                fleet.clock.sleep(Duration::from_millis(200) * 2_u32.pow(tries)).await;
+            }
+            other => break other,
+        }
+    };
+    let recognised = recognised.map_err(|error| {
+        let advice = match &error {
+            InstallationError::Table(_) => "; `mill infra check` names what is not as it should be".to_owned(),
+            _ => format!(
+                "; bring them back (point-in-time recovery), or, to begin anew with the copies as they are, remove all of \
+                 them and `{}`, and make them again",
+                marker.path().display()
+            ),
+        };
+        anyhow!("{}{advice}", mill_ports::chain(&error)).context("the tables of mill cannot be used")
+    })?;
+    if let Some(id) = recognised {
+        // Where it cannot be written that is said, and the tables' own marks remain.
+        let _ = marker.remember(&at, &id, |_| false);
+    }
+    Ok(())
+}
+
+/// The books, that of the owners first: all components may read it, and who writes copies may write it.
+fn books() -> [&'static str; contract::BOOKS.len()] {
+    let mut books = contract::BOOKS;
+    books.sort_by_key(|book| *book != "owners");
+    books
 }
 
 fn given(config: &Config, key: &'static str) -> Option<String> {
@@ -182,7 +239,7 @@ impl Remote {
 impl std::fmt::Display for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "s3://{}/{}", self.bucket, self.prefix)?;
-        self.endpoint.as_ref().map_or(Ok(()), |endpoint| write!(f, " at {endpoint}"))
+        self.endpoint.as_ref().map_or(Ok(()), |endpoint| write!(f, " at {}", without_password(endpoint)))
     }
 }
 

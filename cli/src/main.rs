@@ -7,10 +7,13 @@ mod config;
 mod crash;
 mod engine;
 mod exit;
+mod files;
 #[cfg_attr(not(feature = "aws"), path = "no_fleet.rs")]
 mod fleet;
 mod host;
+mod local_state;
 mod logs;
+mod marker;
 mod misplaced;
 mod output;
 mod places;
@@ -69,7 +72,7 @@ fn run(cli: Cli, bars: &MultiProgress) -> Result<Exit> {
         // Blocking work is short system calls on files: more threads than this wait for each other, not for disks.
         .max_blocking_threads(32)
         .build()?;
-    let exit = runtime.block_on(commands::run(cli, bars.clone()));
+    let exit = local_state::unless_damaged(runtime.block_on(commands::run(cli, bars.clone())));
     crash_point(CrashPoint::CliDone);
     // What still runs then is blocked in a system call on a file and would hold up the end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));

@@ -29,7 +29,7 @@ impl Fleet {
     }
 }
 
-pub(crate) async fn open_engine(_: &Config) -> Result<Engine> {
+pub(crate) async fn open_engine(_: &Config, _: bool) -> Result<Engine> {
     bail!(WITHOUT)
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::engine::{Backing, Engine};
 use crate::host;
+use crate::local_state;
 
 /// What a process knows of the places of destinations.
 #[derive(Debug)]
@@ -176,6 +177,13 @@ fn shared(book: &'static str) -> anyhow::Result<Arc<dyn Table>> {
     let path = host::shared_folder()?.join("destinations.db");
     let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance))
         .with_context(|| format!("the register of this host's destinations `{}` cannot be opened", path.display()))?;
+    local_state::watch(
+        &database,
+        format!(
+            "bring it back from a backup, or delete `{}`: what stands in it is asked of the destinations again",
+            path.display()
+        ),
+    );
     Ok(Arc::new(SqliteTable::new(database, book)))
 }
 

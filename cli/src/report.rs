@@ -17,6 +17,8 @@ pub(crate) struct Summary {
     pub(crate) took: Duration,
     /// Each a sentence: what was refused, held back, failed, and what to do about it.
     pub(crate) remarks: Vec<String>,
+    /// Whether nothing was known of an earlier run, where a run knows of others.
+    pub(crate) first_run: Option<bool>,
 }
 
 /// How many remarks are written out; the log has all of them.
@@ -41,13 +43,17 @@ impl Summary {
 
     fn json(&self, exit: Exit) -> serde_json::Value {
         let t = &self.totals;
-        json!({
+        let mut json = json!({
             "examined": t.examined, "copied": t.copied, "updated": t.updated, "deleted": t.deleted,
             "unchanged": t.unchanged, "refused": t.refused, "held": t.held, "failed": t.failed,
             "dead_lettered": t.dead_lettered, "bytes": t.bytes,
             "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,
             "exit_code": exit.code(), "remarks": self.remarks,
-        })
+        });
+        if let Some(first) = self.first_run {
+            json["first_run"] = first.into();
+        }
+        json
     }
 
     fn sentence(&self, exit: Exit) -> String {

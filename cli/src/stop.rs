@@ -14,6 +14,19 @@ pub(crate) struct Stopping {
     pub(crate) at_once: CancellationToken,
 }
 
+impl Stopping {
+    /// Stops at once when the state is found damaged. To be called when it is open.
+    pub(crate) fn when_damaged(&self) {
+        let stopping = self.clone();
+        tokio::spawn(async move {
+            crate::local_state::until_damaged().await;
+            tracing::error!("the state is damaged; stopping at once");
+            stopping.gentle.cancel();
+            stopping.at_once.cancel();
+        });
+    }
+}
+
 /// Listens to SIGINT, SIGTERM and SIGHUP for as long as the returned guard's runtime lives.
 pub(crate) fn on_signals() -> Result<Stopping> {
     let stopping = Stopping::default();

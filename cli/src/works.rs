@@ -48,7 +48,15 @@ fn own_folder(name: &str) -> Result<StoreAddress> {
 impl Works {
     /// The installation that a configuration describes.
     pub(crate) async fn configured(config: &Config) -> Result<Self> {
-        let engine = Engine::configured(config).await?;
+        Self::on(Engine::configured(config, false).await?, config).await
+    }
+
+    /// The same for a process that does queued work.
+    pub(crate) async fn to_work(config: &Config) -> Result<Self> {
+        Self::on(Engine::configured(config, true).await?, config).await
+    }
+
+    async fn on(engine: Engine, config: &Config) -> Result<Self> {
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let space = SpaceId::new("policies")?;
         let own = own_folder("policies")?;

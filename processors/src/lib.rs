@@ -18,6 +18,8 @@
 
 pub mod duplicate;
 mod fate;
+pub mod listing;
+mod properties;
 pub mod refusals;
 pub mod remove;
 pub mod restore;

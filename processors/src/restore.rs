@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, SpaceId, StoreAddress};
 use mill_ports::{
@@ -14,7 +14,39 @@ use mill_ports::{
 use mill_records::seals::{Pair, Seal, Seals};
 use tokio::task::JoinSet;
 
-use crate::verify::{Fault, Finding, checksums, differing};
+use crate::listing::{Entries, ListingError};
+use crate::properties::difference;
+use crate::verify::{Fault, Finding, checksums};
+
+/// Why nothing could be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The copy's store answers and has no such space.
+    #[error("the copy has no space `{space}`; it has: {}", known_spaces(known))]
+    SpaceAbsent {
+        /// The space that was asked for.
+        space: SpaceId,
+        /// Those there are.
+        known: Vec<SpaceId>,
+    },
+    /// The copy cannot be listed.
+    #[error(transparent)]
+    Listing(#[from] ListingError),
+    /// One of the stores failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// As many names as a message bears.
+fn known_spaces(known: &[SpaceId]) -> String {
+    const SHOWN_MAX: usize = 20;
+    if known.is_empty() {
+        return "none at all".to_owned();
+    }
+    let shown: Vec<String> = known.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+    let more = known.len().saturating_sub(SHOWN_MAX);
+    format!("{}{}", shown.join(", "), if more > 0 { format!(", and {more} more") } else { String::new() })
+}
 
 /// A copy, and where its items are to go.
 #[derive(Debug, Clone)]
@@ -59,21 +91,51 @@ enum Came {
     ThereAlready { proven: bool },
     Not(String),
     BackUnproven { bytes: u64, why: String },
+    ThereUnproven(String),
+}
+
+/// What is known of an item's bytes from when it was copied.
+enum Known {
+    Seal(Seal),
+    Nothing,
+    /// The book of seals could not be asked.
+    Unknown(String),
 }
 
 impl Restoration {
+    /// Whether there is a copy to restore from.
+    ///
+    /// # Errors
+    /// [`RestoreError::SpaceAbsent`], which names the spaces there are; the copy's store's own.
+    pub async fn has_copy(copy: &dyn SourceStore, space: &SpaceId) -> Result<(), RestoreError> {
+        match copy.space(space).await? {
+            Presence::Here(_) => Ok(()),
+            Presence::Absent => Err(RestoreError::SpaceAbsent { space: space.clone(), known: copy.spaces().await? }),
+        }
+    }
+
     /// Brings back what is whole.
     ///
     /// # Errors
-    /// When the copy cannot be listed, or `to` cannot be written at all.
-    pub async fn run(self) -> Result<Restored, StoreError> {
+    /// When there is no copy, it cannot be listed, or `to` cannot be written at all. What a listing names before it breaks off
+    /// is brought back; that it broke off is among the faults then, with what is known to lie behind.
+    pub async fn run(self) -> Result<Restored, RestoreError> {
+        Self::has_copy(&*self.copy, &self.space).await?;
         self.to.create_space(&self.space).await?;
         crash_point(CrashPoint::RestoreBegun);
         let mut restored = Restored::default();
         let mut moving = JoinSet::new();
-        let mut pages = self.copy.list(&self.space, None);
-        while let Some(page) = pages.try_next().await? {
-            for entry in page.entries {
+        let mut entries = Entries::of(&*self.copy, &self.space);
+        let broken = loop {
+            let page = match entries.next().await {
+                Ok(Some(page)) => page,
+                Ok(None) => break None,
+                Err(error) => match entries.last() {
+                    None => return Err(error.into()),
+                    Some(last) => break Some((last.clone(), error)),
+                },
+            };
+            for entry in page {
                 match entry {
                     Listed::Refused { shown, reason } => {
                         restored.faults.push(Finding { item: shown, what: Fault::Refused(reason.to_string()) });
@@ -90,11 +152,15 @@ impl Restoration {
                     }
                 }
             }
-        }
+        };
         while let Some(joined) = moving.join_next().await {
             restored.take(Some(joined));
         }
-        self.missing(&mut restored).await?;
+        if let Some((last, error)) = &broken {
+            let (behind, why) = (last.to_string(), chain(error));
+            restored.faults.push(Finding { item: self.space.to_string(), what: Fault::ListingBroken { behind, why } });
+        }
+        self.missing(&mut restored, broken.map(|(last, _)| last).as_ref()).await?;
         restored.faults.sort_by(|a, b| a.item.cmp(&b.item));
         restored.faults.dedup();
         Ok(restored)
@@ -107,13 +173,14 @@ impl Restoration {
     }
 
     async fn bring_item(&self, item: &ItemAddress, listed: &ItemFacts) -> Result<Came, StoreError> {
-        let sealed = self.seal(&item.id).await;
-        let Some(expected) = sealed.map(|seal| seal.checksum()) else {
-            return self.write(item, None).await;
+        let expected = match self.seal(&item.id).await {
+            Known::Seal(seal) => seal.checksum(),
+            Known::Nothing => return self.write(item, None).await,
+            Known::Unknown(why) => return Ok(self.write(item, None).await?.unproven_because(&why)),
         };
         match self.write(item, Some(&expected)).await {
             Err(error) if error.kind == StoreErrorKind::Damaged => {
-                let as_left = sealed_as(self.seal(&item.id).await.as_ref(), listed);
+                let as_left = matches!(self.seal(&item.id).await, Known::Seal(seal) if sealed_as(&seal, listed));
                 let why = if as_left {
                     "its bytes are not those that were copied here, though nothing seems to have written it"
                 } else {
@@ -188,7 +255,7 @@ impl Restoration {
         let Presence::Here((theirs, theirs_facts)) = checksums(&*self.to, item, &algorithms).await? else {
             return Ok(Some(false));
         };
-        let alike = differing(ours_facts.properties.as_ref(), theirs_facts.properties.as_ref()).is_none();
+        let alike = difference(ours_facts.properties.as_ref(), theirs_facts.properties.as_ref()).is_none();
         Ok(Some(ours == theirs && alike))
     }
 
@@ -202,21 +269,39 @@ impl Restoration {
         }
     }
 
-    /// The seal on an item under whichever source it was copied from. One that cannot be read is one that was lost.
-    async fn seal(&self, id: &ContentId) -> Option<Seal> {
+    /// The seal on an item under whichever source it was copied from.
+    async fn seal(&self, id: &ContentId) -> Known {
+        let mut known = Known::Nothing;
         for pair in &self.sealed {
-            if let Ok(Some(seal)) = self.seals.get(pair, id).await {
-                return Some(seal);
+            match self.seals.get(pair, id).await {
+                Ok(Some(seal)) => return Known::Seal(seal),
+                Ok(None) => {}
+                Err(error) => known = Known::Unknown(chain(&error)),
             }
         }
-        None
+        known
     }
 
-    /// Names the items that were sealed and are in the copy no more.
-    async fn missing(&self, restored: &mut Restored) -> Result<(), StoreError> {
+    /// Names the items that were sealed and are in the copy no more, or behind the last that a broken listing named.
+    async fn missing(&self, restored: &mut Restored, broken: Option<&ContentId>) -> Result<(), StoreError> {
         for pair in &self.sealed {
             let mut seals = self.seals.stream(pair, None);
-            while let Some(Ok((id, _))) = seals.next().await {
+            let mut behind = None;
+            while let Some(sealed) = seals.next().await {
+                let id = match sealed {
+                    Ok((id, _)) => id,
+                    Err(error) => {
+                        let what = Fault::ProofsBroken { behind, why: chain(&error) };
+                        restored.faults.push(Finding { item: self.space.to_string(), what });
+                        break;
+                    }
+                };
+                behind = Some(id.to_string());
+                if broken.is_some_and(|last| id > *last) {
+                    let why = "it did not come back: the listing of the copy broke off before it".to_owned();
+                    restored.faults.push(Finding { item: id.to_string(), what: Fault::NotRestored(why) });
+                    continue;
+                }
                 let item = ItemAddress { space: self.space.clone(), id };
                 let why = match self.copy.head(&item).await {
                     Ok(Presence::Here(_)) => continue,
@@ -249,6 +334,10 @@ impl Restored {
                     self.back(bytes, false);
                     (id.to_string(), format!("brought back, but {why}"))
                 }
+                Came::ThereUnproven(why) => {
+                    self.unchanged += 1;
+                    (id.to_string(), format!("there already, but {why}"))
+                }
                 Came::Not(why) => (id.to_string(), why),
             },
             Ok((id, Err(error))) => (id.to_string(), chain(&error)),
@@ -264,9 +353,22 @@ impl Restored {
     }
 }
 
+impl Came {
+    /// The same, where it could not be told whether the bytes are those that were copied.
+    fn unproven_because(self, why: &str) -> Self {
+        let why = format!("whether its bytes are those that were copied could not be told: {why}");
+        match self {
+            Self::Back { bytes, .. } => Self::BackUnproven { bytes, why },
+            Self::ThereAlready { .. } => Self::ThereUnproven(why),
+            Self::BackUnproven { bytes, why: more } => Self::BackUnproven { bytes, why: format!("{why}; and {more}") },
+            Self::ThereUnproven(_) | Self::Not(_) => self,
+        }
+    }
+}
+
 /// Whether the copy still bears the version under which it was sealed.
-fn sealed_as(seal: Option<&Seal>, listed: &ItemFacts) -> bool {
-    seal.is_some_and(|seal| seal.checksum_of_destination(&listed.version).is_some())
+fn sealed_as(seal: &Seal, listed: &ItemFacts) -> bool {
+    seal.checksum_of_destination(&listed.version).is_some()
 }
 
 /// A body under judgement: its last bytes are let through only when all of them have the checksum expected.

@@ -3,12 +3,16 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use mill_model::digest::Digester;
-use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId};
+use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, SpaceId};
 use mill_ports::{Chance, Listed, Presence, SourceStore, StoreError, StoreErrorKind, chain};
 use tokio::task::JoinSet;
 use tracing::warn;
+
+use crate::listing::Entries;
+pub use crate::listing::ListingError;
+use crate::properties::difference;
 
 /// Two copies of one space, and how thoroughly to compare them.
 #[derive(Debug, Clone)]
@@ -73,6 +77,27 @@ pub enum Fault {
     /// One of the copies could not be read; nothing is known of it.
     #[error("could not be read: {0}")]
     Unreadable(String),
+    /// The listing of the copy that is restored broke off.
+    #[error(
+        "the listing of the copy broke off behind `{behind}` ({why}): what lies behind that did not come back; run it again"
+    )]
+    ListingBroken {
+        /// The last item that it named.
+        behind: String,
+        /// Why.
+        why: String,
+    },
+    /// What was proven of the copy could not be read to its end.
+    #[error(
+        "what was proven of this copy could not be read{} ({why}): whether items are missing that were copied is not known",
+        behind.as_ref().map_or_else(String::new, |behind| format!(" behind `{behind}`"))
+    )]
+    ProofsBroken {
+        /// The last item of which it was read.
+        behind: Option<String>,
+        /// Why.
+        why: String,
+    },
     /// It did not come back, or not as it was.
     #[error("{0}")]
     NotRestored(String),
@@ -82,13 +107,13 @@ impl Verification {
     /// Compares the copies.
     ///
     /// # Errors
-    /// When a listing fails: what was found until then is no answer.
-    pub async fn run(self, chance: &dyn Chance) -> Result<Findings, StoreError> {
+    /// When a listing fails or breaks off: what was found until then is no answer.
+    pub async fn run(self, chance: &dyn Chance) -> Result<Findings, ListingError> {
         let mut findings = Findings::default();
         let mut reading = JoinSet::new();
-        let mut pages = self.source.list(&self.space, None);
-        while let Some(page) = pages.try_next().await? {
-            for entry in page.entries {
+        let mut entries = Entries::of(&*self.source, &self.space);
+        while let Some(page) = entries.next().await? {
+            for entry in page {
                 match entry {
                     Listed::Refused { shown, reason } => {
                         findings.faults.push(Finding { item: shown, what: Fault::Refused(reason.to_string()) });
@@ -115,10 +140,10 @@ impl Verification {
         Ok(findings)
     }
 
-    async fn only_at_destination(&self, findings: &mut Findings) -> Result<(), StoreError> {
-        let mut pages = self.destination.list(&self.space, None);
-        while let Some(page) = pages.try_next().await? {
-            for entry in page.entries {
+    async fn only_at_destination(&self, findings: &mut Findings) -> Result<(), ListingError> {
+        let mut entries = Entries::of(&*self.destination, &self.space);
+        while let Some(page) = entries.next().await? {
+            for entry in page {
                 let (item, what) = match entry {
                     Listed::Refused { shown, .. } | Listed::Hidden { shown } => (shown, Fault::OnlyAtDestination),
                     Listed::Item(id, _) => match self.source.head(&self.address(&id)).await {
@@ -160,7 +185,7 @@ impl Verification {
         if from.0 != to.0 {
             return Ok(Examined::Fault(Fault::BytesDiffer { from: from.0.to_string(), to: to.0.to_string() }));
         }
-        Ok(match differing(from.1.properties.as_ref(), to.1.properties.as_ref()) {
+        Ok(match difference(from.1.properties.as_ref(), to.1.properties.as_ref()) {
             Some(name) => Examined::Fault(Fault::PropertyDiffers(name)),
             None => Examined::Equal { bytes: to.1.size },
         })
@@ -226,30 +251,14 @@ pub(crate) async fn checksums(
     Ok(Presence::Here((digester.finish(), reading.facts)))
 }
 
-/// The first property, by name, that is not the same at both sides. Those that are not known are never equal.
-pub(crate) fn differing(from: Option<&Properties>, to: Option<&Properties>) -> Option<String> {
-    let (Some(from), Some(to)) = (from, to) else { return Some("(not known)".to_owned()) };
-    let names = from.0.keys().chain(to.0.keys());
-    names.filter(|name| from.get(name) != to.get(name)).min().cloned()
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use mill_engine::{HandClock, MemoryStore, SeededChance, StoreHabits};
-    use mill_model::{AccountId, StoreAddress, StoreId};
+    use mill_model::{AccountId, Properties, StoreAddress, StoreId};
     use mill_ports::{DeletableStore as _, Refusal};
 
     use super::*;
-
-    #[test]
-    fn properties_that_are_not_known_are_never_equal() {
-        let none = Properties::default();
-        assert_eq!(differing(Some(&none), Some(&none)), None);
-        for (from, to) in [(None, None), (Some(&none), None), (None, Some(&none))] {
-            assert!(differing(from, to).is_some(), "{from:?} {to:?}");
-        }
-    }
 
     fn store(id: &str) -> MemoryStore {
         let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(id).unwrap() };
@@ -324,5 +333,32 @@ mod tests {
             found.faults.iter().any(|finding| finding.item == "7" && finding.what == Fault::Missing),
             "it is looked for"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listing_that_breaks_off_is_no_answer_at_either_side() {
+        use mill_engine::{Fault as Faulted, FaultPlan, FaultyStore, Op, SimClock};
+        let (source, destination) = (store("1"), store("2"));
+        for n in 0..3_000 {
+            for store in [&source, &destination] {
+                store.plant(&at(&format!("{n:04}")), "bytes", Properties::default());
+            }
+        }
+        for seed in 0..4 {
+            let plan = FaultPlan::new(Arc::new(SimClock::new()), Arc::new(SeededChance::new(seed)));
+            let faulty = |store: &MemoryStore, id: &str| {
+                let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(id).unwrap() };
+                Arc::new(FaultyStore::new(Arc::new(store.clone()), address, plan.clone()))
+            };
+            let both = verification(&source, &destination, 0);
+            for one in [
+                Verification { source: faulty(&source, "1"), ..both.clone() },
+                Verification { destination: faulty(&destination, "2"), ..both },
+            ] {
+                plan.fail(Op::List, 1, Faulted::Truncate);
+                let error = one.run(&SeededChance::new(1)).await.unwrap_err();
+                assert!(matches!(error, ListingError::BrokenOff { .. }), "{error}");
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! (whose a destination space is), [`destinations`] (over all installations of a host), [`places`] (where destinations
 //! were), [`delete_lists`] (what may be deleted) over [`elapsed`] (time that two clocks agree on), [`lease`] and
 //! [`producer_state`] (where a producer stands), [`dead_letters`] (tasks
-//! given up).
+//! given up), [`installation`] (whose tables they are).
 //!
 //! **Invariant:** a book keeps rules and decides nothing. What cannot be read is an error, never an empty book.
 
@@ -12,6 +12,7 @@ pub mod dead_letters;
 pub mod delete_lists;
 pub mod destinations;
 pub mod elapsed;
+pub mod installation;
 pub mod lease;
 pub mod owners;
 pub mod places;

@@ -1,14 +1,16 @@
 //! `mill mirror`: one folder or bucket made a faithful copy of another, with no configuration.
 
 mod end;
+mod state;
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use indicatif::MultiProgress;
+use mill_local::Remembered;
 use mill_local::folder::FolderStore;
 use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
@@ -21,12 +23,15 @@ use mill_workman::{OnFinalFailure, OnUnavailable};
 use sha2::{Digest, Sha256};
 
 use self::end::{End, Given};
+use self::state::PairState;
 use crate::Usage;
 use crate::args::{Ends, Mirror};
 use crate::engine::Engine;
 use crate::exit::Exit;
+use crate::files::create_folder;
 use crate::host;
 use crate::misplaced::Misplaced;
+use crate::output::line;
 use crate::places::{DestinationPlaces, NotWhereItWas, WayOut};
 use crate::report::Summary;
 use crate::running::{Hands, Ran, Run};
@@ -38,16 +43,26 @@ use crate::works::{Works, producer_defaults, workman_defaults};
 struct Pair {
     source: End,
     destination: End,
-    state: PathBuf,
+    state: PairState,
 }
 
 /// Runs it.
 pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     let pair = Pair::of(&args)?;
-    let _alone = pair.lock()?;
-    pair.make_destination(args.create)?;
+    let _alone = pair.state.lock()?;
+    let remembered = pair.state.remembered()?;
+    let first = remembered == Remembered::Nothing;
+    if first && !args.ending.json {
+        // Also said to whoever knows better: then the state was lost.
+        let folder = pair.state.folder().display();
+        line(format!("First run: nothing is known of an earlier one of this pair; its state is kept in `{folder}`."));
+    }
     let stopping = stop::on_signals()?;
-    let works = pair.works(&args).await?;
+    let (engine, identity) = pair.state.open(&remembered)?;
+    stopping.when_damaged();
+    pair.make_destination(first || args.create)?;
+    pair.state.remember(&remembered, identity)?;
+    let works = pair.works(engine, &args).await?;
     super::held::confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &*works.engine.clock).await?;
     works.engine.purge_queues().await?;
     crash_point(CrashPoint::MirrorPurged);
@@ -81,7 +96,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     .until_in_step()
     .await?;
     let (exit, summary) = conclude(&works, ran, args.ending.detailed_exit_code).await?;
-    summary.print(args.ending.json, exit);
+    Summary { first_run: Some(first), ..summary }.print(args.ending.json, exit);
     Ok(exit)
 }
 
@@ -121,7 +136,7 @@ pub(super) async fn conclude(works: &Works, ran: Ran, detailed: bool) -> Result<
     remarks.extend(cut_short);
     remarks.extend(works.misplaced.remarks());
     let exit = works.misplaced.exit(if partial { Exit::Partial } else { Exit::of_run(&totals, detailed) });
-    Ok((exit, Summary { totals, took, remarks }))
+    Ok((exit, Summary { totals, took, remarks, first_run: None }))
 }
 
 pub(super) fn held_remark(held: &mill_producer::HeldDeletes) -> String {
@@ -139,10 +154,12 @@ pub(super) fn held_remark(held: &mill_producer::HeldDeletes) -> String {
 /// The engine that keeps the state of a mirror.
 pub(super) fn engine_of(source: &Path, destination: &Path, ends: Ends) -> Result<Engine> {
     let pair = Pair::between(source, destination, ends)?;
-    if !pair.state.is_dir() {
+    let Some(remembered) = pair.state.known()? else {
         bail!("there was no `mill mirror` from `{}` to `{}` yet", pair.source, pair.destination);
-    }
-    Engine::open(&pair.state)
+    };
+    let (engine, identity) = pair.state.open(&remembered)?;
+    pair.state.remember(&remembered, identity)?;
+    Ok(engine)
 }
 
 impl Pair {
@@ -165,46 +182,29 @@ impl Pair {
         if let Some(why) = source.overlap(&destination)? {
             return Err(Usage(why).into());
         }
-        let state = state_folder(&source, &destination)?;
+        let state = PairState::new(state_folder(&source, &destination)?, &source, &destination);
         Ok(Self { source, destination, state })
-    }
-
-    /// Keeps other processes from this pair for as long as the file is held.
-    fn lock(&self) -> Result<File> {
-        fs::create_dir_all(&self.state)
-            .with_context(|| format!("the state folder `{}` cannot be made", self.state.display()))?;
-        let file = File::create(self.state.join("lock"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => {
-                bail!("another `mill mirror` is at work on `{}` → `{}`", self.source, self.destination)
-            }
-            Err(TryLockError::Error(error)) => Err(error).context("the state folder cannot be locked"),
-        }
     }
 
     /// Makes the destination, but not one that was there before: it may only not be mounted.
     fn make_destination(&self, create: bool) -> Result<()> {
-        let known = self.state.join("pair.txt");
         if let End::Folder(destination) = &self.destination
             && !destination.is_dir()
         {
-            if known.exists() && !create {
+            if !create {
                 bail!(
                     "the destination `{}` was there at the last run and is missing now; mount it, or pass --create to \
                      make it anew",
                     destination.display()
                 );
             }
-            fs::create_dir(destination)
+            create_folder(destination)
                 .with_context(|| format!("the destination `{}` cannot be made", destination.display()))?;
         }
-        let text = format!("{}\n→ {}\n", self.source, self.destination);
-        fs::write(known, text).context("the state folder cannot be written")
+        Ok(())
     }
 
-    async fn works(&self, args: &Mirror) -> Result<Works> {
-        let engine = Engine::open(&self.state)?;
+    async fn works(&self, engine: Engine, args: &Mirror) -> Result<Works> {
         let account = AccountId::new("mirror")?;
         let (source, destination) = (StoreId::new("source")?, StoreId::new("destination")?);
         let space = SpaceId::new("content")?;

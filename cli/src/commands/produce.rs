@@ -15,6 +15,7 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
     let Produce::Duplication { now, reset, confirm_deletes } = args;
     let stopping = stop::on_signals()?;
     let works = Works::configured(config).await?;
+    stopping.when_damaged();
     let settings = mill_producer::Settings { force: now, ..producer_settings(config)? };
     super::held::confirm(&works.delete_lists(), confirm_deletes.as_ref(), &*works.engine.clock).await?;
     let producer = works.producer(settings);

@@ -15,6 +15,7 @@ use crate::Usage;
 use crate::args::Restore;
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::files::create_folder;
 use crate::misplaced::overlapping;
 use crate::output::{bytes, line};
 use crate::stores::open_plain;
@@ -43,8 +44,12 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
             return Err(Usage(overlapping(&overlap)).into());
         }
     }
-    if !args.to.is_dir() {
-        std::fs::create_dir(&args.to).with_context(|| format!("`{}` cannot be made", args.to.display()))?;
+    let copy = works.stores.source(&account, &from).await?;
+    // Before anything is made for it.
+    Restoration::has_copy(&*copy, &space).await?;
+    let made = !args.to.is_dir();
+    if made {
+        create_folder(&args.to).with_context(|| format!("`{}` cannot be made", args.to.display()))?;
     }
     let to = std::fs::canonicalize(&args.to)?;
     let address = StoreAddress { account: AccountId::new("restore")?, store: StoreId::new("to")? };
@@ -55,7 +60,7 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
         space: space.clone(),
     });
     let restoration = Restoration {
-        copy: works.stores.source(&account, &from).await?,
+        copy,
         from: StoreAddress { account: account.clone(), store: from.clone() },
         space: space.clone(),
         to: open_plain(works.engine.clock.clone(), address, to, Layout::Single(space.clone())),
@@ -66,7 +71,12 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
         at_once: AT_ONCE.try_into()?,
     };
     restoration.to.tidy().await;
-    let restored = restoration.run().await?;
+    let restored = restoration.run().await.inspect_err(|_| {
+        // Nothing is left of a restore that brought nothing back. A folder that holds something stays.
+        if made {
+            let _ = std::fs::remove_dir(&args.to);
+        }
+    })?;
     let exit = if restored.faults.is_empty() { Exit::Done } else { Exit::Partial };
     print(&restored, &args, began.elapsed().as_secs_f64(), exit);
     Ok(exit)

@@ -25,7 +25,8 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// Runs it.
 pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
     let stopping = stop::on_signals()?;
-    let works = Works::configured(config).await?;
+    let works = Works::to_work(config).await?;
+    stopping.when_damaged();
     let queues: Vec<QueueName> =
         if args.queues.is_empty() { config.list("workman.queues")? } else { args.queues.clone() };
     let mut settings = workman_settings(config, args.workers)?;

@@ -33,6 +33,8 @@ mod proxy;
 mod seaweed;
 #[path = "../../../infra/aws/tests/it/stack.rs"]
 mod stack;
+#[path = "fleet/state.rs"]
+mod state;
 #[path = "../../../infra/aws/tests/it/verifying.rs"]
 mod verifying;
 #[path = "fleet/within.rs"]

@@ -15,5 +15,7 @@ mod mirror;
 mod moving;
 mod places;
 mod policies;
+mod reality;
+mod state;
 mod trouble;
 mod world;

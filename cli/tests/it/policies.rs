@@ -163,6 +163,19 @@ fn a_space_comes_back_from_a_copy() {
 }
 
 #[test]
+fn a_restore_of_what_no_copy_has_leaves_nothing_and_names_what_there_is() {
+    let world = World::new();
+    two_accounts(&world);
+    world.mill(&["run"]).expect(0);
+    let ran = world.mill(&["restore", "library", "no-such-room", "--from", "2", "back"]).expect(100);
+    assert!(ran.err.contains("no-such-room") && ran.err.contains("reading-room"), "{}", ran.err);
+    assert!(!world.path("back").exists());
+    fs::create_dir(world.path("back")).unwrap();
+    world.mill(&["restore", "library", "no-such-room", "--from", "2", "back"]).expect(100);
+    assert_eq!(walk(&world.path("back")), Vec::<std::path::PathBuf>::new(), "a folder that was there stays, as it was");
+}
+
+#[test]
 fn a_dead_letter_is_listed_shown_retried_and_discarded() {
     let world = World::new();
     two_accounts(&world);

@@ -4,9 +4,13 @@
 //! them as one group, so that many callers share one sync of the disk; each is answered after the commit. Requests
 //! that must outlive a crash of the power (sends, writes of rows) make the whole group do so.
 //!
-//! Reading order: `writer` (groups), `turn` (fairness among processes), `reader`, `schema`, `place`, `failure`.
+//! Reading order: `writer` (groups), `turn` (fairness among processes), `reader`, `schema`, `identity` and `integrity` (is it
+//! the one that is remembered, and as it was left), `damage` (it is not: all work ends), `place`, `failure`.
 
+mod damage;
 pub(crate) mod failure;
+mod identity;
+mod integrity;
 mod place;
 mod reader;
 mod schema;
@@ -23,13 +27,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use mill_ports::{Chance, Clock};
-use rusqlite::Connection;
+use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+pub use damage::Damage;
+use damage::OpenedFile;
 pub use failure::Failure;
+pub use identity::{Identity, IdentityError, KnownIdentity, Remembered};
 use reader::{Read, Reader};
-use turn::{Turn, Waiting};
+use turn::Turn;
 use writer::{Asked, Durability, Request, Writer, Writing};
 
 /// How many queues there are.
@@ -49,6 +56,10 @@ pub struct Database {
     writes: Line<Box<dyn Request>>,
     reads: Line<Read>,
     arrivals: Arc<Arrivals>,
+    identity: KnownIdentity,
+    damage: Arc<Damage>,
+    /// Ends a check that runs beside the work.
+    interrupt: Mutex<Option<InterruptHandle>>,
     /// The reader, and checks that run.
     looking: Mutex<Vec<JoinHandle<()>>>,
     /// The writer, which ends after them.
@@ -56,31 +67,58 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens the database at `path`, made if it is not there (its directory too, for its owner alone).
+    /// Opens the database at `path`, of which nothing is remembered: made if it is not there (its directory too, for its
+    /// owner alone).
+    ///
+    /// # Errors
+    /// Those of [`Self::open_remembered`].
+    pub fn open(path: &Path, clock: Arc<dyn Clock>, chance: Arc<dyn Chance>) -> Result<Arc<Self>, OpenError> {
+        Self::open_remembered(path, &Remembered::Nothing, clock, chance)
+    }
+
+    /// Opens the database at `path`, which must be the one that is remembered. Its [identity](Self::identity) is to be
+    /// remembered after that, durably, wherever the caller keeps it.
     ///
     /// Blocks for some milliseconds: small files are checked; up to a minute if other processes hold the file.
     ///
     /// # Errors
-    /// [`OpenError`] when it cannot be made or opened, is damaged, is not Mill's or not of this version, or would
-    /// stand on a network file system.
-    pub fn open(path: &Path, clock: Arc<dyn Clock>, chance: Arc<dyn Chance>) -> Result<Arc<Self>, OpenError> {
+    /// [`OpenError`] when it cannot be made or opened, is gone, emptied, damaged or not the one remembered, is not Mill's or
+    /// not of this version, or would stand on a network file system.
+    pub fn open_remembered(
+        path: &Path,
+        remembered: &Remembered,
+        clock: Arc<dyn Clock>,
+        chance: Arc<dyn Chance>,
+    ) -> Result<Arc<Self>, OpenError> {
+        if *remembered != Remembered::Nothing && place::is_gone(path) {
+            return Err(OpenError::Gone { path: path.to_owned() });
+        }
         let path = place::prepare(path)?;
         let failed = |what| {
             let path = path.clone();
             move |source| OpenError::Io { path, what, source }
         };
-        let sqlite = |error: rusqlite::Error| OpenError::Sqlite { path: path.clone(), source: error.into() };
+        let sqlite = |error: rusqlite::Error| {
+            let path = path.clone();
+            if failure::is_damage(&error) {
+                return OpenError::Damaged { path, finding: error.to_string() };
+            }
+            OpenError::Sqlite { path, source: error.into() }
+        };
         let turn =
             Turn::open(&place::turn_file(&path), Arc::clone(&chance)).map_err(failed("opening its turn file"))?;
         let our_turn = turn.take().map_err(failed("taking the turn"))?;
         let our_turn = our_turn.ok_or_else(|| OpenError::Busy { path: path.clone() })?;
         place::create_file(&path).map_err(failed("making its file"))?;
         let writing = schema::connect(&path, WRITER_CACHE_KIB, &*chance).map_err(sqlite)?;
-        schema::settle(&writing, &path, &mut Waiting::new(&*chance))?;
+        let identity = KnownIdentity::new(schema::settle(&writing, &path, remembered, &*chance)?);
         let reading = schema::connect(&path, READER_CACHE_KIB, &*chance).map_err(sqlite)?;
         reading.execute_batch("PRAGMA query_only = ON").map_err(sqlite)?;
+        let file = OpenedFile::of(path.clone()).map_err(failed("looking at its file"))?;
         drop(our_turn);
+        schema::judge(&reading, &path, &*chance)?;
 
+        let damage = Arc::new(Damage::default());
         let arrivals = Arc::new(Arrivals::default());
         let (writes, requests) = Line::new();
         let writing_thread = Writer {
@@ -90,14 +128,69 @@ impl Database {
             requests,
             arrivals: Arc::clone(&arrivals),
             syncs: true,
+            file,
+            identity: identity.clone(),
+            counted: false,
+            damage: Arc::clone(&damage),
         };
         let (reads, asked) = Line::new();
-        let reading_thread = Reader { connection: reading, chance: Arc::clone(&chance) };
+        let reading_thread = Reader { connection: reading, chance: Arc::clone(&chance), damage: Arc::clone(&damage) };
         let last = spawn("mill-db-write", move || writing_thread.serve()).map_err(failed("starting its writer"))?;
         let first =
             spawn("mill-db-read", move || reading_thread.serve(&asked)).map_err(failed("starting its reader"))?;
         let (last, looking) = (Some(last), Mutex::new(vec![first]));
-        Ok(Arc::new(Self { path, clock, chance, writes, reads, arrivals, looking, last }))
+        let interrupt = Mutex::default();
+        let database = Self {
+            path: path.clone(),
+            clock,
+            chance,
+            writes,
+            reads,
+            arrivals,
+            identity,
+            damage,
+            interrupt,
+            looking,
+            last,
+        };
+        if schema::is_due(&database.path, &database.identity.get()) {
+            database.check_beside().map_err(failed("starting its check"))?;
+        }
+        Ok(Arc::new(database))
+    }
+
+    /// Which database it is. The handle tells so also after it was closed.
+    pub fn identity(&self) -> KnownIdentity {
+        self.identity.clone()
+    }
+
+    /// What was found wrong with it since it was opened. After that it answers nothing but this.
+    pub fn damage(&self) -> Arc<Damage> {
+        Arc::clone(&self.damage)
+    }
+
+    /// Reads it through beside the work. What is found is its damage; it is cut off when the database is closed.
+    fn check_beside(&self) -> io::Result<()> {
+        let connection = match schema::connect(&self.path, READER_CACHE_KIB, &*self.chance) {
+            Ok(connection) => connection,
+            // Whatever it is, the other connections will meet it.
+            Err(error) => {
+                tracing::debug!(%error, "the database is not read through");
+                return Ok(());
+            }
+        };
+        *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.get_interrupt_handle());
+        let damage = Arc::clone(&self.damage);
+        let check = move || {
+            match integrity::findings(&connection, "integrity_check") {
+                Ok(findings) => findings.first().map_or((), |finding| damage.note(finding)),
+                Err(error) if failure::is_damage(&error) => damage.note(&error.to_string()),
+                Err(error) => tracing::debug!(%error, "the database was not read through"),
+            }
+            schema::close(&connection, &damage);
+        };
+        self.keep(spawn("mill-db-check", check)?);
+        Ok(())
     }
 
     /// Where it stands.
@@ -115,8 +208,9 @@ impl Database {
         let check = move || {
             let look = || {
                 let connection = schema::connect(&path, READER_CACHE_KIB, &*chance)?;
-                let mut found = schema::findings(&connection, "integrity_check")?;
-                found.extend(schema::miscounts(&connection)?);
+                let mut found = integrity::findings(&connection, "integrity_check")?;
+                found.extend(integrity::first_finding(&connection)?);
+                found.extend(integrity::miscounts(&connection)?);
                 Ok(found)
             };
             let _ = answer.send(look().map_err(|error: rusqlite::Error| Failure::from(error)));
@@ -219,6 +313,9 @@ impl Drop for Database {
             }
         };
         self.reads.close();
+        if let Some(interrupt) = self.interrupt.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            interrupt.interrupt();
+        }
         self.looking.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(joined);
         self.writes.close();
         self.last.take().into_iter().for_each(joined);
@@ -265,6 +362,26 @@ impl Arrivals {
     }
 }
 
+impl OpenError {
+    /// Whether it is the state itself that is not as it should be, so that a person must bring it back or begin anew.
+    pub fn is_about_the_state(&self) -> bool {
+        match self {
+            Self::Gone { .. }
+            | Self::Emptied { .. }
+            | Self::Another { .. }
+            | Self::Older { .. }
+            | Self::Damaged { .. }
+            | Self::NotOurs { .. } => true,
+            Self::NetworkFileSystem { .. }
+            | Self::OtherVersion { .. }
+            | Self::NoLog { .. }
+            | Self::Busy { .. }
+            | Self::Io { .. }
+            | Self::Sqlite { .. } => false,
+        }
+    }
+}
+
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -295,7 +412,37 @@ pub enum OpenError {
         /// The version that is understood.
         known: i64,
     },
-    /// SQLite finds the file damaged.
+    /// It is remembered, and there is no file.
+    #[error("`{path}` was there and is gone")]
+    Gone {
+        /// The database.
+        path: PathBuf,
+    },
+    /// It is remembered, and nothing is in it.
+    #[error("`{path}` was emptied")]
+    Emptied {
+        /// The database.
+        path: PathBuf,
+    },
+    /// Another database is remembered.
+    #[error("`{path}` is the database of another installation")]
+    Another {
+        /// The database.
+        path: PathBuf,
+    },
+    /// An older state of it was put in its place.
+    #[error(
+        "`{path}` is older than it was: it has been opened {found} times, and was opened {remembered} times before"
+    )]
+    Older {
+        /// The database.
+        path: PathBuf,
+        /// How often it was opened.
+        found: u64,
+        /// How often it is remembered to have been opened.
+        remembered: u64,
+    },
+    /// It is not as Mill left it.
     #[error("`{path}` is damaged: {finding}")]
     Damaged {
         /// The database.

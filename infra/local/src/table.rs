@@ -11,7 +11,7 @@ use mill_ports::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, Tab
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::database::writer::{Durability, Writing};
-use crate::database::{Database, Failure};
+use crate::database::{Database, Failure, failure};
 
 /// Most bytes in one value.
 const VALUE_BYTES_MAX: usize = 1024 * 1024;
@@ -220,6 +220,10 @@ fn page(
         let sort = String::from_utf8(row.get(0)?).map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
         })?;
+        // A damaged page can still be read, and whoever merges two listings would take what is out of place for absent.
+        if page.rows.last().is_some_and(|last| last.sort >= sort) || sort.as_bytes() < &stretch.from[..] {
+            return Err(failure::out_of_order());
+        }
         let value = Bytes::from(row.get::<_, Vec<u8>>(1)?);
         bytes += value.len() + sort.len();
         page.rows.push(Row { sort, value, version: version(row.get(2)?) });

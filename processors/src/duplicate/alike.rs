@@ -7,6 +7,8 @@ use mill_ports::{Planted, Presence, StoreErrorKind, planted};
 use mill_records::seals::Seal;
 use tracing::debug;
 
+use crate::properties::difference;
+
 use super::sides::{Side, Sides, of_source};
 use crate::stop::Stop;
 
@@ -151,57 +153,7 @@ fn compare_known(source: &Known<'_>, destination: &Known<'_>) -> Option<Bytes> {
     agreed.map(|checksum| Bytes::Same(checksum.clone()))
 }
 
-/// Names that repeat what the facts of an item say, or when a store answered: each store has its own values for them.
-///
-/// Found at DuraCloud, in capital or small letters. `content-type` is not among them: it is the item's type.
-const VOLATILE: [&str; 8] = [
-    "content-checksum",
-    "content-length",
-    "content-md5",
-    "content-modified",
-    "content-size",
-    "date",
-    "etag",
-    "last-modified",
-];
-
-/// Whether the destination's properties are those of the source, [volatile](VOLATILE) names left out.
-///
-/// A folder gives each of its files a time and a mode; where the source has none, the destination may have any.
+/// Whether the destination's properties are those of the source.
 pub(super) fn properties_alike(source: &Properties, destination: &Properties) -> bool {
-    let counts = |name: &str| !VOLATILE.iter().any(|volatile| volatile.eq_ignore_ascii_case(name));
-    let file_only = |name: &str| [Properties::FILE_MTIME, Properties::FILE_MODE].contains(&name);
-    let wanted = source.0.iter().filter(|(name, _)| counts(name));
-    let found = destination.0.iter();
-    let found = found.filter(|(name, _)| counts(name) && !(file_only(name) && source.get(name).is_none()));
-    wanted.eq(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn properties(pairs: &[(&str, &str)]) -> Properties {
-        Properties(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
-    }
-
-    #[test]
-    fn properties_are_compared_with_removals_and_without_volatile_names() {
-        let wanted = properties(&[("ETag", "1"), ("content-type", "text/plain"), ("note", "a")]);
-        let alike = |found: &[(&str, &str)]| properties_alike(&wanted, &properties(found));
-        assert!(alike(&[("content-type", "text/plain"), ("note", "a")]));
-        assert!(alike(&[("content-type", "text/plain"), ("note", "a"), ("Content-MD5", "x"), ("DATE", "today")]));
-        assert!(!alike(&[("content-type", "text/plain")]));
-        assert!(!alike(&[("content-type", "text/html"), ("note", "a")]));
-        assert!(!alike(&[("content-type", "text/plain"), ("note", "a"), ("removed at the source", "b")]));
-        assert!(!alike(&[("content-type", "text/plain"), ("Note", "a")]));
-    }
-
-    #[test]
-    fn a_files_own_time_and_mode_count_where_the_source_has_them() {
-        let folder = properties(&[("file-mode", "0644"), ("file-mtime", "1.5")]);
-        assert!(properties_alike(&properties(&[]), &folder));
-        assert!(!properties_alike(&properties(&[("file-mode", "0600")]), &folder));
-        assert!(!properties_alike(&folder, &properties(&[("file-mode", "0644")])));
-    }
+    difference(Some(source), Some(destination)).is_none()
 }

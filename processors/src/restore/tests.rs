@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mill_engine::{
-    Fault as Faulted, FaultKind, FaultPlan, FaultyStore, MemoryStore, MemoryTable, Op, SeededChance, SimClock,
+    Fault as Faulted, FaultKind, FaultPlan, Faulty, FaultyStore, MemoryStore, MemoryTable, Op, SeededChance, SimClock,
     StoreHabits,
 };
 use mill_model::{AccountId, Algorithm, Properties, StoreId, Version};
@@ -16,6 +16,7 @@ struct Site {
     copy: MemoryStore,
     to: MemoryStore,
     seals: Seals,
+    /// What goes wrong at the copy, and in the book of seals.
     plan: Arc<FaultPlan>,
 }
 
@@ -42,8 +43,8 @@ impl Site {
         // Bodies come in several pieces.
         let habits = StoreHabits { piece_bytes_max: 3, ..StoreHabits::default() };
         let store = |id| MemoryStore::new(address(id), habits.clone(), clock.clone());
-        let seals = Seals::new(Arc::new(MemoryTable::new("seals")));
         let plan = FaultPlan::new(clock.clone(), Arc::new(SeededChance::new(1)));
+        let seals = Seals::new(Arc::new(Faulty::new(Arc::new(MemoryTable::new("seals")), plan.clone())));
         Self { copy: store("2"), to: store("1"), seals, plan }
     }
 
@@ -226,5 +227,74 @@ async fn whatever_checksum_a_seal_has_what_came_back_is_proven_again_and_damage_
         let restored = site.restoration().run().await.unwrap();
         assert_eq!((restored.unchanged, restored.faults.len()), (0, 1), "{algorithm:?}");
         assert_eq!(site.there("x").unwrap(), "sound bytes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_space_that_the_copy_does_not_have_leaves_nothing_and_names_those_there_are() {
+    let site = Site::new();
+    site.sealed("x", "bytes").await;
+    let unknown = Restoration { space: SpaceId::new("unknown").unwrap(), ..site.restoration() };
+    let error = unknown.run().await.unwrap_err();
+    assert!(matches!(&error, RestoreError::SpaceAbsent { known, .. } if *known == [at("x").space]), "{error}");
+    assert_eq!(site.to.writes(), 0);
+}
+
+/// Enough items for listings and books of several pages.
+async fn many(site: &Site) -> Vec<String> {
+    let names: Vec<String> = (0..2_500).map(|n| format!("{n:05}")).collect();
+    for name in &names {
+        site.sealed(name, "bytes").await;
+    }
+    names
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_breaks_off_is_named_with_all_that_did_not_come_back() {
+    for fault in [Faulted::Truncate, Faulted::Mid(FaultKind::Unexpected)] {
+        let mut broke_midway = 0;
+        for seed in 0..6 {
+            let site = Site { plan: plan(seed), ..Site::new() };
+            let all = many(&site).await;
+            site.plan.fail(Op::List, 1, fault);
+            let Ok(restored) = site.restoration().run().await else { continue };
+            broke_midway += 1;
+            let said = named(&restored);
+            assert!(said["s"].contains("broke off behind"), "{:?}", said["s"]);
+            for name in &all {
+                assert_ne!(site.there(name).is_some(), said.contains_key(&**name), "{name}: either back or named");
+            }
+        }
+        assert!(broke_midway > 0, "{fault:?}");
+    }
+}
+
+fn plan(seed: u64) -> Arc<FaultPlan> {
+    FaultPlan::new(Arc::new(SimClock::new()), Arc::new(SeededChance::new(seed)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn proofs_that_cannot_be_read_to_their_end_are_named_and_never_taken_for_none() {
+    let site = Site::new();
+    many(&site).await;
+    site.copy.uproot(&at("02400"));
+    site.plan.fail(Op::Query, 2, Faulted::Before(FaultKind::Unexpected));
+    let restored = site.restoration().run().await.unwrap();
+    let said = named(&restored);
+    assert!(said["s"].contains("behind `00099`") && said["s"].contains("is not known"), "{said:?}");
+    let restored = site.restoration().run().await.unwrap();
+    assert_eq!(named(&restored).keys().copied().collect::<Vec<_>>(), ["02400"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_whose_proof_cannot_be_read_comes_back_and_is_named() {
+    let site = Site::new();
+    site.sealed("x", "bytes").await;
+    for there in ["brought back", "there already"] {
+        site.plan.fail(Op::GetRow, 1, Faulted::Before(FaultKind::Unexpected));
+        let restored = site.restoration().run().await.unwrap();
+        let said = named(&restored);
+        assert!(said["x"].starts_with(there) && said["x"].contains("could not be told"), "{said:?}");
+        assert_eq!((site.there("x").unwrap(), restored.proven), ("bytes".into(), 0));
     }
 }

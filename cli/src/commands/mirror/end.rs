@@ -78,7 +78,10 @@ impl End {
         use std::os::unix::ffi::OsStrExt as _;
         match self {
             Self::Folder(path) => path.as_os_str().as_bytes().to_vec(),
-            Self::Remote(remote) => remote.to_string().into_bytes(),
+            Self::Remote(remote) => {
+                let endpoint = remote.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+                format!("s3://{}/{}{endpoint}", remote.bucket, remote.prefix).into_bytes()
+            }
         }
     }
 

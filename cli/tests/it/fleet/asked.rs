@@ -5,8 +5,11 @@ use hyper::body::Bytes;
 use hyper::http::request::Parts;
 use serde_json::Value;
 
-/// An action and the ARN that it is about.
-pub(crate) type Permission = (String, String);
+/// An action, the ARN that it is about, and the partition of the one row where a role's permission may depend on that.
+pub(crate) type Permission = (String, String, Option<&'static str>);
+
+/// The partition of the rows in which tables say whose they are.
+const INSTALLATION: &str = "installation";
 
 /// The permissions that a call needs, as AWS documents them for each operation.
 pub(crate) fn permissions(parts: &Parts, body: &Bytes) -> Vec<Permission> {
@@ -24,7 +27,7 @@ fn read(body: &Bytes) -> Value {
 fn of_queue(operation: &str, body: &Value) -> Vec<Permission> {
     let queue = body["QueueName"].as_str().or_else(|| body["QueueUrl"].as_str()?.rsplit('/').next());
     let action = operation.strip_suffix("Batch").unwrap_or(operation);
-    vec![(format!("sqs:{action}"), format!("arn:aws:sqs:us-east-1:000000000000:{}", queue.unwrap()))]
+    vec![(format!("sqs:{action}"), format!("arn:aws:sqs:us-east-1:000000000000:{}", queue.unwrap()), None)]
 }
 
 fn of_table(operation: &str, body: &Value) -> Vec<Permission> {
@@ -33,7 +36,9 @@ fn of_table(operation: &str, body: &Value) -> Vec<Permission> {
         None => vec![body["TableName"].as_str().unwrap()],
     };
     let arn = |table: &str| format!("arn:aws:dynamodb:us-east-1:000000000000:table/{table}");
-    tables.into_iter().map(|table| (format!("dynamodb:{operation}"), arn(table))).collect()
+    let partition = ["Key", "Item"].iter().find_map(|row| body[row]["p"]["S"].as_str());
+    let partition = partition.filter(|partition| *partition == INSTALLATION).map(|_| INSTALLATION);
+    tables.into_iter().map(|table| (format!("dynamodb:{operation}"), arn(table), partition)).collect()
 }
 
 fn of_store(parts: &Parts) -> Vec<Permission> {
@@ -43,7 +48,7 @@ fn of_store(parts: &Parts) -> Vec<Permission> {
     let of_item = place.split_once('/').is_some_and(|(_, key)| !key.is_empty());
     let reads = [Method::GET, Method::HEAD].contains(&parts.method);
     let action = match &parts.method {
-        _ if place.is_empty() => return vec![("s3:ListAllMyBuckets".into(), "*".into())],
+        _ if place.is_empty() => return vec![("s3:ListAllMyBuckets".into(), "*".into(), None)],
         _ if of_item && reads => "GetObject",
         &Method::PUT | &Method::POST if of_item => "PutObject",
         &Method::DELETE if of_item && asks("uploadId") => "AbortMultipartUpload",
@@ -56,7 +61,7 @@ fn of_store(parts: &Parts) -> Vec<Permission> {
         _ => "ListBucket",
     };
     let arn = |place: &str| format!("arn:aws:s3:::{}", place.trim_matches('/'));
-    let copied =
-        parts.headers.get("x-amz-copy-source").map(|from| ("s3:GetObject".into(), arn(from.to_str().unwrap())));
-    copied.into_iter().chain([(format!("s3:{action}"), arn(place))]).collect()
+    let copied = parts.headers.get("x-amz-copy-source");
+    let copied = copied.map(|from| ("s3:GetObject".into(), arn(from.to_str().unwrap()), None));
+    copied.into_iter().chain([(format!("s3:{action}"), arn(place), None)]).collect()
 }

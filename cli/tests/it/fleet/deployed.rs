@@ -2,6 +2,7 @@
 //! of a deployed stack, under its roles and alarms.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -27,16 +28,19 @@ impl Fleet {
         let told = deployed(ministack(), name, &[&["WorkmenMax=1"], settings].concat());
         let output = |output: &str| told["outputs"][output].as_str().unwrap().to_owned();
         let tasks = stack(&["tasks", ministack(), name], &Value::Null);
-        Self { world: World::new(), name, bucket: output("PolicyBucket"), topic: output("AlarmTopic"), tasks }
+        let world = World::new();
+        // Beside it Mill remembers its tables, so the tree's own is not used.
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/deploy/mill.toml");
+        fs::copy(config, world.path("mill.toml")).unwrap();
+        Self { world, name, bucket: output("PolicyBucket"), topic: output("AlarmTopic"), tasks }
     }
 
     /// A `mill` as the image's configuration and a container's environment make it.
     fn command(&self, task: &str, endpoint: &str) -> Command {
-        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/deploy/mill.toml");
         let mut command = self.world.command();
         let environment = self.tasks[task]["environment"].as_object().unwrap();
         command.envs(CREDENTIALS).envs(environment.iter().map(|(name, value)| (name, value.as_str().unwrap())));
-        command.env("MILL_CONFIG", config).env("MILL_ENGINE_ENDPOINT", endpoint);
+        command.env("MILL_CONFIG", self.world.path("mill.toml")).env("MILL_ENGINE_ENDPOINT", endpoint);
         command.env("MILL_ENGINE_DATA", self.world.path("data"));
         command
     }
@@ -118,7 +122,7 @@ sqs.send_message(QueueUrl=queue('duplication-low'), MessageBody='no task at all'
     // For as long as the dead letters cannot be received, they wait in their queue instead of their book.
     let proxy = Proxy::before(ministack(), 1);
     let receive = "sqs:ReceiveMessage".to_owned();
-    proxy.refuse(Some((receive, "arn:aws:sqs:us-east-1:000000000000:alarmed-dead-letter".into())));
+    proxy.refuse(Some((receive, "arn:aws:sqs:us-east-1:000000000000:alarmed-dead-letter".into(), None)));
     let _workman = fleet.workman(proxy.address());
     let depth = || {
         fleet.boto(
@@ -302,15 +306,13 @@ fn the_deployed_containers_keep_copies_in_step_within_what_their_roles_allow() {
     for ((role, not_seen), proxy) in NOT_SEEN.into_iter().zip([producer, workman, operator]) {
         let role = format!("{role}Role");
         let asked = proxy.asked();
-        let seen: BTreeSet<&str> = asked.iter().map(|(action, _)| action.as_str()).collect();
+        let seen: BTreeSet<&str> = asked.iter().map(|(action, ..)| action.as_str()).collect();
         let allowed = allowed[&role].as_array().unwrap().iter().map(|action| action.as_str().unwrap());
         let unseen: BTreeSet<&str> = allowed.filter(|action| !seen.contains(action)).collect();
         assert_eq!(unseen, not_seen.iter().copied().collect(), "allowed to {role}, and never asked for");
-        questions.extend(
-            asked
-                .iter()
-                .map(|(action, resource)| (json!({"role": role, "action": action, "resource": resource}), "allowed")),
-        );
+        questions.extend(asked.iter().map(|(action, resource, partition)| {
+            (json!({"role": role, "action": action, "resource": resource, "partition": partition}), "allowed")
+        }));
     }
     answered(ministack(), fleet.name, &questions);
 }

@@ -84,6 +84,11 @@ impl Questions {
         self.asked.push((question, answer));
     }
 
+    /// Asks for the row in which a table says whose it is.
+    fn recognise(&mut self, action: &str, resource: &str) {
+        self.ask_more(action, resource, ALLOWED, json!({"partition": "installation"}));
+    }
+
     /// What these roles may do, and no other.
     fn only(&mut self, roles: &[&str], action: &str, resource: &str) {
         self.ask(action, resource, if roles.contains(&self.role) { ALLOWED } else { NOT_ALLOWED });
@@ -130,6 +135,14 @@ fn each_role_may_do_its_duties_and_nobody_may_write_a_source() {
         questions.only(&["Workman", "Operator"], "dynamodb:PutItem", &table("dead-letters"));
         questions.only(&["Producer", "Workman", "Operator"], "dynamodb:PutItem", &table("delete-lists"));
         questions.only(&["Producer", "Operator"], "dynamodb:DeleteItem", &table("delete-lists"));
+        for book in ["producer-state", "seals", "owners", "dead-letters", "folder-properties", "delete-lists"] {
+            if ["Producer", "Workman"].contains(&role) {
+                questions.recognise("dynamodb:GetItem", &table(book));
+            }
+            if role == "Workman" {
+                questions.recognise("dynamodb:PutItem", &table(book));
+            }
+        }
         for (action, resource) in [
             ("s3:GetObject", item("elsewhere")),
             ("s3:PutBucketPolicy", bucket(&policies)),

@@ -124,10 +124,15 @@ def statements_of(iam, role):
     return [statement for document in documents for statement in document["Statement"]]
 
 
-def holds(statement, tls):
+def holds(statement, tls, partition):
     """Whether a statement's condition holds. ministack 1.5.33 does not look at conditions, so we do."""
-    if statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}:
+    condition = statement.get("Condition", {})
+    if condition == {"Bool": {"aws:SecureTransport": "false"}}:
         return not tls
+    if "ForAllValues:StringEquals" in condition:
+        # Without the second a request that names no partition at all would be allowed.
+        assert condition["Null"] == {"dynamodb:LeadingKeys": "false"}, condition
+        return partition in condition["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"]
     return True
 
 
@@ -156,7 +161,7 @@ def may(endpoint, name):
         statements = [
             {key: value for key, value in statement.items() if key != "Condition"}
             for statement in under[role]
-            if holds(statement, question.get("tls", True))
+            if holds(statement, question.get("tls", True), question.get("partition"))
         ]
         if question.get("administrator"):
             statements.append({"Effect": "Allow", "Action": "*", "Resource": "*"})

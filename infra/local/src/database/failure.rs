@@ -22,7 +22,9 @@ pub(crate) enum Trouble {
     Denied,
     /// A value is larger than SQLite takes.
     TooLarge,
-    /// A damaged file, or an error of ours.
+    /// The file is not as Mill left it. It will not pass, and nothing that the database says is to be believed.
+    Damaged,
+    /// An error of ours.
     Unexpected,
 }
 
@@ -38,7 +40,11 @@ impl Failure {
 
     /// Whether another request of the same group may well succeed where the group as a whole did not.
     pub(crate) fn may_concern_one(&self) -> bool {
-        self.trouble != Trouble::Unavailable
+        !matches!(self.trouble, Trouble::Unavailable | Trouble::Damaged)
+    }
+
+    pub(super) fn words(&self) -> &str {
+        &self.words
     }
 
     pub(crate) fn queue_kind(&self) -> QueueErrorKind {
@@ -46,7 +52,7 @@ impl Failure {
             Trouble::Unavailable => QueueErrorKind::Unavailable,
             Trouble::Denied => QueueErrorKind::Denied,
             Trouble::TooLarge => QueueErrorKind::TooLarge,
-            Trouble::Unexpected => QueueErrorKind::Unexpected,
+            Trouble::Damaged | Trouble::Unexpected => QueueErrorKind::Unexpected,
         }
     }
 
@@ -55,14 +61,15 @@ impl Failure {
             Trouble::Unavailable => TableErrorKind::Unavailable,
             Trouble::Denied => TableErrorKind::Denied,
             Trouble::TooLarge => TableErrorKind::TooLarge,
-            Trouble::Unexpected => TableErrorKind::Unexpected,
+            Trouble::Damaged | Trouble::Unexpected => TableErrorKind::Unexpected,
         }
     }
 }
 
 impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
-        let trouble = error.sqlite_error().map_or(Trouble::Unexpected, |error| trouble(error.code));
+        let of_sqlite = || error.sqlite_error().map_or(Trouble::Unexpected, |error| trouble(error.code));
+        let trouble = if is_damage(&error) { Trouble::Damaged } else { of_sqlite() };
         let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
         Self::new(trouble, format!("{error} (SQLite code {extended})"))
     }
@@ -83,6 +90,26 @@ fn trouble(code: ErrorCode) -> Trouble {
         ErrorCode::TooBig => Trouble::TooLarge,
         _ => Trouble::Unexpected,
     }
+}
+
+/// Whether the file is damaged: pages that make no sense, or values that the tables' own rules shut out.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    match error {
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::InvalidColumnType(..)
+        | Error::Utf8Error(..)
+        // Rows that may be absent are asked for otherwise.
+        | Error::QueryReturnedNoRows => true,
+        other => matches!(other.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
+    }
+}
+
+/// Says that rows came in an order in which no sound table has them.
+pub(crate) fn out_of_order() -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some("rows are not in the order of their keys".to_owned()))
 }
 
 /// Whether another connection holds what this one needs, so that trying again soon is right.
@@ -118,9 +145,9 @@ mod tests {
             (ffi::SQLITE_PERM, Trouble::Denied),
             (ffi::SQLITE_AUTH, Trouble::Denied),
             (ffi::SQLITE_TOOBIG, Trouble::TooLarge),
-            (ffi::SQLITE_CORRUPT, Trouble::Unexpected),
-            (ffi::SQLITE_CORRUPT_INDEX, Trouble::Unexpected),
-            (ffi::SQLITE_NOTADB, Trouble::Unexpected),
+            (ffi::SQLITE_CORRUPT, Trouble::Damaged),
+            (ffi::SQLITE_CORRUPT_INDEX, Trouble::Damaged),
+            (ffi::SQLITE_NOTADB, Trouble::Damaged),
             (ffi::SQLITE_CONSTRAINT_PRIMARYKEY, Trouble::Unexpected),
             (ffi::SQLITE_MISUSE, Trouble::Unexpected),
             (ffi::SQLITE_ERROR, Trouble::Unexpected),
@@ -130,6 +157,13 @@ mod tests {
             let failure = Failure::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
             assert_eq!(failure.trouble, expected, "code {code}: {failure}");
         }
+    }
+
+    #[test]
+    fn a_value_that_the_tables_rules_shut_out_is_damage() {
+        let wrong = rusqlite::Error::InvalidColumnType(0, "value".into(), rusqlite::types::Type::Null);
+        assert_eq!(Failure::from(wrong).trouble, Trouble::Damaged);
+        assert_eq!(Failure::from(out_of_order()).trouble, Trouble::Damaged);
     }
 
     #[test]

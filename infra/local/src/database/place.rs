@@ -7,6 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::OpenError;
 
+/// Whether there is a file, whatever is in it. What cannot be told is not taken as absence: opening it will say.
+pub(super) fn is_gone(path: &Path) -> bool {
+    std::fs::symlink_metadata(path)
+        .is_err_and(|error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
+}
+
 /// Makes the database's directory if need be, and gives the database's one true path.
 pub(super) fn prepare(path: &Path) -> Result<PathBuf, OpenError> {
     let failed = |what| move |source| OpenError::Io { path: path.to_owned(), what, source };

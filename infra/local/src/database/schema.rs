@@ -4,19 +4,28 @@ use std::path::Path;
 use std::time::Duration;
 
 use mill_ports::Chance;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
 
+use super::damage::Damage;
+use super::identity::{self, Identity, Remembered};
 use super::turn::Waiting;
-use super::{OpenError, failure};
+use super::{OpenError, failure, integrity};
 
 /// "Mill" in ASCII: says whose file it is.
 const APPLICATION_ID: i64 = 0x4D69_6C6C;
 
-/// The version of the tables below.
-const VERSION: i64 = 1;
+/// The version of the tables below, of those of `identity`, and of those of `integrity`.
+const VERSION: i64 = 2;
 
-/// Larger files are not read through at each opening.
+/// The version before, which has neither of the latter two.
+const WITHOUT_IDENTITY: i64 = 1;
+
+/// Larger files are not read through at each opening, but [now and then](is_due), beside the work.
 const CHECKED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// A large file is read through at each so-manieth opening.
+const CHECKED_EVERY: u64 = 16;
 
 /// `message`: one row a body; `visible_at`, `received_at` and `sent_at` in ms of the wall clock; `handle` tells the
 /// receives of a body apart, 0 while it is in nobody's hands. The one index serves receives and depths, which never
@@ -74,87 +83,181 @@ fn try_connect(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection> {
     connection.busy_timeout(Duration::ZERO)?;
     connection.set_prepared_statement_cache_capacity(48);
     connection.execute_batch(&format!(
-        "PRAGMA cache_size = -{cache_kib}; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA fullfsync = ON;"
+        "PRAGMA cache_size = -{cache_kib}; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA fullfsync = ON;
+         PRAGMA cell_size_check = ON;"
     ))?;
+    integrity::prepare(&connection)?;
     Ok(connection)
 }
 
 /// Makes a connection fit for writing, and the database fit for this version of Mill. Called under the turn.
-pub(super) fn settle(connection: &Connection, path: &Path, waiting: &mut Waiting<'_>) -> Result<(), OpenError> {
+///
+/// Gives the identity that the database has from now on.
+pub(super) fn settle(
+    connection: &Connection,
+    path: &Path,
+    remembered: &Remembered,
+    chance: &dyn Chance,
+) -> Result<Identity, OpenError> {
+    patiently(path, chance, || Settling { connection, path, remembered, chance }.run())
+}
+
+/// Looks whether the database is as it was left. Nobody needs to wait for that: what is read is of one moment.
+pub(super) fn judge(connection: &Connection, path: &Path, chance: &dyn Chance) -> Result<(), OpenError> {
+    patiently(path, chance, || {
+        read_through(connection, path)?;
+        sound(path, integrity::first_finding(connection)?)
+    })
+}
+
+fn patiently<T>(
+    path: &Path,
+    chance: &dyn Chance,
+    mut work: impl FnMut() -> Result<T, Unsettled>,
+) -> Result<T, OpenError> {
+    let mut waiting = Waiting::new(chance);
     loop {
-        match try_settle(connection, path) {
-            Err(Settling::Sqlite(error)) if failure::is_busy(&error) && waiting.once_more() => {}
-            Err(Settling::Sqlite(error)) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+        match work() {
+            Err(Unsettled::Sqlite(error)) if failure::is_busy(&error) && waiting.once_more() => {}
+            Err(Unsettled::Sqlite(error)) if failure::is_damage(&error) => {
                 return Err(OpenError::Damaged { path: path.to_owned(), finding: error.to_string() });
             }
-            Err(Settling::Sqlite(error)) => {
+            Err(Unsettled::Sqlite(error)) => {
                 return Err(OpenError::Sqlite { path: path.to_owned(), source: error.into() });
             }
-            Err(Settling::Refused(error)) => return Err(error),
-            Ok(()) => return Ok(()),
+            Err(Unsettled::Refused(error)) => return Err(error),
+            Ok(done) => return Ok(done),
         }
     }
 }
 
-enum Settling {
+fn read_through(connection: &Connection, path: &Path) -> Result<(), Unsettled> {
+    if is_large(path) {
+        return Ok(());
+    }
+    sound(path, integrity::findings(connection, "integrity_check")?.into_iter().next())
+}
+
+fn sound(path: &Path, finding: Option<String>) -> Result<(), Unsettled> {
+    let path = path.to_owned();
+    finding.map_or(Ok(()), |finding| Err(Unsettled::Refused(OpenError::Damaged { path, finding })))
+}
+
+/// What a connection does last. Of a damaged database nothing is brought from the log into the file, and no file is removed:
+/// a person may want to look, and another database may stand there by now.
+pub(super) fn close(connection: &Connection, damage: &Damage) {
+    if damage.found().is_some() {
+        // Where it fails the log is brought in, as ever.
+        let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    }
+}
+
+/// Whether a file that is too large to be read through at each opening is to be read through at this one.
+pub(super) fn is_due(path: &Path, identity: &Identity) -> bool {
+    is_large(path) && identity.openings % CHECKED_EVERY == CHECKED_EVERY - 1
+}
+
+fn is_large(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|facts| facts.len() > CHECKED_BYTES_MAX)
+}
+
+enum Unsettled {
     Sqlite(rusqlite::Error),
     Refused(OpenError),
 }
 
-impl From<rusqlite::Error> for Settling {
+impl From<rusqlite::Error> for Unsettled {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-fn try_settle(connection: &Connection, path: &Path) -> Result<(), Settling> {
-    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let (version, owner) = (number("user_version")?, number("application_id")?);
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    let fresh = tables == 0 && version == 0 && owner == 0;
-    if !fresh && owner != APPLICATION_ID {
-        return Err(Settling::Refused(OpenError::NotOurs { path: path.to_owned() }));
-    }
-    if !fresh && version != VERSION {
-        let (path, known) = (path.to_owned(), VERSION);
-        return Err(Settling::Refused(OpenError::OtherVersion { path, found: version, known }));
-    }
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if mode != "wal" {
-        return Err(Settling::Refused(OpenError::NoLog { path: path.to_owned() }));
-    }
-    connection.execute_batch(
-        "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 33554432; PRAGMA wal_autocheckpoint = 2000;",
-    )?;
-    if fresh {
-        connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
-        ))?;
-    } else if std::fs::metadata(path).is_ok_and(|facts| facts.len() <= CHECKED_BYTES_MAX) {
-        let found = findings(connection, "quick_check")?;
-        if let Some(finding) = found.into_iter().next() {
-            return Err(Settling::Refused(OpenError::Damaged { path: path.to_owned(), finding }));
+struct Settling<'a> {
+    connection: &'a Connection,
+    path: &'a Path,
+    remembered: &'a Remembered,
+    chance: &'a dyn Chance,
+}
+
+impl Settling<'_> {
+    fn run(&self) -> Result<Identity, Unsettled> {
+        let Self { connection, path, .. } = *self;
+        let version = self.version()?;
+        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(Unsettled::Refused(OpenError::NoLog { path: path.to_owned() }));
         }
+        connection.execute_batch(
+            "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 33554432; PRAGMA wal_autocheckpoint = 2000;",
+        )?;
+        match version {
+            None => self.transaction(|| {
+                connection.execute_batch(&format!("{TABLES} PRAGMA application_id = {APPLICATION_ID};"))?;
+                self.add_identity()
+            })?,
+            Some(WITHOUT_IDENTITY) => {
+                // What it is summed up as must be what was left.
+                read_through(connection, path)?;
+                self.transaction(|| self.add_identity())?;
+            }
+            Some(_) => {}
+        }
+        let identity = identity::read(connection)?;
+        self.is_the_one_remembered(&identity)?;
+        Ok(identity)
     }
-    Ok(())
-}
 
-/// What `quick_check` or `integrity_check` finds wrong, at most ten findings.
-pub(super) fn findings(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String>> {
-    let mut statement = connection.prepare(&format!("PRAGMA {check}(10)"))?;
-    let lines = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
-    Ok(lines.into_iter().filter(|line| line != "ok").collect())
-}
+    /// The version of the tables that are there; `None` when there are none and none are missed.
+    fn version(&self) -> Result<Option<i64>, Unsettled> {
+        let number = |pragma: &str| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        let (version, owner) = (number("user_version")?, number("application_id")?);
+        let tables: i64 = self.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        let path = self.path.to_owned();
+        if tables == 0 && version == 0 && owner == 0 {
+            return match self.remembered {
+                Remembered::Nothing => Ok(None),
+                _ => Err(Unsettled::Refused(OpenError::Emptied { path })),
+            };
+        }
+        if owner != APPLICATION_ID {
+            return Err(Unsettled::Refused(OpenError::NotOurs { path }));
+        }
+        if ![WITHOUT_IDENTITY, VERSION].contains(&version) {
+            return Err(Unsettled::Refused(OpenError::OtherVersion { path, found: version, known: VERSION }));
+        }
+        Ok(Some(version))
+    }
 
-/// Where the kept counts of bodies differ from the bodies there are.
-pub(super) fn miscounts(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut statement = connection.prepare(
-        "SELECT id, messages, (SELECT count(*) FROM message WHERE message.queue = queue.id) AS counted
-         FROM queue WHERE messages <> counted",
-    )?;
-    let lines = statement.query_map([], |row| {
-        let (queue, kept, counted): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(format!("queue {queue} is said to hold {kept} bodies and holds {counted}"))
-    })?;
-    lines.collect()
+    fn add_identity(&self) -> rusqlite::Result<()> {
+        self.connection.execute_batch(&format!(
+            "{} {} PRAGMA user_version = {VERSION};",
+            identity::TABLES,
+            integrity::TABLES
+        ))?;
+        identity::draw(self.connection, self.chance)?;
+        integrity::begin(self.connection)
+    }
+
+    fn transaction(&self, work: impl FnOnce() -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let done = work().and_then(|()| self.connection.execute_batch("COMMIT"));
+        if done.is_err() && !self.connection.is_autocommit() {
+            // The error that matters is the one that led here.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        done
+    }
+
+    fn is_the_one_remembered(&self, found: &Identity) -> Result<(), Unsettled> {
+        let Remembered::Identity(remembered) = self.remembered else { return Ok(()) };
+        let path = self.path.to_owned();
+        if found.id != remembered.id {
+            return Err(Unsettled::Refused(OpenError::Another { path }));
+        }
+        if found.openings < remembered.openings {
+            let (found, remembered) = (found.openings, remembered.openings);
+            return Err(Unsettled::Refused(OpenError::Older { path, found, remembered }));
+        }
+        Ok(())
+    }
 }

@@ -1,4 +1,5 @@
 mod killed;
+mod lost;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -240,8 +241,8 @@ fn what_is_not_mills_or_of_another_version_is_refused_and_left_alone() {
 
     let newer = directory.path().join("newer.db");
     drop(open(&newer));
-    Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
-    assert!(matches!(try_open(&newer), Err(OpenError::OtherVersion { found: 2, known: 1, .. })));
+    Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 3").unwrap();
+    assert!(matches!(try_open(&newer), Err(OpenError::OtherVersion { found: 3, known: 2, .. })));
 
     let text = directory.path().join("text.db");
     std::fs::write(&text, "no database at all, but long enough to look like one".repeat(100)).unwrap();

@@ -8,7 +8,10 @@ use mill_ports::{CrashPoint, crash_point};
 use rusqlite::{CachedStatement, Connection};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::damage::{Damage, OpenedFile};
 use super::failure::{Failure, Trouble, is_busy};
+use super::identity::{self, KnownIdentity};
+use super::schema;
 use super::turn::{Turn, Waiting};
 use super::{Arrivals, QUEUES};
 
@@ -140,11 +143,21 @@ pub(super) struct Writer {
     pub(super) arrivals: Arc<Arrivals>,
     /// Whether the connection is set to sync at each commit.
     pub(super) syncs: bool,
+    pub(super) file: OpenedFile,
+    pub(super) identity: KnownIdentity,
+    /// Whether this opening is counted in the database.
+    pub(super) counted: bool,
+    pub(super) damage: Arc<Damage>,
 }
 
 impl Writer {
     /// Serves until all senders are gone.
     pub(super) fn serve(mut self) {
+        self.serve_all();
+        schema::close(&self.connection, &self.damage);
+    }
+
+    fn serve_all(&mut self) {
         loop {
             let first = match self.requests.recv_timeout(IDLE) {
                 Ok(first) => first,
@@ -199,16 +212,31 @@ impl Writer {
     }
 
     fn transact(&mut self, group: &mut [Box<dyn Request>], of: Durability) -> Result<[bool; QUEUES], Failure> {
+        self.damage.refuse()?;
+        self.try_transact(group, of).map_err(|failure| self.damage.noted(failure))
+    }
+
+    fn try_transact(&mut self, group: &mut [Box<dyn Request>], of: Durability) -> Result<[bool; QUEUES], Failure> {
+        self.file.look()?;
         self.sync_at_commit(of == Durability::Power)?;
         self.begin()?;
+        // With what is on the disk when it is answered, so that it costs nothing of its own.
+        let counts = !self.counted && of == Durability::Power;
         let mut writing = Writing::new(&self.connection);
-        let run = group.iter_mut().try_for_each(|request| request.run(&mut writing));
-        let ended = run.and_then(|()| writing.finish());
+        let counted = if counts { identity::count_opening(&self.connection).map(Some) } else { Ok(None) };
+        let run = counted
+            .and_then(|counted| group.iter_mut().try_for_each(|request| request.run(&mut writing)).map(|()| counted));
+        let ended = run.and_then(|counted| Ok((writing.finish()?, counted)));
         if ended.is_err() && !self.connection.is_autocommit() {
             // The error that matters is the one that led here; SQLite has often rolled back by itself.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
-        Ok(ended?)
+        let (arrived, counted) = ended?;
+        if let Some(counted) = counted {
+            self.identity.set(counted);
+            self.counted = true;
+        }
+        Ok(arrived)
     }
 
     /// FULL syncs the log at each commit, and with it all commits before that were not synced.
@@ -241,6 +269,9 @@ impl Writer {
 
     /// Moves the log into the database as far as no reader needs it. Failing is harmless: the next one does it.
     fn checkpoint(&self) {
+        if self.damage.found().is_some() {
+            return;
+        }
         crash_point(CrashPoint::SqliteBeforeCheckpoint);
         if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
             tracing::debug!(%error, "checkpoint left for later");

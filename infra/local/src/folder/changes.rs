@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::committer::{Change, Changed};
 use super::durability::Durability;
 use super::faults::{During, Fault};
-use super::kept::Keeping;
+use super::kept::{self, Keeping};
 use super::place::{Place, split};
 use super::reading::{self, Found, find, missing};
 use super::root::RootDir;
@@ -197,16 +197,34 @@ impl<'a> Making<'a> {
             When::VersionIs(version) => self.must_be(&found.stamp, version)?,
             When::Always => {}
         }
+        // By hard links a snapshot, or the source itself, may be this very file.
+        if !place.directory && rustix::fs::fstat(&found.file).map_err(write)?.st_nlink > 1 {
+            return Ok(Changed::Shared(found.stamp.version(self.clock)));
+        }
         self.set(&found, keeping)
     }
 
+    /// Others do not ask for the lock. What they write meanwhile moves the time, and is seen by it until the time is set;
+    /// so it is set only where it must be, and then nothing is proven: the file is read again.
     fn set(&self, found: &Found, keeping: &Keeping) -> Result<Changed, Fault> {
-        let fits = keeping.apply(&found.file, Some(&found.stamp)).map_err(write)?;
+        let fits = keeping.apply_all_but_time(&found.file, Some(&found.stamp)).map_err(write)?;
+        let now = still(found)?;
+        let time = keeping.time_instead_of(now.modified);
+        if let Some(time) = time {
+            kept::set_time(&found.file, time).map_err(write)?;
+        }
         if self.singly {
             self.durability.sync_file(&found.file)?;
         }
+        if time.is_none() {
+            let now = still(found)?;
+            return Ok(Changed::Item(now.version_as_written(self.clock), fits));
+        }
         let now = Stamp::of(&rustix::fs::fstat(&found.file).map_err(write)?);
-        Ok(Changed::Item(now.version_as_written(self.clock), fits))
+        // A directory has no bytes that somebody could have written.
+        let as_written = now.kind() == FileType::Directory;
+        let version = if as_written { now.version_as_written(self.clock) } else { now.version(self.clock) };
+        Ok(Changed::Item(version, fits))
     }
 
     fn remove(&mut self, place: &Place, when: &When) -> Result<Changed, Fault> {
@@ -335,6 +353,13 @@ impl<'a> Making<'a> {
             Err(errno) => Err(write(errno)),
         }
     }
+}
+
+/// The state of a file that nobody has written since it was found.
+fn still(found: &Found) -> Result<Stamp, Fault> {
+    let now = Stamp::of(&rustix::fs::fstat(&found.file).map_err(write)?);
+    let still = now.kind() == FileType::Directory || now.holds_the_same_as(&found.stamp);
+    if still { Ok(now) } else { Err(StoreErrorKind::Precondition.into()) }
 }
 
 /// The file that has an item's place. Anything else there is not replaced: it is nobody's copy.

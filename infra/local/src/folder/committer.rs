@@ -58,6 +58,8 @@ pub(super) enum Change {
 pub(super) enum Changed {
     /// An item in this state, whose properties may have to go to the sidecar.
     Item(Version, Fits),
+    /// Nothing: the file in this state bears other names too, so its properties are not this item's alone.
+    Shared(Version),
     /// Nothing where something was.
     Removed,
     /// Nothing, as before.

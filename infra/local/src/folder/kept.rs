@@ -100,8 +100,22 @@ impl Keeping {
         Mode::from_raw_mode(if self.mode.is_some() { 0o600 } else { 0o644 })
     }
 
-    /// Whether the map must go to the sidecar; known once it was tried with the file.
-    pub(super) fn apply(&self, file: impl AsFd, found: Option<&Stamp>) -> Result<Fits, Errno> {
+    /// Sets all of them. Whether the map must go to the sidecar is known once it was tried with the file.
+    pub(super) fn apply(&self, file: impl AsFd) -> Result<Fits, Errno> {
+        let fits = self.apply_all_but_time(&file, None)?;
+        if let Some(mtime) = self.mtime {
+            set_time(&file, mtime)?;
+        }
+        Ok(fits)
+    }
+
+    /// The time that is to be set where a file bears another.
+    pub(super) fn time_instead_of(&self, found: Instant) -> Option<Instant> {
+        self.mtime.filter(|mtime| *mtime != found)
+    }
+
+    /// Sets what moves no time by which a write of others is seen. `found` is the file's state where it had one before.
+    pub(super) fn apply_all_but_time(&self, file: impl AsFd, found: Option<&Stamp>) -> Result<Fits, Errno> {
         let fits = self.apply_map(&file, found)?;
         if found.is_some() {
             crash_point(CrashPoint::FolderPropertiesBegun);
@@ -109,13 +123,10 @@ impl Keeping {
         if let Some(mode) = self.mode {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         }
-        if let Some(mtime) = self.mtime {
-            rustix::fs::futimens(&file, &timestamps(mtime))?;
-        }
         Ok(fits)
     }
 
-    /// `found` is the file's state where it had one before: only then may there be an attribute to be removed.
+    /// Where the file had a state before, and only there, there may be an attribute to be removed.
     fn apply_map(&self, file: impl AsFd, found: Option<&Stamp>) -> Result<Fits, Errno> {
         if self.map.is_empty() {
             let removed = match found {
@@ -211,6 +222,11 @@ fn mtime_from(text: &str) -> Option<Instant> {
     let (seconds, nanos) = text.split_once('.')?;
     let at = Instant { seconds: seconds.parse().ok()?, nanos: nanos.parse().ok()? };
     (at.nanos < 1_000_000_000 && text == format!("{}.{:09}", at.seconds, at.nanos)).then_some(at)
+}
+
+/// Sets when a file was written last.
+pub(super) fn set_time(file: impl AsFd, mtime: Instant) -> Result<(), Errno> {
+    rustix::fs::futimens(file, &timestamps(mtime))
 }
 
 fn timestamps(modified: Instant) -> Timestamps {

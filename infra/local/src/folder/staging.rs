@@ -220,7 +220,7 @@ impl Staged {
         if self.flushed > 0 {
             rustix::fs::fdatasync(&file).map_err(|errno| durability.failed(errno))?;
         }
-        self.fits = keeping.apply(file.as_fd(), None).map_err(write)?;
+        self.fits = keeping.apply(file.as_fd()).map_err(write)?;
         if durability.singly() {
             durability.sync_file(&file)?;
             self.synced = true;

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use mill_model::{ItemAddress, Properties, SpaceId};
-use mill_ports::{Body, Content, DeletableStore, DestinationStore, Presence, Refusal, StoreError, When, Written};
+use mill_model::{ItemAddress, Properties, SpaceId, Version};
+use mill_ports::{
+    Body, Content, DeletableStore, DestinationStore, Presence, Refusal, SourceStore as _, StoreError, StoreErrorKind,
+    When, Written,
+};
 
 use super::committer::{Change, Changed};
 use super::faults::Fault;
@@ -57,14 +60,16 @@ impl DestinationStore for FolderStore {
         properties: &Properties,
         when: &When,
     ) -> Result<Written, StoreError> {
-        let written = async {
-            let place: Place = self.0.place_to_write(item)?;
-            let keeping = self.0.keeping(properties);
-            let map = keeping.map.clone();
-            let changed = self.0.committer.commit(Change::Properties(place, keeping, when.clone())).await;
-            self.written(item, changed, map).await
+        let failed = |fault| self.0.error("put properties", &item.to_string(), fault);
+        let place: Place = self.0.place_to_write(item).map_err(failed)?;
+        let keeping = self.0.keeping(properties);
+        let map = keeping.map.clone();
+        let change = Change::Properties(place.clone(), keeping.clone(), when.clone());
+        let changed = match self.0.committer.commit(change).await {
+            Ok(Changed::Shared(version)) => self.write_anew(item, place, keeping, version).await?,
+            other => other,
         };
-        written.await.map_err(|fault| self.0.error("put properties", &item.to_string(), fault))
+        self.written(item, changed, map).await.map_err(failed)
     }
 
     async fn tidy(&self) {
@@ -108,6 +113,24 @@ impl Folder {
 }
 
 impl FolderStore {
+    /// Gives an item a file of its own with the same bytes: its own has other names too, to which the properties would go
+    /// as well.
+    async fn write_anew(
+        &self,
+        item: &ItemAddress,
+        place: Place,
+        keeping: Keeping,
+        version: Version,
+    ) -> Result<Result<Changed, Fault>, StoreError> {
+        let Presence::Here(reading) = self.open(item, None, Some(&version)).await? else {
+            return Ok(Err(StoreErrorKind::Precondition.into()));
+        };
+        let mut preparing = Preparing::new(self, item, reading.facts.size);
+        preparing.take_all(reading.body, &keeping).await?;
+        let staged = preparing.finish(keeping).await?;
+        Ok(self.0.committer.commit(Change::Place(staged, place, When::VersionIs(version))).await)
+    }
+
     async fn written(
         &self,
         item: &ItemAddress,

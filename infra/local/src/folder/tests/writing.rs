@@ -61,6 +61,64 @@ async fn properties_are_replaced_in_place() {
 }
 
 #[tokio::test]
+async fn properties_of_a_file_with_other_names_go_to_a_file_of_its_own() {
+    let scratch = Scratch::new();
+    let old = properties(&[("file-mode", "0640"), ("file-mtime", "1000000000.000000000"), ("a", "1")]);
+    let before = put(&scratch.store, "x", &vec![7; 700_000], old.clone(), &When::Always).await.unwrap().version;
+    // As a snapshot by `cp -al` has it, or a copy that shares its files with the source.
+    let snapshot = scratch.root().join("snapshot");
+    std::fs::hard_link(scratch.path("x"), &snapshot).unwrap();
+    let linked = head(&scratch.store, "x").await.unwrap().version;
+    let new = properties(&[("file-mode", "0600"), ("file-mtime", "1200000000.000000000"), ("b", "2")]);
+    let stale = scratch.store.put_properties(&at("x"), &new, &When::VersionIs(before)).await;
+    assert_eq!(kind(stale), StoreErrorKind::Precondition);
+    let written = scratch.store.put_properties(&at("x"), &new, &When::VersionIs(linked)).await.unwrap();
+    let facts = head(&scratch.store, "x").await.unwrap();
+    assert_eq!((facts.properties, facts.version), (Some(new), written.version));
+    assert_eq!(read(&scratch.store, "x").await.unwrap(), vec![7; 700_000]);
+    std::fs::rename(snapshot, scratch.path("y")).unwrap();
+    assert_eq!(head(&scratch.store, "y").await.unwrap().properties, Some(old), "the other name has what it had");
+    assert_eq!(left_in_progress(scratch.root()), 0);
+}
+
+#[tokio::test]
+async fn a_time_that_was_set_in_place_proves_nothing_of_the_bytes() {
+    let scratch = Scratch::new();
+    let at_time = |time, pairs: &[(&str, &str)]| properties(&[&[("file-mtime", time)], pairs].concat());
+    put(&scratch.store, "x", b"bytes", at_time("1.000000000", &[]), &When::Always).await.unwrap();
+    let settled = async |properties| {
+        scratch.store.put_properties(&at("x"), &properties, &When::Always).await.unwrap().version.settled()
+    };
+    assert!(settled(at_time("1.000000000", &[("a", "b"), ("file-mode", "0600")])).await, "its time is as it was");
+    assert!(!settled(at_time("2.000000000", &[])).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_of_others_while_properties_are_set_is_never_hidden() {
+    let scratch = Scratch::new();
+    for round in 0..400_u64 {
+        let time = |seconds| [("file-mtime", seconds), ("a", "b")];
+        let first = properties(&time("1000000000.000000000")[..1]);
+        let before = put(&scratch.store, "x", b"bytes", first, &When::Always).await.unwrap().version;
+        let path = scratch.path("x");
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_micros(round % 40 * 5));
+            std::os::unix::fs::FileExt::write_all_at(
+                &std::fs::File::options().write(true).open(path).unwrap(),
+                b"other",
+                0,
+            )
+        });
+        let to = if round % 2 == 0 { "1000000000.000000000" } else { "1100000000.000000000" };
+        let set = scratch.store.put_properties(&at("x"), &properties(&time(to)), &When::VersionIs(before)).await;
+        writer.join().unwrap().unwrap();
+        let Ok(written) = set else { continue };
+        let now = head(&scratch.store, "x").await.unwrap().version;
+        assert!(!written.version.settled() || now != written.version, "round {round}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_of_another_size_or_with_an_error_leaves_nothing() {
     let scratch = Scratch::new();
     for (size, sent) in [(5, 4), (5, 6), (0, 1), (300_000, 299_999), (300_000, 300_001)] {

@@ -1,0 +1,114 @@
+//! The state of a pair: its folder, and the file in it that says that there is one.
+
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use mill_local::{Identity, Remembered};
+
+use crate::engine::{DATABASE, Engine};
+use crate::files::{private_folder, replace_in_place, write_private};
+use crate::local_state::noted;
+
+/// The folder in which the state of one pair is kept, under the user's state folder.
+#[derive(Debug)]
+pub(super) struct PairState {
+    folder: PathBuf,
+    /// What is mirrored, for messages and for whoever looks into the folder.
+    pair: String,
+}
+
+/// What the third line of `pair.txt` begins with; the first two name the pair.
+const IDENTITY: &str = "state ";
+
+impl PairState {
+    pub(super) fn new(folder: PathBuf, source: &impl ToString, destination: &impl ToString) -> Self {
+        Self { folder, pair: format!("{}\n→ {}\n", source.to_string(), destination.to_string()) }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn marker(&self) -> PathBuf {
+        self.folder.join("pair.txt")
+    }
+
+    /// Keeps other processes from this pair for as long as the file is held. The folder is for this user alone, also one
+    /// that was made before it was so.
+    pub(super) fn lock(&self) -> Result<File> {
+        let shown = self.folder.display();
+        private_folder(&self.folder).with_context(|| format!("the state folder `{shown}` cannot be made"))?;
+        let file = File::create(self.folder.join("lock")).with_context(|| format!("`{shown}` cannot be written"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!("another `mill mirror` is at work on `{}`", self.pair.trim_end().replace('\n', " "))
+            }
+            Err(TryLockError::Error(error)) => return Err(error).context("the state folder cannot be locked"),
+        }
+        for (path, mode) in [(self.folder.clone(), 0o700), (self.folder.join("lock"), 0o600)] {
+            fs::set_permissions(&path, Permissions::from_mode(mode))
+                .with_context(|| format!("`{}` cannot be made private", path.display()))?;
+        }
+        Ok(file)
+    }
+
+    /// What is remembered of the pair's database.
+    pub(super) fn remembered(&self) -> Result<Remembered> {
+        let text = match fs::read_to_string(self.marker()) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::Nothing),
+            Err(error) => {
+                return Err(error).with_context(|| format!("`{}` cannot be read", self.marker().display()));
+            }
+        };
+        // One that a Mill before this wrote has no such line. One that is damaged says at least that there was a state.
+        let identity = text.lines().find_map(|line| line.strip_prefix(IDENTITY)?.parse().ok());
+        Ok(identity.map_or(Remembered::Existence, Remembered::Identity))
+    }
+
+    /// The same for a command that begins no pair; `None` where there was none yet.
+    pub(super) fn known(&self) -> Result<Option<Remembered>> {
+        let remembered = self.remembered()?;
+        // A mirror that was killed before it wrote the marker left a database.
+        let is_new = remembered == Remembered::Nothing && !self.folder.join(DATABASE).try_exists()?;
+        Ok((!is_new).then_some(remembered))
+    }
+
+    /// Opens the pair's engine, whose database must be the one that is remembered.
+    pub(super) fn open(&self, remembered: &Remembered) -> Result<(Engine, Identity)> {
+        let way_out = format!(
+            "delete `{}` to begin anew: the copy stays as it is, and what is the same is not copied again",
+            self.folder.display()
+        );
+        Engine::open(&self.folder, remembered, way_out)
+    }
+
+    /// Remembers the pair, and which database is its own.
+    pub(super) fn remember(&self, remembered: &Remembered, identity: Identity) -> Result<()> {
+        let is_known = match remembered {
+            Remembered::Identity(known) if *known == identity => true,
+            // It lags behind where a process was killed.
+            Remembered::Identity(known) => {
+                replace_in_place(&self.marker(), &known.to_string(), &identity.to_string()).is_ok()
+            }
+            _ => false,
+        };
+        if !is_known || !self.is_private() {
+            let text = format!("{}{IDENTITY}{identity}\n", self.pair);
+            write_private(&self.marker(), text.as_bytes()).context("the state folder cannot be written")?;
+        }
+        noted(self.marker(), identity);
+        Ok(())
+    }
+
+    /// Whether the marker is for this user alone, and says what it is to say: an earlier Mill wrote addresses as they were
+    /// given, with the password that may stand in one.
+    fn is_private(&self) -> bool {
+        let private = fs::metadata(self.marker()).is_ok_and(|facts| facts.permissions().mode() & 0o777 == 0o600);
+        private && fs::read_to_string(self.marker()).is_ok_and(|text| text.starts_with(&self.pair))
+    }
+}

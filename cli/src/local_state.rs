@@ -1,0 +1,116 @@
+//! The state of the local engine: that it is the one that is remembered, and that it stays whole while a command runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use mill_local::{Damage, Database, Identity, KnownIdentity, Remembered};
+
+use crate::config::Config;
+use crate::engine::{DATABASE, Engine};
+use crate::exit::Exit;
+use crate::files::replace_in_place;
+use crate::marker::Marker;
+
+/// The databases that this process has opened, that of its engine first. Whatever a command makes of an error, damage to one
+/// ends the process as one.
+static OPENED: Mutex<Vec<Arc<Opened>>> = Mutex::new(Vec::new());
+
+fn opened() -> Vec<Arc<Opened>> {
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+#[derive(Debug)]
+struct Opened {
+    damage: Arc<Damage>,
+    path: PathBuf,
+    /// For a person to whom it is said that the state is damaged.
+    way_out: String,
+    identity: KnownIdentity,
+    /// The file that remembers it, and what it says.
+    noted: OnceLock<(PathBuf, Identity)>,
+}
+
+/// Opens the local engine of an installation, whose marker says what its state is.
+pub(crate) fn open(config: &Config) -> Result<Engine> {
+    let (data, marker) = (config.path("engine.data"), Marker::of(config)?);
+    let remembered = remembered(&data, &marker)?;
+    let way_out = format!(
+        "bring it back from a backup; or, to begin anew with the copies as they are, delete `{}` and `{}`",
+        data.join(DATABASE).display(),
+        marker.path().display()
+    );
+    let (engine, identity) = Engine::open(&data, &remembered, way_out)?;
+    let is_same = |known: &str| known.parse().is_ok_and(|known: Identity| known.id == identity.id);
+    if let Some(file) = marker.remember(&resolved(&data), &identity.to_string(), is_same) {
+        noted(file, identity);
+    }
+    Ok(engine)
+}
+
+/// The folder by its own path, whatever links lead there.
+fn resolved(data: &Path) -> String {
+    data.canonicalize().unwrap_or_else(|_| data.to_owned()).display().to_string()
+}
+
+fn remembered(data: &Path, marker: &Marker) -> Result<Remembered> {
+    let shown = marker.path().display();
+    if let Some(identity) = marker.remembered(&resolved(data)) {
+        let identity = identity.parse().with_context(|| {
+            format!("the marker of the state, `{shown}`, is damaged; if the state is whole, delete it")
+        })?;
+        return Ok(Remembered::Identity(identity));
+    }
+    match marker.another() {
+        Some(other) if !data.join(DATABASE).exists() => bail!(
+            "the state of this installation is in `{other}`, and `engine.data` says `{}`, where there is none: move it there, \
+             or delete `{shown}` to begin anew",
+            data.display()
+        ),
+        _ => Ok(Remembered::Nothing),
+    }
+}
+
+/// Has this process end as an error once the database is found damaged.
+pub(crate) fn watch(database: &Database, way_out: String) {
+    let (damage, path, identity) = (database.damage(), database.path().to_owned(), database.identity());
+    let opened = Arc::new(Opened { damage, path, way_out, identity, noted: OnceLock::new() });
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner).push(opened);
+}
+
+/// Tells where it is written down which state the engine's is, so that it is kept up to date at the end.
+pub(crate) fn noted(file: PathBuf, identity: Identity) {
+    if let Some(opened) = opened().first() {
+        let _ = opened.noted.set((file, identity));
+    }
+}
+
+/// How a command ended, or that its state was found damaged meanwhile: then nothing that it says of copies is to be believed.
+pub(crate) fn unless_damaged(ended: Result<Exit>) -> Result<Exit> {
+    for opened in opened() {
+        if let Some(found) = opened.damage.found() {
+            bail!("the state of mill in `{}` is damaged: {found}; {}", opened.path.display(), opened.way_out);
+        }
+        let now = opened.identity.get();
+        if let Some((file, said)) = opened.noted.get()
+            && *said != now
+        {
+            // A marker that lags behind is as good as ever but for copies of these last minutes, and another process may
+            // have been faster.
+            if let Err(error) = replace_in_place(file, &said.to_string(), &now.to_string()) {
+                tracing::debug!(%error, file = %file.display(), "the marker of the state lags behind");
+            }
+        }
+    }
+    ended
+}
+
+/// Completes when the state that this process has opened is found damaged.
+pub(crate) async fn until_damaged() {
+    let opened = opened();
+    if opened.is_empty() {
+        return std::future::pending().await;
+    }
+    let waiting = opened.iter().map(|opened| Box::pin(opened.damage.until_found()));
+    futures::future::select_all(waiting).await;
+}

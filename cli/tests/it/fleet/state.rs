@@ -1,0 +1,76 @@
+//! Tables that were there and are gone, or were made anew.
+
+use std::fs;
+
+use super::{CREDENTIALS, boto, ministack};
+use crate::world::{Ran, World};
+
+/// A fleet of folders that has run once; `prefix` names its tables.
+fn fleet(prefix: &str) -> World {
+    let world = World::new();
+    let endpoint = ministack();
+    world.mill(&["init", ".", "--engine", "aws"]).expect(0);
+    world.write("mill.toml", format!("[engine]\ntype = \"aws\"\nprefix = \"{prefix}\"\nendpoint = \"{endpoint}\"\n"));
+    world.write("policies/duplication-accounts.json", r#"["library"]"#);
+    world.write(
+        "policies/library-stores.json",
+        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
+                       {"id": "2", "type": "folder", "root": "two"}]}"#,
+    );
+    world.write(
+        "policies/library-duplication-policy.json",
+        r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#,
+    );
+    world.write("one/room/a", "a");
+    fs::create_dir(world.path("two")).unwrap();
+    mill(&world, &["infra", "create"]).expect(0);
+    mill(&world, &["run", "--json"]).expect(0);
+    world
+}
+
+fn mill(world: &World, args: &[&str]) -> Ran {
+    Ran::of(world.command().envs(CREDENTIALS).args(args).output().unwrap())
+}
+
+fn remove(world: &World, tables: &str) {
+    boto(
+        world,
+        &format!(
+            "dynamo = client('dynamodb', '{}')
+for table in {tables}: dynamo.delete_table(TableName=table)",
+            ministack()
+        ),
+    );
+}
+
+#[test]
+fn a_table_that_was_made_anew_stops_the_fleet_with_the_way_out() {
+    let world = fleet("renewed");
+    remove(&world, "['renewed-owners']");
+    let ran = mill(&world, &["run"]).expect(100);
+    assert!(ran.err.contains("owners") && ran.err.contains("infra check"), "{}", ran.err);
+    mill(&world, &["infra", "create"]).expect(0);
+    // Also on a host that has never heard of this fleet.
+    for remembered in [true, false] {
+        if !remembered {
+            fs::remove_file(world.path("mill.toml.state")).unwrap();
+        }
+        for command in [&["run"][..], &["produce", "duplication", "--now"], &["work"], &["status"]] {
+            let ran = mill(&world, command).expect(100);
+            assert!(ran.err.contains("`owners` was emptied") && ran.err.contains("mill.toml.state"), "{}", ran.err);
+        }
+    }
+}
+
+#[test]
+fn a_fleet_whose_tables_were_all_made_anew_is_one_that_a_host_remembers() {
+    let world = fleet("anew");
+    remove(&world, "[t for t in dynamo.list_tables()['TableNames'] if t.startswith('anew-')]");
+    mill(&world, &["infra", "create"]).expect(0);
+    let ran = mill(&world, &["run"]).expect(100);
+    assert!(ran.err.contains("emptied") && ran.err.contains("mill.toml.state"), "{}", ran.err);
+    // The way out, as it is told.
+    fs::remove_file(world.path("mill.toml.state")).unwrap();
+    mill(&world, &["run", "--json"]).expect(0);
+    mill(&world, &["run", "--json"]).expect(0);
+}

@@ -1,0 +1,264 @@
+//! Mill's own state: gone, emptied, damaged, older, another's. It existed, so none of that is a beginning.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::world::{Ran, World, walk};
+
+const FROM_ONE: &str = r#"{"spaceDuplicationStorePolicies": {"room": [{"srcStoreId": "1", "destStoreId": "2"}]}}"#;
+const FROM_THREE: &str = r#"{"spaceDuplicationStorePolicies": {"room": [{"srcStoreId": "3", "destStoreId": "2"}]}}"#;
+
+/// An installation that has run.
+fn installation() -> World {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.write("policies/duplication-accounts.json", r#"["library"]"#);
+    world.write(
+        "policies/library-stores.json",
+        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
+                       {"id": "2", "type": "folder", "root": "two"}, {"id": "3", "type": "folder", "root": "three"}]}"#,
+    );
+    world.write("policies/library-duplication-policy.json", FROM_ONE);
+    world.write("one/room/a", "a");
+    world.write("three/room/b", "b");
+    fs::create_dir_all(world.path("two")).unwrap();
+    world.mill(&["run", "--quiet"]).expect(0);
+    world
+}
+
+/// Every command that opens the state says that it is not as it should be, and what to do; none changes anything.
+#[track_caller]
+fn refused_by_all(world: &World, why: &str) {
+    let before = walk(&world.path("data"));
+    for command in
+        ["run", "produce duplication", "work", "status", "deadletters list", "restore library room --from 2 back"]
+    {
+        let args: Vec<&str> = command.split(' ').collect();
+        let ran = world.mill(&args).expect(100);
+        assert!(ran.err.contains(why) && ran.err.contains("mill.toml.state"), "{command}: {}", ran.err);
+    }
+    assert_eq!(walk(&world.path("data")), before);
+    assert!(!world.path("back").exists(), "nothing is begun");
+}
+
+#[test]
+fn an_installation_whose_state_is_gone_or_emptied_ends_with_the_way_out() {
+    let gone = |world: &World| fs::remove_dir_all(world.path("data")).unwrap();
+    let file_gone = |world: &World| fs::remove_file(world.path("data/mill.db")).unwrap();
+    let emptied = |world: &World| fs::write(world.path("data/mill.db"), "").unwrap();
+    let harms: [&dyn Fn(&World); 3] = [&gone, &file_gone, &emptied];
+    for (harm, why) in harms.into_iter().zip(["is gone", "is gone", "was emptied"]) {
+        let world = installation();
+        harm(&world);
+        refused_by_all(&world, why);
+        // The way out, as it is told.
+        let _ = fs::remove_file(world.path("data/mill.db"));
+        fs::remove_file(world.path("mill.toml.state")).unwrap();
+        world.mill(&["run", "--quiet"]).expect(0);
+        world.same("one", "two");
+    }
+}
+
+#[test]
+fn an_installation_whose_state_is_damaged_older_or_anothers_ends_with_the_way_out() {
+    let world = installation();
+    let backup = fs::read(world.path("data/mill.db")).unwrap();
+    world.mill(&["run", "--quiet"]).expect(0);
+    let newest = fs::read(world.path("data/mill.db")).unwrap();
+    fs::write(world.path("data/mill.db"), &backup).unwrap();
+    refused_by_all(&world, "older");
+    let other = installation();
+    fs::copy(other.path("data/mill.db"), world.path("data/mill.db")).unwrap();
+    refused_by_all(&world, "another installation");
+    for harm in [|bytes: &mut Vec<u8>| bytes[..100].fill(0), |bytes: &mut Vec<u8>| bytes[8_192..].fill(0xA5)] {
+        let mut bytes = newest.clone();
+        harm(&mut bytes);
+        fs::write(world.path("data/mill.db"), bytes).unwrap();
+        refused_by_all(&world, "damaged");
+    }
+    fs::write(world.path("data/mill.db"), &newest).unwrap();
+    world.mill(&["run", "--quiet"]).expect(0);
+    // Whoever means to go on with the older one can.
+    fs::write(world.path("data/mill.db"), &backup).unwrap();
+    fs::remove_file(world.path("mill.toml.state")).unwrap();
+    world.mill(&["run", "--quiet"]).expect(0);
+    refused_by_nobody(&world);
+}
+
+#[track_caller]
+fn refused_by_nobody(world: &World) {
+    for command in ["run --quiet", "status", "deadletters list"] {
+        world.mill(&command.split(' ').collect::<Vec<_>>()).expect(0);
+    }
+}
+
+#[test]
+fn a_state_that_is_elsewhere_is_not_begun_anew_and_one_that_was_moved_is_gone_on_with() {
+    let world = installation();
+    world.write("mill.toml", "[engine]\ndata = \"elsewhere\"\n");
+    let ran = world.mill(&["run"]).expect(100);
+    assert!(ran.err.contains("data") && ran.err.contains("elsewhere"), "{}", ran.err);
+    assert!(!world.path("elsewhere").exists());
+    fs::rename(world.path("data"), world.path("elsewhere")).unwrap();
+    let json = world.mill(&["run", "--json"]).expect(0).json();
+    assert_eq!((json["copied"].as_u64(), json["unchanged"].as_u64()), (Some(0), Some(1)), "{json}");
+}
+
+/// Makes the database so large that it is not read through at each opening, by rows about nothing.
+fn grow(world: &World) {
+    world.python(
+        "
+import sqlite3
+db = sqlite3.connect('data/mill.db')
+db.create_function('mill_toggled', 6, lambda digest, *row: digest)
+db.executemany('insert into entry values (?, ?, ?, 1, ?)',
+               (('seals', b'library/1/2/room', b'z%06d' % n, bytes(1000)) for n in range(12000)))
+db.commit()
+db.close()
+",
+    );
+    assert!(fs::metadata(world.path("data/mill.db")).unwrap().len() > 10 << 20);
+}
+
+#[test]
+fn of_a_large_damaged_state_nothing_is_believed_and_no_space_is_taken_over() {
+    let world = installation();
+    grow(&world);
+    let whole = fs::read(world.path("data/mill.db")).unwrap();
+    world.write("policies/library-duplication-policy.json", FROM_THREE);
+    // A bit in the key of the owner's row, and the pages that hold it, or held it before.
+    let key = b"ownerslibrary/2";
+    let held: Vec<usize> = (0..whole.len() - key.len()).filter(|at| whole[*at..].starts_with(key)).collect();
+    let bit = |at: usize| at + 5..at + 6;
+    let page = |at: usize| at / 4096 * 4096..at / 4096 * 4096 + 4096;
+    for harmed in [&bit as &dyn Fn(usize) -> std::ops::Range<usize>, &page] {
+        let mut bytes = whole.clone();
+        for at in &held {
+            bytes[harmed(*at)].iter_mut().for_each(|byte| *byte ^= 1);
+        }
+        fs::write(world.path("data/mill.db"), bytes).unwrap();
+        let ran = world.mill(&["run", "--quiet"]).expect(100);
+        assert!(ran.err.contains("damaged") && ran.err.contains("mill.toml.state"), "{}", ran.err);
+        assert!(!world.path("two/room/b").exists(), "the space is not another's");
+    }
+}
+
+#[test]
+fn damage_that_is_met_in_mid_run_ends_the_run_as_an_error() {
+    let world = installation();
+    grow(&world);
+    for n in 0..200 {
+        world.write(&format!("one/room/{n}"), "x");
+    }
+    let mut bytes = fs::read(world.path("data/mill.db")).unwrap();
+    // All pages of proofs but the first and last ones, next to which the small tables stand.
+    let end = bytes.len() / 4096 - 20;
+    (20..end).for_each(|page| bytes[page * 4096..(page + 1) * 4096].fill(0xA5));
+    fs::write(world.path("data/mill.db"), bytes).unwrap();
+    for args in [&["run", "--quiet"][..], &["run", "--quiet", "--processes", "2"], &["produce", "duplication", "--now"]]
+    {
+        let began = std::time::Instant::now();
+        let ran = world.mill(args).expect(100);
+        assert!(ran.err.contains("damaged") && ran.err.contains("mill.toml.state"), "{args:?} {}", ran.err);
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn a_workman_whose_state_is_removed_under_it_ends_as_an_error() {
+    let world = installation();
+    let workman = world.command().arg("work").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1_500));
+    fs::remove_dir_all(world.path("data")).unwrap();
+    let ran = Ran::of(workman.wait_with_output().unwrap()).expect(100);
+    assert!(ran.err.contains("removed") && ran.err.contains("mill.toml.state"), "{}", ran.err);
+    assert!(!world.path("data").exists(), "nothing is made in its place");
+}
+
+/// A pair that was mirrored, and the folder of its state.
+fn mirrored() -> (World, String) {
+    let world = World::new();
+    world.collection("src");
+    let ran = world.mill(&["mirror", "src", "dst"]).expect(0);
+    assert!(ran.out.contains("First run"), "{}", ran.out);
+    let folders: Vec<_> = fs::read_dir(world.path("state/mill/mirror")).unwrap().map(Result::unwrap).collect();
+    let [folder] = &folders[..] else { panic!("{folders:?}") };
+    let folder = format!("state/mill/mirror/{}", folder.file_name().to_str().unwrap());
+    (world, folder)
+}
+
+#[test]
+fn a_mirror_whose_state_is_gone_emptied_or_damaged_says_which_folder_to_delete() {
+    let gone = |db: &Path| fs::remove_file(db).unwrap();
+    let emptied = |db: &Path| fs::write(db, "").unwrap();
+    let damaged = |db: &Path| fs::write(db, vec![0xA5; 100_000]).unwrap();
+    let harms: [&dyn Fn(&Path); 3] = [&gone, &emptied, &damaged];
+    for (harm, why) in harms.into_iter().zip(["is gone", "was emptied", "damaged"]) {
+        let (world, folder) = mirrored();
+        harm(&world.path(&folder).join("mill.db"));
+        let ran = world.mirror(&["--remove-vanished"]).expect(100);
+        let way_out = format!("delete `{}`", world.path(&folder).display());
+        assert!(ran.err.contains(why) && ran.err.contains(&way_out), "{}", ran.err);
+        fs::remove_dir_all(world.path(&folder)).unwrap();
+        let ran = world.mill(&["mirror", "src", "dst"]).expect(0);
+        assert!(ran.out.contains("First run") && ran.out.contains("0 copied"), "{}", ran.out);
+        let ran = world.mill(&["mirror", "src", "dst"]).expect(0);
+        assert!(!ran.out.contains("First run"), "{}", ran.out);
+    }
+}
+
+#[test]
+fn a_first_run_says_so_to_machines_too() {
+    let world = World::new();
+    world.write("src/a", "a");
+    assert_eq!(world.mirror(&[]).expect(0).json()["first_run"], true);
+    assert_eq!(world.mirror(&[]).expect(0).json()["first_run"], false);
+}
+
+#[test]
+fn state_is_for_its_owner_alone_and_holds_no_password() {
+    let world = World::new();
+    world.write("src/a", "a");
+    let mut command = world.command();
+    command.args(["mirror", "src", "s3://bucket/prefix", "--destination-endpoint", "http://me:pass-word@127.0.0.1:9"]);
+    command.args(["--destination-region", "us-east-1"]);
+    command.envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "secret-key"), ("AWS_MAX_ATTEMPTS", "1")]);
+    let ran = Ran::of(command.output().unwrap());
+    assert_ne!(ran.code, 0);
+    for secret in ["pass-word", "secret-key"] {
+        assert!(!ran.out.contains(secret) && !ran.err.contains(secret), "{} {}", ran.out, ran.err);
+    }
+    world.mirror(&[]).expect(0);
+    let installed = installation();
+    let marker = installed.path("mill.toml.state");
+    let of = |world: &World, name: &str| [walk(&world.path(name)), vec![world.path(name)]].concat();
+    for path in [of(&world, "state"), of(&installed, "data"), vec![marker]].concat() {
+        let facts = fs::symlink_metadata(&path).unwrap();
+        let mode = facts.permissions().mode() & 0o777;
+        assert_eq!(mode, if facts.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
+        if facts.is_file() {
+            let bytes = fs::read(&path).unwrap();
+            for secret in [&b"pass-word"[..], b"secret-key"] {
+                assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn state_that_an_earlier_mill_left_open_to_others_is_closed_to_them() {
+    let (world, folder) = mirrored();
+    let chmod =
+        |mode: &str, path: &Path| assert!(Command::new("chmod").arg(mode).arg(path).status().unwrap().success());
+    chmod("755", &world.path(&folder));
+    chmod("644", &world.path(&folder).join("pair.txt"));
+    chmod("644", &world.path(&folder).join("lock"));
+    world.mirror(&[]).expect(0);
+    for (name, mode) in [("", 0o700), ("pair.txt", 0o600), ("lock", 0o600)] {
+        let found = fs::metadata(world.path(&folder).join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{name}");
+    }
+}

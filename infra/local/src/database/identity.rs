@@ -1,0 +1,109 @@
+//! Which installation a database belongs to, so that one that is gone, emptied, older or another's is found out.
+//!
+//! A marker elsewhere remembers it: the caller keeps it, outside of the database's folder or beside what it belongs to.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mill_ports::Chance;
+use rusqlite::Connection;
+
+/// What tells a database from all others, and from older states of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Drawn when the database was made.
+    pub id: String,
+    /// How often it was opened by a process that wrote to it. A copy that was restored has been opened less often than was
+    /// remembered.
+    pub openings: u64,
+}
+
+/// The identity of an open database: its openings become one more when this process first writes to it.
+#[derive(Debug, Clone)]
+pub struct KnownIdentity(Arc<Mutex<Identity>>);
+
+impl KnownIdentity {
+    pub(super) fn new(identity: Identity) -> Self {
+        Self(Arc::new(Mutex::new(identity)))
+    }
+
+    /// What is to be remembered of the database now. It is on the disk.
+    pub fn get(&self) -> Identity {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set(&self, identity: Identity) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+    }
+}
+
+/// What the caller remembers of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remembered {
+    /// Nothing: it may be the first time.
+    Nothing,
+    /// That it was there, written down by a Mill that knew of no identities.
+    Existence,
+    /// Which it was when it was opened last.
+    Identity(Identity),
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As long for each number, so that it can be written over in its place.
+        write!(f, "{} {:020}", self.id, self.openings)
+    }
+}
+
+/// The text is no identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an identity is 32 hexadecimal digits and a number")]
+pub struct IdentityError;
+
+impl FromStr for Identity {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, IdentityError> {
+        let (id, openings) = text.split_once(' ').ok_or(IdentityError)?;
+        if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(IdentityError);
+        }
+        Ok(Self { id: id.to_owned(), openings: openings.parse().map_err(|_| IdentityError)? })
+    }
+}
+
+pub(super) const TABLES: &str = "CREATE TABLE installation (id TEXT NOT NULL, openings INTEGER NOT NULL) STRICT;";
+
+/// Gives a new database its identity.
+pub(super) fn draw(connection: &Connection, chance: &dyn Chance) -> rusqlite::Result<()> {
+    let id = format!("{:016x}{:016x}", chance.next_u64(), chance.next_u64());
+    connection.execute("INSERT INTO installation (id, openings) VALUES (?1, 0)", [id]).map(drop)
+}
+
+/// The identity; an error when it has none, which a sound database has.
+pub(super) fn read(connection: &Connection) -> rusqlite::Result<Identity> {
+    connection.query_row("SELECT id, openings FROM installation", [], |row| {
+        Ok(Identity { id: row.get(0)?, openings: row.get::<_, i64>(1)?.try_into().unwrap_or(0) })
+    })
+}
+
+/// Counts an opening.
+pub(super) fn count_opening(connection: &Connection) -> rusqlite::Result<Identity> {
+    connection.execute("UPDATE installation SET openings = openings + 1", [])?;
+    read(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_read_as_it_is_written() {
+        let identity = Identity { id: "0123456789abcdef0123456789abcdef".into(), openings: 7 };
+        assert_eq!(identity.to_string().parse(), Ok(identity));
+        for wrong in ["", "x 7", "0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef -1"] {
+            assert_eq!(wrong.parse::<Identity>(), Err(IdentityError), "{wrong}");
+        }
+    }
+}

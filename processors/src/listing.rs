@@ -1,0 +1,75 @@
+//! A store's listing that is complete and in order, or an error: what it left out would be called missing, or passed over.
+
+use futures::StreamExt as _;
+use mill_model::{ContentId, SpaceId};
+use mill_ports::{Listed, Listing, SourceStore, StoreError};
+
+/// Why a listing is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ListingError {
+    /// The store failed.
+    #[error("the space `{space}` cannot be listed")]
+    Store {
+        /// The space.
+        space: SpaceId,
+        /// Why not.
+        #[source]
+        source: StoreError,
+    },
+    /// It was over and did not say that it is complete.
+    #[error("the listing of the space `{space}` broke off before its end")]
+    BrokenOff {
+        /// The space.
+        space: SpaceId,
+    },
+    /// It went back, so something may have been passed over.
+    #[error("the listing of the space `{space}` is not in order: `{later}` came after `{earlier}`")]
+    OutOfOrder {
+        /// The space.
+        space: SpaceId,
+        /// What came first.
+        earlier: ContentId,
+        /// What came after it.
+        later: ContentId,
+    },
+}
+
+/// The entries of a space, some at a time.
+pub(crate) struct Entries {
+    space: SpaceId,
+    pages: Listing,
+    last: Option<ContentId>,
+    ended: bool,
+}
+
+impl Entries {
+    pub(crate) fn of(store: &dyn SourceStore, space: &SpaceId) -> Self {
+        Self { space: space.clone(), pages: store.list(space, None), last: None, ended: false }
+    }
+
+    /// The next entries; `None` only when the listing has said that it is complete.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Listed>>, ListingError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let space = || self.space.clone();
+        let page = match self.pages.next().await {
+            Some(Ok(page)) => page,
+            Some(Err(source)) => return Err(ListingError::Store { space: space(), source }),
+            None => return Err(ListingError::BrokenOff { space: space() }),
+        };
+        for entry in &page.entries {
+            let Listed::Item(id, _) = entry else { continue };
+            if let Some(earlier) = self.last.replace(id.clone()).filter(|last| last >= id) {
+                return Err(ListingError::OutOfOrder { space: space(), earlier, later: id.clone() });
+            }
+        }
+        self.ended = page.end;
+        Ok(Some(page.entries))
+    }
+
+    /// The last item that was listed.
+    pub(crate) fn last(&self) -> Option<&ContentId> {
+        self.last.as_ref()
+    }
+}

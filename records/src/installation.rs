@@ -1,0 +1,185 @@
+//! Which installation a set of tables belongs to, so that a table that was emptied or exchanged is found out.
+//!
+//! Tables of a service come and go by themselves: one is deleted by hand and made again by a deployment, and looks as if
+//! nothing had ever happened. So each bears a row with the id of its installation, and the first table's row lists which
+//! others bear it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mill_ports::{Chance, Row, RowKey, RowWhen, Table, TableError, TableErrorKind};
+use serde::{Deserialize, Serialize};
+
+/// The tables of one installation.
+#[derive(Debug)]
+pub struct Installation {
+    /// The table whose row says which others bear the id.
+    pub first: Arc<dyn Table>,
+    /// The others.
+    pub others: Vec<Arc<dyn Table>>,
+}
+
+/// Why the tables are not those that are remembered.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallationError {
+    /// It bore the installation's id, and bears none now.
+    #[error("the table of the book `{book}` was emptied, or made anew")]
+    Emptied {
+        /// The book.
+        book: String,
+    },
+    /// It bears the id of another installation, or one that cannot be read.
+    #[error("the table of the book `{book}` is that of another installation")]
+    Another {
+        /// The book.
+        book: String,
+    },
+    /// A table that cannot be asked, or that is not there.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    id: String,
+    /// The other books that bear the id; only in the first table.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    books: BTreeSet<String>,
+}
+
+impl Installation {
+    /// Looks whether the tables are those that are `remembered` by the id, if any is, and gives their id.
+    ///
+    /// With `chance`, tables that bear no id yet are given one, which the first process of an installation draws. Before
+    /// that nothing can be said: `None`. What a process is not permitted to read or write is left to others.
+    ///
+    /// # Errors
+    /// [`InstallationError`]; also when a table is not there.
+    pub async fn recognise(
+        &self,
+        remembered: Option<&str>,
+        chance: Option<&dyn Chance>,
+    ) -> Result<Option<String>, InstallationError> {
+        let Some((mut stamp, row)) = self.first_stamp(remembered, chance).await? else { return Ok(None) };
+        if remembered.is_some_and(|remembered| remembered != stamp.id) {
+            return Err(another(&*self.first));
+        }
+        let before = stamp.books.len();
+        for table in &self.others {
+            let listed = stamp.books.contains(table.name());
+            if self.bears(&**table, &stamp.id, listed, chance.is_some()).await? {
+                stamp.books.insert(table.name().to_owned());
+            }
+        }
+        if stamp.books.len() > before && chance.is_some() {
+            // Another process that lists them at the same moment lists the same; one that may not leaves it to others.
+            match self.first.put(&key(), written(&stamp), RowWhen::VersionIs(row.version)).await {
+                Ok(_) => {}
+                Err(error) if matches!(error.kind, TableErrorKind::Conflict | TableErrorKind::Denied) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(stamp.id))
+    }
+
+    async fn first_stamp(
+        &self,
+        remembered: Option<&str>,
+        chance: Option<&dyn Chance>,
+    ) -> Result<Option<(Stamp, Row)>, InstallationError> {
+        for _ in 0..2 {
+            match permitted(self.first.get(&key()).await)? {
+                None => return Ok(None),
+                Some(Some(row)) => {
+                    let stamp = read(&row).ok_or_else(|| another(&*self.first))?;
+                    return Ok(Some((stamp, row)));
+                }
+                Some(None) if remembered.is_some() => return Err(emptied(&*self.first)),
+                Some(None) => {}
+            }
+            if self.another_bears_an_id().await? {
+                // Unless another process began at this moment: then the first table bears it by now.
+                match permitted(self.first.get(&key()).await)? {
+                    Some(None) => return Err(emptied(&*self.first)),
+                    _ => continue,
+                }
+            }
+            let Some(chance) = chance else { return Ok(None) };
+            let id = format!("{:016x}{:016x}", chance.next_u64(), chance.next_u64());
+            let stamp = Stamp { id, books: BTreeSet::new() };
+            match self.first.put(&key(), written(&stamp), RowWhen::Absent).await {
+                Ok(_) => {}
+                Err(error) if error.kind == TableErrorKind::Conflict => {}
+                Err(error) if error.kind == TableErrorKind::Denied => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn another_bears_an_id(&self) -> Result<bool, TableError> {
+        for table in &self.others {
+            if permitted(table.get(&key()).await)?.flatten().is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a table bears the id, from now on if it may be written.
+    async fn bears(&self, table: &dyn Table, id: &str, listed: bool, stamps: bool) -> Result<bool, InstallationError> {
+        match permitted(table.get(&key()).await)? {
+            None => Ok(false),
+            Some(Some(row)) => match read(&row) {
+                Some(stamp) if stamp.id == id => Ok(true),
+                _ => Err(another(table)),
+            },
+            Some(None) if listed => Err(emptied(table)),
+            Some(None) if !stamps => Ok(false),
+            Some(None) => {
+                let stamp = Stamp { id: id.to_owned(), books: BTreeSet::new() };
+                match table.put(&key(), written(&stamp), RowWhen::Absent).await {
+                    Ok(_) => Ok(true),
+                    Err(error) if matches!(error.kind, TableErrorKind::Conflict | TableErrorKind::Denied) => Ok(false),
+                    Err(error) => Err(error.into()),
+                }
+            }
+        }
+    }
+}
+
+fn another(table: &dyn Table) -> InstallationError {
+    InstallationError::Another { book: table.name().to_owned() }
+}
+
+fn emptied(table: &dyn Table) -> InstallationError {
+    InstallationError::Emptied { book: table.name().to_owned() }
+}
+
+/// `None` where reading is not permitted.
+#[allow(clippy::option_option)] // there and absent are what the inner one says
+fn permitted(asked: Result<Option<Row>, TableError>) -> Result<Option<Option<Row>>, TableError> {
+    match asked {
+        Ok(row) => Ok(Some(row)),
+        Err(error) if error.kind == TableErrorKind::Denied => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// No book has a partition of this name.
+fn key() -> RowKey {
+    RowKey::new("installation", "identity")
+}
+
+fn written(stamp: &Stamp) -> Bytes {
+    // A map of texts can always be written.
+    serde_json::to_vec(stamp).unwrap_or_default().into()
+}
+
+fn read(row: &Row) -> Option<Stamp> {
+    serde_json::from_slice(&row.value).ok()
+}
+
+#[cfg(test)]
+mod tests;
