@@ -8,14 +8,16 @@ use anyhow::{Context, Result, anyhow, bail};
 use futures::TryStreamExt as _;
 use mill_aws::contract::{self, Deployed, Names};
 use mill_aws::{
-    Access, Connection, DynamoTable, KeySource, Keys, QueueSettings, Role, S3Settings, S3Store, Spaces, SqsQueue,
+    Access, Connection, DynamoTable, KeySource, Keys, QueueSettings, Role, S3Extent, S3Settings, S3Store, ServiceClock,
+    Spaces, SqsQueue, Witnessed,
 };
 use mill_local::{OsChance, OsClock};
 use mill_model::{AccountId, ContentId, ItemAddress, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{Buckets, Reference, S3Spec};
-use mill_ports::{Chance, Clock, DeletableStore, Listed, Table, TableErrorKind, TaskQueue};
+use mill_ports::{Chance, Clock, DeletableStore, Listed, StoreError, Table, TableErrorKind, TaskQueue};
 use mill_records::installation::{Installation, InstallationError};
 
+use crate::Usage;
 use crate::config::Config;
 use crate::engine::{Backing, Engine, Pace};
 use crate::marker::Marker;
@@ -47,10 +49,11 @@ impl Fleet {
 ///
 /// A process that `works` also marks tables that are new; others only look, and are permitted no more.
 pub(crate) async fn open_engine(config: &Config, works: bool) -> Result<Engine> {
-    let clock: Arc<dyn Clock> = Arc::new(OsClock);
     let chance: Arc<dyn Chance> = Arc::new(OsChance);
-    let connection = Connection::open(access(config)).await?;
-    let heartbeats = Connection::open(access(config)).await?;
+    let connection = connect(access(config)).await?;
+    // Producers run on many hosts: what all of them share is the service.
+    let clock: Arc<dyn Clock> = Arc::new(ServiceClock::new(Arc::new(OsClock), &connection));
+    let heartbeats = connect(access(config)).await?;
     let names = Names::new(config.text("engine.prefix"));
     let queue = |name: QueueName| {
         let settings = QueueSettings { name, queue: names.queue(name), fair: true };
@@ -113,6 +116,11 @@ fn books() -> [&'static str; contract::BOOKS.len()] {
     books
 }
 
+/// A connection; an address that bears credentials is a wrong argument, wherever it was given.
+async fn connect(access: Access) -> Result<Connection> {
+    Connection::open(access).await.map_err(|why| Usage(why.to_string()).into())
+}
+
 fn given(config: &Config, key: &'static str) -> Option<String> {
     Some(config.text(key)).filter(|text| !text.is_empty()).map(str::to_owned)
 }
@@ -135,7 +143,7 @@ pub(crate) async fn policy_store(
 ) -> Result<Arc<dyn DeletableStore>> {
     let (bucket, prefix) = bucket_and_prefix(config.text("policies.bucket"));
     let spaces = Spaces::Single { space: space.clone(), bucket, prefix };
-    let connection = Connection::open(access(config)).await?;
+    let connection = connect(access(config)).await?;
     let path_style = given(config, "engine.endpoint").is_some();
     let settings = S3Settings { path_style, ..S3Settings::new(address, spaces, Arc::new(OsClock)) };
     Ok(Arc::new(S3Store::new(&connection, settings)))
@@ -148,13 +156,77 @@ fn bucket_and_prefix(text: &str) -> (String, String) {
     (bucket.to_owned(), format!("{prefix}{slash}"))
 }
 
+/// A store in S3 that was opened, once more: to be told apart from others.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened(S3Store);
+
+impl Opened {
+    /// What names it and tells it from others.
+    pub(crate) fn name(&self) -> String {
+        self.0.extent().to_string()
+    }
+
+    /// What is to be said where both hold the same objects, as far as their names tell.
+    pub(crate) fn overlap(&self, other: &Self) -> Option<String> {
+        self.0.extent().overlap(other.0.extent()).map(|overlap| overlap.to_string())
+    }
+
+    /// The same, found out by an object that is put to this one and asked for through `source`. `None` where nothing can
+    /// be found out yet.
+    pub(crate) async fn witness(&self, source: &Self) -> Result<Option<Result<(), String>>, StoreError> {
+        Ok(match self.0.witness(&source.0, &OsChance).await? {
+            Witnessed::Apart => Some(Ok(())),
+            Witnessed::Overlap(overlap) => Some(Err(overlap.to_string())),
+            Witnessed::NothingThere => None,
+        })
+    }
+}
+
 /// A store of the policy files. Relative paths of files that hold secrets begin at `base`.
 pub(crate) async fn open_store(
     address: StoreAddress,
     spec: &S3Spec,
     base: &Path,
     clock: Arc<dyn Clock>,
-) -> Result<Arc<dyn DeletableStore>> {
+) -> Result<(Arc<dyn DeletableStore>, Opened)> {
+    let connection = connect(access_of(spec, base)).await?;
+    let settings = S3Settings {
+        path_style: spec.path_style,
+        native_conditions: spec.dialect.conditional_writes,
+        whole_checksum: spec.dialect.whole_checksums,
+        sha256: spec.dialect.sha256,
+        md5_tags: spec.dialect.md5_tags,
+        server_side_copies: spec.dialect.server_side_copies,
+        ..S3Settings::new(address, spaces_of(spec), clock)
+    };
+    let store = S3Store::new(&connection, settings);
+    Ok((Arc::new(store.clone()), Opened(store)))
+}
+
+/// Which of the stores hold the same objects as another: by their places in the list, and what is to be said of it.
+pub(crate) async fn overlaps(specs: &[&S3Spec]) -> Result<Vec<(usize, usize, String)>> {
+    let mut extents = Vec::new();
+    for spec in specs {
+        // Keys are not asked for: nothing is reached.
+        let connection = connect(access_of(spec, Path::new(""))).await?;
+        extents.push(S3Extent::new(connection.s3().clone(), &spaces_of(spec)));
+    }
+    let mut found = Vec::new();
+    for (at, one) in extents.iter().enumerate() {
+        let others = extents.iter().enumerate().skip(at + 1);
+        found.extend(others.filter_map(|(other, extent)| Some((at, other, one.overlap(extent)?.to_string()))));
+    }
+    Ok(found)
+}
+
+fn spaces_of(spec: &S3Spec) -> Spaces {
+    match &spec.buckets {
+        Buckets::One(bucket) => Spaces::InBucket(bucket.clone()),
+        Buckets::Prefix(prefix) => Spaces::Buckets { prefix: prefix.clone() },
+    }
+}
+
+fn access_of(spec: &S3Spec, base: &Path) -> Access {
     let keys = spec.credentials.clone().map(|credentials| {
         let base = base.to_owned();
         KeySource::new(format!("{credentials:?}"), move || {
@@ -166,22 +238,7 @@ pub(crate) async fn open_store(
         })
     });
     let role = spec.role.as_ref().map(|role| Role { arn: role.arn.clone(), external_id: role.external_id.clone() });
-    let (endpoint, region, profile) = (spec.endpoint.clone(), spec.region.clone(), spec.profile.clone());
-    let connection = Connection::open(Access { endpoint, region, profile, keys, role }).await?;
-    let spaces = match &spec.buckets {
-        Buckets::One(bucket) => Spaces::InBucket(bucket.clone()),
-        Buckets::Prefix(prefix) => Spaces::Buckets { prefix: prefix.clone() },
-    };
-    let settings = S3Settings {
-        path_style: spec.path_style,
-        native_conditions: spec.dialect.conditional_writes,
-        whole_checksum: spec.dialect.whole_checksums,
-        sha256: spec.dialect.sha256,
-        md5_tags: spec.dialect.md5_tags,
-        server_side_copies: spec.dialect.server_side_copies,
-        ..S3Settings::new(address, spaces, clock)
-    };
-    Ok(Arc::new(S3Store::new(&connection, settings)))
+    Access { endpoint: spec.endpoint.clone(), region: spec.region.clone(), profile: spec.profile.clone(), keys, role }
 }
 
 /// What a reference holds. Messages name where it is, never what it is.
@@ -222,17 +279,34 @@ impl Remote {
         address: StoreAddress,
         space: &SpaceId,
         clock: Arc<dyn Clock>,
-    ) -> Result<Arc<dyn DeletableStore>> {
+    ) -> Result<(Arc<dyn DeletableStore>, Opened)> {
+        let connection = self.connect().await?;
+        // Of a server at an address of its own nothing tells whether it judges what it copies.
+        let (path_style, server_side_copies) = (self.endpoint.is_some(), self.endpoint.is_none());
+        let spaces = self.spaces(space);
+        let settings = S3Settings { path_style, server_side_copies, ..S3Settings::new(address, spaces, clock) };
+        let store = S3Store::new(&connection, settings);
+        Ok((Arc::new(store.clone()), Opened(store)))
+    }
+
+    async fn connect(&self) -> Result<Connection> {
         if self.bucket.is_empty() {
             bail!("`{self}` names no bucket");
         }
-        let Self { bucket, prefix, endpoint, region, profile } = self.clone();
-        // Of a server at an address of its own nothing tells whether it judges what it copies.
-        let (path_style, server_side_copies) = (endpoint.is_some(), endpoint.is_none());
-        let connection = Connection::open(Access { endpoint, region, profile, keys: None, role: None }).await?;
-        let spaces = Spaces::Single { space: space.clone(), bucket, prefix };
-        let settings = S3Settings { path_style, server_side_copies, ..S3Settings::new(address, spaces, clock) };
-        Ok(Arc::new(S3Store::new(&connection, settings)))
+        let Self { endpoint, region, profile, .. } = self.clone();
+        connect(Access { endpoint, region, profile, keys: None, role: None }).await
+    }
+
+    fn spaces(&self, space: &SpaceId) -> Spaces {
+        Spaces::Single { space: space.clone(), bucket: self.bucket.clone(), prefix: self.prefix.clone() }
+    }
+
+    /// What is to be said where both hold the same objects, as far as their names tell, with all that the environment says.
+    pub(crate) async fn overlap(&self, other: &Self) -> Result<Option<String>> {
+        let space = SpaceId::new("content")?;
+        let extent =
+            async |end: &Self| anyhow::Ok(S3Extent::new(end.connect().await?.s3().clone(), &end.spaces(&space)));
+        Ok(extent(self).await?.overlap(&extent(other).await?).map(|overlap| overlap.to_string()))
     }
 }
 
@@ -246,7 +320,7 @@ impl std::fmt::Display for Remote {
 /// Makes what the engine needs and is not there.
 pub(crate) async fn create(config: &Config) -> Result<String> {
     let names = Names::new(config.text("engine.prefix"));
-    let connection = Connection::open(access(config)).await?;
+    let connection = connect(access(config)).await?;
     contract::provision(&connection, &names, &OsClock).await.context("the fleet's queues and tables cannot be made")?;
     Ok(format!(
         "{} queues and {} tables named {}-… are there",
@@ -260,7 +334,7 @@ pub(crate) async fn create(config: &Config) -> Result<String> {
 pub(crate) async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
     let names = Names::new(config.text("engine.prefix"));
     let policy_bucket = given(config, "policies.bucket").map(|text| bucket_and_prefix(&text).0);
-    let connection = Connection::open(access(config)).await?;
+    let connection = connect(access(config)).await?;
     let found = contract::check(&connection, &Deployed { names, policy_bucket }).await?;
     Ok(found.into_iter().map(|one| [one.about, one.aspect.to_owned(), one.expected, one.found]).collect())
 }

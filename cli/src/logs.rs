@@ -10,6 +10,8 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 use indicatif::MultiProgress;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
@@ -22,14 +24,20 @@ pub(crate) fn begin(filter: Option<&str>, json: bool, bars: &MultiProgress) -> R
     let out = AroundBars { bars: bars.clone() };
     if json {
         let layer = fmt::layer().json().with_writer(out);
-        tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+        tracing_subscriber::registry().with(layer.with_filter(filter.and(filter_fn(bears_no_secret)))).init();
         return Ok(None);
     }
     let groups = Groups::writing(move |lines| out.write(lines));
     let keeper = groups.keeper().context("the thread that writes the log cannot be started")?;
     let layer = Grouped::new(groups, io::stderr().is_terminal());
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    tracing_subscriber::registry().with(layer.with_filter(filter.and(filter_fn(bears_no_secret)))).init();
     Ok(Some(keeper))
+}
+
+/// Whether an event can be logged. The library of AWS traces all that it reads of the environment and of profiles, keys too.
+fn bears_no_secret(event: &Metadata<'_>) -> bool {
+    let reads_settings = ["aws_config", "aws_runtime"].iter().any(|room| event.target().starts_with(room));
+    *event.level() != Level::TRACE || !reads_settings
 }
 
 /// Lifts the bars while something is written.

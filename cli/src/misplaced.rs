@@ -1,15 +1,22 @@
-//! Stores that may not be used where they stand: a source and a destination that hold the same files, a destination that
+//! Stores that may not be used where they stand: a source and a destination that hold the same content, a destination that
 //! is not where it was.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mill_local::folder::{FolderStore, Overlap, PairGuard};
 use mill_model::StoreAddress;
 use mill_ports::{StoreError, StoreErrorKind};
+use tokio::sync::OnceCell;
 
 use crate::exit::Exit;
+use crate::fleet::Opened;
 use crate::places::NotWhereItWas;
+
+/// What a witness told of two stores: that they are apart, or why they are not.
+type WitnessResult = Result<(), String>;
 
 /// What a process found misplaced, for its exit code and its last words.
 #[derive(Debug, Default)]
@@ -18,6 +25,10 @@ pub(crate) struct Misplaced {
     /// Destinations that are not where they were.
     moved: Mutex<BTreeSet<String>>,
     guards: Mutex<BTreeMap<(StoreAddress, StoreAddress), Arc<PairGuard>>>,
+    /// Pairs of stores in S3, by their names, and what a witness told of them.
+    witnessed: Mutex<BTreeMap<(String, String), Arc<OnceCell<WitnessResult>>>>,
+    /// Whether this process writes: only then anything is put to a store to tell it apart from another.
+    writes: AtomicBool,
 }
 
 impl Misplaced {
@@ -38,10 +49,57 @@ impl Misplaced {
         if let Err(error) = &checked
             && let Some(overlap) = error.source.as_ref().and_then(|source| source.downcast_ref::<Overlap>())
         {
-            let mut overlaps = self.overlaps.lock().unwrap_or_else(PoisonError::into_inner);
-            overlaps.insert(overlapping(overlap));
+            self.note(overlapping(overlap));
         }
         checked
+    }
+
+    fn note(&self, overlap: String) {
+        self.overlaps.lock().unwrap_or_else(PoisonError::into_inner).insert(overlap);
+    }
+
+    /// Notes that this process will write.
+    pub(crate) fn will_write(&self) {
+        self.writes.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes sure that two stores in S3 hold no objects in common: by their names each time, and by a witness once, before
+    /// the first write.
+    pub(crate) async fn remotes_apart(
+        &self,
+        source: &Opened,
+        (destination, to): (&StoreAddress, &Opened),
+    ) -> Result<(), StoreError> {
+        let refused = |why: &str| {
+            self.note(overlapping(&why));
+            StoreError {
+                kind: StoreErrorKind::NotConfigured,
+                op: "use as a copy",
+                store: destination.clone(),
+                subject: String::new(),
+                source: Some(why.into()),
+            }
+        };
+        if let Some(why) = to.overlap(source) {
+            return Err(refused(&why));
+        }
+        if !self.writes.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let known = {
+            let mut witnessed = self.witnessed.lock().unwrap_or_else(PoisonError::into_inner);
+            witnessed.entry((source.name(), to.name())).or_default().clone()
+        };
+        // Where nothing can be told yet, it is asked again before the next write.
+        let told = known.get_or_try_init(async || match to.witness(source).await {
+            Ok(told) => told.ok_or(None),
+            Err(error) => Err(Some(error)),
+        });
+        match told.await {
+            Ok(Ok(())) | Err(None) => Ok(()),
+            Ok(Err(why)) => Err(refused(why)),
+            Err(Some(error)) => Err(error),
+        }
     }
 
     fn guard(
@@ -98,7 +156,7 @@ impl Misplaced {
     }
 }
 
-/// What is said of two folders that hold the same files.
-pub(crate) fn overlapping(overlap: &Overlap) -> String {
+/// What is said of two stores that hold the same content.
+pub(crate) fn overlapping(overlap: &impl fmt::Display) -> String {
     format!("{overlap}; one cannot be a copy of the other, so nothing is done. Give them separate places")
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use mill_model::{SpaceId, StoreAddress};
 use mill_policy::S3Spec;
-use mill_ports::{Clock, DeletableStore, Table};
+use mill_ports::{Clock, DeletableStore, StoreError, Table};
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -37,13 +37,35 @@ pub(crate) async fn policy_store(_: &Config, _: StoreAddress, _: &SpaceId) -> Re
     bail!(WITHOUT)
 }
 
+#[derive(Debug, Clone)]
+pub(crate) struct Opened(Infallible);
+
+impl Opened {
+    pub(crate) fn name(&self) -> String {
+        match self.0 {}
+    }
+
+    pub(crate) fn overlap(&self, _: &Self) -> Option<String> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn witness(&self, _: &Self) -> Result<Option<Result<(), String>>, StoreError> {
+        match self.0 {}
+    }
+}
+
 pub(crate) async fn open_store(
     _: StoreAddress,
     _: &S3Spec,
     _: &Path,
     _: Arc<dyn Clock>,
-) -> Result<Arc<dyn DeletableStore>> {
+) -> Result<(Arc<dyn DeletableStore>, Opened)> {
     bail!(WITHOUT)
+}
+
+/// By what is written alone.
+pub(crate) async fn overlaps(_: &[&S3Spec]) -> Result<Vec<(usize, usize, String)>> {
+    Ok(Vec::new())
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +88,11 @@ impl Remote {
         _: StoreAddress,
         _: &SpaceId,
         _: Arc<dyn Clock>,
-    ) -> Result<Arc<dyn DeletableStore>> {
+    ) -> Result<(Arc<dyn DeletableStore>, Opened)> {
+        bail!(WITHOUT)
+    }
+
+    pub(crate) async fn overlap(&self, _: &Self) -> Result<Option<String>> {
         bail!(WITHOUT)
     }
 }

@@ -13,7 +13,7 @@ use mill_ports::{Clock, DeletableStore, DestinationStore, SourceStore, StoreErro
 use mill_records::destinations::Keeper;
 use mill_records::policies::{PolicyBook, PolicyError};
 
-use crate::fleet;
+use crate::fleet::{self, Opened};
 use crate::misplaced::Misplaced;
 use crate::places::{DestinationPlaces, WayOut};
 
@@ -56,6 +56,8 @@ pub(crate) struct OpenedStore {
     store: Arc<dyn DeletableStore>,
     /// The folder itself, if it is one.
     folder: Option<Arc<FolderStore>>,
+    /// The store in S3 itself, if it is one.
+    remote: Option<Opened>,
 }
 
 /// The stores of the policy files.
@@ -125,14 +127,17 @@ impl ConfiguredStores {
         if let Some(opened) = self.opened(&address, spec) {
             return Ok(opened);
         }
-        let mut folder = None;
+        let (mut folder, mut remote) = (None, None);
         let plain: Arc<dyn DeletableStore> = match &spec.kind {
             StoreKind::Folder { root } => {
                 folder.insert(self.folders.open(address.clone(), self.base.join(root), Layout::Spaces)).clone()
             }
-            StoreKind::S3(s3) => fleet::open_store(address.clone(), s3, &self.base, self.folders.clock.clone())
-                .await
-                .map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?,
+            StoreKind::S3(s3) => {
+                let opened = fleet::open_store(address.clone(), s3, &self.base, self.folders.clock.clone()).await;
+                let (store, itself) = opened.map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?;
+                remote = Some(itself);
+                store
+            }
         };
         let store: Arc<dyn DeletableStore> = match transfers(spec, policy.workers()) {
             Some(most) => Arc::new(Limited::new(plain, most)),
@@ -143,7 +148,7 @@ impl ConfiguredStores {
             return Ok(opened);
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = OpenedStore { spec: spec.clone(), store, folder };
+        let opened = OpenedStore { spec: spec.clone(), store, folder, remote };
         open.insert(address.clone(), opened.clone());
         Ok(opened)
     }
@@ -194,9 +199,13 @@ impl Stores for ConfiguredStores {
 
     async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
         let (from, to) = (self.get(account, source).await?, self.get(account, destination).await?);
-        let (Some(from), Some(to)) = (&from.folder, &to.folder) else { return Ok(()) };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
-        self.misplaced.apart((&address(source), from), (&address(destination), to)).await
+        let (source, destination) = (address(source), address(destination));
+        match ((&from.folder, &to.folder), (&from.remote, &to.remote)) {
+            ((Some(from), Some(to)), _) => self.misplaced.apart((&source, from), (&destination, to)).await,
+            (_, (Some(from), Some(to))) => self.misplaced.remotes_apart(from, (&destination, to)).await,
+            _ => Ok(()),
+        }
     }
 
     async fn keep(
@@ -222,6 +231,8 @@ pub(crate) struct MirrorStores {
     pub(crate) source_folder: Option<Arc<FolderStore>>,
     /// The destination once more, where it is a folder.
     pub(crate) destination_folder: Option<Arc<FolderStore>>,
+    /// Both once more, where both are in S3.
+    pub(crate) remotes: Option<(Opened, Opened)>,
     pub(crate) misplaced: Arc<Misplaced>,
     pub(crate) places: Arc<DestinationPlaces>,
     /// Who keeps the destination in sync: this mirror.
@@ -251,11 +262,17 @@ impl Stores for MirrorStores {
         }
         Ok(self.destination.clone())
     }
+
     async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
-        let (Some(from), Some(to)) = (&self.source_folder, &self.destination_folder) else { return Ok(()) };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
-        self.misplaced.apart((&address(source), from), (&address(destination), to)).await
+        let (source, destination) = (address(source), address(destination));
+        if let Some((from, to)) = &self.remotes {
+            return self.misplaced.remotes_apart(from, (&destination, to)).await;
+        }
+        let (Some(from), Some(to)) = (&self.source_folder, &self.destination_folder) else { return Ok(()) };
+        self.misplaced.apart((&source, from), (&destination, to)).await
     }
+
     async fn keep(&self, _: &AccountId, _: &StoreId, space: &SpaceId, claim: bool) -> Result<(), StoreError> {
         let Some(to) = &self.destination_folder else { return Ok(()) };
         self.places.keep((to, space), &self.keeper, claim, WayOut(TAKE_OVER)).await

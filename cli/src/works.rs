@@ -171,6 +171,7 @@ impl Works {
 
     /// A workman that serves `queues`, highest priority first, and its heartbeat.
     pub(crate) fn workman(&self, queues: &[QueueName], settings: WorkmanSettings) -> (Workman, Heartbeat) {
+        self.misplaced.will_write();
         let deps = WorkmanDeps {
             queues: queues.iter().map(|name| self.engine.queue(*name)).collect(),
             all_queues: self.engine.queues.clone(),

@@ -14,7 +14,7 @@ mod file;
 
 use std::path::{Component, Path as FilePath, PathBuf};
 
-use mill_model::StoreId;
+use mill_model::{ServiceAddress, SpaceId, StoreId};
 
 pub(crate) use self::file::{ReadStores, read};
 use crate::reading::quoted;
@@ -48,15 +48,16 @@ pub enum StoreKind {
 }
 
 impl StoreKind {
-    /// Whether the two hold, or could hold, the same content: one folder inside the other, one and the same bucket.
-    /// Decided by what is written alone, so that links and relative roots are the caller's to resolve first.
+    /// Whether the two hold, or could hold, the same content: one folder inside the other, a bucket that is among those of
+    /// the other. Decided by what is written alone: what links, relative roots and the environment's address lead to is the
+    /// caller's to find out.
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Folder { root: a }, Self::Folder { root: b }) => {
                 let (a, b) = (plain(a), plain(b));
                 a.has_root() == b.has_root() && (a.starts_with(&b) || b.starts_with(&a))
             }
-            (Self::S3(a), Self::S3(b)) => a.endpoint == b.endpoint && a.buckets == b.buckets,
+            (Self::S3(a), Self::S3(b)) => a.overlaps(b),
             _ => false,
         }
     }
@@ -92,6 +93,19 @@ pub struct S3Spec {
     pub role: Option<RoleSpec>,
     /// How its server differs from Amazon's.
     pub dialect: Dialect,
+}
+
+impl S3Spec {
+    /// Where the service answers, in one spelling; `None` for Amazon's own, or where the environment says.
+    fn service(&self) -> Option<ServiceAddress> {
+        // What is no address was refused when it was read.
+        self.endpoint.as_deref().and_then(|endpoint| ServiceAddress::parse(endpoint).ok())
+    }
+
+    /// Whether the two hold, or could hold, the same objects, by what is written alone.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.service() == other.service() && self.buckets.overlaps(&other.buckets)
+    }
 }
 
 /// What servers that speak S3 differ in.
@@ -140,6 +154,19 @@ pub enum Buckets {
     One(String),
     /// Each space is a bucket: this prefix and the space's id.
     Prefix(String),
+}
+
+impl Buckets {
+    /// Whether a bucket is, or could be, among those of both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::One(a), Self::One(b)) => a == b,
+            (Self::Prefix(a), Self::Prefix(b)) => a.starts_with(b) || b.starts_with(a),
+            (Self::One(bucket), Self::Prefix(prefix)) | (Self::Prefix(prefix), Self::One(bucket)) => {
+                bucket.strip_prefix(prefix.as_str()).is_some_and(|space| SpaceId::new(space).is_ok())
+            }
+        }
+    }
 }
 
 /// Where the credentials of a store are to be found. Never the credentials themselves.

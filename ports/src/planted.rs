@@ -72,6 +72,8 @@ bugs! {
     SizeAloneCompared = "size-alone-compared";
     /// Bytes that are not those of the source's checksum are let through.
     DamageLetThrough = "damage-let-through";
+    /// Two stores that are one place under two names are taken for two.
+    OverlapByText = "overlap-by-text";
     /// A destination space that belongs to another source is written.
     OwnerIgnored = "owner-ignored";
     /// A listing that breaks off is taken for complete.

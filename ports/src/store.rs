@@ -14,6 +14,7 @@ use mill_model::{
 };
 
 use crate::BoxError;
+use crate::planted::{Planted, planted};
 
 /// `Absent` is a definite no from a store (for items: from a space) that answers; everything else is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,6 +221,24 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
     ) -> Result<(), StoreError> {
         let _ = (account, destination, space, claim);
         Ok(())
+    }
+}
+
+impl dyn Stores + '_ {
+    /// Asks [`Stores::apart`]: what every reader and writer of a pair calls before it touches either store.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ensure_apart(
+        &self,
+        account: &AccountId,
+        source: &StoreId,
+        destination: &StoreId,
+    ) -> Result<(), StoreError> {
+        if planted(Planted::OverlapByText) && source != destination {
+            return Ok(());
+        }
+        self.apart(account, source, destination).await
     }
 }
 

@@ -195,7 +195,7 @@ impl DuplicateProcessor {
             source: self.room.deps.stores.source(account, source).await?,
             destination: self.room.deps.stores.destination(account, destination).await?,
         };
-        self.room.deps.stores.apart(account, source, destination).await?;
+        self.room.deps.stores.ensure_apart(account, source, destination).await?;
         let done = match &self.item {
             Some(item) => sides.item(item).await,
             None => sides.space().await,

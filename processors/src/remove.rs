@@ -170,7 +170,7 @@ impl RemoveProcessor {
         };
         self.belongs_to_source(head.record.of, attempt).await?;
         let Pair { account, source, destination, space } = &self.pair;
-        deps.stores.apart(account, source, destination).await?;
+        deps.stores.ensure_apart(account, source, destination).await?;
         attempt.may_act()?;
         deps.stores.keep(account, destination, space, head.record.of == ListOf::Items).await?;
         let removal = Removal {

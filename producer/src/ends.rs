@@ -83,7 +83,7 @@ impl Ends {
     ) -> Result<Self, SpaceError> {
         let source = stores.source(&pair.account, &pair.source).await?;
         let destination: Arc<dyn SourceStore> = stores.destination(&pair.account, &pair.destination).await?;
-        stores.apart(&pair.account, &pair.source, &pair.destination).await?;
+        stores.ensure_apart(&pair.account, &pair.source, &pair.destination).await?;
         stores.keep(&pair.account, &pair.destination, &pair.space, false).await?;
         let source_here = is_here(&*source, pair).await?;
         let destination_here = is_here(&*destination, pair).await?;

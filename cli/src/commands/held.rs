@@ -17,7 +17,7 @@ use crate::output::{line, table};
 /// Runs it.
 pub(super) async fn run(args: Held, config: impl Fn() -> Result<Config>) -> Result<Exit> {
     let engine = match args.mirror.as_slice() {
-        [source, destination] => super::mirror::engine_of(source, destination, args.ends)?,
+        [source, destination] => super::mirror::engine_of(source, destination, args.ends).await?,
         _ => Engine::configured(&config()?, false).await?,
     };
     let lists = DeleteLists::new(engine.table(DeleteLists::BOOK));

@@ -48,7 +48,7 @@ struct Pair {
 
 /// Runs it.
 pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
-    let pair = Pair::of(&args)?;
+    let pair = Pair::of(&args).await?;
     let _alone = pair.state.lock()?;
     let remembered = pair.state.remembered()?;
     let first = remembered == Remembered::Nothing;
@@ -152,8 +152,8 @@ pub(super) fn held_remark(held: &mill_producer::HeldDeletes) -> String {
 }
 
 /// The engine that keeps the state of a mirror.
-pub(super) fn engine_of(source: &Path, destination: &Path, ends: Ends) -> Result<Engine> {
-    let pair = Pair::between(source, destination, ends)?;
+pub(super) async fn engine_of(source: &Path, destination: &Path, ends: Ends) -> Result<Engine> {
+    let pair = Pair::between(source, destination, ends).await?;
     let Some(remembered) = pair.state.known()? else {
         bail!("there was no `mill mirror` from `{}` to `{}` yet", pair.source, pair.destination);
     };
@@ -163,11 +163,11 @@ pub(super) fn engine_of(source: &Path, destination: &Path, ends: Ends) -> Result
 }
 
 impl Pair {
-    fn of(args: &Mirror) -> Result<Self> {
-        Self::between(&args.source, &args.destination, args.ends.clone())
+    async fn of(args: &Mirror) -> Result<Self> {
+        Self::between(&args.source, &args.destination, args.ends.clone()).await
     }
 
-    fn between(source: &Path, destination: &Path, ends: Ends) -> Result<Self> {
+    async fn between(source: &Path, destination: &Path, ends: Ends) -> Result<Self> {
         let given = |endpoint, region, profile| Given { endpoint, region, profile };
         let remote = given(ends.source_endpoint, ends.source_region, ends.source_profile);
         let source = match remote.remote(source, "source")? {
@@ -179,7 +179,7 @@ impl Pair {
             Some(remote) => End::Remote(remote),
             None => End::Folder(destination_folder(destination)?),
         };
-        if let Some(why) = source.overlap(&destination)? {
+        if let Some(why) = source.overlap(&destination).await? {
             return Err(Usage(why).into());
         }
         let state = PairState::new(state_folder(&source, &destination)?, &source, &destination);
@@ -211,8 +211,8 @@ impl Pair {
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<Misplaced>::default();
-        let (from, from_folder) = self.source.open(&folders, address(&source), &space).await?;
-        let (to, to_folder) = self.destination.open(&folders, address(&destination), &space).await?;
+        let (from, from_folder, from_remote) = self.source.open(&folders, address(&source), &space).await?;
+        let (to, to_folder, to_remote) = self.destination.open(&folders, address(&destination), &space).await?;
         let places = Arc::new(DestinationPlaces::of(&engine));
         let keeper = self.keeper(args, from_folder.as_deref()).await?;
         if let Some(folder) = &to_folder {
@@ -223,6 +223,7 @@ impl Pair {
             destination: to,
             source_folder: from_folder,
             destination_folder: to_folder,
+            remotes: from_remote.zip(to_remote),
             misplaced: misplaced.clone(),
             places: places.clone(),
             keeper,

@@ -1,5 +1,6 @@
 //! `mill policy`: check, show and explain.
 
+mod buckets;
 mod roots;
 
 use std::path::{Path, PathBuf};
@@ -19,15 +20,15 @@ pub(super) async fn run(args: Policy, config: impl Fn() -> Result<Config>) -> Re
     if let Policy::Check { folder: Some(folder) } = &args {
         // Where relative roots begin is known to a configuration alone.
         let config = config().ok();
-        return check(folder, config.as_ref().map_or(folder, Config::base));
+        return check(folder, config.as_ref().map_or(folder, Config::base)).await;
     }
     let config = config()?;
     if config.text("policies.bucket").is_empty() {
-        return in_folder(args, &config.path("policies.folder"), config.base());
+        return in_folder(args, &config.path("policies.folder"), config.base()).await;
     }
     let fetched = Fetched::make()?;
     fleet::fetch_policies(&config, &fetched.0).await.context("the bucket of the policy files cannot be read")?;
-    in_folder(args, &fetched.0, config.base())
+    in_folder(args, &fetched.0, config.base()).await
 }
 
 /// A folder for the policy files of a bucket, gone in the end.
@@ -48,9 +49,9 @@ impl Drop for Fetched {
     }
 }
 
-fn in_folder(args: Policy, folder: &Path, base: &Path) -> Result<Exit> {
+async fn in_folder(args: Policy, folder: &Path, base: &Path) -> Result<Exit> {
     match args {
-        Policy::Check { .. } => check(folder, base),
+        Policy::Check { .. } => check(folder, base).await,
         Policy::Show { account } => {
             show(&read(folder, &account)?);
             Ok(Exit::Done)
@@ -64,10 +65,12 @@ fn in_folder(args: Policy, folder: &Path, base: &Path) -> Result<Exit> {
     }
 }
 
-fn check(folder: &Path, base: &Path) -> Result<Exit> {
+async fn check(folder: &Path, base: &Path) -> Result<Exit> {
     let files = files(folder)?;
     let mut faults = mill_policy::check(&files);
-    faults.extend(roots::faults(&mill_policy::policies(&files), base));
+    let policies = mill_policy::policies(&files);
+    faults.extend(roots::faults(&policies, base));
+    faults.extend(buckets::faults(&policies).await?);
     for fault in &faults {
         line(fault.to_string());
     }

@@ -29,6 +29,8 @@ mod moving;
 mod network;
 #[path = "fleet/proxy.rs"]
 mod proxy;
+#[path = "fleet/same.rs"]
+mod same;
 #[path = "../../../infra/aws/tests/it/seaweed.rs"]
 mod seaweed;
 #[path = "../../../infra/aws/tests/it/stack.rs"]

@@ -117,6 +117,8 @@ faults! {
     PolicyEmptied = "policy-emptied";
     /// A policy file is broken.
     PolicyBroken = "policy-broken";
+    /// A policy copies a store into itself, by another name that the store is reached by.
+    CopiedIntoItself = "copied-into-itself";
     /// The operator lets held deletes go while the fleet works.
     HeldConfirmed = "held-confirmed";
     /// A queue is purged.

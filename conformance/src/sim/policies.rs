@@ -22,6 +22,9 @@ fn write(world: &World, file: String, text: String) {
 /// The stores of an account. People write to 1 and 4; 2 and 3 hold copies.
 pub(crate) const STORES: [&str; 4] = ["1", "2", "3", "4"];
 
+/// Another name of store 1, by which its spaces are called otherwise: what overlaps, and by no name shows it.
+pub(crate) const OTHER_NAME: &str = "5";
+
 /// Writes all files, as the wishes stand.
 pub(crate) fn write_all(world: &World) {
     let accounts: Vec<&str> = world.accounts.iter().map(AccountId::as_str).collect();
@@ -29,6 +32,7 @@ pub(crate) fn write_all(world: &World) {
     for account in &world.accounts {
         let stores: Vec<_> = STORES
             .iter()
+            .chain([&OTHER_NAME])
             .map(|store| json!({ "id": store, "type": "folder", "root": format!("{}-{store}", account.as_str()), "primary": *store == "1" }))
             .collect();
         write(world, AccountPolicy::stores_file_name(account), json!({ "stores": stores }).to_string());
@@ -69,7 +73,18 @@ pub(crate) fn first_wish(world: &World) -> Wish {
         }
         _ => wish.defaults = vec![copying("1", "2"), copying("4", "3")],
     }
+    if dice.below(8) == 0 {
+        world.count(Fault::CopiedIntoItself, PEOPLE);
+        wish.defaults.push(copying("1", OTHER_NAME));
+    }
     wish
+}
+
+/// Nothing is copied into itself any more.
+pub(crate) fn mend(world: &World) {
+    for wish in lock(&world.wishes).0.values_mut() {
+        wish.defaults.retain(|copying| copying.destination.as_str() != OTHER_NAME);
+    }
 }
 
 /// People change their mind.
@@ -94,7 +109,9 @@ pub(crate) fn edit(world: &World) {
             }
             3 => {
                 // Another store is the source from now on.
-                for copying in wish.all_mut().filter(|copying| copying.source.as_str() == "1") {
+                let from = |copying: &&mut Copying| copying.source.as_str() == "1";
+                let into_itself = |copying: &&mut Copying| copying.destination.as_str() == OTHER_NAME;
+                for copying in wish.all_mut().filter(|copying| from(copying) && !into_itself(copying)) {
                     copying.source = StoreId::new("4").unwrap();
                 }
             }

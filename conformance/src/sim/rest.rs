@@ -28,6 +28,7 @@ impl<'w> Rest<'w> {
     /// All faults end, and all files of policies are in order.
     pub(crate) fn begin(world: &'w Arc<World>, fleet: &'w mut Fleet) -> Self {
         world.set_calm(true);
+        policies::mend(world);
         policies::write_all(world);
         fleet.muster(false);
         Self { world, fleet }

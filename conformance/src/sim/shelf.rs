@@ -2,6 +2,7 @@
 
 mod bytes;
 mod cache;
+mod other_name;
 mod pages;
 
 use std::fmt::Display;
@@ -18,9 +19,11 @@ use mill_ports::{
     Reading, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When, Written,
 };
 
+use self::other_name::OtherName;
 use super::event::{Event, Print};
 use super::fault::Fault;
 use super::line::Line;
+use super::policies::OTHER_NAME;
 use super::watched;
 use super::world::lock;
 
@@ -370,28 +373,49 @@ impl Ways {
     fn way(&self, account: &AccountId, store: &StoreId) -> Result<Way, StoreError> {
         match self.0.world.shelf(account, store) {
             Some(found) => Ok(Way::new(&self.0, found, false)),
-            None => Err(StoreError {
-                kind: StoreErrorKind::NotConfigured,
-                op: "opening",
-                store: StoreAddress { account: account.clone(), store: store.clone() },
-                subject: String::new(),
-                source: None,
-            }),
+            None => Err(not_configured("opening", account, store)),
         }
     }
+
+    fn open(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
+        Ok(match Self::other_name_of(store) {
+            Some(store) => Arc::new(OtherName(self.way(account, &store)?)),
+            None => Arc::new(self.way(account, store)?),
+        })
+    }
+
+    /// The store that a name is another name of.
+    fn other_name_of(store: &StoreId) -> Option<StoreId> {
+        (store.as_str() == OTHER_NAME).then(|| StoreId::new("1").unwrap())
+    }
+}
+
+fn not_configured(op: &'static str, account: &AccountId, store: &StoreId) -> StoreError {
+    let (store, subject) = (StoreAddress { account: account.clone(), store: store.clone() }, String::new());
+    StoreError { kind: StoreErrorKind::NotConfigured, op, store, subject, source: None }
 }
 
 #[async_trait]
 impl Stores for Ways {
     async fn source(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn SourceStore>, StoreError> {
-        Ok(Arc::new(self.way(account, store)?))
+        Ok(self.open(account, store)?)
     }
 
     async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
-        Ok(Arc::new(self.way(account, store)?))
+        Ok(self.open(account, store)?)
     }
 
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
-        Ok(Arc::new(self.way(account, store)?))
+        self.open(account, store)
+    }
+
+    /// By what was opened, as mounts, addresses and witnesses tell it in the world outside.
+    async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
+        self.0.step().await;
+        let opened = |store: &StoreId| Self::other_name_of(store).unwrap_or_else(|| store.clone());
+        if opened(source) == opened(destination) {
+            return Err(not_configured("use as a copy", account, destination));
+        }
+        Ok(())
     }
 }

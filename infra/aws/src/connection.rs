@@ -130,6 +130,8 @@ pub struct Connection {
     pub(crate) service: Service,
     /// The service in which the buckets of its stores are.
     pub(crate) s3: S3Service,
+    /// The service that holds its tables, by a name that all hosts call it.
+    tables: String,
     requests: Arc<Requests>,
 }
 
@@ -180,16 +182,19 @@ impl Connection {
             }
         };
         let config = with_region(config, &access);
-        for service in ["SQS", "DynamoDB"] {
-            usable(service, endpoint(&config, service).as_deref())?;
-        }
+        usable("SQS", endpoint(&config, "SQS").as_deref())?;
         let region = config.region().map(AsRef::as_ref);
+        let tables = match endpoint(&config, "DynamoDB").as_deref().map(ServiceAddress::parse) {
+            Some(Err(why)) => return Err(BadAddress { service: "DynamoDB", why }),
+            Some(Ok(address)) => address.to_string(),
+            None => format!("dynamodb:{}", region.unwrap_or_default()),
+        };
         let s3 = S3Service::at(endpoint(&config, "S3").as_deref(), region);
         let s3 = s3.map_err(|why| BadAddress { service: "S3", why })?;
         let Access { endpoint, profile, role, keys, .. } = access;
         let region = config.region().map(ToString::to_string);
         let service = Service { endpoint, region, profile, keys: keys.map(|keys| keys.name), role };
-        Ok(Self { config, service, s3, requests: Arc::default() })
+        Ok(Self { config, service, s3, tables, requests: Arc::default() })
     }
 
     /// The same, trying each call once: for whoever would rather be told at once than wait.
@@ -217,6 +222,11 @@ impl Connection {
     /// The library's own form of it, for what Mill itself does not do. What is asked so is not counted.
     pub fn config(&self) -> &SdkConfig {
         &self.config
+    }
+
+    /// The service that holds its tables, by a name that all hosts call it.
+    pub(crate) fn tables(&self) -> &str {
+        &self.tables
     }
 
     pub(crate) fn counting(&self) -> Counting {

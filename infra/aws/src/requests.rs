@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::{
@@ -23,6 +23,8 @@ pub struct Requests {
     by_operation: Mutex<BTreeMap<String, u64>>,
     /// By how much the service's clock is ahead of this machine's.
     skew_millis: AtomicI64,
+    /// The time that the service's last answer told, since the beginning of 1970, and when it came.
+    service_time: Mutex<Option<(Duration, Instant)>>,
 }
 
 impl Requests {
@@ -41,6 +43,12 @@ impl Requests {
         self.skew_millis.load(Ordering::Relaxed)
     }
 
+    /// The time by the service's clock, since the beginning of 1970: that of its last answer, and what has passed since.
+    pub(crate) fn service_time(&self) -> Option<Duration> {
+        let (told, at) = (*self.service_time.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Some(told + at.elapsed())
+    }
+
     fn count(&self, operation: &str) {
         self.total.fetch_add(1, Ordering::Relaxed);
         let mut by_operation = self.by_operation.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,12 +58,17 @@ impl Requests {
         }
     }
 
-    fn heard(&self, date: &str) {
+    /// Notes a time that was told; `own` if surely by the service itself, now.
+    fn heard(&self, date: &str, own: bool) {
         let Ok(theirs) = DateTime::from_str(date, Format::HttpDate) else { return };
         let (Ok(theirs), Ok(ours)) = (theirs.to_millis(), DateTime::from(SystemTime::now()).to_millis()) else {
             return;
         };
         self.skew_millis.store(theirs - ours, Ordering::Relaxed);
+        if let (true, Ok(theirs)) = (own, u64::try_from(theirs)) {
+            let told = Some((Duration::from_millis(theirs), Instant::now()));
+            *self.service_time.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        }
     }
 }
 
@@ -85,8 +98,11 @@ impl Intercept for Counting {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(date) = context.response().headers().get("date") {
-            self.0.heard(date);
+        let headers = context.response().headers();
+        // What stands before the service may answer of itself, or with an answer of yesterday.
+        let own = headers.get("x-amzn-requestid").or(headers.get("x-amz-request-id")).is_some();
+        if let Some(date) = headers.get("date") {
+            self.0.heard(date, own && headers.get("age").is_none());
         }
         Ok(())
     }

@@ -3,16 +3,19 @@
 //! A version is the object's entity tag, size and time of change. The tag is of the bytes alone and the time is of whole
 //! seconds, so a version found within two seconds of the change proves nothing yet.
 
+mod exact_names;
 mod facts;
 mod faults;
 mod headers;
 mod key_encoding;
 mod listing;
 mod multipart;
+mod overlap;
 mod page;
 mod places;
 mod properties;
 mod reading;
+mod shapes;
 mod spaces;
 mod taking;
 mod target;
@@ -31,7 +34,9 @@ use mill_ports::{
 };
 use tokio::sync::Semaphore;
 
+use self::exact_names::KnownNames;
 use self::key_encoding::ProvenSorts;
+pub use self::overlap::{S3Extent, S3Overlap, Witnessed};
 use crate::answer::CompleteAnswers;
 use crate::connection::{Connection, Service};
 use crate::requests::Requests;
@@ -129,6 +134,7 @@ struct Inner {
     region: Option<String>,
     /// Whether the service is Amazon's own.
     amazon: bool,
+    extent: S3Extent,
     /// A permit for each [`MEMORY_UNIT`] that bodies may take.
     memory: Arc<Semaphore>,
     /// How many permits there are in all.
@@ -136,6 +142,7 @@ struct Inner {
     /// When each space was last seen to be there.
     seen: Mutex<BTreeMap<SpaceId, Monotonic>>,
     proven_sorts: ProvenSorts,
+    names: KnownNames,
 }
 
 /// The unit of memory that is counted, in bytes.
@@ -156,10 +163,12 @@ impl S3Store {
             requests: connection.requests().clone(),
             region: connection.region().map(str::to_owned),
             amazon: matches!(connection.s3, S3Service::Amazon { .. }),
+            extent: S3Extent::new(connection.s3.clone(), &settings.spaces),
             memory: Arc::new(Semaphore::new(memory_units as usize)),
             memory_units,
             seen: Mutex::default(),
             proven_sorts: ProvenSorts::default(),
+            names: KnownNames::default(),
             settings,
         }))
     }

@@ -102,3 +102,28 @@ fn a_store_of_s3_may_have_a_profile_and_take_on_a_role() {
     let (_, faults) = read(&format!(r#", "profile": "p", "credentials": {credentials}"#));
     assert_eq!(faults.len(), 1, "{faults:?}");
 }
+
+#[test]
+fn buckets_that_two_stores_share_are_found_whatever_they_are_called_by() {
+    let kind = |members: &str| {
+        let text = format!(r#"{{"stores": [{{"id": "1", "type": "s3", {members}}}]}}"#);
+        let (stores, faults) = read("f", text.as_bytes());
+        assert_eq!(faults, [], "{members}");
+        stores.specs.into_iter().next().unwrap().kind
+    };
+    for (one, other, expected) in [
+        (r#""bucket": "a""#, r#""bucket": "a", "region": "eu-west-1""#, true),
+        (r#""bucket": "a""#, r#""bucket": "b""#, false),
+        (r#""bucketPrefix": "ovl-""#, r#""bucket": "ovl-copy""#, true),
+        (r#""bucketPrefix": "ovl-""#, r#""bucket": "ovl-""#, false),
+        (r#""bucketPrefix": "ovl-""#, r#""bucketPrefix": "ovl-copy-""#, true),
+        (r#""bucketPrefix": "ovl-""#, r#""bucketPrefix": "other-""#, false),
+        (r#""bucket": "a", "endpoint": "http://h""#, r#""bucket": "a", "endpoint": "https://H:443/""#, true),
+        (r#""bucket": "a", "endpoint": "http://localhost:9""#, r#""bucket": "a", "endpoint": "http://[::1]:9""#, true),
+        (r#""bucket": "a", "endpoint": "http://h""#, r#""bucket": "a""#, false),
+        (r#""bucket": "a", "endpoint": "http://h:1""#, r#""bucket": "a", "endpoint": "http://h:2""#, false),
+    ] {
+        let (a, b) = (kind(one), kind(other));
+        assert_eq!((a.overlaps(&b), b.overlaps(&a)), (expected, expected), "{one} {other}");
+    }
+}

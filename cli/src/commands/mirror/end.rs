@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use mill_local::folder::{Extent, FolderStore, Layout};
-use mill_model::{SpaceId, StoreAddress};
+use mill_model::{NoAddress, ServiceAddress, SpaceId, StoreAddress};
 use mill_ports::DeletableStore;
 
-use crate::fleet::Remote;
+use crate::fleet::{Opened, Remote};
 use crate::misplaced::overlapping;
 use crate::stores::FolderOpener;
 
@@ -45,6 +45,17 @@ impl Given {
             None => Ok(None),
             Some(remote) => {
                 let Self { endpoint, region, profile } = self;
+                // Before any of it is written to a file or a log.
+                if let Some(Err(why)) = endpoint.as_deref().map(ServiceAddress::parse) {
+                    let way_out = match why {
+                        NoAddress::Credentials => format!(
+                            "; give credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or by a profile \
+                             (--{which}-profile)"
+                        ),
+                        NoAddress::Form => String::new(),
+                    };
+                    return Err(crate::Usage(format!("--{which}-endpoint cannot be used: {why}{way_out}")));
+                }
                 Ok(Some(Remote { endpoint, region, profile, ..remote }))
             }
         }
@@ -55,8 +66,8 @@ impl End {
     /// Why one cannot be a copy of the other, if it cannot.
     ///
     /// # Errors
-    /// When a folder cannot be reached, or what is mounted cannot be told.
-    pub(super) fn overlap(&self, other: &Self) -> Result<Option<String>> {
+    /// When a folder cannot be reached, or what is mounted cannot be told; when an address is none.
+    pub(super) async fn overlap(&self, other: &Self) -> Result<Option<String>> {
         Ok(match (self, other) {
             (Self::Folder(a), Self::Folder(b)) => {
                 let extent = |path: &Path| {
@@ -64,11 +75,7 @@ impl End {
                 };
                 extent(a)?.overlap(&extent(b)?).map(|overlap| overlapping(&overlap))
             }
-            (Self::Remote(a), Self::Remote(b)) => {
-                let within = a.prefix.starts_with(&b.prefix) || b.prefix.starts_with(&a.prefix);
-                let overlaps = a.endpoint == b.endpoint && a.bucket == b.bucket && within;
-                overlaps.then(|| format!("one of `{self}` and `{other}` lies within the other"))
-            }
+            (Self::Remote(a), Self::Remote(b)) => a.overlap(b).await?.map(|overlap| overlapping(&overlap)),
             _ => None,
         })
     }
@@ -85,19 +92,22 @@ impl End {
         }
     }
 
-    /// Opens it as a store of one space; with the folder itself, if it is one.
+    /// Opens it as a store of one space; with the folder itself, if it is one, or the store in S3.
     pub(super) async fn open(
         &self,
         folders: &FolderOpener,
         address: StoreAddress,
         space: &SpaceId,
-    ) -> Result<(Arc<dyn DeletableStore>, Option<Arc<FolderStore>>)> {
+    ) -> Result<(Arc<dyn DeletableStore>, Option<Arc<FolderStore>>, Option<Opened>)> {
         Ok(match self {
             Self::Folder(path) => {
                 let folder = folders.open(address, path.clone(), Layout::Single(space.clone()));
-                (folder.clone(), Some(folder))
+                (folder.clone(), Some(folder), None)
             }
-            Self::Remote(remote) => (remote.open(address, space, folders.clock.clone()).await?, None),
+            Self::Remote(remote) => {
+                let (store, opened) = remote.open(address, space, folders.clock.clone()).await?;
+                (store, None, Some(opened))
+            }
         })
     }
 }

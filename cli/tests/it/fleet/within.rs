@@ -6,7 +6,7 @@ use super::{boto, seaweed};
 use crate::world::{Ran, World};
 
 /// It answers before it can keep anything.
-const READY: &str = "
+pub(super) const READY: &str = "
 import time
 for tried in range(600):
     try:

@@ -12,6 +12,7 @@ use super::Inner;
 use super::facts::{State, bare};
 use super::faults::{During, fit};
 use super::key_encoding;
+use super::overlap::is_witness;
 use super::page::{From, Key, NoPage, Page, PageRequest, shown};
 use super::places::{Place, blanks_alone};
 use crate::answer::Object;
@@ -156,6 +157,9 @@ impl Walk {
         }
         let refused = |reason| Some(Listed::Refused { shown: fit(&String::from_utf8_lossy(rest)), reason });
         let Some(text) = key.text() else { return refused(Refusal::NotUtf8) };
+        if is_witness(text) {
+            return None;
+        }
         if text.trim().is_empty() {
             return refused(blanks_alone());
         }

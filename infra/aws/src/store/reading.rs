@@ -28,8 +28,18 @@ enum WhyNot {
 }
 
 impl Inner {
-    /// What is at an item's place. `Absent` only where its space answers.
+    /// What is at an item's place, under its own name. `Absent` only where its space answers.
     pub(super) async fn look(&self, op: &'static str, item: &ItemAddress) -> Result<Presence<Found>, StoreError> {
+        let found = self.found_at(op, item).await?;
+        if let Presence::Here(found) = &found {
+            let (place, key) = self.place_of(op, item)?;
+            self.is_its_own(op, item, (&place, &key), found).await?;
+        }
+        Ok(found)
+    }
+
+    /// What the store answers with at an item's place, be it under another name.
+    pub(super) async fn found_at(&self, op: &'static str, item: &ItemAddress) -> Result<Presence<Found>, StoreError> {
         let (place, key) = self.place_of(op, item)?;
         let request = self.client.head_object().bucket(&place.bucket).key(&key).checksum_mode(ChecksumMode::Enabled);
         let error = match request.send().await {
@@ -75,7 +85,10 @@ impl Inner {
                     () if trouble.is(&["InvalidRange"]) => {
                         WhyNot::Error(self.unexpected(op, item, format!("it answers in two ways: {trouble}")))
                     }
-                    () => WhyNot::Error(self.meant(op, item.to_string(), During::Read, trouble)),
+                    () => WhyNot::Error(
+                        self.takes_no_such_key(op, item, key, &trouble)
+                            .unwrap_or_else(|| self.meant(op, item.to_string(), During::Read, trouble)),
+                    ),
                 }
             }
         }
@@ -137,6 +150,7 @@ pub(super) async fn open(
         return Err(inner.unexpected(OP, item, format!("{length} bytes of {asked} are announced")));
     }
     let found = inner.found_by_get(&answer, size).map_err(|why| inner.unexpected(OP, item, why))?;
+    inner.is_its_own(OP, item, (&place, &key), &found).await?;
     let Found { facts, etag, .. } = found;
     if if_version.is_some_and(|expected| *expected != facts.version) {
         return Err(inner.of_item(OP, item, StoreErrorKind::Changed));

@@ -11,6 +11,7 @@ use mill_ports::{LeftOut, Presence, Refusal, SpaceFacts, SpaceList, StoreError, 
 
 use super::faults::{During, fit};
 use super::key_encoding;
+use super::overlap::is_witness;
 use super::page::{From, Key, NoPage, PageRequest, shown};
 use super::places::Place;
 use super::{Inner, Spaces};
@@ -102,7 +103,8 @@ impl Inner {
             let page = self.page(asked).await.map_err(failed)?;
             let folders: Vec<&Key> = page.folders.iter().collect();
             self.prove_reading(&place, &folders, key_encoding::Listed::Folders).await.map_err(failed)?;
-            for (key, _) in &page.objects {
+            let of_others = |key: &&Key| !key.text().is_some_and(is_witness);
+            for key in page.objects.iter().map(|(key, _)| key).filter(of_others) {
                 left_out.add(|| shown(key), Refusal::InNoSpace);
             }
             for folder in &page.folders {

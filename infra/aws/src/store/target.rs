@@ -5,8 +5,10 @@ use mill_ports::{Content, Refusal, StoreError, StoreErrorKind, When, Written};
 
 use super::facts::{State, bare, md5, tag_of};
 use super::faults::During;
+use super::overlap::is_witness;
 use super::places::Place;
 use super::properties::Borne;
+use super::shapes::Shapes;
 use super::{Inner, Spaces};
 use crate::trouble::Trouble;
 
@@ -17,6 +19,8 @@ pub(super) struct Target<'a> {
     pub(super) key: String,
     pub(super) borne: Borne,
     pub(super) size: u64,
+    /// What of the key is unusual, where nothing is there yet and the store was not seen to keep such keys.
+    pub(super) unproven: Shapes,
     /// The conditions that the store decides: `If-Match` and `If-None-Match`.
     pub(super) if_match: Option<String>,
     pub(super) if_none_match: Option<String>,
@@ -33,6 +37,9 @@ impl Inner {
         const OP: &str = "writing";
         let (place, key) = self.place_of(OP, item)?;
         let refused = |refusal: Refusal| self.of_item(OP, item, StoreErrorKind::Refused(refusal));
+        if is_witness(&key) {
+            return Err(refused(Refusal::Reserved));
+        }
         let borne = Borne::of(&content.properties).map_err(refused)?;
         if let Spaces::InBucket(_) = self.settings.spaces {
             // Where a bucket is a space, the store itself takes nothing for one that is not there.
@@ -43,9 +50,16 @@ impl Inner {
             // Such a store may refuse what it is told of conditions, so it is told of none.
             self.check(OP, item, when).await?;
         }
+        let mut unproven = self.unproven(OP, item, &key)?;
+        if !unproven.is_empty() && self.look(OP, item).await?.here().is_some() {
+            // It stands there under its own name.
+            unproven = Shapes::default();
+        }
         let if_match = if let When::VersionIs(version) = when { native.then(|| tag_of(version)) } else { None };
-        let if_none_match = (native && *when == When::Absent).then(|| "*".to_owned());
-        Ok(Target { item, place, key, borne, size: content.size, if_match, if_none_match })
+        // Where a key may be taken for another, it replaces nothing.
+        let only_new = *when == When::Absent || (!unproven.is_empty() && if_match.is_none());
+        let if_none_match = (native && only_new).then(|| "*".to_owned());
+        Ok(Target { item, place, key, borne, size: content.size, unproven, if_match, if_none_match })
     }
 
     /// Whether a write may meet what is there, decided here.
@@ -76,6 +90,9 @@ impl Inner {
         if trouble.is(&["NoSuchKey"]) {
             return self.of_item("writing", target.item, StoreErrorKind::Precondition);
         }
+        if let Some(refused) = self.takes_no_such_key("writing", target.item, &target.key, &trouble) {
+            return refused;
+        }
         self.meant("writing", target.item.to_string(), During::Write, trouble)
     }
 
@@ -87,9 +104,12 @@ impl Inner {
     /// It cannot be looked at, or is not what was written.
     pub(super) async fn as_written(&self, target: &Target<'_>, etag: &str) -> Result<Written, StoreError> {
         const OP: &str = "looking at what was written";
-        let found = self.look(OP, target.item).await?.here();
+        let found = self.found_at(OP, target.item).await?.here();
         let found =
             found.ok_or_else(|| self.unexpected(OP, target.item, "the store said it was, and it is not there"))?;
+        if !target.unproven.is_empty() && bare(&found.etag) == bare(etag) {
+            self.was_kept(target, &found).await?;
+        }
         if bare(&found.etag) != bare(etag) {
             // Somebody else came since.
             let state = State { etag, size: target.size, modified: None };

@@ -13,6 +13,7 @@ use super::faults::During;
 use super::headers::bear;
 use super::places::{Place, copy_source};
 use super::properties::Borne;
+use super::shapes::Shapes;
 use super::target::Target;
 use super::upload::{Intake, crc64, in_time, sha256};
 use super::{Inner, multipart};
@@ -90,6 +91,7 @@ pub(super) async fn put_properties(
         key,
         borne,
         size: found.facts.size,
+        unproven: Shapes::default(),
         if_match: Some(found.etag.clone()),
         if_none_match: None,
     };

@@ -12,7 +12,9 @@ mod listening;
 mod ministack;
 #[path = "../../../../workman/tests/it/nothing.rs"]
 mod nothing;
+mod overlap;
 mod queues;
+mod renamed;
 mod seaweed;
 mod servers;
 mod speed;

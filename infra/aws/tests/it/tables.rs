@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use mill_aws::DynamoTable;
+use mill_aws::{DynamoTable, ServiceClock};
 use mill_conformance::{Keep, TableSubject};
 use mill_local::OsChance;
-use mill_ports::{KeyRange, RowKey, RowVersion, RowWhen, Table, TableErrorKind};
+use mill_ports::{Clock as _, ClockWitness, KeyRange, RowKey, RowVersion, RowWhen, Table, TableErrorKind};
 
 use crate::canned::{Answer, answer, serve};
 use crate::servers::{clock, connect, fresh, installation, ministack};
@@ -163,4 +163,33 @@ async fn an_answer_that_contradicts_itself_or_the_question_is_no_answer() {
     }
     let row = [(RowKey::new("p", "s"), Bytes::new())];
     assert!(once("{}".to_owned()).await.put_many(&row).await.is_err());
+}
+
+/// The time since 1970 that a table's service is said to tell.
+async fn told_time(headers: Vec<(&'static str, &'static str)>) -> Option<ClockWitness> {
+    let endpoint = serve(move |_| {
+        let all = [&[("content-type", "application/x-amz-json-1.0")][..], &headers].concat();
+        answer(200, &all, "{}")
+    });
+    let connection = connect(&endpoint).await.without_retries();
+    let clock = ServiceClock::new(clock(), &connection);
+    assert_eq!(clock.witness(), None, "nothing was told yet");
+    let table = DynamoTable::new(&connection, "seals", "mill-seals", self::clock(), Arc::new(OsChance));
+    table.get(&RowKey::new("p", "s")).await.unwrap();
+    let told = clock.witness()?;
+    assert!(told.domain.starts_with("service:localhost:"), "{told:?}");
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert!(clock.witness().unwrap().at >= told.at + std::time::Duration::from_millis(20), "it goes on");
+    Some(told)
+}
+
+#[tokio::test]
+async fn a_service_is_a_second_clock_by_the_time_of_its_own_answers() {
+    const DATE: (&str, &str) = ("date", "Mon, 30 Nov 2099 00:00:00 GMT");
+    const OWN: (&str, &str) = ("x-amzn-requestid", "1");
+    let told = told_time(vec![DATE, OWN]).await.unwrap();
+    assert_eq!(told.at.as_secs(), 4_099_680_000);
+    assert_eq!(told_time(vec![DATE]).await, None, "whose answer it is, is not told");
+    assert_eq!(told_time(vec![DATE, OWN, ("age", "90000")]).await, None, "it is of yesterday");
+    assert_eq!(told_time(vec![("date", "soon"), OWN]).await, None);
 }

@@ -1,0 +1,132 @@
+//! A store under another name, by which its spaces are called otherwise: as a bucket is by an access point, or a folder by
+//! what is mounted.
+
+use async_trait::async_trait;
+use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
+use mill_ports::{
+    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
+    Reading, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
+};
+
+use super::Way;
+
+/// A way to a store by its other name.
+#[derive(Debug)]
+pub(super) struct OtherName(pub(super) Way);
+
+/// What a space is called by the other name, and back.
+fn space(space: &SpaceId) -> SpaceId {
+    match space.as_str() {
+        "photos" => SpaceId::new("texts").unwrap(),
+        "texts" => SpaceId::new("photos").unwrap(),
+        _ => space.clone(),
+    }
+}
+
+fn item(item: &ItemAddress) -> ItemAddress {
+    ItemAddress { space: space(&item.space), id: item.id.clone() }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl SourceStore for OtherName {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
+        let mut list = self.0.list_spaces().await?;
+        list.spaces = list.spaces.iter().map(space).collect();
+        list.spaces.sort();
+        Ok(list)
+    }
+
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+        Ok(self.list_spaces().await?.spaces)
+    }
+
+    async fn space(&self, id: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
+        self.0.space(&space(id)).await
+    }
+
+    async fn head(&self, at: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
+        self.0.head(&item(at)).await
+    }
+
+    async fn open(
+        &self,
+        at: &ItemAddress,
+        range: Option<ByteRange>,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        self.0.open(&item(at), range, if_version).await
+    }
+
+    async fn open_uncached(
+        &self,
+        at: &ItemAddress,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        self.0.open_uncached(&item(at), if_version).await
+    }
+
+    async fn places(&self, at: &ItemAddress) -> Result<Vec<Place>, StoreError> {
+        self.0.places(&item(at)).await
+    }
+
+    fn list(&self, id: &SpaceId, after: Option<ContentId>) -> Listing {
+        self.0.list(&space(id), after)
+    }
+
+    fn origin(&self, at: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+        self.0.origin(&item(at), facts)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl DestinationStore for OtherName {
+    async fn create_space(&self, id: &SpaceId) -> Result<(), StoreError> {
+        self.0.create_space(&space(id)).await
+    }
+
+    async fn put(&self, at: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+        self.0.put(&item(at), content, when, body).await
+    }
+
+    async fn take(
+        &self,
+        at: &ItemAddress,
+        content: &Content,
+        when: &When,
+        origin: &Origin,
+        going: Going<'_>,
+    ) -> Result<Option<Written>, StoreError> {
+        self.0.take(&item(at), content, when, origin, going).await
+    }
+
+    async fn put_properties(
+        &self,
+        at: &ItemAddress,
+        properties: &Properties,
+        when: &When,
+    ) -> Result<Written, StoreError> {
+        self.0.put_properties(&item(at), properties, when).await
+    }
+
+    async fn tidy(&self) {
+        self.0.tidy().await;
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl DeletableStore for OtherName {
+    async fn remove_empty_space(&self, id: &SpaceId) -> Result<(), StoreError> {
+        self.0.remove_empty_space(&space(id)).await
+    }
+
+    async fn delete(&self, at: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+        self.0.delete(&item(at), when).await
+    }
+}

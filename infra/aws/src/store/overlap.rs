@@ -1,0 +1,338 @@
+//! Whether two stores hold the same keys: by what their names say, and where names cannot tell by a witness.
+//!
+//! Buckets of one name in one service are one bucket. Two addresses may still be one service: a name in the local network, a
+//! proxy, a gateway that calls a bucket otherwise. So an object that nobody else can have made is put where the one store
+//! would write, and is asked for through the other.
+
+use std::fmt;
+use std::sync::Arc;
+
+use mill_model::SpaceId;
+use mill_ports::{Chance, StoreError, StoreErrorKind};
+use tracing::warn;
+
+use super::faults::{During, fit};
+use super::page::{From, NoPage, PageRequest};
+use super::places::Place;
+use super::{Inner, S3Store, Spaces};
+use crate::service::S3Service;
+use crate::trouble::{Cause, Trouble};
+
+/// What the last part of a witness's key begins with.
+const WITNESS: &str = ".mill-witness-";
+/// How many hexadecimal digits follow.
+const WITNESS_DIGITS: usize = 32;
+
+/// Whether a key is that of a witness: it is nobody's content.
+pub(super) fn is_witness(key: &str) -> bool {
+    let name = key.rsplit('/').next().unwrap_or_default();
+    name.strip_prefix(WITNESS)
+        .is_some_and(|digits| digits.len() == WITNESS_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+/// All keys that a store may ever hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Extent {
+    service: S3Service,
+    keys: Keys,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Keys {
+    /// Those of a bucket that begin so.
+    Of { bucket: String, prefix: String },
+    /// All of each bucket whose name begins so.
+    OfBuckets { prefix: String },
+}
+
+/// Two stores that hold the same keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{one}` and `{other}` hold the same objects")]
+pub struct S3Overlap {
+    one: String,
+    other: String,
+}
+
+/// What a witness told of two stores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Witnessed {
+    /// They hold nothing in common.
+    Apart,
+    /// They do.
+    Overlap(S3Overlap),
+    /// The one that is written has no bucket yet, so that nothing is known.
+    NothingThere,
+}
+
+impl S3Extent {
+    /// The extent of a store with these spaces.
+    pub fn new(service: S3Service, spaces: &Spaces) -> Self {
+        let keys = match spaces.clone() {
+            Spaces::InBucket(bucket) => Keys::Of { bucket, prefix: String::new() },
+            Spaces::Single { bucket, prefix, .. } => Keys::Of { bucket, prefix },
+            Spaces::Buckets { prefix } => Keys::OfBuckets { prefix },
+        };
+        Self { service, keys }
+    }
+
+    /// What the two hold in common, as far as names tell.
+    pub fn overlap(&self, other: &Self) -> Option<S3Overlap> {
+        (self.service == other.service && self.keys.meet(&other.keys)).then(|| self.with(other))
+    }
+
+    /// Whether names tell all there is to tell of the two: within one service, by buckets' own names.
+    fn names_tell(&self, other: &Self) -> bool {
+        let amazons = |service: &S3Service| matches!(service, S3Service::Amazon { .. });
+        let same = self.service == other.service || (amazons(&self.service) && amazons(&other.service));
+        same && self.keys.by_own_names() && other.keys.by_own_names()
+    }
+
+    fn with(&self, other: &Self) -> S3Overlap {
+        S3Overlap { one: self.to_string(), other: other.to_string() }
+    }
+}
+
+impl fmt::Display for S3Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.keys {
+            Keys::Of { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}")?,
+            Keys::OfBuckets { prefix } => write!(f, "s3://{prefix}…")?,
+        }
+        match &self.service {
+            S3Service::Amazon { .. } => Ok(()),
+            S3Service::Other(address) => write!(f, " at {address}"),
+        }
+    }
+}
+
+impl Keys {
+    fn meet(&self, other: &Self) -> bool {
+        let nested = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
+        match (self, other) {
+            (Self::Of { bucket, prefix }, Self::Of { bucket: other, prefix: others }) => {
+                bucket == other && nested(prefix, others)
+            }
+            (Self::OfBuckets { prefix }, Self::OfBuckets { prefix: other }) => nested(prefix, other),
+            // The bucket is a space of the other.
+            (Self::Of { bucket, .. }, Self::OfBuckets { prefix })
+            | (Self::OfBuckets { prefix }, Self::Of { bucket, .. }) => {
+                bucket.strip_prefix(prefix.as_str()).is_some_and(|space| SpaceId::new(space).is_ok())
+            }
+        }
+    }
+
+    /// Whether buckets are called by their own names, rather than by that of an access point.
+    fn by_own_names(&self) -> bool {
+        match self {
+            Self::Of { bucket: name, .. } | Self::OfBuckets { prefix: name } => {
+                !name.contains(':') && !name.ends_with("-s3alias")
+            }
+        }
+    }
+}
+
+impl S3Store {
+    /// All keys that it may ever hold.
+    pub fn extent(&self) -> &S3Extent {
+        &self.0.extent
+    }
+
+    /// Finds out whether this store, of which something is to be written, holds anything in common with `source`. Where
+    /// names do not tell, it costs some requests of both.
+    ///
+    /// # Errors
+    /// One of them does not answer, or this one cannot be written.
+    pub async fn witness(&self, source: &Self, chance: &dyn Chance) -> Result<Witnessed, StoreError> {
+        let (to, from) = (&self.0, &source.0);
+        if let Some(overlap) = to.extent.overlap(&from.extent) {
+            return Ok(Witnessed::Overlap(overlap));
+        }
+        if to.extent.names_tell(&from.extent) {
+            return Ok(Witnessed::Apart);
+        }
+        let Some(place) = to.writable_place().await? else { return Ok(Witnessed::NothingThere) };
+        let name = format!("{WITNESS}{:016x}{:016x}", chance.next_u64(), chance.next_u64());
+        let witness = Witness::put(to, place, &name).await?;
+        let seen = witness.seen_through(from, &name).await;
+        witness.remove().await;
+        Ok(if seen? { Witnessed::Overlap(to.extent.with(&from.extent)) } else { Witnessed::Apart })
+    }
+}
+
+const OP: &str = "telling two stores apart";
+
+impl Inner {
+    /// Where something of this store's would be written, if there is a bucket for it.
+    async fn writable_place(&self) -> Result<Option<Place>, StoreError> {
+        let place = match &self.settings.spaces {
+            Spaces::InBucket(bucket) => Place { bucket: bucket.clone(), prefix: String::new() },
+            Spaces::Single { bucket, prefix, .. } => Place { bucket: bucket.clone(), prefix: prefix.clone() },
+            Spaces::Buckets { .. } => {
+                let first = self.all_spaces().await?.spaces.into_iter().next();
+                return Ok(first.and_then(|space| self.place(&space)));
+            }
+        };
+        let one = PageRequest { place: &place, from: From::Beginning, by_folder: false, max: Some(1) };
+        match self.page(one).await {
+            Ok(_) => Ok(Some(place)),
+            Err(NoPage::Failed(trouble)) if trouble.is(&["NoSuchBucket"]) => Ok(None),
+            Err(why) => Err(self.no_page(OP, fit(&place.bucket), why)),
+        }
+    }
+
+    /// Whether a key is listed. What may not be seen, or is in no bucket, is not.
+    async fn lists(&self, bucket: &str, key: &str) -> Result<bool, StoreError> {
+        let place = Place { bucket: bucket.to_owned(), prefix: key.to_owned() };
+        let one = PageRequest { place: &place, from: From::Beginning, by_folder: false, max: Some(1) };
+        match self.page(one).await {
+            Ok(page) => Ok(page.objects.iter().any(|(listed, _)| listed.bytes == key.as_bytes())),
+            Err(NoPage::Failed(Trouble { cause: Cause::Denied | Cause::Answer, .. })) => Ok(false),
+            Err(why) => Err(self.no_page(OP, fit(bucket), why)),
+        }
+    }
+}
+
+/// An object that nobody else can have made. Dropped before it is removed, it is removed later.
+struct Witness {
+    at: Arc<Inner>,
+    place: Place,
+    key: String,
+    /// Its version, where the bucket keeps versions.
+    version: Option<String>,
+    removed: bool,
+}
+
+impl Witness {
+    async fn put(at: &Arc<Inner>, place: Place, name: &str) -> Result<Self, StoreError> {
+        let key = format!("{}{name}", place.prefix);
+        let only_new = at.settings.native_conditions.then(|| "*".to_owned());
+        let mut witness = Self { at: at.clone(), place, key, version: None, removed: false };
+        let put = at.client.put_object().bucket(&witness.place.bucket).key(&witness.key).set_if_none_match(only_new);
+        let put =
+            put.send().await.map_err(|error| at.meant(OP, witness.key.clone(), During::Write, Trouble::of(error)))?;
+        witness.version = put.version_id;
+        if !at.lists(&witness.place.bucket, &witness.key).await? {
+            let why = "an object was put there, and is not listed under its name";
+            let error = at.error(OP, witness.key.clone(), StoreErrorKind::Unexpected);
+            return Err(StoreError { source: Some(why.into()), ..error });
+        }
+        Ok(witness)
+    }
+
+    /// Whether it is among the keys of another store.
+    async fn seen_through(&self, other: &Inner, name: &str) -> Result<bool, StoreError> {
+        // Where it stands, by its own name: then the two are one service, and names tell the rest.
+        let by_its_name = other.lists(&self.place.bucket, &self.key).await;
+        if let (Ok(true), true) = (&by_its_name, self.at.extent.keys.meet(&other.extent.keys)) {
+            return Ok(true);
+        }
+        let Keys::Of { bucket, prefix } = &other.extent.keys else { return by_its_name.map(|_| false) };
+        // Where it would stand if the other called the bucket otherwise: then prefixes tell the rest; or called otherwise
+        // what keys begin with.
+        let nested = prefix.starts_with(&self.place.prefix) || self.place.prefix.starts_with(prefix.as_str());
+        let in_its_bucket = nested && other.lists(bucket, &self.key).await?;
+        let seen = in_its_bucket || other.lists(bucket, &format!("{prefix}{name}")).await?;
+        match by_its_name {
+            // Its own bucket answers: what is unreachable is the host that would be named after the bucket.
+            Err(error) if seen || error.kind == StoreErrorKind::Unavailable => Ok(seen),
+            by_its_name => by_its_name.map(|_| seen),
+        }
+    }
+
+    async fn remove(mut self) {
+        self.removed = true;
+        self.removal().await;
+    }
+
+    /// Removes it, with all its versions where that is allowed.
+    fn removal(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (at, bucket, key, version) =
+            (self.at.clone(), self.place.bucket.clone(), self.key.clone(), self.version.clone());
+        async move {
+            let delete = || at.client.delete_object().bucket(&bucket).key(&key);
+            if version.is_some() && delete().set_version_id(version).send().await.is_ok() {
+                return;
+            }
+            if let Err(error) = delete().send().await {
+                warn!(bucket, key, error = %Trouble::of(error), "an empty object of mill's own could not be removed; please remove it");
+            }
+        }
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        // Without a runtime the process is ending; then the object stays, and no listing takes it for content.
+        if let (false, Ok(runtime)) = (self.removed, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(self.removal());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(endpoint: Option<&str>, text: &str) -> S3Extent {
+        let service = S3Service::at(endpoint, Some("eu-central-1")).unwrap();
+        let spaces = match text.split_once('/') {
+            Some((bucket, prefix)) => {
+                Spaces::Single { space: SpaceId::new("s").unwrap(), bucket: bucket.into(), prefix: prefix.into() }
+            }
+            None if text.ends_with('*') => Spaces::Buckets { prefix: text.trim_end_matches('*').into() },
+            None => Spaces::InBucket(text.into()),
+        };
+        S3Extent::new(service, &spaces)
+    }
+
+    #[test]
+    fn what_two_stores_hold_in_common_is_told_by_buckets_and_prefixes() {
+        for (one, other, overlap) in [
+            ("a", "a", true),
+            ("a", "b", false),
+            ("a", "ab", false),
+            ("a", "a/x/", true),
+            ("a/x/", "a/x/y/", true),
+            ("a/x/", "a/xy/", false),
+            ("a/x/", "b/x/", false),
+            ("ovl-*", "ovl-copy", true),
+            ("ovl-*", "ovl-copy/x/", true),
+            ("ovl-*", "ovl-", false),
+            ("ovl-*", "other", false),
+            ("ovl-*", "ovl-copy-*", true),
+            ("ovl-*", "ovlcopy-*", false),
+        ] {
+            let (a, b) = (extent(None, one), extent(Some("https://s3.amazonaws.com"), other));
+            assert_eq!(a.overlap(&b).is_some(), overlap, "{one} {other}");
+            assert_eq!(b.overlap(&a).is_some(), overlap, "{other} {one}");
+            let elsewhere = extent(Some("https://s3.example.org"), other);
+            assert!(a.overlap(&elsewhere).is_none(), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn names_tell_all_within_one_service_and_nothing_between_two() {
+        let at = |endpoint, text| extent(Some(endpoint), text);
+        assert!(extent(None, "a").names_tell(&at("https://s3.eu-central-1.amazonaws.com", "b")));
+        assert!(extent(None, "a").names_tell(&at("https://s3.cn-north-1.amazonaws.com.cn", "a")));
+        assert!(at("http://nas:9000", "a").names_tell(&at("https://NAS:9000/", "b")));
+        assert!(!at("http://nas:9000", "a").names_tell(&at("http://10.0.0.7:9000", "b")));
+        assert!(!extent(None, "a-s3alias").names_tell(&extent(None, "b")));
+        assert!(!extent(None, "arn:aws:s3:eu-central-1:1:accesspoint/p").names_tell(&extent(None, "b")));
+    }
+
+    #[test]
+    fn only_mills_own_names_are_witnesses() {
+        let name = format!("{WITNESS}{}", "0f".repeat(16));
+        for (key, is) in [
+            (name.clone(), true),
+            (format!("a/b/{name}"), true),
+            (format!("{name}/a"), false),
+            (format!("{name}0"), false),
+            (name.replace('f', "g"), false),
+            (WITNESS.to_owned(), false),
+        ] {
+            assert_eq!(is_witness(&key), is, "{key}");
+        }
+    }
+}
