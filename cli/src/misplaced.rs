@@ -18,6 +18,9 @@ use crate::places::NotWhereItWas;
 /// What a witness told of two stores: that they are apart, or why they are not.
 type WitnessResult = Result<(), String>;
 
+/// Two stores in S3, by their names.
+type NamedPair = (String, String);
+
 /// What a process found misplaced, for its exit code and its last words.
 #[derive(Debug, Default)]
 pub(crate) struct Misplaced {
@@ -25,8 +28,8 @@ pub(crate) struct Misplaced {
     /// Destinations that are not where they were.
     moved: Mutex<BTreeSet<String>>,
     guards: Mutex<BTreeMap<(StoreAddress, StoreAddress), Arc<PairGuard>>>,
-    /// Pairs of stores in S3, by their names, and what a witness told of them.
-    witnessed: Mutex<BTreeMap<(String, String), Arc<OnceCell<WitnessResult>>>>,
+    /// What a witness told of two stores.
+    witnessed: Mutex<BTreeMap<NamedPair, Arc<OnceCell<WitnessResult>>>>,
     /// Whether this process writes: only then anything is put to a store to tell it apart from another.
     writes: AtomicBool,
 }
