@@ -1,6 +1,6 @@
 //! Servers that keep an item under another key than it was given: it is refused, and nothing else is touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -364,32 +364,33 @@ async fn what_seaweed_keeps_otherwise_is_refused_and_nothing_is_replaced() {
     assert!(pages.iter().all(|page| page.entries.is_empty()), "{pages:?}");
 }
 
-/// Of five hundred names that have done harm somewhere. What it refuses, or fails at, is an error.
+/// Of five hundred names that have done harm somewhere, each under a prefix of its own: it lists many of them out of order,
+/// which is an error. What it refuses, or fails at, is one too.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_seaweed_is_said_to_keep_is_listed_and_read_under_its_own_name() {
-    let store = on_seaweed().await;
-    let mut kept = BTreeMap::new();
+    let connection = crate::taking::connect().await;
+    let bucket = bucket(&connection).await;
+    let mut kept = 0;
     for (number, id) in corpus().iter().enumerate() {
+        let single = Spaces::Single { space: space(), bucket: bucket.clone(), prefix: format!("{number}/") };
+        let store = S3Store::new(&connection, settings(single));
         let bytes = if id.is_directory() { Bytes::new() } else { pattern(number + 1) };
         let content = Content { size: bytes.len() as u64, properties: Properties::default() };
-        let item = item(id.as_str());
-        if store.put(&item, &content, &When::Absent, body(&bytes)).await.is_ok() {
-            kept.insert(id.as_str().to_owned(), bytes);
+        if store.put(&item(id.as_str()), &content, &When::Absent, body(&bytes)).await.is_err() {
+            continue;
         }
+        let Ok(pages) = store.list(&space(), None).try_collect::<Vec<_>>().await else { continue };
+        let listed: Vec<&str> = pages
+            .iter()
+            .flat_map(|page| &page.entries)
+            .filter_map(|entry| match entry {
+                Listed::Item(id, _) => Some(id.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(listed, [id.as_str()]);
+        assert_eq!(read(&store, id.as_str()).await, bytes, "{id:?}");
+        kept += 1;
     }
-    assert!(kept.len() > 200, "{}", kept.len());
-    let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
-    let listed = pages.iter().flat_map(|page| &page.entries).filter_map(|entry| match entry {
-        Listed::Item(id, _) => Some(id.as_str()),
-        _ => None,
-    });
-    let listed: BTreeSet<&str> = listed.collect();
-    for (id, bytes) in &kept {
-        // An empty directory is no item any more as soon as something lies in it.
-        let gave_way = id.ends_with('/') && kept.keys().any(|other| other != id && other.starts_with(id.as_str()));
-        assert!(listed.contains(id.as_str()) || gave_way, "{id:?} is not listed");
-        if listed.contains(id.as_str()) {
-            assert_eq!(read(&store, id).await, bytes, "{id:?}");
-        }
-    }
+    assert!(kept > 200, "{kept}");
 }
