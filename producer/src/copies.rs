@@ -54,7 +54,7 @@ impl Nibble {
                 self.unchanged += 1;
                 self.last = Some(id);
             }
-            Found::AtSource { id, size, proven: false } => {
+            Found::AtSource { id, size, proven: false, .. } => {
                 self.last = Some(id.clone());
                 self.items.push((id, size));
             }

@@ -24,11 +24,12 @@ pub(crate) enum MergeError {
 
 /// What stands next in the merge.
 pub(crate) enum Found {
-    /// An item of the source; `proven` when a seal proves that the destination's is the same.
-    AtSource { id: ContentId, size: u64, proven: bool },
+    /// An item of the source; `alone` when the destination was listed and has none of that id, `proven` when a seal proves
+    /// that the destination's is the same.
+    AtSource { id: ContentId, size: u64, alone: bool, proven: bool },
     /// An item that only the destination has, in which state; `ours` when this pair wrote it there in that state, or proved
-    /// it to be equal to its source.
-    OnlyAtDestination { id: ContentId, version: Version, ours: bool },
+    /// it to be equal to its source; `no_twin` when it is known to be no copy of what the source has under another spelling.
+    OnlyAtDestination { id: ContentId, size: u64, version: Version, ours: bool, no_twin: bool },
     /// An entry of the source that cannot be an item.
     Refused { shown: String, reason: Refusal },
     /// A directory of the source that could not be entered: what lies beneath it is unknown.
@@ -102,11 +103,14 @@ impl Merge {
             };
             let other = if order == Ordering::Less { None } else { self.take_destination() };
             if order == Ordering::Greater {
-                let Some((id, ItemFacts { version, .. })) = other else { continue };
-                let ours = self.known(&id).await?.is_some_and(|row| row.is_ours(&version));
-                return Ok(Some(Found::OnlyAtDestination { id, version, ours }));
+                let Some((id, ItemFacts { size, version, .. })) = other else { continue };
+                let known = self.known(&id).await?;
+                let ours = known.as_ref().is_some_and(|row| row.is_ours(&version));
+                let no_twin = known.is_some_and(|row| row.is_no_twin(&version));
+                return Ok(Some(Found::OnlyAtDestination { id, size, version, ours, no_twin }));
             }
             if let Some(Listed::Item(id, facts)) = self.source.take() {
+                let alone = other.is_none() && self.destination.is_some();
                 let proven = match other {
                     Some((_, other)) => {
                         let seal = self.known(&id).await?.and_then(|row| row.seal);
@@ -114,7 +118,7 @@ impl Merge {
                     }
                     None => false,
                 };
-                return Ok(Some(Found::AtSource { id, size: facts.size, proven }));
+                return Ok(Some(Found::AtSource { id, size: facts.size, alone, proven }));
             }
         }
     }

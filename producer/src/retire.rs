@@ -12,6 +12,7 @@ use tracing::info;
 
 use crate::delete_step::DeletesStep;
 use crate::ends::{Ends, SpaceError};
+use crate::respelled::Respelled;
 use crate::session::{Room, Session, StepError, missing_key};
 use crate::settings::AbsentSource;
 use crate::survey::Survey;
@@ -67,7 +68,7 @@ impl Session<'_> {
             return self.begin_sending(morsel, list).await;
         }
         let mut merge = ends.all_at_destination();
-        let survey = Survey::of(&mut merge, self.settings.thresholds.unasked_max + 1, None);
+        let survey = Survey::of(&mut merge, self.settings.thresholds.unasked_max + 1, None, Respelled::default());
         let Some(survey) = self.unless_stopped(survey).await else { return Ok(DeletesStep::Stopped) };
         let mut survey = survey?;
         if let Some(listed) = survey.vanished.first() {

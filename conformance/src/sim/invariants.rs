@@ -12,6 +12,7 @@ mod owners;
 mod producers;
 mod runs;
 mod sources;
+mod spellings;
 mod tasks;
 mod whole;
 
@@ -41,6 +42,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(leases::LeasedEffects),
         Box::new(sources::SourcesUntouched),
         Box::new(whole::WholeItems),
+        Box::new(spellings::OwnNames),
         Box::new(newest::NeverBack),
         Box::new(deletes::ProvenDeletes),
         Box::new(grants::GrantedDeletes::default()),
