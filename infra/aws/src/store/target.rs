@@ -107,8 +107,13 @@ impl Inner {
         let found = self.found_at(OP, target.item).await?.here();
         let found =
             found.ok_or_else(|| self.unexpected(OP, target.item, "the store said it was, and it is not there"))?;
-        if !target.unproven.is_empty() && bare(&found.etag) == bare(etag) {
-            self.was_kept(target, &found).await?;
+        if !target.unproven.is_empty() {
+            if bare(&found.etag) == bare(etag) {
+                self.was_kept(target, &found).await?;
+            } else {
+                // What another wrote there since may stand under another name too.
+                self.is_its_own(OP, target.item, (&target.place, &target.key), &found).await?;
+            }
         }
         if bare(&found.etag) != bare(etag) {
             // Somebody else came since.
