@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use mill_model::QueueName;
 use mill_ports::crash::TEST_BUILD;
 
+use crate::names::Names;
+
 /// What `--version` says: a build for tests must not be taken for one that is shipped.
 const VERSION: &str =
     if TEST_BUILD { concat!(env!("CARGO_PKG_VERSION"), " (test build)") } else { env!("CARGO_PKG_VERSION") };
@@ -115,6 +117,24 @@ pub(crate) enum Command {
         /// What
         topic: Option<String>,
     },
+}
+
+impl Command {
+    /// What its messages call things.
+    pub(crate) fn names(&self) -> Names {
+        match self {
+            Self::Mirror(mirror) => mirror.names(),
+            _ => Names::Policies,
+        }
+    }
+}
+
+impl Mirror {
+    /// What its messages call its ends: as they were typed.
+    pub(crate) fn names(&self) -> Names {
+        let shown = |path: &PathBuf| path.display().to_string();
+        Names::Mirror { source: shown(&self.source), destination: shown(&self.destination) }
+    }
 }
 
 /// What queues and books stand on.

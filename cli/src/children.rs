@@ -1,11 +1,13 @@
 //! Workmen as child processes, each of which reports what it does.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use mill_model::Totals;
+use mill_model::{Counter, Fates, RunSum, Totals, Work};
+use mill_processors::refusals::{Refusals, Refused};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -18,40 +20,35 @@ use crate::progress::Snapshot;
 /// One line of a child's report.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Line {
-    totals: [u64; 11],
+    /// What became of items, and what else was done: the counters that are not zero, by name.
+    fates: BTreeMap<String, u64>,
+    work: BTreeMap<String, u64>,
     ended: u64,
     bytes_moving: u64,
     in_hand: Vec<(String, u64, u64)>,
+    /// What was refused since the line before, and why.
+    #[serde(default)]
+    refused: Vec<(String, String)>,
 }
 
 impl Line {
     /// What a child says of itself.
-    pub(crate) fn of(snapshot: &Snapshot) -> Self {
-        let t = &snapshot.totals;
+    pub(crate) fn of(snapshot: &Snapshot, refused: Vec<Refused>) -> Self {
+        let named = |(counter, count): (&Counter, u64)| (count > 0).then(|| (counter.name.to_owned(), count));
         Self {
-            totals: [
-                t.examined,
-                t.copied,
-                t.updated,
-                t.deleted,
-                t.unchanged,
-                t.refused,
-                t.vanished,
-                t.held,
-                t.failed,
-                t.dead_lettered,
-                t.bytes,
-            ],
+            fates: snapshot.totals.sum.fates.each().filter_map(named).collect(),
+            work: snapshot.totals.work.each().filter_map(named).collect(),
             ended: snapshot.ended,
             bytes_moving: snapshot.bytes_moving,
             in_hand: snapshot.in_hand.clone(),
+            refused: refused.into_iter().map(|Refused { subject, reason }| (subject, reason)).collect(),
         }
     }
 
     fn totals(&self) -> Totals {
-        let [examined, copied, updated, deleted, unchanged, refused, vanished, held, failed, dead_lettered, bytes] =
-            self.totals;
-        Totals { examined, copied, updated, deleted, unchanged, refused, vanished, held, failed, dead_lettered, bytes }
+        let of = |counters: &BTreeMap<String, u64>, name: &str| counters.get(name).copied().unwrap_or(0);
+        let fates = Fates::read(|name| of(&self.fates, name));
+        Totals { sum: RunSum { fates, ..RunSum::default() }, work: Work::read(|name| of(&self.work, name)) }
     }
 }
 
@@ -65,8 +62,8 @@ pub(crate) struct Children {
 }
 
 impl Children {
-    /// Starts `count` processes of this very program with `arguments`.
-    pub(crate) fn start(count: usize, arguments: &[String]) -> Result<Self> {
+    /// Starts `count` processes of this very program with `arguments`. What they refuse is noted in `refusals`.
+    pub(crate) fn start(count: usize, arguments: &[String], refusals: &Arc<Refusals>) -> Result<Self> {
         let program = std::env::current_exe().context("this program cannot be found")?;
         let reports = Arc::new(Mutex::new(vec![Line::default(); count]));
         let end = CancellationToken::new();
@@ -81,7 +78,8 @@ impl Children {
                 .context("a workman's process cannot be started")?;
             // While this pipe is open the child works; when it closes, also by this process's death, it ends.
             let Some(work) = child.stdin.take() else { bail!("a workman's process has no standard input") };
-            running.spawn(follow(index, child, work, reports.clone(), end.clone()));
+            let told = Told { index, reports: reports.clone(), refusals: refusals.clone() };
+            running.spawn(follow(child, work, told, end.clone()));
         }
         Ok(Self { reports, running, end, count })
     }
@@ -108,7 +106,9 @@ impl Children {
     /// Adds what the children have reported.
     pub(crate) fn add_to(&self, snapshot: &mut Snapshot) {
         for line in self.reports.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            snapshot.totals += line.totals();
+            let totals = line.totals();
+            snapshot.totals += totals;
+            snapshot.run.fates += totals.sum.fates;
             snapshot.ended += line.ended;
             snapshot.bytes_moving += line.bytes_moving;
             snapshot.in_hand.extend(line.in_hand.iter().cloned());
@@ -127,14 +127,25 @@ impl Children {
     }
 }
 
-/// Takes in one child's reports until it ends.
-async fn follow(
+/// Where what one child reports is taken in.
+struct Told {
     index: usize,
-    mut child: Child,
-    work: ChildStdin,
     reports: Arc<Mutex<Vec<Line>>>,
-    end: CancellationToken,
-) -> Result<(), String> {
+    refusals: Arc<Refusals>,
+}
+
+impl Told {
+    fn take(&self, text: &str) {
+        let Ok(mut line) = serde_json::from_str::<Line>(text) else { return };
+        for (subject, reason) in line.refused.drain(..) {
+            self.refusals.note(Refused { subject, reason });
+        }
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)[self.index] = line;
+    }
+}
+
+/// Takes in one child's reports until it ends.
+async fn follow(mut child: Child, work: ChildStdin, told: Told, end: CancellationToken) -> Result<(), String> {
     let mut work = Some(work);
     let read = async {
         let Some(out) = child.stdout.take() else { return Ok(()) };
@@ -144,9 +155,7 @@ async fn follow(
                 biased;
                 line = lines.next_line() => match line? {
                     None => return io::Result::Ok(()),
-                    Some(text) => if let Ok(line) = serde_json::from_str(&text) {
-                        reports.lock().unwrap_or_else(PoisonError::into_inner)[index] = line;
-                    },
+                    Some(text) => told.take(&text),
                 },
                 () = end.cancelled(), if work.is_some() => drop(work.take()),
             }
@@ -154,7 +163,7 @@ async fn follow(
     };
     let heard = read.await;
     let status = child.wait().await.map_err(|error| error.to_string())?;
-    let number = index + 1;
+    let number = told.index + 1;
     if let Err(error) = heard {
         tracing::warn!(workman = number, "its reports ended: {error}");
     }

@@ -1,7 +1,7 @@
 //! One file a command, or a family of small ones.
 
-mod dead_letters;
-mod held;
+pub(crate) mod dead_letters;
+pub(crate) mod held;
 mod infra;
 mod init;
 mod mirror;

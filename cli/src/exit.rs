@@ -1,7 +1,5 @@
 //! Exit codes that tell how a run ended.
 
-use mill_model::Totals;
-
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
@@ -9,9 +7,9 @@ pub(crate) enum Exit {
     Done,
     /// Done, and nothing had to be changed; only with `--detailed-exit-code`.
     Unchanged,
-    /// Done with warnings: something was refused or held back.
+    /// Done with warnings: something was refused, left out or held back, or there was nothing to do.
     Warnings,
-    /// Done in part: items failed, or the run was stopped.
+    /// Done in part: items failed or are missing at the end, or the run was stopped.
     Partial,
     /// It could not be done.
     Error,
@@ -31,19 +29,6 @@ impl Exit {
             Self::BadArguments => 200,
         }
     }
-
-    /// The code of a run that ended by itself, from what it did.
-    pub(crate) fn of_run(totals: &Totals, detailed: bool) -> Self {
-        if totals.dead_lettered > 0 {
-            Self::Partial
-        } else if totals.refused + totals.held > 0 {
-            Self::Warnings
-        } else if detailed && !totals.changed() {
-            Self::Unchanged
-        } else {
-            Self::Done
-        }
-    }
 }
 
 /// The text of `mill help exit-codes`.
@@ -52,36 +37,19 @@ Exit codes of mill
 
   0    done
   1    done, and nothing had to be changed (only with --detailed-exit-code; else 0)
-  2    done with warnings: something was refused (a symbolic link, say) or deletes were held back;
+  2    done with warnings: something was refused (a symbolic link, say) or is left out by a rule, items
+       vanished meanwhile, deletes were held back, or nothing is configured or there to be copied;
        for a producer under cron: an account failed, the others went on
-  50   done in part: items failed or the run was stopped; run it again
+  50   done in part: items failed or are missing at the end, or the run was stopped; run it again
   100  error: it could not be done; the message says why
   200  bad arguments
 
 Example, in a script:
   mill mirror ~/Pictures /mnt/backup/Pictures
   case $? in
-    0) echo \"every copy is in step\" ;;
-    2) echo \"in step, but see the warnings\" ;;
+    0) echo \"every copy is in sync\" ;;
+    2) echo \"in sync, but for what the warnings name\" ;;
     50) echo \"not all of it: run again\" ;;
     *) echo \"it did not work\" ;;
   esac
 ";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_worst_that_happened_decides() {
-        let mut totals = Totals { unchanged: 7, ..Totals::default() };
-        assert_eq!(Exit::of_run(&totals, false), Exit::Done);
-        assert_eq!(Exit::of_run(&totals, true), Exit::Unchanged);
-        totals.updated = 1;
-        assert_eq!(Exit::of_run(&totals, true), Exit::Done);
-        totals.held = 1;
-        assert_eq!(Exit::of_run(&totals, true), Exit::Warnings);
-        totals.dead_lettered = 1;
-        assert_eq!(Exit::of_run(&totals, true), Exit::Partial);
-    }
-}

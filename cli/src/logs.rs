@@ -17,9 +17,11 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 use self::grouped::Grouped;
 use self::groups::{Groups, Keeper};
+use crate::names::Names;
 
-/// Begins logging; `filter` as in `MILL_LOG`. What is returned writes what is still held back when it is dropped.
-pub(crate) fn begin(filter: Option<&str>, json: bool, bars: &MultiProgress) -> Result<Option<Keeper>> {
+/// Begins logging; `filter` as in `MILL_LOG`; `names` is what lines for people call things. What is returned writes what is
+/// still held back when it is dropped.
+pub(crate) fn begin(filter: Option<&str>, json: bool, names: Names, bars: &MultiProgress) -> Result<Option<Keeper>> {
     let filter = EnvFilter::try_new(filter.unwrap_or("warn")).context("the log filter makes no sense")?;
     let out = AroundBars { bars: bars.clone() };
     if json {
@@ -29,7 +31,7 @@ pub(crate) fn begin(filter: Option<&str>, json: bool, bars: &MultiProgress) -> R
     }
     let groups = Groups::writing(move |lines| out.write(lines));
     let keeper = groups.keeper().context("the thread that writes the log cannot be started")?;
-    let layer = Grouped::new(groups, io::stderr().is_terminal());
+    let layer = Grouped::new(groups, names, io::stderr().is_terminal());
     tracing_subscriber::registry().with(layer.with_filter(filter.and(filter_fn(bears_no_secret)))).init();
     Ok(Some(keeper))
 }

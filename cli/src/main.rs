@@ -3,6 +3,7 @@
 mod args;
 mod children;
 mod commands;
+mod conclude;
 mod config;
 mod crash;
 mod engine;
@@ -15,6 +16,7 @@ mod local_state;
 mod logs;
 mod marker;
 mod misplaced;
+mod names;
 mod output;
 mod places;
 mod progress;
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
         }
     };
     let bars = MultiProgress::new();
-    let ran = logs::begin(cli.log.as_deref(), cli.log_json, &bars).and_then(|keeper| {
+    let ran = logs::begin(cli.log.as_deref(), cli.log_json, cli.command.names(), &bars).and_then(|keeper| {
         let ran = crash::listen().and_then(|()| run(cli, &bars));
         drop(keeper);
         ran

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use mill_model::Totals;
+use mill_model::{RunSum, Totals};
 use mill_ports::Statistics;
 
 use crate::output::bytes;
@@ -13,10 +13,10 @@ use crate::output::bytes;
 /// Where a run stands, summed over all its processes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
-    /// What is done.
+    /// What is done, for whichever run its tasks were sent.
     pub(crate) totals: Totals,
-    /// Items queued so far.
-    pub(crate) queued: u64,
+    /// What the run's survey has listed so far, and what became of that.
+    pub(crate) run: RunSum,
     /// Tasks sent so far.
     pub(crate) sent: u64,
     /// Tasks ended so far. Others' may be among them, and one that was delivered twice counts twice.
@@ -36,7 +36,7 @@ impl Snapshot {
     pub(crate) fn of(statistics: &Statistics) -> Self {
         Self {
             totals: statistics.totals(),
-            queued: statistics.queued.load(Relaxed),
+            run: statistics.totals_of_run().sum,
             sent: statistics.sent.load(Relaxed),
             ended: statistics.ended.load(Relaxed),
             bytes_queued: statistics.bytes_queued.load(Relaxed),
@@ -50,18 +50,8 @@ impl Snapshot {
         }
     }
 
-    fn items_done(&self) -> u64 {
-        let t = &self.totals;
-        t.copied + t.updated + t.deleted + t.unchanged + t.refused + t.dead_lettered
-    }
-
-    fn items_all(&self) -> u64 {
-        // What a producer proved in step was never queued, and counts as examined all the same.
-        self.queued.max(self.items_done())
-    }
-
     fn line(&self, since: Duration) -> String {
-        let moved = self.totals.bytes + self.bytes_moving;
+        let moved = self.totals.work.bytes + self.bytes_moving;
         let seconds = since.as_secs_f64().max(0.001);
         let more = if self.producing { "+" } else { "" };
         let left = match self.bytes_queued.saturating_sub(moved) {
@@ -74,8 +64,8 @@ impl Snapshot {
         };
         format!(
             "{} of {}{more} items, {} of {}{more}, {}/s{left}",
-            self.items_done(),
-            self.items_all(),
+            self.run.done(),
+            self.run.survey.listed,
             bytes(moved),
             bytes(self.bytes_queued.max(moved)),
             bytes((moved as f64 / seconds) as u64),
@@ -125,12 +115,12 @@ impl Progress {
             }
             return;
         };
-        let moved = snapshot.totals.bytes + snapshot.bytes_moving;
+        let moved = snapshot.totals.work.bytes + snapshot.bytes_moving;
         // By bytes where there are many to move, else by items: a million empty files must move the bar as well.
-        let (at, of) = if snapshot.bytes_queued > snapshot.queued.saturating_mul(4096) {
+        let (at, of) = if snapshot.bytes_queued > snapshot.run.survey.queued.saturating_mul(4096) {
             (moved, snapshot.bytes_queued)
         } else {
-            (snapshot.items_done(), snapshot.items_all())
+            (snapshot.run.done(), snapshot.run.survey.listed)
         };
         total.set_length(of.max(1));
         total.set_position(at.min(of));

@@ -8,6 +8,18 @@ use serde_json::json;
 use crate::exit::Exit;
 use crate::output::{bytes, line};
 
+/// Whether all copies are in sync, and how that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum InSync {
+    /// They are not, or it is not known.
+    #[default]
+    No,
+    /// The run's sum: each listed entry was found or made equal, or was named.
+    Sum,
+    /// A closing survey: each entry is proven, or named.
+    ClosingSurvey,
+}
+
 /// What there is to say when a run has ended.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
@@ -19,6 +31,10 @@ pub(crate) struct Summary {
     pub(crate) remarks: Vec<String>,
     /// Whether nothing was known of an earlier run, where a run knows of others.
     pub(crate) first_run: Option<bool>,
+    /// Whether all copies are in sync.
+    pub(crate) in_sync: InSync,
+    /// Whether the counts of items are only least ones: others may have done some of the tasks, and told nothing.
+    pub(crate) at_least: bool,
 }
 
 /// How many remarks are written out; the log has all of them.
@@ -41,42 +57,63 @@ impl Summary {
         line(self.sentence(exit));
     }
 
+    /// Whether nothing at all was found, where something may have been meant to be. Then nothing is called in sync.
+    fn found_nothing(&self, exit: Exit) -> bool {
+        exit == Exit::Warnings && self.totals.sum.survey.listed == 0
+    }
+
     fn json(&self, exit: Exit) -> serde_json::Value {
-        let t = &self.totals;
+        let in_sync = if self.found_nothing(exit) { InSync::No } else { self.in_sync };
         let mut json = json!({
-            "examined": t.examined, "copied": t.copied, "updated": t.updated, "deleted": t.deleted,
-            "unchanged": t.unchanged, "refused": t.refused, "held": t.held, "failed": t.failed,
-            "dead_lettered": t.dead_lettered, "bytes": t.bytes,
+            "examined": self.totals.examined(),
             "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,
+            "in_sync": in_sync != InSync::No,
+            "evidence": match in_sync {
+                InSync::No => None,
+                InSync::Sum => Some("sum"),
+                InSync::ClosingSurvey => Some("closing survey"),
+            },
+            "at_least": self.at_least,
             "exit_code": exit.code(), "remarks": self.remarks,
         });
         if let Some(first) = self.first_run {
             json["first_run"] = first.into();
+        }
+        for (counter, count) in self.totals.each() {
+            json[counter.name] = count.into();
         }
         json
     }
 
     fn sentence(&self, exit: Exit) -> String {
         let t = &self.totals;
+        let fates = &t.sum.fates;
+        let least = if self.at_least { "at least " } else { "" };
         let mut parts = vec![
-            format!("{} copied", t.copied),
-            format!("{} updated", t.updated),
-            format!("{} deleted", t.deleted),
-            format!("{} unchanged", t.unchanged),
+            format!("{least}{} copied", fates.copied),
+            format!("{} updated", fates.updated),
+            format!("{} deleted", t.work.deleted),
+            format!("{} unchanged", t.unchanged()),
         ];
-        for (count, what) in [(t.refused, "refused"), (t.held, "deletes held back"), (t.dead_lettered, "given up")] {
-            if count > 0 {
-                parts.push(format!("{count} {what}"));
-            }
-        }
+        let more = [
+            (t.refused(), "refused"),
+            (t.sum.survey.hidden, "not seen"),
+            (t.sum.survey.ignored + t.work.left_out, "left out"),
+            (fates.vanished, "vanished meanwhile"),
+            (fates.dropped, "not asked for any more"),
+            (t.work.held, "deletes held back"),
+            (t.dead_lettered(), "dead-lettered"),
+        ];
+        parts.extend(more.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
         let how = match exit {
-            Exit::Done if t.changed() => "Every copy is in step",
-            Exit::Done | Exit::Unchanged => "Every copy was in step already",
-            Exit::Warnings => "In step, with warnings",
+            Exit::Done if t.changed() => "Every copy is in sync",
+            Exit::Done | Exit::Unchanged => "Every copy was in sync already",
+            Exit::Warnings if self.found_nothing(exit) => "Nothing was there to be copied",
+            Exit::Warnings => "In sync, but for what is named above",
             Exit::Partial => "Done in part: run it again",
             Exit::Error | Exit::BadArguments => "Not done",
         };
-        format!("{how}: {}; {} in {:.1} s.", parts.join(", "), bytes(t.bytes), self.took.as_secs_f64())
+        format!("{how}: {}; {} in {:.1} s.", parts.join(", "), bytes(t.work.bytes), self.took.as_secs_f64())
     }
 }
 
@@ -84,9 +121,15 @@ impl Summary {
 mod tests {
     use super::*;
 
+    fn copied(copied: u64) -> Totals {
+        let mut totals = Totals::default();
+        totals.sum.fates.copied = copied;
+        totals
+    }
+
     #[test]
     fn the_json_summary_has_the_members_that_scripts_rely_on() {
-        let summary = Summary { totals: Totals { copied: 3, bytes: 9, ..Totals::default() }, ..Summary::default() };
+        let summary = Summary { totals: copied(3), ..Summary::default() };
         let json = summary.json(Exit::Done);
         for member in [
             "examined",
@@ -100,16 +143,39 @@ mod tests {
             "dead_lettered",
             "bytes",
             "seconds",
+            "listed",
+            "queued",
+            "hidden",
+            "ignored",
+            "left_out",
+            "vanished",
+            "dropped",
         ] {
             assert!(json[member].is_number(), "{member}");
         }
-        assert_eq!(json["copied"], 3);
+        assert_eq!((&json["copied"], &json["in_sync"]), (&3.into(), &false.into()));
     }
 
     #[test]
     fn what_went_wrong_stands_in_the_sentence() {
-        let summary = Summary { totals: Totals { refused: 2, ..Totals::default() }, ..Summary::default() };
+        let mut totals = Totals::default();
+        totals.sum.survey.refused = 2;
+        totals.sum.survey.listed = 2;
+        totals.sum.fates.vanished = 1;
+        let summary = Summary { totals, at_least: true, ..Summary::default() };
         let sentence = summary.sentence(Exit::Warnings);
-        assert!(sentence.contains("2 refused") && sentence.contains("warnings"), "{sentence}");
+        for part in ["2 refused", "1 vanished meanwhile", "but for what is named", "at least 0 copied"] {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+    }
+
+    /// The table of counters in the documents is that of the code.
+    #[test]
+    fn each_counter_stands_in_the_documents_as_in_the_code() {
+        let counters = Totals::default().each();
+        let rows = counters.iter().map(|(it, _)| format!("| `{}` | {} | {} |", it.name, it.unit, it.about));
+        let table = rows.collect::<Vec<_>>().join("\n");
+        let documents = include_str!("../../docs/counters.md");
+        assert!(documents.contains(&table), "docs/counters.md must have:\n{table}");
     }
 }

@@ -1,4 +1,4 @@
-//! Producing and working at once, until every copy is in step.
+//! Producing and working at once, until every copy is in sync.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::MultiProgress;
-use mill_model::{QueueName, Totals};
+use mill_model::{Fates, QueueName, RunSum, Totals};
 use mill_producer::{DuplicationProducer, SessionReport};
 use mill_workman::{Ended, Heartbeat, Stop, Workman};
 use tokio::task::JoinHandle;
@@ -20,7 +20,7 @@ use crate::works::Works;
 /// A run that ends by itself.
 pub(crate) struct Run<'a> {
     pub(crate) works: &'a Works,
-    pub(crate) producer: DuplicationProducer,
+    pub(crate) producer: &'a DuplicationProducer,
     pub(crate) hands: Hands,
     /// The queues that must be empty at the end.
     pub(crate) queues: Vec<QueueName>,
@@ -40,7 +40,12 @@ pub(crate) enum Hands {
 /// What a run came to.
 #[derive(Debug)]
 pub(crate) struct Ran {
+    /// What was done. Of items, what became of those that this run queued.
     pub(crate) totals: Totals,
+    /// What became of the items of tasks that an earlier run had sent.
+    pub(crate) earlier: Fates,
+    /// Whether all tasks ended in this process, each counted once. Else counts are least ones, which prove nothing.
+    pub(crate) exact: bool,
     pub(crate) took: Duration,
     /// What the producer's last session said.
     pub(crate) produced: SessionReport,
@@ -53,13 +58,17 @@ const NOTHING_MOVES: Duration = Duration::from_secs(12);
 
 impl Run<'_> {
     /// Runs until the producer's loop is complete and its queues are empty, or until it is stopped.
-    pub(crate) async fn until_in_step(self) -> Result<Ran> {
+    pub(crate) async fn until_in_sync(self) -> Result<Ran> {
         let Self { works, producer, hands, queues, stopping, bars, quiet } = self;
         let produced = Arc::new(AtomicBool::new(false));
+        let exact = matches!(hands, Hands::Here(_));
+        if exact {
+            works.statistics.follow_tasks();
+        }
         let mut hands = Working::begin(hands, &stopping);
         let watch = Watch { works, hands: &hands, queues: &queues, stopping: &stopping, produced: &produced };
         let produce = async {
-            let report = whole_loop(&producer, &stopping.gentle).await;
+            let report = whole_loop(producer, &stopping.gentle).await;
             produced.store(true, Ordering::Release);
             if report.is_err() {
                 hands.end.cancel();
@@ -70,13 +79,15 @@ impl Run<'_> {
         let (report, (took, stuck)) = tokio::join!(produce, watch.until_done(progress));
         let ended = hands.join().await;
         works.engine.log_requests();
-        let totals = hands.snapshot(works, false).totals;
+        let all = hands.snapshot(works, false);
         let report = report.context("the producer could not go on")?;
         if let mill_producer::Ended::HeldByAnother { holder } = &report.ended {
             bail!("another producer is at work on this installation: {holder}");
         }
         let cut_short = ended?.or(stuck).or_else(|| stopping.gentle.is_cancelled().then(|| "it was stopped".into()));
-        Ok(Ran { totals, took, produced: report, cut_short })
+        let earlier = works.statistics.fates_of_others();
+        let sum = RunSum { survey: report.survey, fates: all.run.fates };
+        Ok(Ran { totals: Totals { sum, ..all.totals }, earlier, exact, took, produced: report, cut_short })
     }
 }
 
@@ -135,7 +146,7 @@ impl Watch<'_> {
                 }
                 Ok((0, put_off)) if moved.2.elapsed() > NOTHING_MOVES => {
                     break Some(format!(
-                        "{put_off} tasks wait for a store that cannot be used now; they stay queued for the next run"
+                        "{put_off} tasks wait, for a store that cannot be used now or an item in an archive; they stay queued"
                     ));
                 }
                 Ok(_) => {}

@@ -15,7 +15,7 @@ use mill_model::{
     TaskId, Timestamp,
 };
 use mill_policy::AccountPolicy;
-use mill_ports::{Attempt, DeletableStore, Lease, Outcome, Presence, TaskProcessorFactory as _, When};
+use mill_ports::{Attempt, DeletableStore, Lease, NotedFate, Outcome, Presence, TaskProcessorFactory as _, When};
 use mill_processors::{Deps, DuplicateFactory, Refusals};
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyBook;
@@ -247,6 +247,7 @@ impl Pair {
             receive_count: 1,
             cancelled: CancellationToken::new(),
             lease: Lease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
+            fate: NotedFate::default(),
         };
         let refused_before = self.refusals.count();
         match self.factory.processor(envelope.task).unwrap().run(&attempt).await {

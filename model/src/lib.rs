@@ -1,7 +1,7 @@
 //! The nouns of Mill: things that every room means alike.
 //!
 //! Reading order: [`ids`] (accounts, stores, spaces, content items), [`time`], [`content`] (facts, checksums,
-//! properties), [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`service_address`] (where a service answers), [`task`] (work and its kinds),
+//! properties), [`equal`] (when the properties of two copies are equal), [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`service_address`] (where a service answers), [`task`] (work and its kinds),
 //! [`envelope`] (the sealed task that travels), [`letter`] (one that was given up), [`wire`] (how it is written), [`totals`] (what a run did).
 //!
 //! **Invariant:** nothing here does IO, awaits, or reads a clock or chance. Only [`wire`] knows a written form.
@@ -9,6 +9,7 @@
 pub mod content;
 pub mod digest;
 pub mod envelope;
+pub mod equal;
 pub mod ids;
 pub mod letter;
 pub mod queue;
@@ -20,10 +21,11 @@ pub mod wire;
 
 pub use content::{Algorithm, Checksum, ItemFacts, ItemState, Properties, Version};
 pub use envelope::{Envelope, Failure};
+pub use equal::Differing;
 pub use ids::{AccountId, ContentId, DeleteListId, IdError, ItemAddress, SpaceId, StoreAddress, StoreId, TaskId};
 pub use letter::Letter;
 pub use queue::QueueName;
 pub use service_address::{NoAddress, ServiceAddress};
 pub use task::{Duplicate, Remove, Task, TaskKind};
 pub use time::{Monotonic, Timestamp};
-pub use totals::Totals;
+pub use totals::{Counter, Evidence, Fate, Fates, RunSum, SurveySum, Totals, Unexplained, Work};

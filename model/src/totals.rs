@@ -1,53 +1,256 @@
-//! What a run did, as one set of sums.
+//! What a run did, as sums of counters: each counter is one row of a table here, from which its name, its unit, its meaning,
+//! its addition and its written form follow.
+//!
+//! Two sums are never mixed ([`RunSum`]): a *survey* puts each entry that a listing of a source names into exactly one class;
+//! what became of the items that it queued are their *fates*, one an item, however often its task was tried. [`Work`] is
+//! what else was done.
 
 use std::ops::AddAssign;
 
-/// Sums over a run or a part of one; those of several parts add up.
+/// A counter, as people meet it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counter {
+    /// Its name, in JSON as in the code. Counters of one name in several sums are added up there.
+    pub name: &'static str,
+    /// What is counted.
+    pub unit: &'static str,
+    /// What it says.
+    pub about: &'static str,
+}
+
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident { $($counter:ident: $unit:literal = $about:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct $name { $(#[doc = $about] pub $counter: u64,)* }
+
+        impl $name {
+            /// Its counters, in order.
+            pub const COUNTERS: &'static [Counter] =
+                &[$(Counter { name: stringify!($counter), unit: $unit, about: $about },)*];
+
+            /// Each counter and what it came to, in order.
+            pub fn each(&self) -> impl Iterator<Item = (&'static Counter, u64)> {
+                Self::COUNTERS.iter().zip([$(self.$counter,)*])
+            }
+
+            /// A sum, each counter as `read` says by its name.
+            pub fn read(mut read: impl FnMut(&str) -> u64) -> Self {
+                Self { $($counter: read(stringify!($counter)),)* }
+            }
+        }
+
+        impl AddAssign for $name {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$counter += other.$counter;)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// What a survey made of what the listings of sources named.
+    SurveySum {
+        listed: "entries" = "Entries that listings of sources named";
+        unchanged: "items" = "Items that are equal at both sides: by a sync proof, or as their tasks found";
+        queued: "items" = "Items that a survey queued, to be compared and copied where they differ";
+        refused: "entries" = "Entries that cannot be copied, each named with the reason";
+        hidden: "entries" = "Entries of a source that could not be seen or entered; what lies beneath is unknown";
+        ignored: "entries" = "Entries of a source that a rule leaves out, each named with the rule";
+    }
+}
+
+counters! {
+    /// What became of the items that were queued, each counted once, when its task came to its end.
+    Fates {
+        copied: "items" = "Items that were missing at the destination and now are there";
+        updated: "items" = "Items that were there and now have the source's bytes or properties";
+        unchanged: "items" = "Items that are equal at both sides: by a sync proof, or as their tasks found";
+        vanished: "items" = "Items that were gone at the source when their turn came, after they had been listed there";
+        refused: "items" = "Entries that cannot be copied, each named with the reason";
+        dropped: "items" = "Items that no policy asked for any more when their turn came";
+        dead_lettered: "tasks" = "Tasks and unreadable messages that were dead-lettered";
+    }
+}
+
+counters! {
+    /// What else was done.
+    Work {
+        deleted: "items" = "Items removed from a destination";
+        held: "items" = "Deletes held back until a person confirms them";
+        left_out: "entries" = "Spaces and entries beside spaces that a rule leaves out, each named with the rule";
+        failed: "executions" = "Executions that failed (a task may fail and succeed later)";
+        dead_lettered: "tasks" = "Tasks and unreadable messages that were dead-lettered";
+        bytes: "bytes" = "Content bytes written to destinations";
+    }
+}
+
+/// What became of one item that was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// It was equal at both sides.
+    Unchanged,
+    /// It was there and now has the source's bytes or properties.
+    Updated,
+    /// It was missing at the destination and now is there.
+    Copied,
+    /// It was gone at the source when its turn came.
+    Vanished,
+    /// It cannot be copied.
+    Refused,
+    /// No policy asks for it any more.
+    Dropped,
+    /// Its task failed for good.
+    DeadLettered,
+}
+
+impl Fates {
+    /// Counts one.
+    pub fn add(&mut self, fate: Fate) {
+        *match fate {
+            Fate::Unchanged => &mut self.unchanged,
+            Fate::Updated => &mut self.updated,
+            Fate::Copied => &mut self.copied,
+            Fate::Vanished => &mut self.vanished,
+            Fate::Refused => &mut self.refused,
+            Fate::Dropped => &mut self.dropped,
+            Fate::DeadLettered => &mut self.dead_lettered,
+        } += 1;
+    }
+
+    /// How many items they are.
+    pub fn items(&self) -> u64 {
+        self.each().map(|(_, count)| count).sum()
+    }
+}
+
+/// Entries were listed that fell into no class, or into more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{listed} entries were listed at the source, and {explained} are accounted for")]
+pub struct Unexplained {
+    /// How many were listed.
+    pub listed: u64,
+    /// How many are unchanged, queued, refused, hidden or ignored.
+    pub explained: u64,
+}
+
+impl SurveySum {
+    /// Makes sure that each entry fell into exactly one class.
+    ///
+    /// # Errors
+    /// [`Unexplained`] when the classes do not come to what was listed.
+    pub fn check(&self) -> Result<(), Unexplained> {
+        let Self { listed, unchanged, queued, refused, hidden, ignored } = *self;
+        let explained = unchanged + queued + refused + hidden + ignored;
+        if listed == explained { Ok(()) } else { Err(Unexplained { listed, explained }) }
+    }
+}
+
+/// What a run has to account for: what its survey listed, and what became of what it queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunSum {
+    /// The survey's.
+    pub survey: SurveySum,
+    /// Of the items that the survey queued.
+    pub fates: Fates,
+}
+
+/// What a run's sum proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// Each entry that was listed is equal at both sides, or was named as one that is not copied.
+    Complete,
+    /// The fate of each item is known, and not all of them are in sync.
+    NotAll,
+    /// So many items were queued whose fate is not known here.
+    Open {
+        /// How many.
+        items: u64,
+    },
+    /// The sum itself is wrong.
+    Unexplained(Unexplained),
+}
+
+impl RunSum {
+    /// What the sum proves.
+    pub fn evidence(&self) -> Evidence {
+        if let Err(unexplained) = self.survey.check() {
+            return Evidence::Unexplained(unexplained);
+        }
+        let (queued, ended) = (self.survey.queued, self.fates.items());
+        if ended > queued {
+            return Evidence::Unexplained(Unexplained { listed: queued, explained: ended });
+        }
+        if ended < queued {
+            return Evidence::Open { items: queued - ended };
+        }
+        let Fates { vanished, dropped, dead_lettered, .. } = self.fates;
+        if vanished + dropped + dead_lettered > 0 { Evidence::NotAll } else { Evidence::Complete }
+    }
+
+    /// How many of the listed entries are done with: what progress shows. Never more than were listed.
+    pub fn done(&self) -> u64 {
+        let SurveySum { listed, queued, .. } = self.survey;
+        listed.saturating_sub(queued.saturating_sub(self.fates.items()))
+    }
+}
+
+/// All that a run did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// Items looked at, at either side.
-    pub examined: u64,
-    /// Items that were missing at the destination and now are there.
-    pub copied: u64,
-    /// Items that were there and now have the source's bytes or properties.
-    pub updated: u64,
-    /// Items removed from a destination.
-    pub deleted: u64,
-    /// Items found in step.
-    pub unchanged: u64,
-    /// Items that cannot be copied, each named in the log with its reason.
-    pub refused: u64,
-    /// Items that were gone at the source when their turn came, after they had been listed there.
-    pub vanished: u64,
-    /// Deletions held back until a person confirms them.
-    pub held: u64,
-    /// Executions that failed (a task may fail and succeed later).
-    pub failed: u64,
-    /// Tasks given up and put among the dead letters.
-    pub dead_lettered: u64,
-    /// Content bytes written to destinations.
-    pub bytes: u64,
+    /// What its survey listed, and what became of that.
+    pub sum: RunSum,
+    /// What else was done.
+    pub work: Work,
 }
 
 impl AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
-        self.examined += other.examined;
-        self.copied += other.copied;
-        self.updated += other.updated;
-        self.deleted += other.deleted;
-        self.unchanged += other.unchanged;
-        self.refused += other.refused;
-        self.vanished += other.vanished;
-        self.held += other.held;
-        self.failed += other.failed;
-        self.dead_lettered += other.dead_lettered;
-        self.bytes += other.bytes;
+        self.sum.survey += other.sum.survey;
+        self.sum.fates += other.sum.fates;
+        self.work += other.work;
     }
 }
 
 impl Totals {
+    /// Each counter, those of one name added up, in order.
+    pub fn each(&self) -> Vec<(&'static Counter, u64)> {
+        let mut all: Vec<(&'static Counter, u64)> = Vec::new();
+        for (counter, count) in self.sum.survey.each().chain(self.sum.fates.each()).chain(self.work.each()) {
+            match all.iter_mut().find(|(known, _)| known.name == counter.name) {
+                Some((_, sum)) => *sum += count,
+                None => all.push((counter, count)),
+            }
+        }
+        all
+    }
+
+    /// Items found to be equal at both sides.
+    pub fn unchanged(&self) -> u64 {
+        self.sum.survey.unchanged + self.sum.fates.unchanged
+    }
+
+    /// Entries that cannot be copied.
+    pub fn refused(&self) -> u64 {
+        self.sum.survey.refused + self.sum.fates.refused
+    }
+
+    /// Tasks and messages that were dead-lettered.
+    pub fn dead_lettered(&self) -> u64 {
+        self.sum.fates.dead_lettered + self.work.dead_lettered
+    }
+
+    /// Items looked at, at either side.
+    pub fn examined(&self) -> u64 {
+        let Fates { copied, updated, unchanged, vanished, refused, .. } = self.sum.fates;
+        self.sum.survey.unchanged + copied + updated + unchanged + vanished + refused
+    }
+
     /// Whether anything at a destination was changed.
     pub fn changed(&self) -> bool {
-        self.copied + self.updated + self.deleted > 0
+        self.sum.fates.copied + self.sum.fates.updated + self.work.deleted > 0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,6 +147,15 @@ impl AccountPolicy {
         Decision { policies, rule, origins, account: self.account.clone(), space: space.clone() }
     }
 
+    /// What applies to a space that no list names.
+    pub fn default_rule(&self) -> Rule {
+        match &self.defaults {
+            Rules { stopped: Some(reason), .. } => Rule::Stopped { reason: reason.clone() },
+            Rules { policies, .. } if policies.is_empty() => Rule::None,
+            _ => Rule::Default,
+        }
+    }
+
     /// Today's policy for a task, and where there is none, whether that is sure.
     pub fn coverage(&self, space: &SpaceId, source: &StoreId, destination: &StoreId) -> Coverage {
         let rules = match self.applying(space) {

@@ -87,10 +87,22 @@ pub enum Rule {
     },
 }
 
+impl Rule {
+    /// Whether it leaves a space out that is there, or that a policy names: a person is told of that.
+    pub fn leaves_out(&self) -> bool {
+        match self {
+            Self::Internal | Self::Ignored | Self::Stopped { .. } => true,
+            Self::Own | Self::Default | Self::None => false,
+        }
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Internal => f.write_str("never duplicated, since ids that begin with `x-` are internal"),
+            Self::Internal => {
+                f.write_str("never duplicated, since by DuraCloud's rule ids that begin with `x-` are internal")
+            }
             Self::Ignored => f.write_str("never duplicated, since `spacesToIgnore` names it"),
             Self::Own => f.write_str("by its own list in `spaceDuplicationStorePolicies`"),
             Self::Default => f.write_str("by `defaultPolicies`, since it has no list of its own"),

@@ -1,7 +1,7 @@
 //! The verbs of Mill: behaviours that two back ends must share.
 //!
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and chance), [`processor`]
-//! (what a workman hands a task to), [`statistics`] (what all of them count); and, for trials of Mill itself,
+//! (what a workman hands a task to), [`statistics`] and [`task_ledger`] (what all of them count); and, for trials of Mill itself,
 //! [`mod@planted`] (bugs on purpose) and [`crash`] (where processes are killed).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
@@ -15,12 +15,14 @@ pub mod queue;
 pub mod statistics;
 pub mod store;
 pub mod table;
+pub mod task_ledger;
 
 pub use clock::{Chance, ChanceExt, Clock, ClockWitness};
 pub use crash::{CrashPoint, crash_point};
 pub use planted::{Planted, planted};
 pub use processor::{
-    Attempt, FailureClass, FollowUp, Lease, Outcome, ProcessorError, Registry, TaskProcessor, TaskProcessorFactory,
+    Attempt, FailureClass, FollowUp, Lease, NotedFate, Outcome, ProcessorError, Registry, TaskProcessor,
+    TaskProcessorFactory,
 };
 pub use queue::{
     BatchReport, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt, TaskQueue,
@@ -32,6 +34,7 @@ pub use store::{
     Stores, When, Written,
 };
 pub use table::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+pub use task_ledger::{EndedTask, Subject, subject_of};
 
 /// Any error, kept as the source of a port's own.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -78,6 +78,10 @@ bugs! {
     OwnerIgnored = "owner-ignored";
     /// A listing that breaks off is taken for complete.
     ShortListingBelieved = "short-listing-believed";
+    /// The comparison loses an item between the listing and the queue.
+    EntryPassedOver = "entry-passed-over";
+    /// A space that a rule leaves out is passed over without a word.
+    LeftOutUnnamed = "left-out-unnamed";
     /// The producer saves its marker before the tasks are sent.
     MarkerBeforeSend = "marker-before-send";
     /// The producer takes a batch that failed in part as sent.

@@ -1,11 +1,11 @@
 //! What a workman hands a task to, and what it hears back.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{Envelope, Monotonic, QueueName, StoreAddress, Task};
+use mill_model::{Envelope, Fate, Monotonic, QueueName, StoreAddress, Task};
 use tokio_util::sync::CancellationToken;
 
 use crate::BoxError;
@@ -78,6 +78,25 @@ pub struct Attempt {
     pub cancelled: CancellationToken,
     /// Until when the lease is known to hold.
     pub lease: Lease,
+    /// What became of the task's item.
+    pub fate: NotedFate,
+}
+
+/// What a processor notes of the item that its task is about, if it is about one. It is counted when the task is settled and
+/// acknowledged, so once, and not at all when the attempt comes to nothing.
+#[derive(Debug, Clone, Default)]
+pub struct NotedFate(Arc<OnceLock<Fate>>);
+
+impl NotedFate {
+    /// Notes it, once it is so. A second note of the same attempt is not taken.
+    pub fn note(&self, fate: Fate) {
+        let _ = self.0.set(fate);
+    }
+
+    /// What was noted.
+    pub fn get(&self) -> Option<Fate> {
+        self.0.get().copied()
+    }
 }
 
 impl Attempt {

@@ -1,43 +1,24 @@
-//! What a process has done so far, counted without locks, and what it has in hand.
+//! What a process has done so far, and what it has in hand.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mill_model::Totals;
+use mill_model::{Fates, RunSum, SurveySum, TaskId, Totals, Work};
+
+use crate::task_ledger::{EndedTask, TaskLedger};
 
 /// Counters shared by everything that works in one process. Each is a sum since the start.
 #[derive(Debug, Default)]
 pub struct Statistics {
-    /// Items looked at.
-    pub examined: AtomicU64,
-    /// Items copied where there was none.
-    pub copied: AtomicU64,
-    /// Items whose bytes or properties were replaced.
-    pub updated: AtomicU64,
-    /// Items removed from a destination.
-    pub deleted: AtomicU64,
-    /// Items found in step.
-    pub unchanged: AtomicU64,
-    /// Items that cannot be copied.
-    pub refused: AtomicU64,
-    /// Items that were gone at the source when their turn came, after they had been listed there.
-    pub vanished: AtomicU64,
-    /// Deletes held back.
-    pub held: AtomicU64,
-    /// Executions that failed.
-    pub failed: AtomicU64,
-    /// Tasks given up.
-    pub dead_lettered: AtomicU64,
+    survey: Mutex<SurveySum>,
+    tasks: Mutex<TaskLedger>,
+    work: Mutex<Work>,
     /// Tasks that a producer has sent: of items, and of spaces.
     pub sent: AtomicU64,
-    /// Tasks that came to their end, done or given up, and were acknowledged.
+    /// Tasks that came to their end, done or dead-lettered, and were acknowledged.
     pub ended: AtomicU64,
-    /// Content bytes durably written.
-    pub bytes: AtomicU64,
-    /// Items that a producer has queued.
-    pub queued: AtomicU64,
-    /// Their content bytes, where the producer knew them.
+    /// Content bytes of the items queued, where the producer knew them.
     pub bytes_queued: AtomicU64,
     /// Content bytes of transfers begun and not yet ended.
     pub bytes_moving: AtomicU64,
@@ -57,26 +38,65 @@ pub struct InHand {
 }
 
 impl Statistics {
-    /// Adds one.
-    pub fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Relaxed);
+    /// Follows the tasks of the run that a producer [begins](Self::begin_run) here, until they have ended here.
+    pub fn follow_tasks(&self) {
+        locked(&self.tasks).follow();
     }
 
-    /// The sums now.
+    /// Begins a run: its survey begins anew, and what becomes of the tasks that it sends is counted apart from all others.
+    pub fn begin_run(&self) {
+        locked(&self.tasks).begin_run();
+        *locked(&self.survey) = SurveySum::default();
+        self.bytes_queued.store(0, Relaxed);
+    }
+
+    /// Adds what a survey made of some entries.
+    pub fn surveyed(&self, sum: SurveySum) {
+        *locked(&self.survey) += sum;
+    }
+
+    /// Counts what is neither an entry's class nor an item's fate.
+    pub fn count(&self, count: impl FnOnce(&mut Work)) {
+        count(&mut locked(&self.work));
+    }
+
+    /// Notes tasks that are about to be sent, and whether they are about items.
+    pub fn open_task(&self, id: TaskId, of_item: bool) {
+        locked(&self.tasks).open(id, of_item);
+    }
+
+    /// Whether a task is one of this run's, about an item, and has not ended.
+    pub fn is_open_item(&self, id: &TaskId) -> bool {
+        locked(&self.tasks).is_open_item(id)
+    }
+
+    /// Whether the end of this task is to say what the task was about.
+    pub fn asks_for_subject(&self, id: &TaskId) -> bool {
+        locked(&self.tasks).asks_for_subject(id)
+    }
+
+    /// Counts tasks that have ended: settled, and acknowledged.
+    pub fn end_tasks(&self, ended: impl IntoIterator<Item = EndedTask>) {
+        let mut tasks = locked(&self.tasks);
+        ended.into_iter().for_each(|ended| tasks.end(ended));
+    }
+
+    /// The sums of the run that was [begun](Self::begin_run): the fates are those of its own tasks.
+    pub fn totals_of_run(&self) -> Totals {
+        let fates = locked(&self.tasks).fates();
+        Totals { sum: RunSum { survey: *locked(&self.survey), fates }, work: *locked(&self.work) }
+    }
+
+    /// What became of the items of tasks that another run had sent.
+    pub fn fates_of_others(&self) -> Fates {
+        locked(&self.tasks).others()
+    }
+
+    /// The sums now, whoever sent the tasks that ended here.
     pub fn totals(&self) -> Totals {
-        Totals {
-            examined: self.examined.load(Relaxed),
-            copied: self.copied.load(Relaxed),
-            updated: self.updated.load(Relaxed),
-            deleted: self.deleted.load(Relaxed),
-            unchanged: self.unchanged.load(Relaxed),
-            refused: self.refused.load(Relaxed),
-            vanished: self.vanished.load(Relaxed),
-            held: self.held.load(Relaxed),
-            failed: self.failed.load(Relaxed),
-            dead_lettered: self.dead_lettered.load(Relaxed),
-            bytes: self.bytes.load(Relaxed),
-        }
+        let mut totals = self.totals_of_run();
+        totals.sum.fates += locked(&self.tasks).others();
+        totals
     }
 
     /// Notes a transfer until the guard is dropped. Its bytes count as durable only by [`Transferring::durable`].
@@ -86,7 +106,7 @@ impl Statistics {
         let key = self.next.fetch_add(1, Relaxed);
         let in_hand = (size >= SHOWN_FROM_BYTES).then(|| {
             let entry = Arc::new(InHand { subject: subject(), size, moved: AtomicU64::new(0) });
-            self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).insert(key, entry.clone());
+            locked(&self.in_hand).insert(key, entry.clone());
             entry
         });
         Transferring { statistics: self.clone(), key, in_hand, moved: AtomicU64::new(0) }
@@ -94,7 +114,7 @@ impl Statistics {
 
     /// The larger transfers going on, oldest first.
     pub fn in_hand(&self) -> Vec<Arc<InHand>> {
-        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        locked(&self.in_hand).values().cloned().collect()
     }
 }
 
@@ -119,7 +139,7 @@ impl Transferring {
 
     /// Counts the transfer's bytes as durably written.
     pub fn durable(&self, bytes: u64) {
-        self.statistics.bytes.fetch_add(bytes, Relaxed);
+        self.statistics.count(|work| work.bytes += bytes);
     }
 }
 
@@ -127,7 +147,11 @@ impl Drop for Transferring {
     fn drop(&mut self) {
         self.statistics.bytes_moving.fetch_sub(self.moved.load(Relaxed), Relaxed);
         if self.in_hand.is_some() {
-            self.statistics.in_hand.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+            locked(&self.statistics.in_hand).remove(&self.key);
         }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -41,7 +41,7 @@ mod witness;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mill_model::{AccountId, Duplicate, ItemAddress, StoreAddress, StoreId, Task, TaskKind};
+use mill_model::{AccountId, Duplicate, Fate, ItemAddress, StoreAddress, StoreId, Task, TaskKind};
 use mill_ports::{
     Attempt, Chance, Clock, FailureClass, Outcome, ProcessorError, Statistics, Stores, TaskProcessor,
     TaskProcessorFactory,
@@ -54,7 +54,7 @@ use tracing::warn;
 use self::claims::Claims;
 use self::sides::Sides;
 use self::told::Told;
-use crate::fate::{self, Fate};
+use crate::fate::{self, ErrorMeaning};
 use crate::refusals::{Refusals, Refused};
 use crate::seldom::Seldom;
 use crate::stop::Stop;
@@ -76,7 +76,7 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Jitter.
     pub chance: Arc<dyn Chance>,
-    /// Counts what is done. An item is counted as examined when its task is settled, not by each try.
+    /// Counts bytes and what is under way. What became of an item is noted in the attempt, and counted by the workman.
     pub statistics: Arc<Statistics>,
     /// Takes the names of what cannot be copied.
     pub refusals: Arc<Refusals>,
@@ -159,19 +159,16 @@ impl TaskProcessor for DuplicateProcessor {
 
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
         let outcome = match self.look(attempt).await {
-            Ok(()) => {
-                self.examined();
-                Outcome::done()
-            }
+            Ok(()) => Outcome::done(),
             Err(Stop::Outcome(outcome)) => outcome,
-            Err(Stop::Refused { reason }) => self.refused(reason),
+            Err(Stop::Refused { reason }) => self.refused(attempt, reason),
             Err(Stop::Failed { class, source }) => return Err(fate::failed(class, &self.subject(), source)),
             Err(Stop::Store(error)) => {
                 // What a store answered after the lease was lost is no news of that store.
                 attempt.may_act()?;
-                match Fate::of(error, &self.subject()) {
-                    Fate::Refused { reason } => self.refused(reason),
-                    Fate::Failed(failure) => return Err(failure),
+                match ErrorMeaning::of(error, &self.subject()) {
+                    ErrorMeaning::Refused { reason } => self.refused(attempt, reason),
+                    ErrorMeaning::Failed(failure) => return Err(failure),
                 }
             }
         };
@@ -183,7 +180,10 @@ impl DuplicateProcessor {
     async fn look(&self, attempt: &Attempt) -> Result<(), Stop> {
         let policy = match today::ask(&self.room.deps.policies, &self.pair).await {
             Today::Covers(policy) => policy,
-            Today::Discard { reason } => return Err(Stop::discard(reason)),
+            Today::Discard { reason } => {
+                attempt.fate.note(Fate::Dropped);
+                return Err(Stop::discard(reason));
+            }
             Today::Unknown { reason } => return Err(today::waits(&self.subject(), &reason)),
         };
         let Pair { account, source, destination, .. } = &self.pair;
@@ -209,17 +209,10 @@ impl DuplicateProcessor {
         })
     }
 
-    fn examined(&self) {
-        if self.item.is_some() {
-            Statistics::count(&self.room.deps.statistics.examined);
-        }
-    }
-
-    fn refused(&self, reason: String) -> Outcome {
+    fn refused(&self, attempt: &Attempt, reason: String) -> Outcome {
         let subject = self.subject();
         warn!(reason, "refused");
-        self.examined();
-        Statistics::count(&self.room.deps.statistics.refused);
+        attempt.fate.note(Fate::Refused);
         self.room.deps.refusals.note(Refused { subject, reason: reason.clone() });
         Outcome::Discard { reason }
     }

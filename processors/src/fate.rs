@@ -4,7 +4,7 @@ use mill_ports::{FailureClass, ProcessorError, Refusal, StoreError, StoreErrorKi
 
 /// What becomes of a task that met a store's failure.
 #[derive(Debug)]
-pub(crate) enum Fate {
+pub(crate) enum ErrorMeaning {
     /// Nothing can be done about this item, now or later: it is named and let go.
     Refused {
         /// Why, and where.
@@ -14,8 +14,8 @@ pub(crate) enum Fate {
     Failed(ProcessorError),
 }
 
-impl Fate {
-    /// The fate of a task that worked on `subject` when a store answered `error`.
+impl ErrorMeaning {
+    /// What it means for a task that worked on `subject` that a store answered `error`.
     pub(crate) fn of(error: StoreError, subject: &str) -> Self {
         match (class(&error), &error.kind) {
             (Some(class), _) => Self::Failed(failed(class, subject, error)),
@@ -59,7 +59,7 @@ pub(crate) fn may_give_way(error: &StoreError) -> bool {
 
 /// A failure while `subject` was brought in step.
 pub(crate) fn failed(class: FailureClass, subject: &str, source: impl Into<mill_ports::BoxError>) -> ProcessorError {
-    ProcessorError { class, message: format!("`{subject}` is not in step yet"), source: Some(source.into()) }
+    ProcessorError { class, message: format!("`{subject}` is not in sync yet"), source: Some(source.into()) }
 }
 
 #[cfg(test)]
@@ -91,9 +91,9 @@ mod tests {
         for (kind, expected) in rows {
             let error =
                 StoreError { kind: kind.clone(), op: "put", store: store.clone(), subject: "p/x".into(), source: None };
-            match Fate::of(error, "a/p/x") {
-                Fate::Failed(failure) => assert_eq!(Some(failure.class), expected, "{kind:?}"),
-                Fate::Refused { reason } => {
+            match ErrorMeaning::of(error, "a/p/x") {
+                ErrorMeaning::Failed(failure) => assert_eq!(Some(failure.class), expected, "{kind:?}"),
+                ErrorMeaning::Refused { reason } => {
                     assert_eq!(expected, None, "{kind:?}");
                     assert_eq!(reason, "its name is not UTF-8 (`put` in store `a:s`)");
                 }

@@ -19,7 +19,6 @@
 pub mod duplicate;
 mod fate;
 pub mod listing;
-mod properties;
 pub mod refusals;
 pub mod remove;
 pub mod restore;

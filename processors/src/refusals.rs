@@ -1,5 +1,7 @@
 //! What cannot be copied, by name and reason, for the summary of a run.
 
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
 
 /// The refusals of one process: all of them counted, the first ten thousand kept.
@@ -9,6 +11,8 @@ pub struct Refusals(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     first: Vec<Refused>,
+    /// All of them, by what their names come to.
+    all: BTreeSet<u64>,
     count: u64,
 }
 
@@ -29,6 +33,7 @@ impl Refusals {
     pub fn note(&self, refused: Refused) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.count += 1;
+        kept.all.insert(hashed(&refused.subject));
         if kept.first.len() < Self::KEPT_MAX {
             kept.first.push(refused);
         }
@@ -41,8 +46,25 @@ impl Refusals {
 
     /// Those kept, in the order in which they came.
     pub fn kept(&self) -> Vec<Refused> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).first.clone()
+        self.kept_since(0)
     }
+
+    /// Those kept, without the first so many.
+    pub fn kept_since(&self, first: usize) -> Vec<Refused> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.first.get(first..).unwrap_or_default().to_vec()
+    }
+
+    /// Whether this was refused, kept by name or not.
+    pub fn contains(&self, subject: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).all.contains(&hashed(subject))
+    }
+}
+
+fn hashed(subject: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    subject.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -58,5 +80,7 @@ mod tests {
         assert_eq!(refusals.count(), Refusals::KEPT_MAX as u64 + 1);
         assert_eq!(refusals.kept().len(), Refusals::KEPT_MAX);
         assert_eq!(refusals.kept()[0].subject, "0");
+        assert_eq!(refusals.kept_since(Refusals::KEPT_MAX - 1).len(), 1);
+        assert!(refusals.contains(&Refusals::KEPT_MAX.to_string()) && !refusals.contains("none"));
     }
 }

@@ -38,7 +38,7 @@ use mill_records::policies::PolicyBook;
 use mill_records::seals::{Pair, Seals};
 use tracing::info;
 
-use crate::fate::{self, Fate};
+use crate::fate::{self, ErrorMeaning};
 use crate::stop::Stop;
 use crate::today::{self, Today};
 use crate::tries::Tries;
@@ -146,9 +146,9 @@ impl TaskProcessor for RemoveProcessor {
             Err(Stop::Store(error)) => {
                 // What a store answered after the lease was lost is no news of that store.
                 attempt.may_act()?;
-                match Fate::of(error, &self.subject()) {
-                    Fate::Refused { reason } => Ok(Outcome::Discard { reason }),
-                    Fate::Failed(failure) => Err(failure),
+                match ErrorMeaning::of(error, &self.subject()) {
+                    ErrorMeaning::Refused { reason } => Ok(Outcome::Discard { reason }),
+                    ErrorMeaning::Failed(failure) => Err(failure),
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use mill_model::digest::Digester;
-use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, SpaceId, StoreAddress};
+use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress};
 use mill_ports::{
     Body, Content, CrashPoint, DestinationStore, Listed, Presence, Reading, SourceStore, StoreError, StoreErrorKind,
     When, chain, crash_point,
@@ -15,7 +15,6 @@ use mill_records::seals::{Pair, Seal, Seals};
 use tokio::task::JoinSet;
 
 use crate::listing::{Entries, ListingError};
-use crate::properties::difference;
 use crate::verify::{Fault, Finding, checksums};
 
 /// Why nothing could be restored.
@@ -255,7 +254,7 @@ impl Restoration {
         let Presence::Here((theirs, theirs_facts)) = checksums(&*self.to, item, &algorithms).await? else {
             return Ok(Some(false));
         };
-        let alike = difference(ours_facts.properties.as_ref(), theirs_facts.properties.as_ref()).is_none();
+        let alike = Properties::differing(ours_facts.properties.as_ref(), theirs_facts.properties.as_ref()).is_none();
         Ok(Some(ours == theirs && alike))
     }
 

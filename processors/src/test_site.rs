@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use mill_engine::{MemoryStore, MemoryStores, MemoryTable, SeededChance, SimClock, StoreHabits};
 use mill_model::{
-    AccountId, Algorithm, ContentId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, SpaceId,
-    StoreAddress, StoreId, Task, TaskId, Timestamp, Totals,
+    AccountId, Algorithm, ContentId, Duplicate, Envelope, Fates, ItemAddress, Monotonic, Properties, QueueName,
+    SpaceId, StoreAddress, StoreId, Task, TaskId, Timestamp, Work,
 };
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{
-    Attempt, Clock as _, FailureClass, Lease, Outcome, ProcessorError, Refusal, Statistics, StoreErrorKind, Stores,
-    TaskProcessorFactory as _,
+    Attempt, Clock as _, EndedTask, FailureClass, Lease, NotedFate, Outcome, ProcessorError, Refusal, Statistics,
+    StoreErrorKind, Stores, TaskProcessorFactory as _,
 };
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::{DestinationSpace, Owners};
@@ -173,6 +173,7 @@ impl Site {
             receive_count: 1,
             cancelled: CancellationToken::new(),
             lease: Lease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
+            fate: NotedFate::default(),
         }
     }
 
@@ -189,7 +190,23 @@ impl Site {
     }
 
     pub(crate) async fn run_under(&self, policies: PolicyBook, task: &Task) -> Result<Outcome, ProcessorError> {
-        self.factory(policies).processor(task.clone())?.run(&self.attempt()).await
+        self.attempted(&self.factory(policies), task, &self.attempt()).await
+    }
+
+    /// Runs a task, and counts what became of its item.
+    pub(crate) async fn attempted(
+        &self,
+        factory: &duplicate::DuplicateFactory,
+        task: &Task,
+        attempt: &Attempt,
+    ) -> Result<Outcome, ProcessorError> {
+        let answer = factory.processor(task.clone())?.run(attempt).await;
+        if let Ok(Outcome::Done { .. } | Outcome::Discard { .. }) = &answer {
+            // As a workman does once the task is acknowledged.
+            let (id, fate) = (attempt.envelope.id, attempt.fate.get());
+            self.statistics.end_tasks([EndedTask { id, fate, subject: None }]);
+        }
+        answer
     }
 
     /// Runs it, and lets time pass until everything there is old enough to prove something.
@@ -216,8 +233,24 @@ impl Site {
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        self.statistics.totals()
+        let totals = self.statistics.totals();
+        let Fates { copied, updated, unchanged, refused, vanished, .. } = totals.sum.fates;
+        let Work { deleted, bytes, .. } = totals.work;
+        Totals { examined: totals.examined(), copied, updated, deleted, unchanged, refused, vanished, bytes }
     }
+}
+
+/// What these tests look at of what was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Totals {
+    pub(crate) examined: u64,
+    pub(crate) copied: u64,
+    pub(crate) updated: u64,
+    pub(crate) deleted: u64,
+    pub(crate) unchanged: u64,
+    pub(crate) refused: u64,
+    pub(crate) vanished: u64,
+    pub(crate) bytes: u64,
 }
 
 pub(crate) fn policy(remove_vanished: bool) -> PolicyBook {

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use mill_model::digest::Digester;
-use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, SpaceId};
+use mill_model::{Algorithm, Checksum, ContentId, Differing, ItemAddress, ItemFacts, Properties, SpaceId};
 use mill_ports::{Chance, Listed, Presence, SourceStore, StoreError, StoreErrorKind, chain};
 use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::listing::Entries;
 pub use crate::listing::ListingError;
-use crate::properties::difference;
 
 /// Two copies of one space, and how thoroughly to compare them.
 #[derive(Debug, Clone)]
@@ -185,8 +184,9 @@ impl Verification {
         if from.0 != to.0 {
             return Ok(Examined::Fault(Fault::BytesDiffer { from: from.0.to_string(), to: to.0.to_string() }));
         }
-        Ok(match difference(from.1.properties.as_ref(), to.1.properties.as_ref()) {
-            Some(name) => Examined::Fault(Fault::PropertyDiffers(name)),
+        Ok(match Properties::differing(from.1.properties.as_ref(), to.1.properties.as_ref()) {
+            Some(Differing::Property(name)) => Examined::Fault(Fault::PropertyDiffers(name)),
+            Some(Differing::Unknown) => Examined::Fault(Fault::PropertyDiffers("(not known)".to_owned())),
             None => Examined::Equal { bytes: to.1.size },
         })
     }
@@ -314,6 +314,18 @@ mod tests {
             (&**missing, &**odd, &**many),
             ("missing at the destination", "only at the destination", "only at the destination")
         );
+    }
+
+    #[tokio::test]
+    async fn what_counts_as_equal_where_copies_are_made_counts_as_equal_here() {
+        let (source, destination) = (store("1"), store("2"));
+        let of = |pairs: &[(&str, &str)]| {
+            Properties(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        };
+        source.plant(&at("a"), "bytes", of(&[("title", "t"), ("ETag", "1")]));
+        destination.plant(&at("a"), "bytes", of(&[("title", "t"), ("content-md5", "2"), ("file-mode", "0644")]));
+        let found = verification(&source, &destination, 100).run(&SeededChance::new(1)).await.unwrap();
+        assert_eq!((found.examined, found.equal, found.faults), (1, 1, Vec::new()));
     }
 
     #[tokio::test]

@@ -169,7 +169,7 @@ impl Session<'_> {
             self.lift(&ends.pair, &mut state, current).await?;
             return self.settle(morsel, Deletes::Done).await;
         }
-        let survey = Survey::of(&mut merge, self.settings.thresholds.unasked_max + 1, copies_max);
+        let survey = Survey::of(&ends.pair, &mut merge, self.settings.thresholds.unasked_max + 1, copies_max);
         let Some(survey) = self.unless_stopped(survey).await else { return Ok(DeletesStep::Stopped) };
         let mut survey = survey?;
         let copies = survey.copies.take().map(Box::new);
@@ -467,7 +467,7 @@ impl Session<'_> {
         }
         warn!(%account, %space, %source, %destination, count, items_total, ?reason, token,
             "deletes are held until a person confirms them");
-        self.deps.statistics.held.fetch_add(*count, std::sync::atomic::Ordering::Relaxed);
+        self.deps.statistics.count(|work| work.held += *count);
         self.report.held.push(held);
     }
 

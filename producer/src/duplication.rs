@@ -81,7 +81,7 @@ impl DuplicationProducer {
         Ok(cleared?)
     }
 
-    async fn lease(&self) -> Result<Taken, ProducerError> {
+    pub(crate) async fn lease(&self) -> Result<Taken, ProducerError> {
         let terms = LeaseTerms {
             table: self.deps.state.clone(),
             key: ProducerState::lease_key(Self::BOOK),
@@ -93,7 +93,7 @@ impl DuplicationProducer {
         Lease::take(terms).await.map_err(|error| ProducerError::State(error.into()))
     }
 
-    fn state(&self, epoch: u64) -> ProducerState {
+    pub(crate) fn state(&self, epoch: u64) -> ProducerState {
         ProducerState::new(self.deps.state.clone(), self.deps.clock.clone(), Self::BOOK, epoch)
     }
 
@@ -104,16 +104,18 @@ impl DuplicationProducer {
 }
 
 fn note(report: &SessionReport) {
-    let (queued, refused) = (report.queued, report.refused);
+    let (queued, refused, listed) = (report.queued, report.survey.refused, report.survey.listed);
+    let left_out = report.left_out.count;
     let (accounts_failed, spaces_failed) = (report.accounts_failed.len(), report.spaces_failed.len());
     let held = report.held.len();
     match &report.ended {
         Ended::NotDue { next_run } => info!(%next_run, "no run is due"),
         Ended::Finished { next_run } => {
-            info!(queued, refused, held, accounts_failed, spaces_failed, %next_run, "the loop is complete");
+            info!(listed, queued, refused, left_out, held, accounts_failed, spaces_failed, %next_run, "the loop is complete");
         }
         Ended::QueueFull | Ended::Stopped | Ended::HeldByAnother { .. } => {
-            info!(queued, refused, held, accounts_failed, spaces_failed, ended = ?report.ended, "the session ends");
+            info!(listed, queued, refused, left_out, held, accounts_failed, spaces_failed, ended = ?report.ended,
+                "the session ends");
         }
     }
 }

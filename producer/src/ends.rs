@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mill_model::{ContentId, StoreAddress};
+use mill_model::{ContentId, StoreAddress, Unexplained};
 use mill_policy::{Compare, StorePolicy};
 use mill_ports::{Presence, SourceStore, StoreError, Stores};
 use mill_records::delete_lists::DeleteListError;
@@ -29,6 +29,8 @@ pub(crate) enum SpaceError {
     OwnedByAnother { owner: StoreAddress },
     #[error("its delete lists cannot be read or written")]
     DeleteLists(#[from] DeleteListError),
+    #[error("the sum does not add up, so that something may have been passed over")]
+    Unexplained(#[from] Unexplained),
     #[error("the policy contradicts itself: {reason}")]
     Stopped { reason: String },
 }
@@ -51,6 +53,7 @@ impl SpaceError {
             | Self::DeleteLists(DeleteListError::Table(_) | DeleteListError::Changed { .. }) => true,
             Self::Owner(_)
             | Self::SourceAbsent
+            | Self::Unexplained(_)
             | Self::OwnedByAnother { .. }
             | Self::DeleteLists(_)
             | Self::Stopped { .. } => false,
@@ -113,6 +116,11 @@ impl Ends {
     pub(crate) fn both(&self, seals: &Seals) -> Merge {
         let seals = seals.stream(&self.pair, None);
         Merge::new(self.list_source(None), Some(self.list_destination(None)), Some(seals))
+    }
+
+    /// Both sides and what is known of their items, where the destination is there.
+    pub(crate) fn to_close(&self, seals: &Seals) -> Merge {
+        if self.destination_here { self.both(seals) } else { Merge::new(self.list_source(None), None, None) }
     }
 
     /// All that the destination has, of a source space that is not there.

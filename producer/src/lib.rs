@@ -7,12 +7,13 @@
 //! `spaces` (which morsels a run has), `turn` (deletes first, then a nibble of copies), `delete_step` and `list_writer`
 //! (what vanished becomes a list, and the list tasks once it is granted), `retire` (a source space that is not there),
 //! `copies` and `survey` (what is gathered from a comparison), `merge` and `listing` (the comparison), `ends` (both stores
-//! of a morsel), `sending` (tasks into the queue), [`settings`], [`report`].
+//! of a morsel), `sending` (tasks into the queue), `closing` (whether all is in sync once the work is done), [`settings`], [`report`].
 //!
 //! **Invariant:** a producer writes no store; both ends of a morsel are held by the type that cannot. A marker is saved
 //! only behind what is surely in the queue. Deletes are queued only from two listings that were complete and in order,
 //! and never for a source space that is not there, unless it is proven gone and a person confirmed it.
 
+mod closing;
 mod copies;
 mod delete_step;
 pub mod duplication;
@@ -29,8 +30,12 @@ mod spaces;
 mod survey;
 mod turn;
 
+pub use closing::{ClosingReport, IsRefused};
 pub use duplication::DuplicationProducer;
-pub use report::{Ended, HeldDeletes, ProducerError, Refused, SessionReport, SpaceFailed};
+pub use report::{
+    AbsentSpace, Ended, EntryClass, HeldDeletes, LeftOutEntries, LeftOutEntry, MissingEntry, NamedEntry, ProducerError,
+    SessionReport, SpaceFailed,
+};
 pub use settings::{AbsentSource, DeleteThresholds, Deps, Settings, WhenFull};
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub(crate) struct OrderedListing {
     page: std::vec::IntoIter<Listed>,
     last: Option<ContentId>,
     places: Vec<Place>,
+    /// How many entries all pages have had.
+    listed: u64,
     ended: bool,
 }
 
@@ -31,9 +33,10 @@ impl OrderedListing {
         Self::of(space, store.list(space, after.cloned()), after)
     }
 
-    fn of(space: &SpaceId, pages: Listing, after: Option<&ContentId>) -> Self {
+    /// The items of `pages`, which come behind `after`.
+    pub(crate) fn of(space: &SpaceId, pages: Listing, after: Option<&ContentId>) -> Self {
         let (page, places) = (Vec::new().into_iter(), Vec::new());
-        Self { space: space.clone(), pages, page, last: after.cloned(), places, ended: false }
+        Self { space: space.clone(), pages, page, last: after.cloned(), places, listed: 0, ended: false }
     }
 
     /// The listing of a space that is not there.
@@ -44,6 +47,11 @@ impl OrderedListing {
     /// The places that were entered so far.
     pub(crate) fn places(&self) -> &[Place] {
         &self.places
+    }
+
+    /// How many entries were listed and taken: those of all pages, without those that are still to be taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.listed - self.page.as_slice().len() as u64
     }
 
     /// Makes [`Self::first`] tell the truth.
@@ -59,6 +67,7 @@ impl OrderedListing {
             let page = page?;
             self.check(&page.entries)?;
             self.ended = page.end;
+            self.listed += page.entries.len() as u64;
             self.places.extend(page.places);
             self.page = page.entries.into_iter();
             // A store that always answers at once would otherwise keep the lease's beat from its turn.

@@ -1,6 +1,8 @@
 //! What a session tells of itself.
 
-use mill_model::{AccountId, SpaceId, StoreId, Timestamp};
+use std::fmt;
+
+use mill_model::{AccountId, ContentId, SpaceId, StoreId, SurveySum, Timestamp};
 use mill_ports::{QueueError, Refusal};
 use mill_records::delete_lists::{DeleteListError, HeldList, HoldReason, ListHead};
 use mill_records::policies::PolicyError;
@@ -14,6 +16,8 @@ pub struct SessionReport {
     pub ended: Ended,
     /// Whether it went on with a run that an earlier session had begun.
     pub resumed: bool,
+    /// When the run began: what was at the sources by then, its survey saw.
+    pub began: Timestamp,
     /// Tasks queued: copies, deletes, spaces.
     pub queued: u64,
     /// Accounts passed over, each once, and why.
@@ -24,27 +28,43 @@ pub struct SessionReport {
     pub held: Vec<HeldDeletes>,
     /// Tasks of granted delete lists that this session queued. What vanished meanwhile is found by a later run.
     pub removing: u64,
-    /// How many entries of source listings cannot be items; each is named in the log.
-    pub refused: u64,
-    /// The first of them, at most [`SessionReport::REFUSED_KEPT_MAX`].
-    pub refused_first: Vec<Refused>,
+    /// What was made of each entry that the listings of sources named: of the whole run, once it is finished.
+    pub survey: SurveySum,
+    /// The first entries that are not copied, at most [`SessionReport::NAMED_MAX`]; the log names all.
+    pub named_first: Vec<NamedEntry>,
+    /// Spaces that a rule leaves out, and entries of stores that lie in no space.
+    pub left_out: LeftOutEntries,
+    /// Spaces that a policy names, or that were copied before, and that are not at their source.
+    pub sources_absent: Vec<AbsentSpace>,
+    /// How many accounts there are, where this session listed them.
+    pub accounts: u64,
+    /// Accounts of which no policy covers any space that is there, and why.
+    pub accounts_idle: Vec<(AccountId, String)>,
+    /// How many pairs of stores and spaces the run has, as far as this session found them.
+    pub pairs: u64,
 }
 
 impl SessionReport {
-    /// Most refused entries that a report names.
-    pub const REFUSED_KEPT_MAX: usize = 100;
+    /// Most entries that a report names.
+    pub const NAMED_MAX: usize = 100;
 
     pub(crate) fn new(ended: Ended) -> Self {
         Self {
             ended,
             resumed: false,
+            began: Timestamp::default(),
             queued: 0,
             accounts_failed: Vec::new(),
             spaces_failed: Vec::new(),
             held: Vec::new(),
             removing: 0,
-            refused: 0,
-            refused_first: Vec::new(),
+            survey: SurveySum::default(),
+            named_first: Vec::new(),
+            left_out: LeftOutEntries::default(),
+            sources_absent: Vec::new(),
+            accounts: 0,
+            accounts_idle: Vec::new(),
+            pairs: 0,
         }
     }
 
@@ -52,6 +72,74 @@ impl SessionReport {
     pub fn failed(&self) -> bool {
         !self.accounts_failed.is_empty() || !self.spaces_failed.is_empty()
     }
+
+    /// Whether something is not copied, and a person may not have meant that: an entry or a space was left out, a source is
+    /// not there, or nothing is covered at all.
+    pub fn leaves_out(&self) -> bool {
+        let SurveySum { refused, hidden, ignored, .. } = self.survey;
+        refused + hidden + ignored + self.left_out.count > 0
+            || !self.sources_absent.is_empty()
+            || !self.accounts_idle.is_empty()
+    }
+
+    /// Whether a run, listed by this session, found no account at all.
+    pub fn no_account(&self) -> bool {
+        self.accounts == 0 && !self.resumed && matches!(self.ended, Ended::Finished { .. }) && !self.failed()
+    }
+
+    pub(crate) fn name(&mut self, named: Vec<NamedEntry>) {
+        let room = Self::NAMED_MAX.saturating_sub(self.named_first.len());
+        self.named_first.extend(named.into_iter().take(room));
+    }
+}
+
+/// What is not copied because of a rule, or because it lies in no space.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOutEntries {
+    /// The first of them, at most [`SessionReport::NAMED_MAX`].
+    pub first: Vec<LeftOutEntry>,
+    /// How many there are.
+    pub count: u64,
+}
+
+impl LeftOutEntries {
+    /// Adds an entry.
+    pub fn add(&mut self, entry: LeftOutEntry) {
+        self.count += 1;
+        if self.first.len() < SessionReport::NAMED_MAX {
+            self.first.push(entry);
+        }
+    }
+}
+
+/// A space or an entry of a store that is not copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOutEntry {
+    /// The account.
+    pub account: AccountId,
+    /// The store that has it; `None` for a space that only a policy names.
+    pub store: Option<StoreId>,
+    /// Its name, escaped for a message.
+    pub shown: String,
+    /// Whether it is a space.
+    pub is_space: bool,
+    /// The rule, in words.
+    pub rule: String,
+}
+
+/// A space that is not at its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbsentSpace {
+    /// The account.
+    pub account: AccountId,
+    /// The space.
+    pub space: SpaceId,
+    /// The store that should have it.
+    pub source: StoreId,
+    /// The store that is written.
+    pub destination: StoreId,
+    /// Whether a copy of it is there.
+    pub has_copy: bool,
 }
 
 /// Why a session ended.
@@ -89,6 +177,8 @@ pub struct SpaceFailed {
     pub source: StoreId,
     /// The store that is written; `None` as for the space.
     pub destination: Option<StoreId>,
+    /// Whether the source space is not there, though its store answers.
+    pub source_absent: bool,
     /// Why, on one line.
     pub reason: String,
 }
@@ -123,9 +213,9 @@ impl HeldDeletes {
     }
 }
 
-/// An entry of a source's listing that cannot be an item.
+/// An entry of a source's listing that is not copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct NamedEntry {
     /// The account.
     pub account: AccountId,
     /// The source.
@@ -135,7 +225,36 @@ pub struct Refused {
     /// Its name, escaped for a message.
     pub shown: String,
     /// Why.
-    pub reason: Refusal,
+    pub class: EntryClass,
+}
+
+/// An item of a source that nothing shows to be in sync.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingEntry {
+    /// Where it is missing, or not shown to be equal.
+    pub pair: Pair,
+    /// The item.
+    pub id: ContentId,
+}
+
+/// Why an entry is not copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryClass {
+    /// It cannot be an item.
+    Refused(Refusal),
+    /// It could not be seen or entered.
+    Hidden,
+    /// A rule leaves it out.
+    Ignored(Refusal),
+}
+
+impl fmt::Display for EntryClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reason) | Self::Ignored(reason) => reason.fmt(f),
+            Self::Hidden => f.write_str("it could not be looked into, so what lies in it is unknown"),
+        }
+    }
 }
 
 /// Why a session could not be brought to an end. What was saved stays; the next session goes on from there.

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use mill_model::{ItemAddress, Timestamp};
+use mill_policy::Rule;
 use mill_ports::{Planted, planted};
 use mill_records::delete_lists::{GrantedBy, HoldReason, ListOf, ListState};
 use mill_records::elapsed::ElapsedTime;
 use mill_records::producer_state::{Deletes, Kept, Missing, Morsel};
 use mill_records::seals::Pair;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::delete_step::DeletesStep;
 use crate::ends::{Ends, SpaceError};
+use crate::report::AbsentSpace;
 use crate::session::{Room, Session, StepError, missing_key};
 use crate::settings::AbsentSource;
 use crate::survey::Survey;
@@ -36,6 +38,7 @@ impl Session<'_> {
         }
         if !ends.destination_here || !ends.policy.remove_vanished || !ends.owned {
             // Nothing of it was ever copied, or nothing is to be removed: there is nothing to decide.
+            self.source_absent(ends).await;
             return Ok(Turn::Done);
         }
         let since = self.missing_since(&ends.pair).await?;
@@ -54,6 +57,18 @@ impl Session<'_> {
         }
     }
 
+    /// Notes that a space is not at its source, where a policy names the space or this source was copied before.
+    async fn source_absent(&mut self, ends: &Ends) {
+        let Pair { account, source, destination, space } = ends.pair.clone();
+        let policy = self.deps.policies.account(&account).await;
+        let named = policy.is_ok_and(|policy| policy.for_space(&space).rule == Rule::Own);
+        if named || ends.owned {
+            warn!(%account, %space, %source, %destination, "the space is not at its source");
+            let has_copy = ends.destination_here;
+            self.report.sources_absent.push(AbsentSpace { account, space, source, destination, has_copy });
+        }
+    }
+
     async fn retire_step(
         &mut self,
         morsel: &mut Kept<Morsel>,
@@ -67,7 +82,7 @@ impl Session<'_> {
             return self.begin_sending(morsel, list).await;
         }
         let mut merge = ends.all_at_destination();
-        let survey = Survey::of(&mut merge, self.settings.thresholds.unasked_max + 1, None);
+        let survey = Survey::of(&ends.pair, &mut merge, self.settings.thresholds.unasked_max + 1, None);
         let Some(survey) = self.unless_stopped(survey).await else { return Ok(DeletesStep::Stopped) };
         let mut survey = survey?;
         if let Some(listed) = survey.vanished.first() {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use mill_model::{AccountId, ContentId, DeleteListId, Duplicate, Envelope, Remove, Task, wire};
+use mill_model::{AccountId, ContentId, DeleteListId, Duplicate, Envelope, Remove, Task, TaskKind, wire};
 use mill_ports::{
-    Chance, ChanceExt as _, Clock, CrashPoint, Outgoing, Planted, QueueError, QueueErrorKind, TaskQueue, crash_point,
-    planted,
+    Chance, ChanceExt as _, Clock, CrashPoint, Outgoing, Planted, QueueError, QueueErrorKind, Statistics, TaskQueue,
+    crash_point, planted,
 };
 use mill_records::seals::Pair;
 
@@ -19,6 +19,7 @@ pub(crate) struct Sending {
     pub(crate) queue: Arc<dyn TaskQueue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) statistics: Arc<Statistics>,
     pub(crate) at_once: usize,
 }
 
@@ -90,7 +91,10 @@ impl Sending {
 
     fn outgoing(&self, account: &AccountId, task: Task) -> Result<Outgoing, ProducerError> {
         let now = self.clock.now();
+        let of_item = task.kind == TaskKind::DUPLICATE && task.detail.contains_key("item");
         let envelope = Envelope::new(self.chance.task_id(now), self.queue.name(), now, task);
+        // Before it is sent: it may be done and over before this returns.
+        self.statistics.open_task(envelope.id, of_item);
         let body = wire::seal(&envelope)?;
         Ok(Outgoing { group: account.clone(), body, delay: Duration::ZERO })
     }

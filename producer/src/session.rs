@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use mill_model::{AccountId, DeleteListId, SpaceId, StoreId};
+use mill_model::{AccountId, DeleteListId, SpaceId, StoreId, SurveySum, Timestamp};
 use mill_policy::{Coverage, StorePolicy};
 use mill_ports::{CrashPoint, chain, crash_point};
 use mill_records::delete_lists::DeleteListError;
@@ -50,6 +50,8 @@ pub(crate) struct Session<'a> {
     pub(crate) waiting: BTreeMap<Place, Kept<Morsel>>,
     /// The rows of delete lists that had a result when this session first looked.
     pub(crate) settled_rows: BTreeMap<DeleteListId, BTreeSet<u32>>,
+    /// When the turn going on began.
+    pub(crate) turn_began: Timestamp,
     /// Rows that stay in the book because their parts failed.
     failed: bool,
     accounts_failed: BTreeSet<AccountId>,
@@ -125,14 +127,8 @@ impl<'a> Session<'a> {
     ) -> Result<SessionReport, ProducerError> {
         crash_point(CrashPoint::ProducerLeased);
         let loaded = state.load(claim).await?;
-        let (deps, settings) = (&producer.deps, &producer.settings);
-        let sending = Sending {
-            queue: deps.queue.clone(),
-            clock: deps.clock.clone(),
-            chance: deps.chance.clone(),
-            at_once: settings.sends_at_once.get(),
-        };
-        let now = deps.clock.now();
+        let settings = &producer.settings;
+        let now = producer.deps.clock.now();
         let next_run = |run: &Run| producer.next_run(run.started);
         let remains = !loaded.accounts.is_empty() || !loaded.morsels.is_empty();
         let begins = match &loaded.run {
@@ -144,7 +140,30 @@ impl<'a> Session<'a> {
         if let Some(run) = loaded.run.as_ref().filter(|run| !begins && !remains && run.row.finished.is_some()) {
             return Ok(SessionReport::new(Ended::NotDue { next_run: next_run(&run.row) }));
         }
-        let mut session = Session {
+        let mut session = Self::new(producer, state, stop);
+        session.prepare(loaded, begins).await?;
+        session.report.began = session.run.row.started;
+        session.report.ended = if let Some(ended) = session.rounds().await? {
+            ended
+        } else {
+            session.sum_up().await?;
+            Ended::Finished { next_run: next_run(&session.run.row) }
+        };
+        Ok(session.report)
+    }
+
+    /// A session in which nothing is known yet.
+    pub(crate) fn new(producer: &'a DuplicationProducer, state: ProducerState, stop: &'a CancellationToken) -> Self {
+        let (deps, settings) = (&producer.deps, &producer.settings);
+        let sending = Sending {
+            queue: deps.queue.clone(),
+            clock: deps.clock.clone(),
+            chance: deps.chance.clone(),
+            statistics: deps.statistics.clone(),
+            at_once: settings.sends_at_once.get(),
+        };
+        let now = deps.clock.now();
+        Self {
             deps,
             settings,
             stop,
@@ -156,16 +175,11 @@ impl<'a> Session<'a> {
             missing: BTreeMap::new(),
             waiting: BTreeMap::new(),
             settled_rows: BTreeMap::new(),
+            turn_began: now,
             failed: false,
             accounts_failed: BTreeSet::new(),
             tries: BTreeMap::new(),
-        };
-        session.prepare(loaded, begins).await?;
-        session.report.ended = match session.rounds().await? {
-            Some(ended) => ended,
-            None => Ended::Finished { next_run: next_run(&session.run.row) },
-        };
-        Ok(session.report)
+        }
     }
 
     async fn prepare(&mut self, loaded: Loaded, begins: bool) -> Result<(), ProducerError> {
@@ -222,7 +236,35 @@ impl<'a> Session<'a> {
         crash_point(CrashPoint::ProducerCleared);
         self.state.save(&mut self.run).await?;
         crash_point(CrashPoint::ProducerRunBegun);
+        self.deps.statistics.begin_run();
         info!(run = self.run.row.number, "begins a run");
+        Ok(())
+    }
+
+    /// Adds what earlier sessions of this run surveyed, and forgets what is known of pairs that no policy covers any more.
+    async fn sum_up(&mut self) -> Result<(), ProducerError> {
+        if !self.report.resumed && self.failed {
+            return Ok(());
+        }
+        let surveys = self.state.surveys().await?;
+        let (ours, others): (Vec<_>, Vec<_>) =
+            surveys.into_iter().partition(|kept| kept.row.run == self.run.row.number);
+        if self.report.resumed {
+            self.report.survey = SurveySum::default();
+            self.report.pairs = ours.len() as u64;
+            for kept in &ours {
+                self.report.survey += kept.row.sum;
+            }
+        }
+        if !self.failed {
+            let mut gone = Vec::new();
+            for kept in others {
+                if matches!(self.today(&kept.row.pair).await, Today::NotCovered) {
+                    gone.push(kept);
+                }
+            }
+            self.state.remove_all(&gone).await?;
+        }
         Ok(())
     }
 
@@ -391,7 +433,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn space_failed(&mut self, pair: &Pair, error: &SpaceError) {
+    pub(crate) fn space_failed(&mut self, pair: &Pair, error: &SpaceError) {
         self.failed = true;
         let reason = chain(error);
         warn!(account = %pair.account, space = %pair.space, source = %pair.source, destination = %pair.destination,
@@ -401,6 +443,7 @@ impl<'a> Session<'a> {
             space: Some(pair.space.clone()),
             source: pair.source.clone(),
             destination: Some(pair.destination.clone()),
+            source_absent: matches!(error, SpaceError::SourceAbsent),
             reason,
         });
     }
@@ -411,7 +454,8 @@ impl<'a> Session<'a> {
         let reason = chain(error);
         warn!(%account, %store, reason, "the spaces of the store are not known");
         let (account, source) = (account.clone(), store.clone());
-        self.report.spaces_failed.push(SpaceFailed { account, space: None, source, destination: None, reason });
+        let failed = SpaceFailed { account, space: None, source, destination: None, source_absent: false, reason };
+        self.report.spaces_failed.push(failed);
     }
 }
 

@@ -4,17 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mill_model::{AccountId, SpaceId, StoreId};
 use mill_policy::{AccountPolicy, Rule, StorePolicy};
-use mill_ports::{CrashPoint, SpaceList, StoreError, crash_point};
+use mill_ports::{CrashPoint, LeftOut, Planted, SpaceList, StoreError, crash_point, planted};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::{AccountRow, Kept, Morsel};
 use mill_records::seals::Pair;
 use tracing::{debug, info, warn};
 
-use crate::report::ProducerError;
+use crate::report::{LeftOutEntry, ProducerError};
 use crate::session::Session;
 
 /// The spaces of each store that default policies read or write; `None` where the store did not answer.
-type SpacesOf = BTreeMap<StoreId, Option<BTreeSet<SpaceId>>>;
+type SpacesOf = BTreeMap<StoreId, Option<StoreSpaces>>;
+
+/// The spaces of one store.
+#[derive(Debug, Default)]
+struct StoreSpaces {
+    spaces: BTreeSet<SpaceId>,
+    /// What stands beside the spaces, where default policies read the store: then all that is in it is to be copied, but
+    /// for what a rule leaves out.
+    beside: Option<LeftOut>,
+}
 
 impl Session<'_> {
     /// Gives each account a row, so that none is forgotten when this session ends early.
@@ -23,6 +32,7 @@ impl Session<'_> {
         let run = self.run.row.number;
         let row = |(account, _)| AccountRow { account, run, unanswered: Vec::new() };
         let rows: Vec<AccountRow> = listed.into_iter().map(row).collect();
+        self.report.accounts = rows.len() as u64;
         let rows = self.state.add_accounts(&rows).await?;
         crash_point(CrashPoint::ProducerAccountsAdded);
         self.run.row.listed = true;
@@ -46,8 +56,13 @@ impl Session<'_> {
             }
         };
         let spaces = self.spaces_of_defaults(&policy).await;
-        let known: BTreeSet<&Pair> = self.waiting.keys().map(|(_, _, pair)| pair).collect();
         let mut found = morsels(&policy, &spaces, &row.row.unanswered);
+        self.report.pairs += found.len() as u64;
+        self.leave_out(&policy, &spaces);
+        if found.is_empty() && spaces.values().all(Option::is_some) && row.row.unanswered.is_empty() {
+            self.account_idle(&policy);
+        }
+        let known: BTreeSet<&Pair> = self.waiting.keys().map(|(_, _, pair)| pair).collect();
         found.retain(|pair| !known.contains(pair));
         let fresh: Vec<Morsel> = found.into_iter().map(|pair| Morsel::fresh(pair, self.run.row.number)).collect();
         debug!(%account, morsels = fresh.len(), "looked the account through");
@@ -63,6 +78,12 @@ impl Session<'_> {
             return Ok(self.state.remove(&row).await?);
         }
         Ok(self.state.save(&mut row).await?)
+    }
+
+    /// The pairs that a policy covers now, as far as its stores answer.
+    pub(crate) async fn pairs_of(&mut self, policy: &AccountPolicy) -> BTreeSet<Pair> {
+        let spaces = self.spaces_of_defaults(policy).await;
+        morsels(policy, &spaces, &[])
     }
 
     async fn spaces_of_defaults(&mut self, policy: &AccountPolicy) -> SpacesOf {
@@ -84,30 +105,79 @@ impl Session<'_> {
         &self,
         account: &AccountId,
         store: &StoreId,
-        read: bool,
-    ) -> Result<BTreeSet<SpaceId>, StoreError> {
+        is_source: bool,
+    ) -> Result<StoreSpaces, StoreError> {
         let stores = &self.deps.stores;
-        if !read {
-            return Ok(stores.destination(account, store).await?.spaces().await?.into_iter().collect());
+        if !is_source {
+            let spaces = stores.destination(account, store).await?.spaces().await?.into_iter().collect();
+            return Ok(StoreSpaces { spaces, beside: None });
         }
         let SpaceList { spaces, left_out } = stores.source(account, store).await?.list_spaces().await?;
-        for (name, reason) in &left_out.first {
-            warn!(%account, %store, name, %reason, "this entry of a store lies in no space and is not copied");
+        Ok(StoreSpaces { spaces: spaces.into_iter().collect(), beside: Some(left_out) })
+    }
+
+    /// Names what stands beside the spaces of the stores that default policies read, and each space that a rule leaves out:
+    /// of these stores, and those that a policy names.
+    fn leave_out(&mut self, policy: &AccountPolicy, spaces: &SpacesOf) {
+        let before = self.report.left_out.count;
+        let mut named: BTreeSet<&SpaceId> = policy.named_spaces().into_iter().collect();
+        let mut found: Vec<(Option<&StoreId>, &SpaceId)> = Vec::new();
+        for (store, listed) in spaces {
+            let Some(StoreSpaces { spaces, beside: Some(LeftOut { first, count }) }) = listed else { continue };
+            for (shown, reason) in first {
+                let (account, store, shown) = (policy.account().clone(), Some(store.clone()), shown.clone());
+                self.left_out(LeftOutEntry { account, store, shown, is_space: false, rule: reason.to_string() });
+            }
+            let more = count - first.len() as u64;
+            if more > 0 {
+                warn!(account = %policy.account(), %store, more, "more entries of the store lie in no space than are named");
+                self.report.left_out.count += more;
+            }
+            found.extend(spaces.iter().map(|space| (Some(store), space)));
+            named.retain(|space| !spaces.contains(*space));
         }
-        if left_out.count > left_out.first.len() as u64 {
-            warn!(%account, %store, count = left_out.count, "so many entries of the store lie in no space");
+        found.extend(named.into_iter().map(|space| (None, space)));
+        for (store, space) in found {
+            let rule = policy.for_space(space).rule;
+            if rule.leaves_out() && !planted(Planted::LeftOutUnnamed) {
+                let (account, store) = (policy.account().clone(), store.cloned());
+                let (shown, rule) = (space.to_string(), rule.to_string());
+                self.left_out(LeftOutEntry { account, store, shown, is_space: true, rule });
+            }
         }
-        Ok(spaces.into_iter().collect())
+        let more = self.report.left_out.count - before;
+        self.deps.statistics.count(|work| work.left_out += more);
+    }
+
+    fn left_out(&mut self, entry: LeftOutEntry) {
+        let LeftOutEntry { account, store, shown, rule, .. } = &entry;
+        if self.report.left_out.first.contains(&entry) {
+            return;
+        }
+        let store = store.as_ref().map(tracing::field::display);
+        warn!(%account, store, name = shown, rule, "left out, and not copied");
+        self.report.left_out.add(entry);
+    }
+
+    /// Notes an account for which there is nothing to do.
+    fn account_idle(&mut self, policy: &AccountPolicy) {
+        let account = policy.account().clone();
+        let why = match policy.default_rule() {
+            rule @ Rule::Stopped { .. } => rule.to_string(),
+            _ => "no policy of it covers any space that is there".to_owned(),
+        };
+        warn!(%account, why, "there is nothing to do for the account");
+        self.report.accounts_idle.push((account, why));
     }
 }
 
 /// All morsels of an account; with `unanswered`, only those for which these stores had to be asked.
 fn morsels(policy: &AccountPolicy, spaces: &SpacesOf, unanswered: &[StoreId]) -> BTreeSet<Pair> {
     let named: BTreeSet<&SpaceId> = policy.named_spaces().into_iter().collect();
-    let listed = spaces.values().flatten().flatten();
+    let listed = spaces.values().flatten().flat_map(|store| &store.spaces);
     let all: BTreeSet<&SpaceId> = named.iter().copied().chain(listed).collect();
     let is_at =
-        |store: &StoreId, space| spaces.get(store).and_then(Option::as_ref).is_some_and(|at| at.contains(space));
+        |store: &StoreId, space| spaces.get(store).and_then(Option::as_ref).is_some_and(|at| at.spaces.contains(space));
     let mut morsels = BTreeSet::new();
     for space in all {
         let decision = policy.for_space(space);

@@ -5,7 +5,7 @@ use mill_model::ids::shown;
 use mill_ports::{Place, Planted, planted};
 use mill_records::delete_lists::rows::IdsDigest;
 use mill_records::delete_lists::{HoldReason, ListedId, PairState};
-use mill_records::seals::VersionDigest;
+use mill_records::seals::{Pair, VersionDigest};
 
 use crate::copies::Nibble;
 use crate::merge::{Found, Merge, MergeError};
@@ -38,8 +38,13 @@ impl Survey {
     /// Goes through a merge from its beginning to its end: both listings are complete, or it is an error.
     ///
     /// `keep_max` is how many vanished items are kept. With `copies_max`, up to so many items to copy are kept too.
-    pub(crate) async fn of(merge: &mut Merge, keep_max: u64, copies_max: Option<usize>) -> Result<Self, MergeError> {
-        let mut survey = Self { copies: copies_max.map(|_| Nibble::default()), ..Self::default() };
+    pub(crate) async fn of(
+        pair: &Pair,
+        merge: &mut Merge,
+        keep_max: u64,
+        copies_max: Option<usize>,
+    ) -> Result<Self, MergeError> {
+        let mut survey = Self { copies: copies_max.map(|_| Nibble::new(pair)), ..Self::default() };
         let most = copies_max.unwrap_or(0);
         let mut digest = IdsDigest::default();
         let mut vanishing = Vanishing::default();
@@ -53,8 +58,8 @@ impl Survey {
                 }
             }
             if let Some(copies) = &mut survey.copies {
-                copies.add(found);
-                if copies.items.len() > most || copies.refused.len() > most {
+                copies.add(found, merge);
+                if copies.items.len() > most || copies.names() > most {
                     survey.copies = None;
                 }
             }
@@ -67,7 +72,7 @@ impl Survey {
         survey.too_much_hidden = vanishing.hidden.overflowed || late;
         survey.hidden = vanishing.hidden;
         if let Some(copies) = &mut survey.copies {
-            copies.end = true;
+            copies.ends(merge);
         }
         Ok(survey)
     }

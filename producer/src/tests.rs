@@ -6,4 +6,5 @@ mod differences;
 mod rounds;
 mod runs;
 mod spaces;
+mod sums;
 mod world;

@@ -2,18 +2,16 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use mill_model::ContentId;
+use mill_model::SurveySum;
 use mill_policy::StorePolicy;
 use mill_ports::{CrashPoint, Planted, crash_point, planted};
-use mill_records::producer_state::{Kept, Morsel};
-use mill_records::seals::Pair;
-use tracing::warn;
+use mill_records::producer_state::{Deletes, Kept, Morsel, PairSurvey};
 
 use crate::copies::Nibble;
 use crate::delete_step::DeletesStep;
-use crate::ends::Ends;
+use crate::ends::{Ends, SpaceError};
 use crate::merge::Merge;
-use crate::report::{ProducerError, Refused, SessionReport};
+use crate::report::NamedEntry;
 use crate::session::{Room, Session, StepError};
 
 /// How a turn ended.
@@ -41,6 +39,7 @@ impl Session<'_> {
     /// Gives a morsel its turn, for whose first step there is room.
     pub(crate) async fn turn(&mut self, morsel: &mut Kept<Morsel>, policy: StorePolicy) -> Result<Turn, StepError> {
         let pair = morsel.row.pair.clone();
+        self.turn_began = self.deps.clock.now();
         let (ends, merge) = match self.opened.remove(&pair) {
             Some(Opened { ends, merge }) if ends.policy == policy => (ends, Some(merge)),
             _ => {
@@ -75,7 +74,7 @@ impl Session<'_> {
         } else {
             let seals = &self.deps.seals;
             let mut merge = merge.unwrap_or_else(|| ends.to_copy(seals, morsel.row.marker.as_ref()));
-            let gather = Nibble::gather(&mut merge, self.settings.nibble.get());
+            let gather = Nibble::gather(&pair, &mut merge, self.settings.nibble.get());
             let Some(nibble) = self.unless_stopped(gather).await else { return Ok(Turn::Stopped) };
             (nibble, Some(merge))
         };
@@ -87,7 +86,7 @@ impl Session<'_> {
         &mut self,
         morsel: &mut Kept<Morsel>,
         ends: &Ends,
-        nibble: Nibble,
+        mut nibble: Nibble,
         merge: Option<Merge>,
     ) -> Result<Turn, StepError> {
         let pair = &ends.pair;
@@ -100,15 +99,13 @@ impl Session<'_> {
             self.state.save(morsel).await?;
         }
         crash_point(CrashPoint::ProducerBeforeNibble);
-        self.queue(pair, nibble.items.iter().map(|(id, _)| Some(id))).await?;
+        let queued = self.sending.send(pair, nibble.items.iter().map(|(id, _)| Some(id))).await?;
         crash_point(CrashPoint::ProducerNibbleSent);
-        let statistics = &self.deps.statistics;
-        statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
-        statistics.examined.fetch_add(nibble.unchanged, Relaxed);
-        statistics.unchanged.fetch_add(nibble.unchanged, Relaxed);
-        for (shown, reason) in nibble.refused {
-            self.refuse(pair, shown, reason);
-        }
+        self.sent(queued);
+        self.deps.statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
+        let (sum, named) = nibble.settled(queued);
+        sum.check().map_err(SpaceError::from)?;
+        self.surveyed(morsel, sum, named);
         if let Some(last) = nibble.last {
             morsel.row.marker = Some(last);
         }
@@ -117,6 +114,7 @@ impl Session<'_> {
             if let Some(merge) = &merge {
                 self.remember_places(pair, merge.source_places()).await?;
             }
+            self.note_survey(&morsel.row).await?;
             return Ok(Turn::Done);
         }
         self.state.save(morsel).await?;
@@ -130,30 +128,30 @@ impl Session<'_> {
         Ok(Turn::Again)
     }
 
-    /// Queues a task for each item and counts them.
-    pub(crate) async fn queue<'i>(
-        &mut self,
-        pair: &Pair,
-        items: impl ExactSizeIterator<Item = Option<&'i ContentId>>,
-    ) -> Result<(), ProducerError> {
-        let sent = self.sending.send(pair, items).await?;
-        self.sent(sent);
-        self.deps.statistics.queued.fetch_add(sent, Relaxed);
-        Ok(())
+    /// Adds what was made of a stretch of the listing.
+    fn surveyed(&mut self, morsel: &mut Kept<Morsel>, sum: SurveySum, named: Vec<NamedEntry>) {
+        morsel.row.began.get_or_insert(self.turn_began);
+        morsel.row.sum += sum;
+        self.report.survey += sum;
+        self.deps.statistics.surveyed(sum);
+        self.report.name(named);
+    }
+
+    /// Writes down what the complete survey of a morsel found.
+    async fn note_survey(&mut self, morsel: &Morsel) -> Result<(), StepError> {
+        morsel.sum.check().map_err(SpaceError::from)?;
+        let held = match morsel.deletes {
+            Deletes::Held { count, .. } => count,
+            Deletes::Pending | Deletes::Sending { .. } | Deletes::Done => 0,
+        };
+        let began = morsel.began.unwrap_or(self.run.row.started);
+        let in_sync = (morsel.sum.queued == 0).then_some(began);
+        let survey = PairSurvey { pair: morsel.pair.clone(), run: morsel.run, began, sum: morsel.sum, held, in_sync };
+        Ok(self.state.note_surveys(&[survey]).await?)
     }
 
     pub(crate) fn sent(&mut self, tasks: u64) {
         self.report.queued += tasks;
         self.deps.statistics.sent.fetch_add(tasks, Relaxed);
-    }
-
-    fn refuse(&mut self, pair: &Pair, shown: String, reason: mill_ports::Refusal) {
-        let Pair { account, source, space, .. } = pair.clone();
-        warn!(%account, %space, %source, item = shown, %reason, "an entry of the source cannot be copied");
-        self.deps.statistics.refused.fetch_add(1, Relaxed);
-        self.report.refused += 1;
-        if self.report.refused_first.len() < SessionReport::REFUSED_KEPT_MAX {
-            self.report.refused_first.push(Refused { account, source, space, shown, reason });
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The book of a looping producer: what its run has still to do, and how far each part of it has come.
 //!
 //! One row a run, one an account not yet looked through, one a morsel, one a source space that is missing. Rows of what
-//! is done are removed, so that an empty book means a finished loop.
+//! is done are removed, so that a book without them means a finished loop. One row a pair stays: what its last survey found.
 //!
 //! Each save is conditional on the row as this producer last wrote or read it, and all rows are written again when the
 //! lease was not given back by its last holder. So a producer whose lease was taken over cannot save any more. Nor may it
@@ -17,7 +17,7 @@ use mill_model::AccountId;
 use mill_ports::{Clock, KeyRange, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind};
 use tracing::warn;
 
-pub use rows::{AccountRow, Deletes, Missing, Morsel, Record, Run};
+pub use rows::{AccountRow, Deletes, Missing, Morsel, PairSurvey, Record, Run};
 
 /// A row, as this producer last read or wrote it.
 #[derive(Debug, Clone)]
@@ -203,6 +203,23 @@ impl ProducerState {
         let rows: Vec<_> = rows.iter().map(|row| self.written(row)).collect();
         self.put_all(&rows).await?;
         self.rows(&format!("{}{}/", Morsel::PREFIX, account.as_str()), self.epoch).await
+    }
+
+    /// Writes down what surveys found, over what was known of these pairs.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; some may be written then.
+    pub async fn note_surveys(&self, surveys: &[PairSurvey]) -> Result<(), StateError> {
+        let rows: Vec<_> = surveys.iter().map(|survey| self.written(survey)).collect();
+        self.put_all(&rows).await
+    }
+
+    /// What the last survey of each pair found.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub async fn surveys(&self) -> Result<Vec<Kept<PairSurvey>>, StateError> {
+        self.rows(PairSurvey::PREFIX, self.epoch).await
     }
 
     async fn put_all(&self, rows: &[(RowKey, bytes::Bytes)]) -> Result<(), StateError> {

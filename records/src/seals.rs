@@ -76,11 +76,19 @@ impl std::fmt::Display for VersionDigest {
 pub struct SealRow {
     /// The state in which the destination was left.
     destination: VersionDigest,
+    /// The state of the source that was written or found there, where that is known.
+    source: Option<VersionDigest>,
     /// The proof, where both states could prove something.
     pub seal: Option<Seal>,
 }
 
 impl SealRow {
+    /// Whether both sides are in the states in which this pair copied the one to the other, or found them equal. Where no
+    /// seal says so, the states were too young then to prove that nothing changed since.
+    pub fn is_copy(&self, source: &Version, destination: &Version) -> bool {
+        self.is_ours(destination) && self.source.as_ref().is_some_and(|seen| same(seen, source))
+    }
+
     /// Whether a destination in this state holds what this pair wrote there, or proved to be equal to its source.
     pub fn is_ours(&self, destination: &Version) -> bool {
         same(&self.destination, destination)
@@ -225,6 +233,23 @@ impl Seals {
         self.table.put(&key(pair, item), value.into(), RowWhen::Always).await.map(drop)
     }
 
+    /// As [`Self::put_written`], where it is known in which state the source was.
+    ///
+    /// # Errors
+    /// As [`Self::put_written`].
+    pub async fn put_copied(
+        &self,
+        pair: &Pair,
+        item: &ContentId,
+        source: &Version,
+        destination: &Version,
+    ) -> Result<(), TableError> {
+        let mut value = vec![WRITTEN_FORM];
+        value.extend(VersionDigest::of(destination).0);
+        value.extend(VersionDigest::of(source).0);
+        self.table.put(&key(pair, item), value.into(), RowWhen::Always).await.map(drop)
+    }
+
     /// Removes an item's seal, if there is one.
     ///
     /// # Errors
@@ -289,11 +314,12 @@ const WRITTEN_FORM: u8 = 2;
 
 fn read_row(value: &[u8]) -> Option<SealRow> {
     if let Some(seal) = Seal::read(value) {
-        return Some(SealRow { destination: seal.destination, seal: Some(seal) });
+        return Some(SealRow { destination: seal.destination, source: Some(seal.source), seal: Some(seal) });
     }
-    let (&form, digest) = value.split_first()?;
-    let digest = <[u8; VersionDigest::BYTES]>::try_from(digest).ok()?;
-    (form == WRITTEN_FORM).then_some(SealRow { destination: VersionDigest(digest), seal: None })
+    let (&form, digests) = value.split_first()?;
+    let (destination, source) = digests.split_first_chunk()?;
+    let source = if source.is_empty() { None } else { Some(VersionDigest(source.try_into().ok()?)) };
+    (form == WRITTEN_FORM).then_some(SealRow { destination: VersionDigest(*destination), source, seal: None })
 }
 
 fn read(sort: String, value: &[u8]) -> Option<(ContentId, SealRow)> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use mill_model::{Envelope, StoreAddress};
 use mill_ports::{
-    Attempt, ChanceExt as _, CrashPoint, FailureClass, Outcome, Planted, ProcessorError, Statistics, chain,
-    crash_point, planted,
+    Attempt, ChanceExt as _, CrashPoint, FailureClass, NotedFate, Outcome, Planted, ProcessorError, chain, crash_point,
+    planted,
 };
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
@@ -19,7 +19,7 @@ use crate::in_flight::Cause;
 use crate::pauses::Sort;
 use crate::run::{Shared, Slot, subject_of};
 use crate::settings::{Ended, OnUnavailable, WorkmanError};
-use crate::stages::{Moves, Opened, Settled, Taken};
+use crate::stages::{ExecutedTask, Moves, Opened, Settled, Taken};
 
 /// What came of an execution.
 enum Verdict {
@@ -38,7 +38,7 @@ pub(crate) async fn attempt(shared: Arc<Shared>, taken: Taken, slot: Slot, settl
         Err(refused) => {
             let (taken, error) = *refused;
             let moves = Fates { shared: &shared, taken: &taken }.not_opened(&error);
-            Settled { taken, moves }
+            Settled { taken, moves, task: None }
         }
     };
     // The settler outlives all attempts; were it gone, the queue would deliver the task again.
@@ -62,6 +62,7 @@ async fn executed(shared: &Shared, opened: Opened) -> Settled {
         receive_count: taken.delivery.receive_count,
         cancelled: taken.entry().cancelled.clone(),
         lease: taken.entry().lease.clone(),
+        fate: NotedFate::default(),
     };
     if planted(Planted::AcknowledgeBeforeWrite) {
         let _ = shared.lanes[taken.lane].acknowledge(std::slice::from_ref(&taken.delivery.receipt)).await;
@@ -69,8 +70,9 @@ async fn executed(shared: &Shared, opened: Opened) -> Settled {
     crash_point(CrashPoint::WorkmanBeforeAttempt);
     let verdict = run(shared, &taken, &attempt, &span).instrument(span.clone()).await;
     crash_point(CrashPoint::WorkmanAttempted);
+    let task = Some(ExecutedTask::of(&attempt, &shared.statistics));
     let moves = span.in_scope(|| Decision { shared, taken: &taken }.of(attempt.envelope, verdict));
-    Settled { taken, moves }
+    Settled { taken, moves, task }
 }
 
 /// Runs the processor until it answers, panics, or loses its lease; then its future is dropped at once.
@@ -150,7 +152,7 @@ impl Decision<'_> {
             FailureClass::Retryable => self.retried(envelope, &chain(error)),
             FailureClass::Permanent if planted(Planted::PermanentErrorRetried) => self.retried(envelope, &chain(error)),
             FailureClass::Permanent => {
-                Statistics::count(&self.shared.statistics.failed);
+                self.shared.statistics.count(|work| work.failed += 1);
                 fates.given_up(envelope, &chain(error))
             }
             FailureClass::Throttled { .. } if planted(Planted::ThrottlingCountsAsFailure) => {
@@ -184,7 +186,7 @@ impl Decision<'_> {
     }
 
     fn retried(&self, envelope: Envelope, reason: &str) -> Moves {
-        Statistics::count(&self.shared.statistics.failed);
+        self.shared.statistics.count(|work| work.failed += 1);
         if let Some(suppressed) = self.shared.warnings.due("failed", self.shared.clock.monotonic()) {
             let failures = envelope.failures + 1;
             warn!(reason, failures, failures_max = self.shared.settings.failures_max, suppressed, "a task failed");

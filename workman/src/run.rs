@@ -339,7 +339,7 @@ impl Loop {
     async fn give_back(&mut self, ask: &Ask, received: Received) {
         for taken in self.taken(ask, received) {
             let moves = Fates { shared: &self.shared, taken: &taken }.given_back(None);
-            let _ = self.decided.send(Settled { taken, moves }).await;
+            let _ = self.decided.send(Settled { taken, moves, task: None }).await;
         }
     }
 

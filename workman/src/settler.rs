@@ -9,7 +9,7 @@ use futures::stream;
 use futures::{FutureExt as _, StreamExt as _};
 use mill_model::{Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, ChanceExt as _, CrashPoint, Outgoing, Planted, QueueError, QueueErrorKind, Receipt, Statistics,
+    BatchReport, ChanceExt as _, CrashPoint, EndedTask, Outgoing, Planted, QueueError, QueueErrorKind, Receipt,
     TaskQueue, crash_point, planted,
 };
 use tokio::sync::mpsc;
@@ -92,6 +92,7 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
     let given_up = batch.iter().any(|settled| settled.moves.given_up.is_some());
     let again = batch.iter().any(|settled| settled.moves.given_up.is_none() && !settled.moves.sends.is_empty());
     let ends: Vec<bool> = batch.iter().map(|settled| settled.moves.is_the_end()).collect();
+    let ended_tasks: Vec<Option<EndedTask>> = batch.iter().map(Settled::ended_task).collect();
     let sent = send(&shared, &mut batch).await;
     for (passed, point) in [(given_up, CrashPoint::WorkmanDeadLettered), (again, CrashPoint::WorkmanSentAgain)] {
         if passed {
@@ -118,15 +119,17 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
         let queue = shared.lanes[lane].as_ref();
         for (owners, receipts) in chunks(receipts, queue) {
             let call = if release { Call::Release(receipts) } else { Call::Acknowledge(receipts) };
-            let ended = owners.iter().map(|at| !release && ends[*at]).collect::<Vec<_>>();
+            let ended = owners.into_iter().filter(|_| !release).map(|at| ends[at].then_some(at)).collect::<Vec<_>>();
             calls.push(made(&shared, queue, call).map(move |failed| (ended, failed)));
         }
     }
     let mut made = stream::iter(calls).buffer_unordered(CALLS_MAX);
     while let Some((ended, failed)) = made.next().await {
         // What stays unacknowledged only comes again.
-        let count = ended.iter().enumerate().filter(|(place, ended)| **ended && !failed.contains(place)).count();
-        shared.statistics.ended.fetch_add(count as u64, Ordering::Relaxed);
+        let acknowledged = ended.into_iter().enumerate().filter(|(place, _)| !failed.contains(place));
+        let ended: Vec<usize> = acknowledged.filter_map(|(_, at)| at).collect();
+        shared.statistics.ended.fetch_add(ended.len() as u64, Ordering::Relaxed);
+        shared.statistics.end_tasks(ended.into_iter().filter_map(|at| ended_tasks[at]));
     }
 }
 
@@ -190,7 +193,10 @@ fn chunks<T>(entries: Vec<(usize, T)>, queue: &dyn TaskQueue) -> Vec<(Vec<usize>
 
 fn note_given_up(shared: &Shared, settled: &Settled) {
     let Some(given_up) = &settled.moves.given_up else { return };
-    Statistics::count(&shared.statistics.dead_lettered);
+    if !settled.task.as_ref().is_some_and(|task| shared.statistics.is_open_item(&task.id)) {
+        // That of an item of this run is counted with the fates, once it is acknowledged.
+        shared.statistics.count(|work| work.dead_lettered += 1);
+    }
     let queue = shared.lanes[settled.taken.lane].name();
     error!(%queue, subject = given_up.subject, reason = given_up.reason, "a task was given up");
     if shared.settings.on_final_failure == OnFinalFailure::FailFast {

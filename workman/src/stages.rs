@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mill_model::wire::{self, Arrival, WireError};
-use mill_model::{Envelope, QueueName};
-use mill_ports::{ChanceExt as _, Delivery, Outgoing};
+use mill_model::{Envelope, Fate, QueueName, TaskId};
+use mill_ports::{Attempt, ChanceExt as _, Delivery, EndedTask, Outgoing, Statistics, Subject};
 
 use crate::in_flight::{Entry, Held};
 use crate::run::Shared;
@@ -31,6 +31,33 @@ pub(crate) struct Opened {
 pub(crate) struct Settled {
     pub(crate) taken: Taken,
     pub(crate) moves: Moves,
+    /// The task, where the body could be understood and was executed.
+    pub(crate) task: Option<ExecutedTask>,
+}
+
+/// A task that was executed, and what its processor noted of its item.
+#[derive(Debug)]
+pub(crate) struct ExecutedTask {
+    pub(crate) id: TaskId,
+    fate: Option<Fate>,
+    subject: Option<Subject>,
+}
+
+impl ExecutedTask {
+    pub(crate) fn of(attempt: &Attempt, statistics: &Statistics) -> Self {
+        let Envelope { id, task, .. } = &attempt.envelope;
+        let subject = statistics.asks_for_subject(id).then(|| mill_ports::subject_of(task));
+        Self { id: *id, fate: attempt.fate.get(), subject }
+    }
+}
+
+impl Settled {
+    /// What is to be counted once its delivery is acknowledged, if the task comes to its end by that.
+    pub(crate) fn ended_task(&self) -> Option<EndedTask> {
+        let ExecutedTask { id, fate, subject } = *self.task.as_ref().filter(|_| self.moves.is_the_end())?;
+        let given_up = self.moves.given_up.is_some();
+        Some(EndedTask { id, fate: if given_up { Some(Fate::DeadLettered) } else { fate }, subject })
+    }
 }
 
 /// Sends, and what follows once all of them are durable.

@@ -120,7 +120,7 @@ fn whole(letter: &DeadLetter) -> Value {
 }
 
 /// The open letters, each a sentence, for a run's summary.
-pub(super) async fn open_remarks(works: &Works) -> Result<Vec<String>> {
+pub(crate) async fn open_remarks(works: &Works) -> Result<Vec<String>> {
     let letters = letters(&works.dead_letters(), false).await?;
     Ok(letters
         .iter()

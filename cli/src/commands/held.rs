@@ -153,7 +153,7 @@ fn place(held: &HeldList) -> String {
 }
 
 /// Why deletes are held, in words.
-pub(super) fn why(reason: Option<&HoldReason>) -> String {
+pub(crate) fn why(reason: Option<&HoldReason>) -> String {
     match reason {
         Some(HoldReason::TooMany { unasked_today: 0 }) => "they are more than may be deleted unasked".into(),
         Some(HoldReason::TooMany { unasked_today }) => {

@@ -1,6 +1,7 @@
 //! `mill mirror`: one folder or bucket made a faithful copy of another, with no configuration.
 
 mod end;
+mod source;
 mod state;
 
 use std::fs;
@@ -16,7 +17,6 @@ use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddres
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{CrashPoint, Refusal, StoreErrorKind, crash_point};
 use mill_producer::{AbsentSource, WhenFull};
-use mill_records::delete_lists::HoldReason;
 use mill_records::destinations::Keeper;
 use mill_records::policies::PolicyBook;
 use mill_workman::{OnFinalFailure, OnUnavailable};
@@ -26,15 +26,16 @@ use self::end::{End, Given};
 use self::state::PairState;
 use crate::Usage;
 use crate::args::{Ends, Mirror};
+use crate::conclude::Conclusion;
 use crate::engine::Engine;
 use crate::exit::Exit;
 use crate::files::create_folder;
 use crate::host;
 use crate::misplaced::Misplaced;
+use crate::names::Names;
 use crate::output::line;
 use crate::places::{DestinationPlaces, NotWhereItWas, WayOut};
-use crate::report::Summary;
-use crate::running::{Hands, Ran, Run};
+use crate::running::{Hands, Run};
 use crate::stop;
 use crate::stores::{FolderOpener, MirrorStores, TAKE_OVER};
 use crate::works::{Works, producer_defaults, workman_defaults};
@@ -58,6 +59,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
         line(format!("First run: nothing is known of an earlier one of this pair; its state is kept in `{folder}`."));
     }
     let stopping = stop::on_signals()?;
+    let (stop, names) = (stopping.gentle.clone(), args.names());
     let (engine, identity) = pair.state.open(&remembered)?;
     stopping.when_damaged();
     pair.make_destination(first || args.create)?;
@@ -86,69 +88,27 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     crash_point(CrashPoint::MirrorReset);
     let ran = Run {
         works: &works,
-        producer,
+        producer: &producer,
         hands: Hands::Here(Box::new(workman)),
         queues: vec![QueueName::DuplicationLow],
         stopping,
         bars,
         quiet: args.ending.quiet,
     }
-    .until_in_step()
+    .until_in_sync()
     .await?;
-    let (exit, summary) = conclude(&works, ran, args.ending.detailed_exit_code).await?;
-    Summary { first_run: Some(first), ..summary }.print(args.ending.json, exit);
-    Ok(exit)
-}
-
-/// What a run came to, for its exit code and its summary.
-pub(super) async fn conclude(works: &Works, ran: Ran, detailed: bool) -> Result<(Exit, Summary)> {
-    crash_point(CrashPoint::CliConcluding);
-    let Ran { totals, took, produced, cut_short } = ran;
-    let mut remarks: Vec<String> = Vec::new();
-    remarks.extend(
-        produced
-            .refused_first
-            .iter()
-            .map(|refused| format!("refused `{}` of space `{}`: {}", refused.shown, refused.space, refused.reason)),
-    );
-    let unnamed = produced.refused.saturating_sub(produced.refused_first.len() as u64);
-    if unnamed > 0 {
-        remarks.push(format!("{unnamed} more entries were refused; the log names them"));
-    }
-    for refused in works.refusals.kept() {
-        remarks.push(format!("refused `{}`: {}", refused.subject, refused.reason));
-    }
-    for held in &produced.held {
-        remarks.push(held_remark(held));
-    }
-    for (account, why) in &produced.accounts_failed {
-        remarks.push(format!("account `{account}` was passed over: {why}"));
-    }
-    for failed in &produced.spaces_failed {
-        let space = failed.space.as_ref().map_or_else(|| "all spaces".to_owned(), |space| format!("space `{space}`"));
-        remarks.push(format!("{space} of account `{}` (store {}): {}", failed.account, failed.source, failed.reason));
-    }
-    // Also what a run had given up that was killed before it could say so.
-    if works.drain_dead_letters().await? + totals.dead_lettered > 0 {
-        remarks.extend(super::dead_letters::open_remarks(works).await?);
-    }
-    let partial = produced.failed() || cut_short.is_some();
-    remarks.extend(cut_short);
-    remarks.extend(works.misplaced.remarks());
-    let exit = works.misplaced.exit(if partial { Exit::Partial } else { Exit::of_run(&totals, detailed) });
-    Ok((exit, Summary { totals, took, remarks, first_run: None }))
-}
-
-pub(super) fn held_remark(held: &mill_producer::HeldDeletes) -> String {
-    let mill_producer::HeldDeletes { account, space, source, destination, count, items_total, reason, token } = held;
-    let what = format!("{count} of {items_total} items of space `{space}` ({account}: store {source} → {destination})");
-    let why = super::held::why(Some(reason));
-    let way_out = if matches!(reason, HoldReason::SpaceMissing { for_a_day: false, .. }) {
-        String::new()
-    } else {
-        format!("; if exactly these shall go, run again with --confirm-deletes {token}")
+    let conclusion = Conclusion {
+        works: &works,
+        producer: &producer,
+        names: &names,
+        stop,
+        detailed: args.ending.detailed_exit_code,
     };
-    format!("held back: {what} are gone from the source and are kept, because {why}{way_out}")
+    let (exit, mut summary) = conclusion.of(ran).await?;
+    summary.first_run = Some(first);
+    let exit = pair.source.judge_nothing(&names, exit, &mut summary);
+    summary.print(args.ending.json, exit);
+    Ok(exit)
 }
 
 /// The engine that keeps the state of a mirror.
@@ -205,13 +165,14 @@ impl Pair {
     }
 
     async fn works(&self, engine: Engine, args: &Mirror) -> Result<Works> {
-        let account = AccountId::new("mirror")?;
-        let (source, destination) = (StoreId::new("source")?, StoreId::new("destination")?);
-        let space = SpaceId::new("content")?;
+        let account = AccountId::new(Names::MIRROR_ACCOUNT)?;
+        let (source, destination) = (StoreId::new(Names::MIRROR_SOURCE)?, StoreId::new(Names::MIRROR_DESTINATION)?);
+        let space = SpaceId::new(Names::MIRROR_SPACE)?;
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<Misplaced>::default();
         let (from, from_folder, from_remote) = self.source.open(&folders, address(&source), &space).await?;
+        self.source.must_hold_something(&*from, &engine.clock, args.remove_vanished).await?;
         let (to, to_folder, to_remote) = self.destination.open(&folders, address(&destination), &space).await?;
         let places = Arc::new(DestinationPlaces::of(&engine));
         let keeper = self.keeper(args, from_folder.as_deref()).await?;
@@ -283,12 +244,12 @@ async fn settle(
 
 /// The folder to be read.
 fn source_folder(source: &Path) -> Result<PathBuf> {
-    let source =
+    let found =
         fs::canonicalize(source).with_context(|| format!("the source folder `{}` cannot be used", source.display()))?;
-    if !source.is_dir() {
+    if !found.is_dir() {
         bail!("the source `{}` is not a folder", source.display());
     }
-    Ok(source)
+    Ok(found)
 }
 
 /// The folder to be written, which need not be there yet.

@@ -1,11 +1,13 @@
 //! `mill produce`: one session of a producer, as cron starts it.
 
 use anyhow::Result;
+use mill_model::SurveySum;
 use mill_producer::Ended;
 
 use crate::args::Produce;
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::names::Names;
 use crate::output::line;
 use crate::stop;
 use crate::works::{Works, producer_settings};
@@ -26,8 +28,15 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
     }
     let report = producer.session(&stopping.gentle).await?;
     let queued = report.queued;
+    let SurveySum { listed, queued: differ, .. } = report.survey;
     line(match &report.ended {
-        Ended::Finished { next_run } => format!("duplication: loop finished, {queued} tasks queued; next {next_run}"),
+        Ended::Finished { next_run } => {
+            let at = report.began;
+            format!(
+                "duplication: loop finished; as of {at}: {listed} listed, {differ} differ, {queued} tasks queued; next \
+                 {next_run}"
+            )
+        }
         Ended::QueueFull => format!("duplication: queue full, {queued} tasks queued; the next session goes on"),
         Ended::NotDue { next_run } => format!("duplication: not due; next {next_run}"),
         Ended::HeldByAnother { holder } => format!("duplication: another producer is at work ({holder})"),
@@ -43,9 +52,12 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
     for remark in works.misplaced.remarks() {
         tracing::error!("{remark}");
     }
-    let warned = report.failed() || !report.held.is_empty() || report.refused > 0;
+    let warned = report.failed() || !report.held.is_empty() || report.leaves_out() || report.no_account();
+    if report.no_account() {
+        tracing::warn!("no account is configured");
+    }
     for held in &report.held {
-        tracing::warn!("{}", super::mirror::held_remark(held));
+        tracing::warn!("{}", Names::Policies.held(held));
     }
     Ok(works.misplaced.exit(if warned { Exit::Warnings } else { Exit::Done }))
 }

@@ -1,4 +1,4 @@
-//! `mill run`: produce and work until every copy is in step.
+//! `mill run`: produce and work until every copy is in sync.
 
 use std::path::Path;
 
@@ -11,8 +11,10 @@ use mill_workman::OnFinalFailure;
 
 use crate::args::Run as Args;
 use crate::children::Children;
+use crate::conclude::Conclusion;
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::names::Names;
 use crate::running::{Hands, Run};
 use crate::stop;
 use crate::works::{Works, producer_settings, workman_settings};
@@ -40,14 +42,17 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         }
         Hands::Here(Box::new(works.workman(&queues, settings)))
     } else {
-        let children = Children::start(args.processes as usize, &child_arguments(&args, file))?;
+        let arguments = child_arguments(&args, file);
+        let children = Children::start(args.processes as usize, &arguments, &works.refusals)?;
         crash_point(CrashPoint::CliChildrenStarted);
         Hands::Children(children)
     };
-    let ran = Run { works: &works, producer, hands, queues, stopping, bars, quiet: args.ending.quiet }
-        .until_in_step()
+    let (stop, detailed) = (stopping.gentle.clone(), args.ending.detailed_exit_code);
+    let ran = Run { works: &works, producer: &producer, hands, queues, stopping, bars, quiet: args.ending.quiet }
+        .until_in_sync()
         .await?;
-    let (exit, summary) = super::mirror::conclude(&works, ran, args.ending.detailed_exit_code).await?;
+    let conclusion = Conclusion { works: &works, producer: &producer, names: &Names::Policies, stop, detailed };
+    let (exit, summary) = conclusion.of(ran).await?;
     summary.print(args.ending.json, exit);
     Ok(exit)
 }

@@ -1,12 +1,16 @@
-//! `mill status`: queues, producers, policies, stores and dead letters at a glance.
+//! `mill status`: queues, producers, policies, stores, copies and dead letters at a glance.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use mill_model::QueueName;
+use mill_model::{QueueName, SpaceId, StoreId};
+use mill_policy::{AccountPolicy, StorePolicy};
 use mill_ports::{SourceStore, chain};
 use mill_producer::DuplicationProducer;
 use mill_records::dead_letters::LetterState;
 use mill_records::policies::InUse;
-use mill_records::producer_state::ProducerState;
+use mill_records::producer_state::{PairSurvey, ProducerState};
+use mill_records::seals::Pair;
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -18,10 +22,12 @@ use crate::works::Works;
 pub(super) async fn run(as_json: bool, config: &Config) -> Result<Exit> {
     let works = Works::configured(config).await?;
     works.drain_dead_letters().await?;
+    let (accounts, covered) = accounts(&works).await;
     let status = json!({
         "queues": queues(&works).await?,
         "duplication_producer": producer(&works, config).await?,
-        "accounts": accounts(&works).await,
+        "accounts": accounts,
+        "pairs": pairs(&works, covered).await?,
         "dead_letters_open": super::dead_letters::open(&works).await?,
     });
     if as_json {
@@ -56,10 +62,44 @@ async fn producer(works: &Works, config: &Config) -> Result<Value> {
     }))
 }
 
-async fn accounts(works: &Works) -> Vec<Value> {
+/// What is known of each pair that a policy covers today: as of when it is in sync, or how much differed then.
+async fn pairs(works: &Works, covered: BTreeSet<Pair>) -> Result<Vec<Value>> {
+    let table = works.engine.table("producer-state");
+    let state = ProducerState::to_read(table, works.engine.clock.clone(), DuplicationProducer::BOOK);
+    let mut known: BTreeMap<Pair, PairSurvey> =
+        state.surveys().await?.into_iter().map(|kept| (kept.row.pair.clone(), kept.row)).collect();
+    let mut rows: Vec<Value> = covered.iter().map(|pair| of_pair(pair, known.remove(pair).as_ref())).collect();
+    // Those of stores that do not answer now.
+    for (pair, survey) in known {
+        let policy = works.policies.account(&pair.account).await;
+        if policy.is_ok_and(|policy| policy.covering(&pair.space, &pair.source, &pair.destination).is_some()) {
+            rows.push(of_pair(&pair, Some(&survey)));
+        }
+    }
+    Ok(rows)
+}
+
+fn of_pair(pair: &Pair, survey: Option<&PairSurvey>) -> Value {
+    let Pair { account, source, destination, space } = pair;
+    let mut row = json!({ "account": account.as_str(), "space": space.as_str(), "source": source.as_str(),
+        "destination": destination.as_str() });
+    if let Some(PairSurvey { began, sum, held, in_sync, .. }) = survey {
+        row["surveyed"] = began.to_string().into();
+        row["in_sync_as_of"] = in_sync.map(|at| at.to_string()).into();
+        row["held"] = (*held).into();
+        for (counter, count) in sum.each() {
+            row[counter.name] = count.into();
+        }
+    }
+    row
+}
+
+/// Each account, its policy and its stores; and the pairs that are covered, as far as the stores answer.
+async fn accounts(works: &Works) -> (Vec<Value>, BTreeSet<Pair>) {
+    let mut covered = BTreeSet::new();
     let accounts = match works.policies.accounts().await {
         Ok(accounts) => accounts,
-        Err(error) => return vec![json!({ "account": null, "trouble": chain(&error) })],
+        Err(error) => return (vec![json!({ "account": null, "trouble": chain(&error) })], covered),
     };
     let mut rows = Vec::new();
     for (account, policy) in accounts {
@@ -74,18 +114,32 @@ async fn accounts(works: &Works) -> Vec<Value> {
         if let Ok(policy) = &policy {
             for spec in policy.stores() {
                 let answers = match works.stores.source(&account, &spec.id).await {
-                    Ok(store) => SourceStore::spaces(&*store).await.map(|spaces| spaces.len()),
+                    Ok(store) => SourceStore::spaces(&*store).await,
                     Err(error) => Err(error),
                 };
+                let named = policy.named_spaces().into_iter();
+                covered.extend(
+                    named.chain(answers.iter().flatten()).flat_map(|space| pairs_from(policy, space, &spec.id)),
+                );
                 stores.push(match answers {
-                    Ok(spaces) => json!({ "store": spec.id.as_str(), "spaces": spaces }),
+                    Ok(spaces) => json!({ "store": spec.id.as_str(), "spaces": spaces.len() }),
                     Err(error) => json!({ "store": spec.id.as_str(), "trouble": chain(&error) }),
                 });
             }
         }
         rows.push(json!({ "account": account.as_str(), "policy": in_use, "trouble": trouble, "stores": stores }));
     }
-    rows
+    (rows, covered)
+}
+
+/// The pairs by which a space is copied from a store.
+fn pairs_from(policy: &AccountPolicy, space: &SpaceId, source: &StoreId) -> Vec<Pair> {
+    let policies = policy.for_space(space).policies.into_iter().filter(|policy| policy.source == *source);
+    let pair = |StorePolicy { source, destination, .. }| {
+        let (account, space) = (policy.account().clone(), space.clone());
+        Pair { account, source, destination, space }
+    };
+    policies.map(pair).collect()
 }
 
 fn text(value: &Value) -> String {
@@ -94,6 +148,31 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+fn depth(queue: &Value) -> u64 {
+    ["visible", "in_flight", "delayed"].iter().filter_map(|state| queue[*state].as_u64()).sum()
+}
+
+/// As of when a pair is in sync, or how much of it differed; with what is not copied at all.
+fn pair_state(pair: &Value, waiting: u64) -> String {
+    let count = |counter: &str| pair[counter].as_u64().unwrap_or(0);
+    let mut state = match (&pair["in_sync_as_of"], &pair["surveyed"]) {
+        (Value::String(at), _) => format!("in sync as of {at}"),
+        (_, Value::String(at)) => format!("{} differed at {at}, {waiting} tasks wait", count("queued")),
+        _ => return "unknown".to_owned(),
+    };
+    for (count, what) in [
+        (count("refused"), "refused"),
+        (count("hidden"), "not seen"),
+        (count("ignored"), "left out"),
+        (count("held"), "deletes held back"),
+    ] {
+        if count > 0 {
+            state = format!("{state}, {count} {what}");
+        }
+    }
+    state
 }
 
 fn print(status: &Value) {
@@ -121,6 +200,22 @@ fn print(status: &Value) {
             };
             line(format!("  store {}: {how}", text(&store["store"])));
         }
+    }
+    let waiting: u64 =
+        rows("queues").iter().filter(|queue| queue["name"] != QueueName::DeadLetter.as_str()).map(depth).sum();
+    let pairs = rows("pairs");
+    if !pairs.is_empty() {
+        line("");
+    }
+    for pair in pairs {
+        let way = format!(
+            "{}/{} ({} → {})",
+            text(&pair["account"]),
+            text(&pair["space"]),
+            text(&pair["source"]),
+            text(&pair["destination"])
+        );
+        line(format!("{way}: {}", pair_state(&pair, waiting)));
     }
     let letters = status["dead_letters_open"].as_u64().unwrap_or(0);
     line(format!("\ndead letters: {letters} {}", LetterState::Open.as_str()));

@@ -1,5 +1,6 @@
 //! `mill verify`: read copies again and compare them with their sources.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,13 +8,15 @@ use anyhow::{Context, Result};
 use mill_local::folder::Layout;
 use mill_local::{OsChance, OsClock};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
-use mill_ports::{SourceStore, chain};
+use mill_ports::{LeftOut, SourceStore, SpaceList, chain};
 use mill_processors::verify::{Findings, Verification};
+use mill_producer::LeftOutEntry;
 use serde_json::json;
 
 use crate::args::Verify;
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::names::Names;
 use crate::output::{bytes, line};
 use crate::stores::open_plain;
 use crate::works::Works;
@@ -27,6 +30,10 @@ struct Sum {
     equal: u64,
     bytes: u64,
     faults: u64,
+    /// What is not copied because of a rule, or because it lies in no space.
+    left_out: u64,
+    /// Pairs of stores and spaces that were looked at.
+    pairs: u64,
 }
 
 /// Runs it.
@@ -49,11 +56,18 @@ pub(super) async fn run(args: Verify, config: impl Fn() -> Result<Config>) -> Re
             at_once: AT_ONCE.try_into()?,
         };
         let findings = verification.run(&OsChance).await?;
+        sum.pairs += 1;
         sum.add("", &findings);
     } else {
         configured(&args, &config()?, &mut sum).await?;
     }
-    let exit = if sum.faults > 0 { Exit::Partial } else { Exit::Done };
+    let exit = if sum.faults > 0 {
+        Exit::Partial
+    } else if sum.left_out > 0 || sum.pairs == 0 {
+        Exit::Warnings
+    } else {
+        Exit::Done
+    };
     sum.print(&args, began.elapsed().as_secs_f64(), exit);
     Ok(exit)
 }
@@ -77,15 +91,24 @@ async fn configured(args: &Verify, config: &Config, sum: &mut Sum) -> Result<()>
                 continue;
             }
         };
-        let mut sources: Vec<StoreId> = policy.stores().iter().map(|store| store.id.clone()).collect();
-        sources.dedup();
+        let defaults: BTreeSet<StoreId> = policy.default_sources().into_iter().cloned().collect();
+        let sources: BTreeSet<StoreId> = policy.stores().iter().map(|store| store.id.clone()).collect();
         for source in sources {
             let store = works.stores.source(&account, &source).await?;
-            let spaces = match &only_space {
-                Some(space) => vec![space.clone()],
-                None => store.spaces().await?,
+            let SpaceList { spaces, left_out } = match &only_space {
+                Some(space) => SpaceList { spaces: vec![space.clone()], left_out: LeftOut::default() },
+                None => store.list_spaces().await?,
             };
+            if defaults.contains(&source) {
+                sum.left_out(&account, &source, &left_out);
+            }
             for space in spaces {
+                let rule = policy.for_space(&space).rule;
+                if rule.leaves_out() && defaults.contains(&source) {
+                    let (account, store) = (account.clone(), Some(source.clone()));
+                    let (shown, rule) = (space.to_string(), rule.to_string());
+                    sum.leave_out(&LeftOutEntry { account, store, shown, is_space: true, rule });
+                }
                 for pair in policy.for_space(&space).policies.iter().filter(|pair| pair.source == source) {
                     let name = format!("{account}/{space} (store {} → {})", pair.source, pair.destination);
                     let verification = Verification {
@@ -95,6 +118,7 @@ async fn configured(args: &Verify, config: &Config, sum: &mut Sum) -> Result<()>
                         sample: args.sample,
                         at_once: AT_ONCE.try_into()?,
                     };
+                    sum.pairs += 1;
                     match verification.run(&*works.engine.chance).await {
                         Ok(findings) => sum.add(&name, &findings),
                         Err(error) => sum.failed(&name, &chain(&error)),
@@ -118,6 +142,25 @@ impl Sum {
         }
     }
 
+    fn left_out(&mut self, account: &AccountId, store: &StoreId, LeftOut { first, count }: &LeftOut) {
+        for (shown, reason) in first {
+            let (account, store, shown) = (account.clone(), Some(store.clone()), shown.clone());
+            self.leave_out(&LeftOutEntry { account, store, shown, is_space: false, rule: reason.to_string() });
+        }
+        let more = count - first.len() as u64;
+        if more > 0 {
+            self.left_out += more;
+            line(format!(
+                "! not copied: {more} more entries of store {store} of account `{account}` that lie in no space"
+            ));
+        }
+    }
+
+    fn leave_out(&mut self, entry: &LeftOutEntry) {
+        self.left_out += 1;
+        line(format!("! {}", Names::left_out(entry)));
+    }
+
     fn failed(&mut self, name: &str, why: &str) {
         self.faults += 1;
         line(format!("! {name}: could not be verified: {why}"));
@@ -127,13 +170,18 @@ impl Sum {
         if args.json {
             line(
                 json!({ "examined": self.examined, "equal": self.equal, "faults": self.faults, "bytes": self.bytes,
+                    "left_out": self.left_out,
                     "seconds": (seconds * 1000.0).round() / 1000.0, "exit_code": exit.code() })
                 .to_string(),
             );
             return;
         }
-        let how =
-            if self.faults == 0 { "Every item looked at is as it should be" } else { "Not all is as it should be" };
+        let how = match exit {
+            Exit::Warnings if self.pairs == 0 => "There was nothing to verify",
+            Exit::Warnings => "Every item looked at is as it should be, but for what is not copied",
+            Exit::Done => "Every item looked at is as it should be",
+            _ => "Not all is as it should be",
+        };
         line(format!(
             "{how}: {} examined, {} read and equal, {} faults; {} in {seconds:.1} s.",
             self.examined,

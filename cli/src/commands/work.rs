@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use mill_model::QueueName;
 use mill_ports::Statistics;
+use mill_processors::Refusals;
 use mill_workman::{OnFinalFailure, Stop};
 use tokio::io::AsyncReadExt;
 
@@ -45,13 +46,14 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
         cut_short
     };
     let cut_short = if args.child {
-        let statistics = works.statistics.clone();
-        let beside = async { tokio::join!(end_with_standard_input(stopping), report(statistics.clone())) };
+        let mut reporter =
+            Reporter { statistics: works.statistics.clone(), refusals: works.refusals.clone(), refused: 0 };
+        let beside = async { tokio::join!(end_with_standard_input(stopping), reporter.report()) };
         let cut_short = tokio::select! {
             cut_short = work => cut_short,
             _ = beside => Ok(None), // It never ends.
         };
-        line(serde_json::to_string(&Line::of(&Snapshot::of(&statistics)))?);
+        line(reporter.text()?);
         cut_short?
     } else {
         work.await?
@@ -73,15 +75,31 @@ async fn end_with_standard_input(stopping: Stopping) {
     std::future::pending::<()>().await;
 }
 
-async fn report(statistics: Arc<Statistics>) {
-    let mut last = String::new();
-    loop {
-        tokio::time::sleep(REPORT_EVERY).await;
-        if let Ok(text) = serde_json::to_string(&Line::of(&Snapshot::of(&statistics)))
-            && text != last
-        {
-            line(&text);
-            last = text;
+/// Tells the parent of this process what it does.
+struct Reporter {
+    statistics: Arc<Statistics>,
+    refusals: Arc<Refusals>,
+    /// How many refusals are told already.
+    refused: usize,
+}
+
+impl Reporter {
+    async fn report(&mut self) {
+        let mut last = String::new();
+        loop {
+            tokio::time::sleep(REPORT_EVERY).await;
+            if let Ok(text) = self.text()
+                && text != last
+            {
+                line(&text);
+                last = text;
+            }
         }
+    }
+
+    fn text(&mut self) -> serde_json::Result<String> {
+        let refused = self.refusals.kept_since(self.refused);
+        self.refused += refused.len();
+        serde_json::to_string(&Line::of(&Snapshot::of(&self.statistics), refused))
     }
 }

@@ -16,10 +16,12 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::groups::Groups;
+use crate::names::Names;
 
 /// Writes events as lines, those of one span as a group.
 pub(super) struct Grouped {
     groups: Groups,
+    names: Names,
     colours: bool,
 }
 
@@ -72,8 +74,8 @@ impl Visit for Said {
 }
 
 impl Grouped {
-    pub(super) fn new(groups: Groups, colours: bool) -> Self {
-        Self { groups, colours }
+    pub(super) fn new(groups: Groups, names: Names, colours: bool) -> Self {
+        Self { groups, names, colours }
     }
 
     fn line(&self, level: Level, about: Option<&About>, event: &Event<'_>) -> String {
@@ -88,7 +90,7 @@ impl Grouped {
             let _ = write!(line, "{about}: ");
         }
         let _ = writeln!(line, "{}{}", said.message, said.facts);
-        line
+        self.names.log_line(&line)
     }
 }
 
@@ -145,7 +147,7 @@ mod tests {
         let written = Arc::new(Mutex::new(String::new()));
         let out = written.clone();
         let groups = Groups::writing(move |text| out.lock().unwrap().push_str(std::str::from_utf8(text).unwrap()));
-        let subscriber = tracing_subscriber::registry().with(Grouped::new(groups, false));
+        let subscriber = tracing_subscriber::registry().with(Grouped::new(groups, Names::Policies, false));
         tracing::subscriber::with_default(subscriber, || {
             let span = tracing::warn_span!(
                 "attempt",

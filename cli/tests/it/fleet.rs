@@ -33,6 +33,8 @@ mod proxy;
 mod same;
 #[path = "../../../infra/aws/tests/it/seaweed.rs"]
 mod seaweed;
+#[path = "fleet/sources.rs"]
+mod sources;
 #[path = "../../../infra/aws/tests/it/stack.rs"]
 mod stack;
 #[path = "fleet/state.rs"]

@@ -177,7 +177,7 @@ fn of_a_hostile_tree_all_arrives_but_what_is_refused_by_name() {
     assert_eq!(json["refused"].as_u64(), Some(refused.len() as u64), "{json}");
     for path in &refused {
         let name = shown(path);
-        let ways = [format!("item=\"{}", name.escape_debug()), format!("mirror/content/{name} (duplicate")];
+        let ways = [format!("item=\"{}", name.escape_debug()), format!(" {name} (duplicate")];
         let line = ran.err.lines().find(|line| ways.iter().any(|way| line.contains(way)));
         let line = line.unwrap_or_else(|| panic!("`{name}` should be named:\n{}", ran.err));
         let reasons = ["symbolic link", "not a file or directory", "not UTF-8", "may not be read"];

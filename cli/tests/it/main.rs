@@ -17,5 +17,6 @@ mod places;
 mod policies;
 mod reality;
 mod state;
+mod sums;
 mod trouble;
 mod world;

@@ -40,7 +40,8 @@ fn run_brings_every_copy_of_every_account_in_step() {
     fs::create_dir_all(world.path("museum/one/empty-space")).unwrap();
     world.write("museum/one/x-internal/secret", "never duplicated");
     world.age("library/one");
-    let json = world.mill(&["run", "--json"]).expect(0).json();
+    // It is named, and the rule.
+    let json = world.mill(&["run", "--json"]).expect(2).json();
     assert_eq!(json["copied"], 39, "{json}");
     for copy in ["library/two", "library/three", "museum/two"] {
         let account = copy.split('/').next().unwrap();
@@ -49,7 +50,7 @@ fn run_brings_every_copy_of_every_account_in_step() {
     assert!(world.path("museum/two/empty-space").is_dir(), "an empty space arrives too");
     assert!(!world.path("museum/two/x-internal").exists());
     fs::remove_file(world.path("museum/one/reading-room/README.txt")).unwrap();
-    let json = world.mill(&["run", "--json"]).expect(0).json();
+    let json = world.mill(&["run", "--json"]).expect(2).json();
     assert_eq!(json["deleted"], 1, "{json}");
     assert_eq!(json["copied"], 0, "{json}");
 }

@@ -12,6 +12,7 @@ mod owners;
 mod producers;
 mod runs;
 mod sources;
+mod sums;
 mod tasks;
 mod whole;
 
@@ -47,5 +48,6 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(owners::OneOwner::default()),
         Box::new(producers::OneProducer::default()),
         Box::new(runs::CompleteRuns),
+        Box::new(sums::SumsAddUp),
     ]
 }

@@ -15,7 +15,7 @@ use mill_model::{
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
-    Attempt, Clock, Delivery, Lease, Outcome, Outgoing, Presence, Registry, SourceStore as _, Statistics,
+    Attempt, Clock, Delivery, Lease, NotedFate, Outcome, Outgoing, Presence, Registry, SourceStore as _, Statistics,
     TaskQueue as _,
 };
 use mill_processors::{DuplicateFactory, RemoveFactory, duplicate, remove};
@@ -189,6 +189,7 @@ impl Installation {
             receive_count: delivery.receive_count,
             cancelled: CancellationToken::new(),
             lease: Lease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
+            fate: NotedFate::default(),
         };
         match registry.processor(envelope.task.clone()).unwrap().run(&attempt).await.unwrap() {
             Outcome::Snooze { delay, task } => self.send(&envelope.after_snooze(task), delay).await,
@@ -278,7 +279,7 @@ async fn a_space_gone_for_a_day_goes_from_its_copy_when_a_person_confirms_it_and
         assert_eq!(all.owner().await, None);
         let done = ListState::Done { by: GrantedBy::Person("ann".into()), deleted: ITEMS as u64 };
         assert_eq!(all.state_of(list).await, done);
-        assert_eq!(all.statistics.totals().deleted, ITEMS as u64);
+        assert_eq!(all.statistics.totals().work.deleted, ITEMS as u64);
         assert_eq!(all.source.writes(), written, "the source is never written");
         assert_eq!(all.produce().await, [], "nothing is left of it");
         all.work().await;
@@ -299,7 +300,7 @@ async fn a_space_that_comes_back_after_it_was_confirmed_is_copied_again_whatever
         assert_eq!(all.state_of(list).await, ListState::Withdrawn);
         all.work().await;
         assert!(all.is_in_step());
-        assert_eq!((all.owner().await, all.statistics.totals().deleted), (Some(address("1")), 0));
+        assert_eq!((all.owner().await, all.statistics.totals().work.deleted), (Some(address("1")), 0));
     }
 }
 
@@ -371,7 +372,7 @@ async fn vanished_items_go_as_exactly_they_were_confirmed() {
         assert_eq!(all.state_of(list).await, done);
         all.work().await;
         assert!(all.is_in_step());
-        assert_eq!(all.statistics.totals().deleted, 500);
+        assert_eq!(all.statistics.totals().work.deleted, 500);
     }
 }
 

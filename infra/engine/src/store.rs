@@ -16,9 +16,9 @@ use mill_model::{
     AccountId, Algorithm, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Version,
 };
 use mill_ports::{
-    Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, LeftOut, Listing, Origin,
-    Place, Planted, Presence, Reading, Refusal, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores,
-    When, Written, planted,
+    Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place,
+    Planted, Presence, Reading, Refusal, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When,
+    Written, planted,
 };
 
 use crate::lock;
@@ -98,6 +98,11 @@ impl MemoryStore {
         let mut spaces = lock(&self.0.spaces);
         spaces.create(&item.space);
         spaces.insert(item, made);
+    }
+
+    /// Puts something beside the spaces that can be in none.
+    pub fn plant_beside(&self, shown: &str, reason: Refusal) {
+        lock(&self.0.spaces).beside.add(|| shown.to_owned(), reason);
     }
 
     /// Puts something there that is listed as refused, past the port.
@@ -236,7 +241,8 @@ impl SourceStore for MemoryStore {
     }
 
     async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
-        Ok(SpaceList { spaces: lock(&self.0.spaces).ids(), left_out: LeftOut::default() })
+        let spaces = lock(&self.0.spaces);
+        Ok(SpaceList { spaces: spaces.ids(), left_out: spaces.beside.clone() })
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {

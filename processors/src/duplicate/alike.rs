@@ -2,12 +2,10 @@
 
 use futures::StreamExt as _;
 use mill_model::digest::Digester;
-use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Properties, Version};
+use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Version};
 use mill_ports::{Planted, Presence, StoreErrorKind, planted};
 use mill_records::seals::Seal;
 use tracing::debug;
-
-use crate::properties::difference;
 
 use super::sides::{Side, Sides, of_source};
 use crate::stop::Stop;
@@ -151,9 +149,4 @@ fn compare_known(source: &Known<'_>, destination: &Known<'_>) -> Option<Bytes> {
         }
     }
     agreed.map(|checksum| Bytes::Same(checksum.clone()))
-}
-
-/// Whether the destination's properties are those of the source.
-pub(super) fn properties_alike(source: &Properties, destination: &Properties) -> bool {
-    difference(Some(source), Some(destination)).is_none()
 }

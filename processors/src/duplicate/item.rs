@@ -1,10 +1,10 @@
 //! What is done with an item: the decision table.
 
-use mill_model::{ItemAddress, ItemFacts};
-use mill_ports::{CrashPoint, Planted, Presence, Statistics, StoreErrorKind, When, crash_point, planted};
+use mill_model::{Fate, ItemAddress, ItemFacts, Properties};
+use mill_ports::{CrashPoint, Planted, Presence, StoreErrorKind, When, crash_point, planted};
 use tracing::debug;
 
-use super::alike::{Bytes, properties_alike};
+use super::alike::Bytes;
 use super::sides::{Proven, Side, Sides};
 use crate::stop::Stop;
 
@@ -42,9 +42,9 @@ impl Sides<'_> {
         }
     }
 
-    /// Counts an item that is gone at the source since it was listed there.
+    /// Notes an item that is gone at the source since it was listed there.
     pub(super) fn vanished(&self) {
-        Statistics::count(&self.room.deps.statistics.vanished);
+        self.attempt.fate.note(Fate::Vanished);
     }
 
     async fn compare(&self, item: &ItemAddress, source: ItemFacts, destination: ItemFacts) -> Result<(), Stop> {
@@ -61,7 +61,7 @@ impl Sides<'_> {
             Bytes::Same(checksum) => checksum,
         };
         let Some(wanted) = &source.properties else { return Err(self.properties_unknown(item)) };
-        if destination.properties.as_ref().is_some_and(|found| properties_alike(wanted, found)) {
+        if Properties::differing(Some(wanted), destination.properties.as_ref()).is_none() {
             let (source, destination) = (&source.version, &destination.version);
             self.remember(&item.id, Proven { source, destination, checksum: &checksum }).await;
             self.unchanged();
@@ -73,14 +73,14 @@ impl Sides<'_> {
         crash_point(CrashPoint::DuplicateBeforeProperties);
         let written = self.room.tries.of(|| self.destination.put_properties(item, wanted, &when)).await?;
         crash_point(CrashPoint::DuplicatePropertiesSet);
-        Statistics::count(&self.room.deps.statistics.updated);
+        self.attempt.fate.note(Fate::Updated);
         let (source, destination) = (&source.version, &written.version);
         self.remember(&item.id, Proven { source, destination, checksum: &checksum }).await;
         Ok(())
     }
 
     fn unchanged(&self) {
-        Statistics::count(&self.room.deps.statistics.unchanged);
+        self.attempt.fate.note(Fate::Unchanged);
     }
 
     /// To set none where they are not known would lose those that are.

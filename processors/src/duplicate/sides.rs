@@ -109,7 +109,8 @@ impl Sides<'_> {
     pub(super) async fn remember(&self, id: &ContentId, proven: Proven<'_>) {
         let Some(seal) = Seal::of(proven.source, proven.destination, proven.checksum) else {
             // A seal left from before would have other bytes taken for damaged; and what Mill wrote it may delete.
-            if let Err(error) = self.room.deps.seals.put_written(self.pair, id, proven.destination).await {
+            let Proven { source, destination, .. } = proven;
+            if let Err(error) = self.room.deps.seals.put_copied(self.pair, id, source, destination).await {
                 self.warn_of_seals(&error);
             }
             return;
@@ -173,16 +174,11 @@ pub(super) enum Side {
     Destination,
 }
 
-/// A source space that is not there, in a store that answers, asks for nothing: whether it goes at the destination
-/// too is for a person to decide.
-pub(super) fn source_space_absent() -> Stop {
-    Stop::discard("its source space is not there; nothing is deleted for that")
-}
-
-/// What a failure of the source means for an item's task.
+/// What a failure of the source means for an item's task. A source space that is not there, in a store that answers, asks
+/// for nothing: whether it goes at the destination too is for a person to decide. What became of the item is not known.
 pub(super) fn of_source(error: StoreError) -> Stop {
     match error.kind {
-        StoreErrorKind::SpaceAbsent => source_space_absent(),
+        StoreErrorKind::SpaceAbsent => Stop::discard("its source space is not there; nothing is deleted for that"),
         _ => Stop::Store(error),
     }
 }

@@ -11,7 +11,7 @@ mod taken;
 use std::time::Duration;
 
 use mill_engine::{MemoryStore, MemoryStores, MemoryTable, StoreHabits};
-use mill_model::{Algorithm, Totals};
+use mill_model::Algorithm;
 
 use super::*;
 use crate::test_site::*;

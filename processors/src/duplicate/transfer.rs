@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use mill_model::{Checksum, ItemAddress, ItemFacts, ItemState, Properties, Version};
+use mill_model::{Checksum, Fate, ItemAddress, ItemFacts, ItemState, Properties, Version};
 use mill_ports::{
-    Content, CrashPoint, Planted, Presence, Reading, Statistics, StoreError, StoreErrorKind, Transferring, When,
-    Written, chain, crash_point, planted,
+    Content, CrashPoint, Planted, Presence, Reading, StoreError, StoreErrorKind, Transferring, When, Written, chain,
+    crash_point, planted,
 };
 use tracing::warn;
 
@@ -65,8 +65,7 @@ impl Sides<'_> {
             self.vanished();
             return Ok(());
         };
-        let statistics = &self.room.deps.statistics;
-        Statistics::count(if *when == When::Absent { &statistics.copied } else { &statistics.updated });
+        self.attempt.fate.note(if *when == When::Absent { Fate::Copied } else { Fate::Updated });
         let (source, destination) = (&copied.source, &copied.written.version);
         self.remember(&item.id, Proven { source, destination, checksum: &copied.checksum }).await;
         Ok(())

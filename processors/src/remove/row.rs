@@ -3,8 +3,7 @@
 use futures::stream::{self, StreamExt as _};
 use mill_model::{ContentId, ItemFacts};
 use mill_ports::{
-    CrashPoint, FailureClass, Place, Planted, Presence, Statistics, StoreError, StoreErrorKind, When, crash_point,
-    planted,
+    CrashPoint, FailureClass, Place, Planted, Presence, StoreError, StoreErrorKind, When, crash_point, planted,
 };
 use mill_records::delete_lists::{ListOf, ListedId, RowResult};
 use mill_records::seals::VersionDigest;
@@ -169,7 +168,7 @@ impl Removal<'_> {
             Presence::Here(()) => {
                 let (account, destination) = (&self.pair.account, &self.pair.destination);
                 debug!(%account, %destination, %item, "deleted, gone at the source");
-                Statistics::count(&self.shared.deps.statistics.deleted);
+                self.shared.deps.statistics.count(|work| work.deleted += 1);
                 Fared::Deleted
             }
             Presence::Absent => Fared::Gone,

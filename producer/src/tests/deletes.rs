@@ -98,7 +98,7 @@ async fn what_is_held_goes_only_as_exactly_it_is_confirmed() {
     let world = world(50, 2_345).await;
     let report = world.session().await;
     assert_eq!((world.removed().len(), report.held[0].count), (0, 2_345));
-    assert_eq!(world.statistics.totals().held, 2_345);
+    assert_eq!(world.statistics.totals().work.held, 2_345);
     let lists = &world.delete_lists;
     assert!(lists.by_token("2345-0000000000000000").await.is_err());
     assert_eq!(lists.by_token(&report.held[0].token).await.unwrap().count(), 2_345);

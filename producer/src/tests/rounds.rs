@@ -64,7 +64,7 @@ async fn every_item_is_queued_once_and_in_order() {
     assert_eq!(ids.len(), 2_500);
     assert!(ids.is_sorted());
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 2_500);
-    assert_eq!(world.statistics.queued.load(std::sync::atomic::Ordering::Relaxed), 2_500);
+    assert_eq!(world.statistics.totals().sum.survey.queued, 2_500);
     assert_eq!(world.statistics.bytes_queued.load(std::sync::atomic::Ordering::Relaxed), 2_500 * 9);
 }
 

@@ -392,8 +392,8 @@ async fn refused_entries_are_named_and_counted_once_a_run() {
     world.wrote_all().await;
     world.store("1").plant_refused(&item("s", "link"), mill_ports::Refusal::SymbolicLink);
     let report = world.session().await;
-    assert_eq!(report.refused, 1);
-    assert_eq!(report.refused_first[0].shown, "link");
-    assert_eq!(world.statistics.totals().refused, 1);
+    assert_eq!(report.survey.refused, 1);
+    assert_eq!(report.named_first[0].shown, "link");
+    assert_eq!(world.statistics.totals().refused(), 1);
     assert_eq!(world.ids().len(), 6);
 }

@@ -1,7 +1,9 @@
 //! The rows and their written form: ids stand in the sort key, progress in a value of JSON.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use mill_model::{AccountId, ContentId, DeleteListId, SpaceId, StoreId, Timestamp};
+use mill_model::{AccountId, ContentId, DeleteListId, SpaceId, StoreId, SurveySum, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::elapsed::ElapsedTime;
@@ -54,6 +56,10 @@ pub struct Morsel {
     pub deletes: Deletes,
     /// The last content id that was compared and, where needed, queued.
     pub marker: Option<ContentId>,
+    /// When its source was first listed in this run.
+    pub began: Option<Timestamp>,
+    /// What was made of all entries up to the marker.
+    pub sum: SurveySum,
 }
 
 impl Morsel {
@@ -61,8 +67,29 @@ impl Morsel {
 
     /// One that nothing was done with yet.
     pub fn fresh(pair: Pair, run: u64) -> Self {
-        Self { pair, run, nibbles: 0, deletes: Deletes::Pending, marker: None }
+        Self { pair, run, nibbles: 0, deletes: Deletes::Pending, marker: None, began: None, sum: SurveySum::default() }
     }
+}
+
+/// What the last complete survey of a morsel found, and since when all of it is known to be in sync.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairSurvey {
+    /// The space and both stores.
+    pub pair: Pair,
+    /// The run that made it.
+    pub run: u64,
+    /// When it began: what was at the source by then, it saw.
+    pub began: Timestamp,
+    /// What was made of each entry.
+    pub sum: SurveySum,
+    /// Deletes that wait for a person.
+    pub held: u64,
+    /// As of when every entry is known to be in sync, or named as one that is not copied; `None` while that is not known.
+    pub in_sync: Option<Timestamp>,
+}
+
+impl PairSurvey {
+    pub(super) const PREFIX: &str = "survey/";
 }
 
 /// How far a morsel's deletes have come.
@@ -189,6 +216,19 @@ struct MorselValue {
     deletes: DeletesValue,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     marker: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    began: Option<u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    sum: BTreeMap<String, u64>,
+}
+
+/// A sum by the names of its counters, those that are zero left out.
+fn written_sum(sum: &SurveySum) -> BTreeMap<String, u64> {
+    sum.each().filter(|(_, count)| *count > 0).map(|(counter, count)| (counter.name.to_owned(), count)).collect()
+}
+
+fn read_sum(written: &BTreeMap<String, u64>) -> SurveySum {
+    SurveySum::read(|name| written.get(name).copied().unwrap_or(0))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -210,8 +250,7 @@ enum DeletesValue {
 
 impl Record for Morsel {
     fn sort(&self) -> String {
-        let Pair { account, source, destination, space } = &self.pair;
-        [Self::PREFIX, account.as_str(), "/", source.as_str(), "/", destination.as_str(), "/", space.as_str()].concat()
+        pair_sort(Self::PREFIX, &self.pair)
     }
 
     fn value(&self, epoch: u64) -> Bytes {
@@ -223,25 +262,72 @@ impl Record for Morsel {
             Deletes::Done => DeletesValue::Done,
         };
         let (run, nibbles) = (self.run, self.nibbles);
-        json(&MorselValue { epoch, run, nibbles, deletes, marker: self.marker.as_ref().map(text) })
+        json(&MorselValue {
+            epoch,
+            run,
+            nibbles,
+            deletes,
+            marker: self.marker.as_ref().map(text),
+            began: self.began.map(Timestamp::as_millis),
+            sum: written_sum(&self.sum),
+        })
     }
 
     fn read(sort: &str, value: &[u8]) -> Option<Self> {
-        let mut ids = sort.strip_prefix(Self::PREFIX)?.splitn(4, '/');
-        let pair = Pair {
-            account: AccountId::new(ids.next()?).ok()?,
-            source: StoreId::new(ids.next()?).ok()?,
-            destination: StoreId::new(ids.next()?).ok()?,
-            space: SpaceId::new(ids.next()?).ok()?,
-        };
-        let MorselValue { run, nibbles, deletes, marker, .. } = serde_json::from_slice(value).ok()?;
+        let pair = pair_of(sort.strip_prefix(Self::PREFIX)?)?;
+        let MorselValue { run, nibbles, deletes, marker, began, sum, .. } = serde_json::from_slice(value).ok()?;
         let deletes = match deletes {
             DeletesValue::Pending | DeletesValue::Confirmed {} => Deletes::Pending,
             DeletesValue::Sending { list, next } => Deletes::Sending { list: DeleteListId::parse(&list).ok()?, next },
             DeletesValue::Held { count, items_total } => Deletes::Held { count, items_total },
             DeletesValue::Done => Deletes::Done,
         };
-        Some(Self { pair, run, nibbles, deletes, marker: content(marker).ok()? })
+        let (began, sum) = (began.map(Timestamp::from_millis), read_sum(&sum));
+        Some(Self { pair, run, nibbles, deletes, marker: content(marker).ok()?, began, sum })
+    }
+}
+
+fn pair_sort(prefix: &str, Pair { account, source, destination, space }: &Pair) -> String {
+    [prefix, account.as_str(), "/", source.as_str(), "/", destination.as_str(), "/", space.as_str()].concat()
+}
+
+fn pair_of(sort: &str) -> Option<Pair> {
+    let mut ids = sort.splitn(4, '/');
+    Some(Pair {
+        account: AccountId::new(ids.next()?).ok()?,
+        source: StoreId::new(ids.next()?).ok()?,
+        destination: StoreId::new(ids.next()?).ok()?,
+        space: SpaceId::new(ids.next()?).ok()?,
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct PairSurveyValue {
+    epoch: u64,
+    run: u64,
+    began: u64,
+    sum: BTreeMap<String, u64>,
+    #[serde(default)]
+    held: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    in_sync: Option<u64>,
+}
+
+impl Record for PairSurvey {
+    fn sort(&self) -> String {
+        pair_sort(Self::PREFIX, &self.pair)
+    }
+
+    fn value(&self, epoch: u64) -> Bytes {
+        let (began, in_sync) = (self.began.as_millis(), self.in_sync.map(Timestamp::as_millis));
+        json(&PairSurveyValue { epoch, run: self.run, began, sum: written_sum(&self.sum), held: self.held, in_sync })
+    }
+
+    fn read(sort: &str, value: &[u8]) -> Option<Self> {
+        let pair = pair_of(sort.strip_prefix(Self::PREFIX)?)?;
+        let PairSurveyValue { run, began, sum, held, in_sync, .. } = serde_json::from_slice(value).ok()?;
+        let (began, in_sync) = (Timestamp::from_millis(began), in_sync.map(Timestamp::from_millis));
+        Some(Self { pair, run, began, sum: read_sum(&sum), held, in_sync })
     }
 }
 

@@ -1,5 +1,5 @@
 use mill_engine::{Fault, FaultKind, FaultPlan, Faulty, HandClock, MemoryTable, SeededChance, SimClock, op::Op};
-use mill_model::{ContentId, DeleteListId, SpaceId, StoreId, Timestamp};
+use mill_model::{ContentId, DeleteListId, SpaceId, StoreId, SurveySum, Timestamp};
 
 use super::*;
 use crate::elapsed::ElapsedTime;
@@ -45,10 +45,24 @@ fn rows_are_read_as_they_were_written() {
         Deletes::Sending { list, next: u32::MAX },
     ] {
         for marker in [None, some("/\n"), some("a/\u{0}\"\u{1F600}")] {
-            let (run, nibbles, deletes) = (3, 2, deletes.clone());
-            round_trip(&Morsel { pair: pair("s p"), run, nibbles, deletes, marker });
+            for (began, sum) in [(None, SurveySum::default()), (Some(started), sum_of_each())] {
+                let (run, nibbles, deletes, marker) = (3, 2, deletes.clone(), marker.clone());
+                round_trip(&Morsel { pair: pair("s p"), run, nibbles, deletes, marker, began, sum });
+            }
         }
     }
+    for in_sync in [None, Some(started)] {
+        round_trip(&PairSurvey { pair: pair("s p"), run: 3, began: started, sum: sum_of_each(), held: 2, in_sync });
+    }
+}
+
+/// A sum in which each counter differs from every other.
+fn sum_of_each() -> SurveySum {
+    let mut next = 0;
+    SurveySum::read(|_| {
+        next += 1;
+        next
+    })
 }
 
 /// An older Mill's rows are read by every later one.
@@ -64,7 +78,8 @@ fn the_first_written_form_is_read_for_ever() {
     ] {
         let value = format!(r#"{{"epoch":1,"run":2,"nibbles":3,"deletes":{written},"marker":"n"}}"#);
         let morsel = Morsel::read("morsel/a/1/2/s", value.as_bytes()).unwrap();
-        assert_eq!(morsel, Morsel { pair: pair("s"), run: 2, nibbles: 3, deletes, marker: some("n") });
+        let (marker, sum) = (some("n"), SurveySum::default());
+        assert_eq!(morsel, Morsel { pair: pair("s"), run: 2, nibbles: 3, deletes, marker, began: None, sum });
     }
     let missing = Missing::read("missing/a/1/s", br#"{"epoch":1,"first":5,"run":6}"#).unwrap();
     assert_eq!((missing.first, missing.run), (Timestamp::from_millis(5), 6));

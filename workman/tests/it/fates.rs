@@ -1,6 +1,5 @@
 //! What becomes of a task, by what its processor answers.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,8 +43,8 @@ async fn a_failed_task_comes_again_with_its_history_and_is_dead_lettered_at_the_
     assert_eq!((envelope.failures, envelope.history.len(), envelope.origin), (3, 3, LOW));
     assert_eq!(reason, "it did not work: as the test wants");
     assert_eq!(envelope.history[0].workman, "w1");
-    assert_eq!(shop.statistics.failed.load(Relaxed), 3);
-    assert_eq!(shop.statistics.dead_lettered.load(Relaxed), 1);
+    assert_eq!(shop.statistics.totals().work.failed, 3);
+    assert_eq!(shop.statistics.totals().work.dead_lettered, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,7 +124,7 @@ async fn a_snoozed_task_comes_later_perhaps_changed_and_has_not_failed() {
     shop.send(LOW, "part 1").await;
     shop.work_off().await.unwrap();
     assert_eq!(shop.probe.begun_at("part 2"), [300, 1200], "a delay is capped to what the queue takes");
-    assert_eq!(shop.statistics.failed.load(Relaxed), 0);
+    assert_eq!(shop.statistics.totals().work.failed, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +148,7 @@ async fn throttling_never_counts_and_rests_the_store() {
         shop.send(LOW, &format!("{n}")).await;
     }
     shop.work_off().await.unwrap();
-    assert_eq!((shop.letters().len(), shop.statistics.failed.load(Relaxed)), (0, 0));
+    assert_eq!((shop.letters().len(), shop.statistics.totals().work.failed), (0, 0));
     let ended = shop.probe.ended().len();
     assert!(ended < 50 + 8 * 11, "at most one row of workers a minute asks the store in vain: {ended}");
 }
@@ -166,7 +165,7 @@ async fn an_unavailable_store_never_counts_and_its_tasks_are_not_begun() {
         shop.send(LOW, &format!("{n}")).await;
     }
     shop.work_off().await.unwrap();
-    assert_eq!((shop.letters().len(), shop.statistics.failed.load(Relaxed)), (0, 0));
+    assert_eq!((shop.letters().len(), shop.statistics.totals().work.failed), (0, 0));
     let begun = shop.probe.begun().len();
     assert!(begun < 20 + 8 * 180, "pauses grow to five minutes: {begun}");
 }

@@ -8,14 +8,16 @@ use mill_model::{
     Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, ItemState, Monotonic, Properties, SpaceId, StoreAddress,
     Timestamp, Version,
 };
-use mill_ports::{Place, Refusal};
+use mill_ports::{LeftOut, Place, Refusal};
 
 use super::mounts::{Mounts, root};
 
 /// All spaces of a store, and the marks it has given out.
 #[derive(Debug, Default)]
 pub(super) struct Spaces {
-    spaces: BTreeMap<SpaceId, Space>,
+    by_id: BTreeMap<SpaceId, Space>,
+    /// What stands beside the spaces.
+    pub(super) beside: LeftOut,
     /// Never goes back, so no mark is given twice.
     marks: u64,
 }
@@ -92,16 +94,16 @@ impl Item {
 
 impl Spaces {
     pub(super) fn ids(&self) -> Vec<SpaceId> {
-        self.spaces.keys().cloned().collect()
+        self.by_id.keys().cloned().collect()
     }
 
     pub(super) fn space(&self, space: &SpaceId) -> Option<&Space> {
-        self.spaces.get(space)
+        self.by_id.get(space)
     }
 
     pub(super) fn create(&mut self, space: &SpaceId) {
         let number = self.mark();
-        self.spaces.entry(space.clone()).or_insert_with(|| Space {
+        self.by_id.entry(space.clone()).or_insert_with(|| Space {
             number,
             entries: BTreeMap::new(),
             mounts: Mounts::default(),
@@ -109,11 +111,11 @@ impl Spaces {
     }
 
     pub(super) fn remove_space(&mut self, space: &SpaceId) {
-        self.spaces.remove(space);
+        self.by_id.remove(space);
     }
 
     pub(super) fn item(&self, item: &ItemAddress) -> Option<&Item> {
-        match self.spaces.get(&item.space)?.entries.get(&item.id)? {
+        match self.by_id.get(&item.space)?.entries.get(&item.id)? {
             Standing::Item(item) => Some(item),
             Standing::Refused(_) => None,
         }
@@ -122,36 +124,36 @@ impl Spaces {
     /// Writes an item into its space, and gives it as it stands there. Without the space it stands nowhere.
     pub(super) fn insert(&mut self, item: &ItemAddress, mut made: Item) -> Item {
         made.mark = self.mark();
-        if let Some(space) = self.spaces.get_mut(&item.space) {
+        if let Some(space) = self.by_id.get_mut(&item.space) {
             space.entries.insert(item.id.clone(), Standing::Item(made.clone()));
         }
         made
     }
 
     pub(super) fn insert_refused(&mut self, item: &ItemAddress, reason: Refusal) {
-        if let Some(space) = self.spaces.get_mut(&item.space) {
+        if let Some(space) = self.by_id.get_mut(&item.space) {
             space.entries.insert(item.id.clone(), Standing::Refused(reason));
         }
     }
 
     pub(super) fn remove(&mut self, item: &ItemAddress) {
-        if let Some(space) = self.spaces.get_mut(&item.space) {
+        if let Some(space) = self.by_id.get_mut(&item.space) {
             space.entries.remove(&item.id);
         }
     }
 
     /// The places on the way to an item, whether or not it or its space is there.
     pub(super) fn places(&self, store: &StoreAddress, item: &ItemAddress) -> Vec<Place> {
-        let all = self.spaces.get(&item.space).map_or_else(|| vec![root(store)], |space| space.places(store));
+        let all = self.by_id.get(&item.space).map_or_else(|| vec![root(store)], |space| space.places(store));
         all.into_iter().filter(|place| item.id.as_str().starts_with(&place.path)).collect()
     }
 
     pub(super) fn space_mut(&mut self, space: &SpaceId) -> Option<&mut Space> {
-        self.spaces.get_mut(space)
+        self.by_id.get_mut(space)
     }
 
     pub(super) fn rot(&mut self, item: &ItemAddress, change: impl FnOnce(&mut Vec<u8>)) {
-        let entry = self.spaces.get_mut(&item.space).and_then(|space| space.entries.get_mut(&item.id));
+        let entry = self.by_id.get_mut(&item.space).and_then(|space| space.entries.get_mut(&item.id));
         if let Some(Standing::Item(item)) = entry {
             let mut bytes = item.bytes.to_vec();
             change(&mut bytes);

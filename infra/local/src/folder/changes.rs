@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::committer::{Change, Changed};
 use super::durability::Durability;
 use super::faults::{During, Fault};
-use super::kept::{self, Keeping};
+use super::kept::{self, Fits, Keeping};
 use super::place::{Place, split};
 use super::reading::{self, Found, find, missing};
 use super::root::RootDir;
@@ -91,7 +91,7 @@ impl<'a> Making<'a> {
         match self.rename(&staged, &parent, &place, when) {
             Ok(renamed) => {
                 crash_point(CrashPoint::FolderRenamed);
-                let fits = staged.fits;
+                let fits = std::mem::replace(&mut staged.fits, Fits::Here);
                 if renamed != Renamed::Exchanged {
                     staged.placed();
                 }
@@ -208,11 +208,12 @@ impl<'a> Making<'a> {
     /// so it is set only where it must be, and then nothing is proven: the file is read again.
     fn set(&self, found: &Found, keeping: &Keeping) -> Result<Changed, Fault> {
         let fits = keeping.apply_all_but_time(&found.file, Some(&found.stamp)).map_err(write)?;
-        let now = still(found)?;
+        let mut now = still(found)?;
         let time = keeping.time_instead_of(now.modified);
         if let Some(time) = time {
-            kept::set_time(&found.file, time).map_err(write)?;
+            now = kept::set_time(&found.file, time).map_err(write)?;
         }
+        let fits = keeping.keep_lost(&found.file, &now, fits).map_err(write)?;
         if self.singly {
             self.durability.sync_file(&found.file)?;
         }

@@ -3,13 +3,17 @@
 //! `file-mode` and `file-mtime` are the file's own permission bits and mtime. All others are one extended attribute,
 //! a JSON map; a name mapped to `null` there is a property that the item does not have though its file has one.
 //! Where the attribute does not fit, a row of the sidecar book holds the map and names the version it belongs to.
+//!
+//! What was set is read back. A mode or time that the file does not hold (a time between two seconds on FAT, one after
+//! 2038 on an old ext4, a right to run as the owner, which no copy is given) stands in the map as a text, beside what the
+//! file says instead: as long as it says that, the text counts.
 
 use std::collections::BTreeMap;
 
 use mill_model::{ItemFacts, ItemState, Properties};
 use mill_ports::{Clock, CrashPoint, crash_point};
 use rustix::fd::AsFd;
-use rustix::fs::{Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
+use rustix::fs::{Mode, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
 use super::stamp::{Instant, Stamp};
@@ -17,8 +21,12 @@ use super::stamp::{Instant, Stamp};
 const ATTRIBUTE: &str = "user.mill.properties";
 /// The attribute's value where the properties did not fit into it.
 const ELSEWHERE: &[u8] = b"sidecar";
-/// The permission bits that are kept: who may run a copy as its owner is not for a copy to say.
+/// The permission bits that a file is given: who may run a copy as its owner is not for a copy to say.
 const MODE_BITS: u32 = 0o777;
+/// The permission bits that an item has: also those for running as the owner or group, and for who may remove what.
+const ALL_MODE_BITS: u32 = 0o7777;
+/// Begins the name under which the map keeps what a file says of its mode or time instead of the text beside it.
+const HELD_INSTEAD: char = '\0';
 
 /// The properties that are not the file's own: texts, or `None` for one that the item does not have.
 pub(super) type Map = BTreeMap<String, Option<String>>;
@@ -65,7 +73,7 @@ pub(super) struct Keeping {
     mode: Option<u32>,
     mtime: Option<Instant>,
     /// What the file itself cannot say.
-    pub(super) map: Map,
+    map: Map,
     /// Whether there is a sidecar for what does not fit.
     sidecar: bool,
 }
@@ -100,13 +108,16 @@ impl Keeping {
         Mode::from_raw_mode(if self.mode.is_some() { 0o600 } else { 0o644 })
     }
 
-    /// Sets all of them. Whether the map must go to the sidecar is known once it was tried with the file.
+    /// Sets all of them on a file that is out of sight of others, and reads back what it made of them.
+    ///
+    /// Tells whether the map must go to the sidecar: known once it was tried with the file.
     pub(super) fn apply(&self, file: impl AsFd) -> Result<Fits, Errno> {
         let fits = self.apply_all_but_time(&file, None)?;
-        if let Some(mtime) = self.mtime {
-            set_time(&file, mtime)?;
-        }
-        Ok(fits)
+        let now = match self.mtime {
+            Some(mtime) => set_time(&file, mtime)?,
+            None => Stamp::of(&rustix::fs::fstat(&file)?),
+        };
+        self.keep_lost(&file, &now, fits)
     }
 
     /// The time that is to be set where a file bears another.
@@ -121,9 +132,43 @@ impl Keeping {
             crash_point(CrashPoint::FolderPropertiesBegun);
         }
         if let Some(mode) = self.mode {
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS))?;
         }
         Ok(fits)
+    }
+
+    /// Keeps beside the file what it does not hold of its mode and time, which does not move its time. `now` is its state
+    /// once all of them were set, and `fits` what became of the map then.
+    pub(super) fn keep_lost(&self, file: impl AsFd, now: &Stamp, fits: Fits) -> Result<Fits, Errno> {
+        let lost = self.lost(now);
+        if lost.is_empty() {
+            return Ok(fits);
+        }
+        let mut all = self.clone();
+        all.map.extend(lost);
+        match all.set_map_of(&file, now.mode) {
+            // Neither the file nor a book can hold it.
+            Err(Errno::NOTSUP | Errno::NOSYS) if !self.sidecar => Ok(Fits::Lost),
+            other => other,
+        }
+    }
+
+    /// What the file does not say as it was told: the texts, and what it says instead.
+    fn lost(&self, now: &Stamp) -> Map {
+        let mut lost = Map::new();
+        let mut note = |name: &str, wanted: String, held: String| {
+            if wanted != held {
+                lost.insert(name.to_owned(), Some(wanted));
+                lost.insert(held_instead(name), Some(held));
+            }
+        };
+        if let Some(mode) = self.mode {
+            note(Properties::FILE_MODE, mode_text(mode), mode_text(now.mode));
+        }
+        if let Some(mtime) = self.mtime {
+            note(Properties::FILE_MTIME, mtime_text(mtime), mtime_text(now.modified));
+        }
+        lost
     }
 
     /// Where the file had a state before, and only there, there may be an attribute to be removed.
@@ -137,18 +182,31 @@ impl Keeping {
             };
             return match removed {
                 Ok(()) | Err(Errno::NODATA) => Ok(Fits::Here),
-                Err(Errno::NOTSUP | Errno::NOSYS) => Ok(Fits::Nowhere { essential: false }),
+                Err(Errno::NOTSUP | Errno::NOSYS) => Ok(Fits::Nowhere { essential: None }),
                 Err(errno) => Err(errno),
             };
         }
-        if let Some(found) = found.filter(|found| found.mode & 0o200 == 0) {
-            // Attributes of a read-only file may be set by its owner only after this; `apply` sets the mode again.
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(found.mode & MODE_BITS | 0o200))?;
-            let fits = self.set_map(&file);
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(found.mode & MODE_BITS))?;
-            return fits;
+        match found {
+            Some(found) => self.set_map_of(&file, found.mode),
+            None => self.set_map(&file),
         }
-        self.set_map(&file)
+    }
+
+    /// Sets the map of a file that has this mode.
+    fn set_map_of(&self, file: impl AsFd, mode: u32) -> Result<Fits, Errno> {
+        if mode & 0o200 != 0 {
+            return self.set_map(&file);
+        }
+        // Attributes of a read-only file may be set by its owner only after this.
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS | 0o200))?;
+        let fits = self.set_map(&file);
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS))?;
+        fits
+    }
+
+    /// That the map has to go to the sidecar, if anything would be lost without it.
+    fn nowhere(&self) -> Fits {
+        Fits::Nowhere { essential: self.is_essential().then(|| self.map.clone()) }
     }
 
     fn set_map(&self, file: impl AsFd) -> Result<Fits, Errno> {
@@ -156,14 +214,12 @@ impl Keeping {
         match rustix::fs::fsetxattr(&file, ATTRIBUTE, &json, XattrFlags::empty()) {
             Ok(()) => Ok(Fits::Here),
             // Without what says that a property is not there, an item has a mode and a time too many; nothing is lost.
-            Err(Errno::NOTSUP | Errno::NOSYS) if self.sidecar || !self.is_essential() => {
-                Ok(Fits::Nowhere { essential: self.is_essential() })
-            }
+            Err(Errno::NOTSUP | Errno::NOSYS) if self.sidecar || !self.is_essential() => Ok(self.nowhere()),
             Err(Errno::TOOBIG | Errno::NOSPC | Errno::RANGE) if !self.sidecar => Err(Errno::NOTSUP),
             Err(Errno::TOOBIG | Errno::NOSPC | Errno::RANGE) => {
                 match rustix::fs::fsetxattr(&file, ATTRIBUTE, ELSEWHERE, XattrFlags::empty()) {
                     // Too large for any attribute is said before whether there are any.
-                    Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS) => Ok(Fits::Nowhere { essential: true }),
+                    Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS) => Ok(self.nowhere()),
                     // On a disk that is full this fails as well, and says so.
                     Err(errno) => Err(errno),
                 }
@@ -174,21 +230,30 @@ impl Keeping {
 }
 
 /// Whether a file could keep the map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fits {
     /// It keeps it.
     Here,
-    /// It cannot; `essential` where something would be lost without the sidecar.
-    Nowhere { essential: bool },
+    /// It cannot; what would be lost without the sidecar.
+    Nowhere { essential: Option<Map> },
+    /// Its mode or time is another than was asked for, and there is no sidecar that could tell.
+    Lost,
 }
 
 /// Facts with the properties of a file, `map` being those kept beside the file's own; `None` where that is not known.
 pub(super) fn with_properties(facts: ItemFacts, stamp: &Stamp, map: Option<Map>) -> ItemFacts {
-    let properties = map.map(|map| {
-        let mut all = BTreeMap::from([
-            (Properties::FILE_MODE.to_owned(), format!("{:04o}", stamp.mode & MODE_BITS)),
-            (Properties::FILE_MTIME.to_owned(), format!("{}.{:09}", stamp.modified.seconds, stamp.modified.nanos)),
-        ]);
+    let properties = map.map(|mut map| {
+        let own =
+            [(Properties::FILE_MODE, mode_text(stamp.mode)), (Properties::FILE_MTIME, mtime_text(stamp.modified))];
+        for (name, says) in &own {
+            // What the file says by now is somebody's word since.
+            if let Some(held) = map.remove(&held_instead(name))
+                && held.as_ref() != Some(says)
+            {
+                map.remove(*name);
+            }
+        }
+        let mut all: BTreeMap<String, String> = own.into_iter().map(|(name, says)| (name.to_owned(), says)).collect();
         for (name, value) in map {
             match value {
                 Some(value) => drop(all.insert(name, value)),
@@ -215,25 +280,47 @@ pub(super) fn bare_facts(stamp: &Stamp, clock: &dyn Clock) -> ItemFacts {
 /// Only what would be written the same again is a mode; all else stays a text.
 fn mode_from(text: &str) -> Option<u32> {
     let mode = u32::from_str_radix(text, 8).ok()?;
-    (mode <= MODE_BITS && text == format!("{mode:04o}")).then_some(mode)
+    (mode <= ALL_MODE_BITS && text == mode_text(mode)).then_some(mode)
+}
+
+fn mode_text(mode: u32) -> String {
+    format!("{:04o}", mode & ALL_MODE_BITS)
 }
 
 fn mtime_from(text: &str) -> Option<Instant> {
     let (seconds, nanos) = text.split_once('.')?;
     let at = Instant { seconds: seconds.parse().ok()?, nanos: nanos.parse().ok()? };
-    (at.nanos < 1_000_000_000 && text == format!("{}.{:09}", at.seconds, at.nanos)).then_some(at)
+    (at.nanos < 1_000_000_000 && text == mtime_text(at)).then_some(at)
 }
 
-/// Sets when a file was written last.
-pub(super) fn set_time(file: impl AsFd, mtime: Instant) -> Result<(), Errno> {
-    rustix::fs::futimens(file, &timestamps(mtime))
+fn mtime_text(at: Instant) -> String {
+    format!("{}.{:09}", at.seconds, at.nanos)
 }
 
-fn timestamps(modified: Instant) -> Timestamps {
-    Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: modified.seconds, tv_nsec: modified.nanos.into() },
+fn held_instead(name: &str) -> String {
+    format!("{HELD_INSTEAD}{name}")
+}
+
+/// Sets an mtime alone, and tells the file's state after it. Some file systems in user space pass over what does not set
+/// both times: they are told the access time that there is.
+pub(super) fn set_time(file: impl AsFd, mtime: Instant) -> Result<Stamp, Errno> {
+    let omitted = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let last_modification = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() };
+    rustix::fs::futimens(&file, &Timestamps { last_access: omitted, last_modification })?;
+    let stat = rustix::fs::fstat(&file)?;
+    let now = Stamp::of(&stat);
+    if now.modified == mtime {
+        return Ok(now);
     }
+    let last_access = accessed(&stat);
+    rustix::fs::futimens(&file, &Timestamps { last_access, last_modification })?;
+    Ok(Stamp::of(&rustix::fs::fstat(&file)?))
+}
+
+/// The width and sign of the kernel's fields differ between processors.
+#[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap, clippy::cast_lossless)]
+fn accessed(stat: &Stat) -> Timespec {
+    Timespec { tv_sec: stat.st_atime as i64, tv_nsec: stat.st_atime_nsec as i64 }
 }
 
 #[cfg(test)]
@@ -247,9 +334,10 @@ mod tests {
     #[test]
     fn only_what_is_written_the_same_again_is_a_mode_or_a_time() {
         assert_eq!(mode_from("0644"), Some(0o644));
+        assert_eq!(mode_from("4755"), Some(0o4755));
         assert_eq!(mtime_from("12.000000007"), Some(Instant { seconds: 12, nanos: 7 }));
         assert_eq!(mtime_from("-5.000000000"), Some(Instant { seconds: -5, nanos: 0 }));
-        for text in ["644", "00644", "4755", "rw", "", "+644", "100644", "0899"] {
+        for text in ["644", "00644", "04755", "rw", "", "+644", "100644", "0899"] {
             assert_eq!(mode_from(text), None, "{text}");
         }
         for text in ["12", "12.7", "+12.000000000", "x.000000000", "12.0000000000", "1.-00000001", "1.1000000000"] {
@@ -264,8 +352,35 @@ mod tests {
         let neither = Keeping::of(&properties(&[("content-type", "text/plain")]), false);
         assert_eq!(neither.map["content-type"].as_deref(), Some("text/plain"));
         assert_eq!((&neither.map["file-mode"], &neither.map["file-mtime"]), (&None, &None));
-        let odd = Keeping::of(&properties(&[("file-mode", "4755"), ("file-mtime", "1.000000000")]), false);
-        assert_eq!(odd.map["file-mode"].as_deref(), Some("4755"));
+        let odd = Keeping::of(&properties(&[("file-mode", "644"), ("file-mtime", "1.000000000")]), false);
+        assert_eq!(odd.map["file-mode"].as_deref(), Some("644"));
         assert_eq!(odd.mode, None);
+    }
+
+    fn stamp(mode: u32, seconds: i64) -> Stamp {
+        let at = Instant { seconds, nanos: 0 };
+        Stamp { device: 1, inode: 2, size: 3, mode, modified: at, changed: at }
+    }
+
+    #[test]
+    fn what_a_file_does_not_hold_counts_as_long_as_the_file_says_what_it_said_then() {
+        let wanted = properties(&[("file-mode", "4755"), ("file-mtime", "9.000000007"), ("note", "a")]);
+        let keeping = Keeping::of(&wanted, false);
+        let mut map = keeping.map.clone();
+        map.extend(keeping.lost(&stamp(0o100_755, 8)));
+        let read = |stamp: &Stamp| {
+            let (version, state) = (mill_model::Version::unsettled("v"), ItemState::Online);
+            let bare = ItemFacts { size: 3, modified: None, version, checksums: Vec::new(), properties: None, state };
+            with_properties(bare, stamp, Some(map.clone())).properties.unwrap()
+        };
+        assert_eq!(read(&stamp(0o100_755, 8)), wanted);
+        let touched = read(&stamp(0o100_700, 12));
+        assert_eq!((touched.get("file-mode"), touched.get("file-mtime")), (Some("0700"), Some("12.000000000")));
+        assert_eq!((touched.get("note"), touched.0.len()), (Some("a"), 3));
+        assert!(
+            keeping
+                .lost(&Stamp { mode: 0o104_755, modified: Instant { seconds: 9, nanos: 7 }, ..stamp(0, 0) })
+                .is_empty()
+        );
     }
 }

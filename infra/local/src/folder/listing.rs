@@ -93,7 +93,8 @@ impl Walk {
         // Where it may not be read, another user's Mill is at work, or somebody's files are there.
         if let Some(found) = InProgress::in_directory(root).unwrap_or_else(|_| Some(InProgress::foreign())) {
             walk.must_not_meet(&found, IN_PROGRESS)?;
-            walk.reserved = walk.at_root && found.foreign;
+            // Where a listing goes on it was told already.
+            walk.reserved = walk.at_root && found.foreign && after.is_none();
         }
         walk.levels.push(Level { directory: space, standing, names: Names::default(), empty: true, outside: 0 });
         walk.pass(false).map_err(reach)?;

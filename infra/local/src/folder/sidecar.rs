@@ -6,6 +6,7 @@ use bytes::Bytes;
 use mill_model::{ItemAddress, StoreAddress, Version};
 use mill_ports::{CrashPoint, RowKey, RowWhen, StoreErrorKind, Table, TableError, TableErrorKind, crash_point};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::faults::Fault;
 use super::kept::{Fits, Kept, Map};
@@ -47,11 +48,14 @@ impl Sidecar {
     /// Keeps what did not fit beside the file that was just written.
     ///
     /// A crash before leaves the file without its row, that is with properties that are not known.
-    pub(super) async fn keep(&self, item: &ItemAddress, version: &Version, fits: Fits, map: Map) -> Result<(), Fault> {
-        let (Some(table), Fits::Nowhere { essential }) = (&self.table, fits) else { return Ok(()) };
-        if !essential {
-            return table.delete(&self.key(item), RowWhen::Always).await.map_err(fault);
+    pub(super) async fn keep(&self, item: &ItemAddress, version: &Version, fits: Fits) -> Result<(), Fault> {
+        if fits == Fits::Lost {
+            warn!(%item, "its file cannot hold its mode or time as it is, and there is no book beside it to hold them");
         }
+        let (Some(table), Fits::Nowhere { essential }) = (&self.table, fits) else { return Ok(()) };
+        let Some(map) = essential else {
+            return table.delete(&self.key(item), RowWhen::Always).await.map_err(fault);
+        };
         let row = Row { version: version.token().to_owned(), properties: map };
         let row = serde_json::to_vec(&row).map_err(Fault::unexpected)?;
         crash_point(CrashPoint::SidecarBeforeWrite);

@@ -12,6 +12,9 @@ use super::file_system;
 /// the file systems in use (FAT: 2 s), so that a further change would bear another time.
 pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
+/// The bits of a mode for running as the owner or the group, and the sticky one.
+const BEYOND_PERMISSIONS: u32 = 0o7000;
+
 /// What `stat` says of a file or directory, as far as Mill uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -99,7 +102,8 @@ impl Stamp {
         if settled { Version::settled_at(token) } else { Version::unsettled(token) }
     }
 
-    /// File system, inode, size, mtime and ctime in hexadecimal. Written by hand: a listing makes millions of them.
+    /// File system, inode, size, mtime and ctime in hexadecimal, and the bits of the mode beyond permissions if there are
+    /// any: what was proven equal while these were not told is looked at again. Written by hand: a listing makes millions.
     fn token(&self, file_system: u64) -> String {
         let mut out = String::with_capacity(80);
         let times = [self.modified, self.changed];
@@ -111,6 +115,10 @@ impl Stamp {
                 out.push('.');
             }
             push_hex(&mut out, number);
+        }
+        if self.mode & BEYOND_PERMISSIONS != 0 {
+            out.push('.');
+            push_hex(&mut out, u64::from(self.mode & BEYOND_PERMISSIONS));
         }
         out
     }
@@ -159,6 +167,7 @@ mod tests {
             Stamp { size: 1, ..stamp() },
             Stamp { modified: later, ..stamp() },
             Stamp { changed: later, ..stamp() },
+            Stamp { mode: 0o104_644, ..stamp() },
         ] {
             assert!(!seen.contains(&other.token(0x801)));
             seen.push(other.token(0x801));

@@ -37,7 +37,6 @@ impl DestinationStore for FolderStore {
         let failed = |fault| self.0.error("put", &item.to_string(), fault);
         let place = self.0.place_to_write(item).map_err(failed)?;
         let keeping = self.0.keeping(&content.properties);
-        let map = keeping.map.clone();
         let change = if place.directory {
             if content.size > 0 {
                 let why = "a name with `/` at its end can only be that of an empty directory";
@@ -51,7 +50,7 @@ impl DestinationStore for FolderStore {
             Change::Place(preparing.finish(keeping).await?, place, when.clone())
         };
         let changed = self.0.committer.commit(change).await;
-        self.written(item, changed, map).await.map_err(failed)
+        self.written(item, changed).await.map_err(failed)
     }
 
     async fn put_properties(
@@ -63,13 +62,12 @@ impl DestinationStore for FolderStore {
         let failed = |fault| self.0.error("put properties", &item.to_string(), fault);
         let place: Place = self.0.place_to_write(item).map_err(failed)?;
         let keeping = self.0.keeping(properties);
-        let map = keeping.map.clone();
         let change = Change::Properties(place.clone(), keeping.clone(), when.clone());
         let changed = match self.0.committer.commit(change).await {
             Ok(Changed::Shared(version)) => self.write_anew(item, place, keeping, version).await?,
             other => other,
         };
-        self.written(item, changed, map).await.map_err(failed)
+        self.written(item, changed).await.map_err(failed)
     }
 
     async fn tidy(&self) {
@@ -131,16 +129,11 @@ impl FolderStore {
         Ok(self.0.committer.commit(Change::Place(staged, place, When::VersionIs(version))).await)
     }
 
-    async fn written(
-        &self,
-        item: &ItemAddress,
-        changed: Result<Changed, Fault>,
-        map: super::kept::Map,
-    ) -> Result<Written, Fault> {
+    async fn written(&self, item: &ItemAddress, changed: Result<Changed, Fault>) -> Result<Written, Fault> {
         let Changed::Item(version, fits) = changed? else {
             return Err(Fault::unexpected("a write was answered as something else"));
         };
-        self.0.sidecar.keep(item, &version, fits, map).await?;
+        self.0.sidecar.keep(item, &version, fits).await?;
         Ok(Written { version, checksums: Vec::new(), at: Some(self.0.clock.now()) })
     }
 }

@@ -166,9 +166,9 @@ async fn workers_that_run_one_task_at_once_copy_it_once() {
     let site = Site::new();
     site.source.plant(&at("x"), vec![1; 100_000], noted("n"));
     let factory = site.factory(policy(true));
-    let task = || factory.processor(Site::task(Some(&at("x")))).unwrap();
-    let attempt = site.attempt();
-    let runs = (0..8).map(|_| task().run(&attempt));
+    let task = Site::task(Some(&at("x")));
+    let attempts: Vec<_> = (0..8).map(|_| site.attempt()).collect();
+    let runs = attempts.iter().map(|attempt| site.attempted(&factory, &task, attempt));
     for run in futures::future::join_all(runs).await {
         assert_eq!(run.unwrap(), Outcome::done());
     }

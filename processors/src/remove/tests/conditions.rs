@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::*;
-use mill_model::Totals;
 use mill_ports::StoreErrorKind;
 
 #[tokio::test(start_paused = true)]

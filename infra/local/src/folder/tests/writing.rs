@@ -253,7 +253,7 @@ async fn somebody_removing_the_directory_in_progress_stops_nothing() {
 
 /// A book of rows in memory, without conditions: this store uses none.
 #[derive(Debug, Default)]
-struct Rows(Mutex<BTreeMap<RowKey, Bytes>>);
+pub(super) struct Rows(Mutex<BTreeMap<RowKey, Bytes>>);
 
 #[async_trait::async_trait]
 impl Table for Rows {

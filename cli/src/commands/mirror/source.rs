@@ -1,0 +1,94 @@
+//! Whether there is anything at the source: a mistyped prefix, one object and an empty folder are no copies in sync.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use futures::TryStreamExt as _;
+use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, StoreId};
+use mill_ports::{Clock, Presence, SourceStore};
+
+use super::end::End;
+use crate::exit::Exit;
+use crate::fleet::Remote;
+use crate::names::Names;
+use crate::report::{InSync, Summary};
+
+impl End {
+    /// Makes sure that something lies beneath a prefix, before the destination is claimed for it. One that lists nothing
+    /// cannot be told from one that was never there; with `--remove-vanished` the survey goes on, and holds what vanished.
+    ///
+    /// # Errors
+    /// When nothing lies there, or it names one object.
+    pub(super) async fn must_hold_something(
+        &self,
+        source: &dyn SourceStore,
+        clock: &Arc<dyn Clock>,
+        remove_vanished: bool,
+    ) -> Result<()> {
+        let Self::Remote(remote) = self else { return Ok(()) };
+        if remote.prefix.is_empty() || !lists_nothing(source).await? {
+            return Ok(());
+        }
+        if is_object(remote, clock).await? {
+            let key = remote.prefix.trim_end_matches('/');
+            bail!(
+                "`s3://{}/{key}` is one object, and `mill mirror` copies what lies beneath a prefix; name the prefix in which \
+                 it lies",
+                remote.bucket
+            );
+        }
+        if !remove_vanished {
+            bail!("nothing lies beneath `{self}`: is it mistyped?");
+        }
+        Ok(())
+    }
+
+    /// What it means for the exit code that a run found nothing at this source, and deleted nothing that a person let go.
+    pub(super) fn judge_nothing(&self, names: &Names, exit: Exit, summary: &mut Summary) -> Exit {
+        let found = summary.totals.sum.survey.listed + summary.totals.work.deleted;
+        if found > 0 || exit > Exit::Warnings {
+            return exit;
+        }
+        match self {
+            Self::Remote(remote) if !remote.prefix.is_empty() => {
+                summary.remarks.push(format!("nothing lies beneath `{self}`: is it mistyped?"));
+                summary.in_sync = InSync::No;
+                Exit::Error
+            }
+            _ => {
+                summary
+                    .remarks
+                    .push(format!("{} holds nothing: is it the right one, and is it mounted?", names.source()));
+                Exit::Warnings
+            }
+        }
+    }
+}
+
+fn address() -> Result<(AccountId, StoreId, SpaceId)> {
+    let (account, store) = (AccountId::new(Names::MIRROR_ACCOUNT)?, StoreId::new(Names::MIRROR_SOURCE)?);
+    Ok((account, store, SpaceId::new(Names::MIRROR_SPACE)?))
+}
+
+/// Whether a listing of the source surely ends without an entry. What cannot be listed now is for the survey to say.
+async fn lists_nothing(source: &dyn SourceStore) -> Result<bool> {
+    let (_, _, space) = address()?;
+    let mut pages = source.list(&space, None);
+    loop {
+        match pages.try_next().await {
+            Ok(Some(page)) if page.entries.is_empty() && !page.end => {}
+            Ok(Some(page)) => return Ok(page.entries.is_empty()),
+            Ok(None) | Err(_) => return Ok(false),
+        }
+    }
+}
+
+/// Whether the prefix, without its last slash, is the key of an object.
+async fn is_object(remote: &Remote, clock: &Arc<dyn Clock>) -> Result<bool> {
+    let (account, store, space) = address()?;
+    let bucket = Remote { prefix: String::new(), ..remote.clone() };
+    let address = StoreAddress { account, store };
+    let (store, _) = bucket.open(address, &space, clock.clone()).await?;
+    let id = ContentId::new(remote.prefix.trim_end_matches('/')).context("the prefix is no key")?;
+    Ok(matches!(store.head(&ItemAddress { space, id }).await?, Presence::Here(_)))
+}

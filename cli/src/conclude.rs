@@ -1,0 +1,177 @@
+//! What a run came to: whether all of it is in sync and by which evidence, what is to be said, and the exit code.
+//!
+//! "In sync" is said where the run's sum shows it, every listed entry being equal or named, or else where a closing survey
+//! finds that. A run that has failed in part is not asked: it is to be run again anyway.
+
+use anyhow::Result;
+use mill_model::{Evidence, Fates, RunSum, SurveySum, Totals};
+use mill_ports::{CrashPoint, crash_point};
+use mill_producer::{ClosingReport, DuplicationProducer, Ended, SessionReport};
+use mill_records::seals::Pair;
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::dead_letters;
+use crate::exit::Exit;
+use crate::names::Names;
+use crate::report::{InSync, Summary};
+use crate::running::Ran;
+use crate::works::Works;
+
+/// What is needed to conclude a run.
+pub(crate) struct Conclusion<'a> {
+    pub(crate) works: &'a Works,
+    pub(crate) producer: &'a DuplicationProducer,
+    pub(crate) names: &'a Names,
+    pub(crate) stop: CancellationToken,
+    /// Whether exit codes tell a run that changed nothing.
+    pub(crate) detailed: bool,
+}
+
+impl Conclusion<'_> {
+    /// What a run came to, for its exit code and its summary.
+    ///
+    /// # Errors
+    /// When the books of the installation cannot be asked.
+    pub(crate) async fn of(self, ran: Ran) -> Result<(Exit, Summary)> {
+        crash_point(CrashPoint::CliConcluding);
+        let Ran { totals, earlier, exact, took, produced, cut_short } = ran;
+        let mut remarks = self.of_survey(&produced);
+        remarks.extend(self.works.refusals.kept().iter().map(|it| self.names.refused(&it.subject, &it.reason)));
+        remarks.extend(produced.held.iter().map(|held| self.names.held(held)));
+        // Also what a run had given up that was killed before it could say so.
+        if self.works.drain_dead_letters().await? + totals.dead_lettered() > 0 {
+            remarks.extend(dead_letters::open_remarks(self.works).await?);
+        }
+        let source_absent = produced.spaces_failed.iter().any(|failed| failed.source_absent);
+        let partial = produced.failed() || cut_short.is_some() || totals.dead_lettered() > 0;
+        remarks.extend(cut_short.iter().map(|why| self.names.text(why)));
+        remarks.extend(self.works.misplaced.remarks());
+        let evidence = evidence(&totals, &produced.survey, exact);
+        let mut in_sync = InSync::No;
+        if !partial {
+            in_sync = match evidence {
+                Evidence::Complete => {
+                    self.note_in_sync().await;
+                    InSync::Sum
+                }
+                Evidence::NotAll | Evidence::Open { .. } => self.closing_survey(&mut remarks).await?,
+                Evidence::Unexplained(_) => InSync::No,
+            };
+        }
+        if let Evidence::Unexplained(why) = evidence {
+            remarks.push(format!("the run's sum does not add up: {why}; run it again, and report this"));
+        }
+        remarks.extend(of_fates(&totals.sum.fates, &earlier));
+        let exit = if source_absent && matches!(self.names, Names::Mirror { .. }) {
+            Exit::Error
+        } else if partial || in_sync == InSync::No {
+            Exit::Partial
+        } else if is_warned(&totals, &produced, self.works.refusals.count()) {
+            Exit::Warnings
+        } else if self.detailed && !totals.changed() {
+            Exit::Unchanged
+        } else {
+            Exit::Done
+        };
+        let exit = self.works.misplaced.exit(exit);
+        Ok((exit, Summary { totals, took, remarks, first_run: None, in_sync, at_least: !exact }))
+    }
+
+    /// What the survey of a run says to people.
+    fn of_survey(&self, produced: &SessionReport) -> Vec<String> {
+        let mut remarks: Vec<String> = Vec::new();
+        if produced.no_account() {
+            remarks.push(
+                "no account is configured: `duplication-accounts.json` in the folder of policies names none".into(),
+            );
+        }
+        let idle = |(account, why): &(_, String)| format!("nothing to do for account `{account}`: {why}");
+        remarks.extend(produced.accounts_idle.iter().map(idle));
+        remarks.extend(produced.named_first.iter().map(|entry| self.names.entry(entry)));
+        let SurveySum { refused, hidden, ignored, .. } = produced.survey;
+        let more = (refused + hidden + ignored).saturating_sub(produced.named_first.len() as u64);
+        if more > 0 {
+            remarks.push(format!("not copied: {more} more entries of sources; the log names them"));
+        }
+        remarks.extend(produced.left_out.first.iter().map(Names::left_out));
+        let more = produced.left_out.count.saturating_sub(produced.left_out.first.len() as u64);
+        if more > 0 {
+            remarks.push(format!("not copied: {more} more entries that lie in no space or that a rule leaves out"));
+        }
+        remarks.extend(produced.sources_absent.iter().map(|absent| self.names.absent(absent)));
+        for (account, why) in &produced.accounts_failed {
+            remarks.push(format!("account `{account}` was passed over: {why}"));
+        }
+        remarks.extend(produced.spaces_failed.iter().map(|failed| self.names.failed(failed)));
+        remarks
+    }
+
+    async fn note_in_sync(&self) {
+        // `mill status` shows no mirror.
+        if *self.names == Names::Policies
+            && let Err(error) = self.producer.note_in_sync().await
+        {
+            tracing::warn!(error = mill_ports::chain(&error), "that all is in sync could not be written down");
+        }
+    }
+
+    async fn closing_survey(&self, remarks: &mut Vec<String>) -> Result<InSync> {
+        let refusals = &self.works.refusals;
+        let is_refused = |pair: &Pair, id: &mill_model::ContentId| {
+            let item = mill_model::ItemAddress { space: pair.space.clone(), id: id.clone() };
+            refusals.contains(&format!("{}/{item}", pair.account))
+        };
+        let closing = self.producer.closing_survey(&is_refused, &self.stop).await?;
+        remarks.extend(closing.missing_first.iter().map(|missing| self.names.missing(missing)));
+        let more = closing.sum.queued.saturating_sub(closing.missing_first.len() as u64);
+        if more > 0 {
+            remarks.push(format!("not in sync: {more} more items; run it again"));
+        }
+        let ClosingReport { session, .. } = &closing;
+        remarks.extend(session.spaces_failed.iter().map(|failed| self.names.failed(failed)));
+        for (account, why) in &session.accounts_failed {
+            remarks.push(format!("account `{account}` could not be surveyed: {why}"));
+        }
+        match &session.ended {
+            Ended::HeldByAnother { holder } => remarks.push(format!(
+                "whether all is in sync is not known: another producer is at work by now ({holder}); `mill status` tells"
+            )),
+            Ended::Stopped => remarks.push("it was stopped before it knew whether all is in sync".to_owned()),
+            _ => {}
+        }
+        Ok(if closing.is_in_sync() { InSync::ClosingSurvey } else { InSync::No })
+    }
+}
+
+/// What the sums prove. Counts that are not exact prove nothing of what was queued.
+fn evidence(totals: &Totals, survey: &SurveySum, exact: bool) -> Evidence {
+    let fates = if exact { totals.sum.fates } else { Fates::default() };
+    RunSum { survey: *survey, fates }.evidence()
+}
+
+/// Whether something was not copied that a person may have meant to be, or waits for a person.
+fn is_warned(totals: &Totals, produced: &SessionReport, refusals: u64) -> bool {
+    let Fates { vanished, dropped, refused, .. } = totals.sum.fates;
+    produced.leaves_out()
+        || produced.no_account()
+        || vanished + dropped + refused + refusals + totals.work.held > 0
+        || !produced.held.is_empty()
+}
+
+fn of_fates(fates: &Fates, earlier: &Fates) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if fates.vanished > 0 {
+        remarks.push(format!(
+            "{} items were listed at the source, and gone when their turn came; they were not copied",
+            fates.vanished
+        ));
+    }
+    if fates.dropped > 0 {
+        remarks.push(format!("{} items were not copied, since no policy asks for them any more", fates.dropped));
+    }
+    let (copied, updated) = (earlier.copied, earlier.updated);
+    if copied + updated > 0 {
+        tracing::info!(copied, updated, "tasks of an earlier run were done too");
+    }
+    remarks
+}

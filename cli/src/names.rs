@@ -1,0 +1,174 @@
+//! What messages call the things that they are about: accounts, stores and spaces of the policies, or, of a mirror, the two
+//! paths that the person typed.
+
+use mill_model::{AccountId, SpaceId, StoreId};
+use mill_producer::{AbsentSpace, HeldDeletes, LeftOutEntry, MissingEntry, NamedEntry, SpaceFailed};
+use mill_records::delete_lists::HoldReason;
+use mill_records::seals::Pair;
+
+use crate::commands::held;
+
+/// How a person knows what a command is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// By account, store and space.
+    Policies,
+    /// As the two ends of a mirror.
+    Mirror {
+        /// The source, as it was typed.
+        source: String,
+        /// The destination, as it was typed.
+        destination: String,
+    },
+}
+
+impl Names {
+    /// The account of a mirror's policy, which no person knows.
+    pub(crate) const MIRROR_ACCOUNT: &str = "mirror";
+    /// The stores of a mirror's policy.
+    pub(crate) const MIRROR_SOURCE: &str = "source";
+    /// The stores of a mirror's policy.
+    pub(crate) const MIRROR_DESTINATION: &str = "destination";
+    /// The one space of a mirror.
+    pub(crate) const MIRROR_SPACE: &str = "content";
+
+    /// A text that was made where only accounts, stores and spaces are known, in words that the person knows.
+    pub(crate) fn text(&self, text: &str) -> String {
+        let Self::Mirror { source, destination } = self else { return text.to_owned() };
+        let mut out = text.to_owned();
+        for (store, path) in [("mirror:source", source), ("mirror:destination", destination)] {
+            out = out.replace(&format!("store `{store}`"), &format!("`{path}`"));
+            out = out.replace(&format!("of `content` in `{path}`"), &format!("of `{path}`"));
+            out = out.replace(store, path);
+        }
+        // Piece by piece, so that a folder `content` of the source's own is not taken off as well.
+        let pieces = out.split("mirror/content/");
+        pieces.map(|piece| piece.replace("`content/", "`").replace("mirror/content", source)).collect()
+    }
+
+    /// A line of the log for people. What is the same for all of a mirror says nothing.
+    pub(crate) fn log_line(&self, line: &str) -> String {
+        let mut out = self.text(line);
+        if let Self::Mirror { .. } = self {
+            for said in [" account=mirror", " space=content", " source=source", " destination=destination"] {
+                out = out.replace(said, "");
+            }
+        }
+        out
+    }
+
+    /// The source of a mirror, within a sentence.
+    pub(crate) fn source(&self) -> String {
+        match self {
+            Self::Policies => "the source".to_owned(),
+            Self::Mirror { source, .. } => format!("`{source}`"),
+        }
+    }
+
+    /// A space of a store, within a sentence.
+    fn space(&self, account: &AccountId, space: &SpaceId) -> String {
+        match self {
+            Self::Policies => format!("space `{space}` of account `{account}`"),
+            Self::Mirror { source, .. } => format!("`{source}`"),
+        }
+    }
+
+    /// Where a pair's copies go, within a sentence.
+    fn way(&self, source: &StoreId, destination: &StoreId) -> String {
+        match self {
+            Self::Policies => format!(" (store {source} → {destination})"),
+            Self::Mirror { .. } => String::new(),
+        }
+    }
+
+    pub(crate) fn entry(&self, entry: &NamedEntry) -> String {
+        let NamedEntry { account, space, source, shown, class } = entry;
+        let place = match self {
+            Self::Policies => format!(" in {} (store {source})", self.space(account, space)),
+            Self::Mirror { .. } => String::new(),
+        };
+        format!("not copied: `{shown}`{place}: {class}")
+    }
+
+    pub(crate) fn refused(&self, subject: &str, reason: &str) -> String {
+        self.text(&format!("not copied: `{subject}`: {reason}"))
+    }
+
+    /// What a policy leaves out; a mirror leaves nothing out so.
+    pub(crate) fn left_out(entry: &LeftOutEntry) -> String {
+        let LeftOutEntry { account, store, shown, is_space, rule } = entry;
+        let what = if *is_space { "space " } else { "" };
+        let store = store.as_ref().map_or_else(String::new, |store| format!(" in store {store}"));
+        format!("not copied: {what}`{shown}`{store} of account `{account}`: {rule}")
+    }
+
+    pub(crate) fn missing(&self, MissingEntry { pair, id }: &MissingEntry) -> String {
+        let Pair { account, source, destination, space } = pair;
+        match self {
+            Self::Policies => {
+                let place = self.space(account, space);
+                format!("not in sync: `{id}` of {place}{}", self.way(source, destination))
+            }
+            Self::Mirror { .. } => format!("not in sync: `{id}`"),
+        }
+    }
+
+    pub(crate) fn absent(&self, absent: &AbsentSpace) -> String {
+        let AbsentSpace { account, space, source, has_copy, .. } = absent;
+        let copy = if *has_copy { "; its copy is kept" } else { "" };
+        format!("{} is not there in store {source}, its source{copy}", self.space(account, space))
+    }
+
+    pub(crate) fn failed(&self, failed: &SpaceFailed) -> String {
+        let SpaceFailed { account, space, source, reason, .. } = failed;
+        let reason = self.text(reason);
+        match (self, space) {
+            (Self::Mirror { source, .. }, _) => format!("`{source}` could not be copied: {reason}"),
+            (Self::Policies, Some(space)) => format!("{} (store {source}): {reason}", self.space(account, space)),
+            (Self::Policies, None) => format!("all spaces of account `{account}` (store {source}): {reason}"),
+        }
+    }
+
+    pub(crate) fn held(&self, held: &HeldDeletes) -> String {
+        let HeldDeletes { account, space, source, destination, count, items_total, reason, token } = held;
+        let what = match self {
+            Self::Policies => format!("of space `{space}` ({account}: store {source} → {destination})"),
+            Self::Mirror { destination, .. } => format!("in `{destination}`"),
+        };
+        let way_out = if matches!(reason, HoldReason::SpaceMissing { for_a_day: false, .. }) {
+            String::new()
+        } else {
+            format!("; if exactly these shall go, run again with --confirm-deletes {token}")
+        };
+        let why = held::why(Some(reason));
+        format!(
+            "held back: {count} of {items_total} items {what} are gone from the source and are kept, because {why}{way_out}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirrors_messages_speak_of_the_paths_that_were_typed() {
+        let names = Names::Mirror { source: "~/Pictures".into(), destination: "/mnt/copy".into() };
+        for (made, said) in [
+            (
+                "write of `content/a/b` in store `mirror:destination` failed: x",
+                "write of `a/b` in `/mnt/copy` failed: x",
+            ),
+            ("list of `content` in store `mirror:source` failed: y", "list of `~/Pictures` failed: y"),
+            ("`mirror/content/content/x` is not in sync yet", "`content/x` is not in sync yet"),
+            ("refused (`put` in store `mirror:destination`)", "refused (`put` in `/mnt/copy`)"),
+            ("store mirror:source cannot be used", "store ~/Pictures cannot be used"),
+        ] {
+            assert_eq!(names.text(made), said);
+            assert_eq!(Names::Policies.text(made), made);
+        }
+        let line =
+            names.log_line("WARN mirror/content/a (duplicate 1): slow account=mirror space=content source=source n=1");
+        assert_eq!(line, "WARN a (duplicate 1): slow n=1");
+    }
+}

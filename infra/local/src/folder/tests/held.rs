@@ -1,0 +1,140 @@
+//! What file systems do not hold as they are told: each is read back, and kept beside the file where it differs.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::time::UNIX_EPOCH;
+
+use mill_trials::fuse::FlakyFolder;
+use mill_trials::{Disk, FileSystem, NotRun, apart};
+
+use super::writing::Rows;
+use super::*;
+
+/// Runs a trial in a folder of its own, with mounts that nobody else sees.
+fn trial(run: impl AsyncFnOnce(&Path) -> Result<(), NotRun> + Send + 'static) {
+    apart(move || {
+        let folder = TempDir::new().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run(folder.path()))
+    });
+}
+
+/// Puts an item and sets its properties, and looks whether both hold.
+async fn is_held(store: &FolderStore, wanted: &Properties) {
+    let written = put(store, "x", b"bytes", wanted.clone(), &When::Always).await.unwrap();
+    let facts = head(store, "x").await.unwrap();
+    assert_eq!((facts.properties.as_ref(), facts.version), (Some(wanted), written.version));
+    let other = properties(&[("file-mode", "0600"), ("file-mtime", "1000000000.000000000"), ("note", "a")]);
+    for wanted in [&other, wanted] {
+        let written = store.put_properties(&at("x"), wanted, &When::Always).await.unwrap();
+        let facts = head(store, "x").await.unwrap();
+        assert_eq!((facts.properties.as_ref(), facts.version), (Some(wanted), written.version));
+    }
+}
+
+fn odd() -> Properties {
+    properties(&[("file-mode", "0640"), ("file-mtime", "1234567891.123456789"), ("note", "a")])
+}
+
+/// Neither times between two seconds nor modes nor attributes.
+#[test]
+fn a_time_and_a_mode_that_fat_does_not_hold_are_kept_in_the_book_until_the_file_changes() {
+    trial(async |folder| on_a_card(folder, FileSystem::Vfat).await);
+}
+
+#[test]
+fn a_time_and_a_mode_that_exfat_does_not_hold_are_kept_in_the_book_until_the_file_changes() {
+    trial(async |folder| on_a_card(folder, FileSystem::ExFat).await);
+}
+
+async fn on_a_card(folder: &Path, kind: FileSystem) -> Result<(), NotRun> {
+    let disk = Disk::create(&folder.join("image"), FileSystem::BYTES_MIN)?;
+    disk.format(kind)?;
+    let mount = disk.mount(kind, &folder.join("disk"), "")?;
+    std::fs::create_dir(folder.join("disk/s")).unwrap();
+    let store = store_at(&folder.join("disk"), Layout::Spaces, Some(Arc::new(Rows::default())));
+    is_held(&store, &odd()).await;
+    let own = std::fs::metadata(folder.join("disk/s/x")).unwrap();
+    assert_ne!((own.mtime_nsec(), own.mode() & 0o777), (123_456_789, 0o640), "this file system holds both");
+    let file = std::fs::File::options().write(true).open(folder.join("disk/s/x")).unwrap();
+    let touched = UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+    file.set_times(std::fs::FileTimes::new().set_accessed(touched).set_modified(touched)).unwrap();
+    drop(file);
+    assert_ne!(std::fs::metadata(folder.join("disk/s/x")).unwrap().mtime(), own.mtime());
+    assert_eq!(head(&store, "x").await.unwrap().properties, None, "the row is of another state");
+    // Without a book it is said in the log; the copy is there.
+    let plain = store_at(&folder.join("disk"), Layout::Spaces, None);
+    let wanted = properties(&[("file-mode", "0640"), ("file-mtime", "1234567891.123456789")]);
+    put(&plain, "y", b"bytes", wanted, &When::Absent).await.unwrap();
+    store.finish().await;
+    plain.finish().await;
+    mount.unmount();
+    Ok(())
+}
+
+/// A time after the year 2446 is cut by ext4. It keeps attributes: no book is needed.
+#[test]
+fn a_time_that_ext4_cuts_is_kept_beside_the_file_until_somebody_sets_another() {
+    trial(async |folder| {
+        let disk = Disk::create(&folder.join("image"), FileSystem::BYTES_MIN)?;
+        disk.format(FileSystem::Ext4)?;
+        let mount = disk.mount(FileSystem::Ext4, &folder.join("disk"), "")?;
+        std::fs::create_dir(folder.join("disk/s")).unwrap();
+        let store = store_at(&folder.join("disk"), Layout::Spaces, None);
+        for mode in ["0640", "0400"] {
+            is_held(&store, &properties(&[("file-mode", mode), ("file-mtime", "20000000000.000000007")])).await;
+        }
+        let own = std::fs::metadata(folder.join("disk/s/x")).unwrap();
+        assert_ne!(own.mtime(), 20_000_000_000, "this file system holds it");
+        assert_eq!(own.mode() & 0o7777, 0o400);
+        let file = std::fs::File::open(folder.join("disk/s/x")).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_600_000_000)).unwrap();
+        drop(file);
+        let facts = head(&store, "x").await.unwrap();
+        assert_eq!(
+            facts.properties,
+            Some(properties(&[("file-mode", "0400"), ("file-mtime", "1600000000.000000000")]))
+        );
+        store.finish().await;
+        mount.unmount();
+        Ok(())
+    });
+}
+
+#[test]
+fn a_file_system_that_forgets_a_change_of_the_mtime_alone_is_told_both_times() {
+    trial(async |folder| {
+        std::fs::create_dir_all(folder.join("served/s")).unwrap();
+        let flaky = FlakyFolder::serve(&folder.join("served"), &folder.join("disk"))?;
+        flaky.ignore_lone_mtime();
+        let store = store_at(&folder.join("disk"), Layout::Spaces, None);
+        let wanted = properties(&[("file-mode", "0640"), ("file-mtime", "1234567891.123456789")]);
+        put(&store, "x", b"bytes", wanted.clone(), &When::Absent).await.unwrap();
+        let own = std::fs::metadata(folder.join("served/s/x")).unwrap();
+        assert_eq!((own.mtime(), own.mtime_nsec()), (1_234_567_891, 123_456_789), "the file itself has it");
+        assert_eq!(head(&store, "x").await.unwrap().properties, Some(wanted));
+        store.finish().await;
+        Ok(())
+    });
+}
+
+#[tokio::test]
+async fn a_right_to_run_as_the_owner_is_a_property_and_no_copys_right() {
+    let scratch = Scratch::new();
+    let set = |id: &str, mode| {
+        std::fs::set_permissions(scratch.path(id), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    scratch.file("x", b"bytes");
+    set("x", 0o4755);
+    let source = head(&scratch.store, "x").await.unwrap().properties.unwrap();
+    assert_eq!(source.get("file-mode"), Some("4755"), "it is told of a source");
+    for id in ["copy", "copies/"] {
+        let bytes: &[u8] = if id.ends_with('/') { b"" } else { b"bytes" };
+        put(&scratch.store, id, bytes, source.clone(), &When::Absent).await.unwrap();
+        assert_eq!(head(&scratch.store, id).await.unwrap().properties.as_ref(), Some(&source), "{id}");
+        let own = std::fs::metadata(scratch.path(id)).unwrap();
+        assert_eq!(own.mode() & 0o7777, 0o755, "{id}: nobody becomes another by a copy");
+    }
+    set("copy", 0o700);
+    let copy = head(&scratch.store, "copy").await.unwrap().properties.unwrap();
+    assert_eq!(copy.get("file-mode"), Some("0700"), "somebody changed it since");
+}

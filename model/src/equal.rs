@@ -1,0 +1,90 @@
+//! When the properties of two copies are equal: the one definition, for whoever copies, verifies or restores.
+
+use crate::content::Properties;
+
+/// Names that repeat what the facts of an item say, or when a store answered: each store has its own values for them.
+///
+/// Found at DuraCloud, in capital or small letters. `content-type` is not among them: it is the item's type.
+const VOLATILE: [&str; 8] = [
+    "content-checksum",
+    "content-length",
+    "content-md5",
+    "content-modified",
+    "content-size",
+    "date",
+    "etag",
+    "last-modified",
+];
+
+/// Properties of a copy that are not those of its original.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Differing {
+    /// Those of one or the other are not known, so that they are not known to be equal.
+    Unknown,
+    /// This one differs; the first by name.
+    Property(String),
+}
+
+impl Properties {
+    /// How the properties of a copy differ from those of its original, removals included and
+    /// [volatile](VOLATILE) names left out; `None` where they are equal.
+    ///
+    /// A folder gives each of its files a time and a mode; where the original has none, the copy may have any.
+    pub fn differing(original: Option<&Self>, copy: Option<&Self>) -> Option<Differing> {
+        let (Some(original), Some(copy)) = (original, copy) else { return Some(Differing::Unknown) };
+        let counts = |name: &str| !VOLATILE.iter().any(|volatile| volatile.eq_ignore_ascii_case(name));
+        let file_only = |name: &str| [Self::FILE_MTIME, Self::FILE_MODE].contains(&name);
+        let wanted = original.0.keys().filter(|name| counts(name));
+        let found = copy.0.keys().filter(|name| counts(name) && !(file_only(name) && original.get(name).is_none()));
+        let differing = wanted.chain(found).filter(|name| original.get(name) != copy.get(name));
+        differing.min().map(|name| Differing::Property(name.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(pairs: &[(&str, &str)]) -> Properties {
+        Properties(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    fn differing(original: &Properties, copy: &Properties) -> Option<Differing> {
+        Properties::differing(Some(original), Some(copy))
+    }
+
+    fn property(name: &str) -> Option<Differing> {
+        Some(Differing::Property(name.to_owned()))
+    }
+
+    #[test]
+    fn properties_are_compared_with_removals_and_without_volatile_names() {
+        let wanted = properties(&[("ETag", "1"), ("content-type", "text/plain"), ("note", "a")]);
+        let found = |found: &[(&str, &str)]| differing(&wanted, &properties(found));
+        assert_eq!(found(&[("content-type", "text/plain"), ("note", "a")]), None);
+        let volatile = [("content-type", "text/plain"), ("note", "a"), ("Content-MD5", "x"), ("DATE", "today")];
+        assert_eq!(found(&volatile), None);
+        assert_eq!(found(&[("content-type", "text/plain")]), property("note"));
+        assert_eq!(found(&[("content-type", "text/html"), ("note", "a")]), property("content-type"));
+        let more = [("content-type", "text/plain"), ("note", "a"), ("removed at the source", "b")];
+        assert_eq!(found(&more), property("removed at the source"));
+        assert_eq!(found(&[("content-type", "text/plain"), ("Note", "a")]), property("Note"));
+    }
+
+    #[test]
+    fn a_files_own_time_and_mode_count_where_the_source_has_them() {
+        let folder = properties(&[("file-mode", "0644"), ("file-mtime", "1.5")]);
+        assert_eq!(differing(&properties(&[]), &folder), None);
+        assert_eq!(differing(&properties(&[("file-mode", "0600")]), &folder), property("file-mode"));
+        assert_eq!(differing(&folder, &properties(&[("file-mode", "0644")])), property("file-mtime"));
+    }
+
+    #[test]
+    fn properties_that_are_not_known_are_never_equal() {
+        let none = Properties::default();
+        assert_eq!(differing(&none, &none), None);
+        for (original, copy) in [(None, None), (Some(&none), None), (None, Some(&none))] {
+            assert_eq!(Properties::differing(original, copy), Some(Differing::Unknown));
+        }
+    }
+}

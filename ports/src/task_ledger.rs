@@ -1,0 +1,175 @@
+//! The tasks that one run sent and that have not ended yet, so that each end is counted once, by task, however often the
+//! task was tried or delivered.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use mill_model::{Fate, Fates, Task, TaskId};
+
+/// What a task is about: tasks of the same content are about the same item.
+pub type Subject = u64;
+
+/// A task that was settled and acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub struct EndedTask {
+    /// Its id.
+    pub id: TaskId,
+    /// What became of its item, if it was about one.
+    pub fate: Option<Fate>,
+    /// What it was about, where [`TaskLedger::asks_for_subjects`].
+    pub subject: Option<Subject>,
+}
+
+/// Follows the tasks of one run, from before they are sent until they have ended.
+#[derive(Debug, Default)]
+pub struct TaskLedger {
+    follows: bool,
+    /// Whether the run whose tasks are followed has begun.
+    begun: bool,
+    /// Whether each is about an item.
+    open: BTreeMap<TaskId, bool>,
+    fates: Fates,
+    others: Fates,
+    /// What tasks that an earlier run had sent changed in this one: the run's own task for such an item finds it equal.
+    changed_before: BTreeMap<Subject, Fate>,
+}
+
+impl TaskLedger {
+    /// Most tasks that are remembered; a run whose tasks are done by others would fill the memory.
+    const OPEN_MAX: usize = 500_000;
+
+    /// Follows the tasks of the run that will be begun.
+    pub(crate) fn follow(&mut self) {
+        self.follows = true;
+    }
+
+    /// Begins a run. Whatever was sent before counts as another's.
+    pub(crate) fn begin_run(&mut self) {
+        self.begun = true;
+        self.open.clear();
+        self.others += std::mem::take(&mut self.fates);
+    }
+
+    /// Notes a task that is about to be sent.
+    pub(crate) fn open(&mut self, id: TaskId, of_item: bool) {
+        if !self.follows || !self.begun {
+            return;
+        }
+        // The end of one that is not remembered counts as another's, so that the run's sum stays open.
+        if self.open.len() < Self::OPEN_MAX {
+            self.open.insert(id, of_item);
+        }
+    }
+
+    /// Whether a task is one of this run's, about an item, and has not ended.
+    pub(crate) fn is_open_item(&self, id: &TaskId) -> bool {
+        self.open.get(id) == Some(&true)
+    }
+
+    /// Whether the end of this task is to say what the task was about.
+    pub(crate) fn asks_for_subject(&self, id: &TaskId) -> bool {
+        self.follows && (!self.changed_before.is_empty() || !self.open.contains_key(id))
+    }
+
+    /// Counts a task that has ended.
+    pub(crate) fn end(&mut self, EndedTask { id, fate, subject }: EndedTask) {
+        let Some(of_item) = self.open.remove(&id) else {
+            // Letters are counted when they are sent, whosever task it was.
+            let Some(fate) = fate.filter(|fate| *fate != Fate::DeadLettered) else { return };
+            self.others.add(fate);
+            if let (Some(subject), Fate::Copied | Fate::Updated) = (subject, fate)
+                && self.changed_before.len() < Self::OPEN_MAX
+            {
+                self.changed_before.entry(subject).and_modify(|known| *known = fate.max(*known)).or_insert(fate);
+            }
+            return;
+        };
+        let Some(fate) = fate.filter(|_| of_item) else { return };
+        let before = subject.and_then(|subject| self.changed_before.remove(&subject));
+        self.fates.add(before.filter(|_| fate == Fate::Unchanged).unwrap_or(fate));
+    }
+
+    /// What became of the items of this run's tasks.
+    pub(crate) fn fates(&self) -> Fates {
+        self.fates
+    }
+
+    /// What became of the items of tasks that are not this run's, or that are not followed.
+    pub(crate) fn others(&self) -> Fates {
+        self.others
+    }
+}
+
+/// What a task is about.
+pub fn subject_of(task: &Task) -> Subject {
+    let mut hasher = DefaultHasher::new();
+    task.kind.hash(&mut hasher);
+    task.account.hash(&mut hasher);
+    // The members stand in order.
+    for (member, value) in &task.detail {
+        (member, value.to_string()).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use mill_model::Timestamp;
+
+    use super::*;
+
+    fn id(number: u8) -> TaskId {
+        TaskId::new(Timestamp::from_millis(0), [number; 10])
+    }
+
+    fn ended(number: u8, fate: Fate) -> EndedTask {
+        EndedTask { id: id(number), fate: Some(fate), subject: Some(u64::from(number % 100)) }
+    }
+
+    #[test]
+    fn a_task_counts_once_however_often_it_ends() {
+        let mut ledger = TaskLedger::default();
+        ledger.follow();
+        ledger.begin_run();
+        ledger.open(id(1), true);
+        ledger.open(id(2), false);
+        for _ in 0..3 {
+            ledger.end(ended(1, Fate::Copied));
+            ledger.end(EndedTask { id: id(2), fate: None, subject: None });
+        }
+        assert_eq!(ledger.fates(), Fates { copied: 1, ..Fates::default() });
+        assert_eq!(ledger.others().copied, 2, "seen, but not of this run any more");
+    }
+
+    #[test]
+    fn tasks_of_an_earlier_run_are_no_items_of_this_one() {
+        let mut ledger = TaskLedger::default();
+        ledger.follow();
+        ledger.open(id(101), true);
+        ledger.begin_run();
+        (1..=3).for_each(|number| ledger.open(id(number), true));
+        // The first ended for the earlier run and copied; this run's own for the same item finds it equal.
+        ledger.end(ended(101, Fate::Copied));
+        ledger.end(ended(1, Fate::Unchanged));
+        ledger.end(ended(2, Fate::Updated));
+        assert_eq!(ledger.fates(), Fates { copied: 1, updated: 1, ..Fates::default() });
+        assert_eq!(ledger.fates().items(), 2, "the third is still open");
+        ledger.begin_run();
+        assert_eq!(ledger.fates(), Fates::default());
+        ledger.end(ended(3, Fate::Copied));
+        assert_eq!(ledger.fates(), Fates::default());
+        assert_eq!(ledger.others().items(), 4);
+    }
+
+    #[test]
+    fn tasks_are_about_the_same_where_they_ask_for_the_same() {
+        let task = |item: &str| {
+            let mut detail = serde_json::Map::new();
+            detail.insert("space".into(), "s".into());
+            detail.insert("item".into(), item.into());
+            Task { kind: mill_model::TaskKind::DUPLICATE, account: mill_model::AccountId::new("a").unwrap(), detail }
+        };
+        assert_eq!(subject_of(&task("x")), subject_of(&task("x")));
+        assert_ne!(subject_of(&task("x")), subject_of(&task("y")));
+    }
+}

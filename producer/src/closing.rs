@@ -1,0 +1,222 @@
+//! The closing survey: after the work of a run, one more comparison of listings and proofs, which reads no bytes and queues
+//! nothing. It says whether every entry is in sync where the sum of the run alone does not.
+
+use mill_model::{ContentId, SurveySum, Timestamp};
+use mill_policy::AccountPolicy;
+use mill_ports::{Refusal, chain};
+use mill_records::lease::Taken;
+use mill_records::policies::PolicyError;
+use mill_records::producer_state::{PairSurvey, ProducerState, StateError};
+use mill_records::seals::Pair;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::duplication::DuplicationProducer;
+use crate::ends::{Ends, SpaceError};
+use crate::merge::{Found, Merge, Proof};
+use crate::report::{Ended, MissingEntry, ProducerError, SessionReport};
+use crate::session::Session;
+
+/// Whether a task of the run refused an item, by name: it is not in sync, and not missing either.
+pub type IsRefused<'a> = &'a (dyn Fn(&Pair, &ContentId) -> bool + Sync);
+
+/// What a closing survey found.
+#[derive(Debug, Clone)]
+pub struct ClosingReport {
+    /// When it began: what was at the sources by then, it saw.
+    pub began: Timestamp,
+    /// What was made of each entry. *Queued* are those of which nothing shows that they are in sync: nothing is queued.
+    pub sum: SurveySum,
+    /// The first of these, at most [`ClosingReport::MISSING_MAX`].
+    pub missing_first: Vec<MissingEntry>,
+    /// What could not be surveyed, in the fields for what failed.
+    pub session: SessionReport,
+}
+
+impl ClosingReport {
+    /// Most missing entries that a report names.
+    pub const MISSING_MAX: usize = 50;
+
+    /// Whether each entry is in sync, or was named as one that is not copied.
+    pub fn is_in_sync(&self) -> bool {
+        matches!(self.session.ended, Ended::Finished { .. }) && !self.session.failed() && self.sum.queued == 0
+    }
+}
+
+impl DuplicationProducer {
+    /// Compares listings and proofs of all that policies ask for once more. What is refused by name is not missing.
+    ///
+    /// # Errors
+    /// [`ProducerError`] when the producer's own book fails. What cannot be surveyed is no error; the report names it.
+    pub async fn closing_survey(
+        &self,
+        is_refused: IsRefused<'_>,
+        stop: &CancellationToken,
+    ) -> Result<ClosingReport, ProducerError> {
+        let nothing = |ended| ClosingReport {
+            began: self.deps.clock.now(),
+            sum: SurveySum::default(),
+            missing_first: Vec::new(),
+            session: SessionReport::new(ended),
+        };
+        let lease = match self.lease().await? {
+            Taken::Ours(lease) => lease,
+            Taken::HeldByAnother { holder } => return Ok(nothing(Ended::HeldByAnother { holder })),
+        };
+        let (state, claim) = (self.state(lease.epoch()), lease.inherited());
+        match lease.hold(Box::pin(Closing::run(self, (state, claim), is_refused, stop))).await {
+            Some(Err(ProducerError::State(StateError::TakenOver { .. }))) | None => {
+                let holder = lease.held_by().await.unwrap_or_else(|| "another".to_owned());
+                Ok(nothing(Ended::HeldByAnother { holder }))
+            }
+            Some(report) => {
+                lease.release().await;
+                report
+            }
+        }
+    }
+
+    /// Writes down that all that the last run surveyed is in sync, as its sum shows. Where another producer is at work by
+    /// now, it knows better.
+    ///
+    /// # Errors
+    /// [`ProducerError`] when the producer's own book fails.
+    pub async fn note_in_sync(&self) -> Result<(), ProducerError> {
+        let Taken::Ours(lease) = self.lease().await? else { return Ok(()) };
+        let state = self.state(lease.epoch());
+        let noted = async {
+            let Some(run) = state.load(lease.inherited()).await?.run else { return Ok(()) };
+            let surveys = state.surveys().await?.into_iter().map(|kept| kept.row);
+            let ours = surveys.filter(|survey| survey.run == run.row.number && survey.in_sync.is_none());
+            let in_sync = |survey: PairSurvey| PairSurvey { in_sync: Some(survey.began), ..survey };
+            state.note_surveys(&ours.map(in_sync).collect::<Vec<_>>()).await
+        }
+        .await;
+        lease.release().await;
+        Ok(noted?)
+    }
+}
+
+/// A closing survey going on.
+struct Closing<'a> {
+    session: Session<'a>,
+    is_refused: IsRefused<'a>,
+    /// What the run surveyed.
+    surveyed: Vec<PairSurvey>,
+    report: ClosingReport,
+}
+
+impl<'a> Closing<'a> {
+    async fn run(
+        producer: &'a DuplicationProducer,
+        (state, claim): (ProducerState, bool),
+        is_refused: IsRefused<'a>,
+        stop: &'a CancellationToken,
+    ) -> Result<ClosingReport, ProducerError> {
+        let run = state.load(claim).await?.run;
+        let mut session = Session::new(producer, state, stop);
+        if let Some(run) = run {
+            session.run = run;
+        }
+        let number = session.run.row.number;
+        let surveys = session.state.surveys().await?.into_iter().map(|kept| kept.row);
+        let report = ClosingReport {
+            began: session.deps.clock.now(),
+            sum: SurveySum::default(),
+            missing_first: Vec::new(),
+            session: SessionReport::new(Ended::Stopped),
+        };
+        let surveyed = surveys.filter(|survey| survey.run == number).collect();
+        let mut closing = Self { session, is_refused, surveyed, report };
+        closing.accounts().await?;
+        let Self { session, mut report, .. } = closing;
+        report.session = session.report;
+        if !stop.is_cancelled() {
+            report.session.ended = Ended::Finished { next_run: producer.next_run(session.run.row.started) };
+        }
+        let SurveySum { listed, queued: missing, .. } = report.sum;
+        info!(listed, missing, "the closing survey ends");
+        Ok(report)
+    }
+
+    async fn accounts(&mut self) -> Result<(), ProducerError> {
+        let accounts = self.session.deps.policies.accounts().await.map_err(ProducerError::Accounts)?;
+        for (account, _) in accounts {
+            match self.session.deps.policies.account(&account).await {
+                Ok(policy) => self.account(&policy).await?,
+                Err(PolicyError::NotListed { .. }) => {}
+                Err(error) => self.session.account_failed(&account, &error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn account(&mut self, policy: &AccountPolicy) -> Result<(), ProducerError> {
+        for pair in self.session.pairs_of(policy).await {
+            if self.session.stop.is_cancelled() {
+                return Ok(());
+            }
+            let Some(rule) = policy.covering(&pair.space, &pair.source, &pair.destination) else { continue };
+            let deps = self.session.deps;
+            let ends = Ends::look(&pair, rule, &*deps.stores, &deps.owners).await;
+            match self.pair(&pair, ends).await {
+                Ok(()) => {}
+                Err(error) => self.session.space_failed(&pair, &error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn pair(&mut self, pair: &Pair, ends: Result<Ends, SpaceError>) -> Result<(), SpaceError> {
+        let before = self.surveyed.iter().find(|survey| survey.pair == *pair);
+        let ends = ends?;
+        if !ends.source_here {
+            // One that the run did not find either is named by it, or is none of this source's.
+            return if before.is_some() { Err(SpaceError::SourceAbsent) } else { Ok(()) };
+        }
+        let held = before.map_or(0, |survey| survey.held);
+        let began = self.session.deps.clock.now();
+        let room = ClosingReport::MISSING_MAX - self.report.missing_first.len();
+        let mut merge = ends.to_close(&self.session.deps.seals);
+        let comparing = compared(pair, &mut merge, self.is_refused, room);
+        let Some(compared) = self.session.unless_stopped(comparing).await else { return Ok(()) };
+        let (sum, missing) = compared?;
+        self.report.sum += sum;
+        self.report.missing_first.extend(missing);
+        let (run, in_sync) = (self.session.run.row.number, (sum.queued == 0).then_some(began));
+        let survey = PairSurvey { pair: pair.clone(), run, began, sum, held, in_sync };
+        if let Err(error) = self.session.state.note_surveys(&[survey]).await {
+            warn!(error = chain(&error), "what the closing survey found cannot be written down");
+        }
+        Ok(())
+    }
+}
+
+/// What is made of each entry of a source, and the first `room` of those that nothing shows to be in sync.
+async fn compared(
+    pair: &Pair,
+    merge: &mut Merge,
+    is_refused: IsRefused<'_>,
+    room: usize,
+) -> Result<(SurveySum, Vec<MissingEntry>), SpaceError> {
+    let (mut sum, mut missing) = (SurveySum::default(), Vec::new());
+    while let Some(found) = merge.next().await? {
+        match found {
+            Found::AtSource { proof: Proof::Complete | Proof::Written, .. } => sum.unchanged += 1,
+            Found::AtSource { id, .. } if is_refused(pair, &id) => sum.refused += 1,
+            Found::AtSource { id, .. } => {
+                sum.queued += 1;
+                if missing.len() < room {
+                    missing.push(MissingEntry { pair: pair.clone(), id });
+                }
+            }
+            Found::Refused { reason: Refusal::Reserved, .. } => sum.ignored += 1,
+            Found::Refused { .. } => sum.refused += 1,
+            Found::Hidden { .. } => sum.hidden += 1,
+            Found::OnlyAtDestination { .. } => {}
+        }
+    }
+    sum.listed = merge.listed_since();
+    sum.check()?;
+    Ok((sum, missing))
+}

@@ -1,0 +1,198 @@
+//! What a survey listed is what it accounts for, whatever interrupts it; and what it leaves out is named.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use mill_model::{Properties, SurveySum};
+use mill_ports::{Refusal, SourceStore as _};
+use mill_records::producer_state::{PairSurvey, ProducerState};
+use mill_records::seals::Pair;
+use tokio_util::sync::CancellationToken;
+
+use super::world::{DEFAULT, DIFFERENCES, ONE, World, account, is_finished, item, space, store};
+use crate::{AbsentSource, ClosingReport, DuplicationProducer, Ended, Settings};
+
+async fn surveys(world: &World) -> Vec<PairSurvey> {
+    let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK);
+    state.surveys().await.unwrap().into_iter().map(|kept| kept.row).collect()
+}
+
+/// Of 40 items 30 are proven in sync; and there are 3 links.
+async fn half_in_sync(file: &str) -> World {
+    let world = World::new(file);
+    world.plant("1", "item", 40);
+    world.plant("2", "item", 30);
+    for number in 0..30 {
+        world.seal(&format!("item{number:05}")).await;
+    }
+    for name in ["a link", "item00012 link", "z link"] {
+        world.store("1").plant_refused(&item("s", name), Refusal::SymbolicLink);
+    }
+    world.store("1").plant_refused(&item("s", ".mill-in-progress/"), Refusal::Reserved);
+    world
+}
+
+const HALF: SurveySum = SurveySum { listed: 44, unchanged: 30, queued: 10, refused: 3, hidden: 0, ignored: 1 };
+
+#[tokio::test(start_paused = true)]
+async fn each_listed_entry_falls_into_exactly_one_class() {
+    let world = half_in_sync(DIFFERENCES).await;
+    let report = world.session().await;
+    assert!(is_finished(&report) && !report.failed());
+    assert_eq!((report.survey, world.ids().len()), (HALF, 10));
+    assert_eq!(world.statistics.totals().sum.survey, HALF);
+    let names: Vec<&str> = report.named_first.iter().map(|named| &*named.shown).collect();
+    assert_eq!(names, [".mill-in-progress/", "a link", "item00012 link", "z link"]);
+    let everything = half_in_sync(ONE).await.session().await;
+    assert_eq!(everything.survey, SurveySum { unchanged: 0, queued: 40, ..HALF });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runs_sum_is_that_of_all_its_sessions() {
+    for nibble in [1, 3, 7] {
+        let world = half_in_sync(DIFFERENCES).await;
+        let slow = move |settings: &mut Settings| {
+            settings.nibble = NonZeroUsize::new(nibble).unwrap();
+            settings.queue_max = 1;
+        };
+        let mut sessions = 0;
+        let report = loop {
+            let report = world.session_with(slow).await;
+            world.queue.drain().await;
+            sessions += 1;
+            if is_finished(&report) {
+                break report;
+            }
+            assert_eq!(report.ended, Ended::QueueFull);
+        };
+        assert!(sessions > 1);
+        assert_eq!(report.survey, HALF, "nibbles of {nibble}");
+        let [survey] = &surveys(&world).await[..] else { panic!("one pair") };
+        assert_eq!((survey.sum, survey.in_sync), (HALF, None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_whose_survey_finds_nothing_to_do_is_in_sync_as_of_its_beginning() {
+    let world = World::new(DIFFERENCES);
+    world.plant("1", "item", 5);
+    world.plant("2", "item", 5);
+    for number in 0..5 {
+        world.seal(&format!("item{number:05}")).await;
+    }
+    world.pass(Duration::from_hours(2)).await;
+    let began = mill_ports::Clock::now(&*world.clock);
+    world.session().await;
+    let [survey] = &surveys(&world).await[..] else { panic!("one pair") };
+    assert_eq!((survey.in_sync, survey.sum.listed), (Some(began), 5));
+    // A pair that no policy covers any more is forgotten with the next run.
+    world.pass(Duration::from_hours(2)).await;
+    let mut world = world;
+    world.policies = std::sync::Arc::new(mill_records::policies::PolicyBook::fixed(Vec::new()));
+    assert!(world.session().await.no_account());
+    assert_eq!(surveys(&world).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_rule_leaves_out_is_named_once_with_the_rule() {
+    let world = World::new(
+        r#"{ "defaultPolicies": [ { "srcStoreId": "1", "destStoreId": "2" } ], "spacesToIgnore": [ "scratch" ],
+             "spaceDuplicationStorePolicies": { "x-named": [ { "srcStoreId": "1", "destStoreId": "2" } ] } }"#,
+    );
+    for name in ["x-rays", "scratch", "s"] {
+        world.store("1").plant(&item(name, "i"), "x", Properties::default());
+    }
+    // Only at the destination: no entry of a source.
+    world.store("2").plant_space(&space("x-theirs"));
+    for n in 0..120 {
+        world.store("1").plant_beside(&format!("loose {n:03}"), Refusal::InNoSpace);
+    }
+    let report = world.session().await;
+    assert_eq!((report.left_out.count, report.left_out.first.len(), report.failed()), (123, 100, false));
+    let world = World::new(DEFAULT);
+    world.store("1").plant(&item("x-rays", "i"), "x", Properties::default());
+    world.store("1").plant_beside("loose", Refusal::InNoSpace);
+    let report = world.session().await;
+    let told: Vec<_> =
+        report.left_out.first.iter().map(|entry| (&*entry.shown, entry.is_space, &*entry.rule)).collect();
+    let rule = "never duplicated, since by DuraCloud's rule ids that begin with `x-` are internal";
+    assert_eq!(told, [("loose", false, "it lies in no space"), ("x-rays", true, rule)]);
+    assert!(report.leaves_out() && world.statistics.totals().work.left_out == 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_configured_contradictory_defaults_and_absent_sources_are_told() {
+    let nothing = World::of(Vec::new()).session().await;
+    assert!(nothing.no_account());
+    let idle = World::new("{}").session().await;
+    assert_eq!((idle.accounts_idle.len(), idle.accounts, idle.pairs), (1, 1, 0));
+    let stopped = World::new(
+        r#"{ "defaultPolicies": [ { "srcStoreId": "1", "destStoreId": "2" }, { "srcStoreId": "2", "destStoreId": "1" } ] }"#,
+    );
+    let report = stopped.session().await;
+    assert!(report.accounts_idle[0].1.starts_with("stopped: "), "{:?}", report.accounts_idle);
+    stopped.store("1").plant_space(&space("s"));
+    let stopped = stopped.session_with(|settings| settings.force = true).await;
+    assert!(stopped.left_out.first[0].rule.starts_with("stopped: "), "{:?}", stopped.left_out);
+    let mistyped = World::new(ONE).session().await;
+    assert_eq!(mistyped.sources_absent.len(), 1);
+    assert!(mistyped.leaves_out() && !mistyped.failed());
+}
+
+async fn closing(world: &World, is_refused: &(dyn Fn(&str) -> bool + Sync)) -> ClosingReport {
+    let refused = |_: &Pair, id: &mill_model::ContentId| is_refused(id.as_str());
+    world.producer().closing_survey(&refused, &CancellationToken::new()).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closing_survey_finds_every_entry_proven_or_names_it() {
+    for file in [DIFFERENCES, ONE] {
+        let world = half_in_sync(file).await;
+        world.session().await;
+        let report = closing(&world, &|_| false).await;
+        assert!(!report.is_in_sync());
+        assert_eq!(report.sum, HALF);
+        assert_eq!((report.missing_first.len(), report.missing_first[0].id.as_str()), (10, "item00030"));
+        // Copied by this pair, too young to prove anything: that is as good as what the copying itself said.
+        world.plant("2", "item", 40);
+        for number in 0..40 {
+            let id = item("s", &format!("item{number:05}"));
+            let [from, to] = [world.store("1"), world.store("2")]
+                .map(|store| async { store.head(&id).await.unwrap().here().unwrap() });
+            let (from, to) = (from.await, to.await);
+            if number != 7 {
+                world.seals.put_copied(&World::pair(), &id.id, &from.version, &to.version).await.unwrap();
+            }
+        }
+        let report = closing(&world, &|_| false).await;
+        let missing: Vec<&str> = report.missing_first.iter().map(|missing| missing.id.as_str()).collect();
+        assert_eq!((missing, report.is_in_sync()), (vec!["item00007"], false));
+        let report = closing(&world, &|id| id == "item00007").await;
+        assert_eq!(report.sum, SurveySum { unchanged: 39, refused: 4, queued: 0, ..HALF });
+        assert!(report.is_in_sync());
+        let [survey] = &surveys(&world).await[..] else { panic!("one pair") };
+        assert_eq!(survey.in_sync, Some(survey.began));
+        assert_eq!(world.store("1").writes() + world.store("2").writes(), 0);
+        // What changes at either side is no copy any more.
+        world.plant_one("1", "item00009");
+        assert_eq!(closing(&world, &|_| false).await.sum.queued, 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closing_survey_that_cannot_see_a_source_says_so() {
+    let world = World::new(DIFFERENCES);
+    world.plant("1", "item", 5);
+    world.session().await;
+    world.store("1").uproot_space(&space("s"));
+    let report = closing(&world, &|_| false).await;
+    assert!(!report.is_in_sync());
+    assert!(report.session.spaces_failed[0].source_absent, "{:?}", report.session);
+    let one_off = world.session_with(|settings| {
+        settings.absent_source = AbsentSource::Unknown;
+        settings.force = true;
+    });
+    assert!(one_off.await.spaces_failed[0].source_absent);
+    assert_eq!(report.session.spaces_failed[0].account, account("a"));
+    assert_eq!(report.session.spaces_failed[0].source, store("1"));
+}
