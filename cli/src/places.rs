@@ -87,10 +87,30 @@ impl DestinationPlaces {
         }
     }
 
-    /// Remembers what stands at a destination's root now as the place of that store.
+    /// The same of a space, which may be a mount of its own.
+    async fn space_is_where_it_was(
+        &self,
+        store: &StoreAddress,
+        (folder, space): (&FolderStore, &SpaceId),
+    ) -> Result<(), StoreError> {
+        let Some(now) = space_place(folder, space).await? else { return Ok(()) };
+        let met = async { anyhow::Ok(self.memory().await?.meet_space((store, space), &now).await?) };
+        match met.await.map_err(|error| folder.unavailable(space, error.into()))? {
+            Ok(()) => Ok(()),
+            Err(moved) => Err(folder.unavailable(space, NotWhereItWas { path: now.path, moved }.into())),
+        }
+    }
+
+    /// Remembers what stands at a destination's root now, and at those of its spaces that were mounts, as the place of that
+    /// store.
     pub(crate) async fn accept(&self, store: &StoreAddress, folder: &FolderStore) -> anyhow::Result<RootPlace> {
         let now = root_place(folder).await?;
-        self.memory().await?.remember(store, &now).await?;
+        let memory = self.memory().await?;
+        memory.remember(store, &now).await?;
+        for space in memory.spaces(store).await? {
+            let there = space_place(folder, &space).await?;
+            memory.accept_space((store, &space), there.as_ref()).await?;
+        }
         Ok(now)
     }
 
@@ -101,10 +121,15 @@ impl DestinationPlaces {
         folder: &FolderStore,
     ) -> anyhow::Result<(Option<RootPlace>, Result<(), String>)> {
         let remembered = self.memory().await?.root(store).await?;
-        let now = match root_place(folder).await {
+        let mut now = match root_place(folder).await {
             Ok(now) => remembered.as_ref().and_then(|before| before.moved(&now)).map(|moved| moved.to_string()),
             Err(error) => Some(mill_ports::chain(&error)),
         };
+        for space in self.memory().await?.spaces(store).await? {
+            if let (None, Err(error)) = (&now, self.space_is_where_it_was(store, (folder, &space)).await) {
+                now = Some(mill_ports::chain(&error));
+            }
+        }
         Ok((remembered, now.map_or(Ok(()), Err)))
     }
 
@@ -114,11 +139,12 @@ impl DestinationPlaces {
     /// [`StoreErrorKind::Refused`] when it is another's.
     pub(crate) async fn keep(
         &self,
+        store: &StoreAddress,
         (folder, space): (&FolderStore, &SpaceId),
         keeper: &Keeper,
-        claim: bool,
-        way_out: WayOut<'_>,
+        (claim, way_out): (bool, WayOut<'_>),
     ) -> Result<(), StoreError> {
+        self.space_is_where_it_was(store, (folder, space)).await?;
         let ground = folder.ground(space).await?;
         let other = ground.marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark)));
         if let Some((path, mark)) = other {
@@ -190,6 +216,12 @@ fn shared(book: &'static str) -> anyhow::Result<Arc<dyn Table>> {
 async fn root_place(folder: &FolderStore) -> Result<RootPlace, StoreError> {
     let RootFacts { identity, file_system, mounted } = folder.root_facts().await?;
     Ok(RootPlace { identity, file_system, mounted, path: folder.root_path().display().to_string() })
+}
+
+async fn space_place(folder: &FolderStore, space: &SpaceId) -> Result<Option<RootPlace>, StoreError> {
+    let path = folder.root_path().join(space.as_str()).display().to_string();
+    let facts = folder.space_root_facts(space).await?;
+    Ok(facts.map(|RootFacts { identity, file_system, mounted }| RootPlace { identity, file_system, mounted, path }))
 }
 
 fn registered(ground: &SpaceGround) -> Ground {

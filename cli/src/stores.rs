@@ -218,7 +218,9 @@ impl Stores for ConfiguredStores {
         let Some(folder) = self.folder(account, destination).await? else { return Ok(()) };
         let way_out = format!("mill spaces release {account} {destination} '{space}'");
         let keeper = self.installation.keeper(account, destination);
-        self.places.keep((&folder, space), &keeper, claim, WayOut(&way_out)).await
+        let address = StoreAddress { account: account.clone(), store: destination.clone() };
+        let kept = self.places.keep(&address, (&folder, space), &keeper, (claim, WayOut(&way_out))).await;
+        self.misplaced.noted(kept, &format!("mill places accept {account} {destination}"))
     }
 }
 
@@ -273,9 +275,10 @@ impl Stores for MirrorStores {
         self.misplaced.apart((&source, from), (&destination, to)).await
     }
 
-    async fn keep(&self, _: &AccountId, _: &StoreId, space: &SpaceId, claim: bool) -> Result<(), StoreError> {
+    async fn keep(&self, account: &AccountId, store: &StoreId, space: &SpaceId, claim: bool) -> Result<(), StoreError> {
         let Some(to) = &self.destination_folder else { return Ok(()) };
-        self.places.keep((to, space), &self.keeper, claim, WayOut(TAKE_OVER)).await
+        let address = StoreAddress { account: account.clone(), store: store.clone() };
+        self.places.keep(&address, (to, space), &self.keeper, (claim, WayOut(TAKE_OVER))).await
     }
 }
 

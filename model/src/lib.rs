@@ -1,7 +1,8 @@
 //! The nouns of Mill: things that every room means alike.
 //!
 //! Reading order: [`ids`] (accounts, stores, spaces, content items), [`time`], [`content`] (facts, checksums,
-//! properties), [`equal`] (when the properties of two copies are equal), [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`service_address`] (where a service answers), [`task`] (work and its kinds),
+//! properties), [`equal`] (when the properties of two copies are equal), [`spelling`] (names taken for one another),
+//! [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`service_address`] (where a service answers), [`task`] (work and its kinds),
 //! [`envelope`] (the sealed task that travels), [`letter`] (one that was given up), [`wire`] (how it is written), [`totals`] (what a run did).
 //!
 //! **Invariant:** nothing here does IO, awaits, or reads a clock or chance. Only [`wire`] knows a written form.
@@ -14,6 +15,7 @@ pub mod ids;
 pub mod letter;
 pub mod queue;
 pub mod service_address;
+pub mod spelling;
 pub mod task;
 pub mod time;
 pub mod totals;

@@ -90,7 +90,7 @@ counters! {
 pub enum Fate {
     /// It was equal at both sides.
     Unchanged,
-    /// It was there and now has the source's bytes or properties.
+    /// It was there and now has the source's bytes, properties or spelling.
     Updated,
     /// It was missing at the destination and now is there.
     Copied,

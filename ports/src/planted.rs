@@ -102,6 +102,10 @@ bugs! {
     FailedFlushBelieved = "failed-flush-believed";
     /// A destination keeps a temporary file of a write that failed.
     TemporaryFileLeft = "temporary-file-left";
+    /// A destination that takes names for one another gives the item of the one for that of the other.
+    FoldUnseen = "fold-unseen";
+    /// What stands at a destination under another spelling of a name is given that name although the source has both.
+    TwinRespelled = "twin-respelled";
 }
 
 #[cfg(feature = "trials")]

@@ -111,6 +111,13 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
     /// An absent space is an error ([`StoreErrorKind::SpaceAbsent`]), not an empty listing.
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing;
 
+    /// Whether the store takes names for one another that differ in case or normal form, as far as can be told of a space:
+    /// what vanished there may be there under another spelling. See [`folded`](mill_model::spelling::folded).
+    async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
+        let _ = space;
+        Ok(false)
+    }
+
     /// Where an item stands in the service behind this store, for a destination of the same service that may
     /// [take](DestinationStore::take) it by itself. `None` where there is no such service, or where it keeps nothing of
     /// these `facts` by which it could judge what it took.
@@ -163,6 +170,17 @@ pub trait DestinationStore: SourceStore {
         properties: &Properties,
         when: &When,
     ) -> Result<Written, StoreError>;
+
+    /// Gives the last name of `from`, a path in a space, the spelling that it has in `to`, in a store that takes the two for
+    /// [one](Refusal::Twin): a change of case alone, say. With `/` at their ends they are those of a directory with all that
+    /// lies in it, without it of an item alone. `false` where there is no such thing.
+    ///
+    /// # Errors
+    /// [`Refusal::Twin`] where both are there, or the store keeps the spelling as it is.
+    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+        let _ = (space, from, to);
+        Ok(false)
+    }
 
     /// Removes what writers that died left unfinished, as far as it is surely theirs; to be called once when a store is
     /// opened to be written. Where it cannot be done it is left for another time.
@@ -437,6 +455,10 @@ pub enum Refusal {
     /// A name already taken by something else, as `a` is by `a/b`.
     #[error("its place is taken by {0}")]
     Taken(String),
+    /// A name that this store takes for another's, which stands there: an item's path in the space, or that of the first
+    /// directory on the way to it which is spelled otherwise.
+    #[error("this store takes its name for that of `{0}`")]
+    Twin(String),
     /// It may not be read.
     #[error("it may not be read")]
     Unreadable,

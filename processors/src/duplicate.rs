@@ -20,18 +20,24 @@
 //! vanished, the task fails and is tried again, since the other's delete may be on its way; on its last attempt the item
 //! is refused by name.
 //!
+//! Where the destination takes the item's name for another's that stands there (`readme` finds `README`), that one is never
+//! replaced: if it is gone at the source and holds the same bytes, it is given the new spelling; else the item is refused by
+//! name (see `respelling`).
+//!
 //! Whether bytes are the same is answered by a checksum that both stores hold, or that the seal remembers of the side
 //! that did not change, and else by reading what is not known. What was proven alike is sealed where both states can
 //! prove that nothing changed since; where they are too young for that, a seal on bytes that were replaced is forgotten.
 //!
 //! Reading order: this file (factory and processor), `item` and `space` (the tables), `alike` (the comparison),
-//! `transfer`, `witness` and `told` (the copy), `sides` (the calls), `claims` (the owner).
+//! `respelling` (names taken for one another), `transfer`, `witness` and `told` (the copy), `sides` (the calls), `claims`
+//! (the owner).
 //!
 //! **Invariant:** the destination is held by a type that has no method that deletes.
 
 mod alike;
 mod claims;
 mod item;
+mod respelling;
 mod sides;
 mod space;
 mod told;

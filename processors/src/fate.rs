@@ -54,7 +54,7 @@ pub(crate) fn class(error: &StoreError) -> Option<FailureClass> {
 /// Whether what a destination refused may be taken by it later on in the same run: the place is another item's, and
 /// that one's own delete may be on its way, as when `a` was replaced by `a/b`.
 pub(crate) fn may_give_way(error: &StoreError) -> bool {
-    matches!(error.kind, StoreErrorKind::Refused(Refusal::Taken(_)))
+    matches!(error.kind, StoreErrorKind::Refused(Refusal::Taken(_) | Refusal::Twin(_)))
 }
 
 /// A failure while `subject` was brought in step.

@@ -75,7 +75,7 @@ impl Nibble {
     /// Takes in what a merge found. What only the destination has is not a nibble's business.
     pub(crate) fn add(&mut self, found: Found, merge: &mut Merge) {
         match found {
-            Found::AtSource { id, size, proof } => {
+            Found::AtSource { id, size, proof, .. } => {
                 if proof.is_complete() {
                     self.behind.unchanged += 1;
                 } else {

@@ -23,10 +23,11 @@ use mill_records::seals::Pair;
 use tracing::{info, warn};
 
 use crate::copies::Nibble;
-use crate::ends::Ends;
+use crate::ends::{Ends, SpaceError};
 use crate::list_writer::{ListWriter, WrittenRows};
 use crate::merge::Merge;
 use crate::report::HeldDeletes;
+use crate::respelled::Respelled;
 use crate::session::{Session, StepError};
 use crate::survey::{Survey, Vanishing};
 
@@ -169,8 +170,9 @@ impl Session<'_> {
             self.lift(&ends.pair, &mut state, current).await?;
             return self.settle(morsel, Deletes::Done).await;
         }
-        let survey = Survey::of(&ends.pair, &mut merge, self.settings.thresholds.unasked_max + 1, copies_max);
-        let Some(survey) = self.unless_stopped(survey).await else { return Ok(DeletesStep::Stopped) };
+        let Some(survey) = self.unless_stopped(self.survey_both(ends, &mut merge, copies_max)).await else {
+            return Ok(DeletesStep::Stopped);
+        };
         let mut survey = survey?;
         let copies = survey.copies.take().map(Box::new);
         let settled = self.judge(morsel, ends, state, current, survey).await?;
@@ -178,6 +180,23 @@ impl Session<'_> {
             DeletesStep::Settled(_) => DeletesStep::Settled(copies),
             other => other,
         })
+    }
+
+    /// Surveys both sides. Where the destination takes names for one another and something vanished, they are gone through
+    /// twice more: what is at the source under another spelling has not vanished.
+    async fn survey_both(
+        &self,
+        ends: &Ends,
+        merge: &mut Merge,
+        copies_max: Option<usize>,
+    ) -> Result<Survey, StepError> {
+        let keep_max = self.settings.thresholds.unasked_max + 1;
+        let survey = Survey::of(&ends.pair, merge, (keep_max, copies_max), Respelled::default()).await?;
+        if survey.count == 0 || !ends.destination.folds_names(&ends.pair.space).await.map_err(SpaceError::from)? {
+            return Ok(survey);
+        }
+        let respelled = Respelled::of(&mut ends.both(&self.deps.seals)).await?;
+        Ok(Survey::of(&ends.pair, &mut ends.both(&self.deps.seals), (keep_max, copies_max), respelled).await?)
     }
 
     /// Decides about what a survey found to have vanished.
@@ -408,7 +427,7 @@ impl Session<'_> {
             }
         } else {
             let mut merge = self.vanished_again(ends, of);
-            let mut vanishing = Vanishing::default();
+            let mut vanishing = Vanishing::new(survey.respelled);
             while let Some(found) = merge.next().await? {
                 if let Some((listed, _)) = vanishing.take(&found) {
                     writer.push(listed).await?;

@@ -22,6 +22,7 @@ mod list_writer;
 mod listing;
 mod merge;
 pub mod report;
+mod respelled;
 mod retire;
 mod sending;
 mod session;

@@ -24,11 +24,11 @@ pub(crate) enum MergeError {
 
 /// What stands next in the merge.
 pub(crate) enum Found {
-    /// An item of the source, and what is known of its copy.
-    AtSource { id: ContentId, size: u64, proof: Proof },
+    /// An item of the source, and what is known of its copy; `alone` when the destination was listed and has none of that id.
+    AtSource { id: ContentId, size: u64, alone: bool, proof: Proof },
     /// An item that only the destination has, in which state; `ours` when this pair wrote it there in that state, or proved
-    /// it to be equal to its source.
-    OnlyAtDestination { id: ContentId, version: Version, ours: bool },
+    /// it to be equal to its source; `no_twin` when it is known to be no copy of what the source has under another spelling.
+    OnlyAtDestination { id: ContentId, size: u64, version: Version, ours: bool, no_twin: bool },
     /// An entry of the source that cannot be an item.
     Refused { shown: String, reason: Refusal },
     /// A directory of the source that could not be entered: what lies beneath it is unknown.
@@ -127,11 +127,14 @@ impl Merge {
             };
             let other = if order == Ordering::Less { None } else { self.take_destination() };
             if order == Ordering::Greater {
-                let Some((id, ItemFacts { version, .. })) = other else { continue };
-                let ours = self.known(&id).await?.is_some_and(|row| row.is_ours(&version));
-                return Ok(Some(Found::OnlyAtDestination { id, version, ours }));
+                let Some((id, ItemFacts { size, version, .. })) = other else { continue };
+                let known = self.known(&id).await?;
+                let ours = known.as_ref().is_some_and(|row| row.is_ours(&version));
+                let no_twin = known.is_some_and(|row| row.is_no_twin(&version));
+                return Ok(Some(Found::OnlyAtDestination { id, size, version, ours, no_twin }));
             }
             if let Some(Listed::Item(id, facts)) = self.source.take() {
+                let alone = other.is_none() && self.destination.is_some();
                 let known = match &other {
                     Some(_) => self.known(&id).await?,
                     None => None,
@@ -143,7 +146,7 @@ impl Merge {
                 if planted(Planted::EntryPassedOver) && facts.size % 5 == 1 {
                     continue;
                 }
-                return Ok(Some(Found::AtSource { id, size: facts.size, proof }));
+                return Ok(Some(Found::AtSource { id, size: facts.size, alone, proof }));
             }
         }
     }

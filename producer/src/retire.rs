@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use crate::delete_step::DeletesStep;
 use crate::ends::{Ends, SpaceError};
 use crate::report::AbsentSpace;
+use crate::respelled::Respelled;
 use crate::session::{Room, Session, StepError, missing_key};
 use crate::settings::AbsentSource;
 use crate::survey::Survey;
@@ -82,7 +83,8 @@ impl Session<'_> {
             return self.begin_sending(morsel, list).await;
         }
         let mut merge = ends.all_at_destination();
-        let survey = Survey::of(&ends.pair, &mut merge, self.settings.thresholds.unasked_max + 1, None);
+        let keep_max = self.settings.thresholds.unasked_max + 1;
+        let survey = Survey::of(&ends.pair, &mut merge, (keep_max, None), Respelled::default());
         let Some(survey) = self.unless_stopped(survey).await else { return Ok(DeletesStep::Stopped) };
         let mut survey = survey?;
         if let Some(listed) = survey.vanished.first() {

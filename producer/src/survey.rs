@@ -9,6 +9,7 @@ use mill_records::seals::{Pair, VersionDigest};
 
 use crate::copies::Nibble;
 use crate::merge::{Found, Merge, MergeError};
+use crate::respelled::Respelled;
 use crate::settings::DeleteThresholds;
 
 /// What a complete survey found.
@@ -30,6 +31,8 @@ pub(crate) struct Survey {
     pub(crate) too_much_hidden: bool,
     /// What of the source could not be looked into.
     hidden: Hidden,
+    /// What of the source is at the destination under another spelling: no more has vanished than a name.
+    pub(crate) respelled: Respelled,
     /// What there is to copy, when it is no more than one nibble: then the space need not be listed once more.
     pub(crate) copies: Option<Nibble>,
 }
@@ -37,17 +40,18 @@ pub(crate) struct Survey {
 impl Survey {
     /// Goes through a merge from its beginning to its end: both listings are complete, or it is an error.
     ///
-    /// `keep_max` is how many vanished items are kept. With `copies_max`, up to so many items to copy are kept too.
+    /// `keep_max` is how many vanished items are kept. With `copies_max`, up to so many items to copy are kept too. What is
+    /// only `respelled` has not vanished.
     pub(crate) async fn of(
         pair: &Pair,
         merge: &mut Merge,
-        keep_max: u64,
-        copies_max: Option<usize>,
+        (keep_max, copies_max): (u64, Option<usize>),
+        respelled: Respelled,
     ) -> Result<Self, MergeError> {
         let mut survey = Self { copies: copies_max.map(|_| Nibble::new(pair)), ..Self::default() };
         let most = copies_max.unwrap_or(0);
         let mut digest = IdsDigest::default();
-        let mut vanishing = Vanishing::default();
+        let mut vanishing = Vanishing::new(respelled);
         while let Some(found) = merge.next().await? {
             if let Some((listed, ours)) = vanishing.take(&found) {
                 survey.count += 1;
@@ -71,6 +75,7 @@ impl Survey {
         let late = survey.vanished.iter().any(|listed| vanishing.hidden.may_hide(&listed.id));
         survey.too_much_hidden = vanishing.hidden.overflowed || late;
         survey.hidden = vanishing.hidden;
+        survey.respelled = vanishing.respelled;
         if let Some(copies) = &mut survey.copies {
             copies.ends(merge);
         }
@@ -139,13 +144,20 @@ impl DeleteThresholds {
 #[derive(Debug, Default)]
 pub(crate) struct Vanishing {
     hidden: Hidden,
+    respelled: Respelled,
 }
 
 impl Vanishing {
+    pub(crate) fn new(respelled: Respelled) -> Self {
+        Self { hidden: Hidden::default(), respelled }
+    }
+
     /// The item that vanished, if it is one, and whether this pair wrote it.
     pub(crate) fn take(&mut self, found: &Found) -> Option<(ListedId, bool)> {
         match found {
-            Found::OnlyAtDestination { id, version, ours } if !self.hidden.may_hide(id) => {
+            Found::OnlyAtDestination { id, size, version, ours, no_twin }
+                if !self.hidden.may_hide(id) && (*no_twin || !self.respelled.may_have(id, *size)) =>
+            {
                 Some((ListedId { id: id.clone(), seen: VersionDigest::of(version) }, *ours))
             }
             Found::Refused { shown, .. } | Found::Hidden { shown } => {

@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mill_model::StoreAddress;
-use mill_ports::{RowKey, RowWhen, Table, TableError};
+use mill_model::{SpaceId, StoreAddress};
+use mill_ports::{KeyRange, RowKey, RowWhen, Table, TableError};
 use serde::{Deserialize, Serialize};
 
 /// What stood at a root.
@@ -98,12 +98,20 @@ impl Places {
         RowKey::new(format!("{}/{}", store.account.as_str(), store.store.as_str()), format!("root@{}", self.host))
     }
 
+    fn space_key(&self, store: &StoreAddress, space: &SpaceId) -> RowKey {
+        RowKey { sort: format!("space@{}/{}", self.host, space.as_str()), ..self.key(store) }
+    }
+
     /// What stood at a store's root, if anything was seen there before.
     ///
     /// # Errors
     /// [`PlaceError`]. A row that cannot be read is no row that is not there.
     pub async fn root(&self, store: &StoreAddress) -> Result<Option<RootPlace>, PlaceError> {
-        let Some(row) = self.table.get(&self.key(store)).await? else { return Ok(None) };
+        self.read(store, &self.key(store)).await
+    }
+
+    async fn read(&self, store: &StoreAddress, key: &RowKey) -> Result<Option<RootPlace>, PlaceError> {
+        let Some(row) = self.table.get(key).await? else { return Ok(None) };
         let read = serde_json::from_slice(&row.value);
         read.map(Some).map_err(|source| PlaceError::Unreadable { store: store.clone(), source })
     }
@@ -113,10 +121,69 @@ impl Places {
     /// # Errors
     /// The table's.
     pub async fn remember(&self, store: &StoreAddress, place: &RootPlace) -> Result<(), PlaceError> {
+        self.write(store, &self.key(store), place).await
+    }
+
+    async fn write(&self, store: &StoreAddress, key: &RowKey, place: &RootPlace) -> Result<(), PlaceError> {
         let value =
             serde_json::to_vec(place).map_err(|source| PlaceError::Unreadable { store: store.clone(), source })?;
-        self.table.put(&self.key(store), Bytes::from(value), RowWhen::Always).await?;
+        self.table.put(key, Bytes::from(value), RowWhen::Always).await?;
         Ok(())
+    }
+
+    /// The same of a space that is, or was, a mount of its own. Of other spaces nothing is remembered: they are folders,
+    /// and made anew at will.
+    ///
+    /// # Errors
+    /// [`PlaceError`].
+    pub async fn meet_space(
+        &self,
+        (store, space): (&StoreAddress, &SpaceId),
+        now: &RootPlace,
+    ) -> Result<Result<(), Moved>, PlaceError> {
+        let key = self.space_key(store, space);
+        let before = self.read(store, &key).await?;
+        if let Some(moved) = before.as_ref().and_then(|before| before.moved(now)) {
+            return Ok(Err(moved));
+        }
+        if now.mounted && before.as_ref() != Some(now) {
+            self.write(store, &key, now).await?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Takes what stands at a space's directory now for its place, whatever was there.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn accept_space(
+        &self,
+        (store, space): (&StoreAddress, &SpaceId),
+        now: Option<&RootPlace>,
+    ) -> Result<(), PlaceError> {
+        let key = self.space_key(store, space);
+        match now.filter(|now| now.mounted) {
+            Some(now) => self.write(store, &key, now).await,
+            None => Ok(self.table.delete(&key, RowWhen::Always).await?),
+        }
+    }
+
+    /// The spaces of a store that were mounts of their own.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn spaces(&self, store: &StoreAddress) -> Result<Vec<SpaceId>, PlaceError> {
+        let prefix = format!("space@{}/", self.host);
+        let (mut range, mut spaces) = (KeyRange { prefix: prefix.clone(), after: None }, Vec::new());
+        loop {
+            let page = self.table.query(&self.key(store).partition, &range, 1000).await?;
+            let names = page.rows.iter().filter_map(|row| row.sort.strip_prefix(&*prefix));
+            spaces.extend(names.filter_map(|name| SpaceId::new(name).ok()));
+            match page.rows.last().filter(|_| !page.end) {
+                Some(last) => range.after = Some(last.sort.clone()),
+                None => return Ok(spaces),
+            }
+        }
     }
 
     /// Compares what stands at a store's root with what stood there, and remembers it where it may be taken for that.
@@ -179,6 +246,17 @@ mod tests {
         assert_eq!(places.meet(&store, &folder).await.unwrap(), Ok(()));
         assert_eq!(places.meet(&store, &place("r/8", "r", false)).await.unwrap(), Ok(()));
         assert_eq!(places.root(&store).await.unwrap().unwrap().identity, "r/8");
+
+        let (space, other) = (SpaceId::new("s").unwrap(), SpaceId::new("t").unwrap());
+        assert_eq!(places.meet_space((&store, &space), &folder).await.unwrap(), Ok(()));
+        assert!(places.spaces(&store).await.unwrap().is_empty(), "a folder is nothing to remember");
+        assert_eq!(places.meet_space((&store, &space), &disk).await.unwrap(), Ok(()));
+        assert_eq!(places.meet_space((&store, &space), &folder).await.unwrap(), Err(Moved::NotMounted));
+        assert_eq!(places.meet_space((&store, &other), &folder).await.unwrap(), Ok(()));
+        assert_eq!(places.spaces(&store).await.unwrap(), std::slice::from_ref(&space));
+        places.accept_space((&store, &space), Some(&folder)).await.unwrap();
+        assert_eq!(places.meet_space((&store, &space), &folder).await.unwrap(), Ok(()));
+        assert!(places.spaces(&store).await.unwrap().is_empty());
 
         table.put(&places.key(&store), Bytes::from_static(b"{"), RowWhen::Always).await.unwrap();
         assert!(matches!(places.meet(&store, &folder).await, Err(PlaceError::Unreadable { .. })));

@@ -72,12 +72,14 @@ impl std::fmt::Display for VersionDigest {
 }
 
 /// What the book holds of an item: that Mill wrote the copy, and perhaps a proof.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SealRow {
-    /// The state in which the destination was left.
-    destination: VersionDigest,
+    /// The state in which this pair left the destination, or found it equal to its source.
+    destination: Option<VersionDigest>,
     /// The state of the source that was written or found there, where that is known.
     source: Option<VersionDigest>,
+    /// The state in which the copy was no copy of what the source has under another spelling of its name.
+    no_twin: Option<VersionDigest>,
     /// The proof, where both states could prove something.
     pub seal: Option<Seal>,
 }
@@ -91,7 +93,13 @@ impl SealRow {
 
     /// Whether a destination in this state holds what this pair wrote there, or proved to be equal to its source.
     pub fn is_ours(&self, destination: &Version) -> bool {
-        same(&self.destination, destination)
+        self.destination.is_some_and(|left| same(&left, destination))
+    }
+
+    /// Whether a destination in this state was compared with what the source has under another spelling of its name, and
+    /// holds other bytes.
+    pub fn is_no_twin(&self, destination: &Version) -> bool {
+        self.no_twin.is_some_and(|seen| same(&seen, destination))
     }
 }
 
@@ -211,7 +219,7 @@ impl Seals {
     /// # Errors
     /// The table's own; a caller loses no correctness by going on without a seal.
     pub async fn get(&self, pair: &Pair, item: &ContentId) -> Result<Option<Seal>, TableError> {
-        Ok(self.table.get(&key(pair, item)).await?.and_then(|row| Seal::read(&row.value)))
+        Ok(self.table.get(&key(pair, item)).await?.and_then(|row| read_row(&row.value)?.seal))
     }
 
     /// Writes an item's seal over any that there is.
@@ -248,6 +256,20 @@ impl Seals {
         value.extend(VersionDigest::of(destination).0);
         value.extend(VersionDigest::of(source).0);
         self.table.put(&key(pair, item), value.into(), RowWhen::Always).await.map(drop)
+    }
+
+    /// Notes that what the destination holds in this state is no copy of what the source has under another spelling of its
+    /// name. What else is known of it stays known, as far as nobody writes it at the same moment.
+    ///
+    /// # Errors
+    /// The table's own; the two are compared once more then.
+    pub async fn put_no_twin(&self, pair: &Pair, item: &ContentId, destination: &Version) -> Result<(), TableError> {
+        let key = key(pair, item);
+        let known = self.table.get(&key).await?.map(|row| row.value);
+        let mut value = vec![NO_TWIN_FORM];
+        value.extend(VersionDigest::of(destination).0);
+        value.extend(known.as_deref().map_or(&[][..], without_no_twin));
+        self.table.put(&key, value.into(), RowWhen::Always).await.map(drop)
     }
 
     /// Removes an item's seal, if there is one.
@@ -312,14 +334,33 @@ fn key(pair: &Pair, item: &ContentId) -> RowKey {
 /// The form of a row that only says what was written; an earlier Mill passes over it.
 const WRITTEN_FORM: u8 = 2;
 
+/// The form of a row that says of which state of the copy it is known that it is no twin's; behind that comes the row of
+/// another form that stood there, if any did. An earlier Mill passes over it.
+const NO_TWIN_FORM: u8 = 3;
+
+/// What stands behind the state of which a row says that it is no twin's.
+fn without_no_twin(value: &[u8]) -> &[u8] {
+    match value.split_first() {
+        Some((&NO_TWIN_FORM, rest)) => rest.get(VersionDigest::BYTES..).unwrap_or_default(),
+        _ => value,
+    }
+}
+
 fn read_row(value: &[u8]) -> Option<SealRow> {
+    if let Some((&NO_TWIN_FORM, rest)) = value.split_first() {
+        let (no_twin, rest) = rest.split_first_chunk()?;
+        let known = read_row(rest).filter(|_| rest.first() != Some(&NO_TWIN_FORM)).unwrap_or_default();
+        return Some(SealRow { no_twin: Some(VersionDigest(*no_twin)), ..known });
+    }
     if let Some(seal) = Seal::read(value) {
-        return Some(SealRow { destination: seal.destination, source: Some(seal.source), seal: Some(seal) });
+        let (destination, source) = (Some(seal.destination), Some(seal.source));
+        return Some(SealRow { destination, source, seal: Some(seal), ..SealRow::default() });
     }
     let (&form, digests) = value.split_first()?;
     let (destination, source) = digests.split_first_chunk()?;
     let source = if source.is_empty() { None } else { Some(VersionDigest(source.try_into().ok()?)) };
-    (form == WRITTEN_FORM).then_some(SealRow { destination: VersionDigest(*destination), source, seal: None })
+    let destination = Some(VersionDigest(*destination));
+    (form == WRITTEN_FORM).then_some(SealRow { destination, source, ..SealRow::default() })
 }
 
 fn read(sort: String, value: &[u8]) -> Option<(ContentId, SealRow)> {

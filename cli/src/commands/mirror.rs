@@ -235,7 +235,7 @@ async fn settle(
     {
         tracing::warn!("`{}` was taken over; {before} kept it in sync before", args.destination.display());
     }
-    let kept = places.keep((folder, space), keeper, true, WayOut(TAKE_OVER)).await;
+    let kept = places.keep(store, (folder, space), keeper, (true, WayOut(TAKE_OVER))).await;
     match kept.map_err(|error| (error.kind.clone(), error)) {
         Err((StoreErrorKind::Refused(Refusal::AnothersDestination(words)), _)) => bail!(words),
         other => other.map_err(|(_, error)| error.into()),

@@ -7,6 +7,7 @@ mod deployment;
 mod disks;
 #[cfg(feature = "aws")]
 mod fleet;
+mod folding;
 mod hostile;
 mod installed;
 mod kills;

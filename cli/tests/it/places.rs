@@ -233,6 +233,39 @@ fn a_store_that_is_not_mounted_stops_its_account_only_until_its_place_is_accepte
     });
 }
 
+#[test]
+fn a_space_whose_own_disk_is_not_mounted_is_not_filled_and_the_others_go_on() {
+    trial(|world| {
+        accounts(world, r#"["a"]"#);
+        account(world, "a", "one", "two");
+        for name in ["one/photos/x", "one/letters/y"] {
+            world.write(name, name);
+        }
+        let disk = Disk::create(&world.path("image"), 64 << 20)?;
+        disk.format(FileSystem::Ext4)?;
+        let mount = disk.mount(FileSystem::Ext4, &world.path("two/photos"), "")?;
+        let _ = fs::remove_dir(world.path("two/photos/lost+found"));
+        world.mill(&["run", "--json"]).expect(0);
+        world.same("one", "two");
+        mount.unmount();
+        world.write("one/photos/new", "new");
+        world.write("one/letters/new", "new");
+        let ran = world.mill(&["run", "--json"]).expect(100);
+        assert!(ran.json()["remarks"].to_string().contains("mill places accept a 2"), "{}", ran.out);
+        assert!(walk(&world.path("two/photos")).is_empty());
+        world.same("one/letters", "two/letters");
+        let mount = disk.mount(FileSystem::Ext4, &world.path("two/photos"), "")?;
+        world.mill(&["run", "--json"]).expect(0);
+        world.same("one", "two");
+        mount.unmount();
+        world.mill(&["places", "list"]).expect(2);
+        world.mill(&["places", "accept", "a", "2"]).expect(0);
+        world.mill(&["run", "--json"]).expect(0);
+        world.same("one", "two");
+        Ok(())
+    });
+}
+
 /// Twenty files under a name.
 fn twenty(world: &World, name: &str, what: &str) {
     for n in 0..20 {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mill_model::wire::{self, Arrival};
 use mill_model::{
-    AccountId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, Remove, SpaceId, StoreAddress,
-    TaskId, TaskKind, Timestamp,
+    AccountId, ContentId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, Remove, SpaceId,
+    StoreAddress, TaskId, TaskKind, Timestamp,
 };
 use mill_producer::SessionReport;
 
@@ -149,6 +149,16 @@ pub(crate) enum Event<'a> {
         /// Whether the world itself damaged it on its way.
         damaged: bool,
     },
+    /// An item of a store has another spelling of its name now, as the call asked that gave that to `path`.
+    Respelled {
+        by: &'a str,
+        store: &'a StoreAddress,
+        item: &'a ItemAddress,
+        from: &'a ContentId,
+        path: &'a str,
+        holds: Print,
+        called: Monotonic,
+    },
     /// A space is there, or is gone.
     Space { by: &'a str, store: &'a StoreAddress, space: &'a SpaceId, here: bool },
     /// A disk beneath a space is mounted, or is not any more.
@@ -191,6 +201,9 @@ impl fmt::Display for Event<'_> {
                 if *damaged { f.write_str(" (damaged on its way)") } else { Ok(()) }
             }
             Self::Item { by, store, item, holds: None, .. } => write!(f, "{by}: {store} {item} deleted"),
+            Self::Respelled { by, store, item, from, holds, .. } => {
+                write!(f, "{by}: {store} {item} = {holds}, spelled {from} before")
+            }
             Self::Space { by, store, space, here, .. } => {
                 write!(f, "{by}: {store} space {space} {}", if *here { "made" } else { "removed" })
             }

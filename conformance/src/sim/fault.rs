@@ -93,6 +93,12 @@ faults! {
     PeopleRelabelled = "people-relabelled";
     /// People delete an item.
     PeopleDeleted = "people-deleted";
+    /// People give an item another spelling of its name.
+    PeopleRespelled = "people-respelled";
+    /// A destination refuses a name that it takes for another's.
+    TwinRefused = "twin-refused";
+    /// What stands at a destination is given another spelling of its name.
+    TwinRespelled = "twin-respelled";
     /// People delete many items at once.
     PeopleDeletedMany = "people-deleted-many";
     /// People remove a whole space, and perhaps bring it back.

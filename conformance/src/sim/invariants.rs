@@ -12,6 +12,7 @@ mod owners;
 mod producers;
 mod runs;
 mod sources;
+mod spellings;
 mod sums;
 mod tasks;
 mod whole;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(leases::LeasedEffects),
         Box::new(sources::SourcesUntouched),
         Box::new(whole::WholeItems),
+        Box::new(spellings::OwnNames),
         Box::new(newest::NeverBack),
         Box::new(deletes::ProvenDeletes),
         Box::new(grants::GrantedDeletes::default()),

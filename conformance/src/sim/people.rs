@@ -14,6 +14,8 @@ use super::world::World;
 /// Names that people give, some of them unpleasant: each sorts, escapes or nests in its own way.
 const NAMES: [&str; 15] =
     ["a", "b", "c", "a/b", "a b", "a-b", "ä", "z/", "%2F", "a\u{301}", "~", "0", "disk/1", "disk/2", "disk/3"];
+/// Names that a store may take for one of those, or for one another.
+const TWINS: [&str; 8] = ["A", "B", "A/b", "a/B", "A/B", "\u{e1}", "\u{c4}", "Z/"];
 /// Where a disk is mounted beneath each space of a source.
 pub(crate) const DISK: &str = "disk/";
 
@@ -112,6 +114,7 @@ impl<'w> People<'w> {
         let dice = &self.world.dice;
         let number = dice.below(self.world.swarm.items_max.max(NAMES.len() as u64));
         let name = NAMES.get(number as usize).map_or_else(|| format!("n{number:03}"), |name| (*name).to_owned());
+        let name = if self.world.swarm.folds && dice.below(3) == 0 { (*dice.pick(&TWINS)).to_owned() } else { name };
         let item = ItemAddress { space: self.some_space().clone(), id: ContentId::new(name).unwrap() };
         let bytes = if item.id.is_directory() { Vec::new() } else { self.some_bytes() };
         self.write(&item, bytes, self.some_properties());
@@ -125,9 +128,38 @@ impl<'w> People<'w> {
         self.write(item, self.some_bytes(), properties);
     }
 
+    /// Gives an item, or all that lies in its first directory, another case.
+    fn respell(&self, item: &ItemAddress) {
+        let path = item.id.as_str().trim_end_matches('/');
+        let first = path.split_once('/').map_or(path, |(first, _)| first);
+        let swapped: String = first
+            .chars()
+            .map(|letter| if letter.is_lowercase() { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() })
+            .collect();
+        let lies_in = |id: &str| id.strip_prefix(first).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        // What is mounted is not renamed.
+        if swapped == first || DISK.starts_with(first) {
+            return;
+        }
+        self.world.count(Fault::PeopleRespelled, PEOPLE);
+        for (id, (bytes, properties)) in self.shelf.inner.contents(&item.space).unwrap_or_default() {
+            if lies_in(id.as_str()) {
+                let to = ContentId::new(format!("{swapped}{}", &id.as_str()[first.len()..])).unwrap();
+                self.delete(&ItemAddress { space: item.space.clone(), id });
+                self.write(&ItemAddress { space: item.space.clone(), id: to }, bytes.to_vec(), properties);
+            }
+        }
+    }
+
     /// One of the things that people do.
     pub(crate) fn act(&self) {
         let world = self.world;
+        if world.swarm.folds
+            && world.dice.below(2) == 0
+            && let Some(item) = self.some_item()
+        {
+            self.respell(&item);
+        }
         let Some(item) = self.some_item().filter(|_| world.dice.below(4) > 0) else {
             world.count(Fault::PeopleWrote, PEOPLE);
             return self.write_new();

@@ -178,6 +178,7 @@ fn shelf(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Arc<Sh
         settles_after: if swarm.settles { Duration::from_secs(2) } else { Duration::ZERO },
         service: swarm.one_service.then_some(1),
         unholdable: None,
+        folds_names: swarm.folds && !source,
     };
     Shelf::new(address.clone(), MemoryStore::new(address, habits, clock.clone()), checks)
 }

@@ -16,7 +16,7 @@ use mill_model::{
 };
 use mill_ports::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When, Written,
+    Reading, Refusal, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When, Written,
 };
 
 use self::other_name::OtherName;
@@ -192,10 +192,17 @@ impl Way {
         self.line.world.now()
     }
 
+    /// `item` is the one that the call met.
     fn now_holds(&self, item: &ItemAddress, called: Monotonic, first: bool, damaged: bool) {
         let holds = self.shelf.inner.content(item).map(|(bytes, properties)| Print::of(&bytes, &properties));
         let (by, store) = (&self.line.name, &self.shelf.address);
         self.line.world.see(&Event::Item { by, store, item, holds, called, first, damaged });
+    }
+
+    fn count_twin<T>(&self, written: &Result<T, StoreError>) {
+        if matches!(written, Err(error) if matches!(error.kind, StoreErrorKind::Refused(Refusal::Twin(_)))) {
+            self.line.world.count(Fault::TwinRefused, &self.line.name);
+        }
     }
 
     fn space_is(&self, space: &SpaceId, here: bool) {
@@ -264,6 +271,10 @@ impl SourceStore for Way {
         self.shelf.inner.places(item).await
     }
 
+    async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
+        self.call(Sort::Space, ("folds_names", space), self.shelf.inner.folds_names(space)).await
+    }
+
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         self.listing(space, after)
     }
@@ -290,9 +301,12 @@ impl DestinationStore for Way {
         let called = self.calls("put", item);
         let (body, damaged) = self.written_body(item, content, body);
         let call = async {
-            let written = self.shelf.inner.put(item, content, when, body).await?;
-            self.now_holds(item, called, true, damaged.load(std::sync::atomic::Ordering::Relaxed));
-            self.write_back(item)?;
+            let written = self.shelf.inner.put(item, content, when, body).await;
+            self.count_twin(&written);
+            let written = written?;
+            let met = self.shelf.inner.met(item);
+            self.now_holds(&met, called, true, damaged.load(std::sync::atomic::Ordering::Relaxed));
+            self.write_back(&met)?;
             Ok(written)
         };
         self.call(Sort::Write, ("put", item), call).await
@@ -308,9 +322,11 @@ impl DestinationStore for Way {
     ) -> Result<Option<Written>, StoreError> {
         let called = self.calls("take", item);
         let call = async {
-            let written = self.shelf.inner.take(item, content, when, origin, going).await?;
+            let written = self.shelf.inner.take(item, content, when, origin, going).await;
+            self.count_twin(&written);
+            let written = written?;
             if written.is_some() {
-                self.now_holds(item, called, true, false);
+                self.now_holds(&self.shelf.inner.met(item), called, true, false);
             }
             Ok(written)
         };
@@ -326,10 +342,34 @@ impl DestinationStore for Way {
         let called = self.calls("put_properties", item);
         let call = async {
             let written = self.shelf.inner.put_properties(item, properties, when).await?;
-            self.now_holds(item, called, true, false);
+            self.now_holds(&self.shelf.inner.met(item), called, true, false);
             Ok(written)
         };
         self.call(Sort::Write, ("put_properties", item), call).await
+    }
+
+    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+        let called = self.calls("respell", &format_args!("{space}/{from} to {to}"));
+        let call = async {
+            let before = self.shelf.inner.contents(space).unwrap_or_default();
+            let done = self.shelf.inner.respell(space, from, to).await?;
+            let after = self.shelf.inner.contents(space).unwrap_or_default();
+            let gone: Vec<_> = before.into_keys().filter(|id| !after.contains_key(id)).collect();
+            for (id, old) in gone.iter().filter_map(|old| {
+                let id = ContentId::new(format!("{to}{}", old.as_str().strip_prefix(from)?)).ok()?;
+                Some((id, old))
+            }) {
+                let Some((bytes, properties)) = after.get(&id) else { continue };
+                let (by, store, item) =
+                    (&*self.line.name, &self.shelf.address, &ItemAddress { space: space.clone(), id });
+                self.line.world.count(Fault::TwinRespelled, by);
+                self.shelf.respelled(&ItemAddress { space: space.clone(), id: old.clone() }, item);
+                let holds = Print::of(bytes, properties);
+                self.line.world.see(&Event::Respelled { by, store, item, from: old, path: to, holds, called });
+            }
+            Ok(done)
+        };
+        self.call(Sort::Write, ("respell", &from), call).await
     }
 
     async fn tidy(&self) {
@@ -354,6 +394,7 @@ impl DeletableStore for Way {
         let called = self.calls("delete", item);
         let first = watched::running().is_none_or(|running| running.first_delete());
         let call = async {
+            let item = &self.shelf.inner.met(item);
             super::spite::delete_arrives(&self.line, &self.shelf, item);
             let gone = self.shelf.inner.delete(item, when).await?;
             if gone == Presence::Here(()) {

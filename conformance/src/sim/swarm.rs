@@ -108,6 +108,8 @@ pub(crate) struct Swarm {
     pub(crate) on: Acts,
     /// Whether all stores are of one service, which brings items from one to another by itself.
     pub(crate) one_service: bool,
+    /// Whether destinations take names for one another that differ in case or normal form, and people give such names.
+    pub(crate) folds: bool,
 }
 
 /// Drawn with a chance of two in five, else off.
@@ -166,6 +168,7 @@ impl Swarm {
             rates: Self::rates(dice),
             on: Self::acts_on(dice),
             one_service: dice.below(4) == 0,
+            folds: dice.below(5) < 2,
         }
     }
 

@@ -8,7 +8,7 @@ mod tasks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mill_model::{ContentId, Monotonic, SpaceId, StoreAddress};
+use mill_model::{ContentId, ItemAddress, Monotonic, SpaceId, StoreAddress};
 use mill_records::seals::Pair;
 
 pub(crate) use self::shelves::{Life, ShelfTruth};
@@ -92,6 +92,13 @@ impl Truth {
                 let life = Life { holds: *holds, since: self.now };
                 self.shelves.entry((*store).clone()).or_default().live(item, life);
             }
+            Event::Respelled { store, item, from, holds, .. } => {
+                self.effects += 1;
+                let shelf = self.shelves.entry((*store).clone()).or_default();
+                let before = ItemAddress { space: item.space.clone(), id: (*from).clone() };
+                shelf.live(&before, Life { holds: None, since: self.now });
+                shelf.live(item, Life { holds: Some(*holds), since: self.now });
+            }
             Event::Space { by, store, space, here, .. } => {
                 let known = self.shelves.get(*store).and_then(|shelf| shelf.spaces.get(*space));
                 self.effects += u64::from(*by != PEOPLE && known.is_none_or(|known| known.0 != *here));
@@ -160,7 +167,7 @@ impl Truth {
 
     /// Since when an item of a source is only out of sight: it stood on the disk that was unmounted. What people wrote into
     /// the mount point later, and deleted there, is gone.
-    pub(crate) fn out_of_sight(&self, store: &StoreAddress, item: &mill_model::ItemAddress) -> Option<Monotonic> {
+    pub(crate) fn out_of_sight(&self, store: &StoreAddress, item: &ItemAddress) -> Option<Monotonic> {
         let (path, since) = self.unmounted.get(&(store.clone(), item.space.clone()))?;
         let lives = self.shelves.get(store)?.lives(item);
         let went = lives.iter().any(|life| life.holds.is_none() && life.since == *since);

@@ -96,6 +96,10 @@ impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
         self.inner.places(item).await
     }
 
+    async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
+        self.inner.folds_names(space).await
+    }
+
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         self.inner.list(space, after)
     }
@@ -136,6 +140,10 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
         when: &When,
     ) -> Result<Written, StoreError> {
         self.inner.put_properties(item, properties, when).await
+    }
+
+    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+        self.inner.respell(space, from, to).await
     }
 
     async fn tidy(&self) {

@@ -71,6 +71,8 @@ ops! {
     Open = "open", Bytes;
     /// `SourceStore::places`.
     Places = "places", Plain;
+    /// `SourceStore::folds_names`.
+    FoldsNames = "folds_names", Plain;
     /// `SourceStore::list`.
     List = "list", Pages;
     /// `DestinationStore::create_space`.
@@ -83,6 +85,8 @@ ops! {
     Take = "take", Plain;
     /// `DestinationStore::put_properties`.
     PutProperties = "put_properties", Plain;
+    /// `DestinationStore::respell`.
+    Respell = "respell", Plain;
     /// `DeletableStore::delete`.
     Delete = "delete", Plain;
 }
@@ -92,7 +96,13 @@ impl Op {
     pub const fn writes_store(self) -> bool {
         matches!(
             self,
-            Self::CreateSpace | Self::RemoveEmptySpace | Self::Put | Self::Take | Self::PutProperties | Self::Delete
+            Self::CreateSpace
+                | Self::RemoveEmptySpace
+                | Self::Put
+                | Self::Take
+                | Self::PutProperties
+                | Self::Respell
+                | Self::Delete
         )
     }
 }

@@ -3,6 +3,7 @@
 mod items;
 mod mounts;
 mod reading;
+mod spelling;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -43,6 +44,8 @@ pub struct StoreHabits {
     pub service: Option<u32>,
     /// Names the ids that the store cannot hold.
     pub unholdable: Option<fn(&ContentId) -> bool>,
+    /// Whether names are taken for one another that differ in case or normal form.
+    pub folds_names: bool,
 }
 
 impl Default for StoreHabits {
@@ -57,6 +60,7 @@ impl Default for StoreHabits {
             settles_after: Duration::ZERO,
             service: None,
             unholdable: None,
+            folds_names: false,
         }
     }
 }
@@ -162,6 +166,12 @@ impl MemoryStore {
         Some(entries.iter().filter_map(item).collect())
     }
 
+    /// The item that a call for `item` would meet: for a test's checker. Only a store that [folds names](StoreHabits) without
+    /// seeing it, as is planted, meets one of another spelling.
+    pub fn met(&self, item: &ItemAddress) -> ItemAddress {
+        self.0.met(&lock(&self.0.spaces), item)
+    }
+
     fn item(&self, bytes: Bytes, properties: Properties) -> Item {
         Item::new(bytes, properties, self.0.clock.now(), self.0.clock.monotonic(), &self.0.habits.checksums)
     }
@@ -219,6 +229,7 @@ impl Inner {
             let refusal = Refusal::Unholdable("as its habits say".into());
             return Err(self.error(op, item, StoreErrorKind::Refused(refusal)));
         }
+        self.name_must_be_own(op, spaces, item)?;
         let found = self.find(op, spaces, item)?;
         let holds = match (when, found) {
             (When::Always, _) | (When::Absent, None) => true,
@@ -254,7 +265,7 @@ impl SourceStore for MemoryStore {
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
         let spaces = lock(&self.0.spaces);
-        let found = self.0.find("head", &spaces, item)?;
+        let found = self.0.find("head", &spaces, &self.0.met(&spaces, item))?;
         Ok(found.map_or(Presence::Absent, |found| Presence::Here(self.0.facts(found))))
     }
 
@@ -265,6 +276,7 @@ impl SourceStore for MemoryStore {
         if_version: Option<&Version>,
     ) -> Result<Presence<Reading>, StoreError> {
         let spaces = lock(&self.0.spaces);
+        let item = &self.0.met(&spaces, item);
         let Some(found) = self.0.find("open", &spaces, item)? else {
             return Ok(Presence::Absent);
         };
@@ -284,6 +296,10 @@ impl SourceStore for MemoryStore {
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
         Ok(lock(&self.0.spaces).places(&self.0.address, item))
+    }
+
+    async fn folds_names(&self, _: &SpaceId) -> Result<bool, StoreError> {
+        Ok(self.0.habits.folds_names)
     }
 
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
@@ -320,6 +336,7 @@ impl DestinationStore for MemoryStore {
         mut body: Body,
     ) -> Result<Written, StoreError> {
         self.count_write();
+        let item = &self.met(item);
         // A write that cannot succeed should not cost its body.
         self.0.find_when("put", &lock(&self.0.spaces), item, when)?;
         let mut bytes = BytesMut::new();
@@ -349,6 +366,7 @@ impl DestinationStore for MemoryStore {
         origin: &Origin,
         going: Going<'_>,
     ) -> Result<Option<Written>, StoreError> {
+        let item = &self.met(item);
         let habits = &self.0.habits;
         let ours = |from: &&InMemory| habits.service.is_some() && from.store.0.habits.service == habits.service;
         let Some(from) = origin.place::<InMemory>().filter(ours) else { return Ok(None) };
@@ -377,11 +395,17 @@ impl DestinationStore for MemoryStore {
     ) -> Result<Written, StoreError> {
         self.count_write();
         let mut spaces = lock(&self.0.spaces);
+        let item = &self.0.met(&spaces, item);
         let Some(found) = self.0.find_when("put_properties", &spaces, item, when)? else {
             return Err(self.0.error("put_properties", item, StoreErrorKind::Precondition));
         };
         let made = found.with_properties(properties.clone(), self.0.clock.now(), self.0.clock.monotonic());
         Ok(self.0.written(&spaces.insert(item, made)))
+    }
+
+    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+        self.count_write();
+        self.0.respell(space, from, to)
     }
 }
 
@@ -400,6 +424,7 @@ impl DeletableStore for MemoryStore {
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
         self.count_write();
         let mut spaces = lock(&self.0.spaces);
+        let item = &self.0.met(&spaces, item);
         if self.0.find("delete", &spaces, item)?.is_none() {
             return Ok(Presence::Absent);
         }

@@ -35,7 +35,9 @@ fn sum(entries: &[Class]) -> RunSum {
             Class::Unchanged => one.unchanged = 1,
             Class::Queued(fate) => {
                 one.queued = 1;
-                fate.into_iter().for_each(|fate| sum.fates.add(*fate));
+                if let Some(fate) = fate {
+                    sum.fates.add(*fate);
+                }
             }
             Class::Refused => one.refused = 1,
             Class::Hidden => one.hidden = 1,

@@ -22,6 +22,7 @@ pub(super) enum Bytes {
 /// One side, and what is known of its bytes.
 struct Known<'a> {
     side: Side,
+    item: &'a ItemAddress,
     facts: &'a ItemFacts,
     sealed: Option<Checksum>,
 }
@@ -48,10 +49,20 @@ impl Sides<'_> {
         destination: &ItemFacts,
         seal: Option<&Seal>,
     ) -> Result<Bytes, Stop> {
+        self.bytes_of((item, source), (item, destination), seal).await
+    }
+
+    /// The same of items that may bear two names. The seal is that of the name at the destination.
+    pub(super) async fn bytes_of(
+        &self,
+        (at_source, source): (&ItemAddress, &ItemFacts),
+        (at_destination, destination): (&ItemAddress, &ItemFacts),
+        seal: Option<&Seal>,
+    ) -> Result<Bytes, Stop> {
         let sealed = seal.and_then(|seal| seal.checksum_of_source(&source.version));
-        let source = Known { side: Side::Source, facts: source, sealed };
+        let source = Known { side: Side::Source, item: at_source, facts: source, sealed };
         let sealed = seal.and_then(|seal| seal.checksum_of_destination(&destination.version));
-        let destination = Known { side: Side::Destination, facts: destination, sealed };
+        let destination = Known { side: Side::Destination, item: at_destination, facts: destination, sealed };
         if let Some(known) = source.any().filter(|_| planted(Planted::SizeAloneCompared)) {
             return Ok(Bytes::Same(known.clone()));
         }
@@ -60,11 +71,11 @@ impl Sides<'_> {
         }
         let compared = async {
             Ok::<_, Stop>(match (source.any(), destination.any()) {
-                (Some(known), _) => (known.clone(), self.checksum(item, &destination, known.algorithm).await?),
-                (None, Some(known)) => (self.checksum(item, &source, known.algorithm).await?, known.clone()),
+                (Some(known), _) => (known.clone(), self.checksum(&destination, known.algorithm).await?),
+                (None, Some(known)) => (self.checksum(&source, known.algorithm).await?, known.clone()),
                 (None, None) => futures::try_join!(
-                    self.checksum(item, &source, Algorithm::Sha256),
-                    self.checksum(item, &destination, Algorithm::Sha256)
+                    self.checksum(&source, Algorithm::Sha256),
+                    self.checksum(&destination, Algorithm::Sha256)
                 )?,
             })
         };
@@ -81,11 +92,11 @@ impl Sides<'_> {
     }
 
     /// Reads one side, in the state that was seen, and gives the checksum of what came.
-    async fn checksum(&self, item: &ItemAddress, known: &Known<'_>, algorithm: Algorithm) -> Result<Checksum, Stop> {
+    async fn checksum(&self, known: &Known<'_>, algorithm: Algorithm) -> Result<Checksum, Stop> {
         if known.facts.size > 0 && known.facts.state == ItemState::Archived {
-            return Err(self.archived(item, known.side));
+            return Err(self.archived(known.item, known.side));
         }
-        self.room.tries.of(|| self.read(item, known, algorithm)).await
+        self.room.tries.of(|| self.read(known, algorithm)).await
     }
 
     /// Whether the destination gives back, in that state, bytes of one of these checksums.
@@ -104,13 +115,13 @@ impl Sides<'_> {
             properties: None,
             state: ItemState::Online,
         };
-        let known = Known { side: Side::Destination, facts: &facts, sealed: None };
-        let found = self.checksum(item, &known, Algorithm::Sha256).await?;
+        let known = Known { side: Side::Destination, item, facts: &facts, sealed: None };
+        let found = self.checksum(&known, Algorithm::Sha256).await?;
         Ok(wanted.contains(&found))
     }
 
-    async fn read(&self, item: &ItemAddress, known: &Known<'_>, algorithm: Algorithm) -> Result<Checksum, Stop> {
-        let Known { side, facts, .. } = known;
+    async fn read(&self, known: &Known<'_>, algorithm: Algorithm) -> Result<Checksum, Stop> {
+        let Known { side, item, facts, .. } = known;
         let found = |kind, why| Stop::Store(self.found(*side, item, kind, why));
         let mut digester = Digester::new(&[algorithm]);
         // Of nothing, nothing needs to be read: an empty directory, say.

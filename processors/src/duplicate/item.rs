@@ -10,7 +10,7 @@ use crate::stop::Stop;
 
 impl Sides<'_> {
     /// Brings an item in step. What changes under its hands is looked at once more.
-    pub(super) async fn item(&self, item: &ItemAddress) -> Result<(), Stop> {
+    pub(super) async fn item_by_its_name(&self, item: &ItemAddress) -> Result<(), Stop> {
         match self.look(item).await {
             Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Precondition | StoreErrorKind::Changed) => {
                 debug!(%error, "it changed meanwhile; looking once more");

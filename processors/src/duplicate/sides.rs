@@ -122,6 +122,13 @@ impl Sides<'_> {
         crash_point(CrashPoint::DuplicateSealed);
     }
 
+    /// Remembers that a copy is no copy of what the source has under another spelling of its name.
+    pub(super) async fn remember_no_twin(&self, id: &ContentId, destination: &Version) {
+        if let Err(error) = self.room.deps.seals.put_no_twin(self.pair, id, destination).await {
+            self.warn_of_seals(&error);
+        }
+    }
+
     fn warn_of_seals(&self, error: &TableError) {
         if let Some(left_out) = self.room.seal_warnings.pass(self.room.deps.clock.monotonic()) {
             warn!(error = %chain(error), left_out, "the book of seals fails; items will be read again");

@@ -5,6 +5,7 @@ mod faults;
 mod order;
 mod policies;
 mod reading;
+mod respelling;
 mod spaces;
 mod taken;
 

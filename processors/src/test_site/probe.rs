@@ -287,6 +287,12 @@ impl DestinationStore for Probe {
         let done = self.0.store.put_properties(item, properties, when).await?;
         self.done("put_properties", way, done)
     }
+
+    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+        let way = self.called("respell").await?;
+        let done = self.0.store.respell(space, from, to).await?;
+        self.done("respell", way, done)
+    }
 }
 
 #[async_trait]

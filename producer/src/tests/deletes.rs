@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use mill_engine::op::Op;
 use mill_engine::{Fault, FaultKind, FaultPlan, FaultRates, FaultyStore, SeededChance};
-use mill_ports::{DeletableStore, Refusal};
+use mill_model::Properties;
+use mill_ports::{DeletableStore, Refusal, SourceStore as _};
 use mill_records::delete_lists::HoldReason;
 
 use super::world::{ONE, World, address, is_finished, item, space};
@@ -432,4 +433,76 @@ async fn a_space_that_cannot_be_looked_at_deletes_nothing() {
         assert!(world.queue.sent().is_empty());
         assert_eq!(report.spaces_failed.len(), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_that_changes_only_case_is_no_delete_at_a_destination_that_folds_names() {
+    for folds in [true, false] {
+        let mut world = World::new(ONE);
+        if folds {
+            world.fold("2");
+        }
+        world.plant("1", "kept", 100);
+        world.plant("2", "kept", 100);
+        for number in 0..12 {
+            world.store("2").plant(
+                &item("s", &format!("Photos/IMG{number}")),
+                format!("{number:03}"),
+                Properties::default(),
+            );
+            world.store("1").plant(
+                &item("s", &format!("photos/img{number}")),
+                format!("{number:03}"),
+                Properties::default(),
+            );
+        }
+        // Gone, whatever its name is taken for: the one that is at the source is of another size.
+        world.store("2").plant(&item("s", "Photos/gone"), "gone", Properties::default());
+        world.store("1").plant(&item("s", "photos/GONE"), "another", Properties::default());
+        world.wrote_all().await;
+        let report = world.session().await;
+        assert!(is_finished(&report));
+        let gone = if folds { 1 } else { 13 };
+        assert_eq!((world.removed().len(), report.held.len()), (gone, 0), "folds: {folds}");
+        assert!(world.removed().contains(&"Photos/gone".to_owned()));
+        assert_eq!(world.ids_of("photos/"), 13, "each is looked at");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_at_a_destination_that_folds_names_is_held_without_what_was_only_renamed() {
+    let mut world = World::new(ONE);
+    world.fold("2");
+    world.plant("1", "kept", 10);
+    world.plant("2", "kept", 10);
+    world.plant("2", "gone", 50);
+    world.plant("2", "Renamed", 50);
+    for number in 0..50 {
+        world.store("1").plant(
+            &item("s", &format!("renamed{number:05}")),
+            format!("Renamed{number:05}"),
+            Properties::default(),
+        );
+    }
+    world.wrote_all().await;
+    let report = world.session().await;
+    assert_eq!((report.held.len(), report.held[0].count), (1, 50));
+    assert_eq!(world.removed(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reading_told_from_its_twin_is_gone() {
+    let mut world = World::new(ONE);
+    world.fold("2");
+    world.plant("1", "kept", 100);
+    world.plant("2", "kept", 100);
+    for name in ["README", "NOTES"] {
+        world.plant_one("2", name);
+        world.store("1").plant(&item("s", &name.to_lowercase()), name.to_owned(), Properties::default());
+    }
+    world.wrote_all().await;
+    let there = world.store("2").head(&item("s", "README")).await.unwrap().here().unwrap();
+    world.seals.put_no_twin(&World::pair(), &item("s", "README").id, &there.version).await.unwrap();
+    assert!(is_finished(&world.session().await));
+    assert_eq!(world.removed(), ["README"]);
 }

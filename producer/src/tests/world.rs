@@ -327,6 +327,14 @@ impl World {
         self.memory.insert(address(owner, id), memory);
     }
 
+    /// From now on account `a`'s store `id` is an empty one that takes names for one another.
+    pub(super) fn fold(&mut self, id: &str) {
+        let habits = StoreHabits { page_entries_max: 3, folds_names: true, ..StoreHabits::default() };
+        let memory = MemoryStore::new(address("a", id), habits, self.clock.clone());
+        self.stores.add(address("a", id), Arc::new(memory.clone()));
+        self.memory.insert(address("a", id), memory);
+    }
+
     pub(super) fn store(&self, id: &str) -> &MemoryStore {
         &self.memory[&address("a", id)]
     }

@@ -158,13 +158,13 @@ async fn a_row_of_another_form_counts_as_lost() {
         value
     };
     let written = [vec![2], VersionDigest::of(&settled("2")).0.to_vec()].concat();
-    let later = [vec![3], written[1..].to_vec()].concat();
+    let later = [vec![4], written[1..].to_vec()].concat();
     let cut = seal.written()[..40].to_vec();
     for (item, value) in [
         ("a", in_form(2)),
         ("b", vec![]),
         ("c", cut),
-        ("e", in_form(3)),
+        ("e", in_form(4)),
         ("f", written[..16].to_vec()),
         ("g", [&written[..], &[0]].concat()),
         ("h", later),
@@ -177,4 +177,27 @@ async fn a_row_of_another_form_counts_as_lost() {
     let all: Vec<(ContentId, SealRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
     let found: Vec<_> = all.into_iter().map(|(item, row)| (item, row.is_ours(&settled("2")), row.seal)).collect();
     assert_eq!(found, [(id("d"), true, Some(seal)), (id("i"), true, None)]);
+}
+
+#[tokio::test]
+async fn what_is_no_twin_in_one_state_keeps_all_else_that_is_known_of_it() {
+    let seals = Seals::new(Arc::<TestTable>::default());
+    let seal = Seal::of(&settled("1"), &settled("2"), &sum(Algorithm::Md5)).unwrap();
+    seals.put_no_twin(&pair(), &id("x"), &settled("2")).await.unwrap();
+    let row = only_row(&seals).await;
+    assert!(row.is_no_twin(&settled("2")) && !row.is_no_twin(&settled("3")));
+    assert!(!row.is_ours(&settled("2")) && row.seal.is_none(), "nobody wrote or proved it");
+    assert_eq!(seals.get(&pair(), &id("x")).await.unwrap(), None);
+
+    seals.put(&pair(), &id("x"), &seal).await.unwrap();
+    assert!(!only_row(&seals).await.is_no_twin(&settled("2")));
+    for state in ["2", "3"] {
+        seals.put_no_twin(&pair(), &id("x"), &settled(state)).await.unwrap();
+        let row = only_row(&seals).await;
+        assert!(row.is_no_twin(&settled(state)) && row.is_ours(&settled("2")));
+        assert_eq!(
+            (&row.seal, &seals.get(&pair(), &id("x")).await.unwrap()),
+            (&Some(seal.clone()), &Some(seal.clone()))
+        );
+    }
 }

@@ -67,6 +67,11 @@ impl FlakyFolder {
         lock(&self.served).faults.insert((operation, path.as_ref().to_owned()), errno);
     }
 
+    /// From now on names of which `fold` makes the same are taken for one another. They are listed as they were given.
+    pub fn take_for_one(&self, fold: fn(&OsStr) -> OsString) {
+        lock(&self.served).fold = Some(fold);
+    }
+
     /// Nothing fails any more.
     pub fn repair(&self) {
         let mut tree = lock(&self.served);
@@ -91,6 +96,7 @@ struct Tree {
     handles: u64,
     faults: BTreeMap<(Operation, PathBuf), i32>,
     ignores_lone_mtime: bool,
+    fold: Option<fn(&OsStr) -> OsString>,
 }
 
 fn lock(tree: &Mutex<Tree>) -> MutexGuard<'_, Tree> {
@@ -106,7 +112,17 @@ impl Tree {
     }
 
     fn child(&self, parent: INodeNo, name: &OsStr) -> Result<PathBuf, Errno> {
-        Ok(self.path(parent)?.join(name))
+        let parent = self.path(parent)?;
+        let name = self.spelled(&parent, name);
+        Ok(parent.join(name))
+    }
+
+    /// The name that stands in a directory for this one.
+    fn spelled(&self, directory: &Path, name: &OsStr) -> OsString {
+        let Some(fold) = self.fold else { return name.to_owned() };
+        let entries = fs::read_dir(self.root.join(directory)).into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name());
+        names.find(|there| fold(there) == fold(name)).unwrap_or_else(|| name.to_owned())
     }
 
     fn may(&self, operation: Operation, path: &Path) -> Result<(), Errno> {
@@ -341,6 +357,8 @@ impl Filesystem for Served {
                 return Err(Errno::EINVAL);
             }
             let (from, to) = (tree.child(parent, name)?, tree.child(new_parent, new_name)?);
+            // What is renamed to another spelling of its own name bears that from then on.
+            let to = if to == from { tree.path(new_parent)?.join(new_name) } else { to };
             tree.rename(&from, &to)
         });
     }

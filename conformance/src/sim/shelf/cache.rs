@@ -26,6 +26,16 @@ impl Shelf {
     }
 }
 
+impl Shelf {
+    /// The cache knows an item by its new name.
+    pub(super) fn respelled(&self, from: &ItemAddress, to: &ItemAddress) {
+        let mut held = lock(&self.cache.0);
+        if let Some(bytes) = held.remove(from) {
+            held.insert(to.clone(), bytes);
+        }
+    }
+}
+
 impl Way {
     /// Brings what was written to the disk; or fails to, and says so. Only where the store itself states no checksum of its
     /// bytes: one that does has read them.

@@ -74,6 +74,10 @@ impl SourceStore for OtherName {
         self.0.places(&item(at)).await
     }
 
+    async fn folds_names(&self, id: &SpaceId) -> Result<bool, StoreError> {
+        self.0.folds_names(&space(id)).await
+    }
+
     fn list(&self, id: &SpaceId, after: Option<ContentId>) -> Listing {
         self.0.list(&space(id), after)
     }
@@ -112,6 +116,10 @@ impl DestinationStore for OtherName {
         when: &When,
     ) -> Result<Written, StoreError> {
         self.0.put_properties(&item(at), properties, when).await
+    }
+
+    async fn respell(&self, id: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+        self.0.respell(&space(id), from, to).await
     }
 
     async fn tidy(&self) {

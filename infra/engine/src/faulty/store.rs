@@ -136,6 +136,11 @@ impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
         self.scene(Op::Places, item).around(fault, self.inner.places(item)).await
     }
 
+    async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
+        let fault = self.plan.meet(Op::FoldsNames).await;
+        self.scene(Op::FoldsNames, space).around(fault, self.inner.folds_names(space)).await
+    }
+
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         let (plan, scene) = (Arc::clone(&self.plan), self.scene(Op::List, space));
         // The back end's own listing begins only when it is read, as a call does.
@@ -191,6 +196,11 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
         let fault = self.plan.meet(Op::PutProperties).await;
         let scene = self.scene(Op::PutProperties, item);
         scene.around(fault, self.inner.put_properties(item, properties, when)).await
+    }
+
+    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+        let fault = self.plan.meet(Op::Respell).await;
+        self.scene(Op::Respell, &from).around(fault, self.inner.respell(space, from, to)).await
     }
 
     async fn tidy(&self) {

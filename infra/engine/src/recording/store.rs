@@ -59,6 +59,11 @@ impl<S: SourceStore + ?Sized> SourceStore for Recording<S> {
         self.inner.places(item).await
     }
 
+    async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
+        self.ledger.call(Op::FoldsNames, 1);
+        self.inner.folds_names(space).await
+    }
+
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
         self.ledger.call(Op::List, 0);
         let ledger = self.ledger.clone();
@@ -108,6 +113,11 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Recording<S> {
     ) -> Result<Written, StoreError> {
         self.ledger.call(Op::PutProperties, 1);
         self.inner.put_properties(item, properties, when).await
+    }
+
+    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+        self.ledger.call(Op::Respell, 1);
+        self.inner.respell(space, from, to).await
     }
 
     async fn tidy(&self) {

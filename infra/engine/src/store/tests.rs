@@ -84,3 +84,67 @@ async fn an_item_that_changes_while_it_is_read_ends_in_an_error_unless_reads_are
         assert!(whole || rest.is_err_and(|error| error.kind == StoreErrorKind::Changed));
     }
 }
+
+#[tokio::test]
+async fn a_store_that_folds_names_keeps_twins_out_and_spells_them_otherwise_when_asked() {
+    let (store, _) = store(StoreHabits { folds_names: true, ..StoreHabits::default() });
+    let space = item("x").space;
+    store.plant(&item("Photos/a"), "bytes", Properties::default());
+    let content = Content { size: 0, properties: Properties::default() };
+    for (id, there) in
+        [("photos/a", "Photos"), ("photos/new", "Photos"), ("PHOTOS/", "Photos"), ("Photos/A", "Photos/a")]
+    {
+        assert!(store.head(&item(id)).await.unwrap().here().is_none());
+        let error = store.put(&item(id), &content, &When::Always, futures::stream::empty().boxed()).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Refused(Refusal::Twin(there.into())), "{id}");
+        assert_eq!(store.delete(&item(id), &When::Always).await.unwrap(), Presence::Absent);
+    }
+    assert!(store.folds_names(&space).await.unwrap());
+    assert!(!store.respell(&space, "other", "OTHER").await.unwrap());
+    assert!(store.respell(&space, "Photos/", "photos/").await.unwrap());
+    assert_eq!(read(&store, &item("photos/a")).await.unwrap(), b"bytes");
+    for (from, to) in [("photos/", "albums/"), ("photos/", "Photos")] {
+        let error = store.respell(&space, from, to).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Unexpected, "{from} {to}");
+    }
+}
+
+#[tokio::test]
+async fn an_item_beside_a_directory_of_its_name_is_spelled_otherwise_alone_and_so_is_the_directory() {
+    let (store, _) = store(StoreHabits { folds_names: true, ..StoreHabits::default() });
+    let space = item("x").space;
+    for id in ["a", "a/b", "c", "c/"] {
+        store.plant(&item(id), id.to_owned(), Properties::default());
+    }
+    let ids = || {
+        let contents = store.contents(&space).unwrap();
+        contents.keys().map(|id| id.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    for (from, to, there) in [
+        ("a", "A", ["A", "a/b", "c", "c/"]),
+        ("a", "A", ["A", "a/b", "c", "c/"]),
+        ("c/", "C/", ["A", "C/", "a/b", "c"]),
+        ("a/", "A/", ["A", "A/b", "C/", "c"]),
+        ("A", "a", ["A/b", "C/", "a", "c"]),
+    ] {
+        let first = ids() != there;
+        assert_eq!(store.respell(&space, from, to).await.unwrap(), first, "{from}");
+        assert_eq!(ids(), there, "{from}");
+    }
+    let content = Content { size: 0, properties: Properties::default() };
+    let put = async |id: &str| store.put(&item(id), &content, &When::Always, futures::stream::empty().boxed()).await;
+    // What has its name keeps it, whatever stands beside it. A new one is taken for that of its own sort first.
+    for id in ["a", "A/b", "A/new", "C/", "c"] {
+        put(id).await.unwrap();
+    }
+    for (id, there) in [("A", "a"), ("a/b", "A"), ("C", "c"), ("c/x", "C"), ("C/X", "c")] {
+        let refused = put(id).await.map(|_| ()).map_err(|error| error.kind);
+        let expected = if id == "C/X" { Ok(()) } else { Err(StoreErrorKind::Refused(Refusal::Twin(there.into()))) };
+        assert_eq!(refused, expected, "{id}");
+    }
+    let both = store.respell(&space, "c", "a").await.unwrap_err();
+    assert_eq!(both.kind, StoreErrorKind::Unexpected);
+    store.plant(&item("C"), "C", Properties::default());
+    let both = store.respell(&space, "c", "C").await.unwrap_err();
+    assert_eq!(both.kind, StoreErrorKind::Refused(Refusal::Twin("c".into())));
+}

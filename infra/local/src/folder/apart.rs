@@ -36,7 +36,7 @@ impl PairGuard {
     /// # Errors
     /// When the kernel does not tell what is mounted.
     pub fn begin(source: &FolderStore, destination: &FolderStore) -> io::Result<Self> {
-        source.0.feeds(&destination.0.root);
+        source.0.feeds(&destination.0);
         let (source, destination) = (source.clone(), destination.clone());
         Ok(Self { source, destination, watch: MountWatch::open()?, state: Mutex::default() })
     }

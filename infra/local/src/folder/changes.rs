@@ -15,6 +15,7 @@ use super::kept::{self, Fits, Keeping};
 use super::place::{Place, split};
 use super::reading::{self, Found, find, missing};
 use super::root::RootDir;
+use super::spelling;
 use super::staging::Staged;
 use super::stamp::Stamp;
 use super::undo::{Undo, Way};
@@ -61,6 +62,7 @@ impl<'a> Making<'a> {
             Change::Directory(place, keeping, when) => self.directory(&place, &keeping, &when),
             Change::Properties(place, keeping, when) => self.properties(&place, &keeping, &when),
             Change::Remove(place, when) => self.remove(&place, &when),
+            Change::Respell(respelling) => self.respell(&respelling),
             Change::CreateSpace(name) => self.create_space(&name),
             Change::RemoveSpace(name) => self.remove_space(&name),
         };
@@ -72,8 +74,13 @@ impl<'a> Making<'a> {
         std::mem::take(&mut self.touched).iter().try_for_each(|path| self.durability.sync_directory(path))
     }
 
+    /// Lets go of the directory of the last file placed, which may not be found by its path any more.
+    pub(super) fn forget_beside(&mut self) {
+        self.beside = None;
+    }
+
     /// Notes that names came or went in a directory and in `levels` of those above it.
-    fn touch(&mut self, path: &str, levels: usize) {
+    pub(super) fn touch(&mut self, path: &str, levels: usize) {
         let mut path = path;
         for level in 0..=levels {
             if self.singly && !self.touched.contains(path) {
@@ -96,6 +103,9 @@ impl<'a> Making<'a> {
                     staged.placed();
                 }
                 self.touch(place.parent(), made);
+                if renamed != Renamed::Exchanged {
+                    self.must_be_kept(&place, &parent, made)?;
+                }
                 let stat = rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(write)?;
                 let stamp = Stamp::of(&stat);
                 self.beside = Some((place.parent().to_owned(), parent));
@@ -125,6 +135,9 @@ impl<'a> Making<'a> {
             }
         }
         let found = found(parent, place)?;
+        if found.is_some() {
+            spelling::name_must_be_own(self.root, place, parent)?;
+        }
         match (&found, when) {
             (Some(_), When::Absent) | (None, When::VersionIs(_)) => return Err(StoreErrorKind::Precondition.into()),
             (Some(stamp), When::VersionIs(version)) => self.must_be(stamp, version)?,
@@ -146,6 +159,14 @@ impl<'a> Making<'a> {
                 Err(StoreErrorKind::Precondition.into())
             }
         }
+    }
+
+    /// Takes a file out of view again that the file system lists under another name than it was given.
+    fn must_be_kept(&mut self, place: &Place, parent: &OwnedFd, made: usize) -> Result<(), Fault> {
+        let Err(kept_as) = spelling::is_kept(self.root, place, parent).map_err(write)? else { return Ok(()) };
+        rustix::fs::unlinkat(parent, place.name(), AtFlags::empty()).map_err(write)?;
+        self.unmake(place.parent(), made);
+        Err(Fault::refused(Refusal::Unholdable(format!("the file system would keep it as `{kept_as}`"))))
     }
 
     fn must_be(&self, stamp: &Stamp, version: &Version) -> Result<(), Fault> {
@@ -174,6 +195,7 @@ impl<'a> Making<'a> {
             Presence::Here(found) => found,
             Presence::Absent => {
                 let stat = rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(write)?;
+                spelling::name_must_be_own(self.root, place, &parent)?;
                 return Err(taken(Stamp::of(&stat).kind()));
             }
         };
@@ -188,6 +210,9 @@ impl<'a> Making<'a> {
     /// Sets the properties where the item stands, one after another. Each step moves the version; a crash in
     /// between leaves a state that nobody has seen or sealed, which is therefore looked at again and corrected.
     fn properties(&self, place: &Place, keeping: &Keeping, when: &When) -> Result<Changed, Fault> {
+        if self.root.waypoint_within(place.parent()).is_err_and(|errno| errno == Errno::XDEV) {
+            return Err(write(Errno::XDEV));
+        }
         let found = match find(self.root, place)? {
             Presence::Here(found) => found,
             Presence::Absent => return Err(StoreErrorKind::Precondition.into()),
@@ -229,8 +254,9 @@ impl<'a> Making<'a> {
     }
 
     fn remove(&mut self, place: &Place, when: &When) -> Result<Changed, Fault> {
-        let parent = match self.root.waypoint(place.parent()) {
+        let parent = match self.root.waypoint_within(place.parent()) {
             Ok(parent) => parent,
+            Err(Errno::XDEV) => return Err(write(Errno::XDEV)),
             Err(errno) => return missing::<()>(self.root, place, errno).map(|_| Changed::WasAbsent),
         };
         let stamp = if place.directory {
@@ -248,6 +274,9 @@ impl<'a> Making<'a> {
             return Err(Fault::refused(refusal));
         }
         if (stamp.kind() == FileType::Directory) != place.directory {
+            return Ok(Changed::WasAbsent);
+        }
+        if !spelling::is_own(self.root, place, &parent).map_err(write)? {
             return Ok(Changed::WasAbsent);
         }
         match when {
@@ -276,8 +305,11 @@ impl<'a> Making<'a> {
         {
             return Ok((directory, 0));
         }
-        match self.root.waypoint(place.parent()) {
-            Ok(directory) => return Ok((directory, 0)),
+        match self.root.waypoint_within(place.parent()) {
+            Ok(directory) => {
+                spelling::way_must_be_own(self.root, place)?;
+                return Ok((directory, 0));
+            }
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(write(errno)),
         }
@@ -288,7 +320,7 @@ impl<'a> Making<'a> {
             let from = place.parent().len() - rest.len();
             let end = from + rest.find('/').unwrap_or(rest.len());
             let (above, name) = split(&place.parent()[..end]);
-            let step = self.root.waypoint(above).and_then(|above| {
+            let step = self.root.waypoint_within(above).and_then(|above| {
                 match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o777)) {
                     Err(Errno::EXIST) => Ok(false),
                     made => made.map(|()| true),
@@ -307,11 +339,14 @@ impl<'a> Making<'a> {
             }
             at = end;
         }
-        match self.root.waypoint(place.parent()) {
+        // Where one of them was there under another spelling, the others were made in that.
+        let found = self.root.waypoint_within(place.parent()).map_err(write);
+        let own = found.and_then(|directory| spelling::way_must_be_own(self.root, place).map(|()| directory));
+        match own {
             Ok(directory) => Ok((directory, made)),
-            Err(errno) => {
+            Err(fault) => {
                 self.unmake(place.parent(), made);
-                Err(write(errno))
+                Err(fault)
             }
         }
     }
@@ -338,7 +373,12 @@ impl<'a> Making<'a> {
             Ok(()) => Ok(Changed::Space),
             Err(Errno::EXIST) => match reading::space(self.root, name) {
                 Ok(_) => Ok(Changed::Space),
-                Err(Fault { kind: StoreErrorKind::SpaceAbsent, .. }) => Err(write(Errno::NOTDIR)),
+                Err(Fault { kind: StoreErrorKind::SpaceAbsent, .. }) => {
+                    match spelling::space_twin(self.root, name).map_err(write)? {
+                        Some(twin) => Err(spelling::taken_by_space(&twin)),
+                        None => Err(write(Errno::NOTDIR)),
+                    }
+                }
                 Err(fault) => Err(fault),
             },
             Err(errno) => Err(write(errno)),
@@ -348,6 +388,9 @@ impl<'a> Making<'a> {
     fn remove_space(&mut self, name: &str) -> Result<Changed, Fault> {
         self.beside = None;
         self.touch("", 0);
+        if spelling::space_twin(self.root, name).map_err(write)?.is_some() {
+            return Ok(Changed::Space);
+        }
         match rustix::fs::unlinkat(self.root, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(Changed::Space),
             Err(Errno::NOTEMPTY | Errno::EXIST) => Err(StoreErrorKind::Precondition.into()),

@@ -29,6 +29,7 @@ use super::faults::Fault;
 use super::kept::{Fits, Keeping};
 use super::lock::{PATIENCE, RootLock};
 use super::place::Place;
+use super::respelling::Respelling;
 use super::root::{Root, RootDir};
 use super::staging::{Staged, Staging};
 use super::undo::Undo;
@@ -47,6 +48,8 @@ pub(super) enum Change {
     Properties(Place, Keeping, When),
     /// Removes an item.
     Remove(Place, When),
+    /// Spells a name otherwise.
+    Respell(Respelling),
     /// Makes a space's directory.
     CreateSpace(String),
     /// Removes a space's directory if it is empty.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use mill_model::ContentId;
 use mill_model::ids::shown_bytes;
 use mill_ports::{Clock, ListPage, Listed, Place, Refusal, StoreErrorKind};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
@@ -40,7 +40,7 @@ pub(super) struct Walk {
     prefix: Vec<u8>,
     /// Only items after this one are wanted.
     after: Vec<u8>,
-    /// Whether the space is the root, where Mill prepares its writes.
+    /// Whether the space is the root or a mount of its own, where Mill prepares its writes.
     at_root: bool,
     /// Places entered since the last page.
     places: Vec<Place>,
@@ -83,7 +83,7 @@ impl Walk {
             levels: Vec::new(),
             prefix: Vec::new(),
             after: after.map_or_else(Vec::new, |id| id.as_str().as_bytes().to_vec()),
-            at_root: directory.is_empty(),
+            at_root: directory.is_empty() || !standing.is_beside(&root.standing),
             places: vec![place],
             fed,
             reserved: false,
@@ -91,11 +91,15 @@ impl Walk {
             clock,
         };
         // Where it may not be read, another user's Mill is at work, or somebody's files are there.
-        if let Some(found) = InProgress::in_directory(root).unwrap_or_else(|_| Some(InProgress::foreign())) {
-            walk.must_not_meet(&found, IN_PROGRESS)?;
-            // Where a listing goes on it was told already.
-            walk.reserved = walk.at_root && found.foreign && after.is_none();
+        let look = |directory: BorrowedFd<'_>| {
+            InProgress::in_directory(directory).unwrap_or_else(|_| Some(InProgress::foreign()))
+        };
+        let (beside, within) = (look(root.as_fd()), if walk.at_root { look(space.as_fd()) } else { None });
+        for found in beside.iter().chain(&within) {
+            walk.must_not_meet(found, IN_PROGRESS)?;
         }
+        // Where a listing goes on it was told already.
+        walk.reserved = within.is_some_and(|found| found.foreign) && after.is_none();
         walk.levels.push(Level { directory: space, standing, names: Names::default(), empty: true, outside: 0 });
         walk.pass(false).map_err(reach)?;
         Ok(walk)

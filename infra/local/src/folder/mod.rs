@@ -26,6 +26,7 @@ mod kept;
 mod listing;
 mod lock;
 mod mapped;
+mod mounted_space;
 mod mounts;
 mod names;
 mod overlap;
@@ -33,10 +34,12 @@ mod owner_mark;
 mod place;
 mod places;
 mod reading;
+mod respelling;
 mod room;
 mod root;
 mod sidecar;
 mod source;
+mod spelling;
 mod staging;
 mod stamp;
 #[cfg(test)]
@@ -57,6 +60,7 @@ use committer::Committer;
 use faults::Fault;
 use hops::Hops;
 use mapped::MappedWrites;
+use mounted_space::MountedSpaces;
 pub use overlap::{Extent, Overlap, overlaps};
 pub use owner_mark::{OwnerMark, SpaceGround, identity_at};
 pub use place::Layout;
@@ -92,9 +96,11 @@ struct Folder {
     layout: Layout,
     root: Arc<Root>,
     /// The roots of the stores that are written from this one: a walk that meets one goes round.
-    fed: Mutex<Vec<Weak<Root>>>,
+    fed: Mutex<Vec<Weak<Folder>>>,
     /// What a walk said that met one of them.
     met: OnceLock<String>,
+    /// The spaces that are mounts of their own.
+    mounted: MountedSpaces,
     sidecar: Sidecar,
     clock: Arc<dyn Clock>,
     hops: Hops,
@@ -115,6 +121,7 @@ impl FolderStore {
             layout,
             fed: Mutex::default(),
             met: OnceLock::new(),
+            mounted: MountedSpaces::default(),
             sidecar: Sidecar { table: sidecars, store: address },
             hops: Hops::default(),
             reading: Room::default(),
@@ -130,7 +137,11 @@ impl FolderStore {
     /// Waits until all changes asked for are made, and leaves nothing but items in the folder.
     pub async fn finish(self) {
         let folder = self.0;
-        let _ = tokio::task::spawn_blocking(move || folder.committer.finish()).await;
+        let finish = move || {
+            folder.mounted.stores().iter().for_each(|store| store.0.committer.finish());
+            folder.committer.finish();
+        };
+        let _ = tokio::task::spawn_blocking(finish).await;
     }
 
     /// The path of the root, as given.
@@ -196,16 +207,21 @@ impl Folder {
     }
 
     /// Notes that another store is written from this one.
-    fn feeds(&self, destination: &Arc<Root>) {
+    fn feeds(&self, destination: &Arc<Self>) {
         let mut fed = self.fed.lock().unwrap_or_else(PoisonError::into_inner);
-        fed.retain(|root| root.strong_count() > 0 && root.as_ptr() != Arc::as_ptr(destination));
+        fed.retain(|folder| folder.strong_count() > 0 && folder.as_ptr() != Arc::as_ptr(destination));
         fed.push(Arc::downgrade(destination));
     }
 
     /// The marks of the stores that are written from this one, as far as they are there now.
     fn fed_marks(&self) -> Vec<u64> {
         let fed = self.fed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        fed.iter().filter_map(Weak::upgrade).filter_map(|root| root.dir().ok()).map(|root| root.mark()).collect()
+        let folders = fed.iter().filter_map(Weak::upgrade);
+        let folders = folders.flat_map(|folder| {
+            let mounted = folder.mounted.stores().into_iter().map(|store| store.0);
+            mounted.chain([folder]).collect::<Vec<_>>()
+        });
+        folders.filter_map(|folder| folder.root.dir().ok()).map(|root| root.mark()).collect()
     }
 
     /// The error of a call, given what failed in it.

@@ -271,3 +271,77 @@ fn is_this_host(server: &str) -> bool {
     let own = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     server == "localhost" || server == "::1" || server.starts_with("127.") || own().trim().to_lowercase() == server
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(lines: &str) -> MountTable {
+        MountTable::parse(lines.as_bytes()).unwrap()
+    }
+
+    /// The parts of what a mount shows at `inner`, in words.
+    fn parts(lines: &str, id: u64, inner: &str) -> Vec<String> {
+        let table = table(lines);
+        let mount = table.mount(id).unwrap();
+        let mut extent = Extent { path: mount.point.clone(), parts: Vec::new() };
+        extent.add_part(&table, mount, Path::new(inner), &mount.point.join(inner), LAYERS_MAX);
+        let ground = |part: &Part| match &part.ground {
+            Ground::Device(major, minor) => format!("{major}:{minor}"),
+            Ground::Server(server) => server.clone(),
+        };
+        extent.parts.iter().map(|part| format!("{} {}", ground(part), part.within.display())).collect()
+    }
+
+    #[test]
+    fn servers_are_known_by_name_and_path_whatever_is_mounted_of_them() {
+        let nfs = "40 1 0:50 / /mnt/a rw - nfs4 nas:/export/a rw\n41 1 0:51 / /mnt/all rw - nfs4 NAS:/export rw\n";
+        assert_eq!(parts(nfs, 40, "photos"), ["0:50 /photos", "nas /export/a/photos"]);
+        assert_eq!(parts(nfs, 41, ""), ["0:51 /", "nas /export"]);
+        let share = "40 1 0:50 /sub /mnt rw - cifs //nas/share rw\n";
+        assert_eq!(parts(share, 40, "x"), ["0:50 /sub/x", "nas /share/sub/x"]);
+        for (source, expected) in [
+            ("me@host:/srv", Some(("host", "/srv"))),
+            ("[fe80::1]:/srv", Some(("fe80::1", "/srv"))),
+            ("/dev/sda1", None),
+            ("overlay", None),
+            ("a:b", None),
+            ("//nas", None),
+            ("/a/b:/c", None),
+        ] {
+            let expected = expected.map(|(server, path)| (server.to_owned(), PathBuf::from(path)));
+            assert_eq!(export(OsStr::new(source)), expected, "{source}");
+        }
+        assert!(is_this_host("localhost") && is_this_host("127.0.0.1") && !is_this_host("nas.example"));
+    }
+
+    #[test]
+    fn what_this_host_serves_to_itself_is_the_folder_that_it_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        let served = std::fs::canonicalize(folder.path()).unwrap();
+        let line = format!("40 1 0:50 / /mnt/loop rw - nfs4 localhost:{} rw\n", served.display());
+        let all = format!("{line}{}", std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap());
+        let found = parts(&all, 40, "");
+        let real = Extent::of(&served).unwrap();
+        assert!(found.contains(&format!("localhost {}", served.display())), "{found:?}");
+        let device = |part: &Part| matches!(part.ground, Ground::Device(..)).then(|| part.within.display().to_string());
+        let within = real.parts.iter().find_map(device).unwrap();
+        assert!(found.iter().any(|part| part.ends_with(&format!(" {within}"))), "{found:?} {within}");
+    }
+
+    #[test]
+    fn layers_of_an_overlay_are_told_apart_at_their_colons() {
+        let split = |text: &str| layers(OsStr::new(text));
+        assert_eq!(split("/a:/b"), [Path::new("/a"), Path::new("/b")]);
+        assert_eq!(split("/a\\:x:/b\\\\"), [Path::new("/a:x"), Path::new("/b\\")]);
+        assert_eq!(split("/a::/data"), [Path::new("/a"), Path::new("/data")]);
+    }
+
+    #[test]
+    fn a_message_names_a_device_and_no_other_source() {
+        let lines = "40 1 8:1 / /a rw - ext4 /dev/sda1 rw\n41 1 0:9 / /b rw - fuse.curlftpfs ftp://me:secret@h/ rw\n";
+        let table = table(lines);
+        assert_eq!(held_by(table.mount(40).unwrap()), "ext4 on `/dev/sda1`");
+        assert_eq!(held_by(table.mount(41).unwrap()), "fuse.curlftpfs");
+    }
+}

@@ -6,9 +6,10 @@ use rustix::io::Errno;
 
 use super::boundary::Standing;
 use super::faults::{During, Fault};
+use super::file_system;
 use super::place::Place as ItemPath;
 use super::reading;
-use super::root::{RootDir, waypoint_in};
+use super::root::{RootDir, RootFacts, waypoint_in};
 
 /// The directory of a space, opened as a waypoint.
 struct Space {
@@ -39,6 +40,20 @@ pub(super) fn space(root: &RootDir, directory: &str) -> Result<Presence<SpaceFac
     let Some(space) = Space::open(root, directory)? else { return Ok(Presence::Absent) };
     let identity = space.standing.identity(&space.directory).map_err(|errno| Fault::of(During::Reach, errno))?;
     Ok(Presence::Here(SpaceFacts { identity }))
+}
+
+/// Whether a space's directory is a mount or subvolume of its own; `None` where there is none.
+pub(super) fn is_own_mount(root: &RootDir, directory: &str) -> Result<Option<bool>, Fault> {
+    Ok(Space::open(root, directory)?.map(|space| !space.standing.is_beside(&root.standing)))
+}
+
+/// What stands at a space's directory.
+pub(super) fn space_root_facts(root: &RootDir, directory: &str) -> Result<Option<RootFacts>, Fault> {
+    let Some(space) = Space::open(root, directory)? else { return Ok(None) };
+    let reach = |errno| Fault::of(During::Reach, errno);
+    let file_system = file_system::identity(&space.directory, space.standing.device).map_err(reach)?;
+    let identity = space.standing.in_file_system(&file_system);
+    Ok(Some(RootFacts { identity, file_system, mounted: !space.standing.is_beside(&root.standing) }))
 }
 
 /// The places on the way to an item, outermost first. Of an item that is not there, those on as much of the way as is.

@@ -17,6 +17,7 @@ use super::kept::Kept;
 use super::place::Place;
 use super::room::Room;
 use super::root::{RootDir, directory_in};
+use super::spelling;
 use super::stamp::Stamp;
 use super::uncached::{ALIGNED, Way, aligned, may_be_cached};
 
@@ -48,6 +49,10 @@ pub(super) fn find(root: &RootDir, place: &Place) -> Result<Presence<Found>, Fau
         return Err(Fault::refused(refusal));
     }
     if (seen == FileType::Directory) != place.directory {
+        return Ok(Presence::Absent);
+    }
+    // What another spelling of the name has found is another item.
+    if !spelling::is_own(root, place, &parent).map_err(|errno| Fault::of(During::Read, errno))? {
         return Ok(Presence::Absent);
     }
     let opened = match seen {
@@ -98,14 +103,18 @@ pub(super) fn missing<T>(root: &RootDir, place: &Place, errno: Errno) -> Result<
     }
 }
 
-/// The state of a space's directory; fails where there is none.
+/// The state of a space's directory; fails where there is none. What another spelling of its name finds is another space.
 pub(super) fn space(root: &RootDir, directory: &str) -> Result<Stamp, Fault> {
     let directory = if directory.is_empty() { "." } else { directory };
     match rustix::fs::statat(root, directory, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => {
             let stamp = Stamp::of(&stat);
             match stamp.kind() {
-                FileType::Directory => Ok(stamp),
+                FileType::Directory => match spelling::space_twin(root, directory) {
+                    Ok(None) => Ok(stamp),
+                    Ok(Some(_)) => Err(StoreErrorKind::SpaceAbsent.into()),
+                    Err(errno) => Err(Fault::of(During::Reach, errno)),
+                },
                 // What it points at may be a space moved elsewhere: that is not to say it is gone.
                 FileType::Symlink => Err(Fault::refused(Refusal::SymbolicLink)),
                 _ => Err(StoreErrorKind::SpaceAbsent.into()),

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::boundary::Standing;
 use super::faults::{During, Fault};
 use super::file_system;
+use super::spelling::Spellings;
 use super::stamp::Stamp;
 
 /// A directory to which other things are relative; nothing can be read from it itself.
@@ -58,6 +59,8 @@ pub(super) struct RootDir {
     pub(super) standing: Standing,
     place: Place,
     file_system: String,
+    /// What is known of how directories below take names.
+    pub(super) spellings: Spellings,
 }
 
 impl Root {
@@ -68,6 +71,12 @@ impl Root {
     /// The path, as given.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the path led when it was first followed.
+    pub(super) fn resolved(&self) -> PathBuf {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.resolved.clone().unwrap_or_else(|| self.path.clone())
     }
 
     /// Forgets what was first seen.
@@ -123,7 +132,14 @@ fn opened(path: &Path) -> Result<RootDir, Fault> {
     let standing = Standing::of(&fd).map_err(reach)?;
     let file_system = file_system::identity(&fd, standing.device).map_err(reach)?;
     let place = Place { path: String::new(), identity: standing.in_file_system(&file_system) };
-    Ok(RootDir { fd, identity: (standing.device, standing.inode), standing, place, file_system })
+    Ok(RootDir {
+        fd,
+        identity: (standing.device, standing.inode),
+        standing,
+        place,
+        file_system,
+        spellings: Spellings::default(),
+    })
 }
 
 fn unresolved(error: std::io::Error) -> Fault {
@@ -172,12 +188,18 @@ impl RootDir {
 
     /// A directory below the root, to which other things are relative. `ELOOP` where a symbolic link is in the way.
     pub(super) fn waypoint(&self, path: &str) -> Result<OwnedFd, Errno> {
-        beneath(self.as_fd(), path, WAYPOINT)
+        beneath(self.as_fd(), path, WAYPOINT, INSIDE)
+    }
+
+    /// A directory below the root, in which something is to be changed. `EXDEV` where something is mounted on the way: a
+    /// disk that is there now may not have been there when the change was decided on.
+    pub(super) fn waypoint_within(&self, path: &str) -> Result<OwnedFd, Errno> {
+        beneath(self.as_fd(), path, WAYPOINT, INSIDE.union(ResolveFlags::NO_XDEV))
     }
 
     /// A directory below the root, to be read or changed itself. `ELOOP` where a symbolic link is in the way.
     pub(super) fn directory(&self, path: &str) -> Result<OwnedFd, Errno> {
-        beneath(self.as_fd(), path, DIRECTORY)
+        beneath(self.as_fd(), path, DIRECTORY, INSIDE)
     }
 }
 
@@ -194,15 +216,15 @@ pub(super) fn waypoint_in(parent: impl AsFd, name: impl rustix::path::Arg) -> Re
 /// Set once the kernel turned out not to know `openat2` (before Linux 5.6).
 static OPENAT2_MISSING: AtomicBool = AtomicBool::new(false);
 
-fn beneath(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    const INSIDE: ResolveFlags =
-        ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+const INSIDE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+fn beneath(root: BorrowedFd<'_>, path: &str, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { "." } else { path };
     // With it, a symbolic link at the end would only be said to be no directory.
     let resolved = flags.difference(OFlags::NOFOLLOW);
     let mut tries = 0;
     while !OPENAT2_MISSING.load(Ordering::Relaxed) {
-        match rustix::fs::openat2(root, path, resolved, Mode::empty(), INSIDE) {
+        match rustix::fs::openat2(root, path, resolved, Mode::empty(), resolve) {
             Err(Errno::NOSYS) => OPENAT2_MISSING.store(true, Ordering::Relaxed),
             // The kernel could not exclude that a rename moved a directory out meanwhile.
             Err(Errno::AGAIN) if tries < 100 => tries += 1,
@@ -211,7 +233,12 @@ fn beneath(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, E
             answer => return answer,
         }
     }
-    walk(root, path, flags)
+    let found = walk(root, path, flags)?;
+    // Whoever goes down into a mount comes back from it no more.
+    if resolve.contains(ResolveFlags::NO_XDEV) && !Standing::of(&found)?.is_beside(&Standing::of(root)?) {
+        return Err(Errno::XDEV);
+    }
+    Ok(found)
 }
 
 /// The same one component at a time, none of them a symbolic link.
@@ -259,7 +286,7 @@ mod tests {
             ("none/b", Some(Errno::NOENT)),
         ] {
             for flags in [WAYPOINT, DIRECTORY] {
-                assert_eq!(beneath(root.as_fd(), path, flags).err(), expected, "{path}");
+                assert_eq!(beneath(root.as_fd(), path, flags, INSIDE).err(), expected, "{path}");
                 let path = if path.is_empty() { "." } else { path };
                 assert_eq!(walk(root.as_fd(), path, flags).err(), expected, "walked {path}");
             }

@@ -20,7 +20,7 @@ use super::listing::Walk;
 use super::place::{IN_PROGRESS, Layout};
 use super::reading::{self, Opened, Rest, Wanted};
 use super::root::RootDir;
-use super::{Folder, FolderStore, kept, places, space_subject};
+use super::{Folder, FolderStore, kept, places, space_subject, spelling};
 
 #[async_trait]
 impl SourceStore for FolderStore {
@@ -90,6 +90,19 @@ impl SourceStore for FolderStore {
             self.on_root(move |_, root| places::on_the_way(root, &place)).await
         };
         places.await.map_err(|fault| self.0.error("look", &item.to_string(), fault))
+    }
+
+    async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
+        let directory = self.0.layout.directory(space).map(str::to_owned);
+        let folds = self.on_root(move |_, root| match directory {
+            Some(directory) => match reading::space(root, &directory) {
+                Ok(_) => spelling::folds(root, &directory).map_err(|errno| Fault::of(During::Reach, errno)),
+                Err(Fault { kind: StoreErrorKind::SpaceAbsent, .. }) => Ok(false),
+                Err(fault) => Err(fault),
+            },
+            None => Ok(false),
+        });
+        folds.await.map_err(|fault| self.0.error("look", &space_subject(space), fault))
     }
 
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {

@@ -35,22 +35,8 @@ impl DestinationStore for FolderStore {
 
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
         let failed = |fault| self.0.error("put", &item.to_string(), fault);
-        let place = self.0.place_to_write(item).map_err(failed)?;
-        let keeping = self.0.keeping(&content.properties);
-        let change = if place.directory {
-            if content.size > 0 {
-                let why = "a name with `/` at its end can only be that of an empty directory";
-                return Err(failed(Fault::refused(Refusal::Unholdable(why.to_owned()))));
-            }
-            Preparing::new(self, item, 0).take_all(body, &keeping).await?;
-            Change::Directory(place, keeping, when.clone())
-        } else {
-            let mut preparing = Preparing::new(self, item, content.size);
-            preparing.take_all(body, &keeping).await?;
-            Change::Place(preparing.finish(keeping).await?, place, when.clone())
-        };
-        let changed = self.0.committer.commit(change).await;
-        self.written(item, changed).await.map_err(failed)
+        let writer = self.writer(&item.space).await.map_err(failed)?;
+        writer.put_here(item, content, when, body).await
     }
 
     async fn put_properties(
@@ -60,14 +46,19 @@ impl DestinationStore for FolderStore {
         when: &When,
     ) -> Result<Written, StoreError> {
         let failed = |fault| self.0.error("put properties", &item.to_string(), fault);
-        let place: Place = self.0.place_to_write(item).map_err(failed)?;
-        let keeping = self.0.keeping(properties);
+        let writer = self.writer(&item.space).await.map_err(failed)?;
+        let place: Place = writer.0.place_to_write(item).map_err(failed)?;
+        let keeping = writer.0.keeping(properties);
         let change = Change::Properties(place.clone(), keeping.clone(), when.clone());
-        let changed = match self.0.committer.commit(change).await {
-            Ok(Changed::Shared(version)) => self.write_anew(item, place, keeping, version).await?,
+        let changed = match writer.0.committer.commit(change).await {
+            Ok(Changed::Shared(version)) => writer.write_anew(item, place, keeping, version).await?,
             other => other,
         };
-        self.written(item, changed).await.map_err(failed)
+        writer.written(item, changed).await.map_err(failed)
+    }
+
+    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+        self.respell_here(space, from, to).await
     }
 
     async fn tidy(&self) {
@@ -92,10 +83,11 @@ impl DeletableStore for FolderStore {
 
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
         let deleted = async {
-            let Ok(place) = self.0.place(item)? else {
+            let writer = self.writer(&item.space).await?;
+            let Ok(place) = writer.0.place(item)? else {
                 return self.on_root(|_, _| Ok(Presence::Absent)).await;
             };
-            Ok(match self.0.committer.commit(Change::Remove(place, when.clone())).await? {
+            Ok(match writer.0.committer.commit(Change::Remove(place, when.clone())).await? {
                 Changed::WasAbsent => Presence::Absent,
                 _ => Presence::Here(()),
             })
@@ -127,6 +119,33 @@ impl FolderStore {
         preparing.take_all(reading.body, &keeping).await?;
         let staged = preparing.finish(keeping).await?;
         Ok(self.0.committer.commit(Change::Place(staged, place, When::VersionIs(version))).await)
+    }
+
+    /// Writes an item into this very folder.
+    async fn put_here(
+        &self,
+        item: &ItemAddress,
+        content: &Content,
+        when: &When,
+        body: Body,
+    ) -> Result<Written, StoreError> {
+        let failed = |fault| self.0.error("put", &item.to_string(), fault);
+        let place = self.0.place_to_write(item).map_err(failed)?;
+        let keeping = self.0.keeping(&content.properties);
+        let change = if place.directory {
+            if content.size > 0 {
+                let why = "a name with `/` at its end can only be that of an empty directory";
+                return Err(failed(Fault::refused(Refusal::Unholdable(why.to_owned()))));
+            }
+            Preparing::new(self, item, 0).take_all(body, &keeping).await?;
+            Change::Directory(place, keeping, when.clone())
+        } else {
+            let mut preparing = Preparing::new(self, item, content.size);
+            preparing.take_all(body, &keeping).await?;
+            Change::Place(preparing.finish(keeping).await?, place, when.clone())
+        };
+        let changed = self.0.committer.commit(change).await;
+        self.written(item, changed).await.map_err(failed)
     }
 
     async fn written(&self, item: &ItemAddress, changed: Result<Changed, Fault>) -> Result<Written, Fault> {

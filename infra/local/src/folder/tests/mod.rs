@@ -1,6 +1,7 @@
 //! The folder store's own promises, beside those that the conformance suite asks of every store.
 
 mod durable;
+mod folding;
 mod held;
 mod listing;
 mod mapped;

@@ -293,6 +293,65 @@ fn numbers(path: &Path) -> (u64, u64) {
 }
 
 #[test]
+fn nothing_is_written_or_removed_beyond_a_mount_beneath_a_destination() {
+    trial(async |root| {
+        write(root.join("disk/x"));
+        std::fs::create_dir_all(root.join("s/sub")).unwrap();
+        let store = store_at(root, Layout::Spaces, None);
+        // Of the same file system: no device number tells of it.
+        let _mount = Mount::bind(&root.join("disk"), &root.join("s/sub"));
+        assert_eq!(ids(&store).await, ["sub/x"]);
+        let refused = |kind| assert!(matches!(kind, StoreErrorKind::Refused(Refusal::Unholdable(_))), "{kind:?}");
+        for id in ["sub/x", "sub/new", "sub/deep/new", "sub/empty/"] {
+            let bytes: &[u8] = if id.ends_with('/') { b"" } else { b"y" };
+            refused(kind(put(&store, id, bytes, properties(&[]), &When::Always).await));
+            refused(kind(store.delete(&at(id), &When::Always).await));
+            refused(kind(store.put_properties(&at(id), &properties(&[]), &When::Always).await));
+        }
+        assert_eq!(std::fs::read_dir(root.join("disk")).unwrap().count(), 1);
+        assert_eq!(std::fs::read(root.join("disk/x")).unwrap(), b"x");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_space_that_is_a_mount_of_its_own_is_written_and_its_mount_point_is_not() {
+    trial(async |root| {
+        let disk = Disk::create(&root.join("image"), 64 << 20)?;
+        disk.format(FileSystem::Ext4)?;
+        std::fs::create_dir_all(root.join("store/plain")).unwrap();
+        let mount = disk.mount(FileSystem::Ext4, &root.join("store/s"), "")?;
+        let _ = std::fs::remove_dir(root.join("store/s/lost+found"));
+        let store = store_at(&root.join("store"), Layout::Spaces, None);
+        let written = put(&store, "d/x", b"one", properties(&[("title", "t")]), &When::Absent).await.unwrap();
+        assert_eq!(head(&store, "d/x").await.unwrap().version, written.version);
+        put(&store, "d/x", b"two", properties(&[]), &When::VersionIs(written.version)).await.unwrap();
+        put(&store, "e/", b"", properties(&[]), &When::Absent).await.unwrap();
+        assert_eq!(ids(&store).await, ["d/x", "e/"], "what is prepared there is no item");
+        assert!(root.join("store/s/.mill-in-progress").is_dir());
+        store.delete(&at("e/"), &When::Always).await.unwrap().here().unwrap();
+        let reserved = put(&store, ".mill-in-progress/x", b"", properties(&[]), &When::Always).await;
+        assert_eq!(kind(reserved), StoreErrorKind::Refused(Refusal::Reserved));
+        let elsewhere = ItemAddress { space: SpaceId::new("plain").unwrap(), id: at("y").id };
+        let content = Content { size: 1, properties: properties(&[]) };
+        store.put(&elsewhere, &content, &When::Absent, body(b"y")).await.unwrap();
+        assert!(root.join("store/plain/y").is_file());
+
+        // Unplugged in mid-run, its mount point is no place to write to.
+        mount.detach();
+        assert_eq!(kind(put(&store, "d/z", b"z", properties(&[]), &When::Always).await), StoreErrorKind::Unavailable);
+        assert_eq!(kind(store.delete(&at("d/x"), &When::Always).await), StoreErrorKind::Unavailable);
+        assert_eq!(std::fs::read_dir(root.join("store/s")).unwrap().count(), 0);
+        let _again = disk.mount(FileSystem::Ext4, &root.join("store/s"), "")?;
+        put(&store, "d/z", b"z", properties(&[]), &When::Always).await.unwrap();
+        store.finish().await;
+        assert!(!root.join("store/s/.mill-in-progress").exists());
+        assert_eq!(std::fs::read(root.join("store/s/d/x")).unwrap(), b"two");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_root_that_is_a_link_stays_what_it_led_to_when_it_was_first_followed() {
     trial(async |at| {
         write(at.join("one/s/x"));

@@ -1,0 +1,209 @@
+//! Disks that take names for one another, by case or normal form: the binary on real ones, on loop devices.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use mill_trials::{Disk, FileSystem, Mount, NotRun, apart};
+
+use crate::world::{World, walk};
+
+/// A destination that takes names for one another.
+#[derive(Debug, Clone, Copy)]
+enum Folding {
+    ExFat,
+    Vfat,
+    /// NTFS by a driver that can be told to.
+    Ntfs,
+    /// A directory of ext4 that was told to.
+    Ext4,
+}
+
+impl Folding {
+    fn mount(self, disk: &Disk, at: &Path) -> Result<Mount, NotRun> {
+        match self {
+            Self::ExFat => {
+                disk.format(FileSystem::ExFat)?;
+                disk.mount(FileSystem::ExFat, at, "")
+            }
+            Self::Vfat => {
+                disk.format(FileSystem::Vfat)?;
+                disk.mount(FileSystem::Vfat, at, "utf8")
+            }
+            Self::Ntfs => {
+                disk.format(FileSystem::Ntfs)?;
+                disk.mount(FileSystem::Ntfs, at, "")
+            }
+            Self::Ext4 => {
+                if !Path::new("/sys/fs/ext4/features/casefold").exists() {
+                    return Err(NotRun("ext4 of this kernel does not fold names (CONFIG_UNICODE is not set)".into()));
+                }
+                let made = Command::new("mkfs.ext4")
+                    .args(["-q", "-F", "-O", "casefold", "-E", "encoding=utf8"])
+                    .arg(disk.device())
+                    .status();
+                assert!(made.unwrap().success());
+                let mount = disk.mount(FileSystem::Ext4, at, "")?;
+                fs::remove_dir(at.join("lost+found")).unwrap();
+                assert!(Command::new("chattr").arg("+F").arg(at).status().unwrap().success());
+                Ok(mount)
+            }
+        }
+    }
+}
+
+/// Runs a trial with a disk at `dst`, and whether that folds case.
+fn trial(folding: Folding, run: impl FnOnce(&World, bool) + Send + 'static) {
+    apart(move || {
+        let world = World::new();
+        let disk = Disk::create(&world.path("image"), 64 << 20)?;
+        let at = world.path("dst");
+        let mount = folding.mount(&disk, &at)?;
+        fs::write(at.join("Probe"), "").unwrap();
+        let folds = at.join("pROBE").exists();
+        fs::remove_file(at.join("Probe")).unwrap();
+        assert!(folds || matches!(folding, Folding::Ntfs), "{folding:?} takes case apart here");
+        run(&world, folds);
+        mount.unmount();
+        Ok(())
+    });
+}
+
+/// All files by the names that their directories list, with what is in them.
+fn listed(world: &World, folder: &str) -> BTreeMap<String, String> {
+    let root = world.path(folder);
+    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+    let files = walk(&root).into_iter().filter(|path| path.is_file());
+    files.map(|path| (name(&path), fs::read_to_string(&path).unwrap())).collect()
+}
+
+fn mirror(world: &World, more: &[&str]) -> crate::world::Ran {
+    world.mill(&[&["mirror", "src", "dst", "--json"], more].concat())
+}
+
+/// What is at the source for each name that is listed, where that name is one of the source's.
+fn nothing_bears_anothers_name(world: &World) {
+    let (source, destination) = (listed(world, "src"), listed(world, "dst"));
+    for (name, bytes) in &destination {
+        assert_eq!(source.get(name), Some(bytes), "{name} in {destination:?}");
+    }
+}
+
+fn twins_are_never_made_one(folding: Folding) {
+    trial(folding, |world, folds| {
+        let files = ["README", "readme", "Photos/a", "photos/a", "photos/b", "plain"];
+        for name in files {
+            world.write(&format!("src/{name}"), format!("this is {name}"));
+        }
+        world.age("src");
+        for round in 0..3 {
+            let ran = mirror(world, &["--remove-vanished"]).expect(if folds { 2 } else { 0 });
+            nothing_bears_anothers_name(world);
+            let there = listed(world, "dst");
+            if folds {
+                let refused = ran.json()["refused"].as_u64().unwrap();
+                assert_eq!(refused as usize + there.len(), files.len(), "{}", ran.out);
+                assert!(ran.out.contains("takes its name for that of"), "{}", ran.out);
+                assert!(there.contains_key("README") != there.contains_key("readme"), "{there:?}");
+            } else {
+                assert_eq!(there, listed(world, "src"));
+            }
+            assert_eq!(ran.json()["deleted"], 0, "round {round}: {}", ran.out);
+        }
+    });
+}
+
+fn a_change_of_case_alone_is_a_rename(folding: Folding) {
+    trial(folding, |world, _| {
+        for n in 0..12 {
+            world.write(&format!("src/Photos/IMG_{n}.JPG"), format!("photo {n}"));
+        }
+        world.write("src/README", "text");
+        world.write("src/kept", "kept");
+        world.age("src");
+        mirror(world, &["--remove-vanished"]).expect(0);
+        assert_eq!(listed(world, "dst"), listed(world, "src"));
+        fs::rename(world.path("src/Photos"), world.path("src/photos")).unwrap();
+        fs::rename(world.path("src/README"), world.path("src/ReadMe")).unwrap();
+        let ran = mirror(world, &["--remove-vanished"]).expect(0);
+        assert_eq!(listed(world, "dst"), listed(world, "src"), "{}", ran.out);
+        assert_eq!((&ran.json()["deleted"], &ran.json()["held"]), (&0.into(), &0.into()), "{}", ran.out);
+        // Where nothing is to be removed, a rename removes nothing either.
+        fs::rename(world.path("src/photos/IMG_1.JPG"), world.path("src/photos/img_1.jpg")).unwrap();
+        mirror(world, &[]).expect(0);
+        assert_eq!(listed(world, "dst").get("photos/img_1.jpg").map(String::as_str), Some("photo 1"));
+    });
+}
+
+#[test]
+fn on_exfat_twins_are_never_made_one() {
+    twins_are_never_made_one(Folding::ExFat);
+}
+
+#[test]
+fn on_vfat_twins_are_never_made_one() {
+    twins_are_never_made_one(Folding::Vfat);
+}
+
+#[test]
+fn on_ntfs_twins_are_never_made_one() {
+    twins_are_never_made_one(Folding::Ntfs);
+}
+
+#[test]
+fn on_ext4_that_folds_twins_are_never_made_one() {
+    twins_are_never_made_one(Folding::Ext4);
+}
+
+#[test]
+fn on_exfat_a_change_of_case_alone_is_a_rename() {
+    a_change_of_case_alone_is_a_rename(Folding::ExFat);
+}
+
+#[test]
+fn on_vfat_a_change_of_case_alone_is_a_rename() {
+    a_change_of_case_alone_is_a_rename(Folding::Vfat);
+}
+
+#[test]
+fn on_ext4_that_folds_a_change_of_case_alone_is_a_rename() {
+    a_change_of_case_alone_is_a_rename(Folding::Ext4);
+}
+
+#[test]
+fn content_of_one_size_under_another_case_is_told_apart_by_reading_it() {
+    trial(Folding::ExFat, |world, _| {
+        for name in ["README", "readme", "kept"] {
+            world.write(&format!("src/{name}"), &name[..4]);
+        }
+        world.age("src");
+        mirror(world, &["--remove-vanished"]).expect(2);
+        let there = if listed(world, "dst").contains_key("README") { "README" } else { "readme" };
+        fs::remove_file(world.path(&format!("src/{there}"))).unwrap();
+        let ran = mirror(world, &["--remove-vanished"]).expect(2);
+        assert_eq!(listed(world, "dst")[there], there[..4], "{}", ran.out);
+        let ran = mirror(world, &["--remove-vanished"]).expect(0);
+        assert_eq!(ran.json()["deleted"], 1, "{}", ran.out);
+        assert_eq!(listed(world, "dst"), listed(world, "src"));
+    });
+}
+
+#[test]
+fn other_content_under_another_case_waits_for_the_delete_of_what_is_there() {
+    trial(Folding::ExFat, |world, _| {
+        world.write("src/README", "the original");
+        world.write("src/kept", "kept");
+        world.age("src");
+        mirror(world, &["--remove-vanished"]).expect(0);
+        fs::remove_file(world.path("src/README")).unwrap();
+        world.write("src/readme", "of another size than the original");
+        world.age("src");
+        let ran = mirror(world, &[]).expect(2);
+        assert_eq!(listed(world, "dst")["README"], "the original", "{}", ran.out);
+        assert!(ran.out.contains("takes its name for that of `README`"), "{}", ran.out);
+        let ran = mirror(world, &["--remove-vanished"]).expect(0);
+        assert_eq!(listed(world, "dst"), listed(world, "src"), "{}", ran.out);
+        assert_eq!(ran.json()["deleted"], 1, "{}", ran.out);
+    });
+}

@@ -1,0 +1,87 @@
+//! Names that a memory store takes for one another, as exFAT does, where its habits say so.
+
+use mill_model::spelling::folded;
+use mill_model::{ContentId, ItemAddress, SpaceId};
+use mill_ports::{Planted, Refusal, StoreError, StoreErrorKind, planted};
+
+use super::Inner;
+use super::items::{Space, Spaces};
+use crate::lock;
+
+impl Inner {
+    /// What a call for an item meets: the item itself, unless the store does not see that it folds names.
+    pub(super) fn met(&self, spaces: &Spaces, item: &ItemAddress) -> ItemAddress {
+        let unseen = self.habits.folds_names && planted(Planted::FoldUnseen);
+        let space = spaces.space(&item.space).filter(|space| unseen && !space.entries.contains_key(&item.id));
+        let key = folded(item.id.as_str());
+        let twin = space.and_then(|space| space.entries.keys().find(|id| folded(id.as_str()) == key));
+        twin.map_or_else(|| item.clone(), |id| ItemAddress { space: item.space.clone(), id: id.clone() })
+    }
+
+    /// Refuses a name that is taken for that of something else, or lies beneath such a one.
+    pub(super) fn name_must_be_own(
+        &self,
+        op: &'static str,
+        spaces: &Spaces,
+        item: &ItemAddress,
+    ) -> Result<(), StoreError> {
+        let Some(space) = spaces.space(&item.space).filter(|_| self.habits.folds_names) else { return Ok(()) };
+        match twin(space, &item.id).filter(|_| !planted(Planted::FoldUnseen)) {
+            Some(twin) => Err(self.error(op, item, StoreErrorKind::Refused(Refusal::Twin(twin)))),
+            None => Ok(()),
+        }
+    }
+
+    /// Renames what stands at a path to another spelling of it: an item, or all beneath a path that ends in `/`.
+    pub(super) fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+        let mut spaces = lock(&self.spaces);
+        let Some(there) = spaces.space_mut(space) else {
+            return Err(self.error("respell", space, StoreErrorKind::SpaceAbsent));
+        };
+        let moved = |id: &ContentId| respelled(id, from, to);
+        if !self.habits.folds_names || folded(from) != folded(to) {
+            return Err(self.error("respell", space, StoreErrorKind::Unexpected));
+        }
+        if !there.entries.keys().any(|id| moved(id).is_some()) {
+            return Ok(false);
+        }
+        if there.entries.keys().any(|id| respelled(id, to, from).is_some()) {
+            let twin = from.trim_end_matches('/').to_owned();
+            return Err(self.error("respell", space, StoreErrorKind::Refused(Refusal::Twin(twin))));
+        }
+        let old: Vec<_> = there.entries.extract_if(.., |id, _| moved(id).is_some()).collect();
+        there.entries.extend(old.into_iter().filter_map(|(id, standing)| Some((moved(&id)?, standing))));
+        Ok(true)
+    }
+}
+
+/// The id with another spelling of a path that is all of it or, with `/` at its end, that of a directory on its way.
+fn respelled(id: &ContentId, from: &str, to: &str) -> Option<ContentId> {
+    let rest = id.as_str().strip_prefix(from).filter(|rest| rest.is_empty() || from.ends_with('/'))?;
+    ContentId::new(format!("{to}{rest}")).ok()
+}
+
+/// The path to the first name on the way to `id`, its own at last, that something else stands under in another spelling.
+///
+/// The store may have an item beside a directory of the same name, be it that one of them was respelled to it. What has a
+/// name already keeps it, whatever else is taken for that.
+fn twin(space: &Space, id: &ContentId) -> Option<String> {
+    let wanted = names(id);
+    (0..wanted.len()).find_map(|at| {
+        let there = || space.entries.keys().map(names).filter(|there| there.len() > at && there[..at] == wanted[..at]);
+        if there().any(|there| there[at] == wanted[at]) {
+            return None;
+        }
+        let bare = |name: &str| name.trim_end_matches('/').to_owned();
+        let name = bare(wanted[at]);
+        let is_twin = |there: &Vec<&str>| bare(there[at]) != name && folded(&bare(there[at])) == folded(&name);
+        let is_alike = |there: &Vec<&str>| there[at].ends_with('/') == wanted[at].ends_with('/');
+        let found = there().filter(is_twin).min_by_key(|there| !is_alike(there))?;
+        Some(bare(&found[..=at].concat()))
+    })
+}
+
+/// The names on the way to `id`, those of directories with the `/` behind them.
+fn names(id: &ContentId) -> Vec<&str> {
+    id.as_str().split_inclusive('/').collect()
+}

@@ -1,0 +1,111 @@
+//! Spaces whose own directory is a mount or a subvolume: each is written as a folder of its own.
+//!
+//! A file is prepared out of sight and renamed to its place, and no rename goes from one file system into another. So what
+//! is written into such a space is prepared there, under the space's own directory. It is read as any other space is.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use mill_model::SpaceId;
+use mill_ports::{DestinationStore as _, StoreError};
+
+use super::faults::Fault;
+use super::mounts::MountWatch;
+use super::place::Layout;
+use super::{FolderSettings, FolderStore, RootFacts, places, space_subject};
+
+/// What is known of the spaces of a store.
+#[derive(Debug, Default)]
+pub(super) struct MountedSpaces(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    watch: Option<MountWatch>,
+    spaces: BTreeMap<SpaceId, SpaceWriter>,
+}
+
+/// Through which store a space is written.
+#[derive(Debug, Clone)]
+enum SpaceWriter {
+    /// The one that it lies in.
+    Parent,
+    /// That of its own mount. It is kept also while that is not mounted: what stands in its place then is not written.
+    Mount(FolderStore),
+}
+
+impl MountedSpaces {
+    fn get(&self, space: &SpaceId) -> Option<SpaceWriter> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.watch.as_ref().is_none_or(MountWatch::changed) {
+            known.spaces.retain(|_, writer| matches!(writer, SpaceWriter::Mount(_)));
+            known.watch = known.watch.take().or_else(|| MountWatch::open().ok());
+        }
+        known.spaces.get(space).cloned()
+    }
+
+    fn set(&self, space: &SpaceId, writer: SpaceWriter) -> SpaceWriter {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.spaces.entry(space.clone()).or_insert(writer).clone()
+    }
+
+    /// The stores of those that are mounts.
+    pub(super) fn stores(&self) -> Vec<FolderStore> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = |writer: &SpaceWriter| match writer {
+            SpaceWriter::Mount(store) => Some(store.clone()),
+            SpaceWriter::Parent => None,
+        };
+        known.spaces.values().filter_map(store).collect()
+    }
+}
+
+impl FolderStore {
+    /// The store through which a space is written: this one, or that of the space's own mount.
+    pub(super) async fn writer(&self, space: &SpaceId) -> Result<Self, Fault> {
+        let (Layout::Spaces, Some(directory)) = (&self.0.layout, self.0.layout.directory(space)) else {
+            return Ok(self.clone());
+        };
+        if let Some(known) = self.0.mounted.get(space) {
+            return Ok(self.through(known));
+        }
+        let directory = directory.to_owned();
+        let found = self.on_root(move |folder, root| {
+            let own = places::is_own_mount(root, &directory)?;
+            Ok(own.map(|own| own.then(|| folder.root.resolved().join(&directory))))
+        });
+        // One that is not there yet is no mount either, and may become one.
+        let Some(mounted) = found.await? else { return Ok(self.clone()) };
+        let Some(path) = mounted else { return Ok(self.through(self.0.mounted.set(space, SpaceWriter::Parent))) };
+        let opened = Self::open(FolderSettings {
+            address: self.0.sidecar.store.clone(),
+            root: path,
+            layout: Layout::Single(space.clone()),
+            sidecars: self.0.sidecar.table.clone(),
+            clock: self.0.clock.clone(),
+        });
+        let writer = self.through(self.0.mounted.set(space, SpaceWriter::Mount(opened)));
+        writer.tidy().await;
+        Ok(writer)
+    }
+
+    fn through(&self, writer: SpaceWriter) -> Self {
+        match writer {
+            SpaceWriter::Parent => self.clone(),
+            SpaceWriter::Mount(store) => store,
+        }
+    }
+
+    /// What stands at a space's directory, which may be a mount of its own. `None` where there is none, or where the root
+    /// itself is the space.
+    ///
+    /// # Errors
+    /// When the root cannot be reached.
+    pub async fn space_root_facts(&self, space: &SpaceId) -> Result<Option<RootFacts>, StoreError> {
+        let (Layout::Spaces, Some(directory)) = (&self.0.layout, self.0.layout.directory(space)) else {
+            return Ok(None);
+        };
+        let directory = directory.to_owned();
+        let facts = self.on_root(move |_, root| places::space_root_facts(root, &directory));
+        facts.await.map_err(|fault| self.0.error("look", &space_subject(space), fault))
+    }
+}

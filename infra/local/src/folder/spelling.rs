@@ -1,0 +1,293 @@
+//! Whether what a name found bears that very name.
+//!
+//! Some file systems take names for one another that differ in case (exFAT, FAT, NTFS by some drivers, ext4 directories that
+//! are told to), in the normal form of their letters (HFS+, ZFS told to), or in a dot at their end (FAT). There `readme` finds
+//! `README`, and whoever replaces it destroys another item. `stat` does not tell; only the directory's own list of names does.
+//!
+//! Reading that list for each item would be slow, so it is read only where another spelling of the name finds something too.
+//! A directory in which it does not is remembered: it takes names as they are.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mill_model::ids::shown_bytes;
+pub(super) use mill_model::spelling::folded;
+use mill_ports::Refusal;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use unicode_normalization::UnicodeNormalization as _;
+
+use super::dirents::Dirents;
+use super::faults::{During, Fault};
+use super::place::{Place, split};
+use super::root::{RootDir, directory_in};
+
+/// How many directories of each sort are remembered.
+const KNOWN_MAX: usize = 50_000;
+
+/// What is known of the directories of a root, by their paths.
+#[derive(Debug, Default)]
+pub(super) struct Spellings(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Those that take ASCII names as they are.
+    ascii: BTreeSet<String>,
+    /// Those that take other names as they are.
+    wide: BTreeSet<String>,
+    /// Those that are spelled as the path says, and always will be: each that they lie in takes names as they are.
+    spelled: BTreeSet<String>,
+    /// Those that take names for one another, and list what is written there as it was named: by the sort of name.
+    faithful: BTreeSet<(u8, String)>,
+}
+
+impl Spellings {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn note<T: Ord>(known: &mut BTreeSet<T>, entry: T) {
+    if known.len() >= KNOWN_MAX {
+        known.clear();
+    }
+    known.insert(entry);
+}
+
+/// How something is spelled that a name has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// As it was asked for; `lasting` where it cannot ever be otherwise.
+    Own { lasting: bool },
+    /// Otherwise: the path by which it stands in the lists of its directories.
+    Other(String),
+}
+
+/// Whether an item that was found in `parent`, the directory it is to lie in, is the one that was asked for.
+pub(super) fn is_own(root: &RootDir, place: &Place, parent: &OwnedFd) -> Result<bool, Errno> {
+    Ok(matches!(of_path(root, place.parent())?, Spelling::Own { .. })
+        && matches!(of_name(root, place.parent(), parent, place.name())?, Spelling::Own { .. }))
+}
+
+/// The space that the directory of another was found to be, if it was.
+pub(super) fn space_twin(root: &RootDir, directory: &str) -> Result<Option<String>, Errno> {
+    if matches!(directory, "" | ".") {
+        return Ok(None);
+    }
+    Ok(match of_path(root, directory)? {
+        Spelling::Own { .. } => None,
+        Spelling::Other(path) => Some(path),
+    })
+}
+
+/// How the place of a space, or of what lies in it, is taken by another space.
+pub(super) fn taken_by_space(other: &str) -> Fault {
+    Fault::refused(Refusal::Taken(format!("the space `{other}`, for which this store takes its name")))
+}
+
+/// Refuses a place whose directory was found by another spelling: what lies in it are other items.
+pub(super) fn way_must_be_own(root: &RootDir, place: &Place) -> Result<(), Fault> {
+    must_be_own(place, of_path(root, place.parent()))
+}
+
+/// Refuses a place in which another spelling of its name has found something: that is another item.
+pub(super) fn name_must_be_own(root: &RootDir, place: &Place, parent: &OwnedFd) -> Result<(), Fault> {
+    must_be_own(place, of_name(root, place.parent(), parent, place.name()))
+}
+
+fn must_be_own(place: &Place, spelling: Result<Spelling, Errno>) -> Result<(), Fault> {
+    match spelling.map_err(|errno| Fault::of(During::Write, errno))? {
+        Spelling::Own { .. } => Ok(()),
+        Spelling::Other(path) => match path.strip_prefix(place.space()) {
+            Some(within) => Err(Fault::refused(Refusal::Twin(within.trim_start_matches('/').to_owned()))),
+            None => Err(taken_by_space(split(&path).1)),
+        },
+    }
+}
+
+/// Whether names are taken for one another in the directory of a space: told by its own name in the root, and by the first
+/// names in it.
+pub(super) fn folds(root: &RootDir, space: &str) -> Result<bool, Errno> {
+    let otherwise = |directory: &OwnedFd, name: &str| -> Result<bool, Errno> {
+        let found = |other: &String| rustix::fs::statat(directory, other.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        match spellings(name).iter().find(|other| found(other)) {
+            // What is found may as well be listed under that very name.
+            Some(other) => Ok(listed_otherwise(directory, other)?.is_some()),
+            None => Ok(false),
+        }
+    };
+    if !space.is_empty() && otherwise(&root.waypoint("")?, space)? {
+        return Ok(true);
+    }
+    let directory = root.waypoint(space)?;
+    let mut names = Vec::new();
+    Dirents::with_buffer(32 * 1024).read(directory_in(&directory, ".")?, |name, _| {
+        let tells = std::str::from_utf8(name).ok().filter(|name| !spellings(name).is_empty());
+        names.extend(tells.map(str::to_owned));
+        names.len() < 8
+    })?;
+    for name in names {
+        if otherwise(&directory, &name)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a name that was just given to something, and was nothing's before, is listed as it was given.
+pub(super) fn is_kept(root: &RootDir, place: &Place, parent: &OwnedFd) -> Result<Result<(), String>, Errno> {
+    let sort = (sort_of(place.name()), place.parent().to_owned());
+    if root.spellings.known().faithful.contains(&sort) {
+        return Ok(Ok(()));
+    }
+    Ok(match of_name(root, place.parent(), parent, place.name())? {
+        Spelling::Own { lasting } => {
+            if !lasting {
+                note(&mut root.spellings.known().faithful, sort);
+            }
+            Ok(())
+        }
+        Spelling::Other(path) => Err(path),
+    })
+}
+
+/// What a file system may change of a name: whether it has capitals, others, letters beyond ASCII, a dot at its end.
+fn sort_of(name: &str) -> u8 {
+    u8::from(name.bytes().any(|byte| byte.is_ascii_uppercase()))
+        | u8::from(name.bytes().any(|byte| byte.is_ascii_lowercase())) << 1
+        | u8::from(!name.is_ascii()) << 2
+        | u8::from(name.ends_with(['.', ' '])) << 3
+}
+
+/// How the directory at `path`, which was found, and all above it below the root are spelled.
+fn of_path(root: &RootDir, path: &str) -> Result<Spelling, Errno> {
+    if path.is_empty() || root.spellings.known().spelled.contains(path) {
+        return Ok(Spelling::Own { lasting: true });
+    }
+    let (above, name) = split(path);
+    let above_lasts = match of_path(root, above)? {
+        Spelling::Own { lasting } => lasting,
+        Spelling::Other(spelled) => return Ok(Spelling::Other(format!("{spelled}/{name}"))),
+    };
+    match of_name(root, above, &root.waypoint(above)?, name)? {
+        Spelling::Own { lasting: true } if above_lasts => {
+            note(&mut root.spellings.known().spelled, path.to_owned());
+            Ok(Spelling::Own { lasting: true })
+        }
+        Spelling::Own { .. } => Ok(Spelling::Own { lasting: false }),
+        other @ Spelling::Other(_) => Ok(other),
+    }
+}
+
+/// How the entry is spelled that `name` has found in the directory at `path`.
+fn of_name(root: &RootDir, path: &str, directory: &OwnedFd, name: &str) -> Result<Spelling, Errno> {
+    let ascii = name.is_ascii();
+    {
+        let known = root.spellings.known();
+        if (if ascii { &known.ascii } else { &known.wide }).contains(path) {
+            return Ok(Spelling::Own { lasting: true });
+        }
+    }
+    let others = spellings(name);
+    let found = |other: &String| rustix::fs::statat(directory, other.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    // What looks like a short name of FAT may be one.
+    if !name.contains('~') && !others.iter().any(found) {
+        // Only of a name that is there does another that is not tell anything.
+        if !others.is_empty() && found(&name.to_owned()) {
+            let mut known = root.spellings.known();
+            note(if ascii { &mut known.ascii } else { &mut known.wide }, path.to_owned());
+        }
+        return Ok(Spelling::Own { lasting: true });
+    }
+    let beside = |spelled| if path.is_empty() { spelled } else { format!("{path}/{spelled}") };
+    Ok(match listed_otherwise(directory, name)? {
+        None => Spelling::Own { lasting: false },
+        Some(spelled) => Spelling::Other(beside(spelled)),
+    })
+}
+
+/// How the directory itself lists what `name` has found there; `None` where it lists that very name. `EAGAIN` where it
+/// lists nothing that the name could have found.
+pub(super) fn listed_otherwise(directory: impl AsFd, name: &str) -> Result<Option<String>, Errno> {
+    let (mut own, mut twin) = (false, None);
+    let key = folded(name);
+    Dirents::with_buffer(32 * 1024).read(directory_in(directory, ".")?, |listed, _| {
+        own = listed == name.as_bytes();
+        if !own && std::str::from_utf8(listed).is_ok_and(|listed| folded(listed) == key) {
+            twin = Some(shown_bytes(listed));
+        }
+        !own
+    })?;
+    match (own, twin) {
+        (true, _) => Ok(None),
+        (false, Some(twin)) => Ok(Some(twin)),
+        (false, None) if name.contains('~') => Ok(Some("a longer name".to_owned())),
+        // It was found, and is not listed under any spelling: some systems in user space remember what is gone for a second.
+        (false, None) => Err(Errno::AGAIN),
+    }
+}
+
+/// Other spellings of a name: one of each sort that some file system takes for the same.
+fn spellings(name: &str) -> Vec<String> {
+    let mut others = Vec::new();
+    if name.bytes().any(|byte| byte.is_ascii_alphabetic()) {
+        others.push(name.chars().map(|letter| if letter.is_ascii() { swapped(letter) } else { letter }).collect());
+    } else {
+        // A file system may know the cases of some letters and not of others.
+        for (at, letter) in name.char_indices().filter(|(_, letter)| swapped(*letter) != *letter) {
+            others.push(format!("{}{}{}", &name[..at], swapped(letter), &name[at + letter.len_utf8()..]));
+        }
+    }
+    if !name.is_ascii() {
+        let forms: [String; 2] = [name.nfd().collect(), name.nfc().collect()];
+        others.extend(forms.into_iter().filter(|form| form != name));
+    }
+    let trimmed = name.trim_end_matches(['.', ' ']);
+    if trimmed != name && !trimmed.is_empty() {
+        others.push(trimmed.to_owned());
+    }
+    others
+}
+
+/// The letter in its other case, where it is a single letter too.
+fn swapped(letter: char) -> char {
+    let single = |mut letters: Box<dyn Iterator<Item = char>>| letters.next().filter(|_| letters.next().is_none());
+    let upper = single(Box::new(letter.to_uppercase())).filter(|upper| *upper != letter);
+    upper.or_else(|| single(Box::new(letter.to_lowercase()))).unwrap_or(letter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sort_of_spelling_is_tried_that_some_file_system_takes_for_the_same() {
+        assert_eq!(spellings("ReadMe"), ["rEADmE"]);
+        assert_eq!(spellings("2026-11"), [""; 0]);
+        assert_eq!(spellings("straße"), ["STRAßE"]);
+        assert_eq!(spellings("жц"), ["Жц", "жЦ"]);
+        assert_eq!(spellings("a\u{e9}"), ["A\u{e9}", "ae\u{301}"]);
+        assert_eq!(spellings("7e\u{301}"), ["7E\u{301}", "7\u{e9}"]);
+        assert_eq!(spellings("7."), ["7"]);
+        assert_eq!(spellings("7. ."), ["7"]);
+    }
+
+    #[test]
+    fn on_a_usual_file_system_names_are_what_they_are_and_twins_are_two() {
+        let scratch = tempfile::tempdir().unwrap();
+        for name in ["README", "readme", "ReadMe", "d/x", "a~1", "e\u{301}", "\u{e9}"] {
+            let path = scratch.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, name).unwrap();
+        }
+        let root = super::super::root::Root::new(scratch.path().to_owned()).dir().unwrap();
+        let at = root.waypoint("").unwrap();
+        for name in ["README", "readme", "d", "a~1", "e\u{301}", "\u{e9}"] {
+            assert!(matches!(of_name(&root, "", &at, name).unwrap(), Spelling::Own { .. }), "{name}");
+        }
+        assert_eq!(of_path(&root, "d").unwrap(), Spelling::Own { lasting: true });
+        assert!(root.spellings.known().ascii.contains("") && root.spellings.known().spelled.contains("d"));
+        assert_eq!(listed_otherwise(&at, "README").unwrap(), None);
+    }
+}

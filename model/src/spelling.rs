@@ -1,0 +1,33 @@
+//! Names that some store may take for one another.
+
+use unicode_normalization::UnicodeNormalization as _;
+
+/// A form in which two names are equal if some file system takes them for one: differing in case, in the normal form of
+/// their letters, in dots and spaces at their end. More names are equal in it than any single one takes for equal.
+pub fn folded(name: &str) -> String {
+    let part =
+        |part: &str| -> String { part.trim_end_matches(['.', ' ']).nfd().flat_map(char::to_lowercase).nfd().collect() };
+    name.split('/').map(part).collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_some_file_system_takes_for_one_are_equal() {
+        for (one, other) in [
+            ("README", "readme"),
+            ("\u{e9}", "e\u{301}"),
+            ("\u{c9}x", "e\u{301}X"),
+            ("a.", "a"),
+            ("Ж", "ж"),
+            ("Photos/a. ", "photos/A"),
+        ] {
+            assert_eq!(folded(one), folded(other));
+        }
+        for (one, other) in [("a", "b"), (".a", "a"), ("a/b", "ab"), ("a/", "a")] {
+            assert_ne!(folded(one), folded(other));
+        }
+    }
+}

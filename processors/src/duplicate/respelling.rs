@@ -1,0 +1,203 @@
+//! Items whose names the destination takes for one another.
+//!
+//! Such a store cannot hold `readme` beside `README`. What stands there is another item's copy, so it is never replaced under
+//! the new name. Only where it is surely a copy of the very same item, it is given the new spelling:
+//!
+//! | the name that stands there | done |
+//! |---|---|
+//! | the source has it too | refused by name: the destination can hold one of the two |
+//! | gone at the source, same bytes | spelled as the source spells it; then compared as usual |
+//! | gone at the source, other bytes | remembered, so that the next survey counts it as gone; its delete may be on its way: tried again if policy removes what vanished, else refused |
+//!
+//! Of a directory that is spelled otherwise, it is this item's own copy in it that must have the same bytes, and nothing
+//! beneath the old spelling may be left at the source.
+
+use std::ops::ControlFlow;
+
+use futures::StreamExt as _;
+use mill_model::ids::shown;
+use mill_model::spelling::folded;
+use mill_model::{ContentId, Fate, ItemAddress};
+use mill_ports::{FailureClass, Listed, Planted, Presence, Refusal, StoreError, StoreErrorKind, planted};
+use tracing::info;
+
+use super::alike::Bytes;
+use super::sides::{Side, Sides};
+use crate::fate::ErrorMeaning;
+use crate::stop::Stop;
+
+/// Where two spellings of one path part: that of the source and that of the destination, to the same depth.
+struct Twins {
+    /// As this item's id spells it.
+    wanted: String,
+    /// As it stands at the destination.
+    there: String,
+    /// The path is the whole id, not that of a directory on the way to it.
+    whole: bool,
+}
+
+impl Twins {
+    fn of(item: &ItemAddress, there: &str) -> Option<Self> {
+        let there = there.trim_end_matches('/');
+        let path = item.id.as_str().trim_end_matches('/');
+        let levels = there.split('/').count();
+        let wanted = path.split('/').take(levels).collect::<Vec<_>>().join("/");
+        let differ = wanted != there && folded(&wanted) == folded(there);
+        differ.then(|| Self { whole: wanted == path, wanted, there: there.to_owned() })
+    }
+
+    /// The id that this item would have with the destination's spelling.
+    fn id_there(&self, item: &ItemAddress) -> Option<ContentId> {
+        let rest = item.id.as_str().strip_prefix(&*self.wanted)?;
+        ContentId::new(format!("{}{rest}", self.there)).ok()
+    }
+
+    /// Both paths, with `/` at their ends where they are those of a directory: an item of that name is another thing.
+    fn paths(&self, item: &ItemAddress) -> (String, String) {
+        let end = if self.whole && !item.id.is_directory() { "" } else { "/" };
+        (format!("{}{end}", self.there), format!("{}{end}", self.wanted))
+    }
+
+    /// What all ids beneath the destination's spelling begin with.
+    fn beneath_there(&self) -> String {
+        format!("{}/", self.there)
+    }
+}
+
+impl Sides<'_> {
+    /// Brings an item in step, after what bears another spelling of its name has taken this one, where it may.
+    pub(super) async fn item(&self, item: &ItemAddress) -> Result<(), Stop> {
+        // Each directory on the way may be spelled otherwise.
+        let levels = item.id.as_str().split('/').count();
+        for _ in 0..levels {
+            let error = match self.item_by_its_name(item).await {
+                Err(Stop::Store(error)) if error.store.store == self.pair.destination => error,
+                other => return other,
+            };
+            let StoreErrorKind::Refused(Refusal::Twin(there)) = &error.kind else { return Err(error.into()) };
+            let Some(twins) = Twins::of(item, there) else { return Err(error.into()) };
+            self.respell(item, &twins, error).await?;
+        }
+        self.item_by_its_name(item).await
+    }
+
+    /// Gives what stands there this item's spelling, or says why not.
+    async fn respell(&self, item: &ItemAddress, twins: &Twins, error: StoreError) -> Result<(), Stop> {
+        if self.source_has(twins, item).await? && !planted(Planted::TwinRespelled) {
+            let ErrorMeaning::Refused { reason } = ErrorMeaning::of(error, &item.to_string()) else { return Ok(()) };
+            return Err(Stop::Refused { reason: format!("{reason}; the source has both") });
+        }
+        if !self.is_same(twins, item).await? {
+            // Another task may have the proof that this one lacks, or the delete of what is there may be on its way.
+            let waits = !self.attempt.is_last() && (self.policy.remove_vanished || !twins.whole);
+            return Err(if waits {
+                Stop::Failed { class: FailureClass::Retryable, source: error.into() }
+            } else {
+                error.into()
+            });
+        }
+        self.claim().await?;
+        self.attempt.may_act()?;
+        let (there, wanted) = twins.paths(item);
+        if self.room.tries.of(|| self.destination.respell(&item.space, &there, &wanted)).await? {
+            self.attempt.fate.note(Fate::Updated);
+            info!(account = %self.pair.account, space = %item.space, from = shown(&there), to = shown(&wanted),
+                "spelled as at the source");
+        }
+        Ok(())
+    }
+
+    /// Whether anything at the source still has the destination's spelling. What cannot be looked into may have it.
+    async fn source_has(&self, twins: &Twins, item: &ItemAddress) -> Result<bool, Stop> {
+        let ids = [twins.there.clone(), twins.beneath_there()].map(ContentId::new);
+        for id in ids.into_iter().flatten() {
+            let other = ItemAddress { space: item.space.clone(), id };
+            match self.source_head(&other).await {
+                Ok(Presence::Absent) => {}
+                Ok(Presence::Here(_)) => return Ok(true),
+                Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Refused(_)) => return Ok(true),
+                Err(stop) => return Err(stop),
+            }
+        }
+        let prefix = twins.beneath_there();
+        let found = self.through(Side::Source, item, &prefix, |listed| match listed {
+            Listed::Item(id, _) if id.as_str().starts_with(&*prefix) => ControlFlow::Break(true),
+            Listed::Item(id, _) if id.as_str() > prefix.as_str() => ControlFlow::Break(false),
+            Listed::Item(..) => ControlFlow::Continue(()),
+            Listed::Refused { shown: name, .. } | Listed::Hidden { shown: name } => {
+                let (name, prefix) = (name.trim_end_matches(['/', '…']), shown(&prefix));
+                if name.starts_with(&*prefix) || prefix.starts_with(name) {
+                    ControlFlow::Break(true)
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }
+        });
+        Ok(found.await?.unwrap_or(false))
+    }
+
+    /// Whether this item's copy stands there under the other spelling.
+    async fn is_same(&self, twins: &Twins, item: &ItemAddress) -> Result<bool, Stop> {
+        let Presence::Here(source) = self.source_head(item).await? else { return Ok(false) };
+        let Some(id) = twins.id_there(item) else { return Ok(false) };
+        let mut there = ItemAddress { space: item.space.clone(), id };
+        let mut found = self.destination_head(&there).await?;
+        if matches!(found, Presence::Absent) && !twins.whole {
+            // A directory further on may be spelled otherwise too.
+            let Some(id) = self.deeper(twins, item).await? else { return Ok(false) };
+            there.id = id;
+            found = self.destination_head(&there).await?;
+        }
+        let Presence::Here(destination) = found else { return Ok(false) };
+        if source.size != destination.size {
+            return Ok(false);
+        }
+        let seal = self.seal(&there.id).await;
+        if let Bytes::Same(_) = self.bytes_of((item, &source), (&there, &destination), seal.as_ref()).await? {
+            return Ok(true);
+        }
+        // What has another size the producer can tell by itself.
+        self.remember_no_twin(&there.id, &destination.version).await;
+        Ok(false)
+    }
+
+    /// The id of an item beneath the destination's spelling that is this item's but for spelling.
+    async fn deeper(&self, twins: &Twins, item: &ItemAddress) -> Result<Option<ContentId>, Stop> {
+        let (prefix, key) = (twins.beneath_there(), folded(item.id.as_str()));
+        let found = self.through(Side::Destination, item, &prefix, |listed| match listed {
+            Listed::Item(id, _) if !id.as_str().starts_with(&*prefix) && id.as_str() > prefix.as_str() => {
+                ControlFlow::Break(None)
+            }
+            Listed::Item(id, _) if folded(id.as_str()) == key => ControlFlow::Break(Some(id.clone())),
+            _ => ControlFlow::Continue(()),
+        });
+        Ok(found.await?.flatten())
+    }
+
+    /// Goes through the entries of a side's space from `prefix` on until one decides.
+    async fn through<T: Send>(
+        &self,
+        side: Side,
+        item: &ItemAddress,
+        prefix: &str,
+        mut decide: impl FnMut(&Listed) -> ControlFlow<T> + Send,
+    ) -> Result<Option<T>, Stop> {
+        let after = ContentId::new(prefix).ok();
+        let mut pages = match side {
+            Side::Source => self.source.list(&item.space, after),
+            Side::Destination => self.destination.list(&item.space, after),
+        };
+        while let Some(page) = pages.next().await {
+            let page = page?;
+            for listed in &page.entries {
+                if let ControlFlow::Break(found) = decide(listed) {
+                    return Ok(Some(found));
+                }
+            }
+            if page.end {
+                return Ok(None);
+            }
+        }
+        Err(self.found(side, item, StoreErrorKind::Unexpected, "the listing broke off before its end").into())
+    }
+}
