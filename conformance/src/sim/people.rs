@@ -155,7 +155,7 @@ impl<'w> People<'w> {
     pub(crate) fn act(&self) {
         let world = self.world;
         if world.swarm.folds
-            && world.dice.below(2) == 0
+            && world.dice.below(5) < 3
             && let Some(item) = self.some_item()
         {
             self.respell(&item);

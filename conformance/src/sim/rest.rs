@@ -37,6 +37,8 @@ impl<'w> Rest<'w> {
     /// Runs until everything is in step. `None` when that never happens, or a promise was broken.
     pub(crate) async fn come_to_rest(&mut self) -> Option<Held> {
         let mut clean = 0;
+        // Where names fold, a loop may change nothing but learn that what stands there is no twin. The next counts it as gone.
+        let clean_min = if self.world.swarm.folds { 2 } else { 1 };
         for _ in 0..40 {
             self.empty_queues().await?;
             let operator = Operator::new(self.world);
@@ -48,7 +50,7 @@ impl<'w> Rest<'w> {
             let unchanged = self.world.truth(|truth| truth.effects) == before;
             let well = unchanged && letters == 0 && report.as_ref().is_some_and(is_clean);
             clean = if well { clean + 1 } else { 0 };
-            if clean >= 1 && self.letters_are_none() {
+            if clean >= clean_min && self.letters_are_none() {
                 return report.map(|report| held(&report));
             }
         }

@@ -43,12 +43,12 @@ pub(crate) fn item_found_absent(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &Ite
 /// answer then takes.
 pub(crate) fn item_to_delete_found(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) -> Option<Duration> {
     let remove = watched::running()?.remove.clone()?;
-    if remove.destination != shelf.address.store || !may_act(line, 40) {
+    if remove.destination != shelf.address.store || !may_act(line, 45) {
         return None;
     }
     let world = &*line.world;
     let source = world.shelf(&remove.account, &remove.source).filter(|source| is_theirs(source))?;
-    if world.dice.below(2) == 0 {
+    if world.dice.below(5) < 2 {
         world.count(Fault::PolicyChangedUnderDelete, PEOPLE);
         policies::keep_what_vanished(world, &remove.account);
     } else {

@@ -168,7 +168,7 @@ impl Swarm {
             rates: Self::rates(dice),
             on: Self::acts_on(dice),
             one_service: dice.below(4) == 0,
-            folds: dice.below(5) < 2,
+            folds: dice.below(2) == 0,
         }
     }
 

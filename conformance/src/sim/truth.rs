@@ -165,12 +165,12 @@ impl Truth {
         self.unmounted.contains_key(&(store.clone(), space.clone()))
     }
 
-    /// Since when an item of a source is only out of sight: it stood on the disk that was unmounted. What people wrote into
-    /// the mount point later, and deleted there, is gone.
+    /// Since when an item of a source is only out of sight: it stood on the disk that was unmounted, and nothing was written
+    /// into the mount point under its name since. What people wrote there and deleted there is gone.
     pub(crate) fn out_of_sight(&self, store: &StoreAddress, item: &ItemAddress) -> Option<Monotonic> {
         let (path, since) = self.unmounted.get(&(store.clone(), item.space.clone()))?;
         let lives = self.shelves.get(store)?.lives(item);
-        let went = lives.iter().any(|life| life.holds.is_none() && life.since == *since);
+        let went = lives.last().is_some_and(|life| life.holds.is_none() && life.since == *since);
         (item.id.as_str().starts_with(path.as_str()) && went).then_some(*since)
     }
 

@@ -1,6 +1,8 @@
-//! Nothing is deleted that no granted delete list names; a person's grant comes from a person, for that list; what the rule grants of a pair
-//! within 24 hours stays within the threshold, whoever granted it; the rule grants nothing that is held and not back; and
-//! what is only out of sight goes by a person's grant alone.
+//! Nothing is deleted that no granted delete list names; a person's grant comes from a person, for that list; what the rule
+//! grants of a pair within 24 hours stays within the threshold, whoever granted it; the rule grants nothing that is held and not
+//! back; and what is only out of sight goes by a person's grant alone.
+//!
+//! The rule grants a list in the moment in which its pair takes it: one that a stale producer wrote is never sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,7 +24,26 @@ struct Lists {
     by_person: BTreeSet<String>,
     /// Ids that were held, and neither back at the source nor let go since.
     held: BTreeSet<String>,
+    /// Lists with a grant by the rule that the pair has not taken, and how many ids they have.
+    to_take: BTreeMap<String, u64>,
     by_rule: Vec<(Monotonic, u64)>,
+}
+
+impl Lists {
+    /// The pair has this list now: where the rule granted it, that holds.
+    fn taken(&mut self, list: &str, truth: &Truth) -> Result<(), String> {
+        let Some(count) = self.to_take.remove(list) else { return Ok(()) };
+        if let Some(id) = self.ids.get(list).into_iter().flatten().find(|id| self.held.contains(*id)) {
+            return Err(format!("{id} was let go, which is held and not back"));
+        }
+        self.by_rule.push((truth.now, count));
+        self.by_rule.retain(|(at, _)| truth.now.since(*at) < Duration::from_hours(24));
+        let sum: u64 = self.by_rule.iter().map(|(_, count)| count).sum();
+        if sum > truth.terms.unasked_max {
+            return Err(format!("{sum} deletes were granted unasked within 24 hours"));
+        }
+        Ok(())
+    }
 }
 
 /// The ids of which a pair's partition is made.
@@ -65,11 +86,14 @@ impl Invariant for GrantedDeletes {
 
 impl GrantedDeletes {
     fn row(&mut self, by: &str, partition: &str, sort: &str, value: &[u8], truth: &Truth) -> Result<(), String> {
+        let lists = self.pairs.entry(partition.to_owned()).or_default();
+        let value: Value = serde_json::from_slice(value).unwrap_or_default();
+        if let Some(list) = value["list"].as_str().filter(|_| sort == "pair") {
+            return lists.taken(list, truth).map_err(|what| format!("{by}, {partition}: {what}"));
+        }
         let Some((list, kind)) = sort.strip_prefix("list/").and_then(|rest| rest.split_once('/')) else {
             return Ok(());
         };
-        let lists = self.pairs.entry(partition.to_owned()).or_default();
-        let value: Value = serde_json::from_slice(value).unwrap_or_default();
         if kind.starts_with("row/") {
             let ids = value.as_array().into_iter().flatten().filter_map(|pair| pair[0].as_str().map(str::to_owned));
             lists.ids.entry(list.to_owned()).or_default().extend(ids);
@@ -89,15 +113,7 @@ impl GrantedDeletes {
             lists.held.retain(|id| !ids.contains(id));
             return if person { Ok(()) } else { Err(format!("{by} granted {count} deletes in a person's name")) };
         }
-        if let Some(id) = ids.iter().find(|id| lists.held.contains(*id)) {
-            return Err(format!("{by} let go {id} of {partition}, which is held and not back"));
-        }
-        lists.by_rule.push((truth.now, count));
-        lists.by_rule.retain(|(at, _)| truth.now.since(*at) < Duration::from_hours(24));
-        let sum: u64 = lists.by_rule.iter().map(|(_, count)| count).sum();
-        if sum > truth.terms.unasked_max {
-            return Err(format!("{sum} deletes of {partition} were granted unasked within 24 hours"));
-        }
+        lists.to_take.insert(list.to_owned(), count);
         Ok(())
     }
 
@@ -130,7 +146,8 @@ impl GrantedDeletes {
             {
                 continue;
             }
-            let mut naming = lists.granted.iter().filter(|list| names(lists, list)).peekable();
+            let granted = lists.granted.iter().filter(|list| !lists.to_take.contains_key(*list));
+            let mut naming = granted.filter(|list| names(lists, list)).peekable();
             if naming.peek().is_none() {
                 continue;
             }

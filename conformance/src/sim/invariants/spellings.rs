@@ -26,8 +26,8 @@ impl Invariant for OwnNames {
         let mut why = String::from("no policy has a source for it");
         for source in sources.iter().filter_map(|address| truth.shelves.get(address)) {
             let has = source.live_since(&before).is_some_and(|since| since < back(*called, truth.terms.tries_age));
-            // Beneath a directory other items go with the one that proved it.
-            let whole = item.id.as_str() == *path;
+            // With a directory all that lies in it goes along, the item of its own name too; one of them proved it.
+            let whole = item.id.as_str() == *path && !path.ends_with('/');
             let held = |life: &crate::sim::truth::Life| life.holds.is_some_and(|print| print.bytes == holds.bytes);
             if has {
                 why = String::from("its source has it under that name");
