@@ -63,7 +63,12 @@ assert all(properties['{name}'] == '{value}' for properties in kept.values()), k
 #[track_caller]
 fn the_letter_is_there(job: &Job, stage: Stage) {
     let listed = job.world.mill(&["deadletters", "list", "--all", "--json"]).expect(0).out;
-    let letters: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut letters: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    if stage == Stage::Children {
+        // Its leases are so short that on a busy machine each one may be over before its task is done. The queue gives such
+        // a task up; what it was about is in sync all the same, as looked at above.
+        letters.retain(|letter| !letter["reason"].as_str().unwrap().starts_with("worker lost"));
+    }
     assert!(letters.iter().all(|letter| letter["body"] == NO_ENVELOPE), "{stage:?}: {listed}");
     let states: Vec<&str> = letters.iter().map(|letter| letter["state"]["is"].as_str().unwrap()).collect();
     let under_way = a_letter_is_under_way(job);
