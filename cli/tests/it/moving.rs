@@ -219,15 +219,19 @@ impl<'a> Moving<'a> {
         "mounted"
     }
 
-    /// A person looks through what is held, and lets one list go.
+    /// A person looks through what is held, and lets go what is not only out of sight.
     fn confirm(&mut self) -> &'static str {
         let held = self.mill(&["held", "list", "--json"]);
         let lists: Vec<Value> = held.out.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        if lists.is_empty() {
-            return "nothing to confirm";
+        let mut told = "nothing to confirm";
+        for list in lists {
+            let (token, space) = (list["token"].as_str().unwrap(), list["space"].as_str().unwrap());
+            told = self.confirm_list(token, space);
         }
-        let list = &lists[self.dice.roll(lists.len() as u64) as usize];
-        let (token, space) = (list["token"].as_str().unwrap(), list["space"].as_str().unwrap());
+        told
+    }
+
+    fn confirm_list(&mut self, token: &str, space: &str) -> &'static str {
         let shown = self.mill(&["held", "show", token]);
         if shown.code != 0 {
             return "gone before it was shown";
@@ -241,8 +245,19 @@ impl<'a> Moving<'a> {
         if self.mill(&["held", "confirm", token]).code == 0 { "confirmed" } else { "not confirmed any more" }
     }
 
+    /// A person puts everything back in its place, waits for a run, and looks through what is still held.
+    fn clear_up(&mut self) -> &'static str {
+        if self.disk.is_none() {
+            self.plug();
+        }
+        self.people_move("away/letters", "one/letters");
+        self.mill(&["produce", "duplication", "--now"]);
+        self.confirm();
+        "cleared up"
+    }
+
     fn act(&mut self) -> &'static str {
-        match self.dice.roll(10) {
+        match self.dice.roll(11) {
             0 | 1 => self.plug(),
             2 => {
                 let folder = self.some_box();
@@ -279,6 +294,7 @@ impl<'a> Moving<'a> {
                 child.wait().unwrap();
                 "a process killed"
             }
+            9 => self.clear_up(),
             _ => {
                 for _ in 0..10 {
                     self.written += 1;
