@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 use crate::exit::Exit;
 use crate::fleet::Opened;
 use crate::places::NotWhereItWas;
+use crate::stores::OpenedAs;
 
 /// What a witness told of two stores: that they are apart, or why they are not.
 type WitnessResult = Result<(), String>;
@@ -35,8 +36,22 @@ pub(crate) struct Misplaced {
 }
 
 impl Misplaced {
-    /// Makes sure that two folders hold no files in common now.
+    /// Makes sure that two stores hold nothing in common now. A folder and a store in S3 are taken to be apart.
     pub(crate) async fn apart(
+        &self,
+        (source, from): (&StoreAddress, &OpenedAs),
+        (destination, to): (&StoreAddress, &OpenedAs),
+    ) -> Result<(), StoreError> {
+        match (from, to) {
+            (OpenedAs::Folder(from), OpenedAs::Folder(to)) => {
+                self.folders_apart((source, from), (destination, to)).await
+            }
+            (OpenedAs::Remote(from), OpenedAs::Remote(to)) => self.remotes_apart(from, (destination, to)).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn folders_apart(
         &self,
         (source, from): (&StoreAddress, &FolderStore),
         (destination, to): (&StoreAddress, &FolderStore),
@@ -68,7 +83,7 @@ impl Misplaced {
 
     /// Makes sure that two stores in S3 hold no objects in common: by their names each time, and by a witness once, before
     /// the first write.
-    pub(crate) async fn remotes_apart(
+    async fn remotes_apart(
         &self,
         source: &Opened,
         (destination, to): (&StoreAddress, &Opened),

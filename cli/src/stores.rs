@@ -54,10 +54,24 @@ pub(crate) struct OpenedStore {
     /// What it was opened as: a store whose definition changes is opened anew.
     spec: StoreSpec,
     store: Arc<dyn DeletableStore>,
-    /// The folder itself, if it is one.
-    folder: Option<Arc<FolderStore>>,
-    /// The store in S3 itself, if it is one.
-    remote: Option<Opened>,
+    itself: OpenedAs,
+}
+
+/// What a store was opened as, without its limits.
+#[derive(Debug, Clone)]
+pub(crate) enum OpenedAs {
+    Folder(Arc<FolderStore>),
+    Remote(Opened),
+}
+
+impl OpenedAs {
+    /// The folder, if it is one.
+    pub(crate) fn folder(&self) -> Option<&Arc<FolderStore>> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::Remote(_) => None,
+        }
+    }
 }
 
 /// The stores of the policy files.
@@ -102,7 +116,7 @@ impl ConfiguredStores {
         account: &AccountId,
         store: &StoreId,
     ) -> Result<Option<Arc<FolderStore>>, StoreError> {
-        Ok(self.get(account, store).await?.folder)
+        Ok(self.get(account, store).await?.itself.folder().cloned())
     }
 
     async fn get(&self, account: &AccountId, store: &StoreId) -> Result<OpenedStore, StoreError> {
@@ -127,16 +141,15 @@ impl ConfiguredStores {
         if let Some(opened) = self.opened(&address, spec) {
             return Ok(opened);
         }
-        let (mut folder, mut remote) = (None, None);
-        let plain: Arc<dyn DeletableStore> = match &spec.kind {
+        let (plain, itself): (Arc<dyn DeletableStore>, _) = match &spec.kind {
             StoreKind::Folder { root } => {
-                folder.insert(self.folders.open(address.clone(), self.base.join(root), Layout::Spaces)).clone()
+                let folder = self.folders.open(address.clone(), self.base.join(root), Layout::Spaces);
+                (folder.clone(), OpenedAs::Folder(folder))
             }
             StoreKind::S3(s3) => {
                 let opened = fleet::open_store(address.clone(), s3, &self.base, self.folders.clock.clone()).await;
                 let (store, itself) = opened.map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?;
-                remote = Some(itself);
-                store
+                (store, OpenedAs::Remote(itself))
             }
         };
         let store: Arc<dyn DeletableStore> = match transfers(spec, policy.workers()) {
@@ -148,7 +161,7 @@ impl ConfiguredStores {
             return Ok(opened);
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = OpenedStore { spec: spec.clone(), store, folder, remote };
+        let opened = OpenedStore { spec: spec.clone(), store, itself };
         open.insert(address.clone(), opened.clone());
         Ok(opened)
     }
@@ -183,9 +196,9 @@ impl Stores for ConfiguredStores {
     }
 
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
-        let OpenedStore { store: opened, folder, .. } = self.get(account, store).await?;
+        let OpenedStore { store: opened, itself, .. } = self.get(account, store).await?;
         let address = StoreAddress { account: account.clone(), store: store.clone() };
-        if let Some(folder) = &folder {
+        if let Some(folder) = itself.folder() {
             let found = self.places.is_where_it_was(&address, folder).await;
             let way_out = format!("mill places accept {account} {store}");
             self.misplaced.noted(found, &way_out)?;
@@ -200,12 +213,7 @@ impl Stores for ConfiguredStores {
     async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
         let (from, to) = (self.get(account, source).await?, self.get(account, destination).await?);
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
-        let (source, destination) = (address(source), address(destination));
-        match ((&from.folder, &to.folder), (&from.remote, &to.remote)) {
-            ((Some(from), Some(to)), _) => self.misplaced.apart((&source, from), (&destination, to)).await,
-            (_, (Some(from), Some(to))) => self.misplaced.remotes_apart(from, (&destination, to)).await,
-            _ => Ok(()),
-        }
+        self.misplaced.apart((&address(source), &from.itself), (&address(destination), &to.itself)).await
     }
 
     async fn keep(
@@ -229,12 +237,8 @@ impl Stores for ConfiguredStores {
 pub(crate) struct MirrorStores {
     pub(crate) source: Arc<dyn DeletableStore>,
     pub(crate) destination: Arc<dyn DeletableStore>,
-    /// The source once more, where it is a folder.
-    pub(crate) source_folder: Option<Arc<FolderStore>>,
-    /// The destination once more, where it is a folder.
-    pub(crate) destination_folder: Option<Arc<FolderStore>>,
-    /// Both once more, where both are in S3.
-    pub(crate) remotes: Option<(Opened, Opened)>,
+    pub(crate) source_itself: OpenedAs,
+    pub(crate) destination_itself: OpenedAs,
     pub(crate) misplaced: Arc<Misplaced>,
     pub(crate) places: Arc<DestinationPlaces>,
     /// Who keeps the destination in sync: this mirror.
@@ -267,16 +271,12 @@ impl Stores for MirrorStores {
 
     async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
-        let (source, destination) = (address(source), address(destination));
-        if let Some((from, to)) = &self.remotes {
-            return self.misplaced.remotes_apart(from, (&destination, to)).await;
-        }
-        let (Some(from), Some(to)) = (&self.source_folder, &self.destination_folder) else { return Ok(()) };
-        self.misplaced.apart((&source, from), (&destination, to)).await
+        let source = (&address(source), &self.source_itself);
+        self.misplaced.apart(source, (&address(destination), &self.destination_itself)).await
     }
 
     async fn keep(&self, account: &AccountId, store: &StoreId, space: &SpaceId, claim: bool) -> Result<(), StoreError> {
-        let Some(to) = &self.destination_folder else { return Ok(()) };
+        let Some(to) = self.destination_itself.folder() else { return Ok(()) };
         let address = StoreAddress { account: account.clone(), store: store.clone() };
         self.places.keep(&address, (to, space), &self.keeper, (claim, WayOut(TAKE_OVER))).await
     }

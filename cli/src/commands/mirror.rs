@@ -171,20 +171,19 @@ impl Pair {
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<Misplaced>::default();
-        let (from, from_folder, from_remote) = self.source.open(&folders, address(&source), &space).await?;
-        self.source.must_hold_something(&*from, &engine.clock, args.remove_vanished).await?;
-        let (to, to_folder, to_remote) = self.destination.open(&folders, address(&destination), &space).await?;
+        let (from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
+        let claim = self.source.holds_something(&*from, &engine.clock, args.remove_vanished).await?;
+        let (to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
         let places = Arc::new(DestinationPlaces::of(&engine));
-        let keeper = self.keeper(args, from_folder.as_deref()).await?;
-        if let Some(folder) = &to_folder {
-            settle(&places, (&address(&destination), folder, &space), &keeper, args).await?;
+        let keeper = self.keeper(args, source_itself.folder().map(|folder| &**folder)).await?;
+        if let Some(folder) = destination_itself.folder() {
+            settle(&places, (&address(&destination), folder, &space), (&keeper, claim), args).await?;
         }
         let stores = MirrorStores {
             source: from,
             destination: to,
-            source_folder: from_folder,
-            destination_folder: to_folder,
-            remotes: from_remote.zip(to_remote),
+            source_itself,
+            destination_itself,
             misplaced: misplaced.clone(),
             places: places.clone(),
             keeper,
@@ -210,11 +209,12 @@ impl Pair {
     }
 }
 
-/// Makes sure that the destination is where it was, and no other Mill's, before anything is written there.
+/// Makes sure that the destination is where it was, and no other Mill's, before anything is written there. With `claim` it is
+/// this mirror's from now on, else from the first write on.
 async fn settle(
     places: &DestinationPlaces,
     (store, folder, space): (&StoreAddress, &FolderStore, &SpaceId),
-    keeper: &Keeper,
+    (keeper, claim): (&Keeper, bool),
     args: &Mirror,
 ) -> Result<()> {
     match places.is_where_it_was(store, folder).await {
@@ -235,7 +235,7 @@ async fn settle(
     {
         tracing::warn!("`{}` was taken over; {before} kept it in sync before", args.destination.display());
     }
-    let kept = places.keep(store, (folder, space), keeper, (true, WayOut(TAKE_OVER))).await;
+    let kept = places.keep(store, (folder, space), keeper, (claim, WayOut(TAKE_OVER))).await;
     match kept.map_err(|error| (error.kind.clone(), error)) {
         Err((StoreErrorKind::Refused(Refusal::AnothersDestination(words)), _)) => bail!(words),
         other => other.map_err(|(_, error)| error.into()),

@@ -100,6 +100,9 @@ fn a_mistyped_source_an_empty_one_and_a_file_are_no_success() {
     let ran = world.mill(&["mirror", "empty", "dst"]).expect(2);
     assert!(ran.out.contains("`empty` holds nothing"), "{}", ran.out);
     assert!(ran.out.contains("Nothing was there to be copied"), "{}", ran.out);
+    // What held nothing has not taken the destination for itself.
+    world.write("right/a", "x");
+    world.mill(&["mirror", "right", "dst"]).expect(0);
 }
 
 /// Everything that can stand beside spaces, and spaces that a rule leaves out; and names of all of it.

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use mill_local::folder::{Extent, FolderStore, Layout};
+use mill_local::folder::{Extent, Layout};
 use mill_model::{NoAddress, ServiceAddress, SpaceId, StoreAddress};
 use mill_ports::DeletableStore;
 
-use crate::fleet::{Opened, Remote};
+use crate::fleet::Remote;
 use crate::misplaced::overlapping;
-use crate::stores::FolderOpener;
+use crate::stores::{FolderOpener, OpenedAs};
 
 /// A folder, or a part of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl End {
     /// Why one cannot be a copy of the other, if it cannot.
     ///
     /// # Errors
-    /// When a folder cannot be reached, or what is mounted cannot be told; when an address is none.
+    /// When a folder cannot be reached, or what is mounted cannot be told; when an endpoint is not the address of a service.
     pub(super) async fn overlap(&self, other: &Self) -> Result<Option<String>> {
         Ok(match (self, other) {
             (Self::Folder(a), Self::Folder(b)) => {
@@ -92,21 +92,21 @@ impl End {
         }
     }
 
-    /// Opens it as a store of one space; with the folder itself, if it is one, or the store in S3.
+    /// Opens it as a store of one space.
     pub(super) async fn open(
         &self,
         folders: &FolderOpener,
         address: StoreAddress,
         space: &SpaceId,
-    ) -> Result<(Arc<dyn DeletableStore>, Option<Arc<FolderStore>>, Option<Opened>)> {
+    ) -> Result<(Arc<dyn DeletableStore>, OpenedAs)> {
         Ok(match self {
             Self::Folder(path) => {
                 let folder = folders.open(address, path.clone(), Layout::Single(space.clone()));
-                (folder.clone(), Some(folder), None)
+                (folder.clone(), OpenedAs::Folder(folder))
             }
             Self::Remote(remote) => {
                 let (store, opened) = remote.open(address, space, folders.clock.clone()).await?;
-                (store, None, Some(opened))
+                (store, OpenedAs::Remote(opened))
             }
         })
     }

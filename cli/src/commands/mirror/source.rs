@@ -14,20 +14,25 @@ use crate::names::Names;
 use crate::report::{InSync, Summary};
 
 impl End {
-    /// Makes sure that something lies beneath a prefix, before the destination is claimed for it. One that lists nothing
-    /// cannot be told from one that was never there; with `--remove-vanished` the survey goes on, and holds what vanished.
+    /// Whether something is known to lie at the source: only then the destination is claimed for it before the run. A prefix
+    /// beneath which nothing lies is an error, since it cannot be told from one that was never there; with
+    /// `--remove-vanished` the survey goes on, and holds what vanished.
     ///
     /// # Errors
-    /// When nothing lies there, or it names one object.
-    pub(super) async fn must_hold_something(
+    /// When nothing lies beneath a prefix, or it names one object.
+    pub(super) async fn holds_something(
         &self,
         source: &dyn SourceStore,
         clock: &Arc<dyn Clock>,
         remove_vanished: bool,
-    ) -> Result<()> {
-        let Self::Remote(remote) = self else { return Ok(()) };
-        if remote.prefix.is_empty() || !lists_nothing(source).await? {
-            return Ok(());
+    ) -> Result<bool> {
+        let remote = match self {
+            Self::Folder(path) => return Ok(std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())),
+            Self::Remote(remote) => remote,
+        };
+        match lists_something(source).await? {
+            Some(false) if !remote.prefix.is_empty() => {}
+            listed => return Ok(listed == Some(true)),
         }
         if is_object(remote, clock).await? {
             let key = remote.prefix.trim_end_matches('/');
@@ -40,7 +45,7 @@ impl End {
         if !remove_vanished {
             bail!("nothing lies beneath `{self}`: is it mistyped?");
         }
-        Ok(())
+        Ok(false)
     }
 
     /// What it means for the exit code that a run found nothing at this source, and deleted nothing that a person let go.
@@ -70,15 +75,15 @@ fn address() -> Result<(AccountId, StoreId, SpaceId)> {
     Ok((account, store, SpaceId::new(Names::MIRROR_SPACE)?))
 }
 
-/// Whether a listing of the source surely ends without an entry. What cannot be listed now is for the survey to say.
-async fn lists_nothing(source: &dyn SourceStore) -> Result<bool> {
+/// Whether a listing of the source has an entry. `None` where it cannot be listed now, which is for the survey to say.
+async fn lists_something(source: &dyn SourceStore) -> Result<Option<bool>> {
     let (_, _, space) = address()?;
     let mut pages = source.list(&space, None);
     loop {
         match pages.try_next().await {
             Ok(Some(page)) if page.entries.is_empty() && !page.end => {}
-            Ok(Some(page)) => return Ok(page.entries.is_empty()),
-            Ok(None) | Err(_) => return Ok(false),
+            Ok(Some(page)) => return Ok(Some(!page.entries.is_empty())),
+            Ok(None) | Err(_) => return Ok(None),
         }
     }
 }
