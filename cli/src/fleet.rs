@@ -156,12 +156,12 @@ fn bucket_and_prefix(text: &str) -> (String, String) {
     (bucket.to_owned(), format!("{prefix}{slash}"))
 }
 
-/// A store in S3 that was opened, once more: to be told apart from others.
+/// An opened store in S3, by which it is compared with others.
 #[derive(Debug, Clone)]
 pub(crate) struct Opened(S3Store);
 
 impl Opened {
-    /// What names it and tells it from others.
+    /// Its name, which no other store has.
     pub(crate) fn name(&self) -> String {
         self.0.extent().to_string()
     }

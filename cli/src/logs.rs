@@ -23,16 +23,17 @@ use crate::names::Names;
 /// still held back when it is dropped.
 pub(crate) fn begin(filter: Option<&str>, json: bool, names: Names, bars: &MultiProgress) -> Result<Option<Keeper>> {
     let filter = EnvFilter::try_new(filter.unwrap_or("warn")).context("the log filter makes no sense")?;
+    let filter = filter.and(filter_fn(bears_no_secret));
     let out = AroundBars { bars: bars.clone() };
     if json {
         let layer = fmt::layer().json().with_writer(out);
-        tracing_subscriber::registry().with(layer.with_filter(filter.and(filter_fn(bears_no_secret)))).init();
+        tracing_subscriber::registry().with(layer.with_filter(filter)).init();
         return Ok(None);
     }
     let groups = Groups::writing(move |lines| out.write(lines));
     let keeper = groups.keeper().context("the thread that writes the log cannot be started")?;
     let layer = Grouped::new(groups, names, io::stderr().is_terminal());
-    tracing_subscriber::registry().with(layer.with_filter(filter.and(filter_fn(bears_no_secret)))).init();
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     Ok(Some(keeper))
 }
 

@@ -94,6 +94,9 @@ impl Marker {
     ///
     /// Where it can be written nowhere that is said: the state is as good as ever, but its loss would not be noticed.
     pub(crate) fn remember(mut self, at: &str, identity: &str, is_same: impl Fn(&str) -> bool) -> Option<PathBuf> {
+        if self.remembered(at) == Some(identity) {
+            return Some(self.path().to_owned());
+        }
         if let Some(known) = self.remembered(at).filter(|known| is_same(known)) {
             // It lags behind where a process was killed, and is as good as ever but for copies of these last minutes.
             let _ = replace_in_place(self.path(), known, identity);

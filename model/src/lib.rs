@@ -2,8 +2,9 @@
 //!
 //! Reading order: [`ids`] (accounts, stores, spaces, content items), [`time`], [`content`] (facts, checksums,
 //! properties), [`equal`] (when the properties of two copies are equal), [`spelling`] (names taken for one another),
-//! [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`service_address`] (where a service answers), [`task`] (work and its kinds),
-//! [`envelope`] (the sealed task that travels), [`letter`] (one that was given up), [`wire`] (how it is written), [`totals`] (what a run did).
+//! [`digest`] (hashing in one pass), [`queue`] (the seven queues), [`service_address`] (where a service answers), [`task`] (work
+//! and its kinds), [`envelope`] (the sealed task that travels), [`letter`] (one that was given up), [`wire`] (how it is written),
+//! [`totals`] (what a run did).
 //!
 //! **Invariant:** nothing here does IO, awaits, or reads a clock or chance. Only [`wire`] knows a written form.
 

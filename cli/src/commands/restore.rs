@@ -72,7 +72,7 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
     };
     restoration.to.tidy().await;
     let restored = restoration.run().await.inspect_err(|_| {
-        // Nothing is left of a restore that brought nothing back. A folder that holds something stays.
+        // A restore that brought nothing back leaves no empty folder behind. A folder that holds something stays.
         if made {
             let _ = std::fs::remove_dir(&args.to);
         }

@@ -1,8 +1,9 @@
 //! Mill on a fleet: queues in SQS, books in DynamoDB, stores in S3, or whatever speaks as they do.
 //!
-//! Reading order: [`connection`] (how a service is reached, and as whom), [`S3Service`] (which one it is), [`requests`] (what it costs),
-//! `trouble` (what a failed call means), [`ServiceClock`] (what time the service says it is), `answer` (what an answer of S3 must be to be believed), [`contract`] (names, settings and keys that a deployment must have, and the
-//! comparison with one), [`queue`], [`table`], [`store`].
+//! Reading order: [`connection`] (how a service is reached, and as whom), [`S3Service`] (which one it is), [`requests`] (what
+//! it costs), `trouble` (what a failed call means), [`ServiceClock`] (what time the service says it is), `answer` (what an
+//! answer of S3 must be to be believed), [`contract`] (names, settings and keys that a deployment must have, and the comparison
+//! with one), [`queue`], [`table`], [`store`].
 //!
 //! **Invariant:** a request that failed is never read as "not there", and no entry of a batch that failed is ever
 //! forgotten. Keys are bytes: nothing is trimmed, collapsed or folded between an id and its key.

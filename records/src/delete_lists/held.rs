@@ -121,18 +121,14 @@ impl DeleteLists {
         if let Some(HoldReason::SpaceMissing { for_a_day: false, .. }) = held.head.record.held() {
             return Err(DeleteListError::NotMissingForADay);
         }
+        let granted = ListState::Granted { by: GrantedBy::Person(person.to_owned()), at: now.as_millis() };
         if planted(Planted::ConfirmedForAll) {
             for mut other in self.held().await? {
-                other.head.record.state =
-                    ListState::Granted { by: GrantedBy::Person(person.to_owned()), at: now.as_millis() };
-                self.save_head(&other.pair, other.list, &mut other.head).await?;
-                self.note_not_held(&other.pair, other.list).await?;
+                self.settle(&mut other, granted.clone()).await?;
             }
             return Ok(());
         }
-        held.head.record.state = ListState::Granted { by: GrantedBy::Person(person.to_owned()), at: now.as_millis() };
-        self.save_head(&held.pair, held.list, &mut held.head).await?;
-        self.note_not_held(&held.pair, held.list).await
+        self.settle(held, granted).await
     }
 
     /// Drops a held list. What it names stays; the next survey makes a new list of what is still gone.
@@ -140,7 +136,11 @@ impl DeleteLists {
     /// # Errors
     /// [`DeleteListError::Changed`] when the list was changed meanwhile; the table's.
     pub async fn withdraw(&self, held: &mut HeldList) -> Result<(), DeleteListError> {
-        held.head.record.state = ListState::Withdrawn;
+        self.settle(held, ListState::Withdrawn).await
+    }
+
+    async fn settle(&self, held: &mut HeldList, state: ListState) -> Result<(), DeleteListError> {
+        held.head.record.state = state;
         self.save_head(&held.pair, held.list, &mut held.head).await?;
         self.note_not_held(&held.pair, held.list).await
     }

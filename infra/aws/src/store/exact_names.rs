@@ -1,9 +1,9 @@
 //! Whether a server keeps an item under the key that it was given.
 //!
-//! Asked for `dbl//slash`, some servers answer with `dbl/slash`, and say "kept" when they replaced it. A look alone does not
-//! show it, since it is led astray in the same way; a listing does, since it names what is there, if nothing odd was asked of it.
-//! So of each unusual shape of keys the first one that is met is compared with a listing, before anything there is read, compared, replaced or deleted.
-//! It costs one request a shape in the life of a store.
+//! Asked for `dbl//slash`, some servers answer with `dbl/slash`, and say "kept" when they replaced it. A look at the key does
+//! not show it, since it is led astray in the same way. A listing does, since it names what is there. So the first key of each
+//! unusual shape is compared with a listing, before anything there is read, compared, replaced or deleted. It costs one request
+//! a shape in the life of a store.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -162,7 +162,8 @@ impl Inner {
             if self.leads_to(op, item, (place, &twin), found).await?
                 && self.name_of(op, item, (place, &twin), found).await? != Name::Own
             {
-                warn!(store = %self.settings.address, "it takes `{}` for `{}`: each key is compared with a listing", fit(&twin), fit(key));
+                let (store, twin, key) = (&self.settings.address, fit(&twin), fit(key));
+                warn!(%store, "it takes `{twin}` for `{key}`: each key is compared with a listing");
                 self.names.are_folded();
                 break;
             }
@@ -180,8 +181,10 @@ impl Inner {
         found: &Found,
     ) -> Result<bool, StoreError> {
         match self.client.head_object().bucket(&place.bucket).key(key).send().await {
-            Ok(there) => Ok(bare(there.e_tag().unwrap_or_default()) == bare(&found.etag)
-                && there.content_length() == i64::try_from(found.facts.size).ok()),
+            Ok(there) => {
+                let same_tag = bare(there.e_tag().unwrap_or_default()) == bare(&found.etag);
+                Ok(same_tag && there.content_length() == i64::try_from(found.facts.size).ok())
+            }
             Err(error) => match Trouble::of(error) {
                 // Nothing is there, or it may not be told.
                 Trouble { status: Some(403 | 404), .. } => Ok(false),
