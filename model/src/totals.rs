@@ -64,7 +64,7 @@ counters! {
     /// What became of the items that were queued, each counted once, when its task came to its end.
     Fates {
         copied: "items" = "Items that were missing at the destination and now are there";
-        updated: "items" = "Items that were there and now have the source's bytes or properties";
+        updated: "items" = "Items that were there and now have the source's bytes, properties or spelling";
         unchanged: "items" = "Items that are equal at both sides: by a sync proof, or as their tasks found";
         vanished: "items" = "Items that were gone at the source when their turn came, after they had been listed there";
         refused: "items" = "Entries that cannot be copied, each named with the reason";

@@ -70,18 +70,8 @@ pub(crate) fn people_work(folder: &Path, dice: &mut Dice, round: u64) {
 
 fn set_up(world: &World) {
     world.mill(&["init", "."]).expect(0);
-    world.write("policies/duplication-accounts.json", r#"["library"]"#);
-    world.write(
-        "policies/library-stores.json",
-        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
-                       {"id": "2", "type": "folder", "root": "two"}]}"#,
-    );
-    world.write(
-        "policies/library-duplication-policy.json",
-        r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#,
-    );
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
     fs::create_dir_all(world.path("one/photos")).unwrap();
-    fs::create_dir_all(world.path("two")).unwrap();
 }
 
 fn spawn(world: &World, args: &[&str]) -> Child {

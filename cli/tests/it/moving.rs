@@ -64,16 +64,7 @@ fn ids(folder: &Path) -> BTreeSet<String> {
 }
 
 pub(crate) fn set_up(world: &World) {
-    world.write("policies/duplication-accounts.json", r#"["library"]"#);
-    world.write(
-        "policies/library-stores.json",
-        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
-                       {"id": "2", "type": "folder", "root": "two"}]}"#,
-    );
-    world.write(
-        "policies/library-duplication-policy.json",
-        r#"{"removeVanished": true, "defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#,
-    );
+    world.library(r#"{"removeVanished": true, "defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
     for n in 0..200 {
         world.write(&format!("one/photos/box {}/{n}", n % BOXES), format!("photo {n}"));
     }
@@ -84,7 +75,6 @@ pub(crate) fn set_up(world: &World) {
         world.write(&format!("the disk/{n}"), format!("on the disk {n}"));
     }
     fs::create_dir_all(world.path(DISK)).unwrap();
-    fs::create_dir_all(world.path("two")).unwrap();
     fs::create_dir_all(world.path("away")).unwrap();
 }
 

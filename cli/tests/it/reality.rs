@@ -57,18 +57,8 @@ impl Installed {
 
 /// One account whose store 2 is a copy of store 1 that also loses what vanishes.
 fn policies(world: &World) {
-    world.write("policies/duplication-accounts.json", r#"["library"]"#);
-    world.write(
-        "policies/library-stores.json",
-        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
-                       {"id": "2", "type": "folder", "root": "two"}]}"#,
-    );
-    world.write(
-        "policies/library-duplication-policy.json",
-        r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}], "removeVanished": true}"#,
-    );
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}], "removeVanished": true}"#);
     fs::create_dir_all(world.path("one/photos")).unwrap();
-    fs::create_dir_all(world.path("two")).unwrap();
 }
 
 /// Asks a process to stop gently, and waits for it.

@@ -13,16 +13,7 @@ use crate::world::{Ran, World, walk};
 /// One account over two folder stores.
 fn library(world: &World, policy: &str) {
     world.mill(&["init", "."]).expect(0);
-    world.write("policies/duplication-accounts.json", r#"["library"]"#);
-    world.write(
-        "policies/library-stores.json",
-        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
-                       {"id": "2", "type": "folder", "root": "two"}]}"#,
-    );
-    world.write("policies/library-duplication-policy.json", policy);
-    for store in ["one", "two"] {
-        fs::create_dir_all(world.path(store)).unwrap();
-    }
+    world.library(policy);
 }
 
 const DEFAULT: &str =

@@ -55,6 +55,20 @@ impl World {
         world
     }
 
+    /// One account, `library`, over two folders, `one` and `two`, with this duplication policy.
+    pub(crate) fn library(&self, policy: &str) {
+        self.write("policies/duplication-accounts.json", r#"["library"]"#);
+        self.write(
+            "policies/library-stores.json",
+            r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
+                           {"id": "2", "type": "folder", "root": "two"}]}"#,
+        );
+        self.write("policies/library-duplication-policy.json", policy);
+        for store in ["one", "two"] {
+            fs::create_dir_all(self.path(store)).unwrap();
+        }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

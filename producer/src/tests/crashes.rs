@@ -29,6 +29,22 @@ async fn world() -> World {
     world
 }
 
+/// Whether a session that dies after so many effects was over before.
+async fn finishes(world: &World, effects: i64, change: impl FnOnce(&mut Settings)) -> bool {
+    world.fuse.set(effects);
+    let (stop, producer) = (CancellationToken::new(), world.producer_with(change));
+    let finished = {
+        let session = std::pin::pin!(producer.session(&stop));
+        let blown = std::pin::pin!(world.fuse.blown.notified());
+        match futures::future::select(blown, session).await {
+            futures::future::Either::Left(_) => false,
+            futures::future::Either::Right((report, _)) => is_finished(&report.unwrap()),
+        }
+    };
+    world.fuse.set(i64::MAX);
+    finished
+}
+
 fn counts(sent: Vec<String>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for task in sent {
@@ -46,18 +62,7 @@ async fn a_crash_at_any_instant_repeats_at_most_one_nibble_and_loses_nothing() {
     let mut instants = 0;
     for effects in 0.. {
         let world = world().await;
-        world.fuse.set(effects);
-        let stop = CancellationToken::new();
-        let producer = world.producer_with(small);
-        let finished = {
-            let session = std::pin::pin!(producer.session(&stop));
-            let blown = std::pin::pin!(world.fuse.blown.notified());
-            match futures::future::select(blown, session).await {
-                futures::future::Either::Left(_) => false,
-                futures::future::Either::Right((report, _)) => is_finished(&report.unwrap()),
-            }
-        };
-        world.fuse.set(i64::MAX);
+        let finished = finishes(&world, effects, small).await;
         let report = world.session_with(small).await;
         let sent = counts(world.told());
         assert_eq!(sent.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "crash after {effects}");
@@ -93,17 +98,7 @@ async fn a_crash_at_any_instant_forgets_no_hold() {
     let mut instants = 0;
     for effects in 0.. {
         let world = mostly_back().await;
-        world.fuse.set(effects);
-        let (stop, producer) = (CancellationToken::new(), world.producer_with(again));
-        let finished = {
-            let session = std::pin::pin!(producer.session(&stop));
-            let blown = std::pin::pin!(world.fuse.blown.notified());
-            match futures::future::select(blown, session).await {
-                futures::future::Either::Left(_) => false,
-                futures::future::Either::Right((report, _)) => is_finished(&report.unwrap()),
-            }
-        };
-        world.fuse.set(i64::MAX);
+        let finished = finishes(&world, effects, again).await;
         for _ in 0..2 {
             world.session_with(again).await;
             assert!(world.removed().is_empty(), "crash after {effects}");
@@ -133,17 +128,7 @@ async fn a_hold_that_people_can_see_stays_wherever_its_run_was_killed() {
         world.plant("2", "item", 100);
         world.plant("2", "gone", 30);
         world.wrote_all().await;
-        world.fuse.set(effects);
-        let (stop, producer) = (CancellationToken::new(), world.producer_with(again));
-        let finished = {
-            let session = std::pin::pin!(producer.session(&stop));
-            let blown = std::pin::pin!(world.fuse.blown.notified());
-            match futures::future::select(blown, session).await {
-                futures::future::Either::Left(_) => false,
-                futures::future::Either::Right((report, _)) => is_finished(&report.unwrap()),
-            }
-        };
-        world.fuse.set(i64::MAX);
+        let finished = finishes(&world, effects, again).await;
         let visible = !world.delete_lists.held().await.unwrap().is_empty();
         // So few are left that the rule would let them go.
         world.plant("1", "gone", 25);

@@ -11,18 +11,8 @@ fn fleet(prefix: &str) -> World {
     let endpoint = ministack();
     world.mill(&["init", ".", "--engine", "aws"]).expect(0);
     world.write("mill.toml", format!("[engine]\ntype = \"aws\"\nprefix = \"{prefix}\"\nendpoint = \"{endpoint}\"\n"));
-    world.write("policies/duplication-accounts.json", r#"["library"]"#);
-    world.write(
-        "policies/library-stores.json",
-        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
-                       {"id": "2", "type": "folder", "root": "two"}]}"#,
-    );
-    world.write(
-        "policies/library-duplication-policy.json",
-        r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#,
-    );
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
     world.write("one/room/a", "a");
-    fs::create_dir(world.path("two")).unwrap();
     mill(&world, &["infra", "create"]).expect(0);
     mill(&world, &["run", "--json"]).expect(0);
     world
