@@ -125,11 +125,17 @@ impl Inner {
         }
     }
 
-    /// The spaces that are buckets whose names begin so. The service says that the list goes on, and nothing of its end: a
-    /// list that is not there at all is none that is empty.
+    /// The spaces that are buckets whose names begin so.
     async fn buckets(&self, prefix: &str) -> Result<BTreeSet<SpaceId>, StoreError> {
+        let names = self.bucket_names(prefix).await?;
+        // A server that does not know of prefixes names all its buckets.
+        Ok(names.iter().filter_map(|name| SpaceId::new(name.strip_prefix(prefix)?).ok()).collect())
+    }
+
+    /// The account's buckets, those whose names begin so at least. The service says that the list goes on, and nothing of its
+    /// end: a list that is not there at all is none that is empty.
+    async fn bucket_names(&self, prefix: &str) -> Result<BTreeSet<String>, StoreError> {
         let contradiction = |why: String| self.no_page(LISTING_SPACES, fit(prefix), NoPage::Contradiction(why));
-        let mut found = BTreeSet::new();
         let mut names = BTreeSet::new();
         let mut tokens = BTreeSet::new();
         let mut next = None;
@@ -143,8 +149,6 @@ impl Inner {
             for bucket in answer.buckets.ok_or_else(|| contradiction("it holds no list of buckets".to_owned()))? {
                 let name = bucket.name.filter(|name| !name.is_empty());
                 let name = name.ok_or_else(|| contradiction("a bucket without a name".to_owned()))?;
-                // A server that does not know of prefixes names all its buckets.
-                found.extend(name.strip_prefix(prefix).and_then(|name| SpaceId::new(name).ok()));
                 if names.contains(&name) {
                     return Err(contradiction(format!("bucket `{}` is named twice", fit(&name))));
                 }
@@ -152,7 +156,7 @@ impl Inner {
             }
             next = answer.continuation_token.filter(|token| !token.is_empty());
             match &next {
-                None => return Ok(found),
+                None => return Ok(names),
                 Some(token) if !tokens.insert(token.clone()) => {
                     return Err(contradiction("the list goes round".to_owned()));
                 }
@@ -185,6 +189,10 @@ impl Inner {
                 Ok(())
             }
             Err(error) if error.as_service_error().is_some_and(CreateBucketError::is_bucket_already_exists) => {
+                // Some servers say so of one's own too, which another worker made in the same moment.
+                if self.bucket_names(&place.bucket).await.is_ok_and(|names| names.contains(&place.bucket)) {
+                    return Ok(());
+                }
                 let why = StoreErrorKind::Refused(Refusal::Taken("a bucket of somebody else's".into()));
                 Err(self.of_space(OP, space, why))
             }

@@ -373,3 +373,24 @@ async fn a_page_of_something_else_is_neither_presence_nor_absence_nor_success() 
         assert!(whole.is_err(), "put: {what}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_another_worker_made_meanwhile_is_no_strangers() {
+    for (listed, is_ours) in [("bucket", true), ("bucket-of-ours", false)] {
+        let endpoint = serve(move |request| match request.method().as_str() {
+            "PUT" => answer(409, &[], "<Error><Code>BucketAlreadyExists</Code><Message>taken</Message></Error>"),
+            _ => answer(
+                200,
+                &[],
+                &format!(
+                    "<ListAllMyBucketsResult><Buckets><Bucket><Name>{listed}</Name></Bucket></Buckets></ListAllMyBucketsResult>"
+                ),
+            ),
+        });
+        let made = canned(&endpoint).await.create_space(&space()).await;
+        match made {
+            Ok(()) => assert!(is_ours, "a stranger's bucket was taken for ours"),
+            Err(error) => assert!(!is_ours && error.to_string().contains("somebody else"), "{error}"),
+        }
+    }
+}
