@@ -50,11 +50,13 @@ impl Conclusion<'_> {
         let mut in_sync = InSync::No;
         if !partial {
             in_sync = match evidence {
-                Evidence::Complete => {
+                Evidence::Complete if !produced.removes_by_earlier_list => {
                     self.note_in_sync().await;
                     InSync::Sum
                 }
-                Evidence::NotAll | Evidence::Open { .. } => self.closing_survey(&mut remarks).await?,
+                Evidence::Complete | Evidence::NotAll | Evidence::Open { .. } => {
+                    self.closing_survey(&mut remarks).await?
+                }
                 Evidence::Unexplained(_) => InSync::No,
             };
         }
@@ -109,10 +111,16 @@ impl Conclusion<'_> {
     async fn note_in_sync(&self) {
         // `mill status` shows no mirror.
         if *self.names == Names::Policies
-            && let Err(error) = self.producer.note_in_sync().await
+            && let Err(error) = self.producer.note_in_sync(&|pair| self.refused_of(pair)).await
         {
             tracing::warn!(error = mill_ports::chain(&error), "that all is in sync could not be written down");
         }
+    }
+
+    /// How many items of a pair's space were refused by name.
+    fn refused_of(&self, pair: &Pair) -> u64 {
+        let space = format!("{}/{}/", pair.account, pair.space);
+        self.works.refusals.kept().iter().filter(|refused| refused.subject.starts_with(&space)).count() as u64
     }
 
     async fn closing_survey(&self, remarks: &mut Vec<String>) -> Result<InSync> {
@@ -126,6 +134,13 @@ impl Conclusion<'_> {
         let more = closing.sum.queued.saturating_sub(closing.missing_first.len() as u64);
         if more > 0 {
             remarks.push(format!("not in sync: {more} more items; run it again"));
+        }
+        if closing.extra > 0 {
+            remarks.push(format!(
+                "not in sync: {} items are at destinations alone; they vanished after the confirmed deletes were decided, or \
+                 were changed there; run it again",
+                closing.extra
+            ));
         }
         let ClosingReport { session, .. } = &closing;
         remarks.extend(session.spaces_failed.iter().map(|failed| self.names.failed(failed)));

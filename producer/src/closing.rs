@@ -29,6 +29,8 @@ pub struct ClosingReport {
     pub sum: SurveySum,
     /// The first of these, at most [`ClosingReport::MISSING_MAX`].
     pub missing_first: Vec<MissingEntry>,
+    /// Items that only destinations have, where policy removes such items and none of them waits for a person.
+    pub extra: u64,
     /// What could not be surveyed, in the fields for what failed.
     pub session: SessionReport,
 }
@@ -39,7 +41,9 @@ impl ClosingReport {
 
     /// Whether each entry is in sync, or was named as one that is not copied.
     pub fn is_in_sync(&self) -> bool {
-        matches!(self.session.ended, Ended::Finished { .. }) && !self.session.failed() && self.sum.queued == 0
+        matches!(self.session.ended, Ended::Finished { .. })
+            && !self.session.failed()
+            && self.sum.queued + self.extra == 0
     }
 }
 
@@ -57,6 +61,7 @@ impl DuplicationProducer {
             began: self.deps.clock.now(),
             sum: SurveySum::default(),
             missing_first: Vec::new(),
+            extra: 0,
             session: SessionReport::new(ended),
         };
         let lease = match self.lease().await? {
@@ -76,19 +81,24 @@ impl DuplicationProducer {
         }
     }
 
-    /// Writes down that all that the last run surveyed is in sync, as its sum shows. Where another producer is at work by
-    /// now, it knows better.
+    /// Writes down that all that the last run surveyed is in sync, as its sum shows, but for the items of each pair that were
+    /// refused by name. Where another producer is at work by now, it knows better.
     ///
     /// # Errors
     /// [`ProducerError`] when the producer's own book fails.
-    pub async fn note_in_sync(&self) -> Result<(), ProducerError> {
+    pub async fn note_in_sync(&self, refused: &(dyn Fn(&Pair) -> u64 + Sync)) -> Result<(), ProducerError> {
         let Taken::Ours(lease) = self.lease().await? else { return Ok(()) };
         let state = self.state(lease.epoch());
         let noted = async {
             let Some(run) = state.load(lease.inherited()).await?.run else { return Ok(()) };
             let surveys = state.surveys().await?.into_iter().map(|kept| kept.row);
             let ours = surveys.filter(|survey| survey.run == run.row.number && survey.in_sync.is_none());
-            let in_sync = |survey: PairSurvey| PairSurvey { in_sync: Some(survey.began), ..survey };
+            let in_sync = |mut survey: PairSurvey| {
+                let refused = refused(&survey.pair).min(survey.sum.queued);
+                survey.sum.queued -= refused;
+                survey.sum.refused += refused;
+                PairSurvey { in_sync: Some(survey.began), ..survey }
+            };
             state.note_surveys(&ours.map(in_sync).collect::<Vec<_>>()).await
         }
         .await;
@@ -124,6 +134,7 @@ impl<'a> Closing<'a> {
             began: session.deps.clock.now(),
             sum: SurveySum::default(),
             missing_first: Vec::new(),
+            extra: 0,
             session: SessionReport::new(Ended::Stopped),
         };
         let surveyed = surveys.filter(|survey| survey.run == number).collect();
@@ -180,10 +191,14 @@ impl<'a> Closing<'a> {
         let mut merge = ends.to_close(&self.session.deps.seals);
         let comparing = compared(pair, &mut merge, self.is_refused, room);
         let Some(compared) = self.session.unless_stopped(comparing).await else { return Ok(()) };
-        let (sum, missing) = compared?;
+        let Compared { sum, missing, only_there } = compared?;
+        // What the source could not show is not known to be gone.
+        let tells = ends.policy.remove_vanished && held + sum.hidden + sum.refused == 0;
+        let extra = if tells { only_there } else { 0 };
         self.report.sum += sum;
+        self.report.extra += extra;
         self.report.missing_first.extend(missing);
-        let (run, in_sync) = (self.session.run.row.number, (sum.queued == 0).then_some(began));
+        let (run, in_sync) = (self.session.run.row.number, (sum.queued + extra == 0).then_some(began));
         let survey = PairSurvey { pair: pair.clone(), run, began, sum, held, in_sync };
         if let Err(error) = self.session.state.note_surveys(&[survey]).await {
             warn!(error = chain(&error), "what the closing survey found cannot be written down");
@@ -192,14 +207,24 @@ impl<'a> Closing<'a> {
     }
 }
 
-/// What is made of each entry of a source, and the first `room` of those that nothing shows to be in sync.
+/// What a comparison of both sides found.
+struct Compared {
+    /// What was made of each entry of the source.
+    sum: SurveySum,
+    /// The first of those that nothing shows to be in sync.
+    missing: Vec<MissingEntry>,
+    /// How many items only the destination has.
+    only_there: u64,
+}
+
+/// Compares both sides; at most `room` of the missing are named.
 async fn compared(
     pair: &Pair,
     merge: &mut Merge,
     is_refused: IsRefused<'_>,
     room: usize,
-) -> Result<(SurveySum, Vec<MissingEntry>), SpaceError> {
-    let (mut sum, mut missing) = (SurveySum::default(), Vec::new());
+) -> Result<Compared, SpaceError> {
+    let (mut sum, mut missing, mut only_there) = (SurveySum::default(), Vec::new(), 0);
     while let Some(found) = merge.next().await? {
         match found {
             Found::AtSource { proof: Proof::Complete | Proof::Written, .. } => sum.unchanged += 1,
@@ -213,10 +238,10 @@ async fn compared(
             Found::Refused { reason: Refusal::Reserved, .. } => sum.ignored += 1,
             Found::Refused { .. } => sum.refused += 1,
             Found::Hidden { .. } => sum.hidden += 1,
-            Found::OnlyAtDestination { .. } => {}
+            Found::OnlyAtDestination { .. } => only_there += 1,
         }
     }
     sum.listed = merge.listed_since();
     sum.check()?;
-    Ok((sum, missing))
+    Ok(Compared { sum, missing, only_there })
 }

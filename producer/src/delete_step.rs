@@ -68,6 +68,7 @@ impl Session<'_> {
         let mut state = self.deps.delete_lists.pair(pair).await?;
         let current = self.current_list(pair, &mut state, ListOf::Items).await?;
         if let Some(list) = current.as_ref().filter(|list| list.head.record.is_granted()) {
+            self.report.removes_by_earlier_list = true;
             return self.begin_sending(morsel, list.id).await;
         }
         if matches!(morsel.row.deletes, Deletes::Held { .. }) {

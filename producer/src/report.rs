@@ -28,6 +28,8 @@ pub struct SessionReport {
     pub held: Vec<HeldDeletes>,
     /// Tasks of granted delete lists that this session queued. What vanished meanwhile is found by a later run.
     pub removing: u64,
+    /// Whether a list of an earlier survey is being carried out: what vanished since is not in it, and was not looked for.
+    pub removes_by_earlier_list: bool,
     /// What was made of each entry that the listings of sources named: of the whole run, once it is finished.
     pub survey: SurveySum,
     /// The first entries that are not copied, at most [`SessionReport::NAMED_MAX`]; the log names all.
@@ -58,6 +60,7 @@ impl SessionReport {
             spaces_failed: Vec::new(),
             held: Vec::new(),
             removing: 0,
+            removes_by_earlier_list: false,
             survey: SurveySum::default(),
             named_first: Vec::new(),
             left_out: LeftOutEntries::default(),

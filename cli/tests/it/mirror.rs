@@ -121,6 +121,30 @@ fn a_pass_that_would_delete_everything_is_held_back_until_confirmed() {
 }
 
 #[test]
+fn what_vanishes_after_a_list_was_confirmed_is_not_called_in_sync() {
+    let world = World::new();
+    let remove = |numbers: std::ops::Range<u32>| {
+        for n in numbers {
+            fs::remove_file(world.path(&format!("src/{n}"))).unwrap();
+        }
+    };
+    for n in 0..100 {
+        world.write(&format!("src/{n}"), "x");
+    }
+    world.age("src");
+    world.mirror(&["--remove-vanished"]).expect(0);
+    remove(0..40);
+    world.mirror(&["--remove-vanished"]).expect(2);
+    remove(40..45);
+    let json = world.mirror(&["--remove-vanished", "--confirm-deletes", "40"]).expect(50).json();
+    assert_eq!((&json["deleted"], &json["in_sync"]), (&40.into(), &false.into()), "{json}");
+    assert!(json["remarks"].to_string().contains("5 items are at destinations alone"), "{json}");
+    let json = world.mirror(&["--remove-vanished"]).expect(0).json();
+    assert_eq!((&json["deleted"], &json["in_sync"]), (&5.into(), &true.into()), "{json}");
+    world.same("src", "dst");
+}
+
+#[test]
 fn two_mirrors_of_one_pair_at_once_are_one_and_a_refusal() {
     let world = World::new();
     let big = vec![7_u8; 64 << 20];

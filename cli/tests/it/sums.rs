@@ -249,6 +249,13 @@ fn status_says_as_of_when_each_copy_is_in_sync() {
     assert_eq!(json["pairs"].as_array().unwrap().len(), 2, "{json}");
     world.mill(&["run"]).expect(0);
     assert!(!status().contains("differed"), "{}", status());
+    // What a destination refuses is no part of what is in sync.
+    world.write("one/letters/taken", "z");
+    world.write("two/letters/taken/by another", "theirs");
+    world.mill(&["run"]).expect(2);
+    let told = status();
+    let line = told.lines().find(|line| line.contains("library/letters")).unwrap();
+    assert!(line.contains("in sync as of 20") && line.contains(", 1 refused"), "{told}");
 }
 
 #[test]
