@@ -121,9 +121,15 @@ fn a_change_of_case_alone_is_a_rename(folding: Folding) {
         }
         world.write("src/README", "text");
         world.write("src/kept", "kept");
+        // Folders with nothing but folders in them.
+        world.write("src/Alpha/In/f", "f");
+        world.write("src/Beta/Sub/Deep/g", "g");
         world.age("src");
         mirror(world, &["--remove-vanished"]).expect(0);
         assert_eq!(listed(world, "dst"), listed(world, "src"));
+        fs::rename(world.path("src/Alpha"), world.path("src/alpha")).unwrap();
+        fs::rename(world.path("src/Beta/Sub"), world.path("src/Beta/sub")).unwrap();
+        fs::rename(world.path("src/Beta"), world.path("src/beta")).unwrap();
         fs::rename(world.path("src/Photos"), world.path("src/photos")).unwrap();
         fs::rename(world.path("src/README"), world.path("src/ReadMe")).unwrap();
         let ran = mirror(world, &["--remove-vanished"]).expect(0);

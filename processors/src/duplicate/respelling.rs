@@ -26,7 +26,7 @@ use super::sides::{Side, Sides};
 use crate::fate::ErrorMeaning;
 use crate::stop::Stop;
 
-/// Where two spellings of one path part: that of the source and that of the destination, to the same depth.
+/// Where two spellings of one path part: that of the source and that of the destination, to the first name that differs.
 struct Twins {
     /// As this item's id spells it.
     wanted: String,
@@ -38,12 +38,14 @@ struct Twins {
 
 impl Twins {
     fn of(item: &ItemAddress, there: &str) -> Option<Self> {
-        let there = there.trim_end_matches('/');
         let path = item.id.as_str().trim_end_matches('/');
-        let levels = there.split('/').count();
-        let wanted = path.split('/').take(levels).collect::<Vec<_>>().join("/");
-        let differ = wanted != there && folded(&wanted) == folded(there);
-        differ.then(|| Self { whole: wanted == path, wanted, there: there.to_owned() })
+        let both = path.split('/').zip(there.trim_end_matches('/').split('/'));
+        let same = both.take_while(|(wanted, there)| wanted == there).count();
+        // What lies deeper may be spelled otherwise too, and has its turn when this is done.
+        let to_there = |path: &str| path.split('/').take(same + 1).collect::<Vec<_>>().join("/");
+        let (wanted, there) = (to_there(path), to_there(there.trim_end_matches('/')));
+        let differ = wanted != there && folded(&wanted) == folded(&there);
+        differ.then(|| Self { whole: wanted == path, wanted, there })
     }
 
     /// The id that this item would have with the destination's spelling.
