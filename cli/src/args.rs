@@ -323,10 +323,11 @@ pub(crate) struct Restore {
     pub(crate) from: String,
     /// The folder to bring it back to; what is there already is kept unless it differs
     pub(crate) to: PathBuf,
-    /// Replace files at TO that differ
+    /// Replace files at TO that differ, by what is proven to be as it was copied
     #[arg(long)]
     pub(crate) overwrite: bool,
-    /// Bring back also what is not as it was when it was copied; it is named all the same
+    /// Bring back also what is not as it was when it was copied, which is named all the same, and let what was never proven
+    /// replace files that differ
     #[arg(long)]
     pub(crate) unproven: bool,
     /// Print the summary as one JSON object, on the last line of standard output

@@ -62,9 +62,10 @@ pub struct Restoration {
     pub sealed: Vec<Pair>,
     /// The book of those seals.
     pub seals: Seals,
-    /// Whether items at `to` that differ are replaced; else they are kept and named.
+    /// Whether items at `to` that differ are replaced, by what is proven; else they are kept and named.
     pub overwrite: bool,
-    /// Whether items whose bytes are not those that were sealed are brought back too. They are named all the same.
+    /// Whether items whose bytes are not those that were sealed are brought back too, and such as were never sealed replace
+    /// what is there. The former are named all the same.
     pub unproven: bool,
     /// Items in hand at once.
     pub at_once: NonZeroUsize,
@@ -210,6 +211,12 @@ impl Restoration {
                 None => return Ok(Came::Not("it went away while it was read".into())),
                 Some(false) if !self.overwrite => {
                     return Ok(Came::Not("another file of this name is there; --overwrite replaces it".into()));
+                }
+                // A good file may be there, and the copy may be damaged.
+                Some(false) if !proven && !self.unproven => {
+                    let why = "another file of this name is there, and nothing vouches for the bytes of the copy; \
+                               --overwrite with --unproven replaces it";
+                    return Ok(Came::Not(why.into()));
                 }
                 Some(false) => When::VersionIs(there.version),
             },

@@ -149,6 +149,14 @@ async fn a_rotten_copy_never_replaces_what_stands_there() {
     let restored = Restoration { overwrite: true, ..site.restoration() }.run().await.unwrap();
     assert!(named(&restored)["x"].contains("not those that were copied here"), "{restored:?}");
     assert_eq!(site.there("x").unwrap(), "older");
+    // Of what was never proven nobody knows.
+    site.copy.plant(&at("y"), "bites", titled("y"));
+    site.to.plant(&at("y"), "bytes", titled("y"));
+    let restored = Restoration { overwrite: true, ..site.restoration() }.run().await.unwrap();
+    assert!(named(&restored)["y"].contains("nothing vouches for"), "{restored:?}");
+    assert_eq!(site.there("y").unwrap(), "bytes");
+    Restoration { overwrite: true, unproven: true, ..site.restoration() }.run().await.unwrap();
+    assert_eq!(site.there("y").unwrap(), "bites");
 }
 
 #[tokio::test(start_paused = true)]
