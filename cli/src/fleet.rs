@@ -8,13 +8,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use futures::TryStreamExt as _;
 use mill_aws::contract::{self, Deployed, Names};
 use mill_aws::{
-    Access, Connection, DynamoTable, KeySource, Keys, QueueSettings, Role, S3Extent, S3Settings, S3Store, ServiceClock,
-    Spaces, SqsQueue, Witnessed,
+    Access, Connection, DynamoTable, KeySource, Keys, QueueSettings, Role, S3Extent, S3Ground, S3Settings, S3Store,
+    ServiceClock, Spaces, SqsQueue, Witnessed,
 };
 use mill_local::{OsChance, OsClock};
 use mill_model::{AccountId, ContentId, ItemAddress, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{Buckets, Reference, S3Spec};
 use mill_ports::{Chance, Clock, DeletableStore, Listed, StoreError, Table, TableErrorKind, TaskQueue};
+use mill_records::destinations::Ground;
 use mill_records::installation::{Installation, InstallationError};
 
 use crate::Usage;
@@ -161,6 +162,14 @@ fn bucket_and_prefix(text: &str) -> (String, String) {
 pub(crate) struct Opened(S3Store);
 
 impl Opened {
+    /// Where the keys of a space lie, for the register of destinations. `None` where it can be nowhere.
+    pub(crate) fn ground(&self, space: &SpaceId) -> Option<Ground> {
+        let S3Ground { service, bucket, prefix } = self.0.ground(space)?;
+        let shown = format!("s3://{bucket}/{prefix}");
+        let holder = format!("{service}/{bucket}");
+        Some(Ground { within: Path::new("/").join(prefix.trim_matches('/')), identity: shown.clone(), holder, shown })
+    }
+
     /// Its name, which no other store has.
     pub(crate) fn name(&self) -> String {
         self.0.extent().to_string()

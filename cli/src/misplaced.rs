@@ -136,7 +136,7 @@ impl Misplaced {
     }
 
     /// Notes a destination that is not where it was; `way_out` is the command that accepts it there.
-    pub(crate) fn noted(&self, found: Result<(), StoreError>, way_out: &str) -> Result<(), StoreError> {
+    pub(crate) fn noted<T>(&self, found: Result<T, StoreError>, way_out: &str) -> Result<T, StoreError> {
         if let Err(error) = &found
             && let Some(elsewhere) = NotWhereItWas::of(error)
         {

@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use mill_model::{SpaceId, StoreAddress};
 use mill_policy::S3Spec;
 use mill_ports::{Clock, DeletableStore, StoreError, Table};
+use mill_records::destinations::Ground;
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -41,6 +42,10 @@ pub(crate) async fn policy_store(_: &Config, _: StoreAddress, _: &SpaceId) -> Re
 pub(crate) struct Opened(Infallible);
 
 impl Opened {
+    pub(crate) fn ground(&self, _: &SpaceId) -> Option<Ground> {
+        match self.0 {}
+    }
+
     pub(crate) fn name(&self) -> String {
         match self.0 {}
     }

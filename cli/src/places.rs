@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use crate::engine::{Backing, Engine};
 use crate::host;
 use crate::local_state;
+use crate::stores::OpenedAs;
 
 /// What a process knows of the places of destinations.
 #[derive(Debug)]
@@ -133,47 +134,102 @@ impl DestinationPlaces {
         Ok((remembered, now.map_or(Ok(()), Err)))
     }
 
-    /// Makes sure that a space of a destination is no other Mill's; with `claim`, it becomes this keeper's.
+    /// Makes sure that a space of a destination is no other Mill's; with `claim`, it becomes this keeper's, or it is `false`
+    /// where there is no such place yet.
     ///
     /// # Errors
     /// [`StoreErrorKind::Refused`] when it is another's.
     pub(crate) async fn keep(
         &self,
         store: &StoreAddress,
+        (itself, space): (&OpenedAs, &SpaceId),
+        keeper: &Keeper,
+        claim: (bool, WayOut<'_>),
+    ) -> Result<bool, StoreError> {
+        match itself {
+            OpenedAs::Folder(folder) => self.keep_folder(store, (folder, space), keeper, claim).await,
+            OpenedAs::Remote(remote) => match remote.ground(space) {
+                Some(ground) => self.keep_remote(store, &ground, keeper, claim).await,
+                None => Ok(true),
+            },
+        }
+    }
+
+    /// In S3 there is no mark: the register of this host alone tells.
+    async fn keep_remote(
+        &self,
+        store: &StoreAddress,
+        ground: &Ground,
+        keeper: &Keeper,
+        (claim, way_out): (bool, WayOut<'_>),
+    ) -> Result<bool, StoreError> {
+        let asked = async {
+            let register = self.register().await?;
+            let gone = |_: &Ground| false;
+            anyhow::Ok(if claim {
+                register.claim(ground, keeper, gone).await?
+            } else {
+                register.look(ground, keeper, gone).await?
+            })
+        };
+        match asked.await {
+            Ok(Claim::Ours) => Ok(true),
+            Ok(Claim::Anothers { keeper, ground }) => Err(StoreError {
+                kind: StoreErrorKind::Refused(anothers(&ground.shown, &keeper.shown, way_out)),
+                op: "claim",
+                store: store.clone(),
+                subject: ground.shown,
+                source: None,
+            }),
+            Err(error) => {
+                let place = &ground.shown;
+                tracing::warn!(
+                    "whether another writes `{place}` is not known: the register of destinations fails: {error:#}"
+                );
+                Ok(true)
+            }
+        }
+    }
+
+    async fn keep_folder(
+        &self,
+        store: &StoreAddress,
         (folder, space): (&FolderStore, &SpaceId),
         keeper: &Keeper,
         (claim, way_out): (bool, WayOut<'_>),
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         self.space_is_where_it_was(store, (folder, space)).await?;
         let ground = folder.ground(space).await?;
         let other = ground.marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark)));
         if let Some((path, mark)) = other {
-            return Err(anothers(folder, &path.to_string_lossy(), &mark.shown, way_out));
+            let refusal = anothers(&path.to_string_lossy(), &mark.shown, way_out);
+            return Err(folder.refused("claim", refusal));
         }
         if is_marked(&ground, keeper) || (ground.bears_marks && !claim) {
-            return Ok(());
+            return Ok(true);
         }
         match self.in_register(&ground, keeper, claim).await {
             Ok(Claim::Ours) => {}
             Ok(Claim::Anothers { keeper, ground }) => {
-                return Err(anothers(folder, &ground.shown, &keeper.shown, way_out));
+                return Err(folder.refused("claim", anothers(&ground.shown, &keeper.shown, way_out)));
             }
             // The mark tells of the place itself; only of places in one another the register alone would tell.
             Err(error) if ground.bears_marks => tracing::warn!("the register of destinations fails: {error:#}"),
             Err(error) => return Err(folder.unavailable(space, error.into())),
         }
         if !claim || ground.identity.is_none() || !ground.bears_marks {
-            return Ok(());
+            return Ok(ground.identity.is_some());
         }
         let known = ground.marks.first().is_some_and(|(path, _)| *path == ground.path);
         let mark = OwnerMark { names: keeper.names.clone(), shown: keeper.shown.clone() };
         if !folder.mark(space, mark, known).await? {
             let marks = folder.ground(space).await?.marks;
             if let Some((path, mark)) = marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark))) {
-                return Err(anothers(folder, &path.to_string_lossy(), &mark.shown, way_out));
+                let refusal = anothers(&path.to_string_lossy(), &mark.shown, way_out);
+                return Err(folder.refused("claim", refusal));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn in_register(&self, ground: &SpaceGround, keeper: &Keeper, claim: bool) -> anyhow::Result<Claim> {
@@ -187,7 +243,14 @@ impl DestinationPlaces {
     }
 
     /// Makes a space of a destination nobody's. Gives what its keeper was called.
-    pub(crate) async fn release(&self, folder: &FolderStore, space: &SpaceId) -> anyhow::Result<Option<String>> {
+    pub(crate) async fn release(&self, itself: &OpenedAs, space: &SpaceId) -> anyhow::Result<Option<String>> {
+        let folder = match itself {
+            OpenedAs::Folder(folder) => folder,
+            OpenedAs::Remote(remote) => {
+                let Some(ground) = remote.ground(space) else { return Ok(None) };
+                return Ok(self.register().await?.release(&ground).await?.map(|keeper| keeper.shown));
+            }
+        };
         let ground = folder.ground(space).await?;
         let marked = ground.marks.iter().find(|(path, _)| *path == ground.path).map(|(_, mark)| mark.shown.clone());
         if ground.identity.is_some() {
@@ -195,6 +258,21 @@ impl DestinationPlaces {
         }
         let released = self.register().await?.release(&registered(&ground)).await?;
         Ok(marked.or(released.map(|keeper| keeper.shown)))
+    }
+
+    /// Who keeps a space of a destination in sync: the places and their keepers.
+    pub(crate) async fn keepers(&self, itself: &OpenedAs, space: &SpaceId) -> anyhow::Result<Vec<(String, String)>> {
+        Ok(match itself {
+            OpenedAs::Folder(folder) => {
+                let marks = folder.ground(space).await?.marks.into_iter();
+                marks.map(|(path, mark)| (path.display().to_string(), mark.shown)).collect()
+            }
+            OpenedAs::Remote(remote) => {
+                let Some(ground) = remote.ground(space) else { return Ok(Vec::new()) };
+                let keeper = self.register().await?.keeper(&ground).await?;
+                keeper.map(|keeper| (ground.shown, keeper.shown)).into_iter().collect()
+            }
+        })
     }
 }
 
@@ -256,12 +334,11 @@ fn is_marked(ground: &SpaceGround, keeper: &Keeper) -> bool {
     ground.marks.first().is_some_and(|(path, mark)| *path == ground.path && mark.names == keeper.names)
 }
 
-fn anothers(folder: &FolderStore, place: &str, keeper: &str, WayOut(way_out): WayOut<'_>) -> StoreError {
-    let words = format!(
+fn anothers(place: &str, keeper: &str, WayOut(way_out): WayOut<'_>) -> Refusal {
+    Refusal::AnothersDestination(format!(
         "`{place}` is kept in sync by {keeper}, and two sources would remove each other's copies; if that is not to \
          write there any more: {way_out}"
-    );
-    folder.refused("claim", Refusal::AnothersDestination(words))
+    ))
 }
 
 /// A destination that does not stand where it stood.

@@ -110,6 +110,11 @@ impl Installation {
 }
 
 impl ConfiguredStores {
+    /// What a store is opened as.
+    pub(crate) async fn itself(&self, account: &AccountId, store: &StoreId) -> Result<OpenedAs, StoreError> {
+        Ok(self.get(account, store).await?.itself)
+    }
+
     /// A store as a folder, if it is one.
     pub(crate) async fn folder(
         &self,
@@ -222,12 +227,12 @@ impl Stores for ConfiguredStores {
         destination: &StoreId,
         space: &SpaceId,
         claim: bool,
-    ) -> Result<(), StoreError> {
-        let Some(folder) = self.folder(account, destination).await? else { return Ok(()) };
+    ) -> Result<bool, StoreError> {
+        let itself = self.itself(account, destination).await?;
         let way_out = format!("mill spaces release {account} {destination} '{space}'");
         let keeper = self.installation.keeper(account, destination);
         let address = StoreAddress { account: account.clone(), store: destination.clone() };
-        let kept = self.places.keep(&address, (&folder, space), &keeper, (claim, WayOut(&way_out))).await;
+        let kept = self.places.keep(&address, (&itself, space), &keeper, (claim, WayOut(&way_out))).await;
         self.misplaced.noted(kept, &format!("mill places accept {account} {destination}"))
     }
 }
@@ -275,10 +280,15 @@ impl Stores for MirrorStores {
         self.misplaced.apart(source, (&address(destination), &self.destination_itself)).await
     }
 
-    async fn keep(&self, account: &AccountId, store: &StoreId, space: &SpaceId, claim: bool) -> Result<(), StoreError> {
-        let Some(to) = self.destination_itself.folder() else { return Ok(()) };
+    async fn keep(
+        &self,
+        account: &AccountId,
+        store: &StoreId,
+        space: &SpaceId,
+        claim: bool,
+    ) -> Result<bool, StoreError> {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
-        self.places.keep(&address, (to, space), &self.keeper, (claim, WayOut(TAKE_OVER))).await
+        self.places.keep(&address, (&self.destination_itself, space), &self.keeper, (claim, WayOut(TAKE_OVER))).await
     }
 }
 

@@ -226,7 +226,8 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Makes sure that a space of a destination is kept in sync by no other Mill of this host: another account, store,
-    /// mirror or installation that writes the same place. With `claim`, one that is nobody's becomes this store's.
+    /// mirror or installation that writes the same place. With `claim`, one that is nobody's becomes this store's; `false`
+    /// where it is not there yet, so that it can be nobody's: ask again once it was made, before anything is written into it.
     ///
     /// # Errors
     /// [`StoreErrorKind::Refused`] with [`Refusal::AnothersDestination`] when it is another's.
@@ -236,9 +237,9 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
         destination: &StoreId,
         space: &SpaceId,
         claim: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let _ = (account, destination, space, claim);
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -140,6 +140,15 @@ impl Destinations {
         Ok(claim)
     }
 
+    /// Whose this very place is.
+    ///
+    /// # Errors
+    /// The table's.
+    pub async fn keeper(&self, ground: &Ground) -> Result<Option<Keeper>, TableError> {
+        let row = self.table.get(&ground.key()).await?;
+        Ok(row.and_then(|row| serde_json::from_slice::<Row>(&row.value).ok()).map(|row| row.keeper))
+    }
+
     /// Makes a place nobody's. Gives the keeper that it had.
     ///
     /// # Errors

@@ -15,9 +15,10 @@ use mill_local::Remembered;
 use mill_local::folder::FolderStore;
 use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
-use mill_ports::{CrashPoint, Refusal, StoreErrorKind, crash_point};
+use mill_ports::{CrashPoint, Presence, Refusal, StoreErrorKind, crash_point};
 use mill_producer::{AbsentSource, WhenFull};
 use mill_records::destinations::Keeper;
+use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyBook;
 use mill_workman::{OnFinalFailure, OnUnavailable};
 use sha2::{Digest, Sha256};
@@ -37,7 +38,7 @@ use crate::output::line;
 use crate::places::{DestinationPlaces, NotWhereItWas, WayOut};
 use crate::running::{Hands, Run};
 use crate::stop;
-use crate::stores::{FolderOpener, MirrorStores, TAKE_OVER};
+use crate::stores::{FolderOpener, MirrorStores, OpenedAs, TAKE_OVER};
 use crate::works::{Works, producer_defaults, workman_defaults};
 
 /// The two ends, and where the state of their pair is kept.
@@ -64,7 +65,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     stopping.when_damaged();
     pair.make_destination(first || args.create)?;
     pair.state.remember(&remembered, identity)?;
-    let works = pair.works(engine, &args).await?;
+    let works = pair.works(engine, &args, first || args.create).await?;
     super::held::confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &*works.engine.clock).await?;
     works.engine.purge_queues().await?;
     crash_point(CrashPoint::MirrorPurged);
@@ -164,7 +165,7 @@ impl Pair {
         Ok(())
     }
 
-    async fn works(&self, engine: Engine, args: &Mirror) -> Result<Works> {
+    async fn works(&self, engine: Engine, args: &Mirror, may_create: bool) -> Result<Works> {
         let account = AccountId::new(Names::MIRROR_ACCOUNT)?;
         let (source, destination) = (StoreId::new(Names::MIRROR_SOURCE)?, StoreId::new(Names::MIRROR_DESTINATION)?);
         let space = SpaceId::new(Names::MIRROR_SPACE)?;
@@ -174,11 +175,21 @@ impl Pair {
         let (from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
         let claim = self.source.holds_something(&*from, &engine.clock, args.remove_vanished).await?;
         let (to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
+        let owner = DestinationSpace { store: address(&destination), space: space.clone() };
+        if let End::Remote(_) = &self.destination
+            && !may_create
+            && Owners::new(engine.table("owners")).owner(&owner).await?.is_some()
+            && matches!(to.space(&space).await?, Presence::Absent)
+        {
+            bail!(
+                "the destination `{}` was there at the last run and is missing now; bring the bucket back, or pass --create \
+                 to make it anew",
+                self.destination
+            );
+        }
         let places = Arc::new(DestinationPlaces::of(&engine));
         let keeper = self.keeper(args, source_itself.folder().map(|folder| &**folder)).await?;
-        if let Some(folder) = destination_itself.folder() {
-            settle(&places, (&address(&destination), folder, &space), (&keeper, claim), args).await?;
-        }
+        settle(&places, (&address(&destination), &destination_itself, &space), (&keeper, claim), args).await?;
         let stores = MirrorStores {
             source: from,
             destination: to,
@@ -213,32 +224,31 @@ impl Pair {
 /// this mirror's from now on, else from the first write on.
 async fn settle(
     places: &DestinationPlaces,
-    (store, folder, space): (&StoreAddress, &FolderStore, &SpaceId),
+    (store, itself, space): (&StoreAddress, &OpenedAs, &SpaceId),
     (keeper, claim): (&Keeper, bool),
     args: &Mirror,
 ) -> Result<()> {
-    match places.is_where_it_was(store, folder).await {
-        Err(error) if NotWhereItWas::of(&error).is_some() && args.create => {
-            places.accept(store, folder).await?;
-        }
-        Err(error) => match NotWhereItWas::of(&error) {
+    if let Some(folder) = itself.folder()
+        && let Err(error) = places.is_where_it_was(store, folder).await
+    {
+        match NotWhereItWas::of(&error) {
+            Some(_) if args.create => drop(places.accept(store, folder).await?),
             Some(elsewhere) => bail!(
                 "the destination {elsewhere}. Nothing was written there. Mount what was there, or pass --create to begin \
                  with what is there now"
             ),
             None => return Err(error.into()),
-        },
-        Ok(()) => {}
+        }
     }
     if args.take_over
-        && let Some(before) = places.release(folder, space).await?
+        && let Some(before) = places.release(itself, space).await?
     {
         tracing::warn!("`{}` was taken over; {before} kept it in sync before", args.destination.display());
     }
-    let kept = places.keep(store, (folder, space), keeper, (claim, WayOut(TAKE_OVER))).await;
+    let kept = places.keep(store, (itself, space), keeper, (claim, WayOut(TAKE_OVER))).await;
     match kept.map_err(|error| (error.kind.clone(), error)) {
         Err((StoreErrorKind::Refused(Refusal::AnothersDestination(words)), _)) => bail!(words),
-        other => other.map_err(|(_, error)| error.into()),
+        other => other.map(drop).map_err(|(_, error)| error.into()),
     }
 }
 

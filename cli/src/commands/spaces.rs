@@ -24,25 +24,20 @@ pub(super) async fn run(args: Spaces, config: &Config) -> Result<Exit> {
     };
     let what = format!("space `{}` of store `{}`", place.space, place.store);
     let configured = works.configured.as_ref().context("there are no policy files")?;
-    let folder = configured.folder(&place.store.account, &place.store.store).await?;
+    let itself = configured.itself(&place.store.account, &place.store.store).await?;
     match args {
         Spaces::Owner(_) => {
             line(match owners.owner(&place).await? {
                 Some(source) => format!("{what} belongs to source store `{source}`"),
                 None => format!("{what} belongs to no source yet"),
             });
-            if let Some(folder) = &folder {
-                for (path, mark) in folder.ground(&place.space).await?.marks {
-                    line(format!("`{}` is kept in sync by {}", path.display(), mark.shown));
-                }
+            for (path, keeper) in works.places.keepers(&itself, &place.space).await? {
+                line(format!("`{path}` is kept in sync by {keeper}"));
             }
         }
         Spaces::Release(_) => {
             let source = owners.release(&place).await?;
-            let keeper = match &folder {
-                Some(folder) => works.places.release(folder, &place.space).await?,
-                None => None,
-            };
+            let keeper = works.places.release(&itself, &place.space).await?;
             match (&source, &keeper) {
                 (Some(source), _) => {
                     line(format!("{what} was released by source store `{source}`; the next source may take it"));

@@ -346,6 +346,24 @@ fn an_outer_folder_is_no_destination_while_one_lies_in_it() {
 }
 
 #[test]
+fn of_two_accounts_that_begin_to_copy_into_one_space_at_once_only_one_writes_it() {
+    let world = World::new();
+    accounts(&world, r#"["a", "b"]"#);
+    for name in ["a", "b"] {
+        account(&world, name, &format!("{name}-one"), "copies");
+        twenty(&world, &format!("{name}-one/room"), &format!("of-{name}"));
+    }
+    fs::create_dir(world.path("copies")).unwrap();
+    for _ in 0..2 {
+        let ran = world.mill(&["run", "--json"]);
+        assert!(matches!(ran.code, 2 | 50), "{} {}", ran.out, ran.err);
+        let copies = content(&world.path("copies"));
+        let written_by: std::collections::BTreeSet<&[u8]> = copies.iter().map(|(_, bytes)| &**bytes).collect();
+        assert_eq!((copies.len(), written_by.len()), (20, 1), "{copies:?}");
+    }
+}
+
+#[test]
 fn a_destination_space_has_one_keeper_over_accounts_stores_and_installations() {
     let world = World::new();
     accounts(&world, r#"["a", "b"]"#);

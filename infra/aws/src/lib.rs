@@ -24,5 +24,5 @@ pub use connection::{Access, BadAddress, Connection, KeySource, Keys, Role};
 pub use queue::{QueueSettings, SqsQueue};
 pub use requests::Requests;
 pub use service::S3Service;
-pub use store::{S3Extent, S3Overlap, S3Settings, S3Store, Spaces, Witnessed};
+pub use store::{S3Extent, S3Ground, S3Overlap, S3Settings, S3Store, Spaces, Witnessed};
 pub use table::DynamoTable;

@@ -36,7 +36,7 @@ use tokio::sync::Semaphore;
 
 use self::exact_names::KnownNames;
 use self::key_encoding::ProvenSorts;
-pub use self::overlap::{S3Extent, S3Overlap, Witnessed};
+pub use self::overlap::{S3Extent, S3Ground, S3Overlap, Witnessed};
 use crate::answer::CompleteAnswers;
 use crate::connection::{Connection, Service};
 use crate::requests::Requests;

@@ -68,8 +68,9 @@ impl Sides<'_> {
         match self.room.deps.owners.claim(&self.place(), &source).await {
             Ok(()) => {
                 crash_point(CrashPoint::DuplicateClaimed);
-                self.keep().await?;
-                self.room.claims.note(self.pair, now);
+                if self.keep().await? || self.make_space().await? {
+                    self.room.claims.note(self.pair, now);
+                }
                 Ok(())
             }
             Err(OwnerError::Table(error)) => Err(of_book(error)),
@@ -77,8 +78,9 @@ impl Sides<'_> {
         }
     }
 
-    /// Makes sure that no other Mill of this host keeps the same place in sync under another name.
-    async fn keep(&self) -> Result<(), Stop> {
+    /// Makes sure that no other Mill of this host keeps the same place in sync under another name. `false` where there is no
+    /// such place yet.
+    async fn keep(&self) -> Result<bool, Stop> {
         let Pair { account, destination, space, .. } = self.pair;
         Ok(self.room.deps.stores.keep(account, destination, space, true).await?)
     }
@@ -87,6 +89,11 @@ impl Sides<'_> {
     pub(super) async fn create_space(&self) -> Result<(), Stop> {
         // One that was removed lost its owner, which a claim known from before does not tell.
         self.claim_in_book().await?;
+        self.make_space().await.map(drop)
+    }
+
+    /// Creates the destination space, if there is none, and makes sure once more that it is no other's.
+    async fn make_space(&self) -> Result<bool, Stop> {
         self.attempt.may_act()?;
         self.room.tries.of(|| self.destination.create_space(&self.pair.space)).await?;
         crash_point(CrashPoint::DuplicateSpaceCreated);

@@ -62,10 +62,10 @@ impl Stores for Guarded {
         if self.guards.apart { Ok(()) } else { Err(refused(account, destination, StoreErrorKind::NotConfigured)) }
     }
 
-    async fn keep(&self, account: &AccountId, store: &StoreId, _: &SpaceId, claim: bool) -> Result<(), StoreError> {
+    async fn keep(&self, account: &AccountId, store: &StoreId, _: &SpaceId, claim: bool) -> Result<bool, StoreError> {
         self.claims.lock().unwrap().push(claim);
         if self.guards.ours {
-            return Ok(());
+            return Ok(true);
         }
         Err(refused(account, store, StoreErrorKind::Refused(Refusal::AnothersDestination("another".into()))))
     }

@@ -92,3 +92,87 @@ fn ends_that_lie_in_one_another_or_are_misnamed_are_refused() {
     mirror(&world, &["s3://b/x", "s3://b/x/y"]).expect(200);
     mirror(&world, &["src", "dst", "--source-region", "x"]).expect(200);
 }
+
+#[test]
+fn a_destination_bucket_that_is_gone_is_made_anew_only_when_that_is_asked_for() {
+    let (world, endpoint) = (World::new(), ministack());
+    world.write("src/a", "x");
+    let to = ["src", "s3://goes/photos", "--destination-endpoint", endpoint];
+    let again = |more: &[&str]| mirror(&world, &[&to[..], more].concat());
+    assert_eq!(again(&[]).expect(0).json()["copied"], 1);
+    boto(
+        &world,
+        &format!(
+            "s3 = client('s3', '{endpoint}')
+for key in s3.list_objects_v2(Bucket='goes')['Contents']: s3.delete_object(Bucket='goes', Key=key['Key'])
+s3.delete_bucket(Bucket='goes')"
+        ),
+    );
+    let ran = again(&[]).expect(100);
+    assert!(ran.err.contains("is missing now") && ran.err.contains("--create"), "{}", ran.err);
+    assert_eq!(again(&["--create"]).expect(0).json()["copied"], 1);
+}
+
+#[test]
+fn a_place_in_a_bucket_is_kept_in_sync_by_one_mirror_alone() {
+    let (world, endpoint) = (World::new(), ministack());
+    for source in ["a", "b"] {
+        world.write(&format!("{source}/name"), source);
+    }
+    let run = |source: &str, to: &str, more: &[&str]| {
+        mirror(&world, &[&[source, to, "--destination-endpoint", endpoint], more].concat())
+    };
+    run("a", "s3://kept/photos", &[]).expect(0);
+    // The same place, spelled otherwise, one around it and one in it.
+    for to in ["s3://kept/photos/", "s3://kept", "s3://kept/photos/deep"] {
+        let ran = run("b", to, &[]).expect(100);
+        assert!(ran.err.contains("is kept in sync by the mirror of `a`"), "{to}: {}", ran.err);
+        assert!(ran.err.contains("--take-over"), "{to}: {}", ran.err);
+    }
+    run("b", "s3://kept/letters", &[]).expect(0);
+    run("a", "s3://kept/photos", &[]).expect(0);
+    assert_eq!(run("b", "s3://kept/photos", &["--take-over"]).expect(0).json()["updated"], 1);
+    run("a", "s3://kept/photos", &[]).expect(100);
+}
+
+#[test]
+fn of_two_accounts_with_one_bucket_only_one_writes_it() {
+    let (world, endpoint) = (World::new(), ministack());
+    world.mill(&["init", "."]).expect(0);
+    world.write("policies/duplication-accounts.json", r#"["a", "b"]"#);
+    for name in ["a", "b"] {
+        let stores = format!(
+            r#"{{"stores": [{{"id": "1", "type": "folder", "root": "{name}-one", "primary": true}},
+                            {{"id": "2", "type": "s3", "bucket": "both", "endpoint": "{endpoint}",
+                              "region": "us-east-1", "pathStyle": true}}]}}"#
+        );
+        world.write(&format!("policies/{name}-stores.json"), stores);
+        let policy = r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#;
+        world.write(&format!("policies/{name}-duplication-policy.json"), policy);
+        for n in 0..20 {
+            world.write(&format!("{name}-one/room/{n}"), name);
+        }
+    }
+    boto(&world, &format!("client('s3', '{endpoint}').create_bucket(Bucket='both')"));
+    let mill = |args: &[&str]| Ran::of(world.command().envs(CREDENTIALS).args(args).output().unwrap());
+    for _ in 0..2 {
+        let ran = mill(&["run", "--json"]);
+        assert!(matches!(ran.code, 2 | 50), "{} {}", ran.out, ran.err);
+        assert!(ran.json()["remarks"].to_string().contains("is kept in sync by store `2` of account"), "{}", ran.out);
+        let bytes = boto(
+            &world,
+            &format!(
+                "s3 = client('s3', '{endpoint}')
+keys = [o['Key'] for o in s3.list_objects_v2(Bucket='both')['Contents'] if not o['Key'].endswith('/')]
+print(len(keys), len(set(s3.get_object(Bucket='both', Key=key)['Body'].read() for key in keys)))"
+            ),
+        );
+        assert_eq!(bytes.trim(), "20 1");
+    }
+    let owners: Vec<Ran> = ["a", "b"].map(|name| mill(&["spaces", "owner", name, "2", "room"]).expect(0)).into();
+    assert!(
+        owners.iter().all(|ran| ran.out.contains("`s3://both/room/` is kept in sync by store `2`")),
+        "{}",
+        owners[0].out
+    );
+}

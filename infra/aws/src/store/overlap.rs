@@ -131,7 +131,24 @@ impl Keys {
     }
 }
 
+/// Where the keys of one space lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Ground {
+    /// The service, as it is told apart from others.
+    pub service: String,
+    /// The bucket.
+    pub bucket: String,
+    /// What all its keys begin with.
+    pub prefix: String,
+}
+
 impl S3Store {
+    /// Where the keys of a space lie; `None` where no bucket can bear its name.
+    pub fn ground(&self, space: &SpaceId) -> Option<S3Ground> {
+        let Place { bucket, prefix } = self.0.place(space)?;
+        Some(S3Ground { service: self.0.extent.service.to_string(), bucket, prefix })
+    }
+
     /// All keys that it may ever hold.
     pub fn extent(&self) -> &S3Extent {
         &self.0.extent
