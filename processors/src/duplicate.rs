@@ -193,6 +193,8 @@ impl DuplicateProcessor {
             Today::Unknown { reason } => return Err(today::waits(&self.subject(), &reason)),
         };
         let Pair { account, source, destination, .. } = &self.pair;
+        // Before the destination is opened: what is refused is not tidied either.
+        self.room.deps.stores.ensure_apart(account, source, destination).await?;
         let sides = Sides {
             room: &self.room,
             pair: &self.pair,
@@ -201,7 +203,6 @@ impl DuplicateProcessor {
             source: self.room.deps.stores.source(account, source).await?,
             destination: self.room.deps.stores.destination(account, destination).await?,
         };
-        self.room.deps.stores.ensure_apart(account, source, destination).await?;
         let done = match &self.item {
             Some(item) => sides.item(item).await,
             None => sides.space().await,

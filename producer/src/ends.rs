@@ -84,9 +84,10 @@ impl Ends {
         stores: &dyn Stores,
         owners: &Owners,
     ) -> Result<Self, SpaceError> {
+        // Before the destination is opened: what is refused is not tidied either.
+        stores.ensure_apart(&pair.account, &pair.source, &pair.destination).await?;
         let source = stores.source(&pair.account, &pair.source).await?;
         let destination: Arc<dyn SourceStore> = stores.destination(&pair.account, &pair.destination).await?;
-        stores.ensure_apart(&pair.account, &pair.source, &pair.destination).await?;
         stores.keep(&pair.account, &pair.destination, &pair.space, false).await?;
         let source_here = is_here(&*source, pair).await?;
         let destination_here = is_here(&*destination, pair).await?;

@@ -173,7 +173,7 @@ impl Pair {
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<Misplaced>::default();
         let (from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
-        let claim = self.source.holds_something(&*from, &engine.clock, args.remove_vanished).await?;
+        let holds_something = self.source.holds_something(&*from, &engine.clock, args.remove_vanished).await?;
         let (to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
         let owner = DestinationSpace { store: address(&destination), space: space.clone() };
         if let End::Remote(_) = &self.destination
@@ -189,6 +189,8 @@ impl Pair {
         }
         let places = Arc::new(DestinationPlaces::of(&engine));
         let keeper = self.keeper(args, source_itself.folder().map(|folder| &**folder)).await?;
+        // Whether places in S3 are apart is known only before the first write.
+        let claim = holds_something && destination_itself.folder().is_some();
         settle(&places, (&address(&destination), &destination_itself, &space), (&keeper, claim), args).await?;
         let stores = MirrorStores {
             source: from,

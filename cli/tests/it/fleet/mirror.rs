@@ -143,7 +143,7 @@ fn of_two_accounts_with_one_bucket_only_one_writes_it() {
     for name in ["a", "b"] {
         let stores = format!(
             r#"{{"stores": [{{"id": "1", "type": "folder", "root": "{name}-one", "primary": true}},
-                            {{"id": "2", "type": "s3", "bucket": "both", "endpoint": "{endpoint}",
+                            {{"id": "2", "type": "s3", "bucket": "of-two", "endpoint": "{endpoint}",
                               "region": "us-east-1", "pathStyle": true}}]}}"#
         );
         world.write(&format!("policies/{name}-stores.json"), stores);
@@ -153,7 +153,7 @@ fn of_two_accounts_with_one_bucket_only_one_writes_it() {
             world.write(&format!("{name}-one/room/{n}"), name);
         }
     }
-    boto(&world, &format!("client('s3', '{endpoint}').create_bucket(Bucket='both')"));
+    boto(&world, &format!("client('s3', '{endpoint}').create_bucket(Bucket='of-two')"));
     let mill = |args: &[&str]| Ran::of(world.command().envs(CREDENTIALS).args(args).output().unwrap());
     for _ in 0..2 {
         let ran = mill(&["run", "--json"]);
@@ -163,15 +163,15 @@ fn of_two_accounts_with_one_bucket_only_one_writes_it() {
             &world,
             &format!(
                 "s3 = client('s3', '{endpoint}')
-keys = [o['Key'] for o in s3.list_objects_v2(Bucket='both')['Contents'] if not o['Key'].endswith('/')]
-print(len(keys), len(set(s3.get_object(Bucket='both', Key=key)['Body'].read() for key in keys)))"
+keys = [o['Key'] for o in s3.list_objects_v2(Bucket='of-two')['Contents'] if not o['Key'].endswith('/')]
+print(len(keys), len(set(s3.get_object(Bucket='of-two', Key=key)['Body'].read() for key in keys)))"
             ),
         );
         assert_eq!(bytes.trim(), "20 1");
     }
     let owners: Vec<Ran> = ["a", "b"].map(|name| mill(&["spaces", "owner", name, "2", "room"]).expect(0)).into();
     assert!(
-        owners.iter().all(|ran| ran.out.contains("`s3://both/room/` is kept in sync by store `2`")),
+        owners.iter().all(|ran| ran.out.contains("`s3://of-two/room/` is kept in sync by store `2`")),
         "{}",
         owners[0].out
     );
