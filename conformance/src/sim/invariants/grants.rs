@@ -146,8 +146,7 @@ impl GrantedDeletes {
             {
                 continue;
             }
-            let granted = lists.granted.iter().filter(|list| !lists.to_take.contains_key(*list));
-            let mut naming = granted.filter(|list| names(lists, list)).peekable();
+            let mut naming = lists.granted.iter().filter(|list| names(lists, list)).peekable();
             if naming.peek().is_none() {
                 continue;
             }
