@@ -27,7 +27,7 @@ pub enum Differing {
 
 impl Properties {
     /// How the properties of a copy differ from those of its original, removals included and
-    /// [volatile](VOLATILE) names left out; `None` where they are equal.
+    /// volatile names (`ETag`, `Date` and their like) left out; `None` where they are equal.
     ///
     /// A folder gives each of its files a time and a mode; where the original has none, the copy may have any.
     pub fn differing(original: Option<&Self>, copy: Option<&Self>) -> Option<Differing> {

@@ -16,7 +16,7 @@ pub struct EndedTask {
     pub id: TaskId,
     /// What became of its item, if it was about one.
     pub fate: Option<Fate>,
-    /// What it was about, where [`TaskLedger::asks_for_subjects`].
+    /// What it was about, where [the statistics ask for it](crate::Statistics::asks_for_subject).
     pub subject: Option<Subject>,
 }
 
