@@ -3,6 +3,8 @@
 //! "In sync" is said where the run's sum shows it, every listed entry being equal or named, or else where a closing survey
 //! finds that. A run that has failed in part is not asked: it is to be run again anyway.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use mill_model::{Evidence, Fates, RunSum, SurveySum, Totals};
 use mill_ports::{CrashPoint, crash_point};
@@ -110,17 +112,25 @@ impl Conclusion<'_> {
 
     async fn note_in_sync(&self) {
         // `mill status` shows no mirror.
-        if *self.names == Names::Policies
-            && let Err(error) = self.producer.note_in_sync(&|pair| self.refused_of(pair)).await
-        {
+        if *self.names != Names::Policies {
+            return;
+        }
+        let refused = self.refused_by_space();
+        let of_pair = |pair: &Pair| refused.get(&format!("{}/{}", pair.account, pair.space)).copied().unwrap_or(0);
+        if let Err(error) = self.producer.note_in_sync(&of_pair).await {
             tracing::warn!(error = mill_ports::chain(&error), "that all is in sync could not be written down");
         }
     }
 
-    /// How many items of a pair's space were refused by name.
-    fn refused_of(&self, pair: &Pair) -> u64 {
-        let space = format!("{}/{}/", pair.account, pair.space);
-        self.works.refusals.kept().iter().filter(|refused| refused.subject.starts_with(&space)).count() as u64
+    /// How many items were refused by name, by account and space: what stands before the item's id.
+    fn refused_by_space(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for refused in self.works.refusals.kept() {
+            if let Some((end, _)) = refused.subject.match_indices('/').nth(1) {
+                *counts.entry(refused.subject[..end].to_owned()).or_default() += 1;
+            }
+        }
+        counts
     }
 
     async fn closing_survey(&self, remarks: &mut Vec<String>) -> Result<InSync> {
