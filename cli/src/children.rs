@@ -78,8 +78,8 @@ impl Children {
                 .context("a workman's process cannot be started")?;
             // While this pipe is open the child works; when it closes, also by this process's death, it ends.
             let Some(work) = child.stdin.take() else { bail!("a workman's process has no standard input") };
-            let told = Told { index, reports: reports.clone(), refusals: refusals.clone() };
-            running.spawn(follow(child, work, told, end.clone()));
+            let inbox = Inbox { index, reports: reports.clone(), refusals: refusals.clone() };
+            running.spawn(follow(child, work, inbox, end.clone()));
         }
         Ok(Self { reports, running, end, count })
     }
@@ -127,14 +127,14 @@ impl Children {
     }
 }
 
-/// Where what one child reports is taken in.
-struct Told {
+/// Takes in what one child reports.
+struct Inbox {
     index: usize,
     reports: Arc<Mutex<Vec<Line>>>,
     refusals: Arc<Refusals>,
 }
 
-impl Told {
+impl Inbox {
     fn take(&self, text: &str) {
         let Ok(mut line) = serde_json::from_str::<Line>(text) else { return };
         for (subject, reason) in line.refused.drain(..) {
@@ -145,7 +145,7 @@ impl Told {
 }
 
 /// Takes in one child's reports until it ends.
-async fn follow(mut child: Child, work: ChildStdin, told: Told, end: CancellationToken) -> Result<(), String> {
+async fn follow(mut child: Child, work: ChildStdin, inbox: Inbox, end: CancellationToken) -> Result<(), String> {
     let mut work = Some(work);
     let read = async {
         let Some(out) = child.stdout.take() else { return Ok(()) };
@@ -155,7 +155,7 @@ async fn follow(mut child: Child, work: ChildStdin, told: Told, end: Cancellatio
                 biased;
                 line = lines.next_line() => match line? {
                     None => return io::Result::Ok(()),
-                    Some(text) => told.take(&text),
+                    Some(text) => inbox.take(&text),
                 },
                 () = end.cancelled(), if work.is_some() => drop(work.take()),
             }
@@ -163,7 +163,7 @@ async fn follow(mut child: Child, work: ChildStdin, told: Told, end: Cancellatio
     };
     let heard = read.await;
     let status = child.wait().await.map_err(|error| error.to_string())?;
-    let number = told.index + 1;
+    let number = inbox.index + 1;
     if let Err(error) = heard {
         tracing::warn!(workman = number, "its reports ended: {error}");
     }
