@@ -30,7 +30,7 @@ pub use queue::{
 pub use statistics::{InHand, Statistics, Transferring};
 pub use store::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, LeftOut, ListPage, Listed,
-    Listing, Origin, Place, Presence, Reading, Refusal, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind,
+    Listing, Origin, Place, Presence, Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind,
     Stores, When, Written,
 };
 pub use table::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};

@@ -171,14 +171,14 @@ pub trait DestinationStore: SourceStore {
         when: &When,
     ) -> Result<Written, StoreError>;
 
-    /// Gives the last name of `from`, a path in a space, the spelling that it has in `to`, in a store that takes the two for
-    /// [one](Refusal::Twin): a change of case alone, say. With `/` at their ends they are those of a directory with all that
-    /// lies in it, without it of an item alone. `false` where there is no such thing.
+    /// Gives something another spelling of its name, in a store that takes the two for [one](Refusal::Twin): a change of case
+    /// alone, say. `false` where there is no such thing.
     ///
     /// # Errors
+    /// [`StoreErrorKind::Precondition`] when the item that was compared is not in the state that was compared;
     /// [`Refusal::Twin`] where both are there, or the store keeps the spelling as it is.
-    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
-        let _ = (space, from, to);
+    async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
+        let _ = (space, respelling);
         Ok(false)
     }
 
@@ -270,6 +270,20 @@ pub enum When {
     Absent,
     /// It must be in this state.
     VersionIs(Version),
+}
+
+/// Another spelling for the last name of a path in a space. With `/` at their ends the paths are those of a directory with
+/// all that lies in it, without it of an item alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Respelling {
+    /// The path as the store spells it.
+    pub from: String,
+    /// The same, its last name as it is to be spelled.
+    pub to: String,
+    /// The item that was compared, as the store spells it: the one at `from`, or one that lies in that directory.
+    pub compared: ContentId,
+    /// The state in which it was compared. In another it may be another item's copy.
+    pub version: Version,
 }
 
 /// What is to be written of an item, its bytes apart.

@@ -289,7 +289,11 @@ impl<'a> Session<'a> {
             let (a, b) = (&a.row.pair, &b.row.pair);
             (&a.space, &a.source, &a.destination).cmp(&(&b.space, &b.source, &b.destination))
         });
-        for morsel in morsels {
+        for mut morsel in morsels {
+            // A producer that slept may write rows of an earlier run after this one has begun. What they count is not of this one.
+            if morsel.row.run != self.run.row.number {
+                morsel.row = Morsel::fresh(morsel.row.pair, self.run.row.number);
+            }
             let rank = ranks.entry(morsel.row.pair.account.clone()).or_default();
             *rank += 1;
             self.waiting.insert((morsel.row.nibbles, *rank, morsel.row.pair.clone()), morsel);

@@ -16,7 +16,7 @@ use mill_model::{
 };
 use mill_ports::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, Refusal, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When, Written,
+    Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When, Written,
 };
 
 use self::other_name::OtherName;
@@ -348,11 +348,12 @@ impl DestinationStore for Way {
         self.call(Sort::Write, ("put_properties", item), call).await
     }
 
-    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+    async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
+        let Respelling { from, to, .. } = respelling;
         let called = self.calls("respell", &format_args!("{space}/{from} to {to}"));
         let call = async {
             let before = self.shelf.inner.contents(space).unwrap_or_default();
-            let done = self.shelf.inner.respell(space, from, to).await?;
+            let done = self.shelf.inner.respell(space, respelling).await?;
             let after = self.shelf.inner.contents(space).unwrap_or_default();
             let gone: Vec<_> = before.into_keys().filter(|id| !after.contains_key(id)).collect();
             for (id, old) in gone.iter().filter_map(|old| {

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
+    Reading, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
 };
 use tokio::sync::Semaphore;
 
@@ -142,8 +142,8 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
         self.inner.put_properties(item, properties, when).await
     }
 
-    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
-        self.inner.respell(space, from, to).await
+    async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
+        self.inner.respell(space, respelling).await
     }
 
     async fn tidy(&self) {

@@ -18,7 +18,7 @@ use mill_model::{
 };
 use mill_ports::{
     Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place,
-    Planted, Presence, Reading, Refusal, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When,
+    Planted, Presence, Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When,
     Written, planted,
 };
 
@@ -403,9 +403,9 @@ impl DestinationStore for MemoryStore {
         Ok(self.0.written(&spaces.insert(item, made)))
     }
 
-    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+    async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
         self.count_write();
-        self.0.respell(space, from, to)
+        self.0.respell(space, respelling)
     }
 }
 

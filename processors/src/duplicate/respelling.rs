@@ -17,8 +17,8 @@ use std::ops::ControlFlow;
 use futures::StreamExt as _;
 use mill_model::ids::shown;
 use mill_model::spelling::folded;
-use mill_model::{ContentId, Fate, ItemAddress};
-use mill_ports::{FailureClass, Listed, Planted, Presence, Refusal, StoreError, StoreErrorKind, planted};
+use mill_model::{ContentId, Fate, ItemAddress, Version};
+use mill_ports::{FailureClass, Listed, Planted, Presence, Refusal, Respelling, StoreError, StoreErrorKind, planted};
 use tracing::info;
 
 use super::alike::Bytes;
@@ -89,7 +89,7 @@ impl Sides<'_> {
             let ErrorMeaning::Refused { reason } = ErrorMeaning::of(error, &item.to_string()) else { return Ok(()) };
             return Err(Stop::Refused { reason: format!("{reason}; the source has both") });
         }
-        if !self.is_same(twins, item).await? {
+        let Some((compared, version)) = self.same(twins, item).await? else {
             // Another task may have the proof that this one lacks, or the delete of what is there may be on its way.
             let waits = !self.attempt.is_last() && (self.policy.remove_vanished || !twins.whole);
             return Err(if waits {
@@ -97,13 +97,15 @@ impl Sides<'_> {
             } else {
                 error.into()
             });
-        }
+        };
         self.claim().await?;
         self.attempt.may_act()?;
-        let (there, wanted) = twins.paths(item);
-        if self.room.tries.of(|| self.destination.respell(&item.space, &there, &wanted)).await? {
+        let (from, to) = twins.paths(item);
+        let respelling = Respelling { from, to, compared, version };
+        if self.room.tries.of(|| self.destination.respell(&item.space, &respelling)).await? {
             self.attempt.fate.note(Fate::Updated);
-            info!(account = %self.pair.account, space = %item.space, from = shown(&there), to = shown(&wanted),
+            let (from, to) = (shown(&respelling.from), shown(&respelling.to));
+            info!(account = %self.pair.account, space = %item.space, from, to,
                 "spelled as at the source");
         }
         Ok(())
@@ -138,29 +140,29 @@ impl Sides<'_> {
         Ok(found.await?.unwrap_or(false))
     }
 
-    /// Whether this item's copy stands there under the other spelling.
-    async fn is_same(&self, twins: &Twins, item: &ItemAddress) -> Result<bool, Stop> {
-        let Presence::Here(source) = self.source_head(item).await? else { return Ok(false) };
-        let Some(id) = twins.id_there(item) else { return Ok(false) };
+    /// This item's copy that stands there under the other spelling, and the state in which it was found the same.
+    async fn same(&self, twins: &Twins, item: &ItemAddress) -> Result<Option<(ContentId, Version)>, Stop> {
+        let Presence::Here(source) = self.source_head(item).await? else { return Ok(None) };
+        let Some(id) = twins.id_there(item) else { return Ok(None) };
         let mut there = ItemAddress { space: item.space.clone(), id };
         let mut found = self.destination_head(&there).await?;
         if matches!(found, Presence::Absent) && !twins.whole {
             // A directory further on may be spelled otherwise too.
-            let Some(id) = self.deeper(twins, item).await? else { return Ok(false) };
+            let Some(id) = self.deeper(twins, item).await? else { return Ok(None) };
             there.id = id;
             found = self.destination_head(&there).await?;
         }
-        let Presence::Here(destination) = found else { return Ok(false) };
+        let Presence::Here(destination) = found else { return Ok(None) };
         if source.size != destination.size {
-            return Ok(false);
+            return Ok(None);
         }
         let seal = self.seal(&there.id).await;
         if let Bytes::Same(_) = self.bytes_of((item, &source), (&there, &destination), seal.as_ref()).await? {
-            return Ok(true);
+            return Ok(Some((there.id, destination.version)));
         }
         // What has another size the producer can tell by itself.
         self.remember_no_twin(&there.id, &destination.version).await;
-        Ok(false)
+        Ok(None)
     }
 
     /// The id of an item beneath the destination's spelling that is this item's but for spelling.

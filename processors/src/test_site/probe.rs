@@ -12,7 +12,7 @@ use mill_engine::{MemoryStore, SeededChance};
 use mill_model::{ContentId, ItemAddress, ItemFacts, ItemState, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Chance as _, Content, DeletableStore, DestinationStore, Going, Listing, Origin,
-    Place, Presence, Reading, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, When, Written,
+    Place, Presence, Reading, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, When, Written,
 };
 
 /// What a test puts in the way of one call.
@@ -288,9 +288,9 @@ impl DestinationStore for Probe {
         self.done("put_properties", way, done)
     }
 
-    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+    async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
         let way = self.called("respell").await?;
-        let done = self.0.store.respell(space, from, to).await?;
+        let done = self.0.store.respell(space, respelling).await?;
         self.done("respell", way, done)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mill_model::{Properties, SurveySum};
 use mill_ports::{Refusal, SourceStore as _};
-use mill_records::producer_state::{PairSurvey, ProducerState};
+use mill_records::producer_state::{Deletes, Morsel, PairSurvey, ProducerState};
 use mill_records::seals::Pair;
 use tokio_util::sync::CancellationToken;
 
@@ -70,6 +70,27 @@ async fn a_runs_sum_is_that_of_all_its_sessions() {
         let [survey] = &surveys(&world).await[..] else { panic!("one pair") };
         assert_eq!((survey.sum, survey.in_sync), (HALF, None));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_a_sleeper_writes_late_count_for_nothing_in_the_run() {
+    let world = half_in_sync(DIFFERENCES).await;
+    let little = |settings: &mut Settings| settings.queue_max = 0;
+    assert_eq!(world.session_with(little).await.ended, Ended::QueueFull);
+    let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK, 1);
+    let pair = Pair { account: account("a"), space: space("s"), source: store("1"), destination: store("2") };
+    let late = Morsel {
+        nibbles: 3,
+        deletes: Deletes::Done,
+        marker: Some(item("s", "item00035").id),
+        sum: SurveySum { listed: 9, unchanged: 9, ..SurveySum::default() },
+        ..Morsel::fresh(pair, 0)
+    };
+    state.add_morsels(&account("a"), &[late]).await.unwrap();
+    world.queue.drain().await;
+    let report = world.session().await;
+    assert!(is_finished(&report) && report.resumed);
+    assert_eq!(report.survey, HALF);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
+    Reading, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
 };
 
 use super::Way;
@@ -118,8 +118,8 @@ impl DestinationStore for OtherName {
         self.0.put_properties(&item(at), properties, when).await
     }
 
-    async fn respell(&self, id: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
-        self.0.respell(&space(id), from, to).await
+    async fn respell(&self, id: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
+        self.0.respell(&space(id), respelling).await
     }
 
     async fn tidy(&self) {

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, When, Written,
+    Reading, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, When, Written,
 };
 
 use super::streams::{self, MidFault};
@@ -198,9 +198,9 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
         scene.around(fault, self.inner.put_properties(item, properties, when)).await
     }
 
-    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+    async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
         let fault = self.plan.meet(Op::Respell).await;
-        self.scene(Op::Respell, &from).around(fault, self.inner.respell(space, from, to)).await
+        self.scene(Op::Respell, &respelling.from).around(fault, self.inner.respell(space, respelling)).await
     }
 
     async fn tidy(&self) {

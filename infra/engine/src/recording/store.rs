@@ -3,7 +3,7 @@ use futures::StreamExt as _;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
+    Reading, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
 };
 
 use super::Recording;
@@ -115,9 +115,9 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Recording<S> {
         self.inner.put_properties(item, properties, when).await
     }
 
-    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+    async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
         self.ledger.call(Op::Respell, 1);
-        self.inner.respell(space, from, to).await
+        self.inner.respell(space, respelling).await
     }
 
     async fn tidy(&self) {

@@ -2,10 +2,10 @@
 
 use mill_model::spelling::folded;
 use mill_model::{ContentId, ItemAddress, SpaceId};
-use mill_ports::{Planted, Refusal, StoreError, StoreErrorKind, planted};
+use mill_ports::{Planted, Refusal, Respelling, StoreError, StoreErrorKind, planted};
 
 use super::Inner;
-use super::items::{Space, Spaces};
+use super::items::{Space, Spaces, Standing};
 use crate::lock;
 
 impl Inner {
@@ -33,7 +33,8 @@ impl Inner {
     }
 
     /// Renames what stands at a path to another spelling of it: an item, or all beneath a path that ends in `/`.
-    pub(super) fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
+    pub(super) fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
+        let Respelling { from, to, compared, version } = respelling;
         let mut spaces = lock(&self.spaces);
         let Some(there) = spaces.space_mut(space) else {
             return Err(self.error("respell", space, StoreErrorKind::SpaceAbsent));
@@ -48,6 +49,13 @@ impl Inner {
         if there.entries.keys().any(|id| respelled(id, to, from).is_some()) {
             let twin = from.trim_end_matches('/').to_owned();
             return Err(self.error("respell", space, StoreErrorKind::Refused(Refusal::Twin(twin))));
+        }
+        let is_as_compared = there.entries.get(compared).is_some_and(|standing| match standing {
+            Standing::Item(item) => item.token() == version.token(),
+            Standing::Refused(_) => false,
+        });
+        if !is_as_compared || moved(compared).is_none() {
+            return Err(self.error("respell", space, StoreErrorKind::Precondition));
         }
         let old: Vec<_> = there.entries.extract_if(.., |id, _| moved(id).is_some()).collect();
         there.entries.extend(old.into_iter().filter_map(|(id, standing)| Some((moved(&id)?, standing))));

@@ -85,6 +85,15 @@ async fn an_item_that_changes_while_it_is_read_ends_in_an_error_unless_reads_are
     }
 }
 
+/// Asks for another spelling, on the proof of an item in the state in which it stands now.
+async fn respell(store: &MemoryStore, from: &str, to: &str, compared: &str) -> Result<bool, StoreErrorKind> {
+    let found = store.head(&item(compared)).await.unwrap().here();
+    let version = found.map_or_else(|| Version::unsettled("none"), |found| found.version);
+    let [from, to] = [from, to].map(String::from);
+    let respelling = Respelling { from, to, compared: item(compared).id, version };
+    store.respell(&item("x").space, &respelling).await.map_err(|error| error.kind)
+}
+
 #[tokio::test]
 async fn a_store_that_folds_names_keeps_twins_out_and_spells_them_otherwise_when_asked() {
     let (store, _) = store(StoreHabits { folds_names: true, ..StoreHabits::default() });
@@ -100,13 +109,32 @@ async fn a_store_that_folds_names_keeps_twins_out_and_spells_them_otherwise_when
         assert_eq!(store.delete(&item(id), &When::Always).await.unwrap(), Presence::Absent);
     }
     assert!(store.folds_names(&space).await.unwrap());
-    assert!(!store.respell(&space, "other", "OTHER").await.unwrap());
-    assert!(store.respell(&space, "Photos/", "photos/").await.unwrap());
+    assert_eq!(respell(&store, "other", "OTHER", "other").await, Ok(false));
+    assert_eq!(respell(&store, "Photos/", "photos/", "Photos/a").await, Ok(true));
     assert_eq!(read(&store, &item("photos/a")).await.unwrap(), b"bytes");
     for (from, to) in [("photos/", "albums/"), ("photos/", "Photos")] {
-        let error = store.respell(&space, from, to).await.unwrap_err();
-        assert_eq!(error.kind, StoreErrorKind::Unexpected, "{from} {to}");
+        assert_eq!(respell(&store, from, to, "photos/a").await, Err(StoreErrorKind::Unexpected), "{from} {to}");
     }
+}
+
+#[tokio::test]
+async fn what_was_written_anew_since_it_was_compared_keeps_its_name() {
+    let (store, _) = store(StoreHabits { folds_names: true, ..StoreHabits::default() });
+    store.plant(&item("Photos/a"), "compared", Properties::default());
+    let version = store.head(&item("Photos/a")).await.unwrap().here().unwrap().version;
+    store.plant(&item("Photos/a"), "another", Properties::default());
+    let respelling = Respelling {
+        from: "Photos/".into(),
+        to: "photos/".into(),
+        compared: item("Photos/a").id,
+        version,
+    };
+    for compared in ["Photos/a", "Photos/gone", "other"] {
+        let respelling = Respelling { compared: item(compared).id, ..respelling.clone() };
+        let error = store.respell(&item("x").space, &respelling).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Precondition, "{compared}");
+    }
+    assert_eq!(read(&store, &item("Photos/a")).await.unwrap(), b"another");
 }
 
 #[tokio::test]
@@ -128,7 +156,9 @@ async fn an_item_beside_a_directory_of_its_name_is_spelled_otherwise_alone_and_s
         ("A", "a", ["A/b", "C/", "a", "c"]),
     ] {
         let first = ids() != there;
-        assert_eq!(store.respell(&space, from, to).await.unwrap(), first, "{from}");
+        let compared = ids().into_iter().find(|id| id == from || from.ends_with('/') && id.starts_with(from));
+        let compared = compared.unwrap_or_else(|| to.to_owned());
+        assert_eq!(respell(&store, from, to, &compared).await, Ok(first), "{from}");
         assert_eq!(ids(), there, "{from}");
     }
     let content = Content { size: 0, properties: Properties::default() };
@@ -142,9 +172,7 @@ async fn an_item_beside_a_directory_of_its_name_is_spelled_otherwise_alone_and_s
         let expected = if id == "C/X" { Ok(()) } else { Err(StoreErrorKind::Refused(Refusal::Twin(there.into()))) };
         assert_eq!(refused, expected, "{id}");
     }
-    let both = store.respell(&space, "c", "a").await.unwrap_err();
-    assert_eq!(both.kind, StoreErrorKind::Unexpected);
+    assert_eq!(respell(&store, "c", "a", "c").await, Err(StoreErrorKind::Unexpected));
     store.plant(&item("C"), "C", Properties::default());
-    let both = store.respell(&space, "c", "C").await.unwrap_err();
-    assert_eq!(both.kind, StoreErrorKind::Refused(Refusal::Twin("c".into())));
+    assert_eq!(respell(&store, "c", "C", "c").await, Err(StoreErrorKind::Refused(Refusal::Twin("c".into()))));
 }

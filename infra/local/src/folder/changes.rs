@@ -62,7 +62,7 @@ impl<'a> Making<'a> {
             Change::Directory(place, keeping, when) => self.directory(&place, &keeping, &when),
             Change::Properties(place, keeping, when) => self.properties(&place, &keeping, &when),
             Change::Remove(place, when) => self.remove(&place, &when),
-            Change::Respell(respelling) => self.respell(&respelling),
+            Change::Respell(renaming) => self.respell(&renaming),
             Change::CreateSpace(name) => self.create_space(&name),
             Change::RemoveSpace(name) => self.remove_space(&name),
         };
@@ -169,7 +169,7 @@ impl<'a> Making<'a> {
         Err(Fault::refused(Refusal::Unholdable(format!("the file system would keep it as `{kept_as}`"))))
     }
 
-    fn must_be(&self, stamp: &Stamp, version: &Version) -> Result<(), Fault> {
+    pub(super) fn must_be(&self, stamp: &Stamp, version: &Version) -> Result<(), Fault> {
         if stamp.version(self.clock) == *version { Ok(()) } else { Err(StoreErrorKind::Precondition.into()) }
     }
 

@@ -29,7 +29,7 @@ use super::faults::Fault;
 use super::kept::{Fits, Keeping};
 use super::lock::{PATIENCE, RootLock};
 use super::place::Place;
-use super::respelling::Respelling;
+use super::respelling::Renaming;
 use super::root::{Root, RootDir};
 use super::staging::{Staged, Staging};
 use super::undo::Undo;
@@ -49,7 +49,7 @@ pub(super) enum Change {
     /// Removes an item.
     Remove(Place, When),
     /// Spells a name otherwise.
-    Respell(Respelling),
+    Respell(Renaming),
     /// Makes a space's directory.
     CreateSpace(String),
     /// Removes a space's directory if it is empty.

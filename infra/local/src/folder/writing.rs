@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use mill_model::{ItemAddress, Properties, SpaceId, Version};
 use mill_ports::{
-    Body, Content, DeletableStore, DestinationStore, Presence, Refusal, SourceStore as _, StoreError, StoreErrorKind,
+    Body, Content, DeletableStore, DestinationStore, Presence, Refusal, Respelling, SourceStore as _, StoreError, StoreErrorKind,
     When, Written,
 };
 
@@ -57,8 +57,8 @@ impl DestinationStore for FolderStore {
         writer.written(item, changed).await.map_err(failed)
     }
 
-    async fn respell(&self, space: &SpaceId, from: &str, to: &str) -> Result<bool, StoreError> {
-        self.respell_here(space, from, to).await
+    async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
+        self.respell_here(space, respelling).await
     }
 
     async fn tidy(&self) {

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
+use mill_ports::Respelling;
 use mill_trials::fuse::FlakyFolder;
 use mill_trials::{Disk, FileSystem, Mount, NotRun, apart};
 use unicode_normalization::UnicodeNormalization as _;
@@ -77,6 +78,13 @@ fn an_item_is_never_replaced_under_another_spelling_of_its_name() {
     });
 }
 
+/// Asks for another spelling, on the proof of an item in the state in which it stands now.
+async fn respell(store: &FolderStore, from: &str, to: &str, compared: &str) -> Result<bool, StoreError> {
+    let version = head(store, compared).await.unwrap().version;
+    let [from, to] = [from, to].map(String::from);
+    store.respell(&space(), &Respelling { from, to, compared: at(compared).id, version }).await
+}
+
 #[test]
 fn a_name_is_spelled_otherwise_where_the_two_are_one_and_nothing_is_deleted_for_that() {
     on_exfat(async |store, at| {
@@ -84,17 +92,22 @@ fn a_name_is_spelled_otherwise_where_the_two_are_one_and_nothing_is_deleted_for_
             put_text(store, id, id, &When::Absent).await.unwrap();
         }
         assert!(store.folds_names(&space()).await.unwrap());
-        let respell = async |from: &str, to: &str| store.respell(&space(), from, to).await;
-        assert!(respell("readme", "README").await.unwrap());
-        assert!(respell("photos/", "Photos/").await.unwrap());
-        assert!(respell("Photos/deep/", "Photos/DEEP/").await.unwrap());
+        let old = head(store, "photos/deep/b").await.unwrap().version;
+        put_text(store, "photos/deep/b", "another", &When::Always).await.unwrap();
+        let (from, to, compared) = ("photos/".into(), "Photos/".into(), super::at("photos/deep/b").id);
+        let stale = store.respell(&space(), &Respelling { from, to, compared, version: old }).await;
+        assert_eq!(kind(stale), StoreErrorKind::Precondition, "it was written anew since");
+        let respell = async |from: &str, to: &str, compared: &str| respell(store, from, to, compared).await;
+        assert!(respell("readme", "README", "readme").await.unwrap());
+        assert!(respell("photos/", "Photos/", "photos/deep/a").await.unwrap());
+        assert!(respell("Photos/deep/", "Photos/DEEP/", "Photos/deep/b").await.unwrap());
         assert_eq!(ids(store).await, ["Photos/DEEP/a", "Photos/DEEP/b", "README"]);
         assert_eq!(std::fs::read(at.join("s/README")).unwrap(), b"readme");
-        assert!(!respell("readme", "ReadMe").await.unwrap(), "it is not called so any more");
-        assert!(!respell("README/", "readme/").await.unwrap(), "it is no directory");
-        assert!(!respell("Photos", "photos").await.unwrap(), "it is no item");
+        assert!(!respell("readme", "ReadMe", "README").await.unwrap(), "it is not called so any more");
+        assert!(!respell("README/", "readme/", "README").await.unwrap(), "it is no directory");
+        assert!(!respell("Photos", "photos", "README").await.unwrap(), "it is no item");
         for (from, to) in [("README", "other"), ("README", "readme/"), ("Photos/", "photos")] {
-            assert_eq!(kind(respell(from, to).await), StoreErrorKind::Unexpected);
+            assert_eq!(kind(respell(from, to, "README").await), StoreErrorKind::Unexpected);
         }
         assert_eq!(ids(store).await, ["Photos/DEEP/a", "Photos/DEEP/b", "README"]);
         put_text(store, "Photos/DEEP/c", "c", &When::Absent).await.unwrap();
@@ -106,7 +119,7 @@ fn a_name_is_spelled_otherwise_where_the_two_are_one_and_nothing_is_deleted_for_
         scratch.file("readme", b"1");
         scratch.file("README", b"2");
         assert!(!scratch.store.folds_names(&space()).await.unwrap());
-        let both = scratch.store.respell(&space(), "readme", "README").await;
+        let both = respell(&scratch.store, "readme", "README", "readme").await;
         assert_eq!(kind(both), StoreErrorKind::Refused(Refusal::Twin("readme".into())));
     });
 }
