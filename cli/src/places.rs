@@ -1,6 +1,6 @@
 //! Where destinations are, and whose: the memory of their roots, and the claims on what they write.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,8 +28,8 @@ pub(crate) struct DestinationPlaces {
     table: Option<Arc<dyn Table>>,
     /// The register of all installations; opened when first needed.
     register: OnceCell<Destinations>,
-    /// The destinations that were found where they had been.
-    found: Mutex<BTreeSet<StoreAddress>>,
+    /// The destinations that were found where they had been, and whether that is remembered.
+    found: Mutex<BTreeMap<StoreAddress, bool>>,
 }
 
 /// What is to be done about another's claim, for a message.
@@ -63,7 +63,17 @@ impl DestinationPlaces {
     /// # Errors
     /// [`StoreErrorKind::Unavailable`] with a [`NotWhereItWas`] when it does not, or with what the memory said.
     pub(crate) async fn is_where_it_was(&self, store: &StoreAddress, folder: &FolderStore) -> Result<(), StoreError> {
-        if self.found.lock().unwrap_or_else(PoisonError::into_inner).contains(store) {
+        self.look_for(store, folder, false).await
+    }
+
+    /// The same; and what stands there is remembered, so that it is known the next time.
+    pub(crate) async fn stands_there(&self, store: &StoreAddress, folder: &FolderStore) -> Result<(), StoreError> {
+        self.look_for(store, folder, true).await
+    }
+
+    async fn look_for(&self, store: &StoreAddress, folder: &FolderStore, remember: bool) -> Result<(), StoreError> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(store).copied();
+        if found.is_some_and(|remembered| remembered || !remember) {
             return Ok(());
         }
         let now = root_place(folder).await?;
@@ -75,9 +85,10 @@ impl DestinationPlaces {
             source: Some(source),
         };
         let memory = self.memory().await.map_err(|error| failed(error.into()))?;
-        match memory.meet(store, &now).await.map_err(|error| failed(error.into()))? {
+        let met = if remember { memory.meet(store, &now).await } else { memory.look(store, &now).await };
+        match met.map_err(|error| failed(error.into()))? {
             Ok(()) => {
-                self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(store.clone());
+                self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(store.clone(), remember);
                 Ok(())
             }
             Err(moved) => {

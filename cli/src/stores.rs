@@ -218,7 +218,15 @@ impl Stores for ConfiguredStores {
     async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
         let (from, to) = (self.get(account, source).await?, self.get(account, destination).await?);
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
-        self.misplaced.apart((&address(source), &from.itself), (&address(destination), &to.itself)).await
+        self.misplaced.apart((&address(source), &from.itself), (&address(destination), &to.itself)).await?;
+        match to.itself.folder() {
+            // A destination that was refused is not remembered as one.
+            Some(folder) => {
+                let found = self.places.stands_there(&address(destination), folder).await;
+                self.misplaced.noted(found, &format!("mill places accept {account} {destination}"))
+            }
+            None => Ok(()),
+        }
     }
 
     async fn keep(

@@ -30,8 +30,8 @@ pub use queue::{
 pub use statistics::{InHand, Statistics, Transferring};
 pub use store::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, LeftOut, ListPage, Listed,
-    Listing, Origin, Place, Presence, Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind,
-    Stores, When, Written,
+    Listing, Origin, Place, Presence, Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError,
+    StoreErrorKind, Stores, When, Written, is_one_thing,
 };
 pub use table::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
 pub use task_ledger::{EndedTask, Subject, subject_of};

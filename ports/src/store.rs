@@ -304,6 +304,18 @@ pub struct Capabilities {
     pub versions_in_listings: bool,
     /// Whether `When::VersionIs` is decided by the store itself (else check and write under Mill's own lock).
     pub native_conditions: bool,
+    /// Whether a version names the very thing: items of one version are one, in two stores too, as a file that both link to.
+    pub versions_name_things: bool,
+}
+
+/// Whether an item of one store and one of another are one thing, and so neither is a copy of the other.
+pub fn is_one_thing<A, B>((a, of_a): (&A, &Version), (b, of_b): (&B, &Version)) -> bool
+where
+    A: SourceStore + ?Sized,
+    B: SourceStore + ?Sized,
+{
+    let named = a.capabilities().versions_name_things && b.capabilities().versions_name_things;
+    named && of_a.token() == of_b.token()
 }
 
 /// Where a space was seen, to tell a space that is gone from one that is not mounted.

@@ -86,6 +86,13 @@ pub struct Restored {
     pub faults: Vec<Finding>,
 }
 
+impl Restored {
+    /// Items that stand there now for whose bytes no seal vouches.
+    pub fn unproven(&self) -> u64 {
+        (self.copied + self.unchanged).saturating_sub(self.proven)
+    }
+}
+
 enum Came {
     Back { bytes: u64, proven: bool },
     ThereAlready { proven: bool },

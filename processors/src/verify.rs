@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ContentId, Differing, ItemAddress, ItemFacts, Properties, SpaceId};
-use mill_ports::{Chance, Listed, Presence, SourceStore, StoreError, StoreErrorKind, chain};
+use mill_ports::{Chance, Listed, Presence, SourceStore, StoreError, StoreErrorKind, chain, is_one_thing};
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -59,6 +59,9 @@ pub enum Fault {
     /// The source does not have it.
     #[error("only at the destination")]
     OnlyAtDestination,
+    /// It is the source's own file, linked.
+    #[error("it is no copy but the source's own file: a hard link leads to it")]
+    SameFile,
     /// The bytes differ.
     #[error("the bytes differ: source {from}, destination {to}")]
     BytesDiffer {
@@ -181,6 +184,9 @@ impl Verification {
             // It went between the listing and now, at one side or both: the next run will say.
             (Presence::Absent, _) => return Ok(Examined::Present),
         };
+        if is_one_thing((&*self.source, &from.1.version), (&*self.destination, &to.1.version)) {
+            return Ok(Examined::Fault(Fault::SameFile));
+        }
         if from.0 != to.0 {
             return Ok(Examined::Fault(Fault::BytesDiffer { from: from.0.to_string(), to: to.0.to_string() }));
         }

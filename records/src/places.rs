@@ -186,7 +186,16 @@ impl Places {
         }
     }
 
-    /// Compares what stands at a store's root with what stood there, and remembers it where it may be taken for that.
+    /// Compares what stands at a store's root with what stood there.
+    ///
+    /// # Errors
+    /// [`PlaceError`].
+    pub async fn look(&self, store: &StoreAddress, now: &RootPlace) -> Result<Result<(), Moved>, PlaceError> {
+        let before = self.root(store).await?;
+        Ok(before.and_then(|before| before.moved(now)).map_or(Ok(()), Err))
+    }
+
+    /// The same; and what stands there is remembered where it may be taken for that.
     ///
     /// # Errors
     /// [`PlaceError`].

@@ -231,7 +231,7 @@ async fn settle(
     args: &Mirror,
 ) -> Result<()> {
     if let Some(folder) = itself.folder()
-        && let Err(error) = places.is_where_it_was(store, folder).await
+        && let Err(error) = places.stands_there(store, folder).await
     {
         match NotWhereItWas::of(&error) {
             Some(_) if args.create => drop(places.accept(store, folder).await?),

@@ -77,7 +77,11 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
             let _ = std::fs::remove_dir(&args.to);
         }
     })?;
-    let exit = if restored.faults.is_empty() { Exit::Done } else { Exit::Partial };
+    let exit = match (restored.faults.is_empty(), restored.unproven()) {
+        (true, 0) => Exit::Done,
+        (true, _) => Exit::Warnings,
+        (false, _) => Exit::Partial,
+    };
     print(&restored, &args, began.elapsed().as_secs_f64(), exit);
     Ok(exit)
 }
@@ -89,6 +93,7 @@ fn print(restored: &Restored, args: &Restore, seconds: f64, exit: Exit) {
     if args.json {
         line(
             json!({ "copied": restored.copied, "unchanged": restored.unchanged, "proven": restored.proven,
+                "unproven": restored.unproven(),
                 "faults": restored.faults.len(), "bytes": restored.bytes,
                 "seconds": (seconds * 1000.0).round() / 1000.0, "exit_code": exit.code() })
             .to_string(),
@@ -104,4 +109,10 @@ fn print(restored: &Restored, args: &Restore, seconds: f64, exit: Exit) {
         restored.faults.len(),
         bytes(restored.bytes)
     ));
+    if restored.unproven() > 0 {
+        line(format!(
+            "Of {} no seal tells what was copied: their bytes are those of the copy, and nothing else vouches for them.",
+            restored.unproven()
+        ));
+    }
 }

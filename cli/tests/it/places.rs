@@ -147,7 +147,7 @@ fn a_space_is_not_restored_into_its_own_copy() {
             assert!(ran.err.contains("hold the same files"), "{}", ran.err);
         }
         assert_eq!(content(&world.path("two")), before);
-        world.mill(&["restore", "a", "room", "--from", "2", "elsewhere"]).expect(0);
+        world.mill(&["restore", "a", "room", "--from", "2", "elsewhere"]).expect(2);
         world.same("one/room", "elsewhere");
         Ok(())
     });
@@ -416,4 +416,53 @@ fn a_destination_space_has_one_keeper_over_accounts_stores_and_installations() {
     second(&["run", "--json"]);
     let ran = world.mill(&["run", "--json"]);
     assert!(ran.json()["remarks"].to_string().contains("store `9` of account `z`"), "{} {}", ran.out, ran.err);
+}
+
+#[test]
+fn a_destination_that_was_refused_is_not_remembered_as_one() {
+    trial(|world| {
+        accounts(world, r#"["a"]"#);
+        account(world, "a", "one", "alias");
+        twenty(world, "one/room", "of-a");
+        let alias = Mount::bind(&world.path("one"), &world.path("alias"));
+        world.mill(&["run", "--json"]).expect(200);
+        alias.unmount();
+        // Put right: the store is on a disk of its own, as it should have been.
+        let mount = Mount::tmpfs(&world.path("alias"), "size=8m")?;
+        world.mill(&["run", "--json"]).expect(0);
+        world.same("one/room", "alias/room");
+        // From now on it is known.
+        mount.unmount();
+        let ran = world.mill(&["run", "--json"]);
+        assert!(ran.code > 2 && content(&world.path("alias")).is_empty(), "{} {}", ran.out, ran.err);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_hard_link_is_no_copy() {
+    use std::os::unix::fs::MetadataExt as _;
+    let world = World::new();
+    twenty(&world, "src", "of-a");
+    fs::create_dir(world.path("dst")).unwrap();
+    let inode = |path: &str| fs::metadata(world.path(path)).unwrap().ino();
+    for entry in fs::read_dir(world.path("src")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::hard_link(&path, world.path("dst").join(path.file_name().unwrap())).unwrap();
+    }
+    let name = fs::read_dir(world.path("src")).unwrap().next().unwrap().unwrap().file_name().into_string().unwrap();
+    let (one, other) = (format!("src/{name}"), format!("dst/{name}"));
+    let before = inode(&one);
+    assert_eq!(before, inode(&other));
+    let ran = world.mill(&["verify", "--folders", "src", "dst"]).expect(50);
+    assert!(ran.out.contains("a hard link leads to it"), "{}", ran.out);
+    let ran = world.mill(&["mirror", "src", "dst", "--json"]).expect(0);
+    assert_eq!((ran.json()["updated"].clone(), inode(&one)), (20.into(), before), "{}", ran.out);
+    assert_ne!(inode(&other), before);
+    // Somebody saves space by linking what is equal.
+    fs::remove_file(world.path(&other)).unwrap();
+    fs::hard_link(world.path(&one), world.path(&other)).unwrap();
+    world.mill(&["mirror", "src", "dst"]).expect(0);
+    assert_ne!(inode(&other), before);
+    world.mill(&["verify", "--folders", "src", "dst"]).expect(0);
 }

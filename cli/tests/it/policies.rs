@@ -161,6 +161,12 @@ fn a_space_comes_back_from_a_copy() {
     assert_eq!(walk(&world.path("back")).iter().filter(|path| path.is_file()).count(), 11, "what is whole came back");
     world.mill(&["restore", "library", "reading-room", "--from", "3", "whole"]).expect(0);
     world.same("library/one/reading-room", "whole");
+    // What nobody copied with Mill comes back too, but nothing vouches for it.
+    world.write("library/three/reading-room/theirs", "?");
+    let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all", "--json"]).expect(2);
+    assert_eq!((ran.json()["faults"].clone(), ran.json()["unproven"].clone()), (0.into(), 1.into()));
+    let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all"]).expect(2);
+    assert!(ran.out.contains("Of 1 no seal tells what was copied"), "{}", ran.out);
 }
 
 #[test]

@@ -85,7 +85,8 @@ async fn settle(world: &Arc<World>, fleet: &mut Fleet) -> Option<()> {
         drills::hold(&mut rest, drill).await?;
     } else if world.swarm.confirms && !held.is_empty() {
         rest.confirmed_loop().await?;
-        let held = rest.one_loop().await?;
+        // Where names fold, what is gone makes room for what was refused until then, and that goes on to the next store.
+        let held = if world.swarm.folds { rest.come_to_rest().await? } else { rest.one_loop().await? };
         rest.judge(&held);
     }
     Some(())

@@ -16,7 +16,8 @@ use mill_model::{
 };
 use mill_ports::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When, Written,
+    Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When,
+    Written,
 };
 
 use self::other_name::OtherName;

@@ -18,8 +18,8 @@ use mill_model::{
 };
 use mill_ports::{
     Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place,
-    Planted, Presence, Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When,
-    Written, planted,
+    Planted, Presence, Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind,
+    Stores, When, Written, planted,
 };
 
 use crate::lock;
@@ -248,7 +248,12 @@ impl Inner {
 #[async_trait]
 impl SourceStore for MemoryStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { transfers_max: None, versions_in_listings: true, native_conditions: true }
+        Capabilities {
+            transfers_max: None,
+            versions_in_listings: true,
+            native_conditions: true,
+            versions_name_things: false,
+        }
     }
 
     async fn list_spaces(&self) -> Result<SpaceList, StoreError> {

@@ -3,7 +3,7 @@
 use futures::StreamExt as _;
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Version};
-use mill_ports::{Planted, Presence, StoreErrorKind, planted};
+use mill_ports::{Planted, Presence, StoreErrorKind, is_one_thing, planted};
 use mill_records::seals::Seal;
 use tracing::debug;
 
@@ -59,6 +59,10 @@ impl Sides<'_> {
         (at_destination, destination): (&ItemAddress, &ItemFacts),
         seal: Option<&Seal>,
     ) -> Result<Bytes, Stop> {
+        if is_one_thing((&*self.source, &source.version), (&*self.destination, &destination.version)) {
+            debug!(item = %at_source, "one file, linked into both stores, is no copy: written anew");
+            return Ok(Bytes::Differ);
+        }
         let sealed = seal.and_then(|seal| seal.checksum_of_source(&source.version));
         let source = Known { side: Side::Source, item: at_source, facts: source, sealed };
         let sealed = seal.and_then(|seal| seal.checksum_of_destination(&destination.version));

@@ -12,7 +12,8 @@ use mill_engine::{MemoryStore, SeededChance};
 use mill_model::{ContentId, ItemAddress, ItemFacts, ItemState, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Chance as _, Content, DeletableStore, DestinationStore, Going, Listing, Origin,
-    Place, Presence, Reading, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, When, Written,
+    Place, Presence, Reading, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, When,
+    Written,
 };
 
 /// What a test puts in the way of one call.

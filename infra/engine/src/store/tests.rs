@@ -123,12 +123,8 @@ async fn what_was_written_anew_since_it_was_compared_keeps_its_name() {
     store.plant(&item("Photos/a"), "compared", Properties::default());
     let version = store.head(&item("Photos/a")).await.unwrap().here().unwrap().version;
     store.plant(&item("Photos/a"), "another", Properties::default());
-    let respelling = Respelling {
-        from: "Photos/".into(),
-        to: "photos/".into(),
-        compared: item("Photos/a").id,
-        version,
-    };
+    let respelling =
+        Respelling { from: "Photos/".into(), to: "photos/".into(), compared: item("Photos/a").id, version };
     for compared in ["Photos/a", "Photos/gone", "other"] {
         let respelling = Respelling { compared: item(compared).id, ..respelling.clone() };
         let error = store.respell(&item("x").space, &respelling).await.unwrap_err();

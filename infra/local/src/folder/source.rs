@@ -25,7 +25,12 @@ use super::{Folder, FolderStore, kept, places, space_subject, spelling};
 #[async_trait]
 impl SourceStore for FolderStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { transfers_max: None, versions_in_listings: true, native_conditions: false }
+        Capabilities {
+            transfers_max: None,
+            versions_in_listings: true,
+            native_conditions: false,
+            versions_name_things: true,
+        }
     }
 
     async fn list_spaces(&self) -> Result<SpaceList, StoreError> {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use mill_model::{ItemAddress, Properties, SpaceId, Version};
 use mill_ports::{
-    Body, Content, DeletableStore, DestinationStore, Presence, Refusal, Respelling, SourceStore as _, StoreError, StoreErrorKind,
-    When, Written,
+    Body, Content, DeletableStore, DestinationStore, Presence, Refusal, Respelling, SourceStore as _, StoreError,
+    StoreErrorKind, When, Written,
 };
 
 use super::committer::{Change, Changed};

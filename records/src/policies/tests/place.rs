@@ -122,7 +122,12 @@ impl Place {
 #[async_trait]
 impl SourceStore for Place {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { transfers_max: None, versions_in_listings: false, native_conditions: false }
+        Capabilities {
+            transfers_max: None,
+            versions_in_listings: false,
+            native_conditions: false,
+            versions_name_things: false,
+        }
     }
 
     async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
