@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use indicatif::MultiProgress;
 use mill_local::Remembered;
-use mill_local::folder::FolderStore;
+use mill_local::folder::{FolderStore, Layout};
 use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{CrashPoint, Presence, Refusal, StoreErrorKind, crash_point};
@@ -121,6 +121,18 @@ pub(super) async fn engine_of(source: &Path, destination: &Path, ends: Ends) -> 
     let (engine, identity) = pair.state.open(&remembered)?;
     pair.state.remember(&remembered, identity)?;
     Ok(engine)
+}
+
+/// The destination of a mirror as the mirror itself sees it, with what its file system cannot keep; `None` if nothing is
+/// known of such a mirror.
+pub(super) async fn destination_of(source: &Path, destination: &Path) -> Result<Option<Arc<FolderStore>>> {
+    let pair = Pair::between(source, destination, Ends::default()).await?;
+    let (Some(remembered), End::Folder(root)) = (pair.state.known()?, &pair.destination) else { return Ok(None) };
+    let (engine, _) = pair.state.open(&remembered)?;
+    let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
+    let store = StoreId::new(Names::MIRROR_DESTINATION)?;
+    let address = StoreAddress { account: AccountId::new(Names::MIRROR_ACCOUNT)?, store };
+    Ok(Some(folders.open(address, root.clone(), Layout::Single(SpaceId::new(Names::MIRROR_SPACE)?))))
 }
 
 impl Pair {

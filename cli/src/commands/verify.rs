@@ -42,15 +42,23 @@ pub(super) async fn run(args: Verify, config: impl Fn() -> Result<Config>) -> Re
     let mut sum = Sum::default();
     if let [source, destination] = args.folders.as_slice() {
         let clock = Arc::new(OsClock);
-        let space = SpaceId::new("content")?;
+        let space = SpaceId::new(Names::MIRROR_SPACE)?;
         let open = |name: &str, root: &std::path::Path| -> Result<Arc<dyn SourceStore>> {
             let root = std::fs::canonicalize(root).with_context(|| format!("`{}` cannot be used", root.display()))?;
             let address = StoreAddress { account: AccountId::new("verify")?, store: StoreId::new(name)? };
             Ok(open_plain(clock.clone(), address, root, Layout::Single(space.clone())))
         };
+        // What the destination's file system cannot keep, an exFAT disk the permissions, say, the mirror has written down.
+        let mirrored = super::mirror::destination_of(source, destination).await.unwrap_or_else(|error| {
+            tracing::warn!("what a mirror of these folders wrote down cannot be used: {error:#}");
+            None
+        });
         let verification = Verification {
             source: open("source", source)?,
-            destination: open("destination", destination)?,
+            destination: match mirrored {
+                Some(destination) => destination,
+                None => open("destination", destination)?,
+            },
             space: space.clone(),
             sample: args.sample,
             at_once: AT_ONCE.try_into()?,

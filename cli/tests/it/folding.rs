@@ -213,3 +213,20 @@ fn other_content_under_another_case_waits_for_the_delete_of_what_is_there() {
         assert_eq!(ran.json()["deleted"], 1, "{}", ran.out);
     });
 }
+
+#[test]
+fn what_a_disk_cannot_keep_is_no_difference_to_verify() {
+    use std::os::unix::fs::PermissionsExt as _;
+    trial(Folding::ExFat, |world, _| {
+        for (name, mode) in [("run.sh", 0o755), ("secret", 0o600), ("read only", 0o444)] {
+            world.write(&format!("src/{name}"), name);
+            fs::set_permissions(world.path(&format!("src/{name}")), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        world.age("src");
+        mirror(world, &[]).expect(0);
+        world.mill(&["verify", "--folders", "src", "dst"]).expect(0);
+        fs::set_permissions(world.path("src/secret"), fs::Permissions::from_mode(0o640)).unwrap();
+        let ran = world.mill(&["verify", "--folders", "src", "dst"]).expect(50);
+        assert!(ran.out.contains("secret") && !ran.out.contains("run.sh"), "{}", ran.out);
+    });
+}
