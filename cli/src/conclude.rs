@@ -42,7 +42,7 @@ impl Conclusion<'_> {
         remarks.extend(produced.held.iter().map(|held| self.names.held(held)));
         // Also what a run had given up that was killed before it could say so.
         if self.works.drain_dead_letters().await? + totals.dead_lettered() > 0 {
-            remarks.extend(dead_letters::open_remarks(self.works).await?);
+            remarks.extend(dead_letters::open_remarks(self.works, self.names).await?);
         }
         let source_absent = produced.spaces_failed.iter().any(|failed| failed.source_absent);
         let partial = produced.failed() || cut_short.is_some() || totals.dead_lettered() > 0;

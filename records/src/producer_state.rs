@@ -74,7 +74,7 @@ impl ProducerState {
     const TRIES_MAX: u32 = 5;
     const PAUSE_FIRST: Duration = Duration::from_millis(100);
     const PAGE_ROWS: usize = 1_000;
-    const DELETES_AT_ONCE: usize = 16;
+    const WRITES_AT_ONCE: usize = 16;
 
     /// The row of a producer's lease.
     pub fn lease_key(producer: &str) -> RowKey {
@@ -109,6 +109,8 @@ impl ProducerState {
             rows.extend(found.accounts.iter().map(|kept| self.written(&kept.row)));
             rows.extend(found.morsels.iter().map(|kept| self.written(&kept.row)));
             rows.extend(found.missing.iter().map(|kept| self.written(&kept.row)));
+            let surveys = self.rows::<PairSurvey>(PairSurvey::PREFIX, u64::MAX).await?;
+            rows.extend(surveys.iter().map(|kept| self.written(&kept.row)));
             self.put_all(&rows).await?;
         }
         self.read(self.epoch).await
@@ -182,7 +184,7 @@ impl ProducerState {
     /// As [`Self::remove`]; some may be removed then.
     pub async fn remove_all<R: Record + Sync>(&self, rows: &[Kept<R>]) -> Result<(), StateError> {
         let removals = rows.iter().map(|kept| Ok(self.remove(kept)));
-        stream::iter(removals).try_for_each_concurrent(Self::DELETES_AT_ONCE, |removal| removal).await
+        stream::iter(removals).try_for_each_concurrent(Self::WRITES_AT_ONCE, |removal| removal).await
     }
 
     /// Adds rows for accounts that are to be looked through.
@@ -205,13 +207,42 @@ impl ProducerState {
         self.rows(&format!("{}{}/", Morsel::PREFIX, account.as_str()), self.epoch).await
     }
 
-    /// Writes down what surveys found, over what was known of these pairs.
+    /// Writes down what surveys found, over what earlier holders of the lease knew of these pairs.
     ///
     /// # Errors
-    /// As [`Self::load`]; some may be written then.
+    /// [`StateError::TakenOver`] when a later holder has surveyed one; the table's own. Some may be written then.
     pub async fn note_surveys(&self, surveys: &[PairSurvey]) -> Result<(), StateError> {
-        let rows: Vec<_> = surveys.iter().map(|survey| self.written(survey)).collect();
-        self.put_all(&rows).await
+        let notes = surveys.iter().map(|survey| Ok(self.note_survey(survey)));
+        stream::iter(notes).try_for_each_concurrent(Self::WRITES_AT_ONCE, |note| note).await
+    }
+
+    async fn note_survey(&self, survey: &PairSurvey) -> Result<(), StateError> {
+        let (key, value) = self.written(survey);
+        let mut tries = 0;
+        loop {
+            let error = match self.write_over_earlier(&key, &value).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => return Err(StateError::TakenOver { sort: key.sort }),
+                Err(error) => error,
+            };
+            // Somebody wrote in between: it is looked at again, who.
+            if error.kind == TableErrorKind::Conflict && tries < Self::TRIES_MAX {
+                tries += 1;
+                continue;
+            }
+            self.pause_or_give_up(&mut tries, error).await?;
+        }
+    }
+
+    /// Writes a row unless a later holder of the lease has written it.
+    async fn write_over_earlier(&self, key: &RowKey, value: &bytes::Bytes) -> Result<bool, TableError> {
+        let when = match self.table.get(key).await? {
+            Some(row) if row.value == *value => return Ok(true),
+            Some(row) if rows::epoch(&row.value) > self.epoch => return Ok(false),
+            Some(row) => RowWhen::VersionIs(row.version),
+            None => RowWhen::Absent,
+        };
+        self.table.put(key, value.clone(), when).await.map(|_| true)
     }
 
     /// What the last survey of each pair found.

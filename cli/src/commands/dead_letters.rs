@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::args::DeadLetters as Args;
 use crate::config::Config;
 use crate::exit::Exit;
+use crate::names::Names;
 use crate::output::{line, table};
 use crate::works::Works;
 
@@ -120,13 +121,18 @@ fn whole(letter: &DeadLetter) -> Value {
 }
 
 /// The open letters, each a sentence, for a run's summary.
-pub(crate) async fn open_remarks(works: &Works) -> Result<Vec<String>> {
+pub(crate) async fn open_remarks(works: &Works, names: &Names) -> Result<Vec<String>> {
     let letters = letters(&works.dead_letters(), false).await?;
+    // Those of a mirror are gone with its next run, which tries again.
+    let more = |id: &str| match names {
+        Names::Policies => format!(" (mill deadletters show {id})"),
+        Names::Mirror { .. } => String::new(),
+    };
     Ok(letters
         .iter()
         .map(|letter| {
             let subject = letter.subject.as_deref().unwrap_or("a task that nobody can read");
-            format!("given up `{subject}`: {} (mill deadletters show {})", shown(&letter.reason), letter.id.as_str())
+            format!("given up `{subject}`: {}{}", shown(&letter.reason), more(letter.id.as_str()))
         })
         .collect())
 }

@@ -170,7 +170,7 @@ pub(crate) fn why(reason: Option<&HoldReason>) -> String {
         }
         Some(HoldReason::HeldBefore) => "they were held before, and are still missing".into(),
         Some(HoldReason::PlacesUnknown) => {
-            "mill sees this source for the first time, and cannot know whether a disk of it is missing".into()
+            "mill had not seen the disks of this source before, so it cannot know whether one of them is missing".into()
         }
         Some(HoldReason::ListWithdrawn) => "a person dropped the list in which some of them stood".into(),
         Some(HoldReason::TooMuchHidden) => "too many folders of the source could not be entered".into(),

@@ -161,6 +161,31 @@ async fn an_earlier_holder_that_reads_what_a_later_one_wrote_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_later_holder_surveyed_stays_whatever_an_earlier_one_writes_late() {
+    let world = World::new();
+    let survey = |run, listed| PairSurvey {
+        pair: pair("s"),
+        run,
+        began: Timestamp::from_millis(5),
+        sum: SurveySum { listed, queued: listed, ..SurveySum::default() },
+        held: 0,
+        in_sync: None,
+    };
+    let (earlier, later) = (world.state(1), world.state(2));
+    earlier.note_surveys(&[survey(1, 7)]).await.unwrap();
+    later.note_surveys(&[survey(2, 9)]).await.unwrap();
+    let late = earlier.note_surveys(&[survey(1, 8)]).await;
+    assert!(matches!(late, Err(StateError::TakenOver { .. })), "{late:?}");
+    later.note_surveys(&[survey(2, 9)]).await.unwrap();
+    assert_eq!(later.surveys().await.unwrap()[0].row, survey(2, 9));
+    // Where the row of the lease was lost, a lower epoch claims them.
+    let anew = world.state(1);
+    anew.load(true).await.unwrap();
+    anew.note_surveys(&[survey(3, 1)]).await.unwrap();
+    assert_eq!(anew.surveys().await.unwrap()[0].row, survey(3, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_the_row_of_the_lease_was_lost_the_book_goes_on_under_a_lower_epoch() {
     let world = World::new();
     with_morsels(&world.state(7), 3).await;
