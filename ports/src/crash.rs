@@ -48,10 +48,10 @@ points! {
 
     /// The producer has the lease; nothing is loaded yet.
     ProducerLeased = "producer-leased",
-    /// The last run's rows are removed; the new one is not in the book yet.
-    ProducerCleared = "producer-cleared",
-    /// A new run is in the book, without accounts.
+    /// A new run is in the book, without accounts; rows of the last one are still there.
     ProducerRunBegun = "producer-run-begun",
+    /// The last run's rows are removed.
+    ProducerCleared = "producer-cleared",
     /// The accounts' rows are there; the run does not say so yet.
     ProducerAccountsAdded = "producer-accounts-added",
     /// The run's accounts are in the book.

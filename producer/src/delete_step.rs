@@ -54,8 +54,8 @@ enum StillHeld {
     No,
     /// Some have still vanished.
     Vanished,
-    /// Some may lie where the source could not be looked into: neither back nor surely gone.
-    Hidden,
+    /// Some may lie where the source could not be looked into, or have another spelling there: neither back nor surely gone.
+    Unknown,
 }
 
 impl Session<'_> {
@@ -223,11 +223,11 @@ impl Session<'_> {
             // What is held stays held until it is back or confirmed, however few are left of it.
             match self.still_held(pair, held.id, &survey).await? {
                 StillHeld::No => {}
-                StillHeld::Hidden if held.head.record.held().is_some() || survey.count == 0 => {
+                StillHeld::Unknown if held.head.record.held().is_some() || survey.count == 0 => {
                     lists.save_pair(pair, &mut state).await?;
                     return self.leave_held(morsel, pair, current).await;
                 }
-                StillHeld::Hidden | StillHeld::Vanished => {
+                StillHeld::Unknown | StillHeld::Vanished => {
                     let before = held.head.record.held().map(HoldReason::still);
                     let before = before.unwrap_or(HoldReason::ListWithdrawn);
                     reason = reason.or(Some(before));
@@ -255,19 +255,19 @@ impl Session<'_> {
     /// Whether something that a list names has still vanished, or may have.
     async fn still_held(&self, pair: &Pair, list: DeleteListId, survey: &Survey) -> Result<StillHeld, StepError> {
         let all_kept = survey.vanished.len() as u64 == survey.count;
-        if (survey.count == 0 && !survey.has_hidden()) || planted(Planted::HoldForgotten) {
+        if (survey.count == 0 && !survey.has_unknown()) || planted(Planted::HoldForgotten) {
             return Ok(StillHeld::No);
         }
         let vanished: BTreeSet<_> = survey.vanished.iter().map(|listed| &listed.id).collect();
         let mut still = if all_kept { StillHeld::No } else { StillHeld::Vanished };
         let mut ids = self.deps.delete_lists.ids(pair, list);
         while let Some(listed) = ids.try_next().await? {
-            if survey.may_hide(&listed.id) {
-                return Ok(StillHeld::Hidden);
+            if survey.may_be_there(&listed.id) {
+                return Ok(StillHeld::Unknown);
             }
             if vanished.contains(&listed.id) {
                 still = StillHeld::Vanished;
-                if !survey.has_hidden() {
+                if !survey.has_unknown() {
                     break;
                 }
             }

@@ -218,8 +218,6 @@ impl<'a> Session<'a> {
         morsels: &[Kept<Morsel>],
         missing: Vec<Kept<Missing>>,
     ) -> Result<(), ProducerError> {
-        self.state.remove_all(accounts).await?;
-        self.state.remove_all(morsels).await?;
         let last_number = last.as_ref().map(|run| run.row.number);
         // A space that the last run did not find missing may have been there since.
         let (kept, stale): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| Some(row.row.run) == last_number);
@@ -233,9 +231,13 @@ impl<'a> Session<'a> {
             }
             None => Kept::fresh(run),
         };
-        crash_point(CrashPoint::ProducerCleared);
+        // Only whose run it is may forget what is left: another may have begun one since this was read. Until it is forgotten
+        // its morsels are taken for fresh ones.
         self.state.save(&mut self.run).await?;
         crash_point(CrashPoint::ProducerRunBegun);
+        self.state.remove_all(accounts).await?;
+        self.state.remove_all(morsels).await?;
+        crash_point(CrashPoint::ProducerCleared);
         self.deps.statistics.begin_run();
         info!(run = self.run.row.number, "begins a run");
         Ok(())

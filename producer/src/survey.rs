@@ -1,5 +1,7 @@
 //! Both sides of a space, gone through from end to end: what only the destination has, and whether it may be deleted unasked.
 
+use std::collections::BTreeSet;
+
 use mill_model::ContentId;
 use mill_model::ids::shown;
 use mill_ports::{Place, Planted, planted};
@@ -33,6 +35,8 @@ pub(crate) struct Survey {
     hidden: Hidden,
     /// What of the source is at the destination under another spelling: no more has vanished than a name.
     pub(crate) respelled: Respelled,
+    /// What did not count as vanished for that.
+    excused: Excused,
     /// What there is to copy, when it is no more than one nibble: then the space need not be listed once more.
     pub(crate) copies: Option<Nibble>,
 }
@@ -75,7 +79,7 @@ impl Survey {
         let late = survey.vanished.iter().any(|listed| vanishing.hidden.may_hide(&listed.id));
         survey.too_much_hidden = vanishing.hidden.overflowed || late;
         survey.hidden = vanishing.hidden;
-        survey.respelled = vanishing.respelled;
+        (survey.respelled, survey.excused) = (vanishing.respelled, vanishing.excused);
         if let Some(copies) = &mut survey.copies {
             copies.ends(merge);
         }
@@ -103,14 +107,15 @@ impl Survey {
         (self.unproven > 0).then_some(HoldReason::Unproven { count: self.unproven })
     }
 
-    /// Whether something of the source could not be looked into.
-    pub(crate) fn has_hidden(&self) -> bool {
-        !self.hidden.names.is_empty()
+    /// Whether of something it is not known if it vanished.
+    pub(crate) fn has_unknown(&self) -> bool {
+        !self.hidden.names.is_empty() || !self.excused.ids.is_empty()
     }
 
-    /// Whether an item may lie where the source could not be looked into.
-    pub(crate) fn may_hide(&self, id: &ContentId) -> bool {
-        self.hidden.may_hide(id)
+    /// Whether of an item that is not at the source it is not known if it vanished: it may lie where the source could not be
+    /// looked into, or have another spelling there.
+    pub(crate) fn may_be_there(&self, id: &ContentId) -> bool {
+        self.hidden.may_hide(id) || self.excused.may_hold(id)
     }
 
     /// The paths of changed places beneath which something vanished, as far as the kept items tell: of the others
@@ -145,19 +150,22 @@ impl DeleteThresholds {
 pub(crate) struct Vanishing {
     hidden: Hidden,
     respelled: Respelled,
+    excused: Excused,
 }
 
 impl Vanishing {
     pub(crate) fn new(respelled: Respelled) -> Self {
-        Self { hidden: Hidden::default(), respelled }
+        Self { respelled, ..Self::default() }
     }
 
     /// The item that vanished, if it is one, and whether this pair wrote it.
     pub(crate) fn take(&mut self, found: &Found) -> Option<(ListedId, bool)> {
         match found {
-            Found::OnlyAtDestination { id, size, version, ours, no_twin }
-                if !self.hidden.may_hide(id) && (*no_twin || !self.respelled.may_have(id, *size)) =>
-            {
+            Found::OnlyAtDestination { id, size, version, ours, no_twin } if !self.hidden.may_hide(id) => {
+                if !no_twin && self.respelled.may_have(id, *size) {
+                    self.excused.add(id);
+                    return None;
+                }
                 Some((ListedId { id: id.clone(), seen: VersionDigest::of(version) }, *ours))
             }
             Found::Refused { shown, .. } | Found::Hidden { shown } => {
@@ -166,6 +174,30 @@ impl Vanishing {
             }
             Found::OnlyAtDestination { .. } | Found::AtSource { .. } => None,
         }
+    }
+}
+
+/// Items that the source may have under another spelling. Until their tasks have read both, neither is known: a hold on them
+/// does not end.
+#[derive(Debug, Default)]
+struct Excused {
+    ids: BTreeSet<ContentId>,
+    overflowed: bool,
+}
+
+impl Excused {
+    const IDS_MAX: usize = 1_000;
+
+    fn add(&mut self, id: &ContentId) {
+        if self.ids.len() < Self::IDS_MAX {
+            self.ids.insert(id.clone());
+        } else {
+            self.overflowed = true;
+        }
+    }
+
+    fn may_hold(&self, id: &ContentId) -> bool {
+        self.overflowed || self.ids.contains(id)
     }
 }
 

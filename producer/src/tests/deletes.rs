@@ -506,3 +506,31 @@ async fn what_a_reading_told_from_its_twin_is_gone() {
     assert!(is_finished(&world.session().await));
     assert_eq!(world.removed(), ["README"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_stays_held_while_the_source_has_another_spelling_of_its_name() {
+    let mut world = World::new(ONE);
+    world.fold("2");
+    world.plant("1", "kept", 100);
+    world.plant("2", "kept", 100);
+    world.plant("2", "gone", 30);
+    world.wrote_all().await;
+    let held = world.session().await.held;
+    assert_eq!((held.len(), held[0].count), (1, 30));
+    // Of that size, but nobody has read it yet: it may be the same item, and it may be another.
+    let twin = |number: u32| item("s", &format!("GONE{number:05}"));
+    for number in 0..30 {
+        world.store("1").plant(&twin(number), format!("gone{number:05}"), Properties::default());
+    }
+    let still = world.session_with(again).await;
+    assert_eq!(still.held, held);
+    let id = item("s", "gone00007").id;
+    let there = world.store("2").head(&item("s", "gone00007")).await.unwrap().here().unwrap();
+    world.seals.put_no_twin(&World::pair(), &id, &there.version).await.unwrap();
+    for number in (0..30).filter(|number| *number != 7) {
+        world.store("1").uproot(&twin(number));
+        world.store("2").uproot(&item("s", &format!("gone{number:05}")));
+    }
+    let still = world.session_with(again).await;
+    assert_eq!((still.held.len(), still.held[0].count, world.removed().len()), (1, 1, 0), "another after all");
+}

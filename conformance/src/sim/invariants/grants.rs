@@ -1,6 +1,6 @@
 //! Nothing is deleted that no granted delete list names; a person's grant comes from a person, for that list; what the rule
 //! grants of a pair within 24 hours stays within the threshold, whoever granted it; the rule grants nothing that is held and not
-//! back; and what is only out of sight goes by a person's grant alone.
+//! back; and what is only out of sight goes by a person's grant alone, unless a person took the disk itself for gone.
 //!
 //! The rule grants a list in the moment in which its pair takes it: one that a stale producer wrote is never sent.
 
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::Invariant;
 use crate::sim::event::{Event, OPERATOR, PEOPLE};
+use crate::sim::people::DISK;
 use crate::sim::truth::{Truth, back};
 
 /// The lists of one pair, by id, as its partition of the book tells.
@@ -27,6 +28,32 @@ struct Lists {
     /// Lists with a grant by the rule that the pair has not taken, and how many ids they have.
     to_take: BTreeMap<String, u64>,
     by_rule: Vec<(Monotonic, u64)>,
+    /// Whether a person took it that the disk beneath the space is gone.
+    disk: DiskKnown,
+}
+
+/// What a pair knows of the disk beneath its source.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum DiskKnown {
+    /// All that was ever seen of it.
+    #[default]
+    Yes,
+    /// A person granted a list that was made without it.
+    Accepting,
+    /// It was forgotten for that, and not seen since: what stood there before is gone like anything else.
+    No,
+}
+
+impl DiskKnown {
+    /// The places that a row tells.
+    fn seen(&mut self, has_disk: bool, by_person: bool) {
+        *self = match self {
+            Self::Yes if by_person && !has_disk => Self::Accepting,
+            Self::Accepting if !by_person && !has_disk => Self::No,
+            Self::No if !by_person && has_disk => Self::Yes,
+            _ => return,
+        };
+    }
 }
 
 impl Lists {
@@ -88,6 +115,9 @@ impl GrantedDeletes {
     fn row(&mut self, by: &str, partition: &str, sort: &str, value: &[u8], truth: &Truth) -> Result<(), String> {
         let lists = self.pairs.entry(partition.to_owned()).or_default();
         let value: Value = serde_json::from_slice(value).unwrap_or_default();
+        if sort == "pair" {
+            lists.disk.seen(!value["places"][DISK].is_null(), false);
+        }
         if let Some(list) = value["list"].as_str().filter(|_| sort == "pair") {
             return lists.taken(list, truth).map_err(|what| format!("{by}, {partition}: {what}"));
         }
@@ -110,6 +140,8 @@ impl GrantedDeletes {
         if granted["by"] != "rule" {
             let person = by.starts_with(OPERATOR) && self.confirming.contains(list);
             lists.by_person.insert(list.to_owned());
+            let has_disk = value["places"].as_array().into_iter().flatten().any(|place| place[0] == DISK);
+            lists.disk.seen(has_disk, true);
             lists.held.retain(|id| !ids.contains(id));
             return if person { Ok(()) } else { Err(format!("{by} granted {count} deletes in a person's name")) };
         }
@@ -152,7 +184,7 @@ impl GrantedDeletes {
             }
             let source = StoreAddress { account: destination.account.clone(), store: StoreId::new(source).unwrap() };
             let hidden = truth.out_of_sight(&source, item).filter(|since| *since < back(called, truth.terms.tries_age));
-            if hidden.is_none() || naming.any(|list| lists.by_person.contains(list)) {
+            if hidden.is_none() || lists.disk == DiskKnown::No || naming.any(|list| lists.by_person.contains(list)) {
                 return Ok(());
             }
             why = format!("which is only out of sight in {source}");
