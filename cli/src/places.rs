@@ -113,8 +113,7 @@ impl DestinationPlaces {
         }
     }
 
-    /// Remembers what stands at a destination's root now, and at those of its spaces that were mounts, as the place of that
-    /// store.
+    /// Remembers what stands at a destination's root now, and at its spaces, as the place of that store.
     pub(crate) async fn accept(&self, store: &StoreAddress, folder: &FolderStore) -> anyhow::Result<RootPlace> {
         let now = root_place(folder).await?;
         let memory = self.memory().await?;

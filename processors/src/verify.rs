@@ -33,8 +33,11 @@ pub struct Verification {
 pub struct Findings {
     /// Items of the source that were looked at.
     pub examined: u64,
-    /// Items whose bytes were read at both sides and are equal, and whose properties are.
+    /// Items whose bytes were read at both sides and are equal, and whose properties are as far as they are known.
     pub equal: u64,
+    /// Those of them of which it is not known what properties they have: the file system keeps none, and what was written
+    /// down beside it is of another state of the file.
+    pub properties_unknown: u64,
     /// Bytes read at the destination.
     pub bytes: u64,
     /// Each item that is not as it should be, and things that cannot be items.
@@ -192,15 +195,19 @@ impl Verification {
         }
         Ok(match Properties::differing(from.1.properties.as_ref(), to.1.properties.as_ref()) {
             Some(Differing::Property(name)) => Examined::Fault(Fault::PropertyDiffers(name)),
-            Some(Differing::Unknown) => Examined::Fault(Fault::PropertyDiffers("(not known)".to_owned())),
-            None => Examined::Equal { bytes: to.1.size },
+            Some(Differing::Unknown) => Examined::Equal { bytes: to.1.size, properties: false },
+            None => Examined::Equal { bytes: to.1.size, properties: true },
         })
     }
 }
 
 enum Examined {
     Present,
-    Equal { bytes: u64 },
+    /// The bytes are equal, and the properties if they are known.
+    Equal {
+        bytes: u64,
+        properties: bool,
+    },
     Fault(Fault),
 }
 
@@ -211,8 +218,9 @@ impl Findings {
         self.examined += 1;
         let (item, what) = match joined {
             Some(Ok((_, Ok(Examined::Present)))) | None => return,
-            Some(Ok((_, Ok(Examined::Equal { bytes })))) => {
+            Some(Ok((_, Ok(Examined::Equal { bytes, properties })))) => {
                 self.equal += 1;
+                self.properties_unknown += u64::from(!properties);
                 self.bytes += bytes;
                 return;
             }

@@ -47,7 +47,7 @@ impl fmt::Display for Moved {
 }
 
 impl RootPlace {
-    /// Why `now` may not be taken for it. An ordinary folder may be made anew: only what is mounted can be away.
+    /// Why `now` may not be taken for it. An ordinary folder may be made anew; what is mounted can be away, or cover what was.
     pub fn moved(&self, now: &Self) -> Option<Moved> {
         if self.identity == now.identity {
             None
@@ -56,7 +56,7 @@ impl RootPlace {
         } else if self.file_system != now.file_system {
             Some(Moved::OtherFileSystem)
         } else {
-            self.mounted.then_some(Moved::OtherDirectory)
+            (self.mounted || now.mounted).then_some(Moved::OtherDirectory)
         }
     }
 }
@@ -131,8 +131,7 @@ impl Places {
         Ok(())
     }
 
-    /// The same of a space that is, or was, a mount of its own. Of other spaces nothing is remembered: they are folders,
-    /// and made anew at will.
+    /// The same of a space: something may be mounted right there, or not any more. An ordinary folder is made anew at will.
     ///
     /// # Errors
     /// [`PlaceError`].
@@ -146,7 +145,7 @@ impl Places {
         if let Some(moved) = before.as_ref().and_then(|before| before.moved(now)) {
             return Ok(Err(moved));
         }
-        if now.mounted && before.as_ref() != Some(now) {
+        if before.as_ref() != Some(now) {
             self.write(store, &key, now).await?;
         }
         Ok(Ok(()))
@@ -162,13 +161,13 @@ impl Places {
         now: Option<&RootPlace>,
     ) -> Result<(), PlaceError> {
         let key = self.space_key(store, space);
-        match now.filter(|now| now.mounted) {
+        match now {
             Some(now) => self.write(store, &key, now).await,
             None => Ok(self.table.delete(&key, RowWhen::Always).await?),
         }
     }
 
-    /// The spaces of a store that were mounts of their own.
+    /// The spaces of a store whose places are remembered.
     ///
     /// # Errors
     /// The table's.
@@ -233,7 +232,8 @@ mod tests {
             (&disk, place("d/9", "d", true), Some(Moved::OtherDirectory)),
             (&folder, place("r/8", "r", false), None),
             (&folder, disk.clone(), Some(Moved::OtherFileSystem)),
-            (&folder, place("r/8", "r", true), None),
+            (&folder, place("r/8", "r", true), Some(Moved::OtherDirectory)),
+            (&folder, place("r/7", "r", true), None),
             // A folder of a disk that was unplugged, and of the disk below.
             (&place("d/5", "d", false), place("r/5", "r", false), Some(Moved::OtherFileSystem)),
         ] {
@@ -258,14 +258,17 @@ mod tests {
 
         let (space, other) = (SpaceId::new("s").unwrap(), SpaceId::new("t").unwrap());
         assert_eq!(places.meet_space((&store, &space), &folder).await.unwrap(), Ok(()));
-        assert!(places.spaces(&store).await.unwrap().is_empty(), "a folder is nothing to remember");
+        let covered = places.meet_space((&store, &space), &disk).await.unwrap();
+        assert_eq!(covered, Err(Moved::OtherFileSystem), "a disk over the folder");
+        places.accept_space((&store, &space), Some(&disk)).await.unwrap();
         assert_eq!(places.meet_space((&store, &space), &disk).await.unwrap(), Ok(()));
         assert_eq!(places.meet_space((&store, &space), &folder).await.unwrap(), Err(Moved::NotMounted));
         assert_eq!(places.meet_space((&store, &other), &folder).await.unwrap(), Ok(()));
-        assert_eq!(places.spaces(&store).await.unwrap(), std::slice::from_ref(&space));
+        assert_eq!(places.spaces(&store).await.unwrap(), [space.clone(), other.clone()]);
         places.accept_space((&store, &space), Some(&folder)).await.unwrap();
         assert_eq!(places.meet_space((&store, &space), &folder).await.unwrap(), Ok(()));
-        assert!(places.spaces(&store).await.unwrap().is_empty());
+        places.accept_space((&store, &space), None).await.unwrap();
+        assert_eq!(places.spaces(&store).await.unwrap(), [other]);
 
         table.put(&places.key(&store), Bytes::from_static(b"{"), RowWhen::Always).await.unwrap();
         assert!(matches!(places.meet(&store, &folder).await, Err(PlaceError::Unreadable { .. })));

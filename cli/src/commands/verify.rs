@@ -30,6 +30,8 @@ struct Sum {
     equal: u64,
     bytes: u64,
     faults: u64,
+    /// Of the equal ones: those whose properties are not known.
+    properties_unknown: u64,
     /// What is not copied because of a rule, or because it lies in no space.
     left_out: u64,
     /// Pairs of stores and spaces that were looked at.
@@ -71,7 +73,7 @@ pub(super) async fn run(args: Verify, config: impl Fn() -> Result<Config>) -> Re
     }
     let exit = if sum.faults > 0 {
         Exit::Partial
-    } else if sum.left_out > 0 || sum.pairs == 0 {
+    } else if sum.left_out + sum.properties_unknown > 0 || sum.pairs == 0 {
         Exit::Warnings
     } else {
         Exit::Done
@@ -142,6 +144,7 @@ impl Sum {
     fn add(&mut self, name: &str, findings: &Findings) {
         self.examined += findings.examined;
         self.equal += findings.equal;
+        self.properties_unknown += findings.properties_unknown;
         self.bytes += findings.bytes;
         self.faults += findings.faults.len() as u64;
         for fault in &findings.faults {
@@ -178,7 +181,7 @@ impl Sum {
         if args.json {
             line(
                 json!({ "examined": self.examined, "equal": self.equal, "faults": self.faults, "bytes": self.bytes,
-                    "left_out": self.left_out,
+                    "left_out": self.left_out, "properties_unknown": self.properties_unknown,
                     "seconds": (seconds * 1000.0).round() / 1000.0, "exit_code": exit.code() })
                 .to_string(),
             );
@@ -186,7 +189,7 @@ impl Sum {
         }
         let how = match exit {
             Exit::Warnings if self.pairs == 0 => "There was nothing to verify",
-            Exit::Warnings => "Every item looked at is as it should be, but for what is not copied",
+            Exit::Warnings => "Every item looked at is as it should be, but for what is told here",
             Exit::Done => "Every item looked at is as it should be",
             _ => "Not all is as it should be",
         };
@@ -197,5 +200,12 @@ impl Sum {
             self.faults,
             bytes(self.bytes)
         ));
+        if self.properties_unknown > 0 {
+            line(format!(
+                "Of {} the bytes are equal, and the mode and time are not known: the disk does not keep them, and what Mill \
+                 wrote down is of another state of these files. The next mirror writes it down anew.",
+                self.properties_unknown
+            ));
+        }
     }
 }

@@ -58,6 +58,9 @@ fn sealed(world: &World) -> Vec<String> {
 import sqlite3, pathlib
 for path in pathlib.Path('state').rglob('*.db'):
     db = sqlite3.connect(path, timeout=20)
+    # At its very beginning it has no tables yet.
+    if not db.execute(\"select 1 from sqlite_master where name = 'entry'\").fetchone():
+        continue
     for (id,) in db.execute(\"select sort from entry where book = 'seals'\"):
         print(id.decode() if isinstance(id, bytes) else id)
 ",

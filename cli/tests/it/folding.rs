@@ -230,3 +230,29 @@ fn what_a_disk_cannot_keep_is_no_difference_to_verify() {
         assert!(ran.out.contains("secret") && !ran.out.contains("run.sh"), "{}", ran.out);
     });
 }
+
+#[test]
+fn a_disk_that_was_plugged_in_again_is_verified_by_its_bytes() {
+    apart(|| {
+        let world = World::new();
+        let disk = Disk::create(&world.path("image"), 64 << 20)?;
+        let at = world.path("dst");
+        let mount = Folding::ExFat.mount(&disk, &at)?;
+        for name in ["a", "b", "c"] {
+            world.write(&format!("src/{name}"), name);
+        }
+        world.age("src");
+        mirror(&world, &[]).expect(0);
+        mount.unmount();
+        // It numbers its files anew each time.
+        let mount = disk.mount(FileSystem::ExFat, &at, "")?;
+        let ran = world.mill(&["verify", "--folders", "src", "dst", "--json"]);
+        let (equal, unknown) = (ran.json()["equal"].clone(), ran.json()["properties_unknown"].clone());
+        assert_eq!((equal, unknown.as_u64() > Some(0)), (3.into(), ran.code == 2), "{} {}", ran.out, ran.err);
+        fs::write(at.join("b"), "B").unwrap();
+        let ran = world.mill(&["verify", "--folders", "src", "dst"]).expect(50);
+        assert!(ran.out.contains("b: the bytes differ") && !ran.out.contains("! a"), "{}", ran.out);
+        mount.unmount();
+        Ok(())
+    });
+}

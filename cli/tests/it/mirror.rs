@@ -216,3 +216,24 @@ fn the_help_gives_the_exit_codes() {
     world.mill(&["--help"]).expect(0);
     world.mill(&["completions", "bash"]).expect(0);
 }
+
+#[test]
+fn mills_own_state_is_never_written_over() {
+    let world = World::new();
+    world.write("home/a", "a");
+    let mill = |args: &[&str]| {
+        let mut command = world.command();
+        command.args(args).env("XDG_STATE_HOME", world.path("home/.state"));
+        crate::world::Ran::of(command.output().unwrap())
+    };
+    let ran = mill(&["mirror", "home", "bak"]).expect(0);
+    assert!(ran.err.contains("the source holds Mill's own state"), "{}", ran.err);
+    fs::write(world.path("home/a"), "newer").unwrap();
+    for held in [&["mirror", "bak", "home"][..], &["mirror", "bak", "home/.state/mill", "--remove-vanished"]] {
+        let ran = mill(held).expect(200);
+        assert!(ran.err.contains("holds Mill's own state") && ran.err.contains("XDG_STATE_HOME"), "{}", ran.err);
+    }
+    assert_eq!(fs::read_to_string(world.path("home/a")).unwrap(), "newer");
+    world.mill(&["mirror", "bak", "home"]).expect(0);
+    assert_eq!(fs::read_to_string(world.path("home/a")).unwrap(), "a");
+}

@@ -466,3 +466,45 @@ fn a_hard_link_is_no_copy() {
     assert_ne!(inode(&other), before);
     world.mill(&["verify", "--folders", "src", "dst"]).expect(0);
 }
+
+#[test]
+fn what_is_mounted_over_a_destination_or_a_space_of_it_is_not_written() {
+    trial(|world| {
+        accounts(world, r#"["a"]"#);
+        account(world, "a", "one", "two");
+        twenty(world, "one/room", "of-a");
+        twenty(world, "one/other", "of-a");
+        fs::create_dir(world.path("two")).unwrap();
+        world.mill(&["run", "--json"]).expect(0);
+        world.write("theirs/of-a-7", "precious");
+        world.write("theirs/room/of-a-7", "precious");
+        let theirs = content(&world.path("theirs"));
+        for (over, number) in [("two/room", 1), ("two", 2)] {
+            let tmpfs = || Mount::tmpfs(&world.path(over), "size=8m");
+            let bind = || Ok(Mount::bind(&world.path("theirs"), &world.path(over)));
+            for mount in [&tmpfs as &dyn Fn() -> Result<Mount, NotRun>, &bind] {
+                world.write(&format!("one/room/new-{number}"), "new");
+                world.write(&format!("one/other/new-{number}"), "new");
+                let mount = mount()?;
+                let covering = content(&world.path(over));
+                let ran = world.mill(&["run", "--json"]);
+                assert!(matches!(ran.code, 50 | 100), "{over}: {} {}", ran.out, ran.err);
+                assert!(ran.json()["remarks"].to_string().contains("mill places accept a 2"), "{}", ran.out);
+                assert_eq!(content(&world.path(over)), covering, "{over}");
+                mount.unmount();
+                world.mill(&["run", "--json"]).expect(0);
+                world.same("one/room", "two/room");
+            }
+        }
+        assert_eq!(content(&world.path("theirs")), theirs);
+        world.mill(&["mirror", "one/room", "copy"]).expect(0);
+        world.write("one/room/newer", "newer");
+        let mount = Mount::bind(&world.path("theirs"), &world.path("copy"));
+        let ran = world.mill(&["mirror", "one/room", "copy"]).expect(100);
+        assert!(ran.err.contains("--create"), "{}", ran.err);
+        assert_eq!(content(&world.path("theirs")), theirs);
+        mount.unmount();
+        world.mill(&["mirror", "one/room", "copy"]).expect(0);
+        Ok(())
+    });
+}

@@ -23,6 +23,7 @@ mod file_system;
 mod hops;
 mod in_progress;
 mod kept;
+mod layers;
 mod listing;
 mod lock;
 mod mapped;

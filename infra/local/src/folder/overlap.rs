@@ -20,6 +20,7 @@ use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
 use super::boundary::mount_id;
+use super::layers;
 use super::mounts::{Mount, MountTable};
 
 /// How far a directory is followed that is shown by a file system that is shown by another.
@@ -48,7 +49,11 @@ struct Part {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extent {
     path: PathBuf,
+    /// Where it is now, whatever it was called.
+    found_at: PathBuf,
     parts: Vec<Part>,
+    /// Whether it is shown by an overlay with a layer that cannot be found by its name.
+    unknown_layers: bool,
 }
 
 /// Two folders that hold the same files.
@@ -79,9 +84,15 @@ impl Extent {
     /// The folder `rest` in an opened directory. `shown` is what messages call it.
     pub(super) fn of_opened(directory: impl AsFd, rest: Option<&OsStr>, shown: &Path) -> io::Result<Self> {
         let table = MountTable::now()?;
-        let mut extent = Self { path: shown.to_owned(), parts: Vec::new() };
+        let mut extent = Self::empty(shown);
+        extent.found_at = found_in(&table, &directory)?.0;
+        extent.found_at.extend(rest);
         extent.add(&table, directory, rest, LAYERS_MAX)?;
         Ok(extent)
+    }
+
+    fn empty(shown: &Path) -> Self {
+        Self { path: shown.to_owned(), found_at: shown.to_owned(), parts: Vec::new(), unknown_layers: false }
     }
 
     /// What the two hold both, if anything.
@@ -90,8 +101,21 @@ impl Extent {
             a.ground == b.ground && (a.within.starts_with(&b.within) || b.within.starts_with(&a.within))
         };
         let pairs = self.parts.iter().flat_map(|a| other.parts.iter().map(move |b| (a, b)));
-        let (a, b) = pairs.into_iter().find(|(a, b)| nested(a, b))?;
-        Some(Overlap { one: self.path.clone(), other: other.path.clone(), how: how(a, b) })
+        let how = match pairs.into_iter().find(|(a, b)| nested(a, b)) {
+            Some((a, b)) => how(a, b),
+            None => self.shared_by_an_overlay(other)?,
+        };
+        Some(Overlap { one: self.path.clone(), other: other.path.clone(), how })
+    }
+
+    /// What both show, where one of them is an overlay that does not tell all its layers.
+    fn shared_by_an_overlay(&self, other: &Self) -> Option<String> {
+        if !self.unknown_layers && !other.unknown_layers {
+            return None;
+        }
+        let path = layers::shared(&self.found_at, &other.found_at)?;
+        let (one, there) = (self.path.join(&path), other.path.join(&path));
+        Some(format!("`{}` and `{}` are one, by an overlay", one.display(), there.display()))
     }
 
     fn add(&mut self, table: &MountTable, directory: impl AsFd, rest: Option<&OsStr>, layers: usize) -> io::Result<()> {
@@ -115,6 +139,10 @@ impl Extent {
         self.parts.push(part(Ground::Device(mount.device.0, mount.device.1), within.clone()));
         let below = within.strip_prefix("/").unwrap_or(&within);
         let mut shows = shown_by(mount);
+        let known = shows.len();
+        // What a relative path meant is known to the one who mounted it alone.
+        shows.retain(|path| path.is_absolute() && path.is_dir());
+        self.unknown_layers |= mount.kind == "overlay" && shows.len() < known;
         if let Some((server, export)) = export(&mount.source) {
             self.parts.push(part(Ground::Server(server.clone()), joined(&export, below)));
             if is_this_host(&server) {
@@ -165,7 +193,9 @@ pub fn overlaps(extents: &[Extent]) -> Vec<(usize, usize, Overlap)> {
             let ancestors = part.within.ancestors().filter_map(|outer| first.get(&(&part.ground, outer)).copied());
             ancestors.collect::<Vec<_>>()
         };
-        for other in extent.parts.iter().flat_map(outer).filter(|other| *other != index) {
+        // One by one: no name leads to what such a folder shows.
+        let others = if extent.unknown_layers { 0..extents.len() } else { 0..0 };
+        for other in extent.parts.iter().flat_map(outer).chain(others).filter(|other| *other != index) {
             let (a, b) = (index.min(other), index.max(other));
             if let Some(overlap) = extents[a].overlap(&extents[b]) {
                 found.entry((a, b)).or_insert(overlap);
@@ -225,17 +255,14 @@ fn held_by(mount: &Mount) -> String {
 
 /// The directories that a file system shows under a name of its own, as far as its mount tells.
 fn shown_by(mount: &Mount) -> Vec<PathBuf> {
-    let mut shown = match &*mount.kind {
+    match &*mount.kind {
         "overlay" => {
             let lower = mount.option("lowerdir").map(layers).unwrap_or_default();
             lower.into_iter().chain(mount.option("upperdir").map(PathBuf::from)).collect()
         }
         kind if kind.starts_with("fuse") || kind == "ecryptfs" => vec![PathBuf::from(&mount.source)],
         _ => Vec::new(),
-    };
-    // What a relative path meant is known to the one who mounted it alone.
-    shown.retain(|path| path.is_absolute() && path.is_dir());
-    shown
+    }
 }
 
 /// The lower layers of an overlay: a colon stands between two, `\:` is a colon in a name.
@@ -284,7 +311,7 @@ mod tests {
     fn parts(lines: &str, id: u64, inner: &str) -> Vec<String> {
         let table = table(lines);
         let mount = table.mount(id).unwrap();
-        let mut extent = Extent { path: mount.point.clone(), parts: Vec::new() };
+        let mut extent = Extent::empty(&mount.point);
         extent.add_part(&table, mount, Path::new(inner), &mount.point.join(inner), LAYERS_MAX);
         let ground = |part: &Part| match &part.ground {
             Ground::Device(major, minor) => format!("{major}:{minor}"),

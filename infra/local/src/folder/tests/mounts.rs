@@ -112,6 +112,19 @@ fn file_systems_that_show_others_directories_are_seen_through() {
         assert!(overlap(low.join("photos"), over.path().join("photos")).is_some());
         assert_eq!(overlap(at.join("other"), over.path()), None);
         over.unmount();
+        // By names that lead nowhere now.
+        write(low.join("photos/a"));
+        let moved = at.join("moved");
+        let over = Mount::by_command(&["-t", "overlay", "overlay", "-o", &options], &at.join("over"))?;
+        write(over.path().join("new"));
+        for (name, layer) in [("up", &up), ("low", &low)] {
+            std::fs::rename(layer, &moved).unwrap();
+            assert!(overlap(&moved, over.path()).is_some(), "{name}");
+            assert!(overlap(over.path(), &moved).is_some(), "{name}");
+            assert_eq!(overlap(at.join("other"), over.path()), None);
+            std::fs::rename(&moved, layer).unwrap();
+        }
+        over.unmount();
         let served = FlakyFolder::serve(&low, &at.join("served"))?;
         assert_eq!(overlap(&low, at.join("served")), None, "it does not say what it shows");
         drop(served);
