@@ -163,9 +163,9 @@ fn a_space_comes_back_from_a_copy() {
     world.same("library/one/reading-room", "whole");
     // What nobody copied with Mill comes back too, but nothing vouches for it.
     world.write("library/three/reading-room/theirs", "?");
-    let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all", "--json"]).expect(2);
+    let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all", "--json"]).expect(0);
     assert_eq!((ran.json()["faults"].clone(), ran.json()["unproven"].clone()), (0.into(), 1.into()));
-    let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all"]).expect(2);
+    let ran = world.mill(&["restore", "library", "reading-room", "--from", "3", "all"]).expect(0);
     assert!(ran.out.contains("Of 1 no seal tells what was copied"), "{}", ran.out);
 }
 
