@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use indicatif::MultiProgress;
 use mill_local::Remembered;
-use mill_local::folder::{Extent, FolderStore, Layout};
+use mill_local::folder::{FolderStore, Layout};
 use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{CrashPoint, Presence, Refusal, StoreErrorKind, crash_point};
@@ -52,7 +52,7 @@ struct Pair {
 pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     let pair = Pair::of(&args).await?;
     let _alone = pair.state.lock()?;
-    pair.state_lies_elsewhere()?;
+    pair.state_lies_elsewhere().await?;
     let remembered = pair.state.remembered()?;
     let first = remembered == Remembered::Nothing;
     if first && !args.ending.json {
@@ -161,26 +161,19 @@ impl Pair {
     }
 
     /// Makes sure that Mill does not write over its own state, or delete it, while it is in use.
-    fn state_lies_elsewhere(&self) -> Result<()> {
-        let state = host::state_folder()?;
-        let own = Extent::of(&state)?;
-        let holds = |end: &End| match end {
-            End::Folder(path) => Ok(Extent::of(path)?.overlap(&own).is_some()),
-            End::Remote(_) => anyhow::Ok(false),
-        };
-        if holds(&self.destination)? {
+    async fn state_lies_elsewhere(&self) -> Result<()> {
+        let state = End::Folder(host::state_folder()?);
+        if state.overlap(&self.destination).await?.is_some() {
             return Err(Usage(format!(
-                "the destination `{}` holds Mill's own state, `{}`, which is in use; let XDG_STATE_HOME name a folder \
-                 elsewhere",
-                self.destination,
-                state.display()
+                "the destination `{}` holds Mill's own state, `{state}`, which is in use; let XDG_STATE_HOME name a \
+                 folder elsewhere",
+                self.destination
             ))
             .into());
         }
-        if holds(&self.source)? {
+        if state.overlap(&self.source).await?.is_some() {
             tracing::warn!(
-                "the source holds Mill's own state, `{}`, which changes while it is copied: its copy is of no use",
-                state.display()
+                "the source holds Mill's own state, `{state}`, which changes while it is copied: its copy is of no use"
             );
         }
         Ok(())
