@@ -221,9 +221,14 @@ pub enum FailureClass {
         /// Its own wish.
         retry_after: Option<Duration>,
     },
-    /// Never counts; pauses the store.
+    /// Never counts; pauses the store, until a person has acted.
     Unavailable {
         /// The store that cannot be used.
+        store: StoreAddress,
+    },
+    /// Never counts; pauses the store, until its trouble has passed by itself.
+    Unreachable {
+        /// The store that does not answer.
         store: StoreAddress,
     },
     /// Dead-lettered at once: trying again cannot help.

@@ -489,6 +489,12 @@ pub enum Refusal {
     /// It may not be read.
     #[error("it may not be read")]
     Unreadable,
+    /// It may not be written, while others of its store may.
+    #[error("it may not be written: {0}")]
+    Unwritable(String),
+    /// Its bytes lie in an archive tier, named as the service names it, and must be brought back by a person first.
+    #[error("it lies in the archive tier {0}; bring it back to be copied")]
+    Archived(String),
     /// It stands beside the spaces and is none.
     #[error("it lies in no space")]
     InNoSpace,
@@ -526,10 +532,13 @@ pub enum StoreErrorKind {
         /// The store's own wish.
         retry_after: Option<Duration>,
     },
-    /// The store as a whole cannot be used now: unreachable, no credentials, full, read-only, not mounted.
+    /// The store as a whole cannot be used now, and a person must act: no credentials, full, read-only, not mounted.
     /// Nothing is known of any item.
     #[error("the store is unavailable")]
     Unavailable,
+    /// The store as a whole does not answer, or is in trouble of its own: it may pass by itself. Nothing is known of any item.
+    #[error("the store does not answer")]
+    Unreachable,
     /// The space is not there, though the store answers.
     #[error("the space is not there")]
     SpaceAbsent,

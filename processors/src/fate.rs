@@ -42,6 +42,7 @@ pub(crate) fn class(error: &StoreError) -> Option<FailureClass> {
             FailureClass::Throttled { store: store(), retry_after: *retry_after }
         }
         StoreErrorKind::Unavailable | StoreErrorKind::NotConfigured => FailureClass::Unavailable { store: store() },
+        StoreErrorKind::Unreachable => FailureClass::Unreachable { store: store() },
         StoreErrorKind::SpaceAbsent
         | StoreErrorKind::Precondition
         | StoreErrorKind::Changed
@@ -79,6 +80,7 @@ mod tests {
                 Some(FailureClass::Throttled { store: store.clone(), retry_after }),
             ),
             (StoreErrorKind::Unavailable, Some(FailureClass::Unavailable { store: store.clone() })),
+            (StoreErrorKind::Unreachable, Some(FailureClass::Unreachable { store: store.clone() })),
             (StoreErrorKind::NotConfigured, Some(FailureClass::Unavailable { store: store.clone() })),
             (StoreErrorKind::SpaceAbsent, Some(FailureClass::Retryable)),
             (StoreErrorKind::Precondition, Some(FailureClass::Retryable)),

@@ -296,6 +296,7 @@ pub(crate) fn every_error() -> Vec<StoreErrorKind> {
     let _ = |kind: StoreErrorKind| match kind {
         StoreErrorKind::Throttled { .. }
         | StoreErrorKind::Unavailable
+        | StoreErrorKind::Unreachable
         | StoreErrorKind::SpaceAbsent
         | StoreErrorKind::Refused(_)
         | StoreErrorKind::Precondition
@@ -308,6 +309,7 @@ pub(crate) fn every_error() -> Vec<StoreErrorKind> {
     vec![
         StoreErrorKind::Throttled { retry_after: None },
         StoreErrorKind::Unavailable,
+        StoreErrorKind::Unreachable,
         StoreErrorKind::SpaceAbsent,
         StoreErrorKind::Refused(Refusal::Unreadable),
         StoreErrorKind::Precondition,

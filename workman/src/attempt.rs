@@ -162,6 +162,10 @@ impl Decision<'_> {
                 let pause = self.pause(store, Sort::Throttled(*retry_after), error);
                 self.put_off(envelope, pause)
             }
+            FailureClass::Unreachable { store } => {
+                let pause = self.pause(store, Sort::Unavailable, error);
+                self.put_off(envelope, pause)
+            }
             FailureClass::Unavailable { store } => {
                 let pause = self.pause(store, Sort::Unavailable, error);
                 if self.shared.settings.on_unavailable == OnUnavailable::Wait {

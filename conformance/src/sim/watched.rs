@@ -111,7 +111,7 @@ fn verdict(answer: &Result<Outcome, ProcessorError>) -> Verdict {
         Err(error) => match error.class {
             FailureClass::Retryable => Verdict::Retryable,
             FailureClass::Throttled { .. } => Verdict::Throttled,
-            FailureClass::Unavailable { .. } => Verdict::Unavailable,
+            FailureClass::Unavailable { .. } | FailureClass::Unreachable { .. } => Verdict::Unavailable,
             FailureClass::Permanent => Verdict::Permanent,
             FailureClass::Fatal => Verdict::Fatal,
             FailureClass::LeaseLost => Verdict::LeaseLost,

@@ -74,7 +74,8 @@ pub(super) fn kind(during: During, trouble: &Trouble) -> StoreErrorKind {
         Cause::Throttled { retry_after } => StoreErrorKind::Throttled { retry_after },
         // To whom one item is denied, others may be granted; who may not write one will hardly write the next.
         Cause::Denied if during == During::Read => StoreErrorKind::Refused(Refusal::Unreadable),
-        Cause::Denied | Cause::Credentials | Cause::Unreachable | Cause::Failing => StoreErrorKind::Unavailable,
+        Cause::Denied | Cause::Credentials => StoreErrorKind::Unavailable,
+        Cause::Unreachable | Cause::Failing => StoreErrorKind::Unreachable,
         Cause::Nonsense => StoreErrorKind::Unexpected,
         Cause::Answer => of_code(during, trouble.code.as_deref().unwrap_or_default(), trouble.status),
     }
@@ -116,8 +117,8 @@ mod tests {
             (Write, Cause::Denied, StoreErrorKind::Unavailable),
             (Reach, Cause::Denied, StoreErrorKind::Unavailable),
             (Read, Cause::Credentials, StoreErrorKind::Unavailable),
-            (Read, Cause::Unreachable, StoreErrorKind::Unavailable),
-            (Read, Cause::Failing, StoreErrorKind::Unavailable),
+            (Read, Cause::Unreachable, StoreErrorKind::Unreachable),
+            (Read, Cause::Failing, StoreErrorKind::Unreachable),
             (Read, Cause::Nonsense, StoreErrorKind::Unexpected),
             (Write, Cause::Throttled { retry_after: None }, StoreErrorKind::Throttled { retry_after: None }),
         ] {

@@ -251,7 +251,9 @@ impl Witness {
         let seen = in_its_bucket || other.lists(bucket, &format!("{prefix}{name}")).await?;
         match by_its_name {
             // Its own bucket answers: what is unreachable is the host that would be named after the bucket.
-            Err(error) if seen || error.kind == StoreErrorKind::Unavailable => Ok(seen),
+            Err(error) if seen || matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Unreachable) => {
+                Ok(seen)
+            }
             by_its_name => by_its_name.map(|_| seen),
         }
     }

@@ -86,10 +86,10 @@ fn kind(during: During, errno: Errno) -> StoreErrorKind {
         // Too much at once for this process or machine; nothing is wrong with the store.
         (_, Errno::MFILE | Errno::NFILE | Errno::NOMEM) => StoreErrorKind::Throttled { retry_after: None },
         (During::Reach, _) => StoreErrorKind::Unavailable,
+        // A server that does not answer for now.
+        (_, Errno::TIMEDOUT | Errno::HOSTDOWN) => StoreErrorKind::Unreachable,
         // A disk or server that went away.
-        (_, Errno::NODEV | Errno::NXIO | Errno::STALE | Errno::NOTCONN | Errno::TIMEDOUT | Errno::HOSTDOWN) => {
-            StoreErrorKind::Unavailable
-        }
+        (_, Errno::NODEV | Errno::NXIO | Errno::STALE | Errno::NOTCONN) => StoreErrorKind::Unavailable,
 
         (During::Read, Errno::ACCESS | Errno::PERM) => refused(Refusal::Unreadable),
         (During::Read, Errno::LOOP) => refused(Refusal::SymbolicLink),

@@ -261,6 +261,7 @@ async fn calls_that_may_pass_are_made_three_times_and_no_others_are() {
         (StoreErrorKind::Throttled { retry_after: None }, 3),
         (StoreErrorKind::Throttled { retry_after: Some(Duration::from_mins(1)) }, 1),
         (StoreErrorKind::Unavailable, 1),
+        (StoreErrorKind::Unreachable, 1),
     ] {
         // A new item is opened; one that has a copy is looked at.
         for op in ["open", "head"] {
@@ -275,6 +276,7 @@ async fn calls_that_may_pass_are_made_three_times_and_no_others_are() {
             let expected = match kind {
                 StoreErrorKind::Throttled { retry_after } => FailureClass::Throttled { store, retry_after },
                 StoreErrorKind::Unavailable => FailureClass::Unavailable { store },
+                StoreErrorKind::Unreachable => FailureClass::Unreachable { store },
                 _ => FailureClass::Retryable,
             };
             assert_eq!(failed, expected);

@@ -15,6 +15,7 @@ fn expected(port: &str, op: &str, kind: &StoreErrorKind, last: bool) -> (Option<
         StoreErrorKind::Unavailable | StoreErrorKind::NotConfigured => {
             return (Some(FailureClass::Unavailable { store }), None);
         }
+        StoreErrorKind::Unreachable => return (Some(FailureClass::Unreachable { store }), None),
         StoreErrorKind::Refused(_) | StoreErrorKind::Precondition => return (None, Some(kept(1))),
         StoreErrorKind::SpaceAbsent if (port, op) == ("s", "head") => return (None, Some(kept(1))),
         StoreErrorKind::SpaceAbsent if (port, op) == ("d", "head") => return (None, Some(gone(1))),
