@@ -171,6 +171,15 @@ impl ConfiguredStores {
         Ok(opened)
     }
 
+    /// Removes once more what processes left unfinished that have died since, where this one has removed it before.
+    pub(crate) async fn tidy_again(&self) {
+        let tidied = self.tidied.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (_, opened) in open.into_iter().filter(|(address, _)| tidied.contains(address)) {
+            opened.store.tidy().await;
+        }
+    }
+
     fn opened(&self, address: &StoreAddress, spec: &StoreSpec) -> Option<OpenedStore> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.get(address).filter(|opened| opened.spec == *spec).cloned()

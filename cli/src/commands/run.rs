@@ -51,6 +51,10 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let ran = Run { works: &works, producer: &producer, hands, queues, stopping, bars, quiet: args.ending.quiet }
         .until_in_sync()
         .await?;
+    if let Some(stores) = works.configured.as_ref().filter(|_| args.processes > 0) {
+        // Of a workman's process that was killed, there is nobody else who would.
+        stores.tidy_again().await;
+    }
     let conclusion = Conclusion { works: &works, producer: &producer, names: &Names::Policies, stop, detailed };
     let (exit, summary) = conclusion.of(ran).await?;
     summary.print(args.ending.json, exit);

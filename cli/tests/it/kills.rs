@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -133,6 +134,73 @@ fn nothing_is_lost_when_producers_and_workmen_are_killed() {
     world.databases_are_whole();
     let letters = world.mill(&["deadletters", "list", "--json"]).expect(0);
     assert_eq!(letters.out, "", "nothing was given up");
+}
+
+/// An installation whose tasks in hand stay hidden for ten minutes, and what its source holds.
+fn with_a_long_visibility(sizes: &[usize]) -> World {
+    let world = World::new();
+    set_up(&world);
+    for (n, size) in sizes.iter().enumerate() {
+        world.write(&format!("one/photos/{n}"), vec![n as u8; *size]);
+    }
+    world
+}
+
+fn spawn_patient(world: &World, args: &[&str], crash_at: Option<&str>) -> Child {
+    let log = fs::File::options().create(true).append(true).open(world.path("log")).unwrap();
+    let mut command = world.command();
+    command.args(args).stdout(Stdio::null()).stderr(log).env("MILL_WORKMAN_VISIBILITY", "10m");
+    command.envs(crash_at.map(|point| ("MILL_CRASH_AT", point)));
+    command.spawn().unwrap()
+}
+
+/// Waits for the end of what would take ten minutes if it waited for a timeout.
+#[track_caller]
+fn ends_without_waiting(mut child: Child, world: &World) {
+    let until = Instant::now() + Duration::from_mins(3);
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait().unwrap() {
+            let log = fs::read_to_string(world.path("log")).unwrap();
+            assert_eq!(status.code(), Some(0), "{log}");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    panic!("it waits: {}", fs::read_to_string(world.path("log")).unwrap());
+}
+
+#[test]
+fn a_run_after_a_killed_one_waits_for_nothing_that_the_dead_held() {
+    for point in ["workman-received", "workman-before-acknowledge", "producer-nibble-sent"] {
+        let world = with_a_long_visibility(&[100; 20]);
+        let mut killed = spawn_patient(&world, &["run", "--quiet"], Some(point));
+        assert_eq!(killed.wait().unwrap().signal(), Some(9), "{point}");
+        ends_without_waiting(spawn_patient(&world, &["run", "--quiet"], None), &world);
+        world.same("one", "two");
+    }
+}
+
+#[test]
+fn what_a_killed_child_held_goes_on_in_the_others_and_nothing_of_it_stays() {
+    let world = with_a_long_visibility(&[40 << 20; 8]);
+    let run = spawn_patient(&world, &["run", "--quiet", "--processes", "2"], None);
+    let until = Instant::now() + Duration::from_mins(1);
+    let children = format!("/proc/{0}/task/{0}/children", run.id());
+    let busy = loop {
+        let pids = fs::read_to_string(&children).unwrap();
+        let busy = pids.split_whitespace().map(|pid| pid.parse().unwrap()).find(|pid| open_copies(*pid) > 0);
+        if let Some(pid) = busy {
+            break pid.to_string();
+        }
+        assert!(Instant::now() < until, "no child copies anything");
+    };
+    let status = Command::new("kill").args(["-KILL", &busy]).status().unwrap();
+    assert!(status.success());
+    ends_without_waiting(run, &world);
+    world.same("one", "two");
+    assert!(!world.path("two/.mill-in-progress").exists(), "a stray folder");
 }
 
 #[test]

@@ -31,6 +31,7 @@ use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
+use crate::queue::receivers::Receivers;
 pub use damage::Damage;
 use damage::OpenedFile;
 pub use failure::Failure;
@@ -58,6 +59,7 @@ pub struct Database {
     arrivals: Arc<Arrivals>,
     identity: KnownIdentity,
     damage: Arc<Damage>,
+    receivers: Receivers,
     /// Ends a check that runs beside the work.
     interrupt: Mutex<Option<InterruptHandle>>,
     /// The reader, and checks that run.
@@ -149,6 +151,7 @@ impl Database {
             arrivals,
             identity,
             damage,
+            receivers: Receivers::default(),
             interrupt,
             looking,
             last,
@@ -259,6 +262,10 @@ impl Database {
 
     pub(crate) fn chance(&self) -> &Arc<dyn Chance> {
         &self.chance
+    }
+
+    pub(crate) fn receivers(&self) -> &Receivers {
+        &self.receivers
     }
 
     /// Runs `work` in a transaction, with others, and answers after the commit. `bytes` is roughly what it writes.

@@ -1,10 +1,15 @@
-//! Telling whether a process of this machine still lives, so that a killed producer's lease need not run out.
+//! Telling whether a process of this machine still lives, so that neither a killed producer's lease need run out, nor what a
+//! killed workman had in hand.
 
 use std::fs;
 
 /// Names this process so that others on this machine can tell whether it lives: boot, pid, and when it started.
 pub fn this_process() -> String {
-    let pid = std::process::id();
+    of(std::process::id())
+}
+
+/// The name of a process that lives.
+pub(crate) fn of(pid: u32) -> String {
     format!("{}/{pid}/{}", boot(), started(pid).unwrap_or(0))
 }
 
@@ -20,7 +25,7 @@ pub fn surely_dead(holder: &str) -> bool {
     }
     match fs::metadata(format!("/proc/{pid}")) {
         Err(error) => error.kind() == std::io::ErrorKind::NotFound && fs::metadata("/proc/self").is_ok(),
-        Ok(_) => started(pid).is_some_and(|now| now != start),
+        Ok(_) => started(pid).is_some_and(|now| now != start) || has_ended(pid),
     }
 }
 
@@ -40,6 +45,19 @@ fn started(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// Whether a process has ended, and only its parent has not asked how. Another of its threads may outlive the first one:
+/// what is killed while it waits for a disk ends when the disk answers. Source: proc(5), `/proc/pid/stat` field 3.
+fn has_ended(pid: u32) -> bool {
+    let state = |path: String| {
+        let stat = fs::read_to_string(path).ok()?;
+        stat.rsplit_once(')')?.1.split_ascii_whitespace().next().map(str::to_owned)
+    };
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let mut threads = threads.map(|thread| state(format!("{}/stat", thread.ok()?.path().display())));
+    state(format!("/proc/{pid}/stat")).is_some_and(|state| state == "Z")
+        && threads.all(|thread| thread.is_some_and(|state| state == "Z" || state == "X"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +75,21 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(surely_dead(&name));
+    }
+
+    #[test]
+    fn a_process_that_ended_is_dead_though_its_parent_does_not_ask() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let name = of(child.id());
+        child.kill().unwrap();
+        for _ in 0..10_000 {
+            if surely_dead(&name) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(surely_dead(&name));
+        child.wait().unwrap();
     }
 
     #[test]

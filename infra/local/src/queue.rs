@@ -4,6 +4,7 @@
 //! in flight are delivered once more and their old receipts are void; back, bodies come later, by the step but never
 //! by more than [`HIDDEN_MAX`]: what is hidden for longer than anything may be is taken to be visible.
 
+pub(crate) mod receivers;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -92,7 +93,7 @@ impl SqliteQueue {
             queue: self.name,
             now: present.wall,
             until: present.hidden_until(visibility),
-            handle: rows::handle(self.database.chance().next_u64()),
+            handle: receivers::handle(&self.database).await.map_err(self.failed("receive"))?,
             max,
         };
         // Losing a receive to a power failure only delivers once more.
@@ -124,6 +125,9 @@ impl SqliteQueue {
                 () = clock.sleep(pause.min(left)) => {}
             }
             pause = (pause * 2).min(POLL_MOST);
+            if receivers::free_of_the_dead(&self.database).await.map_err(self.failed("receive"))? {
+                return Ok(true);
+            }
             let (queue, now) = (self.name, clock.now());
             let found = self.database.read(move |connection| rows::any_visible(connection, queue, now)).await;
             if found.map_err(self.failed("receive"))? {

@@ -10,7 +10,7 @@ pub(super) use crate::database::writer::Writing;
 use super::{HIDDEN_MAX, RECEIVES_MAX};
 
 /// A queue's number in the file, for ever.
-const fn code(queue: QueueName) -> i64 {
+pub(super) const fn code(queue: QueueName) -> i64 {
     match queue {
         QueueName::Audit => 1,
         QueueName::DuplicationHigh => 2,
@@ -28,7 +28,7 @@ pub(super) const fn index(queue: QueueName) -> usize {
 }
 
 /// A time as the file keeps it.
-fn millis(at: Timestamp) -> i64 {
+pub(super) fn millis(at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -39,11 +39,6 @@ fn timestamp(millis: i64) -> Timestamp {
 /// Later than this nothing can rightly be hidden: the clock has stepped back.
 fn absurd(now: Timestamp) -> i64 {
     millis(now.plus(HIDDEN_MAX))
-}
-
-/// A receive's handle out of chance: positive, so that it is not that of a body in nobody's hands.
-pub(super) fn handle(chance: u64) -> i64 {
-    (chance >> 1).max(1).cast_signed()
 }
 
 /// A delivery as its receipt names it: the row, and the receive.

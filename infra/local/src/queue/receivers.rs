@@ -1,0 +1,216 @@
+//! Which processes of this host receive, so that what one had in hand when it was killed need not wait for its timeout.
+//!
+//! Each process that receives has a row in the book `receivers`: its name, and as the row's version a number that no other
+//! bears. The number stands in the handle of each of its receives. A receive that finds nothing looks, now and then, whether
+//! one of the others surely lives no more; what that one held is made visible, and its row goes.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use mill_model::{Monotonic, QueueName, Timestamp};
+use rusqlite::{Connection, params};
+use tokio::sync::OnceCell;
+
+use super::rows::{self, Writing};
+use crate::database::writer::Durability;
+use crate::database::{Database, Failure};
+use crate::process;
+
+const BOOK: &str = "receivers";
+
+/// How many bits of a handle count the receives of one process. They need only tell those of one body apart.
+const COUNT_BITS: u32 = 24;
+const COUNT_MASK: i64 = (1 << COUNT_BITS) - 1;
+
+/// Numbers of receivers above this begin anew; the one before by that number is long forgotten.
+const NUMBER_MASK: i64 = (1 << (63 - COUNT_BITS)) - 1;
+
+/// How often a process that has nothing to do looks after the others.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What was received so often waits for its timeout all the same: it may be what kills the processes, and is not to have
+/// all of them in a row, nor to be given up for it within seconds.
+const RECEIVES_MAX: u32 = 5;
+
+/// Rows of which nothing could be told for so long are forgotten: their processes are of an earlier boot, or elsewhere.
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(30 * 24);
+
+/// This process as a receiver, and when it last looked after the others.
+#[derive(Debug, Default)]
+pub(crate) struct Receivers {
+    number: OnceCell<i64>,
+    receives: AtomicU32,
+    looked: Mutex<Option<Monotonic>>,
+}
+
+/// A process that receives, or did.
+#[derive(Debug, Clone)]
+struct Receiver {
+    name: String,
+    number: i64,
+}
+
+/// A handle for one receive of this process.
+pub(super) async fn handle(database: &Database) -> Result<i64, Failure> {
+    let ours = database.receivers();
+    let number = *ours.number.get_or_try_init(|| enrol(database, process::this_process())).await?;
+    Ok(handle_of(number, ours.receives.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// Positive, so that it is not that of a body in nobody's hands.
+fn handle_of(number: i64, count: u32) -> i64 {
+    (((number & NUMBER_MASK) << COUNT_BITS) | (i64::from(count) & COUNT_MASK)).max(1)
+}
+
+/// The handles of a receiver, from the first to the last.
+fn handles_of(number: i64) -> (i64, i64) {
+    let first = (number & NUMBER_MASK) << COUNT_BITS;
+    (first, first | COUNT_MASK)
+}
+
+/// Gives a process its number.
+async fn enrol(database: &Database, process: String) -> Result<i64, Failure> {
+    // One that opens the database twice is two receivers.
+    let name = format!("{process} {:x}", database.chance().next_u64());
+    let now = rows::millis(database.clock().now());
+    let forgotten = now.saturating_sub(i64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(i64::MAX));
+    let work = move |writing: &mut Writing<'_>| {
+        writing
+            .statement("DELETE FROM entry WHERE book = ?1 AND CAST(CAST(value AS TEXT) AS INTEGER) < ?2")?
+            .execute(params![BOOK, forgotten])?;
+        let number = writing.number()?;
+        let mut statement = writing
+            .statement("INSERT INTO entry (book, partition, sort, version, value) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        let (name, value) = (name.as_bytes(), now.to_string().into_bytes());
+        statement.execute(params![BOOK, &b""[..], name, number, value])?;
+        Ok(number)
+    };
+    database.write(Durability::Process, 0, work).await
+}
+
+/// Makes visible what receivers held that surely live no more. `true` when there was any.
+pub(super) async fn free_of_the_dead(database: &Database) -> Result<bool, Failure> {
+    let present = database.clock().monotonic();
+    {
+        let mut looked = database.receivers().looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.is_some_and(|looked| present.since(looked) < LOOK_EVERY) {
+            return Ok(false);
+        }
+        *looked = Some(present);
+    }
+    let dead = database.read(dead).await?;
+    if dead.is_empty() {
+        return Ok(false);
+    }
+    let now = database.clock().now();
+    let freed = database.write(Durability::Process, 0, move |writing| free(writing, &dead, now)).await?;
+    if freed > 0 {
+        tracing::info!(tasks = freed, "a process was killed; what it had in hand is ready again");
+    }
+    Ok(freed > 0)
+}
+
+fn dead(connection: &Connection) -> rusqlite::Result<Vec<Receiver>> {
+    let mut statement = connection.prepare_cached("SELECT CAST(sort AS TEXT), version FROM entry WHERE book = ?1")?;
+    let all = statement.query_map([BOOK], |row| Ok(Receiver { name: row.get(0)?, number: row.get(1)? }))?;
+    let all = all.collect::<rusqlite::Result<Vec<_>>>()?;
+    let is_dead = |receiver: &Receiver| receiver.name.split(' ').next().is_some_and(process::surely_dead);
+    Ok(all.into_iter().filter(is_dead).collect())
+}
+
+fn free(writing: &mut Writing<'_>, dead: &[Receiver], now: Timestamp) -> rusqlite::Result<usize> {
+    let mut freed = 0;
+    for Receiver { name, number } in dead {
+        let (first, last) = handles_of(*number);
+        for queue in QueueName::ALL {
+            // By the index: it reads rows of what is in flight alone.
+            let mut statement = writing.statement(
+                "UPDATE message SET visible_at = ?2, in_flight = 0, handle = 0
+                 WHERE queue = ?1 AND visible_at > ?2 AND in_flight = 1 AND handle BETWEEN ?3 AND ?4 AND receives < ?5",
+            )?;
+            let here = statement.execute(params![rows::code(queue), rows::millis(now), first, last, RECEIVES_MAX])?;
+            if here > 0 {
+                writing.arrived(rows::index(queue));
+                freed += here;
+            }
+        }
+        let mut statement = writing.statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
+        statement.execute(params![BOOK, &b""[..], name.as_bytes()])?;
+    }
+    Ok(freed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{OsChance, OsClock};
+
+    struct Killed {
+        database: Arc<Database>,
+        _directory: tempfile::TempDir,
+        child: Child,
+    }
+
+    /// A body in the hands of a process that lives.
+    async fn held(receives: u32) -> Killed {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mill.db");
+        let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance)).unwrap();
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let number = enrol(&database, process::of(child.id())).await.unwrap();
+        let now = database.clock().now();
+        let work = move |writing: &mut Writing<'_>| {
+            let until = rows::millis(now.plus(Duration::from_hours(1)));
+            let sql = "INSERT INTO message (id, queue, visible_at, in_flight, receives, handle, sent_at, body)
+                       VALUES (?1, ?2, ?3, 1, ?4, ?5, 0, x'')";
+            let (id, queue) = (writing.number()?, QueueName::DuplicationLow);
+            writing.count(rows::index(queue), 1);
+            writing.statement(sql)?.execute(params![id, rows::code(queue), until, receives, handle_of(number, 7)])
+        };
+        database.write(Durability::Process, 0, work).await.unwrap();
+        Killed { database, _directory: directory, child }
+    }
+
+    impl Killed {
+        async fn frees(&self) -> bool {
+            *self.database.receivers().looked.lock().unwrap() = None;
+            free_of_the_dead(&self.database).await.unwrap()
+        }
+
+        fn kill(&mut self) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_process_held_is_ready_again_and_nothing_of_one_that_lives() {
+        let mut one = held(1).await;
+        assert!(!one.frees().await, "its holder lives");
+        one.kill();
+        assert!(one.frees().await);
+        assert!(!one.frees().await, "it is in nobody's hands");
+        assert!(one.database.check().await.unwrap().is_empty(), "the database is whole");
+    }
+
+    #[tokio::test]
+    async fn what_was_in_the_hands_of_many_that_died_is_not_hastened() {
+        let mut one = held(RECEIVES_MAX).await;
+        one.kill();
+        assert!(!one.frees().await);
+    }
+
+    #[test]
+    fn no_handle_is_another_receivers_and_none_is_nobodys() {
+        for number in [1, 2, 1 << 38, NUMBER_MASK] {
+            let (first, last) = handles_of(number);
+            assert!(handle_of(number, 0) == first && handle_of(number, u32::MAX) == last, "{number}");
+            assert!(handles_of(number - 1).1 < first && first > 0, "{number}");
+        }
+        assert_eq!(handle_of(0, 0), 1);
+    }
+}
