@@ -14,15 +14,39 @@ pub(crate) fn name() -> String {
 
 /// The folder under which Mill keeps what belongs to a user and to no installation.
 ///
+/// A service of the system may have no `HOME`: then the user's entry in `/etc/passwd` says where that is.
+///
 /// # Errors
-/// When the environment names none.
+/// When neither the environment nor that entry names one.
 pub(crate) fn state_folder() -> Result<PathBuf> {
     let named = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let base = match named("XDG_STATE_HOME") {
-        Some(path) => path,
-        None => named("HOME").context("neither XDG_STATE_HOME nor HOME is set")?.join(".local/state"),
-    };
+    let user = rustix::process::geteuid();
+    let of_home = |home: PathBuf| home.join(".local/state");
+    let base = named("XDG_STATE_HOME").or_else(|| named("HOME").or_else(|| home(user.as_raw())).map(of_home));
+    // A host may have been stripped even of the entry.
+    let base = base.or_else(|| user.is_root().then(|| PathBuf::from("/var/lib")));
+    let base = base.with_context(|| {
+        format!(
+            "there is no place for what mill keeps: neither XDG_STATE_HOME nor HOME is set, and user {} has no home; set \
+             XDG_STATE_HOME to a folder that this user may write",
+            user.as_raw()
+        )
+    })?;
     Ok(base.join("mill"))
+}
+
+/// The home of a user, if it is there.
+fn home(user: u32) -> Option<PathBuf> {
+    home_in(&std::fs::read_to_string("/etc/passwd").ok()?, user).filter(|home| home.is_dir())
+}
+
+/// Source: passwd(5).
+fn home_in(passwd: &str, user: u32) -> Option<PathBuf> {
+    let entry = |line: &str| {
+        let [_, _, id, _, _, home, ..] = line.split(':').collect::<Vec<_>>()[..] else { return None };
+        (id.parse() == Ok(user) && home.starts_with('/')).then(|| PathBuf::from(home))
+    };
+    passwd.lines().find_map(entry)
 }
 
 /// The folder of what all installations of a host are to know: root's is the host's.
@@ -38,5 +62,18 @@ pub(crate) fn shared_folder() -> Result<PathBuf> {
         Some(folder) => Ok(folder),
         None if rustix::process::geteuid().is_root() => Ok(PathBuf::from("/var/lib/mill")),
         None => state_folder(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_home_of_a_user_is_read_from_its_own_entry() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nbroken\nmill:x:100:7::/srv/mill:/bin/false\nnone:x:7:7:::\n";
+        assert_eq!(home_in(passwd, 0), Some(PathBuf::from("/root")));
+        assert_eq!(home_in(passwd, 100), Some(PathBuf::from("/srv/mill")));
+        assert_eq!([home_in(passwd, 7), home_in(passwd, 8)], [None, None]);
     }
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use mill_trials::apart;
+
 use crate::world::{Ran, World, walk};
 
 const FROM_ONE: &str = r#"{"spaceDuplicationStorePolicies": {"room": [{"srcStoreId": "1", "destStoreId": "2"}]}}"#;
@@ -261,4 +263,25 @@ fn state_that_an_earlier_mill_left_open_to_others_is_closed_to_them() {
         let found = fs::metadata(world.path(&folder).join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(found, mode, "{name}");
     }
+}
+
+#[test]
+fn a_service_without_home_keeps_its_state_where_the_users_entry_says() {
+    let world = World::new();
+    apart(move || {
+        world.collection("src");
+        fs::create_dir(world.path("its home")).unwrap();
+        world.write("passwd", format!("root:x:0:0::{}:/bin/sh\n", world.path("its home").display()));
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["--bind"]).arg(world.path("passwd")).arg("/etc/passwd").status().unwrap().success());
+        let homeless = || {
+            let mut command = world.command();
+            command.args(["mirror", "src", "dst", "--json"]).env_remove("HOME").env_remove("XDG_STATE_HOME");
+            command
+        };
+        Ran::of(homeless().output().unwrap()).expect(0);
+        assert!(world.path("its home/.local/state/mill").is_dir());
+        Ran::of(homeless().arg("--detailed-exit-code").output().unwrap()).expect(1);
+        Ok(())
+    });
 }
