@@ -1,6 +1,6 @@
 //! What a store's failure means for the task: the one place that decides.
 
-use mill_ports::{FailureClass, ProcessorError, Refusal, StoreError, StoreErrorKind};
+use mill_ports::{FailureClass, ProcessorError, Refusal, StoreError, StoreErrorKind, chain};
 
 /// What becomes of a task that met a store's failure.
 #[derive(Debug)]
@@ -20,7 +20,11 @@ impl ErrorMeaning {
         match (class(&error), &error.kind) {
             (Some(class), _) => Self::Failed(failed(class, subject, error)),
             (None, kind) => {
-                Self::Refused { reason: format!("{} (`{}` in store `{}`)", refusal(kind), error.op, error.store) }
+                let refusal = refusal(kind);
+                // The store's own words, unless they are said already.
+                let said = error.source.as_ref().map(|source| chain(&**source)).filter(|said| !refusal.contains(said));
+                let said = said.map_or_else(String::new, |said| format!(": {said}"));
+                Self::Refused { reason: format!("{refusal} (`{}` in store `{}`{said})", error.op, error.store) }
             }
         }
     }

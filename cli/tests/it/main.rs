@@ -16,6 +16,7 @@ mod mirror;
 mod moving;
 mod places;
 mod policies;
+mod reach;
 mod reality;
 mod state;
 mod sums;

@@ -91,6 +91,6 @@ impl FolderStore {
 impl Folder {
     fn overlapping(&self, overlap: Overlap) -> StoreError {
         let kind = StoreErrorKind::NotConfigured;
-        self.error("use as a copy", "", Fault { kind, source: Some(overlap.into()), subject: None })
+        self.error("use as a copy", "", Fault { source: Some(overlap.into()), ..kind.into() })
     }
 }

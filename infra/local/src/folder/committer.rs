@@ -56,6 +56,19 @@ pub(super) enum Change {
     RemoveSpace(String),
 }
 
+impl Change {
+    /// The item that it is about, if it is about one.
+    pub(super) fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Place(_, place, _)
+            | Self::Directory(place, ..)
+            | Self::Properties(place, ..)
+            | Self::Remove(place, _) => Some(place),
+            Self::Respell(_) | Self::CreateSpace(_) | Self::RemoveSpace(_) => None,
+        }
+    }
+}
+
 /// What a change left.
 #[derive(Debug)]
 pub(super) enum Changed {

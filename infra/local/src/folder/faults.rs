@@ -10,6 +10,8 @@ pub(super) struct Fault {
     pub(super) source: Option<BoxError>,
     /// What failed, where it is not the thing that was asked for.
     pub(super) subject: Option<String>,
+    /// What the operating system said, where that alone does not tell whether the item or the store is meant.
+    pub(super) doubt: Option<Errno>,
 }
 
 /// What was being done when the operating system said no.
@@ -28,7 +30,12 @@ pub(super) enum During {
 impl Fault {
     /// What `errno` means.
     pub(super) fn of(during: During, errno: Errno) -> Self {
-        Self { kind: kind(during, errno), source: Some(Box::new(std::io::Error::from(errno))), subject: None }
+        Self {
+            kind: kind(during, errno),
+            source: Some(Box::new(std::io::Error::from(errno))),
+            subject: None,
+            doubt: is_doubtful(during, errno).then_some(errno),
+        }
     }
 
     /// Something that cannot be an item.
@@ -38,12 +45,12 @@ impl Fault {
 
     /// An answer that contradicts itself.
     pub(super) fn unexpected(words: impl Into<BoxError>) -> Self {
-        Self { kind: StoreErrorKind::Unexpected, source: Some(words.into()), subject: None }
+        Self { source: Some(words.into()), ..StoreErrorKind::Unexpected.into() }
     }
 
     /// The store cannot be used as it is.
     pub(super) fn unavailable(words: impl Into<BoxError>) -> Self {
-        Self { kind: StoreErrorKind::Unavailable, source: Some(words.into()), subject: None }
+        Self { source: Some(words.into()), ..StoreErrorKind::Unavailable.into() }
     }
 
     /// The same about something else than was asked for.
@@ -58,23 +65,35 @@ impl Fault {
             fault.source.as_ref().map_or_else(|| fault.kind.to_string(), |source| mill_ports::chain(&**source))
         };
         let source = format!("{}; and it could not be taken out of view again: {}", words(self), words(why));
-        Self { kind: self.kind.clone(), source: Some(source.into()), subject: self.subject.clone() }
+        Self { source: Some(source.into()), ..self.again() }
     }
 
     /// The same failure, for each of a group that shares it.
     pub(super) fn again(&self) -> Self {
         let source = self.source.as_ref().map(|source| BoxError::from(mill_ports::chain(&**source)));
-        Self { kind: self.kind.clone(), source, subject: self.subject.clone() }
+        Self { kind: self.kind.clone(), source, subject: self.subject.clone(), doubt: self.doubt }
     }
 }
 
 impl From<StoreErrorKind> for Fault {
     fn from(kind: StoreErrorKind) -> Self {
-        Self { kind, source: None, subject: None }
+        Self { kind, source: None, subject: None, doubt: None }
     }
 }
 
-/// The one place where an errno becomes a kind. Absence (`ENOENT`) is told apart before this is asked.
+/// Whether an errno may mean one item, its directory or all of the store: [`reach`](super::reach) finds out.
+fn is_doubtful(during: During, errno: Errno) -> bool {
+    // Some file systems in user space say these of a name that they cannot hold.
+    let of_name = [Errno::NOENT, Errno::AGAIN, Errno::INVAL, Errno::ILSEQ].contains(&errno);
+    let of_all = [Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::IO].contains(&errno);
+    match during {
+        During::Reach | During::Flush => false,
+        During::Read | During::Write => of_all || of_name,
+    }
+}
+
+/// The one place where an errno becomes a kind. Absence (`ENOENT`) is told apart before this is asked. Where there is a
+/// [doubt](is_doubtful), the kind is what it means as long as nobody has found out.
 #[allow(clippy::match_same_arms)] // a table: the arms are grouped by why
 fn kind(during: During, errno: Errno) -> StoreErrorKind {
     let refused = StoreErrorKind::Refused;
@@ -98,7 +117,7 @@ fn kind(during: During, errno: Errno) -> StoreErrorKind {
         // Some block of the disk is bad: the next item may lie elsewhere.
         (During::Flush, _) => StoreErrorKind::Unexpected,
 
-        // Full, read-only, failing or forbidden: the next item will meet the same.
+        // Full: the next item will meet the same. Read-only, failing or forbidden: perhaps.
         (
             During::Write,
             Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO | Errno::ACCESS | Errno::PERM | Errno::NOLCK,

@@ -224,12 +224,12 @@ impl Walk {
         }
         let Some(level) = self.levels.last() else { return Ok(false) };
         if level.empty {
-            let stat = rustix::fs::fstat(&level.directory).map_err(|errno| self.failed(errno))?;
-            if stat.st_nlink == 0 {
+            match rustix::fs::fstat(&level.directory) {
                 // Removed while it was open, it looks empty.
-                entries.push(self.hidden());
-            } else if self.prefix > self.after {
-                entries.push(self.item(&Stamp::of(&stat)));
+                Ok(stat) if stat.st_nlink == 0 => entries.push(self.hidden()),
+                Ok(stat) if self.prefix > self.after => entries.push(self.item(&Stamp::of(&stat))),
+                Ok(_) => {}
+                Err(errno) => entries.push(self.unseen(errno)?),
             }
         }
         Ok(true)
@@ -241,7 +241,7 @@ impl Walk {
             return Ok(());
         }
         let words = format!("its own destination lies in it: `{shown}` is where that is being written");
-        Err(Fault { kind: StoreErrorKind::NotConfigured, source: Some(words.into()), subject: None })
+        Err(Fault { source: Some(words.into()), ..StoreErrorKind::NotConfigured.into() })
     }
 
     /// The entry for the name just put behind the prefix, which is no directory's.

@@ -5,7 +5,7 @@
 //! order, or fails, and holds a bounded part of a directory's names however many there are. A root that is not there, or is
 //! not the one first seen, makes the store unavailable and never empty.
 //!
-//! Reading order: `place` (ids and paths), `faults` (errnos), `mounts`, `boundary` and `file_system` (what tells a place
+//! Reading order: `place` (ids and paths), `faults` (errnos), `reach` (whom they concern), `mounts`, `boundary` and `file_system` (what tells a place
 //! from others), `overlap`, `stamp` (versions), `root`, `kept` (properties), `reading` with `uncached` and `mapped`,
 //! `listing` over `names` and `dirents`, then `durability`, `staging`, `committer`, `lock`, `changes` and `undo`.
 //!
@@ -34,6 +34,7 @@ mod overlap;
 mod owner_mark;
 mod place;
 mod places;
+mod reach;
 mod reading;
 mod respelling;
 mod room;
@@ -227,7 +228,7 @@ impl Folder {
 
     /// The error of a call, given what failed in it.
     fn error(&self, op: &'static str, subject: &str, fault: Fault) -> StoreError {
-        let Fault { kind, source, subject: other } = fault;
+        let Fault { kind, source, subject: other, .. } = fault;
         let subject = other.map_or_else(|| subject.to_owned(), |other| format!("{subject}: {other}"));
         StoreError { kind, op, store: self.sidecar.store.clone(), subject, source }
     }

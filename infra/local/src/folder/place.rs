@@ -75,6 +75,11 @@ impl Place {
         &self.path[..self.space_len]
     }
 
+    /// Its path within the space.
+    pub(super) fn within(&self) -> &str {
+        self.path[self.space_len..].trim_start_matches('/')
+    }
+
     /// The directory it lies in, relative to the root; empty for the root itself.
     pub(super) fn parent(&self) -> &str {
         &self.path[..self.name_at.saturating_sub(1)]

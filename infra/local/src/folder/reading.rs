@@ -15,6 +15,7 @@ use super::faults::{During, Fault};
 use super::file_system;
 use super::kept::Kept;
 use super::place::Place;
+use super::reach;
 use super::room::Room;
 use super::root::{RootDir, directory_in};
 use super::spelling;
@@ -35,6 +36,10 @@ pub(super) struct Found {
 
 /// Finds an item and what is known of it, without following any symbolic link.
 pub(super) fn find(root: &RootDir, place: &Place) -> Result<Presence<Found>, Fault> {
+    looked_for(root, place).map_err(|fault| reach::of_read(root, place.space(), Some(place), fault))
+}
+
+fn looked_for(root: &RootDir, place: &Place) -> Result<Presence<Found>, Fault> {
     let parent = match root.waypoint(place.parent()) {
         Ok(parent) => parent,
         Err(errno) => return missing(root, place, errno),
@@ -158,6 +163,10 @@ pub(super) struct Wanted {
 
 /// Opens an item and reads its first chunk: all of it where it is small.
 pub(super) fn open(root: &RootDir, place: &Place, wanted: &Wanted, folder: &Folder) -> Result<Presence<Opened>, Fault> {
+    opened(root, place, wanted, folder).map_err(|fault| reach::of_read(root, place.space(), Some(place), fault))
+}
+
+fn opened(root: &RootDir, place: &Place, wanted: &Wanted, folder: &Folder) -> Result<Presence<Opened>, Fault> {
     let Presence::Here(found) = find(root, place)? else { return Ok(Presence::Absent) };
     let Found { file, mut stamp, kept } = found;
     let (clock, chunks) = (&*folder.clock, &folder.reading);
@@ -176,7 +185,7 @@ pub(super) fn open(root: &RootDir, place: &Place, wanted: &Wanted, folder: &Fold
     let at = range.map_or(0, |range| range.offset.min(size));
     let end = range.map_or(size, |range| range.offset.saturating_add(range.length).min(size));
     let mut rest = Rest { file, way, before: stamp, at, end: end.max(at) };
-    let first = rest.chunk(chunks);
+    let first = rest.chunk(chunks).map_err(|fault| reach::of_read(root, place.space(), Some(place), fault));
     let rest = (first.is_ok() && rest.at < rest.end).then_some(rest);
     Ok(Presence::Here(Opened { stamp, kept, first, rest }))
 }

@@ -83,7 +83,7 @@ impl FolderStore {
             let compared = (writer.0.place_to_write(&compared)?, respelling.version.clone());
             let (shown, from, to) = (from.to_owned(), path(from), path(to));
             let renaming = Renaming { from, to, directory: is_directory, shown, compared };
-            Ok(matches!(writer.0.committer.commit(Change::Respell(renaming)).await?, Changed::Space))
+            Ok(matches!(writer.commit(Change::Respell(renaming)).await?, Changed::Space))
         };
         done.await.map_err(|fault| self.0.error("respell", &space_subject(space), fault))
     }

@@ -77,5 +77,5 @@ fn fault(error: TableError) -> Fault {
         TableErrorKind::Unavailable | TableErrorKind::Denied => StoreErrorKind::Unavailable,
         _ => StoreErrorKind::Unexpected,
     };
-    Fault { kind, source: Some(Box::new(error)), subject: None }
+    Fault { source: Some(Box::new(error)), ..kind.into() }
 }

@@ -20,7 +20,7 @@ use super::listing::Walk;
 use super::place::{IN_PROGRESS, Layout};
 use super::reading::{self, Opened, Rest, Wanted};
 use super::root::RootDir;
-use super::{Folder, FolderStore, kept, places, space_subject, spelling};
+use super::{Folder, FolderStore, kept, places, reach, space_subject, spelling};
 
 #[async_trait]
 impl SourceStore for FolderStore {
@@ -161,14 +161,21 @@ impl FolderStore {
             Err(fault) => Err(self.0.error("read", &item.to_string(), fault)),
         };
         let Some(rest) = rest else { return stream::iter([first]).boxed() };
-        let following = stream::unfold((self.clone(), item.to_string(), Some(rest)), |(store, subject, rest)| async {
+        let space = self.0.layout.directory(&item.space).unwrap_or_default().to_owned();
+        let state = (self.clone(), (item.to_string(), space), Some(rest));
+        let following = stream::unfold(state, |(store, (subject, space), rest)| async {
             let mut rest = rest.filter(|rest| !rest.is_over())?;
-            let read = store.on_root(|folder, _| Ok((rest.chunk(&folder.reading), rest))).await;
+            let within = space.clone();
+            let read = store.on_root(move |folder, root| {
+                let chunk = rest.chunk(&folder.reading);
+                Ok((chunk.map_err(|fault| reach::of_read(root, &within, None, fault)), rest))
+            });
+            let read = read.await;
             let (chunk, rest) = match read {
                 Ok((Ok(bytes), rest)) => (Ok(bytes), Some(rest)),
                 Ok((Err(fault), _)) | Err(fault) => (Err(store.0.error("read", &subject, fault)), None),
             };
-            Some((chunk, (store, subject, rest)))
+            Some((chunk, (store, (subject, space), rest)))
         });
         stream::iter([first]).chain(following).boxed()
     }

@@ -100,6 +100,25 @@ impl Staging {
     }
 }
 
+impl Staging {
+    /// Makes and removes a file, as each write of the store does.
+    pub(super) fn try_out(&self) -> Result<(), Errno> {
+        let name = format!("{:x}", self.files.fetch_add(1, Ordering::Relaxed));
+        let file = rustix::fs::openat(&self.directory, name.as_str(), CREATING, Mode::from_raw_mode(0o600))?;
+        let written = rustix::io::write(&file, b"0").map(drop);
+        written.and(rustix::fs::unlinkat(&self.directory, name.as_str(), AtFlags::empty()))
+    }
+
+    /// Makes and removes a file of that very name, which is as long out of sight.
+    pub(super) fn takes(&self, name: &str) -> Result<(), Errno> {
+        match rustix::fs::openat(&self.directory, name, CREATING, Mode::from_raw_mode(0o600)) {
+            Ok(_) => rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()),
+            Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
 /// Makes a directory and locks it; `None` if another process took it for a dead one's before the lock was had.
 fn own(all: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Errno> {
     rustix::fs::mkdirat(all, name, Mode::from_raw_mode(0o700))?;

@@ -28,7 +28,7 @@ impl DestinationStore for FolderStore {
                 return self.on_root(|_, root| reading::space(root, "").map(drop)).await;
             }
             let directory = self.0.space_to_write(space)?;
-            self.0.committer.commit(Change::CreateSpace(directory)).await.map(drop)
+            self.commit(Change::CreateSpace(directory)).await.map(drop)
         };
         made.await.map_err(|fault| self.0.error("create space", &space_subject(space), fault))
     }
@@ -50,7 +50,7 @@ impl DestinationStore for FolderStore {
         let place: Place = writer.0.place_to_write(item).map_err(failed)?;
         let keeping = writer.0.keeping(properties);
         let change = Change::Properties(place.clone(), keeping.clone(), when.clone());
-        let changed = match writer.0.committer.commit(change).await {
+        let changed = match writer.commit(change).await {
             Ok(Changed::Shared(version)) => writer.write_anew(item, place, keeping, version).await?,
             other => other,
         };
@@ -76,7 +76,7 @@ impl DeletableStore for FolderStore {
     async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
         let removed = async {
             let directory = self.0.space_to_write(space)?;
-            self.0.committer.commit(Change::RemoveSpace(directory)).await.map(drop)
+            self.commit(Change::RemoveSpace(directory)).await.map(drop)
         };
         removed.await.map_err(|fault| self.0.error("remove space", &space_subject(space), fault))
     }
@@ -87,7 +87,7 @@ impl DeletableStore for FolderStore {
             let Ok(place) = writer.0.place(item)? else {
                 return self.on_root(|_, _| Ok(Presence::Absent)).await;
             };
-            Ok(match writer.0.committer.commit(Change::Remove(place, when.clone())).await? {
+            Ok(match writer.commit(Change::Remove(place, when.clone())).await? {
                 Changed::WasAbsent => Presence::Absent,
                 _ => Presence::Here(()),
             })
@@ -118,7 +118,7 @@ impl FolderStore {
         let mut preparing = Preparing::new(self, item, reading.facts.size);
         preparing.take_all(reading.body, &keeping).await?;
         let staged = preparing.finish(keeping).await?;
-        Ok(self.0.committer.commit(Change::Place(staged, place, When::VersionIs(version))).await)
+        Ok(self.commit(Change::Place(staged, place, When::VersionIs(version))).await)
     }
 
     /// Writes an item into this very folder.
@@ -144,7 +144,7 @@ impl FolderStore {
             preparing.take_all(body, &keeping).await?;
             Change::Place(preparing.finish(keeping).await?, place, when.clone())
         };
-        let changed = self.0.committer.commit(change).await;
+        let changed = self.commit(change).await;
         self.written(item, changed).await.map_err(failed)
     }
 
@@ -215,15 +215,18 @@ impl<'a> Preparing<'a> {
         let (staged, chunks) = (self.staged.take(), std::mem::take(&mut self.chunks));
         let folder = Arc::clone(&self.store.0);
         let prepared = self.store.0.hops.run(move || {
-            let mut staged = match staged {
-                Some(staged) => staged,
-                None => Staged::create(folder.committer.staging()?, &keeping)?,
+            let prepare = || {
+                let mut staged = match staged {
+                    Some(staged) => staged,
+                    None => Staged::create(folder.committer.staging()?, &keeping)?,
+                };
+                staged.write(&chunks)?;
+                if last {
+                    staged.finish(&keeping)?;
+                }
+                Ok(staged)
             };
-            staged.write(&chunks)?;
-            if last {
-                staged.finish(&keeping)?;
-            }
-            Ok(staged)
+            prepare().map_err(|fault| folder.of_write(None, fault))
         });
         self.staged = Some(prepared.await?);
         (self.pending, self.permit) = (0, None);

@@ -8,6 +8,7 @@ mod mapped;
 mod mounted;
 mod mounts;
 mod racing;
+mod reach;
 mod reading;
 mod speed;
 mod unavailable;

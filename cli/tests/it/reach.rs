@@ -1,0 +1,119 @@
+//! One thing that fails stops no other: it is named, all others arrive, and nothing is deleted for it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use mill_trials::apart;
+use mill_trials::fuse::{FlakyFolder, Operation};
+
+use crate::world::{Ran, World, walk};
+
+const EIO: i32 = 5;
+
+/// 40 files in each of three folders.
+fn files(world: &World, folder: &str) {
+    for place in ["a", "bad", "z"] {
+        for n in 0..40 {
+            world.write(&format!("{folder}/{place}/{n:02}"), format!("{place} {n}"));
+        }
+    }
+}
+
+fn arrived(world: &World) -> usize {
+    walk(&world.path("dst")).into_iter().filter(|path| path.is_file()).count()
+}
+
+/// The run named what it did not copy, gave nothing up, and was warned.
+#[track_caller]
+fn named(ran: Ran, refused: u64, words: &[&str]) {
+    let ran = ran.expect(2);
+    let json = ran.json();
+    assert_eq!((&json["refused"], &json["dead_lettered"]), (&refused.into(), &0.into()), "{}", ran.out);
+    for words in words {
+        assert!(json["remarks"].to_string().contains(words), "{words}: {}", ran.out);
+    }
+}
+
+/// Made immutable until it goes out of scope.
+struct Immutable(PathBuf);
+
+impl Immutable {
+    fn make(path: &Path) -> Self {
+        assert!(Command::new("chattr").arg("+i").arg(path).status().unwrap().success());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        let _ = Command::new("chattr").arg("-i").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn an_immutable_file_and_directory_at_the_destination_stop_no_other() {
+    let world = World::new();
+    files(&world, "src");
+    world.write("dst/z/07", "another");
+    fs::create_dir_all(world.path("dst/bad")).unwrap();
+    let immutable = ["dst/z/07", "dst/bad"].map(|name| Immutable::make(&world.path(name)));
+    named(world.mirror(&[]), 41, &["z/07` is immutable", "bad/00"]);
+    assert_eq!(arrived(&world), 80, "with the one that was there");
+    drop(immutable);
+    world.mirror(&[]).expect(0);
+    world.same("src", "dst");
+}
+
+#[test]
+fn a_directory_of_the_destination_without_permission_stops_no_other() {
+    let world = World::new();
+    files(&world, "src");
+    for (name, mode) in [("bad", 0o555), ("a", 0o000)] {
+        let path = world.path(&format!("dst/{name}"));
+        fs::create_dir_all(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::create_dir_all(world.path("state")).unwrap();
+    let ran = world.as_nobody(&["mirror", "src", "dst", "--json"]);
+    named(ran, 80, &["bad/00", "Permission denied", "a/00", "it may not be read"]);
+    assert_eq!(arrived(&world), 40);
+}
+
+#[test]
+fn a_directory_of_the_source_that_cannot_be_read_stops_no_other_and_deletes_nothing() {
+    let world = World::new();
+    apart(move || {
+        files(&world, "real");
+        let flaky = FlakyFolder::serve(&world.path("real"), &world.path("src"))?;
+        flaky.fail(Operation::OpenDirectory, "bad", EIO);
+        let ran = world.mirror(&[]).expect(2);
+        assert_eq!(arrived(&world), 80, "{} {}", ran.out, ran.err);
+        assert_eq!(ran.json()["hidden"], 1, "{}", ran.out);
+        assert!(ran.json()["remarks"].to_string().contains("bad/"), "{}", ran.out);
+        flaky.repair();
+        world.mirror(&[]).expect(0);
+        for operation in [Operation::OpenDirectory, Operation::ReadDirectory, Operation::Look] {
+            flaky.fail(operation, "bad", EIO);
+            world.mirror(&["--remove-vanished"]).expect(2);
+            assert_eq!(arrived(&world), 120, "{operation:?}");
+            flaky.repair();
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_file_of_the_source_that_cannot_be_read_stops_no_other() {
+    let world = World::new();
+    apart(move || {
+        files(&world, "real");
+        let flaky = FlakyFolder::serve(&world.path("real"), &world.path("src"))?;
+        flaky.fail(Operation::Open, "a/03", EIO);
+        flaky.fail(Operation::Read, "z/04", EIO);
+        named(world.mirror(&[]), 2, &["a/03", "z/04", "Input/output error"]);
+        assert_eq!(arrived(&world), 118);
+        Ok(())
+    });
+}

@@ -1,0 +1,153 @@
+//! Whom a failure concerns: one item, or the store as a whole. That is found out, never guessed.
+//!
+//! "Permission denied", "read-only" and "input/output error" may be said of one file, of its directory or of everything. So
+//! whoever is told one of them tries what works in every store that can be used: for a write, a file is made and removed
+//! where writes are prepared; for a read, the root and the space are opened and listed. Only where that fails too is the
+//! store unavailable; else the item is refused by name, and the others go on.
+//!
+//! Nothing is remembered: each answer is from after the failure, so that a store that breaks in the middle of its work is
+//! found at once. It costs an item that is refused two or three calls more. A disk or quota that is full is not asked: the
+//! next item would meet the same.
+
+use mill_ports::{Refusal, StoreErrorKind};
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+
+use super::committer::{Change, Changed};
+use super::dirents::Dirents;
+use super::faults::Fault;
+use super::place::{Place, split};
+use super::root::RootDir;
+use super::{Folder, FolderStore};
+
+impl FolderStore {
+    /// Makes a change, durably before it answers.
+    pub(super) async fn commit(&self, change: Change) -> Result<Changed, Fault> {
+        let place = change.place().cloned();
+        let fault = match self.0.committer.commit(change).await {
+            Err(fault) if fault.doubt.is_some() => fault,
+            other => return other,
+        };
+        let folder = std::sync::Arc::clone(&self.0);
+        Err(self.0.hops.run(move || Ok(folder.of_write(place.as_ref(), fault))).await.unwrap_or_else(|lost| lost))
+    }
+}
+
+impl Folder {
+    /// What a write's failure comes to: of the item at `place`, or of one whose name is not yet known to the file system.
+    pub(super) fn of_write(&self, place: Option<&Place>, fault: Fault) -> Fault {
+        let Some(errno) = fault.doubt else { return fault };
+        let staging = match self.committer.staging() {
+            Ok(staging) => staging,
+            Err(all) => return of_all(fault, all),
+        };
+        if let Err(errno) = staging.try_out() {
+            return of_all(fault, Fault::unavailable(std::io::Error::from(errno)));
+        }
+        let names = place.map_or("", Place::within).split('/').filter(|name| !name.is_empty());
+        if let Some(errno) = names.into_iter().find_map(|name| staging.takes(name).err()) {
+            return refused(fault, Refusal::Unholdable(no_such_name(errno)));
+        }
+        match errno {
+            // Something went away in this very moment: the next try tells.
+            Errno::NOENT | Errno::AGAIN => fault,
+            _ => {
+                let found = place.zip(self.root.dir().ok()).filter(|_| errno == Errno::PERM);
+                let why = found.and_then(|(place, root)| immutable(&root, place));
+                refused(fault, Refusal::Unwritable(why.unwrap_or_else(|| errno.to_string())))
+            }
+        }
+    }
+}
+
+/// What a read's failure comes to, of the item at `place` or of anything in `space`.
+pub(super) fn of_read(root: &RootDir, space: &str, place: Option<&Place>, fault: Fault) -> Fault {
+    let Some(errno) = fault.doubt else { return fault };
+    for path in ["", space] {
+        match answers(root, path) {
+            Ok(()) => {}
+            // The space went meanwhile: the next call tells.
+            Err(Errno::NOENT) => return fault,
+            Err(errno) => return of_all(fault, Fault::unavailable(std::io::Error::from(errno))),
+        }
+    }
+    match errno {
+        Errno::ACCESS | Errno::PERM | Errno::IO => refused(fault, Refusal::Unreadable),
+        _ if place.is_some_and(|place| is_no_name(root, place, errno)) => {
+            refused(fault, Refusal::Unholdable(no_such_name(errno)))
+        }
+        _ => fault,
+    }
+}
+
+/// Opens a directory and reads its first names.
+fn answers(root: &RootDir, path: &str) -> Result<(), Errno> {
+    match root.directory(path) {
+        Ok(directory) => Dirents::with_buffer(1024).read(directory, |_, _| false),
+        // Whoever may not list it may go through it.
+        Err(Errno::ACCESS) => rustix::fs::statat(root.waypoint(path)?, ".", AtFlags::empty()).map(drop),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Whether a directory on the way to an item says `errno` of the next name, and of a plain one that there is none.
+fn is_no_name(root: &RootDir, place: &Place, errno: Errno) -> bool {
+    let mut at = place.space().len();
+    loop {
+        let rest = place.path()[at..].trim_start_matches('/');
+        let end = place.path().len() - rest.len() + rest.find('/').unwrap_or(rest.len());
+        let (above, name) = split(&place.path()[..end]);
+        let Ok(directory) = root.waypoint(above) else { return false };
+        let look = |name: &str| rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).map(drop);
+        match look(name) {
+            Ok(()) if end < place.path().len() => at = end,
+            Ok(()) => return false,
+            Err(said) => {
+                let plain = format!("{:016x}", rand::random::<u64>());
+                return said == errno && look(&plain) == Err(Errno::NOENT);
+            }
+        }
+    }
+}
+
+fn no_such_name(errno: Errno) -> String {
+    format!("the file system takes no such name: {errno}")
+}
+
+/// The failure of all of a store, as one item met it.
+fn of_all(fault: Fault, all: Fault) -> Fault {
+    let of_item = fault.source.as_ref().map_or_else(String::new, |source| mill_ports::chain(&**source));
+    let said = all.source.as_ref().map_or_else(String::new, |source| mill_ports::chain(&**source));
+    let source = if said == of_item { of_item } else { format!("{of_item}; and of the root itself: {said}") };
+    let kind = match all.kind {
+        kind @ StoreErrorKind::Throttled { .. } => kind,
+        _ => StoreErrorKind::Unavailable,
+    };
+    Fault { kind, source: Some(source.into()), doubt: None, ..fault }
+}
+
+fn refused(fault: Fault, refusal: Refusal) -> Fault {
+    Fault { kind: StoreErrorKind::Refused(refusal), doubt: None, ..fault }
+}
+
+/// What on the way to an item was made immutable, if anything, the item first.
+fn immutable(root: &RootDir, place: &Place) -> Option<String> {
+    let mut path = place.path();
+    loop {
+        let found = root
+            .waypoint(split(path).0)
+            .and_then(|above| rustix::fs::statx(above, split(path).1, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE));
+        let is = |attribute| found.as_ref().is_ok_and(|found| found.stx_attributes.contains(attribute));
+        let shown = || mill_model::ids::shown(path[place.space().len()..].trim_start_matches('/'));
+        if is(StatxAttributes::IMMUTABLE) {
+            return Some(format!("`{}` is immutable (`chattr -i` lets it be changed)", shown()));
+        }
+        if is(StatxAttributes::APPEND) {
+            return Some(format!("`{}` may only be appended to (`chattr -a` lets it be changed)", shown()));
+        }
+        path = split(path).0;
+        if path.len() <= place.space().len() {
+            return None;
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! A failure that concerns one item stops no other, on real file systems.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use mill_trials::fuse::{FlakyFolder, Operation};
+use mill_trials::{Mount, apart};
+use rustix::io::Errno;
+
+use super::*;
+
+const EIO: i32 = Errno::IO.raw_os_error();
+const EPERM: i32 = Errno::PERM.raw_os_error();
+
+fn block_on(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
+}
+
+/// Makes something immutable, and takes that back when it goes out of scope.
+struct Immutable(PathBuf);
+
+impl Immutable {
+    fn make(path: PathBuf) -> Self {
+        assert!(Command::new("chattr").arg("+i").arg(&path).status().unwrap().success());
+        Self(path)
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        let _ = Command::new("chattr").arg("-i").arg(&self.0).status();
+    }
+}
+
+#[track_caller]
+fn unwritable<T: std::fmt::Debug>(result: Result<T, StoreError>, words: &str) {
+    let kind = result.unwrap_err().kind;
+    let StoreErrorKind::Refused(Refusal::Unwritable(why)) = &kind else { panic!("{kind:?}") };
+    assert!(why.contains(words), "{why}");
+}
+
+async fn puts(store: &FolderStore, id: &str) -> Result<Written, StoreError> {
+    put(store, id, b"new", properties(&[("file-mode", "0600")]), &When::Always).await
+}
+
+#[tokio::test]
+async fn an_immutable_file_or_directory_refuses_itself_alone_and_says_why() {
+    let scratch = Scratch::new();
+    for id in ["fixed", "closed/x", "free"] {
+        scratch.file(id, b"old");
+    }
+    let fixed = [scratch.path("fixed"), scratch.path("closed")].map(Immutable::make);
+    let store = &scratch.store;
+    unwritable(puts(store, "fixed").await, "`fixed` is immutable");
+    unwritable(puts(store, "closed/new").await, "`closed` is immutable");
+    unwritable(puts(store, "closed/deep/new").await, "`closed` is immutable");
+    unwritable(put(store, "closed/empty/", b"", properties(&[]), &When::Always).await, "`closed` is immutable");
+    unwritable(store.delete(&at("fixed"), &When::Always).await, "`fixed` is immutable");
+    unwritable(store.delete(&at("closed/x"), &When::Always).await, "`closed` is immutable");
+    let other = properties(&[("title", "t")]);
+    unwritable(store.put_properties(&at("fixed"), &other, &When::Always).await, "`fixed` is immutable");
+    puts(store, "free").await.unwrap();
+    puts(store, "new/x").await.unwrap();
+    store.delete(&at("free"), &When::Always).await.unwrap();
+    drop(fixed);
+    assert_eq!(read(store, "fixed").await.unwrap(), b"old");
+    puts(store, "fixed").await.unwrap();
+}
+
+#[test]
+fn a_directory_without_permission_refuses_what_lies_in_it_alone() {
+    let scratch = Scratch::new();
+    scratch.file("closed/x", b"old");
+    let allow = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    allow(scratch.root(), 0o777);
+    allow(&scratch.path(""), 0o777);
+    allow(&scratch.path("closed"), 0o555);
+    let root = scratch.root().to_owned();
+    as_nobody(async move {
+        let store = store_at(&root, Layout::Spaces, None);
+        unwritable(puts(&store, "closed/x").await, "Permission denied");
+        unwritable(puts(&store, "closed/y").await, "Permission denied");
+        unwritable(store.delete(&at("closed/x"), &When::Always).await, "Permission denied");
+        puts(&store, "open/x").await.unwrap();
+        puts(&store, "y").await.unwrap();
+    });
+    assert_eq!(std::fs::read(scratch.path("closed/x")).unwrap(), b"old");
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_in_the_middle_is_unavailable_at_once() {
+    apart(|| {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path().join("disk");
+        let _mount = Mount::tmpfs(&root, "size=8m")?;
+        let remount = |how: &str| {
+            let options = format!("remount,{how}");
+            assert!(Command::new("mount").args(["-o", &options]).arg(&root).status().unwrap().success());
+        };
+        std::fs::create_dir(root.join("s")).unwrap();
+        block_on(async {
+            let store = store_at(&root, Layout::Spaces, None);
+            puts(&store, "a").await.unwrap();
+            remount("ro");
+            assert_eq!(kind(puts(&store, "b").await), StoreErrorKind::Unavailable);
+            assert_eq!(kind(store.delete(&at("a"), &When::Always).await), StoreErrorKind::Unavailable);
+            remount("rw");
+            puts(&store, "b").await.unwrap();
+        });
+        Ok(())
+    });
+}
+
+/// A space of 60 files, served in user space so that parts of it can be made to fail.
+fn served(trial: impl FnOnce(&FlakyFolder, &FolderStore, &Path) + Send + 'static) {
+    apart(|| {
+        let folder = TempDir::new().unwrap();
+        let (real, at) = (folder.path().join("real"), folder.path().join("at"));
+        for n in 0..60 {
+            let path = real.join(format!("s/{}/{n:02}", ["bad", "good"][n % 2]));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "old").unwrap();
+        }
+        let flaky = FlakyFolder::serve(&real, &at)?;
+        trial(&flaky, &store_at(&at, Layout::Spaces, None), &real);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_item_that_fails_to_be_read_is_refused_and_a_root_that_fails_is_unavailable() {
+    served(|flaky, store, _| {
+        let unreadable = StoreErrorKind::Refused(Refusal::Unreadable);
+        block_on(async {
+            for (operation, id) in
+                [(Operation::Look, "bad/00"), (Operation::Open, "bad/02"), (Operation::Read, "bad/04")]
+            {
+                flaky.fail(operation, format!("s/{id}"), EIO);
+                assert_eq!(kind(read(store, id).await), unreadable, "{operation:?}");
+            }
+            assert_eq!(read(store, "good/01").await.unwrap(), b"old");
+            flaky.fail(Operation::OpenDirectory, "", EIO);
+            assert_eq!(kind(read(store, "bad/02").await), StoreErrorKind::Unavailable);
+            flaky.repair();
+            flaky.fail(Operation::Open, "s/bad/02", EIO);
+            flaky.fail(Operation::OpenDirectory, "s", EIO);
+            assert_eq!(kind(read(store, "bad/02").await), StoreErrorKind::Unavailable);
+        });
+    });
+}
+
+#[test]
+fn an_item_that_fails_to_be_written_is_refused_and_others_arrive() {
+    served(|flaky, store, real| {
+        block_on(async {
+            flaky.fail(Operation::Look, "s/bad/00", EIO);
+            flaky.fail(Operation::Remove, "s/bad/02", EPERM);
+            assert!(matches!(kind(puts(store, "bad/00").await), StoreErrorKind::Refused(_)));
+            unwritable(store.delete(&at("bad/02"), &When::Always).await, "not permitted");
+            puts(store, "good/01").await.unwrap();
+        });
+        assert_eq!(std::fs::read(real.join("s/good/01")).unwrap(), b"new");
+        assert_eq!(std::fs::read(real.join("s/bad/00")).unwrap(), b"old");
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_listed_or_breaks_off_hides_itself_alone() {
+    served(|flaky, store, _| {
+        for (operation, errno) in
+            [(Operation::OpenDirectory, EIO), (Operation::ReadDirectory, EIO), (Operation::Look, EIO)]
+        {
+            flaky.fail(operation, "s/bad", errno);
+            let (mut items, mut hidden) = (Vec::new(), Vec::new());
+            block_on(async {
+                let mut pages = store.list(&space(), None);
+                while let Some(page) = pages.next().await {
+                    for entry in page.unwrap().entries {
+                        match entry {
+                            Listed::Item(id, _) => items.push(id.as_str().to_owned()),
+                            Listed::Hidden { shown } => hidden.push(shown),
+                            Listed::Refused { shown, .. } => panic!("`{shown}` is refused"),
+                        }
+                    }
+                }
+            });
+            assert_eq!(hidden, ["bad/"], "{operation:?}");
+            assert_eq!(items.len(), 30, "{operation:?}");
+            assert!(items.iter().all(|id| id.starts_with("good/")), "{operation:?} {items:?}");
+            flaky.repair();
+        }
+    });
+}
