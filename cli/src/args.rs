@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use mill_model::QueueName;
@@ -221,6 +222,9 @@ pub(crate) struct Ending {
     /// Show no progress
     #[arg(long, short)]
     pub(crate) quiet: bool,
+    /// Wait so long for a store that does not answer or is failing, before the run ends
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub(crate) give_up_after: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,8 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use mill_model::{Counter, Fates, RunSum, Totals, Work};
+use mill_model::{AccountId, Counter, Fates, RunSum, StoreAddress, StoreId, Totals, Work};
+use mill_ports::Awaited;
 use mill_processors::refusals::{Refusals, Refused};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -26,6 +27,9 @@ pub(crate) struct Line {
     ended: u64,
     bytes_moving: u64,
     in_hand: Vec<(String, u64, u64)>,
+    /// The stores for which it waits: account and store, why, and whether that may pass.
+    #[serde(default)]
+    awaited: Vec<(String, String, String, bool)>,
     /// What was refused since the line before, and why.
     #[serde(default)]
     refused: Vec<(String, String)>,
@@ -41,6 +45,11 @@ impl Line {
             ended: snapshot.ended,
             bytes_moving: snapshot.bytes_moving,
             in_hand: snapshot.in_hand.clone(),
+            awaited: snapshot
+                .awaited
+                .iter()
+                .map(|(at, it)| (at.account.to_string(), at.store.to_string(), it.reason.clone(), it.may_pass))
+                .collect(),
             refused: refused.into_iter().map(|Refused { subject, reason }| (subject, reason)).collect(),
         }
     }
@@ -50,6 +59,11 @@ impl Line {
         let fates = Fates::read(|name| of(&self.fates, name));
         Totals { sum: RunSum { fates, ..RunSum::default() }, work: Work::read(|name| of(&self.work, name)) }
     }
+}
+
+fn awaited((account, store, reason, may_pass): &(String, String, String, bool)) -> Option<(StoreAddress, Awaited)> {
+    let store = StoreAddress { account: AccountId::new(account).ok()?, store: StoreId::new(store).ok()? };
+    Some((store, Awaited { reason: reason.clone(), may_pass: *may_pass }))
 }
 
 /// The children of a run.
@@ -112,6 +126,7 @@ impl Children {
             snapshot.ended += line.ended;
             snapshot.bytes_moving += line.bytes_moving;
             snapshot.in_hand.extend(line.in_hand.iter().cloned());
+            snapshot.awaited.extend(line.awaited.iter().filter_map(awaited));
         }
     }
 

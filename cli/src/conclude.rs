@@ -66,17 +66,19 @@ impl Conclusion<'_> {
             remarks.push(format!("the run's sum does not add up: {why}; run it again, and report this"));
         }
         remarks.extend(of_fates(&totals.sum.fates, &earlier));
-        let exit = if source_absent && matches!(self.names, Names::Mirror { .. }) {
-            Exit::Error
-        } else if partial || in_sync == InSync::No {
-            Exit::Partial
-        } else if is_warned(&totals, &produced, self.works.refusals.count()) {
-            Exit::Warnings
-        } else if self.detailed && !totals.changed() {
-            Exit::Unchanged
-        } else {
-            Exit::Done
-        };
+        let hindered = (produced.failed() || cut_short.is_some()) && !self.stop.is_cancelled();
+        let exit =
+            if source_absent && matches!(self.names, Names::Mirror { .. }) || hindered && came_to_nothing(&totals) {
+                Exit::Error
+            } else if partial || in_sync == InSync::No {
+                Exit::Partial
+            } else if is_warned(&totals, &produced, self.works.refusals.count()) {
+                Exit::Warnings
+            } else if self.detailed && !totals.changed() {
+                Exit::Unchanged
+            } else {
+                Exit::Done
+            };
         let exit = self.works.misplaced.exit(exit);
         Ok((exit, Summary { totals, took, remarks, first_run: None, in_sync, at_least: !exact }))
     }
@@ -172,6 +174,11 @@ impl Conclusion<'_> {
 fn evidence(totals: &Totals, survey: &SurveySum, exact: bool) -> Evidence {
     let fates = if exact { totals.sum.fates } else { Fates::default() };
     RunSum { survey: *survey, fates }.evidence()
+}
+
+/// Whether nothing at all is known of any item: then it is not done in part, and to run it again would be no help.
+fn came_to_nothing(totals: &Totals) -> bool {
+    totals.examined() + totals.dead_lettered() == 0 && !totals.changed()
 }
 
 /// Whether something was not copied that a person may have meant to be, or waits for a person.

@@ -1,13 +1,15 @@
 //! One progress figure over everything that goes on.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use mill_model::{RunSum, Totals};
-use mill_ports::Statistics;
+use mill_model::{RunSum, StoreAddress, Totals};
+use mill_ports::{Awaited, Statistics};
 
+use crate::names::Names;
 use crate::output::bytes;
 
 /// Where a run stands, summed over all its processes.
@@ -29,7 +31,12 @@ pub(crate) struct Snapshot {
     pub(crate) producing: bool,
     /// The larger transfers going on: what, bytes moved, size.
     pub(crate) in_hand: Vec<(String, u64, u64)>,
+    /// The stores for which work waits.
+    pub(crate) awaited: AwaitedStores,
 }
+
+/// The stores for which work waits, and why.
+pub(crate) type AwaitedStores = BTreeMap<StoreAddress, Awaited>;
 
 impl Snapshot {
     /// Where this process stands; whether it still finds work is the caller's to say.
@@ -47,10 +54,11 @@ impl Snapshot {
                 .iter()
                 .map(|one| (one.subject.clone(), one.moved.load(Relaxed), one.size))
                 .collect(),
+            awaited: statistics.awaited(),
         }
     }
 
-    fn line(&self, since: Duration) -> String {
+    fn line(&self, since: Duration, names: &Names) -> String {
         let moved = self.totals.work.bytes + self.bytes_moving;
         let seconds = since.as_secs_f64().max(0.001);
         let more = if self.producing { "+" } else { "" };
@@ -62,8 +70,12 @@ impl Snapshot {
             }
             _ => String::new(),
         };
+        let waits = |(store, awaited): (&StoreAddress, &Awaited)| {
+            names.text(&format!("; waits for store `{store}`: {}", awaited.reason))
+        };
+        let waits: String = self.awaited.iter().map(waits).collect();
         format!(
-            "{} of {}{more} items, {} of {}{more}, {}/s{left}",
+            "{} of {}{more} items, {} of {}{more}, {}/s{left}{waits}",
             self.run.done(),
             self.run.survey.listed,
             bytes(moved),
@@ -81,6 +93,7 @@ pub(crate) struct Progress {
     below: Vec<ProgressBar>,
     began: Instant,
     said: Instant,
+    names: Names,
     quiet: bool,
 }
 
@@ -93,7 +106,7 @@ impl Progress {
     pub(crate) const EVERY: Duration = Duration::from_millis(100);
 
     /// Begins.
-    pub(crate) fn begin(bars: &MultiProgress, quiet: bool) -> Self {
+    pub(crate) fn begin(bars: &MultiProgress, names: &Names, quiet: bool) -> Self {
         let total = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = bars.add(ProgressBar::new(0));
             if let Ok(style) = ProgressStyle::with_template("{spinner} [{elapsed_precise}] [{wide_bar}] {msg}") {
@@ -102,7 +115,7 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        Self { bars: bars.clone(), total, below: Vec::new(), began: now, said: now, quiet }
+        Self { bars: bars.clone(), total, below: Vec::new(), began: now, said: now, names: names.clone(), quiet }
     }
 
     /// Shows where the run stands.
@@ -111,7 +124,7 @@ impl Progress {
         let Some(total) = &self.total else {
             if !self.quiet && self.said.elapsed() >= PLAIN_EVERY {
                 self.said = Instant::now();
-                self.say(&snapshot.line(since));
+                self.say(&snapshot.line(since, &self.names));
             }
             return;
         };
@@ -124,7 +137,7 @@ impl Progress {
         };
         total.set_length(of.max(1));
         total.set_position(at.min(of));
-        total.set_message(snapshot.line(since));
+        total.set_message(snapshot.line(since, &self.names));
         total.tick();
         self.show_in_hand(&snapshot.in_hand);
     }

@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::children::Children;
-use crate::progress::{Progress, Snapshot};
+use crate::names::Names;
+use crate::progress::{AwaitedStores, Progress, Snapshot};
 use crate::stop::Stopping;
 use crate::works::Works;
 
@@ -26,7 +27,10 @@ pub(crate) struct Run<'a> {
     pub(crate) queues: Vec<QueueName>,
     pub(crate) stopping: Stopping,
     pub(crate) bars: MultiProgress,
+    pub(crate) names: &'a Names,
     pub(crate) quiet: bool,
+    /// How long a store that does not answer is waited for.
+    pub(crate) give_up_after: Duration,
 }
 
 /// Who does the work.
@@ -53,20 +57,21 @@ pub(crate) struct Ran {
     pub(crate) cut_short: Option<String>,
 }
 
-/// How long nothing may move, with tasks put off, before a run is taken to wait for a store that is not there.
+/// How long nothing may move, with tasks put off, before a run is taken to wait for what does not pass by itself.
 const NOTHING_MOVES: Duration = Duration::from_secs(12);
 
 impl Run<'_> {
     /// Runs until the producer's loop is complete and its queues are empty, or until it is stopped.
     pub(crate) async fn until_in_sync(self) -> Result<Ran> {
-        let Self { works, producer, hands, queues, stopping, bars, quiet } = self;
+        let Self { works, producer, hands, queues, stopping, bars, names, quiet, give_up_after } = self;
         let produced = Arc::new(AtomicBool::new(false));
         let exact = matches!(hands, Hands::Here(_));
         if exact {
             works.statistics.follow_tasks();
         }
         let mut hands = Working::begin(hands, &stopping);
-        let watch = Watch { works, hands: &hands, queues: &queues, stopping: &stopping, produced: &produced };
+        let watch =
+            Watch { works, hands: &hands, queues: &queues, stopping: &stopping, produced: &produced, give_up_after };
         let produce = async {
             let report = whole_loop(producer, &stopping.gentle).await;
             produced.store(true, Ordering::Release);
@@ -75,7 +80,7 @@ impl Run<'_> {
             }
             report
         };
-        let progress = Progress::begin(&bars, quiet);
+        let progress = Progress::begin(&bars, names, quiet);
         let (report, (took, stuck)) = tokio::join!(produce, watch.until_done(progress));
         let ended = hands.join().await;
         works.engine.log_requests();
@@ -109,6 +114,7 @@ struct Watch<'a> {
     queues: &'a [QueueName],
     stopping: &'a Stopping,
     produced: &'a AtomicBool,
+    give_up_after: Duration,
 }
 
 impl Watch<'_> {
@@ -144,18 +150,34 @@ impl Watch<'_> {
                     }
                     continue;
                 }
-                Ok((0, put_off)) if moved.2.elapsed() > NOTHING_MOVES => {
-                    break Some(format!(
-                        "{put_off} tasks wait, for a store that cannot be used now or an item in an archive; they stay queued"
-                    ));
+                Ok((ready, put_off)) => {
+                    if let Some(why) = self.in_vain(moved.2.elapsed(), (ready, put_off), &snapshot.awaited) {
+                        break Some(why);
+                    }
                 }
-                Ok(_) => {}
                 Err(error) => tracing::warn!("the queues do not answer: {}", mill_ports::chain(&error)),
             }
             empty = 0;
         };
         self.hands.end.cancel();
         (progress.end(), stuck)
+    }
+
+    /// What the tasks that are left wait for in vain, when nothing has moved for so long that they are given up.
+    fn in_vain(&self, still: Duration, (ready, put_off): (u64, u64), awaited: &AwaitedStores) -> Option<String> {
+        let tasks = ready + put_off;
+        if awaited.is_empty() {
+            return (ready == 0 && still > NOTHING_MOVES).then(|| format!("{tasks} tasks wait; they stay queued"));
+        }
+        let may_pass = awaited.values().any(|awaited| awaited.may_pass);
+        let most = if may_pass { self.give_up_after } else { NOTHING_MOVES };
+        let stores =
+            awaited.iter().map(|(store, awaited)| format!("store `{store}` cannot be used: {}", awaited.reason));
+        let stores = stores.collect::<Vec<_>>().join("; ");
+        (still > most).then(|| {
+            let waited = humantime::format_duration(Duration::from_secs(still.as_secs()));
+            format!("{tasks} tasks were waited for in vain for {waited}: {stores}")
+        })
     }
 
     /// Tasks ready or in hand, and tasks put off.

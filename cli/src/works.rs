@@ -229,6 +229,7 @@ pub(crate) fn producer_defaults() -> Result<mill_producer::Settings> {
         thresholds: mill_producer::DeleteThresholds::default(),
         absent_source: mill_producer::AbsentSource::Retire,
         listings_open_max: 16,
+        give_up_after: Duration::ZERO,
         sends_at_once: 8.try_into()?,
     })
 }

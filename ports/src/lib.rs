@@ -27,7 +27,7 @@ pub use processor::{
 pub use queue::{
     BatchReport, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt, TaskQueue,
 };
-pub use statistics::{InHand, Statistics, Transferring};
+pub use statistics::{Awaited, InHand, Statistics, Transferring};
 pub use store::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, LeftOut, ListPage, Listed,
     Listing, Origin, Place, Presence, Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError,

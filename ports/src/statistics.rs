@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mill_model::{Fates, RunSum, SurveySum, TaskId, Totals, Work};
+use mill_model::{Fates, RunSum, StoreAddress, SurveySum, TaskId, Totals, Work};
 
 use crate::task_ledger::{EndedTask, TaskLedger};
 
@@ -24,6 +24,16 @@ pub struct Statistics {
     pub bytes_moving: AtomicU64,
     in_hand: Mutex<BTreeMap<u64, Arc<InHand>>>,
     next: AtomicU64,
+    awaited: Mutex<BTreeMap<StoreAddress, Awaited>>,
+}
+
+/// Why work waits for a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Awaited {
+    /// What the store answered last.
+    pub reason: String,
+    /// Whether its trouble may pass by itself. Else a person must act.
+    pub may_pass: bool,
 }
 
 /// One transfer going on.
@@ -110,6 +120,22 @@ impl Statistics {
             entry
         });
         Transferring { statistics: self.clone(), key, in_hand, moved: AtomicU64::new(0) }
+    }
+
+    /// Notes that work waits for a store.
+    pub fn await_store(&self, store: &StoreAddress, awaited: Awaited) {
+        locked(&self.awaited).insert(store.clone(), awaited);
+    }
+
+    /// Notes that stores were used, so that nothing waits for them.
+    pub fn used_stores<'s>(&self, stores: impl IntoIterator<Item = &'s StoreAddress>) {
+        let mut awaited = locked(&self.awaited);
+        stores.into_iter().for_each(|store| drop(awaited.remove(store)));
+    }
+
+    /// The stores for which work waits.
+    pub fn awaited(&self) -> BTreeMap<StoreAddress, Awaited> {
+        locked(&self.awaited).clone()
     }
 
     /// The larger transfers going on, oldest first.

@@ -570,4 +570,9 @@ impl StoreErrorKind {
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Throttled { .. } | Self::Unexpected)
     }
+
+    /// Whether it may pass by itself, in a while.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Throttled { .. } | Self::Unexpected | Self::Unreachable)
+    }
 }

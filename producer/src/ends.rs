@@ -36,15 +36,27 @@ pub(crate) enum SpaceError {
 }
 
 impl SpaceError {
+    /// What a store answered, if that is why.
+    pub(crate) fn of_store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error)
+            | Self::Listing(ListingError::Store(error))
+            | Self::Merge(
+                MergeError::Source(ListingError::Store(error)) | MergeError::Destination(ListingError::Store(error)),
+            ) => Some(error),
+            _ => None,
+        }
+    }
+
     /// Whether it may well pass within the session.
-    pub(crate) fn is_retryable(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         let listing = |error: &ListingError| match error {
-            ListingError::Store(error) => error.kind.is_retryable(),
+            ListingError::Store(error) => error.kind.may_pass(),
             ListingError::BrokenOff { .. } => true,
             ListingError::OutOfOrder { .. } => false,
         };
         match self {
-            Self::Store(error) => error.kind.is_retryable(),
+            Self::Store(error) => error.kind.may_pass(),
             Self::Listing(error) | Self::Merge(MergeError::Source(error) | MergeError::Destination(error)) => {
                 listing(error)
             }

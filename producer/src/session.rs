@@ -13,9 +13,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use mill_model::{AccountId, DeleteListId, SpaceId, StoreId, SurveySum, Timestamp};
+use mill_model::{AccountId, DeleteListId, Monotonic, SpaceId, StoreAddress, StoreId, SurveySum, Timestamp};
 use mill_policy::{Coverage, StorePolicy};
-use mill_ports::{CrashPoint, chain, crash_point};
+use mill_ports::{Awaited, CrashPoint, chain, crash_point};
 use mill_records::delete_lists::DeleteListError;
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::{
@@ -55,8 +55,16 @@ pub(crate) struct Session<'a> {
     /// Rows that stay in the book because their parts failed.
     failed: bool,
     accounts_failed: BTreeSet<AccountId>,
-    /// How often a space failed in a way that may pass.
-    tries: BTreeMap<Pair, u32>,
+    /// The morsels that failed in a way that may pass, and from when on they may have another turn.
+    resting: BTreeMap<(Monotonic, Place), Kept<Morsel>>,
+    failing: BTreeMap<Pair, Failing>,
+}
+
+/// A space that failed in a way that may pass.
+struct Failing {
+    /// When it first did, of those in a row.
+    since: Monotonic,
+    tries: u32,
 }
 
 /// Why a step went no further.
@@ -117,6 +125,7 @@ enum Today {
 impl<'a> Session<'a> {
     const SPACE_TRIES_MAX: u32 = 3;
     const SPACE_PAUSE: Duration = Duration::from_secs(1);
+    const SPACE_PAUSE_MAX: Duration = Duration::from_secs(30);
 
     /// Does one session under a lease.
     pub(crate) async fn run(
@@ -178,7 +187,8 @@ impl<'a> Session<'a> {
             turn_began: now,
             failed: false,
             accounts_failed: BTreeSet::new(),
-            tries: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            failing: BTreeMap::new(),
         }
     }
 
@@ -304,11 +314,12 @@ impl<'a> Session<'a> {
 
     /// Turn after turn. `None` when no morsel is left but those that failed.
     async fn rounds(&mut self) -> Result<Option<Ended>, ProducerError> {
-        while let Some(((_, rank, pair), mut morsel)) = self.waiting.pop_first() {
+        while let Some(((nibbles, rank, pair), mut morsel)) = self.next_morsel().await {
             match self.whole_turn(&mut morsel).await? {
                 Turn::Again => {
                     self.waiting.insert((morsel.row.nibbles, rank, pair), morsel);
                 }
+                Turn::Later(at) => drop(self.resting.insert((at, (nibbles, rank, pair)), morsel)),
                 Turn::Done => {
                     self.state.remove(&morsel).await?;
                     crash_point(CrashPoint::ProducerMorselRemoved);
@@ -333,6 +344,22 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
+    /// The morsel whose turn comes next, once there is one. `None` when none is left, or when told to stop.
+    async fn next_morsel(&mut self) -> Option<(Place, Kept<Morsel>)> {
+        loop {
+            let now = self.deps.clock.monotonic();
+            while let Some(rested) = self.resting.first_entry().filter(|first| first.key().0 <= now) {
+                let ((_, place), morsel) = rested.remove_entry();
+                self.waiting.insert(place, morsel);
+            }
+            if let Some(next) = self.waiting.pop_first() {
+                return Some(next);
+            }
+            let ((until, _), _) = self.resting.first_key_value()?;
+            self.unless_stopped(self.deps.clock.sleep(until.since(now))).await?;
+        }
+    }
+
     async fn whole_turn(&mut self, morsel: &mut Kept<Morsel>) -> Result<Turn, ProducerError> {
         match self.room().await? {
             Room::Yes => {}
@@ -355,11 +382,19 @@ impl<'a> Session<'a> {
             }
         };
         match self.turn(morsel, policy).await {
-            Ok(turn) => Ok(turn),
+            Ok(turn) => {
+                if self.failing.remove(&pair).is_some() {
+                    let used = [&pair.source, &pair.destination].map(|store| address(&pair, store));
+                    self.deps.statistics.used_stores(&used);
+                }
+                Ok(turn)
+            }
             Err(StepError::Session(error)) => Err(error),
             Err(StepError::Space(error)) => {
-                if error.is_retryable() && self.try_again(&pair, &error).await {
-                    return Ok(Turn::Again);
+                if error.may_pass()
+                    && let Some(at) = self.try_later(&pair, &error)
+                {
+                    return Ok(Turn::Later(at));
                 }
                 self.space_failed(&pair, &error);
                 Ok(Turn::PassedOver)
@@ -385,16 +420,20 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Whether a space that failed gets another turn in this session, after a pause.
-    async fn try_again(&mut self, pair: &Pair, error: &SpaceError) -> bool {
-        let tries = self.tries.entry(pair.clone()).or_default();
-        *tries += 1;
-        if *tries >= Self::SPACE_TRIES_MAX {
-            return false;
+    /// When a space that failed gets another turn in this session, if it does. Others have theirs meanwhile.
+    fn try_later(&mut self, pair: &Pair, error: &SpaceError) -> Option<Monotonic> {
+        let now = self.deps.clock.monotonic();
+        let failing = self.failing.entry(pair.clone()).or_insert(Failing { since: now, tries: 0 });
+        failing.tries += 1;
+        if failing.tries >= Self::SPACE_TRIES_MAX && now.since(failing.since) >= self.settings.give_up_after {
+            return None;
         }
-        let pause = Self::SPACE_PAUSE * *tries;
+        if let Some(error) = error.of_store() {
+            self.deps.statistics.await_store(&error.store, Awaited { reason: chain(error), may_pass: true });
+        }
         warn!(account = %pair.account, space = %pair.space, error = chain(error), "the space is tried again");
-        self.unless_stopped(self.deps.clock.sleep(pause)).await.is_some()
+        let pause = Self::SPACE_PAUSE.saturating_mul(1 << (failing.tries - 1).min(16)).min(Self::SPACE_PAUSE_MAX);
+        Some(now.plus(pause))
     }
 
     /// Whether the next step may begin: asked before each.
@@ -463,6 +502,10 @@ impl<'a> Session<'a> {
         let failed = SpaceFailed { account, space: None, source, destination: None, source_absent: false, reason };
         self.report.spaces_failed.push(failed);
     }
+}
+
+fn address(pair: &Pair, store: &StoreId) -> StoreAddress {
+    StoreAddress { account: pair.account.clone(), store: store.clone() }
 }
 
 pub(crate) fn missing_key(row: &Missing) -> (AccountId, StoreId, SpaceId) {

@@ -66,6 +66,8 @@ pub struct Settings {
     pub thresholds: DeleteThresholds,
     /// What an absent source space means.
     pub absent_source: AbsentSource,
+    /// For how long a space that fails in a way that may pass is tried again, at least three times. Zero for no longer.
+    pub give_up_after: Duration,
     /// Most morsels whose listings are kept open between their turns (usually 16); others are listed again from their
     /// markers.
     pub listings_open_max: usize,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use mill_model::SurveySum;
+use mill_model::{Monotonic, SurveySum};
 use mill_policy::StorePolicy;
 use mill_ports::{CrashPoint, Planted, crash_point, planted};
 use mill_records::producer_state::{Deletes, Kept, Morsel, PairSurvey};
@@ -21,6 +21,8 @@ pub(crate) enum Turn {
     Again,
     /// Nothing of it is left in this run.
     Done,
+    /// It failed in a way that may pass: its next turn comes then.
+    Later(Monotonic),
     /// It failed and stays as it is until the next session.
     PassedOver,
     /// The queue is full.

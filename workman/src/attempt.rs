@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use mill_model::{Envelope, StoreAddress};
 use mill_ports::{
-    Attempt, ChanceExt as _, CrashPoint, FailureClass, NotedFate, Outcome, Planted, ProcessorError, chain, crash_point,
-    planted,
+    Attempt, Awaited, ChanceExt as _, CrashPoint, FailureClass, NotedFate, Outcome, Planted, ProcessorError, chain,
+    crash_point, planted,
 };
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
@@ -118,7 +118,9 @@ impl Decision<'_> {
         let fates = Fates { shared: self.shared, taken: self.taken };
         match verdict {
             Verdict::Answered(outcome, stores) => {
-                self.shared.pauses.well(&stores, self.shared.clock.monotonic());
+                if self.shared.pauses.well(&stores, self.shared.clock.monotonic()) {
+                    self.shared.statistics.used_stores(&stores);
+                }
                 match outcome {
                     Outcome::Done { .. } if planted(Planted::FollowUpsForgotten) => Fates::discarded(),
                     Outcome::Done { follow_ups } if follow_ups.is_empty() => Fates::discarded(),
@@ -163,7 +165,7 @@ impl Decision<'_> {
                 self.put_off(envelope, pause)
             }
             FailureClass::Unreachable { store } => {
-                let pause = self.pause(store, Sort::Unavailable, error);
+                let pause = self.pause(store, Sort::Unreachable, error);
                 self.put_off(envelope, pause)
             }
             FailureClass::Unavailable { store } => {
@@ -210,13 +212,15 @@ impl Decision<'_> {
         let now = self.shared.clock.monotonic();
         let pause = self.shared.pauses.note(store, sort, now, self.shared.chance.as_ref());
         let seconds = pause.as_secs();
+        let may_pass = sort != Sort::Unavailable;
+        self.shared.statistics.await_store(store, Awaited { reason: chain(error), may_pass });
         match sort {
             Sort::Throttled(_) => {
                 if let Some(suppressed) = self.shared.warnings.due("throttled", now) {
                     info!(%store, seconds, suppressed, "a store asks to slow down");
                 }
             }
-            Sort::Unavailable => {
+            Sort::Unreachable | Sort::Unavailable => {
                 if let Some(suppressed) = self.shared.warnings.due("unavailable", now) {
                     warn!(%store, seconds, reason = chain(error), suppressed, "a store cannot be used for now");
                 }

@@ -13,7 +13,9 @@ use mill_ports::{Chance, ChanceExt as _};
 pub(crate) enum Sort {
     /// It asked for it; with its own wish, if it has one.
     Throttled(Option<Duration>),
-    /// It cannot be used.
+    /// It does not answer, which may pass by itself.
+    Unreachable,
+    /// It cannot be used until a person has acted.
     Unavailable,
 }
 
@@ -35,7 +37,8 @@ pub(crate) struct Pauses {
 impl Pauses {
     const FIRST: Duration = Duration::from_secs(1);
     const UNAVAILABLE_MAX: Duration = Duration::from_mins(5);
-    const THROTTLED_MAX: Duration = Duration::from_secs(30);
+    /// What passes by itself often passes soon, and people wait for it.
+    const PASSING_MAX: Duration = Duration::from_secs(30);
 
     /// Notes trouble with a store, and says for how long it is left alone from now.
     ///
@@ -46,11 +49,11 @@ impl Pauses {
         let pause = stores.entry(store.clone()).or_insert(Pause { until: Monotonic::default(), strikes: 0 });
         let wish = match sort {
             Sort::Throttled(wish) => wish,
-            Sort::Unavailable => None,
+            Sort::Unreachable | Sort::Unavailable => None,
         };
         if pause.until <= now {
             let most = match sort {
-                Sort::Throttled(_) => Self::THROTTLED_MAX,
+                Sort::Throttled(_) | Sort::Unreachable => Self::PASSING_MAX,
                 Sort::Unavailable => Self::UNAVAILABLE_MAX,
             };
             let grown = Self::FIRST.saturating_mul(1 << pause.strikes.min(16)).min(most);
@@ -65,12 +68,13 @@ impl Pauses {
         pause.until.since(now)
     }
 
-    /// Notes that stores could be used.
-    pub(crate) fn well(&self, stores: &[StoreAddress], now: Monotonic) {
+    /// Notes that stores could be used. Says whether any of them was left alone until then.
+    pub(crate) fn well(&self, stores: &[StoreAddress], now: Monotonic) -> bool {
         if !self.any.load(Ordering::Acquire) {
-            return;
+            return false;
         }
         let mut paused = self.lock();
+        let before = paused.len();
         for store in stores {
             // An attempt that began before the pause proves nothing.
             if paused.get(store).is_some_and(|pause| pause.until <= now) {
@@ -78,6 +82,7 @@ impl Pauses {
             }
         }
         self.any.store(!paused.is_empty(), Ordering::Release);
+        paused.len() < before
     }
 
     /// The longest remaining pause of these stores, if any of them is left alone now.

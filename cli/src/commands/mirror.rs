@@ -84,6 +84,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
         when_full: WhenFull::Wait { poll: Duration::from_millis(20) },
         force: true,
         absent_source: AbsentSource::Unknown,
+        give_up_after: args.ending.give_up_after,
         ..producer_defaults()?
     });
     producer.reset().await.context("the state of the last run cannot be cleared")?;
@@ -95,7 +96,9 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
         queues: vec![QueueName::DuplicationLow],
         stopping,
         bars,
+        names: &names,
         quiet: args.ending.quiet,
+        give_up_after: args.ending.give_up_after,
     }
     .until_in_sync()
     .await?;

@@ -31,6 +31,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let producer = works.producer(mill_producer::Settings {
         when_full: WhenFull::Wait { poll: works.engine.pace.full_poll },
         force: true,
+        give_up_after: args.ending.give_up_after,
         ..producer_settings(config)?
     });
     let queues: Vec<QueueName> = config.list("workman.queues")?;
@@ -48,9 +49,20 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         Hands::Children(children)
     };
     let (stop, detailed) = (stopping.gentle.clone(), args.ending.detailed_exit_code);
-    let ran = Run { works: &works, producer: &producer, hands, queues, stopping, bars, quiet: args.ending.quiet }
-        .until_in_sync()
-        .await?;
+    let (quiet, give_up_after) = (args.ending.quiet, args.ending.give_up_after);
+    let ran = Run {
+        works: &works,
+        producer: &producer,
+        hands,
+        queues,
+        stopping,
+        bars,
+        names: &Names::Policies,
+        quiet,
+        give_up_after,
+    }
+    .until_in_sync()
+    .await?;
     if let Some(stores) = works.configured.as_ref().filter(|_| args.processes > 0) {
         // Of a workman's process that was killed, there is nobody else who would.
         stores.tidy_again().await;

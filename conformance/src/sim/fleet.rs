@@ -222,6 +222,7 @@ impl Room {
             thresholds: swarm.thresholds,
             absent_source: AbsentSource::Retire,
             listings_open_max: *world.dice.pick(&[1, 16]),
+            give_up_after: Duration::ZERO,
             sends_at_once: 2.try_into().unwrap(),
         };
         let same_host = swarm.same_host;

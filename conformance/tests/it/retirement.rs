@@ -128,6 +128,7 @@ impl Installation {
             thresholds: DeleteThresholds::default(),
             absent_source: AbsentSource::Retire,
             listings_open_max: 16,
+            give_up_after: Duration::ZERO,
             sends_at_once: NonZeroUsize::new(4).unwrap(),
         };
         let report = DuplicationProducer::new(deps, settings).session(&CancellationToken::new()).await.unwrap();

@@ -295,6 +295,7 @@ impl World {
             thresholds: DeleteThresholds::default(),
             absent_source: AbsentSource::Retire,
             listings_open_max: 16,
+            give_up_after: Duration::ZERO,
             sends_at_once: NonZeroUsize::new(4).unwrap(),
         };
         let mut world = Self {
