@@ -165,9 +165,9 @@ impl Watch<'_> {
 
     /// What the tasks that are left wait for in vain, when nothing has moved for so long that they are given up.
     fn in_vain(&self, still: Duration, (ready, put_off): (u64, u64), awaited: &AwaitedStores) -> Option<String> {
-        let tasks = ready + put_off;
         if awaited.is_empty() {
-            return (ready == 0 && still > NOTHING_MOVES).then(|| format!("{tasks} tasks wait; they stay queued"));
+            return (ready == 0 && still > NOTHING_MOVES)
+                .then(|| format!("{put_off} tasks were put off; they stay queued"));
         }
         let may_pass = awaited.values().any(|awaited| awaited.may_pass);
         let most = if may_pass { self.give_up_after } else { NOTHING_MOVES };
@@ -176,7 +176,7 @@ impl Watch<'_> {
         let stores = stores.collect::<Vec<_>>().join("; ");
         (still > most).then(|| {
             let waited = humantime::format_duration(Duration::from_secs(still.as_secs()));
-            format!("{tasks} tasks were waited for in vain for {waited}: {stores}")
+            format!("nothing went on for {waited}: {stores}")
         })
     }
 

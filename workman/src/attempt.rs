@@ -137,7 +137,8 @@ impl Decision<'_> {
             }
             Verdict::Failed(error) => self.failed(envelope, &error),
             Verdict::Panicked(reason) => self.retried(envelope, &reason),
-            Verdict::Paused(_) if self.shared.settings.on_unavailable == OnUnavailable::Stop => {
+            // Whom it ends for may take it at once. A pause that may pass is waited for: who gives back would take it again.
+            Verdict::Paused(_) if self.shared.is_ending() => {
                 fates.given_back(Some(&envelope.task.account))
             }
             Verdict::Paused(remaining) => self.put_off(envelope, remaining),
@@ -213,7 +214,8 @@ impl Decision<'_> {
         let pause = self.shared.pauses.note(store, sort, now, self.shared.chance.as_ref());
         let seconds = pause.as_secs();
         let may_pass = sort != Sort::Unavailable;
-        self.shared.statistics.await_store(store, Awaited { reason: chain(error), may_pass });
+        let reason = error.source.as_ref().map_or_else(|| chain(error), |source| chain(&**source));
+        self.shared.statistics.await_store(store, Awaited { reason, may_pass });
         match sort {
             Sort::Throttled(_) => {
                 if let Some(suppressed) = self.shared.warnings.due("throttled", now) {

@@ -69,6 +69,11 @@ impl Shared {
         self.woken.notify_one();
     }
 
+    /// Whether it ends by itself.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.is_cancelled()
+    }
+
     /// Ends the workman gently.
     pub(crate) fn end(&self, why: Result<Ended, WorkmanError>) {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);

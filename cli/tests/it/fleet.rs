@@ -7,6 +7,8 @@ mod asked;
 mod costs;
 #[path = "fleet/deployed.rs"]
 mod deployed;
+#[path = "fleet/endures.rs"]
+mod endures;
 #[path = "fleet/faults.rs"]
 mod faults;
 #[path = "fleet/hosts.rs"]

@@ -24,8 +24,10 @@ use crate::op::{Op, Shape};
 pub enum FaultKind {
     /// Asked too often.
     Throttled,
-    /// No answer.
+    /// It cannot be used until a person has acted.
     Unavailable,
+    /// No answer.
+    Unreachable,
     /// Some answer that nobody foresaw.
     Unexpected,
 }

@@ -325,6 +325,32 @@ async fn an_unavailable_store_fails_its_own_spaces_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_space_whose_store_does_not_answer_is_tried_until_its_time_is_up_and_others_go_on() {
+    for (away, finished) in [(Duration::from_mins(4), true), (Duration::from_mins(6), false)] {
+        let world = World::new(TWO);
+        world.plant("1", "item", 5);
+        world.store("2").plant_space(&space("s"));
+        let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+        plan.set_outage(Some(mill_engine::FaultKind::Unreachable));
+        let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("3").clone());
+        world.replace(
+            "3",
+            Arc::new(mill_engine::FaultyStore::new(inner, super::world::address("a", "3"), plan.clone())),
+        );
+        let back = async {
+            world.clock.sleep(away).await;
+            assert_eq!(world.queue.sent().iter().filter(|task| task.destination == store("2")).count(), 5);
+            assert_eq!(world.statistics.awaited().len(), 1, "it is said what is waited for");
+            plan.calm();
+        };
+        let session = world.session_with(|settings| settings.give_up_after = Duration::from_mins(5));
+        let (report, ()) = tokio::join!(session, back);
+        assert_eq!(!report.failed(), finished, "{away:?}: {report:?}");
+        assert_eq!(world.queue.sent().iter().any(|task| task.destination == store("3")), finished);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_policy_edited_meanwhile_is_obeyed_by_the_resumed_run() {
     let mut world = World::new(TWO);
     world.plant("1", "item", 20);

@@ -182,6 +182,23 @@ async fn a_one_off_run_stops_at_an_unavailable_store_and_says_which() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_one_off_run_waits_for_a_store_that_does_not_answer_and_says_so() {
+    let mut shop = Shop::new(|clock, _| async move {
+        if clock.monotonic().since_origin() < Duration::from_mins(3) {
+            return Err(failed(FailureClass::Unreachable { store: store() }, "no answer"));
+        }
+        Ok(Outcome::done())
+    });
+    shop.settings.on_unavailable = OnUnavailable::Stop;
+    for n in 0..20 {
+        shop.send(LOW, &format!("{n}")).await;
+    }
+    shop.work_off().await.unwrap();
+    assert_eq!((shop.letters().len(), shop.statistics.totals().work.failed), (0, 0));
+    assert_eq!(shop.statistics.awaited(), std::collections::BTreeMap::new(), "it was used since");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fatal_failure_gives_the_task_back_and_stops() {
     let shop = Shop::new(|_, _| async { Err(failed(FailureClass::Fatal, "no home")) });
     shop.send(LOW, "a").await;

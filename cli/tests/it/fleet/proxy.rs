@@ -32,6 +32,12 @@ pub(crate) enum Mood {
     Expired,
     /// Every call takes so much longer.
     Far(Duration),
+    /// Every line ends before the server hears of a call.
+    Away,
+    /// The same from so many calls on.
+    AwayAfter(u64),
+    /// The first two calls of a method on an item are answered with 500.
+    FailsTwice,
 }
 
 /// What becomes of one call.
@@ -49,6 +55,8 @@ pub(crate) enum Lot {
     /// The server acts; half of its answer's body comes, or nothing where there is none.
     CutOff,
     Expired,
+    /// The line ends, and the server hears nothing of it.
+    Unheard,
 }
 
 /// So many of each kind show how large the share is.
@@ -68,6 +76,8 @@ struct State {
     by_operation: Mutex<BTreeMap<String, u64>>,
     asked: Mutex<BTreeSet<Permission>>,
     refused: Mutex<Option<Permission>>,
+    /// The calls on each item, by method and path.
+    on_items: Mutex<BTreeMap<String, u64>>,
 }
 
 /// What a call is answered with.
@@ -89,6 +99,7 @@ impl Proxy {
             by_operation: Mutex::default(),
             asked: Mutex::default(),
             refused: Mutex::default(),
+            on_items: Mutex::default(),
         };
         let proxy = Self(Arc::new(state));
         let (state, (started, ready)) = (proxy.0.clone(), mpsc::channel());
@@ -139,6 +150,11 @@ impl Proxy {
         *self.0.refused.lock().unwrap() = permission;
     }
 
+    /// How many items were failed twice, and then not any more.
+    pub(crate) fn failed_twice(&self) -> usize {
+        self.0.on_items.lock().unwrap().values().filter(|calls| **calls > 2).count()
+    }
+
     /// What became of the calls that came while there was trouble, or credentials were no good.
     pub(crate) fn lots(&self) -> BTreeMap<Lot, u64> {
         self.0.lots.lock().unwrap().clone()
@@ -162,9 +178,26 @@ impl State {
         refused
     }
 
+    /// Counts a call on an item, and says whether it is to fail.
+    fn fails_now<T>(&self, call: &Request<T>) -> bool {
+        let path = call.uri().path();
+        if !path.trim_matches('/').contains('/') {
+            return false;
+        }
+        let mut on_items = self.on_items.lock().unwrap();
+        let calls = on_items.entry(format!("{} {path}", call.method())).or_default();
+        *calls += 1;
+        *calls <= 2
+    }
+
     fn lot(&self, mood: Mood) -> Lot {
         let lot = match mood {
-            Mood::Quiet | Mood::Far(_) => return Lot::Passes,
+            Mood::Quiet | Mood::Far(_) | Mood::FailsTwice => return Lot::Passes,
+            Mood::Away => Lot::Unheard,
+            Mood::AwayAfter(calls) => {
+                let passed = self.lots.lock().unwrap().get(&Lot::Passes).copied().unwrap_or_default();
+                if passed < calls { Lot::Passes } else { Lot::Unheard }
+            }
             Mood::Expired => Lot::Expired,
             Mood::Troubled => match self.dice.lock().unwrap().roll(48) {
                 0..4 => Lot::Refused,
@@ -188,6 +221,7 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
     let mood = *state.mood.lock().unwrap();
     let lot = state.lot(mood);
     state.count(&call);
+    let fails = mood == Mood::FailsTwice && state.fails_now(&call);
     let speaks_json = call.headers().contains_key("x-amz-target");
     let (parts, body) = call.into_parts();
     let method = parts.method.clone();
@@ -198,6 +232,8 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
     }
     match lot {
         Lot::Refused => Ok(told(503, String::new(), false)),
+        Lot::Unheard => Err(lost("the line is dead")),
+        _ if fails => Ok(told(500, String::new(), false)),
         Lot::Expired => Ok(expired(speaks_json, &method)),
         Lot::Hangs | Lot::TimesOut => {
             tokio::time::sleep(Duration::from_millis(if lot == Lot::Hangs { 300 } else { 6_000 })).await;

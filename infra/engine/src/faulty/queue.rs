@@ -72,7 +72,7 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Faulty<Q> {
 fn error<Q: TaskQueue + ?Sized>(faulty: &Faulty<Q>, op: Op, kind: FaultKind) -> QueueError {
     let kind = match kind {
         FaultKind::Throttled => QueueErrorKind::Throttled { retry_after: None },
-        FaultKind::Unavailable => QueueErrorKind::Unavailable,
+        FaultKind::Unavailable | FaultKind::Unreachable => QueueErrorKind::Unavailable,
         FaultKind::Unexpected => QueueErrorKind::Unexpected,
     };
     QueueError { kind, op: op.as_str(), queue: faulty.inner.name(), source: Some("a planned fault".into()) }

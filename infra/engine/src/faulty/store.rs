@@ -26,6 +26,7 @@ impl Scene {
         let kind = match kind {
             FaultKind::Throttled => StoreErrorKind::Throttled { retry_after: None },
             FaultKind::Unavailable => StoreErrorKind::Unavailable,
+            FaultKind::Unreachable => StoreErrorKind::Unreachable,
             FaultKind::Unexpected => StoreErrorKind::Unexpected,
         };
         StoreError {

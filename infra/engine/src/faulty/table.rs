@@ -42,7 +42,7 @@ impl<T: Table + ?Sized> Table for Faulty<T> {
 fn error<T: Table + ?Sized>(faulty: &Faulty<T>, op: Op, kind: FaultKind) -> TableError {
     let kind = match kind {
         FaultKind::Throttled => TableErrorKind::Throttled,
-        FaultKind::Unavailable => TableErrorKind::Unavailable,
+        FaultKind::Unavailable | FaultKind::Unreachable => TableErrorKind::Unavailable,
         FaultKind::Unexpected => TableErrorKind::Unexpected,
     };
     let table = faulty.inner.name().to_owned();

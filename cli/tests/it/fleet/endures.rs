@@ -1,0 +1,108 @@
+//! A mirror endures what passes by itself: a server that does not answer for a while, and one that often fails.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Stdio};
+
+use super::proxy::{Mood, Proxy};
+use super::{CREDENTIALS, boto, ministack};
+use crate::world::{Ran, World, walk};
+
+const ITEMS: usize = 40;
+
+/// A bucket, and a proxy before it.
+fn bucket(world: &World, name: &str) -> Proxy {
+    boto(
+        world,
+        &format!(
+            "s3 = client('s3', '{}')
+s3.create_bucket(Bucket='{name}')
+for n in range({ITEMS}): s3.put_object(Bucket='{name}', Key=f'item-{{n}}', Body=b'x' * n)",
+            ministack()
+        ),
+    );
+    Proxy::before(ministack(), 1)
+}
+
+/// A mirror of the bucket to `copies`, under way.
+struct Mirror(Child);
+
+impl Mirror {
+    fn begin(world: &World, bucket: &str, proxy: &Proxy, more: &[&str]) -> Self {
+        let mut command = world.command();
+        command.envs(CREDENTIALS).args(["mirror", &format!("s3://{bucket}"), "copies", "--json"]);
+        command.args(["--source-endpoint", proxy.address()]).args(more);
+        Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Reads what it says until it says this.
+    fn says(&mut self, words: &str) {
+        let mut lines = BufReader::new(self.0.stderr.as_mut().unwrap());
+        let mut said = String::new();
+        while !said.contains(words) {
+            assert!(lines.read_line(&mut said).unwrap() > 0, "it ended without a word of `{words}`: {said}");
+        }
+    }
+
+    fn end(mut self) -> Ran {
+        // What it says further must be read, or it would wait for that.
+        let mut errors = self.0.stderr.take().unwrap();
+        let reading = std::thread::spawn(move || {
+            let mut said = String::new();
+            errors.read_to_string(&mut said).map(|_| said)
+        });
+        let output = self.0.wait_with_output().unwrap();
+        Ran { err: reading.join().unwrap().unwrap(), ..Ran::of(output) }
+    }
+}
+
+#[test]
+fn a_mirror_waits_for_a_server_that_does_not_answer_and_copies_all() {
+    let world = World::new();
+    let proxy = bucket(&world, "away-first");
+    proxy.set(Mood::Away);
+    let mut mirror = Mirror::begin(&world, "away-first", &proxy, &[]);
+    mirror.says("the space is tried again");
+    proxy.set(Mood::Quiet);
+    assert_eq!(mirror.end().expect(0).json()["copied"], ITEMS);
+}
+
+#[test]
+fn a_mirror_goes_on_when_a_server_that_went_away_is_back() {
+    let world = World::new();
+    let proxy = bucket(&world, "away-later");
+    proxy.set(Mood::AwayAfter(ITEMS as u64 / 2));
+    let mut mirror = Mirror::begin(&world, "away-later", &proxy, &["--workers", "4"]);
+    mirror.says("a store cannot be used for now");
+    proxy.set(Mood::Quiet);
+    let json = mirror.end().expect(0).json();
+    assert_eq!((&json["copied"], &json["dead_lettered"]), (&ITEMS.into(), &0.into()), "{json}");
+    assert_eq!(walk(&world.path("copies")).len(), ITEMS);
+}
+
+#[test]
+fn a_mirror_gives_up_a_server_that_stays_away_and_names_it() {
+    let world = World::new();
+    let proxy = bucket(&world, "away-for-good");
+    let gives_up = ["--give-up-after", "1s"];
+    proxy.set(Mood::AwayAfter(ITEMS as u64 / 2));
+    let some = Mirror::begin(&world, "away-for-good", &proxy, &["--workers", "4", gives_up[0], gives_up[1]]).end();
+    let some = some.expect(50);
+    assert!(
+        some.out.contains("`s3://away-for-good` cannot be used: ") && some.out.contains("does not answer"),
+        "{}",
+        some.out
+    );
+    proxy.set(Mood::Away);
+    let none = Mirror::begin(&world, "away-for-good", &proxy, &gives_up).end().expect(100);
+    assert!(none.out.contains("`s3://away-for-good`") && none.out.contains("does not answer"), "{}", none.out);
+}
+
+#[test]
+fn no_item_is_left_behind_by_a_server_that_fails_twice_for_each() {
+    let world = World::new();
+    let proxy = bucket(&world, "failing");
+    proxy.set(Mood::FailsTwice);
+    let json = Mirror::begin(&world, "failing", &proxy, &[]).end().expect(0).json();
+    assert_eq!((&json["copied"], &json["dead_lettered"]), (&ITEMS.into(), &0.into()), "{json}");
+    assert!(proxy.failed_twice() >= ITEMS, "each was failed twice");
+}
