@@ -41,7 +41,7 @@ Exit codes of mill
        vanished meanwhile, deletes were held back, or nothing is configured or there to be copied;
        for a producer under cron: an account failed, the others went on
   50   done in part: items failed or are missing at the end, or the run was stopped; run it again
-  100  error: it could not be done; the message says why
+  100  error: it could not be done, or nothing of it; the message says why
   200  bad arguments
 
 Example, in a script:

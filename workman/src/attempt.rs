@@ -138,9 +138,7 @@ impl Decision<'_> {
             Verdict::Failed(error) => self.failed(envelope, &error),
             Verdict::Panicked(reason) => self.retried(envelope, &reason),
             // Whom it ends for may take it at once. A pause that may pass is waited for: who gives back would take it again.
-            Verdict::Paused(_) if self.shared.is_ending() => {
-                fates.given_back(Some(&envelope.task.account))
-            }
+            Verdict::Paused(_) if self.shared.is_ending() => fates.given_back(Some(&envelope.task.account)),
             Verdict::Paused(remaining) => self.put_off(envelope, remaining),
             Verdict::Cancelled(Cause::LeaseLost) if planted(Planted::StaleReceiptAcknowledged) => Fates::discarded(),
             Verdict::Cancelled(Cause::LeaseLost) => Fates::left(),
