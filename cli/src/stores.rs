@@ -1,6 +1,7 @@
 //! The stores that policies name, opened when they are first asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +10,9 @@ use mill_engine::Limited;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_policy::{StoreKind, StoreSpec};
-use mill_ports::{Clock, DeletableStore, DestinationStore, SourceStore, StoreError, StoreErrorKind, Stores, Table};
+use mill_ports::{
+    Clock, DeletableStore, DestinationStore, SourceStore, StoreCaps, StoreError, StoreErrorKind, Stores, Table,
+};
 use mill_records::destinations::Keeper;
 use mill_records::policies::{PolicyBook, PolicyError};
 
@@ -53,7 +56,10 @@ pub(crate) fn open_plain(
 pub(crate) struct OpenedStore {
     /// What it was opened as: a store whose definition changes is opened anew.
     spec: StoreSpec,
+    /// Its cap, as of when it was last asked for: one that changes holds from then on.
+    cap: Option<NonZeroU32>,
     store: Arc<dyn DeletableStore>,
+    plain: Arc<dyn DeletableStore>,
     itself: OpenedAs,
 }
 
@@ -143,7 +149,8 @@ impl ConfiguredStores {
         let Some(spec) = policy.store(store) else {
             return Err(failed(StoreErrorKind::NotConfigured, None));
         };
-        if let Some(opened) = self.opened(&address, spec) {
+        let cap = cap(spec, policy.workers());
+        if let Some(opened) = self.opened(&address, spec, cap) {
             return Ok(opened);
         }
         let (plain, itself): (Arc<dyn DeletableStore>, _) = match &spec.kind {
@@ -157,17 +164,12 @@ impl ConfiguredStores {
                 (store, OpenedAs::Remote(itself))
             }
         };
-        let store: Arc<dyn DeletableStore> = match transfers(spec, policy.workers()) {
-            Some(most) => Arc::new(Limited::new(plain, most)),
-            None => plain,
-        };
         // Another task may have opened it meanwhile: all of them use the same, so that its limits hold for their sum.
-        if let Some(opened) = self.opened(&address, spec) {
+        if let Some(opened) = self.opened(&address, spec, cap) {
             return Ok(opened);
         }
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = OpenedStore { spec: spec.clone(), store, itself };
-        open.insert(address.clone(), opened.clone());
+        let opened = OpenedStore { spec: spec.clone(), cap, store: limited(&plain, cap), plain, itself };
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(address, opened.clone());
         Ok(opened)
     }
 
@@ -180,22 +182,37 @@ impl ConfiguredStores {
         }
     }
 
-    fn opened(&self, address: &StoreAddress, spec: &StoreSpec) -> Option<OpenedStore> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get(address).filter(|opened| opened.spec == *spec).cloned()
+    /// A store that is open already, with its cap as it is today.
+    fn opened(&self, address: &StoreAddress, spec: &StoreSpec, cap: Option<NonZeroU32>) -> Option<OpenedStore> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = open.get_mut(address).filter(|opened| opened.spec == *spec)?;
+        if opened.cap != cap {
+            (opened.cap, opened.store) = (cap, limited(&opened.plain, cap));
+        }
+        Some(opened.clone())
     }
 }
 
-/// The transfers that a store may have at once: its own cap, or what the job asks for where that is less.
+/// A store that takes no more transfers at once than its cap, whoever asks. Tasks are admitted by the same cap before, so
+/// that none of them waits here.
+fn limited(plain: &Arc<dyn DeletableStore>, cap: Option<NonZeroU32>) -> Arc<dyn DeletableStore> {
+    match cap {
+        Some(cap) => Arc::new(Limited::new(plain.clone(), cap.get())),
+        None => plain.clone(),
+    }
+}
+
+/// How many tasks may use a store at once: its own cap, or what the account's policy asks for where that is less.
 /// `None` for no limit.
-fn transfers(spec: &StoreSpec, workers: Option<u32>) -> Option<u32> {
-    let asked = workers.filter(|workers| *workers > 0);
-    match (spec.transfers_max, asked) {
-        (Some(cap), Some(asked)) if asked > cap => {
-            tracing::warn!(store = %spec.id, asked, cap, "the store takes fewer transfers at once than the policy's `workers`; its cap holds");
-            Some(cap)
-        }
-        (cap, asked) => asked.or(cap),
+fn cap(spec: &StoreSpec, workers: Option<u32>) -> Option<NonZeroU32> {
+    [spec.transfers_max, workers].into_iter().flatten().filter_map(NonZeroU32::new).min()
+}
+
+#[async_trait]
+impl StoreCaps for ConfiguredStores {
+    async fn cap(&self, store: &StoreAddress) -> Option<NonZeroU32> {
+        let policy = self.policies.account(&store.account).await.ok()?;
+        cap(policy.store(&store.store)?, policy.workers())
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use mill_local::folder::Layout;
 use mill_local::process;
 use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
-use mill_ports::{CrashPoint, Registry, SourceStore, Statistics, Stores, crash_point};
+use mill_ports::{CrashPoint, NoCaps, Registry, SourceStore, Statistics, StoreCaps, Stores, crash_point};
 use mill_processors::{DuplicateFactory, Refusals, RemoveFactory};
 use mill_producer::DuplicationProducer;
 use mill_records::dead_letters::DeadLetters;
@@ -169,6 +169,14 @@ impl Works {
         DuplicationProducer::new(deps, settings)
     }
 
+    /// How many tasks may use each store at once, where policy files say so.
+    fn caps(&self) -> Arc<dyn StoreCaps> {
+        match &self.configured {
+            Some(stores) => stores.clone(),
+            None => Arc::new(NoCaps),
+        }
+    }
+
     /// A workman that serves `queues`, highest priority first, and its heartbeat.
     pub(crate) fn workman(&self, queues: &[QueueName], settings: WorkmanSettings) -> (Workman, Heartbeat) {
         self.misplaced.will_write();
@@ -180,6 +188,7 @@ impl Works {
             clock: self.engine.clock.clone(),
             chance: self.engine.chance.clone(),
             statistics: self.statistics.clone(),
+            caps: self.caps(),
         };
         let Pace { linger, recheck, .. } = self.engine.pace;
         Workman::new(deps, WorkmanSettings { linger, recheck, ..settings })

@@ -1,12 +1,13 @@
 //! The verbs of Mill: behaviours that two back ends must share.
 //!
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and chance), [`processor`]
-//! (what a workman hands a task to), [`statistics`] and [`task_ledger`] (what all of them count); and, for trials of Mill itself,
+//! (what a workman hands a task to), [`caps`] (how many tasks use a store at once), [`statistics`] and [`task_ledger`] (what all of them count); and, for trials of Mill itself,
 //! [`mod@planted`] (bugs on purpose) and [`crash`] (where processes are killed).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
 //! which every back end and every wrapper passes.
 
+pub mod caps;
 pub mod clock;
 pub mod crash;
 pub mod planted;
@@ -17,6 +18,7 @@ pub mod store;
 pub mod table;
 pub mod task_ledger;
 
+pub use caps::{NoCaps, StoreCaps};
 pub use clock::{Chance, ChanceExt, Clock, ClockWitness};
 pub use crash::{CrashPoint, crash_point};
 pub use planted::{Planted, planted};

@@ -40,6 +40,10 @@ bugs! {
     ThrottlingCountsAsFailure = "throttling-counts-as-failure";
     /// A permanent error is tried again.
     PermanentErrorRetried = "permanent-error-retried";
+    /// A task that must wait is put back by its visibility, which counts as a receive.
+    PutBackByVisibility = "put-back-by-visibility";
+    /// What a task took of its stores is never given back.
+    PermitNeverGivenBack = "permit-never-given-back";
     /// Follow-ups are forgotten.
     FollowUpsForgotten = "follow-ups-forgotten";
     /// The drain acknowledges a letter before it is in the book.

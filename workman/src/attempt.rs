@@ -1,6 +1,5 @@
 //! One execution of a task, from its delivery to the decision about its fate.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +7,8 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use mill_model::{Envelope, StoreAddress};
 use mill_ports::{
-    Attempt, Awaited, ChanceExt as _, CrashPoint, FailureClass, NotedFate, Outcome, Planted, ProcessorError, chain,
-    crash_point, planted,
+    Attempt, Awaited, ChanceExt as _, CrashPoint, FailureClass, NotedFate, Outcome, Planted, ProcessorError,
+    TaskProcessor, chain, crash_point, planted,
 };
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
@@ -19,7 +18,7 @@ use crate::in_flight::Cause;
 use crate::pauses::Sort;
 use crate::run::{Shared, Slot, subject_of};
 use crate::settings::{Ended, OnUnavailable, WorkmanError};
-use crate::stages::{ExecutedTask, Moves, Opened, Settled, Taken};
+use crate::stages::{ExecutedTask, Moves, NoProcessor, Opened, Settled, Taken, panic_message};
 
 /// What came of an execution.
 enum Verdict {
@@ -32,22 +31,20 @@ enum Verdict {
 }
 
 /// Executes a delivery's task and hands the decision to the settler. Frees the slot when dropped.
-pub(crate) async fn attempt(shared: Arc<Shared>, taken: Taken, slot: Slot, settled: mpsc::Sender<Settled>) {
-    let decided = match taken.open(&shared) {
-        Ok(opened) => executed(&shared, opened).await,
-        Err(refused) => {
-            let (taken, error) = *refused;
-            let moves = Fates { shared: &shared, taken: &taken }.not_opened(&error);
-            Settled { taken, moves, task: None }
-        }
-    };
+pub(crate) async fn attempt(
+    shared: Arc<Shared>,
+    opened: Opened,
+    (slot, stores): (Slot, Vec<StoreAddress>),
+    settled: mpsc::Sender<Settled>,
+) {
+    let decided = executed(&shared, opened, stores).await;
     // The settler outlives all attempts; were it gone, the queue would deliver the task again.
     let _ = settled.send(decided).await;
     drop(slot);
 }
 
-async fn executed(shared: &Shared, opened: Opened) -> Settled {
-    let Opened { taken, envelope } = opened;
+async fn executed(shared: &Shared, opened: Opened, stores: Vec<StoreAddress>) -> Settled {
+    let Opened { taken, envelope, processor } = opened;
     let span = warn_span!(
         "attempt",
         task.kind = %envelope.task.kind,
@@ -68,43 +65,48 @@ async fn executed(shared: &Shared, opened: Opened) -> Settled {
         let _ = shared.lanes[taken.lane].acknowledge(std::slice::from_ref(&taken.delivery.receipt)).await;
     }
     crash_point(CrashPoint::WorkmanBeforeAttempt);
-    let verdict = run(shared, &taken, &attempt, &span).instrument(span.clone()).await;
+    let work = Work { processor, stores };
+    let verdict = work.run(shared, &taken, &attempt, &span).instrument(span.clone()).await;
     crash_point(CrashPoint::WorkmanAttempted);
     let task = Some(ExecutedTask::of(&attempt, &shared.statistics));
     let moves = span.in_scope(|| Decision { shared, taken: &taken }.of(attempt.envelope, verdict));
     Settled { taken, moves, task }
 }
 
-/// Runs the processor until it answers, panics, or loses its lease; then its future is dropped at once.
-async fn run(shared: &Shared, taken: &Taken, attempt: &Attempt, span: &Span) -> Verdict {
-    let work = AssertUnwindSafe(async {
-        let processor = match shared.registry.processor(attempt.envelope.task.clone()) {
-            Ok(processor) => processor,
-            Err(error) => return Verdict::Failed(error),
-        };
-        let stores = processor.stores();
-        if let Some(remaining) = shared.pauses.remaining(&stores, shared.clock.monotonic()) {
-            return Verdict::Paused(remaining);
-        }
-        if !span.is_disabled() {
-            span.record("subject", processor.subject());
-        }
-        match processor.run(attempt).await {
-            Ok(outcome) => Verdict::Answered(outcome, stores),
-            Err(error) => Verdict::Failed(error),
-        }
-    });
-    let verdict = tokio::select! {
-        biased;
-        () = attempt.cancelled.cancelled() => return Verdict::Cancelled(taken.entry().cause()),
-        verdict = work.catch_unwind() => verdict,
-    };
-    verdict.unwrap_or_else(|panic| Verdict::Panicked(words(panic.as_ref())))
+/// What is to be run.
+struct Work {
+    processor: Result<Box<dyn TaskProcessor>, NoProcessor>,
+    stores: Vec<StoreAddress>,
 }
 
-fn words(panic: &(dyn Any + Send)) -> String {
-    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the processor panicked: {}", words.unwrap_or("without a word"))
+impl Work {
+    /// Runs the processor until it answers, panics, or loses its lease; then its future is dropped at once.
+    async fn run(self, shared: &Shared, taken: &Taken, attempt: &Attempt, span: &Span) -> Verdict {
+        let Self { processor, stores } = self;
+        let work = AssertUnwindSafe(async {
+            let processor = match processor {
+                Ok(processor) => processor,
+                Err(NoProcessor::Failed(error)) => return Verdict::Failed(error),
+                Err(NoProcessor::Panicked(reason)) => return Verdict::Panicked(reason),
+            };
+            if let Some(remaining) = shared.pauses.remaining(&stores, shared.clock.monotonic()) {
+                return Verdict::Paused(remaining);
+            }
+            if !span.is_disabled() {
+                span.record("subject", processor.subject());
+            }
+            match processor.run(attempt).await {
+                Ok(outcome) => Verdict::Answered(outcome, stores),
+                Err(error) => Verdict::Failed(error),
+            }
+        });
+        let verdict = tokio::select! {
+            biased;
+            () = attempt.cancelled.cancelled() => return Verdict::Cancelled(taken.entry().cause()),
+            verdict = work.catch_unwind() => verdict,
+        };
+        verdict.unwrap_or_else(|panic| Verdict::Panicked(panic_message(panic.as_ref())))
+    }
 }
 
 /// Turns a verdict into moves, counts and logs it.

@@ -133,6 +133,19 @@ impl Fates<'_> {
         Moves { sends: vec![(queue, again)], then: Then::Acknowledge, need_lease: true, given_up: None }
     }
 
+    /// The task cannot begin now: it goes to the back of its queue as it is, to come again within `delay`, not before half of it.
+    /// It has not failed, and it never goes by its visibility: receives are counted, and the queue would take it for one that
+    /// kills its workers.
+    pub(crate) fn put_back(&self, account: &AccountId, delay: Duration) -> Moves {
+        if planted(Planted::PutBackByVisibility) {
+            return Moves { sends: Vec::new(), then: Then::Release, need_lease: true, given_up: None };
+        }
+        let queue = &self.shared.lanes[self.taken.lane];
+        let delay = (delay / 2 + self.shared.chance.jitter(delay / 2)).min(queue.limits().delay_max);
+        let again = Outgoing { group: account.clone(), body: self.taken.delivery.body.clone(), delay };
+        Moves { sends: vec![(queue.name(), again)], then: Then::Acknowledge, need_lease: true, given_up: None }
+    }
+
     /// The delivery is another workman's.
     pub(crate) fn left() -> Moves {
         Moves { sends: Vec::new(), then: Then::Nothing, need_lease: false, given_up: None }

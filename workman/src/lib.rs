@@ -1,14 +1,14 @@
 //! Runs tasks: takes deliveries off the queues by priority, has each executed, and decides its fate.
 //!
 //! Reading order: [`settings`] (what a workman is given and how it ends), `poller` (which queue is asked next),
-//! `stages` (a delivery's way: taken, opened, settled), `attempt` (one execution), `fate` (what becomes of it),
+//! `stages` (a delivery's way: taken, opened, settled), `admission` (which tasks may begin), `attempt` (one execution), `fate` (what becomes of it),
 //! `settler` (sends, then acknowledges), `in_flight` and [`heartbeat`] (keeping leases), `pauses` (stores that cannot
 //! be used now), `run` (the loop, and stopping), [`drain`] (dead letters into their book).
 //!
 //! ```text
-//! receive ─► Taken ─► Opened ─► (attempt) ─► Settled ─► sends, then acknowledge
-//!              │         │                      │
-//!              └─ not an envelope: letter ──────┘        a crash anywhere: the queue delivers it again
+//! receive ─► Taken ─► Opened ─► (bench) ─► (attempt) ─► Settled ─► sends, then acknowledge
+//!              │         │         └─ put back ─────────┤
+//!              └─ not an envelope: letter ──────────────┘        a crash anywhere: the queue delivers it again
 //! ```
 //!
 //! **Invariant:** every move is send, then acknowledge, so that a crash may repeat a task and never loses one. A
@@ -23,6 +23,7 @@ pub mod drain;
 pub mod heartbeat;
 pub mod settings;
 
+mod admission;
 mod attempt;
 mod fate;
 mod in_flight;

@@ -93,6 +93,8 @@ struct Lane {
     retry_at: Option<Monotonic>,
     /// It was empty, and is passed over until then.
     empty_until: Option<Monotonic>,
+    /// Whether it gave as much as it was asked for: there may be more.
+    has_more: bool,
 }
 
 /// Decides what to ask next.
@@ -102,6 +104,8 @@ pub(crate) struct Poller {
     lanes: Vec<Lane>,
     phase: Phase,
     busy: bool,
+    /// Tasks that have been received and wait for their stores.
+    waiting: u32,
     /// Rounds in a row that found nothing anywhere.
     idle: usize,
     /// The lower lanes are left alone until then.
@@ -129,13 +133,15 @@ const ERROR_PAUSE_MAX: Duration = Duration::from_mins(1);
 impl Poller {
     /// `batch_max` holds each queue's, highest first; at least one.
     pub(crate) fn new(settings: PollSettings, batch_max: impl IntoIterator<Item = u32>) -> Self {
-        let lane = |batch_max| Lane { batch_max, in_use: 0, errors: 0, retry_at: None, empty_until: None };
+        let lane =
+            |batch_max| Lane { batch_max, in_use: 0, errors: 0, retry_at: None, empty_until: None, has_more: false };
         let lanes = batch_max.into_iter().map(lane).collect();
         Self {
             settings,
             lanes,
             phase: Phase::Between,
             busy: false,
+            waiting: 0,
             expected: BTreeSet::new(),
             idle: 0,
             low_until: None,
@@ -144,7 +150,37 @@ impl Poller {
         }
     }
 
-    /// An attempt ended.
+    /// Whether a task of the queue at `lane` that waits here may begin: a slot is free for it, and no higher queue has more.
+    pub(crate) fn may_begin(&self, lane: usize) -> bool {
+        let (free, kept) = (self.free(), self.kept());
+        let higher_has_more = self.lanes[..lane].iter().any(|higher| higher.has_more);
+        match lane == self.last() {
+            true if higher_has_more => free.min(kept) > 0,
+            true => free > 0,
+            false => free > kept && !higher_has_more,
+        }
+    }
+
+    /// A task begins that has waited here.
+    pub(crate) fn began(&mut self, lane: usize) {
+        self.lanes[lane].in_use += 1;
+        let free = self.free();
+        if let Phase::Round(round) = &mut self.phase {
+            round.offered = round.offered.min(free);
+        }
+    }
+
+    /// Whether there are more tasks than slots: one was taken while the queues were listened to.
+    pub(crate) fn is_over(&self) -> bool {
+        self.lanes.iter().map(|lane| lane.in_use).sum::<u32>() > self.settings.workers
+    }
+
+    /// Notes how many tasks wait here; so many slots are left to them while the queues are listened to.
+    pub(crate) fn wait(&mut self, tasks: usize) {
+        self.waiting = u32::try_from(tasks).unwrap_or(u32::MAX);
+    }
+
+    /// An attempt ended, or what was received does not begin.
     pub(crate) fn freed(&mut self, lane: usize) {
         self.lanes[lane].in_use = self.lanes[lane].in_use.saturating_sub(1);
     }
@@ -186,6 +222,7 @@ impl Poller {
     pub(crate) fn answer(&mut self, ask: &Ask, answer: Answer, now: Monotonic) {
         let lane = &mut self.lanes[ask.lane];
         lane.in_use += answer.received;
+        lane.has_more = answer.received >= ask.max;
         if answer.failed {
             let pause = ERROR_PAUSE.saturating_mul(1 << lane.errors.min(6)).min(ERROR_PAUSE_MAX);
             lane.retry_at = Some(now.plus(pause));
@@ -322,7 +359,9 @@ impl Poller {
     fn listen(&mut self, now: Monotonic) -> Step {
         let lower = self.lanes[1..].iter().filter_map(|lane| lane.retry_at.filter(|at| now < *at)).min();
         let due = if self.lanes.len() > 1 { self.low_until().or(lower) } else { None };
-        let max = self.free().saturating_sub(self.kept()).min(self.lanes[0].batch_max);
+        let free = self.free().saturating_sub(self.kept());
+        // One at least, or nothing would be listened to; more than there are slots then wait for one.
+        let max = free.saturating_sub(self.waiting).max(free.min(1)).min(self.lanes[0].batch_max);
         let highest_until = self.lanes[0].retry_at.filter(|at| now < *at);
         if max == 0 || highest_until.is_some() {
             self.phase = Phase::Between;

@@ -1,32 +1,33 @@
 //! The loop: asks queues, starts attempts, and stops.
 
+mod arrivals;
+
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
-use mill_model::{Monotonic, QueueName, Task};
+use mill_model::{Monotonic, QueueName, StoreAddress, Task};
 use mill_ports::{
-    Chance, Clock, CrashPoint, Delivery, QueueError, QueueErrorKind, Registry, Statistics, TaskQueue, chain,
-    crash_point,
+    Chance, Clock, Delivery, Planted, QueueError, QueueErrorKind, Registry, Statistics, StoreCaps, TaskQueue, chain,
+    planted,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error, info, warn};
 
-use crate::attempt::attempt;
-use crate::fate::Fates;
+use self::arrivals::News;
+use crate::admission::Admission;
 use crate::heartbeat::Heartbeat;
 use crate::in_flight::{Cause, InFlight};
 use crate::pauses::Pauses;
 use crate::poller::{Answer, Ask, PollSettings, Poller, Step};
 use crate::settings::{Ended, Queues, Stop, WorkmanDeps, WorkmanError, WorkmanSettings};
 use crate::settler::{ROUND_MAX, settle_all};
-use crate::stages::{Settled, Taken};
+use crate::stages::{Opened, Settled, Taken};
 use crate::warnings::Warnings;
 
 /// Takes tasks from queues and has them executed, until it is stopped.
@@ -52,8 +53,9 @@ pub(crate) struct Shared {
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) pauses: Pauses,
     pub(crate) warnings: Warnings,
-    /// Slots freed since the loop last looked, by lane.
-    freed: Vec<AtomicU32>,
+    pub(crate) caps: Arc<dyn StoreCaps>,
+    /// Slots freed since the loop last looked, each with what was taken of stores.
+    freed: Mutex<Vec<Freed>>,
     /// When the tasks sent since the loop last looked can be received.
     expected: Mutex<BTreeSet<Monotonic>>,
     woken: Notify,
@@ -81,16 +83,32 @@ impl Shared {
     }
 }
 
-/// A slot that an attempt takes up until it is dropped, whatever becomes of the attempt.
+/// A slot that an attempt takes up, and its permits at its stores, until it is dropped, whatever becomes of the attempt.
 #[derive(Debug)]
 pub(crate) struct Slot {
     shared: Arc<Shared>,
     lane: usize,
+    stores: Vec<StoreAddress>,
+    began: Monotonic,
+}
+
+/// A slot that is free again.
+#[derive(Debug)]
+struct Freed {
+    lane: usize,
+    stores: Vec<StoreAddress>,
+    took: Duration,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.shared.freed[self.lane].fetch_add(1, Ordering::AcqRel);
+        let took = self.shared.clock.monotonic().since(self.began);
+        let mut stores = std::mem::take(&mut self.stores);
+        if planted(Planted::PermitNeverGivenBack) {
+            stores.clear();
+        }
+        let freed = Freed { lane: self.lane, stores, took };
+        self.shared.freed.lock().unwrap_or_else(PoisonError::into_inner).push(freed);
     }
 }
 
@@ -103,14 +121,16 @@ pub(crate) fn subject_of(registry: &Registry, task: &Task) -> Option<String> {
 impl Workman {
     /// A workman and its heartbeat; both are to be run at the same time.
     pub fn new(deps: WorkmanDeps, settings: WorkmanSettings) -> (Self, Heartbeat) {
-        let WorkmanDeps { queues: lanes, mut all_queues, dead_letter, registry, clock, chance, statistics } = deps;
+        let WorkmanDeps { queues: lanes, mut all_queues, dead_letter, registry, clock, chance, statistics, caps } =
+            deps;
         for lane in &lanes {
             all_queues.entry(lane.name()).or_insert_with(|| lane.clone());
         }
         all_queues.insert(QueueName::DeadLetter, dead_letter);
         let over = CancellationToken::new();
         let shared = Arc::new(Shared {
-            freed: lanes.iter().map(|_| AtomicU32::new(0)).collect(),
+            caps,
+            freed: Mutex::default(),
             in_flight: Arc::new(InFlight::new(clock.clone())),
             lanes,
             queues: all_queues,
@@ -166,7 +186,12 @@ type Received = Vec<Result<Vec<Delivery>, QueueError>>;
 struct Loop {
     shared: Arc<Shared>,
     poller: Poller,
+    admission: Admission<Opened>,
     attempts: JoinSet<()>,
+    /// Questions for caps that are under way.
+    asked: JoinSet<News>,
+    /// When those that wait are looked at next.
+    tick: Monotonic,
     /// The receive under way. Not dropped before it has answered, or what it takes would stay hidden for nothing.
     asking: Option<(Ask, BoxFuture<'static, Received>)>,
     decided: mpsc::Sender<Settled>,
@@ -197,14 +222,29 @@ impl Loop {
         let (decided, to_settle) = mpsc::channel(ROUND_MAX);
         let mut settler = JoinSet::new();
         settler.spawn(settle_all(shared.clone(), to_settle));
-        Self { shared, poller, attempts: JoinSet::new(), asking: None, decided, settler }
+        Self {
+            admission: Admission::new(shared.lanes.len()),
+            tick: shared.clock.monotonic(),
+            shared,
+            poller,
+            attempts: JoinSet::new(),
+            asked: JoinSet::new(),
+            asking: None,
+            decided,
+            settler,
+        }
     }
 
     async fn work(&mut self, stop: &Stop) {
         let shared = self.shared.clone();
         loop {
             self.look();
+            // A short receive is to fill the slots that it was asked for; while the queues are listened to, they are free.
+            if self.asking.as_ref().is_none_or(|(ask, _)| !ask.wait.is_zero()) {
+                self.begin_those_ready();
+            }
             let now = shared.clock.monotonic();
+            let tick = self.tick_if_due(now);
             let mut rest = None;
             if self.asking.is_none() {
                 match self.poller.next(now, !shared.in_flight.is_empty()) {
@@ -219,8 +259,10 @@ impl Loop {
                 () = stop.gentle.cancelled() => break,
                 () = shared.ending.cancelled() => break,
                 Some(joined) = self.attempts.join_next() => note(joined),
-                (ask, received) = answered(&mut self.asking) => self.begin(&ask, received),
+                Some(news) = self.asked.join_next() => self.learn(news),
+                (ask, received) = answered(&mut self.asking) => self.arrive(&ask, received),
                 () = rested(shared.clock.as_ref(), rest) => {}
+                () = rested(shared.clock.as_ref(), tick) => {}
                 () = shared.woken.notified() => {}
             }
         }
@@ -231,10 +273,10 @@ impl Loop {
         while let Some(joined) = self.attempts.try_join_next() {
             note(joined);
         }
-        for (lane, freed) in self.shared.freed.iter().enumerate() {
-            for _ in 0..freed.swap(0, Ordering::AcqRel) {
-                self.poller.freed(lane);
-            }
+        let freed = std::mem::take(&mut *self.shared.freed.lock().unwrap_or_else(PoisonError::into_inner));
+        for Freed { lane, stores, took } in freed {
+            self.poller.freed(lane);
+            self.admission.left(&stores, took, self.shared.clock.monotonic());
         }
         let expected = std::mem::take(&mut *self.shared.expected.lock().unwrap_or_else(PoisonError::into_inner));
         for at in expected {
@@ -260,18 +302,6 @@ impl Loop {
             join_all(receives).await
         }
         .boxed()
-    }
-
-    /// Begins an attempt for each delivery.
-    fn begin(&mut self, ask: &Ask, received: Received) {
-        let taken = self.taken(ask, received);
-        if !taken.is_empty() {
-            crash_point(CrashPoint::WorkmanReceived);
-        }
-        for taken in taken {
-            let slot = Slot { shared: self.shared.clone(), lane: ask.lane };
-            self.attempts.spawn(attempt(self.shared.clone(), taken, slot, self.decided.clone()));
-        }
     }
 
     /// Keeps the leases of what was received, and tells the poller.
@@ -311,12 +341,13 @@ impl Loop {
         let grace = began.plus(shared.settings.grace);
         let mut let_go: Option<Monotonic> = None;
         let last_receive = began.plus(Self::LAST_RECEIVE);
+        self.give_back_those_waiting();
         loop {
             let now = shared.clock.monotonic();
             if last_receive <= now {
                 self.asking = None;
             }
-            if self.attempts.is_empty() && self.asking.is_none() {
+            if self.attempts.is_empty() && self.asked.is_empty() && self.asking.is_none() {
                 break;
             }
             if let_go.is_none() && (stop.immediate.is_cancelled() || grace <= now) {
@@ -334,23 +365,18 @@ impl Loop {
                 biased;
                 () = stop.immediate.cancelled(), if let_go.is_none() => {}
                 Some(joined) = self.attempts.join_next() => note(joined),
-                (ask, received) = answered(&mut self.asking) => self.give_back(&ask, received).await,
+                Some(news) = self.asked.join_next() => self.give_back_arrived(news),
+                (ask, received) = answered(&mut self.asking) => self.give_back(&ask, received),
                 () = shared.clock.sleep(patience.since(now)) => {}
             }
         }
         self.finish(stop).await;
     }
 
-    async fn give_back(&mut self, ask: &Ask, received: Received) {
-        for taken in self.taken(ask, received) {
-            let moves = Fates { shared: &self.shared, taken: &taken }.given_back(None);
-            let _ = self.decided.send(Settled { taken, moves, task: None }).await;
-        }
-    }
-
     /// Waits for the settler, which ends when nobody is left to decide anything.
     async fn finish(mut self, stop: &Stop) {
         drop(self.attempts);
+        drop(self.asked);
         drop(self.decided);
         let settled = async { self.settler.join_next().await };
         let hurried = async {

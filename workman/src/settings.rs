@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{QueueName, StoreAddress};
-use mill_ports::{Chance, Clock, QueueError, Registry, Statistics, TaskQueue};
+use mill_ports::{Chance, Clock, QueueError, Registry, Statistics, StoreCaps, TaskQueue};
 use tokio_util::sync::CancellationToken;
 
 /// Queues by name.
@@ -28,6 +28,8 @@ pub struct WorkmanDeps {
     pub chance: Arc<dyn Chance>,
     /// Where it counts failed and dead-lettered; the rest is counted by processors.
     pub statistics: Arc<Statistics>,
+    /// How many tasks may use each store at once. Asked for each task, so what people change holds from then on.
+    pub caps: Arc<dyn StoreCaps>,
 }
 
 /// How a workman works.

@@ -1,11 +1,16 @@
 //! A delivery's way through a workman, each stage a type of its own, so that no step can be left out.
 
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mill_model::wire::{self, Arrival, WireError};
-use mill_model::{Envelope, Fate, QueueName, TaskId};
-use mill_ports::{Attempt, ChanceExt as _, Delivery, EndedTask, Outgoing, Statistics, Subject};
+use mill_model::{Envelope, Fate, QueueName, StoreAddress, TaskId};
+use mill_ports::{
+    Attempt, ChanceExt as _, Delivery, EndedTask, Outgoing, ProcessorError, Statistics, Subject, TaskProcessor,
+};
 
 use crate::in_flight::{Entry, Held};
 use crate::run::Shared;
@@ -20,10 +25,22 @@ pub(crate) struct Taken {
 }
 
 /// Understood as an envelope.
-#[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) taken: Taken,
     pub(crate) envelope: Envelope,
+    pub(crate) processor: Result<Box<dyn TaskProcessor>, NoProcessor>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("taken", &self.taken).field("envelope", &self.envelope).finish_non_exhaustive()
+    }
+}
+
+/// Why a task has no processor.
+pub(crate) enum NoProcessor {
+    Failed(ProcessorError),
+    Panicked(String),
 }
 
 /// Decided: what is to be moved, and then to become of the delivery.
@@ -107,10 +124,42 @@ impl Taken {
             sent_at: self.delivery.sent_at,
         };
         match open_body(&self.delivery.body, arrival) {
-            Ok(envelope) => Ok(Opened { taken: self, envelope }),
+            Ok(envelope) => {
+                let making = || shared.registry.processor(envelope.task.clone());
+                let made = catch_unwind(AssertUnwindSafe(making));
+                let processor = match made {
+                    Ok(made) => made.map_err(NoProcessor::Failed),
+                    Err(panic) => Err(NoProcessor::Panicked(panic_message(panic.as_ref()))),
+                };
+                Ok(Opened { taken: self, envelope, processor })
+            }
             Err(error) => Err(Box::new((self, error))),
         }
     }
+}
+
+impl Opened {
+    /// The stores that its task needs, each once. None where that cannot be told: then its attempt says why.
+    pub(crate) fn stores(&mut self) -> Vec<StoreAddress> {
+        let Ok(processor) = &self.processor else { return Vec::new() };
+        match catch_unwind(AssertUnwindSafe(|| processor.stores())) {
+            Ok(mut stores) => {
+                stores.sort();
+                stores.dedup();
+                stores
+            }
+            Err(panic) => {
+                self.processor = Err(NoProcessor::Panicked(panic_message(panic.as_ref())));
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// What a panic of a processor said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the processor panicked: {}", words.unwrap_or("without a word"))
 }
 
 fn open_body(body: &Bytes, arrival: Arrival) -> Result<Envelope, WireError> {

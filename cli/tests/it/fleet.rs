@@ -9,6 +9,8 @@ mod costs;
 mod deployed;
 #[path = "fleet/endures.rs"]
 mod endures;
+#[path = "fleet/fairness.rs"]
+mod fairness;
 #[path = "fleet/faults.rs"]
 mod faults;
 #[path = "fleet/hosts.rs"]

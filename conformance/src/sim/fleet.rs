@@ -275,6 +275,7 @@ async fn work(living: &Living) {
         clock: line.clock.clone(),
         chance: room.chance(),
         statistics: Arc::default(),
+        caps: Arc::new(mill_ports::NoCaps),
     };
     let drain = DeadLetterDrain {
         queue: room.queues[&QueueName::DeadLetter].clone(),

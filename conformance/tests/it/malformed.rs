@@ -267,6 +267,7 @@ impl Shop {
             clock: self.clock.clone(),
             chance: self.chance.clone(),
             statistics: Arc::default(),
+            caps: Arc::new(mill_ports::NoCaps),
         };
         let settings = WorkmanSettings {
             name: "w".into(),

@@ -79,13 +79,20 @@ pub(crate) struct ProbeFactory(pub(crate) Arc<Probe>);
 pub(crate) const KIND: &str = "probe";
 
 pub(crate) fn task(item: &str) -> Task {
+    // The part before a slash, if there is one, is the account.
+    let account = item.split_once('/').map_or("acct", |(account, _)| account);
     let mut detail = serde_json::Map::new();
     detail.insert("item".into(), item.into());
-    Task { kind: TaskKind::new(KIND), account: AccountId::new("acct").unwrap(), detail }
+    Task { kind: TaskKind::new(KIND), account: AccountId::new(account).unwrap(), detail }
 }
 
 pub(crate) fn store() -> StoreAddress {
-    StoreAddress { account: AccountId::new("acct").unwrap(), store: StoreId::new("1").unwrap() }
+    store_of("acct")
+}
+
+/// The store that the tasks of an account use.
+pub(crate) fn store_of(account: &str) -> StoreAddress {
+    StoreAddress { account: AccountId::new(account).unwrap(), store: StoreId::new("1").unwrap() }
 }
 
 pub(crate) fn failed(class: FailureClass, message: &str) -> ProcessorError {
@@ -99,12 +106,13 @@ impl TaskProcessorFactory for ProbeFactory {
 
     fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
         let item = task.text("item").map_err(|error| failed(FailureClass::Permanent, &error.to_string()))?.to_owned();
-        Ok(Box::new(ProbeProcessor { item, probe: self.0.clone() }))
+        Ok(Box::new(ProbeProcessor { item, store: store_of(task.account.as_str()), probe: self.0.clone() }))
     }
 }
 
 struct ProbeProcessor {
     item: String,
+    store: StoreAddress,
     probe: Arc<Probe>,
 }
 
@@ -121,7 +129,7 @@ impl Drop for Unended<'_> {
 #[async_trait]
 impl TaskProcessor for ProbeProcessor {
     fn stores(&self) -> Vec<StoreAddress> {
-        vec![store()]
+        vec![self.store.clone()]
     }
 
     fn subject(&self) -> String {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use mill_engine::{FaultPlan, Faulty, MemoryQueue, MemoryQueues, QueueHabits, SeededChance, SimClock};
 use mill_model::wire;
-use mill_model::{Envelope, Letter, QueueName, Timestamp};
-use mill_ports::{Chance, ChanceExt as _, Clock, Delivery, Outgoing, Registry, Statistics, TaskQueue};
+use mill_model::{Envelope, Letter, QueueName, StoreAddress, Timestamp};
+use mill_ports::{Chance, ChanceExt as _, Clock, Delivery, Outgoing, Registry, Statistics, StoreCaps, TaskQueue};
 use mill_workman::{
     Ended, Heartbeat, OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanError, WorkmanSettings,
 };
@@ -28,6 +29,25 @@ pub(crate) struct Shop {
     pub(crate) probe: Arc<Probe>,
     pub(crate) settings: WorkmanSettings,
     pub(crate) stop: Stop,
+    pub(crate) caps: Arc<Caps>,
+}
+
+/// The caps of stores, for the test to set.
+#[derive(Debug, Default)]
+pub(crate) struct Caps(Mutex<BTreeMap<StoreAddress, u32>>);
+
+impl Caps {
+    /// Zero for no limit.
+    pub(crate) fn set(&self, store: &StoreAddress, cap: u32) {
+        self.0.lock().unwrap().insert(store.clone(), cap);
+    }
+}
+
+#[async_trait]
+impl StoreCaps for Caps {
+    async fn cap(&self, store: &StoreAddress) -> Option<NonZeroU32> {
+        self.0.lock().unwrap().get(store).copied().and_then(NonZeroU32::new)
+    }
 }
 
 pub(crate) fn secs(seconds: u64) -> Duration {
@@ -60,6 +80,7 @@ impl Shop {
             probe: Probe::new(clock.clone(), move |call| act(acting.clone(), call)),
             settings: settings(),
             stop: Stop::default(),
+            caps: Arc::default(),
             clock,
             chance,
         }
@@ -78,6 +99,7 @@ impl Shop {
             clock: self.clock.clone(),
             chance: self.chance.clone(),
             statistics: self.statistics.clone(),
+            caps: self.caps.clone(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mill_engine::{MemoryQueue, QueueHabits};
 use mill_local::{Database, OsChance, OsClock, SqliteQueue};
-use mill_ports::{Clock, Outgoing, Registry, TaskQueue};
+use mill_ports::{Clock, NoCaps, Outgoing, Registry, TaskQueue};
 use mill_workman::{Stop, Workman, WorkmanDeps};
 
 use crate::nothing::{Nothing, outgoing};
@@ -29,6 +29,7 @@ fn measured(what: &str, tasks: u64, queue: impl FnOnce(Arc<dyn Clock>) -> Arc<dy
             clock: clock.clone(),
             chance: Arc::new(OsChance),
             statistics: Arc::default(),
+            caps: Arc::new(NoCaps),
         };
         let mut settings = settings();
         settings.workers = 256;

@@ -65,6 +65,7 @@ async fn workman(high: &Arc<SqsQueue>, low: &Arc<SqsQueue>, tasks: u64) -> (f64,
         clock: Arc::new(OsClock),
         chance: Arc::new(OsChance),
         statistics: Arc::default(),
+        caps: Arc::new(mill_ports::NoCaps),
     };
     let (workman, heartbeat) = Workman::new(deps, settings());
     let stop = Stop::default();

@@ -1,0 +1,139 @@
+//! Two accounts: one whose destination is far away and takes two transfers at once, and one with all on this disk.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::proxy::{Mood, Proxy};
+use super::{CREDENTIALS, Workman, boto, ministack, verifying};
+use crate::world::{Ran, World, walk};
+
+/// Items of the account whose destination is far away, more by half than four workmen have slots.
+const SLOW: usize = 80;
+const QUICK: usize = 40;
+
+struct Trial {
+    world: World,
+    /// Before the store that is far away.
+    proxy: Proxy,
+}
+
+impl Trial {
+    /// `engine` is the engine's part of the configuration. The slow account's tasks come first in the queue.
+    fn new(engine: &str) -> Self {
+        let world = World::new();
+        fs::create_dir_all(world.path("vendor/copies")).unwrap();
+        let proxy = Proxy::before(&verifying::serve(&world.path("vendor"), "KEY", "a secret"), 1);
+        world.mill(&["init", "."]).expect(0);
+        world.write("mill.toml", format!("{engine}\n[workman]\nworkers = 8\nidle-backoff = \"200ms\"\n"));
+        world.write("secret", "a secret\n");
+        world.write("policies/duplication-accounts.json", r#"["a-slow", "b-quick"]"#);
+        let far = format!(
+            r#""type": "s3", "endpoint": "{}", "region": "us-east-1", "pathStyle": true, "bucketPrefix": "copies",
+               "credentials": {{"accessKeyIdEnv": "OTHER_KEY", "secretAccessKeyFile": "secret"}}"#,
+            proxy.address()
+        );
+        let near = r#""type": "folder", "root": "b-quick/two""#;
+        for (account, items, more, destination) in
+            [("a-slow", SLOW, r#", "workers": 2"#, &*far), ("b-quick", QUICK, "", near)]
+        {
+            world.write(
+                &format!("policies/{account}-stores.json"),
+                format!(
+                    r#"{{"stores": [{{"id": "1", "type": "folder", "root": "{account}/one", "primary": true}},
+                                    {{"id": "2", {destination}}}]}}"#
+                ),
+            );
+            world.write(
+                &format!("policies/{account}-duplication-policy.json"),
+                format!(r#"{{"defaultPolicies": [{{"srcStoreId": "1", "destStoreId": "2"}}]{more}}}"#),
+            );
+            for item in 0..items {
+                world.write(&format!("{account}/one/space/item-{item}"), format!("{account} {item}"));
+            }
+        }
+        fs::create_dir_all(world.path("b-quick/two")).unwrap();
+        Self { world, proxy }
+    }
+
+    fn command(&self) -> std::process::Command {
+        let mut command = self.world.command();
+        command.envs(CREDENTIALS).env("OTHER_KEY", "KEY");
+        command
+    }
+
+    fn mill(&self, args: &[&str]) -> Ran {
+        Ran::of(self.command().args(args).output().unwrap())
+    }
+
+    fn copies(&self, under: &str) -> usize {
+        let is_item = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("item-"));
+        let root = self.world.path(under);
+        if root.is_dir() { walk(&root).iter().filter(|path| is_item(path)).count() } else { 0 }
+    }
+
+    /// All of the quick account is there while most of the slow one is still to come, on so many workmen.
+    fn quick_comes_first(&self, workmen: usize) {
+        self.mill(&["produce", "duplication"]).expect(0);
+        self.proxy.set(Mood::Far(Duration::from_millis(250)));
+        let mut workmen: Vec<Workman> = (0..workmen).map(|_| Workman::begin(self.command())).collect();
+        loop {
+            let (quick, slow) = (self.copies("b-quick/two"), self.copies("vendor"));
+            if quick == QUICK {
+                assert!(slow < SLOW / 2, "{slow} of the slow account's items were there before");
+                break;
+            }
+            let log = || fs::read_to_string(self.world.path("log")).unwrap_or_default();
+            assert!(slow < SLOW, "all of the slow account came before {quick} of the quick one\n{}", log());
+            assert!(workmen.iter_mut().all(Workman::lives), "{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // And the slow one is not forgotten.
+        self.proxy.set(Mood::Quiet);
+        while self.copies("vendor") < SLOW {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn local() -> Trial {
+    Trial::new("[engine]\ntype = \"local\"\n[policies]\nfolder = \"policies\"")
+}
+
+fn fleet(prefix: &str) -> Trial {
+    let endpoint = ministack();
+    let trial = Trial::new(&format!(
+        "[engine]\ntype = \"aws\"\nprefix = \"{prefix}\"\nendpoint = \"{endpoint}\"\n[policies]\nbucket = \"{prefix}/of\""
+    ));
+    boto(
+        &trial.world,
+        &format!(
+            "s3 = client('s3', '{endpoint}')
+s3.create_bucket(Bucket='{prefix}')
+for file in pathlib.Path('policies').iterdir():
+    s3.put_object(Bucket='{prefix}', Key='of/' + file.name, Body=file.read_bytes())"
+        ),
+    );
+    trial.mill(&["infra", "create"]).expect(0);
+    trial
+}
+
+#[test]
+fn a_capped_slow_account_does_not_hold_up_another_on_one_workman() {
+    local().quick_comes_first(1);
+}
+
+#[test]
+fn a_capped_slow_account_does_not_hold_up_another_on_four_workmen() {
+    local().quick_comes_first(4);
+}
+
+#[test]
+fn a_capped_slow_account_does_not_hold_up_another_on_a_fleets_workman() {
+    fleet("fairness-one").quick_comes_first(1);
+}
+
+#[test]
+fn a_capped_slow_account_does_not_hold_up_another_on_a_fleet() {
+    fleet("fairness-four").quick_comes_first(4);
+}

@@ -1,0 +1,294 @@
+//! Which tasks may begin: each only with room at all its stores. Decides only; does no IO.
+//!
+//! ```text
+//!              room at all its stores
+//! received ───────────────────────────────────────────────► begins (slot and permits in one step)
+//!     │                                                        ▲
+//!     ├─ its store is full ──► bench (lease kept, no slot) ────┘ one account after the other
+//!     └─ the bench too ──────► back into the queue, for when its turn may have come
+//! ```
+//!
+//! A store without a cap has room always, so its tasks are never benched for it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use mill_model::{AccountId, Monotonic, StoreAddress};
+
+/// The shortest and the longest time for which a task is put back. The longer it may be, the fewer requests a long
+/// backlog costs (each of its tasks comes about once in it), and the later a raised cap is used in full.
+const DELAY_MIN: Duration = Duration::from_secs(1);
+const DELAY_MAX: Duration = Duration::from_mins(10);
+/// How long a task of a store takes, until one has ended.
+const FIRST_GUESS: Duration = Duration::from_secs(1);
+
+/// One store's permits.
+#[derive(Debug)]
+struct Gate {
+    /// Most tasks at once; `None` for no limit.
+    cap: Option<NonZeroU32>,
+    /// Tasks that use it now.
+    in_use: u32,
+    /// Tasks on the bench that need it.
+    benched: u32,
+    /// Tasks that were put back for it and come again later, by the second in which they do.
+    away: BTreeMap<u64, u32>,
+    /// How long a task takes, on average.
+    mean: Option<Duration>,
+    /// When the last task of it ended.
+    last_left: Monotonic,
+}
+
+impl Gate {
+    fn new(now: Monotonic) -> Self {
+        Self { cap: None, in_use: 0, benched: 0, away: BTreeMap::new(), mean: None, last_left: now }
+    }
+
+    fn has_room(&self) -> bool {
+        self.cap.is_none_or(|cap| self.in_use < cap.get())
+    }
+
+    /// How many tasks may wait for it: twice as many as may begin, and what one receive may bring.
+    fn bench_max(&self, batch: u32) -> u32 {
+        self.cap.map_or(u32::MAX, |cap| cap.get().saturating_mul(2).saturating_add(batch))
+    }
+
+    /// When the next of those that are put back may come again: the first moment by which as many as come by then have been
+    /// done, so that they come one after the other, and no later than the store needs them.
+    fn turn(&mut self, now: Monotonic) -> Duration {
+        let Some(cap) = self.cap else { return DELAY_MIN };
+        let each = self.mean.unwrap_or(FIRST_GUESS) / cap.get();
+        // Where nothing has ended for longer than that, it takes longer than before.
+        let each = if self.in_use > 0 { each.max(now.since(self.last_left)) } else { each };
+        let second = now.since_origin().as_secs();
+        self.away = self.away.split_off(&second);
+        let mut turn = each.max(DELAY_MIN);
+        let mut before = 0_u32;
+        for (due, tasks) in &self.away {
+            if due - second > turn.as_secs() || turn >= DELAY_MAX {
+                break;
+            }
+            before += tasks;
+            turn = turn.max(each.saturating_mul(before + 1));
+        }
+        turn.min(DELAY_MAX)
+    }
+
+    fn left(&mut self, took: Duration, now: Monotonic) {
+        self.in_use = self.in_use.saturating_sub(1);
+        self.mean = Some(self.mean.map_or(took, |mean| (mean * 3 + took) / 4));
+        self.last_left = now;
+    }
+}
+
+/// A task that may begin once its stores have room.
+#[derive(Debug)]
+pub(crate) struct Waiting<T> {
+    pub(crate) task: T,
+    pub(crate) account: AccountId,
+    pub(crate) stores: Vec<StoreAddress>,
+    /// Its place among all that were received.
+    order: u64,
+}
+
+impl<T> Waiting<T> {
+    pub(crate) fn new(task: T, account: AccountId, stores: Vec<StoreAddress>) -> Self {
+        Self { task, account, stores, order: 0 }
+    }
+}
+
+/// Those of one queue that wait: by account, and by the stores that they need, each in the order in which they came.
+type Benched<T> = BTreeMap<AccountId, BTreeMap<Vec<StoreAddress>, VecDeque<Waiting<T>>>>;
+
+#[derive(Debug)]
+struct Bench<T> {
+    benched: Benched<T>,
+    /// The account that was served last.
+    last: Option<AccountId>,
+}
+
+/// Decides for one workman.
+#[derive(Debug)]
+pub(crate) struct Admission<T> {
+    gates: BTreeMap<StoreAddress, Gate>,
+    /// By queue, highest first.
+    benches: Vec<Bench<T>>,
+    benched: usize,
+    received: u64,
+    /// Whether nothing on the bench can begin before something changes.
+    settled: bool,
+}
+
+/// Where a task goes that was received.
+#[derive(Debug)]
+pub(crate) enum Placed<T> {
+    /// It begins; its permits are taken.
+    Begins(Waiting<T>),
+    /// It waits.
+    Benched,
+    /// It goes back, to come again within that time: too many wait for a store of its.
+    PutBack(Waiting<T>, Duration),
+}
+
+impl<T> Admission<T> {
+    pub(crate) fn new(queues: usize) -> Self {
+        let bench = || Bench { benched: BTreeMap::new(), last: None };
+        Self {
+            gates: BTreeMap::new(),
+            benches: std::iter::repeat_with(bench).take(queues).collect(),
+            benched: 0,
+            received: 0,
+            settled: true,
+        }
+    }
+
+    /// Notes how many tasks a store takes at once, as of now.
+    pub(crate) fn note_cap(&mut self, store: &StoreAddress, cap: Option<NonZeroU32>, now: Monotonic) {
+        let gate = self.gates.entry(store.clone()).or_insert_with(|| Gate::new(now));
+        if gate.cap != cap {
+            gate.cap = cap;
+            self.settled = false;
+        }
+    }
+
+    /// Where a task goes that came from the queue at `lane`, which brings up to `batch` at once. `slot` says whether one is
+    /// free.
+    pub(crate) fn place(
+        &mut self,
+        lane: usize,
+        mut waiting: Waiting<T>,
+        (slot, batch): (bool, u32),
+        now: Monotonic,
+    ) -> Placed<T> {
+        waiting.order = self.received;
+        self.received += 1;
+        let has_room = self.has_room(&waiting.stores);
+        if has_room && slot {
+            self.enter(&waiting.stores);
+            return Placed::Begins(waiting);
+        }
+        let full = |gate: &&Gate| gate.benched >= gate.bench_max(batch);
+        if !has_room && waiting.stores.iter().filter_map(|store| self.gates.get(store)).any(|gate| full(&gate)) {
+            let delay = self.put_back(&waiting.stores, now);
+            return Placed::PutBack(waiting, delay);
+        }
+        self.bench(lane, waiting);
+        Placed::Benched
+    }
+
+    fn has_room(&self, stores: &[StoreAddress]) -> bool {
+        stores.iter().filter_map(|store| self.gates.get(store)).all(Gate::has_room)
+    }
+
+    fn enter(&mut self, stores: &[StoreAddress]) {
+        self.each(stores, |gate| gate.in_use += 1);
+    }
+
+    fn each(&mut self, stores: &[StoreAddress], mut act: impl FnMut(&mut Gate)) {
+        for store in stores {
+            if let Some(gate) = self.gates.get_mut(store) {
+                act(gate);
+            }
+        }
+    }
+
+    /// Notes that a task ended which had begun, and how long it took.
+    pub(crate) fn left(&mut self, stores: &[StoreAddress], took: Duration, now: Monotonic) {
+        self.each(stores, |gate| gate.left(took, now));
+        self.settled = false;
+    }
+
+    fn bench(&mut self, lane: usize, waiting: Waiting<T>) {
+        self.each(&waiting.stores, |gate| gate.benched += 1);
+        self.benched += 1;
+        self.settled = false;
+        let of_account = self.benches[lane].benched.entry(waiting.account.clone()).or_default();
+        of_account.entry(waiting.stores.clone()).or_default().push_back(waiting);
+    }
+
+    /// For how long a task is put back at most: until its turn, as far as that can be told.
+    fn put_back(&mut self, stores: &[StoreAddress], now: Monotonic) -> Duration {
+        let mut delay = DELAY_MIN;
+        self.each(stores, |gate| delay = delay.max(gate.turn(now)));
+        let due = now.plus(delay).since_origin().as_secs();
+        self.each(stores, |gate| *gate.away.entry(due).or_default() += 1);
+        delay
+    }
+
+    /// How many tasks wait.
+    pub(crate) fn benched(&self) -> usize {
+        self.benched
+    }
+
+    /// The stores that tasks wait for.
+    pub(crate) fn awaited(&self) -> Vec<StoreAddress> {
+        self.gates.iter().filter(|(_, gate)| gate.benched > 0).map(|(store, _)| store.clone()).collect()
+    }
+
+    /// Takes a task from the bench of a queue that can begin; its permits are taken. Accounts come one after the other.
+    /// [`settle`](Self::settle) is to be called once no queue has any more.
+    pub(crate) fn next(&mut self, lane: usize) -> Option<Waiting<T>> {
+        if self.settled || self.benches[lane].benched.is_empty() {
+            return None;
+        }
+        let bench = &self.benches[lane];
+        let behind = |account: &&AccountId| bench.last.as_ref().is_none_or(|last| *account > last);
+        let (later, earlier): (Vec<_>, Vec<_>) = bench.benched.keys().partition(behind);
+        let ready = later.into_iter().chain(earlier).find_map(|account| {
+            let by_stores = bench.benched.get(account)?.iter().filter(|(stores, _)| self.has_room(stores));
+            // Of those that can begin, the one that came first.
+            let (stores, _) = by_stores.min_by_key(|(_, of_stores)| of_stores.front().map(|waiting| waiting.order))?;
+            Some((account.clone(), stores.clone()))
+        });
+        let (account, stores) = ready?;
+        let waiting = self.unbench(lane, &account, &stores)?;
+        self.enter(&stores);
+        self.benches[lane].last = Some(account);
+        Some(waiting)
+    }
+
+    /// Notes that all that can begin has begun, of every queue.
+    pub(crate) fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    fn unbench(&mut self, lane: usize, account: &AccountId, stores: &Vec<StoreAddress>) -> Option<Waiting<T>> {
+        let benched = &mut self.benches[lane].benched;
+        let of_account = benched.get_mut(account)?;
+        let of_stores = of_account.get_mut(stores)?;
+        let waiting = of_stores.pop_front();
+        if of_stores.is_empty() {
+            of_account.remove(stores);
+        }
+        if of_account.is_empty() {
+            benched.remove(account);
+        }
+        if waiting.is_some() {
+            self.benched -= 1;
+            self.each(stores, |gate| gate.benched = gate.benched.saturating_sub(1));
+        }
+        waiting
+    }
+
+    /// Takes those from the bench that are to wait no longer, with the indexes of their queues.
+    pub(crate) fn remove(&mut self, mut ends: impl FnMut(&T) -> bool) -> Vec<(usize, Waiting<T>)> {
+        let mut removed = Vec::new();
+        for lane in 0..self.benches.len() {
+            let benched = std::mem::take(&mut self.benches[lane].benched);
+            for waiting in benched.into_values().flat_map(BTreeMap::into_values).flatten() {
+                self.each(&waiting.stores, |gate| gate.benched = gate.benched.saturating_sub(1));
+                self.benched -= 1;
+                if ends(&waiting.task) {
+                    removed.push((lane, waiting));
+                } else {
+                    self.bench(lane, waiting);
+                }
+            }
+        }
+        removed
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+use mill_model::StoreId;
+
+use super::*;
+
+fn account(name: &str) -> AccountId {
+    AccountId::new(name).unwrap()
+}
+
+fn store(name: &str) -> StoreAddress {
+    StoreAddress { account: account("a"), store: StoreId::new(name).unwrap() }
+}
+
+fn at(seconds: u64) -> Monotonic {
+    Monotonic::from_origin(Duration::from_secs(seconds))
+}
+
+fn task(number: u32, of: &str, stores: &[&str]) -> Waiting<u32> {
+    Waiting::new(number, account(of), stores.iter().map(|name| store(name)).collect())
+}
+
+fn admission(caps: &[(&str, u32)]) -> Admission<u32> {
+    let mut admission = Admission::new(2);
+    for (name, cap) in caps {
+        admission.note_cap(&store(name), NonZeroU32::new(*cap), at(0));
+    }
+    admission
+}
+
+const SLOT: (bool, u32) = (true, 10);
+
+#[test]
+fn a_task_begins_only_with_room_at_all_its_stores_and_takes_nothing_before() {
+    let mut admission = admission(&[("1", 2), ("2", 1)]);
+    assert!(matches!(admission.place(0, task(1, "a", &["1", "2"]), SLOT, at(0)), Placed::Begins(_)));
+    assert!(matches!(admission.place(0, task(2, "a", &["1", "2"]), SLOT, at(0)), Placed::Benched));
+    let other = admission.place(0, task(3, "a", &["1"]), SLOT, at(0));
+    assert!(matches!(other, Placed::Begins(_)), "what waits for one store holds nothing of the other");
+    assert!(admission.next(0).is_none());
+    admission.left(&[store("1")], Duration::from_secs(1), at(1));
+    assert!(admission.next(0).is_none(), "the second store is still full");
+    admission.left(&[store("1"), store("2")], Duration::from_secs(1), at(1));
+    assert_eq!(admission.next(0).map(|waiting| waiting.task), Some(2));
+}
+
+#[test]
+fn a_store_without_a_cap_is_never_waited_for() {
+    let mut admission = admission(&[("1", 0)]);
+    for number in 0..1_000 {
+        assert!(matches!(admission.place(0, task(number, "a", &["1"]), SLOT, at(0)), Placed::Begins(_)));
+    }
+}
+
+#[test]
+fn twice_the_cap_and_a_batch_wait_and_the_rest_goes_back_for_longer_the_more_there_are() {
+    let mut admission = admission(&[("1", 2)]);
+    let mut delays = Vec::new();
+    for number in 0..2_000 {
+        if let Placed::PutBack(_, delay) = admission.place(0, task(number, "a", &["1"]), SLOT, at(0)) {
+            delays.push(delay);
+        }
+    }
+    assert_eq!((admission.benched(), delays.len()), (14, 2_000 - 2 - 14));
+    assert!(delays.is_sorted() && delays[0] >= DELAY_MIN, "{delays:?}");
+    assert_eq!(delays.last(), Some(&DELAY_MAX), "but for no longer than that");
+    // A quarter of what was guessed: those that come again wait for a shorter time.
+    for second in 1..=20 {
+        admission.left(&[store("1")], Duration::from_millis(250), at(second));
+        assert!(admission.next(0).is_some());
+        assert!(matches!(admission.place(0, task(1, "a", &["1"]), SLOT, at(second)), Placed::Benched));
+    }
+    let Placed::PutBack(_, later) = admission.place(0, task(1, "a", &["1"]), SLOT, at(20)) else { panic!() };
+    assert!(later < DELAY_MAX, "{later:?}");
+}
+
+#[test]
+fn tasks_that_last_longer_than_any_before_are_waited_for_longer() {
+    let mut admission = admission(&[("1", 1)]);
+    let mut delay_at = |now| {
+        let mut delay = None;
+        for number in 0..20 {
+            if let Placed::PutBack(_, later) = admission.place(0, task(number, "a", &["1"]), SLOT, at(now)) {
+                delay = Some(later);
+            }
+        }
+        delay.unwrap()
+    };
+    assert!(delay_at(0) < delay_at(60));
+}
+
+#[test]
+fn each_account_has_its_turn_and_within_it_who_came_first() {
+    let mut admission = admission(&[("1", 1)]);
+    assert!(matches!(admission.place(0, task(0, "a", &["1"]), SLOT, at(0)), Placed::Begins(_)));
+    for (number, of) in [(1, "a"), (2, "a"), (3, "b"), (4, "a"), (5, "c"), (6, "b")] {
+        assert!(matches!(admission.place(0, task(number, of, &["1"]), SLOT, at(0)), Placed::Benched));
+    }
+    let mut order = Vec::new();
+    for _ in 0..6 {
+        admission.left(&[store("1")], Duration::from_secs(1), at(1));
+        order.push(admission.next(0).unwrap().task);
+    }
+    assert_eq!(order, [1, 3, 5, 2, 6, 4]);
+}

@@ -1,0 +1,207 @@
+//! What was received, until it begins: opened, its stores' caps looked up, placed.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::join_all;
+use mill_model::{AccountId, Monotonic, StoreAddress};
+use mill_ports::{CrashPoint, StoreCaps, crash_point};
+use tokio::task::JoinError;
+use tracing::debug;
+
+use super::{Loop, Received, Slot, note};
+use crate::admission::{Placed, Waiting};
+use crate::attempt::attempt;
+use crate::fate::Fates;
+use crate::poller::Ask;
+use crate::stages::{Moves, Opened, Settled, Taken};
+
+/// What stores take at once, as of a moment ago.
+type Caps = Vec<(StoreAddress, Option<NonZeroU32>)>;
+
+/// An answer to a question for caps.
+#[derive(Debug)]
+pub(super) enum News {
+    /// For a task that was received.
+    Arrived(Box<Opened>, Caps),
+    /// For those that wait.
+    Caps(Caps),
+}
+
+/// Those that wait are looked at so often: a cap may have changed, or a lease may be lost.
+const TICK: Duration = Duration::from_secs(1);
+
+impl Loop {
+    /// Opens each delivery, and begins those that can begin.
+    pub(super) fn arrive(&mut self, ask: &Ask, received: Received) {
+        let taken = self.taken(ask, received);
+        if !taken.is_empty() {
+            crash_point(CrashPoint::WorkmanReceived);
+        }
+        for taken in taken {
+            match taken.open(&self.shared) {
+                Ok(opened) => self.ask_for_caps(opened),
+                Err(refused) => {
+                    let (taken, error) = *refused;
+                    let moves = Fates { shared: &self.shared, taken: &taken }.not_opened(&error);
+                    self.poller.freed(taken.lane);
+                    self.settle(taken, moves);
+                }
+            }
+        }
+    }
+
+    /// Looks up the caps of a task's stores. Mostly they are known at once; where they are not, nothing else waits for them.
+    fn ask_for_caps(&mut self, mut opened: Opened) {
+        let stores = opened.stores();
+        let caps = self.shared.caps.clone();
+        let cancelled = opened.taken.entry().cancelled.clone();
+        let mut looking = async move {
+            let looking = std::pin::pin!(look_up(caps, stores));
+            let cancelled = std::pin::pin!(cancelled.cancelled());
+            match futures::future::select(cancelled, looking).await {
+                // Its attempt says why.
+                futures::future::Either::Left(_) => Vec::new(),
+                futures::future::Either::Right((caps, _)) => caps,
+            }
+        }
+        .boxed();
+        match (&mut looking).now_or_never() {
+            Some(caps) => self.place(opened, caps),
+            None => drop(self.asked.spawn(async move { News::Arrived(Box::new(opened), looking.await) })),
+        }
+    }
+
+    pub(super) fn learn(&mut self, news: Result<News, JoinError>) {
+        match news {
+            Ok(News::Arrived(opened, caps)) => self.place(*opened, caps),
+            Ok(News::Caps(caps)) => self.note_caps(&caps),
+            Err(error) => note(Err(error)),
+        }
+    }
+
+    fn note_caps(&mut self, caps: &Caps) {
+        let now = self.shared.clock.monotonic();
+        for (store, cap) in caps {
+            self.admission.note_cap(store, *cap, now);
+        }
+    }
+
+    /// Begins a task, or has it wait without a slot.
+    fn place(&mut self, opened: Opened, caps: Caps) {
+        self.note_caps(&caps);
+        let (lane, account) = (opened.taken.lane, opened.envelope.task.account.clone());
+        let batch = self.shared.lanes[lane].limits().batch_max.get();
+        let stores = caps.into_iter().map(|(store, _)| store).collect();
+        let waiting = Waiting::new(opened, account, stores);
+        let slot = !self.poller.is_over();
+        match self.admission.place(lane, waiting, (slot, batch), self.shared.clock.monotonic()) {
+            Placed::Begins(waiting) => self.begin(waiting),
+            Placed::Benched => self.poller.freed(lane),
+            Placed::PutBack(waiting, delay) => {
+                self.poller.freed(lane);
+                self.put_back(waiting, delay);
+            }
+        }
+    }
+
+    fn begin(&mut self, waiting: Waiting<Opened>) {
+        let Waiting { task: opened, stores, .. } = waiting;
+        let (shared, lane) = (self.shared.clone(), opened.taken.lane);
+        let began = shared.clock.monotonic();
+        let slot = Slot { shared: shared.clone(), lane, stores: stores.clone(), began };
+        self.attempts.spawn(attempt(shared, opened, (slot, stores), self.decided.clone()));
+    }
+
+    fn put_back(&mut self, waiting: Waiting<Opened>, delay: Duration) {
+        let taken = waiting.task.taken;
+        debug!(account = %waiting.account, ?delay, "put back, since too many tasks wait for its store");
+        let moves = Fates { shared: &self.shared, taken: &taken }.put_back(&waiting.account, delay);
+        self.settle(taken, moves);
+    }
+
+    /// Hands over what was decided without an attempt.
+    fn settle(&mut self, taken: Taken, moves: Moves) {
+        let decided = self.decided.clone();
+        self.attempts.spawn(async move { drop(decided.send(Settled { taken, moves, task: None }).await) });
+    }
+
+    /// Begins what waits here and can begin by now, of the highest queue first.
+    pub(super) fn begin_those_ready(&mut self) {
+        let mut all = true;
+        for lane in 0..self.shared.lanes.len() {
+            loop {
+                if !self.poller.may_begin(lane) {
+                    all = false;
+                    break;
+                }
+                let Some(waiting) = self.admission.next(lane) else { break };
+                self.poller.began(lane);
+                self.begin(waiting);
+            }
+        }
+        if all {
+            self.admission.settle();
+        }
+        self.poller.wait(self.admission.benched());
+    }
+
+    /// Looks at those that wait, now and then, and says how long until then.
+    pub(super) fn tick_if_due(&mut self, now: Monotonic) -> Option<Duration> {
+        if self.admission.benched() == 0 {
+            return None;
+        }
+        if self.tick <= now {
+            self.tick = now.plus(TICK);
+            for (lane, mut waiting) in self.admission.remove(|opened| opened.taken.entry().cancelled.is_cancelled()) {
+                // Its attempt decides what becomes of it, and begins nothing.
+                self.poller.began(lane);
+                waiting.stores.clear();
+                self.begin(waiting);
+            }
+            let (caps, stores) = (self.shared.caps.clone(), self.admission.awaited());
+            if self.asked.is_empty() {
+                self.asked.spawn(async move { News::Caps(look_up(caps, stores).await) });
+            }
+        }
+        Some(self.tick.since(now))
+    }
+
+    pub(super) fn give_back(&mut self, ask: &Ask, received: Received) {
+        for taken in self.taken(ask, received) {
+            self.give_back_one(taken, None);
+        }
+    }
+
+    pub(super) fn give_back_those_waiting(&mut self) {
+        for (_, waiting) in self.admission.remove(|_| true) {
+            self.give_back_one(waiting.task.taken, Some(&waiting.account));
+        }
+    }
+
+    pub(super) fn give_back_arrived(&mut self, news: Result<News, JoinError>) {
+        match news {
+            Ok(News::Arrived(opened, _)) => {
+                let account = opened.envelope.task.account.clone();
+                self.give_back_one(opened.taken, Some(&account));
+            }
+            Ok(News::Caps(_)) => {}
+            Err(error) => note(Err(error)),
+        }
+    }
+
+    fn give_back_one(&mut self, taken: Taken, account: Option<&AccountId>) {
+        let moves = Fates { shared: &self.shared, taken: &taken }.given_back(account);
+        self.settle(taken, moves);
+    }
+}
+
+async fn look_up(caps: Arc<dyn StoreCaps>, stores: Vec<StoreAddress>) -> Caps {
+    join_all(stores.into_iter().map(|store| async {
+        let cap = caps.cap(&store).await;
+        (store, cap)
+    }))
+    .await
+}

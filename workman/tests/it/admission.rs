@@ -1,0 +1,183 @@
+//! Fair admission: a task takes a slot only with room at all its stores, and a capped store slows only itself.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use mill_engine::{Op, Recording};
+use mill_ports::{Outcome, TaskQueue};
+use mill_workman::Workman;
+
+use crate::probe::{Event, store_of};
+use crate::shop::{HIGH, LOW, Shop, secs};
+
+/// Tasks of account `slow` take ten seconds, all others no time.
+fn shop() -> Shop {
+    Shop::new(|clock, call| async move {
+        if call.item.starts_with("slow/") {
+            clock.sleep(secs(10)).await;
+        }
+        Ok(Outcome::done())
+    })
+}
+
+/// How many tasks of an account ran at once, at most.
+fn most_at_once(events: &[Event], account: &str) -> usize {
+    let (mut now, mut most) = (0_usize, 0);
+    for event in events {
+        match event {
+            Event::Begun(item) if item.starts_with(account) => now += 1,
+            Event::Ended(item) | Event::Dropped(item) if item.starts_with(account) => now -= 1,
+            _ => {}
+        }
+        most = most.max(now);
+    }
+    most
+}
+
+async fn send(shop: &Shop, account: &str, tasks: u32) {
+    for n in 0..tasks {
+        shop.send(LOW, &format!("{account}/{n}")).await;
+    }
+}
+
+fn place(events: &[Event], of: impl Fn(&Event) -> bool) -> Vec<usize> {
+    (0..events.len()).filter(|at| of(&events[*at])).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capped_slow_account_does_not_hold_up_another() {
+    let shop = shop();
+    shop.caps.set(&store_of("slow"), 2);
+    send(&shop, "slow", 40).await;
+    send(&shop, "quick", 40).await;
+    shop.work_off().await.unwrap();
+    let events = shop.probe.events();
+    let quick = place(&events, |event| matches!(event, Event::Ended(item) if item.starts_with("quick")));
+    let slow = place(&events, |event| matches!(event, Event::Ended(item) if item.starts_with("slow")));
+    assert_eq!((quick.len(), slow.len()), (40, 40));
+    assert!(quick[39] < slow[2], "all of the quick account before the second pair of the slow one");
+    assert_eq!(most_at_once(&events, "slow"), 2, "its cap holds, and is used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_put_back_comes_again_as_it_was_and_is_never_buried() {
+    let shop = shop();
+    shop.caps.set(&store_of("slow"), 1);
+    send(&shop, "slow", 200).await;
+    shop.work_off().await.unwrap();
+    assert_eq!(shop.probe.ended().len(), 200);
+    assert_eq!(shop.letters().len(), 0);
+    let took = shop.clock.monotonic().since_origin();
+    assert!(took < secs(200 * 10 + 300), "the store has always something to do: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_costs_neither_failures_nor_snoozes_nor_bytes() {
+    let seen = Arc::new(Mutex::new(BTreeMap::<usize, u32>::new()));
+    let noted = seen.clone();
+    let shop = Shop::new(move |clock, call| {
+        let noted = noted.clone();
+        async move {
+            let envelope = &call.attempt.envelope;
+            assert_eq!((envelope.failures, envelope.snoozes, envelope.history.len()), (0, 0, 0));
+            *noted.lock().unwrap().entry(call.attempt.receive_count as usize).or_default() += 1;
+            clock.sleep(secs(10)).await;
+            Ok(Outcome::done())
+        }
+    });
+    shop.caps.set(&store_of("slow"), 1);
+    send(&shop, "slow", 100).await;
+    let bytes = shop.bodies(LOW).iter().map(bytes::Bytes::len).max();
+    shop.work(async {
+        shop.pass(secs(600)).await;
+        assert!(shop.bodies(LOW).iter().map(bytes::Bytes::len).max() <= bytes);
+        shop.emptied().await;
+    })
+    .await
+    .unwrap();
+    assert_eq!(*seen.lock().unwrap(), BTreeMap::from([(1, 100)]), "each was put back by a send of its own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cap_that_people_change_holds_from_the_next_moment_on() {
+    let shop = shop();
+    shop.caps.set(&store_of("slow"), 1);
+    send(&shop, "slow", 20).await;
+    shop.work(async {
+        shop.pass(secs(35)).await;
+        assert_eq!(shop.probe.begun().len(), 4);
+        shop.caps.set(&store_of("slow"), 5);
+        shop.pass(secs(2)).await;
+        assert_eq!(shop.probe.begun().len(), 8, "four more at once");
+        shop.caps.set(&store_of("slow"), 0);
+        shop.pass(secs(2)).await;
+        let running = shop.probe.begun().len() - shop.probe.ended().len();
+        assert_eq!(running, 8, "as many as there are slots");
+        shop.emptied().await;
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_that_wait_begin_one_after_the_other() {
+    let mut shop = Shop::new(|clock, _| async move {
+        clock.sleep(secs(10)).await;
+        Ok(Outcome::done())
+    });
+    shop.settings.workers = 3;
+    for account in ["a", "b", "c"] {
+        shop.caps.set(&store_of(account), 1);
+    }
+    for account in ["a", "b", "c"] {
+        send(&shop, account, 8).await;
+    }
+    shop.work_off().await.unwrap();
+    let begun = shop.probe.begun();
+    for three in begun[3..].chunks(3) {
+        let mut accounts: Vec<&str> = three.iter().map(|item| &item[..1]).collect();
+        accounts.sort_unstable();
+        assert_eq!(accounts, ["a", "b", "c"], "{begun:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_given_back_at_once_when_the_workman_stops() {
+    let shop = shop();
+    shop.caps.set(&store_of("slow"), 1);
+    send(&shop, "slow", 10).await;
+    shop.work(shop.pass(secs(5))).await.unwrap();
+    assert_eq!(shop.probe.ended().len(), 1, "what was begun is finished");
+    let back = shop.receive(LOW).await;
+    assert_eq!((back.len(), back.iter().map(|one| one.receive_count).max()), (9, Some(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_kept_while_a_task_waits_and_what_was_lost_begins_nowhere() {
+    let shop = shop();
+    shop.caps.set(&store_of("slow"), 1);
+    send(&shop, "slow", 12).await;
+    shop.work_off().await.unwrap();
+    assert_eq!(shop.probe.begun().len(), 12, "twice the visibility, and none came a second time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_of_one_capped_store_is_not_received_over_and_over() {
+    let shop = shop();
+    shop.caps.set(&store_of("slow"), 1);
+    send(&shop, "slow", 150).await;
+    let mut deps = shop.deps(&[HIGH, LOW]);
+    let counted: Vec<_> = deps.queues.iter().map(|queue| Arc::new(Recording::new(queue.clone()))).collect();
+    deps.queues = counted.iter().map(|queue| queue.clone() as Arc<dyn TaskQueue>).collect();
+    let (workman, heartbeat) = Workman::new(deps, shop.settings.clone());
+    let during = async {
+        shop.pass(secs(595)).await;
+        shop.stop.gentle.cancel();
+    };
+    let (ended, (), ()) = futures::join!(workman.run(shop.stop.clone()), heartbeat.run(), during);
+    ended.unwrap();
+    assert_eq!(shop.probe.ended().len(), 60);
+    let put_back = counted[1].calls(Op::Acknowledge).entries - 60;
+    // Once when it is read over, once before it is known how long a task takes, and then not twice in ten minutes.
+    assert!(put_back <= 4 * 150, "{put_back}");
+}
