@@ -116,12 +116,12 @@ impl Properties {
 }
 
 /// Whether the bytes can be read now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ItemState {
     /// They can.
     Online,
-    /// They must be restored from an archive tier first.
-    Archived,
+    /// They must be restored from this archive tier first, named as the service names it.
+    Archived(String),
 }
 
 /// What a store says of an item.

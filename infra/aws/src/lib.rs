@@ -12,6 +12,7 @@ mod answer;
 mod clock;
 pub mod connection;
 pub mod contract;
+mod heads;
 pub mod queue;
 pub mod requests;
 mod service;

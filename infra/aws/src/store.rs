@@ -14,6 +14,7 @@ mod overlap;
 mod page;
 mod places;
 mod properties;
+mod reach;
 mod reading;
 mod shapes;
 mod spaces;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place,
@@ -37,8 +39,10 @@ use tokio::sync::Semaphore;
 use self::exact_names::KnownNames;
 use self::key_encoding::ProvenSorts;
 pub use self::overlap::{S3Extent, S3Ground, S3Overlap, Witnessed};
+use self::reach::FoundOut;
 use crate::answer::CompleteAnswers;
 use crate::connection::{Connection, Service};
+use crate::heads;
 use crate::requests::Requests;
 use crate::service::S3Service;
 
@@ -143,6 +147,9 @@ struct Inner {
     seen: Mutex<BTreeMap<SpaceId, Monotonic>>,
     proven_sorts: ProvenSorts,
     names: KnownNames,
+    found_out: FoundOut,
+    /// For answers with more headers than the client reads.
+    wide: SharedHttpClient,
 }
 
 /// The unit of memory that is counted, in bytes.
@@ -169,6 +176,8 @@ impl S3Store {
             seen: Mutex::default(),
             proven_sorts: ProvenSorts::default(),
             names: KnownNames::default(),
+            found_out: FoundOut::default(),
+            wide: heads::wide(),
             settings,
         }))
     }

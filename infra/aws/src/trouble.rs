@@ -8,6 +8,8 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use mill_ports::chain;
 
+use crate::heads;
+
 /// A call that failed, told without its request or the body of its answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{words}")]
@@ -19,6 +21,8 @@ pub(crate) struct Trouble {
     pub(crate) status: Option<u16>,
     /// Whether the answer bears the id that the service gives to each request: whatever stands before it gives none.
     pub(crate) own_answer: bool,
+    /// The archive tier that its answer names.
+    pub(crate) tier: Option<String>,
     words: String,
 }
 
@@ -84,7 +88,7 @@ const CREDENTIALS: [&str; 18] = [
     "NotSignedUp",
 ];
 
-const DENIED: [&str; 9] = [
+const DENIED: [&str; 12] = [
     "AccessDenied",
     "AccessDeniedException",
     "UnauthorizedOperation",
@@ -94,6 +98,9 @@ const DENIED: [&str; 9] = [
     "KMS.AccessDeniedException",
     "OptInRequired",
     "UnauthorizedAccess",
+    "KMS.DisabledException",
+    "KMS.InvalidStateException",
+    "KMS.NotFoundException",
 ];
 
 /// The cause that an answer's code and status tell.
@@ -109,6 +116,16 @@ fn of_answer(code: Option<&str>, status: u16, retry_after: Option<Duration>) -> 
         (_, 401) => Cause::Credentials,
         _ => Cause::Answer,
     }
+}
+
+/// The archive tier that an answer names, of an item that lies in one. The library gives it for one call of several.
+fn tier(answer: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(answer).ok().filter(|text| text.contains("InvalidObjectState"))?;
+    let element = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once('<')?.0.to_owned()).filter(|tier| !tier.is_empty())
+    };
+    element("AccessTier").or_else(|| element("StorageClass"))
 }
 
 impl Trouble {
@@ -134,7 +151,8 @@ impl Trouble {
                 }
                 words.push(')');
                 let own_answer = id.is_some();
-                Self { cause, code: told.code().map(str::to_owned), status: Some(status), own_answer, words }
+                let tier = raw.body().bytes().and_then(tier);
+                Self { cause, code: told.code().map(str::to_owned), status: Some(status), own_answer, tier, words }
             }
             SdkError::TimeoutError(_) => Self::plain(Cause::Unreachable, "no answer came in time"),
             SdkError::ResponseError(ref answer) => {
@@ -150,13 +168,22 @@ impl Trouble {
             SdkError::DispatchFailure(ref failure) if failure.is_other() && failure.as_other().is_none() => {
                 Self::plain(Cause::Credentials, chain(&error))
             }
+            // It came, and cannot be read: that says nothing of the next.
+            SdkError::DispatchFailure(_) if heads::unreadable(&error) => Self::plain(Cause::Nonsense, chain(&error)),
             SdkError::DispatchFailure(_) => Self::plain(Cause::Unreachable, chain(&error)),
             error => Self::plain(Cause::Nonsense, chain(&error)),
         }
     }
 
     pub(crate) fn plain(cause: Cause, words: impl Into<String>) -> Self {
-        Self { cause, code: None, status: None, own_answer: false, words: words.into() }
+        Self { cause, code: None, status: None, own_answer: false, tier: None, words: words.into() }
+    }
+
+    /// Whether it is about an item that only its owner's own key opens, which no service keeps.
+    pub(crate) fn wants_owners_key(&self) -> bool {
+        let told = self.words.to_ascii_lowercase();
+        self.is(&["InvalidRequest", "InvalidArgument"])
+            && ["server side encryption", "server-side encryption", "customer"].iter().any(|word| told.contains(word))
     }
 
     pub(crate) fn is(&self, codes: &[&str]) -> bool {

@@ -97,8 +97,8 @@ impl Sides<'_> {
 
     /// Reads one side, in the state that was seen, and gives the checksum of what came.
     async fn checksum(&self, known: &Known<'_>, algorithm: Algorithm) -> Result<Checksum, Stop> {
-        if known.facts.size > 0 && known.facts.state == ItemState::Archived {
-            return Err(self.archived(known.item, known.side));
+        if known.facts.size > 0 {
+            self.readable(known.item, known.facts, known.side)?;
         }
         self.room.tries.of(|| self.read(known, algorithm)).await
     }

@@ -1,11 +1,10 @@
 //! Both sides of a store policy during one attempt, and the calls on them, each with its few tries.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, Version};
+use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, ItemState, Version};
 use mill_ports::{
-    Attempt, CrashPoint, DestinationStore, FailureClass, Outcome, Planted, Presence, SourceStore, SpaceFacts,
+    Attempt, CrashPoint, DestinationStore, FailureClass, Planted, Presence, Refusal, SourceStore, SpaceFacts,
     StoreError, StoreErrorKind, TableError, chain, crash_point, planted,
 };
 use mill_records::owners::{DestinationSpace, OwnerError};
@@ -27,9 +26,6 @@ pub(super) struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    /// How long an item in an archive tier is left alone.
-    const ARCHIVED_DELAY: Duration = Duration::from_hours(1);
-
     /// What the source says of an item. `Absent` is a definite no.
     pub(super) async fn source_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, Stop> {
         match self.room.tries.of(|| self.source.head(item)).await {
@@ -142,10 +138,12 @@ impl Sides<'_> {
         }
     }
 
-    /// The bytes must be brought back from their archive tier before anything can be done.
-    pub(super) fn archived(&self, item: &ItemAddress, side: Side) -> Stop {
-        debug!(account = %self.pair.account, %item, ?side, "in an archive tier; the task waits");
-        Stop::Outcome(Outcome::Snooze { delay: Self::ARCHIVED_DELAY, task: None })
+    /// Refuses to read an item whose bytes a person must bring back from their archive tier first. No task waits for that: it
+    /// takes hours, and is asked for or not.
+    pub(super) fn readable(&self, item: &ItemAddress, facts: &ItemFacts, side: Side) -> Result<(), Stop> {
+        let ItemState::Archived(tier) = &facts.state else { return Ok(()) };
+        let kind = StoreErrorKind::Refused(Refusal::Archived(tier.clone()));
+        Err(self.found(side, item, kind, "its store says so").into())
     }
 
     /// A failure found by Mill itself while it read `item` in the store `side`.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use mill_model::{Checksum, Fate, ItemAddress, ItemFacts, ItemState, Properties, Version};
+use mill_model::{Checksum, Fate, ItemAddress, ItemFacts, Properties, Version};
 use mill_ports::{
-    Content, CrashPoint, Planted, Presence, Reading, StoreError, StoreErrorKind, Transferring, When, Written, chain,
-    crash_point, planted,
+    Content, CrashPoint, Planted, Presence, Reading, Refusal, StoreError, StoreErrorKind, Transferring, When, Written,
+    chain, crash_point, planted,
 };
 use tracing::warn;
 
@@ -29,26 +29,20 @@ impl Sides<'_> {
     pub(super) async fn copy_new(&self, item: &ItemAddress) -> Result<(), Stop> {
         match self.copied(item, None, &When::Absent).await {
             // What it is that cannot be read is told by a look.
-            Err(Stop::Store(error))
-                if matches!(error.kind, StoreErrorKind::Refused(_)) && error.store.store == self.pair.source =>
-            {
-                match self.source_head(item).await? {
-                    Presence::Here(source) => self.copy(item, &source, &When::Absent).await,
-                    Presence::Absent => {
-                        self.vanished();
-                        Ok(())
-                    }
+            Err(Stop::Store(error)) if self.is_refused_by_source(&error) => match self.source_head(item).await? {
+                Presence::Here(source) => self.copy(item, &source, &When::Absent).await,
+                Presence::Absent => {
+                    self.vanished();
+                    Ok(())
                 }
-            }
+            },
             other => other,
         }
     }
 
     /// Copies an item in the state that was seen, if the destination is `when`.
     pub(super) async fn copy(&self, item: &ItemAddress, source: &ItemFacts, when: &When) -> Result<(), Stop> {
-        if source.state == ItemState::Archived {
-            return Err(self.archived(item, Side::Source));
-        }
+        self.readable(item, source, Side::Source)?;
         self.copied(item, Some(source), when).await
     }
 
@@ -69,6 +63,12 @@ impl Sides<'_> {
         let (source, destination) = (&copied.source, &copied.written.version);
         self.remember(&item.id, Proven { source, destination, checksum: &copied.checksum }).await;
         Ok(())
+    }
+
+    /// Whether a look may tell more than what the source refused. Of an archive tier it has told all.
+    fn is_refused_by_source(&self, error: &StoreError) -> bool {
+        let refused = matches!(&error.kind, StoreErrorKind::Refused(why) if !matches!(why, Refusal::Archived(_)));
+        refused && error.store.store == self.pair.source
     }
 
     fn lacks_space(&self, error: &StoreError) -> bool {
@@ -92,9 +92,7 @@ impl Sides<'_> {
             let why = "it went away between being seen and being read";
             return Err(self.found(Side::Source, item, StoreErrorKind::Changed, why).into());
         };
-        if reading.facts.state == ItemState::Archived {
-            return Err(self.archived(item, Side::Source));
-        }
+        self.readable(item, &reading.facts, Side::Source)?;
         self.claim().await?;
         let known = reading.facts.properties.clone().or_else(|| seen?.properties.clone());
         let properties = known.ok_or_else(|| self.properties_unknown(item))?;

@@ -68,7 +68,7 @@ struct Inner {
 }
 
 pub(crate) fn archived(facts: &mut ItemFacts) {
-    facts.state = ItemState::Archived;
+    facts.state = ItemState::Archived("DEEP_ARCHIVE".to_owned());
 }
 
 pub(crate) fn without_properties(facts: &mut ItemFacts) {

@@ -188,7 +188,7 @@ impl Inner {
             Err(error) => match Trouble::of(error) {
                 // Nothing is there, or it may not be told.
                 Trouble { status: Some(403 | 404), .. } => Ok(false),
-                trouble => Err(self.meant(op, item.to_string(), During::Read, trouble)),
+                trouble => Err(self.of_one(op, item, (place, key), During::Read, trouble).await),
             },
         }
     }

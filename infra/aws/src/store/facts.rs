@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use aws_sdk_s3::types::{ChecksumType, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::{ArchiveStatus, ChecksumType, ServerSideEncryption, StorageClass};
 use aws_smithy_types::{DateTime, base64};
 use mill_model::{Algorithm, Checksum, ItemFacts, ItemState, Timestamp, Version};
 
@@ -75,7 +75,8 @@ struct Told<'a> {
     /// Whether the entity tag is that of encrypted bytes.
     tag_of_cipher: bool,
     storage_class: Option<&'a StorageClass>,
-    archived: bool,
+    /// The archive tier in which an object lies whose class does not tell.
+    archive_status: Option<&'a str>,
     restore: Option<&'a str>,
 }
 
@@ -120,7 +121,7 @@ macro_rules! told {
                     Some(ServerSideEncryption::AwsKms | ServerSideEncryption::AwsKmsDsse)
                 ),
             storage_class: answer.storage_class(),
-            archived: false,
+            archive_status: None,
             restore: answer.restore(),
         }
     }};
@@ -131,7 +132,7 @@ impl Inner {
     /// What the answer lacks of what each has that tells of an object, or that there is none.
     pub(super) fn found_by_head(&self, answer: &HeadObjectOutput) -> Result<Found, &'static str> {
         let size = answer.content_length().and_then(|size| u64::try_from(size).ok()).ok_or(NO_LENGTH)?;
-        let told = Told { archived: answer.archive_status().is_some(), ..told!(answer, size) };
+        let told = Told { archive_status: answer.archive_status().map(ArchiveStatus::as_str), ..told!(answer, size) };
         told.of_an_object(answer.delete_marker())?;
         Ok(self.found(told))
     }
@@ -148,9 +149,8 @@ impl Inner {
 
     fn found(&self, told: Told<'_>) -> Found {
         let state = told.state;
-        let sleeping = matches!(told.storage_class, Some(StorageClass::Glacier | StorageClass::DeepArchive));
         let restored = told.restore.is_some_and(|restore| restore.contains("ongoing-request=\"false\""));
-        let archived = (sleeping || told.archived) && !restored;
+        let tier = told.archive_status.or(told.storage_class.map(StorageClass::as_str).filter(|class| sleeps(class)));
         Found {
             etag: state.etag.to_owned(),
             storage_class: told.storage_class.cloned(),
@@ -161,7 +161,7 @@ impl Inner {
                 checksums: checksums(&told, &self.settings),
                 // What is left out is there: those told must not pass for all.
                 properties: (!told.left_out).then(|| told.borne.properties()),
-                state: if archived { ItemState::Archived } else { ItemState::Online },
+                state: state_in(tier.filter(|_| !restored)),
             },
         }
     }
@@ -178,6 +178,16 @@ impl Inner {
             });
         if settled { Version::settled_at(state.token()) } else { Version::unsettled(state.token()) }
     }
+}
+
+/// Whether objects of a storage class must be brought back before they can be read.
+pub(super) fn sleeps(class: &str) -> bool {
+    ["GLACIER", "DEEP_ARCHIVE"].contains(&class)
+}
+
+/// The state of an object in this archive tier, or in none.
+pub(super) fn state_in(tier: Option<&str>) -> ItemState {
+    tier.map_or(ItemState::Online, |tier| ItemState::Archived(tier.to_owned()))
 }
 
 fn checksums(told: &Told<'_>, settings: &S3Settings) -> Vec<Checksum> {

@@ -1,8 +1,5 @@
 //! What a failed call on a store means: one function decides.
 
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use mill_model::ids::shown;
 use mill_model::{ItemAddress, SpaceId};
 use mill_ports::{BoxError, Refusal, StoreError, StoreErrorKind};
@@ -11,7 +8,7 @@ use super::Inner;
 use crate::trouble::{Cause, Trouble};
 
 /// What was being done when the service said no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum During {
     /// Reaching the store or a space: what stands in the way concerns all items.
     Reach,
@@ -39,20 +36,7 @@ impl Inner {
         StoreError { source: Some(why.into()), ..self.of_item(op, item, StoreErrorKind::Unexpected) }
     }
 
-    /// The failure of a call on an item.
-    pub(super) fn failed<E>(
-        &self,
-        op: &'static str,
-        item: &ItemAddress,
-        during: During,
-        error: SdkError<E, HttpResponse>,
-    ) -> StoreError
-    where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        self.meant(op, item.to_string(), during, Trouble::of(error))
-    }
-
+    /// The failure of a call, as far as its answer alone tells.
     pub(super) fn meant(&self, op: &'static str, subject: String, during: During, trouble: Trouble) -> StoreError {
         let kind = match kind(during, &trouble) {
             // Where spaces share a bucket, it is the store itself that is not there.
@@ -72,16 +56,17 @@ pub(super) fn fit(text: &str) -> String {
 pub(super) fn kind(during: During, trouble: &Trouble) -> StoreErrorKind {
     match trouble.cause {
         Cause::Throttled { retry_after } => StoreErrorKind::Throttled { retry_after },
-        // To whom one item is denied, others may be granted; who may not write one will hardly write the next.
+        // To whom one item is denied, others may be granted; where that is not so, `reach` finds it out.
         Cause::Denied if during == During::Read => StoreErrorKind::Refused(Refusal::Unreadable),
         Cause::Denied | Cause::Credentials => StoreErrorKind::Unavailable,
         Cause::Unreachable | Cause::Failing => StoreErrorKind::Unreachable,
         Cause::Nonsense => StoreErrorKind::Unexpected,
-        Cause::Answer => of_code(during, trouble.code.as_deref().unwrap_or_default(), trouble.status),
+        Cause::Answer => of_code(during, trouble),
     }
 }
 
-fn of_code(during: During, code: &str, status: Option<u16>) -> StoreErrorKind {
+fn of_code(during: During, trouble: &Trouble) -> StoreErrorKind {
+    let (code, status) = (trouble.code.as_deref().unwrap_or_default(), trouble.status);
     let unholdable = |why: &str| StoreErrorKind::Refused(Refusal::Unholdable(why.to_owned()));
     match (code, status) {
         ("NoSuchBucket", _) => StoreErrorKind::SpaceAbsent,
@@ -91,7 +76,10 @@ fn of_code(during: During, code: &str, status: Option<u16>) -> StoreErrorKind {
         ("ConditionalRequestConflict" | "OperationAborted" | "RequestTimeout", _) => {
             StoreErrorKind::Throttled { retry_after: None }
         }
-        ("InvalidObjectState", _) => StoreErrorKind::Refused(Refusal::Unreadable),
+        ("InvalidObjectState" | "ObjectNotInActiveTierError", _) => StoreErrorKind::Refused(Refusal::Archived(
+            trouble.tier.clone().unwrap_or_else(|| "of its store".to_owned()),
+        )),
+        _ if during == During::Read && trouble.wants_owners_key() => StoreErrorKind::Refused(Refusal::Unreadable),
         ("KeyTooLongError" | "KeyTooLong", _) => StoreErrorKind::Refused(Refusal::TooLong),
         ("MetadataTooLarge", _) => unholdable("its properties are too large"),
         ("EntityTooLarge", _) => unholdable("it is too large"),
@@ -135,13 +123,16 @@ mod tests {
             (Write, "PreconditionFailed", 412, StoreErrorKind::Precondition),
             (Write, "", 412, StoreErrorKind::Precondition),
             (Write, "ConditionalRequestConflict", 409, StoreErrorKind::Throttled { retry_after: None }),
-            (Read, "InvalidObjectState", 403, StoreErrorKind::Refused(Refusal::Unreadable)),
+            (Read, "InvalidObjectState", 403, StoreErrorKind::Refused(Refusal::Archived("GLACIER".into()))),
             (Write, "PermanentRedirect", 301, StoreErrorKind::NotConfigured),
             (Write, "QuotaExceeded", 400, StoreErrorKind::Unavailable),
             (Write, "BadDigest", 400, StoreErrorKind::Unexpected),
             (Read, "NoSuchKey", 404, StoreErrorKind::Unexpected),
         ] {
-            assert_eq!(of_code(during, code, Some(status)), expected, "{during:?} {code}");
+            let mut trouble = Trouble::plain(Cause::Answer, "");
+            (trouble.code, trouble.status) = (Some(code.to_owned()), Some(status));
+            trouble.tier = Some("GLACIER".into());
+            assert_eq!(of_code(during, &trouble), expected, "{during:?} {code}");
         }
     }
 }

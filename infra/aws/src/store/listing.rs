@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
-use mill_model::{ContentId, ItemAddress, ItemFacts, ItemState, SpaceId};
+use mill_model::{ContentId, ItemAddress, ItemFacts, SpaceId};
 use mill_ports::{ListPage, Listed, Listing, Presence, Refusal, StoreError, StoreErrorKind};
 use tracing::info;
 
 use super::Inner;
-use super::facts::{State, bare};
+use super::facts::{State, bare, sleeps, state_in};
 use super::faults::{During, fit};
 use super::key_encoding;
 use super::overlap::is_witness;
@@ -171,7 +171,6 @@ impl Walk {
 
     fn facts(&self, object: &Object) -> ItemFacts {
         let state = State { etag: &object.etag, size: object.size, modified: Some(&object.modified) };
-        let sleeping = matches!(object.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"));
         ItemFacts {
             size: object.size,
             modified: state.modified_at(),
@@ -179,7 +178,7 @@ impl Walk {
             // A listing does not say whether the entity tag is that of encrypted bytes.
             checksums: Vec::new(),
             properties: None,
-            state: if sleeping { ItemState::Archived } else { ItemState::Online },
+            state: state_in(object.storage_class.as_deref().filter(|class| sleeps(class))),
         }
     }
 

@@ -49,7 +49,7 @@ impl Upload {
                 request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject)
             }
         };
-        let begun = request.send().await.map_err(|error| inner.not_written(target, Trouble::of(error)))?;
+        let begun = inner.step(target, request.send().await.map_err(Trouble::of)).await?;
         let id = begun.upload_id.filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| inner.unexpected("writing", target.item, "an upload without an id"))?;
         let (bucket, key) = (target.place.bucket.clone(), target.key.clone());
@@ -182,23 +182,22 @@ pub(super) async fn put_in_parts(
 ) -> Result<String, StoreError> {
     let part_bytes = inner.settings.part_bytes.max(target.size.div_ceil(PARTS_MAX));
     let upload = Upload::begin(inner, target, None, true).await?;
-    let failed = |trouble| inner.not_written(target, trouble);
     let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
     let (mut under_way, mut done) = (Parts::new(), Vec::new());
     for number in 1..=target.size.div_ceil(part_bytes) {
         while under_way.len() >= PARTS_AT_ONCE {
-            done.extend(joined(&mut under_way).await.map_err(failed)?);
+            done.extend(inner.step(target, joined(&mut under_way).await).await?);
         }
         let piece = intake.piece(part_bytes).await?;
         crc.update(&piece.bytes);
         under_way.spawn(send_part(inner.clone(), Sent::of(&upload, number), piece));
     }
     while !under_way.is_empty() {
-        done.extend(joined(&mut under_way).await.map_err(failed)?);
+        done.extend(inner.step(target, joined(&mut under_way).await).await?);
     }
     inner.check_again(target, when).await?;
     let crc = inner.settings.whole_checksum.then(|| written(crc.finalize()));
-    upload.complete(target, done, crc).await.map_err(failed)
+    inner.step(target, upload.complete(target, done, crc).await).await
 }
 
 /// A part's place.
@@ -257,14 +256,13 @@ pub(super) async fn copy_onto_itself(
 ) -> Result<String, StoreError> {
     let upload = Upload::begin(inner, target, found.storage_class.clone(), false).await?;
     let from = From { place: copy_source(&target.place, &target.key), tag: found.etag.clone() };
-    let parts =
-        upload.copy(target.size, &from, &|_| true).await.map_err(|trouble| inner.not_written(target, trouble))?;
+    let parts = inner.step(target, upload.copy(target.size, &from, &|_| true).await).await?;
     // The parts took long, and the tag alone would not tell other properties of the same bytes.
     let now = inner.look("writing properties", target.item).await?.here();
     if now.is_none_or(|now| now.facts.version.token() != found.facts.version.token()) {
         return Err(inner.of_item("writing properties", target.item, StoreErrorKind::Precondition));
     }
-    upload.complete(target, parts, None).await.map_err(|trouble| inner.not_written(target, trouble))
+    inner.step(target, upload.complete(target, parts, None).await).await
 }
 
 /// Copies another object of the same service in parts, if the whole has this CRC-64: the store judges it before the item is
@@ -287,19 +285,19 @@ pub(super) async fn copy_in_parts(
         Err(trouble) if trouble.is(&["NoSuchBucket"]) => {
             return Err(inner.of_item("writing", target.item, StoreErrorKind::Precondition));
         }
-        Err(trouble) => return Err(inner.not_written(target, trouble)),
+        Err(trouble) => return Err(inner.not_written(target, trouble).await),
     };
     inner.check_again(target, when).await?;
     if !going(0) {
         return Err(inner.unexpected("writing", target.item, "it was given up"));
     }
-    upload.complete(target, parts, Some(crc.to_owned())).await.map(Some).map_err(|trouble| {
-        if trouble.is(&["BadDigest", "InvalidDigest"]) {
+    match upload.complete(target, parts, Some(crc.to_owned())).await {
+        Err(trouble) if trouble.is(&["BadDigest", "InvalidDigest"]) => {
             let error = inner.of_item("writing", target.item, StoreErrorKind::Damaged);
-            return StoreError { source: Some(trouble.into()), ..error };
+            Err(StoreError { source: Some(trouble.into()), ..error })
         }
-        inner.not_written(target, trouble)
-    })
+        outcome => inner.step(target, outcome).await.map(Some),
+    }
 }
 
 /// Whether the service refuses to copy, rather than to copy this now: there is no such call, it is not allowed, or it is not

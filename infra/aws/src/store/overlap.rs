@@ -30,6 +30,11 @@ pub(super) fn is_witness(key: &str) -> bool {
         .is_some_and(|digits| digits.len() == WITNESS_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
+/// A key beside others that is nobody's content, the same each time.
+pub(super) fn nobodys(prefix: &str) -> String {
+    format!("{prefix}{WITNESS}{}", "0".repeat(WITNESS_DIGITS))
+}
+
 /// All keys that a store may ever hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Extent {

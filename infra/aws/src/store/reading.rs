@@ -16,6 +16,7 @@ use super::Inner;
 use super::facts::{Found, NO_LENGTH, bare, tag_of};
 use super::faults::{During, fit};
 use super::places::Place;
+use crate::heads;
 use crate::trouble::{Cause, Trouble};
 
 /// How often a body that broke off is taken up again without having moved on.
@@ -42,7 +43,11 @@ impl Inner {
     pub(super) async fn found_at(&self, op: &'static str, item: &ItemAddress) -> Result<Presence<Found>, StoreError> {
         let (place, key) = self.place_of(op, item)?;
         let request = self.client.head_object().bucket(&place.bucket).key(&key).checksum_mode(ChecksumMode::Enabled);
-        let error = match request.send().await {
+        let mut answer = request.clone().send().await;
+        if answer.as_ref().is_err_and(|error| heads::too_many(error)) {
+            answer = request.customize().config_override(self.reading_all_headers()).send().await;
+        }
+        let error = match answer {
             Ok(answer) => {
                 let found = self.found_by_head(&answer).map_err(|why| self.unexpected(op, item, why))?;
                 return Ok(Presence::Here(found));
@@ -64,7 +69,7 @@ impl Inner {
                     WhyNot::Error(error) => Err(error),
                 }
             }
-            _ => Err(self.meant(op, item.to_string(), During::Read, trouble)),
+            _ => Err(self.of_one(op, item, (&place, &key), During::Read, trouble).await),
         }
     }
 
@@ -85,10 +90,10 @@ impl Inner {
                     () if trouble.is(&["InvalidRange"]) => {
                         WhyNot::Error(self.unexpected(op, item, format!("it answers in two ways: {trouble}")))
                     }
-                    () => WhyNot::Error(
-                        self.takes_no_such_key(op, item, key, &trouble)
-                            .unwrap_or_else(|| self.meant(op, item.to_string(), During::Read, trouble)),
-                    ),
+                    () => WhyNot::Error(match self.takes_no_such_key(op, item, key, &trouble) {
+                        Some(refused) => refused,
+                        None => self.of_one(op, item, (place, key), During::Read, trouble).await,
+                    }),
                 }
             }
         }
@@ -102,7 +107,18 @@ impl Inner {
     ) -> Result<GetObjectOutput, SdkError<GetObjectError, HttpResponse>> {
         let range = range.map(|range| format!("bytes={}-{}", range.offset, range.offset + range.length - 1));
         let request = self.client.get_object().bucket(&place.bucket).key(key);
-        request.set_range(range).set_if_match(tag).send().await
+        let request = request.set_range(range).set_if_match(tag);
+        match request.clone().send().await {
+            Err(error) if heads::too_many(&error) => {
+                request.customize().config_override(self.reading_all_headers()).send().await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Of an answer that was not read for its many headers.
+    fn reading_all_headers(&self) -> aws_sdk_s3::config::Builder {
+        aws_sdk_s3::Config::builder().http_client(self.wide.clone())
     }
 }
 
@@ -135,7 +151,7 @@ pub(super) async fn open(
                     Presence::Here(_) => Err(inner.unexpected(OP, item, "it can be looked at, but not be read")),
                 };
             }
-            return Err(inner.meant(OP, item.to_string(), During::Read, trouble));
+            return Err(inner.of_one(OP, item, (&place, &key), During::Read, trouble).await);
         }
     };
     let length = u64::try_from(answer.content_length().unwrap_or(-1));
@@ -257,7 +273,10 @@ impl Flow {
             Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => {
                 return Err(self.inner.of_item("reading", &self.item, StoreErrorKind::Changed));
             }
-            Err(error) => return Err(self.inner.failed("reading", &self.item, During::Read, error)),
+            Err(error) => {
+                let at = (&self.place, &*self.key);
+                return Err(self.inner.of_one("reading", &self.item, at, During::Read, Trouble::of(error)).await);
+            }
         }
         Ok(())
     }

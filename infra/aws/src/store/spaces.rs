@@ -174,8 +174,9 @@ impl Inner {
         if let Spaces::InBucket(_) = self.settings.spaces {
             // No item has an empty id, so nothing else ever has this key.
             let mark = self.client.put_object().bucket(&place.bucket).key(&place.prefix).send().await;
-            mark.map_err(|error| self.meant(OP, space.to_string(), During::Write, Trouble::of(error)))?;
-            return Ok(());
+            let Err(error) = mark else { return Ok(()) };
+            let (trouble, at) = (Trouble::of(error), (&place, &*place.prefix));
+            return Err(self.reaching(OP, space.to_string(), at, During::Write, trouble).await);
         }
         let region = self.region.as_deref().filter(|region| *region != "us-east-1");
         let there = region.map(|region| {

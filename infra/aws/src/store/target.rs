@@ -86,14 +86,22 @@ impl Inner {
     }
 
     /// Why a write was not done. A state of what is absent is not the present one, be it written over or copied from.
-    pub(super) fn not_written(&self, target: &Target<'_>, trouble: Trouble) -> StoreError {
+    pub(super) async fn not_written(&self, target: &Target<'_>, trouble: Trouble) -> StoreError {
         if trouble.is(&["NoSuchKey"]) {
             return self.of_item("writing", target.item, StoreErrorKind::Precondition);
         }
         if let Some(refused) = self.takes_no_such_key("writing", target.item, &target.key, &trouble) {
             return refused;
         }
-        self.meant("writing", target.item.to_string(), During::Write, trouble)
+        self.of_one("writing", target.item, (&target.place, &target.key), During::Write, trouble).await
+    }
+
+    /// The outcome of a step of a write.
+    pub(super) async fn step<T>(&self, target: &Target<'_>, outcome: Result<T, Trouble>) -> Result<T, StoreError> {
+        match outcome {
+            Ok(done) => Ok(done),
+            Err(trouble) => Err(self.not_written(target, trouble).await),
+        }
     }
 
     /// What a write left. Only looking tells the time that the store gave it, and that it is there: an answer alone may be

@@ -58,8 +58,9 @@ impl Inner {
             .body(ByteStream::from(piece.bytes))
             .customize()
             .config_override(in_time);
-        let answer = request.send().await.map_err(|error| self.not_written(target, Trouble::of(error)))?;
+        let answer = request.send().await.map_err(Trouble::of);
         drop(piece.memory);
+        let answer = self.step(target, answer).await?;
         let tag = answer.e_tag.filter(|tag| !bare(tag).is_empty());
         tag.ok_or_else(|| self.unexpected("writing", target.item, "the answer tells no entity tag"))
     }
@@ -112,7 +113,7 @@ pub(super) async fn put_properties(
             if trouble.is(&["NoSuchKey"]) {
                 return Err(inner.of_item(OP, item, StoreErrorKind::Precondition));
             }
-            return Err(inner.meant(OP, item.to_string(), During::Write, trouble));
+            return Err(inner.of_one(OP, item, (&target.place, &target.key), During::Write, trouble).await);
         }
     };
     let result = answer.copy_object_result.unwrap_or_else(|| CopyObjectResult::builder().build());
@@ -156,7 +157,7 @@ pub(super) async fn delete(inner: &Arc<Inner>, item: &ItemAddress, when: &When) 
             if trouble.is(&["NoSuchKey"]) {
                 return Ok(Presence::Absent);
             }
-            Err(inner.meant(OP, item.to_string(), During::Write, trouble))
+            Err(inner.of_one(OP, item, (&place, &key), During::Write, trouble).await)
         }
     }
 }

@@ -14,6 +14,7 @@ mod ministack;
 mod nothing;
 mod overlap;
 mod queues;
+mod reach;
 mod renamed;
 mod seaweed;
 mod servers;

@@ -153,7 +153,7 @@ async fn two_services_are_apart_and_one_that_says_nothing_is_not_known() {
     assert_eq!(witnessed(&in_bucket(&there, "new", ""), &in_bucket(&here, "a", "")).await, Witnessed::NothingThere);
     let silent = connect("http://127.0.0.1:9").await.without_retries();
     let failed = in_bucket(&there, "a", "").witness(&in_bucket(&silent, "a", ""), &OsChance).await.unwrap_err();
-    assert_eq!(failed.kind, StoreErrorKind::Unavailable);
+    assert_eq!(failed.kind, StoreErrorKind::Unreachable);
     assert_eq!(to.keys(), ["a/kept"], "the witness goes also where nothing is known");
     let read_only = Arc::new(Service { read_only: true, ..Service::default() });
     read_only.objects.lock().unwrap().insert("a/kept".into());

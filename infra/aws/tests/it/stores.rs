@@ -298,18 +298,21 @@ async fn an_archived_item_is_told_as_one() {
         let put = client(&connection).put_object().bucket(&bucket).key(format!("space/{id}"));
         put.storage_class(class.into()).send().await.unwrap();
     }
-    for (id, state) in [("cold", ItemState::Archived), ("colder", ItemState::Archived), ("cool", ItemState::Online)] {
+    let archived = |tier: &str| ItemState::Archived(tier.to_owned());
+    for (id, state) in
+        [("cold", archived("GLACIER")), ("colder", archived("DEEP_ARCHIVE")), ("cool", ItemState::Online)]
+    {
         assert_eq!(store.head(&item(id)).await.unwrap().here().unwrap().state, state, "{id}");
     }
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_is_unavailable_and_tells_nothing_of_items() {
+async fn a_store_that_does_not_answer_is_unreachable_and_tells_nothing_of_items() {
     let connection = connect("http://127.0.0.1:9").await;
     let store = S3Store::new(&connection, settings(Spaces::InBucket("bucket".into())));
-    assert_eq!(store.head(&item("a")).await.unwrap_err().kind, StoreErrorKind::Unavailable);
-    assert_eq!(store.space(&space()).await.unwrap_err().kind, StoreErrorKind::Unavailable);
-    assert_eq!(store.spaces().await.unwrap_err().kind, StoreErrorKind::Unavailable);
+    assert_eq!(store.head(&item("a")).await.unwrap_err().kind, StoreErrorKind::Unreachable);
+    assert_eq!(store.space(&space()).await.unwrap_err().kind, StoreErrorKind::Unreachable);
+    assert_eq!(store.spaces().await.unwrap_err().kind, StoreErrorKind::Unreachable);
 }
 
 #[tokio::test]

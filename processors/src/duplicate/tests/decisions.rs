@@ -145,17 +145,36 @@ async fn properties_that_a_source_does_not_know_are_never_taken_for_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_in_an_archive_tier_is_waited_for_and_has_not_failed() {
+async fn an_item_in_an_archive_tier_is_named_and_no_task_waits_for_it() {
     let site = Site::of(plain(), plain());
     site.source.plant(&at("x"), "same", noted("n"));
     site.source_port.tell(archived);
-    let hour = Outcome::Snooze { delay: Duration::from_hours(1), task: None };
-    assert_eq!(site.run("x").await.unwrap(), hour);
-    site.source_port.meet("open", [Way::Fails(StoreErrorKind::Refused(Refusal::Unreadable))]);
-    assert_eq!(site.run("x").await.unwrap(), hour, "a store may refuse to open it");
+    let refused = |outcome| match outcome {
+        Outcome::Discard { reason } => reason.starts_with("it lies in the archive tier DEEP_ARCHIVE; bring it back"),
+        other => panic!("{other:?}"),
+    };
+    assert!(refused(site.run("x").await.unwrap()));
+    for way in [Refusal::Unreadable, Refusal::Archived("DEEP_ARCHIVE".into())] {
+        site.source_port.meet("open", [Way::Fails(StoreErrorKind::Refused(way))]);
+        assert!(refused(site.run("x").await.unwrap()), "a store may refuse to open it");
+    }
     site.destination.plant(&at("x"), "same", noted("n"));
-    assert_eq!(site.run("x").await.unwrap(), hour);
-    assert_eq!(site.totals(), Totals::default());
+    assert!(refused(site.run("x").await.unwrap()), "nothing tells whether both are alike");
+    site.destination.plant(&at("x"), "longer", noted("n"));
+    assert!(refused(site.run("x").await.unwrap()));
+    assert_eq!(site.destination.content(&at("x")).unwrap().0, "longer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archived_copy_is_in_sync_if_its_checksum_says_so_and_replaced_if_it_differs() {
+    let site = Site::new();
+    site.source.plant(&at("x"), "same", noted("n"));
+    site.destination.plant(&at("x"), "same", noted("n"));
+    site.destination_port.tell(archived);
+    assert_eq!(site.run("x").await.unwrap(), Outcome::done());
+    site.source.plant(&at("x"), "other", noted("n"));
+    assert_eq!(site.run("x").await.unwrap(), Outcome::done());
+    assert_eq!(site.destination.content(&at("x")).unwrap().0, "other");
 }
 
 #[tokio::test(start_paused = true)]

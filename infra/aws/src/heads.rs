@@ -1,0 +1,100 @@
+//! Answers that bear more headers than the library reads.
+//!
+//! Each property of an object is a header of its own, and a service takes hundreds of them; the library reads a hundred headers
+//! and cannot be told to read more. What it could not read is asked for once more, over a connection that reads them all.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector as Tcp;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+/// Most headers: 2 KB of names and values in pairs of two bytes, and those that any answer bears.
+const HEADERS_MAX: usize = 2_048;
+
+/// How long a connection is kept for the next such object.
+const IDLE_MAX: Duration = Duration::from_secs(20);
+
+/// Whether an answer could not be read for its many headers.
+pub(crate) fn too_many(error: &(dyn Error + 'static)) -> bool {
+    of_http(error).is_some_and(hyper::Error::is_parse_too_large)
+}
+
+/// Whether what came is no answer at all.
+pub(crate) fn unreadable(error: &(dyn Error + 'static)) -> bool {
+    of_http(error).is_some_and(hyper::Error::is_parse)
+}
+
+fn of_http<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e hyper::Error> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+/// A client that reads them all. It knows of no proxy: where there is one, such an object remains unread, and is named.
+pub(crate) fn wide() -> SharedHttpClient {
+    http_client_fn(|settings, _| match Wide::new(settings) {
+        Ok(wide) => SharedHttpConnector::new(wide),
+        Err(why) => SharedHttpConnector::new(Broken(why.to_string().into())),
+    })
+}
+
+#[derive(Debug)]
+struct Wide {
+    client: Client<HttpsConnector<Tcp>, SdkBody>,
+    answer_max: Option<Duration>,
+}
+
+impl Wide {
+    fn new(settings: &HttpConnectorSettings) -> std::io::Result<Self> {
+        let mut tcp = Tcp::new();
+        tcp.set_connect_timeout(settings.connect_timeout());
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        let tls = HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())?
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_MAX)
+            .http1_max_headers(HEADERS_MAX)
+            .build(tls);
+        Ok(Self { client, answer_max: settings.read_timeout() })
+    }
+}
+
+impl HttpConnector for Wide {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let request = match request.try_into_http1x() {
+            Ok(request) => request,
+            Err(error) => return HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
+        };
+        let (answer, most) = (self.client.request(request), self.answer_max.unwrap_or(Duration::MAX));
+        HttpConnectorFuture::new(async move {
+            let answer = tokio::time::timeout(most, answer).await;
+            let answer = answer.map_err(|late| ConnectorError::timeout(late.into()))?;
+            let answer = answer.map_err(|error| ConnectorError::io(error.into()))?;
+            let answer = HttpResponse::try_from(answer.map(SdkBody::from_body_1_x));
+            answer.map_err(|error| ConnectorError::other(error.into(), None))
+        })
+    }
+}
+
+/// Where no connection can be made at all: why.
+#[derive(Debug)]
+struct Broken(Arc<str>);
+
+impl HttpConnector for Broken {
+    fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+        HttpConnectorFuture::ready(Err(ConnectorError::other(self.0.to_string().into(), None)))
+    }
+}

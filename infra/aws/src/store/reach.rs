@@ -1,0 +1,198 @@
+//! How far the failure of a call on one item reaches: found out by asking for something else of the same place.
+//!
+//! A service that denies one key, or fails at one, may do all else. So before a store is said to be of no use, another call is
+//! made that must fail too: of reading, a listing and the first bytes of another item; of writing, an upload of Mill's own
+//! that is begun, given one byte and given up. Nothing of it is ever there, not even a version or a mark of a deletion. It
+//! costs requests only in trouble, and what was found counts for a short time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::primitives::ByteStream;
+use mill_model::{ItemAddress, Monotonic};
+use mill_ports::{Refusal, StoreError, StoreErrorKind};
+use tracing::debug;
+
+use super::faults::{During, kind};
+use super::overlap::nobodys;
+use super::page::{From, NoPage, PageRequest};
+use super::places::Place;
+use super::{Inner, Spaces};
+use crate::trouble::{Cause, Trouble};
+
+/// How long what was found out counts.
+const FOUND_FOR: Duration = Duration::from_secs(5);
+
+/// Other spaces that are asked before a store is said not to be writable.
+const OTHERS_MAX: usize = 2;
+
+/// What was found out of the places of a store. The lock is held while one is asked, so that of many that fail at one moment
+/// a single one asks.
+#[derive(Debug, Default)]
+pub(super) struct FoundOut(tokio::sync::Mutex<BTreeMap<Asked, (Monotonic, Answers)>>);
+
+type Asked = (During, String, String);
+
+/// Whether a place can be used.
+#[derive(Debug, Clone)]
+enum Answers {
+    Yes,
+    /// Not so, for what was asked in its stead failed too; a person must act.
+    No(Arc<str>),
+    /// The same, and it may pass by itself.
+    NotNow(Arc<str>),
+}
+
+impl Inner {
+    /// The failure of a call on one item, with its reach.
+    pub(super) async fn of_one(
+        &self,
+        op: &'static str,
+        item: &ItemAddress,
+        (place, key): (&Place, &str),
+        during: During,
+        trouble: Trouble,
+    ) -> StoreError {
+        self.reaching(op, item.to_string(), (place, key), during, trouble).await
+    }
+
+    /// The same of whatever is called `subject`.
+    pub(super) async fn reaching(
+        &self,
+        op: &'static str,
+        subject: String,
+        (place, key): (&Place, &str),
+        during: During,
+        trouble: Trouble,
+    ) -> StoreError {
+        let in_question = match trouble.cause {
+            // To whom one item is denied to be read, others may be granted: it is refused by itself.
+            Cause::Denied => during == During::Write,
+            Cause::Unreachable | Cause::Failing => during != During::Reach,
+            _ => false,
+        };
+        if !in_question {
+            return self.meant(op, subject, during, trouble);
+        }
+        let kind_of_all = kind(during, &trouble);
+        match self.usable(place, key, during, trouble.cause).await {
+            Answers::Yes => {
+                debug!(subject, error = %trouble, "others can be had; this one alone is meant");
+                let kind = if trouble.cause == Cause::Denied {
+                    StoreErrorKind::Refused(Refusal::Unwritable(trouble.to_string()))
+                } else {
+                    StoreErrorKind::Unexpected
+                };
+                StoreError { source: Some(trouble.into()), ..self.error(op, subject, kind) }
+            }
+            Answers::No(why) => self.all_meant(op, subject, StoreErrorKind::Unavailable, &trouble, &why),
+            Answers::NotNow(why) => self.all_meant(op, subject, kind_of_all, &trouble, &why),
+        }
+    }
+
+    fn all_meant(
+        &self,
+        op: &'static str,
+        subject: String,
+        kind: StoreErrorKind,
+        trouble: &Trouble,
+        why: &str,
+    ) -> StoreError {
+        let words =
+            if *why == trouble.to_string() { why.to_owned() } else { format!("{trouble}; and not of others: {why}") };
+        StoreError { source: Some(words.into()), ..self.error(op, subject, kind) }
+    }
+
+    /// Whether anything but this key can be read, or written, there.
+    async fn usable(&self, place: &Place, key: &str, during: During, cause: Cause) -> Answers {
+        let now = || self.settings.clock.monotonic();
+        let asked = (during, place.bucket.clone(), place.prefix.clone());
+        let mut found_out = self.found_out.0.lock().await;
+        if let Some((at, answers)) = found_out.get(&asked)
+            && now().since(*at) < FOUND_FOR
+        {
+            return answers.clone();
+        }
+        let outcome =
+            if during == During::Write { self.writable(place, cause).await } else { self.readable(place, key).await };
+        let answers = match outcome {
+            Ok(()) => Answers::Yes,
+            Err(why) => {
+                let words = why.to_string().into();
+                match why.cause {
+                    Cause::Credentials | Cause::Denied => Answers::No(words),
+                    _ => Answers::NotNow(words),
+                }
+            }
+        };
+        found_out.retain(|_, (at, _)| now().since(*at) < FOUND_FOR);
+        found_out.insert(asked, (now(), answers.clone()));
+        answers
+    }
+
+    /// Asks for a listing, and for another item that it names.
+    async fn readable(&self, place: &Place, key: &str) -> Result<(), Trouble> {
+        let two = PageRequest { place, from: From::Beginning, by_folder: false, max: Some(2) };
+        let page = match self.page(two).await {
+            Ok(page) => page,
+            Err(NoPage::Failed(trouble)) if matches!(trouble.cause, Cause::Denied | Cause::Answer) => return Ok(()),
+            Err(NoPage::Failed(trouble)) => return Err(trouble),
+            Err(NoPage::Contradiction(why)) => return Err(Trouble::plain(Cause::Nonsense, why)),
+        };
+        let others = page.objects.iter().filter(|(_, object)| object.size > 0);
+        let Some(other) = others.filter_map(|(other, _)| other.text()).find(|other| *other != key) else {
+            return Ok(());
+        };
+        let read = self.client.get_object().bucket(&place.bucket).key(other).range("bytes=0-0").customize();
+        match read.config_override(twice()).send().await.map_err(Trouble::of) {
+            Err(trouble) if matches!(trouble.cause, Cause::Denied | Cause::Answer) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Writes something that is never there, beside the item; and where that is denied, in other spaces that were seen.
+    async fn writable(&self, place: &Place, cause: Cause) -> Result<(), Trouble> {
+        let Err(why) = self.takes_bytes(place).await else { return Ok(()) };
+        if cause != Cause::Denied {
+            return Err(why);
+        }
+        for other in self.other_places(place) {
+            if self.takes_bytes(&other).await.is_ok() {
+                return Ok(());
+            }
+        }
+        Err(why)
+    }
+
+    fn other_places(&self, place: &Place) -> Vec<Place> {
+        if matches!(self.settings.spaces, Spaces::Single { .. }) {
+            return Vec::new();
+        }
+        let seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let others = seen.keys().filter_map(|space| self.place(space)).filter(|other| other != place);
+        others.take(OTHERS_MAX).collect()
+    }
+
+    async fn takes_bytes(&self, place: &Place) -> Result<(), Trouble> {
+        let key = nobodys(&place.prefix);
+        let asked = self.client.create_multipart_upload().bucket(&place.bucket).key(&key).customize();
+        let begun = asked.config_override(twice()).send().await.map_err(Trouble::of)?;
+        let id = begun.upload_id.filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| Trouble::plain(Cause::Nonsense, "an upload without an id"))?;
+        let part = self.client.upload_part().bucket(&place.bucket).key(&key).upload_id(&id).part_number(1);
+        let part = part.body(ByteStream::from_static(b"0")).customize().config_override(twice());
+        let sent = part.send().await.map_err(Trouble::of);
+        let gone = self.client.abort_multipart_upload().bucket(&place.bucket).key(&key).upload_id(id).send().await;
+        if let Err(error) = gone {
+            debug!(key, error = %Trouble::of(error), "an upload was not given up; the bucket's own rule takes care of it");
+        }
+        sent.map(drop)
+    }
+}
+
+/// Tried once more, and no oftener: what it is asked about failed often enough.
+fn twice() -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::Config::builder().retry_config(RetryConfig::standard().with_max_attempts(2))
+}

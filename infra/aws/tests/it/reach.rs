@@ -1,0 +1,279 @@
+//! The reach of a failure: one item, or all of a store, found out by asking.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use hyper::Request;
+use mill_aws::{S3Settings, S3Store, Spaces};
+use mill_model::{ContentId, ItemAddress, ItemState, Properties, SpaceId};
+use mill_ports::{
+    Content, DeletableStore, DestinationStore, Refusal, SourceStore, StoreError, StoreErrorKind, When, chain,
+};
+
+use crate::canned::{Answer, answer, listing, serve};
+use crate::servers::{connect, ministack};
+use crate::stores::{MODIFIED, body, bucket, item, pattern, settings, space};
+
+pub(crate) const BEGUN: &str = "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>";
+
+/// What a request is about.
+pub(crate) fn key_of(request: &Request<Bytes>) -> String {
+    request.uri().path().trim_start_matches("/bucket").trim_start_matches('/').to_owned()
+}
+
+/// What a server that is well answers, with items of ten bytes.
+pub(crate) fn well(request: &Request<Bytes>) -> Answer {
+    let query = request.uri().query().unwrap_or_default();
+    let tagged = [("etag", "\"e\"")];
+    let object = [tagged[0], ("last-modified", MODIFIED), ("content-length", "10")];
+    match request.method().as_str() {
+        "GET" if query.contains("list-type=2") && query.contains("start-after=") => {
+            answer(200, &[], &listing(&[], None))
+        }
+        "GET" if query.contains("list-type=2") => answer(200, &[], &listing(&["other", "others"], None)),
+        "GET" if request.headers().contains_key("range") => {
+            let part = [tagged[0], ("last-modified", MODIFIED), ("content-range", "bytes 0-0/10")];
+            answer(206, &part, "0")
+        }
+        "GET" => answer(200, &object, "0123456789"),
+        "HEAD" => answer(200, &object, ""),
+        "POST" if query.starts_with("uploads") => answer(200, &[], BEGUN),
+        "PUT" => answer(200, &tagged, ""),
+        _ => answer(204, &[], ""),
+    }
+}
+
+fn denied() -> Answer {
+    let words = "<Error><Code>AccessDenied</Code><Message>No policy allows it.</Message></Error>";
+    answer(403, &[("x-amz-request-id", "77")], words)
+}
+
+fn failing() -> Answer {
+    answer(500, &[], "<Error><Code>InternalError</Code><Message>Please try again.</Message></Error>")
+}
+
+/// A store on a server that answers as `trouble` says, and else well; and what it was asked.
+async fn store(
+    trouble: impl Fn(&Request<Bytes>) -> Option<Answer> + Send + Sync + 'static,
+) -> (S3Store, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = asked.clone();
+    let endpoint = serve(move |request| {
+        noted.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
+        trouble(request).unwrap_or_else(|| well(request))
+    });
+    let connection = connect(&endpoint).await.without_retries();
+    let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+    (S3Store::new(&connection, S3Settings { part_bytes: 64 << 10, ..settings(single) }), asked)
+}
+
+async fn put(store: &S3Store, id: &str) -> Result<(), StoreError> {
+    let content = Content { size: 10, properties: Properties::default() };
+    store.put(&item(id), &content, &When::Always, body(&pattern(10))).await.map(drop)
+}
+
+async fn read(store: &S3Store, id: &str) -> Result<Vec<Bytes>, StoreError> {
+    store.open(&item(id), None, None).await?.here().unwrap().body.try_collect().await
+}
+
+fn kind<T>(outcome: Result<T, StoreError>) -> Option<StoreErrorKind> {
+    outcome.err().map(|error| error.kind)
+}
+
+fn writes(request: &Request<Bytes>) -> bool {
+    matches!(request.method().as_str(), "PUT" | "POST" | "DELETE")
+}
+
+#[tokio::test]
+async fn a_prefix_that_may_not_be_written_stops_no_other() {
+    let (store, asked) =
+        store(|request| (writes(request) && key_of(request).starts_with("closed/")).then(denied)).await;
+    for id in ["closed/a", "closed/b"] {
+        let error = put(&store, id).await.unwrap_err();
+        let StoreErrorKind::Refused(Refusal::Unwritable(words)) = error.kind else { panic!("{error:?}") };
+        assert_eq!(words, "AccessDenied: No policy allows it. (HTTP 403, request 77)");
+        put(&store, "open/a").await.unwrap();
+    }
+    assert!(matches!(
+        kind(store.put_properties(&item("closed/a"), &Properties::default(), &When::Always).await),
+        Some(StoreErrorKind::Refused(Refusal::Unwritable(_)))
+    ));
+    assert!(matches!(
+        kind(store.delete(&item("closed/a"), &When::Always).await),
+        Some(StoreErrorKind::Refused(Refusal::Unwritable(_)))
+    ));
+    let asked = asked.lock().unwrap();
+    let of_mills_own: Vec<_> = asked.iter().filter(|one| one.contains(".mill-witness-")).collect();
+    // It was begun, given a byte, and given up; for all of them once.
+    assert_eq!(of_mills_own.len(), 3, "{of_mills_own:?}");
+    assert!(of_mills_own.iter().all(|one| one.contains("upload")), "{of_mills_own:?}");
+    assert!(of_mills_own[2].starts_with("DELETE"), "{of_mills_own:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_may_not_be_written_at_all_needs_a_person() {
+    let (store, _) = store(|request| writes(request).then(denied)).await;
+    let error = put(&store, "a").await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Unavailable);
+    assert!(chain(&error).contains("AccessDenied: No policy allows it."), "{}", chain(&error));
+}
+
+/// The space's own mark is denied as an item is.
+#[tokio::test]
+async fn a_space_that_may_not_be_written_stops_no_other_space() {
+    let endpoint = serve(|request| {
+        let closed = writes(request) && key_of(request).starts_with("closed/");
+        let query = request.uri().query().unwrap_or_default();
+        match query.split('&').find_map(|part| part.strip_prefix("prefix=")) {
+            _ if closed => denied(),
+            Some(prefix) => answer(200, &[], &listing(&[prefix], None)),
+            None => well(request),
+        }
+    });
+    let connection = connect(&endpoint).await.without_retries();
+    let store = S3Store::new(&connection, settings(Spaces::InBucket("bucket".into())));
+    let of = |space: &str| ItemAddress { space: SpaceId::new(space).unwrap(), id: ContentId::new("a").unwrap() };
+    let content = Content { size: 10, properties: Properties::default() };
+    store.put(&of("open"), &content, &When::Always, body(&pattern(10))).await.unwrap();
+    let refused = |kind| matches!(kind, Some(StoreErrorKind::Refused(Refusal::Unwritable(_))));
+    let outcome = store.put(&of("closed"), &content, &When::Always, body(&pattern(10))).await;
+    assert!(refused(kind(outcome)));
+    assert!(refused(kind(store.create_space(&SpaceId::new("closed").unwrap()).await)));
+}
+
+#[tokio::test]
+async fn a_key_at_which_the_service_fails_is_no_trouble_of_the_stores() {
+    let (store, _) = store(|request| (key_of(request) == "sick").then(failing)).await;
+    assert_eq!(kind(store.head(&item("sick")).await), Some(StoreErrorKind::Unexpected));
+    assert_eq!(kind(read(&store, "sick").await), Some(StoreErrorKind::Unexpected));
+    assert_eq!(kind(put(&store, "sick").await), Some(StoreErrorKind::Unexpected));
+    assert!(chain(&put(&store, "sick").await.unwrap_err()).contains("InternalError: Please try again. (HTTP 500)"));
+    assert_eq!(read(&store, "well").await.unwrap().concat(), b"0123456789");
+    put(&store, "well").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_service_that_fails_at_all_of_one_sort_does_not_answer() {
+    // It lists, and gives no bytes; or takes none.
+    let listed = |request: &Request<Bytes>| request.uri().query().unwrap_or_default().contains("list-type=2");
+    let (unread, _) = store(move |request| (request.method() == "GET" && !listed(request)).then(failing)).await;
+    assert_eq!(kind(read(&unread, "a").await), Some(StoreErrorKind::Unreachable));
+    put(&unread, "a").await.unwrap();
+    let (full, _) = store(|request| (request.method() == "PUT").then(failing)).await;
+    assert_eq!(kind(put(&full, "a").await), Some(StoreErrorKind::Unreachable));
+    assert_eq!(read(&full, "a").await.unwrap().concat(), b"0123456789");
+    let (down, _) = store(|_| Some(failing())).await;
+    assert_eq!(kind(store_head(&down).await), Some(StoreErrorKind::Unreachable));
+}
+
+async fn store_head(store: &S3Store) -> Result<(), StoreError> {
+    store.head(&item("a")).await.map(drop)
+}
+
+#[tokio::test]
+async fn an_item_that_may_not_be_read_stops_no_other() {
+    let (store, _) = store(|request| {
+        let closed = key_of(request) == "closed";
+        closed.then(|| if request.method() == "HEAD" { answer(403, &[], "") } else { denied() })
+    })
+    .await;
+    for outcome in [store.head(&item("closed")).await.map(drop), read(&store, "closed").await.map(drop)] {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Refused(Refusal::Unreadable));
+        assert!(chain(&error).contains("AccessDenied: No policy allows it. (HTTP 403, request 77)"), "{error:?}");
+    }
+    read(&store, "open").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_item_in_an_archive_tier_is_refused_by_the_name_of_the_tier() {
+    for (told, tier) in [
+        ("<StorageClass>DEEP_ARCHIVE</StorageClass>", "DEEP_ARCHIVE"),
+        ("<StorageClass>INTELLIGENT_TIERING</StorageClass><AccessTier>ARCHIVE_ACCESS</AccessTier>", "ARCHIVE_ACCESS"),
+        ("", "of its store"),
+    ] {
+        let words = format!("<Error><Code>InvalidObjectState</Code><Message>Restore it.</Message>{told}</Error>");
+        let (store, _) = store(move |request| (request.method() == "GET").then(|| answer(403, &[], &words))).await;
+        let expected = StoreErrorKind::Refused(Refusal::Archived(tier.to_owned()));
+        assert_eq!(kind(read(&store, "cold").await), Some(expected), "{told}");
+    }
+    let object = |more: Vec<(&'static str, &'static str)>| {
+        let usual = [("etag", "\"e\""), ("last-modified", MODIFIED), ("content-length", "10")];
+        [&usual[..], &more].concat()
+    };
+    let done = ("x-amz-restore", "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2029 00:00:00 GMT\"");
+    let under_way = ("x-amz-restore", "ongoing-request=\"true\"");
+    let (deep, archive) = (("x-amz-storage-class", "DEEP_ARCHIVE"), ("x-amz-archive-status", "ARCHIVE_ACCESS"));
+    let archived = |tier: &str| ItemState::Archived(tier.to_owned());
+    for (headers, state) in [
+        (object(vec![deep]), archived("DEEP_ARCHIVE")),
+        (object(vec![deep, under_way]), archived("DEEP_ARCHIVE")),
+        (object(vec![deep, done]), ItemState::Online),
+        (object(vec![("x-amz-storage-class", "INTELLIGENT_TIERING"), archive]), archived("ARCHIVE_ACCESS")),
+        (object(vec![("x-amz-storage-class", "GLACIER_IR")]), ItemState::Online),
+    ] {
+        let shown = format!("{headers:?}");
+        let (store, _) = store(move |request| (request.method() == "HEAD").then(|| answer(200, &headers, ""))).await;
+        assert_eq!(store.head(&item("cold")).await.unwrap().here().unwrap().state, state, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn an_item_that_only_its_owners_key_opens_is_refused_at_once_in_the_services_words() {
+    let words =
+        "The object was stored using a form of Server Side Encryption. The correct parameters must be provided.";
+    let error = format!("<Error><Code>InvalidRequest</Code><Message>{words}</Message></Error>");
+    let (store, asked) = store(move |request| {
+        (key_of(request) == "locked").then(|| answer(400, &[], if request.method() == "HEAD" { "" } else { &error }))
+    })
+    .await;
+    for outcome in [read(&store, "locked").await.map(drop), store.head(&item("locked")).await.map(drop)] {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Refused(Refusal::Unreadable));
+        assert!(chain(&error).contains(words), "{}", chain(&error));
+    }
+    assert_eq!(asked.lock().unwrap().len(), 3);
+}
+
+fn many_headers(request: &Request<Bytes>, count: usize) -> Answer {
+    let mut answer = well(request);
+    for n in 0..count {
+        let name = hyper::header::HeaderName::try_from(format!("x-amz-meta-{n}")).unwrap();
+        answer.headers_mut().insert(name, "v".parse().unwrap());
+    }
+    answer
+}
+
+/// Legal are 2 KB of names and values, each pair in a header of its own.
+#[tokio::test]
+async fn an_item_of_hundreds_of_properties_is_read_with_all_of_them() {
+    let (store, _) = store(|request| (key_of(request) == "rich").then(|| many_headers(request, 600))).await;
+    let facts = store.head(&item("rich")).await.unwrap().here().unwrap();
+    assert_eq!(facts.properties.as_ref().unwrap().0.len(), 600);
+    let reading = store.open(&item("rich"), None, Some(&facts.version)).await.unwrap().here().unwrap();
+    assert_eq!(reading.facts.properties, facts.properties);
+    assert_eq!(reading.body.try_collect::<Vec<Bytes>>().await.unwrap().concat(), b"0123456789");
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_one_items_and_not_the_stores() {
+    let (store, _) = store(|request| (key_of(request) == "mad").then(|| many_headers(request, 5000))).await;
+    assert_eq!(kind(store.head(&item("mad")).await), Some(StoreErrorKind::Unexpected));
+    assert_eq!(kind(read(&store, "mad").await), Some(StoreErrorKind::Unexpected));
+    read(&store, "well").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ninety_properties_go_through_a_real_server_and_come_back() {
+    let connection = connect(ministack()).await;
+    let single = Spaces::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
+    let store = S3Store::new(&connection, settings(single));
+    let properties = Properties((0..90).map(|n| (format!("key-{n:02}"), format!("value {n}"))).collect());
+    let content = Content { size: 10, properties: properties.clone() };
+    let written = store.put(&item("rich"), &content, &When::Absent, body(&pattern(10))).await.unwrap();
+    let facts = store.head(&item("rich")).await.unwrap().here().unwrap();
+    assert_eq!(facts.properties, Some(properties));
+    assert_eq!(facts.version, written.version);
+    assert_eq!(read(&store, "rich").await.unwrap().concat(), pattern(10));
+}
