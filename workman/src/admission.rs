@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use mill_model::{AccountId, Monotonic, StoreAddress};
 
-/// The shortest and the longest time for which a task is put back. The longer it may be, the fewer requests a long
-/// backlog costs (each of its tasks comes about once in it), and the later a raised cap is used in full.
-const DELAY_MIN: Duration = Duration::from_secs(1);
-const DELAY_MAX: Duration = Duration::from_mins(10);
+/// The shortest and the longest time that is taken for a task's turn; it is away for about half of it. The longer it may be,
+/// the fewer requests a long backlog costs, and the later a raised cap is used in full.
+const TURN_MIN: Duration = Duration::from_secs(1);
+const TURN_MAX: Duration = Duration::from_mins(20);
 /// How long a task of a store takes, until one has ended.
 const FIRST_GUESS: Duration = Duration::from_secs(1);
 
@@ -54,25 +54,25 @@ impl Gate {
         self.cap.map_or(u32::MAX, |cap| cap.get().saturating_mul(2).saturating_add(batch))
     }
 
-    /// When the next of those that are put back may come again: the first moment by which as many as come by then have been
-    /// done, so that they come one after the other, and no later than the store needs them.
+    /// When the turn of one more comes: the first moment by which all that come before it have been done.
     fn turn(&mut self, now: Monotonic) -> Duration {
-        let Some(cap) = self.cap else { return DELAY_MIN };
+        let Some(cap) = self.cap else { return TURN_MIN };
         let each = self.mean.unwrap_or(FIRST_GUESS) / cap.get();
         // Where nothing has ended for longer than that, it takes longer than before.
         let each = if self.in_use > 0 { each.max(now.since(self.last_left)) } else { each };
         let second = now.since_origin().as_secs();
         self.away = self.away.split_off(&second);
-        let mut turn = each.max(DELAY_MIN);
+        let mut turn = each.max(TURN_MIN);
         let mut before = 0_u32;
         for (due, tasks) in &self.away {
-            if due - second > turn.as_secs() || turn >= DELAY_MAX {
+            // Each is back at half of its time.
+            if (due - second) * 2 > turn.as_secs() || turn >= TURN_MAX {
                 break;
             }
             before += tasks;
             turn = turn.max(each.saturating_mul(before + 1));
         }
-        turn.min(DELAY_MAX)
+        turn.min(TURN_MAX)
     }
 
     fn left(&mut self, took: Duration, now: Monotonic) {
@@ -127,7 +127,7 @@ pub(crate) enum Placed<T> {
     Begins(Waiting<T>),
     /// It waits.
     Benched,
-    /// It goes back, to come again within that time: too many wait for a store of its.
+    /// It goes back, since too many wait for a store of its; its turn may come after that time.
     PutBack(Waiting<T>, Duration),
 }
 
@@ -170,8 +170,8 @@ impl<T> Admission<T> {
         }
         let full = |gate: &&Gate| gate.benched >= gate.bench_max(batch);
         if !has_room && waiting.stores.iter().filter_map(|store| self.gates.get(store)).any(|gate| full(&gate)) {
-            let delay = self.put_back(&waiting.stores, now);
-            return Placed::PutBack(waiting, delay);
+            let turn = self.put_back(&waiting.stores, now);
+            return Placed::PutBack(waiting, turn);
         }
         self.bench(lane, waiting);
         Placed::Benched
@@ -207,13 +207,13 @@ impl<T> Admission<T> {
         of_account.entry(waiting.stores.clone()).or_default().push_back(waiting);
     }
 
-    /// For how long a task is put back at most: until its turn, as far as that can be told.
+    /// When the turn of a task that is put back comes, as far as that can be told.
     fn put_back(&mut self, stores: &[StoreAddress], now: Monotonic) -> Duration {
-        let mut delay = DELAY_MIN;
-        self.each(stores, |gate| delay = delay.max(gate.turn(now)));
-        let due = now.plus(delay).since_origin().as_secs();
+        let mut turn = TURN_MIN;
+        self.each(stores, |gate| turn = turn.max(gate.turn(now)));
+        let due = now.plus(turn / 2).since_origin().as_secs();
         self.each(stores, |gate| *gate.away.entry(due).or_default() += 1);
-        delay
+        turn
     }
 
     /// How many tasks wait.

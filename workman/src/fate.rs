@@ -133,15 +133,16 @@ impl Fates<'_> {
         Moves { sends: vec![(queue, again)], then: Then::Acknowledge, need_lease: true, given_up: None }
     }
 
-    /// The task cannot begin now: it goes to the back of its queue as it is, to come again within `delay`, not before half of it.
+    /// The task cannot begin now: it goes to the back of its queue as it is, to come again after about half of `turn`, the time
+    /// until its turn: sooner than it is needed, so that its store never has nothing to do.
     /// It has not failed, and it never goes by its visibility: receives are counted, and the queue would take it for one that
     /// kills its workers.
-    pub(crate) fn put_back(&self, account: &AccountId, delay: Duration) -> Moves {
+    pub(crate) fn put_back(&self, account: &AccountId, turn: Duration) -> Moves {
         if planted(Planted::PutBackByVisibility) {
             return Moves { sends: Vec::new(), then: Then::Release, need_lease: true, given_up: None };
         }
         let queue = &self.shared.lanes[self.taken.lane];
-        let delay = (delay / 2 + self.shared.chance.jitter(delay / 2)).min(queue.limits().delay_max);
+        let delay = (turn / 4 + self.shared.chance.jitter(turn / 2)).min(queue.limits().delay_max);
         let again = Outgoing { group: account.clone(), body: self.taken.delivery.body.clone(), delay };
         Moves { sends: vec![(queue.name(), again)], then: Then::Acknowledge, need_lease: true, given_up: None }
     }

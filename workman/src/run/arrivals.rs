@@ -100,9 +100,9 @@ impl Loop {
         match self.admission.place(lane, waiting, (slot, batch), self.shared.clock.monotonic()) {
             Placed::Begins(waiting) => self.begin(waiting),
             Placed::Benched => self.poller.freed(lane),
-            Placed::PutBack(waiting, delay) => {
+            Placed::PutBack(waiting, turn) => {
                 self.poller.freed(lane);
-                self.put_back(waiting, delay);
+                self.put_back(waiting, turn);
             }
         }
     }
@@ -115,10 +115,10 @@ impl Loop {
         self.attempts.spawn(attempt(shared, opened, (slot, stores), self.decided.clone()));
     }
 
-    fn put_back(&mut self, waiting: Waiting<Opened>, delay: Duration) {
+    fn put_back(&mut self, waiting: Waiting<Opened>, turn: Duration) {
         let taken = waiting.task.taken;
-        debug!(account = %waiting.account, ?delay, "put back, since too many tasks wait for its store");
-        let moves = Fates { shared: &self.shared, taken: &taken }.put_back(&waiting.account, delay);
+        debug!(account = %waiting.account, ?turn, "put back, since too many tasks wait for its store");
+        let moves = Fates { shared: &self.shared, taken: &taken }.put_back(&waiting.account, turn);
         self.settle(taken, moves);
     }
 
