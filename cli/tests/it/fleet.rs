@@ -3,6 +3,8 @@
 
 #[path = "fleet/asked.rs"]
 mod asked;
+#[path = "fleet/beside.rs"]
+mod beside;
 #[path = "fleet/costs.rs"]
 mod costs;
 #[path = "fleet/deployed.rs"]

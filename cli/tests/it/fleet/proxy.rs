@@ -38,6 +38,10 @@ pub(crate) enum Mood {
     AwayAfter(u64),
     /// The first two calls of a method on an item are answered with 500.
     FailsTwice,
+    /// Calls of this method on items with these words in their path are denied.
+    Denies(&'static str, &'static str),
+    /// Items with these words in their path lie in an archive.
+    Archives(&'static str),
 }
 
 /// What becomes of one call.
@@ -192,7 +196,9 @@ impl State {
 
     fn lot(&self, mood: Mood) -> Lot {
         let lot = match mood {
-            Mood::Quiet | Mood::Far(_) | Mood::FailsTwice => return Lot::Passes,
+            Mood::Quiet | Mood::Far(_) | Mood::FailsTwice | Mood::Denies(..) | Mood::Archives(_) => {
+                return Lot::Passes;
+            }
             Mood::Away => Lot::Unheard,
             Mood::AwayAfter(calls) => {
                 let passed = self.lots.lock().unwrap().get(&Lot::Passes).copied().unwrap_or_default();
@@ -222,6 +228,8 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
     let lot = state.lot(mood);
     state.count(&call);
     let fails = mood == Mood::FailsTwice && state.fails_now(&call);
+    let denied = denial(mood, &call);
+    let archived = matches!(mood, Mood::Archives(words) if call.uri().path().contains(words));
     let speaks_json = call.headers().contains_key("x-amz-target");
     let (parts, body) = call.into_parts();
     let method = parts.method.clone();
@@ -234,6 +242,11 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
         Lot::Refused => Ok(told(503, String::new(), false)),
         Lot::Unheard => Err(lost("the line is dead")),
         _ if fails => Ok(told(500, String::new(), false)),
+        _ if denied.is_some() => Ok(told(403, refusal(denied.unwrap_or_default()), false)),
+        _ if archived => passed_on(state.server, parts, body).await.map(|(mut head, body)| {
+            head.headers.insert("x-amz-storage-class", "GLACIER".parse().unwrap());
+            whole((head, body))
+        }),
         Lot::Expired => Ok(expired(speaks_json, &method)),
         Lot::Hangs | Lot::TimesOut => {
             tokio::time::sleep(Duration::from_millis(if lot == Lot::Hangs { 300 } else { 6_000 })).await;
@@ -246,6 +259,20 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
             Err(lost("the answer is lost"))
         }
         Lot::CutOff => cut_off(passed_on(state.server, parts, body).await?),
+    }
+}
+
+fn refusal(code: &str) -> String {
+    format!("<Error><Code>{code}</Code><Message>That is not allowed.</Message></Error>")
+}
+
+/// The code with which a call on an item is denied, if it is.
+fn denial<T>(mood: Mood, call: &Request<T>) -> Option<&'static str> {
+    let (path, method) = (call.uri().path(), call.method().as_str());
+    match mood {
+        Mood::Denies(denied, words) if method == denied && path.contains(words) => Some("AccessDenied"),
+        Mood::Archives(words) if method == "GET" && path.contains(words) => Some("InvalidObjectState"),
+        _ => None,
     }
 }
 
