@@ -50,6 +50,8 @@ bugs! {
     DrainAcknowledgesFirst = "drain-acknowledges-first";
     /// A letter is marked as retried before its task is sent.
     RetryMarkedBeforeSent = "retry-marked-before-sent";
+    /// A letter that another person has decided about is decided once more.
+    DecidedTwice = "decided-twice";
     /// An item that may not be looked at is taken for absent.
     DeniedReadAsAbsent = "denied-read-as-absent";
     /// Policy is not asked again right before a delete.

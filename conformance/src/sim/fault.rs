@@ -135,6 +135,8 @@ faults! {
     LetterRetried = "letter-retried";
     /// The operator discards dead letters.
     LetterDiscarded = "letter-discarded";
+    /// Two operators decide about the same dead letters at once.
+    LettersByTwo = "letters-by-two";
     /// A task's lease cannot be extended for a while.
     LeaseStarved = "lease-starved";
     /// The producers' lease cannot be beaten for a while.

@@ -40,6 +40,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(histories::HistoriesGrow),
         Box::new(fates::OnlyFailuresCount),
         Box::new(letters::RetriedOnceSent),
+        Box::new(letters::DecisionsStand),
         Box::new(leases::LeasedEffects),
         Box::new(sources::SourcesUntouched),
         Box::new(whole::WholeItems),

@@ -176,6 +176,11 @@ impl Weather<'_> {
             }
             Act::Strange => self.send_strange().await,
             Act::Confirms => Operator::new(world).confirm(false).await,
+            Act::Letters if world.dice.below(2) == 0 => {
+                world.count(Fault::LettersByTwo, "operator");
+                let (one, other) = (Operator::new(world), Operator::new(world));
+                tokio::join!(one.letters(false), other.letters(false));
+            }
             Act::Letters => {
                 Operator::new(world).letters(false).await;
             }

@@ -1,4 +1,4 @@
-//! A letter is marked as retried only when its task is in a queue again, or was since.
+//! A letter is marked as retried only when its task is in a queue again, or was since; and what was decided about it stands.
 
 use super::Invariant;
 use crate::sim::event::Event;
@@ -22,5 +22,24 @@ impl Invariant for RetriedOnceSent {
             return Ok(());
         }
         Err(format!("{by} marked the letter {sort} as retried before its task was sent"))
+    }
+}
+
+pub(super) struct DecisionsStand;
+
+impl Invariant for DecisionsStand {
+    fn name(&self) -> &'static str {
+        "decisions about letters stand"
+    }
+
+    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+        let Event::Row { by, table, sort, .. } = event else { return Ok(()) };
+        let of_letter = *table == mill_records::dead_letters::DeadLetters::BOOK;
+        match truth.letters.get(*sort) {
+            Some(row) if of_letter && row.decided_again => {
+                Err(format!("{by} decided once more about the letter {sort}"))
+            }
+            _ => Ok(()),
+        }
     }
 }

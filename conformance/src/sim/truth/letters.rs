@@ -11,6 +11,9 @@ use crate::sim::event::Sealed;
 pub(crate) struct Row {
     pub(crate) task: String,
     pub(crate) open: bool,
+    /// Whether it says otherwise than what was decided before.
+    pub(crate) decided_again: bool,
+    state: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -29,7 +32,9 @@ impl Truth {
         let (body, state) = (written, body);
         let sealed = Sealed::of(&body);
         let open = state.as_str() == Some("open");
-        let before = self.letters.insert(sort.to_owned(), Row { task: sealed.key.clone(), open });
+        let decided_again = self.letters.get(sort).is_some_and(|before| !before.open && before.state != state);
+        let row = Row { task: sealed.key.clone(), open, decided_again, state: state.clone() };
+        let before = self.letters.insert(sort.to_owned(), row);
         let task = self.tasks.entry(sealed.key.clone()).or_default();
         task.letters += i64::from(open) - i64::from(before.is_some_and(|row| row.open));
         if state.get("discarded").is_some() {
