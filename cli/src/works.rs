@@ -14,6 +14,7 @@ use mill_producer::DuplicationProducer;
 use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
+use mill_records::permits::PermitBook;
 use mill_records::policies::PolicyBook;
 use mill_records::seals::Seals;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
@@ -169,6 +170,16 @@ impl Works {
         DuplicationProducer::new(deps, settings)
     }
 
+    /// The book by which workmen share what stores take at once.
+    fn permits(&self, timeout: Duration) -> PermitBook {
+        PermitBook {
+            table: self.engine.table(PermitBook::BOOK),
+            clock: self.engine.clock.clone(),
+            timeout,
+            surely_dead: Arc::new(process::surely_dead),
+        }
+    }
+
     /// How many tasks may use each store at once, where policy files say so.
     fn caps(&self) -> Arc<dyn StoreCaps> {
         match &self.configured {
@@ -189,6 +200,7 @@ impl Works {
             chance: self.engine.chance.clone(),
             statistics: self.statistics.clone(),
             caps: self.caps(),
+            permits: self.configured.is_some().then(|| self.permits(settings.visibility)),
         };
         let Pace { linger, recheck, .. } = self.engine.pace;
         Workman::new(deps, WorkmanSettings { linger, recheck, ..settings })

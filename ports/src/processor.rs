@@ -131,12 +131,14 @@ impl Attempt {
 pub struct Lease {
     clock: Arc<dyn Clock>,
     deadline: Arc<std::sync::atomic::AtomicU64>,
+    /// What else must last for the attempt to act: its permits at stores.
+    permits: Arc<OnceLock<Vec<Lease>>>,
 }
 
 impl Lease {
     /// A lease until `deadline`.
     pub fn until(clock: Arc<dyn Clock>, deadline: Monotonic) -> Self {
-        let lease = Self { clock, deadline: Arc::default() };
+        let lease = Self { clock, deadline: Arc::default(), permits: Arc::default() };
         lease.extend(deadline);
         lease
     }
@@ -152,9 +154,28 @@ impl Lease {
         Monotonic::from_origin(Duration::from_nanos(self.deadline.load(std::sync::atomic::Ordering::Acquire)))
     }
 
-    /// Whether the deadline is still ahead.
-    pub fn holds(&self) -> bool {
+    /// From now on the attempt may act only while these last too. Said once, before the attempt begins.
+    pub fn bind(&self, permits: Vec<Self>) {
+        let _ = self.permits.set(permits);
+    }
+
+    /// Whether the deadline is still ahead, that of the delivery itself.
+    pub fn is_ahead(&self) -> bool {
         self.clock.monotonic() < self.deadline()
+    }
+
+    /// Whether permits that it needs are over, and it is not.
+    pub fn lacks_permits(&self) -> bool {
+        self.is_ahead() && !self.has_permits()
+    }
+
+    fn has_permits(&self) -> bool {
+        self.permits.get().is_none_or(|permits| permits.iter().all(Self::is_ahead))
+    }
+
+    /// Whether the attempt may act: the deadline is still ahead, and so are those of its permits.
+    pub fn holds(&self) -> bool {
+        self.is_ahead() && self.has_permits()
     }
 }
 

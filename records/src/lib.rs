@@ -4,7 +4,7 @@
 //! (whose a destination space is), [`destinations`] (over all installations of a host), [`places`] (where destinations
 //! were), [`delete_lists`] (what may be deleted) over [`elapsed`] (time that two clocks agree on), [`lease`] and
 //! [`producer_state`] (where a producer stands), [`dead_letters`] (tasks
-//! given up), [`installation`] (whose tables they are).
+//! given up), [`permits`] (how many tasks use a store over the fleet), [`installation`] (whose tables they are).
 //!
 //! **Invariant:** a book keeps rules and decides nothing. What cannot be read is an error, never an empty book.
 
@@ -15,6 +15,7 @@ pub mod elapsed;
 pub mod installation;
 pub mod lease;
 pub mod owners;
+pub mod permits;
 pub mod places;
 pub mod policies;
 pub mod producer_state;

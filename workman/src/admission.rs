@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use mill_model::{AccountId, Monotonic, StoreAddress};
 
+use crate::permits::PermitNeed;
+
 /// The shortest and the longest time that is taken for a task's turn; it is away for about half of it. The longer it may be,
 /// the fewer requests a long backlog costs, and the later a raised cap is used in full.
 const TURN_MIN: Duration = Duration::from_secs(1);
@@ -28,6 +30,8 @@ const FIRST_GUESS: Duration = Duration::from_secs(1);
 struct Gate {
     /// Most tasks at once; `None` for no limit.
     cap: Option<NonZeroU32>,
+    /// How many of them are this workman's.
+    permits: u32,
     /// Tasks that use it now.
     in_use: u32,
     /// Tasks on the bench that need it.
@@ -41,12 +45,12 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(now: Monotonic) -> Self {
-        Self { cap: None, in_use: 0, benched: 0, away: BTreeMap::new(), mean: None, last_left: now }
+    fn new(permits: u32, now: Monotonic) -> Self {
+        Self { cap: None, permits, in_use: 0, benched: 0, away: BTreeMap::new(), mean: None, last_left: now }
     }
 
     fn has_room(&self) -> bool {
-        self.cap.is_none_or(|cap| self.in_use < cap.get())
+        self.cap.is_none_or(|cap| self.in_use < cap.get().min(self.permits))
     }
 
     /// How many tasks may wait for it: twice as many as may begin, and what one receive may bring.
@@ -116,6 +120,8 @@ pub(crate) struct Admission<T> {
     benches: Vec<Bench<T>>,
     benched: usize,
     received: u64,
+    /// The permits at a store of which nothing is known yet.
+    first_permits: u32,
     /// Whether nothing on the bench can begin before something changes.
     settled: bool,
 }
@@ -132,24 +138,43 @@ pub(crate) enum Placed<T> {
 }
 
 impl<T> Admission<T> {
-    pub(crate) fn new(queues: usize) -> Self {
+    /// `alone` says that the caps are this workman's alone; else it has as many permits as [it is told](Self::note_permits).
+    pub(crate) fn new(queues: usize, alone: bool) -> Self {
         let bench = || Bench { benched: BTreeMap::new(), last: None };
         Self {
             gates: BTreeMap::new(),
             benches: std::iter::repeat_with(bench).take(queues).collect(),
             benched: 0,
             received: 0,
+            first_permits: if alone { u32::MAX } else { 0 },
             settled: true,
         }
     }
 
     /// Notes how many tasks a store takes at once, as of now.
     pub(crate) fn note_cap(&mut self, store: &StoreAddress, cap: Option<NonZeroU32>, now: Monotonic) {
-        let gate = self.gates.entry(store.clone()).or_insert_with(|| Gate::new(now));
+        let gate = self.gates.entry(store.clone()).or_insert_with(|| Gate::new(self.first_permits, now));
         if gate.cap != cap {
             gate.cap = cap;
             self.settled = false;
         }
+    }
+
+    /// Notes how many tasks of a store may run here at once, of those that run anywhere.
+    pub(crate) fn note_permits(&mut self, store: &StoreAddress, permits: u32) {
+        self.each(std::slice::from_ref(store), |gate| gate.permits = permits);
+        self.settled = false;
+    }
+
+    /// What the tasks of each store need that has a cap.
+    pub(crate) fn needs(&self) -> Vec<PermitNeed> {
+        let need = |(store, gate): (&StoreAddress, &Gate)| PermitNeed {
+            store: store.clone(),
+            cap: gate.cap.map_or(0, NonZeroU32::get),
+            in_use: gate.in_use,
+            benched: gate.benched,
+        };
+        self.gates.iter().filter(|(_, gate)| gate.cap.is_some() || gate.permits > 0).map(need).collect()
     }
 
     /// Where a task goes that came from the queue at `lane`, which brings up to `batch` at once. `slot` says whether one is

@@ -20,6 +20,9 @@ use crate::run::{Shared, Slot, subject_of};
 use crate::settings::{Ended, OnUnavailable, WorkmanError};
 use crate::stages::{ExecutedTask, Moves, NoProcessor, Opened, Settled, Taken, panic_message};
 
+/// A task whose permits were lost comes again after about half of that.
+const PERMITS_LOST: Duration = Duration::from_secs(4);
+
 /// What came of an execution.
 enum Verdict {
     Answered(Outcome, Vec<StoreAddress>),
@@ -144,6 +147,7 @@ impl Decision<'_> {
             Verdict::Paused(remaining) => self.put_off(envelope, remaining),
             Verdict::Cancelled(Cause::LeaseLost) if planted(Planted::StaleReceiptAcknowledged) => Fates::discarded(),
             Verdict::Cancelled(Cause::LeaseLost) => Fates::left(),
+            Verdict::Cancelled(Cause::PermitsLost) => fates.put_back(&envelope.task.account, PERMITS_LOST),
             Verdict::Cancelled(Cause::HeldTooLong) => self.put_off(envelope, Duration::ZERO),
             Verdict::Cancelled(Cause::Stopping) => fates.given_back(Some(&envelope.task.account)),
         }
@@ -187,6 +191,11 @@ impl Decision<'_> {
             }
             FailureClass::LeaseLost => match self.taken.entry().cause_if_cancelled() {
                 Some(Cause::Stopping) => fates.given_back(Some(&envelope.task.account)),
+                Some(Cause::PermitsLost) => fates.put_back(&envelope.task.account, PERMITS_LOST),
+                // It noticed by itself, before its workman did.
+                None if self.taken.entry().lease.lacks_permits() => {
+                    fates.put_back(&envelope.task.account, PERMITS_LOST)
+                }
                 _ => Fates::left(),
             },
         }

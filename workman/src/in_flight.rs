@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use mill_model::Monotonic;
+use mill_model::{Monotonic, StoreAddress};
 use mill_ports::{Clock, Delivery, Lease, Receipt};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,8 @@ pub(crate) enum Cause {
     LeaseLost,
     /// The queue does not let a delivery be kept for longer.
     HeldTooLong,
+    /// Its permits at a store are over: another workman may have them by now.
+    PermitsLost,
     /// The workman stops.
     Stopping,
 }
@@ -31,6 +33,8 @@ pub(crate) struct Entry {
     /// From when the queue counts how long it is held.
     pub(crate) received_at: Monotonic,
     cause: OnceLock<Cause>,
+    /// The stores at which it has permits, once its attempt has begun.
+    pub(crate) stores: OnceLock<Vec<StoreAddress>>,
     /// Whether an extension is under way.
     pub(crate) extending: AtomicBool,
 }
@@ -75,6 +79,7 @@ impl InFlight {
             cancelled: CancellationToken::new(),
             received_at: Monotonic::from_origin(delivery.deadline.since_origin().saturating_sub(visibility)),
             cause: OnceLock::new(),
+            stores: OnceLock::new(),
             extending: AtomicBool::new(false),
         });
         let key = self.next.fetch_add(1, Ordering::Relaxed);
@@ -97,6 +102,12 @@ impl InFlight {
         for entry in self.entries() {
             entry.cancel(cause);
         }
+    }
+
+    /// Cancels every attempt that has a permit at a store.
+    pub(crate) fn cancel_those_at(&self, store: &StoreAddress) {
+        let has_permit = |entry: &Arc<Entry>| entry.stores.get().is_some_and(|stores| stores.contains(store));
+        self.entries().iter().filter(|entry| has_permit(entry)).for_each(|entry| entry.cancel(Cause::PermitsLost));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {

@@ -1,7 +1,8 @@
 //! Runs tasks: takes deliveries off the queues by priority, has each executed, and decides its fate.
 //!
 //! Reading order: [`settings`] (what a workman is given and how it ends), `poller` (which queue is asked next),
-//! `stages` (a delivery's way: taken, opened, settled), `admission` (which tasks may begin), `attempt` (one execution), `fate` (what becomes of it),
+//! `stages` (a delivery's way: taken, opened, settled), `admission` (which tasks may begin), `permits` (what of a
+//! store's cap is this workman's), `attempt` (one execution), `fate` (what becomes of it),
 //! `settler` (sends, then acknowledges), `in_flight` and [`heartbeat`] (keeping leases), `pauses` (stores that cannot
 //! be used now), `run` (the loop, and stopping), [`drain`] (dead letters into their book).
 //!
@@ -28,6 +29,7 @@ mod attempt;
 mod fate;
 mod in_flight;
 mod pauses;
+mod permits;
 mod poller;
 mod run;
 mod settler;

@@ -1,6 +1,7 @@
 //! The loop: asks queues, starts attempts, and stops.
 
 mod arrivals;
+mod sharing;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -14,16 +15,19 @@ use mill_ports::{
     Chance, Clock, Delivery, Planted, QueueError, QueueErrorKind, Registry, Statistics, StoreCaps, TaskQueue, chain,
     planted,
 };
+use mill_records::permits::PermitBook;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error, info, warn};
 
 use self::arrivals::News;
+use self::sharing::give_permits_back;
 use crate::admission::Admission;
 use crate::heartbeat::Heartbeat;
 use crate::in_flight::{Cause, InFlight};
 use crate::pauses::Pauses;
+use crate::permits::{PermitAnswer, PermitKeeper};
 use crate::poller::{Answer, Ask, PollSettings, Poller, Step};
 use crate::settings::{Ended, Queues, Stop, WorkmanDeps, WorkmanError, WorkmanSettings};
 use crate::settler::{ROUND_MAX, settle_all};
@@ -54,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) pauses: Pauses,
     pub(crate) warnings: Warnings,
     pub(crate) caps: Arc<dyn StoreCaps>,
+    pub(crate) permits: Option<PermitBook>,
     /// Slots freed since the loop last looked, each with what was taken of stores.
     freed: Mutex<Vec<Freed>>,
     /// When the tasks sent since the loop last looked can be received.
@@ -121,8 +126,17 @@ pub(crate) fn subject_of(registry: &Registry, task: &Task) -> Option<String> {
 impl Workman {
     /// A workman and its heartbeat; both are to be run at the same time.
     pub fn new(deps: WorkmanDeps, settings: WorkmanSettings) -> (Self, Heartbeat) {
-        let WorkmanDeps { queues: lanes, mut all_queues, dead_letter, registry, clock, chance, statistics, caps } =
-            deps;
+        let WorkmanDeps {
+            queues: lanes,
+            mut all_queues,
+            dead_letter,
+            registry,
+            clock,
+            chance,
+            statistics,
+            caps,
+            permits,
+        } = deps;
         for lane in &lanes {
             all_queues.entry(lane.name()).or_insert_with(|| lane.clone());
         }
@@ -130,6 +144,7 @@ impl Workman {
         let over = CancellationToken::new();
         let shared = Arc::new(Shared {
             caps,
+            permits,
             freed: Mutex::default(),
             in_flight: Arc::new(InFlight::new(clock.clone())),
             lanes,
@@ -190,6 +205,12 @@ struct Loop {
     attempts: JoinSet<()>,
     /// Questions for caps that are under way.
     asked: JoinSet<News>,
+    /// Whether one of them is for those that wait.
+    asked_for_those_waiting: bool,
+    /// Where workmen share caps.
+    keeper: Option<PermitKeeper>,
+    /// Questions to the book of permits that are under way.
+    permit_calls: JoinSet<PermitAnswer>,
     /// When those that wait are looked at next.
     tick: Monotonic,
     /// The receive under way. Not dropped before it has answered, or what it takes would stay hidden for nothing.
@@ -223,7 +244,13 @@ impl Loop {
         let mut settler = JoinSet::new();
         settler.spawn(settle_all(shared.clone(), to_settle));
         Self {
-            admission: Admission::new(shared.lanes.len()),
+            admission: Admission::new(shared.lanes.len(), shared.permits.is_none()),
+            asked_for_those_waiting: false,
+            keeper: shared
+                .permits
+                .as_ref()
+                .map(|book| PermitKeeper::new(shared.settings.name.clone(), book.timeout, shared.clock.clone())),
+            permit_calls: JoinSet::new(),
             tick: shared.clock.monotonic(),
             shared,
             poller,
@@ -245,6 +272,7 @@ impl Loop {
             }
             let now = shared.clock.monotonic();
             let tick = self.tick_if_due(now);
+            self.keep_permits();
             let mut rest = None;
             if self.asking.is_none() {
                 match self.poller.next(now, !shared.in_flight.is_empty()) {
@@ -260,6 +288,7 @@ impl Loop {
                 () = shared.ending.cancelled() => break,
                 Some(joined) = self.attempts.join_next() => note(joined),
                 Some(news) = self.asked.join_next() => self.learn(news),
+                Some(answer) = self.permit_calls.join_next() => self.take_permits(answer),
                 (ask, received) = answered(&mut self.asking) => self.arrive(&ask, received),
                 () = rested(shared.clock.as_ref(), rest) => {}
                 () = rested(shared.clock.as_ref(), tick) => {}
@@ -359,6 +388,8 @@ impl Loop {
                 warn!(attempts = self.attempts.len(), "attempts do not let go; their tasks will come again");
                 break;
             }
+            let tick = self.tick_if_due(now);
+            self.keep_permits();
             let patience = let_go.unwrap_or(grace);
             let patience = if self.asking.is_some() { patience.min(last_receive) } else { patience };
             tokio::select! {
@@ -366,6 +397,8 @@ impl Loop {
                 () = stop.immediate.cancelled(), if let_go.is_none() => {}
                 Some(joined) = self.attempts.join_next() => note(joined),
                 Some(news) = self.asked.join_next() => self.give_back_arrived(news),
+                Some(answer) = self.permit_calls.join_next() => self.take_permits(answer),
+                () = rested(shared.clock.as_ref(), tick) => {}
                 (ask, received) = answered(&mut self.asking) => self.give_back(&ask, received),
                 () = shared.clock.sleep(patience.since(now)) => {}
             }
@@ -378,7 +411,9 @@ impl Loop {
         drop(self.attempts);
         drop(self.asked);
         drop(self.decided);
-        let settled = async { self.settler.join_next().await };
+        drop(self.permit_calls);
+        let given_back = give_permits_back(self.shared.permits.clone(), self.keeper.take());
+        let settled = async { futures::join!(self.settler.join_next(), given_back).0 };
         let hurried = async {
             stop.immediate.cancelled().await;
             self.shared.clock.sleep(Self::LET_GO).await;

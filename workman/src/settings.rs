@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mill_model::{QueueName, StoreAddress};
 use mill_ports::{Chance, Clock, QueueError, Registry, Statistics, StoreCaps, TaskQueue};
+use mill_records::permits::PermitBook;
 use tokio_util::sync::CancellationToken;
 
 /// Queues by name.
@@ -30,6 +31,8 @@ pub struct WorkmanDeps {
     pub statistics: Arc<Statistics>,
     /// How many tasks may use each store at once. Asked for each task, so what people change holds from then on.
     pub caps: Arc<dyn StoreCaps>,
+    /// Where workmen agree on who of them uses how much of a cap; `None` where no other uses the same stores.
+    pub permits: Option<PermitBook>,
 }
 
 /// How a workman works.

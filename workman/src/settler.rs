@@ -78,7 +78,7 @@ fn note(joined: Option<Result<(), tokio::task::JoinError>>) {
 
 async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
     for settled in &mut batch {
-        if settled.moves.need_lease && !settled.taken.entry().lease.holds() {
+        if settled.moves.need_lease && !settled.taken.entry().lease.is_ahead() {
             debug!("a lease was lost before the task was settled");
             settled.moves = crate::fate::Fates::left();
         }

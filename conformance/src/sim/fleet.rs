@@ -276,6 +276,7 @@ async fn work(living: &Living) {
         chance: room.chance(),
         statistics: Arc::default(),
         caps: Arc::new(mill_ports::NoCaps),
+        permits: None,
     };
     let drain = DeadLetterDrain {
         queue: room.queues[&QueueName::DeadLetter].clone(),

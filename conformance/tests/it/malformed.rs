@@ -268,6 +268,7 @@ impl Shop {
             chance: self.chance.clone(),
             statistics: Arc::default(),
             caps: Arc::new(mill_ports::NoCaps),
+            permits: None,
         };
         let settings = WorkmanSettings {
             name: "w".into(),

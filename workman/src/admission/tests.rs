@@ -19,7 +19,7 @@ fn task(number: u32, of: &str, stores: &[&str]) -> Waiting<u32> {
 }
 
 fn admission(caps: &[(&str, u32)]) -> Admission<u32> {
-    let mut admission = Admission::new(2);
+    let mut admission = Admission::new(2, true);
     for (name, cap) in caps {
         admission.note_cap(&store(name), NonZeroU32::new(*cap), at(0));
     }

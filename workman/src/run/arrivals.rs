@@ -15,6 +15,7 @@ use super::{Loop, Received, Slot, note};
 use crate::admission::{Placed, Waiting};
 use crate::attempt::attempt;
 use crate::fate::Fates;
+use crate::permits::PermitKeeper;
 use crate::poller::Ask;
 use crate::stages::{Moves, Opened, Settled, Taken};
 
@@ -77,7 +78,10 @@ impl Loop {
     pub(super) fn learn(&mut self, news: Result<News, JoinError>) {
         match news {
             Ok(News::Arrived(opened, caps)) => self.place(*opened, caps),
-            Ok(News::Caps(caps)) => self.note_caps(&caps),
+            Ok(News::Caps(caps)) => {
+                self.asked_for_those_waiting = false;
+                self.note_caps(&caps);
+            }
             Err(error) => note(Err(error)),
         }
     }
@@ -111,6 +115,11 @@ impl Loop {
         let Waiting { task: opened, stores, .. } = waiting;
         let (shared, lane) = (self.shared.clone(), opened.taken.lane);
         let began = shared.clock.monotonic();
+        if let Some(keeper) = &self.keeper {
+            let entry = opened.taken.entry();
+            entry.lease.bind(keeper.leases(&stores));
+            let _ = entry.stores.set(stores.clone());
+        }
         let slot = Slot { shared: shared.clone(), lane, stores: stores.clone(), began };
         self.attempts.spawn(attempt(shared, opened, (slot, stores), self.decided.clone()));
     }
@@ -150,7 +159,7 @@ impl Loop {
 
     /// Looks at those that wait, now and then, and says how long until then.
     pub(super) fn tick_if_due(&mut self, now: Monotonic) -> Option<Duration> {
-        if self.admission.benched() == 0 {
+        if self.admission.benched() == 0 && self.keeper.as_ref().is_none_or(PermitKeeper::is_idle) {
             return None;
         }
         if self.tick <= now {
@@ -162,7 +171,8 @@ impl Loop {
                 self.begin(waiting);
             }
             let (caps, stores) = (self.shared.caps.clone(), self.admission.awaited());
-            if self.asked.is_empty() {
+            if !self.asked_for_those_waiting && !stores.is_empty() {
+                self.asked_for_those_waiting = true;
                 self.asked.spawn(async move { News::Caps(look_up(caps, stores).await) });
             }
         }

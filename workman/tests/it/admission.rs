@@ -25,7 +25,7 @@ fn shop_of(seed: u64) -> Shop {
 }
 
 /// How many tasks of an account ran at once, at most.
-fn most_at_once(events: &[Event], account: &str) -> usize {
+pub(crate) fn most_at_once(events: &[Event], account: &str) -> usize {
     let (mut now, mut most) = (0_usize, 0);
     for event in events {
         match event {
@@ -38,7 +38,7 @@ fn most_at_once(events: &[Event], account: &str) -> usize {
     most
 }
 
-async fn send(shop: &Shop, account: &str, tasks: u32) {
+pub(crate) async fn send(shop: &Shop, account: &str, tasks: u32) {
     for n in 0..tasks {
         shop.send(LOW, &format!("{account}/{n}")).await;
     }

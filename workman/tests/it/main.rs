@@ -12,6 +12,7 @@ mod nothing;
 mod priorities;
 mod probe;
 mod requests;
+mod sharing;
 mod shop;
 mod speed;
 mod stopping;

@@ -7,10 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mill_engine::{FaultPlan, Faulty, MemoryQueue, MemoryQueues, QueueHabits, SeededChance, SimClock};
+use mill_engine::{
+    FaultPlan, Faulty, MemoryQueue, MemoryQueues, MemoryTable, QueueHabits, Recording, SeededChance, SimClock,
+};
 use mill_model::wire;
 use mill_model::{Envelope, Letter, QueueName, StoreAddress, Timestamp};
-use mill_ports::{Chance, ChanceExt as _, Clock, Delivery, Outgoing, Registry, Statistics, StoreCaps, TaskQueue};
+use mill_ports::{
+    Chance, ChanceExt as _, Clock, Delivery, Outgoing, Registry, Statistics, StoreCaps, Table, TaskQueue,
+};
+use mill_records::permits::PermitBook;
 use mill_workman::{
     Ended, Heartbeat, OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanError, WorkmanSettings,
 };
@@ -30,6 +35,7 @@ pub(crate) struct Shop {
     pub(crate) settings: WorkmanSettings,
     pub(crate) stop: Stop,
     pub(crate) caps: Arc<Caps>,
+    pub(crate) permits: Option<PermitBook>,
 }
 
 /// The caps of stores, for the test to set.
@@ -81,6 +87,7 @@ impl Shop {
             settings: settings(),
             stop: Stop::default(),
             caps: Arc::default(),
+            permits: None,
             clock,
             chance,
         }
@@ -100,7 +107,27 @@ impl Shop {
             chance: self.chance.clone(),
             statistics: self.statistics.clone(),
             caps: self.caps.clone(),
+            permits: self.permits.clone(),
         }
+    }
+
+    /// From now on workmen share caps by a book, which is given.
+    pub(crate) fn shares(&mut self) -> Arc<Recording<dyn Table>> {
+        let table: Arc<dyn Table> = Arc::new(MemoryTable::new(PermitBook::BOOK));
+        let faulty: Arc<dyn Table> = Arc::new(Faulty::new(table, self.plan.clone()));
+        let recorded = Arc::new(Recording::new(faulty));
+        self.permits = Some(PermitBook {
+            table: recorded.clone(),
+            clock: self.clock.clone(),
+            timeout: self.settings.visibility,
+            surely_dead: Arc::new(|_| false),
+        });
+        recorded
+    }
+
+    /// Another workman over both queues.
+    pub(crate) fn another(&self, name: &str) -> (Workman, Heartbeat) {
+        Workman::new(self.deps(&[HIGH, LOW]), WorkmanSettings { name: name.into(), ..self.settings.clone() })
     }
 
     pub(crate) fn registry(&self) -> Registry {

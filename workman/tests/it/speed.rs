@@ -30,6 +30,7 @@ fn measured(what: &str, tasks: u64, queue: impl FnOnce(Arc<dyn Clock>) -> Arc<dy
             chance: Arc::new(OsChance),
             statistics: Arc::default(),
             caps: Arc::new(NoCaps),
+            permits: None,
         };
         let mut settings = settings();
         settings.workers = 256;

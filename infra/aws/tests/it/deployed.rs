@@ -135,7 +135,8 @@ fn each_role_may_do_its_duties_and_nobody_may_write_a_source() {
         questions.only(&["Workman", "Operator"], "dynamodb:PutItem", &table("dead-letters"));
         questions.only(&["Producer", "Workman", "Operator"], "dynamodb:PutItem", &table("delete-lists"));
         questions.only(&["Producer", "Operator"], "dynamodb:DeleteItem", &table("delete-lists"));
-        for book in ["producer-state", "seals", "owners", "dead-letters", "folder-properties", "delete-lists"] {
+        questions.only(&["Workman"], "dynamodb:PutItem", &table("permits"));
+        for book in mill_aws::contract::BOOKS {
             if ["Producer", "Workman"].contains(&role) {
                 questions.recognise("dynamodb:GetItem", &table(book));
             }

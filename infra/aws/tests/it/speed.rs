@@ -66,6 +66,7 @@ async fn workman(high: &Arc<SqsQueue>, low: &Arc<SqsQueue>, tasks: u64) -> (f64,
         chance: Arc::new(OsChance),
         statistics: Arc::default(),
         caps: Arc::new(mill_ports::NoCaps),
+        permits: None,
     };
     let (workman, heartbeat) = Workman::new(deps, settings());
     let stop = Stop::default();

@@ -1,0 +1,169 @@
+//! How many tasks of each workman may use a store, over the whole fleet: one row a store.
+//!
+//! A row holds each workman's number of permits and its last beat; their sum never exceeds the cap, since each change is a
+//! compare-and-set of the whole row. A workman writes it when it wants more, has too many, and to beat: so it costs one read and
+//! one write a workman, a capped store and a third of the timeout, however many permits there are, and nothing for a store
+//! without a cap. Nobody believes a clock of another: a workman whose beat did not change while it was watched for the timeout is
+//! gone, and by then it has noticed itself that its permits are over.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_model::{Monotonic, StoreAddress};
+use mill_ports::{Clock, Row, RowKey, RowWhen, Table, TableError, TableErrorKind};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+/// How often a row is read again that another has written meanwhile.
+const TRIES: u32 = 5;
+
+/// The book.
+#[derive(Clone)]
+pub struct PermitBook {
+    /// Where the rows are.
+    pub table: Arc<dyn Table>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// How long permits outlive their holder's last beat.
+    pub timeout: Duration,
+    /// Whether a holder surely lives no more. Then its permits are free at once.
+    pub surely_dead: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for PermitBook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PermitBook").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// What a workman asks for.
+#[derive(Debug, Clone)]
+pub struct PermitRequest {
+    /// The store.
+    pub store: StoreAddress,
+    /// The workman's name, which no other bears, also not when it is started again.
+    pub holder: String,
+    /// How many it may have now, as far as it knows. It keeps them, unless it is no longer known as their holder.
+    pub held: u32,
+    /// How many it wants, at least those that it has; fewer are given back by saying so in `held` too.
+    pub wanted: u32,
+    /// The store's cap.
+    pub cap: u32,
+}
+
+/// What it has from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantedPermits {
+    /// How many.
+    pub permits: u32,
+    /// Until when, unless it asks again before.
+    pub until: Monotonic,
+    /// Whether all together have more than the cap, which was lowered: then each gives back what it does not use.
+    pub over: bool,
+}
+
+/// What was seen of the other holders' beats, and since when; kept from one question to the next.
+#[derive(Debug, Clone, Default)]
+pub struct WatchedHolders(BTreeMap<String, (u64, Monotonic)>);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct StoreRow {
+    /// Counts the writes of this row, so that no beat comes twice.
+    writes: u64,
+    holders: BTreeMap<String, HolderEntry>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct HolderEntry {
+    permits: u32,
+    beat: u64,
+}
+
+impl PermitBook {
+    /// The book's name.
+    pub const BOOK: &'static str = "permits";
+
+    /// Takes, keeps or gives back permits of a store, and beats.
+    ///
+    /// # Errors
+    /// The table's own. Then the workman may have more than it knows, and never less, until its earlier ones run out.
+    pub async fn hold(
+        &self,
+        request: &PermitRequest,
+        watched: &mut WatchedHolders,
+    ) -> Result<GrantedPermits, TableError> {
+        let key = RowKey::new(format!("account/{}", request.store.account.as_str()), request.store.store.as_str());
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let found = self.table.get(&key).await?;
+            let at = self.clock.monotonic();
+            let mut row = found.as_ref().map_or_else(StoreRow::default, read);
+            self.bury_dead(&mut row, request, watched, at);
+            let granted = grant(&mut row, request);
+            if granted.permits == 0 && !row.holders.contains_key(&request.holder) && !granted.changed {
+                return Ok(GrantedPermits { permits: 0, until: at, over: granted.over });
+            }
+            let when = found.map_or(RowWhen::Absent, |found| RowWhen::VersionIs(found.version));
+            // A struct of texts and numbers is always JSON; an empty row would read as one without holders.
+            let value = serde_json::to_vec(&row).unwrap_or_default().into();
+            match self.table.put(&key, value, when).await {
+                Ok(_) => {
+                    let GrantedOf { permits, over, .. } = granted;
+                    return Ok(GrantedPermits { permits, until: at.plus(self.timeout), over });
+                }
+                Err(error) if error.kind == TableErrorKind::Conflict && tries < TRIES => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes out holders that are gone.
+    fn bury_dead(&self, row: &mut StoreRow, request: &PermitRequest, watched: &mut WatchedHolders, at: Monotonic) {
+        watched.0.retain(|holder, (beat, _)| row.holders.get(holder).is_some_and(|entry| entry.beat == *beat));
+        row.holders.retain(|holder, entry| {
+            if *holder == request.holder {
+                return true;
+            }
+            let (_, since) = *watched.0.entry(holder.clone()).or_insert((entry.beat, at));
+            let gone = at.since(since) >= self.timeout || (self.surely_dead)(holder);
+            if gone {
+                info!(holder, store = %request.store, permits = entry.permits, "the permits of a workman that is gone are free");
+            }
+            !gone
+        });
+    }
+}
+
+struct GrantedOf {
+    permits: u32,
+    over: bool,
+    /// Whether the row is to be written although this workman has nothing in it.
+    changed: bool,
+}
+
+/// Writes into the row what a workman gets.
+fn grant(row: &mut StoreRow, request: &PermitRequest) -> GrantedOf {
+    let before = row.holders.remove(&request.holder);
+    let others: u32 = row.holders.values().map(|entry| entry.permits).sum();
+    let free = request.cap.saturating_sub(others);
+    let kept = before.map_or(0, |before| before.permits.min(request.held));
+    let permits = request.wanted.min(free).max(kept);
+    row.writes += 1;
+    if permits > 0 {
+        row.holders.insert(request.holder.clone(), HolderEntry { permits, beat: row.writes });
+    }
+    GrantedOf { permits, over: others + permits > request.cap, changed: before.is_some() }
+}
+
+fn read(row: &Row) -> StoreRow {
+    serde_json::from_slice(&row.value).unwrap_or_else(|error| {
+        warn!(store = row.sort, %error, "the row of a store's permits cannot be read; it is written anew");
+        StoreRow::default()
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! This workman's permits at capped stores, which hold over the whole fleet: when their book is asked, and what is theirs
+//! meanwhile. Decides only; does no IO.
+//!
+//! Permits are kept across tasks while there is work, and a moment longer, so that no task costs a row. What is given back is
+//! no longer used from before the book is asked; what is taken is used from after it has answered. Permits that could not be
+//! kept are lost before any other workman may have them: [`Lease`]s say so at each deed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_model::{Monotonic, StoreAddress};
+use mill_ports::{Clock, Lease, TableError};
+use mill_records::permits::{GrantedPermits, PermitBook, PermitRequest, WatchedHolders};
+
+/// Permits that are not used are kept for so long.
+const LINGER: Duration = Duration::from_secs(3);
+/// A book that has not given enough, or fails, is asked again after so long.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What a store's tasks here need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PermitNeed {
+    pub(crate) store: StoreAddress,
+    /// Zero where no permit is needed any more.
+    pub(crate) cap: u32,
+    pub(crate) in_use: u32,
+    /// Tasks that wait for it.
+    pub(crate) benched: u32,
+}
+
+/// A question to the book.
+#[derive(Debug)]
+pub(crate) struct PermitQuestion {
+    pub(crate) request: PermitRequest,
+    pub(crate) watched: WatchedHolders,
+}
+
+/// What the book answered.
+#[derive(Debug)]
+pub(crate) struct PermitAnswer {
+    pub(crate) store: StoreAddress,
+    pub(crate) granted: Result<GrantedPermits, TableError>,
+    pub(crate) watched: WatchedHolders,
+}
+
+impl PermitQuestion {
+    pub(crate) async fn ask(mut self, book: PermitBook) -> PermitAnswer {
+        let granted = book.hold(&self.request, &mut self.watched).await;
+        PermitAnswer { store: self.request.store, granted, watched: self.watched }
+    }
+}
+
+#[derive(Debug)]
+struct Kept {
+    held: u32,
+    lease: Lease,
+    /// Whether the book is being asked.
+    asked: bool,
+    /// When it is asked again although nothing has changed.
+    beat_at: Monotonic,
+    /// When it may be asked for more.
+    retry_at: Monotonic,
+    /// Whether it is not known what the book says.
+    unsure: bool,
+    /// Whether a lowered cap is exceeded by all together.
+    over: bool,
+    /// Since when there are more than are needed.
+    surplus_since: Option<Monotonic>,
+    watched: WatchedHolders,
+}
+
+/// Keeps the permits of one workman.
+#[derive(Debug)]
+pub(crate) struct PermitKeeper {
+    holder: String,
+    timeout: Duration,
+    clock: Arc<dyn Clock>,
+    stores: BTreeMap<StoreAddress, Kept>,
+}
+
+impl PermitKeeper {
+    pub(crate) fn new(holder: String, timeout: Duration, clock: Arc<dyn Clock>) -> Self {
+        Self { holder, timeout, clock, stores: BTreeMap::new() }
+    }
+
+    /// Whether there is anything to keep.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.stores.values().all(|kept| kept.held == 0 && !kept.asked && !kept.unsure)
+    }
+
+    /// How many permits are held at a store.
+    pub(crate) fn held(&self, store: &StoreAddress) -> u32 {
+        self.stores.get(store).map_or(0, |kept| kept.held)
+    }
+
+    /// The leases of the permits at these stores.
+    pub(crate) fn leases(&self, stores: &[StoreAddress]) -> Vec<Lease> {
+        let kept = stores.iter().filter_map(|store| self.stores.get(store));
+        kept.filter(|kept| kept.held > 0).map(|kept| kept.lease.clone()).collect()
+    }
+
+    /// Takes note of permits that have run out, and names their stores.
+    pub(crate) fn lose(&mut self) -> Vec<StoreAddress> {
+        let lost = self.stores.iter_mut().filter(|(_, kept)| kept.held > 0 && !kept.lease.is_ahead());
+        lost.map(|(store, kept)| {
+            kept.held = 0;
+            store.clone()
+        })
+        .collect()
+    }
+
+    /// What the book is to be asked for a store now, if anything.
+    pub(crate) fn question(&mut self, need: &PermitNeed, now: Monotonic) -> Option<PermitQuestion> {
+        let PermitNeed { store, cap, in_use, benched } = need;
+        let wanted = in_use.saturating_add(*benched).min(*cap);
+        let kept = self.stores.entry(store.clone()).or_insert_with(|| Kept {
+            held: 0,
+            lease: Lease::until(self.clock.clone(), now),
+            asked: false,
+            beat_at: now,
+            retry_at: now,
+            unsure: false,
+            over: false,
+            surplus_since: None,
+            watched: WatchedHolders::default(),
+        });
+        kept.surplus_since = (kept.held > wanted).then(|| kept.surplus_since.unwrap_or(now));
+        let lingered = kept.surplus_since.is_some_and(|since| now.since(since) >= LINGER);
+        let fewer = lingered || (kept.over && kept.held > *in_use);
+        let more = wanted > kept.held && kept.retry_at <= now;
+        let beats = kept.held > 0 && kept.beat_at <= now;
+        let again = kept.unsure && kept.retry_at <= now;
+        if kept.asked || !(fewer || more || beats || again) {
+            return None;
+        }
+        if fewer {
+            kept.held = if kept.over { *in_use } else { wanted.max(*in_use) };
+        }
+        kept.asked = true;
+        let request = PermitRequest {
+            store: store.clone(),
+            holder: self.holder.clone(),
+            held: kept.held,
+            wanted: wanted.max(kept.held),
+            cap: *cap,
+        };
+        Some(PermitQuestion { request, watched: std::mem::take(&mut kept.watched) })
+    }
+
+    /// Takes in an answer. Says whether permits that are in use were lost.
+    pub(crate) fn answer(
+        &mut self,
+        answer: PermitAnswer,
+        jitter: Duration,
+        now: Monotonic,
+    ) -> Result<bool, TableError> {
+        let Some(kept) = self.stores.get_mut(&answer.store) else { return Ok(false) };
+        (kept.asked, kept.watched, kept.retry_at) = (false, answer.watched, now.plus(RETRY + jitter));
+        kept.unsure = answer.granted.is_err();
+        let granted = answer.granted.inspect_err(|_| kept.beat_at = kept.retry_at)?;
+        let lost = granted.permits < kept.held;
+        (kept.held, kept.over) = (granted.permits, granted.over);
+        kept.beat_at = now.plus(self.timeout / 3);
+        // A lease that tasks were bound to and that is lost must not last longer for them.
+        if lost {
+            kept.lease = Lease::until(self.clock.clone(), granted.until);
+        } else {
+            kept.lease.extend(granted.until);
+        }
+        Ok(lost)
+    }
+
+    /// What gives everything back.
+    pub(crate) fn give_back(&mut self) -> Vec<PermitQuestion> {
+        let all = std::mem::take(&mut self.stores);
+        let mine = all.into_iter().filter(|(_, kept)| kept.held > 0 || kept.asked || kept.unsure);
+        mine.map(|(store, kept)| {
+            let request = PermitRequest { store, holder: self.holder.clone(), held: 0, wanted: 0, cap: 0 };
+            PermitQuestion { request, watched: kept.watched }
+        })
+        .collect()
+    }
+}
