@@ -33,7 +33,7 @@ pub use statistics::{Awaited, InHand, Statistics, Transferring};
 pub use store::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, LeftOut, ListPage, Listed,
     Listing, Origin, Place, Presence, Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError,
-    StoreErrorKind, Stores, When, Written, is_one_thing,
+    StoreErrorKind, Stores, When, Written, holds_anything, is_one_thing,
 };
 pub use table::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
 pub use task_ledger::{EndedTask, Subject, subject_of};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use mill_model::{
     AccountId, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Timestamp,
@@ -297,6 +298,7 @@ pub struct Content {
 
 /// What a back end can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // each is a question of its own
 pub struct Capabilities {
     /// Most transfers at once that it takes; `None` for no cap.
     pub transfers_max: Option<u32>,
@@ -306,6 +308,31 @@ pub struct Capabilities {
     pub native_conditions: bool,
     /// Whether a version names the very thing: items of one version are one, in two stores too, as a file that both link to.
     pub versions_name_things: bool,
+    /// Whether ids are paths of files in directories: of the items `a` and `a/b` it holds one, and `a/` is listed only while
+    /// nothing lies in it, though it is there.
+    pub ids_are_paths: bool,
+}
+
+/// Whether a listing of the space has anything that lies in `directory`, an id that ends in `/`, itself left out. In a space
+/// that is not there nothing does.
+///
+/// # Errors
+/// Those of the listing.
+pub async fn holds_anything<S: SourceStore + ?Sized>(
+    store: &S,
+    space: &SpaceId,
+    directory: &ContentId,
+) -> Result<bool, StoreError> {
+    let mut pages = store.list(space, Some(directory.clone()));
+    while let Some(page) = pages.next().await {
+        match page {
+            Ok(page) if page.entries.is_empty() && !page.end => {}
+            Ok(page) => return Ok(page.entries.first().is_some_and(|entry| entry.lies_in(directory))),
+            Err(error) if error.kind == StoreErrorKind::SpaceAbsent => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 /// Whether an item of one store and one of another are one thing, and so neither is a copy of the other.
@@ -456,6 +483,18 @@ pub enum Listed {
         /// Its name, escaped for a message.
         shown: String,
     },
+}
+
+impl Listed {
+    /// Whether it lies in `directory`, an id that ends in `/`.
+    pub fn lies_in(&self, directory: &ContentId) -> bool {
+        match self {
+            Self::Item(id, _) => id.as_str().starts_with(directory.as_str()),
+            Self::Refused { shown, .. } | Self::Hidden { shown } => {
+                shown.starts_with(&mill_model::ids::shown(directory.as_str()))
+            }
+        }
+    }
 }
 
 /// Why something cannot be an item of a store.

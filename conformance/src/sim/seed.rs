@@ -180,6 +180,7 @@ fn shelf(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Arc<Sh
         service: swarm.one_service.then_some(1),
         unholdable: None,
         folds_names: swarm.folds && !source,
+        ids_are_paths: false,
     };
     Shelf::new(address.clone(), MemoryStore::new(address, habits, clock.clone()), checks)
 }

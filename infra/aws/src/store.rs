@@ -191,6 +191,7 @@ impl SourceStore for S3Store {
             versions_in_listings: true,
             native_conditions: self.0.settings.native_conditions,
             versions_name_things: false,
+            ids_are_paths: false,
         }
     }
 

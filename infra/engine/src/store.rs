@@ -27,6 +27,7 @@ use items::{Item, Spaces, Standing};
 
 /// Which of the contract's freedoms a store takes.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // each is a habit of its own
 pub struct StoreHabits {
     /// Most entries in one page of a listing.
     pub page_entries_max: usize,
@@ -46,6 +47,8 @@ pub struct StoreHabits {
     pub unholdable: Option<fn(&ContentId) -> bool>,
     /// Whether names are taken for one another that differ in case or normal form.
     pub folds_names: bool,
+    /// What the store says of its ids. It keeps whatever it is given all the same.
+    pub ids_are_paths: bool,
 }
 
 impl Default for StoreHabits {
@@ -61,6 +64,7 @@ impl Default for StoreHabits {
             service: None,
             unholdable: None,
             folds_names: false,
+            ids_are_paths: false,
         }
     }
 }
@@ -253,6 +257,7 @@ impl SourceStore for MemoryStore {
             versions_in_listings: true,
             native_conditions: true,
             versions_name_things: false,
+            ids_are_paths: self.0.habits.ids_are_paths,
         }
     }
 

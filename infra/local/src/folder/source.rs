@@ -30,6 +30,7 @@ impl SourceStore for FolderStore {
             versions_in_listings: true,
             native_conditions: false,
             versions_name_things: true,
+            ids_are_paths: true,
         }
     }
 

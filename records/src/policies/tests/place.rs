@@ -127,6 +127,7 @@ impl SourceStore for Place {
             versions_in_listings: false,
             native_conditions: false,
             versions_name_things: false,
+            ids_are_paths: false,
         }
     }
 
