@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mill_trials::apart;
 use mill_trials::fuse::{FlakyFolder, Operation};
+use mill_trials::{Disk, FileSystem, apart};
 
 use crate::world::{Ran, World, walk};
 
@@ -114,6 +114,27 @@ fn a_file_of_the_source_that_cannot_be_read_stops_no_other() {
         flaky.fail(Operation::Read, "z/04", EIO);
         named(world.mirror(&[]), 2, &["a/03", "z/04", "Input/output error"]);
         assert_eq!(arrived(&world), 118);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_name_that_the_destination_does_not_take_is_refused_in_one_run() {
+    let world = World::new();
+    apart(move || {
+        let disk = Disk::create(&world.path("image"), 64 << 20)?;
+        disk.format(FileSystem::ExFat)?;
+        let _mount = disk.mount(FileSystem::ExFat, &world.path("dst"), "")?;
+        for name in ["a:b", "q?", "back\\slash", "bell\u{7}", "deep/pipe|", "plain", "deep/plain"] {
+            world.write(&format!("src/{name}"), name);
+        }
+        for _ in 0..2 {
+            let ran = world.mirror(&[]);
+            let failed = ran.json()["failed"].clone();
+            named(ran, 5, &["a:b", "q?", "takes no such name"]);
+            assert_eq!(failed, 0, "no try fails");
+        }
+        assert_eq!(walk(&world.path("dst")).into_iter().filter(|path| path.ends_with("plain")).count(), 2);
         Ok(())
     });
 }

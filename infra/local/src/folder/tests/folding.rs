@@ -10,7 +10,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use super::*;
 
 /// Runs a trial with a store on an exFAT disk, which folds case and keeps it.
-fn on_exfat(run: impl AsyncFnOnce(&FolderStore, &Path) -> Result<(), NotRun> + Send + 'static) {
+pub(super) fn on_exfat(run: impl AsyncFnOnce(&FolderStore, &Path) -> Result<(), NotRun> + Send + 'static) {
     apart(move || {
         let folder = TempDir::new().unwrap();
         let at = folder.path().join("mounted");

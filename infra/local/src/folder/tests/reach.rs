@@ -7,6 +7,7 @@ use mill_trials::fuse::{FlakyFolder, Operation};
 use mill_trials::{Mount, apart};
 use rustix::io::Errno;
 
+use super::folding::on_exfat;
 use super::*;
 
 const EIO: i32 = Errno::IO.raw_os_error();
@@ -189,5 +190,30 @@ fn a_directory_that_cannot_be_listed_or_breaks_off_hides_itself_alone() {
             assert!(items.iter().all(|id| id.starts_with("good/")), "{operation:?} {items:?}");
             flaky.repair();
         }
+    });
+}
+
+#[test]
+fn a_name_that_the_file_system_does_not_take_is_found_out_and_refused() {
+    on_exfat(async |store, at| {
+        let names = ["a:b", "q?", "back\\slash", "bell\u{7}", "less<", "star*/x", "deep/down/pipe|", "odd\"/empty/"];
+        for id in names {
+            let bytes: &[u8] = if id.ends_with('/') { b"" } else { b"new" };
+            let StoreErrorKind::Refused(Refusal::Unholdable(why)) =
+                kind(put(store, id, bytes, properties(&[]), &When::Absent).await)
+            else {
+                panic!("{id}")
+            };
+            assert!(why.contains("takes no such name"), "{id}: {why}");
+            match store.head(&super::at(id)).await {
+                Ok(found) => assert!(found.here().is_none(), "{id}"),
+                Err(error) => assert!(matches!(error.kind, StoreErrorKind::Refused(_)), "{id}: {error:?}"),
+            }
+        }
+        puts(store, "plain").await.unwrap();
+        assert_eq!(ids(store).await, ["plain"]);
+        let left: Vec<_> = std::fs::read_dir(at.join(".mill-in-progress")).unwrap().collect();
+        assert_eq!(left.len(), 1, "the store's own");
+        Ok(())
     });
 }
