@@ -15,7 +15,7 @@ use mill_records::seals::{Pair, Seal, Seals};
 use tokio::task::JoinSet;
 
 use crate::listing::{Entries, ListingError};
-use crate::verify::{Fault, Finding, checksums};
+use crate::verify::{Fault, Finding, checksums, is_kept};
 
 /// Why nothing could be restored.
 #[derive(Debug, thiserror::Error)]
@@ -318,6 +318,7 @@ impl Restoration {
                 let item = ItemAddress { space: self.space.clone(), id };
                 let why = match self.copy.head(&item).await {
                     Ok(Presence::Here(_)) => continue,
+                    Ok(Presence::Absent) if is_kept(&*self.copy, &item).await? => continue,
                     Ok(Presence::Absent) => "it was copied here once and is not here any more".to_owned(),
                     // In a directory that may not be read, say: the listing has named that alone.
                     Err(error) if matches!(error.kind, StoreErrorKind::Refused(_)) => chain(&error),

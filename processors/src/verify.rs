@@ -6,7 +6,9 @@ use std::sync::Arc;
 use futures::StreamExt;
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ContentId, Differing, ItemAddress, ItemFacts, Properties, SpaceId};
-use mill_ports::{Chance, Listed, Presence, SourceStore, StoreError, StoreErrorKind, chain, is_one_thing};
+use mill_ports::{
+    Chance, Listed, Presence, SourceStore, StoreError, StoreErrorKind, chain, holds_anything, is_one_thing,
+};
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -153,6 +155,9 @@ impl Verification {
                     Listed::Refused { shown, .. } | Listed::Hidden { shown } => (shown, Fault::OnlyAtDestination),
                     Listed::Item(id, _) => match self.source.head(&self.address(&id)).await {
                         Ok(Presence::Here(_)) => continue,
+                        Ok(Presence::Absent) if is_kept(&*self.source, &self.address(&id)).await.unwrap_or(false) => {
+                            continue;
+                        }
                         Ok(Presence::Absent) => (id.to_string(), Fault::OnlyAtDestination),
                         Err(error) => (id.to_string(), Fault::Unreadable(chain(&error))),
                     },
@@ -177,12 +182,19 @@ impl Verification {
         if !read {
             return Ok(match self.destination.head(address).await? {
                 Presence::Here(_) => Examined::Present,
+                Presence::Absent if is_kept(&*self.destination, address).await? => Examined::Present,
                 Presence::Absent => Examined::Fault(Fault::Missing),
             });
         }
         let (from, to) = futures::try_join!(checksum(&*self.source, address), checksum(&*self.destination, address))?;
         let (from, to) = match (from, to) {
             (Presence::Here(from), Presence::Here(to)) => (from, to),
+            (Presence::Here((_, from)), Presence::Absent) if is_kept(&*self.destination, address).await? => {
+                // What it has beyond the usual may be kept with the directory, and cannot be seen.
+                let none = Properties::default();
+                let properties = Properties::differing(from.properties.as_ref(), Some(&none)).is_none();
+                return Ok(Examined::Equal { bytes: 0, properties });
+            }
             (Presence::Here(_), Presence::Absent) => return Ok(Examined::Fault(Fault::Missing)),
             // It went between the listing and now, at one side or both: the next run will say.
             (Presence::Absent, _) => return Ok(Examined::Present),
@@ -199,6 +211,12 @@ impl Verification {
             None => Examined::Equal { bytes: to.1.size, properties: true },
         })
     }
+}
+
+/// Whether an item that is only the sign for a directory is there as one that holds something.
+pub(crate) async fn is_kept(store: &dyn SourceStore, item: &ItemAddress) -> Result<bool, StoreError> {
+    let may_be = item.id.is_directory() && store.capabilities().ids_are_paths;
+    Ok(may_be && holds_anything(store, &item.space, &item.id).await?)
 }
 
 enum Examined {
@@ -385,6 +403,32 @@ mod tests {
                 let error = one.run(&SeededChance::new(1)).await.unwrap_err();
                 assert!(matches!(error, ListingError::BrokenOff { .. }), "{error}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_sign_for_a_directory_that_is_there_is_no_difference_at_either_side() {
+        let address =
+            |id: &str| StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(id).unwrap() };
+        let folder = |id: &str| {
+            let habits = StoreHabits { ids_are_paths: true, ..StoreHabits::default() };
+            MemoryStore::new(address(id), habits, Arc::new(HandClock::new()))
+        };
+        for (source, destination, bucket) in
+            [(store("1"), folder("2"), 0), (folder("1"), store("2"), 1), (store("1"), store("2"), 0)]
+        {
+            for one in [&source, &destination] {
+                one.plant(&at("x/1"), Bytes::from("bytes"), titled("t"));
+            }
+            let bucket = [&source, &destination][bucket];
+            for id in ["x/", "y/"] {
+                bucket.plant(&at(id), Bytes::new(), Properties::default());
+            }
+            let found = verification(&source, &destination, 100).run(&SeededChance::new(1)).await.unwrap();
+            let faults: Vec<&str> = found.faults.iter().map(|finding| &*finding.item).collect();
+            let both_hold_any = !source.capabilities().ids_are_paths && !destination.capabilities().ids_are_paths;
+            let expected = if both_hold_any { &["x/", "y/"][..] } else { &["y/"] };
+            assert_eq!(faults, expected);
         }
     }
 }

@@ -236,7 +236,7 @@ async fn compared(
                 }
             }
             Found::Refused { reason: Refusal::Reserved, .. } => sum.ignored += 1,
-            Found::Refused { .. } => sum.refused += 1,
+            Found::Refused { .. } | Found::Crowded { .. } => sum.refused += 1,
             Found::Hidden { .. } => sum.hidden += 1,
             Found::OnlyAtDestination { .. } => only_there += 1,
         }

@@ -1,5 +1,6 @@
 //! A nibble of copies: the next items of a morsel that are not proven to be in sync, and what else stands between them.
 
+use mill_model::ids::shown;
 use mill_model::{ContentId, SurveySum};
 use mill_ports::Refusal;
 use mill_records::seals::Pair;
@@ -81,6 +82,13 @@ impl Nibble {
                 } else {
                     self.items.push((id.clone(), size));
                 }
+                self.last = Some(id);
+                self.pass(merge);
+            }
+            Found::Crowded { id, by } => {
+                self.behind.refused += 1;
+                let by = format!("`{by}`, which is at the source too: this store can hold one of the two");
+                self.name(shown(id.as_str()), EntryClass::Refused(Refusal::Taken(by)));
                 self.last = Some(id);
                 self.pass(merge);
             }

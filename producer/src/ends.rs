@@ -11,6 +11,7 @@ use mill_records::seals::{Pair, Seals};
 
 use crate::listing::{ListingError, OrderedListing};
 use crate::merge::{Merge, MergeError};
+use crate::paths::Paths;
 
 /// Why a space is passed over in this session.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +118,8 @@ impl Ends {
     pub(crate) fn to_copy(&self, seals: &Seals, after: Option<&ContentId>) -> Merge {
         let differences = self.compares_differences() && self.destination_here;
         let destination = differences.then(|| self.list_destination(after));
-        Merge::new(self.list_source(after), destination, differences.then(|| seals.stream(&self.pair, after)))
+        let seals = differences.then(|| seals.stream(&self.pair, after));
+        Merge::new(self.list_source(after), destination, seals).with(self.paths(after))
     }
 
     /// Whether only what differs is queued.
@@ -128,18 +130,25 @@ impl Ends {
     /// Both sides and what is known of their items, to find what only the destination has.
     pub(crate) fn both(&self, seals: &Seals) -> Merge {
         let seals = seals.stream(&self.pair, None);
-        Merge::new(self.list_source(None), Some(self.list_destination(None)), Some(seals))
+        Merge::new(self.list_source(None), Some(self.list_destination(None)), Some(seals)).with(self.paths(None))
     }
 
     /// Both sides and what is known of their items, where the destination is there.
     pub(crate) fn to_close(&self, seals: &Seals) -> Merge {
-        if self.destination_here { self.both(seals) } else { Merge::new(self.list_source(None), None, None) }
+        if self.destination_here {
+            return self.both(seals);
+        }
+        Merge::new(self.list_source(None), None, None).with(self.paths(None))
     }
 
     /// All that the destination has, of a source space that is not there.
     pub(crate) fn all_at_destination(&self) -> Merge {
         let nothing = OrderedListing::of_nothing(&self.pair.space);
         Merge::new(nothing, Some(self.list_destination(None)), None)
+    }
+
+    fn paths(&self, after: Option<&ContentId>) -> Paths {
+        Paths::of((&self.source, &self.destination), self.destination_here, &self.pair.space, after)
     }
 
     fn list_source(&self, after: Option<&ContentId>) -> OrderedListing {

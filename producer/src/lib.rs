@@ -21,6 +21,7 @@ mod ends;
 mod list_writer;
 mod listing;
 mod merge;
+mod paths;
 pub mod report;
 mod respelled;
 mod retire;

@@ -10,6 +10,7 @@ use mill_ports::{Listed, Place, Planted, Refusal, TableError, planted};
 use mill_records::seals::SealRow;
 
 use crate::listing::{ListingError, OrderedListing};
+use crate::paths::Paths;
 
 /// Why a merge broke off.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,8 @@ pub(crate) enum Found {
     /// An item that only the destination has, in which state; `ours` when this pair wrote it there in that state, or proved
     /// it to be equal to its source; `no_twin` when it is known to be no copy of what the source has under another spelling.
     OnlyAtDestination { id: ContentId, size: u64, version: Version, ours: bool, no_twin: bool },
+    /// An item of the source whose place at the destination is that of another of its items.
+    Crowded { id: ContentId, by: ContentId },
     /// An entry of the source that cannot be an item.
     Refused { shown: String, reason: Refusal },
     /// A directory of the source that could not be entered: what lies beneath it is unknown.
@@ -60,6 +63,10 @@ pub(crate) struct Merge {
     source: OrderedListing,
     destination: Option<OrderedListing>,
     seals: Option<Pin<Box<Peekable<SealStream>>>>,
+    paths: Paths,
+    /// The last entry of each side that is no item.
+    odd_at_source: Option<Listed>,
+    odd_at_destination: Option<Listed>,
     items_at_destination: u64,
     /// How many entries of the source were taken when that was last asked.
     listed_before: u64,
@@ -69,7 +76,21 @@ impl Merge {
     /// Of the source alone, with the destination, or with both it and the seals.
     pub(crate) fn new(source: OrderedListing, destination: Option<OrderedListing>, seals: Option<SealStream>) -> Self {
         let seals = seals.map(|seals| Box::pin(seals.peekable()));
-        Self { source, destination, seals, items_at_destination: 0, listed_before: 0 }
+        Self {
+            source,
+            destination,
+            seals,
+            paths: Paths::default(),
+            odd_at_source: None,
+            odd_at_destination: None,
+            items_at_destination: 0,
+            listed_before: 0,
+        }
+    }
+
+    /// The same where ids may be paths at one side only.
+    pub(crate) fn with(self, paths: Paths) -> Self {
+        Self { paths, ..self }
     }
 
     /// How many items of the destination have gone by.
@@ -105,12 +126,14 @@ impl Merge {
             let order = match (self.source.first(), self.destination.as_ref().and_then(OrderedListing::first)) {
                 (None, None) => return Ok(None),
                 (Some(Listed::Refused { .. }), _) => {
+                    self.odd_at_source = self.source.first().cloned();
                     if let Some(Listed::Refused { shown, reason }) = self.source.take() {
                         return Ok(Some(Found::Refused { shown, reason }));
                     }
                     continue;
                 }
                 (Some(Listed::Hidden { .. }), _) => {
+                    self.odd_at_source = self.source.first().cloned();
                     if let Some(Listed::Hidden { shown }) = self.source.take() {
                         return Ok(Some(Found::Hidden { shown }));
                     }
@@ -118,7 +141,7 @@ impl Merge {
                 }
                 (_, Some(Listed::Refused { .. } | Listed::Hidden { .. })) => {
                     // Whatever it is, it is not Mill's to delete; a source item of its id is queued and finds it.
-                    let _ = self.take_destination();
+                    self.odd_at_destination = self.destination.as_mut().and_then(OrderedListing::take);
                     continue;
                 }
                 (Some(Listed::Item(..)), None) => Ordering::Less,
@@ -128,19 +151,30 @@ impl Merge {
             let other = if order == Ordering::Less { None } else { self.take_destination() };
             if order == Ordering::Greater {
                 let Some((id, ItemFacts { size, version, .. })) = other else { continue };
+                let sign = self.paths.is_sign_at_source(&id, size);
+                if sign && self.source.first().into_iter().chain(&self.odd_at_source).any(|it| it.lies_in(&id)) {
+                    continue;
+                }
                 let known = self.known(&id).await?;
-                let ours = known.as_ref().is_some_and(|row| row.is_ours(&version));
+                // What was the sign for a directory may have held something meanwhile, by which its state is another.
+                let was_sign = self.paths.is_sign_at_destination(&id, size);
+                let ours = known.as_ref().is_some_and(|row| was_sign || row.is_ours(&version));
                 let no_twin = known.is_some_and(|row| row.is_no_twin(&version));
                 return Ok(Some(Found::OnlyAtDestination { id, size, version, ours, no_twin }));
             }
             if let Some(Listed::Item(id, facts)) = self.source.take() {
-                let alone = other.is_none() && self.destination.is_some();
-                let known = match &other {
-                    Some(_) => self.known(&id).await?,
-                    None => None,
-                };
+                let by = self.paths.pass(&id).await.map_err(|error| MergeError::Source(error.into()))?;
+                let sign = other.is_none() && self.paths.is_sign_at_destination(&id, facts.size);
+                let kept = sign && self.destination_has_beneath(&id);
+                if let Some(by) = by.filter(|_| other.is_none()) {
+                    return Ok(Some(Found::Crowded { id, by }));
+                }
+                let alone = other.is_none() && !kept && self.destination.is_some();
+                let known = if other.is_some() || kept { self.known(&id).await? } else { None };
                 let proof = match (known, other) {
                     (Some(row), Some((_, other))) => proof(&row, &facts.version, &other.version),
+                    // Nothing of it can change there but what its task has set.
+                    (Some(row), None) if row.is_of(&facts.version) => Proof::Complete,
                     _ => Proof::Nothing,
                 };
                 if planted(Planted::EntryPassedOver) && facts.size % 5 == 1 {
@@ -149,6 +183,12 @@ impl Merge {
                 return Ok(Some(Found::AtSource { id, size: facts.size, alone, proof }));
             }
         }
+    }
+
+    /// Whether anything at the destination lies in a directory, at which the merge has come.
+    fn destination_has_beneath(&self, id: &ContentId) -> bool {
+        let next = self.destination.as_ref().and_then(OrderedListing::first);
+        next.into_iter().chain(&self.odd_at_destination).any(|entry| entry.lies_in(id))
     }
 
     /// Takes the destination's next entry, if it is an item.

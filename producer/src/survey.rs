@@ -172,7 +172,7 @@ impl Vanishing {
                 self.hidden.add(shown);
                 None
             }
-            Found::OnlyAtDestination { .. } | Found::AtSource { .. } => None,
+            Found::OnlyAtDestination { .. } | Found::AtSource { .. } | Found::Crowded { .. } => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod crashes;
 mod deletes;
 mod differences;
+mod paths;
 mod rounds;
 mod runs;
 mod spaces;

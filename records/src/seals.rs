@@ -88,7 +88,12 @@ impl SealRow {
     /// Whether both sides are in the states in which this pair copied the one to the other, or found them equal. Where no
     /// seal says so, the states were too young then to prove that nothing changed since.
     pub fn is_copy(&self, source: &Version, destination: &Version) -> bool {
-        self.is_ours(destination) && self.source.as_ref().is_some_and(|seen| same(seen, source))
+        self.is_ours(destination) && self.is_of(source)
+    }
+
+    /// Whether it was the source in this state that was copied, or found to be equal.
+    pub fn is_of(&self, source: &Version) -> bool {
+        self.source.is_some_and(|seen| same(&seen, source))
     }
 
     /// Whether a destination in this state holds what this pair wrote there, or proved to be equal to its source.

@@ -39,6 +39,8 @@ mod proxy;
 mod same;
 #[path = "../../../infra/aws/tests/it/seaweed.rs"]
 mod seaweed;
+#[path = "fleet/shapes.rs"]
+mod shapes;
 #[path = "fleet/sources.rs"]
 mod sources;
 #[path = "../../../infra/aws/tests/it/stack.rs"]

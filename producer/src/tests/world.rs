@@ -336,6 +336,14 @@ impl World {
         self.memory.insert(address("a", id), memory);
     }
 
+    /// From now on account `a`'s store `id` is an empty one that says that its ids are paths.
+    pub(super) fn ids_are_paths(&mut self, id: &str) {
+        let habits = StoreHabits { page_entries_max: 3, ids_are_paths: true, ..StoreHabits::default() };
+        let memory = MemoryStore::new(address("a", id), habits, self.clock.clone());
+        self.stores.add(address("a", id), Arc::new(memory.clone()));
+        self.memory.insert(address("a", id), memory);
+    }
+
     pub(super) fn store(&self, id: &str) -> &MemoryStore {
         &self.memory[&address("a", id)]
     }

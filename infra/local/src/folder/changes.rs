@@ -9,12 +9,13 @@ use rustix::fs::{AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 
 use super::committer::{Change, Changed};
+use super::dirents::Dirents;
 use super::durability::Durability;
 use super::faults::{During, Fault};
-use super::kept::{self, Fits, Keeping};
+use super::kept::{self, Fits, Keeping, Kept};
 use super::place::{Place, split};
 use super::reading::{self, Found, find, missing};
-use super::root::RootDir;
+use super::root::{RootDir, directory_in};
 use super::spelling;
 use super::staging::Staged;
 use super::stamp::Stamp;
@@ -196,7 +197,13 @@ impl<'a> Making<'a> {
             Presence::Absent => {
                 let stat = rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(write)?;
                 spelling::name_must_be_own(self.root, place, &parent)?;
-                return Err(taken(Stamp::of(&stat).kind()));
+                return match Stamp::of(&stat).kind() {
+                    FileType::Directory if !matches!(when, When::VersionIs(_)) => {
+                        self.directory_with_items(&parent, place, keeping)
+                    }
+                    FileType::Directory => Err(StoreErrorKind::Precondition.into()),
+                    kind => Err(taken(kind)),
+                };
             }
         };
         match when {
@@ -205,6 +212,15 @@ impl<'a> Making<'a> {
             When::Absent | When::Always => {}
         }
         self.set(&found, keeping)
+    }
+
+    /// Keeps the properties of an item that is the sign for a directory with that directory, which holds something. Its time
+    /// is that of the last name in it.
+    fn directory_with_items(&self, parent: &OwnedFd, place: &Place, keeping: &Keeping) -> Result<Changed, Fault> {
+        let file = directory_in(parent, place.name()).map_err(write)?;
+        let stamp = Stamp::of(&rustix::fs::fstat(&file).map_err(write)?);
+        let kept = Kept::read(&file).map_err(write)?;
+        self.set(&Found { file, stamp, kept }, &keeping.without_time())
     }
 
     /// Sets the properties where the item stands, one after another. Each step moves the version; a crash in
@@ -262,7 +278,14 @@ impl<'a> Making<'a> {
         let stamp = if place.directory {
             match find(self.root, place)? {
                 Presence::Here(found) => found.stamp,
-                Presence::Absent => return Ok(Changed::WasAbsent),
+                Presence::Absent => {
+                    if matches!(when, When::Always) && spelling::is_own(self.root, place, &parent).is_ok_and(|own| own)
+                    {
+                        // One that holds something stays for that alone.
+                        let _ = directory_in(&parent, place.name()).and_then(kept::forget);
+                    }
+                    return Ok(Changed::WasAbsent);
+                }
             }
         } else {
             match rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -292,10 +315,25 @@ impl<'a> Making<'a> {
         }
         crash_point(CrashPoint::FolderRemoved);
         self.touch(place.parent(), 0);
-        // Directories that only the ids of items implied go with the last of them: empty, they would be items.
-        let levels = place.parent()[place.space().len()..].split('/').filter(|name| !name.is_empty()).count();
-        self.unmake(place.parent(), levels);
+        self.unmake_implied(place);
         Ok(Changed::Removed)
+    }
+
+    /// Removes the directories that only the ids of items implied with the last of them: empty, they would be items. One that
+    /// bears properties is an item of its own.
+    fn unmake_implied(&mut self, place: &Place) {
+        let mut path = place.parent();
+        while path.len() > place.space().len() {
+            // One that may not be read is removed if it is empty.
+            if let Ok(directory) = self.root.directory(path) {
+                let empty = Dirents::is_empty(&directory).unwrap_or(false);
+                if !empty || Kept::read(directory).is_ok_and(|kept| kept.is_said()) {
+                    return;
+                }
+            }
+            self.unmake(path, 1);
+            path = split(path).0;
+        }
     }
 
     /// The directory an item is to lie in, and how many levels of it had to be made.

@@ -67,6 +67,17 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// Whether the file itself says anything.
+    pub(super) fn is_said(&self) -> bool {
+        match self {
+            Self::Here(map) => !map.is_empty(),
+            Self::Elsewhere | Self::Unknown => true,
+            Self::PerhapsElsewhere => false,
+        }
+    }
+}
+
 /// What is to be kept of an item's properties, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Keeping {
@@ -96,6 +107,11 @@ impl Keeping {
             }
         }
         Self { mode: read_mode, mtime: read_mtime, map, sidecar }
+    }
+
+    /// The same without the time.
+    pub(super) fn without_time(&self) -> Self {
+        Self { mtime: None, ..self.clone() }
     }
 
     /// Whether anything would be lost if the map were not kept.
@@ -299,6 +315,11 @@ fn mtime_text(at: Instant) -> String {
 
 fn held_instead(name: &str) -> String {
     format!("{HELD_INSTEAD}{name}")
+}
+
+/// Forgets what a file says of its properties beyond its own.
+pub(super) fn forget(file: impl AsFd) -> Result<(), Errno> {
+    rustix::fs::fremovexattr(file, ATTRIBUTE)
 }
 
 /// Sets an mtime alone, and tells the file's state after it. Some file systems in user space pass over what does not set

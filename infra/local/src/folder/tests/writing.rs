@@ -162,7 +162,7 @@ async fn ids_that_stand_in_each_others_way_are_refused() {
     let scratch = Scratch::new();
     scratch.put("a", b"x", &When::Always).await.unwrap();
     scratch.put("b/c", b"x", &When::Always).await.unwrap();
-    for id in ["a/b", "a/", "b", "b/", "a/b/c"] {
+    for id in ["a/b", "a/", "b", "a/b/c"] {
         for when in [When::Always, When::Absent] {
             let refused = kind(scratch.put(id, b"", &when).await);
             assert!(matches!(refused, StoreErrorKind::Refused(Refusal::Taken(_))), "{id} {refused:?}");
@@ -180,17 +180,25 @@ async fn ids_that_stand_in_each_others_way_are_refused() {
 #[tokio::test]
 async fn directories_come_and_go_with_what_lies_in_them() {
     let scratch = Scratch::new();
+    scratch.put("e/x/y", b"1", &When::Absent).await.unwrap();
+    scratch.store.delete(&at("e/x/y"), &When::Always).await.unwrap();
     scratch.put("d/", b"", &When::Absent).await.unwrap();
     assert_eq!(kind(scratch.put("d/", b"", &When::Absent).await), StoreErrorKind::Precondition);
     assert_eq!(ids(&scratch.store).await, ["d/"]);
     scratch.put("d/x/y", b"1", &When::Absent).await.unwrap();
     scratch.put("d/z", b"1", &When::Absent).await.unwrap();
     assert_eq!(ids(&scratch.store).await, ["d/x/y", "d/z"]);
-    assert_eq!(scratch.store.delete(&at("d/"), &When::Always).await.unwrap(), Presence::Absent);
     scratch.store.delete(&at("d/x/y"), &When::Always).await.unwrap();
     assert_eq!(ids(&scratch.store).await, ["d/z"]);
     scratch.store.delete(&at("d/z"), &When::Always).await.unwrap();
+    assert_eq!(ids(&scratch.store).await, ["d/"], "an item of its own stays");
+    scratch.store.delete(&at("d/"), &When::Always).await.unwrap();
     assert!(ids(&scratch.store).await.is_empty());
+    scratch.put("f/", b"", &When::Absent).await.unwrap();
+    scratch.put("f/x", b"1", &When::Absent).await.unwrap();
+    assert_eq!(scratch.store.delete(&at("f/"), &When::Always).await.unwrap(), Presence::Absent);
+    scratch.store.delete(&at("f/x"), &When::Always).await.unwrap();
+    assert!(ids(&scratch.store).await.is_empty(), "deleted, it is only what lies in it");
     assert!(scratch.path("").is_dir(), "the space stays");
 }
 
@@ -299,4 +307,27 @@ async fn properties_too_large_for_the_file_go_to_the_sidecar_and_are_unknown_aft
     assert_eq!(head(&store, "x").await.unwrap().properties, Some(large));
     store.put_properties(&at("x"), &properties(&[("a", "b")]), &When::Always).await.unwrap();
     assert_eq!(head(&store, "x").await.unwrap().properties, Some(properties(&[("a", "b")])));
+}
+
+#[tokio::test]
+async fn the_sign_for_a_directory_that_holds_something_is_kept_with_it() {
+    let scratch = Scratch::new();
+    let store = &scratch.store;
+    scratch.file("x/1", b"1");
+    std::fs::set_permissions(scratch.path("x"), PermissionsExt::from_mode(0o750)).unwrap();
+    for when in [When::Absent, When::Always] {
+        put(store, "x/", b"", properties(&[("title", "t")]), &when).await.unwrap();
+    }
+    assert_eq!(std::fs::metadata(scratch.path("x")).unwrap().permissions().mode() & 0o777, 0o750);
+    assert_eq!(ids(store).await, ["x/1"]);
+    assert!(head(store, "x/").await.is_none(), "no item as long as something lies in it");
+    // It stays when that is gone, with what was said of it; another directory does not.
+    scratch.file("y/1", b"1");
+    for id in ["x/1", "y/1"] {
+        store.delete(&at(id), &When::Always).await.unwrap();
+    }
+    assert_eq!(ids(store).await, ["x/"]);
+    assert_eq!(head(store, "x/").await.unwrap().properties.unwrap().get("title"), Some("t"));
+    let stale = put(store, "x/", b"", properties(&[]), &When::Absent).await;
+    assert_eq!(kind(stale), StoreErrorKind::Precondition);
 }
