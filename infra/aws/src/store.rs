@@ -23,13 +23,12 @@ mod target;
 mod upload;
 mod writing;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use mill_model::{ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, Version};
+use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place,
     Presence, Reading, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
@@ -40,6 +39,7 @@ use self::exact_names::KnownNames;
 use self::key_encoding::ProvenSorts;
 pub use self::overlap::{S3Extent, S3Ground, S3Overlap, Witnessed};
 use self::reach::FoundOut;
+use self::spaces::SeenSpaces;
 use crate::answer::CompleteAnswers;
 use crate::connection::{Connection, Service};
 use crate::heads;
@@ -143,8 +143,7 @@ struct Inner {
     memory: Arc<Semaphore>,
     /// How many permits there are in all.
     memory_units: u32,
-    /// When each space was last seen to be there.
-    seen: Mutex<BTreeMap<SpaceId, Monotonic>>,
+    seen: SeenSpaces,
     proven_sorts: ProvenSorts,
     names: KnownNames,
     found_out: FoundOut,
@@ -173,7 +172,7 @@ impl S3Store {
             extent: S3Extent::new(connection.s3.clone(), &settings.spaces),
             memory: Arc::new(Semaphore::new(memory_units as usize)),
             memory_units,
-            seen: Mutex::default(),
+            seen: SeenSpaces::default(),
             proven_sorts: ProvenSorts::default(),
             names: KnownNames::default(),
             found_out: FoundOut::default(),

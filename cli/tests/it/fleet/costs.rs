@@ -20,6 +20,11 @@ struct Counted {
 
 impl Counted {
     fn new() -> Self {
+        Self::with_prefix("costs")
+    }
+
+    /// Queues, tables and buckets whose names begin so.
+    fn with_prefix(prefix: &str) -> Self {
         let before = || Proxy::before(ministack(), 1);
         let job = Self { world: World::new(), engine: before(), source: before(), destination: before() };
         let world = &job.world;
@@ -27,7 +32,7 @@ impl Counted {
         world.write(
             "mill.toml",
             format!(
-                "[engine]\ntype = \"aws\"\nprefix = \"costs\"\nendpoint = \"{}\"\n[workman]\nvisibility = \"10m\"\n",
+                "[engine]\ntype = \"aws\"\nprefix = \"{prefix}\"\nendpoint = \"{}\"\n[workman]\nvisibility = \"10m\"\n",
                 job.engine.address()
             ),
         );
@@ -38,8 +43,8 @@ impl Counted {
         world.write(
             "policies/library-stores.json",
             format!(
-                r#"{{"stores": [{{"id": "1", "primary": true, "bucketPrefix": "costs-from-", {}}},
-                                {{"id": "2", "bucketPrefix": "costs-to-", {}}}]}}"#,
+                r#"{{"stores": [{{"id": "1", "primary": true, "bucketPrefix": "{prefix}-from-", {}}},
+                                {{"id": "2", "bucketPrefix": "{prefix}-to-", {}}}]}}"#,
                 at(&job.source),
                 at(&job.destination)
             ),
@@ -49,8 +54,8 @@ impl Counted {
             world,
             &format!(
                 "s3 = client('s3', '{}')
-s3.create_bucket(Bucket='costs-from-photos')
-for n in range({}): s3.put_object(Bucket='costs-from-photos', Key=f'{{n:04}}', Body=b'x' * n)",
+s3.create_bucket(Bucket='{prefix}-from-photos')
+for n in range({}): s3.put_object(Bucket='{prefix}-from-photos', Key=f'{{n:04}}', Body=b'x' * n)",
                 ministack(),
                 *ITEMS
             ),
@@ -120,4 +125,20 @@ fn an_item_and_a_task_cost_no_more_requests_than_are_told() {
     println!("in step: {source:?}\n{destination:?}\n{queues:?}");
     assert_eq!(of_items(&source)[1..], [0, 0], "nothing that is in step is read");
     assert_eq!(of_items(&destination)[1..], [0, 0], "or written");
+}
+
+#[test]
+fn a_run_lists_the_destination_no_more_than_its_pages_need() {
+    let (job, items) = (Counted::with_prefix("lists"), *ITEMS);
+    // Where there is none yet, all that are under way look for it until one of them has made it.
+    boto(&job.world, &format!("client('s3', '{}').create_bucket(Bucket='lists-to-photos')", ministack()));
+    let _before = job.destination.take_counts();
+    job.mill(&["run", "--quiet"]).expect(0);
+    let asked = job.destination.take_counts();
+    println!("{asked:?}");
+    // Two witnesses may be put besides: of the two stores, and of the place.
+    assert!((items..=items + 2).contains(&of_items(&asked)[2]), "each is written once: {asked:?}");
+    // Its pages, at most twice (the loop, and a closing survey); the spaces there are, whether this one is there, the witness.
+    let lists = asked["GET bucket"];
+    assert!(lists <= 2 * (items / 1_000 + 1) + 10, "{lists} lists");
 }

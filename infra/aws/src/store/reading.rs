@@ -31,10 +31,13 @@ enum WhyNot {
 impl Inner {
     /// What is at an item's place, under its own name. `Absent` only where its space answers.
     pub(super) async fn look(&self, op: &'static str, item: &ItemAddress) -> Result<Presence<Found>, StoreError> {
+        let asked = self.settings.clock.monotonic();
         let found = self.found_at(op, item).await?;
         if let Presence::Here(found) = &found {
             let (place, key) = self.place_of(op, item)?;
             self.is_its_own(op, item, (&place, &key), found).await?;
+            // What holds an item is there.
+            self.seen.note(&item.space, asked);
         }
         Ok(found)
     }

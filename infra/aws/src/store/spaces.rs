@@ -1,12 +1,12 @@
 //! Spaces: whether they are there, and all of them.
 
-use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_s3::operation::create_bucket::CreateBucketError;
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
-use mill_model::SpaceId;
+use mill_model::{Monotonic, SpaceId};
 use mill_ports::{LeftOut, Presence, Refusal, SpaceFacts, SpaceList, StoreError, StoreErrorKind};
 
 use super::faults::{During, fit};
@@ -20,6 +20,44 @@ use crate::trouble::Trouble;
 /// How long a space that was seen to be there is taken to be there. A bucket goes only once it holds nothing, so what
 /// is absent from a bucket that went meanwhile is absent all the same.
 const SEEN_FOR: Duration = Duration::from_secs(5);
+
+/// When each space was last seen to be there.
+#[derive(Debug, Default)]
+pub(super) struct SeenSpaces(Mutex<BTreeMap<SpaceId, Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    at: Option<Monotonic>,
+    /// Held by who asks.
+    asking: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl SeenSpaces {
+    fn of<T>(&self, space: &SpaceId, on: impl FnOnce(&mut Seen) -> T) -> T {
+        let mut spaces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match spaces.get_mut(space) {
+            Some(seen) => on(seen),
+            None => on(spaces.entry(space.clone()).or_default()),
+        }
+    }
+
+    /// Notes that the service showed something of a space.
+    pub(super) fn note(&self, space: &SpaceId, now: Monotonic) {
+        self.of(space, |seen| seen.at = seen.at.max(Some(now)));
+    }
+
+    pub(super) fn forget(&self, space: &SpaceId) {
+        self.of(space, |seen| seen.at = None);
+    }
+
+    fn lately(&self, space: &SpaceId, now: Monotonic) -> bool {
+        self.of(space, |seen| seen.at.is_some_and(|at| now.since(at) < SEEN_FOR))
+    }
+
+    fn asking(&self, space: &SpaceId) -> Arc<tokio::sync::Mutex<()>> {
+        self.of(space, |seen| seen.asking.clone())
+    }
+}
 
 const LISTING_SPACES: &str = "listing spaces";
 
@@ -53,11 +91,10 @@ impl Inner {
                 false
             }
         };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if there {
-            seen.insert(space.clone(), self.settings.clock.monotonic());
+            self.seen.note(space, self.settings.clock.monotonic());
         } else {
-            seen.remove(space);
+            self.seen.forget(space);
         }
         Ok(there)
     }
@@ -67,11 +104,14 @@ impl Inner {
     /// # Errors
     /// [`StoreErrorKind::SpaceAbsent`] when it is not.
     pub(super) async fn confirm(&self, op: &'static str, space: &SpaceId, place: &Place) -> Result<(), StoreError> {
-        let lately = {
-            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.get(space).is_some_and(|at| self.settings.clock.monotonic().since(*at) < SEEN_FOR)
-        };
-        if lately || self.is_there(op, space, place).await? {
+        let lately = || self.seen.lately(space, self.settings.clock.monotonic());
+        if lately() {
+            return Ok(());
+        }
+        // One asks, the others wait for its answer: else all that are under way would ask in the same moment.
+        let asking = self.seen.asking(space);
+        let _ours = asking.lock().await;
+        if lately() || self.is_there(op, space, place).await? {
             return Ok(());
         }
         Err(self.of_space(op, space, StoreErrorKind::SpaceAbsent))
@@ -217,7 +257,7 @@ impl Inner {
         if page.next.is_some() || page.objects.iter().any(|(key, _)| !mark(key)) {
             return Err(self.of_space(OP, space, StoreErrorKind::Precondition));
         }
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(space);
+        self.seen.forget(space);
         match &self.settings.spaces {
             Spaces::InBucket(_) => {
                 let gone = self.client.delete_object().bucket(&place.bucket).key(&place.prefix).send().await;

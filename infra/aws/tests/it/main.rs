@@ -9,6 +9,7 @@ mod contract;
 mod deployed;
 mod item_answers;
 mod listening;
+mod lists;
 mod ministack;
 #[path = "../../../../workman/tests/it/nothing.rs"]
 mod nothing;
