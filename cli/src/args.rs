@@ -246,12 +246,16 @@ pub(crate) struct Run {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Produce {
     /// Walk the duplication policies and queue what they ask for
-    #[command(after_help = "Example, in a crontab:\n  \
-        */10 * * * *  mill --config /etc/mill/mill.toml produce duplication")]
+    #[command(after_help = "Examples:\n  \
+        mill produce duplication --stay               as a service; any number may stay, one of them works\n  \
+        */10 * * * *  mill --config /etc/mill/mill.toml produce duplication      in a crontab")]
     Duplication {
         /// Begin a loop now, even if the next one is not due yet
         #[arg(long)]
         now: bool,
+        /// Stay, and begin each loop when it is due, until told to stop
+        #[arg(long, conflicts_with_all = ["now", "reset"])]
+        stay: bool,
         /// Forget where the present loop stands, so that the next one begins at the beginning
         #[arg(long, conflicts_with = "now")]
         reset: bool,

@@ -33,7 +33,11 @@ const SETTINGS: &[Setting] = &[
     },
     Setting { key: "policies.refresh", default: "5m", about: "how old a policy in use may be" },
     Setting { key: "producer.frequency", default: "1d", about: "from one loop's start to the next one's" },
-    Setting { key: "producer.queue-max", default: "10000", about: "tasks queued at most" },
+    Setting {
+        key: "producer.queue-max",
+        default: "auto",
+        about: "tasks queued at most; auto for as many as keep all workmen busy until the producer looks again",
+    },
     Setting { key: "producer.nibble", default: "1000", about: "items of a space queued in one turn" },
     Setting { key: "workman.workers", default: "64", about: "items in hand at once; 0 for no limit" },
     Setting {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use mill_local::{Database, Identity, OsChance, OsClock, Remembered, SqliteQueue, SqliteTable};
 use mill_model::QueueName;
 use mill_ports::{Chance, Clock, Table, TaskQueue};
+use mill_producer::Pauses;
 use mill_workman::Queues;
 
 use crate::config::Config;
@@ -54,6 +55,10 @@ pub(crate) struct Pace {
     pub(crate) poll_wait: Duration,
     /// Between two looks of a producer at a queue that is full.
     pub(crate) full_poll: Duration,
+    /// The longest of these pauses, where the producer stays.
+    pub(crate) full_poll_most: Duration,
+    /// Between two sessions of a producer that stays. One without work makes about ten requests of a fleet's tables.
+    pub(crate) stay: Pauses,
 }
 
 impl Pace {
@@ -73,6 +78,8 @@ impl Pace {
         // The engine wakes a receive when there is something; at the end it is waited for.
         poll_wait: Duration::from_millis(50),
         full_poll: Duration::from_millis(50),
+        full_poll_most: Duration::from_secs(1),
+        stay: Pauses { least: Duration::from_secs(2), most: Duration::from_secs(10) },
     };
     #[cfg_attr(not(feature = "aws"), allow(dead_code))]
     pub(crate) const FLEET: Self = Self {
@@ -85,6 +92,9 @@ impl Pace {
         looks_where_counts_differ: 70,
         poll_wait: Duration::from_secs(2),
         full_poll: Duration::from_secs(5),
+        // What the queue holds lasts for two minutes.
+        full_poll_most: Duration::from_secs(30),
+        stay: Pauses { least: Duration::from_mins(1), most: Duration::from_mins(5) },
     };
 }
 

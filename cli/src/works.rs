@@ -10,7 +10,7 @@ use mill_local::process;
 use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::{CrashPoint, NoCaps, Registry, SourceStore, Statistics, StoreCaps, Stores, crash_point};
 use mill_processors::{DuplicateFactory, Refusals, RemoveFactory};
-use mill_producer::DuplicationProducer;
+use mill_producer::{DuplicationProducer, QueueSizing};
 use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
@@ -226,11 +226,22 @@ fn installation(config: &Config) -> Installation {
     }
 }
 
+/// How many tasks the queue may hold where nothing is known of those who work at it.
+const QUEUE_MAX_FIRST: u64 = 10_000;
+
+/// For how long a queue that was filled is to last, at the rate at which it was drained.
+const QUEUE_LASTS: Duration = Duration::from_mins(2);
+
 /// How a producer works by configuration.
 pub(crate) fn producer_settings(config: &Config) -> Result<mill_producer::Settings> {
     let nibble: usize = config.parsed("producer.nibble")?;
+    let (queue_max, queue_sizing) = match config.text("producer.queue-max") {
+        "auto" => (QUEUE_MAX_FIRST, QueueSizing::Lasting(QUEUE_LASTS)),
+        _ => (config.parsed("producer.queue-max")?, QueueSizing::Fixed),
+    };
     Ok(mill_producer::Settings {
-        queue_max: config.parsed("producer.queue-max")?,
+        queue_max,
+        queue_sizing,
         nibble: nibble.try_into().context("setting `producer.nibble` must be 1 or more")?,
         frequency: config.duration("producer.frequency")?,
         ..producer_defaults()?
@@ -242,7 +253,8 @@ pub(crate) fn producer_defaults() -> Result<mill_producer::Settings> {
     Ok(mill_producer::Settings {
         holder: process::this_process(),
         lease_timeout: Duration::from_mins(1),
-        queue_max: 10_000,
+        queue_max: QUEUE_MAX_FIRST,
+        queue_sizing: QueueSizing::Fixed,
         nibble: 1_000.try_into()?,
         frequency: Duration::ZERO,
         when_full: mill_producer::WhenFull::Leave,

@@ -3,11 +3,11 @@
 //! Promise: every item of every space that a store policy covers is either queued or proven to be in step once a run,
 //! whatever crashes, full queues or failing stores come between; one account's trouble never stops another's work.
 //!
-//! Reading order: [`duplication`] (a session as others use it), `session` (the run, its rounds and its ends),
+//! Reading order: [`duplication`] (a session as others use it), `stay` (one after another), `session` (the run, its rounds and its ends),
 //! `spaces` (which morsels a run has), `turn` (deletes first, then a nibble of copies), `delete_step` and `list_writer`
 //! (what vanished becomes a list, and the list tasks once it is granted), `retire` (a source space that is not there),
 //! `copies` and `survey` (what is gathered from a comparison), `merge` and `listing` (the comparison), `ends` (both stores
-//! of a morsel), `sending` (tasks into the queue), `closing` (whether all is in sync once the work is done), [`settings`], [`report`].
+//! of a morsel), `sending` (tasks into the queue), `drain` (how many it may hold), `closing` (whether all is in sync once the work is done), [`settings`], [`report`].
 //!
 //! **Invariant:** a producer writes no store; both ends of a morsel are held by the type that cannot. A marker is saved
 //! only behind what is surely in the queue. Deletes are queued only from two listings that were complete and in order,
@@ -16,6 +16,7 @@
 mod closing;
 mod copies;
 mod delete_step;
+mod drain;
 pub mod duplication;
 mod ends;
 mod list_writer;
@@ -29,6 +30,7 @@ mod sending;
 mod session;
 pub mod settings;
 mod spaces;
+mod stay;
 mod survey;
 mod turn;
 
@@ -38,7 +40,8 @@ pub use report::{
     AbsentSpace, Ended, EntryClass, HeldDeletes, LeftOutEntries, LeftOutEntry, MissingEntry, NamedEntry, ProducerError,
     SessionReport, SpaceFailed,
 };
-pub use settings::{AbsentSource, DeleteThresholds, Deps, Settings, WhenFull};
+pub use settings::{AbsentSource, DeleteThresholds, Deps, QueueSizing, Settings, WhenFull};
+pub use stay::Pauses;
 
 #[cfg(test)]
 mod tests;

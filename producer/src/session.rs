@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -19,18 +20,19 @@ use mill_ports::{Awaited, CrashPoint, chain, crash_point};
 use mill_records::delete_lists::DeleteListError;
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::{
-    AccountRow, Deletes, Kept, Loaded, Missing, Morsel, ProducerState, Run, StateError,
+    AccountRow, Deletes, Kept, Loaded, Missing, Morsel, ProducerState, QueueSize, Run, StateError,
 };
 use mill_records::seals::Pair;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::drain::Drain;
 use crate::duplication::DuplicationProducer;
 use crate::ends::SpaceError;
 use crate::merge::MergeError;
 use crate::report::{Ended, ProducerError, SessionReport, SpaceFailed};
 use crate::sending::Sending;
-use crate::settings::{Deps, Settings, WhenFull};
+use crate::settings::{Deps, QueueSizing, Settings, WhenFull};
 use crate::turn::{Opened, Turn};
 
 /// A morsel's place in the rounds: fewest nibbles first, then account by account, so that every account is served.
@@ -50,6 +52,8 @@ pub(crate) struct Session<'a> {
     pub(crate) waiting: BTreeMap<Place, Kept<Morsel>>,
     /// The rows of delete lists that had a result when this session first looked.
     pub(crate) settled_rows: BTreeMap<DeleteListId, BTreeSet<u32>>,
+    /// How many tasks the queue may hold. Held only between awaits.
+    pub(crate) drain: Mutex<Drain>,
     /// When the turn going on began.
     pub(crate) turn_began: Timestamp,
     /// Rows that stay in the book because their parts failed.
@@ -149,7 +153,9 @@ impl<'a> Session<'a> {
         if let Some(run) = loaded.run.as_ref().filter(|run| !begins && !remains && run.row.finished.is_some()) {
             return Ok(SessionReport::new(Ended::NotDue { next_run: next_run(&run.row) }));
         }
+        let mut loaded = loaded;
         let mut session = Self::new(producer, state, stop);
+        let size = session.size_queue(loaded.queue_size.take()).await?;
         session.prepare(loaded, begins).await?;
         session.report.began = session.run.row.started;
         session.report.ended = if let Some(ended) = session.rounds().await? {
@@ -158,6 +164,7 @@ impl<'a> Session<'a> {
             session.sum_up().await?;
             Ended::Finished { next_run: next_run(&session.run.row) }
         };
+        session.remember_size(size).await?;
         Ok(session.report)
     }
 
@@ -184,6 +191,7 @@ impl<'a> Session<'a> {
             missing: BTreeMap::new(),
             waiting: BTreeMap::new(),
             settled_rows: BTreeMap::new(),
+            drain: Mutex::new(Drain::new(settings.queue_max, 0)),
             turn_began: now,
             failed: false,
             accounts_failed: BTreeSet::new(),
@@ -193,7 +201,7 @@ impl<'a> Session<'a> {
     }
 
     async fn prepare(&mut self, loaded: Loaded, begins: bool) -> Result<(), ProducerError> {
-        let Loaded { run, accounts, morsels, missing } = loaded;
+        let Loaded { run, accounts, morsels, missing, queue_size: _ } = loaded;
         let mut accounts = accounts;
         if begins {
             self.begin(run, &accounts, &morsels, missing).await?;
@@ -438,26 +446,75 @@ impl<'a> Session<'a> {
 
     /// Whether the next step may begin: asked before each.
     pub(crate) async fn room(&self) -> Result<Room, ProducerError> {
+        let mut pause = Duration::ZERO;
         loop {
             if self.stop.is_cancelled() {
                 return Ok(Room::Stopped);
             }
             let depth = self.sending.depth().await?;
-            if depth < self.settings.queue_max {
+            let max = self.queue_max(depth);
+            if depth < max {
                 return Ok(Room::Yes);
             }
             match self.settings.when_full {
                 WhenFull::Leave => {
-                    info!(depth, max = self.settings.queue_max, "the queue is too full to nibble");
+                    info!(depth, max, "the queue is too full to nibble");
                     return Ok(Room::Full);
                 }
-                WhenFull::Wait { poll } => {
-                    if self.unless_stopped(self.deps.clock.sleep(poll)).await.is_none() {
+                WhenFull::Wait { poll, poll_most } => {
+                    pause = (pause * 2).clamp(poll, poll_most.max(poll));
+                    if self.unless_stopped(self.deps.clock.sleep(pause)).await.is_none() {
                         return Ok(Room::Stopped);
                     }
                 }
             }
         }
+    }
+
+    /// How many tasks the queue may hold now that it holds so many.
+    fn queue_max(&self, depth: u64) -> u64 {
+        let QueueSizing::Lasting(lasting) = self.settings.queue_sizing else { return self.settings.queue_max };
+        let mut drain = self.drain();
+        drain.looked(self.deps.clock.monotonic(), depth, lasting);
+        drain.max()
+    }
+
+    pub(crate) fn drain(&self) -> MutexGuard<'_, Drain> {
+        self.drain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sizes the queue by what earlier sessions found, and by what it has lost since the last one left it full.
+    async fn size_queue(&self, known: Option<Kept<QueueSize>>) -> Result<Kept<QueueSize>, ProducerError> {
+        let fresh = || Kept::fresh(QueueSize { max: self.settings.queue_max, full: None });
+        let size = known.unwrap_or_else(fresh);
+        if self.settings.queue_sizing == QueueSizing::Fixed {
+            return Ok(size);
+        }
+        let mut drain = Drain::new(size.row.max, 2 * self.settings.nibble.get() as u64);
+        if let Some((left, held)) = size.row.full {
+            let away = self.deps.clock.now().since(left);
+            // The next session may come a little later than this one did.
+            let lasting = away + away / 2;
+            drain.measured(away, (held, 0, self.sending.depth().await?), lasting);
+        }
+        *self.drain() = drain;
+        Ok(size)
+    }
+
+    /// Remembers for the next session how many tasks the queue may hold, and how many it holds if it is full.
+    async fn remember_size(&self, mut size: Kept<QueueSize>) -> Result<(), ProducerError> {
+        if self.settings.queue_sizing == QueueSizing::Fixed {
+            return Ok(());
+        }
+        let full = match self.report.ended {
+            Ended::QueueFull => Some((self.deps.clock.now(), self.sending.depth().await?)),
+            _ => None,
+        };
+        let before = std::mem::replace(&mut size.row, QueueSize { max: self.drain().max(), full });
+        if size.row != before || size.is_fresh() {
+            self.state.save(&mut size).await?;
+        }
+        Ok(())
     }
 
     /// What `reading` gives, unless the session is told to stop before. Only for what changes nothing.

@@ -54,6 +54,8 @@ pub struct Settings {
     pub lease_timeout: Duration,
     /// No step is begun while the queue holds so many tasks: visible, delayed and in flight (usually 10,000).
     pub queue_max: u64,
+    /// Whether that is all there is to say of it.
+    pub queue_sizing: QueueSizing,
     /// Most items queued from a morsel before the next one's turn (usually 1,000).
     pub nibble: NonZeroUsize,
     /// From the start of one run to the start of the next; zero means that each session may begin one.
@@ -97,11 +99,23 @@ impl Default for DeleteThresholds {
 pub enum WhenFull {
     /// End the session; the next one goes on.
     Leave,
-    /// Look again each `poll`.
+    /// Look again, after pauses that grow.
     Wait {
-        /// The pause between two looks.
+        /// The first pause between two looks.
         poll: Duration,
+        /// The longest.
+        poll_most: Duration,
     },
+}
+
+/// How many tasks the queue may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueSizing {
+    /// As many as is said.
+    Fixed,
+    /// As many as it is seen to lose in so long; for a session that leaves when the queue is full, until the next session
+    /// comes. What is said is where it begins.
+    Lasting(Duration),
 }
 
 /// What it means that a source store answers that a space is not there.

@@ -7,5 +7,6 @@ mod paths;
 mod rounds;
 mod runs;
 mod spaces;
+mod stay;
 mod sums;
 mod world;

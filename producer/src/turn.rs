@@ -154,6 +154,7 @@ impl Session<'_> {
 
     pub(crate) fn sent(&mut self, tasks: u64) {
         self.report.queued += tasks;
+        self.drain().sent(tasks);
         self.deps.statistics.sent.fetch_add(tasks, Relaxed);
     }
 }

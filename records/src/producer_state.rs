@@ -1,7 +1,8 @@
 //! The book of a looping producer: what its run has still to do, and how far each part of it has come.
 //!
 //! One row a run, one an account not yet looked through, one a morsel, one a source space that is missing. Rows of what
-//! is done are removed, so that a book without them means a finished loop. One row a pair stays: what its last survey found.
+//! is done are removed, so that a book without them means a finished loop. Two sorts of rows stay: what the last
+//! survey of each pair found, and how many tasks the queue may hold.
 //!
 //! Each save is conditional on the row as this producer last wrote or read it, and all rows are written again when the
 //! lease was not given back by its last holder. So a producer whose lease was taken over cannot save any more. Nor may it
@@ -17,7 +18,7 @@ use mill_model::AccountId;
 use mill_ports::{Clock, KeyRange, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind};
 use tracing::warn;
 
-pub use rows::{AccountRow, Deletes, Missing, Morsel, PairSurvey, Record, Run};
+pub use rows::{AccountRow, Deletes, Missing, Morsel, PairSurvey, QueueSize, Record, Run};
 
 /// A row, as this producer last read or wrote it.
 #[derive(Debug, Clone)]
@@ -31,6 +32,11 @@ impl<R> Kept<R> {
     /// A row that is not in the book yet.
     pub fn fresh(row: R) -> Self {
         Self { row, version: None }
+    }
+
+    /// Whether it was never in the book.
+    pub fn is_fresh(&self) -> bool {
+        self.version.is_none()
     }
 }
 
@@ -59,6 +65,8 @@ pub struct Loaded {
     pub morsels: Vec<Kept<Morsel>>,
     /// Source spaces that were missing when last looked for.
     pub missing: Vec<Kept<Missing>>,
+    /// How many tasks the queue may hold, where that was found out.
+    pub queue_size: Option<Kept<QueueSize>>,
 }
 
 /// The book, for one holder of the lease.
@@ -109,6 +117,7 @@ impl ProducerState {
             rows.extend(found.accounts.iter().map(|kept| self.written(&kept.row)));
             rows.extend(found.morsels.iter().map(|kept| self.written(&kept.row)));
             rows.extend(found.missing.iter().map(|kept| self.written(&kept.row)));
+            rows.extend(found.queue_size.iter().map(|kept| self.written(&kept.row)));
             let surveys = self.rows::<PairSurvey>(PairSurvey::PREFIX, u64::MAX).await?;
             rows.extend(surveys.iter().map(|kept| self.written(&kept.row)));
             self.put_all(&rows).await?;
@@ -122,6 +131,7 @@ impl ProducerState {
             accounts: self.rows(AccountRow::PREFIX, epoch_max).await?,
             morsels: self.rows(Morsel::PREFIX, epoch_max).await?,
             missing: self.rows(Missing::PREFIX, epoch_max).await?,
+            queue_size: self.rows(QueueSize::PREFIX, epoch_max).await?.pop(),
         })
     }
 

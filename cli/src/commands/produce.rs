@@ -1,24 +1,28 @@
-//! `mill produce`: one session of a producer, as cron starts it.
+//! `mill produce`: one session of a producer, as cron starts it, or one after another, as a service has it.
 
 use anyhow::Result;
 use mill_model::SurveySum;
-use mill_producer::Ended;
+use mill_producer::{DuplicationProducer, Ended, SessionReport, WhenFull};
 
 use crate::args::Produce;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::names::Names;
 use crate::output::line;
-use crate::stop;
+use crate::stop::{self, Stopping};
 use crate::works::{Works, producer_settings};
 
 /// Runs it: one line on standard output, for cron's mail.
 pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
-    let Produce::Duplication { now, reset, confirm_deletes } = args;
+    let Produce::Duplication { now, stay: stays, reset, confirm_deletes } = args;
     let stopping = stop::on_signals()?;
     let works = Works::configured(config).await?;
     stopping.when_damaged();
-    let settings = mill_producer::Settings { force: now, ..producer_settings(config)? };
+    let mut settings = mill_producer::Settings { force: now, ..producer_settings(config)? };
+    if stays {
+        let pace = works.engine.pace;
+        settings.when_full = WhenFull::Wait { poll: pace.full_poll, poll_most: pace.full_poll_most };
+    }
     super::held::confirm(&works.delete_lists(), confirm_deletes.as_ref(), &*works.engine.clock).await?;
     let producer = works.producer(settings);
     if reset {
@@ -26,10 +30,36 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
         line("duplication: the loop's place is forgotten; the next one begins at the beginning");
         return Ok(Exit::Done);
     }
+    if stays {
+        return stay(&works, &producer, &stopping).await;
+    }
     let report = producer.session(&stopping.gentle).await?;
+    line(said(&report));
+    let warned = warn_of(&works, &report);
+    Ok(works.misplaced.exit(if warned { Exit::Warnings } else { Exit::Done }))
+}
+
+/// Works until told to stop: a line for each loop.
+async fn stay(works: &Works, producer: &DuplicationProducer, stopping: &Stopping) -> Result<Exit> {
+    let mut last = String::new();
+    let mut tell = |report: &SessionReport| {
+        let text = said(report);
+        // Who else is at work, and what fails again and again, is said once.
+        if !matches!(report.ended, Ended::NotDue { .. }) && text != last {
+            line(&text);
+            warn_of(works, report);
+            last = text;
+        }
+    };
+    producer.stay(works.engine.pace.stay, &stopping.gentle, &mut tell).await?;
+    Ok(works.misplaced.exit(Exit::Done))
+}
+
+/// A session in one line.
+fn said(report: &SessionReport) -> String {
     let queued = report.queued;
     let SurveySum { listed, queued: differ, .. } = report.survey;
-    line(match &report.ended {
+    match &report.ended {
         Ended::Finished { next_run } => {
             let at = report.began;
             format!(
@@ -41,7 +71,11 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
         Ended::NotDue { next_run } => format!("duplication: not due; next {next_run}"),
         Ended::HeldByAnother { holder } => format!("duplication: another producer is at work ({holder})"),
         Ended::Stopped => format!("duplication: stopped, {queued} tasks queued; the next session goes on"),
-    });
+    }
+}
+
+/// Says in the log what a person should know of a session; whether there is any.
+fn warn_of(works: &Works, report: &SessionReport) -> bool {
     for (account, why) in &report.accounts_failed {
         tracing::error!(%account, "passed over: {why}");
     }
@@ -59,5 +93,5 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
     for held in &report.held {
         tracing::warn!("{}", Names::Policies.held(held));
     }
-    Ok(works.misplaced.exit(if warned { Exit::Warnings } else { Exit::Done }))
+    warned
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use indicatif::MultiProgress;
 use mill_model::QueueName;
 use mill_ports::{CrashPoint, crash_point};
-use mill_producer::WhenFull;
+use mill_producer::{QueueSizing, WhenFull};
 use mill_workman::OnFinalFailure;
 
 use crate::args::Run as Args;
@@ -29,7 +29,9 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     works.engine.hasten_delayed().await?;
     crash_point(CrashPoint::CliHastened);
     let producer = works.producer(mill_producer::Settings {
-        when_full: WhenFull::Wait { poll: works.engine.pace.full_poll },
+        // It looks again so soon that no more need wait in the queue.
+        queue_sizing: QueueSizing::Fixed,
+        when_full: WhenFull::Wait { poll: works.engine.pace.full_poll, poll_most: works.engine.pace.full_poll },
         force: true,
         give_up_after: args.ending.give_up_after,
         ..producer_settings(config)?

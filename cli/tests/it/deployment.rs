@@ -43,6 +43,32 @@ fn the_images_configuration_is_one_and_every_variable_of_the_template_and_the_un
     assert!(shown.contains(&config.display().to_string()), "nothing comes from the file:\n{shown}");
 }
 
+/// A default of the template's.
+fn default_of(parameter: &str) -> String {
+    let text = read("mill.yaml");
+    let (_, of_it) = text.split_once(&format!("\n  {parameter}:\n")).unwrap();
+    let value = of_it.lines().find_map(|line| line.trim().strip_prefix("Default: ")).unwrap();
+    value.trim_matches('"').to_owned()
+}
+
+/// The producer keeps at least two nibbles in the queue while there is more to do, and looks again before half is gone.
+#[test]
+fn workmen_are_added_from_a_depth_on_that_the_producer_reaches() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    let settings = world.mill(&["config", "show"]).expect(0).out;
+    let setting = |key: &str| {
+        let line = settings.lines().find(|line| line.contains(key)).unwrap();
+        line.split_whitespace().find_map(|word| word.trim_matches('"').parse::<u64>().ok())
+    };
+    let nibble = setting("producer.nibble").unwrap();
+    let mark: u64 = default_of("LowQueueHighMark").parse().unwrap();
+    assert!(mark < nibble, "{mark} waiting tasks of {nibble} at least");
+    assert_eq!((default_of("QueueMax").as_str(), setting("producer.queue-max")), ("auto", None));
+    let alarm: u64 = default_of("DepthDuplicationLow").parse().unwrap();
+    assert!(alarm > 1_000_000, "what the producer itself fills the queue to alarms nobody");
+}
+
 /// There may be no engine to build the image with; what goes into it is laid out by a script, and tried here.
 #[test]
 fn the_image_has_all_that_the_binary_needs_no_shell_and_no_root() {

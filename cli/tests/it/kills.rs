@@ -183,6 +183,28 @@ fn a_run_after_a_killed_one_waits_for_nothing_that_the_dead_held() {
 }
 
 #[test]
+fn producers_that_stay_are_killed_and_every_copy_arrives() {
+    let world = with_a_long_visibility(&[100; 30]);
+    let stay = ["produce", "duplication", "--stay"];
+    for point in ["producer-leased", "producer-run-begun", "producer-morsels-added", "producer-nibble-sent"] {
+        let mut killed = spawn_patient(&world, &stay, Some(point));
+        assert_eq!(killed.wait().unwrap().signal(), Some(9), "{point}");
+    }
+    let mut two: Vec<Child> = (0..2).map(|_| spawn_patient(&world, &stay, None)).collect();
+    let mut workman = spawn_patient(&world, &["work"], None);
+    let until = Instant::now() + Duration::from_mins(2);
+    while !world.diff("one/photos", "two/photos").is_empty() {
+        assert!(Instant::now() < until, "{}", fs::read_to_string(world.path("log")).unwrap());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for process in two.iter_mut().chain([&mut workman]) {
+        assert!(process.try_wait().unwrap().is_none(), "it stays");
+        let _ = Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
+        assert_eq!(process.wait().unwrap().code(), Some(0), "it ends gently");
+    }
+}
+
+#[test]
 fn what_a_killed_child_held_goes_on_in_the_others_and_nothing_of_it_stays() {
     let world = with_a_long_visibility(&[40 << 20; 8]);
     let run = spawn_patient(&world, &["run", "--quiet", "--processes", "2"], None);

@@ -210,11 +210,12 @@ impl Room {
         let settings = mill_producer::Settings {
             holder: self.line.name.clone(),
             lease_timeout: PRODUCER_TIMEOUT,
+            queue_sizing: mill_producer::QueueSizing::Fixed,
             queue_max: if force { 10_000 } else { swarm.queue_max },
             nibble: swarm.nibble.try_into().unwrap(),
             frequency: Duration::ZERO,
             when_full: if swarm.short_receives > 0 && !force {
-                WhenFull::Wait { poll: Duration::from_secs(5) }
+                WhenFull::Wait { poll: Duration::from_secs(5), poll_most: Duration::from_secs(5) }
             } else {
                 WhenFull::Leave
             },

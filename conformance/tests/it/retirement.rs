@@ -121,6 +121,7 @@ impl Installation {
             holder: "producer".into(),
             lease_timeout: Duration::from_mins(1),
             queue_max: 10_000,
+            queue_sizing: mill_producer::QueueSizing::Fixed,
             nibble: NonZeroUsize::new(70).unwrap(),
             frequency: Duration::ZERO,
             when_full: WhenFull::Leave,

@@ -173,7 +173,7 @@ async fn who_waits_for_room_goes_on_when_there_is_some() {
     let producer = world.producer_with(|settings| {
         nibble(10)(settings);
         settings.queue_max = 10;
-        settings.when_full = WhenFull::Wait { poll: Duration::from_millis(50) };
+        settings.when_full = WhenFull::Wait { poll: Duration::from_millis(50), poll_most: Duration::from_millis(50) };
     });
     let stop = CancellationToken::new();
     let draining = async {
@@ -194,7 +194,7 @@ async fn a_stop_ends_the_waiting_and_nothing_is_lost() {
     let producer = world.producer_with(|settings| {
         nibble(10)(settings);
         settings.queue_max = 10;
-        settings.when_full = WhenFull::Wait { poll: Duration::from_millis(50) };
+        settings.when_full = WhenFull::Wait { poll: Duration::from_millis(50), poll_most: Duration::from_millis(50) };
     });
     let stop = CancellationToken::new();
     let (report, ()) = futures::join!(producer.session(&stop), async {

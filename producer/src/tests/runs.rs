@@ -89,7 +89,7 @@ async fn of_two_producers_at_once_one_works_and_one_leaves() {
     let slow = |settings: &mut crate::Settings| {
         settings.queue_max = 1;
         settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1) };
+        settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
     };
     let (one, other) = (world.producer_with(slow), world.producer_with(|settings| settings.holder = "holder-1".into()));
     let stop = CancellationToken::new();
@@ -132,7 +132,7 @@ async fn a_producer_whose_lease_was_taken_over_saves_nothing_more() {
     let slow = |settings: &mut crate::Settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
-        settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1) };
+        settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
     };
     // It stands still in the midst of its run, as a suspended process does, and wakes when another has worked.
     let sleeper = world.producer_with(slow);
@@ -162,7 +162,7 @@ async fn a_lease_taken_over_fences_off_even_who_has_not_noticed() {
     let sleeper = world.producer_with(|settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
-        settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1) };
+        settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
         settings.lease_timeout = Duration::from_hours(10); // No beat of it is due before its next save.
     });
     let stop = CancellationToken::new();
@@ -220,7 +220,8 @@ async fn a_policy_edited_in_the_midst_of_a_session_is_obeyed_from_the_next_turn(
         let producer = world.producer_with(|settings| {
             settings.nibble = NonZeroUsize::new(10).unwrap();
             settings.queue_max = 1;
-            settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1) };
+            settings.when_full =
+                crate::WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
         });
         let stop = CancellationToken::new();
         let editing = async {

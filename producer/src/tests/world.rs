@@ -28,7 +28,9 @@ use mill_records::seals::{Pair, Seal, Seals};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{AbsentSource, DeleteThresholds, Deps, DuplicationProducer, Ended, SessionReport, Settings, WhenFull};
+use crate::{
+    AbsentSource, DeleteThresholds, Deps, DuplicationProducer, Ended, QueueSizing, SessionReport, Settings, WhenFull,
+};
 
 pub(super) fn account(name: &str) -> AccountId {
     AccountId::new(name).unwrap()
@@ -80,6 +82,10 @@ impl Fuse {
         self.left.store(effects, SeqCst);
     }
 
+    pub(super) fn left(&self) -> i64 {
+        self.left.load(SeqCst)
+    }
+
     /// One instant of the world: at each, a crash may happen.
     pub(super) async fn instant(&self) {
         if self.left.fetch_sub(1, SeqCst) <= 0 {
@@ -115,9 +121,15 @@ impl Trace {
     /// Takes all tasks out of the queue and forgets the record.
     pub(super) async fn drain(&self) -> usize {
         self.asked.lock().unwrap().clear();
+        self.drain_most(usize::MAX).await
+    }
+
+    /// Takes so many tasks out of the queue at most.
+    pub(super) async fn drain_most(&self, most: usize) -> usize {
         let mut drained = 0;
         loop {
-            let max = self.inner.limits().batch_max;
+            let left = u32::try_from(most - drained).unwrap_or(u32::MAX);
+            let Some(max) = NonZeroU32::new(left.min(self.inner.limits().batch_max.get())) else { return drained };
             let taken = self.inner.receive(max, Duration::from_mins(10), Duration::ZERO).await.unwrap();
             if taken.is_empty() {
                 return drained;
@@ -288,6 +300,7 @@ impl World {
             holder: "holder-0".into(),
             lease_timeout: Duration::from_mins(1),
             queue_max: 10_000,
+            queue_sizing: QueueSizing::Fixed,
             nibble: NonZeroUsize::new(1_000).unwrap(),
             frequency: Duration::from_hours(1),
             when_full: WhenFull::Leave,
@@ -398,6 +411,11 @@ impl World {
 
     pub(super) async fn session_with(&self, change: impl FnOnce(&mut Settings)) -> SessionReport {
         self.producer_with(change).session(&CancellationToken::new()).await.unwrap()
+    }
+
+    /// How many tasks the queue holds.
+    pub(super) async fn depth(&self) -> usize {
+        self.queue.inner.depth().await.unwrap().total() as usize
     }
 
     /// The ids queued, in order, those of delete lists by their rows; `/` for the space itself.

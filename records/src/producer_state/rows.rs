@@ -132,6 +132,43 @@ pub struct Missing {
     pub elapsed: ElapsedTime,
 }
 
+/// How many tasks the producer lets its queue hold, where it finds that out by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSize {
+    /// As many.
+    pub max: u64,
+    /// When the last session left it because it was full, and how many it held.
+    pub full: Option<(Timestamp, u64)>,
+}
+
+impl QueueSize {
+    pub(super) const PREFIX: &str = "queue-size";
+}
+
+#[derive(Serialize, Deserialize)]
+struct QueueSizeValue {
+    epoch: u64,
+    max: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    full: Option<(u64, u64)>,
+}
+
+impl Record for QueueSize {
+    fn sort(&self) -> String {
+        Self::PREFIX.to_owned()
+    }
+
+    fn value(&self, epoch: u64) -> Bytes {
+        let full = self.full.map(|(at, depth)| (at.as_millis(), depth));
+        json(&QueueSizeValue { epoch, max: self.max, full })
+    }
+
+    fn read(_sort: &str, value: &[u8]) -> Option<Self> {
+        let QueueSizeValue { max, full, .. } = serde_json::from_slice(value).ok()?;
+        Some(Self { max, full: full.map(|(at, depth)| (Timestamp::from_millis(at), depth)) })
+    }
+}
+
 impl AccountRow {
     pub(super) const PREFIX: &str = "account/";
 }

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -45,11 +46,17 @@ impl Fleet {
         command
     }
 
-    /// What a container runs, to its end.
+    /// What a container runs, until it has said a line; then it is stopped as a container is.
     fn run(&self, task: &str, endpoint: &str) -> Ran {
         let arguments = self.tasks[task]["command"].as_array().unwrap();
         let arguments = arguments.iter().map(|argument| argument.as_str().unwrap());
-        Ran::of(self.command(task, endpoint).args(arguments).output().unwrap())
+        let mut command = self.command(task, endpoint);
+        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut out).unwrap();
+        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        Ran { out, ..Ran::of(child.wait_with_output().unwrap()) }
     }
 
     fn workman(&self, endpoint: &str) -> Workman {

@@ -170,9 +170,8 @@ impl Inner {
         if matches!(self.settings.spaces, Spaces::Single { .. }) {
             return Vec::new();
         }
-        let seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let others = seen.keys().filter_map(|space| self.place(space)).filter(|other| other != place);
-        others.take(OTHERS_MAX).collect()
+        let others = self.seen.spaces().into_iter().filter_map(|space| self.place(&space));
+        others.filter(|other| other != place).take(OTHERS_MAX).collect()
     }
 
     async fn takes_bytes(&self, place: &Place) -> Result<(), Trouble> {

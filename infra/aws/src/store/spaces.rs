@@ -50,6 +50,12 @@ impl SeenSpaces {
         self.of(space, |seen| seen.at = None);
     }
 
+    /// Those that were there when they were last looked for.
+    pub(super) fn spaces(&self) -> Vec<SpaceId> {
+        let spaces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spaces.iter().filter(|(_, seen)| seen.at.is_some()).map(|(space, _)| space.clone()).collect()
+    }
+
     fn lately(&self, space: &SpaceId, now: Monotonic) -> bool {
         self.of(space, |seen| seen.at.is_some_and(|at| now.since(at) < SEEN_FOR))
     }

@@ -11,7 +11,7 @@ use crate::stack::{answered, deployed};
 
 #[tokio::test]
 async fn a_deployed_stack_keeps_the_contract_in_both_variants() {
-    let scaled = &["Workmen=hosts", "Spot=yes", "SourceBuckets=master", "DuplicationSchedule="][..];
+    let scaled = &["Workmen=hosts", "Spot=yes", "SourceBuckets=master", "Producers=0"][..];
     for (variant, settings, parts) in [
         (
             "containers",
