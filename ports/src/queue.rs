@@ -49,6 +49,12 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
 
     /// Roughly how many bodies there are.
     async fn depth(&self) -> Result<Depth, QueueError>;
+
+    /// Roughly how many bodies of an account there are: visible, delayed and in flight. `None` where that cannot be told.
+    async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
+        let _ = group;
+        Ok(None)
+    }
 }
 
 /// A body to be sent.

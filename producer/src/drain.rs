@@ -47,14 +47,15 @@ impl Drain {
         }
     }
 
-    /// Takes in how many tasks the queue holds. What it may hold is to last for `lasting`.
-    pub(crate) fn looked(&mut self, now: Monotonic, depth: u64, lasting: Duration) {
+    /// Takes in how many tasks the queue holds, and whether none may be added all the same. What it may hold is to last for
+    /// `lasting`.
+    pub(crate) fn looked(&mut self, now: Monotonic, (depth, full): (u64, bool), lasting: Duration) {
         match self.full {
             Some((at, _, _)) if now.since(at) < LOOK_LEAST => return,
             Some((at, held, sent)) => self.measured(now.since(at), (held, sent, depth), lasting),
             None => {}
         }
-        self.full = (depth >= self.max).then_some((now, depth, 0));
+        self.full = (full || depth >= self.max).then_some((now, depth, 0));
     }
 
     /// Sizes the queue by what it has lost in `took`: it held so many, so many were sent, and so many it holds.
@@ -89,11 +90,11 @@ mod tests {
     fn after(looks: u64, every: u64, rate: u64) -> u64 {
         let (mut drain, mut depth) = (Drain::new(10_000, 2_000), 0_u64);
         for look in 0..looks {
-            drain.looked(at(look * every), depth, TWO_MINUTES);
+            drain.looked(at(look * every), (depth, false), TWO_MINUTES);
             let more = drain.max().saturating_sub(depth);
             drain.sent(more);
             depth += more;
-            drain.looked(at(look * every), depth, TWO_MINUTES);
+            drain.looked(at(look * every), (depth, false), TWO_MINUTES);
             depth = depth.saturating_sub(rate * every);
         }
         drain.max()
@@ -113,11 +114,11 @@ mod tests {
             let (mut drain, mut depth) = (Drain::new(10_000, 2_000), 0_u64);
             for look in 0..100 {
                 assert!(look < 12 || depth >= 1_000, "{depth} at look {look}, {rate} a second");
-                drain.looked(at(look * 30), depth, TWO_MINUTES);
+                drain.looked(at(look * 30), (depth, false), TWO_MINUTES);
                 let more = drain.max().saturating_sub(depth);
                 drain.sent(more);
                 depth += more;
-                drain.looked(at(look * 30), depth, TWO_MINUTES);
+                drain.looked(at(look * 30), (depth, false), TWO_MINUTES);
                 depth = depth.saturating_sub(rate * 30);
             }
         }
@@ -135,8 +136,8 @@ mod tests {
     fn a_queue_that_was_never_full_tells_nothing() {
         let mut drain = Drain::new(10_000, 2_000);
         for look in 0..100 {
-            drain.looked(at(look * 60), 9_999, TWO_MINUTES);
-            drain.looked(at(look * 60 + 30), 0, TWO_MINUTES);
+            drain.looked(at(look * 60), (9_999, false), TWO_MINUTES);
+            drain.looked(at(look * 60 + 30), (0, false), TWO_MINUTES);
         }
         assert_eq!(drain.max(), 10_000);
     }

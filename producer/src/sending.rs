@@ -89,6 +89,17 @@ impl Sending {
         }
     }
 
+    /// How many tasks of an account the queue holds, if that can be told.
+    pub(crate) async fn depth_of(&self, account: &AccountId) -> Result<Option<u64>, ProducerError> {
+        let mut tries = 0;
+        loop {
+            match self.queue.depth_of(account).await {
+                Ok(depth) => return Ok(depth),
+                Err(error) => self.pause_or_give_up(&mut tries, error).await?,
+            }
+        }
+    }
+
     fn outgoing(&self, account: &AccountId, task: Task) -> Result<Outgoing, ProducerError> {
         let now = self.clock.now();
         let of_item = task.kind == TaskKind::DUPLICATE && task.detail.contains_key("item");

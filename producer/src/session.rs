@@ -118,6 +118,15 @@ pub(crate) enum Room {
     Stopped,
 }
 
+/// What comes next in the rounds.
+enum Next {
+    Turn(Place, Box<Kept<Morsel>>),
+    /// Each account that has work has its share of the queue.
+    Full,
+    /// Nothing is left, or it was told to stop.
+    None,
+}
+
 /// What today's policy says of a morsel.
 enum Today {
     Covered(StorePolicy),
@@ -322,7 +331,12 @@ impl<'a> Session<'a> {
 
     /// Turn after turn. `None` when no morsel is left but those that failed.
     async fn rounds(&mut self) -> Result<Option<Ended>, ProducerError> {
-        while let Some(((nibbles, rank, pair), mut morsel)) = self.next_morsel().await {
+        loop {
+            let ((nibbles, rank, pair), mut morsel) = match self.next_morsel().await? {
+                Next::Turn(place, morsel) => (place, *morsel),
+                Next::Full => return Ok(Some(Ended::QueueFull)),
+                Next::None => break,
+            };
             match self.whole_turn(&mut morsel).await? {
                 Turn::Again => {
                     self.waiting.insert((morsel.row.nibbles, rank, pair), morsel);
@@ -352,20 +366,66 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
-    /// The morsel whose turn comes next, once there is one. `None` when none is left, or when told to stop.
-    async fn next_morsel(&mut self) -> Option<(Place, Kept<Morsel>)> {
+    /// The morsel whose turn comes next, once there is one: the first of an account that has not had its share of the queue.
+    async fn next_morsel(&mut self) -> Result<Next, ProducerError> {
+        let mut pause = Duration::ZERO;
         loop {
             let now = self.deps.clock.monotonic();
             while let Some(rested) = self.resting.first_entry().filter(|first| first.key().0 <= now) {
                 let ((_, place), morsel) = rested.remove_entry();
                 self.waiting.insert(place, morsel);
             }
-            if let Some(next) = self.waiting.pop_first() {
-                return Some(next);
+            if let Some(place) = self.first_with_a_share().await? {
+                let Some(morsel) = self.waiting.remove(&place) else { continue };
+                return Ok(Next::Turn(place, Box::new(morsel)));
             }
-            let ((until, _), _) = self.resting.first_key_value()?;
-            self.unless_stopped(self.deps.clock.sleep(until.since(now))).await?;
+            let rested = match (self.waiting.is_empty(), self.resting.first_key_value()) {
+                (true, None) => return Ok(Next::None),
+                (true, Some(((until, _), _))) => until.since(now),
+                (false, _) => {
+                    let depth = self.sending.depth().await?;
+                    self.queue_max(depth, true);
+                    let WhenFull::Wait { poll, poll_most } = self.settings.when_full else {
+                        info!(depth, "each account has its share of the queue");
+                        return Ok(Next::Full);
+                    };
+                    pause = (pause * 2).clamp(poll, poll_most.max(poll));
+                    pause
+                }
+            };
+            if self.unless_stopped(self.deps.clock.sleep(rested)).await.is_none() {
+                return Ok(Next::None);
+            }
         }
+    }
+
+    /// The first place of an account of which the queue holds less than its share: a slow one's tasks are not to keep out those
+    /// of others.
+    async fn first_with_a_share(&self) -> Result<Option<Place>, ProducerError> {
+        let accounts = |places: &mut dyn Iterator<Item = &Place>| -> BTreeSet<AccountId> {
+            places.map(|(_, _, pair)| pair.account.clone()).collect()
+        };
+        let with_work = accounts(&mut self.waiting.keys().chain(self.resting.keys().map(|(_, place)| place)));
+        if with_work.len() < 2 {
+            return Ok(self.waiting.keys().next().cloned());
+        }
+        let max = match self.settings.queue_sizing {
+            QueueSizing::Fixed => self.settings.queue_max,
+            QueueSizing::Lasting(_) => self.drain().max(),
+        };
+        let share = (max / with_work.len() as u64).max(self.settings.nibble.get() as u64);
+        let mut over = BTreeSet::new();
+        for place in self.waiting.keys() {
+            let account = &place.2.account;
+            if over.contains(account) {
+                continue;
+            }
+            match self.sending.depth_of(account).await? {
+                Some(depth) if depth >= share => over.insert(account.clone()),
+                _ => return Ok(Some(place.clone())),
+            };
+        }
+        Ok(None)
     }
 
     async fn whole_turn(&mut self, morsel: &mut Kept<Morsel>) -> Result<Turn, ProducerError> {
@@ -452,7 +512,7 @@ impl<'a> Session<'a> {
                 return Ok(Room::Stopped);
             }
             let depth = self.sending.depth().await?;
-            let max = self.queue_max(depth);
+            let max = self.queue_max(depth, false);
             if depth < max {
                 return Ok(Room::Yes);
             }
@@ -471,11 +531,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// How many tasks the queue may hold now that it holds so many.
-    fn queue_max(&self, depth: u64) -> u64 {
+    /// How many tasks the queue may hold now that it holds so many; `full` where no account may have more in it.
+    fn queue_max(&self, depth: u64, full: bool) -> u64 {
         let QueueSizing::Lasting(lasting) = self.settings.queue_sizing else { return self.settings.queue_max };
         let mut drain = self.drain();
-        drain.looked(self.deps.clock.monotonic(), depth, lasting);
+        drain.looked(self.deps.clock.monotonic(), (depth, full), lasting);
         drain.max()
     }
 

@@ -6,6 +6,7 @@ mod differences;
 mod paths;
 mod rounds;
 mod runs;
+mod shares;
 mod spaces;
 mod stay;
 mod sums;

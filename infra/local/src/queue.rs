@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{Monotonic, QueueName, Timestamp};
+use mill_model::{AccountId, Monotonic, QueueName, Timestamp};
 use mill_ports::{
     BatchReport, BoxError, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt,
     TaskQueue,
@@ -192,7 +192,8 @@ impl TaskQueue for SqliteQueue {
                 continue;
             }
             bytes += out.body.len();
-            fresh.push(Fresh { visible_at: now.plus(whole_millis(out.delay)), body: out.body.clone() });
+            let (visible_at, account) = (now.plus(whole_millis(out.delay)), out.group.clone());
+            fresh.push(Fresh { visible_at, account, body: out.body.clone() });
         }
         if !fresh.is_empty() {
             let queue = self.name;
@@ -261,6 +262,12 @@ impl TaskQueue for SqliteQueue {
     async fn depth(&self) -> Result<Depth, QueueError> {
         let (queue, now) = (self.name, self.database.clock().now());
         self.database.read(move |connection| rows::depth(connection, queue, now)).await.map_err(self.failed("depth"))
+    }
+
+    async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
+        let (queue, account) = (self.name, group.clone());
+        let counted = self.database.read(move |connection| rows::depth_of(connection, queue, &account)).await;
+        counted.map(Some).map_err(self.failed("depth"))
     }
 }
 

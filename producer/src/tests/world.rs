@@ -13,8 +13,8 @@ use mill_engine::{
 };
 use mill_model::wire::{self, Arrival};
 use mill_model::{
-    AccountId, ContentId, Duplicate, ItemAddress, Properties, QueueName, Remove, SpaceId, StoreAddress, StoreId,
-    TaskId, TaskKind, Timestamp,
+    AccountId, ContentId, Duplicate, Envelope, ItemAddress, Properties, QueueName, Remove, SpaceId, StoreAddress,
+    StoreId, TaskId, TaskKind, Timestamp,
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
@@ -69,11 +69,21 @@ pub(super) enum Asked {
 pub(super) struct Fuse {
     left: AtomicI64,
     pub(super) blown: Notify,
+    until_frozen: AtomicI64,
+    pub(super) frozen: Notify,
+    pub(super) thawed: Notify,
 }
 
 impl Default for Fuse {
     fn default() -> Self {
-        Self { left: AtomicI64::new(i64::MAX), blown: Notify::new() }
+        let never = || AtomicI64::new(i64::MAX);
+        Self {
+            left: never(),
+            blown: Notify::new(),
+            until_frozen: never(),
+            frozen: Notify::new(),
+            thawed: Notify::new(),
+        }
     }
 }
 
@@ -82,12 +92,21 @@ impl Fuse {
         self.left.store(effects, SeqCst);
     }
 
+    /// Freezes whoever comes to the effect after so many, until it is thawed; all others go on.
+    pub(super) fn freeze(&self, effects: i64) {
+        self.until_frozen.store(effects, SeqCst);
+    }
+
     pub(super) fn left(&self) -> i64 {
         self.left.load(SeqCst)
     }
 
     /// One instant of the world: at each, a crash may happen.
     pub(super) async fn instant(&self) {
+        if self.until_frozen.fetch_sub(1, SeqCst) == 0 {
+            self.frozen.notify_one();
+            self.thawed.notified().await;
+        }
         if self.left.fetch_sub(1, SeqCst) <= 0 {
             self.blown.notify_one();
             std::future::pending::<()>().await;
@@ -124,6 +143,35 @@ impl Trace {
         self.drain_most(usize::MAX).await
     }
 
+    /// Takes an account's tasks out of the queue, and leaves those of others.
+    pub(super) async fn drain_of(&self, account: &AccountId) -> usize {
+        let mut drained = 0;
+        let mut others = Vec::new();
+        loop {
+            let max = self.inner.limits().batch_max;
+            let taken = self.inner.receive(max, Duration::from_mins(10), Duration::ZERO).await.unwrap();
+            if taken.is_empty() {
+                break;
+            }
+            for delivery in taken {
+                if account_of(&delivery.body) == *account {
+                    drained += 1;
+                    self.inner.acknowledge(&[delivery.receipt]).await.unwrap().into_result().unwrap();
+                } else {
+                    others.push(delivery.receipt);
+                }
+            }
+        }
+        for others in others.chunks(self.inner.limits().batch_max.get() as usize) {
+            self.inner.release(others).await.unwrap().into_result().unwrap();
+        }
+        drained
+    }
+
+    fn depth_of_account(&self, account: &AccountId) -> u64 {
+        self.inner.bodies().iter().filter(|body| account_of(body) == *account).count() as u64
+    }
+
     /// Takes so many tasks out of the queue at most.
     pub(super) async fn drain_most(&self, most: usize) -> usize {
         let mut drained = 0;
@@ -141,6 +189,19 @@ impl Trace {
     }
 }
 
+fn envelope_of(body: &[u8]) -> Envelope {
+    let arrival = Arrival {
+        id: TaskId::new(Timestamp::default(), [0; 10]),
+        queue: QueueName::DuplicationLow,
+        sent_at: Timestamp::default(),
+    };
+    wire::open(body, arrival).unwrap()
+}
+
+fn account_of(body: &[u8]) -> AccountId {
+    envelope_of(body).task.account
+}
+
 #[async_trait]
 impl TaskQueue for Trace {
     fn name(&self) -> QueueName {
@@ -155,12 +216,7 @@ impl TaskQueue for Trace {
         self.fuse.instant().await;
         let report = self.inner.send(out).await?;
         for one in out {
-            let arrival = Arrival {
-                id: TaskId::new(Timestamp::default(), [0; 10]),
-                queue: self.name(),
-                sent_at: Timestamp::default(),
-            };
-            let envelope = wire::open(&one.body, arrival).unwrap();
+            let envelope = envelope_of(&one.body);
             assert_eq!(one.group, envelope.task.account);
             let asked = match Remove::from_task(&envelope.task) {
                 Ok(remove) if envelope.task.kind == TaskKind::REMOVE => Asked::Removes(remove),
@@ -191,6 +247,10 @@ impl TaskQueue for Trace {
     async fn depth(&self) -> Result<Depth, QueueError> {
         self.asked.lock().unwrap().push(Asked::Depth);
         self.inner.depth().await
+    }
+
+    async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
+        Ok(Some(self.depth_of_account(group)))
     }
 }
 
@@ -411,6 +471,11 @@ impl World {
 
     pub(super) async fn session_with(&self, change: impl FnOnce(&mut Settings)) -> SessionReport {
         self.producer_with(change).session(&CancellationToken::new()).await.unwrap()
+    }
+
+    /// How many tasks of an account the queue holds.
+    pub(super) fn depth_of(&self, account: &AccountId) -> u64 {
+        self.queue.depth_of_account(account)
     }
 
     /// How many tasks the queue holds.

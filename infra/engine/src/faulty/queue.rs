@@ -2,7 +2,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{Monotonic, QueueName};
+use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
     BatchReport, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt, TaskQueue,
 };
@@ -66,6 +66,11 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Faulty<Q> {
     async fn depth(&self) -> Result<Depth, QueueError> {
         let fault = self.plan.meet(Op::Depth).await;
         around(self, Op::Depth, fault, self.inner.depth()).await
+    }
+
+    async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
+        let fault = self.plan.meet(Op::Depth).await;
+        around(self, Op::Depth, fault, self.inner.depth_of(group)).await
     }
 }
 

@@ -2,7 +2,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::QueueName;
+use mill_model::{AccountId, QueueName};
 use mill_ports::{BatchReport, Delivery, Depth, Extended, Outgoing, QueueError, QueueLimits, Receipt, TaskQueue};
 
 use super::Recording;
@@ -54,5 +54,10 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Recording<Q> {
     async fn depth(&self) -> Result<Depth, QueueError> {
         self.ledger.call(Op::Depth, 1);
         self.inner.depth().await
+    }
+
+    async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
+        self.ledger.call(Op::Depth, 1);
+        self.inner.depth_of(group).await
     }
 }

@@ -16,9 +16,12 @@ use super::{OpenError, failure, integrity};
 const APPLICATION_ID: i64 = 0x4D69_6C6C;
 
 /// The version of the tables below, of those of `identity`, and of those of `integrity`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
-/// The version before, which has neither of the latter two.
+/// The version before, whose bodies do not tell their account.
+const WITHOUT_ACCOUNTS: i64 = 2;
+
+/// The one before that, which has neither of the latter two.
 const WITHOUT_IDENTITY: i64 = 1;
 
 /// Larger files are not read through at each opening, but [now and then](is_due), beside the work.
@@ -62,6 +65,12 @@ const TABLES: &str = "
         value BLOB NOT NULL,
         PRIMARY KEY (book, partition, sort)
     ) STRICT, WITHOUT ROWID;
+";
+
+/// Whose a body is; nobody's where it was sent before this was kept. The index counts those of an account.
+const ACCOUNTS: &str = "
+    ALTER TABLE message ADD COLUMN account TEXT NOT NULL DEFAULT '';
+    CREATE INDEX message_by_account ON message (queue, account);
 ";
 
 /// Opens a connection, for as long as it takes another process to recover the log after a kill, or to close it: even the
@@ -200,6 +209,7 @@ impl Settling<'_> {
                 read_through(connection, path)?;
                 self.transaction(|| self.add_identity())?;
             }
+            Some(WITHOUT_ACCOUNTS) => self.transaction(|| self.add_accounts())?,
             Some(_) => {}
         }
         let identity = identity::read(connection)?;
@@ -222,20 +232,23 @@ impl Settling<'_> {
         if owner != APPLICATION_ID {
             return Err(Unsettled::Refused(OpenError::NotOurs { path }));
         }
-        if ![WITHOUT_IDENTITY, VERSION].contains(&version) {
+        if ![WITHOUT_IDENTITY, WITHOUT_ACCOUNTS, VERSION].contains(&version) {
             return Err(Unsettled::Refused(OpenError::OtherVersion { path, found: version, known: VERSION }));
         }
         Ok(Some(version))
     }
 
     fn add_identity(&self) -> rusqlite::Result<()> {
-        self.connection.execute_batch(&format!(
-            "{} {} PRAGMA user_version = {VERSION};",
-            identity::TABLES,
-            integrity::TABLES
-        ))?;
+        self.connection.execute_batch(&format!("{} {}", identity::TABLES, integrity::TABLES))?;
+        self.add_accounts()?;
         identity::draw(self.connection, self.chance)?;
         integrity::begin(self.connection)
+    }
+
+    fn add_accounts(&self) -> rusqlite::Result<()> {
+        let there = "SELECT 1 FROM pragma_table_info('message') WHERE name = 'account'";
+        let sql = if self.connection.prepare(there)?.exists([])? { "" } else { ACCOUNTS };
+        self.connection.execute_batch(&format!("{sql} PRAGMA user_version = {VERSION};"))
     }
 
     fn transaction(&self, work: impl FnOnce() -> rusqlite::Result<()>) -> rusqlite::Result<()> {

@@ -233,6 +233,22 @@ async fn only_the_owner_may_look_into_the_files() {
 }
 
 #[test]
+fn one_whose_bodies_do_not_tell_their_account_is_opened_and_keeps_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mill.db");
+    drop(open(&path));
+    let before = "DROP INDEX message_by_account; ALTER TABLE message DROP COLUMN account; PRAGMA user_version = 2;
+        INSERT INTO message (id, queue, visible_at, sent_at, body) VALUES (1, 3, 0, 0, x'01');
+        UPDATE queue SET messages = 1 WHERE id = 3; UPDATE number SET last = 1";
+    Connection::open(&path).unwrap().execute_batch(before).unwrap();
+    drop(open(&path));
+    let there = |sql: &str| Connection::open(&path).unwrap().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(there("SELECT count(*) FROM message WHERE account = ''"), 1);
+    assert_eq!(there("PRAGMA user_version"), 3);
+    drop(open(&path));
+}
+
+#[test]
 fn what_is_not_mills_or_of_another_version_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let other = directory.path().join("other.db");
@@ -241,8 +257,8 @@ fn what_is_not_mills_or_of_another_version_is_refused_and_left_alone() {
 
     let newer = directory.path().join("newer.db");
     drop(open(&newer));
-    Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 3").unwrap();
-    assert!(matches!(try_open(&newer), Err(OpenError::OtherVersion { found: 3, known: 2, .. })));
+    Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 4").unwrap();
+    assert!(matches!(try_open(&newer), Err(OpenError::OtherVersion { found: 4, known: 3, .. })));
 
     let text = directory.path().join("text.db");
     std::fs::write(&text, "no database at all, but long enough to look like one".repeat(100)).unwrap();

@@ -1,7 +1,7 @@
 //! The statements of the queues.
 
 use bytes::Bytes;
-use mill_model::{QueueName, Timestamp};
+use mill_model::{AccountId, QueueName, Timestamp};
 use mill_ports::{Depth, Receipt};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -64,6 +64,7 @@ impl Held {
 /// A body on its way in.
 pub(super) struct Fresh {
     pub(super) visible_at: Timestamp,
+    pub(super) account: AccountId,
     pub(super) body: Bytes,
 }
 
@@ -74,11 +75,13 @@ pub(super) fn add(
     now: Timestamp,
     fresh: &[Fresh],
 ) -> rusqlite::Result<()> {
-    let mut statement =
-        writing.statement("INSERT INTO message (id, queue, visible_at, sent_at, body) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut statement = writing.statement(
+        "INSERT INTO message (id, queue, visible_at, sent_at, body, account) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
     for fresh in fresh {
         let id = writing.number()?;
-        statement.execute(params![id, code(queue), millis(fresh.visible_at), millis(now), &fresh.body[..]])?;
+        let (visible_at, account) = (millis(fresh.visible_at), fresh.account.as_str());
+        statement.execute(params![id, code(queue), visible_at, millis(now), &fresh.body[..], account])?;
         writing.count(index(queue), 1);
         if fresh.visible_at <= now {
             writing.arrived(index(queue));
@@ -243,6 +246,12 @@ pub(super) fn remove(writing: &mut Writing<'_>, queue: QueueName, held: Held) ->
         return Ok(true);
     }
     Ok(!writing.statement("SELECT 1 FROM message WHERE id = ?1")?.exists([held.id])?)
+}
+
+/// How many bodies of an account there are. Counted in an index, a million within some tens of milliseconds.
+pub(super) fn depth_of(connection: &Connection, queue: QueueName, account: &AccountId) -> rusqlite::Result<u64> {
+    let mut statement = connection.prepare_cached("SELECT count(*) FROM message WHERE queue = ?1 AND account = ?2")?;
+    statement.query_row(params![code(queue), account.as_str()], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
 }
 
 /// How many bodies there are. Costs as much as there are hidden ones; never reads a body but the first.

@@ -273,3 +273,24 @@ async fn another_opening_of_the_file_finds_all_that_was_answered() {
     queue.acknowledge(&receipts(&got)).await.unwrap().into_result().unwrap();
     assert_eq!(again.depth().await.unwrap().total(), 0);
 }
+
+#[tokio::test]
+async fn the_bodies_of_an_account_are_counted_whatever_becomes_of_them() {
+    let room = Room::new();
+    let queue = room.low();
+    let of = |account: &str, delay| {
+        let group = AccountId::new(account).unwrap();
+        Outgoing { group, body: Bytes::from_static(b"x"), delay: Duration::from_secs(delay) }
+    };
+    let counts = async || {
+        let count = async |account| queue.depth_of(&AccountId::new(account).unwrap()).await.unwrap();
+        [count("a").await, count("b").await, count("c").await]
+    };
+    queue.send(&[of("a", 0), of("a", 60), of("b", 0)]).await.unwrap().into_result().unwrap();
+    room.queue(QueueName::Audit).send(&[of("a", 0)]).await.unwrap().into_result().unwrap();
+    assert_eq!(counts().await, [Some(2), Some(1), Some(0)]);
+    let held = receipts(&receive(&queue, 60).await);
+    assert_eq!(counts().await, [Some(2), Some(1), Some(0)], "in flight, they count");
+    queue.acknowledge(&held).await.unwrap().into_result().unwrap();
+    assert_eq!(counts().await, [Some(1), Some(0), Some(0)]);
+}
