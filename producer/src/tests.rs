@@ -4,6 +4,7 @@ mod crashes;
 mod deletes;
 mod differences;
 mod paths;
+mod fences;
 mod rounds;
 mod runs;
 mod shares;

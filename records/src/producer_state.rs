@@ -112,17 +112,33 @@ impl ProducerState {
         if claim {
             // Whatever their epoch: where the lease's row was lost, epochs begin anew.
             let found = self.read(u64::MAX).await?;
-            let mut rows = Vec::new();
-            rows.extend(found.run.iter().map(|kept| self.written(&kept.row)));
-            rows.extend(found.accounts.iter().map(|kept| self.written(&kept.row)));
-            rows.extend(found.morsels.iter().map(|kept| self.written(&kept.row)));
-            rows.extend(found.missing.iter().map(|kept| self.written(&kept.row)));
-            rows.extend(found.queue_size.iter().map(|kept| self.written(&kept.row)));
             let surveys = self.rows::<PairSurvey>(PairSurvey::PREFIX, u64::MAX).await?;
-            rows.extend(surveys.iter().map(|kept| self.written(&kept.row)));
-            self.put_all(&rows).await?;
+            // After the look: who stood still before it sees what a later holder has written since.
+            self.ensure_the_lease_is_ours().await?;
+            self.claim(found.run.into_iter().collect()).await?;
+            self.claim(found.accounts).await?;
+            self.claim(found.morsels).await?;
+            self.claim(found.missing).await?;
+            self.claim(found.queue_size.into_iter().collect()).await?;
+            self.claim(surveys).await?;
         }
         self.read(self.epoch).await
+    }
+
+    /// Writes rows again as they were read, unless somebody has written them since.
+    async fn claim<R: Record>(&self, rows: Vec<Kept<R>>) -> Result<(), StateError> {
+        let claims = rows.into_iter().map(Ok);
+        let claim = |mut kept: Kept<R>| async move { self.save(&mut kept).await };
+        stream::iter(claims).try_for_each_concurrent(Self::WRITES_AT_ONCE, claim).await
+    }
+
+    /// Insists that no later holder has the lease. Of a row that was lost nothing is known.
+    async fn ensure_the_lease_is_ours(&self) -> Result<(), StateError> {
+        let key = Self::lease_key(&self.partition);
+        match self.table.get(&key).await? {
+            Some(lease) if rows::epoch(&lease.value) != self.epoch => Err(StateError::TakenOver { sort: key.sort }),
+            _ => Ok(()),
+        }
     }
 
     async fn read(&self, epoch_max: u64) -> Result<Loaded, StateError> {
@@ -202,8 +218,7 @@ impl ProducerState {
     /// # Errors
     /// As [`Self::load`]; some may be added then.
     pub async fn add_accounts(&self, rows: &[AccountRow]) -> Result<Vec<Kept<AccountRow>>, StateError> {
-        let rows: Vec<_> = rows.iter().map(|row| self.written(row)).collect();
-        self.put_all(&rows).await?;
+        self.add(rows).await?;
         self.rows(AccountRow::PREFIX, self.epoch).await
     }
 
@@ -212,8 +227,7 @@ impl ProducerState {
     /// # Errors
     /// As [`Self::load`]; some may be added then.
     pub async fn add_morsels(&self, account: &AccountId, rows: &[Morsel]) -> Result<Vec<Kept<Morsel>>, StateError> {
-        let rows: Vec<_> = rows.iter().map(|row| self.written(row)).collect();
-        self.put_all(&rows).await?;
+        self.add(rows).await?;
         self.rows(&format!("{}{}/", Morsel::PREFIX, account.as_str()), self.epoch).await
     }
 
@@ -222,12 +236,27 @@ impl ProducerState {
     /// # Errors
     /// [`StateError::TakenOver`] when a later holder has surveyed one; the table's own. Some may be written then.
     pub async fn note_surveys(&self, surveys: &[PairSurvey]) -> Result<(), StateError> {
-        let notes = surveys.iter().map(|survey| Ok(self.note_survey(survey)));
+        let notes = surveys.iter().map(|survey| Ok(self.write_unless_later(survey)));
         stream::iter(notes).try_for_each_concurrent(Self::WRITES_AT_ONCE, |note| note).await
     }
 
-    async fn note_survey(&self, survey: &PairSurvey) -> Result<(), StateError> {
-        let (key, value) = self.written(survey);
+    /// Adds rows, of which hardly any is there; over those of earlier holders.
+    async fn add<R: Record>(&self, rows: &[R]) -> Result<(), StateError> {
+        let adds = rows.iter().map(|row| Ok(self.add_one(row)));
+        stream::iter(adds).try_for_each_concurrent(Self::WRITES_AT_ONCE, |add| add).await
+    }
+
+    async fn add_one(&self, row: &impl Record) -> Result<(), StateError> {
+        let (key, value) = self.written(row);
+        match self.table.put(&key, value, RowWhen::Absent).await {
+            Ok(_) => Ok(()),
+            Err(_) => self.write_unless_later(row).await,
+        }
+    }
+
+    /// Writes a row unless a later holder of the lease has written it.
+    async fn write_unless_later(&self, row: &impl Record) -> Result<(), StateError> {
+        let (key, value) = self.written(row);
         let mut tries = 0;
         loop {
             let error = match self.write_over_earlier(&key, &value).await {
@@ -261,16 +290,6 @@ impl ProducerState {
     /// As [`Self::load`].
     pub async fn surveys(&self) -> Result<Vec<Kept<PairSurvey>>, StateError> {
         self.rows(PairSurvey::PREFIX, self.epoch).await
-    }
-
-    async fn put_all(&self, rows: &[(RowKey, bytes::Bytes)]) -> Result<(), StateError> {
-        for rows in rows.chunks(Self::PAGE_ROWS) {
-            let mut tries = 0;
-            while let Err(error) = self.table.put_many(rows).await {
-                self.pause_or_give_up(&mut tries, error).await?;
-            }
-        }
-        Ok(())
     }
 
     async fn rows<R: Record>(&self, prefix: &str, epoch_max: u64) -> Result<Vec<Kept<R>>, StateError> {

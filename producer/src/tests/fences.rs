@@ -1,0 +1,89 @@
+//! A producer that stands still between a look and a save, for as long as it likes, while another works: it changes nothing of
+//! what the other has written since.
+
+use std::num::NonZeroUsize;
+
+use futures::future::{Either, select};
+use mill_ports::KeyRange;
+use tokio_util::sync::CancellationToken;
+
+use super::world::World;
+use crate::{DuplicationProducer, Settings};
+
+const ONE: &str = r#"{"spaceDuplicationStorePolicies": {"s": [{"srcStoreId": "1", "destStoreId": "2"}]}}"#;
+
+/// All rows of the book but the lease's.
+async fn book(world: &World) -> Vec<(String, Vec<u8>)> {
+    let (mut rows, mut range) = (Vec::new(), KeyRange { prefix: String::new(), after: None });
+    loop {
+        let page = world.state.query(DuplicationProducer::BOOK, &range, 100).await.unwrap();
+        range.after = page.rows.last().map(|row| row.sort.clone()).or(range.after);
+        rows.extend(page.rows.into_iter().map(|row| (row.sort, row.value.to_vec())));
+        if page.end {
+            rows.retain(|(sort, _)| sort != "lease");
+            return rows;
+        }
+    }
+}
+
+/// What the other does in the meantime, session by session: how much the queue may hold, and whether a run is begun anew.
+const OTHERS: [&[(u64, bool)]; 4] = [
+    // It takes the book over, and comes to nothing more.
+    &[(0, false)],
+    // It goes on with the run, but not to its end.
+    &[(16, false)],
+    // It brings the run to its end.
+    &[(1_000, false)],
+    // And begins another.
+    &[(1_000, false), (36, true)],
+];
+
+/// Freezes a producer at an effect while the other works; `false` when it ends before.
+async fn one_stands_still(effects: i64, others: &[(u64, bool)]) -> bool {
+    let mut world = World::new(ONE);
+    world.plant("1", "item", 24);
+    world.plant("2", "gone", 2);
+    world.holders_dead = true;
+    let sleeper = world.producer_with(|settings| {
+        settings.nibble = NonZeroUsize::new(5).unwrap();
+        // No beat of it is due, so that only what it saves can tell it.
+        settings.lease_timeout *= 10_000;
+    });
+    world.fuse.freeze(effects);
+    let stop = CancellationToken::new();
+    let frozen = Box::pin(world.fuse.frozen.notified());
+    let Either::Left(((), session)) = select(frozen, Box::pin(sleeper.session(&stop))).await else { return false };
+    for (queue_max, force) in others {
+        let other = |settings: &mut Settings| {
+            settings.holder = "holder-1".into();
+            settings.nibble = NonZeroUsize::new(5).unwrap();
+            (settings.queue_max, settings.force) = (*queue_max, *force);
+        };
+        world.session_with(other).await;
+    }
+    let before = book(&world).await;
+    world.fuse.thawed.notify_one();
+    // What it sends twice does no harm.
+    let _ = session.await;
+    let after = book(&world).await;
+    let text = |rows: Vec<(String, Vec<u8>)>| -> Vec<String> {
+        rows.into_iter().map(|(sort, value)| format!("{sort} {}", String::from_utf8_lossy(&value))).collect()
+    };
+    // A row may come late where there is none: at worst what it stands for is looked at once more.
+    let known: Vec<String> = before.iter().map(|(sort, _)| sort.clone()).collect();
+    let late = |sort: &String| sort != "run" && !known.contains(sort);
+    let after = after.into_iter().filter(|(sort, _)| !late(sort)).collect();
+    assert_eq!(text(after), text(before), "frozen at {effects}, while {others:?}");
+    true
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_stood_still_changes_nothing_of_what_another_has_written_since() {
+    for others in OTHERS {
+        let mut effects = 0;
+        while one_stands_still(effects, others).await {
+            effects += 1;
+        }
+        assert!(effects > 30, "{effects}");
+    }
+}
