@@ -3,8 +3,10 @@
 //! Between two sessions it holds nothing, not even the lease, and asks nothing. So any number may stay: one works, and the
 //! others look now and then whether it still does.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::future::select;
 use mill_model::Timestamp;
 use mill_ports::{TableErrorKind, chain};
 use mill_records::producer_state::StateError;
@@ -50,11 +52,8 @@ impl DuplicationProducer {
                 }
                 Err(error) => return Err(error),
             };
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = self.deps.clock.sleep(pause) => {}
-            }
+            // The first is asked first.
+            select(pin!(stop.cancelled()), pin!(self.deps.clock.sleep(pause))).await;
         }
         Ok(())
     }
@@ -78,8 +77,10 @@ fn may_pass(error: &ProducerError) -> bool {
             TableErrorKind::Conflict | TableErrorKind::TooLarge | TableErrorKind::Denied => false,
         },
         // Files are written anew, and another's lease ends.
-        ProducerError::Accounts(_) | ProducerError::DeleteLists(_) => true,
-        ProducerError::State(StateError::TakenOver { .. }) | ProducerError::HeldByAnother { .. } => true,
+        ProducerError::Accounts(_)
+        | ProducerError::DeleteLists(_)
+        | ProducerError::State(StateError::TakenOver { .. })
+        | ProducerError::HeldByAnother { .. } => true,
         ProducerError::Wire(_) => false,
     }
 }

@@ -3,8 +3,8 @@
 mod crashes;
 mod deletes;
 mod differences;
-mod paths;
 mod fences;
+mod paths;
 mod rounds;
 mod runs;
 mod shares;

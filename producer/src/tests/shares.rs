@@ -63,7 +63,7 @@ async fn an_account_whose_tasks_are_slow_has_no_more_than_its_share_of_the_queue
             assert_eq!(ended, Ended::Stopped);
             assert!(most < MAX / 2 + 6, "{most} of a wait, and its share is {}", MAX / 2);
             let of_a = world.depth_of(&account("a"));
-            assert!(of_a >= MAX && of_a < MAX + 6, "where nobody else has work, all is its share: {of_a}");
+            assert!((MAX..MAX + 6).contains(&of_a), "where nobody else has work, all is its share: {of_a}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{Monotonic, QueueName};
+use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
     BatchReport, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt, TaskQueue,
 };
@@ -120,7 +120,7 @@ impl Slot {
         if self.desk.is_crowded() || !world.strikes(Fault::DeliveryDoubled, world.swarm.rates.doubled, by) {
             return;
         }
-        let group = mill_model::AccountId::new("doubled").unwrap();
+        let group = AccountId::new("doubled").unwrap();
         let delay = Duration::from_secs(*world.dice.pick(&[0, 1, 60]));
         let one = Outgoing { group, body: delivery.body.clone(), delay };
         let late = self.lateness();
@@ -209,5 +209,9 @@ impl TaskQueue for Slot {
         }
         let depth = self.desk.inner.depth().await?;
         Ok(Depth { delayed: depth.delayed + lock(&self.desk.late).len() as u64, ..depth })
+    }
+
+    async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
+        self.desk.inner.depth_of(group).await
     }
 }

@@ -40,10 +40,10 @@ async fn store() -> (S3Store, Arc<Seconds>, Arc<AtomicUsize>) {
             noted.fetch_add(1, Ordering::Relaxed);
             return answer(200, &[], &listing(&[], None));
         }
-        match request.uri().path().ends_with("/here") {
-            true => answer(200, &[("etag", "\"e\""), ("content-length", "3"), ("last-modified", MODIFIED)], ""),
-            false => not_there(),
+        if request.uri().path().ends_with("/here") {
+            return answer(200, &[("etag", "\"e\""), ("content-length", "3"), ("last-modified", MODIFIED)], "");
         }
+        not_there()
     });
     let clock = Arc::new(Seconds::default());
     let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
