@@ -120,6 +120,7 @@ impl Proxy {
                     tokio::spawn(async move {
                         // A line that ends in the midst is what this is for.
                         let _ = hyper::server::conn::http1::Builder::new()
+                            .max_headers(1_024)
                             .serve_connection(TokioIo::new(socket), service)
                             .await;
                     });
@@ -286,7 +287,7 @@ pub(crate) async fn passed_on(
     parts.headers.remove("expect");
     let socket = TcpStream::connect(server).await?;
     socket.set_nodelay(true)?;
-    let line = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await;
+    let line = hyper::client::conn::http1::Builder::new().max_headers(1_024).handshake(TokioIo::new(socket)).await;
     let (mut sender, connection) = line.map_err(io::Error::other)?;
     tokio::spawn(connection);
     let answer = sender.send_request(Request::from_parts(parts, Full::new(body))).await.map_err(io::Error::other)?;
