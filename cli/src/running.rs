@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::MultiProgress;
 use mill_model::{Fates, QueueName, RunSum, Totals};
+use mill_ports::{QueueError, QueueErrorKind};
 use mill_producer::{DuplicationProducer, SessionReport};
 use mill_workman::{Ended, Heartbeat, Stop, Workman};
 use tokio::task::JoinHandle;
@@ -181,7 +182,7 @@ impl Watch<'_> {
     }
 
     /// Tasks ready or in hand, and tasks put off.
-    async fn depth(&self) -> Result<(u64, u64), mill_ports::QueueError> {
+    async fn depth(&self) -> Result<(u64, u64), QueueError> {
         let mut sum = (0, 0);
         for name in self.queues {
             let depth = self.works.engine.queue(*name).depth().await?;
@@ -243,6 +244,19 @@ impl Working {
     }
 }
 
+/// The same error, with what to do where a queue is missing.
+pub(crate) fn with_way_out(error: anyhow::Error) -> anyhow::Error {
+    let missing = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<QueueError>().is_some_and(|error| error.kind == QueueErrorKind::QueueMissing)
+    };
+    if !error.chain().any(missing) {
+        return error;
+    }
+    error.context(
+        "a queue is gone (`mill infra check` compares them all; `mill infra create`, or the template, makes it anew)",
+    )
+}
+
 /// Runs a workman, its heartbeat on a thread of its own, so that no slow transfer can hold up a lease.
 ///
 /// # Errors
@@ -265,7 +279,7 @@ pub(crate) async fn work(workman: Workman, heartbeat: Heartbeat, stop: Stop) -> 
         Ok(result) => result.context("the heartbeat could not run")?,
         Err(_) => bail!("the heartbeat's thread failed"),
     }
-    Ok(match ended? {
+    Ok(match ended.map_err(|error| with_way_out(error.into()))? {
         Ended::Stopped => None,
         Ended::FailedFast { subject, reason } => Some(format!("`{subject}` failed for good: {reason}")),
         Ended::StoreUnavailable { store, reason } => Some(format!("store `{store}` cannot be used: {reason}")),

@@ -7,7 +7,7 @@ use anyhow::Result;
 use mill_model::QueueName;
 use mill_ports::Statistics;
 use mill_processors::Refusals;
-use mill_workman::{OnFinalFailure, Stop};
+use mill_workman::{DrainError, OnFinalFailure, Stop};
 use tokio::io::AsyncReadExt;
 
 use crate::args::Work;
@@ -38,12 +38,30 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
         settings.poll_wait = Duration::from_secs(1);
     }
     let (workman, heartbeat) = works.workman(&queues, settings);
-    let stop = Stop { gentle: stopping.gentle.clone(), immediate: stopping.at_once.clone() };
+    // Where the workman or the drain ends by itself, the other is to end too.
+    let gentle = stopping.gentle.child_token();
+    let stop = Stop { gentle: gentle.clone(), immediate: stopping.at_once.clone() };
     let drain = works.drain();
     let work = async {
-        let (cut_short, drained) = tokio::join!(running::work(workman, heartbeat, stop.clone()), drain.run(&stop));
-        drained?;
-        cut_short
+        let working = async {
+            let cut_short = running::work(workman, heartbeat, stop.clone()).await;
+            gentle.cancel();
+            cut_short
+        };
+        let draining = async {
+            let drained = drain.run(&stop).await;
+            gentle.cancel();
+            drained
+        };
+        let (cut_short, drained) = tokio::join!(working, draining);
+        let cut_short = cut_short?;
+        drained.map_err(|error| {
+            running::with_way_out(match error {
+                DrainError::Queue(error) => error.into(),
+                error @ DrainError::Book(_) => error.into(),
+            })
+        })?;
+        anyhow::Ok(cut_short)
     };
     let cut_short = if args.child {
         let mut reporter =

@@ -29,6 +29,7 @@ use tokio::sync::OnceCell;
 
 use crate::connection::Connection;
 use crate::contract::MESSAGE_BYTES_MAX;
+use crate::service::endpoint;
 use crate::trouble::{Cause, Trouble};
 use body::ENCODING;
 use holdings::{Holding, Holdings};
@@ -70,14 +71,28 @@ pub struct SqsQueue {
     settings: Arc<QueueSettings>,
     clock: Arc<dyn Clock>,
     url: Arc<OnceCell<String>>,
+    /// Which queue it is and where, for messages.
+    place: Arc<str>,
     holdings: Arc<Holdings>,
+}
+
+/// What went wrong at a queue, and which it is.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}")]
+struct AtQueue {
+    place: Arc<str>,
+    #[source]
+    trouble: Trouble,
 }
 
 impl SqsQueue {
     /// The queue of these settings. It is looked for when it is first used.
     pub fn new(connection: &Connection, settings: QueueSettings, clock: Arc<dyn Clock>) -> Self {
         let client = client(connection);
+        let at = endpoint(&connection.config, "SQS").map_or_else(String::new, |at| format!(" at {at}"));
+        let region = connection.region().unwrap_or("none");
         Self {
+            place: format!("queue `{}` in region `{region}`{at}", settings.queue).into(),
             extending: client.clone(),
             client,
             settings: Arc::new(settings),
@@ -108,8 +123,7 @@ impl SqsQueue {
     }
 
     fn failed(&self, op: &'static str, trouble: Trouble) -> QueueError {
-        let kind = kind(&trouble);
-        self.refused(op, kind, trouble)
+        self.refused(op, kind(&trouble), AtQueue { place: self.place.clone(), trouble })
     }
 
     fn expired(&self, op: &'static str) -> QueueError {

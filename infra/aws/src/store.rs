@@ -3,6 +3,7 @@
 //! A version is the object's entity tag, size and time of change. The tag is of the bytes alone and the time is of whole
 //! seconds, so a version found within two seconds of the change proves nothing yet.
 
+mod directories;
 mod exact_names;
 mod facts;
 mod faults;
@@ -24,9 +25,11 @@ mod upload;
 mod writing;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
@@ -145,6 +148,8 @@ struct Inner {
     memory_units: u32,
     seen: SeenSpaces,
     proven_sorts: ProvenSorts,
+    /// Whether the server was seen to list directory by directory.
+    by_directories: AtomicBool,
     names: KnownNames,
     found_out: FoundOut,
     /// For answers with more headers than the client reads.
@@ -154,13 +159,20 @@ struct Inner {
 /// The unit of memory that is counted, in bytes.
 const MEMORY_UNIT: u64 = 64 << 10;
 
+/// Retries without a budget that all calls share: a service that fails once or twice at each of many keys would use it up,
+/// and be taken for one that fails. A store that fails as a whole is left alone by those who call it.
+fn each_by_itself() -> RetryPartition {
+    RetryPartition::custom("mill-s3").token_bucket(TokenBucket::unlimited()).build()
+}
+
 impl S3Store {
     /// The store of these settings. Nothing is asked of it yet.
     pub fn new(connection: &Connection, settings: S3Settings) -> Self {
         let config = aws_sdk_s3::config::Builder::from(&connection.config)
             .force_path_style(settings.path_style)
             .interceptor(connection.counting())
-            .interceptor(CompleteAnswers);
+            .interceptor(CompleteAnswers)
+            .retry_partition(each_by_itself());
         let units = settings.memory_bytes.max(settings.part_bytes).div_ceil(MEMORY_UNIT);
         let memory_units = u32::try_from(units).unwrap_or(u32::MAX);
         Self(Arc::new(Inner {
@@ -174,6 +186,7 @@ impl S3Store {
             memory_units,
             seen: SeenSpaces::default(),
             proven_sorts: ProvenSorts::default(),
+            by_directories: AtomicBool::new(false),
             names: KnownNames::default(),
             found_out: FoundOut::default(),
             wide: heads::wide(),

@@ -141,8 +141,11 @@ impl Trouble {
                 let status = raw.status().as_u16();
                 let cause = of_answer(told.code(), status, retry_after.map(Duration::from_secs));
                 let mut words = told.code().unwrap_or("an answer without a code").to_owned();
-                if let Some(message) = told.message() {
-                    words.extend([": ", message]);
+                match told.message() {
+                    Some(message) => words.extend([": ", message]),
+                    // Why the library took it for no answer.
+                    None if told.code().is_none() && status < 400 => words.extend([": ", &chain(told)]),
+                    None => {}
                 }
                 words.extend([" (HTTP ", status.to_string().as_str()]);
                 let id = ["x-amz-request-id", "x-amzn-requestid"].iter().find_map(|name| raw.headers().get(name));

@@ -1,8 +1,9 @@
 //! Tables that were there and are gone, or were made anew.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
-use super::{CREDENTIALS, boto, ministack};
+use super::{CREDENTIALS, Workman, boto, ministack};
 use crate::world::{Ran, World};
 
 /// A fleet of folders that has run once; `prefix` names its tables.
@@ -63,4 +64,39 @@ fn a_fleet_whose_tables_were_all_made_anew_is_one_that_a_host_remembers() {
     fs::remove_file(world.path("mill.toml.state")).unwrap();
     mill(&world, &["run", "--json"]).expect(0);
     mill(&world, &["run", "--json"]).expect(0);
+}
+
+#[test]
+fn a_workman_whose_queue_is_deleted_ends_and_says_which_and_what_to_do() {
+    let world = fleet("deleted");
+    for name in ["deleted-duplication-low", "deleted-dead-letter"] {
+        mill(&world, &["infra", "create"]).expect(0);
+        let _ = fs::remove_file(world.path("log"));
+        let mut command = world.command();
+        command.envs(CREDENTIALS);
+        let mut workman = Workman::begin(command);
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(workman.lives(), "{}", fs::read_to_string(world.path("log")).unwrap());
+        boto(
+            &world,
+            &format!(
+                "sqs = client('sqs', '{}')
+sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName='{name}')['QueueUrl'])",
+                ministack()
+            ),
+        );
+        let began = Instant::now();
+        let code = loop {
+            if let Some(status) = workman.0.try_wait().unwrap() {
+                break status.code();
+            }
+            assert!(began.elapsed() < Duration::from_mins(2), "it stands idle without {name}");
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        let log = fs::read_to_string(world.path("log")).unwrap();
+        assert_eq!(code, Some(100), "{log}");
+        for word in [format!("`{name}`").as_str(), "us-east-1", "NonExistentQueue", "mill infra create"] {
+            assert!(log.contains(word), "{word}: {log}");
+        }
+    }
 }

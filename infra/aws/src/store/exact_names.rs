@@ -5,6 +5,7 @@
 //! unusual shape is compared with a listing, before anything there is read, compared, replaced or deleted. It costs one request
 //! a shape in the life of a store.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -228,7 +229,11 @@ impl Inner {
                 Err(NoPage::Contradiction(why)) => return Ok(Name::Another(why)),
                 Err(why) => return Err(self.no_page(op, item.to_string(), why)),
             };
-            match page.objects.iter().find(|(listed, _)| *listed.bytes >= *key.as_bytes()) {
+            // Where directories are listed one by one, a key may come behind those that sort after it.
+            let by_directories = page.by_directories || self.by_directories.load(Relaxed);
+            let is_due =
+                |listed: &[u8]| if by_directories { listed == key.as_bytes() } else { listed >= key.as_bytes() };
+            match page.objects.iter().find(|(listed, _)| is_due(&listed.bytes)) {
                 Some((listed, object)) if listed.bytes == key.as_bytes() => {
                     // Not every server tells tags in listings.
                     let tag = bare(&object.etag);
@@ -239,8 +244,10 @@ impl Inner {
                         Name::Another("another object is listed under its name".to_owned())
                     });
                 }
-                Some((listed, _)) => return Ok(Name::Another(format!("listed there is `{}`", shown(listed)))),
-                None => next = page.next,
+                Some((listed, _)) if !by_directories => {
+                    return Ok(Name::Another(format!("listed there is `{}`", shown(listed))));
+                }
+                _ => next = page.next,
             }
             if next.is_none() {
                 return Ok(Name::Another("nothing is listed under its name".to_owned()));

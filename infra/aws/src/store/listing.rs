@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use futures::stream::{self, StreamExt as _};
 use mill_model::{ContentId, ItemAddress, ItemFacts, SpaceId};
@@ -9,6 +10,7 @@ use mill_ports::{ListPage, Listed, Listing, Presence, Refusal, StoreError, Store
 use tracing::info;
 
 use super::Inner;
+use super::directories::{Directories, by_directories};
 use super::facts::{State, bare, sleeps, state_in};
 use super::faults::{During, fit};
 use super::key_encoding;
@@ -22,10 +24,22 @@ const OP: &str = "listing";
 /// Most pages in a row without an entry. A service gives such pages where much was deleted.
 const EMPTY_PAGES_MAX: usize = 10_000;
 
+/// Entries of a page that is put together here.
+const PAGE_MAX: usize = 1_000;
+
 /// Lists a space.
 pub(super) fn list(inner: Arc<Inner>, space: SpaceId, after: Option<ContentId>) -> Listing {
-    let walk =
-        Walk { inner, space, after, next: Next::Beginning, last: None, first: true, empty_pages: BTreeSet::new() };
+    let walk = Walk {
+        inner,
+        space,
+        after,
+        next: Next::Beginning,
+        said_to_end: false,
+        directories: None,
+        last: None,
+        first: true,
+        empty_pages: BTreeSet::new(),
+    };
     stream::try_unfold(Some(walk), async |walk| match walk {
         None => Ok(None),
         Some(mut walk) => {
@@ -53,6 +67,10 @@ struct Walk {
     space: SpaceId,
     after: Option<ContentId>,
     next: Next,
+    /// Whether the store said that it ends here.
+    said_to_end: bool,
+    /// Where the server lists directory by directory.
+    directories: Option<Directories>,
     /// The last key of the pages before.
     last: Option<Vec<u8>>,
     first: bool,
@@ -64,15 +82,21 @@ impl Walk {
     async fn page(&mut self) -> Result<ListPage, StoreError> {
         let absent = || self.inner.of_space(OP, &self.space, StoreErrorKind::SpaceAbsent);
         let place = self.inner.place(&self.space).ok_or_else(absent)?;
+        if self.inner.by_directories.load(Relaxed) {
+            return self.page_of_directories(&place).await;
+        }
         let page = self.ask(&place).await?;
+        if page.by_directories || self.turns_aside(&page) {
+            self.inner.by_directories.store(true, Relaxed);
+            return self.page_of_directories(&place).await;
+        }
         if self.first && page.objects.is_empty() && !self.inner.bucket_is_space() {
             // Nothing at all, not even its mark: is it there? What was seen before does not count here.
             self.inner.seen.forget(&self.space);
             self.inner.confirm(OP, &self.space, &place).await?;
         }
         self.first = false;
-        let more_behind_the_end = matches!(self.next, Next::BehindLast) && !page.objects.is_empty();
-        if more_behind_the_end {
+        if std::mem::take(&mut self.said_to_end) && !page.objects.is_empty() {
             info!(space = %self.space, after = fit(&String::from_utf8_lossy(self.last.as_deref().unwrap_or_default())),
                 "the store said that its listing ends here, and more lies behind");
         }
@@ -84,6 +108,36 @@ impl Walk {
             entries.extend(if untagged { self.asked(listed).await? } else { listed });
         }
         let end = self.turn(page.next, empty)?;
+        Ok(ListPage { entries, places: self.inner.places_of(&self.space), end })
+    }
+
+    /// Whether a page stands behind the one before it only where directories are listed one by one.
+    fn turns_aside(&self, page: &Page) -> bool {
+        let (Some(last), Some((first, _))) = (&self.last, page.objects.first()) else { return false };
+        *last >= first.bytes && by_directories(last, &first.bytes).is_lt()
+    }
+
+    /// A page of a server that lists directory by directory, in the order of bytes.
+    async fn page_of_directories(&mut self, place: &Place) -> Result<ListPage, StoreError> {
+        if self.directories.is_none() && self.last.is_some() {
+            return Err(self.wrong("the server lists directory by directory, which shows only now: please list anew"));
+        }
+        let after = self.after.as_ref().map(|after| format!("{}{}", place.prefix, after.as_str()).into_bytes());
+        let directories = self.directories.get_or_insert_with(|| Directories::new(place.clone(), after));
+        let found = directories.some(&self.inner, PAGE_MAX).await;
+        let found = found.map_err(|why| self.inner.no_page(OP, self.space.to_string(), why))?;
+        if self.first && found.is_empty() && !self.inner.bucket_is_space() {
+            self.inner.seen.forget(&self.space);
+            self.inner.confirm(OP, &self.space, place).await?;
+        }
+        self.first = false;
+        let end = found.len() < PAGE_MAX;
+        let mut entries = Vec::with_capacity(found.len());
+        for (key, object) in found {
+            let listed = self.entry(place, key, &object)?;
+            let untagged = bare(&object.etag).is_empty();
+            entries.extend(if untagged { self.asked(listed).await? } else { listed });
+        }
         Ok(ListPage { entries, places: self.inner.places_of(&self.space), end })
     }
 
@@ -108,13 +162,17 @@ impl Walk {
             // Services but Amazon's were seen to end a listing too early: they are asked whether nothing lies behind its end.
             let askable = self.last.as_deref().is_some_and(|last| std::str::from_utf8(last).is_ok());
             self.next = Next::BehindLast;
+            self.said_to_end = true;
             return Ok(empty || !askable || self.inner.amazon);
         };
         let repeats = !self.empty_pages.insert(token.clone());
         if repeats || self.empty_pages.len() > EMPTY_PAGES_MAX {
             return Err(self.wrong("the listing goes round: page after page comes without an entry or an end"));
         }
-        self.next = Next::Token(token);
+        // A token that is a key, which the answer could not hold as it is, would lead elsewhere.
+        let spoilt = token.contains(char::REPLACEMENT_CHARACTER);
+        let known = self.last.as_deref().is_some_and(|last| std::str::from_utf8(last).is_ok());
+        self.next = if spoilt && known { Next::BehindLast } else { Next::Token(token) };
         Ok(false)
     }
 
@@ -137,7 +195,7 @@ impl Walk {
     /// One entry; the space's own mark is none.
     fn entry(&mut self, place: &Place, key: Key, object: &Object) -> Result<Option<Listed>, StoreError> {
         if self.last.as_ref().is_some_and(|last| *last >= key.bytes) {
-            return Err(self.wrong(format!("`{}` stands out of order", shown(&key))));
+            return Err(self.wrong(format!("`{}` stands out of order in {}", shown(&key), self.inner.extent)));
         }
         let rest = &key.bytes[place.prefix.len()..];
         // Asked for what lies behind; a server that begins too early would have items looked at twice.
@@ -193,7 +251,7 @@ impl Inner {
         match why {
             NoPage::Failed(trouble) => self.meant(op, subject, During::Reach, trouble),
             NoPage::Contradiction(why) => {
-                let why = format!("the answer is not believed: {why}");
+                let why = format!("the answer of {} is not believed: {why}", self.extent);
                 StoreError { source: Some(why.into()), ..self.error(op, subject, StoreErrorKind::Unexpected) }
             }
         }

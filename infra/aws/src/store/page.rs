@@ -6,9 +6,10 @@
 use aws_sdk_s3::types::EncodingType;
 
 use super::Inner;
+use super::directories::by_directories;
 use super::faults::fit;
 use super::places::Place;
-use crate::answer::{Listing, ListingReader, Object};
+use crate::answer::{Listing, ListingReader, Object, is_of_xml};
 use crate::trouble::Trouble;
 
 /// What a page is asked for.
@@ -39,6 +40,8 @@ pub(super) struct Page {
     pub(super) objects: Vec<(Key, Object)>,
     /// What was rolled up, in ascending order.
     pub(super) folders: Vec<Key>,
+    /// Whether the objects came in the order of a server that lists directory by directory, which is another.
+    pub(super) by_directories: bool,
     /// Where the next page begins, if there is one.
     pub(super) next: Option<String>,
 }
@@ -93,6 +96,11 @@ impl Inner {
     }
 }
 
+/// A text as a server writes it that has a sign for each character which no XML may hold.
+fn as_xml_has_it(text: &str) -> String {
+    text.chars().map(|character| if is_of_xml(character) { character } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
 impl PageRequest<'_> {
     fn judge(&self, answer: Listing) -> Result<Page, String> {
         let encoded = answer.encoding.as_deref() == Some("url");
@@ -103,15 +111,20 @@ impl PageRequest<'_> {
             return Err("the page behind this one is said to be this one again".to_owned());
         }
         self.echoed(&answer, encoded)?;
-        let folders: Vec<Key> = answer.folders.into_iter().map(|name| Key::read(name, encoded)).collect();
+        let mut folders: Vec<Key> = answer.folders.into_iter().map(|name| Key::read(name, encoded)).collect();
         let objects = answer.objects.into_iter().map(|mut object| {
             let key = Key::read(std::mem::take(&mut object.key), encoded);
             (key, object)
         });
-        let objects: Vec<(Key, Object)> = objects.collect();
+        let mut objects: Vec<(Key, Object)> = objects.collect();
         counted(answer.count, objects.len(), folders.len())?;
-        ascending(objects.iter().map(|(key, _)| key))?;
-        ascending(folders.iter())?;
+        let by_directories = by_directories_only(&objects, |(key, _)| key)?;
+        if by_directories {
+            objects.sort_by(|(a, _), (b, _)| a.bytes.cmp(&b.bytes));
+        }
+        if by_directories_only(&folders, |key| key)? {
+            folders.sort_by(|a, b| a.bytes.cmp(&b.bytes));
+        }
         let prefix = self.place.prefix.as_bytes();
         if let Some(other) =
             objects.iter().map(|(key, _)| key).chain(&folders).find(|key| !key.bytes.starts_with(prefix))
@@ -124,13 +137,18 @@ impl PageRequest<'_> {
                 return Err(format!("`{}` is rolled up, which was not asked", shown(folder)));
             }
         }
-        Ok(Page { objects, folders, next })
+        Ok(Page { objects, folders, by_directories, next })
     }
 
     /// What an answer repeats of the request must be what was asked. Not every server repeats everything.
     fn echoed(&self, answer: &Listing, encoded: bool) -> Result<(), String> {
         let differs = |asked: &str, echo: Option<&str>, may_be_encoded: bool| {
-            echo.filter(|echo| *echo != asked && !(may_be_encoded && decoded(echo) == asked.as_bytes())).map(fit)
+            let same = |echo: &str| {
+                let encoded = may_be_encoded && decoded(echo) == asked.as_bytes();
+                // What no XML may hold, servers put another character for.
+                encoded || (echo.contains(char::REPLACEMENT_CHARACTER) && *echo == as_xml_has_it(asked))
+            };
+            echo.filter(|echo| *echo != asked && !same(echo)).map(fit)
         };
         let wrong =
             |what: &str, other: String| Err(format!("it answers for the {what} `{other}`, which was not asked"));
@@ -182,15 +200,19 @@ fn counted(told: Option<i64>, objects: usize, folders: usize) -> Result<(), Stri
     Err(format!("it tells of {told} entries, and {} came", objects + folders))
 }
 
-fn ascending<'k>(keys: impl Iterator<Item = &'k Key>) -> Result<(), String> {
-    let mut last: Option<&Key> = None;
-    for key in keys {
-        if last.is_some_and(|last| last.bytes >= key.bytes) {
-            return Err(format!("`{}` stands out of order", shown(key)));
-        }
-        last = Some(key);
+/// Whether keys ascend as a server lists them that goes directory by directory, and not by their bytes.
+///
+/// # Errors
+/// They ascend in neither order.
+fn by_directories_only<T>(entries: &[T], key: impl Fn(&T) -> &Key) -> Result<bool, String> {
+    let pairs = || entries.iter().map(&key).zip(entries.iter().skip(1).map(&key));
+    if pairs().all(|(last, key)| last.bytes < key.bytes) {
+        return Ok(false);
     }
-    Ok(())
+    match pairs().find(|(last, key)| by_directories(&last.bytes, &key.bytes).is_ge()) {
+        None => Ok(true),
+        Some((_, key)) => Err(format!("`{}` stands out of order", shown(key))),
+    }
 }
 
 /// A key, fit for a message.

@@ -241,7 +241,7 @@ async fn keys_are_never_taken_for_others_whatever_a_server_says_of_their_spellin
 }
 
 /// A path as it is sent: a plus stands for itself.
-fn percent(path: &str) -> String {
+pub(crate) fn percent(path: &str) -> String {
     let mut out = Vec::new();
     let mut rest = path.as_bytes();
     while let Some((byte, behind)) = rest.split_first() {

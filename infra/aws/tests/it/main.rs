@@ -7,12 +7,14 @@ mod canned;
 mod connections;
 mod contract;
 mod deployed;
+mod directories;
 mod item_answers;
 mod listening;
 mod lists;
 mod ministack;
 #[path = "../../../../workman/tests/it/nothing.rs"]
 mod nothing;
+mod odd_keys;
 mod overlap;
 mod queues;
 mod reach;

@@ -1,5 +1,6 @@
 //! The reach of a failure: one item, or all of a store, found out by asking.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -151,6 +152,27 @@ async fn a_key_at_which_the_service_fails_is_no_trouble_of_the_stores() {
     assert!(chain(&put(&store, "sick").await.unwrap_err()).contains("InternalError: Please try again. (HTTP 500)"));
     assert_eq!(read(&store, "well").await.unwrap().concat(), b"0123456789");
     put(&store, "well").await.unwrap();
+}
+
+/// More failures than a budget of retries that all share would allow.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_failures_at_each_of_many_keys_cost_no_item() {
+    let failed: Mutex<BTreeMap<String, u32>> = Mutex::default();
+    let endpoint = serve(move |request| {
+        let mut failed = failed.lock().unwrap();
+        let times = failed.entry(format!("{} {}", request.method(), request.uri())).or_default();
+        *times += 1;
+        if *times <= 2 { failing() } else { well(request) }
+    });
+    let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+    let store = S3Store::new(&connect(&endpoint).await, settings(single));
+    let both = async |id: String| {
+        put(&store, &id).await?;
+        read(&store, &id).await
+    };
+    let done: Vec<_> = futures::future::join_all((0..40).map(|n| both(format!("key{n}")))).await;
+    let lost: Vec<_> = done.into_iter().filter_map(Result::err).collect();
+    assert!(lost.is_empty(), "{} of 40: {}", lost.len(), chain(&lost[0]));
 }
 
 #[tokio::test]

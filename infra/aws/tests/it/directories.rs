@@ -1,0 +1,136 @@
+//! A server that lists directory by directory: its keys come in the order of their bytes all the same, each once.
+
+use std::sync::{Arc, Mutex};
+
+use futures::TryStreamExt as _;
+use mill_aws::{S3Store, Spaces};
+use mill_engine::SeededChance;
+use mill_model::{ContentId, Properties};
+use mill_ports::{Chance, Content, DestinationStore, Listed, SourceStore, StoreError, StoreErrorKind, When, chain};
+
+use crate::answers::percent;
+use crate::canned::{answer, listing, serve};
+use crate::servers::connect;
+use crate::stores::{body, bucket, item, pattern, settings, space};
+
+async fn listed(store: &S3Store, after: Option<&str>) -> Result<Vec<String>, StoreError> {
+    let pages: Vec<_> = store.list(&space(), after.map(|after| ContentId::new(after).unwrap())).try_collect().await?;
+    let names = pages.into_iter().flat_map(|page| page.entries).map(|entry| match entry {
+        Listed::Item(id, _) => id.as_str().to_owned(),
+        other => panic!("{other:?}"),
+    });
+    Ok(names.collect())
+}
+
+/// A slash sorts lowest.
+fn in_its_order(key: &str) -> String {
+    key.replace('/', "\0")
+}
+
+/// A page of such a server: entries, those that end in a slash rolled up, and a token for the next.
+fn page(keys: &[String], most: usize, query: &str) -> String {
+    let told = |name: &str| query.split('&').find_map(|part| part.strip_prefix(&format!("{name}="))).map(percent);
+    let prefix = told("prefix").unwrap_or_default();
+    let mut entries: Vec<String> = Vec::new();
+    for rest in keys.iter().filter_map(|key| key.strip_prefix(&prefix)) {
+        let rolled = told("delimiter").and_then(|_| rest.split_once('/')).map(|(name, _)| format!("{name}/"));
+        let entry = format!("{prefix}{}", rolled.unwrap_or_else(|| rest.to_owned()));
+        if entries.last() != Some(&entry) {
+            entries.push(entry);
+        }
+    }
+    if let Some(after) = told("start-after") {
+        entries.retain(|entry| in_its_order(entry) > in_its_order(&after));
+    }
+    let from: usize = told("continuation-token").map_or(0, |token| token.parse().unwrap());
+    let some = &entries[from..entries.len().min(from + most)];
+    let next = (from + most < entries.len()).then(|| (from + most).to_string());
+    let files: Vec<&str> = some.iter().filter(|entry| !entry.ends_with('/')).map(String::as_str).collect();
+    let folders = some.iter().filter(|entry| entry.ends_with('/'));
+    let folders: Vec<_> =
+        folders.map(|name| format!("<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>")).collect();
+    let folders = folders.concat();
+    listing(&files, next.as_deref()).replace("</ListBucketResult>", &format!("{folders}</ListBucketResult>"))
+}
+
+/// Keys of a few short names, so that many begin as others do.
+fn random_keys(chance: &SeededChance) -> Vec<String> {
+    let below = |most: u64| chance.next_u64() % most;
+    let name = || (0..=below(3)).map(|_| char::from(b"a-.!b0"[below(6) as usize])).collect::<String>();
+    let mut keys: Vec<String> =
+        (0..=below(30)).map(|_| (0..=below(4)).map(|_| name()).collect::<Vec<_>>().join("/")).collect();
+    keys.sort_by_key(|key| in_its_order(key));
+    keys.dedup();
+    keys
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_listed_directory_by_directory_come_in_the_order_of_bytes_each_once() {
+    let held = Arc::new(Mutex::new((Vec::new(), 1)));
+    let served = held.clone();
+    let endpoint = serve(move |request| {
+        let (keys, most) = &*served.lock().unwrap();
+        answer(200, &[], &page(keys, *most, request.uri().query().unwrap_or_default()))
+    });
+    let connection = connect(&endpoint).await.without_retries();
+    let mut turned = 0;
+    for seed in 0..70 {
+        let chance = SeededChance::new(seed);
+        let keys = random_keys(&chance);
+        *held.lock().unwrap() = (keys.clone(), (seed % 7 + 1) as usize);
+        let mut expected = keys.clone();
+        expected.sort();
+        let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+        let store = S3Store::new(&connection, settings(single));
+        let found = match listed(&store, None).await {
+            // It showed behind the first page: said as such, and the next listing knows.
+            Err(error) => {
+                assert!(chain(&error).contains("directory by directory"), "{seed}: {}", chain(&error));
+                turned += 1;
+                listed(&store, None).await
+            }
+            found => found,
+        };
+        assert_eq!(found.unwrap_or_else(|error| panic!("{seed} {keys:?}: {}", chain(&error))), expected, "{seed}");
+        if !keys.is_sorted() {
+            for after in keys.iter().chain(&["a".to_owned(), "a-/b".to_owned(), "zz".to_owned()]) {
+                let behind: Vec<_> = expected.iter().filter(|key| *key > after).cloned().collect();
+                let found = listed(&store, Some(after)).await;
+                assert_eq!(
+                    found.unwrap_or_else(|error| panic!("{seed} {after}: {}", chain(&error))),
+                    behind,
+                    "{seed} {after}"
+                );
+            }
+        }
+    }
+    assert!(turned > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_other_disorder_is_an_error_that_names_the_server() {
+    let endpoint = serve(|_| answer(200, &[], &listing(&["b", "a"], None)));
+    let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+    let store = S3Store::new(&connect(&endpoint).await, settings(single));
+    let error = listed(&store, None).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Unexpected);
+    let (told, port) = (chain(&error), endpoint.rsplit(':').next().unwrap());
+    assert!(told.contains("`a` stands out of order") && told.contains(port), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_seaweed_lists_directory_by_directory_is_listed_by_bytes() {
+    let connection = crate::taking::connect().await;
+    let single = Spaces::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
+    let store = S3Store::new(&connection, settings(single));
+    let mut keys = ["a", "photos/x", "photos/-/a", "photos-old/y", "photos.txt", "photos!/z/-", "photos!/z-", "z"];
+    for key in keys {
+        let content = Content { size: 3, properties: Properties::default() };
+        store.put(&item(key), &content, &When::Absent, body(&pattern(3))).await.unwrap();
+    }
+    keys.sort_unstable();
+    assert_eq!(listed(&store, None).await.unwrap(), keys);
+    for (at, after) in keys.iter().enumerate() {
+        assert_eq!(listed(&store, Some(after)).await.unwrap(), keys[at + 1..], "{after}");
+    }
+}
