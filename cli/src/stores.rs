@@ -11,7 +11,8 @@ use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_policy::{StoreKind, StoreSpec};
 use mill_ports::{
-    Clock, DeletableStore, DestinationStore, SourceStore, StoreCaps, StoreError, StoreErrorKind, Stores, Table,
+    CapUnknown, Clock, DeletableStore, DestinationStore, SourceStore, StoreCaps, StoreError, StoreErrorKind, Stores,
+    Table,
 };
 use mill_records::destinations::Keeper;
 use mill_records::policies::{PolicyBook, PolicyError};
@@ -210,9 +211,13 @@ fn cap(spec: &StoreSpec, workers: Option<u32>) -> Option<NonZeroU32> {
 
 #[async_trait]
 impl StoreCaps for ConfiguredStores {
-    async fn cap(&self, store: &StoreAddress) -> Option<NonZeroU32> {
-        let policy = self.policies.account(&store.account).await.ok()?;
-        cap(policy.store(&store.store)?, policy.workers())
+    async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknown> {
+        let policy = match self.policies.account(&store.account).await {
+            Ok(policy) => policy,
+            Err(PolicyError::NotListed { .. }) => return Ok(None),
+            Err(_) => return Err(CapUnknown),
+        };
+        Ok(policy.store(&store.store).and_then(|spec| cap(spec, policy.workers())))
     }
 }
 

@@ -16,6 +16,7 @@ pub mod campaign;
 pub mod fault;
 pub mod seed;
 
+mod attempts;
 mod checker;
 mod desk;
 mod dice;

@@ -9,10 +9,17 @@ use mill_model::StoreAddress;
 /// Says how many tasks may use each store at once.
 #[async_trait]
 pub trait StoreCaps: fmt::Debug + Send + Sync + 'static {
-    /// The cap of a store as people want it today. `None` where it has none, and where none can be told now: a store whose
-    /// policy cannot be read is not used by any task either.
-    async fn cap(&self, store: &StoreAddress) -> Option<NonZeroU32>;
+    /// The cap of a store as people want it today, if it has one.
+    ///
+    /// # Errors
+    /// [`CapUnknown`] where it cannot be told now: what was known before holds on.
+    async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknown>;
 }
+
+/// It cannot be told now how many tasks may use a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store's cap is not known now")]
+pub struct CapUnknown;
 
 /// No store has a cap.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,7 +27,7 @@ pub struct NoCaps;
 
 #[async_trait]
 impl StoreCaps for NoCaps {
-    async fn cap(&self, _: &StoreAddress) -> Option<NonZeroU32> {
-        None
+    async fn cap(&self, _: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknown> {
+        Ok(None)
     }
 }

@@ -18,7 +18,7 @@ pub mod store;
 pub mod table;
 pub mod task_ledger;
 
-pub use caps::{NoCaps, StoreCaps};
+pub use caps::{CapUnknown, NoCaps, StoreCaps};
 pub use clock::{Chance, ChanceExt, Clock, ClockWitness};
 pub use crash::{CrashPoint, crash_point};
 pub use planted::{Planted, planted};

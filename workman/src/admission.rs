@@ -160,6 +160,13 @@ impl<T> Admission<T> {
         }
     }
 
+    /// Notes that a store's cap cannot be told now: what was known holds on, and where nothing was known, one task at once.
+    pub(crate) fn note_unknown_cap(&mut self, store: &StoreAddress, now: Monotonic) {
+        if !self.gates.contains_key(store) {
+            self.note_cap(store, Some(NonZeroU32::MIN), now);
+        }
+    }
+
     /// Notes how many tasks of a store may run here at once, of those that run anywhere.
     pub(crate) fn note_permits(&mut self, store: &StoreAddress, permits: u32) {
         self.each(std::slice::from_ref(store), |gate| gate.permits = permits);
@@ -168,11 +175,10 @@ impl<T> Admission<T> {
 
     /// What the tasks of each store need that has a cap.
     pub(crate) fn needs(&self) -> Vec<PermitNeed> {
-        let need = |(store, gate): (&StoreAddress, &Gate)| PermitNeed {
-            store: store.clone(),
-            cap: gate.cap.map_or(0, NonZeroU32::get),
-            in_use: gate.in_use,
-            benched: gate.benched,
+        let need = |(store, gate): (&StoreAddress, &Gate)| {
+            // Without a cap they need none.
+            let (cap, in_use, benched) = gate.cap.map_or((0, 0, 0), |cap| (cap.get(), gate.in_use, gate.benched));
+            PermitNeed { store: store.clone(), cap, in_use, benched }
         };
         self.gates.iter().filter(|(_, gate)| gate.cap.is_some() || gate.permits > 0).map(need).collect()
     }

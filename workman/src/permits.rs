@@ -1,7 +1,9 @@
 //! This workman's permits at capped stores, which hold over the whole fleet: when their book is asked, and what is theirs
 //! meanwhile. Decides only; does no IO.
 //!
-//! Permits are kept across tasks while there is work, and a moment longer, so that no task costs a row. What is given back is
+//! Permits are kept across tasks while there is work, and a moment longer, so that no task costs a row. One that is not used for
+//! that moment is given back, also while tasks wait for it: they may wait for another store besides, whose permits a workman
+//! has that waits for this one. What is given back is
 //! no longer used from before the book is asked; what is taken is used from after it has answered. Permits that could not be
 //! kept are lost before any other workman may have them: [`Lease`]s say so at each deed.
 
@@ -52,6 +54,7 @@ impl PermitQuestion {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // four facts that are independent of each other
 struct Kept {
     held: u32,
     lease: Lease,
@@ -65,8 +68,10 @@ struct Kept {
     unsure: bool,
     /// Whether a lowered cap is exceeded by all together.
     over: bool,
-    /// Since when there are more than are needed.
-    surplus_since: Option<Monotonic>,
+    /// Since when there are more than are in use.
+    unused_since: Option<Monotonic>,
+    /// Whether it is giving back, and leaves some time to others.
+    yields: bool,
     watched: WatchedHolders,
 }
 
@@ -113,7 +118,7 @@ impl PermitKeeper {
     /// What the book is to be asked for a store now, if anything.
     pub(crate) fn question(&mut self, need: &PermitNeed, now: Monotonic) -> Option<PermitQuestion> {
         let PermitNeed { store, cap, in_use, benched } = need;
-        let wanted = in_use.saturating_add(*benched).min(*cap);
+        let wanted = in_use.saturating_add(*benched).min(*cap).max(*in_use);
         let kept = self.stores.entry(store.clone()).or_insert_with(|| Kept {
             held: 0,
             lease: Lease::until(self.clock.clone(), now),
@@ -122,12 +127,13 @@ impl PermitKeeper {
             retry_at: now,
             unsure: false,
             over: false,
-            surplus_since: None,
+            unused_since: None,
+            yields: false,
             watched: WatchedHolders::default(),
         });
-        kept.surplus_since = (kept.held > wanted).then(|| kept.surplus_since.unwrap_or(now));
-        let lingered = kept.surplus_since.is_some_and(|since| now.since(since) >= LINGER);
-        let fewer = lingered || (kept.over && kept.held > *in_use);
+        kept.unused_since = (kept.held > *in_use).then(|| kept.unused_since.unwrap_or(now));
+        let lingered = kept.unused_since.is_some_and(|since| now.since(since) >= LINGER);
+        let fewer = kept.held > *in_use && (lingered || kept.over);
         let more = wanted > kept.held && kept.retry_at <= now;
         let beats = kept.held > 0 && kept.beat_at <= now;
         let again = kept.unsure && kept.retry_at <= now;
@@ -135,14 +141,14 @@ impl PermitKeeper {
             return None;
         }
         if fewer {
-            kept.held = if kept.over { *in_use } else { wanted.max(*in_use) };
+            kept.held = *in_use;
         }
-        kept.asked = true;
+        (kept.asked, kept.yields) = (true, fewer);
         let request = PermitRequest {
             store: store.clone(),
             holder: self.holder.clone(),
             held: kept.held,
-            wanted: wanted.max(kept.held),
+            wanted: if fewer { kept.held } else { wanted.max(kept.held) },
             cap: *cap,
         };
         Some(PermitQuestion { request, watched: std::mem::take(&mut kept.watched) })
@@ -156,7 +162,8 @@ impl PermitKeeper {
         now: Monotonic,
     ) -> Result<bool, TableError> {
         let Some(kept) = self.stores.get_mut(&answer.store) else { return Ok(false) };
-        (kept.asked, kept.watched, kept.retry_at) = (false, answer.watched, now.plus(RETRY + jitter));
+        let pause = if kept.yields { jitter * 8 } else { jitter };
+        (kept.asked, kept.watched, kept.retry_at) = (false, answer.watched, now.plus(RETRY + pause));
         kept.unsure = answer.granted.is_err();
         let granted = answer.granted.inspect_err(|_| kept.beat_at = kept.retry_at)?;
         let lost = granted.permits < kept.held;
@@ -180,5 +187,37 @@ impl PermitKeeper {
             PermitQuestion { request, watched: kept.watched }
         })
         .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mill_engine::SimClock;
+    use mill_model::{AccountId, StoreId};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_permit_that_waits_for_that_of_another_store_is_given_back() {
+        let clock: Arc<dyn Clock> = Arc::new(SimClock::new());
+        let mut keeper = PermitKeeper::new("one".into(), Duration::from_mins(1), clock.clone());
+        let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() };
+        let need = PermitNeed { store: store.clone(), cap: 1, in_use: 0, benched: 5 };
+        let answer = |permits| PermitAnswer {
+            store: store.clone(),
+            granted: Ok(GrantedPermits { permits, until: clock.monotonic().plus(Duration::from_mins(1)), over: false }),
+            watched: WatchedHolders::default(),
+        };
+        assert_eq!(keeper.question(&need, clock.monotonic()).map(|question| question.request.wanted), Some(1));
+        keeper.answer(answer(1), Duration::ZERO, clock.monotonic()).unwrap();
+        assert!(keeper.question(&need, clock.monotonic()).is_none(), "it is there for what waits");
+        clock.sleep(LINGER).await;
+        let question = keeper.question(&need, clock.monotonic()).unwrap();
+        assert_eq!((question.request.held, question.request.wanted), (0, 0));
+        keeper.answer(answer(0), Duration::from_secs(1), clock.monotonic()).unwrap();
+        clock.sleep(RETRY).await;
+        assert!(keeper.question(&need, clock.monotonic()).is_none(), "others have their turn");
+        clock.sleep(Duration::from_secs(8)).await;
+        assert!(keeper.question(&need, clock.monotonic()).is_some());
     }
 }

@@ -2,16 +2,19 @@
 //! again with nothing in memory.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mill_model::QueueName;
-use mill_ports::{Registry, Statistics, TaskQueue};
+use async_trait::async_trait;
+use mill_model::{QueueName, StoreAddress};
+use mill_ports::{CapUnknown, Registry, Statistics, StoreCaps, TaskQueue};
 use mill_processors::{DuplicateFactory, RemoveFactory};
 use mill_producer::{AbsentSource, DuplicationProducer, SessionReport, WhenFull};
 use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
+use mill_records::permits::PermitBook;
 use mill_records::policies::PolicyBook;
 use mill_records::seals::Seals;
 use mill_workman::{
@@ -105,6 +108,7 @@ impl Keeper {
         while !self.down.is_cancelled() {
             let name = if self.kind == Kind::Workman { "workman" } else { "producer" };
             let life = Living { line: Line::new(world, name), stop: Stop::default() };
+            let _ = life.line.stop.set(life.stop.clone());
             lock(&self.living).push(life.clone());
             let died = {
                 let work = async {
@@ -172,6 +176,17 @@ impl Room {
 
     pub(crate) fn letters(&self) -> DeadLetters {
         DeadLetters::new(Ledger::new(&self.line, DeadLetters::BOOK))
+    }
+
+    fn permits(&self) -> PermitBook {
+        let world = self.line.world.clone();
+        let same_host = world.swarm.same_host;
+        PermitBook {
+            table: Ledger::new(&self.line, PermitBook::BOOK),
+            clock: self.line.clock.clone(),
+            timeout: world.swarm.visibility,
+            surely_dead: Arc::new(move |name| same_host && lock(&world.dead).contains(name)),
+        }
     }
 
     fn chance(&self) -> Arc<dyn mill_ports::Chance> {
@@ -247,6 +262,18 @@ impl Room {
     }
 }
 
+/// The caps of stores, as the policies in use have them.
+#[derive(Debug)]
+struct Caps(Arc<PolicyBook>);
+
+#[async_trait]
+impl StoreCaps for Caps {
+    async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknown> {
+        let policy = self.0.account(&store.account).await.map_err(|_| CapUnknown)?;
+        Ok(policy.workers().and_then(NonZeroU32::new))
+    }
+}
+
 /// One life of a workman and its drain.
 async fn work(living: &Living) {
     let (line, stop) = (&living.line, &living.stop);
@@ -276,8 +303,8 @@ async fn work(living: &Living) {
         clock: line.clock.clone(),
         chance: room.chance(),
         statistics: Arc::default(),
-        caps: Arc::new(mill_ports::NoCaps),
-        permits: None,
+        caps: Arc::new(Caps(room.policies.clone())),
+        permits: Some(room.permits()),
     };
     let drain = DeadLetterDrain {
         queue: room.queues[&QueueName::DeadLetter].clone(),

@@ -1,14 +1,15 @@
 //! A process's line to the world: every call of it passes here, where it may die, stand still or be slow.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_engine::SimClock;
 use mill_model::{Monotonic, Timestamp};
 use mill_ports::{Clock, ClockWitness};
+use mill_workman::Stop;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
@@ -27,6 +28,8 @@ pub(crate) struct Line {
     dead: AtomicBool,
     /// Cancelled when it dies.
     pub(crate) death: CancellationToken,
+    /// How it is told to stop, if it is a workman or a producer.
+    pub(crate) stop: OnceLock<Stop>,
     /// Until when its extensions of leases, and its beats, do not arrive.
     pub(crate) starved_until: Mutex<Monotonic>,
 }
@@ -63,6 +66,7 @@ impl Line {
             fatal: AtomicU64::new(fatal),
             dead: AtomicBool::new(false),
             death: CancellationToken::new(),
+            stop: OnceLock::new(),
             starved_until: Mutex::default(),
         }
     }
@@ -85,6 +89,11 @@ impl Line {
     pub(crate) fn die(&self) {
         self.dead.store(true, Relaxed);
         self.death.cancel();
+    }
+
+    /// Whether it was told to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.get().is_some_and(|stop| stop.gentle.is_cancelled() || stop.immediate.is_cancelled())
     }
 
     pub(crate) fn is_dead(&self) -> bool {

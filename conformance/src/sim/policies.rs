@@ -62,7 +62,8 @@ pub(crate) fn first_wish(world: &World) -> Wish {
         remove: dice.below(4) > 0,
         differences: dice.below(2) == 0,
     };
-    let mut wish = Wish::default();
+    let workers = dice.happens(world.swarm.capped).then(|| dice.between(1, 3) as u32);
+    let mut wish = Wish { workers, ..Wish::default() };
     match dice.below(6) {
         0 | 1 => wish.defaults = vec![copying("1", "2")],
         2 => wish.defaults = vec![copying("1", "2"), copying("1", "3")],
@@ -98,7 +99,8 @@ pub(crate) fn edit(world: &World) {
         *wish = Wish::default();
     } else {
         world.count(Fault::PolicyEdited, PEOPLE);
-        match dice.below(5) {
+        match dice.below(if world.swarm.capped > 0 { 6 } else { 5 }) {
+            5 => wish.workers = dice.happens(world.swarm.capped).then(|| dice.between(1, 3) as u32),
             0 => wish.all_mut().for_each(|copying| copying.remove = !copying.remove),
             1 => wish.all_mut().for_each(|copying| copying.differences = !copying.differences),
             2 => {

@@ -191,6 +191,7 @@ fn desks(swarm: &Swarm, clock: &Arc<dyn Clock>, dice: &Dice) -> BTreeMap<QueueNa
     let habits = QueueHabits {
         short_receives_per_mille: swarm.short_receives,
         max_receive_count: swarm.receives_max,
+        batch_max: std::num::NonZeroU32::new(swarm.batch).unwrap(),
         ..QueueHabits::tidy()
     };
     let queue =

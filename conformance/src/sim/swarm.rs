@@ -108,6 +108,10 @@ pub(crate) struct Swarm {
     pub(crate) on: Acts,
     /// Whether all stores are of one service, which brings items from one to another by itself.
     pub(crate) one_service: bool,
+    /// Of a thousand policies, how many have a cap for their stores.
+    pub(crate) capped: u32,
+    /// Most bodies in one receive.
+    pub(crate) batch: u32,
     /// Whether destinations take names for one another that differ in case or normal form, and people give such names.
     pub(crate) folds: bool,
 }
@@ -168,6 +172,8 @@ impl Swarm {
             rates: Self::rates(dice),
             on: Self::acts_on(dice),
             one_service: dice.below(4) == 0,
+            capped: *dice.pick(&[0, 500, 1000]),
+            batch: *dice.pick(&[2, 10]),
             folds: dice.below(2) == 0,
         }
     }

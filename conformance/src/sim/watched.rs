@@ -11,6 +11,7 @@ use mill_ports::{
     Attempt, FailureClass, FollowUp, Lease, Outcome, ProcessorError, TaskProcessor, TaskProcessorFactory,
 };
 
+use super::attempts::Attempts;
 use super::event::{Event, Verdict};
 use super::line::Line;
 
@@ -87,6 +88,7 @@ impl TaskProcessor for WatchedProcessor {
 
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
         let Self { inner, line } = *self;
+        let _attempt = Attempts::begin(&line, &inner.stores(), attempt);
         let task = &attempt.envelope.task;
         let remove = (task.kind == TaskKind::REMOVE).then(|| Remove::from_task(task).ok()).flatten();
         let running = Arc::new(Running { remove, lease: attempt.lease.clone(), deletes: AtomicU32::new(0) });

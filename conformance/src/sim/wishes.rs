@@ -21,6 +21,8 @@ pub(crate) struct Wish {
     /// Spaces with lists of their own.
     pub(crate) own: BTreeMap<SpaceId, Vec<Copying>>,
     pub(crate) ignored: BTreeSet<SpaceId>,
+    /// Most tasks at once at each store of the account.
+    pub(crate) workers: Option<u32>,
 }
 
 impl Wish {
@@ -62,6 +64,9 @@ impl Wish {
         }
         if !self.ignored.is_empty() {
             file.insert("spacesToIgnore".into(), self.ignored.iter().map(SpaceId::as_str).collect());
+        }
+        if let Some(workers) = self.workers {
+            file.insert("workers".into(), workers.into());
         }
         Value::from(file).to_string()
     }

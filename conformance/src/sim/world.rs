@@ -9,8 +9,10 @@ use std::time::Duration;
 use mill_engine::{MemoryTable, SimClock};
 use mill_model::{AccountId, Monotonic, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::Clock as _;
+use mill_records::permits::PermitBook;
 use tokio_util::sync::CancellationToken;
 
+use super::attempts::Attempts;
 use super::desk::Desk;
 use super::dice::Dice;
 use super::event::Event;
@@ -60,6 +62,8 @@ pub(crate) struct World {
     pub(crate) over: CancellationToken,
     /// How many processes were ever started, for names that none bears twice.
     pub(crate) born: std::sync::atomic::AtomicU64,
+    /// The attempts that run now, of all processes.
+    pub(crate) attempts: Mutex<Attempts>,
     /// Names of processes that live no more.
     pub(crate) dead: Mutex<std::collections::BTreeSet<String>>,
 }
@@ -104,8 +108,14 @@ pub(crate) struct Parts {
 impl World {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let Parts { swarm, clock, dice, desks, shelves, policy_shelf, accounts, spaces, books } = parts;
-        let tables =
-            ["producer-state", "seals", "owners", "delete-lists", mill_records::dead_letters::DeadLetters::BOOK];
+        let tables = [
+            "producer-state",
+            "seals",
+            "owners",
+            "delete-lists",
+            PermitBook::BOOK,
+            mill_records::dead_letters::DeadLetters::BOOK,
+        ];
         let tables = tables.into_iter().map(|name| (name, Arc::new(MemoryTable::with_pages_of(name, 7)))).collect();
         Arc::new(Self {
             swarm,
@@ -122,6 +132,7 @@ impl World {
             calm: AtomicBool::new(true),
             over: CancellationToken::new(),
             born: std::sync::atomic::AtomicU64::new(0),
+            attempts: Mutex::default(),
             dead: Mutex::default(),
         })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::join_all;
 use mill_model::{AccountId, Monotonic, StoreAddress};
-use mill_ports::{CrashPoint, StoreCaps, crash_point};
+use mill_ports::{CapUnknown, CrashPoint, StoreCaps, crash_point};
 use tokio::task::JoinError;
 use tracing::debug;
 
@@ -20,7 +20,7 @@ use crate::poller::Ask;
 use crate::stages::{Moves, Opened, Settled, Taken};
 
 /// What stores take at once, as of a moment ago.
-type Caps = Vec<(StoreAddress, Option<NonZeroU32>)>;
+type Caps = Vec<(StoreAddress, Result<Option<NonZeroU32>, CapUnknown>)>;
 
 /// An answer to a question for caps.
 #[derive(Debug)]
@@ -89,7 +89,10 @@ impl Loop {
     fn note_caps(&mut self, caps: &Caps) {
         let now = self.shared.clock.monotonic();
         for (store, cap) in caps {
-            self.admission.note_cap(store, *cap, now);
+            match cap {
+                Ok(cap) => self.admission.note_cap(store, *cap, now),
+                Err(CapUnknown) => self.admission.note_unknown_cap(store, now),
+            }
         }
     }
 

@@ -187,3 +187,23 @@ async fn a_queue_of_one_capped_store_is_not_received_over_and_over() {
         assert!(put_back <= 4 * 150, "{put_back}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cap_that_cannot_be_told_now_is_the_last_that_was_known_or_one() {
+    let shop = shop();
+    shop.caps.set(&store_of("slow"), 3);
+    send(&shop, "slow", 12).await;
+    shop.work(async {
+        shop.pass(secs(5)).await;
+        shop.caps.set(&store_of("slow"), u32::MAX);
+        shop.emptied().await;
+    })
+    .await
+    .unwrap();
+    assert_eq!(most_at_once(&shop.probe.events(), "slow"), 3);
+    let shop = self::shop();
+    shop.caps.set(&store_of("slow"), u32::MAX);
+    send(&shop, "slow", 4).await;
+    shop.work_off().await.unwrap();
+    assert_eq!(most_at_once(&shop.probe.events(), "slow"), 1);
+}

@@ -356,4 +356,7 @@ impl mill_ports::TaskQueue for Denied {
     async fn depth(&self) -> Result<mill_ports::Depth, mill_ports::QueueError> {
         self.0.depth().await
     }
+    async fn depth_of(&self, group: &mill_model::AccountId) -> Result<Option<u64>, mill_ports::QueueError> {
+        self.0.depth_of(group).await
+    }
 }

@@ -138,3 +138,24 @@ async fn a_workman_that_cannot_keep_its_permits_lets_go_before_others_begin() {
     assert_eq!(most_at_once(&shop.probe.events(), "slow"), 1);
     assert_eq!((shop.probe.ended().len(), shop.letters().len()), (2, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cap_that_is_lowered_beneath_what_runs_asks_the_book_no_more_often() {
+    let mut shop = Shop::new(|clock, _| async move {
+        clock.sleep(Duration::from_mins(10)).await;
+        Ok(Outcome::done())
+    });
+    shop.caps.set(&store_of("slow"), 3);
+    let book = shop.shares();
+    send(&shop, "slow", 5).await;
+    shop.work(async {
+        shop.pass(secs(5)).await;
+        shop.caps.set(&store_of("slow"), 1);
+        shop.emptied().await;
+    })
+    .await
+    .unwrap();
+    let minutes = shop.clock.monotonic().since_origin().as_secs() / 60;
+    // Three beats a minute, and a question for those that wait every two seconds.
+    assert!(book.calls(Op::PutRow).calls <= minutes * 35, "{:?} in {minutes} minutes", book.calls(Op::PutRow));
+}

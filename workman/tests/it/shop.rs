@@ -43,7 +43,7 @@ pub(crate) struct Shop {
 pub(crate) struct Caps(Mutex<BTreeMap<StoreAddress, u32>>);
 
 impl Caps {
-    /// Zero for no limit.
+    /// Zero for no limit, the most for one that cannot be told.
     pub(crate) fn set(&self, store: &StoreAddress, cap: u32) {
         self.0.lock().unwrap().insert(store.clone(), cap);
     }
@@ -51,8 +51,11 @@ impl Caps {
 
 #[async_trait]
 impl StoreCaps for Caps {
-    async fn cap(&self, store: &StoreAddress) -> Option<NonZeroU32> {
-        self.0.lock().unwrap().get(store).copied().and_then(NonZeroU32::new)
+    async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, mill_ports::CapUnknown> {
+        match self.0.lock().unwrap().get(store) {
+            Some(&u32::MAX) => Err(mill_ports::CapUnknown),
+            cap => Ok(cap.copied().and_then(NonZeroU32::new)),
+        }
     }
 }
 

@@ -191,6 +191,17 @@ impl TaskQueue for Slot {
     }
 
     async fn release(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
+        let (world, by) = (&self.line.world, &self.line.name);
+        if !receipts.is_empty() && !self.line.is_stopping() {
+            world.violated(
+                "what waits is put back by a send",
+                format!(
+                    "{by} released {} deliveries of {}, and nobody told it to stop",
+                    receipts.len(),
+                    self.desk.name
+                ),
+            );
+        }
         let make = async |receipt: &Receipt| {
             let released = self.desk.inner.release(std::slice::from_ref(receipt)).await;
             released.is_ok_and(|report| report.failed.is_empty())
