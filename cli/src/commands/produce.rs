@@ -36,7 +36,17 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
     let report = producer.session(&stopping.gentle).await?;
     line(said(&report));
     let warned = warn_of(&works, &report);
-    Ok(works.misplaced.exit(if warned { Exit::Warnings } else { Exit::Done }))
+    let exit = match (could_look_at_nothing(&report), warned) {
+        (true, _) => Exit::Error,
+        (false, true) => Exit::Warnings,
+        (false, false) => Exit::Done,
+    };
+    Ok(works.misplaced.exit(exit))
+}
+
+/// Whether accounts or spaces failed, and not one entry of any other was seen.
+fn could_look_at_nothing(report: &SessionReport) -> bool {
+    report.failed() && report.survey.listed + report.queued == 0
 }
 
 /// Works until told to stop: a line for each loop.

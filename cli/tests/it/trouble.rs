@@ -158,3 +158,16 @@ fn a_broken_policy_or_an_unknown_store_stops_its_account_only() {
     others_went_on(&world, &ran);
     assert!(ran.err.contains('7'), "{}", ran.err);
 }
+
+#[test]
+fn a_producer_ends_as_an_error_only_if_it_could_look_at_nothing() {
+    let world = World::new();
+    accounts(&world);
+    fs::rename(world.path("ill-one"), world.path("unplugged")).unwrap();
+    world.mill(&["produce", "duplication", "--now"]).expect(2);
+    fs::rename(world.path("well-one"), world.path("unplugged-too")).unwrap();
+    world.mill(&["produce", "duplication", "--now", "--reset"]).expect(200);
+    world.mill(&["produce", "duplication", "--reset"]).expect(0);
+    let ran = world.mill(&["produce", "duplication", "--now"]).expect(100);
+    assert!(ran.err.contains("ill-one") && ran.err.contains("well-one"), "{}", ran.err);
+}
