@@ -48,6 +48,7 @@ const SETTINGS: &[Setting] = &[
     Setting { key: "workman.visibility", default: "60s", about: "how long a task in hand stays hidden from others" },
     Setting { key: "workman.failures-max", default: "3", about: "failed executions before a task is given up" },
     Setting { key: "workman.reserved-low", default: "0", about: "per cent of workers kept for the lowest queue" },
+    Setting { key: "workman.reserved-high", default: "5", about: "per cent of workers kept for the higher queues" },
     Setting {
         key: "workman.idle-backoff",
         default: "100ms,200ms,500ms,1s",

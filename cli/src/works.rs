@@ -269,13 +269,15 @@ pub(crate) fn producer_defaults() -> Result<mill_producer::Settings> {
 
 /// How a workman works by configuration; `workers` as the command line says, if it does.
 pub(crate) fn workman_settings(config: &Config, workers: Option<u32>) -> Result<WorkmanSettings> {
-    let percent: u8 = config.parsed("workman.reserved-low")?;
+    let (low, high): (u8, u8) = (config.parsed("workman.reserved-low")?, config.parsed("workman.reserved-high")?);
+    let share = |percent: u8| f32::from(percent.min(100)) / 100.0;
     Ok(WorkmanSettings {
         workers: unlimited(workers.map_or_else(|| config.parsed("workman.workers"), Ok)?),
         visibility: config.duration("workman.visibility")?,
         idle_backoff: config.durations("workman.idle-backoff")?,
         failures_max: config.parsed("workman.failures-max")?,
-        reserved_low: f32::from(percent.min(100)) / 100.0,
+        reserved_low: share(low),
+        reserved_high: share(high),
         grace: config.duration("workman.grace")?,
         ..workman_defaults()
     })
@@ -295,6 +297,7 @@ pub(crate) fn workman_defaults() -> WorkmanSettings {
         linger: Duration::ZERO,
         recheck: Duration::ZERO,
         reserved_low: 0.0,
+        reserved_high: 0.05,
         on_final_failure: mill_workman::OnFinalFailure::Drain,
         on_unavailable: mill_workman::OnUnavailable::Wait,
         grace: Duration::from_secs(30),

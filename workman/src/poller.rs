@@ -10,11 +10,17 @@
 //! A *round* offers the free slots to the highest queue. What it leaves (it came back short) is offered to the next,
 //! and so on. Slots that become free meanwhile wait for the next round, so that each is offered to the highest first.
 //! Where requests cost, a higher queue that was empty a moment ago is passed over.
+//!
+//! What is reserved for the higher queues is listened to [beside](listening) the rounds, while the lowest has more than it may fill.
+
+mod listening;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mill_model::Monotonic;
+
+pub(crate) use self::listening::slots;
 
 /// What stays the same.
 #[derive(Debug, Clone)]
@@ -22,6 +28,8 @@ pub(crate) struct PollSettings {
     pub(crate) workers: u32,
     /// Slots that the higher queues leave to the lowest.
     pub(crate) reserved: u32,
+    /// Slots that the lowest queue leaves to the higher. Together they leave at least one to any.
+    pub(crate) reserved_high: u32,
     pub(crate) idle_backoff: Vec<Duration>,
     pub(crate) poll_wait: Duration,
     /// Free slots that make no full batch wait so long for others.
@@ -35,6 +43,8 @@ pub(crate) struct PollSettings {
 pub(crate) enum Step {
     /// Receive up to `max` from the queue at `lane`, in several receives at once where one is not enough.
     Ask(Ask),
+    /// The same, but it may take long, and the next step is asked for meanwhile.
+    Listen(Ask),
     /// Nothing is to be asked before then, unless an attempt ends earlier.
     Rest { until: Monotonic },
     /// All slots are taken: nothing is to be asked before an attempt ends.
@@ -48,6 +58,8 @@ pub(crate) struct Ask {
     pub(crate) max: u32,
     pub(crate) wait: Duration,
     pub(crate) asked_at: Monotonic,
+    /// Whether others are made meanwhile.
+    pub(crate) beside: bool,
 }
 
 /// What came of it.
@@ -104,6 +116,8 @@ pub(crate) struct Poller {
     lanes: Vec<Lane>,
     phase: Phase,
     busy: bool,
+    /// Free slots that a receive beside the rounds is to fill; none where there is no such receive.
+    held: u32,
     /// Tasks that have been received and wait for their stores.
     waiting: u32,
     /// Rounds in a row that found nothing anywhere.
@@ -141,6 +155,7 @@ impl Poller {
             lanes,
             phase: Phase::Between,
             busy: false,
+            held: 0,
             waiting: 0,
             expected: BTreeSet::new(),
             idle: 0,
@@ -152,11 +167,13 @@ impl Poller {
 
     /// Whether a task of the queue at `lane` that waits here may begin: a slot is free for it, and no higher queue has more.
     pub(crate) fn may_begin(&self, lane: usize) -> bool {
-        let (free, kept) = (self.free(), self.kept());
+        // While the higher queues are listened to, the slots for it are free; more than there are then wait for one.
+        let (free, kept) = (self.unfilled(), self.kept());
+        let low = free.min(self.room_low());
         let higher_has_more = self.lanes[..lane].iter().any(|higher| higher.has_more);
         match lane == self.last() {
-            true if higher_has_more => free.min(kept) > 0,
-            true => free > 0,
+            true if higher_has_more => low.min(kept) > 0,
+            true => low > 0,
             false => free > kept && !higher_has_more,
         }
     }
@@ -172,7 +189,7 @@ impl Poller {
 
     /// Whether there are more tasks than slots: one was taken while the queues were listened to.
     pub(crate) fn is_over(&self) -> bool {
-        self.lanes.iter().map(|lane| lane.in_use).sum::<u32>() > self.settings.workers
+        self.in_use() > self.settings.workers
     }
 
     /// Notes how many tasks wait here; so many slots are left to them while the queues are listened to.
@@ -198,7 +215,7 @@ impl Poller {
         self.low_until.map(|until| self.expected.first().map_or(until, |first| until.min(*first)))
     }
 
-    /// What to do now. An [`Ask`] must be [answered](Self::answer) before this is asked again.
+    /// What to do now. A [`Step::Ask`] must be [answered](Self::answer) before this is asked again.
     ///
     /// `busy` says whether anything is in hand, of which follow-ups or retries may come at any moment.
     pub(crate) fn next(&mut self, now: Monotonic, busy: bool) -> Step {
@@ -234,6 +251,10 @@ impl Poller {
             self.idle = 0;
             self.low_until = None;
         }
+        if ask.beside {
+            self.heard(ask, answer, now);
+            return;
+        }
         match &mut self.phase {
             Phase::Round(round) => {
                 round.offered = round.offered.saturating_sub(answer.received);
@@ -259,8 +280,8 @@ impl Poller {
         }
     }
 
-    fn free(&self) -> u32 {
-        self.settings.workers.saturating_sub(self.lanes.iter().map(|lane| lane.in_use).sum())
+    fn in_use(&self) -> u32 {
+        self.lanes.iter().map(|lane| lane.in_use).sum()
     }
 
     fn last(&self) -> usize {
@@ -312,19 +333,24 @@ impl Poller {
     }
 
     fn was_empty(&self, lane: usize, now: Monotonic) -> bool {
-        lane < self.last() && self.lanes[lane].empty_until.is_some_and(|until| now < until)
+        let listened_to = lane == 0 && self.held > 0;
+        listened_to || lane < self.last() && self.lanes[lane].empty_until.is_some_and(|until| now < until)
     }
 
     fn ask_in(&self, round: &Round, now: Monotonic) -> Option<Ask> {
         let max = self.may_fill(round).min(self.lanes[round.lane].batch_max.saturating_mul(round.width));
         let now_asked = max > 0 && !self.is_failing(round.lane, now) && !self.was_empty(round.lane, now);
-        now_asked.then_some(Ask { lane: round.lane, max, wait: Duration::ZERO, asked_at: now })
+        now_asked.then_some(Ask { lane: round.lane, max, wait: Duration::ZERO, asked_at: now, beside: false })
     }
 
     /// How many slots of the round its lane may fill. A lane keeps asking until it comes back short or has filled all
     /// of them, so what a lower one finds here was declined above, or is reserved for it.
     fn may_fill(&self, round: &Round) -> u32 {
-        if round.lane == self.last() { round.offered } else { round.offered.saturating_sub(self.kept()) }
+        if round.lane == self.last() {
+            round.offered.min(self.room_low())
+        } else {
+            round.offered.saturating_sub(self.kept())
+        }
     }
 
     /// Free slots that the higher lanes leave to the lowest.
@@ -343,35 +369,16 @@ impl Poller {
             self.phase = Phase::Round(round);
             return;
         }
-        if round.seen == Seen::Tasks {
+        if round.seen == Seen::Tasks && !self.is_to_listen_beside(now) {
             self.phase = Phase::Between;
             return;
         }
         self.phase = Phase::Listening;
         let steps = &self.settings.idle_backoff;
-        if round.seen == Seen::Nothing && !steps.is_empty() {
+        if round.seen == Seen::Nothing && self.room_low() > 0 && !steps.is_empty() {
             self.low_until = Some(now.plus(steps[self.idle.min(steps.len() - 1)]));
             self.idle += 1;
         }
-    }
-
-    /// One long receive on the highest lane, over in time for the lower ones.
-    fn listen(&mut self, now: Monotonic) -> Step {
-        let lower = self.lanes[1..].iter().filter_map(|lane| lane.retry_at.filter(|at| now < *at)).min();
-        let due = if self.lanes.len() > 1 { self.low_until().or(lower) } else { None };
-        let free = self.free().saturating_sub(self.kept());
-        // One at least, or nothing would be listened to; more than there are slots then wait for one.
-        let max = free.saturating_sub(self.waiting).max(free.min(1)).min(self.lanes[0].batch_max);
-        let highest_until = self.lanes[0].retry_at.filter(|at| now < *at);
-        if max == 0 || highest_until.is_some() {
-            self.phase = Phase::Between;
-            let until = [due, highest_until].into_iter().flatten().min();
-            self.pause_until = Some(until.unwrap_or(now.plus(PAUSE)));
-            return Step::Rest { until: until.unwrap_or(now.plus(PAUSE)) };
-        }
-        let wait = due.map_or(self.settings.poll_wait, |due| self.settings.poll_wait.min(due.since(now)));
-        let wait = if self.busy && self.lanes.len() > 1 { wait.min(BUSY_WAIT_MAX) } else { wait };
-        Step::Ask(Ask { lane: 0, max, wait, asked_at: now })
     }
 }
 

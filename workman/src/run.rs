@@ -28,7 +28,7 @@ use crate::heartbeat::Heartbeat;
 use crate::in_flight::{Cause, InFlight};
 use crate::pauses::Pauses;
 use crate::permits::{PermitAnswer, PermitKeeper};
-use crate::poller::{Answer, Ask, PollSettings, Poller, Step};
+use crate::poller::{Answer, Ask, PollSettings, Poller, Step, slots};
 use crate::settings::{Ended, Queues, Stop, WorkmanDeps, WorkmanError, WorkmanSettings};
 use crate::settler::{ROUND_MAX, settle_all};
 use crate::stages::{Opened, Settled, Taken};
@@ -215,6 +215,8 @@ struct Loop {
     tick: Monotonic,
     /// The receive under way. Not dropped before it has answered, or what it takes would stay hidden for nothing.
     asking: Option<(Ask, BoxFuture<'static, Received>)>,
+    /// A long one beside it, for slots that are reserved for higher queues.
+    listening: Option<(Ask, BoxFuture<'static, Received>)>,
     decided: mpsc::Sender<Settled>,
     settler: JoinSet<()>,
 }
@@ -229,10 +231,12 @@ impl Loop {
     fn new(shared: Arc<Shared>) -> Self {
         let settings = &shared.settings;
         let workers = settings.workers.max(1);
+        let reserved = slots(workers, settings.reserved_low);
         let poller = Poller::new(
             PollSettings {
                 workers,
-                reserved: (f64::from(workers) * f64::from(settings.reserved_low.clamp(0.0, 1.0))).floor() as u32,
+                reserved,
+                reserved_high: Poller::reserved_high(workers, shared.lanes.len(), settings.reserved_high, reserved),
                 idle_backoff: settings.idle_backoff.clone(),
                 poll_wait: settings.poll_wait,
                 linger: settings.linger,
@@ -257,6 +261,7 @@ impl Loop {
             attempts: JoinSet::new(),
             asked: JoinSet::new(),
             asking: None,
+            listening: None,
             decided,
             settler,
         }
@@ -275,10 +280,17 @@ impl Loop {
             self.keep_permits();
             let mut rest = None;
             if self.asking.is_none() {
-                match self.poller.next(now, !shared.in_flight.is_empty()) {
+                let busy = !shared.in_flight.is_empty();
+                let mut next = self.poller.next(now, busy);
+                if let Step::Listen(ask) = next {
+                    self.listening = Some((ask, self.ask(&ask)));
+                    next = self.poller.next(now, busy);
+                }
+                match next {
                     Step::Ask(ask) => self.asking = Some((ask, self.ask(&ask))),
                     Step::Rest { until } => rest = Some(until.since(now)),
-                    Step::Full => {}
+                    // There is one at most.
+                    Step::Full | Step::Listen(_) => {}
                 }
             }
             tokio::select! {
@@ -290,6 +302,7 @@ impl Loop {
                 Some(news) = self.asked.join_next() => self.learn(news),
                 Some(answer) = self.permit_calls.join_next() => self.take_permits(answer),
                 (ask, received) = answered(&mut self.asking) => self.arrive(&ask, received),
+                (ask, received) = answered(&mut self.listening) => self.arrive(&ask, received),
                 () = rested(shared.clock.as_ref(), rest) => {}
                 () = rested(shared.clock.as_ref(), tick) => {}
                 () = shared.woken.notified() => {}
@@ -374,9 +387,10 @@ impl Loop {
         loop {
             let now = shared.clock.monotonic();
             if last_receive <= now {
-                self.asking = None;
+                (self.asking, self.listening) = (None, None);
             }
-            if self.attempts.is_empty() && self.asked.is_empty() && self.asking.is_none() {
+            let is_receiving = self.asking.is_some() || self.listening.is_some();
+            if self.attempts.is_empty() && self.asked.is_empty() && !is_receiving {
                 break;
             }
             if let_go.is_none() && (stop.immediate.is_cancelled() || grace <= now) {
@@ -391,7 +405,7 @@ impl Loop {
             let tick = self.tick_if_due(now);
             self.keep_permits();
             let patience = let_go.unwrap_or(grace);
-            let patience = if self.asking.is_some() { patience.min(last_receive) } else { patience };
+            let patience = if is_receiving { patience.min(last_receive) } else { patience };
             tokio::select! {
                 biased;
                 () = stop.immediate.cancelled(), if let_go.is_none() => {}
@@ -400,6 +414,7 @@ impl Loop {
                 Some(answer) = self.permit_calls.join_next() => self.take_permits(answer),
                 () = rested(shared.clock.as_ref(), tick) => {}
                 (ask, received) = answered(&mut self.asking) => self.give_back(&ask, received),
+                (ask, received) = answered(&mut self.listening) => self.give_back(&ask, received),
                 () = shared.clock.sleep(patience.since(now)) => {}
             }
         }

@@ -60,6 +60,10 @@ pub struct WorkmanSettings {
     pub recheck: Duration,
     /// The share of the workers (0 to 1) that the higher queues leave to the lowest.
     pub reserved_low: f32,
+    /// The share of the workers (0 to 1) that the lowest queue leaves to the higher, so that a task there need not wait for
+    /// a long one to end; at least one of four workers or more, unless it is zero. Without meaning for a single queue.
+    /// Of slots that both shares claim it has none, and one is left to any.
+    pub reserved_high: f32,
     /// What follows when a task is given up.
     pub on_final_failure: OnFinalFailure,
     /// What follows when a store cannot be used.

@@ -291,6 +291,7 @@ async fn work(living: &Living) {
         linger: swarm.linger,
         recheck: swarm.recheck,
         reserved_low: 0.0,
+        reserved_high: 0.05,
         on_final_failure: OnFinalFailure::Drain,
         on_unavailable: OnUnavailable::Wait,
         grace: seconds(30),

@@ -281,6 +281,7 @@ impl Shop {
             linger: Duration::from_millis(2),
             recheck: Duration::ZERO,
             reserved_low: 0.0,
+            reserved_high: 0.05,
             on_final_failure: OnFinalFailure::Drain,
             on_unavailable: OnUnavailable::Wait,
             grace: Duration::from_secs(1),

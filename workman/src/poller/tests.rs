@@ -9,6 +9,7 @@ fn poller(workers: u32, reserved: u32, lanes: usize) -> Poller {
     let settings = PollSettings {
         workers,
         reserved,
+        reserved_high: 0,
         idle_backoff: vec![minutes(1), minutes(2), minutes(4), minutes(8), minutes(8)],
         poll_wait: Duration::from_secs(20),
         linger: Duration::from_millis(2),
@@ -165,4 +166,96 @@ fn a_long_receive_that_does_not_wait_makes_no_busy_loop() {
     ask(&mut poller, at(0), 0, 0);
     ask(&mut poller, at(0), 0, 0);
     assert_eq!(poller.next(at(0), false), Step::Rest { until: at(0).plus(PAUSE) });
+}
+
+/// Three of eight slots are left to the higher queues, and the lowest has all others.
+fn flooded(lanes: usize) -> (Poller, Ask) {
+    let mut poller = poller(8, 0, lanes);
+    poller.settings.reserved_high = 3;
+    for lane in 0..lanes - 1 {
+        assert_eq!(ask(&mut poller, at(0), lane, 0), 8);
+    }
+    assert_eq!(ask(&mut poller, at(0), lanes - 1, 5), 5, "no more than the higher leave");
+    let Step::Listen(ask) = poller.next(at(0), true) else { panic!("the reserved slots must be listened for") };
+    (poller, ask)
+}
+
+#[test]
+fn reserved_slots_cost_one_long_receive_of_the_highest_queue_and_no_other() {
+    let (mut poller, listening) = flooded(2);
+    assert_eq!((listening.lane, listening.max, listening.wait), (0, 3, Duration::from_secs(20)));
+    assert_eq!([at(0), at(19)].map(|now| poller.next(now, true)), [Step::Full; 2], "nothing is asked meanwhile");
+    poller.settings.recheck = Duration::from_secs(1);
+    poller.answer(&listening, Answer { received: 0, failed: false }, at(20));
+    let Step::Rest { until } = poller.next(at(20), true) else { panic!() };
+    let Step::Listen(again) = poller.next(until, true) else { panic!("nothing but the next long one") };
+    assert_eq!((again.lane, again.max), (0, 3));
+    assert_eq!(poller.next(until, true), Step::Full);
+}
+
+#[test]
+fn an_ended_low_task_is_followed_by_the_next_while_reserved_slots_are_listened_for() {
+    let (mut poller, listening) = flooded(2);
+    (0..5).for_each(|_| poller.freed(1));
+    assert_eq!(ask(&mut poller, at(1), 1, 5), 5, "the highest is not asked twice, and keeps its slots");
+    assert_eq!(poller.next(at(1), true), Step::Full);
+    poller.answer(&listening, Answer { received: 3, failed: false }, at(2));
+    assert_eq!(poller.next(at(2), true), Step::Full);
+    (0..3).for_each(|_| poller.freed(0));
+    (0..2).for_each(|_| poller.freed(1));
+    assert_eq!(ask(&mut poller, at(3), 0, 0), 5, "where it had more, it is asked first");
+    assert_eq!(ask(&mut poller, at(3), 1, 2), 2);
+}
+
+#[test]
+fn an_emptied_low_queue_is_left_alone_also_while_reserved_slots_are_listened_for() {
+    let (mut poller, listening) = flooded(2);
+    (0..5).for_each(|_| poller.freed(1));
+    assert_eq!(ask(&mut poller, at(1), 1, 0), 5);
+    assert_eq!(poller.next(at(1), false), Step::Rest { until: at(61) });
+    poller.answer(&listening, Answer { received: 1, failed: false }, at(2));
+    assert_eq!(ask(&mut poller, at(2), 0, 0), 7, "work was found, so all are asked again");
+    assert_eq!(ask(&mut poller, at(2), 1, 0), 5);
+}
+
+#[test]
+fn a_middle_queue_may_use_reserved_slots_when_the_highest_was_listened_to_in_vain() {
+    let (mut poller, listening) = flooded(3);
+    poller.settings.linger = Duration::ZERO;
+    poller.answer(&listening, Answer { received: 0, failed: false }, at(20));
+    assert_eq!(ask(&mut poller, at(20), 0, 0), 3);
+    assert_eq!(ask(&mut poller, at(20), 1, 3), 3);
+    assert_eq!(poller.free(), 0);
+}
+
+#[test]
+fn a_highest_queue_that_fails_holds_up_no_low_task() {
+    let (mut poller, listening) = flooded(2);
+    poller.settings.linger = Duration::ZERO;
+    poller.answer(&listening, Answer { received: 0, failed: true }, at(2));
+    assert_eq!(poller.next(at(2), true), Step::Rest { until: at(3) }, "and is asked again after a pause");
+    poller.freed(1);
+    assert_eq!(ask(&mut poller, at(2), 1, 1), 1);
+}
+
+#[test]
+fn a_long_receive_beside_that_does_not_wait_makes_no_busy_loop() {
+    let (mut poller, listening) = flooded(2);
+    poller.settings.linger = Duration::ZERO;
+    poller.answer(&listening, Answer { received: 0, failed: false }, at(0));
+    assert_eq!(poller.next(at(0), true), Step::Rest { until: at(0).plus(PAUSE) });
+}
+
+#[test]
+fn a_benched_high_task_may_begin_in_a_reserved_slot_and_a_low_one_may_not() {
+    let (poller, _) = flooded(2);
+    assert_eq!([0, 1].map(|lane| poller.may_begin(lane)), [true, false]);
+}
+
+#[test]
+fn at_least_one_of_four_slots_is_reserved_and_one_is_left_to_any() {
+    let reserved = Poller::reserved_high;
+    assert_eq!([64, 20, 4, 3, 1].map(|workers| reserved(workers, 2, 0.05, 0)), [3, 1, 1, 0, 0]);
+    assert_eq!([reserved(64, 1, 0.05, 0), reserved(64, 2, 0.0, 0)], [0, 0], "one queue, or not wanted");
+    assert_eq!([reserved(8, 2, 1.0, 0), reserved(8, 2, 0.5, 6), reserved(8, 2, 0.5, 8)], [7, 1, 0]);
 }

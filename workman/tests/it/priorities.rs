@@ -40,6 +40,47 @@ async fn a_slot_that_becomes_free_is_offered_to_the_higher_queue_first() {
     assert_eq!(shop.probe.begun_at("high"), [20], "the first slot after it came");
 }
 
+fn hours_long() -> Shop {
+    let mut shop = Shop::new(|clock, call| async move {
+        clock.sleep(if call.item.starts_with("long") { Duration::from_hours(1) } else { secs(10) }).await;
+        Ok(Outcome::done())
+    });
+    (shop.settings.workers, shop.settings.reserved_high) = (4, 0.05);
+    shop
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_long_low_tasks_leaves_a_slot_to_a_high_one() {
+    let shop = hours_long();
+    for n in 0..8 {
+        shop.send(LOW, &format!("long {n}")).await;
+    }
+    shop.work(async {
+        shop.pass(secs(1_000)).await;
+        shop.send(HIGH, "high").await;
+        shop.emptied().await;
+    })
+    .await
+    .unwrap();
+    assert_eq!(shop.probe.begun_at("high"), [1_000], "at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn low_tasks_use_all_slots_that_are_not_reserved_without_a_pause() {
+    let shop = hours_long();
+    for n in 0..300 {
+        shop.send(LOW, &format!("{n}")).await;
+    }
+    shop.work(async {
+        // Three at once, ten seconds each, and what it lingers in between.
+        shop.pass(secs(1_001)).await;
+        assert_eq!(shop.probe.begun().len(), 300);
+        shop.emptied().await;
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_reserved_share_serves_the_lower_queue_while_the_higher_is_never_empty() {
     let mut shop = Shop::new(|clock, _| async move {

@@ -234,6 +234,7 @@ pub(crate) fn settings() -> WorkmanSettings {
         linger: Duration::from_millis(2),
         recheck: Duration::ZERO,
         reserved_low: 0.0,
+        reserved_high: 0.0,
         on_final_failure: OnFinalFailure::Drain,
         on_unavailable: OnUnavailable::Wait,
         grace: secs(30),

@@ -119,3 +119,21 @@ async fn workman_heartbeat_and_drain_can_run_on_any_thread() {
     let drain = crate::draining::drain(&shop);
     can_move(&drain.run(&shop.stop));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_for_a_reserved_slot_after_the_stop_is_given_back() {
+    let mut shop = slow(20);
+    shop.settings.reserved_high = 0.05;
+    for n in 0..8 {
+        shop.send(LOW, &format!("{n}")).await;
+    }
+    let late = async {
+        shop.pass(secs(5) + Duration::from_millis(500)).await;
+        shop.send(HIGH, "late").await;
+    };
+    let (took, ()) = futures::join!(stopped_at(&shop, secs(5), None), late);
+    assert!(took >= secs(20) && took < secs(22), "{took:?}");
+    assert_eq!(shop.probe.begun().len(), 7);
+    let back = shop.receive(HIGH).await;
+    assert_eq!((back.len(), back[0].receive_count), (1, 2), "received, and released at once");
+}

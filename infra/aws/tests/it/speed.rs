@@ -33,6 +33,7 @@ fn settings() -> WorkmanSettings {
         linger: Duration::from_millis(100),
         recheck: seconds(1),
         reserved_low: 0.0,
+        reserved_high: 0.05,
         on_final_failure: OnFinalFailure::Drain,
         on_unavailable: OnUnavailable::Wait,
         grace: seconds(30),

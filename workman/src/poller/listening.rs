@@ -1,0 +1,99 @@
+//! Long receives on the highest queue: of a workman that has found nothing, and for slots that are reserved.
+//!
+//! Slots that the lowest queue leaves to the higher are free while it has more, which must not make anybody ask again and
+//! again: one long receive is for them, and rounds go on beside it with the other slots.
+
+use mill_model::Monotonic;
+
+use super::{Answer, Ask, BUSY_WAIT_MAX, PAUSE, Phase, Poller, Step};
+
+/// A share of the slots, in whole ones.
+pub(crate) fn slots(workers: u32, share: f32) -> u32 {
+    (f64::from(workers) * f64::from(share.clamp(0.0, 1.0))).floor() as u32
+}
+
+impl Poller {
+    /// One long receive on the highest lane, over in time for the lower ones.
+    pub(super) fn listen(&mut self, now: Monotonic) -> Step {
+        let lower = self.lanes[1..].iter().filter_map(|lane| lane.retry_at.filter(|at| now < *at)).min();
+        let due = if self.lanes.len() > 1 { self.low_until().or(lower) } else { None };
+        if self.held > 0 || self.room_low() == 0 || self.is_to_listen_beside(now) {
+            return self.listen_beside(due, now);
+        }
+        let free = self.free().saturating_sub(self.kept());
+        // One at least, or nothing would be listened to; more than there are slots then wait for one.
+        let max = free.saturating_sub(self.waiting).max(free.min(1)).min(self.lanes[0].batch_max);
+        let highest_until = self.lanes[0].retry_at.filter(|at| now < *at);
+        if max == 0 || highest_until.is_some() {
+            self.phase = Phase::Between;
+            let until = [due, highest_until].into_iter().flatten().min();
+            self.pause_until = Some(until.unwrap_or(now.plus(PAUSE)));
+            return Step::Rest { until: until.unwrap_or(now.plus(PAUSE)) };
+        }
+        let wait = due.map_or(self.settings.poll_wait, |due| self.settings.poll_wait.min(due.since(now)));
+        let wait = if self.busy && self.lanes.len() > 1 { wait.min(BUSY_WAIT_MAX) } else { wait };
+        Step::Ask(Ask { lane: 0, max, wait, asked_at: now, beside: false })
+    }
+
+    /// Slots that no task has.
+    pub(super) fn unfilled(&self) -> u32 {
+        self.settings.workers.saturating_sub(self.in_use())
+    }
+
+    /// Slots that a round may offer.
+    pub(super) fn free(&self) -> u32 {
+        let free = self.unfilled().saturating_sub(self.held);
+        if self.held > 0 { free.min(self.room_low()) } else { free }
+    }
+
+    /// Slots that the lowest queue may fill besides those that it has, if they are free.
+    pub(super) fn room_low(&self) -> u32 {
+        let reserved = if self.last() == 0 { 0 } else { self.settings.reserved_high };
+        self.settings.workers.saturating_sub(reserved).saturating_sub(self.lanes[self.last()].in_use)
+    }
+
+    /// Free slots that only the higher queues may fill.
+    fn spare(&self) -> u32 {
+        self.free().saturating_sub(self.room_low())
+    }
+
+    /// Whether reserved slots are free that the higher queues have just declined, while the lowest has more to do.
+    pub(super) fn is_to_listen_beside(&self, now: Monotonic) -> bool {
+        let low_goes_on = self.room_low() == 0 || self.lanes[self.last()].has_more;
+        self.held == 0 && self.spare() > 0 && low_goes_on && !self.is_failing(0, now)
+    }
+
+    /// Begins a long receive for the slots that are reserved. While there is one already, or there can be none, nothing is
+    /// asked before an attempt ends or the lower queues are due.
+    pub(super) fn listen_beside(&mut self, due: Option<Monotonic>, now: Monotonic) -> Step {
+        self.phase = Phase::Between;
+        if self.is_to_listen_beside(now) {
+            self.held = self.spare();
+            let max = self.held.min(self.lanes[0].batch_max);
+            return Step::Listen(Ask { lane: 0, max, wait: self.settings.poll_wait, asked_at: now, beside: true });
+        }
+        let highest = self.lanes[0].retry_at.filter(|at| now < *at);
+        Step::Rest { until: [due, highest].into_iter().flatten().min().unwrap_or(now.plus(BUSY_WAIT_MAX)) }
+    }
+
+    /// Takes in what came of it; a round that goes on is not concerned.
+    pub(super) fn heard(&mut self, ask: &Ask, answer: Answer, now: Monotonic) {
+        self.held = 0;
+        let was_empty = answer.received == 0 && !answer.failed;
+        self.lanes[0].empty_until = was_empty.then(|| now.plus(self.settings.recheck));
+        if was_empty && now.since(ask.asked_at) < PAUSE {
+            self.pause_until = Some(ask.asked_at.plus(PAUSE));
+        }
+    }
+
+    /// How many of so many slots are reserved for the higher of `queues` queues, where `reserved_low` are for the lowest:
+    /// a share, and one at least where there are some. One is left to any.
+    pub(crate) fn reserved_high(workers: u32, queues: usize, share: f32, reserved_low: u32) -> u32 {
+        const SOME: u32 = 4;
+        if queues < 2 || share <= 0.0 {
+            return 0;
+        }
+        let at_least = u32::from(workers >= SOME);
+        slots(workers, share).max(at_least).min(workers.saturating_sub(reserved_low).saturating_sub(1))
+    }
+}
