@@ -19,6 +19,7 @@ use http_body::{Body, Frame};
 
 use self::document::Malformed;
 pub(crate) use self::listing::{Listing, Object};
+use crate::wrong_address::wants_tls;
 
 /// Most bytes of an answer in XML: ten times the longest listing of a thousand keys.
 const BYTES_MAX: usize = 64 << 20;
@@ -146,6 +147,7 @@ impl Expected {
                 root => root.map(|_| ()).map(|()| body.clone()),
             },
             Self::Error if document::root(&body) == Ok("Error") => Ok(body),
+            Self::Error if wants_tls(&body) => Ok(body),
             Self::Error => Ok(Bytes::new()),
         }
     }

@@ -123,6 +123,12 @@ pub(crate) struct Service {
     role: Option<Role>,
 }
 
+impl Service {
+    pub(crate) fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+}
+
 /// A way to the services, shared by all that use it: its connections, its budget for retries, its count of requests.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -207,6 +213,11 @@ impl Connection {
     /// The service in which the buckets of its stores are.
     pub fn s3(&self) -> &S3Service {
         &self.s3
+    }
+
+    /// The address at which its stores are asked; `None` for Amazon's own.
+    pub(crate) fn s3_endpoint(&self) -> Option<String> {
+        endpoint(&self.config, "S3")
     }
 
     /// What was asked over it so far.

@@ -19,6 +19,7 @@ mod service;
 pub mod store;
 pub mod table;
 mod trouble;
+mod wrong_address;
 
 pub use clock::ServiceClock;
 pub use connection::{Access, BadAddress, Connection, KeySource, Keys, Role};

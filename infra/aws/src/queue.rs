@@ -326,7 +326,9 @@ fn kind(trouble: &Trouble) -> QueueErrorKind {
     match trouble.cause {
         Cause::Throttled { retry_after } => QueueErrorKind::Throttled { retry_after },
         // Credentials are renewed, or given anew by a person: until then nothing is lost by waiting.
-        Cause::Credentials | Cause::Unreachable | Cause::Failing => QueueErrorKind::Unavailable,
+        Cause::Credentials | Cause::WrongAddress(_) | Cause::Unreachable | Cause::Failing => {
+            QueueErrorKind::Unavailable
+        }
         Cause::Denied => QueueErrorKind::Denied,
         Cause::Answer => of_code(trouble.code.as_deref().unwrap_or_default()),
         Cause::Nonsense => QueueErrorKind::Unexpected,

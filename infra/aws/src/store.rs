@@ -22,6 +22,7 @@ mod spaces;
 mod taking;
 mod target;
 mod upload;
+mod whereabouts;
 mod writing;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use self::key_encoding::ProvenSorts;
 pub use self::overlap::{S3Extent, S3Ground, S3Overlap, Witnessed};
 use self::reach::FoundOut;
 use self::spaces::SeenSpaces;
+use self::whereabouts::Whereabouts;
 use crate::answer::CompleteAnswers;
 use crate::connection::{Connection, Service};
 use crate::heads;
@@ -152,6 +154,8 @@ struct Inner {
     by_directories: AtomicBool,
     names: KnownNames,
     found_out: FoundOut,
+    /// What its failures as a whole say of where it is.
+    whereabouts: Whereabouts,
     /// For answers with more headers than the client reads.
     wide: SharedHttpClient,
 }
@@ -168,10 +172,12 @@ fn each_by_itself() -> RetryPartition {
 impl S3Store {
     /// The store of these settings. Nothing is asked of it yet.
     pub fn new(connection: &Connection, settings: S3Settings) -> Self {
+        let whereabouts = Whereabouts::new(connection, &settings.spaces);
         let config = aws_sdk_s3::config::Builder::from(&connection.config)
             .force_path_style(settings.path_style)
             .interceptor(connection.counting())
             .interceptor(CompleteAnswers)
+            .interceptor(whereabouts.signed_by())
             .retry_partition(each_by_itself());
         let units = settings.memory_bytes.max(settings.part_bytes).div_ceil(MEMORY_UNIT);
         let memory_units = u32::try_from(units).unwrap_or(u32::MAX);
@@ -189,6 +195,7 @@ impl S3Store {
             by_directories: AtomicBool::new(false),
             names: KnownNames::default(),
             found_out: FoundOut::default(),
+            whereabouts,
             wide: heads::wide(),
             settings,
         }))

@@ -277,7 +277,9 @@ fn conditional(delete: DeleteItemFluentBuilder, when: RowWhen) -> DeleteItemFlue
 fn kind(trouble: &Trouble) -> TableErrorKind {
     match trouble.cause {
         Cause::Throttled { .. } => TableErrorKind::Throttled,
-        Cause::Credentials | Cause::Unreachable | Cause::Failing => TableErrorKind::Unavailable,
+        Cause::Credentials | Cause::WrongAddress(_) | Cause::Unreachable | Cause::Failing => {
+            TableErrorKind::Unavailable
+        }
         Cause::Denied => TableErrorKind::Denied,
         // A table that is not there may be on its way; its name is told.
         Cause::Answer if trouble.is(&["ResourceNotFoundException", "TransactionConflictException"]) => {

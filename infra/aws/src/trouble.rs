@@ -9,6 +9,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use mill_ports::chain;
 
 use crate::heads;
+use crate::wrong_address::{SPEAKS_TLS, wants_tls, wrong_address};
 
 /// A call that failed, told without its request or the body of its answer.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub(crate) struct Trouble {
     pub(crate) own_answer: bool,
     /// The archive tier that its answer names.
     pub(crate) tier: Option<String>,
-    words: String,
+    words: Box<str>,
 }
 
 /// Why, as far as any port tells it apart.
@@ -40,6 +41,8 @@ pub(crate) enum Cause {
     Denied,
     /// No answer came.
     Unreachable,
+    /// Nothing at the address can be the service, for this reason: a person must set it right.
+    WrongAddress(&'static str),
     /// The service is in trouble of its own.
     Failing,
     /// Any other answer; its code and status tell.
@@ -139,7 +142,12 @@ impl Trouble {
                 let (told, raw) = (answer.err(), answer.raw());
                 let retry_after = raw.headers().get("retry-after").and_then(|after| after.parse().ok());
                 let status = raw.status().as_u16();
-                let cause = of_answer(told.code(), status, retry_after.map(Duration::from_secs));
+                let cause = match of_answer(told.code(), status, retry_after.map(Duration::from_secs)) {
+                    Cause::Answer if status == 400 && raw.body().bytes().is_some_and(wants_tls) => {
+                        Cause::WrongAddress(SPEAKS_TLS)
+                    }
+                    cause => cause,
+                };
                 let mut words = told.code().unwrap_or("an answer without a code").to_owned();
                 match told.message() {
                     Some(message) => words.extend([": ", message]),
@@ -152,10 +160,20 @@ impl Trouble {
                 if let Some(id) = id {
                     words.extend([", request ", id]);
                 }
+                if let Some(region) = raw.headers().get("x-amz-bucket-region") {
+                    words.extend([", bucket in region ", region]);
+                }
                 words.push(')');
                 let own_answer = id.is_some();
                 let tier = raw.body().bytes().and_then(tier);
-                Self { cause, code: told.code().map(str::to_owned), status: Some(status), own_answer, tier, words }
+                Self {
+                    cause,
+                    code: told.code().map(str::to_owned),
+                    status: Some(status),
+                    own_answer,
+                    tier,
+                    words: words.into(),
+                }
             }
             SdkError::TimeoutError(_) => Self::plain(Cause::Unreachable, "no answer came in time"),
             SdkError::ResponseError(ref answer) => {
@@ -167,18 +185,24 @@ impl Trouble {
                 };
                 Self { status: Some(status), ..Self::plain(cause, chain(&error)) }
             }
+            // It came, and cannot be read: that says nothing of the next, unless another protocol is spoken there.
+            SdkError::DispatchFailure(_) if heads::unreadable(&error) => {
+                let cause = wrong_address(&error).map_or(Cause::Nonsense, Cause::WrongAddress);
+                Self::plain(cause, chain(&error))
+            }
             // The library gives missing credentials as a failure of no sort at all.
             SdkError::DispatchFailure(ref failure) if failure.is_other() && failure.as_other().is_none() => {
                 Self::plain(Cause::Credentials, chain(&error))
             }
-            // It came, and cannot be read: that says nothing of the next.
-            SdkError::DispatchFailure(_) if heads::unreadable(&error) => Self::plain(Cause::Nonsense, chain(&error)),
+            SdkError::DispatchFailure(_) if let Some(why) = wrong_address(&error) => {
+                Self::plain(Cause::WrongAddress(why), chain(&error))
+            }
             SdkError::DispatchFailure(_) => Self::plain(Cause::Unreachable, chain(&error)),
             error => Self::plain(Cause::Nonsense, chain(&error)),
         }
     }
 
-    pub(crate) fn plain(cause: Cause, words: impl Into<String>) -> Self {
+    pub(crate) fn plain(cause: Cause, words: impl Into<Box<str>>) -> Self {
         Self { cause, code: None, status: None, own_answer: false, tier: None, words: words.into() }
     }
 

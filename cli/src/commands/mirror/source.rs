@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use futures::TryStreamExt as _;
 use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, StoreId};
-use mill_ports::{Clock, Presence, SourceStore};
+use mill_ports::{Clock, Presence, SourceStore, StoreErrorKind};
 
 use super::end::End;
 use crate::exit::Exit;
@@ -19,7 +19,7 @@ impl End {
     /// `--remove-vanished` the survey goes on, and holds what vanished.
     ///
     /// # Errors
-    /// When nothing lies beneath a prefix, or it names one object.
+    /// When nothing lies beneath a prefix, it names one object, or its bucket is not there.
     pub(super) async fn holds_something(
         &self,
         source: &dyn SourceStore,
@@ -83,6 +83,8 @@ async fn lists_something(source: &dyn SourceStore) -> Result<Option<bool>> {
         match pages.try_next().await {
             Ok(Some(page)) if page.entries.is_empty() && !page.end => {}
             Ok(Some(page)) => return Ok(Some(!page.entries.is_empty())),
+            // The survey could say no more than that it is not there.
+            Err(error) if error.kind == StoreErrorKind::SpaceAbsent => return Err(error.into()),
             Ok(None) | Err(_) => return Ok(None),
         }
     }

@@ -176,3 +176,24 @@ print(len(keys), len(set(s3.get_object(Bucket='of-two', Key=key)['Body'].read() 
         owners[0].out
     );
 }
+
+#[test]
+fn a_bucket_that_no_waiting_makes_usable_ends_at_once_and_says_where() {
+    let (world, endpoint) = (World::new(), ministack());
+    fs::create_dir_all(world.path("vendor/photos")).unwrap();
+    let vendor = verifying::serve(&world.path("vendor"), "test", "another secret");
+    let https = endpoint.replace("http:", "https:");
+    for (from, at, words) in [
+        ("s3://photos", vendor.as_str(), "check the key id and its secret"),
+        ("s3://no-such-photos", endpoint, "make the bucket, or check its name"),
+        ("s3://photos", "http://no-such-host.invalid", "no host has this name"),
+        ("s3://photos", &https, "no TLS is spoken there"),
+    ] {
+        let ran = mirror(&world, &[from, "copy", "--source-endpoint", at, "--source-region", "us-east-1"]).expect(100);
+        assert!(ran.err.contains(words), "{words}: {}", ran.err);
+        let bucket = from.strip_prefix("s3://").unwrap();
+        let place = format!("(at {at}, bucket `{bucket}`, region `us-east-1`, key id `test`)");
+        assert!(ran.err.contains(&place), "{place}: {}", ran.err);
+        assert!(!ran.err.contains("waiting"), "{}", ran.err);
+    }
+}

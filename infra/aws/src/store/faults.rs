@@ -28,7 +28,8 @@ impl Inner {
     }
 
     pub(super) fn of_space(&self, op: &'static str, space: &SpaceId, kind: StoreErrorKind) -> StoreError {
-        self.error(op, space.to_string(), kind)
+        let source = (kind == StoreErrorKind::SpaceAbsent).then(|| self.whereabouts.to_string().into());
+        StoreError { source, ..self.error(op, space.to_string(), kind) }
     }
 
     /// An answer that contradicts itself or what was asked.
@@ -37,13 +38,15 @@ impl Inner {
     }
 
     /// The failure of a call, as far as its answer alone tells.
+    #[allow(clippy::needless_pass_by_value)] // told once: whoever has it is done with it
     pub(super) fn meant(&self, op: &'static str, subject: String, during: During, trouble: Trouble) -> StoreError {
         let kind = match kind(during, &trouble) {
             // Where spaces share a bucket, it is the store itself that is not there.
             StoreErrorKind::SpaceAbsent if !self.bucket_is_space() => StoreErrorKind::Unavailable,
             kind => kind,
         };
-        StoreError { source: Some(trouble.into()), ..self.error(op, subject, kind) }
+        let words = self.whereabouts.told(&kind, &trouble, trouble.to_string());
+        StoreError { source: Some(words.into()), ..self.error(op, subject, kind) }
     }
 }
 
@@ -58,7 +61,7 @@ pub(super) fn kind(during: During, trouble: &Trouble) -> StoreErrorKind {
         Cause::Throttled { retry_after } => StoreErrorKind::Throttled { retry_after },
         // To whom one item is denied, others may be granted; where that is not so, `reach` finds it out.
         Cause::Denied if during == During::Read => StoreErrorKind::Refused(Refusal::Unreadable),
-        Cause::Denied | Cause::Credentials => StoreErrorKind::Unavailable,
+        Cause::Denied | Cause::Credentials | Cause::WrongAddress(_) => StoreErrorKind::Unavailable,
         Cause::Unreachable | Cause::Failing => StoreErrorKind::Unreachable,
         Cause::Nonsense => StoreErrorKind::Unexpected,
         Cause::Answer => of_code(during, trouble),
@@ -105,6 +108,7 @@ mod tests {
             (Write, Cause::Denied, StoreErrorKind::Unavailable),
             (Reach, Cause::Denied, StoreErrorKind::Unavailable),
             (Read, Cause::Credentials, StoreErrorKind::Unavailable),
+            (Read, Cause::WrongAddress(""), StoreErrorKind::Unavailable),
             (Read, Cause::Unreachable, StoreErrorKind::Unreachable),
             (Read, Cause::Failing, StoreErrorKind::Unreachable),
             (Read, Cause::Nonsense, StoreErrorKind::Unexpected),

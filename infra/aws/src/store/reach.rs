@@ -70,7 +70,7 @@ impl Inner {
         let in_question = match trouble.cause {
             // To whom one item is denied to be read, others may be granted: it is refused by itself.
             Cause::Denied => during == During::Write,
-            Cause::Unreachable | Cause::Failing => during != During::Reach,
+            Cause::Unreachable | Cause::Failing | Cause::WrongAddress(_) => during != During::Reach,
             _ => false,
         };
         if !in_question {
@@ -102,6 +102,7 @@ impl Inner {
     ) -> StoreError {
         let words =
             if *why == trouble.to_string() { why.to_owned() } else { format!("{trouble}; and not of others: {why}") };
+        let words = self.whereabouts.told(&kind, trouble, words);
         StoreError { source: Some(words.into()), ..self.error(op, subject, kind) }
     }
 
@@ -122,7 +123,7 @@ impl Inner {
             Err(why) => {
                 let words = why.to_string().into();
                 match why.cause {
-                    Cause::Credentials | Cause::Denied => Answers::No(words),
+                    Cause::Credentials | Cause::Denied | Cause::WrongAddress(_) => Answers::No(words),
                     _ => Answers::NotNow(words),
                 }
             }

@@ -12,6 +12,7 @@ mod item_answers;
 mod listening;
 mod lists;
 mod ministack;
+mod needs_a_person;
 #[path = "../../../../workman/tests/it/nothing.rs"]
 mod nothing;
 mod odd_keys;

@@ -1,0 +1,137 @@
+//! What a failure of a whole store says beside the service's own words: where it was asked, as whom, and what to do.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+use mill_ports::StoreErrorKind;
+
+use super::Spaces;
+use super::faults::fit;
+use crate::connection::Connection;
+use crate::trouble::{Cause, Trouble};
+
+/// Where a store is asked, and as whom.
+#[derive(Debug)]
+pub(super) struct Whereabouts {
+    address: String,
+    bucket: String,
+    region: Option<String>,
+    profile: Option<String>,
+    signed_by: SignedBy,
+}
+
+impl Whereabouts {
+    pub(super) fn new(connection: &Connection, spaces: &Spaces) -> Self {
+        let bucket = match spaces {
+            Spaces::InBucket(bucket) | Spaces::Single { bucket, .. } => format!("bucket `{}`", fit(bucket)),
+            Spaces::Buckets { prefix } => format!("buckets `{}*`", fit(prefix)),
+        };
+        Self {
+            address: connection.s3_endpoint().map_or_else(|| "Amazon S3".to_owned(), |address| fit(&address)),
+            bucket,
+            region: connection.region().map(str::to_owned),
+            profile: connection.service.profile().map(str::to_owned),
+            signed_by: SignedBy::default(),
+        }
+    }
+
+    /// What notes the id of the key that signs.
+    pub(super) fn signed_by(&self) -> SignedBy {
+        self.signed_by.clone()
+    }
+
+    /// The words of a failure of this kind with where and what to do; of other kinds as they are.
+    pub(super) fn told(&self, kind: &StoreErrorKind, trouble: &Trouble, words: String) -> String {
+        match kind {
+            StoreErrorKind::Unavailable
+            | StoreErrorKind::Unreachable
+            | StoreErrorKind::NotConfigured
+            | StoreErrorKind::SpaceAbsent => match advice(kind, trouble) {
+                Some(advice) => format!("{words} ({self}); {advice}"),
+                None => format!("{words} ({self})"),
+            },
+            _ => words,
+        }
+    }
+}
+
+impl fmt::Display for Whereabouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {}, {}", self.address, self.bucket)?;
+        if let Some(region) = &self.region {
+            write!(f, ", region `{}`", fit(region))?;
+        }
+        match (self.signed_by.id(), &self.profile) {
+            (Some(id), _) => write!(f, ", key id `{}`", fit(&id)),
+            (None, Some(profile)) => write!(f, ", profile `{}`", fit(profile)),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// One short sentence of what to do; `None` where the service's own words are all that is known.
+fn advice(kind: &StoreErrorKind, trouble: &Trouble) -> Option<String> {
+    const ADDRESS: &str = "check `--source-endpoint`, `--destination-endpoint` or the `endpoint` of the store";
+    if trouble.is(&["NoSuchBucket"]) {
+        return Some("make the bucket, or check its name".to_owned());
+    }
+    if trouble.is(&["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"]) {
+        return Some("give keys that have not expired".to_owned());
+    }
+    if trouble.is(&["RequestTimeTooSkewed"]) {
+        return Some("check the clock of this machine".to_owned());
+    }
+    if trouble.is(&["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"])
+        || matches!(trouble.status, Some(301 | 307))
+    {
+        return Some("check the region".to_owned());
+    }
+    match trouble.cause {
+        Cause::Credentials if trouble.status.is_none() => {
+            Some("give the key by a profile, by the environment or by `credentials` of the store".to_owned())
+        }
+        Cause::Credentials => Some("check the key id and its secret".to_owned()),
+        Cause::Denied => Some("check what the key may do".to_owned()),
+        Cause::WrongAddress(why) => Some(format!("{why}: {ADDRESS}")),
+        Cause::Unreachable if *kind == StoreErrorKind::Unreachable => Some(format!("if it stays so, {ADDRESS}")),
+        _ => None,
+    }
+}
+
+/// The id of the key that signed the last request, as the request itself bears it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SignedBy(Arc<Mutex<Option<String>>>);
+
+impl SignedBy {
+    fn id(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[dyn_dispatch_hint]
+impl Intercept for SignedBy {
+    fn name(&self) -> &'static str {
+        "SignedBy"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let signature = context.request().headers().get("authorization");
+        let id =
+            signature.and_then(|signature| signature.split_once("Credential=")?.1.split_once('/')).map(|(id, _)| id);
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.as_deref() != id {
+            *noted = id.map(str::to_owned);
+        }
+        Ok(())
+    }
+}

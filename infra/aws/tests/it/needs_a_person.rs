@@ -1,0 +1,148 @@
+//! What no waiting mends, and what is said of it: where, as whom, in whose words, and what to do.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use futures::TryStreamExt as _;
+use mill_aws::{Access, Connection, KeySource, Keys, S3Store, Spaces};
+use mill_ports::{SourceStore, StoreErrorKind, chain};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
+
+use crate::canned::{answer, serve};
+use crate::reach::well;
+use crate::servers::ministack;
+use crate::stores::{item, settings, space};
+use crate::verifying;
+
+const KEY: &str = "AKIAPHOTOS";
+const SECRET: &str = "kept-to-itself";
+
+async fn store(endpoint: &str, bucket: &str) -> S3Store {
+    let keys = Keys { id: KEY.into(), secret: SECRET.into(), token: None };
+    let access = Access {
+        endpoint: Some(endpoint.to_owned()),
+        region: Some("us-east-1".into()),
+        keys: Some(KeySource::fixed(keys)),
+        ..Access::default()
+    };
+    let single = Spaces::Single { space: space(), bucket: bucket.into(), prefix: String::new() };
+    S3Store::new(&Connection::open(access).await.unwrap(), settings(single))
+}
+
+/// A server that answers to whatever begins a talk with these bytes. Gives its port.
+fn says(bytes: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut line in listener.incoming().flatten() {
+            // Whoever goes away is no trouble of this server's.
+            _ = line.read(&mut [0; 4096]).and_then(|_| line.write_all(bytes));
+        }
+    });
+    port
+}
+
+/// A server whose certificate nobody vouches for. Gives its port.
+fn self_signed() -> u16 {
+    const PEM: &[u8] = include_bytes!("../../testdata/self-signed.pem");
+    let certificate = CertificateDer::from_pem_slice(PEM).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth();
+    let config = config.with_single_cert(vec![certificate], PrivateKeyDer::from_pem_slice(PEM).unwrap());
+    let config = Arc::new(config.unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut line in listener.incoming().flatten() {
+            let mut tls = ServerConnection::new(config.clone()).unwrap();
+            while tls.is_handshaking() && tls.complete_io(&mut line).is_ok() {}
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn what_only_a_person_can_mend_says_where_as_whom_and_what_to_do() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("photos")).unwrap();
+    let other_secret = verifying::serve(root.path(), KEY, "another");
+    let other_key = verifying::serve(root.path(), "AKIAOTHER", SECRET);
+    let malformed = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>The region 'us-east-1' is wrong; \
+                     expecting 'eu-central-1'</Message><Region>eu-central-1</Region></Error>";
+    let elsewhere = serve(move |_| answer(400, &[("x-amz-bucket-region", "eu-central-1")], malformed));
+    let moved = "<Error><Code>PermanentRedirect</Code><Message>Elsewhere.</Message></Error>";
+    let moved = serve(move |_| answer(301, &[("x-amz-bucket-region", "eu-central-1")], moved));
+    let page = "<html><center>The plain HTTP request was sent to HTTPS port</center></html>";
+    let page = serve(move |_| answer(400, &[], page));
+    let plain = serve(well).replace("http:", "https:");
+    let alert = format!("http://127.0.0.1:{}", says(b"\x15\x03\x01\x00\x02\x02\x46"));
+    let refuses = format!("https://127.0.0.1:{}", says(b"\x15\x03\x01\x00\x02\x02\x28"));
+    let self_signed = format!("https://127.0.0.1:{}", self_signed());
+    let unavailable = StoreErrorKind::Unavailable;
+    for (endpoint, bucket, kind, words) in [
+        (
+            other_secret.as_str(),
+            "photos",
+            &unavailable,
+            &["SignatureDoesNotMatch", "check the key id and its secret"][..],
+        ),
+        (&other_key, "photos", &unavailable, &["check the key id and its secret"]),
+        (
+            &elsewhere,
+            "photos",
+            &unavailable,
+            &["expecting 'eu-central-1'", "check the region", "bucket in region eu-central-1"],
+        ),
+        (&moved, "photos", &StoreErrorKind::NotConfigured, &["PermanentRedirect", "check the region"]),
+        (
+            ministack(),
+            "no-such-bucket",
+            &StoreErrorKind::SpaceAbsent,
+            &["NoSuchBucket", "make the bucket, or check its name"],
+        ),
+        (
+            "http://no-such-host.invalid",
+            "photos",
+            &unavailable,
+            &["dns error", "no host has this name", "--source-endpoint"],
+        ),
+        (
+            &plain,
+            "photos",
+            &unavailable,
+            &["no TLS is spoken there", "begins with `https:`", "the `endpoint` of the store"],
+        ),
+        (&alert, "photos", &unavailable, &["no plain HTTP is spoken there", "begins with `http:`"]),
+        (&page, "photos", &unavailable, &["no plain HTTP is spoken there", "begins with `http:`"]),
+        (&self_signed, "photos", &unavailable, &["its certificate is not trusted", "invalid peer certificate"]),
+        (&refuses, "photos", &unavailable, &["no TLS can be agreed on", "HandshakeFailure"]),
+    ] {
+        let error = match store(endpoint, bucket).await.list(&space(), None).try_next().await {
+            Err(error) => error,
+            Ok(found) => panic!("{endpoint}: {found:?}"),
+        };
+        let told = chain(&error);
+        assert_eq!(error.kind, *kind, "{endpoint}: {told}");
+        let place = format!("(at {endpoint}, bucket `{bucket}`, region `us-east-1`, key id `{KEY}`)");
+        assert_eq!(told.matches(&place).count(), 1, "{place}: {told}");
+        for words in words {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+        assert!(!told.contains(SECRET) && !format!("{error:?}").contains(SECRET), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_of_one_item_does_not_say_where_its_store_is() {
+    let denied = "<Error><Code>AccessDenied</Code><Message>No.</Message></Error>";
+    let endpoint = serve(
+        move |request| if request.uri().path().ends_with("/a") { answer(403, &[], denied) } else { well(request) },
+    );
+    let error = store(&endpoint, "bucket").await.open(&item("a"), None, None).await.unwrap_err();
+    assert!(matches!(error.kind, StoreErrorKind::Refused(_)), "{error:?}");
+    assert!(!chain(&error).contains("(at "), "{}", chain(&error));
+}
