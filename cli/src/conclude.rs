@@ -36,7 +36,7 @@ impl Conclusion<'_> {
     /// When the books of the installation cannot be asked.
     pub(crate) async fn of(self, ran: Ran) -> Result<(Exit, Summary)> {
         crash_point(CrashPoint::CliConcluding);
-        let Ran { totals, earlier, exact, took, produced, cut_short } = ran;
+        let Ran { totals, earlier, exact, took, produced, cut_short, for_stores } = ran;
         let mut remarks = self.of_survey(&produced);
         remarks.extend(self.works.refusals.kept().iter().map(|it| self.names.refused(&it.subject, &it.reason)));
         remarks.extend(produced.held.iter().map(|held| self.names.held(held)));
@@ -66,7 +66,7 @@ impl Conclusion<'_> {
             remarks.push(format!("the run's sum does not add up: {why}; run it again, and report this"));
         }
         remarks.extend(of_fates(&totals.sum.fates, &earlier));
-        let hindered = (produced.failed() || cut_short.is_some()) && !self.stop.is_cancelled();
+        let hindered = (produced.failed() || for_stores) && !self.stop.is_cancelled();
         let exit =
             if source_absent && matches!(self.names, Names::Mirror { .. }) || hindered && came_to_nothing(&totals) {
                 Exit::Error

@@ -67,8 +67,9 @@ pub(crate) async fn open_engine(config: &Config, works: bool) -> Result<Engine> 
     Ok(Engine { backing: Backing::Fleet(Box::new(fleet)), queues, clock, chance, pace: Pace::FLEET })
 }
 
-/// A service that cannot be asked now is asked again so often, over some seconds.
+/// A service that cannot be asked now is asked again so often, over some seconds: longer by who has come to work.
 const RECOGNISE_TRIES: u32 = 4;
+const RECOGNISE_TRIES_TO_WORK: u32 = 5;
 
 fn may_pass(kind: TableErrorKind) -> bool {
     matches!(kind, TableErrorKind::Throttled | TableErrorKind::Unavailable | TableErrorKind::Unexpected)
@@ -82,10 +83,11 @@ async fn recognise(fleet: &Fleet, config: &Config, works: bool) -> Result<()> {
     let [first, others @ ..] = books();
     let installation =
         Installation { first: fleet.table(first), others: others.iter().map(|book| fleet.table(book)).collect() };
+    let tries_max = if works { RECOGNISE_TRIES_TO_WORK } else { RECOGNISE_TRIES };
     let mut tries = 0;
     let recognised = loop {
         match installation.recognise(marker.remembered(&at), works.then_some(&*fleet.chance)).await {
-            Err(InstallationError::Table(error)) if tries < RECOGNISE_TRIES && may_pass(error.kind) => {
+            Err(InstallationError::Table(error)) if tries < tries_max && may_pass(error.kind) => {
                 tries += 1;
                 fleet.clock.sleep(Duration::from_millis(200) * 2_u32.pow(tries)).await;
             }

@@ -56,6 +56,8 @@ pub(crate) struct Ran {
     pub(crate) produced: SessionReport,
     /// Why the work ended early, if it did.
     pub(crate) cut_short: Option<String>,
+    /// Whether that was since stores could not be used.
+    pub(crate) for_stores: bool,
 }
 
 /// How long nothing may move, with tasks put off, before a run is taken to wait for what does not pass by itself.
@@ -90,10 +92,13 @@ impl Run<'_> {
         if let mill_producer::Ended::HeldByAnother { holder } = &report.ended {
             bail!("another producer is at work on this installation: {holder}");
         }
-        let cut_short = ended?.or(stuck).or_else(|| stopping.gentle.is_cancelled().then(|| "it was stopped".into()));
+        let ended = ended?;
+        // Workmen's processes tell no more than that they are gone.
+        let for_stores = stuck.is_some() || exact && ended.is_some();
+        let cut_short = ended.or(stuck).or_else(|| stopping.gentle.is_cancelled().then(|| "it was stopped".into()));
         let earlier = works.statistics.fates_of_others();
         let sum = RunSum { survey: report.survey, fates: all.run.fates };
-        Ok(Ran { totals: Totals { sum, ..all.totals }, earlier, exact, took, produced: report, cut_short })
+        Ok(Ran { totals: Totals { sum, ..all.totals }, earlier, exact, took, produced: report, cut_short, for_stores })
     }
 }
 

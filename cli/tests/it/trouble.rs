@@ -169,5 +169,5 @@ fn a_producer_ends_as_an_error_only_if_it_could_look_at_nothing() {
     world.mill(&["produce", "duplication", "--now", "--reset"]).expect(200);
     world.mill(&["produce", "duplication", "--reset"]).expect(0);
     let ran = world.mill(&["produce", "duplication", "--now"]).expect(100);
-    assert!(ran.err.contains("ill-one") && ran.err.contains("well-one"), "{}", ran.err);
+    assert!(ran.err.contains("`ill:1`") && ran.err.contains("`well:1`"), "{}", ran.err);
 }

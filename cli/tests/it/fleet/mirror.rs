@@ -186,7 +186,7 @@ fn a_bucket_that_no_waiting_makes_usable_ends_at_once_and_says_where() {
     for (from, at, words) in [
         ("s3://photos", vendor.as_str(), "check the key id and its secret"),
         ("s3://no-such-photos", endpoint, "make the bucket, or check its name"),
-        ("s3://photos", "http://no-such-host.invalid", "no host has this name"),
+        ("s3://photos", "http://-no-such-host.invalid", "no host has this name"),
         ("s3://photos", &https, "no TLS is spoken there"),
     ] {
         let ran = mirror(&world, &[from, "copy", "--source-endpoint", at, "--source-region", "us-east-1"]).expect(100);
