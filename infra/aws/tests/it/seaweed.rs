@@ -62,7 +62,7 @@ fn run(home: &Path) -> (Child, u16) {
         .arg("server")
         .args(settings)
         .args(["-ip=127.0.0.1", "-master.telemetry=false", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"])
-        .args(["-master.volumeSizeLimitMB=64", "-volume.max=100"])
+        .args(["-master.volumeSizeLimitMB=64", "-volume.max=1000"])
         .args(
             [("dir", ""), ("s3.config", "s3.json"), ("filer.localSocket", "f"), ("s3.localSocket", "s")]
                 .map(|(name, file)| format!("-{name}={}", home.join(file).display())),
