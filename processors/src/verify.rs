@@ -147,18 +147,23 @@ impl Verification {
         Ok(findings)
     }
 
+    /// Whether the source has the item, or the directory that it is the sign for.
+    async fn is_at_source(&self, item: &ItemAddress) -> Result<bool, StoreError> {
+        match self.source.head(item).await? {
+            Presence::Here(_) => Ok(true),
+            Presence::Absent => is_kept(&*self.source, item).await,
+        }
+    }
+
     async fn only_at_destination(&self, findings: &mut Findings) -> Result<(), ListingError> {
         let mut entries = Entries::of(&*self.destination, &self.space);
         while let Some(page) = entries.next().await? {
             for entry in page {
                 let (item, what) = match entry {
                     Listed::Refused { shown, .. } | Listed::Hidden { shown } => (shown, Fault::OnlyAtDestination),
-                    Listed::Item(id, _) => match self.source.head(&self.address(&id)).await {
-                        Ok(Presence::Here(_)) => continue,
-                        Ok(Presence::Absent) if is_kept(&*self.source, &self.address(&id)).await.unwrap_or(false) => {
-                            continue;
-                        }
-                        Ok(Presence::Absent) => (id.to_string(), Fault::OnlyAtDestination),
+                    Listed::Item(id, _) => match self.is_at_source(&self.address(&id)).await {
+                        Ok(true) => continue,
+                        Ok(false) => (id.to_string(), Fault::OnlyAtDestination),
                         Err(error) => (id.to_string(), Fault::Unreadable(chain(&error))),
                     },
                 };
@@ -286,7 +291,8 @@ pub(crate) async fn checksums(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use mill_engine::{HandClock, MemoryStore, SeededChance, StoreHabits};
+    use mill_engine::op::Op;
+    use mill_engine::{FaultKind, FaultPlan, FaultyStore, HandClock, MemoryStore, SeededChance, StoreHabits};
     use mill_model::{AccountId, Properties, StoreAddress, StoreId};
     use mill_ports::{DeletableStore as _, Refusal};
 
@@ -404,6 +410,29 @@ mod tests {
                 assert!(matches!(error, ListingError::BrokenOff { .. }), "{error}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_source_that_fails_is_never_read_as_one_without_the_directory() {
+        let address =
+            |id: &str| StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(id).unwrap() };
+        let (clock, habits) =
+            (Arc::new(HandClock::new()), StoreHabits { ids_are_paths: true, ..StoreHabits::default() });
+        let (folder, bucket) = (MemoryStore::new(address("1"), habits, clock.clone()), store("2"));
+        for one in [&folder, &bucket] {
+            one.plant(&at("x/1"), Bytes::from("bytes"), titled("t"));
+        }
+        bucket.plant(&at("x/"), Bytes::new(), Properties::default());
+        let plan = FaultPlan::new(clock, Arc::new(SeededChance::new(1)));
+        // The first listing is that of the comparison.
+        plan.fail(Op::List, 2, mill_engine::Fault::Before(FaultKind::Unreachable));
+        let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(folder.clone());
+        let source = Arc::new(FaultyStore::new(inner, address("1"), plan));
+        let verification = Verification { source, ..verification(&folder, &bucket, 100) };
+        let found = verification.run(&SeededChance::new(1)).await.unwrap();
+        let faults: Vec<_> =
+            found.faults.iter().map(|it| (&*it.item, matches!(it.what, Fault::Unreadable(_)))).collect();
+        assert_eq!(faults, [("x/", true)]);
     }
 
     #[tokio::test]
