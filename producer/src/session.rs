@@ -384,7 +384,7 @@ impl<'a> Session<'a> {
                 (true, Some(((until, _), _))) => until.since(now),
                 (false, _) => {
                     let depth = self.sending.depth().await?;
-                    self.queue_max(depth, true);
+                    self.note_depth(depth, true);
                     let WhenFull::Wait { poll, poll_most } = self.settings.when_full else {
                         info!(depth, "each account has its share of the queue");
                         return Ok(Next::Full);
@@ -409,11 +409,7 @@ impl<'a> Session<'a> {
         if with_work.len() < 2 {
             return Ok(self.waiting.keys().next().cloned());
         }
-        let max = match self.settings.queue_sizing {
-            QueueSizing::Fixed => self.settings.queue_max,
-            QueueSizing::Lasting(_) => self.drain().max(),
-        };
-        let share = (max / with_work.len() as u64).max(self.settings.nibble.get() as u64);
+        let share = (self.queue_max() / with_work.len() as u64).max(self.settings.nibble.get() as u64);
         let mut over = BTreeSet::new();
         for place in self.waiting.keys() {
             let account = &place.2.account;
@@ -512,7 +508,8 @@ impl<'a> Session<'a> {
                 return Ok(Room::Stopped);
             }
             let depth = self.sending.depth().await?;
-            let max = self.queue_max(depth, false);
+            self.note_depth(depth, false);
+            let max = self.queue_max();
             if depth < max {
                 return Ok(Room::Yes);
             }
@@ -531,12 +528,20 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// How many tasks the queue may hold now that it holds so many; `full` where no account may have more in it.
-    fn queue_max(&self, depth: u64, full: bool) -> u64 {
-        let QueueSizing::Lasting(lasting) = self.settings.queue_sizing else { return self.settings.queue_max };
-        let mut drain = self.drain();
-        drain.looked(self.deps.clock.monotonic(), (depth, full), lasting);
-        drain.max()
+    /// How many tasks the queue may hold.
+    fn queue_max(&self) -> u64 {
+        match self.settings.queue_sizing {
+            QueueSizing::Fixed => self.settings.queue_max,
+            QueueSizing::Lasting(_) => self.drain().max(),
+        }
+    }
+
+    /// Sizes the queue anew, where that is to be found out, now that it holds so many tasks; `full` where no account may have
+    /// more in it.
+    fn note_depth(&self, depth: u64, full: bool) {
+        if let QueueSizing::Lasting(lasting) = self.settings.queue_sizing {
+            self.drain().looked(self.deps.clock.monotonic(), (depth, full), lasting);
+        }
     }
 
     pub(crate) fn drain(&self) -> MutexGuard<'_, Drain> {

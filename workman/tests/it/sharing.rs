@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mill_engine::{Fault, FaultKind, Op};
 use mill_ports::Outcome;
-use mill_workman::Stop;
+use mill_workman::{Heartbeat, Stop, Workman};
 
 use crate::admission::{most_at_once, send};
 use crate::probe::store_of;
@@ -20,17 +20,20 @@ fn shop() -> Shop {
     shop
 }
 
+/// Two workmen, until they are told to stop.
+async fn both_work(shop: &Shop, one: (Workman, Heartbeat), other: (Workman, Heartbeat)) {
+    let (one_ended, (), other_ended, ()) =
+        futures::join!(one.0.run(shop.stop.clone()), one.1.run(), other.0.run(shop.stop.clone()), other.1.run());
+    one_ended.and(other_ended).unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stores_cap_holds_over_all_workmen_and_is_used() {
     let mut shop = shop();
     shop.shares();
     send(&shop, "slow", 30).await;
     let (one, other) = (shop.another("one"), shop.another("other"));
-    let both = async {
-        let (one_ended, (), other_ended, ()) =
-            futures::join!(one.0.run(shop.stop.clone()), one.1.run(), other.0.run(shop.stop.clone()), other.1.run());
-        one_ended.and(other_ended).unwrap();
-    };
+    let both = both_work(&shop, one, other);
     let emptied = async {
         shop.emptied().await;
         shop.stop.gentle.cancel();
@@ -117,11 +120,7 @@ async fn a_workman_that_cannot_keep_its_permits_lets_go_before_others_begin() {
     shop.shares();
     send(&shop, "slow", 2).await;
     let (one, other) = (shop.another("one"), shop.another("other"));
-    let both = async {
-        let (one_ended, (), other_ended, ()) =
-            futures::join!(one.0.run(shop.stop.clone()), one.1.run(), other.0.run(shop.stop.clone()), other.1.run());
-        one_ended.and(other_ended).unwrap();
-    };
+    let both = both_work(&shop, one, other);
     let during = async {
         shop.pass(secs(30)).await;
         // From now on, nobody can write the row for a while.

@@ -5,7 +5,7 @@ use std::fs;
 use super::{CREDENTIALS, boto, ministack, verifying};
 use crate::world::{Ran, World};
 
-fn mirror(world: &World, args: &[&str]) -> Ran {
+pub(super) fn mirror(world: &World, args: &[&str]) -> Ran {
     Ran::of(world.command().envs(CREDENTIALS).arg("mirror").args(args).arg("--json").output().unwrap())
 }
 

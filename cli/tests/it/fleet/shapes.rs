@@ -2,13 +2,11 @@
 
 use std::fs;
 
-use super::{CREDENTIALS, boto, ministack};
+use super::{boto, ministack};
 use crate::world::{Ran, World, walk};
 
 fn mirror(world: &World, args: &[&str]) -> Ran {
-    let mut command = world.command();
-    command.envs(CREDENTIALS).arg("mirror").args(args).args(["--json", "--detailed-exit-code"]);
-    Ran::of(command.output().unwrap())
+    super::mirror::mirror(world, &[args, &["--detailed-exit-code"]].concat())
 }
 
 /// The files under `dst`, by their paths there.
