@@ -1,0 +1,223 @@
+//! The rounds: whose turn is next, what today's policy says of it, and what becomes of one that failed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mill_model::{AccountId, Monotonic, StoreAddress, StoreId};
+use mill_policy::{Coverage, StorePolicy};
+use mill_ports::{Awaited, CrashPoint, chain, crash_point};
+use mill_records::policies::PolicyError;
+use mill_records::producer_state::{Kept, Morsel};
+use mill_records::seals::Pair;
+use tracing::{info, warn};
+
+use super::{Place, Room, Session, StepError};
+use crate::ends::SpaceError;
+use crate::report::{Ended, ProducerError};
+use crate::settings::WhenFull;
+use crate::turn::Turn;
+
+/// A space that failed in a way that may pass.
+pub(super) struct Failing {
+    /// When it first did, of those in a row.
+    since: Monotonic,
+    tries: u32,
+}
+
+/// What comes next in the rounds.
+enum Next {
+    Turn(Place, Box<Kept<Morsel>>),
+    /// Each account that has work has its share of the queue.
+    Full,
+    /// Nothing is left, or it was told to stop.
+    None,
+}
+
+/// What today's policy says of a morsel.
+pub(super) enum Today {
+    Covered(StorePolicy),
+    NotCovered,
+    AccountFailed,
+    Stopped(String),
+}
+
+impl Session<'_> {
+    const SPACE_TRIES_MAX: u32 = 3;
+    const SPACE_PAUSE: Duration = Duration::from_secs(1);
+    const SPACE_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+    /// Turn after turn. `None` when no morsel is left but those that failed.
+    pub(super) async fn rounds(&mut self) -> Result<Option<Ended>, ProducerError> {
+        loop {
+            let ((nibbles, rank, pair), mut morsel) = match self.next_morsel().await? {
+                Next::Turn(place, morsel) => (place, *morsel),
+                Next::Full => return Ok(Some(Ended::QueueFull)),
+                Next::None => break,
+            };
+            match self.whole_turn(&mut morsel).await? {
+                Turn::Again => {
+                    self.waiting.insert((morsel.row.nibbles, rank, pair), morsel);
+                }
+                Turn::Later(at) => drop(self.resting.insert((at, (nibbles, rank, pair)), morsel)),
+                Turn::Done => {
+                    self.state.remove(&morsel).await?;
+                    crash_point(CrashPoint::ProducerMorselRemoved);
+                }
+                Turn::PassedOver => self.failed = true,
+                Turn::Full => return Ok(Some(Ended::QueueFull)),
+                Turn::Stopped => return Ok(Some(Ended::Stopped)),
+            }
+        }
+        if self.stop.is_cancelled() {
+            return Ok(Some(Ended::Stopped));
+        }
+        if self.run.row.finished.is_none() {
+            crash_point(CrashPoint::ProducerBeforeFinish);
+            self.run.row.finished = Some(self.deps.clock.now());
+            self.state.save(&mut self.run).await?;
+            crash_point(CrashPoint::ProducerFinished);
+        }
+        if self.failed {
+            warn!("the loop is complete but for what failed; that is tried again in the next session");
+        }
+        Ok(None)
+    }
+
+    /// The morsel whose turn comes next, once there is one: the first of an account that has not had its share of the queue.
+    async fn next_morsel(&mut self) -> Result<Next, ProducerError> {
+        let mut pause = Duration::ZERO;
+        loop {
+            let now = self.deps.clock.monotonic();
+            while let Some(rested) = self.resting.first_entry().filter(|first| first.key().0 <= now) {
+                let ((_, place), morsel) = rested.remove_entry();
+                self.waiting.insert(place, morsel);
+            }
+            if let Some(place) = self.first_with_a_share().await? {
+                let Some(morsel) = self.waiting.remove(&place) else { continue };
+                return Ok(Next::Turn(place, Box::new(morsel)));
+            }
+            let rested = match (self.waiting.is_empty(), self.resting.first_key_value()) {
+                (true, None) => return Ok(Next::None),
+                (true, Some(((until, _), _))) => until.since(now),
+                (false, _) => {
+                    let depth = self.sending.depth().await?;
+                    self.note_depth(depth, true);
+                    let WhenFull::Wait { poll, poll_most } = self.settings.when_full else {
+                        info!(depth, "each account has its share of the queue");
+                        return Ok(Next::Full);
+                    };
+                    pause = (pause * 2).clamp(poll, poll_most.max(poll));
+                    pause
+                }
+            };
+            if self.unless_stopped(self.deps.clock.sleep(rested)).await.is_none() {
+                return Ok(Next::None);
+            }
+        }
+    }
+
+    /// The first place of an account of which the queue holds less than its share: a slow one's tasks are not to keep out those
+    /// of others.
+    async fn first_with_a_share(&self) -> Result<Option<Place>, ProducerError> {
+        let accounts = |places: &mut dyn Iterator<Item = &Place>| -> BTreeSet<AccountId> {
+            places.map(|(_, _, pair)| pair.account.clone()).collect()
+        };
+        let with_work = accounts(&mut self.waiting.keys().chain(self.resting.keys().map(|(_, place)| place)));
+        if with_work.len() < 2 {
+            return Ok(self.waiting.keys().next().cloned());
+        }
+        let share = (self.queue_max() / with_work.len() as u64).max(self.settings.nibble.get() as u64);
+        let mut over = BTreeSet::new();
+        for place in self.waiting.keys() {
+            let account = &place.2.account;
+            if over.contains(account) {
+                continue;
+            }
+            match self.sending.depth_of(account).await? {
+                Some(depth) if depth >= share => over.insert(account.clone()),
+                _ => return Ok(Some(place.clone())),
+            };
+        }
+        Ok(None)
+    }
+
+    async fn whole_turn(&mut self, morsel: &mut Kept<Morsel>) -> Result<Turn, ProducerError> {
+        match self.room().await? {
+            Room::Yes => {}
+            Room::Full => return Ok(Turn::Full),
+            Room::Stopped => return Ok(Turn::Stopped),
+        }
+        // After the waiting: what is asked for may have changed meanwhile.
+        let pair = morsel.row.pair.clone();
+        let policy = match self.today(&pair).await {
+            Today::Covered(policy) => policy,
+            Today::NotCovered => {
+                info!(account = %pair.account, space = %pair.space, source = %pair.source,
+                    destination = %pair.destination, "no policy asks for this any more; dropped from the run");
+                return Ok(Turn::Done);
+            }
+            Today::AccountFailed => return Ok(Turn::PassedOver),
+            Today::Stopped(reason) => {
+                self.space_failed(&pair, &SpaceError::Stopped { reason });
+                return Ok(Turn::PassedOver);
+            }
+        };
+        match self.turn(morsel, policy).await {
+            Ok(turn) => {
+                if self.failing.remove(&pair).is_some() {
+                    let used = [&pair.source, &pair.destination].map(|store| address(&pair, store));
+                    self.deps.statistics.used_stores(&used);
+                }
+                Ok(turn)
+            }
+            Err(StepError::Session(error)) => Err(error),
+            Err(StepError::Space(error)) => {
+                if error.may_pass()
+                    && let Some(at) = self.try_later(&pair, &error)
+                {
+                    return Ok(Turn::Later(at));
+                }
+                self.space_failed(&pair, &error);
+                Ok(Turn::PassedOver)
+            }
+        }
+    }
+
+    pub(super) async fn today(&mut self, pair: &Pair) -> Today {
+        if self.accounts_failed.contains(&pair.account) {
+            return Today::AccountFailed;
+        }
+        match self.deps.policies.account(&pair.account).await {
+            Ok(policy) => match policy.coverage(&pair.space, &pair.source, &pair.destination) {
+                Coverage::Covered(policy) => Today::Covered(policy),
+                Coverage::NotCovered => Today::NotCovered,
+                Coverage::Stopped => Today::Stopped(policy.for_space(&pair.space).rule.to_string()),
+            },
+            Err(PolicyError::NotListed { .. }) => Today::NotCovered,
+            Err(error) => {
+                self.account_failed(&pair.account, &error);
+                Today::AccountFailed
+            }
+        }
+    }
+
+    /// When a space that failed gets another turn in this session, if it does. Others have theirs meanwhile.
+    fn try_later(&mut self, pair: &Pair, error: &SpaceError) -> Option<Monotonic> {
+        let now = self.deps.clock.monotonic();
+        let failing = self.failing.entry(pair.clone()).or_insert(Failing { since: now, tries: 0 });
+        failing.tries += 1;
+        if failing.tries >= Self::SPACE_TRIES_MAX && now.since(failing.since) >= self.settings.give_up_after {
+            return None;
+        }
+        if let Some(error) = error.of_store() {
+            self.deps.statistics.await_store(&error.store, Awaited { reason: chain(error), may_pass: true });
+        }
+        warn!(account = %pair.account, space = %pair.space, error = chain(error), "the space is tried again");
+        let pause = Self::SPACE_PAUSE.saturating_mul(1 << (failing.tries - 1).min(16)).min(Self::SPACE_PAUSE_MAX);
+        Some(now.plus(pause))
+    }
+}
+
+fn address(pair: &Pair, store: &StoreId) -> StoreAddress {
+    StoreAddress { account: pair.account.clone(), store: store.clone() }
+}
