@@ -1,15 +1,30 @@
-//! Claims known to hold, so that the book of owners is not asked for each item.
+//! What is known of destination spaces: claims that hold, so that the book of owners is not asked for each item, and which
+//! spaces were made, so that one task makes a space for all that are under way.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mill_model::Monotonic;
 use mill_records::seals::Pair;
+use tokio::sync::OwnedMutexGuard;
 
-/// Until when each pair's claim is taken to hold.
+/// What is known of each pair's destination space.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<BTreeMap<Pair, Monotonic>>);
+pub(super) struct Claims(Mutex<BTreeMap<Pair, Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Until when the claim is taken to hold; `None` where it never was.
+    until: Option<Monotonic>,
+    made: Made,
+    /// Held by the task that claims or makes the space.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// How often this process made a space: a space that is missing was, or was not, made since somebody looked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Made(u64);
 
 impl Claims {
     /// How long a space that was released by a person may still be written by its former owner: as long as any
@@ -19,16 +34,41 @@ impl Claims {
     /// Most pairs kept; more than any fleet has in hand at once.
     const KEPT_MAX: usize = 100_000;
 
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Pair, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn holds(&self, pair: &Pair, now: Monotonic) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(pair).is_some_and(|until| now < *until)
+        self.known().get(pair).and_then(|known| known.until).is_some_and(|until| now < until)
+    }
+
+    /// Whether a claim was ever noted. The space was there then.
+    pub(super) fn held_before(&self, pair: &Pair) -> bool {
+        self.known().get(pair).is_some_and(|known| known.until.is_some())
     }
 
     /// `asked` is when the book was asked, not when it answered.
     pub(super) fn note(&self, pair: &Pair, asked: Monotonic) {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if claims.len() >= Self::KEPT_MAX {
-            claims.clear();
-        }
-        claims.insert(pair.clone(), asked.plus(Self::HELD_FOR));
+        self.known().entry(pair.clone()).or_default().until = Some(asked.plus(Self::HELD_FOR));
+    }
+
+    pub(super) fn made(&self, pair: &Pair) -> Made {
+        self.known().get(pair).map_or(Made::default(), |known| known.made)
+    }
+
+    pub(super) fn note_made(&self, pair: &Pair) {
+        self.known().entry(pair.clone()).or_default().made.0 += 1;
+    }
+
+    /// Waits until no other task claims or makes the pair's space. The turn ends with what is given.
+    pub(super) async fn turn(&self, pair: &Pair) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut known = self.known();
+            if known.len() >= Self::KEPT_MAX {
+                known.clear();
+            }
+            known.entry(pair.clone()).or_default().turn.clone()
+        };
+        turn.lock_owned().await
     }
 }

@@ -11,6 +11,7 @@ use mill_records::owners::{DestinationSpace, OwnerError};
 use mill_records::seals::{Pair, Seal};
 use tracing::{debug, warn};
 
+use super::claims::Made;
 use super::{Room, address};
 use crate::stop::Stop;
 use mill_policy::StorePolicy;
@@ -49,29 +50,47 @@ impl Sides<'_> {
         }
     }
 
-    /// Makes sure that the destination space is this source's, before anything in it is written.
+    /// Makes sure that the destination space is this source's, and is there, before anything in it is written.
+    ///
+    /// One task asks and makes for all that are under way: each of them would be refused by a space that is not there, and
+    /// would read its item once more.
     pub(super) async fn claim(&self) -> Result<(), Stop> {
-        if self.room.claims.holds(self.pair, self.room.deps.clock.monotonic()) {
+        let now = || self.room.deps.clock.monotonic();
+        if self.room.claims.holds(self.pair, now()) {
             return Ok(());
         }
-        self.claim_in_book().await
+        let _turn = self.room.claims.turn(self.pair).await;
+        let now = now();
+        if self.room.claims.holds(self.pair, now) {
+            return Ok(());
+        }
+        self.claim_in_book().await?;
+        if self.is_kept_and_there().await? || self.make_space().await? {
+            self.room.claims.note(self.pair, now);
+        }
+        Ok(())
     }
 
     async fn claim_in_book(&self) -> Result<(), Stop> {
-        let now = self.room.deps.clock.monotonic();
         self.attempt.may_act()?;
         let source = address(&self.pair.account, &self.pair.source);
         match self.room.deps.owners.claim(&self.place(), &source).await {
             Ok(()) => {
                 crash_point(CrashPoint::DuplicateClaimed);
-                if self.keep().await? || self.make_space().await? {
-                    self.room.claims.note(self.pair, now);
-                }
                 Ok(())
             }
             Err(OwnerError::Table(error)) => Err(of_book(error)),
             Err(refusal) => Err(Stop::Refused { reason: chain(&refusal) }),
         }
+    }
+
+    /// `false` where there is no such space. One that cannot be looked at may be there: the write tells.
+    async fn is_kept_and_there(&self) -> Result<bool, Stop> {
+        if !self.keep().await? {
+            return Ok(false);
+        }
+        let known = self.room.claims.held_before(self.pair);
+        Ok(known || !matches!(self.destination.space(&self.pair.space).await, Ok(Presence::Absent)))
     }
 
     /// Makes sure that no other Mill of this host keeps the same place in sync under another name. `false` where there is no
@@ -81,11 +100,25 @@ impl Sides<'_> {
         Ok(self.room.deps.stores.keep(account, destination, space, true).await?)
     }
 
-    /// Claims the destination space and creates it, if there is none.
-    pub(super) async fn create_space(&self) -> Result<(), Stop> {
+    /// Claims the destination space and creates it, unless another task did so since it had been made `before`.
+    pub(super) async fn create_space(&self, before: Made) -> Result<(), Stop> {
+        let _turn = self.room.claims.turn(self.pair).await;
+        if self.made() != before {
+            return Ok(());
+        }
+        let now = self.room.deps.clock.monotonic();
         // One that was removed lost its owner, which a claim known from before does not tell.
         self.claim_in_book().await?;
-        self.make_space().await.map(drop)
+        self.keep().await?;
+        if self.make_space().await? {
+            self.room.claims.note(self.pair, now);
+        }
+        Ok(())
+    }
+
+    /// How often the destination space was made.
+    pub(super) fn made(&self) -> Made {
+        self.room.claims.made(self.pair)
     }
 
     /// Creates the destination space, if there is none, and makes sure once more that it is no other's.
@@ -93,6 +126,7 @@ impl Sides<'_> {
         self.attempt.may_act()?;
         self.room.tries.of(|| self.destination.create_space(&self.pair.space)).await?;
         crash_point(CrashPoint::DuplicateSpaceCreated);
+        self.room.claims.note_made(self.pair);
         self.keep().await
     }
 

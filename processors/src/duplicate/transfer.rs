@@ -48,9 +48,10 @@ impl Sides<'_> {
 
     /// Copies an item and seals the pair.
     async fn copied(&self, item: &ItemAddress, seen: Option<&ItemFacts>, when: &When) -> Result<(), Stop> {
+        let made = self.made();
         let copied = match self.room.tries.of(|| self.transfer(item, seen, when)).await {
             Err(Stop::Store(error)) if self.lacks_space(&error) => {
-                self.create_space().await?;
+                self.create_space(made).await?;
                 self.room.tries.of(|| self.transfer(item, seen, when)).await?
             }
             other => other?,

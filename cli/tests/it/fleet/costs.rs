@@ -112,6 +112,7 @@ fn an_item_and_a_task_cost_no_more_requests_than_are_told() {
     println!("copied: {source:?}\n{destination:?}\n{queues:?}");
     assert_costs(of_items(&source), [0, items, 0], "an item copied: read, which tells all of it");
     assert_costs(of_items(&destination), [2 * items, 0, items], "looked at, written, and its second learnt");
+    assert_eq!(destination["PUT bucket"], 1, "one task makes the bucket for all that are under way");
     let sends = queues["SendMessageBatch"];
     assert!(sends <= items.div_ceil(10) + 2, "{sends} sends of {items} tasks");
     let asked = |operation: &str| queues.get(operation).copied().unwrap_or(0);

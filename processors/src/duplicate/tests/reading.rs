@@ -29,11 +29,17 @@ async fn a_sealed_pair_is_not_read_again() {
 #[tokio::test(start_paused = true)]
 async fn a_new_item_costs_one_call_of_its_source_and_two_of_its_destination() {
     let site = Site::of(plain(), plain());
-    site.run("not there").await.unwrap();
-    assert_eq!((site.source_port.calls(), site.destination_port.calls()), (vec!["open"], vec!["head"]));
+    let factory = site.factory(policy(true));
+    let run = async |item| factory.processor(Site::task(Some(&at(item)))).unwrap().run(&site.attempt()).await.unwrap();
+    let calls = || (site.source_port.calls(), site.destination_port.calls());
+    run("not there").await;
+    assert_eq!(calls(), (vec!["open"], vec!["head"]));
     site.source.plant(&at("x"), vec![7; 100_000], noted("n"));
-    site.run("x").await.unwrap();
-    assert_eq!((site.source_port.calls(), site.destination_port.calls()), (vec!["open"], vec!["head", "put"]));
+    run("x").await;
+    assert_eq!(calls(), (vec!["open"], vec!["head", "space", "put"]), "the first of a space looks for it too");
+    site.source.plant(&at("y"), vec![7; 100_000], noted("n"));
+    run("y").await;
+    assert_eq!(calls(), (vec!["open"], vec!["head", "put"]));
     assert!(site.in_step());
 }
 
@@ -59,7 +65,7 @@ async fn a_copy_is_compared_as_its_disk_has_it_and_not_as_a_cache_does() {
     site.destination_port.calls();
     site.destination_port.meet("open_uncached", [Way::Flipped]);
     site.run("x").await.unwrap();
-    assert_eq!(site.destination_port.calls(), ["head", "open_uncached", "put"], "its disk has other bytes");
+    assert_eq!(site.destination_port.calls(), ["head", "open_uncached", "space", "put"], "its disk has other bytes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,7 +78,7 @@ async fn what_can_only_be_read_from_a_cache_is_written_anew_and_never_sealed_for
     site.destination_port.meet("open_uncached", [Way::Fails(StoreErrorKind::OnlyCached)]);
     site.destination_port.meet("put", [Way::Fails(StoreErrorKind::Unavailable)]);
     assert!(site.run("x").await.is_err() && !site.sealed("x").await);
-    assert_eq!(site.destination_port.calls(), ["head", "open_uncached", "put"]);
+    assert_eq!(site.destination_port.calls(), ["head", "open_uncached", "space", "put"]);
     site.settle("x").await;
     site.run("x").await.unwrap();
     assert_eq!(site.destination_port.calls(), ["head"], "what was written durably is believed");
@@ -87,7 +93,7 @@ async fn only_the_side_that_changed_is_read() {
     site.source.plant(&at("x"), vec![7; 1_000], noted("m"));
     site.run("x").await.unwrap();
     assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (1_000, 0));
-    assert_eq!(site.destination_port.calls(), ["head", "put_properties"]);
+    assert_eq!(site.destination_port.calls(), ["head", "space", "put_properties"]);
     site.destination.plant(&at("x"), vec![7; 1_000], noted("tampered with"));
     site.run("x").await.unwrap();
     assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (0, 1_000));

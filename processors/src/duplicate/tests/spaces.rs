@@ -60,6 +60,36 @@ async fn a_missing_destination_space_is_made_when_an_item_needs_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_task_makes_a_missing_space_for_all_that_are_under_way() {
+    // The second finds it gone again after it was seen: only the write tells.
+    for gone_again in [false, true] {
+        let site = Site::new();
+        let factory = site.factory(policy(true));
+        let run = async |item: &str| {
+            factory.processor(Site::task(Some(&at(item)))).unwrap().run(&site.attempt()).await.unwrap()
+        };
+        let items: Vec<String> = (0..20).map(|item| item.to_string()).collect();
+        if gone_again {
+            site.source.plant(&at("before"), "same", noted("n"));
+            run("before").await;
+        }
+        site.destination.uproot_space(&space());
+        for item in &items {
+            site.source.plant(&at(item), "same", noted("n"));
+        }
+        site.forget_counts();
+        futures::future::join_all(items.iter().map(|item| run(item))).await;
+        let count = |calls: Vec<&str>, of: &str| calls.iter().filter(|call| **call == of).count();
+        let (opened, asked) = (count(site.source_port.calls(), "open"), site.destination_port.calls());
+        assert_eq!(count(asked.clone(), "create_space"), 1, "{asked:?}");
+        if !gone_again {
+            assert_eq!((opened, count(asked, "put")), (20, 20), "nothing is read or sent twice");
+        }
+        assert_eq!(site.destination.contents(&space()).unwrap().len(), 20);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_sources_space_is_never_written() {
     let site = Site::new();
     let place = Site::place();
