@@ -45,7 +45,7 @@ impl Conclusion<'_> {
             remarks.extend(dead_letters::open_remarks(self.works, self.names).await?);
         }
         let source_absent = produced.spaces_failed.iter().any(|failed| failed.source_absent);
-        let partial = produced.failed() || cut_short.is_some() || totals.dead_lettered() > 0;
+        let partial = produced.failed_in_part() || cut_short.is_some() || totals.dead_lettered() > 0;
         remarks.extend(cut_short.iter().map(|why| self.names.text(why)));
         remarks.extend(self.works.misplaced.remarks());
         let evidence = evidence(&totals, &produced.survey, exact);
@@ -155,7 +155,11 @@ impl Conclusion<'_> {
             ));
         }
         let ClosingReport { session, .. } = &closing;
-        remarks.extend(session.spaces_failed.iter().map(|failed| self.names.failed(failed)));
+        // A space that was refused as a whole was named by the run, or else it could be looked into then.
+        let failed = session.spaces_failed.iter().map(|failed| self.names.failed(failed));
+        let failed: Vec<String> = failed.filter(|failed| !remarks.contains(failed)).collect();
+        let newly_failed = !failed.is_empty();
+        remarks.extend(failed);
         for (account, why) in &session.accounts_failed {
             remarks.push(format!("account `{account}` could not be surveyed: {why}"));
         }
@@ -166,7 +170,7 @@ impl Conclusion<'_> {
             Ended::Stopped => remarks.push("it was stopped before it knew whether all is in sync".to_owned()),
             _ => {}
         }
-        Ok(if closing.is_in_sync() { InSync::ClosingSurvey } else { InSync::No })
+        Ok(if closing.is_in_sync() && !newly_failed { InSync::ClosingSurvey } else { InSync::No })
     }
 }
 
@@ -184,7 +188,8 @@ fn came_to_nothing(totals: &Totals) -> bool {
 /// Whether something was not copied that a person may have meant to be, or waits for a person.
 fn is_warned(totals: &Totals, produced: &SessionReport, refusals: u64) -> bool {
     let Fates { vanished, dropped, refused, .. } = totals.sum.fates;
-    produced.leaves_out()
+    produced.failed()
+        || produced.leaves_out()
         || produced.no_account()
         || vanished + dropped + refused + refusals + totals.work.held > 0
         || !produced.held.is_empty()

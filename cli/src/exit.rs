@@ -37,8 +37,9 @@ Exit codes of mill
 
   0    done
   1    done, and nothing had to be changed (only with --detailed-exit-code; else 0)
-  2    done with warnings: something was refused (a symbolic link, say) or is left out by a rule, items
-       vanished meanwhile, deletes were held back, or nothing is configured or there to be copied;
+  2    done with warnings: something was refused (a symbolic link, a space that may not be listed) or is left
+       out by a rule, items vanished meanwhile, deletes were held back, or nothing is configured or there to
+       be copied;
        for a producer under cron: an account failed, the others went on
   50   done in part: items failed or are missing at the end, or the run was stopped; run it again
   100  error: it could not be done, or nothing of it; the message says why

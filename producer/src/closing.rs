@@ -42,7 +42,7 @@ impl ClosingReport {
     /// Whether each entry is in sync, or was named as one that is not copied.
     pub fn is_in_sync(&self) -> bool {
         matches!(self.session.ended, Ended::Finished { .. })
-            && !self.session.failed()
+            && !self.session.failed_in_part()
             && self.sum.queued + self.extra == 0
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mill_model::{ContentId, StoreAddress, Unexplained};
 use mill_policy::{Compare, StorePolicy};
-use mill_ports::{Presence, SourceStore, StoreError, Stores};
+use mill_ports::{Presence, Refusal, SourceStore, StoreError, StoreErrorKind, Stores};
 use mill_records::delete_lists::DeleteListError;
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
 use mill_records::seals::{Pair, Seals};
@@ -16,7 +16,7 @@ use crate::paths::Paths;
 /// Why a space is passed over in this session.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpaceError {
-    #[error("a store of it cannot be used")]
+    #[error("it cannot be looked at")]
     Store(#[from] StoreError),
     #[error("its destination cannot be listed")]
     Listing(#[from] ListingError),
@@ -47,6 +47,11 @@ impl SpaceError {
             ) => Some(error),
             _ => None,
         }
+    }
+
+    /// Whether the space itself may not be looked into, while its store can be used.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.of_store().is_some_and(|error| error.kind == StoreErrorKind::Refused(Refusal::Unreadable))
     }
 
     /// Whether it may well pass within the session.

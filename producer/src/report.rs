@@ -71,9 +71,15 @@ impl SessionReport {
         }
     }
 
-    /// Whether an account or a space was passed over.
+    /// Whether an account or a space was passed over, be it that to try again would not help.
     pub fn failed(&self) -> bool {
-        !self.accounts_failed.is_empty() || !self.spaces_failed.is_empty()
+        self.failed_in_part() || !self.spaces_failed.is_empty()
+    }
+
+    /// Whether an account or a space was passed over of which another session may bring more: not those that are refused as a
+    /// whole, which wait for a person.
+    pub fn failed_in_part(&self) -> bool {
+        !self.accounts_failed.is_empty() || self.spaces_failed.iter().any(|failed| !failed.refused)
     }
 
     /// Whether something is not copied, and a person may not have meant that: an entry or a space was left out, a source is
@@ -182,6 +188,8 @@ pub struct SpaceFailed {
     pub destination: Option<StoreId>,
     /// Whether the source space is not there, though its store answers.
     pub source_absent: bool,
+    /// Whether the space may not be looked into, while its store can be used: a person must act, and others went on.
+    pub refused: bool,
     /// Why, on one line.
     pub reason: String,
 }

@@ -325,6 +325,7 @@ impl<'a> Session<'a> {
             source: pair.source.clone(),
             destination: Some(pair.destination.clone()),
             source_absent: matches!(error, SpaceError::SourceAbsent),
+            refused: error.is_refused(),
             reason,
         });
     }
@@ -335,7 +336,8 @@ impl<'a> Session<'a> {
         let reason = chain(error);
         warn!(%account, %store, reason, "the spaces of the store are not known");
         let (account, source) = (account.clone(), store.clone());
-        let failed = SpaceFailed { account, space: None, source, destination: None, source_absent: false, reason };
+        let (space, destination, source_absent, refused) = (None, None, false, false);
+        let failed = SpaceFailed { account, space, source, destination, source_absent, refused, reason };
         self.report.spaces_failed.push(failed);
     }
 }

@@ -33,6 +33,8 @@ mod mirror;
 mod moving;
 #[path = "fleet/network.rs"]
 mod network;
+#[path = "fleet/one_space.rs"]
+mod one_space;
 #[path = "fleet/proxy.rs"]
 mod proxy;
 #[path = "fleet/same.rs"]

@@ -14,6 +14,7 @@ mod kills;
 mod leftovers;
 mod mirror;
 mod moving;
+mod one_space;
 mod places;
 mod policies;
 mod reach;

@@ -124,8 +124,10 @@ impl Walk {
         }
         let after = self.after.as_ref().map(|after| format!("{}{}", place.prefix, after.as_str()).into_bytes());
         let directories = self.directories.get_or_insert_with(|| Directories::new(place.clone(), after));
-        let found = directories.some(&self.inner, PAGE_MAX).await;
-        let found = found.map_err(|why| self.inner.no_page(OP, self.space.to_string(), why))?;
+        let found = match directories.some(&self.inner, PAGE_MAX).await {
+            Ok(found) => found,
+            Err(why) => return Err(self.inner.of_listing(OP, &self.space, place, why).await),
+        };
         if self.first && found.is_empty() && !self.inner.bucket_is_space() {
             self.inner.seen.forget(&self.space);
             self.inner.confirm(OP, &self.space, place).await?;
@@ -185,11 +187,16 @@ impl Walk {
             (_, Some(after), _) => From::After(after),
             _ => From::Beginning,
         };
-        let failed = |why| self.inner.no_page(OP, self.space.to_string(), why);
-        let page = self.inner.page(PageRequest { place, from, by_folder: false, max: None }).await.map_err(failed)?;
-        let keys: Vec<&Key> = page.objects.iter().map(|(key, _)| key).collect();
-        self.inner.prove_reading(place, &keys, key_encoding::Listed::Objects).await.map_err(failed)?;
-        Ok(page)
+        let proven = async {
+            let page = self.inner.page(PageRequest { place, from, by_folder: false, max: None }).await?;
+            let keys: Vec<&Key> = page.objects.iter().map(|(key, _)| key).collect();
+            self.inner.prove_reading(place, &keys, key_encoding::Listed::Objects).await?;
+            Ok(page)
+        };
+        match proven.await {
+            Ok(page) => Ok(page),
+            Err(why) => Err(self.inner.of_listing(OP, &self.space, place, why).await),
+        }
     }
 
     /// One entry; the space's own mark is none.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::primitives::ByteStream;
-use mill_model::{ItemAddress, Monotonic};
+use mill_model::{ItemAddress, Monotonic, SpaceId};
 use mill_ports::{Refusal, StoreError, StoreErrorKind};
 use tracing::debug;
 
@@ -92,6 +92,28 @@ impl Inner {
         }
     }
 
+    /// Why a space could not be listed: for itself alone, or for the store. Where it is alone, its store has others.
+    pub(super) async fn of_listing(&self, op: &'static str, space: &SpaceId, place: &Place, why: NoPage) -> StoreError {
+        let trouble = match why {
+            NoPage::Failed(trouble) => trouble,
+            contradiction @ NoPage::Contradiction(_) => return self.no_page(op, space.to_string(), contradiction),
+        };
+        let kind = match kind(During::Reach, &trouble) {
+            StoreErrorKind::Unavailable | StoreErrorKind::NotConfigured => StoreErrorKind::Refused(Refusal::Unreadable),
+            // Where no answer comes at all, none comes of other spaces either.
+            StoreErrorKind::Unreachable if trouble.cause == Cause::Failing => StoreErrorKind::Unexpected,
+            _ => return self.meant(op, space.to_string(), During::Reach, trouble),
+        };
+        match self.usable(place, "", During::Reach, trouble.cause).await {
+            Answers::Yes => {
+                debug!(%space, error = %trouble, "other spaces can be listed; this one alone is meant");
+                let words = self.whereabouts.told(&StoreErrorKind::Unavailable, &trouble, trouble.to_string());
+                StoreError { source: Some(words.into()), ..self.of_space(op, space, kind) }
+            }
+            Answers::No(_) | Answers::NotNow(_) => self.meant(op, space.to_string(), During::Reach, trouble),
+        }
+    }
+
     fn all_meant(
         &self,
         op: &'static str,
@@ -116,8 +138,11 @@ impl Inner {
         {
             return answers.clone();
         }
-        let outcome =
-            if during == During::Write { self.writable(place, cause).await } else { self.readable(place, key).await };
+        let outcome = match during {
+            During::Write => self.writable(place, cause).await,
+            During::Read => self.readable(place, key).await,
+            During::Reach => self.others_listed(place).await,
+        };
         let answers = match outcome {
             Ok(()) => Answers::Yes,
             Err(why) => {
@@ -139,8 +164,12 @@ impl Inner {
         let page = match self.page(two).await {
             Ok(page) => page,
             Err(NoPage::Failed(trouble)) if matches!(trouble.cause, Cause::Denied | Cause::Answer) => return Ok(()),
-            Err(NoPage::Failed(trouble)) => return Err(trouble),
-            Err(NoPage::Contradiction(why)) => return Err(Trouble::plain(Cause::Nonsense, why)),
+            Err(why) => {
+                let why = as_trouble(why);
+                // Perhaps of its space alone, unless no answer comes at all.
+                let alone = why.cause != Cause::Unreachable && self.others_listed(place).await.is_ok();
+                return if alone { Ok(()) } else { Err(why) };
+            }
         };
         let others = page.objects.iter().filter(|(_, object)| object.size > 0);
         let Some(other) = others.filter_map(|(other, _)| other.text()).find(|other| *other != key) else {
@@ -167,6 +196,34 @@ impl Inner {
         Err(why)
     }
 
+    /// Lists another space: one that was seen, or else one that the store names.
+    async fn others_listed(&self, place: &Place) -> Result<(), Trouble> {
+        let nothing = || Trouble::plain(Cause::Answer, "the store has no other space that could be listed");
+        let mut seen = self.other_places(place);
+        match &self.settings.spaces {
+            Spaces::Single { .. } => return Err(nothing()),
+            // What lists the bucket itself can be used, whatever its prefixes forbid.
+            Spaces::InBucket(bucket) => seen.push(Place { bucket: bucket.clone(), prefix: String::new() }),
+            Spaces::Buckets { prefix } if seen.is_empty() => {
+                let names = self.bucket_names(prefix).await;
+                let others =
+                    names.into_iter().flatten().filter(|name| name.starts_with(prefix) && *name != place.bucket);
+                seen.extend(others.take(OTHERS_MAX).map(|bucket| Place { bucket, prefix: String::new() }));
+            }
+            Spaces::Buckets { .. } => {}
+        }
+        let mut why = nothing();
+        for other in seen {
+            let by_folder = other.prefix.is_empty();
+            match self.page(PageRequest { place: &other, from: From::Beginning, by_folder, max: Some(1) }).await {
+                Ok(_) => return Ok(()),
+                Err(failed) => why = as_trouble(failed),
+            }
+        }
+        Err(why)
+    }
+
+    /// Other spaces that were seen.
     fn other_places(&self, place: &Place) -> Vec<Place> {
         if matches!(self.settings.spaces, Spaces::Single { .. }) {
             return Vec::new();
@@ -189,6 +246,13 @@ impl Inner {
             debug!(key, error = %Trouble::of(error), "an upload was not given up; the bucket's own rule takes care of it");
         }
         sent.map(drop)
+    }
+}
+
+fn as_trouble(why: NoPage) -> Trouble {
+    match why {
+        NoPage::Failed(trouble) => trouble,
+        NoPage::Contradiction(why) => Trouble::plain(Cause::Nonsense, why),
     }
 }
 

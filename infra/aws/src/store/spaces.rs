@@ -90,7 +90,7 @@ impl Inner {
         let there = match self.page(one).await {
             Ok(page) => self.bucket_is_space() || !page.objects.is_empty(),
             Err(why) => {
-                let error = self.no_page(op, space.to_string(), why);
+                let error = self.of_listing(op, space, place, why).await;
                 if error.kind != StoreErrorKind::SpaceAbsent {
                     return Err(error);
                 }
@@ -180,7 +180,7 @@ impl Inner {
 
     /// The account's buckets, those whose names begin so at least. The service says that the list goes on, and nothing of its
     /// end: a list that is not there at all is none that is empty.
-    async fn bucket_names(&self, prefix: &str) -> Result<BTreeSet<String>, StoreError> {
+    pub(super) async fn bucket_names(&self, prefix: &str) -> Result<BTreeSet<String>, StoreError> {
         let contradiction = |why: String| self.no_page(LISTING_SPACES, fit(prefix), NoPage::Contradiction(why));
         let mut names = BTreeSet::new();
         let mut tokens = BTreeSet::new();
@@ -255,7 +255,7 @@ impl Inner {
         let page = match self.page(two).await {
             Ok(page) => page,
             Err(why) => {
-                let error = self.no_page(OP, space.to_string(), why);
+                let error = self.of_listing(OP, space, &place, why).await;
                 return if error.kind == StoreErrorKind::SpaceAbsent { Ok(()) } else { Err(error) };
             }
         };

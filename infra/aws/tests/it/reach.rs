@@ -143,6 +143,79 @@ async fn a_space_that_may_not_be_written_stops_no_other_space() {
     assert!(refused(kind(store.create_space(&SpaceId::new("closed").unwrap()).await)));
 }
 
+/// The listing of the bucket that a path names.
+fn empty_bucket(path: &str) -> String {
+    let name = format!("<Name>{}</Name>", path.trim_matches('/'));
+    listing(&[], None).replace("<Name>bucket</Name>", &name)
+}
+
+/// A store of three buckets, or of three prefixes of one, of which listings of `bad` are answered so; all are, `all` says.
+async fn three_spaces(in_one_bucket: bool, trouble: fn() -> Answer, all: bool) -> S3Store {
+    let buckets = "<ListAllMyBucketsResult><Buckets><Bucket><Name>lib-a</Name></Bucket><Bucket><Name>lib-bad</Name></Bucket>\
+                   <Bucket><Name>lib-z</Name></Bucket></Buckets></ListAllMyBucketsResult>";
+    let endpoint = serve(move |request| {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        if path == "/" {
+            return answer(200, &[], buckets);
+        }
+        match query.split('&').find_map(|part| part.strip_prefix("prefix=")) {
+            _ if !query.contains("list-type=2") => trouble(),
+            prefix if all || path.contains("bad") || prefix.is_some_and(|prefix| prefix.contains("bad")) => trouble(),
+            Some(prefix) => answer(200, &[], &listing(&[&prefix.replace("%2F", "/")], None)),
+            None => answer(200, &[], &empty_bucket(path)),
+        }
+    });
+    let connection = connect(&endpoint).await.without_retries();
+    let spaces =
+        if in_one_bucket { Spaces::InBucket("bucket".into()) } else { Spaces::Buckets { prefix: "lib-".into() } };
+    S3Store::new(&connection, settings(spaces))
+}
+
+#[tokio::test]
+async fn a_space_that_cannot_be_listed_is_meant_alone_while_others_can_be() {
+    let bad = SpaceId::new("bad").unwrap();
+    let refused = || StoreErrorKind::Refused(Refusal::Unreadable);
+    for in_one_bucket in [false, true] {
+        for (trouble, alone, of_all) in [
+            (denied as fn() -> Answer, refused(), StoreErrorKind::Unavailable),
+            (failing, StoreErrorKind::Unexpected, StoreErrorKind::Unreachable),
+        ] {
+            for (all, expected) in [(false, &alone), (true, &of_all)] {
+                let store = three_spaces(in_one_bucket, trouble, all).await;
+                let listed = store.list(&bad, None).try_next().await.map(drop);
+                assert_eq!(kind(listed).as_ref(), Some(expected), "{in_one_bucket} {all}");
+                assert_eq!(kind(store.space(&bad).await).as_ref(), Some(expected), "{in_one_bucket} {all}");
+            }
+        }
+    }
+    let store = three_spaces(false, denied, false).await;
+    let error = store.space(&bad).await.unwrap_err();
+    for words in ["AccessDenied: No policy allows it.", "check what the key may do"] {
+        assert!(chain(&error).contains(words), "{}", chain(&error));
+    }
+}
+
+/// A look that finds no item asks whether its space answers.
+#[tokio::test]
+async fn an_item_of_a_space_that_cannot_be_listed_is_never_absent_and_stops_no_other() {
+    let (bad, gone) = (SpaceId::new("bad").unwrap(), || answer(404, &[("x-amz-request-id", "1")], ""));
+    let endpoint = serve(move |request| match request.method().as_str() {
+        "HEAD" => gone(),
+        _ if request.uri().path().contains("bad") => denied(),
+        _ if request.uri().path() == "/" => denied(),
+        _ => answer(200, &[], &empty_bucket(request.uri().path())),
+    });
+    let connection = connect(&endpoint).await.without_retries();
+    let store = S3Store::new(&connection, settings(Spaces::Buckets { prefix: "lib-".into() }));
+    let item = |space: &SpaceId| ItemAddress { space: space.clone(), id: ContentId::new("x").unwrap() };
+    // As long as no other space was seen, nobody knows better.
+    assert_eq!(kind(store.head(&item(&bad)).await), Some(StoreErrorKind::Unavailable));
+    let good = SpaceId::new("good").unwrap();
+    let store = S3Store::new(&connection, settings(Spaces::Buckets { prefix: "lib-".into() }));
+    assert!(store.head(&item(&good)).await.unwrap().here().is_none());
+    assert_eq!(kind(store.head(&item(&bad)).await), Some(StoreErrorKind::Refused(Refusal::Unreadable)));
+}
+
 #[tokio::test]
 async fn a_key_at_which_the_service_fails_is_no_trouble_of_the_stores() {
     let (store, _) = store(|request| (key_of(request) == "sick").then(failing)).await;

@@ -3,7 +3,7 @@
 //! "Permission denied", "read-only" and "input/output error" may be said of one file, of its directory or of everything. So
 //! whoever is told one of them tries what works in every store that can be used: for a write, a file is made and removed
 //! where writes are prepared; for a read, the root and the space are opened and listed. Only where that fails too is the
-//! store unavailable; else the item is refused by name, and the others go on.
+//! store unavailable; else the item, or the space, is refused by name, and the others go on.
 //!
 //! Nothing is remembered: each answer is from after the failure, so that a store that breaks in the middle of its work is
 //! found at once. It costs an item that is refused two or three calls more. A disk or quota that is full is not asked: the
@@ -62,13 +62,18 @@ impl Folder {
 
 /// What a read's failure comes to, of the item at `place` or of anything in `space`.
 pub(super) fn of_read(root: &RootDir, space: &str, place: Option<&Place>, fault: Fault) -> Fault {
-    let Some(errno) = fault.doubt else { return fault };
+    let errno = match fault.doubt {
+        Some(errno) => errno,
+        None if fault.kind == StoreErrorKind::Unavailable => return of_what_went(root, space, fault),
+        None => return fault,
+    };
     for path in ["", space] {
         match answers(root, path) {
             Ok(()) => {}
             // The space went meanwhile: the next call tells.
             Err(Errno::NOENT) => return fault,
-            Err(errno) => return of_all(fault, Fault::unavailable(std::io::Error::from(errno))),
+            Err(errno) if path.is_empty() => return of_all(fault, Fault::unavailable(std::io::Error::from(errno))),
+            Err(errno) => return of_space(fault, errno),
         }
     }
     match errno {
@@ -80,14 +85,41 @@ pub(super) fn of_read(root: &RootDir, space: &str, place: Option<&Place>, fault:
     }
 }
 
+/// What it comes to that a space could not be looked at or listed: where the root answers, that space alone is meant.
+pub(super) fn of_listing(root: &RootDir, space: &str, fault: Fault) -> Fault {
+    let fails = fault.kind == StoreErrorKind::Unavailable || fault.doubt == Some(Errno::IO);
+    if fails && !space.is_empty() && answers(root, "").is_ok() { refused(fault, Refusal::Unreadable) } else { fault }
+}
+
+/// What it comes to that something on the way to an item is away: where only its space is, others can be had.
+fn of_what_went(root: &RootDir, space: &str, fault: Fault) -> Fault {
+    // Whoever may read its names need not be let through it.
+    match (answers(root, ""), answers(root, space).and_then(|()| lets_through(root, space))) {
+        (Ok(()), Err(errno)) if errno != Errno::NOENT => of_space(fault, errno),
+        _ => fault,
+    }
+}
+
+/// The failure of all of a space, as one item met it.
+fn of_space(fault: Fault, errno: Errno) -> Fault {
+    let of_item = fault.source.as_ref().map_or_else(String::new, |source| mill_ports::chain(&**source));
+    let said = std::io::Error::from(errno).to_string();
+    let source = if said == of_item { of_item } else { format!("{of_item}; and of the space itself: {said}") };
+    refused(Fault { source: Some(source.into()), ..fault }, Refusal::Unreadable)
+}
+
 /// Opens a directory and reads its first names.
 fn answers(root: &RootDir, path: &str) -> Result<(), Errno> {
     match root.directory(path) {
         Ok(directory) => Dirents::with_buffer(1024).read(directory, |_, _| false),
         // Whoever may not list it may go through it.
-        Err(Errno::ACCESS) => rustix::fs::statat(root.waypoint(path)?, ".", AtFlags::empty()).map(drop),
+        Err(Errno::ACCESS) => lets_through(root, path),
         Err(errno) => Err(errno),
     }
+}
+
+fn lets_through(root: &RootDir, path: &str) -> Result<(), Errno> {
+    rustix::fs::statat(root.waypoint(path)?, ".", AtFlags::empty()).map(drop)
 }
 
 /// Whether a directory on the way to an item says `errno` of the next name, and of a plain one that there is none.

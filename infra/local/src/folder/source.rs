@@ -45,7 +45,9 @@ impl SourceStore for FolderStore {
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
         let directory = self.0.layout.directory(space).map(str::to_owned);
         let found = self.on_root(move |_, root| match directory {
-            Some(directory) => places::space(root, &directory),
+            Some(directory) => {
+                places::space(root, &directory).map_err(|fault| reach::of_listing(root, &directory, fault))
+            }
             None => Ok(Presence::Absent),
         });
         found.await.map_err(|fault| self.0.error("look", &space_subject(space), fault))
@@ -104,7 +106,7 @@ impl SourceStore for FolderStore {
             Some(directory) => match reading::space(root, &directory) {
                 Ok(_) => spelling::folds(root, &directory).map_err(|errno| Fault::of(During::Reach, errno)),
                 Err(Fault { kind: StoreErrorKind::SpaceAbsent, .. }) => Ok(false),
-                Err(fault) => Err(fault),
+                Err(fault) => Err(reach::of_listing(root, &directory, fault)),
             },
             None => Ok(false),
         });
@@ -207,7 +209,7 @@ impl Pages {
         let page = match read {
             Ok((walk, page)) => {
                 if !page.end {
-                    self.state = State::Reading(on(walk));
+                    self.state = State::Reading(self.on(walk));
                 }
                 Ok(page)
             }
@@ -230,18 +232,24 @@ impl Pages {
             let directory = folder.layout.directory(&space).ok_or(StoreErrorKind::SpaceAbsent)?;
             let root = folder.root.dir()?;
             let (clock, fed) = (Arc::clone(&folder.clock), folder.fed_marks());
-            let mut walk = Walk::begin(&root, directory, after.as_ref(), (clock, fed))?;
-            let page = walk.page()?;
-            Ok((walk, page))
+            let begun = Walk::begin(&root, directory, after.as_ref(), (clock, fed));
+            let paged = begun.and_then(|mut walk| walk.page().map(|page| (walk, page)));
+            paged.map_err(|fault| reach::of_listing(&root, directory, fault))
         })
     }
-}
 
-fn on(mut walk: Walk) -> tokio::task::JoinHandle<Result<(Walk, ListPage), Fault>> {
-    tokio::task::spawn_blocking(move || {
-        let page = walk.page()?;
-        Ok((walk, page))
-    })
+    fn on(&self, mut walk: Walk) -> tokio::task::JoinHandle<Result<(Walk, ListPage), Fault>> {
+        let folder = Arc::clone(&self.store.0);
+        let space = self.space.clone();
+        tokio::task::spawn_blocking(move || {
+            let fault = match walk.page() {
+                Ok(page) => return Ok((walk, page)),
+                Err(fault) => fault,
+            };
+            let directory = folder.layout.directory(&space).unwrap_or_default();
+            Err(reach::of_listing(&*folder.root.dir()?, directory, fault))
+        })
+    }
 }
 
 /// The directories under the root, and what else stands there.

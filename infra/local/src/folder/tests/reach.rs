@@ -143,9 +143,42 @@ fn an_item_that_fails_to_be_read_is_refused_and_a_root_that_fails_is_unavailable
             flaky.fail(Operation::OpenDirectory, "", EIO);
             assert_eq!(kind(read(store, "bad/02").await), StoreErrorKind::Unavailable);
             flaky.repair();
-            flaky.fail(Operation::Open, "s/bad/02", EIO);
+        });
+    });
+}
+
+#[test]
+fn a_space_that_fails_is_refused_and_no_other_is() {
+    served(|flaky, store, real| {
+        let unreadable = || StoreErrorKind::Refused(Refusal::Unreadable);
+        std::fs::create_dir(real.join("other")).unwrap();
+        let list = async |space: &str| {
+            let mut pages = store.list(&SpaceId::new(space).unwrap(), None);
+            pages.next().await.unwrap().map(|page| page.entries.len()).map_err(|error| error.kind)
+        };
+        block_on(async {
             flaky.fail(Operation::OpenDirectory, "s", EIO);
+            assert_eq!(list("s").await, Err(unreadable()));
+            assert_eq!(list("other").await, Ok(0));
+            flaky.fail(Operation::Open, "s/bad/02", EIO);
+            assert_eq!(kind(read(store, "bad/02").await), unreadable());
+            // Where the root fails too, it is the store.
+            flaky.fail(Operation::OpenDirectory, "", EIO);
+            assert_eq!(list("s").await, Err(StoreErrorKind::Unavailable));
             assert_eq!(kind(read(store, "bad/02").await), StoreErrorKind::Unavailable);
+            flaky.repair();
+            flaky.fail(Operation::Look, "s", EIO);
+            assert_eq!(kind(store.space(&space()).await), unreadable());
+            assert_eq!(kind(read(store, "bad/02").await), unreadable());
+            flaky.repair();
+        });
+        // Of a store of one space, that is the store.
+        let root = real.parent().unwrap().join("at");
+        let single = store_at(&root, Layout::Single(space()), None);
+        block_on(async {
+            flaky.fail(Operation::OpenDirectory, "", EIO);
+            let first = single.list(&space(), None).next().await.unwrap();
+            assert_eq!(first.unwrap_err().kind, StoreErrorKind::Unavailable);
         });
     });
 }

@@ -93,14 +93,14 @@ fn permissions_refuse_one_item_or_make_the_store_unavailable() {
         }
     });
     allow(&scratch.path("closed"), 0o755);
-    // Nothing of the space, or its names alone.
+    // Nothing of the space, or its names alone: that is the space's, while the root answers.
     for mode in [0o000, 0o744] {
         allow(&scratch.path(""), mode);
         let root = scratch.root().to_owned();
         as_nobody(async move {
             let store = store_at(&root, Layout::Spaces, None);
-            assert_eq!(kind(store.head(&at("x")).await), StoreErrorKind::Unavailable);
-            assert_eq!(kind(list(&store, None).await), StoreErrorKind::Unavailable);
+            assert_eq!(kind(store.head(&at("x")).await), StoreErrorKind::Refused(Refusal::Unreadable));
+            assert_eq!(kind(list(&store, None).await), StoreErrorKind::Refused(Refusal::Unreadable));
         });
     }
     allow(&scratch.path(""), 0o755);
