@@ -21,6 +21,8 @@ mod hosts;
 mod job;
 #[path = "../../../infra/aws/tests/it/listening.rs"]
 mod listening;
+#[path = "fleet/marks.rs"]
+mod marks;
 #[path = "fleet/messages.rs"]
 mod messages;
 #[path = "fleet/million.rs"]

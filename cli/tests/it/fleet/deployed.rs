@@ -16,16 +16,16 @@ use super::{CREDENTIALS, Workman, boto, ministack, settle};
 use crate::world::{Ran, World};
 
 /// A deployed stack, and a scratch folder.
-struct Fleet {
-    world: World,
+pub(super) struct Fleet {
+    pub(super) world: World,
     name: &'static str,
     bucket: String,
     topic: String,
-    tasks: Value,
+    pub(super) tasks: Value,
 }
 
 impl Fleet {
-    fn deploy(name: &'static str, settings: &[&str]) -> Self {
+    pub(super) fn deploy(name: &'static str, settings: &[&str]) -> Self {
         let told = deployed(ministack(), name, &[&["WorkmenMax=1"], settings].concat());
         let output = |output: &str| told["outputs"][output].as_str().unwrap().to_owned();
         let tasks = stack(&["tasks", ministack(), name], &Value::Null);
@@ -37,7 +37,7 @@ impl Fleet {
     }
 
     /// A `mill` as the image's configuration and a container's environment make it.
-    fn command(&self, task: &str, endpoint: &str) -> Command {
+    pub(super) fn command(&self, task: &str, endpoint: &str) -> Command {
         let mut command = self.world.command();
         let environment = self.tasks[task]["environment"].as_object().unwrap();
         command.envs(CREDENTIALS).envs(environment.iter().map(|(name, value)| (name, value.as_str().unwrap())));
@@ -68,7 +68,7 @@ impl Fleet {
     }
 
     /// What an operator does.
-    fn mill(&self, args: &[&str]) -> Ran {
+    pub(super) fn mill(&self, args: &[&str]) -> Ran {
         self.mill_at(ministack(), args)
     }
 
@@ -77,7 +77,7 @@ impl Fleet {
     }
 
     /// Runs a script with boto3 in which `name`, `bucket`, `topic` and `aws`, a client by service, are there.
-    fn boto(&self, script: &str) -> String {
+    pub(super) fn boto(&self, script: &str) -> String {
         let Self { world, name, bucket, topic, .. } = self;
         let endpoint = ministack();
         let head = format!(
@@ -172,7 +172,7 @@ for message in sqs.receive_message(QueueUrl=heard, MaxNumberOfMessages=10, Visib
     told.lines().map(str::to_owned).collect()
 }
 
-fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(super) fn until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < Duration::from_mins(3), "{what} does not come");
