@@ -9,6 +9,7 @@
 
 mod room;
 mod rounds;
+mod unanswered;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -37,6 +38,8 @@ use crate::turn::Opened;
 
 pub(crate) use self::room::Room;
 use self::rounds::{Failing, Today};
+use self::unanswered::LaterAccounts;
+pub(crate) use self::unanswered::Unanswered;
 
 /// A morsel's place in the rounds: fewest nibbles first, then account by account, so that every account is served.
 pub(crate) type Place = (u64, usize, Pair);
@@ -65,6 +68,7 @@ pub(crate) struct Session<'a> {
     /// The morsels that failed in a way that may pass, and from when on they may have another turn.
     resting: BTreeMap<(Monotonic, Place), Kept<Morsel>>,
     failing: BTreeMap<Pair, Failing>,
+    later_accounts: LaterAccounts,
 }
 
 /// Why a step went no further.
@@ -173,6 +177,7 @@ impl<'a> Session<'a> {
             accounts_failed: BTreeSet::new(),
             resting: BTreeMap::new(),
             failing: BTreeMap::new(),
+            later_accounts: LaterAccounts::new(),
         }
     }
 
@@ -199,7 +204,7 @@ impl<'a> Session<'a> {
             if self.stop.is_cancelled() {
                 break;
             }
-            self.look_through(account).await?;
+            self.look_through(self.first_look(account)).await?;
         }
         Ok(())
     }

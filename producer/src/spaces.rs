@@ -11,10 +11,10 @@ use mill_records::seals::Pair;
 use tracing::{debug, info, warn};
 
 use crate::report::{LeftOutEntry, ProducerError};
-use crate::session::Session;
+use crate::session::{Session, Unanswered};
 
-/// The spaces of each store that default policies read or write; `None` where the store did not answer.
-type SpacesOf = BTreeMap<StoreId, Option<StoreSpaces>>;
+/// The spaces of each store that default policies read or write, as far as it answered.
+type SpacesOf = BTreeMap<StoreId, StoreSpaces>;
 
 /// The spaces of one store.
 #[derive(Debug, Default)]
@@ -42,28 +42,31 @@ impl Session<'_> {
     }
 
     /// Finds an account's morsels, or what was still missing of them.
-    pub(crate) async fn look_through(&mut self, mut row: Kept<AccountRow>) -> Result<(), ProducerError> {
-        let account = row.row.account.clone();
+    pub(crate) async fn look_through(&mut self, mut known: Unanswered) -> Result<(), ProducerError> {
+        let account = known.row.row.account.clone();
         let policy = match self.deps.policies.account(&account).await {
             Ok(policy) => policy,
             Err(PolicyError::NotListed { .. }) => {
                 info!(%account, "the account is no longer listed; dropped from the run");
-                return Ok(self.state.remove(&row).await?);
+                return Ok(self.state.remove(&known.row).await?);
             }
             Err(error) => {
                 self.account_failed(&account, &error);
                 return Ok(());
             }
         };
-        let spaces = self.spaces_of_defaults(&policy).await;
-        let mut found = morsels(&policy, &spaces, &row.row.unanswered);
+        let again = known.asked_again().map(<[StoreId]>::to_vec);
+        let (spaces, errors) = self.spaces_of_defaults(&policy, again.as_deref()).await;
+        let mut found = morsels(&policy, &spaces, &known.row.row.unanswered);
+        found.retain(|pair| known.found.insert(pair.clone()));
         self.report.pairs += found.len() as u64;
-        self.leave_out(&policy, &spaces);
-        if found.is_empty() && spaces.values().all(Option::is_some) && row.row.unanswered.is_empty() {
+        self.leave_out(&policy, &spaces, again.is_some());
+        let first = again.is_some() || known.row.row.unanswered.is_empty();
+        if known.found.is_empty() && errors.is_empty() && first {
             self.account_idle(&policy);
         }
-        let known: BTreeSet<&Pair> = self.waiting.keys().map(|(_, _, pair)| pair).collect();
-        found.retain(|pair| !known.contains(pair));
+        let waiting: BTreeSet<&Pair> = self.waiting.keys().map(|(_, _, pair)| pair).collect();
+        found.retain(|pair| !waiting.contains(pair));
         let fresh: Vec<Morsel> = found.into_iter().map(|pair| Morsel::fresh(pair, self.run.row.number)).collect();
         debug!(%account, morsels = fresh.len(), "looked the account through");
         if !fresh.is_empty() {
@@ -72,33 +75,35 @@ impl Session<'_> {
             self.waiting.retain(|(_, _, pair), _| pair.account != account);
             self.line_up(all);
         }
-        row.row.unanswered =
-            spaces.into_iter().filter(|(_, spaces)| spaces.is_none()).map(|(store, _)| store).collect();
-        if row.row.unanswered.is_empty() {
-            return Ok(self.state.remove(&row).await?);
-        }
-        Ok(self.state.save(&mut row).await?)
+        self.ask_later(known, errors).await
     }
 
     /// The pairs that a policy covers now, as far as its stores answer.
     pub(crate) async fn pairs_of(&mut self, policy: &AccountPolicy) -> BTreeSet<Pair> {
-        let spaces = self.spaces_of_defaults(policy).await;
+        let (spaces, errors) = self.spaces_of_defaults(policy, None).await;
+        for (store, error) in &errors {
+            self.store_failed(policy.account(), store, error);
+        }
         morsels(policy, &spaces, &[])
     }
 
-    async fn spaces_of_defaults(&mut self, policy: &AccountPolicy) -> SpacesOf {
+    /// The spaces of the stores that default policies name, or of these alone; and why they are not known.
+    async fn spaces_of_defaults(
+        &self,
+        policy: &AccountPolicy,
+        only: Option<&[StoreId]>,
+    ) -> (SpacesOf, BTreeMap<StoreId, StoreError>) {
         let account = policy.account();
         let sources: BTreeSet<&StoreId> = policy.default_sources().into_iter().collect();
         let destinations = policy.default_destinations().into_iter().collect();
-        let mut spaces = SpacesOf::new();
-        for store in sources.union(&destinations) {
-            let listed = self.spaces_at(account, store, sources.contains(store)).await;
-            if let Err(error) = &listed {
-                self.store_failed(account, store, error);
+        let (mut spaces, mut errors) = (SpacesOf::new(), BTreeMap::new());
+        for store in sources.union(&destinations).filter(|store| only.is_none_or(|only| only.contains(store))) {
+            match self.spaces_at(account, store, sources.contains(store)).await {
+                Ok(listed) => drop(spaces.insert((*store).clone(), listed)),
+                Err(error) => drop(errors.insert((*store).clone(), error)),
             }
-            spaces.insert((*store).clone(), listed.ok());
         }
-        spaces
+        (spaces, errors)
     }
 
     async fn spaces_at(
@@ -117,13 +122,14 @@ impl Session<'_> {
     }
 
     /// Names what stands beside the spaces of the stores that default policies read, and each space that a rule leaves out:
-    /// of these stores, and those that a policy names.
-    fn leave_out(&mut self, policy: &AccountPolicy, spaces: &SpacesOf) {
+    /// of these stores, and those that a policy names, unless that was done.
+    fn leave_out(&mut self, policy: &AccountPolicy, spaces: &SpacesOf, again: bool) {
         let before = self.report.left_out.count;
-        let mut named: BTreeSet<&SpaceId> = policy.named_spaces().into_iter().collect();
+        let named = policy.named_spaces().into_iter().filter(|_| !again);
+        let mut named: BTreeSet<&SpaceId> = named.collect();
         let mut found: Vec<(Option<&StoreId>, &SpaceId)> = Vec::new();
         for (store, listed) in spaces {
-            let Some(StoreSpaces { spaces, beside: Some(LeftOut { first, count }) }) = listed else { continue };
+            let StoreSpaces { spaces, beside: Some(LeftOut { first, count }) } = listed else { continue };
             for (shown, reason) in first {
                 let (account, store, shown) = (policy.account().clone(), Some(store.clone()), shown.clone());
                 self.left_out(LeftOutEntry { account, store, shown, is_space: false, rule: reason.to_string() });
@@ -174,10 +180,9 @@ impl Session<'_> {
 /// All morsels of an account; with `unanswered`, only those for which these stores had to be asked.
 fn morsels(policy: &AccountPolicy, spaces: &SpacesOf, unanswered: &[StoreId]) -> BTreeSet<Pair> {
     let named: BTreeSet<&SpaceId> = policy.named_spaces().into_iter().collect();
-    let listed = spaces.values().flatten().flat_map(|store| &store.spaces);
+    let listed = spaces.values().flat_map(|store| &store.spaces);
     let all: BTreeSet<&SpaceId> = named.iter().copied().chain(listed).collect();
-    let is_at =
-        |store: &StoreId, space| spaces.get(store).and_then(Option::as_ref).is_some_and(|at| at.spaces.contains(space));
+    let is_at = |store: &StoreId, space| spaces.get(store).is_some_and(|at| at.spaces.contains(space));
     let mut morsels = BTreeSet::new();
     for space in all {
         let decision = policy.for_space(space);

@@ -3,6 +3,7 @@
 mod end;
 mod source;
 mod state;
+mod waiting;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,9 +23,11 @@ use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyBook;
 use mill_workman::{OnFinalFailure, OnUnavailable};
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use self::end::{End, Given};
 use self::state::PairState;
+use self::waiting::Patience;
 use crate::Usage;
 use crate::args::{Ends, Mirror};
 use crate::conclude::Conclusion;
@@ -66,7 +69,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     stopping.when_damaged();
     pair.make_destination(first || args.create)?;
     pair.state.remember(&remembered, identity)?;
-    let works = pair.works(engine, &args, first || args.create).await?;
+    let works = pair.works(engine, &args, first || args.create, &stop).await?;
     super::held::confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &*works.engine.clock).await?;
     works.engine.purge_queues().await?;
     crash_point(CrashPoint::MirrorPurged);
@@ -200,7 +203,7 @@ impl Pair {
         Ok(())
     }
 
-    async fn works(&self, engine: Engine, args: &Mirror, may_create: bool) -> Result<Works> {
+    async fn works(&self, engine: Engine, args: &Mirror, may_create: bool, stop: &CancellationToken) -> Result<Works> {
         let account = AccountId::new(Names::MIRROR_ACCOUNT)?;
         let (source, destination) = (StoreId::new(Names::MIRROR_SOURCE)?, StoreId::new(Names::MIRROR_DESTINATION)?);
         let space = SpaceId::new(Names::MIRROR_SPACE)?;
@@ -210,11 +213,12 @@ impl Pair {
         let (from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
         let holds_something = self.source.holds_something(&*from, &engine.clock, args.remove_vanished).await?;
         let (to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
+        let patience = Patience { give_up_after: args.ending.give_up_after, stop };
         let owner = DestinationSpace { store: address(&destination), space: space.clone() };
         if let End::Remote(_) = &self.destination
             && !may_create
             && Owners::new(engine.table("owners")).owner(&owner).await?.is_some()
-            && matches!(to.space(&space).await?, Presence::Absent)
+            && matches!(patience.wait_for(async || to.space(&space).await).await?, Presence::Absent)
         {
             bail!(
                 "the destination `{}` was there at the last run and is missing now; bring the bucket back, or pass --create \

@@ -11,6 +11,9 @@ use crate::heads;
 /// Of what does not answer to plain HTTP.
 pub(crate) const SPEAKS_TLS: &str = "no plain HTTP is spoken there, as an address that begins with `http:` asks for";
 
+/// Of a host that the resolver says there is none of.
+pub(crate) const NO_SUCH_HOST: &str = "no host has this name";
+
 /// What is wrong with the address, so that a person must act; `None` where it may pass by itself.
 pub(crate) fn wrong_address(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if find::<rustls::Error>(error).is_some_and(not_trusted) {
@@ -23,7 +26,7 @@ pub(crate) fn wrong_address(error: &(dyn Error + 'static)) -> Option<&'static st
         return Some(SPEAKS_TLS);
     }
     let unknown = |error: &io::Error| no_such_host(&error.to_string());
-    find::<io::Error>(error).is_some_and(unknown).then_some("no host has this name")
+    find::<io::Error>(error).is_some_and(unknown).then_some(NO_SUCH_HOST)
 }
 
 /// Whether a page says that TLS is spoken here, as servers answer to plain HTTP.

@@ -17,11 +17,17 @@ use crate::report::{Ended, ProducerError};
 use crate::settings::WhenFull;
 use crate::turn::Turn;
 
-/// A space that failed in a way that may pass.
+/// A space, or an account's stores, that failed in a way that may pass.
 pub(super) struct Failing {
-    /// When it first did, of those in a row.
-    since: Monotonic,
-    tries: u32,
+    /// When they first did, of those in a row.
+    pub(super) since: Monotonic,
+    pub(super) tries: u32,
+}
+
+impl Failing {
+    pub(super) fn since(since: Monotonic) -> Self {
+        Self { since, tries: 0 }
+    }
 }
 
 /// What comes next in the rounds.
@@ -42,9 +48,10 @@ pub(super) enum Today {
 }
 
 impl Session<'_> {
-    const SPACE_TRIES_MAX: u32 = 3;
-    const SPACE_PAUSE: Duration = Duration::from_secs(1);
-    const SPACE_PAUSE_MAX: Duration = Duration::from_secs(30);
+    /// What fails in a way that may pass is tried so often at least.
+    const TRIES_MAX: u32 = 3;
+    const PAUSE: Duration = Duration::from_secs(1);
+    const PAUSE_MAX: Duration = Duration::from_secs(30);
 
     /// Turn after turn. `None` when no morsel is left but those that failed.
     pub(super) async fn rounds(&mut self) -> Result<Option<Ended>, ProducerError> {
@@ -92,13 +99,16 @@ impl Session<'_> {
                 let ((_, place), morsel) = rested.remove_entry();
                 self.waiting.insert(place, morsel);
             }
+            self.look_again(now).await?;
             if let Some(place) = self.first_with_a_share().await? {
                 let Some(morsel) = self.waiting.remove(&place) else { continue };
                 return Ok(Next::Turn(place, Box::new(morsel)));
             }
-            let rested = match (self.waiting.is_empty(), self.resting.first_key_value()) {
+            let resting = self.resting.keys().next().map(|(until, _)| *until);
+            let later = self.later_accounts.keys().next().map(|(until, _)| *until);
+            let rested = match (self.waiting.is_empty(), resting.into_iter().chain(later).min()) {
                 (true, None) => return Ok(Next::None),
-                (true, Some(((until, _), _))) => until.since(now),
+                (true, Some(until)) => until.since(now),
                 (false, _) => {
                     let depth = self.sending.depth().await?;
                     self.note_depth(depth, true);
@@ -204,17 +214,23 @@ impl Session<'_> {
     /// When a space that failed gets another turn in this session, if it does. Others have theirs meanwhile.
     fn try_later(&mut self, pair: &Pair, error: &SpaceError) -> Option<Monotonic> {
         let now = self.deps.clock.monotonic();
-        let failing = self.failing.entry(pair.clone()).or_insert(Failing { since: now, tries: 0 });
-        failing.tries += 1;
-        if failing.tries >= Self::SPACE_TRIES_MAX && now.since(failing.since) >= self.settings.give_up_after {
-            return None;
-        }
+        let mut failing = self.failing.remove(pair).unwrap_or_else(|| Failing::since(now));
+        let pause = self.patience(&mut failing, now)?;
+        self.failing.insert(pair.clone(), failing);
         if let Some(error) = error.of_store() {
             self.deps.statistics.await_store(&error.store, Awaited { reason: chain(error), may_pass: true });
         }
         warn!(account = %pair.account, space = %pair.space, error = chain(error), "the space is tried again");
-        let pause = Self::SPACE_PAUSE.saturating_mul(1 << (failing.tries - 1).min(16)).min(Self::SPACE_PAUSE_MAX);
         Some(now.plus(pause))
+    }
+
+    /// How long what failed is left alone before it is tried again; `None` when it was tried for long enough.
+    pub(super) fn patience(&self, failing: &mut Failing, now: Monotonic) -> Option<Duration> {
+        failing.tries += 1;
+        if failing.tries >= Self::TRIES_MAX && now.since(failing.since) >= self.settings.give_up_after {
+            return None;
+        }
+        Some(Self::PAUSE.saturating_mul(1 << (failing.tries - 1).min(16)).min(Self::PAUSE_MAX))
     }
 }
 

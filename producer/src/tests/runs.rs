@@ -326,6 +326,41 @@ async fn an_unavailable_store_fails_its_own_spaces_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_tell_its_spaces_is_asked_until_its_time_is_up_and_others_go_on() {
+    let trials = [("1", 4, true), ("2", 4, true), ("1", 6, false), ("2", 6, false)];
+    for (id, away, finished) in trials {
+        let mut world = World::of(vec![policy("a", DEFAULT), policy("b", DEFAULT)]);
+        for id in ["1", "2"] {
+            world.add_store("b", id);
+        }
+        let world = world;
+        world.plant("1", "item", 5);
+        world.store("1").plant_beside("beside", mill_ports::Refusal::InNoSpace);
+        world.store_of("b", "1").plant(&item("s", "of b"), "x", Properties::default());
+        let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+        plan.set_outage(Some(mill_engine::FaultKind::Unreachable));
+        let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store(id).clone());
+        let faulty = mill_engine::FaultyStore::new(inner, super::world::address("a", id), plan.clone());
+        world.replace(id, Arc::new(faulty));
+        let back = async {
+            world.clock.sleep(Duration::from_mins(away)).await;
+            assert_eq!(world.ids_of("of b"), 1);
+            assert!(!world.statistics.awaited().is_empty(), "it is said what is waited for");
+            plan.calm();
+        };
+        let session = world.session_with(|settings| settings.give_up_after = Duration::from_mins(5));
+        let (report, ()) = tokio::join!(session, back);
+        assert_eq!(!report.failed(), finished, "{id} {away} {report:?}");
+        if finished {
+            // What is known of an account is counted once, however often a store was asked.
+            assert_eq!((report.pairs, report.left_out.count), (2, 1), "{report:?}");
+            assert_eq!((report.survey.listed, world.ids_of("item")), (6, 5));
+            assert!(world.statistics.awaited().is_empty(), "{:?}", world.statistics.awaited());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_space_whose_store_does_not_answer_is_tried_until_its_time_is_up_and_others_go_on() {
     for (away, finished) in [(Duration::from_mins(4), true), (Duration::from_mins(6), false)] {
         let world = World::new(TWO);

@@ -1,7 +1,9 @@
 //! A mirror endures what passes by itself: a server that does not answer for a while, and one that often fails.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
+
+use mill_trials::apart;
 
 use super::proxy::{Mood, Proxy};
 use super::{CREDENTIALS, boto, ministack};
@@ -31,6 +33,10 @@ impl Mirror {
         let mut command = world.command();
         command.envs(CREDENTIALS).args(["mirror", &format!("s3://{bucket}"), "copies", "--json"]);
         command.args(["--source-endpoint", proxy.address()]).args(more);
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Self {
         Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
@@ -66,6 +72,51 @@ fn a_mirror_waits_for_a_server_that_does_not_answer_and_copies_all() {
     assert_eq!(mirror.end().expect(0).json()["copied"], ITEMS);
 }
 
+/// At the first run and at a later one, which looks first whether the bucket is still there.
+#[test]
+fn a_mirror_waits_for_a_destination_that_does_not_answer_at_its_beginning() {
+    let world = World::new();
+    let proxy = bucket(&world, "away-destination");
+    for n in 0..ITEMS {
+        world.write(&format!("src/{n}"), "x");
+    }
+    for copied in [ITEMS, 1] {
+        world.write("src/0", format!("x {copied}"));
+        proxy.set(Mood::Away);
+        let mut command = world.command();
+        command.envs(CREDENTIALS).args(["mirror", "src", "s3://away-destination/copies", "--json"]);
+        command.args(["--destination-endpoint", proxy.address()]);
+        let mut mirror = Mirror::start(command);
+        mirror.says("does not answer");
+        proxy.set(Mood::Quiet);
+        let json = mirror.end().expect(0).json();
+        let moved = json["copied"].as_u64().unwrap() + json["updated"].as_u64().unwrap();
+        assert_eq!(moved, copied as u64, "{json}");
+    }
+}
+
+#[test]
+fn a_run_waits_for_a_source_that_does_not_tell_its_spaces_at_its_beginning() {
+    let world = World::new();
+    let proxy = bucket(&world, "away-only-spaces");
+    world.mill(&["init", "."]).expect(0);
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
+    let stores = format!(
+        r#"{{"stores": [{{"id": "1", "type": "s3", "endpoint": "{}", "region": "us-east-1", "pathStyle": true,
+                          "bucketPrefix": "away-only-", "primary": true}}, {{"id": "2", "type": "folder", "root": "two"}}]}}"#,
+        proxy.address()
+    );
+    world.write("policies/library-stores.json", stores);
+    proxy.set(Mood::Away);
+    let mut command = world.command();
+    command.envs(CREDENTIALS).args(["run", "--json"]);
+    let mut run = Mirror::start(command);
+    run.says("the store is asked again");
+    proxy.set(Mood::Quiet);
+    run.end().expect(0);
+    assert_eq!(walk(&world.path("two/spaces")).len(), ITEMS);
+}
+
 #[test]
 fn a_mirror_goes_on_when_a_server_that_went_away_is_back() {
     let world = World::new();
@@ -77,6 +128,43 @@ fn a_mirror_goes_on_when_a_server_that_went_away_is_back() {
     let json = mirror.end().expect(0).json();
     assert_eq!((&json["copied"], &json["dead_lettered"]), (&ITEMS.into(), &0.into()), "{json}");
     assert_eq!(walk(&world.path("copies")).len(), ITEMS);
+}
+
+/// The names of hosts that this test's processes know, and no others.
+fn know_hosts(world: &World) {
+    world.write("hosts", "");
+    world.write("switch", "hosts: files\n");
+    for (file, at) in [("hosts", "/etc/hosts"), ("switch", "/etc/nsswitch.conf")] {
+        let status = Command::new("mount").arg("--bind").arg(world.path(file)).arg(at).status();
+        assert!(status.unwrap().success());
+    }
+}
+
+#[test]
+fn a_host_name_that_is_gone_is_waited_for_once_the_service_has_answered_by_it() {
+    let world = World::new();
+    let proxy = bucket(&world, "away-by-name");
+    apart(move || {
+        know_hosts(&world);
+        let named = proxy.address().replace("127.0.0.1", "vault.test");
+        let mut command = world.command();
+        command.envs(CREDENTIALS).args(["mirror", "s3://away-by-name", "copies", "--json", "--workers", "4"]);
+        command.args(["--source-endpoint", &named]);
+        let mistyped = Ran::of(command.output().unwrap()).expect(100);
+        assert!((mistyped.out + &mistyped.err).contains("no host has this name"));
+
+        world.write("hosts", "127.0.0.1 vault.test\n");
+        proxy.set(Mood::AwayAfter(ITEMS as u64 / 2));
+        let mut mirror = Mirror::start(command);
+        mirror.says("a store cannot be used for now");
+        world.write("hosts", "");
+        proxy.set(Mood::Quiet);
+        mirror.says("Name or service not known");
+        world.write("hosts", "127.0.0.1 vault.test\n");
+        let json = mirror.end().expect(0).json();
+        assert_eq!((&json["copied"], &json["dead_lettered"]), (&ITEMS.into(), &0.into()), "{json}");
+        Ok(())
+    });
 }
 
 #[test]

@@ -40,6 +40,7 @@ impl Inner {
     /// The failure of a call, as far as its answer alone tells.
     #[allow(clippy::needless_pass_by_value)] // told once: whoever has it is done with it
     pub(super) fn meant(&self, op: &'static str, subject: String, during: During, trouble: Trouble) -> StoreError {
+        let trouble = self.whereabouts.judged(trouble);
         let kind = match kind(during, &trouble) {
             // Where spaces share a bucket, it is the store itself that is not there.
             StoreErrorKind::SpaceAbsent if !self.bucket_is_space() => StoreErrorKind::Unavailable,

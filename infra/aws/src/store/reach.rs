@@ -67,6 +67,7 @@ impl Inner {
         during: During,
         trouble: Trouble,
     ) -> StoreError {
+        let trouble = self.whereabouts.judged(trouble);
         let in_question = match trouble.cause {
             // To whom one item is denied to be read, others may be granted: it is refused by itself.
             Cause::Denied => during == During::Write,
@@ -95,7 +96,7 @@ impl Inner {
     /// Why a space could not be listed: for itself alone, or for the store. Where it is alone, its store has others.
     pub(super) async fn of_listing(&self, op: &'static str, space: &SpaceId, place: &Place, why: NoPage) -> StoreError {
         let trouble = match why {
-            NoPage::Failed(trouble) => trouble,
+            NoPage::Failed(trouble) => self.whereabouts.judged(trouble),
             contradiction @ NoPage::Contradiction(_) => return self.no_page(op, space.to_string(), contradiction),
         };
         let kind = match kind(During::Reach, &trouble) {
@@ -146,6 +147,7 @@ impl Inner {
         let answers = match outcome {
             Ok(()) => Answers::Yes,
             Err(why) => {
+                let why = self.whereabouts.judged(why);
                 let words = why.to_string().into();
                 match why.cause {
                     Cause::Credentials | Cause::Denied | Cause::WrongAddress(_) => Answers::No(words),

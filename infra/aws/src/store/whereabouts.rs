@@ -1,10 +1,13 @@
 //! What a failure of a whole store says beside the service's own words: where it was asked, as whom, and what to do.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
@@ -14,6 +17,7 @@ use super::Spaces;
 use super::faults::fit;
 use crate::connection::Connection;
 use crate::trouble::{Cause, Trouble};
+use crate::wrong_address::NO_SUCH_HOST;
 
 /// Where a store is asked, and as whom.
 #[derive(Debug)]
@@ -40,7 +44,16 @@ impl Whereabouts {
         }
     }
 
-    /// What notes the id of the key that signs.
+    /// The failure as it is meant here: a host name by which the service has answered already is no mistyped one, and is back
+    /// when the resolver, or the tunnel that it needs, is.
+    pub(super) fn judged(&self, mut trouble: Trouble) -> Trouble {
+        if trouble.cause == Cause::WrongAddress(NO_SUCH_HOST) && self.signed_by.answered.load(Ordering::Relaxed) {
+            trouble.cause = Cause::Unreachable;
+        }
+        trouble
+    }
+
+    /// What notes the id of the key that signs, and that answers come.
     pub(super) fn signed_by(&self) -> SignedBy {
         self.signed_by.clone()
     }
@@ -103,13 +116,16 @@ fn advice(kind: &StoreErrorKind, trouble: &Trouble) -> Option<String> {
     }
 }
 
-/// The id of the key that signed the last request, as the request itself bears it.
+/// The id of the key that signed the last request, as the request itself bears it, and whether any was answered.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SignedBy(Arc<Mutex<Option<String>>>);
+pub(super) struct SignedBy {
+    id: Arc<Mutex<Option<String>>>,
+    answered: Arc<AtomicBool>,
+}
 
 impl SignedBy {
     fn id(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -128,10 +144,20 @@ impl Intercept for SignedBy {
         let signature = context.request().headers().get("authorization");
         let id =
             signature.and_then(|signature| signature.split_once("Credential=")?.1.split_once('/')).map(|(id, _)| id);
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.id.lock().unwrap_or_else(PoisonError::into_inner);
         if noted.as_deref() != id {
             *noted = id.map(str::to_owned);
         }
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        _: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.answered.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

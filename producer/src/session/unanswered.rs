@@ -1,0 +1,89 @@
+//! Accounts of which a store did not say what spaces it has: asked again within the session, as spaces that fail are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mill_model::{AccountId, Monotonic, StoreAddress, StoreId};
+use mill_ports::{Awaited, StoreError, chain};
+use mill_records::producer_state::{AccountRow, Kept};
+use mill_records::seals::Pair;
+use tracing::warn;
+
+use super::Session;
+use super::rounds::Failing;
+use crate::report::ProducerError;
+
+/// The accounts that are looked through again, by when.
+pub(crate) type LaterAccounts = BTreeMap<(Monotonic, AccountId), Unanswered>;
+
+/// An account of which more is to be known.
+pub(crate) struct Unanswered {
+    pub(crate) row: Kept<AccountRow>,
+    /// The pairs that were found of it in this session. Some may be done by now.
+    pub(crate) found: BTreeSet<Pair>,
+    failing: Failing,
+    /// The stores that were said to be waited for.
+    awaited: Vec<StoreAddress>,
+    /// The stores that were said to have failed.
+    failed: BTreeSet<StoreId>,
+}
+
+impl Unanswered {
+    /// The stores that are asked again; `None` where all are asked, for the first time in this session.
+    pub(crate) fn asked_again(&self) -> Option<&[StoreId]> {
+        (self.failing.tries > 0).then_some(&self.row.row.unanswered)
+    }
+}
+
+impl Session<'_> {
+    /// What is known of an account so far, where it is not looked through for the first time.
+    pub(crate) fn first_look(&self, row: Kept<AccountRow>) -> Unanswered {
+        let failing = Failing::since(self.deps.clock.monotonic());
+        Unanswered { row, found: BTreeSet::new(), failing, awaited: Vec::new(), failed: BTreeSet::new() }
+    }
+
+    /// Notes which stores of an account did not tell their spaces. Where that may pass in time they are asked again, else the
+    /// spaces are not known in this session.
+    pub(crate) async fn ask_later(
+        &mut self,
+        mut account: Unanswered,
+        errors: BTreeMap<StoreId, StoreError>,
+    ) -> Result<(), ProducerError> {
+        let name = account.row.row.account.clone();
+        let unanswered: Vec<StoreId> = errors.keys().cloned().collect();
+        let before = std::mem::replace(&mut account.row.row.unanswered, unanswered);
+        let mut answered = std::mem::take(&mut account.awaited);
+        answered.retain(|store| errors.values().all(|error| error.store != *store));
+        self.deps.statistics.used_stores(&answered);
+        if errors.is_empty() {
+            return Ok(self.state.remove(&account.row).await?);
+        }
+        if before != account.row.row.unanswered {
+            self.state.save(&mut account.row).await?;
+        }
+        let now = self.deps.clock.monotonic();
+        let may_pass = errors.values().any(|error| error.kind.may_pass());
+        let pause = if may_pass { self.patience(&mut account.failing, now) } else { None };
+        for (store, error) in &errors {
+            if pause.is_some() && error.kind.may_pass() {
+                account.awaited.push(error.store.clone());
+                self.deps.statistics.await_store(&error.store, Awaited { reason: chain(error), may_pass: true });
+                warn!(account = %name, error = chain(error), "the store is asked again which spaces it has");
+            } else if account.failed.insert(store.clone()) {
+                self.store_failed(&name, store, error);
+            }
+        }
+        if let Some(pause) = pause {
+            self.later_accounts.insert((now.plus(pause), name), account);
+        }
+        Ok(())
+    }
+
+    /// Looks those accounts through again whose time has come.
+    pub(crate) async fn look_again(&mut self, now: Monotonic) -> Result<(), ProducerError> {
+        while let Some(due) = self.later_accounts.first_entry().filter(|first| first.key().0 <= now) {
+            let account = due.remove();
+            self.look_through(account).await?;
+        }
+        Ok(())
+    }
+}
