@@ -11,6 +11,7 @@ use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::{CrashPoint, NoCaps, Registry, SourceStore, Statistics, StoreCaps, Stores, crash_point};
 use mill_processors::{DuplicateFactory, Refusals, RemoveFactory};
 use mill_producer::{DuplicationProducer, QueueSizing};
+use mill_records::account_counts::AccountCounts;
 use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
@@ -20,7 +21,7 @@ use mill_records::seals::Seals;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
 
 use crate::config::Config;
-use crate::engine::{Engine, Pace};
+use crate::engine::{Backing, Engine, Pace};
 use crate::fleet;
 use crate::host;
 use crate::misplaced::Misplaced;
@@ -159,6 +160,7 @@ impl Works {
             stores: self.stores.clone(),
             queue: self.engine.queue(QueueName::DuplicationLow),
             state: self.engine.table("producer-state"),
+            counts: self.counts(),
             seals: self.seals(),
             delete_lists: self.delete_lists(),
             owners: Owners::new(self.engine.table("owners")),
@@ -168,6 +170,13 @@ impl Works {
             surely_dead: Arc::new(process::surely_dead),
         };
         DuplicationProducer::new(deps, settings)
+    }
+
+    /// The book in which workmen count, where the queue cannot tell how many tasks of an account it holds.
+    fn counts(&self) -> Option<AccountCounts> {
+        let Backing::Fleet(fleet) = &self.engine.backing else { return None };
+        let (table, clock) = (fleet.table(AccountCounts::BOOK), self.engine.clock.clone());
+        Some(AccountCounts { table, clock, queue: QueueName::DuplicationLow })
     }
 
     /// The book by which workmen share what stores take at once.
@@ -201,6 +210,7 @@ impl Works {
             statistics: self.statistics.clone(),
             caps: self.caps(),
             permits: self.configured.is_some().then(|| self.permits(settings.visibility)),
+            counts: self.counts(),
         };
         let Pace { linger, recheck, .. } = self.engine.pace;
         Workman::new(deps, WorkmanSettings { linger, recheck, ..settings })

@@ -538,6 +538,7 @@ impl Session<'_> {
             // Its processor removes the space once it is empty; until then it is found again in the next run.
             tasks.push(None);
         }
+        self.will_send(&pair.account, tasks.len()).await?;
         let sent = self.sending.send_removes(pair, list, tasks.into_iter()).await?;
         self.sent(sent);
         self.report.removing += sent;

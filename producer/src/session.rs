@@ -9,6 +9,7 @@
 
 mod room;
 mod rounds;
+mod shares;
 mod unanswered;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,7 @@ use crate::turn::Opened;
 
 pub(crate) use self::room::Room;
 use self::rounds::{Failing, Today};
+use self::shares::Shares;
 use self::unanswered::LaterAccounts;
 pub(crate) use self::unanswered::Unanswered;
 
@@ -69,6 +71,7 @@ pub(crate) struct Session<'a> {
     resting: BTreeMap<(Monotonic, Place), Kept<Morsel>>,
     failing: BTreeMap<Pair, Failing>,
     later_accounts: LaterAccounts,
+    shares: Shares,
 }
 
 /// Why a step went no further.
@@ -178,11 +181,13 @@ impl<'a> Session<'a> {
             resting: BTreeMap::new(),
             failing: BTreeMap::new(),
             later_accounts: LaterAccounts::new(),
+            shares: Shares::default(),
         }
     }
 
     async fn prepare(&mut self, loaded: Loaded, begins: bool) -> Result<(), ProducerError> {
-        let Loaded { run, accounts, morsels, missing, queue_size: _ } = loaded;
+        let Loaded { run, accounts, morsels, missing, queue_size: _, shares } = loaded;
+        self.shares = Shares::of(shares);
         let mut accounts = accounts;
         if begins {
             self.begin(run, &accounts, &morsels, missing).await?;

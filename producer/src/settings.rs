@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_ports::{Chance, Clock, Statistics, Stores, Table, TaskQueue};
+use mill_records::account_counts::AccountCounts;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::lease::SurelyDead;
 use mill_records::owners::Owners;
@@ -23,6 +24,8 @@ pub struct Deps {
     pub queue: Arc<dyn TaskQueue>,
     /// The book of this producer's lease, run and morsels.
     pub state: Arc<dyn Table>,
+    /// What workmen count of each account, where the queue cannot tell how many tasks of one it holds.
+    pub counts: Option<AccountCounts>,
     /// What was proven in step before.
     pub seals: Seals,
     /// What may be deleted, and by whose grant.

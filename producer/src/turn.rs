@@ -93,6 +93,7 @@ impl Session<'_> {
     ) -> Result<Turn, StepError> {
         let pair = &ends.pair;
         if morsel.row.marker.is_none() && !ends.destination_here {
+            self.will_send(&pair.account, 1).await?;
             self.sent(self.sending.send(pair, std::iter::once(None)).await?);
             crash_point(CrashPoint::ProducerSpaceSent);
         }
@@ -101,6 +102,7 @@ impl Session<'_> {
             self.state.save(morsel).await?;
         }
         crash_point(CrashPoint::ProducerBeforeNibble);
+        self.will_send(&pair.account, nibble.items.len()).await?;
         let queued = self.sending.send(pair, nibble.items.iter().map(|(id, _)| Some(id))).await?;
         crash_point(CrashPoint::ProducerNibbleSent);
         self.sent(queued);

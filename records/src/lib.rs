@@ -3,11 +3,13 @@
 //! Reading order: [`policies`] (today's policies, and the last good ones), [`seals`] (pairs proven in step), [`owners`]
 //! (whose a destination space is), [`destinations`] (over all installations of a host), [`places`] (where destinations
 //! were), [`delete_lists`] (what may be deleted) over [`elapsed`] (time that two clocks agree on), [`lease`] and
-//! [`producer_state`] (where a producer stands), [`dead_letters`] (tasks
-//! given up), [`permits`] (how many tasks use a store over the fleet), [`installation`] (whose tables they are).
+//! [`producer_state`] (where a producer stands), [`account_counts`] and [`queue_shares`] (how many tasks of each account a
+//! queue holds that cannot tell), [`dead_letters`] (tasks given up), [`permits`] (how many tasks use a store over the fleet),
+//! [`installation`] (whose tables they are).
 //!
 //! **Invariant:** a book keeps rules and decides nothing. What cannot be read is an error, never an empty book.
 
+pub mod account_counts;
 pub mod dead_letters;
 pub mod delete_lists;
 pub mod destinations;
@@ -19,6 +21,7 @@ pub mod permits;
 pub mod places;
 pub mod policies;
 pub mod producer_state;
+pub mod queue_shares;
 pub mod seals;
 #[cfg(test)]
 mod test_table;

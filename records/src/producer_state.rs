@@ -1,24 +1,27 @@
 //! The book of a looping producer: what its run has still to do, and how far each part of it has come.
 //!
 //! One row a run, one an account not yet looked through, one a morsel, one a source space that is missing. Rows of what
-//! is done are removed, so that a book without them means a finished loop. Two sorts of rows stay: what the last
-//! survey of each pair found, and how many tasks the queue may hold.
+//! is done are removed, so that a book without them means a finished loop. Three sorts of rows stay: what the last
+//! survey of each pair found, how many tasks the queue may hold, and how many of each account were sent.
 //!
 //! Each save is conditional on the row as this producer last wrote or read it, and all rows are written again when the
 //! lease was not given back by its last holder. So a producer whose lease was taken over cannot save any more. Nor may it
 //! touch what it reads too late: a row of a later epoch tells it that it is over.
 
 mod rows;
+mod share;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::stream::{self, TryStreamExt as _};
 use mill_model::AccountId;
 use mill_ports::{Clock, KeyRange, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind};
 use tracing::warn;
 
 pub use rows::{AccountRow, Deletes, Missing, Morsel, PairSurvey, QueueSize, Record, Run};
+pub use share::AccountShare;
 
 /// A row, as this producer last read or wrote it.
 #[derive(Debug, Clone)]
@@ -67,6 +70,8 @@ pub struct Loaded {
     pub missing: Vec<Kept<Missing>>,
     /// How many tasks the queue may hold, where that was found out.
     pub queue_size: Option<Kept<QueueSize>>,
+    /// What is known of accounts' shares of the queue, where it cannot tell them.
+    pub shares: Vec<Kept<AccountShare>>,
 }
 
 /// The book, for one holder of the lease.
@@ -121,6 +126,7 @@ impl ProducerState {
             self.claim(found.missing).await?;
             self.claim(found.queue_size.into_iter().collect()).await?;
             self.claim(surveys).await?;
+            self.claim(found.shares).await?;
         }
         self.read(self.epoch).await
     }
@@ -148,6 +154,7 @@ impl ProducerState {
             morsels: self.rows(Morsel::PREFIX, epoch_max).await?,
             missing: self.rows(Missing::PREFIX, epoch_max).await?,
             queue_size: self.rows(QueueSize::PREFIX, epoch_max).await?.pop(),
+            shares: self.rows(AccountShare::PREFIX, epoch_max).await?,
         })
     }
 
@@ -179,6 +186,19 @@ impl ProducerState {
             }
             self.pause_or_give_up(&mut tries, error).await?;
         }
+    }
+
+    /// Saves a row as [`Self::save`] does; one that is not in the book yet also over what an earlier holder of the lease has
+    /// written since.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub async fn save_over_earlier<R: Record>(&self, kept: &mut Kept<R>) -> Result<(), StateError> {
+        if kept.is_fresh() {
+            kept.version = Some(self.write_unless_later(&kept.row).await?);
+            return Ok(());
+        }
+        self.save(kept).await
     }
 
     /// Removes a row: what it stands for is done.
@@ -237,7 +257,7 @@ impl ProducerState {
     /// [`StateError::TakenOver`] when a later holder has surveyed one; the table's own. Some may be written then.
     pub async fn note_surveys(&self, surveys: &[PairSurvey]) -> Result<(), StateError> {
         let notes = surveys.iter().map(|survey| Ok(self.write_unless_later(survey)));
-        stream::iter(notes).try_for_each_concurrent(Self::WRITES_AT_ONCE, |note| note).await
+        stream::iter(notes).try_for_each_concurrent(Self::WRITES_AT_ONCE, async |note| note.await.map(drop)).await
     }
 
     /// Adds rows, of which hardly any is there; over those of earlier holders.
@@ -250,18 +270,18 @@ impl ProducerState {
         let (key, value) = self.written(row);
         match self.table.put(&key, value, RowWhen::Absent).await {
             Ok(_) => Ok(()),
-            Err(_) => self.write_unless_later(row).await,
+            Err(_) => self.write_unless_later(row).await.map(drop),
         }
     }
 
     /// Writes a row unless a later holder of the lease has written it.
-    async fn write_unless_later(&self, row: &impl Record) -> Result<(), StateError> {
+    async fn write_unless_later(&self, row: &impl Record) -> Result<RowVersion, StateError> {
         let (key, value) = self.written(row);
         let mut tries = 0;
         loop {
             let error = match self.write_over_earlier(&key, &value).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => return Err(StateError::TakenOver { sort: key.sort }),
+                Ok(Some(version)) => return Ok(version),
+                Ok(None) => return Err(StateError::TakenOver { sort: key.sort }),
                 Err(error) => error,
             };
             // Somebody wrote in between: it is looked at again, who.
@@ -274,14 +294,14 @@ impl ProducerState {
     }
 
     /// Writes a row unless a later holder of the lease has written it.
-    async fn write_over_earlier(&self, key: &RowKey, value: &bytes::Bytes) -> Result<bool, TableError> {
+    async fn write_over_earlier(&self, key: &RowKey, value: &Bytes) -> Result<Option<RowVersion>, TableError> {
         let when = match self.table.get(key).await? {
-            Some(row) if row.value == *value => return Ok(true),
-            Some(row) if rows::epoch(&row.value) > self.epoch => return Ok(false),
+            Some(row) if row.value == *value => return Ok(Some(row.version)),
+            Some(row) if rows::epoch(&row.value) > self.epoch => return Ok(None),
             Some(row) => RowWhen::VersionIs(row.version),
             None => RowWhen::Absent,
         };
-        self.table.put(key, value.clone(), when).await.map(|_| true)
+        self.table.put(key, value.clone(), when).await.map(Some)
     }
 
     /// What the last survey of each pair found.
@@ -315,7 +335,7 @@ impl ProducerState {
         }
     }
 
-    fn written(&self, row: &impl Record) -> (RowKey, bytes::Bytes) {
+    fn written(&self, row: &impl Record) -> (RowKey, Bytes) {
         (RowKey::new(&*self.partition, row.sort()), row.value(self.epoch))
     }
 

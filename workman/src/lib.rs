@@ -26,6 +26,7 @@ pub mod settings;
 
 mod admission;
 mod attempt;
+mod counting;
 mod fate;
 mod in_flight;
 mod pauses;

@@ -24,6 +24,7 @@ use tracing::{debug, error, info, warn};
 use self::arrivals::News;
 use self::sharing::give_permits_back;
 use crate::admission::Admission;
+use crate::counting::{Counting, keep_counts};
 use crate::heartbeat::Heartbeat;
 use crate::in_flight::{Cause, InFlight};
 use crate::pauses::Pauses;
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) warnings: Warnings,
     pub(crate) caps: Arc<dyn StoreCaps>,
     pub(crate) permits: Option<PermitBook>,
+    pub(crate) counting: Option<Counting>,
     /// Slots freed since the loop last looked, each with what was taken of stores.
     freed: Mutex<Vec<Freed>>,
     /// When the tasks sent since the loop last looked can be received.
@@ -136,6 +138,7 @@ impl Workman {
             statistics,
             caps,
             permits,
+            counts,
         } = deps;
         for lane in &lanes {
             all_queues.entry(lane.name()).or_insert_with(|| lane.clone());
@@ -145,6 +148,7 @@ impl Workman {
         let shared = Arc::new(Shared {
             caps,
             permits,
+            counting: counts.map(Counting::new),
             freed: Mutex::default(),
             in_flight: Arc::new(InFlight::new(clock.clone())),
             lanes,
@@ -219,6 +223,8 @@ struct Loop {
     listening: Option<(Ask, BoxFuture<'static, Received>)>,
     decided: mpsc::Sender<Settled>,
     settler: JoinSet<()>,
+    /// Writes down what is counted, until its token says that it is over.
+    counting: (JoinSet<()>, CancellationToken),
 }
 
 impl Loop {
@@ -247,6 +253,10 @@ impl Loop {
         let (decided, to_settle) = mpsc::channel(ROUND_MAX);
         let mut settler = JoinSet::new();
         settler.spawn(settle_all(shared.clone(), to_settle));
+        let (mut counting, counted) = (JoinSet::new(), CancellationToken::new());
+        if shared.counting.is_some() {
+            counting.spawn(keep_counts(shared.clone(), counted.clone()));
+        }
         Self {
             admission: Admission::new(shared.lanes.len(), shared.permits.is_none()),
             asked_for_those_waiting: false,
@@ -264,6 +274,7 @@ impl Loop {
             listening: None,
             decided,
             settler,
+            counting: (counting, counted),
         }
     }
 
@@ -428,14 +439,19 @@ impl Loop {
         drop(self.decided);
         drop(self.permit_calls);
         let given_back = give_permits_back(self.shared.permits.clone(), self.keeper.take());
-        let settled = async { futures::join!(self.settler.join_next(), given_back).0 };
+        let (mut counting, counted) = self.counting;
+        let settled = async {
+            let (joined, ()) = futures::join!(self.settler.join_next(), given_back);
+            counted.cancel();
+            [joined, counting.join_next().await]
+        };
         let hurried = async {
             stop.immediate.cancelled().await;
             self.shared.clock.sleep(Self::LET_GO).await;
         };
         tokio::select! {
             biased;
-            joined = settled => joined.into_iter().for_each(note),
+            joined = settled => joined.into_iter().flatten().for_each(note),
             () = hurried => warn!("the queues do not answer; some tasks will come again"),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mill_model::{QueueName, StoreAddress};
 use mill_ports::{Chance, Clock, QueueError, Registry, Statistics, StoreCaps, TaskQueue};
+use mill_records::account_counts::AccountCounts;
 use mill_records::permits::PermitBook;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,9 @@ pub struct WorkmanDeps {
     pub caps: Arc<dyn StoreCaps>,
     /// Where workmen agree on who of them uses how much of a cap; `None` where no other uses the same stores.
     pub permits: Option<PermitBook>,
+    /// Where it writes down how many tasks of each account it received and ended; `None` where the queue itself can tell how
+    /// many of an account it holds.
+    pub counts: Option<AccountCounts>,
 }
 
 /// How a workman works.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::stream;
 use futures::{FutureExt as _, StreamExt as _};
-use mill_model::{Monotonic, QueueName};
+use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
     BatchReport, ChanceExt as _, CrashPoint, EndedTask, Outgoing, Planted, QueueError, QueueErrorKind, Receipt,
     TaskQueue, crash_point, planted,
@@ -91,8 +91,7 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
     }
     let given_up = batch.iter().any(|settled| settled.moves.given_up.is_some());
     let again = batch.iter().any(|settled| settled.moves.given_up.is_none() && !settled.moves.sends.is_empty());
-    let ends: Vec<bool> = batch.iter().map(|settled| settled.moves.is_the_end()).collect();
-    let ended_tasks: Vec<Option<EndedTask>> = batch.iter().map(Settled::ended_task).collect();
+    let ends = Ends::of(&shared, &batch);
     let sent = send(&shared, &mut batch).await;
     for (passed, point) in [(given_up, CrashPoint::WorkmanDeadLettered), (again, CrashPoint::WorkmanSentAgain)] {
         if passed {
@@ -119,17 +118,47 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
         let queue = shared.lanes[lane].as_ref();
         for (owners, receipts) in chunks(receipts, queue) {
             let call = if release { Call::Release(receipts) } else { Call::Acknowledge(receipts) };
-            let ended = owners.into_iter().filter(|_| !release).map(|at| ends[at].then_some(at)).collect::<Vec<_>>();
-            calls.push(made(&shared, queue, call).map(move |failed| (ended, failed)));
+            let owners = if release { Vec::new() } else { owners };
+            calls.push(made(&shared, queue, call).map(move |failed| (owners, failed)));
         }
     }
     let mut made = stream::iter(calls).buffer_unordered(CALLS_MAX);
-    while let Some((ended, failed)) = made.next().await {
+    while let Some((owners, failed)) = made.next().await {
         // What stays unacknowledged only comes again.
-        let acknowledged = ended.into_iter().enumerate().filter(|(place, _)| !failed.contains(place));
-        let ended: Vec<usize> = acknowledged.filter_map(|(_, at)| at).collect();
+        let acknowledged = owners.into_iter().enumerate().filter(|(place, _)| !failed.contains(place));
+        ends.note(&shared, acknowledged.map(|(_, at)| at).collect());
+    }
+}
+
+/// What is to be counted of each delivery of a batch, once it is acknowledged.
+struct Ends {
+    is_end: Vec<bool>,
+    tasks: Vec<Option<EndedTask>>,
+    /// The queue that each leaves for good, and whose it is.
+    leaves: Vec<Option<(QueueName, AccountId)>>,
+}
+
+impl Ends {
+    fn of(shared: &Shared, batch: &[Settled]) -> Self {
+        let leaves = |settled: &Settled| {
+            let queue = shared.lanes[settled.taken.lane].name();
+            Some((queue, settled.leaves(queue)?))
+        };
+        Self {
+            is_end: batch.iter().map(|settled| settled.moves.is_the_end()).collect(),
+            tasks: batch.iter().map(Settled::ended_task).collect(),
+            leaves: batch.iter().map(leaves).collect(),
+        }
+    }
+
+    fn note(&self, shared: &Shared, acknowledged: Vec<usize>) {
+        let leaves = acknowledged.iter().filter_map(|at| self.leaves[*at].as_ref());
+        if let Some(counting) = &shared.counting {
+            leaves.for_each(|(queue, account)| counting.ended(*queue, account));
+        }
+        let ended: Vec<usize> = acknowledged.into_iter().filter(|at| self.is_end[*at]).collect();
         shared.statistics.ended.fetch_add(ended.len() as u64, Ordering::Relaxed);
-        shared.statistics.end_tasks(ended.into_iter().filter_map(|at| ended_tasks[at]));
+        shared.statistics.end_tasks(ended.into_iter().filter_map(|at| self.tasks[at]));
     }
 }
 

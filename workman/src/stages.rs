@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mill_model::wire::{self, Arrival, WireError};
-use mill_model::{Envelope, Fate, QueueName, StoreAddress, TaskId};
+use mill_model::{AccountId, Envelope, Fate, QueueName, StoreAddress, TaskId};
 use mill_ports::{
     Attempt, ChanceExt as _, Delivery, EndedTask, Outgoing, ProcessorError, Statistics, Subject, TaskProcessor,
 };
@@ -56,6 +56,7 @@ pub(crate) struct Settled {
 #[derive(Debug)]
 pub(crate) struct ExecutedTask {
     pub(crate) id: TaskId,
+    account: AccountId,
     fate: Option<Fate>,
     subject: Option<Subject>,
 }
@@ -64,16 +65,23 @@ impl ExecutedTask {
     pub(crate) fn of(attempt: &Attempt, statistics: &Statistics) -> Self {
         let Envelope { id, task, .. } = &attempt.envelope;
         let subject = statistics.asks_for_subject(id).then(|| mill_ports::subject_of(task));
-        Self { id: *id, fate: attempt.fate.get(), subject }
+        Self { id: *id, account: task.account.clone(), fate: attempt.fate.get(), subject }
     }
 }
 
 impl Settled {
     /// What is to be counted once its delivery is acknowledged, if the task comes to its end by that.
     pub(crate) fn ended_task(&self) -> Option<EndedTask> {
-        let ExecutedTask { id, fate, subject } = *self.task.as_ref().filter(|_| self.moves.is_the_end())?;
+        let &ExecutedTask { id, fate, subject, .. } = self.task.as_ref().filter(|_| self.moves.is_the_end())?;
         let given_up = self.moves.given_up.is_some();
         Some(EndedTask { id, fate: if given_up { Some(Fate::DeadLettered) } else { fate }, subject })
+    }
+
+    /// Whose task leaves this queue for good once its delivery is acknowledged: done, given up, or sent on to another.
+    pub(crate) fn leaves(&self, queue: QueueName) -> Option<AccountId> {
+        let comes_again = self.moves.sends.iter().any(|(to, _)| *to == queue);
+        let leaves = self.moves.then == Then::Acknowledge && !comes_again;
+        self.task.as_ref().filter(|_| leaves).map(|task| task.account.clone())
     }
 }
 

@@ -80,10 +80,15 @@ struct Workman(Child);
 
 impl Workman {
     /// `command` is a `mill` with its environment.
-    fn begin(mut command: Command) -> Self {
+    fn begin(command: Command) -> Self {
+        Self::doing(command, &["work"])
+    }
+
+    /// Another process that stays.
+    fn doing(mut command: Command, args: &[&str]) -> Self {
         let log =
             std::fs::File::options().create(true).append(true).open(command.get_current_dir().unwrap().join("log"));
-        command.arg("work").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.unwrap());
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.unwrap());
         Self(command.spawn().unwrap())
     }
 

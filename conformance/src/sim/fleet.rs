@@ -11,6 +11,7 @@ use mill_model::{QueueName, StoreAddress};
 use mill_ports::{CapUnknown, Registry, Statistics, StoreCaps, TaskQueue};
 use mill_processors::{DuplicateFactory, RemoveFactory};
 use mill_producer::{AbsentSource, DuplicationProducer, SessionReport, WhenFull};
+use mill_records::account_counts::AccountCounts;
 use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
@@ -189,6 +190,15 @@ impl Room {
         }
     }
 
+    /// The queues of the world cannot tell how many tasks of an account they hold.
+    fn counts(&self) -> AccountCounts {
+        AccountCounts {
+            table: Ledger::new(&self.line, AccountCounts::BOOK),
+            clock: self.line.clock.clone(),
+            queue: QueueName::DuplicationLow,
+        }
+    }
+
     fn chance(&self) -> Arc<dyn mill_ports::Chance> {
         Arc::new(self.line.world.dice.fork())
     }
@@ -247,6 +257,7 @@ impl Room {
             stores: Arc::new(Ways(self.line.clone())),
             queue: self.queues[&QueueName::DuplicationLow].clone(),
             state: Ledger::new(&self.line, "producer-state"),
+            counts: Some(self.counts()),
             seals: self.seals(),
             delete_lists: self.delete_lists(),
             owners: self.owners(),
@@ -306,6 +317,7 @@ async fn work(living: &Living) {
         statistics: Arc::default(),
         caps: Arc::new(Caps(room.policies.clone())),
         permits: Some(room.permits()),
+        counts: Some(room.counts()),
     };
     let drain = DeadLetterDrain {
         queue: room.queues[&QueueName::DeadLetter].clone(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use mill_engine::{MemoryTable, SimClock};
 use mill_model::{AccountId, Monotonic, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::Clock as _;
+use mill_records::account_counts::AccountCounts;
 use mill_records::permits::PermitBook;
 use tokio_util::sync::CancellationToken;
 
@@ -114,6 +115,7 @@ impl World {
             "owners",
             "delete-lists",
             PermitBook::BOOK,
+            AccountCounts::BOOK,
             mill_records::dead_letters::DeadLetters::BOOK,
         ];
         let tables = tables.into_iter().map(|name| (name, Arc::new(MemoryTable::with_pages_of(name, 7)))).collect();

@@ -269,6 +269,7 @@ impl Shop {
             statistics: Arc::default(),
             caps: Arc::new(mill_ports::NoCaps),
             permits: None,
+            counts: None,
         };
         let settings = WorkmanSettings {
             name: "w".into(),

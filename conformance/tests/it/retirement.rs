@@ -109,6 +109,7 @@ impl Installation {
             stores: self.stores.clone(),
             queue: self.queue.clone(),
             state: self.state.clone(),
+            counts: None,
             seals: self.seals.clone(),
             delete_lists: self.delete_lists.clone(),
             owners: self.owners.clone(),

@@ -37,8 +37,16 @@ pub const VISIBILITY: Duration = Duration::from_mins(1);
 pub const MESSAGE_BYTES_MAX: u32 = 256 * 1024;
 
 /// The books of an installation, each a table.
-pub const BOOKS: [&str; 7] =
-    ["producer-state", "seals", "owners", "dead-letters", "folder-properties", "delete-lists", "permits"];
+pub const BOOKS: [&str; 8] = [
+    "producer-state",
+    "seals",
+    "owners",
+    "dead-letters",
+    "folder-properties",
+    "delete-lists",
+    "permits",
+    "account-counts",
+];
 
 /// The names of one installation's queues and tables: all begin alike, so that several can share an account.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,8 @@
 //! The rounds: whose turn is next, what today's policy says of it, and what becomes of one that failed.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mill_model::{AccountId, Monotonic, StoreAddress, StoreId};
+use mill_model::{Monotonic, StoreAddress, StoreId};
 use mill_policy::{Coverage, StorePolicy};
 use mill_ports::{Awaited, CrashPoint, chain, crash_point};
 use mill_records::policies::PolicyError;
@@ -124,31 +123,6 @@ impl Session<'_> {
                 return Ok(Next::None);
             }
         }
-    }
-
-    /// The first place of an account of which the queue holds less than its share: a slow one's tasks are not to keep out those
-    /// of others.
-    async fn first_with_a_share(&self) -> Result<Option<Place>, ProducerError> {
-        let accounts = |places: &mut dyn Iterator<Item = &Place>| -> BTreeSet<AccountId> {
-            places.map(|(_, _, pair)| pair.account.clone()).collect()
-        };
-        let with_work = accounts(&mut self.waiting.keys().chain(self.resting.keys().map(|(_, place)| place)));
-        if with_work.len() < 2 {
-            return Ok(self.waiting.keys().next().cloned());
-        }
-        let share = (self.queue_max() / with_work.len() as u64).max(self.settings.nibble.get() as u64);
-        let mut over = BTreeSet::new();
-        for place in self.waiting.keys() {
-            let account = &place.2.account;
-            if over.contains(account) {
-                continue;
-            }
-            match self.sending.depth_of(account).await? {
-                Some(depth) if depth >= share => over.insert(account.clone()),
-                _ => return Ok(Some(place.clone())),
-            };
-        }
-        Ok(None)
     }
 
     async fn whole_turn(&mut self, morsel: &mut Kept<Morsel>) -> Result<Turn, ProducerError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use mill_ports::{
     BatchReport, Clock, DeletableStore, Delivery, Depth, Extended, KeyRange, Outgoing, QueueError, QueueLimits,
     Receipt, Row, RowKey, RowPage, RowVersion, RowWhen, SourceStore as _, Statistics, Table, TableError, TaskQueue,
 };
+use mill_records::account_counts::{AccountCounts, Counts, CountsWriter};
 use mill_records::delete_lists::{DeleteLists, RowResult};
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyBook;
@@ -72,6 +73,8 @@ pub(super) struct Fuse {
     until_frozen: AtomicI64,
     pub(super) frozen: Notify,
     pub(super) thawed: Notify,
+    /// The sort keys of rows that were put, one by one.
+    written: Mutex<Vec<String>>,
 }
 
 impl Default for Fuse {
@@ -83,6 +86,7 @@ impl Default for Fuse {
             until_frozen: never(),
             frozen: Notify::new(),
             thawed: Notify::new(),
+            written: Mutex::default(),
         }
     }
 }
@@ -120,6 +124,10 @@ pub(super) struct Trace {
     inner: MemoryQueue,
     asked: Mutex<Vec<Asked>>,
     fuse: Arc<Fuse>,
+    /// Whether it can tell how many tasks of an account it holds.
+    tells: AtomicBool,
+    /// What was taken out of it.
+    pub(super) drained: Mutex<Counts>,
 }
 
 impl Trace {
@@ -154,8 +162,10 @@ impl Trace {
                 break;
             }
             for delivery in taken {
+                self.count(&account_of(&delivery.body), false);
                 if account_of(&delivery.body) == *account {
                     drained += 1;
+                    self.count(account, true);
                     self.inner.acknowledge(&[delivery.receipt]).await.unwrap().into_result().unwrap();
                 } else {
                     others.push(delivery.receipt);
@@ -166,6 +176,16 @@ impl Trace {
             self.inner.release(others).await.unwrap().into_result().unwrap();
         }
         drained
+    }
+
+    fn count(&self, account: &AccountId, ended: bool) {
+        let mut drained = self.drained.lock().unwrap();
+        let counted = drained.entry(account.clone()).or_default();
+        if ended {
+            counted.ended += 1;
+        } else {
+            counted.received += 1;
+        }
     }
 
     fn depth_of_account(&self, account: &AccountId) -> u64 {
@@ -250,7 +270,7 @@ impl TaskQueue for Trace {
     }
 
     async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
-        Ok(Some(self.depth_of_account(group)))
+        Ok(self.tells.load(SeqCst).then(|| self.depth_of_account(group)))
     }
 }
 
@@ -273,6 +293,7 @@ impl Table for Fused {
 
     async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
         self.fuse.instant().await;
+        self.fuse.written.lock().unwrap().push(key.sort.clone());
         let put = self.inner.put(key, value, when).await;
         self.fuse.instant().await;
         put
@@ -307,6 +328,7 @@ pub(super) struct World {
     pub(super) seals: Seals,
     pub(super) delete_lists: DeleteLists,
     lists_table: Arc<MemoryTable>,
+    pub(super) counts: Arc<dyn Table>,
     pub(super) owners: Owners,
     pub(super) statistics: Arc<Statistics>,
     pub(super) policies: Arc<PolicyBook>,
@@ -353,7 +375,13 @@ impl World {
         let fuse = Arc::new(Fuse::default());
         let habits = QueueHabits { batch_max: NonZeroU32::new(10).unwrap(), ..QueueHabits::tidy() };
         let inner = MemoryQueue::new(QueueName::DuplicationLow, habits, clock.clone(), chance, None);
-        let queue = Arc::new(Trace { inner, asked: Mutex::default(), fuse: fuse.clone() });
+        let queue = Arc::new(Trace {
+            inner,
+            asked: Mutex::default(),
+            fuse: fuse.clone(),
+            tells: AtomicBool::new(true),
+            drained: Mutex::default(),
+        });
         let table = |name: &str| Arc::new(MemoryTable::with_pages_of(name, 3));
         let lists_table = table(DeleteLists::BOOK);
         let settings = Settings {
@@ -380,6 +408,7 @@ impl World {
             seals: Seals::new(table("seals")),
             delete_lists: DeleteLists::new(Arc::new(Fused { inner: lists_table.clone(), fuse })),
             lists_table,
+            counts: table(AccountCounts::BOOK),
             owners: Owners::new(table("owners")),
             statistics: Arc::default(),
             policies: Arc::new(PolicyBook::fixed(policies)),
@@ -392,6 +421,28 @@ impl World {
             world.add_store("a", id);
         }
         world
+    }
+
+    /// From now on the queue cannot tell how many tasks of an account it holds, and workmen count.
+    pub(super) fn queue_tells_no_accounts(&self) {
+        self.queue.tells.store(false, SeqCst);
+    }
+
+    /// The book of what workmen count, where they do.
+    pub(super) fn counts(&self) -> Option<AccountCounts> {
+        let (table, clock, queue) = (self.counts.clone(), self.clock.clone(), QueueName::DuplicationLow);
+        (!self.queue.tells.load(SeqCst)).then(|| AccountCounts { table, clock, queue })
+    }
+
+    /// How many rows of the producer's own book were written whose keys begin so.
+    pub(super) fn writes_of(&self, prefix: &str) -> usize {
+        self.fuse.written.lock().unwrap().iter().filter(|sort| sort.starts_with(prefix)).count()
+    }
+
+    /// Writes down what was taken out of the queue, as workmen do.
+    pub(super) async fn write_counts(&self, writer: &mut CountsWriter) {
+        let fresh = std::mem::take(&mut *self.queue.drained.lock().unwrap());
+        writer.add(&fresh, false).await.unwrap();
     }
 
     pub(super) fn add_store(&mut self, owner: &str, id: &str) {
@@ -452,6 +503,7 @@ impl World {
             stores: self.stores.clone(),
             queue: self.queue.clone(),
             state: self.state.clone(),
+            counts: self.counts(),
             seals: self.seals.clone(),
             delete_lists: self.delete_lists.clone(),
             owners: self.owners.clone(),

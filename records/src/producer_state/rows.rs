@@ -405,7 +405,7 @@ impl Record for Missing {
     }
 }
 
-fn json(value: &impl Serialize) -> Bytes {
+pub(super) fn json(value: &impl Serialize) -> Bytes {
     // Structs of texts and numbers are always JSON; an empty value would read as a lost row.
     serde_json::to_vec(value).unwrap_or_default().into()
 }

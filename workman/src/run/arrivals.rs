@@ -43,7 +43,13 @@ impl Loop {
         }
         for taken in taken {
             match taken.open(&self.shared) {
-                Ok(opened) => self.ask_for_caps(opened),
+                Ok(opened) => {
+                    if let Some(counting) = &self.shared.counting {
+                        let queue = self.shared.lanes[opened.taken.lane].name();
+                        counting.received(queue, &opened.envelope.task.account);
+                    }
+                    self.ask_for_caps(opened);
+                }
                 Err(refused) => {
                     let (taken, error) = *refused;
                     let moves = Fates { shared: &self.shared, taken: &taken }.not_opened(&error);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::similar_names)]
 
+mod account_counts;
 mod admission;
 mod counting;
 mod crashes;

@@ -15,6 +15,7 @@ use mill_model::{Envelope, Letter, QueueName, StoreAddress, Timestamp};
 use mill_ports::{
     Chance, ChanceExt as _, Clock, Delivery, Outgoing, Registry, Statistics, StoreCaps, Table, TaskQueue,
 };
+use mill_records::account_counts::AccountCounts;
 use mill_records::permits::PermitBook;
 use mill_workman::{
     Ended, Heartbeat, OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanError, WorkmanSettings,
@@ -36,6 +37,7 @@ pub(crate) struct Shop {
     pub(crate) stop: Stop,
     pub(crate) caps: Arc<Caps>,
     pub(crate) permits: Option<PermitBook>,
+    pub(crate) counts: Option<AccountCounts>,
 }
 
 /// The caps of stores, for the test to set.
@@ -91,6 +93,7 @@ impl Shop {
             stop: Stop::default(),
             caps: Arc::default(),
             permits: None,
+            counts: None,
             clock,
             chance,
         }
@@ -111,6 +114,7 @@ impl Shop {
             statistics: self.statistics.clone(),
             caps: self.caps.clone(),
             permits: self.permits.clone(),
+            counts: self.counts.clone(),
         }
     }
 
@@ -125,6 +129,15 @@ impl Shop {
             timeout: self.settings.visibility,
             surely_dead: Arc::new(|_| false),
         });
+        recorded
+    }
+
+    /// From now on workmen write down what they do of each account of the low queue. The book is given.
+    pub(crate) fn counts(&mut self) -> Arc<Recording<dyn Table>> {
+        let table: Arc<dyn Table> = Arc::new(MemoryTable::new(AccountCounts::BOOK));
+        let faulty: Arc<dyn Table> = Arc::new(Faulty::new(table, self.plan.clone()));
+        let recorded = Arc::new(Recording::new(faulty));
+        self.counts = Some(AccountCounts { table: recorded.clone(), clock: self.clock.clone(), queue: LOW });
         recorded
     }
 

@@ -31,6 +31,7 @@ fn measured(what: &str, tasks: u64, queue: impl FnOnce(Arc<dyn Clock>) -> Arc<dy
             statistics: Arc::default(),
             caps: Arc::new(NoCaps),
             permits: None,
+            counts: None,
         };
         let mut settings = settings();
         settings.workers = 256;

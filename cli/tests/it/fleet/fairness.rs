@@ -11,6 +11,9 @@ use crate::world::{Ran, World, walk};
 /// Items of the account whose destination is far away, more by half than four workmen have slots.
 const SLOW: usize = 80;
 const QUICK: usize = 40;
+/// Where the queue is small: more than it holds.
+const SLOW_MORE: usize = 120;
+const QUICK_MORE: usize = 90;
 
 struct Trial {
     world: World,
@@ -56,6 +59,19 @@ impl Trial {
         Self { world, proxy }
     }
 
+    /// More of the slow account, more by far than the queue may hold, and a queue that is small.
+    fn with_a_small_queue(self) -> Self {
+        for item in SLOW..SLOW_MORE {
+            self.world.write(&format!("a-slow/one/space/item-{item}"), format!("a-slow {item}"));
+        }
+        for item in QUICK..QUICK_MORE {
+            self.world.write(&format!("b-quick/one/space/item-{item}"), format!("b-quick {item}"));
+        }
+        let config = fs::read_to_string(self.world.path("mill.toml")).unwrap();
+        self.world.write("mill.toml", format!("{config}\n[producer]\nqueue-max = 40\nnibble = 10\n"));
+        self
+    }
+
     fn command(&self) -> std::process::Command {
         let mut command = self.world.command();
         command.envs(CREDENTIALS).env("OTHER_KEY", "KEY");
@@ -70,6 +86,24 @@ impl Trial {
         let is_item = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("item-"));
         let root = self.world.path(under);
         if root.is_dir() { walk(&root).iter().filter(|path| is_item(path)).count() } else { 0 }
+    }
+
+    /// The quick account is done before the slow one has filled the queue, while a producer stays and one workman works.
+    fn quick_has_its_share(&self) {
+        self.proxy.set(Mood::Far(Duration::from_secs(8)));
+        let mut stays = Workman::doing(self.command(), &["produce", "duplication", "--stay"]);
+        let mut works = Workman::begin(self.command());
+        loop {
+            let (quick, slow) = (self.copies("b-quick/two"), self.copies("vendor"));
+            let log = || fs::read_to_string(self.world.path("log")).unwrap_or_default();
+            // Ten of the slow account make room for one nibble of whose turn it is then.
+            assert!(slow < 12, "{slow} of the slow account came before {quick} of the quick one\n{}", log());
+            assert!(stays.lives() && works.lives(), "{}", log());
+            if quick == QUICK_MORE {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// All of the quick account is there while most of the slow one is still to come, on so many workmen.
@@ -136,4 +170,14 @@ fn a_capped_slow_account_does_not_hold_up_another_on_a_fleets_workman() {
 #[test]
 fn a_capped_slow_account_does_not_hold_up_another_on_a_fleet() {
     fleet("fairness-four").quick_comes_first(4);
+}
+
+#[test]
+fn a_slow_account_has_no_more_than_its_share_of_a_small_queue() {
+    local().with_a_small_queue().quick_has_its_share();
+}
+
+#[test]
+fn a_slow_account_has_no_more_than_its_share_of_a_fleets_small_queue() {
+    fleet("fairness-share").with_a_small_queue().quick_has_its_share();
 }

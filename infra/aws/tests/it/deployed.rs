@@ -136,6 +136,8 @@ fn each_role_may_do_its_duties_and_nobody_may_write_a_source() {
         questions.only(&["Producer", "Workman", "Operator"], "dynamodb:PutItem", &table("delete-lists"));
         questions.only(&["Producer", "Operator"], "dynamodb:DeleteItem", &table("delete-lists"));
         questions.only(&["Workman"], "dynamodb:PutItem", &table("permits"));
+        questions.only(&["Producer", "Workman"], "dynamodb:PutItem", &table("account-counts"));
+        questions.only(&["Producer"], "dynamodb:DeleteItem", &table("account-counts"));
         for book in mill_aws::contract::BOOKS {
             if ["Producer", "Workman"].contains(&role) {
                 questions.recognise("dynamodb:GetItem", &table(book));

@@ -68,6 +68,7 @@ async fn workman(high: &Arc<SqsQueue>, low: &Arc<SqsQueue>, tasks: u64) -> (f64,
         statistics: Arc::default(),
         caps: Arc::new(mill_ports::NoCaps),
         permits: None,
+        counts: None,
     };
     let (workman, heartbeat) = Workman::new(deps, settings());
     let stop = Stop::default();

@@ -1,0 +1,119 @@
+//! Accounts' shares of the queue: a slow one's tasks are not to keep out those of others.
+//!
+//! Where the queue cannot tell how many tasks of an account it holds, what was sent is written down before it is sent (one
+//! write a nibble), and what has ended is read from what workmen count (one read and one look at the depth in a while).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mill_model::{AccountId, Monotonic};
+use mill_ports::chain;
+use mill_records::producer_state::{AccountShare, Kept};
+use mill_records::queue_shares::QueueShares;
+use tracing::warn;
+
+use super::{Place, Session};
+use crate::report::ProducerError;
+
+/// What was looked at is believed for so long.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What could not be looked at for so long is not believed any more: then the queue's maximum alone holds.
+const COUNTS_OLD: Duration = Duration::from_mins(1);
+
+/// What is known of the shares of a queue that cannot tell them.
+#[derive(Default)]
+pub(super) struct Shares {
+    known: QueueShares,
+    rows: BTreeMap<AccountId, Kept<AccountShare>>,
+    looked: Option<Monotonic>,
+    /// When that last succeeded.
+    counted: Option<Monotonic>,
+}
+
+impl Shares {
+    /// As the book has them.
+    pub(super) fn of(rows: Vec<Kept<AccountShare>>) -> Self {
+        let known = QueueShares::new(rows.iter().map(|kept| kept.row.clone()));
+        let rows = rows.into_iter().map(|kept| (kept.row.account.clone(), kept)).collect();
+        Self { known, rows, looked: None, counted: None }
+    }
+}
+
+impl Session<'_> {
+    /// The first place of an account of which the queue holds less than its share.
+    pub(super) async fn first_with_a_share(&mut self) -> Result<Option<Place>, ProducerError> {
+        let with_work: BTreeSet<&AccountId> = self
+            .waiting
+            .keys()
+            .chain(self.resting.keys().map(|(_, place)| place))
+            .map(|place| &place.2.account)
+            .collect();
+        if with_work.len() < 2 {
+            return Ok(self.waiting.keys().next().cloned());
+        }
+        let share = (self.queue_max() / with_work.len() as u64).max(self.settings.nibble.get() as u64);
+        let mut seen = BTreeSet::new();
+        let firsts: Vec<Place> = self.waiting.keys().filter(|place| seen.insert(&place.2.account)).cloned().collect();
+        for place in firsts {
+            if self.held_of(&place.2.account).await?.is_none_or(|held| held < share) {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many tasks of an account the queue holds, if that can be told.
+    async fn held_of(&mut self, account: &AccountId) -> Result<Option<u64>, ProducerError> {
+        if self.deps.counts.is_none() {
+            return self.sending.depth_of(account).await;
+        }
+        self.look_at_shares().await?;
+        let now = self.deps.clock.monotonic();
+        let is_known = self.shares.counted.is_some_and(|counted| now.since(counted) < COUNTS_OLD);
+        Ok(is_known.then(|| self.shares.known.held(account)))
+    }
+
+    /// Writes down that tasks of an account are about to be sent, where the queue cannot tell.
+    pub(crate) async fn will_send(&mut self, account: &AccountId, tasks: usize) -> Result<(), ProducerError> {
+        if self.deps.counts.is_none() || tasks == 0 {
+            return Ok(());
+        }
+        self.look_at_shares().await?;
+        let row = self.shares.known.sends(account, tasks as u64, self.deps.clock.now());
+        let mut kept = self.shares.rows.remove(account).unwrap_or_else(|| Kept::fresh(row.clone()));
+        kept.row = row;
+        self.state.save_over_earlier(&mut kept).await?;
+        self.shares.rows.insert(account.clone(), kept);
+        Ok(())
+    }
+
+    /// Takes in what has ended since the last look.
+    async fn look_at_shares(&mut self) -> Result<(), ProducerError> {
+        let Some(counts) = &self.deps.counts else { return Ok(()) };
+        let now = self.deps.clock.monotonic();
+        if self.shares.looked.is_some_and(|looked| now.since(looked) < LOOK_EVERY) {
+            return Ok(());
+        }
+        self.shares.looked = Some(now);
+        let counted = match counts.read(&self.shares.known.known()).await {
+            Ok(counted) => counted,
+            Err(error) => {
+                warn!(
+                    error = chain(&error),
+                    "what workmen have counted cannot be read; accounts may have more than their share"
+                );
+                return Ok(());
+            }
+        };
+        let depth = self.sending.depth().await?;
+        self.shares.counted = Some(now);
+        self.shares.known.looked(counted, depth, self.deps.clock.now());
+        for account in self.shares.known.forget_idle() {
+            if let Some(kept) = self.shares.rows.remove(&account) {
+                self.state.remove(&kept).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! How many tasks of each account workmen have received from a queue, and how many have left it: one row a workman.
+//!
+//! For queues that cannot tell how many tasks of an account they hold. Each workman writes sums since it began, into a row
+//! of its own: so nobody waits for another's write, and reading or writing twice changes nothing. It costs a write each ten
+//! seconds and workman, however many tasks and accounts there are, and nothing while no task comes.
+//!
+//! Rows of workmen that are gone are [folded](AccountCounts::read) into one by who reads them. A workman that lives all the
+//! same finds its row gone, and begins another one.
+
+mod rows;
+mod writing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_model::{AccountId, QueueName};
+use mill_ports::{Clock, KeyRange, Row, RowKey, RowVersion, RowWhen, Table, TableError, chain};
+use tracing::debug;
+
+use rows::CountsRow;
+pub use writing::CountsWriter;
+
+/// A row that was not written for so long is one of a workman that is gone.
+const GONE_AFTER: Duration = Duration::from_hours(24);
+
+/// The row of those that are gone. No workman's name is empty.
+const FOLDED: &str = "";
+
+/// The book, for one queue.
+#[derive(Clone)]
+pub struct AccountCounts {
+    /// Where the rows are.
+    pub table: Arc<dyn Table>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The queue.
+    pub queue: QueueName,
+}
+
+impl fmt::Debug for AccountCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccountCounts").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}
+
+/// What was counted of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// Tasks received, each time.
+    pub received: u64,
+    /// Tasks that have left the queue for good: done, given up, or sent on to another.
+    pub ended: u64,
+}
+
+/// Sums by account.
+pub type Counts = BTreeMap<AccountId, Counted>;
+
+/// Adds sums to others.
+pub fn add(to: &mut Counts, more: &Counts) {
+    for (account, Counted { received, ended }) in more {
+        let sum = to.entry(account.clone()).or_default();
+        sum.received += received;
+        sum.ended += ended;
+    }
+}
+
+impl AccountCounts {
+    /// The book's name.
+    pub const BOOK: &'static str = "account-counts";
+    const PAGE_ROWS: usize = 1_000;
+
+    /// The sums of all workmen. Rows of those that are gone are folded into one, in which only accounts in `known` stay: of
+    /// others nobody asks for what was before.
+    ///
+    /// # Errors
+    /// The table's own, where the rows cannot be read. What cannot be folded is folded the next time.
+    pub async fn read(&self, known: &BTreeSet<AccountId>) -> Result<Counts, TableError> {
+        let mut folded = (CountsRow::default(), None);
+        let mut rows = BTreeMap::new();
+        for row in self.rows().await? {
+            let Row { sort, version, .. } = &row;
+            match CountsRow::read(&row) {
+                Some(read) if sort == FOLDED => folded = (read, Some(version.clone())),
+                Some(read) => drop(rows.insert(sort.clone(), read)),
+                None => {}
+            }
+        }
+        let folded = self.fold(folded, &rows, known).await;
+        let mut counts = folded.counts;
+        rows.iter().filter(|(name, _)| !folded.of.contains(*name)).for_each(|(_, row)| add(&mut counts, &row.counts));
+        Ok(counts)
+    }
+
+    async fn rows(&self) -> Result<Vec<Row>, TableError> {
+        let (mut rows, mut range) = (Vec::new(), KeyRange::default());
+        loop {
+            let page = self.table.query(&self.queue.to_string(), &range, Self::PAGE_ROWS).await?;
+            range.after = page.rows.last().map(|row| row.sort.clone()).or(range.after);
+            rows.extend(page.rows);
+            if page.end {
+                return Ok(rows);
+            }
+        }
+    }
+
+    /// Adds the rows of those that are gone to the row that stands for them, and then deletes them. Gives that row as it is
+    /// now: a row that is in both counts once, by its name.
+    async fn fold(
+        &self,
+        (folded, version): (CountsRow, Option<RowVersion>),
+        rows: &BTreeMap<String, CountsRow>,
+        known: &BTreeSet<AccountId>,
+    ) -> CountsRow {
+        let now = self.clock.now();
+        let is_gone = |(name, row): &(&String, &CountsRow)| {
+            (row.last || now.since(row.written) >= GONE_AFTER) && !folded.of.contains(*name)
+        };
+        let mut more = folded.clone();
+        more.of.retain(|name| rows.contains_key(name));
+        let gone: Vec<_> = rows.iter().filter(is_gone).collect();
+        if !gone.is_empty() {
+            for (name, row) in gone {
+                add(&mut more.counts, &row.counts);
+                more.of.insert(name.clone());
+            }
+            more.counts.retain(|account, _| known.contains(account));
+            more.written = now;
+            let when = version.map_or(RowWhen::Absent, RowWhen::VersionIs);
+            if let Err(error) = self.table.put(&self.key(FOLDED), more.value(), when).await {
+                // Another folds them, or it is done the next time.
+                debug!(error = chain(&error), "rows of workmen that are gone were not folded");
+                return folded;
+            }
+        }
+        for name in &more.of {
+            if let Err(error) = self.table.delete(&self.key(name), RowWhen::Always).await {
+                debug!(error = chain(&error), "a row of a workman that is gone was not deleted");
+            }
+        }
+        more
+    }
+
+    fn key(&self, name: &str) -> RowKey {
+        RowKey::new(self.queue.to_string(), name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

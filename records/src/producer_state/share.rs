@@ -1,0 +1,52 @@
+//! The row of an account's share of the queue.
+
+use bytes::Bytes;
+use mill_model::{AccountId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::rows::{Record, json};
+
+/// What is known of an account's tasks in a queue that cannot tell how many it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountShare {
+    /// The account.
+    pub account: AccountId,
+    /// As many tasks were sent, beginning with those that had ended by then.
+    pub sent: u64,
+    /// When something of it was last sent, or seen to be received.
+    pub since: Timestamp,
+    /// How many deliveries of it had been counted by then.
+    pub received: u64,
+    /// And how many of all accounts.
+    pub received_of_all: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AccountShareValue {
+    epoch: u64,
+    sent: u64,
+    since: u64,
+    received: u64,
+    received_of_all: u64,
+}
+
+impl AccountShare {
+    pub(super) const PREFIX: &str = "share/";
+}
+
+impl Record for AccountShare {
+    fn sort(&self) -> String {
+        format!("{}{}", Self::PREFIX, self.account.as_str())
+    }
+
+    fn value(&self, epoch: u64) -> Bytes {
+        let &Self { sent, since, received, received_of_all, .. } = self;
+        json(&AccountShareValue { epoch, sent, since: since.as_millis(), received, received_of_all })
+    }
+
+    fn read(sort: &str, value: &[u8]) -> Option<Self> {
+        let account = AccountId::new(sort.strip_prefix(Self::PREFIX)?).ok()?;
+        let AccountShareValue { sent, since, received, received_of_all, .. } = serde_json::from_slice(value).ok()?;
+        Some(Self { account, sent, since: Timestamp::from_millis(since), received, received_of_all })
+    }
+}

@@ -1,0 +1,134 @@
+//! How many tasks of each account are in a queue that cannot tell: what was sent less what has ended.
+//!
+//! Both sums can be wrong by some: a workman dies with what it counted last, a task is delivered twice, an operator sends
+//! dead letters again. So they are corrected by what can be told:
+//!
+//! - an account never has fewer than none: more ended than were sent, so the sums begin anew;
+//! - none has any in a queue that is empty for a minute after the last of its own was sent or received;
+//! - one has none any more of whose tasks none was received for longer than any can be hidden, while workmen received twice as
+//!   many others as the queue holds;
+//! - what the queue holds beyond all that is known is everybody's, in proportion.
+//!
+//! Decides only; does no IO.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mill_model::{AccountId, Timestamp};
+
+use crate::account_counts::{Counted, Counts};
+use crate::producer_state::AccountShare;
+
+/// A queue tells its depth as late as that.
+const DEPTH_LATE: Duration = Duration::from_mins(1);
+
+/// Longer than a task that is put back is away.
+const UNSEEN_MAX: Duration = Duration::from_mins(20);
+
+/// What is known of all accounts, as of the last look.
+#[derive(Debug, Clone, Default)]
+pub struct QueueShares {
+    shares: BTreeMap<AccountId, AccountShare>,
+    counts: Counts,
+    received: u64,
+    depth: u64,
+    looked: Timestamp,
+}
+
+impl QueueShares {
+    /// As the book has it.
+    pub fn new(shares: impl IntoIterator<Item = AccountShare>) -> Self {
+        let shares = shares.into_iter().map(|share| (share.account.clone(), share)).collect();
+        Self { shares, ..Self::default() }
+    }
+
+    /// The accounts of which something is known.
+    pub fn known(&self) -> BTreeSet<AccountId> {
+        self.shares.keys().cloned().collect()
+    }
+
+    /// Takes in what workmen have counted, and how many tasks the queue holds.
+    pub fn looked(&mut self, counts: Counts, depth: u64, now: Timestamp) {
+        let received = counts.values().map(|counted| counted.received).sum();
+        for (account, share) in &mut self.shares {
+            let counted = counts.get(account).copied().unwrap_or_default();
+            if counted.received != share.received {
+                share.renew(counted, received, now);
+            }
+            // A time in the future is none: the clock was wrong when it was written.
+            share.since = share.since.min(now);
+            let quiet = now.since(share.since);
+            let is_empty = depth == 0 && quiet >= DEPTH_LATE;
+            // Fewer than before: rows that were folded forget accounts of which nothing is known.
+            let others = received.checked_sub(share.received_of_all);
+            let passed_over = quiet >= UNSEEN_MAX && others.is_some_and(|others| others >= 2 * depth.max(1));
+            if share.sent < counted.ended || is_empty || passed_over {
+                share.sent = counted.ended;
+            }
+            if others.is_none() {
+                share.received_of_all = received;
+            }
+        }
+        (self.counts, self.received, self.depth, self.looked) = (counts, received, depth, now);
+    }
+
+    /// Notes that tasks of an account are about to be sent, and gives what is to be in the book before that.
+    pub fn sends(&mut self, account: &AccountId, tasks: u64, now: Timestamp) -> AccountShare {
+        let (counted, received) = (self.counts.get(account).copied().unwrap_or_default(), self.received);
+        let fresh = || AccountShare {
+            account: account.clone(),
+            sent: counted.ended,
+            since: now,
+            received: counted.received,
+            received_of_all: received,
+        };
+        let share = self.shares.entry(account.clone()).or_insert_with(fresh);
+        share.sent += tasks;
+        share.renew(counted, received, now);
+        share.clone()
+    }
+
+    /// How many tasks of an account the queue holds, as far as can be told.
+    pub fn held(&self, account: &AccountId) -> u64 {
+        let Some(share) = self.shares.get(account) else { return 0 };
+        let held = self.left(share);
+        if self.looked.since(share.since) >= DEPTH_LATE {
+            return self.with_others(held).min(self.depth);
+        }
+        self.with_others(held)
+    }
+
+    fn left(&self, share: &AccountShare) -> u64 {
+        let ended = self.counts.get(&share.account).map_or(0, |counted| counted.ended);
+        share.sent.saturating_sub(ended)
+    }
+
+    /// With its part of what nobody is known to have sent.
+    fn with_others(&self, held: u64) -> u64 {
+        let all: u64 = self.shares.values().map(|share| self.left(share)).sum();
+        if all == 0 || all >= self.depth {
+            return held;
+        }
+        let held = u128::from(held) * u128::from(self.depth) / u128::from(all);
+        u64::try_from(held).unwrap_or(u64::MAX)
+    }
+
+    /// Forgets accounts that have had none for long, and gives them: their rows are to be removed.
+    pub fn forget_idle(&mut self) -> Vec<AccountId> {
+        let is_idle = |share: &AccountShare| self.left(share) == 0 && self.looked.since(share.since) >= UNSEEN_MAX;
+        let idle: Vec<_> =
+            self.shares.values().filter(|share| is_idle(share)).map(|share| share.account.clone()).collect();
+        self.shares.retain(|account, _| !idle.contains(account));
+        idle
+    }
+}
+
+impl AccountShare {
+    /// Notes that something of it was sent or received now.
+    fn renew(&mut self, Counted { received, .. }: Counted, received_of_all: u64, now: Timestamp) {
+        (self.since, self.received, self.received_of_all) = (now, received, received_of_all);
+    }
+}
+
+#[cfg(test)]
+mod tests;
