@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use mill_trials::fuse::{FlakyFolder, Operation};
-use mill_trials::{Disk, FileSystem, apart};
+use mill_trials::{Disk, FileSystem, NotRun, apart};
 
 use crate::world::{Ran, World, walk};
 
@@ -116,6 +116,54 @@ fn a_file_of_the_source_that_cannot_be_read_stops_no_other() {
         assert_eq!(arrived(&world), 118);
         Ok(())
     });
+}
+
+/// A quota of the whole of a btrfs.
+fn limit_to_8_mib(folder: &Path) -> Result<(), NotRun> {
+    for args in [&["quota", "enable"][..], &["qgroup", "limit", "8M"]] {
+        let output = Command::new("btrfs").args(args).arg(folder).output();
+        match output {
+            Ok(output) if output.status.success() => {}
+            other => return Err(NotRun(format!("no quota: {other:?}"))),
+        }
+    }
+    Ok(())
+}
+
+/// Small ones that come while a large one fills the disk are none that do not fit.
+#[test]
+fn a_file_too_large_for_what_is_left_of_a_disk_or_quota_stops_no_other() {
+    let world = World::new();
+    apart(move || {
+        for (kind, size, large, quota) in
+            [(FileSystem::Ext4, 64 << 20, 100 << 20, false), (FileSystem::Btrfs, 256 << 20, 12 << 20, true)]
+        {
+            files(&world, "src");
+            world.write("src/m-large", vec![1; large]);
+            let disk = Disk::create(&world.path("image"), size)?;
+            disk.format(kind)?;
+            let _mount = disk.mount(kind, &world.path("dst"), "")?;
+            if quota {
+                limit_to_8_mib(&world.path("dst"))?;
+            }
+            named(world.mirror(&["--create"]), 1, &["m-large", "no room for its", "while smaller items fit"]);
+            assert_eq!(arrived(&world), 120, "{kind:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_file_larger_than_the_file_system_takes_stops_no_other() {
+    let world = World::new();
+    files(&world, "src");
+    world.write("src/m-large", vec![1; 5 << 20]);
+    // As a file system of old would answer; whoever is told so goes on.
+    let script = format!("trap '' XFSZ; ulimit -f 4096; exec '{}' mirror src dst --json", env!("CARGO_BIN_EXE_mill"));
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &script]).current_dir(world.path("")).env("XDG_STATE_HOME", world.path("state"));
+    named(Ran::of(shell.output().unwrap()), 1, &["m-large", "takes no file of this size"]);
+    assert_eq!(arrived(&world), 120);
 }
 
 #[test]

@@ -88,8 +88,14 @@ fn is_doubtful(during: During, errno: Errno) -> bool {
     let of_all = [Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::IO].contains(&errno);
     match during {
         During::Reach | During::Flush => false,
-        During::Read | During::Write => of_all || of_name,
+        During::Read => of_all || of_name,
+        During::Write => of_all || of_name || is_of_room(errno),
     }
+}
+
+/// Whether there was no room: on the disk, or in a quota of the user, the project or the directory.
+pub(super) fn is_of_room(errno: Errno) -> bool {
+    [Errno::NOSPC, Errno::DQUOT].contains(&errno)
 }
 
 /// The one place where an errno becomes a kind. Absence (`ENOENT`) is told apart before this is asked. Where there is a
@@ -117,7 +123,7 @@ fn kind(during: During, errno: Errno) -> StoreErrorKind {
         // Some block of the disk is bad: the next item may lie elsewhere.
         (During::Flush, _) => StoreErrorKind::Unexpected,
 
-        // Full: the next item will meet the same. Read-only, failing or forbidden: perhaps.
+        // The next item may meet the same.
         (
             During::Write,
             Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO | Errno::ACCESS | Errno::PERM | Errno::NOLCK,

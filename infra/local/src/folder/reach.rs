@@ -6,8 +6,12 @@
 //! store unavailable; else the item, or the space, is refused by name, and the others go on.
 //!
 //! Nothing is remembered: each answer is from after the failure, so that a store that breaks in the middle of its work is
-//! found at once. It costs an item that is refused two or three calls more. A disk or quota that is full is not asked: the
-//! next item would meet the same.
+//! found at once. It costs an item that is refused two or three calls more.
+//!
+//! No room on the disk or in a quota is told apart alike: where a small file still fits, the item is too large for what is left,
+//! and is refused by name.
+
+use std::sync::Arc;
 
 use mill_ports::{Refusal, StoreErrorKind};
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
@@ -15,10 +19,14 @@ use rustix::io::Errno;
 
 use super::committer::{Change, Changed};
 use super::dirents::Dirents;
-use super::faults::Fault;
+use super::faults::{Fault, is_of_room};
 use super::place::{Place, split};
 use super::root::RootDir;
+use super::staging::{LEAST_BYTES, Staging};
 use super::{Folder, FolderStore};
+
+/// Who holds where writes are prepared, while nothing is: the committer, and who asks.
+const STAGING_ALONE: usize = 2;
 
 impl FolderStore {
     /// Makes a change, durably before it answers.
@@ -28,19 +36,23 @@ impl FolderStore {
             Err(fault) if fault.doubt.is_some() => fault,
             other => return other,
         };
-        let folder = std::sync::Arc::clone(&self.0);
-        Err(self.0.hops.run(move || Ok(folder.of_write(place.as_ref(), fault))).await.unwrap_or_else(|lost| lost))
+        let folder = Arc::clone(&self.0);
+        Err(self.0.hops.run(move || Ok(folder.of_write(place.as_ref(), 0, fault))).await.unwrap_or_else(|lost| lost))
     }
 }
 
 impl Folder {
-    /// What a write's failure comes to: of the item at `place`, or of one whose name is not yet known to the file system.
-    pub(super) fn of_write(&self, place: Option<&Place>, fault: Fault) -> Fault {
+    /// What a write's failure comes to: of the item at `place`, or of one of so many `bytes` whose name is not yet known to
+    /// the file system.
+    pub(super) fn of_write(&self, place: Option<&Place>, bytes: u64, fault: Fault) -> Fault {
         let Some(errno) = fault.doubt else { return fault };
         let staging = match self.committer.staging() {
             Ok(staging) => staging,
             Err(all) => return of_all(fault, all),
         };
+        if is_of_room(errno) {
+            return of_room(&staging, bytes, fault);
+        }
         if let Err(errno) = staging.try_out() {
             return of_all(fault, Fault::unavailable(std::io::Error::from(errno)));
         }
@@ -58,6 +70,26 @@ impl Folder {
             }
         }
     }
+}
+
+/// What it comes to that there was no room for an item of so many bytes, all of which are removed again.
+fn of_room(staging: &Arc<Staging>, bytes: u64, fault: Fault) -> Fault {
+    let needed = bytes.max(LEAST_BYTES);
+    // Of what was removed, the room comes back on some file systems only with a flush.
+    let holds = |bytes| staging.holds(bytes).or_else(|_| staging.flush().and_then(|()| staging.holds(bytes)));
+    let Err(no_room) = (if needed > LEAST_BYTES { staging.holds(needed) } else { holds(needed) }) else {
+        // There is room again, or not where the item belongs: the next tries tell.
+        return Fault { kind: StoreErrorKind::Unexpected, doubt: None, ..fault };
+    };
+    if needed > LEAST_BYTES && holds(LEAST_BYTES).is_ok() {
+        let why = format!("there is no room for its {bytes} bytes, while smaller items fit: {no_room}");
+        return refused(fault, Refusal::Unwritable(why));
+    }
+    // What others prepare right now may be what is too large, and go again. The last of them finds out.
+    if Arc::strong_count(staging) > STAGING_ALONE {
+        return Fault { kind: StoreErrorKind::Throttled { retry_after: None }, doubt: None, ..fault };
+    }
+    of_all(fault, Fault::unavailable(std::io::Error::from(no_room)))
 }
 
 /// What a read's failure comes to, of the item at `place` or of anything in `space`.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use mill_ports::{Clock, CrashPoint, crash_point};
@@ -26,6 +26,8 @@ use super::stamp::Stamp;
 
 /// After how many bytes a large file is sent to the disk on the way, so that a group's commit need not wait for it.
 const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
+/// Where there is no room for a file of so many bytes, there is none for anything.
+pub(super) const LEAST_BYTES: u64 = 4096;
 /// How long a directory must have been still to be dead where locks may not tell.
 const STILL: Duration = Duration::from_hours(24);
 /// File systems that several hosts may share: NFS, CIFS and SMB, Ceph, 9P, FUSE (`sshfs`), GPFS, Lustre.
@@ -107,6 +109,31 @@ impl Staging {
         let file = rustix::fs::openat(&self.directory, name.as_str(), CREATING, Mode::from_raw_mode(0o600))?;
         let written = rustix::io::write(&file, b"0").map(drop);
         written.and(rustix::fs::unlinkat(&self.directory, name.as_str(), AtFlags::empty()))
+    }
+
+    /// Whether there is room for a file of so many bytes: it is made, and removed. Where room cannot be set apart, as on some
+    /// network file systems, what the file system says is free.
+    pub(super) fn holds(&self, bytes: u64) -> Result<(), Errno> {
+        let name = format!("{:x}", self.files.fetch_add(1, Ordering::Relaxed));
+        let file = rustix::fs::openat(&self.directory, name.as_str(), CREATING, Mode::from_raw_mode(0o600))?;
+        let held = if bytes <= LEAST_BYTES {
+            rustix::io::write(&file, &vec![0; bytes as usize]).map(drop)
+        } else {
+            match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+                Err(Errno::NOTSUP | Errno::NOSYS) => rustix::fs::fstatvfs(&file).and_then(|all| {
+                    let free = all.f_bavail.saturating_mul(all.f_frsize);
+                    if free >= bytes { Ok(()) } else { Err(Errno::NOSPC) }
+                }),
+                held => held,
+            }
+        };
+        let removed = rustix::fs::unlinkat(&self.directory, name.as_str(), AtFlags::empty());
+        held.and(removed)
+    }
+
+    /// Flushes the whole file system, for the room that it gives back.
+    pub(super) fn flush(&self) -> Result<(), Errno> {
+        rustix::fs::syncfs(&self.directory)
     }
 
     /// Makes and removes a file of that very name, which is as long out of sight.

@@ -213,7 +213,7 @@ impl<'a> Preparing<'a> {
 
     async fn flush(&mut self, keeping: Keeping, last: bool) -> Result<(), Fault> {
         let (staged, chunks) = (self.staged.take(), std::mem::take(&mut self.chunks));
-        let folder = Arc::clone(&self.store.0);
+        let (folder, size) = (Arc::clone(&self.store.0), self.size);
         let prepared = self.store.0.hops.run(move || {
             let prepare = || {
                 let mut staged = match staged {
@@ -226,7 +226,7 @@ impl<'a> Preparing<'a> {
                 }
                 Ok(staged)
             };
-            prepare().map_err(|fault| folder.of_write(None, fault))
+            prepare().map_err(|fault| folder.of_write(None, size, fault))
         });
         self.staged = Some(prepared.await?);
         (self.pending, self.permit) = (0, None);

@@ -68,6 +68,38 @@ async fn an_immutable_file_or_directory_refuses_itself_alone_and_says_why() {
     puts(store, "fixed").await.unwrap();
 }
 
+fn of_bytes(bytes: usize) -> Vec<u8> {
+    vec![7; bytes]
+}
+
+#[test]
+fn an_item_too_large_for_what_is_left_is_refused_and_a_full_disk_is_unavailable() {
+    apart(|| {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path().join("disk");
+        let _mount = Mount::tmpfs(&root, "size=1m")?;
+        std::fs::create_dir(root.join("s")).unwrap();
+        block_on(async {
+            let store = store_at(&root, Layout::Spaces, None);
+            let put = async |id: &str, bytes| put(&store, id, &of_bytes(bytes), properties(&[]), &When::Always).await;
+            unwritable(put("large", 3 << 20).await, "no room for its 3145728 bytes");
+            put("small", 1000).await.unwrap();
+            std::fs::write(root.join("others"), of_bytes(960 << 10)).unwrap();
+            unwritable(put("larger", 100 << 10).await, "no room for its 102400 bytes");
+            put("another", 1000).await.unwrap();
+            // To its last block.
+            let mut others = std::fs::File::options().append(true).open(root.join("others")).unwrap();
+            while std::io::Write::write_all(&mut others, &of_bytes(4096)).is_ok() {}
+            assert_eq!(kind(put("third", 1000).await), StoreErrorKind::Unavailable);
+            drop(others);
+            std::fs::remove_file(root.join("others")).unwrap();
+            put("third", 1000).await.unwrap();
+            assert_eq!(ids(&store).await, ["another", "small", "third"]);
+        });
+        Ok(())
+    });
+}
+
 #[test]
 fn a_directory_without_permission_refuses_what_lies_in_it_alone() {
     let scratch = Scratch::new();
