@@ -54,6 +54,12 @@ fn rows_are_read_as_they_were_written() {
     for in_sync in [None, Some(started)] {
         round_trip(&PairSurvey { pair: pair("s p"), run: 3, began: started, sum: sum_of_each(), held: 2, in_sync });
     }
+    round_trip(&share(7));
+}
+
+fn share(sent: u64) -> AccountShare {
+    let since = Timestamp::from_millis(1_795_249_800_000);
+    AccountShare { account: pair("s").account, sent, since, received: 5, received_of_all: 9 }
 }
 
 /// A sum in which each counter differs from every other.
@@ -86,6 +92,8 @@ fn the_first_written_form_is_read_for_ever() {
     assert_eq!(missing.elapsed, ElapsedTime::default(), "the wall clock of an earlier version proves no day");
     let run = Run::read("run", br#"{"epoch":1,"number":2,"started":3,"listed":true,"finished":null}"#).unwrap();
     assert_eq!((run.number, run.listed, run.finished), (2, true, None));
+    let written = br#"{"epoch":1,"sent":7,"since":1795249800000,"received":5,"received_of_all":9}"#;
+    assert_eq!(AccountShare::read("share/a", written), Some(share(7)));
 }
 
 #[test]
@@ -145,6 +153,28 @@ async fn after_a_claim_the_earlier_holder_can_save_and_remove_nothing() {
     for kept in &mut claimed {
         new.save(kept).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_producers_only_the_later_one_says_what_was_sent_of_an_account() {
+    let world = World::new();
+    let (earlier, later) = (world.state(1), world.state(2));
+    let mut of_earlier = Kept::fresh(share(10));
+    earlier.save_over_earlier(&mut of_earlier).await.unwrap();
+    let mut of_later = later.load(true).await.unwrap().shares.remove(0);
+    assert_eq!(of_later.row, share(10));
+    of_earlier.row.sent = 1_000;
+    let late = earlier.save_over_earlier(&mut of_earlier).await;
+    assert!(matches!(late, Err(StateError::TakenOver { .. })), "{late:?}");
+    of_later.row.sent = 20;
+    later.save_over_earlier(&mut of_later).await.unwrap();
+    // What the earlier one writes late and anew is written over, and neither of them fails by it before its time.
+    later.remove(&of_later).await.unwrap();
+    earlier.save_over_earlier(&mut Kept::fresh(share(30))).await.unwrap();
+    later.save_over_earlier(&mut Kept::fresh(share(40))).await.unwrap();
+    let late = earlier.save_over_earlier(&mut Kept::fresh(share(50))).await;
+    assert!(matches!(late, Err(StateError::TakenOver { .. })), "{late:?}");
+    assert_eq!(later.load(false).await.unwrap().shares[0].row, share(40));
 }
 
 #[tokio::test(start_paused = true)]
