@@ -15,9 +15,9 @@ use crate::paths::Paths;
 /// Why a merge broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MergeError {
-    #[error("of the source: {0}")]
+    #[error("of the source")]
     Source(#[source] ListingError),
-    #[error("of the destination: {0}")]
+    #[error("of the destination")]
     Destination(#[source] ListingError),
     #[error("the seals cannot be read")]
     Seals(#[from] TableError),

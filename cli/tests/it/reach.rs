@@ -11,6 +11,8 @@ use mill_trials::{Disk, FileSystem, NotRun, apart};
 use crate::world::{Ran, World, walk};
 
 const EIO: i32 = 5;
+const ENOMEM: i32 = 12;
+const ESTALE: i32 = 116;
 
 /// 40 files in each of three folders.
 fn files(world: &World, folder: &str) {
@@ -164,6 +166,30 @@ fn a_file_larger_than_the_file_system_takes_stops_no_other() {
     shell.args(["-c", &script]).current_dir(world.path("")).env("XDG_STATE_HOME", world.path("state"));
     named(Ran::of(shell.output().unwrap()), 1, &["m-large", "takes no file of this size"]);
     assert_eq!(arrived(&world), 120);
+}
+
+#[test]
+fn a_file_or_directory_of_either_side_that_is_stale_stops_no_other() {
+    for side in ["src", "dst"] {
+        let world = World::new();
+        apart(move || {
+            files(&world, "src");
+            fs::create_dir_all(world.path("dst/bad")).unwrap();
+            fs::rename(world.path(side), world.path("real")).unwrap();
+            let flaky = FlakyFolder::serve(&world.path("real"), &world.path(side))?;
+            flaky.fail(Operation::Open, "a/03", ESTALE);
+            flaky.fail(Operation::Look, "bad", ESTALE);
+            flaky.fail(Operation::OpenDirectory, "z", ENOMEM);
+            let ran = world.mirror(&[]).expect(2);
+            let remarks = ran.json()["remarks"].to_string();
+            assert!(remarks.contains("bad/") && !remarks.contains("unavailable"), "{side}: {}", ran.out);
+            flaky.repair();
+            assert!(arrived(&world) >= 39, "{side}: {}", ran.out);
+            world.mirror(&[]).expect(0);
+            assert_eq!(arrived(&world), 120, "{side}");
+            Ok(())
+        });
+    }
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub enum Operation {
     Write,
     /// Flushing a file.
     Flush,
-    /// Renaming something that stands here.
+    /// Renaming something that stands here, or to this name.
     Rename,
     /// Removing a file.
     Remove,
@@ -64,7 +64,12 @@ impl FlakyFolder {
 
     /// From now on `operation` on `path`, relative to the folder, fails with `errno` ([`nix::libc`] has them).
     pub fn fail(&self, operation: Operation, path: impl AsRef<Path>, errno: i32) {
-        lock(&self.served).faults.insert((operation, path.as_ref().to_owned()), errno);
+        self.fail_times(u32::MAX, operation, path, errno);
+    }
+
+    /// The same so many times; then it works again.
+    pub fn fail_times(&self, times: u32, operation: Operation, path: impl AsRef<Path>, errno: i32) {
+        lock(&self.served).faults.insert((operation, path.as_ref().to_owned()), Mutex::new((errno, times)));
     }
 
     /// From now on names of which `fold` makes the same are taken for one another. They are listed as they were given.
@@ -94,7 +99,8 @@ struct Tree {
     files: BTreeMap<u64, File>,
     listings: BTreeMap<u64, Vec<(u64, FileType, OsString)>>,
     handles: u64,
-    faults: BTreeMap<(Operation, PathBuf), i32>,
+    /// What fails, with what, and how many times yet.
+    faults: BTreeMap<(Operation, PathBuf), Mutex<(i32, u32)>>,
     ignores_lone_mtime: bool,
     fold: Option<fn(&OsStr) -> OsString>,
 }
@@ -126,10 +132,13 @@ impl Tree {
     }
 
     fn may(&self, operation: Operation, path: &Path) -> Result<(), Errno> {
-        match self.faults.get(&(operation, path.to_owned())) {
-            Some(errno) => Err(Errno::from_i32(*errno)),
-            None => Ok(()),
+        let Some(fault) = self.faults.get(&(operation, path.to_owned())) else { return Ok(()) };
+        let mut fault = fault.lock().unwrap_or_else(PoisonError::into_inner);
+        if fault.1 == 0 {
+            return Ok(());
         }
+        fault.1 -= 1;
+        Err(Errno::from_i32(fault.0))
     }
 
     fn handle(&mut self) -> u64 {
@@ -190,6 +199,7 @@ impl Tree {
 
     fn rename(&mut self, from: &Path, to: &Path) -> Result<(), Errno> {
         self.may(Operation::Rename, from)?;
+        self.may(Operation::Rename, to)?;
         fs::rename(self.root.join(from), self.root.join(to))?;
         for path in self.paths.values_mut() {
             if let Ok(rest) = path.strip_prefix(from) {

@@ -81,11 +81,17 @@ impl From<StoreErrorKind> for Fault {
     }
 }
 
+/// What a network file system, or one in user space, says of a single file or directory, or of all it holds.
+pub(super) const AWAY: [Errno; 4] = [Errno::STALE, Errno::NODEV, Errno::NXIO, Errno::NOTCONN];
+/// Too much at once for this process or machine, or for whoever serves the file system: it may pass in a moment.
+pub(super) const PASSING: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+
 /// Whether an errno may mean one item, its directory or all of the store: [`reach`](super::reach) finds out.
 fn is_doubtful(during: During, errno: Errno) -> bool {
     // Some file systems in user space say these of a name that they cannot hold.
     let of_name = [Errno::NOENT, Errno::AGAIN, Errno::INVAL, Errno::ILSEQ].contains(&errno);
     let of_all = [Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::IO].contains(&errno);
+    let of_all = of_all || AWAY.contains(&errno) || PASSING.contains(&errno);
     match during {
         During::Reach | During::Flush => false,
         During::Read => of_all || of_name,

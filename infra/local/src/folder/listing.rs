@@ -19,6 +19,7 @@ use super::in_progress::InProgress;
 use super::kept::bare_facts;
 use super::names::{After, NAMES_MAX, Names, Picking};
 use super::place::IN_PROGRESS;
+use super::reach;
 use super::reading::{self, refusal};
 use super::root::{RootDir, directory_in};
 use super::stamp::Stamp;
@@ -135,7 +136,7 @@ impl Walk {
 
     /// Reads more names of the innermost directory. Where that fails, what is left of it is hidden.
     fn go_on(&mut self, entries: &mut Vec<Listed>) -> Result<(), Fault> {
-        let Err(errno) = self.pass(true) else { return Ok(()) };
+        let Err(errno) = reach::patiently(|| self.pass(true)) else { return Ok(()) };
         if self.levels.len() == 1 {
             return Err(self.failed(errno));
         }
@@ -188,7 +189,8 @@ impl Walk {
         let Some(level) = self.levels.last() else { return Ok(false) };
         let name = &self.prefix[outside..self.prefix.len() - 1];
         // Judged once it is open: what is mounted on demand is mounted then.
-        let entered = directory_in(&level.directory, name).and_then(|directory| {
+        let open = || directory_in(&level.directory, name);
+        let entered = reach::patiently(open).and_then(|directory| {
             let standing = Standing::of(&directory)?;
             let crossed = !standing.is_beside(&level.standing);
             let identity = if crossed { Some(standing.identity(&directory)?) } else { None };
@@ -217,7 +219,7 @@ impl Walk {
             self.levels.iter_mut().for_each(|level| level.names.keep_next(NAMES_KEPT));
         }
         self.levels.push(Level { directory, standing, names: Names::default(), empty: true, outside });
-        if let Err(errno) = self.pass(false) {
+        if let Err(errno) = reach::patiently(|| self.pass(false)) {
             self.levels.pop();
             entries.push(self.unseen(errno)?);
             return Ok(false);
@@ -250,7 +252,9 @@ impl Walk {
             return Ok(self.refusal(reason));
         }
         let Some(level) = self.levels.last() else { return Ok(self.hidden()) };
-        let stat = match rustix::fs::statat(&level.directory, &self.prefix[outside..], AtFlags::SYMLINK_NOFOLLOW) {
+        let name = &self.prefix[outside..];
+        let look = || rustix::fs::statat(&level.directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = match reach::patiently(look) {
             Ok(stat) => stat,
             // Gone meanwhile; or a directory lets its names be read and yet nothing of what they stand for.
             Err(errno) => return self.unseen(errno),
@@ -305,9 +309,11 @@ impl Walk {
     /// Only while the space itself can be entered: where it cannot, nothing is known of any of its items.
     fn unseen(&self, errno: Errno) -> Result<Listed, Fault> {
         let answers = |space: &Level| rustix::fs::statat(&space.directory, ".", AtFlags::empty()).is_ok();
+        let opens = |space: &Level| directory_in(&space.directory, ".").is_ok();
         let fault = self.failed(errno);
         match fault.kind {
-            StoreErrorKind::Throttled { .. } => Err(fault),
+            // Of this process, or of all that its machine does: no directory can be had.
+            StoreErrorKind::Throttled { .. } if !self.levels.first().is_some_and(opens) => Err(fault),
             _ if !self.levels.first().is_some_and(answers) => Err(Fault::of(During::Reach, errno)),
             StoreErrorKind::Refused(Refusal::Unreadable) => Ok(self.refusal(Refusal::Unreadable)),
             _ => Ok(self.hidden()),

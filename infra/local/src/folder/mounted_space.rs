@@ -12,7 +12,7 @@ use mill_ports::{DestinationStore as _, StoreError};
 use super::faults::Fault;
 use super::mounts::MountWatch;
 use super::place::Layout;
-use super::{FolderSettings, FolderStore, RootFacts, places, space_subject};
+use super::{FolderSettings, FolderStore, RootFacts, places, reach, space_subject};
 
 /// What is known of the spaces of a store.
 #[derive(Debug, Default)]
@@ -70,7 +70,8 @@ impl FolderStore {
         }
         let directory = directory.to_owned();
         let found = self.on_root(move |folder, root| {
-            let own = places::is_own_mount(root, &directory)?;
+            let own = reach::patiently_done(|| places::is_own_mount(root, &directory))
+                .map_err(|fault| reach::of_listing(root, &directory, fault))?;
             Ok(own.map(|own| own.then(|| folder.root.resolved().join(&directory))))
         });
         // One that is not there yet is no mount either, and may become one.

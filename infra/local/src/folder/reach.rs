@@ -1,6 +1,7 @@
 //! Whom a failure concerns: one item, or the store as a whole. That is found out, never guessed.
 //!
-//! "Permission denied", "read-only" and "input/output error" may be said of one file, of its directory or of everything. So
+//! "Permission denied", "read-only", "input/output error" and "stale file handle" may be said of one file, of its directory or
+//! of everything. So
 //! whoever is told one of them tries what works in every store that can be used: for a write, a file is made and removed
 //! where writes are prepared; for a read, the root and the space are opened and listed. Only where that fails too is the
 //! store unavailable; else the item, or the space, is refused by name, and the others go on.
@@ -12,6 +13,7 @@
 //! and is refused by name.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mill_ports::{Refusal, StoreErrorKind};
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
@@ -19,7 +21,7 @@ use rustix::io::Errno;
 
 use super::committer::{Change, Changed};
 use super::dirents::Dirents;
-use super::faults::{Fault, is_of_room};
+use super::faults::{AWAY, During, Fault, PASSING, is_of_room};
 use super::place::{Place, split};
 use super::root::RootDir;
 use super::staging::{LEAST_BYTES, Staging};
@@ -27,6 +29,32 @@ use super::{Folder, FolderStore};
 
 /// Who holds where writes are prepared, while nothing is: the committer, and who asks.
 const STAGING_ALONE: usize = 2;
+
+/// How long it is waited before a read is tried again that found too much under way. What lasts longer than that is named.
+const WAITS: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(400)];
+
+/// Makes a call of the operating system again for a moment while there is too much under way.
+pub(super) fn patiently<T>(call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    waiting(call, |errno| PASSING.contains(errno))
+}
+
+/// The same with a call of several steps.
+pub(super) fn patiently_done<T>(call: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    waiting(call, |fault| {
+        matches!(fault.kind, StoreErrorKind::Throttled { .. })
+            || fault.doubt.is_some_and(|errno| PASSING.contains(&errno))
+    })
+}
+
+fn waiting<T, E>(mut call: impl FnMut() -> Result<T, E>, is_passing: impl Fn(&E) -> bool) -> Result<T, E> {
+    for wait in WAITS {
+        match call() {
+            Err(error) if is_passing(&error) => std::thread::sleep(wait),
+            answer => return answer,
+        }
+    }
+    call()
+}
 
 impl FolderStore {
     /// Makes a change, durably before it answers.
@@ -54,7 +82,7 @@ impl Folder {
             return of_room(&staging, bytes, fault);
         }
         if let Err(errno) = staging.try_out() {
-            return of_all(fault, Fault::unavailable(std::io::Error::from(errno)));
+            return of_all(fault, Fault::of(During::Reach, errno));
         }
         let names = place.map_or("", Place::within).split('/').filter(|name| !name.is_empty());
         if let Some(errno) = names.into_iter().find_map(|name| staging.takes(name).err()) {
@@ -63,6 +91,8 @@ impl Folder {
         match errno {
             // Something went away in this very moment: the next try tells.
             Errno::NOENT | Errno::AGAIN => fault,
+            // It passes, or it is given up by name after some tries.
+            _ if PASSING.contains(&errno) => Fault { kind: StoreErrorKind::Unexpected, doubt: None, ..fault },
             _ => {
                 let found = place.zip(self.root.dir().ok()).filter(|_| errno == Errno::PERM);
                 let why = found.and_then(|(place, root)| immutable(&root, place));
@@ -96,7 +126,7 @@ fn of_room(staging: &Arc<Staging>, bytes: u64, fault: Fault) -> Fault {
 pub(super) fn of_read(root: &RootDir, space: &str, place: Option<&Place>, fault: Fault) -> Fault {
     let errno = match fault.doubt {
         Some(errno) => errno,
-        None if fault.kind == StoreErrorKind::Unavailable => return of_what_went(root, space, fault),
+        None if concerns_more(&fault.kind) => return of_what_went(root, space, fault),
         None => return fault,
     };
     for path in ["", space] {
@@ -104,12 +134,13 @@ pub(super) fn of_read(root: &RootDir, space: &str, place: Option<&Place>, fault:
             Ok(()) => {}
             // The space went meanwhile: the next call tells.
             Err(Errno::NOENT) => return fault,
-            Err(errno) if path.is_empty() => return of_all(fault, Fault::unavailable(std::io::Error::from(errno))),
+            Err(errno) if path.is_empty() => return of_all(fault, Fault::of(During::Reach, errno)),
             Err(errno) => return of_space(fault, errno),
         }
     }
     match errno {
         Errno::ACCESS | Errno::PERM | Errno::IO => refused(fault, Refusal::Unreadable),
+        _ if AWAY.contains(&errno) || PASSING.contains(&errno) => refused(fault, Refusal::Unreadable),
         _ if place.is_some_and(|place| is_no_name(root, place, errno)) => {
             refused(fault, Refusal::Unholdable(no_such_name(errno)))
         }
@@ -119,8 +150,13 @@ pub(super) fn of_read(root: &RootDir, space: &str, place: Option<&Place>, fault:
 
 /// What it comes to that a space could not be looked at or listed: where the root answers, that space alone is meant.
 pub(super) fn of_listing(root: &RootDir, space: &str, fault: Fault) -> Fault {
-    let fails = fault.kind == StoreErrorKind::Unavailable || fault.doubt == Some(Errno::IO);
+    let fails = concerns_more(&fault.kind) || fault.doubt == Some(Errno::IO);
     if fails && !space.is_empty() && answers(root, "").is_ok() { refused(fault, Refusal::Unreadable) } else { fault }
+}
+
+/// Whether a failure seems to be one of more than an item.
+fn concerns_more(kind: &StoreErrorKind) -> bool {
+    matches!(kind, StoreErrorKind::Unavailable | StoreErrorKind::Throttled { .. })
 }
 
 /// What it comes to that something on the way to an item is away: where only its space is, others can be had.

@@ -36,7 +36,8 @@ pub(super) struct Found {
 
 /// Finds an item and what is known of it, without following any symbolic link.
 pub(super) fn find(root: &RootDir, place: &Place) -> Result<Presence<Found>, Fault> {
-    looked_for(root, place).map_err(|fault| reach::of_read(root, place.space(), Some(place), fault))
+    let found = reach::patiently_done(|| looked_for(root, place));
+    found.map_err(|fault| reach::of_read(root, place.space(), Some(place), fault))
 }
 
 fn looked_for(root: &RootDir, place: &Place) -> Result<Presence<Found>, Fault> {
@@ -229,7 +230,7 @@ impl Rest {
         let mut bytes = Vec::with_capacity(asked);
         while bytes.len() < asked {
             let at = self.at + bytes.len() as u64;
-            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at) {
+            match reach::patiently(|| rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at)) {
                 Ok(0) => break,
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(Fault::of(During::Read, errno)),
@@ -245,7 +246,8 @@ impl Rest {
         let to = from + asked.next_multiple_of(ALIGNED);
         let mut found = 0;
         while found < asked {
-            match rustix::io::pread(&self.file, &mut memory[from + found..to], self.at + found as u64) {
+            let at = self.at + found as u64;
+            match reach::patiently(|| rustix::io::pread(&self.file, &mut memory[from + found..to], at)) {
                 Ok(0) => break,
                 Ok(read) => found += read,
                 Err(Errno::INTR) => {}

@@ -46,7 +46,8 @@ impl SourceStore for FolderStore {
         let directory = self.0.layout.directory(space).map(str::to_owned);
         let found = self.on_root(move |_, root| match directory {
             Some(directory) => {
-                places::space(root, &directory).map_err(|fault| reach::of_listing(root, &directory, fault))
+                let found = reach::patiently_done(|| places::space(root, &directory));
+                found.map_err(|fault| reach::of_listing(root, &directory, fault))
             }
             None => Ok(Presence::Absent),
         });
@@ -95,7 +96,11 @@ impl SourceStore for FolderStore {
                 // No folder holds such an item; what could be known of it is known of the root.
                 return self.on_root(|_, root| Ok(vec![root.place()])).await;
             };
-            self.on_root(move |_, root| places::on_the_way(root, &place)).await
+            self.on_root(move |_, root| {
+                let places = reach::patiently_done(|| places::on_the_way(root, &place));
+                places.map_err(|fault| reach::of_read(root, place.space(), Some(&place), fault))
+            })
+            .await
         };
         places.await.map_err(|fault| self.0.error("look", &item.to_string(), fault))
     }
@@ -103,8 +108,9 @@ impl SourceStore for FolderStore {
     async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
         let directory = self.0.layout.directory(space).map(str::to_owned);
         let folds = self.on_root(move |_, root| match directory {
-            Some(directory) => match reading::space(root, &directory) {
-                Ok(_) => spelling::folds(root, &directory).map_err(|errno| Fault::of(During::Reach, errno)),
+            Some(directory) => match reach::patiently_done(|| reading::space(root, &directory)) {
+                Ok(_) => reach::patiently(|| spelling::folds(root, &directory))
+                    .map_err(|errno| reach::of_listing(root, &directory, Fault::of(During::Reach, errno))),
                 Err(Fault { kind: StoreErrorKind::SpaceAbsent, .. }) => Ok(false),
                 Err(fault) => Err(reach::of_listing(root, &directory, fault)),
             },
@@ -231,8 +237,9 @@ impl Pages {
         tokio::task::spawn_blocking(move || {
             let directory = folder.layout.directory(&space).ok_or(StoreErrorKind::SpaceAbsent)?;
             let root = folder.root.dir()?;
-            let (clock, fed) = (Arc::clone(&folder.clock), folder.fed_marks());
-            let begun = Walk::begin(&root, directory, after.as_ref(), (clock, fed));
+            let fed = folder.fed_marks();
+            let walk = || Walk::begin(&root, directory, after.as_ref(), (Arc::clone(&folder.clock), fed.clone()));
+            let begun = reach::patiently_done(walk);
             let paged = begun.and_then(|mut walk| walk.page().map(|page| (walk, page)));
             paged.map_err(|fault| reach::of_listing(&root, directory, fault))
         })

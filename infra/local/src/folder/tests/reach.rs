@@ -12,6 +12,10 @@ use super::*;
 
 const EIO: i32 = Errno::IO.raw_os_error();
 const EPERM: i32 = Errno::PERM.raw_os_error();
+/// What file systems of the network and in user space say of one of their files as well as of all.
+const AWAY: [Errno; 4] = [Errno::STALE, Errno::NODEV, Errno::NXIO, Errno::NOTCONN];
+/// What passes by itself, mostly.
+const TOO_MUCH: [Errno; 3] = [Errno::NOMEM, Errno::MFILE, Errno::NFILE];
 
 fn block_on(future: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
@@ -280,5 +284,112 @@ fn a_name_that_the_file_system_does_not_take_is_found_out_and_refused() {
         let left: Vec<_> = std::fs::read_dir(at.join(".mill-in-progress")).unwrap().collect();
         assert_eq!(left.len(), 1, "the store's own");
         Ok(())
+    });
+}
+
+#[test]
+fn one_item_that_is_stale_or_lacks_memory_is_refused_and_a_root_is_not() {
+    served(|flaky, store, _| {
+        let unreadable = StoreErrorKind::Refused(Refusal::Unreadable);
+        block_on(async {
+            for errno in AWAY.into_iter().chain(TOO_MUCH) {
+                for (operation, id) in
+                    [(Operation::Look, "bad/00"), (Operation::Open, "bad/02"), (Operation::Read, "bad/04")]
+                {
+                    flaky.fail(operation, format!("s/{id}"), errno.raw_os_error());
+                    assert_eq!(kind(read(store, id).await), unreadable, "{operation:?} {errno}");
+                    assert_eq!(read(store, "good/01").await.unwrap(), b"old");
+                    flaky.repair();
+                }
+                flaky.fail(Operation::Open, "s/bad/02", errno.raw_os_error());
+                flaky.fail(Operation::OpenDirectory, "", errno.raw_os_error());
+                let all = if TOO_MUCH.contains(&errno) {
+                    StoreErrorKind::Throttled { retry_after: None }
+                } else {
+                    StoreErrorKind::Unavailable
+                };
+                assert_eq!(kind(read(store, "bad/02").await), all, "{errno}");
+                flaky.repair();
+            }
+        });
+    });
+}
+
+#[test]
+fn a_directory_that_is_stale_or_lacks_memory_hides_what_it_holds_alone() {
+    served(|flaky, store, real| {
+        for n in 60..140 {
+            std::fs::write(real.join(format!("s/bad/{n}")), "old").unwrap();
+        }
+        std::fs::create_dir(real.join("other")).unwrap();
+        let list = async |space: &str| {
+            let mut pages = store.list(&SpaceId::new(space).unwrap(), None);
+            pages.next().await.unwrap().map(|page| page.entries).map_err(|error| error.kind)
+        };
+        block_on(async {
+            for errno in AWAY.into_iter().chain(TOO_MUCH) {
+                for operation in [Operation::OpenDirectory, Operation::ReadDirectory] {
+                    flaky.fail(operation, "s/bad", errno.raw_os_error());
+                    let entries = list("s").await.unwrap();
+                    let good = entries
+                        .iter()
+                        .filter(|entry| matches!(entry, Listed::Item(id, _) if id.as_str().starts_with("good/")));
+                    assert_eq!(good.count(), 30, "{operation:?} {errno}");
+                    let hidden =
+                        entries.iter().filter(|entry| matches!(entry, Listed::Hidden { shown } if shown == "bad/"));
+                    assert_eq!(hidden.count(), 1, "{operation:?} {errno}");
+                    flaky.repair();
+                }
+                flaky.fail(Operation::OpenDirectory, "s", errno.raw_os_error());
+                assert_eq!(list("s").await.unwrap_err(), StoreErrorKind::Refused(Refusal::Unreadable), "{errno}");
+                assert_eq!(list("other").await.unwrap().len(), 0, "{errno}");
+                flaky.repair();
+            }
+        });
+    });
+}
+
+#[test]
+fn too_much_at_once_is_waited_for_a_moment() {
+    served(|flaky, store, _| {
+        block_on(async {
+            for errno in TOO_MUCH.map(Errno::raw_os_error) {
+                for operation in [Operation::Open, Operation::Read] {
+                    flaky.fail_times(2, operation, "s/bad/02", errno);
+                    assert_eq!(read(store, "bad/02").await.unwrap(), b"old", "{operation:?}");
+                }
+                flaky.fail_times(2, Operation::OpenDirectory, "s/bad", errno);
+                let mut pages = store.list(&space(), None);
+                assert_eq!(pages.next().await.unwrap().unwrap().entries.len(), 60);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_place_of_the_destination_that_is_stale_refuses_its_item_alone() {
+    served(|flaky, store, real| {
+        block_on(async {
+            for errno in AWAY {
+                for (operation, path) in
+                    [(Operation::Look, "s/bad/00"), (Operation::Rename, "s/bad/00"), (Operation::Look, "s/bad")]
+                {
+                    flaky.fail(operation, path, errno.raw_os_error());
+                    assert!(matches!(kind(puts(store, "bad/00").await), StoreErrorKind::Refused(_)), "{path} {errno}");
+                    puts(store, "good/01").await.unwrap();
+                    flaky.repair();
+                }
+                flaky.fail(Operation::Remove, "s/bad/02", errno.raw_os_error());
+                unwritable(store.delete(&at("bad/02"), &When::Always).await, "");
+                flaky.repair();
+            }
+            for errno in TOO_MUCH {
+                flaky.fail(Operation::Rename, "s/bad/00", errno.raw_os_error());
+                // It is tried again, and the store is not at rest for it.
+                assert_eq!(kind(puts(store, "bad/00").await), StoreErrorKind::Unexpected, "{errno}");
+                flaky.repair();
+            }
+        });
+        assert_eq!(std::fs::read(real.join("s/bad/00")).unwrap(), b"old");
     });
 }
