@@ -11,6 +11,7 @@ mod headers;
 mod key_encoding;
 mod listing;
 mod multipart;
+mod order;
 mod overlap;
 mod page;
 mod places;
@@ -152,6 +153,8 @@ struct Inner {
     proven_sorts: ProvenSorts,
     /// Whether the server was seen to list directory by directory.
     by_directories: AtomicBool,
+    /// Whether it was seen to list keys in the order of their bytes where the two differ.
+    by_bytes: AtomicBool,
     names: KnownNames,
     found_out: FoundOut,
     /// What its failures as a whole say of where it is.
@@ -193,6 +196,7 @@ impl S3Store {
             seen: SeenSpaces::default(),
             proven_sorts: ProvenSorts::default(),
             by_directories: AtomicBool::new(false),
+            by_bytes: AtomicBool::new(false),
             names: KnownNames::default(),
             found_out: FoundOut::default(),
             whereabouts,

@@ -36,6 +36,8 @@ pub(super) fn list(inner: Arc<Inner>, space: SpaceId, after: Option<ContentId>) 
         next: Next::Beginning,
         said_to_end: false,
         directories: None,
+        unproven: false,
+        asked_of: Vec::new(),
         last: None,
         first: true,
         empty_pages: BTreeSet::new(),
@@ -71,6 +73,10 @@ struct Walk {
     said_to_end: bool,
     /// Where the server lists directory by directory.
     directories: Option<Directories>,
+    /// Whether keys were given away of which it was not asked if others belong before them.
+    unproven: bool,
+    /// The directories on the way to the last key of which it was asked already.
+    asked_of: Vec<String>,
     /// The last key of the pages before.
     last: Option<Vec<u8>>,
     first: bool,
@@ -85,8 +91,14 @@ impl Walk {
         if self.inner.by_directories.load(Relaxed) {
             return self.page_of_directories(&place).await;
         }
+        if self.first && self.begins_aside(&place).await? {
+            self.inner.by_directories.store(true, Relaxed);
+            return self.page_of_directories(&place).await;
+        }
         let page = self.ask(&place).await?;
-        if page.by_directories || self.turns_aside(&page) {
+        let turned_late = self.turns_aside(&place, &page);
+        self.unproven |= turned_late;
+        if page.by_directories || turned_late || self.will_turn_aside(&place, &page).await? {
             self.inner.by_directories.store(true, Relaxed);
             return self.page_of_directories(&place).await;
         }
@@ -111,18 +123,45 @@ impl Walk {
         Ok(ListPage { entries, places: self.inner.places_of(&self.space), end })
     }
 
-    /// Whether a page stands behind the one before it only where directories are listed one by one.
-    fn turns_aside(&self, page: &Page) -> bool {
-        let (Some(last), Some((first, _))) = (&self.last, page.objects.first()) else { return false };
-        *last >= first.bytes && by_directories(last, &first.bytes).is_lt()
+    /// Whether a page stands behind the one before it, or the key that was given, only where directories are listed one by one.
+    fn turns_aside(&self, place: &Place, page: &Page) -> bool {
+        let given = || self.after.as_ref().map(|after| format!("{}{}", place.prefix, after.as_str()).into_bytes());
+        let Some(before) = self.last.clone().or_else(given) else { return false };
+        let aside = |key: &Key| before >= key.bytes && by_directories(&before, &key.bytes).is_lt();
+        page.objects.iter().any(|(key, _)| aside(key))
     }
 
-    /// A page of a server that lists directory by directory, in the order of bytes.
+    /// Whether a listing that begins behind a key would leave out what lies behind it by its bytes.
+    async fn begins_aside(&self, place: &Place) -> Result<bool, StoreError> {
+        let Some(after) = self.after.as_ref().filter(|_| !self.inner.amazon) else { return Ok(false) };
+        match self.inner.begins_behind(place, after.as_str()).await {
+            Ok(aside) => Ok(aside),
+            Err(why) => Err(self.inner.of_listing(OP, &self.space, place, why).await),
+        }
+    }
+
+    /// Whether what is yet to come belongs before keys of this page: then it is not given away in this order.
+    async fn will_turn_aside(&mut self, place: &Place, page: &Page) -> Result<bool, StoreError> {
+        if self.inner.amazon || page.next.is_none() {
+            self.unproven = true;
+            return Ok(false);
+        }
+        let keys: Vec<&Key> = page.objects.iter().map(|(key, _)| key).collect();
+        match self.inner.ends_within(place, (self.last.as_deref(), &keys), &mut self.asked_of).await {
+            Ok(aside) => Ok(aside),
+            Err(why) => Err(self.inner.of_listing(OP, &self.space, place, why).await),
+        }
+    }
+
+    /// A page of a server that lists directory by directory, in the order of bytes. What was given away before stands first in
+    /// both orders.
     async fn page_of_directories(&mut self, place: &Place) -> Result<ListPage, StoreError> {
-        if self.directories.is_none() && self.last.is_some() {
+        let after = self.after.as_ref().map(|after| format!("{}{}", place.prefix, after.as_str()).into_bytes());
+        let after = self.last.clone().max(after);
+        let unproven = self.unproven || self.inner.by_bytes.load(Relaxed);
+        if self.directories.is_none() && self.last.is_some() && unproven {
             return Err(self.wrong("the server lists directory by directory, which shows only now: please list anew"));
         }
-        let after = self.after.as_ref().map(|after| format!("{}{}", place.prefix, after.as_str()).into_bytes());
         let directories = self.directories.get_or_insert_with(|| Directories::new(place.clone(), after));
         let found = match directories.some(&self.inner, PAGE_MAX).await {
             Ok(found) => found,
