@@ -219,6 +219,10 @@ impl StoreCaps for ConfiguredStores {
         };
         Ok(policy.store(&store.store).and_then(|spec| cap(spec, policy.workers())))
     }
+
+    async fn several_accounts(&self) -> bool {
+        self.policies.account_count().await.map_or(true, |accounts| accounts > 1)
+    }
 }
 
 #[async_trait]

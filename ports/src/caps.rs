@@ -14,6 +14,9 @@ pub trait StoreCaps: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`CapUnknown`] where it cannot be told now: what was known before holds on.
     async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknown>;
+
+    /// Whether tasks of more than one account may come. `true` where that cannot be told now.
+    async fn several_accounts(&self) -> bool;
 }
 
 /// It cannot be told now how many tasks may use a store.
@@ -21,7 +24,7 @@ pub trait StoreCaps: fmt::Debug + Send + Sync + 'static {
 #[error("the store's cap is not known now")]
 pub struct CapUnknown;
 
-/// No store has a cap.
+/// No store has a cap, and there is one account.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoCaps;
 
@@ -29,5 +32,9 @@ pub struct NoCaps;
 impl StoreCaps for NoCaps {
     async fn cap(&self, _: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknown> {
         Ok(None)
+    }
+
+    async fn several_accounts(&self) -> bool {
+        false
     }
 }

@@ -143,6 +143,17 @@ impl PolicyBook {
         }
     }
 
+    /// How many accounts are listed. Of the files only the list is read.
+    ///
+    /// # Errors
+    /// When the list cannot be used and no good version of it is known; never [`PolicyError::NotListed`].
+    pub async fn account_count(&self) -> Result<usize, PolicyError> {
+        match &self.kind {
+            Kind::Fixed(policies) => Ok(policies.len()),
+            Kind::Watched(watched) => watched.count().await,
+        }
+    }
+
     /// Every listed account, in order, with its policy or why it has none.
     ///
     /// # Errors

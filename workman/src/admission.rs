@@ -9,6 +9,9 @@
 //! ```
 //!
 //! A store without a cap has room always, so its tasks are never benched for it.
+//!
+//! Where there are several accounts, one whose tasks take long has at most [a share](Admission::share) of the slots that the
+//! others leave, so that its stores, capped or not, never hold them all. It is benched as for a full store.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
@@ -24,8 +27,10 @@ const TURN_MIN: Duration = Duration::from_secs(1);
 const TURN_MAX: Duration = Duration::from_mins(20);
 /// How long a task of a store takes, until one has ended.
 const FIRST_GUESS: Duration = Duration::from_secs(1);
+/// An account whose tasks take less, on average, may have all slots: others need not wait for long.
+const SLOW: Duration = Duration::from_secs(2);
 
-/// One store's permits.
+/// One store's permits, or one account's slots.
 #[derive(Debug)]
 struct Gate {
     /// Most tasks at once; `None` for no limit.
@@ -102,6 +107,16 @@ impl<T> Waiting<T> {
     }
 }
 
+/// What an admission is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scope {
+    pub(crate) queues: usize,
+    /// Slots.
+    pub(crate) workers: u32,
+    /// Whether the caps are this workman's alone; else it has as many permits as [it is told](Admission::note_permits).
+    pub(crate) alone: bool,
+}
+
 /// Those of one queue that wait: by account, and by the stores that they need, each in the order in which they came.
 type Benched<T> = BTreeMap<AccountId, BTreeMap<Vec<StoreAddress>, VecDeque<Waiting<T>>>>;
 
@@ -116,6 +131,12 @@ struct Bench<T> {
 #[derive(Debug)]
 pub(crate) struct Admission<T> {
     gates: BTreeMap<StoreAddress, Gate>,
+    accounts: BTreeMap<AccountId, Gate>,
+    /// Whether there are several.
+    several_accounts: bool,
+    workers: u32,
+    /// Tasks that have begun.
+    begun: u32,
     /// By queue, highest first.
     benches: Vec<Bench<T>>,
     benched: usize,
@@ -138,11 +159,14 @@ pub(crate) enum Placed<T> {
 }
 
 impl<T> Admission<T> {
-    /// `alone` says that the caps are this workman's alone; else it has as many permits as [it is told](Self::note_permits).
-    pub(crate) fn new(queues: usize, alone: bool) -> Self {
+    pub(crate) fn new(Scope { queues, workers, alone }: Scope) -> Self {
         let bench = || Bench { benched: BTreeMap::new(), last: None };
         Self {
             gates: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            several_accounts: true,
+            workers,
+            begun: 0,
             benches: std::iter::repeat_with(bench).take(queues).collect(),
             benched: 0,
             received: 0,
@@ -173,6 +197,32 @@ impl<T> Admission<T> {
         self.settled = false;
     }
 
+    /// Notes whether tasks of more than one account may come.
+    pub(crate) fn note_several_accounts(&mut self, several: bool) {
+        if self.several_accounts != several {
+            self.several_accounts = several;
+            self.settled = false;
+        }
+    }
+
+    /// How many slots an account may have; `None` for all. One whose tasks take long, or of which nothing has ended yet, has
+    /// three quarters of those that the others leave.
+    fn share(&self, account: &AccountId) -> Option<NonZeroU32> {
+        let gate = self.accounts.get(account);
+        let slow = gate.and_then(|gate| gate.mean).is_none_or(|mean| mean >= SLOW);
+        if !self.several_accounts || !slow {
+            return None;
+        }
+        let others = self.begun.saturating_sub(gate.map_or(0, |gate| gate.in_use));
+        let left = self.workers.saturating_sub(others);
+        NonZeroU32::new(left - left.div_ceil(4)).or(Some(NonZeroU32::MIN))
+    }
+
+    fn account_has_room(&self, account: &AccountId) -> bool {
+        let in_use = self.accounts.get(account).map_or(0, |gate| gate.in_use);
+        self.share(account).is_none_or(|share| in_use < share.get())
+    }
+
     /// What the tasks of each store need that has a cap.
     pub(crate) fn needs(&self) -> Vec<PermitNeed> {
         let need = |(store, gate): (&StoreAddress, &Gate)| {
@@ -194,26 +244,42 @@ impl<T> Admission<T> {
     ) -> Placed<T> {
         waiting.order = self.received;
         self.received += 1;
-        let has_room = self.has_room(&waiting.stores);
+        self.know(&waiting.account, now);
+        let has_room = self.has_room(&waiting.account, &waiting.stores);
         if has_room && slot {
-            self.enter(&waiting.stores);
+            self.enter(&waiting);
             return Placed::Begins(waiting);
         }
-        let full = |gate: &&Gate| gate.benched >= gate.bench_max(batch);
-        if !has_room && waiting.stores.iter().filter_map(|store| self.gates.get(store)).any(|gate| full(&gate)) {
-            let turn = self.put_back(&waiting.stores, now);
+        let full = |gate: &Gate| gate.benched >= gate.bench_max(batch);
+        let mut gates = waiting.stores.iter().filter_map(|store| self.gates.get(store));
+        if !has_room && (gates.any(full) || self.accounts.get(&waiting.account).is_some_and(full)) {
+            let turn = self.put_back(&waiting, now);
             return Placed::PutBack(waiting, turn);
         }
         self.bench(lane, waiting);
         Placed::Benched
     }
 
-    fn has_room(&self, stores: &[StoreAddress]) -> bool {
-        stores.iter().filter_map(|store| self.gates.get(store)).all(Gate::has_room)
+    /// Takes down what an account may have now.
+    fn know(&mut self, account: &AccountId, now: Monotonic) {
+        let share = self.share(account);
+        self.accounts.entry(account.clone()).or_insert_with(|| Gate::new(u32::MAX, now)).cap = share;
     }
 
-    fn enter(&mut self, stores: &[StoreAddress]) {
-        self.each(stores, |gate| gate.in_use += 1);
+    fn has_room(&self, account: &AccountId, stores: &[StoreAddress]) -> bool {
+        self.account_has_room(account) && stores.iter().filter_map(|store| self.gates.get(store)).all(Gate::has_room)
+    }
+
+    /// Takes a slot and permits for a task that begins, whether there is room or not.
+    pub(crate) fn enter(&mut self, waiting: &Waiting<T>) {
+        self.begun += 1;
+        self.of(&waiting.account, &waiting.stores, |gate| gate.in_use += 1);
+    }
+
+    /// Acts on the gates of a task.
+    fn of(&mut self, account: &AccountId, stores: &[StoreAddress], mut act: impl FnMut(&mut Gate)) {
+        self.accounts.get_mut(account).into_iter().for_each(&mut act);
+        self.each(stores, act);
     }
 
     fn each(&mut self, stores: &[StoreAddress], mut act: impl FnMut(&mut Gate)) {
@@ -225,13 +291,14 @@ impl<T> Admission<T> {
     }
 
     /// Notes that a task ended which had begun, and how long it took.
-    pub(crate) fn left(&mut self, stores: &[StoreAddress], took: Duration, now: Monotonic) {
-        self.each(stores, |gate| gate.left(took, now));
+    pub(crate) fn left(&mut self, account: &AccountId, stores: &[StoreAddress], took: Duration, now: Monotonic) {
+        self.begun = self.begun.saturating_sub(1);
+        self.of(account, stores, |gate| gate.left(took, now));
         self.settled = false;
     }
 
     fn bench(&mut self, lane: usize, waiting: Waiting<T>) {
-        self.each(&waiting.stores, |gate| gate.benched += 1);
+        self.of(&waiting.account, &waiting.stores, |gate| gate.benched += 1);
         self.benched += 1;
         self.settled = false;
         let of_account = self.benches[lane].benched.entry(waiting.account.clone()).or_default();
@@ -239,11 +306,12 @@ impl<T> Admission<T> {
     }
 
     /// When the turn of a task that is put back comes, as far as that can be told.
-    fn put_back(&mut self, stores: &[StoreAddress], now: Monotonic) -> Duration {
+    fn put_back(&mut self, waiting: &Waiting<T>, now: Monotonic) -> Duration {
+        let Waiting { account, stores, .. } = waiting;
         let mut turn = TURN_MIN;
-        self.each(stores, |gate| turn = turn.max(gate.turn(now)));
+        self.of(account, stores, |gate| turn = turn.max(gate.turn(now)));
         let due = now.plus(turn / 2).since_origin().as_secs();
-        self.each(stores, |gate| *gate.away.entry(due).or_default() += 1);
+        self.of(account, stores, |gate| *gate.away.entry(due).or_default() += 1);
         turn
     }
 
@@ -267,14 +335,14 @@ impl<T> Admission<T> {
         let behind = |account: &&AccountId| bench.last.as_ref().is_none_or(|last| *account > last);
         let (later, earlier): (Vec<_>, Vec<_>) = bench.benched.keys().partition(behind);
         let ready = later.into_iter().chain(earlier).find_map(|account| {
-            let by_stores = bench.benched.get(account)?.iter().filter(|(stores, _)| self.has_room(stores));
+            let by_stores = bench.benched.get(account)?.iter().filter(|(stores, _)| self.has_room(account, stores));
             // Of those that can begin, the one that came first.
             let (stores, _) = by_stores.min_by_key(|(_, of_stores)| of_stores.front().map(|waiting| waiting.order))?;
             Some((account.clone(), stores.clone()))
         });
         let (account, stores) = ready?;
         let waiting = self.unbench(lane, &account, &stores)?;
-        self.enter(&stores);
+        self.enter(&waiting);
         self.benches[lane].last = Some(account);
         Some(waiting)
     }
@@ -297,7 +365,7 @@ impl<T> Admission<T> {
         }
         if waiting.is_some() {
             self.benched -= 1;
-            self.each(stores, |gate| gate.benched = gate.benched.saturating_sub(1));
+            self.of(account, stores, |gate| gate.benched = gate.benched.saturating_sub(1));
         }
         waiting
     }
@@ -308,7 +376,7 @@ impl<T> Admission<T> {
         for lane in 0..self.benches.len() {
             let benched = std::mem::take(&mut self.benches[lane].benched);
             for waiting in benched.into_values().flat_map(BTreeMap::into_values).flatten() {
-                self.each(&waiting.stores, |gate| gate.benched = gate.benched.saturating_sub(1));
+                self.of(&waiting.account, &waiting.stores, |gate| gate.benched = gate.benched.saturating_sub(1));
                 self.benched -= 1;
                 if ends(&waiting.task) {
                     removed.push((lane, waiting));

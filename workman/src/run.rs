@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
-use mill_model::{Monotonic, QueueName, StoreAddress, Task};
+use mill_model::{AccountId, Monotonic, QueueName, StoreAddress, Task};
 use mill_ports::{
     Chance, Clock, Delivery, Planted, QueueError, QueueErrorKind, Registry, Statistics, StoreCaps, TaskQueue, chain,
     planted,
@@ -23,7 +23,7 @@ use tracing::{debug, error, info, warn};
 
 use self::arrivals::News;
 use self::sharing::give_permits_back;
-use crate::admission::Admission;
+use crate::admission::{Admission, Scope};
 use crate::counting::{Counting, keep_counts};
 use crate::heartbeat::Heartbeat;
 use crate::in_flight::{Cause, InFlight};
@@ -95,6 +95,7 @@ impl Shared {
 pub(crate) struct Slot {
     shared: Arc<Shared>,
     lane: usize,
+    account: AccountId,
     stores: Vec<StoreAddress>,
     began: Monotonic,
 }
@@ -103,6 +104,7 @@ pub(crate) struct Slot {
 #[derive(Debug)]
 struct Freed {
     lane: usize,
+    account: AccountId,
     stores: Vec<StoreAddress>,
     took: Duration,
 }
@@ -114,7 +116,7 @@ impl Drop for Slot {
         if planted(Planted::PermitNeverGivenBack) {
             stores.clear();
         }
-        let freed = Freed { lane: self.lane, stores, took };
+        let freed = Freed { lane: self.lane, account: self.account.clone(), stores, took };
         self.shared.freed.lock().unwrap_or_else(PoisonError::into_inner).push(freed);
     }
 }
@@ -211,6 +213,9 @@ struct Loop {
     asked: JoinSet<News>,
     /// Whether one of them is for those that wait.
     asked_for_those_waiting: bool,
+    /// When it was asked last whether there are several accounts, and whether that was ever answered.
+    accounts_asked: Option<Monotonic>,
+    accounts_known: bool,
     /// Where workmen share caps.
     keeper: Option<PermitKeeper>,
     /// Questions to the book of permits that are under way.
@@ -258,7 +263,9 @@ impl Loop {
             counting.spawn(keep_counts(shared.clone(), counted.clone()));
         }
         Self {
-            admission: Admission::new(shared.lanes.len(), shared.permits.is_none()),
+            admission: Admission::new(Scope { queues: shared.lanes.len(), workers, alone: shared.permits.is_none() }),
+            accounts_asked: None,
+            accounts_known: false,
             asked_for_those_waiting: false,
             keeper: shared
                 .permits
@@ -288,9 +295,11 @@ impl Loop {
             }
             let now = shared.clock.monotonic();
             let tick = self.tick_if_due(now);
+            self.ask_for_accounts(now);
             self.keep_permits();
             let mut rest = None;
-            if self.asking.is_none() {
+            // Before it is known whether there are others, one account could take all slots.
+            if self.asking.is_none() && self.accounts_known {
                 let busy = !shared.in_flight.is_empty();
                 let mut next = self.poller.next(now, busy);
                 if let Step::Listen(ask) = next {
@@ -327,9 +336,9 @@ impl Loop {
             note(joined);
         }
         let freed = std::mem::take(&mut *self.shared.freed.lock().unwrap_or_else(PoisonError::into_inner));
-        for Freed { lane, stores, took } in freed {
+        for Freed { lane, account, stores, took } in freed {
             self.poller.freed(lane);
-            self.admission.left(&stores, took, self.shared.clock.monotonic());
+            self.admission.left(&account, &stores, took, self.shared.clock.monotonic());
         }
         let expected = std::mem::take(&mut *self.shared.expected.lock().unwrap_or_else(PoisonError::into_inner));
         for at in expected {

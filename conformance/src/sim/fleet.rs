@@ -283,6 +283,10 @@ impl StoreCaps for Caps {
         let policy = self.0.account(&store.account).await.map_err(|_| CapUnknown)?;
         Ok(policy.workers().and_then(NonZeroU32::new))
     }
+
+    async fn several_accounts(&self) -> bool {
+        self.0.account_count().await.map_or(true, |accounts| accounts > 1)
+    }
 }
 
 /// One life of a workman and its drain.

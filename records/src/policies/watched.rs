@@ -50,11 +50,19 @@ impl Watched {
         self.listed_account(account).await
     }
 
+    pub(super) async fn count(&self) -> Result<usize, PolicyError> {
+        Ok(self.listed().await?.len())
+    }
+
+    async fn listed(&self) -> Result<Arc<Listed>, PolicyError> {
+        match self.list().await {
+            Answer::Nothing(error) => Err(error),
+            Answer::Current(listed) | Answer::LastGood(listed, _) => Ok(listed),
+        }
+    }
+
     pub(super) async fn accounts(&self) -> Result<Accounts, PolicyError> {
-        let listed = match self.list().await {
-            Answer::Nothing(error) => return Err(error),
-            Answer::Current(listed) | Answer::LastGood(listed, _) => listed,
-        };
+        let listed = self.listed().await?;
         let each = listed.iter().map(|account| async move { (account.clone(), self.listed_account(account).await) });
         Ok(futures::stream::iter(each).buffered(ACCOUNTS_AT_ONCE).collect().await)
     }

@@ -19,7 +19,7 @@ fn task(number: u32, of: &str, stores: &[&str]) -> Waiting<u32> {
 }
 
 fn admission(caps: &[(&str, u32)]) -> Admission<u32> {
-    let mut admission = Admission::new(2, true);
+    let mut admission = Admission::new(Scope { queues: 2, workers: 1_000_000, alone: true });
     for (name, cap) in caps {
         admission.note_cap(&store(name), NonZeroU32::new(*cap), at(0));
     }
@@ -36,9 +36,9 @@ fn a_task_begins_only_with_room_at_all_its_stores_and_takes_nothing_before() {
     let other = admission.place(0, task(3, "a", &["1"]), SLOT, at(0));
     assert!(matches!(other, Placed::Begins(_)), "what waits for one store holds nothing of the other");
     assert!(admission.next(0).is_none());
-    admission.left(&[store("1")], Duration::from_secs(1), at(1));
+    admission.left(&account("a"), &[store("1")], Duration::from_secs(1), at(1));
     assert!(admission.next(0).is_none(), "the second store is still full");
-    admission.left(&[store("1"), store("2")], Duration::from_secs(1), at(1));
+    admission.left(&account("a"), &[store("1"), store("2")], Duration::from_secs(1), at(1));
     assert_eq!(admission.next(0).map(|waiting| waiting.task), Some(2));
 }
 
@@ -64,7 +64,7 @@ fn twice_the_cap_and_a_batch_wait_and_the_rest_goes_back_for_longer_the_more_the
     assert_eq!(delays.last(), Some(&TURN_MAX), "but for no longer than that");
     // A quarter of what was guessed: those that come again wait for a shorter time.
     for second in 1..=20 {
-        admission.left(&[store("1")], Duration::from_millis(250), at(second));
+        admission.left(&account("a"), &[store("1")], Duration::from_millis(250), at(second));
         assert!(admission.next(0).is_some());
         assert!(matches!(admission.place(0, task(1, "a", &["1"]), SLOT, at(second)), Placed::Benched));
     }
@@ -96,7 +96,7 @@ fn each_account_has_its_turn_and_within_it_who_came_first() {
     }
     let mut order = Vec::new();
     for _ in 0..6 {
-        admission.left(&[store("1")], Duration::from_secs(1), at(1));
+        admission.left(&account("a"), &[store("1")], Duration::from_secs(1), at(1));
         order.push(admission.next(0).unwrap().task);
     }
     assert_eq!(order, [1, 3, 5, 2, 6, 4]);

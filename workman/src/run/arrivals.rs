@@ -29,10 +29,15 @@ pub(super) enum News {
     Arrived(Box<Opened>, Caps),
     /// For those that wait.
     Caps(Caps),
+    /// Whether there are several accounts.
+    SeveralAccounts(bool),
 }
 
 /// Those that wait are looked at so often: a cap may have changed, or a lease may be lost.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How old it may be what is known of accounts: as long as any policy may be out of date.
+const ACCOUNTS_HOLD: Duration = Duration::from_secs(30);
 
 impl Loop {
     /// Opens each delivery, and begins those that can begin.
@@ -88,8 +93,22 @@ impl Loop {
                 self.asked_for_those_waiting = false;
                 self.note_caps(&caps);
             }
+            Ok(News::SeveralAccounts(several)) => {
+                self.accounts_known = true;
+                self.admission.note_several_accounts(several);
+            }
             Err(error) => note(Err(error)),
         }
+    }
+
+    /// Asks now and then whether there are several accounts.
+    pub(super) fn ask_for_accounts(&mut self, now: Monotonic) {
+        if self.accounts_asked.is_some_and(|asked| now.since(asked) < ACCOUNTS_HOLD) {
+            return;
+        }
+        self.accounts_asked = Some(now);
+        let caps = self.shared.caps.clone();
+        self.asked.spawn(async move { News::SeveralAccounts(caps.several_accounts().await) });
     }
 
     fn note_caps(&mut self, caps: &Caps) {
@@ -121,7 +140,7 @@ impl Loop {
     }
 
     fn begin(&mut self, waiting: Waiting<Opened>) {
-        let Waiting { task: opened, stores, .. } = waiting;
+        let Waiting { task: opened, account, stores, .. } = waiting;
         let (shared, lane) = (self.shared.clone(), opened.taken.lane);
         let began = shared.clock.monotonic();
         if let Some(keeper) = &self.keeper {
@@ -129,7 +148,7 @@ impl Loop {
             entry.lease.bind(keeper.leases(&stores));
             let _ = entry.stores.set(stores.clone());
         }
-        let slot = Slot { shared: shared.clone(), lane, stores: stores.clone(), began };
+        let slot = Slot { shared: shared.clone(), lane, account, stores: stores.clone(), began };
         self.attempts.spawn(attempt(shared, opened, (slot, stores), self.decided.clone()));
     }
 
@@ -177,6 +196,7 @@ impl Loop {
                 // Its attempt decides what becomes of it, and begins nothing.
                 self.poller.began(lane);
                 waiting.stores.clear();
+                self.admission.enter(&waiting);
                 self.begin(waiting);
             }
             let (caps, stores) = (self.shared.caps.clone(), self.admission.awaited());
@@ -206,7 +226,7 @@ impl Loop {
                 let account = opened.envelope.task.account.clone();
                 self.give_back_one(opened.taken, Some(&account));
             }
-            Ok(News::Caps(_)) => {}
+            Ok(News::Caps(_) | News::SeveralAccounts(_)) => {}
             Err(error) => note(Err(error)),
         }
     }

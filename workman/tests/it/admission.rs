@@ -63,6 +63,53 @@ async fn a_capped_slow_account_does_not_hold_up_another() {
     assert_eq!(most_at_once(&events, "slow"), 2, "its cap holds, and is used");
 }
 
+/// Nobody has set a cap, and what hangs never ends.
+#[tokio::test(start_paused = true)]
+async fn an_account_whose_tasks_hang_leaves_slots_to_others() {
+    for hanging in [1, 2] {
+        let mut shop = Shop::new(|clock, call| async move {
+            if call.item.starts_with("hung") {
+                clock.sleep(secs(1_000_000)).await;
+            }
+            Ok(Outcome::done())
+        });
+        shop.settings.workers = 16;
+        shop.caps.several_accounts();
+        for account in 0..hanging {
+            send(&shop, &format!("hung-{account}"), 200).await;
+        }
+        send(&shop, "quick", 40).await;
+        shop.work(async {
+            shop.pass(secs(600)).await;
+            let events = shop.probe.events();
+            let quick = place(&events, |event| matches!(event, Event::Ended(item) if item.starts_with("quick")));
+            assert_eq!(quick.len(), 40, "{hanging}");
+            let hung = most_at_once(&events, "hung");
+            assert!(if hanging == 1 { hung == 12 } else { (12..16).contains(&hung) }, "{hung}");
+            shop.stop.immediate.cancel();
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_has_all_slots_while_it_is_alone_or_quick() {
+    for (several, lasting) in [(false, 10), (true, 1)] {
+        let mut shop = Shop::new(move |clock, _| async move {
+            clock.sleep(secs(lasting)).await;
+            Ok(Outcome::done())
+        });
+        shop.settings.workers = 16;
+        if several {
+            shop.caps.several_accounts();
+        }
+        send(&shop, "only", 200).await;
+        shop.work_off().await.unwrap();
+        assert_eq!(most_at_once(&shop.probe.events(), "only"), 16, "{several}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_put_back_comes_again_as_it_was_and_is_never_buried() {
     let shop = shop();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,11 +41,15 @@ pub(crate) struct Shop {
     pub(crate) counts: Option<AccountCounts>,
 }
 
-/// The caps of stores, for the test to set.
+/// The caps of stores, for the test to set, and whether there are several accounts.
 #[derive(Debug, Default)]
-pub(crate) struct Caps(Mutex<BTreeMap<StoreAddress, u32>>);
+pub(crate) struct Caps(Mutex<BTreeMap<StoreAddress, u32>>, AtomicBool);
 
 impl Caps {
+    pub(crate) fn several_accounts(&self) {
+        self.1.store(true, Ordering::Release);
+    }
+
     /// Zero for no limit, the most for one that cannot be told.
     pub(crate) fn set(&self, store: &StoreAddress, cap: u32) {
         self.0.lock().unwrap().insert(store.clone(), cap);
@@ -58,6 +63,10 @@ impl StoreCaps for Caps {
             Some(&u32::MAX) => Err(mill_ports::CapUnknown),
             cap => Ok(cap.copied().and_then(NonZeroU32::new)),
         }
+    }
+
+    async fn several_accounts(&self) -> bool {
+        self.1.load(Ordering::Acquire)
     }
 }
 

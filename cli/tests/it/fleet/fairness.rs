@@ -59,6 +59,27 @@ impl Trial {
         Self { world, proxy }
     }
 
+    /// Nobody has set a cap for the slow account.
+    fn without_a_cap(self) -> Self {
+        let file = "policies/a-slow-duplication-policy.json";
+        let policy = fs::read_to_string(self.world.path(file)).unwrap();
+        self.world.write(file, policy.replace(r#", "workers": 2"#, ""));
+        self
+    }
+
+    /// All of the quick account is there while the store of the other answers nothing at all.
+    fn quick_comes_while_the_other_hangs(&self, workmen: usize) {
+        self.mill(&["produce", "duplication"]).expect(0);
+        self.proxy.set(Mood::Far(Duration::from_hours(1)));
+        let mut workmen: Vec<Workman> = (0..workmen).map(|_| Workman::begin(self.command())).collect();
+        while self.copies("b-quick/two") < QUICK {
+            assert_eq!(self.copies("vendor"), 0, "what hangs does not end");
+            let log = || fs::read_to_string(self.world.path("log")).unwrap_or_default();
+            assert!(workmen.iter_mut().all(Workman::lives), "{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// More of the slow account, more by far than the queue may hold, and a queue that is small.
     fn with_a_small_queue(self) -> Self {
         for item in SLOW..SLOW_MORE {
@@ -170,6 +191,28 @@ fn a_capped_slow_account_does_not_hold_up_another_on_a_fleets_workman() {
 #[test]
 fn a_capped_slow_account_does_not_hold_up_another_on_a_fleet() {
     fleet("fairness-four").quick_comes_first(4);
+}
+
+#[test]
+fn an_account_without_a_cap_whose_store_hangs_does_not_hold_up_another() {
+    for workmen in [1, 4] {
+        local().without_a_cap().quick_comes_while_the_other_hangs(workmen);
+    }
+}
+
+#[test]
+fn an_account_without_a_cap_whose_store_hangs_does_not_hold_up_another_on_a_fleet() {
+    let trial = fleet("fairness-hangs");
+    boto(
+        &trial.world,
+        &format!(
+            r#"s3 = client('s3', '{}')
+policy = '{{"defaultPolicies": [{{"srcStoreId": "1", "destStoreId": "2"}}]}}'
+s3.put_object(Bucket='fairness-hangs', Key='of/a-slow-duplication-policy.json', Body=policy)"#,
+            ministack()
+        ),
+    );
+    trial.quick_comes_while_the_other_hangs(1);
 }
 
 #[test]
