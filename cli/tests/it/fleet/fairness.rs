@@ -151,6 +151,36 @@ impl Trial {
     }
 }
 
+/// Two processes of one installation share it.
+#[test]
+fn a_cap_holds_over_processes_and_a_changed_one_is_taken_while_they_work() {
+    let trial = local();
+    let config = fs::read_to_string(trial.world.path("mill.toml")).unwrap();
+    trial.world.write("mill.toml", format!("{config}\n").replace("[policies]\n", "[policies]\nrefresh = \"1s\"\n"));
+    trial.mill(&["produce", "duplication"]).expect(0);
+    trial.proxy.set(Mood::Far(Duration::from_millis(200)));
+    let mut workmen = [Workman::begin(trial.command()), Workman::begin(trial.command())];
+    let mut until = |what: &str, is_so: &dyn Fn(u64, usize) -> bool, most: u64| {
+        let mut seen = 0;
+        loop {
+            seen = trial.proxy.take_puts_at_once().max(seen);
+            let slow = trial.copies("vendor");
+            let log = || fs::read_to_string(trial.world.path("log")).unwrap_or_default();
+            assert!(seen <= most, "{seen} at once, of {most}\n{}", log());
+            if is_so(seen, slow) {
+                break;
+            }
+            assert!(slow < SLOW && workmen.iter_mut().all(Workman::lives), "{what}: {seen} at once\n{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until("the cap is used", &|seen, slow| seen == 2 && slow >= 8, 2);
+    let file = "policies/a-slow-duplication-policy.json";
+    let policy = fs::read_to_string(trial.world.path(file)).unwrap();
+    trial.world.write(file, policy.replace(r#""workers": 2"#, r#""workers": 5"#));
+    until("the raised cap is used", &|seen, _| seen > 2, 5);
+}
+
 fn local() -> Trial {
     Trial::new("[engine]\ntype = \"local\"\n[policies]\nfolder = \"policies\"")
 }

@@ -82,6 +82,8 @@ struct State {
     refused: Mutex<Option<Permission>>,
     /// The calls on each item, by method and path.
     on_items: Mutex<BTreeMap<String, u64>>,
+    /// Items that are being put now, and the most that were at once.
+    puts: Mutex<(u64, u64)>,
 }
 
 /// What a call is answered with.
@@ -104,6 +106,7 @@ impl Proxy {
             asked: Mutex::default(),
             refused: Mutex::default(),
             on_items: Mutex::default(),
+            puts: Mutex::default(),
         };
         let proxy = Self(Arc::new(state));
         let (state, (started, ready)) = (proxy.0.clone(), mpsc::channel());
@@ -143,6 +146,12 @@ impl Proxy {
     /// The calls since this was last asked, by what was asked for.
     pub(crate) fn take_counts(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut *self.0.by_operation.lock().unwrap())
+    }
+
+    /// The most items that were put at once since this was last asked.
+    pub(crate) fn take_puts_at_once(&self) -> u64 {
+        let (now, most) = &mut *self.0.puts.lock().unwrap();
+        std::mem::replace(most, *now)
     }
 
     /// The permissions that all calls so far needed.
@@ -220,6 +229,24 @@ impl State {
     }
 }
 
+/// An item that is being put.
+struct Put(Arc<State>);
+
+impl Put {
+    fn begun(state: &Arc<State>) -> Self {
+        let (now, most) = &mut *state.puts.lock().unwrap();
+        *now += 1;
+        *most = (*most).max(*now);
+        Self(state.clone())
+    }
+}
+
+impl Drop for Put {
+    fn drop(&mut self) {
+        self.0.puts.lock().unwrap().0 -= 1;
+    }
+}
+
 fn lost(why: &str) -> io::Error {
     io::Error::other(why.to_owned())
 }
@@ -232,6 +259,7 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
     let denied = denial(mood, &call);
     let archived = matches!(mood, Mood::Archives(words) if call.uri().path().contains(words));
     let speaks_json = call.headers().contains_key("x-amz-target");
+    let _put = (call.method() == Method::PUT).then(|| Put::begun(&state));
     let (parts, body) = call.into_parts();
     let method = parts.method.clone();
     // All of the call is taken in first, also of one that is refused: so its line can bear the next.
