@@ -24,6 +24,7 @@ mod drills;
 mod errand;
 mod event;
 mod fleet;
+mod hands;
 mod invariants;
 mod ledger;
 mod line;

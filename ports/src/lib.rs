@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`queue`], [`store`], [`table`] (the three ports of IO), [`clock`] (time and chance), [`processor`]
 //! (what a workman hands a task to), [`caps`] (how many tasks use a store at once), [`statistics`] and [`task_ledger`] (what all of them count); and, for trials of Mill itself,
-//! [`mod@planted`] (bugs on purpose) and [`crash`] (where processes are killed).
+//! [`mod@planted`] (bugs on purpose), [`crash`] (where processes are killed) and [`witness`] (what no port shows).
 //!
 //! **Invariant:** no vendor, path or SQL appears here. Every behaviour promised here has a case in `conformance`,
 //! which every back end and every wrapper passes.
@@ -17,6 +17,7 @@ pub mod statistics;
 pub mod store;
 pub mod table;
 pub mod task_ledger;
+pub mod witness;
 
 pub use caps::{CapUnknown, NoCaps, StoreCaps};
 pub use clock::{Chance, ChanceExt, Clock, ClockWitness};
@@ -37,6 +38,7 @@ pub use store::{
 };
 pub use table::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
 pub use task_ledger::{EndedTask, Subject, subject_of};
+pub use witness::tell_slots;
 
 /// Any error, kept as the source of a port's own.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

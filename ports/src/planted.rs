@@ -44,6 +44,24 @@ bugs! {
     PutBackByVisibility = "put-back-by-visibility";
     /// What a task took of its stores is never given back.
     PermitNeverGivenBack = "permit-never-given-back";
+    /// A task takes its slot first, and waits in it for its stores.
+    SlotBeforePermits = "slot-before-permits";
+    /// Of those that wait, only the accounts behind the one that was served last are looked at.
+    AccountPassedOver = "account-passed-over";
+    /// The lower queues are left alone for hours once nothing was found.
+    LowQueueLeftAlone = "low-queue-left-alone";
+    /// A task that failed comes again at once.
+    RetryWithoutDelay = "retry-without-delay";
+    /// A task is put off for longer than its queue can, and so never.
+    DelayNotShortened = "delay-not-shortened";
+    /// Leases are looked at every other visibility timeout.
+    HeartbeatTooRare = "heartbeat-too-rare";
+    /// A lease is taken to last longer than the queue said.
+    LeaseBelievedTooLong = "lease-believed-too-long";
+    /// A task is kept for as long as it runs, whatever its queue allows.
+    HeldBeyondTotal = "held-beyond-total";
+    /// A processor that panics takes its attempt along.
+    PanicNotCaught = "panic-not-caught";
     /// Follow-ups are forgotten.
     FollowUpsForgotten = "follow-ups-forgotten";
     /// The drain acknowledges a letter before it is in the book.
@@ -96,6 +114,12 @@ bugs! {
     DeleteThresholdOff = "delete-threshold-off";
     /// A source space that is missing is taken as gone at once, and as confirmed.
     MissingSpaceRetiredAtOnce = "missing-space-retired-at-once";
+    /// A producer saves a row of its book whatever another has written there.
+    UnconditionalSave = "unconditional-save";
+    /// A producer removes a row of its book whatever another has written there.
+    UnconditionalRemoval = "unconditional-removal";
+    /// A producer takes a book over without writing its rows again.
+    RowsNotClaimed = "rows-not-claimed";
     /// A producer works although another holds the lease.
     StateLeaseIgnored = "state-lease-ignored";
     /// A seal is taken to hold in whatever state both sides are.

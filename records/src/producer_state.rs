@@ -17,7 +17,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{self, TryStreamExt as _};
 use mill_model::AccountId;
-use mill_ports::{Clock, KeyRange, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+use mill_ports::{
+    Clock, KeyRange, Planted, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind, planted,
+};
 use tracing::warn;
 
 pub use rows::{AccountRow, Deletes, Missing, Morsel, PairSurvey, QueueSize, Record, Run};
@@ -114,7 +116,7 @@ impl ProducerState {
     /// # Errors
     /// [`StateError::TakenOver`] when a later holder has written one; the table's own.
     pub async fn load(&self, claim: bool) -> Result<Loaded, StateError> {
-        if claim {
+        if claim && !planted(Planted::RowsNotClaimed) {
             // Whatever their epoch: where the lease's row was lost, epochs begin anew.
             let found = self.read(u64::MAX).await?;
             let surveys = self.rows::<PairSurvey>(PairSurvey::PREFIX, u64::MAX).await?;
@@ -165,6 +167,7 @@ impl ProducerState {
     pub async fn save<R: Record>(&self, kept: &mut Kept<R>) -> Result<(), StateError> {
         let (key, value) = self.written(&kept.row);
         let when = kept.version.clone().map_or(RowWhen::Absent, RowWhen::VersionIs);
+        let when = if planted(Planted::UnconditionalSave) { RowWhen::Always } else { when };
         let mut tries = 0;
         loop {
             let error = match self.table.put(&key, value.clone(), when.clone()).await {
@@ -207,10 +210,12 @@ impl ProducerState {
     /// [`StateError::TakenOver`] when another has written it meanwhile.
     pub async fn remove<R: Record>(&self, kept: &Kept<R>) -> Result<(), StateError> {
         let Some(version) = &kept.version else { return Ok(()) };
+        let when = RowWhen::VersionIs(version.clone());
+        let when = if planted(Planted::UnconditionalRemoval) { RowWhen::Always } else { when };
         let key = RowKey::new(&*self.partition, kept.row.sort());
         let mut tries = 0;
         loop {
-            let error = match self.table.delete(&key, RowWhen::VersionIs(version.clone())).await {
+            let error = match self.table.delete(&key, when.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };

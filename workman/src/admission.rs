@@ -18,6 +18,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use mill_model::{AccountId, Monotonic, StoreAddress};
+use mill_ports::{Planted, planted};
 
 use crate::permits::PermitNeed;
 
@@ -334,6 +335,7 @@ impl<T> Admission<T> {
         let bench = &self.benches[lane];
         let behind = |account: &&AccountId| bench.last.as_ref().is_none_or(|last| *account > last);
         let (later, earlier): (Vec<_>, Vec<_>) = bench.benched.keys().partition(behind);
+        let earlier = if planted(Planted::AccountPassedOver) { Vec::new() } else { earlier };
         let ready = later.into_iter().chain(earlier).find_map(|account| {
             let by_stores = bench.benched.get(account)?.iter().filter(|(stores, _)| self.has_room(account, stores));
             // Of those that can begin, the one that came first.

@@ -108,7 +108,12 @@ impl Work {
             () = attempt.cancelled.cancelled() => return Verdict::Cancelled(taken.entry().cause()),
             verdict = work.catch_unwind() => verdict,
         };
-        verdict.unwrap_or_else(|panic| Verdict::Panicked(panic_message(panic.as_ref())))
+        verdict.unwrap_or_else(|panic| {
+            if planted(Planted::PanicNotCaught) {
+                std::panic::resume_unwind(panic);
+            }
+            Verdict::Panicked(panic_message(panic.as_ref()))
+        })
     }
 }
 

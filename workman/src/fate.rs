@@ -78,6 +78,7 @@ impl Fates<'_> {
         let delays = &settings.retry_delays;
         let step = (envelope.failures as usize).min(delays.len().saturating_sub(1));
         let delay = delays.get(step).copied().unwrap_or_default();
+        let delay = if planted(Planted::RetryWithoutDelay) { Duration::ZERO } else { delay };
         let mut again = envelope.after_failure(self.failure(reason));
         if planted(Planted::HistoryReset) {
             again.history.clear();
@@ -157,7 +158,8 @@ impl Fates<'_> {
         let own = &self.shared.lanes[self.taken.lane];
         let queue = queues.get(&envelope.origin).unwrap_or(own);
         let body = wire::seal(envelope)?;
-        let delay = delay.min(queue.limits().delay_max);
+        let most = if planted(Planted::DelayNotShortened) { Duration::MAX } else { queue.limits().delay_max };
+        let delay = delay.min(most);
         let send = (queue.name(), Outgoing { group: envelope.task.account.clone(), body, delay });
         Ok(Moves { sends: vec![send], then: Then::Acknowledge, need_lease: true, given_up: None })
     }

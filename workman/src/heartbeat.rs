@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use mill_model::Monotonic;
-use mill_ports::{Clock, CrashPoint, QueueErrorKind, Receipt, TaskQueue, crash_point};
+use mill_ports::{Clock, CrashPoint, Planted, QueueErrorKind, Receipt, TaskQueue, crash_point, planted};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -46,7 +46,8 @@ impl Heartbeat {
     /// latest after half of it, and a failed extension has its second and third chance.
     async fn extend_all(&self) {
         loop {
-            self.clock.sleep(self.visibility / 6).await;
+            let pause = if planted(Planted::HeartbeatTooRare) { self.visibility * 2 } else { self.visibility / 6 };
+            self.clock.sleep(pause).await;
             self.extend_due().await;
         }
     }
@@ -64,17 +65,17 @@ impl Heartbeat {
                     continue;
                 }
                 let end = entry.received_at.plus(limits.visibility_total_max);
-                if end.since(now) <= visibility / 3 {
+                if end.since(now) <= visibility / 3 && !planted(Planted::HeldBeyondTotal) {
                     self.held_too_long(entry, lane);
                 } else if !entry.extending.swap(true, Ordering::AcqRel) {
                     due.push(entry.clone());
                 }
             }
             for batch in due.chunks(limits.batch_max.get() as usize) {
-                // Never beyond the longest time that the queue lets any of them be held.
-                let most =
-                    batch.iter().map(|entry| entry.received_at.plus(limits.visibility_total_max).since(now)).min();
-                calls.push(self.extend(queue, batch.to_vec(), most.map_or(visibility, |most| most.min(visibility))));
+                // Never beyond the longest time that the queue lets any of them be held. It counts from when the call arrives.
+                let end = batch.iter().map(|entry| entry.received_at.plus(limits.visibility_total_max)).min();
+                let most = end.map_or(visibility, |end| end.since(now).saturating_sub(visibility / 12));
+                calls.push(self.extend(queue, batch.to_vec(), most.min(visibility)));
             }
         }
         while calls.next().await.is_some() {}
@@ -87,6 +88,9 @@ impl Heartbeat {
             Ok(answers) => {
                 for (entry, answer) in batch.iter().zip(answers) {
                     match answer {
+                        Ok(deadline) if planted(Planted::LeaseBelievedTooLong) => {
+                            entry.lease.extend(deadline.plus(visibility));
+                        }
                         Ok(deadline) => entry.lease.extend(deadline),
                         Err(error) if error.kind == QueueErrorKind::ReceiptExpired => {
                             debug!(queue = %queue.name(), "a lease is lost");

@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mill_model::Monotonic;
+use mill_ports::{Planted, planted};
 
 pub(crate) use self::listening::slots;
 
@@ -124,6 +125,8 @@ pub(crate) struct Poller {
     idle: usize,
     /// The lower lanes are left alone until then.
     low_until: Option<Monotonic>,
+    /// Whether a queue failed in the last round, so that nobody knows whether there is anything.
+    troubled: bool,
     /// When tasks that were sent can be seen.
     expected: BTreeSet<Monotonic>,
     /// A few free slots wait for company until then.
@@ -138,11 +141,14 @@ const EXPECTED_MAX: usize = 4096;
 const WIDTH_MAX: u32 = 4;
 /// Two long receives that find nothing begin at least so far apart.
 const PAUSE: Duration = Duration::from_millis(100);
-/// While anything is in hand, no receive waits for longer, so that what is sent of it is soon seen.
+/// While anything is in hand, or a queue has just failed, no receive waits for longer: what is sent, or was not seen, is soon
+/// seen.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(1);
 /// A queue that fails is asked again after this, doubled each time up to the maximum.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 const ERROR_PAUSE_MAX: Duration = Duration::from_mins(1);
+/// For the bug on purpose.
+const HOURS: Duration = Duration::from_hours(6);
 
 impl Poller {
     /// `batch_max` holds each queue's, highest first; at least one.
@@ -160,6 +166,7 @@ impl Poller {
             expected: BTreeSet::new(),
             idle: 0,
             low_until: None,
+            troubled: false,
             gather_until: None,
             pause_until: None,
         }
@@ -280,7 +287,8 @@ impl Poller {
         }
     }
 
-    fn in_use(&self) -> u32 {
+    /// Slots that a task has.
+    pub(crate) fn in_use(&self) -> u32 {
         self.lanes.iter().map(|lane| lane.in_use).sum()
     }
 
@@ -374,9 +382,11 @@ impl Poller {
             return;
         }
         self.phase = Phase::Listening;
+        self.troubled = round.seen == Seen::Trouble;
         let steps = &self.settings.idle_backoff;
         if round.seen == Seen::Nothing && self.room_low() > 0 && !steps.is_empty() {
-            self.low_until = Some(now.plus(steps[self.idle.min(steps.len() - 1)]));
+            let step = if planted(Planted::LowQueueLeftAlone) { HOURS } else { steps[self.idle.min(steps.len() - 1)] };
+            self.low_until = Some(now.plus(step));
             self.idle += 1;
         }
     }

@@ -13,7 +13,7 @@ use futures::future::{BoxFuture, join_all};
 use mill_model::{AccountId, Monotonic, QueueName, StoreAddress, Task};
 use mill_ports::{
     Chance, Clock, Delivery, Planted, QueueError, QueueErrorKind, Registry, Statistics, StoreCaps, TaskQueue, chain,
-    planted,
+    planted, tell_slots,
 };
 use mill_records::permits::PermitBook;
 use tokio::sync::{Notify, mpsc};
@@ -313,6 +313,7 @@ impl Loop {
                     Step::Full | Step::Listen(_) => {}
                 }
             }
+            tell_slots(&shared.settings.name, self.begun());
             tokio::select! {
                 biased;
                 () = stop.immediate.cancelled() => break,
@@ -328,6 +329,7 @@ impl Loop {
                 () = shared.woken.notified() => {}
             }
         }
+        tell_slots(&shared.settings.name, 0);
     }
 
     /// Takes in what happened meanwhile.

@@ -1,13 +1,18 @@
-//! The attempts that run now, of all processes: no store has more of them than people allow.
+//! The attempts that run now, of all processes: no store has more of them than people allow, each has its permits, and whoever
+//! has a slot runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{Monotonic, StoreAddress};
-use mill_ports::{Attempt, Lease};
+use mill_ports::{Attempt, Lease, RowKey};
+use mill_records::permits::PermitBook;
 
+use super::fault::Fault;
+use super::hands::Hands;
 use super::line::Line;
+use super::truth::back;
 use super::world::{World, lock};
 
 /// All of them, by the order in which they began.
@@ -15,6 +20,12 @@ use super::world::{World, lock};
 pub(crate) struct Attempts {
     next: u64,
     running: BTreeMap<u64, RunningAttempt>,
+    /// When a store was last as full as its cap may be.
+    stores_full: BTreeMap<StoreAddress, Monotonic>,
+    /// When the slots of a workman were last full.
+    slots_full: BTreeMap<String, Monotonic>,
+    /// How many slots are taken, as each workman says, and since when there are more than attempts.
+    slots: BTreeMap<String, (u32, Option<Monotonic>)>,
 }
 
 #[derive(Debug)]
@@ -33,7 +44,15 @@ pub(crate) struct AttemptGuard {
 
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
-        lock(&self.world.attempts).running.remove(&self.key);
+        let mut attempts = lock(&self.world.attempts);
+        attempts.note_full(&self.world, self.key);
+        let Some(ended) = attempts.running.remove(&self.key) else { return };
+        drop(attempts);
+        let swarm = &self.world.swarm;
+        let held = self.world.now().since(ended.began) + swarm.visibility >= swarm.held_max;
+        if held && !ended.line.is_dead() && !self.world.is_calm() {
+            self.world.count(Fault::HeldTooLong, &ended.line.name);
+        }
     }
 }
 
@@ -44,17 +63,22 @@ impl Attempts {
     /// Notes that one begins, and judges whether it may.
     pub(crate) fn begin(line: &Arc<Line>, stores: &[StoreAddress], attempt: &Attempt) -> AttemptGuard {
         let world = line.world.clone();
+        Hands::begun(line, &attempt.envelope.id.to_string());
         let key = {
             let mut attempts = lock(&world.attempts);
             attempts.next += 1;
             let key = attempts.next;
             let (lease, began) = (attempt.lease.clone(), world.now());
             attempts.running.insert(key, RunningAttempt { line: line.clone(), stores: stores.to_vec(), lease, began });
+            attempts.note_full(&world, key);
             key
         };
+        if let Err(what) = Self::judge_slots_of(&world, &line.name) {
+            world.violated("no slot is held by a task that waits", what);
+        }
         for store in stores {
-            if let Err(what) = Self::judge(&world, store) {
-                world.violated("no store has more tasks than its cap", what);
+            if let Err((promise, what)) = Self::judge(&world, store) {
+                world.violated(promise, what);
             }
         }
         AttemptGuard { world, key }
@@ -62,7 +86,7 @@ impl Attempts {
 
     /// Whether those that may act at a store now are as many as people allow. One whose lease or permits are over does nothing
     /// more, and one whose process is dead neither.
-    fn judge(world: &World, store: &StoreAddress) -> Result<(), String> {
+    fn judge(world: &World, store: &StoreAddress) -> Result<(), (&'static str, String)> {
         let attempts = lock(&world.attempts);
         let at_store = |running: &&RunningAttempt| {
             running.stores.contains(store) && running.lease.holds() && !running.line.is_dead()
@@ -71,22 +95,127 @@ impl Attempts {
         let Some(since) = acting.iter().map(|running| running.began).min() else { return Ok(()) };
         let by: Vec<&str> = acting.iter().map(|running| running.line.name.as_str()).collect();
         let Some(cap) = cap_since(world, store, since) else { return Ok(()) };
-        if acting.len() as u64 <= u64::from(cap) {
-            return Ok(());
+        if acting.len() as u64 > u64::from(cap) {
+            let what = format!("{} tasks run at {store}, of {by:?}, where at most {cap} may", acting.len());
+            return Err(("no store has more tasks than its cap", what));
         }
-        Err(format!("{} tasks run at {store}, of {by:?}, where at most {cap} may", acting.len()))
+        let permits = permits(world, store);
+        for holder in &by {
+            let (run, may) = (by.iter().filter(|other| *other == holder).count(), permits.get(*holder).copied());
+            if run as u64 > may.unwrap_or(0) {
+                let what = format!("{run} tasks of {holder} run at {store}, and the book gives it {may:?} permits");
+                return Err(("each task has its permits", what));
+            }
+        }
+        Ok(())
     }
+
+    /// Notes what is full while this attempt is one of those that run.
+    fn note_full(&mut self, world: &World, key: u64) {
+        let Some(RunningAttempt { line, stores, .. }) = self.running.get(&key) else { return };
+        let now = world.now();
+        for store in stores {
+            let running = self.running.values().filter(|running| running.stores.contains(store)).count();
+            if least_cap(world, store).is_some_and(|cap| running as u64 >= u64::from(cap)) {
+                self.stores_full.insert(store.clone(), now);
+            }
+        }
+        if self.of(&line.name) >= slots_for_any(world) {
+            self.slots_full.insert(line.name.clone(), now);
+        }
+    }
+
+    fn of(&self, workman: &str) -> u32 {
+        self.running.values().filter(|running| running.line.name == workman).count() as u32
+    }
+
+    /// Since when each of these stores has had room for one more; none where one has no room.
+    pub(crate) fn room_since(world: &World, stores: &[StoreAddress]) -> Option<Monotonic> {
+        let attempts = lock(&world.attempts);
+        let mut since = Monotonic::default();
+        for store in stores {
+            let Some(cap) = least_cap(world, store) else { continue };
+            let running = attempts.running.values().filter(|running| running.stores.contains(store)).count();
+            let full = attempts.stores_full.get(store).copied().unwrap_or_default();
+            if running as u64 >= u64::from(cap) {
+                return None;
+            }
+            since = since.max(full);
+        }
+        Some(since)
+    }
+
+    /// Since when a workman has had a slot free for any queue.
+    pub(crate) fn slots_since(line: &Line) -> Option<Monotonic> {
+        let attempts = lock(&line.world.attempts);
+        let free = attempts.of(&line.name) < slots_for_any(&line.world);
+        free.then(|| attempts.slots_full.get(&line.name).copied().unwrap_or_default())
+    }
+
+    /// A workman says how many of its slots are taken.
+    pub(crate) fn hear_slots(world: &World, workman: &str, taken: u32) {
+        let told = Self::judge_slots_of(world, workman);
+        lock(&world.attempts).slots.entry(workman.to_owned()).or_default().0 = taken;
+        if let Err(what) = told.and_then(|()| Self::judge_slots_of(world, workman)) {
+            world.violated("no slot is held by a task that waits", what);
+        }
+    }
+
+    /// Whether each workman that is well does something in each slot that is taken.
+    pub(crate) fn judge_slots(world: &World) -> Result<(), String> {
+        world.workmen().iter().try_for_each(|line| Self::judge_slots_of(world, &line.name))
+    }
+
+    fn judge_slots_of(world: &World, workman: &str) -> Result<(), String> {
+        const AT_ONCE: Duration = Duration::from_secs(1);
+        let now = world.now();
+        let mut attempts = lock(&world.attempts);
+        let running = attempts.of(workman);
+        let Some((taken, idle_since)) = attempts.slots.get_mut(workman) else { return Ok(()) };
+        *idle_since = (*taken > running).then(|| idle_since.unwrap_or(now));
+        match idle_since {
+            Some(since) if now.since(*since) > AT_ONCE => Err(format!(
+                "{workman} has {taken} of its slots taken for {:?}, and runs {running} tasks",
+                now.since(*since)
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The slots of a workman that any queue may fill.
+fn slots_for_any(world: &World) -> u32 {
+    const SOME: u32 = 4;
+    let workers = world.swarm.workers;
+    if workers < SOME { workers } else { workers - 1 }
+}
+
+/// The permits of each workman at a store, as the book has them.
+fn permits(world: &World, store: &StoreAddress) -> BTreeMap<String, u64> {
+    let key = RowKey::new(format!("account/{}", store.account.as_str()), store.store.as_str());
+    let row = world.tables[PermitBook::BOOK].rows().into_iter().find(|(of, _)| *of == key);
+    let row = row.and_then(|(_, value)| serde_json::from_slice::<serde_json::Value>(&value).ok()).unwrap_or_default();
+    let holders = row["holders"].as_object().into_iter().flatten();
+    holders.map(|(name, entry)| (name.clone(), entry["permits"].as_u64().unwrap_or(0))).collect()
+}
+
+/// The lowest cap of a store that a process may go by now, if it may go by any.
+fn least_cap(world: &World, store: &StoreAddress) -> Option<u32> {
+    world.truth(|truth| {
+        if truth.policies_troubled.is_some() {
+            // Who knows of none goes by one.
+            return Some(1);
+        }
+        let oldest = back(world.now(), truth.terms.refresh + READING);
+        truth.wishes_since(oldest).filter_map(|wishes| wishes.0.get(&store.account)?.workers).min()
+    })
 }
 
 /// The highest cap of a store that a process may have gone by since then; `None` where one may have known of none.
 fn cap_since(world: &World, store: &StoreAddress, since: Monotonic) -> Option<u32> {
     world.truth(|truth| {
         let slack = truth.terms.refresh + READING;
-        let oldest = if truth.policies_troubled.is_some() {
-            Monotonic::default()
-        } else {
-            Monotonic::from_origin(since.since_origin().saturating_sub(slack))
-        };
+        let oldest = if truth.policies_troubled.is_some() { Monotonic::default() } else { back(since, slack) };
         let mut most = Some(0);
         for wishes in truth.wishes_since(oldest) {
             let cap = wishes.0.get(&store.account).and_then(|wish| wish.workers);

@@ -23,6 +23,8 @@ pub(crate) struct Desk {
     pub(crate) inner: Arc<MemoryQueue>,
     /// Bodies that are on their way for hours, by when they arrive.
     late: Mutex<BTreeMap<(Monotonic, u64), Outgoing>>,
+    /// Until when it takes no batch.
+    pub(super) deaf_until: Mutex<Monotonic>,
     /// What was received, by receipt.
     received: Mutex<BTreeMap<Receipt, Arc<Sealed>>>,
 }
@@ -35,12 +37,13 @@ impl fmt::Debug for Desk {
 
 impl Desk {
     pub(crate) fn new(name: QueueName, inner: Arc<MemoryQueue>) -> Arc<Self> {
-        Arc::new(Self { name, inner, late: Mutex::default(), received: Mutex::default() })
+        Arc::new(Self { name, inner, late: Mutex::default(), deaf_until: Mutex::default(), received: Mutex::default() })
     }
 
     /// Puts one body into the queue, at once or by and by.
     async fn put(&self, world: &World, by: &str, one: Outgoing, late: Option<Duration>) -> bool {
         let sealed = Sealed::of(&one.body);
+        let due = world.now().plus(late.unwrap_or(one.delay));
         if let Some(late) = late {
             let until = world.now().plus(late);
             lock(&self.late).insert((until, world.dice.next()), one);
@@ -50,7 +53,7 @@ impl Desk {
                 return false;
             }
         }
-        world.see(&Event::Sent { by, queue: self.name, sealed: &sealed });
+        world.see(&Event::Sent { by, queue: self.name, sealed: &sealed, due });
         true
     }
 
@@ -71,6 +74,11 @@ impl Desk {
             let one = Outgoing { delay: Duration::ZERO, ..due };
             let _ = self.inner.send(&[one]).await;
         }
+    }
+
+    /// Takes no batch until then.
+    pub(crate) fn deaf_until(&self, until: Monotonic) {
+        *lock(&self.deaf_until) = until;
     }
 
     /// When the next late body arrives.

@@ -1,14 +1,41 @@
-//! A kind of task of the world's own, so that workmen meet every answer that a processor may give.
+//! A kind of task of the world's own, so that workmen meet every answer that a processor may give, and what no processor of
+//! Mill's does: one that panics, kills its process, or takes for ever.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_model::{AccountId, QueueName, StoreAddress, StoreId, Task, TaskKind};
-use mill_ports::{Attempt, FailureClass, FollowUp, Outcome, ProcessorError, TaskProcessor, TaskProcessorFactory};
+use mill_ports::{
+    Attempt, Clock as _, FailureClass, FollowUp, Outcome, ProcessorError, TaskProcessor, TaskProcessorFactory,
+};
 use serde_json::Map;
 
+use super::fault::Fault;
+use super::line::Line;
+
 /// What errands do.
-const DEEDS: [&str; 7] = ["done", "follows", "fails", "permanent", "snoozes", "throttled", "unavailable"];
+const DEEDS: [&str; 14] = [
+    "done",
+    "follows",
+    "fails",
+    "permanent",
+    "snoozes",
+    "throttled",
+    "unavailable",
+    "panics",
+    "panics-late",
+    "waits-long",
+    "takes-long",
+    "takes-long",
+    "takes-long",
+    "kills",
+];
+
+/// For how long an errand is put off.
+const SNOOZE: Duration = Duration::from_secs(20);
+/// Longer than any queue can put a task off.
+const LONG_SNOOZE: Duration = Duration::from_hours(1);
 
 /// Their kind.
 pub(crate) fn kind() -> TaskKind {
@@ -23,9 +50,15 @@ pub(crate) fn task(account: &AccountId, deed: u64, mark: &str) -> Task {
     Task { kind: kind(), account: account.clone(), detail }
 }
 
-/// Makes the processors of errands.
+/// The number of a deed that no processor of Mill's does.
+pub(crate) fn some_rare(any: u64) -> u64 {
+    const RARE: u64 = 7;
+    DEEDS.len() as u64 - 1 - any % RARE
+}
+
+/// Makes the processors of errands, for one process.
 #[derive(Debug)]
-pub(crate) struct ErrandFactory;
+pub(crate) struct ErrandFactory(pub(crate) Arc<Line>);
 
 impl TaskProcessorFactory for ErrandFactory {
     fn recognises(&self, task: &Task) -> bool {
@@ -33,12 +66,13 @@ impl TaskProcessorFactory for ErrandFactory {
     }
 
     fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        Ok(Box::new(Errand { task }))
+        Ok(Box::new(Errand { task, line: self.0.clone() }))
     }
 }
 
 struct Errand {
     task: Task,
+    line: Arc<Line>,
 }
 
 impl Errand {
@@ -55,10 +89,40 @@ impl Errand {
         let mark = format!("{}.{number}", self.text("mark"));
         FollowUp { queue: QueueName::DuplicationHigh, task: task(&self.task.account, 0, &mark) }
     }
+
+    fn snoozed(&self, delay: Duration) -> Outcome {
+        Outcome::Snooze { delay, task: Some(self.task.clone()) }
+    }
+
+    fn count(&self, fault: Fault) {
+        if !self.line.world.is_calm() {
+            self.line.world.count(fault, &self.line.name);
+        }
+    }
+
+    /// Takes longer than any lease lasts that is not extended.
+    async fn take_long(&self, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
+        self.count(Fault::TaskTakesLong);
+        self.line.clock.sleep(self.line.world.swarm.visibility * 4).await;
+        attempt.may_act()?;
+        Ok(Outcome::done())
+    }
+
+    /// Takes its whole process along.
+    async fn kill(&self) -> Result<Outcome, ProcessorError> {
+        self.count(Fault::TaskKills);
+        self.line.die();
+        std::future::pending().await
+    }
 }
 
 fn failed(class: FailureClass) -> Result<Outcome, ProcessorError> {
     Err(ProcessorError { class, message: "the errand failed, as it was to".into(), source: None })
+}
+
+/// Panics, without a word on standard error.
+fn panic() -> ! {
+    std::panic::resume_unwind(Box::new("the errand panicked, as it was to"))
 }
 
 #[async_trait]
@@ -73,17 +137,31 @@ impl TaskProcessor for Errand {
 
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
         let envelope = &attempt.envelope;
+        let calm = self.line.world.is_calm();
         match self.text("does") {
             "follows" => Ok(Outcome::Done { follow_ups: vec![self.follow_up(1), self.follow_up(2)] }),
             "fails" if envelope.failures < 2 => failed(FailureClass::Retryable),
             "permanent" => failed(FailureClass::Permanent),
-            "snoozes" if envelope.snoozes < 2 => {
-                Ok(Outcome::Snooze { delay: Duration::from_secs(20), task: Some(self.task.clone()) })
-            }
+            "snoozes" if envelope.snoozes < 2 => Ok(self.snoozed(SNOOZE)),
             "throttled" if envelope.snoozes < 4 => {
                 failed(FailureClass::Throttled { store: self.store(), retry_after: None })
             }
             "unavailable" if envelope.snoozes < 4 => failed(FailureClass::Unavailable { store: self.store() }),
+            "panics" if envelope.failures < 2 => {
+                self.count(Fault::ProcessorPanics);
+                panic()
+            }
+            "panics-late" if envelope.failures < 1 => {
+                self.count(Fault::ProcessorPanics);
+                self.line.clock.sleep(Duration::from_secs(3)).await;
+                panic()
+            }
+            "waits-long" if envelope.snoozes < 1 => {
+                self.count(Fault::DelayTooLong);
+                Ok(self.snoozed(LONG_SNOOZE))
+            }
+            "takes-long" if !calm && envelope.snoozes < 2 => self.take_long(attempt).await,
+            "kills" if !calm => self.kill().await,
             _ => Ok(Outcome::done()),
         }
     }

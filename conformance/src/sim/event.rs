@@ -119,6 +119,7 @@ pub(crate) enum Verdict {
     Snoozed,
     Discarded,
     Retryable,
+    Panicked,
     Throttled,
     Unavailable,
     Permanent,
@@ -163,8 +164,8 @@ pub(crate) enum Event<'a> {
     Space { by: &'a str, store: &'a StoreAddress, space: &'a SpaceId, here: bool },
     /// A disk beneath a space is mounted, or is not any more.
     Mounted { store: &'a StoreAddress, space: &'a SpaceId, path: &'a str, here: bool },
-    /// A body is in a queue, once more.
-    Sent { by: &'a str, queue: QueueName, sealed: &'a Sealed },
+    /// A body is in a queue, once more; it can be received from `due` on.
+    Sent { by: &'a str, queue: QueueName, sealed: &'a Sealed, due: Monotonic },
     /// A body was delivered.
     Received { by: &'a str, queue: QueueName, sealed: &'a Sealed, count: u32 },
     /// A body left its queue for good, as its receiver asked.
@@ -210,7 +211,7 @@ impl fmt::Display for Event<'_> {
             Self::Mounted { store, space, path, here } => {
                 write!(f, "{PEOPLE}: {store} {space}/{path} {}", if *here { "mounted" } else { "unmounted" })
             }
-            Self::Sent { by, queue, sealed } => write!(f, "{by}: {queue} + {sealed}"),
+            Self::Sent { by, queue, sealed, .. } => write!(f, "{by}: {queue} + {sealed}"),
             Self::Received { by, queue, sealed, count } => write!(f, "{by}: {queue} > {sealed} (receive {count})"),
             Self::Acknowledged { by, queue, sealed } => write!(f, "{by}: {queue} - {sealed}"),
             Self::Purged { queue, sealed } => write!(f, "{OPERATOR}: {queue} purged of {sealed}"),

@@ -45,6 +45,26 @@ faults! {
     BatchPartial = "batch-partial";
     /// Some entries of a batch take effect and are reported as failed.
     BatchDoneButFailed = "batch-done-but-failed";
+    /// Three batches of a process in a row fail in part.
+    BatchPartialThrice = "batch-partial-thrice";
+    /// A queue does not take a batch, as it takes none for a while.
+    BatchNeverTaken = "batch-never-taken";
+    /// A queue refuses an entry, as it does each time.
+    EntryRefused = "entry-refused";
+    /// A body comes into the dead-letter queue as it is, since it was received too often.
+    ReceivedTooOften = "received-too-often";
+    /// A processor panics.
+    ProcessorPanics = "processor-panics";
+    /// A task kills the process that does it.
+    TaskKills = "task-kills";
+    /// A task takes longer than a lease lasts.
+    TaskTakesLong = "task-takes-long";
+    /// A task is in hand for as long as its queue allows.
+    HeldTooLong = "held-too-long";
+    /// A task is to be put off for longer than its queue can.
+    DelayTooLong = "delay-too-long";
+    /// A process stands still before a row is written, for longer than its leases last.
+    FrozenBeforeWrite = "frozen-before-write";
     /// A call on a table fails.
     TableFailed = "table-failed";
     /// A call on a table takes effect and is reported as failed.

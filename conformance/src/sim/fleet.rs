@@ -37,6 +37,9 @@ use super::world::{World, lock};
 /// How long the producers' lease outlives its last beat.
 pub(crate) const PRODUCER_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// After the first failure of a task, and after each further one.
+pub(crate) const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
 /// A process that lives, and how it is told to stop.
 #[derive(Debug, Clone)]
 pub(crate) struct Living {
@@ -111,6 +114,9 @@ impl Keeper {
             let life = Living { line: Line::new(world, name), stop: Stop::default() };
             let _ = life.line.stop.set(life.stop.clone());
             lock(&self.living).push(life.clone());
+            if self.kind == Kind::Workman {
+                world.begins(&life.line);
+            }
             let died = {
                 let work = async {
                     match self.kind {
@@ -226,7 +232,7 @@ impl Room {
         });
         let watched = |inner| Arc::new(Watched { inner, line: self.line.clone() });
         let registry = Registry::default().with(watched(Arc::new(duplicate))).with(watched(Arc::new(remove)));
-        registry.with(watched(Arc::new(ErrandFactory)))
+        registry.with(watched(Arc::new(ErrandFactory(self.line.clone()))))
     }
 
     pub(crate) fn producer(&self, force: bool) -> DuplicationProducer {
@@ -300,7 +306,7 @@ async fn work(living: &Living) {
         workers: swarm.workers,
         visibility: swarm.visibility,
         failures_max: swarm.failures_max,
-        retry_delays: vec![seconds(1), seconds(5)],
+        retry_delays: RETRY_DELAYS.to_vec(),
         idle_backoff: [1, 10, 60].map(seconds).to_vec(),
         poll_wait: seconds(300),
         linger: swarm.linger,

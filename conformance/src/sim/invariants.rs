@@ -1,7 +1,9 @@
 //! What must hold at every moment, each in a file of its own. A new one is a file here and a line in [`all`].
 
+mod delays;
 mod deletes;
 mod fates;
+mod fences;
 mod follow_ups;
 mod grants;
 mod histories;
@@ -39,6 +41,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(follow_ups::FollowUpsComeFirst),
         Box::new(histories::HistoriesGrow),
         Box::new(fates::OnlyFailuresCount),
+        Box::new(delays::DelaysKept),
         Box::new(letters::RetriedOnceSent),
         Box::new(letters::DecisionsStand),
         Box::new(leases::LeasedEffects),
@@ -50,6 +53,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(grants::GrantedDeletes::default()),
         Box::new(owners::OneOwner::default()),
         Box::new(producers::OneProducer::default()),
+        Box::new(fences::BookIsFenced::default()),
         Box::new(runs::CompleteRuns),
         Box::new(sums::SumsAddUp),
     ]

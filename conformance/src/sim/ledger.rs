@@ -1,6 +1,7 @@
 //! The tables: mill-engine's in memory, and each process's way to them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -47,6 +48,15 @@ impl Ledger {
         answer
     }
 
+    /// Before a row is written or removed its writer may stand still for longer than any lease lasts.
+    fn stand_still(&self) {
+        let (world, by) = (&self.line.world, &self.line.name);
+        if world.strikes(Fault::FrozenBeforeWrite, world.swarm.rates.frozen, by) {
+            let long = world.swarm.visibility + world.dice.duration(Duration::from_secs(1), Duration::from_mins(5));
+            self.line.freeze_until(world.now().plus(long));
+        }
+    }
+
     fn error(&self, op: &'static str) -> TableError {
         let kind = *self.line.world.dice.pick(&[
             TableErrorKind::Throttled,
@@ -81,6 +91,7 @@ impl Table for Ledger {
             self.line.enter().await;
             return Err(self.error("put"));
         }
+        self.stand_still();
         let call = async {
             let version = self.inner.put(key, value.clone(), when).await?;
             self.tell(key, Some(&value));
@@ -103,6 +114,7 @@ impl Table for Ledger {
     }
 
     async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+        self.stand_still();
         let call = async {
             self.inner.delete(key, when).await?;
             self.tell(key, None);

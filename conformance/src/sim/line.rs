@@ -1,7 +1,7 @@
 //! A process's line to the world: every call of it passes here, where it may die, stand still or be slow.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -32,6 +32,10 @@ pub(crate) struct Line {
     pub(crate) stop: OnceLock<Stop>,
     /// Until when its extensions of leases, and its beats, do not arrive.
     pub(crate) starved_until: Mutex<Monotonic>,
+    /// How many more of its batches fail in part, one after the other.
+    pub(crate) partial_left: AtomicU32,
+    /// Until when it was in any trouble, or since when it lives: from then on it has no excuse.
+    troubled_until: Mutex<Monotonic>,
 }
 
 impl Line {
@@ -68,7 +72,27 @@ impl Line {
             death: CancellationToken::new(),
             stop: OnceLock::new(),
             starved_until: Mutex::default(),
+            partial_left: AtomicU32::new(0),
+            troubled_until: Mutex::new(world.now()),
         }
+    }
+
+    /// It was in trouble until then, in a way that may hold up what it does.
+    pub(crate) fn trouble_until(&self, until: Monotonic) {
+        let mut troubled = lock(&self.troubled_until);
+        *troubled = until.max(*troubled);
+    }
+
+    /// Stands still until then.
+    pub(crate) fn freeze_until(&self, until: Monotonic) {
+        self.clock.freeze_until(until);
+        self.trouble_until(until);
+    }
+
+    /// Since when it has been well: it lives, nobody told it to stop, and nothing went wrong with its calls on queues.
+    pub(crate) fn well_since(&self) -> Option<Monotonic> {
+        let since = *lock(&self.troubled_until);
+        (!self.is_dead() && !self.is_stopping() && since <= self.world.now()).then_some(since)
     }
 
     /// Dies here, if it is its time.
@@ -106,6 +130,7 @@ impl Line {
         let world = &self.world;
         if world.strikes(Fault::CallSlow, world.swarm.rates.slow, &self.name) {
             let slow = world.dice.duration(Duration::from_secs(2), Duration::from_secs(40));
+            self.trouble_until(world.now().plus(slow));
             tokio::time::sleep(slow).await;
         } else if world.dice.below(2) == 0 {
             tokio::task::yield_now().await;
@@ -120,7 +145,7 @@ impl Line {
         let world = &self.world;
         if world.strikes(Fault::Frozen, world.swarm.rates.frozen, &self.name) {
             let long = world.swarm.visibility + world.dice.duration(Duration::from_secs(1), Duration::from_mins(1));
-            self.clock.freeze_until(world.now().plus(long));
+            self.freeze_until(world.now().plus(long));
         }
         self.step().await;
     }
@@ -146,7 +171,7 @@ impl ProcessClock {
         offset
     }
 
-    pub(crate) fn freeze_until(&self, until: Monotonic) {
+    fn freeze_until(&self, until: Monotonic) {
         *lock(&self.frozen_until) = until;
     }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checker::{self, Held};
 use super::fleet::{Fleet, Room, session};
+use super::hands;
 use super::line::Line;
 use super::operator::Operator;
 use super::policies;
@@ -88,6 +89,7 @@ impl<'w> Rest<'w> {
                 return None;
             }
             arrive(self.world).await;
+            hands::judge(self.world);
             let held: usize = self.world.desks.values().map(|desk| desk.held()).sum();
             if held == 0 {
                 return Some(());

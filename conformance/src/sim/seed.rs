@@ -1,13 +1,16 @@
 //! One seed: a world is drawn, lives, comes to rest and is judged.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mill_engine::{MemoryQueue, MemoryStore, QueueHabits, SimClock, StoreHabits};
 use mill_model::{AccountId, Algorithm, QueueName, SpaceId, StoreAddress, StoreId};
+use mill_ports::witness::hear_slots;
 use mill_ports::{Chance, Clock};
 
+use super::attempts::Attempts;
 use super::desk::Desk;
 use super::dice::Dice;
 use super::drills;
@@ -51,7 +54,11 @@ pub fn run(seed: u64, lines: bool) -> Outcome {
     let local = tokio::task::LocalSet::new();
     runtime.block_on(local.run_until(async {
         let world = draw(seed, lines);
+        let listening = world.clone();
+        let listener = move |workman: &str, taken| Attempts::hear_slots(&listening, workman, taken);
+        hear_slots(Some(Rc::new(listener)));
         live(&world).await;
+        hear_slots(None);
         let books = world.books();
         Outcome {
             seed,
@@ -192,6 +199,7 @@ fn desks(swarm: &Swarm, clock: &Arc<dyn Clock>, dice: &Dice) -> BTreeMap<QueueNa
         short_receives_per_mille: swarm.short_receives,
         max_receive_count: swarm.receives_max,
         batch_max: std::num::NonZeroU32::new(swarm.batch).unwrap(),
+        visibility_total_max: swarm.held_max,
         ..QueueHabits::tidy()
     };
     let queue =

@@ -26,7 +26,7 @@ fn is_theirs(shelf: &Shelf) -> bool {
 
 /// A task found an item absent at its source.
 pub(crate) fn item_found_absent(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) {
-    if !(is_theirs(shelf) && may_act(line, 70)) {
+    if !(is_theirs(shelf) && may_act(line, 35)) {
         return;
     }
     let world = &*line.world;
@@ -43,7 +43,7 @@ pub(crate) fn item_found_absent(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &Ite
 /// answer then takes.
 pub(crate) fn item_to_delete_found(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) -> Option<Duration> {
     let remove = watched::running()?.remove.clone()?;
-    if remove.destination != shelf.address.store || !may_act(line, 45) {
+    if remove.destination != shelf.address.store || !may_act(line, 55) {
         return None;
     }
     let world = &*line.world;

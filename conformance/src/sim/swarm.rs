@@ -57,6 +57,7 @@ pub(crate) struct Acts {
     pub(crate) letters: u32,
     pub(crate) confirms: u32,
     pub(crate) stops: u32,
+    pub(crate) deaf: u32,
 }
 
 /// A world, drawn.
@@ -110,6 +111,10 @@ pub(crate) struct Swarm {
     pub(crate) one_service: bool,
     /// Of a thousand policies, how many have a cap for their stores.
     pub(crate) capped: u32,
+    /// Whether queues refuse some entries for ever.
+    pub(crate) refuses: bool,
+    /// How long a queue lets a body be in one hand.
+    pub(crate) held_max: Duration,
     /// Most bodies in one receive.
     pub(crate) batch: u32,
     /// Whether destinations take names for one another that differ in case or normal form, and people give such names.
@@ -129,6 +134,8 @@ impl Swarm {
     pub(crate) fn draw(dice: &Dice) -> Self {
         let seconds = Duration::from_secs;
         let large = dice.below(20) == 0;
+        let visibility = *dice.pick(&[seconds(60), seconds(300), seconds(600)]);
+        let errands = dice.below(5) < 2;
         let (linger, recheck) = *dice.pick(&[(2, 0), (100, 1_000)]);
         Self {
             accounts: 1 + u64::from(dice.below(3) == 0),
@@ -139,13 +146,13 @@ impl Swarm {
             workers: dice.between(1, 6) as u32,
             producers: dice.between(1, 2),
             phases: dice.between(1, 2),
-            acts: dice.between(8, 32),
+            acts: dice.between(10, 38),
             pause_max: *dice.pick(&[seconds(5), seconds(60), seconds(300)]),
             nights: dice.below(3) == 0,
             nibble: *dice.pick(&[1, 3, 1000]),
             queue_max: *dice.pick(&[8, 10_000, 10_000]),
             same_host: dice.below(2) == 0,
-            visibility: *dice.pick(&[seconds(60), seconds(300), seconds(600)]),
+            visibility,
             failures_max: dice.between(1, 3) as u32,
             receives_max: *dice.pick(&[5, 10]),
             linger: Duration::from_millis(linger),
@@ -161,7 +168,7 @@ impl Swarm {
             settles: dice.below(4) == 0,
             short_receives: *dice.pick(&[0, 200]),
             policies_quiet: dice.below(2) == 0,
-            errands: dice.below(3) == 0,
+            errands,
             drill: (dice.below(4) == 0).then(|| dice.next()),
             confirms: dice.below(2) == 0,
             thresholds: *dice.pick(&[
@@ -170,11 +177,13 @@ impl Swarm {
                 DeleteThresholds { unasked_max: 6, few: 2, share_percent: 50 },
             ]),
             rates: Self::rates(dice),
-            on: Self::acts_on(dice),
+            on: Self::acts_on(dice, errands),
             one_service: dice.below(4) == 0,
             capped: *dice.pick(&[0, 500, 1000]),
+            refuses: dice.below(4) == 0,
+            held_max: *dice.pick(&[Duration::from_hours(12), visibility * 3, visibility * 3, visibility * 3]),
             batch: *dice.pick(&[2, 10]),
-            folds: dice.below(2) == 0,
+            folds: dice.below(5) < 3,
         }
     }
 
@@ -203,10 +212,10 @@ impl Swarm {
         }
     }
 
-    fn acts_on(dice: &Dice) -> Acts {
+    fn acts_on(dice: &Dice, errands: bool) -> Acts {
         Acts {
             people: 4 + weight(dice),
-            people_many: weight(dice),
+            people_many: 1 + weight(dice),
             spaces: weight(dice),
             mounts: weight(dice),
             policies: weight(dice),
@@ -218,10 +227,11 @@ impl Swarm {
             frozen: weight(dice),
             starved: weight(dice),
             purges: weight(dice),
-            strange: weight(dice),
+            strange: weight(dice).max(u32::from(errands)),
             letters: dice.between(0, 4) as u32,
-            confirms: dice.between(4, 12) as u32,
+            confirms: dice.between(8, 20) as u32,
             stops: weight(dice),
+            deaf: u32::from(dice.below(3) == 0),
         }
     }
 }

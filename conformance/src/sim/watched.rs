@@ -1,11 +1,13 @@
 //! Production processors, watched: what each execution answers, and which of them makes a call.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use mill_model::{Remove, StoreAddress, Task, TaskKind};
 use mill_ports::{
     Attempt, FailureClass, FollowUp, Lease, Outcome, ProcessorError, TaskProcessor, TaskProcessorFactory,
@@ -92,16 +94,16 @@ impl TaskProcessor for WatchedProcessor {
         let task = &attempt.envelope.task;
         let remove = (task.kind == TaskKind::REMOVE).then(|| Remove::from_task(task).ok()).flatten();
         let running = Arc::new(Running { remove, lease: attempt.lease.clone(), deletes: AtomicU32::new(0) });
-        let mut work = pin!(inner.run(attempt));
+        let mut work = pin!(AssertUnwindSafe(inner.run(attempt)).catch_unwind());
         let answer = std::future::poll_fn(|context| {
             let _running = Polling(RUNNING.replace(Some(running.clone())));
             work.as_mut().poll(context)
         });
         let answer = answer.await;
         let key = attempt.envelope.id.to_string();
-        let verdict = verdict(&answer);
+        let verdict = answer.as_ref().map_or(Verdict::Panicked, verdict);
         line.world.see(&Event::Ran { by: &line.name, key: &key, verdict: &verdict });
-        answer
+        answer.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
 

@@ -16,6 +16,7 @@ use super::errand;
 use super::event::PEOPLE;
 use super::fault::Fault;
 use super::fleet::{Fleet, Living};
+use super::hands;
 use super::operator::Operator;
 use super::people::People;
 use super::policies;
@@ -42,6 +43,7 @@ enum Act {
     Letters,
     Confirms,
     Stops,
+    Deaf,
 }
 
 /// The weather over one fleet.
@@ -86,6 +88,7 @@ impl Weather<'_> {
         while !self.world.is_over() {
             let now = self.world.now();
             arrive(self.world).await;
+            hands::judge(self.world);
             if until <= now {
                 break;
             }
@@ -125,6 +128,7 @@ impl Weather<'_> {
             (on.letters, Act::Letters),
             (on.confirms, Act::Confirms),
             (on.stops, Act::Stops),
+            (on.deaf, Act::Deaf),
         ];
         let mut drawn = self.world.dice.below(weights.iter().map(|(weight, _)| u64::from(*weight)).sum());
         for (weight, act) in weights {
@@ -156,12 +160,13 @@ impl Weather<'_> {
             Act::Stops => self.on_one(Fault::StoppedGently, |living| living.stop.gentle.cancel()),
             Act::Frozen => {
                 let until = world.now().plus(world.dice.duration(Duration::from_secs(5), Duration::from_mins(15)));
-                self.on_one(Fault::Frozen, |living| living.line.clock.freeze_until(until));
+                self.on_one(Fault::Frozen, |living| living.line.freeze_until(until));
             }
             Act::Starved => {
                 let until = world.now().plus(world.dice.duration(Duration::from_secs(30), Duration::from_mins(15)));
                 let fault = |living: &Living| {
                     *lock(&living.line.starved_until) = until;
+                    living.line.trouble_until(until);
                 };
                 if let Some(living) = self.some_living() {
                     let producer = living.line.name.starts_with("producer");
@@ -175,6 +180,11 @@ impl Weather<'_> {
                 world.desks[&name].purge(world);
             }
             Act::Strange => self.send_strange().await,
+            Act::Deaf => {
+                let until = world.now().plus(world.dice.duration(Duration::from_secs(5), Duration::from_mins(5)));
+                let desks: Vec<_> = world.desks.values().collect();
+                world.dice.pick(&desks).deaf_until(until);
+            }
             Act::Confirms => Operator::new(world).confirm(false).await,
             Act::Letters if world.dice.below(2) == 0 => {
                 world.count(Fault::LettersByTwo, "operator");
@@ -269,7 +279,14 @@ impl Weather<'_> {
                 Some(duplicate) => sealed(duplicate.into_task()),
                 None => Bytes::new(),
             },
-            _ => sealed(errand::task(&account, deed, &format!("e{deed:x}"))),
+            _ => {
+                for rare in [deed, deed / 7] {
+                    let task = errand::task(&account, errand::some_rare(rare), &format!("e{rare:x}.rare"));
+                    let out = Outgoing { group: account.clone(), body: sealed(task), delay: Duration::ZERO };
+                    world.desks[&queue].put_strange(world, PEOPLE, out).await;
+                }
+                sealed(errand::task(&account, deed, &format!("e{deed:x}")))
+            }
         };
         let remove = self.some_remove().map(|remove| sealed(remove.into_task()));
         let group = AccountId::new("strange").unwrap();

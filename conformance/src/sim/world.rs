@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use mill_engine::{MemoryTable, SimClock};
@@ -18,7 +18,9 @@ use super::desk::Desk;
 use super::dice::Dice;
 use super::event::Event;
 use super::fault::{Counts, Fault};
+use super::hands::Hands;
 use super::invariants::{self, Invariant};
+use super::line::Line;
 use super::shelf::Shelf;
 use super::swarm::Swarm;
 use super::trace::Trace;
@@ -65,6 +67,10 @@ pub(crate) struct World {
     pub(crate) born: std::sync::atomic::AtomicU64,
     /// The attempts that run now, of all processes.
     pub(crate) attempts: Mutex<Attempts>,
+    /// Who has which body in hand.
+    pub(crate) hands: Mutex<Hands>,
+    /// The lives of workmen.
+    workmen: Mutex<Vec<Weak<Line>>>,
     /// Names of processes that live no more.
     pub(crate) dead: Mutex<std::collections::BTreeSet<String>>,
 }
@@ -135,6 +141,8 @@ impl World {
             over: CancellationToken::new(),
             born: std::sync::atomic::AtomicU64::new(0),
             attempts: Mutex::default(),
+            hands: Mutex::default(),
+            workmen: Mutex::default(),
             dead: Mutex::default(),
         })
     }
@@ -175,6 +183,19 @@ impl World {
         books.violation.get_or_insert(Violation { invariant, what });
         drop(books);
         self.over.cancel();
+    }
+
+    /// A workman lives from now on.
+    pub(crate) fn begins(&self, workman: &Arc<Line>) {
+        let mut workmen = lock(&self.workmen);
+        workmen.retain(|line| line.strong_count() > 0);
+        workmen.push(Arc::downgrade(workman));
+    }
+
+    /// The workmen that live now.
+    pub(crate) fn workmen(&self) -> Vec<Arc<Line>> {
+        let all: Vec<_> = lock(&self.workmen).iter().filter_map(Weak::upgrade).collect();
+        all.into_iter().filter(|line| !line.is_dead()).collect()
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -26,7 +26,7 @@ pub use clock::{HandClock, SimClock};
 pub use faulty::{Fault, FaultKind, FaultPlan, FaultRates, Faulty, FaultyStore};
 pub use limited::Limited;
 pub use op::Op;
-pub use queue::{MemoryQueue, MemoryQueues, QueueHabits};
+pub use queue::{MemoryQueue, MemoryQueues, QueueHabits, Standing};
 pub use recording::{Calls, Recording};
 pub use store::{MemoryStore, MemoryStores, StoreHabits};
 pub use table::MemoryTable;

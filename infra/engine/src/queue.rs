@@ -36,6 +36,8 @@ pub struct QueueHabits {
     pub batch_max: NonZeroU32,
     /// Most bytes in one body.
     pub body_bytes_max: usize,
+    /// How long a body may be in one receiver's hand, however often that is extended.
+    pub visibility_total_max: Duration,
 }
 
 impl QueueHabits {
@@ -49,6 +51,7 @@ impl QueueHabits {
             max_receive_count: 10,
             batch_max: NonZeroU32::new(10).unwrap_or(NonZeroU32::MIN),
             body_bytes_max: 256 << 10,
+            visibility_total_max: Duration::from_hours(12),
         }
     }
 
@@ -56,6 +59,19 @@ impl QueueHabits {
     pub fn wild() -> Self {
         Self { duplicates_per_mille: 50, short_receives_per_mille: 200, depth_error_percent: 20, ..Self::tidy() }
     }
+}
+
+/// A body in a queue, as a test's checker sees it.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Its number in this queue, with which its receipts begin.
+    pub id: u64,
+    /// The body.
+    pub body: bytes::Bytes,
+    /// Since when it can be received, if it can be now.
+    pub visible_since: Option<Monotonic>,
+    /// Whether somebody has it in hand.
+    pub in_flight: bool,
 }
 
 /// A queue that shuffles, may deliver twice, and forgets everything with the process.
@@ -90,6 +106,13 @@ impl MemoryQueue {
     /// Every body in the queue, visible or not, in the order in which they were sent: for a test's checker.
     pub fn bodies(&self) -> Vec<bytes::Bytes> {
         lock(&self.bodies).all()
+    }
+
+    /// Where every body is, in the order in which they were sent: for a test's checker.
+    pub fn standing(&self) -> Vec<Standing> {
+        let mut bodies = lock(&self.bodies);
+        bodies.wake(self.clock.monotonic());
+        bodies.standing().collect()
     }
 
     /// Removes every body, visible or not, as an operator may; gives them.
@@ -187,7 +210,7 @@ impl TaskQueue for MemoryQueue {
             body_bytes_max: self.habits.body_bytes_max,
             delay_max: Self::DELAY_MAX,
             visibility_max: Self::VISIBILITY_MAX,
-            visibility_total_max: Self::VISIBILITY_MAX,
+            visibility_total_max: self.habits.visibility_total_max,
             fences_stale_receipts: self.habits.fences_stale_receipts,
         }
     }
@@ -251,7 +274,7 @@ impl TaskQueue for MemoryQueue {
             let id = id.ok_or_else(|| expired(""))?;
             let received = bodies.received(id).ok_or_else(|| expired(""))?;
             let deadline = now.plus(visibility);
-            if deadline > received.plus(Self::VISIBILITY_MAX) {
+            if deadline > received.plus(self.habits.visibility_total_max) {
                 let why = "the total time in flight would be too long";
                 return Err(self.error("extend", QueueErrorKind::Unexpected, why));
             }
@@ -266,7 +289,8 @@ impl TaskQueue for MemoryQueue {
     }
 
     async fn release(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
-        let report = self.each("release", receipts, Bodies::show)?;
+        let now = self.clock.monotonic();
+        let report = self.each("release", receipts, |bodies, id| bodies.show(id, now))?;
         self.more.notify_waiters();
         Ok(report)
     }

@@ -31,7 +31,7 @@ impl Poller {
             return Step::Rest { until: until.unwrap_or(now.plus(PAUSE)) };
         }
         let wait = due.map_or(self.settings.poll_wait, |due| self.settings.poll_wait.min(due.since(now)));
-        let wait = if self.busy && self.lanes.len() > 1 { wait.min(BUSY_WAIT_MAX) } else { wait };
+        let wait = if (self.busy || self.troubled) && self.lanes.len() > 1 { wait.min(BUSY_WAIT_MAX) } else { wait };
         Step::Ask(Ask { lane: 0, max, wait, asked_at: now, beside: false })
     }
 

@@ -259,3 +259,19 @@ fn at_least_one_of_four_slots_is_reserved_and_one_is_left_to_any() {
     assert_eq!([reserved(64, 1, 0.05, 0), reserved(64, 2, 0.0, 0)], [0, 0], "one queue, or not wanted");
     assert_eq!([reserved(8, 2, 1.0, 0), reserved(8, 2, 0.5, 6), reserved(8, 2, 0.5, 8)], [7, 1, 0]);
 }
+
+#[test]
+fn a_highest_queue_that_failed_for_a_moment_keeps_nobody_from_the_lower() {
+    let mut poller = poller(10, 0, 2);
+    let Step::Ask(first) = poller.next(at(0), false) else { panic!("the highest is asked first") };
+    poller.answer(&first, Answer { received: 0, failed: true }, at(0));
+    // By the time the lower has answered, the highest may be asked again.
+    let Step::Ask(lower) = poller.next(at(0), false) else { panic!("the lower is asked all the same") };
+    assert_eq!(lower.lane, 1);
+    poller.answer(&lower, Answer { received: 0, failed: false }, at(2));
+    let Step::Ask(listening) = poller.next(at(2), false) else { panic!("the highest is listened to") };
+    assert!(listening.wait <= BUSY_WAIT_MAX, "and not for {:?} while nobody looks at the lower", listening.wait);
+    poller.answer(&listening, Answer { received: 0, failed: false }, at(3));
+    assert_eq!(ask(&mut poller, at(3), 0, 0), 10);
+    assert_eq!(ask(&mut poller, at(3), 1, 1), 10);
+}

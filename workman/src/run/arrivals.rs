@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::join_all;
 use mill_model::{AccountId, Monotonic, StoreAddress};
-use mill_ports::{CapUnknown, CrashPoint, StoreCaps, crash_point};
+use mill_ports::{CapUnknown, CrashPoint, Planted, StoreCaps, crash_point, planted};
 use tokio::task::JoinError;
 use tracing::debug;
 
@@ -131,6 +131,7 @@ impl Loop {
         let slot = !self.poller.is_over();
         match self.admission.place(lane, waiting, (slot, batch), self.shared.clock.monotonic()) {
             Placed::Begins(waiting) => self.begin(waiting),
+            Placed::Benched if planted(Planted::SlotBeforePermits) => {}
             Placed::Benched => self.poller.freed(lane),
             Placed::PutBack(waiting, turn) => {
                 self.poller.freed(lane);
@@ -170,12 +171,14 @@ impl Loop {
         let mut all = true;
         for lane in 0..self.shared.lanes.len() {
             loop {
-                if !self.poller.may_begin(lane) {
+                if !(self.poller.may_begin(lane) || planted(Planted::SlotBeforePermits)) {
                     all = false;
                     break;
                 }
                 let Some(waiting) = self.admission.next(lane) else { break };
-                self.poller.began(lane);
+                if !planted(Planted::SlotBeforePermits) {
+                    self.poller.began(lane);
+                }
                 self.begin(waiting);
             }
         }
@@ -194,7 +197,9 @@ impl Loop {
             self.tick = now.plus(TICK);
             for (lane, mut waiting) in self.admission.remove(|opened| opened.taken.entry().cancelled.is_cancelled()) {
                 // Its attempt decides what becomes of it, and begins nothing.
-                self.poller.began(lane);
+                if !planted(Planted::SlotBeforePermits) {
+                    self.poller.began(lane);
+                }
                 waiting.stores.clear();
                 self.admission.enter(&waiting);
                 self.begin(waiting);
@@ -206,6 +211,12 @@ impl Loop {
             }
         }
         Some(self.tick.since(now))
+    }
+
+    /// Slots of tasks that have begun: not of those whose stores' caps are still being looked up.
+    pub(super) fn begun(&self) -> u32 {
+        let looked_up = self.asked.len() - usize::from(self.asked_for_those_waiting);
+        self.poller.in_use().saturating_sub(u32::try_from(looked_up).unwrap_or(u32::MAX))
     }
 
     pub(super) fn give_back(&mut self, ask: &Ask, received: Received) {

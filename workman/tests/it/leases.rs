@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mill_engine::{Fault, FaultKind, Op};
+use mill_engine::{Fault, FaultKind, Op, QueueHabits};
 use mill_model::Monotonic;
 use mill_ports::{FailureClass, Outcome};
 
@@ -113,6 +113,27 @@ async fn a_task_held_for_as_long_as_the_queue_allows_begins_anew() {
     let begun = shop.probe.begun_at("a");
     assert_eq!(begun.len(), 2);
     assert!((11 * 3600..12 * 3600).contains(&begun[1]), "before the queue would show it to others: {begun:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_held_for_as_long_as_a_slow_queue_allows_begins_anew_too() {
+    for total in 170..200 {
+        let habits = QueueHabits { visibility_total_max: secs(total), ..QueueHabits::tidy() };
+        let shop = Shop::with(1, &habits, |clock, call| async move {
+            if call.attempt.envelope.snoozes == 0 {
+                clock.sleep(Duration::from_hours(1)).await;
+            }
+            Ok(Outcome::done())
+        });
+        for nth in 1..1_000 {
+            shop.plan.fail(Op::Extend, nth, Fault::Delay(secs(1)));
+        }
+        shop.send(HIGH, "a").await;
+        shop.work_off().await.unwrap();
+        let begun = shop.probe.begun_at("a");
+        assert_eq!(begun.len(), 2, "of {total} s: {begun:?}");
+        assert!(begun[1] < total, "before the queue would show it to others: {begun:?} of {total} s");
+    }
 }
 
 #[tokio::test(start_paused = true)]

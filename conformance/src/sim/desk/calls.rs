@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,9 +12,11 @@ use mill_ports::{
 };
 
 use super::Desk;
-use crate::sim::event::Event;
+use crate::sim::event::{Event, OPERATOR, Sealed};
 use crate::sim::fault::Fault;
+use crate::sim::hands::Hands;
 use crate::sim::line::Line;
+use crate::sim::trace::Hash;
 use crate::sim::world::lock;
 
 /// A process's way to a queue.
@@ -51,22 +54,72 @@ impl Slot {
 
     async fn meet(&self, entries: usize) -> Meet {
         self.line.enter().await;
+        let meet = self.meeting(entries);
+        if meet != Meet::Nothing {
+            self.line.trouble_until(self.line.world.now());
+        }
+        meet
+    }
+
+    fn meeting(&self, entries: usize) -> Meet {
         let (world, by) = (&self.line.world, &self.line.name);
         let rates = &world.swarm.rates;
         if world.strikes(Fault::QueueFailed, rates.queue, by) {
+            return Meet::Before;
+        }
+        if entries > 0 && !world.is_calm() && world.now() < *lock(&self.desk.deaf_until) {
+            world.count(Fault::BatchNeverTaken, by);
             return Meet::Before;
         }
         let crowded = self.desk.is_crowded();
         if !crowded && world.strikes(Fault::QueueDoneButFailed, rates.queue_done, by) {
             return Meet::After;
         }
+        if entries > 0 && self.fails_in_a_row() {
+            return Meet::Partial;
+        }
         if entries > 0 && world.strikes(Fault::BatchPartial, rates.partial, by) {
+            if world.dice.below(3) == 0 {
+                self.line.partial_left.store(2, Relaxed);
+            }
             return Meet::Partial;
         }
         if entries > 0 && !crowded && world.strikes(Fault::BatchDoneButFailed, rates.partial_done, by) {
             return Meet::PartialAfter;
         }
         Meet::Nothing
+    }
+
+    /// Whether this call fails in part since those before it did, three in a row.
+    fn fails_in_a_row(&self) -> bool {
+        let left = self.line.partial_left.load(Relaxed);
+        if left == 0 || self.line.world.is_calm() {
+            return false;
+        }
+        self.line.partial_left.store(left - 1, Relaxed);
+        if left == 1 {
+            self.line.world.count(Fault::BatchPartialThrice, &self.line.name);
+        }
+        true
+    }
+
+    /// Whether the queue never takes this entry: something about it is wrong, and remains so while the world's faults last. Of
+    /// those that come from workmen only what was tried before.
+    fn refuses(&self, one: &Outgoing) -> bool {
+        let (world, by) = (&self.line.world, &self.line.name);
+        if !world.swarm.refuses || world.is_calm() || by == OPERATOR {
+            return false;
+        }
+        let sealed = Sealed::of(&one.body);
+        let Some(envelope) = &sealed.envelope else { return false };
+        let item = envelope.task.text("item").unwrap_or(&sealed.key);
+        let first = envelope.failures == 0 && !by.starts_with("producer");
+        if first || !Hash::of(item.as_bytes()).is_multiple_of(4) {
+            return false;
+        }
+        world.count(Fault::EntryRefused, by);
+        self.line.trouble_until(world.now());
+        true
     }
 
     /// Which entries of a batch fail: at least one.
@@ -140,11 +193,20 @@ impl TaskQueue for Slot {
     }
 
     async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
-        let make = async |one: &Outgoing| {
+        let refused: Vec<bool> = out.iter().map(|one| self.refuses(one)).collect();
+        let make = async |(at, one): &(usize, &Outgoing)| {
+            if refused[*at] {
+                return false;
+            }
             let late = self.lateness();
-            self.desk.put(&self.line.world, &self.line.name, one.clone(), late).await
+            self.desk.put(&self.line.world, &self.line.name, (*one).clone(), late).await
         };
-        self.batch("send", out, make).await
+        let entries: Vec<_> = out.iter().enumerate().collect();
+        let mut report = self.batch("send", &entries, make).await?;
+        for (_, error) in report.failed.iter_mut().filter(|(at, _)| refused[*at]) {
+            *error = self.error("send", QueueErrorKind::TooLarge);
+        }
+        Ok(report)
     }
 
     async fn receive(
@@ -164,8 +226,14 @@ impl TaskQueue for Slot {
         }
         for delivery in &deliveries {
             let sealed = self.desk.note(delivery);
+            if self.desk.name == QueueName::DeadLetter && !sealed.letter && !world.is_calm() {
+                world.count(Fault::ReceivedTooOften, &self.line.name);
+            }
             let (by, queue, count) = (&self.line.name, self.desk.name, delivery.receive_count);
             world.see(&Event::Received { by, queue, sealed: &sealed, count });
+            // Of what is lost on its way nobody knows.
+            let answered = meet == Meet::Nothing;
+            Hands::received(&self.line, queue, delivery, answered.then_some(&sealed));
             self.double(delivery).await;
         }
         self.line.leave().await;
@@ -176,6 +244,9 @@ impl TaskQueue for Slot {
         let meet = self.meet(receipts.len()).await;
         if meet == Meet::Before || self.line.is_starved() {
             return Err(self.some_error("extend"));
+        }
+        for receipt in receipts {
+            Hands::touched(&self.line, self.desk.name, receipt);
         }
         let mut extended = self.desk.inner.extend(receipts, visibility).await?;
         if matches!(meet, Meet::Partial | Meet::PartialAfter) {
@@ -203,6 +274,7 @@ impl TaskQueue for Slot {
             );
         }
         let make = async |receipt: &Receipt| {
+            Hands::touched(&self.line, self.desk.name, receipt);
             let released = self.desk.inner.release(std::slice::from_ref(receipt)).await;
             released.is_ok_and(|report| report.failed.is_empty())
         };

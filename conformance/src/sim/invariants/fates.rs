@@ -1,6 +1,8 @@
 //! Only what failed counts as failed, what can never succeed is not tried again, and what failed often enough is given
 //! up.
 
+use mill_model::QueueName;
+
 use super::Invariant;
 use crate::sim::event::Event;
 use crate::sim::truth::Truth;
@@ -31,8 +33,10 @@ impl Invariant for OnlyFailuresCount {
                 }
                 Ok(())
             }
-            // A letter has been given up already: what is counted there is only how often its acknowledging failed.
-            Event::Received { sealed, count, .. } if !sealed.letter && *count > truth.terms.receives_max => {
+            // What is among the letters has been given up already: there only the drain's failures are counted.
+            Event::Received { queue, sealed, count, .. }
+                if *queue != QueueName::DeadLetter && *count > truth.terms.receives_max =>
+            {
                 Err(format!("{sealed} was received {count} times"))
             }
             _ => Ok(()),

@@ -51,7 +51,7 @@ impl TaskTruth {
                 self.follow_ups.extend(follow_ups.iter().cloned());
             }
             Verdict::Discarded => self.done = true,
-            Verdict::Retryable => self.failed += 1,
+            Verdict::Retryable | Verdict::Panicked => self.failed += 1,
             Verdict::Permanent => self.permanent += 1,
             Verdict::Snoozed | Verdict::Throttled | Verdict::Unavailable | Verdict::Fatal | Verdict::LeaseLost => {}
         }

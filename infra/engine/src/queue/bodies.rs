@@ -7,6 +7,8 @@ use bytes::Bytes;
 use mill_model::{Monotonic, Timestamp};
 use mill_ports::{Delivery, Receipt};
 
+use super::Standing;
+
 /// The bodies of one queue, by the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
@@ -29,7 +31,7 @@ struct Held {
 
 #[derive(Debug, Clone, Copy)]
 enum Place {
-    Visible { slot: usize },
+    Visible { slot: usize, since: Monotonic },
     Delayed { until: Monotonic },
     InFlight { until: Monotonic, received: Monotonic },
 }
@@ -64,7 +66,7 @@ impl Bodies {
         let place = Place::Delayed { until: now.plus(delay) };
         let id = self.insert(Held { body, sent_at, receive_count: 0, place });
         if delay.is_zero() {
-            self.show(id);
+            self.show(id, now);
         }
     }
 
@@ -80,11 +82,11 @@ impl Bodies {
 
     /// Makes visible whatever was hidden until `now`.
     pub(super) fn wake(&mut self, now: Monotonic) {
-        while let Some(&(_, id)) = self.delayed.first().filter(|(until, _)| *until <= now) {
-            self.show(id);
+        while let Some(&(until, id)) = self.delayed.first().filter(|(until, _)| *until <= now) {
+            self.show(id, until);
         }
-        while let Some(&(_, id)) = self.in_flight.first().filter(|(until, _)| *until <= now) {
-            self.show(id);
+        while let Some(&(until, id)) = self.in_flight.first().filter(|(until, _)| *until <= now) {
+            self.show(id, until);
         }
     }
 
@@ -114,6 +116,19 @@ impl Bodies {
         self.held.values().map(|held| held.body.clone()).collect()
     }
 
+    /// Where each body is, in the order in which they came.
+    pub(super) fn standing(&self) -> impl Iterator<Item = Standing> + '_ {
+        self.held.iter().map(|(id, held)| Standing {
+            id: *id,
+            body: held.body.clone(),
+            visible_since: match held.place {
+                Place::Visible { since, .. } => Some(since),
+                Place::Delayed { .. } | Place::InFlight { .. } => None,
+            },
+            in_flight: matches!(held.place, Place::InFlight { .. }),
+        })
+    }
+
     /// How often the visible body in `slot` was received.
     pub(super) fn receive_count(&self, slot: usize) -> u32 {
         self.held[&self.visible[slot]].receive_count
@@ -129,7 +144,9 @@ impl Bodies {
     /// Puts a second copy of the visible body in `slot` beside it.
     pub(super) fn copy_visible(&mut self, slot: usize) {
         let mut copy = self.held[&self.visible[slot]].clone();
-        copy.place = Place::Visible { slot: self.visible.len() };
+        if let Place::Visible { slot, .. } = &mut copy.place {
+            *slot = self.visible.len();
+        }
         let id = self.insert(copy);
         self.visible.push(id);
     }
@@ -172,11 +189,11 @@ impl Bodies {
         }
     }
 
-    /// Makes a body visible.
-    pub(super) fn show(&mut self, id: u64) {
+    /// Makes a body visible, as of then.
+    pub(super) fn show(&mut self, id: u64, since: Monotonic) {
         self.leave(id);
         if let Some(held) = self.held.get_mut(&id) {
-            held.place = Place::Visible { slot: self.visible.len() };
+            held.place = Place::Visible { slot: self.visible.len(), since };
             self.visible.push(id);
         }
     }
@@ -190,12 +207,13 @@ impl Bodies {
     /// Takes a body out of the index of its place; the caller gives it another, or removes it.
     fn leave(&mut self, id: u64) {
         match self.held.get(&id).map(|held| held.place) {
-            Some(Place::Visible { slot }) => {
+            Some(Place::Visible { slot, .. }) => {
                 self.visible.swap_remove(slot);
                 if let Some(moved) = self.visible.get(slot)
                     && let Some(held) = self.held.get_mut(moved)
+                    && let Place::Visible { slot: place, .. } = &mut held.place
                 {
-                    held.place = Place::Visible { slot };
+                    *place = slot;
                 }
             }
             Some(Place::Delayed { until }) => {

@@ -1,0 +1,77 @@
+//! Of the producers' book no earlier producer changes what a later one has written or taken over.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::Invariant;
+use crate::sim::event::Event;
+use crate::sim::truth::Truth;
+
+#[derive(Default)]
+pub(super) struct BookIsFenced {
+    /// The epoch under which each producer works.
+    epochs: BTreeMap<String, u64>,
+    /// The epoch under which each row was last written, and when that was.
+    rows: BTreeMap<String, (u64, u64)>,
+    /// The latest epoch whose producer has queued something, and when it began to: it has taken over all rows by then.
+    over: (u64, u64),
+    events: u64,
+}
+
+#[derive(Deserialize)]
+struct Beat {
+    holder: String,
+    epoch: u64,
+}
+
+impl BookIsFenced {
+    fn row(&mut self, by: &str, sort: &str, stays: bool) -> Result<(), String> {
+        let Some(epoch) = self.epochs.get(by).copied() else { return Ok(()) };
+        if let Some((written, at)) = self.rows.get(sort).copied() {
+            if written > epoch {
+                return Err(format!(
+                    "{by} of epoch {epoch} changed the row {sort} that was written in epoch {written}"
+                ));
+            }
+            let (later, began) = self.over;
+            if later > epoch && at < began {
+                return Err(format!(
+                    "{by} of epoch {epoch} changed the row {sort}, which epoch {later} had taken over"
+                ));
+            }
+        }
+        if stays {
+            self.rows.insert(sort.to_owned(), (epoch, self.events));
+        } else {
+            self.rows.remove(sort);
+        }
+        Ok(())
+    }
+}
+
+impl Invariant for BookIsFenced {
+    fn name(&self) -> &'static str {
+        "an earlier producer changes nothing of a later one's"
+    }
+
+    fn see(&mut self, event: &Event<'_>, _: &Truth) -> Result<(), String> {
+        self.events += 1;
+        match event {
+            Event::Row { by, table: "producer-state", sort: "lease", value: Some(value), .. } => {
+                let beat = serde_json::from_slice::<Beat>(value).ok().filter(|beat| beat.holder == *by);
+                self.epochs.extend(beat.map(|beat| ((*by).to_owned(), beat.epoch)));
+                Ok(())
+            }
+            Event::Row { by, table: "producer-state", sort, value, .. } => self.row(by, sort, value.is_some()),
+            Event::Sent { by, .. } => {
+                let epoch = self.epochs.get(*by).copied().unwrap_or(0);
+                if epoch > self.over.0 {
+                    self.over = (epoch, self.events);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
