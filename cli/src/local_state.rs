@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use mill_local::{Damage, Database, Identity, KnownIdentity, Remembered};
+use mill_local::{Damage, Database, Identity, KnownIdentity, Remembered, Standstill};
 
 use crate::config::Config;
 use crate::engine::{DATABASE, Engine};
@@ -103,6 +103,12 @@ pub(crate) fn unless_damaged(ended: Result<Exit>) -> Result<Exit> {
         }
     }
     ended
+}
+
+/// Since when nothing can be written to the state that this process has opened, and why; only where nothing can.
+pub(crate) fn standstill() -> Option<Standstill> {
+    let still = opened().into_iter().filter_map(|opened| opened.damage.standstill());
+    still.min_by_key(|still| still.since)
 }
 
 /// Completes when the state that this process has opened is found damaged.

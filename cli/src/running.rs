@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::children::Children;
+use crate::local_state;
 use crate::names::Names;
 use crate::progress::{AwaitedStores, Progress, Snapshot};
 use crate::stop::Stopping;
@@ -73,10 +74,19 @@ impl Run<'_> {
             works.statistics.follow_tasks();
         }
         let mut hands = Working::begin(hands, &stopping);
-        let watch =
-            Watch { works, hands: &hands, queues: &queues, stopping: &stopping, produced: &produced, give_up_after };
+        let producing = stopping.gentle.child_token();
+        let (produced_by, ending) = (&produced, producing.clone());
+        let watch = Watch {
+            works,
+            hands: &hands,
+            queues: &queues,
+            stopping: &stopping,
+            produced: produced_by,
+            producing: ending,
+            give_up_after,
+        };
         let produce = async {
-            let report = whole_loop(producer, &stopping.gentle).await;
+            let report = enduring_loop(producer, &producing).await;
             produced.store(true, Ordering::Release);
             if report.is_err() {
                 hands.end.cancel();
@@ -102,6 +112,30 @@ impl Run<'_> {
     }
 }
 
+/// A write that failed so long ago tells that none succeeds now.
+const FAILS_NOW: Duration = Duration::from_secs(1);
+
+/// How long a producer rests that finds its own state standing still.
+const STATE_REST: Duration = Duration::from_secs(2);
+
+/// The same as [`whole_loop`]; while nothing can be written to Mill's own state, it is waited for as for a store.
+async fn enduring_loop(
+    producer: &DuplicationProducer,
+    stop: &CancellationToken,
+) -> Result<SessionReport, mill_producer::ProducerError> {
+    loop {
+        let error = match whole_loop(producer, stop).await {
+            Err(error) if local_state::standstill().is_some() && !stop.is_cancelled() => error,
+            ended => return ended,
+        };
+        tracing::warn!("the producer waits for mill's own state: {}", mill_ports::chain(&error));
+        let _ = stop.run_until_cancelled(tokio::time::sleep(STATE_REST)).await;
+        if stop.is_cancelled() {
+            return Err(error);
+        }
+    }
+}
+
 /// Produces one loop that began after it was asked for. A loop that an earlier process left unfinished is brought to its
 /// end first; but what changed behind its markers since would be found only by the next one.
 async fn whole_loop(
@@ -120,6 +154,8 @@ struct Watch<'a> {
     queues: &'a [QueueName],
     stopping: &'a Stopping,
     produced: &'a AtomicBool,
+    /// Cancelled when the producer is to end.
+    producing: CancellationToken,
     give_up_after: Duration,
 }
 
@@ -145,6 +181,10 @@ impl Watch<'_> {
             if (moved.0, moved.1) != (snapshot.totals, snapshot.bytes_moving) {
                 moved = (snapshot.totals, snapshot.bytes_moving, Instant::now());
             }
+            if let Some(why) = self.state_in_vain() {
+                self.producing.cancel();
+                break Some(why);
+            }
             if !self.produced.load(Ordering::Acquire) {
                 continue;
             }
@@ -167,6 +207,17 @@ impl Watch<'_> {
         };
         self.hands.end.cancel();
         (progress.end(), stuck)
+    }
+
+    /// Why nothing could be written to Mill's own state for so long that it is given up.
+    fn state_in_vain(&self) -> Option<String> {
+        let still = local_state::standstill()?;
+        // Only while it fails right now: otherwise it may have passed.
+        if still.since.elapsed() <= self.give_up_after || still.last.elapsed() > FAILS_NOW {
+            return None;
+        }
+        let waited = humantime::format_duration(Duration::from_secs(still.since.elapsed().as_secs()));
+        Some(format!("mill's own state could not be written for {waited}: {}", still.why))
     }
 
     /// What the tasks that are left wait for in vain, when nothing has moved for so long that they are given up.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use mill_trials::apart;
+use mill_trials::{Mount, apart};
 
 use crate::world::{Ran, World, walk};
 
@@ -282,6 +282,41 @@ fn a_service_without_home_keeps_its_state_where_the_users_entry_says() {
         Ran::of(homeless().output().unwrap()).expect(0);
         assert!(world.path("its home/.local/state/mill").is_dir());
         Ran::of(homeless().arg("--detailed-exit-code").output().unwrap()).expect(1);
+        Ok(())
+    });
+}
+
+/// Fills what is left of a disk but for so many bytes.
+fn fill(world: &World, folder: &str, but: usize) {
+    let path = world.path(&format!("{folder}/fill"));
+    let mut bytes = Vec::new();
+    while fs::write(&path, &bytes).is_ok() {
+        bytes.resize(bytes.len() + 16 * 1024, 1);
+    }
+    bytes.truncate(bytes.len().saturating_sub(16 * 1024 + but));
+    fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn a_run_whose_own_state_has_no_room_ends_after_its_patience_and_says_what_to_do() {
+    let world = installation();
+    apart(move || {
+        fs::rename(world.path("data"), world.path("kept")).unwrap();
+        let _disk = Mount::tmpfs(&world.path("data"), "size=4m")?;
+        let copied = Command::new("cp").args(["-a", "kept/.", "data"]).current_dir(world.path("")).status();
+        assert!(copied.unwrap().success());
+        for n in 0..3_000 {
+            world.write(&format!("one/room/{n:04}-{}", "long".repeat(40)), "x");
+        }
+        fill(&world, "data", 512 * 1024);
+        let ran = world.mill(&["run", "--quiet", "--give-up-after", "2s"]);
+        assert!([50, 100].contains(&ran.code), "{} {}", ran.code, ran.err);
+        let said = format!("the disk of `{}` is full; free space on it", world.path("data/mill.db").display());
+        assert!(format!("{}{}", ran.out, ran.err).contains(&said), "{} {}", ran.out, ran.err);
+        // Nothing fits any more.
+        fill(&world, "data", 0);
+        let ran = world.mill(&["run", "--quiet", "--give-up-after", "1s"]).expect(100);
+        assert!(ran.err.contains(&said), "{}", ran.err);
         Ok(())
     });
 }

@@ -32,8 +32,8 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::queue::receivers::Receivers;
-pub use damage::Damage;
 use damage::OpenedFile;
+pub use damage::{Damage, Standstill};
 pub use failure::Failure;
 pub use identity::{Identity, IdentityError, KnownIdentity, Remembered};
 use reader::{Read, Reader};
@@ -105,7 +105,8 @@ impl Database {
             if failure::is_damage(&error) {
                 return OpenError::Damaged { path, finding: error.to_string() };
             }
-            OpenError::Sqlite { path, source: error.into() }
+            let source = Failure::from(error).at(&path);
+            OpenError::Sqlite { path, source }
         };
         let turn =
             Turn::open(&place::turn_file(&path), Arc::clone(&chance)).map_err(failed("opening its turn file"))?;
@@ -120,7 +121,7 @@ impl Database {
         drop(our_turn);
         schema::judge(&reading, &path, &*chance)?;
 
-        let damage = Arc::new(Damage::default());
+        let damage = Arc::new(Damage::none_of(path.clone()));
         let arrivals = Arc::new(Arrivals::default());
         let (writes, requests) = Line::new();
         let writing_thread = Writer {
@@ -464,13 +465,13 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Other processes held it for too long.
-    #[error("`{path}` is held by other processes")]
+    #[error("another program holds `{path}` locked (`fuser {path}` names it); end it, or wait for it")]
     Busy {
         /// The database.
         path: PathBuf,
     },
     /// The operating system refused something.
-    #[error("opening `{path}` failed at {what}")]
+    #[error("opening `{path}` failed at {what}{advice}", advice = of_room(source))]
     Io {
         /// The database.
         path: PathBuf,
@@ -487,4 +488,12 @@ pub enum OpenError {
         /// SQLite's words.
         source: Failure,
     },
+}
+
+/// What to do where it is for want of room.
+fn of_room(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => " (its disk or quota is full: free space there)",
+        _ => "",
+    }
 }

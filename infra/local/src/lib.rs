@@ -17,7 +17,7 @@ pub mod process;
 pub mod queue;
 pub mod table;
 
-pub use database::{Damage, Database, Identity, KnownIdentity, OpenError, Remembered};
+pub use database::{Damage, Database, Identity, KnownIdentity, OpenError, Remembered, Standstill};
 pub use os::{OsChance, OsClock};
 pub use queue::SqliteQueue;
 pub use table::SqliteTable;

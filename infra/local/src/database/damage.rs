@@ -5,36 +5,73 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::failure::{Failure, Trouble};
 
-/// The damage to one database, if any was found.
+/// The damage to one database, if any was found; and whether it stands still for something that may pass.
 #[derive(Debug)]
-pub struct Damage(watch::Sender<Option<Arc<str>>>);
-
-impl Default for Damage {
-    fn default() -> Self {
-        Self(watch::Sender::new(None))
-    }
+pub struct Damage {
+    path: PathBuf,
+    found: watch::Sender<Option<Arc<str>>>,
+    still: Mutex<Option<Standstill>>,
 }
 
+/// That nothing can be written to a database: its disk is full, or somebody holds it locked.
+#[derive(Debug, Clone)]
+pub struct Standstill {
+    /// Why, and what to do.
+    pub why: Arc<str>,
+    /// When the first write failed, of those that have failed again and again since.
+    pub since: Instant,
+    /// When the last one failed.
+    pub last: Instant,
+}
+
+/// So long after the last failure a write that succeeds shows that it has passed. On a full disk a small one succeeds now and
+/// then, and whoever fails tries again within that time.
+const PASSED_AFTER: Duration = Duration::from_mins(1);
+
 impl Damage {
+    pub(super) fn none_of(path: PathBuf) -> Self {
+        Self { path, found: watch::Sender::new(None), still: Mutex::default() }
+    }
+
+    /// Why nothing can be written for now, if nothing can.
+    pub fn standstill(&self) -> Option<Standstill> {
+        self.still.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what became of a write.
+    pub(super) fn wrote(&self, failed: Option<&Failure>) {
+        let mut still = self.still.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        match failed {
+            Some(failure) if failure.trouble == Trouble::Unavailable => {
+                let since = still.as_ref().map_or(now, |still| still.since);
+                *still = Some(Standstill { why: failure.words().into(), since, last: now });
+            }
+            _ if still.as_ref().is_some_and(|still| now.duration_since(still.last) > PASSED_AFTER) => *still = None,
+            _ => {}
+        }
+    }
+
     /// What was found first, if anything.
     pub fn found(&self) -> Option<Arc<str>> {
-        self.0.borrow().clone()
+        self.found.borrow().clone()
     }
 
     /// Completes when damage is found.
     pub async fn until_found(&self) {
         // It cannot fail: the sender is here.
-        let _ = self.0.subscribe().wait_for(Option::is_some).await;
+        let _ = self.found.subscribe().wait_for(Option::is_some).await;
     }
 
     pub(super) fn note(&self, words: &str) {
-        self.0.send_if_modified(|found| {
+        self.found.send_if_modified(|found| {
             let first = found.is_none();
             if first {
                 *found = Some(words.into());
@@ -43,8 +80,9 @@ impl Damage {
         });
     }
 
-    /// Notes a failure that is one of damage, and hands it on.
+    /// Notes a failure that is not one of a request, and hands it on with what to do.
     pub(super) fn noted(&self, failure: Failure) -> Failure {
+        let failure = failure.at(&self.path);
         if failure.trouble == Trouble::Damaged {
             self.note(failure.words());
         }

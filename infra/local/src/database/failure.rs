@@ -1,5 +1,6 @@
 //! What SQLite's errors mean to Mill.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use mill_ports::{QueueErrorKind, TableErrorKind};
@@ -43,6 +44,16 @@ impl Failure {
         !matches!(self.trouble, Trouble::Unavailable | Trouble::Damaged)
     }
 
+    /// The same of the database at `path`, with what is the matter there and what to do, as far as that can be told.
+    pub(super) fn at(self, path: &Path) -> Self {
+        match way_out(&self.words, path) {
+            Some(way_out) if self.trouble == Trouble::Unavailable => {
+                Self::new(self.trouble, format!("{way_out}: {}", self.words))
+            }
+            _ => self,
+        }
+    }
+
     pub(super) fn words(&self) -> &str {
         &self.words
     }
@@ -74,6 +85,31 @@ impl From<rusqlite::Error> for Failure {
         Self::new(trouble, format!("{error} (SQLite code {extended})"))
     }
 }
+
+/// Too little for a database's log to grow.
+const LITTLE_BYTES: u64 = 256 * 1024;
+
+/// What stands in the way of a database and what to do, by SQLite's words of it.
+fn way_out(words: &str, path: &Path) -> Option<String> {
+    let shown = path.display();
+    let left = path.parent().and_then(|folder| rustix::fs::statvfs(folder).ok());
+    let left = left.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    if words.contains("is full") || left.is_some_and(|left| left < LITTLE_BYTES) {
+        return Some(format!("the disk of `{shown}` is full; free space on it"));
+    }
+    if words.contains("is locked") || words.contains(HELD) {
+        return Some(format!(
+            "another program holds `{shown}` locked (`fuser {shown}` names it); end it, or wait for it"
+        ));
+    }
+    if words.contains("readonly") {
+        return Some(format!("`{shown}` may not be written; see to its permissions and its disk"));
+    }
+    words.contains("disk I/O error").then(|| format!("the disk of `{shown}` fails, or is full; look at it"))
+}
+
+/// That the lock did not come.
+pub(super) const HELD: &str = "the database's lock was held for too long";
 
 /// The one place that says what a code means. What is not known to pass by itself is unexpected.
 fn trouble(code: ErrorCode) -> Trouble {
@@ -157,6 +193,25 @@ mod tests {
             let failure = Failure::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
             assert_eq!(failure.trouble, expected, "code {code}: {failure}");
         }
+    }
+
+    #[test]
+    fn trouble_of_the_databases_place_is_said_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mill.db");
+        for (code, words) in [
+            (ffi::SQLITE_FULL, "is full; free space on it"),
+            (ffi::SQLITE_IOERR_SHMSIZE, "fails, or is full; look at it"),
+            (ffi::SQLITE_BUSY, "locked (`fuser"),
+            (ffi::SQLITE_READONLY, "may not be written; see to"),
+        ] {
+            let failure = Failure::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).at(&path);
+            let said = failure.to_string();
+            assert!(said.contains(words) && said.contains(path.to_str().unwrap()), "{code}: {said}");
+            assert!(said.contains(&format!("SQLite code {code}")), "{said}");
+        }
+        let other = Failure::from(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_NOMEM), None));
+        assert_eq!(other.clone().at(&path).to_string(), other.to_string());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::damage::Damage;
+use super::failure::Failure;
 use super::identity::{self, Identity, Remembered};
 use super::turn::Waiting;
 use super::{OpenError, failure, integrity};
@@ -132,7 +133,7 @@ fn patiently<T>(
                 return Err(OpenError::Damaged { path: path.to_owned(), finding: error.to_string() });
             }
             Err(Unsettled::Sqlite(error)) => {
-                return Err(OpenError::Sqlite { path: path.to_owned(), source: error.into() });
+                return Err(OpenError::Sqlite { path: path.to_owned(), source: Failure::from(error).at(path) });
             }
             Err(Unsettled::Refused(error)) => return Err(error),
             Ok(done) => return Ok(done),

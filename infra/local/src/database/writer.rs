@@ -9,7 +9,7 @@ use rusqlite::{CachedStatement, Connection};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::damage::{Damage, OpenedFile};
-use super::failure::{Failure, Trouble, is_busy};
+use super::failure::{Failure, HELD, Trouble, is_busy};
 use super::identity::{self, KnownIdentity};
 use super::schema;
 use super::turn::{Turn, Waiting};
@@ -213,7 +213,9 @@ impl Writer {
 
     fn transact(&mut self, group: &mut [Box<dyn Request>], of: Durability) -> Result<[bool; QUEUES], Failure> {
         self.damage.refuse()?;
-        self.try_transact(group, of).map_err(|failure| self.damage.noted(failure))
+        let arrived = self.try_transact(group, of).map_err(|failure| self.damage.noted(failure));
+        self.damage.wrote(arrived.as_ref().err());
+        arrived
     }
 
     fn try_transact(&mut self, group: &mut [Box<dyn Request>], of: Durability) -> Result<[bool; QUEUES], Failure> {
@@ -253,7 +255,7 @@ impl Writer {
     }
 
     fn begin(&self) -> Result<(), Failure> {
-        let late = || Failure::new(Trouble::Unavailable, "another process held the database's lock for too long");
+        let late = || Failure::new(Trouble::Unavailable, HELD);
         let broken = |error| Failure::new(Trouble::Unavailable, format!("taking the turn to write failed: {error}"));
         let _our_turn = self.turn.take().map_err(broken)?.ok_or_else(late)?;
         // Nobody else asks for the lock while the turn is ours: it comes as soon as its holder commits.
