@@ -68,13 +68,13 @@ async fn stay(works: &Works, producer: &DuplicationProducer, stopping: &Stopping
 /// A session in one line.
 fn said(report: &SessionReport) -> String {
     let queued = report.queued;
-    let SurveySum { listed, queued: differ, .. } = report.survey;
+    let SurveySum { listed, queued: to_do, .. } = report.survey;
     match &report.ended {
         Ended::Finished { next_run } => {
             let at = report.began;
             format!(
-                "duplication: loop finished; as of {at}: {listed} listed, {differ} differ, {queued} tasks queued; next \
-                 {next_run}"
+                "duplication: loop finished; as of {at}: {listed} listed, {to_do} to be compared or copied, \
+                 {queued} tasks queued; next {next_run}"
             )
         }
         Ended::QueueFull => format!("duplication: queue full, {queued} tasks queued; the next session goes on"),

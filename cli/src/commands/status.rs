@@ -154,12 +154,15 @@ fn depth(queue: &Value) -> u64 {
     ["visible", "in_flight", "delayed"].iter().filter_map(|state| queue[*state].as_u64()).sum()
 }
 
-/// As of when a pair is in sync, or how much of it differed; with what is not copied at all.
+/// As of when a pair is in sync, or how much of it was queued; with what is not copied at all. What was queued need not have
+/// differed: some policies have all items compared.
 fn pair_state(pair: &Value, waiting: u64) -> String {
     let count = |counter: &str| pair[counter].as_u64().unwrap_or(0);
     let mut state = match (&pair["in_sync_as_of"], &pair["surveyed"]) {
         (Value::String(at), _) => format!("in sync as of {at}"),
-        (_, Value::String(at)) => format!("{} differed at {at}, {waiting} tasks wait", count("queued")),
+        (_, Value::String(at)) => {
+            format!("{} to be compared or copied as of {at}, {waiting} tasks wait", count("queued"))
+        }
         _ => return "unknown".to_owned(),
     };
     for (count, what) in [
