@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_model::{Monotonic, StoreAddress};
+use mill_model::{AccountId, Monotonic, StoreAddress};
 use mill_ports::{Attempt, Lease, RowKey};
 use mill_records::permits::PermitBook;
 
@@ -24,6 +24,8 @@ pub(crate) struct Attempts {
     stores_full: BTreeMap<StoreAddress, Monotonic>,
     /// When the slots of a workman were last full.
     slots_full: BTreeMap<String, Monotonic>,
+    /// When an account last had its share of the slots of a workman.
+    shares_full: BTreeMap<(String, AccountId), Monotonic>,
     /// How many slots are taken, as each workman says, and since when there are more than attempts.
     slots: BTreeMap<String, (u32, Option<Monotonic>)>,
 }
@@ -31,6 +33,7 @@ pub(crate) struct Attempts {
 #[derive(Debug)]
 struct RunningAttempt {
     line: Arc<Line>,
+    account: AccountId,
     stores: Vec<StoreAddress>,
     lease: Lease,
     began: Monotonic,
@@ -69,7 +72,9 @@ impl Attempts {
             attempts.next += 1;
             let key = attempts.next;
             let (lease, began) = (attempt.lease.clone(), world.now());
-            attempts.running.insert(key, RunningAttempt { line: line.clone(), stores: stores.to_vec(), lease, began });
+            let account = attempt.envelope.task.account.clone();
+            let (line, stores) = (line.clone(), stores.to_vec());
+            attempts.running.insert(key, RunningAttempt { line, account, stores, lease, began });
             attempts.note_full(&world, key);
             key
         };
@@ -112,7 +117,7 @@ impl Attempts {
 
     /// Notes what is full while this attempt is one of those that run.
     fn note_full(&mut self, world: &World, key: u64) {
-        let Some(RunningAttempt { line, stores, .. }) = self.running.get(&key) else { return };
+        let Some(RunningAttempt { line, account, stores, .. }) = self.running.get(&key) else { return };
         let now = world.now();
         for store in stores {
             let running = self.running.values().filter(|running| running.stores.contains(store)).count();
@@ -123,6 +128,25 @@ impl Attempts {
         if self.of(&line.name) >= slots_for_any(world) {
             self.slots_full.insert(line.name.clone(), now);
         }
+        if self.has_share(world, &line.name, account) {
+            self.shares_full.insert((line.name.clone(), account.clone()), now);
+        }
+    }
+
+    /// Whether an account has as many slots of a workman as it gets where its tasks take long: three quarters of what the others
+    /// leave.
+    fn has_share(&self, world: &World, workman: &str, account: &AccountId) -> bool {
+        let of_workman = self.running.values().filter(|running| running.line.name == workman);
+        let (its, others): (Vec<_>, Vec<_>) = of_workman.partition(|running| running.account == *account);
+        let left = world.swarm.workers.saturating_sub(others.len() as u32);
+        its.len() as u32 >= (left * 3 / 4).max(1)
+    }
+
+    /// Since when an account has had less than its share of a workman's slots.
+    pub(crate) fn share_since(line: &Line, account: &AccountId) -> Option<Monotonic> {
+        let attempts = lock(&line.world.attempts);
+        let full = attempts.shares_full.get(&(line.name.clone(), account.clone())).copied().unwrap_or_default();
+        (!attempts.has_share(&line.world, &line.name, account)).then_some(full)
     }
 
     fn of(&self, workman: &str) -> u32 {
@@ -166,15 +190,17 @@ impl Attempts {
         world.workmen().iter().try_for_each(|line| Self::judge_slots_of(world, &line.name))
     }
 
+    /// What was decided is handed on before its slot is free; while calls are slow, that waits.
     fn judge_slots_of(world: &World, workman: &str) -> Result<(), String> {
         const AT_ONCE: Duration = Duration::from_secs(1);
         let now = world.now();
+        let well = world.workmen().iter().find(|line| line.name == workman).and_then(|line| line.well_since());
         let mut attempts = lock(&world.attempts);
         let running = attempts.of(workman);
         let Some((taken, idle_since)) = attempts.slots.get_mut(workman) else { return Ok(()) };
         *idle_since = (*taken > running).then(|| idle_since.unwrap_or(now));
-        match idle_since {
-            Some(since) if now.since(*since) > AT_ONCE => Err(format!(
+        match (idle_since, well) {
+            (Some(since), Some(well)) if now.since((*since).max(well)) > AT_ONCE => Err(format!(
                 "{workman} has {taken} of its slots taken for {:?}, and runs {running} tasks",
                 now.since(*since)
             )),

@@ -149,7 +149,11 @@ fn waits_in_hand(world: &World, queue: QueueName, id: u64) -> Option<String> {
     // keeps them until they run out, as somebody watches.
     let soon = SOON + world.swarm.visibility * 2;
     let room = Attempts::room_since(world, &stores(&sealed))?;
-    let waits = now.since(received.max(room).max(ready_since(&line)?));
+    let share = match &sealed.envelope {
+        Some(envelope) => Attempts::share_since(&line, &envelope.task.account)?,
+        None => Monotonic::default(),
+    };
+    let waits = now.since(received.max(room).max(share).max(ready_since(&line)?));
     (waits > soon).then(|| format!("{by} has had {sealed} of {queue} for {waits:?}, and nothing was in its way"))
 }
 
