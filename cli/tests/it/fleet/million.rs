@@ -61,8 +61,11 @@ impl Big {
             query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
         };
         if asked("delimiter").is_some() {
-            let space = "<CommonPrefixes><Prefix>space/</Prefix></CommonPrefixes>";
-            return page(space, None);
+            // An id holds a slash: under what it begins with is a directory.
+            let deeper = asked("prefix").and_then(|prefix| prefix.strip_prefix("space%2F")?.get(..7)?.parse().ok());
+            let directory =
+                deeper.map_or(String::new(), |number: usize| format!("{}/", encoded(&format!("{number:07} "))));
+            return page(&format!("<CommonPrefixes><Prefix>space/{directory}</Prefix></CommonPrefixes>"), None);
         }
         let all = self.seen.lock().unwrap().len();
         let most = asked("max-keys").map_or(PAGE, |most| most.parse().unwrap());
