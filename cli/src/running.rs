@@ -112,7 +112,7 @@ impl Run<'_> {
     }
 }
 
-/// A write that failed so long ago tells that none succeeds now.
+/// A write that failed is taken to say for so long that none succeeds; after that one may have.
 const FAILS_NOW: Duration = Duration::from_secs(1);
 
 /// How long a producer rests that finds its own state standing still.

@@ -36,7 +36,7 @@ pub(super) enum News {
 /// Those that wait are looked at so often: a cap may have changed, or a lease may be lost.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How old it may be what is known of accounts: as long as any policy may be out of date.
+/// It is asked so often whether there are several accounts. The policies answer from what they read last.
 const ACCOUNTS_HOLD: Duration = Duration::from_secs(30);
 
 impl Loop {
@@ -97,7 +97,11 @@ impl Loop {
                 self.accounts_known = true;
                 self.admission.note_several_accounts(several);
             }
-            Err(error) => note(Err(error)),
+            Err(error) => {
+                // It may have been the question about accounts: there are taken to be several until it is asked again.
+                self.accounts_known = true;
+                note(Err(error));
+            }
         }
     }
 

@@ -72,7 +72,7 @@ aws('cloudwatch').put_metric_alarm(**{{key: alarm[key] for key in kept}}, AlarmN
 }
 
 /// Tells the figure that CloudWatch would take of the queue, and gives the template's mark and its alarm's state.
-fn told(fleet: &Fleet, waiting: u64) -> (f64, String) {
+fn alarm_after(fleet: &Fleet, waiting: u64) -> (f64, String) {
     let told = fleet.boto(&format!(
         "watch = aws('cloudwatch')
 watch.put_metric_data(Namespace='AWS/SQS', MetricData=[dict(MetricName='ApproximateNumberOfMessagesVisible',
@@ -92,7 +92,7 @@ fn work_that_waits_reaches_the_mark_at_which_workmen_are_added() {
     let stores = Proxy::before(ministack(), 1);
     fill(&fleet, &stores, items);
     stand_up_alarm(&fleet);
-    assert_eq!(told(&fleet, depth(&fleet)[0]).1, "OK", "before there is any work");
+    assert_eq!(alarm_after(&fleet, depth(&fleet)[0]).1, "OK", "before there is any work");
     stores.set(Mood::Far(Duration::from_millis(20)));
     let _producer = Producer::begin(&fleet);
     let workman = || {
@@ -106,7 +106,7 @@ fn work_that_waits_reaches_the_mark_at_which_workmen_are_added() {
     for look in ["the first minute", "the second"] {
         std::thread::sleep(minute());
         let [waiting, in_hand] = depth(&fleet);
-        let (mark, state) = told(&fleet, waiting);
+        let (mark, state) = alarm_after(&fleet, waiting);
         println!("{look}: {waiting} wait, {in_hand} are in hand; from {mark} on workmen are added: {state}");
         assert!(waiting as f64 > mark && state == "ALARM", "{look}: {waiting}, {state}");
     }
