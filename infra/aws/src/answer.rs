@@ -17,9 +17,9 @@ use aws_smithy_types::config_bag::ConfigBag;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 
-use self::document::Malformed;
+pub(crate) use self::document::Malformed;
 pub(crate) use self::listing::{Listing, Object};
-use crate::wrong_address::wants_tls;
+use crate::wrong_address::{is_page, wants_tls};
 
 /// Most bytes of an answer in XML: ten times the longest listing of a thousand keys.
 const BYTES_MAX: usize = 64 << 20;
@@ -107,9 +107,12 @@ enum Expected {
     /// An object, which the SDK reads whole or not at all. Nothing at all it would take for an empty one.
     Json,
     /// An error. What is none is left out, so that the status alone tells: a page of whatever stands before the service
-    /// must not pass for the service's own words.
+    /// must not pass for the service's own words. Of a page it is passed on that it is one.
     Error,
 }
+
+/// What stands for any page.
+const A_PAGE: &[u8] = b"<html/>";
 
 impl Expected {
     /// What a successful answer of an operation is. Source: Amazon S3 API reference.
@@ -134,8 +137,10 @@ impl Expected {
                     Ok(Bytes::from_static(b"<ListBucketResult/>"))
                 }
                 Err(Malformed::OtherRoot(_)) => Self::Root("ListBucketResult").judge(body),
+                Err(_) if is_page(&body) => Err(Malformed::Page),
                 Err(why) => Err(why),
             },
+            Self::Root(_) | Self::Nothing if is_page(&body) => Err(Malformed::Page),
             Self::Json if body.trim_ascii().is_empty() => Err(Malformed::Empty),
             Self::Json => Ok(body),
             Self::Root(expected) => match document::root(&body)? {
@@ -148,6 +153,7 @@ impl Expected {
             },
             Self::Error if document::root(&body) == Ok("Error") => Ok(body),
             Self::Error if wants_tls(&body) => Ok(body),
+            Self::Error if is_page(&body) => Ok(Bytes::from_static(A_PAGE)),
             Self::Error => Ok(Bytes::new()),
         }
     }
@@ -297,8 +303,11 @@ mod tests {
         for cut in 0..ERROR.len() {
             assert_eq!(judged(&Expected::Error, &ERROR[..cut]), Ok(Bytes::new()), "cut at {cut}");
         }
-        for page in ["<html><h1>404 Not Found</h1></html>", "NoSuchKey", "{\"Code\":\"NoSuchKey\"}"] {
+        for page in ["NoSuchKey", "{\"Code\":\"NoSuchKey\"}"] {
             assert_eq!(judged(&Expected::Error, page), Ok(Bytes::new()), "{page}");
+        }
+        for page in ["<html><h1>404 Not Found</h1></html>", "<!DOCTYPE html>\n<Error><Code>NoSuchKey</Code></Error>"] {
+            assert_eq!(judged(&Expected::Error, page), Ok(Bytes::from_static(A_PAGE)), "{page}");
         }
     }
 }

@@ -13,6 +13,7 @@ mod clock;
 pub mod connection;
 pub mod contract;
 mod heads;
+mod proxies;
 pub mod queue;
 pub mod requests;
 mod service;

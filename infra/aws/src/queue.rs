@@ -326,12 +326,15 @@ fn kind(trouble: &Trouble) -> QueueErrorKind {
     match trouble.cause {
         Cause::Throttled { retry_after } => QueueErrorKind::Throttled { retry_after },
         // Credentials are renewed, or given anew by a person: until then nothing is lost by waiting.
-        Cause::Credentials | Cause::WrongAddress(_) | Cause::Unreachable | Cause::Failing => {
-            QueueErrorKind::Unavailable
-        }
+        Cause::Credentials
+        | Cause::WrongAddress(_)
+        | Cause::Barred(_)
+        | Cause::Unreachable
+        | Cause::Failing
+        | Cause::NoRoom => QueueErrorKind::Unavailable,
         Cause::Denied => QueueErrorKind::Denied,
         Cause::Answer => of_code(trouble.code.as_deref().unwrap_or_default()),
-        Cause::Nonsense => QueueErrorKind::Unexpected,
+        Cause::Unsupported | Cause::Page | Cause::Nonsense => QueueErrorKind::Unexpected,
     }
 }
 

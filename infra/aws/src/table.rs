@@ -277,15 +277,18 @@ fn conditional(delete: DeleteItemFluentBuilder, when: RowWhen) -> DeleteItemFlue
 fn kind(trouble: &Trouble) -> TableErrorKind {
     match trouble.cause {
         Cause::Throttled { .. } => TableErrorKind::Throttled,
-        Cause::Credentials | Cause::WrongAddress(_) | Cause::Unreachable | Cause::Failing => {
-            TableErrorKind::Unavailable
-        }
+        Cause::Credentials
+        | Cause::WrongAddress(_)
+        | Cause::Barred(_)
+        | Cause::Unreachable
+        | Cause::Failing
+        | Cause::NoRoom => TableErrorKind::Unavailable,
         Cause::Denied => TableErrorKind::Denied,
         // A table that is not there may be on its way; its name is told.
         Cause::Answer if trouble.is(&["ResourceNotFoundException", "TransactionConflictException"]) => {
             TableErrorKind::Unavailable
         }
         Cause::Answer if trouble.is(&["ItemCollectionSizeLimitExceededException"]) => TableErrorKind::TooLarge,
-        Cause::Answer | Cause::Nonsense => TableErrorKind::Unexpected,
+        Cause::Answer | Cause::Unsupported | Cause::Page | Cause::Nonsense => TableErrorKind::Unexpected,
     }
 }

@@ -8,8 +8,9 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use mill_ports::chain;
 
+use crate::answer::Malformed;
 use crate::heads;
-use crate::wrong_address::{SPEAKS_TLS, wants_tls, wrong_address};
+use crate::wrong_address::{SPEAKS_TLS, find, is_page, wants_tls, wrong_address};
 
 /// A call that failed, told without its request or the body of its answer.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,14 @@ pub(crate) enum Cause {
     WrongAddress(&'static str),
     /// The service is in trouble of its own.
     Failing,
+    /// There is no room: the disks of the service are full, or a quota is used up. Waiting makes none.
+    NoRoom,
+    /// The service does not know this call, or not in this form: it never will.
+    Unsupported,
+    /// What stands before the service answers in its stead and lets nobody through, for this reason: a person must act.
+    Barred(&'static str),
+    /// A page for people came where the service's answer should be.
+    Page,
     /// Any other answer; its code and status tell.
     Answer,
     /// What came is no answer, or the call could not be made.
@@ -106,19 +115,43 @@ const DENIED: [&str; 12] = [
     "KMS.NotFoundException",
 ];
 
-/// The cause that an answer's code and status tell.
+const NO_ROOM: [&str; 6] = [
+    "QuotaExceeded",
+    "XMinioAdminBucketQuotaExceeded",
+    "XMinioStorageFull",
+    "InsufficientStorage",
+    "InsufficientStorageSpace",
+    "StorageFull",
+];
+
+/// Of a proxy, or of a network that is entered by a page.
+const WANTS_LOGIN: &str = "the proxy wants a name and a password, or others";
+const WANTS_LOGIN_BY_PAGE: &str = "the network wants a login, as public ones do by a page in a browser";
+
+/// The cause that an answer's code and status tell. The code is asked first: a status says less.
 fn of_answer(code: Option<&str>, status: u16, retry_after: Option<Duration>) -> Cause {
     match (code, status) {
         (Some(code), _) if THROTTLED.contains(&code) => Cause::Throttled { retry_after },
         (Some(code), _) if CREDENTIALS.contains(&code) => Cause::Credentials,
         (Some(code), _) if DENIED.contains(&code) => Cause::Denied,
+        (Some(code), _) if NO_ROOM.contains(&code) => Cause::NoRoom,
+        (Some("NotImplemented"), _) | (_, 501 | 505) => Cause::Unsupported,
         // "Service unavailable" without a code is how many a store says "slow down".
         (_, 429) | (None, 503) => Cause::Throttled { retry_after },
         (Some(_), 503) if retry_after.is_some() => Cause::Throttled { retry_after },
+        (_, 407) => Cause::Barred(WANTS_LOGIN),
+        (_, 511) => Cause::Barred(WANTS_LOGIN_BY_PAGE),
+        (_, 507) => Cause::NoRoom,
         (_, 500..) => Cause::Failing,
         (_, 401) => Cause::Credentials,
         _ => Cause::Answer,
     }
+}
+
+const A_PAGE: &str = "a page for people, and no answer of the service";
+
+fn bears_page(answer: &HttpResponse) -> bool {
+    answer.body().bytes().is_some_and(is_page)
 }
 
 /// The archive tier that an answer names, of an item that lies in one. The library gives it for one call of several.
@@ -146,13 +179,17 @@ impl Trouble {
                     Cause::Answer if status == 400 && raw.body().bytes().is_some_and(wants_tls) => {
                         Cause::WrongAddress(SPEAKS_TLS)
                     }
+                    Cause::Answer if told.code().is_none() && bears_page(raw) => Cause::Page,
                     cause => cause,
                 };
-                let mut words = told.code().unwrap_or("an answer without a code").to_owned();
+                let nameless = if bears_page(raw) { A_PAGE } else { "an answer without a code" };
+                let mut words = told.code().unwrap_or(nameless).to_owned();
                 match told.message() {
                     Some(message) => words.extend([": ", message]),
                     // Why the library took it for no answer.
-                    None if told.code().is_none() && status < 400 => words.extend([": ", &chain(told)]),
+                    None if told.code().is_none() && status < 400 && !bears_page(raw) => {
+                        words.extend([": ", &chain(told)]);
+                    }
                     None => {}
                 }
                 words.extend([" (HTTP ", status.to_string().as_str()]);
@@ -179,11 +216,14 @@ impl Trouble {
             SdkError::ResponseError(ref answer) => {
                 let status = answer.raw().status().as_u16();
                 // Not the service's own words, such as a page of what stands before it: the status still tells.
+                let page = bears_page(answer.raw()) || find::<Malformed>(&error) == Some(&Malformed::Page);
                 let cause = match of_answer(None, status, None) {
+                    Cause::Answer if page => Cause::Page,
                     Cause::Answer => Cause::Nonsense,
                     cause => cause,
                 };
-                Self { status: Some(status), ..Self::plain(cause, chain(&error)) }
+                let words = if page { format!("{A_PAGE} (HTTP {status})") } else { chain(&error) };
+                Self { status: Some(status), ..Self::plain(cause, words) }
             }
             // It came, and cannot be read: that says nothing of the next, unless another protocol is spoken there.
             SdkError::DispatchFailure(_) if heads::unreadable(&error) => {
@@ -197,7 +237,16 @@ impl Trouble {
             SdkError::DispatchFailure(_) if let Some(why) = wrong_address(&error) => {
                 Self::plain(Cause::WrongAddress(why), chain(&error))
             }
-            SdkError::DispatchFailure(_) => Self::plain(Cause::Unreachable, chain(&error)),
+            SdkError::DispatchFailure(_) => {
+                let words = chain(&error);
+                // The library tells in words alone what a proxy said that was asked for a way through.
+                let cause = if words.contains("tunnel error: proxy authorization required") {
+                    Cause::Barred(WANTS_LOGIN)
+                } else {
+                    Cause::Unreachable
+                };
+                Self::plain(cause, words)
+            }
             error => Self::plain(Cause::Nonsense, chain(&error)),
         }
     }
@@ -242,6 +291,16 @@ mod tests {
             (Some("InternalError"), 500, Cause::Failing),
             (Some("ServiceUnavailable"), 503, Cause::Failing),
             (None, 502, Cause::Failing),
+            (Some("XMinioStorageFull"), 507, Cause::NoRoom),
+            (Some("InsufficientStorage"), 500, Cause::NoRoom),
+            (Some("XMinioAdminBucketQuotaExceeded"), 400, Cause::NoRoom),
+            (Some("QuotaExceeded"), 403, Cause::NoRoom),
+            (None, 507, Cause::NoRoom),
+            (Some("NotImplemented"), 501, Cause::Unsupported),
+            (Some("NotImplemented"), 400, Cause::Unsupported),
+            (None, 505, Cause::Unsupported),
+            (None, 407, Cause::Barred(WANTS_LOGIN)),
+            (None, 511, Cause::Barred(WANTS_LOGIN_BY_PAGE)),
             // Without a code, a 403 may be either: its caller asks on.
             (None, 403, Cause::Answer),
             (Some("NoSuchKey"), 404, Cause::Answer),

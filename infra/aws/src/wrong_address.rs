@@ -40,8 +40,16 @@ pub(crate) fn wants_tls(page: &[u8]) -> bool {
     PAGES.iter().any(|words| page.contains(words))
 }
 
+/// Whether what came is a page for people. No service of this sort answers with one.
+pub(crate) fn is_page(body: &[u8]) -> bool {
+    const BEGINNINGS: [&str; 2] = ["<!doctype html", "<html"];
+    let body = body.trim_ascii_start();
+    let begins = |with: &str| body.get(..with.len()).is_some_and(|it| it.eq_ignore_ascii_case(with.as_bytes()));
+    BEGINNINGS.iter().any(|with| begins(with))
+}
+
 /// The first error of a type in a chain. What an IO error was made from is not among its sources.
-fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+pub(crate) fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {

@@ -31,6 +31,9 @@ pub(crate) enum Malformed {
     /// The root is not the one that answers the request.
     #[error("the answer is a `{0}`, which does not answer this request")]
     OtherRoot(String),
+    /// It is written for people.
+    #[error("the answer is a page for people")]
+    Page,
     /// Anything else that is no XML, or is XML of a form in which no S3 service answers.
     #[error("the answer is no XML document of S3: {0}")]
     Form(String),

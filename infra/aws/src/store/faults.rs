@@ -62,7 +62,15 @@ pub(super) fn kind(during: During, trouble: &Trouble) -> StoreErrorKind {
         Cause::Throttled { retry_after } => StoreErrorKind::Throttled { retry_after },
         // To whom one item is denied, others may be granted; where that is not so, `reach` finds it out.
         Cause::Denied if during == During::Read => StoreErrorKind::Refused(Refusal::Unreadable),
-        Cause::Denied | Cause::Credentials | Cause::WrongAddress(_) => StoreErrorKind::Unavailable,
+        // To read needs no room.
+        Cause::NoRoom if during == During::Read => StoreErrorKind::Unreachable,
+        Cause::Denied
+        | Cause::Credentials
+        | Cause::WrongAddress(_)
+        | Cause::NoRoom
+        | Cause::Unsupported
+        | Cause::Barred(_)
+        | Cause::Page => StoreErrorKind::Unavailable,
         Cause::Unreachable | Cause::Failing => StoreErrorKind::Unreachable,
         Cause::Nonsense => StoreErrorKind::Unexpected,
         Cause::Answer => of_code(during, trouble),
@@ -89,9 +97,7 @@ fn of_code(during: During, trouble: &Trouble) -> StoreErrorKind {
         ("EntityTooLarge", _) => unholdable("it is too large"),
         ("InvalidBucketName" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
         | (_, Some(301 | 307)) => StoreErrorKind::NotConfigured,
-        ("QuotaExceeded" | "XMinioStorageFull" | "TooManyBuckets" | "InsufficientStorage", _) => {
-            StoreErrorKind::Unavailable
-        }
+        ("TooManyBuckets", _) => StoreErrorKind::Unavailable,
         ("MethodNotAllowed", _) | (_, Some(405)) if during == During::Write => StoreErrorKind::Unavailable,
         _ => StoreErrorKind::Unexpected,
     }
@@ -113,6 +119,11 @@ mod tests {
             (Read, Cause::Unreachable, StoreErrorKind::Unreachable),
             (Read, Cause::Failing, StoreErrorKind::Unreachable),
             (Read, Cause::Nonsense, StoreErrorKind::Unexpected),
+            (Write, Cause::NoRoom, StoreErrorKind::Unavailable),
+            (Read, Cause::NoRoom, StoreErrorKind::Unreachable),
+            (Reach, Cause::Unsupported, StoreErrorKind::Unavailable),
+            (Read, Cause::Barred(""), StoreErrorKind::Unavailable),
+            (Reach, Cause::Page, StoreErrorKind::Unavailable),
             (Write, Cause::Throttled { retry_after: None }, StoreErrorKind::Throttled { retry_after: None }),
         ] {
             assert_eq!(kind(during, &Trouble::plain(cause, "")), expected, "{during:?} {cause:?}");
@@ -130,7 +141,7 @@ mod tests {
             (Write, "ConditionalRequestConflict", 409, StoreErrorKind::Throttled { retry_after: None }),
             (Read, "InvalidObjectState", 403, StoreErrorKind::Refused(Refusal::Archived("GLACIER".into()))),
             (Write, "PermanentRedirect", 301, StoreErrorKind::NotConfigured),
-            (Write, "QuotaExceeded", 400, StoreErrorKind::Unavailable),
+            (Write, "TooManyBuckets", 400, StoreErrorKind::Unavailable),
             (Write, "BadDigest", 400, StoreErrorKind::Unexpected),
             (Read, "NoSuchKey", 404, StoreErrorKind::Unexpected),
         ] {

@@ -71,8 +71,14 @@ impl Inner {
         let in_question = match trouble.cause {
             // To whom one item is denied to be read, others may be granted: it is refused by itself.
             Cause::Denied => during == During::Write,
-            Cause::Unreachable | Cause::Failing | Cause::WrongAddress(_) => during != During::Reach,
-            _ => false,
+            Cause::Unreachable
+            | Cause::Failing
+            | Cause::WrongAddress(_)
+            | Cause::NoRoom
+            | Cause::Unsupported
+            | Cause::Barred(_)
+            | Cause::Page => during != During::Reach,
+            Cause::Throttled { .. } | Cause::Credentials | Cause::Answer | Cause::Nonsense => false,
         };
         if !in_question {
             return self.meant(op, subject, during, trouble);
@@ -81,11 +87,7 @@ impl Inner {
         match self.usable(place, key, during, trouble.cause).await {
             Answers::Yes => {
                 debug!(subject, error = %trouble, "others can be had; this one alone is meant");
-                let kind = if trouble.cause == Cause::Denied {
-                    StoreErrorKind::Refused(Refusal::Unwritable(trouble.to_string()))
-                } else {
-                    StoreErrorKind::Unexpected
-                };
+                let kind = of_item_alone(during, &trouble);
                 StoreError { source: Some(trouble.into()), ..self.error(op, subject, kind) }
             }
             Answers::No(why) => self.all_meant(op, subject, StoreErrorKind::Unavailable, &trouble, &why),
@@ -150,7 +152,13 @@ impl Inner {
                 let why = self.whereabouts.judged(why);
                 let words = why.to_string().into();
                 match why.cause {
-                    Cause::Credentials | Cause::Denied | Cause::WrongAddress(_) => Answers::No(words),
+                    Cause::Credentials
+                    | Cause::Denied
+                    | Cause::WrongAddress(_)
+                    | Cause::NoRoom
+                    | Cause::Unsupported
+                    | Cause::Barred(_)
+                    | Cause::Page => Answers::No(words),
                     _ => Answers::NotNow(words),
                 }
             }
@@ -184,10 +192,11 @@ impl Inner {
         }
     }
 
-    /// Writes something that is never there, beside the item; and where that is denied, in other spaces that were seen.
+    /// Writes something that is never there, beside the item; and where that is denied, or has no room, in other spaces that
+    /// were seen.
     async fn writable(&self, place: &Place, cause: Cause) -> Result<(), Trouble> {
         let Err(why) = self.takes_bytes(place).await else { return Ok(()) };
-        if cause != Cause::Denied {
+        if !matches!(cause, Cause::Denied | Cause::NoRoom) {
             return Err(why);
         }
         for other in self.other_places(place) {
@@ -248,6 +257,25 @@ impl Inner {
             debug!(key, error = %Trouble::of(error), "an upload was not given up; the bucket's own rule takes care of it");
         }
         sent.map(drop)
+    }
+}
+
+/// What a failure means of one item where others can be had.
+fn of_item_alone(during: During, trouble: &Trouble) -> StoreErrorKind {
+    let refused = StoreErrorKind::Refused;
+    match (trouble.cause, during) {
+        (Cause::NoRoom, During::Write) => {
+            let why = format!("there is no room for it, while others are taken: {trouble}");
+            refused(Refusal::Unwritable(why))
+        }
+        (Cause::Denied | Cause::Unsupported, During::Write) => refused(Refusal::Unwritable(trouble.to_string())),
+        (Cause::Unsupported, _) => refused(Refusal::Unreadable),
+        // Filters that stand before a service let some names through, and others not.
+        (Cause::Page, During::Write) if trouble.status == Some(403) => {
+            refused(Refusal::Unwritable(trouble.to_string()))
+        }
+        (Cause::Page, _) if trouble.status == Some(403) => refused(Refusal::Unreadable),
+        _ => StoreErrorKind::Unexpected,
     }
 }
 

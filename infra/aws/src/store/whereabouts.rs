@@ -16,6 +16,7 @@ use mill_ports::StoreErrorKind;
 use super::Spaces;
 use super::faults::fit;
 use crate::connection::Connection;
+use crate::proxies::proxy_to;
 use crate::trouble::{Cause, Trouble};
 use crate::wrong_address::NO_SUCH_HOST;
 
@@ -23,6 +24,8 @@ use crate::wrong_address::NO_SUCH_HOST;
 #[derive(Debug)]
 pub(super) struct Whereabouts {
     address: String,
+    /// The proxy by which it is asked, if any.
+    proxy: Option<String>,
     bucket: String,
     region: Option<String>,
     profile: Option<String>,
@@ -35,8 +38,11 @@ impl Whereabouts {
             Spaces::InBucket(bucket) | Spaces::Single { bucket, .. } => format!("bucket `{}`", fit(bucket)),
             Spaces::Buckets { prefix } => format!("buckets `{}*`", fit(prefix)),
         };
+        let address = connection.s3_endpoint();
+        let amazons = || format!("https://s3.{}.amazonaws.com", connection.region().unwrap_or("us-east-1"));
         Self {
-            address: connection.s3_endpoint().map_or_else(|| "Amazon S3".to_owned(), |address| fit(&address)),
+            proxy: proxy_to(&address.clone().unwrap_or_else(amazons)),
+            address: address.map_or_else(|| "Amazon S3".to_owned(), |address| fit(&address)),
             bucket,
             region: connection.region().map(str::to_owned),
             profile: connection.service.profile().map(str::to_owned),
@@ -45,10 +51,15 @@ impl Whereabouts {
     }
 
     /// The failure as it is meant here: a host name by which the service has answered already is no mistyped one, and is back
-    /// when the resolver, or the tunnel that it needs, is.
+    /// when the resolver, or the tunnel that it needs, is. So is a service in whose stead a page comes by now; but one that
+    /// forbids is meant.
     pub(super) fn judged(&self, mut trouble: Trouble) -> Trouble {
-        if trouble.cause == Cause::WrongAddress(NO_SUCH_HOST) && self.signed_by.answered.load(Ordering::Relaxed) {
-            trouble.cause = Cause::Unreachable;
+        if self.signed_by.answered.load(Ordering::Relaxed) {
+            trouble.cause = match trouble.cause {
+                Cause::WrongAddress(NO_SUCH_HOST) => Cause::Unreachable,
+                Cause::Page if trouble.status != Some(403) => Cause::Failing,
+                cause => cause,
+            };
         }
         trouble
     }
@@ -75,7 +86,11 @@ impl Whereabouts {
 
 impl fmt::Display for Whereabouts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at {}, {}", self.address, self.bucket)?;
+        write!(f, "at {}, ", self.address)?;
+        if let Some(proxy) = &self.proxy {
+            write!(f, "by {}, ", fit(proxy))?;
+        }
+        f.write_str(&self.bucket)?;
         if let Some(region) = &self.region {
             write!(f, ", region `{}`", fit(region))?;
         }
@@ -111,6 +126,10 @@ fn advice(kind: &StoreErrorKind, trouble: &Trouble) -> Option<String> {
         Cause::Credentials => Some("check the key id and its secret".to_owned()),
         Cause::Denied => Some("check what the key may do".to_owned()),
         Cause::WrongAddress(why) => Some(format!("{why}: {ADDRESS}")),
+        Cause::NoRoom => Some("make room there, or raise its quota".to_owned()),
+        Cause::Unsupported => Some(format!("the server does not know this call, which mill needs: {ADDRESS}")),
+        Cause::Barred(why) => Some(format!("{why}: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or log in there")),
+        Cause::Page => Some(format!("a proxy, a login page or another server answers there: {ADDRESS}")),
         Cause::Unreachable if *kind == StoreErrorKind::Unreachable => Some(format!("if it stays so, {ADDRESS}")),
         _ => None,
     }
@@ -153,11 +172,15 @@ impl Intercept for SignedBy {
 
     fn read_before_deserialization(
         &self,
-        _: &BeforeDeserializationInterceptorContextRef<'_>,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        self.answered.store(true, Ordering::Relaxed);
+        // Pages are what others answer with, or what an item is; the next answer tells.
+        let sort = context.response().headers().get("content-type").unwrap_or_default();
+        if !sort.starts_with("text/html") {
+            self.answered.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 }

@@ -82,6 +82,10 @@ async fn what_only_a_person_can_mend_says_where_as_whom_and_what_to_do() {
     let alert = format!("http://127.0.0.1:{}", says(b"\x15\x03\x01\x00\x02\x02\x46"));
     let refuses = format!("https://127.0.0.1:{}", says(b"\x15\x03\x01\x00\x02\x02\x28"));
     let self_signed = format!("https://127.0.0.1:{}", self_signed());
+    let of_proxy = "<html><body>Authenticate first.</body></html>";
+    let wants_login = serve(move |_| answer(407, &[("proxy-authenticate", "Basic realm=\"all\"")], of_proxy));
+    let portal = serve(move |_| answer(511, &[], of_proxy));
+    let console = serve(move |_| answer(200, &[("content-type", "text/html")], "<!DOCTYPE html><html>Log in</html>"));
     let unavailable = StoreErrorKind::Unavailable;
     for (endpoint, bucket, kind, words) in [
         (
@@ -117,6 +121,9 @@ async fn what_only_a_person_can_mend_says_where_as_whom_and_what_to_do() {
             &unavailable,
             &["no TLS is spoken there", "begins with `https:`", "the `endpoint` of the store"],
         ),
+        (&wants_login, "photos", &unavailable, &["HTTP 407", "the proxy wants a name and a password", "HTTPS_PROXY"]),
+        (&portal, "photos", &unavailable, &["HTTP 511", "the network wants a login"]),
+        (&console, "photos", &unavailable, &["a page for people", "HTTP 200", "another server answers there"]),
         (&alert, "photos", &unavailable, &["no plain HTTP is spoken there", "begins with `http:`"]),
         (&page, "photos", &unavailable, &["no plain HTTP is spoken there", "begins with `http:`"]),
         (&self_signed, "photos", &unavailable, &["its certificate is not trusted", "invalid peer certificate"]),

@@ -216,6 +216,82 @@ async fn an_item_of_a_space_that_cannot_be_listed_is_never_absent_and_stops_no_o
     assert_eq!(kind(store.head(&item(&bad)).await), Some(StoreErrorKind::Refused(Refusal::Unreadable)));
 }
 
+fn full(status: u16, code: &str) -> Answer {
+    answer(status, &[], &format!("<Error><Code>{code}</Code><Message>Delete a few.</Message></Error>"))
+}
+
+/// As MinIO, Ceph, SeaweedFS and others say it.
+const FULL: [(u16, &str); 6] = [
+    (507, "XMinioStorageFull"),
+    (400, "XMinioAdminBucketQuotaExceeded"),
+    (403, "QuotaExceeded"),
+    (507, "InsufficientStorage"),
+    (500, "InsufficientStorage"),
+    (507, "SomethingNew"),
+];
+
+#[tokio::test]
+async fn a_store_without_room_needs_a_person_and_is_read_all_the_same() {
+    for (status, code) in FULL {
+        let (store, _) = store(move |request| writes(request).then(|| full(status, code))).await;
+        let error = put(&store, "a").await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Unavailable, "{code}");
+        for words in [code, "Delete a few.", "make room there, or raise its quota"] {
+            assert!(chain(&error).contains(words), "{words}: {}", chain(&error));
+        }
+        assert_eq!(read(&store, "a").await.unwrap().concat(), b"0123456789");
+    }
+}
+
+#[tokio::test]
+async fn an_item_for_which_there_is_no_room_stops_no_other() {
+    for (status, code) in FULL {
+        let large = move |request: &Request<Bytes>| writes(request) && key_of(request) == "large";
+        let (store, _) = store(move |request| large(request).then(|| full(status, code))).await;
+        let error = put(&store, "large").await.unwrap_err();
+        let StoreErrorKind::Refused(Refusal::Unwritable(words)) = error.kind else { panic!("{error:?}") };
+        assert!(words.starts_with("there is no room for it") && words.contains(code), "{words}");
+        put(&store, "small").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_a_service_does_not_know_is_not_waited_for() {
+    let unknown = || full(501, "NotImplemented");
+    let (none, _) = store(move |request| writes(request).then(unknown)).await;
+    let error = put(&none, "a").await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Unavailable);
+    assert!(chain(&error).contains("does not know this call"), "{}", chain(&error));
+    let (one, _) = store(move |request| (key_of(request) == "odd").then(unknown)).await;
+    assert!(matches!(kind(put(&one, "odd").await), Some(StoreErrorKind::Refused(Refusal::Unwritable(_)))));
+    assert_eq!(kind(read(&one, "odd").await), Some(StoreErrorKind::Refused(Refusal::Unreadable)));
+    put(&one, "a").await.unwrap();
+}
+
+/// A filter before the service forbids a name by a page of its own.
+#[tokio::test]
+async fn a_name_that_a_filter_before_the_service_forbids_stops_no_other() {
+    let page = || answer(403, &[("content-type", "text/html")], "<html><body>Blocked by policy.</body></html>");
+    let (store, _) = store(move |request| (key_of(request) == "select.php").then(page)).await;
+    let refused = put(&store, "select.php").await.unwrap_err();
+    assert!(matches!(refused.kind, StoreErrorKind::Refused(Refusal::Unwritable(_))), "{refused:?}");
+    assert!(chain(&refused).contains("a page for people"), "{}", chain(&refused));
+    assert_eq!(kind(read(&store, "select.php").await), Some(StoreErrorKind::Refused(Refusal::Unreadable)));
+    put(&store, "a").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_in_the_stead_of_a_service_that_answered_before_may_pass() {
+    let down = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_down = down.clone();
+    let page = || answer(404, &[("content-type", "text/html")], "<html>No such backend.</html>");
+    let (store, _) = store(move |_| is_down.load(std::sync::atomic::Ordering::SeqCst).then(page)).await;
+    put(&store, "a").await.unwrap();
+    down.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(kind(put(&store, "a").await), Some(StoreErrorKind::Unreachable));
+    assert_eq!(kind(store.list(&space(), None).try_next().await.map(drop)), Some(StoreErrorKind::Unreachable));
+}
+
 #[tokio::test]
 async fn a_key_at_which_the_service_fails_is_no_trouble_of_the_stores() {
     let (store, _) = store(|request| (key_of(request) == "sick").then(failing)).await;
