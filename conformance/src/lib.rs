@@ -9,7 +9,8 @@
 //! ```ignore
 //! mill_conformance::table_suite!(sqlite, crate::backends::sqlite_table);
 //! mill_conformance::queue_suite!(
-//!     sqlite, crate::backends::sqlite_queue, fences_stale_receipts: yes, exact_depth: yes, tells_age: yes
+//!     sqlite, crate::backends::sqlite_queue, fences_stale_receipts: yes, exact_depth: yes, tells_age: yes,
+//!     passes_over: yes
 //! );
 //! mill_conformance::store_suite!(folder, crate::backends::folder_store, versions_in_listings: yes);
 //! ```

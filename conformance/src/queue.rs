@@ -1,5 +1,6 @@
 //! What every queue promises.
 
+pub mod accounts;
 pub mod batches;
 pub mod delivery;
 pub mod visibility;
@@ -16,18 +17,22 @@ use crate::subject::QueueSubject;
 /// Makes the tests of a queue in a module of its own.
 ///
 /// ```ignore
-/// queue_suite!(name, path::to::open, fences_stale_receipts: yes, exact_depth: yes, tells_age: yes);
+/// queue_suite!(name, path::to::open,
+///     fences_stale_receipts: yes, exact_depth: yes, tells_age: yes, passes_over: yes);
 /// ```
 #[macro_export]
 macro_rules! queue_suite {
-    ($name:ident, $open:path, fences_stale_receipts: $fences:ident, exact_depth: $exact:ident, tells_age: $age:ident) => {
+    ($name:ident, $open:path, fences_stale_receipts: $fences:ident, exact_depth: $exact:ident, tells_age: $age:ident,
+        passes_over: $passes:ident) => {
         mod $name {
             #[test]
             fn the_declared_capabilities_are_its_own() {
                 $crate::subject::run(async {
                     let subject = $open().await;
                     assert!(!subject.duplicates, "the suite wants a queue that delivers once");
-                    assert_eq!(subject.queue.limits().fences_stale_receipts, $crate::declared!($fences));
+                    let limits = subject.queue.limits();
+                    assert_eq!(limits.fences_stale_receipts, $crate::declared!($fences));
+                    assert_eq!(limits.passes_over_accounts, $crate::declared!($passes));
                 });
             }
             $crate::cases! { $open, queue::delivery;
@@ -78,6 +83,22 @@ macro_rules! queue_suite {
             $crate::cases_if! { $age, "does not apply: it does not tell the age of its oldest body",
                 $open, queue::batches;
                 depth_tells_the_age_of_the_oldest
+            }
+            $crate::cases! { $open, queue::accounts;
+                a_receive_that_passes_nobody_over_brings_all
+                an_account_is_passed_over_just_where_that_is_promised
+            }
+            $crate::cases_if! { $passes, "does not apply: it cannot pass accounts over",
+                $open, queue::accounts;
+                another_comes_past_the_backlog_of_an_account_that_is_passed_over
+                all_that_are_passed_over_stay_and_their_names_are_whole
+                what_is_passed_over_counts_as_received_by_nobody
+                what_is_visible_again_comes_only_of_those_not_passed_over
+                what_came_past_others_is_acknowledged_and_released_as_ever
+                a_wait_past_an_account_ends_when_another_sends
+                a_wait_past_an_account_that_nothing_ends_is_over_in_time
+                a_wait_ends_when_others_are_to_be_passed_over
+                the_bodies_of_an_account_are_counted
             }
             $crate::cases_if! { $fences, "does not apply: it does not fence stale receipts",
                 $open, queue::visibility;

@@ -59,8 +59,12 @@ mod tests {
 
     #[test]
     fn every_case_that_is_written_is_listed() {
-        let queue =
-            [include_str!("queue/delivery.rs"), include_str!("queue/visibility.rs"), include_str!("queue/batches.rs")];
+        let queue = [
+            include_str!("queue/delivery.rs"),
+            include_str!("queue/visibility.rs"),
+            include_str!("queue/batches.rs"),
+            include_str!("queue/accounts.rs"),
+        ];
         let table = [include_str!("table/rows.rs"), include_str!("table/ranges.rs")];
         let store = [
             include_str!("store/spaces.rs"),

@@ -28,7 +28,8 @@ pub use processor::{
     TaskProcessorFactory,
 };
 pub use queue::{
-    BatchReport, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt, TaskQueue,
+    BatchReport, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind, QueueLimits, Receipt,
+    TaskQueue,
 };
 pub use statistics::{Awaited, InHand, Statistics, Transferring};
 pub use store::{

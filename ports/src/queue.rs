@@ -1,5 +1,6 @@
 //! The queue of tasks.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use mill_model::{AccountId, Monotonic, QueueName, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 use crate::BoxError;
 
@@ -35,6 +37,22 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     async fn receive(&self, max: NonZeroU32, visibility: Duration, wait: Duration)
     -> Result<Vec<Delivery>, QueueError>;
 
+    /// Does as [`receive`](Self::receive) does, but brings nothing of the accounts that are passed over and does not count them
+    /// as received: their bodies stay as they are.
+    ///
+    /// Ends early, with nothing, when `passed_over.over` says that others are to be. Where
+    /// `limits().passes_over_accounts` is not so, it is an ordinary receive.
+    async fn receive_but(
+        &self,
+        passed_over: &PassedOver,
+        max: NonZeroU32,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        let _ = passed_over;
+        self.receive(max, visibility, wait).await
+    }
+
     /// Hides deliveries for `visibility` from now, up to what remains of `limits().visibility_total_max`.
     ///
     /// Answers for each receipt, in order: the new deadline, rounded early, or why not
@@ -55,6 +73,15 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
         let _ = group;
         Ok(None)
     }
+}
+
+/// Accounts of which a receive is to bring nothing.
+#[derive(Debug, Clone, Default)]
+pub struct PassedOver {
+    /// Who they are; where there are none, the receive is an ordinary one.
+    pub accounts: BTreeSet<AccountId>,
+    /// Cancelled once they are no longer these.
+    pub over: CancellationToken,
 }
 
 /// A body to be sent.
@@ -84,6 +111,8 @@ pub struct QueueLimits {
     /// Whether an old receipt surely cannot acknowledge or extend a later delivery of the same body.
     /// Standard SQS queues do not promise it.
     pub fences_stale_receipts: bool,
+    /// Whether [`receive_but`](TaskQueue::receive_but) passes accounts over. SQS cannot.
+    pub passes_over_accounts: bool,
 }
 
 /// The handle of one delivery, meaningful to its back end alone.

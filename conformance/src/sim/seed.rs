@@ -200,6 +200,8 @@ fn desks(swarm: &Swarm, clock: &Arc<dyn Clock>, dice: &Dice) -> BTreeMap<QueueNa
         max_receive_count: swarm.receives_max,
         batch_max: std::num::NonZeroU32::new(swarm.batch).unwrap(),
         visibility_total_max: swarm.held_max,
+        // As the engine of one host has them.
+        knows_accounts: swarm.recheck.is_zero(),
         ..QueueHabits::tidy()
     };
     let queue =

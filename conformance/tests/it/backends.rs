@@ -40,6 +40,15 @@ pub(crate) async fn memory_queue() -> QueueSubject {
     queues(&QueueHabits::tidy(), |queue, _| queue)
 }
 
+/// That tells accounts apart.
+pub(crate) async fn accounts_queue() -> QueueSubject {
+    queues(&telling(), |queue, _| queue)
+}
+
+fn telling() -> QueueHabits {
+    QueueHabits { knows_accounts: true, ..QueueHabits::tidy() }
+}
+
 /// With fenced receipts.
 pub(crate) async fn fenced_queue() -> QueueSubject {
     queues(&QueueHabits { fences_stale_receipts: true, ..QueueHabits::tidy() }, |queue, _| queue)
@@ -64,12 +73,12 @@ pub(crate) async fn short_lived_queue() -> QueueSubject {
 
 /// Counted.
 pub(crate) async fn recording_queue() -> QueueSubject {
-    queues(&QueueHabits::tidy(), |queue, _| Arc::new(Recording::new(queue)))
+    queues(&telling(), |queue, _| Arc::new(Recording::new(queue)))
 }
 
 /// With no faults planned.
 pub(crate) async fn faulty_queue() -> QueueSubject {
-    queues(&QueueHabits::tidy(), |queue, clock| Arc::new(Faulty::new(queue, quiet_plan(clock))))
+    queues(&telling(), |queue, clock| Arc::new(Faulty::new(queue, quiet_plan(clock))))
 }
 
 fn table(table: impl Table) -> TableSubject {

@@ -37,6 +37,7 @@ async fn table() -> TableSubject {
 }
 
 mill_conformance::queue_suite!(
-    queues, crate::sqlite::queue, fences_stale_receipts: yes, exact_depth: yes, tells_age: yes
+    queues, crate::sqlite::queue, fences_stale_receipts: yes, exact_depth: yes, tells_age: yes,
+    passes_over: yes
 );
 mill_conformance::table_suite!(tables, crate::sqlite::table);

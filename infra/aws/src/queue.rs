@@ -174,6 +174,7 @@ impl TaskQueue for SqsQueue {
             visibility_max: VISIBILITY_MAX,
             visibility_total_max: VISIBILITY_MAX,
             fences_stale_receipts: false,
+            passes_over_accounts: false,
         }
     }
 

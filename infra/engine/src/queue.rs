@@ -2,22 +2,22 @@
 
 mod bodies;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{Monotonic, QueueName};
+use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, Chance, Clock, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt,
-    TaskQueue,
+    BatchReport, Chance, Clock, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind,
+    QueueLimits, Receipt, TaskQueue,
 };
 use tokio::sync::Notify;
 
 use crate::chance::{below, happens};
 use crate::lock;
-use bodies::{Bodies, Taken};
+use bodies::{Bodies, Fresh, Taken};
 
 /// Which of the contract's freedoms a queue takes, and its limits.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct QueueHabits {
     pub depth_error_percent: u32,
     /// Whether a stale receipt can do nothing. Otherwise it acts on the body's later delivery, as on SQS it may.
     pub fences_stale_receipts: bool,
+    /// Whether it tells accounts apart: counts the bodies of one, and passes some over in a receive. SQS does neither.
+    pub knows_accounts: bool,
     /// A body received this often goes to the dead-letter queue instead of being received once more.
     pub max_receive_count: u32,
     /// Most bodies in one call.
@@ -48,6 +50,7 @@ impl QueueHabits {
             short_receives_per_mille: 0,
             depth_error_percent: 0,
             fences_stale_receipts: false,
+            knows_accounts: false,
             max_receive_count: 10,
             batch_max: NonZeroU32::new(10).unwrap_or(NonZeroU32::MIN),
             body_bytes_max: 256 << 10,
@@ -135,20 +138,29 @@ impl MemoryQueue {
         Ok(())
     }
 
-    /// Takes what is visible now. Bodies received too often are moved on the way.
-    fn take(&self, max: usize, visibility: Duration, may_be_none: bool) -> Vec<Delivery> {
+    /// Takes what is visible now, but for some accounts. Bodies received too often are moved on the way.
+    fn take(
+        &self,
+        passed_over: &BTreeSet<AccountId>,
+        (max, visibility): (usize, Duration),
+        may_be_none: bool,
+    ) -> Vec<Delivery> {
         let now = self.clock.monotonic();
         let (mut deliveries, mut dead) = (Vec::new(), Vec::new());
         {
             let mut bodies = lock(&self.bodies);
             bodies.wake(now);
-            let mut max = max.min(bodies.visible());
+            let mut max = max.min(bodies.visible_but(passed_over));
             if max > 0 && happens(&*self.chance, self.habits.short_receives_per_mille) {
                 let least = usize::from(!may_be_none);
                 max = least + below(&*self.chance, (max + 1 - least) as u64) as usize;
             }
-            while deliveries.len() < max && bodies.visible() > 0 {
-                let at = below(&*self.chance, bodies.visible() as u64) as usize;
+            while deliveries.len() < max {
+                let visible = bodies.visible_but(passed_over);
+                if visible == 0 {
+                    break;
+                }
+                let Some(at) = bodies.slot(below(&*self.chance, visible as u64) as usize, passed_over) else { break };
                 if self.dead_letters.is_some() && bodies.receive_count(at) >= self.habits.max_receive_count {
                     dead.extend(bodies.remove_visible(at));
                     continue;
@@ -162,8 +174,8 @@ impl MemoryQueue {
         if let Some(dead_letters) = &self.dead_letters
             && !dead.is_empty()
         {
-            for (body, sent_at) in dead {
-                lock(&dead_letters.bodies).add(body, sent_at, dead_letters.clock.monotonic(), Duration::ZERO);
+            for dead in dead {
+                lock(&dead_letters.bodies).add(dead, dead_letters.clock.monotonic(), Duration::ZERO);
             }
             dead_letters.more.notify_waiters();
         }
@@ -212,6 +224,7 @@ impl TaskQueue for MemoryQueue {
             visibility_max: Self::VISIBILITY_MAX,
             visibility_total_max: self.habits.visibility_total_max,
             fences_stale_receipts: self.habits.fences_stale_receipts,
+            passes_over_accounts: self.habits.knows_accounts,
         }
     }
 
@@ -228,7 +241,8 @@ impl TaskQueue for MemoryQueue {
                     let error = self.error("send", QueueErrorKind::Unexpected, "the delay is too long");
                     report.failed.push((index, error));
                 } else {
-                    bodies.add(one.body.clone(), sent_at, now, one.delay);
+                    let fresh = Fresh { group: one.group.clone(), body: one.body.clone(), sent_at };
+                    bodies.add(fresh, now, one.delay);
                 }
             }
         }
@@ -242,9 +256,21 @@ impl TaskQueue for MemoryQueue {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
+        self.receive_but(&PassedOver::default(), max, visibility, wait).await
+    }
+
+    async fn receive_but(
+        &self,
+        passed_over: &PassedOver,
+        max: NonZeroU32,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
         if visibility > Self::VISIBILITY_MAX {
             return Err(self.error("receive", QueueErrorKind::Unexpected, "the visibility timeout is too long"));
         }
+        let nobody = BTreeSet::new();
+        let accounts = if self.habits.knows_accounts { &passed_over.accounts } else { &nobody };
         let max = max.min(self.habits.batch_max).get() as usize;
         let until = self.clock.monotonic().plus(wait);
         loop {
@@ -252,14 +278,18 @@ impl TaskQueue for MemoryQueue {
             let mut more = std::pin::pin!(more);
             // Listen before looking: what is sent in between must wake us.
             more.as_mut().enable();
-            let deliveries = self.take(max, visibility, wait.is_zero());
+            let deliveries = self.take(accounts, (max, visibility), wait.is_zero());
             let now = self.clock.monotonic();
-            if !deliveries.is_empty() || now >= until {
+            let over = !accounts.is_empty() && passed_over.over.is_cancelled();
+            if !deliveries.is_empty() || now >= until || over {
                 return Ok(deliveries);
             }
             let next = lock(&self.bodies).next_waking().map_or(until, |waking| waking.min(until));
             let sleep = self.clock.sleep(next.since(now));
-            futures::future::select(more, sleep).await;
+            let over = std::pin::pin!(async {
+                if accounts.is_empty() { std::future::pending().await } else { passed_over.over.cancelled().await }
+            });
+            futures::future::select(more, futures::future::select(sleep, over)).await;
         }
     }
 
@@ -308,6 +338,11 @@ impl TaskQueue for MemoryQueue {
             delayed: self.guess(bodies.delayed() as u64),
             oldest: bodies.oldest().map(|sent_at| self.clock.now().since(sent_at)),
         })
+    }
+
+    async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
+        let exact = || lock(&self.bodies).of(group);
+        Ok(self.habits.knows_accounts.then(|| self.guess(exact())))
     }
 }
 

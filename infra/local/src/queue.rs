@@ -4,11 +4,13 @@
 //! in flight are delivered once more and their old receipts are void; back, bodies come later, by the step but never
 //! by more than [`HIDDEN_MAX`]: what is hidden for longer than anything may be is taken to be visible.
 
+mod passing;
 pub(crate) mod receivers;
 mod rows;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +18,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_model::{AccountId, Monotonic, QueueName, Timestamp};
 use mill_ports::{
-    BatchReport, BoxError, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt,
-    TaskQueue,
+    BatchReport, BoxError, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind, QueueLimits,
+    Receipt, TaskQueue,
 };
+
+use rusqlite::Connection;
 
 use crate::database::writer::Durability;
 use crate::database::{Database, Failure};
@@ -87,7 +91,12 @@ impl SqliteQueue {
     }
 
     /// Receives what there is now.
-    async fn take(&self, max: u32, visibility: Duration) -> Result<Vec<Delivery>, QueueError> {
+    async fn take(
+        &self,
+        passed_over: &BTreeSet<AccountId>,
+        max: u32,
+        visibility: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
         let present = self.present();
         let take = Take {
             queue: self.name,
@@ -95,6 +104,7 @@ impl SqliteQueue {
             until: present.hidden_until(visibility),
             handle: receivers::handle(&self.database).await.map_err(self.failed("receive"))?,
             max,
+            passed_over: passed_over.clone(),
         };
         // Losing a receive to a power failure only delivers once more.
         let taken = self.database.write(Durability::Process, 0, move |writing| rows::take(writing, &take)).await;
@@ -110,9 +120,15 @@ impl SqliteQueue {
     }
 
     /// Waits until there may be something to receive; `false` when `until` has come first.
-    async fn anything(&self, arrival: impl Future<Output = ()>, until: Monotonic) -> Result<bool, QueueError> {
+    async fn anything(
+        &self,
+        passed_over: &PassedOver,
+        arrival: impl Future<Output = ()>,
+        until: Monotonic,
+    ) -> Result<bool, QueueError> {
         let clock = self.database.clock();
         let mut arrival = std::pin::pin!(arrival);
+        let passes = !passed_over.accounts.is_empty();
         let mut pause = POLL_LEAST;
         loop {
             let left = until.since(clock.monotonic());
@@ -122,6 +138,7 @@ impl SqliteQueue {
             tokio::select! {
                 biased;
                 () = &mut arrival => return Ok(true),
+                () = passed_over.over.cancelled(), if passes => return Ok(false),
                 () = clock.sleep(pause.min(left)) => {}
             }
             pause = (pause * 2).min(POLL_MOST);
@@ -129,7 +146,9 @@ impl SqliteQueue {
                 return Ok(true);
             }
             let (queue, now) = (self.name, clock.now());
-            let found = self.database.read(move |connection| rows::any_visible(connection, queue, now)).await;
+            let accounts = passed_over.accounts.clone();
+            let look = move |connection: &Connection| rows::any_visible(connection, queue, &accounts, now);
+            let found = self.database.read(look).await;
             if found.map_err(self.failed("receive"))? {
                 return Ok(true);
             }
@@ -177,6 +196,7 @@ impl TaskQueue for SqliteQueue {
             visibility_max: HIDDEN_MAX,
             visibility_total_max: HIDDEN_MAX,
             fences_stale_receipts: true,
+            passes_over_accounts: true,
         }
     }
 
@@ -209,6 +229,16 @@ impl TaskQueue for SqliteQueue {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
+        self.receive_but(&PassedOver::default(), max, visibility, wait).await
+    }
+
+    async fn receive_but(
+        &self,
+        passed_over: &PassedOver,
+        max: NonZeroU32,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
         let until = self.database.clock().monotonic().plus(wait);
         if visibility > HIDDEN_MAX {
             let why = "the visibility timeout is longer than any may be";
@@ -218,8 +248,8 @@ impl TaskQueue for SqliteQueue {
             // Listened for from before looking, so that nothing sent in between is slept through.
             let mut arrival = Box::pin(self.database.arrival(rows::index(self.name)));
             arrival.as_mut().enable();
-            let deliveries = self.take(max.min(BATCH_MAX).get(), visibility).await?;
-            if !deliveries.is_empty() || !self.anything(arrival, until).await? {
+            let deliveries = self.take(&passed_over.accounts, max.min(BATCH_MAX).get(), visibility).await?;
+            if !deliveries.is_empty() || !self.anything(passed_over, arrival, until).await? {
                 return Ok(deliveries);
             }
         }

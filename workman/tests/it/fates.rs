@@ -334,6 +334,15 @@ impl mill_ports::TaskQueue for Denied {
         let kind = mill_ports::QueueErrorKind::Denied;
         Err(mill_ports::QueueError { kind, op: "receive", queue: self.name(), source: None })
     }
+    async fn receive_but(
+        &self,
+        _: &mill_ports::PassedOver,
+        max: std::num::NonZeroU32,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<mill_ports::Delivery>, mill_ports::QueueError> {
+        self.receive(max, visibility, wait).await
+    }
     async fn extend(
         &self,
         receipts: &[mill_ports::Receipt],

@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt, TaskQueue,
+    BatchReport, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind, QueueLimits, Receipt,
+    TaskQueue,
 };
 
 use super::Desk;
@@ -215,11 +216,21 @@ impl TaskQueue for Slot {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
+        self.receive_but(&PassedOver::default(), max, visibility, wait).await
+    }
+
+    async fn receive_but(
+        &self,
+        passed_over: &PassedOver,
+        max: NonZeroU32,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
         let meet = self.meet(0).await;
         if meet == Meet::Before {
             return Err(self.some_error("receive"));
         }
-        let deliveries = self.desk.inner.receive(max, visibility, wait).await?;
+        let deliveries = self.desk.inner.receive_but(passed_over, max, visibility, wait).await?;
         let world = &self.line.world;
         if deliveries.len() > 1 && !world.is_calm() {
             world.count(Fault::DeliveriesShuffled, &self.line.name);

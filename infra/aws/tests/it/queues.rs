@@ -34,7 +34,8 @@ async fn queue() -> QueueSubject {
 }
 
 mill_conformance::queue_suite!(
-    ministack, crate::queues::queue, fences_stale_receipts: no, exact_depth: yes, tells_age: no
+    ministack, crate::queues::queue, fences_stale_receipts: no, exact_depth: yes, tells_age: no,
+    passes_over: no
 );
 
 fn outgoing(body: impl Into<bytes::Bytes>) -> Outgoing {

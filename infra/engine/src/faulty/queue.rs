@@ -4,7 +4,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits, Receipt, TaskQueue,
+    BatchReport, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind, QueueLimits, Receipt,
+    TaskQueue,
 };
 
 use super::batch::Cut;
@@ -36,6 +37,17 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Faulty<Q> {
     ) -> Result<Vec<Delivery>, QueueError> {
         let fault = self.plan.meet(Op::Receive).await;
         around(self, Op::Receive, fault, self.inner.receive(max, visibility, wait)).await
+    }
+
+    async fn receive_but(
+        &self,
+        passed_over: &PassedOver,
+        max: NonZeroU32,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        let fault = self.plan.meet(Op::Receive).await;
+        around(self, Op::Receive, fault, self.inner.receive_but(passed_over, max, visibility, wait)).await
     }
 
     async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {

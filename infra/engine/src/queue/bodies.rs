@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_model::{Monotonic, Timestamp};
+use mill_model::{AccountId, Monotonic, Timestamp};
 use mill_ports::{Delivery, Receipt};
 
 use super::Standing;
@@ -21,10 +21,17 @@ pub(super) struct Bodies {
     next: u64,
 }
 
+/// A body as it was sent.
+#[derive(Debug, Clone)]
+pub(super) struct Fresh {
+    pub(super) group: AccountId,
+    pub(super) body: Bytes,
+    pub(super) sent_at: Timestamp,
+}
+
 #[derive(Debug, Clone)]
 struct Held {
-    body: Bytes,
-    sent_at: Timestamp,
+    fresh: Fresh,
     receive_count: u32,
     place: Place,
 }
@@ -48,9 +55,9 @@ impl Taken {
     pub(super) fn into_delivery(self) -> Delivery {
         Delivery {
             receipt: Receipt(format!("{}#{}", self.id, self.held.receive_count).into()),
-            body: self.held.body,
+            body: self.held.fresh.body,
             receive_count: self.held.receive_count,
-            sent_at: self.held.sent_at,
+            sent_at: self.held.fresh.sent_at,
             deadline: self.deadline,
         }
     }
@@ -62,9 +69,9 @@ impl Bodies {
         self.next = before.next;
     }
 
-    pub(super) fn add(&mut self, body: Bytes, sent_at: Timestamp, now: Monotonic, delay: Duration) {
+    pub(super) fn add(&mut self, fresh: Fresh, now: Monotonic, delay: Duration) {
         let place = Place::Delayed { until: now.plus(delay) };
-        let id = self.insert(Held { body, sent_at, receive_count: 0, place });
+        let id = self.insert(Held { fresh, receive_count: 0, place });
         if delay.is_zero() {
             self.show(id, now);
         }
@@ -100,6 +107,25 @@ impl Bodies {
         self.visible.len()
     }
 
+    /// How many are visible, but for those of some accounts.
+    pub(super) fn visible_but(&self, passed_over: &BTreeSet<AccountId>) -> usize {
+        if passed_over.is_empty() { self.visible.len() } else { self.slots_but(passed_over).count() }
+    }
+
+    /// The place of one of them.
+    pub(super) fn slot(&self, which: usize, passed_over: &BTreeSet<AccountId>) -> Option<usize> {
+        if passed_over.is_empty() { Some(which) } else { self.slots_but(passed_over).nth(which) }
+    }
+
+    fn slots_but<'a>(&'a self, passed_over: &'a BTreeSet<AccountId>) -> impl Iterator<Item = usize> + 'a {
+        (0..self.visible.len()).filter(|slot| !passed_over.contains(&self.held[&self.visible[*slot]].fresh.group))
+    }
+
+    /// How many there are of an account.
+    pub(super) fn of(&self, group: &AccountId) -> u64 {
+        self.held.values().filter(|held| held.fresh.group == *group).count() as u64
+    }
+
     pub(super) fn delayed(&self) -> usize {
         self.delayed.len()
     }
@@ -109,18 +135,18 @@ impl Bodies {
     }
 
     pub(super) fn oldest(&self) -> Option<Timestamp> {
-        self.held.first_key_value().map(|(_, held)| held.sent_at)
+        self.held.first_key_value().map(|(_, held)| held.fresh.sent_at)
     }
 
     pub(super) fn all(&self) -> Vec<Bytes> {
-        self.held.values().map(|held| held.body.clone()).collect()
+        self.held.values().map(|held| held.fresh.body.clone()).collect()
     }
 
     /// Where each body is, in the order in which they came.
     pub(super) fn standing(&self) -> impl Iterator<Item = Standing> + '_ {
         self.held.iter().map(|(id, held)| Standing {
             id: *id,
-            body: held.body.clone(),
+            body: held.fresh.body.clone(),
             visible_since: match held.place {
                 Place::Visible { since, .. } => Some(since),
                 Place::Delayed { .. } | Place::InFlight { .. } => None,
@@ -135,10 +161,10 @@ impl Bodies {
     }
 
     /// Takes the visible body in `slot` out for good.
-    pub(super) fn remove_visible(&mut self, slot: usize) -> Option<(Bytes, Timestamp)> {
+    pub(super) fn remove_visible(&mut self, slot: usize) -> Option<Fresh> {
         let id = self.visible[slot];
         self.leave(id);
-        self.held.remove(&id).map(|held| (held.body, held.sent_at))
+        self.held.remove(&id).map(|held| held.fresh)
     }
 
     /// Puts a second copy of the visible body in `slot` beside it.

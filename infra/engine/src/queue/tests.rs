@@ -79,7 +79,7 @@ async fn a_guessed_depth_is_off_but_not_by_more_than_said() {
     for _ in 0..10 {
         send(&queue, 0..10).await;
     }
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for _ in 0..50 {
         seen.insert(queue.depth().await.unwrap().visible);
     }

@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_model::{AccountId, QueueName};
-use mill_ports::{BatchReport, Delivery, Depth, Extended, Outgoing, QueueError, QueueLimits, Receipt, TaskQueue};
+use mill_ports::{
+    BatchReport, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueLimits, Receipt, TaskQueue,
+};
 
 use super::Recording;
 use crate::op::Op;
@@ -32,6 +34,19 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Recording<Q> {
     ) -> Result<Vec<Delivery>, QueueError> {
         self.ledger.call(Op::Receive, 0);
         let deliveries = self.inner.receive(max, visibility, wait).await?;
+        self.ledger.entries(Op::Receive, deliveries.len());
+        Ok(deliveries)
+    }
+
+    async fn receive_but(
+        &self,
+        passed_over: &PassedOver,
+        max: NonZeroU32,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        self.ledger.call(Op::Receive, 0);
+        let deliveries = self.inner.receive_but(passed_over, max, visibility, wait).await?;
         self.ledger.entries(Op::Receive, deliveries.len());
         Ok(deliveries)
     }

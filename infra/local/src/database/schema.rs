@@ -17,12 +17,15 @@ use super::{OpenError, failure, integrity};
 const APPLICATION_ID: i64 = 0x4D69_6C6C;
 
 /// The version of the tables below, of those of `identity`, and of those of `integrity`.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
-/// The version before, whose bodies do not tell their account.
+/// The version before, whose indexes do not tell what is in nobody's hands by account.
+const WITHOUT_PASSING: i64 = 3;
+
+/// The one before that, whose bodies do not tell their account.
 const WITHOUT_ACCOUNTS: i64 = 2;
 
-/// The one before that, which has neither of the latter two.
+/// The first, which has neither identity nor sum.
 const WITHOUT_IDENTITY: i64 = 1;
 
 /// Larger files are not read through at each opening, but [now and then](is_due), beside the work.
@@ -32,8 +35,7 @@ const CHECKED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 const CHECKED_EVERY: u64 = 16;
 
 /// `message`: one row a body; `visible_at`, `received_at` and `sent_at` in ms of the wall clock; `handle` tells the
-/// receives of a body apart, 0 while it is in nobody's hands. The one index serves receives and depths, which never
-/// read a row: `in_flight` costs it no byte (SQLite stores 0 and 1 in the header).
+/// receives of a body apart, 0 while it is in nobody's hands.
 ///
 /// `queue`: how many bodies each queue holds, so that a depth need not count them.
 ///
@@ -53,7 +55,6 @@ const TABLES: &str = "
         sent_at INTEGER NOT NULL,
         body BLOB NOT NULL
     ) STRICT;
-    CREATE INDEX message_by_time ON message (queue, visible_at, in_flight);
     CREATE TABLE queue (id INTEGER PRIMARY KEY, messages INTEGER NOT NULL) STRICT;
     INSERT INTO queue (id, messages) VALUES (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0);
     CREATE TABLE number (last INTEGER NOT NULL) STRICT;
@@ -68,10 +69,18 @@ const TABLES: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// Whose a body is; nobody's where it was sent before this was kept. The index counts those of an account.
-const ACCOUNTS: &str = "
-    ALTER TABLE message ADD COLUMN account TEXT NOT NULL DEFAULT '';
-    CREATE INDEX message_by_account ON message (queue, account);
+/// Whose a body is; nobody's where it was sent before this was kept.
+const ACCOUNTS: &str = "ALTER TABLE message ADD COLUMN account TEXT NOT NULL DEFAULT '';";
+
+/// The first serves receives and depths. The second serves receives that pass accounts over, and counts those of an account. It
+/// holds what is in nobody's hands alone: each body enters it once and leaves it as it is received, and no heartbeat touches
+/// it. `in_flight` costs neither a byte (SQLite stores 0 and 1 in the header); in the second it stands so that counting reads
+/// no row.
+const INDEXES: &str = "
+    DROP INDEX IF EXISTS message_by_time;
+    DROP INDEX IF EXISTS message_by_account;
+    CREATE INDEX message_by_time ON message (queue, in_flight, visible_at);
+    CREATE INDEX message_by_account ON message (queue, account, visible_at, in_flight) WHERE in_flight = 0;
 ";
 
 /// Opens a connection, for as long as it takes another process to recover the log after a kill, or to close it: even the
@@ -210,7 +219,7 @@ impl Settling<'_> {
                 read_through(connection, path)?;
                 self.transaction(|| self.add_identity())?;
             }
-            Some(WITHOUT_ACCOUNTS) => self.transaction(|| self.add_accounts())?,
+            Some(WITHOUT_ACCOUNTS | WITHOUT_PASSING) => self.transaction(|| self.add_accounts())?,
             Some(_) => {}
         }
         let identity = identity::read(connection)?;
@@ -233,7 +242,7 @@ impl Settling<'_> {
         if owner != APPLICATION_ID {
             return Err(Unsettled::Refused(OpenError::NotOurs { path }));
         }
-        if ![WITHOUT_IDENTITY, WITHOUT_ACCOUNTS, VERSION].contains(&version) {
+        if !(WITHOUT_IDENTITY..=VERSION).contains(&version) {
             return Err(Unsettled::Refused(OpenError::OtherVersion { path, found: version, known: VERSION }));
         }
         Ok(Some(version))
@@ -249,7 +258,7 @@ impl Settling<'_> {
     fn add_accounts(&self) -> rusqlite::Result<()> {
         let there = "SELECT 1 FROM pragma_table_info('message') WHERE name = 'account'";
         let sql = if self.connection.prepare(there)?.exists([])? { "" } else { ACCOUNTS };
-        self.connection.execute_batch(&format!("{sql} PRAGMA user_version = {VERSION};"))
+        self.connection.execute_batch(&format!("{sql} {INDEXES} PRAGMA user_version = {VERSION};"))
     }
 
     fn transaction(&self, work: impl FnOnce() -> rusqlite::Result<()>) -> rusqlite::Result<()> {

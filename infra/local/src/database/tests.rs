@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mill_model::{AccountId, QueueName};
-use mill_ports::{KeyRange, Outgoing, QueueErrorKind, RowKey, RowWhen, Table as _, TableErrorKind, TaskQueue as _};
+use mill_ports::{
+    KeyRange, Outgoing, PassedOver, QueueErrorKind, RowKey, RowWhen, Table as _, TableErrorKind, TaskQueue as _,
+};
 use rusqlite::Connection;
 
 use super::writer::{Durability, Writing};
@@ -232,20 +234,42 @@ async fn only_the_owner_may_look_into_the_files() {
     }
 }
 
-#[test]
-fn one_whose_bodies_do_not_tell_their_account_is_opened_and_keeps_them() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("mill.db");
-    drop(open(&path));
-    let before = "DROP INDEX message_by_account; ALTER TABLE message DROP COLUMN account; PRAGMA user_version = 2;
-        INSERT INTO message (id, queue, visible_at, sent_at, body) VALUES (1, 3, 0, 0, x'01');
-        UPDATE queue SET messages = 1 WHERE id = 3; UPDATE number SET last = 1";
-    Connection::open(&path).unwrap().execute_batch(before).unwrap();
-    drop(open(&path));
-    let there = |sql: &str| Connection::open(&path).unwrap().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!(there("SELECT count(*) FROM message WHERE account = ''"), 1);
-    assert_eq!(there("PRAGMA user_version"), 3);
-    drop(open(&path));
+/// A database as older versions left it, with a body in it that waits and one that is in hand.
+fn older(path: &Path, version: &str) {
+    drop(open(path));
+    let bodies = "INSERT INTO message (id, queue, visible_at, sent_at, body) VALUES (1, 3, 0, 0, x'01');
+        INSERT INTO message (id, queue, visible_at, in_flight, handle, sent_at, body) VALUES (2, 3, 0, 1, 7, 0, x'02');
+        UPDATE queue SET messages = 2 WHERE id = 3; UPDATE number SET last = 2;
+        DROP INDEX message_by_account; DROP INDEX message_by_time;
+        CREATE INDEX message_by_time ON message (queue, visible_at, in_flight);";
+    Connection::open(path).unwrap().execute_batch(&format!("{bodies} {version}")).unwrap();
+}
+
+#[tokio::test]
+async fn one_of_an_older_version_is_opened_and_keeps_its_bodies() {
+    let no_accounts = "ALTER TABLE message DROP COLUMN account; PRAGMA user_version = 2";
+    let no_passing = "CREATE INDEX message_by_account ON message (queue, account); PRAGMA user_version = 3";
+    let newest = tempfile::tempdir().unwrap();
+    drop(open(&newest.path().join("mill.db")));
+    let indexes = |path: &Path| {
+        let sql = "SELECT group_concat(sql) FROM (SELECT sql FROM sqlite_schema WHERE type = 'index' ORDER BY name)";
+        Connection::open(path).unwrap().query_row(sql, [], |row| row.get::<_, String>(0)).unwrap()
+    };
+    for version in [no_accounts, no_passing] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mill.db");
+        older(&path, version);
+        let database = open(&path);
+        let queue = SqliteQueue::new(Arc::clone(&database), QueueName::DuplicationLow);
+        let passed_over = PassedOver { accounts: [AccountId::new("a").unwrap()].into(), ..PassedOver::default() };
+        let max = std::num::NonZeroU32::new(10).unwrap();
+        let got = queue.receive_but(&passed_over, max, Duration::from_mins(1), Duration::ZERO).await.unwrap();
+        assert_eq!(got.len(), 2, "nobody's bodies are never passed over");
+        assert!(database.check().await.unwrap().is_empty());
+        drop((queue, database));
+        assert_eq!(indexes(&path), indexes(&newest.path().join("mill.db")), "as one made today");
+        drop(open(&path));
+    }
 }
 
 #[test]
@@ -257,8 +281,8 @@ fn what_is_not_mills_or_of_another_version_is_refused_and_left_alone() {
 
     let newer = directory.path().join("newer.db");
     drop(open(&newer));
-    Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 4").unwrap();
-    assert!(matches!(try_open(&newer), Err(OpenError::OtherVersion { found: 4, known: 3, .. })));
+    Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 5").unwrap();
+    assert!(matches!(try_open(&newer), Err(OpenError::OtherVersion { found: 5, known: 4, .. })));
 
     let text = directory.path().join("text.db");
     std::fs::write(&text, "no database at all, but long enough to look like one".repeat(100)).unwrap();

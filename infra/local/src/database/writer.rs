@@ -42,8 +42,14 @@ pub(crate) struct Writing<'c> {
 }
 
 impl<'c> Writing<'c> {
-    fn new(connection: &'c Connection) -> Self {
+    /// One in which nothing is written yet.
+    pub(crate) fn new(connection: &'c Connection) -> Self {
         Self { connection, number: None, added: [0; QUEUES], arrived: [false; QUEUES] }
+    }
+
+    /// The connection, for what only reads.
+    pub(crate) fn connection(&self) -> &'c Connection {
+        self.connection
     }
 
     /// A statement, prepared once a connection.

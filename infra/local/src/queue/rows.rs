@@ -1,13 +1,15 @@
 //! The statements of the queues.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use mill_model::{AccountId, QueueName, Timestamp};
 use mill_ports::{Depth, Receipt};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 pub(super) use crate::database::writer::Writing;
 
-use super::{HIDDEN_MAX, RECEIVES_MAX};
+use super::{HIDDEN_MAX, RECEIVES_MAX, passing};
 
 /// A queue's number in the file, for ever.
 pub(super) const fn code(queue: QueueName) -> i64 {
@@ -90,13 +92,15 @@ pub(super) fn add(
     Ok(())
 }
 
-/// A receive: how many bodies, and how to mark them.
+/// A receive: how many bodies, whose not, and how to mark them.
+#[derive(Debug, Clone)]
 pub(super) struct Take {
     pub(super) queue: QueueName,
     pub(super) now: Timestamp,
     pub(super) until: Timestamp,
     pub(super) handle: i64,
     pub(super) max: u32,
+    pub(super) passed_over: BTreeSet<AccountId>,
 }
 
 /// A body received.
@@ -107,12 +111,28 @@ pub(super) struct Taken {
     pub(super) sent_at: Timestamp,
 }
 
+impl Taken {
+    /// From its id, how often it was received, when it was sent, and its body.
+    pub(super) fn of(row: &Row<'_>, handle: i64) -> rusqlite::Result<Self> {
+        Ok(Self {
+            held: Held { id: row.get(0)?, handle },
+            receives: row.get::<_, u32>(1)?.saturating_add(1),
+            sent_at: timestamp(row.get(2)?),
+            body: Bytes::from(row.get::<_, Vec<u8>>(3)?),
+        })
+    }
+}
+
 /// Takes visible bodies, those longest visible first. Those received too often go to the dead letters instead.
 pub(super) fn take(writing: &mut Writing<'_>, take: &Take) -> rusqlite::Result<Vec<Taken>> {
     let mut taken = Vec::new();
+    let passes = !take.passed_over.is_empty();
+    if passes {
+        passing::wake(writing, take)?;
+    }
     loop {
         let wanted = take.max - taken.len() as u32;
-        let seen = visible(writing, take, wanted)?;
+        let seen = if passes { passing::visible(writing, take, wanted) } else { visible(writing, take, wanted) }?;
         let exhausted = seen.len() < wanted as usize;
         for seen in seen {
             if seen.receives > RECEIVES_MAX && take.queue != QueueName::DeadLetter {
@@ -130,19 +150,17 @@ pub(super) fn take(writing: &mut Writing<'_>, take: &Take) -> rusqlite::Result<V
 
 /// Visible bodies as they will be once they are received; none that this receive has taken and did not hide.
 fn visible(writing: &mut Writing<'_>, take: &Take, wanted: u32) -> rusqlite::Result<Vec<Taken>> {
+    // Two stretches of the index, merged: what is in nobody's hands, and what was in hands whose time is over.
     let mut statement = writing.statement(
-        "SELECT id, receives, sent_at, body FROM message
-         WHERE queue = ?1 AND visible_at <= ?2 AND handle <> ?4 ORDER BY visible_at LIMIT ?3",
+        "SELECT id, receives, sent_at, body, visible_at, in_flight FROM message
+         WHERE queue = ?1 AND in_flight = 0 AND visible_at <= ?2 AND handle <> ?4
+         UNION ALL
+         SELECT id, receives, sent_at, body, visible_at, in_flight FROM message
+         WHERE queue = ?1 AND in_flight = 1 AND visible_at <= ?2 AND handle <> ?4
+         ORDER BY visible_at, in_flight LIMIT ?3",
     )?;
-    let rows = statement.query_map(params![code(take.queue), millis(take.now), wanted, take.handle], |row| {
-        Ok(Taken {
-            held: Held { id: row.get(0)?, handle: take.handle },
-            receives: row.get::<_, u32>(1)?.saturating_add(1),
-            sent_at: timestamp(row.get(2)?),
-            body: Bytes::from(row.get::<_, Vec<u8>>(3)?),
-        })
-    })?;
-    rows.collect()
+    let of = params![code(take.queue), millis(take.now), wanted, take.handle];
+    statement.query_map(of, |row| Taken::of(row, take.handle))?.collect()
 }
 
 /// Hides a body as a delivery.
@@ -170,8 +188,10 @@ fn bury(writing: &mut Writing<'_>, take: &Take, dead: &Taken) -> rusqlite::Resul
 
 /// Makes visible what a clock that has stepped back since would hide for longer than anything may be.
 fn rescue(writing: &mut Writing<'_>, take: &Take) -> rusqlite::Result<bool> {
-    let mut statement =
-        writing.statement("UPDATE message SET visible_at = ?2, in_flight = 0 WHERE queue = ?1 AND visible_at > ?3")?;
+    let mut statement = writing.statement(
+        "UPDATE message SET visible_at = ?2, in_flight = 0
+         WHERE queue = ?1 AND in_flight IN (0, 1) AND visible_at > ?3",
+    )?;
     let rescued = statement.execute(params![code(take.queue), millis(take.now), absurd(take.now)])?;
     if rescued > 0 {
         tracing::warn!(queue = %take.queue, bodies = rescued, "the clock has stepped back; made hidden bodies visible");
@@ -179,13 +199,22 @@ fn rescue(writing: &mut Writing<'_>, take: &Take) -> rusqlite::Result<bool> {
     Ok(rescued > 0)
 }
 
-/// Whether a receive would find anything.
-pub(super) fn any_visible(connection: &Connection, queue: QueueName, now: Timestamp) -> rusqlite::Result<bool> {
-    let mut statement = connection.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND visible_at <= ?2)
-             OR EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND visible_at > ?3)",
-    )?;
-    statement.query_row(params![code(queue), millis(now), absurd(now)], |row| row.get(0))
+/// Whether a receive that passes these accounts over would find anything.
+pub(super) fn any_visible(
+    connection: &Connection,
+    queue: QueueName,
+    passed_over: &BTreeSet<AccountId>,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let exists = |sql: &str, at: i64| connection.prepare_cached(sql)?.exists(params![code(queue), at]);
+    let hidden_too_long = "SELECT 1 FROM message WHERE queue = ?1 AND in_flight IN (0, 1) AND visible_at > ?2";
+    let visible = "SELECT 1 FROM message WHERE queue = ?1 AND in_flight IN (0, 1) AND visible_at <= ?2";
+    let found = if passed_over.is_empty() {
+        exists(visible, millis(now))?
+    } else {
+        passing::any_visible(connection, queue, passed_over, now)?
+    };
+    Ok(found || exists(hidden_too_long, absurd(now))?)
 }
 
 /// What became of an extension.
@@ -216,7 +245,9 @@ pub(super) fn extend(
     if until > timestamp(received_at).plus(HIDDEN_MAX) {
         return Ok(Extension::TooLong);
     }
-    writing.statement("UPDATE message SET visible_at = ?2 WHERE id = ?1")?.execute(params![held.id, millis(until)])?;
+    // It may have been noted that it is in nobody's hands, before a clock stepped back.
+    let mut statement = writing.statement("UPDATE message SET visible_at = ?2, in_flight = 1 WHERE id = ?1")?;
+    statement.execute(params![held.id, millis(until)])?;
     Ok(Extension::Granted)
 }
 
@@ -248,9 +279,14 @@ pub(super) fn remove(writing: &mut Writing<'_>, queue: QueueName, held: Held) ->
     Ok(!writing.statement("SELECT 1 FROM message WHERE id = ?1")?.exists([held.id])?)
 }
 
-/// How many bodies of an account there are. Counted in an index, a million within some tens of milliseconds.
+/// How many bodies of an account there are. Counted in an index, a million within some tens of milliseconds, but for those
+/// in hand, which are few.
 pub(super) fn depth_of(connection: &Connection, queue: QueueName, account: &AccountId) -> rusqlite::Result<u64> {
-    let mut statement = connection.prepare_cached("SELECT count(*) FROM message WHERE queue = ?1 AND account = ?2")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT (SELECT count(*) FROM message INDEXED BY message_by_account
+                 WHERE queue = ?1 AND in_flight = 0 AND account = ?2)
+              + (SELECT count(*) FROM message WHERE queue = ?1 AND in_flight = 1 AND account = ?2)",
+    )?;
     statement.query_row(params![code(queue), account.as_str()], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
 }
 
@@ -260,18 +296,25 @@ pub(super) fn depth(connection: &Connection, queue: QueueName, now: Timestamp) -
     let total: i64 = snapshot
         .prepare_cached("SELECT messages FROM queue WHERE id = ?1")?
         .query_row([code(queue)], |row| row.get(0))?;
-    let (hidden, in_flight): (i64, i64) = snapshot
-        .prepare_cached("SELECT count(*), total(in_flight) FROM message WHERE queue = ?1 AND visible_at > ?2")?
-        .query_row(params![code(queue), millis(now)], |row| Ok((row.get(0)?, row.get::<_, f64>(1)? as i64)))?;
+    let mut hidden = snapshot
+        .prepare_cached("SELECT count(*) FROM message WHERE queue = ?1 AND in_flight = ?2 AND visible_at > ?3")?;
+    let mut hidden = |held: i64| -> rusqlite::Result<i64> {
+        hidden.query_row(params![code(queue), held, millis(now)], |row| row.get(0))
+    };
+    let (delayed, in_flight) = (hidden(0)?, hidden(1)?);
     // The one that waits longest to be received: near enough the oldest, and no index by age is kept for it.
-    let first: Option<i64> = snapshot
-        .prepare_cached("SELECT sent_at FROM message WHERE queue = ?1 ORDER BY visible_at LIMIT 1")?
-        .query_row([code(queue)], |row| row.get(0))
-        .optional()?;
+    let mut first = snapshot.prepare_cached(
+        "SELECT sent_at, visible_at FROM message WHERE queue = ?1 AND in_flight = ?2 ORDER BY visible_at LIMIT 1",
+    )?;
+    let mut first = |held: i64| {
+        let row = |row: &Row<'_>| Ok((row.get(1)?, row.get(0)?));
+        first.query_row(params![code(queue), held], row).optional()
+    };
+    let first: Option<(i64, i64)> = first(0)?.into_iter().chain(first(1)?).min();
     Ok(Depth {
-        visible: (total - hidden).max(0) as u64,
+        visible: (total - delayed - in_flight).max(0) as u64,
         in_flight: in_flight as u64,
-        delayed: (hidden - in_flight) as u64,
-        oldest: first.map(|sent_at| now.since(timestamp(sent_at))),
+        delayed: delayed as u64,
+        oldest: first.map(|(_, sent_at)| now.since(timestamp(sent_at))),
     })
 }

@@ -1,31 +1,58 @@
 //! The queue against a reference model: whatever is done to both, both say the same.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_model::{QueueName, Timestamp};
-use mill_ports::{Clock as _, Depth, Outgoing, QueueErrorKind, Receipt, TaskQueue as _};
+use mill_model::{AccountId, QueueName, Timestamp};
+use mill_ports::{Clock as _, Delivery, Depth, Outgoing, PassedOver, QueueErrorKind, Receipt, TaskQueue as _};
 use proptest::prelude::*;
 
 use super::{Room, most, out};
 use crate::queue::{HIDDEN_MAX, RECEIVES_MAX, SqliteQueue};
 
+const ACCOUNTS: u8 = 3;
+
+fn account(number: u8) -> AccountId {
+    AccountId::new(format!("account-{number}")).unwrap()
+}
+
 #[derive(Debug, Clone)]
 enum Op {
-    Send { bodies: u8, delay: u64 },
-    Receive { max: u8, visibility: u64 },
-    Extend { which: usize, visibility: u64 },
-    Release { which: usize },
-    Acknowledge { which: usize },
-    Pass { by: u64 },
+    Send {
+        account: u8,
+        bodies: u8,
+        delay: u64,
+    },
+    /// Passing over the accounts of which a bit is set.
+    Receive {
+        passed_over: u8,
+        max: u8,
+        visibility: u64,
+    },
+    Extend {
+        which: usize,
+        visibility: u64,
+    },
+    Release {
+        which: usize,
+    },
+    Acknowledge {
+        which: usize,
+    },
+    Pass {
+        by: u64,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let span = prop_oneof![Just(0_u64), 1..5_000_u64, Just(60_000_u64), 5_000_000..43_200_000_u64];
+    let passed_over = prop_oneof![Just(0_u8), 0..1_u8 << ACCOUNTS];
     let delay = prop_oneof![3 => Just(0_u64), 1 => 1..5_000_u64];
     prop_oneof![
-        3 => (1..5_u8, delay).prop_map(|(bodies, delay)| Op::Send { bodies, delay }),
-        5 => (1..6_u8, span.clone()).prop_map(|(max, visibility)| Op::Receive { max, visibility }),
+        3 => (0..ACCOUNTS, 1..5_u8, delay).prop_map(|(account, bodies, delay)| Op::Send { account, bodies, delay }),
+        5 => (passed_over, 1..6_u8, span.clone())
+            .prop_map(|(passed_over, max, visibility)| Op::Receive { passed_over, max, visibility }),
         2 => (any::<usize>(), span.clone()).prop_map(|(which, visibility)| Op::Extend { which, visibility }),
         2 => any::<usize>().prop_map(|which| Op::Release { which }),
         2 => any::<usize>().prop_map(|which| Op::Acknowledge { which }),
@@ -36,11 +63,14 @@ fn op() -> impl Strategy<Value = Op> {
 #[derive(Debug, Clone)]
 struct Body {
     text: String,
+    account: u8,
     visible_at: Timestamp,
     received_at: Timestamp,
     receives: u32,
     /// Which receive holds it, if any.
     held: Option<usize>,
+    /// Whether it has been noted that nobody holds it any more.
+    woken: bool,
 }
 
 /// What the queue should be: bodies in the order of their sending, and the dead ones' texts.
@@ -84,20 +114,27 @@ async fn step(room: &Room, queue: &SqliteQueue, model: &mut Model, op: Op) {
             .then(|| (which % model.receipts.len(), model.receipts[which % model.receipts.len()].0.clone()))
     };
     match op {
-        Op::Send { bodies, delay } => {
+        Op::Send { account: of, bodies, delay } => {
             let texts: Vec<_> = (0..bodies).map(|more| format!("{}", model.sent + usize::from(more))).collect();
-            let batch: Vec<_> = texts.iter().map(|text| Outgoing { delay: ms(delay), ..out(text) }).collect();
+            let batch: Vec<_> =
+                texts.iter().map(|text| Outgoing { group: account(of), delay: ms(delay), ..out(text) }).collect();
             queue.send(&batch).await.unwrap().into_result().unwrap();
             model.sent += texts.len();
             model.bodies.extend(texts.into_iter().map(|text| Body {
                 text,
+                account: of,
                 visible_at: now.plus(ms(delay)),
                 received_at: now,
                 receives: 0,
                 held: None,
+                woken: false,
             }));
         }
-        Op::Receive { max, visibility } => receive(queue, model, now, (max, ms(visibility))).await,
+        Op::Receive { passed_over: 0, max, visibility } => receive(queue, model, now, (max, ms(visibility))).await,
+        Op::Receive { passed_over, max, visibility } => {
+            let passed_over = (0..ACCOUNTS).filter(|account| passed_over & (1 << account) != 0).collect();
+            receive_but(queue, model, now, passed_over, (max, ms(visibility))).await;
+        }
         Op::Extend { which, visibility } => {
             let Some((which, receipt)) = one(model, which) else { return };
             let answer = queue.extend(&[receipt], ms(visibility)).await.unwrap().remove(0);
@@ -130,21 +167,81 @@ async fn step(room: &Room, queue: &SqliteQueue, model: &mut Model, op: Op) {
     }
     let found = Depth { oldest: None, ..queue.depth().await.unwrap() };
     assert_eq!(found, model.depth(room.clock.now()));
+    for of in 0..ACCOUNTS {
+        let bodies = model.bodies.iter().filter(|body| body.account == of).count() as u64;
+        assert_eq!(queue.depth_of(&account(of)).await.unwrap(), Some(bodies));
+    }
 }
 
 async fn receive(queue: &SqliteQueue, model: &mut Model, now: Timestamp, (max, visibility): (u8, Duration)) {
     let got = queue.receive(most(max.into()), visibility, Duration::ZERO).await.unwrap();
-    let mut order: Vec<usize> = (0..model.bodies.len()).filter(|at| model.bodies[*at].visible_at <= now).collect();
-    // Of those visible since the same ms, the fresh ones come first: so the index has them.
-    order.sort_by_key(|at| (model.bodies[*at].visible_at, model.bodies[*at].held.is_some()));
-    let (mut expected, mut dead) = (Vec::new(), Vec::new());
-    for at in order {
-        if expected.len() == usize::from(max) {
-            break;
-        }
-        let which = if model.bodies[at].receives < RECEIVES_MAX { &mut expected } else { &mut dead };
-        which.push(at);
+    let bodies = &model.bodies;
+    let next = |mut visible: Vec<usize>| {
+        // Of those visible since the same ms, those in nobody's hands come first: so the index has them.
+        visible.sort_by_key(|at| (bodies[*at].visible_at, bodies[*at].held.is_some() && !bodies[*at].woken));
+        visible
+    };
+    let expected = expected(model, now, max, next);
+    received(model, now, visibility, got, &expected);
+}
+
+async fn receive_but(
+    queue: &SqliteQueue,
+    model: &mut Model,
+    now: Timestamp,
+    over: BTreeSet<u8>,
+    (max, visibility): (u8, Duration),
+) {
+    let passed_over = PassedOver { accounts: over.iter().map(|one| account(*one)).collect(), ..PassedOver::default() };
+    let got = queue.receive_but(&passed_over, most(max.into()), visibility, Duration::ZERO).await.unwrap();
+    for body in model.bodies.iter_mut().filter(|body| body.visible_at <= now) {
+        body.woken = true;
     }
+    let bodies = &model.bodies;
+    let next = |mut visible: Vec<usize>| {
+        visible.retain(|at| !over.contains(&bodies[*at].account));
+        // The account comes first that has waited for longest.
+        let mut fronts = BTreeMap::new();
+        for body in visible.iter().map(|at| &bodies[*at]) {
+            let front = fronts.entry(body.account).or_insert(now);
+            *front = body.visible_at.min(*front);
+        }
+        visible.sort_by_key(|at| (fronts[&bodies[*at].account], bodies[*at].account, bodies[*at].visible_at));
+        visible
+    };
+    let expected = expected(model, now, max, next);
+    received(model, now, visibility, got, &expected);
+}
+
+/// Who comes, and who is buried meanwhile, if those that are left come in this order.
+fn expected(
+    model: &Model,
+    now: Timestamp,
+    max: u8,
+    in_order: impl Fn(Vec<usize>) -> Vec<usize>,
+) -> (Vec<usize>, Vec<usize>) {
+    let (mut come, mut dead) = (Vec::new(), Vec::new());
+    loop {
+        let is_left = |at: &usize| model.bodies[*at].visible_at <= now && !come.contains(at) && !dead.contains(at);
+        let left = in_order((0..model.bodies.len()).filter(is_left).collect());
+        let wanted = usize::from(max) - come.len();
+        for at in left.iter().copied().take(wanted) {
+            if model.bodies[at].receives < RECEIVES_MAX { come.push(at) } else { dead.push(at) }
+        }
+        if left.len() < wanted || come.len() == usize::from(max) {
+            return (come, dead);
+        }
+    }
+}
+
+/// Compares what came with what should.
+fn received(
+    model: &mut Model,
+    now: Timestamp,
+    visibility: Duration,
+    got: Vec<Delivery>,
+    (expected, dead): &(Vec<usize>, Vec<usize>),
+) {
     let mut texts: Vec<_> = expected.iter().map(|at| model.bodies[*at].text.clone()).collect();
     let mut found: Vec<_> = got.iter().map(|one| String::from_utf8(one.body.to_vec()).unwrap()).collect();
     texts.sort();
@@ -157,6 +254,7 @@ async fn receive(queue: &SqliteQueue, model: &mut Model, now: Timestamp, (max, v
         body.receives += 1;
         assert_eq!(delivery.receive_count, body.receives);
         (body.visible_at, body.received_at, body.held) = (now.plus(visibility), now, held);
+        body.woken = false;
         model.receipts.push((delivery.receipt, text));
     }
     let dead: Vec<String> = dead.iter().map(|at| model.bodies[*at].text.clone()).collect();

@@ -1,0 +1,194 @@
+//! Receives that pass accounts over, however many bodies they have: by two seeks an account, and by nothing of theirs.
+//!
+//! The index by account holds what is in nobody's hands alone, so that it costs a body one entry and no change as it is
+//! extended or acknowledged. What was in hands whose time is over is [put into it](wake) first; of that there is no more
+//! than workmen can hold. The index is named: SQLite takes the one by time for as good, which holds everybody's.
+
+use std::collections::BTreeSet;
+
+use mill_model::{AccountId, QueueName, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::rows::{Take, Taken, Writing, code, millis};
+
+/// Those of the accounts that a queue has bodies of, in nobody's hands, which are not passed over.
+fn others(
+    connection: &Connection,
+    queue: QueueName,
+    passed_over: &BTreeSet<AccountId>,
+) -> rusqlite::Result<Vec<String>> {
+    let mut first = connection.prepare_cached(
+        "SELECT account FROM message INDEXED BY message_by_account
+         WHERE queue = ?1 AND in_flight = 0 ORDER BY account LIMIT 1",
+    )?;
+    let mut next = connection.prepare_cached(
+        "SELECT account FROM message INDEXED BY message_by_account
+         WHERE queue = ?1 AND in_flight = 0 AND account > ?2 ORDER BY account LIMIT 1",
+    )?;
+    let mut others = Vec::new();
+    let mut found: Option<String> = first.query_row([code(queue)], |row| row.get(0)).optional()?;
+    while let Some(account) = found {
+        found = next.query_row(params![code(queue), account], |row| row.get(0)).optional()?;
+        if !is_one_of(passed_over, &account) {
+            others.push(account);
+        }
+    }
+    Ok(others)
+}
+
+/// Nobody's bodies, of before accounts were kept, are never passed over.
+fn is_one_of(accounts: &BTreeSet<AccountId>, account: &str) -> bool {
+    AccountId::new(account).is_ok_and(|account| accounts.contains(&account))
+}
+
+/// Since when an account has had a body that can be received, if it has one.
+fn front(connection: &Connection, queue: QueueName, account: &str, now: Timestamp) -> rusqlite::Result<Option<i64>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT visible_at FROM message INDEXED BY message_by_account
+         WHERE queue = ?1 AND in_flight = 0 AND account = ?2 AND visible_at <= ?3 ORDER BY visible_at LIMIT 1",
+    )?;
+    statement.query_row(params![code(queue), account, millis(now)], |row| row.get(0)).optional()
+}
+
+/// Notes of what was in hands whose time is over that it is in nobody's. Receipts hold on, until it is received again.
+pub(super) fn wake(writing: &Writing<'_>, take: &Take) -> rusqlite::Result<()> {
+    let mut statement = writing
+        .statement("UPDATE message SET in_flight = 0 WHERE queue = ?1 AND in_flight = 1 AND visible_at <= ?2")?;
+    statement.execute(params![code(take.queue), millis(take.now)]).map(drop)
+}
+
+/// Visible bodies as they will be once they are received: those of the account first that has had one for longest.
+pub(super) fn visible(writing: &Writing<'_>, take: &Take, wanted: u32) -> rusqlite::Result<Vec<Taken>> {
+    let connection = writing.connection();
+    let mut fronts = Vec::new();
+    for account in others(connection, take.queue, &take.passed_over)? {
+        if let Some(since) = front(connection, take.queue, &account, take.now)? {
+            fronts.push((since, account));
+        }
+    }
+    fronts.sort_unstable();
+    let mut statement = writing.statement(
+        "SELECT id, receives, sent_at, body FROM message INDEXED BY message_by_account
+         WHERE queue = ?1 AND in_flight = 0 AND account = ?2 AND visible_at <= ?3 ORDER BY visible_at LIMIT ?4",
+    )?;
+    let mut taken: Vec<Taken> = Vec::new();
+    for (_, account) in fronts {
+        let left = wanted - taken.len() as u32;
+        if left == 0 {
+            break;
+        }
+        let of = params![code(take.queue), account, millis(take.now), left];
+        for one in statement.query_map(of, |row| Taken::of(row, take.handle))? {
+            taken.push(one?);
+        }
+    }
+    Ok(taken)
+}
+
+/// Whether a receive that passes these accounts over would find anything.
+pub(super) fn any_visible(
+    connection: &Connection,
+    queue: QueueName,
+    passed_over: &BTreeSet<AccountId>,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    for account in others(connection, queue, passed_over)? {
+        if front(connection, queue, &account, now)?.is_some() {
+            return Ok(true);
+        }
+    }
+    let mut statement = connection
+        .prepare_cached("SELECT account FROM message WHERE queue = ?1 AND in_flight = 1 AND visible_at <= ?2")?;
+    let mut rows = statement.query(params![code(queue), millis(now)])?;
+    while let Some(row) = rows.next()? {
+        if !is_one_of(passed_over, row.get_ref(0)?.as_str()?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use mill_ports::{Outgoing, PassedOver, TaskQueue as _};
+
+    use super::*;
+    use crate::queue::{SqliteQueue, rows};
+    use crate::{Database, OsChance, OsClock};
+
+    fn account(name: &str) -> AccountId {
+        AccountId::new(name).unwrap()
+    }
+
+    async fn send(queue: &SqliteQueue, of: &str, bodies: usize) {
+        let one = Outgoing { group: account(of), body: Bytes::from_static(b"x"), delay: Duration::ZERO };
+        for batch in vec![one; bodies].chunks(100) {
+            queue.send(batch).await.unwrap().into_result().unwrap();
+        }
+    }
+
+    /// Steps that the database takes to look for others' bodies, to receive them, and to look again, beside so many of an
+    /// account that is passed over; then to receive of all, and to count the others'.
+    async fn steps_beside(backlog: usize) -> Vec<u64> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mill.db");
+        let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance)).unwrap();
+        let queue = SqliteQueue::new(Arc::clone(&database), QueueName::DuplicationLow);
+        send(&queue, "a", backlog).await;
+        send(&queue, "b", 3).await;
+        let (queue, now) = (QueueName::DuplicationLow, database.clock().now());
+        let passed_over = BTreeSet::from([account("a")]);
+        let until = now.plus(Duration::from_mins(1));
+        let take = Take { queue, now, until, handle: 7, max: 10, passed_over: passed_over.clone() };
+
+        let mut connection = Connection::open(&path).unwrap();
+        let steps = Arc::new(AtomicU64::new(0));
+        let counting = Arc::clone(&steps);
+        let count = move || {
+            counting.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        connection.progress_handler(1, Some(count)).unwrap();
+        let look = || rows::any_visible(&connection, queue, &passed_over, now).unwrap();
+        assert!(look());
+        let looked = steps.swap(0, Ordering::Relaxed);
+        assert_eq!(rows::take(&mut Writing::new(&connection), &take).unwrap().len(), 3);
+        let taken = steps.swap(0, Ordering::Relaxed);
+        assert!(!look());
+        let looked_again = steps.swap(0, Ordering::Relaxed);
+        let take = Take { handle: 8, max: 5, passed_over: BTreeSet::new(), ..take };
+        assert_eq!(rows::take(&mut Writing::new(&connection), &take).unwrap().len(), 5);
+        let taken_of_all = steps.swap(0, Ordering::Relaxed);
+        assert_eq!(rows::depth_of(&connection, queue, &account("b")).unwrap(), 3);
+        vec![looked, taken, looked_again, taken_of_all, steps.swap(0, Ordering::Relaxed)]
+    }
+
+    #[tokio::test]
+    async fn an_account_costs_others_the_same_with_ten_bodies_and_with_thousands() {
+        let (few, many) = (steps_beside(10).await, steps_beside(5_000).await);
+        assert_eq!(few, many);
+    }
+
+    #[tokio::test]
+    async fn what_many_hands_let_go_at_once_is_received_past_an_account() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mill.db");
+        let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance)).unwrap();
+        let queue = SqliteQueue::new(database, QueueName::DuplicationLow);
+        send(&queue, "a", 30).await;
+        send(&queue, "b", 30).await;
+        let max = NonZeroU32::new(100).unwrap();
+        assert_eq!(queue.receive(max, Duration::ZERO, Duration::ZERO).await.unwrap().len(), 60);
+        let passed_over = PassedOver { accounts: [account("a")].into(), ..PassedOver::default() };
+        let got = queue.receive_but(&passed_over, max, Duration::from_mins(1), Duration::ZERO).await.unwrap();
+        assert_eq!(got.len(), 30);
+        assert!(got.iter().all(|one| one.receive_count == 2));
+        assert_eq!(queue.depth_of(&account("a")).await.unwrap(), Some(30));
+    }
+}
