@@ -91,7 +91,7 @@ impl Conclusion<'_> {
                 "no account is configured: `duplication-accounts.json` in the folder of policies names none".into(),
             );
         }
-        let idle = |(account, why): &(_, String)| format!("nothing to do for account `{account}`: {why}");
+        let idle = |(account, why): &(_, String)| format!("nothing to do for {}: {why}", self.names.account(account));
         remarks.extend(produced.accounts_idle.iter().map(idle));
         remarks.extend(produced.named_first.iter().map(|entry| self.names.entry(entry)));
         let SurveySum { refused, hidden, ignored, .. } = produced.survey;
@@ -106,7 +106,7 @@ impl Conclusion<'_> {
         }
         remarks.extend(produced.sources_absent.iter().map(|absent| self.names.absent(absent)));
         for (account, why) in &produced.accounts_failed {
-            remarks.push(format!("account `{account}` was passed over: {why}"));
+            remarks.push(format!("{} was passed over: {}", self.names.account(account), self.names.text(why)));
         }
         remarks.extend(produced.spaces_failed.iter().map(|failed| self.names.failed(failed)));
         remarks
@@ -161,7 +161,7 @@ impl Conclusion<'_> {
         let newly_failed = !failed.is_empty();
         remarks.extend(failed);
         for (account, why) in &session.accounts_failed {
-            remarks.push(format!("account `{account}` could not be surveyed: {why}"));
+            remarks.push(format!("{} could not be surveyed: {}", self.names.account(account), self.names.text(why)));
         }
         match &session.ended {
             Ended::HeldByAnother { holder } => remarks.push(format!(

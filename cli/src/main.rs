@@ -36,6 +36,7 @@ use mill_ports::{CrashPoint, crash_point};
 
 use crate::args::Cli;
 use crate::exit::Exit;
+use crate::stop::StoppedEarly;
 
 /// Arguments that are well formed and make no sense.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,8 @@ fn main() -> ExitCode {
         }
     };
     let bars = MultiProgress::new();
-    let ran = logs::begin(cli.log.as_deref(), cli.log_json, cli.command.names(), &bars).and_then(|keeper| {
+    let names = cli.command.names();
+    let ran = logs::begin(cli.log.as_deref(), cli.log_json, names.clone(), &bars).and_then(|keeper| {
         let ran = crash::listen().and_then(|()| run(cli, &bars));
         drop(keeper);
         ran
@@ -61,8 +63,12 @@ fn main() -> ExitCode {
     match ran {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
-            let exit = if error.is::<Usage>() { Exit::BadArguments } else { Exit::Error };
-            output::complaint(&format!("{error:#}"));
+            let exit = match () {
+                () if error.is::<Usage>() => Exit::BadArguments,
+                () if error.is::<StoppedEarly>() => Exit::Partial,
+                () => Exit::Error,
+            };
+            output::complaint(&names.text(&format!("{error:#}")));
             ExitCode::from(exit.code())
         }
     }

@@ -94,6 +94,26 @@ impl Names {
         self.text(&format!("not copied: `{subject}`: {reason}"))
     }
 
+    /// A task that was given up, and its dead letter. A mirror's are gone with its next run, which tries again.
+    pub(crate) fn given_up(&self, id: &str, subject: Option<&str>, reason: &str) -> String {
+        let what = subject.map_or_else(|| "a task that nobody can read".to_owned(), |subject| format!("`{subject}`"));
+        let said = subject.and_then(|subject| reason.strip_prefix(&format!("`{subject}` is not in sync yet: ")));
+        // All of it: the cause stands at its end.
+        let reason = said.unwrap_or(reason).escape_debug();
+        match self {
+            Self::Policies => format!("given up {what}: {reason} (mill deadletters show {id})"),
+            Self::Mirror { .. } => self.text(&format!("given up {what}: {reason}")),
+        }
+    }
+
+    /// An account, within a sentence.
+    pub(crate) fn account(&self, account: &AccountId) -> String {
+        match self {
+            Self::Policies => format!("account `{account}`"),
+            Self::Mirror { source, .. } => format!("`{source}`"),
+        }
+    }
+
     /// What a policy leaves out; a mirror leaves nothing out so.
     pub(crate) fn left_out(entry: &LeftOutEntry) -> String {
         let LeftOutEntry { account, store, shown, is_space, rule } = entry;
@@ -167,6 +187,13 @@ mod tests {
             assert_eq!(names.text(made), said);
             assert_eq!(Names::Policies.text(made), made);
         }
+        let given_up = |subject| {
+            let reason =
+                "`mirror/content/a/b` is not in sync yet: put of `content/a/b` in store `mirror:destination` failed";
+            names.given_up("id", subject, reason)
+        };
+        assert_eq!(given_up(Some("mirror/content/a/b")), "given up `a/b`: put of `a/b` in `/mnt/copy` failed");
+        assert!(!given_up(None).contains("mirror"));
         let line =
             names.log_line("WARN mirror/content/a (duplicate 1): slow account=mirror space=content source=source n=1");
         assert_eq!(line, "WARN a (duplicate 1): slow n=1");

@@ -155,7 +155,7 @@ impl Progress {
             bar.finish_and_clear();
         }
         for (bar, (subject, moved, size)) in self.below.iter().zip(in_hand) {
-            bar.set_message(format!("{subject}: {} of {}", bytes(*moved), bytes(*size)));
+            bar.set_message(format!("{}: {} of {}", self.names.text(subject), bytes(*moved), bytes(*size)));
         }
     }
 

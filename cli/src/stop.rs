@@ -5,6 +5,11 @@ use mill_ports::{CrashPoint, crash_point};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// It was stopped before it had anything to sum up.
+#[derive(Debug, thiserror::Error)]
+#[error("it was stopped before it began{0}; run it again")]
+pub(crate) struct StoppedEarly(pub(crate) String);
+
 /// The two ways to be stopped.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stopping {

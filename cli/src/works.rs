@@ -40,7 +40,12 @@ pub(crate) struct Works {
     pub(crate) places: Arc<DestinationPlaces>,
     /// The stores once more, where policy files name them.
     pub(crate) configured: Option<Arc<ConfiguredStores>>,
+    /// How long an item waits at which its store asks to slow down, while it serves others.
+    pub(crate) item_patience: Duration,
 }
+
+/// As long as a run waits for a store where nothing else is said.
+const ITEM_PATIENCE: Duration = Duration::from_mins(5);
 
 /// The account under which Mill's own folders, such as that of the policies, are opened.
 fn own_folder(name: &str) -> Result<StoreAddress> {
@@ -94,7 +99,17 @@ impl Works {
     ) -> Self {
         crash_point(CrashPoint::CliOpened);
         let (statistics, refusals) = Default::default();
-        Self { engine, policies, stores, statistics, refusals, misplaced, places, configured: None }
+        Self {
+            engine,
+            policies,
+            stores,
+            statistics,
+            refusals,
+            misplaced,
+            places,
+            configured: None,
+            item_patience: ITEM_PATIENCE,
+        }
     }
 
     /// The book of pairs proven in step.
@@ -130,7 +145,7 @@ impl Works {
 
     /// All that this process can do.
     fn registry(&self) -> Registry {
-        let duplicate = DuplicateFactory::new(mill_processors::Deps {
+        let duplicate = mill_processors::Deps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             seals: self.seals(),
@@ -139,7 +154,8 @@ impl Works {
             chance: self.engine.chance.clone(),
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
-        });
+        };
+        let duplicate = DuplicateFactory::patient(duplicate, self.item_patience);
         let remove = RemoveFactory::new(mill_processors::remove::Deps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),

@@ -45,12 +45,13 @@ mod transfer;
 mod witness;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mill_model::{AccountId, Duplicate, Fate, ItemAddress, StoreAddress, StoreId, Task, TaskKind};
 use mill_ports::{
-    Attempt, Chance, Clock, FailureClass, Outcome, ProcessorError, Statistics, Stores, TaskProcessor,
-    TaskProcessorFactory,
+    Attempt, Chance, Clock, FailureClass, Outcome, ProcessorError, Statistics, StoreError, StoreErrorKind, Stores,
+    TaskProcessor, TaskProcessorFactory, chain,
 };
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyBook;
@@ -63,6 +64,7 @@ use self::told::Told;
 use crate::fate::{self, ErrorMeaning};
 use crate::refusals::{Refusals, Refused};
 use crate::seldom::Seldom;
+use crate::slow_items::SlowItems;
 use crate::stop::Stop;
 use crate::today::{self, Today};
 use crate::tries::Tries;
@@ -102,11 +104,17 @@ struct Room {
     claims: Claims,
     told: Told,
     seal_warnings: Seldom,
+    slow_items: SlowItems,
 }
 
 impl DuplicateFactory {
-    /// A factory whose processors work with `deps`.
+    /// A factory whose processors work with `deps`, and wait for throttling stores without end.
     pub fn new(deps: Deps) -> Self {
+        Self::patient(deps, Duration::MAX)
+    }
+
+    /// The same; an item at which its store asks to slow down for so long, while it serves others, is refused by name.
+    pub fn patient(deps: Deps, give_up_after: Duration) -> Self {
         let tries = Tries::new(deps.clock.clone(), deps.chance.clone());
         Self {
             room: Arc::new(Room {
@@ -115,6 +123,7 @@ impl DuplicateFactory {
                 claims: Claims::default(),
                 told: Told::default(),
                 seal_warnings: Seldom::default(),
+                slow_items: SlowItems::new(give_up_after),
             }),
         }
     }
@@ -165,13 +174,19 @@ impl TaskProcessor for DuplicateProcessor {
 
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
         let outcome = match self.look(attempt).await {
-            Ok(()) => Outcome::done(),
+            Ok(()) => {
+                self.room.slow_items.served(&self.stores(), &self.subject());
+                Outcome::done()
+            }
             Err(Stop::Outcome(outcome)) => outcome,
             Err(Stop::Refused { reason }) => self.refused(attempt, reason),
             Err(Stop::Failed { class, source }) => return Err(fate::failed(class, &self.subject(), source)),
             Err(Stop::Store(error)) => {
                 // What a store answered after the lease was lost is no news of that store.
                 attempt.may_act()?;
+                if let Some(reason) = self.always_throttled(&error) {
+                    return Ok(self.refused(attempt, reason));
+                }
                 match ErrorMeaning::of(error, &self.subject()) {
                     ErrorMeaning::Refused { reason } => self.refused(attempt, reason),
                     ErrorMeaning::Failed(failure) => return Err(failure),
@@ -214,6 +229,15 @@ impl DuplicateProcessor {
             }
             other => other,
         })
+    }
+
+    /// Why the item is given up, if its store has asked to slow down at it for long enough while it served others.
+    fn always_throttled(&self, error: &StoreError) -> Option<String> {
+        let StoreErrorKind::Throttled { .. } = error.kind else { return None };
+        let now = self.room.deps.clock.monotonic();
+        let waited = self.room.slow_items.told_to_wait(&error.store, &self.subject(), now)?.as_secs();
+        let said = error.source.as_ref().map_or_else(String::new, |source| format!(": {}", chain(&**source)));
+        Some(format!("for {waited} s store `{}` asked to slow down at each try, and served others{said}", error.store))
     }
 
     fn refused(&self, attempt: &Attempt, reason: String) -> Outcome {

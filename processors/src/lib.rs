@@ -8,7 +8,8 @@
 //!
 //! Reading order: [`duplicate`] (the kind: factory, processor, decision table), [`remove`] (the one kind that deletes),
 //! `today` (the policy of a task), `stop` (why a look ended), `fate` (what a store's failure means
-//! for a task), `tries` (the few tries of one call), `seldom` (warnings that could come with every item), [`refusals`]
+//! for a task), `tries` (the few tries of one call), `seldom` (warnings that could come with every item), `slow_items`
+//! (items at which a store always asks to slow down), [`refusals`]
 //! (what cannot be copied, by name); then [`verify`] (both sides of a space, read byte by byte) and [`restore`] (a
 //! space back from one of its copies, judged by the seals).
 //!
@@ -23,6 +24,7 @@ pub mod refusals;
 pub mod remove;
 pub mod restore;
 mod seldom;
+mod slow_items;
 mod stop;
 #[cfg(test)]
 mod test_site;

@@ -123,17 +123,9 @@ fn whole(letter: &DeadLetter) -> Value {
 /// The open letters, each a sentence, for a run's summary.
 pub(crate) async fn open_remarks(works: &Works, names: &Names) -> Result<Vec<String>> {
     let letters = letters(&works.dead_letters(), false).await?;
-    // Those of a mirror are gone with its next run, which tries again.
-    let more = |id: &str| match names {
-        Names::Policies => format!(" (mill deadletters show {id})"),
-        Names::Mirror { .. } => String::new(),
-    };
     Ok(letters
         .iter()
-        .map(|letter| {
-            let subject = letter.subject.as_deref().unwrap_or("a task that nobody can read");
-            format!("given up `{subject}`: {}{}", shown(&letter.reason), more(letter.id.as_str()))
-        })
+        .map(|letter| names.given_up(letter.id.as_str(), letter.subject.as_deref(), &letter.reason))
         .collect())
 }
 

@@ -40,7 +40,7 @@ use crate::names::Names;
 use crate::output::line;
 use crate::places::{DestinationPlaces, NotWhereItWas, WayOut};
 use crate::running::{Hands, Run};
-use crate::stop;
+use crate::stop::{self, StoppedEarly};
 use crate::stores::{FolderOpener, MirrorStores, OpenedAs, TAKE_OVER};
 use crate::works::{Works, producer_defaults, workman_defaults};
 
@@ -69,7 +69,10 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     stopping.when_damaged();
     pair.make_destination(first || args.create)?;
     pair.state.remember(&remembered, identity)?;
-    let works = pair.works(engine, &args, first || args.create, &stop).await?;
+    // Also a server that takes the call and never answers holds nobody up who stops it.
+    let works = pair.works(engine, &args, first || args.create, &stop);
+    let Some(works) = stop.run_until_cancelled(works).await else { return Err(StoppedEarly(String::new()).into()) };
+    let works = Works { item_patience: args.ending.give_up_after, ..works? };
     super::held::confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &*works.engine.clock).await?;
     works.engine.purge_queues().await?;
     crash_point(CrashPoint::MirrorPurged);

@@ -22,7 +22,7 @@ use crate::works::{Works, producer_settings, workman_settings};
 /// Runs it.
 pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: MultiProgress) -> Result<Exit> {
     let stopping = stop::on_signals()?;
-    let works = Works::to_work(config).await?;
+    let works = Works { item_patience: args.ending.give_up_after, ..Works::to_work(config).await? };
     stopping.when_damaged();
     super::held::confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &*works.engine.clock).await?;
     // Who runs this wants it tried now, also what was put off because a store could not be used.

@@ -11,6 +11,8 @@ use mill_trials::{Disk, FileSystem, NotRun, apart};
 use crate::world::{Ran, World, walk};
 
 const EIO: i32 = 5;
+const EBUSY: i32 = 16;
+const EXDEV: i32 = 18;
 const ENOMEM: i32 = 12;
 const ESTALE: i32 = 116;
 
@@ -166,6 +168,50 @@ fn a_file_larger_than_the_file_system_takes_stops_no_other() {
     shell.args(["-c", &script]).current_dir(world.path("")).env("XDG_STATE_HOME", world.path("state"));
     named(Ran::of(shell.output().unwrap()), 1, &["m-large", "takes no file of this size"]);
     assert_eq!(arrived(&world), 120);
+}
+
+/// As ext4 and XFS refuse it where projects have quotas, and Ceph where directories have.
+#[test]
+fn a_directory_that_takes_no_file_by_renaming_stops_no_other_and_says_what_to_do() {
+    let world = World::new();
+    apart(move || {
+        files(&world, "src");
+        fs::create_dir_all(world.path("real")).unwrap();
+        let flaky = FlakyFolder::serve(&world.path("real"), &world.path("dst"))?;
+        for n in 0..40 {
+            flaky.fail(Operation::Rename, &format!("bad/{n:02}"), EXDEV);
+        }
+        let ran = world.mirror(&["--create"]);
+        assert!(!ran.out.contains("mount point"), "{}", ran.out);
+        named(ran, 40, &["bad/00", "a quota or project of its own", "make that directory a store of its own"]);
+        assert_eq!(arrived(&world), 80);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_item_that_is_in_use_is_tried_again_and_only_one_that_is_mounted_over_is_called_so() {
+    let world = World::new();
+    apart(move || {
+        files(&world, "src");
+        fs::create_dir_all(world.path("real/a")).unwrap();
+        fs::create_dir_all(world.path("real/z")).unwrap();
+        let flaky = FlakyFolder::serve(&world.path("real"), &world.path("dst"))?;
+        flaky.fail_times(2, Operation::Rename, "a/00", EBUSY);
+        flaky.fail(Operation::Rename, "a/01", EBUSY);
+        world.write("dst/z/00", "older");
+        world.write("other", "other");
+        let (other, at) = (world.path("other"), world.path("dst/z/00"));
+        assert!(Command::new("mount").arg("--bind").args([other, at]).status().unwrap().success());
+        let ran = world.mirror(&["--create"]).expect(50);
+        let remarks = ran.json()["remarks"].to_string();
+        for words in ["a/01", "another program or its file server holds it", "something is mounted at `z/00`"] {
+            assert!(remarks.contains(words), "{words}: {remarks}");
+        }
+        assert!(!remarks.contains("a/00") && !remarks.contains("mount point"), "{remarks}");
+        assert_eq!(fs::read(world.path("other")).unwrap(), b"other");
+        Ok(())
+    });
 }
 
 #[test]

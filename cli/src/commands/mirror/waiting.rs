@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use mill_ports::{StoreError, StoreErrorKind, chain};
 use tokio_util::sync::CancellationToken;
+
+use crate::stop::StoppedEarly;
 
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -32,7 +34,9 @@ impl Patience<'_> {
             }
             tracing::warn!("waits for store `{}`: {}", error.store, chain(&error));
             tokio::select! {
-                () = self.stop.cancelled() => bail!("it was stopped while it waited: {}", chain(&error)),
+                () = self.stop.cancelled() => {
+                    return Err(StoppedEarly(format!(", while it waited: {}", chain(&error))).into());
+                }
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(PAUSE_MAX);

@@ -127,6 +127,7 @@ impl<'a> Making<'a> {
     fn rename(&self, staged: &Staged, parent: &OwnedFd, place: &Place, when: &When) -> Result<Renamed, Fault> {
         let (from, name) = staged.prepared();
         let rename = |flags| rustix::fs::renameat_with(from, name, parent, place.name(), flags);
+        let write = |errno| if errno == Errno::XDEV { takes_none_from_elsewhere() } else { write(errno) };
         if !matches!(when, When::VersionIs(_)) {
             match rename(RenameFlags::NOREPLACE) {
                 Ok(()) => return Ok(Renamed::Fresh),
@@ -432,9 +433,19 @@ impl<'a> Making<'a> {
         match rustix::fs::unlinkat(self.root, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(Changed::Space),
             Err(Errno::NOTEMPTY | Errno::EXIST) => Err(StoreErrorKind::Precondition.into()),
+            Err(Errno::BUSY) => {
+                Err(Fault::refused(Refusal::Unholdable("something is mounted there, or it is in use".to_owned())))
+            }
             Err(errno) => Err(write(errno)),
         }
     }
+}
+
+/// Within one mount a file system says so of a directory that counts what lies in it by itself.
+fn takes_none_from_elsewhere() -> Fault {
+    let why = "its directory takes no file by renaming, as one does that has a quota or project of its own (`lsattr -pd` \
+               shows it); give all of the folder one project, or make that directory a store of its own";
+    Fault::refused(Refusal::Unwritable(why.to_owned()))
 }
 
 /// The state of a file that nobody has written since it was found.

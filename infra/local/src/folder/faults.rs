@@ -95,7 +95,7 @@ fn is_doubtful(during: During, errno: Errno) -> bool {
     match during {
         During::Reach | During::Flush => false,
         During::Read => of_all || of_name,
-        During::Write => of_all || of_name || is_of_room(errno),
+        During::Write => of_all || of_name || is_of_room(errno) || errno == Errno::BUSY,
     }
 }
 
@@ -137,7 +137,8 @@ fn kind(during: During, errno: Errno) -> StoreErrorKind {
         (During::Write, Errno::LOOP) => taken("a symbolic link"),
         (During::Write, Errno::NOTDIR) => taken("a file"),
         (During::Write, Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => taken("a directory"),
-        (During::Write, Errno::XDEV | Errno::BUSY) => unholdable("a mount point lies in its path"),
+        // Of the way to an item. What a rename says by it, its caller knows.
+        (During::Write, Errno::XDEV) => unholdable("a mount point lies in its path"),
         (During::Write, Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ) => {
             unholdable("the file system takes no such name")
         }
@@ -175,6 +176,7 @@ mod tests {
             (Write, Errno::ACCESS, StoreErrorKind::Unavailable),
             (Write, Errno::NODEV, StoreErrorKind::Unavailable),
             (Write, Errno::BADF, StoreErrorKind::Unexpected),
+            (Write, Errno::BUSY, StoreErrorKind::Unexpected),
             (Flush, Errno::IO, StoreErrorKind::Unexpected),
             (Flush, Errno::NOSPC, StoreErrorKind::Unavailable),
             (Flush, Errno::ROFS, StoreErrorKind::Unavailable),
@@ -182,9 +184,7 @@ mod tests {
         ] {
             assert_eq!(kind(during, errno), expected, "{during:?} {errno}");
         }
-        for errno in
-            [Errno::XDEV, Errno::BUSY, Errno::NAMETOOLONG, Errno::INVAL, Errno::ILSEQ, Errno::NOTSUP, Errno::FBIG]
-        {
+        for errno in [Errno::XDEV, Errno::NAMETOOLONG, Errno::INVAL, Errno::ILSEQ, Errno::NOTSUP, Errno::FBIG] {
             assert!(unholdable(&kind(Write, errno)), "{errno}");
         }
         for errno in [Errno::LOOP, Errno::NOTDIR, Errno::ISDIR, Errno::NOTEMPTY, Errno::EXIST] {

@@ -91,6 +91,7 @@ impl Folder {
         match errno {
             // Something went away in this very moment: the next try tells.
             Errno::NOENT | Errno::AGAIN => fault,
+            Errno::BUSY => busy(place.zip(self.root.dir().ok()), fault),
             // It passes, or it is given up by name after some tries.
             _ if PASSING.contains(&errno) => Fault { kind: StoreErrorKind::Unexpected, doubt: None, ..fault },
             _ => {
@@ -98,6 +99,18 @@ impl Folder {
                 let why = found.and_then(|(place, root)| immutable(&root, place));
                 refused(fault, Refusal::Unwritable(why.unwrap_or_else(|| errno.to_string())))
             }
+        }
+    }
+}
+
+/// What it comes to that an item, or a directory on its way, is in use: by what is mounted there, or by whom nobody knows. That
+/// may pass, or it is given up by name after some tries.
+fn busy(at: Option<(&Place, Arc<RootDir>)>, fault: Fault) -> Fault {
+    match at.and_then(|(place, root)| mounted(&root, place)) {
+        Some(at) => refused(fault, Refusal::Unholdable(format!("something is mounted at `{at}`"))),
+        None => {
+            let source = format!("{}; another program or its file server holds it", std::io::Error::from(Errno::BUSY));
+            Fault { kind: StoreErrorKind::Unexpected, source: Some(source.into()), doubt: None, ..fault }
         }
     }
 }
@@ -232,18 +245,32 @@ fn refused(fault: Fault, refusal: Refusal) -> Fault {
 
 /// What on the way to an item was made immutable, if anything, the item first.
 fn immutable(root: &RootDir, place: &Place) -> Option<String> {
+    on_the_way(root, place, |shown, attributes| {
+        if attributes.contains(StatxAttributes::IMMUTABLE) {
+            return Some(format!("`{shown}` is immutable (`chattr -i` lets it be changed)"));
+        }
+        let only_grows = attributes.contains(StatxAttributes::APPEND);
+        only_grows.then(|| format!("`{shown}` may only be appended to (`chattr -a` lets it be changed)"))
+    })
+}
+
+/// Where on the way to an item something is mounted, if anywhere, the item first.
+fn mounted(root: &RootDir, place: &Place) -> Option<String> {
+    on_the_way(root, place, |shown, attributes| {
+        attributes.contains(StatxAttributes::MOUNT_ROOT).then(|| shown.to_owned())
+    })
+}
+
+/// The first that is found of an item and the directories above it, by the name and the attributes of each.
+fn on_the_way<T>(root: &RootDir, place: &Place, find: impl Fn(&str, StatxAttributes) -> Option<T>) -> Option<T> {
     let mut path = place.path();
     loop {
-        let found = root
+        let seen = root
             .waypoint(split(path).0)
             .and_then(|above| rustix::fs::statx(above, split(path).1, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE));
-        let is = |attribute| found.as_ref().is_ok_and(|found| found.stx_attributes.contains(attribute));
-        let shown = || mill_model::ids::shown(path[place.space().len()..].trim_start_matches('/'));
-        if is(StatxAttributes::IMMUTABLE) {
-            return Some(format!("`{}` is immutable (`chattr -i` lets it be changed)", shown()));
-        }
-        if is(StatxAttributes::APPEND) {
-            return Some(format!("`{}` may only be appended to (`chattr -a` lets it be changed)", shown()));
+        let shown = mill_model::ids::shown(path[place.space().len()..].trim_start_matches('/'));
+        if let Some(found) = seen.ok().and_then(|seen| find(&shown, seen.stx_attributes)) {
+            return Some(found);
         }
         path = split(path).0;
         if path.len() <= place.space().len() {
