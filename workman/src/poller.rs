@@ -133,6 +133,8 @@ pub(crate) struct Poller {
     gather_until: Option<Monotonic>,
     /// The highest lane answered without having waited; it is not asked again before then.
     pause_until: Option<Monotonic>,
+    /// The same of a receive beside the rounds, which go on meanwhile.
+    beside_from: Option<Monotonic>,
 }
 
 /// Most points in time that are remembered.
@@ -169,6 +171,7 @@ impl Poller {
             troubled: false,
             gather_until: None,
             pause_until: None,
+            beside_from: None,
         }
     }
 

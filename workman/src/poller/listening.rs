@@ -60,7 +60,8 @@ impl Poller {
     /// Whether reserved slots are free that the higher queues have just declined, while the lowest has more to do.
     pub(super) fn is_to_listen_beside(&self, now: Monotonic) -> bool {
         let low_goes_on = self.room_low() == 0 || self.lanes[self.last()].has_more;
-        self.held == 0 && self.spare() > 0 && low_goes_on && !self.is_failing(0, now)
+        let too_soon = self.beside_from.is_some_and(|from| now < from);
+        self.held == 0 && self.spare() > 0 && low_goes_on && !too_soon && !self.is_failing(0, now)
     }
 
     /// Begins a long receive for the slots that are reserved. While there is one already, or there can be none, nothing is
@@ -72,18 +73,17 @@ impl Poller {
             let max = self.held.min(self.lanes[0].batch_max);
             return Step::Listen(Ask { lane: 0, max, wait: self.settings.poll_wait, asked_at: now, beside: true });
         }
-        let highest = self.lanes[0].retry_at.filter(|at| now < *at);
-        Step::Rest { until: [due, highest].into_iter().flatten().min().unwrap_or(now.plus(BUSY_WAIT_MAX)) }
+        let [highest, again] = [self.lanes[0].retry_at, self.beside_from].map(|from| from.filter(|at| now < *at));
+        Step::Rest { until: [due, highest, again].into_iter().flatten().min().unwrap_or(now.plus(BUSY_WAIT_MAX)) }
     }
 
-    /// Takes in what came of it; a round that goes on is not concerned.
+    /// Takes in what came of it; rounds are not concerned, but that one found empty is not asked at once by a short receive.
     pub(super) fn heard(&mut self, ask: &Ask, answer: Answer, now: Monotonic) {
         self.held = 0;
         let was_empty = answer.received == 0 && !answer.failed;
-        self.lanes[0].empty_until = was_empty.then(|| now.plus(self.settings.recheck));
-        if was_empty && now.since(ask.asked_at) < PAUSE {
-            self.pause_until = Some(ask.asked_at.plus(PAUSE));
-        }
+        let again = ask.asked_at.plus(PAUSE);
+        self.beside_from = was_empty.then_some(again);
+        self.lanes[0].empty_until = was_empty.then(|| again.max(now.plus(self.settings.recheck)));
     }
 
     /// How many of so many slots are reserved for the higher of `queues` queues, where `reserved_low` are for the lowest:

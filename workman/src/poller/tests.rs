@@ -247,6 +247,20 @@ fn a_long_receive_beside_that_does_not_wait_makes_no_busy_loop() {
 }
 
 #[test]
+fn a_short_receive_beside_holds_up_no_low_task() {
+    let (mut poller, listening) = flooded(2);
+    poller.settings.linger = Duration::ZERO;
+    let soon = at(0).plus(PAUSE / 2);
+    poller.answer(&listening, Answer { received: 0, failed: false }, soon);
+    poller.freed(1);
+    assert_eq!(ask(&mut poller, soon, 1, 1), 1);
+    assert_eq!(poller.next(soon, true), Step::Rest { until: at(0).plus(PAUSE) });
+    let later = at(0).plus(PAUSE);
+    assert_eq!(ask(&mut poller, later, 0, 0), 3);
+    assert!(matches!(poller.next(later, true), Step::Listen(_)), "then it is listened to again");
+}
+
+#[test]
 fn a_benched_high_task_may_begin_in_a_reserved_slot_and_a_low_one_may_not() {
     let (poller, _) = flooded(2);
     assert_eq!([0, 1].map(|lane| poller.may_begin(lane)), [true, false]);
