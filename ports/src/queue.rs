@@ -40,7 +40,7 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     /// Does as [`receive`](Self::receive) does, but brings nothing of the accounts that are passed over and does not count them
     /// as received: their bodies stay as they are.
     ///
-    /// Ends early, with nothing, when `passed_over.over` says that others are to be. Where
+    /// Its wait ends early, with nothing, once `passed_over.over` is cancelled. Where
     /// `limits().passes_over_accounts` is not so, it is an ordinary receive.
     async fn receive_but(
         &self,
@@ -78,9 +78,9 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
 /// Accounts of which a receive is to bring nothing.
 #[derive(Debug, Clone, Default)]
 pub struct PassedOver {
-    /// Who they are; where there are none, the receive is an ordinary one.
+    /// Who they are, if any.
     pub accounts: BTreeSet<AccountId>,
-    /// Cancelled once they are no longer these.
+    /// Cancelled once others are to be.
     pub over: CancellationToken,
 }
 

@@ -12,6 +12,10 @@
 //!
 //! Where there are several accounts, one whose tasks take long has at most [a share](Admission::share) of the slots that the
 //! others leave, so that its stores, capped or not, never hold them all. It is benched as for a full store.
+//!
+//! Queues that can are told [whose tasks to pass over](passing), so that little goes back and nobody waits behind it.
+
+mod passing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
@@ -126,6 +130,7 @@ struct Bench<T> {
     benched: Benched<T>,
     /// The account that was served last.
     last: Option<AccountId>,
+    seen: passing::Seen,
 }
 
 /// Decides for one workman.
@@ -161,7 +166,7 @@ pub(crate) enum Placed<T> {
 
 impl<T> Admission<T> {
     pub(crate) fn new(Scope { queues, workers, alone }: Scope) -> Self {
-        let bench = || Bench { benched: BTreeMap::new(), last: None };
+        let bench = || Bench { benched: BTreeMap::new(), last: None, seen: BTreeMap::new() };
         Self {
             gates: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -246,6 +251,7 @@ impl<T> Admission<T> {
         waiting.order = self.received;
         self.received += 1;
         self.know(&waiting.account, now);
+        self.see(lane, &waiting, now);
         let has_room = self.has_room(&waiting.account, &waiting.stores);
         if has_room && slot {
             self.enter(&waiting);

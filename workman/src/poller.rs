@@ -69,6 +69,17 @@ pub(crate) struct Answer {
     pub(crate) received: u32,
     /// Whether any receive failed: then nothing is known of what the queue holds.
     pub(crate) failed: bool,
+    /// Whether accounts were passed over, of which the queue may hold any number.
+    pub(crate) passed_over: bool,
+    /// Whether it ended early, since others are to be passed over now.
+    pub(crate) woken: bool,
+}
+
+impl Answer {
+    /// Whether the queue is empty, for all that is known.
+    fn found_nothing(self) -> bool {
+        self.received == 0 && !self.failed && !self.passed_over && !self.woken
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +103,7 @@ struct Round {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Seen {
     Nothing,
-    /// A lane failed: it is not known that there is nothing anywhere.
+    /// A lane failed, or an account was passed over: it is not known that there is nothing anywhere.
     Trouble,
     Tasks,
 }
@@ -270,9 +281,11 @@ impl Poller {
                 round.offered = round.offered.saturating_sub(answer.received);
                 if answer.received > 0 {
                     round.seen = Seen::Tasks;
+                } else if answer.passed_over {
+                    round.seen = round.seen.max(Seen::Trouble);
                 }
                 round.width = (round.width * 2).min(WIDTH_MAX);
-                lane.empty_until = (answer.received == 0 && !answer.failed).then(|| now.plus(self.settings.recheck));
+                lane.empty_until = answer.found_nothing().then(|| now.plus(self.settings.recheck));
                 if answer.received < ask.max {
                     let round = *round;
                     self.pass_on(round, now);
@@ -283,7 +296,8 @@ impl Poller {
                     lane.empty_until = None;
                 }
                 let early = now.since(ask.asked_at) < PAUSE;
-                self.pause_until = (answer.received == 0 && early).then(|| ask.asked_at.plus(PAUSE));
+                let for_nothing = answer.received == 0 && early && !answer.woken;
+                self.pause_until = for_nothing.then(|| ask.asked_at.plus(PAUSE));
                 self.phase = Phase::Between;
             }
             Phase::Between => {}

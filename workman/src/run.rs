@@ -1,19 +1,18 @@
 //! The loop: asks queues, starts attempts, and stops.
 
 mod arrivals;
+mod asking;
 mod sharing;
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use mill_model::{AccountId, Monotonic, QueueName, StoreAddress, Task};
 use mill_ports::{
-    Chance, Clock, Delivery, Planted, QueueError, QueueErrorKind, Registry, Statistics, StoreCaps, TaskQueue, chain,
-    planted, tell_slots,
+    Chance, Clock, Planted, QueueError, QueueErrorKind, Registry, Statistics, StoreCaps, TaskQueue, chain, planted,
+    tell_slots,
 };
 use mill_records::permits::PermitBook;
 use tokio::sync::{Notify, mpsc};
@@ -22,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error, info, warn};
 
 use self::arrivals::News;
+use self::asking::{Passing, Received};
 use self::sharing::give_permits_back;
 use crate::admission::{Admission, Scope};
 use crate::counting::{Counting, keep_counts};
@@ -201,8 +201,6 @@ impl Workman {
     }
 }
 
-type Received = Vec<Result<Vec<Delivery>, QueueError>>;
-
 /// Everything that runs.
 struct Loop {
     shared: Arc<Shared>,
@@ -220,6 +218,8 @@ struct Loop {
     keeper: Option<PermitKeeper>,
     /// Questions to the book of permits that are under way.
     permit_calls: JoinSet<PermitAnswer>,
+    /// Who is passed over by what is asked.
+    passing: Passing,
     /// When those that wait are looked at next.
     tick: Monotonic,
     /// The receive under way. Not dropped before it has answered, or what it takes would stay hidden for nothing.
@@ -272,6 +272,7 @@ impl Loop {
                 .as_ref()
                 .map(|book| PermitKeeper::new(shared.settings.name.clone(), book.timeout, shared.clock.clone())),
             permit_calls: JoinSet::new(),
+            passing: Passing::new(shared.lanes.len()),
             tick: shared.clock.monotonic(),
             shared,
             poller,
@@ -295,6 +296,7 @@ impl Loop {
             }
             let now = shared.clock.monotonic();
             let tick = self.tick_if_due(now);
+            self.wake_if_others_are_passed_over(now);
             self.ask_for_accounts(now);
             self.keep_permits();
             let mut rest = None;
@@ -352,27 +354,12 @@ impl Loop {
         self.shared.settings.visibility.min(self.shared.lanes[lane].limits().visibility_max)
     }
 
-    fn ask(&self, ask: &Ask) -> BoxFuture<'static, Received> {
-        let queue = self.shared.lanes[ask.lane].clone();
-        let (visibility, wait, mut left) = (self.visibility(ask.lane), ask.wait, ask.max);
-        async move {
-            let batch_max = queue.limits().batch_max;
-            let mut receives = Vec::new();
-            while let Some(max) = NonZeroU32::new(left) {
-                let max = max.min(batch_max);
-                left -= max.get();
-                receives.push(queue.receive(max, visibility, wait));
-            }
-            join_all(receives).await
-        }
-        .boxed()
-    }
-
     /// Keeps the leases of what was received, and tells the poller.
     fn taken(&mut self, ask: &Ask, received: Received) -> Vec<Taken> {
         let visibility = self.visibility(ask.lane);
         let (mut taken, mut failed) = (Vec::new(), false);
-        for answer in received {
+        let Received { answers, passed_over, woken } = received;
+        for answer in answers {
             match answer {
                 Ok(deliveries) => taken.extend(deliveries.into_iter().map(|delivery| {
                     let held = self.shared.in_flight.hold(ask.lane, &delivery, visibility);
@@ -385,7 +372,8 @@ impl Loop {
             }
         }
         let received = u32::try_from(taken.len()).unwrap_or(u32::MAX);
-        self.poller.answer(ask, Answer { received, failed }, self.shared.clock.monotonic());
+        let answer = Answer { received, failed, passed_over, woken };
+        self.poller.answer(ask, answer, self.shared.clock.monotonic());
         taken
     }
 

@@ -280,15 +280,12 @@ impl TaskQueue for MemoryQueue {
             more.as_mut().enable();
             let deliveries = self.take(accounts, (max, visibility), wait.is_zero());
             let now = self.clock.monotonic();
-            let over = !accounts.is_empty() && passed_over.over.is_cancelled();
-            if !deliveries.is_empty() || now >= until || over {
+            if !deliveries.is_empty() || now >= until || passed_over.over.is_cancelled() {
                 return Ok(deliveries);
             }
             let next = lock(&self.bodies).next_waking().map_or(until, |waking| waking.min(until));
             let sleep = self.clock.sleep(next.since(now));
-            let over = std::pin::pin!(async {
-                if accounts.is_empty() { std::future::pending().await } else { passed_over.over.cancelled().await }
-            });
+            let over = std::pin::pin!(passed_over.over.cancelled());
             futures::future::select(more, futures::future::select(sleep, over)).await;
         }
     }

@@ -128,7 +128,6 @@ impl SqliteQueue {
     ) -> Result<bool, QueueError> {
         let clock = self.database.clock();
         let mut arrival = std::pin::pin!(arrival);
-        let passes = !passed_over.accounts.is_empty();
         let mut pause = POLL_LEAST;
         loop {
             let left = until.since(clock.monotonic());
@@ -138,7 +137,7 @@ impl SqliteQueue {
             tokio::select! {
                 biased;
                 () = &mut arrival => return Ok(true),
-                () = passed_over.over.cancelled(), if passes => return Ok(false),
+                () = passed_over.over.cancelled() => return Ok(false),
                 () = clock.sleep(pause.min(left)) => {}
             }
             pause = (pause * 2).min(POLL_MOST);

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use mill_model::StoreId;
 
 use super::*;
@@ -100,4 +102,40 @@ fn each_account_has_its_turn_and_within_it_who_came_first() {
         order.push(admission.next(0).unwrap().task);
     }
     assert_eq!(order, [1, 3, 5, 2, 6, 4]);
+}
+
+#[test]
+fn an_account_is_passed_over_only_while_nothing_of_it_that_came_of_late_could_begin() {
+    let mut admission = admission(&[("1", 2), ("2", 2)]);
+    let give = |admission: &mut Admission<u32>, stores: &[&str], now| {
+        (0..8).for_each(|number| drop(admission.place(1, task(number, "a", stores), SLOT, at(now))));
+    };
+    give(&mut admission, &["1"], 0);
+    assert_eq!(admission.passed_over(1, at(0)), BTreeSet::from([account("a")]));
+    assert!(admission.passed_over(0, at(0)).is_empty(), "of another queue nothing is known");
+    give(&mut admission, &["2", "3"], 0);
+    assert_eq!(admission.passed_over(1, at(0)), BTreeSet::from([account("a")]), "both are full");
+    give(&mut admission, &["3"], 0);
+    assert!(admission.passed_over(1, at(0)).is_empty(), "a task for the third could begin");
+    give(&mut admission, &["1"], 5);
+    assert_eq!(admission.passed_over(1, at(5)), BTreeSet::from([account("a")]), "the third was long ago");
+    assert!(admission.passed_over(1, at(6)).is_empty(), "and now and then it is looked behind the first");
+}
+
+#[test]
+fn an_account_is_received_again_once_a_whole_receive_has_room_on_its_bench() {
+    let mut admission = admission(&[("1", 2)]);
+    (0..20).for_each(|number| drop(admission.place(0, task(number, "a", &["1"]), SLOT, at(0))));
+    let benched = admission.benched();
+    assert_eq!(benched, 14, "two have begun");
+    for more in (4..benched).rev() {
+        assert!(!admission.passed_over(0, at(0)).is_empty(), "{more}");
+        admission.left(&account("a"), &[store("1")], Duration::ZERO, at(0));
+        assert!(admission.next(0).is_some());
+    }
+    admission.left(&account("a"), &[store("1")], Duration::ZERO, at(0));
+    assert!(admission.next(0).is_some());
+    assert!(admission.passed_over(0, at(0)).is_empty());
+    let placed = (0..10).map(|number| admission.place(0, task(number, "a", &["1"]), SLOT, at(0)));
+    assert!(placed.collect::<Vec<_>>().iter().all(|placed| !matches!(placed, Placed::PutBack(..))));
 }

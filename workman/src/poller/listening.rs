@@ -80,7 +80,7 @@ impl Poller {
     /// Takes in what came of it; rounds are not concerned, but that one found empty is not asked at once by a short receive.
     pub(super) fn heard(&mut self, ask: &Ask, answer: Answer, now: Monotonic) {
         self.held = 0;
-        let was_empty = answer.received == 0 && !answer.failed;
+        let was_empty = answer.found_nothing();
         let again = ask.asked_at.plus(PAUSE);
         self.beside_from = was_empty.then_some(again);
         self.lanes[0].empty_until = was_empty.then(|| again.max(now.plus(self.settings.recheck)));

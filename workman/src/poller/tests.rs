@@ -18,11 +18,13 @@ fn poller(workers: u32, reserved: u32, lanes: usize) -> Poller {
     Poller::new(settings, vec![10; lanes])
 }
 
+const ANSWER: Answer = Answer { received: 0, failed: false, passed_over: false, woken: false };
+
 /// Answers an ask that must be of `lane`, and says how many were asked for.
 fn ask(poller: &mut Poller, now: Monotonic, lane: usize, received: u32) -> u32 {
     match poller.next(now, false) {
         Step::Ask(ask) if ask.lane == lane => {
-            poller.answer(&ask, Answer { received, failed: false }, now);
+            poller.answer(&ask, Answer { received, ..ANSWER }, now);
             ask.max
         }
         other => panic!("expected an ask of lane {lane}, got {other:?}"),
@@ -118,7 +120,7 @@ fn idle_rounds_leave_the_lower_queues_alone_for_1_2_4_8_8_minutes_while_the_high
             asked_low.push(now);
         }
         now = now.plus(ask.wait);
-        poller.answer(&ask, Answer { received: 0, failed: false }, now);
+        poller.answer(&ask, ANSWER, now);
     }
     let minutes: Vec<u64> = asked_low.windows(2).map(|pair| pair[1].since(pair[0]).as_secs() / 60).collect();
     assert_eq!(minutes, [1, 2, 4, 8, 8, 8]);
@@ -143,7 +145,7 @@ fn a_task_sent_by_the_workman_itself_is_not_slept_through() {
     poller.expect(at(5));
     let Step::Ask(listening) = poller.next(at(0), false) else { panic!() };
     assert_eq!(listening.wait, Duration::from_secs(5));
-    poller.answer(&listening, Answer { received: 0, failed: false }, at(5));
+    poller.answer(&listening, ANSWER, at(5));
     ask(&mut poller, at(5), 0, 0);
     ask(&mut poller, at(5), 1, 1);
 }
@@ -152,7 +154,7 @@ fn a_task_sent_by_the_workman_itself_is_not_slept_through() {
 fn a_queue_that_fails_is_not_taken_for_empty_and_does_not_stop_the_others() {
     let mut poller = poller(10, 0, 2);
     let Step::Ask(highest) = poller.next(at(0), false) else { panic!() };
-    poller.answer(&highest, Answer { received: 0, failed: true }, at(0));
+    poller.answer(&highest, Answer { failed: true, ..ANSWER }, at(0));
     assert_eq!(ask(&mut poller, at(0), 1, 3), 10);
     assert_eq!(ask(&mut poller, at(0), 1, 0), 7, "the failing queue is left out for now");
     assert_eq!(poller.low_until, None, "nothing is known to be idle");
@@ -186,7 +188,7 @@ fn reserved_slots_cost_one_long_receive_of_the_highest_queue_and_no_other() {
     assert_eq!((listening.lane, listening.max, listening.wait), (0, 3, Duration::from_secs(20)));
     assert_eq!([at(0), at(19)].map(|now| poller.next(now, true)), [Step::Full; 2], "nothing is asked meanwhile");
     poller.settings.recheck = Duration::from_secs(1);
-    poller.answer(&listening, Answer { received: 0, failed: false }, at(20));
+    poller.answer(&listening, ANSWER, at(20));
     let Step::Rest { until } = poller.next(at(20), true) else { panic!() };
     let Step::Listen(again) = poller.next(until, true) else { panic!("nothing but the next long one") };
     assert_eq!((again.lane, again.max), (0, 3));
@@ -199,7 +201,7 @@ fn an_ended_low_task_is_followed_by_the_next_while_reserved_slots_are_listened_f
     (0..5).for_each(|_| poller.freed(1));
     assert_eq!(ask(&mut poller, at(1), 1, 5), 5, "the highest is not asked twice, and keeps its slots");
     assert_eq!(poller.next(at(1), true), Step::Full);
-    poller.answer(&listening, Answer { received: 3, failed: false }, at(2));
+    poller.answer(&listening, Answer { received: 3, ..ANSWER }, at(2));
     assert_eq!(poller.next(at(2), true), Step::Full);
     (0..3).for_each(|_| poller.freed(0));
     (0..2).for_each(|_| poller.freed(1));
@@ -213,7 +215,7 @@ fn an_emptied_low_queue_is_left_alone_also_while_reserved_slots_are_listened_for
     (0..5).for_each(|_| poller.freed(1));
     assert_eq!(ask(&mut poller, at(1), 1, 0), 5);
     assert_eq!(poller.next(at(1), false), Step::Rest { until: at(61) });
-    poller.answer(&listening, Answer { received: 1, failed: false }, at(2));
+    poller.answer(&listening, Answer { received: 1, ..ANSWER }, at(2));
     assert_eq!(ask(&mut poller, at(2), 0, 0), 7, "work was found, so all are asked again");
     assert_eq!(ask(&mut poller, at(2), 1, 0), 5);
 }
@@ -222,7 +224,7 @@ fn an_emptied_low_queue_is_left_alone_also_while_reserved_slots_are_listened_for
 fn a_middle_queue_may_use_reserved_slots_when_the_highest_was_listened_to_in_vain() {
     let (mut poller, listening) = flooded(3);
     poller.settings.linger = Duration::ZERO;
-    poller.answer(&listening, Answer { received: 0, failed: false }, at(20));
+    poller.answer(&listening, ANSWER, at(20));
     assert_eq!(ask(&mut poller, at(20), 0, 0), 3);
     assert_eq!(ask(&mut poller, at(20), 1, 3), 3);
     assert_eq!(poller.free(), 0);
@@ -232,7 +234,7 @@ fn a_middle_queue_may_use_reserved_slots_when_the_highest_was_listened_to_in_vai
 fn a_highest_queue_that_fails_holds_up_no_low_task() {
     let (mut poller, listening) = flooded(2);
     poller.settings.linger = Duration::ZERO;
-    poller.answer(&listening, Answer { received: 0, failed: true }, at(2));
+    poller.answer(&listening, Answer { failed: true, ..ANSWER }, at(2));
     assert_eq!(poller.next(at(2), true), Step::Rest { until: at(3) }, "and is asked again after a pause");
     poller.freed(1);
     assert_eq!(ask(&mut poller, at(2), 1, 1), 1);
@@ -242,7 +244,7 @@ fn a_highest_queue_that_fails_holds_up_no_low_task() {
 fn a_long_receive_beside_that_does_not_wait_makes_no_busy_loop() {
     let (mut poller, listening) = flooded(2);
     poller.settings.linger = Duration::ZERO;
-    poller.answer(&listening, Answer { received: 0, failed: false }, at(0));
+    poller.answer(&listening, ANSWER, at(0));
     assert_eq!(poller.next(at(0), true), Step::Rest { until: at(0).plus(PAUSE) });
 }
 
@@ -251,7 +253,7 @@ fn a_short_receive_beside_holds_up_no_low_task() {
     let (mut poller, listening) = flooded(2);
     poller.settings.linger = Duration::ZERO;
     let soon = at(0).plus(PAUSE / 2);
-    poller.answer(&listening, Answer { received: 0, failed: false }, soon);
+    poller.answer(&listening, ANSWER, soon);
     poller.freed(1);
     assert_eq!(ask(&mut poller, soon, 1, 1), 1);
     assert_eq!(poller.next(soon, true), Step::Rest { until: at(0).plus(PAUSE) });
@@ -278,14 +280,30 @@ fn at_least_one_of_four_slots_is_reserved_and_one_is_left_to_any() {
 fn a_highest_queue_that_failed_for_a_moment_keeps_nobody_from_the_lower() {
     let mut poller = poller(10, 0, 2);
     let Step::Ask(first) = poller.next(at(0), false) else { panic!("the highest is asked first") };
-    poller.answer(&first, Answer { received: 0, failed: true }, at(0));
+    poller.answer(&first, Answer { failed: true, ..ANSWER }, at(0));
     // By the time the lower has answered, the highest may be asked again.
     let Step::Ask(lower) = poller.next(at(0), false) else { panic!("the lower is asked all the same") };
     assert_eq!(lower.lane, 1);
-    poller.answer(&lower, Answer { received: 0, failed: false }, at(2));
+    poller.answer(&lower, ANSWER, at(2));
     let Step::Ask(listening) = poller.next(at(2), false) else { panic!("the highest is listened to") };
     assert!(listening.wait <= BUSY_WAIT_MAX, "and not for {:?} while nobody looks at the lower", listening.wait);
-    poller.answer(&listening, Answer { received: 0, failed: false }, at(3));
+    poller.answer(&listening, ANSWER, at(3));
     assert_eq!(ask(&mut poller, at(3), 0, 0), 10);
     assert_eq!(ask(&mut poller, at(3), 1, 1), 10);
+}
+
+#[test]
+fn a_queue_whose_accounts_were_passed_over_is_not_taken_for_empty() {
+    let mut poller = poller(20, 0, 2);
+    poller.settings.recheck = Duration::from_secs(1);
+    for lane in 0..2 {
+        let Step::Ask(ask) = poller.next(at(0), true) else { panic!() };
+        assert_eq!(ask.lane, lane);
+        poller.answer(&ask, Answer { passed_over: true, ..ANSWER }, at(0));
+    }
+    let Step::Ask(listening) = poller.next(at(0), true) else { panic!() };
+    assert!(listening.wait <= BUSY_WAIT_MAX, "{listening:?}");
+    poller.answer(&listening, Answer { passed_over: true, woken: true, ..ANSWER }, at(0));
+    let Step::Ask(again) = poller.next(at(0), true) else { panic!("there may be room: no pause") };
+    assert_eq!((again.lane, again.wait), (0, Duration::ZERO), "nor is it left alone");
 }

@@ -12,11 +12,12 @@ use crate::shop::{HIGH, LOW, Shop, secs};
 
 /// Tasks of account `slow` take ten seconds, all others no time.
 fn shop() -> Shop {
-    shop_of(1)
+    shop_of(1, false)
 }
 
-fn shop_of(seed: u64) -> Shop {
-    Shop::with(seed, &QueueHabits::tidy(), |clock, call| async move {
+/// Whose queues pass accounts over, or cannot.
+fn shop_of(seed: u64, knows_accounts: bool) -> Shop {
+    Shop::with(seed, &QueueHabits { knows_accounts, ..QueueHabits::tidy() }, |clock, call| async move {
         if call.item.starts_with("slow/") {
             clock.sleep(secs(10)).await;
         }
@@ -50,17 +51,19 @@ fn place(events: &[Event], of: impl Fn(&Event) -> bool) -> Vec<usize> {
 
 #[tokio::test(start_paused = true)]
 async fn a_capped_slow_account_does_not_hold_up_another() {
-    let shop = shop();
-    shop.caps.set(&store_of("slow"), 2);
-    send(&shop, "slow", 40).await;
-    send(&shop, "quick", 40).await;
-    shop.work_off().await.unwrap();
-    let events = shop.probe.events();
-    let quick = place(&events, |event| matches!(event, Event::Ended(item) if item.starts_with("quick")));
-    let slow = place(&events, |event| matches!(event, Event::Ended(item) if item.starts_with("slow")));
-    assert_eq!((quick.len(), slow.len()), (40, 40));
-    assert!(quick[39] < slow[2], "all of the quick account before the second pair of the slow one");
-    assert_eq!(most_at_once(&events, "slow"), 2, "its cap holds, and is used");
+    for knows_accounts in [false, true] {
+        let shop = shop_of(1, knows_accounts);
+        shop.caps.set(&store_of("slow"), 2);
+        send(&shop, "slow", 40).await;
+        send(&shop, "quick", 40).await;
+        shop.work_off().await.unwrap();
+        let events = shop.probe.events();
+        let quick = place(&events, |event| matches!(event, Event::Ended(item) if item.starts_with("quick")));
+        let slow = place(&events, |event| matches!(event, Event::Ended(item) if item.starts_with("slow")));
+        assert_eq!((quick.len(), slow.len()), (40, 40));
+        assert!(quick[39] < slow[2], "all of the quick account before the second pair of the slow one");
+        assert_eq!(most_at_once(&events, "slow"), 2, "its cap holds, and is used");
+    }
 }
 
 /// Nobody has set a cap, and what hangs never ends.
@@ -112,14 +115,16 @@ async fn an_account_has_all_slots_while_it_is_alone_or_quick() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_put_back_comes_again_as_it_was_and_is_never_buried() {
-    let shop = shop();
-    shop.caps.set(&store_of("slow"), 1);
-    send(&shop, "slow", 200).await;
-    shop.work_off().await.unwrap();
-    assert_eq!(shop.probe.ended().len(), 200);
-    assert_eq!(shop.letters().len(), 0);
-    let took = shop.clock.monotonic().since_origin();
-    assert!(took < secs(200 * 10 + 300), "the store has always something to do: {took:?}");
+    for knows_accounts in [false, true] {
+        let shop = shop_of(1, knows_accounts);
+        shop.caps.set(&store_of("slow"), 1);
+        send(&shop, "slow", 200).await;
+        shop.work_off().await.unwrap();
+        assert_eq!(shop.probe.ended().len(), 200);
+        assert_eq!(shop.letters().len(), 0);
+        let took = shop.clock.monotonic().since_origin();
+        assert!(took < secs(200 * 10 + 300), "the store has always something to do: {took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,8 +219,8 @@ async fn a_lease_is_kept_while_a_task_waits_and_what_was_lost_begins_nowhere() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_of_one_capped_store_is_not_received_over_and_over() {
-    for seed in 1..6 {
-        let shop = shop_of(seed);
+    for seed in 1..9 {
+        let shop = shop_of(seed, seed % 2 == 0);
         shop.caps.set(&store_of("slow"), 1);
         send(&shop, "slow", 150).await;
         let mut deps = shop.deps(&[HIGH, LOW]);

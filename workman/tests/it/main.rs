@@ -10,6 +10,7 @@ mod draining;
 mod fates;
 mod leases;
 mod nothing;
+mod passing;
 mod priorities;
 mod probe;
 mod requests;

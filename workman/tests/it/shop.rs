@@ -12,7 +12,7 @@ use mill_engine::{
     FaultPlan, Faulty, MemoryQueue, MemoryQueues, MemoryTable, QueueHabits, Recording, SeededChance, SimClock,
 };
 use mill_model::wire;
-use mill_model::{Envelope, Letter, QueueName, StoreAddress, Timestamp};
+use mill_model::{AccountId, Envelope, Letter, QueueName, StoreAddress, Timestamp};
 use mill_ports::{
     Chance, ChanceExt as _, Clock, Delivery, Outgoing, Registry, Statistics, StoreCaps, Table, TaskQueue,
 };
@@ -203,11 +203,15 @@ impl Shop {
 
     pub(crate) async fn send(&self, queue: QueueName, item: &str) {
         let body = wire::seal(&self.envelope(queue, item)).unwrap();
-        self.send_body(queue, body).await;
+        self.send_of(task(item).account, queue, body).await;
     }
 
     pub(crate) async fn send_body(&self, queue: QueueName, body: Bytes) {
-        let out = Outgoing { group: task("").account, body, delay: Duration::ZERO };
+        self.send_of(task("").account, queue, body).await;
+    }
+
+    async fn send_of(&self, group: AccountId, queue: QueueName, body: Bytes) {
+        let out = Outgoing { group, body, delay: Duration::ZERO };
         self.queues.get(queue).send(&[out]).await.unwrap().into_result().unwrap();
     }
 

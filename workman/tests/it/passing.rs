@@ -1,0 +1,96 @@
+//! Accounts of which enough waits are passed over, so that others come past them; and their stores are never idle for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_engine::{Op, QueueHabits, Recording};
+use mill_model::QueueName;
+use mill_ports::{Outcome, TaskQueue};
+use mill_workman::Workman;
+
+use crate::admission::send;
+use crate::probe::store_of;
+use crate::shop::{HIGH, LOW, Shop, secs};
+
+/// Tasks of account `slow` take so long, all others no time; the queues tell accounts apart.
+fn shop(slow: Duration) -> Shop {
+    let habits = QueueHabits { knows_accounts: true, ..QueueHabits::tidy() };
+    Shop::with(1, &habits, move |clock, call| async move {
+        if call.item.starts_with("slow/") {
+            clock.sleep(slow).await;
+        }
+        Ok(Outcome::done())
+    })
+}
+
+/// Runs a workman over these queues beside `during`, and gives them back counted.
+async fn work(
+    shop: &Shop,
+    names: &[QueueName],
+    during: impl Future<Output = ()>,
+) -> Vec<Arc<Recording<dyn TaskQueue>>> {
+    let mut deps = shop.deps(names);
+    let counted: Vec<_> = deps.queues.iter().map(|queue| Arc::new(Recording::new(queue.clone()))).collect();
+    deps.queues = counted.iter().map(|queue| queue.clone() as Arc<dyn TaskQueue>).collect();
+    let (workman, heartbeat) = Workman::new(deps, shop.settings.clone());
+    let during = async {
+        during.await;
+        shop.stop.gentle.cancel();
+    };
+    let (ended, (), ()) = futures::join!(workman.run(shop.stop.clone()), heartbeat.run(), during);
+    ended.unwrap();
+    counted
+}
+
+async fn ended(shop: &Shop, account: &str, tasks: usize) {
+    while shop.probe.ended().iter().filter(|item| item.starts_with(account)).count() < tasks {
+        assert!(shop.clock.monotonic().since_origin() < secs(3600), "{account}");
+        shop.pass(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_accounts_tasks_come_past_thousands_of_one_whose_bench_is_full() {
+    let shop = shop(secs(10));
+    shop.caps.set(&store_of("slow"), 1);
+    send(&shop, "slow", 3_000).await;
+    send(&shop, "quick", 20).await;
+    let counted = work(&shop, &[HIGH, LOW], ended(&shop, "quick", 20)).await;
+    let received = counted[1].calls(Op::Receive).entries;
+    assert!(received < 200, "{received} were received for 20");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_without_a_cap_that_has_its_share_is_passed_over_too() {
+    let shop = shop(secs(1_000));
+    shop.caps.several_accounts();
+    send(&shop, "slow", 3_000).await;
+    send(&shop, "quick", 20).await;
+    let counted = work(&shop, &[HIGH, LOW], ended(&shop, "quick", 20)).await;
+    let received = counted[1].calls(Op::Receive).entries;
+    assert!(received < 200, "{received} were received for 20");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capped_store_of_short_tasks_always_has_one_to_do() {
+    for names in [&[HIGH, LOW][..], &[LOW]] {
+        let shop = shop(Duration::from_millis(20));
+        shop.caps.set(&store_of("slow"), 2);
+        send(&shop, "slow", 5_000).await;
+        work(&shop, names, shop.emptied()).await;
+        let took = shop.clock.monotonic().since_origin();
+        // Half of them one after the other; the last few may have been put back.
+        assert!(took < secs(52), "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_are_passed_over_nobody_asks_again_and_again() {
+    let shop = shop(secs(10));
+    shop.caps.set(&store_of("slow"), 1);
+    send(&shop, "slow", 3_000).await;
+    let counted = work(&shop, &[HIGH, LOW], shop.pass(secs(595))).await;
+    assert_eq!(shop.probe.ended().len(), 60, "its store always has something to do");
+    let calls = counted.iter().map(|queue| queue.calls(Op::Receive).calls).sum::<u64>();
+    assert!(calls < 600 * 6, "{calls} receives in 600 s");
+}
