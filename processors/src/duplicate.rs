@@ -175,7 +175,8 @@ impl TaskProcessor for DuplicateProcessor {
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
         let outcome = match self.look(attempt).await {
             Ok(()) => {
-                self.room.slow_items.served(&self.stores(), &self.subject());
+                let now = self.room.deps.clock.monotonic();
+                self.room.slow_items.served(&self.stores(), &self.subject(), now);
                 Outcome::done()
             }
             Err(Stop::Outcome(outcome)) => outcome,

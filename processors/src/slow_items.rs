@@ -5,82 +5,95 @@
 //! While many are told so it is the store that is busy, and all of them wait.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mill_model::{Monotonic, StoreAddress};
 
-/// Items that are followed in one store. Of more it is the store that is busy.
-const FOLLOWED_MAX: usize = 1_000;
+/// Where more items than this are told to wait it is the store that is busy.
+const FOLLOWED_MAX: usize = 100;
 
 /// For each further item that is told to wait so many others must have come through.
 const SERVED_FOR_EACH: u64 = 10;
 
-/// What is followed of each store that asked to slow down.
+/// What is followed of each store.
 #[derive(Debug)]
 pub(crate) struct SlowItems {
     give_up_after: Duration,
-    /// Spares the lock where no store asks.
-    any: AtomicBool,
     stores: Mutex<BTreeMap<StoreAddress, OfStore>>,
 }
 
 #[derive(Debug, Default)]
 struct OfStore {
-    served: u64,
+    served: Served,
+    /// Those that were told to wait at each try.
     items: BTreeMap<String, Slow>,
 }
 
-/// An item that was told to wait at each try since then.
+/// How many items came through of late: in this stretch of time, and in the one before.
+#[derive(Debug, Default, Clone, Copy)]
+struct Served {
+    since: Monotonic,
+    now: u64,
+    before: u64,
+}
+
+/// When an item was told to wait, first and last.
 #[derive(Debug, Clone, Copy)]
 struct Slow {
     since: Monotonic,
     last: Monotonic,
-    served_before: u64,
+}
+
+impl Served {
+    /// Begins a new stretch if this one was `long`.
+    fn turn(&mut self, now: Monotonic, long: Duration) {
+        let gone = now.since(self.since);
+        if gone >= long {
+            let before = if gone < long.saturating_mul(2) { self.now } else { 0 };
+            *self = Self { since: now, now: 0, before };
+        }
+    }
 }
 
 impl SlowItems {
     /// Gives items up that wait for so long.
     pub(crate) fn new(give_up_after: Duration) -> Self {
-        Self { give_up_after, any: AtomicBool::new(false), stores: Mutex::default() }
+        Self { give_up_after, stores: Mutex::default() }
     }
 
     /// Notes that a store asked to slow down at an item. Says for how long it has done so, where the item is to be given up: a
     /// little before its time is up, since it would come again only after it.
     pub(crate) fn told_to_wait(&self, store: &StoreAddress, subject: &str, now: Monotonic) -> Option<Duration> {
-        self.any.store(true, Ordering::Release);
         let mut stores = self.lock();
-        let of_store = stores.entry(store.clone()).or_default();
-        let (served, followed) = (of_store.served, of_store.items.len());
-        let Some(slow) = of_store.items.get_mut(subject) else {
+        let OfStore { served, items } = stores.entry(store.clone()).or_default();
+        served.turn(now, self.give_up_after);
+        let followed = items.len();
+        let Some(slow) = items.get_mut(subject) else {
             if followed < FOLLOWED_MAX {
-                of_store.items.insert(subject.to_owned(), Slow { since: now, last: now, served_before: served });
+                items.insert(subject.to_owned(), Slow { since: now, last: now });
             }
             return None;
         };
-        let (waited, next) = (now.since(slow.since), now.since(slow.last).saturating_mul(3));
+        let (waited, next) = (now.since(slow.since), now.since(slow.last).saturating_mul(2));
         slow.last = now;
         let others = followed as u64 - 1;
-        let alone = served - slow.served_before > others.saturating_mul(SERVED_FOR_EACH);
+        let alone = followed < FOLLOWED_MAX && served.before + served.now > others * SERVED_FOR_EACH;
         if !alone || waited.saturating_add(next) < self.give_up_after {
             return None;
         }
-        of_store.items.remove(subject);
+        items.remove(subject);
         Some(waited)
     }
 
     /// Notes that stores did what was asked for an item.
-    pub(crate) fn served(&self, stores_used: &[StoreAddress], subject: &str) {
-        if !self.any.load(Ordering::Acquire) {
-            return;
-        }
+    pub(crate) fn served(&self, stores_used: &[StoreAddress], subject: &str, now: Monotonic) {
         let mut stores = self.lock();
         for store in stores_used {
-            if let Some(of_store) = stores.get_mut(store) {
-                of_store.served += 1;
-                of_store.items.remove(subject);
-            }
+            let OfStore { served, items } = stores.entry(store.clone()).or_default();
+            served.turn(now, self.give_up_after);
+            served.now += 1;
+            items.remove(subject);
         }
     }
 
@@ -101,43 +114,47 @@ mod tests {
         StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() }
     }
 
-    /// Items that are told to wait every ten seconds, and so many others that come through after each time: when the first is
-    /// given up, if ever.
-    fn given_up(slow: usize, served: usize) -> Option<u64> {
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic::from_origin(Duration::from_secs(seconds))
+    }
+
+    /// Items that are told to wait every ten seconds from the hundredth on, and so many others that came through before, and
+    /// come through after each time: after how many seconds the first is given up, if ever.
+    fn given_up(slow: usize, before: usize, served: usize) -> Option<u64> {
         let items = SlowItems::new(GIVE_UP_AFTER);
+        let serve = |seconds| items.served(&[store()], "other", at(seconds));
+        (0..before).for_each(|_| serve(99));
         for seconds in (0..1_000).step_by(10) {
             for item in 0..slow {
-                let now = Monotonic::from_origin(Duration::from_secs(seconds));
-                if items.told_to_wait(&store(), &item.to_string(), now).is_some() {
+                if items.told_to_wait(&store(), &item.to_string(), at(100 + seconds)).is_some() {
                     return Some(seconds);
                 }
             }
-            for _ in 0..served {
-                items.served(&[store()], "other");
-            }
+            (0..served).for_each(|_| serve(100 + seconds));
         }
         None
     }
 
     #[test]
     fn an_item_that_always_waits_while_others_are_served_is_given_up_in_time() {
-        assert_eq!(given_up(1, 1), Some(70));
-        assert_eq!(given_up(3, 10), Some(70));
+        assert_eq!(given_up(1, 0, 1), Some(80));
+        assert_eq!(given_up(1, 1, 0), Some(80));
+        assert_eq!(given_up(3, 0, 10), Some(80));
     }
 
     #[test]
     fn while_a_store_serves_nobody_or_tells_many_to_wait_none_is_given_up() {
-        assert_eq!(given_up(1, 0), None);
-        assert_eq!(given_up(1_000, 10), None);
+        assert_eq!(given_up(1, 0, 0), None);
+        assert_eq!(given_up(3, 10, 0), None);
+        assert_eq!(given_up(FOLLOWED_MAX, 0, 10_000), None);
     }
 
     #[test]
     fn an_item_that_comes_through_begins_anew() {
         let items = SlowItems::new(GIVE_UP_AFTER);
-        let at = |seconds| Monotonic::from_origin(Duration::from_secs(seconds));
         for seconds in [0, 50] {
             assert_eq!(items.told_to_wait(&store(), "x", at(seconds)), None);
-            items.served(&[store()], "x");
+            items.served(&[store()], "x", at(seconds));
         }
         assert_eq!(items.told_to_wait(&store(), "x", at(99)), None);
     }

@@ -190,6 +190,8 @@ pub struct SpaceFailed {
     pub source_absent: bool,
     /// Whether the space may not be looked into, while its store can be used: a person must act, and others went on.
     pub refused: bool,
+    /// Whether it may pass by itself. Else a person must act.
+    pub may_pass: bool,
     /// Why, on one line.
     pub reason: String,
 }

@@ -336,6 +336,7 @@ impl<'a> Session<'a> {
             destination: Some(pair.destination.clone()),
             source_absent: matches!(error, SpaceError::SourceAbsent),
             refused: error.is_refused(),
+            may_pass: error.may_pass(),
             reason,
         });
     }
@@ -347,7 +348,8 @@ impl<'a> Session<'a> {
         warn!(%account, %store, reason, "the spaces of the store are not known");
         let (account, source) = (account.clone(), store.clone());
         let (space, destination, source_absent, refused) = (None, None, false, false);
-        let failed = SpaceFailed { account, space, source, destination, source_absent, refused, reason };
+        let may_pass = error.kind.may_pass();
+        let failed = SpaceFailed { account, space, source, destination, source_absent, refused, may_pass, reason };
         self.report.spaces_failed.push(failed);
     }
 }

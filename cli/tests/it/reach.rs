@@ -179,7 +179,7 @@ fn a_directory_that_takes_no_file_by_renaming_stops_no_other_and_says_what_to_do
         fs::create_dir_all(world.path("real")).unwrap();
         let flaky = FlakyFolder::serve(&world.path("real"), &world.path("dst"))?;
         for n in 0..40 {
-            flaky.fail(Operation::Rename, &format!("bad/{n:02}"), EXDEV);
+            flaky.fail(Operation::Rename, format!("bad/{n:02}"), EXDEV);
         }
         let ran = world.mirror(&["--create"]);
         assert!(!ran.out.contains("mount point"), "{}", ran.out);

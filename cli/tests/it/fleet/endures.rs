@@ -1,6 +1,7 @@
 //! A mirror endures what passes by itself: a server that does not answer for a while, and one that often fails.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use mill_trials::apart;
@@ -183,6 +184,100 @@ fn a_mirror_gives_up_a_server_that_stays_away_and_names_it() {
     proxy.set(Mood::Away);
     let none = Mirror::begin(&world, "away-for-good", &proxy, &gives_up).end().expect(100);
     assert!(none.out.contains("`s3://away-for-good`") && none.out.contains("does not answer"), "{}", none.out);
+}
+
+#[test]
+fn a_key_that_is_always_throttled_is_given_up_by_name_and_holds_up_no_other() {
+    let world = World::new();
+    let proxy = bucket(&world, "slow-key");
+    proxy.set(Mood::Answers("GET", "/item-7", 503, "SlowDown"));
+    let ran = Mirror::begin(&world, "slow-key", &proxy, &["--give-up-after", "30s"]).end().expect(2);
+    let json = ran.json();
+    assert_eq!((&json["copied"], &json["refused"]), (&(ITEMS - 1).into(), &1.into()), "{json}");
+    let remarks = json["remarks"].to_string();
+    for words in
+        ["not copied: `item-7`: ", "`s3://slow-key` asked to slow down at each try, and served others: SlowDown"]
+    {
+        assert!(remarks.contains(words), "{words}: {remarks}");
+    }
+    assert!(!remarks.contains("cannot be used"), "{remarks}");
+    proxy.set(Mood::Quiet);
+    assert_eq!(Mirror::begin(&world, "slow-key", &proxy, &[]).end().expect(0).json()["copied"], 1);
+}
+
+#[test]
+fn a_mirror_that_is_stopped_while_it_waits_at_its_beginning_ends_as_stopped() {
+    let world = World::new();
+    let proxy = bucket(&world, "stopped-early");
+    world.write("src/a", "a");
+    let mirror = || {
+        let mut command = world.command();
+        command.envs(CREDENTIALS).args(["mirror", "src", "s3://stopped-early/copies", "--json"]);
+        command.args(["--destination-endpoint", proxy.address()]);
+        Mirror::start(command)
+    };
+    mirror().end().expect(0);
+    // A later run looks first whether the bucket is still there.
+    proxy.set(Mood::Away);
+    let mut waiting = mirror();
+    waiting.says("waits for `s3://stopped-early/copies`");
+    assert!(Command::new("kill").arg("-TERM").arg(waiting.0.id().to_string()).status().unwrap().success());
+    let ran = waiting.end().expect(50);
+    for words in ["it was stopped before it began", "run it again"] {
+        assert!(ran.err.contains(words), "{words}: {}", ran.err);
+    }
+    assert!(!ran.err.contains("mirror:destination"), "{}", ran.err);
+}
+
+/// By quota, as a server of ours says it; MinIO and Ceph do so.
+#[test]
+fn a_full_bucket_ends_a_mirror_at_once_and_says_what_to_do() {
+    let world = World::new();
+    let proxy = bucket(&world, "full");
+    for n in 0..ITEMS {
+        world.write(&format!("src/{n}"), "x");
+    }
+    proxy.set(Mood::Answers("P", "/full", 507, "XMinioStorageFull"));
+    let mut command = world.command();
+    command.envs(CREDENTIALS).args(["mirror", "src", "s3://full/copies", "--json"]);
+    command.args(["--destination-endpoint", proxy.address()]);
+    let ran = Mirror::start(command).end().expect(100);
+    let remarks = ran.json()["remarks"].to_string();
+    for words in ["`s3://full/copies` cannot be used: ", "XMinioStorageFull", "make room there, or raise its quota"] {
+        assert!(remarks.contains(words), "{words}: {remarks}");
+    }
+}
+
+/// A proxy that is named by the environment, and lets nobody through without a name and a password.
+#[test]
+fn a_proxy_that_wants_a_login_is_named_without_its_password_and_is_not_waited_for() {
+    let world = World::new();
+    let page = "<html><body>Log in.</body></html>";
+    let answer = format!(
+        "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"all\"\r\n\
+         Content-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
+        page.len()
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut line in listener.incoming().flatten() {
+            // Whoever goes away is no trouble of this proxy's.
+            _ = line.read(&mut [0; 4096]).and_then(|_| line.write_all(answer.as_bytes()));
+        }
+    });
+    for (variable, endpoint) in [("HTTPS_PROXY", "https://vault.test"), ("HTTP_PROXY", "http://vault.test")] {
+        let mut command = world.command();
+        command.envs(CREDENTIALS).env(variable, format!("http://anna:secret@{proxy}"));
+        command.args(["mirror", "s3://photos", "copies", "--source-endpoint", endpoint]);
+        let ran = Mirror::start(command).end().expect(100);
+        let said = ran.out + &ran.err;
+        let by = format!("at {endpoint}, by the proxy `http://{proxy}` of {variable}, bucket `photos`");
+        for words in [by.as_str(), "the proxy wants a name and a password", "NO_PROXY"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        assert!(!said.contains("secret") && !said.contains("anna"), "{said}");
+    }
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(crate) enum Mood {
     Denies(&'static str, &'static str),
     /// Items with these words in their path lie in an archive.
     Archives(&'static str),
+    /// Calls of a method that begins so, on paths with these words in them, are answered with this status and code.
+    Answers(&'static str, &'static str, u16, &'static str),
 }
 
 /// What becomes of one call.
@@ -206,7 +208,12 @@ impl State {
 
     fn lot(&self, mood: Mood) -> Lot {
         let lot = match mood {
-            Mood::Quiet | Mood::Far(_) | Mood::FailsTwice | Mood::Denies(..) | Mood::Archives(_) => {
+            Mood::Quiet
+            | Mood::Far(_)
+            | Mood::FailsTwice
+            | Mood::Denies(..)
+            | Mood::Archives(_)
+            | Mood::Answers(..) => {
                 return Lot::Passes;
             }
             Mood::Away => Lot::Unheard,
@@ -271,7 +278,7 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
         Lot::Refused => Ok(told(503, String::new(), false)),
         Lot::Unheard => Err(lost("the line is dead")),
         _ if fails => Ok(told(500, String::new(), false)),
-        _ if denied.is_some() => Ok(told(403, refusal(denied.unwrap_or_default()), false)),
+        _ if let Some((status, code)) = denied => Ok(told(status, refusal(code), false)),
         _ if archived => passed_on(state.server, parts, body).await.map(|(mut head, body)| {
             head.headers.insert("x-amz-storage-class", "GLACIER".parse().unwrap());
             whole((head, body))
@@ -295,12 +302,15 @@ fn refusal(code: &str) -> String {
     format!("<Error><Code>{code}</Code><Message>That is not allowed.</Message></Error>")
 }
 
-/// The code with which a call on an item is denied, if it is.
-fn denial<T>(mood: Mood, call: &Request<T>) -> Option<&'static str> {
+/// The status and code with which a call is answered in the server's stead, if it is.
+fn denial<T>(mood: Mood, call: &Request<T>) -> Option<(u16, &'static str)> {
     let (path, method) = (call.uri().path(), call.method().as_str());
     match mood {
-        Mood::Denies(denied, words) if method == denied && path.contains(words) => Some("AccessDenied"),
-        Mood::Archives(words) if method == "GET" && path.contains(words) => Some("InvalidObjectState"),
+        Mood::Denies(denied, words) if method == denied && path.contains(words) => Some((403, "AccessDenied")),
+        Mood::Archives(words) if method == "GET" && path.contains(words) => Some((403, "InvalidObjectState")),
+        Mood::Answers(asked, words, status, code) if method.starts_with(asked) && path.contains(words) => {
+            Some((status, code))
+        }
         _ => None,
     }
 }

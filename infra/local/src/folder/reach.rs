@@ -106,13 +106,11 @@ impl Folder {
 /// What it comes to that an item, or a directory on its way, is in use: by what is mounted there, or by whom nobody knows. That
 /// may pass, or it is given up by name after some tries.
 fn busy(at: Option<(&Place, Arc<RootDir>)>, fault: Fault) -> Fault {
-    match at.and_then(|(place, root)| mounted(&root, place)) {
-        Some(at) => refused(fault, Refusal::Unholdable(format!("something is mounted at `{at}`"))),
-        None => {
-            let source = format!("{}; another program or its file server holds it", std::io::Error::from(Errno::BUSY));
-            Fault { kind: StoreErrorKind::Unexpected, source: Some(source.into()), doubt: None, ..fault }
-        }
+    if let Some(at) = at.and_then(|(place, root)| mounted(&root, place)) {
+        return refused(fault, Refusal::Unholdable(format!("something is mounted at `{at}`")));
     }
+    let source = format!("{}; another program or its file server holds it", std::io::Error::from(Errno::BUSY));
+    Fault { kind: StoreErrorKind::Unexpected, source: Some(source.into()), doubt: None, ..fault }
 }
 
 /// What it comes to that there was no room for an item of so many bytes, all of which are removed again.

@@ -174,7 +174,7 @@ async fn bytes_flipped_or_cut_under_way_never_become_visible() {
         site.source_port.meet("open", std::iter::repeat_with(way).take(3));
         let error = site.run("x").await.unwrap_err();
         assert_eq!(error.class, FailureClass::Retryable);
-        assert!(mill_ports::chain(&error).contains(class_of), "{}", mill_ports::chain(&error));
+        assert!(chain(&error).contains(class_of), "{}", chain(&error));
         assert!(site.destination.content(&at("x")).is_none());
         assert_eq!((site.totals().copied, site.totals().bytes), (0, 0));
         assert!(!site.sealed("x").await);
@@ -214,7 +214,7 @@ async fn what_a_store_wrote_is_judged_by_whatever_checksum_it_tells() {
             site.destination_port.meet("put", [Way::Damaged]);
             let error = site.run(name).await.unwrap_err();
             assert_eq!(error.class, FailureClass::Retryable);
-            assert!(mill_ports::chain(&error).contains("damaged"), "{}", mill_ports::chain(&error));
+            assert!(chain(&error).contains("damaged"), "{}", chain(&error));
             assert!(!site.sealed(name).await);
             site.run(name).await.unwrap();
             assert_eq!(site.destination.content(&at(name)), site.source.content(&at(name)));
