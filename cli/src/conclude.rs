@@ -16,7 +16,7 @@ use crate::commands::dead_letters;
 use crate::exit::Exit;
 use crate::names::Names;
 use crate::report::{InSync, Summary};
-use crate::running::Ran;
+use crate::running::{Ran, Remedy};
 use crate::works::Works;
 
 /// What is needed to conclude a run.
@@ -36,7 +36,7 @@ impl Conclusion<'_> {
     /// When the books of the installation cannot be asked.
     pub(crate) async fn of(self, ran: Ran) -> Result<(Exit, Summary)> {
         crash_point(CrashPoint::CliConcluding);
-        let Ran { totals, earlier, exact, took, produced, cut_short, for_stores } = ran;
+        let Ran { totals, earlier, exact, took, produced, cut_short, for_stores, remedy } = ran;
         let mut remarks = self.of_survey(&produced);
         remarks.extend(self.works.refusals.kept().iter().map(|it| self.names.refused(&it.subject, &it.reason)));
         remarks.extend(produced.held.iter().map(|held| self.names.held(held)));
@@ -80,7 +80,8 @@ impl Conclusion<'_> {
                 Exit::Done
             };
         let exit = self.works.misplaced.exit(exit);
-        Ok((exit, Summary { totals, took, remarks, first_run: None, in_sync, at_least: !exact }))
+        let remedy = remedy.max(of_parts(&totals, &produced));
+        Ok((exit, Summary { totals, took, remarks, first_run: None, in_sync, at_least: !exact, remedy }))
     }
 
     /// What the survey of a run says to people.
@@ -178,6 +179,17 @@ impl Conclusion<'_> {
 fn evidence(totals: &Totals, survey: &SurveySum, exact: bool) -> Evidence {
     let fates = if exact { totals.sum.fates } else { Fates::default() };
     RunSum { survey: *survey, fates }.evidence()
+}
+
+/// What brings what a run has passed over or given up: an account that is passed over has a policy that cannot be read, and what
+/// was given up failed at each of several tries.
+fn of_parts(totals: &Totals, produced: &SessionReport) -> Remedy {
+    let stays = produced.spaces_failed.iter().any(|failed| !failed.may_pass);
+    if stays || !produced.accounts_failed.is_empty() || totals.dead_lettered() > 0 {
+        Remedy::SetRight
+    } else {
+        Remedy::RunAgain
+    }
 }
 
 /// Whether nothing at all is known of any item: then it is not done in part, and to run it again would be no help.

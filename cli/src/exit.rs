@@ -41,7 +41,8 @@ Exit codes of mill
        out by a rule, items vanished meanwhile, deletes were held back, or nothing is configured or there to
        be copied;
        for a producer under cron: an account failed, the others went on
-  50   done in part: items failed or are missing at the end, or the run was stopped; run it again
+  50   done in part: items failed or are missing at the end, or the run was stopped; the last line says whether
+       to run it again is enough, or what is to be seen to first
   100  error: it could not be done, or nothing of it; the message says why
   200  bad arguments
 
@@ -50,7 +51,7 @@ Example, in a script:
   case $? in
     0) echo \"every copy is in sync\" ;;
     2) echo \"in sync, but for what the warnings name\" ;;
-    50) echo \"not all of it: run again\" ;;
+    50) echo \"not all of it: see to what it names, and run it again\" ;;
     *) echo \"it did not work\" ;;
   esac
 ";

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::exit::Exit;
 use crate::output::{bytes, line};
+use crate::running::Remedy;
 
 /// Whether all copies are in sync, and how that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +36,8 @@ pub(crate) struct Summary {
     pub(crate) in_sync: InSync,
     /// Whether the counts of items are only least ones: others may have done some of the tasks, and told nothing.
     pub(crate) at_least: bool,
+    /// What brings the rest, where not all was done.
+    pub(crate) remedy: Remedy,
 }
 
 /// How many remarks are written out; the log has all of them.
@@ -110,7 +113,11 @@ impl Summary {
             Exit::Done | Exit::Unchanged => "Every copy was in sync already",
             Exit::Warnings if self.found_nothing(exit) => "Nothing was there to be copied",
             Exit::Warnings => "In sync, but for what is named above",
-            Exit::Partial => "Done in part: run it again",
+            Exit::Partial => match self.remedy {
+                Remedy::RunAgain => "Done in part: run it again",
+                Remedy::SetRight => "Done in part: see to what is named above, then run it again",
+                Remedy::GoOn => "Stopped before its end: run it again, and it goes on",
+            },
             Exit::Error | Exit::BadArguments => "Not done",
         };
         format!("{how}: {}; {} in {:.1} s.", parts.join(", "), bytes(t.work.bytes), self.took.as_secs_f64())
@@ -166,6 +173,18 @@ mod tests {
         let sentence = summary.sentence(Exit::Warnings);
         for part in ["2 refused", "1 vanished meanwhile", "but for what is named", "at least 0 copied"] {
             assert!(sentence.contains(part), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_by_itself_is_said_to_want_no_more_than_another_run() {
+        for (remedy, words) in [
+            (Remedy::RunAgain, "Done in part: run it again: "),
+            (Remedy::SetRight, "Done in part: see to what is named above, then run it again: "),
+            (Remedy::GoOn, "Stopped before its end: run it again, and it goes on: "),
+        ] {
+            let sentence = Summary { remedy, ..Summary::default() }.sentence(Exit::Partial);
+            assert!(sentence.starts_with(words), "{sentence}");
         }
     }
 

@@ -59,6 +59,27 @@ pub(crate) struct Ran {
     pub(crate) cut_short: Option<String>,
     /// Whether that was since stores could not be used.
     pub(crate) for_stores: bool,
+    /// What is to be done about it.
+    pub(crate) remedy: Remedy,
+}
+
+/// What brings the rest, where a run has not done all: the more a person must do, the later it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Remedy {
+    /// It may pass by itself: the next run tries again.
+    #[default]
+    RunAgain,
+    /// A person must set something right first.
+    SetRight,
+    /// It was stopped, and goes on where it was.
+    GoOn,
+}
+
+/// Why a run's work ended before all was done.
+#[derive(Debug)]
+struct Stuck {
+    why: String,
+    remedy: Remedy,
 }
 
 /// How long nothing may move, with tasks put off, before a run is taken to wait for what does not pass by itself.
@@ -105,10 +126,16 @@ impl Run<'_> {
         let ended = ended?;
         // Workmen's processes tell no more than that they are gone.
         let for_stores = stuck.is_some() || exact && ended.is_some();
-        let cut_short = ended.or(stuck).or_else(|| stopping.gentle.is_cancelled().then(|| "it was stopped".into()));
+        let stopped = || Stuck { why: "it was stopped".into(), remedy: Remedy::GoOn };
+        // Workmen end by themselves only for what a person must look at.
+        let ended = ended.map(|why| Stuck { why, remedy: Remedy::SetRight });
+        let cut_short = ended.or(stuck).or_else(|| stopping.gentle.is_cancelled().then(stopped));
+        let remedy = cut_short.as_ref().map_or(Remedy::RunAgain, |stuck| stuck.remedy);
+        let cut_short = cut_short.map(|stuck| stuck.why);
         let earlier = works.statistics.fates_of_others();
         let sum = RunSum { survey: report.survey, fates: all.run.fates };
-        Ok(Ran { totals: Totals { sum, ..all.totals }, earlier, exact, took, produced: report, cut_short, for_stores })
+        let totals = Totals { sum, ..all.totals };
+        Ok(Ran { totals, earlier, exact, took, produced: report, cut_short, for_stores, remedy })
     }
 }
 
@@ -161,7 +188,7 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     /// Returns how long it took, and what it waited for in vain, if it did.
-    async fn until_done(&self, mut progress: Progress) -> (Duration, Option<String>) {
+    async fn until_done(&self, mut progress: Progress) -> (Duration, Option<Stuck>) {
         let mut moved = (Totals::default(), 0, Instant::now());
         let mut shown = Instant::now();
         let pace = self.works.engine.pace;
@@ -210,21 +237,24 @@ impl Watch<'_> {
     }
 
     /// Why nothing could be written to Mill's own state for so long that it is given up.
-    fn state_in_vain(&self) -> Option<String> {
+    fn state_in_vain(&self) -> Option<Stuck> {
         let still = local_state::standstill()?;
         // Only while it fails right now: otherwise it may have passed.
         if still.since.elapsed() <= self.give_up_after || still.last.elapsed() > FAILS_NOW {
             return None;
         }
         let waited = humantime::format_duration(Duration::from_secs(still.since.elapsed().as_secs()));
-        Some(format!("mill's own state could not be written for {waited}: {}", still.why))
+        let why = format!("mill's own state could not be written for {waited}: {}", still.why);
+        Some(Stuck { why, remedy: Remedy::SetRight })
     }
 
     /// What the tasks that are left wait for in vain, when nothing has moved for so long that they are given up.
-    fn in_vain(&self, still: Duration, (ready, put_off): (u64, u64), awaited: &AwaitedStores) -> Option<String> {
+    fn in_vain(&self, still: Duration, (ready, put_off): (u64, u64), awaited: &AwaitedStores) -> Option<Stuck> {
         if awaited.is_empty() {
-            return (ready == 0 && still > NOTHING_MOVES)
-                .then(|| format!("{put_off} tasks were put off; they stay queued"));
+            return (ready == 0 && still > NOTHING_MOVES).then(|| Stuck {
+                why: format!("{put_off} tasks were put off; they stay queued"),
+                remedy: Remedy::RunAgain,
+            });
         }
         let may_pass = awaited.values().any(|awaited| awaited.may_pass);
         let most = if may_pass { self.give_up_after } else { NOTHING_MOVES };
@@ -233,7 +263,9 @@ impl Watch<'_> {
         let stores = stores.collect::<Vec<_>>().join("; ");
         (still > most).then(|| {
             let waited = humantime::format_duration(Duration::from_secs(still.as_secs()));
-            format!("nothing went on for {waited}: {stores}")
+            let all_may_pass = awaited.values().all(|awaited| awaited.may_pass);
+            let remedy = if all_may_pass { Remedy::RunAgain } else { Remedy::SetRight };
+            Stuck { why: format!("nothing went on for {waited}: {stores}"), remedy }
         })
     }
 

@@ -229,6 +229,33 @@ fn a_mirror_that_is_stopped_while_it_waits_at_its_beginning_ends_as_stopped() {
     assert!(!ran.err.contains("mirror:destination"), "{}", ran.err);
 }
 
+#[test]
+fn what_is_said_to_be_done_fits_how_a_run_ended() {
+    let world = World::new();
+    bucket(&world, "endings");
+    let away = Mood::AwayAfter(ITEMS as u64 / 2);
+    let sick = Mood::Answers("GET", "/item-7", 500, "InternalError");
+    for (mood, patience, stops, words) in [
+        (sick, "5m", false, "Done in part: see to what is named above, then run it again: "),
+        (away, "1s", false, "Done in part: run it again: "),
+        (away, "5m", true, "Stopped before its end: run it again, and it goes on: "),
+    ] {
+        let _ = std::fs::remove_dir_all(world.path("copies"));
+        let proxy = Proxy::before(ministack(), 1);
+        proxy.set(mood);
+        let mut command = world.command();
+        command.envs(CREDENTIALS).args(["mirror", "s3://endings", "copies", "--create", "--workers", "4"]);
+        command.args(["--give-up-after", patience, "--source-endpoint", proxy.address()]);
+        let mut mirror = Mirror::start(command);
+        if stops {
+            mirror.says("a store cannot be used for now");
+            assert!(Command::new("kill").arg("-TERM").arg(mirror.0.id().to_string()).status().unwrap().success());
+        }
+        let ran = mirror.end().expect(50);
+        assert!(ran.out.contains(words), "{words}: {}", ran.out);
+    }
+}
+
 /// By quota, as a server of ours says it; MinIO and Ceph do so.
 #[test]
 fn a_full_bucket_ends_a_mirror_at_once_and_says_what_to_do() {
