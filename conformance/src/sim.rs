@@ -37,6 +37,7 @@ mod spite;
 mod swarm;
 mod trace;
 mod truth;
+mod turns;
 mod watched;
 mod weather;
 mod wishes;

@@ -44,6 +44,8 @@ bugs! {
     PutBackByVisibility = "put-back-by-visibility";
     /// What a task took of its stores is never given back.
     PermitNeverGivenBack = "permit-never-given-back";
+    /// A task that comes back is put back once more, for long, while others of its account are away.
+    PutBackInTurns = "put-back-in-turns";
     /// A task takes its slot first, and waits in it for its stores.
     SlotBeforePermits = "slot-before-permits";
     /// Of those that wait, only the accounts behind the one that was served last are looked at.

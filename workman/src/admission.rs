@@ -252,6 +252,11 @@ impl<T> Admission<T> {
         self.received += 1;
         self.know(&waiting.account, now);
         self.see(lane, &waiting, now);
+        let others_away = self.accounts.get(&waiting.account).is_some_and(|gate| !gate.away.is_empty());
+        if others_away && planted(Planted::PutBackInTurns) {
+            self.put_back(&waiting, now);
+            return Placed::PutBack(waiting, TURN_MAX);
+        }
         let has_room = self.has_room(&waiting.account, &waiting.stores);
         if has_room && slot {
             self.enter(&waiting);

@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::hands::Hands;
 use super::line::Line;
 use super::truth::back;
+use super::turns::Turns;
 use super::world::{World, lock};
 
 /// All of them, by the order in which they began.
@@ -67,6 +68,7 @@ impl Attempts {
     pub(crate) fn begin(line: &Arc<Line>, stores: &[StoreAddress], attempt: &Attempt) -> AttemptGuard {
         let world = line.world.clone();
         Hands::begun(line, &attempt.envelope.id.to_string());
+        Turns::begun(&world, stores);
         let key = {
             let mut attempts = lock(&world.attempts);
             attempts.next += 1;

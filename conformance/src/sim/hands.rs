@@ -12,11 +12,12 @@ use super::attempts::Attempts;
 use super::desk::Desk;
 use super::event::Sealed;
 use super::line::Line;
+use super::turns::Turns;
 use super::world::{World, lock};
 
 /// What nothing is in the way of begins within this time: the longest rest of an idle workman and of a queue that failed, a
 /// minute each, and what calls take.
-const SOON: Duration = Duration::from_mins(5);
+pub(super) const SOON: Duration = Duration::from_mins(5);
 
 /// The promise that what can begin does.
 const BEGINS: &str = "what can begin begins soon";
@@ -82,6 +83,11 @@ impl Hands {
         }
     }
 
+    /// Whether a body is in the hands of a process that has started to do its task.
+    pub(crate) fn is_begun(world: &World, queue: QueueName, id: u64) -> bool {
+        lock(&world.hands).0.get(&(queue, id)).is_some_and(|hand| hand.begun)
+    }
+
     /// Notes that a process has started to do a task.
     pub(crate) fn begun(line: &Line, key: &str) {
         let mut hands = lock(&line.world.hands);
@@ -92,7 +98,7 @@ impl Hands {
 }
 
 /// The stores that a task needs.
-fn stores(sealed: &Sealed) -> Vec<StoreAddress> {
+pub(super) fn stores(sealed: &Sealed) -> Vec<StoreAddress> {
     let of = |account: AccountId, stores: [StoreId; 2]| {
         stores.map(|store| StoreAddress { account: account.clone(), store }).to_vec()
     };
@@ -107,6 +113,7 @@ pub(crate) fn judge(world: &World) {
     if let Err(what) = Attempts::judge_slots(world) {
         world.violated("no slot is held by a task that waits", what);
     }
+    Turns::judge(world);
     for desk in world.desks.values().filter(|desk| desk.name != QueueName::DeadLetter) {
         if let Some(what) = desk.inner.standing().iter().find_map(|standing| waits(world, desk, standing)) {
             return world.violated(BEGINS, what);
@@ -158,6 +165,6 @@ fn waits_in_hand(world: &World, queue: QueueName, id: u64) -> Option<String> {
 }
 
 /// Since when a workman is well and has free slots for any queue.
-fn ready_since(line: &Line) -> Option<Monotonic> {
+pub(super) fn ready_since(line: &Line) -> Option<Monotonic> {
     Some(line.well_since()?.max(Attempts::slots_since(line)?))
 }

@@ -13,6 +13,7 @@ use mill_workman::Stop;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
+use super::turns::Turns;
 use super::world::{World, lock};
 
 /// One life of a process.
@@ -81,6 +82,8 @@ impl Line {
     pub(crate) fn trouble_until(&self, until: Monotonic) {
         let mut troubled = lock(&self.troubled_until);
         *troubled = until.max(*troubled);
+        drop(troubled);
+        Turns::fleet_troubled(&self.world, until);
     }
 
     /// Stands still until then.
@@ -112,6 +115,7 @@ impl Line {
     /// Dies.
     pub(crate) fn die(&self) {
         self.dead.store(true, Relaxed);
+        Turns::fleet_troubled(&self.world, self.world.now());
         self.death.cancel();
     }
 

@@ -16,6 +16,7 @@ use mill_ports::{
 use super::attempts::Attempts;
 use super::event::{Event, Verdict};
 use super::line::Line;
+use super::turns::Turns;
 
 /// An execution that is under way.
 #[derive(Debug)]
@@ -90,7 +91,8 @@ impl TaskProcessor for WatchedProcessor {
 
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
         let Self { inner, line } = *self;
-        let _attempt = Attempts::begin(&line, &inner.stores(), attempt);
+        let stores = inner.stores();
+        let _attempt = Attempts::begin(&line, &stores, attempt);
         let task = &attempt.envelope.task;
         let remove = (task.kind == TaskKind::REMOVE).then(|| Remove::from_task(task).ok()).flatten();
         let running = Arc::new(Running { remove, lease: attempt.lease.clone(), deletes: AtomicU32::new(0) });
@@ -102,6 +104,9 @@ impl TaskProcessor for WatchedProcessor {
         let answer = answer.await;
         let key = attempt.envelope.id.to_string();
         let verdict = answer.as_ref().map_or(Verdict::Panicked, verdict);
+        if matches!(verdict, Verdict::Throttled | Verdict::Unavailable) {
+            Turns::stores_troubled(&line.world, &stores);
+        }
         line.world.see(&Event::Ran { by: &line.name, key: &key, verdict: &verdict });
         answer.unwrap_or_else(|panic| resume_unwind(panic))
     }

@@ -25,6 +25,7 @@ use super::shelf::Shelf;
 use super::swarm::Swarm;
 use super::trace::Trace;
 use super::truth::Truth;
+use super::turns::Turns;
 use super::wishes::Wishes;
 
 /// What is written down while a world runs.
@@ -69,6 +70,8 @@ pub(crate) struct World {
     pub(crate) attempts: Mutex<Attempts>,
     /// Who has which body in hand.
     pub(crate) hands: Mutex<Hands>,
+    /// Since when tasks have waited for their turn.
+    pub(crate) turns: Mutex<Turns>,
     /// The lives of workmen.
     workmen: Mutex<Vec<Weak<Line>>>,
     /// Names of processes that live no more.
@@ -142,6 +145,7 @@ impl World {
             born: std::sync::atomic::AtomicU64::new(0),
             attempts: Mutex::default(),
             hands: Mutex::default(),
+            turns: Mutex::default(),
             workmen: Mutex::default(),
             dead: Mutex::default(),
         })
