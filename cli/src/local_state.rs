@@ -111,6 +111,11 @@ pub(crate) fn standstill() -> Option<Standstill> {
     still.min_by_key(|still| still.since)
 }
 
+/// Has what is still to be written to the state fail soon, where nothing can be written to it.
+pub(crate) fn give_up() {
+    opened().iter().for_each(|opened| opened.damage.give_up());
+}
+
 /// Completes when the state that this process has opened is found damaged.
 pub(crate) async fn until_damaged() {
     let opened = opened();

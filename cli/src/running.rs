@@ -209,6 +209,7 @@ impl Watch<'_> {
                 moved = (snapshot.totals, snapshot.bytes_moving, Instant::now());
             }
             if let Some(why) = self.state_in_vain() {
+                local_state::give_up();
                 self.producing.cancel();
                 break Some(why);
             }

@@ -1,9 +1,10 @@
 //! Mill's own state: gone, emptied, damaged, older, another's. It existed, so none of that is a beginning.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use mill_trials::{Mount, apart};
@@ -319,4 +320,74 @@ fn a_run_whose_own_state_has_no_room_ends_after_its_patience_and_says_what_to_do
         assert!(ran.err.contains(&said), "{}", ran.err);
         Ok(())
     });
+}
+
+/// A program that holds the database's lock, as one that copies it may, until it is killed or its time is over.
+struct Holder(Child);
+
+impl Holder {
+    fn hold(world: &World, seconds: u32) -> Self {
+        let script = format!(
+            "import sqlite3, time
+db = sqlite3.connect('data/mill.db', isolation_level=None, timeout=60)
+db.execute('BEGIN IMMEDIATE')
+print('held', flush=True)
+time.sleep({seconds})"
+        );
+        let mut command = Command::new("python3");
+        command.arg("-c").arg(script).current_dir(world.path("")).stdout(Stdio::piped());
+        let mut holder = Self(command.spawn().unwrap());
+        let said = BufReader::new(holder.0.stdout.as_mut().unwrap()).lines().next();
+        assert_eq!(said.unwrap().unwrap(), "held");
+        holder
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A run of many items that has copied some of them.
+fn amid_a_run(world: &World, more: &[&str]) -> Child {
+    for n in 0..3_000 {
+        world.write(&format!("one/room/{n:04}"), "x");
+    }
+    let mut command = world.command();
+    command.args(["run", "--quiet", "--json", "--workers", "2"]).args(more);
+    let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while walk(&world.path("two/room")).len() < 20 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    run
+}
+
+/// Longer than a write waits for the lock.
+#[test]
+fn a_run_whose_state_another_program_holds_locked_waits_goes_on_and_loses_nothing() {
+    let world = installation();
+    let run = amid_a_run(&world, &[]);
+    let _holder = Holder::hold(&world, 36);
+    assert!(walk(&world.path("two/room")).len() < 3_001, "it came too late to be in the way");
+    let ran = Ran::of(run.wait_with_output().unwrap()).expect(0);
+    assert!(ran.err.contains("another program holds"), "it was never in the way: {}", ran.err);
+    assert_eq!((&ran.json()["dead_lettered"], &ran.json()["in_sync"]), (&0.into(), &true.into()), "{}", ran.out);
+    world.same("one/room", "two/room");
+    world.databases_are_whole();
+}
+
+#[test]
+fn a_run_whose_state_another_program_never_gives_back_ends_and_names_the_file() {
+    let world = installation();
+    let run = amid_a_run(&world, &["--give-up-after", "2s"]);
+    let holder = Holder::hold(&world, 600);
+    let ran = Ran::of(run.wait_with_output().unwrap());
+    let said = format!("another program holds `{}` locked", world.path("data/mill.db").display());
+    assert!([50, 100].contains(&ran.code), "{} {} {}", ran.code, ran.out, ran.err);
+    assert!((ran.out.clone() + &ran.err).contains(&said), "{} {}", ran.out, ran.err);
+    drop(holder);
+    world.mill(&["run", "--quiet"]).expect(0);
+    world.same("one/room", "two/room");
 }

@@ -37,7 +37,7 @@ pub use damage::{Damage, Standstill};
 pub use failure::Failure;
 pub use identity::{Identity, IdentityError, KnownIdentity, Remembered};
 use reader::{Read, Reader};
-use turn::Turn;
+use turn::{PATIENCE, Turn};
 use writer::{Asked, Durability, Request, Writer, Writing};
 
 /// How many queues there are.
@@ -110,7 +110,7 @@ impl Database {
         };
         let turn =
             Turn::open(&place::turn_file(&path), Arc::clone(&chance)).map_err(failed("opening its turn file"))?;
-        let our_turn = turn.take().map_err(failed("taking the turn"))?;
+        let our_turn = turn.take(PATIENCE).map_err(failed("taking the turn"))?;
         let our_turn = our_turn.ok_or_else(|| OpenError::Busy { path: path.clone() })?;
         place::create_file(&path).map_err(failed("making its file"))?;
         let writing = schema::connect(&path, WRITER_CACHE_KIB, &*chance).map_err(sqlite)?;

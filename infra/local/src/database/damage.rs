@@ -5,12 +5,14 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::failure::{Failure, Trouble};
+use super::turn::PATIENCE;
 
 /// The damage to one database, if any was found; and whether it stands still for something that may pass.
 #[derive(Debug)]
@@ -18,6 +20,7 @@ pub struct Damage {
     path: PathBuf,
     found: watch::Sender<Option<Arc<str>>>,
     still: Mutex<Option<Standstill>>,
+    given_up: AtomicBool,
 }
 
 /// That nothing can be written to a database: its disk is full, or somebody holds it locked.
@@ -35,14 +38,28 @@ pub struct Standstill {
 /// then, and whoever fails tries again within that time.
 const PASSED_AFTER: Duration = Duration::from_mins(1);
 
+/// How long a write to a database waits that was given up.
+const GIVEN_UP: Duration = Duration::from_millis(500);
+
 impl Damage {
     pub(super) fn none_of(path: PathBuf) -> Self {
-        Self { path, found: watch::Sender::new(None), still: Mutex::default() }
+        Self { path, found: watch::Sender::new(None), still: Mutex::default(), given_up: AtomicBool::new(false) }
     }
 
     /// Why nothing can be written for now, if nothing can.
     pub fn standstill(&self) -> Option<Standstill> {
         self.still.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gives up a database that stands still: what is still to be written at the end of the process fails soon, or else each
+    /// such write would wait as long as the first.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// How long a write waits for whoever holds the database locked.
+    pub(super) fn patience(&self) -> Duration {
+        if self.given_up.load(Ordering::Relaxed) { GIVEN_UP } else { PATIENCE }
     }
 
     /// Notes what became of a write.

@@ -33,9 +33,9 @@ impl Turn {
         Ok(Self { file, chance })
     }
 
-    /// Waits for the turn; `None` when it did not come within [`PATIENCE`].
-    pub(super) fn take(&self) -> std::io::Result<Option<OurTurn<'_>>> {
-        let mut waiting = Waiting::new(&*self.chance);
+    /// Waits for the turn; `None` when it did not come in that time.
+    pub(super) fn take(&self, patience: Duration) -> std::io::Result<Option<OurTurn<'_>>> {
+        let mut waiting = Waiting::with(patience, &*self.chance);
         loop {
             match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Some(OurTurn(self))),
@@ -58,18 +58,23 @@ impl Drop for OurTurn<'_> {
 /// while the lock is free. A waiting process costs some 0.2 % of a core.
 pub(super) struct Waiting<'c> {
     chance: &'c dyn Chance,
+    patience: Duration,
     until: Option<Instant>,
 }
 
 impl<'c> Waiting<'c> {
     pub(super) fn new(chance: &'c dyn Chance) -> Self {
-        Self { chance, until: None }
+        Self::with(PATIENCE, chance)
+    }
+
+    pub(super) fn with(patience: Duration, chance: &'c dyn Chance) -> Self {
+        Self { chance, patience, until: None }
     }
 
     /// Waits a moment, or says that it has been long enough.
     pub(super) fn once_more(&mut self) -> bool {
         let now = Instant::now();
-        if now >= *self.until.get_or_insert(now + PATIENCE) {
+        if now >= *self.until.get_or_insert(now + self.patience) {
             return false;
         }
         std::thread::sleep(Duration::from_micros(200 + self.chance.next_u64() % 1800));

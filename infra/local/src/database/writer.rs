@@ -263,9 +263,10 @@ impl Writer {
     fn begin(&self) -> Result<(), Failure> {
         let late = || Failure::new(Trouble::Unavailable, HELD);
         let broken = |error| Failure::new(Trouble::Unavailable, format!("taking the turn to write failed: {error}"));
-        let _our_turn = self.turn.take().map_err(broken)?.ok_or_else(late)?;
+        let patience = self.damage.patience();
+        let _our_turn = self.turn.take(patience).map_err(broken)?.ok_or_else(late)?;
         // Nobody else asks for the lock while the turn is ours: it comes as soon as its holder commits.
-        let mut waiting = Waiting::new(&*self.chance);
+        let mut waiting = Waiting::with(patience, &*self.chance);
         loop {
             match self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])) {
                 Ok(_) => return Ok(()),
