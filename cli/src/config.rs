@@ -32,7 +32,11 @@ const SETTINGS: &[Setting] = &[
         about: "bucket of policy files instead, or BUCKET/PREFIX; reached as the engine is",
     },
     Setting { key: "policies.refresh", default: "5m", about: "how old a policy in use may be" },
-    Setting { key: "producer.frequency", default: "1d", about: "from one loop's start to the next one's" },
+    Setting {
+        key: "producer.frequency",
+        default: "1d",
+        about: "from the start of an account's loop to that of its next",
+    },
     Setting {
         key: "producer.queue-max",
         default: "auto",

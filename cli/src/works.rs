@@ -284,7 +284,7 @@ pub(crate) fn producer_defaults() -> Result<mill_producer::Settings> {
         nibble: 1_000.try_into()?,
         frequency: Duration::ZERO,
         when_full: mill_producer::WhenFull::Leave,
-        force: false,
+        begins: mill_producer::Begins::WhenDue,
         thresholds: mill_producer::DeleteThresholds::default(),
         absent_source: mill_producer::AbsentSource::Retire,
         listings_open_max: 16,

@@ -48,16 +48,14 @@ points! {
 
     /// The producer has the lease; nothing is loaded yet.
     ProducerLeased = "producer-leased",
-    /// A new run is in the book, without accounts; rows of the last one are still there.
+    /// An account's new run is in the book, without morsels; rows of the last one are still there.
     ProducerRunBegun = "producer-run-begun",
     /// The last run's rows are removed.
     ProducerCleared = "producer-cleared",
-    /// The accounts' rows are there; the run does not say so yet.
-    ProducerAccountsAdded = "producer-accounts-added",
-    /// The run's accounts are in the book.
-    ProducerAccountsListed = "producer-accounts-listed",
-    /// An account's morsels are in the book beside the account.
+    /// An account's morsels are in the book; its run does not say so yet.
     ProducerMorselsAdded = "producer-morsels-added",
+    /// The run says that the account's morsels are in the book.
+    ProducerAccountListed = "producer-account-listed",
     /// A delete list is granted; none of its tasks is queued.
     ProducerBeforeDeletes = "producer-before-deletes",
     /// Tasks of a delete list are queued; the book does not say so.

@@ -116,6 +116,8 @@ bugs! {
     DeleteThresholdOff = "delete-threshold-off";
     /// A source space that is missing is taken as gone at once, and as confirmed.
     MissingSpaceRetiredAtOnce = "missing-space-retired-at-once";
+    /// A producer begins no account's run while that of any other is going on.
+    OneRunOverAll = "one-run-over-all";
     /// A producer saves a row of its book whatever another has written there.
     UnconditionalSave = "unconditional-save";
     /// A producer removes a row of its book whatever another has written there.

@@ -15,7 +15,7 @@ use crate::duplication::DuplicationProducer;
 use crate::ends::{Ends, SpaceError};
 use crate::merge::{Found, Merge, Proof};
 use crate::report::{Ended, MissingEntry, ProducerError, SessionReport};
-use crate::session::Session;
+use crate::session::{AccountRun, Session};
 
 /// Whether a task of the run refused an item, by name: it is not in sync, and not missing either.
 pub type IsRefused<'a> = &'a (dyn Fn(&Pair, &ContentId) -> bool + Sync);
@@ -90,9 +90,12 @@ impl DuplicationProducer {
         let Taken::Ours(lease) = self.lease().await? else { return Ok(()) };
         let state = self.state(lease.epoch());
         let noted = async {
-            let Some(run) = state.load(lease.inherited()).await?.run else { return Ok(()) };
+            let runs = AccountRun::of_all(state.load(lease.inherited()).await?.runs);
             let surveys = state.surveys().await?.into_iter().map(|kept| kept.row);
-            let ours = surveys.filter(|survey| survey.run == run.row.number && survey.in_sync.is_none());
+            let is_of_run = |survey: &PairSurvey| {
+                runs.get(&survey.pair.account).is_some_and(|run| run.row.row.number == survey.run)
+            };
+            let ours = surveys.filter(|survey| is_of_run(survey) && survey.in_sync.is_none());
             let in_sync = |mut survey: PairSurvey| {
                 let refused = refused(&survey.pair).min(survey.sum.queued);
                 survey.sum.queued -= refused;
@@ -123,12 +126,9 @@ impl<'a> Closing<'a> {
         is_refused: IsRefused<'a>,
         stop: &'a CancellationToken,
     ) -> Result<ClosingReport, ProducerError> {
-        let run = state.load(claim).await?.run;
+        let runs = state.load(claim).await?.runs;
         let mut session = Session::new(producer, state, stop);
-        if let Some(run) = run {
-            session.run = run;
-        }
-        let number = session.run.row.number;
+        session.runs = AccountRun::of_all(runs);
         let surveys = session.state.surveys().await?.into_iter().map(|kept| kept.row);
         let report = ClosingReport {
             began: session.deps.clock.now(),
@@ -137,13 +137,14 @@ impl<'a> Closing<'a> {
             extra: 0,
             session: SessionReport::new(Ended::Stopped),
         };
-        let surveyed = surveys.filter(|survey| survey.run == number).collect();
+        let surveyed = surveys.filter(|survey| survey.run == session.run_number(&survey.pair.account)).collect();
         let mut closing = Self { session, is_refused, surveyed, report };
         closing.accounts().await?;
+        let next_run = closing.session.next_run();
         let Self { session, mut report, .. } = closing;
         report.session = session.report;
         if !stop.is_cancelled() {
-            report.session.ended = Ended::Finished { next_run: producer.next_run(session.run.row.started) };
+            report.session.ended = Ended::Finished { next_run };
         }
         let SurveySum { listed, queued: missing, .. } = report.sum;
         info!(listed, missing, "the closing survey ends");
@@ -198,7 +199,7 @@ impl<'a> Closing<'a> {
         self.report.sum += sum;
         self.report.extra += extra;
         self.report.missing_first.extend(missing);
-        let (run, in_sync) = (self.session.run.row.number, (sum.queued + extra == 0).then_some(began));
+        let (run, in_sync) = (self.session.run_number(&pair.account), (sum.queued + extra == 0).then_some(began));
         let survey = PairSurvey { pair: pair.clone(), run, began, sum, held, in_sync };
         if let Err(error) = self.session.state.note_surveys(&[survey]).await {
             warn!(error = chain(&error), "what the closing survey found cannot be written down");

@@ -1,6 +1,5 @@
 //! The looping duplication producer, as others use it.
 
-use mill_model::Timestamp;
 use mill_records::lease::{Lease, LeaseTerms, Taken};
 use mill_records::producer_state::{ProducerState, StateError};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +25,7 @@ impl DuplicationProducer {
         Self { deps, settings }
     }
 
-    /// Works until the loop is complete, the queue is full or it is told to stop; not at all when nothing is due or
+    /// Works until the loops of all accounts are complete, the queue is full or it is told to stop; not at all when nothing is due or
     /// another producer works.
     ///
     /// Safe to drop at any await, as a crash is: at most one nibble is queued once more by the next session.
@@ -71,7 +70,8 @@ impl DuplicationProducer {
             state.remove_all(&loaded.accounts).await?;
             state.remove_all(&loaded.morsels).await?;
             // Last, so that a reset cut short leaves a run without its parts rather than parts without their run.
-            match &loaded.run {
+            state.remove_all(&loaded.runs).await?;
+            match &loaded.run_of_all {
                 Some(run) => state.remove(run).await,
                 None => Ok(()),
             }
@@ -96,11 +96,6 @@ impl DuplicationProducer {
     pub(crate) fn state(&self, epoch: u64) -> ProducerState {
         ProducerState::new(self.deps.state.clone(), self.deps.clock.clone(), Self::BOOK, epoch)
     }
-
-    /// When the run after one that started then is due.
-    pub(crate) fn next_run(&self, started: Timestamp) -> Timestamp {
-        started.plus(self.settings.frequency)
-    }
 }
 
 fn note(report: &SessionReport) {
@@ -111,7 +106,7 @@ fn note(report: &SessionReport) {
     match &report.ended {
         Ended::NotDue { next_run } => info!(%next_run, "no run is due"),
         Ended::Finished { next_run } => {
-            info!(listed, queued, refused, left_out, held, accounts_failed, spaces_failed, %next_run, "the loop is complete");
+            info!(listed, queued, refused, left_out, held, accounts_failed, spaces_failed, %next_run, "the loops are complete");
         }
         Ended::QueueFull | Ended::Stopped | Ended::HeldByAnother { .. } => {
             info!(listed, queued, refused, left_out, held, accounts_failed, spaces_failed, ended = ?report.ended,

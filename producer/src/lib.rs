@@ -40,7 +40,7 @@ pub use report::{
     AbsentSpace, Ended, EntryClass, HeldDeletes, LeftOutEntries, LeftOutEntry, MissingEntry, NamedEntry, ProducerError,
     SessionReport, SpaceFailed,
 };
-pub use settings::{AbsentSource, DeleteThresholds, Deps, QueueSizing, Settings, WhenFull};
+pub use settings::{AbsentSource, Begins, DeleteThresholds, Deps, QueueSizing, Settings, WhenFull};
 pub use stay::Pauses;
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ use mill_records::seals::Pair;
 pub struct SessionReport {
     /// Why it ended.
     pub ended: Ended,
-    /// Whether it went on with a run that an earlier session had begun.
+    /// Whether it went on with an account's run that an earlier session had begun.
     pub resumed: bool,
-    /// When the run began: what was at the sources by then, its survey saw.
+    /// When the first of its runs began: what was at the sources by then, their surveys saw.
     pub began: Timestamp,
     /// Tasks queued: copies, deletes, spaces.
     pub queued: u64,
@@ -30,7 +30,7 @@ pub struct SessionReport {
     pub removing: u64,
     /// Whether a list of an earlier survey is being carried out: what vanished since is not in it, and was not looked for.
     pub removes_by_earlier_list: bool,
-    /// What was made of each entry that the listings of sources named: of the whole run, once it is finished.
+    /// What was made of each entry that the listings of sources named: of each account's whole run, once it is finished.
     pub survey: SurveySum,
     /// The first entries that are not copied, at most [`SessionReport::NAMED_MAX`]; the log names all.
     pub named_first: Vec<NamedEntry>,
@@ -40,9 +40,11 @@ pub struct SessionReport {
     pub sources_absent: Vec<AbsentSpace>,
     /// How many accounts there are, where this session listed them.
     pub accounts: u64,
+    /// Of how many accounts it had a run in hand; no run of the others is due.
+    pub runs: u64,
     /// Accounts of which no policy covers any space that is there, and why.
     pub accounts_idle: Vec<(AccountId, String)>,
-    /// How many pairs of stores and spaces the run has, as far as this session found them.
+    /// How many pairs of stores and spaces the runs have, as far as this session found them.
     pub pairs: u64,
 }
 
@@ -66,6 +68,7 @@ impl SessionReport {
             left_out: LeftOutEntries::default(),
             sources_absent: Vec::new(),
             accounts: 0,
+            runs: 0,
             accounts_idle: Vec::new(),
             pairs: 0,
         }
@@ -91,7 +94,7 @@ impl SessionReport {
             || !self.accounts_idle.is_empty()
     }
 
-    /// Whether a run, listed by this session, found no account at all.
+    /// Whether it found no account at all.
     pub fn no_account(&self) -> bool {
         self.accounts == 0 && !self.resumed && matches!(self.ended, Ended::Finished { .. }) && !self.failed()
     }
@@ -154,9 +157,9 @@ pub struct AbsentSpace {
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// The loop is complete, but for what the report names as failed.
+    /// The loops are complete, but for what the report names as failed.
     Finished {
-        /// When the next is due.
+        /// When the next of any account is due.
         next_run: Timestamp,
     },
     /// The queue holds as much as it may; the next session goes on.

@@ -50,10 +50,9 @@ impl Session<'_> {
                 DeletesStep::Stopped => return Ok(Turn::Stopped),
                 DeletesStep::More => {}
             }
-            match self.room().await? {
+            match self.room(&ends.pair.account).await? {
                 Room::Yes => {}
-                Room::Full => return Ok(Turn::Full),
-                Room::Stopped => return Ok(Turn::Stopped),
+                other => return Ok(self.without_room(other)),
             }
         }
     }
@@ -106,7 +105,7 @@ impl Session<'_> {
     /// Since when the source space is missing, this run included.
     async fn missing_since(&mut self, pair: &Pair) -> Result<MissingSince, StepError> {
         let Pair { account, source, space, .. } = pair.clone();
-        let (first, run) = (self.deps.clock.now(), self.run.row.number);
+        let (first, run) = (self.deps.clock.now(), self.run_number(&account));
         let row = Missing { account, store: source, space, first, run, elapsed: ElapsedTime::default() };
         let kept = self.missing.entry(missing_key(&row)).or_insert_with(|| {
             info!(account = %row.account, source = %row.store, space = %row.space, "the source space is missing");

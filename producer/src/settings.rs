@@ -55,18 +55,20 @@ pub struct Settings {
     pub holder: String,
     /// How long the lease outlives its last beat (usually 60 s).
     pub lease_timeout: Duration,
-    /// No step is begun while the queue holds so many tasks: visible, delayed and in flight (usually 10,000).
+    /// No step is begun while the queue holds so many tasks: visible, delayed and in flight (usually 10,000). Where there are
+    /// several accounts, one that has less than its share (at most half) may add to it all the same, so that what others left
+    /// there does not keep it waiting.
     pub queue_max: u64,
     /// Whether that is all there is to say of it.
     pub queue_sizing: QueueSizing,
     /// Most items queued from a morsel before the next one's turn (usually 1,000).
     pub nibble: NonZeroUsize,
-    /// From the start of one run to the start of the next; zero means that each session may begin one.
+    /// From the start of an account's run to the start of its next; zero means that each session may begin one.
     pub frequency: Duration,
     /// What to do when the queue is full.
     pub when_full: WhenFull,
-    /// Begins a run although none is due (`--now`). A run that is going on is resumed all the same.
-    pub force: bool,
+    /// Which runs it begins.
+    pub begins: Begins,
     /// How many deletes a person need not be asked about.
     pub thresholds: DeleteThresholds,
     /// What an absent source space means.
@@ -78,6 +80,18 @@ pub struct Settings {
     pub listings_open_max: usize,
     /// Most batches on their way to the queue at once (usually 8).
     pub sends_at_once: NonZeroUsize,
+}
+
+/// Which runs a session begins. Those that are going on are resumed all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    /// Each account's when it is due, again and again while the session lasts.
+    WhenDue,
+    /// The same, and those of all accounts of which none is going on at once (`--now`).
+    Now,
+    /// Those of all accounts, once and at the same time, so that the session is one loop over everything. Where any is going
+    /// on, none begins.
+    Together,
 }
 
 /// How many deletes of a pair are granted by rule, within 24 hours.

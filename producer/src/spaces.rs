@@ -6,7 +6,7 @@ use mill_model::{AccountId, SpaceId, StoreId};
 use mill_policy::{AccountPolicy, Rule, StorePolicy};
 use mill_ports::{CrashPoint, LeftOut, Planted, SpaceList, StoreError, crash_point, planted};
 use mill_records::policies::PolicyError;
-use mill_records::producer_state::{AccountRow, Kept, Morsel};
+use mill_records::producer_state::Morsel;
 use mill_records::seals::Pair;
 use tracing::{debug, info, warn};
 
@@ -26,27 +26,16 @@ struct StoreSpaces {
 }
 
 impl Session<'_> {
-    /// Gives each account a row, so that none is forgotten when this session ends early.
-    pub(crate) async fn list_accounts(&mut self) -> Result<Vec<Kept<AccountRow>>, ProducerError> {
-        let listed = self.deps.policies.accounts().await.map_err(ProducerError::Accounts)?;
-        let run = self.run.row.number;
-        let row = |(account, _)| AccountRow { account, run, unanswered: Vec::new() };
-        let rows: Vec<AccountRow> = listed.into_iter().map(row).collect();
-        self.report.accounts = rows.len() as u64;
-        let rows = self.state.add_accounts(&rows).await?;
-        crash_point(CrashPoint::ProducerAccountsAdded);
-        self.run.row.listed = true;
-        self.state.save(&mut self.run).await?;
-        crash_point(CrashPoint::ProducerAccountsListed);
-        Ok(rows)
-    }
-
     /// Finds an account's morsels, or what was still missing of them.
     pub(crate) async fn look_through(&mut self, mut known: Unanswered) -> Result<(), ProducerError> {
         let account = known.row.row.account.clone();
+        if let Some(run) = self.runs.get_mut(&account) {
+            run.asks_later = false;
+        }
         let policy = match self.deps.policies.account(&account).await {
             Ok(policy) => policy,
             Err(PolicyError::NotListed { .. }) => {
+                // It was listed a moment ago. The next look at the list forgets its run.
                 info!(%account, "the account is no longer listed; dropped from the run");
                 return Ok(self.state.remove(&known.row).await?);
             }
@@ -59,21 +48,23 @@ impl Session<'_> {
         let (spaces, errors) = self.spaces_of_defaults(&policy, again.as_deref()).await;
         let mut found = morsels(&policy, &spaces, &known.row.row.unanswered);
         found.retain(|pair| known.found.insert(pair.clone()));
-        self.report.pairs += found.len() as u64;
+        let number = self.run_number(&account);
+        if let Some(run) = self.runs.get_mut(&account) {
+            run.pairs += found.len() as u64;
+            // Those of an earlier session have their places.
+            found.retain(|pair| !run.open.contains(pair));
+        }
         self.leave_out(&policy, &spaces, again.is_some());
         let first = again.is_some() || known.row.row.unanswered.is_empty();
         if known.found.is_empty() && errors.is_empty() && first {
             self.account_idle(&policy);
         }
-        let waiting: BTreeSet<&Pair> = self.waiting.keys().map(|(_, _, pair)| pair).collect();
-        found.retain(|pair| !waiting.contains(pair));
-        let fresh: Vec<Morsel> = found.into_iter().map(|pair| Morsel::fresh(pair, self.run.row.number)).collect();
+        let fresh: Vec<Morsel> = found.into_iter().map(|pair| Morsel::fresh(pair, number)).collect();
         debug!(%account, morsels = fresh.len(), "looked the account through");
         if !fresh.is_empty() {
             let all = self.state.add_morsels(&account, &fresh).await?;
             crash_point(CrashPoint::ProducerMorselsAdded);
-            self.waiting.retain(|(_, _, pair), _| pair.account != account);
-            self.line_up(all);
+            self.line_up(&account, all);
         }
         self.ask_later(known, errors).await
     }
@@ -152,6 +143,9 @@ impl Session<'_> {
             }
         }
         let more = self.report.left_out.count - before;
+        if let Some(run) = self.runs.get_mut(policy.account()) {
+            run.left_out += more;
+        }
         self.deps.statistics.count(|work| work.left_out += more);
     }
 

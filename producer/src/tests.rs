@@ -1,5 +1,6 @@
 //! What a producer promises, tried on stores, queues and books in memory and on time that a test moves.
 
+mod accounts;
 mod crashes;
 mod deletes;
 mod differences;

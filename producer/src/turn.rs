@@ -65,10 +65,9 @@ impl Session<'_> {
                 DeletesStep::More => {}
                 DeletesStep::Stopped => return Ok(Turn::Stopped),
             }
-            match self.room().await? {
+            match self.room(&pair.account).await? {
                 Room::Yes => {}
-                Room::Full => return Ok(Turn::Full),
-                Room::Stopped => return Ok(Turn::Stopped),
+                other => return Ok(self.without_room(other)),
             }
         }
         let (nibble, merge) = if let Some(nibble) = surveyed {
@@ -136,7 +135,9 @@ impl Session<'_> {
     fn surveyed(&mut self, morsel: &mut Kept<Morsel>, sum: SurveySum, named: Vec<NamedEntry>) {
         morsel.row.began.get_or_insert(self.turn_began);
         morsel.row.sum += sum;
-        self.report.survey += sum;
+        if let Some(run) = self.runs.get_mut(&morsel.row.pair.account) {
+            run.surveyed += sum;
+        }
         self.deps.statistics.surveyed(sum);
         self.report.name(named);
     }
@@ -148,7 +149,8 @@ impl Session<'_> {
             Deletes::Held { count, .. } => count,
             Deletes::Pending | Deletes::Sending { .. } | Deletes::Done => 0,
         };
-        let began = morsel.began.unwrap_or(self.run.row.started);
+        let run_began = || self.runs.get(&morsel.pair.account).map_or(self.turn_began, |run| run.row.row.started);
+        let began = morsel.began.unwrap_or_else(run_began);
         let in_sync = (morsel.sum.queued == 0).then_some(began);
         let survey = PairSurvey { pair: morsel.pair.clone(), run: morsel.run, began, sum: morsel.sum, held, in_sync };
         Ok(self.state.note_surveys(&[survey]).await?)

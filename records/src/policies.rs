@@ -10,7 +10,7 @@
 mod kept;
 mod watched;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,6 +151,17 @@ impl PolicyBook {
         match &self.kind {
             Kind::Fixed(policies) => Ok(policies.len()),
             Kind::Watched(watched) => watched.count().await,
+        }
+    }
+
+    /// The listed accounts, in order. Of the files only the list is read.
+    ///
+    /// # Errors
+    /// As [`Self::account_count`].
+    pub async fn account_ids(&self) -> Result<BTreeSet<AccountId>, PolicyError> {
+        match &self.kind {
+            Kind::Fixed(policies) => Ok(policies.keys().cloned().collect()),
+            Kind::Watched(watched) => watched.ids().await,
         }
     }
 

@@ -1,14 +1,16 @@
-//! The book of a looping producer: what its run has still to do, and how far each part of it has come.
+//! The book of a looping producer: what each account's run has still to do, and how far each part of it has come.
 //!
-//! One row a run, one an account not yet looked through, one a morsel, one a source space that is missing. Rows of what
-//! is done are removed, so that a book without them means a finished loop. Three sorts of rows stay: what the last
-//! survey of each pair found, how many tasks the queue may hold, and how many of each account were sent.
+//! One row an account's run, one an account whose stores did not all tell their spaces, one a morsel, one a source space
+//! that is missing. Rows of what is done are removed, so that an account without them has a finished loop. Four sorts of
+//! rows stay: the last run of each account, what the last survey of each pair found, how many tasks the queue may hold, and
+//! how many of each account were sent.
 //!
 //! Each save is conditional on the row as this producer last wrote or read it, and all rows are written again when the
 //! lease was not given back by its last holder. So a producer whose lease was taken over cannot save any more. Nor may it
 //! touch what it reads too late: a row of a later epoch tells it that it is over.
 
 mod rows;
+mod run;
 mod share;
 
 use std::sync::Arc;
@@ -22,7 +24,8 @@ use mill_ports::{
 };
 use tracing::warn;
 
-pub use rows::{AccountRow, Deletes, Missing, Morsel, PairSurvey, QueueSize, Record, Run};
+pub use rows::{AccountRow, Deletes, Missing, Morsel, PairSurvey, QueueSize, Record};
+pub use run::{Run, RunOfAll};
 pub use share::AccountShare;
 
 /// A row, as this producer last read or wrote it.
@@ -62,9 +65,11 @@ pub enum StateError {
 /// All rows of the book.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// The run going on, or the last one.
-    pub run: Option<Kept<Run>>,
-    /// Accounts whose spaces are not all known yet.
+    /// The run of each account that is going on, or its last one.
+    pub runs: Vec<Kept<Run>>,
+    /// The run of all accounts, where a version that kept no other has written one.
+    pub run_of_all: Option<Kept<RunOfAll>>,
+    /// Accounts of which some stores did not tell their spaces.
     pub accounts: Vec<Kept<AccountRow>>,
     /// What is not done yet, in order.
     pub morsels: Vec<Kept<Morsel>>,
@@ -74,6 +79,15 @@ pub struct Loaded {
     pub queue_size: Option<Kept<QueueSize>>,
     /// What is known of accounts' shares of the queue, where it cannot tell them.
     pub shares: Vec<Kept<AccountShare>>,
+}
+
+/// What the book has of an account's run besides its own row.
+#[derive(Debug, Default)]
+pub struct AccountParts {
+    /// Which stores did not tell their spaces.
+    pub unanswered: Option<Kept<AccountRow>>,
+    /// What is not done yet, in order.
+    pub morsels: Vec<Kept<Morsel>>,
 }
 
 /// The book, for one holder of the lease.
@@ -122,7 +136,8 @@ impl ProducerState {
             let surveys = self.rows::<PairSurvey>(PairSurvey::PREFIX, u64::MAX).await?;
             // After the look: who stood still before it sees what a later holder has written since.
             self.ensure_the_lease_is_ours().await?;
-            self.claim(found.run.into_iter().collect()).await?;
+            self.claim(found.runs).await?;
+            self.claim(found.run_of_all.into_iter().collect()).await?;
             self.claim(found.accounts).await?;
             self.claim(found.morsels).await?;
             self.claim(found.missing).await?;
@@ -151,7 +166,8 @@ impl ProducerState {
 
     async fn read(&self, epoch_max: u64) -> Result<Loaded, StateError> {
         Ok(Loaded {
-            run: self.rows("run", epoch_max).await?.pop(),
+            runs: self.rows(Run::PREFIX, epoch_max).await?,
+            run_of_all: self.rows(RunOfAll::SORT, epoch_max).await?.pop(),
             accounts: self.rows(AccountRow::PREFIX, epoch_max).await?,
             morsels: self.rows(Morsel::PREFIX, epoch_max).await?,
             missing: self.rows(Missing::PREFIX, epoch_max).await?,
@@ -238,13 +254,29 @@ impl ProducerState {
         stream::iter(removals).try_for_each_concurrent(Self::WRITES_AT_ONCE, |removal| removal).await
     }
 
-    /// Adds rows for accounts that are to be looked through.
+    /// Saves many rows as [`Self::save_over_earlier`] does, side by side.
     ///
     /// # Errors
-    /// As [`Self::load`]; some may be added then.
-    pub async fn add_accounts(&self, rows: &[AccountRow]) -> Result<Vec<Kept<AccountRow>>, StateError> {
-        self.add(rows).await?;
-        self.rows(AccountRow::PREFIX, self.epoch).await
+    /// As [`Self::save`]; some may be saved then.
+    pub async fn save_all_over_earlier<'a, R: Record + 'a>(
+        &self,
+        rows: impl Iterator<Item = &'a mut Kept<R>>,
+    ) -> Result<(), StateError> {
+        let saves = rows.map(|kept| Ok(self.save_over_earlier(kept)));
+        stream::iter(saves).try_for_each_concurrent(Self::WRITES_AT_ONCE, |save| save).await
+    }
+
+    /// All that the book has of an account's run, but for the row of the run itself and what its surveys found.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub async fn parts_of(&self, account: &AccountId) -> Result<AccountParts, StateError> {
+        let mut accounts =
+            self.rows::<AccountRow>(&format!("{}{}", AccountRow::PREFIX, account.as_str()), self.epoch).await?;
+        // Another account's name may begin with that of this one.
+        accounts.retain(|kept| kept.row.account == *account);
+        let morsels = self.rows(&format!("{}{}/", Morsel::PREFIX, account.as_str()), self.epoch).await?;
+        Ok(AccountParts { unanswered: accounts.pop(), morsels })
     }
 
     /// Adds morsels of one account, and gives all that it has now.
@@ -307,6 +339,14 @@ impl ProducerState {
             None => RowWhen::Absent,
         };
         self.table.put(key, value.clone(), when).await.map(Some)
+    }
+
+    /// What the last survey of each pair of an account found.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub async fn surveys_of(&self, account: &AccountId) -> Result<Vec<Kept<PairSurvey>>, StateError> {
+        self.rows(&format!("{}{}/", PairSurvey::PREFIX, account.as_str()), self.epoch).await
     }
 
     /// What the last survey of each pair found.

@@ -88,7 +88,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     );
     let producer = works.producer(mill_producer::Settings {
         when_full: WhenFull::Wait { poll: Duration::from_millis(20), poll_most: Duration::from_millis(20) },
-        force: true,
+        begins: mill_producer::Begins::Together,
         absent_source: AbsentSource::Unknown,
         give_up_after: args.ending.give_up_after,
         ..producer_defaults()?

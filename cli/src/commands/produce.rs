@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use mill_model::SurveySum;
-use mill_producer::{DuplicationProducer, Ended, SessionReport, WhenFull};
+use mill_producer::{Begins, DuplicationProducer, Ended, SessionReport, WhenFull};
 
 use crate::args::Produce;
 use crate::config::Config;
@@ -18,7 +18,8 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
     let stopping = stop::on_signals()?;
     let works = Works::configured(config).await?;
     stopping.when_damaged();
-    let mut settings = mill_producer::Settings { force: now, ..producer_settings(config)? };
+    let begins = if now { Begins::Now } else { Begins::WhenDue };
+    let mut settings = mill_producer::Settings { begins, ..producer_settings(config)? };
     if stays {
         let pace = works.engine.pace;
         settings.when_full = WhenFull::Wait { poll: pace.full_poll, poll_most: pace.full_poll_most };
@@ -71,9 +72,10 @@ fn said(report: &SessionReport) -> String {
     let SurveySum { listed, queued: to_do, .. } = report.survey;
     match &report.ended {
         Ended::Finished { next_run } => {
-            let at = report.began;
+            let (at, runs, accounts) = (report.began, report.runs, report.accounts);
+            let whose = if runs < accounts { format!("of {runs} of {accounts} accounts ") } else { String::new() };
             format!(
-                "duplication: loop finished; as of {at}: {listed} listed, {to_do} to be compared or copied, \
+                "duplication: loop {whose}finished; as of {at}: {listed} listed, {to_do} to be compared or copied, \
                  {queued} tasks queued; next {next_run}"
             )
         }

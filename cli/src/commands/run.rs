@@ -32,7 +32,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         // It looks again so soon that no more need wait in the queue.
         queue_sizing: QueueSizing::Fixed,
         when_full: WhenFull::Wait { poll: works.engine.pace.full_poll, poll_most: works.engine.pace.full_poll },
-        force: true,
+        begins: mill_producer::Begins::Together,
         give_up_after: args.ending.give_up_after,
         ..producer_settings(config)?
     });

@@ -1,15 +1,16 @@
 //! `mill status`: queues, producers, policies, stores, copies and dead letters at a glance.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::Result;
-use mill_model::{QueueName, SpaceId, StoreId};
+use mill_model::{AccountId, QueueName, SpaceId, StoreId};
 use mill_policy::{AccountPolicy, StorePolicy};
 use mill_ports::{SourceStore, chain};
 use mill_producer::DuplicationProducer;
 use mill_records::dead_letters::LetterState;
 use mill_records::policies::InUse;
-use mill_records::producer_state::{PairSurvey, ProducerState};
+use mill_records::producer_state::{PairSurvey, ProducerState, Run};
 use mill_records::seals::Pair;
 use serde_json::{Value, json};
 
@@ -17,6 +18,12 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::output::{line, table};
 use crate::works::Works;
+
+/// Loops that began so close to each other began together.
+const BEGAN_TOGETHER: Duration = Duration::from_mins(1);
+
+/// A store that takes longer to answer is said to be in trouble: who asks for the status wants to know that soon.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs it.
 pub(super) async fn run(as_json: bool, config: &Config) -> Result<Exit> {
@@ -48,18 +55,52 @@ async fn queues(works: &Works) -> Result<Vec<Value>> {
     Ok(rows)
 }
 
+/// How it stands with the loops of all accounts: of each, and of the one that lags behind most.
 async fn producer(works: &Works, config: &Config) -> Result<Value> {
     let table = works.engine.table("producer-state");
     let state = ProducerState::to_read(table, works.engine.clock.clone(), DuplicationProducer::BOOK);
     let loaded = state.load(false).await?;
     let frequency = config.duration("producer.frequency")?;
-    let run = loaded.run.map(|run| run.row);
+    let mut runs: BTreeMap<AccountId, Run> =
+        loaded.runs.into_iter().map(|kept| (kept.row.account.clone(), kept.row)).collect();
+    let listed = works.policies.account_ids().await.unwrap_or_else(|_| runs.keys().cloned().collect());
+    if let Some(of_all) = loaded.run_of_all {
+        for account in &listed {
+            runs.entry(account.clone()).or_insert_with(|| of_all.row.of(account.clone()));
+        }
+    }
+    runs.retain(|account, _| listed.contains(account));
+    let all_began = listed.iter().all(|account| runs.contains_key(account));
+    let finished: Option<Vec<_>> = runs.values().map(|run| run.finished).collect();
+    let first = runs.values().map(|run| run.started).min();
+    let rows = listed.iter().map(|account| {
+        let run = runs.get(account);
+        let left = loaded.morsels.iter().filter(|morsel| morsel.row.pair.account == *account).count();
+        json!({
+            "account": account.as_str(),
+            "run_started": run.map(|run| run.started.to_string()),
+            "run_finished": run.and_then(|run| run.finished).map(|at| at.to_string()),
+            "next_run": run.map(|run| run.started.plus(frequency).to_string()),
+            "morsels_left": left,
+        })
+    });
+    let same = all_began && agree(&runs);
     Ok(json!({
-        "run_started": run.as_ref().map(|run| run.started.to_string()),
-        "run_finished": run.as_ref().and_then(|run| run.finished).map(|at| at.to_string()),
-        "next_run": run.as_ref().map(|run| run.started.plus(frequency).to_string()),
+        "run_started": first.map(|at| at.to_string()),
+        "run_finished": finished.filter(|_| all_began).and_then(|all| all.into_iter().max()).map(|at| at.to_string()),
+        "next_run": first.map(|at| at.plus(frequency).to_string()),
         "morsels_left": loaded.morsels.len(),
+        "one_loop": same,
+        "runs": rows.collect::<Vec<_>>(),
     }))
+}
+
+/// Whether the loops of all accounts began together, and all or none have ended.
+fn agree(runs: &BTreeMap<AccountId, Run>) -> bool {
+    let began = || runs.values().map(|run| run.started);
+    let apart = began().max().zip(began().min()).map_or(Duration::ZERO, |(last, first)| last.since(first));
+    let going_on = runs.values().filter(|run| run.finished.is_none()).count();
+    apart < BEGAN_TOGETHER && (going_on == 0 || going_on == runs.len())
 }
 
 /// What is known of each pair that a policy covers today: as of when it is in sync, or how much differed then.
@@ -113,17 +154,20 @@ async fn accounts(works: &Works) -> (Vec<Value>, BTreeSet<Pair>) {
         let mut stores = Vec::new();
         if let Ok(policy) = &policy {
             for spec in policy.stores() {
-                let answers = match works.stores.source(&account, &spec.id).await {
-                    Ok(store) => SourceStore::spaces(&*store).await,
-                    Err(error) => Err(error),
+                let asking = async {
+                    let store = works.stores.source(&account, &spec.id).await.map_err(|error| chain(&error))?;
+                    SourceStore::spaces(&*store).await.map_err(|error| chain(&error))
                 };
+                let silent =
+                    |_| Err(format!("it does not tell its spaces within {} seconds", ANSWERS_WITHIN.as_secs()));
+                let answers = tokio::time::timeout(ANSWERS_WITHIN, asking).await.unwrap_or_else(silent);
                 let named = policy.named_spaces().into_iter();
                 covered.extend(
                     named.chain(answers.iter().flatten()).flat_map(|space| pairs_from(policy, space, &spec.id)),
                 );
                 stores.push(match answers {
                     Ok(spaces) => json!({ "store": spec.id.as_str(), "spaces": spaces.len() }),
-                    Err(error) => json!({ "store": spec.id.as_str(), "trouble": chain(&error) }),
+                    Err(trouble) => json!({ "store": spec.id.as_str(), "trouble": trouble }),
                 });
             }
         }
@@ -178,23 +222,47 @@ fn pair_state(pair: &Value, waiting: u64) -> String {
     state
 }
 
+/// When a loop began and ended, and when the next one is due.
+fn run_state(run: &Value) -> String {
+    format!(
+        "last loop began {}, finished {}, next {}; {} morsels left",
+        text(&run["run_started"]),
+        text(&run["run_finished"]),
+        text(&run["next_run"]),
+        text(&run["morsels_left"])
+    )
+}
+
 fn print(status: &Value) {
     let rows = |member: &str| status[member].as_array().cloned().unwrap_or_default();
     let columns = ["name", "visible", "in_flight", "delayed", "oldest_seconds"];
     let queues = rows("queues").into_iter().map(|queue| columns.map(|column| text(&queue[column])));
     line(table(["queue", "visible", "in flight", "delayed", "oldest, s"], queues));
     let producer = &status["duplication_producer"];
-    line(format!(
-        "\nduplication producer: last loop began {}, finished {}, next {}; {} morsels left",
-        text(&producer["run_started"]),
-        text(&producer["run_finished"]),
-        text(&producer["next_run"]),
-        text(&producer["morsels_left"])
-    ));
+    let each_its_own = producer["one_loop"] == false;
+    if each_its_own {
+        line(format!(
+            "\nduplication producer: each account has its own loop, see below; next {}; {} morsels left",
+            text(&producer["next_run"]),
+            text(&producer["morsels_left"])
+        ));
+    } else {
+        line(format!("\nduplication producer: {}", run_state(producer)));
+    }
+    let runs: BTreeMap<&str, &Value> = producer["runs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|run| Some((run["account"].as_str()?, run)))
+        .collect();
     for account in rows("accounts") {
         line(format!("\naccount {}: policy {}", text(&account["account"]), text(&account["policy"])));
         if !account["trouble"].is_null() {
             line(format!("  ! {}", text(&account["trouble"])));
+        }
+        let run = account["account"].as_str().and_then(|account| runs.get(account));
+        if let Some(run) = run.filter(|_| each_its_own) {
+            line(format!("  {}", run_state(run)));
         }
         for store in account["stores"].as_array().into_iter().flatten() {
             let how = match &store["trouble"] {

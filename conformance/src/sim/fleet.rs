@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use mill_model::{QueueName, StoreAddress};
 use mill_ports::{CapUnknown, Registry, Statistics, StoreCaps, TaskQueue};
 use mill_processors::{DuplicateFactory, RemoveFactory};
-use mill_producer::{AbsentSource, DuplicationProducer, SessionReport, WhenFull};
+use mill_producer::{AbsentSource, Begins, DuplicationProducer, SessionReport, WhenFull};
 use mill_records::account_counts::AccountCounts;
 use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
@@ -244,13 +244,13 @@ impl Room {
             queue_sizing: mill_producer::QueueSizing::Fixed,
             queue_max: if force { 10_000 } else { swarm.queue_max },
             nibble: swarm.nibble.try_into().unwrap(),
-            frequency: Duration::ZERO,
+            frequency: if force { Duration::ZERO } else { swarm.frequency },
             when_full: if swarm.short_receives > 0 && !force {
                 WhenFull::Wait { poll: Duration::from_secs(5), poll_most: Duration::from_secs(5) }
             } else {
                 WhenFull::Leave
             },
-            force,
+            begins: if force { Begins::Now } else { Begins::WhenDue },
             thresholds: swarm.thresholds,
             absent_source: AbsentSource::Retire,
             listings_open_max: *world.dice.pick(&[1, 16]),

@@ -55,6 +55,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(producers::OneProducer::default()),
         Box::new(fences::BookIsFenced::default()),
         Box::new(runs::CompleteRuns),
+        Box::new(runs::RunsWaitForNoOther),
         Box::new(sums::SumsAddUp),
     ]
 }

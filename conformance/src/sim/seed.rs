@@ -228,5 +228,6 @@ fn terms(swarm: &Swarm) -> Terms {
         tries_age: minutes(10) + frozen,
         producer_timeout: PRODUCER_TIMEOUT,
         unasked_max: swarm.thresholds.unasked_max,
+        each_session_begins: swarm.frequency.is_zero(),
     }
 }

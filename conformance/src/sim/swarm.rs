@@ -77,6 +77,8 @@ pub(crate) struct Swarm {
     pub(crate) nights: bool,
     pub(crate) nibble: usize,
     pub(crate) queue_max: u64,
+    /// From one run of an account to its next; zero where each session begins one.
+    pub(crate) frequency: Duration,
     /// Whether who lives no more is known at once.
     pub(crate) same_host: bool,
     pub(crate) visibility: Duration,
@@ -184,6 +186,7 @@ impl Swarm {
             held_max: *dice.pick(&[Duration::from_hours(12), visibility * 3, visibility * 3, visibility * 3]),
             batch: *dice.pick(&[2, 10]),
             folds: dice.below(5) < 3,
+            frequency: *dice.pick(&[seconds(0), seconds(0), seconds(0), seconds(600)]),
         }
     }
 

@@ -8,7 +8,7 @@ mod tasks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mill_model::{ContentId, ItemAddress, Monotonic, SpaceId, StoreAddress};
+use mill_model::{AccountId, ContentId, ItemAddress, Monotonic, SpaceId, StoreAddress};
 use mill_records::seals::Pair;
 
 pub(crate) use self::shelves::{Life, ShelfTruth};
@@ -30,6 +30,8 @@ pub(crate) struct Terms {
     pub(crate) producer_timeout: Duration,
     /// How many deletes of a pair the rule may grant within 24 hours.
     pub(crate) unasked_max: u64,
+    /// Whether each session of a producer may begin runs.
+    pub(crate) each_session_begins: bool,
 }
 
 /// Everything that is so.
@@ -47,10 +49,14 @@ pub(crate) struct Truth {
     pub(crate) destinations: BTreeSet<StoreAddress>,
     /// When a producer last queued a task about an item, or a space.
     pub(crate) queued: BTreeMap<(Pair, Option<ContentId>), Monotonic>,
-    /// When each run of the producers began.
-    pub(crate) runs: BTreeMap<u64, Monotonic>,
-    /// The run that each producer last wrote down.
-    pub(crate) run_of: BTreeMap<String, u64>,
+    /// When each run of an account began, by its number.
+    pub(crate) runs: BTreeMap<(AccountId, u64), Monotonic>,
+    /// The runs that each producer has written down in its session, or in the one that has just ended.
+    pub(crate) session_runs: BTreeMap<String, BTreeMap<AccountId, u64>>,
+    /// The runs that were over when each producer's session began, by account.
+    pub(crate) over_before: BTreeMap<String, BTreeMap<AccountId, u64>>,
+    /// The runs that are over, by account.
+    over: BTreeMap<AccountId, u64>,
     /// When the operator last confirmed deletes, and how many.
     pub(crate) confirmed: Option<(Monotonic, u64)>,
     /// Disks beneath spaces that are out of sight, by path, and since when.
@@ -75,7 +81,9 @@ impl Truth {
             destinations: BTreeSet::new(),
             queued: BTreeMap::new(),
             runs: BTreeMap::new(),
-            run_of: BTreeMap::new(),
+            session_runs: BTreeMap::new(),
+            over_before: BTreeMap::new(),
+            over: BTreeMap::new(),
             confirmed: None,
             unmounted: BTreeMap::new(),
             effects: 0,
@@ -140,7 +148,12 @@ impl Truth {
             Event::Ran { key, verdict, .. } => self.tasks.entry((*key).to_owned()).or_default().ran(verdict),
             Event::Row { by, table, sort, value, .. } => match *table {
                 mill_records::dead_letters::DeadLetters::BOOK => self.letter(sort, *value),
-                "producer-state" if *sort == "run" => self.run(by, *value),
+                "producer-state" if *sort == "lease" => self.lease(by, *value),
+                "producer-state" => {
+                    if let Some(account) = sort.strip_prefix("account-run/").and_then(|id| AccountId::new(id).ok()) {
+                        self.run(by, account, *value);
+                    }
+                }
                 _ => {}
             },
             Event::Confirmed { deletes } => self.confirmed = Some((self.now, *deletes)),
@@ -152,12 +165,38 @@ impl Truth {
         self.tasks.entry(sealed.key.clone()).or_default()
     }
 
-    fn run(&mut self, by: &str, value: Option<&[u8]>) {
-        let row = value.and_then(|value| serde_json::from_slice::<serde_json::Value>(value).ok());
-        if let Some(number) = row.and_then(|row| row["number"].as_u64()) {
-            self.runs.entry(number).or_insert(self.now);
-            self.run_of.insert(by.to_owned(), number);
+    /// A session begins with the first beat of its lease.
+    fn lease(&mut self, by: &str, value: Option<&[u8]>) {
+        let beat = value.and_then(|value| serde_json::from_slice::<serde_json::Value>(value).ok());
+        if beat.is_some_and(|beat| beat["holder"] == by && beat["beat"] == 0) {
+            self.session_runs.remove(by);
+            self.over_before.insert(by.to_owned(), self.over.clone());
         }
+    }
+
+    fn run(&mut self, by: &str, account: AccountId, value: Option<&[u8]>) {
+        let row = value.and_then(|value| serde_json::from_slice::<serde_json::Value>(value).ok());
+        let Some(number) = row.as_ref().and_then(|row| row["number"].as_u64()) else {
+            // It is no longer listed, as far as that producer could read the list.
+            self.over.remove(&account);
+            self.over_before.values_mut().for_each(|over| over.retain(|other, _| *other != account));
+            return;
+        };
+        if row.is_some_and(|row| row["finished"].is_null()) {
+            self.over.remove(&account);
+        } else {
+            self.over.insert(account.clone(), number);
+        }
+        self.runs.entry((account.clone(), number)).or_insert(self.now);
+        self.session_runs.entry(by.to_owned()).or_default().insert(account, number);
+    }
+
+    /// When the runs began that a producer wrote down in its session and that were not over before, by account.
+    pub(crate) fn runs_of_session<'a>(&'a self, by: &str) -> impl Iterator<Item = (&'a AccountId, Monotonic)> {
+        let over = self.over_before.get(by);
+        let runs = self.session_runs.get(by).into_iter().flatten();
+        let runs = runs.filter(move |(account, number)| over.and_then(|over| over.get(*account)) != Some(*number));
+        runs.filter_map(|(account, number)| Some((account, *self.runs.get(&(account.clone(), *number))?)))
     }
 
     /// Whether the disk beneath a space is out of sight.

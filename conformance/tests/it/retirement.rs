@@ -126,7 +126,7 @@ impl Installation {
             nibble: NonZeroUsize::new(70).unwrap(),
             frequency: Duration::ZERO,
             when_full: WhenFull::Leave,
-            force: false,
+            begins: mill_producer::Begins::WhenDue,
             thresholds: DeleteThresholds::default(),
             absent_source: AbsentSource::Retire,
             listings_open_max: 16,

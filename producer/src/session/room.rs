@@ -3,6 +3,7 @@
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mill_model::AccountId;
 use mill_records::producer_state::{Kept, QueueSize};
 use tracing::info;
 
@@ -10,18 +11,21 @@ use super::Session;
 use crate::drain::Drain;
 use crate::report::{Ended, ProducerError};
 use crate::settings::{QueueSizing, WhenFull};
+use crate::turn::Turn;
 
 /// Whether a step may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Room {
     Yes,
     Full,
+    /// Not yet, and another account's run is due meanwhile.
+    Due,
     Stopped,
 }
 
 impl Session<'_> {
-    /// Whether the next step may begin: asked before each.
-    pub(crate) async fn room(&self) -> Result<Room, ProducerError> {
+    /// Whether the next step of an account may begin: asked before each.
+    pub(crate) async fn room(&mut self, account: &AccountId) -> Result<Room, ProducerError> {
         let mut pause = Duration::ZERO;
         loop {
             if self.stop.is_cancelled() {
@@ -30,8 +34,13 @@ impl Session<'_> {
             let depth = self.sending.depth().await?;
             self.note_depth(depth, false);
             let max = self.queue_max();
-            if depth < max {
+            if depth < max || self.may_add_to_a_full_queue(account).await? {
                 return Ok(Room::Yes);
+            }
+            let now = self.deps.clock.monotonic();
+            let due = self.next_look.map(|look| look.since(now));
+            if due.is_some_and(|due| due.is_zero()) {
+                return Ok(Room::Due);
             }
             match self.settings.when_full {
                 WhenFull::Leave => {
@@ -40,11 +49,21 @@ impl Session<'_> {
                 }
                 WhenFull::Wait { poll, poll_most } => {
                     pause = (pause * 2).clamp(poll, poll_most.max(poll));
+                    let pause = due.map_or(pause, |due| pause.min(due));
                     if self.unless_stopped(self.deps.clock.sleep(pause)).await.is_none() {
                         return Ok(Room::Stopped);
                     }
                 }
             }
+        }
+    }
+
+    /// How a turn ends for which there is no room.
+    pub(crate) fn without_room(&self, room: Room) -> Turn {
+        match room {
+            Room::Yes | Room::Due => Turn::Later(self.deps.clock.monotonic()),
+            Room::Full => Turn::Full,
+            Room::Stopped => Turn::Stopped,
         }
     }
 

@@ -55,44 +55,35 @@ impl Session<'_> {
     /// Turn after turn. `None` when no morsel is left but those that failed.
     pub(super) async fn rounds(&mut self) -> Result<Option<Ended>, ProducerError> {
         loop {
-            let ((nibbles, rank, pair), mut morsel) = match self.next_morsel().await? {
+            let ((round, rank, pair), mut morsel) = match self.next_morsel().await? {
                 Next::Turn(place, morsel) => (place, *morsel),
                 Next::Full => return Ok(Some(Ended::QueueFull)),
                 Next::None => break,
             };
+            self.round = round;
             match self.whole_turn(&mut morsel).await? {
                 Turn::Again => {
-                    self.waiting.insert((morsel.row.nibbles, rank, pair), morsel);
+                    self.waiting.insert((round + 1, rank, pair), morsel);
                 }
-                Turn::Later(at) => drop(self.resting.insert((at, (nibbles, rank, pair)), morsel)),
+                Turn::Later(at) => drop(self.resting.insert((at, (round, rank, pair)), morsel)),
                 Turn::Done => {
                     self.state.remove(&morsel).await?;
                     crash_point(CrashPoint::ProducerMorselRemoved);
+                    self.morsel_over(&pair, false).await?;
                 }
-                Turn::PassedOver => self.failed = true,
+                Turn::PassedOver => self.morsel_over(&pair, true).await?,
                 Turn::Full => return Ok(Some(Ended::QueueFull)),
                 Turn::Stopped => return Ok(Some(Ended::Stopped)),
             }
         }
-        if self.stop.is_cancelled() {
-            return Ok(Some(Ended::Stopped));
-        }
-        if self.run.row.finished.is_none() {
-            crash_point(CrashPoint::ProducerBeforeFinish);
-            self.run.row.finished = Some(self.deps.clock.now());
-            self.state.save(&mut self.run).await?;
-            crash_point(CrashPoint::ProducerFinished);
-        }
-        if self.failed {
-            warn!("the loop is complete but for what failed; that is tried again in the next session");
-        }
-        Ok(None)
+        Ok(self.stop.is_cancelled().then_some(Ended::Stopped))
     }
 
     /// The morsel whose turn comes next, once there is one: the first of an account that has not had its share of the queue.
     async fn next_morsel(&mut self) -> Result<Next, ProducerError> {
         let mut pause = Duration::ZERO;
         loop {
+            self.begin_due().await?;
             let now = self.deps.clock.monotonic();
             while let Some(rested) = self.resting.first_entry().filter(|first| first.key().0 <= now) {
                 let ((_, place), morsel) = rested.remove_entry();
@@ -119,6 +110,7 @@ impl Session<'_> {
                     pause
                 }
             };
+            let rested = self.next_look.map_or(rested, |look| rested.min(look.since(now)));
             if self.unless_stopped(self.deps.clock.sleep(rested)).await.is_none() {
                 return Ok(Next::None);
             }
@@ -126,13 +118,12 @@ impl Session<'_> {
     }
 
     async fn whole_turn(&mut self, morsel: &mut Kept<Morsel>) -> Result<Turn, ProducerError> {
-        match self.room().await? {
+        let pair = morsel.row.pair.clone();
+        match self.room(&pair.account).await? {
             Room::Yes => {}
-            Room::Full => return Ok(Turn::Full),
-            Room::Stopped => return Ok(Turn::Stopped),
+            other => return Ok(self.without_room(other)),
         }
         // After the waiting: what is asked for may have changed meanwhile.
-        let pair = morsel.row.pair.clone();
         let policy = match self.today(&pair).await {
             Today::Covered(policy) => policy,
             Today::NotCovered => {

@@ -43,16 +43,11 @@ impl Shares {
 impl Session<'_> {
     /// The first place of an account of which the queue holds less than its share.
     pub(super) async fn first_with_a_share(&mut self) -> Result<Option<Place>, ProducerError> {
-        let with_work: BTreeSet<&AccountId> = self
-            .waiting
-            .keys()
-            .chain(self.resting.keys().map(|(_, place)| place))
-            .map(|place| &place.2.account)
-            .collect();
-        if with_work.len() < 2 {
+        let with_work = self.accounts_with_work();
+        if with_work < 2 {
             return Ok(self.waiting.keys().next().cloned());
         }
-        let share = (self.queue_max() / with_work.len() as u64).max(self.settings.nibble.get() as u64);
+        let share = (self.queue_max() / with_work).max(self.settings.nibble.get() as u64);
         let mut seen = BTreeSet::new();
         let firsts: Vec<Place> = self.waiting.keys().filter(|place| seen.insert(&place.2.account)).cloned().collect();
         for place in firsts {
@@ -61,6 +56,21 @@ impl Session<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// How many accounts have something that waits or rests.
+    fn accounts_with_work(&self) -> u64 {
+        self.runs.values().filter(|run| !run.open.is_empty()).count() as u64
+    }
+
+    /// Whether a full queue is others' doing: then an account that holds less than its share of it may add to it. So one whose
+    /// tasks hang, and that has filled the queue while nobody else had work, keeps none of them waiting.
+    pub(super) async fn may_add_to_a_full_queue(&mut self, account: &AccountId) -> Result<bool, ProducerError> {
+        if self.runs.len() < 2 {
+            return Ok(false);
+        }
+        let share = self.queue_max() / self.accounts_with_work().max(2);
+        Ok(self.held_of(account).await?.is_some_and(|held| held < share))
     }
 
     /// How many tasks of an account the queue holds, if that can be told.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mill_model::{AccountId, Monotonic, StoreAddress, StoreId};
-use mill_ports::{Awaited, StoreError, chain};
+use mill_ports::{Awaited, CrashPoint, StoreError, chain, crash_point};
 use mill_records::producer_state::{AccountRow, Kept};
 use mill_records::seals::Pair;
 use tracing::warn;
@@ -55,10 +55,11 @@ impl Session<'_> {
         answered.retain(|store| errors.values().all(|error| error.store != *store));
         self.deps.statistics.used_stores(&answered);
         if errors.is_empty() {
-            return Ok(self.state.remove(&account.row).await?);
+            self.state.remove(&account.row).await?;
+            return self.account_listed(&name, false).await;
         }
         if before != account.row.row.unanswered {
-            self.state.save(&mut account.row).await?;
+            self.state.save_over_earlier(&mut account.row).await?;
         }
         let now = self.deps.clock.monotonic();
         let may_pass = errors.values().any(|error| error.kind.may_pass());
@@ -72,8 +73,21 @@ impl Session<'_> {
                 self.store_failed(&name, store, error);
             }
         }
+        self.account_listed(&name, pause.is_some()).await?;
         if let Some(pause) = pause {
             self.later_accounts.insert((now.plus(pause), name), account);
+        }
+        Ok(())
+    }
+
+    /// Notes that an account's morsels are in the book, as far as its stores answered.
+    async fn account_listed(&mut self, account: &AccountId, asks_later: bool) -> Result<(), ProducerError> {
+        let Some(run) = self.runs.get_mut(account) else { return Ok(()) };
+        run.asks_later = asks_later;
+        if !run.row.row.listed {
+            run.row.row.listed = true;
+            self.state.save(&mut run.row).await?;
+            crash_point(CrashPoint::ProducerAccountListed);
         }
         Ok(())
     }
@@ -81,8 +95,10 @@ impl Session<'_> {
     /// Looks those accounts through again whose time has come.
     pub(crate) async fn look_again(&mut self, now: Monotonic) -> Result<(), ProducerError> {
         while let Some(due) = self.later_accounts.first_entry().filter(|first| first.key().0 <= now) {
-            let account = due.remove();
-            self.look_through(account).await?;
+            let known = due.remove();
+            let account = known.row.row.account.clone();
+            self.look_through(known).await?;
+            self.finish_if_done(&account).await?;
         }
         Ok(())
     }

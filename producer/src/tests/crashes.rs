@@ -94,7 +94,7 @@ async fn mostly_back() -> World {
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_instant_forgets_no_hold() {
-    let again = |settings: &mut Settings| settings.force = true;
+    let again = |settings: &mut Settings| settings.begins = crate::Begins::Now;
     let mut instants = 0;
     for effects in 0.. {
         let world = mostly_back().await;
@@ -119,7 +119,7 @@ async fn a_crash_at_any_instant_forgets_no_hold() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_people_can_see_stays_wherever_its_run_was_killed() {
-    let again = |settings: &mut Settings| settings.force = true;
+    let again = |settings: &mut Settings| settings.begins = crate::Begins::Now;
     let (mut instants, mut seen) = (0, 0);
     for effects in 0.. {
         let mut world = World::new(ONE);

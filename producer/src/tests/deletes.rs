@@ -32,7 +32,7 @@ async fn queued(shared: usize, gone: usize) -> (usize, Vec<HeldDeletes>) {
 }
 
 fn again(settings: &mut Settings) {
-    settings.force = true;
+    settings.begins = crate::Begins::Now;
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,7 +237,7 @@ async fn confirmed_deletes_are_resumed_behind_their_own_marker() {
     for session in 0..20 {
         world
             .session_with(|settings| {
-                settings.force = session == 0;
+                settings.begins = if session == 0 { crate::Begins::Now } else { crate::Begins::WhenDue };
                 settings.queue_max = 1;
             })
             .await;

@@ -95,12 +95,12 @@ async fn the_sign_for_a_directory_that_is_there_is_in_sync_once_its_task_has_see
     for id in ["x/", "y/"] {
         world.seals.put_copied(&World::pair(), &content(id), &source, &source).await.unwrap();
     }
-    let report = world.session_with(|settings| settings.force = true).await;
+    let report = world.session_with(|settings| settings.begins = crate::Begins::Now).await;
     assert_eq!(world.ids(), ["y/"], "of which nothing is there");
     assert_eq!((report.survey.unchanged, report.survey.queued), (3, 1));
     world.queue.drain().await;
     sign(&world, "1", "x/", Properties([("title".to_owned(), "t".to_owned())].into()));
-    world.session_with(|settings| settings.force = true).await;
+    world.session_with(|settings| settings.begins = crate::Begins::Now).await;
     assert_eq!(world.ids(), ["x/", "y/"], "changed at the source");
 }
 
@@ -120,6 +120,6 @@ async fn the_sign_for_a_directory_of_the_source_is_never_taken_to_have_vanished(
     let report = world.session().await;
     assert!(world.queue.removes().is_empty() && report.held.is_empty(), "{:?}", report.held);
     sign(&world, "2", "gone/", Properties::default());
-    let report = world.session_with(|settings| settings.force = true).await;
+    let report = world.session_with(|settings| settings.begins = crate::Begins::Now).await;
     assert_eq!(report.held.iter().map(|held| held.count).sum::<u64>(), 1, "what has no directory is");
 }

@@ -60,7 +60,7 @@ async fn now_begins_a_run_that_is_not_due() {
     world.plant("1", "item", 3);
     world.session().await;
     world.queue.drain().await;
-    assert!(is_finished(&world.session_with(|settings| settings.force = true).await));
+    assert!(is_finished(&world.session_with(|settings| settings.begins = crate::Begins::Now).await));
     assert_eq!(world.ids_of("item"), 3);
 }
 
@@ -185,7 +185,7 @@ async fn a_lease_taken_over_fences_off_even_who_has_not_noticed() {
 }
 
 /// Policy files of account `a`, and of `b` whatever is put there, kept in a space of store 3.
-fn files(world: &mut World) -> MemoryStore {
+pub(super) fn files(world: &mut World) -> MemoryStore {
     let files = world.store("3").clone();
     put(&files, "duplication-accounts.json", r#"["a", "b"]"#);
     let stores = r#"{ "stores": [ { "id": "1", "type": "folder", "root": "one", "primary": true },
@@ -202,7 +202,7 @@ fn files(world: &mut World) -> MemoryStore {
     files
 }
 
-fn put(files: &MemoryStore, name: &str, text: &str) {
+pub(super) fn put(files: &MemoryStore, name: &str, text: &str) {
     files.plant(&item("policies", name), text.to_owned(), Properties::default());
 }
 

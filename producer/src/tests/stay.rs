@@ -78,7 +78,7 @@ async fn what_is_begun_beside_one_that_stays_is_brought_to_its_end_by_it() {
     let beside = world
         .session_with(|settings| {
             staying(settings);
-            settings.force = true;
+            settings.begins = crate::Begins::Now;
             settings.queue_max = 10;
             settings.when_full = WhenFull::Leave;
         })

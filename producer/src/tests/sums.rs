@@ -153,7 +153,7 @@ async fn nothing_configured_contradictory_defaults_and_absent_sources_are_told()
     let report = stopped.session().await;
     assert!(report.accounts_idle[0].1.starts_with("stopped: "), "{:?}", report.accounts_idle);
     stopped.store("1").plant_space(&space("s"));
-    let stopped = stopped.session_with(|settings| settings.force = true).await;
+    let stopped = stopped.session_with(|settings| settings.begins = crate::Begins::Now).await;
     assert!(stopped.left_out.first[0].rule.starts_with("stopped: "), "{:?}", stopped.left_out);
     let mistyped = World::new(ONE).session().await;
     assert_eq!(mistyped.sources_absent.len(), 1);
@@ -211,7 +211,7 @@ async fn a_closing_survey_that_cannot_see_a_source_says_so() {
     assert!(report.session.spaces_failed[0].source_absent, "{:?}", report.session);
     let one_off = world.session_with(|settings| {
         settings.absent_source = AbsentSource::Unknown;
-        settings.force = true;
+        settings.begins = crate::Begins::Now;
     });
     assert!(one_off.await.spaces_failed[0].source_absent);
     assert_eq!(report.session.spaces_failed[0].account, account("a"));

@@ -392,7 +392,7 @@ impl World {
             nibble: NonZeroUsize::new(1_000).unwrap(),
             frequency: Duration::from_hours(1),
             when_full: WhenFull::Leave,
-            force: false,
+            begins: crate::Begins::WhenDue,
             thresholds: DeleteThresholds::default(),
             absent_source: AbsentSource::Retire,
             listings_open_max: 16,

@@ -54,6 +54,10 @@ impl Watched {
         Ok(self.listed().await?.len())
     }
 
+    pub(super) async fn ids(&self) -> Result<BTreeSet<AccountId>, PolicyError> {
+        Ok((*self.listed().await?).clone())
+    }
+
     async fn listed(&self) -> Result<Arc<Listed>, PolicyError> {
         match self.list().await {
             Answer::Nothing(error) => Err(error),

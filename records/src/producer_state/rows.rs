@@ -19,27 +19,14 @@ pub trait Record: Sized + Send + Sync {
     fn read(sort: &str, value: &[u8]) -> Option<Self>;
 }
 
-/// One loop over everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
-    /// Its number, higher than that of any run before.
-    pub number: u64,
-    /// When it began; its frequency counts from here.
-    pub started: Timestamp,
-    /// Whether every account has its row, so that the rows are all that is left to do.
-    pub listed: bool,
-    /// When its loop was complete but for parts that failed.
-    pub finished: Option<Timestamp>,
-}
-
-/// An account whose spaces are yet to be found.
+/// An account of which some stores did not tell their spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountRow {
     /// The account.
     pub account: AccountId,
     /// The run it belongs to.
     pub run: u64,
-    /// Empty: nothing of it is known. Else all is known but the spaces of these stores, which did not answer.
+    /// All is known but the spaces of these stores. Empty, as an earlier version wrote it: nothing of it is known.
     pub unanswered: Vec<StoreId>,
 }
 
@@ -184,39 +171,6 @@ pub(super) fn epoch(value: &[u8]) -> u64 {
         epoch: u64,
     }
     serde_json::from_slice(value).map_or(0, |written: Written| written.epoch)
-}
-
-#[derive(Serialize, Deserialize)]
-struct RunValue {
-    epoch: u64,
-    number: u64,
-    started: u64,
-    #[serde(default)]
-    listed: bool,
-    #[serde(default)]
-    finished: Option<u64>,
-}
-
-impl Record for Run {
-    fn sort(&self) -> String {
-        "run".to_owned()
-    }
-
-    fn value(&self, epoch: u64) -> Bytes {
-        json(&RunValue {
-            epoch,
-            number: self.number,
-            started: self.started.as_millis(),
-            listed: self.listed,
-            finished: self.finished.map(Timestamp::as_millis),
-        })
-    }
-
-    fn read(_sort: &str, value: &[u8]) -> Option<Self> {
-        let RunValue { number, started, listed, finished, .. } = serde_json::from_slice(value).ok()?;
-        let (started, finished) = (Timestamp::from_millis(started), finished.map(Timestamp::from_millis));
-        Some(Self { number, started, listed, finished })
-    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -26,8 +26,10 @@ fn round_trip<R: Record + PartialEq + std::fmt::Debug>(row: &R) {
 #[test]
 fn rows_are_read_as_they_were_written() {
     let started = Timestamp::from_millis(1_795_249_800_000);
-    round_trip(&Run { number: 3, started, listed: true, finished: Some(started) });
     let account = AccountId::new("a").unwrap();
+    for finished in [None, Some(started)] {
+        round_trip(&Run { account: account.clone(), number: 3, started, listed: true, finished });
+    }
     round_trip(&AccountRow { account: account.clone(), run: 3, unanswered: vec![StoreId::new("2").unwrap()] });
     let (store, space) = (StoreId::new("1").unwrap(), SpaceId::new("Fotos & Briefe").unwrap());
     let clock = HandClock::new();
@@ -90,8 +92,11 @@ fn the_first_written_form_is_read_for_ever() {
     let missing = Missing::read("missing/a/1/s", br#"{"epoch":1,"first":5,"run":6}"#).unwrap();
     assert_eq!((missing.first, missing.run), (Timestamp::from_millis(5), 6));
     assert_eq!(missing.elapsed, ElapsedTime::default(), "the wall clock of an earlier version proves no day");
-    let run = Run::read("run", br#"{"epoch":1,"number":2,"started":3,"listed":true,"finished":null}"#).unwrap();
+    let written = br#"{"epoch":1,"number":2,"started":3,"listed":true,"finished":null}"#;
+    let run = RunOfAll::read("run", written).unwrap();
     assert_eq!((run.number, run.listed, run.finished), (2, true, None));
+    let of_account = Run::read("account-run/a", written).unwrap();
+    assert_eq!(of_account, run.of(of_account.account.clone()));
     let written = br#"{"epoch":1,"sent":7,"since":1795249800000,"received":5,"received_of_all":9}"#;
     assert_eq!(AccountShare::read("share/a", written), Some(share(7)));
 }
@@ -182,10 +187,9 @@ async fn an_earlier_holder_that_reads_what_a_later_one_wrote_is_over() {
     let world = World::new();
     let old = world.state(1);
     let row = AccountRow { account: pair("s").account, run: 2, unanswered: Vec::new() };
-    let kept = world.state(2).add_accounts(&[row]).await.unwrap();
-    assert_eq!(kept.len(), 1);
+    world.state(2).save_over_earlier(&mut Kept::fresh(row)).await.unwrap();
     assert!(matches!(old.load(false).await, Err(StateError::TakenOver { .. })));
-    assert!(matches!(old.add_accounts(&[]).await, Err(StateError::TakenOver { .. })));
+    assert!(matches!(old.parts_of(&pair("s").account).await, Err(StateError::TakenOver { .. })));
     let reader = ProducerState::to_read(world.table.clone(), world.clock.clone(), "p");
     assert_eq!(reader.load(false).await.unwrap().accounts.len(), 1);
 }
@@ -213,6 +217,47 @@ async fn what_a_later_holder_surveyed_stays_whatever_an_earlier_one_writes_late(
     anew.load(true).await.unwrap();
     anew.note_surveys(&[survey(3, 1)]).await.unwrap();
     assert_eq!(anew.surveys().await.unwrap()[0].row, survey(3, 1));
+}
+
+#[test]
+fn no_two_runs_of_an_account_have_one_number_whatever_lease_or_row_is_lost() {
+    let run = |number| {
+        let (account, started) = (pair("s").account, Timestamp::default());
+        Run { account, number, started, listed: false, finished: None }
+    };
+    let mut numbers = std::collections::BTreeSet::new();
+    // Three leases, under each of which four runs begin; the row of every other one is lost, as of an account that is taken
+    // out of the list and put back.
+    for epoch in 1..4 {
+        let mut last: Option<Run> = None;
+        for nth in 0..4 {
+            let number = Run::number(epoch, nth, last.as_ref().filter(|_| nth % 2 == 1));
+            assert!(numbers.insert(number), "{number}");
+            last = Some(run(number));
+        }
+    }
+    // Where the row of the lease is lost, epochs begin anew, and runs go on.
+    let last = run(*numbers.last().unwrap());
+    assert!(Run::number(1, 0, Some(&last)) > last.number);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_parts_of_an_account_are_none_of_one_whose_name_begins_so() {
+    let world = World::new();
+    let state = world.state(1);
+    let other = AccountId::new("ab").unwrap();
+    for account in [&pair("s").account, &other] {
+        let row = AccountRow { account: account.clone(), run: 1, unanswered: vec![StoreId::new("1").unwrap()] };
+        state.save_over_earlier(&mut Kept::fresh(row)).await.unwrap();
+        let morsel = Morsel::fresh(Pair { account: account.clone(), ..pair("s") }, 1);
+        state.add_morsels(account, &[morsel]).await.unwrap();
+    }
+    for account in [&pair("s").account, &other] {
+        let AccountParts { unanswered, morsels } = state.parts_of(account).await.unwrap();
+        assert_eq!(unanswered.unwrap().row.account, *account);
+        assert_eq!(morsels.len(), 1);
+        assert_eq!(morsels[0].row.pair.account, *account);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -93,6 +93,44 @@ impl Trial {
         self
     }
 
+    fn tasks_waiting(&self) -> u64 {
+        let status = self.mill(&["status", "--json"]).expect(0).json();
+        let low = status["queues"].as_array().unwrap().iter().find(|queue| queue["name"] == "duplication-low").unwrap();
+        low["visible"].as_u64().unwrap()
+    }
+
+    /// The quick account has loop after loop, one each second, while the store of the other answers nothing at all and its loop
+    /// comes to no end.
+    fn quick_has_loop_after_loop(&self) {
+        let config = fs::read_to_string(self.world.path("mill.toml")).unwrap();
+        self.world.write("mill.toml", format!("{config}frequency = \"1s\"\n"));
+        let mut stays = Workman::doing(self.command(), &["produce", "duplication", "--stay"]);
+        while self.tasks_waiting() < 40 {
+            assert!(stays.lives());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.proxy.set(Mood::Far(Duration::from_hours(1)));
+        let mut works = Workman::begin(self.command());
+        for round in 0..3 {
+            while self.copies("b-quick/two") < QUICK_MORE + round {
+                assert_eq!(self.copies("vendor"), 0, "what hangs does not end");
+                let log = || fs::read_to_string(self.world.path("log")).unwrap_or_default();
+                assert!(stays.lives() && works.lives(), "{}", log());
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            // Only a loop that begins after this finds it.
+            self.world.write(&format!("b-quick/one/space/item-new-{round}"), format!("new in {round}"));
+        }
+        let status = self.mill(&["status", "--json"]).expect(0).json();
+        let runs = status["duplication_producer"]["runs"].as_array().unwrap().clone();
+        let of = |account: &str| runs.iter().find(|run| run["account"] == account).unwrap().clone();
+        assert!(of("a-slow")["run_finished"].is_null(), "{status}");
+        let [slow, quick] =
+            ["a-slow", "b-quick"].map(|account| of(account)["run_started"].as_str().unwrap().to_owned());
+        assert!(slow < quick, "{status}");
+        assert_eq!(status["duplication_producer"]["run_finished"], serde_json::Value::Null, "{status}");
+    }
+
     fn command(&self) -> std::process::Command {
         let mut command = self.world.command();
         command.envs(CREDENTIALS).env("OTHER_KEY", "KEY");
@@ -253,4 +291,14 @@ fn a_slow_account_has_no_more_than_its_share_of_a_small_queue() {
 #[test]
 fn a_slow_account_has_no_more_than_its_share_of_a_fleets_small_queue() {
     fleet("fairness-share").with_a_small_queue().quick_has_its_share();
+}
+
+#[test]
+fn an_account_has_loop_after_loop_while_that_of_another_comes_to_no_end() {
+    local().with_a_small_queue().quick_has_loop_after_loop();
+}
+
+#[test]
+fn an_account_has_loop_after_loop_on_a_fleet_while_that_of_another_comes_to_no_end() {
+    fleet("fairness-loops").with_a_small_queue().quick_has_loop_after_loop();
 }

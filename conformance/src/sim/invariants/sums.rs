@@ -21,15 +21,15 @@ impl Invariant for SumsAddUp {
         let Event::Session { by, report } = event else { return Ok(()) };
         report.survey.check().map_err(|why| format!("the sum of {by}'s session is wrong: {why}"))?;
         let Ended::Finished { .. } = &report.ended else { return Ok(()) };
-        let Some(began) = truth.run_of.get(*by).and_then(|run| truth.runs.get(run)).copied() else { return Ok(()) };
-        // Policies must have been the same all the while, as every process knows them.
-        let mut wishes = truth.wishes_since(back(began, truth.terms.refresh + truth.terms.tries_age));
-        let (Some(wishes), None) = (wishes.next(), wishes.next()) else { return Ok(()) };
         if report.failed() || truth.policies_troubled.is_some() {
             return Ok(());
         }
         let mut listed_least = 0;
-        for (account, wish) in &wishes.0 {
+        for (account, began) in truth.runs_of_session(by) {
+            // Policies must have been the same all the while, as every process knows them.
+            let mut wishes = truth.wishes_since(back(began, truth.terms.refresh + truth.terms.tries_age));
+            let (Some(wishes), None) = (wishes.next(), wishes.next()) else { continue };
+            let Some(wish) = wishes.0.get(account) else { continue };
             for (store, shelf) in truth.shelves.iter().filter(|(store, _)| store.account == *account) {
                 spaces_are_named(report, (wish, store, shelf), began).map_err(|why| format!("{by}: {why}"))?;
                 listed_least += standing_since(shelf, began).map(|item| copies(wish, store, item)).sum::<u64>();

@@ -1,0 +1,133 @@
+//! The accounts of a session: those that are listed, what the book has of each, and what is forgotten of those that are
+//! listed no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mill_model::AccountId;
+use mill_ports::chain;
+use mill_records::producer_state::{AccountParts, Kept, Loaded, RunOfAll, StateError};
+use tracing::{info, warn};
+
+use super::runs::AccountRun;
+use super::shares::Shares;
+use super::{Session, missing_key};
+use crate::report::ProducerError;
+
+/// What the book has of the runs that are going on, by account.
+pub(super) type Parts = BTreeMap<AccountId, AccountParts>;
+
+impl Session<'_> {
+    /// Takes in what the book has: the parts of accounts that are listed or, where the list cannot be read, of all.
+    pub(super) async fn take_in(&mut self, loaded: Loaded) -> Result<Parts, ProducerError> {
+        let Loaded { runs, run_of_all, accounts, morsels, missing, queue_size: _, shares } = loaded;
+        self.shares = Shares::of(shares);
+        self.missing.extend(missing.into_iter().map(|kept| (missing_key(&kept.row), kept)));
+        self.runs = AccountRun::of_all(runs);
+        let mut parts = Parts::new();
+        for kept in accounts {
+            let account = kept.row.account.clone();
+            parts.entry(account).or_default().unanswered = Some(kept);
+        }
+        for kept in morsels {
+            let account = kept.row.pair.account.clone();
+            parts.entry(account).or_default().morsels.push(kept);
+        }
+        let is_listed = match self.list().await {
+            Ok(()) => true,
+            Err(error) if parts.is_empty() && !self.runs.values().any(AccountRun::is_left) => return Err(error),
+            Err(error) => {
+                warn!(error = chain(&error), "no run begins; those that are going on are resumed");
+                false
+            }
+        };
+        if let Some(of_all) = run_of_all {
+            self.divide(of_all, &parts, is_listed).await?;
+        }
+        for (account, run) in &self.runs {
+            if run.is_left() {
+                parts.entry(account.clone()).or_default();
+            }
+        }
+        if is_listed {
+            let known = self.runs.keys().chain(parts.keys()).chain(self.missing.keys().map(|(account, ..)| account));
+            let gone: BTreeSet<AccountId> = known.filter(|account| !self.accounts.contains(account)).cloned().collect();
+            for account in gone {
+                self.forget_account(&account, parts.remove(&account).unwrap_or_default()).await?;
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Reads which accounts there are.
+    pub(super) async fn list(&mut self) -> Result<(), ProducerError> {
+        self.accounts = self.deps.policies.account_ids().await.map_err(ProducerError::Accounts)?;
+        self.report.accounts = self.accounts.len() as u64;
+        Ok(())
+    }
+
+    /// Gives each account a run of its own, where a version of Mill that kept one for all has worked last.
+    async fn divide(&mut self, of_all: Kept<RunOfAll>, parts: &Parts, is_listed: bool) -> Result<(), ProducerError> {
+        let accounts: BTreeSet<AccountId> = self.accounts.iter().chain(parts.keys()).cloned().collect();
+        for account in &accounts {
+            let run = of_all.row.of(account.clone());
+            match self.runs.get_mut(account) {
+                Some(own) if own.row.row.started >= run.started => {}
+                Some(own) => own.row.row = run,
+                None => drop(self.runs.insert(account.clone(), AccountRun::of(Kept::fresh(run)))),
+            }
+        }
+        let rows = self.runs.iter_mut().filter(|(account, _)| accounts.contains(account)).map(|(_, run)| &mut run.row);
+        self.state.save_all_over_earlier(rows).await?;
+        if is_listed {
+            self.state.remove(&of_all).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets an account that is no longer listed. The row of its run goes last.
+    pub(super) async fn forget_account(
+        &mut self,
+        account: &AccountId,
+        parts: AccountParts,
+    ) -> Result<(), ProducerError> {
+        info!(%account, "the account is no longer listed; its run is forgotten");
+        self.waiting.retain(|(_, _, pair), _| pair.account != *account);
+        self.resting.retain(|(_, (_, _, pair)), _| pair.account != *account);
+        self.opened.retain(|pair, _| pair.account != *account);
+        self.later_accounts.retain(|(_, later), _| later != account);
+        self.state.remove_all(parts.unanswered.as_slice()).await?;
+        self.state.remove_all(&parts.morsels).await?;
+        self.forget_missing(account, None).await?;
+        self.state.remove_all(&self.state.surveys_of(account).await?).await?;
+        match self.runs.remove(account) {
+            Some(run) => Ok(self.state.remove(&run.row).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets which source spaces of an account were missing, but for those that this run of it found so.
+    pub(super) async fn forget_missing(&mut self, account: &AccountId, run: Option<u64>) -> Result<(), StateError> {
+        let of_account = self.missing.iter().filter(|((owner, ..), _)| owner == account);
+        let stale = of_account.filter(|(_, kept)| Some(kept.row.run) != run).map(|(key, _)| key.clone());
+        for key in stale.collect::<Vec<_>>() {
+            if let Some(kept) = self.missing.remove(&key) {
+                self.state.remove(&kept).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out of the report what it says of the run of an account before the one that begins.
+    pub(super) fn forget_in_report(&mut self, account: &AccountId, last: Option<&AccountRun>) {
+        let Some(last) = last.filter(|last| last.is_in_hand()) else { return };
+        let report = &mut self.report;
+        report.accounts_failed.retain(|(failed, _)| failed != account);
+        report.spaces_failed.retain(|failed| failed.account != *account);
+        report.held.retain(|held| held.account != *account);
+        report.named_first.retain(|named| named.account != *account);
+        report.left_out.first.retain(|entry| entry.account != *account);
+        report.left_out.count -= last.left_out.min(report.left_out.count);
+        report.sources_absent.retain(|absent| absent.account != *account);
+        report.accounts_idle.retain(|(idle, _)| idle != account);
+    }
+}

@@ -1,0 +1,449 @@
+//! Runs are accounts' own: each begins, ends and comes due by itself, whatever those of other accounts do.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_model::Properties;
+use mill_ports::{Clock as _, RowKey, RowWhen};
+use mill_records::account_counts::CountsWriter;
+use mill_records::policies::PolicyBook;
+use mill_records::producer_state::{Deletes, Loaded, Morsel, ProducerState, Run};
+use mill_records::seals::Pair;
+use tokio_util::sync::CancellationToken;
+
+use super::runs::{files, put};
+use super::world::{ONE, World, account, content, is_finished, item, policy, space, store};
+use crate::{Begins, DuplicationProducer, Ended, Pauses, SessionReport, Settings, WhenFull};
+
+const MAX: u64 = 40;
+const HOUR: Duration = Duration::from_hours(1);
+
+/// So many items of account `a`, which is slow, and of `b`; both have space `s` at their destinations.
+fn two(of_a: usize, of_b: usize) -> World {
+    let mut world = World::of(vec![policy("a", ONE), policy("b", ONE)]);
+    for id in ["1", "2"] {
+        world.add_store("b", id);
+    }
+    for owner in ["a", "b"] {
+        world.store_of(owner, "1").plant_space(&space("s"));
+        world.store_of(owner, "2").plant_space(&space("s"));
+    }
+    world.plant("1", "of a", of_a);
+    plant_of_b(&world, of_b);
+    world
+}
+
+fn plant_of_b(world: &World, count: usize) {
+    for number in 0..count {
+        world.store_of("b", "1").plant(&item("s", &format!("of b {number:04}")), "x", Properties::default());
+    }
+}
+
+fn small(settings: &mut Settings) {
+    settings.queue_max = MAX;
+    settings.nibble = NonZeroUsize::new(5).unwrap();
+}
+
+fn waiting(settings: &mut Settings) {
+    small(settings);
+    settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(30) };
+}
+
+async fn book(world: &World) -> Loaded {
+    let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK);
+    state.load(false).await.unwrap()
+}
+
+async fn runs(world: &World) -> Vec<Run> {
+    book(world).await.runs.into_iter().map(|kept| kept.row).collect()
+}
+
+async fn run_of(world: &World, name: &str) -> Option<Run> {
+    runs(world).await.into_iter().find(|run| run.account == account(name))
+}
+
+/// Takes `b`'s tasks out of the queue, and counts them as workmen do; those of `a` hang.
+async fn work_for_b(world: &World, writer: &mut Option<CountsWriter>) -> usize {
+    let done = world.queue.drain_of(&account("b")).await;
+    if let Some(writer) = writer {
+        world.write_counts(writer).await;
+    }
+    done
+}
+
+fn writer(world: &World) -> Option<CountsWriter> {
+    world.counts().map(|book| CountsWriter::new(book, "workman".to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_whose_tasks_hang_delays_no_other_accounts_next_loop() {
+    for (tells, of_a) in [(true, 500), (false, 500), (true, 36), (false, 36)] {
+        let world = two(of_a, 30);
+        if !tells {
+            world.queue_tells_no_accounts();
+        }
+        let mut writer = writer(&world);
+        let mut done = Vec::new();
+        for session in 0..6 * 5 {
+            // As cron has it, each ten minutes.
+            world.session_with(small).await;
+            let hour = session / 6;
+            done.resize(hour + 1, 0);
+            done[hour] += work_for_b(&world, &mut writer).await;
+            world.pass(Duration::from_mins(10)).await;
+        }
+        assert_eq!(done, [30; 5], "{tells} {of_a}: all of b, each hour");
+        assert!(
+            of_a == 36 || run_of(&world, "a").await.unwrap().finished.is_none(),
+            "the loop of a lasts all the while"
+        );
+        assert!((MAX / 2..MAX + 5).contains(&world.depth_of(&account("a"))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_one_session_too_each_account_begins_its_loops_when_they_are_due() {
+    for tells in [true, false] {
+        let world = two(500, 30);
+        if !tells {
+            world.queue_tells_no_accounts();
+        }
+        let mut writer = writer(&world);
+        let producer = world.producer_with(waiting);
+        let stop = CancellationToken::new();
+        let mut told: Vec<SessionReport> = Vec::new();
+        let mut tell = |report: &SessionReport| told.push(report.clone());
+        let pauses = Pauses { least: Duration::from_secs(10), most: Duration::from_mins(5) };
+        let working = async {
+            let mut done = Vec::new();
+            for minute in 0..5 * 60 - 1 {
+                world.pass(Duration::from_mins(1)).await;
+                done.resize(minute / 60 + 1, 0);
+                done[minute / 60] += work_for_b(&world, &mut writer).await;
+            }
+            stop.cancel();
+            done
+        };
+        let (ended, done) = futures::join!(producer.stay(pauses, &stop, &mut tell), working);
+        ended.unwrap();
+        assert_eq!(done, [30; 5], "{tells}");
+        let [report] = &told[..] else { panic!("one session all the while: {told:?}") };
+        assert_eq!(report.ended, Ended::Stopped);
+        // What it says of b is what the last of its loops found.
+        assert_eq!(report.survey.listed, run_surveyed(&world, "a").await + 30);
+        assert_eq!((report.pairs, report.runs), (2, 2));
+    }
+}
+
+/// How many entries of an account's run going on were surveyed.
+async fn run_surveyed(world: &World, name: &str) -> u64 {
+    let of_account = |morsel: &Morsel| morsel.pair.account == account(name);
+    book(world).await.morsels.into_iter().filter(|kept| of_account(&kept.row)).map(|kept| kept.row.sum.listed).sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn loops_that_are_short_and_many_do_not_keep_a_long_one_waiting() {
+    let world = two(2_000, 12);
+    let often = |settings: &mut Settings| {
+        small(settings);
+        settings.queue_max = 20;
+        settings.frequency = Duration::from_mins(1);
+    };
+    for _ in 0..100 {
+        world.session_with(often).await;
+        world.queue.drain().await;
+        world.pass(Duration::from_mins(1)).await;
+    }
+    let Run { finished, .. } = run_of(&world, "a").await.unwrap();
+    let left = book(&world).await.morsels.iter().map(|kept| kept.row.nibbles).max();
+    assert!(finished.is_none() && left > Some(100), "{left:?} nibbles of a after a hundred loops of b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_run_is_the_first_that_is_due_of_any_account() {
+    let world = two(500, 3);
+    let began = world.clock.now();
+    assert_eq!(world.session_with(small).await.ended, Ended::QueueFull);
+    world.pass(HOUR / 2).await;
+    while !is_finished(&world.session_with(small).await) {
+        world.queue.drain().await;
+    }
+    let report = world.session_with(small).await;
+    assert_eq!(report.ended, Ended::NotDue { next_run: began.plus(HOUR) });
+    // Of b alone a run is begun before a's is over, and then b's is the later one.
+    world.pass(HOUR / 2).await;
+    world.queue.drain().await;
+    let report = world.session_with(small).await;
+    assert!(matches!(report.ended, Ended::QueueFull) && !report.resumed, "{report:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn now_begins_the_runs_of_all_accounts_but_those_going_on() {
+    let world = two(500, 3);
+    assert_eq!(world.session_with(small).await.ended, Ended::QueueFull);
+    world.queue.drain().await;
+    let [a, b] = [run_of(&world, "a").await.unwrap(), run_of(&world, "b").await.unwrap()];
+    assert!(a.finished.is_none() && b.finished.is_some(), "{a:?} {b:?}");
+    world.pass(Duration::from_mins(1)).await;
+    let now = |settings: &mut Settings| {
+        small(settings);
+        settings.begins = Begins::Now;
+    };
+    world.session_with(now).await;
+    assert_eq!(run_of(&world, "a").await.unwrap().number, a.number, "it is gone on with");
+    let again = run_of(&world, "b").await.unwrap();
+    assert!(again.number > b.number && again.started > b.started, "{again:?} after {b:?}");
+    assert_eq!(world.ids_of("of b"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_loop_over_all_ends_what_is_going_on_before_it_begins() {
+    let world = two(100, 3);
+    assert_eq!(world.session_with(small).await.ended, Ended::QueueFull);
+    world.queue.drain().await;
+    let [a, b] = [run_of(&world, "a").await.unwrap(), run_of(&world, "b").await.unwrap()];
+    let together = |settings: &mut Settings| {
+        settings.nibble = NonZeroUsize::new(5).unwrap();
+        settings.begins = Begins::Together;
+        settings.frequency = Duration::from_millis(1);
+    };
+    let report = world.session_with(together).await;
+    assert!(is_finished(&report) && report.resumed, "{report:?}");
+    let numbers = [run_of(&world, "a").await.unwrap().number, run_of(&world, "b").await.unwrap().number];
+    assert_eq!(numbers, [a.number, b.number]);
+    world.queue.drain().await;
+    let report = world.session_with(together).await;
+    assert!(is_finished(&report) && !report.resumed, "{report:?}");
+    assert_eq!((world.ids_of("of a"), world.ids_of("of b"), report.survey.listed, report.runs), (100, 3, 103, 2));
+}
+
+/// The row of a run over all accounts, as the version before wrote it.
+async fn write_run_of_all(world: &World, started: mill_model::Timestamp, finished: Option<u64>) {
+    let finished = finished.map_or("null".to_owned(), |at| at.to_string());
+    let row =
+        format!(r#"{{"epoch":0,"number":1,"started":{},"listed":true,"finished":{finished}}}"#, started.as_millis());
+    let key = RowKey::new(DuplicationProducer::BOOK, "run");
+    world.state.put(&key, row.into(), RowWhen::Always).await.unwrap();
+}
+
+/// A book of the version before: its run goes on, of account `a` 20 items are queued, and `b` is done.
+async fn of_the_version_before() -> World {
+    let world = two(60, 3);
+    write_run_of_all(&world, world.clock.now(), None).await;
+    let morsel = Morsel {
+        nibbles: 4,
+        deletes: Deletes::Done,
+        marker: Some(content("of a00019")),
+        ..Morsel::fresh(World::pair(), 1)
+    };
+    let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK, 0);
+    state.add_morsels(&account("a"), &[morsel]).await.unwrap();
+    world.pass(HOUR / 2).await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_run_of_an_earlier_version_is_gone_on_with_as_each_accounts_own() {
+    let world = of_the_version_before().await;
+    let report = world.session().await;
+    assert!(is_finished(&report) && report.resumed, "{report:?}");
+    let ids = world.ids();
+    assert_eq!((ids.len(), &*ids[0]), (40, "of a00020"), "nothing is queued again, and nothing lost");
+    let Loaded { run_of_all, runs, .. } = book(&world).await;
+    assert!(run_of_all.is_none());
+    assert!(runs.len() == 2 && runs.iter().all(|kept| kept.row.finished.is_some()), "{runs:?}");
+    assert!(matches!(world.session_with(small).await.ended, Ended::NotDue { .. }));
+    world.pass(HOUR / 2).await;
+    world.queue.drain().await;
+    assert!(!world.session().await.resumed);
+    assert_eq!((world.ids_of("of a"), world.ids_of("of b")), (60, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_that_is_killed_at_any_instant_loses_nothing() {
+    for effects in 0.. {
+        let mut world = of_the_version_before().await;
+        world.holders_dead = true;
+        world.fuse.set(effects);
+        let whole = {
+            let (producer, stop) = (world.producer(), CancellationToken::new());
+            let session = std::pin::pin!(producer.session(&stop));
+            let blown = std::pin::pin!(world.fuse.blown.notified());
+            matches!(futures::future::select(blown, session).await, futures::future::Either::Right(_))
+        };
+        world.fuse.set(i64::MAX);
+        world.session().await;
+        let ids = world.ids();
+        let first: std::collections::BTreeSet<&String> = ids.iter().collect();
+        assert_eq!(first.len(), 40, "killed after {effects}: {ids:?}");
+        if whole {
+            assert!(effects > 15, "{effects}");
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_version_ran_since_counts_as_each_accounts_last_run() {
+    let world = two(3, 3);
+    world.session().await;
+    world.queue.drain().await;
+    // Somebody went back to the version before, and has run that.
+    world.pass(HOUR / 2).await;
+    let started = world.clock.now();
+    write_run_of_all(&world, started, Some(started.as_millis())).await;
+    world.pass(HOUR / 2).await;
+    assert_eq!(world.session().await.ended, Ended::NotDue { next_run: started.plus(HOUR) });
+    assert!(book(&world).await.run_of_all.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_the_run_before_count_for_nothing_in_a_second_run_under_one_lease() {
+    let world = two(500, 30);
+    let producer = world.producer_with(waiting);
+    let stop = CancellationToken::new();
+    let working = async {
+        let mut numbers = Vec::new();
+        for _ in 0..70 {
+            world.queue.drain_of(&account("b")).await;
+            world.pass(Duration::from_mins(1)).await;
+            let Some(run) = run_of(&world, "b").await else { continue };
+            if !numbers.contains(&run.number) {
+                numbers.push(run.number);
+                // What is queued of the second run stays in the queue, so that it is not brought to its end.
+                plant_of_b(&world, 200);
+            }
+            if numbers.len() == 2 {
+                break;
+            }
+        }
+        stop.cancel();
+        numbers
+    };
+    let (report, numbers) = futures::join!(producer.session(&stop), working);
+    assert_eq!(report.unwrap().ended, Ended::Stopped);
+    let &[first, second] = &numbers[..] else { panic!("two runs: {numbers:?}") };
+    assert!(second > first);
+    // Written by that producer before it gave the lease back, and by the table much later.
+    let pair = Pair { account: account("b"), space: space("s"), source: store("1"), destination: store("2") };
+    let marker = Some(content("of b 0199"));
+    let late = Morsel { nibbles: 40, deletes: Deletes::Done, marker, ..Morsel::fresh(pair, first) };
+    let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK, 1);
+    state.add_morsels(&account("b"), &[late]).await.unwrap();
+    world.queue.drain().await;
+    let report = world.session().await;
+    assert!(is_finished(&report) && report.resumed);
+    assert_eq!((world.ids_of("of b"), report.survey.listed), (200, 700));
+}
+
+/// Policies that can be edited, under which account `a` is listed.
+fn edited(of_a: usize, of_b: usize) -> World {
+    let mut world = two(of_a, of_b);
+    let files = files(&mut world);
+    put(&files, "duplication-accounts.json", r#"["a"]"#);
+    for name in ["a-duplication-policy.json", "b-duplication-policy.json"] {
+        put(&files, name, ONE);
+    }
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_account_has_its_first_run_while_the_loop_of_another_lasts() {
+    let world = edited(500, 12);
+    let producer = world.producer_with(waiting);
+    let stop = CancellationToken::new();
+    let listing = async {
+        world.pass(Duration::from_mins(2)).await;
+        put(world.store("3"), "duplication-accounts.json", r#"["a", "b"]"#);
+        // The policies are read again each five minutes, and the list is looked at each minute.
+        world.pass(Duration::from_mins(6)).await;
+        assert_eq!(world.ids_of("of b"), 12);
+        stop.cancel();
+    };
+    let (report, ()) = futures::join!(producer.session(&stop), listing);
+    assert_eq!(report.unwrap().ended, Ended::Stopped);
+    assert!(run_of(&world, "a").await.unwrap().finished.is_none());
+    assert!(run_of(&world, "b").await.unwrap().finished.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_an_account_that_is_taken_out_of_the_list_nothing_is_left_and_another_goes_on() {
+    for in_session in [false, true] {
+        let mut world = two(500, 500);
+        let files = files(&mut world);
+        put(&files, "duplication-accounts.json", r#"["a", "b"]"#);
+        for name in ["a-duplication-policy.json", "b-duplication-policy.json"] {
+            put(&files, name, ONE);
+        }
+        let unlisting = async {
+            world.pass(Duration::from_mins(2)).await;
+            put(&files, "duplication-accounts.json", r#"["b"]"#);
+            for _ in 0..100 {
+                world.pass(Duration::from_mins(1)).await;
+                world.queue.drain_of(&account("b")).await;
+            }
+        };
+        if in_session {
+            let (producer, stop) = (world.producer_with(waiting), CancellationToken::new());
+            let unlisting = async {
+                unlisting.await;
+                stop.cancel();
+            };
+            futures::join!(producer.session(&stop), unlisting).0.unwrap();
+        } else {
+            world.session_with(small).await;
+            unlisting.await;
+            world.session_with(small).await;
+        }
+        let Loaded { runs, accounts, morsels, .. } = book(&world).await;
+        let owners = runs.iter().map(|kept| &kept.row.account).chain(accounts.iter().map(|kept| &kept.row.account));
+        let owners = owners.chain(morsels.iter().map(|kept| &kept.row.pair.account));
+        assert!(owners.clone().count() > 0 && owners.clone().all(|owner| *owner == account("b")), "{in_session}");
+        // Listed anew it begins at the beginning, and not at the marker of the run that was forgotten.
+        put(&files, "duplication-accounts.json", r#"["a", "b"]"#);
+        world.queue.drain().await;
+        world.pass(Duration::from_mins(6)).await;
+        world.session().await;
+        assert_eq!(world.ids_of("of a"), 500, "{in_session}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_list_of_accounts_cannot_be_read_runs_going_on_are_gone_on_with() {
+    let world = edited(60, 0);
+    assert_eq!(world.session_with(small).await.ended, Ended::QueueFull);
+    let queued = world.queue.drain().await;
+    let mut world = world;
+    // A process that has never read it.
+    let nothing = Arc::new(world.store("2").clone());
+    let book = PolicyBook::of_store(nothing, space("none"), world.clock.clone(), Duration::from_mins(5));
+    world.policies = Arc::new(book);
+    let report = world.session_with(small).await;
+    assert!(report.resumed && report.accounts_failed.len() == 1, "{report:?}");
+    assert!(run_of(&world, "a").await.is_some(), "it is not taken for one that is no longer listed");
+    world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", ONE)]));
+    let report = world.session().await;
+    assert!(is_finished(&report) && !report.failed(), "{report:?}");
+    assert_eq!(queued + world.ids_of("of a"), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_of_one_account_is_tried_again_while_the_other_waits_for_its_next_loop() {
+    let mut world = two(3, 3);
+    let whole = world.policies.clone();
+    world.session().await;
+    world.queue.drain().await;
+    world.pass(HOUR).await;
+    let files = files(&mut world);
+    put(&files, "a-duplication-policy.json", ONE);
+    put(&files, "b-duplication-policy.json", "{");
+    let report = world.session().await;
+    assert!(is_finished(&report) && report.accounts_failed.len() == 1, "{report:?}");
+    assert_eq!((world.ids_of("of a"), world.ids_of("of b")), (3, 0));
+    world.queue.drain().await;
+    world.policies = whole;
+    let report = world.session().await;
+    assert!(is_finished(&report) && !report.failed() && report.resumed, "{report:?}");
+    assert_eq!((world.ids_of("of a"), world.ids_of("of b")), (0, 3));
+}

@@ -1,0 +1,114 @@
+//! The rows of runs.
+
+use bytes::Bytes;
+use mill_model::{AccountId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::rows::{Record, json};
+
+/// One loop over everything that an account has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The account.
+    pub account: AccountId,
+    /// Its number, which no other run of the account ever has, before or after it (see [`Run::number`]).
+    pub number: u64,
+    /// When it began; its frequency counts from here.
+    pub started: Timestamp,
+    /// Whether its morsels are in the book, but for those of stores that did not answer.
+    pub listed: bool,
+    /// When its loop was complete but for parts that failed.
+    pub finished: Option<Timestamp>,
+}
+
+/// The run over all accounts at once, of a version that kept no other. It is read as that of each account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunOfAll {
+    /// Its number.
+    pub number: u64,
+    /// When it began.
+    pub started: Timestamp,
+    /// Whether each account had its row.
+    pub listed: bool,
+    /// When it was complete.
+    pub finished: Option<Timestamp>,
+}
+
+impl Run {
+    /// Not one that an earlier version would take for its own row of a run.
+    pub(super) const PREFIX: &str = "account-run/";
+
+    /// The number of the `nth` run that is begun under the lease of `epoch`, where the run before it of the account is `last`.
+    ///
+    /// An epoch is one lease's alone, so no producer that slept can have written rows of that number, nor will it: also where
+    /// the row of the run before is gone, and where a lease lasts for many runs of an account.
+    pub fn number(epoch: u64, nth: u32, last: Option<&Self>) -> u64 {
+        let number = epoch.min(u64::from(u32::MAX)) << 32 | u64::from(nth);
+        // Where the row of the lease was lost epochs begin anew.
+        last.map_or(number, |last| number.max(last.number.saturating_add(1)))
+    }
+}
+
+impl RunOfAll {
+    pub(super) const SORT: &str = "run";
+
+    /// What it says of an account.
+    pub fn of(&self, account: AccountId) -> Run {
+        let &Self { number, started, listed, finished } = self;
+        Run { account, number, started, listed, finished }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct RunValue {
+    epoch: u64,
+    number: u64,
+    started: u64,
+    #[serde(default)]
+    listed: bool,
+    #[serde(default)]
+    finished: Option<u64>,
+}
+
+impl RunValue {
+    fn new(epoch: u64, run: &RunOfAll) -> Self {
+        let &RunOfAll { number, started, listed, finished } = run;
+        Self { epoch, number, started: started.as_millis(), listed, finished: finished.map(Timestamp::as_millis) }
+    }
+
+    fn read(value: &[u8]) -> Option<RunOfAll> {
+        let Self { number, started, listed, finished, .. } = serde_json::from_slice(value).ok()?;
+        let (started, finished) = (Timestamp::from_millis(started), finished.map(Timestamp::from_millis));
+        Some(RunOfAll { number, started, listed, finished })
+    }
+}
+
+impl Record for Run {
+    fn sort(&self) -> String {
+        format!("{}{}", Self::PREFIX, self.account.as_str())
+    }
+
+    fn value(&self, epoch: u64) -> Bytes {
+        let &Self { number, started, listed, finished, .. } = self;
+        json(&RunValue::new(epoch, &RunOfAll { number, started, listed, finished }))
+    }
+
+    fn read(sort: &str, value: &[u8]) -> Option<Self> {
+        let account = AccountId::new(sort.strip_prefix(Self::PREFIX)?).ok()?;
+        Some(RunValue::read(value)?.of(account))
+    }
+}
+
+impl Record for RunOfAll {
+    fn sort(&self) -> String {
+        Self::SORT.to_owned()
+    }
+
+    fn value(&self, epoch: u64) -> Bytes {
+        json(&RunValue::new(epoch, self))
+    }
+
+    fn read(_sort: &str, value: &[u8]) -> Option<Self> {
+        RunValue::read(value)
+    }
+}
