@@ -113,7 +113,9 @@ pub(crate) fn standstill() -> Option<Standstill> {
 
 /// Has what is still to be written to the state fail soon, where nothing can be written to it.
 pub(crate) fn give_up() {
-    opened().iter().for_each(|opened| opened.damage.give_up());
+    for opened in opened() {
+        opened.damage.give_up();
+    }
 }
 
 /// Completes when the state that this process has opened is found damaged.
