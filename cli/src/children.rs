@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use mill_local::Standstill;
 use mill_model::{AccountId, Counter, Fates, RunSum, StoreAddress, StoreId, Totals, Work};
 use mill_ports::Awaited;
 use mill_processors::refusals::{Refusals, Refused};
@@ -30,6 +32,9 @@ pub(crate) struct Line {
     /// The stores for which it waits: account and store, why, and whether that may pass.
     #[serde(default)]
     awaited: Vec<(String, String, String, bool)>,
+    /// That it cannot write to Mill's own state: why, and for how many ms that has been so, and has not been seen.
+    #[serde(default)]
+    still: Option<(String, u64, u64)>,
     /// What was refused since the line before, and why.
     #[serde(default)]
     refused: Vec<(String, String)>,
@@ -50,6 +55,10 @@ impl Line {
                 .iter()
                 .map(|(at, it)| (at.account.to_string(), at.store.to_string(), it.reason.clone(), it.may_pass))
                 .collect(),
+            still: snapshot.still.as_ref().map(|still| {
+                let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+                (still.why.to_string(), ms(still.since), ms(still.last))
+            }),
             refused: refused.into_iter().map(|Refused { subject, reason }| (subject, reason)).collect(),
         }
     }
@@ -64,6 +73,12 @@ impl Line {
 fn awaited((account, store, reason, may_pass): &(String, String, String, bool)) -> Option<(StoreAddress, Awaited)> {
     let store = StoreAddress { account: AccountId::new(account).ok()?, store: StoreId::new(store).ok()? };
     Some((store, Awaited { reason: reason.clone(), may_pass: *may_pass }))
+}
+
+/// What a child cannot write, as of its last line.
+fn still((why, since, last): &(String, u64, u64)) -> Option<Standstill> {
+    let ago = |ms: u64| Instant::now().checked_sub(Duration::from_millis(ms));
+    Some(Standstill { why: why.as_str().into(), since: ago(*since)?, last: ago(*last)? })
 }
 
 /// The children of a run.
@@ -106,7 +121,7 @@ impl Children {
             loop {
                 tokio::select! {
                     () = theirs.cancelled() => return ours.cancel(),
-                    () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {
+                    () = tokio::time::sleep(Duration::from_millis(200)) => {
                         // Each child's follower holds one, and `Children` itself another.
                         if alive.strong_count() <= 1 {
                             return theirs.cancel();
@@ -127,6 +142,9 @@ impl Children {
             snapshot.bytes_moving += line.bytes_moving;
             snapshot.in_hand.extend(line.in_hand.iter().cloned());
             snapshot.awaited.extend(line.awaited.iter().filter_map(awaited));
+            let still = line.still.as_ref().and_then(still);
+            // Whoever failed last says whether it fails now.
+            snapshot.still = snapshot.still.take().into_iter().chain(still).max_by_key(|still| still.last);
         }
     }
 
@@ -188,4 +206,25 @@ async fn follow(mut child: Child, work: ChildStdin, inbox: Inbox, end: Cancellat
     let how = format!("workman {number} ended early ({status})");
     tracing::warn!("{how}; the others go on, and what it had in hand comes back to them");
     Err(how)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The run itself writes nothing while it waits for them.
+    #[tokio::test]
+    async fn a_run_knows_that_its_processes_cannot_write_to_its_state() {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let still = Standstill { why: "the disk is full".into(), since: ago(7), last: ago(0) };
+        let line = Line::of(&Snapshot { still: Some(still), ..Snapshot::default() }, Vec::new());
+        let line: Line = serde_json::from_str(&serde_json::to_string(&line).unwrap()).unwrap();
+        let reports = Arc::new(Mutex::new(vec![Line::default(), line]));
+        let children = Children { reports, running: JoinSet::new(), end: CancellationToken::new(), count: 2 };
+        let mut snapshot = Snapshot::default();
+        children.add_to(&mut snapshot);
+        let still = snapshot.still.unwrap();
+        assert_eq!(&*still.why, "the disk is full");
+        assert!(still.since.elapsed() >= Duration::from_secs(7) && still.last < ago(0));
+    }
 }

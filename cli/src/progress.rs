@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use mill_local::Standstill;
 use mill_model::{RunSum, StoreAddress, Totals};
 use mill_ports::{Awaited, Statistics};
 
+use crate::local_state;
 use crate::names::Names;
 use crate::output::bytes;
 
@@ -33,6 +35,8 @@ pub(crate) struct Snapshot {
     pub(crate) in_hand: Vec<(String, u64, u64)>,
     /// The stores for which work waits.
     pub(crate) awaited: AwaitedStores,
+    /// Whether Mill's own state cannot be written.
+    pub(crate) still: Option<Standstill>,
 }
 
 /// The stores for which work waits, and why.
@@ -55,6 +59,7 @@ impl Snapshot {
                 .map(|one| (one.subject.clone(), one.moved.load(Relaxed), one.size))
                 .collect(),
             awaited: statistics.awaited(),
+            still: local_state::standstill(),
         }
     }
 

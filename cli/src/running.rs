@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::MultiProgress;
+use mill_local::Standstill;
 use mill_model::{Fates, QueueName, RunSum, Totals};
 use mill_ports::{QueueError, QueueErrorKind};
 use mill_producer::{DuplicationProducer, SessionReport};
@@ -208,7 +209,7 @@ impl Watch<'_> {
             if (moved.0, moved.1) != (snapshot.totals, snapshot.bytes_moving) {
                 moved = (snapshot.totals, snapshot.bytes_moving, Instant::now());
             }
-            if let Some(why) = self.state_in_vain() {
+            if let Some(why) = self.state_in_vain(snapshot.still.as_ref()) {
                 local_state::give_up();
                 self.producing.cancel();
                 break Some(why);
@@ -238,8 +239,8 @@ impl Watch<'_> {
     }
 
     /// Why nothing could be written to Mill's own state for so long that it is given up.
-    fn state_in_vain(&self) -> Option<Stuck> {
-        let still = local_state::standstill()?;
+    fn state_in_vain(&self, still: Option<&Standstill>) -> Option<Stuck> {
+        let still = still?;
         // Only while it fails right now: otherwise it may have passed.
         if still.since.elapsed() <= self.give_up_after || still.last.elapsed() > FAILS_NOW {
             return None;
