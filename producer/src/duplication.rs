@@ -49,7 +49,11 @@ impl DuplicationProducer {
                 Ok(SessionReport::new(Ended::HeldByAnother { holder }))
             }
             Some(report) => {
-                lease.release().await;
+                // Who takes over after a release trusts that no earlier holder can write any more. A session that failed may have
+                // taken over only some of the rows.
+                if report.is_ok() || !lease.inherited() {
+                    lease.release().await;
+                }
                 report.inspect(note)
             }
         }

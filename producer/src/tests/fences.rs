@@ -2,9 +2,11 @@
 //! what the other has written since.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use futures::future::{Either, select};
-use mill_ports::KeyRange;
+use mill_engine::{Fault, FaultKind, FaultPlan, Faulty, SeededChance, op::Op};
+use mill_ports::{KeyRange, Table};
 use tokio_util::sync::CancellationToken;
 
 use super::world::World;
@@ -87,4 +89,42 @@ async fn whoever_stood_still_changes_nothing_of_what_another_has_written_since()
         }
         assert!(effects > 30, "{effects}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_fails_while_it_takes_a_book_over_leaves_that_to_the_next() {
+    let mut world = World::new(ONE);
+    world.plant("1", "item", 24);
+    world.holders_dead = true;
+    let sleeper = world.producer_with(|settings| {
+        settings.nibble = NonZeroUsize::new(5).unwrap();
+        settings.lease_timeout *= 10_000;
+    });
+    // It stands still right before it says how far it has come.
+    world.fuse.freeze(26);
+    let stop = CancellationToken::new();
+    let frozen = Box::pin(world.fuse.frozen.notified());
+    let Either::Left(((), session)) = select(frozen, Box::pin(sleeper.session(&stop))).await else { panic!() };
+    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
+    let whole = world.state.clone();
+    world.state = Arc::new(Faulty::<dyn Table>::new(whole.clone(), plan.clone()));
+    // The lease is taken, and no row.
+    for nth in 2..7 {
+        plan.fail(Op::PutRow, nth, Fault::Before(FaultKind::Unavailable));
+    }
+    let failing = world.producer_with(|settings| settings.holder = "holder-1".into());
+    assert!(failing.session(&stop).await.is_err());
+    world.state = whole;
+    let next = world.session_with(|settings| {
+        settings.holder = "holder-2".into();
+        settings.queue_max = 0;
+    });
+    assert_eq!(next.await.ended, crate::Ended::QueueFull);
+    let before = book(&world).await;
+    world.fuse.thawed.notify_one();
+    let _ = session.await;
+    // A row may come late where there is none.
+    let mut after = book(&world).await;
+    after.retain(|(sort, _)| before.iter().any(|(known, _)| known == sort));
+    assert_eq!(after, before);
 }
