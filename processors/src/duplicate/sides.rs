@@ -124,10 +124,18 @@ impl Sides<'_> {
     /// Creates the destination space, if there is none, and makes sure once more that it is no other's.
     async fn make_space(&self) -> Result<bool, Stop> {
         self.attempt.may_act()?;
-        self.room.tries.of(|| self.destination.create_space(&self.pair.space)).await?;
-        crash_point(CrashPoint::DuplicateSpaceCreated);
-        self.room.claims.note_made(self.pair);
+        if !self.made_and_there().await {
+            self.room.tries.of(|| self.destination.create_space(&self.pair.space)).await?;
+            crash_point(CrashPoint::DuplicateSpaceCreated);
+            self.room.claims.note_made(self.pair);
+        }
         self.keep().await
+    }
+
+    /// Whether this process made the space, and it is still there: the space's own task may come after one of its items.
+    async fn made_and_there(&self) -> bool {
+        self.made() != Made::default()
+            && matches!(self.destination.space(&self.pair.space).await, Ok(Presence::Here(_)))
     }
 
     pub(super) fn place(&self) -> DestinationSpace {

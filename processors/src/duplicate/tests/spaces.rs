@@ -90,6 +90,23 @@ async fn one_task_makes_a_missing_space_for_all_that_are_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_spaces_own_task_makes_it_once_more_only_where_it_is_gone_again() {
+    let site = Site::new();
+    let factory = site.factory(policy(true));
+    let run = async |item: Option<&str>| {
+        let item = item.map(at);
+        factory.processor(Site::task(item.as_ref())).unwrap().run(&site.attempt()).await.unwrap();
+        site.destination_port.calls().iter().filter(|call| **call == "create_space").count()
+    };
+    site.destination.uproot_space(&space());
+    site.source.plant(&at("x"), "same", noted("n"));
+    assert_eq!((run(Some("x")).await, run(None).await), (1, 0));
+    site.destination.uproot_space(&space());
+    assert_eq!(run(None).await, 1);
+    assert!(site.destination.contents(&space()).is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_sources_space_is_never_written() {
     let site = Site::new();
     let place = Site::place();
