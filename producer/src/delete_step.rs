@@ -19,7 +19,7 @@ use mill_records::delete_lists::{
     Versioned,
 };
 use mill_records::producer_state::{Deletes, Kept, Morsel};
-use mill_records::seals::Pair;
+use mill_records::seals::{Pair, Seals};
 use tracing::{info, warn};
 
 use crate::copies::Nibble;
@@ -28,7 +28,7 @@ use crate::list_writer::{ListWriter, WrittenRows};
 use crate::merge::Merge;
 use crate::report::HeldDeletes;
 use crate::respelled::Respelled;
-use crate::session::{Session, StepError};
+use crate::session::{Read, Reading, Session, StepError};
 use crate::survey::{Survey, Vanishing};
 
 /// How a deletes step ended.
@@ -37,6 +37,8 @@ pub(crate) enum DeletesStep {
     Settled(Option<Box<Nibble>>),
     /// There is more of it.
     More,
+    /// What it reads takes long: the turn begins anew once that is done.
+    Reading,
     /// Told to stop.
     Stopped,
 }
@@ -161,43 +163,27 @@ impl Session<'_> {
         // What a marker has passed was compared in an earlier turn.
         let copies_max =
             (ends.compares_differences() && morsel.row.marker.is_none()).then(|| self.settings.nibble.get());
-        let mut merge = ends.both(&self.deps.seals);
-        let Some(over) = self.unless_stopped(merge.destination_is_over()).await else {
-            return Ok(DeletesStep::Stopped);
+        let keep_max = self.settings.thresholds.unasked_max + 1;
+        let (of, seals) = (ends.clone(), self.deps.seals.clone());
+        let reading = async move { vanished(&of, &seals, keep_max, copies_max).await };
+        let basis = ends.basis(morsel.row.marker.as_ref());
+        let survey = match self.read(Read::Survey(ends.pair.clone()), basis, reading).await? {
+            Reading::Done(survey) => survey?,
+            Reading::GoesOn => return Ok(DeletesStep::Reading),
+            Reading::Stopped => return Ok(DeletesStep::Stopped),
         };
-        if over? {
+        let Some(mut survey) = survey else {
             // The source need not be listed for that.
             let mut state = state;
             self.lift(&ends.pair, &mut state, current).await?;
             return self.settle(morsel, Deletes::Done).await;
-        }
-        let Some(survey) = self.unless_stopped(self.survey_both(ends, &mut merge, copies_max)).await else {
-            return Ok(DeletesStep::Stopped);
         };
-        let mut survey = survey?;
         let copies = survey.copies.take().map(Box::new);
         let settled = self.judge(morsel, ends, state, current, survey).await?;
         Ok(match settled {
             DeletesStep::Settled(_) => DeletesStep::Settled(copies),
             other => other,
         })
-    }
-
-    /// Surveys both sides. Where the destination takes names for one another and something vanished, they are gone through
-    /// twice more: what is at the source under another spelling has not vanished.
-    async fn survey_both(
-        &self,
-        ends: &Ends,
-        merge: &mut Merge,
-        copies_max: Option<usize>,
-    ) -> Result<Survey, StepError> {
-        let keep_max = self.settings.thresholds.unasked_max + 1;
-        let survey = Survey::of(&ends.pair, merge, (keep_max, copies_max), Respelled::default()).await?;
-        if survey.count == 0 || !ends.destination.folds_names(&ends.pair.space).await.map_err(SpaceError::from)? {
-            return Ok(survey);
-        }
-        let respelled = Respelled::of(&mut ends.both(&self.deps.seals)).await?;
-        Ok(Survey::of(&ends.pair, &mut ends.both(&self.deps.seals), (keep_max, copies_max), respelled).await?)
     }
 
     /// Decides about what a survey found to have vanished.
@@ -577,6 +563,26 @@ impl Lanes {
         let row = (step % Self::LANES) * self.width + step / Self::LANES;
         (row < self.rows).then_some(row)
     }
+}
+
+/// Surveys both sides; `None` where the destination is empty. Where it takes names for one another and something vanished, they
+/// are gone through twice more: what is at the source under another spelling has not vanished.
+async fn vanished(
+    ends: &Ends,
+    seals: &Seals,
+    keep_max: u64,
+    copies_max: Option<usize>,
+) -> Result<Option<Survey>, SpaceError> {
+    let mut merge = ends.both(seals);
+    if merge.destination_is_over().await? {
+        return Ok(None);
+    }
+    let survey = Survey::of(&ends.pair, &mut merge, (keep_max, copies_max), Respelled::default()).await?;
+    if survey.count == 0 || !ends.destination.folds_names(&ends.pair.space).await? {
+        return Ok(Some(survey));
+    }
+    let respelled = Respelled::of(&mut ends.both(seals)).await?;
+    Ok(Some(Survey::of(&ends.pair, &mut ends.both(seals), (keep_max, copies_max), respelled).await?))
 }
 
 #[cfg(test)]

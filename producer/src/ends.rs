@@ -12,6 +12,7 @@ use mill_records::seals::{Pair, Seals};
 use crate::listing::{ListingError, OrderedListing};
 use crate::merge::{Merge, MergeError};
 use crate::paths::Paths;
+use crate::session::{Basis, Broke};
 
 /// Why a space is passed over in this session.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,8 @@ pub(crate) enum SpaceError {
     DeleteLists(#[from] DeleteListError),
     #[error("the sum does not add up, so that something may have been passed over")]
     Unexplained(#[from] Unexplained),
+    #[error("it cannot be looked at")]
+    Broke(#[from] Broke),
     #[error("the policy contradicts itself: {reason}")]
     Stopped { reason: String },
 }
@@ -74,6 +77,7 @@ impl SpaceError {
             | Self::Unexplained(_)
             | Self::OwnedByAnother { .. }
             | Self::DeleteLists(_)
+            | Self::Broke(_)
             | Self::Stopped { .. } => false,
         }
     }
@@ -95,6 +99,12 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
+    /// What a reading of both is begun by, behind `marker`.
+    pub(crate) fn basis(&self, marker: Option<&ContentId>) -> Basis {
+        let found = Some([self.source_here, self.destination_here, self.owned]);
+        Basis::Pair { policy: self.policy.clone(), found, marker: marker.cloned() }
+    }
+
     /// Opens both stores and looks whether the space is there.
     pub(crate) async fn look(
         pair: &Pair,

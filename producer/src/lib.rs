@@ -3,7 +3,7 @@
 //! Promise: every item of every space that a store policy covers is either queued or proven to be in step once a run,
 //! whatever crashes, full queues or failing stores come between; one account's trouble never stops another's work.
 //!
-//! Reading order: [`duplication`] (a session as others use it), `stay` (one after another), `session` (the run, its rounds and its ends),
+//! Reading order: [`duplication`] (a session as others use it), `stay` (one after another), `session` (the run, its rounds and its ends; what is read of stores goes on beside it),
 //! `spaces` (which morsels a run has), `turn` (deletes first, then a nibble of copies), `delete_step` and `list_writer`
 //! (what vanished becomes a list, and the list tasks once it is granted), `retire` (a source space that is not there),
 //! `copies` and `survey` (what is gathered from a comparison), `merge` and `listing` (the comparison), `ends` (both stores

@@ -15,7 +15,7 @@ use crate::delete_step::DeletesStep;
 use crate::ends::{Ends, SpaceError};
 use crate::report::AbsentSpace;
 use crate::respelled::Respelled;
-use crate::session::{Room, Session, StepError, missing_key};
+use crate::session::{Read, Reading, Room, Session, StepError, missing_key};
 use crate::settings::AbsentSource;
 use crate::survey::Survey;
 use crate::turn::Turn;
@@ -47,6 +47,7 @@ impl Session<'_> {
             let step = self.retire_step(morsel, ends, since).await?;
             match step {
                 DeletesStep::Settled(_) => return Ok(Turn::Done),
+                DeletesStep::Reading => return Ok(Turn::Reading),
                 DeletesStep::Stopped => return Ok(Turn::Stopped),
                 DeletesStep::More => {}
             }
@@ -83,14 +84,22 @@ impl Session<'_> {
         }
         let mut merge = ends.all_at_destination();
         let keep_max = self.settings.thresholds.unasked_max + 1;
-        let survey = Survey::of(&ends.pair, &mut merge, (keep_max, None), Respelled::default());
-        let Some(survey) = self.unless_stopped(survey).await else { return Ok(DeletesStep::Stopped) };
-        let mut survey = survey?;
-        if let Some(listed) = survey.vanished.first() {
-            let item = ItemAddress { space: ends.pair.space.clone(), id: listed.id.clone() };
-            let places = ends.source.places(&item).await.map_err(SpaceError::from)?;
-            survey.places = places.into_iter().filter(|place| place.path.is_empty()).collect();
-        }
+        let of = ends.clone();
+        let reading = async move {
+            let mut survey = Survey::of(&of.pair, &mut merge, (keep_max, None), Respelled::default()).await?;
+            if let Some(listed) = survey.vanished.first() {
+                let item = ItemAddress { space: of.pair.space.clone(), id: listed.id.clone() };
+                let places = of.source.places(&item).await?;
+                survey.places = places.into_iter().filter(|place| place.path.is_empty()).collect();
+            }
+            Ok::<_, SpaceError>(survey)
+        };
+        let basis = ends.basis(morsel.row.marker.as_ref());
+        let survey = match self.read(Read::RetiringSurvey(ends.pair.clone()), basis, reading).await? {
+            Reading::Done(survey) => survey?,
+            Reading::GoesOn => return Ok(DeletesStep::Reading),
+            Reading::Stopped => return Ok(DeletesStep::Stopped),
+        };
         if planted(Planted::MissingSpaceRetiredAtOnce) {
             let state = ListState::Granted { by: GrantedBy::Rule, at: 0 };
             let list = self.grant_space(ends, survey, state).await?;

@@ -9,6 +9,7 @@
 //! ```
 
 mod accounts;
+mod reading;
 mod room;
 mod rounds;
 mod runs;
@@ -38,6 +39,8 @@ use crate::sending::Sending;
 use crate::settings::{Deps, Settings};
 use crate::turn::Opened;
 
+use self::reading::Readings;
+pub(crate) use self::reading::{Basis, Broke, Read, Reading};
 pub(crate) use self::room::Room;
 use self::rounds::Failing;
 pub(crate) use self::runs::AccountRun;
@@ -80,6 +83,7 @@ pub(crate) struct Session<'a> {
     resting: BTreeMap<(Monotonic, Place), Kept<Morsel>>,
     failing: BTreeMap<Pair, Failing>,
     later_accounts: LaterAccounts,
+    readings: Readings,
     shares: Shares,
 }
 
@@ -95,6 +99,12 @@ pub(crate) enum StepError {
 impl From<SpaceError> for StepError {
     fn from(error: SpaceError) -> Self {
         Self::Space(error)
+    }
+}
+
+impl From<Broke> for StepError {
+    fn from(error: Broke) -> Self {
+        Self::Space(error.into())
     }
 }
 
@@ -183,8 +193,14 @@ impl<'a> Session<'a> {
             resting: BTreeMap::new(),
             failing: BTreeMap::new(),
             later_accounts: LaterAccounts::new(),
+            readings: Readings::default(),
             shares: Shares::default(),
         }
+    }
+
+    /// How many listings are kept open.
+    pub(crate) fn listings_open(&self) -> usize {
+        self.opened.len() + self.readings.morsels()
     }
 
     /// Names what an earlier session of this run held.

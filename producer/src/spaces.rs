@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mill_model::{AccountId, SpaceId, StoreId};
 use mill_policy::{AccountPolicy, Rule, StorePolicy};
-use mill_ports::{CrashPoint, LeftOut, Planted, SpaceList, StoreError, crash_point, planted};
+use mill_ports::{CrashPoint, LeftOut, Planted, SpaceList, StoreError, Stores, crash_point, planted};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::Morsel;
 use mill_records::seals::Pair;
 use tracing::{debug, info, warn};
 
 use crate::report::{LeftOutEntry, ProducerError};
-use crate::session::{Session, Unanswered};
+use crate::session::{Basis, Read, Reading, Session, Unanswered};
 
 /// The spaces of each store that default policies read or write, as far as it answered.
 type SpacesOf = BTreeMap<StoreId, StoreSpaces>;
@@ -45,7 +45,23 @@ impl Session<'_> {
             }
         };
         let again = known.asked_again().map(<[StoreId]>::to_vec);
-        let (spaces, errors) = self.spaces_of_defaults(&policy, again.as_deref()).await;
+        let (stores, by, only) = (self.deps.stores.clone(), policy.clone(), again.clone());
+        let asking = async move { spaces_of_defaults(&*stores, &by, only.as_deref()).await };
+        let basis = Basis::Account { policy: policy.clone(), only: again.clone() };
+        let (spaces, errors) = match self.read(Read::Spaces(account.clone()), basis, asking).await {
+            Ok(Reading::Done(answers)) => answers,
+            Ok(Reading::GoesOn | Reading::Stopped) => {
+                if let Some(run) = self.runs.get_mut(&account) {
+                    run.asks_later = true;
+                    self.looked_through_later(known);
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                self.account_failed(&account, &error);
+                return Ok(());
+            }
+        };
         let mut found = morsels(&policy, &spaces, &known.row.row.unanswered);
         found.retain(|pair| known.found.insert(pair.clone()));
         let number = self.run_number(&account);
@@ -71,45 +87,11 @@ impl Session<'_> {
 
     /// The pairs that a policy covers now, as far as its stores answer.
     pub(crate) async fn pairs_of(&mut self, policy: &AccountPolicy) -> BTreeSet<Pair> {
-        let (spaces, errors) = self.spaces_of_defaults(policy, None).await;
+        let (spaces, errors) = spaces_of_defaults(&*self.deps.stores, policy, None).await;
         for (store, error) in &errors {
             self.store_failed(policy.account(), store, error);
         }
         morsels(policy, &spaces, &[])
-    }
-
-    /// The spaces of the stores that default policies name, or of these alone; and why they are not known.
-    async fn spaces_of_defaults(
-        &self,
-        policy: &AccountPolicy,
-        only: Option<&[StoreId]>,
-    ) -> (SpacesOf, BTreeMap<StoreId, StoreError>) {
-        let account = policy.account();
-        let sources: BTreeSet<&StoreId> = policy.default_sources().into_iter().collect();
-        let destinations = policy.default_destinations().into_iter().collect();
-        let (mut spaces, mut errors) = (SpacesOf::new(), BTreeMap::new());
-        for store in sources.union(&destinations).filter(|store| only.is_none_or(|only| only.contains(store))) {
-            match self.spaces_at(account, store, sources.contains(store)).await {
-                Ok(listed) => drop(spaces.insert((*store).clone(), listed)),
-                Err(error) => drop(errors.insert((*store).clone(), error)),
-            }
-        }
-        (spaces, errors)
-    }
-
-    async fn spaces_at(
-        &self,
-        account: &AccountId,
-        store: &StoreId,
-        is_source: bool,
-    ) -> Result<StoreSpaces, StoreError> {
-        let stores = &self.deps.stores;
-        if !is_source {
-            let spaces = stores.destination(account, store).await?.spaces().await?.into_iter().collect();
-            return Ok(StoreSpaces { spaces, beside: None });
-        }
-        let SpaceList { spaces, left_out } = stores.source(account, store).await?.list_spaces().await?;
-        Ok(StoreSpaces { spaces: spaces.into_iter().collect(), beside: Some(left_out) })
     }
 
     /// Names what stands beside the spaces of the stores that default policies read, and each space that a rule leaves out:
@@ -169,6 +151,39 @@ impl Session<'_> {
         warn!(%account, why, "there is nothing to do for the account");
         self.report.accounts_idle.push((account, why));
     }
+}
+
+/// The spaces of the stores that default policies name, or of these alone; and why they are not known.
+async fn spaces_of_defaults(
+    stores: &dyn Stores,
+    policy: &AccountPolicy,
+    only: Option<&[StoreId]>,
+) -> (SpacesOf, BTreeMap<StoreId, StoreError>) {
+    let account = policy.account();
+    let sources: BTreeSet<&StoreId> = policy.default_sources().into_iter().collect();
+    let destinations = policy.default_destinations().into_iter().collect();
+    let (mut spaces, mut errors) = (SpacesOf::new(), BTreeMap::new());
+    for store in sources.union(&destinations).filter(|store| only.is_none_or(|only| only.contains(store))) {
+        match spaces_at(stores, account, store, sources.contains(store)).await {
+            Ok(listed) => drop(spaces.insert((*store).clone(), listed)),
+            Err(error) => drop(errors.insert((*store).clone(), error)),
+        }
+    }
+    (spaces, errors)
+}
+
+async fn spaces_at(
+    stores: &dyn Stores,
+    account: &AccountId,
+    store: &StoreId,
+    is_source: bool,
+) -> Result<StoreSpaces, StoreError> {
+    if !is_source {
+        let spaces = stores.destination(account, store).await?.spaces().await?.into_iter().collect();
+        return Ok(StoreSpaces { spaces, beside: None });
+    }
+    let SpaceList { spaces, left_out } = stores.source(account, store).await?.list_spaces().await?;
+    Ok(StoreSpaces { spaces: spaces.into_iter().collect(), beside: Some(left_out) })
 }
 
 /// All morsels of an account; with `unanswered`, only those for which these stores had to be asked.

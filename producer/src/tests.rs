@@ -6,6 +6,7 @@ mod deletes;
 mod differences;
 mod fences;
 mod paths;
+mod readings;
 mod rounds;
 mod runs;
 mod shares;

@@ -12,7 +12,7 @@ use crate::delete_step::DeletesStep;
 use crate::ends::{Ends, SpaceError};
 use crate::merge::Merge;
 use crate::report::NamedEntry;
-use crate::session::{Room, Session, StepError};
+use crate::session::{Basis, Read, Reading, Room, Session, StepError};
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) enum Turn {
     Later(Monotonic),
     /// It failed and stays as it is until the next session.
     PassedOver,
+    /// What it reads takes long: its turn begins anew once that is done.
+    Reading,
     /// The queue is full.
     Full,
     /// Told to stop.
@@ -45,9 +47,14 @@ impl Session<'_> {
         let (ends, merge) = match self.opened.remove(&pair) {
             Some(Opened { ends, merge }) if ends.policy == policy => (ends, Some(merge)),
             _ => {
-                let look = Ends::look(&pair, policy, &*self.deps.stores, &self.deps.owners);
-                let Some(ends) = self.unless_stopped(look).await else { return Ok(Turn::Stopped) };
-                (ends?, None)
+                let (deps, of, by) = (self.deps.clone(), pair.clone(), policy.clone());
+                let look = async move { Ends::look(&of, by, &*deps.stores, &deps.owners).await };
+                let basis = Basis::Pair { policy: policy.clone(), found: None, marker: None };
+                match self.read(Read::Ends(pair.clone()), basis, look).await? {
+                    Reading::Done(ends) => (ends?, None),
+                    Reading::GoesOn => return Ok(Turn::Reading),
+                    Reading::Stopped => return Ok(Turn::Stopped),
+                }
             }
         };
         if !ends.source_here {
@@ -63,6 +70,7 @@ impl Session<'_> {
                     settled = true;
                 }
                 DeletesStep::More => {}
+                DeletesStep::Reading => return Ok(Turn::Reading),
                 DeletesStep::Stopped => return Ok(Turn::Stopped),
             }
             match self.room(&pair.account).await? {
@@ -75,9 +83,17 @@ impl Session<'_> {
         } else {
             let seals = &self.deps.seals;
             let mut merge = merge.unwrap_or_else(|| ends.to_copy(seals, morsel.row.marker.as_ref()));
-            let gather = Nibble::gather(&pair, &mut merge, self.settings.nibble.get());
-            let Some(nibble) = self.unless_stopped(gather).await else { return Ok(Turn::Stopped) };
-            (nibble, Some(merge))
+            let (of, most) = (pair.clone(), self.settings.nibble.get());
+            let gather = async move {
+                let nibble = Nibble::gather(&of, &mut merge, most).await;
+                (nibble, merge)
+            };
+            let basis = ends.basis(morsel.row.marker.as_ref());
+            match self.read(Read::Nibble(pair.clone()), basis, gather).await? {
+                Reading::Done((nibble, merge)) => (nibble, Some(merge)),
+                Reading::GoesOn => return Ok(Turn::Reading),
+                Reading::Stopped => return Ok(Turn::Stopped),
+            }
         };
         self.copies(morsel, &ends, nibble, merge).await
     }
@@ -125,7 +141,7 @@ impl Session<'_> {
         if let Some(error) = nibble.broken {
             return Err(error.into());
         }
-        if let Some(merge) = merge.filter(|_| self.opened.len() < self.settings.listings_open_max) {
+        if let Some(merge) = merge.filter(|_| self.listings_open() < self.settings.listings_open_max) {
             self.opened.insert(pair.clone(), Opened { ends: ends.clone(), merge });
         }
         Ok(Turn::Again)

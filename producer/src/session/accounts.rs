@@ -95,6 +95,7 @@ impl Session<'_> {
         self.resting.retain(|(_, (_, _, pair)), _| pair.account != *account);
         self.opened.retain(|pair, _| pair.account != *account);
         self.later_accounts.retain(|(_, later), _| later != account);
+        self.readings.forget_account(account);
         self.state.remove_all(parts.unanswered.as_slice()).await?;
         self.state.remove_all(&parts.morsels).await?;
         self.forget_missing(account, None).await?;

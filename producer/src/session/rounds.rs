@@ -10,6 +10,7 @@ use mill_records::producer_state::{Kept, Morsel};
 use mill_records::seals::Pair;
 use tracing::{info, warn};
 
+use super::shares::First;
 use super::{Place, Room, Session, StepError};
 use crate::ends::SpaceError;
 use crate::report::{Ended, ProducerError};
@@ -72,6 +73,12 @@ impl Session<'_> {
                     self.morsel_over(&pair, false).await?;
                 }
                 Turn::PassedOver => self.morsel_over(&pair, true).await?,
+                Turn::Reading => self.readings.leave((round, rank, pair), morsel),
+                // What is being read for others would have to be read again.
+                Turn::Full if !self.readings.is_idle() => {
+                    let at = self.deps.clock.monotonic().plus(Self::PAUSE);
+                    self.resting.insert((at, (round, rank, pair)), morsel);
+                }
                 Turn::Full => return Ok(Some(Ended::QueueFull)),
                 Turn::Stopped => return Ok(Some(Ended::Stopped)),
             }
@@ -90,28 +97,38 @@ impl Session<'_> {
                 self.waiting.insert(place, morsel);
             }
             self.look_again(now).await?;
-            if let Some(place) = self.first_with_a_share().await? {
-                let Some(morsel) = self.waiting.remove(&place) else { continue };
-                return Ok(Next::Turn(place, Box::new(morsel)));
-            }
+            self.take_up_read().await?;
+            let full = match self.first_with_a_share().await? {
+                First::Place(place) => {
+                    let Some(morsel) = self.waiting.remove(&place) else { continue };
+                    return Ok(Next::Turn(place, Box::new(morsel)));
+                }
+                First::Full => true,
+                First::BeingRead => false,
+            };
             let resting = self.resting.keys().next().map(|(until, _)| *until);
             let later = self.later_accounts.keys().next().map(|(until, _)| *until);
-            let rested = match (self.waiting.is_empty(), resting.into_iter().chain(later).min()) {
-                (true, None) => return Ok(Next::None),
-                (true, Some(until)) => until.since(now),
-                (false, _) => {
+            let rested = match (full, resting.into_iter().chain(later).min()) {
+                (false, None) if self.readings.is_idle() => return Ok(Next::None),
+                (false, None) => Self::PAUSE_MAX,
+                (false, Some(until)) => until.since(now),
+                (true, _) => {
                     let depth = self.sending.depth().await?;
                     self.note_depth(depth, true);
-                    let WhenFull::Wait { poll, poll_most } = self.settings.when_full else {
-                        info!(depth, "each account has its share of the queue");
-                        return Ok(Next::Full);
+                    let (poll, poll_most) = match self.settings.when_full {
+                        WhenFull::Wait { poll, poll_most } => (poll, poll_most.max(poll)),
+                        WhenFull::Leave if !self.readings.is_idle() => (Self::PAUSE, Self::PAUSE_MAX),
+                        WhenFull::Leave => {
+                            info!(depth, "each account has its share of the queue");
+                            return Ok(Next::Full);
+                        }
                     };
-                    pause = (pause * 2).clamp(poll, poll_most.max(poll));
+                    pause = (pause * 2).clamp(poll, poll_most);
                     pause
                 }
             };
             let rested = self.next_look.map_or(rested, |look| rested.min(look.since(now)));
-            if self.unless_stopped(self.deps.clock.sleep(rested)).await.is_none() {
+            if !self.rest(rested).await {
                 return Ok(Next::None);
             }
         }
@@ -119,9 +136,12 @@ impl Session<'_> {
 
     async fn whole_turn(&mut self, morsel: &mut Kept<Morsel>) -> Result<Turn, ProducerError> {
         let pair = morsel.row.pair.clone();
-        match self.room(&pair.account).await? {
-            Room::Yes => {}
-            other => return Ok(self.without_room(other)),
+        // What was read for it is taken up at once, lest it be read again and again where the queue is full each time.
+        if !self.readings.holds(&pair) {
+            match self.room(&pair.account).await? {
+                Room::Yes => {}
+                other => return Ok(self.without_room(other)),
+            }
         }
         // After the waiting: what is asked for may have changed meanwhile.
         let policy = match self.today(&pair).await {
@@ -147,6 +167,7 @@ impl Session<'_> {
             }
             Err(StepError::Session(error)) => Err(error),
             Err(StepError::Space(error)) => {
+                self.readings.forget(|read| read.is_of(&pair));
                 if error.may_pass()
                     && let Some(at) = self.try_later(&pair, &error)
                 {

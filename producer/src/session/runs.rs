@@ -55,7 +55,7 @@ pub(crate) struct AccountRun {
 }
 
 impl AccountRun {
-    pub(super) fn of(row: Kept<Run>) -> Self {
+    pub(crate) fn of(row: Kept<Run>) -> Self {
         Self {
             row,
             open: BTreeSet::new(),
@@ -164,6 +164,7 @@ impl Session<'_> {
     /// Begins an account's run: what is left of the one before is forgotten.
     async fn begin(&mut self, account: &AccountId, parts: AccountParts) -> Result<(), ProducerError> {
         let last = self.runs.remove(account);
+        self.readings.forget_account(account);
         self.forget_in_report(account, last.as_ref());
         let last = last.map(|run| run.row);
         let last_number = last.as_ref().map(|last| last.row.number);
@@ -227,7 +228,10 @@ impl Session<'_> {
     }
 
     fn has_work(&self) -> bool {
-        !(self.waiting.is_empty() && self.resting.is_empty() && self.later_accounts.is_empty())
+        !(self.waiting.is_empty()
+            && self.resting.is_empty()
+            && self.later_accounts.is_empty()
+            && self.readings.is_idle())
     }
 
     /// When it is looked again whether a run is due: when the next one is, or there may be new accounts.
@@ -345,6 +349,7 @@ impl Session<'_> {
     pub(super) async fn morsel_over(&mut self, pair: &Pair, failed: bool) -> Result<(), ProducerError> {
         if let Some(run) = self.runs.get_mut(&pair.account) {
             run.open.remove(pair);
+            self.readings.forget(|read| read.is_of(pair));
             if failed {
                 run.failed = true;
                 run.passed_over.insert(pair.clone());

@@ -21,6 +21,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What could not be looked at for so long is not believed any more: then the queue's maximum alone holds.
 const COUNTS_OLD: Duration = Duration::from_mins(1);
 
+/// Whose turn is next, of those that wait.
+pub(super) enum First {
+    Place(Place),
+    /// Each account that could have a turn has its share of the queue.
+    Full,
+    /// The stores of all that wait are being read, or none waits.
+    BeingRead,
+}
+
 /// What is known of the shares of a queue that cannot tell them.
 #[derive(Default)]
 pub(super) struct Shares {
@@ -41,21 +50,26 @@ impl Shares {
 }
 
 impl Session<'_> {
-    /// The first place of an account of which the queue holds less than its share.
-    pub(super) async fn first_with_a_share(&mut self) -> Result<Option<Place>, ProducerError> {
+    /// The first place of an account of which the queue holds less than its share, and none of whose stores is being read.
+    pub(super) async fn first_with_a_share(&mut self) -> Result<First, ProducerError> {
         let with_work = self.accounts_with_work();
+        let (most, readings) = (self.settings.listings_open_max, &self.readings);
+        let mut free = self.waiting.keys().filter(|place| readings.may_turn(&place.2, most));
         if with_work < 2 {
-            return Ok(self.waiting.keys().next().cloned());
+            return Ok(free.next().map_or(First::BeingRead, |place| First::Place(place.clone())));
         }
         let share = (self.queue_max() / with_work).max(self.settings.nibble.get() as u64);
         let mut seen = BTreeSet::new();
-        let firsts: Vec<Place> = self.waiting.keys().filter(|place| seen.insert(&place.2.account)).cloned().collect();
+        let firsts: Vec<Place> = free.filter(|place| seen.insert(&place.2.account)).cloned().collect();
+        if firsts.is_empty() {
+            return Ok(First::BeingRead);
+        }
         for place in firsts {
-            if self.held_of(&place.2.account).await?.is_none_or(|held| held < share) {
-                return Ok(Some(place));
+            if self.readings.holds(&place.2) || self.held_of(&place.2.account).await?.is_none_or(|held| held < share) {
+                return Ok(First::Place(place));
             }
         }
-        Ok(None)
+        Ok(First::Full)
     }
 
     /// How many accounts have something that waits or rests.

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mill_engine::{FaultPlan, FaultRates, FaultyStore, SeededChance};
 use mill_model::Properties;
 use mill_ports::{Clock as _, RowKey, RowWhen};
 use mill_records::account_counts::CountsWriter;
@@ -13,7 +14,7 @@ use mill_records::seals::Pair;
 use tokio_util::sync::CancellationToken;
 
 use super::runs::{files, put};
-use super::world::{ONE, World, account, content, is_finished, item, policy, space, store};
+use super::world::{DEFAULT, DIFFERENCES, ONE, World, account, content, is_finished, item, policy, space, store};
 use crate::{Begins, DuplicationProducer, Ended, Pauses, SessionReport, Settings, WhenFull};
 
 const MAX: u64 = 40;
@@ -446,4 +447,122 @@ async fn what_failed_of_one_account_is_tried_again_while_the_other_waits_for_its
     let report = world.session().await;
     assert!(is_finished(&report) && !report.failed() && report.resumed, "{report:?}");
     assert_eq!((world.ids_of("of a"), world.ids_of("of b")), (0, 3));
+}
+
+/// From now on each call of account `a`'s store takes up to so long.
+fn slow_down(world: &World, id: &str, most: Duration) {
+    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
+    plan.set_rates(FaultRates { delay: u32::MAX, delay_max: most, ..FaultRates::default() });
+    let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store(id).clone());
+    world.replace(id, Arc::new(FaultyStore::new(inner, super::world::address("a", id), plan)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_whose_store_answers_no_listing_delays_no_other_accounts_loop() {
+    for (file, id) in [(ONE, "1"), (ONE, "2"), (DEFAULT, "1"), (DEFAULT, "2")] {
+        let mut world = two(500, 30);
+        world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", file), policy("b", file)]));
+        slow_down(&world, id, HOUR * 1_000_000);
+        let producer = world.producer_with(waiting);
+        let stop = CancellationToken::new();
+        let working = async {
+            let mut done = Vec::new();
+            for minute in 0..3 * 60 - 1 {
+                world.pass(Duration::from_mins(1)).await;
+                done.resize(minute / 60 + 1, 0);
+                done[minute / 60] += world.queue.drain_of(&account("b")).await;
+            }
+            stop.cancel();
+            done
+        };
+        let (report, done) = futures::join!(producer.session(&stop), working);
+        assert_eq!((report.unwrap().ended, done), (Ended::Stopped, vec![30; 3]), "{id} {file}");
+        assert_eq!(world.ids_of("of a"), 0);
+        assert!(run_of(&world, "a").await.unwrap().finished.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_to_list_comes_to_its_end_in_one_session_and_in_many() {
+    for (wait, file) in [(true, ONE), (false, ONE), (true, DEFAULT), (false, DEFAULT)] {
+        let mut world = two(120, 30);
+        world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", file), policy("b", file)]));
+        world.plant("2", "gone", 3);
+        world.wrote_all().await;
+        slow_down(&world, "1", Duration::from_mins(4));
+        slow_down(&world, "2", Duration::from_mins(4));
+        let (mut listed, mut minutes) = (0, 0);
+        while run_of(&world, "a").await.is_none_or(|run| run.finished.is_none()) {
+            let change = |settings: &mut Settings| if wait { waiting(settings) } else { small(settings) };
+            let producer = world.producer_with(change);
+            let draining = async {
+                loop {
+                    listed += world.ids_of("of a");
+                    world.queue.drain().await;
+                    minutes += 1;
+                    assert!(minutes < 7 * 24 * 60, "{wait} {file}: it comes to no end; {listed} were queued");
+                    world.pass(Duration::from_mins(1)).await;
+                }
+            };
+            let stop = CancellationToken::new();
+            let session = producer.session(&stop);
+            // The queue is drained first: a session that finds it full ends before anything else is done.
+            futures::future::select(std::pin::pin!(draining), std::pin::pin!(session)).await;
+        }
+        listed += world.ids_of("of a");
+        assert_eq!(listed, 120, "{wait} {file}: each once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_spaces_of_an_account_whose_store_hangs_cost_another_one_wait_in_all() {
+    let mut world = two(1, 30);
+    let spaces: Vec<String> = (0..300).map(|number| format!(r#""s{number}": ["1 to 2"]"#)).collect();
+    let spaces = spaces.join(", ").replace(r#""1 to 2""#, r#"{ "srcStoreId": "1", "destStoreId": "2" }"#);
+    let file = format!(r#"{{ "spaceDuplicationStorePolicies": {{ {spaces} }} }}"#);
+    world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", &file), policy("b", ONE)]));
+    slow_down(&world, "1", HOUR * 1_000_000);
+    let producer = world.producer_with(waiting);
+    let stop = CancellationToken::new();
+    let working = async {
+        let mut done = 0;
+        for _ in 0..60 {
+            world.pass(Duration::from_secs(1)).await;
+            done += world.queue.drain_of(&account("b")).await;
+        }
+        stop.cancel();
+        done
+    };
+    let (report, done) = futures::join!(producer.session(&stop), working);
+    assert_eq!((report.unwrap().ended, done), (Ended::Stopped, 30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_by_a_policy_that_is_edited_meanwhile_is_not_used() {
+    let mut world = two(30, 0);
+    let files = files(&mut world);
+    put(&files, "a-duplication-policy.json", DIFFERENCES);
+    world.plant("2", "of a", 30);
+    for number in 0..30 {
+        world.seal(&format!("of a{number:05}")).await;
+    }
+    slow_down(&world, "2", HOUR);
+    let producer = world.producer_with(waiting);
+    let stop = CancellationToken::new();
+    let editing = async {
+        world.pass(Duration::from_mins(1)).await;
+        put(&files, "a-duplication-policy.json", ONE);
+        let (mut queued, mut minutes) = (0, 0);
+        while run_of(&world, "a").await.is_none_or(|run| run.finished.is_none()) {
+            world.pass(Duration::from_mins(1)).await;
+            queued += world.queue.drain_of(&account("a")).await;
+            minutes += 1;
+            assert!(minutes < 7 * 24 * 60, "it comes to no end");
+        }
+        stop.cancel();
+        queued
+    };
+    let (report, queued) = futures::join!(producer.session(&stop), editing);
+    report.unwrap();
+    assert_eq!(queued, 30, "all, since what is there is not compared any more");
 }

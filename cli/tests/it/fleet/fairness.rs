@@ -131,6 +131,31 @@ impl Trial {
         assert_eq!(status["duplication_producer"]["run_finished"], serde_json::Value::Null, "{status}");
     }
 
+    /// The quick account has its copies, and where the producer stays loop after loop, one each second, while the store of the
+    /// other answers nothing at all from the beginning: not which spaces it has, and no listing.
+    fn quick_goes_on_while_the_other_is_never_listed(&self, args: &[&str], works: bool, loops: usize) {
+        let config = fs::read_to_string(self.world.path("mill.toml")).unwrap();
+        self.world.write("mill.toml", format!("{config}\n[producer]\nfrequency = \"1s\"\n"));
+        self.proxy.set(Mood::Far(Duration::from_hours(1)));
+        let mut processes = vec![Workman::doing(self.command(), args)];
+        if works {
+            processes.push(Workman::begin(self.command()));
+        }
+        for round in 0..loops {
+            while self.copies("b-quick/two") < QUICK + round {
+                let log = || fs::read_to_string(self.world.path("log")).unwrap_or_default();
+                assert!(processes.iter_mut().all(Workman::lives), "{args:?}: {}", log());
+                assert!(!log().contains("is asked again"), "its time limits came before the copies: {}", log());
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            // Only a loop that begins after this finds it.
+            self.world.write(&format!("b-quick/one/space/item-new-{round}"), format!("new in {round}"));
+        }
+        assert_eq!(self.copies("vendor"), 0, "what hangs does not end");
+        let status = self.mill(&["status", "--json"]).expect(0).json();
+        assert_eq!(status["duplication_producer"]["run_finished"], serde_json::Value::Null, "{status}");
+    }
+
     fn command(&self) -> std::process::Command {
         let mut command = self.world.command();
         command.envs(CREDENTIALS).env("OTHER_KEY", "KEY");
@@ -301,4 +326,14 @@ fn an_account_has_loop_after_loop_while_that_of_another_comes_to_no_end() {
 #[test]
 fn an_account_has_loop_after_loop_on_a_fleet_while_that_of_another_comes_to_no_end() {
     fleet("fairness-loops").with_a_small_queue().quick_has_loop_after_loop();
+}
+
+#[test]
+fn an_account_has_loop_after_loop_while_the_store_of_another_answers_no_listing() {
+    local().quick_goes_on_while_the_other_is_never_listed(&["produce", "duplication", "--stay"], true, 3);
+}
+
+#[test]
+fn a_run_copies_an_account_while_the_store_of_another_answers_no_listing() {
+    local().quick_goes_on_while_the_other_is_never_listed(&["run"], false, 1);
 }

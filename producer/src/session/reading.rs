@@ -1,0 +1,292 @@
+//! What a turn reads of stores. It may take long: a listing that nobody answers, a survey of a hundred million items. So it
+//! goes on beside the session, and where it is not done soon the turn is broken off and others have theirs meanwhile. Once
+//! it is done the turn begins anew, and finds what was read.
+//!
+//! Only for what changes nothing, and needs nothing of the session.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{Either, select};
+use mill_model::{AccountId, ContentId, StoreId, Timestamp};
+use mill_policy::{AccountPolicy, StorePolicy};
+use mill_records::producer_state::{Kept, Morsel};
+use mill_records::seals::Pair;
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::info;
+
+use super::{Place, Session, Unanswered};
+use crate::report::ProducerError;
+
+/// A turn waits for so long.
+const WAITS: Duration = Duration::from_secs(1);
+
+/// What is read, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Read {
+    /// Which spaces an account's stores have.
+    Spaces(AccountId),
+    /// Whether a pair's spaces are there.
+    Ends(Pair),
+    /// What vanished.
+    Survey(Pair),
+    /// What a space had that is gone.
+    RetiringSurvey(Pair),
+    /// The next items.
+    Nibble(Pair),
+}
+
+impl Read {
+    pub(super) fn is_of(&self, of: &Pair) -> bool {
+        self.pair() == Some(of)
+    }
+
+    fn pair(&self) -> Option<&Pair> {
+        match self {
+            Self::Spaces(_) => None,
+            Self::Ends(pair) | Self::Survey(pair) | Self::RetiringSurvey(pair) | Self::Nibble(pair) => Some(pair),
+        }
+    }
+
+    pub(super) fn account(&self) -> &AccountId {
+        match self {
+            Self::Spaces(account) => account,
+            Self::Ends(pair) | Self::Survey(pair) | Self::RetiringSurvey(pair) | Self::Nibble(pair) => &pair.account,
+        }
+    }
+}
+
+/// What was known when a reading began. What it gives is of use only where the same is known still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Basis {
+    Account {
+        policy: Arc<AccountPolicy>,
+        /// The stores that are asked, if not all.
+        only: Option<Vec<StoreId>>,
+    },
+    Pair {
+        policy: StorePolicy,
+        /// Which spaces are there, and whether the destination is this source's.
+        found: Option<[bool; 3]>,
+        marker: Option<ContentId>,
+    },
+}
+
+/// What came of reading.
+pub(crate) enum Reading<T> {
+    Done(T),
+    /// It goes on; the turn is broken off.
+    GoesOn,
+    /// The session is told to stop.
+    Stopped,
+}
+
+/// A driver of a store panicked. That is an error of what it read, and of nothing else.
+#[derive(Debug, thiserror::Error)]
+#[error("Mill itself failed while it read the stores; please report this with the log")]
+pub(crate) struct Broke;
+
+type Answer = Box<dyn Any + Send>;
+
+/// One reading, going on or done.
+struct Asked {
+    nth: u64,
+    run: u64,
+    basis: Basis,
+    began: Timestamp,
+    /// `Err` where it panicked.
+    answer: Option<Result<Answer, Broke>>,
+    /// Whether the log says that it takes long.
+    is_told: bool,
+    task: AbortHandle,
+}
+
+impl Drop for Asked {
+    /// What is forgotten is read no further.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// All that is being read, and what was read and is waited for by a turn.
+///
+/// One morsel of an account at a time, and so many in all as may have open listings: each holds a nibble and a page of either
+/// listing at most. So memory stays flat, and an account of ten thousand spaces whose store hangs costs the others one wait.
+#[derive(Default)]
+pub(super) struct Readings {
+    going_on: JoinSet<(Read, u64, Result<Answer, Broke>)>,
+    asked: BTreeMap<Read, Asked>,
+    nth: u64,
+    /// The morsels whose turns were broken off.
+    morsels: BTreeMap<Pair, (Place, Kept<Morsel>)>,
+    /// The accounts that are being looked through.
+    accounts: BTreeMap<AccountId, Unanswered>,
+}
+
+impl Readings {
+    /// Whether nobody waits for anything.
+    pub(super) fn is_idle(&self) -> bool {
+        self.morsels.is_empty() && self.accounts.is_empty()
+    }
+
+    /// How many morsels wait for what is read of them.
+    pub(super) fn morsels(&self) -> usize {
+        self.morsels.len()
+    }
+
+    /// Whether a morsel may have a turn, where so many may wait at once.
+    pub(super) fn may_turn(&self, pair: &Pair, most: usize) -> bool {
+        let busy = self.morsels.len() >= most.max(1) || self.morsels.keys().any(|other| other.account == pair.account);
+        !busy || self.holds(pair)
+    }
+
+    /// Whether something was read for a morsel's turn that was broken off. It had room when it began.
+    pub(super) fn holds(&self, pair: &Pair) -> bool {
+        self.asked.iter().any(|(read, asked)| asked.answer.is_some() && read.is_of(pair))
+    }
+
+    fn is_done(&self, read: &Read) -> bool {
+        self.asked.get(read).is_some_and(|asked| asked.answer.is_some())
+    }
+
+    /// Leaves a morsel until what is read of it is done.
+    pub(super) fn leave(&mut self, place: Place, morsel: Kept<Morsel>) {
+        self.morsels.insert(place.2.clone(), (place, morsel));
+    }
+
+    /// Takes in all that is done by now, and gives the accounts and the morsels of which nothing is being read any more.
+    fn take_up(&mut self) -> (Vec<Unanswered>, Vec<(Place, Kept<Morsel>)>) {
+        while let Some(joined) = self.going_on.try_join_next() {
+            // Else it was forgotten, and ended for that.
+            if let Ok(answer) = joined {
+                self.take_in(answer);
+            }
+        }
+        let goes_on =
+            |of: &dyn Fn(&Read) -> bool| self.asked.iter().any(|(read, asked)| of(read) && asked.answer.is_none());
+        let accounts =
+            self.accounts.keys().filter(|account| !goes_on(&|read| *read == Read::Spaces((*account).clone())));
+        let accounts: Vec<AccountId> = accounts.cloned().collect();
+        let morsels: Vec<Pair> =
+            self.morsels.keys().filter(|pair| !goes_on(&|read| read.is_of(pair))).cloned().collect();
+        (
+            accounts.iter().filter_map(|account| self.accounts.remove(account)).collect(),
+            morsels.iter().filter_map(|pair| self.morsels.remove(pair)).collect(),
+        )
+    }
+
+    /// Forgets what was read, or is being read, for whom `of` tells.
+    pub(super) fn forget(&mut self, of: impl Fn(&Read) -> bool) {
+        self.asked.retain(|read, _| !of(read));
+    }
+
+    /// Forgets all that is of an account.
+    pub(super) fn forget_account(&mut self, account: &AccountId) {
+        self.forget(|read| read.account() == account);
+        self.morsels.retain(|pair, _| pair.account != *account);
+        self.accounts.remove(account);
+    }
+
+    /// The next that is done. Never returns where nothing is being read.
+    async fn next(&mut self) {
+        match self.going_on.join_next().await {
+            Some(Ok(answer)) => self.take_in(answer),
+            // It was forgotten, and ended for that. None panics.
+            Some(Err(_)) => {}
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says, once, whose answer is waited for.
+    fn tell(&mut self, read: &Read) {
+        let Some(asked) = self.asked.get_mut(read).filter(|asked| !asked.is_told) else { return };
+        asked.is_told = true;
+        let account = read.account();
+        if let Some(Pair { space, source, destination, .. }) = read.pair() {
+            info!(%account, %space, %source, %destination, "reading the stores takes long; others go on meanwhile");
+        } else {
+            info!(%account, "the stores take long to tell their spaces; others go on meanwhile");
+        }
+    }
+
+    fn take_in(&mut self, (read, nth, answer): (Read, u64, Result<Answer, Broke>)) {
+        // Else it was forgotten.
+        if let Some(asked) = self.asked.get_mut(&read).filter(|asked| asked.nth == nth) {
+            asked.answer = Some(answer);
+        }
+    }
+}
+
+impl Session<'_> {
+    /// Looks an account through again once its stores have told their spaces.
+    pub(crate) fn looked_through_later(&mut self, known: Unanswered) {
+        self.readings.accounts.insert(known.row.row.account.clone(), known);
+    }
+
+    /// Takes up the turns for which all is read by now.
+    pub(super) async fn take_up_read(&mut self) -> Result<(), ProducerError> {
+        let (accounts, morsels) = self.readings.take_up();
+        self.waiting.extend(morsels);
+        for known in accounts {
+            let account = known.row.row.account.clone();
+            self.look_through(known).await?;
+            self.finish_if_done(&account).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for so long, or until something is read. `false` when the session is told to stop.
+    pub(super) async fn rest(&mut self, time: Duration) -> bool {
+        let (clock, stop) = (&self.deps.clock, self.stop);
+        let (mut stopped, mut rested) = (pin!(stop.cancelled()), pin!(clock.sleep(time)));
+        let resting = select(stopped.as_mut(), rested.as_mut());
+        !matches!(select(resting, pin!(self.readings.next())).await, Either::Left((Either::Left(_), _)))
+    }
+
+    /// What `reading` gives, if it is done soon, or was done meanwhile on the same basis and in the same run.
+    pub(crate) async fn read<T: Send + 'static>(
+        &mut self,
+        read: Read,
+        basis: Basis,
+        reading: impl Future<Output = T> + Send + 'static,
+    ) -> Result<Reading<T>, Broke> {
+        let run = self.run_number(read.account());
+        let is_asked = |asked: &Asked| (asked.run, &asked.basis) == (run, &basis);
+        if !self.readings.asked.get(&read).is_some_and(is_asked) {
+            self.readings.nth += 1;
+            let (of, nth, began) = (read.clone(), self.readings.nth, self.deps.clock.now());
+            let reading = AssertUnwindSafe(reading).catch_unwind();
+            let task = self.readings.going_on.spawn(async move {
+                let answer = reading.await.map(|answer| Box::new(answer) as Answer).map_err(|_| Broke);
+                (of, nth, answer)
+            });
+            let asked = Asked { nth, run, basis, began, answer: None, is_told: false, task };
+            self.readings.asked.insert(read.clone(), asked);
+        }
+        let (clock, stop) = (&self.deps.clock, self.stop);
+        let (mut stopped, mut waited) = (pin!(stop.cancelled()), pin!(clock.sleep(WAITS)));
+        let mut patience = select(stopped.as_mut(), waited.as_mut());
+        while !self.readings.is_done(&read) {
+            let over = match select(&mut patience, pin!(self.readings.next())).await {
+                Either::Left((Either::Left(_), _)) => return Ok(Reading::Stopped),
+                Either::Left((Either::Right(_), _)) => true,
+                Either::Right(_) => false,
+            };
+            if over {
+                self.readings.tell(&read);
+                return Ok(Reading::GoesOn);
+            }
+        }
+        let Some(mut asked) = self.readings.asked.remove(&read) else { return Ok(Reading::GoesOn) };
+        let Some(answer) = asked.answer.take() else { return Ok(Reading::GoesOn) };
+        // What is found is of when its reading began.
+        self.turn_began = self.turn_began.min(asked.began);
+        answer?.downcast().map_or(Err(Broke), |answer| Ok(Reading::Done(*answer)))
+    }
+}
