@@ -75,7 +75,7 @@ impl DuplicationProducer {
                 Ok(nothing(Ended::HeldByAnother { holder }))
             }
             Some(report) => {
-                lease.release().await;
+                Self::give_back(lease, report.is_ok()).await;
                 report
             }
         }
@@ -105,7 +105,7 @@ impl DuplicationProducer {
             state.note_surveys(&ours.map(in_sync).collect::<Vec<_>>()).await
         }
         .await;
-        lease.release().await;
+        Self::give_back(lease, noted.is_ok()).await;
         Ok(noted?)
     }
 }

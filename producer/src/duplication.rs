@@ -49,11 +49,7 @@ impl DuplicationProducer {
                 Ok(SessionReport::new(Ended::HeldByAnother { holder }))
             }
             Some(report) => {
-                // Who takes over after a release trusts that no earlier holder can write any more. A session that failed may have
-                // taken over only some of the rows.
-                if report.is_ok() || !lease.inherited() {
-                    lease.release().await;
-                }
+                Self::give_back(lease, report.is_ok()).await;
                 report.inspect(note)
             }
         }
@@ -81,8 +77,16 @@ impl DuplicationProducer {
             }
         }
         .await;
-        lease.release().await;
+        Self::give_back(lease, cleared.is_ok()).await;
         Ok(cleared?)
+    }
+
+    /// Gives a lease back, unless it was taken over from one who may still write, and what was done under it failed: then only
+    /// some of the rows may be taken over, and who has the lease after a release trusts that all are.
+    pub(crate) async fn give_back(lease: Lease, is_done: bool) {
+        if is_done || !lease.inherited() {
+            lease.release().await;
+        }
     }
 
     pub(crate) async fn lease(&self) -> Result<Taken, ProducerError> {

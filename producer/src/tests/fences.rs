@@ -91,8 +91,33 @@ async fn whoever_stood_still_changes_nothing_of_what_another_has_written_since()
     }
 }
 
+/// What takes a lease.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Session,
+    ClosingSurvey,
+    NoteInSync,
+    Reset,
+}
+
+async fn fails(producer: &DuplicationProducer, deed: Deed) -> bool {
+    let stop = CancellationToken::new();
+    match deed {
+        Deed::Session => producer.session(&stop).await.is_err(),
+        Deed::ClosingSurvey => producer.closing_survey(&|_, _| false, &stop).await.is_err(),
+        Deed::NoteInSync => producer.note_in_sync(&|_| 0).await.is_err(),
+        Deed::Reset => producer.reset().await.is_err(),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_fails_while_it_takes_a_book_over_leaves_that_to_the_next() {
+    for deed in [Deed::Session, Deed::ClosingSurvey, Deed::NoteInSync, Deed::Reset] {
+        taking_over_is_left_to_the_next(deed).await;
+    }
+}
+
+async fn taking_over_is_left_to_the_next(deed: Deed) {
     let mut world = World::new(ONE);
     world.plant("1", "item", 24);
     world.holders_dead = true;
@@ -113,7 +138,7 @@ async fn who_fails_while_it_takes_a_book_over_leaves_that_to_the_next() {
         plan.fail(Op::PutRow, nth, Fault::Before(FaultKind::Unavailable));
     }
     let failing = world.producer_with(|settings| settings.holder = "holder-1".into());
-    assert!(failing.session(&stop).await.is_err());
+    assert!(fails(&failing, deed).await, "{deed:?}");
     world.state = whole;
     let next = world.session_with(|settings| {
         settings.holder = "holder-2".into();
@@ -126,5 +151,5 @@ async fn who_fails_while_it_takes_a_book_over_leaves_that_to_the_next() {
     // A row may come late where there is none.
     let mut after = book(&world).await;
     after.retain(|(sort, _)| before.iter().any(|(known, _)| known == sort));
-    assert_eq!(after, before);
+    assert_eq!(after, before, "{deed:?}");
 }
