@@ -411,7 +411,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Made by another version of Mill.
-    #[error("`{path}` is of version {found}; this mill opens version {known}")]
+    #[error(
+        "`{path}` is of version {found}, and this mill opens none after {known}: use the mill that wrote it, or a later one"
+    )]
     OtherVersion {
         /// The database.
         path: PathBuf,
