@@ -123,8 +123,8 @@ impl Sides<'_> {
 
     /// Creates the destination space, if there is none, and makes sure once more that it is no other's.
     async fn make_space(&self) -> Result<bool, Stop> {
-        self.attempt.may_act()?;
         if !self.made_and_there().await {
+            self.attempt.may_act()?;
             self.room.tries.of(|| self.destination.create_space(&self.pair.space)).await?;
             crash_point(CrashPoint::DuplicateSpaceCreated);
             self.room.claims.note_made(self.pair);
