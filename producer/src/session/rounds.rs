@@ -159,7 +159,9 @@ impl Session<'_> {
         };
         match self.turn(morsel, policy).await {
             Ok(turn) => {
-                if self.failing.remove(&pair).is_some() {
+                // One that was broken off proves nothing: what it reads may fail once more.
+                let read = matches!(turn, Turn::Again | Turn::Done);
+                if read && self.failing.remove(&pair).is_some() {
                     let used = [&pair.source, &pair.destination].map(|store| address(&pair, store));
                     self.deps.statistics.used_stores(&used);
                 }

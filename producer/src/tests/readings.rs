@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
+use mill_engine::{FaultKind, FaultPlan, FaultRates, FaultyStore, SeededChance};
 use mill_ports::Clock as _;
 use mill_records::producer_state::{Kept, Run};
 use tokio_util::sync::CancellationToken;
@@ -110,5 +111,27 @@ async fn nothing_is_read_any_more_once_it_is_forgotten_or_the_session_is_over() 
         }
         world.pass(SOON).await;
         assert!(ended.load(SeqCst), "{begins_anew}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_long_to_fail_is_given_up_in_time() {
+    for id in ["1", "2"] {
+        let world = World::new(ONE);
+        world.plant("1", "item", 5);
+        let faulty = |inner: Arc<dyn mill_ports::DeletableStore>,
+                      change: &dyn Fn(&FaultPlan)|
+         -> Arc<dyn mill_ports::DeletableStore> {
+            let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
+            change(&plan);
+            Arc::new(FaultyStore::new(inner, super::world::address("a", id), plan))
+        };
+        let fails = faulty(Arc::new(world.store(id).clone()), &|plan| plan.set_outage(Some(FaultKind::Unreachable)));
+        let slow = FaultRates { delay: u32::MAX, delay_max: LONG, ..FaultRates::default() };
+        world.replace(id, faulty(fails, &|plan| plan.set_rates(slow)));
+        let session = world.session_with(|settings| settings.give_up_after = LONG);
+        let ended = tokio::time::timeout(LONG * 100, session).await;
+        let report = ended.expect("it is tried without end");
+        assert_eq!(report.spaces_failed.len(), 1, "{report:?}");
     }
 }
