@@ -139,7 +139,9 @@ fn waits_in_queue(world: &World, queue: QueueName, standing: &Standing, since: M
     let room = Attempts::room_since(world, &stores(&sealed))?;
     let ready = world.workmen().iter().filter_map(|line| ready_since(line)).min()?;
     let waits = now.since(since.max(room).max(ready));
-    (waits > SOON).then(|| format!("{sealed} has been in {queue} for {waits:?}, and nothing was in its way"))
+    // What cannot be benched goes back at once: so it waits here, too, for the permits of who is gone.
+    (waits > with_permits_of_the_gone(world))
+        .then(|| format!("{sealed} has been in {queue} for {waits:?}, and nothing was in its way"))
 }
 
 fn waits_in_hand(world: &World, queue: QueueName, id: u64) -> Option<String> {
@@ -152,9 +154,8 @@ fn waits_in_hand(world: &World, queue: QueueName, id: u64) -> Option<String> {
     if now.since(received) <= SOON {
         return None;
     }
-    // What could not be settled without an attempt is out of its hands, and hidden for a while; and who had permits and is gone
-    // keeps them until they run out, as somebody watches.
-    let soon = SOON + world.swarm.visibility * 2;
+    // What could not be settled without an attempt is out of its hands, and hidden for a while.
+    let soon = with_permits_of_the_gone(world);
     let room = Attempts::room_since(world, &stores(&sealed))?;
     let share = match &sealed.envelope {
         Some(envelope) => Attempts::share_since(&line, &envelope.task.account)?,
@@ -162,6 +163,11 @@ fn waits_in_hand(world: &World, queue: QueueName, id: u64) -> Option<String> {
     };
     let waits = now.since(received.max(room).max(share).max(ready_since(&line)?));
     (waits > soon).then(|| format!("{by} has had {sealed} of {queue} for {waits:?}, and nothing was in its way"))
+}
+
+/// Who had permits and is gone keeps them until they run out, as somebody watches.
+fn with_permits_of_the_gone(world: &World) -> Duration {
+    SOON + world.swarm.visibility * 2
 }
 
 /// Since when a workman is well and has free slots for any queue.
