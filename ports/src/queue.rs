@@ -34,8 +34,14 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     ///
     /// Waits up to `wait` for the first one. May return fewer than there are, also none.
     /// Not safe to cancel: await it, or what it took stays hidden for `visibility`.
-    async fn receive(&self, max: NonZeroU32, visibility: Duration, wait: Duration)
-    -> Result<Vec<Delivery>, QueueError>;
+    async fn receive(
+        &self,
+        max: NonZeroU32,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        self.receive_but(&PassedOver::default(), max, visibility, wait).await
+    }
 
     /// Does as [`receive`](Self::receive) does, but brings nothing of the accounts that are passed over and does not count them
     /// as received: their bodies stay as they are.
@@ -48,10 +54,7 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
         max: NonZeroU32,
         visibility: Duration,
         wait: Duration,
-    ) -> Result<Vec<Delivery>, QueueError> {
-        let _ = passed_over;
-        self.receive(max, visibility, wait).await
-    }
+    ) -> Result<Vec<Delivery>, QueueError>;
 
     /// Hides deliveries for `visibility` from now, up to what remains of `limits().visibility_total_max`.
     ///

@@ -22,8 +22,8 @@ use aws_sdk_sqs::types::{
 };
 use mill_model::{Monotonic, QueueName, Timestamp};
 use mill_ports::{
-    BatchReport, BoxError, Clock, Delivery, Depth, Extended, Outgoing, QueueError, QueueErrorKind, QueueLimits,
-    Receipt, TaskQueue,
+    BatchReport, BoxError, Clock, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind,
+    QueueLimits, Receipt, TaskQueue,
 };
 use tokio::sync::OnceCell;
 
@@ -183,8 +183,9 @@ impl TaskQueue for SqsQueue {
         self.send_all(out).await
     }
 
-    async fn receive(
+    async fn receive_but(
         &self,
+        _: &PassedOver,
         max: NonZeroU32,
         visibility: Duration,
         wait: Duration,

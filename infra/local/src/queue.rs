@@ -222,15 +222,6 @@ impl TaskQueue for SqliteQueue {
         Ok(report)
     }
 
-    async fn receive(
-        &self,
-        max: NonZeroU32,
-        visibility: Duration,
-        wait: Duration,
-    ) -> Result<Vec<Delivery>, QueueError> {
-        self.receive_but(&PassedOver::default(), max, visibility, wait).await
-    }
-
     async fn receive_but(
         &self,
         passed_over: &PassedOver,

@@ -18,8 +18,9 @@ use mill_model::{
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
-    BatchReport, Clock, DeletableStore, Delivery, Depth, Extended, KeyRange, Outgoing, QueueError, QueueLimits,
-    Receipt, Row, RowKey, RowPage, RowVersion, RowWhen, SourceStore as _, Statistics, Table, TableError, TaskQueue,
+    BatchReport, Clock, DeletableStore, Delivery, Depth, Extended, KeyRange, Outgoing, PassedOver, QueueError,
+    QueueLimits, Receipt, Row, RowKey, RowPage, RowVersion, RowWhen, SourceStore as _, Statistics, Table, TableError,
+    TaskQueue,
 };
 use mill_records::account_counts::{AccountCounts, Counts, CountsWriter};
 use mill_records::delete_lists::{DeleteLists, RowResult};
@@ -248,8 +249,14 @@ impl TaskQueue for Trace {
         Ok(report)
     }
 
-    async fn receive(&self, max: NonZeroU32, hide: Duration, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
-        self.inner.receive(max, hide, wait).await
+    async fn receive_but(
+        &self,
+        passed_over: &PassedOver,
+        max: NonZeroU32,
+        hide: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        self.inner.receive_but(passed_over, max, hide, wait).await
     }
 
     async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use mill_model::Letter;
 use mill_model::Monotonic;
-use mill_ports::{BatchReport, Depth, Extended, QueueErrorKind, QueueLimits, Receipt};
+use mill_ports::{BatchReport, Depth, Extended, PassedOver, QueueErrorKind, QueueLimits, Receipt};
 
 use super::*;
 use crate::test_table::TestTable;
@@ -77,7 +77,13 @@ impl TaskQueue for Inbox {
         }
         Ok(report)
     }
-    async fn receive(&self, _: NonZeroU32, _: Duration, _: Duration) -> Result<Vec<Delivery>, QueueError> {
+    async fn receive_but(
+        &self,
+        _: &PassedOver,
+        _: NonZeroU32,
+        _: Duration,
+        _: Duration,
+    ) -> Result<Vec<Delivery>, QueueError> {
         unreachable!()
     }
     async fn extend(&self, _: &[Receipt], _: Duration) -> Result<Extended, QueueError> {
