@@ -10,8 +10,8 @@ use tracing::warn;
 
 use crate::stop::Stop;
 
-/// How long a task waits whose policy cannot be told.
-const UNKNOWN_DELAY: Duration = Duration::from_mins(1);
+/// How long a task waits whose policy cannot be told: with the company that it comes in, less than a minute.
+const UNKNOWN_DELAY: Duration = Duration::from_secs(52);
 
 /// What today's policy says.
 #[derive(Debug)]

@@ -8,6 +8,9 @@
 //!     └─ the bench too ──────► back into the queue, for when its turn may have come
 //! ```
 //!
+//! What goes back [comes again](gate) when its turn may have come; where none can be reckoned, since the store's cap is not known
+//! or others have all permits, after longer each time.
+//!
 //! A store without a cap has room always, so its tasks are never benched for it.
 //!
 //! Where there are several accounts, one whose tasks take long has at most [a share](Admission::share) of the slots that the
@@ -15,6 +18,7 @@
 //!
 //! Queues that can are told [whose tasks to pass over](passing), so that little goes back and nobody waits behind it.
 
+mod gate;
 mod passing;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,77 +28,12 @@ use std::time::Duration;
 use mill_model::{AccountId, Monotonic, StoreAddress};
 use mill_ports::{Planted, planted};
 
+pub(crate) use self::gate::Turn;
+use self::gate::{Gate, TURN_MAX, TURN_MIN};
 use crate::permits::PermitNeed;
 
-/// The shortest and the longest time that is taken for a task's turn; it is away for about half of it. The longer it may be,
-/// the fewer requests a long backlog costs, and the later a raised cap is used in full.
-const TURN_MIN: Duration = Duration::from_secs(1);
-const TURN_MAX: Duration = Duration::from_mins(20);
-/// How long a task of a store takes, until one has ended.
-const FIRST_GUESS: Duration = Duration::from_secs(1);
 /// An account whose tasks take less, on average, may have all slots: others need not wait for long.
 const SLOW: Duration = Duration::from_secs(2);
-
-/// One store's permits, or one account's slots.
-#[derive(Debug)]
-struct Gate {
-    /// Most tasks at once; `None` for no limit.
-    cap: Option<NonZeroU32>,
-    /// How many of them are this workman's.
-    permits: u32,
-    /// Tasks that use it now.
-    in_use: u32,
-    /// Tasks on the bench that need it.
-    benched: u32,
-    /// Tasks that were put back for it and come again later, by the second in which they do.
-    away: BTreeMap<u64, u32>,
-    /// How long a task takes, on average.
-    mean: Option<Duration>,
-    /// When the last task of it ended.
-    last_left: Monotonic,
-}
-
-impl Gate {
-    fn new(permits: u32, now: Monotonic) -> Self {
-        Self { cap: None, permits, in_use: 0, benched: 0, away: BTreeMap::new(), mean: None, last_left: now }
-    }
-
-    fn has_room(&self) -> bool {
-        self.cap.is_none_or(|cap| self.in_use < cap.get().min(self.permits))
-    }
-
-    /// How many tasks may wait for it: twice as many as may begin, and what one receive may bring.
-    fn bench_max(&self, batch: u32) -> u32 {
-        self.cap.map_or(u32::MAX, |cap| cap.get().saturating_mul(2).saturating_add(batch))
-    }
-
-    /// When the turn of one more comes: the first moment by which all that come before it have been done.
-    fn turn(&mut self, now: Monotonic) -> Duration {
-        let Some(cap) = self.cap else { return TURN_MIN };
-        let each = self.mean.unwrap_or(FIRST_GUESS) / cap.get();
-        // Where nothing has ended for longer than that, it takes longer than before.
-        let each = if self.in_use > 0 { each.max(now.since(self.last_left)) } else { each };
-        let second = now.since_origin().as_secs();
-        self.away = self.away.split_off(&second);
-        let mut turn = each.max(TURN_MIN);
-        let mut before = 0_u32;
-        for (due, tasks) in &self.away {
-            // Each is back at half of its time.
-            if (due - second) * 2 > turn.as_secs() || turn >= TURN_MAX {
-                break;
-            }
-            before += tasks;
-            turn = turn.max(each.saturating_mul(before + 1));
-        }
-        turn.min(TURN_MAX)
-    }
-
-    fn left(&mut self, took: Duration, now: Monotonic) {
-        self.in_use = self.in_use.saturating_sub(1);
-        self.mean = Some(self.mean.map_or(took, |mean| (mean * 3 + took) / 4));
-        self.last_left = now;
-    }
-}
 
 /// A task that may begin once its stores have room.
 #[derive(Debug)]
@@ -160,8 +99,8 @@ pub(crate) enum Placed<T> {
     Begins(Waiting<T>),
     /// It waits.
     Benched,
-    /// It goes back, since too many wait for a store of its; its turn may come after that time.
-    PutBack(Waiting<T>, Duration),
+    /// It goes back, since too many wait for a store of its; its turn may come then.
+    PutBack(Waiting<T>, Turn),
 }
 
 impl<T> Admission<T> {
@@ -184,6 +123,7 @@ impl<T> Admission<T> {
     /// Notes how many tasks a store takes at once, as of now.
     pub(crate) fn note_cap(&mut self, store: &StoreAddress, cap: Option<NonZeroU32>, now: Monotonic) {
         let gate = self.gates.entry(store.clone()).or_insert_with(|| Gate::new(self.first_permits, now));
+        gate.unknown_since = None;
         if gate.cap != cap {
             gate.cap = cap;
             self.settled = false;
@@ -194,6 +134,7 @@ impl<T> Admission<T> {
     pub(crate) fn note_unknown_cap(&mut self, store: &StoreAddress, now: Monotonic) {
         if !self.gates.contains_key(store) {
             self.note_cap(store, Some(NonZeroU32::MIN), now);
+            self.each(std::slice::from_ref(store), |gate| gate.unknown_since = Some(now));
         }
     }
 
@@ -252,10 +193,11 @@ impl<T> Admission<T> {
         self.received += 1;
         self.know(&waiting.account, now);
         self.see(lane, &waiting, now);
+        self.of(&waiting.account, &waiting.stores, Gate::begins_to_wait);
         let others_away = self.accounts.get(&waiting.account).is_some_and(|gate| !gate.away.is_empty());
         if others_away && planted(Planted::PutBackInTurns) {
             self.put_back(&waiting, now);
-            return Placed::PutBack(waiting, TURN_MAX);
+            return Placed::PutBack(waiting, Turn::after(TURN_MAX));
         }
         let has_room = self.has_room(&waiting.account, &waiting.stores);
         if has_room && slot {
@@ -285,7 +227,7 @@ impl<T> Admission<T> {
     /// Takes a slot and permits for a task that begins, whether there is room or not.
     pub(crate) fn enter(&mut self, waiting: &Waiting<T>) {
         self.begun += 1;
-        self.of(&waiting.account, &waiting.stores, |gate| gate.in_use += 1);
+        self.of(&waiting.account, &waiting.stores, Gate::entered);
     }
 
     /// Acts on the gates of a task.
@@ -318,11 +260,11 @@ impl<T> Admission<T> {
     }
 
     /// When the turn of a task that is put back comes, as far as that can be told.
-    fn put_back(&mut self, waiting: &Waiting<T>, now: Monotonic) -> Duration {
+    fn put_back(&mut self, waiting: &Waiting<T>, now: Monotonic) -> Turn {
         let Waiting { account, stores, .. } = waiting;
-        let mut turn = TURN_MIN;
+        let mut turn = Turn::after(TURN_MIN);
         self.of(account, stores, |gate| turn = turn.max(gate.turn(now)));
-        let due = now.plus(turn / 2).since_origin().as_secs();
+        let due = now.plus(turn.after / 2).since_origin().as_secs();
         self.of(account, stores, |gate| *gate.away.entry(due).or_default() += 1);
         turn
     }

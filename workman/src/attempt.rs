@@ -13,6 +13,7 @@ use mill_ports::{
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
 
+use crate::admission::Turn;
 use crate::fate::Fates;
 use crate::in_flight::Cause;
 use crate::pauses::Sort;
@@ -137,7 +138,7 @@ impl Decision<'_> {
                     Outcome::Done { follow_ups } => fates.done(envelope, follow_ups),
                     Outcome::Snooze { delay, task } => {
                         debug!(?delay, "put off");
-                        fates.put_off(envelope, delay, task)
+                        fates.put_off(envelope, fates.in_company(delay), task)
                     }
                     Outcome::Discard { reason } => {
                         debug!(reason, "discarded");
@@ -152,7 +153,7 @@ impl Decision<'_> {
             Verdict::Paused(remaining) => self.put_off(envelope, remaining),
             Verdict::Cancelled(Cause::LeaseLost) if planted(Planted::StaleReceiptAcknowledged) => Fates::discarded(),
             Verdict::Cancelled(Cause::LeaseLost) => Fates::left(),
-            Verdict::Cancelled(Cause::PermitsLost) => fates.put_back(&envelope.task.account, PERMITS_LOST),
+            Verdict::Cancelled(Cause::PermitsLost) => fates.put_back(&envelope.task.account, Turn::after(PERMITS_LOST)),
             Verdict::Cancelled(Cause::HeldTooLong) => self.put_off(envelope, Duration::ZERO),
             Verdict::Cancelled(Cause::Stopping) => fates.given_back(Some(&envelope.task.account)),
         }
@@ -196,10 +197,10 @@ impl Decision<'_> {
             }
             FailureClass::LeaseLost => match self.taken.entry().cause_if_cancelled() {
                 Some(Cause::Stopping) => fates.given_back(Some(&envelope.task.account)),
-                Some(Cause::PermitsLost) => fates.put_back(&envelope.task.account, PERMITS_LOST),
+                Some(Cause::PermitsLost) => fates.put_back(&envelope.task.account, Turn::after(PERMITS_LOST)),
                 // It noticed by itself, before its workman did.
                 None if self.taken.entry().lease.lacks_permits() => {
-                    fates.put_back(&envelope.task.account, PERMITS_LOST)
+                    fates.put_back(&envelope.task.account, Turn::after(PERMITS_LOST))
                 }
                 _ => Fates::left(),
             },

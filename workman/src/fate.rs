@@ -7,6 +7,7 @@ use mill_model::wire::{self, WireError};
 use mill_model::{AccountId, Envelope, Failure, Letter, QueueName, Task};
 use mill_ports::{ChanceExt as _, CrashPoint, FollowUp, Outgoing, Planted, crash_point, planted};
 
+use crate::admission::Turn;
 use crate::run::{Shared, subject_of};
 use crate::stages::{GivenUp, Moves, Taken, Then};
 
@@ -21,6 +22,9 @@ impl Fates<'_> {
     /// A delivery is given back by a release while the queue has delivered it less often than this: each release
     /// spends a receive, and the queue's own redrive would take it for one that kills its workers.
     const RELEASED_BELOW: u32 = 5;
+
+    /// The longest for which a task that comes again waits for company.
+    const COMPANY_MAX: Duration = Duration::from_secs(8);
 
     /// The work is done: its follow-ups are sent.
     pub(crate) fn done(&self, envelope: Envelope, follow_ups: Vec<FollowUp>) -> Moves {
@@ -134,18 +138,33 @@ impl Fates<'_> {
         Moves { sends: vec![(queue, again)], then: Then::Acknowledge, need_lease: true, given_up: None }
     }
 
-    /// The task cannot begin now: it goes to the back of its queue as it is, to come again after about half of `turn`, the time
-    /// until its turn: sooner than it is needed, so that its store never has nothing to do.
+    /// The task cannot begin now: it goes to the back of its queue as it is, to come again after about half of the time until its
+    /// turn: sooner than it is needed, so that its store never has nothing to do.
     /// It has not failed, and it never goes by its visibility: receives are counted, and the queue would take it for one that
     /// kills its workers.
-    pub(crate) fn put_back(&self, account: &AccountId, turn: Duration) -> Moves {
+    pub(crate) fn put_back(&self, account: &AccountId, Turn { after, is_blind }: Turn) -> Moves {
         if planted(Planted::PutBackByVisibility) {
             return Moves { sends: Vec::new(), then: Then::Release, need_lease: true, given_up: None };
         }
         let queue = &self.shared.lanes[self.taken.lane];
-        let delay = (turn / 4 + self.shared.chance.jitter(turn / 2)).min(queue.limits().delay_max);
+        let delay = after / 4 + self.shared.chance.jitter(after / 2);
+        let delay = if is_blind { self.in_company(delay) } else { delay }.min(queue.limits().delay_max);
         let again = Outgoing { group: account.clone(), body: self.taken.delivery.body.clone(), delay };
         Moves { sends: vec![(queue.name(), again)], then: Then::Acknowledge, need_lease: true, given_up: None }
+    }
+
+    /// A delay that is longer by an eighth at most, so that tasks that wait for about as long come in one batch: where requests
+    /// cost, each by itself costs as many as ten together. Each workman's time begins at another moment, so those of several
+    /// come apart.
+    pub(crate) fn in_company(&self, delay: Duration) -> Duration {
+        if self.shared.settings.recheck.is_zero() {
+            return delay;
+        }
+        let now = self.shared.clock.monotonic().since_origin();
+        // Of two steps the longer is a multiple of the shorter.
+        let step = 1 << (delay / 8).min(Self::COMPANY_MAX).as_millis().max(1).ilog2();
+        let due = (now + delay).as_millis().next_multiple_of(step);
+        Duration::from_millis(u64::try_from(due).unwrap_or(u64::MAX)).saturating_sub(now)
     }
 
     /// The delivery is another workman's.

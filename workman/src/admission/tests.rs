@@ -58,7 +58,7 @@ fn twice_the_cap_and_a_batch_wait_and_the_rest_goes_back_for_longer_the_more_the
     let mut delays = Vec::new();
     for number in 0..3_000 {
         if let Placed::PutBack(_, delay) = admission.place(0, task(number, "a", &["1"]), SLOT, at(0)) {
-            delays.push(delay);
+            delays.push(delay.after);
         }
     }
     assert_eq!((admission.benched(), delays.len()), (14, 3_000 - 2 - 14));
@@ -71,7 +71,7 @@ fn twice_the_cap_and_a_batch_wait_and_the_rest_goes_back_for_longer_the_more_the
         assert!(matches!(admission.place(0, task(1, "a", &["1"]), SLOT, at(second)), Placed::Benched));
     }
     let Placed::PutBack(_, later) = admission.place(0, task(1, "a", &["1"]), SLOT, at(20)) else { panic!() };
-    assert!(later < TURN_MAX, "{later:?}");
+    assert!(later.after < TURN_MAX, "{later:?}");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn tasks_that_last_longer_than_any_before_are_waited_for_longer() {
         let mut delay = None;
         for number in 0..20 {
             if let Placed::PutBack(_, later) = admission.place(0, task(number, "a", &["1"]), SLOT, at(now)) {
-                delay = Some(later);
+                delay = Some(later.after);
             }
         }
         delay.unwrap()
@@ -138,4 +138,53 @@ fn an_account_is_received_again_once_a_whole_receive_has_room_on_its_bench() {
     assert!(admission.passed_over(0, at(0)).is_empty());
     let placed = (0..10).map(|number| admission.place(0, task(number, "a", &["1"]), SLOT, at(0)));
     assert!(placed.collect::<Vec<_>>().iter().all(|placed| !matches!(placed, Placed::PutBack(..))));
+}
+
+/// Nothing of the store begins here; a task that is put back comes as often as it may.
+fn delays_while_shut(admission: &mut Admission<u32>, seconds: u64) -> Vec<Duration> {
+    (0..14).for_each(|number| drop(admission.place(0, task(number, "a", &["1"]), SLOT, at(0))));
+    let (mut delays, mut now) = (Vec::new(), 0);
+    while now < seconds {
+        let Placed::PutBack(_, turn) = admission.place(0, task(1, "a", &["1"]), SLOT, at(now)) else { panic!() };
+        delays.push(turn.after);
+        now += (turn.after / 2).as_secs().max(1);
+    }
+    delays
+}
+
+#[test]
+fn what_is_put_back_while_others_have_all_permits_stays_away_for_longer_each_time() {
+    let mut admission: Admission<u32> = Admission::new(Scope { queues: 1, workers: 1_000, alone: false });
+    admission.note_cap(&store("1"), NonZeroU32::new(2), at(0));
+    let delays = delays_while_shut(&mut admission, 600);
+    assert!(delays.is_sorted() && delays[0] == TURN_MIN, "{delays:?}");
+    assert_eq!(delays.last(), Some(&Duration::from_secs(70)), "{delays:?}");
+    assert!(delays.len() < 25, "{delays:?}");
+    admission.note_permits(&store("1"), 1);
+    assert!(admission.next(0).is_some());
+    admission.left(&account("a"), &[store("1")], Duration::from_secs(1), at(600));
+    admission.note_permits(&store("1"), 0);
+    // Two have room on the bench again.
+    let turns = (0..3).map(|number| admission.place(0, task(number, "a", &["1"]), SLOT, at(700)));
+    let turn =
+        turns.filter_map(|placed| if let Placed::PutBack(_, turn) = placed { Some(turn.after) } else { None }).max();
+    assert!(turn.is_some_and(|turn| turn <= 2 * TURN_MIN), "one has begun, so it is reckoned anew: {turn:?}");
+}
+
+#[test]
+fn what_is_put_back_while_a_cap_is_not_known_stays_away_for_longer_each_time() {
+    let mut admission = admission(&[]);
+    admission.note_unknown_cap(&store("1"), at(0));
+    for second in 0..=600 {
+        admission.note_unknown_cap(&store("1"), at(second));
+    }
+    let turn = |admission: &mut Admission<u32>, now| {
+        let mut placed = (0..20).map(|number| admission.place(0, task(number, "a", &["1"]), SLOT, at(now)));
+        placed.find_map(|placed| if let Placed::PutBack(_, turn) = placed { Some(turn.after) } else { None })
+    };
+    assert_eq!(turn(&mut admission, 600), Some(Duration::from_secs(70)), "also while one runs");
+    admission.note_cap(&store("1"), NonZeroU32::new(1), at(601));
+    admission.left(&account("a"), &[store("1")], Duration::from_secs(1), at(601));
+    assert!(admission.next(0).is_some());
+    assert_eq!(turn(&mut admission, 601), Some(TURN_MIN), "now there is something to reckon by");
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinError;
 use tracing::debug;
 
 use super::{Loop, Received, Slot, note};
-use crate::admission::{Placed, Waiting};
+use crate::admission::{Placed, Turn, Waiting};
 use crate::attempt::attempt;
 use crate::fate::Fates;
 use crate::permits::PermitKeeper;
@@ -157,7 +157,7 @@ impl Loop {
         self.attempts.spawn(attempt(shared, opened, (slot, stores), self.decided.clone()));
     }
 
-    fn put_back(&mut self, waiting: Waiting<Opened>, turn: Duration) {
+    fn put_back(&mut self, waiting: Waiting<Opened>, turn: Turn) {
         let taken = waiting.task.taken;
         debug!(account = %waiting.account, ?turn, "put back, since too many tasks wait for its store");
         let moves = Fates { shared: &self.shared, taken: &taken }.put_back(&waiting.account, turn);

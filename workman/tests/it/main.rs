@@ -4,6 +4,7 @@
 
 mod account_counts;
 mod admission;
+mod blind;
 mod counting;
 mod crashes;
 mod draining;
