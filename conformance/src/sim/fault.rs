@@ -133,6 +133,8 @@ faults! {
     ReturnedUnderDelete = "returned-under-delete";
     /// An item comes back before its deletion is proved, and its source may not be looked into any more.
     ReturnedBehindDenial = "returned-behind-denial";
+    /// A source space goes out of sight before a deletion from it is proved, and comes back with all that it held.
+    SpaceGoneUnderDelete = "space-gone-under-delete";
     /// Policy changes in the very moment in which a deletion is proved.
     PolicyChangedUnderDelete = "policy-changed-under-delete";
     /// People at a destination write an item anew in the very moment in which it is deleted.

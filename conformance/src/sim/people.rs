@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use mill_model::{ContentId, ItemAddress, Properties, SpaceId};
+use mill_model::{ContentId, ItemAddress, Monotonic, Properties, SpaceId};
 
 use super::event::{Event, PEOPLE, Print};
 use super::fault::Fault;
-use super::shelf::Shelf;
+use super::shelf::{Hidden, Shelf};
 use super::world::World;
 
 /// Names that people give, some of them unpleasant: each sorts, escapes or nests in its own way.
@@ -85,6 +86,36 @@ impl<'w> People<'w> {
         self.shelf.inner.uproot_space(space);
         let (by, store) = (PEOPLE, &self.shelf.address);
         self.world.see(&Event::Space { by, store, space, here: false });
+    }
+
+    /// A space goes out of sight for a few minutes, with all that it holds. Says whether it did.
+    pub(crate) fn hide_space(&self, space: &SpaceId) -> bool {
+        let Some(contents) = self.shelf.inner.contents(space) else { return false };
+        let until = self.world.now().plus(self.world.dice.duration(Duration::from_mins(1), Duration::from_mins(4)));
+        let hidden = self.shelf.hide(Hidden { space: space.clone(), contents, until });
+        if hidden {
+            self.remove_space(space);
+        }
+        hidden
+    }
+
+    /// Spaces that are to be out of sight until `now` at most are there again, but for what people have written in their place.
+    pub(crate) fn bring_spaces_back(world: &World, now: Monotonic) {
+        for shelf in world.shelves.values() {
+            let Some(Hidden { space, contents, .. }) = shelf.hidden_until(now) else { continue };
+            let people = People { world, shelf };
+            if shelf.inner.contents(&space).is_none() {
+                people.make_space(&space);
+            }
+            let unmounted = world.truth(|truth| truth.is_unmounted(&shelf.address, &space));
+            for (id, (bytes, properties)) in contents {
+                let under_disk = id.as_str().starts_with(DISK);
+                let item = ItemAddress { space: space.clone(), id };
+                if shelf.inner.content(&item).is_none() && !(under_disk && unmounted) {
+                    people.write(&item, bytes.to_vec(), properties);
+                }
+            }
+        }
     }
 
     pub(crate) fn some_bytes(&self) -> Vec<u8> {

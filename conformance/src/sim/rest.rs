@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_model::QueueName;
+use mill_model::{Monotonic, QueueName};
 use mill_producer::{Ended, SessionReport};
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +12,7 @@ use super::fleet::{Fleet, Room, session};
 use super::hands;
 use super::line::Line;
 use super::operator::Operator;
+use super::people::People;
 use super::policies;
 use super::weather::arrive;
 use super::world::{World, lock};
@@ -29,6 +30,7 @@ impl<'w> Rest<'w> {
     /// All faults end, and all files of policies are in order.
     pub(crate) fn begin(world: &'w Arc<World>, fleet: &'w mut Fleet) -> Self {
         world.set_calm(true);
+        People::bring_spaces_back(world, Monotonic::from_origin(Duration::MAX));
         policies::mend(world);
         policies::write_all(world);
         fleet.muster(false);
@@ -107,7 +109,7 @@ impl<'w> Rest<'w> {
         None
     }
 
-    async fn pass_until(&mut self, until: mill_model::Monotonic) {
+    async fn pass_until(&mut self, until: Monotonic) {
         let long = until.since(self.world.now());
         if long < Duration::from_mins(20) {
             return self.world.sleep(long).await;

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod cache;
+mod hidden;
 mod other_name;
 mod pages;
 
@@ -20,6 +21,7 @@ use mill_ports::{
     Written,
 };
 
+pub(crate) use self::hidden::Hidden;
 use self::other_name::OtherName;
 use super::event::{Event, Print};
 use super::fault::Fault;
@@ -36,6 +38,7 @@ pub(crate) struct Shelf {
     /// Whether it states checksums of what it holds.
     pub(crate) checks: bool,
     trouble: Mutex<(Trouble, Monotonic)>,
+    hidden: Mutex<Option<Hidden>>,
     cache: cache::Cache,
 }
 
@@ -66,7 +69,7 @@ enum Sort {
 impl Shelf {
     pub(crate) fn new(address: StoreAddress, inner: MemoryStore, checks: bool) -> Arc<Self> {
         let trouble = Mutex::new((Trouble::Nothing, Monotonic::default()));
-        Arc::new(Self { address, inner, checks, trouble, cache: cache::Cache::default() })
+        Arc::new(Self { address, inner, checks, trouble, hidden: Mutex::default(), cache: cache::Cache::default() })
     }
 
     /// Is in trouble until then.

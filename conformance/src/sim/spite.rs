@@ -43,18 +43,24 @@ pub(crate) fn item_found_absent(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &Ite
 /// answer then takes.
 pub(crate) fn item_to_delete_found(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) -> Option<Duration> {
     let remove = watched::running()?.remove.clone()?;
-    if remove.destination != shelf.address.store || !may_act(line, 55) {
+    if remove.destination != shelf.address.store || !may_act(line, 60) {
         return None;
     }
     let world = &*line.world;
     let source = world.shelf(&remove.account, &remove.source).filter(|source| is_theirs(source))?;
-    if world.dice.below(5) < 2 {
-        world.count(Fault::PolicyChangedUnderDelete, PEOPLE);
-        policies::keep_what_vanished(world, &remove.account);
-    } else {
-        world.count(Fault::ReturnedBehindDenial, PEOPLE);
-        People { world, shelf: source }.overwrite(item);
-        source.trouble(Trouble::Denied, world.now().plus(Duration::from_mins(2)));
+    let people = People { world, shelf: source };
+    match world.dice.below(20) {
+        0..9 if people.hide_space(&item.space) => world.count(Fault::SpaceGoneUnderDelete, PEOPLE),
+        0..9 => return None,
+        9..12 => {
+            world.count(Fault::PolicyChangedUnderDelete, PEOPLE);
+            policies::keep_what_vanished(world, &remove.account);
+        }
+        _ => {
+            world.count(Fault::ReturnedBehindDenial, PEOPLE);
+            people.overwrite(item);
+            source.trouble(Trouble::Denied, world.now().plus(Duration::from_mins(2)));
+        }
     }
     Some(world.dice.duration(Duration::from_secs(1), Duration::from_secs(50)))
 }
@@ -68,8 +74,13 @@ pub(crate) fn item_opened(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddre
     }
 }
 
-/// A delete arrives at a destination.
+/// A delete arrives at a destination. Where its source space is out of sight, nothing but the delete's own look is to stop it.
 pub(crate) fn delete_arrives(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) {
+    let remove = watched::running().and_then(|running| running.remove.clone());
+    let source = remove.and_then(|remove| line.world.shelf(&remove.account, &remove.source));
+    if source.is_some_and(|source| source.hides(&item.space)) {
+        return;
+    }
     if shelf.inner.content(item).is_some() && may_act(line, 100) {
         let world = &*line.world;
         world.count(Fault::RewrittenUnderDelete, PEOPLE);

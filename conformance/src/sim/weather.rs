@@ -344,8 +344,9 @@ impl Weather<'_> {
     }
 }
 
-/// Late bodies arrive.
+/// Late bodies arrive, and so do spaces that were out of sight.
 pub(crate) async fn arrive(world: &World) {
+    People::bring_spaces_back(world, world.now());
     for desk in world.desks.values() {
         desk.arrive(world.now()).await;
     }
