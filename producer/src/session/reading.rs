@@ -116,8 +116,9 @@ impl Drop for Asked {
 
 /// All that is being read, and what was read and is waited for by a turn.
 ///
-/// One morsel of an account at a time, and so many in all as may have open listings: each holds a nibble and a page of either
-/// listing at most. So memory stays flat, and an account of ten thousand spaces whose store hangs costs the others one wait.
+/// One morsel between two stores at a time, and so many in all as may have open listings: each holds a nibble and a page of
+/// either listing at most. So memory stays flat, an account of ten thousand spaces whose store hangs costs the others one
+/// wait, and a destination that hangs keeps the account's other ones no longer waiting.
 #[derive(Default)]
 pub(super) struct Readings {
     going_on: JoinSet<(Read, u64, Result<Answer, Broke>)>,
@@ -142,7 +143,8 @@ impl Readings {
 
     /// Whether a morsel may have a turn, where so many may wait at once.
     pub(super) fn may_turn(&self, pair: &Pair, most: usize) -> bool {
-        let busy = self.morsels.len() >= most.max(1) || self.morsels.keys().any(|other| other.account == pair.account);
+        let stores = |pair: &Pair| (pair.account.clone(), pair.source.clone(), pair.destination.clone());
+        let busy = self.morsels.len() >= most.max(1) || self.morsels.keys().any(|other| stores(other) == stores(pair));
         !busy || self.holds(pair)
     }
 

@@ -538,6 +538,30 @@ async fn many_spaces_of_an_account_whose_store_hangs_cost_another_one_wait_in_al
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_destination_that_hangs_keeps_no_other_destination_of_its_account_waiting() {
+    let both = r#"{ "defaultPolicies": [
+        { "srcStoreId": "1", "destStoreId": "2" }, { "srcStoreId": "1", "destStoreId": "3" } ] }"#;
+    for hangs in ["2", "3"] {
+        let mut world = World::new(both);
+        world.plant("1", "item", 30);
+        slow_down(&world, hangs, HOUR * 1_000_000);
+        let producer = world.producer_with(waiting);
+        let stop = CancellationToken::new();
+        let working = async {
+            let mut done = 0;
+            for _ in 0..60 {
+                world.pass(Duration::from_secs(1)).await;
+                done += world.queue.drain_of(&account("a")).await;
+            }
+            stop.cancel();
+            done
+        };
+        let (report, done) = futures::join!(producer.session(&stop), working);
+        assert_eq!((report.unwrap().ended, done), (Ended::Stopped, 30), "{hangs} hangs");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_read_by_a_policy_that_is_edited_meanwhile_is_not_used() {
     let mut world = two(30, 0);
     let files = files(&mut world);
