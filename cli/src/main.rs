@@ -77,8 +77,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli, bars: &MultiProgress) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // Blocking work is short system calls on files: more threads than this wait for each other, not for disks.
-        .max_blocking_threads(32)
+        // Each store limits its own threads. So many that stores whose mounts hang leave some to the others.
+        .max_blocking_threads(1_024)
         .build()?;
     let exit = local_state::unless_damaged(runtime.block_on(commands::run(cli, bars.clone())));
     crash_point(CrashPoint::CliDone);

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -18,6 +19,8 @@ type Call = Box<dyn FnOnce() + Send>;
 const THREADS_MAX: usize = 32;
 /// How many calls may wait for each thread at work before another joins.
 const WAITING_EACH: usize = 4;
+/// How long a call waits before another thread joins for its sake: those at work may be held by a mount that hangs.
+const WAITS_MAX: Duration = Duration::from_secs(1);
 
 /// A store's calls and the threads at work on them.
 #[derive(Clone, Default)]
@@ -41,13 +44,20 @@ impl Hops {
         &self,
         call: impl FnOnce() -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         self.push(Box::new(move || {
             if !answer.is_closed() {
                 let _ = answer.send(call());
             }
         }));
-        answered.await.unwrap_or_else(|_| Err(Fault::unexpected("the call on the folder was given up")))
+        let answer = match tokio::time::timeout(WAITS_MAX, &mut answered).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.join_for_who_waits();
+                answered.await
+            }
+        };
+        answer.unwrap_or_else(|_| Err(Fault::unexpected("the call on the folder was given up")))
     }
 
     fn push(&self, call: Call) {
@@ -60,9 +70,27 @@ impl Hops {
             joins
         };
         if joins {
-            let joined = Joined { hops: self.clone(), left: false };
-            tokio::task::spawn_blocking(move || joined.work());
+            self.join();
         }
+    }
+
+    /// Another thread joins if calls wait, and there are not too many.
+    fn join_for_who_waits(&self) {
+        let joins = {
+            let mut waiting = self.waiting();
+            let joins = !waiting.calls.is_empty() && waiting.threads < THREADS_MAX;
+            waiting.threads += usize::from(joins);
+            joins
+        };
+        if joins {
+            self.join();
+        }
+    }
+
+    /// Puts a thread to work that is counted already.
+    fn join(&self) {
+        let joined = Joined { hops: self.clone(), left: false };
+        tokio::task::spawn_blocking(move || joined.work());
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
@@ -101,5 +129,36 @@ impl Drop for Joined {
         if !self.left {
             self.hops.waiting().threads -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_call_that_hangs_keeps_no_other_waiting() {
+        let hops = Hops::default();
+        let (let_go, held) = mpsc::channel::<()>();
+        let hangs = tokio::spawn({
+            let hops = hops.clone();
+            async move {
+                hops.run(move || {
+                    let _ = held.recv();
+                    Ok(0)
+                })
+                .await
+            }
+        });
+        while hops.waiting().threads == 0 || !hops.waiting().calls.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        for number in 1..=3 {
+            assert_eq!(hops.run(move || Ok(number)).await.unwrap(), number);
+        }
+        let_go.send(()).unwrap();
+        assert_eq!(hangs.await.unwrap().unwrap(), 0);
     }
 }
