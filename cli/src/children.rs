@@ -32,6 +32,11 @@ pub(crate) struct Line {
     /// The stores for which it waits: account and store, why, and whether that may pass.
     #[serde(default)]
     awaited: Vec<(String, String, String, bool)>,
+    /// How often stores have answered it, and those that have not answered all: account and store.
+    #[serde(default)]
+    answers: u64,
+    #[serde(default)]
+    asked: Vec<(String, String)>,
     /// That it cannot write to Mill's own state: why, and for how many ms that has been so, and has not been seen.
     #[serde(default)]
     still: Option<(String, u64, u64)>,
@@ -55,6 +60,8 @@ impl Line {
                 .iter()
                 .map(|(at, it)| (at.account.to_string(), at.store.to_string(), it.reason.clone(), it.may_pass))
                 .collect(),
+            answers: snapshot.answers,
+            asked: snapshot.asked.iter().map(|at| (at.account.to_string(), at.store.to_string())).collect(),
             still: snapshot.still.as_ref().map(|still| {
                 let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
                 (still.why.to_string(), ms(still.since), ms(still.last))
@@ -71,8 +78,11 @@ impl Line {
 }
 
 fn awaited((account, store, reason, may_pass): &(String, String, String, bool)) -> Option<(StoreAddress, Awaited)> {
-    let store = StoreAddress { account: AccountId::new(account).ok()?, store: StoreId::new(store).ok()? };
-    Some((store, Awaited { reason: reason.clone(), may_pass: *may_pass }))
+    Some((address(account, store)?, Awaited { reason: reason.clone(), may_pass: *may_pass }))
+}
+
+fn address(account: &str, store: &str) -> Option<StoreAddress> {
+    Some(StoreAddress { account: AccountId::new(account).ok()?, store: StoreId::new(store).ok()? })
 }
 
 /// What a child cannot write, as of its last line.
@@ -142,6 +152,8 @@ impl Children {
             snapshot.bytes_moving += line.bytes_moving;
             snapshot.in_hand.extend(line.in_hand.iter().cloned());
             snapshot.awaited.extend(line.awaited.iter().filter_map(awaited));
+            snapshot.answers += line.answers;
+            snapshot.asked.extend(line.asked.iter().filter_map(|(account, store)| address(account, store)));
             let still = line.still.as_ref().and_then(still);
             // Whoever failed last says whether it fails now.
             snapshot.still = snapshot.still.take().into_iter().chain(still).max_by_key(|still| still.last);

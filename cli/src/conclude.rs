@@ -4,6 +4,7 @@
 //! finds that. A run that has failed in part is not asked: it is to be run again anyway.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use mill_model::{Evidence, Fates, RunSum, SurveySum, Totals};
@@ -16,6 +17,7 @@ use crate::commands::dead_letters;
 use crate::exit::Exit;
 use crate::names::Names;
 use crate::report::{InSync, Summary};
+use crate::running::silence::unless_silent;
 use crate::running::{Ran, Remedy};
 use crate::works::Works;
 
@@ -27,6 +29,8 @@ pub(crate) struct Conclusion<'a> {
     pub(crate) stop: CancellationToken,
     /// Whether exit codes tell a run that changed nothing.
     pub(crate) detailed: bool,
+    /// How long a store that does not answer is waited for.
+    pub(crate) give_up_after: Duration,
 }
 
 impl Conclusion<'_> {
@@ -142,7 +146,15 @@ impl Conclusion<'_> {
             let item = mill_model::ItemAddress { space: pair.space.clone(), id: id.clone() };
             refusals.contains(&format!("{}/{item}", pair.account))
         };
-        let closing = self.producer.closing_survey(&is_refused, &self.stop).await?;
+        let closing = self.producer.closing_survey(&is_refused, &self.stop);
+        let closing = match unless_silent(closing, &self.works.statistics, self.give_up_after).await {
+            Ok(closing) => closing?,
+            Err(silent) => {
+                let why = self.names.text(&silent.to_string());
+                remarks.push(format!("whether all is in sync is not known: {why}"));
+                return Ok(InSync::No);
+            }
+        };
         remarks.extend(closing.missing_first.iter().map(|missing| self.names.missing(missing)));
         let more = closing.sum.queued.saturating_sub(closing.missing_first.len() as u64);
         if more > 0 {

@@ -1,6 +1,6 @@
 //! One progress figure over everything that goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -35,6 +35,10 @@ pub(crate) struct Snapshot {
     pub(crate) in_hand: Vec<(String, u64, u64)>,
     /// The stores for which work waits.
     pub(crate) awaited: AwaitedStores,
+    /// How often stores have answered.
+    pub(crate) answers: u64,
+    /// The stores that have not answered all that they were asked.
+    pub(crate) asked: BTreeSet<StoreAddress>,
     /// Whether Mill's own state cannot be written.
     pub(crate) still: Option<Standstill>,
 }
@@ -59,6 +63,8 @@ impl Snapshot {
                 .map(|one| (one.subject.clone(), one.moved.load(Relaxed), one.size))
                 .collect(),
             awaited: statistics.awaited(),
+            answers: statistics.answers.load(Relaxed),
+            asked: statistics.asked(),
             still: local_state::standstill(),
         }
     }

@@ -1,5 +1,7 @@
 //! Producing and working at once, until every copy is in sync.
 
+pub(crate) mod silence;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,6 +22,8 @@ use crate::names::Names;
 use crate::progress::{AwaitedStores, Progress, Snapshot};
 use crate::stop::Stopping;
 use crate::works::Works;
+
+use self::silence::{Silent, Stillness, time};
 
 /// A run that ends by itself.
 pub(crate) struct Run<'a> {
@@ -190,7 +194,7 @@ struct Watch<'a> {
 impl Watch<'_> {
     /// Returns how long it took, and what it waited for in vain, if it did.
     async fn until_done(&self, mut progress: Progress) -> (Duration, Option<Stuck>) {
-        let mut moved = (Totals::default(), 0, Instant::now());
+        let mut stillness = Stillness::new();
         let mut shown = Instant::now();
         let pace = self.works.engine.pace;
         let mut empty = 0;
@@ -206,13 +210,21 @@ impl Watch<'_> {
                 progress.show(&snapshot);
                 shown = Instant::now();
             }
-            if (moved.0, moved.1) != (snapshot.totals, snapshot.bytes_moving) {
-                moved = (snapshot.totals, snapshot.bytes_moving, Instant::now());
-            }
+            let (still, unanswered) = stillness.look(&snapshot);
             if let Some(why) = self.state_in_vain(snapshot.still.as_ref()) {
                 local_state::give_up();
                 self.producing.cancel();
                 break Some(why);
+            }
+            if let Some(silent) = Silent::after(unanswered, self.give_up_after, &snapshot.asked) {
+                // Who waits for such an answer would not end gently.
+                self.producing.cancel();
+                self.stopping.at_once.cancel();
+                break Some(if snapshot.awaited.is_empty() {
+                    Stuck { why: silent.to_string(), remedy: Remedy::RunAgain }
+                } else {
+                    unusable(still, &snapshot.awaited)
+                });
             }
             if !self.produced.load(Ordering::Acquire) {
                 continue;
@@ -226,7 +238,7 @@ impl Watch<'_> {
                     continue;
                 }
                 Ok((ready, put_off)) => {
-                    if let Some(why) = self.in_vain(moved.2.elapsed(), (ready, put_off), &snapshot.awaited) {
+                    if let Some(why) = self.in_vain(still, (ready, put_off), &snapshot.awaited) {
                         break Some(why);
                     }
                 }
@@ -245,7 +257,7 @@ impl Watch<'_> {
         if still.since.elapsed() <= self.give_up_after || still.last.elapsed() > FAILS_NOW {
             return None;
         }
-        let waited = humantime::format_duration(Duration::from_secs(still.since.elapsed().as_secs()));
+        let waited = time(still.since.elapsed());
         let why = format!("mill's own state could not be written for {waited}: {}", still.why);
         Some(Stuck { why, remedy: Remedy::SetRight })
     }
@@ -260,15 +272,7 @@ impl Watch<'_> {
         }
         let may_pass = awaited.values().any(|awaited| awaited.may_pass);
         let most = if may_pass { self.give_up_after } else { NOTHING_MOVES };
-        let stores =
-            awaited.iter().map(|(store, awaited)| format!("store `{store}` cannot be used: {}", awaited.reason));
-        let stores = stores.collect::<Vec<_>>().join("; ");
-        (still > most).then(|| {
-            let waited = humantime::format_duration(Duration::from_secs(still.as_secs()));
-            let all_may_pass = awaited.values().all(|awaited| awaited.may_pass);
-            let remedy = if all_may_pass { Remedy::RunAgain } else { Remedy::SetRight };
-            Stuck { why: format!("nothing went on for {waited}: {stores}"), remedy }
-        })
+        (still > most).then(|| unusable(still, awaited))
     }
 
     /// Tasks ready or in hand, and tasks put off.
@@ -281,6 +285,15 @@ impl Watch<'_> {
         }
         Ok(sum)
     }
+}
+
+/// That stores could not be used for so long, in their own words.
+fn unusable(still: Duration, awaited: &AwaitedStores) -> Stuck {
+    let stores = awaited.iter().map(|(store, awaited)| format!("store `{store}` cannot be used: {}", awaited.reason));
+    let stores = stores.collect::<Vec<_>>().join("; ");
+    let all_may_pass = awaited.values().all(|awaited| awaited.may_pass);
+    let remedy = if all_may_pass { Remedy::RunAgain } else { Remedy::SetRight };
+    Stuck { why: format!("nothing went on for {}: {stores}", time(still)), remedy }
 }
 
 /// The hands at work.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use mill_engine::{AskedStore, AskedStores};
 use mill_local::folder::Layout;
 use mill_local::process;
 use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
@@ -67,11 +68,13 @@ impl Works {
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let space = SpaceId::new("policies")?;
         let own = own_folder("policies")?;
+        let statistics = Arc::<Statistics>::default();
         let files: Arc<dyn SourceStore> = if config.text("policies.bucket").is_empty() {
-            folders.open(own, config.path("policies.folder"), Layout::Single(space.clone()))
+            folders.open(own.clone(), config.path("policies.folder"), Layout::Single(space.clone()))
         } else {
-            fleet::policy_store(config, own, &space).await?
+            fleet::policy_store(config, own.clone(), &space).await?
         };
+        let files = Arc::new(AskedStore::new(files, own, statistics.clone()));
         let refresh = config.duration("policies.refresh")?;
         let policies = Arc::new(PolicyBook::of_store(files, space, engine.clock.clone(), refresh));
         let misplaced = Arc::<Misplaced>::default();
@@ -87,18 +90,19 @@ impl Works {
             installation: installation(config),
         });
         let configured = Some(stores.clone());
-        Ok(Self { configured, ..Self::of(engine, policies, stores, (misplaced, places)) })
+        let stores = Arc::new(AskedStores { stores, statistics: statistics.clone() });
+        Ok(Self { configured, ..Self::of(engine, policies, (stores, statistics), (misplaced, places)) })
     }
 
-    /// From parts; nothing is counted yet.
+    /// From parts. The stores note in these statistics what they are asked.
     pub(crate) fn of(
         engine: Engine,
         policies: Arc<PolicyBook>,
-        stores: Arc<dyn Stores>,
+        (stores, statistics): (Arc<dyn Stores>, Arc<Statistics>),
         (misplaced, places): (Arc<Misplaced>, Arc<DestinationPlaces>),
     ) -> Self {
         crash_point(CrashPoint::CliOpened);
-        let (statistics, refusals) = Default::default();
+        let refusals = Arc::default();
         Self {
             engine,
             policies,

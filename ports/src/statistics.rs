@@ -1,6 +1,6 @@
 //! What a process has done so far, and what it has in hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +25,10 @@ pub struct Statistics {
     in_hand: Mutex<BTreeMap<u64, Arc<InHand>>>,
     next: AtomicU64,
     awaited: Mutex<BTreeMap<StoreAddress, Awaited>>,
+    /// How often stores have answered.
+    pub answers: AtomicU64,
+    /// What stores were asked and have not answered: whom each question went to.
+    asked: Mutex<BTreeMap<u64, StoreAddress>>,
 }
 
 /// Why work waits for a store.
@@ -138,9 +142,41 @@ impl Statistics {
         locked(&self.awaited).clone()
     }
 
+    /// Notes that a store is asked something, until the question is dropped.
+    pub fn ask(&self, store: &StoreAddress) -> Question<'_> {
+        let key = self.next.fetch_add(1, Relaxed);
+        locked(&self.asked).insert(key, store.clone());
+        Question { statistics: self, key }
+    }
+
+    /// The stores that have not answered all that they were asked.
+    pub fn asked(&self) -> BTreeSet<StoreAddress> {
+        locked(&self.asked).values().cloned().collect()
+    }
+
     /// The larger transfers going on, oldest first.
     pub fn in_hand(&self) -> Vec<Arc<InHand>> {
         locked(&self.in_hand).values().cloned().collect()
+    }
+}
+
+/// A question to a store, open until this is dropped.
+#[derive(Debug)]
+pub struct Question<'s> {
+    statistics: &'s Statistics,
+    key: u64,
+}
+
+impl Question<'_> {
+    /// Counts the answer.
+    pub fn answered(self) {
+        self.statistics.answers.fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        locked(&self.statistics.asked).remove(&self.key);
     }
 }
 

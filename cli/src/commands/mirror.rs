@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use indicatif::MultiProgress;
+use mill_engine::AskedStore;
 use mill_local::Remembered;
 use mill_local::folder::{FolderStore, Layout};
 use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
-use mill_ports::{CrashPoint, Presence, Refusal, StoreErrorKind, crash_point};
+use mill_ports::{CrashPoint, DeletableStore, Presence, Refusal, Statistics, StoreErrorKind, crash_point};
 use mill_producer::{AbsentSource, WhenFull};
 use mill_records::destinations::Keeper;
 use mill_records::owners::{DestinationSpace, Owners};
@@ -39,6 +40,7 @@ use crate::misplaced::Misplaced;
 use crate::names::Names;
 use crate::output::line;
 use crate::places::{DestinationPlaces, NotWhereItWas, WayOut};
+use crate::running::silence::unless_silent;
 use crate::running::{Hands, Run};
 use crate::stop::{self, StoppedEarly};
 use crate::stores::{FolderOpener, MirrorStores, OpenedAs, TAKE_OVER};
@@ -70,9 +72,11 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
     pair.make_destination(first || args.create)?;
     pair.state.remember(&remembered, identity)?;
     // Also a server that takes the call and never answers holds nobody up who stops it.
-    let works = pair.works(engine, &args, first || args.create, &stop);
+    let statistics = Arc::<Statistics>::default();
+    let works = pair.works((engine, statistics.clone()), &args, first || args.create, &stop);
+    let works = unless_silent(works, &statistics, args.ending.give_up_after);
     let Some(works) = stop.run_until_cancelled(works).await else { return Err(StoppedEarly(String::new()).into()) };
-    let works = Works { item_patience: args.ending.give_up_after, ..works? };
+    let works = Works { item_patience: args.ending.give_up_after, ..works?? };
     super::held::confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &*works.engine.clock).await?;
     works.engine.purge_queues().await?;
     crash_point(CrashPoint::MirrorPurged);
@@ -114,6 +118,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
         names: &names,
         stop,
         detailed: args.ending.detailed_exit_code,
+        give_up_after: args.ending.give_up_after,
     };
     let (exit, mut summary) = conclusion.of(ran).await?;
     summary.first_run = Some(first);
@@ -206,7 +211,13 @@ impl Pair {
         Ok(())
     }
 
-    async fn works(&self, engine: Engine, args: &Mirror, may_create: bool, stop: &CancellationToken) -> Result<Works> {
+    async fn works(
+        &self,
+        (engine, statistics): (Engine, Arc<Statistics>),
+        args: &Mirror,
+        may_create: bool,
+        stop: &CancellationToken,
+    ) -> Result<Works> {
         let account = AccountId::new(Names::MIRROR_ACCOUNT)?;
         let (source, destination) = (StoreId::new(Names::MIRROR_SOURCE)?, StoreId::new(Names::MIRROR_DESTINATION)?);
         let space = SpaceId::new(Names::MIRROR_SPACE)?;
@@ -214,8 +225,10 @@ impl Pair {
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<Misplaced>::default();
         let (from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
+        let from = Arc::new(AskedStore::new(from, address(&source), statistics.clone()));
         let holds_something = self.source.holds_something(&*from, &engine.clock, args.remove_vanished).await?;
         let (to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
+        let to: Arc<dyn DeletableStore> = Arc::new(AskedStore::new(to, address(&destination), statistics.clone()));
         let patience = Patience { give_up_after: args.ending.give_up_after, stop };
         let owner = DestinationSpace { store: address(&destination), space: space.clone() };
         if let End::Remote(_) = &self.destination
@@ -247,7 +260,8 @@ impl Pair {
         stores.destination.tidy().await;
         let policy =
             AccountPolicy::mirror(account, space, source, destination, Compare::Differences, args.remove_vanished);
-        Ok(Works::of(engine, Arc::new(PolicyBook::fixed(vec![policy])), Arc::new(stores), (misplaced, places)))
+        let policies = Arc::new(PolicyBook::fixed(vec![policy]));
+        Ok(Works::of(engine, policies, (Arc::new(stores), statistics), (misplaced, places)))
     }
 
     /// What this mirror is known by to others that would write its destination: its source, by its path on this host and

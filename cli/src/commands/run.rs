@@ -69,7 +69,8 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         // Of a workman's process that was killed, there is nobody else who would.
         stores.tidy_again().await;
     }
-    let conclusion = Conclusion { works: &works, producer: &producer, names: &Names::Policies, stop, detailed };
+    let conclusion =
+        Conclusion { works: &works, producer: &producer, names: &Names::Policies, stop, detailed, give_up_after };
     let (exit, summary) = conclusion.of(ran).await?;
     summary.print(args.ending.json, exit);
     Ok(exit)

@@ -45,6 +45,8 @@ mod same;
 mod seaweed;
 #[path = "fleet/shapes.rs"]
 mod shapes;
+#[path = "fleet/silent.rs"]
+mod silent;
 #[path = "fleet/sources.rs"]
 mod sources;
 #[path = "../../../infra/aws/tests/it/stack.rs"]

@@ -8,6 +8,7 @@ mod disks;
 #[cfg(feature = "aws")]
 mod fleet;
 mod folding;
+mod hangs;
 mod hostile;
 mod installed;
 mod kills;

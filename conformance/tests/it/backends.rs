@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mill_conformance::{Keep, QueueSubject, StoreLimits, StoreSubject, TableSubject};
 use mill_engine::{
-    FaultPlan, Faulty, FaultyStore, HandClock, Limited, MemoryQueues, MemoryStore, MemoryTable, QueueHabits, Recording,
-    SeededChance, StoreHabits,
+    AskedStore, FaultPlan, Faulty, FaultyStore, HandClock, Limited, MemoryQueues, MemoryStore, MemoryTable,
+    QueueHabits, Recording, SeededChance, StoreHabits,
 };
 use mill_model::{AccountId, QueueName, StoreAddress, StoreId};
 use mill_ports::{Chance, Clock, DeletableStore, Table, TaskQueue};
@@ -142,6 +142,11 @@ pub(crate) async fn limited_store() -> StoreSubject {
     store(Limited::new(memory(StoreHabits::default()), 1))
 }
 
+/// With what it is asked noted.
+pub(crate) async fn asked_store() -> StoreSubject {
+    store(AskedStore::new(memory(StoreHabits::default()), address(), Arc::default()))
+}
+
 /// Counted.
 pub(crate) async fn recording_store() -> StoreSubject {
     store(Recording::new(memory(StoreHabits::default())))
@@ -165,6 +170,11 @@ pub(crate) async fn memory_of_a_service() -> StoreSubject {
 /// The same, limited.
 pub(crate) async fn limited_of_a_service() -> StoreSubject {
     store(Limited::new(of_a_service(), 1))
+}
+
+/// The same, with what it is asked noted.
+pub(crate) async fn asked_of_a_service() -> StoreSubject {
+    store(AskedStore::new(of_a_service(), address(), Arc::default()))
 }
 
 /// The same, counted.

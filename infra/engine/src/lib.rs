@@ -5,12 +5,13 @@
 //! what works on them works elsewhere.
 //!
 //! Reading order: [`clock`] and [`chance`] (time and chance under a test's control), [`queue`], [`table`], [`store`]
-//! (the back ends), [`op`] (the calls that wrappers know by name), [`recording`], [`limited`], [`faulty`]
-//! (the wrappers).
+//! (the back ends), [`op`] (the calls that wrappers know by name), [`recording`], [`limited`], [`asked`],
+//! [`faulty`] (the wrappers).
 //!
 //! **Invariant:** nothing here reads the operating system's clock or chance. The same seed and the same calls in the
 //! same order give the same answers. Nothing survives the process.
 
+pub mod asked;
 pub mod chance;
 pub mod clock;
 pub mod faulty;
@@ -21,6 +22,7 @@ pub mod recording;
 pub mod store;
 pub mod table;
 
+pub use asked::{AskedStore, AskedStores};
 pub use chance::SeededChance;
 pub use clock::{HandClock, SimClock};
 pub use faulty::{Fault, FaultKind, FaultPlan, FaultRates, Faulty, FaultyStore};

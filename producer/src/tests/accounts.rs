@@ -542,7 +542,7 @@ async fn a_destination_that_hangs_keeps_no_other_destination_of_its_account_wait
     let both = r#"{ "defaultPolicies": [
         { "srcStoreId": "1", "destStoreId": "2" }, { "srcStoreId": "1", "destStoreId": "3" } ] }"#;
     for hangs in ["2", "3"] {
-        let mut world = World::new(both);
+        let world = World::new(both);
         world.plant("1", "item", 30);
         slow_down(&world, hangs, HOUR * 1_000_000);
         let producer = world.producer_with(waiting);

@@ -77,6 +77,12 @@ impl FlakyFolder {
         lock(&self.served).fold = Some(fold);
     }
 
+    /// Nothing that is asked of it is answered until what this gives is dropped.
+    #[must_use]
+    pub fn hang(&self) -> impl Drop + '_ {
+        Hangs(lock(&self.served))
+    }
+
     /// Nothing fails any more.
     pub fn repair(&self) {
         let mut tree = lock(&self.served);
@@ -89,6 +95,13 @@ impl FlakyFolder {
     pub fn ignore_lone_mtime(&self) {
         lock(&self.served).ignores_lone_mtime = true;
     }
+}
+
+/// Each operation waits for the lock that this holds.
+struct Hangs<'f>(#[allow(dead_code)] MutexGuard<'f, Tree>);
+
+impl Drop for Hangs<'_> {
+    fn drop(&mut self) {}
 }
 
 #[derive(Debug, Default)]

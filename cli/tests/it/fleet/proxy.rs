@@ -36,6 +36,8 @@ pub(crate) enum Mood {
     Away,
     /// The same from so many calls on.
     AwayAfter(u64),
+    /// No call is ever answered, from so many calls on.
+    SilentAfter(u64),
     /// The first two calls of a method on an item are answered with 500.
     FailsTwice,
     /// Calls of this method on items with these words in their path are denied.
@@ -63,6 +65,8 @@ pub(crate) enum Lot {
     Expired,
     /// The line ends, and the server hears nothing of it.
     Unheard,
+    /// The line stands, and nobody hears anything.
+    Unanswered,
 }
 
 /// So many of each kind show how large the share is.
@@ -206,6 +210,10 @@ impl State {
         *calls <= 2
     }
 
+    fn passed(&self) -> u64 {
+        self.lots.lock().unwrap().get(&Lot::Passes).copied().unwrap_or_default()
+    }
+
     fn lot(&self, mood: Mood) -> Lot {
         let lot = match mood {
             Mood::Quiet
@@ -217,10 +225,9 @@ impl State {
                 return Lot::Passes;
             }
             Mood::Away => Lot::Unheard,
-            Mood::AwayAfter(calls) => {
-                let passed = self.lots.lock().unwrap().get(&Lot::Passes).copied().unwrap_or_default();
-                if passed < calls { Lot::Passes } else { Lot::Unheard }
-            }
+            Mood::AwayAfter(calls) if self.passed() >= calls => Lot::Unheard,
+            Mood::SilentAfter(calls) if self.passed() >= calls => Lot::Unanswered,
+            Mood::AwayAfter(_) | Mood::SilentAfter(_) => Lot::Passes,
             Mood::Expired => Lot::Expired,
             Mood::Troubled => match self.dice.lock().unwrap().roll(48) {
                 0..4 => Lot::Refused,
@@ -277,6 +284,7 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
     match lot {
         Lot::Refused => Ok(told(503, String::new(), false)),
         Lot::Unheard => Err(lost("the line is dead")),
+        Lot::Unanswered => std::future::pending().await,
         _ if fails => Ok(told(500, String::new(), false)),
         _ if let Some((status, code)) = denied => Ok(told(status, refusal(code), false)),
         _ if archived => passed_on(state.server, parts, body).await.map(|(mut head, body)| {

@@ -50,13 +50,11 @@ impl Hops {
                 let _ = answer.send(call());
             }
         }));
-        let answer = match tokio::time::timeout(WAITS_MAX, &mut answered).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.join_for_who_waits();
-                answered.await
-            }
-        };
+        let soon = tokio::time::timeout(WAITS_MAX, &mut answered).await;
+        if soon.is_err() {
+            self.join_for_who_waits();
+        }
+        let answer = if let Ok(answer) = soon { answer } else { answered.await };
         answer.unwrap_or_else(|_| Err(Fault::unexpected("the call on the folder was given up")))
     }
 

@@ -1,0 +1,97 @@
+//! Telling a store that is silent from work that takes long.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use mill_model::{StoreAddress, Totals};
+use mill_ports::Statistics;
+
+use crate::progress::Snapshot;
+
+/// How often it is looked whether anybody answers.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A client tries a call several times, and then says why it failed. For that it is given so long at least.
+const SILENT_MIN: Duration = Duration::from_secs(10);
+
+/// For how long nothing has moved.
+#[derive(Debug)]
+pub(super) struct Stillness {
+    work: (Totals, u64),
+    work_since: Instant,
+    answers: u64,
+    silent_since: Instant,
+}
+
+impl Stillness {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self { work: (Totals::default(), 0), work_since: now, answers: 0, silent_since: now }
+    }
+
+    /// For how long by now no count and no byte has moved, and for how long no store has answered either. A store that takes
+    /// nothing more answers all the same.
+    pub(super) fn look(&mut self, snapshot: &Snapshot) -> (Duration, Duration) {
+        let (work, now) = ((snapshot.totals, snapshot.bytes_moving), Instant::now());
+        if self.work != work {
+            (self.work, self.work_since, self.silent_since) = (work, now, now);
+        }
+        if self.answers != snapshot.answers {
+            (self.answers, self.silent_since) = (snapshot.answers, now);
+        }
+        (now - self.work_since, now - self.silent_since)
+    }
+}
+
+/// A store was silent for so long that it is given up.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing went on for {}: {} not answer; `--give-up-after` allows longer", time(*.waited), shown(.stores))]
+pub(crate) struct Silent {
+    waited: Duration,
+    stores: BTreeSet<StoreAddress>,
+}
+
+impl Silent {
+    /// The stores that do not answer, if nothing has moved for longer than `most`.
+    pub(super) fn after(waited: Duration, most: Duration, stores: &BTreeSet<StoreAddress>) -> Option<Self> {
+        (waited > most.max(SILENT_MIN) && !stores.is_empty()).then(|| Self { waited, stores: stores.clone() })
+    }
+}
+
+/// What `work` gives, unless all stores that it asks are silent for so long.
+pub(crate) async fn unless_silent<W: Future>(
+    work: W,
+    statistics: &Statistics,
+    give_up_after: Duration,
+) -> Result<W::Output, Silent> {
+    let silent = async {
+        let (mut answers, mut since) = (statistics.answers.load(Relaxed), Instant::now());
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = statistics.answers.load(Relaxed);
+            if answers != now {
+                (answers, since) = (now, Instant::now());
+            }
+            if let Some(silent) = Silent::after(since.elapsed(), give_up_after, &statistics.asked()) {
+                return silent;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        silent = silent => Err(silent),
+    }
+}
+
+pub(super) fn time(waited: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(waited.as_secs()))
+}
+
+fn shown(stores: &BTreeSet<StoreAddress>) -> String {
+    let names: Vec<String> = stores.iter().map(|store| format!("store `{store}`")).collect();
+    let verb = if names.len() == 1 { "does" } else { "do" };
+    format!("{} {verb}", names.join(" and "))
+}

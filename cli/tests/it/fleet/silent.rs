@@ -1,0 +1,146 @@
+//! Servers that take a call and never answer: given up in the time that was allowed, by name, and told from slow ones.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::proxy::{Mood, Proxy};
+use super::{CREDENTIALS, boto, ministack};
+use crate::world::{Ran, World, walk};
+
+const ITEMS: usize = 20;
+
+/// A client of S3 gives up by itself only after many minutes.
+const ENDS: Duration = Duration::from_mins(2);
+
+/// A bucket, and a proxy before it.
+fn bucket(world: &World, name: &str) -> Proxy {
+    boto(
+        world,
+        &format!(
+            "s3 = client('s3', '{}')
+s3.create_bucket(Bucket='{name}')
+for n in range({ITEMS}): s3.put_object(Bucket='{name}', Key=f'item-{{n}}', Body=b'x' * n)",
+            ministack()
+        ),
+    );
+    Proxy::before(ministack(), 1)
+}
+
+/// Policies of one account, from a bucket to a folder.
+fn policies(world: &World, proxy: &Proxy, prefix: &str) {
+    world.mill(&["init", "."]).expect(0);
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
+    let stores = format!(
+        r#"{{"stores": [{{"id": "1", "type": "s3", "endpoint": "{}", "region": "us-east-1", "pathStyle": true,
+                          "bucketPrefix": "{prefix}", "primary": true}}, {{"id": "2", "type": "folder", "root": "two"}}]}}"#,
+        proxy.address()
+    );
+    world.write("policies/library-stores.json", stores);
+}
+
+fn begin(world: &World, args: &[&str]) -> Child {
+    let mut command = world.command();
+    command.envs(CREDENTIALS).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// What it came to, which it must within a time in which no client would have given up by itself.
+#[track_caller]
+fn ends(mut child: Child) -> Ran {
+    let (mut out, mut errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let read = |from: &mut dyn std::io::Read| {
+        let mut said = Vec::new();
+        from.read_to_end(&mut said).unwrap();
+        said
+    };
+    let reading = std::thread::spawn(move || (read(&mut out), read(&mut errors)));
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if began.elapsed() > ENDS {
+            child.kill().unwrap();
+            panic!("it did not end: {}", String::from_utf8_lossy(&reading.join().unwrap().1));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let (stdout, stderr) = reading.join().unwrap();
+    Ran::of(std::process::Output { status, stdout, stderr })
+}
+
+#[test]
+fn a_run_gives_up_a_source_that_never_answers_and_names_it() {
+    bucket(&World::new(), "mute-spaces");
+    for (processes, after, code) in [("0", 0, 100), ("0", 8, 50), ("2", 8, 50)] {
+        let (world, proxy) = (World::new(), Proxy::before(ministack(), 1));
+        policies(&world, &proxy, "mute-");
+        proxy.set(Mood::SilentAfter(after));
+        let args = ["run", "--json", "--give-up-after", "5s", "--processes", processes];
+        let ran = ends(begin(&world, &args)).expect(code);
+        let remarks = ran.json()["remarks"].to_string();
+        for words in ["store `library:1` does not answer", "--give-up-after"] {
+            assert!(remarks.contains(words), "{processes} {after}: {words}: {remarks} {}", ran.err);
+        }
+        proxy.set(Mood::Quiet);
+        ends(begin(&world, &["run", "--json"])).expect(0);
+        assert_eq!(walk(&world.path("two/spaces")).len(), ITEMS);
+    }
+}
+
+#[test]
+fn a_mirror_gives_up_an_end_that_never_answers_and_names_it() {
+    bucket(&World::new(), "mute");
+    let from = ["s3://mute", "copies", "--source-endpoint"];
+    let to = ["src", "s3://mute/copies", "--destination-endpoint"];
+    for (between, after, code) in [(from, 8, 50), (to, 0, 100), (to, 3, 100)] {
+        let (world, proxy) = (World::new(), Proxy::before(ministack(), 1));
+        world.write("src/a", "a");
+        let mirror = || {
+            let args = [&["mirror"], &between[..], &[proxy.address(), "--json", "--give-up-after", "5s"]].concat();
+            ends(begin(&world, &args))
+        };
+        proxy.set(Mood::SilentAfter(after));
+        let ran = mirror().expect(code);
+        let said = ran.out + &ran.err;
+        assert!(said.contains("`s3://mute") && said.contains("does not answer; `--give-up-after`"), "{said}");
+        assert!(!said.contains("mirror:"), "{said}");
+        proxy.set(Mood::Quiet);
+        mirror().expect(0);
+    }
+}
+
+/// Nothing but its answers moves: each of its spaces is empty.
+#[test]
+fn a_slow_store_is_no_silent_one() {
+    let world = World::new();
+    let proxy = Proxy::before(ministack(), 1);
+    let make = format!(
+        "s3 = client('s3', '{}')
+for n in range(10): s3.create_bucket(Bucket=f'tardy-{{n}}')",
+        ministack()
+    );
+    boto(&world, &make);
+    policies(&world, &proxy, "tardy-");
+    let args = ["run", "--json", "--give-up-after", "1s"];
+    ends(begin(&world, &args)).expect(0);
+    proxy.set(Mood::Far(Duration::from_millis(1_500)));
+    ends(begin(&world, &args)).expect(0);
+}
+
+#[test]
+fn a_second_signal_ends_a_run_at_once_that_a_silent_store_holds() {
+    bucket(&World::new(), "held-spaces");
+    for after in [0, 8] {
+        let (world, proxy) = (World::new(), Proxy::before(ministack(), 1));
+        policies(&world, &proxy, "held-");
+        proxy.set(Mood::SilentAfter(after));
+        let run = begin(&world, &["run", "--json"]);
+        std::thread::sleep(Duration::from_secs(3));
+        for _ in 0..2 {
+            assert!(Command::new("kill").arg("-INT").arg(run.id().to_string()).status().unwrap().success());
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        ends(run).expect(50);
+    }
+}
