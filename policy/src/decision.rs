@@ -7,9 +7,9 @@ use mill_model::{AccountId, SpaceId, StoreId};
 /// What a producer queues of a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Compare {
-    /// Every item: nothing is assumed.
+    /// Every item, also what listings and seals prove to be in sync: nothing is assumed.
     Everything,
-    /// What listings and seals cannot prove to be in step, and a rotating share of the rest.
+    /// What listings and seals cannot prove to be in sync.
     Differences,
 }
 

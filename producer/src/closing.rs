@@ -95,12 +95,13 @@ impl DuplicationProducer {
             let is_of_run = |survey: &PairSurvey| {
                 runs.get(&survey.pair.account).is_some_and(|run| run.row.row.number == survey.run)
             };
-            let ours = surveys.filter(|survey| is_of_run(survey) && survey.in_sync.is_none());
+            let ours = surveys.filter(|survey| is_of_run(survey) && survey.sum.queued > 0);
             let in_sync = |mut survey: PairSurvey| {
-                let refused = refused(&survey.pair).min(survey.sum.queued);
-                survey.sum.queued -= refused;
+                let queued = std::mem::take(&mut survey.sum.queued);
+                let refused = refused(&survey.pair).min(queued);
                 survey.sum.refused += refused;
-                PairSurvey { in_sync: Some(survey.began), ..survey }
+                survey.sum.unchanged += queued - refused;
+                PairSurvey { in_sync: Some(survey.began), unproven: 0, ..survey }
             };
             state.note_surveys(&ours.map(in_sync).collect::<Vec<_>>()).await
         }
@@ -200,7 +201,7 @@ impl<'a> Closing<'a> {
         self.report.extra += extra;
         self.report.missing_first.extend(missing);
         let (run, in_sync) = (self.session.run_number(&pair.account), (sum.queued + extra == 0).then_some(began));
-        let survey = PairSurvey { pair: pair.clone(), run, began, sum, held, in_sync };
+        let survey = PairSurvey { pair: pair.clone(), run, began, sum, unproven: sum.queued, held, in_sync };
         if let Err(error) = self.session.state.note_surveys(&[survey]).await {
             warn!(error = chain(&error), "what the closing survey found cannot be written down");
         }

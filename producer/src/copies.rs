@@ -1,7 +1,8 @@
-//! A nibble of copies: the next items of a morsel that are not proven to be in sync, and what else stands between them.
+//! A nibble of copies: the next items of a morsel that are to be queued, and what else stands between them.
 
 use mill_model::ids::shown;
 use mill_model::{ContentId, SurveySum};
+use mill_policy::Compare;
 use mill_ports::Refusal;
 use mill_records::seals::Pair;
 use tracing::warn;
@@ -13,8 +14,12 @@ use crate::report::{EntryClass, NamedEntry};
 #[derive(Debug)]
 pub(crate) struct Nibble {
     pair: Pair,
+    /// Whether it leaves out what is proven to be in sync.
+    compare: Compare,
     /// The items to be queued, with their sizes.
     pub(crate) items: Vec<(ContentId, u64)>,
+    /// How many of them are not proven to be in sync.
+    pub(crate) unproven: u64,
     /// The last item that was looked at.
     pub(crate) last: Option<ContentId>,
     /// What was made of all entries up to that item. The items are not queued yet, and not in it.
@@ -39,10 +44,12 @@ impl Nibble {
     const NAMES_MAX: usize = 10_000;
 
     /// With nothing in it.
-    pub(crate) fn new(pair: &Pair) -> Self {
+    pub(crate) fn new(pair: &Pair, compare: Compare) -> Self {
         Self {
             pair: pair.clone(),
+            compare,
             items: Vec::new(),
+            unproven: 0,
             last: None,
             sum: SurveySum::default(),
             behind: SurveySum::default(),
@@ -53,33 +60,33 @@ impl Nibble {
         }
     }
 
-    /// Gathers up to `most` items. It ends behind an item, or at the end.
-    pub(crate) async fn gather(pair: &Pair, merge: &mut Merge, most: usize) -> Self {
-        let mut nibble = Self::new(pair);
+    /// The same with up to `most` items gathered. It ends behind an item, or at the end.
+    pub(crate) async fn gather(mut self, merge: &mut Merge, most: usize) -> Self {
         let passed_max = most.saturating_mul(Self::UNCHANGED_PER_ITEM) as u64;
-        while nibble.items.len() < most && nibble.sum.unchanged + nibble.sum.refused + nibble.sum.hidden < passed_max {
+        while self.items.len() < most && self.sum.unchanged + self.sum.refused + self.sum.hidden < passed_max {
             match merge.next().await {
-                Ok(Some(found)) => nibble.add(found, merge),
+                Ok(Some(found)) => self.add(found, merge),
                 Ok(None) => {
-                    nibble.ends(merge);
+                    self.ends(merge);
                     break;
                 }
                 Err(error) => {
-                    nibble.breaks(error);
+                    self.breaks(error);
                     break;
                 }
             }
         }
-        nibble
+        self
     }
 
     /// Takes in what a merge found. What only the destination has is not a nibble's business.
     pub(crate) fn add(&mut self, found: Found, merge: &mut Merge) {
         match found {
             Found::AtSource { id, size, proof, .. } => {
-                if proof.is_complete() {
+                if proof.is_complete() && self.compare == Compare::Differences {
                     self.behind.unchanged += 1;
                 } else {
+                    self.unproven += u64::from(!proof.is_complete());
                     self.items.push((id.clone(), size));
                 }
                 self.last = Some(id);

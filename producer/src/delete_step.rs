@@ -161,8 +161,7 @@ impl Session<'_> {
         current: Option<CurrentList>,
     ) -> Result<DeletesStep, StepError> {
         // What a marker has passed was compared in an earlier turn.
-        let copies_max =
-            (ends.compares_differences() && morsel.row.marker.is_none()).then(|| self.settings.nibble.get());
+        let copies_max = morsel.row.marker.is_none().then(|| self.settings.nibble.get());
         let keep_max = self.settings.thresholds.unasked_max + 1;
         let (of, seals) = (ends.clone(), self.deps.seals.clone());
         let reading = async move { vanished(&of, &seals, keep_max, copies_max).await };
@@ -577,12 +576,13 @@ async fn vanished(
     if merge.destination_is_over().await? {
         return Ok(None);
     }
-    let survey = Survey::of(&ends.pair, &mut merge, (keep_max, copies_max), Respelled::default()).await?;
+    let copies = || copies_max.map(|most| (ends.nibble(), most));
+    let survey = Survey::of(&mut merge, (keep_max, copies()), Respelled::default()).await?;
     if survey.count == 0 || !ends.destination.folds_names(&ends.pair.space).await? {
         return Ok(Some(survey));
     }
     let respelled = Respelled::of(&mut ends.both(seals)).await?;
-    Ok(Some(Survey::of(&ends.pair, &mut ends.both(seals), (keep_max, copies_max), respelled).await?))
+    Ok(Some(Survey::of(&mut ends.both(seals), (keep_max, copies()), respelled).await?))
 }
 
 #[cfg(test)]

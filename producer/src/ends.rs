@@ -9,6 +9,7 @@ use mill_records::delete_lists::DeleteListError;
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
 use mill_records::seals::{Pair, Seals};
 
+use crate::copies::Nibble;
 use crate::listing::{ListingError, OrderedListing};
 use crate::merge::{Merge, MergeError};
 use crate::paths::Paths;
@@ -129,17 +130,21 @@ impl Ends {
         Ok(Self { pair: pair.clone(), policy, source, destination, source_here, destination_here, owned })
     }
 
-    /// What is to be copied behind `after`: the source alone, or with all that can prove an item to be in step.
+    /// What is to be copied behind `after`, with all that can prove an item to be in sync. Where everything is queued anyway,
+    /// no trouble with the proofs keeps it from that.
     pub(crate) fn to_copy(&self, seals: &Seals, after: Option<&ContentId>) -> Merge {
-        let differences = self.compares_differences() && self.destination_here;
-        let destination = differences.then(|| self.list_destination(after));
-        let seals = differences.then(|| seals.stream(&self.pair, after));
-        Merge::new(self.list_source(after), destination, seals).with(self.paths(after))
+        let destination = self.destination_here.then(|| self.list_destination(after));
+        let seals = self.destination_here.then(|| seals.stream(&self.pair, after));
+        let merge = Merge::new(self.list_source(after), destination, seals).with(self.paths(after));
+        match self.policy.compare {
+            Compare::Everything => merge.without_need_of_proofs(),
+            Compare::Differences => merge,
+        }
     }
 
-    /// Whether only what differs is queued.
-    pub(crate) fn compares_differences(&self) -> bool {
-        self.policy.compare == Compare::Differences
+    /// A nibble of its copies, with nothing in it.
+    pub(crate) fn nibble(&self) -> Nibble {
+        Nibble::new(&self.pair, self.policy.compare)
     }
 
     /// Both sides and what is known of their items, to find what only the destination has.

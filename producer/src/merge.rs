@@ -6,8 +6,9 @@ use std::pin::Pin;
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, Peekable};
 use mill_model::{ContentId, ItemFacts, Version};
-use mill_ports::{Listed, Place, Planted, Refusal, TableError, planted};
+use mill_ports::{Listed, Place, Planted, Refusal, TableError, chain, planted};
 use mill_records::seals::SealRow;
+use tracing::warn;
 
 use crate::listing::{ListingError, OrderedListing};
 use crate::paths::Paths;
@@ -64,6 +65,8 @@ pub(crate) struct Merge {
     destination: Option<OrderedListing>,
     seals: Option<Pin<Box<Peekable<SealStream>>>>,
     paths: Paths,
+    /// Whether it goes on without proofs, where the destination's listing or the seals fail.
+    proofs_optional: bool,
     /// The last entry of each side that is no item.
     odd_at_source: Option<Listed>,
     odd_at_destination: Option<Listed>,
@@ -81,6 +84,7 @@ impl Merge {
             destination,
             seals,
             paths: Paths::default(),
+            proofs_optional: false,
             odd_at_source: None,
             odd_at_destination: None,
             items_at_destination: 0,
@@ -91,6 +95,12 @@ impl Merge {
     /// The same where ids may be paths at one side only.
     pub(crate) fn with(self, paths: Paths) -> Self {
         Self { paths, ..self }
+    }
+
+    /// The same where what is not proven is no different from what is: it goes on where proofs cannot be had. Only of the
+    /// source it then tells all.
+    pub(crate) fn without_need_of_proofs(self) -> Self {
+        Self { proofs_optional: true, ..self }
     }
 
     /// How many items of the destination have gone by.
@@ -120,9 +130,7 @@ impl Merge {
     pub(crate) async fn next(&mut self) -> Result<Option<Found>, MergeError> {
         loop {
             self.source.fill().await.map_err(MergeError::Source)?;
-            if let Some(destination) = &mut self.destination {
-                destination.fill().await.map_err(MergeError::Destination)?;
-            }
+            self.fill_destination().await?;
             let order = match (self.source.first(), self.destination.as_ref().and_then(OrderedListing::first)) {
                 (None, None) => return Ok(None),
                 (Some(Listed::Refused { .. }), _) => {
@@ -191,6 +199,18 @@ impl Merge {
         next.into_iter().chain(&self.odd_at_destination).any(|entry| entry.lies_in(id))
     }
 
+    async fn fill_destination(&mut self) -> Result<(), MergeError> {
+        let Some(destination) = &mut self.destination else { return Ok(()) };
+        match destination.fill().await {
+            Err(error) if self.proofs_optional => {
+                warn!(error = chain(&error), "the destination cannot be listed; none of the rest counts as proven");
+                self.destination = None;
+                Ok(())
+            }
+            filled => filled.map_err(MergeError::Destination),
+        }
+    }
+
     /// Takes the destination's next entry, if it is an item.
     fn take_destination(&mut self) -> Option<(ContentId, ItemFacts)> {
         match self.destination.as_mut()?.take()? {
@@ -215,8 +235,14 @@ impl Merge {
                 Some(Err(_)) => {}
                 None => return Ok(None),
             }
-            if let Some(Err(error)) = seals.next().await {
-                return Err(error.into());
+            match seals.next().await {
+                Some(Err(error)) if self.proofs_optional => {
+                    warn!(error = chain(&error), "the seals cannot be read; none of the rest counts as proven");
+                    self.seals = None;
+                    return Ok(None);
+                }
+                Some(Err(error)) => return Err(error.into()),
+                Some(Ok(_)) | None => {}
             }
         }
     }

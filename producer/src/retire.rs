@@ -86,7 +86,7 @@ impl Session<'_> {
         let keep_max = self.settings.thresholds.unasked_max + 1;
         let of = ends.clone();
         let reading = async move {
-            let mut survey = Survey::of(&of.pair, &mut merge, (keep_max, None), Respelled::default()).await?;
+            let mut survey = Survey::of(&mut merge, (keep_max, None), Respelled::default()).await?;
             if let Some(listed) = survey.vanished.first() {
                 let item = ItemAddress { space: of.pair.space.clone(), id: listed.id.clone() };
                 let places = of.source.places(&item).await?;

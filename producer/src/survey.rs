@@ -7,7 +7,7 @@ use mill_model::ids::shown;
 use mill_ports::{Place, Planted, planted};
 use mill_records::delete_lists::rows::IdsDigest;
 use mill_records::delete_lists::{HoldReason, ListedId, PairState};
-use mill_records::seals::{Pair, VersionDigest};
+use mill_records::seals::VersionDigest;
 
 use crate::copies::Nibble;
 use crate::merge::{Found, Merge, MergeError};
@@ -44,16 +44,16 @@ pub(crate) struct Survey {
 impl Survey {
     /// Goes through a merge from its beginning to its end: both listings are complete, or it is an error.
     ///
-    /// `keep_max` is how many vanished items are kept. With `copies_max`, up to so many items to copy are kept too. What is
-    /// only `respelled` has not vanished.
+    /// `keep_max` is how many vanished items are kept. With `copies`, a nibble and how many items it may take in, what there is
+    /// to copy is gathered too. What is only `respelled` has not vanished.
     pub(crate) async fn of(
-        pair: &Pair,
         merge: &mut Merge,
-        (keep_max, copies_max): (u64, Option<usize>),
+        (keep_max, copies): (u64, Option<(Nibble, usize)>),
         respelled: Respelled,
     ) -> Result<Self, MergeError> {
-        let mut survey = Self { copies: copies_max.map(|_| Nibble::new(pair)), ..Self::default() };
-        let most = copies_max.unwrap_or(0);
+        let (copies, most) = copies.unzip();
+        let mut survey = Self { copies, ..Self::default() };
+        let most = most.unwrap_or(0);
         let mut digest = IdsDigest::default();
         let mut vanishing = Vanishing::new(respelled);
         while let Some(found) = merge.next().await? {

@@ -83,9 +83,9 @@ impl Session<'_> {
         } else {
             let seals = &self.deps.seals;
             let mut merge = merge.unwrap_or_else(|| ends.to_copy(seals, morsel.row.marker.as_ref()));
-            let (of, most) = (pair.clone(), self.settings.nibble.get());
+            let (empty, most) = (ends.nibble(), self.settings.nibble.get());
             let gather = async move {
-                let nibble = Nibble::gather(&of, &mut merge, most).await;
+                let nibble = empty.gather(&mut merge, most).await;
                 (nibble, merge)
             };
             let basis = ends.basis(morsel.row.marker.as_ref());
@@ -124,6 +124,7 @@ impl Session<'_> {
         self.deps.statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
         let (sum, named) = nibble.settled(queued);
         sum.check().map_err(SpaceError::from)?;
+        morsel.row.unproven += nibble.unproven;
         self.surveyed(morsel, sum, named);
         if let Some(last) = nibble.last {
             morsel.row.marker = Some(last);
@@ -167,8 +168,9 @@ impl Session<'_> {
         };
         let run_began = || self.runs.get(&morsel.pair.account).map_or(self.turn_began, |run| run.row.row.started);
         let began = morsel.began.unwrap_or_else(run_began);
-        let in_sync = (morsel.sum.queued == 0).then_some(began);
-        let survey = PairSurvey { pair: morsel.pair.clone(), run: morsel.run, began, sum: morsel.sum, held, in_sync };
+        let Morsel { sum, unproven, .. } = *morsel;
+        let in_sync = (unproven == 0).then_some(began);
+        let survey = PairSurvey { pair: morsel.pair.clone(), run: morsel.run, began, sum, unproven, held, in_sync };
         Ok(self.state.note_surveys(&[survey]).await?)
     }
 

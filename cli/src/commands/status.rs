@@ -124,9 +124,10 @@ fn of_pair(pair: &Pair, survey: Option<&PairSurvey>) -> Value {
     let Pair { account, source, destination, space } = pair;
     let mut row = json!({ "account": account.as_str(), "space": space.as_str(), "source": source.as_str(),
         "destination": destination.as_str() });
-    if let Some(PairSurvey { began, sum, held, in_sync, .. }) = survey {
+    if let Some(PairSurvey { began, sum, unproven, held, in_sync, .. }) = survey {
         row["surveyed"] = began.to_string().into();
         row["in_sync_as_of"] = in_sync.map(|at| at.to_string()).into();
+        row["unproven"] = (*unproven).into();
         row["held"] = (*held).into();
         for (counter, count) in sum.each() {
             row[counter.name] = count.into();
@@ -198,15 +199,21 @@ fn depth(queue: &Value) -> u64 {
     ["visible", "in_flight", "delayed"].iter().filter_map(|state| queue[*state].as_u64()).sum()
 }
 
-/// As of when a pair is in sync, or how much of it was queued; with what is not copied at all. What was queued need not have
-/// differed: some policies have all items compared.
+/// As of when a pair is in sync, or how much of it was queued; with what is not copied at all. What was queued need not differ:
+/// some policies have all items compared, also those that are proven to be equal.
 fn pair_state(pair: &Value, waiting: u64) -> String {
     let count = |counter: &str| pair[counter].as_u64().unwrap_or(0);
+    let (queued, unproven) = (count("queued"), count("unproven"));
     let mut state = match (&pair["in_sync_as_of"], &pair["surveyed"]) {
+        (Value::String(at), _) if queued > 0 => format!(
+            "in sync as of {at}: listings and seals prove each item equal; {queued} were queued to be compared again, \
+             {waiting} tasks wait"
+        ),
         (Value::String(at), _) => format!("in sync as of {at}"),
-        (_, Value::String(at)) => {
-            format!("{} to be compared or copied as of {at}, {waiting} tasks wait", count("queued"))
-        }
+        (_, Value::String(at)) if unproven < queued => format!(
+            "{queued} to be compared or copied as of {at}, {unproven} of them not proven to be equal, {waiting} tasks wait"
+        ),
+        (_, Value::String(at)) => format!("{queued} to be compared or copied as of {at}, {waiting} tasks wait"),
         _ => return "unknown".to_owned(),
     };
     for (count, what) in [

@@ -21,6 +21,7 @@ mod policies;
 mod reach;
 mod reality;
 mod state;
+mod status;
 mod sums;
 mod trouble;
 mod world;

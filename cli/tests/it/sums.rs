@@ -244,7 +244,7 @@ fn status_says_as_of_when_each_copy_is_in_sync() {
     assert!(produced.contains("as of 20") && produced.contains(" listed, "), "{produced}");
     let told = status();
     let line = told.lines().find(|line| line.contains("library/photos")).unwrap();
-    assert!(line.contains(" to be compared or copied as of 20") && line.ends_with(" tasks wait"), "{told}");
+    assert!(line.contains("2 to be compared or copied as of 20") && line.ends_with(" tasks wait"), "{told}");
     let json = world.mill(&["status", "--json"]).expect(0).json();
     assert_eq!(json["pairs"].as_array().unwrap().len(), 2, "{json}");
     world.mill(&["run"]).expect(0);

@@ -84,7 +84,8 @@ proptest! {
         let (mut sum, mut names, mut marker) = (SurveySum::default(), Vec::new(), None);
         let (mut merge, mut pages_now) = (opened(&entries, None, page, pages_max), pages_max);
         for _ in 0..500 {
-            let mut nibble = runtime.block_on(Nibble::gather(&pair(), &mut merge, most));
+            let nibble = Nibble::new(&pair(), Compare::Differences);
+            let mut nibble = runtime.block_on(nibble.gather(&mut merge, most));
             let (part, named) = nibble.settled(nibble.items.len() as u64);
             prop_assert_eq!(part.check(), Ok(()));
             sum += part;

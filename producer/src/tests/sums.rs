@@ -1,15 +1,18 @@
 //! What a survey listed is what it accounts for, whatever interrupts it; and what it leaves out is named.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
+use mill_engine::op::Op;
+use mill_engine::{Fault, FaultKind, FaultPlan, FaultyStore, SeededChance};
 use mill_model::{Properties, SurveySum};
-use mill_ports::{Refusal, SourceStore as _};
+use mill_ports::{DeletableStore, Refusal, SourceStore as _};
 use mill_records::producer_state::{Deletes, Morsel, PairSurvey, ProducerState};
 use mill_records::seals::Pair;
 use tokio_util::sync::CancellationToken;
 
-use super::world::{DEFAULT, DIFFERENCES, ONE, World, account, is_finished, item, space, store};
+use super::world::{DEFAULT, DIFFERENCES, ONE, World, account, address, is_finished, item, space, store};
 use crate::{AbsentSource, ClosingReport, DuplicationProducer, Ended, Settings};
 
 async fn surveys(world: &World) -> Vec<PairSurvey> {
@@ -31,6 +34,10 @@ async fn half_in_sync(file: &str) -> World {
     world.store("1").plant_refused(&item("s", ".mill-in-progress/"), Refusal::Reserved);
     world
 }
+
+/// Everything is compared, and nothing removed.
+const EVERYTHING_KEPT: &str = r#"{ "removeVanished": false,
+    "spaceDuplicationStorePolicies": { "s": [ { "srcStoreId": "1", "destStoreId": "2" } ] } }"#;
 
 const HALF: SurveySum = SurveySum { listed: 44, unchanged: 30, queued: 10, refused: 3, hidden: 0, ignored: 1 };
 
@@ -109,9 +116,79 @@ async fn a_pair_whose_survey_finds_nothing_to_do_is_in_sync_as_of_its_beginning(
     // A pair that no policy covers any more is forgotten with the next run.
     world.pass(Duration::from_hours(2)).await;
     let mut world = world;
-    world.policies = std::sync::Arc::new(mill_records::policies::PolicyBook::fixed(Vec::new()));
+    world.policies = Arc::new(mill_records::policies::PolicyBook::fixed(Vec::new()));
     assert!(world.session().await.no_account());
     assert_eq!(surveys(&world).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_everything_is_queued_a_pair_is_in_sync_by_what_is_proven() {
+    for nibble in [2, 1_000] {
+        let world = World::new(ONE);
+        world.plant("1", "item", 5);
+        world.plant("2", "item", 5);
+        for number in 0..5 {
+            world.seal(&format!("item{number:05}")).await;
+        }
+        let loops = async |expected: u64| {
+            world.pass(Duration::from_hours(2)).await;
+            world.queue.drain().await;
+            let began = mill_ports::Clock::now(&*world.clock);
+            let report = world.session_with(|settings| settings.nibble = NonZeroUsize::new(nibble).unwrap()).await;
+            assert!(is_finished(&report) && !report.failed());
+            let [survey] = &surveys(&world).await[..] else { panic!("one pair") };
+            assert_eq!((survey.sum.queued, survey.sum.unchanged, survey.unproven), (5, 0, expected));
+            assert_eq!(survey.in_sync, (expected == 0).then_some(began));
+        };
+        loops(0).await;
+        // A seal on an earlier state of either side proves nothing.
+        world.plant_one("2", "item00001");
+        loops(1).await;
+        world.plant_one("1", "item00002");
+        loops(2).await;
+        world.seal("item00001").await;
+        world.seals.remove(&World::pair(), &super::world::content("item00004")).await.unwrap();
+        world.store("2").uproot(&item("s", "item00000"));
+        loops(3).await;
+        for number in [1, 2, 4] {
+            world.seal(&format!("item{number:05}")).await;
+        }
+        loops(1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_everything_is_queued_no_trouble_with_proofs_keeps_it_from_that() {
+    for fault in [Fault::Truncate, Fault::Before(FaultKind::Unavailable), Fault::Mid(FaultKind::Unexpected)] {
+        let world = World::new(EVERYTHING_KEPT);
+        world.plant("1", "item", 120);
+        world.plant("2", "item", 120);
+        for number in 0..120 {
+            world.seal(&format!("item{number:05}")).await;
+        }
+        let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
+        (1..100).for_each(|nth| plan.fail(Op::List, nth, fault));
+        let inner: Arc<dyn DeletableStore> = Arc::new(world.store("2").clone());
+        world.replace("2", Arc::new(FaultyStore::new(inner, address("a", "2"), plan)));
+        let report = world.session().await;
+        assert!(is_finished(&report) && !report.failed(), "{fault:?}: {report:?}");
+        let [survey] = &surveys(&world).await[..] else { panic!("one pair") };
+        assert_eq!((survey.sum.queued, survey.in_sync), (120, None), "{fault:?}");
+        assert!(survey.unproven > 0, "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_tasks_is_no_longer_queued_once_a_run_is_in_sync() {
+    let world = half_in_sync(ONE).await;
+    world.session().await;
+    let [before] = &surveys(&world).await[..] else { panic!("one pair") };
+    assert_eq!((before.unproven, before.in_sync), (10, None));
+    world.producer().note_in_sync(&|_| 2).await.unwrap();
+    let [after] = &surveys(&world).await[..] else { panic!("one pair") };
+    let sum = SurveySum { unchanged: 38, queued: 0, refused: 5, ..HALF };
+    assert_eq!((after.sum, after.unproven, after.in_sync), (sum, 0, Some(after.began)));
+    assert_eq!(after.sum.check(), Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

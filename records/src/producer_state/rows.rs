@@ -47,6 +47,8 @@ pub struct Morsel {
     pub began: Option<Timestamp>,
     /// What was made of all entries up to the marker.
     pub sum: SurveySum,
+    /// How many of the queued are not proven to be in sync. The others are queued since the policy has everything compared.
+    pub unproven: u64,
 }
 
 impl Morsel {
@@ -54,7 +56,8 @@ impl Morsel {
 
     /// One that nothing was done with yet.
     pub fn fresh(pair: Pair, run: u64) -> Self {
-        Self { pair, run, nibbles: 0, deletes: Deletes::Pending, marker: None, began: None, sum: SurveySum::default() }
+        let (marker, began, sum) = (None, None, SurveySum::default());
+        Self { pair, run, nibbles: 0, deletes: Deletes::Pending, marker, began, sum, unproven: 0 }
     }
 }
 
@@ -69,6 +72,8 @@ pub struct PairSurvey {
     pub began: Timestamp,
     /// What was made of each entry.
     pub sum: SurveySum,
+    /// How many of the queued are not proven to be in sync, by listings and seals.
+    pub unproven: u64,
     /// Deletes that wait for a person.
     pub held: u64,
     /// As of when every entry is known to be in sync, or named as one that is not copied; `None` while that is not known.
@@ -211,6 +216,8 @@ struct MorselValue {
     began: Option<u64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     sum: BTreeMap<String, u64>,
+    #[serde(default)]
+    unproven: Option<u64>,
 }
 
 /// A sum by the names of its counters, those that are zero left out.
@@ -220,6 +227,11 @@ fn written_sum(sum: &SurveySum) -> BTreeMap<String, u64> {
 
 fn read_sum(written: &BTreeMap<String, u64>) -> SurveySum {
     SurveySum::read(|name| written.get(name).copied().unwrap_or(0))
+}
+
+/// An earlier version did not tell: then nothing is known to prove any of the queued.
+fn read_unproven(written: Option<u64>, sum: &SurveySum) -> u64 {
+    written.unwrap_or(sum.queued)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -261,12 +273,14 @@ impl Record for Morsel {
             marker: self.marker.as_ref().map(text),
             began: self.began.map(Timestamp::as_millis),
             sum: written_sum(&self.sum),
+            unproven: Some(self.unproven),
         })
     }
 
     fn read(sort: &str, value: &[u8]) -> Option<Self> {
         let pair = pair_of(sort.strip_prefix(Self::PREFIX)?)?;
-        let MorselValue { run, nibbles, deletes, marker, began, sum, .. } = serde_json::from_slice(value).ok()?;
+        let MorselValue { run, nibbles, deletes, marker, began, sum, unproven, .. } =
+            serde_json::from_slice(value).ok()?;
         let deletes = match deletes {
             DeletesValue::Pending | DeletesValue::Confirmed {} => Deletes::Pending,
             DeletesValue::Sending { list, next } => Deletes::Sending { list: DeleteListId::parse(&list).ok()?, next },
@@ -274,7 +288,8 @@ impl Record for Morsel {
             DeletesValue::Done => Deletes::Done,
         };
         let (began, sum) = (began.map(Timestamp::from_millis), read_sum(&sum));
-        Some(Self { pair, run, nibbles, deletes, marker: content(marker).ok()?, began, sum })
+        let unproven = read_unproven(unproven, &sum);
+        Some(Self { pair, run, nibbles, deletes, marker: content(marker).ok()?, began, sum, unproven })
     }
 }
 
@@ -299,6 +314,8 @@ struct PairSurveyValue {
     began: u64,
     sum: BTreeMap<String, u64>,
     #[serde(default)]
+    unproven: Option<u64>,
+    #[serde(default)]
     held: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     in_sync: Option<u64>,
@@ -311,14 +328,16 @@ impl Record for PairSurvey {
 
     fn value(&self, epoch: u64) -> Bytes {
         let (began, in_sync) = (self.began.as_millis(), self.in_sync.map(Timestamp::as_millis));
-        json(&PairSurveyValue { epoch, run: self.run, began, sum: written_sum(&self.sum), held: self.held, in_sync })
+        let (sum, unproven) = (written_sum(&self.sum), Some(self.unproven));
+        json(&PairSurveyValue { epoch, run: self.run, began, sum, unproven, held: self.held, in_sync })
     }
 
     fn read(sort: &str, value: &[u8]) -> Option<Self> {
         let pair = pair_of(sort.strip_prefix(Self::PREFIX)?)?;
-        let PairSurveyValue { run, began, sum, held, in_sync, .. } = serde_json::from_slice(value).ok()?;
+        let PairSurveyValue { run, began, sum, unproven, held, in_sync, .. } = serde_json::from_slice(value).ok()?;
         let (began, in_sync) = (Timestamp::from_millis(began), in_sync.map(Timestamp::from_millis));
-        Some(Self { pair, run, began, sum: read_sum(&sum), held, in_sync })
+        let sum = read_sum(&sum);
+        Some(Self { pair, run, began, sum, unproven: read_unproven(unproven, &sum), held, in_sync })
     }
 }
 

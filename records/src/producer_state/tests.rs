@@ -48,13 +48,14 @@ fn rows_are_read_as_they_were_written() {
     ] {
         for marker in [None, some("/\n"), some("a/\u{0}\"\u{1F600}")] {
             for (began, sum) in [(None, SurveySum::default()), (Some(started), sum_of_each())] {
-                let (run, nibbles, deletes, marker) = (3, 2, deletes.clone(), marker.clone());
-                round_trip(&Morsel { pair: pair("s p"), run, nibbles, deletes, marker, began, sum });
+                let (run, nibbles, unproven, deletes, marker) = (3, 2, 1, deletes.clone(), marker.clone());
+                round_trip(&Morsel { pair: pair("s p"), run, nibbles, deletes, marker, began, sum, unproven });
             }
         }
     }
     for in_sync in [None, Some(started)] {
-        round_trip(&PairSurvey { pair: pair("s p"), run: 3, began: started, sum: sum_of_each(), held: 2, in_sync });
+        let (pair, sum) = (pair("s p"), sum_of_each());
+        round_trip(&PairSurvey { pair, run: 3, began: started, sum, unproven: 1, held: 2, in_sync });
     }
     round_trip(&share(7));
 }
@@ -87,7 +88,10 @@ fn the_first_written_form_is_read_for_ever() {
         let value = format!(r#"{{"epoch":1,"run":2,"nibbles":3,"deletes":{written},"marker":"n"}}"#);
         let morsel = Morsel::read("morsel/a/1/2/s", value.as_bytes()).unwrap();
         let (marker, sum) = (some("n"), SurveySum::default());
-        assert_eq!(morsel, Morsel { pair: pair("s"), run: 2, nibbles: 3, deletes, marker, began: None, sum });
+        assert_eq!(
+            morsel,
+            Morsel { pair: pair("s"), run: 2, nibbles: 3, deletes, marker, began: None, sum, unproven: 0 }
+        );
     }
     let missing = Missing::read("missing/a/1/s", br#"{"epoch":1,"first":5,"run":6}"#).unwrap();
     assert_eq!((missing.first, missing.run), (Timestamp::from_millis(5), 6));
@@ -99,6 +103,14 @@ fn the_first_written_form_is_read_for_ever() {
     assert_eq!(of_account, run.of(of_account.account.clone()));
     let written = br#"{"epoch":1,"sent":7,"since":1795249800000,"received":5,"received_of_all":9}"#;
     assert_eq!(AccountShare::read("share/a", written), Some(share(7)));
+}
+
+#[test]
+fn of_a_row_that_does_not_tell_it_none_of_the_queued_is_proven() {
+    let written = br#"{"epoch":1,"run":2,"nibbles":3,"deletes":"done","sum":{"listed":9,"queued":7,"unchanged":2}}"#;
+    assert_eq!(Morsel::read("morsel/a/1/2/s", written).unwrap().unproven, 7);
+    let written = br#"{"epoch":1,"run":2,"began":3,"sum":{"listed":9,"queued":7,"unchanged":2},"held":0}"#;
+    assert_eq!(PairSurvey::read("survey/a/1/2/s", written).unwrap().unproven, 7);
 }
 
 #[test]
@@ -202,6 +214,7 @@ async fn what_a_later_holder_surveyed_stays_whatever_an_earlier_one_writes_late(
         run,
         began: Timestamp::from_millis(5),
         sum: SurveySum { listed, queued: listed, ..SurveySum::default() },
+        unproven: listed,
         held: 0,
         in_sync: None,
     };
