@@ -171,3 +171,76 @@ fn a_producer_ends_as_an_error_only_if_it_could_look_at_nothing() {
     let ran = world.mill(&["produce", "duplication", "--now"]).expect(100);
     assert!(ran.err.contains("`ill:1`") && ran.err.contains("`well:1`"), "{}", ran.err);
 }
+
+/// Fills a disk to its last block, or lets nothing be written to it.
+fn hinder(mount: &Mount, how: &str) {
+    if how == "full" {
+        fs::create_dir_all(mount.0.join(".others")).unwrap();
+        let mut others = fs::File::create(mount.0.join(".others/file")).unwrap();
+        while std::io::Write::write_all(&mut others, &[7; 4096]).is_ok() {}
+        return;
+    }
+    assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&mount.0).status().unwrap().success());
+}
+
+/// An account whose destination is a small disk of its own.
+fn with_a_small_disk(world: &World) -> Mount {
+    world.mill(&["init", "."]).expect(0);
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
+    for n in 0..5 {
+        world.write(&format!("one/photos/{n}"), vec![1; 5_000]);
+    }
+    Mount::new(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], &world.path("two"))
+}
+
+const HINDERED: [(&str, &str, &str); 2] = [
+    ("full", "No space left on device", "free space there, or move the store to a larger disk"),
+    ("read-only", "Read-only file system", "mount it writable"),
+];
+
+#[test]
+fn of_a_full_or_read_only_destination_run_and_mirror_say_what_to_do() {
+    for (how, reason, to_do) in HINDERED {
+        let world = World::new();
+        let mount = with_a_small_disk(&world);
+        hinder(&mount, how);
+        let ran = world.mill(&["run", "--give-up-after", "3s"]);
+        for said in ["library:2", reason, to_do] {
+            assert!(ran.out.contains(said), "{how}: {said}: {} {}", ran.out, ran.err);
+        }
+        let world = World::new();
+        world.collection("src");
+        let mount = Mount::new(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], &world.path("disk"));
+        fs::create_dir(world.path("disk/copy")).unwrap();
+        hinder(&mount, how);
+        let ran = world.mill(&["mirror", "src", "disk/copy"]);
+        for said in ["`disk/copy`", reason, to_do] {
+            assert!(ran.out.contains(said) || ran.err.contains(said), "{how}: {said}: {} {}", ran.out, ran.err);
+        }
+    }
+}
+
+#[test]
+fn of_a_full_or_read_only_destination_a_workman_says_what_to_do() {
+    for (how, reason, to_do) in HINDERED {
+        let world = World::new();
+        let mount = with_a_small_disk(&world);
+        world.mill(&["produce", "duplication", "--now"]).expect(0);
+        hinder(&mount, how);
+        let log = fs::File::create(world.path("log")).unwrap();
+        let mut workman = world.command().arg("work").stderr(log).spawn().unwrap();
+        let began = std::time::Instant::now();
+        let said = loop {
+            let said = fs::read_to_string(world.path("log")).unwrap();
+            if said.contains("cannot be used") || began.elapsed() > std::time::Duration::from_mins(1) {
+                break said;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        };
+        workman.kill().unwrap();
+        workman.wait().unwrap();
+        for words in ["library:2", reason, to_do] {
+            assert!(said.contains(words), "{how}: {words}: {said}");
+        }
+    }
+}

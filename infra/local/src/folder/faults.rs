@@ -32,7 +32,7 @@ impl Fault {
     pub(super) fn of(during: During, errno: Errno) -> Self {
         Self {
             kind: kind(during, errno),
-            source: Some(Box::new(std::io::Error::from(errno))),
+            source: Some(said(errno)),
             subject: None,
             doubt: is_doubtful(during, errno).then_some(errno),
         }
@@ -96,6 +96,17 @@ fn is_doubtful(during: During, errno: Errno) -> bool {
         During::Reach | During::Flush => false,
         During::Read => of_all || of_name,
         During::Write => of_all || of_name || is_of_room(errno) || errno == Errno::BUSY,
+    }
+}
+
+/// What the operating system says by `errno`, and what to do where a person must act and that is known.
+pub(super) fn said(errno: Errno) -> BoxError {
+    let error = std::io::Error::from(errno);
+    match errno {
+        Errno::NOSPC => format!("{error}; free space there, or move the store to a larger disk").into(),
+        Errno::DQUOT => format!("{error}; free space there, or raise the quota").into(),
+        Errno::ROFS => format!("{error}; mount it writable").into(),
+        _ => error.into(),
     }
 }
 

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use super::committer::{Change, Changed};
 use super::dirents::Dirents;
-use super::faults::{AWAY, During, Fault, PASSING, is_of_room};
+use super::faults::{AWAY, During, Fault, PASSING, is_of_room, said};
 use super::place::{Place, split};
 use super::root::RootDir;
 use super::staging::{LEAST_BYTES, Staging};
@@ -97,7 +97,7 @@ impl Folder {
             _ => {
                 let found = place.zip(self.root.dir().ok()).filter(|_| errno == Errno::PERM);
                 let why = found.and_then(|(place, root)| immutable(&root, place));
-                refused(fault, Refusal::Unwritable(why.unwrap_or_else(|| errno.to_string())))
+                refused(fault, Refusal::Unwritable(why.unwrap_or_else(|| said(errno).to_string())))
             }
         }
     }
@@ -123,14 +123,14 @@ fn of_room(staging: &Arc<Staging>, bytes: u64, fault: Fault) -> Fault {
         return Fault { kind: StoreErrorKind::Unexpected, doubt: None, ..fault };
     };
     if needed > LEAST_BYTES && holds(LEAST_BYTES).is_ok() {
-        let why = format!("there is no room for its {bytes} bytes, while smaller items fit: {no_room}");
+        let why = format!("there is no room for its {bytes} bytes, while smaller items fit: {}", said(no_room));
         return refused(fault, Refusal::Unwritable(why));
     }
     // What others prepare right now may be what is too large, and go again. The last of them finds out.
     if Arc::strong_count(staging) > STAGING_ALONE {
         return Fault { kind: StoreErrorKind::Throttled { retry_after: None }, doubt: None, ..fault };
     }
-    of_all(fault, Fault::unavailable(std::io::Error::from(no_room)))
+    of_all(fault, Fault::unavailable(said(no_room)))
 }
 
 /// What a read's failure comes to, of the item at `place` or of anything in `space`.
@@ -182,8 +182,8 @@ fn of_what_went(root: &RootDir, space: &str, fault: Fault) -> Fault {
 /// The failure of all of a space, as one item met it.
 fn of_space(fault: Fault, errno: Errno) -> Fault {
     let of_item = fault.source.as_ref().map_or_else(String::new, |source| mill_ports::chain(&**source));
-    let said = std::io::Error::from(errno).to_string();
-    let source = if said == of_item { of_item } else { format!("{of_item}; and of the space itself: {said}") };
+    let of_space = said(errno).to_string();
+    let source = if of_space == of_item { of_item } else { format!("{of_item}; and of the space itself: {of_space}") };
     refused(Fault { source: Some(source.into()), ..fault }, Refusal::Unreadable)
 }
 
