@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use mill_model::ids::shown;
 use mill_ports::chain;
 
 use crate::answer::Malformed;
@@ -52,7 +53,7 @@ pub(crate) enum Cause {
     Unsupported,
     /// What stands before the service answers in its stead and lets nobody through, for this reason: a person must act.
     Barred(&'static str),
-    /// A page for people came where the service's answer should be.
+    /// A page for people came where the service's answer should be, or something that is no service of this sort sends on.
     Page,
     /// Any other answer; its code and status tell.
     Answer,
@@ -148,10 +149,42 @@ fn of_answer(code: Option<&str>, status: u16, retry_after: Option<Duration>) -> 
     }
 }
 
-const A_PAGE: &str = "a page for people, and no answer of the service";
+const A_PAGE: &str = "an HTML page, and no answer of the service";
+
+/// What came in place of an answer that bears a code, by its body and by what its headers say of that.
+fn nameless(answer: &HttpResponse) -> String {
+    let header = |name| answer.headers().get(name).unwrap_or_default();
+    let sort = header("content-type").split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if bears_page(answer) || sort == "text/html" {
+        return A_PAGE.to_owned();
+    }
+    match (sort.as_str(), header("content-length")) {
+        (_, "0") => "an empty answer without a code".to_owned(),
+        ("" | "application/xml" | "text/xml", _) => "an answer without a code".to_owned(),
+        (sort, _) => format!("an answer of type `{}` without a code", shown(sort)),
+    }
+}
+
+/// Where an answer sends to, without what may be secret there.
+fn sends_on(answer: &HttpResponse) -> Option<String> {
+    let to: hyper::Uri = answer.headers().get("location")?.parse().ok()?;
+    let (scheme, host) = (to.scheme_str()?, to.host()?);
+    let port = to.port_u16().map_or_else(String::new, |port| format!(":{port}"));
+    Some(format!("{scheme}://{}{port}", shown(host)))
+}
 
 fn bears_page(answer: &HttpResponse) -> bool {
     answer.body().bytes().is_some_and(is_page)
+}
+
+/// Whether something else than the service sends on to somewhere else: the service itself names the region of the bucket.
+pub(crate) fn sends_elsewhere(answer: &HttpResponse) -> bool {
+    let of_service = request_id(answer).is_some() || answer.headers().get("x-amz-bucket-region").is_some();
+    !of_service && [301, 302, 303, 307, 308].contains(&answer.status().as_u16())
+}
+
+fn request_id(answer: &HttpResponse) -> Option<&str> {
+    ["x-amz-request-id", "x-amzn-requestid"].iter().find_map(|name| answer.headers().get(name))
 }
 
 /// The archive tier that an answer names, of an item that lies in one. The library gives it for one call of several.
@@ -179,23 +212,25 @@ impl Trouble {
                     Cause::Answer if status == 400 && raw.body().bytes().is_some_and(wants_tls) => {
                         Cause::WrongAddress(SPEAKS_TLS)
                     }
-                    Cause::Answer if told.code().is_none() && bears_page(raw) => Cause::Page,
+                    Cause::Answer if told.code().is_none() && (bears_page(raw) || sends_elsewhere(raw)) => Cause::Page,
                     cause => cause,
                 };
-                let nameless = if bears_page(raw) { A_PAGE } else { "an answer without a code" };
-                let mut words = told.code().unwrap_or(nameless).to_owned();
+                let mut words = told.code().map_or_else(|| nameless(raw), str::to_owned);
                 match told.message() {
                     Some(message) => words.extend([": ", message]),
                     // Why the library took it for no answer.
-                    None if told.code().is_none() && status < 400 && !bears_page(raw) => {
+                    None if told.code().is_none() && status < 300 && !bears_page(raw) => {
                         words.extend([": ", &chain(told)]);
                     }
                     None => {}
                 }
                 words.extend([" (HTTP ", status.to_string().as_str()]);
-                let id = ["x-amz-request-id", "x-amzn-requestid"].iter().find_map(|name| raw.headers().get(name));
+                let id = request_id(raw);
                 if let Some(id) = id {
                     words.extend([", request ", id]);
+                }
+                if let Some(to) = sends_on(raw).filter(|_| told.code().is_none()) {
+                    words.extend([", sends on to `", &to, "`"]);
                 }
                 if let Some(region) = raw.headers().get("x-amz-bucket-region") {
                     words.extend([", bucket in region ", region]);
@@ -222,7 +257,8 @@ impl Trouble {
                     Cause::Answer => Cause::Nonsense,
                     cause => cause,
                 };
-                let words = if page { format!("{A_PAGE} (HTTP {status})") } else { chain(&error) };
+                let words = if page { A_PAGE.to_owned() } else { chain(&error) };
+                let words = format!("{words} (HTTP {status})");
                 Self { status: Some(status), ..Self::plain(cause, words) }
             }
             // It came, and cannot be read: that says nothing of the next, unless another protocol is spoken there.
@@ -240,12 +276,10 @@ impl Trouble {
             SdkError::DispatchFailure(_) => {
                 let words = chain(&error);
                 // The library tells in words alone what a proxy said that was asked for a way through.
-                let cause = if words.contains("tunnel error: proxy authorization required") {
-                    Cause::Barred(WANTS_LOGIN)
-                } else {
-                    Cause::Unreachable
-                };
-                Self::plain(cause, words)
+                if words.contains("tunnel error: proxy authorization required") {
+                    return Self::plain(Cause::Barred(WANTS_LOGIN), format!("{words} (HTTP 407)"));
+                }
+                Self::plain(Cause::Unreachable, words)
             }
             error => Self::plain(Cause::Nonsense, chain(&error)),
         }
@@ -253,6 +287,12 @@ impl Trouble {
 
     pub(crate) fn plain(cause: Cause, words: impl Into<Box<str>>) -> Self {
         Self { cause, code: None, status: None, own_answer: false, tier: None, words: words.into() }
+    }
+
+    /// Whether something came that bears no sign of the service: no code of its, and no id.
+    pub(crate) fn is_anothers(&self) -> bool {
+        let came = self.status.is_some() || self.cause == Cause::Nonsense;
+        came && self.code.is_none() && !self.own_answer
     }
 
     /// Whether it is about an item that only its owner's own key opens, which no service keeps.

@@ -300,7 +300,7 @@ fn a_proxy_that_wants_a_login_is_named_without_its_password_and_is_not_waited_fo
         let ran = Mirror::start(command).end().expect(100);
         let said = ran.out + &ran.err;
         let by = format!("at {endpoint}, by the proxy `http://{proxy}` of {variable}, bucket `photos`");
-        for words in [by.as_str(), "the proxy wants a name and a password", "NO_PROXY"] {
+        for words in [by.as_str(), "HTTP 407", "the proxy wants a name and a password", "NO_PROXY"] {
             assert!(said.contains(words), "{words}: {said}");
         }
         assert!(!said.contains("secret") && !said.contains("anna"), "{said}");

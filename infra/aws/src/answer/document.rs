@@ -32,7 +32,7 @@ pub(crate) enum Malformed {
     #[error("the answer is a `{0}`, which does not answer this request")]
     OtherRoot(String),
     /// It is written for people.
-    #[error("the answer is a page for people")]
+    #[error("the answer is an HTML page")]
     Page,
     /// Anything else that is no XML, or is XML of a form in which no S3 service answers.
     #[error("the answer is no XML document of S3: {0}")]

@@ -17,7 +17,7 @@ use super::Spaces;
 use super::faults::fit;
 use crate::connection::Connection;
 use crate::proxies::proxy_to;
-use crate::trouble::{Cause, Trouble};
+use crate::trouble::{Cause, Trouble, sends_elsewhere};
 use crate::wrong_address::NO_SUCH_HOST;
 
 /// Where a store is asked, and as whom.
@@ -69,16 +69,20 @@ impl Whereabouts {
         self.signed_by.clone()
     }
 
-    /// The words of a failure of this kind with where and what to do; of other kinds as they are.
+    /// The words of a failure of this kind with where and what to do, also where something answers that does not speak as the
+    /// service does; of other kinds as they are.
     pub(super) fn told(&self, kind: &StoreErrorKind, trouble: &Trouble, words: String) -> String {
-        match kind {
+        let of_all = matches!(
+            kind,
             StoreErrorKind::Unavailable
-            | StoreErrorKind::Unreachable
-            | StoreErrorKind::NotConfigured
-            | StoreErrorKind::SpaceAbsent => match advice(kind, trouble) {
-                Some(advice) => format!("{words} ({self}); {advice}"),
-                None => format!("{words} ({self})"),
-            },
+                | StoreErrorKind::Unreachable
+                | StoreErrorKind::NotConfigured
+                | StoreErrorKind::SpaceAbsent
+        );
+        match advice(kind, trouble) {
+            Some(advice) if of_all => format!("{words} ({self}); {advice}"),
+            None if of_all => format!("{words} ({self})"),
+            _ if trouble.is_anothers() && tells_nothing_of_items(kind) => format!("{words} ({self})"),
             _ => words,
         }
     }
@@ -102,6 +106,10 @@ impl fmt::Display for Whereabouts {
     }
 }
 
+fn tells_nothing_of_items(kind: &StoreErrorKind) -> bool {
+    matches!(kind, StoreErrorKind::Throttled { .. } | StoreErrorKind::Unexpected)
+}
+
 /// One short sentence of what to do; `None` where the service's own words are all that is known.
 fn advice(kind: &StoreErrorKind, trouble: &Trouble) -> Option<String> {
     const ADDRESS: &str = "check `--source-endpoint`, `--destination-endpoint` or the `endpoint` of the store";
@@ -115,7 +123,7 @@ fn advice(kind: &StoreErrorKind, trouble: &Trouble) -> Option<String> {
         return Some("check the clock of this machine".to_owned());
     }
     if trouble.is(&["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"])
-        || matches!(trouble.status, Some(301 | 307))
+        || matches!(trouble.status, Some(301 | 307)) && trouble.cause != Cause::Page
     {
         return Some("check the region".to_owned());
     }
@@ -178,7 +186,7 @@ impl Intercept for SignedBy {
     ) -> Result<(), BoxError> {
         // Pages are what others answer with, or what an item is; the next answer tells.
         let sort = context.response().headers().get("content-type").unwrap_or_default();
-        if !sort.starts_with("text/html") {
+        if !sort.starts_with("text/html") && !sends_elsewhere(context.response()) {
             self.answered.store(true, Ordering::Relaxed);
         }
         Ok(())

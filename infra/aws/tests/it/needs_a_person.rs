@@ -21,6 +21,10 @@ const KEY: &str = "AKIAPHOTOS";
 const SECRET: &str = "kept-to-itself";
 
 async fn store(endpoint: &str, bucket: &str) -> S3Store {
+    store_over(&connection(endpoint).await, bucket)
+}
+
+async fn connection(endpoint: &str) -> Connection {
     let keys = Keys { id: KEY.into(), secret: SECRET.into(), token: None };
     let access = Access {
         endpoint: Some(endpoint.to_owned()),
@@ -28,8 +32,12 @@ async fn store(endpoint: &str, bucket: &str) -> S3Store {
         keys: Some(KeySource::fixed(keys)),
         ..Access::default()
     };
+    Connection::open(access).await.unwrap()
+}
+
+fn store_over(connection: &Connection, bucket: &str) -> S3Store {
     let single = Spaces::Single { space: space(), bucket: bucket.into(), prefix: String::new() };
-    S3Store::new(&Connection::open(access).await.unwrap(), settings(single))
+    S3Store::new(connection, settings(single))
 }
 
 /// A server that answers to whatever begins a talk with these bytes. Gives its port.
@@ -123,7 +131,7 @@ async fn what_only_a_person_can_mend_says_where_as_whom_and_what_to_do() {
         ),
         (&wants_login, "photos", &unavailable, &["HTTP 407", "the proxy wants a name and a password", "HTTPS_PROXY"]),
         (&portal, "photos", &unavailable, &["HTTP 511", "the network wants a login"]),
-        (&console, "photos", &unavailable, &["a page for people", "HTTP 200", "another server answers there"]),
+        (&console, "photos", &unavailable, &["an HTML page", "HTTP 200", "another server answers there"]),
         (&alert, "photos", &unavailable, &["no plain HTTP is spoken there", "begins with `http:`"]),
         (&page, "photos", &unavailable, &["no plain HTTP is spoken there", "begins with `http:`"]),
         (&self_signed, "photos", &unavailable, &["its certificate is not trusted", "invalid peer certificate"]),
@@ -141,6 +149,41 @@ async fn what_only_a_person_can_mend_says_where_as_whom_and_what_to_do() {
             assert!(told.contains(words), "{words}: {told}");
         }
         assert!(!told.contains(SECRET) && !format!("{error:?}").contains(SECRET), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_speak_as_s3_is_named_with_its_address_its_status_and_what_came() {
+    const PAGE: &str = "<!DOCTYPE html><html><body>Come back later.</body></html>";
+    let html = ("content-type", "text/html; charset=utf-8");
+    let elsewhere = ("location", "https://anna:pass@login.test:8443/enter?ticket=not-for-logs");
+    let sends_on = "sends on to `https://login.test:8443`";
+    for (status, headers, body, came) in [
+        (301, vec![elsewhere], "", &["an empty answer", sends_on, "another server answers there"][..]),
+        (302, vec![elsewhere, html], PAGE, &["an HTML page", sends_on, "another server answers there"]),
+        (307, vec![elsewhere], "", &["an empty answer", sends_on, "another server answers there"]),
+        (429, vec![html], PAGE, &["an HTML page"]),
+        (429, vec![("content-type", "application/json")], "{}", &["an answer of type `application/json`"]),
+        (503, vec![html], PAGE, &["an HTML page"]),
+        (503, vec![], "", &["an empty answer"]),
+        (418, vec![("content-type", "text/plain")], "tea", &["an answer of type `text/plain`"]),
+        (200, vec![("content-type", "application/json")], "{}", &["no XML document of S3"]),
+    ] {
+        let endpoint = serve(move |_| answer(status, &headers, body));
+        let store = store_over(&connection(&endpoint).await.without_retries(), "photos");
+        let error = match store.list(&space(), None).try_next().await {
+            Err(error) => error,
+            Ok(found) => panic!("{status}: {found:?}"),
+        };
+        let told = chain(&error);
+        let place = format!("(at {endpoint}, bucket `photos`");
+        for words in [place.as_str(), &format!("(HTTP {status}")].iter().chain(came) {
+            assert_eq!(told.matches(words).count(), 1, "{status}: {words}: {told}");
+        }
+        for secret in ["anna", "pass@", "not-for-logs", SECRET] {
+            assert!(!told.contains(secret), "{status}: {told}");
+        }
+        assert!(!told.contains("check the region"), "{status}: {told}");
     }
 }
 

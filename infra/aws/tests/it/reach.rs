@@ -275,7 +275,7 @@ async fn a_name_that_a_filter_before_the_service_forbids_stops_no_other() {
     let (store, _) = store(move |request| (key_of(request) == "select.php").then(page)).await;
     let refused = put(&store, "select.php").await.unwrap_err();
     assert!(matches!(refused.kind, StoreErrorKind::Refused(Refusal::Unwritable(_))), "{refused:?}");
-    assert!(chain(&refused).contains("a page for people"), "{}", chain(&refused));
+    assert!(chain(&refused).contains("an HTML page"), "{}", chain(&refused));
     assert_eq!(kind(read(&store, "select.php").await), Some(StoreErrorKind::Refused(Refusal::Unreadable)));
     put(&store, "a").await.unwrap();
 }
