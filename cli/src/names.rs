@@ -38,23 +38,34 @@ impl Names {
         let mut out = text.to_owned();
         for (store, path) in [("mirror:source", source), ("mirror:destination", destination)] {
             out = out.replace(&format!("store `{store}`"), &format!("`{path}`"));
-            out = out.replace(&format!("of `content` in `{path}`"), &format!("of `{path}`"));
-            out = out.replace(store, path);
+            for subject in ["`content`", "``"] {
+                out = out.replace(&format!("of {subject} in `{path}`"), &format!("of `{path}`"));
+            }
+            out = out.replace(&format!("{store}/content"), path).replace(store, path);
         }
+        for space in ["space `content` of account `mirror`", "account `mirror`", "space `content`"] {
+            out = out.replace(space, &format!("`{source}`"));
+        }
+        // Whose listing it is, the words before it say.
+        out = out.replace("the listing of `content`", "the listing");
         // Piece by piece, so that a folder `content` of the source's own is not taken off as well.
         let pieces = out.split("mirror/content/");
         pieces.map(|piece| piece.replace("`content/", "`").replace("mirror/content", source)).collect()
     }
 
-    /// A line of the log for people. What is the same for all of a mirror says nothing.
-    pub(crate) fn log_line(&self, line: &str) -> String {
-        let mut out = self.text(line);
-        if let Self::Mirror { .. } = self {
-            for said in [" account=mirror", " space=content", " source=source", " destination=destination"] {
-                out = out.replace(said, "");
-            }
+    /// A fact of a line of the log for people, by its name, in words that the person knows; `None` where it says nothing, since
+    /// it is the same for all of a mirror.
+    pub(crate) fn fact<'v>(&'v self, name: &str, value: &'v str) -> Option<&'v str> {
+        let Self::Mirror { source, destination } = self else { return Some(value) };
+        match (name, value.trim_matches('"')) {
+            ("account", Self::MIRROR_ACCOUNT)
+            | ("space", Self::MIRROR_SPACE)
+            | ("source", Self::MIRROR_SOURCE)
+            | ("destination", Self::MIRROR_DESTINATION) => None,
+            ("store", Self::MIRROR_SOURCE) => Some(source),
+            ("store", Self::MIRROR_DESTINATION) => Some(destination),
+            _ => Some(value),
         }
-        out
     }
 
     /// The source of a mirror, within a sentence.
@@ -183,6 +194,10 @@ mod tests {
             ("`mirror/content/content/x` is not in sync yet", "`content/x` is not in sync yet"),
             ("refused (`put` in store `mirror:destination`)", "refused (`put` in `/mnt/copy`)"),
             ("store mirror:source cannot be used", "store ~/Pictures cannot be used"),
+            ("look of `` in store `mirror:destination` failed", "look of `/mnt/copy` failed"),
+            ("of the source: the listing of `content` broke off", "of the source: the listing broke off"),
+            ("the owner of the space `mirror:destination/content` cannot", "the owner of the space `/mnt/copy` cannot"),
+            ("for space `content` of account `mirror`", "for `~/Pictures`"),
         ] {
             assert_eq!(names.text(made), said);
             assert_eq!(Names::Policies.text(made), made);
@@ -194,8 +209,5 @@ mod tests {
         };
         assert_eq!(given_up(Some("mirror/content/a/b")), "given up `a/b`: put of `a/b` in `/mnt/copy` failed");
         assert!(!given_up(None).contains("mirror"));
-        let line =
-            names.log_line("WARN mirror/content/a (duplicate 1): slow account=mirror space=content source=source n=1");
-        assert_eq!(line, "WARN a (duplicate 1): slow n=1");
     }
 }

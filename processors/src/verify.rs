@@ -275,7 +275,7 @@ pub(crate) async fn checksums(
 ) -> Result<Presence<(Vec<Checksum>, ItemFacts)>, StoreError> {
     let opened = match store.open_uncached(item, None).await {
         Err(error) if error.kind == StoreErrorKind::OnlyCached => {
-            warn!(%item, "its bytes can be read only through the cache of this host");
+            warn!(space = %item.space, item = %item.id, "its bytes can be read only through the cache of this host");
             store.open(item, None, None).await
         }
         other => other,

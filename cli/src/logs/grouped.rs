@@ -57,19 +57,22 @@ impl Visit for About {
 }
 
 /// What an event says: its message, then its facts.
-#[derive(Debug, Default)]
-struct Said {
+#[derive(Debug)]
+struct Said<'n> {
+    names: &'n Names,
     message: String,
     facts: String,
 }
 
-impl Visit for Said {
+impl Visit for Said<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing to a string cannot fail.
-        let _ = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.facts, " {name}={value:?}"),
-        };
+        let value = format!("{value:?}");
+        if field.name() == "message" {
+            self.message.push_str(&value);
+        } else if let Some(value) = self.names.fact(field.name(), &value) {
+            // Writing to a string cannot fail.
+            let _ = write!(self.facts, " {}={value}", field.name());
+        }
     }
 }
 
@@ -79,7 +82,7 @@ impl Grouped {
     }
 
     fn line(&self, level: Level, about: Option<&About>, event: &Event<'_>) -> String {
-        let mut said = Said::default();
+        let mut said = Said { names: &self.names, message: String::new(), facts: String::new() };
         event.record(&mut said);
         let mut line = String::with_capacity(160);
         // The system's time can be written; were it not, the line would go without.
@@ -90,7 +93,7 @@ impl Grouped {
             let _ = write!(line, "{about}: ");
         }
         let _ = writeln!(line, "{}{}", said.message, said.facts);
-        self.names.log_line(&line)
+        self.names.text(&line)
     }
 }
 
@@ -142,13 +145,46 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn every_line_of_a_task_says_what_it_is_about() {
+    /// The lines that are logged under these names, from their level on.
+    fn lines(names: Names, log: impl FnOnce()) -> Vec<String> {
         let written = Arc::new(Mutex::new(String::new()));
         let out = written.clone();
         let groups = Groups::writing(move |text| out.lock().unwrap().push_str(std::str::from_utf8(text).unwrap()));
-        let subscriber = tracing_subscriber::registry().with(Grouped::new(groups, Names::Policies, false));
-        tracing::subscriber::with_default(subscriber, || {
+        let subscriber = tracing_subscriber::registry().with(Grouped::new(groups, names, false));
+        tracing::subscriber::with_default(subscriber, log);
+        let written = written.lock().unwrap();
+        written.lines().filter_map(|line| Some(line.split_once("Z ")?.1.trim_start().to_owned())).collect()
+    }
+
+    #[test]
+    fn a_mirrors_lines_bear_no_names_that_nobody_gave() {
+        let names = Names::Mirror { source: "src".into(), destination: "my copies".into() };
+        let lines = lines(names, || {
+            let of_store = "list of `` in store `mirror:source` failed";
+            let (account, space, source, destination) = ("mirror", "content", "source", "destination");
+            tracing::warn!(%account, %space, %source, %destination, reason = of_store, "the space is passed over");
+            tracing::warn!(%account, store = %"source", more = 1, "left out");
+            tracing::warn!(account, store = "destination", "left out");
+            tracing::warn!(store = %"mirror:destination", seconds = 2, "a store cannot be used for now");
+            // What is a person's own.
+            tracing::warn!(%account, item = "content/a", space = %"content too", "named");
+            let span = tracing::warn_span!("attempt", task.kind = %"duplicate", subject = %"mirror/content/content/a");
+            span.in_scope(|| tracing::warn!(reason = "it rains", "a task failed"));
+        });
+        let expected = [
+            "WARN the space is passed over reason=\"list of `src` failed\"",
+            "WARN left out store=src more=1",
+            "WARN left out store=my copies",
+            "WARN a store cannot be used for now store=my copies seconds=2",
+            "WARN named item=\"content/a\" space=content too",
+            "WARN content/a (duplicate): a task failed reason=\"it rains\"",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn every_line_of_a_task_says_what_it_is_about() {
+        let lines = lines(Names::Policies, || {
             let span = tracing::warn_span!(
                 "attempt",
                 task.kind = %"duplicate",
@@ -161,8 +197,6 @@ mod tests {
             span.in_scope(|| tracing::info!("put off"));
             tracing::info!(loops = 1, "alone");
         });
-        let written = written.lock().unwrap();
-        let lines: Vec<&str> = written.lines().filter_map(|line| Some(line.split_once("Z ")?.1.trim_start())).collect();
         let facts = "a/s/i (duplicate 4f1c queue=high)";
         let failed = format!("WARN {facts}: a task failed reason=\"it rains\"");
         assert_eq!(lines, ["INFO alone loops=1", &failed, &format!("INFO {facts}: put off")]);

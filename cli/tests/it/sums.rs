@@ -3,12 +3,12 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::world::{Ran, World, walk};
+use crate::world::{Mount, Ran, World, walk};
 
 /// One account over two folder stores.
 fn library(world: &World, policy: &str) {
@@ -271,6 +271,51 @@ fn a_policy_that_compares_everything_is_judged_by_its_sum_too() {
     }
 }
 
+/// Of no account, store or space of a mirror's own.
+#[track_caller]
+fn speaks_of_paths(ran: &Ran) {
+    let own =
+        ["mirror:", "mirror/content", "account=mirror", "account `mirror`", "`content", "space=content", "in step"];
+    for own in own.into_iter().chain(["source=source", "destination=destination", "store=source", "store=destination"])
+    {
+        for said in [&ran.out, &ran.err] {
+            assert!(!said.contains(own), "{own} in {said}");
+        }
+    }
+}
+
+#[test]
+fn a_mirror_that_fails_is_stopped_or_goes_on_names_the_paths_that_were_typed() {
+    let world = World::new();
+    many(&world, "src/many", 3_000);
+    let args = ["mirror", "src", "dst", "--workers", "4", "--log", "info"];
+    // Stopped in the middle, and begun again.
+    let run = begun(&world, &args);
+    until(&world.path("dst"), 2);
+    assert!(Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap().success());
+    speaks_of_paths(&Ran::of(run.wait_with_output().unwrap()).expect(50));
+    // Its source goes away in the middle, and is gone as it begins.
+    let run = begun(&world, &args);
+    until(&world.path("dst"), 100);
+    fs::rename(world.path("src"), world.path("away")).unwrap();
+    speaks_of_paths(&Ran::of(run.wait_with_output().unwrap()));
+    speaks_of_paths(&world.mill(&args).expect(100));
+    fs::rename(world.path("away"), world.path("src")).unwrap();
+    speaks_of_paths(&world.mill(&args).expect(0));
+    // Its destination has no room, may not be written, and is another disk.
+    let disk = Mount::new(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], &world.path("disk"));
+    fs::create_dir(world.path("disk/copy")).unwrap();
+    let args = ["mirror", "src", "disk/copy", "--log", "info"];
+    let ran = world.mill(&args);
+    assert_ne!(ran.code, 0, "{}", ran.out);
+    speaks_of_paths(&ran);
+    assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&disk.0).status().unwrap().success());
+    speaks_of_paths(&world.mill(&args));
+    let _other = Mount::new(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], &world.path("disk"));
+    fs::create_dir(world.path("disk/copy")).unwrap();
+    speaks_of_paths(&world.mill(&args));
+}
+
 #[test]
 fn a_mirrors_messages_name_the_paths_that_were_typed() {
     let world = World::new();
@@ -281,10 +326,6 @@ fn a_mirrors_messages_name_the_paths_that_were_typed() {
     world.write("dst/catalogue.csv/in-the-way", "x");
     let ran = world.mill(&["mirror", "src", "dst", "--remove-vanished", "--log", "info"]);
     assert!(matches!(ran.code, 2 | 50), "{} {}", ran.out, ran.err);
-    for said in [&ran.out, &ran.err] {
-        for own in ["mirror:", "mirror/content", "account=mirror", "account `mirror`", "`content", "in step"] {
-            assert!(!said.contains(own), "{own} in {said}");
-        }
-    }
+    speaks_of_paths(&ran);
     assert!(ran.out.contains("`catalogue.csv`") && ran.out.contains("`dst`"), "{}", ran.out);
 }

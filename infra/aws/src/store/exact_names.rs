@@ -144,7 +144,8 @@ impl Inner {
         self.names.are_renamed(target.unproven);
         let removed = self.remove_misnamed(target, found).await;
         if let Err(left) = &removed {
-            warn!(item = %item, "written under another name, and not removed there ({left}): {why}");
+            let (space, item) = (&item.space, &item.id);
+            warn!(%space, %item, "written under another name, and not removed there ({left}): {why}");
         }
         let rest = if removed.is_ok() { "it was removed there" } else { "it stands there; please remove it" };
         Err(self.renamed(OP, item, &format!("{why}; {rest}")))

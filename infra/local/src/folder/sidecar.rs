@@ -50,7 +50,8 @@ impl Sidecar {
     /// A crash before leaves the file without its row, that is with properties that are not known.
     pub(super) async fn keep(&self, item: &ItemAddress, version: &Version, fits: Fits) -> Result<(), Fault> {
         if fits == Fits::Lost {
-            warn!(%item, "its file cannot hold its mode or time as it is, and there is no book beside it to hold them");
+            let (space, item) = (&item.space, &item.id);
+            warn!(%space, %item, "its file cannot hold its mode or time as it is, and there is no book beside it to hold them");
         }
         let (Some(table), Fits::Nowhere { essential }) = (&self.table, fits) else { return Ok(()) };
         let Some(map) = essential else {
