@@ -106,6 +106,8 @@ bugs! {
     ShortListingBelieved = "short-listing-believed";
     /// The comparison loses an item between the listing and the queue.
     EntryPassedOver = "entry-passed-over";
+    /// A survey that queued what nothing proves to be in sync says that all is.
+    UnprovenCalledInSync = "unproven-called-in-sync";
     /// A space that a rule leaves out is passed over without a word.
     LeftOutUnnamed = "left-out-unnamed";
     /// The producer saves its marker before the tasks are sent.

@@ -169,7 +169,7 @@ impl Session<'_> {
         let run_began = || self.runs.get(&morsel.pair.account).map_or(self.turn_began, |run| run.row.row.started);
         let began = morsel.began.unwrap_or_else(run_began);
         let Morsel { sum, unproven, .. } = *morsel;
-        let in_sync = (unproven == 0).then_some(began);
+        let in_sync = (unproven == 0 || planted(Planted::UnprovenCalledInSync)).then_some(began);
         let survey = PairSurvey { pair: morsel.pair.clone(), run: morsel.run, began, sum, unproven, held, in_sync };
         Ok(self.state.note_surveys(&[survey]).await?)
     }

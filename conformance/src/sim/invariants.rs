@@ -7,6 +7,7 @@ mod fences;
 mod follow_ups;
 mod grants;
 mod histories;
+mod in_sync;
 mod leases;
 mod letters;
 mod newest;
@@ -57,5 +58,6 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(runs::CompleteRuns),
         Box::new(runs::RunsWaitForNoOther),
         Box::new(sums::SumsAddUp),
+        Box::new(in_sync::InSyncIsSo::default()),
     ]
 }

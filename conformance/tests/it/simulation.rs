@@ -34,6 +34,7 @@ fn bugs_on_purpose_are_found() {
         Planted::SizeAloneCompared,
         Planted::StateLeaseIgnored,
         Planted::StaleSealBelieved,
+        Planted::UnprovenCalledInSync,
         Planted::WriteNotAtomic,
     ] {
         let tally = Campaign { seeds: 200, planted: Some(bug), stops: true, ..QUIET }.run(&|_| {});

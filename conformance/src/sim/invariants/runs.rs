@@ -97,7 +97,7 @@ fn failed(report: &SessionReport, pair: &Pair) -> bool {
 }
 
 /// Whether both sides held the same at any moment since.
-fn was_in_step(
+pub(super) fn was_in_step(
     truth: &Truth,
     pair: &Pair,
     id: &ContentId,
