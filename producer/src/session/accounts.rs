@@ -91,11 +91,7 @@ impl Session<'_> {
         parts: AccountParts,
     ) -> Result<(), ProducerError> {
         info!(%account, "the account is no longer listed; its run is forgotten");
-        self.waiting.retain(|(_, _, pair), _| pair.account != *account);
-        self.resting.retain(|(_, (_, _, pair)), _| pair.account != *account);
-        self.opened.retain(|pair, _| pair.account != *account);
-        self.later_accounts.retain(|(_, later), _| later != account);
-        self.readings.forget_account(account);
+        self.leave_the_rounds(account);
         self.state.remove_all(parts.unanswered.as_slice()).await?;
         self.state.remove_all(&parts.morsels).await?;
         self.forget_missing(account, None).await?;
@@ -104,6 +100,16 @@ impl Session<'_> {
             Some(run) => Ok(self.state.remove(&run.row).await?),
             None => Ok(()),
         }
+    }
+
+    /// Takes all that is of an account out of the rounds: its morsels, their listings, and what is asked or read for it. What
+    /// was listed for one run tells nothing of another's beginning.
+    pub(super) fn leave_the_rounds(&mut self, account: &AccountId) {
+        self.waiting.retain(|(_, _, pair), _| pair.account != *account);
+        self.resting.retain(|(_, (_, _, pair)), _| pair.account != *account);
+        self.opened.retain(|pair, _| pair.account != *account);
+        self.later_accounts.retain(|(_, later), _| later != account);
+        self.readings.forget_account(account);
     }
 
     /// Forgets which source spaces of an account were missing, but for those that this run of it found so.

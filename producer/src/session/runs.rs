@@ -164,7 +164,8 @@ impl Session<'_> {
     /// Begins an account's run: what is left of the one before is forgotten.
     async fn begin(&mut self, account: &AccountId, parts: AccountParts) -> Result<(), ProducerError> {
         let last = self.runs.remove(account);
-        self.readings.forget_account(account);
+        // What the last run had passed over may be under way once more.
+        self.leave_the_rounds(account);
         self.forget_in_report(account, last.as_ref());
         let last = last.map(|run| run.row);
         let last_number = last.as_ref().map(|last| last.row.number);

@@ -12,7 +12,7 @@ use mill_records::policies::PolicyBook;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{DEFAULT, DIFFERENCES, ONE, TWO, World, account, is_finished, item, policy, space, store};
-use crate::{Ended, ProducerError};
+use crate::{Ended, ProducerError, Settings, WhenFull};
 
 fn seconds(world: &World) -> u64 {
     world.clock.monotonic().since_origin().as_secs()
@@ -42,7 +42,7 @@ async fn a_run_that_lasts_longer_than_the_frequency_is_resumed_not_begun_again()
     let world = World::new(ONE);
     world.plant("1", "item", 10);
     world.store("2").plant_space(&space("s"));
-    let slow = |settings: &mut crate::Settings| {
+    let slow = |settings: &mut Settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
     };
@@ -68,7 +68,7 @@ async fn now_begins_a_run_that_is_not_due() {
 async fn a_reset_forgets_the_run_and_when_the_next_is_due() {
     let world = World::new(ONE);
     world.plant("1", "item", 10);
-    let slow = |settings: &mut crate::Settings| {
+    let slow = |settings: &mut Settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
     };
@@ -86,10 +86,10 @@ async fn a_reset_forgets_the_run_and_when_the_next_is_due() {
 async fn of_two_producers_at_once_one_works_and_one_leaves() {
     let world = World::new(ONE);
     world.plant("1", "item", 50);
-    let slow = |settings: &mut crate::Settings| {
+    let slow = |settings: &mut Settings| {
         settings.queue_max = 1;
         settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
+        settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
     };
     let (one, other) = (world.producer_with(slow), world.producer_with(|settings| settings.holder = "holder-1".into()));
     let stop = CancellationToken::new();
@@ -129,10 +129,10 @@ async fn a_dead_producers_lease_is_taken_over_after_its_timeout_and_the_run_goes
 async fn a_producer_whose_lease_was_taken_over_saves_nothing_more() {
     let world = World::new(ONE);
     world.plant("1", "item", 50);
-    let slow = |settings: &mut crate::Settings| {
+    let slow = |settings: &mut Settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
-        settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
+        settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
     };
     // It stands still in the midst of its run, as a suspended process does, and wakes when another has worked.
     let sleeper = world.producer_with(slow);
@@ -162,7 +162,7 @@ async fn a_lease_taken_over_fences_off_even_who_has_not_noticed() {
     let sleeper = world.producer_with(|settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
-        settings.when_full = crate::WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
+        settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
         settings.lease_timeout = Duration::from_hours(10); // No beat of it is due before its next save.
     });
     let stop = CancellationToken::new();
@@ -171,7 +171,7 @@ async fn a_lease_taken_over_fences_off_even_who_has_not_noticed() {
         assert!(futures::poll!(session.as_mut()).is_pending());
         tokio::task::yield_now().await;
     }
-    let other = |settings: &mut crate::Settings| {
+    let other = |settings: &mut Settings| {
         settings.holder = "holder-1".into();
         settings.queue_max = 0;
     };
@@ -220,8 +220,7 @@ async fn a_policy_edited_in_the_midst_of_a_session_is_obeyed_from_the_next_turn(
         let producer = world.producer_with(|settings| {
             settings.nibble = NonZeroUsize::new(10).unwrap();
             settings.queue_max = 1;
-            settings.when_full =
-                crate::WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
+            settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
         });
         let stop = CancellationToken::new();
         let editing = async {
@@ -265,6 +264,48 @@ async fn a_store_that_did_not_answer_is_made_up_for_without_repeating_the_rest()
     assert!(world.queue.sent().iter().all(|task| task.destination == store("3")));
     assert_eq!(world.queue.drain().await, 5);
     assert!(matches!(world.session().await.ended, Ended::NotDue { .. }));
+}
+
+/// What the last run passed over is under way again when the next one comes due, its listing open in the middle.
+#[tokio::test(start_paused = true)]
+async fn a_run_begins_at_the_beginning_also_where_the_last_one_is_made_up_for() {
+    let world =
+        World::new(r#"{ "spaceDuplicationStorePolicies": { "s": [{ "srcStoreId": "1", "destStoreId": "2" }] } }"#);
+    world.plant("1", "item", 30);
+    world.store("2").plant_space(&space("s"));
+    let settings = |settings: &mut Settings| {
+        settings.frequency = Duration::from_hours(1);
+        settings.nibble = NonZeroUsize::new(5).unwrap();
+        settings.queue_max = 10;
+    };
+    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+    let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("2").clone());
+    world.replace("2", Arc::new(mill_engine::FaultyStore::new(inner, super::world::address("a", "2"), plan.clone())));
+    let stop = CancellationToken::new();
+    let producer = world.producer_with(settings);
+    plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
+    let report = producer.session(&stop).await.unwrap();
+    assert!(is_finished(&report) && report.failed(), "{report:?}");
+    plan.calm();
+    world.pass(Duration::from_mins(50)).await;
+    let producer = world.producer_with(|all| {
+        settings(all);
+        all.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
+    });
+    let draining = async {
+        // The queue is full until the next run is due.
+        world.pass(Duration::from_mins(15)).await;
+        let mut drained = 0;
+        for _ in 0..30 {
+            drained += world.queue.drain().await;
+            world.pass(Duration::from_secs(5)).await;
+        }
+        stop.cancel();
+        drained
+    };
+    let (report, drained) = futures::join!(producer.session(&stop), draining);
+    report.unwrap();
+    assert_eq!(drained, 10 + 30, "ten of the last run, and all of the next");
 }
 
 #[tokio::test(start_paused = true)]
@@ -394,7 +435,7 @@ async fn a_policy_edited_meanwhile_is_obeyed_by_the_resumed_run() {
         world.plant(id, "gone", 2);
         world.plant(id, "item", 20);
     }
-    let slow = |settings: &mut crate::Settings| {
+    let slow = |settings: &mut Settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
     };
@@ -421,7 +462,7 @@ async fn an_account_no_longer_listed_is_dropped_from_the_run() {
     }
     world.plant("1", "item", 20);
     world.store_of("b", "1").plant(&item("s", "of b"), "x", Properties::default());
-    let slow = |settings: &mut crate::Settings| {
+    let slow = |settings: &mut Settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
     };
