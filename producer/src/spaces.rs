@@ -1,6 +1,7 @@
 //! Which morsels a run has: what each policy names, what the stores of default policies hold, at either end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use mill_model::{AccountId, SpaceId, StoreId};
 use mill_policy::{AccountPolicy, Rule, StorePolicy};
@@ -11,7 +12,7 @@ use mill_records::seals::Pair;
 use tracing::{debug, info, warn};
 
 use crate::report::{LeftOutEntry, ProducerError};
-use crate::session::{Basis, Read, Reading, Session, Unanswered};
+use crate::session::{Basis, Broke, Read, Reading, Session, Unanswered};
 
 /// The spaces of each store that default policies read or write, as far as it answered.
 type SpacesOf = BTreeMap<StoreId, StoreSpaces>;
@@ -23,6 +24,15 @@ struct StoreSpaces {
     /// What stands beside the spaces, where default policies read the store: then all that is in it is to be copied, but
     /// for what a rule leaves out.
     beside: Option<LeftOut>,
+}
+
+/// What the stores of default policies told.
+#[derive(Default)]
+struct Told {
+    spaces: SpacesOf,
+    errors: BTreeMap<StoreId, StoreError>,
+    /// Those that have not answered yet.
+    asked: BTreeSet<StoreId>,
 }
 
 impl Session<'_> {
@@ -45,18 +55,8 @@ impl Session<'_> {
             }
         };
         let again = known.asked_again().map(<[StoreId]>::to_vec);
-        let (stores, by, only) = (self.deps.stores.clone(), policy.clone(), again.clone());
-        let asking = async move { spaces_of_defaults(&*stores, &by, only.as_deref()).await };
-        let basis = Basis::Account { policy: policy.clone(), only: again.clone() };
-        let (spaces, errors) = match self.read(Read::Spaces(account.clone()), basis, asking).await {
-            Ok(Reading::Done(answers)) => answers,
-            Ok(Reading::GoesOn | Reading::Stopped) => {
-                if let Some(run) = self.runs.get_mut(&account) {
-                    run.asks_later = true;
-                    self.looked_through_later(known);
-                }
-                return Ok(());
-            }
+        let Told { spaces, errors, asked } = match self.ask_spaces(&policy, again.as_deref()).await {
+            Ok(told) => told,
             Err(error) => {
                 self.account_failed(&account, &error);
                 return Ok(());
@@ -72,7 +72,7 @@ impl Session<'_> {
         }
         self.leave_out(&policy, &spaces, again.is_some());
         let first = again.is_some() || known.row.row.unanswered.is_empty();
-        if known.found.is_empty() && errors.is_empty() && first {
+        if known.found.is_empty() && errors.is_empty() && asked.is_empty() && first {
             self.account_idle(&policy);
         }
         let fresh: Vec<Morsel> = found.into_iter().map(|pair| Morsel::fresh(pair, number)).collect();
@@ -82,12 +82,28 @@ impl Session<'_> {
             crash_point(CrashPoint::ProducerMorselsAdded);
             self.line_up(&account, all);
         }
-        self.ask_later(known, errors).await
+        self.ask_later(known, errors, asked).await
+    }
+
+    /// Asks the stores of default policies which spaces they have, each by itself: one that is silent keeps no other waiting.
+    async fn ask_spaces(&mut self, policy: &Arc<AccountPolicy>, only: Option<&[StoreId]>) -> Result<Told, Broke> {
+        let mut told = Told::default();
+        for (store, is_source) in stores_of_defaults(policy, only) {
+            let (stores, account, of) = (self.deps.stores.clone(), policy.account().clone(), store.clone());
+            let read = Read::Spaces(account.clone(), store.clone());
+            let asking = async move { spaces_at(&*stores, &account, &of, is_source).await };
+            match self.read(read, Basis::Account(policy.clone()), asking).await? {
+                Reading::Done(Ok(listed)) => drop(told.spaces.insert(store, listed)),
+                Reading::Done(Err(error)) => drop(told.errors.insert(store, error)),
+                Reading::GoesOn | Reading::Stopped => drop(told.asked.insert(store)),
+            }
+        }
+        Ok(told)
     }
 
     /// The pairs that a policy covers now, as far as its stores answer.
     pub(crate) async fn pairs_of(&mut self, policy: &AccountPolicy) -> BTreeSet<Pair> {
-        let (spaces, errors) = spaces_of_defaults(&*self.deps.stores, policy, None).await;
+        let (spaces, errors) = spaces_of_defaults(&*self.deps.stores, policy).await;
         for (store, error) in &errors {
             self.store_failed(policy.account(), store, error);
         }
@@ -153,20 +169,21 @@ impl Session<'_> {
     }
 }
 
-/// The spaces of the stores that default policies name, or of these alone; and why they are not known.
-async fn spaces_of_defaults(
-    stores: &dyn Stores,
-    policy: &AccountPolicy,
-    only: Option<&[StoreId]>,
-) -> (SpacesOf, BTreeMap<StoreId, StoreError>) {
-    let account = policy.account();
+/// The stores that default policies name, or these alone of them, and whether each is a source.
+fn stores_of_defaults(policy: &AccountPolicy, only: Option<&[StoreId]>) -> Vec<(StoreId, bool)> {
     let sources: BTreeSet<&StoreId> = policy.default_sources().into_iter().collect();
     let destinations = policy.default_destinations().into_iter().collect();
+    let all = sources.union(&destinations).filter(|store| only.is_none_or(|only| only.contains(store)));
+    all.map(|store| ((*store).clone(), sources.contains(store))).collect()
+}
+
+/// The spaces of the stores that default policies name; and why they are not known.
+async fn spaces_of_defaults(stores: &dyn Stores, policy: &AccountPolicy) -> (SpacesOf, BTreeMap<StoreId, StoreError>) {
     let (mut spaces, mut errors) = (SpacesOf::new(), BTreeMap::new());
-    for store in sources.union(&destinations).filter(|store| only.is_none_or(|only| only.contains(store))) {
-        match spaces_at(stores, account, store, sources.contains(store)).await {
-            Ok(listed) => drop(spaces.insert((*store).clone(), listed)),
-            Err(error) => drop(errors.insert((*store).clone(), error)),
+    for (store, is_source) in stores_of_defaults(policy, None) {
+        match spaces_at(stores, policy.account(), &store, is_source).await {
+            Ok(listed) => drop(spaces.insert(store, listed)),
+            Err(error) => drop(errors.insert(store, error)),
         }
     }
     (spaces, errors)

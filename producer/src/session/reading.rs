@@ -30,8 +30,8 @@ const WAITS: Duration = Duration::from_secs(1);
 /// What is read, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Read {
-    /// Which spaces an account's stores have.
-    Spaces(AccountId),
+    /// Which spaces a store of an account has.
+    Spaces(AccountId, StoreId),
     /// Whether a pair's spaces are there.
     Ends(Pair),
     /// What vanished.
@@ -49,14 +49,14 @@ impl Read {
 
     fn pair(&self) -> Option<&Pair> {
         match self {
-            Self::Spaces(_) => None,
+            Self::Spaces(..) => None,
             Self::Ends(pair) | Self::Survey(pair) | Self::RetiringSurvey(pair) | Self::Nibble(pair) => Some(pair),
         }
     }
 
     pub(super) fn account(&self) -> &AccountId {
         match self {
-            Self::Spaces(account) => account,
+            Self::Spaces(account, _) => account,
             Self::Ends(pair) | Self::Survey(pair) | Self::RetiringSurvey(pair) | Self::Nibble(pair) => &pair.account,
         }
     }
@@ -65,11 +65,7 @@ impl Read {
 /// What was known when a reading began. What it gives is of use only where the same is known still.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Basis {
-    Account {
-        policy: Arc<AccountPolicy>,
-        /// The stores that are asked, if not all.
-        only: Option<Vec<StoreId>>,
-    },
+    Account(Arc<AccountPolicy>),
     Pair {
         policy: StorePolicy,
         /// Which spaces are there, and whether the destination is this source's.
@@ -162,7 +158,8 @@ impl Readings {
         self.morsels.insert(place.2.clone(), (place, morsel));
     }
 
-    /// Takes in all that is done by now, and gives the accounts and the morsels of which nothing is being read any more.
+    /// Takes in all that is done by now, and gives the accounts of which something was read, and the morsels of which nothing
+    /// is being read any more.
     fn take_up(&mut self) -> (Vec<Unanswered>, Vec<(Place, Kept<Morsel>)>) {
         while let Some(joined) = self.going_on.try_join_next() {
             // Else it was forgotten, and ended for that.
@@ -170,13 +167,15 @@ impl Readings {
                 self.take_in(answer);
             }
         }
-        let goes_on =
-            |of: &dyn Fn(&Read) -> bool| self.asked.iter().any(|(read, asked)| of(read) && asked.answer.is_none());
-        let accounts =
-            self.accounts.keys().filter(|account| !goes_on(&|read| *read == Read::Spaces((*account).clone())));
-        let accounts: Vec<AccountId> = accounts.cloned().collect();
-        let morsels: Vec<Pair> =
-            self.morsels.keys().filter(|pair| !goes_on(&|read| read.is_of(pair))).cloned().collect();
+        let goes_on = |pair: &Pair| self.asked.iter().any(|(read, asked)| read.is_of(pair) && asked.answer.is_none());
+        // Of an account's stores one tells enough to go on with.
+        let tells = |account: &AccountId| {
+            let of = |read: &Read| matches!(read, Read::Spaces(of, _) if of == account);
+            let mut asked = self.asked.iter().filter(|(read, _)| of(read)).map(|(_, asked)| asked).peekable();
+            asked.peek().is_none() || asked.any(|asked| asked.answer.is_some())
+        };
+        let accounts: Vec<AccountId> = self.accounts.keys().filter(|account| tells(account)).cloned().collect();
+        let morsels: Vec<Pair> = self.morsels.keys().filter(|pair| !goes_on(pair)).cloned().collect();
         (
             accounts.iter().filter_map(|account| self.accounts.remove(account)).collect(),
             morsels.iter().filter_map(|pair| self.morsels.remove(pair)).collect(),
@@ -212,8 +211,8 @@ impl Readings {
         let account = read.account();
         if let Some(Pair { space, source, destination, .. }) = read.pair() {
             info!(%account, %space, %source, %destination, "reading the stores takes long; others go on meanwhile");
-        } else {
-            info!(%account, "the stores take long to tell their spaces; others go on meanwhile");
+        } else if let Read::Spaces(_, store) = read {
+            info!(%account, %store, "the store takes long to tell its spaces; others go on meanwhile");
         }
     }
 
@@ -226,9 +225,12 @@ impl Readings {
 }
 
 impl Session<'_> {
-    /// Looks an account through again once its stores have told their spaces.
+    /// Looks an account through again once one of its stores has told its spaces.
     pub(crate) fn looked_through_later(&mut self, known: Unanswered) {
-        self.readings.accounts.insert(known.row.row.account.clone(), known);
+        let account = known.row.row.account.clone();
+        if self.runs.contains_key(&account) {
+            self.readings.accounts.insert(account, known);
+        }
     }
 
     /// Takes up the turns for which all is read by now.

@@ -21,6 +21,8 @@ pub(crate) struct Unanswered {
     /// The pairs that were found of it in this session. Some may be done by now.
     pub(crate) found: BTreeSet<Pair>,
     failing: Failing,
+    /// Whether it was looked through in this session before.
+    again: bool,
     /// The stores that were said to be waited for.
     awaited: Vec<StoreAddress>,
     /// The stores that were said to have failed.
@@ -30,7 +32,7 @@ pub(crate) struct Unanswered {
 impl Unanswered {
     /// The stores that are asked again; `None` where all are asked, for the first time in this session.
     pub(crate) fn asked_again(&self) -> Option<&[StoreId]> {
-        (self.failing.tries > 0).then_some(&self.row.row.unanswered)
+        self.again.then_some(&self.row.row.unanswered)
     }
 }
 
@@ -38,28 +40,35 @@ impl Session<'_> {
     /// What is known of an account so far, where it is not looked through for the first time.
     pub(crate) fn first_look(&self, row: Kept<AccountRow>) -> Unanswered {
         let failing = Failing::since(self.deps.clock.monotonic());
-        Unanswered { row, found: BTreeSet::new(), failing, awaited: Vec::new(), failed: BTreeSet::new() }
+        Unanswered { row, found: BTreeSet::new(), failing, again: false, awaited: Vec::new(), failed: BTreeSet::new() }
     }
 
-    /// Notes which stores of an account did not tell their spaces. Where that may pass in time they are asked again, else the
-    /// spaces are not known in this session.
+    /// Notes which stores of an account did not tell their spaces: those that failed, and those that are still asked. Where
+    /// it may pass in time they are asked again, else the spaces are not known in this session.
     pub(crate) async fn ask_later(
         &mut self,
         mut account: Unanswered,
         errors: BTreeMap<StoreId, StoreError>,
+        asked: BTreeSet<StoreId>,
     ) -> Result<(), ProducerError> {
         let name = account.row.row.account.clone();
-        let unanswered: Vec<StoreId> = errors.keys().cloned().collect();
+        account.again = true;
+        let unanswered: Vec<StoreId> = errors.keys().chain(&asked).cloned().collect();
         let before = std::mem::replace(&mut account.row.row.unanswered, unanswered);
         let mut answered = std::mem::take(&mut account.awaited);
         answered.retain(|store| errors.values().all(|error| error.store != *store));
         self.deps.statistics.used_stores(&answered);
-        if errors.is_empty() {
+        if errors.is_empty() && asked.is_empty() {
             self.state.remove(&account.row).await?;
             return self.account_listed(&name, false).await;
         }
         if before != account.row.row.unanswered {
             self.state.save_over_earlier(&mut account.row).await?;
+        }
+        if errors.is_empty() {
+            self.account_listed(&name, true).await?;
+            self.looked_through_later(account);
+            return Ok(());
         }
         let now = self.deps.clock.monotonic();
         let may_pass = errors.values().any(|error| error.kind.may_pass());
@@ -73,9 +82,12 @@ impl Session<'_> {
                 self.store_failed(&name, store, error);
             }
         }
-        self.account_listed(&name, pause.is_some()).await?;
+        self.account_listed(&name, pause.is_some() || !asked.is_empty()).await?;
         if let Some(pause) = pause {
             self.later_accounts.insert((now.plus(pause), name), account);
+        } else if !asked.is_empty() {
+            account.row.row.unanswered.retain(|store| asked.contains(store));
+            self.looked_through_later(account);
         }
         Ok(())
     }

@@ -539,10 +539,11 @@ async fn many_spaces_of_an_account_whose_store_hangs_cost_another_one_wait_in_al
 
 #[tokio::test(start_paused = true)]
 async fn a_destination_that_hangs_keeps_no_other_destination_of_its_account_waiting() {
-    let both = r#"{ "spaceDuplicationStorePolicies": { "s": [
-        { "srcStoreId": "1", "destStoreId": "2" }, { "srcStoreId": "1", "destStoreId": "3" } ] } }"#;
-    for hangs in ["2", "3"] {
-        let world = World::new(both);
+    let both = r#"[{ "srcStoreId": "1", "destStoreId": "2" }, { "srcStoreId": "1", "destStoreId": "3" }]"#;
+    let of_all = format!(r#"{{ "defaultPolicies": {both} }}"#);
+    let of_one = format!(r#"{{ "spaceDuplicationStorePolicies": {{ "s": {both} }} }}"#);
+    for (hangs, file) in [("2", &of_all), ("3", &of_all), ("2", &of_one), ("3", &of_one)] {
+        let world = World::new(file);
         world.plant("1", "item", 30);
         slow_down(&world, hangs, HOUR * 1_000_000);
         let producer = world.producer_with(waiting);
@@ -558,7 +559,7 @@ async fn a_destination_that_hangs_keeps_no_other_destination_of_its_account_wait
         };
         let (report, done) = futures::join!(producer.session(&stop), working);
         // The space's own task too.
-        assert_eq!((report.unwrap().ended, done), (Ended::Stopped, 31), "{hangs} hangs");
+        assert_eq!((report.unwrap().ended, done), (Ended::Stopped, 31), "{hangs} hangs: {file}");
     }
 }
 
