@@ -86,7 +86,6 @@ impl Session<'_> {
         if let Some(pause) = pause {
             self.later_accounts.insert((now.plus(pause), name), account);
         } else if !asked.is_empty() {
-            account.row.row.unanswered.retain(|store| asked.contains(store));
             self.looked_through_later(account);
         }
         Ok(())
