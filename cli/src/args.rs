@@ -222,7 +222,7 @@ pub(crate) struct Ending {
     /// Show no progress
     #[arg(long, short)]
     pub(crate) quiet: bool,
-    /// Wait so long for a store that does not answer or is failing, before the run ends
+    /// Wait so long for what does not answer or is failing: then a space is passed over, and for a store the run ends
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
     pub(crate) give_up_after: Duration,
 }

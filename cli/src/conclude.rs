@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use mill_model::{Evidence, Fates, RunSum, SurveySum, Totals};
 use mill_ports::{CrashPoint, crash_point};
-use mill_producer::{ClosingReport, DuplicationProducer, Ended, SessionReport};
+use mill_producer::{ClosingReport, DuplicationProducer, Ended, SessionReport, Trouble};
 use mill_records::seals::Pair;
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +48,7 @@ impl Conclusion<'_> {
         if self.works.drain_dead_letters().await? + totals.dead_lettered() > 0 {
             remarks.extend(dead_letters::open_remarks(self.works, self.names).await?);
         }
-        let source_absent = produced.spaces_failed.iter().any(|failed| failed.source_absent);
+        let source_absent = produced.spaces_failed.iter().any(|failed| failed.trouble == Trouble::SourceAbsent);
         let partial = produced.failed_in_part() || cut_short.is_some() || totals.dead_lettered() > 0;
         remarks.extend(cut_short.iter().map(|why| self.names.text(why)));
         remarks.extend(self.works.misplaced.remarks());
@@ -196,7 +196,7 @@ fn evidence(totals: &Totals, survey: &SurveySum, exact: bool) -> Evidence {
 /// What brings what a run has passed over or given up: an account that is passed over has a policy that cannot be read, and what
 /// was given up failed at each of several tries.
 fn of_parts(totals: &Totals, produced: &SessionReport) -> Remedy {
-    let stays = produced.spaces_failed.iter().any(|failed| !failed.may_pass);
+    let stays = produced.spaces_failed.iter().any(|failed| !failed.trouble.may_pass());
     if stays || !produced.accounts_failed.is_empty() || totals.dead_lettered() > 0 {
         Remedy::SetRight
     } else {

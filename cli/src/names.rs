@@ -2,7 +2,7 @@
 //! paths that the person typed.
 
 use mill_model::{AccountId, SpaceId, StoreId};
-use mill_producer::{AbsentSpace, HeldDeletes, LeftOutEntry, MissingEntry, NamedEntry, SpaceFailed};
+use mill_producer::{AbsentSpace, HeldDeletes, LeftOutEntry, MissingEntry, NamedEntry, SpaceFailed, Trouble};
 use mill_records::delete_lists::HoldReason;
 use mill_records::seals::Pair;
 
@@ -151,8 +151,9 @@ impl Names {
     }
 
     pub(crate) fn failed(&self, failed: &SpaceFailed) -> String {
-        let SpaceFailed { account, space, source, reason, .. } = failed;
-        let reason = self.text(reason);
+        let SpaceFailed { account, space, source, trouble, reason, .. } = failed;
+        let hint = if *trouble == Trouble::Silent { "; `--give-up-after` allows longer" } else { "" };
+        let reason = self.text(reason) + hint;
         match (self, space) {
             (Self::Mirror { source, .. }, _) => format!("`{source}` could not be copied: {reason}"),
             (Self::Policies, Some(space)) => format!("{} (store {source}): {reason}", self.space(account, space)),

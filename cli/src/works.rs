@@ -293,6 +293,7 @@ pub(crate) fn producer_defaults() -> Result<mill_producer::Settings> {
         absent_source: mill_producer::AbsentSource::Retire,
         listings_open_max: 16,
         give_up_after: Duration::ZERO,
+        silence_max: Duration::from_mins(5),
         sends_at_once: 8.try_into()?,
     })
 }

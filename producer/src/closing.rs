@@ -1,6 +1,8 @@
 //! The closing survey: after the work of a run, one more comparison of listings and proofs, which reads no bytes and queues
 //! nothing. It says whether every entry is in sync where the sum of the run alone does not.
 
+use std::sync::Arc;
+
 use mill_model::{ContentId, SurveySum, Timestamp};
 use mill_policy::AccountPolicy;
 use mill_ports::{Refusal, chain};
@@ -164,14 +166,21 @@ impl<'a> Closing<'a> {
         Ok(())
     }
 
-    async fn account(&mut self, policy: &AccountPolicy) -> Result<(), ProducerError> {
-        for pair in self.session.pairs_of(policy).await {
+    async fn account(&mut self, policy: &Arc<AccountPolicy>) -> Result<(), ProducerError> {
+        let pairs = match self.session.pairs_of(policy).await {
+            Ok(pairs) => pairs,
+            Err(error) => {
+                self.session.account_failed(policy.account(), &error);
+                return Ok(());
+            }
+        };
+        for pair in pairs {
             if self.session.stop.is_cancelled() {
                 return Ok(());
             }
             let Some(rule) = policy.covering(&pair.space, &pair.source, &pair.destination) else { continue };
-            let deps = self.session.deps;
-            let ends = Ends::look(&pair, rule, &*deps.stores, &deps.owners).await;
+            let (stores, owners) = (self.session.stores, &self.session.deps.owners);
+            let ends = Ends::look(&pair, rule, stores, owners).await;
             match self.pair(&pair, ends).await {
                 Ok(()) => {}
                 Err(error) => self.session.space_failed(&pair, &error),

@@ -8,12 +8,14 @@ use tracing::info;
 use crate::report::{Ended, ProducerError, SessionReport};
 use crate::session::Session;
 use crate::settings::{Deps, Settings};
+use crate::stores::ReadStores;
 
 /// Loops over every space of every store policy and queues a task for each item that may not be in step.
 #[derive(Debug)]
 pub struct DuplicationProducer {
     pub(crate) deps: Deps,
     pub(crate) settings: Settings,
+    pub(crate) stores: ReadStores,
 }
 
 impl DuplicationProducer {
@@ -22,7 +24,8 @@ impl DuplicationProducer {
 
     /// A producer; nothing is read yet.
     pub fn new(deps: Deps, settings: Settings) -> Self {
-        Self { deps, settings }
+        let stores = ReadStores::new(deps.stores.clone(), deps.clock.clone(), settings.silence_max);
+        Self { deps, settings, stores }
     }
 
     /// Works until the loops of all accounts are complete, the queue is full or it is told to stop; not at all when nothing is due or

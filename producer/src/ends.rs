@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mill_model::{ContentId, StoreAddress, Unexplained};
 use mill_policy::{Compare, StorePolicy};
-use mill_ports::{Presence, Refusal, SourceStore, StoreError, StoreErrorKind, Stores};
+use mill_ports::{Presence, Refusal, SourceStore, StoreError, StoreErrorKind};
 use mill_records::delete_lists::DeleteListError;
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
 use mill_records::seals::{Pair, Seals};
@@ -13,7 +13,9 @@ use crate::copies::Nibble;
 use crate::listing::{ListingError, OrderedListing};
 use crate::merge::{Merge, MergeError};
 use crate::paths::Paths;
+use crate::report::Trouble;
 use crate::session::{Basis, Broke};
+use crate::stores::{ReadStores, Silence};
 
 /// Why a space is passed over in this session.
 #[derive(Debug, thiserror::Error)]
@@ -53,13 +55,29 @@ impl SpaceError {
         }
     }
 
-    /// Whether the space itself may not be looked into, while its store can be used.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.of_store().is_some_and(|error| error.kind == StoreErrorKind::Refused(Refusal::Unreadable))
+    /// What is the matter, as others act on it.
+    pub(crate) fn trouble(&self) -> Trouble {
+        let is_refused = |error: &StoreError| error.kind == StoreErrorKind::Refused(Refusal::Unreadable);
+        match self {
+            Self::SourceAbsent => Trouble::SourceAbsent,
+            _ if self.of_store().is_some_and(is_refused) => Trouble::Refused,
+            _ if self.is_silence() => Trouble::Silent,
+            _ if self.may_pass() => Trouble::MayPass,
+            _ => Trouble::Stays,
+        }
     }
 
-    /// Whether it may well pass within the session.
-    pub(crate) fn may_pass(&self) -> bool {
+    /// Whether it is tried again in this session. Who waited in vain for an answer has waited long enough.
+    pub(crate) fn is_tried_again(&self) -> bool {
+        self.may_pass() && !self.is_silence()
+    }
+
+    fn is_silence(&self) -> bool {
+        self.of_store().is_some_and(Silence::is_why)
+    }
+
+    /// Whether it may well pass by itself.
+    fn may_pass(&self) -> bool {
         let listing = |error: &ListingError| match error {
             ListingError::Store(error) => error.kind.may_pass(),
             ListingError::BrokenOff { .. } => true,
@@ -110,14 +128,14 @@ impl Ends {
     pub(crate) async fn look(
         pair: &Pair,
         policy: StorePolicy,
-        stores: &dyn Stores,
+        stores: &ReadStores,
         owners: &Owners,
     ) -> Result<Self, SpaceError> {
         // Before the destination is opened: what is refused is not tidied either.
-        stores.ensure_apart(&pair.account, &pair.source, &pair.destination).await?;
+        stores.ensure_apart(pair).await?;
         let source = stores.source(&pair.account, &pair.source).await?;
-        let destination: Arc<dyn SourceStore> = stores.destination(&pair.account, &pair.destination).await?;
-        stores.keep(&pair.account, &pair.destination, &pair.space, false).await?;
+        let destination = stores.destination(&pair.account, &pair.destination).await?;
+        stores.is_kept(pair).await?;
         let source_here = is_here(&*source, pair).await?;
         let destination_here = is_here(&*destination, pair).await?;
         let store = |store: &_| StoreAddress { account: pair.account.clone(), store: Clone::clone(store) };

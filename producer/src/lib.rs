@@ -7,7 +7,7 @@
 //! `spaces` (which morsels a run has), `turn` (deletes first, then a nibble of copies), `delete_step` and `list_writer`
 //! (what vanished becomes a list, and the list tasks once it is granted), `retire` (a source space that is not there),
 //! `copies` and `survey` (what is gathered from a comparison), `merge` and `listing` (the comparison), `ends` (both stores
-//! of a morsel), `sending` (tasks into the queue), `drain` (how many it may hold), `closing` (whether all is in sync once the work is done), [`settings`], [`report`].
+//! of a morsel), `stores` (which of them does not answer), `sending` (tasks into the queue), `drain` (how many it may hold), `closing` (whether all is in sync once the work is done), [`settings`], [`report`].
 //!
 //! **Invariant:** a producer writes no store; both ends of a morsel are held by the type that cannot. A marker is saved
 //! only behind what is surely in the queue. Deletes are queued only from two listings that were complete and in order,
@@ -31,6 +31,7 @@ mod session;
 pub mod settings;
 mod spaces;
 mod stay;
+mod stores;
 mod survey;
 mod turn;
 
@@ -38,7 +39,7 @@ pub use closing::{ClosingReport, IsRefused};
 pub use duplication::DuplicationProducer;
 pub use report::{
     AbsentSpace, Ended, EntryClass, HeldDeletes, LeftOutEntries, LeftOutEntry, MissingEntry, NamedEntry, ProducerError,
-    SessionReport, SpaceFailed,
+    SessionReport, SpaceFailed, Trouble,
 };
 pub use settings::{AbsentSource, Begins, DeleteThresholds, Deps, QueueSizing, Settings, WhenFull};
 pub use stay::Pauses;

@@ -82,7 +82,7 @@ impl SessionReport {
     /// Whether an account or a space was passed over of which another session may bring more: not those that are refused as a
     /// whole, which wait for a person.
     pub fn failed_in_part(&self) -> bool {
-        !self.accounts_failed.is_empty() || self.spaces_failed.iter().any(|failed| !failed.refused)
+        !self.accounts_failed.is_empty() || self.spaces_failed.iter().any(|failed| failed.trouble != Trouble::Refused)
     }
 
     /// Whether something is not copied, and a person may not have meant that: an entry or a space was left out, a source is
@@ -189,14 +189,32 @@ pub struct SpaceFailed {
     pub source: StoreId,
     /// The store that is written; `None` as for the space.
     pub destination: Option<StoreId>,
-    /// Whether the source space is not there, though its store answers.
-    pub source_absent: bool,
-    /// Whether the space may not be looked into, while its store can be used: a person must act, and others went on.
-    pub refused: bool,
-    /// Whether it may pass by itself. Else a person must act.
-    pub may_pass: bool,
+    /// What is the matter with it.
+    pub trouble: Trouble,
     /// Why, on one line.
     pub reason: String,
+}
+
+/// What is the matter with a space that was passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The source space is not there, though its store answers.
+    SourceAbsent,
+    /// The space may not be looked into, while its store can be used: a person must act, and others went on.
+    Refused,
+    /// A store did not answer in the time that it was given.
+    Silent,
+    /// Something else that may pass by itself.
+    MayPass,
+    /// Something else, and a person must act.
+    Stays,
+}
+
+impl Trouble {
+    /// Whether it may pass by itself. Else a person must act.
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Silent | Self::MayPass)
+    }
 }
 
 /// Deletes that are not queued until a person confirms them.

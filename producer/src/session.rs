@@ -34,9 +34,10 @@ use crate::drain::Drain;
 use crate::duplication::DuplicationProducer;
 use crate::ends::SpaceError;
 use crate::merge::MergeError;
-use crate::report::{Ended, ProducerError, SessionReport, SpaceFailed};
+use crate::report::{Ended, ProducerError, SessionReport, SpaceFailed, Trouble};
 use crate::sending::Sending;
 use crate::settings::{Deps, Settings};
+use crate::stores::{ReadStores, Silence};
 use crate::turn::Opened;
 
 use self::reading::Readings;
@@ -55,6 +56,7 @@ pub(crate) type Place = (u64, usize, Pair);
 pub(crate) struct Session<'a> {
     pub(crate) deps: &'a Deps,
     pub(crate) settings: &'a Settings,
+    pub(crate) stores: &'a ReadStores,
     pub(crate) stop: &'a CancellationToken,
     pub(crate) state: ProducerState,
     pub(crate) sending: Sending,
@@ -174,6 +176,7 @@ impl<'a> Session<'a> {
         Self {
             deps,
             settings,
+            stores: &producer.stores,
             stop,
             state,
             sending,
@@ -244,9 +247,7 @@ impl<'a> Session<'a> {
             space: Some(pair.space.clone()),
             source: pair.source.clone(),
             destination: Some(pair.destination.clone()),
-            source_absent: matches!(error, SpaceError::SourceAbsent),
-            refused: error.is_refused(),
-            may_pass: error.may_pass(),
+            trouble: error.trouble(),
             reason,
         });
     }
@@ -257,9 +258,13 @@ impl<'a> Session<'a> {
         let reason = chain(error);
         warn!(%account, %store, reason, "the spaces of the store are not known");
         let (account, source) = (account.clone(), store.clone());
-        let (space, destination, source_absent, refused) = (None, None, false, false);
-        let may_pass = error.kind.may_pass();
-        let failed = SpaceFailed { account, space, source, destination, source_absent, refused, may_pass, reason };
+        let (space, destination) = (None, None);
+        let trouble = match error.kind.may_pass() {
+            _ if Silence::is_why(error) => Trouble::Silent,
+            true => Trouble::MayPass,
+            false => Trouble::Stays,
+        };
+        let failed = SpaceFailed { account, space, source, destination, trouble, reason };
         self.report.spaces_failed.push(failed);
     }
 }

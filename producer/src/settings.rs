@@ -75,6 +75,8 @@ pub struct Settings {
     pub absent_source: AbsentSource,
     /// For how long a space that fails in a way that may pass is tried again, at least three times. Zero for no longer.
     pub give_up_after: Duration,
+    /// How long a store may leave a question open (usually 5 min). Then the space that it was about fails for this session.
+    pub silence_max: Duration,
     /// Most morsels whose listings are kept open between their turns (usually 16); others are listed again from their
     /// markers.
     pub listings_open_max: usize,

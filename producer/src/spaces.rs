@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mill_model::{AccountId, SpaceId, StoreId};
 use mill_policy::{AccountPolicy, Rule, StorePolicy};
-use mill_ports::{CrashPoint, LeftOut, Planted, SpaceList, StoreError, Stores, crash_point, planted};
+use mill_ports::{CrashPoint, LeftOut, Planted, SpaceList, StoreError, crash_point, planted};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::Morsel;
 use mill_records::seals::Pair;
@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use crate::report::{LeftOutEntry, ProducerError};
 use crate::session::{Basis, Broke, Read, Reading, Session, Unanswered};
+use crate::stores::ReadStores;
 
 /// The spaces of each store that default policies read or write, as far as it answered.
 type SpacesOf = BTreeMap<StoreId, StoreSpaces>;
@@ -89,9 +90,9 @@ impl Session<'_> {
     async fn ask_spaces(&mut self, policy: &Arc<AccountPolicy>, only: Option<&[StoreId]>) -> Result<Told, Broke> {
         let mut told = Told::default();
         for (store, is_source) in stores_of_defaults(policy, only) {
-            let (stores, account, of) = (self.deps.stores.clone(), policy.account().clone(), store.clone());
+            let (stores, account, of) = (self.stores.clone(), policy.account().clone(), store.clone());
             let read = Read::Spaces(account.clone(), store.clone());
-            let asking = async move { spaces_at(&*stores, &account, &of, is_source).await };
+            let asking = async move { spaces_at(&stores, &account, &of, is_source).await };
             match self.read(read, Basis::Account(policy.clone()), asking).await? {
                 Reading::Done(Ok(listed)) => drop(told.spaces.insert(store, listed)),
                 Reading::Done(Err(error)) => drop(told.errors.insert(store, error)),
@@ -102,12 +103,19 @@ impl Session<'_> {
     }
 
     /// The pairs that a policy covers now, as far as its stores answer.
-    pub(crate) async fn pairs_of(&mut self, policy: &AccountPolicy) -> BTreeSet<Pair> {
-        let (spaces, errors) = spaces_of_defaults(&*self.deps.stores, policy).await;
-        for (store, error) in &errors {
+    pub(crate) async fn pairs_of(&mut self, policy: &Arc<AccountPolicy>) -> Result<BTreeSet<Pair>, Broke> {
+        let mut told = self.ask_spaces(policy, None).await?;
+        while !told.asked.is_empty() && !self.stop.is_cancelled() {
+            let asked: Vec<StoreId> = std::mem::take(&mut told.asked).into_iter().collect();
+            let Told { spaces, errors, asked } = self.ask_spaces(policy, Some(&asked)).await?;
+            told.spaces.extend(spaces);
+            told.errors.extend(errors);
+            told.asked = asked;
+        }
+        for (store, error) in &told.errors {
             self.store_failed(policy.account(), store, error);
         }
-        morsels(policy, &spaces, &[])
+        Ok(morsels(policy, &told.spaces, &[]))
     }
 
     /// Names what stands beside the spaces of the stores that default policies read, and each space that a rule leaves out:
@@ -177,20 +185,8 @@ fn stores_of_defaults(policy: &AccountPolicy, only: Option<&[StoreId]>) -> Vec<(
     all.map(|store| ((*store).clone(), sources.contains(store))).collect()
 }
 
-/// The spaces of the stores that default policies name; and why they are not known.
-async fn spaces_of_defaults(stores: &dyn Stores, policy: &AccountPolicy) -> (SpacesOf, BTreeMap<StoreId, StoreError>) {
-    let (mut spaces, mut errors) = (SpacesOf::new(), BTreeMap::new());
-    for (store, is_source) in stores_of_defaults(policy, None) {
-        match spaces_at(stores, policy.account(), &store, is_source).await {
-            Ok(listed) => drop(spaces.insert(store, listed)),
-            Err(error) => drop(errors.insert(store, error)),
-        }
-    }
-    (spaces, errors)
-}
-
 async fn spaces_at(
-    stores: &dyn Stores,
+    stores: &ReadStores,
     account: &AccountId,
     store: &StoreId,
     is_source: bool,

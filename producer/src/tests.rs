@@ -10,6 +10,7 @@ mod readings;
 mod rounds;
 mod runs;
 mod shares;
+mod silent;
 mod spaces;
 mod stay;
 mod sums;

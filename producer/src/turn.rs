@@ -47,8 +47,9 @@ impl Session<'_> {
         let (ends, merge) = match self.opened.remove(&pair) {
             Some(Opened { ends, merge }) if ends.policy == policy => (ends, Some(merge)),
             _ => {
-                let (deps, of, by) = (self.deps.clone(), pair.clone(), policy.clone());
-                let look = async move { Ends::look(&of, by, &*deps.stores, &deps.owners).await };
+                let (stores, owners) = (self.stores.clone(), self.deps.owners.clone());
+                let (of, by) = (pair.clone(), policy.clone());
+                let look = async move { Ends::look(&of, by, &stores, &owners).await };
                 let basis = Basis::Pair { policy: policy.clone(), found: None, marker: None };
                 match self.read(Read::Ends(pair.clone()), basis, look).await? {
                     Reading::Done(ends) => (ends?, None),

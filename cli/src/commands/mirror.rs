@@ -40,7 +40,7 @@ use crate::misplaced::Misplaced;
 use crate::names::Names;
 use crate::output::line;
 use crate::places::{DestinationPlaces, NotWhereItWas, WayOut};
-use crate::running::silence::unless_silent;
+use crate::running::silence::{SILENT_MIN, unless_silent};
 use crate::running::{Hands, Run};
 use crate::stop::{self, StoppedEarly};
 use crate::stores::{FolderOpener, MirrorStores, OpenedAs, TAKE_OVER};
@@ -95,6 +95,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
         begins: mill_producer::Begins::Together,
         absent_source: AbsentSource::Unknown,
         give_up_after: args.ending.give_up_after,
+        silence_max: args.ending.give_up_after.max(SILENT_MIN),
         ..producer_defaults()?
     });
     producer.reset().await.context("the state of the last run cannot be cleared")?;

@@ -14,7 +14,7 @@ use crate::progress::Snapshot;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A client tries a call several times, and then says why it failed. For that it is given so long at least.
-const SILENT_MIN: Duration = Duration::from_secs(10);
+pub(crate) const SILENT_MIN: Duration = Duration::from_secs(10);
 
 /// For how long nothing has moved.
 #[derive(Debug)]

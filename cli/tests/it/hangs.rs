@@ -65,7 +65,7 @@ fn a_mount_that_hangs_is_given_up_by_name_and_holds_up_no_other_folder() {
             let mut said = String::new();
             BufReader::new(run.stdout.take().unwrap()).read_line(&mut said).unwrap();
             assert_eq!(copies(&world, "well"), 2 * FILES, "{store} {queued} {processes}: {said}");
-            for words in ["store `ill:", "not answer; `--give-up-after`"] {
+            for words in ["store `ill:", "not answer", "; `--give-up-after` allows longer"] {
                 assert!(said.contains(words), "{store} {queued} {processes}: {words}: {said}");
             }
             drop(hangs);

@@ -83,6 +83,8 @@ faults! {
     ListingFailed = "listing-failed";
     /// A page of a listing comes twice.
     ListingRepeated = "listing-repeated";
+    /// A listing is asked for its next page and does not answer for up to an hour.
+    ListingSilent = "listing-silent";
     /// A listing ends before its end.
     ListingShort = "listing-short";
     /// What was written reads back from the cache as it was sent, and from the disk otherwise; the write says that it failed.

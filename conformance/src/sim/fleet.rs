@@ -255,6 +255,7 @@ impl Room {
             absent_source: AbsentSource::Retire,
             listings_open_max: *world.dice.pick(&[1, 16]),
             give_up_after: Duration::ZERO,
+            silence_max: Duration::from_mins(5),
             sends_at_once: 2.try_into().unwrap(),
         };
         let same_host = swarm.same_host;

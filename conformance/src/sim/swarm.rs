@@ -28,6 +28,8 @@ pub(crate) struct Rates {
     /// Of a thousand answers, how many are met by a process that stands still for longer than its leases last.
     pub(crate) frozen: u32,
     pub(crate) listing: u32,
+    /// Of a thousand pages of a producer's listings, how many do not come for up to an hour.
+    pub(crate) silent: u32,
     pub(crate) broken: u32,
     pub(crate) truncated: u32,
     pub(crate) flipped: u32,
@@ -207,6 +209,7 @@ impl Swarm {
             slow: rate(dice, 20),
             frozen: rate(dice, 12),
             listing: rate(dice, 150),
+            silent: rate(dice, 20),
             broken: rate(dice, 80),
             truncated: rate(dice, 80),
             flipped: rate(dice, 80),

@@ -131,6 +131,7 @@ impl Installation {
             absent_source: AbsentSource::Retire,
             listings_open_max: 16,
             give_up_after: Duration::ZERO,
+            silence_max: Duration::from_mins(5),
             sends_at_once: NonZeroUsize::new(4).unwrap(),
         };
         let report = DuplicationProducer::new(deps, settings).session(&CancellationToken::new()).await.unwrap();

@@ -24,6 +24,9 @@ use tracing::info;
 use super::{Place, Session, Unanswered};
 use crate::report::ProducerError;
 
+/// So many morsels between the same two stores may be read at once, while less than half of all that may be are.
+const BETWEEN_TWO_MAX: usize = 4;
+
 /// A turn waits for so long.
 const WAITS: Duration = Duration::from_secs(1);
 
@@ -112,9 +115,9 @@ impl Drop for Asked {
 
 /// All that is being read, and what was read and is waited for by a turn.
 ///
-/// One morsel between two stores at a time, and so many in all as may have open listings: each holds a nibble and a page of
-/// either listing at most. So memory stays flat, an account of ten thousand spaces whose store hangs costs the others one
-/// wait, and a destination that hangs keeps the account's other ones no longer waiting.
+/// A few morsels between two stores at a time, and so many in all as may have open listings: each holds a nibble and a page of
+/// either listing at most. So memory stays flat, an account of ten thousand spaces whose store hangs costs the others a few
+/// waits, and a space or a destination that hangs keeps the account's other ones no longer waiting.
 #[derive(Default)]
 pub(super) struct Readings {
     going_on: JoinSet<(Read, u64, Result<Answer, Broke>)>,
@@ -140,7 +143,9 @@ impl Readings {
     /// Whether a morsel may have a turn, where so many may wait at once.
     pub(super) fn may_turn(&self, pair: &Pair, most: usize) -> bool {
         let stores = |pair: &Pair| (pair.account.clone(), pair.source.clone(), pair.destination.clone());
-        let busy = self.morsels.len() >= most.max(1) || self.morsels.keys().any(|other| stores(other) == stores(pair));
+        let same = self.morsels.keys().filter(|other| stores(other) == stores(pair)).count();
+        let same_most = if self.morsels.len() < most / 2 { BETWEEN_TWO_MAX } else { 1 };
+        let busy = self.morsels.len() >= most.max(1) || same >= same_most;
         !busy || self.holds(pair)
     }
 

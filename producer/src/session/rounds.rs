@@ -170,7 +170,7 @@ impl Session<'_> {
             Err(StepError::Session(error)) => Err(error),
             Err(StepError::Space(error)) => {
                 self.readings.forget(|read| read.is_of(&pair));
-                if error.may_pass()
+                if error.is_tried_again()
                     && let Some(at) = self.try_later(&pair, &error)
                 {
                     return Ok(Turn::Later(at));

@@ -11,6 +11,7 @@ use tracing::warn;
 use super::Session;
 use super::rounds::Failing;
 use crate::report::ProducerError;
+use crate::stores::Silence;
 
 /// The accounts that are looked through again, by when.
 pub(crate) type LaterAccounts = BTreeMap<(Monotonic, AccountId), Unanswered>;
@@ -71,10 +72,11 @@ impl Session<'_> {
             return Ok(());
         }
         let now = self.deps.clock.monotonic();
-        let may_pass = errors.values().any(|error| error.kind.may_pass());
+        let is_tried_again = |error: &StoreError| error.kind.may_pass() && !Silence::is_why(error);
+        let may_pass = errors.values().any(is_tried_again);
         let pause = if may_pass { self.patience(&mut account.failing, now) } else { None };
         for (store, error) in &errors {
-            if pause.is_some() && error.kind.may_pass() {
+            if pause.is_some() && is_tried_again(error) {
                 account.awaited.push(error.store.clone());
                 self.deps.statistics.await_store(&error.store, Awaited { reason: chain(error), may_pass: true });
                 warn!(account = %name, error = chain(error), "the store is asked again which spaces it has");

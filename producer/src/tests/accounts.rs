@@ -41,6 +41,12 @@ fn plant_of_b(world: &World, count: usize) {
     }
 }
 
+/// Waits for an answer all the while that a test lasts.
+fn patient(settings: &mut Settings) {
+    waiting(settings);
+    settings.silence_max = HOUR * 1_000_000;
+}
+
 fn small(settings: &mut Settings) {
     settings.queue_max = MAX;
     settings.nibble = NonZeroUsize::new(5).unwrap();
@@ -463,7 +469,7 @@ async fn an_account_whose_store_answers_no_listing_delays_no_other_accounts_loop
         let mut world = two(500, 30);
         world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", file), policy("b", file)]));
         slow_down(&world, id, HOUR * 1_000_000);
-        let producer = world.producer_with(waiting);
+        let producer = world.producer_with(patient);
         let stop = CancellationToken::new();
         let working = async {
             let mut done = Vec::new();
@@ -573,7 +579,7 @@ async fn what_was_read_by_a_policy_that_is_edited_meanwhile_is_not_used() {
         world.seal(&format!("of a{number:05}")).await;
     }
     slow_down(&world, "2", HOUR);
-    let producer = world.producer_with(waiting);
+    let producer = world.producer_with(patient);
     let stop = CancellationToken::new();
     let editing = async {
         world.pass(Duration::from_mins(1)).await;

@@ -13,7 +13,7 @@ use mill_records::seals::Pair;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{DEFAULT, DIFFERENCES, ONE, World, account, address, is_finished, item, space, store};
-use crate::{AbsentSource, ClosingReport, DuplicationProducer, Ended, Settings};
+use crate::{AbsentSource, ClosingReport, DuplicationProducer, Ended, Settings, Trouble};
 
 async fn surveys(world: &World) -> Vec<PairSurvey> {
     let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK);
@@ -285,12 +285,12 @@ async fn a_closing_survey_that_cannot_see_a_source_says_so() {
     world.store("1").uproot_space(&space("s"));
     let report = closing(&world, &|_| false).await;
     assert!(!report.is_in_sync());
-    assert!(report.session.spaces_failed[0].source_absent, "{:?}", report.session);
+    assert!(report.session.spaces_failed[0].trouble == Trouble::SourceAbsent, "{:?}", report.session);
     let one_off = world.session_with(|settings| {
         settings.absent_source = AbsentSource::Unknown;
         settings.begins = crate::Begins::Now;
     });
-    assert!(one_off.await.spaces_failed[0].source_absent);
+    assert!(one_off.await.spaces_failed[0].trouble == Trouble::SourceAbsent);
     assert_eq!(report.session.spaces_failed[0].account, account("a"));
     assert_eq!(report.session.spaces_failed[0].source, store("1"));
 }

@@ -404,6 +404,7 @@ impl World {
             absent_source: AbsentSource::Retire,
             listings_open_max: 16,
             give_up_after: Duration::ZERO,
+            silence_max: Duration::from_mins(5),
             sends_at_once: NonZeroUsize::new(4).unwrap(),
         };
         let mut world = Self {

@@ -38,6 +38,8 @@ pub(crate) enum Mood {
     AwayAfter(u64),
     /// No call is ever answered, from so many calls on.
     SilentAfter(u64),
+    /// No call on a path with these words in it is ever answered.
+    SilentAbout(&'static str),
     /// The first two calls of a method on an item are answered with 500.
     FailsTwice,
     /// Calls of this method on items with these words in their path are denied.
@@ -221,6 +223,7 @@ impl State {
             | Mood::FailsTwice
             | Mood::Denies(..)
             | Mood::Archives(_)
+            | Mood::SilentAbout(_)
             | Mood::Answers(..) => {
                 return Lot::Passes;
             }
@@ -271,6 +274,7 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
     state.count(&call);
     let fails = mood == Mood::FailsTwice && state.fails_now(&call);
     let denied = denial(mood, &call);
+    let is_silent = matches!(mood, Mood::SilentAbout(words) if call.uri().path().contains(words));
     let archived = matches!(mood, Mood::Archives(words) if call.uri().path().contains(words));
     let speaks_json = call.headers().contains_key("x-amz-target");
     let _put = (call.method() == Method::PUT).then(|| Put::begun(&state));
@@ -285,6 +289,7 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
         Lot::Refused => Ok(told(503, String::new(), false)),
         Lot::Unheard => Err(lost("the line is dead")),
         Lot::Unanswered => std::future::pending().await,
+        _ if is_silent => std::future::pending().await,
         _ if fails => Ok(told(500, String::new(), false)),
         _ if let Some((status, code)) = denied => Ok(told(status, refusal(code), false)),
         _ if archived => passed_on(state.server, parts, body).await.map(|(mut head, body)| {

@@ -79,7 +79,7 @@ fn a_run_gives_up_a_source_that_never_answers_and_names_it() {
         let args = ["run", "--json", "--give-up-after", "5s", "--processes", processes];
         let ran = ends(begin(&world, &args)).expect(code);
         let remarks = ran.json()["remarks"].to_string();
-        for words in ["store `library:1` does not answer", "--give-up-after"] {
+        for words in ["store `library:1`", "does not answer", "; `--give-up-after` allows longer"] {
             assert!(remarks.contains(words), "{processes} {after}: {words}: {remarks} {}", ran.err);
         }
         proxy.set(Mood::Quiet);
@@ -143,4 +143,32 @@ fn a_second_signal_ends_a_run_at_once_that_a_silent_store_holds() {
         }
         ends(run).expect(50);
     }
+}
+
+/// The first of them by name, so that every run begins with it.
+#[test]
+fn a_bucket_that_never_answers_keeps_no_other_bucket_from_its_runs() {
+    for name in ["part-a", "part-b", "part-c"] {
+        bucket(&World::new(), name);
+    }
+    let (world, proxy) = (World::new(), Proxy::before(ministack(), 1));
+    policies(&world, &proxy, "part-");
+    proxy.set(Mood::SilentAbout("part-a"));
+    for items in [ITEMS, ITEMS + 1] {
+        let ran = ends(begin(&world, &["run", "--json", "--give-up-after", "5s"])).expect(50);
+        let remarks = ran.json()["remarks"].to_string();
+        for words in ["`a`", "store `library:1`", "does not answer: no answer for", "; `--give-up-after` allows longer"]
+        {
+            assert!(remarks.contains(words), "{words}: {remarks} {}", ran.err);
+        }
+        for name in ["b", "c"] {
+            assert_eq!(walk(&world.path(&format!("two/{name}"))).len(), items, "{remarks}");
+            let put = "client('s3', 'SERVER').put_object(Bucket='part-NAME', Key='later', Body=b'x')";
+            boto(&world, &put.replace("SERVER", ministack()).replace("NAME", name));
+        }
+        assert!(!world.path("two/a").exists());
+    }
+    proxy.set(Mood::Quiet);
+    ends(begin(&world, &["run", "--json"])).expect(0);
+    assert_eq!(walk(&world.path("two/a")).len(), ITEMS);
 }

@@ -1,5 +1,7 @@
 //! Listings on their way: pages fail, come twice, or stop coming.
 
+use std::time::Duration;
+
 use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, SpaceId};
 use mill_ports::{ListPage, Listing, StoreError};
@@ -27,6 +29,22 @@ impl Way {
     }
 }
 
+impl Way {
+    /// Where a producer lists the store, it may answer nothing for up to an hour, but not once all faults have stopped.
+    async fn silence(&self) {
+        let (line, world) = (&self.line, &self.line.world);
+        if !line.name.starts_with("producer")
+            || !world.strikes(Fault::ListingSilent, world.swarm.rates.silent, &line.name)
+        {
+            return;
+        }
+        let until = world.now().plus(world.dice.duration(Duration::from_mins(1), Duration::from_hours(1)));
+        while world.now() < until && !world.is_calm() {
+            world.sleep(Duration::from_secs(15)).await;
+        }
+    }
+}
+
 impl Pages {
     async fn next(&mut self) -> Option<Result<ListPage, StoreError>> {
         if self.over {
@@ -36,6 +54,7 @@ impl Pages {
             return Some(Ok(again));
         }
         let way = &self.way;
+        way.silence().await;
         if let Meet::Before(kind) | Meet::After(kind) = way.meet(Sort::List).await {
             self.over = true;
             return Some(Err(way.error("list", &self.space, kind)));

@@ -1,0 +1,291 @@
+//! The stores as a producer has them: it only reads them, and waits no longer than it is told for any one answer.
+//!
+//! A question that is not answered in time is left to itself, not taken back: a call on a mount that hangs holds its
+//! thread until the mount goes on. So a space of which one such question is open is asked nothing more; else each loop would
+//! leave another behind. Whether the store as a whole is silent is found out by a question to itself.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::future::{Either, select};
+use mill_model::{AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, SpaceId, StoreAddress, StoreId, Version};
+use mill_ports::{
+    ByteRange, Capabilities, Clock, ListPage, Listing, Origin, Place, Presence, Reading, SourceStore, SpaceFacts,
+    SpaceList, StoreError, StoreErrorKind, Stores,
+};
+use mill_records::seals::Pair;
+use tokio::task::JoinSet;
+
+/// So many spaces of a store may be silent before the store as a whole is taken to be.
+const SILENT_SPACES_MAX: usize = 32;
+
+/// For so long a store may leave it open whether it answers at all.
+const PROBE_MAX: Duration = Duration::from_secs(10);
+
+/// A store has not answered for so long that it is not waited for any longer.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer for {}", humantime::format_duration(Duration::from_secs(.0.as_secs())))]
+pub(crate) struct Silence(Duration);
+
+impl Silence {
+    /// Whether that is why a call failed.
+    pub(crate) fn is_why(error: &StoreError) -> bool {
+        error.source.as_ref().is_some_and(|source| source.is::<Self>())
+    }
+}
+
+/// Whom a question goes to: a store, and which of its spaces it is about, if it is about one.
+type Asked = (StoreAddress, Option<SpaceId>);
+
+/// The stores of all accounts, to be read.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadStores {
+    stores: Arc<dyn Stores>,
+    patience: Arc<Patience>,
+}
+
+impl ReadStores {
+    /// Stores that may leave each question open for so long.
+    pub(crate) fn new(stores: Arc<dyn Stores>, clock: Arc<dyn Clock>, silence_max: Duration) -> Self {
+        let patience = Patience { clock, silence_max, silent: Arc::default(), left: Mutex::default() };
+        Self { stores, patience: Arc::new(patience) }
+    }
+
+    /// As [`Stores::apart`]. Which of the two is silent is not known: it is said of the destination.
+    pub(crate) async fn ensure_apart(&self, pair: &Pair) -> Result<(), StoreError> {
+        let (stores, of) = (self.stores.clone(), pair.clone());
+        let apart = async move { stores.ensure_apart(&of.account, &of.source, &of.destination).await };
+        self.patience.of((address(&pair.account, &pair.destination), Some(pair.space.clone())), apart).await
+    }
+
+    /// A store that is read as a source.
+    pub(crate) async fn source(
+        &self,
+        account: &AccountId,
+        store: &StoreId,
+    ) -> Result<Arc<dyn SourceStore>, StoreError> {
+        let (stores, of) = (self.stores.clone(), address(account, store));
+        self.open(account, store, async move { stores.source(&of.account, &of.store).await }).await
+    }
+
+    /// A store that others write. It is held by the type that cannot.
+    pub(crate) async fn destination(
+        &self,
+        account: &AccountId,
+        store: &StoreId,
+    ) -> Result<Arc<dyn SourceStore>, StoreError> {
+        let (stores, of) = (self.stores.clone(), address(account, store));
+        let opening = async move { Ok(stores.destination(&of.account, &of.store).await? as Arc<dyn SourceStore>) };
+        self.open(account, store, opening).await
+    }
+
+    async fn open(
+        &self,
+        account: &AccountId,
+        store: &StoreId,
+        opening: impl Future<Output = Result<Arc<dyn SourceStore>, StoreError>> + Send + 'static,
+    ) -> Result<Arc<dyn SourceStore>, StoreError> {
+        let address = address(account, store);
+        let store = self.patience.of((address.clone(), None), opening).await?;
+        Ok(Arc::new(ReadStore { store, address, patience: self.patience.clone() }))
+    }
+
+    /// As [`Stores::keep`], without a claim.
+    pub(crate) async fn is_kept(&self, pair: &Pair) -> Result<bool, StoreError> {
+        let (stores, of) = (self.stores.clone(), pair.clone());
+        let keeps = async move { stores.keep(&of.account, &of.destination, &of.space, false).await };
+        self.patience.of((address(&pair.account, &pair.destination), Some(pair.space.clone())), keeps).await
+    }
+}
+
+fn address(account: &AccountId, store: &StoreId) -> StoreAddress {
+    StoreAddress { account: account.clone(), store: store.clone() }
+}
+
+/// How long an answer is waited for, and which questions nobody waits for any more.
+#[derive(Debug)]
+struct Patience {
+    clock: Arc<dyn Clock>,
+    silence_max: Duration,
+    /// Since when those are open.
+    silent: Arc<Mutex<BTreeMap<Asked, Monotonic>>>,
+    left: Mutex<JoinSet<()>>,
+}
+
+impl Patience {
+    /// What is answered, if it is answered in time.
+    async fn of<T: Send + 'static>(
+        &self,
+        asked: Asked,
+        question: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.within(self.silence_max, asked, question).await
+    }
+
+    /// The same, in so much time.
+    async fn within<T: Send + 'static>(
+        &self,
+        silence_max: Duration,
+        asked: Asked,
+        question: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if let Some(since) = self.silent_since(&asked) {
+            return Err(silence(asked, self.clock.monotonic().since(since)));
+        }
+        let began = self.clock.monotonic();
+        match select(Box::pin(question), self.clock.sleep(silence_max)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(((), question)) => {
+                self.leave(asked.clone(), began, question);
+                Err(silence(asked, self.clock.monotonic().since(began)))
+            }
+        }
+    }
+
+    /// Since when a question to the same space is open, or to any of a store that is taken to be silent.
+    fn silent_since(&self, asked: &Asked) -> Option<Monotonic> {
+        let silent = locked(&self.silent);
+        let of_store = || silent.iter().filter(|((store, _), _)| *store == asked.0).map(|(_, since)| *since);
+        let same = silent.get(asked).or_else(|| silent.get(&(asked.0.clone(), None))).copied();
+        same.or_else(|| of_store().min().filter(|_| of_store().count() >= SILENT_SPACES_MAX))
+    }
+
+    /// Lets a question end by itself.
+    fn leave(&self, asked: Asked, began: Monotonic, question: impl Future<Output: Send> + Send + 'static) {
+        locked(&self.silent).insert(asked.clone(), began);
+        let silent = self.silent.clone();
+        let mut left = locked(&self.left);
+        while left.try_join_next().is_some() {}
+        left.spawn(async move {
+            drop(question.await);
+            locked(&silent).remove(&asked);
+        });
+    }
+}
+
+fn silence((store, space): Asked, waited: Duration) -> StoreError {
+    let (op, subject) = match space {
+        Some(space) => ("look", space.to_string()),
+        None => ("opening", store.store.to_string()),
+    };
+    StoreError { kind: StoreErrorKind::Unreachable, op, store, subject, source: Some(Silence(waited).into()) }
+}
+
+/// A store that is read.
+#[derive(Debug, Clone)]
+struct ReadStore {
+    store: Arc<dyn SourceStore>,
+    address: StoreAddress,
+    patience: Arc<Patience>,
+}
+
+impl ReadStore {
+    /// What the store answers to a question about a space, if it does in time.
+    async fn ask<T, F>(
+        &self,
+        space: Option<&SpaceId>,
+        question: impl FnOnce(Arc<dyn SourceStore>) -> F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let answer = self.patience.of((self.address.clone(), space.cloned()), question(self.store.clone())).await;
+        if space.is_some() && answer.as_ref().is_err_and(Silence::is_why) {
+            self.probe().await;
+        }
+        answer
+    }
+
+    /// Finds out whether the store answers at all. Where it does not, nothing more of it is asked.
+    async fn probe(&self) {
+        let (store, asked) = (self.store.clone(), (self.address.clone(), None));
+        let most = self.patience.silence_max.min(PROBE_MAX);
+        // What it answers is of no account.
+        drop(self.patience.within(most, asked, async move { store.spaces().await }).await);
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl SourceStore for ReadStore {
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
+        self.ask(None, |store| async move { store.list_spaces().await }).await
+    }
+
+    async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
+        self.ask(None, |store| async move { store.spaces().await }).await
+    }
+
+    async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
+        let of = space.clone();
+        self.ask(Some(space), |store| async move { store.space(&of).await }).await
+    }
+
+    async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
+        let of = item.clone();
+        self.ask(Some(&item.space), |store| async move { store.head(&of).await }).await
+    }
+
+    async fn open(
+        &self,
+        item: &ItemAddress,
+        range: Option<ByteRange>,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        let (of, version) = (item.clone(), if_version.cloned());
+        self.ask(Some(&item.space), |store| async move { store.open(&of, range, version.as_ref()).await }).await
+    }
+
+    async fn open_uncached(
+        &self,
+        item: &ItemAddress,
+        if_version: Option<&Version>,
+    ) -> Result<Presence<Reading>, StoreError> {
+        let (of, version) = (item.clone(), if_version.cloned());
+        self.ask(Some(&item.space), |store| async move { store.open_uncached(&of, version.as_ref()).await }).await
+    }
+
+    async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
+        let of = item.clone();
+        self.ask(Some(&item.space), |store| async move { store.places(&of).await }).await
+    }
+
+    fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
+        let pages = self.store.list(space, after);
+        futures::stream::unfold((self.clone(), space.clone(), Some(pages)), next_page).boxed()
+    }
+
+    async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
+        let of = space.clone();
+        self.ask(Some(space), |store| async move { store.folds_names(&of).await }).await
+    }
+
+    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+        self.store.origin(item, facts)
+    }
+}
+
+type Pages = (ReadStore, SpaceId, Option<Listing>);
+
+/// The next page, if it comes in time; none comes after it then.
+async fn next_page((store, space, pages): Pages) -> Option<(Result<ListPage, StoreError>, Pages)> {
+    let mut pages = pages?;
+    let next = |_| async move { Ok((pages.next().await, pages)) };
+    match store.ask(Some(&space), next).await {
+        Ok((page, pages)) => Some((page?, (store, space, Some(pages)))),
+        Err(error) => Some((Err(error), (store, space, None))),
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
