@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{Envelope, Fate, Monotonic, QueueName, StoreAddress, Task};
+use mill_model::{Envelope, Fate, Monotonic, QueueName, SpaceId, StoreAddress, Task};
 use tokio_util::sync::CancellationToken;
 
 use crate::BoxError;
@@ -29,6 +29,9 @@ pub trait TaskProcessorFactory: fmt::Debug + Send + Sync + 'static {
 pub trait TaskProcessor: Send {
     /// The stores it will use, so that tasks for a store that is paused are not begun.
     fn stores(&self) -> Vec<StoreAddress>;
+
+    /// The space of these stores that it is about, if it is about one: they may have trouble with that space alone.
+    fn space(&self) -> Option<SpaceId>;
 
     /// What it works on, for logs: `account/space/item`.
     fn subject(&self) -> String;

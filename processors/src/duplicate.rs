@@ -48,7 +48,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{AccountId, Duplicate, Fate, ItemAddress, StoreAddress, StoreId, Task, TaskKind};
+use mill_model::{AccountId, Duplicate, Fate, ItemAddress, SpaceId, StoreAddress, StoreId, Task, TaskKind};
 use mill_ports::{
     Attempt, Chance, Clock, FailureClass, Outcome, ProcessorError, Statistics, StoreError, StoreErrorKind, Stores,
     TaskProcessor, TaskProcessorFactory, chain,
@@ -165,6 +165,10 @@ impl TaskProcessor for DuplicateProcessor {
         vec![address(account, source), address(account, destination)]
     }
 
+    fn space(&self) -> Option<SpaceId> {
+        Some(self.pair.space.clone())
+    }
+
     fn subject(&self) -> String {
         match &self.item {
             Some(item) => format!("{}/{item}", self.pair.account),
@@ -176,7 +180,7 @@ impl TaskProcessor for DuplicateProcessor {
         let outcome = match self.look(attempt).await {
             Ok(()) => {
                 let now = self.room.deps.clock.monotonic();
-                self.room.slow_items.served(&self.stores(), &self.subject(), now);
+                self.room.slow_items.served((&self.stores(), &self.pair.space), &self.subject(), now);
                 Outcome::done()
             }
             Err(Stop::Outcome(outcome)) => outcome,
@@ -236,7 +240,8 @@ impl DuplicateProcessor {
     fn always_throttled(&self, error: &StoreError) -> Option<String> {
         let StoreErrorKind::Throttled { .. } = error.kind else { return None };
         let now = self.room.deps.clock.monotonic();
-        let waited = self.room.slow_items.told_to_wait(&error.store, &self.subject(), now)?.as_secs();
+        let waited =
+            self.room.slow_items.told_to_wait((&error.store, &self.pair.space), &self.subject(), now)?.as_secs();
         let said = error.source.as_ref().map_or_else(String::new, |source| format!(": {}", chain(&**source)));
         Some(format!("for {waited} s store `{}` asked to slow down at each try, and served others{said}", error.store))
     }

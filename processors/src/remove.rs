@@ -26,7 +26,7 @@ mod space;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mill_model::{ItemAddress, Remove, StoreAddress, Task, TaskKind};
+use mill_model::{ItemAddress, Remove, SpaceId, StoreAddress, Task, TaskKind};
 use mill_policy::StorePolicy;
 use mill_ports::{
     Attempt, Chance, Clock, DeletableStore, FailureClass, Outcome, Planted, Presence, ProcessorError, SourceStore,
@@ -125,6 +125,10 @@ struct Removal<'a> {
 impl TaskProcessor for RemoveProcessor {
     fn stores(&self) -> Vec<StoreAddress> {
         vec![self.address(true), self.address(false)]
+    }
+
+    fn space(&self) -> Option<SpaceId> {
+        Some(self.pair.space.clone())
     }
 
     fn subject(&self) -> String {

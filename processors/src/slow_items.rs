@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mill_model::{Monotonic, StoreAddress};
+use mill_model::{Monotonic, SpaceId, StoreAddress};
 
 /// Where more items than this are told to wait it is the store that is busy.
 const FOLLOWED_MAX: usize = 100;
@@ -16,15 +16,15 @@ const FOLLOWED_MAX: usize = 100;
 /// For each further item that is told to wait so many others must have come through.
 const SERVED_FOR_EACH: u64 = 10;
 
-/// What is followed of each store.
+/// What is followed of each space of a store: a service may throttle one bucket, and serve others.
 #[derive(Debug)]
 pub(crate) struct SlowItems {
     give_up_after: Duration,
-    stores: Mutex<BTreeMap<StoreAddress, OfStore>>,
+    spaces: Mutex<BTreeMap<(StoreAddress, SpaceId), OfSpace>>,
 }
 
 #[derive(Debug, Default)]
-struct OfStore {
+struct OfSpace {
     served: Served,
     /// Those that were told to wait at each try.
     items: BTreeMap<String, Slow>,
@@ -59,14 +59,19 @@ impl Served {
 impl SlowItems {
     /// Gives items up that wait for so long.
     pub(crate) fn new(give_up_after: Duration) -> Self {
-        Self { give_up_after, stores: Mutex::default() }
+        Self { give_up_after, spaces: Mutex::default() }
     }
 
     /// Notes that a store asked to slow down at an item. Says for how long it has done so, where the item is to be given up: a
     /// little before its time is up, since it would come again only after it.
-    pub(crate) fn told_to_wait(&self, store: &StoreAddress, subject: &str, now: Monotonic) -> Option<Duration> {
-        let mut stores = self.lock();
-        let OfStore { served, items } = stores.entry(store.clone()).or_default();
+    pub(crate) fn told_to_wait(
+        &self,
+        (store, space): (&StoreAddress, &SpaceId),
+        subject: &str,
+        now: Monotonic,
+    ) -> Option<Duration> {
+        let mut spaces = self.lock();
+        let OfSpace { served, items } = spaces.entry((store.clone(), space.clone())).or_default();
         served.turn(now, self.give_up_after);
         let followed = items.len();
         let Some(slow) = items.get_mut(subject) else {
@@ -87,18 +92,18 @@ impl SlowItems {
     }
 
     /// Notes that stores did what was asked for an item.
-    pub(crate) fn served(&self, stores_used: &[StoreAddress], subject: &str, now: Monotonic) {
-        let mut stores = self.lock();
-        for store in stores_used {
-            let OfStore { served, items } = stores.entry(store.clone()).or_default();
+    pub(crate) fn served(&self, (stores, space): (&[StoreAddress], &SpaceId), subject: &str, now: Monotonic) {
+        let mut spaces = self.lock();
+        for store in stores {
+            let OfSpace { served, items } = spaces.entry((store.clone(), space.clone())).or_default();
             served.turn(now, self.give_up_after);
             served.now += 1;
             items.remove(subject);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<StoreAddress, OfStore>> {
-        self.stores.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(StoreAddress, SpaceId), OfSpace>> {
+        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,6 +114,10 @@ mod tests {
     use super::*;
 
     const GIVE_UP_AFTER: Duration = Duration::from_secs(100);
+
+    fn space() -> SpaceId {
+        SpaceId::new("s").unwrap()
+    }
 
     fn store() -> StoreAddress {
         StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() }
@@ -122,11 +131,11 @@ mod tests {
     /// come through after each time: after how many seconds the first is given up, if ever.
     fn given_up(slow: usize, before: usize, served: usize) -> Option<u64> {
         let items = SlowItems::new(GIVE_UP_AFTER);
-        let serve = |seconds| items.served(&[store()], "other", at(seconds));
+        let serve = |seconds| items.served((&[store()], &space()), "other", at(seconds));
         (0..before).for_each(|_| serve(99));
         for seconds in (0..1_000).step_by(10) {
             for item in 0..slow {
-                if items.told_to_wait(&store(), &item.to_string(), at(100 + seconds)).is_some() {
+                if items.told_to_wait((&store(), &space()), &item.to_string(), at(100 + seconds)).is_some() {
                     return Some(seconds);
                 }
             }
@@ -153,9 +162,9 @@ mod tests {
     fn an_item_that_comes_through_begins_anew() {
         let items = SlowItems::new(GIVE_UP_AFTER);
         for seconds in [0, 50] {
-            assert_eq!(items.told_to_wait(&store(), "x", at(seconds)), None);
-            items.served(&[store()], "x", at(seconds));
+            assert_eq!(items.told_to_wait((&store(), &space()), "x", at(seconds)), None);
+            items.served((&[store()], &space()), "x", at(seconds));
         }
-        assert_eq!(items.told_to_wait(&store(), "x", at(99)), None);
+        assert_eq!(items.told_to_wait((&store(), &space()), "x", at(99)), None);
     }
 }

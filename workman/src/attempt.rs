@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use mill_model::{Envelope, StoreAddress};
+use mill_model::{Envelope, SpaceId, StoreAddress};
 use mill_ports::{
     Attempt, Awaited, ChanceExt as _, CrashPoint, FailureClass, NotedFate, Outcome, Planted, ProcessorError,
     TaskProcessor, chain, crash_point, planted,
@@ -26,7 +26,7 @@ const PERMITS_LOST: Duration = Duration::from_secs(4);
 
 /// What came of an execution.
 enum Verdict {
-    Answered(Outcome, Vec<StoreAddress>),
+    Answered(Outcome),
     Failed(ProcessorError),
     Panicked(String),
     /// Not begun: a store it needs is left alone for so long.
@@ -48,6 +48,7 @@ pub(crate) async fn attempt(
 }
 
 async fn executed(shared: &Shared, opened: Opened, stores: Vec<StoreAddress>) -> Settled {
+    let space = opened.space();
     let Opened { taken, envelope, processor } = opened;
     let span = warn_span!(
         "attempt",
@@ -69,38 +70,40 @@ async fn executed(shared: &Shared, opened: Opened, stores: Vec<StoreAddress>) ->
         let _ = shared.lanes[taken.lane].acknowledge(std::slice::from_ref(&taken.delivery.receipt)).await;
     }
     crash_point(CrashPoint::WorkmanBeforeAttempt);
-    let work = Work { processor, stores };
+    let work = Work { processor, stores: &stores, space: space.as_ref() };
     let verdict = work.run(shared, &taken, &attempt, &span).instrument(span.clone()).await;
     crash_point(CrashPoint::WorkmanAttempted);
     let task = Some(ExecutedTask::of(&attempt, &shared.statistics));
-    let moves = span.in_scope(|| Decision { shared, taken: &taken }.of(attempt.envelope, verdict));
+    let decision = Decision { shared, taken: &taken, stores: &stores, space: space.as_ref() };
+    let moves = span.in_scope(|| decision.of(attempt.envelope, verdict));
     Settled { taken, moves, task }
 }
 
 /// What is to be run.
-struct Work {
+struct Work<'a> {
     processor: Result<Box<dyn TaskProcessor>, NoProcessor>,
-    stores: Vec<StoreAddress>,
+    stores: &'a [StoreAddress],
+    space: Option<&'a SpaceId>,
 }
 
-impl Work {
+impl Work<'_> {
     /// Runs the processor until it answers, panics, or loses its lease; then its future is dropped at once.
     async fn run(self, shared: &Shared, taken: &Taken, attempt: &Attempt, span: &Span) -> Verdict {
-        let Self { processor, stores } = self;
+        let Self { processor, stores, space } = self;
         let work = AssertUnwindSafe(async {
             let processor = match processor {
                 Ok(processor) => processor,
                 Err(NoProcessor::Failed(error)) => return Verdict::Failed(error),
                 Err(NoProcessor::Panicked(reason)) => return Verdict::Panicked(reason),
             };
-            if let Some(remaining) = shared.pauses.remaining(&stores, shared.clock.monotonic()) {
+            if let Some(remaining) = shared.pauses.remaining(stores, space, shared.clock.monotonic()) {
                 return Verdict::Paused(remaining);
             }
             if !span.is_disabled() {
                 span.record("subject", processor.subject());
             }
             match processor.run(attempt).await {
-                Ok(outcome) => Verdict::Answered(outcome, stores),
+                Ok(outcome) => Verdict::Answered(outcome),
                 Err(error) => Verdict::Failed(error),
             }
         });
@@ -122,15 +125,18 @@ impl Work {
 struct Decision<'a> {
     shared: &'a Shared,
     taken: &'a Taken,
+    /// What the task uses.
+    stores: &'a [StoreAddress],
+    space: Option<&'a SpaceId>,
 }
 
 impl Decision<'_> {
     fn of(&self, envelope: Envelope, verdict: Verdict) -> Moves {
         let fates = Fates { shared: self.shared, taken: self.taken };
         match verdict {
-            Verdict::Answered(outcome, stores) => {
-                if self.shared.pauses.well(&stores, self.shared.clock.monotonic()) {
-                    self.shared.statistics.used_stores(&stores);
+            Verdict::Answered(outcome) => {
+                if self.shared.pauses.well(self.stores, self.space, self.shared.clock.monotonic()) {
+                    self.shared.statistics.used_stores(self.stores);
                 }
                 match outcome {
                     Outcome::Done { .. } if planted(Planted::FollowUpsForgotten) => Fates::discarded(),
@@ -226,7 +232,7 @@ impl Decision<'_> {
 
     fn pause(&self, store: &StoreAddress, sort: Sort, error: &ProcessorError) -> Duration {
         let now = self.shared.clock.monotonic();
-        let pause = self.shared.pauses.note(store, sort, now, self.shared.chance.as_ref());
+        let pause = self.shared.pauses.note((store, self.space), sort, now, self.shared.chance.as_ref());
         let seconds = pause.as_secs();
         let may_pass = sort != Sort::Unavailable;
         let reason = error.source.as_ref().map_or_else(|| chain(error), |source| chain(&**source));

@@ -1,11 +1,11 @@
-//! Stores that are left alone for a while: they asked for it, or they cannot be used.
+//! Stores, and spaces of them, that are left alone for a while: they asked for it, or they cannot be used.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mill_model::{Monotonic, StoreAddress};
+use mill_model::{Monotonic, SpaceId, StoreAddress};
 use mill_ports::{Chance, ChanceExt as _};
 
 /// Why a store is left alone.
@@ -19,19 +19,84 @@ pub(crate) enum Sort {
     Unavailable,
 }
 
-#[derive(Debug)]
+/// What is left alone: a space of a store, or the store.
+type Place = (StoreAddress, Option<SpaceId>);
+
+#[derive(Debug, Clone, Copy)]
 struct Pause {
     until: Monotonic,
     /// Pauses in a row.
     strikes: u32,
+    /// When trouble with it was noted last.
+    noted: Monotonic,
 }
 
-/// The stores that are left alone, and until when.
+/// What is left alone, and until when.
+///
+/// Trouble is that of the space at which it was met: a service may fail at one bucket, or throttle it. It is the store's where
+/// two of its spaces have it, and nothing of the store could be used in between.
 #[derive(Debug, Default)]
 pub(crate) struct Pauses {
     /// Spares the lock where no store has trouble.
     any: AtomicBool,
-    stores: Mutex<BTreeMap<StoreAddress, Pause>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    pauses: BTreeMap<Place, Pause>,
+    /// When stores that have trouble could be used last.
+    used: BTreeMap<StoreAddress, Monotonic>,
+}
+
+impl Known {
+    /// For how long a place is left alone from now.
+    fn note(&mut self, place: Place, sort: Sort, now: Monotonic, chance: &dyn Chance) -> Duration {
+        let fresh = Pause { until: Monotonic::default(), strikes: 0, noted: now };
+        let pause = self.pauses.entry(place).or_insert(fresh);
+        pause.noted = now;
+        if pause.until <= now {
+            let grown = Pauses::FIRST.saturating_mul(1 << pause.strikes.min(16)).min(sort.most());
+            // Half of it is chance, so that many workmen do not come back at once.
+            let length = grown / 2 + chance.jitter(grown / 2);
+            pause.until = now.plus(length);
+            pause.strikes += 1;
+        }
+        if let Sort::Throttled(Some(wish)) = sort {
+            pause.until = pause.until.max(now.plus(wish));
+        }
+        pause.until.since(now)
+    }
+
+    /// Whether another space of a store has trouble, and nothing of the store could be used since.
+    fn is_all_of(&self, store: &StoreAddress, space: &SpaceId) -> bool {
+        let used = self.used.get(store);
+        self.pauses.iter().any(|((of, at), pause)| {
+            let is_other = at.as_ref().is_some_and(|at| at != space);
+            of == store && is_other && used.is_none_or(|used| *used < pause.noted)
+        })
+    }
+
+    fn has_trouble(&self, store: &StoreAddress) -> bool {
+        self.pauses.keys().any(|(of, _)| of == store)
+    }
+
+    /// Forgets the trouble of what has not been tried for long.
+    fn forget_old(&mut self, now: Monotonic) {
+        self.pauses.retain(|_, pause| now.since(pause.until) < Pauses::FORGOTTEN_AFTER);
+        let Self { pauses, used } = self;
+        used.retain(|store, _| pauses.keys().any(|(of, _)| of == store));
+    }
+}
+
+impl Sort {
+    /// The longest pause.
+    fn most(self) -> Duration {
+        match self {
+            Self::Throttled(_) | Self::Unreachable => Pauses::PASSING_MAX,
+            Self::Unavailable => Pauses::UNAVAILABLE_MAX,
+        }
+    }
 }
 
 impl Pauses {
@@ -39,68 +104,75 @@ impl Pauses {
     const UNAVAILABLE_MAX: Duration = Duration::from_mins(5);
     /// What passes by itself often passes soon, and people wait for it.
     const PASSING_MAX: Duration = Duration::from_secs(30);
+    const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 
-    /// Notes trouble with a store, and says for how long it is left alone from now.
+    /// Notes trouble with a store, met at a space of it, and says for how long that is left alone from now.
     ///
     /// Attempts that were under way when the pause began do not lengthen it.
-    pub(crate) fn note(&self, store: &StoreAddress, sort: Sort, now: Monotonic, chance: &dyn Chance) -> Duration {
-        let mut stores = self.lock();
+    pub(crate) fn note(
+        &self,
+        (store, space): (&StoreAddress, Option<&SpaceId>),
+        sort: Sort,
+        now: Monotonic,
+        chance: &dyn Chance,
+    ) -> Duration {
+        let mut known = self.lock();
         self.any.store(true, Ordering::Release);
-        let pause = stores.entry(store.clone()).or_insert(Pause { until: Monotonic::default(), strikes: 0 });
-        let wish = match sort {
-            Sort::Throttled(wish) => wish,
-            Sort::Unreachable | Sort::Unavailable => None,
+        known.forget_old(now);
+        // What a person must see to is the store's: the store itself has found that out.
+        let Some(space) = space.filter(|_| sort != Sort::Unavailable) else {
+            return known.note((store.clone(), None), sort, now, chance);
         };
-        if pause.until <= now {
-            let most = match sort {
-                Sort::Throttled(_) | Sort::Unreachable => Self::PASSING_MAX,
-                Sort::Unavailable => Self::UNAVAILABLE_MAX,
-            };
-            let grown = Self::FIRST.saturating_mul(1 << pause.strikes.min(16)).min(most);
-            // Half of it is chance, so that many workmen do not come back at once.
-            let length = grown / 2 + chance.jitter(grown / 2);
-            pause.until = now.plus(length);
-            pause.strikes += 1;
+        let of_space = known.note((store.clone(), Some(space.clone())), sort, now, chance);
+        if !known.is_all_of(store, space) {
+            return of_space;
         }
-        if let Some(wish) = wish {
-            pause.until = pause.until.max(now.plus(wish));
-        }
-        pause.until.since(now)
+        of_space.max(known.note((store.clone(), None), sort, now, chance))
     }
 
-    /// Notes that stores could be used. Says whether any of them was left alone until then.
-    pub(crate) fn well(&self, stores: &[StoreAddress], now: Monotonic) -> bool {
+    /// Notes that stores could be used for a space. Says whether any of them was left alone until then, and none of its spaces
+    /// is any more.
+    pub(crate) fn well(&self, stores: &[StoreAddress], space: Option<&SpaceId>, now: Monotonic) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;
         }
-        let mut paused = self.lock();
-        let before = paused.len();
-        for store in stores {
+        let mut known = self.lock();
+        let mut is_over = false;
+        for store in stores.iter().filter(|store| known.has_trouble(store)).collect::<Vec<_>>() {
+            known.used.insert(store.clone(), now);
             // An attempt that began before the pause proves nothing.
-            if paused.get(store).is_some_and(|pause| pause.until <= now) {
-                paused.remove(store);
-            }
+            known
+                .pauses
+                .retain(|(of, at), pause| of != store || at.is_some() && at.as_ref() != space || pause.until > now);
+            is_over |= !known.has_trouble(store);
         }
-        self.any.store(!paused.is_empty(), Ordering::Release);
-        paused.len() < before
+        self.any.store(!known.pauses.is_empty(), Ordering::Release);
+        is_over
     }
 
-    /// The longest remaining pause of these stores, if any of them is left alone now.
-    pub(crate) fn remaining(&self, stores: &[StoreAddress], now: Monotonic) -> Option<Duration> {
+    /// The longest remaining pause of these stores, for one who uses this space of them.
+    pub(crate) fn remaining(
+        &self,
+        stores: &[StoreAddress],
+        space: Option<&SpaceId>,
+        now: Monotonic,
+    ) -> Option<Duration> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
-        let paused = self.lock();
+        let known = self.lock();
+        let at = |store: &StoreAddress, space: Option<&SpaceId>| known.pauses.get(&(store.clone(), space.cloned()));
         stores
             .iter()
-            .filter_map(|store| paused.get(store))
+            .flat_map(|store| [at(store, None), space.and_then(|space| at(store, Some(space)))])
+            .flatten()
             .map(|pause| pause.until.since(now))
             .max()
             .filter(|remaining| !remaining.is_zero())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<StoreAddress, Pause>> {
-        self.stores.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,23 +200,78 @@ mod tests {
         let mut now = Monotonic::default();
         let mut lengths = Vec::new();
         for _ in 0..12 {
-            let length = pauses.note(&store("1"), Sort::Unavailable, now, &Most);
-            assert_eq!(pauses.note(&store("1"), Sort::Unavailable, now, &Most), length, "many at once count once");
-            assert!(pauses.remaining(&[store("1")], now).is_some() && pauses.remaining(&[store("2")], now).is_none());
+            let length = pauses.note((&store("1"), None), Sort::Unavailable, now, &Most);
+            assert_eq!(
+                pauses.note((&store("1"), None), Sort::Unavailable, now, &Most),
+                length,
+                "many at once count once"
+            );
+            assert!(
+                pauses.remaining(&[store("1")], None, now).is_some()
+                    && pauses.remaining(&[store("2")], None, now).is_none()
+            );
             lengths.push(length.as_millis());
             now = now.plus(length);
         }
         assert_eq!(lengths[..4], [500, 1000, 2000, 4000]);
         assert_eq!(lengths[11], 150_000);
-        assert_eq!(pauses.remaining(&[store("1")], now), None);
-        pauses.well(&[store("1")], now);
-        assert_eq!(pauses.note(&store("1"), Sort::Unavailable, now, &Most).as_millis(), 500);
+        assert_eq!(pauses.remaining(&[store("1")], None, now), None);
+        pauses.well(&[store("1")], None, now);
+        assert_eq!(pauses.note((&store("1"), None), Sort::Unavailable, now, &Most).as_millis(), 500);
     }
 
     #[test]
     fn a_throttling_store_gets_the_rest_it_asked_for() {
         let pauses = Pauses::default();
         let wish = Some(Duration::from_secs(7));
-        assert_eq!(pauses.note(&store("1"), Sort::Throttled(wish), Monotonic::default(), &Most).as_secs(), 7);
+        assert_eq!(pauses.note((&store("1"), None), Sort::Throttled(wish), Monotonic::default(), &Most).as_secs(), 7);
+    }
+
+    fn at<'s>(store: &'s StoreAddress, space: &'s SpaceId) -> (&'s StoreAddress, Option<&'s SpaceId>) {
+        (store, Some(space))
+    }
+
+    #[test]
+    fn trouble_at_one_space_leaves_the_others_of_its_store_alone() {
+        for sort in [Sort::Unreachable, Sort::Throttled(None)] {
+            let (pauses, store) = (Pauses::default(), store("1"));
+            let [ill, also_ill, well] = ["ill", "also-ill", "well"].map(|name| SpaceId::new(name).unwrap());
+            let stores = std::slice::from_ref(&store);
+            let mut now = Monotonic::default();
+            for _ in 0..20 {
+                now = now.plus(Duration::from_secs(40));
+                for space in [&ill, &also_ill] {
+                    pauses.note(at(&store, space), sort, now, &Most);
+                    assert!(pauses.remaining(stores, Some(space), now).is_some());
+                    assert_eq!(pauses.remaining(stores, Some(&well), now), None, "{sort:?}");
+                    assert!(!pauses.well(stores, Some(&well), now), "the others have trouble yet");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn trouble_at_two_spaces_with_no_answer_in_between_is_that_of_the_store() {
+        let (pauses, store) = (Pauses::default(), store("1"));
+        let [first, second, third] = ["a", "b", "c"].map(|name| SpaceId::new(name).unwrap());
+        let stores = std::slice::from_ref(&store);
+        let now = Monotonic::default().plus(Duration::from_secs(1));
+        pauses.note(at(&store, &first), Sort::Unreachable, now, &Most);
+        assert_eq!(pauses.remaining(stores, Some(&third), now), None);
+        pauses.note(at(&store, &second), Sort::Unreachable, now, &Most);
+        assert!(pauses.remaining(stores, Some(&third), now).is_some());
+        // Once it can be used again, each of its spaces is tried.
+        let later = now.plus(Duration::from_secs(2));
+        assert!(!pauses.well(stores, Some(&third), later));
+        assert!(pauses.well(stores, Some(&first), later) || pauses.well(stores, Some(&second), later));
+        assert_eq!(pauses.note(at(&store, &second), Sort::Unreachable, later, &Most).as_millis(), 500);
+    }
+
+    #[test]
+    fn what_a_person_must_see_to_is_the_stores_from_the_first_on() {
+        let (pauses, store, now) = (Pauses::default(), store("1"), Monotonic::default());
+        let [met, other] = ["a", "b"].map(|name| SpaceId::new(name).unwrap());
+        pauses.note(at(&store, &met), Sort::Unavailable, now, &Most);
+        assert!(pauses.remaining(std::slice::from_ref(&store), Some(&other), now).is_some());
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mill_model::wire::{self, Arrival, WireError};
-use mill_model::{AccountId, Envelope, Fate, QueueName, StoreAddress, TaskId};
+use mill_model::{AccountId, Envelope, Fate, QueueName, SpaceId, StoreAddress, TaskId};
 use mill_ports::{
     Attempt, ChanceExt as _, Delivery, EndedTask, Outgoing, ProcessorError, Statistics, Subject, TaskProcessor,
 };
@@ -161,6 +161,13 @@ impl Opened {
                 Vec::new()
             }
         }
+    }
+
+    /// The space that its task is about, if that can be told.
+    pub(crate) fn space(&self) -> Option<SpaceId> {
+        let processor = self.processor.as_ref().ok()?;
+        // One that panics says so when it is run.
+        catch_unwind(AssertUnwindSafe(|| processor.space())).ok().flatten()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{AccountId, QueueName, StoreAddress, StoreId, Task, TaskKind};
+use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId, Task, TaskKind};
 use mill_ports::{
     Attempt, Clock as _, FailureClass, FollowUp, Outcome, ProcessorError, TaskProcessor, TaskProcessorFactory,
 };
@@ -129,6 +129,10 @@ fn panic() -> ! {
 impl TaskProcessor for Errand {
     fn stores(&self) -> Vec<StoreAddress> {
         Vec::new()
+    }
+
+    fn space(&self) -> Option<SpaceId> {
+        None
     }
 
     fn subject(&self) -> String {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use mill_model::{Remove, StoreAddress, Task, TaskKind};
+use mill_model::{Remove, SpaceId, StoreAddress, Task, TaskKind};
 use mill_ports::{
     Attempt, FailureClass, FollowUp, Lease, Outcome, ProcessorError, TaskProcessor, TaskProcessorFactory,
 };
@@ -83,6 +83,10 @@ struct WatchedProcessor {
 impl TaskProcessor for WatchedProcessor {
     fn stores(&self) -> Vec<StoreAddress> {
         self.inner.stores()
+    }
+
+    fn space(&self) -> Option<SpaceId> {
+        self.inner.space()
     }
 
     fn subject(&self) -> String {

@@ -34,6 +34,10 @@ impl TaskProcessor for Counted {
         Vec::new()
     }
 
+    fn space(&self) -> Option<SpaceId> {
+        None
+    }
+
     fn subject(&self) -> String {
         "nothing".into()
     }

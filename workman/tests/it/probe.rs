@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use mill_model::{AccountId, Monotonic, StoreAddress, StoreId, Task, TaskKind};
+use mill_model::{AccountId, Monotonic, SpaceId, StoreAddress, StoreId, Task, TaskKind};
 use mill_ports::{Attempt, Clock, FailureClass, Outcome, ProcessorError, TaskProcessor, TaskProcessorFactory};
 
 pub(crate) type Answer = Result<Outcome, ProcessorError>;
@@ -130,6 +130,10 @@ impl Drop for Unended<'_> {
 impl TaskProcessor for ProbeProcessor {
     fn stores(&self) -> Vec<StoreAddress> {
         vec![self.store.clone()]
+    }
+
+    fn space(&self) -> Option<SpaceId> {
+        None
     }
 
     fn subject(&self) -> String {

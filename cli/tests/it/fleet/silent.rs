@@ -172,3 +172,47 @@ fn a_bucket_that_never_answers_keeps_no_other_bucket_from_its_runs() {
     ends(begin(&world, &["run", "--json"])).expect(0);
     assert_eq!(walk(&world.path("two/a")).len(), ITEMS);
 }
+
+/// Two buckets of a store, with so many items each.
+fn two_buckets(world: &World, prefix: &str, items: usize) {
+    let make = format!(
+        "s3 = client('s3', '{}')
+for name in ['{prefix}a', '{prefix}b']:
+    s3.create_bucket(Bucket=name)
+    for n in range({items}): s3.put_object(Bucket=name, Key=f'item-{{n}}', Body=b'x')",
+        ministack()
+    );
+    boto(world, &make);
+}
+
+#[test]
+fn a_bucket_whose_items_cannot_be_read_keeps_no_item_of_another_bucket_waiting() {
+    const EACH: usize = 300;
+    two_buckets(&World::new(), "ailing-", EACH);
+    for (status, code) in [(500, "InternalError"), (503, "SlowDown")] {
+        let (world, proxy) = (World::new(), Proxy::before(ministack(), 1));
+        policies(&world, &proxy, "ailing-");
+        proxy.set(Mood::Answers("GET", "ailing-a/item", status, code));
+        let ran = ends(begin(&world, &["run", "--json", "--give-up-after", "10s"])).expect(50);
+        let json = ran.json();
+        assert_eq!(walk(&world.path("two/b")).len(), EACH, "{code}: {json}");
+        assert_eq!((&json["copied"], &json["dead_lettered"]), (&EACH.into(), &0.into()), "{json}");
+        assert!(json["remarks"].to_string().contains(code), "{json}");
+        proxy.set(Mood::Quiet);
+        assert_eq!(ends(begin(&world, &["run", "--json"])).expect(0).json()["in_sync"], true);
+    }
+}
+
+/// While the other bucket of its store can be read.
+#[test]
+fn items_of_a_bucket_that_fails_for_a_while_arrive_in_the_same_run() {
+    two_buckets(&World::new(), "sick-", ITEMS);
+    let (world, proxy) = (World::new(), Proxy::before(ministack(), 1));
+    policies(&world, &proxy, "sick-");
+    proxy.set(Mood::Answers("GET", "sick-a/item", 500, "InternalError"));
+    let run = begin(&world, &["run", "--json"]);
+    std::thread::sleep(Duration::from_secs(20));
+    proxy.set(Mood::Quiet);
+    let ran = ends(run).expect(0);
+    assert_eq!(ran.json()["copied"], 2 * ITEMS, "{} {}", ran.out, ran.err);
+}

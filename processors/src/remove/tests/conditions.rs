@@ -46,7 +46,7 @@ async fn rows_without_a_head_delete_nothing() {
 async fn a_list_granted_for_one_pair_lets_go_nothing_of_another() {
     let site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    let other = Pair { space: mill_model::SpaceId::new("q").unwrap(), ..Site::pair() };
+    let other = Pair { space: SpaceId::new("q").unwrap(), ..Site::pair() };
     let place = DestinationSpace { store: store_address("d"), space: other.space.clone() };
     site.owners.claim(&place, &store_address("s")).await.unwrap();
     let Pair { account, source, destination, space } = other.clone();
