@@ -8,7 +8,7 @@ use mill_policy::AccountPolicy;
 use mill_ports::{Refusal, chain};
 use mill_records::lease::Taken;
 use mill_records::policies::PolicyError;
-use mill_records::producer_state::{PairSurvey, ProducerState, StateError};
+use mill_records::producer_state::{Loaded, PairSurvey, ProducerState, StateError, SurveySubject};
 use mill_records::seals::Pair;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -17,7 +17,7 @@ use crate::duplication::DuplicationProducer;
 use crate::ends::{Ends, SpaceError};
 use crate::merge::{Found, Merge, Proof};
 use crate::report::{Ended, MissingEntry, ProducerError, SessionReport};
-use crate::session::{AccountRun, Session};
+use crate::session::{AccountRun, Failures, Session};
 
 /// Whether a task of the run refused an item, by name: it is not in sync, and not missing either.
 pub type IsRefused<'a> = &'a (dyn Fn(&Pair, &ContentId) -> bool + Sync);
@@ -129,9 +129,10 @@ impl<'a> Closing<'a> {
         is_refused: IsRefused<'a>,
         stop: &'a CancellationToken,
     ) -> Result<ClosingReport, ProducerError> {
-        let runs = state.load(claim).await?.runs;
+        let Loaded { runs, failures, .. } = state.load(claim).await?;
         let mut session = Session::new(producer, state, stop);
         session.runs = AccountRun::of_all(runs);
+        session.failures = Failures::of(failures);
         let surveys = session.state.surveys().await?.into_iter().map(|kept| kept.row);
         let report = ClosingReport {
             began: session.deps.clock.now(),
@@ -143,6 +144,7 @@ impl<'a> Closing<'a> {
         let surveyed = surveys.filter(|survey| survey.run == session.run_number(&survey.pair.account)).collect();
         let mut closing = Self { session, is_refused, surveyed, report };
         closing.accounts().await?;
+        closing.session.save_failures().await?;
         let next_run = closing.session.next_run();
         let Self { session, mut report, .. } = closing;
         report.session = session.report;
@@ -211,7 +213,11 @@ impl<'a> Closing<'a> {
         self.report.missing_first.extend(missing);
         let (run, in_sync) = (self.session.run_number(&pair.account), (sum.queued + extra == 0).then_some(began));
         let survey = PairSurvey { pair: pair.clone(), run, began, sum, unproven: sum.queued, held, in_sync };
-        if let Err(error) = self.session.state.note_surveys(&[survey]).await {
+        let noted = async {
+            self.session.state.note_surveys(&[survey]).await?;
+            self.session.forget_failure(&SurveySubject::Pair(pair.clone())).await
+        };
+        if let Err(error) = noted.await {
             warn!(error = chain(&error), "what the closing survey found cannot be written down");
         }
         Ok(())

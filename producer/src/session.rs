@@ -9,6 +9,7 @@
 //! ```
 
 mod accounts;
+mod failures;
 mod reading;
 mod room;
 mod rounds;
@@ -22,10 +23,10 @@ use std::pin::pin;
 use std::sync::Mutex;
 
 use futures::future::{Either, select};
-use mill_model::{AccountId, DeleteListId, Monotonic, SpaceId, StoreId, Timestamp};
+use mill_model::{AccountId, DeleteListId, Monotonic, SpaceId, StoreAddress, StoreId, Timestamp};
 use mill_ports::{CrashPoint, chain, crash_point};
 use mill_records::delete_lists::DeleteListError;
-use mill_records::producer_state::{Deletes, Kept, Missing, Morsel, ProducerState, StateError};
+use mill_records::producer_state::{Deletes, Kept, Missing, Morsel, ProducerState, StateError, SurveySubject};
 use mill_records::seals::Pair;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -40,6 +41,7 @@ use crate::settings::{Deps, Settings};
 use crate::stores::{ReadStores, Silence};
 use crate::turn::Opened;
 
+pub(crate) use self::failures::Failures;
 use self::reading::Readings;
 pub(crate) use self::reading::{Basis, Broke, Read, Reading};
 pub(crate) use self::room::Room;
@@ -84,6 +86,8 @@ pub(crate) struct Session<'a> {
     /// The morsels that failed in a way that may pass, and from when on they may have another turn.
     resting: BTreeMap<(Monotonic, Place), Kept<Morsel>>,
     failing: BTreeMap<Pair, Failing>,
+    /// What was not surveyed since it last was, for who asks how it stands.
+    pub(crate) failures: Failures,
     later_accounts: LaterAccounts,
     readings: Readings,
     shares: Shares,
@@ -195,6 +199,7 @@ impl<'a> Session<'a> {
             accounts_failed: BTreeSet::new(),
             resting: BTreeMap::new(),
             failing: BTreeMap::new(),
+            failures: Failures::default(),
             later_accounts: LaterAccounts::new(),
             readings: Readings::default(),
             shares: Shares::default(),
@@ -242,6 +247,7 @@ impl<'a> Session<'a> {
         let reason = chain(error);
         warn!(account = %pair.account, space = %pair.space, source = %pair.source, destination = %pair.destination,
             reason, "the space is passed over");
+        self.failures.note(SurveySubject::Pair(pair.clone()), self.deps.clock.now(), &reason);
         self.report.spaces_failed.push(SpaceFailed {
             account: pair.account.clone(),
             space: Some(pair.space.clone()),
@@ -257,6 +263,8 @@ impl<'a> Session<'a> {
         self.run_failed(account);
         let reason = chain(error);
         warn!(%account, %store, reason, "the spaces of the store are not known");
+        let address = StoreAddress { account: account.clone(), store: store.clone() };
+        self.failures.note(SurveySubject::Store(address), self.deps.clock.now(), &reason);
         let (account, source) = (account.clone(), store.clone());
         let (space, destination) = (None, None);
         let trouble = match error.kind.may_pass() {

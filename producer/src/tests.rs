@@ -4,6 +4,7 @@ mod accounts;
 mod crashes;
 mod deletes;
 mod differences;
+mod failures;
 mod fences;
 mod paths;
 mod readings;

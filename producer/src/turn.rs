@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use mill_model::{Monotonic, SurveySum};
 use mill_policy::StorePolicy;
 use mill_ports::{CrashPoint, Planted, crash_point, planted};
-use mill_records::producer_state::{Deletes, Kept, Morsel, PairSurvey};
+use mill_records::producer_state::{Deletes, Kept, Morsel, PairSurvey, SurveySubject};
 
 use crate::copies::Nibble;
 use crate::delete_step::DeletesStep;
@@ -172,7 +172,8 @@ impl Session<'_> {
         let Morsel { sum, unproven, .. } = *morsel;
         let in_sync = (unproven == 0 || planted(Planted::UnprovenCalledInSync)).then_some(began);
         let survey = PairSurvey { pair: morsel.pair.clone(), run: morsel.run, began, sum, unproven, held, in_sync };
-        Ok(self.state.note_surveys(&[survey]).await?)
+        self.state.note_surveys(&[survey]).await?;
+        Ok(self.forget_failure(&SurveySubject::Pair(morsel.pair.clone())).await?)
     }
 
     pub(crate) fn sent(&mut self, tasks: u64) {

@@ -1,14 +1,15 @@
 //! The book of a looping producer: what each account's run has still to do, and how far each part of it has come.
 //!
 //! One row an account's run, one an account whose stores did not all tell their spaces, one a morsel, one a source space
-//! that is missing. Rows of what is done are removed, so that an account without them has a finished loop. Four sorts of
-//! rows stay: the last run of each account, what the last survey of each pair found, how many tasks the queue may hold, and
-//! how many of each account were sent.
+//! that is missing. Rows of what is done are removed, so that an account without them has a finished loop. Five sorts of
+//! rows stay: the last run of each account, what the last survey of each pair found, what could not be surveyed since, how
+//! many tasks the queue may hold, and how many of each account were sent.
 //!
 //! Each save is conditional on the row as this producer last wrote or read it, and all rows are written again when the
 //! lease was not given back by its last holder. So a producer whose lease was taken over cannot save any more. Nor may it
 //! touch what it reads too late: a row of a later epoch tells it that it is over.
 
+mod failure;
 mod rows;
 mod run;
 mod share;
@@ -24,6 +25,7 @@ use mill_ports::{
 };
 use tracing::warn;
 
+pub use failure::{SurveyFailure, SurveySubject};
 pub use rows::{AccountRow, Deletes, Missing, Morsel, PairSurvey, QueueSize, Record};
 pub use run::{Run, RunOfAll};
 pub use share::AccountShare;
@@ -79,6 +81,8 @@ pub struct Loaded {
     pub queue_size: Option<Kept<QueueSize>>,
     /// What is known of accounts' shares of the queue, where it cannot tell them.
     pub shares: Vec<Kept<AccountShare>>,
+    /// What could not be surveyed since it last was.
+    pub failures: Vec<Kept<SurveyFailure>>,
 }
 
 /// What the book has of an account's run besides its own row.
@@ -144,6 +148,7 @@ impl ProducerState {
             self.claim(found.queue_size.into_iter().collect()).await?;
             self.claim(surveys).await?;
             self.claim(found.shares).await?;
+            self.claim(found.failures).await?;
         }
         self.read(self.epoch).await
     }
@@ -173,6 +178,7 @@ impl ProducerState {
             missing: self.rows(Missing::PREFIX, epoch_max).await?,
             queue_size: self.rows(QueueSize::PREFIX, epoch_max).await?.pop(),
             shares: self.rows(AccountShare::PREFIX, epoch_max).await?,
+            failures: self.rows(SurveyFailure::PREFIX, epoch_max).await?,
         })
     }
 
@@ -355,6 +361,14 @@ impl ProducerState {
     /// As [`Self::load`].
     pub async fn surveys(&self) -> Result<Vec<Kept<PairSurvey>>, StateError> {
         self.rows(PairSurvey::PREFIX, self.epoch).await
+    }
+
+    /// What could not be surveyed since it last was.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub async fn failures(&self) -> Result<Vec<Kept<SurveyFailure>>, StateError> {
+        self.rows(SurveyFailure::PREFIX, self.epoch).await
     }
 
     async fn rows<R: Record>(&self, prefix: &str, epoch_max: u64) -> Result<Vec<Kept<R>>, StateError> {

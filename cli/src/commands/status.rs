@@ -10,7 +10,7 @@ use mill_ports::{SourceStore, chain};
 use mill_producer::DuplicationProducer;
 use mill_records::dead_letters::LetterState;
 use mill_records::policies::InUse;
-use mill_records::producer_state::{PairSurvey, ProducerState, Run};
+use mill_records::producer_state::{PairSurvey, ProducerState, Run, SurveyFailure, SurveySubject};
 use mill_records::seals::Pair;
 use serde_json::{Value, json};
 
@@ -103,24 +103,36 @@ fn agree(runs: &BTreeMap<AccountId, Run>) -> bool {
     apart < BEGAN_TOGETHER && (going_on == 0 || going_on == runs.len())
 }
 
-/// What is known of each pair that a policy covers today: as of when it is in sync, or how much differed then.
+/// What is known of each pair that a policy covers today: as of when it is in sync, or how much differed then; and whether it
+/// could not be looked at since.
 async fn pairs(works: &Works, covered: BTreeSet<Pair>) -> Result<Vec<Value>> {
     let table = works.engine.table("producer-state");
     let state = ProducerState::to_read(table, works.engine.clock.clone(), DuplicationProducer::BOOK);
     let mut known: BTreeMap<Pair, PairSurvey> =
         state.surveys().await?.into_iter().map(|kept| (kept.row.pair.clone(), kept.row)).collect();
-    let mut rows: Vec<Value> = covered.iter().map(|pair| of_pair(pair, known.remove(pair).as_ref())).collect();
+    let failures: Vec<SurveyFailure> = state.failures().await?.into_iter().map(|kept| kept.row).collect();
+    let mut rows: Vec<Value> =
+        covered.iter().map(|pair| of_pair(pair, known.remove(pair).as_ref(), &failures)).collect();
     // Those of stores that do not answer now.
-    for (pair, survey) in known {
+    let mut others: BTreeMap<Pair, Option<PairSurvey>> =
+        known.into_iter().map(|(pair, survey)| (pair, Some(survey))).collect();
+    for failure in &failures {
+        if let SurveySubject::Pair(pair) = &failure.subject
+            && !covered.contains(pair)
+        {
+            others.entry(pair.clone()).or_insert(None);
+        }
+    }
+    for (pair, survey) in others {
         let policy = works.policies.account(&pair.account).await;
         if policy.is_ok_and(|policy| policy.covering(&pair.space, &pair.source, &pair.destination).is_some()) {
-            rows.push(of_pair(&pair, Some(&survey)));
+            rows.push(of_pair(&pair, survey.as_ref(), &failures));
         }
     }
     Ok(rows)
 }
 
-fn of_pair(pair: &Pair, survey: Option<&PairSurvey>) -> Value {
+fn of_pair(pair: &Pair, survey: Option<&PairSurvey>, failures: &[SurveyFailure]) -> Value {
     let Pair { account, source, destination, space } = pair;
     let mut row = json!({ "account": account.as_str(), "space": space.as_str(), "source": source.as_str(),
         "destination": destination.as_str() });
@@ -132,6 +144,14 @@ fn of_pair(pair: &Pair, survey: Option<&PairSurvey>) -> Value {
         for (counter, count) in sum.each() {
             row[counter.name] = count.into();
         }
+    }
+    // One that is older than the survey is over: a version of Mill that does not know of failures has surveyed since.
+    let is_later = |failure: &&SurveyFailure| survey.is_none_or(|survey| failure.last >= survey.began);
+    let failed = || failures.iter().filter(|failure| failure.subject.concerns(pair)).filter(is_later);
+    if let Some(last) = failed().max_by_key(|failure| failure.last) {
+        row["failed_since"] = failed().map(|failure| failure.first).min().map(|at| at.to_string()).into();
+        row["failed_last"] = last.last.to_string().into();
+        row["failed_reason"] = last.reason.clone().into();
     }
     row
 }
@@ -214,7 +234,7 @@ fn pair_state(pair: &Value, waiting: u64) -> String {
             "{queued} to be compared or copied as of {at}, {unproven} of them not proven to be equal, {waiting} tasks wait"
         ),
         (_, Value::String(at)) => format!("{queued} to be compared or copied as of {at}, {waiting} tasks wait"),
-        _ => return "unknown".to_owned(),
+        _ => "unknown".to_owned(),
     };
     for (count, what) in [
         (count("refused"), "refused"),
@@ -226,7 +246,17 @@ fn pair_state(pair: &Value, waiting: u64) -> String {
             state = format!("{state}, {count} {what}");
         }
     }
-    state
+    format!("{state}{}", failed_since(pair))
+}
+
+/// That a pair was looked at in vain, since it was last surveyed or at all: since when, and why.
+fn failed_since(pair: &Value) -> String {
+    let (Value::String(first), Value::String(last)) = (&pair["failed_since"], &pair["failed_last"]) else {
+        return String::new();
+    };
+    let since = if pair["surveyed"].is_null() { "" } else { " since" };
+    let again = if first == last { String::new() } else { format!(", last {last}") };
+    format!("; looked at{since}, and failed: {first}{again} ({})", text(&pair["failed_reason"]))
 }
 
 /// When a loop began and ended, and when the next one is due.

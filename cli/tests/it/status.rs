@@ -89,3 +89,39 @@ fn where_tasks_compare_everything_status_says_in_sync_by_what_is_proven() {
     until(&world, "in sync again", is_in_sync);
     world.same("one/photos", "two/photos");
 }
+
+/// Where a copy's store is gone, or cannot be looked into, since it was in sync; and where it never was in sync.
+#[test]
+fn status_says_since_when_a_copy_could_not_be_looked_at_and_why() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.library(r#"{"spaceDuplicationStorePolicies": {"photos": [{"srcStoreId": "1", "destStoreId": "2"}]}}"#);
+    world.write("one/photos/a", "x");
+    let gone = || std::fs::rename(world.path("two"), world.path("away")).unwrap();
+    let back = || std::fs::rename(world.path("away"), world.path("two")).unwrap();
+    let fails = || world.mill(&["run", "--give-up-after", "1s"]).expect(100);
+    gone();
+    fails();
+    let never = pair(&world);
+    assert_eq!((&never["surveyed"], &never["failed_since"]), (&Value::Null, &never["failed_last"]), "{never}");
+    let said = line(&world);
+    assert!(said.contains("(1 → 2): unknown; looked at, and failed: 20"), "{said}");
+
+    back();
+    world.mill(&["run"]).expect(0);
+    assert!(pair(&world)["failed_since"].is_null(), "{}", pair(&world));
+    assert!(!line(&world).contains("failed"), "{}", line(&world));
+    gone();
+    fails();
+    let first = pair(&world);
+    fails();
+    let second = pair(&world);
+    assert!(second["in_sync_as_of"].is_string(), "{second}");
+    assert_eq!(second["failed_since"], first["failed_since"], "{second}");
+    assert_ne!(second["failed_last"], first["failed_last"], "{second}");
+    let said = line(&world);
+    for words in ["in sync as of 20", "; looked at since, and failed: 20", ", last 20", "library:2"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    back();
+}

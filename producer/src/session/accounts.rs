@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::runs::AccountRun;
 use super::shares::Shares;
-use super::{Session, missing_key};
+use super::{Failures, Session, missing_key};
 use crate::report::ProducerError;
 
 /// What the book has of the runs that are going on, by account.
@@ -19,8 +19,9 @@ pub(super) type Parts = BTreeMap<AccountId, AccountParts>;
 impl Session<'_> {
     /// Takes in what the book has: the parts of accounts that are listed or, where the list cannot be read, of all.
     pub(super) async fn take_in(&mut self, loaded: Loaded) -> Result<Parts, ProducerError> {
-        let Loaded { runs, run_of_all, accounts, morsels, missing, queue_size: _, shares } = loaded;
+        let Loaded { runs, run_of_all, accounts, morsels, missing, queue_size: _, shares, failures } = loaded;
         self.shares = Shares::of(shares);
+        self.failures = Failures::of(failures);
         self.missing.extend(missing.into_iter().map(|kept| (missing_key(&kept.row), kept)));
         self.runs = AccountRun::of_all(runs);
         let mut parts = Parts::new();
@@ -95,6 +96,7 @@ impl Session<'_> {
         self.state.remove_all(parts.unanswered.as_slice()).await?;
         self.state.remove_all(&parts.morsels).await?;
         self.forget_missing(account, None).await?;
+        self.forget_failures_of(account).await?;
         self.state.remove_all(&self.state.surveys_of(account).await?).await?;
         match self.runs.remove(account) {
             Some(run) => Ok(self.state.remove(&run.row).await?),

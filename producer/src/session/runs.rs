@@ -275,6 +275,7 @@ impl Session<'_> {
 
     /// Ends an account's run if nothing of it is left but what failed.
     pub(super) async fn finish_if_done(&mut self, account: &AccountId) -> Result<(), ProducerError> {
+        self.save_failures().await?;
         let Some(run) = self.runs.get_mut(account) else { return Ok(()) };
         if !run.open.is_empty() || run.asks_later || !run.is_in_hand() {
             return Ok(());
@@ -320,6 +321,7 @@ impl Session<'_> {
                 }
             }
             self.state.remove_all(&gone).await?;
+            self.forget_failures_of(account).await?;
         }
         Ok(())
     }

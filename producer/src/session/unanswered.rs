@@ -59,6 +59,7 @@ impl Session<'_> {
         let mut answered = std::mem::take(&mut account.awaited);
         answered.retain(|store| errors.values().all(|error| error.store != *store));
         self.deps.statistics.used_stores(&answered);
+        self.forget_failed_stores(&name, &account.row.row.unanswered).await?;
         if errors.is_empty() && asked.is_empty() {
             self.state.remove(&account.row).await?;
             return self.account_listed(&name, false).await;

@@ -293,11 +293,11 @@ impl Record for Morsel {
     }
 }
 
-fn pair_sort(prefix: &str, Pair { account, source, destination, space }: &Pair) -> String {
+pub(super) fn pair_sort(prefix: &str, Pair { account, source, destination, space }: &Pair) -> String {
     [prefix, account.as_str(), "/", source.as_str(), "/", destination.as_str(), "/", space.as_str()].concat()
 }
 
-fn pair_of(sort: &str) -> Option<Pair> {
+pub(super) fn pair_of(sort: &str) -> Option<Pair> {
     let mut ids = sort.splitn(4, '/');
     Some(Pair {
         account: AccountId::new(ids.next()?).ok()?,

@@ -1,5 +1,5 @@
 use mill_engine::{Fault, FaultKind, FaultPlan, Faulty, HandClock, MemoryTable, SeededChance, SimClock, op::Op};
-use mill_model::{ContentId, DeleteListId, SpaceId, StoreId, SurveySum, Timestamp};
+use mill_model::{ContentId, DeleteListId, SpaceId, StoreAddress, StoreId, SurveySum, Timestamp};
 
 use super::*;
 use crate::elapsed::ElapsedTime;
@@ -58,6 +58,11 @@ fn rows_are_read_as_they_were_written() {
         round_trip(&PairSurvey { pair, run: 3, began: started, sum, unproven: 1, held: 2, in_sync });
     }
     round_trip(&share(7));
+    let of_store = StoreAddress { account: pair("s").account, store: pair("s").source };
+    for subject in [SurveySubject::Store(of_store), SurveySubject::Pair(pair("s p"))] {
+        let (at, reason) = (Timestamp::from_millis(1_795_249_800_001), "\"it\" does not answer".to_owned());
+        round_trip(&SurveyFailure { subject, first: started, last: at, reason });
+    }
 }
 
 fn share(sent: u64) -> AccountShare {
@@ -101,6 +106,9 @@ fn the_first_written_form_is_read_for_ever() {
     assert_eq!((run.number, run.listed, run.finished), (2, true, None));
     let of_account = Run::read("account-run/a", written).unwrap();
     assert_eq!(of_account, run.of(of_account.account.clone()));
+    let written = br#"{"epoch":1,"first":3,"last":4,"reason":"no answer"}"#;
+    let failure = SurveyFailure::read("failure/a/1/2/s", written).unwrap();
+    assert_eq!((failure.subject, failure.last), (SurveySubject::Pair(pair("s")), Timestamp::from_millis(4)));
     let written = br#"{"epoch":1,"sent":7,"since":1795249800000,"received":5,"received_of_all":9}"#;
     assert_eq!(AccountShare::read("share/a", written), Some(share(7)));
 }

@@ -1,0 +1,79 @@
+//! What could not be surveyed is written down, for who asks how it stands, until it is surveyed again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mill_engine::{FaultKind, FaultPlan, FaultyStore, SeededChance};
+use mill_ports::{Clock as _, DeletableStore};
+use mill_records::producer_state::{ProducerState, SurveyFailure, SurveySubject};
+use mill_records::seals::Pair;
+
+use super::world::{DEFAULT, TWO, World, account, address, space, store};
+use crate::{Begins, DuplicationProducer};
+
+async fn failures(world: &World) -> Vec<SurveyFailure> {
+    let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK);
+    state.failures().await.unwrap().into_iter().map(|kept| kept.row).collect()
+}
+
+/// Has a store's calls fail until the plan is calm.
+fn outage(world: &World, id: &str) -> Arc<FaultPlan> {
+    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
+    plan.set_outage(Some(FaultKind::Unreachable));
+    let inner: Arc<dyn DeletableStore> = Arc::new(world.store(id).clone());
+    world.replace(id, Arc::new(FaultyStore::new(inner, address("a", id), plan.clone())));
+    plan
+}
+
+/// A loop of its own, that gives up what fails at once.
+async fn begun(world: &World) {
+    world
+        .session_with(|settings| {
+            (settings.begins, settings.give_up_after) = (Begins::Now, Duration::ZERO);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_loops_could_not_survey_is_written_down_until_one_can() {
+    let pair = |destination| {
+        let (account, source, space) = (account("a"), store("1"), space("s"));
+        SurveySubject::Pair(Pair { account, source, destination: store(destination), space })
+    };
+    for (policy, ill, subject) in [(TWO, "3", pair("3")), (DEFAULT, "1", SurveySubject::Store(address("a", "1")))] {
+        let world = World::new(policy);
+        world.plant("1", "item", 5);
+        world.store("2").plant_space(&space("s"));
+        begun(&world).await;
+        assert_eq!(failures(&world).await, []);
+
+        let plan = outage(&world, ill);
+        let mut firsts = Vec::new();
+        for loops in 1..=3 {
+            world.clock.sleep(Duration::from_hours(1)).await;
+            let before = world.clock.now();
+            begun(&world).await;
+            let failures = failures(&world).await;
+            let failure = failures.iter().find(|failure| failure.subject == subject);
+            let failure = failure.unwrap_or_else(|| panic!("{loops}: {failures:?}"));
+            assert!(failure.last >= before && failure.reason.contains("does not answer"), "{failure:?}");
+            firsts.push(failure.first);
+        }
+        assert!(firsts.iter().all(|first| *first == firsts[0]), "since the first of them: {firsts:?}");
+
+        plan.calm();
+        begun(&world).await;
+        assert_eq!(failures(&world).await, []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_closing_survey_could_not_see_is_written_down() {
+    let world = World::new(TWO);
+    world.plant("1", "item", 5);
+    begun(&world).await;
+    let _plan = outage(&world, "3");
+    world.producer().closing_survey(&|_, _| false, &tokio_util::sync::CancellationToken::new()).await.unwrap();
+    let [failure] = &failures(&world).await[..] else { panic!("one") };
+    assert!(matches!(&failure.subject, SurveySubject::Pair(pair) if pair.destination == store("3")), "{failure:?}");
+}
