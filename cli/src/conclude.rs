@@ -71,18 +71,19 @@ impl Conclusion<'_> {
         }
         remarks.extend(of_fates(&totals.sum.fates, &earlier));
         let hindered = (produced.failed() || for_stores) && !self.stop.is_cancelled();
-        let exit =
-            if source_absent && matches!(self.names, Names::Mirror { .. }) || hindered && came_to_nothing(&totals) {
-                Exit::Error
-            } else if partial || in_sync == InSync::No {
-                Exit::Partial
-            } else if is_warned(&totals, &produced, self.works.refusals.count()) {
-                Exit::Warnings
-            } else if self.detailed && !totals.changed() {
-                Exit::Unchanged
-            } else {
-                Exit::Done
-            };
+        let exit = if source_absent && matches!(self.names, Names::Mirror { .. })
+            || hindered && came_to_nothing(&totals, &earlier, exact)
+        {
+            Exit::Error
+        } else if partial || in_sync == InSync::No {
+            Exit::Partial
+        } else if is_warned(&totals, &produced, self.works.refusals.count()) {
+            Exit::Warnings
+        } else if self.detailed && !totals.changed() {
+            Exit::Unchanged
+        } else {
+            Exit::Done
+        };
         let exit = self.works.misplaced.exit(exit);
         let remedy = remedy.max(of_parts(&totals, &produced));
         Ok((exit, Summary { totals, took, remarks, first_run: None, in_sync, at_least: !exact, remedy }))
@@ -204,9 +205,11 @@ fn of_parts(totals: &Totals, produced: &SessionReport) -> Remedy {
     }
 }
 
-/// Whether nothing at all is known of any item: then it is not done in part, and to run it again would be no help.
-fn came_to_nothing(totals: &Totals) -> bool {
-    totals.examined() + totals.dead_lettered() == 0 && !totals.changed()
+/// Whether nothing at all is known of any item: then it is not done in part, and to run it again would be no help. Counts that
+/// are not exact do not tell: what was listed may have been found equal.
+fn came_to_nothing(totals: &Totals, earlier: &Fates, exact: bool) -> bool {
+    let listed = if exact { 0 } else { totals.sum.survey.listed };
+    totals.examined() + totals.dead_lettered() + earlier.items() + listed == 0 && !totals.changed()
 }
 
 /// Whether something was not copied that a person may have meant to be, or waits for a person.
@@ -235,4 +238,27 @@ fn of_fates(fates: &Fates, earlier: &Fates) -> Vec<String> {
         tracing::info!(copied, updated, "tasks of an earlier run were done too");
     }
     remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_are_not_exact_do_not_tell_that_nothing_was_done() {
+        let listed = |listed| {
+            let mut totals = Totals::default();
+            (totals.sum.survey.listed, totals.sum.survey.queued) = (listed, listed);
+            totals
+        };
+        let earlier = Fates { unchanged: 1, ..Fates::default() };
+        for (totals, earlier, exact, nothing) in [
+            (listed(3), Fates::default(), true, true),
+            (listed(3), Fates::default(), false, false),
+            (listed(0), Fates::default(), false, true),
+            (listed(3), earlier, true, false),
+        ] {
+            assert_eq!(came_to_nothing(&totals, &earlier, exact), nothing, "{totals:?} {earlier:?} {exact}");
+        }
+    }
 }
