@@ -129,6 +129,10 @@ const NO_ROOM: [&str; 6] = [
 const WANTS_LOGIN: &str = "the proxy wants a name and a password, or others";
 const WANTS_LOGIN_BY_PAGE: &str = "the network wants a login, as public ones do by a page in a browser";
 
+/// What the library says of a proxy that refuses a tunnel; by which status, it does not tell. That may pass: proxies answer so as
+/// well while the service behind them is away.
+const NO_TUNNEL: &str = "tunnel error: unsuccessful";
+
 /// The cause that an answer's code and status tell. The code is asked first: a status says less.
 fn of_answer(code: Option<&str>, status: u16, retry_after: Option<Duration>) -> Cause {
     match (code, status) {
@@ -279,6 +283,10 @@ impl Trouble {
                 if words.contains("tunnel error: proxy authorization required") {
                     return Self::plain(Cause::Barred(WANTS_LOGIN), format!("{words} (HTTP 407)"));
                 }
+                if words.contains(NO_TUNNEL) {
+                    let words = format!("{words}: the proxy answers CONNECT with another status than 200 or 407");
+                    return Self::plain(Cause::Unreachable, words);
+                }
                 Self::plain(Cause::Unreachable, words)
             }
             error => Self::plain(Cause::Nonsense, chain(&error)),
@@ -293,6 +301,11 @@ impl Trouble {
     pub(crate) fn is_anothers(&self) -> bool {
         let came = self.status.is_some() || self.cause == Cause::Nonsense;
         came && self.code.is_none() && !self.own_answer
+    }
+
+    /// Whether a proxy refused the way to the service.
+    pub(crate) fn no_tunnel(&self) -> bool {
+        self.words.contains(NO_TUNNEL)
     }
 
     /// Whether it is about an item that only its owner's own key opens, which no service keeps.

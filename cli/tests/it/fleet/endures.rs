@@ -307,6 +307,34 @@ fn a_proxy_that_wants_a_login_is_named_without_its_password_and_is_not_waited_fo
     }
 }
 
+/// One that refuses the way to the service, as for an address that it does not allow, or that it cannot reach.
+#[test]
+fn a_proxy_that_refuses_a_tunnel_is_named_with_what_to_check() {
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut line in listener.incoming().flatten() {
+            let refused = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            // Whoever goes away is no trouble of this proxy's.
+            _ = line.read(&mut [0; 4096]).and_then(|_| line.write_all(refused));
+        }
+    });
+    let mut command = world.command();
+    command.envs(CREDENTIALS).env("HTTPS_PROXY", format!("http://anna:secret@{proxy}"));
+    command.args(["mirror", "s3://photos", "copies", "--source-endpoint", "https://vault.test"]);
+    command.args(["--give-up-after", "1s"]);
+    let ran = Mirror::start(command).end().expect(100);
+    let said = ran.out + &ran.err;
+    let by = format!("at https://vault.test, by the proxy `http://{proxy}` of HTTPS_PROXY, bucket `photos`");
+    for words in
+        [by.as_str(), "the proxy answers CONNECT with another status", "the proxy lets no call through", "NO_PROXY"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("secret") && !said.contains("anna"), "{said}");
+}
+
 #[test]
 fn no_item_is_left_behind_by_a_server_that_fails_twice_for_each() {
     let world = World::new();

@@ -82,7 +82,10 @@ impl Whereabouts {
         match advice(kind, trouble) {
             Some(advice) if of_all => format!("{words} ({self}); {advice}"),
             None if of_all => format!("{words} ({self})"),
-            _ if trouble.is_anothers() && tells_nothing_of_items(kind) => format!("{words} ({self})"),
+            Some(advice) if trouble.is_anothers() && tells_nothing_of_items(kind) => {
+                format!("{words} ({self}); {advice}")
+            }
+            None if trouble.is_anothers() && tells_nothing_of_items(kind) => format!("{words} ({self})"),
             _ => words,
         }
     }
@@ -138,6 +141,12 @@ fn advice(kind: &StoreErrorKind, trouble: &Trouble) -> Option<String> {
         Cause::Unsupported => Some(format!("the server does not know this call, which mill needs: {ADDRESS}")),
         Cause::Barred(why) => Some(format!("{why}: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or log in there")),
         Cause::Page => Some(format!("a proxy, a login page or another server answers there: {ADDRESS}")),
+        Cause::Unreachable if trouble.no_tunnel() => Some(format!(
+            "the proxy lets no call through to this address: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, and {ADDRESS}"
+        )),
+        Cause::Throttled { .. } if trouble.is_anothers() => Some(format!(
+            "try again later; if it stays so, a proxy or another server may answer in its place: {ADDRESS}"
+        )),
         Cause::Unreachable if *kind == StoreErrorKind::Unreachable => Some(format!("if it stays so, {ADDRESS}")),
         _ => None,
     }

@@ -158,14 +158,15 @@ async fn what_does_not_speak_as_s3_is_named_with_its_address_its_status_and_what
     let html = ("content-type", "text/html; charset=utf-8");
     let elsewhere = ("location", "https://anna:pass@login.test:8443/enter?ticket=not-for-logs");
     let sends_on = "sends on to `https://login.test:8443`";
+    let (later, in_its_place) = ("try again later", "a proxy or another server may answer in its place");
     for (status, headers, body, came) in [
         (301, vec![elsewhere], "", &["an empty answer", sends_on, "another server answers there"][..]),
         (302, vec![elsewhere, html], PAGE, &["an HTML page", sends_on, "another server answers there"]),
         (307, vec![elsewhere], "", &["an empty answer", sends_on, "another server answers there"]),
-        (429, vec![html], PAGE, &["an HTML page"]),
-        (429, vec![("content-type", "application/json")], "{}", &["an answer of type `application/json`"]),
-        (503, vec![html], PAGE, &["an HTML page"]),
-        (503, vec![], "", &["an empty answer"]),
+        (429, vec![html], PAGE, &["an HTML page", later, in_its_place]),
+        (429, vec![("content-type", "application/json")], "{}", &["an answer of type `application/json`", later]),
+        (503, vec![html], PAGE, &["an HTML page", later, in_its_place]),
+        (503, vec![], "", &["an empty answer", later, in_its_place]),
         (418, vec![("content-type", "text/plain")], "tea", &["an answer of type `text/plain`"]),
         (200, vec![("content-type", "application/json")], "{}", &["no XML document of S3"]),
     ] {
