@@ -60,7 +60,7 @@ impl Misplaced {
             kind: StoreErrorKind::Unavailable,
             op: "look for what is mounted in",
             store: destination.clone(),
-            subject: String::new(),
+            subject: to.root_path().display().to_string(),
             source: Some(error.into()),
         })?;
         let checked = guard.check().await;
@@ -94,7 +94,7 @@ impl Misplaced {
                 kind: StoreErrorKind::NotConfigured,
                 op: "use as a copy",
                 store: destination.clone(),
-                subject: String::new(),
+                subject: to.name(),
                 source: Some(why.into()),
             }
         };

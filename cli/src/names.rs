@@ -41,6 +41,7 @@ impl Names {
             for subject in ["`content`", "``"] {
                 out = out.replace(&format!("of {subject} in `{path}`"), &format!("of `{path}`"));
             }
+            out = without_root(out, path);
             out = out.replace(&format!("{store}/content"), path).replace(store, path);
         }
         for space in ["space `content` of account `mirror`", "account `mirror`", "space `content`"] {
@@ -179,6 +180,25 @@ impl Names {
     }
 }
 
+/// A text in which the root of a mirror's folder is named by its path as it was typed, once.
+fn without_root(mut text: String, path: &str) -> String {
+    const BEGINS: &str = "of `/";
+    let ends = format!("` in `{path}`");
+    let mut from = 0;
+    while let Some(end) = text[from..].find(&ends).map(|at| from + at) {
+        from = end + ends.len();
+        let Some(start) = text[..end].rfind(BEGINS) else { continue };
+        let root = &text[start + BEGINS.len()..end];
+        // Not something else that is named beside the root.
+        if !root.contains('`') && !root.contains(": ") {
+            let named = format!("of `{path}`");
+            text.replace_range(start..from, &named);
+            from = start + named.len();
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +216,12 @@ mod tests {
             ("refused (`put` in store `mirror:destination`)", "refused (`put` in `/mnt/copy`)"),
             ("store mirror:source cannot be used", "store ~/Pictures cannot be used"),
             ("look of `` in store `mirror:destination` failed", "look of `/mnt/copy` failed"),
+            ("look of `/mnt/copy` in store `mirror:destination` failed", "look of `/mnt/copy` failed"),
+            ("list of `/home/me/Pictures` in store `mirror:source` failed: z", "list of `~/Pictures` failed: z"),
+            (
+                "look of `/mnt/copy: disk` in store `mirror:destination` failed",
+                "look of `/mnt/copy: disk` in `/mnt/copy` failed",
+            ),
             ("of the source: the listing of `content` broke off", "of the source: the listing broke off"),
             ("the owner of the space `mirror:destination/content` cannot", "the owner of the space `/mnt/copy` cannot"),
             ("for space `content` of account `mirror`", "for `~/Pictures`"),

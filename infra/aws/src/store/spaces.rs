@@ -181,14 +181,15 @@ impl Inner {
     /// The account's buckets, those whose names begin so at least. The service says that the list goes on, and nothing of its
     /// end: a list that is not there at all is none that is empty.
     pub(super) async fn bucket_names(&self, prefix: &str) -> Result<BTreeSet<String>, StoreError> {
-        let contradiction = |why: String| self.no_page(LISTING_SPACES, fit(prefix), NoPage::Contradiction(why));
+        let all = || format!("{}*", fit(prefix));
+        let contradiction = |why: String| self.no_page(LISTING_SPACES, all(), NoPage::Contradiction(why));
         let mut names = BTreeSet::new();
         let mut tokens = BTreeSet::new();
         let mut next = None;
         loop {
             let answer = self.client.list_buckets().prefix(prefix).set_continuation_token(next).send().await;
-            let answer = answer
-                .map_err(|error| self.no_page(LISTING_SPACES, fit(prefix), NoPage::Failed(Trouble::of(error))))?;
+            let answer =
+                answer.map_err(|error| self.no_page(LISTING_SPACES, all(), NoPage::Failed(Trouble::of(error))))?;
             if let Some(other) = answer.prefix().filter(|echo| !echo.is_empty() && *echo != prefix) {
                 return Err(contradiction(format!("it answers for the prefix `{}`, which was not asked", fit(other))));
             }

@@ -229,7 +229,10 @@ impl Folder {
     /// The error of a call, given what failed in it.
     fn error(&self, op: &'static str, subject: &str, fault: Fault) -> StoreError {
         let Fault { kind, source, subject: other, .. } = fault;
-        let subject = other.map_or_else(|| subject.to_owned(), |other| format!("{subject}: {other}"));
+        // What is about all of the store is about its root.
+        let root = self.root.path().to_string_lossy();
+        let subject = if subject.is_empty() { shown(&root) } else { subject.to_owned() };
+        let subject = other.map_or_else(|| subject.clone(), |other| format!("{subject}: {other}"));
         StoreError { kind, op, store: self.sidecar.store.clone(), subject, source }
     }
 

@@ -14,12 +14,14 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::boundary::Standing;
-use super::faults::{During, Fault};
+use super::faults::{During, Fault, said};
 use super::overlap;
 use super::root::{RootDir, waypoint_in};
 use super::{Folder, FolderStore, reading, space_subject};
 
 const ATTRIBUTE: &str = "user.mill.owner";
+const MARKING: &str = "note the owner (extended attribute `user.mill.owner`)";
+const RELEASING: &str = "remove the owner's note (extended attribute `user.mill.owner`)";
 const BYTES_MAX: usize = 3 * 1024;
 
 /// Who keeps a directory in sync.
@@ -74,7 +76,7 @@ impl FolderStore {
     /// # Errors
     /// When the space is not there.
     pub async fn mark(&self, space: &SpaceId, mark: OwnerMark, replaced: bool) -> Result<bool, StoreError> {
-        self.on_space("mark", space, move |directory| put(directory, mark, replaced)).await
+        self.on_space(MARKING, space, move |directory| put(directory, mark, replaced)).await
     }
 
     /// Takes the mark off a space's directory.
@@ -86,7 +88,7 @@ impl FolderStore {
             Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
             Err(errno) => Err(Fault::of(During::Write, errno)),
         };
-        self.on_space("release", space, removed).await
+        self.on_space(RELEASING, space, removed).await
     }
 
     async fn on_space<T: Send + 'static>(
@@ -177,7 +179,11 @@ fn put(directory: &OwnedFd, mark: OwnerMark, replaced: bool) -> Result<bool, Fau
     match rustix::fs::setxattr(by_fd(directory), ATTRIBUTE, &value, how) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST | Errno::NOTSUP | Errno::NOSYS | Errno::NOSPC | Errno::PERM | Errno::ACCESS) => Ok(false),
-        Err(errno) => Err(Fault::of(During::Write, errno)),
+        Err(errno) => {
+            let words =
+                format!("{}; it keeps other installations from writing there: make the folder writable", said(errno));
+            Err(Fault { source: Some(words.into()), ..Fault::of(During::Write, errno) })
+        }
     }
 }
 

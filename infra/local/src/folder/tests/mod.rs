@@ -31,7 +31,7 @@ use mill_ports::{
 };
 use tempfile::TempDir;
 
-use super::{FolderSettings, FolderStore, Layout};
+use super::{FolderSettings, FolderStore, Layout, OwnerMark};
 
 #[derive(Debug)]
 struct WallClock;

@@ -111,3 +111,27 @@ fn permissions_refuse_one_item_or_make_the_store_unavailable() {
         assert!(every_call(&store).await.iter().all(|kind| *kind == StoreErrorKind::Unavailable));
     });
 }
+
+#[tokio::test]
+async fn a_failure_of_all_of_a_store_names_the_store_and_its_root() {
+    let scratch = Scratch::new();
+    let root = scratch.root().join("no such disk");
+    let store = store_at(&root, Layout::Spaces, None);
+    let error = store.spaces().await.unwrap_err();
+    let said = mill_ports::chain(&error);
+    for words in [format!("`{}`", root.display()), format!("store `{}`", error.store)] {
+        assert!(said.contains(&words), "{words}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn an_owner_that_cannot_be_noted_on_a_folder_is_told_with_the_attribute_and_what_to_do() {
+    let scratch = Scratch::new();
+    // More than an attribute can hold.
+    let mark = OwnerMark { names: vec!["x".repeat(100_000)], shown: "somebody".to_owned() };
+    let error = scratch.store.mark(&space(), mark, false).await.unwrap_err();
+    let said = mill_ports::chain(&error);
+    for words in ["extended attribute `user.mill.owner`) of `s`", "make the folder writable"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
