@@ -6,7 +6,7 @@ use mill_policy::{Coverage, StorePolicy};
 use mill_ports::{Outcome, chain};
 use mill_records::policies::{PolicyBook, PolicyError};
 use mill_records::seals::Pair;
-use tracing::warn;
+use tracing::debug;
 
 use crate::stop::Stop;
 
@@ -45,6 +45,7 @@ pub(crate) async fn ask(policies: &PolicyBook, pair: &Pair) -> Today {
 
 /// The task waits, and has not failed.
 pub(crate) fn waits(subject: &impl std::fmt::Display, reason: &str) -> Stop {
-    warn!(%subject, reason, "today's policy cannot be told; the task waits");
+    // The book of policies warns of each fault, once.
+    debug!(%subject, reason, "today's policy cannot be told; the task waits");
     Stop::Outcome(Outcome::Snooze { delay: UNKNOWN_DELAY, task: None })
 }

@@ -225,3 +225,34 @@ fn config_show_gives_each_value_and_its_origin() {
     assert!(line.contains('5') && line.contains("MILL_WORKMAN_WORKERS"), "{line}");
     world.mill(&["init", "."]).expect(100);
 }
+
+/// Each of many tasks meets the same broken file.
+#[test]
+fn a_broken_policy_file_is_warned_of_once_and_not_with_each_task() {
+    let world = World::new();
+    world.mill(&["init", "."]).expect(0);
+    world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
+    for n in 0..30 {
+        world.write(&format!("one/photos/{n}"), "x");
+    }
+    world.mill(&["produce", "duplication"]).expect(0);
+    world.write("policies/library-duplication-policy.json", "{");
+    let log = fs::File::create(world.path("log")).unwrap();
+    let mut workman = world.command().arg("work").stderr(log).spawn().unwrap();
+    let waiting = || {
+        let status = world.mill(&["status", "--json"]).expect(0).json();
+        let delayed = status["queues"].as_array().unwrap().iter().map(|queue| queue["delayed"].as_u64().unwrap());
+        delayed.sum::<u64>()
+    };
+    let began = std::time::Instant::now();
+    while waiting() < 30 {
+        assert!(began.elapsed().as_secs() < 60, "the tasks never wait");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    workman.kill().unwrap();
+    workman.wait().unwrap();
+    let log = fs::read_to_string(world.path("log")).unwrap();
+    let warned: Vec<&str> = log.lines().filter(|line| line.contains("library-duplication-policy.json")).collect();
+    assert_eq!(warned.len(), 1, "{log}");
+    assert!(warned[0].contains("its tasks wait"), "{log}");
+}

@@ -161,7 +161,7 @@ impl<T> Kept<T> {
                 warn!(account, error = %chain(error), "policy files cannot be used; the last good version stays in use");
             }
             Some(Answer::Nothing(error)) => {
-                warn!(account, error = %chain(error), "policy files cannot be used, and no good version is known");
+                warn!(account, error = %chain(error), "policy files cannot be used, and no good version is known; its tasks wait");
             }
             Some(Answer::Current(_)) | None => {
                 let faults: Vec<String> = state.faults.iter().take(5).map(ToString::to_string).collect();
