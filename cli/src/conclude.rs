@@ -3,7 +3,7 @@
 //! "In sync" is said where the run's sum shows it, every listed entry being equal or named, or else where a closing survey
 //! finds that. A run that has failed in part is not asked: it is to be run again anyway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -86,6 +86,7 @@ impl Conclusion<'_> {
         };
         let exit = self.works.misplaced.exit(exit);
         let remedy = remedy.max(of_parts(&totals, &produced));
+        let remarks = without_repetitions(remarks);
         Ok((exit, Summary { totals, took, remarks, first_run: None, in_sync, at_least: !exact, remedy }))
     }
 
@@ -220,6 +221,12 @@ fn is_warned(totals: &Totals, produced: &SessionReport, refusals: u64) -> bool {
         || produced.no_account()
         || vanished + dropped + refused + refusals + totals.work.held > 0
         || !produced.held.is_empty()
+}
+
+/// The same remarks, each once: what cannot be copied to one destination most often cannot be copied to the next either.
+fn without_repetitions(remarks: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    remarks.into_iter().filter(|remark| seen.insert(remark.clone())).collect()
 }
 
 fn of_fates(fates: &Fates, earlier: &Fates) -> Vec<String> {

@@ -108,10 +108,15 @@ impl Summary {
             (t.dead_lettered(), "dead-lettered"),
         ];
         parts.extend(more.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+        let listed = t.sum.survey.listed;
+        let not_copied = (t.refused() + t.sum.survey.hidden + fates.vanished + fates.dropped).min(listed);
+        let others = if not_copied < listed { "; the others are in sync" } else { "" };
+        let mostly_not = format!("Not copied: {not_copied} of {listed} entries{others}");
         let how = match exit {
             Exit::Done if t.changed() => "Every copy is in sync",
             Exit::Done | Exit::Unchanged => "Every copy was in sync already",
             Exit::Warnings if self.found_nothing(exit) => "Nothing was there to be copied",
+            Exit::Warnings if not_copied * 2 > listed => &mostly_not,
             Exit::Warnings => "In sync, but for what is named above",
             Exit::Partial => match self.remedy {
                 Remedy::RunAgain => "Done in part: run it again",
@@ -164,10 +169,25 @@ mod tests {
     }
 
     #[test]
+    fn where_most_was_not_copied_the_summary_begins_with_the_counts() {
+        for (listed, refused, vanished, words) in [
+            (5, 3, 1, "Not copied: 4 of 5 entries; the others are in sync: "),
+            (5, 5, 0, "Not copied: 5 of 5 entries: "),
+            (5, 2, 0, "In sync, but for what is named above: "),
+        ] {
+            let mut totals = Totals::default();
+            (totals.sum.survey.listed, totals.sum.survey.refused, totals.sum.fates.vanished) =
+                (listed, refused, vanished);
+            let sentence = Summary { totals, ..Summary::default() }.sentence(Exit::Warnings);
+            assert!(sentence.starts_with(words), "{sentence}");
+        }
+    }
+
+    #[test]
     fn what_went_wrong_stands_in_the_sentence() {
         let mut totals = Totals::default();
         totals.sum.survey.refused = 2;
-        totals.sum.survey.listed = 2;
+        totals.sum.survey.listed = 9;
         totals.sum.fates.vanished = 1;
         let summary = Summary { totals, at_least: true, ..Summary::default() };
         let sentence = summary.sentence(Exit::Warnings);

@@ -329,3 +329,23 @@ fn a_mirrors_messages_name_the_paths_that_were_typed() {
     speaks_of_paths(&ran);
     assert!(ran.out.contains("`catalogue.csv`") && ran.out.contains("`dst`"), "{}", ran.out);
 }
+
+#[test]
+fn an_entry_that_cannot_be_copied_to_two_destinations_is_named_once() {
+    let world = World::new();
+    library(
+        &world,
+        r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}, {"srcStoreId": "1", "destStoreId": "3"}]}"#,
+    );
+    world.write(
+        "policies/library-stores.json",
+        r#"{"stores": [{"id": "1", "type": "folder", "root": "one", "primary": true},
+                       {"id": "2", "type": "folder", "root": "two"}, {"id": "3", "type": "folder", "root": "three"}]}"#,
+    );
+    fs::create_dir_all(world.path("three")).unwrap();
+    world.write("one/photos/a", "x");
+    std::os::unix::fs::symlink("nowhere", world.path("one/photos/link")).unwrap();
+    let json = world.mill(&["run", "--json"]).expect(2).json();
+    assert_eq!(remarks(&json).matches("`link`").count(), 1, "{json}");
+    assert_eq!((&json["refused"], &json["copied"]), (&2.into(), &2.into()), "{json}");
+}
