@@ -63,6 +63,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use ministack::tool;
+use proxy::Proxy;
 use serde_json::Value;
 
 use crate::world::{Ran, World};
@@ -71,6 +72,20 @@ use crate::world::{Ran, World};
 fn ministack() -> &'static str {
     static STARTED: OnceLock<String> = OnceLock::new();
     STARTED.get_or_init(ministack::start)
+}
+
+/// A bucket of so many items, and a proxy before it.
+fn bucket(world: &World, name: &str, items: usize) -> Proxy {
+    boto(
+        world,
+        &format!(
+            "s3 = client('s3', '{}')
+s3.create_bucket(Bucket='{name}')
+for n in range({items}): s3.put_object(Bucket='{name}', Key=f'item-{{n}}', Body=b'x' * n)",
+            ministack()
+        ),
+    );
+    Proxy::before(ministack(), 1)
 }
 
 /// The environment that finds ministack's credentials; it takes any.

@@ -1,10 +1,11 @@
 //! A scratch folder with a `mill` in it, and checks by other people's tools.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::{Duration, SystemTime};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -41,6 +42,33 @@ impl Ran {
         self
     }
 }
+
+/// What a process came to that must end by itself, long before a client of S3 would give up.
+#[track_caller]
+pub(crate) fn ends(mut child: Child) -> Ran {
+    let (mut out, mut errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let read = |from: &mut dyn Read| {
+        let mut said = Vec::new();
+        from.read_to_end(&mut said).unwrap();
+        said
+    };
+    let reading = std::thread::spawn(move || (read(&mut out), read(&mut errors)));
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if began.elapsed() > ENDS {
+            child.kill().unwrap();
+            panic!("it did not end: {}", String::from_utf8_lossy(&reading.join().unwrap().1));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let (stdout, stderr) = reading.join().unwrap();
+    Ran::of(Output { status, stdout, stderr })
+}
+
+const ENDS: Duration = Duration::from_mins(2);
 
 impl World {
     pub(crate) fn new() -> Self {

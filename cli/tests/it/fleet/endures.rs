@@ -7,24 +7,10 @@ use std::process::{Child, Command, Stdio};
 use mill_trials::apart;
 
 use super::proxy::{Mood, Proxy};
-use super::{CREDENTIALS, boto, ministack};
+use super::{CREDENTIALS, bucket, ministack};
 use crate::world::{Ran, World, walk};
 
 const ITEMS: usize = 40;
-
-/// A bucket, and a proxy before it.
-fn bucket(world: &World, name: &str) -> Proxy {
-    boto(
-        world,
-        &format!(
-            "s3 = client('s3', '{}')
-s3.create_bucket(Bucket='{name}')
-for n in range({ITEMS}): s3.put_object(Bucket='{name}', Key=f'item-{{n}}', Body=b'x' * n)",
-            ministack()
-        ),
-    );
-    Proxy::before(ministack(), 1)
-}
 
 /// A mirror of the bucket to `copies`, under way.
 struct Mirror(Child);
@@ -65,7 +51,7 @@ impl Mirror {
 #[test]
 fn a_mirror_waits_for_a_server_that_does_not_answer_and_copies_all() {
     let world = World::new();
-    let proxy = bucket(&world, "away-first");
+    let proxy = bucket(&world, "away-first", ITEMS);
     proxy.set(Mood::Away);
     let mut mirror = Mirror::begin(&world, "away-first", &proxy, &[]);
     mirror.says("the space is tried again");
@@ -77,7 +63,7 @@ fn a_mirror_waits_for_a_server_that_does_not_answer_and_copies_all() {
 #[test]
 fn a_mirror_waits_for_a_destination_that_does_not_answer_at_its_beginning() {
     let world = World::new();
-    let proxy = bucket(&world, "away-destination");
+    let proxy = bucket(&world, "away-destination", ITEMS);
     for n in 0..ITEMS {
         world.write(&format!("src/{n}"), "x");
     }
@@ -99,7 +85,7 @@ fn a_mirror_waits_for_a_destination_that_does_not_answer_at_its_beginning() {
 #[test]
 fn a_run_waits_for_a_source_that_does_not_tell_its_spaces_at_its_beginning() {
     let world = World::new();
-    let proxy = bucket(&world, "away-only-spaces");
+    let proxy = bucket(&world, "away-only-spaces", ITEMS);
     world.mill(&["init", "."]).expect(0);
     world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
     let stores = format!(
@@ -121,7 +107,7 @@ fn a_run_waits_for_a_source_that_does_not_tell_its_spaces_at_its_beginning() {
 #[test]
 fn a_mirror_goes_on_when_a_server_that_went_away_is_back() {
     let world = World::new();
-    let proxy = bucket(&world, "away-later");
+    let proxy = bucket(&world, "away-later", ITEMS);
     proxy.set(Mood::AwayAfter(ITEMS as u64 / 2));
     let mut mirror = Mirror::begin(&world, "away-later", &proxy, &["--workers", "4"]);
     mirror.says("a store cannot be used for now");
@@ -144,7 +130,7 @@ fn know_hosts(world: &World) {
 #[test]
 fn a_host_name_that_is_gone_is_waited_for_once_the_service_has_answered_by_it() {
     let world = World::new();
-    let proxy = bucket(&world, "away-by-name");
+    let proxy = bucket(&world, "away-by-name", ITEMS);
     apart(move || {
         know_hosts(&world);
         let named = proxy.address().replace("127.0.0.1", "vault.test");
@@ -171,7 +157,7 @@ fn a_host_name_that_is_gone_is_waited_for_once_the_service_has_answered_by_it() 
 #[test]
 fn a_mirror_gives_up_a_server_that_stays_away_and_names_it() {
     let world = World::new();
-    let proxy = bucket(&world, "away-for-good");
+    let proxy = bucket(&world, "away-for-good", ITEMS);
     let gives_up = ["--give-up-after", "1s"];
     proxy.set(Mood::AwayAfter(ITEMS as u64 / 2));
     let some = Mirror::begin(&world, "away-for-good", &proxy, &["--workers", "4", gives_up[0], gives_up[1]]).end();
@@ -189,7 +175,7 @@ fn a_mirror_gives_up_a_server_that_stays_away_and_names_it() {
 #[test]
 fn a_key_that_is_always_throttled_is_given_up_by_name_and_holds_up_no_other() {
     let world = World::new();
-    let proxy = bucket(&world, "slow-key");
+    let proxy = bucket(&world, "slow-key", ITEMS);
     proxy.set(Mood::Answers("GET", "/item-7", 503, "SlowDown"));
     let ran = Mirror::begin(&world, "slow-key", &proxy, &["--give-up-after", "30s"]).end().expect(2);
     let json = ran.json();
@@ -208,7 +194,7 @@ fn a_key_that_is_always_throttled_is_given_up_by_name_and_holds_up_no_other() {
 #[test]
 fn a_mirror_that_is_stopped_while_it_waits_at_its_beginning_ends_as_stopped() {
     let world = World::new();
-    let proxy = bucket(&world, "stopped-early");
+    let proxy = bucket(&world, "stopped-early", ITEMS);
     world.write("src/a", "a");
     let mirror = || {
         let mut command = world.command();
@@ -232,7 +218,7 @@ fn a_mirror_that_is_stopped_while_it_waits_at_its_beginning_ends_as_stopped() {
 #[test]
 fn what_is_said_to_be_done_fits_how_a_run_ended() {
     let world = World::new();
-    bucket(&world, "endings");
+    bucket(&world, "endings", ITEMS);
     let away = Mood::AwayAfter(ITEMS as u64 / 2);
     let sick = Mood::Answers("GET", "/item-7", 500, "InternalError");
     for (mood, patience, stops, words) in [
@@ -260,7 +246,7 @@ fn what_is_said_to_be_done_fits_how_a_run_ended() {
 #[test]
 fn a_full_bucket_ends_a_mirror_at_once_and_says_what_to_do() {
     let world = World::new();
-    let proxy = bucket(&world, "full");
+    let proxy = bucket(&world, "full", ITEMS);
     for n in 0..ITEMS {
         world.write(&format!("src/{n}"), "x");
     }
@@ -338,7 +324,7 @@ fn a_proxy_that_refuses_a_tunnel_is_named_with_what_to_check() {
 #[test]
 fn no_item_is_left_behind_by_a_server_that_fails_twice_for_each() {
     let world = World::new();
-    let proxy = bucket(&world, "failing");
+    let proxy = bucket(&world, "failing", ITEMS);
     proxy.set(Mood::FailsTwice);
     let json = Mirror::begin(&world, "failing", &proxy, &[]).end().expect(0).json();
     assert_eq!((&json["copied"], &json["dead_lettered"]), (&ITEMS.into(), &0.into()), "{json}");

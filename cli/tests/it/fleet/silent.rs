@@ -1,30 +1,13 @@
 //! Servers that take a call and never answer: given up in the time that was allowed, by name, and told from slow ones.
 
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::proxy::{Mood, Proxy};
-use super::{CREDENTIALS, boto, ministack};
-use crate::world::{Ran, World, walk};
+use super::{CREDENTIALS, boto, bucket, ministack};
+use crate::world::{World, ends, walk};
 
 const ITEMS: usize = 20;
-
-/// A client of S3 gives up by itself only after many minutes.
-const ENDS: Duration = Duration::from_mins(2);
-
-/// A bucket, and a proxy before it.
-fn bucket(world: &World, name: &str) -> Proxy {
-    boto(
-        world,
-        &format!(
-            "s3 = client('s3', '{}')
-s3.create_bucket(Bucket='{name}')
-for n in range({ITEMS}): s3.put_object(Bucket='{name}', Key=f'item-{{n}}', Body=b'x' * n)",
-            ministack()
-        ),
-    );
-    Proxy::before(ministack(), 1)
-}
 
 /// Policies of one account, from a bucket to a folder.
 fn policies(world: &World, proxy: &Proxy, prefix: &str) {
@@ -44,34 +27,9 @@ fn begin(world: &World, args: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-/// What it came to, which it must within a time in which no client would have given up by itself.
-#[track_caller]
-fn ends(mut child: Child) -> Ran {
-    let (mut out, mut errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let read = |from: &mut dyn std::io::Read| {
-        let mut said = Vec::new();
-        from.read_to_end(&mut said).unwrap();
-        said
-    };
-    let reading = std::thread::spawn(move || (read(&mut out), read(&mut errors)));
-    let began = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if began.elapsed() > ENDS {
-            child.kill().unwrap();
-            panic!("it did not end: {}", String::from_utf8_lossy(&reading.join().unwrap().1));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    };
-    let (stdout, stderr) = reading.join().unwrap();
-    Ran::of(std::process::Output { status, stdout, stderr })
-}
-
 #[test]
 fn a_run_gives_up_a_source_that_never_answers_and_names_it() {
-    bucket(&World::new(), "mute-spaces");
+    bucket(&World::new(), "mute-spaces", ITEMS);
     for (processes, after, code) in [("0", 0, 100), ("0", 8, 50), ("2", 8, 50)] {
         let (world, proxy) = (World::new(), Proxy::before(ministack(), 1));
         policies(&world, &proxy, "mute-");
@@ -90,7 +48,7 @@ fn a_run_gives_up_a_source_that_never_answers_and_names_it() {
 
 #[test]
 fn a_mirror_gives_up_an_end_that_never_answers_and_names_it() {
-    bucket(&World::new(), "mute");
+    bucket(&World::new(), "mute", ITEMS);
     let from = ["s3://mute", "copies", "--source-endpoint"];
     let to = ["src", "s3://mute/copies", "--destination-endpoint"];
     for (between, after, code) in [(from, 8, 50), (to, 0, 100), (to, 3, 100)] {
@@ -130,7 +88,7 @@ for n in range(10): s3.create_bucket(Bucket=f'tardy-{{n}}')",
 
 #[test]
 fn a_second_signal_ends_a_run_at_once_that_a_silent_store_holds() {
-    bucket(&World::new(), "held-spaces");
+    bucket(&World::new(), "held-spaces", ITEMS);
     for after in [0, 8] {
         let (world, proxy) = (World::new(), Proxy::before(ministack(), 1));
         policies(&world, &proxy, "held-");
@@ -149,7 +107,7 @@ fn a_second_signal_ends_a_run_at_once_that_a_silent_store_holds() {
 #[test]
 fn a_bucket_that_never_answers_keeps_no_other_bucket_from_its_runs() {
     for name in ["part-a", "part-b", "part-c"] {
-        bucket(&World::new(), name);
+        bucket(&World::new(), name, ITEMS);
     }
     let (world, proxy) = (World::new(), Proxy::before(ministack(), 1));
     policies(&world, &proxy, "part-");
