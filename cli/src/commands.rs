@@ -24,31 +24,37 @@ use crate::args::{Cli, Command, ConfigCommand};
 use crate::config::Config;
 use crate::exit::{self, Exit};
 use crate::output;
+use crate::patience::Patience;
 
 /// Runs the command.
 pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {
-    let config = || {
-        let config = Config::load(cli.config.as_deref())?;
+    let file = cli.config.clone();
+    let config = async || {
+        let (shown, file) = (file.clone().unwrap_or_else(|| "mill.toml".into()), file.clone());
+        let config = Patience::endless().look(&shown, move || Config::load(file.as_deref())).await?;
         crash_point(CrashPoint::CliConfigured);
         Ok::<_, anyhow::Error>(config)
     };
     match cli.command {
         Command::Mirror(args) => Box::pin(mirror::run(args, bars)).await,
-        Command::Init { folder, engine } => init::run(&folder, engine),
-        Command::Run(args) => run::run(args, &config()?, cli.config.as_deref(), bars).await,
-        Command::Produce(args) => produce::run(args, &config()?).await,
-        Command::Work(args) => work::run(args, &config()?).await,
-        Command::Status { json } => status::run(json, &config()?).await,
+        Command::Init { folder, engine } => {
+            let at = folder.clone();
+            Patience::endless().look(&folder, move || init::run(&at, engine)).await
+        }
+        Command::Run(args) => run::run(args, &config().await?, cli.config.as_deref(), bars).await,
+        Command::Produce(args) => produce::run(args, &config().await?).await,
+        Command::Work(args) => work::run(args, &config().await?).await,
+        Command::Status { json } => status::run(json, &config().await?).await,
         Command::Policy(args) => policy::run(args, config).await,
         Command::Verify(args) => verify::run(args, config).await,
-        Command::Restore(args) => restore::run(args, &config()?).await,
-        Command::Spaces(args) => spaces::run(args, &config()?).await,
+        Command::Restore(args) => restore::run(args, &config().await?).await,
+        Command::Spaces(args) => spaces::run(args, &config().await?).await,
         Command::Held(args) => held::run(args, config).await,
-        Command::Places(args) => places::run(args, &config()?).await,
-        Command::DeadLetters(args) => dead_letters::run(args, &config()?).await,
-        Command::Infra(args) => infra::run(args, &config()?).await,
+        Command::Places(args) => places::run(args, &config().await?).await,
+        Command::DeadLetters(args) => dead_letters::run(args, &config().await?).await,
+        Command::Infra(args) => infra::run(args, &config().await?).await,
         Command::Config(ConfigCommand::Show) => {
-            output::line(output::table(["setting", "value", "from", "meaning"], config()?.rows()));
+            output::line(output::table(["setting", "value", "from", "meaning"], config().await?.rows()));
             Ok(Exit::Done)
         }
         Command::Completions { shell } => {

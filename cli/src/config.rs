@@ -80,7 +80,7 @@ impl fmt::Display for Origin {
 }
 
 /// The effective configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Config {
     values: BTreeMap<&'static str, (String, Origin)>,
     /// The file, as an absolute path.

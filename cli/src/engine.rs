@@ -14,6 +14,7 @@ use mill_workman::Queues;
 use crate::config::Config;
 use crate::fleet::{self, Fleet};
 use crate::local_state;
+use crate::patience::Patience;
 
 /// The database's file in the folder of the state.
 pub(crate) const DATABASE: &str = "mill.db";
@@ -100,9 +101,9 @@ impl Pace {
 
 impl Engine {
     /// The engine that a configuration describes, for a process that `works` or for one that only looks.
-    pub(crate) async fn configured(config: &Config, works: bool) -> Result<Self> {
+    pub(crate) async fn configured(config: &Config, works: bool, patience: &Patience) -> Result<Self> {
         match config.text("engine.type") {
-            "local" => local_state::open(config),
+            "local" => local_state::open(config, patience).await,
             "aws" => fleet::open_engine(config, works).await,
             kind => bail!("setting `engine.type` = \"{kind}\": the engines are `local` and `aws`"),
         }

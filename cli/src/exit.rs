@@ -9,7 +9,7 @@ pub(crate) enum Exit {
     Unchanged,
     /// Done with warnings: something was refused, left out or held back, or there was nothing to do.
     Warnings,
-    /// Done in part: items failed or are missing at the end, or the run was stopped.
+    /// Done in part: items failed or are missing at the end, a path does not answer, or the run was stopped.
     Partial,
     /// It could not be done.
     Error,
@@ -41,8 +41,8 @@ Exit codes of mill
        out by a rule, items vanished meanwhile, deletes were held back, or nothing is configured or there to
        be copied;
        for a producer under cron: an account failed, the others went on
-  50   done in part: items failed or are missing at the end, or the run was stopped; the last line says whether
-       to run it again is enough, or what is to be seen to first
+  50   done in part: items failed or are missing at the end, a path that was named does not answer, or the run
+       was stopped; the last line says whether to run it again is enough, or what is to be seen to first
   100  error: it could not be done, or nothing of it; the message says why
   200  bad arguments
 

@@ -11,6 +11,7 @@ use crate::engine::{DATABASE, Engine};
 use crate::exit::Exit;
 use crate::files::replace_in_place;
 use crate::marker::Marker;
+use crate::patience::Patience;
 
 /// The databases that this process has opened, that of its engine first. Whatever a command makes of an error, damage to one
 /// ends the process as one.
@@ -32,17 +33,31 @@ struct Opened {
 }
 
 /// Opens the local engine of an installation, whose marker says what its state is.
-pub(crate) fn open(config: &Config) -> Result<Engine> {
-    let (data, marker) = (config.path("engine.data"), Marker::of(config)?);
-    let remembered = remembered(&data, &marker)?;
+pub(crate) async fn open(config: &Config, patience: &Patience) -> Result<Engine> {
+    let data = config.path("engine.data");
+    let (of, at) = (config.clone(), data.clone());
+    let look = move || {
+        // A mount that hangs is found out here, where there is a time limit.
+        let _ = at.metadata();
+        let marker = Marker::of(&of)?;
+        let remembered = remembered(&at, &marker)?;
+        Ok((marker, remembered))
+    };
+    let (marker, remembered) = patience.look(&data, look).await?;
+    // A large state is looked through, which may take long.
+    let at = data.clone();
+    patience.unlimited().look(&data, move || open_known(&at, marker, &remembered)).await
+}
+
+fn open_known(data: &Path, marker: Marker, remembered: &Remembered) -> Result<Engine> {
     let way_out = format!(
         "bring it back from a backup; or, to begin anew with the copies as they are, delete `{}` and `{}`",
         data.join(DATABASE).display(),
         marker.path().display()
     );
-    let (engine, identity) = Engine::open(&data, &remembered, way_out)?;
+    let (engine, identity) = Engine::open(data, remembered, way_out)?;
     let is_same = |known: &str| known.parse().is_ok_and(|known: Identity| known.id == identity.id);
-    if let Some(file) = marker.remember(&resolved(&data), &identity.to_string(), is_same) {
+    if let Some(file) = marker.remember(&resolved(data), &identity.to_string(), is_same) {
         noted(file, identity);
     }
     Ok(engine)

@@ -18,6 +18,7 @@ mod marker;
 mod misplaced;
 mod names;
 mod output;
+mod patience;
 mod places;
 mod progress;
 mod report;
@@ -36,6 +37,7 @@ use mill_ports::{CrashPoint, crash_point};
 
 use crate::args::Cli;
 use crate::exit::Exit;
+use crate::patience::NoAnswer;
 use crate::stop::StoppedEarly;
 
 /// Arguments that are well formed and make no sense.
@@ -65,7 +67,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let exit = match () {
                 () if error.is::<Usage>() => Exit::BadArguments,
-                () if error.is::<StoppedEarly>() => Exit::Partial,
+                () if error.is::<StoppedEarly>() || error.is::<NoAnswer>() => Exit::Partial,
                 () => Exit::Error,
             };
             output::complaint(&names.text(&format!("{error:#}")));

@@ -49,13 +49,13 @@ impl DestinationPlaces {
     async fn memory(&self) -> anyhow::Result<&Places> {
         let open = async || match &self.table {
             Some(table) => Ok(Places::new(table.clone(), host::name())),
-            None => Ok(Places::new(shared(Places::BOOK)?, host::name())),
+            None => Ok(Places::new(shared(Places::BOOK).await?, host::name())),
         };
         self.memory.get_or_try_init(open).await
     }
 
     async fn register(&self) -> anyhow::Result<&Destinations> {
-        self.register.get_or_try_init(async || Ok(Destinations::new(shared(Destinations::BOOK)?))).await
+        self.register.get_or_try_init(async || Ok(Destinations::new(shared(Destinations::BOOK).await?))).await
     }
 
     /// Makes sure that a destination stands where it stood, before anything is written there.
@@ -287,7 +287,12 @@ impl DestinationPlaces {
 }
 
 /// A table of what all installations of this host share.
-fn shared(book: &'static str) -> anyhow::Result<Arc<dyn Table>> {
+async fn shared(book: &'static str) -> anyhow::Result<Arc<dyn Table>> {
+    // Its disk may take long to answer, and others are to be heard meanwhile.
+    tokio::task::spawn_blocking(move || open_shared(book)).await.context("the register's opening broke off")?
+}
+
+fn open_shared(book: &'static str) -> anyhow::Result<Arc<dyn Table>> {
     let path = host::shared_folder()?.join("destinations.db");
     let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance))
         .with_context(|| format!("the register of this host's destinations `{}` cannot be opened", path.display()))?;

@@ -26,6 +26,7 @@ use crate::engine::{Backing, Engine, Pace};
 use crate::fleet;
 use crate::host;
 use crate::misplaced::Misplaced;
+use crate::patience::Patience;
 use crate::places::DestinationPlaces;
 use crate::stores::{ConfiguredStores, FolderOpener, Installation};
 
@@ -54,17 +55,20 @@ fn own_folder(name: &str) -> Result<StoreAddress> {
 }
 
 impl Works {
-    /// The installation that a configuration describes.
+    /// The installation that a configuration describes, for a command that a signal ends at once.
     pub(crate) async fn configured(config: &Config) -> Result<Self> {
-        Self::on(Engine::configured(config, false).await?, config).await
+        Self::opened(config, false, &Patience::endless()).await
     }
 
-    /// The same for a process that does queued work.
-    pub(crate) async fn to_work(config: &Config) -> Result<Self> {
-        Self::on(Engine::configured(config, true).await?, config).await
+    /// The same; `works` says whether it is for a process that does queued work.
+    pub(crate) async fn opened(config: &Config, works: bool, patience: &Patience) -> Result<Self> {
+        let engine = Engine::configured(config, works, patience).await?;
+        let of = config.clone();
+        let installation = patience.look(config.base(), move || Ok(installation(&of))).await?;
+        Self::on(engine, config, installation).await
     }
 
-    async fn on(engine: Engine, config: &Config) -> Result<Self> {
+    async fn on(engine: Engine, config: &Config, installation: Installation) -> Result<Self> {
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let space = SpaceId::new("policies")?;
         let own = own_folder("policies")?;
@@ -87,7 +91,7 @@ impl Works {
             tidied: Mutex::default(),
             misplaced: misplaced.clone(),
             places: places.clone(),
-            installation: installation(config),
+            installation,
         });
         let configured = Some(stores.clone());
         let stores = Arc::new(AskedStores { stores, statistics: statistics.clone() });

@@ -2,6 +2,7 @@
 
 mod disk;
 mod folder;
+mod silent;
 
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use fuser::{BackgroundSession, Config, Filesystem, MountOption};
 
 pub use disk::{DiskWrite, FlakyDisk};
 pub use folder::{FlakyFolder, Operation};
+pub use silent::SilentMount;
 
 use crate::NotRun;
 

@@ -13,12 +13,13 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::exit::Exit;
 use crate::output::{line, table};
+use crate::patience::Patience;
 
 /// Runs it.
-pub(super) async fn run(args: Held, config: impl Fn() -> Result<Config>) -> Result<Exit> {
+pub(super) async fn run(args: Held, config: impl AsyncFn() -> Result<Config>) -> Result<Exit> {
     let engine = match args.mirror.as_slice() {
         [source, destination] => super::mirror::engine_of(source, destination, args.ends).await?,
-        _ => Engine::configured(&config()?, false).await?,
+        _ => Engine::configured(&config().await?, false, &Patience::endless()).await?,
     };
     let lists = DeleteLists::new(engine.table(DeleteLists::BOOK));
     match args.command {

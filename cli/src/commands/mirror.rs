@@ -3,32 +3,30 @@
 mod end;
 mod source;
 mod state;
-mod waiting;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use indicatif::MultiProgress;
-use mill_engine::AskedStore;
-use mill_local::Remembered;
+use mill_engine::{AskedStore, AskedStores};
 use mill_local::folder::{FolderStore, Layout};
+use mill_local::{Identity, Remembered};
 use mill_model::{AccountId, Algorithm, Checksum, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
-use mill_ports::{CrashPoint, DeletableStore, Presence, Refusal, Statistics, StoreErrorKind, crash_point};
+use mill_ports::{
+    CrashPoint, DestinationStore as _, Presence, Refusal, SourceStore as _, Statistics, StoreErrorKind, crash_point,
+};
 use mill_producer::{AbsentSource, WhenFull};
 use mill_records::destinations::Keeper;
 use mill_records::owners::{DestinationSpace, Owners};
 use mill_records::policies::PolicyBook;
 use mill_workman::{OnFinalFailure, OnUnavailable};
 use sha2::{Digest, Sha256};
-use tokio_util::sync::CancellationToken;
 
-use self::end::{End, Given};
+use self::end::{End, Folder, Given};
 use self::state::PairState;
-use self::waiting::Patience;
 use crate::Usage;
 use crate::args::{Ends, Mirror};
 use crate::conclude::Conclusion;
@@ -39,6 +37,7 @@ use crate::host;
 use crate::misplaced::Misplaced;
 use crate::names::Names;
 use crate::output::line;
+use crate::patience::Patience;
 use crate::places::{DestinationPlaces, NotWhereItWas, WayOut};
 use crate::running::silence::{SILENT_MIN, unless_silent};
 use crate::running::{Hands, Run};
@@ -55,25 +54,26 @@ struct Pair {
 
 /// Runs it.
 pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
-    let pair = Pair::of(&args).await?;
-    let _alone = pair.state.lock()?;
-    pair.state_lies_elsewhere().await?;
-    let remembered = pair.state.remembered()?;
+    // Before anything is looked at: it may lie on a mount that hangs.
+    let stopping = stop::on_signals()?;
+    let (stop, names) = (stopping.gentle.clone(), args.names());
+    let patience = Patience { give_up_after: args.ending.give_up_after, stop: stop.clone() };
+    let pair = Pair::between(&args.source, &args.destination, args.ends.clone(), &patience).await?;
+    let (_alone, remembered) = pair.look_at_state(&patience, |state| Ok((state.lock()?, state.remembered()?))).await?;
+    pair.state_lies_elsewhere(&patience).await?;
     let first = remembered == Remembered::Nothing;
     if first && !args.ending.json {
         // Also said to whoever knows better: then the state was lost.
         let folder = pair.state.folder().display();
         line(format!("First run: nothing is known of an earlier one of this pair; its state is kept in `{folder}`."));
     }
-    let stopping = stop::on_signals()?;
-    let (stop, names) = (stopping.gentle.clone(), args.names());
-    let (engine, identity) = pair.state.open(&remembered)?;
+    let (engine, identity, remembered) = pair.open_state(&patience, remembered).await?;
     stopping.when_damaged();
-    pair.make_destination(first || args.create)?;
-    pair.state.remember(&remembered, identity)?;
+    pair.make_destination(first || args.create, &patience).await?;
+    pair.remember_state(&patience, (remembered, identity)).await?;
     // Also a server that takes the call and never answers holds nobody up who stops it.
     let statistics = Arc::<Statistics>::default();
-    let works = pair.works((engine, statistics.clone()), &args, first || args.create, &stop);
+    let works = pair.works((engine, statistics.clone()), &args, first || args.create, &patience);
     let works = unless_silent(works, &statistics, args.ending.give_up_after);
     let Some(works) = stop.run_until_cancelled(works).await else { return Err(StoppedEarly(String::new()).into()) };
     let works = Works { item_patience: args.ending.give_up_after, ..works?? };
@@ -130,55 +130,79 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
 
 /// The engine that keeps the state of a mirror.
 pub(super) async fn engine_of(source: &Path, destination: &Path, ends: Ends) -> Result<Engine> {
-    let pair = Pair::between(source, destination, ends).await?;
-    let Some(remembered) = pair.state.known()? else {
+    let patience = Patience::endless();
+    let pair = Pair::between(source, destination, ends, &patience).await?;
+    let Some(remembered) = pair.look_at_state(&patience, PairState::known).await? else {
         bail!("there was no `mill mirror` from `{}` to `{}` yet", pair.source, pair.destination);
     };
-    let (engine, identity) = pair.state.open(&remembered)?;
-    pair.state.remember(&remembered, identity)?;
+    let (engine, identity, remembered) = pair.open_state(&patience, remembered).await?;
+    pair.remember_state(&patience, (remembered, identity)).await?;
     Ok(engine)
 }
 
 /// The destination of a mirror as the mirror itself sees it, with what its file system cannot keep; `None` if nothing is
 /// known of such a mirror.
 pub(super) async fn destination_of(source: &Path, destination: &Path) -> Result<Option<Arc<FolderStore>>> {
-    let pair = Pair::between(source, destination, Ends::default()).await?;
-    let (Some(remembered), End::Folder(root)) = (pair.state.known()?, &pair.destination) else { return Ok(None) };
-    let (engine, _) = pair.state.open(&remembered)?;
+    let patience = Patience::endless();
+    let pair = Pair::between(source, destination, Ends::default(), &patience).await?;
+    let known = pair.look_at_state(&patience, PairState::known).await?;
+    let (Some(remembered), End::Folder(root)) = (known, &pair.destination) else { return Ok(None) };
+    let (engine, ..) = pair.open_state(&patience, remembered).await?;
     let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
     let store = StoreId::new(Names::MIRROR_DESTINATION)?;
     let address = StoreAddress { account: AccountId::new(Names::MIRROR_ACCOUNT)?, store };
-    Ok(Some(folders.open(address, root.clone(), Layout::Single(SpaceId::new(Names::MIRROR_SPACE)?))))
+    Ok(Some(folders.open(address, root.path.clone(), Layout::Single(SpaceId::new(Names::MIRROR_SPACE)?))))
 }
 
 impl Pair {
-    async fn of(args: &Mirror) -> Result<Self> {
-        Self::between(&args.source, &args.destination, args.ends.clone()).await
-    }
-
-    async fn between(source: &Path, destination: &Path, ends: Ends) -> Result<Self> {
+    async fn between(source: &Path, destination: &Path, ends: Ends, patience: &Patience) -> Result<Self> {
         let given = |endpoint, region, profile| Given { endpoint, region, profile };
         let remote = given(ends.source_endpoint, ends.source_region, ends.source_profile);
         let source = match remote.remote(source, "source")? {
             Some(remote) => End::Remote(remote),
-            None => End::Folder(source_folder(source)?),
+            None => End::Folder(Folder::source(source, patience).await?),
         };
         let remote = given(ends.destination_endpoint, ends.destination_region, ends.destination_profile);
         let destination = match remote.remote(destination, "destination")? {
             Some(remote) => End::Remote(remote),
-            None => End::Folder(destination_folder(destination)?),
+            None => End::Folder(Folder::destination(destination, patience).await?),
         };
-        if let Some(why) = source.overlap(&destination).await? {
+        if let Some(why) = source.overlap(&destination, patience).await? {
             return Err(Usage(why).into());
         }
         let state = PairState::new(state_folder(&source, &destination)?, &source, &destination);
         Ok(Self { source, destination, state })
     }
 
+    /// What a look at the folder of the state tells.
+    async fn look_at_state<T: Send + 'static>(
+        &self,
+        patience: &Patience,
+        look: impl FnOnce(&PairState) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let state = self.state.clone();
+        patience.look(self.state.folder(), move || look(&state)).await
+    }
+
+    /// Opens the state, of which this is remembered. That may take long: a large one is looked through.
+    async fn open_state(&self, patience: &Patience, remembered: Remembered) -> Result<(Engine, Identity, Remembered)> {
+        let open = |state: &PairState| {
+            let (engine, identity) = state.open(&remembered)?;
+            Ok((engine, identity, remembered))
+        };
+        self.look_at_state(&patience.unlimited(), open).await
+    }
+
+    /// Remembers which state is the pair's own.
+    async fn remember_state(&self, patience: &Patience, (remembered, identity): (Remembered, Identity)) -> Result<()> {
+        self.look_at_state(&patience.unlimited(), move |state| state.remember(&remembered, identity)).await
+    }
+
     /// Makes sure that Mill does not write over its own state, or delete it, while it is in use.
-    async fn state_lies_elsewhere(&self) -> Result<()> {
-        let state = End::Folder(host::state_folder()?);
-        if state.overlap(&self.destination).await?.is_some() {
+    async fn state_lies_elsewhere(&self, patience: &Patience) -> Result<()> {
+        let path = host::state_folder()?;
+        let state = End::Folder(Folder { typed: path.clone(), path });
+        if state.overlap(&self.destination, patience).await?.is_some() {
             return Err(Usage(format!(
                 "the destination `{}` holds Mill's own state, `{state}`, which is in use; let XDG_STATE_HOME name a \
                  folder elsewhere",
@@ -186,7 +210,7 @@ impl Pair {
             ))
             .into());
         }
-        if state.overlap(&self.source).await?.is_some() {
+        if state.overlap(&self.source, patience).await?.is_some() {
             tracing::warn!(
                 "the source holds Mill's own state, `{state}`, which changes while it is copied: its copy is of no use"
             );
@@ -195,21 +219,22 @@ impl Pair {
     }
 
     /// Makes the destination, but not one that was there before: it may only not be mounted.
-    fn make_destination(&self, create: bool) -> Result<()> {
-        if let End::Folder(destination) = &self.destination
-            && !destination.is_dir()
-        {
+    async fn make_destination(&self, create: bool, patience: &Patience) -> Result<()> {
+        let End::Folder(destination) = &self.destination else { return Ok(()) };
+        let make = move |path: &Path| {
+            let shown = path.display();
+            if path.is_dir() {
+                return Ok(());
+            }
             if !create {
                 bail!(
-                    "the destination `{}` was there at the last run and is missing now; mount it, or pass --create to \
-                     make it anew",
-                    destination.display()
+                    "the destination `{shown}` was there at the last run and is missing now; mount it, or pass --create to \
+                     make it anew"
                 );
             }
-            create_folder(destination)
-                .with_context(|| format!("the destination `{}` cannot be made", destination.display()))?;
-        }
-        Ok(())
+            create_folder(path).with_context(|| format!("the destination `{shown}` cannot be made"))
+        };
+        destination.look(patience, make).await
     }
 
     async fn works(
@@ -217,7 +242,7 @@ impl Pair {
         (engine, statistics): (Engine, Arc<Statistics>),
         args: &Mirror,
         may_create: bool,
-        stop: &CancellationToken,
+        patience: &Patience,
     ) -> Result<Works> {
         let account = AccountId::new(Names::MIRROR_ACCOUNT)?;
         let (source, destination) = (StoreId::new(Names::MIRROR_SOURCE)?, StoreId::new(Names::MIRROR_DESTINATION)?);
@@ -225,12 +250,12 @@ impl Pair {
         let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<Misplaced>::default();
-        let (from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
-        let from = Arc::new(AskedStore::new(from, address(&source), statistics.clone()));
-        let holds_something = self.source.holds_something(&*from, &engine.clock, args.remove_vanished).await?;
-        let (to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
-        let to: Arc<dyn DeletableStore> = Arc::new(AskedStore::new(to, address(&destination), statistics.clone()));
-        let patience = Patience { give_up_after: args.ending.give_up_after, stop };
+        let (plain_from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
+        let from = AskedStore::new(plain_from.clone(), address(&source), statistics.clone());
+        let looks = (patience, args.remove_vanished);
+        let holds_something = self.source.holds_something(&from, &engine.clock, looks).await?;
+        let (plain_to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
+        let to = AskedStore::new(plain_to.clone(), address(&destination), statistics.clone());
         let owner = DestinationSpace { store: address(&destination), space: space.clone() };
         if let End::Remote(_) = &self.destination
             && !may_create
@@ -244,13 +269,17 @@ impl Pair {
             );
         }
         let places = Arc::new(DestinationPlaces::of(&engine));
+        let asked = statistics.ask(&address(&source));
         let keeper = self.keeper(args, source_itself.folder().map(|folder| &**folder)).await?;
+        asked.answered();
         // Whether places in S3 are apart is known only before the first write.
         let claim = holds_something && destination_itself.folder().is_some();
+        let asked = statistics.ask(&address(&destination));
         settle(&places, (&address(&destination), &destination_itself, &space), (&keeper, claim), args).await?;
+        asked.answered();
         let stores = MirrorStores {
-            source: from,
-            destination: to,
+            source: plain_from,
+            destination: plain_to,
             source_itself,
             destination_itself,
             misplaced: misplaced.clone(),
@@ -258,18 +287,19 @@ impl Pair {
             keeper,
             source_id: source.clone(),
         };
-        stores.destination.tidy().await;
+        to.tidy().await;
         let policy =
             AccountPolicy::mirror(account, space, source, destination, Compare::Differences, args.remove_vanished);
         let policies = Arc::new(PolicyBook::fixed(vec![policy]));
-        Ok(Works::of(engine, policies, (Arc::new(stores), statistics), (misplaced, places)))
+        let stores = Arc::new(AskedStores { stores: Arc::new(stores), statistics: statistics.clone() });
+        Ok(Works::of(engine, policies, (stores, statistics), (misplaced, places)))
     }
 
     /// What this mirror is known by to others that would write its destination: its source, by its path on this host and
     /// by what it is.
     async fn keeper(&self, args: &Mirror, source: Option<&FolderStore>) -> Result<Keeper> {
         let mut names = match &self.source {
-            End::Folder(path) => vec![format!("mirror|{}|{}", host::name(), path.display())],
+            End::Folder(folder) => vec![format!("mirror|{}|{}", host::name(), folder.path.display())],
             End::Remote(remote) => vec![format!("mirror|{remote}")],
         };
         if let Some(source) = source {
@@ -308,35 +338,6 @@ async fn settle(
     match kept.map_err(|error| (error.kind.clone(), error)) {
         Err((StoreErrorKind::Refused(Refusal::AnothersDestination(words)), _)) => bail!(words),
         other => other.map(drop).map_err(|(_, error)| error.into()),
-    }
-}
-
-/// The folder to be read.
-fn source_folder(source: &Path) -> Result<PathBuf> {
-    let found =
-        fs::canonicalize(source).with_context(|| format!("the source folder `{}` cannot be used", source.display()))?;
-    if !found.is_dir() {
-        bail!("the source `{}` is not a folder", source.display());
-    }
-    Ok(found)
-}
-
-/// The folder to be written, which need not be there yet.
-fn destination_folder(destination: &Path) -> Result<PathBuf> {
-    match fs::canonicalize(destination) {
-        Ok(path) if path.is_dir() => Ok(path),
-        Ok(path) => bail!("the destination `{}` is not a folder", path.display()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let absolute = std::path::absolute(destination)?;
-            let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
-                bail!("`{}` names no folder", destination.display());
-            };
-            let parent = fs::canonicalize(parent).with_context(|| {
-                format!("the folder `{}`, in which the destination would be made, cannot be used", parent.display())
-            })?;
-            Ok(parent.join(name))
-        }
-        Err(error) => Err(error).with_context(|| format!("the destination `{}` cannot be used", destination.display())),
     }
 }
 

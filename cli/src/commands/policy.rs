@@ -14,15 +14,16 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::fleet;
 use crate::output::{line, table};
+use crate::patience::Patience;
 
 /// Runs it.
-pub(super) async fn run(args: Policy, config: impl Fn() -> Result<Config>) -> Result<Exit> {
+pub(super) async fn run(args: Policy, config: impl AsyncFn() -> Result<Config>) -> Result<Exit> {
     if let Policy::Check { folder: Some(folder) } = &args {
         // Where relative roots begin is known to a configuration alone.
-        let config = config().ok();
+        let config = config().await.ok();
         return check(folder, config.as_ref().map_or(folder, Config::base)).await;
     }
-    let config = config()?;
+    let config = config().await?;
     if config.text("policies.bucket").is_empty() {
         return in_folder(args, &config.path("policies.folder"), config.base()).await;
     }
@@ -53,23 +54,23 @@ async fn in_folder(args: Policy, folder: &Path, base: &Path) -> Result<Exit> {
     match args {
         Policy::Check { .. } => check(folder, base).await,
         Policy::Show { account } => {
-            show(&read(folder, &account)?);
+            show(&look_in(folder, move |folder| read(folder, &account)).await?);
             Ok(Exit::Done)
         }
         Policy::Explain { account, space } => {
-            let policy = read(folder, &account)?;
+            let policy = look_in(folder, move |folder| read(folder, &account)).await?;
             let space = SpaceId::new(space)?;
-            line(format!("space `{space}` of account `{account}`: {}", policy.for_space(&space)));
+            line(format!("space `{space}` of account `{}`: {}", policy.account(), policy.for_space(&space)));
             Ok(Exit::Done)
         }
     }
 }
 
 async fn check(folder: &Path, base: &Path) -> Result<Exit> {
-    let files = files(folder)?;
+    let files = look_in(folder, files).await?;
     let mut faults = mill_policy::check(&files);
     let policies = mill_policy::policies(&files);
-    faults.extend(roots::faults(&policies, base));
+    faults.extend(roots::faults(&policies, base).await);
     faults.extend(buckets::faults(&policies).await?);
     for fault in &faults {
         line(fault.to_string());
@@ -89,6 +90,15 @@ async fn check(folder: &Path, base: &Path) -> Result<Exit> {
 
 fn has_extension(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == extension)
+}
+
+/// What a look into the folder tells.
+async fn look_in<T: Send + 'static>(
+    folder: &Path,
+    look: impl FnOnce(&Path) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let at = folder.to_owned();
+    Patience::endless().look(folder, move || look(&at)).await
 }
 
 /// All files of the folder, by name.

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::names::Names;
 use crate::output::line;
+use crate::patience::Patience;
 use crate::stop::{self, Stopping};
 use crate::works::{Works, producer_settings};
 
@@ -16,7 +17,7 @@ use crate::works::{Works, producer_settings};
 pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
     let Produce::Duplication { now, stay: stays, reset, confirm_deletes } = args;
     let stopping = stop::on_signals()?;
-    let works = Works::configured(config).await?;
+    let works = Works::opened(config, false, &Patience::until(stopping.gentle.clone())).await?;
     stopping.when_damaged();
     let begins = if now { Begins::Now } else { Begins::WhenDue };
     let mut settings = mill_producer::Settings { begins, ..producer_settings(config)? };

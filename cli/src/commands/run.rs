@@ -15,6 +15,7 @@ use crate::conclude::Conclusion;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::names::Names;
+use crate::patience::Patience;
 use crate::running::silence::SILENT_MIN;
 use crate::running::{Hands, Run};
 use crate::stop;
@@ -23,7 +24,9 @@ use crate::works::{Works, producer_settings, workman_settings};
 /// Runs it.
 pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: MultiProgress) -> Result<Exit> {
     let stopping = stop::on_signals()?;
-    let works = Works { item_patience: args.ending.give_up_after, ..Works::to_work(config).await? };
+    let patience = Patience { give_up_after: args.ending.give_up_after, stop: stopping.gentle.clone() };
+    let works = Works::opened(config, true, &patience).await?;
+    let works = Works { item_patience: args.ending.give_up_after, ..works };
     stopping.when_damaged();
     super::held::confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &*works.engine.clock).await?;
     // Who runs this wants it tried now, also what was put off because a store could not be used.

@@ -63,7 +63,8 @@ async fn producer(works: &Works, config: &Config) -> Result<Value> {
     let frequency = config.duration("producer.frequency")?;
     let mut runs: BTreeMap<AccountId, Run> =
         loaded.runs.into_iter().map(|kept| (kept.row.account.clone(), kept.row)).collect();
-    let listed = works.policies.account_ids().await.unwrap_or_else(|_| runs.keys().cloned().collect());
+    let listed = within(works.policies.account_ids()).await.and_then(Result::ok);
+    let listed = listed.unwrap_or_else(|| runs.keys().cloned().collect());
     if let Some(of_all) = loaded.run_of_all {
         for account in &listed {
             runs.entry(account.clone()).or_insert_with(|| of_all.row.of(account.clone()));
@@ -124,7 +125,7 @@ async fn pairs(works: &Works, covered: BTreeSet<Pair>) -> Result<Vec<Value>> {
         }
     }
     for (pair, survey) in others {
-        let policy = works.policies.account(&pair.account).await;
+        let Some(policy) = within(works.policies.account(&pair.account)).await else { break };
         if policy.is_ok_and(|policy| policy.covering(&pair.space, &pair.source, &pair.destination).is_some()) {
             rows.push(of_pair(&pair, survey.as_ref(), &failures));
         }
@@ -159,9 +160,14 @@ fn of_pair(pair: &Pair, survey: Option<&PairSurvey>, failures: &[SurveyFailure])
 /// Each account, its policy and its stores; and the pairs that are covered, as far as the stores answer.
 async fn accounts(works: &Works) -> (Vec<Value>, BTreeSet<Pair>) {
     let mut covered = BTreeSet::new();
-    let accounts = match works.policies.accounts().await {
-        Ok(accounts) => accounts,
-        Err(error) => return (vec![json!({ "account": null, "trouble": chain(&error) })], covered),
+    let accounts = match within(works.policies.accounts()).await {
+        Some(Ok(accounts)) => accounts,
+        Some(Err(error)) => return (vec![json!({ "account": null, "trouble": chain(&error) })], covered),
+        None => {
+            let seconds = ANSWERS_WITHIN.as_secs();
+            let trouble = format!("the policy files cannot be read within {seconds} seconds");
+            return (vec![json!({ "account": null, "trouble": trouble })], covered);
+        }
     };
     let mut rows = Vec::new();
     for (account, policy) in accounts {
@@ -179,9 +185,8 @@ async fn accounts(works: &Works) -> (Vec<Value>, BTreeSet<Pair>) {
                     let store = works.stores.source(&account, &spec.id).await.map_err(|error| chain(&error))?;
                     SourceStore::spaces(&*store).await.map_err(|error| chain(&error))
                 };
-                let silent =
-                    |_| Err(format!("it does not tell its spaces within {} seconds", ANSWERS_WITHIN.as_secs()));
-                let answers = tokio::time::timeout(ANSWERS_WITHIN, asking).await.unwrap_or_else(silent);
+                let silent = || Err(format!("it does not tell its spaces within {} seconds", ANSWERS_WITHIN.as_secs()));
+                let answers = within(asking).await.unwrap_or_else(silent);
                 let named = policy.named_spaces().into_iter();
                 covered.extend(
                     named.chain(answers.iter().flatten()).flat_map(|space| pairs_from(policy, space, &spec.id)),
@@ -195,6 +200,11 @@ async fn accounts(works: &Works) -> (Vec<Value>, BTreeSet<Pair>) {
         rows.push(json!({ "account": account.as_str(), "policy": in_use, "trouble": trouble, "stores": stores }));
     }
     (rows, covered)
+}
+
+/// What is answered, if that is soon.
+async fn within<T>(asked: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(ANSWERS_WITHIN, asked).await.ok()
 }
 
 /// The pairs by which a space is copied from a store.

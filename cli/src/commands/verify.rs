@@ -1,6 +1,7 @@
 //! `mill verify`: read copies again and compare them with their sources.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::names::Names;
 use crate::output::{bytes, line};
+use crate::patience::Patience;
 use crate::stores::open_plain;
 use crate::works::Works;
 
@@ -39,16 +41,20 @@ struct Sum {
 }
 
 /// Runs it.
-pub(super) async fn run(args: Verify, config: impl Fn() -> Result<Config>) -> Result<Exit> {
+pub(super) async fn run(args: Verify, config: impl AsyncFn() -> Result<Config>) -> Result<Exit> {
     let began = Instant::now();
     let mut sum = Sum::default();
     if let [source, destination] = args.folders.as_slice() {
         let clock = Arc::new(OsClock);
         let space = SpaceId::new(Names::MIRROR_SPACE)?;
-        let open = |name: &str, root: &std::path::Path| -> Result<Arc<dyn SourceStore>> {
-            let root = std::fs::canonicalize(root).with_context(|| format!("`{}` cannot be used", root.display()))?;
+        let open = async |name: &str, root: &Path| -> Result<Arc<dyn SourceStore>> {
+            let typed = root.to_owned();
+            let look =
+                move || std::fs::canonicalize(&typed).with_context(|| format!("`{}` cannot be used", typed.display()));
+            let root = Patience::endless().look(root, look).await?;
             let address = StoreAddress { account: AccountId::new("verify")?, store: StoreId::new(name)? };
-            Ok(open_plain(clock.clone(), address, root, Layout::Single(space.clone())))
+            let store: Arc<dyn SourceStore> = open_plain(clock.clone(), address, root, Layout::Single(space.clone()));
+            Ok(store)
         };
         // What the destination's file system cannot keep, an exFAT disk the permissions, say, the mirror has written down.
         let mirrored = super::mirror::destination_of(source, destination).await.unwrap_or_else(|error| {
@@ -56,10 +62,10 @@ pub(super) async fn run(args: Verify, config: impl Fn() -> Result<Config>) -> Re
             None
         });
         let verification = Verification {
-            source: open("source", source)?,
+            source: open("source", source).await?,
             destination: match mirrored {
                 Some(destination) => destination,
-                None => open("destination", destination)?,
+                None => open("destination", destination).await?,
             },
             space: space.clone(),
             sample: args.sample,
@@ -69,7 +75,7 @@ pub(super) async fn run(args: Verify, config: impl Fn() -> Result<Config>) -> Re
         sum.pairs += 1;
         sum.add("", &findings);
     } else {
-        configured(&args, &config()?, &mut sum).await?;
+        configured(&args, &config().await?, &mut sum).await?;
     }
     let exit = if sum.faults > 0 {
         Exit::Partial

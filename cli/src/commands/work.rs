@@ -15,6 +15,7 @@ use crate::children::Line;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::output::line;
+use crate::patience::Patience;
 use crate::progress::Snapshot;
 use crate::running;
 use crate::stop::{self, Stopping};
@@ -26,7 +27,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// Runs it.
 pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
     let stopping = stop::on_signals()?;
-    let works = Works::to_work(config).await?;
+    let works = Works::opened(config, true, &Patience::until(stopping.gentle.clone())).await?;
     stopping.when_damaged();
     let queues: Vec<QueueName> =
         if args.queues.is_empty() { config.list("workman.queues")? } else { args.queues.clone() };

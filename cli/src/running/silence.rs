@@ -86,7 +86,7 @@ pub(crate) async fn unless_silent<W: Future>(
     }
 }
 
-pub(super) fn time(waited: Duration) -> humantime::FormattedDuration {
+pub(crate) fn time(waited: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(waited.as_secs()))
 }
 

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::os::unix::fs::symlink;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use mill_trials::apart;
-use mill_trials::fuse::FlakyFolder;
+use mill_trials::fuse::{FlakyFolder, SilentMount};
+use mill_trials::{NotRun, apart};
 
-use crate::world::{World, walk};
+use crate::world::{World, ends, walk};
 
 const FILES: usize = 40;
 
@@ -75,4 +77,128 @@ fn a_mount_that_hangs_is_given_up_by_name_and_holds_up_no_other_folder() {
             Ok(())
         });
     }
+}
+
+/// The `nth` of several processes, whose state lies on a mount that hangs.
+fn begin(world: &World, nth: usize, args: &[&str]) -> Child {
+    let mut command = world.command();
+    command.args(args).env("MILL_ENGINE_DATA", format!("hung-{nth}/data"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// A source folder, an installation, and mounts that hang, one for each process: who waits for a name on a mount on which another
+/// process waits for one cannot be ended.
+fn hung(world: &World) -> Result<Vec<SilentMount>, NotRun> {
+    world.mill(&["init", "."]).expect(0);
+    world.write("src/a", "a");
+    (0..5).map(|nth| SilentMount::at(&world.path(&format!("hung-{nth}")))).collect()
+}
+
+/// The mount still hangs when they have ended.
+#[test]
+fn a_hanging_path_is_given_up_in_time_and_named_as_it_was_typed() {
+    let world = World::new();
+    apart(move || {
+        let _hangs = hung(&world)?;
+        let data = world.path("hung-4/data").display().to_string();
+        let commands: [(&str, &[&str]); 5] = [
+            ("hung-0", &["mirror", "hung-0", "copies"]),
+            ("./hung-1/in", &["mirror", "./hung-1/in", "copies"]),
+            ("hung-2", &["mirror", "src", "hung-2"]),
+            ("src/../hung-3/copies", &["mirror", "src", "src/../hung-3/copies"]),
+            (&*data, &["run"]),
+        ];
+        let mut begun = Vec::new();
+        for (nth, (named, args)) in commands.into_iter().enumerate() {
+            let args = [args, &["--json", "--give-up-after", "3s"]].concat();
+            begun.push((named, begin(&world, nth, &args)));
+        }
+        for (named, child) in begun {
+            let ran = ends(child).expect(50);
+            let said = format!("`{named}` does not answer; `--give-up-after`");
+            assert!(ran.err.contains(&said), "{said}: {}", ran.err);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_signal_ends_whoever_waits_for_a_hanging_path() {
+    let world = World::new();
+    apart(move || {
+        let _hangs = hung(&world)?;
+        let commands: [&[&str]; 5] = [
+            &["mirror", "src", "hung-0"],
+            &["mirror", "hung-1", "copies"],
+            &["run"],
+            &["work"],
+            &["produce", "duplication", "--stay"],
+        ];
+        for (nth, args) in commands.into_iter().enumerate() {
+            let child = begin(&world, nth, args);
+            while !hears_interrupt(&child) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            assert!(Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap().success());
+            let ran = ends(child).expect(50);
+            assert!(ran.err.contains("stopped before it began, while it waited for `"), "{}", ran.err);
+        }
+        Ok(())
+    });
+}
+
+/// Whether the process has a handler of its own for SIGINT. Source: proc_pid_status(5).
+fn hears_interrupt(child: &Child) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & 2 != 0
+}
+
+/// Each of these a signal ends by itself.
+#[test]
+fn who_has_no_time_limit_says_for_which_path_it_waits() {
+    let world = World::new();
+    apart(move || {
+        let _hangs = hung(&world)?;
+        let data = world.path("hung-4/data").display().to_string();
+        let commands: [(&str, &[&str]); 5] = [
+            ("hung-0", &["verify", "--folders", "hung-0", "src"]),
+            ("hung-1/new", &["init", "hung-1/new"]),
+            ("hung-2", &["policy", "check", "hung-2"]),
+            ("hung-3/mill.toml", &["--config", "hung-3/mill.toml", "config", "show"]),
+            (&*data, &["status"]),
+        ];
+        let mut begun = Vec::new();
+        for (nth, (named, args)) in commands.into_iter().enumerate() {
+            begun.push((named, begin(&world, nth, args)));
+        }
+        for (named, mut child) in begun {
+            let mut said = String::new();
+            BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(said.contains(&format!("waits for `{named}`, which does not answer")), "{named}: {said}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn policy_check_names_a_root_that_hangs_and_checks_the_others() {
+    let world = World::new();
+    apart(move || {
+        let _hangs = hung(&world)?;
+        world.library(r#"{"defaultPolicies": [{"srcStoreId": "1", "destStoreId": "2"}]}"#);
+        let stores = r#"{"stores": [{"id": "1", "type": "folder", "root": "src", "primary": true},
+                                    {"id": "2", "type": "folder", "root": "link"},
+                                    {"id": "3", "type": "folder", "root": "hung-0"}]}"#;
+        world.write("policies/library-stores.json", stores);
+        fs::create_dir(world.path("src/in")).unwrap();
+        symlink("src/in", world.path("link")).unwrap();
+        let checked = ends(begin(&world, 1, &["policy", "check"])).expect(100);
+        for words in ["the root of store `3` does not answer", "hold the same files"] {
+            assert!(checked.out.contains(words), "{words}: {}", checked.out);
+        }
+        Ok(())
+    });
 }

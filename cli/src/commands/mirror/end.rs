@@ -1,23 +1,32 @@
 //! One end of a mirror: a folder, or a part of a bucket.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, fs, io};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use mill_local::folder::{Extent, Layout};
 use mill_model::{NoAddress, ServiceAddress, SpaceId, StoreAddress};
 use mill_ports::DeletableStore;
 
 use crate::fleet::Remote;
 use crate::misplaced::overlapping;
+use crate::patience::Patience;
 use crate::stores::{FolderOpener, OpenedAs};
 
 /// A folder, or a part of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
-    Folder(PathBuf),
+    Folder(Folder),
     Remote(Remote),
+}
+
+/// A folder at its own path, whatever links lead there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Folder {
+    pub(super) path: PathBuf,
+    /// As it was typed: what does not answer is named so.
+    pub(super) typed: PathBuf,
 }
 
 /// What the command line says of an end in S3.
@@ -62,18 +71,75 @@ impl Given {
     }
 }
 
+impl Folder {
+    /// The folder to be read.
+    pub(super) async fn source(typed: &Path, patience: &Patience) -> Result<Self> {
+        let source = typed.to_owned();
+        let look = move || {
+            let found = fs::canonicalize(&source)
+                .with_context(|| format!("the source folder `{}` cannot be used", source.display()))?;
+            if !found.is_dir() {
+                bail!("the source `{}` is not a folder", source.display());
+            }
+            Ok(found)
+        };
+        Ok(Self { path: patience.look(typed, look).await?, typed: typed.to_owned() })
+    }
+
+    /// The folder to be written, which need not be there yet.
+    pub(super) async fn destination(typed: &Path, patience: &Patience) -> Result<Self> {
+        let destination = typed.to_owned();
+        let path = patience.look(typed, move || destination_path(&destination)).await?;
+        Ok(Self { path, typed: typed.to_owned() })
+    }
+
+    /// What a look at it tells.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        patience: &Patience,
+        look: impl FnOnce(&Path) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let path = self.path.clone();
+        patience.look(&self.typed, move || look(&path)).await
+    }
+
+    async fn extent(&self, patience: &Patience) -> Result<Extent> {
+        let extent =
+            |path: &Path| Extent::of(path).with_context(|| format!("it is not known what `{}` holds", path.display()));
+        self.look(patience, extent).await
+    }
+}
+
+fn destination_path(destination: &Path) -> Result<PathBuf> {
+    match fs::canonicalize(destination) {
+        Ok(path) if path.is_dir() => Ok(path),
+        Ok(path) => bail!("the destination `{}` is not a folder", path.display()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let absolute = std::path::absolute(destination)?;
+            let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+                bail!("`{}` names no folder", destination.display());
+            };
+            let parent = fs::canonicalize(parent).with_context(|| {
+                format!("the folder `{}`, in which the destination would be made, cannot be used", parent.display())
+            })?;
+            Ok(parent.join(name))
+        }
+        Err(error) => Err(error).with_context(|| format!("the destination `{}` cannot be used", destination.display())),
+    }
+}
+
 impl End {
     /// Why one cannot be a copy of the other, if it cannot.
     ///
     /// # Errors
     /// When a folder cannot be reached, or what is mounted cannot be told; when an endpoint is not the address of a service.
-    pub(super) async fn overlap(&self, other: &Self) -> Result<Option<String>> {
+    pub(super) async fn overlap(&self, other: &Self, patience: &Patience) -> Result<Option<String>> {
         Ok(match (self, other) {
             (Self::Folder(a), Self::Folder(b)) => {
-                let extent = |path: &Path| {
-                    Extent::of(path).with_context(|| format!("it is not known what `{}` holds", path.display()))
-                };
-                extent(a)?.overlap(&extent(b)?).map(|overlap| overlapping(&overlap))
+                let (one, other) = (a.extent(patience).await?, b.extent(patience).await?);
+                // Where one of them is an overlay, its layers are looked at.
+                let look = move |_: &Path| Ok(one.overlap(&other).map(|overlap| overlapping(&overlap)));
+                b.look(patience, look).await?
             }
             (Self::Remote(a), Self::Remote(b)) => a.overlap(b).await?.map(|overlap| overlapping(&overlap)),
             _ => None,
@@ -84,7 +150,7 @@ impl End {
     pub(super) fn bytes(&self) -> Vec<u8> {
         use std::os::unix::ffi::OsStrExt as _;
         match self {
-            Self::Folder(path) => path.as_os_str().as_bytes().to_vec(),
+            Self::Folder(folder) => folder.path.as_os_str().as_bytes().to_vec(),
             Self::Remote(remote) => {
                 let endpoint = remote.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
                 format!("s3://{}/{}{endpoint}", remote.bucket, remote.prefix).into_bytes()
@@ -100,8 +166,8 @@ impl End {
         space: &SpaceId,
     ) -> Result<(Arc<dyn DeletableStore>, OpenedAs)> {
         Ok(match self {
-            Self::Folder(path) => {
-                let folder = folders.open(address, path.clone(), Layout::Single(space.clone()));
+            Self::Folder(folder) => {
+                let folder = folders.open(address, folder.path.clone(), Layout::Single(space.clone()));
                 (folder.clone(), OpenedAs::Folder(folder))
             }
             Self::Remote(remote) => {
@@ -115,7 +181,7 @@ impl End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Folder(path) => path.display().fmt(f),
+            Self::Folder(folder) => folder.path.display().fmt(f),
             Self::Remote(remote) => remote.fmt(f),
         }
     }

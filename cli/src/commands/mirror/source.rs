@@ -1,5 +1,6 @@
 //! Whether there is anything at the source: a mistyped prefix, one object and an empty folder are no copies in sync.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,6 +12,7 @@ use super::end::End;
 use crate::exit::Exit;
 use crate::fleet::Remote;
 use crate::names::Names;
+use crate::patience::Patience;
 use crate::report::{InSync, Summary};
 
 impl End {
@@ -24,10 +26,13 @@ impl End {
         &self,
         source: &dyn SourceStore,
         clock: &Arc<dyn Clock>,
-        remove_vanished: bool,
+        (patience, remove_vanished): (&Patience, bool),
     ) -> Result<bool> {
         let remote = match self {
-            Self::Folder(path) => return Ok(std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())),
+            Self::Folder(folder) => {
+                let look = |path: &Path| Ok(std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()));
+                return folder.look(patience, look).await;
+            }
             Self::Remote(remote) => remote,
         };
         match lists_something(source).await? {

@@ -13,7 +13,7 @@ use crate::files::{private_folder, replace_in_place, write_private};
 use crate::local_state::noted;
 
 /// The folder in which the state of one pair is kept, under the user's state folder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct PairState {
     folder: PathBuf,
     /// What is mirrored, for messages and for whoever looks into the folder.

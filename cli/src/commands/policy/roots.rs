@@ -1,12 +1,15 @@
 //! Stores of policy files that hold the same files, found by what their roots lead to now.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mill_local::folder::{Extent, Overlap, overlaps};
 use mill_model::{AccountId, StoreId};
-use mill_policy::{AccountPolicy, Fault, StoreKind, StoreSpec};
+use mill_policy::{AccountPolicy, Fault, Severity, StoreKind, StoreSpec};
 
 use crate::misplaced::overlapping;
+use crate::patience::Patience;
 
 /// A destination in a folder, and what it holds.
 struct Destination<'p> {
@@ -16,9 +19,9 @@ struct Destination<'p> {
 
 /// Every pair of stores of which one may not be a copy of the other, and every two destinations in one place.
 ///
-/// What is not there now is passed over: what it holds is not known.
-pub(super) fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Fault> {
-    let mut faults = Vec::new();
+/// What is not there now is passed over: what it holds is not known. What does not answer is named.
+pub(super) async fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Fault> {
+    let (known, mut faults) = extents_of(policies, base).await;
     let (mut destinations, mut extents) = (Vec::new(), Vec::new());
     for policy in policies {
         let account = policy.account();
@@ -28,16 +31,16 @@ pub(super) fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Fault> {
                 continue;
             };
             let written = from.kind.overlaps(&to.kind);
-            let extents = Extent::of(&from_root).and_then(|from| Ok((from, Extent::of(&to_root)?)));
-            let found = extents.ok().and_then(|(from, to)| from.overlap(&to)).filter(|_| !written);
+            let extents = known.get(&from_root).zip(known.get(&to_root));
+            let found = extents.and_then(|(from, to)| from.overlap(to)).filter(|_| !written);
             faults.extend(found.map(|overlap| of_pair(account, (source, destination), &overlap)));
         }
         for destination in policy.destinations() {
             if let Some((_, root)) = stores(destination)
-                && let Ok(extent) = Extent::of(&root)
+                && let Some(extent) = known.get(&root)
             {
                 destinations.push(Destination { account, store: destination });
-                extents.push(extent);
+                extents.push(extent.clone());
             }
         }
     }
@@ -45,6 +48,31 @@ pub(super) fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Fault> {
         overlaps(&extents).into_iter().map(|(a, b, overlap)| of_two(&destinations[a], &destinations[b], &overlap));
     faults.extend(shared);
     faults
+}
+
+/// What the roots of stores hold now, and which of them do not answer.
+async fn extents_of(policies: &[AccountPolicy], base: &Path) -> (BTreeMap<PathBuf, Extent>, Vec<Fault>) {
+    let patience = Patience { give_up_after: Duration::ZERO, ..Patience::endless() };
+    let stores = policies.iter().flat_map(|policy| policy.stores().iter().map(move |store| (policy.account(), store)));
+    let roots = stores.filter_map(|(account, store)| Some((account, &store.id, root(store, base)?)));
+    let looks = roots.map(async |(account, store, root)| {
+        let at = root.clone();
+        let extent = patience.look(&root, move || Ok(Extent::of(&at).ok())).await;
+        extent.map(|extent| Some((root, extent?))).map_err(|_| silent(account, store))
+    });
+    let (mut extents, mut faults) = (BTreeMap::new(), Vec::new());
+    for looked in futures::future::join_all(looks).await {
+        match looked {
+            Ok(found) => extents.extend(found),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    (extents, faults)
+}
+
+fn silent(account: &AccountId, store: &StoreId) -> Fault {
+    let message = format!("the root of store `{store}` does not answer, so what it holds is not known");
+    Fault { severity: Severity::Warning, ..Fault::of_file(AccountPolicy::stores_file_name(account), message) }
 }
 
 /// The root of a store in a folder.

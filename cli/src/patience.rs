@@ -1,0 +1,108 @@
+//! Waiting for what a person named and does not answer: a path on a mount that hangs, a server before the first listing.
+//!
+//! A call on a mount that hangs never returns, and no signal ends it. So each look at a path is made on a thread of its own,
+//! and who waits for it is free to hear a signal, to say for what it waits, and to give up.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use mill_ports::{StoreError, StoreErrorKind, chain};
+use tokio_util::sync::CancellationToken;
+
+use crate::running::silence::{SILENT_MIN, time};
+use crate::stop::StoppedEarly;
+
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// A look that takes longer is said to be waited for.
+const SAID_AFTER: Duration = Duration::from_secs(10);
+
+/// How long something is waited for, and what ends that early.
+#[derive(Debug, Clone)]
+pub(crate) struct Patience {
+    pub(crate) give_up_after: Duration,
+    pub(crate) stop: CancellationToken,
+}
+
+/// A path whose file system does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing went on for {}: `{}` does not answer; `--give-up-after` allows longer", time(*.waited), .path.display())]
+pub(crate) struct NoAnswer {
+    waited: Duration,
+    path: PathBuf,
+}
+
+impl Patience {
+    /// That of a command that has no time limit of its own, and that a signal ends at once.
+    pub(crate) fn endless() -> Self {
+        Self::until(CancellationToken::new())
+    }
+
+    /// That of a command that waits until it is stopped.
+    pub(crate) fn until(stop: CancellationToken) -> Self {
+        Self { give_up_after: Duration::MAX, stop }
+    }
+
+    /// The same without a time limit: for work that may take long.
+    pub(crate) fn unlimited(&self) -> Self {
+        Self::until(self.stop.clone())
+    }
+
+    /// What a look at a path tells, made on a thread of its own. Messages name the path as it is given here. Once begun, the
+    /// look runs to its end, also when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// What the look says; [`NoAnswer`] when the time is up, which is ten seconds at least; [`StoppedEarly`].
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        path: &Path,
+        look: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let most = self.give_up_after.max(SILENT_MIN);
+        let began = Instant::now();
+        let looking = tokio::task::spawn_blocking(look);
+        let in_vain = async {
+            tokio::time::sleep(most.min(SAID_AFTER)).await;
+            let more = most.saturating_sub(SAID_AFTER);
+            if !more.is_zero() {
+                tracing::warn!("waits for `{}`, which does not answer", path.display());
+                tokio::time::sleep(more).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            looked = looking => looked.context("a look at a path broke off")?,
+            () = self.stop.cancelled() => {
+                Err(StoppedEarly(format!(", while it waited for `{}`", path.display())).into())
+            }
+            () = in_vain => Err(NoAnswer { waited: began.elapsed(), path: path.to_owned() }.into()),
+        }
+    }
+
+    /// What a store answers, once it does.
+    ///
+    /// # Errors
+    /// What the store says of all else, at once; or that it does not answer, when the time is up.
+    pub(crate) async fn wait_for<T>(&self, asked: impl AsyncFn() -> Result<T, StoreError>) -> Result<T> {
+        let (began, mut pause) = (Instant::now(), PAUSE);
+        loop {
+            let error = match asked().await {
+                Err(error) if error.kind == StoreErrorKind::Unreachable => error,
+                answered => return Ok(answered?),
+            };
+            if began.elapsed() >= self.give_up_after {
+                return Err(error.into());
+            }
+            tracing::warn!("waits for store `{}`: {}", error.store, chain(&error));
+            tokio::select! {
+                () = self.stop.cancelled() => {
+                    return Err(StoppedEarly(format!(", while it waited: {}", chain(&error))).into());
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
