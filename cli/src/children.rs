@@ -37,6 +37,9 @@ pub(crate) struct Line {
     answers: u64,
     #[serde(default)]
     asked: Vec<(String, String)>,
+    /// The stores that it waits for to write: account, store, and for how many seconds.
+    #[serde(default)]
+    writes: Vec<(String, String, u64)>,
     /// That it cannot write to Mill's own state: why, and for how many ms that has been so, and has not been seen.
     #[serde(default)]
     still: Option<(String, u64, u64)>,
@@ -62,6 +65,12 @@ impl Line {
                 .collect(),
             answers: snapshot.answers,
             asked: snapshot.asked.iter().map(|at| (at.account.to_string(), at.store.to_string())).collect(),
+            writes: snapshot
+                .writes
+                .iter()
+                .filter(|(_, waited)| waited.as_secs() > 0)
+                .map(|(at, waited)| (at.account.to_string(), at.store.to_string(), waited.as_secs()))
+                .collect(),
             still: snapshot.still.as_ref().map(|still| {
                 let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
                 (still.why.to_string(), ms(still.since), ms(still.last))
@@ -154,6 +163,11 @@ impl Children {
             snapshot.awaited.extend(line.awaited.iter().filter_map(awaited));
             snapshot.answers += line.answers;
             snapshot.asked.extend(line.asked.iter().filter_map(|(account, store)| address(account, store)));
+            for (account, store, seconds) in &line.writes {
+                let Some(store) = address(account, store) else { continue };
+                let longest = snapshot.writes.entry(store).or_default();
+                *longest = Duration::from_secs(*seconds).max(*longest);
+            }
             let still = line.still.as_ref().and_then(still);
             // Whoever failed last says whether it fails now.
             snapshot.still = snapshot.still.take().into_iter().chain(still).max_by_key(|still| still.last);

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use mill_local::Standstill;
 use mill_model::{RunSum, StoreAddress, Totals};
-use mill_ports::{Awaited, Statistics};
+use mill_ports::{Awaited, Clock, Statistics};
 
 use crate::local_state;
 use crate::names::Names;
 use crate::output::bytes;
+use crate::running::silence::time;
 
 /// Where a run stands, summed over all its processes.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +40,8 @@ pub(crate) struct Snapshot {
     pub(crate) answers: u64,
     /// The stores that have not answered all that they were asked.
     pub(crate) asked: BTreeSet<StoreAddress>,
+    /// The stores that are waited for to write, and for how long at the longest.
+    pub(crate) writes: BTreeMap<StoreAddress, Duration>,
     /// Whether Mill's own state cannot be written.
     pub(crate) still: Option<Standstill>,
 }
@@ -48,7 +51,8 @@ pub(crate) type AwaitedStores = BTreeMap<StoreAddress, Awaited>;
 
 impl Snapshot {
     /// Where this process stands; whether it still finds work is the caller's to say.
-    pub(crate) fn of(statistics: &Statistics) -> Self {
+    pub(crate) fn of(statistics: &Statistics, clock: &dyn Clock) -> Self {
+        let now = clock.monotonic();
         Self {
             totals: statistics.totals(),
             run: statistics.totals_of_run().sum,
@@ -65,6 +69,7 @@ impl Snapshot {
             awaited: statistics.awaited(),
             answers: statistics.answers.load(Relaxed),
             asked: statistics.asked(),
+            writes: statistics.writes().into_iter().map(|(store, since)| (store, now.since(since))).collect(),
             still: local_state::standstill(),
         }
     }
@@ -85,14 +90,42 @@ impl Snapshot {
             names.text(&format!("; waits for store `{store}`: {}", awaited.reason))
         };
         let waits: String = self.awaited.iter().map(waits).collect();
+        let writes: String = long_writes(&self.writes).map(|(_, said)| names.text(&format!("; {said}"))).collect();
         format!(
-            "{} of {}{more} items, {} of {}{more}, {}/s{left}{waits}",
+            "{} of {}{more} items, {} of {}{more}, {}/s{left}{waits}{writes}",
             self.run.done(),
             self.run.survey.listed,
             bytes(moved),
             bytes(self.bytes_queued.max(moved)),
             bytes((moved as f64 / seconds) as u64),
         )
+    }
+}
+
+/// A write is said to be waited for from then on. It may take long: that ends no run.
+const LONG_WRITE: Duration = Duration::from_secs(30);
+
+/// The stores that are waited for to write for so long that it is said, and what is said.
+fn long_writes(writes: &BTreeMap<StoreAddress, Duration>) -> impl Iterator<Item = (&StoreAddress, String)> {
+    let long = writes.iter().filter(|(_, waited)| **waited >= LONG_WRITE);
+    long.map(|(store, waited)| (store, format!("waits for store `{store}` to write ({})", time(*waited))))
+}
+
+/// Says in the log, once each time, that a store is waited for to write: where nothing shows it.
+#[derive(Debug, Default)]
+pub(crate) struct WriteLog {
+    said: BTreeSet<StoreAddress>,
+}
+
+impl WriteLog {
+    pub(crate) fn look(&mut self, writes: &BTreeMap<StoreAddress, Duration>) {
+        let long: BTreeMap<&StoreAddress, String> = long_writes(writes).collect();
+        self.said.retain(|store| long.contains_key(store));
+        for (store, said) in long {
+            if self.said.insert(store.clone()) {
+                tracing::warn!("{said}");
+            }
+        }
     }
 }
 
@@ -106,6 +139,7 @@ pub(crate) struct Progress {
     said: Instant,
     names: Names,
     quiet: bool,
+    log: WriteLog,
 }
 
 /// How many transfers in hand are shown.
@@ -126,13 +160,15 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        Self { bars: bars.clone(), total, below: Vec::new(), began: now, said: now, names: names.clone(), quiet }
+        let (bars, names, log) = (bars.clone(), names.clone(), WriteLog::default());
+        Self { bars, total, below: Vec::new(), began: now, said: now, names, quiet, log }
     }
 
     /// Shows where the run stands.
     pub(crate) fn show(&mut self, snapshot: &Snapshot) {
         let since = self.began.elapsed();
         let Some(total) = &self.total else {
+            self.log.look(&snapshot.writes);
             if !self.quiet && self.said.elapsed() >= PLAIN_EVERY {
                 self.said = Instant::now();
                 self.say(&snapshot.line(since, &self.names));
@@ -184,5 +220,22 @@ impl Progress {
             bar.finish_and_clear();
         }
         self.began.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mill_model::{AccountId, StoreId};
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_hangs_is_shown_with_its_store_and_since_when() {
+        let store = |id| StoreAddress { account: AccountId::new("x").unwrap(), store: StoreId::new(id).unwrap() };
+        let seconds = Duration::from_secs;
+        let writes = [(store("1"), seconds(29)), (store("2"), seconds(45))].into();
+        let snapshot = Snapshot { writes, ..Snapshot::default() };
+        let line = snapshot.line(seconds(60), &Names::Policies);
+        assert!(line.ends_with("/s; waits for store `x:2` to write (45s)"), "{line}");
     }
 }

@@ -335,7 +335,7 @@ impl Working {
     }
 
     fn snapshot(&self, works: &Works, producing: bool) -> Snapshot {
-        let mut snapshot = Snapshot { producing, ..Snapshot::of(&works.statistics) };
+        let mut snapshot = Snapshot { producing, ..Snapshot::of(&works.statistics, &*works.engine.clock) };
         if let Doing::Children(children) = &self.doing {
             children.add_to(&mut snapshot);
         }

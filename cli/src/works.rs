@@ -78,7 +78,7 @@ impl Works {
         } else {
             fleet::policy_store(config, own.clone(), &space).await?
         };
-        let files = Arc::new(AskedStore::new(files, own, statistics.clone()));
+        let files = Arc::new(AskedStore::new(files, own, statistics.clone(), engine.clock.clone()));
         let refresh = config.duration("policies.refresh")?;
         let policies = Arc::new(PolicyBook::of_store(files, space, engine.clock.clone(), refresh));
         let misplaced = Arc::<Misplaced>::default();
@@ -94,7 +94,8 @@ impl Works {
             installation,
         });
         let configured = Some(stores.clone());
-        let stores = Arc::new(AskedStores { stores, statistics: statistics.clone() });
+        let clock = engine.clock.clone();
+        let stores = Arc::new(AskedStores { stores, statistics: statistics.clone(), clock });
         Ok(Self { configured, ..Self::of(engine, policies, (stores, statistics), (misplaced, places)) })
     }
 

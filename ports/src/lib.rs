@@ -31,7 +31,7 @@ pub use queue::{
     BatchReport, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind, QueueLimits, Receipt,
     TaskQueue,
 };
-pub use statistics::{Awaited, InHand, Question, Statistics, Transferring};
+pub use statistics::{Awaited, InHand, OpenWrite, Question, Statistics, Transferring, WriteProgress};
 pub use store::{
     Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, LeftOut, ListPage, Listed,
     Listing, Origin, Place, Presence, Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mill_model::{Fates, RunSum, StoreAddress, SurveySum, TaskId, Totals, Work};
+use mill_model::{Fates, Monotonic, RunSum, StoreAddress, SurveySum, TaskId, Totals, Work};
 
 use crate::task_ledger::{EndedTask, TaskLedger};
 
@@ -29,6 +29,8 @@ pub struct Statistics {
     pub answers: AtomicU64,
     /// What stores were asked and have not answered: whom each question went to.
     asked: Mutex<BTreeMap<u64, StoreAddress>>,
+    /// What stores were asked to write and have not answered: whom, and since when it is the store that is waited for.
+    writes: Mutex<BTreeMap<u64, (StoreAddress, Option<Monotonic>)>>,
 }
 
 /// Why work waits for a store.
@@ -154,6 +156,24 @@ impl Statistics {
         locked(&self.asked).values().cloned().collect()
     }
 
+    /// Notes that a store is asked to write, until this is dropped.
+    pub fn write(self: &Arc<Self>, store: &StoreAddress, now: Monotonic) -> OpenWrite {
+        let key = self.next.fetch_add(1, Relaxed);
+        locked(&self.writes).insert(key, (store.clone(), Some(now)));
+        OpenWrite(WriteProgress { statistics: self.clone(), key })
+    }
+
+    /// The stores that are waited for to write, and since when at the longest.
+    pub fn writes(&self) -> BTreeMap<StoreAddress, Monotonic> {
+        let mut oldest = BTreeMap::new();
+        for (store, since) in locked(&self.writes).values() {
+            if let Some(since) = *since {
+                oldest.entry(store.clone()).and_modify(|at: &mut Monotonic| *at = since.min(*at)).or_insert(since);
+            }
+        }
+        oldest
+    }
+
     /// The larger transfers going on, oldest first.
     pub fn in_hand(&self) -> Vec<Arc<InHand>> {
         locked(&self.in_hand).values().cloned().collect()
@@ -177,6 +197,48 @@ impl Question<'_> {
 impl Drop for Question<'_> {
     fn drop(&mut self) {
         locked(&self.statistics.asked).remove(&self.key);
+    }
+}
+
+/// A write that a store was asked for, open until this is dropped.
+#[derive(Debug)]
+pub struct OpenWrite(WriteProgress);
+
+impl OpenWrite {
+    /// Where it is noted how the write goes on.
+    pub fn progress(&self) -> WriteProgress {
+        self.0.clone()
+    }
+}
+
+impl Drop for OpenWrite {
+    fn drop(&mut self) {
+        locked(&self.0.statistics.writes).remove(&self.0.key);
+    }
+}
+
+/// How a write goes on. What is noted after its end is of no effect.
+#[derive(Debug, Clone)]
+pub struct WriteProgress {
+    statistics: Arc<Statistics>,
+    key: u64,
+}
+
+impl WriteProgress {
+    /// Notes that something of it has moved: from now on the store is waited for.
+    pub fn moved(&self, now: Monotonic) {
+        self.waits_since(Some(now));
+    }
+
+    /// Notes that it waits for something else: its source.
+    pub fn rests(&self) {
+        self.waits_since(None);
+    }
+
+    fn waits_since(&self, at: Option<Monotonic>) {
+        if let Some((_, since)) = locked(&self.statistics.writes).get_mut(&self.key) {
+            *since = at;
+        }
     }
 }
 

@@ -251,11 +251,11 @@ impl Pair {
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<Misplaced>::default();
         let (plain_from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
-        let from = AskedStore::new(plain_from.clone(), address(&source), statistics.clone());
+        let from = AskedStore::new(plain_from.clone(), address(&source), statistics.clone(), engine.clock.clone());
         let looks = (patience, args.remove_vanished);
         let holds_something = self.source.holds_something(&from, &engine.clock, looks).await?;
         let (plain_to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
-        let to = AskedStore::new(plain_to.clone(), address(&destination), statistics.clone());
+        let to = AskedStore::new(plain_to.clone(), address(&destination), statistics.clone(), engine.clock.clone());
         let owner = DestinationSpace { store: address(&destination), space: space.clone() };
         if let End::Remote(_) = &self.destination
             && !may_create
@@ -291,7 +291,8 @@ impl Pair {
         let policy =
             AccountPolicy::mirror(account, space, source, destination, Compare::Differences, args.remove_vanished);
         let policies = Arc::new(PolicyBook::fixed(vec![policy]));
-        let stores = Arc::new(AskedStores { stores: Arc::new(stores), statistics: statistics.clone() });
+        let clock = engine.clock.clone();
+        let stores = Arc::new(AskedStores { stores: Arc::new(stores), statistics: statistics.clone(), clock });
         Ok(Works::of(engine, policies, (stores, statistics), (misplaced, places)))
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use mill_model::QueueName;
-use mill_ports::Statistics;
 use mill_processors::Refusals;
 use mill_workman::{DrainError, OnFinalFailure, Stop};
 use tokio::io::AsyncReadExt;
@@ -16,13 +15,16 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::output::line;
 use crate::patience::Patience;
-use crate::progress::Snapshot;
+use crate::progress::{Snapshot, WriteLog};
 use crate::running;
 use crate::stop::{self, Stopping};
 use crate::works::{Works, workman_settings};
 
 /// How often a child reports.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// How often it is looked for writes that take long.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs it.
 pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
@@ -65,8 +67,7 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
         anyhow::Ok(cut_short)
     };
     let cut_short = if args.child {
-        let mut reporter =
-            Reporter { statistics: works.statistics.clone(), refusals: works.refusals.clone(), refused: 0 };
+        let mut reporter = Reporter { works: &works, refusals: works.refusals.clone(), refused: 0 };
         let beside = async { tokio::join!(end_with_standard_input(stopping), reporter.report()) };
         let cut_short = tokio::select! {
             cut_short = work => cut_short,
@@ -75,7 +76,10 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
         line(reporter.text()?);
         cut_short?
     } else {
-        work.await?
+        tokio::select! {
+            cut_short = work => cut_short?,
+            () = log_writes(&works) => None, // It never ends.
+        }
     };
     for remark in works.misplaced.remarks() {
         tracing::error!("{remark}");
@@ -84,6 +88,19 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
         tracing::error!("{why}");
     }
     Ok(works.misplaced.exit(if cut_short.is_some() { Exit::Partial } else { Exit::Done }))
+}
+
+fn snapshot(works: &Works) -> Snapshot {
+    Snapshot::of(&works.statistics, &*works.engine.clock)
+}
+
+/// Says in the log for which store a write waits. Of a child its parent says it.
+async fn log_writes(works: &Works) {
+    let mut log = WriteLog::default();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        log.look(&snapshot(works).writes);
+    }
 }
 
 /// Stops gently when the parent closes the pipe, also by dying.
@@ -95,14 +112,14 @@ async fn end_with_standard_input(stopping: Stopping) {
 }
 
 /// Tells the parent of this process what it does.
-struct Reporter {
-    statistics: Arc<Statistics>,
+struct Reporter<'w> {
+    works: &'w Works,
     refusals: Arc<Refusals>,
     /// How many refusals are told already.
     refused: usize,
 }
 
-impl Reporter {
+impl Reporter<'_> {
     async fn report(&mut self) {
         let mut last = String::new();
         loop {
@@ -119,6 +136,6 @@ impl Reporter {
     fn text(&mut self) -> serde_json::Result<String> {
         let refused = self.refusals.kept_since(self.refused);
         self.refused += refused.len();
-        serde_json::to_string(&Line::of(&Snapshot::of(&self.statistics), refused))
+        serde_json::to_string(&Line::of(&snapshot(self.works), refused))
     }
 }

@@ -144,7 +144,7 @@ pub(crate) async fn limited_store() -> StoreSubject {
 
 /// With what it is asked noted.
 pub(crate) async fn asked_store() -> StoreSubject {
-    store(AskedStore::new(memory(StoreHabits::default()), address(), Arc::default()))
+    store(AskedStore::new(memory(StoreHabits::default()), address(), Arc::default(), Arc::new(HandClock::new())))
 }
 
 /// Counted.
@@ -174,7 +174,7 @@ pub(crate) async fn limited_of_a_service() -> StoreSubject {
 
 /// The same, with what it is asked noted.
 pub(crate) async fn asked_of_a_service() -> StoreSubject {
-    store(AskedStore::new(of_a_service(), address(), Arc::default()))
+    store(AskedStore::new(of_a_service(), address(), Arc::default(), Arc::new(HandClock::new())))
 }
 
 /// The same, counted.

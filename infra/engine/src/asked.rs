@@ -1,8 +1,8 @@
 //! Stores that note what they are asked and have not answered, so that a server that is silent, or a mount that hangs, is told
 //! from a survey that takes long.
 //!
-//! Only questions that change nothing are noted. How long a write may be silent nobody can say: a disk may take minutes
-//! to make a large file durable.
+//! Only questions that change nothing may end a run. How long a write may be silent nobody can say: a disk may take minutes
+//! to make a large file durable. So writes are noted apart, to be shown.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,11 +11,10 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use mill_model::{AccountId, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Version};
-
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, Respelling, SourceStore, SpaceFacts, SpaceList, Statistics, StoreError, StoreErrorKind, Stores, When,
-    Written,
+    Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, OpenWrite, Origin,
+    Place, Presence, Reading, Respelling, SourceStore, SpaceFacts, SpaceList, Statistics, StoreError, StoreErrorKind,
+    Stores, When, WriteProgress, Written,
 };
 
 /// The stores of a process, with what they are asked noted in its [`Statistics`].
@@ -25,12 +24,25 @@ pub struct AskedStores {
     pub stores: Arc<dyn Stores>,
     /// Where it is noted.
     pub statistics: Arc<Statistics>,
+    /// The time, for how long a write takes.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl AskedStores {
     fn note(&self, account: &AccountId, store: &StoreId) -> Note {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
-        Note { address, statistics: self.statistics.clone() }
+        Note { address, statistics: self.statistics.clone(), clock: self.clock.clone() }
+    }
+
+    /// The store that `opening` gives, which itself is a question.
+    async fn opened<S: ?Sized>(
+        &self,
+        (account, store): (&AccountId, &StoreId),
+        opening: impl Future<Output = Result<Arc<S>, StoreError>>,
+    ) -> Result<Arc<AskedStore<S>>, StoreError> {
+        let note = self.note(account, store);
+        let store = note.of(opening).await?;
+        Ok(Arc::new(AskedStore { store, note }))
     }
 }
 
@@ -38,21 +50,15 @@ impl AskedStores {
 #[deny(clippy::missing_trait_methods)]
 impl Stores for AskedStores {
     async fn source(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn SourceStore>, StoreError> {
-        let note = self.note(account, store);
-        let store = note.of(self.stores.source(account, store)).await?;
-        Ok(Arc::new(AskedStore { store, note }))
+        Ok(self.opened((account, store), self.stores.source(account, store)).await?)
     }
 
     async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
-        let note = self.note(account, store);
-        let store = note.of(self.stores.destination(account, store)).await?;
-        Ok(Arc::new(AskedStore { store, note }))
+        Ok(self.opened((account, store), self.stores.destination(account, store)).await?)
     }
 
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
-        let note = self.note(account, store);
-        let store = note.of(self.stores.deletable(account, store)).await?;
-        Ok(Arc::new(AskedStore { store, note }))
+        Ok(self.opened((account, store), self.stores.deletable(account, store)).await?)
     }
 
     /// Asks both, so each is noted: which of them is silent is not known.
@@ -81,8 +87,8 @@ pub struct AskedStore<S: ?Sized> {
 
 impl<S: ?Sized> AskedStore<S> {
     /// `store`, which is known by `address`.
-    pub fn new(store: Arc<S>, address: StoreAddress, statistics: Arc<Statistics>) -> Self {
-        Self { store, note: Note { address, statistics } }
+    pub fn new(store: Arc<S>, address: StoreAddress, statistics: Arc<Statistics>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, note: Note { address, statistics, clock } }
     }
 
     /// What was opened, each piece of it a question.
@@ -99,6 +105,7 @@ impl<S: ?Sized> AskedStore<S> {
 struct Note {
     address: StoreAddress,
     statistics: Arc<Statistics>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Note {
@@ -123,6 +130,22 @@ impl Note {
             Some((answer, (note, stream)))
         };
         futures::stream::unfold((self, stream), next).boxed()
+    }
+
+    /// Notes that the store is asked to write something.
+    fn write(&self) -> OpenWrite {
+        self.statistics.write(&self.address, self.clock.monotonic())
+    }
+
+    /// The body of a write, which waits for its source while a piece is fetched, and not for the store.
+    fn fed(&self, write: &OpenWrite, body: Body) -> Body {
+        let next = |(mut body, progress, clock): (Body, WriteProgress, Arc<dyn Clock>)| async move {
+            progress.rests();
+            let piece = body.next().await;
+            progress.moved(clock.monotonic());
+            Some((piece?, (body, progress, clock)))
+        };
+        futures::stream::unfold((body, write.progress(), self.clock.clone()), next).boxed()
     }
 }
 
@@ -189,11 +212,13 @@ impl<S: SourceStore + ?Sized> SourceStore for AskedStore<S> {
 #[deny(clippy::missing_trait_methods)]
 impl<S: DestinationStore + ?Sized> DestinationStore for AskedStore<S> {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        let _write = self.note.write();
         self.store.create_space(space).await
     }
 
     async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
-        self.store.put(item, content, when, body).await
+        let write = self.note.write();
+        self.store.put(item, content, when, self.note.fed(&write, body)).await
     }
 
     async fn take(
@@ -204,7 +229,13 @@ impl<S: DestinationStore + ?Sized> DestinationStore for AskedStore<S> {
         origin: &Origin,
         going: Going<'_>,
     ) -> Result<Option<Written>, StoreError> {
-        self.store.take(item, content, when, origin, going).await
+        let write = self.note.write();
+        let progress = write.progress();
+        let moving = |bytes| {
+            progress.moved(self.note.clock.monotonic());
+            going(bytes)
+        };
+        self.store.take(item, content, when, origin, &moving).await
     }
 
     async fn put_properties(
@@ -213,14 +244,17 @@ impl<S: DestinationStore + ?Sized> DestinationStore for AskedStore<S> {
         properties: &Properties,
         when: &When,
     ) -> Result<Written, StoreError> {
+        let _write = self.note.write();
         self.store.put_properties(item, properties, when).await
     }
 
     async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
+        let _write = self.note.write();
         self.store.respell(space, respelling).await
     }
 
     async fn tidy(&self) {
+        let _write = self.note.write();
         self.store.tidy().await;
     }
 }
@@ -229,10 +263,15 @@ impl<S: DestinationStore + ?Sized> DestinationStore for AskedStore<S> {
 #[deny(clippy::missing_trait_methods)]
 impl<S: DeletableStore + ?Sized> DeletableStore for AskedStore<S> {
     async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        let _write = self.note.write();
         self.store.remove_empty_space(space).await
     }
 
     async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+        let _write = self.note.write();
         self.store.delete(item, when).await
     }
 }
+
+#[cfg(test)]
+mod tests;

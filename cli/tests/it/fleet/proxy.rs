@@ -40,6 +40,8 @@ pub(crate) enum Mood {
     SilentAfter(u64),
     /// No call on a path with these words in it is ever answered.
     SilentAbout(&'static str),
+    /// No call that puts an item with these words in its path is ever answered.
+    SilentPuts(&'static str),
     /// The first two calls of a method on an item are answered with 500.
     FailsTwice,
     /// Calls of this method on items with these words in their path are denied.
@@ -224,6 +226,7 @@ impl State {
             | Mood::Denies(..)
             | Mood::Archives(_)
             | Mood::SilentAbout(_)
+            | Mood::SilentPuts(_)
             | Mood::Answers(..) => {
                 return Lot::Passes;
             }
@@ -274,7 +277,11 @@ async fn answer(state: Arc<State>, call: Request<Incoming>) -> io::Result<Answer
     state.count(&call);
     let fails = mood == Mood::FailsTwice && state.fails_now(&call);
     let denied = denial(mood, &call);
-    let is_silent = matches!(mood, Mood::SilentAbout(words) if call.uri().path().contains(words));
+    let is_silent = match mood {
+        Mood::SilentAbout(words) => call.uri().path().contains(words),
+        Mood::SilentPuts(words) => call.method() == Method::PUT && call.uri().path().contains(words),
+        _ => false,
+    };
     let archived = matches!(mood, Mood::Archives(words) if call.uri().path().contains(words));
     let speaks_json = call.headers().contains_key("x-amz-target");
     let _put = (call.method() == Method::PUT).then(|| Put::begun(&state));

@@ -1,5 +1,6 @@
 //! Servers that take a call and never answer: given up in the time that was allowed, by name, and told from slow ones.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -173,4 +174,26 @@ fn items_of_a_bucket_that_fails_for_a_while_arrive_in_the_same_run() {
     proxy.set(Mood::Quiet);
     let ran = ends(run).expect(0);
     assert_eq!(ran.json()["copied"], 2 * ITEMS, "{} {}", ran.out, ran.err);
+}
+
+/// It is shown where no bar is, and in the log where nothing is shown; and it ends no run.
+#[test]
+fn a_write_that_is_never_answered_is_said_with_its_store_and_ends_no_run() {
+    bucket(&World::new(), "mute-writes", 0);
+    let (world, proxy) = (World::new(), Proxy::before(ministack(), 1));
+    world.write("src/a", "a");
+    proxy.set(Mood::SilentPuts("copies/a"));
+    for (how, before) in [("--json", "mill: "), ("--quiet", " WARN ")] {
+        let to = ["mirror", "src", "s3://mute-writes/copies", "--destination-endpoint", proxy.address()];
+        let mut mirror = begin(&world, &[&to[..], &["--give-up-after", "1s", how]].concat());
+        let mut lines = BufReader::new(mirror.stderr.as_mut().unwrap());
+        let mut said = String::new();
+        let is_it =
+            |line: &str| line.contains("waits for `s3://mute-writes/copies` to write (") && line.contains(before);
+        while !said.lines().any(is_it) {
+            assert!(lines.read_line(&mut said).unwrap() > 0, "{how}: it ended without a word of it: {said}");
+        }
+        mirror.kill().unwrap();
+        mirror.wait().unwrap();
+    }
 }
