@@ -13,7 +13,7 @@ use crate::names::Names;
 const VERSION: &str =
     if TEST_BUILD { concat!(env!("CARGO_PKG_VERSION"), " (test build)") } else { env!("CARGO_PKG_VERSION") };
 
-/// Keeps copies of stored content in step, proves them intact, and writes down what happened.
+/// Keeps copies of stored content in sync, proves them intact, and writes down what happened.
 #[derive(Debug, Parser)]
 #[command(
     name = "mill",
@@ -48,7 +48,7 @@ pub(crate) enum Command {
         mill mirror ~/Pictures /mnt/backup/Pictures\n  \
         mill mirror ~/Pictures /mnt/backup/Pictures --remove-vanished\n  \
         mill mirror ~/Pictures s3://my-backup/pictures\n\n\
-        Run it again at any time: what is in step is not read again. A run that was stopped or killed goes on\n\
+        Run it again at any time: what is in sync is not read again. A run that was stopped or killed goes on\n\
         where it was. Without --remove-vanished nothing is ever deleted.")]
     Mirror(Mirror),
     /// Make a configuration and a folder of policies to begin with
@@ -60,7 +60,7 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = EngineKind::Local)]
         engine: EngineKind,
     },
-    /// Find all work that the policies ask for, and do it, until every copy is in step
+    /// Find all work that the policies ask for, and do it, until every copy is in sync
     Run(Run),
     /// Find work and queue it; meant for cron
     #[command(subcommand)]
@@ -182,7 +182,7 @@ pub(crate) struct Ends {
 pub(crate) struct Mirror {
     /// The folder to copy, or s3://BUCKET/PREFIX; it is only read
     pub(crate) source: PathBuf,
-    /// The folder to bring in step, or s3://BUCKET/PREFIX; it is made if its parent is there
+    /// The folder to bring in sync, or s3://BUCKET/PREFIX; it is made if its parent is there
     pub(crate) destination: PathBuf,
     #[command(flatten)]
     pub(crate) ends: Ends,

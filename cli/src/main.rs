@@ -1,4 +1,4 @@
-//! `mill`: keeps copies of stored content in step. This crate wires the rooms together and decides nothing.
+//! `mill`: keeps copies of stored content in sync. This crate wires the rooms together and decides nothing.
 
 mod args;
 mod children;

@@ -121,7 +121,7 @@ impl Works {
         }
     }
 
-    /// The book of pairs proven in step.
+    /// The book of pairs proven in sync.
     pub(crate) fn seals(&self) -> Seals {
         Seals::new(self.engine.table("seals"))
     }

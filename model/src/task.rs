@@ -12,7 +12,7 @@ use crate::ids::{AccountId, ContentId, DeleteListId, IdError, SpaceId, StoreId};
 pub struct TaskKind(Cow<'static, str>);
 
 impl TaskKind {
-    /// Bring one space or content item of a destination in step with its source.
+    /// Bring one space or content item of a destination in sync with its source.
     pub const DUPLICATE: Self = Self(Cow::Borrowed("duplicate"));
 
     /// Delete what a granted delete list names, as far as it is still gone.
@@ -106,7 +106,7 @@ pub enum TaskError {
     Id(#[from] IdError),
 }
 
-/// Look at a space, or one item of it, at both ends of a store policy, and bring the destination in step.
+/// Look at a space, or one item of it, at both ends of a store policy, and bring the destination in sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Duplicate {
     /// The owner of both stores.

@@ -28,7 +28,7 @@ impl Compare {
 pub struct StorePolicy {
     /// The store that is read.
     pub source: StoreId,
-    /// The store that is brought in step with it.
+    /// The store that is brought in sync with it.
     pub destination: StoreId,
     /// What is queued.
     pub compare: Compare,

@@ -1,4 +1,4 @@
-//! The kind `duplicate`: bring one space, or one item of it, of a destination in step with its source.
+//! The kind `duplicate`: bring one space, or one item of it, of a destination in sync with its source.
 //!
 //! What is done with an item, by what both sides say when the task runs (an error of either side ends the attempt):
 //!
@@ -76,7 +76,7 @@ pub struct Deps {
     pub policies: Arc<PolicyBook>,
     /// All accounts' stores.
     pub stores: Arc<dyn Stores>,
-    /// What was proven in step.
+    /// What was proven in sync.
     pub seals: Seals,
     /// Which source a destination space belongs to.
     pub owners: Owners,

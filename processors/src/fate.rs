@@ -62,7 +62,7 @@ pub(crate) fn may_give_way(error: &StoreError) -> bool {
     matches!(error.kind, StoreErrorKind::Refused(Refusal::Taken(_) | Refusal::Twin(_)))
 }
 
-/// A failure while `subject` was brought in step.
+/// A failure while `subject` was brought in sync.
 pub(crate) fn failed(class: FailureClass, subject: &str, source: impl Into<mill_ports::BoxError>) -> ProcessorError {
     ProcessorError { class, message: format!("`{subject}` is not in sync yet"), source: Some(source.into()) }
 }

@@ -228,7 +228,7 @@ impl Site {
         self.seals.get(&Self::pair(), &at(item).id).await.unwrap().is_some()
     }
 
-    pub(crate) fn in_step(&self) -> bool {
+    pub(crate) fn in_sync(&self) -> bool {
         self.source.contents(&space()) == self.destination.contents(&space())
     }
 

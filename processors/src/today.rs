@@ -16,7 +16,7 @@ const UNKNOWN_DELAY: Duration = Duration::from_secs(52);
 /// What today's policy says.
 #[derive(Debug)]
 pub(crate) enum Today {
-    /// This store policy asks for the pair to be in step.
+    /// This store policy asks for the pair to be in sync.
     Covers(StorePolicy),
     /// None does.
     Discard {

@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::settings::{Deps, Settings};
 use crate::stores::ReadStores;
 
-/// Loops over every space of every store policy and queues a task for each item that may not be in step.
+/// Loops over every space of every store policy and queues a task for each item that may not be in sync.
 #[derive(Debug)]
 pub struct DuplicationProducer {
     pub(crate) deps: Deps,

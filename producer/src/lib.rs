@@ -1,6 +1,6 @@
 //! Finds work: compares what policies ask for with what listings show, and queues tasks.
 //!
-//! Promise: every item of every space that a store policy covers is either queued or proven to be in step once a run,
+//! Promise: every item of every space that a store policy covers is either queued or proven to be in sync once a run,
 //! whatever crashes, full queues or failing stores come between; one account's trouble never stops another's work.
 //!
 //! Reading order: [`duplication`] (a session as others use it), `stay` (one after another), `session` (the run, its rounds and its ends; what is read of stores goes on beside it),

@@ -26,7 +26,7 @@ pub struct Deps {
     pub state: Arc<dyn Table>,
     /// What workmen count of each account, where the queue cannot tell how many tasks of one it holds.
     pub counts: Option<AccountCounts>,
-    /// What was proven in step before.
+    /// What was proven in sync before.
     pub seals: Seals,
     /// What may be deleted, and by whose grant.
     pub delete_lists: DeleteLists,

@@ -1,4 +1,4 @@
-//! The book of owners: from which source each destination space is kept in step.
+//! The book of owners: from which source each destination space is kept in sync.
 //!
 //! A space that two sources wrote would be emptied by each of what the other put there, so one space has one owner.
 
@@ -35,7 +35,7 @@ impl fmt::Display for DestinationSpace {
 /// Why a space may not be written from a source.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnerError {
-    /// It is kept in step with another source.
+    /// It is kept in sync with another source.
     #[error(
         "the space `{place}` belongs to the source `{owner}`, so `{asked}` may not write it; when `{owner}` shall not \
          write it any more, release it: mill spaces release {} {} '{}'",

@@ -1,7 +1,7 @@
 //! Processes that die at each of the named points, and what is left of it: nothing lost, no wrong copy, nothing stray.
 //!
 //! Each trial takes a world in which all sorts of work wait, lets one [stage](Stage) of the job run into a point, runs
-//! it again without, brings everything in step, and has strangers' tools look at the result. `MILL_CRASHES=25` makes so
+//! it again without, brings everything in sync, and has strangers' tools look at the result. `MILL_CRASHES=25` makes so
 //! many trials of each point; the short form makes one. `MILL_CRASH_POINT=name` tries one point alone.
 
 mod check;

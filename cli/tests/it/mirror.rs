@@ -41,7 +41,7 @@ fn only_what_changed_moves() {
 }
 
 #[test]
-fn a_file_replaced_by_a_folder_and_a_folder_by_a_file_are_in_step_after_one_run() {
+fn a_file_replaced_by_a_folder_and_a_folder_by_a_file_are_in_sync_after_one_run() {
     let world = World::new();
     world.collection("src");
     for n in 0..40 {

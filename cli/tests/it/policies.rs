@@ -34,7 +34,7 @@ fn two_accounts(world: &World) {
 }
 
 #[test]
-fn run_brings_every_copy_of_every_account_in_step() {
+fn run_brings_every_copy_of_every_account_in_sync() {
     let world = World::new();
     two_accounts(&world);
     fs::create_dir_all(world.path("museum/one/empty-space")).unwrap();

@@ -28,7 +28,7 @@ fn accounts(world: &World) {
     }
 }
 
-/// The account that is well is in step, nothing was given up, and the run says that not all was done.
+/// The account that is well is in sync, nothing was given up, and the run says that not all was done.
 #[track_caller]
 fn others_went_on(world: &World, ran: &Ran) {
     assert!(matches!(ran.code, 2 | 50 | 100), "{} {}", ran.out, ran.err);

@@ -1,4 +1,4 @@
-//! Coming to rest: all faults end, loops run until nothing is left to do, and then everything must be in step.
+//! Coming to rest: all faults end, loops run until nothing is left to do, and then everything must be in sync.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl<'w> Rest<'w> {
         Self { world, fleet }
     }
 
-    /// Runs until everything is in step. `None` when that never happens, or a promise was broken.
+    /// Runs until everything is in sync. `None` when that never happens, or a promise was broken.
     pub(crate) async fn come_to_rest(&mut self) -> Option<Held> {
         let mut clean = 0;
         // Where names fold, a loop may change nothing but learn that what stands there is no twin. The next counts it as gone.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use serde_json::{Map, Value, json};
 
-/// One store kept in step with another.
+/// One store kept in sync with another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Copying {
     pub(crate) source: StoreId,

@@ -68,7 +68,7 @@ struct Installation {
 
 impl Installation {
     /// With a space of [`ITEMS`] items that was copied already. The queue repeats and shuffles.
-    async fn in_step(seed: u64) -> Self {
+    async fn in_sync(seed: u64) -> Self {
         let clock = Arc::new(SimClock::new());
         let chance = Arc::new(SeededChance::new(seed));
         let policy = br#"{ "removeVanished": true, "defaultPolicies": [ { "srcStoreId": "1", "destStoreId": "2" } ] }"#;
@@ -98,7 +98,7 @@ impl Installation {
         }
         assert_eq!(installation.produce().await, []);
         installation.work().await;
-        assert!(installation.is_in_step());
+        assert!(installation.is_in_sync());
         installation
     }
 
@@ -237,7 +237,7 @@ impl Installation {
         list
     }
 
-    fn is_in_step(&self) -> bool {
+    fn is_in_sync(&self) -> bool {
         self.source.contents(&space()) == self.destination.contents(&space())
     }
 
@@ -261,7 +261,7 @@ fn held(held: &[HeldDeletes]) -> Option<(u64, bool)> {
 #[tokio::test(start_paused = true)]
 async fn a_space_gone_for_a_day_goes_from_its_copy_when_a_person_confirms_it_and_not_before() {
     for seed in 0..2 {
-        let all = Installation::in_step(seed).await;
+        let all = Installation::in_sync(seed).await;
         all.source.uproot_space(&space());
         let (written, everything) = (all.source.writes(), all.destination.contents(&space()));
 
@@ -293,7 +293,7 @@ async fn a_space_gone_for_a_day_goes_from_its_copy_when_a_person_confirms_it_and
 #[tokio::test(start_paused = true)]
 async fn a_space_that_comes_back_after_it_was_confirmed_is_copied_again_whatever_was_on_its_way() {
     for seed in 0..2 {
-        let all = Installation::in_step(seed).await;
+        let all = Installation::in_sync(seed).await;
         let list = all.confirmed_gone().await;
         for number in 0..=ITEMS {
             all.source.plant(&at(number), "back", Properties::default());
@@ -303,7 +303,7 @@ async fn a_space_that_comes_back_after_it_was_confirmed_is_copied_again_whatever
         assert_eq!(all.produce().await, []);
         assert_eq!(all.state_of(list).await, ListState::Withdrawn);
         all.work().await;
-        assert!(all.is_in_step());
+        assert!(all.is_in_sync());
         assert_eq!((all.owner().await, all.statistics.totals().work.deleted), (Some(address("1")), 0));
     }
 }
@@ -312,7 +312,7 @@ async fn a_space_that_comes_back_after_it_was_confirmed_is_copied_again_whatever
 async fn a_space_that_comes_back_halfway_gets_its_copy_again() {
     let mut halfway = 0;
     for seed in 0..4 {
-        let all = Installation::in_step(seed).await;
+        let all = Installation::in_sync(seed).await;
         all.confirmed_gone().await;
         all.work_on(2).await;
         let left = all.destination.contents(&space()).unwrap().len();
@@ -325,14 +325,14 @@ async fn a_space_that_comes_back_halfway_gets_its_copy_again() {
         assert_eq!(all.owner().await, Some(address("1")));
         assert_eq!(all.produce().await, []);
         all.work().await;
-        assert!(all.is_in_step());
+        assert!(all.is_in_sync());
     }
     assert!(halfway > 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_others_wrote_into_a_space_that_was_confirmed_is_held_under_another_list() {
-    let all = Installation::in_step(1).await;
+    let all = Installation::in_sync(1).await;
     let list = all.confirmed_gone().await;
     all.destination.plant(&at(3), "theirs", Properties::default());
     all.work().await;
@@ -350,7 +350,7 @@ async fn what_others_wrote_into_a_space_that_was_confirmed_is_held_under_another
 #[tokio::test(start_paused = true)]
 async fn vanished_items_go_as_exactly_they_were_confirmed() {
     for seed in 0..2 {
-        let all = Installation::in_step(seed).await;
+        let all = Installation::in_sync(seed).await;
         for number in 0..500 {
             all.source.uproot(&at(number));
         }
@@ -375,7 +375,7 @@ async fn vanished_items_go_as_exactly_they_were_confirmed() {
         let done = ListState::Done { by: GrantedBy::Person("ann".into()), deleted: 490 };
         assert_eq!(all.state_of(list).await, done);
         all.work().await;
-        assert!(all.is_in_step());
+        assert!(all.is_in_sync());
         assert_eq!(all.statistics.totals().work.deleted, 500);
     }
 }
@@ -383,7 +383,7 @@ async fn vanished_items_go_as_exactly_they_were_confirmed() {
 #[tokio::test(start_paused = true)]
 async fn a_mount_that_goes_after_the_survey_loses_nothing_and_is_held_by_the_next() {
     for seed in 0..2 {
-        let all = Installation::in_step(seed).await;
+        let all = Installation::in_sync(seed).await;
         all.source.mount(&space(), "disk/", "disk one");
         assert_eq!(all.produce().await, []);
         all.work().await;
@@ -412,7 +412,7 @@ async fn a_mount_that_goes_after_the_survey_loses_nothing_and_is_held_by_the_nex
 
 #[tokio::test(start_paused = true)]
 async fn tasks_that_nobody_confirmed_delete_nothing_of_a_space_that_is_gone() {
-    let all = Installation::in_step(1).await;
+    let all = Installation::in_sync(1).await;
     all.source.uproot_space(&space());
     let everything = all.destination.contents(&space());
     all.produce().await;

@@ -9,7 +9,7 @@ use super::sides::{Proven, Side, Sides};
 use crate::stop::Stop;
 
 impl Sides<'_> {
-    /// Brings an item in step. What changes under its hands is looked at once more.
+    /// Brings an item in sync. What changes under its hands is looked at once more.
     pub(super) async fn item_by_its_name(&self, item: &ItemAddress) -> Result<(), Stop> {
         match self.look(item).await {
             Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Precondition | StoreErrorKind::Changed) => {

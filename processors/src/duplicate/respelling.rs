@@ -67,7 +67,7 @@ impl Twins {
 }
 
 impl Sides<'_> {
-    /// Brings an item in step, after what bears another spelling of its name has taken this one, where it may.
+    /// Brings an item in sync, after what bears another spelling of its name has taken this one, where it may.
     pub(super) async fn item(&self, item: &ItemAddress) -> Result<(), Stop> {
         // Each directory on the way may be spelled otherwise.
         let levels = item.id.as_str().split('/').count();

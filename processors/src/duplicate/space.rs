@@ -6,7 +6,7 @@ use super::sides::Sides;
 use crate::stop::Stop;
 
 impl Sides<'_> {
-    /// Brings the destination space itself in step; its items have their own tasks.
+    /// Brings the destination space itself in sync; its items have their own tasks.
     pub(super) async fn space(&self) -> Result<(), Stop> {
         match self.source_space().await? {
             Presence::Here(_) => self.create_space(self.made()).await,

@@ -1,4 +1,4 @@
-//! Compare `differences`: what listings and seals prove to be in step is not queued.
+//! Compare `differences`: what listings and seals prove to be in sync is not queued.
 
 use std::num::NonZeroUsize;
 
@@ -6,7 +6,7 @@ use super::world::{DIFFERENCES, ONE, World, is_finished};
 use crate::Settings;
 
 /// Both sides with the same items, all of them sealed.
-async fn in_step(file: &str, count: usize) -> World {
+async fn in_sync(file: &str, count: usize) -> World {
     let world = World::new(file);
     world.plant("1", "item", count);
     world.plant("2", "item", count);
@@ -22,7 +22,7 @@ fn nibble(most: usize) -> impl FnOnce(&mut Settings) {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_sealed_at_both_sides_is_counted_and_not_queued() {
-    let world = in_step(DIFFERENCES, 120).await;
+    let world = in_sync(DIFFERENCES, 120).await;
     let report = world.session().await;
     assert!(is_finished(&report));
     assert!(world.queue.sent().is_empty());
@@ -32,7 +32,7 @@ async fn what_is_sealed_at_both_sides_is_counted_and_not_queued() {
 
 #[tokio::test(start_paused = true)]
 async fn compare_everything_trusts_no_seal() {
-    let world = in_step(ONE, 12).await;
+    let world = in_sync(ONE, 12).await;
     world.session().await;
     assert_eq!(world.ids().len(), 12);
     assert_eq!(world.statistics.totals().examined(), 0);
@@ -41,7 +41,7 @@ async fn compare_everything_trusts_no_seal() {
 #[tokio::test(start_paused = true)]
 async fn a_change_at_either_side_a_missing_item_and_a_lost_seal_are_queued() {
     for most in [2, 1_000] {
-        let world = in_step(DIFFERENCES, 50).await;
+        let world = in_sync(DIFFERENCES, 50).await;
         world.plant_one("1", "item00003"); // written again: another version
         world.plant_one("2", "item00011");
         world.store("2").uproot(&super::world::item("s", "item00022"));
@@ -72,8 +72,8 @@ async fn a_version_too_young_proves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_stretch_in_step_moves_the_marker_without_queueing() {
-    let world = in_step(DIFFERENCES, 450).await;
+async fn a_long_stretch_in_sync_moves_the_marker_without_queueing() {
+    let world = in_sync(DIFFERENCES, 450).await;
     for name in ["new1", "new2", "new3"] {
         world.plant_one("1", name);
     }

@@ -1,4 +1,4 @@
-//! What must be true when all is in step again, whoever died on the way; asked of tools that are not Mill's.
+//! What must be true when all is in sync again, whoever died on the way; asked of tools that are not Mill's.
 
 use super::job::{Job, Stage};
 use super::template::{NO_ENVELOPE, PROPERTY, WITH_PROPERTY};

@@ -117,7 +117,7 @@ impl Job {
         (self.armed, self.log) = (None, None);
     }
 
-    /// Brings everything in step.
+    /// Brings everything in sync.
     pub(super) fn finish(&mut self, stage: Stage) {
         self.out_of_the_way();
         self.until_it_ends(&["run", "--quiet"], &[0, 2, 50]);

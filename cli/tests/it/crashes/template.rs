@@ -27,7 +27,7 @@ pub(super) const ACCOUNTS: [&str; 3] = ["library", "later", "thin"];
 pub(super) struct Template(World);
 
 impl Template {
-    /// A destination in step, and changes to its source since.
+    /// A destination in sync, and changes to its source since.
     pub(super) fn new() -> Self {
         let world = World::new();
         world.mill(&["init", "."]).expect(0);

@@ -123,8 +123,8 @@ fn an_item_and_a_task_cost_no_more_requests_than_are_told() {
 
     job.policy("differences");
     let [source, destination, queues] = job.run();
-    println!("in step: {source:?}\n{destination:?}\n{queues:?}");
-    assert_eq!(of_items(&source)[1..], [0, 0], "nothing that is in step is read");
+    println!("in sync: {source:?}\n{destination:?}\n{queues:?}");
+    assert_eq!(of_items(&source)[1..], [0, 0], "nothing that is in sync is read");
     assert_eq!(of_items(&destination)[1..], [0, 0], "or written");
 }
 

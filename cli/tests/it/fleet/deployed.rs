@@ -298,7 +298,7 @@ const NOT_SEEN: [(&str, &[&str]); 3] = [
 /// allows no other. Uploads in parts are not among them: this server's CRC64NVME of one is wrong, so none can be completed;
 /// what they need has the same name as for a whole item, `s3:PutObject`.
 #[test]
-fn the_deployed_containers_keep_copies_in_step_within_what_their_roles_allow() {
+fn the_deployed_containers_keep_copies_in_sync_within_what_their_roles_allow() {
     let fleet = Fleet::deploy("roles", &["SourceBuckets=roles-from", "DestinationBuckets=roles-to"]);
     let before = || Proxy::before(ministack(), 1);
     let components = Components { fleet, producer: before(), workman: before(), operator: before() };

@@ -206,7 +206,7 @@ assert files('museum/gems') == bytes_of(gems)"
 }
 
 #[test]
-fn producers_from_cron_and_workmen_bring_every_copy_in_step() {
+fn producers_from_cron_and_workmen_bring_every_copy_in_sync() {
     let job = Job::new();
     job.mill(&["infra", "check"]).expect(100);
     job.mill(&["infra", "create"]).expect(0);
@@ -246,7 +246,7 @@ s3.delete_object(Bucket='museum-gems', Key='case 0/gem 5.txt')",
 }
 
 #[test]
-fn a_run_on_the_fleet_engine_ends_when_all_is_in_step() {
+fn a_run_on_the_fleet_engine_ends_when_all_is_in_sync() {
     let world = World::new();
     let endpoint = ministack();
     world.mill(&["init", ".", "--engine", "aws"]).expect(0);

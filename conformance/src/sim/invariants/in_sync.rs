@@ -6,7 +6,7 @@ use mill_model::{AccountId, ItemAddress, Monotonic, StoreAddress};
 use mill_records::producer_state::{PairSurvey, Record as _};
 
 use super::Invariant;
-use super::runs::was_in_step;
+use super::runs::was_in_sync;
 use crate::sim::event::Event;
 use crate::sim::people::DISK;
 use crate::sim::truth::{Life, Truth};
@@ -48,6 +48,6 @@ fn is_so(PairSurvey { pair, sum, .. }: &PairSurvey, began: Monotonic, truth: &Tr
     let stood = |(item, life): &(&ItemAddress, &Life)| {
         item.space == pair.space && life.since < began && !item.id.as_str().starts_with(DISK)
     };
-    let differs = |(item, life): &(&ItemAddress, &Life)| !was_in_step(truth, pair, &item.id, began, life.holds);
+    let differs = |(item, life): &(&ItemAddress, &Life)| !was_in_sync(truth, pair, &item.id, began, life.holds);
     shelf.standing().filter(stood).find(differs).map_or(Ok(()), |(item, _)| Err(item.clone()))
 }

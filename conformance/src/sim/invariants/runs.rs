@@ -50,7 +50,7 @@ fn has_queued_all(
                     destination: copying.destination.clone(),
                     space: item.space.clone(),
                 };
-                if failed(report, &pair) || was_in_step(truth, &pair, &item.id, began, life.holds) {
+                if failed(report, &pair) || was_in_sync(truth, &pair, &item.id, began, life.holds) {
                     continue;
                 }
                 let queued = truth.queued.get(&(pair, Some(item.id.clone())));
@@ -97,7 +97,7 @@ fn failed(report: &SessionReport, pair: &Pair) -> bool {
 }
 
 /// Whether both sides held the same at any moment since.
-pub(super) fn was_in_step(
+pub(super) fn was_in_sync(
     truth: &Truth,
     pair: &Pair,
     id: &ContentId,

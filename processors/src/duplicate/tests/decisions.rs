@@ -85,7 +85,7 @@ async fn every_row_of_the_decision_table_holds_whatever_checksums_the_stores_tel
             assert_eq!(done(&site, &outcome), row.done, "{:?} {:?} {:?}", row.source, row.destination, row.policy);
             assert_eq!(site.source.writes(), 0);
             match row.policy {
-                Removes | Keeps if row.source.is_some() => assert!(site.in_step()),
+                Removes | Keeps if row.source.is_some() => assert!(site.in_sync()),
                 _ => assert_eq!(site.destination.contents(&space()), before),
             }
         }

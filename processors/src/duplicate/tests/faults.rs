@@ -135,7 +135,7 @@ async fn a_destination_that_always_changes_under_the_write_is_tried_again_later(
     site.destination_port.meet("put", fails(&StoreErrorKind::Precondition, 2));
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
     site.run("x").await.unwrap();
-    assert!(site.in_step());
+    assert!(site.in_sync());
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,7 +147,7 @@ async fn a_source_that_changes_while_it_is_copied_is_never_a_copy_of_two_moments
     site.destination_port
         .meet("put", [Way::Before(Box::new(move || source.plant(&at("x"), vec![2; 100_000], noted("2"))))]);
     site.run("x").await.unwrap();
-    assert!(site.in_step());
+    assert!(site.in_sync());
     assert_eq!(site.source_port.calls().iter().filter(|op| **op == "open").count(), 2);
 
     let changes = || {
@@ -249,7 +249,7 @@ async fn an_answer_that_is_lost_is_found_out_by_looking() {
             }
             site.destination_port.meet(op, [Way::DoneAndFails(kind.clone())]);
             assert_eq!(site.run("x").await.unwrap(), Outcome::done(), "{op} {kind:?}");
-            assert!(site.in_step());
+            assert!(site.in_sync());
         }
     }
 }

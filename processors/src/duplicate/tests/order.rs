@@ -122,7 +122,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happened_before_running_each_task_once_more_brings_all_in_step_and_deletes_nothing(
+    fn whatever_happened_before_running_each_task_once_more_brings_all_in_sync_and_deletes_nothing(
         habits in (habits(), habits()),
         before in vec((stands(), stands()), IDS.len()),
         steps in vec(step(), 0..24),
@@ -152,11 +152,11 @@ proptest! {
             for id in left.keys() {
                 site.destination.uproot(&ItemAddress { space: space(), id: id.clone() });
             }
-            assert!(site.in_step(), "{:?} {:?}", site.source.contents(&space()), site.destination.contents(&space()));
+            assert!(site.in_sync(), "{:?} {:?}", site.source.contents(&space()), site.destination.contents(&space()));
             assert_eq!(site.source.writes(), 0);
             let writes = site.destination.writes();
             take(&site, &factory, Step::RunAll).await;
-            assert_eq!(site.destination.writes(), writes, "what is in step is not written");
+            assert_eq!(site.destination.writes(), writes, "what is in sync is not written");
         });
     }
 }
@@ -172,7 +172,7 @@ async fn workers_that_run_one_task_at_once_copy_it_once() {
     for run in futures::future::join_all(runs).await {
         assert_eq!(run.unwrap(), Outcome::done());
     }
-    assert!(site.in_step());
+    assert!(site.in_sync());
     assert_eq!((site.totals().copied, site.totals().unchanged), (1, 7));
 }
 

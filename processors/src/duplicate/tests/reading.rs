@@ -40,7 +40,7 @@ async fn a_new_item_costs_one_call_of_its_source_and_two_of_its_destination() {
     site.source.plant(&at("y"), vec![7; 100_000], noted("n"));
     run("y").await;
     assert_eq!(calls(), (vec!["open"], vec!["head", "put"]));
-    assert!(site.in_step());
+    assert!(site.in_sync());
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,7 +82,7 @@ async fn what_can_only_be_read_from_a_cache_is_written_anew_and_never_sealed_for
     site.settle("x").await;
     site.run("x").await.unwrap();
     assert_eq!(site.destination_port.calls(), ["head"], "what was written durably is believed");
-    assert!(site.in_step());
+    assert!(site.in_sync());
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,7 +97,7 @@ async fn only_the_side_that_changed_is_read() {
     site.destination.plant(&at("x"), vec![7; 1_000], noted("tampered with"));
     site.run("x").await.unwrap();
     assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (0, 1_000));
-    assert!(site.in_step());
+    assert!(site.in_sync());
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +158,7 @@ async fn a_seal_on_bytes_that_were_replaced_is_forgotten_when_there_cannot_be_an
         assert!(site.sealed("x").await);
         site.source.plant(&at("x"), bytes, noted("n"));
         site.run("x").await.unwrap();
-        assert!(site.in_step());
+        assert!(site.in_sync());
         assert!(!site.sealed("x").await, "it would vouch for bytes that are not there any more");
     }
     // Somebody replaced both sides alike.
@@ -221,7 +221,7 @@ async fn a_fresh_copy_costs_the_book_of_seals_one_write() {
     let (site, table) = young();
     site.source.plant(&at("x"), "same", noted("n"));
     site.run("x").await.unwrap();
-    assert!(site.in_step());
+    assert!(site.in_sync());
     assert_eq!(table.all(), BTreeMap::from([(Op::PutRow, Calls { calls: 1, entries: 1 })]));
 }
 
@@ -236,7 +236,7 @@ async fn a_book_of_seals_that_holds_nonsense_changes_nothing() {
     table.put(&key, "nonsense".into(), mill_ports::RowWhen::Always).await.unwrap();
     site.destination.plant(&at("x"), "else", noted("n"));
     site.run("x").await.unwrap();
-    assert!(site.in_step());
+    assert!(site.in_sync());
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,5 +246,5 @@ async fn items_of_two_sizes_are_not_read_to_be_compared() {
     site.destination.plant(&at("x"), vec![7; 999], noted("n"));
     site.run("x").await.unwrap();
     assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (1_000, 0));
-    assert!(site.in_step());
+    assert!(site.in_sync());
 }

@@ -43,7 +43,7 @@ async fn a_rename_that_changes_only_case_renames_the_copy_under_each_policy() {
         site.destination.plant(&at("README"), "same", noted("old"));
         site.source.plant(&at("readme"), "same", noted("new"));
         site.run_under(policy(removes), &Site::task(Some(&at("readme")))).await.unwrap();
-        assert!(site.in_step());
+        assert!(site.in_sync());
         let calls = site.destination_port.calls();
         assert!(calls.contains(&"respell") && !calls.contains(&"delete"), "{calls:?}");
     }
@@ -66,7 +66,7 @@ async fn directories_are_renamed_level_by_level_and_their_items_go_with_them() {
     for id in ["photos/deep/b", "photos/c"] {
         site.run(id).await.unwrap();
     }
-    assert!(site.in_step());
+    assert!(site.in_sync());
     assert_eq!(site.totals().refused, 0);
 }
 
@@ -112,7 +112,7 @@ async fn other_bytes_are_never_put_in_the_place_of_an_item_that_is_gone_at_the_s
             // Once that is deleted, there is room.
             site.destination.uproot(&at(there));
             site.run(here).await.unwrap();
-            assert!(site.in_step());
+            assert!(site.in_sync());
         }
     }
 }

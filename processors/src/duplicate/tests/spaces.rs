@@ -55,7 +55,7 @@ async fn a_missing_destination_space_is_made_when_an_item_needs_it() {
     site.destination.uproot_space(&space());
     site.source.plant(&at("x"), "same", noted("n"));
     site.run("x").await.unwrap();
-    assert!(site.in_step());
+    assert!(site.in_sync());
     assert_eq!(site.totals().copied, 1);
 }
 
@@ -189,7 +189,7 @@ async fn an_item_in_whose_place_another_stands_waits_for_the_others_delete() {
         assert_eq!((site.totals().refused, site.totals().examined), (0, 0));
         // The other is gone now.
         assert_eq!(run_after(&site, failures + 1, true).await.unwrap(), Outcome::done());
-        assert!(site.in_step());
+        assert!(site.in_sync());
     }
 }
 

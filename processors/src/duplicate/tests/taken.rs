@@ -15,7 +15,7 @@ async fn a_service_brings_new_and_changed_items_and_no_byte_is_read() {
     for bytes in ["first", "second"] {
         site.source.plant(&at("x"), bytes, noted(bytes));
         site.run("x").await.unwrap();
-        assert!(site.in_step());
+        assert!(site.in_sync());
         assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (0, 0));
         assert!(!site.destination_port.calls().contains(&"put"));
         assert!(site.sealed("x").await);
@@ -36,7 +36,7 @@ async fn where_there_is_no_common_service_or_no_checksum_the_bytes_are_brought()
         let site = Site::of(source, destination);
         site.source.plant(&at("x"), "same", noted("n"));
         site.run("x").await.unwrap();
-        assert!(site.in_step());
+        assert!(site.in_sync());
         assert!(site.destination_port.calls().contains(&"put"));
     }
 }
@@ -75,7 +75,7 @@ async fn what_changes_before_it_is_brought_is_looked_at_once_more() {
     site.destination_port
         .meet("take", [Way::Before(Box::new(move || source.plant(&at("x"), "newer", noted("newer"))))]);
     site.run("x").await.unwrap();
-    assert!(site.in_step());
+    assert!(site.in_sync());
     assert_eq!(site.totals().copied, 1);
 }
 
@@ -86,7 +86,7 @@ async fn errors_of_a_service_that_brings_items_are_tried_again() {
         site.source.plant(&at("x"), "same", noted("n"));
         site.destination_port.meet("take", [way]);
         site.run("x").await.unwrap();
-        assert!(site.in_step());
+        assert!(site.in_sync());
         assert!(site.sealed("x").await);
     }
 }
