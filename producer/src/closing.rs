@@ -182,7 +182,8 @@ impl<'a> Closing<'a> {
             }
             let Some(rule) = policy.covering(&pair.space, &pair.source, &pair.destination) else { continue };
             let (stores, owners) = (self.session.stores, &self.session.deps.owners);
-            let ends = Ends::look(&pair, rule, stores, owners).await;
+            let looking = self.session.unless_stopped(Ends::look(&pair, rule, stores, owners));
+            let Some(ends) = looking.await else { return Ok(()) };
             match self.pair(&pair, ends).await {
                 Ok(()) => {}
                 Err(error) => self.session.space_failed(&pair, &error),

@@ -21,7 +21,7 @@ use mill_records::seals::Pair;
 use tokio::task::JoinSet;
 
 /// So many spaces of a store may be silent before the store as a whole is taken to be.
-const SILENT_SPACES_MAX: usize = 32;
+const SILENT_SPACES_MAX: usize = 256;
 
 /// For so long a store may leave it open whether it answers at all.
 const PROBE_MAX: Duration = Duration::from_secs(10);
