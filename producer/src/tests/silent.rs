@@ -13,10 +13,11 @@ use mill_ports::{
     ByteRange, Capabilities, Clock, DeletableStore, DestinationStore, Listing, Place, Presence, Reading, SourceStore,
     SpaceFacts, SpaceList, StoreError, Stores,
 };
+use mill_records::seals::Pair;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::world::{DEFAULT, World, is_finished, item, space};
+use super::world::{DEFAULT, ONE, World, is_finished, item, space};
 use crate::stores::ReadStores;
 use crate::{DuplicationProducer, SessionReport, Trouble};
 
@@ -101,6 +102,9 @@ impl SourceStore for Hushed {
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
+        if self.hush.is_total() {
+            self.hush.about(&everything()).await;
+        }
         self.inner.space(space).await
     }
 
@@ -138,7 +142,11 @@ impl SourceStore for Hushed {
 
 /// So many spaces with three items each, and a producer whose source is as `hush` says.
 fn of(spaces: usize, hush: Hush) -> (World, Arc<Hush>, DuplicationProducer) {
-    let world = World::new(DEFAULT);
+    with_policy(DEFAULT, spaces, hush)
+}
+
+fn with_policy(file: &str, spaces: usize, hush: Hush) -> (World, Arc<Hush>, DuplicationProducer) {
+    let world = World::new(file);
     for number in 0..spaces {
         for name in ["a", "b", "c"] {
             world.store("1").plant(&item(&format!("s{number:03}"), name), "x", Properties::default());
@@ -206,6 +214,23 @@ async fn a_store_that_is_silent_as_a_whole_is_given_up_after_one_wait() {
     assert_eq!((report.spaces_failed.len(), queued(&world).await), (300, 0));
     assert!(took(&world, began) < PATIENCE + Duration::from_mins(1), "{:?}", took(&world, began));
     assert!(hush.asked.load(SeqCst) < 10, "{hush:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closing_survey_that_waits_for_an_answer_ends_once_it_is_told_to() {
+    for file in [DEFAULT, ONE] {
+        let (world, hush, producer) = with_policy(file, 1, Hush::default());
+        session(&producer).await;
+        hush.spaces.lock().unwrap().insert(everything());
+        let (stop, began) = (CancellationToken::new(), world.clock.monotonic());
+        let is_refused = |_: &Pair, _: &ContentId| false;
+        let stopping = async {
+            world.pass(Duration::from_secs(10)).await;
+            stop.cancel();
+        };
+        let (report, ()) = futures::join!(producer.closing_survey(&is_refused, &stop), stopping);
+        assert!(!report.unwrap().is_in_sync() && took(&world, began) < Duration::from_secs(15), "{file}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
