@@ -69,7 +69,7 @@ impl Conclusion<'_> {
         if let Evidence::Unexplained(why) = evidence {
             remarks.push(format!("the run's sum does not add up: {why}; run it again, and report this"));
         }
-        remarks.extend(of_fates(&totals.sum.fates, &earlier));
+        remarks.extend(of_fates(&totals.sum.fates));
         let hindered = (produced.failed() || for_stores) && !self.stop.is_cancelled();
         let exit = if source_absent && matches!(self.names, Names::Mirror { .. })
             || hindered && came_to_nothing(&totals, &earlier, exact)
@@ -87,7 +87,8 @@ impl Conclusion<'_> {
         let exit = self.works.misplaced.exit(exit);
         let remedy = remedy.max(of_parts(&totals, &produced));
         let remarks = without_repetitions(remarks);
-        Ok((exit, Summary { totals, took, remarks, first_run: None, in_sync, at_least: !exact, remedy }))
+        let earlier = earlier.copied + earlier.updated;
+        Ok((exit, Summary { totals, earlier, took, remarks, first_run: None, in_sync, at_least: !exact, remedy }))
     }
 
     /// What the survey of a run says to people.
@@ -229,7 +230,7 @@ fn without_repetitions(remarks: Vec<String>) -> Vec<String> {
     remarks.into_iter().filter(|remark| seen.insert(remark.clone())).collect()
 }
 
-fn of_fates(fates: &Fates, earlier: &Fates) -> Vec<String> {
+fn of_fates(fates: &Fates) -> Vec<String> {
     let mut remarks = Vec::new();
     if fates.vanished > 0 {
         remarks.push(format!(
@@ -239,10 +240,6 @@ fn of_fates(fates: &Fates, earlier: &Fates) -> Vec<String> {
     }
     if fates.dropped > 0 {
         remarks.push(format!("{} items were not copied, since no policy asks for them any more", fates.dropped));
-    }
-    let (copied, updated) = (earlier.copied, earlier.updated);
-    if copied + updated > 0 {
-        tracing::info!(copied, updated, "tasks of an earlier run were done too");
     }
     remarks
 }

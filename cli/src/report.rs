@@ -26,6 +26,8 @@ pub(crate) enum InSync {
 pub(crate) struct Summary {
     /// What was done.
     pub(crate) totals: Totals,
+    /// How many items of tasks that an earlier run had queued were copied or updated besides.
+    pub(crate) earlier: u64,
     /// How long it took.
     pub(crate) took: Duration,
     /// Each a sentence: what was refused, held back, failed, and what to do about it.
@@ -76,7 +78,7 @@ impl Summary {
                 InSync::Sum => Some("sum"),
                 InSync::ClosingSurvey => Some("closing survey"),
             },
-            "at_least": self.at_least,
+            "at_least": self.at_least, "earlier": self.earlier,
             "exit_code": exit.code(), "remarks": self.remarks,
         });
         if let Some(first) = self.first_run {
@@ -99,6 +101,7 @@ impl Summary {
             format!("{} unchanged", t.unchanged()),
         ];
         let more = [
+            (self.earlier, "copied for an earlier run"),
             (t.refused(), "refused"),
             (t.sum.survey.hidden, "not seen"),
             (t.sum.survey.ignored + t.work.left_out, "left out"),
@@ -162,10 +165,21 @@ mod tests {
             "left_out",
             "vanished",
             "dropped",
+            "earlier",
         ] {
             assert!(json[member].is_number(), "{member}");
         }
         assert_eq!((&json["copied"], &json["in_sync"]), (&3.into(), &false.into()));
+    }
+
+    #[test]
+    fn what_was_copied_for_an_earlier_run_is_said_besides() {
+        let summary = Summary { totals: copied(3), earlier: 366, ..Summary::default() };
+        assert!(
+            summary.sentence(Exit::Partial).contains(": 3 copied, 0 updated, 0 deleted, 0 unchanged, 366 copied for")
+        );
+        assert_eq!(summary.json(Exit::Partial)["earlier"], 366);
+        assert!(!Summary { totals: copied(3), ..Summary::default() }.sentence(Exit::Done).contains("earlier"));
     }
 
     #[test]
