@@ -179,17 +179,17 @@ fn items_of_a_bucket_that_fails_for_a_while_arrive_in_the_same_run() {
 /// It is shown where no bar is, and in the log where nothing is shown; and it ends no run.
 #[test]
 fn a_write_that_is_never_answered_is_said_with_its_store_and_ends_no_run() {
-    bucket(&World::new(), "mute-writes", 0);
+    bucket(&World::new(), "stuck-writes", 0);
     let (world, proxy) = (World::new(), Proxy::before(ministack(), 1));
     world.write("src/a", "a");
     proxy.set(Mood::SilentPuts("copies/a"));
     for (how, before) in [("--json", "mill: "), ("--quiet", " WARN ")] {
-        let to = ["mirror", "src", "s3://mute-writes/copies", "--destination-endpoint", proxy.address()];
+        let to = ["mirror", "src", "s3://stuck-writes/copies", "--destination-endpoint", proxy.address()];
         let mut mirror = begin(&world, &[&to[..], &["--give-up-after", "1s", how]].concat());
         let mut lines = BufReader::new(mirror.stderr.as_mut().unwrap());
         let mut said = String::new();
         let is_it =
-            |line: &str| line.contains("waits for `s3://mute-writes/copies` to write (") && line.contains(before);
+            |line: &str| line.contains("waits for `s3://stuck-writes/copies` to write (") && line.contains(before);
         while !said.lines().any(is_it) {
             assert!(lines.read_line(&mut said).unwrap() > 0, "{how}: it ended without a word of it: {said}");
         }
