@@ -67,7 +67,7 @@ impl Patience {
             tokio::time::sleep(most.min(SAID_AFTER)).await;
             let more = most.saturating_sub(SAID_AFTER);
             if !more.is_zero() {
-                tracing::warn!("waits for `{}`, which does not answer", path.display());
+                tracing::warn!("waits for `{}`, which takes long to answer", path.display());
                 tokio::time::sleep(more).await;
             }
         };

@@ -90,8 +90,9 @@ struct Stuck {
 /// How long nothing may move, with tasks put off, before a run is taken to wait for what does not pass by itself.
 const NOTHING_MOVES: Duration = Duration::from_secs(12);
 
-/// The producer gives up a space that does not answer and goes on with others. For that it is given so long.
-const PRODUCER_FIRST: Duration = Duration::from_secs(2);
+/// The producer gives up a space that does not answer, asks whether its store does, and goes on with others. For that it is
+/// given so long.
+pub(crate) const PRODUCER_FIRST: Duration = Duration::from_secs(12);
 
 impl Run<'_> {
     /// Runs until the producer's loop is complete and its queues are empty, or until it is stopped.
@@ -219,7 +220,7 @@ impl Watch<'_> {
                 self.producing.cancel();
                 break Some(why);
             }
-            let most = self.give_up_after.max(SILENT_MIN) + PRODUCER_FIRST;
+            let most = self.give_up_after.max(SILENT_MIN).saturating_add(PRODUCER_FIRST);
             if let Some(silent) = Silent::after(unanswered, most, &snapshot.asked) {
                 // Who waits for such an answer would not end gently.
                 self.producing.cancel();

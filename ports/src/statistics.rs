@@ -29,6 +29,8 @@ pub struct Statistics {
     pub answers: AtomicU64,
     /// What stores were asked and have not answered: whom each question went to.
     asked: Mutex<BTreeMap<u64, StoreAddress>>,
+    /// Of how many questions to each store nobody waits for the answer any more.
+    left: Mutex<BTreeMap<StoreAddress, usize>>,
     /// What stores were asked to write and have not answered: whom, and since when it is the store that is waited for.
     writes: Mutex<BTreeMap<u64, (StoreAddress, Option<Monotonic>)>>,
 }
@@ -151,9 +153,21 @@ impl Statistics {
         Question { statistics: self, key }
     }
 
-    /// The stores that have not answered all that they were asked.
+    /// Notes that nobody waits any more for the answer to a question to a store, until this is dropped: with the question.
+    pub fn leave(self: &Arc<Self>, store: &StoreAddress) -> LeftQuestion {
+        *locked(&self.left).entry(store.clone()).or_default() += 1;
+        LeftQuestion { statistics: self.clone(), store: store.clone() }
+    }
+
+    /// The stores that have not answered all that they were asked, and whose answers are waited for.
     pub fn asked(&self) -> BTreeSet<StoreAddress> {
-        locked(&self.asked).values().cloned().collect()
+        let mut open: BTreeMap<StoreAddress, usize> = BTreeMap::new();
+        for store in locked(&self.asked).values() {
+            *open.entry(store.clone()).or_default() += 1;
+        }
+        let left = locked(&self.left);
+        let is_awaited = |(store, open): &(StoreAddress, usize)| *open > left.get(store).copied().unwrap_or(0);
+        open.into_iter().filter(is_awaited).map(|(store, _)| store).collect()
     }
 
     /// Notes that a store is asked to write, until this is dropped.
@@ -177,6 +191,25 @@ impl Statistics {
     /// The larger transfers going on, oldest first.
     pub fn in_hand(&self) -> Vec<Arc<InHand>> {
         locked(&self.in_hand).values().cloned().collect()
+    }
+}
+
+/// A question for whose answer nobody waits any more.
+#[derive(Debug)]
+pub struct LeftQuestion {
+    statistics: Arc<Statistics>,
+    store: StoreAddress,
+}
+
+impl Drop for LeftQuestion {
+    fn drop(&mut self) {
+        let mut left = locked(&self.statistics.left);
+        if let Some(count) = left.get_mut(&self.store) {
+            *count -= 1;
+            if *count == 0 {
+                left.remove(&self.store);
+            }
+        }
     }
 }
 

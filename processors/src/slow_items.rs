@@ -20,7 +20,29 @@ const SERVED_FOR_EACH: u64 = 10;
 #[derive(Debug)]
 pub(crate) struct SlowItems {
     give_up_after: Duration,
-    spaces: Mutex<BTreeMap<(StoreAddress, SpaceId), OfSpace>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    spaces: BTreeMap<(StoreAddress, SpaceId), OfSpace>,
+    /// When spaces of which nothing was heard of late were forgotten last.
+    forgot: Monotonic,
+}
+
+impl Known {
+    /// What is followed of a space. A workman that stays forgets those that it has long had no task of.
+    fn of(&mut self, (store, space): (&StoreAddress, &SpaceId), now: Monotonic, long: Duration) -> &mut OfSpace {
+        if now.since(self.forgot) >= long.saturating_mul(2) {
+            self.forgot = now;
+            for of_space in self.spaces.values_mut() {
+                of_space.items.retain(|_, slow| now.since(slow.last) < long.saturating_mul(2));
+            }
+            let is_recent = |of: &OfSpace| now.since(of.served.since) < long.saturating_mul(2);
+            self.spaces.retain(|_, of| !of.items.is_empty() || is_recent(of));
+        }
+        self.spaces.entry((store.clone(), space.clone())).or_default()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +81,7 @@ impl Served {
 impl SlowItems {
     /// Gives items up that wait for so long.
     pub(crate) fn new(give_up_after: Duration) -> Self {
-        Self { give_up_after, spaces: Mutex::default() }
+        Self { give_up_after, known: Mutex::default() }
     }
 
     /// Notes that a store asked to slow down at an item. Says for how long it has done so, where the item is to be given up: a
@@ -70,8 +92,8 @@ impl SlowItems {
         subject: &str,
         now: Monotonic,
     ) -> Option<Duration> {
-        let mut spaces = self.lock();
-        let OfSpace { served, items } = spaces.entry((store.clone(), space.clone())).or_default();
+        let mut known = self.lock();
+        let OfSpace { served, items } = known.of((store, space), now, self.give_up_after);
         served.turn(now, self.give_up_after);
         let followed = items.len();
         let Some(slow) = items.get_mut(subject) else {
@@ -93,17 +115,17 @@ impl SlowItems {
 
     /// Notes that stores did what was asked for an item.
     pub(crate) fn served(&self, (stores, space): (&[StoreAddress], &SpaceId), subject: &str, now: Monotonic) {
-        let mut spaces = self.lock();
+        let mut known = self.lock();
         for store in stores {
-            let OfSpace { served, items } = spaces.entry((store.clone(), space.clone())).or_default();
+            let OfSpace { served, items } = known.of((store, space), now, self.give_up_after);
             served.turn(now, self.give_up_after);
             served.now += 1;
             items.remove(subject);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(StoreAddress, SpaceId), OfSpace>> {
-        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -24,7 +24,7 @@ impl DuplicationProducer {
 
     /// A producer; nothing is read yet.
     pub fn new(deps: Deps, settings: Settings) -> Self {
-        let stores = ReadStores::new(deps.stores.clone(), deps.clock.clone(), settings.silence_max);
+        let stores = ReadStores::new(&deps, deps.stores.clone(), settings.silence_max);
         Self { deps, settings, stores }
     }
 

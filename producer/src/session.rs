@@ -247,7 +247,7 @@ impl<'a> Session<'a> {
         let reason = chain(error);
         warn!(account = %pair.account, space = %pair.space, source = %pair.source, destination = %pair.destination,
             reason, "the space is passed over");
-        self.failures.note(SurveySubject::Pair(pair.clone()), self.deps.clock.now(), &reason);
+        self.note_failure(SurveySubject::Pair(pair.clone()), &reason);
         self.report.spaces_failed.push(SpaceFailed {
             account: pair.account.clone(),
             space: Some(pair.space.clone()),
@@ -264,7 +264,7 @@ impl<'a> Session<'a> {
         let reason = chain(error);
         warn!(%account, %store, reason, "the spaces of the store are not known");
         let address = StoreAddress { account: account.clone(), store: store.clone() };
-        self.failures.note(SurveySubject::Store(address), self.deps.clock.now(), &reason);
+        self.note_failure(SurveySubject::Store(address), &reason);
         let (account, source) = (account.clone(), store.clone());
         let (space, destination) = (None, None);
         let trouble = match error.kind.may_pass() {

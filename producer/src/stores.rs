@@ -15,13 +15,15 @@ use futures::future::{Either, select};
 use mill_model::{AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, SpaceId, StoreAddress, StoreId, Version};
 use mill_ports::{
     ByteRange, Capabilities, Clock, ListPage, Listing, Origin, Place, Presence, Reading, SourceStore, SpaceFacts,
-    SpaceList, StoreError, StoreErrorKind, Stores,
+    SpaceList, Statistics, StoreError, StoreErrorKind, Stores,
 };
 use mill_records::seals::Pair;
 use tokio::task::JoinSet;
 
+use crate::settings::Deps;
+
 /// So many spaces of a store may be silent before the store as a whole is taken to be.
-const SILENT_SPACES_MAX: usize = 256;
+const SILENT_SPACES_MAX: usize = 64;
 
 /// For so long a store may leave it open whether it answers at all.
 const PROBE_MAX: Duration = Duration::from_secs(10);
@@ -38,8 +40,18 @@ impl Silence {
     }
 }
 
-/// Whom a question goes to: a store, and which of its spaces it is about, if it is about one.
-type Asked = (StoreAddress, Option<SpaceId>);
+/// What a question is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Topic {
+    /// The store as a whole.
+    Store,
+    Space(SpaceId),
+    /// Whether it is apart from this one.
+    Apart(StoreAddress),
+}
+
+/// Whom a question goes to, and what it is about.
+type Asked = (StoreAddress, Topic);
 
 /// The stores of all accounts, to be read.
 #[derive(Debug, Clone)]
@@ -50,16 +62,26 @@ pub(crate) struct ReadStores {
 
 impl ReadStores {
     /// Stores that may leave each question open for so long.
-    pub(crate) fn new(stores: Arc<dyn Stores>, clock: Arc<dyn Clock>, silence_max: Duration) -> Self {
-        let patience = Patience { clock, silence_max, silent: Arc::default(), left: Mutex::default() };
+    pub(crate) fn new(deps: &Deps, stores: Arc<dyn Stores>, silence_max: Duration) -> Self {
+        let (clock, statistics) = (deps.clock.clone(), deps.statistics.clone());
+        let patience = Patience { clock, statistics, silence_max, known: Arc::default(), left: Mutex::default() };
         Self { stores, patience: Arc::new(patience) }
     }
 
-    /// As [`Stores::apart`]. Which of the two is silent is not known: it is said of the destination.
+    /// As [`Stores::apart`]. Which of the two is silent is asked of both.
     pub(crate) async fn ensure_apart(&self, pair: &Pair) -> Result<(), StoreError> {
+        let [source, destination] = [&pair.source, &pair.destination].map(|store| address(&pair.account, store));
+        for end in [&source, &destination] {
+            self.patience.not_silent(&(end.clone(), Topic::Store))?;
+        }
         let (stores, of) = (self.stores.clone(), pair.clone());
         let apart = async move { stores.ensure_apart(&of.account, &of.source, &of.destination).await };
-        self.patience.of((address(&pair.account, &pair.destination), Some(pair.space.clone())), apart).await
+        let answer = self.patience.of((destination, Topic::Apart(source)), apart).await;
+        if answer.as_ref().is_err_and(Silence::is_why) {
+            self.probe(&pair.account, &pair.source).await;
+            self.probe(&pair.account, &pair.destination).await;
+        }
+        answer
     }
 
     /// A store that is read as a source.
@@ -68,6 +90,10 @@ impl ReadStores {
         account: &AccountId,
         store: &StoreId,
     ) -> Result<Arc<dyn SourceStore>, StoreError> {
+        Ok(Arc::new(self.open_source(account, store).await?))
+    }
+
+    async fn open_source(&self, account: &AccountId, store: &StoreId) -> Result<ReadStore, StoreError> {
         let (stores, of) = (self.stores.clone(), address(account, store));
         self.open(account, store, async move { stores.source(&of.account, &of.store).await }).await
     }
@@ -80,7 +106,7 @@ impl ReadStores {
     ) -> Result<Arc<dyn SourceStore>, StoreError> {
         let (stores, of) = (self.stores.clone(), address(account, store));
         let opening = async move { Ok(stores.destination(&of.account, &of.store).await? as Arc<dyn SourceStore>) };
-        self.open(account, store, opening).await
+        Ok(Arc::new(self.open(account, store, opening).await?))
     }
 
     async fn open(
@@ -88,17 +114,28 @@ impl ReadStores {
         account: &AccountId,
         store: &StoreId,
         opening: impl Future<Output = Result<Arc<dyn SourceStore>, StoreError>> + Send + 'static,
-    ) -> Result<Arc<dyn SourceStore>, StoreError> {
+    ) -> Result<ReadStore, StoreError> {
         let address = address(account, store);
-        let store = self.patience.of((address.clone(), None), opening).await?;
-        Ok(Arc::new(ReadStore { store, address, patience: self.patience.clone() }))
+        let store = self.patience.of((address.clone(), Topic::Store), opening).await?;
+        Ok(ReadStore { store, address, patience: self.patience.clone() })
     }
 
     /// As [`Stores::keep`], without a claim.
     pub(crate) async fn is_kept(&self, pair: &Pair) -> Result<bool, StoreError> {
         let (stores, of) = (self.stores.clone(), pair.clone());
         let keeps = async move { stores.keep(&of.account, &of.destination, &of.space, false).await };
-        self.patience.of((address(&pair.account, &pair.destination), Some(pair.space.clone())), keeps).await
+        let asked = (address(&pair.account, &pair.destination), Topic::Space(pair.space.clone()));
+        let answer = self.patience.of(asked, keeps).await;
+        if answer.as_ref().is_err_and(Silence::is_why) {
+            self.probe(&pair.account, &pair.destination).await;
+        }
+        answer
+    }
+
+    async fn probe(&self, account: &AccountId, store: &StoreId) {
+        if let Ok(store) = self.open_source(account, store).await {
+            store.probe().await;
+        }
     }
 }
 
@@ -110,10 +147,42 @@ fn address(account: &AccountId, store: &StoreId) -> StoreAddress {
 #[derive(Debug)]
 struct Patience {
     clock: Arc<dyn Clock>,
+    statistics: Arc<Statistics>,
     silence_max: Duration,
-    /// Since when those are open.
-    silent: Arc<Mutex<BTreeMap<Asked, Monotonic>>>,
+    known: Arc<Mutex<Open>>,
     left: Mutex<JoinSet<()>>,
+}
+
+/// The questions that nobody waits for any more, by number, and since when each is open.
+#[derive(Debug, Default)]
+struct Open {
+    questions: BTreeMap<u64, (Asked, Monotonic)>,
+    next: u64,
+    /// When each store that has such questions answered last.
+    answered: BTreeMap<StoreAddress, Monotonic>,
+}
+
+impl Open {
+    /// Since when a question about the same is open, or one about the store, or many.
+    fn silent_since(&self, (store, topic): &Asked) -> Option<Monotonic> {
+        let of_store = || self.questions.values().filter(|((of, _), _)| of == store);
+        let mut same = of_store().filter(|((_, about), _)| about == topic || *about == Topic::Store);
+        let many = of_store().filter(|((_, about), _)| matches!(about, Topic::Space(_))).count() >= SILENT_SPACES_MAX;
+        let any = || of_store().next().filter(|_| many);
+        same.next().or_else(any).map(|(_, since)| *since)
+    }
+}
+
+/// Takes a question out of those that are open, also if a driver panicked.
+struct Ended {
+    known: Arc<Mutex<Open>>,
+    number: u64,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        locked(&self.known).questions.remove(&self.number);
+    }
 }
 
 impl Patience {
@@ -133,12 +202,15 @@ impl Patience {
         asked: Asked,
         question: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        if let Some(since) = self.silent_since(&asked) {
-            return Err(silence(asked, self.clock.monotonic().since(since)));
-        }
+        self.not_silent(&asked)?;
         let began = self.clock.monotonic();
         match select(Box::pin(question), self.clock.sleep(silence_max)).await {
-            Either::Left((answer, _)) => answer,
+            Either::Left((answer, _)) => {
+                if !answer.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Unreachable) {
+                    self.answers(&asked.0);
+                }
+                answer
+            }
             Either::Right(((), question)) => {
                 self.leave(asked.clone(), began, question);
                 Err(silence(asked, self.clock.monotonic().since(began)))
@@ -146,31 +218,55 @@ impl Patience {
         }
     }
 
-    /// Since when a question to the same space is open, or to any of a store that is taken to be silent.
-    fn silent_since(&self, asked: &Asked) -> Option<Monotonic> {
-        let silent = locked(&self.silent);
-        let of_store = || silent.iter().filter(|((store, _), _)| *store == asked.0).map(|(_, since)| *since);
-        let same = silent.get(asked).or_else(|| silent.get(&(asked.0.clone(), None))).copied();
-        same.or_else(|| of_store().min().filter(|_| of_store().count() >= SILENT_SPACES_MAX))
+    /// Nothing, unless nobody waits any more for an answer about the same.
+    fn not_silent(&self, asked: &Asked) -> Result<(), StoreError> {
+        match locked(&self.known).silent_since(asked) {
+            Some(since) => Err(silence(asked.clone(), self.clock.monotonic().since(since))),
+            None => Ok(()),
+        }
+    }
+
+    fn answers(&self, store: &StoreAddress) {
+        let now = self.clock.monotonic();
+        if let Some(answered) = locked(&self.known).answered.get_mut(store) {
+            *answered = now;
+        }
+    }
+
+    /// Whether a store has answered anything of late.
+    fn has_answered(&self, store: &StoreAddress) -> bool {
+        let now = self.clock.monotonic();
+        locked(&self.known).answered.get(store).is_some_and(|answered| now.since(*answered) < PROBE_MAX)
     }
 
     /// Lets a question end by itself.
     fn leave(&self, asked: Asked, began: Monotonic, question: impl Future<Output: Send> + Send + 'static) {
-        locked(&self.silent).insert(asked.clone(), began);
-        let silent = self.silent.clone();
+        let mut guards = vec![self.statistics.leave(&asked.0)];
+        if let Topic::Apart(other) = &asked.1 {
+            guards.push(self.statistics.leave(other));
+        }
+        let ended = {
+            let mut known = locked(&self.known);
+            let number = known.next;
+            known.next += 1;
+            known.answered.entry(asked.0.clone()).or_default();
+            known.questions.insert(number, (asked, began));
+            Ended { known: self.known.clone(), number }
+        };
         let mut left = locked(&self.left);
         while left.try_join_next().is_some() {}
         left.spawn(async move {
+            let _ended = (ended, guards);
             drop(question.await);
-            locked(&silent).remove(&asked);
         });
     }
 }
 
-fn silence((store, space): Asked, waited: Duration) -> StoreError {
-    let (op, subject) = match space {
-        Some(space) => ("look", space.to_string()),
-        None => ("opening", store.store.to_string()),
+fn silence((store, topic): Asked, waited: Duration) -> StoreError {
+    let (op, subject) = match topic {
+        Topic::Space(space) => ("look", space.to_string()),
+        Topic::Store => ("opening", store.store.to_string()),
+        Topic::Apart(other) => ("comparing the place with that", other.to_string()),
     };
     StoreError { kind: StoreErrorKind::Unreachable, op, store, subject, source: Some(Silence(waited).into()) }
 }
@@ -194,7 +290,8 @@ impl ReadStore {
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        let answer = self.patience.of((self.address.clone(), space.cloned()), question(self.store.clone())).await;
+        let topic = space.map_or(Topic::Store, |space| Topic::Space(space.clone()));
+        let answer = self.patience.of((self.address.clone(), topic), question(self.store.clone())).await;
         if space.is_some() && answer.as_ref().is_err_and(Silence::is_why) {
             self.probe().await;
         }
@@ -203,7 +300,10 @@ impl ReadStore {
 
     /// Finds out whether the store answers at all. Where it does not, nothing more of it is asked.
     async fn probe(&self) {
-        let (store, asked) = (self.store.clone(), (self.address.clone(), None));
+        if self.patience.has_answered(&self.address) {
+            return;
+        }
+        let (store, asked) = (self.store.clone(), (self.address.clone(), Topic::Store));
         let most = self.patience.silence_max.min(PROBE_MAX);
         // What it answers is of no account.
         drop(self.patience.within(most, asked, async move { store.spaces().await }).await);

@@ -135,9 +135,8 @@ impl Decision<'_> {
         let fates = Fates { shared: self.shared, taken: self.taken };
         match verdict {
             Verdict::Answered(outcome) => {
-                if self.shared.pauses.well(self.stores, self.space, self.shared.clock.monotonic()) {
-                    self.shared.statistics.used_stores(self.stores);
-                }
+                let over = self.shared.pauses.well(self.stores, self.space, self.shared.clock.monotonic());
+                self.shared.statistics.used_stores(&over);
                 match outcome {
                     Outcome::Done { .. } if planted(Planted::FollowUpsForgotten) => Fates::discarded(),
                     Outcome::Done { follow_ups } if follow_ups.is_empty() => Fates::discarded(),

@@ -47,6 +47,8 @@ struct Known {
     pauses: BTreeMap<Place, Pause>,
     /// When stores that have trouble could be used last.
     used: BTreeMap<StoreAddress, Monotonic>,
+    /// When what is old was forgotten last.
+    forgot: Monotonic,
 }
 
 impl Known {
@@ -78,14 +80,19 @@ impl Known {
     }
 
     fn has_trouble(&self, store: &StoreAddress) -> bool {
-        self.pauses.keys().any(|(of, _)| of == store)
+        let mut places = self.pauses.range((store.clone(), None)..);
+        places.next().is_some_and(|((of, _), _)| of == store)
     }
 
     /// Forgets the trouble of what has not been tried for long.
     fn forget_old(&mut self, now: Monotonic) {
+        if now.since(self.forgot) < Pauses::FORGOTTEN_AFTER / 4 {
+            return;
+        }
+        self.forgot = now;
         self.pauses.retain(|_, pause| now.since(pause.until) < Pauses::FORGOTTEN_AFTER);
-        let Self { pauses, used } = self;
-        used.retain(|store, _| pauses.keys().any(|(of, _)| of == store));
+        let used = std::mem::take(&mut self.used);
+        self.used = used.into_iter().filter(|(store, _)| self.has_trouble(store)).collect();
     }
 }
 
@@ -104,7 +111,8 @@ impl Pauses {
     const UNAVAILABLE_MAX: Duration = Duration::from_mins(5);
     /// What passes by itself often passes soon, and people wait for it.
     const PASSING_MAX: Duration = Duration::from_secs(30);
-    const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
+    /// By then the tasks that were put off have come again, unless another workman has them.
+    const FORGOTTEN_AFTER: Duration = Duration::from_mins(2);
 
     /// Notes trouble with a store, met at a space of it, and says for how long that is left alone from now.
     ///
@@ -130,24 +138,24 @@ impl Pauses {
         of_space.max(known.note((store.clone(), None), sort, now, chance))
     }
 
-    /// Notes that stores could be used for a space. Says whether any of them was left alone until then, and none of its spaces
-    /// is any more.
-    pub(crate) fn well(&self, stores: &[StoreAddress], space: Option<&SpaceId>, now: Monotonic) -> bool {
+    /// Notes that stores could be used for a space. Gives those that were left alone until then, and of which no space is any
+    /// more.
+    pub(crate) fn well(&self, stores: &[StoreAddress], space: Option<&SpaceId>, now: Monotonic) -> Vec<StoreAddress> {
         if !self.any.load(Ordering::Acquire) {
-            return false;
+            return Vec::new();
         }
         let mut known = self.lock();
-        let mut is_over = false;
-        for store in stores.iter().filter(|store| known.has_trouble(store)).collect::<Vec<_>>() {
-            known.used.insert(store.clone(), now);
+        let troubled: Vec<&StoreAddress> = stores.iter().filter(|store| known.has_trouble(store)).collect();
+        known.forget_old(now);
+        for store in &troubled {
+            known.used.insert((*store).clone(), now);
             // An attempt that began before the pause proves nothing.
             known
                 .pauses
-                .retain(|(of, at), pause| of != store || at.is_some() && at.as_ref() != space || pause.until > now);
-            is_over |= !known.has_trouble(store);
+                .retain(|(of, at), pause| of != *store || at.is_some() && at.as_ref() != space || pause.until > now);
         }
         self.any.store(!known.pauses.is_empty(), Ordering::Release);
-        is_over
+        troubled.into_iter().filter(|store| !known.has_trouble(store)).cloned().collect()
     }
 
     /// The longest remaining pause of these stores, for one who uses this space of them.
@@ -244,7 +252,7 @@ mod tests {
                     pauses.note(at(&store, space), sort, now, &Most);
                     assert!(pauses.remaining(stores, Some(space), now).is_some());
                     assert_eq!(pauses.remaining(stores, Some(&well), now), None, "{sort:?}");
-                    assert!(!pauses.well(stores, Some(&well), now), "the others have trouble yet");
+                    assert_eq!(pauses.well(stores, Some(&well), now), [], "the others have trouble yet");
                 }
             }
         }
@@ -262,8 +270,9 @@ mod tests {
         assert!(pauses.remaining(stores, Some(&third), now).is_some());
         // Once it can be used again, each of its spaces is tried.
         let later = now.plus(Duration::from_secs(2));
-        assert!(!pauses.well(stores, Some(&third), later));
-        assert!(pauses.well(stores, Some(&first), later) || pauses.well(stores, Some(&second), later));
+        assert_eq!(pauses.well(stores, Some(&third), later), []);
+        assert_eq!(pauses.well(stores, Some(&first), later), []);
+        assert_eq!(pauses.well(stores, Some(&second), later), stores);
         assert_eq!(pauses.note(at(&store, &second), Sort::Unreachable, later, &Most).as_millis(), 500);
     }
 

@@ -1,11 +1,12 @@
 //! What could not be surveyed, written down until a survey of it succeeds: a copy that was in sync is not looked at since.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use mill_model::{AccountId, StoreAddress, StoreId, Timestamp};
 use mill_records::producer_state::{Kept, StateError, SurveyFailure, SurveySubject};
 
-use super::Session;
+use super::{AccountRun, Session};
 
 /// What is known to have failed since it was last surveyed.
 #[derive(Default)]
@@ -18,23 +19,37 @@ pub(crate) struct Failures {
 impl Failures {
     /// A reason may quote a server's whole answer; the log has all of it.
     const REASON_CHARS: usize = 500;
+    const SAVED_EVERY: Duration = Duration::from_mins(10);
 
     pub(crate) fn of(rows: Vec<Kept<SurveyFailure>>) -> Self {
         let rows = rows.into_iter().map(|kept| (kept.row.subject.clone(), kept)).collect();
         Self { rows, unsaved: BTreeSet::new() }
     }
 
-    /// Notes that a survey failed at a time, for a reason.
-    pub(super) fn note(&mut self, subject: SurveySubject, at: Timestamp, reason: &str) {
+    /// Notes that a survey failed at a time, for a reason. What an earlier session of the run has noted, and the session before
+    /// tried only seconds ago, is not written down each time.
+    fn note(&mut self, subject: SurveySubject, (at, is_new_run): (Timestamp, bool), reason: &str) {
         let reason: String = reason.chars().take(Self::REASON_CHARS).collect();
-        let fresh = || SurveyFailure { subject: subject.clone(), first: at, last: at, reason: String::new() };
-        let kept = self.rows.entry(subject.clone()).or_insert_with(|| Kept::fresh(fresh()));
-        (kept.row.last, kept.row.reason) = (at, reason);
+        if let Some(kept) = self.rows.get_mut(&subject) {
+            if is_new_run || at.since(kept.row.last) >= Self::SAVED_EVERY {
+                (kept.row.last, kept.row.reason) = (at, reason);
+                self.unsaved.insert(subject);
+            }
+            return;
+        }
+        let fresh = SurveyFailure { subject: subject.clone(), first: at, last: at, reason };
+        self.rows.insert(subject.clone(), Kept::fresh(fresh));
         self.unsaved.insert(subject);
     }
 }
 
 impl Session<'_> {
+    /// Notes that a survey failed now.
+    pub(super) fn note_failure(&mut self, subject: SurveySubject, reason: &str) {
+        let is_new_run = self.runs.get(subject.account()).is_none_or(AccountRun::is_new);
+        self.failures.note(subject, (self.deps.clock.now(), is_new_run), reason);
+    }
+
     /// Writes down what has failed since this was last done.
     pub(crate) async fn save_failures(&mut self) -> Result<(), StateError> {
         while let Some(subject) = self.failures.unsaved.pop_first() {

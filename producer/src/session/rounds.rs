@@ -74,10 +74,12 @@ impl Session<'_> {
                 }
                 Turn::PassedOver => self.morsel_over(&pair, true).await?,
                 Turn::Reading => self.readings.leave((round, rank, pair), morsel),
-                // What is being read for others would have to be read again.
+                // What is being read for others would have to be read again. All others would find the queue full too.
                 Turn::Full if !self.readings.is_idle() => {
-                    let at = self.deps.clock.monotonic().plus(Self::PAUSE);
-                    self.resting.insert((at, (round, rank, pair)), morsel);
+                    self.waiting.insert((round, rank, pair), morsel);
+                    if !self.rest(Self::PAUSE).await {
+                        return Ok(Some(Ended::Stopped));
+                    }
                 }
                 Turn::Full => return Ok(Some(Ended::QueueFull)),
                 Turn::Stopped => return Ok(Some(Ended::Stopped)),

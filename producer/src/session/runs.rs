@@ -79,6 +79,11 @@ impl AccountRun {
         self.hand != Hand::None
     }
 
+    /// Whether this session has begun it.
+    pub(super) fn is_new(&self) -> bool {
+        self.hand == Hand::Begun
+    }
+
     fn is_going_on(&self) -> bool {
         self.row.row.finished.is_none()
     }

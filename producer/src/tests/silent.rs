@@ -17,7 +17,7 @@ use mill_records::seals::Pair;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::world::{DEFAULT, ONE, World, is_finished, item, space};
+use super::world::{Asked, DEFAULT, ONE, World, is_finished, item, space};
 use crate::stores::ReadStores;
 use crate::{DuplicationProducer, SessionReport, Trouble};
 
@@ -75,6 +75,14 @@ impl Stores for HushedStores {
 
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
         self.inner.deletable(account, store).await
+    }
+
+    /// As of folders, whose roots are looked at.
+    async fn apart(&self, _: &AccountId, _: &StoreId, _: &StoreId) -> Result<(), StoreError> {
+        if self.hush.is_total() {
+            self.hush.about(&everything()).await;
+        }
+        Ok(())
     }
 }
 
@@ -155,7 +163,7 @@ fn with_policy(file: &str, spaces: usize, hush: Hush) -> (World, Arc<Hush>, Dupl
     let hush = Arc::new(hush);
     let mut producer = world.producer_with(|settings| settings.frequency = Duration::ZERO);
     let stores = HushedStores { inner: world.stores.clone(), hush: hush.clone(), clock: world.clock.clone() };
-    producer.stores = ReadStores::new(Arc::new(stores), world.clock.clone(), PATIENCE);
+    producer.stores = ReadStores::new(&producer.deps, Arc::new(stores), PATIENCE);
     (world, hush, producer)
 }
 
@@ -243,4 +251,13 @@ async fn a_listing_whose_pages_come_slowly_is_not_given_up() {
     let report = session(&producer).await;
     assert!(is_finished(&report) && report.spaces_failed.is_empty(), "{report:?}");
     assert!(took(&world, began) > PATIENCE * 3, "{:?}", took(&world, began));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_from_cron_asks_a_full_queue_seldom_while_a_store_is_read() {
+    let (world, _, mut producer) = of(60, hushed(&["s000"]));
+    producer.settings.queue_max = 5;
+    session(&producer).await;
+    let asked = world.queue.asked().into_iter().filter(|asked| matches!(asked, Asked::Depth)).count();
+    assert!((100..1_000).contains(&asked), "{asked} looks in five minutes");
 }

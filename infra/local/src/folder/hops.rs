@@ -3,11 +3,11 @@
 //! A hop costs more than most of these calls do. So calls queue up here, and the threads at work take one after another
 //! without going to sleep in between; another thread joins them only when calls wait long enough to fill it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -15,8 +15,12 @@ use super::faults::Fault;
 
 type Call = Box<dyn FnOnce() + Send>;
 
-/// Most threads at work for one store: enough to keep a disk's own queue full.
+/// Most threads at work for one store: enough to keep a disk's own queue full. Those that a call holds for long do not count.
 const THREADS_MAX: usize = 32;
+/// Most threads, those that are held among them: some are left to other stores.
+const THREADS_ALL: usize = 256;
+/// A thread in one call for so long is taken to be held by a mount that hangs.
+const HELD_AFTER: Duration = Duration::from_mins(1);
 /// How many calls may wait for each thread at work before another joins.
 const WAITING_EACH: usize = 4;
 /// How long a call waits before another thread joins for its sake: those at work may be held by a mount that hangs.
@@ -30,6 +34,17 @@ pub(super) struct Hops(Arc<Mutex<Waiting>>);
 struct Waiting {
     calls: VecDeque<Call>,
     threads: usize,
+    /// Since when each thread that is in a call has been so.
+    in_call: BTreeMap<u64, Instant>,
+    next: u64,
+}
+
+impl Waiting {
+    /// Whether one more thread may be put to work.
+    fn has_room(&self) -> bool {
+        let held = self.in_call.values().filter(|since| since.elapsed() >= HELD_AFTER).count();
+        self.threads.saturating_sub(held) < THREADS_MAX && self.threads < THREADS_ALL
+    }
 }
 
 impl fmt::Debug for Hops {
@@ -76,7 +91,7 @@ impl Hops {
     fn join_for_who_waits(&self) {
         let joins = {
             let mut waiting = self.waiting();
-            let joins = !waiting.calls.is_empty() && waiting.threads < THREADS_MAX;
+            let joins = !waiting.calls.is_empty() && waiting.has_room();
             waiting.threads += usize::from(joins);
             joins
         };
@@ -87,7 +102,7 @@ impl Hops {
 
     /// Puts a thread to work that is counted already.
     fn join(&self) {
-        let joined = Joined { hops: self.clone(), left: false };
+        let joined = Joined { hops: self.clone(), number: None, left: false };
         tokio::task::spawn_blocking(move || joined.work());
     }
 
@@ -99,6 +114,8 @@ impl Hops {
 /// A thread at work, counted until it leaves: also when the runtime ends before it began.
 struct Joined {
     hops: Hops,
+    /// Under which it is noted that it is in a call.
+    number: Option<u64>,
     left: bool,
 }
 
@@ -113,10 +130,18 @@ impl Joined {
     /// The next call. Without one it leaves, under the same lock, so that whoever comes next calls another.
     fn next(&mut self) -> Option<Call> {
         let mut waiting = self.hops.waiting();
+        if let Some(number) = self.number.take() {
+            waiting.in_call.remove(&number);
+        }
         let call = waiting.calls.pop_front();
         if call.is_none() {
             waiting.threads -= 1;
             self.left = true;
+        } else {
+            let number = waiting.next;
+            waiting.next += 1;
+            waiting.in_call.insert(number, Instant::now());
+            self.number = Some(number);
         }
         call
     }
@@ -125,7 +150,11 @@ impl Joined {
 impl Drop for Joined {
     fn drop(&mut self) {
         if !self.left {
-            self.hops.waiting().threads -= 1;
+            let mut waiting = self.hops.waiting();
+            waiting.threads -= 1;
+            if let Some(number) = self.number {
+                waiting.in_call.remove(&number);
+            }
         }
     }
 }
@@ -135,6 +164,19 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    #[test]
+    fn threads_that_a_call_holds_for_long_leave_room_for_others() {
+        let long_ago = Instant::now().checked_sub(HELD_AFTER).unwrap();
+        let of = |held: usize, busy: usize| {
+            let since = |number: usize| if number < held { long_ago } else { Instant::now() };
+            let in_call = (0..held + busy).map(|number| (number as u64, since(number))).collect();
+            Waiting { threads: held + busy, in_call, ..Waiting::default() }
+        };
+        assert!(of(0, THREADS_MAX - 1).has_room() && !of(0, THREADS_MAX).has_room());
+        assert!(of(THREADS_MAX, THREADS_MAX - 1).has_room() && !of(THREADS_MAX, THREADS_MAX).has_room());
+        assert!(!of(THREADS_ALL, 0).has_room());
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_call_that_hangs_keeps_no_other_waiting() {
