@@ -221,7 +221,7 @@ fn a_cap_holds_over_processes_and_a_changed_one_is_taken_while_they_work() {
     let config = fs::read_to_string(trial.world.path("mill.toml")).unwrap();
     trial.world.write("mill.toml", format!("{config}\n").replace("[policies]\n", "[policies]\nrefresh = \"1s\"\n"));
     trial.mill(&["produce", "duplication"]).expect(0);
-    trial.proxy.set(Mood::Far(Duration::from_millis(200)));
+    trial.proxy.set(Mood::Far(Duration::from_millis(500)));
     let mut workmen = [Workman::begin(trial.command()), Workman::begin(trial.command())];
     let mut until = |what: &str, is_so: &dyn Fn(u64, usize) -> bool, most: u64| {
         let mut seen = 0;
