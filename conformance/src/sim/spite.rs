@@ -50,9 +50,9 @@ pub(crate) fn item_to_delete_found(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &
     let source = world.shelf(&remove.account, &remove.source).filter(|source| is_theirs(source))?;
     let people = People { world, shelf: source };
     match world.dice.below(20) {
-        0..5 if people.hide_space(&item.space) => world.count(Fault::SpaceGoneUnderDelete, PEOPLE),
-        0..5 => return None,
-        5..12 => {
+        0..8 if people.hide_space(&item.space) => world.count(Fault::SpaceGoneUnderDelete, PEOPLE),
+        0..8 => return None,
+        8..14 => {
             world.count(Fault::PolicyChangedUnderDelete, PEOPLE);
             policies::keep_what_vanished(world, &remove.account);
         }
