@@ -17,8 +17,8 @@ use crate::commands::dead_letters;
 use crate::exit::Exit;
 use crate::names::Names;
 use crate::report::{InSync, Summary};
-use crate::running::silence::{SILENT_MIN, unless_silent};
-use crate::running::{PRODUCER_FIRST, Ran, Remedy};
+use crate::running::silence::{unless_silent, whole_run_max};
+use crate::running::{Ran, Remedy};
 use crate::works::Works;
 
 /// What is needed to conclude a run.
@@ -150,13 +150,8 @@ impl Conclusion<'_> {
             refusals.contains(&format!("{}/{item}", pair.account))
         };
         let closing = self.producer.closing_survey(&is_refused, &self.stop);
-        let closing = match unless_silent(
-            closing,
-            &self.works.statistics,
-            self.give_up_after.max(SILENT_MIN).saturating_add(PRODUCER_FIRST),
-        )
-        .await
-        {
+        let most = whole_run_max(self.give_up_after);
+        let closing = match unless_silent(closing, &self.works.statistics, most).await {
             Ok(closing) => closing?,
             Err(silent) => {
                 let why = self.names.text(&silent.to_string());

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use mill_ports::{StoreError, StoreErrorKind, chain};
 use tokio_util::sync::CancellationToken;
 
-use crate::running::silence::{SILENT_MIN, time};
+use crate::running::silence::{one_answer_max, time};
 use crate::stop::StoppedEarly;
 
 const PAUSE: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ impl Patience {
         path: &Path,
         look: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let most = self.give_up_after.max(SILENT_MIN);
+        let most = one_answer_max(self.give_up_after);
         let began = Instant::now();
         let looking = tokio::task::spawn_blocking(look);
         let in_vain = async {

@@ -23,7 +23,7 @@ use crate::progress::{AwaitedStores, Progress, Snapshot};
 use crate::stop::Stopping;
 use crate::works::Works;
 
-use self::silence::{SILENT_MIN, Silent, Stillness, time};
+use self::silence::{Silent, Stillness, time, whole_run_max};
 
 /// A run that ends by itself.
 pub(crate) struct Run<'a> {
@@ -89,10 +89,6 @@ struct Stuck {
 
 /// How long nothing may move, with tasks put off, before a run is taken to wait for what does not pass by itself.
 const NOTHING_MOVES: Duration = Duration::from_secs(12);
-
-/// The producer gives up a space that does not answer, asks whether its store does, and goes on with others. For that it is
-/// given so long.
-pub(crate) const PRODUCER_FIRST: Duration = Duration::from_secs(12);
 
 impl Run<'_> {
     /// Runs until the producer's loop is complete and its queues are empty, or until it is stopped.
@@ -220,7 +216,7 @@ impl Watch<'_> {
                 self.producing.cancel();
                 break Some(why);
             }
-            let most = self.give_up_after.max(SILENT_MIN).saturating_add(PRODUCER_FIRST);
+            let most = whole_run_max(self.give_up_after);
             if let Some(silent) = Silent::after(unanswered, most, &snapshot.asked) {
                 // Who waits for such an answer would not end gently.
                 self.producing.cancel();

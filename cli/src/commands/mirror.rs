@@ -39,7 +39,7 @@ use crate::names::Names;
 use crate::output::line;
 use crate::patience::Patience;
 use crate::places::{DestinationPlaces, NotWhereItWas, WayOut};
-use crate::running::silence::{SILENT_MIN, unless_silent};
+use crate::running::silence::{one_answer_max, unless_silent};
 use crate::running::{Hands, Run};
 use crate::stop::{self, StoppedEarly};
 use crate::stores::{FolderOpener, MirrorStores, OpenedAs, TAKE_OVER};
@@ -95,7 +95,7 @@ pub(super) async fn run(args: Mirror, bars: MultiProgress) -> Result<Exit> {
         begins: mill_producer::Begins::Together,
         absent_source: AbsentSource::Unknown,
         give_up_after: args.ending.give_up_after,
-        silence_max: args.ending.give_up_after.max(SILENT_MIN),
+        silence_max: one_answer_max(args.ending.give_up_after),
         ..producer_defaults()?
     });
     producer.reset().await.context("the state of the last run cannot be cleared")?;

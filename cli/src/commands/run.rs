@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::names::Names;
 use crate::patience::Patience;
-use crate::running::silence::SILENT_MIN;
+use crate::running::silence::one_answer_max;
 use crate::running::{Hands, Run};
 use crate::stop;
 use crate::works::{Works, producer_settings, workman_settings};
@@ -38,7 +38,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
         when_full: WhenFull::Wait { poll: works.engine.pace.full_poll, poll_most: works.engine.pace.full_poll },
         begins: mill_producer::Begins::Together,
         give_up_after: args.ending.give_up_after,
-        silence_max: args.ending.give_up_after.max(SILENT_MIN),
+        silence_max: one_answer_max(args.ending.give_up_after),
         ..producer_settings(config)?
     });
     let queues: Vec<QueueName> = config.list("workman.queues")?;

@@ -14,7 +14,21 @@ use crate::progress::Snapshot;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A client tries a call several times, and then says why it failed. For that it is given so long at least.
-pub(crate) const SILENT_MIN: Duration = Duration::from_secs(10);
+const SILENT_MIN: Duration = Duration::from_secs(10);
+
+/// The producer gives up a space that does not answer, asks whether its store does, and goes on with others. For that it is
+/// given so long before a run ends.
+const PRODUCER_FIRST: Duration = Duration::from_secs(12);
+
+/// How long one answer is waited for, with `--give-up-after`.
+pub(crate) fn one_answer_max(give_up_after: Duration) -> Duration {
+    give_up_after.max(SILENT_MIN)
+}
+
+/// How long a run goes on while no store answers, with `--give-up-after`.
+pub(crate) fn whole_run_max(give_up_after: Duration) -> Duration {
+    one_answer_max(give_up_after).saturating_add(PRODUCER_FIRST)
+}
 
 /// For how long nothing has moved.
 #[derive(Debug)]
@@ -56,7 +70,7 @@ pub(crate) struct Silent {
 impl Silent {
     /// The stores that do not answer, if nothing has moved for longer than `most`.
     pub(super) fn after(waited: Duration, most: Duration, stores: &BTreeSet<StoreAddress>) -> Option<Self> {
-        (waited > most.max(SILENT_MIN) && !stores.is_empty()).then(|| Self { waited, stores: stores.clone() })
+        (waited > one_answer_max(most) && !stores.is_empty()).then(|| Self { waited, stores: stores.clone() })
     }
 }
 
