@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use mill_app::held_deletes::Confirmation;
+use mill_app::mirror::{EndpointOptions, MirrorRequest};
+use mill_app::names::Names;
 use mill_model::QueueName;
 use mill_ports::crash::TEST_BUILD;
-
-use crate::names::Names;
 
 /// What `--version` says: a build for tests must not be taken for one that is shipped.
 const VERSION: &str =
@@ -136,6 +137,16 @@ impl Mirror {
         let shown = |path: &PathBuf| path.display().to_string();
         Names::Mirror { source: shown(&self.source), destination: shown(&self.destination) }
     }
+
+    /// What is asked for.
+    pub(crate) fn request(&self) -> MirrorRequest {
+        MirrorRequest {
+            remove_vanished: self.remove_vanished,
+            create: self.create,
+            take_over: self.take_over,
+            ..self.ends.clone().request(self.source.clone(), self.destination.clone())
+        }
+    }
 }
 
 /// What queues and books stand on.
@@ -176,6 +187,20 @@ pub(crate) struct Ends {
     /// The profile of the AWS configuration by which the destination is written
     #[arg(long, value_name = "NAME")]
     pub(crate) destination_profile: Option<String>,
+}
+
+impl Ends {
+    /// A mirror between two paths whose ends are reached so.
+    pub(crate) fn request(self, source: PathBuf, destination: PathBuf) -> MirrorRequest {
+        let options = |endpoint, region, profile| EndpointOptions { endpoint, region, profile };
+        MirrorRequest {
+            source,
+            destination,
+            source_options: options(self.source_endpoint, self.source_region, self.source_profile),
+            destination_options: options(self.destination_endpoint, self.destination_region, self.destination_profile),
+            ..MirrorRequest::default()
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -410,23 +435,6 @@ pub(crate) enum HeldCommand {
         #[arg(required = true)]
         tokens: Vec<String>,
     },
-}
-
-/// What a person lets go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Confirmation {
-    /// The one held list, if it has at most so many items.
-    Count(u64),
-    /// The list of this token.
-    Token(String),
-}
-
-impl std::str::FromStr for Confirmation {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(text.parse().map_or_else(|_| Self::Token(text.to_owned()), Self::Count))
-    }
 }
 
 #[derive(Debug, Subcommand)]

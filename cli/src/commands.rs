@@ -1,7 +1,7 @@
 //! One file a command, or a family of small ones.
 
-pub(crate) mod dead_letters;
-pub(crate) mod held;
+mod dead_letters;
+mod held;
 mod infra;
 mod init;
 mod mirror;
@@ -18,13 +18,14 @@ mod work;
 use anyhow::{Result, bail};
 use clap::CommandFactory;
 use indicatif::MultiProgress;
+use mill_app::config::Config;
+use mill_app::exit::Exit;
+use mill_app::patience::Patience;
 use mill_ports::{CrashPoint, crash_point};
 
 use crate::args::{Cli, Command, ConfigCommand};
-use crate::config::Config;
-use crate::exit::{self, Exit};
+use crate::exit;
 use crate::output;
-use crate::patience::Patience;
 
 /// Runs the command.
 pub(crate) async fn run(cli: Cli, bars: MultiProgress) -> Result<Exit> {

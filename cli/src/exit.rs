@@ -1,35 +1,4 @@
-//! Exit codes that tell how a run ended.
-
-/// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Exit {
-    /// Done.
-    Done,
-    /// Done, and nothing had to be changed; only with `--detailed-exit-code`.
-    Unchanged,
-    /// Done with warnings: something was refused, left out or held back, or there was nothing to do.
-    Warnings,
-    /// Done in part: items failed or are missing at the end, a path does not answer, or the run was stopped.
-    Partial,
-    /// It could not be done.
-    Error,
-    /// The arguments make no sense.
-    BadArguments,
-}
-
-impl Exit {
-    /// The process's exit code.
-    pub(crate) const fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Unchanged => 1,
-            Self::Warnings => 2,
-            Self::Partial => 50,
-            Self::Error => 100,
-            Self::BadArguments => 200,
-        }
-    }
-}
+//! The text on exit codes.
 
 /// The text of `mill help exit-codes`.
 pub(crate) const HELP: &str = "\

@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 use indicatif::MultiProgress;
+use mill_app::names::Names;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
@@ -17,7 +18,6 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 use self::grouped::Grouped;
 use self::groups::{Groups, Keeper};
-use crate::names::Names;
 
 /// Begins logging; `filter` as in `MILL_LOG`; `names` is what lines for people call things. What is returned writes what is
 /// still held back when it is dropped.

@@ -1,31 +1,14 @@
 //! `mill`: keeps copies of stored content in sync. This crate wires the rooms together and decides nothing.
 
 mod args;
-mod children;
 mod commands;
-mod conclude;
-mod config;
 mod crash;
-mod engine;
 mod exit;
-mod files;
-#[cfg_attr(not(feature = "aws"), path = "no_fleet.rs")]
-mod fleet;
-mod host;
-mod local_state;
 mod logs;
-mod marker;
-mod misplaced;
-mod names;
 mod output;
-mod patience;
-mod places;
 mod progress;
 mod report;
-mod running;
 mod stop;
-mod stores;
-mod works;
 
 use std::process::ExitCode;
 
@@ -33,17 +16,13 @@ use anyhow::Result;
 use clap::Parser;
 use clap::error::ErrorKind;
 use indicatif::MultiProgress;
+use mill_app::exit::Exit;
+use mill_app::patience::NoAnswer;
+use mill_app::stop::StoppedEarly;
+use mill_app::{UsageError, local_state};
 use mill_ports::{CrashPoint, crash_point};
 
 use crate::args::Cli;
-use crate::exit::Exit;
-use crate::patience::NoAnswer;
-use crate::stop::StoppedEarly;
-
-/// Arguments that are well formed and make no sense.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Usage(pub(crate) String);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -66,7 +45,7 @@ fn main() -> ExitCode {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             let exit = match () {
-                () if error.is::<Usage>() => Exit::BadArguments,
+                () if error.is::<UsageError>() => Exit::BadArguments,
                 () if error.is::<StoppedEarly>() || error.is::<NoAnswer>() => Exit::Partial,
                 () => Exit::Error,
             };

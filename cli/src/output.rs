@@ -7,7 +7,7 @@ pub(crate) fn line(text: impl AsRef<str>) {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));
     if written.and_then(|()| out.flush()).is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-        std::process::exit(i32::from(crate::exit::Exit::Done.code()));
+        std::process::exit(i32::from(mill_app::exit::Exit::Done.code()));
     }
 }
 
@@ -26,35 +26,8 @@ pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
 
-/// An address without the name and the password that may stand in it, for messages and for files.
-pub(crate) fn without_password(address: &str) -> String {
-    let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
-    let host_ends = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..host_ends].rfind('@') {
-        Some(at) => format!("{scheme}://…{}", &rest[at..]),
-        None => address.to_owned(),
-    }
-}
-
 /// Tells, on standard error, why a command could not do what was asked.
 pub(crate) fn complaint(text: &str) {
     // Nothing can be done where even this cannot be written.
     let _ = writeln!(io::stderr(), "mill: {text}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_told_without_its_password() {
-        for (address, told) in [
-            ("http://me:se@cret@host:9000/x@y", "http://…@host:9000/x@y"),
-            ("https://key@host", "https://…@host"),
-            ("http://host:9000/a@b", "http://host:9000/a@b"),
-            ("host:9000", "host:9000"),
-        ] {
-            assert_eq!(without_password(address), told);
-        }
-    }
 }

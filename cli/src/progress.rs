@@ -1,133 +1,16 @@
 //! One progress figure over everything that goes on.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use mill_local::Standstill;
-use mill_model::{RunSum, StoreAddress, Totals};
-use mill_ports::{Awaited, Clock, Statistics};
+use mill_app::names::Names;
+use mill_app::snapshot::{Snapshot, WriteLog, long_writes};
+use mill_model::StoreAddress;
+use mill_ports::Awaited;
+use tokio::sync::mpsc;
 
-use crate::local_state;
-use crate::names::Names;
 use crate::output::bytes;
-use crate::running::silence::time;
-
-/// Where a run stands, summed over all its processes.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Snapshot {
-    /// What is done, for whichever run its tasks were sent.
-    pub(crate) totals: Totals,
-    /// What the run's survey has listed so far, and what became of that.
-    pub(crate) run: RunSum,
-    /// Tasks sent so far.
-    pub(crate) sent: u64,
-    /// Tasks ended so far. Others' may be among them, and one that was delivered twice counts twice.
-    pub(crate) ended: u64,
-    /// Content bytes queued so far, as far as they were known.
-    pub(crate) bytes_queued: u64,
-    /// Bytes of transfers going on.
-    pub(crate) bytes_moving: u64,
-    /// Whether work is still being found.
-    pub(crate) producing: bool,
-    /// The larger transfers going on: what, bytes moved, size.
-    pub(crate) in_hand: Vec<(String, u64, u64)>,
-    /// The stores for which work waits.
-    pub(crate) awaited: AwaitedStores,
-    /// How often stores have answered.
-    pub(crate) answers: u64,
-    /// The stores that have not answered all that they were asked.
-    pub(crate) asked: BTreeSet<StoreAddress>,
-    /// The stores that are waited for to write, and for how long at the longest.
-    pub(crate) writes: BTreeMap<StoreAddress, Duration>,
-    /// Whether Mill's own state cannot be written.
-    pub(crate) still: Option<Standstill>,
-}
-
-/// The stores for which work waits, and why.
-pub(crate) type AwaitedStores = BTreeMap<StoreAddress, Awaited>;
-
-impl Snapshot {
-    /// Where this process stands; whether it still finds work is the caller's to say.
-    pub(crate) fn of(statistics: &Statistics, clock: &dyn Clock) -> Self {
-        let now = clock.monotonic();
-        Self {
-            totals: statistics.totals(),
-            run: statistics.totals_of_run().sum,
-            sent: statistics.sent.load(Relaxed),
-            ended: statistics.ended.load(Relaxed),
-            bytes_queued: statistics.bytes_queued.load(Relaxed),
-            bytes_moving: statistics.bytes_moving.load(Relaxed),
-            producing: false,
-            in_hand: statistics
-                .in_hand()
-                .iter()
-                .map(|one| (one.subject.clone(), one.moved.load(Relaxed), one.size))
-                .collect(),
-            awaited: statistics.awaited(),
-            answers: statistics.answers.load(Relaxed),
-            asked: statistics.asked(),
-            writes: statistics.writes().into_iter().map(|(store, since)| (store, now.since(since))).collect(),
-            still: local_state::standstill(),
-        }
-    }
-
-    fn line(&self, since: Duration, names: &Names) -> String {
-        let moved = self.totals.work.bytes + self.bytes_moving;
-        let seconds = since.as_secs_f64().max(0.001);
-        let more = if self.producing { "+" } else { "" };
-        let left = match self.bytes_queued.saturating_sub(moved) {
-            0 => String::new(),
-            left if moved > 0 && !self.producing => {
-                let left = Duration::from_secs((left as f64 / (moved as f64 / seconds)) as u64);
-                format!(", {} left", humantime::format_duration(left))
-            }
-            _ => String::new(),
-        };
-        let waits = |(store, awaited): (&StoreAddress, &Awaited)| {
-            names.text(&format!("; waits for store `{store}`: {}", awaited.reason))
-        };
-        let waits: String = self.awaited.iter().map(waits).collect();
-        let writes: String = long_writes(&self.writes).map(|(_, said)| names.text(&format!("; {said}"))).collect();
-        format!(
-            "{} of {}{more} items, {} of {}{more}, {}/s{left}{waits}{writes}",
-            self.run.done(),
-            self.run.survey.listed,
-            bytes(moved),
-            bytes(self.bytes_queued.max(moved)),
-            bytes((moved as f64 / seconds) as u64),
-        )
-    }
-}
-
-/// A write is said to be waited for from then on. It may take long: that ends no run.
-const LONG_WRITE: Duration = Duration::from_secs(30);
-
-/// The stores that are waited for to write for so long that it is said, and what is said.
-fn long_writes(writes: &BTreeMap<StoreAddress, Duration>) -> impl Iterator<Item = (&StoreAddress, String)> {
-    let long = writes.iter().filter(|(_, waited)| **waited >= LONG_WRITE);
-    long.map(|(store, waited)| (store, format!("waits for store `{store}` to write ({})", time(*waited))))
-}
-
-/// Says in the log, once each time, that a store is waited for to write: where nothing shows it.
-#[derive(Debug, Default)]
-pub(crate) struct WriteLog {
-    said: BTreeSet<StoreAddress>,
-}
-
-impl WriteLog {
-    pub(crate) fn look(&mut self, writes: &BTreeMap<StoreAddress, Duration>) {
-        let long: BTreeMap<&StoreAddress, String> = long_writes(writes).collect();
-        self.said.retain(|store| long.contains_key(store));
-        for (store, said) in long {
-            if self.said.insert(store.clone()) {
-                tracing::warn!("{said}");
-            }
-        }
-    }
-}
 
 /// Shows a run's progress: a bar on a terminal, a line every ten seconds elsewhere.
 #[derive(Debug)]
@@ -147,9 +30,6 @@ const IN_HAND_SHOWN: usize = 4;
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 impl Progress {
-    /// How often [`Progress::show`] wants to be called.
-    pub(crate) const EVERY: Duration = Duration::from_millis(100);
-
     /// Begins.
     pub(crate) fn begin(bars: &MultiProgress, names: &Names, quiet: bool) -> Self {
         let total = (!quiet && std::io::stderr().is_terminal()).then(|| {
@@ -164,14 +44,24 @@ impl Progress {
         Self { bars, total, below: Vec::new(), began: now, said: now, names, quiet, log }
     }
 
+    /// Shows where the run stands until its work is over; then it takes the bars away.
+    pub(crate) async fn follow(mut self, mut snapshots: mpsc::Receiver<Snapshot>) {
+        while let Some(snapshot) = snapshots.recv().await {
+            self.show(&snapshot);
+        }
+        for bar in self.below.drain(..).chain(self.total.take()) {
+            bar.finish_and_clear();
+        }
+    }
+
     /// Shows where the run stands.
-    pub(crate) fn show(&mut self, snapshot: &Snapshot) {
+    fn show(&mut self, snapshot: &Snapshot) {
         let since = self.began.elapsed();
         let Some(total) = &self.total else {
             self.log.look(&snapshot.writes);
             if !self.quiet && self.said.elapsed() >= PLAIN_EVERY {
                 self.said = Instant::now();
-                self.say(&snapshot.line(since, &self.names));
+                self.say(&progress_line(snapshot, since, &self.names));
             }
             return;
         };
@@ -184,7 +74,7 @@ impl Progress {
         };
         total.set_length(of.max(1));
         total.set_position(at.min(of));
-        total.set_message(snapshot.line(since, &self.names));
+        total.set_message(progress_line(snapshot, since, &self.names));
         total.tick();
         self.show_in_hand(&snapshot.in_hand);
     }
@@ -213,14 +103,34 @@ impl Progress {
             let _ = writeln!(std::io::stderr(), "mill: {line}");
         });
     }
+}
 
-    /// Ends, and takes the bars away.
-    pub(crate) fn end(mut self) -> Duration {
-        for bar in self.below.drain(..).chain(self.total.take()) {
-            bar.finish_and_clear();
+/// Where a run stands, in one line.
+fn progress_line(snapshot: &Snapshot, since: Duration, names: &Names) -> String {
+    let moved = snapshot.totals.work.bytes + snapshot.bytes_moving;
+    let seconds = since.as_secs_f64().max(0.001);
+    let more = if snapshot.producing { "+" } else { "" };
+    let left = match snapshot.bytes_queued.saturating_sub(moved) {
+        0 => String::new(),
+        left if moved > 0 && !snapshot.producing => {
+            let left = Duration::from_secs((left as f64 / (moved as f64 / seconds)) as u64);
+            format!(", {} left", humantime::format_duration(left))
         }
-        self.began.elapsed()
-    }
+        _ => String::new(),
+    };
+    let waits = |(store, awaited): (&StoreAddress, &Awaited)| {
+        names.text(&format!("; waits for store `{store}`: {}", awaited.reason))
+    };
+    let waits: String = snapshot.awaited.iter().map(waits).collect();
+    let writes: String = long_writes(&snapshot.writes).map(|(_, said)| names.text(&format!("; {said}"))).collect();
+    format!(
+        "{} of {}{more} items, {} of {}{more}, {}/s{left}{waits}{writes}",
+        snapshot.run.done(),
+        snapshot.run.survey.listed,
+        bytes(moved),
+        bytes(snapshot.bytes_queued.max(moved)),
+        bytes((moved as f64 / seconds) as u64),
+    )
 }
 
 #[cfg(test)]
@@ -235,7 +145,7 @@ mod tests {
         let seconds = Duration::from_secs;
         let writes = [(store("1"), seconds(29)), (store("2"), seconds(45))].into();
         let snapshot = Snapshot { writes, ..Snapshot::default() };
-        let line = snapshot.line(seconds(60), &Names::Policies);
+        let line = progress_line(&snapshot, seconds(60), &Names::Policies);
         assert!(line.ends_with("/s; waits for store `x:2` to write (45s)"), "{line}");
     }
 }

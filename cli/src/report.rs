@@ -1,139 +1,104 @@
 //! The closing summary of a run, for people and for machines.
 
-use std::time::Duration;
-
-use mill_model::Totals;
+use mill_app::exit::Exit;
+use mill_app::run_until_done::Remedy;
+use mill_app::summary::{InSync, Summary};
 use serde_json::json;
 
-use crate::exit::Exit;
 use crate::output::{bytes, line};
-use crate::running::Remedy;
-
-/// Whether all copies are in sync, and how that is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum InSync {
-    /// They are not, or it is not known.
-    #[default]
-    No,
-    /// The run's sum: each listed entry was found or made equal, or was named.
-    Sum,
-    /// A closing survey: each entry is proven, or named.
-    ClosingSurvey,
-}
-
-/// What there is to say when a run has ended.
-#[derive(Debug, Default)]
-pub(crate) struct Summary {
-    /// What was done.
-    pub(crate) totals: Totals,
-    /// How many items of tasks that an earlier run had queued were copied or updated besides.
-    pub(crate) earlier: u64,
-    /// How long it took.
-    pub(crate) took: Duration,
-    /// Each a sentence: what was refused, held back, failed, and what to do about it.
-    pub(crate) remarks: Vec<String>,
-    /// Whether nothing was known of an earlier run, where a run knows of others.
-    pub(crate) first_run: Option<bool>,
-    /// Whether all copies are in sync.
-    pub(crate) in_sync: InSync,
-    /// Whether the counts of items are only least ones: others may have done some of the tasks, and told nothing.
-    pub(crate) at_least: bool,
-    /// What brings the rest, where not all was done.
-    pub(crate) remedy: Remedy,
-}
 
 /// How many remarks are written out; the log has all of them.
 const REMARKS_MAX: usize = 50;
 
-impl Summary {
-    /// Writes the summary: text for people on standard error when `json` is asked for on standard output.
-    pub(crate) fn print(&self, json: bool, exit: Exit) {
-        if json {
-            self.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
-            line(self.json(exit).to_string());
-            return;
-        }
-        for remark in self.remarks.iter().take(REMARKS_MAX) {
-            line(format!("! {remark}"));
-        }
-        if self.remarks.len() > REMARKS_MAX {
-            line(format!("! … and {} more; --json and the log name them all", self.remarks.len() - REMARKS_MAX));
-        }
-        line(self.sentence(exit));
+/// Writes the summary: text for people on standard error when `json` is asked for on standard output.
+pub(crate) fn print(summary: &Summary, json: bool, exit: Exit) {
+    if json {
+        summary.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
+        line(as_json(summary, exit).to_string());
+        return;
     }
+    for remark in summary.remarks.iter().take(REMARKS_MAX) {
+        line(format!("! {remark}"));
+    }
+    if summary.remarks.len() > REMARKS_MAX {
+        line(format!("! … and {} more; --json and the log name them all", summary.remarks.len() - REMARKS_MAX));
+    }
+    line(sentence(summary, exit));
+}
 
-    /// Whether nothing at all was found, where something may have been meant to be. Then nothing is called in sync.
-    fn found_nothing(&self, exit: Exit) -> bool {
-        exit == Exit::Warnings && self.totals.sum.survey.listed == 0
-    }
+/// Whether nothing at all was found, where something may have been meant to be. Then nothing is called in sync.
+fn found_nothing(summary: &Summary, exit: Exit) -> bool {
+    exit == Exit::Warnings && summary.totals.sum.survey.listed == 0
+}
 
-    fn json(&self, exit: Exit) -> serde_json::Value {
-        let in_sync = if self.found_nothing(exit) { InSync::No } else { self.in_sync };
-        let mut json = json!({
-            "examined": self.totals.examined(),
-            "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,
-            "in_sync": in_sync != InSync::No,
-            "evidence": match in_sync {
-                InSync::No => None,
-                InSync::Sum => Some("sum"),
-                InSync::ClosingSurvey => Some("closing survey"),
-            },
-            "at_least": self.at_least, "earlier": self.earlier,
-            "exit_code": exit.code(), "remarks": self.remarks,
-        });
-        if let Some(first) = self.first_run {
-            json["first_run"] = first.into();
-        }
-        for (counter, count) in self.totals.each() {
-            json[counter.name] = count.into();
-        }
-        json
+fn as_json(summary: &Summary, exit: Exit) -> serde_json::Value {
+    let in_sync = if found_nothing(summary, exit) { InSync::No } else { summary.in_sync };
+    let mut json = json!({
+        "examined": summary.totals.examined(),
+        "seconds": (summary.took.as_secs_f64() * 1000.0).round() / 1000.0,
+        "in_sync": in_sync != InSync::No,
+        "evidence": match in_sync {
+            InSync::No => None,
+            InSync::Sum => Some("sum"),
+            InSync::ClosingSurvey => Some("closing survey"),
+        },
+        "at_least": summary.at_least, "earlier": summary.earlier,
+        "exit_code": exit.code(), "remarks": summary.remarks,
+    });
+    if let Some(first) = summary.first_run {
+        json["first_run"] = first.into();
     }
+    for (counter, count) in summary.totals.each() {
+        json[counter.name] = count.into();
+    }
+    json
+}
 
-    fn sentence(&self, exit: Exit) -> String {
-        let t = &self.totals;
-        let fates = &t.sum.fates;
-        let least = if self.at_least { "at least " } else { "" };
-        let mut parts = vec![
-            format!("{least}{} copied", fates.copied),
-            format!("{} updated", fates.updated),
-            format!("{} deleted", t.work.deleted),
-            format!("{} unchanged", t.unchanged()),
-        ];
-        let more = [
-            (self.earlier, "copied for an earlier run"),
-            (t.refused(), "refused"),
-            (t.sum.survey.hidden, "not seen"),
-            (t.sum.survey.ignored + t.work.left_out, "left out"),
-            (fates.vanished, "vanished meanwhile"),
-            (fates.dropped, "not asked for any more"),
-            (t.work.held, "deletes held back"),
-            (t.dead_lettered(), "dead-lettered"),
-        ];
-        parts.extend(more.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
-        let listed = t.sum.survey.listed;
-        let not_copied = (t.refused() + t.sum.survey.hidden + fates.vanished + fates.dropped).min(listed);
-        let others = if not_copied < listed { "; the others are in sync" } else { "" };
-        let mostly_not = format!("Not copied: {not_copied} of {listed} entries{others}");
-        let how = match exit {
-            Exit::Done if t.changed() => "Every copy is in sync",
-            Exit::Done | Exit::Unchanged => "Every copy was in sync already",
-            Exit::Warnings if self.found_nothing(exit) => "Nothing was there to be copied",
-            Exit::Warnings if not_copied * 2 > listed => &mostly_not,
-            Exit::Warnings => "In sync, but for what is named above",
-            Exit::Partial => match self.remedy {
-                Remedy::RunAgain => "Done in part: run it again",
-                Remedy::SetRight => "Done in part: see to what is named above, then run it again",
-                Remedy::GoOn => "Stopped before its end: run it again, and it goes on",
-            },
-            Exit::Error | Exit::BadArguments => "Not done",
-        };
-        format!("{how}: {}; {} in {:.1} s.", parts.join(", "), bytes(t.work.bytes), self.took.as_secs_f64())
-    }
+fn sentence(summary: &Summary, exit: Exit) -> String {
+    let t = &summary.totals;
+    let fates = &t.sum.fates;
+    let least = if summary.at_least { "at least " } else { "" };
+    let mut parts = vec![
+        format!("{least}{} copied", fates.copied),
+        format!("{} updated", fates.updated),
+        format!("{} deleted", t.work.deleted),
+        format!("{} unchanged", t.unchanged()),
+    ];
+    let more = [
+        (summary.earlier, "copied for an earlier run"),
+        (t.refused(), "refused"),
+        (t.sum.survey.hidden, "not seen"),
+        (t.sum.survey.ignored + t.work.left_out, "left out"),
+        (fates.vanished, "vanished meanwhile"),
+        (fates.dropped, "not asked for any more"),
+        (t.work.held, "deletes held back"),
+        (t.dead_lettered(), "dead-lettered"),
+    ];
+    parts.extend(more.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+    let listed = t.sum.survey.listed;
+    let not_copied = (t.refused() + t.sum.survey.hidden + fates.vanished + fates.dropped).min(listed);
+    let others = if not_copied < listed { "; the others are in sync" } else { "" };
+    let mostly_not = format!("Not copied: {not_copied} of {listed} entries{others}");
+    let how = match exit {
+        Exit::Done if t.changed() => "Every copy is in sync",
+        Exit::Done | Exit::Unchanged => "Every copy was in sync already",
+        Exit::Warnings if found_nothing(summary, exit) => "Nothing was there to be copied",
+        Exit::Warnings if not_copied * 2 > listed => &mostly_not,
+        Exit::Warnings => "In sync, but for what is named above",
+        Exit::Partial => match summary.remedy {
+            Remedy::RunAgain => "Done in part: run it again",
+            Remedy::SetRight => "Done in part: see to what is named above, then run it again",
+            Remedy::GoOn => "Stopped before its end: run it again, and it goes on",
+        },
+        Exit::Error | Exit::BadArguments => "Not done",
+    };
+    format!("{how}: {}; {} in {:.1} s.", parts.join(", "), bytes(t.work.bytes), summary.took.as_secs_f64())
 }
 
 #[cfg(test)]
 mod tests {
+    use mill_model::Totals;
+
     use super::*;
 
     fn copied(copied: u64) -> Totals {
@@ -145,7 +110,7 @@ mod tests {
     #[test]
     fn the_json_summary_has_the_members_that_scripts_rely_on() {
         let summary = Summary { totals: copied(3), ..Summary::default() };
-        let json = summary.json(Exit::Done);
+        let json = as_json(&summary, Exit::Done);
         for member in [
             "examined",
             "copied",
@@ -176,10 +141,10 @@ mod tests {
     fn what_was_copied_for_an_earlier_run_is_said_besides() {
         let summary = Summary { totals: copied(3), earlier: 366, ..Summary::default() };
         assert!(
-            summary.sentence(Exit::Partial).contains(": 3 copied, 0 updated, 0 deleted, 0 unchanged, 366 copied for")
+            sentence(&summary, Exit::Partial).contains(": 3 copied, 0 updated, 0 deleted, 0 unchanged, 366 copied for")
         );
-        assert_eq!(summary.json(Exit::Partial)["earlier"], 366);
-        assert!(!Summary { totals: copied(3), ..Summary::default() }.sentence(Exit::Done).contains("earlier"));
+        assert_eq!(as_json(&summary, Exit::Partial)["earlier"], 366);
+        assert!(!sentence(&Summary { totals: copied(3), ..Summary::default() }, Exit::Done).contains("earlier"));
     }
 
     #[test]
@@ -192,7 +157,7 @@ mod tests {
             let mut totals = Totals::default();
             (totals.sum.survey.listed, totals.sum.survey.refused, totals.sum.fates.vanished) =
                 (listed, refused, vanished);
-            let sentence = Summary { totals, ..Summary::default() }.sentence(Exit::Warnings);
+            let sentence = sentence(&Summary { totals, ..Summary::default() }, Exit::Warnings);
             assert!(sentence.starts_with(words), "{sentence}");
         }
     }
@@ -204,7 +169,7 @@ mod tests {
         totals.sum.survey.listed = 9;
         totals.sum.fates.vanished = 1;
         let summary = Summary { totals, at_least: true, ..Summary::default() };
-        let sentence = summary.sentence(Exit::Warnings);
+        let sentence = sentence(&summary, Exit::Warnings);
         for part in ["2 refused", "1 vanished meanwhile", "but for what is named", "at least 0 copied"] {
             assert!(sentence.contains(part), "{sentence}");
         }
@@ -217,7 +182,7 @@ mod tests {
             (Remedy::SetRight, "Done in part: see to what is named above, then run it again: "),
             (Remedy::GoOn, "Stopped before its end: run it again, and it goes on: "),
         ] {
-            let sentence = Summary { remedy, ..Summary::default() }.sentence(Exit::Partial);
+            let sentence = sentence(&Summary { remedy, ..Summary::default() }, Exit::Partial);
             assert!(sentence.starts_with(words), "{sentence}");
         }
     }

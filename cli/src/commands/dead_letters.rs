@@ -1,21 +1,16 @@
 //! `mill deadletters`: review tasks that were given up.
 
-use std::collections::BTreeSet;
-
 use anyhow::Result;
+use mill_app::config::Config;
+use mill_app::dead_letters::letters;
+use mill_app::exit::Exit;
+use mill_app::installation::Works;
 use mill_model::ids::shown;
-use mill_records::dead_letters::{DeadLetter, DeadLetters, Deciding, LetterFilter, LetterId, LetterState};
+use mill_records::dead_letters::{DeadLetter, DeadLetters, Deciding, LetterId, LetterState};
 use serde_json::{Value, json};
 
 use crate::args::DeadLetters as Args;
-use crate::config::Config;
-use crate::exit::Exit;
-use crate::names::Names;
 use crate::output::{line, table};
-use crate::works::Works;
-
-/// Letters read at once.
-const PAGE: usize = 100;
 
 /// Runs it.
 pub(super) async fn run(args: Args, config: &Config) -> Result<Exit> {
@@ -57,19 +52,6 @@ async fn chosen(book: &DeadLetters, ids: Vec<String>) -> Result<Vec<LetterId>> {
         return Ok(ids.into_iter().map(LetterId::new).collect());
     }
     Ok(letters(book, false).await?.into_iter().map(|letter| letter.id).collect())
-}
-
-async fn letters(book: &DeadLetters, all: bool) -> Result<Vec<DeadLetter>> {
-    let filter = LetterFilter { state: (!all).then_some(LetterState::Open.as_str()), ..LetterFilter::default() };
-    let (mut found, mut after) = (Vec::new(), None);
-    loop {
-        let page = book.list(&filter, after.as_ref(), PAGE).await?;
-        found.extend(page.letters);
-        after = page.next;
-        if after.is_none() {
-            return Ok(found);
-        }
-    }
 }
 
 async fn list(book: &DeadLetters, all: bool, as_json: bool) -> Result<Exit> {
@@ -120,57 +102,4 @@ fn whole(letter: &DeadLetter) -> Value {
         "state": state,
         "body": String::from_utf8_lossy(&letter.body),
     })
-}
-
-/// The open letters, each a sentence, for a run's summary.
-pub(crate) async fn open_remarks(works: &Works, names: &Names) -> Result<Vec<String>> {
-    Ok(remarks(&letters(&works.dead_letters(), false).await?, names))
-}
-
-/// Of letters on one thing, given up again for the same reason, only the last is named.
-fn remarks(letters: &[DeadLetter], names: &Names) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let mut last: Vec<&DeadLetter> = letters.iter().rev().collect();
-    last.retain(|it| it.subject.is_none() || seen.insert((it.subject.as_deref(), it.reason.as_str())));
-    last.iter().rev().map(|it| names.given_up(it.id.as_str(), it.subject.as_deref(), &it.reason)).collect()
-}
-
-/// How many letters wait for a person.
-pub(super) async fn open(works: &Works) -> Result<usize> {
-    Ok(letters(&works.dead_letters(), false).await?.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use mill_model::Timestamp;
-
-    use super::*;
-
-    #[test]
-    fn what_was_given_up_twice_for_one_reason_is_named_once() {
-        let letter = |id: &str, subject: Option<&str>, reason: &str| DeadLetter {
-            id: LetterId::new(id),
-            at: Timestamp::default(),
-            reason: reason.into(),
-            account: None,
-            kind: None,
-            subject: subject.map(str::to_owned),
-            origin: None,
-            failures: 5,
-            history: Vec::new(),
-            body: Vec::new().into(),
-            state: LetterState::Open,
-        };
-        let letters = [
-            letter("1", Some("a/s/x"), "damaged"),
-            letter("2", Some("a/s/y"), "damaged"),
-            letter("3", Some("a/s/x"), "damaged"),
-            letter("4", Some("a/s/x"), "too large"),
-            letter("5", None, "unreadable"),
-            letter("6", None, "unreadable"),
-        ];
-        let said = remarks(&letters, &Names::Policies);
-        let ids: Vec<&str> = said.iter().filter_map(|it| it.rsplit_once(' ')?.1.strip_suffix(')')).collect();
-        assert_eq!(ids, ["2", "3", "4", "5", "6"], "{said:?}");
-    }
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use mill_app::config;
+use mill_app::exit::Exit;
 
 use crate::args::EngineKind;
-use crate::config;
-use crate::exit::Exit;
 use crate::output::line;
 
 const ACCOUNTS: &str = "[]\n";

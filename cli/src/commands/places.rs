@@ -1,13 +1,13 @@
 //! `mill places`: where destinations were, and where they are.
 
 use anyhow::{Context, Result};
+use mill_app::config::Config;
+use mill_app::exit::Exit;
+use mill_app::installation::Works;
 use mill_model::{AccountId, StoreAddress, StoreId};
 
 use crate::args::Places;
-use crate::config::Config;
-use crate::exit::Exit;
 use crate::output::{line, table};
-use crate::works::Works;
 
 /// Runs it.
 pub(super) async fn run(args: Places, config: &Config) -> Result<Exit> {

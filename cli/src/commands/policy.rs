@@ -1,20 +1,17 @@
 //! `mill policy`: check, show and explain.
 
-mod buckets;
-mod roots;
-
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use mill_app::config::Config;
+use mill_app::exit::Exit;
+use mill_app::patience::Patience;
+use mill_app::{aws, policy_buckets, policy_roots};
 use mill_model::{AccountId, SpaceId};
 use mill_policy::{AccountPolicy, Severity, StoreKind};
 
 use crate::args::Policy;
-use crate::config::Config;
-use crate::exit::Exit;
-use crate::fleet;
 use crate::output::{line, table};
-use crate::patience::Patience;
 
 /// Runs it.
 pub(super) async fn run(args: Policy, config: impl AsyncFn() -> Result<Config>) -> Result<Exit> {
@@ -28,7 +25,7 @@ pub(super) async fn run(args: Policy, config: impl AsyncFn() -> Result<Config>) 
         return in_folder(args, &config.path("policies.folder"), config.base()).await;
     }
     let fetched = Fetched::make()?;
-    fleet::fetch_policies(&config, &fetched.0).await.context("the bucket of the policy files cannot be read")?;
+    aws::fetch_policies(&config, &fetched.0).await.context("the bucket of the policy files cannot be read")?;
     in_folder(args, &fetched.0, config.base()).await
 }
 
@@ -70,8 +67,8 @@ async fn check(folder: &Path, base: &Path) -> Result<Exit> {
     let files = look_in(folder, files).await?;
     let mut faults = mill_policy::check(&files);
     let policies = mill_policy::policies(&files);
-    faults.extend(roots::faults(&policies, base).await);
-    faults.extend(buckets::faults(&policies).await?);
+    faults.extend(policy_roots::faults(&policies, base).await);
+    faults.extend(policy_buckets::faults(&policies).await?);
     for fault in &faults {
         line(fault.to_string());
     }

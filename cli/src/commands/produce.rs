@@ -1,17 +1,20 @@
 //! `mill produce`: one session of a producer, as cron starts it, or one after another, as a service has it.
 
 use anyhow::Result;
+use mill_app::config::Config;
+use mill_app::exit::Exit;
+use mill_app::held_deletes::confirm;
+use mill_app::installation::{Works, producer_settings};
+use mill_app::names::Names;
+use mill_app::patience::Patience;
+use mill_app::stop::Stopping;
 use mill_model::SurveySum;
 use mill_producer::{Begins, DuplicationProducer, Ended, SessionReport, WhenFull};
 
+use super::held::person;
 use crate::args::Produce;
-use crate::config::Config;
-use crate::exit::Exit;
-use crate::names::Names;
 use crate::output::line;
-use crate::patience::Patience;
-use crate::stop::{self, Stopping};
-use crate::works::{Works, producer_settings};
+use crate::stop;
 
 /// Runs it: one line on standard output, for cron's mail.
 pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
@@ -25,7 +28,7 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
         let pace = works.engine.pace;
         settings.when_full = WhenFull::Wait { poll: pace.full_poll, poll_most: pace.full_poll_most };
     }
-    super::held::confirm(&works.delete_lists(), confirm_deletes.as_ref(), &*works.engine.clock).await?;
+    confirm(&works.delete_lists(), confirm_deletes.as_ref(), &person(), &*works.engine.clock).await?;
     let producer = works.producer(settings);
     if reset {
         producer.reset().await?;

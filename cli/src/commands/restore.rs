@@ -4,6 +4,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use mill_app::UsageError;
+use mill_app::config::Config;
+use mill_app::exit::Exit;
+use mill_app::files::create_folder;
+use mill_app::installation::Works;
+use mill_app::placement_checks::overlapping;
+use mill_app::store_registry::open_plain;
 use mill_local::folder::{Extent, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_policy::StoreKind;
@@ -11,15 +18,8 @@ use mill_processors::restore::{Restoration, Restored};
 use mill_records::seals::Pair;
 use serde_json::json;
 
-use crate::Usage;
 use crate::args::Restore;
-use crate::config::Config;
-use crate::exit::Exit;
-use crate::files::create_folder;
-use crate::misplaced::overlapping;
 use crate::output::{bytes, line};
-use crate::stores::open_plain;
-use crate::works::Works;
 
 /// Items in hand at once.
 const AT_ONCE: usize = 64;
@@ -41,7 +41,7 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
         let extent =
             |path: &Path| Extent::of(path).with_context(|| format!("it is not known what `{}` holds", path.display()));
         if let Some(overlap) = extent(&config.base().join(root))?.overlap(&extent(&args.to)?) {
-            return Err(Usage(overlapping(&overlap)).into());
+            return Err(UsageError(overlapping(&overlap)).into());
         }
     }
     let copy = works.stores.source(&account, &from).await?;

@@ -4,22 +4,27 @@ use std::path::Path;
 
 use anyhow::Result;
 use indicatif::MultiProgress;
+use mill_app::conclude::Conclusion;
+use mill_app::config::Config;
+use mill_app::exit::Exit;
+use mill_app::held_deletes::confirm;
+use mill_app::installation::{Works, producer_settings, workman_settings};
+use mill_app::names::Names;
+use mill_app::patience::Patience;
+use mill_app::run_until_done::silence::one_answer_max;
+use mill_app::run_until_done::{Hands, Run};
+use mill_app::worker_processes::Children;
 use mill_model::QueueName;
 use mill_ports::{CrashPoint, crash_point};
 use mill_producer::{QueueSizing, WhenFull};
 use mill_workman::OnFinalFailure;
+use tokio::sync::mpsc;
 
+use super::held::person;
 use crate::args::Run as Args;
-use crate::children::Children;
-use crate::conclude::Conclusion;
-use crate::config::Config;
-use crate::exit::Exit;
-use crate::names::Names;
-use crate::patience::Patience;
-use crate::running::silence::one_answer_max;
-use crate::running::{Hands, Run};
+use crate::progress::Progress;
+use crate::report;
 use crate::stop;
-use crate::works::{Works, producer_settings, workman_settings};
 
 /// Runs it.
 pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: MultiProgress) -> Result<Exit> {
@@ -28,7 +33,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let works = Works::opened(config, true, &patience).await?;
     let works = Works { item_patience: args.ending.give_up_after, ..works };
     stopping.when_damaged();
-    super::held::confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &*works.engine.clock).await?;
+    confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &person(), &*works.engine.clock).await?;
     // Who runs this wants it tried now, also what was put off because a store could not be used.
     works.engine.hasten_delayed().await?;
     crash_point(CrashPoint::CliHastened);
@@ -57,19 +62,11 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     };
     let (stop, detailed) = (stopping.gentle.clone(), args.ending.detailed_exit_code);
     let (quiet, give_up_after) = (args.ending.quiet, args.ending.give_up_after);
-    let ran = Run {
-        works: &works,
-        producer: &producer,
-        hands,
-        queues,
-        stopping,
-        bars,
-        names: &Names::Policies,
-        quiet,
-        give_up_after,
-    }
-    .until_in_sync()
-    .await?;
+    let (progress, snapshots) = mpsc::channel(1);
+    let run = Run { works: &works, producer: &producer, hands, queues, stopping, progress, give_up_after };
+    let shown = Progress::begin(&bars, &Names::Policies, quiet);
+    let (ran, ()) = tokio::join!(run.until_in_sync(), shown.follow(snapshots));
+    let ran = ran?;
     if let Some(stores) = works.configured.as_ref().filter(|_| args.processes > 0) {
         // Of a workman's process that was killed, there is nobody else who would.
         stores.tidy_again().await;
@@ -77,7 +74,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     let conclusion =
         Conclusion { works: &works, producer: &producer, names: &Names::Policies, stop, detailed, give_up_after };
     let (exit, summary) = conclusion.of(ran).await?;
-    summary.print(args.ending.json, exit);
+    report::print(&summary, args.ending.json, exit);
     Ok(exit)
 }
 

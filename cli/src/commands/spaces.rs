@@ -1,14 +1,14 @@
 //! `mill spaces`: whose the destination spaces are.
 
 use anyhow::{Context, Result, bail};
+use mill_app::config::Config;
+use mill_app::exit::Exit;
+use mill_app::installation::Works;
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_records::owners::{DestinationSpace, Owners};
 
 use crate::args::Spaces;
-use crate::config::Config;
-use crate::exit::Exit;
 use crate::output::line;
-use crate::works::Works;
 
 /// Runs it.
 pub(super) async fn run(args: Spaces, config: &Config) -> Result<Exit> {

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
+use mill_app::config::Config;
+use mill_app::exit::Exit;
+use mill_app::installation::Works;
 use mill_model::{AccountId, QueueName, SpaceId, StoreId};
 use mill_policy::{AccountPolicy, StorePolicy};
 use mill_ports::{SourceStore, chain};
@@ -14,10 +17,7 @@ use mill_records::producer_state::{PairSurvey, ProducerState, Run, SurveyFailure
 use mill_records::seals::Pair;
 use serde_json::{Value, json};
 
-use crate::config::Config;
-use crate::exit::Exit;
 use crate::output::{line, table};
-use crate::works::Works;
 
 /// Loops that began so close to each other began together.
 const BEGAN_TOGETHER: Duration = Duration::from_mins(1);
@@ -35,7 +35,7 @@ pub(super) async fn run(as_json: bool, config: &Config) -> Result<Exit> {
         "duplication_producer": producer(&works, config).await?,
         "accounts": accounts,
         "pairs": pairs(&works, covered).await?,
-        "dead_letters_open": super::dead_letters::open(&works).await?,
+        "dead_letters_open": mill_app::dead_letters::open(&works).await?,
     });
     if as_json {
         line(status.to_string());

@@ -6,6 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use mill_app::config::Config;
+use mill_app::exit::Exit;
+use mill_app::installation::Works;
+use mill_app::mirror::{self, MirrorRequest};
+use mill_app::names::Names;
+use mill_app::patience::Patience;
+use mill_app::store_registry::open_plain;
 use mill_local::folder::Layout;
 use mill_local::{OsChance, OsClock};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
@@ -15,13 +22,7 @@ use mill_producer::LeftOutEntry;
 use serde_json::json;
 
 use crate::args::Verify;
-use crate::config::Config;
-use crate::exit::Exit;
-use crate::names::Names;
 use crate::output::{bytes, line};
-use crate::patience::Patience;
-use crate::stores::open_plain;
-use crate::works::Works;
 
 /// Items read at once.
 const AT_ONCE: usize = 16;
@@ -56,8 +57,10 @@ pub(super) async fn run(args: Verify, config: impl AsyncFn() -> Result<Config>) 
             let store: Arc<dyn SourceStore> = open_plain(clock.clone(), address, root, Layout::Single(space.clone()));
             Ok(store)
         };
+        let request =
+            MirrorRequest { source: source.clone(), destination: destination.clone(), ..MirrorRequest::default() };
         // What the destination's file system cannot keep, an exFAT disk the permissions, say, the mirror has written down.
-        let mirrored = super::mirror::destination_of(source, destination).await.unwrap_or_else(|error| {
+        let mirrored = mirror::destination_of(&request).await.unwrap_or_else(|error| {
             tracing::warn!("what a mirror of these folders wrote down cannot be used: {error:#}");
             None
         });

@@ -4,21 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use mill_app::config::Config;
+use mill_app::exit::Exit;
+use mill_app::installation::{Works, workman_settings};
+use mill_app::patience::Patience;
+use mill_app::run_until_done;
+use mill_app::stop::Stopping;
+use mill_app::worker_processes::Line;
 use mill_model::QueueName;
 use mill_processors::Refusals;
 use mill_workman::{DrainError, OnFinalFailure, Stop};
 use tokio::io::AsyncReadExt;
 
 use crate::args::Work;
-use crate::children::Line;
-use crate::config::Config;
-use crate::exit::Exit;
 use crate::output::line;
-use crate::patience::Patience;
-use crate::progress::{Snapshot, WriteLog};
-use crate::running;
-use crate::stop::{self, Stopping};
-use crate::works::{Works, workman_settings};
+use crate::stop;
+use mill_app::snapshot::{Snapshot, WriteLog};
 
 /// How often a child reports.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -47,7 +48,7 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
     let drain = works.drain();
     let work = async {
         let working = async {
-            let cut_short = running::work(workman, heartbeat, stop.clone()).await;
+            let cut_short = run_until_done::work(workman, heartbeat, stop.clone()).await;
             gentle.cancel();
             cut_short
         };
@@ -59,7 +60,7 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
         let (cut_short, drained) = tokio::join!(working, draining);
         let cut_short = cut_short?;
         drained.map_err(|error| {
-            running::with_way_out(match error {
+            run_until_done::with_way_out(match error {
                 DrainError::Queue(error) => error.into(),
                 error @ DrainError::Book(_) => error.into(),
             })

@@ -6,6 +6,7 @@
 
 use std::fmt::{self, Write as _};
 
+use mill_app::names::Names;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
@@ -16,7 +17,6 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::groups::Groups;
-use crate::names::Names;
 
 /// Writes events as lines, those of one span as a group.
 pub(super) struct Grouped {

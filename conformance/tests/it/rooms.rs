@@ -15,10 +15,24 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mill-local", &["mill-model", "mill-ports"]),
     ("mill-aws", &["mill-model", "mill-ports"]),
     (
-        "mill",
+        "mill-app",
         &[
             "mill-aws",
             "mill-engine",
+            "mill-local",
+            "mill-model",
+            "mill-policy",
+            "mill-ports",
+            "mill-processors",
+            "mill-producer",
+            "mill-records",
+            "mill-workman",
+        ],
+    ),
+    (
+        "mill",
+        &[
+            "mill-app",
             "mill-local",
             "mill-model",
             "mill-policy",

@@ -8,10 +8,9 @@ use mill_local::{Damage, Database, Identity, KnownIdentity, Remembered, Standsti
 
 use crate::config::Config;
 use crate::engine::{DATABASE, Engine};
-use crate::exit::Exit;
 use crate::files::replace_in_place;
-use crate::marker::Marker;
 use crate::patience::Patience;
+use crate::state_marker::Marker;
 
 /// The databases that this process has opened, that of its engine first. Whatever a command makes of an error, damage to one
 /// ends the process as one.
@@ -33,7 +32,7 @@ struct Opened {
 }
 
 /// Opens the local engine of an installation, whose marker says what its state is.
-pub(crate) async fn open(config: &Config, patience: &Patience) -> Result<Engine> {
+pub async fn open(config: &Config, patience: &Patience) -> Result<Engine> {
     let data = config.path("engine.data");
     let (of, at) = (config.clone(), data.clone());
     let look = move || {
@@ -87,21 +86,21 @@ fn remembered(data: &Path, marker: &Marker) -> Result<Remembered> {
 }
 
 /// Has this process end as an error once the database is found damaged.
-pub(crate) fn watch(database: &Database, way_out: String) {
+pub fn watch(database: &Database, way_out: String) {
     let (damage, path, identity) = (database.damage(), database.path().to_owned(), database.identity());
     let opened = Arc::new(Opened { damage, path, way_out, identity, noted: OnceLock::new() });
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).push(opened);
 }
 
 /// Tells where it is written down which state the engine's is, so that it is kept up to date at the end.
-pub(crate) fn noted(file: PathBuf, identity: Identity) {
+pub fn noted(file: PathBuf, identity: Identity) {
     if let Some(opened) = opened().first() {
         let _ = opened.noted.set((file, identity));
     }
 }
 
 /// How a command ended, or that its state was found damaged meanwhile: then nothing that it says of copies is to be believed.
-pub(crate) fn unless_damaged(ended: Result<Exit>) -> Result<Exit> {
+pub fn unless_damaged<T>(ended: Result<T>) -> Result<T> {
     for opened in opened() {
         if let Some(found) = opened.damage.found() {
             bail!("the state of mill in `{}` is damaged: {found}; {}", opened.path.display(), opened.way_out);
@@ -121,20 +120,20 @@ pub(crate) fn unless_damaged(ended: Result<Exit>) -> Result<Exit> {
 }
 
 /// Since when nothing can be written to the state that this process has opened, and why; only where nothing can.
-pub(crate) fn standstill() -> Option<Standstill> {
+pub fn standstill() -> Option<Standstill> {
     let still = opened().into_iter().filter_map(|opened| opened.damage.standstill());
     still.min_by_key(|still| still.since)
 }
 
 /// Has what is still to be written to the state fail soon, where nothing can be written to it.
-pub(crate) fn give_up() {
+pub fn give_up() {
     for opened in opened() {
         opened.damage.give_up();
     }
 }
 
 /// Completes when the state that this process has opened is found damaged.
-pub(crate) async fn until_damaged() {
+pub async fn until_damaged() {
     let opened = opened();
     if opened.is_empty() {
         return std::future::pending().await;

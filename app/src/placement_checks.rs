@@ -11,10 +11,10 @@ use mill_model::StoreAddress;
 use mill_ports::{StoreError, StoreErrorKind};
 use tokio::sync::OnceCell;
 
+use crate::aws::Opened;
+use crate::destination_places::NotWhereItWas;
 use crate::exit::Exit;
-use crate::fleet::Opened;
-use crate::places::NotWhereItWas;
-use crate::stores::OpenedAs;
+use crate::store_registry::OpenedAs;
 
 /// What a witness told of two stores: that they are apart, or why they are not.
 type WitnessResult = Result<(), String>;
@@ -24,7 +24,7 @@ type NamedPair = (String, String);
 
 /// What a process found misplaced, for its exit code and its last words.
 #[derive(Debug, Default)]
-pub(crate) struct Misplaced {
+pub struct Misplaced {
     overlaps: Mutex<BTreeSet<String>>,
     /// Destinations that are not where they were.
     moved: Mutex<BTreeSet<String>>,
@@ -157,13 +157,13 @@ impl Misplaced {
     }
 
     /// What there is to say at the end.
-    pub(crate) fn remarks(&self) -> Vec<String> {
+    pub fn remarks(&self) -> Vec<String> {
         let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.overlaps().into_iter().chain(moved).collect()
     }
 
     /// The exit code of a command that would have ended with `exit`.
-    pub(crate) fn exit(&self, exit: Exit) -> Exit {
+    pub fn exit(&self, exit: Exit) -> Exit {
         if !self.overlaps().is_empty() {
             Exit::BadArguments
         } else if !self.remarks().is_empty() {
@@ -175,6 +175,6 @@ impl Misplaced {
 }
 
 /// What is said of two stores that hold the same content.
-pub(crate) fn overlapping(overlap: &impl fmt::Display) -> String {
+pub fn overlapping(overlap: &impl fmt::Display) -> String {
     format!("{overlap}; one cannot be a copy of the other, so nothing is done. Give them separate places")
 }

@@ -6,13 +6,13 @@ use anyhow::Result;
 use mill_model::{AccountId, StoreId};
 use mill_policy::{AccountPolicy, Fault, S3Spec, StoreKind};
 
-use crate::fleet;
-use crate::misplaced::overlapping;
+use crate::aws;
+use crate::placement_checks::overlapping;
 
 /// Every pair of stores of which one may not be a copy of the other, and every two destinations in one place.
 ///
 /// What the files themselves show is left out: it was told already.
-pub(super) async fn faults(policies: &[AccountPolicy]) -> Result<Vec<Fault>> {
+pub async fn faults(policies: &[AccountPolicy]) -> Result<Vec<Fault>> {
     let mut specs: BTreeMap<(&AccountId, &StoreId), &S3Spec> = BTreeMap::new();
     for policy in policies {
         for store in policy.stores() {
@@ -24,7 +24,7 @@ pub(super) async fn faults(policies: &[AccountPolicy]) -> Result<Vec<Fault>> {
     let stores: Vec<(&AccountId, &StoreId)> = specs.keys().copied().collect();
     let specs: Vec<&S3Spec> = specs.into_values().collect();
     let mut faults = Vec::new();
-    for (one, other, overlap) in fleet::overlaps(&specs).await? {
+    for (one, other, overlap) in aws::overlaps(&specs).await? {
         let written = specs[one].overlaps(specs[other]);
         let ((account, store), (others_account, others)) = (stores[one], stores[other]);
         let of = |account| policies.iter().find(|policy| policy.account() == account);

@@ -17,11 +17,11 @@ use tokio::sync::OnceCell;
 use crate::engine::{Backing, Engine};
 use crate::host;
 use crate::local_state;
-use crate::stores::OpenedAs;
+use crate::store_registry::OpenedAs;
 
 /// What a process knows of the places of destinations.
 #[derive(Debug)]
-pub(crate) struct DestinationPlaces {
+pub struct DestinationPlaces {
     /// The memory of roots; opened when first needed.
     memory: OnceCell<Places>,
     /// Where it is kept, if not among this user's state.
@@ -34,7 +34,7 @@ pub(crate) struct DestinationPlaces {
 
 /// What is to be done about another's claim, for a message.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct WayOut<'w>(pub(crate) &'w str);
+pub struct WayOut<'w>(pub(crate) &'w str);
 
 impl DestinationPlaces {
     /// Kept in the book of an engine on this host, else among this user's state.
@@ -114,7 +114,7 @@ impl DestinationPlaces {
     }
 
     /// Remembers what stands at a destination's root now, and at its spaces, as the place of that store.
-    pub(crate) async fn accept(&self, store: &StoreAddress, folder: &FolderStore) -> anyhow::Result<RootPlace> {
+    pub async fn accept(&self, store: &StoreAddress, folder: &FolderStore) -> anyhow::Result<RootPlace> {
         let now = root_place(folder).await?;
         let memory = self.memory().await?;
         memory.remember(store, &now).await?;
@@ -126,7 +126,7 @@ impl DestinationPlaces {
     }
 
     /// What is remembered of a store's root, and what is to be said of what stands there now.
-    pub(crate) async fn look(
+    pub async fn look(
         &self,
         store: &StoreAddress,
         folder: &FolderStore,
@@ -253,7 +253,7 @@ impl DestinationPlaces {
     }
 
     /// Makes a space of a destination nobody's. Gives what its keeper was called.
-    pub(crate) async fn release(&self, itself: &OpenedAs, space: &SpaceId) -> anyhow::Result<Option<String>> {
+    pub async fn release(&self, itself: &OpenedAs, space: &SpaceId) -> anyhow::Result<Option<String>> {
         let folder = match itself {
             OpenedAs::Folder(folder) => folder,
             OpenedAs::Remote(remote) => {
@@ -271,7 +271,7 @@ impl DestinationPlaces {
     }
 
     /// Who keeps a space of a destination in sync: the places and their keepers.
-    pub(crate) async fn keepers(&self, itself: &OpenedAs, space: &SpaceId) -> anyhow::Result<Vec<(String, String)>> {
+    pub async fn keepers(&self, itself: &OpenedAs, space: &SpaceId) -> anyhow::Result<Vec<(String, String)>> {
         Ok(match itself {
             OpenedAs::Folder(folder) => {
                 let marks = folder.ground(space).await?.marks.into_iter();
@@ -359,7 +359,7 @@ fn anothers(place: &str, keeper: &str, WayOut(way_out): WayOut<'_>) -> Refusal {
 /// A destination that does not stand where it stood.
 #[derive(Debug, thiserror::Error)]
 #[error("`{path}` may not be what it was: {moved}")]
-pub(crate) struct NotWhereItWas {
+pub struct NotWhereItWas {
     path: String,
     moved: Moved,
 }

@@ -18,48 +18,48 @@ use crate::engine::Engine;
 const WITHOUT: &str = "this mill was built without the feature `aws`: it has neither the fleet engine nor stores in S3";
 
 #[derive(Debug, Clone)]
-pub(crate) struct Fleet(Infallible);
+pub struct Fleet(Infallible);
 
 impl Fleet {
-    pub(crate) fn table(&self, _: &str) -> Arc<dyn Table> {
+    pub fn table(&self, _: &str) -> Arc<dyn Table> {
         match self.0 {}
     }
 
-    pub(crate) fn requests(&self) -> Vec<(String, u64)> {
+    pub fn requests(&self) -> Vec<(String, u64)> {
         match self.0 {}
     }
 }
 
-pub(crate) async fn open_engine(_: &Config, _: bool) -> Result<Engine> {
+pub async fn open_engine(_: &Config, _: bool) -> Result<Engine> {
     bail!(WITHOUT)
 }
 
-pub(crate) async fn policy_store(_: &Config, _: StoreAddress, _: &SpaceId) -> Result<Arc<dyn DeletableStore>> {
+pub async fn policy_store(_: &Config, _: StoreAddress, _: &SpaceId) -> Result<Arc<dyn DeletableStore>> {
     bail!(WITHOUT)
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Opened(Infallible);
+pub struct Opened(Infallible);
 
 impl Opened {
-    pub(crate) fn ground(&self, _: &SpaceId) -> Option<Ground> {
+    pub fn ground(&self, _: &SpaceId) -> Option<Ground> {
         match self.0 {}
     }
 
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         match self.0 {}
     }
 
-    pub(crate) fn overlap(&self, _: &Self) -> Option<String> {
+    pub fn overlap(&self, _: &Self) -> Option<String> {
         match self.0 {}
     }
 
-    pub(crate) async fn witness(&self, _: &Self) -> Result<Option<Result<(), String>>, StoreError> {
+    pub async fn witness(&self, _: &Self) -> Result<Option<Result<(), String>>, StoreError> {
         match self.0 {}
     }
 }
 
-pub(crate) async fn open_store(
+pub async fn open_store(
     _: StoreAddress,
     _: &S3Spec,
     _: &Path,
@@ -69,26 +69,26 @@ pub(crate) async fn open_store(
 }
 
 /// By what is written alone.
-pub(crate) async fn overlaps(_: &[&S3Spec]) -> Result<Vec<(usize, usize, String)>> {
+pub async fn overlaps(_: &[&S3Spec]) -> Result<Vec<(usize, usize, String)>> {
     Ok(Vec::new())
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Remote {
-    pub(crate) bucket: String,
-    pub(crate) prefix: String,
-    pub(crate) endpoint: Option<String>,
-    pub(crate) region: Option<String>,
-    pub(crate) profile: Option<String>,
+pub struct Remote {
+    pub bucket: String,
+    pub prefix: String,
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub profile: Option<String>,
 }
 
 impl Remote {
-    pub(crate) fn of(text: &str) -> Option<Self> {
+    pub fn of(text: &str) -> Option<Self> {
         let bucket = text.strip_prefix("s3://")?.to_owned();
         Some(Self { bucket, prefix: String::new(), endpoint: None, region: None, profile: None })
     }
 
-    pub(crate) async fn open(
+    pub async fn open(
         &self,
         _: StoreAddress,
         _: &SpaceId,
@@ -97,7 +97,7 @@ impl Remote {
         bail!(WITHOUT)
     }
 
-    pub(crate) async fn overlap(&self, _: &Self) -> Result<Option<String>> {
+    pub async fn overlap(&self, _: &Self) -> Result<Option<String>> {
         bail!(WITHOUT)
     }
 }
@@ -108,14 +108,14 @@ impl std::fmt::Display for Remote {
     }
 }
 
-pub(crate) async fn create(_: &Config) -> Result<String> {
+pub async fn create(_: &Config) -> Result<String> {
     bail!(WITHOUT)
 }
 
-pub(crate) async fn check(_: &Config) -> Result<Vec<[String; 4]>> {
+pub async fn check(_: &Config) -> Result<Vec<[String; 4]>> {
     bail!(WITHOUT)
 }
 
-pub(crate) async fn fetch_policies(_: &Config, _: &Path) -> Result<PathBuf> {
+pub async fn fetch_policies(_: &Config, _: &Path) -> Result<PathBuf> {
     bail!(WITHOUT)
 }

@@ -1,47 +1,51 @@
 //! Producing and working at once, until every copy is in sync.
 
-pub(crate) mod silence;
+pub mod silence;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use indicatif::MultiProgress;
 use mill_local::Standstill;
 use mill_model::{Fates, QueueName, RunSum, Totals};
 use mill_ports::{QueueError, QueueErrorKind};
 use mill_producer::{DuplicationProducer, SessionReport};
 use mill_workman::{Ended, Heartbeat, Stop, Workman};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::children::Children;
+use crate::installation::Works;
 use crate::local_state;
-use crate::names::Names;
-use crate::progress::{AwaitedStores, Progress, Snapshot};
+use crate::snapshot::{AwaitedStores, Snapshot};
 use crate::stop::Stopping;
-use crate::works::Works;
+use crate::worker_processes::Children;
 
 use self::silence::{Silent, Stillness, time, whole_run_max};
 
 /// A run that ends by itself.
-pub(crate) struct Run<'a> {
-    pub(crate) works: &'a Works,
-    pub(crate) producer: &'a DuplicationProducer,
-    pub(crate) hands: Hands,
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// The installation.
+    pub works: &'a Works,
+    /// What finds the work.
+    pub producer: &'a DuplicationProducer,
+    /// Who does it.
+    pub hands: Hands,
     /// The queues that must be empty at the end.
-    pub(crate) queues: Vec<QueueName>,
-    pub(crate) stopping: Stopping,
-    pub(crate) bars: MultiProgress,
-    pub(crate) names: &'a Names,
-    pub(crate) quiet: bool,
+    pub queues: Vec<QueueName>,
+    /// How it is stopped.
+    pub stopping: Stopping,
+    /// Where the run stands, again and again, until its work is over. What is not taken in time is left out.
+    pub progress: mpsc::Sender<Snapshot>,
     /// How long a store that does not answer is waited for.
-    pub(crate) give_up_after: Duration,
+    pub give_up_after: Duration,
 }
 
 /// Who does the work.
-pub(crate) enum Hands {
+#[derive(Debug)]
+pub enum Hands {
     /// A workman in this process.
     Here(Box<(Workman, Heartbeat)>),
     /// Workmen in processes of their own.
@@ -50,27 +54,28 @@ pub(crate) enum Hands {
 
 /// What a run came to.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub struct Ran {
     /// What was done. Of items, what became of those that this run queued.
-    pub(crate) totals: Totals,
+    pub totals: Totals,
     /// What became of the items of tasks that an earlier run had sent.
-    pub(crate) earlier: Fates,
+    pub earlier: Fates,
     /// Whether all tasks ended in this process, each counted once. Else counts are least ones, which prove nothing.
-    pub(crate) exact: bool,
-    pub(crate) took: Duration,
+    pub exact: bool,
+    /// How long it took.
+    pub took: Duration,
     /// What the producer's last session said.
-    pub(crate) produced: SessionReport,
+    pub produced: SessionReport,
     /// Why the work ended early, if it did.
-    pub(crate) cut_short: Option<String>,
+    pub cut_short: Option<String>,
     /// Whether that was since stores could not be used.
-    pub(crate) for_stores: bool,
+    pub for_stores: bool,
     /// What is to be done about it.
-    pub(crate) remedy: Remedy,
+    pub remedy: Remedy,
 }
 
 /// What brings the rest, where a run has not done all: the more a person must do, the later it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) enum Remedy {
+pub enum Remedy {
     /// It may pass by itself: the next run tries again.
     #[default]
     RunAgain,
@@ -92,8 +97,8 @@ const NOTHING_MOVES: Duration = Duration::from_secs(12);
 
 impl Run<'_> {
     /// Runs until the producer's loop is complete and its queues are empty, or until it is stopped.
-    pub(crate) async fn until_in_sync(self) -> Result<Ran> {
-        let Self { works, producer, hands, queues, stopping, bars, names, quiet, give_up_after } = self;
+    pub async fn until_in_sync(self) -> Result<Ran> {
+        let Self { works, producer, hands, queues, stopping, progress, give_up_after } = self;
         let produced = Arc::new(AtomicBool::new(false));
         let exact = matches!(hands, Hands::Here(_));
         if exact {
@@ -119,7 +124,6 @@ impl Run<'_> {
             }
             report
         };
-        let progress = Progress::begin(&bars, names, quiet);
         let (report, (took, stuck)) = tokio::join!(produce, watch.until_done(progress));
         let ended = hands.join().await;
         works.engine.log_requests();
@@ -179,6 +183,9 @@ async fn whole_loop(
     if report.resumed && finished { producer.session(stop).await } else { Ok(report) }
 }
 
+/// How often it is said where a run stands.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
 /// Watches until there is nothing more to do.
 struct Watch<'a> {
     works: &'a Works,
@@ -193,7 +200,8 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     /// Returns how long it took, and what it waited for in vain, if it did.
-    async fn until_done(&self, mut progress: Progress) -> (Duration, Option<Stuck>) {
+    async fn until_done(&self, progress: mpsc::Sender<Snapshot>) -> (Duration, Option<Stuck>) {
+        let began = Instant::now();
         let mut stillness = Stillness::new();
         let mut shown = Instant::now();
         let pace = self.works.engine.pace;
@@ -206,8 +214,8 @@ impl Watch<'_> {
                 () = tokio::time::sleep(pace.look_every) => {}
             }
             let snapshot = self.hands.snapshot(self.works, !self.produced.load(Ordering::Acquire));
-            if shown.elapsed() >= Progress::EVERY {
-                progress.show(&snapshot);
+            if shown.elapsed() >= PROGRESS_EVERY {
+                let _ = progress.try_send(snapshot.clone());
                 shown = Instant::now();
             }
             let (still, unanswered) = stillness.look(&snapshot);
@@ -248,7 +256,7 @@ impl Watch<'_> {
             empty = 0;
         };
         self.hands.end.cancel();
-        (progress.end(), stuck)
+        (began.elapsed(), stuck)
     }
 
     /// Why nothing could be written to Mill's own state for so long that it is given up.
@@ -349,7 +357,7 @@ impl Working {
 }
 
 /// The same error, with what to do where a queue is missing.
-pub(crate) fn with_way_out(error: anyhow::Error) -> anyhow::Error {
+pub fn with_way_out(error: anyhow::Error) -> anyhow::Error {
     let missing = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<QueueError>().is_some_and(|error| error.kind == QueueErrorKind::QueueMissing)
     };
@@ -365,7 +373,7 @@ pub(crate) fn with_way_out(error: anyhow::Error) -> anyhow::Error {
 ///
 /// # Errors
 /// When it could not go on. A text tells why it ended early, if it did.
-pub(crate) async fn work(workman: Workman, heartbeat: Heartbeat, stop: Stop) -> Result<Option<String>> {
+pub async fn work(workman: Workman, heartbeat: Heartbeat, stop: Stop) -> Result<Option<String>> {
     let (done, over) = tokio::sync::oneshot::channel::<()>();
     let beating = std::thread::Builder::new().name("heartbeat".into()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -6,11 +6,11 @@ use mill_producer::{AbsentSpace, HeldDeletes, LeftOutEntry, MissingEntry, NamedE
 use mill_records::delete_lists::HoldReason;
 use mill_records::seals::Pair;
 
-use crate::commands::held;
+use crate::held_deletes;
 
 /// How a person knows what a command is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Names {
+pub enum Names {
     /// By account, store and space.
     Policies,
     /// As the two ends of a mirror.
@@ -24,16 +24,16 @@ pub(crate) enum Names {
 
 impl Names {
     /// The account of a mirror's policy, which no person knows.
-    pub(crate) const MIRROR_ACCOUNT: &str = "mirror";
+    pub const MIRROR_ACCOUNT: &str = "mirror";
     /// The stores of a mirror's policy.
-    pub(crate) const MIRROR_SOURCE: &str = "source";
+    pub const MIRROR_SOURCE: &str = "source";
     /// The stores of a mirror's policy.
-    pub(crate) const MIRROR_DESTINATION: &str = "destination";
+    pub const MIRROR_DESTINATION: &str = "destination";
     /// The one space of a mirror.
-    pub(crate) const MIRROR_SPACE: &str = "content";
+    pub const MIRROR_SPACE: &str = "content";
 
     /// A text that was made where only accounts, stores and spaces are known, in words that the person knows.
-    pub(crate) fn text(&self, text: &str) -> String {
+    pub fn text(&self, text: &str) -> String {
         let Self::Mirror { source, destination } = self else { return text.to_owned() };
         let mut out = text.to_owned();
         for (store, path) in [("mirror:source", source), ("mirror:destination", destination)] {
@@ -56,7 +56,7 @@ impl Names {
 
     /// A fact of a line of the log for people, by its name, in words that the person knows; `None` where it says nothing, since
     /// it is the same for all of a mirror.
-    pub(crate) fn fact<'v>(&'v self, name: &str, value: &'v str) -> Option<&'v str> {
+    pub fn fact<'v>(&'v self, name: &str, value: &'v str) -> Option<&'v str> {
         let Self::Mirror { source, destination } = self else { return Some(value) };
         match (name, value.trim_matches('"')) {
             ("account", Self::MIRROR_ACCOUNT)
@@ -70,7 +70,7 @@ impl Names {
     }
 
     /// The source of a mirror, within a sentence.
-    pub(crate) fn source(&self) -> String {
+    pub fn source(&self) -> String {
         match self {
             Self::Policies => "the source".to_owned(),
             Self::Mirror { source, .. } => format!("`{source}`"),
@@ -93,7 +93,8 @@ impl Names {
         }
     }
 
-    pub(crate) fn entry(&self, entry: &NamedEntry) -> String {
+    /// An entry of a source that is not copied.
+    pub fn entry(&self, entry: &NamedEntry) -> String {
         let NamedEntry { account, space, source, shown, class } = entry;
         let place = match self {
             Self::Policies => format!(" in {} (store {source})", self.space(account, space)),
@@ -102,12 +103,13 @@ impl Names {
         format!("not copied: `{shown}`{place}: {class}")
     }
 
-    pub(crate) fn refused(&self, subject: &str, reason: &str) -> String {
+    /// An item that was refused.
+    pub fn refused(&self, subject: &str, reason: &str) -> String {
         self.text(&format!("not copied: `{subject}`: {reason}"))
     }
 
     /// A task that was given up, and its dead letter. A mirror's are gone with its next run, which tries again.
-    pub(crate) fn given_up(&self, id: &str, subject: Option<&str>, reason: &str) -> String {
+    pub fn given_up(&self, id: &str, subject: Option<&str>, reason: &str) -> String {
         let what = subject.map_or_else(|| "a task that nobody can read".to_owned(), |subject| format!("`{subject}`"));
         let said = subject.and_then(|subject| reason.strip_prefix(&format!("`{subject}` is not in sync yet: ")));
         // All of it: the cause stands at its end.
@@ -119,7 +121,7 @@ impl Names {
     }
 
     /// An account, within a sentence.
-    pub(crate) fn account(&self, account: &AccountId) -> String {
+    pub fn account(&self, account: &AccountId) -> String {
         match self {
             Self::Policies => format!("account `{account}`"),
             Self::Mirror { source, .. } => format!("`{source}`"),
@@ -127,14 +129,15 @@ impl Names {
     }
 
     /// What a policy leaves out; a mirror leaves nothing out so.
-    pub(crate) fn left_out(entry: &LeftOutEntry) -> String {
+    pub fn left_out(entry: &LeftOutEntry) -> String {
         let LeftOutEntry { account, store, shown, is_space, rule } = entry;
         let what = if *is_space { "space " } else { "" };
         let store = store.as_ref().map_or_else(String::new, |store| format!(" in store {store}"));
         format!("not copied: {what}`{shown}`{store} of account `{account}`: {rule}")
     }
 
-    pub(crate) fn missing(&self, MissingEntry { pair, id }: &MissingEntry) -> String {
+    /// An item that is not in sync.
+    pub fn missing(&self, MissingEntry { pair, id }: &MissingEntry) -> String {
         let Pair { account, source, destination, space } = pair;
         match self {
             Self::Policies => {
@@ -145,13 +148,15 @@ impl Names {
         }
     }
 
-    pub(crate) fn absent(&self, absent: &AbsentSpace) -> String {
+    /// A space that is not there.
+    pub fn absent(&self, absent: &AbsentSpace) -> String {
         let AbsentSpace { account, space, source, has_copy, .. } = absent;
         let copy = if *has_copy { "; its copy is kept" } else { "" };
         format!("{} is not there in store {source}, its source{copy}", self.space(account, space))
     }
 
-    pub(crate) fn failed(&self, failed: &SpaceFailed) -> String {
+    /// A space that was passed over.
+    pub fn failed(&self, failed: &SpaceFailed) -> String {
         let SpaceFailed { account, space, source, trouble, reason, .. } = failed;
         let hint = if *trouble == Trouble::Silent { "; `--give-up-after` allows longer" } else { "" };
         let reason = self.text(reason) + hint;
@@ -162,7 +167,8 @@ impl Names {
         }
     }
 
-    pub(crate) fn held(&self, held: &HeldDeletes) -> String {
+    /// A list of deletes that are held.
+    pub fn held(&self, held: &HeldDeletes) -> String {
         let HeldDeletes { account, space, source, destination, count, items_total, reason, token } = held;
         let what = match self {
             Self::Policies => format!("of space `{space}` ({account}: store {source} → {destination})"),
@@ -173,7 +179,7 @@ impl Names {
         } else {
             format!("; if exactly these shall go, run again with --confirm-deletes {token}")
         };
-        let why = held::why(Some(reason));
+        let why = held_deletes::why(Some(reason));
         format!(
             "held back: {count} of {items_total} items {what} are gone from the source and are kept, because {why}{way_out}"
         )

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::output::without_password;
+use crate::redact::without_password;
 
 /// One setting: its key in the file, its default, what it means.
 struct Setting {
@@ -63,9 +63,12 @@ const SETTINGS: &[Setting] = &[
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub enum Origin {
+    /// It is the default.
     Default,
+    /// This file.
     File(PathBuf),
+    /// The environment variable of this name.
     Environment(String),
 }
 
@@ -81,7 +84,7 @@ impl fmt::Display for Origin {
 
 /// The effective configuration.
 #[derive(Debug, Clone)]
-pub(crate) struct Config {
+pub struct Config {
     values: BTreeMap<&'static str, (String, Origin)>,
     /// The file, as an absolute path.
     file: PathBuf,
@@ -91,7 +94,7 @@ pub(crate) struct Config {
 
 impl Config {
     /// Reads the file named, else `./mill.toml`, else the user's.
-    pub(crate) fn load(named: Option<&Path>) -> Result<Self> {
+    pub fn load(named: Option<&Path>) -> Result<Self> {
         let path = match named {
             Some(path) => path.to_owned(),
             None => find().context(
@@ -128,7 +131,7 @@ impl Config {
     }
 
     /// A value as text.
-    pub(crate) fn text(&self, key: &'static str) -> &str {
+    pub fn text(&self, key: &'static str) -> &str {
         self.values.get(key).map_or("", |(value, _)| value)
     }
 
@@ -138,28 +141,28 @@ impl Config {
     }
 
     /// A value of a type that reads itself from text.
-    pub(crate) fn parsed<T: FromStr<Err: fmt::Display>>(&self, key: &'static str) -> Result<T> {
+    pub fn parsed<T: FromStr<Err: fmt::Display>>(&self, key: &'static str) -> Result<T> {
         self.text(key).parse().map_err(|why| self.wrong(key, &why))
     }
 
     /// A duration such as `90s`, `5m`, `1d`.
-    pub(crate) fn duration(&self, key: &'static str) -> Result<Duration> {
+    pub fn duration(&self, key: &'static str) -> Result<Duration> {
         humantime::parse_duration(self.text(key)).map_err(|why| self.wrong(key, &why))
     }
 
     /// Durations with commas.
-    pub(crate) fn durations(&self, key: &'static str) -> Result<Vec<Duration>> {
+    pub fn durations(&self, key: &'static str) -> Result<Vec<Duration>> {
         let parts = self.text(key).split(',').map(str::trim).filter(|part| !part.is_empty());
         parts.map(|part| humantime::parse_duration(part).map_err(|why| self.wrong(key, &why))).collect()
     }
 
     /// A path, relative to the file.
-    pub(crate) fn path(&self, key: &'static str) -> PathBuf {
+    pub fn path(&self, key: &'static str) -> PathBuf {
         self.base.join(self.text(key))
     }
 
     /// A list with commas.
-    pub(crate) fn list<T: FromStr<Err: fmt::Display>>(&self, key: &'static str) -> Result<Vec<T>> {
+    pub fn list<T: FromStr<Err: fmt::Display>>(&self, key: &'static str) -> Result<Vec<T>> {
         self.text(key)
             .split(',')
             .map(str::trim)
@@ -169,17 +172,17 @@ impl Config {
     }
 
     /// The file.
-    pub(crate) fn file(&self) -> &Path {
+    pub fn file(&self) -> &Path {
         &self.file
     }
 
     /// Where relative paths begin.
-    pub(crate) fn base(&self) -> &Path {
+    pub fn base(&self) -> &Path {
         &self.base
     }
 
     /// Each value, its origin and its meaning, in the order of the documentation.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = [String; 4]> + '_ {
+    pub fn rows(&self) -> impl Iterator<Item = [String; 4]> + '_ {
         SETTINGS.iter().filter_map(|setting| {
             let (value, origin) = self.values.get(setting.key)?;
             let value = if setting.key.ends_with("endpoint") { without_password(value) } else { value.clone() };
@@ -226,7 +229,7 @@ fn flatten(table: &toml::Table) -> Vec<(String, String)> {
 }
 
 /// The file that `mill init` writes: every setting with its default, commented out, but for those that are set.
-pub(crate) fn template(set: &[(&str, &str)]) -> String {
+pub fn template(set: &[(&str, &str)]) -> String {
     let mut out = String::from(
         "# Configuration of Mill. Every setting is shown with its default; take off the `#` to change one.\n\
          # `mill config show` tells each value and where it comes from.\n",

@@ -14,7 +14,7 @@ use crate::local_state::noted;
 
 /// The folder in which the state of one pair is kept, under the user's state folder.
 #[derive(Debug, Clone)]
-pub(super) struct PairState {
+pub(crate) struct PairState {
     folder: PathBuf,
     /// What is mirrored, for messages and for whoever looks into the folder.
     pair: String,
@@ -24,11 +24,11 @@ pub(super) struct PairState {
 const IDENTITY: &str = "state ";
 
 impl PairState {
-    pub(super) fn new(folder: PathBuf, source: &impl ToString, destination: &impl ToString) -> Self {
+    pub(crate) fn new(folder: PathBuf, source: &impl ToString, destination: &impl ToString) -> Self {
         Self { folder, pair: format!("{}\n→ {}\n", source.to_string(), destination.to_string()) }
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -38,7 +38,7 @@ impl PairState {
 
     /// Keeps other processes from this pair for as long as the file is held. The folder is for this user alone, also one
     /// that was made before it was so.
-    pub(super) fn lock(&self) -> Result<File> {
+    pub(crate) fn lock(&self) -> Result<File> {
         let shown = self.folder.display();
         private_folder(&self.folder).with_context(|| format!("the state folder `{shown}` cannot be made"))?;
         let file = File::create(self.folder.join("lock")).with_context(|| format!("`{shown}` cannot be written"))?;
@@ -57,7 +57,7 @@ impl PairState {
     }
 
     /// What is remembered of the pair's database.
-    pub(super) fn remembered(&self) -> Result<Remembered> {
+    pub(crate) fn remembered(&self) -> Result<Remembered> {
         let text = match fs::read_to_string(self.marker()) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::Nothing),
@@ -71,7 +71,7 @@ impl PairState {
     }
 
     /// The same for a command that begins no pair; `None` where there was none yet.
-    pub(super) fn known(&self) -> Result<Option<Remembered>> {
+    pub(crate) fn known(&self) -> Result<Option<Remembered>> {
         let remembered = self.remembered()?;
         // A mirror that was killed before it wrote the marker left a database.
         let is_new = remembered == Remembered::Nothing && !self.folder.join(DATABASE).try_exists()?;
@@ -79,7 +79,7 @@ impl PairState {
     }
 
     /// Opens the pair's engine, whose database must be the one that is remembered.
-    pub(super) fn open(&self, remembered: &Remembered) -> Result<(Engine, Identity)> {
+    pub(crate) fn open(&self, remembered: &Remembered) -> Result<(Engine, Identity)> {
         let way_out = format!(
             "delete `{}` to begin anew: the copy stays as it is, and what is the same is not copied again",
             self.folder.display()
@@ -88,7 +88,7 @@ impl PairState {
     }
 
     /// Remembers the pair, and which database is its own.
-    pub(super) fn remember(&self, remembered: &Remembered, identity: Identity) -> Result<()> {
+    pub(crate) fn remember(&self, remembered: &Remembered, identity: Identity) -> Result<()> {
         let is_known = match remembered {
             Remembered::Identity(known) if *known == identity => true,
             // It lags behind where a process was killed.

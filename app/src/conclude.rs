@@ -13,24 +13,29 @@ use mill_producer::{ClosingReport, DuplicationProducer, Ended, SessionReport, Tr
 use mill_records::seals::Pair;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::dead_letters;
+use crate::dead_letters;
 use crate::exit::Exit;
+use crate::installation::Works;
 use crate::names::Names;
-use crate::report::{InSync, Summary};
-use crate::running::silence::{unless_silent, whole_run_max};
-use crate::running::{Ran, Remedy};
-use crate::works::Works;
+use crate::run_until_done::silence::{unless_silent, whole_run_max};
+use crate::run_until_done::{Ran, Remedy};
+use crate::summary::{InSync, Summary};
 
 /// What is needed to conclude a run.
-pub(crate) struct Conclusion<'a> {
-    pub(crate) works: &'a Works,
-    pub(crate) producer: &'a DuplicationProducer,
-    pub(crate) names: &'a Names,
-    pub(crate) stop: CancellationToken,
+#[derive(Debug)]
+pub struct Conclusion<'a> {
+    /// The installation.
+    pub works: &'a Works,
+    /// The producer of the run.
+    pub producer: &'a DuplicationProducer,
+    /// What its remarks call things.
+    pub names: &'a Names,
+    /// Cancelled when the run is to stop.
+    pub stop: CancellationToken,
     /// Whether exit codes tell a run that changed nothing.
-    pub(crate) detailed: bool,
+    pub detailed: bool,
     /// How long a store that does not answer is waited for.
-    pub(crate) give_up_after: Duration,
+    pub give_up_after: Duration,
 }
 
 impl Conclusion<'_> {
@@ -38,7 +43,7 @@ impl Conclusion<'_> {
     ///
     /// # Errors
     /// When the books of the installation cannot be asked.
-    pub(crate) async fn of(self, ran: Ran) -> Result<(Exit, Summary)> {
+    pub async fn of(self, ran: Ran) -> Result<(Exit, Summary)> {
         crash_point(CrashPoint::CliConcluding);
         let Ran { totals, earlier, exact, took, produced, cut_short, for_stores, remedy } = ran;
         let mut remarks = self.of_survey(&produced);

@@ -8,12 +8,12 @@ use futures::TryStreamExt as _;
 use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, StoreId};
 use mill_ports::{Clock, Presence, SourceStore, StoreErrorKind};
 
-use super::end::End;
+use super::endpoint::End;
+use crate::aws::Remote;
 use crate::exit::Exit;
-use crate::fleet::Remote;
 use crate::names::Names;
 use crate::patience::Patience;
-use crate::report::{InSync, Summary};
+use crate::summary::{InSync, Summary};
 
 impl End {
     /// Whether something is known to lie at the source: only then the destination is claimed for it before the run. A prefix
@@ -22,7 +22,7 @@ impl End {
     ///
     /// # Errors
     /// When nothing lies beneath a prefix, it names one object, or its bucket is not there.
-    pub(super) async fn holds_something(
+    pub(crate) async fn holds_something(
         &self,
         source: &dyn SourceStore,
         clock: &Arc<dyn Clock>,
@@ -54,7 +54,7 @@ impl End {
     }
 
     /// What it means for the exit code that a run found nothing at this source, and deleted nothing that a person let go.
-    pub(super) fn judge_nothing(&self, names: &Names, exit: Exit, summary: &mut Summary) -> Exit {
+    pub(crate) fn judge_nothing(&self, names: &Names, exit: Exit, summary: &mut Summary) -> Exit {
         let found = summary.totals.sum.survey.listed + summary.totals.work.deleted;
         if found > 0 || exit > Exit::Warnings {
             return exit;

@@ -11,27 +11,32 @@ use mill_ports::{Chance, Clock, Table, TaskQueue};
 use mill_producer::Pauses;
 use mill_workman::Queues;
 
+use crate::aws::{self, Fleet};
 use crate::config::Config;
-use crate::fleet::{self, Fleet};
 use crate::local_state;
 use crate::patience::Patience;
 
 /// The database's file in the folder of the state.
-pub(crate) const DATABASE: &str = "mill.db";
+pub const DATABASE: &str = "mill.db";
 
 /// Queues and books, and the time and chance that all rooms share.
 #[derive(Debug, Clone)]
-pub(crate) struct Engine {
-    pub(crate) backing: Backing,
-    pub(crate) queues: Queues,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) chance: Arc<dyn Chance>,
-    pub(crate) pace: Pace,
+pub struct Engine {
+    /// What queues and books stand on.
+    pub backing: Backing,
+    /// All seven queues.
+    pub queues: Queues,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The chance.
+    pub chance: Arc<dyn Chance>,
+    /// How often its queues are asked.
+    pub pace: Pace,
 }
 
 /// What queues and books stand on.
 #[derive(Debug, Clone)]
-pub(crate) enum Backing {
+pub enum Backing {
     /// SQLite, on this host.
     Local(Arc<Database>),
     /// SQS and DynamoDB, or what speaks as they do.
@@ -41,31 +46,31 @@ pub(crate) enum Backing {
 
 /// How often queues are asked: next to nothing here, a request there.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
+pub struct Pace {
     /// What free slots and settled deliveries wait for company.
-    pub(crate) linger: Duration,
+    pub linger: Duration,
     /// A higher queue that was empty is not asked again for so long, while there is work in a lower.
-    pub(crate) recheck: Duration,
+    pub recheck: Duration,
     /// Between two looks for the end of a run that ends by itself.
-    pub(crate) look_every: Duration,
+    pub look_every: Duration,
     /// How many looks in a row must find the queues empty: those of a fleet tell their depth late and roughly.
     looks_to_be_sure: u32,
     /// How many, where not just the tasks that this run sent have ended in its own hands.
     looks_where_counts_differ: u32,
     /// How long one receive of such a run waits.
-    pub(crate) poll_wait: Duration,
+    pub poll_wait: Duration,
     /// Between two looks of a producer at a queue that is full.
-    pub(crate) full_poll: Duration,
+    pub full_poll: Duration,
     /// The longest of these pauses, where the producer stays.
-    pub(crate) full_poll_most: Duration,
+    pub full_poll_most: Duration,
     /// Between two sessions of a producer that stays. One without work makes about ten requests of a fleet's tables.
-    pub(crate) stay: Pauses,
+    pub stay: Pauses,
 }
 
 impl Pace {
     /// How many looks in a row must find the queues empty, where a run sent and ended so many tasks. Others may have taken
     /// some, some may be left of earlier runs, and the depth may be wrong: only equal counts say that nothing is left.
-    pub(crate) fn looks(&self, sent: u64, ended: u64) -> u32 {
+    pub fn looks(&self, sent: u64, ended: u64) -> u32 {
         if sent == ended { self.looks_to_be_sure } else { self.looks_where_counts_differ }
     }
 
@@ -82,8 +87,9 @@ impl Pace {
         full_poll_most: Duration::from_secs(1),
         stay: Pauses { least: Duration::from_secs(2), most: Duration::from_secs(10) },
     };
+    /// That of a fleet, where a request costs.
     #[cfg_attr(not(feature = "aws"), allow(dead_code))]
-    pub(crate) const FLEET: Self = Self {
+    pub const FLEET: Self = Self {
         // A tenth of a second fills batches of ten from a hundred tasks a second on; a lease lasts hundreds of times longer.
         linger: Duration::from_millis(100),
         recheck: Duration::from_secs(1),
@@ -101,10 +107,10 @@ impl Pace {
 
 impl Engine {
     /// The engine that a configuration describes, for a process that `works` or for one that only looks.
-    pub(crate) async fn configured(config: &Config, works: bool, patience: &Patience) -> Result<Self> {
+    pub async fn configured(config: &Config, works: bool, patience: &Patience) -> Result<Self> {
         match config.text("engine.type") {
             "local" => local_state::open(config, patience).await,
-            "aws" => fleet::open_engine(config, works).await,
+            "aws" => aws::open_engine(config, works).await,
             kind => bail!("setting `engine.type` = \"{kind}\": the engines are `local` and `aws`"),
         }
     }
@@ -112,7 +118,7 @@ impl Engine {
     /// Opens the local engine whose state is in the folder `data`, made if nothing is remembered of it. `way_out` is for a
     /// person to whom it is said that the state is gone or damaged. What is to be remembered of it from now on is the
     /// caller's to keep.
-    pub(crate) fn open(data: &Path, remembered: &Remembered, way_out: String) -> Result<(Self, Identity)> {
+    pub fn open(data: &Path, remembered: &Remembered, way_out: String) -> Result<(Self, Identity)> {
         let clock: Arc<dyn Clock> = Arc::new(OsClock);
         let chance: Arc<dyn Chance> = Arc::new(OsChance);
         let path = data.join(DATABASE);
@@ -131,7 +137,7 @@ impl Engine {
     }
 
     /// The book of that name.
-    pub(crate) fn table(&self, book: &str) -> Arc<dyn Table> {
+    pub fn table(&self, book: &str) -> Arc<dyn Table> {
         match &self.backing {
             Backing::Local(database) => Arc::new(SqliteTable::new(database.clone(), book)),
             Backing::Fleet(fleet) => fleet.table(book),
@@ -139,13 +145,13 @@ impl Engine {
     }
 
     /// One of the seven queues.
-    pub(crate) fn queue(&self, name: QueueName) -> Arc<dyn TaskQueue> {
+    pub fn queue(&self, name: QueueName) -> Arc<dyn TaskQueue> {
         // All seven were put there by `open`.
         self.queues[&name].clone()
     }
 
     /// Empties all queues, where that can be done at once.
-    pub(crate) async fn purge_queues(&self) -> Result<()> {
+    pub async fn purge_queues(&self) -> Result<()> {
         if let Backing::Local(database) = &self.backing {
             database.purge_queues().await.context("the queue of the last run cannot be emptied")?;
         }
@@ -153,7 +159,7 @@ impl Engine {
     }
 
     /// Makes tasks that were put off ready now, where that can be done.
-    pub(crate) async fn hasten_delayed(&self) -> Result<()> {
+    pub async fn hasten_delayed(&self) -> Result<()> {
         if let Backing::Local(database) = &self.backing {
             database.hasten_delayed().await.context("the tasks that were put off cannot be hastened")?;
         }
@@ -161,7 +167,7 @@ impl Engine {
     }
 
     /// Says in the log what was asked of the services, where that costs.
-    pub(crate) fn log_requests(&self) {
+    pub fn log_requests(&self) {
         if let Backing::Fleet(fleet) = &self.backing {
             let asked: Vec<String> =
                 fleet.requests().into_iter().map(|(operation, count)| format!("{operation} {count}")).collect();

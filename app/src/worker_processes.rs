@@ -18,11 +18,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
-use crate::progress::Snapshot;
+use crate::snapshot::Snapshot;
 
 /// One line of a child's report.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Line {
+pub struct Line {
     /// What became of items, and what else was done: the counters that are not zero, by name.
     fates: BTreeMap<String, u64>,
     work: BTreeMap<String, u64>,
@@ -50,7 +50,7 @@ pub(crate) struct Line {
 
 impl Line {
     /// What a child says of itself.
-    pub(crate) fn of(snapshot: &Snapshot, refused: Vec<Refused>) -> Self {
+    pub fn of(snapshot: &Snapshot, refused: Vec<Refused>) -> Self {
         let named = |(counter, count): (&Counter, u64)| (count > 0).then(|| (counter.name.to_owned(), count));
         Self {
             fates: snapshot.totals.sum.fates.each().filter_map(named).collect(),
@@ -102,7 +102,7 @@ fn still((why, since, last): &(String, u64, u64)) -> Option<Standstill> {
 
 /// The children of a run.
 #[derive(Debug)]
-pub(crate) struct Children {
+pub struct Children {
     reports: Arc<Mutex<Vec<Line>>>,
     running: JoinSet<Result<(), String>>,
     end: CancellationToken,
@@ -111,7 +111,7 @@ pub(crate) struct Children {
 
 impl Children {
     /// Starts `count` processes of this very program with `arguments`. What they refuse is noted in `refusals`.
-    pub(crate) fn start(count: usize, arguments: &[String], refusals: &Arc<Refusals>) -> Result<Self> {
+    pub fn start(count: usize, arguments: &[String], refusals: &Arc<Refusals>) -> Result<Self> {
         let program = std::env::current_exe().context("this program cannot be found")?;
         let reports = Arc::new(Mutex::new(vec![Line::default(); count]));
         let end = CancellationToken::new();
@@ -133,7 +133,7 @@ impl Children {
     }
 
     /// Ends them gently when `token` is cancelled, and cancels it when all of them have ended by themselves.
-    pub(crate) fn end_with(&self, token: &CancellationToken) {
+    pub fn end_with(&self, token: &CancellationToken) {
         let (ours, theirs) = (self.end.clone(), token.clone());
         let alive = Arc::downgrade(&self.reports);
         tokio::spawn(async move {
@@ -152,7 +152,7 @@ impl Children {
     }
 
     /// Adds what the children have reported.
-    pub(crate) fn add_to(&self, snapshot: &mut Snapshot) {
+    pub fn add_to(&self, snapshot: &mut Snapshot) {
         for line in self.reports.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let totals = line.totals();
             snapshot.totals += totals;
@@ -175,7 +175,7 @@ impl Children {
     }
 
     /// Waits for all. A text tells how they ended early, if all of them did.
-    pub(crate) async fn join(&mut self) -> Result<Option<String>> {
+    pub async fn join(&mut self) -> Result<Option<String>> {
         let mut lost = Vec::new();
         while let Some(ended) = self.running.join_next().await {
             if let Err(how) = ended.context("a workman's process was lost from sight")? {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use mill_ports::{StoreError, StoreErrorKind, chain};
 use tokio_util::sync::CancellationToken;
 
-use crate::running::silence::{one_answer_max, time};
+use crate::run_until_done::silence::{one_answer_max, time};
 use crate::stop::StoppedEarly;
 
 const PAUSE: Duration = Duration::from_secs(1);
@@ -21,32 +21,34 @@ const SAID_AFTER: Duration = Duration::from_secs(10);
 
 /// How long something is waited for, and what ends that early.
 #[derive(Debug, Clone)]
-pub(crate) struct Patience {
-    pub(crate) give_up_after: Duration,
-    pub(crate) stop: CancellationToken,
+pub struct Patience {
+    /// How long.
+    pub give_up_after: Duration,
+    /// What ends the waiting.
+    pub stop: CancellationToken,
 }
 
 /// A path whose file system does not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing went on for {}: `{}` does not answer; `--give-up-after` allows longer", time(*.waited), .path.display())]
-pub(crate) struct NoAnswer {
+pub struct NoAnswer {
     waited: Duration,
     path: PathBuf,
 }
 
 impl Patience {
     /// That of a command that has no time limit of its own, and that a signal ends at once.
-    pub(crate) fn endless() -> Self {
+    pub fn endless() -> Self {
         Self::until(CancellationToken::new())
     }
 
     /// That of a command that waits until it is stopped.
-    pub(crate) fn until(stop: CancellationToken) -> Self {
+    pub fn until(stop: CancellationToken) -> Self {
         Self { give_up_after: Duration::MAX, stop }
     }
 
     /// The same without a time limit: for work that may take long.
-    pub(crate) fn unlimited(&self) -> Self {
+    pub fn unlimited(&self) -> Self {
         Self::until(self.stop.clone())
     }
 
@@ -55,7 +57,7 @@ impl Patience {
     ///
     /// # Errors
     /// What the look says; [`NoAnswer`] when the time is up, which is ten seconds at least; [`StoppedEarly`].
-    pub(crate) async fn look<T: Send + 'static>(
+    pub async fn look<T: Send + 'static>(
         &self,
         path: &Path,
         look: impl FnOnce() -> Result<T> + Send + 'static,
@@ -85,7 +87,7 @@ impl Patience {
     ///
     /// # Errors
     /// What the store says of all else, at once; or that it does not answer, when the time is up.
-    pub(crate) async fn wait_for<T>(&self, asked: impl AsyncFn() -> Result<T, StoreError>) -> Result<T> {
+    pub async fn wait_for<T>(&self, asked: impl AsyncFn() -> Result<T, StoreError>) -> Result<T> {
         let (began, mut pause) = (Instant::now(), PAUSE);
         loop {
             let error = match asked().await {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mill_model::{StoreAddress, Totals};
 use mill_ports::Statistics;
 
-use crate::progress::Snapshot;
+use crate::snapshot::Snapshot;
 
 /// How often it is looked whether anybody answers.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -21,12 +21,12 @@ const SILENT_MIN: Duration = Duration::from_secs(10);
 const PRODUCER_FIRST: Duration = Duration::from_secs(12);
 
 /// How long one answer is waited for, with `--give-up-after`.
-pub(crate) fn one_answer_max(give_up_after: Duration) -> Duration {
+pub fn one_answer_max(give_up_after: Duration) -> Duration {
     give_up_after.max(SILENT_MIN)
 }
 
 /// How long a run goes on while no store answers, with `--give-up-after`.
-pub(crate) fn whole_run_max(give_up_after: Duration) -> Duration {
+pub fn whole_run_max(give_up_after: Duration) -> Duration {
     one_answer_max(give_up_after).saturating_add(PRODUCER_FIRST)
 }
 
@@ -62,7 +62,7 @@ impl Stillness {
 /// A store was silent for so long that it is given up.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing went on for {}: {} not answer; `--give-up-after` allows longer", time(*.waited), shown(.stores))]
-pub(crate) struct Silent {
+pub struct Silent {
     waited: Duration,
     stores: BTreeSet<StoreAddress>,
 }
@@ -75,7 +75,7 @@ impl Silent {
 }
 
 /// What `work` gives, unless all stores that it asks are silent for so long.
-pub(crate) async fn unless_silent<W: Future>(
+pub async fn unless_silent<W: Future>(
     work: W,
     statistics: &Statistics,
     give_up_after: Duration,
@@ -100,7 +100,8 @@ pub(crate) async fn unless_silent<W: Future>(
     }
 }
 
-pub(crate) fn time(waited: Duration) -> humantime::FormattedDuration {
+/// A time in whole seconds, for a message.
+pub fn time(waited: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(waited.as_secs()))
 }
 

@@ -8,8 +8,8 @@ use mill_local::folder::{Extent, Overlap, overlaps};
 use mill_model::{AccountId, StoreId};
 use mill_policy::{AccountPolicy, Fault, Severity, StoreKind, StoreSpec};
 
-use crate::misplaced::overlapping;
 use crate::patience::Patience;
+use crate::placement_checks::overlapping;
 
 /// A destination in a folder, and what it holds.
 struct Destination<'p> {
@@ -20,7 +20,7 @@ struct Destination<'p> {
 /// Every pair of stores of which one may not be a copy of the other, and every two destinations in one place.
 ///
 /// What is not there now is passed over: what it holds is not known. What does not answer is named.
-pub(super) async fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Fault> {
+pub async fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Fault> {
     let (known, mut faults) = extents_of(policies, base).await;
     let (mut destinations, mut extents) = (Vec::new(), Vec::new());
     for policy in policies {

@@ -21,29 +21,36 @@ use mill_records::policies::PolicyBook;
 use mill_records::seals::Seals;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
 
+use crate::aws;
 use crate::config::Config;
+use crate::destination_places::DestinationPlaces;
 use crate::engine::{Backing, Engine, Pace};
-use crate::fleet;
 use crate::host;
-use crate::misplaced::Misplaced;
 use crate::patience::Patience;
-use crate::places::DestinationPlaces;
-use crate::stores::{ConfiguredStores, FolderOpener, Installation};
+use crate::placement_checks::Misplaced;
+use crate::store_registry::{ConfiguredStores, FolderOpener, Installation};
 
 /// Everything that a process works with.
 #[derive(Debug)]
-pub(crate) struct Works {
-    pub(crate) engine: Engine,
-    pub(crate) policies: Arc<PolicyBook>,
-    pub(crate) stores: Arc<dyn Stores>,
-    pub(crate) statistics: Arc<Statistics>,
-    pub(crate) refusals: Arc<Refusals>,
-    pub(crate) misplaced: Arc<Misplaced>,
-    pub(crate) places: Arc<DestinationPlaces>,
+pub struct Works {
+    /// Its queues and books.
+    pub engine: Engine,
+    /// What is copied where.
+    pub policies: Arc<PolicyBook>,
+    /// Its stores.
+    pub stores: Arc<dyn Stores>,
+    /// What this process has done so far.
+    pub statistics: Arc<Statistics>,
+    /// The items that were refused.
+    pub refusals: Arc<Refusals>,
+    /// The stores that may not be used where they stand.
+    pub misplaced: Arc<Misplaced>,
+    /// Where its destinations are.
+    pub places: Arc<DestinationPlaces>,
     /// The stores once more, where policy files name them.
-    pub(crate) configured: Option<Arc<ConfiguredStores>>,
+    pub configured: Option<Arc<ConfiguredStores>>,
     /// How long an item waits at which its store asks to slow down, while it serves others.
-    pub(crate) item_patience: Duration,
+    pub item_patience: Duration,
 }
 
 /// As long as a run waits for a store where nothing else is said.
@@ -56,12 +63,12 @@ fn own_folder(name: &str) -> Result<StoreAddress> {
 
 impl Works {
     /// The installation that a configuration describes, for a command that a signal ends at once.
-    pub(crate) async fn configured(config: &Config) -> Result<Self> {
+    pub async fn configured(config: &Config) -> Result<Self> {
         Self::opened(config, false, &Patience::endless()).await
     }
 
     /// The same; `works` says whether it is for a process that does queued work.
-    pub(crate) async fn opened(config: &Config, works: bool, patience: &Patience) -> Result<Self> {
+    pub async fn opened(config: &Config, works: bool, patience: &Patience) -> Result<Self> {
         let engine = Engine::configured(config, works, patience).await?;
         let of = config.clone();
         let installation = patience.look(config.base(), move || Ok(installation(&of))).await?;
@@ -76,7 +83,7 @@ impl Works {
         let files: Arc<dyn SourceStore> = if config.text("policies.bucket").is_empty() {
             folders.open(own.clone(), config.path("policies.folder"), Layout::Single(space.clone()))
         } else {
-            fleet::policy_store(config, own.clone(), &space).await?
+            aws::policy_store(config, own.clone(), &space).await?
         };
         let files = Arc::new(AskedStore::new(files, own, statistics.clone(), engine.clock.clone()));
         let refresh = config.duration("policies.refresh")?;
@@ -100,7 +107,7 @@ impl Works {
     }
 
     /// From parts. The stores note in these statistics what they are asked.
-    pub(crate) fn of(
+    pub fn of(
         engine: Engine,
         policies: Arc<PolicyBook>,
         (stores, statistics): (Arc<dyn Stores>, Arc<Statistics>),
@@ -122,22 +129,22 @@ impl Works {
     }
 
     /// The book of pairs proven in sync.
-    pub(crate) fn seals(&self) -> Seals {
+    pub fn seals(&self) -> Seals {
         Seals::new(self.engine.table("seals"))
     }
 
     /// The book of delete lists.
-    pub(crate) fn delete_lists(&self) -> DeleteLists {
+    pub fn delete_lists(&self) -> DeleteLists {
         DeleteLists::new(self.engine.table(DeleteLists::BOOK))
     }
 
     /// The book of tasks given up.
-    pub(crate) fn dead_letters(&self) -> DeadLetters {
+    pub fn dead_letters(&self) -> DeadLetters {
         DeadLetters::new(self.engine.table(DeadLetters::BOOK))
     }
 
     /// What moves dead letters from their queue, which forgets, into their book, which does not.
-    pub(crate) fn drain(&self) -> DeadLetterDrain {
+    pub fn drain(&self) -> DeadLetterDrain {
         DeadLetterDrain {
             queue: self.engine.queue(QueueName::DeadLetter),
             book: self.dead_letters(),
@@ -148,7 +155,7 @@ impl Works {
     }
 
     /// Moves those that are there now, and says how many there were.
-    pub(crate) async fn drain_dead_letters(&self) -> Result<u64> {
+    pub async fn drain_dead_letters(&self) -> Result<u64> {
         Ok(self.drain().once().await?)
     }
 
@@ -179,7 +186,7 @@ impl Works {
     }
 
     /// The duplication producer.
-    pub(crate) fn producer(&self, settings: mill_producer::Settings) -> DuplicationProducer {
+    pub fn producer(&self, settings: mill_producer::Settings) -> DuplicationProducer {
         let deps = mill_producer::Deps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
@@ -223,7 +230,7 @@ impl Works {
     }
 
     /// A workman that serves `queues`, highest priority first, and its heartbeat.
-    pub(crate) fn workman(&self, queues: &[QueueName], settings: WorkmanSettings) -> (Workman, Heartbeat) {
+    pub fn workman(&self, queues: &[QueueName], settings: WorkmanSettings) -> (Workman, Heartbeat) {
         self.misplaced.will_write();
         let deps = WorkmanDeps {
             queues: queues.iter().map(|name| self.engine.queue(*name)).collect(),
@@ -268,7 +275,7 @@ const QUEUE_MAX_FIRST: u64 = 10_000;
 const QUEUE_LASTS: Duration = Duration::from_mins(2);
 
 /// How a producer works by configuration.
-pub(crate) fn producer_settings(config: &Config) -> Result<mill_producer::Settings> {
+pub fn producer_settings(config: &Config) -> Result<mill_producer::Settings> {
     let nibble: usize = config.parsed("producer.nibble")?;
     let (queue_max, queue_sizing) = match config.text("producer.queue-max") {
         "auto" => (QUEUE_MAX_FIRST, QueueSizing::Lasting(QUEUE_LASTS)),
@@ -284,7 +291,7 @@ pub(crate) fn producer_settings(config: &Config) -> Result<mill_producer::Settin
 }
 
 /// How a producer works where nothing is said of it.
-pub(crate) fn producer_defaults() -> Result<mill_producer::Settings> {
+pub fn producer_defaults() -> Result<mill_producer::Settings> {
     Ok(mill_producer::Settings {
         holder: process::this_process(),
         lease_timeout: Duration::from_mins(1),
@@ -304,7 +311,7 @@ pub(crate) fn producer_defaults() -> Result<mill_producer::Settings> {
 }
 
 /// How a workman works by configuration; `workers` as the command line says, if it does.
-pub(crate) fn workman_settings(config: &Config, workers: Option<u32>) -> Result<WorkmanSettings> {
+pub fn workman_settings(config: &Config, workers: Option<u32>) -> Result<WorkmanSettings> {
     let (low, high): (u8, u8) = (config.parsed("workman.reserved-low")?, config.parsed("workman.reserved-high")?);
     let share = |percent: u8| f32::from(percent.min(100)) / 100.0;
     Ok(WorkmanSettings {
@@ -320,7 +327,7 @@ pub(crate) fn workman_settings(config: &Config, workers: Option<u32>) -> Result<
 }
 
 /// How a workman works where nothing is said of it. How it asks its queues is the engine's to say.
-pub(crate) fn workman_defaults() -> WorkmanSettings {
+pub fn workman_defaults() -> WorkmanSettings {
     WorkmanSettings {
         name: process::this_process(),
         workers: 64,

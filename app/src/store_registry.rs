@@ -17,9 +17,9 @@ use mill_ports::{
 use mill_records::destinations::Keeper;
 use mill_records::policies::{PolicyBook, PolicyError};
 
-use crate::fleet::{self, Opened};
-use crate::misplaced::Misplaced;
-use crate::places::{DestinationPlaces, WayOut};
+use crate::aws::{self, Opened};
+use crate::destination_places::{DestinationPlaces, WayOut};
+use crate::placement_checks::Misplaced;
 
 /// What every folder store of an installation is opened with.
 #[derive(Debug, Clone)]
@@ -43,12 +43,7 @@ impl FolderOpener {
 }
 
 /// A folder as a store by itself, without an installation's books.
-pub(crate) fn open_plain(
-    clock: Arc<dyn Clock>,
-    address: StoreAddress,
-    root: PathBuf,
-    layout: Layout,
-) -> Arc<FolderStore> {
+pub fn open_plain(clock: Arc<dyn Clock>, address: StoreAddress, root: PathBuf, layout: Layout) -> Arc<FolderStore> {
     Arc::new(FolderStore::open(FolderSettings { address, root, layout, sidecars: None, clock }))
 }
 
@@ -66,14 +61,16 @@ pub(crate) struct OpenedStore {
 
 /// What a store was opened as, without its limits.
 #[derive(Debug, Clone)]
-pub(crate) enum OpenedAs {
+pub enum OpenedAs {
+    /// A folder.
     Folder(Arc<FolderStore>),
+    /// A part of a bucket.
     Remote(Opened),
 }
 
 impl OpenedAs {
     /// The folder, if it is one.
-    pub(crate) fn folder(&self) -> Option<&Arc<FolderStore>> {
+    pub fn folder(&self) -> Option<&Arc<FolderStore>> {
         match self {
             Self::Folder(folder) => Some(folder),
             Self::Remote(_) => None,
@@ -83,7 +80,7 @@ impl OpenedAs {
 
 /// The stores of the policy files.
 #[derive(Debug)]
-pub(crate) struct ConfiguredStores {
+pub struct ConfiguredStores {
     pub(crate) policies: Arc<PolicyBook>,
     pub(crate) folders: FolderOpener,
     /// Where relative roots begin.
@@ -118,16 +115,12 @@ impl Installation {
 
 impl ConfiguredStores {
     /// What a store is opened as.
-    pub(crate) async fn itself(&self, account: &AccountId, store: &StoreId) -> Result<OpenedAs, StoreError> {
+    pub async fn itself(&self, account: &AccountId, store: &StoreId) -> Result<OpenedAs, StoreError> {
         Ok(self.get(account, store).await?.itself)
     }
 
     /// A store as a folder, if it is one.
-    pub(crate) async fn folder(
-        &self,
-        account: &AccountId,
-        store: &StoreId,
-    ) -> Result<Option<Arc<FolderStore>>, StoreError> {
+    pub async fn folder(&self, account: &AccountId, store: &StoreId) -> Result<Option<Arc<FolderStore>>, StoreError> {
         Ok(self.get(account, store).await?.itself.folder().cloned())
     }
 
@@ -160,7 +153,7 @@ impl ConfiguredStores {
                 (folder.clone(), OpenedAs::Folder(folder))
             }
             StoreKind::S3(s3) => {
-                let opened = fleet::open_store(address.clone(), s3, &self.base, self.folders.clock.clone()).await;
+                let opened = aws::open_store(address.clone(), s3, &self.base, self.folders.clock.clone()).await;
                 let (store, itself) = opened.map_err(|why| failed(StoreErrorKind::NotConfigured, Some(why.into())))?;
                 (store, OpenedAs::Remote(itself))
             }
@@ -175,7 +168,7 @@ impl ConfiguredStores {
     }
 
     /// Removes once more what processes left unfinished that have died since, where this one has removed it before.
-    pub(crate) async fn tidy_again(&self) {
+    pub async fn tidy_again(&self) {
         let tidied = self.tidied.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (_, opened) in open.into_iter().filter(|(address, _)| tidied.contains(address)) {

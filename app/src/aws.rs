@@ -18,15 +18,15 @@ use mill_ports::{Chance, Clock, DeletableStore, Listed, StoreError, Table, Table
 use mill_records::destinations::Ground;
 use mill_records::installation::{Installation, InstallationError};
 
-use crate::Usage;
+use crate::UsageError;
 use crate::config::Config;
 use crate::engine::{Backing, Engine, Pace};
-use crate::marker::Marker;
-use crate::output::without_password;
+use crate::redact::without_password;
+use crate::state_marker::Marker;
 
 /// What the engine's books and queues are reached by.
 #[derive(Debug, Clone)]
-pub(crate) struct Fleet {
+pub struct Fleet {
     connection: Connection,
     names: Names,
     clock: Arc<dyn Clock>,
@@ -35,13 +35,13 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// The book of that name.
-    pub(crate) fn table(&self, book: &str) -> Arc<dyn Table> {
+    pub fn table(&self, book: &str) -> Arc<dyn Table> {
         let table = self.names.table(book);
         Arc::new(DynamoTable::new(&self.connection, book, &table, self.clock.clone(), self.chance.clone()))
     }
 
     /// What was asked of the services so far, by operation.
-    pub(crate) fn requests(&self) -> Vec<(String, u64)> {
+    pub fn requests(&self) -> Vec<(String, u64)> {
         self.connection.requests().by_operation().into_iter().collect()
     }
 }
@@ -49,7 +49,7 @@ impl Fleet {
 /// The engine that a configuration describes.
 ///
 /// A process that `works` also marks tables that are new; others only look, and are permitted no more.
-pub(crate) async fn open_engine(config: &Config, works: bool) -> Result<Engine> {
+pub async fn open_engine(config: &Config, works: bool) -> Result<Engine> {
     let chance: Arc<dyn Chance> = Arc::new(OsChance);
     let connection = connect(access(config)).await?;
     // Producers run on many hosts: what all of them share is the service.
@@ -121,7 +121,7 @@ fn books() -> [&'static str; contract::BOOKS.len()] {
 
 /// A connection; an address that bears credentials is a wrong argument, wherever it was given.
 async fn connect(access: Access) -> Result<Connection> {
-    Connection::open(access).await.map_err(|why| Usage(why.to_string()).into())
+    Connection::open(access).await.map_err(|why| UsageError(why.to_string()).into())
 }
 
 fn given(config: &Config, key: &'static str) -> Option<String> {
@@ -139,11 +139,7 @@ fn access(config: &Config) -> Access {
 }
 
 /// The store that holds the policy files, where they are in a bucket: `BUCKET` or `BUCKET/PREFIX`.
-pub(crate) async fn policy_store(
-    config: &Config,
-    address: StoreAddress,
-    space: &SpaceId,
-) -> Result<Arc<dyn DeletableStore>> {
+pub async fn policy_store(config: &Config, address: StoreAddress, space: &SpaceId) -> Result<Arc<dyn DeletableStore>> {
     let (bucket, prefix) = bucket_and_prefix(config.text("policies.bucket"));
     let spaces = Spaces::Single { space: space.clone(), bucket, prefix };
     let connection = connect(access(config)).await?;
@@ -161,11 +157,11 @@ fn bucket_and_prefix(text: &str) -> (String, String) {
 
 /// An opened store in S3, by which it is compared with others.
 #[derive(Debug, Clone)]
-pub(crate) struct Opened(S3Store);
+pub struct Opened(S3Store);
 
 impl Opened {
     /// Where the keys of a space lie, for the register of destinations. `None` where it can be nowhere.
-    pub(crate) fn ground(&self, space: &SpaceId) -> Option<Ground> {
+    pub fn ground(&self, space: &SpaceId) -> Option<Ground> {
         let S3Ground { service, bucket, prefix } = self.0.ground(space)?;
         let shown = format!("s3://{bucket}/{prefix}");
         let holder = format!("{service}/{bucket}");
@@ -173,18 +169,18 @@ impl Opened {
     }
 
     /// Its name, which no other store has.
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         self.0.extent().to_string()
     }
 
     /// What is to be said where both hold the same objects, as far as their names tell.
-    pub(crate) fn overlap(&self, other: &Self) -> Option<String> {
+    pub fn overlap(&self, other: &Self) -> Option<String> {
         self.0.extent().overlap(other.0.extent()).map(|overlap| overlap.to_string())
     }
 
     /// The same, found out by an object that is put to this one and asked for through `source`. `None` where nothing can
     /// be found out yet.
-    pub(crate) async fn witness(&self, source: &Self) -> Result<Option<Result<(), String>>, StoreError> {
+    pub async fn witness(&self, source: &Self) -> Result<Option<Result<(), String>>, StoreError> {
         Ok(match self.0.witness(&source.0, &OsChance).await? {
             Witnessed::Apart => Some(Ok(())),
             Witnessed::Overlap(overlap) => Some(Err(overlap.to_string())),
@@ -194,7 +190,7 @@ impl Opened {
 }
 
 /// A store of the policy files. Relative paths of files that hold secrets begin at `base`.
-pub(crate) async fn open_store(
+pub async fn open_store(
     address: StoreAddress,
     spec: &S3Spec,
     base: &Path,
@@ -215,7 +211,7 @@ pub(crate) async fn open_store(
 }
 
 /// Which of the stores hold the same objects as another: by their places in the list, and what is to be said of it.
-pub(crate) async fn overlaps(specs: &[&S3Spec]) -> Result<Vec<(usize, usize, String)>> {
+pub async fn overlaps(specs: &[&S3Spec]) -> Result<Vec<(usize, usize, String)>> {
     let mut extents = Vec::new();
     for spec in specs {
         // Keys are not asked for: nothing is reached.
@@ -268,24 +264,28 @@ fn secret(reference: &Reference, base: &Path) -> Result<String, String> {
 
 /// One end of a one-off mirror that is in S3.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Remote {
-    pub(crate) bucket: String,
+pub struct Remote {
+    /// The bucket.
+    pub bucket: String,
     /// Empty, or ends in a slash.
-    pub(crate) prefix: String,
-    pub(crate) endpoint: Option<String>,
-    pub(crate) region: Option<String>,
-    pub(crate) profile: Option<String>,
+    pub prefix: String,
+    /// The address of its service, if it is not Amazon's own.
+    pub endpoint: Option<String>,
+    /// Its region.
+    pub region: Option<String>,
+    /// A profile of the AWS configuration.
+    pub profile: Option<String>,
 }
 
 impl Remote {
     /// The bucket and prefix of `s3://BUCKET/PREFIX`; `None` for anything else, which is a folder.
-    pub(crate) fn of(text: &str) -> Option<Self> {
+    pub fn of(text: &str) -> Option<Self> {
         let (bucket, prefix) = bucket_and_prefix(text.strip_prefix("s3://")?);
         Some(Self { bucket, prefix, endpoint: None, region: None, profile: None })
     }
 
     /// Opens it as a store of one space.
-    pub(crate) async fn open(
+    pub async fn open(
         &self,
         address: StoreAddress,
         space: &SpaceId,
@@ -313,7 +313,7 @@ impl Remote {
     }
 
     /// What is to be said where both hold the same objects, as far as their names tell, with all that the environment says.
-    pub(crate) async fn overlap(&self, other: &Self) -> Result<Option<String>> {
+    pub async fn overlap(&self, other: &Self) -> Result<Option<String>> {
         let space = SpaceId::new("content")?;
         let extent =
             async |end: &Self| anyhow::Ok(S3Extent::new(end.connect().await?.s3().clone(), &end.spaces(&space)));
@@ -329,7 +329,7 @@ impl std::fmt::Display for Remote {
 }
 
 /// Makes what the engine needs and is not there.
-pub(crate) async fn create(config: &Config) -> Result<String> {
+pub async fn create(config: &Config) -> Result<String> {
     let names = Names::new(config.text("engine.prefix"));
     let connection = connect(access(config)).await?;
     contract::provision(&connection, &names, &OsClock).await.context("the fleet's queues and tables cannot be made")?;
@@ -342,7 +342,7 @@ pub(crate) async fn create(config: &Config) -> Result<String> {
 }
 
 /// What of the deployment is not as the code assumes: about what, which aspect, what is assumed, what is there.
-pub(crate) async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
+pub async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
     let names = Names::new(config.text("engine.prefix"));
     let policy_bucket = given(config, "policies.bucket").map(|text| bucket_and_prefix(&text).0);
     let connection = connect(access(config)).await?;
@@ -351,7 +351,7 @@ pub(crate) async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
 }
 
 /// The policy files of the bucket, brought into a folder, for what reads folders.
-pub(crate) async fn fetch_policies(config: &Config, into: &Path) -> Result<PathBuf> {
+pub async fn fetch_policies(config: &Config, into: &Path) -> Result<PathBuf> {
     let space = SpaceId::new("policies")?;
     let address = StoreAddress { account: AccountId::new("mill")?, store: StoreId::new("policies")? };
     let store = policy_store(config, address, &space).await?;

@@ -9,35 +9,38 @@ use mill_local::folder::{Extent, Layout};
 use mill_model::{NoAddress, ServiceAddress, SpaceId, StoreAddress};
 use mill_ports::DeletableStore;
 
-use crate::fleet::Remote;
-use crate::misplaced::overlapping;
+use crate::aws::Remote;
 use crate::patience::Patience;
-use crate::stores::{FolderOpener, OpenedAs};
+use crate::placement_checks::overlapping;
+use crate::store_registry::{FolderOpener, OpenedAs};
 
 /// A folder, or a part of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     Folder(Folder),
     Remote(Remote),
 }
 
 /// A folder at its own path, whatever links lead there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Folder {
-    pub(super) path: PathBuf,
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
     /// As it was typed: what does not answer is named so.
-    pub(super) typed: PathBuf,
+    pub(crate) typed: PathBuf,
 }
 
-/// What the command line says of an end in S3.
+/// How an end in S3 is reached, where it is not as the environment says.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Given {
-    pub(super) endpoint: Option<String>,
-    pub(super) region: Option<String>,
-    pub(super) profile: Option<String>,
+pub struct EndpointOptions {
+    /// The address of its service.
+    pub endpoint: Option<String>,
+    /// Its region.
+    pub region: Option<String>,
+    /// A profile of the AWS configuration.
+    pub profile: Option<String>,
 }
 
-impl Given {
+impl EndpointOptions {
     fn any(&self) -> bool {
         self.endpoint.is_some() || self.region.is_some() || self.profile.is_some()
     }
@@ -46,14 +49,14 @@ impl Given {
     ///
     /// # Errors
     /// What is said of S3 is said of a folder.
-    pub(super) fn remote(self, path: &Path, which: &str) -> Result<Option<Remote>, crate::Usage> {
+    pub(crate) fn remote(&self, path: &Path, which: &str) -> Result<Option<Remote>, crate::UsageError> {
         match path.to_str().and_then(Remote::of) {
-            None if self.any() => Err(crate::Usage(format!(
+            None if self.any() => Err(crate::UsageError(format!(
                 "--{which}-endpoint, --{which}-region and --{which}-profile belong to s3://…, and the {which} is a folder"
             ))),
             None => Ok(None),
             Some(remote) => {
-                let Self { endpoint, region, profile } = self;
+                let Self { endpoint, region, profile } = self.clone();
                 // Before any of it is written to a file or a log.
                 if let Some(Err(why)) = endpoint.as_deref().map(ServiceAddress::parse) {
                     let way_out = match why {
@@ -63,7 +66,7 @@ impl Given {
                         ),
                         NoAddress::Form => String::new(),
                     };
-                    return Err(crate::Usage(format!("--{which}-endpoint cannot be used: {why}{way_out}")));
+                    return Err(crate::UsageError(format!("--{which}-endpoint cannot be used: {why}{way_out}")));
                 }
                 Ok(Some(Remote { endpoint, region, profile, ..remote }))
             }
@@ -73,7 +76,7 @@ impl Given {
 
 impl Folder {
     /// The folder to be read.
-    pub(super) async fn source(typed: &Path, patience: &Patience) -> Result<Self> {
+    pub(crate) async fn source(typed: &Path, patience: &Patience) -> Result<Self> {
         let source = typed.to_owned();
         let look = move || {
             let found = fs::canonicalize(&source)
@@ -87,14 +90,14 @@ impl Folder {
     }
 
     /// The folder to be written, which need not be there yet.
-    pub(super) async fn destination(typed: &Path, patience: &Patience) -> Result<Self> {
+    pub(crate) async fn destination(typed: &Path, patience: &Patience) -> Result<Self> {
         let destination = typed.to_owned();
         let path = patience.look(typed, move || destination_path(&destination)).await?;
         Ok(Self { path, typed: typed.to_owned() })
     }
 
     /// What a look at it tells.
-    pub(super) async fn look<T: Send + 'static>(
+    pub(crate) async fn look<T: Send + 'static>(
         &self,
         patience: &Patience,
         look: impl FnOnce(&Path) -> Result<T> + Send + 'static,
@@ -133,7 +136,7 @@ impl End {
     ///
     /// # Errors
     /// When a folder cannot be reached, or what is mounted cannot be told; when an endpoint is not the address of a service.
-    pub(super) async fn overlap(&self, other: &Self, patience: &Patience) -> Result<Option<String>> {
+    pub(crate) async fn overlap(&self, other: &Self, patience: &Patience) -> Result<Option<String>> {
         Ok(match (self, other) {
             (Self::Folder(a), Self::Folder(b)) => {
                 let (one, other) = (a.extent(patience).await?, b.extent(patience).await?);
@@ -147,7 +150,7 @@ impl End {
     }
 
     /// What tells it from all others.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         use std::os::unix::ffi::OsStrExt as _;
         match self {
             Self::Folder(folder) => folder.path.as_os_str().as_bytes().to_vec(),
@@ -159,7 +162,7 @@ impl End {
     }
 
     /// Opens it as a store of one space.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         &self,
         folders: &FolderOpener,
         address: StoreAddress,

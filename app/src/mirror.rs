@@ -1,0 +1,378 @@
+//! A mirror: one folder or bucket made a faithful copy of another, with no configuration.
+
+mod endpoint;
+mod pair_state;
+mod source;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use mill_engine::{AskedStore, AskedStores};
+use mill_local::folder::{FolderStore, Layout};
+use mill_local::{Identity, Remembered};
+use mill_model::{AccountId, Algorithm, Checksum, SpaceId, StoreAddress, StoreId};
+use mill_policy::{AccountPolicy, Compare};
+use mill_ports::{DestinationStore as _, Presence, Refusal, SourceStore as _, Statistics, StoreErrorKind};
+use mill_producer::{AbsentSource, WhenFull};
+use mill_records::destinations::Keeper;
+use mill_records::owners::{DestinationSpace, Owners};
+use mill_records::policies::PolicyBook;
+use mill_workman::{OnFinalFailure, OnUnavailable, WorkmanSettings};
+use sha2::{Digest, Sha256};
+
+pub use self::endpoint::EndpointOptions;
+use self::endpoint::{End, Folder};
+use self::pair_state::PairState;
+use crate::UsageError;
+use crate::destination_places::{DestinationPlaces, NotWhereItWas, WayOut};
+use crate::engine::Engine;
+use crate::exit::Exit;
+use crate::files::create_folder;
+use crate::host;
+use crate::installation::{Works, producer_defaults, workman_defaults};
+use crate::names::Names;
+use crate::patience::Patience;
+use crate::placement_checks::Misplaced;
+use crate::run_until_done::silence::{one_answer_max, unless_silent};
+use crate::stop::{StoppedEarly, Stopping};
+use crate::store_registry::{FolderOpener, MirrorStores, OpenedAs, TAKE_OVER};
+use crate::summary::Summary;
+
+/// A mirror, as a person asks for it.
+#[derive(Debug, Clone, Default)]
+pub struct MirrorRequest {
+    /// The folder to copy, or `s3://BUCKET/PREFIX`, as it was typed.
+    pub source: PathBuf,
+    /// The folder to bring in sync, or `s3://BUCKET/PREFIX`, as it was typed.
+    pub destination: PathBuf,
+    /// How the source is reached where it is in S3.
+    pub source_options: EndpointOptions,
+    /// How the destination is reached where it is in S3.
+    pub destination_options: EndpointOptions,
+    /// Whether what is surely gone from the source is deleted at the destination.
+    pub remove_vanished: bool,
+    /// Whether to begin anew with a destination that is missing, or another than before.
+    pub create: bool,
+    /// Whether to take over a destination that was kept in sync with another source.
+    pub take_over: bool,
+}
+
+/// A pair that this process alone mirrors, for as long as this lives.
+#[derive(Debug)]
+pub struct LockedMirror {
+    request: MirrorRequest,
+    pair: Pair,
+    remembered: Remembered,
+    _lock: File,
+}
+
+impl LockedMirror {
+    /// Locks the pair.
+    ///
+    /// # Errors
+    /// When another process mirrors it, an end cannot be used, or an end is the other or holds Mill's own state.
+    pub async fn lock(request: MirrorRequest, patience: &Patience) -> Result<Self> {
+        let pair = Pair::of(&request, patience).await?;
+        let (lock, remembered) = pair.look_at_state(patience, |state| Ok((state.lock()?, state.remembered()?))).await?;
+        pair.state_lies_elsewhere(patience).await?;
+        Ok(Self { request, pair, remembered, _lock: lock })
+    }
+
+    /// Whether nothing is known of an earlier mirror of this pair.
+    pub fn is_first_run(&self) -> bool {
+        self.remembered == Remembered::Nothing
+    }
+
+    /// Where the state of the pair is kept.
+    pub fn state_folder(&self) -> &Path {
+        self.pair.state.folder()
+    }
+
+    /// Opens the state and both ends. An item waits for its store as long as `patience` does.
+    ///
+    /// # Errors
+    /// When one of them cannot be used, does not answer in time, or this is stopped.
+    pub async fn open(&self, stopping: &Stopping, patience: &Patience) -> Result<Works> {
+        let Self { request, pair, .. } = self;
+        let may_create = self.is_first_run() || request.create;
+        let (engine, identity, remembered) = pair.open_state(patience, self.remembered.clone()).await?;
+        stopping.when_damaged();
+        pair.make_destination(may_create, patience).await?;
+        pair.remember_state(patience, (remembered, identity)).await?;
+        // Also a server that takes the call and never answers holds nobody up who stops it.
+        let statistics = Arc::<Statistics>::default();
+        let works = pair.works((engine, statistics.clone()), request, may_create, patience);
+        let works = unless_silent(works, &statistics, patience.give_up_after);
+        let Some(works) = patience.stop.run_until_cancelled(works).await else {
+            return Err(StoppedEarly(String::new()).into());
+        };
+        Ok(Works { item_patience: patience.give_up_after, ..works?? })
+    }
+
+    /// What it means that a run found nothing at the source.
+    pub fn judge_nothing(&self, names: &Names, exit: Exit, summary: &mut Summary) -> Exit {
+        self.pair.source.judge_nothing(names, exit, summary)
+    }
+}
+
+/// How the workman of a mirror works.
+pub fn workman_settings(works: &Works, workers: u32, on_final_failure: OnFinalFailure) -> WorkmanSettings {
+    WorkmanSettings {
+        workers,
+        on_final_failure,
+        on_unavailable: OnUnavailable::Stop,
+        poll_wait: works.engine.pace.poll_wait,
+        ..workman_defaults()
+    }
+}
+
+/// How the producer of a mirror works.
+pub fn producer_settings(give_up_after: Duration) -> Result<mill_producer::Settings> {
+    Ok(mill_producer::Settings {
+        when_full: WhenFull::Wait { poll: Duration::from_millis(20), poll_most: Duration::from_millis(20) },
+        begins: mill_producer::Begins::Together,
+        absent_source: AbsentSource::Unknown,
+        give_up_after,
+        silence_max: one_answer_max(give_up_after),
+        ..producer_defaults()?
+    })
+}
+
+/// The two ends, and where the state of their pair is kept.
+#[derive(Debug)]
+struct Pair {
+    source: End,
+    destination: End,
+    state: PairState,
+}
+
+/// The engine that keeps the state of a mirror.
+///
+/// # Errors
+/// When there was no such mirror yet, or its state cannot be used.
+pub async fn engine_of(request: &MirrorRequest) -> Result<Engine> {
+    let patience = Patience::endless();
+    let pair = Pair::of(request, &patience).await?;
+    let Some(remembered) = pair.look_at_state(&patience, PairState::known).await? else {
+        bail!("there was no `mill mirror` from `{}` to `{}` yet", pair.source, pair.destination);
+    };
+    let (engine, identity, remembered) = pair.open_state(&patience, remembered).await?;
+    pair.remember_state(&patience, (remembered, identity)).await?;
+    Ok(engine)
+}
+
+/// The destination of a mirror as the mirror itself sees it, with what its file system cannot keep; `None` if nothing is
+/// known of such a mirror.
+///
+/// # Errors
+/// When an end or the state of the mirror cannot be used.
+pub async fn destination_of(request: &MirrorRequest) -> Result<Option<Arc<FolderStore>>> {
+    let patience = Patience::endless();
+    let pair = Pair::of(request, &patience).await?;
+    let known = pair.look_at_state(&patience, PairState::known).await?;
+    let (Some(remembered), End::Folder(root)) = (known, &pair.destination) else { return Ok(None) };
+    let (engine, ..) = pair.open_state(&patience, remembered).await?;
+    let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
+    let store = StoreId::new(Names::MIRROR_DESTINATION)?;
+    let address = StoreAddress { account: AccountId::new(Names::MIRROR_ACCOUNT)?, store };
+    Ok(Some(folders.open(address, root.path.clone(), Layout::Single(SpaceId::new(Names::MIRROR_SPACE)?))))
+}
+
+impl Pair {
+    async fn of(request: &MirrorRequest, patience: &Patience) -> Result<Self> {
+        let MirrorRequest { source, destination, source_options, destination_options, .. } = request;
+        let source = match source_options.remote(source, "source")? {
+            Some(remote) => End::Remote(remote),
+            None => End::Folder(Folder::source(source, patience).await?),
+        };
+        let destination = match destination_options.remote(destination, "destination")? {
+            Some(remote) => End::Remote(remote),
+            None => End::Folder(Folder::destination(destination, patience).await?),
+        };
+        if let Some(why) = source.overlap(&destination, patience).await? {
+            return Err(UsageError(why).into());
+        }
+        let state = PairState::new(state_folder(&source, &destination)?, &source, &destination);
+        Ok(Self { source, destination, state })
+    }
+
+    /// What a look at the folder of the state tells.
+    async fn look_at_state<T: Send + 'static>(
+        &self,
+        patience: &Patience,
+        look: impl FnOnce(&PairState) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let state = self.state.clone();
+        patience.look(self.state.folder(), move || look(&state)).await
+    }
+
+    /// Opens the state, of which this is remembered. That may take long: a large one is looked through.
+    async fn open_state(&self, patience: &Patience, remembered: Remembered) -> Result<(Engine, Identity, Remembered)> {
+        let open = |state: &PairState| {
+            let (engine, identity) = state.open(&remembered)?;
+            Ok((engine, identity, remembered))
+        };
+        self.look_at_state(&patience.unlimited(), open).await
+    }
+
+    /// Remembers which state is the pair's own.
+    async fn remember_state(&self, patience: &Patience, (remembered, identity): (Remembered, Identity)) -> Result<()> {
+        self.look_at_state(&patience.unlimited(), move |state| state.remember(&remembered, identity)).await
+    }
+
+    /// Makes sure that Mill does not write over its own state, or delete it, while it is in use.
+    async fn state_lies_elsewhere(&self, patience: &Patience) -> Result<()> {
+        let path = host::state_folder()?;
+        let state = End::Folder(Folder { typed: path.clone(), path });
+        if state.overlap(&self.destination, patience).await?.is_some() {
+            return Err(UsageError(format!(
+                "the destination `{}` holds Mill's own state, `{state}`, which is in use; let XDG_STATE_HOME name a \
+                 folder elsewhere",
+                self.destination
+            ))
+            .into());
+        }
+        if state.overlap(&self.source, patience).await?.is_some() {
+            tracing::warn!(
+                "the source holds Mill's own state, `{state}`, which changes while it is copied: its copy is of no use"
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes the destination, but not one that was there before: it may only not be mounted.
+    async fn make_destination(&self, create: bool, patience: &Patience) -> Result<()> {
+        let End::Folder(destination) = &self.destination else { return Ok(()) };
+        let make = move |path: &Path| {
+            let shown = path.display();
+            if path.is_dir() {
+                return Ok(());
+            }
+            if !create {
+                bail!(
+                    "the destination `{shown}` was there at the last run and is missing now; mount it, or pass --create to \
+                     make it anew"
+                );
+            }
+            create_folder(path).with_context(|| format!("the destination `{shown}` cannot be made"))
+        };
+        destination.look(patience, make).await
+    }
+
+    async fn works(
+        &self,
+        (engine, statistics): (Engine, Arc<Statistics>),
+        request: &MirrorRequest,
+        may_create: bool,
+        patience: &Patience,
+    ) -> Result<Works> {
+        let account = AccountId::new(Names::MIRROR_ACCOUNT)?;
+        let (source, destination) = (StoreId::new(Names::MIRROR_SOURCE)?, StoreId::new(Names::MIRROR_DESTINATION)?);
+        let space = SpaceId::new(Names::MIRROR_SPACE)?;
+        let folders = FolderOpener { clock: engine.clock.clone(), sidecars: engine.table("folder-properties") };
+        let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
+        let misplaced = Arc::<Misplaced>::default();
+        let (plain_from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
+        let from = AskedStore::new(plain_from.clone(), address(&source), statistics.clone(), engine.clock.clone());
+        let looks = (patience, request.remove_vanished);
+        let holds_something = self.source.holds_something(&from, &engine.clock, looks).await?;
+        let (plain_to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
+        let to = AskedStore::new(plain_to.clone(), address(&destination), statistics.clone(), engine.clock.clone());
+        let owner = DestinationSpace { store: address(&destination), space: space.clone() };
+        if let End::Remote(_) = &self.destination
+            && !may_create
+            && Owners::new(engine.table("owners")).owner(&owner).await?.is_some()
+            && matches!(patience.wait_for(async || to.space(&space).await).await?, Presence::Absent)
+        {
+            bail!(
+                "the destination `{}` was there at the last run and is missing now; bring the bucket back, or pass --create \
+                 to make it anew",
+                self.destination
+            );
+        }
+        let places = Arc::new(DestinationPlaces::of(&engine));
+        let asked = statistics.ask(&address(&source));
+        let keeper = self.keeper(request, source_itself.folder().map(|folder| &**folder)).await?;
+        asked.answered();
+        // Whether places in S3 are apart is known only before the first write.
+        let claim = holds_something && destination_itself.folder().is_some();
+        let asked = statistics.ask(&address(&destination));
+        settle(&places, (&address(&destination), &destination_itself, &space), (&keeper, claim), request).await?;
+        asked.answered();
+        let stores = MirrorStores {
+            source: plain_from,
+            destination: plain_to,
+            source_itself,
+            destination_itself,
+            misplaced: misplaced.clone(),
+            places: places.clone(),
+            keeper,
+            source_id: source.clone(),
+        };
+        to.tidy().await;
+        let policy =
+            AccountPolicy::mirror(account, space, source, destination, Compare::Differences, request.remove_vanished);
+        let policies = Arc::new(PolicyBook::fixed(vec![policy]));
+        let clock = engine.clock.clone();
+        let stores = Arc::new(AskedStores { stores: Arc::new(stores), statistics: statistics.clone(), clock });
+        Ok(Works::of(engine, policies, (stores, statistics), (misplaced, places)))
+    }
+
+    /// What this mirror is known by to others that would write its destination: its source, by its path on this host and
+    /// by what it is.
+    async fn keeper(&self, request: &MirrorRequest, source: Option<&FolderStore>) -> Result<Keeper> {
+        let mut names = match &self.source {
+            End::Folder(folder) => vec![format!("mirror|{}|{}", host::name(), folder.path.display())],
+            End::Remote(remote) => vec![format!("mirror|{remote}")],
+        };
+        if let Some(source) = source {
+            names.push(format!("mirror|{}", source.root_facts().await?.identity));
+        }
+        Ok(Keeper { names, shown: format!("the mirror of `{}`", request.source.display()) })
+    }
+}
+
+/// Makes sure that the destination is where it was, and no other Mill's, before anything is written there. With `claim` it is
+/// this mirror's from now on, else from the first write on.
+async fn settle(
+    places: &DestinationPlaces,
+    (store, itself, space): (&StoreAddress, &OpenedAs, &SpaceId),
+    (keeper, claim): (&Keeper, bool),
+    request: &MirrorRequest,
+) -> Result<()> {
+    if let Some(folder) = itself.folder()
+        && let Err(error) = places.stands_there(store, folder).await
+    {
+        match NotWhereItWas::of(&error) {
+            Some(_) if request.create => drop(places.accept(store, folder).await?),
+            Some(elsewhere) => bail!(
+                "the destination {elsewhere}. Nothing was written there. Mount what was there, or pass --create to begin \
+                 with what is there now"
+            ),
+            None => return Err(error.into()),
+        }
+    }
+    if request.take_over
+        && let Some(before) = places.release(itself, space).await?
+    {
+        tracing::warn!("`{}` was taken over; {before} kept it in sync before", request.destination.display());
+    }
+    let kept = places.keep(store, (itself, space), keeper, (claim, WayOut(TAKE_OVER))).await;
+    match kept.map_err(|error| (error.kind.clone(), error)) {
+        Err((StoreErrorKind::Refused(Refusal::AnothersDestination(words)), _)) => bail!(words),
+        other => other.map(drop).map_err(|(_, error)| error.into()),
+    }
+}
+
+/// Where the state of a pair is kept: under the user's state folder, so that neither folder holds anything of Mill's.
+fn state_folder(source: &End, destination: &End) -> Result<PathBuf> {
+    let mut hasher = Sha256::new();
+    hasher.update(source.bytes());
+    hasher.update([0]);
+    hasher.update(destination.bytes());
+    let value = hasher.finalize()[..8].into();
+    Ok(host::state_folder()?.join("mirror").join(Checksum { algorithm: Algorithm::Sha256, value }.hex()))
+}

@@ -1,0 +1,30 @@
+//! Two ways to stop: gently, and at once.
+
+use tokio_util::sync::CancellationToken;
+
+/// It was stopped before it had anything to sum up.
+#[derive(Debug, thiserror::Error)]
+#[error("it was stopped before it began{0}; run it again")]
+pub struct StoppedEarly(pub(crate) String);
+
+/// The two ways to be stopped.
+#[derive(Debug, Clone, Default)]
+pub struct Stopping {
+    /// Take nothing new; finish what is in hand.
+    pub gentle: CancellationToken,
+    /// Give back what is in hand.
+    pub at_once: CancellationToken,
+}
+
+impl Stopping {
+    /// Stops at once when the state is found damaged. To be called when it is open.
+    pub fn when_damaged(&self) {
+        let stopping = self.clone();
+        tokio::spawn(async move {
+            crate::local_state::until_damaged().await;
+            tracing::error!("the state is damaged; stopping at once");
+            stopping.gentle.cancel();
+            stopping.at_once.cancel();
+        });
+    }
+}

@@ -1,0 +1,40 @@
+//! What there is to say when a run has ended.
+
+use std::time::Duration;
+
+use mill_model::Totals;
+
+use crate::run_until_done::Remedy;
+
+/// Whether all copies are in sync, and how that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InSync {
+    /// They are not, or it is not known.
+    #[default]
+    No,
+    /// The run's sum: each listed entry was found or made equal, or was named.
+    Sum,
+    /// A closing survey: each entry is proven, or named.
+    ClosingSurvey,
+}
+
+/// What there is to say when a run has ended.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// What was done.
+    pub totals: Totals,
+    /// How many items of tasks that an earlier run had queued were copied or updated besides.
+    pub earlier: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// Each a sentence: what was refused, held back, failed, and what to do about it.
+    pub remarks: Vec<String>,
+    /// Whether nothing was known of an earlier run, where a run knows of others.
+    pub first_run: Option<bool>,
+    /// Whether all copies are in sync.
+    pub in_sync: InSync,
+    /// Whether the counts of items are only least ones: others may have done some of the tasks, and told nothing.
+    pub at_least: bool,
+    /// What brings the rest, where not all was done.
+    pub remedy: Remedy,
+}
