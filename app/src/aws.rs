@@ -14,9 +14,9 @@ use mill_aws::{
 use mill_local::{OsChance, OsClock};
 use mill_model::{AccountId, ContentId, ItemAddress, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{Buckets, Reference, S3Spec};
-use mill_ports::{Chance, Clock, DeletableStore, Listed, StoreError, Table, TableErrorKind, TaskQueue};
-use mill_records::destinations::Ground;
-use mill_records::installation::{Installation, InstallationError};
+use mill_ports::{Clock, DeletableStore, ListEntry, Rng, StoreError, Table, TableErrorKind, TaskQueue};
+use mill_records::destinations::DestinationPlace;
+use mill_records::installation::{InstallationError, InstallationTables};
 
 use crate::UsageError;
 use crate::config::Config;
@@ -30,7 +30,7 @@ pub struct Fleet {
     connection: Connection,
     names: Names,
     clock: Arc<dyn Clock>,
-    chance: Arc<dyn Chance>,
+    chance: Arc<dyn Rng>,
 }
 
 impl Fleet {
@@ -50,7 +50,7 @@ impl Fleet {
 ///
 /// A process that `works` also marks tables that are new; others only look, and are permitted no more.
 pub async fn open_engine(config: &Config, works: bool) -> Result<Engine> {
-    let chance: Arc<dyn Chance> = Arc::new(OsChance);
+    let chance: Arc<dyn Rng> = Arc::new(OsChance);
     let connection = connect(access(config)).await?;
     // Producers run on many hosts: what all of them share is the service.
     let clock: Arc<dyn Clock> = Arc::new(ServiceClock::new(Arc::new(OsClock), &connection));
@@ -82,7 +82,7 @@ async fn recognise(fleet: &Fleet, config: &Config, works: bool) -> Result<()> {
     let at = format!("tables {}-…{}{}", fleet.names.prefix(), given("engine.region"), given("engine.endpoint"));
     let [first, others @ ..] = books();
     let installation =
-        Installation { first: fleet.table(first), others: others.iter().map(|book| fleet.table(book)).collect() };
+        InstallationTables { first: fleet.table(first), others: others.iter().map(|book| fleet.table(book)).collect() };
     let tries_max = if works { RECOGNISE_TRIES_TO_WORK } else { RECOGNISE_TRIES };
     let mut tries = 0;
     let recognised = loop {
@@ -103,7 +103,7 @@ async fn recognise(fleet: &Fleet, config: &Config, works: bool) -> Result<()> {
                 marker.path().display()
             ),
         };
-        anyhow!("{}{advice}", mill_ports::chain(&error)).context("the tables of mill cannot be used")
+        anyhow!("{}{advice}", mill_ports::error_chain(&error)).context("the tables of mill cannot be used")
     })?;
     if let Some(id) = recognised {
         // Where it cannot be written that is said, and the tables' own marks remain.
@@ -161,11 +161,16 @@ pub struct Opened(S3Store);
 
 impl Opened {
     /// Where the keys of a space lie, for the register of destinations. `None` where it can be nowhere.
-    pub fn ground(&self, space: &SpaceId) -> Option<Ground> {
+    pub fn ground(&self, space: &SpaceId) -> Option<DestinationPlace> {
         let S3Ground { service, bucket, prefix } = self.0.ground(space)?;
         let shown = format!("s3://{bucket}/{prefix}");
         let holder = format!("{service}/{bucket}");
-        Some(Ground { within: Path::new("/").join(prefix.trim_matches('/')), identity: shown.clone(), holder, shown })
+        Some(DestinationPlace {
+            within: Path::new("/").join(prefix.trim_matches('/')),
+            identity: shown.clone(),
+            holder,
+            shown,
+        })
     }
 
     /// Its name, which no other store has.
@@ -358,12 +363,12 @@ pub async fn fetch_policies(config: &Config, into: &Path) -> Result<PathBuf> {
     let mut pages = store.list(&space, None);
     while let Some(page) = pages.try_next().await? {
         for entry in page.entries {
-            let Listed::Item(id, _) = entry else { continue };
+            let ListEntry::Item(id, _) = entry else { continue };
             if !plain_file(&id) {
                 continue;
             }
             let item = ItemAddress { space: space.clone(), id };
-            let Some(reading) = store.open(&item, None, None).await?.here() else { continue };
+            let Some(reading) = store.open(&item, None, None).await?.present() else { continue };
             let bytes: Vec<bytes::Bytes> = reading.body.try_collect().await?;
             std::fs::write(into.join(item.id.as_str()), bytes.concat())?;
         }

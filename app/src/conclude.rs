@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
-use mill_model::{Evidence, Fates, RunSum, SurveySum, Totals};
+use mill_model::{Evidence, ItemOutcomes, RunSum, RunTotals, SurveySum};
 use mill_ports::{CrashPoint, crash_point};
 use mill_producer::{ClosingReport, DuplicationProducer, Ended, SessionReport, Trouble};
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 use tokio_util::sync::CancellationToken;
 
 use crate::dead_letters;
@@ -68,10 +68,10 @@ impl Conclusion<'_> {
                 Evidence::Complete | Evidence::NotAll | Evidence::Open { .. } => {
                     self.closing_survey(&mut remarks).await?
                 }
-                Evidence::Unexplained(_) => InSync::No,
+                Evidence::SumMismatch(_) => InSync::No,
             };
         }
-        if let Evidence::Unexplained(why) = evidence {
+        if let Evidence::SumMismatch(why) = evidence {
             remarks.push(format!("the run's sum does not add up: {why}; run it again, and report this"));
         }
         remarks.extend(of_fates(&totals.sum.fates));
@@ -131,9 +131,9 @@ impl Conclusion<'_> {
             return;
         }
         let refused = self.refused_by_space();
-        let of_pair = |pair: &Pair| refused.get(&format!("{}/{}", pair.account, pair.space)).copied().unwrap_or(0);
+        let of_pair = |pair: &SpacePair| refused.get(&format!("{}/{}", pair.account, pair.space)).copied().unwrap_or(0);
         if let Err(error) = self.producer.note_in_sync(&of_pair).await {
-            tracing::warn!(error = mill_ports::chain(&error), "that all is in sync could not be written down");
+            tracing::warn!(error = mill_ports::error_chain(&error), "that all is in sync could not be written down");
         }
     }
 
@@ -150,7 +150,7 @@ impl Conclusion<'_> {
 
     async fn closing_survey(&self, remarks: &mut Vec<String>) -> Result<InSync> {
         let refusals = &self.works.refusals;
-        let is_refused = |pair: &Pair, id: &mill_model::ContentId| {
+        let is_refused = |pair: &SpacePair, id: &mill_model::ContentId| {
             let item = mill_model::ItemAddress { space: pair.space.clone(), id: id.clone() };
             refusals.contains(&format!("{}/{item}", pair.account))
         };
@@ -197,14 +197,14 @@ impl Conclusion<'_> {
 }
 
 /// What the sums prove. Counts that are not exact prove nothing of what was queued.
-fn evidence(totals: &Totals, survey: &SurveySum, exact: bool) -> Evidence {
-    let fates = if exact { totals.sum.fates } else { Fates::default() };
+fn evidence(totals: &RunTotals, survey: &SurveySum, exact: bool) -> Evidence {
+    let fates = if exact { totals.sum.fates } else { ItemOutcomes::default() };
     RunSum { survey: *survey, fates }.evidence()
 }
 
 /// What brings what a run has passed over or given up: an account that is passed over has a policy that cannot be read, and what
 /// was given up failed at each of several tries.
-fn of_parts(totals: &Totals, produced: &SessionReport) -> Remedy {
+fn of_parts(totals: &RunTotals, produced: &SessionReport) -> Remedy {
     let stays = produced.spaces_failed.iter().any(|failed| !failed.trouble.may_pass());
     if stays || !produced.accounts_failed.is_empty() || totals.dead_lettered() > 0 {
         Remedy::SetRight
@@ -215,14 +215,14 @@ fn of_parts(totals: &Totals, produced: &SessionReport) -> Remedy {
 
 /// Whether nothing at all is known of any item: then it is not done in part, and to run it again would be no help. Counts that
 /// are not exact do not tell: what was listed may have been found equal.
-fn came_to_nothing(totals: &Totals, earlier: &Fates, exact: bool) -> bool {
+fn came_to_nothing(totals: &RunTotals, earlier: &ItemOutcomes, exact: bool) -> bool {
     let listed = if exact { 0 } else { totals.sum.survey.listed };
     totals.examined() + totals.dead_lettered() + earlier.items() + listed == 0 && !totals.changed()
 }
 
 /// Whether something was not copied that a person may have meant to be, or waits for a person.
-fn is_warned(totals: &Totals, produced: &SessionReport, refusals: u64) -> bool {
-    let Fates { vanished, dropped, refused, .. } = totals.sum.fates;
+fn is_warned(totals: &RunTotals, produced: &SessionReport, refusals: u64) -> bool {
+    let ItemOutcomes { vanished, dropped, refused, .. } = totals.sum.fates;
     produced.failed()
         || produced.leaves_out()
         || produced.no_account()
@@ -236,7 +236,7 @@ fn without_repetitions(remarks: Vec<String>) -> Vec<String> {
     remarks.into_iter().filter(|remark| seen.insert(remark.clone())).collect()
 }
 
-fn of_fates(fates: &Fates) -> Vec<String> {
+fn of_fates(fates: &ItemOutcomes) -> Vec<String> {
     let mut remarks = Vec::new();
     if fates.vanished > 0 {
         remarks.push(format!(
@@ -257,15 +257,15 @@ mod tests {
     #[test]
     fn counts_that_are_not_exact_do_not_tell_that_nothing_was_done() {
         let listed = |listed| {
-            let mut totals = Totals::default();
+            let mut totals = RunTotals::default();
             (totals.sum.survey.listed, totals.sum.survey.queued) = (listed, listed);
             totals
         };
-        let earlier = Fates { unchanged: 1, ..Fates::default() };
+        let earlier = ItemOutcomes { unchanged: 1, ..ItemOutcomes::default() };
         for (totals, earlier, exact, nothing) in [
-            (listed(3), Fates::default(), true, true),
-            (listed(3), Fates::default(), false, false),
-            (listed(0), Fates::default(), false, true),
+            (listed(3), ItemOutcomes::default(), true, true),
+            (listed(3), ItemOutcomes::default(), false, false),
+            (listed(0), ItemOutcomes::default(), false, true),
             (listed(3), earlier, true, false),
         ] {
             assert_eq!(came_to_nothing(&totals, &earlier, exact), nothing, "{totals:?} {earlier:?} {exact}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use mill_records::dead_letters::{DeadLetter, DeadLetters, LetterFilter, LetterState};
+use mill_records::dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState, DeadLetters};
 
 use crate::installation::Works;
 use crate::names::Names;
@@ -13,7 +13,8 @@ const PAGE: usize = 100;
 
 /// The letters that wait for a person; with `all`, also the others.
 pub async fn letters(book: &DeadLetters, all: bool) -> Result<Vec<DeadLetter>> {
-    let filter = LetterFilter { state: (!all).then_some(LetterState::Open.as_str()), ..LetterFilter::default() };
+    let filter =
+        DeadLetterFilter { state: (!all).then_some(DeadLetterState::Open.as_str()), ..DeadLetterFilter::default() };
     let (mut found, mut after) = (Vec::new(), None);
     loop {
         let page = book.list(&filter, after.as_ref(), PAGE).await?;
@@ -46,14 +47,14 @@ pub async fn open(works: &Works) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use mill_model::Timestamp;
-    use mill_records::dead_letters::LetterId;
+    use mill_records::dead_letters::DeadLetterId;
 
     use super::*;
 
     #[test]
     fn what_was_given_up_twice_for_one_reason_is_named_once() {
         let letter = |id: &str, subject: Option<&str>, reason: &str| DeadLetter {
-            id: LetterId::new(id),
+            id: DeadLetterId::new(id),
             at: Timestamp::default(),
             reason: reason.into(),
             account: None,
@@ -63,7 +64,7 @@ mod tests {
             failures: 5,
             history: Vec::new(),
             body: Vec::new().into(),
-            state: LetterState::Open,
+            state: DeadLetterState::Open,
         };
         let letters = [
             letter("1", Some("a/s/x"), "damaged"),

@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use mill_local::folder::{FolderStore, OwnerMark, RootFacts, SpaceGround, identity_at};
 use mill_local::{Database, OsChance, OsClock, SqliteTable};
 use mill_model::{SpaceId, StoreAddress};
-use mill_ports::{BoxError, Refusal, StoreError, StoreErrorKind, Table};
-use mill_records::destinations::{Claim, Destinations, Ground, Keeper};
-use mill_records::places::{Moved, Places, RootPlace};
+use mill_ports::{BoxError, RefusalReason, StoreError, StoreErrorKind, Table};
+use mill_records::destinations::{ClaimOutcome, DestinationKeeper, DestinationPlace, Destinations};
+use mill_records::places::{PlaceChange, Places, RootPlace};
 use tokio::sync::OnceCell;
 
 use crate::engine::{Backing, Engine};
@@ -134,11 +134,11 @@ impl DestinationPlaces {
         let remembered = self.memory().await?.root(store).await?;
         let mut now = match root_place(folder).await {
             Ok(now) => remembered.as_ref().and_then(|before| before.moved(&now)).map(|moved| moved.to_string()),
-            Err(error) => Some(mill_ports::chain(&error)),
+            Err(error) => Some(mill_ports::error_chain(&error)),
         };
         for space in self.memory().await?.spaces(store).await? {
             if let (None, Err(error)) = (&now, self.space_is_where_it_was(store, (folder, &space)).await) {
-                now = Some(mill_ports::chain(&error));
+                now = Some(mill_ports::error_chain(&error));
             }
         }
         Ok((remembered, now.map_or(Ok(()), Err)))
@@ -153,7 +153,7 @@ impl DestinationPlaces {
         &self,
         store: &StoreAddress,
         (itself, space): (&OpenedAs, &SpaceId),
-        keeper: &Keeper,
+        keeper: &DestinationKeeper,
         claim: (bool, WayOut<'_>),
     ) -> Result<bool, StoreError> {
         match itself {
@@ -169,13 +169,13 @@ impl DestinationPlaces {
     async fn keep_remote(
         &self,
         store: &StoreAddress,
-        ground: &Ground,
-        keeper: &Keeper,
+        ground: &DestinationPlace,
+        keeper: &DestinationKeeper,
         (claim, way_out): (bool, WayOut<'_>),
     ) -> Result<bool, StoreError> {
         let asked = async {
             let register = self.register().await?;
-            let gone = |_: &Ground| false;
+            let gone = |_: &DestinationPlace| false;
             anyhow::Ok(if claim {
                 register.claim(ground, keeper, gone).await?
             } else {
@@ -183,8 +183,8 @@ impl DestinationPlaces {
             })
         };
         match asked.await {
-            Ok(Claim::Ours) => Ok(true),
-            Ok(Claim::Anothers { keeper, ground }) => Err(StoreError {
+            Ok(ClaimOutcome::Ours) => Ok(true),
+            Ok(ClaimOutcome::Anothers { keeper, ground }) => Err(StoreError {
                 kind: StoreErrorKind::Refused(anothers(&ground.shown, &keeper.shown, way_out)),
                 op: "claim",
                 store: store.clone(),
@@ -205,7 +205,7 @@ impl DestinationPlaces {
         &self,
         store: &StoreAddress,
         (folder, space): (&FolderStore, &SpaceId),
-        keeper: &Keeper,
+        keeper: &DestinationKeeper,
         (claim, way_out): (bool, WayOut<'_>),
     ) -> Result<bool, StoreError> {
         self.space_is_where_it_was(store, (folder, space)).await?;
@@ -219,8 +219,8 @@ impl DestinationPlaces {
             return Ok(true);
         }
         match self.in_register(&ground, keeper, claim).await {
-            Ok(Claim::Ours) => {}
-            Ok(Claim::Anothers { keeper, ground }) => {
+            Ok(ClaimOutcome::Ours) => {}
+            Ok(ClaimOutcome::Anothers { keeper, ground }) => {
                 return Err(folder.refused("claim", anothers(&ground.shown, &keeper.shown, way_out)));
             }
             // The mark tells of the place itself; only of places in one another the register alone would tell.
@@ -242,9 +242,14 @@ impl DestinationPlaces {
         Ok(true)
     }
 
-    async fn in_register(&self, ground: &SpaceGround, keeper: &Keeper, claim: bool) -> anyhow::Result<Claim> {
+    async fn in_register(
+        &self,
+        ground: &SpaceGround,
+        keeper: &DestinationKeeper,
+        claim: bool,
+    ) -> anyhow::Result<ClaimOutcome> {
         let register = self.register().await?;
-        let gone = |theirs: &Ground| is_gone(theirs, ground);
+        let gone = |theirs: &DestinationPlace| is_gone(theirs, ground);
         let place = registered(ground);
         Ok(match (&ground.identity, claim) {
             (Some(_), true) => register.claim(&place, keeper, gone).await?,
@@ -317,8 +322,8 @@ async fn space_place(folder: &FolderStore, space: &SpaceId) -> Result<Option<Roo
     Ok(facts.map(|RootFacts { identity, file_system, mounted }| RootPlace { identity, file_system, mounted, path }))
 }
 
-fn registered(ground: &SpaceGround) -> Ground {
-    Ground {
+fn registered(ground: &SpaceGround) -> DestinationPlace {
+    DestinationPlace {
         holder: ground.file_system.clone(),
         within: ground.within.clone(),
         identity: ground.identity.clone().unwrap_or_default(),
@@ -327,7 +332,7 @@ fn registered(ground: &SpaceGround) -> Ground {
 }
 
 /// Whether a place of the same file system, which lies in `ground` or around it, is surely not there any more.
-fn is_gone(theirs: &Ground, ground: &SpaceGround) -> bool {
+fn is_gone(theirs: &DestinationPlace, ground: &SpaceGround) -> bool {
     let beneath = theirs.within.strip_prefix(&ground.within).ok().map(|inner| ground.path.join(inner));
     let around = || {
         let inner = ground.within.strip_prefix(&theirs.within).ok()?;
@@ -340,17 +345,17 @@ fn is_gone(theirs: &Ground, ground: &SpaceGround) -> bool {
     }
 }
 
-fn keeper_of(mark: &OwnerMark) -> Keeper {
-    Keeper { names: mark.names.clone(), shown: mark.shown.clone() }
+fn keeper_of(mark: &OwnerMark) -> DestinationKeeper {
+    DestinationKeeper { names: mark.names.clone(), shown: mark.shown.clone() }
 }
 
 /// Whether a space bears this keeper's mark, under all its names of today.
-fn is_marked(ground: &SpaceGround, keeper: &Keeper) -> bool {
+fn is_marked(ground: &SpaceGround, keeper: &DestinationKeeper) -> bool {
     ground.marks.first().is_some_and(|(path, mark)| *path == ground.path && mark.names == keeper.names)
 }
 
-fn anothers(place: &str, keeper: &str, WayOut(way_out): WayOut<'_>) -> Refusal {
-    Refusal::AnothersDestination(format!(
+fn anothers(place: &str, keeper: &str, WayOut(way_out): WayOut<'_>) -> RefusalReason {
+    RefusalReason::AnothersDestination(format!(
         "`{place}` is kept in sync by {keeper}, and two sources would remove each other's copies; if that is not to \
          write there any more: {way_out}"
     ))
@@ -361,7 +366,7 @@ fn anothers(place: &str, keeper: &str, WayOut(way_out): WayOut<'_>) -> Refusal {
 #[error("`{path}` may not be what it was: {moved}")]
 pub struct NotWhereItWas {
     path: String,
-    moved: Moved,
+    moved: PlaceChange,
 }
 
 impl NotWhereItWas {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use mill_local::{Database, Identity, OsChance, OsClock, Remembered, SqliteQueue, SqliteTable};
 use mill_model::QueueName;
-use mill_ports::{Chance, Clock, Table, TaskQueue};
+use mill_ports::{Clock, Rng, Table, TaskQueue};
 use mill_producer::Pauses;
 use mill_workman::Queues;
 
@@ -29,7 +29,7 @@ pub struct Engine {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The chance.
-    pub chance: Arc<dyn Chance>,
+    pub chance: Arc<dyn Rng>,
     /// How often its queues are asked.
     pub pace: Pace,
 }
@@ -120,12 +120,13 @@ impl Engine {
     /// caller's to keep.
     pub fn open(data: &Path, remembered: &Remembered, way_out: String) -> Result<(Self, Identity)> {
         let clock: Arc<dyn Clock> = Arc::new(OsClock);
-        let chance: Arc<dyn Chance> = Arc::new(OsChance);
+        let chance: Arc<dyn Rng> = Arc::new(OsChance);
         let path = data.join(DATABASE);
         let database =
             Database::open_remembered(&path, remembered, clock.clone(), chance.clone()).map_err(|error| {
                 let advice = if error.is_about_the_state() { format!("; {way_out}") } else { String::new() };
-                anyhow::anyhow!("{}{advice}", mill_ports::chain(&error)).context("the state of mill cannot be used")
+                anyhow::anyhow!("{}{advice}", mill_ports::error_chain(&error))
+                    .context("the state of mill cannot be used")
             })?;
         let identity = database.identity().get();
         local_state::watch(&database, way_out);

@@ -16,9 +16,9 @@ use mill_records::account_counts::AccountCounts;
 use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
-use mill_records::permits::PermitBook;
-use mill_records::policies::PolicyBook;
-use mill_records::seals::Seals;
+use mill_records::permits::PermitRepository;
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::SyncProofs;
 use mill_workman::{DeadLetterDrain, DrainSettings, Heartbeat, Workman, WorkmanDeps, WorkmanSettings};
 
 use crate::aws;
@@ -36,7 +36,7 @@ pub struct Works {
     /// Its queues and books.
     pub engine: Engine,
     /// What is copied where.
-    pub policies: Arc<PolicyBook>,
+    pub policies: Arc<PolicyRepository>,
     /// Its stores.
     pub stores: Arc<dyn Stores>,
     /// What this process has done so far.
@@ -87,7 +87,7 @@ impl Works {
         };
         let files = Arc::new(AskedStore::new(files, own, statistics.clone(), engine.clock.clone()));
         let refresh = config.duration("policies.refresh")?;
-        let policies = Arc::new(PolicyBook::of_store(files, space, engine.clock.clone(), refresh));
+        let policies = Arc::new(PolicyRepository::of_store(files, space, engine.clock.clone(), refresh));
         let misplaced = Arc::<Misplaced>::default();
         let places = Arc::new(DestinationPlaces::of(&engine));
         let stores = Arc::new(ConfiguredStores {
@@ -109,7 +109,7 @@ impl Works {
     /// From parts. The stores note in these statistics what they are asked.
     pub fn of(
         engine: Engine,
-        policies: Arc<PolicyBook>,
+        policies: Arc<PolicyRepository>,
         (stores, statistics): (Arc<dyn Stores>, Arc<Statistics>),
         (misplaced, places): (Arc<Misplaced>, Arc<DestinationPlaces>),
     ) -> Self {
@@ -129,8 +129,8 @@ impl Works {
     }
 
     /// The book of pairs proven in sync.
-    pub fn seals(&self) -> Seals {
-        Seals::new(self.engine.table("seals"))
+    pub fn seals(&self) -> SyncProofs {
+        SyncProofs::new(self.engine.table("seals"))
     }
 
     /// The book of delete lists.
@@ -212,9 +212,9 @@ impl Works {
     }
 
     /// The book by which workmen share what stores take at once.
-    fn permits(&self, timeout: Duration) -> PermitBook {
-        PermitBook {
-            table: self.engine.table(PermitBook::BOOK),
+    fn permits(&self, timeout: Duration) -> PermitRepository {
+        PermitRepository {
+            table: self.engine.table(PermitRepository::BOOK),
             clock: self.engine.clock.clone(),
             timeout,
             surely_dead: Arc::new(process::surely_dead),

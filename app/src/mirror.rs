@@ -15,11 +15,11 @@ use mill_local::folder::{FolderStore, Layout};
 use mill_local::{Identity, Remembered};
 use mill_model::{AccountId, Algorithm, Checksum, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
-use mill_ports::{DestinationStore as _, Presence, Refusal, SourceStore as _, Statistics, StoreErrorKind};
+use mill_ports::{DestinationStore as _, Presence, RefusalReason, SourceStore as _, Statistics, StoreErrorKind};
 use mill_producer::{AbsentSource, WhenFull};
-use mill_records::destinations::Keeper;
+use mill_records::destinations::DestinationKeeper;
 use mill_records::owners::{DestinationSpace, Owners};
-use mill_records::policies::PolicyBook;
+use mill_records::policies::PolicyRepository;
 use mill_workman::{OnFinalFailure, OnUnavailable, WorkmanSettings};
 use sha2::{Digest, Sha256};
 
@@ -294,12 +294,12 @@ impl Pair {
             );
         }
         let places = Arc::new(DestinationPlaces::of(&engine));
-        let asked = statistics.ask(&address(&source));
+        let asked = statistics.begin_call(&address(&source));
         let keeper = self.keeper(request, source_itself.folder().map(|folder| &**folder)).await?;
         asked.answered();
         // Whether places in S3 are apart is known only before the first write.
         let claim = holds_something && destination_itself.folder().is_some();
-        let asked = statistics.ask(&address(&destination));
+        let asked = statistics.begin_call(&address(&destination));
         settle(&places, (&address(&destination), &destination_itself, &space), (&keeper, claim), request).await?;
         asked.answered();
         let stores = MirrorStores {
@@ -312,10 +312,10 @@ impl Pair {
             keeper,
             source_id: source.clone(),
         };
-        to.tidy().await;
+        to.remove_stale_uploads().await;
         let policy =
             AccountPolicy::mirror(account, space, source, destination, Compare::Differences, request.remove_vanished);
-        let policies = Arc::new(PolicyBook::fixed(vec![policy]));
+        let policies = Arc::new(PolicyRepository::fixed(vec![policy]));
         let clock = engine.clock.clone();
         let stores = Arc::new(AskedStores { stores: Arc::new(stores), statistics: statistics.clone(), clock });
         Ok(Works::of(engine, policies, (stores, statistics), (misplaced, places)))
@@ -323,7 +323,7 @@ impl Pair {
 
     /// What this mirror is known by to others that would write its destination: its source, by its path on this host and
     /// by what it is.
-    async fn keeper(&self, request: &MirrorRequest, source: Option<&FolderStore>) -> Result<Keeper> {
+    async fn keeper(&self, request: &MirrorRequest, source: Option<&FolderStore>) -> Result<DestinationKeeper> {
         let mut names = match &self.source {
             End::Folder(folder) => vec![format!("mirror|{}|{}", host::name(), folder.path.display())],
             End::Remote(remote) => vec![format!("mirror|{remote}")],
@@ -331,7 +331,7 @@ impl Pair {
         if let Some(source) = source {
             names.push(format!("mirror|{}", source.root_facts().await?.identity));
         }
-        Ok(Keeper { names, shown: format!("the mirror of `{}`", request.source.display()) })
+        Ok(DestinationKeeper { names, shown: format!("the mirror of `{}`", request.source.display()) })
     }
 }
 
@@ -340,7 +340,7 @@ impl Pair {
 async fn settle(
     places: &DestinationPlaces,
     (store, itself, space): (&StoreAddress, &OpenedAs, &SpaceId),
-    (keeper, claim): (&Keeper, bool),
+    (keeper, claim): (&DestinationKeeper, bool),
     request: &MirrorRequest,
 ) -> Result<()> {
     if let Some(folder) = itself.folder()
@@ -362,7 +362,7 @@ async fn settle(
     }
     let kept = places.keep(store, (itself, space), keeper, (claim, WayOut(TAKE_OVER))).await;
     match kept.map_err(|error| (error.kind.clone(), error)) {
-        Err((StoreErrorKind::Refused(Refusal::AnothersDestination(words)), _)) => bail!(words),
+        Err((StoreErrorKind::Refused(RefusalReason::AnothersDestination(words)), _)) => bail!(words),
         other => other.map(drop).map_err(|(_, error)| error.into()),
     }
 }

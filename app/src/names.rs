@@ -4,7 +4,7 @@
 use mill_model::{AccountId, SpaceId, StoreId};
 use mill_producer::{AbsentSpace, HeldDeletes, LeftOutEntry, MissingEntry, NamedEntry, SpaceFailed, Trouble};
 use mill_records::delete_lists::HoldReason;
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 
 use crate::held_deletes;
 
@@ -138,7 +138,7 @@ impl Names {
 
     /// An item that is not in sync.
     pub fn missing(&self, MissingEntry { pair, id }: &MissingEntry) -> String {
-        let Pair { account, source, destination, space } = pair;
+        let SpacePair { account, source, destination, space } = pair;
         match self {
             Self::Policies => {
                 let place = self.space(account, space);

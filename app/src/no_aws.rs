@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use mill_model::{SpaceId, StoreAddress};
 use mill_policy::S3Spec;
 use mill_ports::{Clock, DeletableStore, StoreError, Table};
-use mill_records::destinations::Ground;
+use mill_records::destinations::DestinationPlace;
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -42,7 +42,7 @@ pub async fn policy_store(_: &Config, _: StoreAddress, _: &SpaceId) -> Result<Ar
 pub struct Opened(Infallible);
 
 impl Opened {
-    pub fn ground(&self, _: &SpaceId) -> Option<Ground> {
+    pub fn ground(&self, _: &SpaceId) -> Option<DestinationPlace> {
         match self.0 {}
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use mill_ports::{StoreError, StoreErrorKind, chain};
+use mill_ports::{StoreError, StoreErrorKind, error_chain};
 use tokio_util::sync::CancellationToken;
 
 use crate::run_until_done::silence::{one_answer_max, time};
@@ -97,10 +97,10 @@ impl Patience {
             if began.elapsed() >= self.give_up_after {
                 return Err(error.into());
             }
-            tracing::warn!("waits for store `{}`: {}", error.store, chain(&error));
+            tracing::warn!("waits for store `{}`: {}", error.store, error_chain(&error));
             tokio::select! {
                 () = self.stop.cancelled() => {
-                    return Err(StoppedEarly(format!(", while it waited: {}", chain(&error))).into());
+                    return Err(StoppedEarly(format!(", while it waited: {}", error_chain(&error))).into());
                 }
                 () = tokio::time::sleep(pause) => {}
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use mill_model::{AccountId, StoreId};
-use mill_policy::{AccountPolicy, Fault, S3Spec, StoreKind};
+use mill_policy::{AccountPolicy, Diagnostic, S3Spec, StoreKind};
 
 use crate::aws;
 use crate::placement_checks::overlapping;
@@ -12,7 +12,7 @@ use crate::placement_checks::overlapping;
 /// Every pair of stores of which one may not be a copy of the other, and every two destinations in one place.
 ///
 /// What the files themselves show is left out: it was told already.
-pub async fn faults(policies: &[AccountPolicy]) -> Result<Vec<Fault>> {
+pub async fn faults(policies: &[AccountPolicy]) -> Result<Vec<Diagnostic>> {
     let mut specs: BTreeMap<(&AccountId, &StoreId), &S3Spec> = BTreeMap::new();
     for policy in policies {
         for store in policy.stores() {
@@ -35,15 +35,17 @@ pub async fn faults(policies: &[AccountPolicy]) -> Result<Vec<Fault>> {
         };
         if policy.pairs().into_iter().any(is_pair) {
             if !written {
-                faults
-                    .push(Fault::of_file(file, format!("stores `{store}` and `{others}`: {}", overlapping(&overlap))));
+                faults.push(Diagnostic::of_file(
+                    file,
+                    format!("stores `{store}` and `{others}`: {}", overlapping(&overlap)),
+                ));
             }
         } else if policy.destinations().contains(store) && others_policy.destinations().contains(others) {
             let message = format!(
                 "store `{store}` of account `{account}` and store `{others}` of account `{others_account}` are both written, \
                  and {overlap}; each would remove what the other copies. Give them separate places"
             );
-            faults.push(Fault::of_file(file, message));
+            faults.push(Diagnostic::of_file(file, message));
         }
     }
     Ok(faults)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mill_local::folder::{Extent, Overlap, overlaps};
 use mill_model::{AccountId, StoreId};
-use mill_policy::{AccountPolicy, Fault, Severity, StoreKind, StoreSpec};
+use mill_policy::{AccountPolicy, Diagnostic, Severity, StoreKind, StoreSpec};
 
 use crate::patience::Patience;
 use crate::placement_checks::overlapping;
@@ -20,7 +20,7 @@ struct Destination<'p> {
 /// Every pair of stores of which one may not be a copy of the other, and every two destinations in one place.
 ///
 /// What is not there now is passed over: what it holds is not known. What does not answer is named.
-pub async fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Fault> {
+pub async fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Diagnostic> {
     let (known, mut faults) = extents_of(policies, base).await;
     let (mut destinations, mut extents) = (Vec::new(), Vec::new());
     for policy in policies {
@@ -51,7 +51,7 @@ pub async fn faults(policies: &[AccountPolicy], base: &Path) -> Vec<Fault> {
 }
 
 /// What the roots of stores hold now, and which of them do not answer.
-async fn extents_of(policies: &[AccountPolicy], base: &Path) -> (BTreeMap<PathBuf, Extent>, Vec<Fault>) {
+async fn extents_of(policies: &[AccountPolicy], base: &Path) -> (BTreeMap<PathBuf, Extent>, Vec<Diagnostic>) {
     let patience = Patience { give_up_after: Duration::ZERO, ..Patience::endless() };
     let stores = policies.iter().flat_map(|policy| policy.stores().iter().map(move |store| (policy.account(), store)));
     let roots = stores.filter_map(|(account, store)| Some((account, &store.id, root(store, base)?)));
@@ -70,9 +70,9 @@ async fn extents_of(policies: &[AccountPolicy], base: &Path) -> (BTreeMap<PathBu
     (extents, faults)
 }
 
-fn silent(account: &AccountId, store: &StoreId) -> Fault {
+fn silent(account: &AccountId, store: &StoreId) -> Diagnostic {
     let message = format!("the root of store `{store}` does not answer, so what it holds is not known");
-    Fault { severity: Severity::Warning, ..Fault::of_file(AccountPolicy::stores_file_name(account), message) }
+    Diagnostic { severity: Severity::Warning, ..Diagnostic::of_file(AccountPolicy::stores_file_name(account), message) }
 }
 
 /// The root of a store in a folder.
@@ -83,16 +83,16 @@ fn root(store: &StoreSpec, base: &Path) -> Option<PathBuf> {
     }
 }
 
-fn of_pair(account: &AccountId, (source, destination): (&StoreId, &StoreId), overlap: &Overlap) -> Fault {
+fn of_pair(account: &AccountId, (source, destination): (&StoreId, &StoreId), overlap: &Overlap) -> Diagnostic {
     let file = AccountPolicy::stores_file_name(account);
-    Fault::of_file(file, format!("stores `{source}` and `{destination}`: {}", overlapping(overlap)))
+    Diagnostic::of_file(file, format!("stores `{source}` and `{destination}`: {}", overlapping(overlap)))
 }
 
-fn of_two(one: &Destination<'_>, other: &Destination<'_>, overlap: &Overlap) -> Fault {
+fn of_two(one: &Destination<'_>, other: &Destination<'_>, overlap: &Overlap) -> Diagnostic {
     let message = format!(
         "store `{}` of account `{}` and store `{}` of account `{}` are both written, and {overlap}; each would remove what \
          the other copies. Give them separate places",
         one.store, one.account, other.store, other.account
     );
-    Fault::of_file(AccountPolicy::stores_file_name(other.account), message)
+    Diagnostic::of_file(AccountPolicy::stores_file_name(other.account), message)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use mill_local::Standstill;
-use mill_model::{Fates, QueueName, RunSum, Totals};
+use mill_model::{ItemOutcomes, QueueName, RunSum, RunTotals};
 use mill_ports::{QueueError, QueueErrorKind};
 use mill_producer::{DuplicationProducer, SessionReport};
 use mill_workman::{Ended, Heartbeat, Stop, Workman};
@@ -56,9 +56,9 @@ pub enum Hands {
 #[derive(Debug)]
 pub struct Ran {
     /// What was done. Of items, what became of those that this run queued.
-    pub totals: Totals,
+    pub totals: RunTotals,
     /// What became of the items of tasks that an earlier run had sent.
-    pub earlier: Fates,
+    pub earlier: ItemOutcomes,
     /// Whether all tasks ended in this process, each counted once. Else counts are least ones, which prove nothing.
     pub exact: bool,
     /// How long it took.
@@ -141,9 +141,9 @@ impl Run<'_> {
         let cut_short = ended.or(stuck).or_else(|| stopping.gentle.is_cancelled().then(stopped));
         let remedy = cut_short.as_ref().map_or(Remedy::RunAgain, |stuck| stuck.remedy);
         let cut_short = cut_short.map(|stuck| stuck.why);
-        let earlier = works.statistics.fates_of_others();
+        let earlier = works.statistics.outcomes_of_others();
         let sum = RunSum { survey: report.survey, fates: all.run.fates };
-        let totals = Totals { sum, ..all.totals };
+        let totals = RunTotals { sum, ..all.totals };
         Ok(Ran { totals, earlier, exact, took, produced: report, cut_short, for_stores, remedy })
     }
 }
@@ -164,7 +164,7 @@ async fn enduring_loop(
             Err(error) if local_state::standstill().is_some() && !stop.is_cancelled() => error,
             ended => return ended,
         };
-        tracing::warn!("the producer waits for mill's own state: {}", mill_ports::chain(&error));
+        tracing::warn!("the producer waits for mill's own state: {}", mill_ports::error_chain(&error));
         let _ = stop.run_until_cancelled(tokio::time::sleep(STATE_REST)).await;
         if stop.is_cancelled() {
             return Err(error);
@@ -251,7 +251,7 @@ impl Watch<'_> {
                         break Some(why);
                     }
                 }
-                Err(error) => tracing::warn!("the queues do not answer: {}", mill_ports::chain(&error)),
+                Err(error) => tracing::warn!("the queues do not answer: {}", mill_ports::error_chain(&error)),
             }
             empty = 0;
         };

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use mill_local::Standstill;
-use mill_model::{RunSum, StoreAddress, Totals};
-use mill_ports::{Awaited, Clock, Statistics};
+use mill_model::{RunSum, RunTotals, StoreAddress};
+use mill_ports::{Clock, Statistics, StoreWait};
 
 use crate::local_state;
 use crate::run_until_done::silence::time;
@@ -15,7 +15,7 @@ use crate::run_until_done::silence::time;
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// What is done, for whichever run its tasks were sent.
-    pub totals: Totals,
+    pub totals: RunTotals,
     /// What the run's survey has listed so far, and what became of that.
     pub run: RunSum,
     /// Tasks sent so far.
@@ -43,7 +43,7 @@ pub struct Snapshot {
 }
 
 /// The stores for which work waits, and why.
-pub type AwaitedStores = BTreeMap<StoreAddress, Awaited>;
+pub type AwaitedStores = BTreeMap<StoreAddress, StoreWait>;
 
 impl Snapshot {
     /// Where this process stands; whether it still finds work is the caller's to say.
@@ -58,14 +58,14 @@ impl Snapshot {
             bytes_moving: statistics.bytes_moving.load(Relaxed),
             producing: false,
             in_hand: statistics
-                .in_hand()
+                .active_transfers()
                 .iter()
                 .map(|one| (one.subject.clone(), one.moved.load(Relaxed), one.size))
                 .collect(),
-            awaited: statistics.awaited(),
+            awaited: statistics.store_waits(),
             answers: statistics.answers.load(Relaxed),
-            asked: statistics.asked(),
-            writes: statistics.writes().into_iter().map(|(store, since)| (store, now.since(since))).collect(),
+            asked: statistics.pending_calls(),
+            writes: statistics.pending_writes().into_iter().map(|(store, since)| (store, now.since(since))).collect(),
             still: local_state::standstill(),
         }
     }

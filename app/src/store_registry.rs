@@ -14,8 +14,8 @@ use mill_ports::{
     CapUnknown, Clock, DeletableStore, DestinationStore, SourceStore, StoreCaps, StoreError, StoreErrorKind, Stores,
     Table,
 };
-use mill_records::destinations::Keeper;
-use mill_records::policies::{PolicyBook, PolicyError};
+use mill_records::destinations::DestinationKeeper;
+use mill_records::policies::{PolicyError, PolicyRepository};
 
 use crate::aws::{self, Opened};
 use crate::destination_places::{DestinationPlaces, WayOut};
@@ -81,7 +81,7 @@ impl OpenedAs {
 /// The stores of the policy files.
 #[derive(Debug)]
 pub struct ConfiguredStores {
-    pub(crate) policies: Arc<PolicyBook>,
+    pub(crate) policies: Arc<PolicyRepository>,
     pub(crate) folders: FolderOpener,
     /// Where relative roots begin.
     pub(crate) base: PathBuf,
@@ -104,9 +104,9 @@ pub(crate) struct Installation {
 
 impl Installation {
     /// One of its stores, as the keeper of a destination.
-    fn keeper(&self, account: &AccountId, store: &StoreId) -> Keeper {
+    fn keeper(&self, account: &AccountId, store: &StoreId) -> DestinationKeeper {
         let name = |name: &String| format!("{name}/{}/{}", account.as_str(), store.as_str());
-        Keeper {
+        DestinationKeeper {
             names: self.names.iter().map(name).collect(),
             shown: format!("store `{store}` of account `{account}` ({})", self.shown),
         }
@@ -172,7 +172,7 @@ impl ConfiguredStores {
         let tidied = self.tidied.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (_, opened) in open.into_iter().filter(|(address, _)| tidied.contains(address)) {
-            opened.store.tidy().await;
+            opened.store.remove_stale_uploads().await;
         }
     }
 
@@ -238,7 +238,7 @@ impl Stores for ConfiguredStores {
         }
         let first = self.tidied.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
         if first {
-            opened.tidy().await;
+            opened.remove_stale_uploads().await;
         }
         Ok(opened)
     }
@@ -283,7 +283,7 @@ pub(crate) struct MirrorStores {
     pub(crate) misplaced: Arc<Misplaced>,
     pub(crate) places: Arc<DestinationPlaces>,
     /// Who keeps the destination in sync: this mirror.
-    pub(crate) keeper: Keeper,
+    pub(crate) keeper: DestinationKeeper,
     pub(crate) source_id: StoreId,
 }
 

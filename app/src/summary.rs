@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mill_model::Totals;
+use mill_model::RunTotals;
 
 use crate::run_until_done::Remedy;
 
@@ -22,7 +22,7 @@ pub enum InSync {
 #[derive(Debug, Default)]
 pub struct Summary {
     /// What was done.
-    pub totals: Totals,
+    pub totals: RunTotals,
     /// How many items of tasks that an earlier run had queued were copied or updated besides.
     pub earlier: u64,
     /// How long it took.

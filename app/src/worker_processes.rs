@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use mill_local::Standstill;
-use mill_model::{AccountId, Counter, Fates, RunSum, StoreAddress, StoreId, Totals, Work};
-use mill_ports::Awaited;
+use mill_model::{AccountId, Counter, ItemOutcomes, RunSum, RunTotals, StoreAddress, StoreId, WorkCounts};
+use mill_ports::StoreWait;
 use mill_processors::refusals::{Refusals, Refused};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -79,15 +79,15 @@ impl Line {
         }
     }
 
-    fn totals(&self) -> Totals {
+    fn totals(&self) -> RunTotals {
         let of = |counters: &BTreeMap<String, u64>, name: &str| counters.get(name).copied().unwrap_or(0);
-        let fates = Fates::read(|name| of(&self.fates, name));
-        Totals { sum: RunSum { fates, ..RunSum::default() }, work: Work::read(|name| of(&self.work, name)) }
+        let fates = ItemOutcomes::read(|name| of(&self.fates, name));
+        RunTotals { sum: RunSum { fates, ..RunSum::default() }, work: WorkCounts::read(|name| of(&self.work, name)) }
     }
 }
 
-fn awaited((account, store, reason, may_pass): &(String, String, String, bool)) -> Option<(StoreAddress, Awaited)> {
-    Some((address(account, store)?, Awaited { reason: reason.clone(), may_pass: *may_pass }))
+fn awaited((account, store, reason, may_pass): &(String, String, String, bool)) -> Option<(StoreAddress, StoreWait)> {
+    Some((address(account, store)?, StoreWait { reason: reason.clone(), may_pass: *may_pass }))
 }
 
 fn address(account: &str, store: &str) -> Option<StoreAddress> {

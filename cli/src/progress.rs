@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use mill_app::names::Names;
 use mill_app::snapshot::{Snapshot, WriteLog, long_writes};
 use mill_model::StoreAddress;
-use mill_ports::Awaited;
+use mill_ports::StoreWait;
 use tokio::sync::mpsc;
 
 use crate::output::bytes;
@@ -118,7 +118,7 @@ fn progress_line(snapshot: &Snapshot, since: Duration, names: &Names) -> String 
         }
         _ => String::new(),
     };
-    let waits = |(store, awaited): (&StoreAddress, &Awaited)| {
+    let waits = |(store, awaited): (&StoreAddress, &StoreWait)| {
         names.text(&format!("; waits for store `{store}`: {}", awaited.reason))
     };
     let waits: String = snapshot.awaited.iter().map(waits).collect();

@@ -97,12 +97,12 @@ fn sentence(summary: &Summary, exit: Exit) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mill_model::Totals;
+    use mill_model::RunTotals;
 
     use super::*;
 
-    fn copied(copied: u64) -> Totals {
-        let mut totals = Totals::default();
+    fn copied(copied: u64) -> RunTotals {
+        let mut totals = RunTotals::default();
         totals.sum.fates.copied = copied;
         totals
     }
@@ -154,7 +154,7 @@ mod tests {
             (5, 5, 0, "Not copied: 5 of 5 entries: "),
             (5, 2, 0, "In sync, but for what is named above: "),
         ] {
-            let mut totals = Totals::default();
+            let mut totals = RunTotals::default();
             (totals.sum.survey.listed, totals.sum.survey.refused, totals.sum.fates.vanished) =
                 (listed, refused, vanished);
             let sentence = sentence(&Summary { totals, ..Summary::default() }, Exit::Warnings);
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_went_wrong_stands_in_the_sentence() {
-        let mut totals = Totals::default();
+        let mut totals = RunTotals::default();
         totals.sum.survey.refused = 2;
         totals.sum.survey.listed = 9;
         totals.sum.fates.vanished = 1;
@@ -190,7 +190,7 @@ mod tests {
     /// The table of counters in the documents is that of the code.
     #[test]
     fn each_counter_stands_in_the_documents_as_in_the_code() {
-        let counters = Totals::default().each();
+        let counters = RunTotals::default().each();
         let rows = counters.iter().map(|(it, _)| format!("| `{}` | {} | {} |", it.name, it.unit, it.about));
         let table = rows.collect::<Vec<_>>().join("\n");
         let documents = include_str!("../../docs/counters.md");

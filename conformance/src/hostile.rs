@@ -15,11 +15,14 @@ use mill_model::{
     TaskId, Timestamp,
 };
 use mill_policy::AccountPolicy;
-use mill_ports::{Attempt, DeletableStore, Lease, NotedFate, Outcome, Presence, TaskProcessorFactory as _, When};
+use mill_ports::{
+    Attempt, DeletableStore, DeliveryLease, ItemOutcomeNote, Precondition, Presence, TaskOutcome,
+    TaskProcessorFactory as _,
+};
 use mill_processors::{Deps, DuplicateFactory, Refusals};
 use mill_records::owners::Owners;
-use mill_records::policies::PolicyBook;
-use mill_records::seals::Seals;
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::SyncProofs;
 use tokio_util::sync::CancellationToken;
 
 pub use self::corpus::corpus;
@@ -111,15 +114,15 @@ pub async fn names_together_are_items_of_their_own_in_any_order(subject: Hostile
     for _ in 0..2 {
         let mut written = BTreeSet::new();
         for id in &ids {
-            let put = store.put_when(&item(id.as_str()), &own_bytes(id), &When::Absent).await;
+            let put = store.put_when(&item(id.as_str()), &own_bytes(id), &Precondition::Absent).await;
             if kept(put, id.as_str()) {
                 written.insert(id.as_str().to_owned());
             }
         }
         assert_holds(&store, &written).await;
         for id in &written {
-            let deleted = store.store.delete(&item(id), &When::Always).await.unwrap();
-            assert!(deleted == Presence::Here(()) || id.ends_with('/'), "{id:?} was not there");
+            let deleted = store.store.delete(&item(id), &Precondition::Always).await.unwrap();
+            assert!(deleted == Presence::Present(()) || id.ends_with('/'), "{id:?} was not there");
         }
         assert_eq!(store.ids().await, Vec::<String>::new());
         ids.reverse();
@@ -169,7 +172,7 @@ pub async fn the_processor_copies_each_name_from_it_or_refuses_it(subject: Hosti
     let HostileSubject { store, around } = subject;
     let (before, store) = (around(), store.with_space().await);
     for id in corpus() {
-        kept(store.put_when(&item(id.as_str()), &own_bytes(&id), &When::Absent).await, id.as_str());
+        kept(store.put_when(&item(id.as_str()), &own_bytes(&id), &Precondition::Absent).await, id.as_str());
     }
     let held: BTreeSet<String> = store.ids().await.into_iter().collect();
     let destination = memory().with_space().await;
@@ -191,7 +194,7 @@ fn memory() -> StoreSubject {
 async fn memory_with_all_names() -> StoreSubject {
     let subject = memory().with_space().await;
     for id in corpus() {
-        subject.put_when(&item(id.as_str()), &own_bytes(&id), &When::Absent).await.unwrap();
+        subject.put_when(&item(id.as_str()), &own_bytes(&id), &Precondition::Absent).await.unwrap();
     }
     subject
 }
@@ -218,9 +221,9 @@ impl Pair {
         both.add(address("2"), destination);
         let (clock, refusals) = (Arc::new(HandClock::new()), Arc::new(Refusals::default()));
         let factory = DuplicateFactory::new(Deps {
-            policies: Arc::new(PolicyBook::fixed(vec![policy])),
+            policies: Arc::new(PolicyRepository::fixed(vec![policy])),
             stores: Arc::new(both),
-            seals: Seals::new(Arc::new(MemoryTable::new("seals"))),
+            seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
             owners: Owners::new(Arc::new(MemoryTable::new("owners"))),
             clock: clock.clone(),
             chance: Arc::new(SeededChance::new(1)),
@@ -246,16 +249,16 @@ impl Pair {
             failures_max: 3,
             receive_count: 1,
             cancelled: CancellationToken::new(),
-            lease: Lease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
-            fate: NotedFate::default(),
+            lease: DeliveryLease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
+            fate: ItemOutcomeNote::default(),
         };
         let refused_before = self.refusals.count();
         match self.factory.processor(envelope.task).unwrap().run(&attempt).await {
-            Ok(Outcome::Done { follow_ups }) => {
+            Ok(TaskOutcome::Done { follow_ups }) => {
                 assert_eq!(follow_ups, []);
                 true
             }
-            Ok(Outcome::Discard { reason }) => {
+            Ok(TaskOutcome::Discard { reason }) => {
                 assert_eq!(self.refusals.count(), refused_before + 1, "{id:?} was let go unnamed: {reason}");
                 let address = ItemAddress { space: space(), id: id.clone() };
                 let noted = self.refusals.kept().pop().unwrap();

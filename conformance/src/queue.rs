@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mill_model::AccountId;
-use mill_ports::{Delivery, Outgoing, QueueError, QueueErrorKind, Receipt, TaskQueue};
+use mill_ports::{Delivery, OutgoingMessage, QueueError, QueueErrorKind, Receipt, TaskQueue};
 
 use crate::subject::QueueSubject;
 
@@ -116,8 +116,8 @@ pub(crate) const LONG: Duration = Duration::from_mins(10);
 pub(crate) const MANY: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// A body to be sent.
-pub(crate) fn outgoing(body: impl Into<Bytes>, delay: Duration) -> Outgoing {
-    Outgoing { group: AccountId::new("account").unwrap(), body: body.into(), delay }
+pub(crate) fn outgoing(body: impl Into<Bytes>, delay: Duration) -> OutgoingMessage {
+    OutgoingMessage { group: AccountId::new("account").unwrap(), body: body.into(), delay }
 }
 
 /// Receives until nothing more comes: one receive may bring fewer than there are, or none.
@@ -156,7 +156,8 @@ pub(crate) fn assert_expired<T: std::fmt::Debug>(answer: Result<T, QueueError>) 
 impl QueueSubject {
     /// Sends bodies, visible at once.
     pub(crate) async fn send<B: AsRef<str>>(&self, bodies: &[B]) {
-        let out: Vec<Outgoing> = bodies.iter().map(|body| outgoing(body.as_ref().to_owned(), Duration::ZERO)).collect();
+        let out: Vec<OutgoingMessage> =
+            bodies.iter().map(|body| outgoing(body.as_ref().to_owned(), Duration::ZERO)).collect();
         for batch in out.chunks(self.queue.limits().batch_max.get() as usize) {
             self.queue.send(batch).await.unwrap().into_result().unwrap();
         }

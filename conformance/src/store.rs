@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId};
-use mill_ports::{Body, Content, Listed, StoreError, StoreErrorKind, When, Written};
+use mill_ports::{Body, ListEntry, Precondition, PutRequest, PutResult, StoreError, StoreErrorKind};
 
 use crate::subject::StoreSubject;
 
@@ -203,8 +203,13 @@ impl StoreSubject {
     }
 
     /// Writes an item slowly.
-    pub(crate) async fn put_slowly(&self, item: &ItemAddress, read: &Read, when: &When) -> Result<Written, StoreError> {
-        let content = Content { size: read.0.len() as u64, properties: read.1.clone() };
+    pub(crate) async fn put_slowly(
+        &self,
+        item: &ItemAddress,
+        read: &Read,
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
+        let content = PutRequest { size: read.0.len() as u64, properties: read.1.clone() };
         self.store.put(item, &content, when, slow_body(&read.0)).await
     }
 
@@ -214,26 +219,31 @@ impl StoreSubject {
         item: &ItemAddress,
         read: &Read,
         size: u64,
-        when: &When,
-    ) -> Result<Written, StoreError> {
-        let content = Content { size, properties: read.1.clone() };
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
+        let content = PutRequest { size, properties: read.1.clone() };
         self.store.put(item, &content, when, body(&read.0)).await
     }
 
-    pub(crate) async fn put_when(&self, item: &ItemAddress, read: &Read, when: &When) -> Result<Written, StoreError> {
+    pub(crate) async fn put_when(
+        &self,
+        item: &ItemAddress,
+        read: &Read,
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
         self.put_announced(item, read, read.0.len() as u64, when).await
     }
 
     /// Writes an item, and gives what it should read as.
     pub(crate) async fn put(&self, id: &str, bytes: impl Into<Bytes>, pairs: &[(&str, &str)]) -> Read {
         let read = (bytes.into(), properties(pairs));
-        self.put_when(&item(id), &read, &When::Always).await.unwrap();
+        self.put_when(&item(id), &read, &Precondition::Always).await.unwrap();
         read
     }
 
     /// Reads an item, its properties without those of a file that `told` did not name.
     pub(crate) async fn read(&self, item: &ItemAddress) -> Option<Read> {
-        let reading = self.store.open(item, None, None).await.unwrap().here()?;
+        let reading = self.store.open(item, None, None).await.unwrap().present()?;
         let head = self.facts(item).await.unwrap();
         assert_eq!(reading.facts.properties, head.properties);
         let bytes: Vec<Bytes> = reading.body.try_collect().await.unwrap();
@@ -255,13 +265,13 @@ impl StoreSubject {
     }
 
     pub(crate) async fn facts(&self, item: &ItemAddress) -> Option<ItemFacts> {
-        self.store.head(item).await.unwrap().here()
+        self.store.head(item).await.unwrap().present()
     }
 
     /// Insists that nothing is there.
     pub(crate) async fn assert_absent(&self, item: &ItemAddress) {
         assert!(self.facts(item).await.is_none(), "{item} is there");
-        assert!(self.store.open(item, None, None).await.unwrap().here().is_none(), "{item} can be opened");
+        assert!(self.store.open(item, None, None).await.unwrap().present().is_none(), "{item} can be opened");
     }
 
     /// A whole listing: insists on order, on one end, at the end, and that nothing is refused.
@@ -274,7 +284,7 @@ impl StoreSubject {
             assert!(!end, "the end is the last page");
             end = page.end;
             for entry in page.entries {
-                let Listed::Item(id, facts) = entry else {
+                let ListEntry::Item(id, facts) = entry else {
                     panic!("{entry:?} among what was written as items");
                 };
                 assert!(last.as_ref() < Some(&id), "{last:?} stands before {id:?}");

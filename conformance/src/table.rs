@@ -4,7 +4,7 @@ pub mod ranges;
 pub mod rows;
 
 use bytes::Bytes;
-use mill_ports::{KeyRange, Row, RowKey, RowVersion, RowWhen, TableError, TableErrorKind};
+use mill_ports::{KeyRange, Row, RowKey, RowPrecondition, RowVersion, TableError, TableErrorKind};
 
 use crate::subject::TableSubject;
 
@@ -73,10 +73,15 @@ pub(crate) fn assert_conflict<T: std::fmt::Debug>(answer: Result<T, TableError>)
 
 impl TableSubject {
     pub(crate) async fn put(&self, key: &RowKey, value: &str) -> RowVersion {
-        self.table.put(key, Bytes::from(value.to_owned()), RowWhen::Always).await.unwrap()
+        self.table.put(key, Bytes::from(value.to_owned()), RowPrecondition::Always).await.unwrap()
     }
 
-    pub(crate) async fn put_when(&self, key: &RowKey, value: &str, when: RowWhen) -> Result<RowVersion, TableError> {
+    pub(crate) async fn put_when(
+        &self,
+        key: &RowKey,
+        value: &str,
+        when: RowPrecondition,
+    ) -> Result<RowVersion, TableError> {
         self.table.put(key, Bytes::from(value.to_owned()), when).await
     }
 

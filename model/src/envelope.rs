@@ -62,7 +62,7 @@ impl Envelope {
 
     /// The same task after one more failed execution.
     #[must_use]
-    pub fn after_failure(mut self, failure: Failure) -> Self {
+    pub fn failed(mut self, failure: Failure) -> Self {
         self.failures = self.failures.saturating_add(1);
         self.history.push(failure);
         self
@@ -70,7 +70,7 @@ impl Envelope {
 
     /// The same task put off, perhaps changed.
     #[must_use]
-    pub fn after_snooze(mut self, changed: Option<Task>) -> Self {
+    pub fn snoozed(mut self, changed: Option<Task>) -> Self {
         self.snoozes = self.snoozes.saturating_add(1);
         if let Some(task) = changed {
             self.task = task;

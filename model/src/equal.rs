@@ -18,7 +18,7 @@ const VOLATILE: [&str; 8] = [
 
 /// Properties of a copy that are not those of its original.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Differing {
+pub enum PropertyDifference {
     /// Those of one or the other are not known, so that they are not known to be equal.
     Unknown,
     /// This one differs; the first by name.
@@ -30,14 +30,14 @@ impl Properties {
     /// volatile names (`ETag`, `Date` and their like) left out; `None` where they are equal.
     ///
     /// A folder gives each of its files a time and a mode; where the original has none, the copy may have any.
-    pub fn differing(original: Option<&Self>, copy: Option<&Self>) -> Option<Differing> {
-        let (Some(original), Some(copy)) = (original, copy) else { return Some(Differing::Unknown) };
+    pub fn differing(original: Option<&Self>, copy: Option<&Self>) -> Option<PropertyDifference> {
+        let (Some(original), Some(copy)) = (original, copy) else { return Some(PropertyDifference::Unknown) };
         let counts = |name: &str| !VOLATILE.iter().any(|volatile| volatile.eq_ignore_ascii_case(name));
         let file_only = |name: &str| [Self::FILE_MTIME, Self::FILE_MODE].contains(&name);
         let wanted = original.0.keys().filter(|name| counts(name));
         let found = copy.0.keys().filter(|name| counts(name) && !(file_only(name) && original.get(name).is_none()));
         let differing = wanted.chain(found).filter(|name| original.get(name) != copy.get(name));
-        differing.min().map(|name| Differing::Property(name.clone()))
+        differing.min().map(|name| PropertyDifference::Property(name.clone()))
     }
 }
 
@@ -49,12 +49,12 @@ mod tests {
         Properties(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
-    fn differing(original: &Properties, copy: &Properties) -> Option<Differing> {
+    fn differing(original: &Properties, copy: &Properties) -> Option<PropertyDifference> {
         Properties::differing(Some(original), Some(copy))
     }
 
-    fn property(name: &str) -> Differing {
-        Differing::Property(name.to_owned())
+    fn property(name: &str) -> PropertyDifference {
+        PropertyDifference::Property(name.to_owned())
     }
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
         let none = Properties::default();
         assert_eq!(differing(&none, &none), None);
         for (original, copy) in [(None, None), (Some(&none), None), (None, Some(&none))] {
-            assert_eq!(Properties::differing(original, copy), Some(Differing::Unknown));
+            assert_eq!(Properties::differing(original, copy), Some(PropertyDifference::Unknown));
         }
     }
 }

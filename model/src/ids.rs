@@ -20,7 +20,7 @@ pub struct IdError {
 const SHOWN_MAX: usize = 200;
 
 /// A text made fit for one line of a message: control characters escaped, at most 200 characters.
-pub fn shown(text: &str) -> String {
+pub fn escape_for_display(text: &str) -> String {
     let mut out: String = text.escape_debug().take(SHOWN_MAX).collect();
     if text.chars().count() > SHOWN_MAX {
         out.push('…');
@@ -29,10 +29,10 @@ pub fn shown(text: &str) -> String {
 }
 
 /// The same of a name that may not be UTF-8: what is not, byte by byte, so that each can be told from the others.
-pub fn shown_bytes(name: &[u8]) -> String {
+pub fn escape_bytes_for_display(name: &[u8]) -> String {
     use std::fmt::Write as _;
     if let Ok(text) = std::str::from_utf8(name) {
-        return shown(text);
+        return escape_for_display(text);
     }
     let mut out = String::new();
     for chunk in name.utf8_chunks() {
@@ -62,7 +62,7 @@ macro_rules! text_id {
                 let text = text.into();
                 match $check(&text) {
                     Ok(()) => Ok(Self(text.into_boxed_str())),
-                    Err(why) => Err(IdError { what: $what, shown: shown(&text), why }),
+                    Err(why) => Err(IdError { what: $what, shown: escape_for_display(&text), why }),
                 }
             }
 
@@ -74,7 +74,7 @@ macro_rules! text_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&shown(&self.0))
+                f.write_str(&escape_for_display(&self.0))
             }
         }
 
@@ -197,7 +197,7 @@ impl TaskId {
     pub fn parse(text: &str) -> Result<Self, IdError> {
         uuid::Uuid::try_parse(text).map(Self).map_err(|_| IdError {
             what: "task id",
-            shown: shown(text),
+            shown: escape_for_display(text),
             why: "it must be a UUID",
         })
     }
@@ -224,7 +224,7 @@ impl DeleteListId {
     /// # Errors
     /// [`IdError`] when it is no UUID.
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        let wrong = |_| IdError { what: "delete list id", shown: shown(text), why: "it must be a UUID" };
+        let wrong = |_| IdError { what: "delete list id", shown: escape_for_display(text), why: "it must be a UUID" };
         uuid::Uuid::try_parse(text).map(Self).map_err(wrong)
     }
 }

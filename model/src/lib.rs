@@ -9,11 +9,11 @@
 //! **Invariant:** nothing here does IO, awaits, or reads a clock or chance. Only [`wire`] knows a written form.
 
 pub mod content;
+pub mod dead_letter;
 pub mod digest;
 pub mod envelope;
 pub mod equal;
 pub mod ids;
-pub mod letter;
 pub mod queue;
 pub mod service_address;
 pub mod spelling;
@@ -23,12 +23,12 @@ pub mod totals;
 pub mod wire;
 
 pub use content::{Algorithm, Checksum, ItemFacts, ItemState, Properties, Version};
+pub use dead_letter::DeadLetterMessage;
 pub use envelope::{Envelope, Failure};
-pub use equal::Differing;
+pub use equal::PropertyDifference;
 pub use ids::{AccountId, ContentId, DeleteListId, IdError, ItemAddress, SpaceId, StoreAddress, StoreId, TaskId};
-pub use letter::Letter;
 pub use queue::QueueName;
-pub use service_address::{NoAddress, ServiceAddress};
+pub use service_address::{AddressError, ServiceAddress};
 pub use task::{Duplicate, Remove, Task, TaskKind};
 pub use time::{Monotonic, Timestamp};
-pub use totals::{Counter, Evidence, Fate, Fates, RunSum, SurveySum, Totals, Unexplained, Work};
+pub use totals::{Counter, Evidence, ItemOutcome, ItemOutcomes, RunSum, RunTotals, SumMismatch, SurveySum, WorkCounts};

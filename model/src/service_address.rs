@@ -18,14 +18,14 @@ pub struct ServiceAddress {
 
 /// Why a text is not the address of a service. It is not repeated: it may hold a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoAddress {
+pub enum AddressError {
     /// It does not begin with `http://` or `https://`, or names no host.
     Form,
     /// It bears a user's name, a password, or a query, which may hold one.
     Credentials,
 }
 
-impl fmt::Display for NoAddress {
+impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Form => "it is no address that begins with http:// or https://",
@@ -36,27 +36,27 @@ impl fmt::Display for NoAddress {
     }
 }
 
-impl std::error::Error for NoAddress {}
+impl std::error::Error for AddressError {}
 
 impl ServiceAddress {
     /// The address that a text gives.
     ///
     /// # Errors
     /// It is none, or more than one.
-    pub fn parse(text: &str) -> Result<Self, NoAddress> {
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
         let scheme = |name: &str| text.get(..name.len()).filter(|given| given.eq_ignore_ascii_case(name));
-        let begin = scheme("https://").or(scheme("http://")).ok_or(NoAddress::Form)?;
+        let begin = scheme("https://").or(scheme("http://")).ok_or(AddressError::Form)?;
         let rest = &text[begin.len()..];
         if rest.contains(['@', '?', '#']) {
-            return Err(NoAddress::Credentials);
+            return Err(AddressError::Credentials);
         }
         let (authority, path) = rest.find(['/', '\\']).map_or((rest, ""), |at| rest.split_at(at));
         let (host, port) = match authority.rfind(':') {
             Some(at) if !authority[at..].contains(']') => (&authority[..at], &authority[at + 1..]),
             _ => (authority, ""),
         };
-        let port = if port.is_empty() { None } else { Some(port.parse().map_err(|_| NoAddress::Form)?) };
-        let host = host_in_one_spelling(host).ok_or(NoAddress::Form)?;
+        let port = if port.is_empty() { None } else { Some(port.parse().map_err(|_| AddressError::Form)?) };
+        let host = host_in_one_spelling(host).ok_or(AddressError::Form)?;
         let segments = path.split(['/', '\\']).filter(|segment| !segment.is_empty());
         let path = segments.fold(String::new(), |path, segment| path + "/" + segment);
         Ok(Self { host, port: port.filter(|port| ![80, 443].contains(port)), path })
@@ -155,13 +155,13 @@ mod tests {
             "http://:word@",
         ] {
             let refused = ServiceAddress::parse(text).unwrap_err();
-            assert_eq!(refused, NoAddress::Credentials, "{text}");
+            assert_eq!(refused, AddressError::Credentials, "{text}");
             assert!(!refused.to_string().contains("word"));
         }
         for text in
             ["", "nas", "ftp://nas", "http://", "http:///x", "http://:80", "http://nas:x", "http://[::1", "http://a b"]
         {
-            assert_eq!(ServiceAddress::parse(text), Err(NoAddress::Form), "{text}");
+            assert_eq!(ServiceAddress::parse(text), Err(AddressError::Form), "{text}");
         }
     }
 }

@@ -31,7 +31,7 @@ impl TaskKind {
 
 impl fmt::Display for TaskKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::ids::shown(&self.0))
+        f.write_str(&crate::ids::escape_for_display(&self.0))
     }
 }
 

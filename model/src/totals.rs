@@ -2,7 +2,7 @@
 //! its addition and its written form follow.
 //!
 //! Two sums are never mixed ([`RunSum`]): a *survey* puts each entry that a listing of a source names into exactly one class;
-//! what became of the items that it queued are their *fates*, one an item, however often its task was tried. [`Work`] is
+//! what became of the items that it queued are their *fates*, one an item, however often its task was tried. [`WorkCounts`] is
 //! what else was done.
 
 use std::ops::AddAssign;
@@ -62,7 +62,7 @@ counters! {
 
 counters! {
     /// What became of the items that were queued, each counted once, when its task came to its end.
-    Fates {
+    ItemOutcomes {
         copied: "items" = "Items that were missing at the destination and now are there";
         updated: "items" = "Items that were there and now have the source's bytes, properties or spelling";
         unchanged: "items" = "Items that are equal at both sides: by a sync proof, or as their tasks found";
@@ -75,7 +75,7 @@ counters! {
 
 counters! {
     /// What else was done.
-    Work {
+    WorkCounts {
         deleted: "items" = "Items removed from a destination";
         held: "items" = "Deletes held back until a person confirms them";
         left_out: "entries" = "Spaces and entries beside spaces that a rule leaves out, each named with the rule";
@@ -87,7 +87,7 @@ counters! {
 
 /// What became of one item that was queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
+pub enum ItemOutcome {
     /// It was equal at both sides.
     Unchanged,
     /// It was there and now has the source's bytes, properties or spelling.
@@ -104,17 +104,17 @@ pub enum Fate {
     DeadLettered,
 }
 
-impl Fates {
+impl ItemOutcomes {
     /// Counts one.
-    pub fn add(&mut self, fate: Fate) {
+    pub fn add(&mut self, fate: ItemOutcome) {
         *match fate {
-            Fate::Unchanged => &mut self.unchanged,
-            Fate::Updated => &mut self.updated,
-            Fate::Copied => &mut self.copied,
-            Fate::Vanished => &mut self.vanished,
-            Fate::Refused => &mut self.refused,
-            Fate::Dropped => &mut self.dropped,
-            Fate::DeadLettered => &mut self.dead_lettered,
+            ItemOutcome::Unchanged => &mut self.unchanged,
+            ItemOutcome::Updated => &mut self.updated,
+            ItemOutcome::Copied => &mut self.copied,
+            ItemOutcome::Vanished => &mut self.vanished,
+            ItemOutcome::Refused => &mut self.refused,
+            ItemOutcome::Dropped => &mut self.dropped,
+            ItemOutcome::DeadLettered => &mut self.dead_lettered,
         } += 1;
     }
 
@@ -127,7 +127,7 @@ impl Fates {
 /// Entries were listed that fell into no class, or into more than one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{listed} entries were listed at the source, and {explained} are accounted for")]
-pub struct Unexplained {
+pub struct SumMismatch {
     /// How many were listed.
     pub listed: u64,
     /// How many are unchanged, queued, refused, hidden or ignored.
@@ -138,11 +138,11 @@ impl SurveySum {
     /// Makes sure that each entry fell into exactly one class.
     ///
     /// # Errors
-    /// [`Unexplained`] when the classes do not come to what was listed.
-    pub fn check(&self) -> Result<(), Unexplained> {
+    /// [`SumMismatch`] when the classes do not come to what was listed.
+    pub fn check(&self) -> Result<(), SumMismatch> {
         let Self { listed, unchanged, queued, refused, hidden, ignored } = *self;
         let explained = unchanged + queued + refused + hidden + ignored;
-        if listed == explained { Ok(()) } else { Err(Unexplained { listed, explained }) }
+        if listed == explained { Ok(()) } else { Err(SumMismatch { listed, explained }) }
     }
 }
 
@@ -152,7 +152,7 @@ pub struct RunSum {
     /// The survey's.
     pub survey: SurveySum,
     /// Of the items that the survey queued.
-    pub fates: Fates,
+    pub fates: ItemOutcomes,
 }
 
 /// What a run's sum proves.
@@ -168,23 +168,23 @@ pub enum Evidence {
         items: u64,
     },
     /// The sum itself is wrong.
-    Unexplained(Unexplained),
+    SumMismatch(SumMismatch),
 }
 
 impl RunSum {
     /// What the sum proves.
     pub fn evidence(&self) -> Evidence {
         if let Err(unexplained) = self.survey.check() {
-            return Evidence::Unexplained(unexplained);
+            return Evidence::SumMismatch(unexplained);
         }
         let (queued, ended) = (self.survey.queued, self.fates.items());
         if ended > queued {
-            return Evidence::Unexplained(Unexplained { listed: queued, explained: ended });
+            return Evidence::SumMismatch(SumMismatch { listed: queued, explained: ended });
         }
         if ended < queued {
             return Evidence::Open { items: queued - ended };
         }
-        let Fates { vanished, dropped, dead_lettered, .. } = self.fates;
+        let ItemOutcomes { vanished, dropped, dead_lettered, .. } = self.fates;
         if vanished + dropped + dead_lettered > 0 { Evidence::NotAll } else { Evidence::Complete }
     }
 
@@ -197,14 +197,14 @@ impl RunSum {
 
 /// All that a run did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
+pub struct RunTotals {
     /// What its survey listed, and what became of that.
     pub sum: RunSum,
     /// What else was done.
-    pub work: Work,
+    pub work: WorkCounts,
 }
 
-impl AddAssign for Totals {
+impl AddAssign for RunTotals {
     fn add_assign(&mut self, other: Self) {
         self.sum.survey += other.sum.survey;
         self.sum.fates += other.sum.fates;
@@ -212,7 +212,7 @@ impl AddAssign for Totals {
     }
 }
 
-impl Totals {
+impl RunTotals {
     /// Each counter, those of one name added up, in order.
     pub fn each(&self) -> Vec<(&'static Counter, u64)> {
         let mut all: Vec<(&'static Counter, u64)> = Vec::new();
@@ -242,7 +242,7 @@ impl Totals {
 
     /// Items looked at, at either side.
     pub fn examined(&self) -> u64 {
-        let Fates { copied, updated, unchanged, vanished, refused, .. } = self.sum.fates;
+        let ItemOutcomes { copied, updated, unchanged, vanished, refused, .. } = self.sum.fates;
         self.sum.survey.unchanged + copied + updated + unchanged + vanished + refused
     }
 

@@ -3,10 +3,10 @@
 //! Version 1 is opened for ever; golden files keep it. A reader passes over members it does not know, so that an
 //! older Mill can read a newer one's envelope of the same version.
 
+mod dead_letter;
 mod duracloud;
-mod letter;
 
-pub use letter::{RawBody, open_letter, seal_letter};
+pub use dead_letter::{RawBody, decode_dead_letter, encode_dead_letter};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 
 /// What the reader of a body without id, queue or time (DuraCloud's) gives it.
 #[derive(Debug, Clone, Copy)]
-pub struct Arrival {
+pub struct ReceiveContext {
     /// An id for it.
     pub id: TaskId,
     /// The queue it came out of.
@@ -90,7 +90,7 @@ fn is_zero(number: &u32) -> bool {
 ///
 /// # Errors
 /// [`WireError::TooLarge`] when the task itself does not fit.
-pub fn seal(envelope: &Envelope) -> Result<Bytes, WireError> {
+pub fn encode(envelope: &Envelope) -> Result<Bytes, WireError> {
     let mut from = 0;
     loop {
         let body = written(envelope, from)?;
@@ -125,12 +125,12 @@ fn written(envelope: &Envelope, history_from: usize) -> Result<Vec<u8>, WireErro
 ///
 /// # Errors
 /// [`WireError`] saying what it is not.
-pub fn open(body: &[u8], arrival: Arrival) -> Result<Envelope, WireError> {
+pub fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, WireError> {
     if body.len() > Envelope::BYTES_MAX {
         return Err(WireError::TooLarge(body.len()));
     }
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return duracloud::open(body, arrival);
+        return duracloud::decode(body, arrival);
     }
     let malformed = |error: serde_json::Error| WireError::Malformed(error.to_string());
     let wire: EnvelopeV1 = match serde_json::from_slice(body) {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mill_model::{AccountId, SpaceId, StoreId};
 
-use crate::decision::{Compare, Coverage, Decision, Origin, Origins, Rule, StorePolicy};
-use crate::fault::{Fault, Severity};
+use crate::decision::{Compare, Coverage, Decision, Rule, SettingOrigin, SettingOrigins, StorePolicy};
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::folder::PolicyFile;
 use crate::rules::{self, Given, Rules};
 use crate::stores::{self, StoreSpec};
@@ -29,14 +29,14 @@ impl AccountPolicy {
     ///
     /// # Errors
     /// Every fault and warning of both files, when one of them is an error that is not confined to a space.
-    pub fn parse(account: AccountId, policy_file: &[u8], stores_file: &[u8]) -> Result<Self, Vec<Fault>> {
+    pub fn parse(account: AccountId, policy_file: &[u8], stores_file: &[u8]) -> Result<Self, Vec<Diagnostic>> {
         let (policy, faults) = Self::examine(account, policy_file, stores_file);
         policy.ok_or(faults)
     }
 
     /// Reads an account's two files and tells every fault: the policy is there unless some fault is an error that is
     /// not confined to a space.
-    pub fn examine(account: AccountId, policy_file: &[u8], stores_file: &[u8]) -> (Option<Self>, Vec<Fault>) {
+    pub fn examine(account: AccountId, policy_file: &[u8], stores_file: &[u8]) -> (Option<Self>, Vec<Diagnostic>) {
         let (stores, mut faults) = stores::read(&PolicyFile::Stores(account.clone()).name(), stores_file);
         let file = PolicyFile::Duplication(account.clone()).name();
         let (read, more) = rules::read(&file, policy_file, Some(&stores));
@@ -67,7 +67,7 @@ impl AccountPolicy {
         let stopped = (source == destination).then(|| format!("source and destination are the same store, `{source}`"));
         let rules = Rules {
             policies: vec![StorePolicy { source, destination, compare, remove_vanished }],
-            origins: vec![Origins { compare: Origin::Policy, remove_vanished: Origin::Policy }],
+            origins: vec![SettingOrigins { compare: SettingOrigin::Policy, remove_vanished: SettingOrigin::Policy }],
             stopped,
         };
         Self {

@@ -38,7 +38,7 @@ pub struct StorePolicy {
 
 /// Where a setting comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// The file does not say: Mill's default.
     Default,
     /// The top of the policy file.
@@ -47,7 +47,7 @@ pub enum Origin {
     Policy,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Default => "the default",
@@ -59,11 +59,11 @@ impl fmt::Display for Origin {
 
 /// Where the settings of one store policy come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Origins {
+pub struct SettingOrigins {
     /// Of `compare`.
-    pub compare: Origin,
+    pub compare: SettingOrigin,
     /// Of `removeVanished`.
-    pub remove_vanished: Origin,
+    pub remove_vanished: SettingOrigin,
 }
 
 /// Why those store policies apply, and no others.
@@ -122,7 +122,7 @@ pub struct Decision {
     /// Why these.
     pub rule: Rule,
     /// Where their settings come from, in the same order.
-    pub origins: Vec<Origins>,
+    pub origins: Vec<SettingOrigins>,
     /// The account.
     pub account: AccountId,
     /// The space.

@@ -6,7 +6,7 @@ use std::path::{Path as FilePath, PathBuf};
 use mill_model::AccountId;
 
 use crate::account::AccountPolicy;
-use crate::fault::{Fault, Path, Severity};
+use crate::diagnostic::{Diagnostic, Path, Severity};
 use crate::reading::{self, quoted};
 use crate::rules;
 use crate::stores::{self, ReadStores, StoreKind, plain};
@@ -69,13 +69,13 @@ impl AccountPolicy {
 /// # Errors
 /// Every fault of it, when one is an error. A list with one unreadable entry is not read at all: an account that is
 /// missing from what could be read of it would be taken for one without policies.
-pub fn accounts_list(bytes: &[u8]) -> Result<Vec<AccountId>, Vec<Fault>> {
+pub fn accounts_list(bytes: &[u8]) -> Result<Vec<AccountId>, Vec<Diagnostic>> {
     let (accounts, faults) = examine_accounts(bytes);
     accounts.ok_or(faults)
 }
 
 /// Reads the accounts list and tells every fault; the list is there unless one is an error.
-fn examine_accounts(bytes: &[u8]) -> (Option<Vec<AccountId>>, Vec<Fault>) {
+fn examine_accounts(bytes: &[u8]) -> (Option<Vec<AccountId>>, Vec<Diagnostic>) {
     let (mut faults, document) = reading::open(ACCOUNTS_FILE, bytes);
     let mut accounts = Vec::new();
     let mut seen = BTreeSet::new();
@@ -97,7 +97,7 @@ fn examine_accounts(bytes: &[u8]) -> (Option<Vec<AccountId>>, Vec<Fault>) {
 }
 
 /// Every fault of all files of a policy folder, in the order of file names and places. Other files are left alone.
-pub fn check<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<Fault> {
+pub fn check<N: AsRef<str>, B: AsRef<[u8]>>(files: &[(N, B)]) -> Vec<Diagnostic> {
     let mut folder = Folder { files: BTreeMap::new(), listed: None, faults: Vec::new(), roots: Vec::new() };
     for (name, bytes) in files {
         folder.add(name.as_ref(), bytes.as_ref());
@@ -125,7 +125,7 @@ struct Folder<'b> {
     files: BTreeMap<PolicyFile, &'b [u8]>,
     /// The accounts, where the list can be read.
     listed: Option<BTreeSet<AccountId>>,
-    faults: Vec<Fault>,
+    faults: Vec<Diagnostic>,
     /// The root of each store of a listed account.
     roots: Vec<(PathBuf, AccountId, String)>,
 }
@@ -148,7 +148,7 @@ impl<'b> Folder<'b> {
     fn list(&mut self) {
         let Some(bytes) = self.files.get(&PolicyFile::Accounts) else {
             let message = "the list of accounts is missing, so no account is served; write it, such as [\"alice\"]";
-            self.faults.push(Fault::of_file(ACCOUNTS_FILE, message));
+            self.faults.push(Diagnostic::of_file(ACCOUNTS_FILE, message));
             return;
         };
         let (accounts, faults) = examine_accounts(bytes);
@@ -181,14 +181,14 @@ impl<'b> Folder<'b> {
             }
             None if unlisted => None,
             None => {
-                found.push(Fault::of_file(stores.name(), missing(account, "say what its stores are")));
+                found.push(Diagnostic::of_file(stores.name(), missing(account, "say what its stores are")));
                 None
             }
         };
         match self.files.get(&policy) {
             Some(bytes) => found.extend(rules::read(&policy.name(), bytes, read_stores.as_ref()).1),
             None if unlisted => {}
-            None => found.push(Fault::of_file(policy.name(), missing(account, "an empty policy is {}"))),
+            None => found.push(Diagnostic::of_file(policy.name(), missing(account, "an empty policy is {}"))),
         }
         if unlisted {
             for file in [policy, stores].iter().filter(|file| self.files.contains_key(file)) {
@@ -230,8 +230,8 @@ impl<'b> Folder<'b> {
     }
 }
 
-fn warning(file: &str, message: String) -> Fault {
-    Fault { severity: Severity::Warning, ..Fault::of_file(file, message) }
+fn warning(file: &str, message: String) -> Diagnostic {
+    Diagnostic { severity: Severity::Warning, ..Diagnostic::of_file(file, message) }
 }
 
 fn missing(account: &AccountId, how: &str) -> String {

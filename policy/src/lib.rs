@@ -15,7 +15,7 @@
 pub mod account;
 mod conflict;
 pub mod decision;
-pub mod fault;
+pub mod diagnostic;
 pub mod folder;
 mod json;
 mod print;
@@ -24,7 +24,7 @@ mod rules;
 pub mod stores;
 
 pub use account::AccountPolicy;
-pub use decision::{Compare, Coverage, Decision, Origin, Rule, StorePolicy};
-pub use fault::{Fault, Severity};
+pub use decision::{Compare, Coverage, Decision, Rule, SettingOrigin, StorePolicy};
+pub use diagnostic::{Diagnostic, Severity};
 pub use folder::{ACCOUNTS_FILE, FILE_BYTES_MAX, PolicyFile, accounts_list, check, policies};
 pub use stores::{Buckets, Credentials, Dialect, Reference, RoleSpec, S3Spec, StoreKind, StoreSpec};

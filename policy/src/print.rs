@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::account::AccountPolicy;
-use crate::decision::{Origin, Origins, StorePolicy};
+use crate::decision::{SettingOrigin, SettingOrigins, StorePolicy};
 use crate::rules::Rules;
 use crate::stores::{Buckets, Dialect, Reference, S3Spec, StoreKind, StoreSpec};
 
@@ -113,12 +113,12 @@ fn list(rules: &Rules) -> Vec<StorePolicyOut<'_>> {
     rules.policies.iter().zip(&rules.origins).map(|(policy, origins)| store_policy(policy, *origins)).collect()
 }
 
-fn store_policy(policy: &StorePolicy, origins: Origins) -> StorePolicyOut<'_> {
+fn store_policy(policy: &StorePolicy, origins: SettingOrigins) -> StorePolicyOut<'_> {
     StorePolicyOut {
         src_store_id: policy.source.as_str(),
         dest_store_id: policy.destination.as_str(),
-        remove_vanished: (origins.remove_vanished == Origin::Policy).then_some(policy.remove_vanished),
-        compare: (origins.compare == Origin::Policy).then_some(policy.compare.as_str()),
+        remove_vanished: (origins.remove_vanished == SettingOrigin::Policy).then_some(policy.remove_vanished),
+        compare: (origins.compare == SettingOrigin::Policy).then_some(policy.compare.as_str()),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use mill_model::ids::shown;
+use mill_model::ids::escape_for_display;
 
-use crate::fault::{Faults, Path};
+use crate::diagnostic::{Diagnostics, Path};
 use crate::folder::FILE_BYTES_MAX;
 use crate::json::{self, Document, Malformed, Member, Node, Step, Value};
 
@@ -31,10 +31,10 @@ pub(crate) fn too_large(bytes: u64) -> String {
 }
 
 /// Reads a file's tree, its faults noted. `None` where nothing of it can be read.
-pub(crate) fn open<'t>(file: &str, bytes: &'t [u8]) -> (Faults<'t>, Option<Document>) {
+pub(crate) fn open<'t>(file: &str, bytes: &'t [u8]) -> (Diagnostics<'t>, Option<Document>) {
     match text(bytes) {
         Ok(text) => {
-            let mut faults = Faults::new(file, text);
+            let mut faults = Diagnostics::new(file, text);
             let document = json::parse(text);
             for fault in &document.faults {
                 malformed(&mut faults, fault, &fault.within, &Path::Root);
@@ -42,7 +42,7 @@ pub(crate) fn open<'t>(file: &str, bytes: &'t [u8]) -> (Faults<'t>, Option<Docum
             (faults, Some(document))
         }
         Err((readable, message)) => {
-            let mut faults = Faults::new(file, readable);
+            let mut faults = Diagnostics::new(file, readable);
             if readable.is_empty() {
                 faults.error_of_file(message);
             } else {
@@ -54,7 +54,7 @@ pub(crate) fn open<'t>(file: &str, bytes: &'t [u8]) -> (Faults<'t>, Option<Docum
 }
 
 /// Notes where a text is not JSON, with the path that the steps make below `path`.
-fn malformed(faults: &mut Faults<'_>, fault: &Malformed, steps: &[Step], path: &Path<'_>) {
+fn malformed(faults: &mut Diagnostics<'_>, fault: &Malformed, steps: &[Step], path: &Path<'_>) {
     match steps {
         [] => faults.error(fault.at, path, format!("malformed JSON: {}", fault.message)),
         [Step::Member(name), rest @ ..] => malformed(faults, fault, rest, &path.member(name)),
@@ -87,7 +87,7 @@ impl<'n> Members<'n> {
     }
 }
 
-impl Faults<'_> {
+impl Diagnostics<'_> {
     fn wrong_kind(&mut self, node: &Node, path: &Path<'_>, wanted: &str) {
         if !matches!(node.value, Value::Unreadable) {
             let instead = match &node.value {
@@ -215,5 +215,5 @@ fn differ_by_one(a: &str, b: &str) -> bool {
 
 /// A short text for a message.
 pub(crate) fn quoted(text: &str) -> String {
-    format!("`{}`", shown(text))
+    format!("`{}`", escape_for_display(text))
 }

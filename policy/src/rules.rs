@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mill_model::{SpaceId, StoreId};
 
 use crate::conflict::conflicts;
-use crate::decision::{Compare, Origin, Origins, StorePolicy};
-use crate::fault::{Fault, Faults, Path};
+use crate::decision::{Compare, SettingOrigin, SettingOrigins, StorePolicy};
+use crate::diagnostic::{Diagnostic, Diagnostics, Path};
 use crate::json::Node;
 use crate::reading::{self, Members, quoted};
 use crate::stores::{ReadStores, overlap_message};
@@ -19,7 +19,7 @@ pub(crate) const WORKERS_MAX: u32 = 1024;
 pub(crate) struct Rules {
     pub(crate) policies: Vec<StorePolicy>,
     /// Where the settings of each come from.
-    pub(crate) origins: Vec<Origins>,
+    pub(crate) origins: Vec<SettingOrigins>,
     /// Why nothing of the list may be done.
     pub(crate) stopped: Option<String>,
 }
@@ -54,7 +54,7 @@ pub(crate) fn is_internal(space: &SpaceId) -> bool {
 }
 
 /// Reads a policy file; `stores` are those its ids must name, where they are known.
-pub(crate) fn read(file: &str, bytes: &[u8], stores: Option<&ReadStores>) -> (ReadRules, Vec<Fault>) {
+pub(crate) fn read(file: &str, bytes: &[u8], stores: Option<&ReadStores>) -> (ReadRules, Vec<Diagnostic>) {
     let (mut faults, document) = reading::open(file, bytes);
     let mut out = ReadRules::default();
     if let Some(document) = document {
@@ -66,7 +66,7 @@ pub(crate) fn read(file: &str, bytes: &[u8], stores: Option<&ReadStores>) -> (Re
 }
 
 struct Reader<'f, 't> {
-    faults: &'f mut Faults<'t>,
+    faults: &'f mut Diagnostics<'t>,
     stores: Option<&'f ReadStores>,
     whole: bool,
     given: Given,
@@ -182,7 +182,7 @@ impl Reader<'_, '_> {
         out
     }
 
-    fn policy(&mut self, item: &Node, path: &Path<'_>) -> Option<(StorePolicy, Origins)> {
+    fn policy(&mut self, item: &Node, path: &Path<'_>) -> Option<(StorePolicy, SettingOrigins)> {
         let wanted = "a store policy, such as {\"srcStoreId\": \"1\", \"destStoreId\": \"2\"}";
         let members = self.faults.object(item, path, wanted)?;
         self.faults.only_known(members, path, &POLICY);
@@ -195,7 +195,7 @@ impl Reader<'_, '_> {
         }
         let (compare, of_compare) = first(given.compare, self.given.compare, Compare::Everything);
         let (remove_vanished, of_remove) = first(given.remove_vanished, self.given.remove_vanished, true);
-        let origins = Origins { compare: of_compare, remove_vanished: of_remove };
+        let origins = SettingOrigins { compare: of_compare, remove_vanished: of_remove };
         Some((StorePolicy { source, destination, compare, remove_vanished }, origins))
     }
 
@@ -262,10 +262,10 @@ struct Place {
 }
 
 /// The setting of the store policy, else of the file, else the default.
-fn first<T>(policy: Option<T>, file: Option<T>, default: T) -> (T, Origin) {
+fn first<T>(policy: Option<T>, file: Option<T>, default: T) -> (T, SettingOrigin) {
     match (policy, file) {
-        (Some(value), _) => (value, Origin::Policy),
-        (None, Some(value)) => (value, Origin::File),
-        (None, None) => (default, Origin::Default),
+        (Some(value), _) => (value, SettingOrigin::Policy),
+        (None, Some(value)) => (value, SettingOrigin::File),
+        (None, None) => (default, SettingOrigin::Default),
     }
 }

@@ -36,13 +36,13 @@ pub struct ClockWitness {
 }
 
 /// Chance: for ids and jitter, never for secrets.
-pub trait Chance: fmt::Debug + Send + Sync + 'static {
+pub trait Rng: fmt::Debug + Send + Sync + 'static {
     /// The next 64 random bits.
     fn next_u64(&self) -> u64;
 }
 
-/// Conveniences over [`Chance`].
-pub trait ChanceExt: Chance {
+/// Conveniences over [`Rng`].
+pub trait RngExt: Rng {
     /// A new task id.
     fn task_id(&self, now: Timestamp) -> TaskId {
         let (a, b) = (self.next_u64().to_le_bytes(), self.next_u64().to_le_bytes());
@@ -62,4 +62,4 @@ pub trait ChanceExt: Chance {
     }
 }
 
-impl<C: Chance + ?Sized> ChanceExt for C {}
+impl<C: Rng + ?Sized> RngExt for C {}

@@ -20,32 +20,32 @@ pub mod task_ledger;
 pub mod witness;
 
 pub use caps::{CapUnknown, NoCaps, StoreCaps};
-pub use clock::{Chance, ChanceExt, Clock, ClockWitness};
+pub use clock::{Clock, ClockWitness, Rng, RngExt};
 pub use crash::{CrashPoint, crash_point};
-pub use planted::{Planted, planted};
+pub use planted::{PlantedBug, planted};
 pub use processor::{
-    Attempt, FailureClass, FollowUp, Lease, NotedFate, Outcome, ProcessorError, Registry, TaskProcessor,
-    TaskProcessorFactory,
+    Attempt, DeliveryLease, FailureClass, FollowUp, ItemOutcomeNote, ProcessorError, Registry, TaskOutcome,
+    TaskProcessor, TaskProcessorFactory,
 };
 pub use queue::{
-    BatchReport, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind, QueueLimits, Receipt,
-    TaskQueue,
+    BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError, QueueErrorKind,
+    QueueLimits, Receipt, TaskQueue,
 };
-pub use statistics::{Awaited, InHand, OpenWrite, Question, Statistics, Transferring, WriteProgress};
+pub use statistics::{ActiveTransfer, PendingCall, PendingWrite, Statistics, StoreWait, TransferGuard, WriteProgress};
 pub use store::{
-    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, LeftOut, ListPage, Listed,
-    Listing, Origin, Place, Presence, Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError,
-    StoreErrorKind, Stores, When, Written, holds_anything, is_one_thing,
+    Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, LeftOutEntries,
+    ListEntry, ListPage, Listing, OpenItem, Place, Precondition, Presence, PutRequest, PutResult, RefusalReason,
+    Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, holds_anything, is_one_thing,
 };
-pub use table::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
-pub use task_ledger::{EndedTask, Subject, subject_of};
+pub use table::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
+pub use task_ledger::{EndedTask, SubjectHash, subject_of};
 pub use witness::tell_slots;
 
 /// Any error, kept as the source of a port's own.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error with the whole chain of its sources, on one line, as logs, histories and reports give it.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -7,9 +7,9 @@ macro_rules! bugs {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         /// A deliberate bug.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Planted { $($(#[$doc])* $name,)* }
+        pub enum PlantedBug { $($(#[$doc])* $name,)* }
 
-        impl Planted {
+        impl PlantedBug {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
@@ -148,19 +148,19 @@ bugs! {
 mod on {
     use std::cell::Cell;
 
-    use super::Planted;
+    use super::PlantedBug;
 
     std::thread_local! {
-        static BUG: Cell<Option<Planted>> = const { Cell::new(None) };
+        static BUG: Cell<Option<PlantedBug>> = const { Cell::new(None) };
     }
 
     /// Whether this thread runs with the bug. Only the simulator ever plants one.
-    pub fn planted(bug: Planted) -> bool {
+    pub fn planted(bug: PlantedBug) -> bool {
         BUG.get() == Some(bug)
     }
 
     /// Plants a bug in this thread, or takes it out again.
-    pub fn plant(bug: Option<Planted>) {
+    pub fn plant(bug: Option<PlantedBug>) {
         BUG.set(bug);
     }
 }
@@ -172,6 +172,6 @@ pub use on::{plant, planted};
 #[cfg(not(feature = "trials"))]
 #[inline(always)]
 #[allow(clippy::inline_always)] // so that not even the call is left
-pub const fn planted(_: Planted) -> bool {
+pub const fn planted(_: PlantedBug) -> bool {
     false
 }

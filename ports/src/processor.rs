@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{Envelope, Fate, Monotonic, QueueName, SpaceId, StoreAddress, Task};
+use mill_model::{Envelope, ItemOutcome, Monotonic, QueueName, SpaceId, StoreAddress, Task};
 use tokio_util::sync::CancellationToken;
 
 use crate::BoxError;
 use crate::clock::Clock;
-use crate::planted::{Planted, planted};
+use crate::planted::{PlantedBug, planted};
 
 /// Recognises tasks of its kind and makes one processor for each.
 pub trait TaskProcessorFactory: fmt::Debug + Send + Sync + 'static {
@@ -37,7 +37,7 @@ pub trait TaskProcessor: Send {
     fn subject(&self) -> String;
 
     /// Does it. The future may be dropped at any await; what it had begun then counts for nothing.
-    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError>;
+    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError>;
 }
 
 /// The factories by which a workman knows what to do with a task; the first that recognises it is taken.
@@ -80,24 +80,24 @@ pub struct Attempt {
     /// Cancelled when the workman stops at once or the delivery's lease is lost.
     pub cancelled: CancellationToken,
     /// Until when the lease is known to hold.
-    pub lease: Lease,
+    pub lease: DeliveryLease,
     /// What became of the task's item.
-    pub fate: NotedFate,
+    pub fate: ItemOutcomeNote,
 }
 
 /// What a processor notes of the item that its task is about, if it is about one. It is counted when the task is settled and
 /// acknowledged, so once, and not at all when the attempt comes to nothing.
 #[derive(Debug, Clone, Default)]
-pub struct NotedFate(Arc<OnceLock<Fate>>);
+pub struct ItemOutcomeNote(Arc<OnceLock<ItemOutcome>>);
 
-impl NotedFate {
+impl ItemOutcomeNote {
     /// Notes it, once it is so. A second note of the same attempt is not taken.
-    pub fn note(&self, fate: Fate) {
+    pub fn note(&self, fate: ItemOutcome) {
         let _ = self.0.set(fate);
     }
 
     /// What was noted.
-    pub fn get(&self) -> Option<Fate> {
+    pub fn get(&self) -> Option<ItemOutcome> {
         self.0.get().copied()
     }
 }
@@ -118,7 +118,7 @@ impl Attempt {
     /// # Errors
     /// [`FailureClass::LeaseLost`] when another workman may have the task by now, or the workman is stopping.
     pub fn may_act(&self) -> Result<(), ProcessorError> {
-        if (self.cancelled.is_cancelled() || !self.lease.holds()) && !planted(Planted::LostLeaseIgnored) {
+        if (self.cancelled.is_cancelled() || !self.lease.holds()) && !planted(PlantedBug::LostLeaseIgnored) {
             return Err(ProcessorError {
                 class: FailureClass::LeaseLost,
                 message: "the task's lease ended before its next side effect".into(),
@@ -131,14 +131,14 @@ impl Attempt {
 
 /// Until when a delivery is surely hidden from others; extended by the heartbeat while the attempt runs.
 #[derive(Debug, Clone)]
-pub struct Lease {
+pub struct DeliveryLease {
     clock: Arc<dyn Clock>,
     deadline: Arc<std::sync::atomic::AtomicU64>,
     /// What else must last for the attempt to act: its permits at stores.
-    permits: Arc<OnceLock<Vec<Lease>>>,
+    permits: Arc<OnceLock<Vec<DeliveryLease>>>,
 }
 
-impl Lease {
+impl DeliveryLease {
     /// A lease until `deadline`.
     pub fn until(clock: Arc<dyn Clock>, deadline: Monotonic) -> Self {
         let lease = Self { clock, deadline: Arc::default(), permits: Arc::default() };
@@ -184,7 +184,7 @@ impl Lease {
 
 /// What a processor answers; an error is the fourth answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum TaskOutcome {
     /// The work is done, and durable. The follow-ups are sent before the task is acknowledged.
     Done {
         /// Tasks that follow from it.
@@ -204,7 +204,7 @@ pub enum Outcome {
     },
 }
 
-impl Outcome {
+impl TaskOutcome {
     /// Done, and nothing follows.
     pub fn done() -> Self {
         Self::Done { follow_ups: Vec::new() }

@@ -28,7 +28,7 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// An error means that nothing is known of any of them: some may be in the queue.
-    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError>;
+    async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError>;
 
     /// Takes up to `max` visible bodies (at most `limits().batch_max`) and hides each for `visibility`.
     ///
@@ -40,7 +40,7 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        self.receive_but(&PassedOver::default(), max, visibility, wait).await
+        self.receive_but(&ExcludedAccounts::default(), max, visibility, wait).await
     }
 
     /// Does as [`receive`](Self::receive) does, but brings nothing of the accounts that are passed over and does not count them
@@ -50,7 +50,7 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     /// `limits().passes_over_accounts` is not so, it is an ordinary receive.
     async fn receive_but(
         &self,
-        passed_over: &PassedOver,
+        passed_over: &ExcludedAccounts,
         max: NonZeroU32,
         visibility: Duration,
         wait: Duration,
@@ -60,7 +60,7 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     ///
     /// Answers for each receipt, in order: the new deadline, rounded early, or why not
     /// ([`QueueErrorKind::ReceiptExpired`] once it is no longer in flight, as far as the back end can tell).
-    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError>;
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError>;
 
     /// Makes deliveries visible again at once. Their receive counts stay.
     async fn release(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError>;
@@ -69,7 +69,7 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     async fn acknowledge(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError>;
 
     /// Roughly how many bodies there are.
-    async fn depth(&self) -> Result<Depth, QueueError>;
+    async fn depth(&self) -> Result<QueueDepth, QueueError>;
 
     /// Roughly how many bodies of an account there are: visible, delayed and in flight. `None` where that cannot be told.
     async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
@@ -80,7 +80,7 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
 
 /// Accounts of which a receive is to bring nothing.
 #[derive(Debug, Clone, Default)]
-pub struct PassedOver {
+pub struct ExcludedAccounts {
     /// Who they are, if any.
     pub accounts: BTreeSet<AccountId>,
     /// Cancelled once others are to be.
@@ -89,7 +89,7 @@ pub struct PassedOver {
 
 /// A body to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
+pub struct OutgoingMessage {
     /// Whose it is; back ends with fair queues serve accounts in turn by it.
     pub group: AccountId,
     /// The body, opened only by `model`.
@@ -156,11 +156,11 @@ impl BatchReport {
 }
 
 /// For each receipt, in order, its new deadline or why it has none.
-pub type Extended = Vec<Result<Monotonic, QueueError>>;
+pub type ExtendResults = Vec<Result<Monotonic, QueueError>>;
 
 /// Roughly how many bodies a queue holds; back ends may be late and inexact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Depth {
+pub struct QueueDepth {
     /// Ready to be received.
     pub visible: u64,
     /// Received and not yet acknowledged.
@@ -168,10 +168,10 @@ pub struct Depth {
     /// Sent with a delay that has not passed.
     pub delayed: u64,
     /// Age of the oldest body, if the back end tells.
-    pub oldest: Option<Duration>,
+    pub oldest_age: Option<Duration>,
 }
 
-impl Depth {
+impl QueueDepth {
     /// All of them.
     pub fn total(&self) -> u64 {
         self.visible + self.in_flight + self.delayed

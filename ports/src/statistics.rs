@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mill_model::{Fates, Monotonic, RunSum, StoreAddress, SurveySum, TaskId, Totals, Work};
+use mill_model::{ItemOutcomes, Monotonic, RunSum, RunTotals, StoreAddress, SurveySum, TaskId, WorkCounts};
 
-use crate::task_ledger::{EndedTask, TaskLedger};
+use crate::task_ledger::{EndedTask, RunTasks};
 
 /// Counters shared by everything that works in one process. Each is a sum since the start.
 #[derive(Debug, Default)]
 pub struct Statistics {
     survey: Mutex<SurveySum>,
-    tasks: Mutex<TaskLedger>,
-    work: Mutex<Work>,
+    tasks: Mutex<RunTasks>,
+    work: Mutex<WorkCounts>,
     /// Tasks that a producer has sent: of items, and of spaces.
     pub sent: AtomicU64,
     /// Tasks that came to their end, done or dead-lettered, and were acknowledged.
@@ -22,9 +22,9 @@ pub struct Statistics {
     pub bytes_queued: AtomicU64,
     /// Content bytes of transfers begun and not yet ended.
     pub bytes_moving: AtomicU64,
-    in_hand: Mutex<BTreeMap<u64, Arc<InHand>>>,
+    active: Mutex<BTreeMap<u64, Arc<ActiveTransfer>>>,
     next: AtomicU64,
-    awaited: Mutex<BTreeMap<StoreAddress, Awaited>>,
+    awaited: Mutex<BTreeMap<StoreAddress, StoreWait>>,
     /// How often stores have answered.
     pub answers: AtomicU64,
     /// What stores were asked and have not answered: whom each question went to.
@@ -37,7 +37,7 @@ pub struct Statistics {
 
 /// Why work waits for a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Awaited {
+pub struct StoreWait {
     /// What the store answered last.
     pub reason: String,
     /// Whether its trouble may pass by itself. Else a person must act.
@@ -46,7 +46,7 @@ pub struct Awaited {
 
 /// One transfer going on.
 #[derive(Debug)]
-pub struct InHand {
+pub struct ActiveTransfer {
     /// What is transferred: `account/space/item`.
     pub subject: String,
     /// Its size in bytes.
@@ -69,12 +69,12 @@ impl Statistics {
     }
 
     /// Adds what a survey made of some entries.
-    pub fn surveyed(&self, sum: SurveySum) {
+    pub fn add_survey(&self, sum: SurveySum) {
         *locked(&self.survey) += sum;
     }
 
     /// Counts what is neither an entry's class nor an item's fate.
-    pub fn count(&self, count: impl FnOnce(&mut Work)) {
+    pub fn count(&self, count: impl FnOnce(&mut WorkCounts)) {
         count(&mut locked(&self.work));
     }
 
@@ -100,38 +100,38 @@ impl Statistics {
     }
 
     /// The sums of the run that was [begun](Self::begin_run): the fates are those of its own tasks.
-    pub fn totals_of_run(&self) -> Totals {
+    pub fn totals_of_run(&self) -> RunTotals {
         let fates = locked(&self.tasks).fates();
-        Totals { sum: RunSum { survey: *locked(&self.survey), fates }, work: *locked(&self.work) }
+        RunTotals { sum: RunSum { survey: *locked(&self.survey), fates }, work: *locked(&self.work) }
     }
 
     /// What became of the items of tasks that another run had sent.
-    pub fn fates_of_others(&self) -> Fates {
+    pub fn outcomes_of_others(&self) -> ItemOutcomes {
         locked(&self.tasks).others()
     }
 
     /// The sums now, whoever sent the tasks that ended here.
-    pub fn totals(&self) -> Totals {
+    pub fn totals(&self) -> RunTotals {
         let mut totals = self.totals_of_run();
         totals.sum.fates += locked(&self.tasks).others();
         totals
     }
 
-    /// Notes a transfer until the guard is dropped. Its bytes count as durable only by [`Transferring::durable`].
-    pub fn transfer(self: &Arc<Self>, subject: impl FnOnce() -> String, size: u64) -> Transferring {
+    /// Notes a transfer until the guard is dropped. Its bytes count as durable only by [`TransferGuard::durable`].
+    pub fn begin_transfer(self: &Arc<Self>, subject: impl FnOnce() -> String, size: u64) -> TransferGuard {
         /// Smaller ones are over before anyone could read their names.
         const SHOWN_FROM_BYTES: u64 = 4 << 20;
         let key = self.next.fetch_add(1, Relaxed);
-        let in_hand = (size >= SHOWN_FROM_BYTES).then(|| {
-            let entry = Arc::new(InHand { subject: subject(), size, moved: AtomicU64::new(0) });
-            locked(&self.in_hand).insert(key, entry.clone());
+        let active = (size >= SHOWN_FROM_BYTES).then(|| {
+            let entry = Arc::new(ActiveTransfer { subject: subject(), size, moved: AtomicU64::new(0) });
+            locked(&self.active).insert(key, entry.clone());
             entry
         });
-        Transferring { statistics: self.clone(), key, in_hand, moved: AtomicU64::new(0) }
+        TransferGuard { statistics: self.clone(), key, active, moved: AtomicU64::new(0) }
     }
 
     /// Notes that work waits for a store.
-    pub fn await_store(&self, store: &StoreAddress, awaited: Awaited) {
+    pub fn note_store_wait(&self, store: &StoreAddress, awaited: StoreWait) {
         locked(&self.awaited).insert(store.clone(), awaited);
     }
 
@@ -142,25 +142,25 @@ impl Statistics {
     }
 
     /// The stores for which work waits.
-    pub fn awaited(&self) -> BTreeMap<StoreAddress, Awaited> {
+    pub fn store_waits(&self) -> BTreeMap<StoreAddress, StoreWait> {
         locked(&self.awaited).clone()
     }
 
     /// Notes that a store is asked something, until the question is dropped.
-    pub fn ask(&self, store: &StoreAddress) -> Question<'_> {
+    pub fn begin_call(&self, store: &StoreAddress) -> PendingCall<'_> {
         let key = self.next.fetch_add(1, Relaxed);
         locked(&self.asked).insert(key, store.clone());
-        Question { statistics: self, key }
+        PendingCall { statistics: self, key }
     }
 
     /// Notes that nobody waits any more for the answer to a question to a store, until this is dropped: with the question.
-    pub fn leave(self: &Arc<Self>, store: &StoreAddress) -> LeftQuestion {
+    pub fn abandon_call(self: &Arc<Self>, store: &StoreAddress) -> AbandonedCall {
         *locked(&self.left).entry(store.clone()).or_default() += 1;
-        LeftQuestion { statistics: self.clone(), store: store.clone() }
+        AbandonedCall { statistics: self.clone(), store: store.clone() }
     }
 
     /// The stores that have not answered all that they were asked, and whose answers are waited for.
-    pub fn asked(&self) -> BTreeSet<StoreAddress> {
+    pub fn pending_calls(&self) -> BTreeSet<StoreAddress> {
         let mut open: BTreeMap<StoreAddress, usize> = BTreeMap::new();
         for store in locked(&self.asked).values() {
             *open.entry(store.clone()).or_default() += 1;
@@ -171,14 +171,14 @@ impl Statistics {
     }
 
     /// Notes that a store is asked to write, until this is dropped.
-    pub fn write(self: &Arc<Self>, store: &StoreAddress, now: Monotonic) -> OpenWrite {
+    pub fn begin_write(self: &Arc<Self>, store: &StoreAddress, now: Monotonic) -> PendingWrite {
         let key = self.next.fetch_add(1, Relaxed);
         locked(&self.writes).insert(key, (store.clone(), Some(now)));
-        OpenWrite(WriteProgress { statistics: self.clone(), key })
+        PendingWrite(WriteProgress { statistics: self.clone(), key })
     }
 
     /// The stores that are waited for to write, and since when at the longest.
-    pub fn writes(&self) -> BTreeMap<StoreAddress, Monotonic> {
+    pub fn pending_writes(&self) -> BTreeMap<StoreAddress, Monotonic> {
         let mut oldest = BTreeMap::new();
         for (store, since) in locked(&self.writes).values() {
             if let Some(since) = *since {
@@ -189,19 +189,19 @@ impl Statistics {
     }
 
     /// The larger transfers going on, oldest first.
-    pub fn in_hand(&self) -> Vec<Arc<InHand>> {
-        locked(&self.in_hand).values().cloned().collect()
+    pub fn active_transfers(&self) -> Vec<Arc<ActiveTransfer>> {
+        locked(&self.active).values().cloned().collect()
     }
 }
 
 /// A question for whose answer nobody waits any more.
 #[derive(Debug)]
-pub struct LeftQuestion {
+pub struct AbandonedCall {
     statistics: Arc<Statistics>,
     store: StoreAddress,
 }
 
-impl Drop for LeftQuestion {
+impl Drop for AbandonedCall {
     fn drop(&mut self) {
         let mut left = locked(&self.statistics.left);
         if let Some(count) = left.get_mut(&self.store) {
@@ -215,19 +215,19 @@ impl Drop for LeftQuestion {
 
 /// A question to a store, open until this is dropped.
 #[derive(Debug)]
-pub struct Question<'s> {
+pub struct PendingCall<'s> {
     statistics: &'s Statistics,
     key: u64,
 }
 
-impl Question<'_> {
+impl PendingCall<'_> {
     /// Counts the answer.
     pub fn answered(self) {
         self.statistics.answers.fetch_add(1, Relaxed);
     }
 }
 
-impl Drop for Question<'_> {
+impl Drop for PendingCall<'_> {
     fn drop(&mut self) {
         locked(&self.statistics.asked).remove(&self.key);
     }
@@ -235,16 +235,16 @@ impl Drop for Question<'_> {
 
 /// A write that a store was asked for, open until this is dropped.
 #[derive(Debug)]
-pub struct OpenWrite(WriteProgress);
+pub struct PendingWrite(WriteProgress);
 
-impl OpenWrite {
+impl PendingWrite {
     /// Where it is noted how the write goes on.
     pub fn progress(&self) -> WriteProgress {
         self.0.clone()
     }
 }
 
-impl Drop for OpenWrite {
+impl Drop for PendingWrite {
     fn drop(&mut self) {
         locked(&self.0.statistics.writes).remove(&self.0.key);
     }
@@ -277,20 +277,20 @@ impl WriteProgress {
 
 /// Keeps a transfer among those in hand.
 #[derive(Debug)]
-pub struct Transferring {
+pub struct TransferGuard {
     statistics: Arc<Statistics>,
     key: u64,
-    in_hand: Option<Arc<InHand>>,
+    active: Option<Arc<ActiveTransfer>>,
     moved: AtomicU64,
 }
 
-impl Transferring {
+impl TransferGuard {
     /// Counts bytes that have passed.
     pub fn moved(&self, bytes: u64) {
         self.moved.fetch_add(bytes, Relaxed);
         self.statistics.bytes_moving.fetch_add(bytes, Relaxed);
-        if let Some(in_hand) = &self.in_hand {
-            in_hand.moved.fetch_add(bytes, Relaxed);
+        if let Some(active) = &self.active {
+            active.moved.fetch_add(bytes, Relaxed);
         }
     }
 
@@ -300,11 +300,11 @@ impl Transferring {
     }
 }
 
-impl Drop for Transferring {
+impl Drop for TransferGuard {
     fn drop(&mut self) {
         self.statistics.bytes_moving.fetch_sub(self.moved.load(Relaxed), Relaxed);
-        if self.in_hand.is_some() {
-            locked(&self.statistics.in_hand).remove(&self.key);
+        if self.active.is_some() {
+            locked(&self.statistics.active).remove(&self.key);
         }
     }
 }

@@ -15,22 +15,22 @@ use mill_model::{
 };
 
 use crate::BoxError;
-use crate::planted::{Planted, planted};
+use crate::planted::{PlantedBug, planted};
 
 /// `Absent` is a definite no from a store (for items: from a space) that answers; everything else is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Presence<T> {
     /// It is there.
-    Here(T),
+    Present(T),
     /// It is surely not there.
     Absent,
 }
 
 impl<T> Presence<T> {
     /// What is there, if anything.
-    pub fn here(self) -> Option<T> {
+    pub fn present(self) -> Option<T> {
         match self {
-            Self::Here(found) => Some(found),
+            Self::Present(found) => Some(found),
             Self::Absent => None,
         }
     }
@@ -38,7 +38,7 @@ impl<T> Presence<T> {
     /// The same about what is there.
     pub fn as_ref(&self) -> Presence<&T> {
         match self {
-            Self::Here(found) => Presence::Here(found),
+            Self::Present(found) => Presence::Present(found),
             Self::Absent => Presence::Absent,
         }
     }
@@ -82,7 +82,7 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
         item: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError>;
+    ) -> Result<Presence<OpenItem>, StoreError>;
 
     /// Opens an item to be read whole, in the state `if_version`, past every cache of this host: the bytes are those that
     /// the device or service gives, not those that somebody meant to write. Comparisons that prove a copy read so.
@@ -95,7 +95,7 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
         &self,
         item: &ItemAddress,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.open(item, None, if_version).await
     }
 
@@ -122,7 +122,7 @@ pub trait SourceStore: fmt::Debug + Send + Sync + 'static {
     /// Where an item stands in the service behind this store, for a destination of the same service that may
     /// [take](DestinationStore::take) it by itself. `None` where there is no such service, or where it keeps nothing of
     /// these `facts` by which it could judge what it took.
-    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+    fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
         let _ = (item, facts);
         None
     }
@@ -140,7 +140,13 @@ pub trait DestinationStore: SourceStore {
     /// # Errors
     /// [`StoreErrorKind::Precondition`] when `when` does not hold; [`StoreErrorKind::Refused`] for what the back end
     /// cannot hold.
-    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError>;
+    async fn put(
+        &self,
+        item: &ItemAddress,
+        content: &PutRequest,
+        when: &Precondition,
+        body: Body,
+    ) -> Result<PutResult, StoreError>;
 
     /// Writes an item whole or not at all, durably before it answers, with bytes that the service behind both stores brings
     /// by itself: those of the state that the origin was told of, judged by the service by a checksum that it kept of them.
@@ -149,14 +155,14 @@ pub trait DestinationStore: SourceStore {
     /// # Errors
     /// [`StoreErrorKind::Precondition`] when `when` does not hold, or the origin is not in that state any more;
     /// [`StoreErrorKind::Damaged`] when its bytes are not those of the checksum; as [`put`](Self::put) else.
-    async fn take(
+    async fn server_side_copy(
         &self,
         item: &ItemAddress,
-        content: &Content,
-        when: &When,
-        origin: &Origin,
-        going: Going<'_>,
-    ) -> Result<Option<Written>, StoreError> {
+        content: &PutRequest,
+        when: &Precondition,
+        origin: &CopySource,
+        going: CopyProgress<'_>,
+    ) -> Result<Option<PutResult>, StoreError> {
         let _ = (item, content, when, origin, going);
         Ok(None)
     }
@@ -169,15 +175,15 @@ pub trait DestinationStore: SourceStore {
         &self,
         item: &ItemAddress,
         properties: &Properties,
-        when: &When,
-    ) -> Result<Written, StoreError>;
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError>;
 
-    /// Gives something another spelling of its name, in a store that takes the two for [one](Refusal::Twin): a change of case
+    /// Gives something another spelling of its name, in a store that takes the two for [one](RefusalReason::Twin): a change of case
     /// alone, say. `false` where there is no such thing.
     ///
     /// # Errors
     /// [`StoreErrorKind::Precondition`] when the item that was compared is not in the state that was compared;
-    /// [`Refusal::Twin`] where both are there, or the store keeps the spelling as it is.
+    /// [`RefusalReason::Twin`] where both are there, or the store keeps the spelling as it is.
     async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
         let _ = (space, respelling);
         Ok(false)
@@ -185,7 +191,7 @@ pub trait DestinationStore: SourceStore {
 
     /// Removes what writers that died left unfinished, as far as it is surely theirs; to be called once when a store is
     /// opened to be written. Where it cannot be done it is left for another time.
-    async fn tidy(&self) {}
+    async fn remove_stale_uploads(&self) {}
 }
 
 /// A destination from which items and spaces can be deleted. Only tasks of the kind `remove` hold one.
@@ -201,7 +207,7 @@ pub trait DeletableStore: DestinationStore {
     ///
     /// # Errors
     /// [`StoreErrorKind::Precondition`] when `when` does not hold.
-    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError>;
+    async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError>;
 }
 
 /// How a processor gets "store 2 of this account".
@@ -231,7 +237,7 @@ pub trait Stores: fmt::Debug + Send + Sync + 'static {
     /// where it is not there yet, so that it can be nobody's: ask again once it was made, before anything is written into it.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Refused`] with [`Refusal::AnothersDestination`] when it is another's.
+    /// [`StoreErrorKind::Refused`] with [`RefusalReason::AnothersDestination`] when it is another's.
     async fn keep(
         &self,
         account: &AccountId,
@@ -255,7 +261,7 @@ impl dyn Stores + '_ {
         source: &StoreId,
         destination: &StoreId,
     ) -> Result<(), StoreError> {
-        if planted(Planted::OverlapByText) && source != destination {
+        if planted(PlantedBug::OverlapByText) && source != destination {
             return Ok(());
         }
         self.apart(account, source, destination).await
@@ -264,7 +270,7 @@ impl dyn Stores + '_ {
 
 /// The one place where concurrency is decided: in which state a write may meet the item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum When {
+pub enum Precondition {
     /// Any.
     Always,
     /// It must not be there.
@@ -289,7 +295,7 @@ pub struct Respelling {
 
 /// What is to be written of an item, its bytes apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Content {
+pub struct PutRequest {
     /// How many bytes will come.
     pub size: u64,
     /// All its properties.
@@ -304,7 +310,7 @@ pub struct Capabilities {
     pub transfers_max: Option<u32>,
     /// Whether listings give versions that tell the same as `head`'s.
     pub versions_in_listings: bool,
-    /// Whether `When::VersionIs` is decided by the store itself (else check and write under Mill's own lock).
+    /// Whether `Precondition::VersionIs` is decided by the store itself (else check and write under Mill's own lock).
     pub native_conditions: bool,
     /// Whether a version names the very thing: items of one version are one, in two stores too, as a file that both link to.
     pub versions_name_things: bool,
@@ -353,14 +359,14 @@ pub struct SpaceFacts {
 }
 
 /// An item opened for reading.
-pub struct Reading {
+pub struct OpenItem {
     /// Its facts in the state that is read.
     pub facts: ItemFacts,
     /// The bytes.
     pub body: Body,
 }
 
-impl fmt::Debug for Reading {
+impl fmt::Debug for OpenItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reading").field("facts", &self.facts).finish_non_exhaustive()
     }
@@ -368,13 +374,13 @@ impl fmt::Debug for Reading {
 
 /// Told how many bytes more a service has brought, and says whether to go on: asked a last time, with none, right before the
 /// item appears. Where it says no, nothing is written, and the call ends in an error.
-pub type Going<'a> = &'a (dyn Fn(u64) -> bool + Send + Sync);
+pub type CopyProgress<'a> = &'a (dyn Fn(u64) -> bool + Send + Sync);
 
 /// An item's place in a service, in one state. What it holds is the affair of the adapters of that service alone.
 #[derive(Clone)]
-pub struct Origin(Arc<dyn Any + Send + Sync>);
+pub struct CopySource(Arc<dyn Any + Send + Sync>);
 
-impl Origin {
+impl CopySource {
     /// The place, in the adapter's own form.
     pub fn new(place: impl Any + Send + Sync) -> Self {
         Self(Arc::new(place))
@@ -386,7 +392,7 @@ impl Origin {
     }
 }
 
-impl fmt::Debug for Origin {
+impl fmt::Debug for CopySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Origin")
     }
@@ -403,7 +409,7 @@ pub struct ByteRange {
 
 /// What a write left.
 #[derive(Debug, Clone)]
-pub struct Written {
+pub struct PutResult {
     /// The item's state now.
     pub version: Version,
     /// The checksums that the store itself computed; may be empty.
@@ -427,7 +433,7 @@ pub struct Place {
 #[derive(Debug, Clone)]
 pub struct ListPage {
     /// What was found; may be empty.
-    pub entries: Vec<Listed>,
+    pub entries: Vec<ListEntry>,
     /// The places that were entered for this page. The first page of a listing has the place with an empty path.
     pub places: Vec<Place>,
     /// Whether the listing is complete with this page.
@@ -440,25 +446,25 @@ pub struct SpaceList {
     /// All spaces, in order.
     pub spaces: Vec<SpaceId>,
     /// What stands beside them and can be no space.
-    pub left_out: LeftOut,
+    pub left_out: LeftOutEntries,
 }
 
 /// Entries of a store that lie in no space, so that no listing of a space names them: a file or a link beside the spaces, a
 /// directory whose name can be no space's, a key without a slash.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct LeftOutEntries {
     /// The first of them by name, escaped for a message, and why.
-    pub first: Vec<(String, Refusal)>,
+    pub first: Vec<(String, RefusalReason)>,
     /// How many there are.
     pub count: u64,
 }
 
-impl LeftOut {
+impl LeftOutEntries {
     /// How many are kept by name.
     pub const NAMED_MAX: usize = 100;
 
     /// Adds an entry.
-    pub fn add(&mut self, shown: impl FnOnce() -> String, reason: Refusal) {
+    pub fn add(&mut self, shown: impl FnOnce() -> String, reason: RefusalReason) {
         self.count += 1;
         if self.first.len() < Self::NAMED_MAX {
             self.first.push((shown(), reason));
@@ -468,7 +474,7 @@ impl LeftOut {
 
 /// One entry of a listing.
 #[derive(Debug, Clone)]
-pub enum Listed {
+pub enum ListEntry {
     /// A content item. Its facts may lack properties.
     Item(ContentId, ItemFacts),
     /// Something that cannot be a content item; reported by name, never skipped.
@@ -476,7 +482,7 @@ pub enum Listed {
         /// Its name, escaped for a message.
         shown: String,
         /// Why.
-        reason: Refusal,
+        reason: RefusalReason,
     },
     /// A directory that was named and could not be entered. What lies beneath it is unknown in this pass.
     Hidden {
@@ -485,13 +491,13 @@ pub enum Listed {
     },
 }
 
-impl Listed {
+impl ListEntry {
     /// Whether it lies in `directory`, an id that ends in `/`.
     pub fn lies_in(&self, directory: &ContentId) -> bool {
         match self {
             Self::Item(id, _) => id.as_str().starts_with(directory.as_str()),
             Self::Refused { shown, .. } | Self::Hidden { shown } => {
-                shown.starts_with(&mill_model::ids::shown(directory.as_str()))
+                shown.starts_with(&mill_model::ids::escape_for_display(directory.as_str()))
             }
         }
     }
@@ -499,7 +505,7 @@ impl Listed {
 
 /// Why something cannot be an item of a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum RefusalReason {
     /// A symbolic link: what it points at may lie anywhere.
     #[error("a symbolic link")]
     SymbolicLink,
@@ -517,10 +523,10 @@ pub enum Refusal {
     Reserved,
     /// An id that this back end cannot hold.
     #[error("this store cannot hold such an id: {0}")]
-    Unholdable(String),
+    UnrepresentableId(String),
     /// A name already taken by something else, as `a` is by `a/b`.
     #[error("its place is taken by {0}")]
-    Taken(String),
+    PathConflict(String),
     /// A name that this store takes for another's, which stands there: an item's path in the space, or that of the first
     /// directory on the way to it which is spelled otherwise.
     #[error("this store takes its name for that of `{0}`")]
@@ -583,7 +589,7 @@ pub enum StoreErrorKind {
     SpaceAbsent,
     /// This item may not or cannot be held or read; trying again will not help.
     #[error("refused: {0}")]
-    Refused(Refusal),
+    Refused(RefusalReason),
     /// The condition of a write did not hold.
     #[error("the item is not in the expected state")]
     Precondition,

@@ -22,7 +22,7 @@ pub trait Table: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`TableErrorKind::Conflict`] when `when` does not hold; nothing was written then.
-    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError>;
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError>;
 
     /// Writes rows unconditionally, each whole, not all as one. Later entries of the same key win.
     ///
@@ -34,7 +34,7 @@ pub trait Table: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`TableErrorKind::Conflict`] when `when` does not hold.
-    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError>;
+    async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError>;
 
     /// Up to `limit` rows of a partition in order of their sort keys (at least one, if there is any).
     async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError>;
@@ -73,7 +73,7 @@ pub struct RowVersion(pub Box<str>);
 
 /// A condition on a row's present state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RowWhen {
+pub enum RowPrecondition {
     /// None.
     Always,
     /// There is no such row.

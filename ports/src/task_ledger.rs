@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use mill_model::{Fate, Fates, Task, TaskId};
+use mill_model::{ItemOutcome, ItemOutcomes, Task, TaskId};
 
 /// What a task is about: tasks of the same content are about the same item.
-pub type Subject = u64;
+pub type SubjectHash = u64;
 
 /// A task that was settled and acknowledged.
 #[derive(Debug, Clone, Copy)]
@@ -15,26 +15,26 @@ pub struct EndedTask {
     /// Its id.
     pub id: TaskId,
     /// What became of its item, if it was about one.
-    pub fate: Option<Fate>,
+    pub fate: Option<ItemOutcome>,
     /// What it was about, where [the statistics ask for it](crate::Statistics::asks_for_subject).
-    pub subject: Option<Subject>,
+    pub subject: Option<SubjectHash>,
 }
 
 /// Follows the tasks of one run, from before they are sent until they have ended.
 #[derive(Debug, Default)]
-pub struct TaskLedger {
+pub struct RunTasks {
     follows: bool,
     /// Whether the run whose tasks are followed has begun.
     begun: bool,
     /// Whether each is about an item.
     open: BTreeMap<TaskId, bool>,
-    fates: Fates,
-    others: Fates,
+    fates: ItemOutcomes,
+    others: ItemOutcomes,
     /// What tasks that an earlier run had sent changed in this one: the run's own task for such an item finds it equal.
-    changed_before: BTreeMap<Subject, Fate>,
+    changed_before: BTreeMap<SubjectHash, ItemOutcome>,
 }
 
-impl TaskLedger {
+impl RunTasks {
     /// Most tasks that are remembered; a run whose tasks are done by others would fill the memory.
     const OPEN_MAX: usize = 500_000;
 
@@ -75,9 +75,9 @@ impl TaskLedger {
     pub(crate) fn end(&mut self, EndedTask { id, fate, subject }: EndedTask) {
         let Some(of_item) = self.open.remove(&id) else {
             // Letters are counted when they are sent, whosever task it was.
-            let Some(fate) = fate.filter(|fate| *fate != Fate::DeadLettered) else { return };
+            let Some(fate) = fate.filter(|fate| *fate != ItemOutcome::DeadLettered) else { return };
             self.others.add(fate);
-            if let (Some(subject), Fate::Copied | Fate::Updated) = (subject, fate)
+            if let (Some(subject), ItemOutcome::Copied | ItemOutcome::Updated) = (subject, fate)
                 && self.changed_before.len() < Self::OPEN_MAX
             {
                 self.changed_before.entry(subject).and_modify(|known| *known = fate.max(*known)).or_insert(fate);
@@ -86,22 +86,22 @@ impl TaskLedger {
         };
         let Some(fate) = fate.filter(|_| of_item) else { return };
         let before = subject.and_then(|subject| self.changed_before.remove(&subject));
-        self.fates.add(before.filter(|_| fate == Fate::Unchanged).unwrap_or(fate));
+        self.fates.add(before.filter(|_| fate == ItemOutcome::Unchanged).unwrap_or(fate));
     }
 
     /// What became of the items of this run's tasks.
-    pub(crate) fn fates(&self) -> Fates {
+    pub(crate) fn fates(&self) -> ItemOutcomes {
         self.fates
     }
 
     /// What became of the items of tasks that are not this run's, or that are not followed.
-    pub(crate) fn others(&self) -> Fates {
+    pub(crate) fn others(&self) -> ItemOutcomes {
         self.others
     }
 }
 
 /// What a task is about.
-pub fn subject_of(task: &Task) -> Subject {
+pub fn subject_of(task: &Task) -> SubjectHash {
     let mut hasher = DefaultHasher::new();
     task.kind.hash(&mut hasher);
     task.account.hash(&mut hasher);
@@ -122,42 +122,42 @@ mod tests {
         TaskId::new(Timestamp::from_millis(0), [number; 10])
     }
 
-    fn ended(number: u8, fate: Fate) -> EndedTask {
+    fn ended(number: u8, fate: ItemOutcome) -> EndedTask {
         EndedTask { id: id(number), fate: Some(fate), subject: Some(u64::from(number % 100)) }
     }
 
     #[test]
     fn a_task_counts_once_however_often_it_ends() {
-        let mut ledger = TaskLedger::default();
+        let mut ledger = RunTasks::default();
         ledger.follow();
         ledger.begin_run();
         ledger.open(id(1), true);
         ledger.open(id(2), false);
         for _ in 0..3 {
-            ledger.end(ended(1, Fate::Copied));
+            ledger.end(ended(1, ItemOutcome::Copied));
             ledger.end(EndedTask { id: id(2), fate: None, subject: None });
         }
-        assert_eq!(ledger.fates(), Fates { copied: 1, ..Fates::default() });
+        assert_eq!(ledger.fates(), ItemOutcomes { copied: 1, ..ItemOutcomes::default() });
         assert_eq!(ledger.others().copied, 2, "seen, but not of this run any more");
     }
 
     #[test]
     fn tasks_of_an_earlier_run_are_no_items_of_this_one() {
-        let mut ledger = TaskLedger::default();
+        let mut ledger = RunTasks::default();
         ledger.follow();
         ledger.open(id(101), true);
         ledger.begin_run();
         (1..=3).for_each(|number| ledger.open(id(number), true));
         // The first ended for the earlier run and copied; this run's own for the same item finds it equal.
-        ledger.end(ended(101, Fate::Copied));
-        ledger.end(ended(1, Fate::Unchanged));
-        ledger.end(ended(2, Fate::Updated));
-        assert_eq!(ledger.fates(), Fates { copied: 1, updated: 1, ..Fates::default() });
+        ledger.end(ended(101, ItemOutcome::Copied));
+        ledger.end(ended(1, ItemOutcome::Unchanged));
+        ledger.end(ended(2, ItemOutcome::Updated));
+        assert_eq!(ledger.fates(), ItemOutcomes { copied: 1, updated: 1, ..ItemOutcomes::default() });
         assert_eq!(ledger.fates().items(), 2, "the third is still open");
         ledger.begin_run();
-        assert_eq!(ledger.fates(), Fates::default());
-        ledger.end(ended(3, Fate::Copied));
-        assert_eq!(ledger.fates(), Fates::default());
+        assert_eq!(ledger.fates(), ItemOutcomes::default());
+        ledger.end(ended(3, ItemOutcome::Copied));
+        assert_eq!(ledger.fates(), ItemOutcomes::default());
         assert_eq!(ledger.others().items(), 4);
     }
 

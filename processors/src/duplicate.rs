@@ -48,14 +48,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_model::{AccountId, Duplicate, Fate, ItemAddress, SpaceId, StoreAddress, StoreId, Task, TaskKind};
+use mill_model::{AccountId, Duplicate, ItemAddress, ItemOutcome, SpaceId, StoreAddress, StoreId, Task, TaskKind};
 use mill_ports::{
-    Attempt, Chance, Clock, FailureClass, Outcome, ProcessorError, Statistics, StoreError, StoreErrorKind, Stores,
-    TaskProcessor, TaskProcessorFactory, chain,
+    Attempt, Clock, FailureClass, ProcessorError, Rng, Statistics, StoreError, StoreErrorKind, Stores, TaskOutcome,
+    TaskProcessor, TaskProcessorFactory, error_chain,
 };
 use mill_records::owners::Owners;
-use mill_records::policies::PolicyBook;
-use mill_records::seals::{Pair, Seals};
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::{SpacePair, SyncProofs};
 use tracing::warn;
 
 use self::claims::Claims;
@@ -73,17 +73,17 @@ use crate::tries::Tries;
 #[derive(Debug)]
 pub struct Deps {
     /// Today's policies.
-    pub policies: Arc<PolicyBook>,
+    pub policies: Arc<PolicyRepository>,
     /// All accounts' stores.
     pub stores: Arc<dyn Stores>,
     /// What was proven in sync.
-    pub seals: Seals,
+    pub seals: SyncProofs,
     /// Which source a destination space belongs to.
     pub owners: Owners,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Jitter.
-    pub chance: Arc<dyn Chance>,
+    pub chance: Arc<dyn Rng>,
     /// Counts bytes and what is under way. What became of an item is noted in the attempt, and counted by the workman.
     pub statistics: Arc<Statistics>,
     /// Takes the names of what cannot be copied.
@@ -144,7 +144,7 @@ impl TaskProcessorFactory for DuplicateFactory {
         Ok(Box::new(DuplicateProcessor {
             room: self.room.clone(),
             item: item.map(|id| ItemAddress { space: space.clone(), id }),
-            pair: Pair { account, source, destination, space },
+            pair: SpacePair { account, source, destination, space },
         }))
     }
 }
@@ -153,7 +153,7 @@ impl TaskProcessorFactory for DuplicateFactory {
 #[derive(Debug)]
 pub struct DuplicateProcessor {
     room: Arc<Room>,
-    pair: Pair,
+    pair: SpacePair,
     /// The item, or `None` for the space itself.
     item: Option<ItemAddress>,
 }
@@ -161,7 +161,7 @@ pub struct DuplicateProcessor {
 #[async_trait]
 impl TaskProcessor for DuplicateProcessor {
     fn stores(&self) -> Vec<StoreAddress> {
-        let Pair { account, source, destination, .. } = &self.pair;
+        let SpacePair { account, source, destination, .. } = &self.pair;
         vec![address(account, source), address(account, destination)]
     }
 
@@ -176,14 +176,14 @@ impl TaskProcessor for DuplicateProcessor {
         }
     }
 
-    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
+    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
         let outcome = match self.look(attempt).await {
             Ok(()) => {
                 let now = self.room.deps.clock.monotonic();
                 self.room.slow_items.served((&self.stores(), &self.pair.space), &self.subject(), now);
-                Outcome::done()
+                TaskOutcome::done()
             }
-            Err(Stop::Outcome(outcome)) => outcome,
+            Err(Stop::TaskOutcome(outcome)) => outcome,
             Err(Stop::Refused { reason }) => self.refused(attempt, reason),
             Err(Stop::Failed { class, source }) => return Err(fate::failed(class, &self.subject(), source)),
             Err(Stop::Store(error)) => {
@@ -207,12 +207,12 @@ impl DuplicateProcessor {
         let policy = match today::ask(&self.room.deps.policies, &self.pair).await {
             Today::Covers(policy) => policy,
             Today::Discard { reason } => {
-                attempt.fate.note(Fate::Dropped);
+                attempt.fate.note(ItemOutcome::Dropped);
                 return Err(Stop::discard(reason));
             }
             Today::Unknown { reason } => return Err(today::waits(&self.subject(), &reason)),
         };
-        let Pair { account, source, destination, .. } = &self.pair;
+        let SpacePair { account, source, destination, .. } = &self.pair;
         // Before the destination is opened: what is refused is not tidied either.
         self.room.deps.stores.ensure_apart(account, source, destination).await?;
         let sides = Sides {
@@ -242,16 +242,16 @@ impl DuplicateProcessor {
         let now = self.room.deps.clock.monotonic();
         let waited =
             self.room.slow_items.told_to_wait((&error.store, &self.pair.space), &self.subject(), now)?.as_secs();
-        let said = error.source.as_ref().map_or_else(String::new, |source| format!(": {}", chain(&**source)));
+        let said = error.source.as_ref().map_or_else(String::new, |source| format!(": {}", error_chain(&**source)));
         Some(format!("for {waited} s store `{}` asked to slow down at each try, and served others{said}", error.store))
     }
 
-    fn refused(&self, attempt: &Attempt, reason: String) -> Outcome {
+    fn refused(&self, attempt: &Attempt, reason: String) -> TaskOutcome {
         let subject = self.subject();
         warn!(reason, "refused");
-        attempt.fate.note(Fate::Refused);
+        attempt.fate.note(ItemOutcome::Refused);
         self.room.deps.refusals.note(Refused { subject, reason: reason.clone() });
-        Outcome::Discard { reason }
+        TaskOutcome::Discard { reason }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a store's failure means for the task: the one place that decides.
 
-use mill_ports::{FailureClass, ProcessorError, Refusal, StoreError, StoreErrorKind, chain};
+use mill_ports::{FailureClass, ProcessorError, RefusalReason, StoreError, StoreErrorKind, error_chain};
 
 /// What becomes of a task that met a store's failure.
 #[derive(Debug)]
@@ -22,7 +22,8 @@ impl ErrorMeaning {
             (None, kind) => {
                 let refusal = refusal(kind);
                 // The store's own words, unless they are said already.
-                let said = error.source.as_ref().map(|source| chain(&**source)).filter(|said| !refusal.contains(said));
+                let said =
+                    error.source.as_ref().map(|source| error_chain(&**source)).filter(|said| !refusal.contains(said));
                 let said = said.map_or_else(String::new, |said| format!(": {said}"));
                 Self::Refused { reason: format!("{refusal} (`{}` in store `{}`{said})", error.op, error.store) }
             }
@@ -59,7 +60,7 @@ pub(crate) fn class(error: &StoreError) -> Option<FailureClass> {
 /// Whether what a destination refused may be taken by it later on in the same run: the place is another item's, and
 /// that one's own delete may be on its way, as when `a` was replaced by `a/b`.
 pub(crate) fn may_give_way(error: &StoreError) -> bool {
-    matches!(error.kind, StoreErrorKind::Refused(Refusal::Taken(_) | Refusal::Twin(_)))
+    matches!(error.kind, StoreErrorKind::Refused(RefusalReason::PathConflict(_) | RefusalReason::Twin(_)))
 }
 
 /// A failure while `subject` was brought in sync.
@@ -92,7 +93,7 @@ mod tests {
             (StoreErrorKind::Damaged, Some(FailureClass::Retryable)),
             (StoreErrorKind::OnlyCached, Some(FailureClass::Retryable)),
             (StoreErrorKind::Unexpected, Some(FailureClass::Retryable)),
-            (StoreErrorKind::Refused(Refusal::NotUtf8), None),
+            (StoreErrorKind::Refused(RefusalReason::NotUtf8), None),
         ];
         for (kind, expected) in rows {
             let error =

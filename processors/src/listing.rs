@@ -2,7 +2,7 @@
 
 use futures::StreamExt as _;
 use mill_model::{ContentId, SpaceId};
-use mill_ports::{Listed, Listing, SourceStore, StoreError};
+use mill_ports::{ListEntry, Listing, SourceStore, StoreError};
 
 /// Why a listing is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ impl Entries {
     }
 
     /// The next entries; `None` only when the listing has said that it is complete.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Listed>>, ListingError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<ListEntry>>, ListingError> {
         if self.ended {
             return Ok(None);
         }
@@ -59,7 +59,7 @@ impl Entries {
             None => return Err(ListingError::BrokenOff { space: space() }),
         };
         for entry in &page.entries {
-            let Listed::Item(id, _) = entry else { continue };
+            let ListEntry::Item(id, _) = entry else { continue };
             if let Some(earlier) = self.last.replace(id.clone()).filter(|last| last >= id) {
                 return Err(ListingError::OutOfOrder { space: space(), earlier, later: id.clone() });
             }

@@ -29,13 +29,13 @@ use async_trait::async_trait;
 use mill_model::{ItemAddress, Remove, SpaceId, StoreAddress, Task, TaskKind};
 use mill_policy::StorePolicy;
 use mill_ports::{
-    Attempt, Chance, Clock, DeletableStore, FailureClass, Outcome, Planted, Presence, ProcessorError, SourceStore,
-    SpaceFacts, Statistics, Stores, TaskProcessor, TaskProcessorFactory, planted,
+    Attempt, Clock, DeletableStore, FailureClass, PlantedBug, Presence, ProcessorError, Rng, SourceStore, SpaceFacts,
+    Statistics, Stores, TaskOutcome, TaskProcessor, TaskProcessorFactory, planted,
 };
-use mill_records::delete_lists::{DeleteListError, DeleteLists, ListHead, ListOf, Versioned};
+use mill_records::delete_lists::{DeleteListError, DeleteLists, DeletionScope, ListHead, Versioned};
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
-use mill_records::policies::PolicyBook;
-use mill_records::seals::{Pair, Seals};
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::{SpacePair, SyncProofs};
 use tracing::info;
 
 use crate::fate::{self, ErrorMeaning};
@@ -47,19 +47,19 @@ use crate::tries::Tries;
 #[derive(Debug)]
 pub struct Deps {
     /// Today's policies.
-    pub policies: Arc<PolicyBook>,
+    pub policies: Arc<PolicyRepository>,
     /// All accounts' stores.
     pub stores: Arc<dyn Stores>,
     /// What may be deleted, and by whose grant.
     pub delete_lists: DeleteLists,
     /// What was proven in sync, to be forgotten of what is deleted.
-    pub seals: Seals,
+    pub seals: SyncProofs,
     /// Which source a destination space belongs to.
     pub owners: Owners,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Jitter.
-    pub chance: Arc<dyn Chance>,
+    pub chance: Arc<dyn Rng>,
     /// Counts what is done.
     pub statistics: Arc<Statistics>,
 }
@@ -97,7 +97,7 @@ impl TaskProcessorFactory for RemoveFactory {
             source: Some(error.into()),
         })?;
         let Remove { account, source, destination, space, .. } = remove.clone();
-        let pair = Pair { account, source, destination, space };
+        let pair = SpacePair { account, source, destination, space };
         Ok(Box::new(RemoveProcessor { shared: self.shared.clone(), pair, remove }))
     }
 }
@@ -106,14 +106,14 @@ impl TaskProcessorFactory for RemoveFactory {
 #[derive(Debug)]
 pub struct RemoveProcessor {
     shared: Arc<Shared>,
-    pair: Pair,
+    pair: SpacePair,
     remove: Remove,
 }
 
 /// What one attempt works with.
 struct Removal<'a> {
     shared: &'a Shared,
-    pair: &'a Pair,
+    pair: &'a SpacePair,
     remove: &'a Remove,
     attempt: &'a Attempt,
     head: Versioned<ListHead>,
@@ -138,20 +138,20 @@ impl TaskProcessor for RemoveProcessor {
         }
     }
 
-    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
+    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
         match self.look(attempt).await {
-            Ok(()) => Ok(Outcome::done()),
-            Err(Stop::Outcome(outcome)) => Ok(outcome),
+            Ok(()) => Ok(TaskOutcome::done()),
+            Err(Stop::TaskOutcome(outcome)) => Ok(outcome),
             Err(Stop::Refused { reason }) => {
                 info!(reason, "nothing is deleted");
-                Ok(Outcome::Discard { reason })
+                Ok(TaskOutcome::Discard { reason })
             }
             Err(Stop::Failed { class, source }) => Err(fate::failed(class, &self.subject(), source)),
             Err(Stop::Store(error)) => {
                 // What a store answered after the lease was lost is no news of that store.
                 attempt.may_act()?;
                 match ErrorMeaning::of(error, &self.subject()) {
-                    ErrorMeaning::Refused { reason } => Ok(Outcome::Discard { reason }),
+                    ErrorMeaning::Refused { reason } => Ok(TaskOutcome::Discard { reason }),
                     ErrorMeaning::Failed(failure) => Err(failure),
                 }
             }
@@ -161,7 +161,7 @@ impl TaskProcessor for RemoveProcessor {
 
 impl RemoveProcessor {
     fn address(&self, source: bool) -> StoreAddress {
-        let Pair { account, source: from, destination, .. } = &self.pair;
+        let SpacePair { account, source: from, destination, .. } = &self.pair;
         StoreAddress { account: account.clone(), store: if source { from } else { destination }.clone() }
     }
 
@@ -169,14 +169,15 @@ impl RemoveProcessor {
         let deps = &self.shared.deps;
         removing_policy(deps, &self.pair, &self.subject()).await?;
         let head = deps.delete_lists.head(&self.pair, self.remove.list).await.map_err(of_lists)?;
-        let Some(head) = head.filter(|head| head.record.is_granted() || planted(Planted::UngrantedListDeletes)) else {
+        let Some(head) = head.filter(|head| head.record.is_granted() || planted(PlantedBug::UngrantedListDeletes))
+        else {
             return Err(Stop::discard("its delete list is not granted, or not any more"));
         };
         self.belongs_to_source(head.record.of, attempt).await?;
-        let Pair { account, source, destination, space } = &self.pair;
+        let SpacePair { account, source, destination, space } = &self.pair;
         deps.stores.ensure_apart(account, source, destination).await?;
         attempt.may_act()?;
-        deps.stores.keep(account, destination, space, head.record.of == ListOf::Items).await?;
+        deps.stores.keep(account, destination, space, head.record.of == DeletionScope::Items).await?;
         let removal = Removal {
             shared: &self.shared,
             pair: &self.pair,
@@ -194,13 +195,13 @@ impl RemoveProcessor {
 
     /// Makes sure that the destination space is this source's, as the book says now. One of nobody is claimed for the items
     /// that the list names; it is not claimed to go as a whole.
-    async fn belongs_to_source(&self, of: ListOf, attempt: &Attempt) -> Result<(), Stop> {
+    async fn belongs_to_source(&self, of: DeletionScope, attempt: &Attempt) -> Result<(), Stop> {
         let place = DestinationSpace { store: self.address(false), space: self.pair.space.clone() };
         let asked = self.address(true);
         match self.shared.deps.owners.owner(&place).await {
             Ok(Some(owner)) if owner == asked => Ok(()),
             Ok(Some(owner)) => Err(Stop::Refused { reason: OwnerError::Owned { place, owner, asked }.to_string() }),
-            Ok(None) if of == ListOf::Items => {
+            Ok(None) if of == DeletionScope::Items => {
                 attempt.may_act()?;
                 self.shared.deps.owners.claim(&place, &asked).await.map_err(of_owners)
             }
@@ -222,7 +223,7 @@ impl Removal<'_> {
 }
 
 /// Today's policy, if it asks for the removal of what vanished.
-async fn removing_policy(deps: &Deps, pair: &Pair, subject: &str) -> Result<StorePolicy, Stop> {
+async fn removing_policy(deps: &Deps, pair: &SpacePair, subject: &str) -> Result<StorePolicy, Stop> {
     match today::ask(&deps.policies, pair).await {
         Today::Covers(policy) if policy.remove_vanished => Ok(policy),
         Today::Covers(_) => Err(Stop::discard("today's policy keeps what vanished")),
@@ -238,7 +239,7 @@ fn of_lists(error: DeleteListError) -> Stop {
 fn of_owners(error: OwnerError) -> Stop {
     match error {
         OwnerError::Table(error) => Stop::Failed { class: FailureClass::Retryable, source: error.into() },
-        other => Stop::Refused { reason: mill_ports::chain(&other) },
+        other => Stop::Refused { reason: mill_ports::error_chain(&other) },
     }
 }
 

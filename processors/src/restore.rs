@@ -8,10 +8,10 @@ use futures::StreamExt;
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress};
 use mill_ports::{
-    Body, Content, CrashPoint, DestinationStore, Listed, Presence, Reading, SourceStore, StoreError, StoreErrorKind,
-    When, chain, crash_point,
+    Body, CrashPoint, DestinationStore, ListEntry, OpenItem, Precondition, Presence, PutRequest, SourceStore,
+    StoreError, StoreErrorKind, crash_point, error_chain,
 };
-use mill_records::seals::{Pair, Seal, Seals};
+use mill_records::sync_proofs::{SpacePair, SyncProof, SyncProofs};
 use tokio::task::JoinSet;
 
 use crate::listing::{Entries, ListingError};
@@ -59,9 +59,9 @@ pub struct Restoration {
     /// Where it goes.
     pub to: Arc<dyn DestinationStore>,
     /// What was proven of this copy: under these names its items were sealed when they were written.
-    pub sealed: Vec<Pair>,
+    pub sealed: Vec<SpacePair>,
     /// The book of those seals.
-    pub seals: Seals,
+    pub seals: SyncProofs,
     /// Whether items at `to` that differ are replaced, by what is proven; else they are kept and named.
     pub overwrite: bool,
     /// Whether items whose bytes are not those that were sealed are brought back too, and such as were never sealed replace
@@ -103,7 +103,7 @@ enum Came {
 
 /// What is known of an item's bytes from when it was copied.
 enum Known {
-    Seal(Seal),
+    SyncProof(SyncProof),
     Nothing,
     /// The book of seals could not be asked.
     Unknown(String),
@@ -116,7 +116,7 @@ impl Restoration {
     /// [`RestoreError::SpaceAbsent`], which names the spaces there are; the copy's store's own.
     pub async fn has_copy(copy: &dyn SourceStore, space: &SpaceId) -> Result<(), RestoreError> {
         match copy.space(space).await? {
-            Presence::Here(_) => Ok(()),
+            Presence::Present(_) => Ok(()),
             Presence::Absent => Err(RestoreError::SpaceAbsent { space: space.clone(), known: copy.spaces().await? }),
         }
     }
@@ -144,14 +144,14 @@ impl Restoration {
             };
             for entry in page {
                 match entry {
-                    Listed::Refused { shown, reason } => {
+                    ListEntry::Refused { shown, reason } => {
                         restored.faults.push(Finding { item: shown, what: Fault::Refused(reason.to_string()) });
                     }
-                    Listed::Hidden { shown } => {
+                    ListEntry::Hidden { shown } => {
                         let why = "a directory that could not be entered".to_owned();
                         restored.faults.push(Finding { item: shown, what: Fault::Unreadable(why) });
                     }
-                    Listed::Item(id, facts) => {
+                    ListEntry::Item(id, facts) => {
                         while moving.len() >= self.at_once.get() {
                             restored.take(moving.join_next().await);
                         }
@@ -164,7 +164,7 @@ impl Restoration {
             restored.take(Some(joined));
         }
         if let Some((last, error)) = &broken {
-            let (behind, why) = (last.to_string(), chain(error));
+            let (behind, why) = (last.to_string(), error_chain(error));
             restored.faults.push(Finding { item: self.space.to_string(), what: Fault::ListingBroken { behind, why } });
         }
         self.missing(&mut restored, broken.map(|(last, _)| last).as_ref()).await?;
@@ -181,13 +181,13 @@ impl Restoration {
 
     async fn bring_item(&self, item: &ItemAddress, listed: &ItemFacts) -> Result<Came, StoreError> {
         let expected = match self.seal(&item.id).await {
-            Known::Seal(seal) => seal.checksum(),
+            Known::SyncProof(seal) => seal.checksum(),
             Known::Nothing => return self.write(item, None).await,
             Known::Unknown(why) => return Ok(self.write(item, None).await?.unproven_because(&why)),
         };
         match self.write(item, Some(&expected)).await {
             Err(error) if error.kind == StoreErrorKind::Damaged => {
-                let as_left = matches!(self.seal(&item.id).await, Known::Seal(seal) if sealed_as(&seal, listed));
+                let as_left = matches!(self.seal(&item.id).await, Known::SyncProof(seal) if sealed_as(&seal, listed));
                 let why = if as_left {
                     "its bytes are not those that were copied here, though nothing seems to have written it"
                 } else {
@@ -212,8 +212,8 @@ impl Restoration {
     async fn write(&self, item: &ItemAddress, expected: Option<&Checksum>) -> Result<Came, StoreError> {
         let proven = expected.is_some();
         let when = match self.to.head(item).await? {
-            Presence::Absent => When::Absent,
-            Presence::Here(there) => match self.compare(item, expected).await? {
+            Presence::Absent => Precondition::Absent,
+            Presence::Present(there) => match self.compare(item, expected).await? {
                 Some(true) => return Ok(Came::ThereAlready { proven }),
                 None => return Ok(Came::Not("it went away while it was read".into())),
                 Some(false) if !self.overwrite => {
@@ -225,14 +225,14 @@ impl Restoration {
                                --overwrite with --unproven replaces it";
                     return Ok(Came::Not(why.into()));
                 }
-                Some(false) => When::VersionIs(there.version),
+                Some(false) => Precondition::VersionIs(there.version),
             },
         };
-        let Presence::Here(Reading { facts, body }) = self.copy.open(item, None, None).await? else {
+        let Presence::Present(OpenItem { facts, body }) = self.copy.open(item, None, None).await? else {
             return Ok(Came::Not("it went away while it was read".into()));
         };
         let unknown = facts.properties.is_none();
-        let content = Content { size: facts.size, properties: facts.properties.unwrap_or_default() };
+        let content = PutRequest { size: facts.size, properties: facts.properties.unwrap_or_default() };
         let body = match expected {
             Some(expected) => {
                 let digester = Digester::new(&[expected.algorithm]);
@@ -259,13 +259,13 @@ impl Restoration {
         // What was sealed may be of another algorithm than Mill's own.
         let algorithms: Vec<_> =
             [Algorithm::Sha256].into_iter().chain(expected.map(|expected| expected.algorithm)).collect();
-        let Presence::Here((ours, ours_facts)) = checksums(&*self.copy, item, &algorithms).await? else {
+        let Presence::Present((ours, ours_facts)) = checksums(&*self.copy, item, &algorithms).await? else {
             return Ok(None);
         };
         if expected.is_some_and(|expected| !ours.contains(expected)) {
             return Err(self.damaged(item));
         }
-        let Presence::Here((theirs, theirs_facts)) = checksums(&*self.to, item, &algorithms).await? else {
+        let Presence::Present((theirs, theirs_facts)) = checksums(&*self.to, item, &algorithms).await? else {
             return Ok(Some(false));
         };
         let alike = Properties::differing(ours_facts.properties.as_ref(), theirs_facts.properties.as_ref()).is_none();
@@ -287,9 +287,9 @@ impl Restoration {
         let mut known = Known::Nothing;
         for pair in &self.sealed {
             match self.seals.get(pair, id).await {
-                Ok(Some(seal)) => return Known::Seal(seal),
+                Ok(Some(seal)) => return Known::SyncProof(seal),
                 Ok(None) => {}
-                Err(error) => known = Known::Unknown(chain(&error)),
+                Err(error) => known = Known::Unknown(error_chain(&error)),
             }
         }
         known
@@ -304,7 +304,7 @@ impl Restoration {
                 let id = match sealed {
                     Ok((id, _)) => id,
                     Err(error) => {
-                        let what = Fault::ProofsBroken { behind, why: chain(&error) };
+                        let what = Fault::ProofsBroken { behind, why: error_chain(&error) };
                         restored.faults.push(Finding { item: self.space.to_string(), what });
                         break;
                     }
@@ -317,11 +317,11 @@ impl Restoration {
                 }
                 let item = ItemAddress { space: self.space.clone(), id };
                 let why = match self.copy.head(&item).await {
-                    Ok(Presence::Here(_)) => continue,
+                    Ok(Presence::Present(_)) => continue,
                     Ok(Presence::Absent) if is_kept(&*self.copy, &item).await? => continue,
                     Ok(Presence::Absent) => "it was copied here once and is not here any more".to_owned(),
                     // In a directory that may not be read, say: the listing has named that alone.
-                    Err(error) if matches!(error.kind, StoreErrorKind::Refused(_)) => chain(&error),
+                    Err(error) if matches!(error.kind, StoreErrorKind::Refused(_)) => error_chain(&error),
                     Err(error) => return Err(error),
                 };
                 restored.faults.push(Finding { item: item.id.to_string(), what: Fault::NotRestored(why) });
@@ -354,7 +354,7 @@ impl Restored {
                 }
                 Came::Not(why) => (id.to_string(), why),
             },
-            Ok((id, Err(error))) => (id.to_string(), chain(&error)),
+            Ok((id, Err(error))) => (id.to_string(), error_chain(&error)),
             Err(error) => ("?".to_owned(), error.to_string()),
         };
         self.faults.push(Finding { item, what: Fault::NotRestored(why) });
@@ -381,7 +381,7 @@ impl Came {
 }
 
 /// Whether the copy still bears the version under which it was sealed.
-fn sealed_as(seal: &Seal, listed: &ItemFacts) -> bool {
+fn sealed_as(seal: &SyncProof, listed: &ItemFacts) -> bool {
     seal.checksum_of_destination(&listed.version).is_some()
 }
 

@@ -1,6 +1,6 @@
 //! Why a look ended before its end.
 
-use mill_ports::{BoxError, FailureClass, Outcome, ProcessorError, StoreError};
+use mill_ports::{BoxError, FailureClass, ProcessorError, StoreError, TaskOutcome};
 
 use crate::tries::OfStore;
 
@@ -8,7 +8,7 @@ use crate::tries::OfStore;
 #[derive(Debug)]
 pub(crate) enum Stop {
     /// The answer is known: nothing is to be done, or not now.
-    Outcome(Outcome),
+    TaskOutcome(TaskOutcome),
     /// It cannot be done, now or later.
     Refused {
         /// Why.
@@ -27,7 +27,7 @@ pub(crate) enum Stop {
 
 impl Stop {
     pub(crate) fn discard(reason: impl Into<String>) -> Self {
-        Self::Outcome(Outcome::Discard { reason: reason.into() })
+        Self::TaskOutcome(TaskOutcome::Discard { reason: reason.into() })
     }
 }
 

@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use mill_engine::{MemoryStore, MemoryStores, MemoryTable, SeededChance, SimClock, StoreHabits};
 use mill_model::{
-    AccountId, Algorithm, ContentId, Duplicate, Envelope, Fates, ItemAddress, Monotonic, Properties, QueueName,
-    SpaceId, StoreAddress, StoreId, Task, TaskId, Timestamp, Work,
+    AccountId, Algorithm, ContentId, Duplicate, Envelope, ItemAddress, ItemOutcomes, Monotonic, Properties, QueueName,
+    SpaceId, StoreAddress, StoreId, Task, TaskId, Timestamp, WorkCounts,
 };
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{
-    Attempt, Clock as _, EndedTask, FailureClass, Lease, NotedFate, Outcome, ProcessorError, Refusal, Statistics,
-    StoreErrorKind, Stores, TaskProcessorFactory as _,
+    Attempt, Clock as _, DeliveryLease, EndedTask, FailureClass, ItemOutcomeNote, ProcessorError, RefusalReason,
+    Statistics, StoreErrorKind, Stores, TaskOutcome, TaskProcessorFactory as _,
 };
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::{DestinationSpace, Owners};
-use mill_records::policies::PolicyBook;
-use mill_records::seals::{Pair, Seals};
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::{SpacePair, SyncProofs};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::guarded::{Guarded, Guards};
@@ -35,7 +35,7 @@ pub(crate) struct Site {
     pub(crate) destination: MemoryStore,
     pub(crate) source_port: Probe,
     pub(crate) destination_port: Probe,
-    pub(crate) seals: Seals,
+    pub(crate) seals: SyncProofs,
     pub(crate) owners: Owners,
     pub(crate) delete_lists: DeleteLists,
     /// What the delete lists are kept in.
@@ -97,7 +97,7 @@ impl Site {
             destination,
             source_port,
             destination_port,
-            seals: Seals::new(Arc::new(MemoryTable::new("seals"))),
+            seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
             owners: Owners::new(Arc::new(MemoryTable::new("owners"))),
             delete_lists: DeleteLists::new(lists_table.clone()),
             lists_table,
@@ -108,7 +108,7 @@ impl Site {
         }
     }
 
-    pub(crate) fn factory(&self, policies: PolicyBook) -> duplicate::DuplicateFactory {
+    pub(crate) fn factory(&self, policies: PolicyRepository) -> duplicate::DuplicateFactory {
         duplicate::DuplicateFactory::new(duplicate::Deps {
             policies: Arc::new(policies),
             stores: self.stores.clone(),
@@ -121,7 +121,7 @@ impl Site {
         })
     }
 
-    pub(crate) fn remove_factory(&self, policies: PolicyBook) -> remove::RemoveFactory {
+    pub(crate) fn remove_factory(&self, policies: PolicyRepository) -> remove::RemoveFactory {
         remove::RemoveFactory::new(remove::Deps {
             policies: Arc::new(policies),
             stores: self.stores.clone(),
@@ -134,8 +134,8 @@ impl Site {
         })
     }
 
-    pub(crate) fn pair() -> Pair {
-        Pair {
+    pub(crate) fn pair() -> SpacePair {
+        SpacePair {
             account: account(),
             source: store_address("s").store,
             destination: store_address("d").store,
@@ -145,7 +145,7 @@ impl Site {
 
     /// The `duplicate` task of an item, or of the space.
     pub(crate) fn task(item: Option<&ItemAddress>) -> Task {
-        let Pair { account, source, destination, space } = Self::pair();
+        let SpacePair { account, source, destination, space } = Self::pair();
         Duplicate { account, source, destination, space, item: item.map(|item| item.id.clone()) }.into_task()
     }
 
@@ -172,8 +172,8 @@ impl Site {
             failures_max: 3,
             receive_count: 1,
             cancelled: CancellationToken::new(),
-            lease: Lease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
-            fate: NotedFate::default(),
+            lease: DeliveryLease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
+            fate: ItemOutcomeNote::default(),
         }
     }
 
@@ -185,11 +185,15 @@ impl Site {
     }
 
     /// Runs the task of an item under a policy that removes what vanished.
-    pub(crate) async fn run(&self, item: &str) -> Result<Outcome, ProcessorError> {
+    pub(crate) async fn run(&self, item: &str) -> Result<TaskOutcome, ProcessorError> {
         self.run_under(policy(true), &Self::task(Some(&at(item)))).await
     }
 
-    pub(crate) async fn run_under(&self, policies: PolicyBook, task: &Task) -> Result<Outcome, ProcessorError> {
+    pub(crate) async fn run_under(
+        &self,
+        policies: PolicyRepository,
+        task: &Task,
+    ) -> Result<TaskOutcome, ProcessorError> {
         self.attempted(&self.factory(policies), task, &self.attempt()).await
     }
 
@@ -199,9 +203,9 @@ impl Site {
         factory: &duplicate::DuplicateFactory,
         task: &Task,
         attempt: &Attempt,
-    ) -> Result<Outcome, ProcessorError> {
+    ) -> Result<TaskOutcome, ProcessorError> {
         let answer = factory.processor(task.clone())?.run(attempt).await;
-        if let Ok(Outcome::Done { .. } | Outcome::Discard { .. }) = &answer {
+        if let Ok(TaskOutcome::Done { .. } | TaskOutcome::Discard { .. }) = &answer {
             // As a workman does once the task is acknowledged.
             let (id, fate) = (attempt.envelope.id, attempt.fate.get());
             self.statistics.end_tasks([EndedTask { id, fate, subject: None }]);
@@ -234,8 +238,8 @@ impl Site {
 
     pub(crate) fn totals(&self) -> Totals {
         let totals = self.statistics.totals();
-        let Fates { copied, updated, unchanged, refused, vanished, .. } = totals.sum.fates;
-        let Work { deleted, bytes, .. } = totals.work;
+        let ItemOutcomes { copied, updated, unchanged, refused, vanished, .. } = totals.sum.fates;
+        let WorkCounts { deleted, bytes, .. } = totals.work;
         Totals { examined: totals.examined(), copied, updated, deleted, unchanged, refused, vanished, bytes }
     }
 }
@@ -253,14 +257,14 @@ pub(crate) struct Totals {
     pub(crate) bytes: u64,
 }
 
-pub(crate) fn policy(remove_vanished: bool) -> PolicyBook {
+pub(crate) fn policy(remove_vanished: bool) -> PolicyRepository {
     policy_of(Site::pair(), remove_vanished)
 }
 
-pub(crate) fn policy_of(pair: Pair, remove_vanished: bool) -> PolicyBook {
-    let Pair { account, source, destination, space } = pair;
+pub(crate) fn policy_of(pair: SpacePair, remove_vanished: bool) -> PolicyRepository {
+    let SpacePair { account, source, destination, space } = pair;
     let compare = Compare::Differences;
-    PolicyBook::fixed(vec![AccountPolicy::mirror(account, space, source, destination, compare, remove_vanished)])
+    PolicyRepository::fixed(vec![AccountPolicy::mirror(account, space, source, destination, compare, remove_vanished)])
 }
 
 /// What a task meets whose policy is not simply there.
@@ -272,13 +276,13 @@ pub(crate) enum NoPolicy {
 }
 
 impl NoPolicy {
-    pub(crate) fn book(self) -> PolicyBook {
-        let Pair { account, source, destination, space } = Site::pair();
+    pub(crate) fn book(self) -> PolicyRepository {
+        let SpacePair { account, source, destination, space } = Site::pair();
         let of = |space, source: &StoreId, destination| {
             let compare = Compare::Everything;
             vec![AccountPolicy::mirror(account, space, source.clone(), destination, compare, true)]
         };
-        PolicyBook::fixed(match self {
+        PolicyRepository::fixed(match self {
             Self::NotListed => Vec::new(),
             Self::ContradictsItself => of(space, &source, source.clone()),
             Self::CoversNothing => {
@@ -311,7 +315,7 @@ pub(crate) fn every_error() -> Vec<StoreErrorKind> {
         StoreErrorKind::Unavailable,
         StoreErrorKind::Unreachable,
         StoreErrorKind::SpaceAbsent,
-        StoreErrorKind::Refused(Refusal::Unreadable),
+        StoreErrorKind::Refused(RefusalReason::Unreadable),
         StoreErrorKind::Precondition,
         StoreErrorKind::Changed,
         StoreErrorKind::Damaged,
@@ -325,10 +329,10 @@ pub(crate) fn fails(kind: &StoreErrorKind, times: usize) -> Vec<Way> {
     std::iter::repeat_with(|| Way::Fails(kind.clone())).take(times).collect()
 }
 
-pub(crate) fn class(result: Result<Outcome, ProcessorError>) -> FailureClass {
+pub(crate) fn class(result: Result<TaskOutcome, ProcessorError>) -> FailureClass {
     result.unwrap_err().class
 }
 
-pub(crate) fn is_discard(outcome: &Outcome, with: &str) -> bool {
-    matches!(outcome, Outcome::Discard { reason } if reason.contains(with))
+pub(crate) fn is_discard(outcome: &TaskOutcome, with: &str) -> bool {
+    matches!(outcome, TaskOutcome::Discard { reason } if reason.contains(with))
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use mill_policy::{Coverage, StorePolicy};
-use mill_ports::{Outcome, chain};
-use mill_records::policies::{PolicyBook, PolicyError};
-use mill_records::seals::Pair;
+use mill_ports::{TaskOutcome, error_chain};
+use mill_records::policies::{PolicyError, PolicyRepository};
+use mill_records::sync_proofs::SpacePair;
 use tracing::debug;
 
 use crate::stop::Stop;
@@ -31,7 +31,7 @@ pub(crate) enum Today {
 }
 
 /// Asks for the store policy that covers a pair.
-pub(crate) async fn ask(policies: &PolicyBook, pair: &Pair) -> Today {
+pub(crate) async fn ask(policies: &PolicyRepository, pair: &SpacePair) -> Today {
     match policies.account(&pair.account).await {
         Ok(account) => match account.coverage(&pair.space, &pair.source, &pair.destination) {
             Coverage::Covered(policy) => Today::Covers(policy),
@@ -39,7 +39,7 @@ pub(crate) async fn ask(policies: &PolicyBook, pair: &Pair) -> Today {
             Coverage::Stopped => Today::Unknown { reason: "the policy of its space contradicts itself".into() },
         },
         Err(PolicyError::NotListed { .. }) => Today::Discard { reason: "its account is not listed any more" },
-        Err(error) => Today::Unknown { reason: chain(&error) },
+        Err(error) => Today::Unknown { reason: error_chain(&error) },
     }
 }
 
@@ -47,5 +47,5 @@ pub(crate) async fn ask(policies: &PolicyBook, pair: &Pair) -> Today {
 pub(crate) fn waits(subject: &impl std::fmt::Display, reason: &str) -> Stop {
     // The book of policies warns of each fault, once.
     debug!(%subject, reason, "today's policy cannot be told; the task waits");
-    Stop::Outcome(Outcome::Snooze { delay: UNKNOWN_DELAY, task: None })
+    Stop::TaskOutcome(TaskOutcome::Snooze { delay: UNKNOWN_DELAY, task: None })
 }

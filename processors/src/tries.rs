@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backon::Retryable as _;
 use futures::future::BoxFuture;
-use mill_ports::{Chance, ChanceExt as _, Clock, StoreError, StoreErrorKind};
+use mill_ports::{Clock, Rng, RngExt as _, StoreError, StoreErrorKind};
 use tracing::debug;
 
 /// An error that may be a store's.
@@ -23,7 +23,7 @@ impl OfStore for StoreError {
 #[derive(Debug, Clone)]
 pub(crate) struct Tries {
     clock: Arc<dyn Clock>,
-    chance: Arc<dyn Chance>,
+    chance: Arc<dyn Rng>,
 }
 
 impl Tries {
@@ -34,7 +34,7 @@ impl Tries {
     /// A store that wants to be left alone for longer slows its tasks, not this attempt.
     const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 
-    pub(crate) fn new(clock: Arc<dyn Clock>, chance: Arc<dyn Chance>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, chance: Arc<dyn Rng>) -> Self {
         Self { clock, chance }
     }
 
@@ -59,7 +59,7 @@ impl Tries {
 
 /// The waits before further tries.
 struct Waits<'a> {
-    chance: &'a dyn Chance,
+    chance: &'a dyn Rng,
     next: std::slice::Iter<'static, Duration>,
 }
 

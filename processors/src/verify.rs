@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use mill_model::digest::Digester;
-use mill_model::{Algorithm, Checksum, ContentId, Differing, ItemAddress, ItemFacts, Properties, SpaceId};
+use mill_model::{Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, Properties, PropertyDifference, SpaceId};
 use mill_ports::{
-    Chance, Listed, Presence, SourceStore, StoreError, StoreErrorKind, chain, holds_anything, is_one_thing,
+    ListEntry, Presence, Rng, SourceStore, StoreError, StoreErrorKind, error_chain, holds_anything, is_one_thing,
 };
 use tokio::task::JoinSet;
 use tracing::warn;
@@ -115,21 +115,21 @@ impl Verification {
     ///
     /// # Errors
     /// When a listing fails or breaks off: what was found until then is no answer.
-    pub async fn run(self, chance: &dyn Chance) -> Result<Findings, ListingError> {
+    pub async fn run(self, chance: &dyn Rng) -> Result<Findings, ListingError> {
         let mut findings = Findings::default();
         let mut reading = JoinSet::new();
         let mut entries = Entries::of(&*self.source, &self.space);
         while let Some(page) = entries.next().await? {
             for entry in page {
                 match entry {
-                    Listed::Refused { shown, reason } => {
+                    ListEntry::Refused { shown, reason } => {
                         findings.faults.push(Finding { item: shown, what: Fault::Refused(reason.to_string()) });
                     }
-                    Listed::Hidden { shown } => {
+                    ListEntry::Hidden { shown } => {
                         let why = "a directory that could not be entered".to_owned();
                         findings.faults.push(Finding { item: shown, what: Fault::Unreadable(why) });
                     }
-                    Listed::Item(id, _) => {
+                    ListEntry::Item(id, _) => {
                         while reading.len() >= self.at_once.get() {
                             findings.take(reading.join_next().await);
                         }
@@ -150,7 +150,7 @@ impl Verification {
     /// Whether the source has the item, or the directory that it is the sign for.
     async fn is_at_source(&self, item: &ItemAddress) -> Result<bool, StoreError> {
         match self.source.head(item).await? {
-            Presence::Here(_) => Ok(true),
+            Presence::Present(_) => Ok(true),
             Presence::Absent => is_kept(&*self.source, item).await,
         }
     }
@@ -160,11 +160,11 @@ impl Verification {
         while let Some(page) = entries.next().await? {
             for entry in page {
                 let (item, what) = match entry {
-                    Listed::Refused { shown, .. } | Listed::Hidden { shown } => (shown, Fault::OnlyAtDestination),
-                    Listed::Item(id, _) => match self.is_at_source(&self.address(&id)).await {
+                    ListEntry::Refused { shown, .. } | ListEntry::Hidden { shown } => (shown, Fault::OnlyAtDestination),
+                    ListEntry::Item(id, _) => match self.is_at_source(&self.address(&id)).await {
                         Ok(true) => continue,
                         Ok(false) => (id.to_string(), Fault::OnlyAtDestination),
-                        Err(error) => (id.to_string(), Fault::Unreadable(chain(&error))),
+                        Err(error) => (id.to_string(), Fault::Unreadable(error_chain(&error))),
                     },
                 };
                 findings.faults.push(Finding { item, what });
@@ -186,21 +186,21 @@ impl Verification {
     async fn compare(&self, address: &ItemAddress, read: bool) -> Result<Examined, StoreError> {
         if !read {
             return Ok(match self.destination.head(address).await? {
-                Presence::Here(_) => Examined::Present,
+                Presence::Present(_) => Examined::Present,
                 Presence::Absent if is_kept(&*self.destination, address).await? => Examined::Present,
                 Presence::Absent => Examined::Fault(Fault::Missing),
             });
         }
         let (from, to) = futures::try_join!(checksum(&*self.source, address), checksum(&*self.destination, address))?;
         let (from, to) = match (from, to) {
-            (Presence::Here(from), Presence::Here(to)) => (from, to),
-            (Presence::Here((_, from)), Presence::Absent) if is_kept(&*self.destination, address).await? => {
+            (Presence::Present(from), Presence::Present(to)) => (from, to),
+            (Presence::Present((_, from)), Presence::Absent) if is_kept(&*self.destination, address).await? => {
                 // What it has beyond the usual may be kept with the directory, and cannot be seen.
                 let none = Properties::default();
                 let properties = Properties::differing(from.properties.as_ref(), Some(&none)).is_none();
                 return Ok(Examined::Equal { bytes: 0, properties });
             }
-            (Presence::Here(_), Presence::Absent) => return Ok(Examined::Fault(Fault::Missing)),
+            (Presence::Present(_), Presence::Absent) => return Ok(Examined::Fault(Fault::Missing)),
             // It went between the listing and now, at one side or both: the next run will say.
             (Presence::Absent, _) => return Ok(Examined::Present),
         };
@@ -211,8 +211,8 @@ impl Verification {
             return Ok(Examined::Fault(Fault::BytesDiffer { from: from.0.to_string(), to: to.0.to_string() }));
         }
         Ok(match Properties::differing(from.1.properties.as_ref(), to.1.properties.as_ref()) {
-            Some(Differing::Property(name)) => Examined::Fault(Fault::PropertyDiffers(name)),
-            Some(Differing::Unknown) => Examined::Equal { bytes: to.1.size, properties: false },
+            Some(PropertyDifference::Property(name)) => Examined::Fault(Fault::PropertyDiffers(name)),
+            Some(PropertyDifference::Unknown) => Examined::Equal { bytes: to.1.size, properties: false },
             None => Examined::Equal { bytes: to.1.size, properties: true },
         })
     }
@@ -248,7 +248,7 @@ impl Findings {
                 return;
             }
             Some(Ok((id, Ok(Examined::Fault(fault))))) => (id.to_string(), fault),
-            Some(Ok((id, Err(error)))) => (id.to_string(), Fault::Unreadable(chain(&error))),
+            Some(Ok((id, Err(error)))) => (id.to_string(), Fault::Unreadable(error_chain(&error))),
             Some(Err(error)) => ("?".to_owned(), Fault::Unreadable(error.to_string())),
         };
         self.faults.push(Finding { item, what });
@@ -261,7 +261,7 @@ pub(crate) async fn checksum(
     item: &ItemAddress,
 ) -> Result<Presence<(Checksum, ItemFacts)>, StoreError> {
     Ok(match checksums(store, item, &[Algorithm::Sha256]).await? {
-        Presence::Here((mut checksums, facts)) => Presence::Here((checksums.swap_remove(0), facts)),
+        Presence::Present((mut checksums, facts)) => Presence::Present((checksums.swap_remove(0), facts)),
         Presence::Absent => Presence::Absent,
     })
 }
@@ -280,12 +280,12 @@ pub(crate) async fn checksums(
         }
         other => other,
     };
-    let Presence::Here(mut reading) = opened? else { return Ok(Presence::Absent) };
+    let Presence::Present(mut reading) = opened? else { return Ok(Presence::Absent) };
     let mut digester = Digester::new(algorithms);
     while let Some(bytes) = reading.body.next().await {
         digester.update(&bytes?);
     }
-    Ok(Presence::Here((digester.finish(), reading.facts)))
+    Ok(Presence::Present((digester.finish(), reading.facts)))
 }
 
 #[cfg(test)]
@@ -294,7 +294,7 @@ mod tests {
     use mill_engine::op::Op;
     use mill_engine::{FaultKind, FaultPlan, FaultyStore, HandClock, MemoryStore, SeededChance, StoreHabits};
     use mill_model::{AccountId, Properties, StoreAddress, StoreId};
-    use mill_ports::{DeletableStore as _, Refusal};
+    use mill_ports::{DeletableStore as _, RefusalReason};
 
     use super::*;
 
@@ -334,8 +334,8 @@ mod tests {
         put(&destination, "other bytes", "bites", "t");
         put(&destination, "other title", "bytes", "u");
         put(&destination, "too many", "bytes", "t");
-        source.plant_refused(&at("link"), Refusal::SymbolicLink);
-        destination.plant_refused(&at("odd"), Refusal::NotUtf8);
+        source.plant_refused(&at("link"), RefusalReason::SymbolicLink);
+        destination.plant_refused(&at("odd"), RefusalReason::NotUtf8);
         let found = verification(&source, &destination, 100).run(&SeededChance::new(1)).await.unwrap();
         assert_eq!((found.examined, found.equal), (4, 1));
         let faults: Vec<(&str, String)> =
@@ -374,7 +374,7 @@ mod tests {
             // Of the same size, and damaged.
             destination.plant(&at(&n.to_string()), "bites", Properties::default());
         }
-        destination.delete(&at("7"), &mill_ports::When::Always).await.unwrap();
+        destination.delete(&at("7"), &mill_ports::Precondition::Always).await.unwrap();
         let found = verification(&source, &destination, 10).run(&SeededChance::new(1)).await.unwrap();
         let differ = found.faults.iter().filter(|finding| matches!(finding.what, Fault::BytesDiffer { .. })).count();
         assert_eq!(found.examined, 200);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use mill_model::{ContentId, SurveySum, Timestamp};
 use mill_policy::AccountPolicy;
-use mill_ports::{Refusal, chain};
-use mill_records::lease::Taken;
+use mill_ports::{RefusalReason, error_chain};
+use mill_records::lease::AcquireOutcome;
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::{Loaded, PairSurvey, ProducerState, StateError, SurveySubject};
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,10 +17,10 @@ use crate::duplication::DuplicationProducer;
 use crate::ends::{Ends, SpaceError};
 use crate::merge::{Found, Merge, Proof};
 use crate::report::{Ended, MissingEntry, ProducerError, SessionReport};
-use crate::session::{AccountRun, Failures, Session};
+use crate::session::{ActiveRun, Failures, Session};
 
 /// Whether a task of the run refused an item, by name: it is not in sync, and not missing either.
-pub type IsRefused<'a> = &'a (dyn Fn(&Pair, &ContentId) -> bool + Sync);
+pub type IsRefused<'a> = &'a (dyn Fn(&SpacePair, &ContentId) -> bool + Sync);
 
 /// What a closing survey found.
 #[derive(Debug, Clone)]
@@ -67,8 +67,8 @@ impl DuplicationProducer {
             session: SessionReport::new(ended),
         };
         let lease = match self.lease().await? {
-            Taken::Ours(lease) => lease,
-            Taken::HeldByAnother { holder } => return Ok(nothing(Ended::HeldByAnother { holder })),
+            AcquireOutcome::Ours(lease) => lease,
+            AcquireOutcome::HeldByAnother { holder } => return Ok(nothing(Ended::HeldByAnother { holder })),
         };
         let (state, claim) = (self.state(lease.epoch()), lease.inherited());
         match lease.hold(Box::pin(Closing::run(self, (state, claim), is_refused, stop))).await {
@@ -88,11 +88,11 @@ impl DuplicationProducer {
     ///
     /// # Errors
     /// [`ProducerError`] when the producer's own book fails.
-    pub async fn note_in_sync(&self, refused: &(dyn Fn(&Pair) -> u64 + Sync)) -> Result<(), ProducerError> {
-        let Taken::Ours(lease) = self.lease().await? else { return Ok(()) };
+    pub async fn note_in_sync(&self, refused: &(dyn Fn(&SpacePair) -> u64 + Sync)) -> Result<(), ProducerError> {
+        let AcquireOutcome::Ours(lease) = self.lease().await? else { return Ok(()) };
         let state = self.state(lease.epoch());
         let noted = async {
-            let runs = AccountRun::of_all(state.load(lease.inherited()).await?.runs);
+            let runs = ActiveRun::of_all(state.load(lease.inherited()).await?.runs);
             let surveys = state.surveys().await?.into_iter().map(|kept| kept.row);
             let is_of_run = |survey: &PairSurvey| {
                 runs.get(&survey.pair.account).is_some_and(|run| run.row.row.number == survey.run)
@@ -131,7 +131,7 @@ impl<'a> Closing<'a> {
     ) -> Result<ClosingReport, ProducerError> {
         let Loaded { runs, failures, .. } = state.load(claim).await?;
         let mut session = Session::new(producer, state, stop);
-        session.runs = AccountRun::of_all(runs);
+        session.runs = ActiveRun::of_all(runs);
         session.failures = Failures::of(failures);
         let surveys = session.state.surveys().await?.into_iter().map(|kept| kept.row);
         let report = ClosingReport {
@@ -192,7 +192,7 @@ impl<'a> Closing<'a> {
         Ok(())
     }
 
-    async fn pair(&mut self, pair: &Pair, ends: Result<Ends, SpaceError>) -> Result<(), SpaceError> {
+    async fn pair(&mut self, pair: &SpacePair, ends: Result<Ends, SpaceError>) -> Result<(), SpaceError> {
         let before = self.surveyed.iter().find(|survey| survey.pair == *pair);
         let ends = ends?;
         if !ends.source_here {
@@ -216,10 +216,10 @@ impl<'a> Closing<'a> {
         let survey = PairSurvey { pair: pair.clone(), run, began, sum, unproven: sum.queued, held, in_sync };
         let noted = async {
             self.session.state.note_surveys(&[survey]).await?;
-            self.session.forget_failure(&SurveySubject::Pair(pair.clone())).await
+            self.session.forget_failure(&SurveySubject::SpacePair(pair.clone())).await
         };
         if let Err(error) = noted.await {
-            warn!(error = chain(&error), "what the closing survey found cannot be written down");
+            warn!(error = error_chain(&error), "what the closing survey found cannot be written down");
         }
         Ok(())
     }
@@ -237,7 +237,7 @@ struct Compared {
 
 /// Compares both sides; at most `room` of the missing are named.
 async fn compared(
-    pair: &Pair,
+    pair: &SpacePair,
     merge: &mut Merge,
     is_refused: IsRefused<'_>,
     room: usize,
@@ -253,7 +253,7 @@ async fn compared(
                     missing.push(MissingEntry { pair: pair.clone(), id });
                 }
             }
-            Found::Refused { reason: Refusal::Reserved, .. } => sum.ignored += 1,
+            Found::Refused { reason: RefusalReason::Reserved, .. } => sum.ignored += 1,
             Found::Refused { .. } | Found::Crowded { .. } => sum.refused += 1,
             Found::Hidden { .. } => sum.hidden += 1,
             Found::OnlyAtDestination { .. } => only_there += 1,

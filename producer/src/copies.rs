@@ -1,10 +1,10 @@
 //! A nibble of copies: the next items of a morsel that are to be queued, and what else stands between them.
 
-use mill_model::ids::shown;
+use mill_model::ids::escape_for_display;
 use mill_model::{ContentId, SurveySum};
 use mill_policy::Compare;
-use mill_ports::Refusal;
-use mill_records::seals::Pair;
+use mill_ports::RefusalReason;
+use mill_records::sync_proofs::SpacePair;
 use tracing::warn;
 
 use crate::merge::{Found, Merge, MergeError};
@@ -13,7 +13,7 @@ use crate::report::{EntryClass, NamedEntry};
 /// What was gathered from a merge, from one marker to the next.
 #[derive(Debug)]
 pub(crate) struct Nibble {
-    pair: Pair,
+    pair: SpacePair,
     /// Whether it leaves out what is proven to be in sync.
     compare: Compare,
     /// The items to be queued, with their sizes.
@@ -44,7 +44,7 @@ impl Nibble {
     const NAMES_MAX: usize = 10_000;
 
     /// With nothing in it.
-    pub(crate) fn new(pair: &Pair, compare: Compare) -> Self {
+    pub(crate) fn new(pair: &SpacePair, compare: Compare) -> Self {
         Self {
             pair: pair.clone(),
             compare,
@@ -95,13 +95,13 @@ impl Nibble {
             Found::Crowded { id, by } => {
                 self.behind.refused += 1;
                 let by = format!("`{by}`, which is at the source too: this store can hold one of the two");
-                self.name(shown(id.as_str()), EntryClass::Refused(Refusal::Taken(by)));
+                self.name(escape_for_display(id.as_str()), EntryClass::Refused(RefusalReason::PathConflict(by)));
                 self.last = Some(id);
                 self.pass(merge);
             }
-            Found::Refused { shown, reason: Refusal::Reserved } => {
+            Found::Refused { shown, reason: RefusalReason::Reserved } => {
                 self.behind.ignored += 1;
-                self.name(shown, EntryClass::Ignored(Refusal::Reserved));
+                self.name(shown, EntryClass::Ignored(RefusalReason::Reserved));
             }
             Found::Refused { shown, reason } => {
                 self.behind.refused += 1;
@@ -134,7 +134,7 @@ impl Nibble {
     }
 
     fn name(&mut self, shown: String, class: EntryClass) {
-        let Pair { account, source, space, .. } = self.pair.clone();
+        let SpacePair { account, source, space, .. } = self.pair.clone();
         let entry = NamedEntry { account, source, space, shown, class };
         if self.named.len() < Self::NAMES_MAX {
             self.named_behind += 1;

@@ -13,13 +13,13 @@ use std::collections::BTreeSet;
 
 use futures::TryStreamExt as _;
 use mill_model::DeleteListId;
-use mill_ports::{ChanceExt as _, CrashPoint, Place, Planted, crash_point, planted};
+use mill_ports::{CrashPoint, Place, PlantedBug, RngExt as _, crash_point, planted};
 use mill_records::delete_lists::{
-    DeleteListError, GrantedBy, HeldList, HoldReason, ListHead, ListOf, ListRow, ListState, PairState, RowResult,
-    Versioned,
+    DeleteListError, DeletePairState, DeletionScope, GrantedBy, HeldList, HoldReason, ListHead, ListRow, ListState,
+    RowResult, Versioned,
 };
-use mill_records::producer_state::{Deletes, Kept, Morsel};
-use mill_records::seals::{Pair, Seals};
+use mill_records::producer_state::{DeleteProgress, Kept, Morsel};
+use mill_records::sync_proofs::{SpacePair, SyncProofs};
 use tracing::{info, warn};
 
 use crate::copies::Nibble;
@@ -63,17 +63,17 @@ enum StillHeld {
 impl Session<'_> {
     /// Takes the next step of a morsel's deletes.
     pub(crate) async fn deletes(&mut self, morsel: &mut Kept<Morsel>, ends: &Ends) -> Result<DeletesStep, StepError> {
-        if let Deletes::Sending { list, next } = morsel.row.deletes.clone() {
+        if let DeleteProgress::Sending { list, next } = morsel.row.deletes.clone() {
             return self.send_rows(morsel, ends, list, next).await;
         }
         let pair = &ends.pair;
         let mut state = self.deps.delete_lists.pair(pair).await?;
-        let current = self.current_list(pair, &mut state, ListOf::Items).await?;
+        let current = self.current_list(pair, &mut state, DeletionScope::Items).await?;
         if let Some(list) = current.as_ref().filter(|list| list.head.record.is_granted()) {
             self.report.removes_by_earlier_list = true;
             return self.begin_sending(morsel, list.id).await;
         }
-        if matches!(morsel.row.deletes, Deletes::Held { .. }) {
+        if matches!(morsel.row.deletes, DeleteProgress::Held { .. }) {
             // Surveyed in this run already, and nobody has granted it since.
             return Ok(DeletesStep::Settled(None));
         }
@@ -82,16 +82,16 @@ impl Session<'_> {
 
     /// Whether a deletes step is due.
     pub(crate) fn has_deletes(morsel: &Morsel, ends: &Ends) -> bool {
-        ends.policy.remove_vanished && ends.destination_here && morsel.deletes != Deletes::Done
+        ends.policy.remove_vanished && ends.destination_here && morsel.deletes != DeleteProgress::Done
     }
 
     /// The list in hand: one that is held, or one that is granted and about what is to be looked at now. One that was carried
     /// out is closed; a granted one about something else is withdrawn, since the space went away, or came back.
     async fn current_list(
         &mut self,
-        pair: &Pair,
-        state: &mut Versioned<PairState>,
-        of: ListOf,
+        pair: &SpacePair,
+        state: &mut Versioned<DeletePairState>,
+        of: DeletionScope,
     ) -> Result<Option<CurrentList>, StepError> {
         let lists = self.deps.delete_lists.clone();
         self.adopt_next(pair, state).await?;
@@ -101,7 +101,7 @@ impl Session<'_> {
         match record.state.clone() {
             ListState::Granted { by, .. } => {
                 let results = lists.results(pair, id).await?;
-                let all_done = results.len() == record.rows as usize && record.of == ListOf::Items;
+                let all_done = results.len() == record.rows as usize && record.of == DeletionScope::Items;
                 if all_done {
                     let deleted = results.iter().map(|(_, result): &(u32, RowResult)| result.deleted).sum();
                     if matches!(by, GrantedBy::Person(_)) {
@@ -128,7 +128,7 @@ impl Session<'_> {
     }
 
     /// A list whose writer died after its head was there, and before the pair knew: people see it, so it holds.
-    async fn adopt_next(&self, pair: &Pair, state: &mut Versioned<PairState>) -> Result<(), StepError> {
+    async fn adopt_next(&self, pair: &SpacePair, state: &mut Versioned<DeletePairState>) -> Result<(), StepError> {
         let lists = &self.deps.delete_lists;
         let Some(next) = state.record.next() else { return Ok(()) };
         if lists.head(pair, next).await?.is_none() {
@@ -147,7 +147,11 @@ impl Session<'_> {
     }
 
     /// Ends a list whose place another took.
-    async fn drop_list(&self, pair: &Pair, CurrentList { id, mut head }: CurrentList) -> Result<(), DeleteListError> {
+    async fn drop_list(
+        &self,
+        pair: &SpacePair,
+        CurrentList { id, mut head }: CurrentList,
+    ) -> Result<(), DeleteListError> {
         head.record.state = ListState::Withdrawn;
         self.deps.delete_lists.save_head(pair, id, &mut head).await?;
         self.deps.delete_lists.remove_rows(pair, id).await
@@ -157,7 +161,7 @@ impl Session<'_> {
         &mut self,
         morsel: &mut Kept<Morsel>,
         ends: &Ends,
-        state: Versioned<PairState>,
+        state: Versioned<DeletePairState>,
         current: Option<CurrentList>,
     ) -> Result<DeletesStep, StepError> {
         // What a marker has passed was compared in an earlier turn.
@@ -175,7 +179,7 @@ impl Session<'_> {
             // The source need not be listed for that.
             let mut state = state;
             self.lift(&ends.pair, &mut state, current).await?;
-            return self.settle(morsel, Deletes::Done).await;
+            return self.settle(morsel, DeleteProgress::Done).await;
         };
         let copies = survey.copies.take().map(Box::new);
         let settled = self.judge(morsel, ends, state, current, survey).await?;
@@ -190,7 +194,7 @@ impl Session<'_> {
         &mut self,
         morsel: &mut Kept<Morsel>,
         ends: &Ends,
-        mut state: Versioned<PairState>,
+        mut state: Versioned<DeletePairState>,
         current: Option<CurrentList>,
         survey: Survey,
     ) -> Result<DeletesStep, StepError> {
@@ -221,7 +225,7 @@ impl Session<'_> {
         }
         if survey.count == 0 {
             self.lift(pair, &mut state, current).await?;
-            return self.settle(morsel, Deletes::Done).await;
+            return self.settle(morsel, DeleteProgress::Done).await;
         }
         let Some(reason) = reason else {
             self.lift(pair, &mut state, current).await?;
@@ -233,14 +237,14 @@ impl Session<'_> {
             return self.begin_sending(morsel, list).await;
         };
         let (count, items_total) = (survey.count, survey.items_total);
-        self.hold(ends, &mut state, current, (survey, ListOf::Items), reason).await?;
-        self.settle(morsel, Deletes::Held { count, items_total }).await
+        self.hold(ends, &mut state, current, (survey, DeletionScope::Items), reason).await?;
+        self.settle(morsel, DeleteProgress::Held { count, items_total }).await
     }
 
     /// Whether something that a list names has still vanished, or may have.
-    async fn still_held(&self, pair: &Pair, list: DeleteListId, survey: &Survey) -> Result<StillHeld, StepError> {
+    async fn still_held(&self, pair: &SpacePair, list: DeleteListId, survey: &Survey) -> Result<StillHeld, StepError> {
         let all_kept = survey.vanished.len() as u64 == survey.count;
-        if (survey.count == 0 && !survey.has_unknown()) || planted(Planted::HoldForgotten) {
+        if (survey.count == 0 && !survey.has_unknown()) || planted(PlantedBug::HoldForgotten) {
             return Ok(StillHeld::No);
         }
         let vanished: BTreeSet<_> = survey.vanished.iter().map(|listed| &listed.id).collect();
@@ -264,22 +268,22 @@ impl Session<'_> {
     async fn leave_held(
         &mut self,
         morsel: &mut Kept<Morsel>,
-        pair: &Pair,
+        pair: &SpacePair,
         current: Option<CurrentList>,
     ) -> Result<DeletesStep, StepError> {
         let Some(CurrentList { id, head }) = current.filter(|list| list.head.record.held().is_some()) else {
-            return self.settle(morsel, Deletes::Done).await;
+            return self.settle(morsel, DeleteProgress::Done).await;
         };
         let (count, items_total) = (head.record.count, head.record.items_total);
         self.report_held(&HeldList { pair: pair.clone(), list: id, head });
-        self.settle(morsel, Deletes::Held { count, items_total }).await
+        self.settle(morsel, DeleteProgress::Held { count, items_total }).await
     }
 
     /// Drops a held list: what it names is back.
     async fn lift(
         &self,
-        pair: &Pair,
-        state: &mut Versioned<PairState>,
+        pair: &SpacePair,
+        state: &mut Versioned<DeletePairState>,
         current: Option<CurrentList>,
     ) -> Result<(), StepError> {
         let lists = &self.deps.delete_lists;
@@ -295,7 +299,7 @@ impl Session<'_> {
     }
 
     /// Remembers the places at which a source was listed, so that a later survey finds out which are gone.
-    pub(crate) async fn remember_places(&self, pair: &Pair, places: &[Place]) -> Result<(), StepError> {
+    pub(crate) async fn remember_places(&self, pair: &SpacePair, places: &[Place]) -> Result<(), StepError> {
         let mut state = self.deps.delete_lists.pair(pair).await?;
         if state.record.add_places(places) {
             self.deps.delete_lists.save_pair(pair, &mut state).await?;
@@ -304,7 +308,11 @@ impl Session<'_> {
     }
 
     /// The list of a pair that is granted and not carried out yet.
-    pub(crate) async fn granted_list(&mut self, pair: &Pair, of: ListOf) -> Result<Option<DeleteListId>, StepError> {
+    pub(crate) async fn granted_list(
+        &mut self,
+        pair: &SpacePair,
+        of: DeletionScope,
+    ) -> Result<Option<DeleteListId>, StepError> {
         let mut state = self.deps.delete_lists.pair(pair).await?;
         let current = self.current_list(pair, &mut state, of).await?;
         Ok(current.filter(|list| list.head.record.is_granted()).map(|list| list.id))
@@ -319,7 +327,7 @@ impl Session<'_> {
     ) -> Result<DeleteListId, StepError> {
         let mut state = self.deps.delete_lists.pair(&ends.pair).await?;
         let list = self.deps.chance.delete_list_id(self.deps.clock.now());
-        self.write_long_list(ends, list, survey, (ListOf::Space, granted)).await?;
+        self.write_long_list(ends, list, survey, (DeletionScope::Space, granted)).await?;
         state.record.set_list(Some(list));
         self.deps.delete_lists.save_pair(&ends.pair, &mut state).await?;
         Ok(list)
@@ -329,7 +337,7 @@ impl Session<'_> {
     pub(crate) async fn hold_list(
         &mut self,
         ends: &Ends,
-        survey: (Survey, ListOf),
+        survey: (Survey, DeletionScope),
         reason: HoldReason,
     ) -> Result<(), StepError> {
         let mut state = self.deps.delete_lists.pair(&ends.pair).await?;
@@ -340,9 +348,9 @@ impl Session<'_> {
     async fn hold(
         &mut self,
         ends: &Ends,
-        state: &mut Versioned<PairState>,
+        state: &mut Versioned<DeletePairState>,
         current: Option<CurrentList>,
-        (survey, of): (Survey, ListOf),
+        (survey, of): (Survey, DeletionScope),
         reason: HoldReason,
     ) -> Result<(), StepError> {
         let pair = &ends.pair;
@@ -370,7 +378,7 @@ impl Session<'_> {
         state.record.set_next(list);
         lists.save_pair(pair, state).await?;
         self.write_long_list(ends, list, survey, (of, ListState::Held { reason })).await?;
-        if planted(Planted::UngrantedListDeletes) {
+        if planted(PlantedBug::UngrantedListDeletes) {
             self.sending.send_removes(pair, list, std::iter::once(Some(0))).await?;
         }
         state.record.set_list(Some(list));
@@ -385,14 +393,14 @@ impl Session<'_> {
     }
 
     /// Writes a list of what is in memory: its rows, then its head.
-    async fn write_list(&self, pair: &Pair, survey: Survey, state: ListState) -> Result<DeleteListId, StepError> {
+    async fn write_list(&self, pair: &SpacePair, survey: Survey, state: ListState) -> Result<DeleteListId, StepError> {
         let list = self.deps.chance.delete_list_id(self.deps.clock.now());
         let mut writer = ListWriter::new(&self.deps.delete_lists, pair, list);
         for listed in survey.vanished {
             writer.push(listed).await?;
         }
         let rows = writer.finish().await?;
-        self.add_head(pair, list, rows, (survey.items_total, survey.places, ListOf::Items, state)).await?;
+        self.add_head(pair, list, rows, (survey.items_total, survey.places, DeletionScope::Items, state)).await?;
         Ok(list)
     }
 
@@ -402,7 +410,7 @@ impl Session<'_> {
         ends: &Ends,
         list: DeleteListId,
         survey: Survey,
-        (of, state): (ListOf, ListState),
+        (of, state): (DeletionScope, ListState),
     ) -> Result<(), StepError> {
         let pair = &ends.pair;
         let mut writer = ListWriter::new(&self.deps.delete_lists, pair, list);
@@ -420,11 +428,11 @@ impl Session<'_> {
                 }
             }
             items_total = merge.items_at_destination();
-            if of == ListOf::Items {
+            if of == DeletionScope::Items {
                 places = merge.source_places().to_vec();
             }
         }
-        if planted(Planted::HeadBeforeRow) {
+        if planted(PlantedBug::HeadBeforeRow) {
             let (rows, writer) = writer.finish_later();
             self.deps.delete_lists.note_held(pair, list).await?;
             self.add_head(pair, list, rows, (items_total, places, of, state)).await?;
@@ -438,19 +446,19 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn vanished_again(&self, ends: &Ends, of: ListOf) -> Merge {
+    fn vanished_again(&self, ends: &Ends, of: DeletionScope) -> Merge {
         match of {
-            ListOf::Items => ends.both(&self.deps.seals),
-            ListOf::Space => ends.all_at_destination(),
+            DeletionScope::Items => ends.both(&self.deps.seals),
+            DeletionScope::Space => ends.all_at_destination(),
         }
     }
 
     async fn add_head(
         &self,
-        pair: &Pair,
+        pair: &SpacePair,
         list: DeleteListId,
         rows: WrittenRows,
-        (items_total, places, of, state): (u64, Vec<Place>, ListOf, ListState),
+        (items_total, places, of, state): (u64, Vec<Place>, DeletionScope, ListState),
     ) -> Result<(), DeleteListError> {
         let WrittenRows { rows, count, digest } = rows;
         let made = self.deps.clock.now().as_millis();
@@ -476,7 +484,7 @@ impl Session<'_> {
         self.report.held.push(held);
     }
 
-    async fn settle(&mut self, morsel: &mut Kept<Morsel>, deletes: Deletes) -> Result<DeletesStep, StepError> {
+    async fn settle(&mut self, morsel: &mut Kept<Morsel>, deletes: DeleteProgress) -> Result<DeletesStep, StepError> {
         morsel.row.deletes = deletes;
         self.state.save(morsel).await?;
         crash_point(CrashPoint::ProducerDeletesSaved);
@@ -489,7 +497,7 @@ impl Session<'_> {
         list: DeleteListId,
     ) -> Result<DeletesStep, StepError> {
         crash_point(CrashPoint::ProducerBeforeDeletes);
-        morsel.row.deletes = Deletes::Sending { list, next: 0 };
+        morsel.row.deletes = DeleteProgress::Sending { list, next: 0 };
         self.state.save(morsel).await?;
         Ok(DeletesStep::More)
     }
@@ -505,7 +513,7 @@ impl Session<'_> {
         let pair = &ends.pair;
         let head = self.deps.delete_lists.head(pair, list).await?.map(|head| head.record);
         let Some(head) = head.filter(ListHead::is_granted) else {
-            return self.settle(morsel, Deletes::Done).await;
+            return self.settle(morsel, DeleteProgress::Done).await;
         };
         if !self.settled_rows.contains_key(&list) {
             let results = self.deps.delete_lists.results(pair, list).await?;
@@ -519,7 +527,7 @@ impl Session<'_> {
             .filter_map(|step| Lanes::of(head.rows).row(step))
             .filter(|row| settled.is_none_or(|settled| !settled.contains(row)));
         let mut tasks: Vec<Option<u32>> = due.map(Some).collect();
-        if until == end && head.of == ListOf::Space {
+        if until == end && head.of == DeletionScope::Space {
             // Its processor removes the space once it is empty; until then it is found again in the next run.
             tasks.push(None);
         }
@@ -529,11 +537,11 @@ impl Session<'_> {
         self.report.removing += sent;
         crash_point(CrashPoint::ProducerDeletesSent);
         if until < end {
-            morsel.row.deletes = Deletes::Sending { list, next: until };
+            morsel.row.deletes = DeleteProgress::Sending { list, next: until };
             self.state.save(morsel).await?;
             return Ok(DeletesStep::More);
         }
-        self.settle(morsel, Deletes::Done).await
+        self.settle(morsel, DeleteProgress::Done).await
     }
 }
 
@@ -568,7 +576,7 @@ impl Lanes {
 /// are gone through twice more: what is at the source under another spelling has not vanished.
 async fn vanished(
     ends: &Ends,
-    seals: &Seals,
+    seals: &SyncProofs,
     keep_max: u64,
     copies_max: Option<usize>,
 ) -> Result<Option<Survey>, SpaceError> {

@@ -1,6 +1,6 @@
 //! The looping duplication producer, as others use it.
 
-use mill_records::lease::{Lease, LeaseTerms, Taken};
+use mill_records::lease::{AcquireOutcome, LeaseConfig, ProducerLease};
 use mill_records::producer_state::{ProducerState, StateError};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -38,8 +38,8 @@ impl DuplicationProducer {
     /// errors; the report names them.
     pub async fn session(&self, stop: &CancellationToken) -> Result<SessionReport, ProducerError> {
         let lease = match self.lease().await? {
-            Taken::Ours(lease) => lease,
-            Taken::HeldByAnother { holder } => {
+            AcquireOutcome::Ours(lease) => lease,
+            AcquireOutcome::HeldByAnother { holder } => {
                 info!(holder, "another producer is at work");
                 return Ok(SessionReport::new(Ended::HeldByAnother { holder }));
             }
@@ -64,8 +64,8 @@ impl DuplicationProducer {
     /// [`ProducerError::HeldByAnother`] while a producer works, or the book's own.
     pub async fn reset(&self) -> Result<(), ProducerError> {
         let lease = match self.lease().await? {
-            Taken::Ours(lease) => lease,
-            Taken::HeldByAnother { holder } => return Err(ProducerError::HeldByAnother { holder }),
+            AcquireOutcome::Ours(lease) => lease,
+            AcquireOutcome::HeldByAnother { holder } => return Err(ProducerError::HeldByAnother { holder }),
         };
         let state = self.state(lease.epoch());
         let cleared = async {
@@ -86,14 +86,14 @@ impl DuplicationProducer {
 
     /// Gives a lease back, unless it was taken over from one who may still write, and what was done under it failed: then only
     /// some of the rows may be taken over, and who has the lease after a release trusts that all are.
-    pub(crate) async fn give_back(lease: Lease, is_done: bool) {
+    pub(crate) async fn give_back(lease: ProducerLease, is_done: bool) {
         if is_done || !lease.inherited() {
             lease.release().await;
         }
     }
 
-    pub(crate) async fn lease(&self) -> Result<Taken, ProducerError> {
-        let terms = LeaseTerms {
+    pub(crate) async fn lease(&self) -> Result<AcquireOutcome, ProducerError> {
+        let terms = LeaseConfig {
             table: self.deps.state.clone(),
             key: ProducerState::lease_key(Self::BOOK),
             holder: self.settings.holder.clone(),
@@ -101,7 +101,7 @@ impl DuplicationProducer {
             clock: self.deps.clock.clone(),
             surely_dead: self.deps.surely_dead.clone(),
         };
-        Lease::take(terms).await.map_err(|error| ProducerError::State(error.into()))
+        ProducerLease::take(terms).await.map_err(|error| ProducerError::State(error.into()))
     }
 
     pub(crate) fn state(&self, epoch: u64) -> ProducerState {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use mill_model::{ContentId, StoreAddress, Unexplained};
+use mill_model::{ContentId, StoreAddress, SumMismatch};
 use mill_policy::{Compare, StorePolicy};
-use mill_ports::{Presence, Refusal, SourceStore, StoreError, StoreErrorKind};
+use mill_ports::{Presence, RefusalReason, SourceStore, StoreError, StoreErrorKind};
 use mill_records::delete_lists::DeleteListError;
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
-use mill_records::seals::{Pair, Seals};
+use mill_records::sync_proofs::{SpacePair, SyncProofs};
 
 use crate::copies::Nibble;
 use crate::listing::{ListingError, OrderedListing};
@@ -35,7 +35,7 @@ pub(crate) enum SpaceError {
     #[error("its delete lists cannot be read or written")]
     DeleteLists(#[from] DeleteListError),
     #[error("the sum does not add up, so that something may have been passed over")]
-    Unexplained(#[from] Unexplained),
+    SumMismatch(#[from] SumMismatch),
     #[error("it cannot be looked at")]
     Broke(#[from] Broke),
     #[error("the policy contradicts itself: {reason}")]
@@ -57,7 +57,7 @@ impl SpaceError {
 
     /// What is the matter, as others act on it.
     pub(crate) fn trouble(&self) -> Trouble {
-        let is_refused = |error: &StoreError| error.kind == StoreErrorKind::Refused(Refusal::Unreadable);
+        let is_refused = |error: &StoreError| error.kind == StoreErrorKind::Refused(RefusalReason::Unreadable);
         match self {
             Self::SourceAbsent => Trouble::SourceAbsent,
             _ if self.of_store().is_some_and(is_refused) => Trouble::Refused,
@@ -88,12 +88,12 @@ impl SpaceError {
             Self::Listing(error) | Self::Merge(MergeError::Source(error) | MergeError::Destination(error)) => {
                 listing(error)
             }
-            Self::Merge(MergeError::Seals(_))
+            Self::Merge(MergeError::SyncProofs(_))
             | Self::Owner(OwnerError::Table(_))
             | Self::DeleteLists(DeleteListError::Table(_) | DeleteListError::Changed { .. }) => true,
             Self::Owner(_)
             | Self::SourceAbsent
-            | Self::Unexplained(_)
+            | Self::SumMismatch(_)
             | Self::OwnedByAnother { .. }
             | Self::DeleteLists(_)
             | Self::Broke(_)
@@ -107,7 +107,7 @@ impl SpaceError {
 /// The destination is held by the type that cannot write: a producer changes nothing at either end.
 #[derive(Debug, Clone)]
 pub(crate) struct Ends {
-    pub(crate) pair: Pair,
+    pub(crate) pair: SpacePair,
     pub(crate) policy: StorePolicy,
     pub(crate) source: Arc<dyn SourceStore>,
     pub(crate) destination: Arc<dyn SourceStore>,
@@ -121,12 +121,12 @@ impl Ends {
     /// What a reading of both is begun by, behind `marker`.
     pub(crate) fn basis(&self, marker: Option<&ContentId>) -> Basis {
         let found = Some([self.source_here, self.destination_here, self.owned]);
-        Basis::Pair { policy: self.policy.clone(), found, marker: marker.cloned() }
+        Basis::SpacePair { policy: self.policy.clone(), found, marker: marker.cloned() }
     }
 
     /// Opens both stores and looks whether the space is there.
     pub(crate) async fn look(
-        pair: &Pair,
+        pair: &SpacePair,
         policy: StorePolicy,
         stores: &ReadStores,
         owners: &Owners,
@@ -150,7 +150,7 @@ impl Ends {
 
     /// What is to be copied behind `after`, with all that can prove an item to be in sync. Where everything is queued anyway,
     /// no trouble with the proofs keeps it from that.
-    pub(crate) fn to_copy(&self, seals: &Seals, after: Option<&ContentId>) -> Merge {
+    pub(crate) fn to_copy(&self, seals: &SyncProofs, after: Option<&ContentId>) -> Merge {
         let destination = self.destination_here.then(|| self.list_destination(after));
         let seals = self.destination_here.then(|| seals.stream(&self.pair, after));
         let merge = Merge::new(self.list_source(after), destination, seals).with(self.paths(after));
@@ -166,13 +166,13 @@ impl Ends {
     }
 
     /// Both sides and what is known of their items, to find what only the destination has.
-    pub(crate) fn both(&self, seals: &Seals) -> Merge {
+    pub(crate) fn both(&self, seals: &SyncProofs) -> Merge {
         let seals = seals.stream(&self.pair, None);
         Merge::new(self.list_source(None), Some(self.list_destination(None)), Some(seals)).with(self.paths(None))
     }
 
     /// Both sides and what is known of their items, where the destination is there.
-    pub(crate) fn to_close(&self, seals: &Seals) -> Merge {
+    pub(crate) fn to_close(&self, seals: &SyncProofs) -> Merge {
         if self.destination_here {
             return self.both(seals);
         }
@@ -198,6 +198,6 @@ impl Ends {
     }
 }
 
-async fn is_here(store: &dyn SourceStore, pair: &Pair) -> Result<bool, StoreError> {
-    Ok(matches!(store.space(&pair.space).await?, Presence::Here(_)))
+async fn is_here(store: &dyn SourceStore, pair: &SpacePair) -> Result<bool, StoreError> {
+    Ok(matches!(store.space(&pair.space).await?, Presence::Present(_)))
 }

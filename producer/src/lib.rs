@@ -38,7 +38,7 @@ mod turn;
 pub use closing::{ClosingReport, IsRefused};
 pub use duplication::DuplicationProducer;
 pub use report::{
-    AbsentSpace, Ended, EntryClass, HeldDeletes, LeftOutEntries, LeftOutEntry, MissingEntry, NamedEntry, ProducerError,
+    AbsentSpace, Ended, EntryClass, HeldDeletes, LeftOutEntry, LeftOutReport, MissingEntry, NamedEntry, ProducerError,
     SessionReport, SpaceFailed, Trouble,
 };
 pub use settings::{AbsentSource, Begins, DeleteThresholds, Deps, QueueSizing, Settings, WhenFull};

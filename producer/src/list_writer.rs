@@ -3,12 +3,12 @@
 use mill_model::DeleteListId;
 use mill_records::delete_lists::rows::IdsDigest;
 use mill_records::delete_lists::{DeleteListError, DeleteLists, ListRow, ListedId};
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 
 /// Writes the rows of one list. Without a head they mean nothing yet.
 pub(crate) struct ListWriter<'a> {
     lists: &'a DeleteLists,
-    pair: &'a Pair,
+    pair: &'a SpacePair,
     list: DeleteListId,
     row: ListRow,
     rows: u32,
@@ -25,7 +25,7 @@ pub(crate) struct WrittenRows {
 }
 
 impl<'a> ListWriter<'a> {
-    pub(crate) fn new(lists: &'a DeleteLists, pair: &'a Pair, list: DeleteListId) -> Self {
+    pub(crate) fn new(lists: &'a DeleteLists, pair: &'a SpacePair, list: DeleteListId) -> Self {
         let (row, digest) = (ListRow::default(), IdsDigest::default());
         Self { lists, pair, list, row, rows: 0, count: 0, digest }
     }

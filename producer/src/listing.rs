@@ -2,7 +2,7 @@
 
 use futures::StreamExt as _;
 use mill_model::{ContentId, SpaceId};
-use mill_ports::{Listed, Listing, Place, Planted, SourceStore, StoreError, planted};
+use mill_ports::{ListEntry, Listing, Place, PlantedBug, SourceStore, StoreError, planted};
 
 /// Why a listing proves nothing.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub(crate) enum ListingError {
 pub(crate) struct OrderedListing {
     space: SpaceId,
     pages: Listing,
-    page: std::vec::IntoIter<Listed>,
+    page: std::vec::IntoIter<ListEntry>,
     last: Option<ContentId>,
     places: Vec<Place>,
     /// How many entries all pages have had.
@@ -58,7 +58,7 @@ impl OrderedListing {
     pub(crate) async fn fill(&mut self) -> Result<(), ListingError> {
         while self.page.as_slice().is_empty() && !self.ended {
             let Some(page) = self.pages.next().await else {
-                if planted(Planted::ShortListingBelieved) {
+                if planted(PlantedBug::ShortListingBelieved) {
                     self.ended = true;
                     return Ok(());
                 }
@@ -77,19 +77,19 @@ impl OrderedListing {
     }
 
     /// The next entry, left where it is; `None` at the end. Only after [`Self::fill`].
-    pub(crate) fn first(&self) -> Option<&Listed> {
+    pub(crate) fn first(&self) -> Option<&ListEntry> {
         self.page.as_slice().first()
     }
 
     /// Takes the next entry.
-    pub(crate) fn take(&mut self) -> Option<Listed> {
+    pub(crate) fn take(&mut self) -> Option<ListEntry> {
         self.page.next()
     }
 
-    fn check(&mut self, entries: &[Listed]) -> Result<(), ListingError> {
+    fn check(&mut self, entries: &[ListEntry]) -> Result<(), ListingError> {
         let mut last = self.last.as_ref();
         for entry in entries {
-            let Listed::Item(id, _) = entry else { continue };
+            let ListEntry::Item(id, _) = entry else { continue };
             match last {
                 Some(last) if last >= id => {
                     let (earlier, later) = (last.clone(), id.clone());
@@ -120,7 +120,7 @@ mod tests {
             properties: None,
             state: ItemState::Online,
         };
-        let item = |id: &&str| Listed::Item(ContentId::new(*id).unwrap(), facts.clone());
+        let item = |id: &&str| ListEntry::Item(ContentId::new(*id).unwrap(), facts.clone());
         ListPage { entries: ids.iter().map(item).collect(), places: Vec::new(), end }
     }
 

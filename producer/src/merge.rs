@@ -6,8 +6,8 @@ use std::pin::Pin;
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, Peekable};
 use mill_model::{ContentId, ItemFacts, Version};
-use mill_ports::{Listed, Place, Planted, Refusal, TableError, chain, planted};
-use mill_records::seals::SealRow;
+use mill_ports::{ListEntry, Place, PlantedBug, RefusalReason, TableError, error_chain, planted};
+use mill_records::sync_proofs::SyncProofRow;
 use tracing::warn;
 
 use crate::listing::{ListingError, OrderedListing};
@@ -21,7 +21,7 @@ pub(crate) enum MergeError {
     #[error("of the destination")]
     Destination(#[source] ListingError),
     #[error("the seals cannot be read")]
-    Seals(#[from] TableError),
+    SyncProofs(#[from] TableError),
 }
 
 /// What stands next in the merge.
@@ -34,7 +34,7 @@ pub(crate) enum Found {
     /// An item of the source whose place at the destination is that of another of its items.
     Crowded { id: ContentId, by: ContentId },
     /// An entry of the source that cannot be an item.
-    Refused { shown: String, reason: Refusal },
+    Refused { shown: String, reason: RefusalReason },
     /// A directory of the source that could not be entered: what lies beneath it is unknown.
     Hidden { shown: String },
 }
@@ -57,7 +57,7 @@ impl Proof {
 }
 
 /// What is known of a morsel's items, in order.
-pub(crate) type SealStream = BoxStream<'static, Result<(ContentId, SealRow), TableError>>;
+pub(crate) type SealStream = BoxStream<'static, Result<(ContentId, SyncProofRow), TableError>>;
 
 /// Two or three streams, with a page of each in memory.
 pub(crate) struct Merge {
@@ -68,8 +68,8 @@ pub(crate) struct Merge {
     /// Whether it goes on without proofs, where the destination's listing or the seals fail.
     proofs_optional: bool,
     /// The last entry of each side that is no item.
-    odd_at_source: Option<Listed>,
-    odd_at_destination: Option<Listed>,
+    odd_at_source: Option<ListEntry>,
+    odd_at_destination: Option<ListEntry>,
     items_at_destination: u64,
     /// How many entries of the source were taken when that was last asked.
     listed_before: u64,
@@ -133,28 +133,28 @@ impl Merge {
             self.fill_destination().await?;
             let order = match (self.source.first(), self.destination.as_ref().and_then(OrderedListing::first)) {
                 (None, None) => return Ok(None),
-                (Some(Listed::Refused { .. }), _) => {
+                (Some(ListEntry::Refused { .. }), _) => {
                     self.odd_at_source = self.source.first().cloned();
-                    if let Some(Listed::Refused { shown, reason }) = self.source.take() {
+                    if let Some(ListEntry::Refused { shown, reason }) = self.source.take() {
                         return Ok(Some(Found::Refused { shown, reason }));
                     }
                     continue;
                 }
-                (Some(Listed::Hidden { .. }), _) => {
+                (Some(ListEntry::Hidden { .. }), _) => {
                     self.odd_at_source = self.source.first().cloned();
-                    if let Some(Listed::Hidden { shown }) = self.source.take() {
+                    if let Some(ListEntry::Hidden { shown }) = self.source.take() {
                         return Ok(Some(Found::Hidden { shown }));
                     }
                     continue;
                 }
-                (_, Some(Listed::Refused { .. } | Listed::Hidden { .. })) => {
+                (_, Some(ListEntry::Refused { .. } | ListEntry::Hidden { .. })) => {
                     // Whatever it is, it is not Mill's to delete; a source item of its id is queued and finds it.
                     self.odd_at_destination = self.destination.as_mut().and_then(OrderedListing::take);
                     continue;
                 }
-                (Some(Listed::Item(..)), None) => Ordering::Less,
-                (None, Some(Listed::Item(..))) => Ordering::Greater,
-                (Some(Listed::Item(source, _)), Some(Listed::Item(destination, _))) => source.cmp(destination),
+                (Some(ListEntry::Item(..)), None) => Ordering::Less,
+                (None, Some(ListEntry::Item(..))) => Ordering::Greater,
+                (Some(ListEntry::Item(source, _)), Some(ListEntry::Item(destination, _))) => source.cmp(destination),
             };
             let other = if order == Ordering::Less { None } else { self.take_destination() };
             if order == Ordering::Greater {
@@ -170,7 +170,7 @@ impl Merge {
                 let no_twin = known.is_some_and(|row| row.is_no_twin(&version));
                 return Ok(Some(Found::OnlyAtDestination { id, size, version, ours, no_twin }));
             }
-            if let Some(Listed::Item(id, facts)) = self.source.take() {
+            if let Some(ListEntry::Item(id, facts)) = self.source.take() {
                 let by = self.paths.pass(&id).await.map_err(|error| MergeError::Source(error.into()))?;
                 let sign = other.is_none() && self.paths.is_sign_at_destination(&id, facts.size);
                 let kept = sign && self.destination_has_beneath(&id);
@@ -185,7 +185,7 @@ impl Merge {
                     (Some(row), None) if row.is_of(&facts.version) => Proof::Complete,
                     _ => Proof::Nothing,
                 };
-                if planted(Planted::EntryPassedOver) && facts.size % 5 == 1 {
+                if planted(PlantedBug::EntryPassedOver) && facts.size % 5 == 1 {
                     continue;
                 }
                 return Ok(Some(Found::AtSource { id, size: facts.size, alone, proof }));
@@ -203,7 +203,10 @@ impl Merge {
         let Some(destination) = &mut self.destination else { return Ok(()) };
         match destination.fill().await {
             Err(error) if self.proofs_optional => {
-                warn!(error = chain(&error), "the destination cannot be listed; none of the rest counts as proven");
+                warn!(
+                    error = error_chain(&error),
+                    "the destination cannot be listed; none of the rest counts as proven"
+                );
                 self.destination = None;
                 Ok(())
             }
@@ -214,16 +217,16 @@ impl Merge {
     /// Takes the destination's next entry, if it is an item.
     fn take_destination(&mut self) -> Option<(ContentId, ItemFacts)> {
         match self.destination.as_mut()?.take()? {
-            Listed::Item(id, facts) => {
+            ListEntry::Item(id, facts) => {
                 self.items_at_destination += 1;
                 Some((id, facts))
             }
-            Listed::Refused { .. } | Listed::Hidden { .. } => None,
+            ListEntry::Refused { .. } | ListEntry::Hidden { .. } => None,
         }
     }
 
     /// What is known of an item. Ids must be asked for in order.
-    async fn known(&mut self, id: &ContentId) -> Result<Option<SealRow>, MergeError> {
+    async fn known(&mut self, id: &ContentId) -> Result<Option<SyncProofRow>, MergeError> {
         let Some(seals) = &mut self.seals else { return Ok(None) };
         loop {
             match seals.as_mut().peek().await {
@@ -237,7 +240,7 @@ impl Merge {
             }
             match seals.next().await {
                 Some(Err(error)) if self.proofs_optional => {
-                    warn!(error = chain(&error), "the seals cannot be read; none of the rest counts as proven");
+                    warn!(error = error_chain(&error), "the seals cannot be read; none of the rest counts as proven");
                     self.seals = None;
                     return Ok(None);
                 }
@@ -248,7 +251,7 @@ impl Merge {
     }
 }
 
-fn proof(row: &SealRow, source: &Version, destination: &Version) -> Proof {
+fn proof(row: &SyncProofRow, source: &Version, destination: &Version) -> Proof {
     if row.seal.as_ref().is_some_and(|seal| seal.holds(source, destination)) {
         Proof::Complete
     } else if row.is_copy(source, destination) {

@@ -128,7 +128,7 @@ impl Crowding {
         for id in ids {
             let item = ItemAddress { space: self.space.clone(), id };
             match self.source.head(&item).await {
-                Ok(Presence::Here(_)) => above.push(Above { id: item.id, is_file: None }),
+                Ok(Presence::Present(_)) => above.push(Above { id: item.id, is_file: None }),
                 Ok(Presence::Absent) => {}
                 Err(error) if matches!(error.kind, StoreErrorKind::Refused(_)) => {}
                 Err(error) => return Err(error),
@@ -143,7 +143,7 @@ async fn has_beneath(store: &dyn SourceStore, space: &SpaceId, id: &ContentId) -
     let Ok(directory) = ContentId::new(format!("{id}/")) else { return Ok(false) };
     let item = ItemAddress { space: space.clone(), id: directory.clone() };
     match store.head(&item).await {
-        Ok(Presence::Here(_)) => return Ok(true),
+        Ok(Presence::Present(_)) => return Ok(true),
         Ok(Presence::Absent) => {}
         Err(error) if error.kind == StoreErrorKind::SpaceAbsent => return Ok(false),
         Err(error) => return Err(error),

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use mill_model::{AccountId, ContentId, SpaceId, StoreId, SurveySum, Timestamp};
-use mill_ports::{QueueError, Refusal};
+use mill_ports::{QueueError, RefusalReason};
 use mill_records::delete_lists::{DeleteListError, HeldList, HoldReason, ListHead};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::StateError;
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 
 /// How a session ended, and what a person should know of it.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ pub struct SessionReport {
     /// The first entries that are not copied, at most [`SessionReport::NAMED_MAX`]; the log names all.
     pub named_first: Vec<NamedEntry>,
     /// Spaces that a rule leaves out, and entries of stores that lie in no space.
-    pub left_out: LeftOutEntries,
+    pub left_out: LeftOutReport,
     /// Spaces that a policy names, or that were copied before, and that are not at their source.
     pub sources_absent: Vec<AbsentSpace>,
     /// How many accounts there are, where this session listed them.
@@ -65,7 +65,7 @@ impl SessionReport {
             removes_by_earlier_list: false,
             survey: SurveySum::default(),
             named_first: Vec::new(),
-            left_out: LeftOutEntries::default(),
+            left_out: LeftOutReport::default(),
             sources_absent: Vec::new(),
             accounts: 0,
             runs: 0,
@@ -107,14 +107,14 @@ impl SessionReport {
 
 /// What is not copied because of a rule, or because it lies in no space.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LeftOutEntries {
+pub struct LeftOutReport {
     /// The first of them, at most [`SessionReport::NAMED_MAX`].
     pub first: Vec<LeftOutEntry>,
     /// How many there are.
     pub count: u64,
 }
 
-impl LeftOutEntries {
+impl LeftOutReport {
     /// Adds an entry.
     pub fn add(&mut self, entry: LeftOutEntry) {
         self.count += 1;
@@ -240,7 +240,7 @@ pub struct HeldDeletes {
 
 impl HeldDeletes {
     pub(crate) fn of(held: &HeldList) -> Self {
-        let Pair { account, source, destination, space } = held.pair.clone();
+        let SpacePair { account, source, destination, space } = held.pair.clone();
         let ListHead { count, items_total, .. } = held.head.record;
         let reason = held.head.record.held().cloned().unwrap_or(HoldReason::TooMany { unasked_today: 0 });
         Self { account, space, source, destination, count, items_total, reason, token: held.token().to_string() }
@@ -266,7 +266,7 @@ pub struct NamedEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingEntry {
     /// Where it is missing, or not shown to be equal.
-    pub pair: Pair,
+    pub pair: SpacePair,
     /// The item.
     pub id: ContentId,
 }
@@ -275,11 +275,11 @@ pub struct MissingEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryClass {
     /// It cannot be an item.
-    Refused(Refusal),
+    Refused(RefusalReason),
     /// It could not be seen or entered.
     Hidden,
     /// A rule leaves it out.
-    Ignored(Refusal),
+    Ignored(RefusalReason),
 }
 
 impl fmt::Display for EntryClass {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use mill_model::{ItemAddress, Timestamp};
 use mill_policy::Rule;
-use mill_ports::{Planted, planted};
-use mill_records::delete_lists::{GrantedBy, HoldReason, ListOf, ListState};
+use mill_ports::{PlantedBug, planted};
+use mill_records::delete_lists::{DeletionScope, GrantedBy, HoldReason, ListState};
 use mill_records::elapsed::ElapsedTime;
-use mill_records::producer_state::{Deletes, Kept, Missing, Morsel};
-use mill_records::seals::Pair;
+use mill_records::producer_state::{DeleteProgress, Kept, MissingSpace, Morsel};
+use mill_records::sync_proofs::SpacePair;
 use tracing::{info, warn};
 
 use crate::delete_step::DeletesStep;
@@ -60,7 +60,7 @@ impl Session<'_> {
 
     /// Notes that a space is not at its source, where a policy names the space or this source was copied before.
     async fn source_absent(&mut self, ends: &Ends) {
-        let Pair { account, source, destination, space } = ends.pair.clone();
+        let SpacePair { account, source, destination, space } = ends.pair.clone();
         let policy = self.deps.policies.account(&account).await;
         let named = policy.is_ok_and(|policy| policy.for_space(&space).rule == Rule::Own);
         if named || ends.owned {
@@ -76,10 +76,10 @@ impl Session<'_> {
         ends: &Ends,
         since: MissingSince,
     ) -> Result<DeletesStep, StepError> {
-        if let Deletes::Sending { list, next } = morsel.row.deletes.clone() {
+        if let DeleteProgress::Sending { list, next } = morsel.row.deletes.clone() {
             return self.send_rows(morsel, ends, list, next).await;
         }
-        if let Some(list) = self.granted_list(&ends.pair, ListOf::Space).await? {
+        if let Some(list) = self.granted_list(&ends.pair, DeletionScope::Space).await? {
             return self.begin_sending(morsel, list).await;
         }
         let mut merge = ends.all_at_destination();
@@ -100,25 +100,25 @@ impl Session<'_> {
             Reading::GoesOn => return Ok(DeletesStep::Reading),
             Reading::Stopped => return Ok(DeletesStep::Stopped),
         };
-        if planted(Planted::MissingSpaceRetiredAtOnce) {
+        if planted(PlantedBug::MissingSpaceRetiredAtOnce) {
             let state = ListState::Granted { by: GrantedBy::Rule, at: 0 };
             let list = self.grant_space(ends, survey, state).await?;
             return self.begin_sending(morsel, list).await;
         }
         let MissingSince { first, for_a_day } = since;
         let reason = HoldReason::SpaceMissing { since: first.as_millis(), for_a_day };
-        self.hold_list(ends, (survey, ListOf::Space), reason).await?;
+        self.hold_list(ends, (survey, DeletionScope::Space), reason).await?;
         Ok(DeletesStep::Settled(None))
     }
 
     /// Since when the source space is missing, this run included.
-    async fn missing_since(&mut self, pair: &Pair) -> Result<MissingSince, StepError> {
-        let Pair { account, source, space, .. } = pair.clone();
+    async fn missing_since(&mut self, pair: &SpacePair) -> Result<MissingSince, StepError> {
+        let SpacePair { account, source, space, .. } = pair.clone();
         let (first, run) = (self.deps.clock.now(), self.run_number(&account));
-        let row = Missing { account, store: source, space, first, run, elapsed: ElapsedTime::default() };
+        let row = MissingSpace { account, store: source, space, first, run, elapsed: ElapsedTime::default() };
         let kept = self.missing.entry(missing_key(&row)).or_insert_with(|| {
             info!(account = %row.account, source = %row.store, space = %row.space, "the source space is missing");
-            Kept::fresh(Missing { run: 0, ..row })
+            Kept::fresh(MissingSpace { run: 0, ..row })
         });
         if kept.row.run != run {
             kept.row.run = run;
@@ -129,7 +129,7 @@ impl Session<'_> {
     }
 
     /// Forgets that a source space was missing: it is there.
-    pub(crate) async fn found_again(&mut self, pair: &Pair) -> Result<(), StepError> {
+    pub(crate) async fn found_again(&mut self, pair: &SpacePair) -> Result<(), StepError> {
         if self.missing.is_empty() {
             return Ok(());
         }

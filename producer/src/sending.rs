@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use mill_model::{AccountId, ContentId, DeleteListId, Duplicate, Envelope, Remove, Task, TaskKind, wire};
 use mill_ports::{
-    Chance, ChanceExt as _, Clock, CrashPoint, Outgoing, Planted, QueueError, QueueErrorKind, Statistics, TaskQueue,
-    crash_point, planted,
+    Clock, CrashPoint, OutgoingMessage, PlantedBug, QueueError, QueueErrorKind, Rng, RngExt as _, Statistics,
+    TaskQueue, crash_point, planted,
 };
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 
 use crate::report::ProducerError;
 
@@ -18,7 +18,7 @@ use crate::report::ProducerError;
 pub(crate) struct Sending {
     pub(crate) queue: Arc<dyn TaskQueue>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) chance: Arc<dyn Rng>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) at_once: usize,
 }
@@ -33,10 +33,10 @@ impl Sending {
     /// When some are not surely in the queue after a few tries; any of them may be there then.
     pub(crate) async fn send<'i>(
         &self,
-        pair: &Pair,
+        pair: &SpacePair,
         items: impl ExactSizeIterator<Item = Option<&'i ContentId>>,
     ) -> Result<u64, ProducerError> {
-        let Pair { account, source, destination, space } = pair;
+        let SpacePair { account, source, destination, space } = pair;
         let task = |item: Option<&ContentId>| {
             let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
             Duplicate { account, source, destination, space: space.clone(), item: item.cloned() }.into_task()
@@ -50,11 +50,11 @@ impl Sending {
     /// As [`Self::send`].
     pub(crate) async fn send_removes(
         &self,
-        pair: &Pair,
+        pair: &SpacePair,
         list: DeleteListId,
         rows: impl ExactSizeIterator<Item = Option<u32>>,
     ) -> Result<u64, ProducerError> {
-        let Pair { account, source, destination, space } = pair;
+        let SpacePair { account, source, destination, space } = pair;
         let task = |row| {
             let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
             Remove { account, source, destination, space: space.clone(), list, row }.into_task()
@@ -100,23 +100,25 @@ impl Sending {
         }
     }
 
-    fn outgoing(&self, account: &AccountId, task: Task) -> Result<Outgoing, ProducerError> {
+    fn outgoing(&self, account: &AccountId, task: Task) -> Result<OutgoingMessage, ProducerError> {
         let now = self.clock.now();
         let of_item = task.kind == TaskKind::DUPLICATE && task.detail.contains_key("item");
         let envelope = Envelope::new(self.chance.task_id(now), self.queue.name(), now, task);
         // Before it is sent: it may be done and over before this returns.
         self.statistics.open_task(envelope.id, of_item);
-        let body = wire::seal(&envelope)?;
-        Ok(Outgoing { group: account.clone(), body, delay: Duration::ZERO })
+        let body = wire::encode(&envelope)?;
+        Ok(OutgoingMessage { group: account.clone(), body, delay: Duration::ZERO })
     }
 
-    async fn send_batch(&self, mut batch: Vec<Outgoing>) -> Result<(), ProducerError> {
+    async fn send_batch(&self, mut batch: Vec<OutgoingMessage>) -> Result<(), ProducerError> {
         let mut tries = 0;
         loop {
             let sent = self.queue.send(&batch).await;
             crash_point(CrashPoint::ProducerBatchSent);
             let error = match sent {
-                Ok(report) if report.failed.is_empty() || planted(Planted::ProducerIgnoresPartialSend) => return Ok(()),
+                Ok(report) if report.failed.is_empty() || planted(PlantedBug::ProducerIgnoresPartialSend) => {
+                    return Ok(());
+                }
                 Ok(report) => {
                     let failed: Vec<usize> = report.failed.iter().map(|(index, _)| *index).collect();
                     let worst = report.failed.into_iter().map(|(_, error)| error);

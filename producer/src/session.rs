@@ -24,10 +24,12 @@ use std::sync::Mutex;
 
 use futures::future::{Either, select};
 use mill_model::{AccountId, DeleteListId, Monotonic, SpaceId, StoreAddress, StoreId, Timestamp};
-use mill_ports::{CrashPoint, chain, crash_point};
+use mill_ports::{CrashPoint, crash_point, error_chain};
 use mill_records::delete_lists::DeleteListError;
-use mill_records::producer_state::{Deletes, Kept, Missing, Morsel, ProducerState, StateError, SurveySubject};
-use mill_records::seals::Pair;
+use mill_records::producer_state::{
+    DeleteProgress, Kept, MissingSpace, Morsel, ProducerState, StateError, SurveySubject,
+};
+use mill_records::sync_proofs::SpacePair;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -46,13 +48,13 @@ use self::reading::Readings;
 pub(crate) use self::reading::{Basis, Broke, Read, Reading};
 pub(crate) use self::room::Room;
 use self::rounds::Failing;
-pub(crate) use self::runs::AccountRun;
+pub(crate) use self::runs::ActiveRun;
 use self::shares::Shares;
 use self::unanswered::LaterAccounts;
 pub(crate) use self::unanswered::Unanswered;
 
 /// A morsel's place in the rounds: its round first, then account by account, so that every account is served.
-pub(crate) type Place = (u64, usize, Pair);
+pub(crate) type Place = (u64, usize, SpacePair);
 
 /// What one session has in hand.
 pub(crate) struct Session<'a> {
@@ -66,9 +68,9 @@ pub(crate) struct Session<'a> {
     /// The accounts that are listed.
     accounts: BTreeSet<AccountId>,
     /// The run of each account that is going on, or its last one.
-    pub(crate) runs: BTreeMap<AccountId, AccountRun>,
-    pub(crate) opened: BTreeMap<Pair, Opened>,
-    pub(crate) missing: BTreeMap<(AccountId, StoreId, SpaceId), Kept<Missing>>,
+    pub(crate) runs: BTreeMap<AccountId, ActiveRun>,
+    pub(crate) opened: BTreeMap<SpacePair, Opened>,
+    pub(crate) missing: BTreeMap<(AccountId, StoreId, SpaceId), Kept<MissingSpace>>,
     pub(crate) waiting: BTreeMap<Place, Kept<Morsel>>,
     /// The rows of delete lists that had a result when this session first looked.
     pub(crate) settled_rows: BTreeMap<DeleteListId, BTreeSet<u32>>,
@@ -85,7 +87,7 @@ pub(crate) struct Session<'a> {
     accounts_failed: BTreeSet<AccountId>,
     /// The morsels that failed in a way that may pass, and from when on they may have another turn.
     resting: BTreeMap<(Monotonic, Place), Kept<Morsel>>,
-    failing: BTreeMap<Pair, Failing>,
+    failing: BTreeMap<SpacePair, Failing>,
     /// What was not surveyed since it last was, for who asks how it stands.
     pub(crate) failures: Failures,
     later_accounts: LaterAccounts,
@@ -213,7 +215,7 @@ impl<'a> Session<'a> {
 
     /// Names what an earlier session of this run held.
     async fn report_what_is_held(&mut self, morsels: &[Kept<Morsel>]) -> Result<(), ProducerError> {
-        if !morsels.iter().any(|morsel| matches!(morsel.row.deletes, Deletes::Held { .. })) {
+        if !morsels.iter().any(|morsel| matches!(morsel.row.deletes, DeleteProgress::Held { .. })) {
             return Ok(());
         }
         for held in self.deps.delete_lists.held().await? {
@@ -236,18 +238,18 @@ impl<'a> Session<'a> {
     pub(crate) fn account_failed(&mut self, account: &AccountId, error: &(dyn std::error::Error + 'static)) {
         self.run_failed(account);
         if self.accounts_failed.insert(account.clone()) {
-            let reason = chain(error);
+            let reason = error_chain(error);
             warn!(%account, reason, "the account is passed over");
             self.report.accounts_failed.push((account.clone(), reason));
         }
     }
 
-    pub(crate) fn space_failed(&mut self, pair: &Pair, error: &SpaceError) {
+    pub(crate) fn space_failed(&mut self, pair: &SpacePair, error: &SpaceError) {
         self.run_failed(&pair.account);
-        let reason = chain(error);
+        let reason = error_chain(error);
         warn!(account = %pair.account, space = %pair.space, source = %pair.source, destination = %pair.destination,
             reason, "the space is passed over");
-        self.note_failure(SurveySubject::Pair(pair.clone()), &reason);
+        self.note_failure(SurveySubject::SpacePair(pair.clone()), &reason);
         self.report.spaces_failed.push(SpaceFailed {
             account: pair.account.clone(),
             space: Some(pair.space.clone()),
@@ -261,7 +263,7 @@ impl<'a> Session<'a> {
     /// Notes that the spaces of a store are not known.
     pub(crate) fn store_failed(&mut self, account: &AccountId, store: &StoreId, error: &mill_ports::StoreError) {
         self.run_failed(account);
-        let reason = chain(error);
+        let reason = error_chain(error);
         warn!(%account, %store, reason, "the spaces of the store are not known");
         let address = StoreAddress { account: account.clone(), store: store.clone() };
         self.note_failure(SurveySubject::Store(address), &reason);
@@ -277,6 +279,6 @@ impl<'a> Session<'a> {
     }
 }
 
-pub(crate) fn missing_key(row: &Missing) -> (AccountId, StoreId, SpaceId) {
+pub(crate) fn missing_key(row: &MissingSpace) -> (AccountId, StoreId, SpaceId) {
     (row.account.clone(), row.store.clone(), row.space.clone())
 }

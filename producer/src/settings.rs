@@ -5,19 +5,19 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_ports::{Chance, Clock, Statistics, Stores, Table, TaskQueue};
+use mill_ports::{Clock, Rng, Statistics, Stores, Table, TaskQueue};
 use mill_records::account_counts::AccountCounts;
 use mill_records::delete_lists::DeleteLists;
-use mill_records::lease::SurelyDead;
+use mill_records::lease::HolderIsDead;
 use mill_records::owners::Owners;
-use mill_records::policies::PolicyBook;
-use mill_records::seals::Seals;
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::SyncProofs;
 
 /// The ports and books of a duplication producer.
 #[derive(Clone)]
 pub struct Deps {
     /// Today's policies.
-    pub policies: Arc<PolicyBook>,
+    pub policies: Arc<PolicyRepository>,
     /// The stores of all accounts. None of them is written.
     pub stores: Arc<dyn Stores>,
     /// Where tasks go: `duplication-low`.
@@ -27,7 +27,7 @@ pub struct Deps {
     /// What workmen count of each account, where the queue cannot tell how many tasks of one it holds.
     pub counts: Option<AccountCounts>,
     /// What was proven in sync before.
-    pub seals: Seals,
+    pub seals: SyncProofs,
     /// What may be deleted, and by whose grant.
     pub delete_lists: DeleteLists,
     /// Which destination spaces are whose.
@@ -35,11 +35,11 @@ pub struct Deps {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Chance.
-    pub chance: Arc<dyn Chance>,
+    pub chance: Arc<dyn Rng>,
     /// What is counted.
     pub statistics: Arc<Statistics>,
     /// Which holders of the lease are surely dead.
-    pub surely_dead: SurelyDead,
+    pub surely_dead: HolderIsDead,
 }
 
 impl fmt::Debug for Deps {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use mill_model::{AccountId, SpaceId, StoreId};
 use mill_policy::{AccountPolicy, Rule, StorePolicy};
-use mill_ports::{CrashPoint, LeftOut, Planted, SpaceList, StoreError, crash_point, planted};
+use mill_ports::{CrashPoint, LeftOutEntries, PlantedBug, SpaceList, StoreError, crash_point, planted};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::Morsel;
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 use tracing::{debug, info, warn};
 
 use crate::report::{LeftOutEntry, ProducerError};
@@ -24,7 +24,7 @@ struct StoreSpaces {
     spaces: BTreeSet<SpaceId>,
     /// What stands beside the spaces, where default policies read the store: then all that is in it is to be copied, but
     /// for what a rule leaves out.
-    beside: Option<LeftOut>,
+    beside: Option<LeftOutEntries>,
 }
 
 /// What the stores of default policies told.
@@ -103,7 +103,7 @@ impl Session<'_> {
     }
 
     /// The pairs that a policy covers now, as far as its stores answer.
-    pub(crate) async fn pairs_of(&mut self, policy: &Arc<AccountPolicy>) -> Result<BTreeSet<Pair>, Broke> {
+    pub(crate) async fn pairs_of(&mut self, policy: &Arc<AccountPolicy>) -> Result<BTreeSet<SpacePair>, Broke> {
         let mut told = self.ask_spaces(policy, None).await?;
         while !told.asked.is_empty() && !self.stop.is_cancelled() {
             let asked: Vec<StoreId> = std::mem::take(&mut told.asked).into_iter().collect();
@@ -126,7 +126,7 @@ impl Session<'_> {
         let mut named: BTreeSet<&SpaceId> = named.collect();
         let mut found: Vec<(Option<&StoreId>, &SpaceId)> = Vec::new();
         for (store, listed) in spaces {
-            let StoreSpaces { spaces, beside: Some(LeftOut { first, count }) } = listed else { continue };
+            let StoreSpaces { spaces, beside: Some(LeftOutEntries { first, count }) } = listed else { continue };
             for (shown, reason) in first {
                 let (account, store, shown) = (policy.account().clone(), Some(store.clone()), shown.clone());
                 self.left_out(LeftOutEntry { account, store, shown, is_space: false, rule: reason.to_string() });
@@ -142,7 +142,7 @@ impl Session<'_> {
         found.extend(named.into_iter().map(|space| (None, space)));
         for (store, space) in found {
             let rule = policy.for_space(space).rule;
-            if rule.leaves_out() && !planted(Planted::LeftOutUnnamed) {
+            if rule.leaves_out() && !planted(PlantedBug::LeftOutUnnamed) {
                 let (account, store) = (policy.account().clone(), store.cloned());
                 let (shown, rule) = (space.to_string(), rule.to_string());
                 self.left_out(LeftOutEntry { account, store, shown, is_space: true, rule });
@@ -200,7 +200,7 @@ async fn spaces_at(
 }
 
 /// All morsels of an account; with `unanswered`, only those for which these stores had to be asked.
-fn morsels(policy: &AccountPolicy, spaces: &SpacesOf, unanswered: &[StoreId]) -> BTreeSet<Pair> {
+fn morsels(policy: &AccountPolicy, spaces: &SpacesOf, unanswered: &[StoreId]) -> BTreeSet<SpacePair> {
     let named: BTreeSet<&SpaceId> = policy.named_spaces().into_iter().collect();
     let listed = spaces.values().flat_map(|store| &store.spaces);
     let all: BTreeSet<&SpaceId> = named.iter().copied().chain(listed).collect();
@@ -214,7 +214,7 @@ fn morsels(policy: &AccountPolicy, spaces: &SpacesOf, unanswered: &[StoreId]) ->
             let own = decision.rule == Rule::Own;
             if asked && (own || is_at(&source, space) || is_at(&destination, space)) {
                 let (account, space) = (policy.account().clone(), space.clone());
-                morsels.insert(Pair { account, source, destination, space });
+                morsels.insert(SpacePair { account, source, destination, space });
             }
         }
     }

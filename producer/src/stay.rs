@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::select;
 use mill_model::Timestamp;
-use mill_ports::{TableErrorKind, chain};
+use mill_ports::{TableErrorKind, error_chain};
 use mill_records::producer_state::StateError;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -47,7 +47,11 @@ impl DuplicationProducer {
                 Err(error) if may_pass(&error) => {
                     failures += 1;
                     let pause = (pauses.least * 2_u32.pow(failures.min(10) - 1)).min(pauses.most);
-                    warn!(error = chain(&error), ?pause, "the session failed; the next one goes on after a pause");
+                    warn!(
+                        error = error_chain(&error),
+                        ?pause,
+                        "the session failed; the next one goes on after a pause"
+                    );
                     pause
                 }
                 Err(error) => return Err(error),

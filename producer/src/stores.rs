@@ -14,10 +14,10 @@ use futures::StreamExt as _;
 use futures::future::{Either, select};
 use mill_model::{AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, SpaceId, StoreAddress, StoreId, Version};
 use mill_ports::{
-    ByteRange, Capabilities, Clock, ListPage, Listing, Origin, Place, Presence, Reading, SourceStore, SpaceFacts,
+    ByteRange, Capabilities, Clock, CopySource, ListPage, Listing, OpenItem, Place, Presence, SourceStore, SpaceFacts,
     SpaceList, Statistics, StoreError, StoreErrorKind, Stores,
 };
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 use tokio::task::JoinSet;
 
 use crate::settings::Deps;
@@ -69,7 +69,7 @@ impl ReadStores {
     }
 
     /// As [`Stores::apart`]. Which of the two is silent is asked of both.
-    pub(crate) async fn ensure_apart(&self, pair: &Pair) -> Result<(), StoreError> {
+    pub(crate) async fn ensure_apart(&self, pair: &SpacePair) -> Result<(), StoreError> {
         let [source, destination] = [&pair.source, &pair.destination].map(|store| address(&pair.account, store));
         for end in [&source, &destination] {
             self.patience.not_silent(&(end.clone(), Topic::Store))?;
@@ -121,7 +121,7 @@ impl ReadStores {
     }
 
     /// As [`Stores::keep`], without a claim.
-    pub(crate) async fn is_kept(&self, pair: &Pair) -> Result<bool, StoreError> {
+    pub(crate) async fn is_kept(&self, pair: &SpacePair) -> Result<bool, StoreError> {
         let (stores, of) = (self.stores.clone(), pair.clone());
         let keeps = async move { stores.keep(&of.account, &of.destination, &of.space, false).await };
         let asked = (address(&pair.account, &pair.destination), Topic::Space(pair.space.clone()));
@@ -241,9 +241,9 @@ impl Patience {
 
     /// Lets a question end by itself.
     fn leave(&self, asked: Asked, began: Monotonic, question: impl Future<Output: Send> + Send + 'static) {
-        let mut guards = vec![self.statistics.leave(&asked.0)];
+        let mut guards = vec![self.statistics.abandon_call(&asked.0)];
         if let Topic::Apart(other) = &asked.1 {
-            guards.push(self.statistics.leave(other));
+            guards.push(self.statistics.abandon_call(other));
         }
         let ended = {
             let mut known = locked(&self.known);
@@ -340,7 +340,7 @@ impl SourceStore for ReadStore {
         item: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         let (of, version) = (item.clone(), if_version.cloned());
         self.ask(Some(&item.space), |store| async move { store.open(&of, range, version.as_ref()).await }).await
     }
@@ -349,7 +349,7 @@ impl SourceStore for ReadStore {
         &self,
         item: &ItemAddress,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         let (of, version) = (item.clone(), if_version.cloned());
         self.ask(Some(&item.space), |store| async move { store.open_uncached(&of, version.as_ref()).await }).await
     }
@@ -369,8 +369,8 @@ impl SourceStore for ReadStore {
         self.ask(Some(space), |store| async move { store.folds_names(&of).await }).await
     }
 
-    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
-        self.store.origin(item, facts)
+    fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
+        self.store.copy_source(item, facts)
     }
 }
 

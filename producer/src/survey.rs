@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use mill_model::ContentId;
-use mill_model::ids::shown;
-use mill_ports::{Place, Planted, planted};
+use mill_model::ids::escape_for_display;
+use mill_ports::{Place, PlantedBug, planted};
 use mill_records::delete_lists::rows::IdsDigest;
-use mill_records::delete_lists::{HoldReason, ListedId, PairState};
-use mill_records::seals::VersionDigest;
+use mill_records::delete_lists::{DeletePairState, HoldReason, ListedId};
+use mill_records::sync_proofs::VersionDigest;
 
 use crate::copies::Nibble;
 use crate::merge::{Found, Merge, MergeError};
@@ -120,7 +120,7 @@ impl Survey {
 
     /// The paths of changed places beneath which something vanished, as far as the kept items tell: of the others
     /// anything may lie anywhere.
-    pub(crate) fn changed_beneath(&self, state: &PairState) -> Vec<String> {
+    pub(crate) fn changed_beneath(&self, state: &DeletePairState) -> Vec<String> {
         let all_kept = self.vanished.len() as u64 == self.count;
         let mut changed = state.changed_places(&self.places);
         changed.retain(|path| {
@@ -135,7 +135,7 @@ impl DeleteThresholds {
     /// Whether `count` deletes out of `items_total` items, after so many unasked ones in the last 24 hours, wait for a
     /// person.
     fn are_exceeded(&self, count: u64, unasked_today: u64, items_total: u64) -> bool {
-        if planted(Planted::DeleteThresholdOff) {
+        if planted(PlantedBug::DeleteThresholdOff) {
             return false;
         }
         let all = count.saturating_add(unasked_today);
@@ -224,7 +224,7 @@ impl Hidden {
         if self.names.is_empty() {
             return false;
         }
-        let id = shown(id.as_str());
+        let id = escape_for_display(id.as_str());
         self.names.iter().any(|hidden| match id.strip_prefix(&**hidden) {
             // A name too long to be shown whole ends in `…`; of all that begin like it, none is known to be gone.
             Some(rest) => rest.is_empty() || rest.starts_with(['/', '…']),

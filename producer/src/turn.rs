@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use mill_model::{Monotonic, SurveySum};
 use mill_policy::StorePolicy;
-use mill_ports::{CrashPoint, Planted, crash_point, planted};
-use mill_records::producer_state::{Deletes, Kept, Morsel, PairSurvey, SurveySubject};
+use mill_ports::{CrashPoint, PlantedBug, crash_point, planted};
+use mill_records::producer_state::{DeleteProgress, Kept, Morsel, PairSurvey, SurveySubject};
 
 use crate::copies::Nibble;
 use crate::delete_step::DeletesStep;
@@ -50,7 +50,7 @@ impl Session<'_> {
                 let (stores, owners) = (self.stores.clone(), self.deps.owners.clone());
                 let (of, by) = (pair.clone(), policy.clone());
                 let look = async move { Ends::look(&of, by, &stores, &owners).await };
-                let basis = Basis::Pair { policy: policy.clone(), found: None, marker: None };
+                let basis = Basis::SpacePair { policy: policy.clone(), found: None, marker: None };
                 match self.read(Read::Ends(pair.clone()), basis, look).await? {
                     Reading::Done(ends) => (ends?, None),
                     Reading::GoesOn => return Ok(Turn::Reading),
@@ -113,7 +113,7 @@ impl Session<'_> {
             self.sent(self.sending.send(pair, std::iter::once(None)).await?);
             crash_point(CrashPoint::ProducerSpaceSent);
         }
-        if planted(Planted::MarkerBeforeSend) && !nibble.end {
+        if planted(PlantedBug::MarkerBeforeSend) && !nibble.end {
             morsel.row.marker.clone_from(&nibble.last);
             self.state.save(morsel).await?;
         }
@@ -156,7 +156,7 @@ impl Session<'_> {
         if let Some(run) = self.runs.get_mut(&morsel.row.pair.account) {
             run.surveyed += sum;
         }
-        self.deps.statistics.surveyed(sum);
+        self.deps.statistics.add_survey(sum);
         self.report.name(named);
     }
 
@@ -164,16 +164,16 @@ impl Session<'_> {
     async fn note_survey(&mut self, morsel: &Morsel) -> Result<(), StepError> {
         morsel.sum.check().map_err(SpaceError::from)?;
         let held = match morsel.deletes {
-            Deletes::Held { count, .. } => count,
-            Deletes::Pending | Deletes::Sending { .. } | Deletes::Done => 0,
+            DeleteProgress::Held { count, .. } => count,
+            DeleteProgress::Pending | DeleteProgress::Sending { .. } | DeleteProgress::Done => 0,
         };
         let run_began = || self.runs.get(&morsel.pair.account).map_or(self.turn_began, |run| run.row.row.started);
         let began = morsel.began.unwrap_or_else(run_began);
         let Morsel { sum, unproven, .. } = *morsel;
-        let in_sync = (unproven == 0 || planted(Planted::UnprovenCalledInSync)).then_some(began);
+        let in_sync = (unproven == 0 || planted(PlantedBug::UnprovenCalledInSync)).then_some(began);
         let survey = PairSurvey { pair: morsel.pair.clone(), run: morsel.run, began, sum, unproven, held, in_sync };
         self.state.note_surveys(&[survey]).await?;
-        Ok(self.forget_failure(&SurveySubject::Pair(morsel.pair.clone())).await?)
+        Ok(self.forget_failure(&SurveySubject::SpacePair(morsel.pair.clone())).await?)
     }
 
     pub(crate) fn sent(&mut self, tasks: u64) {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{AccountId, QueueName};
-use mill_ports::{Clock, KeyRange, Row, RowKey, RowVersion, RowWhen, Table, TableError, chain};
+use mill_ports::{Clock, KeyRange, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, error_chain};
 use tracing::debug;
 
 use rows::CountsRow;
@@ -47,7 +47,7 @@ impl fmt::Debug for AccountCounts {
 
 /// What was counted of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counted {
+pub struct AccountCount {
     /// Tasks received, each time.
     pub received: u64,
     /// Tasks that have left the queue for good: done, given up, or sent on to another.
@@ -55,11 +55,11 @@ pub struct Counted {
 }
 
 /// Sums by account.
-pub type Counts = BTreeMap<AccountId, Counted>;
+pub type Counts = BTreeMap<AccountId, AccountCount>;
 
 /// Adds sums to others.
 pub fn add(to: &mut Counts, more: &Counts) {
-    for (account, Counted { received, ended }) in more {
+    for (account, AccountCount { received, ended }) in more {
         let sum = to.entry(account.clone()).or_default();
         sum.received += received;
         sum.ended += ended;
@@ -127,16 +127,16 @@ impl AccountCounts {
             }
             more.counts.retain(|account, _| known.contains(account));
             more.written = now;
-            let when = version.map_or(RowWhen::Absent, RowWhen::VersionIs);
+            let when = version.map_or(RowPrecondition::Absent, RowPrecondition::VersionIs);
             if let Err(error) = self.table.put(&self.key(FOLDED), more.value(), when).await {
                 // Another folds them, or it is done the next time.
-                debug!(error = chain(&error), "rows of workmen that are gone were not folded");
+                debug!(error = error_chain(&error), "rows of workmen that are gone were not folded");
                 return folded;
             }
         }
         for name in &more.of {
-            if let Err(error) = self.table.delete(&self.key(name), RowWhen::Always).await {
-                debug!(error = chain(&error), "a row of a workman that is gone was not deleted");
+            if let Err(error) = self.table.delete(&self.key(name), RowPrecondition::Always).await {
+                debug!(error = error_chain(&error), "a row of a workman that is gone was not deleted");
             }
         }
         more

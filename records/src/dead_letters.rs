@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_model::wire::{self, Arrival, WireError};
+use mill_model::wire::{self, ReceiveContext, WireError};
 use mill_model::{AccountId, Envelope, Failure, QueueName, Task, TaskId, TaskKind, Timestamp};
 use mill_ports::{
-    CrashPoint, Delivery, KeyRange, Outgoing, Planted, QueueError, Row, RowKey, RowWhen, Table, TableError,
-    TableErrorKind, TaskQueue, crash_point, planted,
+    CrashPoint, Delivery, KeyRange, OutgoingMessage, PlantedBug, QueueError, Row, RowKey, RowPrecondition, Table,
+    TableError, TableErrorKind, TaskQueue, crash_point, planted,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -28,9 +28,9 @@ const PARTITION: &str = "letters";
 
 /// A letter's name: the time at which it was given up, and a mark of its body.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LetterId(String);
+pub struct DeadLetterId(String);
 
-impl LetterId {
+impl DeadLetterId {
     fn of(at: Timestamp, body: &[u8]) -> Self {
         let mark = Sha256::digest(body);
         let mark = mark.iter().take(8).fold(0_u64, |mark, byte| mark << 8 | u64::from(*byte));
@@ -49,9 +49,9 @@ impl LetterId {
     }
 }
 
-impl fmt::Display for LetterId {
+impl fmt::Display for DeadLetterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&mill_model::ids::shown(&self.0))
+        f.write_str(&mill_model::ids::escape_for_display(&self.0))
     }
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for LetterId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     /// Its name in the book.
-    pub id: LetterId,
+    pub id: DeadLetterId,
     /// When it was given up, or first sent where the back end's own redrive moved it.
     pub at: Timestamp,
     /// Why.
@@ -79,12 +79,12 @@ pub struct DeadLetter {
     /// The body as it was: an envelope with its last failure, or what could not be opened.
     pub body: Bytes,
     /// What a person decided.
-    pub state: LetterState,
+    pub state: DeadLetterState,
 }
 
 /// What became of a letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LetterState {
+pub enum DeadLetterState {
     /// It waits for a person.
     Open,
     /// It was sent again.
@@ -105,7 +105,7 @@ pub enum LetterState {
     },
 }
 
-impl LetterState {
+impl DeadLetterState {
     /// The name of the state.
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -119,13 +119,13 @@ impl LetterState {
 impl DeadLetter {
     /// Reads what came out of the dead-letter queue, whatever it is. `subject` tells what a task is about.
     pub fn read(delivery: &Delivery, subject: impl FnOnce(&Task) -> Option<String>) -> Self {
-        let (at, reason, body, origin) = match wire::open_letter(&delivery.body) {
+        let (at, reason, body, origin) = match wire::decode_dead_letter(&delivery.body) {
             Ok(letter) => (letter.given_up.at, letter.given_up.reason, letter.body, Some(letter.origin)),
             Err(_) => (delivery.sent_at, lost(delivery.receive_count), delivery.body.clone(), None),
         };
         let opened = opened(&body, delivery.sent_at).ok();
         let mut letter = Self {
-            id: LetterId::of(at, &body),
+            id: DeadLetterId::of(at, &body),
             at,
             reason,
             account: None,
@@ -135,7 +135,7 @@ impl DeadLetter {
             failures: 0,
             history: Vec::new(),
             body,
-            state: LetterState::Open,
+            state: DeadLetterState::Open,
         };
         if let Some(envelope) = opened {
             letter.subject = subject(&envelope.task);
@@ -152,7 +152,7 @@ impl DeadLetter {
     /// The body to send again: its failures forgiven, their history kept.
     fn revived(&self) -> Result<Bytes, WireError> {
         match opened(&self.body, self.at) {
-            Ok(envelope) => wire::seal(&Envelope { failures: 0, ..envelope }),
+            Ok(envelope) => wire::encode(&Envelope { failures: 0, ..envelope }),
             // Another version may be able to open it.
             Err(_) => Ok(self.body.clone()),
         }
@@ -164,12 +164,12 @@ fn lost(receive_count: u32) -> String {
 }
 
 fn opened(body: &[u8], at: Timestamp) -> Result<Envelope, WireError> {
-    wire::open(body, Arrival { id: TaskId::new(at, [0; 10]), queue: QueueName::DeadLetter, sent_at: at })
+    wire::decode(body, ReceiveContext { id: TaskId::new(at, [0; 10]), queue: QueueName::DeadLetter, sent_at: at })
 }
 
 /// Which letters to list; all conditions must hold.
 #[derive(Debug, Clone, Default)]
-pub struct LetterFilter {
+pub struct DeadLetterFilter {
     /// Only those in the state of this name.
     pub state: Option<&'static str>,
     /// Only this account's.
@@ -180,7 +180,7 @@ pub struct LetterFilter {
     pub since: Option<Timestamp>,
 }
 
-impl LetterFilter {
+impl DeadLetterFilter {
     fn passes(&self, letter: &DeadLetter) -> bool {
         self.state.is_none_or(|state| letter.state.as_str() == state)
             && self.account.as_ref().is_none_or(|account| letter.account.as_ref() == Some(account))
@@ -190,16 +190,16 @@ impl LetterFilter {
 
 /// Some letters, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LetterPage {
+pub struct DeadLetterPage {
     /// The letters.
     pub letters: Vec<DeadLetter>,
     /// Where to go on, if there may be more.
-    pub next: Option<LetterId>,
+    pub next: Option<DeadLetterId>,
 }
 
 /// Who decides, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deciding {
+pub struct OperatorDecision {
     /// The person.
     pub by: String,
     /// The time.
@@ -208,26 +208,26 @@ pub struct Deciding {
 
 /// Why the book could not do what was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum LetterError {
+pub enum DeadLetterError {
     /// There is no such letter.
     #[error("there is no dead letter `{0}`")]
-    Unknown(LetterId),
+    Unknown(DeadLetterId),
     /// Its fate is decided already.
     #[error("the dead letter `{id}` is {state} already")]
     Decided {
         /// The letter.
-        id: LetterId,
+        id: DeadLetterId,
         /// What it is.
         state: &'static str,
     },
     /// Its body does not say where it came from, and no queue was given; or the queue given is not known here.
     #[error("the dead letter `{0}` has no queue to go back to; name one")]
-    NoQueue(LetterId),
+    NoQueue(DeadLetterId),
     /// The row cannot be read.
     #[error("the row of the dead letter `{id}` cannot be read: {why}")]
     Damaged {
         /// The letter.
-        id: LetterId,
+        id: DeadLetterId,
         /// What is wrong with it.
         why: String,
     },
@@ -235,7 +235,7 @@ pub enum LetterError {
     #[error("the task of the dead letter `{id}` cannot be sent")]
     Wire {
         /// The letter.
-        id: LetterId,
+        id: DeadLetterId,
         /// Why not.
         #[source]
         source: WireError,
@@ -244,7 +244,7 @@ pub enum LetterError {
     #[error("the task of the dead letter `{id}` was not sent")]
     Queue {
         /// The letter.
-        id: LetterId,
+        id: DeadLetterId,
         /// What the queue said.
         #[source]
         source: QueueError,
@@ -274,9 +274,9 @@ impl DeadLetters {
     /// Writes a letter down, durably. One that is there already stays as it is, with what was decided about it.
     ///
     /// # Errors
-    /// [`LetterError::Table`]: then the letter must not be acknowledged.
-    pub async fn note(&self, letter: &DeadLetter) -> Result<(), LetterError> {
-        match self.table.put(&key(&letter.id), row::written(letter)?, RowWhen::Absent).await {
+    /// [`DeadLetterError::Table`]: then the letter must not be acknowledged.
+    pub async fn note(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
+        match self.table.put(&key(&letter.id), row::written(letter)?, RowPrecondition::Absent).await {
             Err(error) if error.kind != TableErrorKind::Conflict => Err(error.into()),
             _ => Ok(()),
         }
@@ -285,10 +285,10 @@ impl DeadLetters {
     /// Up to `limit` letters that pass, oldest first, from the one after `after` on.
     pub async fn list(
         &self,
-        filter: &LetterFilter,
-        after: Option<&LetterId>,
+        filter: &DeadLetterFilter,
+        after: Option<&DeadLetterId>,
         limit: usize,
-    ) -> Result<LetterPage, LetterError> {
+    ) -> Result<DeadLetterPage, DeadLetterError> {
         // Sorts before all ids that begin with it: those of letters of that time.
         let since = filter.since.map(|since| format!("{:013}", since.as_millis()));
         let mut after = after.map(|id| id.0.clone()).max(since);
@@ -302,12 +302,12 @@ impl DeadLetters {
                 if filter.passes(&letter) {
                     letters.push(letter);
                     if letters.len() >= limit.max(1) {
-                        return Ok(LetterPage { letters, next: after.map(LetterId) });
+                        return Ok(DeadLetterPage { letters, next: after.map(DeadLetterId) });
                     }
                 }
             }
             if page.end {
-                return Ok(LetterPage { letters, next: None });
+                return Ok(DeadLetterPage { letters, next: None });
             }
         }
     }
@@ -315,8 +315,8 @@ impl DeadLetters {
     /// One letter.
     ///
     /// # Errors
-    /// [`LetterError::Unknown`] when there is none of that name.
-    pub async fn show(&self, id: &LetterId) -> Result<DeadLetter, LetterError> {
+    /// [`DeadLetterError::Unknown`] when there is none of that name.
+    pub async fn show(&self, id: &DeadLetterId) -> Result<DeadLetter, DeadLetterError> {
         row::read(&self.row(id).await?)
     }
 
@@ -324,74 +324,80 @@ impl DeadLetters {
     /// where it came from.
     ///
     /// # Errors
-    /// [`LetterError::Decided`] when it is not open; [`LetterError::NoQueue`]; [`LetterError::Queue`].
+    /// [`DeadLetterError::Decided`] when it is not open; [`DeadLetterError::NoQueue`]; [`DeadLetterError::Queue`].
     pub async fn retry(
         &self,
-        id: &LetterId,
+        id: &DeadLetterId,
         queue: Option<QueueName>,
         queues: &BTreeMap<QueueName, Arc<dyn TaskQueue>>,
-        deciding: Deciding,
-    ) -> Result<QueueName, LetterError> {
+        deciding: OperatorDecision,
+    ) -> Result<QueueName, DeadLetterError> {
         let (row, letter) = self.open(id).await?;
-        let name = queue.or(letter.origin).ok_or_else(|| LetterError::NoQueue(id.clone()))?;
-        let queue = queues.get(&name).ok_or_else(|| LetterError::NoQueue(id.clone()))?;
-        let body = letter.revived().map_err(|source| LetterError::Wire { id: id.clone(), source })?;
-        if planted(Planted::RetryMarkedBeforeSent) {
+        let name = queue.or(letter.origin).ok_or_else(|| DeadLetterError::NoQueue(id.clone()))?;
+        let queue = queues.get(&name).ok_or_else(|| DeadLetterError::NoQueue(id.clone()))?;
+        let body = letter.revived().map_err(|source| DeadLetterError::Wire { id: id.clone(), source })?;
+        if planted(PlantedBug::RetryMarkedBeforeSent) {
             let (by, at) = (deciding.by.clone(), deciding.at);
-            self.decide(&row, letter.clone(), LetterState::Retried { by, at }).await?;
+            self.decide(&row, letter.clone(), DeadLetterState::Retried { by, at }).await?;
         }
         crash_point(CrashPoint::LettersBeforeRetry);
-        let outgoing = Outgoing { group: letter.account.clone().unwrap_or_else(nobody), body, delay: Duration::ZERO };
+        let outgoing =
+            OutgoingMessage { group: letter.account.clone().unwrap_or_else(nobody), body, delay: Duration::ZERO };
         let sent = queue.send(&[outgoing]).await.and_then(mill_ports::BatchReport::into_result);
-        sent.map_err(|source| LetterError::Queue { id: id.clone(), source })?;
+        sent.map_err(|source| DeadLetterError::Queue { id: id.clone(), source })?;
         crash_point(CrashPoint::LettersRetrySent);
-        let Deciding { by, at } = deciding;
-        self.decide(&row, letter, LetterState::Retried { by, at }).await?;
+        let OperatorDecision { by, at } = deciding;
+        self.decide(&row, letter, DeadLetterState::Retried { by, at }).await?;
         Ok(name)
     }
 
     /// Marks a letter as not to be done, with a reason. The row stays.
     ///
     /// # Errors
-    /// [`LetterError::Decided`] when it is not open.
-    pub async fn discard(&self, id: &LetterId, reason: &str, deciding: Deciding) -> Result<(), LetterError> {
+    /// [`DeadLetterError::Decided`] when it is not open.
+    pub async fn discard(
+        &self,
+        id: &DeadLetterId,
+        reason: &str,
+        deciding: OperatorDecision,
+    ) -> Result<(), DeadLetterError> {
         let (row, letter) = self.open(id).await?;
-        let Deciding { by, at } = deciding;
-        self.decide(&row, letter, LetterState::Discarded { reason: reason.to_owned(), by, at }).await
+        let OperatorDecision { by, at } = deciding;
+        self.decide(&row, letter, DeadLetterState::Discarded { reason: reason.to_owned(), by, at }).await
     }
 
-    async fn row(&self, id: &LetterId) -> Result<Row, LetterError> {
-        self.table.get(&key(id)).await?.ok_or_else(|| LetterError::Unknown(id.clone()))
+    async fn row(&self, id: &DeadLetterId) -> Result<Row, DeadLetterError> {
+        self.table.get(&key(id)).await?.ok_or_else(|| DeadLetterError::Unknown(id.clone()))
     }
 
     /// A letter about which nothing is decided, and its row.
-    async fn open(&self, id: &LetterId) -> Result<(Row, DeadLetter), LetterError> {
+    async fn open(&self, id: &DeadLetterId) -> Result<(Row, DeadLetter), DeadLetterError> {
         let row = self.row(id).await?;
         let letter = row::read(&row)?;
         match letter.state {
-            LetterState::Open => Ok((row, letter)),
-            ref decided => Err(LetterError::Decided { id: id.clone(), state: decided.as_str() }),
+            DeadLetterState::Open => Ok((row, letter)),
+            ref decided => Err(DeadLetterError::Decided { id: id.clone(), state: decided.as_str() }),
         }
     }
 
-    async fn decide(&self, row: &Row, mut letter: DeadLetter, state: LetterState) -> Result<(), LetterError> {
+    async fn decide(&self, row: &Row, mut letter: DeadLetter, state: DeadLetterState) -> Result<(), DeadLetterError> {
         letter.state = state;
-        let version = RowWhen::VersionIs(row.version.clone());
-        let when = if planted(Planted::DecidedTwice) { RowWhen::Always } else { version };
+        let version = RowPrecondition::VersionIs(row.version.clone());
+        let when = if planted(PlantedBug::DecidedTwice) { RowPrecondition::Always } else { version };
         match self.table.put(&key(&letter.id), row::written(&letter)?, when).await {
             Ok(_) => {
                 crash_point(CrashPoint::LettersDecided);
                 Ok(())
             }
             Err(error) if error.kind == TableErrorKind::Conflict => {
-                Err(LetterError::Decided { id: letter.id, state: "being decided by another" })
+                Err(DeadLetterError::Decided { id: letter.id, state: "being decided by another" })
             }
             Err(error) => Err(error.into()),
         }
     }
 }
 
-fn key(id: &LetterId) -> RowKey {
+fn key(id: &DeadLetterId) -> RowKey {
     RowKey::new(PARTITION, id.as_str())
 }
 

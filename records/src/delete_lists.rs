@@ -23,16 +23,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use mill_model::DeleteListId;
-use mill_ports::{KeyRange, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+use mill_ports::{KeyRange, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use head::{GrantedBy, HoldReason, ListHead, ListOf, ListState};
-pub use held::{HeldList, Token};
-pub use pair::PairState;
+pub use head::{DeletionScope, GrantedBy, HoldReason, ListHead, ListState};
+pub use held::{HeldList, HeldListToken};
+pub use pair::DeletePairState;
 pub use rows::{ListRow, ListedId, RowResult};
 
-use crate::seals::Pair;
+use crate::sync_proofs::SpacePair;
 
 /// A record as it was last read or written: saved only if nobody else has written it since.
 #[derive(Debug, Clone)]
@@ -91,24 +91,32 @@ impl DeleteLists {
     ///
     /// # Errors
     /// The table's; [`DeleteListError::Unreadable`].
-    pub async fn pair(&self, pair: &Pair) -> Result<Versioned<PairState>, DeleteListError> {
-        let found = self.get(RowKey::new(pair.partition(), PairState::SORT)).await?;
-        Ok(found.unwrap_or(Versioned { record: PairState::default(), version: None }))
+    pub async fn pair(&self, pair: &SpacePair) -> Result<Versioned<DeletePairState>, DeleteListError> {
+        let found = self.get(RowKey::new(pair.partition(), DeletePairState::SORT)).await?;
+        Ok(found.unwrap_or(Versioned { record: DeletePairState::default(), version: None }))
     }
 
     /// Saves what is remembered of a pair.
     ///
     /// # Errors
     /// [`DeleteListError::Changed`] when somebody else has written it since it was read.
-    pub async fn save_pair(&self, pair: &Pair, state: &mut Versioned<PairState>) -> Result<(), DeleteListError> {
-        self.save(RowKey::new(pair.partition(), PairState::SORT), state).await
+    pub async fn save_pair(
+        &self,
+        pair: &SpacePair,
+        state: &mut Versioned<DeletePairState>,
+    ) -> Result<(), DeleteListError> {
+        self.save(RowKey::new(pair.partition(), DeletePairState::SORT), state).await
     }
 
     /// The head of a list.
     ///
     /// # Errors
     /// The table's; [`DeleteListError::Unreadable`].
-    pub async fn head(&self, pair: &Pair, list: DeleteListId) -> Result<Option<Versioned<ListHead>>, DeleteListError> {
+    pub async fn head(
+        &self,
+        pair: &SpacePair,
+        list: DeleteListId,
+    ) -> Result<Option<Versioned<ListHead>>, DeleteListError> {
         self.get(head_key(pair, list)).await
     }
 
@@ -118,7 +126,7 @@ impl DeleteLists {
     /// The table's; [`DeleteListError::Changed`] when it has one already.
     pub async fn add_head(
         &self,
-        pair: &Pair,
+        pair: &SpacePair,
         list: DeleteListId,
         head: ListHead,
     ) -> Result<Versioned<ListHead>, DeleteListError> {
@@ -133,7 +141,7 @@ impl DeleteLists {
     /// [`DeleteListError::Changed`] when somebody else has written it since it was read.
     pub async fn save_head(
         &self,
-        pair: &Pair,
+        pair: &SpacePair,
         list: DeleteListId,
         head: &mut Versioned<ListHead>,
     ) -> Result<(), DeleteListError> {
@@ -146,12 +154,12 @@ impl DeleteLists {
     /// The table's.
     pub async fn put_row(
         &self,
-        pair: &Pair,
+        pair: &SpacePair,
         list: DeleteListId,
         number: u32,
         row: &ListRow,
     ) -> Result<(), DeleteListError> {
-        self.table.put(&row_key(pair, list, number), row.written(), RowWhen::Always).await?;
+        self.table.put(&row_key(pair, list, number), row.written(), RowPrecondition::Always).await?;
         Ok(())
     }
 
@@ -159,13 +167,18 @@ impl DeleteLists {
     ///
     /// # Errors
     /// The table's; [`DeleteListError::Unreadable`].
-    pub async fn row(&self, pair: &Pair, list: DeleteListId, number: u32) -> Result<Option<ListRow>, DeleteListError> {
+    pub async fn row(
+        &self,
+        pair: &SpacePair,
+        list: DeleteListId,
+        number: u32,
+    ) -> Result<Option<ListRow>, DeleteListError> {
         let Some(row) = self.table.get(&row_key(pair, list, number)).await? else { return Ok(None) };
         ListRow::read(&row.value).map(Some).ok_or(DeleteListError::Unreadable { sort: row.sort })
     }
 
     /// All ids of a list in order, a few rows at a time in memory.
-    pub fn ids(&self, pair: &Pair, list: DeleteListId) -> BoxStream<'static, Result<ListedId, DeleteListError>> {
+    pub fn ids(&self, pair: &SpacePair, list: DeleteListId) -> BoxStream<'static, Result<ListedId, DeleteListError>> {
         let rows = self.rows(pair, &format!("list/{list}/row/"));
         rows.and_then(|row| async move {
             let read = ListRow::read(&row.value).ok_or(DeleteListError::Unreadable { sort: row.sort })?;
@@ -181,13 +194,13 @@ impl DeleteLists {
     /// The table's.
     pub async fn record(
         &self,
-        pair: &Pair,
+        pair: &SpacePair,
         list: DeleteListId,
         number: u32,
         result: &RowResult,
     ) -> Result<(), DeleteListError> {
         let key = result_key(pair, list, number);
-        match self.table.put(&key, json(result), RowWhen::Absent).await {
+        match self.table.put(&key, json(result), RowPrecondition::Absent).await {
             Ok(_) => Ok(()),
             Err(error) if error.kind == TableErrorKind::Conflict => Ok(()),
             Err(error) => Err(error.into()),
@@ -200,7 +213,7 @@ impl DeleteLists {
     /// The table's; [`DeleteListError::Unreadable`].
     pub async fn result(
         &self,
-        pair: &Pair,
+        pair: &SpacePair,
         list: DeleteListId,
         number: u32,
     ) -> Result<Option<RowResult>, DeleteListError> {
@@ -212,7 +225,11 @@ impl DeleteLists {
     ///
     /// # Errors
     /// The table's; [`DeleteListError::Unreadable`].
-    pub async fn results(&self, pair: &Pair, list: DeleteListId) -> Result<Vec<(u32, RowResult)>, DeleteListError> {
+    pub async fn results(
+        &self,
+        pair: &SpacePair,
+        list: DeleteListId,
+    ) -> Result<Vec<(u32, RowResult)>, DeleteListError> {
         let prefix = format!("list/{list}/result/");
         let rows: Vec<Row> = self.rows(pair, &prefix).try_collect().await?;
         let read = |row: Row| {
@@ -226,16 +243,16 @@ impl DeleteLists {
     ///
     /// # Errors
     /// The table's; rows that are left do no harm.
-    pub async fn remove_rows(&self, pair: &Pair, list: DeleteListId) -> Result<(), DeleteListError> {
+    pub async fn remove_rows(&self, pair: &SpacePair, list: DeleteListId) -> Result<(), DeleteListError> {
         let partition = pair.partition();
         let mut rows = self.rows(pair, &format!("list/{list}/row/"));
         while let Some(row) = rows.try_next().await? {
-            self.table.delete(&RowKey::new(partition.clone(), row.sort), RowWhen::Always).await?;
+            self.table.delete(&RowKey::new(partition.clone(), row.sort), RowPrecondition::Always).await?;
         }
         Ok(())
     }
 
-    fn rows(&self, pair: &Pair, prefix: &str) -> BoxStream<'static, Result<Row, DeleteListError>> {
+    fn rows(&self, pair: &SpacePair, prefix: &str) -> BoxStream<'static, Result<Row, DeleteListError>> {
         self.partition_rows(pair.partition(), prefix.to_owned())
     }
 
@@ -273,7 +290,7 @@ impl DeleteLists {
 
     async fn save<R: Serialize>(&self, key: RowKey, record: &mut Versioned<R>) -> Result<(), DeleteListError> {
         let value = json(&record.record);
-        let when = record.version.clone().map_or(RowWhen::Absent, RowWhen::VersionIs);
+        let when = record.version.clone().map_or(RowPrecondition::Absent, RowPrecondition::VersionIs);
         match self.table.put(&key, value.clone(), when).await {
             Ok(version) => {
                 record.version = Some(version);
@@ -292,15 +309,15 @@ impl DeleteLists {
     }
 }
 
-fn head_key(pair: &Pair, list: DeleteListId) -> RowKey {
+fn head_key(pair: &SpacePair, list: DeleteListId) -> RowKey {
     RowKey::new(pair.partition(), format!("list/{list}/head"))
 }
 
-fn row_key(pair: &Pair, list: DeleteListId, number: u32) -> RowKey {
+fn row_key(pair: &SpacePair, list: DeleteListId, number: u32) -> RowKey {
     RowKey::new(pair.partition(), format!("list/{list}/row/{number:08}"))
 }
 
-fn result_key(pair: &Pair, list: DeleteListId, number: u32) -> RowKey {
+fn result_key(pair: &SpacePair, list: DeleteListId, number: u32) -> RowKey {
     RowKey::new(pair.partition(), format!("list/{list}/result/{number:08}"))
 }
 

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mill_ports::{KeyRange, RowKey, RowWhen, Table, TableError, TableErrorKind};
+use mill_ports::{KeyRange, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 use serde::{Deserialize, Serialize};
 
 /// Who keeps a place in sync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Keeper {
+pub struct DestinationKeeper {
     /// Names by which it is known again: a store of an installation, a mirror by its source's path or place. One that is
     /// equal is enough, so that a source that moved, or was replaced at its path, is the same keeper.
     pub names: Vec<String>,
@@ -22,7 +22,7 @@ pub struct Keeper {
     pub shown: String,
 }
 
-impl Keeper {
+impl DestinationKeeper {
     /// Whether both are one.
     pub fn is(&self, other: &Self) -> bool {
         self.names.iter().any(|name| other.names.contains(name))
@@ -31,7 +31,7 @@ impl Keeper {
 
 /// A place that is kept in sync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ground {
+pub struct DestinationPlace {
     /// What holds it: a file system, or a bucket of a service.
     pub holder: String,
     /// Where it is in there.
@@ -42,7 +42,7 @@ pub struct Ground {
     pub shown: String,
 }
 
-impl Ground {
+impl DestinationPlace {
     fn key(&self) -> RowKey {
         RowKey::new(self.holder.clone(), self.identity.clone())
     }
@@ -50,21 +50,21 @@ impl Ground {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Row {
-    keeper: Keeper,
-    ground: Ground,
+    keeper: DestinationKeeper,
+    ground: DestinationPlace,
 }
 
 /// What a claim came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claim {
+pub enum ClaimOutcome {
     /// It is this keeper's.
     Ours,
     /// It, or something that it lies in or that lies in it, is another's.
     Anothers {
         /// Whose.
-        keeper: Keeper,
+        keeper: DestinationKeeper,
         /// What.
-        ground: Ground,
+        ground: DestinationPlace,
     },
 }
 
@@ -89,10 +89,10 @@ impl Destinations {
     /// The table's.
     pub async fn look(
         &self,
-        ground: &Ground,
-        keeper: &Keeper,
-        gone: impl Fn(&Ground) -> bool,
-    ) -> Result<Claim, TableError> {
+        ground: &DestinationPlace,
+        keeper: &DestinationKeeper,
+        gone: impl Fn(&DestinationPlace) -> bool,
+    ) -> Result<ClaimOutcome, TableError> {
         let (mut range, nested) = (KeyRange::default(), |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a));
         loop {
             let page = self.table.query(&ground.holder, &range, 100).await?;
@@ -101,12 +101,12 @@ impl Destinations {
                 let Ok(Row { keeper: other, ground: theirs }) = serde_json::from_slice(&row.value) else { continue };
                 let same = theirs.identity == ground.identity;
                 if (same || nested(&theirs.within, &ground.within)) && !other.is(keeper) && (same || !gone(&theirs)) {
-                    return Ok(Claim::Anothers { keeper: other, ground: theirs });
+                    return Ok(ClaimOutcome::Anothers { keeper: other, ground: theirs });
                 }
             }
             match page.rows.last().filter(|_| !page.end) {
                 Some(last) => range.after = Some(last.sort.clone()),
-                None => return Ok(Claim::Ours),
+                None => return Ok(ClaimOutcome::Ours),
             }
         }
     }
@@ -117,13 +117,13 @@ impl Destinations {
     /// The table's.
     pub async fn claim(
         &self,
-        ground: &Ground,
-        keeper: &Keeper,
-        gone: impl Fn(&Ground) -> bool,
-    ) -> Result<Claim, TableError> {
+        ground: &DestinationPlace,
+        keeper: &DestinationKeeper,
+        gone: impl Fn(&DestinationPlace) -> bool,
+    ) -> Result<ClaimOutcome, TableError> {
         let row = Row { keeper: keeper.clone(), ground: ground.clone() };
         let written = || serde_json::to_vec(&row).map(Bytes::from).unwrap_or_default();
-        match self.table.put(&ground.key(), written(), RowWhen::Absent).await {
+        match self.table.put(&ground.key(), written(), RowPrecondition::Absent).await {
             Ok(_) => {}
             Err(error) if error.kind == TableErrorKind::Conflict => {}
             Err(error) => return Err(error),
@@ -131,11 +131,11 @@ impl Destinations {
         let claim = self.look(ground, keeper, gone).await?;
         match &claim {
             // The names may have changed: it is known by today's from now on.
-            Claim::Ours => drop(self.table.put(&ground.key(), written(), RowWhen::Always).await?),
-            Claim::Anothers { ground: theirs, .. } if theirs.identity != ground.identity => {
-                self.table.delete(&ground.key(), RowWhen::Always).await?;
+            ClaimOutcome::Ours => drop(self.table.put(&ground.key(), written(), RowPrecondition::Always).await?),
+            ClaimOutcome::Anothers { ground: theirs, .. } if theirs.identity != ground.identity => {
+                self.table.delete(&ground.key(), RowPrecondition::Always).await?;
             }
-            Claim::Anothers { .. } => {}
+            ClaimOutcome::Anothers { .. } => {}
         }
         Ok(claim)
     }
@@ -144,7 +144,7 @@ impl Destinations {
     ///
     /// # Errors
     /// The table's.
-    pub async fn keeper(&self, ground: &Ground) -> Result<Option<Keeper>, TableError> {
+    pub async fn keeper(&self, ground: &DestinationPlace) -> Result<Option<DestinationKeeper>, TableError> {
         let row = self.table.get(&ground.key()).await?;
         Ok(row.and_then(|row| serde_json::from_slice::<Row>(&row.value).ok()).map(|row| row.keeper))
     }
@@ -153,9 +153,9 @@ impl Destinations {
     ///
     /// # Errors
     /// The table's.
-    pub async fn release(&self, ground: &Ground) -> Result<Option<Keeper>, TableError> {
+    pub async fn release(&self, ground: &DestinationPlace) -> Result<Option<DestinationKeeper>, TableError> {
         let Some(row) = self.table.get(&ground.key()).await? else { return Ok(None) };
-        self.table.delete(&ground.key(), RowWhen::VersionIs(row.version)).await?;
+        self.table.delete(&ground.key(), RowPrecondition::VersionIs(row.version)).await?;
         Ok(serde_json::from_slice::<Row>(&row.value).ok().map(|row| row.keeper))
     }
 }
@@ -165,17 +165,17 @@ mod tests {
     use super::*;
     use crate::test_table::TestTable;
 
-    fn keeper(name: &str) -> Keeper {
-        Keeper { names: vec![name.to_owned()], shown: name.to_owned() }
+    fn keeper(name: &str) -> DestinationKeeper {
+        DestinationKeeper { names: vec![name.to_owned()], shown: name.to_owned() }
     }
 
-    fn ground(within: &str) -> Ground {
+    fn ground(within: &str) -> DestinationPlace {
         let shown = format!("/mnt{within}");
-        Ground { holder: "disk".into(), within: within.into(), identity: format!("disk{within}"), shown }
+        DestinationPlace { holder: "disk".into(), within: within.into(), identity: format!("disk{within}"), shown }
     }
 
     async fn claimed(destinations: &Destinations, within: &str, name: &str) -> bool {
-        destinations.claim(&ground(within), &keeper(name), |_| false).await.unwrap() == Claim::Ours
+        destinations.claim(&ground(within), &keeper(name), |_| false).await.unwrap() == ClaimOutcome::Ours
     }
 
     #[tokio::test]
@@ -198,9 +198,11 @@ mod tests {
     #[tokio::test]
     async fn a_keeper_is_known_by_any_of_its_names() {
         let destinations = Destinations::new(Arc::new(TestTable::default()));
-        let keeper = |names: [&str; 2]| Keeper { names: names.map(str::to_owned).to_vec(), shown: "it".into() };
-        let claim =
-            async |names| destinations.claim(&ground("/x"), &keeper(names), |_| false).await.unwrap() == Claim::Ours;
+        let keeper =
+            |names: [&str; 2]| DestinationKeeper { names: names.map(str::to_owned).to_vec(), shown: "it".into() };
+        let claim = async |names| {
+            destinations.claim(&ground("/x"), &keeper(names), |_| false).await.unwrap() == ClaimOutcome::Ours
+        };
         assert!(claim(["path /a", "place 1"]).await);
         assert!(claim(["path /a", "place 2"]).await, "another disk at the same path");
         assert!(claim(["path /b", "place 2"]).await, "the same disk at another path");
@@ -211,9 +213,9 @@ mod tests {
     async fn what_is_gone_stands_in_nobodys_way_and_of_two_at_once_one_wins() {
         let destinations = Destinations::new(Arc::new(TestTable::yielding()));
         assert!(claimed(&destinations, "/gone/deep", "a").await);
-        let gone = |ground: &Ground| ground.within == Path::new("/gone/deep");
+        let gone = |ground: &DestinationPlace| ground.within == Path::new("/gone/deep");
         let claim = destinations.claim(&ground("/gone"), &keeper("b"), gone).await.unwrap();
-        assert_eq!(claim, Claim::Ours);
+        assert_eq!(claim, ClaimOutcome::Ours);
         let claims = futures::join!(claimed(&destinations, "/x", "a"), claimed(&destinations, "/x", "b"));
         assert!(claims.0 != claims.1, "{claims:?}");
     }

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mill_ports::{Chance, Row, RowKey, RowWhen, Table, TableError, TableErrorKind};
+use mill_ports::{Rng, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 use serde::{Deserialize, Serialize};
 
 /// The tables of one installation.
 #[derive(Debug)]
-pub struct Installation {
+pub struct InstallationTables {
     /// The table whose row says which others bear the id.
     pub first: Arc<dyn Table>,
     /// The others.
@@ -48,7 +48,7 @@ struct Stamp {
     books: BTreeSet<String>,
 }
 
-impl Installation {
+impl InstallationTables {
     /// Looks whether the tables are those that are `remembered` by the id, if any is, and gives their id.
     ///
     /// With `chance`, tables that bear no id yet are given one, which the first process of an installation draws. Before
@@ -59,7 +59,7 @@ impl Installation {
     pub async fn recognise(
         &self,
         remembered: Option<&str>,
-        chance: Option<&dyn Chance>,
+        chance: Option<&dyn Rng>,
     ) -> Result<Option<String>, InstallationError> {
         let Some((mut stamp, row)) = self.first_stamp(remembered, chance).await? else { return Ok(None) };
         if remembered.is_some_and(|remembered| remembered != stamp.id) {
@@ -74,7 +74,7 @@ impl Installation {
         }
         if stamp.books.len() > before && chance.is_some() {
             // Another process that lists them at the same moment lists the same; one that may not leaves it to others.
-            match self.first.put(&key(), written(&stamp), RowWhen::VersionIs(row.version)).await {
+            match self.first.put(&key(), written(&stamp), RowPrecondition::VersionIs(row.version)).await {
                 Ok(_) => {}
                 Err(error) if matches!(error.kind, TableErrorKind::Conflict | TableErrorKind::Denied) => {}
                 Err(error) => return Err(error.into()),
@@ -86,7 +86,7 @@ impl Installation {
     async fn first_stamp(
         &self,
         remembered: Option<&str>,
-        chance: Option<&dyn Chance>,
+        chance: Option<&dyn Rng>,
     ) -> Result<Option<(Stamp, Row)>, InstallationError> {
         for _ in 0..2 {
             match permitted(self.first.get(&key()).await)? {
@@ -108,7 +108,7 @@ impl Installation {
             let Some(chance) = chance else { return Ok(None) };
             let id = format!("{:016x}{:016x}", chance.next_u64(), chance.next_u64());
             let stamp = Stamp { id, books: BTreeSet::new() };
-            match self.first.put(&key(), written(&stamp), RowWhen::Absent).await {
+            match self.first.put(&key(), written(&stamp), RowPrecondition::Absent).await {
                 Ok(_) => {}
                 Err(error) if error.kind == TableErrorKind::Conflict => {}
                 Err(error) if error.kind == TableErrorKind::Denied => return Ok(None),
@@ -139,7 +139,7 @@ impl Installation {
             Some(None) if !stamps => Ok(false),
             Some(None) => {
                 let stamp = Stamp { id: id.to_owned(), books: BTreeSet::new() };
-                match table.put(&key(), written(&stamp), RowWhen::Absent).await {
+                match table.put(&key(), written(&stamp), RowPrecondition::Absent).await {
                     Ok(_) => Ok(true),
                     Err(error) if matches!(error.kind, TableErrorKind::Conflict | TableErrorKind::Denied) => Ok(false),
                     Err(error) => Err(error.into()),

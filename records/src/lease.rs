@@ -20,16 +20,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{Either, select};
 use mill_model::Monotonic;
-use mill_ports::{Clock, Planted, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind, planted};
+use mill_ports::{
+    Clock, PlantedBug, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind, planted,
+};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
 /// Tells of a holder, by its name, that it surely lives no more; `false` when nothing is known.
-pub type SurelyDead = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+pub type HolderIsDead = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// Where the lease stands and how it is judged.
 #[derive(Clone)]
-pub struct LeaseTerms {
+pub struct LeaseConfig {
     /// The book.
     pub table: Arc<dyn Table>,
     /// The row.
@@ -41,10 +43,10 @@ pub struct LeaseTerms {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// What need not wait for the timeout.
-    pub surely_dead: SurelyDead,
+    pub surely_dead: HolderIsDead,
 }
 
-impl fmt::Debug for LeaseTerms {
+impl fmt::Debug for LeaseConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LeaseTerms").field("key", &self.key).field("holder", &self.holder).finish_non_exhaustive()
     }
@@ -52,9 +54,9 @@ impl fmt::Debug for LeaseTerms {
 
 /// What came of asking for the lease.
 #[derive(Debug)]
-pub enum Taken {
+pub enum AcquireOutcome {
     /// It is ours.
-    Ours(Lease),
+    Ours(ProducerLease),
     /// Another lives and holds it.
     HeldByAnother {
         /// Its name.
@@ -74,8 +76,8 @@ struct Written {
 
 /// The right to work, while it lasts.
 #[derive(Debug)]
-pub struct Lease {
-    terms: LeaseTerms,
+pub struct ProducerLease {
+    terms: LeaseConfig,
     epoch: u64,
     inherited: bool,
     // Held only between awaits.
@@ -89,12 +91,12 @@ struct Beat {
     at: Monotonic,
 }
 
-impl Lease {
+impl ProducerLease {
     /// Asks for the lease. While another holds it, watches its beat for up to the timeout.
     ///
     /// # Errors
     /// The table's own; a conflict means that another asked at the same moment, and is answered as held by it.
-    pub async fn take(terms: LeaseTerms) -> Result<Taken, TableError> {
+    pub async fn take(terms: LeaseConfig) -> Result<AcquireOutcome, TableError> {
         let mut watched: Option<(RowVersion, Monotonic)> = None;
         loop {
             let seen_at = terms.clock.monotonic();
@@ -105,13 +107,13 @@ impl Lease {
                 warn!(key = %terms.key.sort, "the row of the lease cannot be read; it is taken as released");
                 return Self::put_first(terms, Some(row.version), 0, true).await;
             };
-            if written.released || planted(Planted::StateLeaseIgnored) {
+            if written.released || planted(PlantedBug::StateLeaseIgnored) {
                 return Self::put_first(terms, Some(row.version), written.epoch, false).await;
             }
             let since = match watched {
                 // It beat while it was watched: it lives.
                 Some((version, _)) if version != row.version => {
-                    return Ok(Taken::HeldByAnother { holder: written.holder });
+                    return Ok(AcquireOutcome::HeldByAnother { holder: written.holder });
                 }
                 Some((_, since)) => since,
                 // Not from before the read: it may have beaten until that moment.
@@ -128,24 +130,24 @@ impl Lease {
     }
 
     async fn put_first(
-        terms: LeaseTerms,
+        terms: LeaseConfig,
         over: Option<RowVersion>,
         epoch: u64,
         inherited: bool,
-    ) -> Result<Taken, TableError> {
+    ) -> Result<AcquireOutcome, TableError> {
         let epoch = epoch + 1;
         let at = terms.clock.monotonic();
         let value = written(&terms.holder, epoch, 0, false);
-        let when = over.map_or(RowWhen::Absent, RowWhen::VersionIs);
+        let when = over.map_or(RowPrecondition::Absent, RowPrecondition::VersionIs);
         match terms.table.put(&terms.key, value, when).await {
             Ok(version) => {
                 let last = Mutex::new(Beat { number: 0, version, at });
-                Ok(Taken::Ours(Self { terms, epoch, inherited, last }))
+                Ok(AcquireOutcome::Ours(Self { terms, epoch, inherited, last }))
             }
             Err(error) if error.kind == TableErrorKind::Conflict => {
                 let row = terms.table.get(&terms.key).await?;
                 let holder = row.as_ref().and_then(read).map_or_else(|| "another".to_owned(), |row| row.holder);
-                Ok(Taken::HeldByAnother { holder })
+                Ok(AcquireOutcome::HeldByAnother { holder })
             }
             Err(error) => Err(error),
         }
@@ -181,7 +183,7 @@ impl Lease {
                     return;
                 }
                 Err(error) => {
-                    warn!(error = mill_ports::chain(&error), "no beat of the lease could be written");
+                    warn!(error = mill_ports::error_chain(&error), "no beat of the lease could be written");
                     let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).at;
                     if self.terms.clock.monotonic().since(last) >= self.terms.timeout {
                         return;
@@ -201,7 +203,7 @@ impl Lease {
     pub async fn release(self) {
         let at = self.terms.clock.monotonic();
         if let Err(error) = self.write(true, at).await {
-            debug!(error = mill_ports::chain(&error), "the lease was not released; it will run out");
+            debug!(error = mill_ports::error_chain(&error), "the lease was not released; it will run out");
         }
     }
 
@@ -212,7 +214,7 @@ impl Lease {
         for _ in 0..2 {
             let number = last.number + 1;
             let value = written(&self.terms.holder, self.epoch, number, released);
-            match self.terms.table.put(&self.terms.key, value, RowWhen::VersionIs(last.version.clone())).await {
+            match self.terms.table.put(&self.terms.key, value, RowPrecondition::VersionIs(last.version.clone())).await {
                 Ok(version) => {
                     *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Beat { number, version, at };
                     return Ok(true);

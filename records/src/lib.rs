@@ -1,6 +1,6 @@
 //! The books: what a row means, and the rules by which it is written, over tables and stores.
 //!
-//! Reading order: [`policies`] (today's policies, and the last good ones), [`seals`] (pairs proven in sync), [`owners`]
+//! Reading order: [`policies`] (today's policies, and the last good ones), [`sync_proofs`] (pairs proven in sync), [`owners`]
 //! (whose a destination space is), [`destinations`] (over all installations of a host), [`places`] (where destinations
 //! were), [`delete_lists`] (what may be deleted) over [`elapsed`] (time that two clocks agree on), [`lease`] and
 //! [`producer_state`] (where a producer stands), [`account_counts`] and [`queue_shares`] (how many tasks of each account a
@@ -22,6 +22,6 @@ pub mod places;
 pub mod policies;
 pub mod producer_state;
 pub mod queue_shares;
-pub mod seals;
+pub mod sync_proofs;
 #[cfg(test)]
 mod test_table;

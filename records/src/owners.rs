@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mill_model::{AccountId, IdError, SpaceId, StoreAddress, StoreId};
-use mill_ports::{Planted, RowKey, RowWhen, Table, TableError, TableErrorKind, planted};
+use mill_ports::{PlantedBug, RowKey, RowPrecondition, Table, TableError, TableErrorKind, planted};
 
 /// A space of a destination store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,7 +83,7 @@ impl Owners {
         // Most claims repeat an earlier one: a read is cheaper than a write that fails.
         let owner = match self.owner(place).await? {
             Some(owner) => owner,
-            None => match self.table.put(&place.key(), written(source), RowWhen::Absent).await {
+            None => match self.table.put(&place.key(), written(source), RowPrecondition::Absent).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind == TableErrorKind::Conflict => match self.owner(place).await? {
                     Some(owner) => owner,
@@ -92,7 +92,7 @@ impl Owners {
                 Err(error) => return Err(error.into()),
             },
         };
-        if owner == *source || planted(Planted::OwnerIgnored) {
+        if owner == *source || planted(PlantedBug::OwnerIgnored) {
             return Ok(());
         }
         Err(OwnerError::Owned { place: place.clone(), owner, asked: source.clone() })
@@ -116,7 +116,7 @@ impl Owners {
     /// The table's; [`TableErrorKind::Conflict`] when the owner changed at that moment.
     pub async fn release(&self, place: &DestinationSpace) -> Result<Option<StoreAddress>, OwnerError> {
         let Some(row) = self.table.get(&place.key()).await? else { return Ok(None) };
-        self.table.delete(&place.key(), RowWhen::VersionIs(row.version)).await?;
+        self.table.delete(&place.key(), RowPrecondition::VersionIs(row.version)).await?;
         Ok(read(&row.value).ok()) // An unreadable row is released too: how else could it ever be?
     }
 }
@@ -176,7 +176,7 @@ mod tests {
         let table = Arc::new(TestTable::default());
         let owners = Owners::new(table.clone());
         for garbage in ["", "a", "a/../b", "/"] {
-            table.put(&place("p").key(), garbage.into(), RowWhen::Always).await.unwrap();
+            table.put(&place("p").key(), garbage.into(), RowPrecondition::Always).await.unwrap();
             let refusal = owners.claim(&place("p"), &store("a", "1")).await;
             assert!(matches!(refusal, Err(OwnerError::Unreadable { .. })), "{garbage}");
             assert_eq!(owners.release(&place("p")).await.unwrap(), None);

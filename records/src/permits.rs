@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{Monotonic, StoreAddress};
-use mill_ports::{Clock, Row, RowKey, RowWhen, Table, TableError, TableErrorKind};
+use mill_ports::{Clock, Row, RowKey, RowPrecondition, Table, TableError, TableErrorKind};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -21,7 +21,7 @@ const TRIES: u32 = 5;
 
 /// The book.
 #[derive(Clone)]
-pub struct PermitBook {
+pub struct PermitRepository {
     /// Where the rows are.
     pub table: Arc<dyn Table>,
     /// Time.
@@ -32,7 +32,7 @@ pub struct PermitBook {
     pub surely_dead: Arc<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
-impl fmt::Debug for PermitBook {
+impl fmt::Debug for PermitRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PermitBook").field("timeout", &self.timeout).finish_non_exhaustive()
     }
@@ -81,7 +81,7 @@ struct HolderEntry {
     beat: u64,
 }
 
-impl PermitBook {
+impl PermitRepository {
     /// The book's name.
     pub const BOOK: &'static str = "permits";
 
@@ -106,7 +106,7 @@ impl PermitBook {
             if granted.permits == 0 && !row.holders.contains_key(&request.holder) && !granted.changed {
                 return Ok(GrantedPermits { permits: 0, until: at, over: granted.over });
             }
-            let when = found.map_or(RowWhen::Absent, |found| RowWhen::VersionIs(found.version));
+            let when = found.map_or(RowPrecondition::Absent, |found| RowPrecondition::VersionIs(found.version));
             // A struct of texts and numbers is always JSON; an empty row would read as one without holders.
             let value = serde_json::to_vec(&row).unwrap_or_default().into();
             match self.table.put(&key, value, when).await {

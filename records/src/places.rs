@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mill_model::{SpaceId, StoreAddress};
-use mill_ports::{KeyRange, RowKey, RowWhen, Table, TableError};
+use mill_ports::{KeyRange, RowKey, RowPrecondition, Table, TableError};
 use serde::{Deserialize, Serialize};
 
 /// What stood at a root.
@@ -27,7 +27,7 @@ pub struct RootPlace {
 
 /// Why what stands at a root now may not be taken for what stood there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
+pub enum PlaceChange {
     /// Something was mounted there, and nothing is now.
     NotMounted,
     /// Another file system is there.
@@ -36,7 +36,7 @@ pub enum Moved {
     OtherDirectory,
 }
 
-impl fmt::Display for Moved {
+impl fmt::Display for PlaceChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotMounted => "a file system was mounted there at the last run, and none is now",
@@ -48,15 +48,15 @@ impl fmt::Display for Moved {
 
 impl RootPlace {
     /// Why `now` may not be taken for it. An ordinary folder may be made anew; what is mounted can be away, or cover what was.
-    pub fn moved(&self, now: &Self) -> Option<Moved> {
+    pub fn moved(&self, now: &Self) -> Option<PlaceChange> {
         if self.identity == now.identity {
             None
         } else if self.mounted && !now.mounted {
-            Some(Moved::NotMounted)
+            Some(PlaceChange::NotMounted)
         } else if self.file_system != now.file_system {
-            Some(Moved::OtherFileSystem)
+            Some(PlaceChange::OtherFileSystem)
         } else {
-            (self.mounted || now.mounted).then_some(Moved::OtherDirectory)
+            (self.mounted || now.mounted).then_some(PlaceChange::OtherDirectory)
         }
     }
 }
@@ -127,7 +127,7 @@ impl Places {
     async fn write(&self, store: &StoreAddress, key: &RowKey, place: &RootPlace) -> Result<(), PlaceError> {
         let value =
             serde_json::to_vec(place).map_err(|source| PlaceError::Unreadable { store: store.clone(), source })?;
-        self.table.put(key, Bytes::from(value), RowWhen::Always).await?;
+        self.table.put(key, Bytes::from(value), RowPrecondition::Always).await?;
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl Places {
         &self,
         (store, space): (&StoreAddress, &SpaceId),
         now: &RootPlace,
-    ) -> Result<Result<(), Moved>, PlaceError> {
+    ) -> Result<Result<(), PlaceChange>, PlaceError> {
         let key = self.space_key(store, space);
         let before = self.read(store, &key).await?;
         if let Some(moved) = before.as_ref().and_then(|before| before.moved(now)) {
@@ -163,7 +163,7 @@ impl Places {
         let key = self.space_key(store, space);
         match now {
             Some(now) => self.write(store, &key, now).await,
-            None => Ok(self.table.delete(&key, RowWhen::Always).await?),
+            None => Ok(self.table.delete(&key, RowPrecondition::Always).await?),
         }
     }
 
@@ -189,7 +189,7 @@ impl Places {
     ///
     /// # Errors
     /// [`PlaceError`].
-    pub async fn look(&self, store: &StoreAddress, now: &RootPlace) -> Result<Result<(), Moved>, PlaceError> {
+    pub async fn look(&self, store: &StoreAddress, now: &RootPlace) -> Result<Result<(), PlaceChange>, PlaceError> {
         let before = self.root(store).await?;
         Ok(before.and_then(|before| before.moved(now)).map_or(Ok(()), Err))
     }
@@ -198,7 +198,7 @@ impl Places {
     ///
     /// # Errors
     /// [`PlaceError`].
-    pub async fn meet(&self, store: &StoreAddress, now: &RootPlace) -> Result<Result<(), Moved>, PlaceError> {
+    pub async fn meet(&self, store: &StoreAddress, now: &RootPlace) -> Result<Result<(), PlaceChange>, PlaceError> {
         let before = self.root(store).await?;
         if let Some(moved) = before.as_ref().and_then(|before| before.moved(now)) {
             return Ok(Err(moved));
@@ -226,16 +226,16 @@ mod tests {
         let (disk, folder) = (place("d/2", "d", true), place("r/7", "r", false));
         for (before, now, moved) in [
             (&disk, place("d/2", "d", true), None),
-            (&disk, folder.clone(), Some(Moved::NotMounted)),
-            (&disk, place("d/9", "d", false), Some(Moved::NotMounted)),
-            (&disk, place("e/2", "e", true), Some(Moved::OtherFileSystem)),
-            (&disk, place("d/9", "d", true), Some(Moved::OtherDirectory)),
+            (&disk, folder.clone(), Some(PlaceChange::NotMounted)),
+            (&disk, place("d/9", "d", false), Some(PlaceChange::NotMounted)),
+            (&disk, place("e/2", "e", true), Some(PlaceChange::OtherFileSystem)),
+            (&disk, place("d/9", "d", true), Some(PlaceChange::OtherDirectory)),
             (&folder, place("r/8", "r", false), None),
-            (&folder, disk.clone(), Some(Moved::OtherFileSystem)),
-            (&folder, place("r/8", "r", true), Some(Moved::OtherDirectory)),
+            (&folder, disk.clone(), Some(PlaceChange::OtherFileSystem)),
+            (&folder, place("r/8", "r", true), Some(PlaceChange::OtherDirectory)),
             (&folder, place("r/7", "r", true), None),
             // A folder of a disk that was unplugged, and of the disk below.
-            (&place("d/5", "d", false), place("r/5", "r", false), Some(Moved::OtherFileSystem)),
+            (&place("d/5", "d", false), place("r/5", "r", false), Some(PlaceChange::OtherFileSystem)),
         ] {
             assert_eq!(before.moved(&now), moved, "{before:?} → {now:?}");
         }
@@ -248,8 +248,12 @@ mod tests {
         let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("2").unwrap() };
         let (disk, folder) = (place("d/2", "d", true), place("r/7", "r", false));
         assert_eq!(places.meet(&store, &disk).await.unwrap(), Ok(()));
-        assert_eq!(places.meet(&store, &folder).await.unwrap(), Err(Moved::NotMounted));
-        assert_eq!(places.meet(&store, &folder).await.unwrap(), Err(Moved::NotMounted), "it is not forgotten for that");
+        assert_eq!(places.meet(&store, &folder).await.unwrap(), Err(PlaceChange::NotMounted));
+        assert_eq!(
+            places.meet(&store, &folder).await.unwrap(),
+            Err(PlaceChange::NotMounted),
+            "it is not forgotten for that"
+        );
         assert_eq!(Places::new(table.clone(), "other").meet(&store, &folder).await.unwrap(), Ok(()));
         places.remember(&store, &folder).await.unwrap();
         assert_eq!(places.meet(&store, &folder).await.unwrap(), Ok(()));
@@ -259,10 +263,10 @@ mod tests {
         let (space, other) = (SpaceId::new("s").unwrap(), SpaceId::new("t").unwrap());
         assert_eq!(places.meet_space((&store, &space), &folder).await.unwrap(), Ok(()));
         let covered = places.meet_space((&store, &space), &disk).await.unwrap();
-        assert_eq!(covered, Err(Moved::OtherFileSystem), "a disk over the folder");
+        assert_eq!(covered, Err(PlaceChange::OtherFileSystem), "a disk over the folder");
         places.accept_space((&store, &space), Some(&disk)).await.unwrap();
         assert_eq!(places.meet_space((&store, &space), &disk).await.unwrap(), Ok(()));
-        assert_eq!(places.meet_space((&store, &space), &folder).await.unwrap(), Err(Moved::NotMounted));
+        assert_eq!(places.meet_space((&store, &space), &folder).await.unwrap(), Err(PlaceChange::NotMounted));
         assert_eq!(places.meet_space((&store, &other), &folder).await.unwrap(), Ok(()));
         assert_eq!(places.spaces(&store).await.unwrap(), [space.clone(), other.clone()]);
         places.accept_space((&store, &space), Some(&folder)).await.unwrap();
@@ -270,7 +274,7 @@ mod tests {
         places.accept_space((&store, &space), None).await.unwrap();
         assert_eq!(places.spaces(&store).await.unwrap(), [other]);
 
-        table.put(&places.key(&store), Bytes::from_static(b"{"), RowWhen::Always).await.unwrap();
+        table.put(&places.key(&store), Bytes::from_static(b"{"), RowPrecondition::Always).await.unwrap();
         assert!(matches!(places.meet(&store, &folder).await, Err(PlaceError::Unreadable { .. })));
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{AccountId, SpaceId, Timestamp};
-use mill_policy::{ACCOUNTS_FILE, AccountPolicy, Fault, Severity};
+use mill_policy::{ACCOUNTS_FILE, AccountPolicy, Diagnostic, Severity};
 use mill_ports::{Clock, SourceStore, StoreError};
 
 use self::watched::Watched;
@@ -32,7 +32,7 @@ pub enum PolicyError {
     },
     /// A file that must be there surely is not. It is not known what it would say.
     #[error("the policy file `{file}` is missing")]
-    Missing {
+    MissingSpace {
         /// Its name.
         file: String,
     },
@@ -42,7 +42,7 @@ pub enum PolicyError {
         /// Its name.
         file: String,
         /// All faults and warnings of the account's files.
-        faults: Arc<[Fault]>,
+        faults: Arc<[Diagnostic]>,
     },
     /// A file could not be read. It is not known what it says.
     #[error("the policy file `{file}` cannot be read")]
@@ -57,16 +57,16 @@ pub enum PolicyError {
 
 impl PolicyError {
     /// The faults of the file, where it is broken.
-    pub fn faults(&self) -> &[Fault] {
+    pub fn faults(&self) -> &[Diagnostic] {
         match self {
             Self::Broken { faults, .. } => faults,
-            Self::NotListed { .. } | Self::Missing { .. } | Self::Unreadable { .. } => &[],
+            Self::NotListed { .. } | Self::MissingSpace { .. } | Self::Unreadable { .. } => &[],
         }
     }
 }
 
 /// The first error among faults, and how many others there are.
-fn first(faults: &[Fault]) -> String {
+fn first(faults: &[Diagnostic]) -> String {
     let mut errors = faults.iter().filter(|fault| fault.severity == Severity::Error);
     match (errors.next(), errors.count()) {
         (None, _) => "of unknown fault".to_owned(),
@@ -88,7 +88,7 @@ pub enum InUse {
 
 /// How it stands with an account's policy files, or with the accounts list.
 #[derive(Debug, Clone)]
-pub struct PolicyState {
+pub struct PolicyStatus {
     /// The account; `None` for the accounts list.
     pub account: Option<AccountId>,
     /// What is in use.
@@ -98,11 +98,11 @@ pub struct PolicyState {
     /// Why today's files cannot be used.
     pub trouble: Option<PolicyError>,
     /// The faults and warnings of today's files, also of those that can be used.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<Diagnostic>,
 }
 
 /// The policies of all accounts. Cheap to ask: once for each task.
-pub struct PolicyBook {
+pub struct PolicyRepository {
     kind: Kind,
 }
 
@@ -114,7 +114,7 @@ enum Kind {
 /// Every account with its policy, or why it has none.
 pub type Accounts = Vec<(AccountId, Result<Arc<AccountPolicy>, PolicyError>)>;
 
-impl PolicyBook {
+impl PolicyRepository {
     /// Policies that no file describes and that never change. Of two for one account the last counts.
     pub fn fixed(policies: Vec<AccountPolicy>) -> Self {
         let policies = policies.into_iter().map(|policy| (policy.account().clone(), Arc::new(policy)));
@@ -180,7 +180,7 @@ impl PolicyBook {
 
     /// How it stands with the files that were asked for so far: the accounts list first, then the accounts in order.
     /// Reads nothing. Empty for policies that no file describes.
-    pub fn states(&self) -> Vec<PolicyState> {
+    pub fn states(&self) -> Vec<PolicyStatus> {
         match &self.kind {
             Kind::Fixed(_) => Vec::new(),
             Kind::Watched(watched) => watched.states(),
@@ -188,12 +188,12 @@ impl PolicyBook {
     }
 
     /// The faults and warnings of today's files, of those that were asked for so far.
-    pub fn faults(&self) -> Vec<Fault> {
+    pub fn faults(&self) -> Vec<Diagnostic> {
         self.states().into_iter().flat_map(|state| state.faults).collect()
     }
 }
 
-impl fmt::Debug for PolicyBook {
+impl fmt::Debug for PolicyRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Fixed(policies) => f.debug_tuple("PolicyBook::Fixed").field(&policies.keys()).finish(),

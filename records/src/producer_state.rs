@@ -21,13 +21,13 @@ use bytes::Bytes;
 use futures::stream::{self, TryStreamExt as _};
 use mill_model::AccountId;
 use mill_ports::{
-    Clock, KeyRange, Planted, Row, RowKey, RowVersion, RowWhen, Table, TableError, TableErrorKind, planted,
+    Clock, KeyRange, PlantedBug, Row, RowKey, RowPrecondition, RowVersion, Table, TableError, TableErrorKind, planted,
 };
 use tracing::warn;
 
 pub use failure::{SurveyFailure, SurveySubject};
-pub use rows::{AccountRow, Deletes, Missing, Morsel, PairSurvey, QueueSize, Record};
-pub use run::{Run, RunOfAll};
+pub use rows::{AccountRow, DeleteProgress, MissingSpace, Morsel, PairSurvey, QueueSize, Record};
+pub use run::{AccountRun, RunOfAllAccounts};
 pub use share::AccountShare;
 
 /// A row, as this producer last read or wrote it.
@@ -68,15 +68,15 @@ pub enum StateError {
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// The run of each account that is going on, or its last one.
-    pub runs: Vec<Kept<Run>>,
+    pub runs: Vec<Kept<AccountRun>>,
     /// The run of all accounts, where a version that kept no other has written one.
-    pub run_of_all: Option<Kept<RunOfAll>>,
+    pub run_of_all: Option<Kept<RunOfAllAccounts>>,
     /// Accounts of which some stores did not tell their spaces.
     pub accounts: Vec<Kept<AccountRow>>,
     /// What is not done yet, in order.
     pub morsels: Vec<Kept<Morsel>>,
     /// Source spaces that were missing when last looked for.
-    pub missing: Vec<Kept<Missing>>,
+    pub missing: Vec<Kept<MissingSpace>>,
     /// How many tasks the queue may hold, where that was found out.
     pub queue_size: Option<Kept<QueueSize>>,
     /// What is known of accounts' shares of the queue, where it cannot tell them.
@@ -134,7 +134,7 @@ impl ProducerState {
     /// # Errors
     /// [`StateError::TakenOver`] when a later holder has written one; the table's own.
     pub async fn load(&self, claim: bool) -> Result<Loaded, StateError> {
-        if claim && !planted(Planted::RowsNotClaimed) {
+        if claim && !planted(PlantedBug::RowsNotClaimed) {
             // Whatever their epoch: where the lease's row was lost, epochs begin anew.
             let found = self.read(u64::MAX).await?;
             let surveys = self.rows::<PairSurvey>(PairSurvey::PREFIX, u64::MAX).await?;
@@ -171,11 +171,11 @@ impl ProducerState {
 
     async fn read(&self, epoch_max: u64) -> Result<Loaded, StateError> {
         Ok(Loaded {
-            runs: self.rows(Run::PREFIX, epoch_max).await?,
-            run_of_all: self.rows(RunOfAll::SORT, epoch_max).await?.pop(),
+            runs: self.rows(AccountRun::PREFIX, epoch_max).await?,
+            run_of_all: self.rows(RunOfAllAccounts::SORT, epoch_max).await?.pop(),
             accounts: self.rows(AccountRow::PREFIX, epoch_max).await?,
             morsels: self.rows(Morsel::PREFIX, epoch_max).await?,
-            missing: self.rows(Missing::PREFIX, epoch_max).await?,
+            missing: self.rows(MissingSpace::PREFIX, epoch_max).await?,
             queue_size: self.rows(QueueSize::PREFIX, epoch_max).await?.pop(),
             shares: self.rows(AccountShare::PREFIX, epoch_max).await?,
             failures: self.rows(SurveyFailure::PREFIX, epoch_max).await?,
@@ -188,8 +188,8 @@ impl ProducerState {
     /// [`StateError::TakenOver`] when another has written it meanwhile.
     pub async fn save<R: Record>(&self, kept: &mut Kept<R>) -> Result<(), StateError> {
         let (key, value) = self.written(&kept.row);
-        let when = kept.version.clone().map_or(RowWhen::Absent, RowWhen::VersionIs);
-        let when = if planted(Planted::UnconditionalSave) { RowWhen::Always } else { when };
+        let when = kept.version.clone().map_or(RowPrecondition::Absent, RowPrecondition::VersionIs);
+        let when = if planted(PlantedBug::UnconditionalSave) { RowPrecondition::Always } else { when };
         let mut tries = 0;
         loop {
             let error = match self.table.put(&key, value.clone(), when.clone()).await {
@@ -232,8 +232,8 @@ impl ProducerState {
     /// [`StateError::TakenOver`] when another has written it meanwhile.
     pub async fn remove<R: Record>(&self, kept: &Kept<R>) -> Result<(), StateError> {
         let Some(version) = &kept.version else { return Ok(()) };
-        let when = RowWhen::VersionIs(version.clone());
-        let when = if planted(Planted::UnconditionalRemoval) { RowWhen::Always } else { when };
+        let when = RowPrecondition::VersionIs(version.clone());
+        let when = if planted(PlantedBug::UnconditionalRemoval) { RowPrecondition::Always } else { when };
         let key = RowKey::new(&*self.partition, kept.row.sort());
         let mut tries = 0;
         loop {
@@ -311,7 +311,7 @@ impl ProducerState {
 
     async fn add_one(&self, row: &impl Record) -> Result<(), StateError> {
         let (key, value) = self.written(row);
-        match self.table.put(&key, value, RowWhen::Absent).await {
+        match self.table.put(&key, value, RowPrecondition::Absent).await {
             Ok(_) => Ok(()),
             Err(_) => self.write_unless_later(row).await.map(drop),
         }
@@ -341,8 +341,8 @@ impl ProducerState {
         let when = match self.table.get(key).await? {
             Some(row) if row.value == *value => return Ok(Some(row.version)),
             Some(row) if rows::epoch(&row.value) > self.epoch => return Ok(None),
-            Some(row) => RowWhen::VersionIs(row.version),
-            None => RowWhen::Absent,
+            Some(row) => RowPrecondition::VersionIs(row.version),
+            None => RowPrecondition::Absent,
         };
         self.table.put(key, value.clone(), when).await.map(Some)
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use mill_model::{AccountId, Timestamp};
 
-use crate::account_counts::{Counted, Counts};
+use crate::account_counts::{AccountCount, Counts};
 use crate::producer_state::AccountShare;
 
 /// A queue tells its depth as late as that.
@@ -125,7 +125,7 @@ impl QueueShares {
 
 impl AccountShare {
     /// Notes that something of it was sent or received now.
-    fn renew(&mut self, Counted { received, .. }: Counted, received_of_all: u64, now: Timestamp) {
+    fn renew(&mut self, AccountCount { received, .. }: AccountCount, received_of_all: u64, now: Timestamp) {
         (self.since, self.received, self.received_of_all) = (now, received, received_of_all);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mill_ports::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 
 #[derive(Debug)]
 pub(crate) struct TestTable {
@@ -32,11 +32,11 @@ impl TestTable {
     }
 }
 
-fn holds(when: &RowWhen, row: Option<&Row>, op: &'static str) -> Result<(), TableError> {
+fn holds(when: &RowPrecondition, row: Option<&Row>, op: &'static str) -> Result<(), TableError> {
     let holds = match when {
-        RowWhen::Always => true,
-        RowWhen::Absent => row.is_none(),
-        RowWhen::VersionIs(version) => row.is_some_and(|row| row.version == *version),
+        RowPrecondition::Always => true,
+        RowPrecondition::Absent => row.is_none(),
+        RowPrecondition::VersionIs(version) => row.is_some_and(|row| row.version == *version),
     };
     let conflict = || TableError { kind: TableErrorKind::Conflict, op, table: "test".into(), source: None };
     if holds { Ok(()) } else { Err(conflict()) }
@@ -56,7 +56,7 @@ impl Table for TestTable {
         Ok(row)
     }
 
-    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
         let (rows, writes) = &mut *self.rows.lock().unwrap();
         holds(&when, rows.get(key), "put")?;
         *writes += 1;
@@ -67,12 +67,12 @@ impl Table for TestTable {
 
     async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
         for (key, value) in rows {
-            self.put(key, value.clone(), RowWhen::Always).await?;
+            self.put(key, value.clone(), RowPrecondition::Always).await?;
         }
         Ok(())
     }
 
-    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+    async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
         let rows = &mut self.rows.lock().unwrap().0;
         holds(&when, rows.get(key), "delete")?;
         rows.remove(key);

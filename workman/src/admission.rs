@@ -26,7 +26,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use mill_model::{AccountId, Monotonic, StoreAddress};
-use mill_ports::{Planted, planted};
+use mill_ports::{PlantedBug, planted};
 
 pub(crate) use self::gate::Turn;
 use self::gate::{Gate, TURN_MAX, TURN_MIN};
@@ -195,7 +195,7 @@ impl<T> Admission<T> {
         self.see(lane, &waiting, now);
         self.of(&waiting.account, &waiting.stores, Gate::begins_to_wait);
         let others_away = self.accounts.get(&waiting.account).is_some_and(|gate| !gate.away.is_empty());
-        if others_away && planted(Planted::PutBackInTurns) {
+        if others_away && planted(PlantedBug::PutBackInTurns) {
             self.put_back(&waiting, now);
             return Placed::PutBack(waiting, Turn::after(TURN_MAX));
         }
@@ -288,7 +288,7 @@ impl<T> Admission<T> {
         let bench = &self.benches[lane];
         let behind = |account: &&AccountId| bench.last.as_ref().is_none_or(|last| *account > last);
         let (later, earlier): (Vec<_>, Vec<_>) = bench.benched.keys().partition(behind);
-        let earlier = if planted(Planted::AccountPassedOver) { Vec::new() } else { earlier };
+        let earlier = if planted(PlantedBug::AccountPassedOver) { Vec::new() } else { earlier };
         let ready = later.into_iter().chain(earlier).find_map(|account| {
             let by_stores = bench.benched.get(account)?.iter().filter(|(stores, _)| self.has_room(account, stores));
             // Of those that can begin, the one that came first.

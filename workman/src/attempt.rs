@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use mill_model::{Envelope, SpaceId, StoreAddress};
 use mill_ports::{
-    Attempt, Awaited, ChanceExt as _, CrashPoint, FailureClass, NotedFate, Outcome, Planted, ProcessorError,
-    TaskProcessor, chain, crash_point, planted,
+    Attempt, CrashPoint, FailureClass, ItemOutcomeNote, PlantedBug, ProcessorError, RngExt as _, StoreWait,
+    TaskOutcome, TaskProcessor, crash_point, error_chain, planted,
 };
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
@@ -26,7 +26,7 @@ const PERMITS_LOST: Duration = Duration::from_secs(4);
 
 /// What came of an execution.
 enum Verdict {
-    Answered(Outcome),
+    Answered(TaskOutcome),
     Failed(ProcessorError),
     Panicked(String),
     /// Not begun: a store it needs is left alone for so long.
@@ -64,9 +64,9 @@ async fn executed(shared: &Shared, opened: Opened, stores: Vec<StoreAddress>) ->
         receive_count: taken.delivery.receive_count,
         cancelled: taken.entry().cancelled.clone(),
         lease: taken.entry().lease.clone(),
-        fate: NotedFate::default(),
+        fate: ItemOutcomeNote::default(),
     };
-    if planted(Planted::AcknowledgeBeforeWrite) {
+    if planted(PlantedBug::AcknowledgeBeforeWrite) {
         let _ = shared.lanes[taken.lane].acknowledge(std::slice::from_ref(&taken.delivery.receipt)).await;
     }
     crash_point(CrashPoint::WorkmanBeforeAttempt);
@@ -113,7 +113,7 @@ impl Work<'_> {
             verdict = work.catch_unwind() => verdict,
         };
         verdict.unwrap_or_else(|panic| {
-            if planted(Planted::PanicNotCaught) {
+            if planted(PlantedBug::PanicNotCaught) {
                 std::panic::resume_unwind(panic);
             }
             Verdict::Panicked(panic_message(panic.as_ref()))
@@ -138,14 +138,14 @@ impl Decision<'_> {
                 let over = self.shared.pauses.well(self.stores, self.space, self.shared.clock.monotonic());
                 self.shared.statistics.used_stores(&over);
                 match outcome {
-                    Outcome::Done { .. } if planted(Planted::FollowUpsForgotten) => Fates::discarded(),
-                    Outcome::Done { follow_ups } if follow_ups.is_empty() => Fates::discarded(),
-                    Outcome::Done { follow_ups } => fates.done(envelope, follow_ups),
-                    Outcome::Snooze { delay, task } => {
+                    TaskOutcome::Done { .. } if planted(PlantedBug::FollowUpsForgotten) => Fates::discarded(),
+                    TaskOutcome::Done { follow_ups } if follow_ups.is_empty() => Fates::discarded(),
+                    TaskOutcome::Done { follow_ups } => fates.done(envelope, follow_ups),
+                    TaskOutcome::Snooze { delay, task } => {
                         debug!(?delay, "put off");
                         fates.put_off(envelope, fates.in_company(delay), task)
                     }
-                    Outcome::Discard { reason } => {
+                    TaskOutcome::Discard { reason } => {
                         debug!(reason, "discarded");
                         Fates::discarded()
                     }
@@ -156,7 +156,7 @@ impl Decision<'_> {
             // Whom it ends for may take it at once. A pause that may pass is waited for: who gives back would take it again.
             Verdict::Paused(_) if self.shared.is_ending() => fates.given_back(Some(&envelope.task.account)),
             Verdict::Paused(remaining) => self.put_off(envelope, remaining),
-            Verdict::Cancelled(Cause::LeaseLost) if planted(Planted::StaleReceiptAcknowledged) => Fates::discarded(),
+            Verdict::Cancelled(Cause::LeaseLost) if planted(PlantedBug::StaleReceiptAcknowledged) => Fates::discarded(),
             Verdict::Cancelled(Cause::LeaseLost) => Fates::left(),
             Verdict::Cancelled(Cause::PermitsLost) => fates.put_back(&envelope.task.account, Turn::after(PERMITS_LOST)),
             Verdict::Cancelled(Cause::HeldTooLong) => self.put_off(envelope, Duration::ZERO),
@@ -167,14 +167,16 @@ impl Decision<'_> {
     fn failed(&self, envelope: Envelope, error: &ProcessorError) -> Moves {
         let fates = Fates { shared: self.shared, taken: self.taken };
         match &error.class {
-            FailureClass::Retryable => self.retried(envelope, &chain(error)),
-            FailureClass::Permanent if planted(Planted::PermanentErrorRetried) => self.retried(envelope, &chain(error)),
+            FailureClass::Retryable => self.retried(envelope, &error_chain(error)),
+            FailureClass::Permanent if planted(PlantedBug::PermanentErrorRetried) => {
+                self.retried(envelope, &error_chain(error))
+            }
             FailureClass::Permanent => {
                 self.shared.statistics.count(|work| work.failed += 1);
-                fates.given_up(envelope, &chain(error))
+                fates.given_up(envelope, &error_chain(error))
             }
-            FailureClass::Throttled { .. } if planted(Planted::ThrottlingCountsAsFailure) => {
-                self.retried(envelope, &chain(error))
+            FailureClass::Throttled { .. } if planted(PlantedBug::ThrottlingCountsAsFailure) => {
+                self.retried(envelope, &error_chain(error))
             }
             FailureClass::Throttled { store, retry_after } => {
                 let pause = self.pause(store, Sort::Throttled(*retry_after), error);
@@ -189,13 +191,13 @@ impl Decision<'_> {
                 if self.shared.settings.on_unavailable == OnUnavailable::Wait {
                     return self.put_off(envelope, pause);
                 }
-                self.shared.end(Ok(Ended::StoreUnavailable { store: store.clone(), reason: chain(error) }));
+                self.shared.end(Ok(Ended::StoreUnavailable { store: store.clone(), reason: error_chain(error) }));
                 fates.given_back(Some(&envelope.task.account))
             }
             FailureClass::Fatal => {
                 let subject = subject_of(&self.shared.registry, &envelope.task);
                 let subject = subject.unwrap_or_else(|| format!("task `{}`", envelope.id));
-                let reason = chain(error);
+                let reason = error_chain(error);
                 error!(reason, "no task can be run here");
                 self.shared.end(Err(WorkmanError::Fatal { subject, reason }));
                 fates.given_back(Some(&envelope.task.account))
@@ -234,8 +236,8 @@ impl Decision<'_> {
         let pause = self.shared.pauses.note((store, self.space), sort, now, self.shared.chance.as_ref());
         let seconds = pause.as_secs();
         let may_pass = sort != Sort::Unavailable;
-        let reason = error.source.as_ref().map_or_else(|| chain(error), |source| chain(&**source));
-        self.shared.statistics.await_store(store, Awaited { reason, may_pass });
+        let reason = error.source.as_ref().map_or_else(|| error_chain(error), |source| error_chain(&**source));
+        self.shared.statistics.note_store_wait(store, StoreWait { reason, may_pass });
         match sort {
             Sort::Throttled(_) => {
                 if let Some(suppressed) = self.shared.warnings.due("throttled", now) {
@@ -244,7 +246,7 @@ impl Decision<'_> {
             }
             Sort::Unreachable | Sort::Unavailable => {
                 if let Some(suppressed) = self.shared.warnings.due("unavailable", now) {
-                    warn!(%store, seconds, reason = chain(error), suppressed, "a store cannot be used for now");
+                    warn!(%store, seconds, reason = error_chain(error), suppressed, "a store cannot be used for now");
                 }
             }
         }

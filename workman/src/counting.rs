@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mill_model::{AccountId, QueueName};
-use mill_ports::chain;
-use mill_records::account_counts::{AccountCounts, Counted, Counts, CountsWriter, add};
+use mill_ports::error_chain;
+use mill_records::account_counts::{AccountCount, AccountCounts, Counts, CountsWriter, add};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -37,15 +37,15 @@ impl Counting {
 
     /// Notes a task that was received from a queue.
     pub(crate) fn received(&self, queue: QueueName, account: &AccountId) {
-        self.count(queue, account, Counted { received: 1, ended: 0 });
+        self.count(queue, account, AccountCount { received: 1, ended: 0 });
     }
 
     /// Notes a task that has left a queue for good.
     pub(crate) fn ended(&self, queue: QueueName, account: &AccountId) {
-        self.count(queue, account, Counted { received: 0, ended: 1 });
+        self.count(queue, account, AccountCount { received: 0, ended: 1 });
     }
 
-    fn count(&self, queue: QueueName, account: &AccountId, counted: Counted) {
+    fn count(&self, queue: QueueName, account: &AccountId, counted: AccountCount) {
         if queue != self.book.queue {
             return;
         }
@@ -73,7 +73,7 @@ impl Counting {
         let mut again = self.fresh();
         let meanwhile = std::mem::replace(&mut *again, fresh);
         add(&mut again, &meanwhile);
-        debug!(error = chain(&error), "what was counted of accounts was not written down");
+        debug!(error = error_chain(&error), "what was counted of accounts was not written down");
         false
     }
 }

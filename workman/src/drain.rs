@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_ports::{
-    Clock, CrashPoint, Delivery, Planted, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, chain, crash_point,
-    planted,
+    Clock, CrashPoint, Delivery, PlantedBug, QueueError, QueueErrorKind, Receipt, Registry, TaskQueue, crash_point,
+    error_chain, planted,
 };
-use mill_records::dead_letters::{DeadLetter, DeadLetters, LetterError};
+use mill_records::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
 use tracing::{info, warn};
 
 use crate::run::subject_of;
@@ -47,7 +47,7 @@ pub enum DrainError {
     Queue(#[from] QueueError),
     /// The book failed.
     #[error(transparent)]
-    Book(#[from] LetterError),
+    Book(#[from] DeadLetterError),
 }
 
 impl DeadLetterDrain {
@@ -105,7 +105,10 @@ impl DeadLetterDrain {
                 }
                 Err(error) => {
                     if let Some(suppressed) = said.due("drain", self.clock.monotonic()) {
-                        warn!(error = chain(&error), suppressed, "dead letters could not be written down for now");
+                        warn!(
+                            error = error_chain(&error),
+                            suppressed, "dead letters could not be written down for now"
+                        );
                     }
                     self.rest(pause, until).await;
                     pause = (pause * 2).min(Self::PAUSE_MAX);
@@ -153,7 +156,7 @@ impl DeadLetterDrain {
         }
         let mut written: Vec<Receipt> = Vec::with_capacity(deliveries.len());
         let mut failure = None;
-        if planted(Planted::DrainAcknowledgesFirst) {
+        if planted(PlantedBug::DrainAcknowledgesFirst) {
             let all: Vec<Receipt> = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
             let _ = self.queue.acknowledge(&all).await;
         }
@@ -175,7 +178,7 @@ impl DeadLetterDrain {
         failure.map_or(Ok(written.len() as u64), |error| Err(error.into()))
     }
 
-    async fn note(&self, delivery: &Delivery) -> Result<(), LetterError> {
+    async fn note(&self, delivery: &Delivery) -> Result<(), DeadLetterError> {
         let letter = DeadLetter::read(delivery, |task| subject_of(&self.registry, task));
         self.book.note(&letter).await
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mill_model::wire::{self, WireError};
-use mill_model::{AccountId, Envelope, Failure, Letter, QueueName, Task};
-use mill_ports::{ChanceExt as _, CrashPoint, FollowUp, Outgoing, Planted, crash_point, planted};
+use mill_model::{AccountId, DeadLetterMessage, Envelope, Failure, QueueName, Task};
+use mill_ports::{CrashPoint, FollowUp, OutgoingMessage, PlantedBug, RngExt as _, crash_point, planted};
 
 use crate::admission::Turn;
 use crate::run::{Shared, subject_of};
@@ -42,15 +42,15 @@ impl Fates<'_> {
         &self,
         parent: &Envelope,
         FollowUp { queue, task }: FollowUp,
-    ) -> Result<(QueueName, Outgoing), String> {
+    ) -> Result<(QueueName, OutgoingMessage), String> {
         if !self.shared.queues.contains_key(&queue) {
             return Err(format!("this workman has no queue `{queue}`"));
         }
         let now = self.shared.clock.now();
         let mut envelope = Envelope::new(self.shared.chance.task_id(now), queue, now, task);
         envelope.trace.clone_from(&parent.trace);
-        let body = wire::seal(&envelope).map_err(|error| error.to_string())?;
-        Ok((queue, Outgoing { group: envelope.task.account, body, delay: Duration::ZERO }))
+        let body = wire::encode(&envelope).map_err(|error| error.to_string())?;
+        Ok((queue, OutgoingMessage { group: envelope.task.account, body, delay: Duration::ZERO }))
     }
 
     /// The task asks for nothing any more.
@@ -62,10 +62,10 @@ impl Fates<'_> {
     pub(crate) fn put_off(&self, envelope: Envelope, delay: Duration, task: Option<Task>) -> Moves {
         crash_point(CrashPoint::WorkmanBeforeSnooze);
         let before = task.is_some().then(|| envelope.clone());
-        if planted(Planted::SnoozeCountsAsFailure) {
+        if planted(PlantedBug::SnoozeCountsAsFailure) {
             return self.failed(envelope, "put off");
         }
-        let put_off = envelope.after_snooze(task);
+        let put_off = envelope.snoozed(task);
         match (self.sent_again(&put_off, delay), before) {
             (Ok(moves), _) => moves,
             (Err(why), Some(before)) => self.given_up(before, &format!("it cannot be put off: {why}")),
@@ -82,9 +82,9 @@ impl Fates<'_> {
         let delays = &settings.retry_delays;
         let step = (envelope.failures as usize).min(delays.len().saturating_sub(1));
         let delay = delays.get(step).copied().unwrap_or_default();
-        let delay = if planted(Planted::RetryWithoutDelay) { Duration::ZERO } else { delay };
-        let mut again = envelope.after_failure(self.failure(reason));
-        if planted(Planted::HistoryReset) {
+        let delay = if planted(PlantedBug::RetryWithoutDelay) { Duration::ZERO } else { delay };
+        let mut again = envelope.failed(self.failure(reason));
+        if planted(PlantedBug::HistoryReset) {
             again.history.clear();
         }
         crash_point(CrashPoint::WorkmanBeforeRequeue);
@@ -97,7 +97,7 @@ impl Fates<'_> {
         let (origin, group) = (envelope.origin, envelope.task.account.clone());
         let subject = subject_of(&self.shared.registry, &envelope.task);
         let subject = subject.unwrap_or_else(|| format!("task `{}`", envelope.id));
-        let body = wire::seal(&envelope.after_failure(self.failure(reason)));
+        let body = wire::encode(&envelope.failed(self.failure(reason)));
         let body = body.unwrap_or_else(|_| self.taken.delivery.body.clone());
         self.letter(body, origin, group, GivenUp { subject, reason: reason.to_owned() })
     }
@@ -111,19 +111,19 @@ impl Fates<'_> {
 
     fn letter(&self, body: Bytes, origin: QueueName, group: AccountId, given_up: GivenUp) -> Moves {
         crash_point(CrashPoint::WorkmanBeforeDeadLetter);
-        let letter = Letter {
+        let letter = DeadLetterMessage {
             body,
             origin,
             given_up: self.failure(&given_up.reason),
             receive_count: self.taken.delivery.receive_count,
         };
         let body_bytes_max = self.shared.queues.get(&QueueName::DeadLetter).map(|queue| queue.limits().body_bytes_max);
-        let body = match wire::seal_letter(&letter) {
+        let body = match wire::encode_dead_letter(&letter) {
             Ok(sealed) if body_bytes_max.is_none_or(|max| sealed.len() <= max) => sealed,
             // Too large with its reason: the body itself matters more, and the reason is in the log.
             _ => letter.body,
         };
-        let send = (QueueName::DeadLetter, Outgoing { group, body, delay: Duration::ZERO });
+        let send = (QueueName::DeadLetter, OutgoingMessage { group, body, delay: Duration::ZERO });
         Moves { sends: vec![send], then: Then::Acknowledge, need_lease: true, given_up: Some(given_up) }
     }
 
@@ -133,7 +133,7 @@ impl Fates<'_> {
             return Moves { sends: Vec::new(), then: Then::Release, need_lease: true, given_up: None };
         }
         let group = account.cloned().unwrap_or_else(nobody);
-        let again = Outgoing { group, body: self.taken.delivery.body.clone(), delay: Duration::ZERO };
+        let again = OutgoingMessage { group, body: self.taken.delivery.body.clone(), delay: Duration::ZERO };
         let queue = self.shared.lanes[self.taken.lane].name();
         Moves { sends: vec![(queue, again)], then: Then::Acknowledge, need_lease: true, given_up: None }
     }
@@ -143,13 +143,13 @@ impl Fates<'_> {
     /// It has not failed, and it never goes by its visibility: receives are counted, and the queue would take it for one that
     /// kills its workers.
     pub(crate) fn put_back(&self, account: &AccountId, Turn { after, is_blind }: Turn) -> Moves {
-        if planted(Planted::PutBackByVisibility) {
+        if planted(PlantedBug::PutBackByVisibility) {
             return Moves { sends: Vec::new(), then: Then::Release, need_lease: true, given_up: None };
         }
         let queue = &self.shared.lanes[self.taken.lane];
         let delay = after / 4 + self.shared.chance.jitter(after / 2);
         let delay = if is_blind { self.in_company(delay) } else { delay }.min(queue.limits().delay_max);
-        let again = Outgoing { group: account.clone(), body: self.taken.delivery.body.clone(), delay };
+        let again = OutgoingMessage { group: account.clone(), body: self.taken.delivery.body.clone(), delay };
         Moves { sends: vec![(queue.name(), again)], then: Then::Acknowledge, need_lease: true, given_up: None }
     }
 
@@ -176,10 +176,10 @@ impl Fates<'_> {
         let queues = &self.shared.queues;
         let own = &self.shared.lanes[self.taken.lane];
         let queue = queues.get(&envelope.origin).unwrap_or(own);
-        let body = wire::seal(envelope)?;
-        let most = if planted(Planted::DelayNotShortened) { Duration::MAX } else { queue.limits().delay_max };
+        let body = wire::encode(envelope)?;
+        let most = if planted(PlantedBug::DelayNotShortened) { Duration::MAX } else { queue.limits().delay_max };
         let delay = delay.min(most);
-        let send = (queue.name(), Outgoing { group: envelope.task.account.clone(), body, delay });
+        let send = (queue.name(), OutgoingMessage { group: envelope.task.account.clone(), body, delay });
         Ok(Moves { sends: vec![send], then: Then::Acknowledge, need_lease: true, given_up: None })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use mill_model::Monotonic;
-use mill_ports::{Clock, CrashPoint, Planted, QueueErrorKind, Receipt, TaskQueue, crash_point, planted};
+use mill_ports::{Clock, CrashPoint, PlantedBug, QueueErrorKind, Receipt, TaskQueue, crash_point, planted};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -46,7 +46,7 @@ impl Heartbeat {
     /// latest after half of it, and a failed extension has its second and third chance.
     async fn extend_all(&self) {
         loop {
-            let pause = if planted(Planted::HeartbeatTooRare) { self.visibility * 2 } else { self.visibility / 6 };
+            let pause = if planted(PlantedBug::HeartbeatTooRare) { self.visibility * 2 } else { self.visibility / 6 };
             self.clock.sleep(pause).await;
             self.extend_due().await;
         }
@@ -65,7 +65,7 @@ impl Heartbeat {
                     continue;
                 }
                 let end = entry.received_at.plus(limits.visibility_total_max);
-                if end.since(now) <= visibility / 3 && !planted(Planted::HeldBeyondTotal) {
+                if end.since(now) <= visibility / 3 && !planted(PlantedBug::HeldBeyondTotal) {
                     self.held_too_long(entry, lane);
                 } else if !entry.extending.swap(true, Ordering::AcqRel) {
                     due.push(entry.clone());
@@ -88,7 +88,7 @@ impl Heartbeat {
             Ok(answers) => {
                 for (entry, answer) in batch.iter().zip(answers) {
                     match answer {
-                        Ok(deadline) if planted(Planted::LeaseBelievedTooLong) => {
+                        Ok(deadline) if planted(PlantedBug::LeaseBelievedTooLong) => {
                             entry.lease.extend(deadline.plus(visibility));
                         }
                         Ok(deadline) => entry.lease.extend(deadline),
@@ -109,7 +109,7 @@ impl Heartbeat {
 
     fn not_extended(&self, queue: &Arc<dyn TaskQueue>, error: &mill_ports::QueueError) {
         if let Some(suppressed) = self.warnings.due("extend", self.clock.monotonic()) {
-            warn!(queue = %queue.name(), error = mill_ports::chain(error), suppressed, "leases could not be extended");
+            warn!(queue = %queue.name(), error = mill_ports::error_chain(error), suppressed, "leases could not be extended");
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mill_model::{Monotonic, StoreAddress};
-use mill_ports::{Clock, Delivery, Lease, Receipt};
+use mill_ports::{Clock, Delivery, DeliveryLease, Receipt};
 use tokio_util::sync::CancellationToken;
 
 /// Why an attempt was cancelled.
@@ -28,7 +28,7 @@ pub(crate) struct Entry {
     /// Index of the queue it came from.
     pub(crate) lane: usize,
     pub(crate) receipt: Receipt,
-    pub(crate) lease: Lease,
+    pub(crate) lease: DeliveryLease,
     pub(crate) cancelled: CancellationToken,
     /// From when the queue counts how long it is held.
     pub(crate) received_at: Monotonic,
@@ -75,7 +75,7 @@ impl InFlight {
         let entry = Arc::new(Entry {
             lane,
             receipt: delivery.receipt.clone(),
-            lease: Lease::until(self.clock.clone(), delivery.deadline),
+            lease: DeliveryLease::until(self.clock.clone(), delivery.deadline),
             cancelled: CancellationToken::new(),
             received_at: Monotonic::from_origin(delivery.deadline.since_origin().saturating_sub(visibility)),
             cause: OnceLock::new(),

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mill_model::{Monotonic, SpaceId, StoreAddress};
-use mill_ports::{Chance, ChanceExt as _};
+use mill_ports::{Rng, RngExt as _};
 
 /// Why a store is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ struct Known {
 
 impl Known {
     /// For how long a place is left alone from now.
-    fn note(&mut self, place: Place, sort: Sort, now: Monotonic, chance: &dyn Chance) -> Duration {
+    fn note(&mut self, place: Place, sort: Sort, now: Monotonic, chance: &dyn Rng) -> Duration {
         let fresh = Pause { until: Monotonic::default(), strikes: 0, noted: now };
         let pause = self.pauses.entry(place).or_insert(fresh);
         pause.noted = now;
@@ -122,7 +122,7 @@ impl Pauses {
         (store, space): (&StoreAddress, Option<&SpaceId>),
         sort: Sort,
         now: Monotonic,
-        chance: &dyn Chance,
+        chance: &dyn Rng,
     ) -> Duration {
         let mut known = self.lock();
         self.any.store(true, Ordering::Release);
@@ -192,7 +192,7 @@ mod tests {
 
     #[derive(Debug)]
     struct Most;
-    impl Chance for Most {
+    impl Rng for Most {
         fn next_u64(&self) -> u64 {
             0
         }

@@ -5,15 +5,15 @@
 //! that moment is given back, also while tasks wait for it: they may wait for another store besides, whose permits a workman
 //! has that waits for this one. What is given back is
 //! no longer used from before the book is asked; what is taken is used from after it has answered. Permits that could not be
-//! kept are lost before any other workman may have them: [`Lease`]s say so at each deed.
+//! kept are lost before any other workman may have them: [`DeliveryLease`]s say so at each deed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{Monotonic, StoreAddress};
-use mill_ports::{Clock, Lease, TableError};
-use mill_records::permits::{GrantedPermits, PermitBook, PermitRequest, WatchedHolders};
+use mill_ports::{Clock, DeliveryLease, TableError};
+use mill_records::permits::{GrantedPermits, PermitRepository, PermitRequest, WatchedHolders};
 
 /// Permits that are not used are kept for so long.
 const LINGER: Duration = Duration::from_secs(3);
@@ -47,7 +47,7 @@ pub(crate) struct PermitAnswer {
 }
 
 impl PermitQuestion {
-    pub(crate) async fn ask(mut self, book: PermitBook) -> PermitAnswer {
+    pub(crate) async fn ask(mut self, book: PermitRepository) -> PermitAnswer {
         let granted = book.hold(&self.request, &mut self.watched).await;
         PermitAnswer { store: self.request.store, granted, watched: self.watched }
     }
@@ -57,7 +57,7 @@ impl PermitQuestion {
 #[allow(clippy::struct_excessive_bools)] // four facts that are independent of each other
 struct Kept {
     held: u32,
-    lease: Lease,
+    lease: DeliveryLease,
     /// Whether the book is being asked.
     asked: bool,
     /// When it is asked again although nothing has changed.
@@ -100,7 +100,7 @@ impl PermitKeeper {
     }
 
     /// The leases of the permits at these stores.
-    pub(crate) fn leases(&self, stores: &[StoreAddress]) -> Vec<Lease> {
+    pub(crate) fn leases(&self, stores: &[StoreAddress]) -> Vec<DeliveryLease> {
         let kept = stores.iter().filter_map(|store| self.stores.get(store));
         kept.filter(|kept| kept.held > 0).map(|kept| kept.lease.clone()).collect()
     }
@@ -121,7 +121,7 @@ impl PermitKeeper {
         let wanted = in_use.saturating_add(*benched).min(*cap).max(*in_use);
         let kept = self.stores.entry(store.clone()).or_insert_with(|| Kept {
             held: 0,
-            lease: Lease::until(self.clock.clone(), now),
+            lease: DeliveryLease::until(self.clock.clone(), now),
             asked: false,
             beat_at: now,
             retry_at: now,
@@ -171,7 +171,7 @@ impl PermitKeeper {
         kept.beat_at = now.plus(self.timeout / 3);
         // A lease that tasks were bound to and that is lost must not last longer for them.
         if lost {
-            kept.lease = Lease::until(self.clock.clone(), granted.until);
+            kept.lease = DeliveryLease::until(self.clock.clone(), granted.until);
         } else {
             kept.lease.extend(granted.until);
         }

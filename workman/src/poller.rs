@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mill_model::Monotonic;
-use mill_ports::{Planted, planted};
+use mill_ports::{PlantedBug, planted};
 
 pub(crate) use self::listening::slots;
 
@@ -402,7 +402,8 @@ impl Poller {
         self.troubled = round.seen == Seen::Trouble;
         let steps = &self.settings.idle_backoff;
         if round.seen == Seen::Nothing && self.room_low() > 0 && !steps.is_empty() {
-            let step = if planted(Planted::LowQueueLeftAlone) { HOURS } else { steps[self.idle.min(steps.len() - 1)] };
+            let step =
+                if planted(PlantedBug::LowQueueLeftAlone) { HOURS } else { steps[self.idle.min(steps.len() - 1)] };
             self.low_until = Some(now.plus(step));
             self.idle += 1;
         }

@@ -12,10 +12,10 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use mill_model::{AccountId, Monotonic, QueueName, StoreAddress, Task};
 use mill_ports::{
-    Chance, Clock, Planted, QueueError, QueueErrorKind, Registry, Statistics, StoreCaps, TaskQueue, chain, planted,
-    tell_slots,
+    Clock, PlantedBug, QueueError, QueueErrorKind, Registry, Rng, Statistics, StoreCaps, TaskQueue, error_chain,
+    planted, tell_slots,
 };
-use mill_records::permits::PermitBook;
+use mill_records::permits::PermitRepository;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -53,13 +53,13 @@ pub(crate) struct Shared {
     pub(crate) queues: Queues,
     pub(crate) registry: Registry,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) chance: Arc<dyn Rng>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) pauses: Pauses,
     pub(crate) warnings: Warnings,
     pub(crate) caps: Arc<dyn StoreCaps>,
-    pub(crate) permits: Option<PermitBook>,
+    pub(crate) permits: Option<PermitRepository>,
     pub(crate) counting: Option<Counting>,
     /// Slots freed since the loop last looked, each with what was taken of stores.
     freed: Mutex<Vec<Freed>>,
@@ -113,7 +113,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let took = self.shared.clock.monotonic().since(self.began);
         let mut stores = std::mem::take(&mut self.stores);
-        if planted(Planted::PermitNeverGivenBack) {
+        if planted(PlantedBug::PermitNeverGivenBack) {
             stores.clear();
         }
         let freed = Freed { lane: self.lane, account: self.account.clone(), stores, took };
@@ -373,10 +373,10 @@ impl Loop {
 
     fn not_received(&self, error: QueueError) {
         if matches!(error.kind, QueueErrorKind::Denied | QueueErrorKind::QueueMissing) {
-            error!(error = chain(&error), "no tasks can be taken from a queue");
+            error!(error = error_chain(&error), "no tasks can be taken from a queue");
             self.shared.end(Err(WorkmanError::Queue { queue: error.queue, source: error }));
         } else if let Some(suppressed) = self.shared.warnings.due("receive", self.shared.clock.monotonic()) {
-            warn!(error = chain(&error), suppressed, "no tasks could be taken from a queue for now");
+            warn!(error = error_chain(&error), suppressed, "no tasks could be taken from a queue for now");
         }
     }
 }

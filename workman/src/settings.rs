@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{QueueName, StoreAddress};
-use mill_ports::{Chance, Clock, QueueError, Registry, Statistics, StoreCaps, TaskQueue};
+use mill_ports::{Clock, QueueError, Registry, Rng, Statistics, StoreCaps, TaskQueue};
 use mill_records::account_counts::AccountCounts;
-use mill_records::permits::PermitBook;
+use mill_records::permits::PermitRepository;
 use tokio_util::sync::CancellationToken;
 
 /// Queues by name.
@@ -27,13 +27,13 @@ pub struct WorkmanDeps {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Chance, for ids and jitter.
-    pub chance: Arc<dyn Chance>,
+    pub chance: Arc<dyn Rng>,
     /// Where it counts failed and dead-lettered; the rest is counted by processors.
     pub statistics: Arc<Statistics>,
     /// How many tasks may use each store at once. Asked for each task, so what people change holds from then on.
     pub caps: Arc<dyn StoreCaps>,
     /// Where workmen agree on who of them uses how much of a cap; `None` where no other uses the same stores.
-    pub permits: Option<PermitBook>,
+    pub permits: Option<PermitRepository>,
     /// Where it writes down how many tasks of each account it received and ended; `None` where the queue itself can tell how
     /// many of an account it holds.
     pub counts: Option<AccountCounts>,

@@ -9,7 +9,7 @@ use futures::stream;
 use futures::{FutureExt as _, StreamExt as _};
 use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, ChanceExt as _, CrashPoint, EndedTask, Outgoing, Planted, QueueError, QueueErrorKind, Receipt,
+    BatchReport, CrashPoint, EndedTask, OutgoingMessage, PlantedBug, QueueError, QueueErrorKind, Receipt, RngExt as _,
     TaskQueue, crash_point, planted,
 };
 use tokio::sync::mpsc;
@@ -83,7 +83,7 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
             settled.moves = crate::fate::Fates::left();
         }
     }
-    if planted(Planted::LetterAfterAcknowledge) {
+    if planted(PlantedBug::LetterAfterAcknowledge) {
         for settled in batch.iter().filter(|settled| settled.moves.given_up.is_some()) {
             let receipt = std::slice::from_ref(&settled.taken.delivery.receipt);
             let _ = shared.lanes[settled.taken.lane].acknowledge(receipt).await;
@@ -165,7 +165,7 @@ impl Ends {
 /// Makes all sends; says for each delivery whether all of its own are durable.
 async fn send(shared: &Shared, batch: &mut [Settled]) -> Vec<bool> {
     let mut sent = vec![true; batch.len()];
-    let mut by_queue: BTreeMap<QueueName, Vec<(usize, Outgoing)>> = BTreeMap::new();
+    let mut by_queue: BTreeMap<QueueName, Vec<(usize, OutgoingMessage)>> = BTreeMap::new();
     for (at, settled) in batch.iter_mut().enumerate() {
         for (queue, outgoing) in settled.moves.sends.drain(..) {
             by_queue.entry(queue).or_default().push((at, outgoing));
@@ -236,7 +236,7 @@ fn note_given_up(shared: &Shared, settled: &Settled) {
 
 /// A call on a queue that takes a batch.
 enum Call {
-    Send(Vec<Outgoing>),
+    Send(Vec<OutgoingMessage>),
     Acknowledge(Vec<Receipt>),
     Release(Vec<Receipt>),
 }
@@ -288,7 +288,7 @@ async fn made(shared: &Shared, queue: &dyn TaskQueue, mut call: Call) -> Vec<usi
     for attempt in 1..=TRIES {
         let mut again = Vec::new();
         match call.make(queue).await {
-            Ok(_) if planted(Planted::WorkmanIgnoresPartialSend) => {}
+            Ok(_) if planted(PlantedBug::WorkmanIgnoresPartialSend) => {}
             Ok(report) => {
                 for (at, error) in report.failed {
                     if error.kind.is_retryable() && attempt < TRIES {
@@ -320,7 +320,7 @@ fn note_failed(shared: &Shared, error: &QueueError) {
     if error.kind == QueueErrorKind::ReceiptExpired {
         debug!(queue = %error.queue, op = error.op, "a delivery is no longer this workman's");
     } else if let Some(suppressed) = shared.warnings.due("settle", shared.clock.monotonic()) {
-        let error = mill_ports::chain(error);
+        let error = mill_ports::error_chain(error);
         warn!(error, suppressed, "deliveries could not be settled; their tasks will come again");
     }
 }

@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mill_model::wire::{self, Arrival, WireError};
-use mill_model::{AccountId, Envelope, Fate, QueueName, SpaceId, StoreAddress, TaskId};
+use mill_model::wire::{self, ReceiveContext, WireError};
+use mill_model::{AccountId, Envelope, ItemOutcome, QueueName, SpaceId, StoreAddress, TaskId};
 use mill_ports::{
-    Attempt, ChanceExt as _, Delivery, EndedTask, Outgoing, ProcessorError, Statistics, Subject, TaskProcessor,
+    Attempt, Delivery, EndedTask, OutgoingMessage, ProcessorError, RngExt as _, Statistics, SubjectHash, TaskProcessor,
 };
 
 use crate::in_flight::{Entry, Held};
@@ -57,8 +57,8 @@ pub(crate) struct Settled {
 pub(crate) struct ExecutedTask {
     pub(crate) id: TaskId,
     account: AccountId,
-    fate: Option<Fate>,
-    subject: Option<Subject>,
+    fate: Option<ItemOutcome>,
+    subject: Option<SubjectHash>,
 }
 
 impl ExecutedTask {
@@ -74,7 +74,7 @@ impl Settled {
     pub(crate) fn ended_task(&self) -> Option<EndedTask> {
         let &ExecutedTask { id, fate, subject, .. } = self.task.as_ref().filter(|_| self.moves.is_the_end())?;
         let given_up = self.moves.given_up.is_some();
-        Some(EndedTask { id, fate: if given_up { Some(Fate::DeadLettered) } else { fate }, subject })
+        Some(EndedTask { id, fate: if given_up { Some(ItemOutcome::DeadLettered) } else { fate }, subject })
     }
 
     /// Whose task leaves this queue for good once its delivery is acknowledged: done, given up, or sent on to another.
@@ -88,7 +88,7 @@ impl Settled {
 /// Sends, and what follows once all of them are durable.
 #[derive(Debug)]
 pub(crate) struct Moves {
-    pub(crate) sends: Vec<(QueueName, Outgoing)>,
+    pub(crate) sends: Vec<(QueueName, OutgoingMessage)>,
     pub(crate) then: Then,
     /// Whether they are another workman's to make once the lease is lost.
     pub(crate) need_lease: bool,
@@ -126,7 +126,7 @@ impl Taken {
 
     /// Opens the envelope. A letter that was moved back here from among the dead ones is opened too.
     pub(crate) fn open(self, shared: &Shared) -> Result<Opened, Box<(Self, WireError)>> {
-        let arrival = Arrival {
+        let arrival = ReceiveContext {
             id: shared.chance.task_id(shared.clock.now()),
             queue: shared.lanes[self.lane].name(),
             sent_at: self.delivery.sent_at,
@@ -177,9 +177,9 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     format!("the processor panicked: {}", words.unwrap_or("without a word"))
 }
 
-fn open_body(body: &Bytes, arrival: Arrival) -> Result<Envelope, WireError> {
-    wire::open(body, arrival).or_else(|error| match wire::open_letter(body) {
-        Ok(letter) => wire::open(&letter.body, arrival),
+fn open_body(body: &Bytes, arrival: ReceiveContext) -> Result<Envelope, WireError> {
+    wire::decode(body, arrival).or_else(|error| match wire::decode_dead_letter(body) {
+        Ok(letter) => wire::decode(&letter.body, arrival),
         Err(_) => Err(error),
     })
 }

@@ -6,7 +6,7 @@ use std::{fmt, fs, io};
 
 use anyhow::{Context as _, Result, bail};
 use mill_local::folder::{Extent, Layout};
-use mill_model::{NoAddress, ServiceAddress, SpaceId, StoreAddress};
+use mill_model::{AddressError, ServiceAddress, SpaceId, StoreAddress};
 use mill_ports::DeletableStore;
 
 use crate::aws::Remote;
@@ -60,11 +60,11 @@ impl EndpointOptions {
                 // Before any of it is written to a file or a log.
                 if let Some(Err(why)) = endpoint.as_deref().map(ServiceAddress::parse) {
                     let way_out = match why {
-                        NoAddress::Credentials => format!(
+                        AddressError::Credentials => format!(
                             "; give credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or by a profile \
                              (--{which}-profile)"
                         ),
-                        NoAddress::Form => String::new(),
+                        AddressError::Form => String::new(),
                     };
                     return Err(crate::UsageError(format!("--{which}-endpoint cannot be used: {why}{way_out}")));
                 }

@@ -102,5 +102,5 @@ async fn is_object(remote: &Remote, clock: &Arc<dyn Clock>) -> Result<bool> {
     let address = StoreAddress { account, store };
     let (store, _) = bucket.open(address, &space, clock.clone()).await?;
     let id = ContentId::new(remote.prefix.trim_end_matches('/')).context("the prefix is no key")?;
-    Ok(matches!(store.head(&ItemAddress { space, id }).await?, Presence::Here(_)))
+    Ok(matches!(store.head(&ItemAddress { space, id }).await?, Presence::Present(_)))
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use mill_model::{StoreAddress, Totals};
+use mill_model::{RunTotals, StoreAddress};
 use mill_ports::Statistics;
 
 use crate::snapshot::Snapshot;
@@ -33,7 +33,7 @@ pub fn whole_run_max(give_up_after: Duration) -> Duration {
 /// For how long nothing has moved.
 #[derive(Debug)]
 pub(super) struct Stillness {
-    work: (Totals, u64),
+    work: (RunTotals, u64),
     work_since: Instant,
     answers: u64,
     silent_since: Instant,
@@ -42,7 +42,7 @@ pub(super) struct Stillness {
 impl Stillness {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { work: (Totals::default(), 0), work_since: now, answers: 0, silent_since: now }
+        Self { work: (RunTotals::default(), 0), work_since: now, answers: 0, silent_since: now }
     }
 
     /// For how long by now no count and no byte has moved, and for how long no store has answered either. A store that takes
@@ -88,7 +88,7 @@ pub async fn unless_silent<W: Future>(
             if answers != now {
                 (answers, since) = (now, Instant::now());
             }
-            if let Some(silent) = Silent::after(since.elapsed(), give_up_after, &statistics.asked()) {
+            if let Some(silent) = Silent::after(since.elapsed(), give_up_after, &statistics.pending_calls()) {
                 return silent;
             }
         }

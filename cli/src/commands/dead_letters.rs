@@ -5,8 +5,8 @@ use mill_app::config::Config;
 use mill_app::dead_letters::letters;
 use mill_app::exit::Exit;
 use mill_app::installation::Works;
-use mill_model::ids::shown;
-use mill_records::dead_letters::{DeadLetter, DeadLetters, Deciding, LetterId, LetterState};
+use mill_model::ids::escape_for_display;
+use mill_records::dead_letters::{DeadLetter, DeadLetterId, DeadLetterState, DeadLetters, OperatorDecision};
 use serde_json::{Value, json};
 
 use crate::args::DeadLetters as Args;
@@ -20,7 +20,7 @@ pub(super) async fn run(args: Args, config: &Config) -> Result<Exit> {
     match args {
         Args::List { all, json } => list(&book, all, json).await,
         Args::Show { id } => {
-            let letter = book.show(&LetterId::new(id)).await?;
+            let letter = book.show(&DeadLetterId::new(id)).await?;
             line(serde_json::to_string_pretty(&whole(&letter))?);
             Ok(Exit::Done)
         }
@@ -41,15 +41,15 @@ pub(super) async fn run(args: Args, config: &Config) -> Result<Exit> {
     }
 }
 
-fn deciding(works: &Works) -> Deciding {
+fn deciding(works: &Works) -> OperatorDecision {
     let by = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".into());
-    Deciding { by, at: works.engine.clock.now() }
+    OperatorDecision { by, at: works.engine.clock.now() }
 }
 
 /// The letters named, or all open ones where none is.
-async fn chosen(book: &DeadLetters, ids: Vec<String>) -> Result<Vec<LetterId>> {
+async fn chosen(book: &DeadLetters, ids: Vec<String>) -> Result<Vec<DeadLetterId>> {
     if !ids.is_empty() {
-        return Ok(ids.into_iter().map(LetterId::new).collect());
+        return Ok(ids.into_iter().map(DeadLetterId::new).collect());
     }
     Ok(letters(book, false).await?.into_iter().map(|letter| letter.id).collect())
 }
@@ -69,7 +69,7 @@ async fn list(book: &DeadLetters, all: bool, as_json: bool) -> Result<Exit> {
                 letter.at.to_string(),
                 letter.state.as_str().to_owned(),
                 letter.subject.clone().unwrap_or_else(|| "?".into()),
-                shown(&letter.reason),
+                escape_for_display(&letter.reason),
             ]
         });
         line(table(["id", "given up", "state", "about", "reason"], rows));
@@ -82,9 +82,9 @@ async fn list(book: &DeadLetters, all: bool, as_json: bool) -> Result<Exit> {
 
 fn whole(letter: &DeadLetter) -> Value {
     let state = match &letter.state {
-        LetterState::Open => json!({ "is": "open" }),
-        LetterState::Retried { by, at } => json!({ "is": "retried", "by": by, "at": at.to_string() }),
-        LetterState::Discarded { reason, by, at } => {
+        DeadLetterState::Open => json!({ "is": "open" }),
+        DeadLetterState::Retried { by, at } => json!({ "is": "retried", "by": by, "at": at.to_string() }),
+        DeadLetterState::Discarded { reason, by, at } => {
             json!({ "is": "discarded", "reason": reason, "by": by, "at": at.to_string() })
         }
     };

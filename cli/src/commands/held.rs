@@ -8,7 +8,7 @@ use mill_app::exit::Exit;
 use mill_app::held_deletes::{found, grant, place, why};
 use mill_app::mirror;
 use mill_app::patience::Patience;
-use mill_records::delete_lists::{DeleteLists, HeldList, ListOf};
+use mill_records::delete_lists::{DeleteLists, DeletionScope, HeldList};
 use serde_json::json;
 
 use crate::args::{Held, HeldCommand};
@@ -69,7 +69,7 @@ async fn list(lists: &DeleteLists, as_json: bool) -> Result<()> {
 
 async fn show(lists: &DeleteLists, held: &HeldList) -> Result<()> {
     let list = &held.head.record;
-    let what = if list.of == ListOf::Space { "the whole space" } else { "items" };
+    let what = if list.of == DeletionScope::Space { "the whole space" } else { "items" };
     line(format!(
         "{} of {} items of {} ({what}), surveyed {}; held because {}",
         list.count,

@@ -15,7 +15,7 @@ use mill_local::folder::{Extent, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_policy::StoreKind;
 use mill_processors::restore::{Restoration, Restored};
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 use serde_json::json;
 
 use crate::args::Restore;
@@ -53,7 +53,7 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
     }
     let to = std::fs::canonicalize(&args.to)?;
     let address = StoreAddress { account: AccountId::new("restore")?, store: StoreId::new("to")? };
-    let sealed = policy.stores().iter().filter(|store| store.id != from).map(|store| Pair {
+    let sealed = policy.stores().iter().filter(|store| store.id != from).map(|store| SpacePair {
         account: account.clone(),
         source: store.id.clone(),
         destination: from.clone(),
@@ -70,7 +70,7 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
         unproven: args.unproven,
         at_once: AT_ONCE.try_into()?,
     };
-    restoration.to.tidy().await;
+    restoration.to.remove_stale_uploads().await;
     let restored = restoration.run().await.inspect_err(|_| {
         // A restore that brought nothing back leaves no empty folder behind. A folder that holds something stays.
         if made {

@@ -9,12 +9,12 @@ use mill_app::exit::Exit;
 use mill_app::installation::Works;
 use mill_model::{AccountId, QueueName, SpaceId, StoreId};
 use mill_policy::{AccountPolicy, StorePolicy};
-use mill_ports::{SourceStore, chain};
+use mill_ports::{SourceStore, error_chain};
 use mill_producer::DuplicationProducer;
-use mill_records::dead_letters::LetterState;
+use mill_records::dead_letters::DeadLetterState;
 use mill_records::policies::InUse;
-use mill_records::producer_state::{PairSurvey, ProducerState, Run, SurveyFailure, SurveySubject};
-use mill_records::seals::Pair;
+use mill_records::producer_state::{AccountRun, PairSurvey, ProducerState, SurveyFailure, SurveySubject};
+use mill_records::sync_proofs::SpacePair;
 use serde_json::{Value, json};
 
 use crate::output::{line, table};
@@ -50,7 +50,7 @@ async fn queues(works: &Works) -> Result<Vec<Value>> {
     for name in QueueName::ALL {
         let depth = works.engine.queue(name).depth().await?;
         rows.push(json!({ "name": name.as_str(), "visible": depth.visible, "in_flight": depth.in_flight,
-            "delayed": depth.delayed, "oldest_seconds": depth.oldest.map(|age| age.as_secs()) }));
+            "delayed": depth.delayed, "oldest_seconds": depth.oldest_age.map(|age| age.as_secs()) }));
     }
     Ok(rows)
 }
@@ -61,7 +61,7 @@ async fn producer(works: &Works, config: &Config) -> Result<Value> {
     let state = ProducerState::to_read(table, works.engine.clock.clone(), DuplicationProducer::BOOK);
     let loaded = state.load(false).await?;
     let frequency = config.duration("producer.frequency")?;
-    let mut runs: BTreeMap<AccountId, Run> =
+    let mut runs: BTreeMap<AccountId, AccountRun> =
         loaded.runs.into_iter().map(|kept| (kept.row.account.clone(), kept.row)).collect();
     let listed = within(works.policies.account_ids()).await.and_then(Result::ok);
     let listed = listed.unwrap_or_else(|| runs.keys().cloned().collect());
@@ -97,7 +97,7 @@ async fn producer(works: &Works, config: &Config) -> Result<Value> {
 }
 
 /// Whether the loops of all accounts began together, and all or none have ended.
-fn agree(runs: &BTreeMap<AccountId, Run>) -> bool {
+fn agree(runs: &BTreeMap<AccountId, AccountRun>) -> bool {
     let began = || runs.values().map(|run| run.started);
     let apart = began().max().zip(began().min()).map_or(Duration::ZERO, |(last, first)| last.since(first));
     let going_on = runs.values().filter(|run| run.finished.is_none()).count();
@@ -106,19 +106,19 @@ fn agree(runs: &BTreeMap<AccountId, Run>) -> bool {
 
 /// What is known of each pair that a policy covers today: as of when it is in sync, or how much differed then; and whether it
 /// could not be looked at since.
-async fn pairs(works: &Works, covered: BTreeSet<Pair>) -> Result<Vec<Value>> {
+async fn pairs(works: &Works, covered: BTreeSet<SpacePair>) -> Result<Vec<Value>> {
     let table = works.engine.table("producer-state");
     let state = ProducerState::to_read(table, works.engine.clock.clone(), DuplicationProducer::BOOK);
-    let mut known: BTreeMap<Pair, PairSurvey> =
+    let mut known: BTreeMap<SpacePair, PairSurvey> =
         state.surveys().await?.into_iter().map(|kept| (kept.row.pair.clone(), kept.row)).collect();
     let failures: Vec<SurveyFailure> = state.failures().await?.into_iter().map(|kept| kept.row).collect();
     let mut rows: Vec<Value> =
         covered.iter().map(|pair| of_pair(pair, known.remove(pair).as_ref(), &failures)).collect();
     // Those of stores that do not answer now.
-    let mut others: BTreeMap<Pair, Option<PairSurvey>> =
+    let mut others: BTreeMap<SpacePair, Option<PairSurvey>> =
         known.into_iter().map(|(pair, survey)| (pair, Some(survey))).collect();
     for failure in &failures {
-        if let SurveySubject::Pair(pair) = &failure.subject
+        if let SurveySubject::SpacePair(pair) = &failure.subject
             && !covered.contains(pair)
         {
             others.entry(pair.clone()).or_insert(None);
@@ -133,8 +133,8 @@ async fn pairs(works: &Works, covered: BTreeSet<Pair>) -> Result<Vec<Value>> {
     Ok(rows)
 }
 
-fn of_pair(pair: &Pair, survey: Option<&PairSurvey>, failures: &[SurveyFailure]) -> Value {
-    let Pair { account, source, destination, space } = pair;
+fn of_pair(pair: &SpacePair, survey: Option<&PairSurvey>, failures: &[SurveyFailure]) -> Value {
+    let SpacePair { account, source, destination, space } = pair;
     let mut row = json!({ "account": account.as_str(), "space": space.as_str(), "source": source.as_str(),
         "destination": destination.as_str() });
     if let Some(PairSurvey { began, sum, unproven, held, in_sync, .. }) = survey {
@@ -158,11 +158,11 @@ fn of_pair(pair: &Pair, survey: Option<&PairSurvey>, failures: &[SurveyFailure])
 }
 
 /// Each account, its policy and its stores; and the pairs that are covered, as far as the stores answer.
-async fn accounts(works: &Works) -> (Vec<Value>, BTreeSet<Pair>) {
+async fn accounts(works: &Works) -> (Vec<Value>, BTreeSet<SpacePair>) {
     let mut covered = BTreeSet::new();
     let accounts = match within(works.policies.accounts()).await {
         Some(Ok(accounts)) => accounts,
-        Some(Err(error)) => return (vec![json!({ "account": null, "trouble": chain(&error) })], covered),
+        Some(Err(error)) => return (vec![json!({ "account": null, "trouble": error_chain(&error) })], covered),
         None => {
             let seconds = ANSWERS_WITHIN.as_secs();
             let trouble = format!("the policy files cannot be read within {seconds} seconds");
@@ -177,13 +177,13 @@ async fn accounts(works: &Works) -> (Vec<Value>, BTreeSet<Pair>) {
             Some(InUse::LastGood) => "last good version",
             Some(InUse::Nothing) | None => "none",
         };
-        let trouble = state.and_then(|state| state.trouble).map(|error| chain(&error));
+        let trouble = state.and_then(|state| state.trouble).map(|error| error_chain(&error));
         let mut stores = Vec::new();
         if let Ok(policy) = &policy {
             for spec in policy.stores() {
                 let asking = async {
-                    let store = works.stores.source(&account, &spec.id).await.map_err(|error| chain(&error))?;
-                    SourceStore::spaces(&*store).await.map_err(|error| chain(&error))
+                    let store = works.stores.source(&account, &spec.id).await.map_err(|error| error_chain(&error))?;
+                    SourceStore::spaces(&*store).await.map_err(|error| error_chain(&error))
                 };
                 let silent = || Err(format!("it does not tell its spaces within {} seconds", ANSWERS_WITHIN.as_secs()));
                 let answers = within(asking).await.unwrap_or_else(silent);
@@ -208,11 +208,11 @@ async fn within<T>(asked: impl Future<Output = T>) -> Option<T> {
 }
 
 /// The pairs by which a space is copied from a store.
-fn pairs_from(policy: &AccountPolicy, space: &SpaceId, source: &StoreId) -> Vec<Pair> {
+fn pairs_from(policy: &AccountPolicy, space: &SpaceId, source: &StoreId) -> Vec<SpacePair> {
     let policies = policy.for_space(space).policies.into_iter().filter(|policy| policy.source == *source);
     let pair = |StorePolicy { source, destination, .. }| {
         let (account, space) = (policy.account().clone(), space.clone());
-        Pair { account, source, destination, space }
+        SpacePair { account, source, destination, space }
     };
     policies.map(pair).collect()
 }
@@ -336,5 +336,5 @@ fn print(status: &Value) {
         line(format!("{way}: {}", pair_state(&pair, waiting)));
     }
     let letters = status["dead_letters_open"].as_u64().unwrap_or(0);
-    line(format!("\ndead letters: {letters} {}", LetterState::Open.as_str()));
+    line(format!("\ndead letters: {letters} {}", DeadLetterState::Open.as_str()));
 }

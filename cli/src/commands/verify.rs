@@ -16,7 +16,7 @@ use mill_app::store_registry::open_plain;
 use mill_local::folder::Layout;
 use mill_local::{OsChance, OsClock};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
-use mill_ports::{LeftOut, SourceStore, SpaceList, chain};
+use mill_ports::{LeftOutEntries, SourceStore, SpaceList, error_chain};
 use mill_processors::verify::{Findings, Verification};
 use mill_producer::LeftOutEntry;
 use serde_json::json;
@@ -106,7 +106,7 @@ async fn configured(args: &Verify, config: &Config, sum: &mut Sum) -> Result<()>
         let policy = match policy {
             Ok(policy) => policy,
             Err(error) => {
-                sum.failed(&account.to_string(), &chain(&error));
+                sum.failed(&account.to_string(), &error_chain(&error));
                 continue;
             }
         };
@@ -115,7 +115,7 @@ async fn configured(args: &Verify, config: &Config, sum: &mut Sum) -> Result<()>
         for source in sources {
             let store = works.stores.source(&account, &source).await?;
             let SpaceList { spaces, left_out } = match &only_space {
-                Some(space) => SpaceList { spaces: vec![space.clone()], left_out: LeftOut::default() },
+                Some(space) => SpaceList { spaces: vec![space.clone()], left_out: LeftOutEntries::default() },
                 None => store.list_spaces().await?,
             };
             if defaults.contains(&source) {
@@ -140,7 +140,7 @@ async fn configured(args: &Verify, config: &Config, sum: &mut Sum) -> Result<()>
                     sum.pairs += 1;
                     match verification.run(&*works.engine.chance).await {
                         Ok(findings) => sum.add(&name, &findings),
-                        Err(error) => sum.failed(&name, &chain(&error)),
+                        Err(error) => sum.failed(&name, &error_chain(&error)),
                     }
                 }
             }
@@ -162,7 +162,7 @@ impl Sum {
         }
     }
 
-    fn left_out(&mut self, account: &AccountId, store: &StoreId, LeftOut { first, count }: &LeftOut) {
+    fn left_out(&mut self, account: &AccountId, store: &StoreId, LeftOutEntries { first, count }: &LeftOutEntries) {
         for (shown, reason) in first {
             let (account, store, shown) = (account.clone(), Some(store.clone()), shown.clone());
             self.leave_out(&LeftOutEntry { account, store, shown, is_space: false, rule: reason.to_string() });

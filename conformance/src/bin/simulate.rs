@@ -9,7 +9,7 @@ use std::time::Instant;
 use clap::Parser;
 use mill_conformance::sim::campaign::{self, Campaign, Tally};
 use mill_conformance::sim::{self, Outcome};
-use mill_ports::planted::{Planted, plant};
+use mill_ports::planted::{PlantedBug, plant};
 
 /// Runs worlds in which everything goes wrong, and judges whether Mill keeps its promises in them.
 #[derive(Parser)]
@@ -64,8 +64,8 @@ fn commit() -> String {
     head.map_or_else(|| "unknown".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-fn bug(name: &str) -> Option<Planted> {
-    Planted::ALL.iter().copied().find(|bug| bug.as_str() == name)
+fn bug(name: &str) -> Option<PlantedBug> {
+    PlantedBug::ALL.iter().copied().find(|bug| bug.as_str() == name)
 }
 
 fn one(args: &Args, seed: u64, with: Option<&str>) -> bool {
@@ -116,11 +116,11 @@ fn replayed(args: &Args, seeds: u64) -> bool {
 }
 
 fn planted(args: &Args, name: &str) -> bool {
-    let bugs: Vec<Planted> = if name == "all" { Planted::ALL.to_vec() } else { bug(name).into_iter().collect() };
+    let bugs: Vec<PlantedBug> = if name == "all" { PlantedBug::ALL.to_vec() } else { bug(name).into_iter().collect() };
     if bugs.is_empty() {
         println!(
             "no bug of that name; there are: {}",
-            Planted::ALL.iter().map(|bug| bug.as_str()).collect::<Vec<_>>().join(" ")
+            PlantedBug::ALL.iter().map(|bug| bug.as_str()).collect::<Vec<_>>().join(" ")
         );
         return false;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mill_model::AccountId;
-use mill_ports::{Delivery, Outgoing, PassedOver};
+use mill_ports::{Delivery, ExcludedAccounts, OutgoingMessage};
 
 use super::{LONG, MANY, SHORT, bodies, drain};
 use crate::subject::{QueueSubject, while_time_passes};
@@ -17,15 +17,16 @@ fn account(name: &str) -> AccountId {
     AccountId::new(name).unwrap()
 }
 
-fn passed_over(accounts: &[&str]) -> PassedOver {
-    PassedOver { accounts: accounts.iter().map(|name| account(name)).collect(), ..PassedOver::default() }
+fn passed_over(accounts: &[&str]) -> ExcludedAccounts {
+    ExcludedAccounts { accounts: accounts.iter().map(|name| account(name)).collect(), ..ExcludedAccounts::default() }
 }
 
 /// Sends bodies of an account, each named by it and a number.
 async fn send(subject: &QueueSubject, of: &str, numbers: std::ops::Range<u32>) {
     let body = |number| Bytes::from(format!("{of}{number}"));
-    let out: Vec<Outgoing> =
-        numbers.map(|number| Outgoing { group: account(of), body: body(number), delay: Duration::ZERO }).collect();
+    let out: Vec<OutgoingMessage> = numbers
+        .map(|number| OutgoingMessage { group: account(of), body: body(number), delay: Duration::ZERO })
+        .collect();
     for batch in out.chunks(subject.queue.limits().batch_max.get() as usize) {
         subject.queue.send(batch).await.unwrap().into_result().unwrap();
     }

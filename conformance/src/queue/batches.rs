@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use mill_ports::{Depth, QueueErrorKind};
+use mill_ports::{QueueDepth, QueueErrorKind};
 
 use super::{LONG, MANY, SHORT, bodies, drain, outgoing, receipts};
 use crate::subject::QueueSubject;
@@ -79,7 +79,7 @@ pub async fn depth_tells_visible_in_flight_and_delayed_apart(subject: QueueSubje
 /// The counts follow a body through all its states.
 pub async fn depth_follows_every_change(subject: QueueSubject) {
     let counts = async || {
-        let Depth { visible, in_flight, delayed, .. } = subject.queue.depth().await.unwrap();
+        let QueueDepth { visible, in_flight, delayed, .. } = subject.queue.depth().await.unwrap();
         (visible, in_flight, delayed)
     };
     assert_eq!(counts().await, (0, 0, 0));
@@ -104,11 +104,11 @@ pub async fn depth_tells_the_age_of_the_oldest(subject: QueueSubject) {
     subject.send(&["a"]).await;
     subject.time.pass(SHORT).await;
     subject.send(&["b"]).await;
-    let oldest = subject.queue.depth().await.unwrap().oldest.unwrap();
+    let oldest = subject.queue.depth().await.unwrap().oldest_age.unwrap();
     assert!(oldest >= SHORT && oldest < SHORT * 2, "{oldest:?}");
     let deliveries = subject.queue.receive(MANY, LONG, Duration::ZERO).await.unwrap();
     assert!(!deliveries.is_empty());
     let all = [deliveries, drain(&*subject.queue, LONG).await].concat();
     subject.acknowledge(&all).await;
-    assert_eq!(subject.queue.depth().await.unwrap().oldest, None);
+    assert_eq!(subject.queue.depth().await.unwrap().oldest_age, None);
 }

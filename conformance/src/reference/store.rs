@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mill_model::{Properties, Version};
-use mill_ports::{Presence, StoreError, StoreErrorKind, When};
+use mill_ports::{Precondition, Presence, StoreError, StoreErrorKind};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, prop_oneof};
 use proptest::sample::select;
@@ -18,9 +18,9 @@ const IDS: [&str; 9] = ["!", "a-b", "a.b/c", "a/b", "a/c/d", "a/c/d0", "a0", "b"
 /// A condition, its version chosen from those there were.
 #[derive(Debug, Clone, Copy)]
 pub enum Condition {
-    /// `When::Always`.
+    /// `Precondition::Always`.
     Always,
-    /// `When::Absent`.
+    /// `Precondition::Absent`.
     Absent,
     /// The present version, or `Always` for an absent item.
     Present,
@@ -113,7 +113,7 @@ impl Checked {
                 let noted = properties(&[("noted", &value.to_string())]);
                 let (when, holds) = self.when(id, condition);
                 let answer = self.subject.store.put_properties(&item(id), &noted, &when).await;
-                match self.items.get_mut(id).filter(|_| holds && when != When::Absent) {
+                match self.items.get_mut(id).filter(|_| holds && when != Precondition::Absent) {
                     None => assert_kind(answer, &StoreErrorKind::Precondition),
                     Some(((_, properties), version)) => {
                         (*properties, *version) = (noted, answer.unwrap().version);
@@ -128,7 +128,7 @@ impl Checked {
                     (false, _) => assert_eq!(answer.unwrap(), Presence::Absent, "delete of {id}"),
                     (true, false) => assert_kind(answer, &StoreErrorKind::Precondition),
                     (true, true) => {
-                        assert_eq!(answer.unwrap(), Presence::Here(()), "delete of {id}");
+                        assert_eq!(answer.unwrap(), Presence::Present(()), "delete of {id}");
                         self.items.remove(id);
                     }
                 }
@@ -161,14 +161,16 @@ impl Checked {
     }
 
     /// The condition as the port takes it, and whether it holds.
-    fn when(&self, id: &str, condition: Condition) -> (When, bool) {
+    fn when(&self, id: &str, condition: Condition) -> (Precondition, bool) {
         let present = self.items.get(id).map(|(_, version)| version);
-        let version = |version: &Version| (When::VersionIs(version.clone()), present == Some(version));
+        let version = |version: &Version| (Precondition::VersionIs(version.clone()), present == Some(version));
         match condition {
-            Condition::Always => (When::Always, true),
-            Condition::Absent => (When::Absent, present.is_none()),
-            Condition::Present => present.map_or((When::Always, true), version),
-            Condition::Ever(index) => pick(&self.ever, index).map_or((When::Absent, present.is_none()), version),
+            Condition::Always => (Precondition::Always, true),
+            Condition::Absent => (Precondition::Absent, present.is_none()),
+            Condition::Present => present.map_or((Precondition::Always, true), version),
+            Condition::Ever(index) => {
+                pick(&self.ever, index).map_or((Precondition::Absent, present.is_none()), version)
+            }
         }
     }
 

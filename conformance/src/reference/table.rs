@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mill_ports::{KeyRange, RowKey, RowVersion, RowWhen, TableErrorKind};
+use mill_ports::{KeyRange, RowKey, RowPrecondition, RowVersion, TableErrorKind};
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, prop_oneof};
 use proptest::sample::select;
@@ -22,9 +22,9 @@ type Key = (&'static str, &'static str);
 /// A condition, its version chosen from those there were.
 #[derive(Debug, Clone, Copy)]
 pub enum Condition {
-    /// `RowWhen::Always`.
+    /// `RowPrecondition::Always`.
     Always,
-    /// `RowWhen::Absent`.
+    /// `RowPrecondition::Absent`.
     Absent,
     /// The present version, or `Always` for an absent row.
     Present,
@@ -133,20 +133,20 @@ impl Checked {
     }
 
     /// The condition as the port takes it, and whether it holds.
-    fn when(&self, key: Key, condition: Condition) -> (RowWhen, bool) {
+    fn when(&self, key: Key, condition: Condition) -> (RowPrecondition, bool) {
         let row = self.rows.get(&key);
         let version = |version: &RowVersion| {
             let holds = row.is_some_and(|(_, present)| present.as_ref() == Some(version));
-            (RowWhen::VersionIs(version.clone()), holds)
+            (RowPrecondition::VersionIs(version.clone()), holds)
         };
         match condition {
-            Condition::Always => (RowWhen::Always, true),
-            Condition::Absent => (RowWhen::Absent, row.is_none()),
+            Condition::Always => (RowPrecondition::Always, true),
+            Condition::Absent => (RowPrecondition::Absent, row.is_none()),
             Condition::Present => match row.and_then(|(_, present)| present.as_ref()) {
                 Some(present) => version(present),
-                None => (RowWhen::Always, true),
+                None => (RowPrecondition::Always, true),
             },
-            Condition::Ever(index) => pick(&self.ever, index).map_or((RowWhen::Absent, row.is_none()), version),
+            Condition::Ever(index) => pick(&self.ever, index).map_or((RowPrecondition::Absent, row.is_none()), version),
         }
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{AccountId, Monotonic, StoreAddress};
-use mill_ports::{Attempt, Lease, RowKey};
-use mill_records::permits::PermitBook;
+use mill_ports::{Attempt, DeliveryLease, RowKey};
+use mill_records::permits::PermitRepository;
 
 use super::fault::Fault;
 use super::hands::Hands;
@@ -36,7 +36,7 @@ struct RunningAttempt {
     line: Arc<Line>,
     account: AccountId,
     stores: Vec<StoreAddress>,
-    lease: Lease,
+    lease: DeliveryLease,
     began: Monotonic,
 }
 
@@ -221,7 +221,7 @@ fn slots_for_any(world: &World) -> u32 {
 /// The permits of each workman at a store, as the book has them.
 fn permits(world: &World, store: &StoreAddress) -> BTreeMap<String, u64> {
     let key = RowKey::new(format!("account/{}", store.account.as_str()), store.store.as_str());
-    let row = world.tables[PermitBook::BOOK].rows().into_iter().find(|(of, _)| *of == key);
+    let row = world.tables[PermitRepository::BOOK].rows().into_iter().find(|(of, _)| *of == key);
     let row = row.and_then(|(_, value)| serde_json::from_slice::<serde_json::Value>(&value).ok()).unwrap_or_default();
     let holders = row["holders"].as_object().into_iter().flatten();
     holders.map(|(name, entry)| (name.clone(), entry["permits"].as_u64().unwrap_or(0))).collect()

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use mill_ports::planted::{Planted, plant};
+use mill_ports::planted::{PlantedBug, plant};
 
 use super::fault::Counts;
 use super::seed::{self, Outcome};
@@ -20,7 +20,7 @@ pub struct Campaign {
     /// On how many threads.
     pub threads: u64,
     /// With which bug on purpose.
-    pub planted: Option<Planted>,
+    pub planted: Option<PlantedBug>,
     /// Whether the first violation ends it.
     pub stops: bool,
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mill_engine::MemoryQueue;
 use mill_model::{Monotonic, QueueName};
-use mill_ports::{Delivery, Outgoing, Receipt, TaskQueue as _};
+use mill_ports::{Delivery, OutgoingMessage, Receipt, TaskQueue as _};
 
 use super::event::{Event, OPERATOR, Sealed};
 use super::world::{World, lock};
@@ -22,7 +22,7 @@ pub(crate) struct Desk {
     pub(crate) name: QueueName,
     pub(crate) inner: Arc<MemoryQueue>,
     /// Bodies that are on their way for hours, by when they arrive.
-    late: Mutex<BTreeMap<(Monotonic, u64), Outgoing>>,
+    late: Mutex<BTreeMap<(Monotonic, u64), OutgoingMessage>>,
     /// Until when it takes no batch.
     pub(super) deaf_until: Mutex<Monotonic>,
     /// What was received, by receipt.
@@ -41,7 +41,7 @@ impl Desk {
     }
 
     /// Puts one body into the queue, at once or by and by.
-    async fn put(&self, world: &World, by: &str, one: Outgoing, late: Option<Duration>) -> bool {
+    async fn put(&self, world: &World, by: &str, one: OutgoingMessage, late: Option<Duration>) -> bool {
         let sealed = Sealed::of(&one.body);
         let due = world.now().plus(late.unwrap_or(one.delay));
         if let Some(late) = late {
@@ -58,7 +58,7 @@ impl Desk {
     }
 
     /// A body that no task of Mill's sent.
-    pub(crate) async fn put_strange(&self, world: &World, by: &str, one: Outgoing) {
+    pub(crate) async fn put_strange(&self, world: &World, by: &str, one: OutgoingMessage) {
         self.put(world, by, one, None).await;
     }
 
@@ -71,7 +71,7 @@ impl Desk {
                 first.and_then(|key| late.remove(&key))
             };
             let Some(due) = due else { return };
-            let one = Outgoing { delay: Duration::ZERO, ..due };
+            let one = OutgoingMessage { delay: Duration::ZERO, ..due };
             let _ = self.inner.send(&[one]).await;
         }
     }

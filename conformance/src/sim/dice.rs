@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use mill_ports::Chance;
+use mill_ports::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
@@ -49,7 +49,7 @@ impl Dice {
     }
 }
 
-impl Chance for Dice {
+impl Rng for Dice {
     fn next_u64(&self) -> u64 {
         self.next()
     }

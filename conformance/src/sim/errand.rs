@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId, Task, TaskKind};
 use mill_ports::{
-    Attempt, Clock as _, FailureClass, FollowUp, Outcome, ProcessorError, TaskProcessor, TaskProcessorFactory,
+    Attempt, Clock as _, FailureClass, FollowUp, ProcessorError, TaskOutcome, TaskProcessor, TaskProcessorFactory,
 };
 use serde_json::Map;
 
@@ -90,8 +90,8 @@ impl Errand {
         FollowUp { queue: QueueName::DuplicationHigh, task: task(&self.task.account, 0, &mark) }
     }
 
-    fn snoozed(&self, delay: Duration) -> Outcome {
-        Outcome::Snooze { delay, task: Some(self.task.clone()) }
+    fn snoozed(&self, delay: Duration) -> TaskOutcome {
+        TaskOutcome::Snooze { delay, task: Some(self.task.clone()) }
     }
 
     fn count(&self, fault: Fault) {
@@ -101,22 +101,22 @@ impl Errand {
     }
 
     /// Takes longer than any lease lasts that is not extended.
-    async fn take_long(&self, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
+    async fn take_long(&self, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
         self.count(Fault::TaskTakesLong);
         self.line.clock.sleep(self.line.world.swarm.visibility * 4).await;
         attempt.may_act()?;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     }
 
     /// Takes its whole process along.
-    async fn kill(&self) -> Result<Outcome, ProcessorError> {
+    async fn kill(&self) -> Result<TaskOutcome, ProcessorError> {
         self.count(Fault::TaskKills);
         self.line.die();
         std::future::pending().await
     }
 }
 
-fn failed(class: FailureClass) -> Result<Outcome, ProcessorError> {
+fn failed(class: FailureClass) -> Result<TaskOutcome, ProcessorError> {
     Err(ProcessorError { class, message: "the errand failed, as it was to".into(), source: None })
 }
 
@@ -139,11 +139,11 @@ impl TaskProcessor for Errand {
         format!("errand {}", self.text("mark"))
     }
 
-    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
+    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
         let envelope = &attempt.envelope;
         let calm = self.line.world.is_calm();
         match self.text("does") {
-            "follows" => Ok(Outcome::Done { follow_ups: vec![self.follow_up(1), self.follow_up(2)] }),
+            "follows" => Ok(TaskOutcome::Done { follow_ups: vec![self.follow_up(1), self.follow_up(2)] }),
             "fails" if envelope.failures < 2 => failed(FailureClass::Retryable),
             "permanent" => failed(FailureClass::Permanent),
             "snoozes" if envelope.snoozes < 2 => Ok(self.snoozed(SNOOZE)),
@@ -166,7 +166,7 @@ impl TaskProcessor for Errand {
             }
             "takes-long" if !calm && envelope.snoozes < 2 => self.take_long(attempt).await,
             "kills" if !calm => self.kill().await,
-            _ => Ok(Outcome::done()),
+            _ => Ok(TaskOutcome::done()),
         }
     }
 }

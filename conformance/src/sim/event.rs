@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mill_model::wire::{self, Arrival};
+use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
     AccountId, ContentId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, Remove, SpaceId,
     StoreAddress, TaskId, TaskKind, Timestamp,
@@ -59,14 +59,14 @@ pub(crate) struct Sealed {
 
 impl Sealed {
     pub(crate) fn of(body: &Bytes) -> Arc<Self> {
-        let arrival = Arrival {
+        let arrival = ReceiveContext {
             id: TaskId::new(Timestamp::default(), [0; 10]),
             queue: QueueName::DeadLetter,
             sent_at: Timestamp::default(),
         };
-        let letter = wire::open_letter(body).ok();
+        let letter = wire::decode_dead_letter(body).ok();
         let inner = letter.as_ref().map_or(body, |letter| &letter.body);
-        let envelope = wire::open(inner, arrival).ok();
+        let envelope = wire::decode(inner, arrival).ok();
         let key = match &envelope {
             Some(envelope) => envelope.id.to_string(),
             None => format!("body-{:016x}", Hash::of(inner)),

@@ -15,9 +15,9 @@ use mill_records::account_counts::AccountCounts;
 use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
 use mill_records::owners::Owners;
-use mill_records::permits::PermitBook;
-use mill_records::policies::PolicyBook;
-use mill_records::seals::Seals;
+use mill_records::permits::PermitRepository;
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::SyncProofs;
 use mill_workman::{
     DeadLetterDrain, DrainSettings, OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanSettings,
 };
@@ -150,7 +150,7 @@ impl Keeper {
 /// What a process has of the books.
 pub(crate) struct Room {
     pub(crate) line: Arc<Line>,
-    policies: Arc<PolicyBook>,
+    policies: Arc<PolicyRepository>,
     queues: BTreeMap<QueueName, Arc<dyn TaskQueue>>,
 }
 
@@ -159,7 +159,7 @@ impl Room {
     pub(crate) fn new(line: &Arc<Line>) -> Self {
         let world = &line.world;
         let files = Arc::new(Way::new(line, &world.policy_shelf, world.swarm.policies_quiet));
-        let policies = PolicyBook::of_store(files, policies::space(), line.clock.clone(), world.swarm.refresh);
+        let policies = PolicyRepository::of_store(files, policies::space(), line.clock.clone(), world.swarm.refresh);
         let slot = |desk: &Arc<super::desk::Desk>| Slot { line: line.clone(), desk: desk.clone() };
         let queues = world.desks.iter().map(|(name, desk)| (*name, Arc::new(slot(desk)) as Arc<dyn TaskQueue>));
         Self { line: line.clone(), policies: Arc::new(policies), queues: queues.collect() }
@@ -169,8 +169,8 @@ impl Room {
         &self.queues
     }
 
-    pub(crate) fn seals(&self) -> Seals {
-        Seals::new(Ledger::new(&self.line, "seals"))
+    pub(crate) fn seals(&self) -> SyncProofs {
+        SyncProofs::new(Ledger::new(&self.line, "seals"))
     }
 
     pub(crate) fn owners(&self) -> Owners {
@@ -185,11 +185,11 @@ impl Room {
         DeadLetters::new(Ledger::new(&self.line, DeadLetters::BOOK))
     }
 
-    fn permits(&self) -> PermitBook {
+    fn permits(&self) -> PermitRepository {
         let world = self.line.world.clone();
         let same_host = world.swarm.same_host;
-        PermitBook {
-            table: Ledger::new(&self.line, PermitBook::BOOK),
+        PermitRepository {
+            table: Ledger::new(&self.line, PermitRepository::BOOK),
             clock: self.line.clock.clone(),
             timeout: world.swarm.visibility,
             surely_dead: Arc::new(move |name| same_host && lock(&world.dead).contains(name)),
@@ -205,7 +205,7 @@ impl Room {
         }
     }
 
-    fn chance(&self) -> Arc<dyn mill_ports::Chance> {
+    fn chance(&self) -> Arc<dyn mill_ports::Rng> {
         Arc::new(self.line.world.dice.fork())
     }
 
@@ -282,7 +282,7 @@ impl Room {
 
 /// The caps of stores, as the policies in use have them.
 #[derive(Debug)]
-struct Caps(Arc<PolicyBook>);
+struct Caps(Arc<PolicyRepository>);
 
 #[async_trait]
 impl StoreCaps for Caps {
@@ -371,7 +371,7 @@ pub(crate) async fn session(room: &Room, force: bool, stop: &CancellationToken) 
             Some(report)
         }
         Err(error) => {
-            world.note(by, format_args!("session broke off: {}", mill_ports::chain(&error)));
+            world.note(by, format_args!("session broke off: {}", mill_ports::error_chain(&error)));
             None
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use mill_engine::MemoryTable;
-use mill_ports::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 
 use super::event::Event;
 use super::fault::Fault;
@@ -86,7 +86,7 @@ impl Table for Ledger {
         self.call("get", self.inner.get(key)).await
     }
 
-    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
         if key.sort == "lease" && self.line.is_starved() {
             self.line.enter().await;
             return Err(self.error("put"));
@@ -103,7 +103,7 @@ impl Table for Ledger {
     async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
         let call = async {
             for (key, value) in rows {
-                self.inner.put(key, value.clone(), RowWhen::Always).await?;
+                self.inner.put(key, value.clone(), RowPrecondition::Always).await?;
                 self.tell(key, Some(value));
                 // Each row is whole, not all as one: a process may die between two.
                 self.line.step().await;
@@ -113,7 +113,7 @@ impl Table for Ledger {
         self.call("put_many", call).await
     }
 
-    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+    async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
         self.stand_still();
         let call = async {
             self.inner.delete(key, when).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_ports::Clock as _;
-use mill_records::dead_letters::{DeadLetter, Deciding, LetterFilter, LetterState};
+use mill_records::dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState, OperatorDecision};
 use mill_records::owners::DestinationSpace;
 
 use super::event::{Event, OPERATOR};
@@ -27,12 +27,12 @@ impl Operator {
         &self.room.line.world
     }
 
-    fn deciding(&self) -> Deciding {
-        Deciding { by: OPERATOR.to_owned(), at: self.room.line.clock.now() }
+    fn deciding(&self) -> OperatorDecision {
+        OperatorDecision { by: OPERATOR.to_owned(), at: self.room.line.clock.now() }
     }
 
     async fn open_letters(&self) -> Option<Vec<DeadLetter>> {
-        let filter = LetterFilter { state: Some(LetterState::Open.as_str()), ..LetterFilter::default() };
+        let filter = DeadLetterFilter { state: Some(DeadLetterState::Open.as_str()), ..DeadLetterFilter::default() };
         self.room.letters().list(&filter, None, 1000).await.ok().map(|page| page.letters)
     }
 
@@ -57,7 +57,7 @@ impl Operator {
                     self.world().count(if discard { Fault::LetterDiscarded } else { Fault::LetterRetried }, OPERATOR);
                 }
                 Ok(()) => {}
-                Err(error) => self.world().note(OPERATOR, format_args!("{}", mill_ports::chain(&error))),
+                Err(error) => self.world().note(OPERATOR, format_args!("{}", mill_ports::error_chain(&error))),
             }
         }
         Some(letters.len())
@@ -79,7 +79,7 @@ impl Operator {
                         self.world().count(Fault::HeldConfirmed, OPERATOR);
                     }
                 }
-                Err(error) => self.world().note(OPERATOR, format_args!("{}", mill_ports::chain(&error))),
+                Err(error) => self.world().note(OPERATOR, format_args!("{}", mill_ports::error_chain(&error))),
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mill_engine::{MemoryQueue, MemoryStore, QueueHabits, SimClock, StoreHabits};
 use mill_model::{AccountId, Algorithm, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::witness::hear_slots;
-use mill_ports::{Chance, Clock};
+use mill_ports::{Clock, Rng};
 
 use super::attempts::Attempts;
 use super::desk::Desk;
@@ -193,7 +193,7 @@ fn shelf(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Arc<Sh
 }
 
 fn desks(swarm: &Swarm, clock: &Arc<dyn Clock>, dice: &Dice) -> BTreeMap<QueueName, Arc<Desk>> {
-    let chance: Arc<dyn Chance> = Arc::new(dice.fork());
+    let chance: Arc<dyn Rng> = Arc::new(dice.fork());
     // Copies are the world's own doing, so that each body can be accounted for.
     let habits = QueueHabits {
         short_receives_per_mille: swarm.short_receives,

@@ -16,9 +16,9 @@ use mill_model::{
     AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, StoreId, Version,
 };
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, When,
-    Written,
+    Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing, OpenItem,
+    Place, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling, SourceStore, SpaceFacts,
+    SpaceList, StoreError, StoreErrorKind, Stores,
 };
 
 pub(crate) use self::hidden::Hidden;
@@ -177,13 +177,13 @@ impl Way {
     async fn opened(
         &self,
         item: &ItemAddress,
-        call: impl Future<Output = Result<Presence<Reading>, StoreError>> + Send,
-    ) -> Result<Presence<Reading>, StoreError> {
+        call: impl Future<Output = Result<Presence<OpenItem>, StoreError>> + Send,
+    ) -> Result<Presence<OpenItem>, StoreError> {
         Ok(match self.call(Sort::Read, ("open", item), call).await? {
-            Presence::Here(Reading { facts, body }) if !self.quiet => {
+            Presence::Present(OpenItem { facts, body }) if !self.quiet => {
                 super::spite::item_opened(&self.line, &self.shelf, item);
                 let body = self.read_body(item, &facts, body);
-                Presence::Here(Reading { facts, body })
+                Presence::Present(OpenItem { facts, body })
             }
             other => other,
         })
@@ -204,7 +204,7 @@ impl Way {
     }
 
     fn count_twin<T>(&self, written: &Result<T, StoreError>) {
-        if matches!(written, Err(error) if matches!(error.kind, StoreErrorKind::Refused(Refusal::Twin(_)))) {
+        if matches!(written, Err(error) if matches!(error.kind, StoreErrorKind::Refused(RefusalReason::Twin(_)))) {
             self.line.world.count(Fault::TwinRefused, &self.line.name);
         }
     }
@@ -238,7 +238,7 @@ impl SourceStore for Way {
         let answer = self.call(Sort::Read, ("head", item), self.shelf.inner.head(item)).await;
         match &answer {
             Ok(Presence::Absent) if !self.quiet => super::spite::item_found_absent(&self.line, &self.shelf, item),
-            Ok(Presence::Here(_)) if !self.quiet => {
+            Ok(Presence::Present(_)) if !self.quiet => {
                 if let Some(long) = super::spite::item_to_delete_found(&self.line, &self.shelf, item) {
                     self.line.world.sleep(long).await;
                 }
@@ -253,7 +253,7 @@ impl SourceStore for Way {
         item: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.opened(item, self.shelf.inner.open(item, range, if_version)).await
     }
 
@@ -261,10 +261,10 @@ impl SourceStore for Way {
         &self,
         item: &ItemAddress,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         let opened = self.opened(item, self.shelf.inner.open_uncached(item, if_version)).await?;
         Ok(match opened {
-            Presence::Here(reading) => Presence::Here(self.past_cache(item, reading)),
+            Presence::Present(reading) => Presence::Present(self.past_cache(item, reading)),
             Presence::Absent => Presence::Absent,
         })
     }
@@ -283,8 +283,8 @@ impl SourceStore for Way {
         self.listing(space, after)
     }
 
-    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
-        self.shelf.inner.origin(item, facts)
+    fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
+        self.shelf.inner.copy_source(item, facts)
     }
 }
 
@@ -301,7 +301,13 @@ impl DestinationStore for Way {
         self.call(Sort::Write, ("create_space", space), call).await
     }
 
-    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+    async fn put(
+        &self,
+        item: &ItemAddress,
+        content: &PutRequest,
+        when: &Precondition,
+        body: Body,
+    ) -> Result<PutResult, StoreError> {
         let called = self.calls("put", item);
         let (body, damaged) = self.written_body(item, content, body);
         let call = async {
@@ -316,17 +322,17 @@ impl DestinationStore for Way {
         self.call(Sort::Write, ("put", item), call).await
     }
 
-    async fn take(
+    async fn server_side_copy(
         &self,
         item: &ItemAddress,
-        content: &Content,
-        when: &When,
-        origin: &Origin,
-        going: Going<'_>,
-    ) -> Result<Option<Written>, StoreError> {
+        content: &PutRequest,
+        when: &Precondition,
+        origin: &CopySource,
+        going: CopyProgress<'_>,
+    ) -> Result<Option<PutResult>, StoreError> {
         let called = self.calls("take", item);
         let call = async {
-            let written = self.shelf.inner.take(item, content, when, origin, going).await;
+            let written = self.shelf.inner.server_side_copy(item, content, when, origin, going).await;
             self.count_twin(&written);
             let written = written?;
             if written.is_some() {
@@ -341,8 +347,8 @@ impl DestinationStore for Way {
         &self,
         item: &ItemAddress,
         properties: &Properties,
-        when: &When,
-    ) -> Result<Written, StoreError> {
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
         let called = self.calls("put_properties", item);
         let call = async {
             let written = self.shelf.inner.put_properties(item, properties, when).await?;
@@ -377,8 +383,8 @@ impl DestinationStore for Way {
         self.call(Sort::Write, ("respell", &from), call).await
     }
 
-    async fn tidy(&self) {
-        self.shelf.inner.tidy().await;
+    async fn remove_stale_uploads(&self) {
+        self.shelf.inner.remove_stale_uploads().await;
     }
 }
 
@@ -395,14 +401,14 @@ impl DeletableStore for Way {
         self.call(Sort::Delete, ("remove_empty_space", space), call).await
     }
 
-    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+    async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         let called = self.calls("delete", item);
         let first = watched::running().is_none_or(|running| running.first_delete());
         let call = async {
             let item = &self.shelf.inner.met(item);
             super::spite::delete_arrives(&self.line, &self.shelf, item);
             let gone = self.shelf.inner.delete(item, when).await?;
-            if gone == Presence::Here(()) {
+            if gone == Presence::Present(()) {
                 self.now_holds(item, called, first, false);
             }
             Ok(gone)

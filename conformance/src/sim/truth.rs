@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mill_model::{AccountId, ContentId, ItemAddress, Monotonic, SpaceId, StoreAddress};
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 
 pub(crate) use self::shelves::{Life, ShelfTruth};
 pub(crate) use self::tasks::TaskTruth;
@@ -48,7 +48,7 @@ pub(crate) struct Truth {
     /// Stores that any policy ever wrote to.
     pub(crate) destinations: BTreeSet<StoreAddress>,
     /// When a producer last queued a task about an item, or a space.
-    pub(crate) queued: BTreeMap<(Pair, Option<ContentId>), Monotonic>,
+    pub(crate) queued: BTreeMap<(SpacePair, Option<ContentId>), Monotonic>,
     /// When each run of an account began, by its number.
     pub(crate) runs: BTreeMap<(AccountId, u64), Monotonic>,
     /// The runs that each producer has written down in its session, or in the one that has just ended.
@@ -125,7 +125,7 @@ impl Truth {
                     && let Some(task) = sealed.duplicate()
                 {
                     let (account, source, destination) = (task.account, task.source, task.destination);
-                    let pair = Pair { account, source, destination, space: task.space };
+                    let pair = SpacePair { account, source, destination, space: task.space };
                     self.queued.insert((pair, task.item), self.now);
                 }
                 if let Some(mark) = sealed.envelope.as_ref().and_then(|envelope| envelope.task.detail.get("mark")) {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use mill_model::{Remove, SpaceId, StoreAddress, Task, TaskKind};
 use mill_ports::{
-    Attempt, FailureClass, FollowUp, Lease, Outcome, ProcessorError, TaskProcessor, TaskProcessorFactory,
+    Attempt, DeliveryLease, FailureClass, FollowUp, ProcessorError, TaskOutcome, TaskProcessor, TaskProcessorFactory,
 };
 
 use super::attempts::Attempts;
@@ -23,7 +23,7 @@ use super::turns::Turns;
 pub(crate) struct Running {
     /// What it is to delete, if anything.
     pub(crate) remove: Option<Remove>,
-    lease: Lease,
+    lease: DeliveryLease,
     deletes: AtomicU32,
 }
 
@@ -93,7 +93,7 @@ impl TaskProcessor for WatchedProcessor {
         self.inner.subject()
     }
 
-    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
+    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
         let Self { inner, line } = *self;
         let stores = inner.stores();
         let _attempt = Attempts::begin(&line, &stores, attempt);
@@ -116,11 +116,13 @@ impl TaskProcessor for WatchedProcessor {
     }
 }
 
-fn verdict(answer: &Result<Outcome, ProcessorError>) -> Verdict {
+fn verdict(answer: &Result<TaskOutcome, ProcessorError>) -> Verdict {
     match answer {
-        Ok(Outcome::Done { follow_ups }) => Verdict::Done { follow_ups: follow_ups.iter().filter_map(mark).collect() },
-        Ok(Outcome::Snooze { .. }) => Verdict::Snoozed,
-        Ok(Outcome::Discard { .. }) => Verdict::Discarded,
+        Ok(TaskOutcome::Done { follow_ups }) => {
+            Verdict::Done { follow_ups: follow_ups.iter().filter_map(mark).collect() }
+        }
+        Ok(TaskOutcome::Snooze { .. }) => Verdict::Snoozed,
+        Ok(TaskOutcome::Discard { .. }) => Verdict::Discarded,
         Err(error) => match error.class {
             FailureClass::Retryable => Verdict::Retryable,
             FailureClass::Throttled { .. } => Verdict::Throttled,

@@ -8,7 +8,7 @@ use mill_model::{
     AccountId, DeleteListId, Duplicate, Envelope, QueueName, Remove, SpaceId, StoreId, Task, TaskId, TaskKind,
     Timestamp, wire,
 };
-use mill_ports::Outgoing;
+use mill_ports::OutgoingMessage;
 use mill_records::delete_lists::DeleteLists;
 
 use super::checker;
@@ -268,7 +268,7 @@ impl Weather<'_> {
             let mut chance = [0; 10];
             chance[..8].copy_from_slice(&world.dice.next().to_le_bytes());
             let id = TaskId::new(Timestamp::from_millis(1_795_000_000_000), chance);
-            wire::seal(&Envelope::new(id, queue, Timestamp::from_millis(1_795_000_000_000), task)).unwrap_or_default()
+            wire::encode(&Envelope::new(id, queue, Timestamp::from_millis(1_795_000_000_000), task)).unwrap_or_default()
         };
         let deed = world.dice.next();
         let body = match world.dice.below(if world.swarm.errands { 12 } else { 6 }) {
@@ -282,7 +282,7 @@ impl Weather<'_> {
             _ => {
                 for rare in [deed, deed / 7] {
                     let task = errand::task(&account, errand::some_rare(rare), &format!("e{rare:x}.rare"));
-                    let out = Outgoing { group: account.clone(), body: sealed(task), delay: Duration::ZERO };
+                    let out = OutgoingMessage { group: account.clone(), body: sealed(task), delay: Duration::ZERO };
                     world.desks[&queue].put_strange(world, PEOPLE, out).await;
                 }
                 sealed(errand::task(&account, deed, &format!("e{deed:x}")))
@@ -291,7 +291,7 @@ impl Weather<'_> {
         let remove = self.some_remove().map(|remove| sealed(remove.into_task()));
         let group = AccountId::new("strange").unwrap();
         for body in remove.into_iter().chain([body]) {
-            let out = Outgoing { group: group.clone(), body, delay: Duration::ZERO };
+            let out = OutgoingMessage { group: group.clone(), body, delay: Duration::ZERO };
             world.desks[&queue].put_strange(world, PEOPLE, out).await;
         }
     }

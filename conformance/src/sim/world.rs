@@ -10,7 +10,7 @@ use mill_engine::{MemoryTable, SimClock};
 use mill_model::{AccountId, Monotonic, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::Clock as _;
 use mill_records::account_counts::AccountCounts;
-use mill_records::permits::PermitBook;
+use mill_records::permits::PermitRepository;
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::Attempts;
@@ -123,7 +123,7 @@ impl World {
             "seals",
             "owners",
             "delete-lists",
-            PermitBook::BOOK,
+            PermitRepository::BOOK,
             AccountCounts::BOOK,
             mill_records::dead_letters::DeadLetters::BOOK,
         ];

@@ -3,7 +3,7 @@
 //! States differ in size here: a store that tells versions by a file's time may need that to tell two young ones apart.
 
 use mill_model::{Properties, Version};
-use mill_ports::{Presence, StoreErrorKind, When};
+use mill_ports::{Precondition, Presence, StoreErrorKind};
 
 use super::{Read, assert_kind, item, pattern, properties};
 use crate::subject::StoreSubject;
@@ -16,7 +16,7 @@ fn state(size: usize) -> Read {
 
 /// Writes a state of the item `a`.
 async fn write(subject: &StoreSubject, size: usize) -> Version {
-    subject.put_when(&item("a"), &state(size), &When::Always).await.unwrap().version
+    subject.put_when(&item("a"), &state(size), &Precondition::Always).await.unwrap().version
 }
 
 /// What a write answers can be expected by the next.
@@ -24,7 +24,8 @@ pub async fn a_write_tells_the_version_that_head_tells(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let version = write(&subject, 10).await;
     assert_eq!(subject.facts(&item("a")).await.unwrap().version, version);
-    let noted = subject.store.put_properties(&item("a"), &properties(&[("k", "v")]), &When::Always).await.unwrap();
+    let noted =
+        subject.store.put_properties(&item("a"), &properties(&[("k", "v")]), &Precondition::Always).await.unwrap();
     assert_eq!(subject.facts(&item("a")).await.unwrap().version, noted.version);
     let again = subject.facts(&item("a")).await.unwrap().version;
     assert_eq!(again, noted.version);
@@ -42,7 +43,7 @@ pub async fn absent_put_has_one_winner(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let states: Vec<Read> = (100..116).map(state).collect();
     let (subject, address) = (&subject, &item("a/b"));
-    let put = |state| async move { subject.put_slowly(address, state, &When::Absent).await };
+    let put = |state| async move { subject.put_slowly(address, state, &Precondition::Absent).await };
     let answers = futures::future::join_all(states.iter().map(put)).await;
     let winners: Vec<usize> = answers.iter().enumerate().filter(|(_, answer)| answer.is_ok()).map(|(n, _)| n).collect();
     assert_eq!(winners.len(), 1, "{answers:?}");
@@ -55,7 +56,7 @@ pub async fn absent_put_has_one_winner(subject: StoreSubject) {
 pub async fn absent_put_leaves_what_is_there(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let version = write(&subject, 10).await;
-    assert_kind(subject.put_when(&item("a"), &state(11), &When::Absent).await, PRECONDITION);
+    assert_kind(subject.put_when(&item("a"), &state(11), &Precondition::Absent).await, PRECONDITION);
     subject.assert_reads(&item("a"), &state(10)).await;
     assert_eq!(subject.facts(&item("a")).await.unwrap().version, version);
 }
@@ -64,8 +65,8 @@ pub async fn absent_put_leaves_what_is_there(subject: StoreSubject) {
 pub async fn absent_put_after_a_delete_writes(subject: StoreSubject) {
     let subject = subject.with_space().await;
     write(&subject, 10).await;
-    subject.store.delete(&item("a"), &When::Always).await.unwrap();
-    subject.put_when(&item("a"), &state(11), &When::Absent).await.unwrap();
+    subject.store.delete(&item("a"), &Precondition::Always).await.unwrap();
+    subject.put_when(&item("a"), &state(11), &Precondition::Absent).await.unwrap();
     subject.assert_reads(&item("a"), &state(11)).await;
 }
 
@@ -74,7 +75,7 @@ pub async fn a_put_in_the_expected_state_writes(subject: StoreSubject) {
     let subject = subject.with_space().await;
     write(&subject, 10).await;
     let seen = subject.facts(&item("a")).await.unwrap().version;
-    subject.put_when(&item("a"), &state(11), &When::VersionIs(seen)).await.unwrap();
+    subject.put_when(&item("a"), &state(11), &Precondition::VersionIs(seen)).await.unwrap();
     subject.assert_reads(&item("a"), &state(11)).await;
 }
 
@@ -83,7 +84,7 @@ pub async fn a_put_in_another_state_is_refused(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let stale = write(&subject, 10).await;
     write(&subject, 11).await;
-    assert_kind(subject.put_when(&item("a"), &state(12), &When::VersionIs(stale)).await, PRECONDITION);
+    assert_kind(subject.put_when(&item("a"), &state(12), &Precondition::VersionIs(stale)).await, PRECONDITION);
     subject.assert_reads(&item("a"), &state(11)).await;
 }
 
@@ -91,16 +92,19 @@ pub async fn a_put_in_another_state_is_refused(subject: StoreSubject) {
 pub async fn a_put_in_a_state_of_an_absent_item_is_refused(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let version = write(&subject, 10).await;
-    assert_kind(subject.put_when(&item("b"), &state(11), &When::VersionIs(version.clone())).await, PRECONDITION);
-    subject.store.delete(&item("a"), &When::Always).await.unwrap();
-    assert_kind(subject.put_when(&item("a"), &state(11), &When::VersionIs(version)).await, PRECONDITION);
+    assert_kind(
+        subject.put_when(&item("b"), &state(11), &Precondition::VersionIs(version.clone())).await,
+        PRECONDITION,
+    );
+    subject.store.delete(&item("a"), &Precondition::Always).await.unwrap();
+    assert_kind(subject.put_when(&item("a"), &state(11), &Precondition::VersionIs(version)).await, PRECONDITION);
     assert!(subject.ids().await.is_empty());
 }
 
 /// Of many who have seen one state, one may write.
 pub async fn a_put_under_one_version_has_one_winner(subject: StoreSubject) {
     let subject = subject.with_space().await;
-    let when = When::VersionIs(write(&subject, 10).await);
+    let when = Precondition::VersionIs(write(&subject, 10).await);
     let states: Vec<Read> = (100..108).map(state).collect();
     let (subject, address, when) = (&subject, &item("a"), &when);
     let put = |state| async move { subject.put_slowly(address, state, when).await };
@@ -115,7 +119,7 @@ pub async fn properties_in_the_expected_state_are_written(subject: StoreSubject)
     let subject = subject.with_space().await;
     let version = write(&subject, 10).await;
     let noted = properties(&[("k", "v")]);
-    subject.store.put_properties(&item("a"), &noted, &When::VersionIs(version)).await.unwrap();
+    subject.store.put_properties(&item("a"), &noted, &Precondition::VersionIs(version)).await.unwrap();
     subject.assert_reads(&item("a"), &(state(10).0, noted)).await;
 }
 
@@ -125,7 +129,7 @@ pub async fn properties_in_another_state_are_refused(subject: StoreSubject) {
     let stale = write(&subject, 10).await;
     write(&subject, 11).await;
     let noted = properties(&[("k", "v")]);
-    for when in [When::VersionIs(stale), When::Absent] {
+    for when in [Precondition::VersionIs(stale), Precondition::Absent] {
         assert_kind(subject.store.put_properties(&item("a"), &noted, &when).await, PRECONDITION);
     }
     subject.assert_reads(&item("a"), &state(11)).await;
@@ -136,7 +140,7 @@ pub async fn properties_of_an_absent_item_are_refused(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let version = write(&subject, 10).await;
     let noted = properties(&[("k", "v")]);
-    for when in [When::Always, When::VersionIs(version)] {
+    for when in [Precondition::Always, Precondition::VersionIs(version)] {
         assert_kind(subject.store.put_properties(&item("b"), &noted, &when).await, PRECONDITION);
     }
     subject.assert_absent(&item("b")).await;
@@ -146,8 +150,8 @@ pub async fn properties_of_an_absent_item_are_refused(subject: StoreSubject) {
 /// Who knows the present state may delete.
 pub async fn a_delete_in_the_expected_state_deletes(subject: StoreSubject) {
     let subject = subject.with_space().await;
-    let when = When::VersionIs(write(&subject, 10).await);
-    assert_eq!(subject.store.delete(&item("a"), &when).await.unwrap(), Presence::Here(()));
+    let when = Precondition::VersionIs(write(&subject, 10).await);
+    assert_eq!(subject.store.delete(&item("a"), &when).await.unwrap(), Presence::Present(()));
     assert_eq!(subject.store.delete(&item("a"), &when).await.unwrap(), Presence::Absent);
     subject.assert_absent(&item("a")).await;
 }
@@ -156,8 +160,8 @@ pub async fn a_delete_in_the_expected_state_deletes(subject: StoreSubject) {
 pub async fn a_delete_in_another_state_is_refused(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let stale = write(&subject, 10).await;
-    subject.put_when(&item("a"), &(pattern(11, 11), Properties::default()), &When::Always).await.unwrap();
-    for when in [When::VersionIs(stale), When::Absent] {
+    subject.put_when(&item("a"), &(pattern(11, 11), Properties::default()), &Precondition::Always).await.unwrap();
+    for when in [Precondition::VersionIs(stale), Precondition::Absent] {
         assert_kind(subject.store.delete(&item("a"), &when).await, PRECONDITION);
     }
     subject.assert_reads(&item("a"), &(pattern(11, 11), Properties::default())).await;

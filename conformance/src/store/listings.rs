@@ -1,7 +1,7 @@
 //! Listings: in order, complete or failed.
 
 use futures::TryStreamExt as _;
-use mill_ports::{Listed, When};
+use mill_ports::{ListEntry, Precondition};
 
 use super::{item, kept, properties, space};
 use crate::subject::StoreSubject;
@@ -97,7 +97,7 @@ pub async fn a_listing_does_not_name_what_is_written_elsewhere(subject: StoreSub
     for large in ["value ".repeat(100), "value ".repeat(2000)] {
         let fits = "x-large".len() + large.len() <= subject.limits.properties_bytes_max;
         let read = ("bytes".into(), properties(&[("x-large", &large)]));
-        let answer = subject.put_when(&item("a"), &read, &When::Always).await;
+        let answer = subject.put_when(&item("a"), &read, &Precondition::Always).await;
         assert_eq!(kept(answer, "large properties"), fits, "{} bytes", large.len());
         if fits {
             subject.assert_reads(&item("a"), &read).await;
@@ -118,13 +118,13 @@ pub async fn an_item_there_all_the_while_is_listed_once(subject: StoreSubject) {
     let (mut listed, mut end, mut step) = (Vec::new(), false, 0);
     while let Some(page) = listing.try_next().await.unwrap() {
         for entry in page.entries {
-            let Listed::Item(id, _) = entry else { panic!("{entry:?}") };
+            let ListEntry::Item(id, _) = entry else { panic!("{entry:?}") };
             listed.push(id.as_str().to_owned());
         }
         end |= page.end;
         // The odd ones go and new ones come, before and behind the place where the listing is.
         let odd = format!("{:02}", (step * 14 + 1) % 60);
-        subject.store.delete(&item(&odd), &When::Always).await.unwrap();
+        subject.store.delete(&item(&odd), &Precondition::Always).await.unwrap();
         subject.put(&format!("{:02}-new", step * 7 % 60), "", &[]).await;
         step += 1;
     }

@@ -1,7 +1,7 @@
 //! Names that were meant to do harm, or do it by accident: a faithful copy or a typed refusal, never another item.
 
 use mill_model::{ContentId, ItemAddress, Properties, SpaceId};
-use mill_ports::{Presence, StoreErrorKind, When};
+use mill_ports::{Precondition, Presence, StoreErrorKind};
 
 use super::{item, kept, pattern, properties, space};
 use crate::subject::StoreSubject;
@@ -77,13 +77,17 @@ pub(crate) async fn kept_or_refused(subject: &StoreSubject, id: &str, size: usiz
     let address = item(id);
     let read = (pattern(size, 1), properties(&[("k", "v")]));
     let neighbour = subject.put("neighbour", "untouched", &[]).await;
-    let kept = kept(subject.put_when(&address, &read, &When::Always).await, id);
+    let kept = kept(subject.put_when(&address, &read, &Precondition::Always).await, id);
     if kept {
         subject.assert_reads(&address, &read).await;
         let mut both = [id, "neighbour"];
         both.sort_unstable();
         assert_eq!(subject.ids().await, both);
-        assert_eq!(subject.store.delete(&address, &When::Always).await.unwrap(), Presence::Here(()), "{id:?}");
+        assert_eq!(
+            subject.store.delete(&address, &Precondition::Always).await.unwrap(),
+            Presence::Present(()),
+            "{id:?}"
+        );
     }
     assert_eq!(subject.ids().await, ["neighbour"], "after {id:?}");
     subject.assert_reads(&item("neighbour"), &neighbour).await;
@@ -106,18 +110,18 @@ pub async fn ids_of_the_greatest_length(subject: StoreSubject) {
 /// Two ids are two items, also where they look alike.
 async fn two_items(subject: &StoreSubject, first: &str, second: &str) {
     let (one, two) = ((pattern(10, 1), Properties::default()), (pattern(20, 2), Properties::default()));
-    assert!(kept(subject.put_when(&item(first), &one, &When::Absent).await, first), "{first:?}");
+    assert!(kept(subject.put_when(&item(first), &one, &Precondition::Absent).await, first), "{first:?}");
     subject.assert_absent(&item(second)).await;
-    if kept(subject.put_when(&item(second), &two, &When::Absent).await, second) {
+    if kept(subject.put_when(&item(second), &two, &Precondition::Absent).await, second) {
         subject.assert_reads(&item(second), &two).await;
         let mut both = [first, second];
         both.sort_unstable();
         assert_eq!(subject.ids().await, both);
-        subject.store.delete(&item(second), &When::Always).await.unwrap();
+        subject.store.delete(&item(second), &Precondition::Always).await.unwrap();
     }
     subject.assert_reads(&item(first), &one).await;
     assert_eq!(subject.ids().await, [first]);
-    subject.store.delete(&item(first), &When::Always).await.unwrap();
+    subject.store.delete(&item(first), &Precondition::Always).await.unwrap();
 }
 
 /// NFC and NFD.
@@ -180,14 +184,14 @@ pub async fn hostile_ids_are_absent_until_they_are_written(subject: StoreSubject
     for id in HOSTILE.into_iter().filter(|id| !before.contains(&(*id).to_owned())) {
         let refused = |kind: &StoreErrorKind| matches!(kind, StoreErrorKind::Refused(_));
         match subject.store.head(&item(id)).await {
-            Ok(presence) => assert!(presence.here().is_none(), "{id:?} is there"),
+            Ok(presence) => assert!(presence.present().is_none(), "{id:?} is there"),
             Err(error) => assert!(refused(&error.kind), "{id:?}: {error:?}"),
         }
         match subject.store.open(&item(id), None, None).await {
-            Ok(presence) => assert!(presence.here().is_none(), "{id:?} can be opened"),
+            Ok(presence) => assert!(presence.present().is_none(), "{id:?} can be opened"),
             Err(error) => assert!(refused(&error.kind), "{id:?}: {error:?}"),
         }
-        match subject.store.delete(&item(id), &When::Always).await {
+        match subject.store.delete(&item(id), &Precondition::Always).await {
             Ok(presence) => assert_eq!(presence, Presence::Absent, "{id:?} was deleted"),
             Err(error) => assert!(refused(&error.kind), "{id:?}: {error:?}"),
         }
@@ -206,9 +210,9 @@ pub async fn hostile_spaces_are_kept_or_refused(subject: StoreSubject) {
             assert_eq!(subject.store.spaces().await.unwrap(), both);
             let address = ItemAddress { space: hostile.clone(), id: item("a").id };
             let read = (pattern(10, 1), Properties::default());
-            subject.put_when(&address, &read, &When::Absent).await.unwrap();
+            subject.put_when(&address, &read, &Precondition::Absent).await.unwrap();
             subject.assert_reads(&address, &read).await;
-            subject.store.delete(&address, &When::Always).await.unwrap();
+            subject.store.delete(&address, &Precondition::Always).await.unwrap();
             subject.store.remove_empty_space(&hostile).await.unwrap();
         }
         assert_eq!(subject.store.spaces().await.unwrap(), [space()], "after {hostile:?}");
@@ -241,9 +245,9 @@ pub async fn odd_properties_are_kept_or_refused(subject: StoreSubject) {
     odd.push(Properties(many.into_iter().collect()));
     for properties in odd {
         let read = (pattern(100, 1), properties);
-        if kept(subject.put_when(&item("a"), &read, &When::Absent).await, &format!("{:.80?}", read.1)) {
+        if kept(subject.put_when(&item("a"), &read, &Precondition::Absent).await, &format!("{:.80?}", read.1)) {
             subject.assert_reads(&item("a"), &read).await;
-            subject.store.delete(&item("a"), &When::Always).await.unwrap();
+            subject.store.delete(&item("a"), &Precondition::Always).await.unwrap();
         }
         assert!(subject.ids().await.is_empty());
     }

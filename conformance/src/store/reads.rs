@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use mill_model::Properties;
-use mill_ports::{Body, ByteRange, StoreError, StoreErrorKind, When};
+use mill_ports::{Body, ByteRange, Precondition, StoreError, StoreErrorKind};
 
 use super::{assert_kind, item, pattern};
 use crate::subject::StoreSubject;
@@ -26,7 +26,7 @@ pub async fn head_and_open_tell_the_same(subject: StoreSubject) {
     let subject = subject.with_space().await;
     subject.put("a", pattern(100, 1), &[("k", "v")]).await;
     let head = subject.facts(&item("a")).await.unwrap();
-    let open = subject.store.open(&item("a"), None, None).await.unwrap().here().unwrap().facts;
+    let open = subject.store.open(&item("a"), None, None).await.unwrap().present().unwrap().facts;
     assert_eq!((head.size, head.version, head.checksums), (open.size, open.version, open.checksums));
     assert_eq!(head.properties, open.properties);
 }
@@ -37,7 +37,7 @@ pub async fn ranges_are_read_exactly(subject: StoreSubject) {
     let (bytes, _) = subject.put("a", pattern(200_000, 1), &[]).await;
     for (offset, length) in [(0, 1), (0, 200_000), (199_999, 1), (65_535, 2), (1000, 150_000)] {
         let range = ByteRange { offset, length };
-        let reading = subject.store.open(&item("a"), Some(range), None).await.unwrap().here().unwrap();
+        let reading = subject.store.open(&item("a"), Some(range), None).await.unwrap().present().unwrap();
         assert_eq!(reading.facts.size, 200_000);
         let expected = bytes.slice(offset as usize..(offset + length) as usize);
         assert!(whole(reading.body).await.unwrap() == expected, "{range:?}");
@@ -52,7 +52,7 @@ pub async fn uncached_readings_give_what_was_written(subject: StoreSubject) {
         let (bytes, _) = subject.put(&id, pattern(size, 1), &[("k", "v")]).await;
         let head = subject.facts(&item(&id)).await.unwrap();
         for wanted in [None, Some(&head.version)] {
-            let reading = subject.store.open_uncached(&item(&id), wanted).await.unwrap().here().unwrap();
+            let reading = subject.store.open_uncached(&item(&id), wanted).await.unwrap().present().unwrap();
             assert_eq!((&reading.facts.properties, &reading.facts.version), (&head.properties, &head.version));
             assert!(whole(reading.body).await.unwrap() == bytes, "{size}");
         }
@@ -60,7 +60,7 @@ pub async fn uncached_readings_give_what_was_written(subject: StoreSubject) {
         subject.put(&id, pattern(size + 1, 2), &[("k", "w")]).await;
         assert_kind(subject.store.open_uncached(&item(&id), Some(&head.version)).await, &StoreErrorKind::Changed);
     }
-    assert!(subject.store.open_uncached(&item("none"), None).await.unwrap().here().is_none());
+    assert!(subject.store.open_uncached(&item("none"), None).await.unwrap().present().is_none());
 }
 
 /// The state that was seen is the state that is read.
@@ -68,7 +68,7 @@ pub async fn opening_in_the_expected_state_opens(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let (bytes, _) = subject.put("a", pattern(100, 1), &[]).await;
     let seen = subject.facts(&item("a")).await.unwrap().version;
-    let reading = subject.store.open(&item("a"), None, Some(&seen)).await.unwrap().here().unwrap();
+    let reading = subject.store.open(&item("a"), None, Some(&seen)).await.unwrap().present().unwrap();
     assert_eq!(whole(reading.body).await.unwrap(), bytes);
 }
 
@@ -86,7 +86,7 @@ pub async fn opening_in_another_state_is_refused(subject: StoreSubject) {
 /// Opens an item of some size, reads a piece, and reads on after a change: the old whole, or an error.
 async fn one_state_or_an_error(subject: &StoreSubject, change: impl AsyncFnOnce()) {
     let (bytes, _) = subject.put("a", pattern(2_000_000, 1), &[]).await;
-    let mut body = subject.store.open(&item("a"), None, None).await.unwrap().here().unwrap().body;
+    let mut body = subject.store.open(&item("a"), None, None).await.unwrap().present().unwrap().body;
     let first = body.try_next().await.unwrap().unwrap();
     change().await;
     match whole(body).await {
@@ -100,7 +100,7 @@ pub async fn an_item_overwritten_while_read_is_one_state_or_an_error(subject: St
     let subject = subject.with_space().await;
     let new = (pattern(2_000_000, 2), Properties::default());
     one_state_or_an_error(&subject, async || {
-        subject.put_when(&item("a"), &new, &When::Always).await.unwrap();
+        subject.put_when(&item("a"), &new, &Precondition::Always).await.unwrap();
     })
     .await;
     subject.assert_reads(&item("a"), &new).await;
@@ -110,7 +110,7 @@ pub async fn an_item_overwritten_while_read_is_one_state_or_an_error(subject: St
 pub async fn an_item_deleted_while_read_is_one_state_or_an_error(subject: StoreSubject) {
     let subject = subject.with_space().await;
     one_state_or_an_error(&subject, async || {
-        subject.store.delete(&item("a"), &When::Always).await.unwrap();
+        subject.store.delete(&item("a"), &Precondition::Always).await.unwrap();
     })
     .await;
     subject.assert_absent(&item("a")).await;
@@ -121,7 +121,7 @@ pub async fn a_body_can_be_left_unread(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let written = subject.put("a", pattern(500_000, 1), &[]).await;
     for _ in 0..50 {
-        let mut body = subject.store.open(&item("a"), None, None).await.unwrap().here().unwrap().body;
+        let mut body = subject.store.open(&item("a"), None, None).await.unwrap().present().unwrap().body;
         body.try_next().await.unwrap().unwrap();
     }
     subject.assert_reads(&item("a"), &written).await;

@@ -2,7 +2,7 @@
 
 use futures::TryStreamExt as _;
 use mill_model::{ItemAddress, Properties, SpaceId};
-use mill_ports::{ListPage, Presence, StoreErrorKind, When};
+use mill_ports::{ListPage, Precondition, Presence, StoreErrorKind};
 
 use super::{assert_kind, item, kept, pattern, space};
 use crate::subject::StoreSubject;
@@ -16,7 +16,7 @@ pub async fn a_created_space_is_there(subject: StoreSubject) {
     assert!(subject.store.spaces().await.unwrap().is_empty());
     subject.store.create_space(&space()).await.unwrap();
     assert_eq!(subject.store.spaces().await.unwrap(), [space()]);
-    assert!(subject.store.space(&space()).await.unwrap().here().is_some());
+    assert!(subject.store.space(&space()).await.unwrap().present().is_some());
 }
 
 /// To make it sure is there costs nothing that is in it.
@@ -51,7 +51,7 @@ pub async fn an_absent_space_is_absent_and_no_error(subject: StoreSubject) {
 pub async fn a_space_keeps_its_identity_and_shares_it_with_none(subject: StoreSubject) {
     let subject = subject.with_space().await;
     subject.store.create_space(&named("other")).await.unwrap();
-    let identity = async |space: &SpaceId| subject.store.space(space).await.unwrap().here().unwrap().identity;
+    let identity = async |space: &SpaceId| subject.store.space(space).await.unwrap().present().unwrap().identity;
     let first = identity(&space()).await;
     subject.put("a", "bytes", &[]).await;
     assert_eq!(identity(&space()).await, first);
@@ -74,7 +74,7 @@ pub async fn a_space_that_held_items_can_be_removed_once_it_is_empty(subject: St
         subject.put(id, "bytes", &[]).await;
     }
     for id in ["a", "b/c/d", "b/c/e"] {
-        subject.store.delete(&item(id), &When::Always).await.unwrap();
+        subject.store.delete(&item(id), &Precondition::Always).await.unwrap();
     }
     subject.store.remove_empty_space(&space()).await.unwrap();
     assert_eq!(subject.store.space(&space()).await.unwrap(), Presence::Absent);
@@ -100,17 +100,17 @@ pub async fn nothing_is_known_of_items_of_an_absent_space(subject: StoreSubject)
     assert_kind(subject.store.open(&item("a"), None, None).await, absent);
     let pages: Result<Vec<ListPage>, _> = subject.store.list(&space(), None).try_collect().await;
     assert_kind(pages, absent);
-    assert_kind(subject.store.delete(&item("a"), &When::Always).await, absent);
+    assert_kind(subject.store.delete(&item("a"), &Precondition::Always).await, absent);
 }
 
 /// A space is made on purpose, never by writing into it.
 pub async fn nothing_is_written_into_an_absent_space(subject: StoreSubject) {
     let absent = &StoreErrorKind::SpaceAbsent;
     let read = (pattern(100, 1), Properties::default());
-    for when in [When::Always, When::Absent] {
+    for when in [Precondition::Always, Precondition::Absent] {
         assert_kind(subject.put_when(&item("a/b"), &read, &when).await, absent);
     }
-    assert_kind(subject.store.put_properties(&item("a"), &read.1, &When::Always).await, absent);
+    assert_kind(subject.store.put_properties(&item("a"), &read.1, &Precondition::Always).await, absent);
     assert_eq!(subject.store.space(&space()).await.unwrap(), Presence::Absent);
 }
 
@@ -123,8 +123,8 @@ pub async fn spaces_share_no_items(subject: StoreSubject) {
     subject.assert_absent(&elsewhere).await;
     assert!(subject.list(&named("other"), None).await.is_empty());
     let other = (pattern(10, 2), Properties::default());
-    subject.put_when(&elsewhere, &other, &When::Absent).await.unwrap();
+    subject.put_when(&elsewhere, &other, &Precondition::Absent).await.unwrap();
     subject.assert_reads(&item("a"), &written).await;
-    subject.store.delete(&elsewhere, &When::Always).await.unwrap();
+    subject.store.delete(&elsewhere, &Precondition::Always).await.unwrap();
     subject.assert_reads(&item("a"), &written).await;
 }

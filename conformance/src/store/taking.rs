@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
-use mill_ports::{Content, Origin, StoreError, StoreErrorKind, When, Written};
+use mill_ports::{CopySource, Precondition, PutRequest, PutResult, StoreError, StoreErrorKind};
 
 use super::{Read, assert_kind, item, pattern, properties};
 use crate::subject::StoreSubject;
@@ -13,16 +13,20 @@ const BYTES: usize = 6_000_017;
 
 impl StoreSubject {
     /// Writes the item `from`, and gives its bytes and its place.
-    async fn origin(&self, seed: usize) -> (Bytes, Origin) {
+    async fn origin(&self, seed: usize) -> (Bytes, CopySource) {
         let (bytes, _) = self.put("from", pattern(BYTES, seed), &[("k", "from")]).await;
         let facts = self.facts(&item("from")).await.unwrap();
-        (bytes, self.store.origin(&item("from"), &facts).expect("it has a place that its service knows"))
+        (bytes, self.store.copy_source(&item("from"), &facts).expect("it has a place that its service knows"))
     }
 
     /// Has the item `to` taken, with properties of its own.
-    async fn take(&self, note: &str, when: &When, origin: &Origin) -> Result<Written, StoreError> {
-        let content = Content { size: BYTES as u64, properties: properties(&[("note", note)]) };
-        Ok(self.store.take(&item("to"), &content, when, origin, &|_| true).await?.expect("it is of the same service"))
+    async fn take(&self, note: &str, when: &Precondition, origin: &CopySource) -> Result<PutResult, StoreError> {
+        let content = PutRequest { size: BYTES as u64, properties: properties(&[("note", note)]) };
+        Ok(self
+            .store
+            .server_side_copy(&item("to"), &content, when, origin, &|_| true)
+            .await?
+            .expect("it is of the same service"))
     }
 
     async fn assert_taken(&self, bytes: &Bytes, note: &str) {
@@ -35,7 +39,7 @@ impl StoreSubject {
 pub async fn what_is_taken_has_the_bytes_of_its_origin_and_the_properties_given(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let (bytes, origin) = subject.origin(1).await;
-    let written = subject.take("a", &When::Absent, &origin).await.unwrap();
+    let written = subject.take("a", &Precondition::Absent, &origin).await.unwrap();
     subject.assert_taken(&bytes, "a").await;
     let facts = subject.facts(&item("to")).await.unwrap();
     assert_eq!(facts.version, written.version);
@@ -49,15 +53,15 @@ pub async fn what_is_taken_has_the_bytes_of_its_origin_and_the_properties_given(
 pub async fn taking_is_done_only_in_the_expected_state(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let (older, origin) = subject.origin(1).await;
-    let seen = subject.take("older", &When::Absent, &origin).await.unwrap().version;
+    let seen = subject.take("older", &Precondition::Absent, &origin).await.unwrap().version;
     let (newer, origin) = subject.origin(2).await;
-    assert_kind(subject.take("newer", &When::Absent, &origin).await, &StoreErrorKind::Precondition);
+    assert_kind(subject.take("newer", &Precondition::Absent, &origin).await, &StoreErrorKind::Precondition);
     subject.assert_taken(&older, "older").await;
-    subject.take("newer", &When::VersionIs(seen.clone()), &origin).await.unwrap();
+    subject.take("newer", &Precondition::VersionIs(seen.clone()), &origin).await.unwrap();
     subject.assert_taken(&newer, "newer").await;
-    assert_kind(subject.take("stale", &When::VersionIs(seen), &origin).await, &StoreErrorKind::Precondition);
+    assert_kind(subject.take("stale", &Precondition::VersionIs(seen), &origin).await, &StoreErrorKind::Precondition);
     subject.assert_taken(&newer, "newer").await;
-    subject.take("always", &When::Always, &origin).await.unwrap();
+    subject.take("always", &Precondition::Always, &origin).await.unwrap();
     subject.assert_taken(&newer, "always").await;
 }
 
@@ -65,19 +69,23 @@ pub async fn taking_is_done_only_in_the_expected_state(subject: StoreSubject) {
 pub async fn what_the_caller_gives_up_is_not_taken(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let (bytes, origin) = subject.origin(1).await;
-    let content = Content { size: BYTES as u64, properties: properties(&[("note", "a")]) };
+    let content = PutRequest { size: BYTES as u64, properties: properties(&[("note", "a")]) };
     for last in [false, true] {
         let told = AtomicU64::new(0);
         let going = |more: u64| {
             told.fetch_add(more, Relaxed);
             last && more > 0
         };
-        subject.store.take(&item("to"), &content, &When::Absent, &origin, &going).await.unwrap_err();
+        subject
+            .store
+            .server_side_copy(&item("to"), &content, &Precondition::Absent, &origin, &going)
+            .await
+            .unwrap_err();
         assert!(told.load(Relaxed) > 0, "it was asked");
         assert!(!last || told.load(Relaxed) == BYTES as u64);
         subject.assert_absent(&item("to")).await;
     }
-    subject.take("a", &When::Absent, &origin).await.unwrap();
+    subject.take("a", &Precondition::Absent, &origin).await.unwrap();
     subject.assert_taken(&bytes, "a").await;
 }
 
@@ -86,9 +94,9 @@ pub async fn of_an_origin_in_another_state_nothing_is_taken(subject: StoreSubjec
     let subject = subject.with_space().await;
     let (_, origin) = subject.origin(1).await;
     subject.origin(2).await;
-    assert_kind(subject.take("a", &When::Absent, &origin).await, &StoreErrorKind::Precondition);
-    subject.store.delete(&item("from"), &When::Always).await.unwrap();
-    assert_kind(subject.take("a", &When::Absent, &origin).await, &StoreErrorKind::Precondition);
+    assert_kind(subject.take("a", &Precondition::Absent, &origin).await, &StoreErrorKind::Precondition);
+    subject.store.delete(&item("from"), &Precondition::Always).await.unwrap();
+    assert_kind(subject.take("a", &Precondition::Absent, &origin).await, &StoreErrorKind::Precondition);
     subject.assert_absent(&item("to")).await;
     assert!(subject.ids().await.is_empty());
 }

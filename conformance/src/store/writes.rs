@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use mill_model::digest::Digester;
 use mill_model::{AccountId, Properties, StoreAddress, StoreId};
-use mill_ports::{Body, Content, Presence, StoreError, StoreErrorKind, When};
+use mill_ports::{Body, Precondition, Presence, PutRequest, StoreError, StoreErrorKind};
 
 use super::{Read, body, item, pattern, properties, space};
 use crate::subject::StoreSubject;
@@ -21,10 +21,12 @@ fn strange() -> StoreError {
 /// Insists that `put` of a body that says `size` fails, both where nothing is and where something is.
 async fn writes_nothing(subject: StoreSubject, size: u64, body: impl Fn() -> Body) -> Vec<StoreError> {
     let subject = subject.with_space().await;
-    let content = Content { size, properties: properties(&[("k", "new")]) };
+    let content = PutRequest { size, properties: properties(&[("k", "new")]) };
     let old = subject.put("old", "old bytes", &[("k", "old")]).await;
     let mut errors = Vec::new();
-    for (id, when) in [("old", When::Always), ("new/item", When::Always), ("new/item", When::Absent)] {
+    for (id, when) in
+        [("old", Precondition::Always), ("new/item", Precondition::Always), ("new/item", Precondition::Absent)]
+    {
         errors.push(subject.store.put(&item(id), &content, &when, body()).await.unwrap_err());
     }
     subject.assert_reads(&item("old"), &old).await;
@@ -48,8 +50,8 @@ pub async fn an_empty_item_is_an_item(subject: StoreSubject) {
     subject.assert_reads(&item("empty"), &written).await;
     assert_eq!(subject.ids().await, ["empty"]);
     let nothing = stream::empty().boxed();
-    let content = Content { size: 0, properties: Properties::default() };
-    subject.store.put(&item("none"), &content, &When::Absent, nothing).await.unwrap();
+    let content = PutRequest { size: 0, properties: Properties::default() };
+    subject.store.put(&item("none"), &content, &Precondition::Absent, nothing).await.unwrap();
     subject.assert_reads(&item("none"), &(Bytes::new(), Properties::default())).await;
 }
 
@@ -62,9 +64,9 @@ pub async fn a_large_item_in_odd_pieces_arrives_whole(subject: StoreSubject) {
         pieces.push(Ok(rest.split_to(size.min(rest.len()))));
         size = size * 3 % 200_003 + 1;
     }
-    let content = Content { size: bytes.len() as u64, properties: Properties::default() };
+    let content = PutRequest { size: bytes.len() as u64, properties: Properties::default() };
     let body = stream::iter(pieces).boxed();
-    subject.store.put(&item("large"), &content, &When::Always, body).await.unwrap();
+    subject.store.put(&item("large"), &content, &Precondition::Always, body).await.unwrap();
     subject.assert_reads(&item("large"), &(bytes, Properties::default())).await;
 }
 
@@ -72,8 +74,8 @@ pub async fn a_large_item_in_odd_pieces_arrives_whole(subject: StoreSubject) {
 pub async fn empty_pieces_change_nothing(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let pieces = ["", "ab", "", "", "c", ""].map(|piece| Ok(Bytes::from(piece)));
-    let content = Content { size: 3, properties: Properties::default() };
-    subject.store.put(&item("a"), &content, &When::Always, stream::iter(pieces).boxed()).await.unwrap();
+    let content = PutRequest { size: 3, properties: Properties::default() };
+    subject.store.put(&item("a"), &content, &Precondition::Always, stream::iter(pieces).boxed()).await.unwrap();
     subject.assert_reads(&item("a"), &("abc".into(), Properties::default())).await;
 }
 
@@ -119,7 +121,7 @@ pub async fn an_abandoned_write_leaves_what_was_there(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let old = subject.put("old", "old bytes", &[]).await;
     for id in ["old", "new/item"] {
-        let content = Content { size: 200_000, properties: Properties::default() };
+        let content = PutRequest { size: 200_000, properties: Properties::default() };
         let started = Arc::new(tokio::sync::Notify::new());
         let begun = started.clone();
         let pieces = stream::iter([Ok(pattern(100_000, 1))]);
@@ -128,7 +130,7 @@ pub async fn an_abandoned_write_leaves_what_was_there(subject: StoreSubject) {
             std::future::pending().await
         });
         let address = item(id);
-        let write = subject.store.put(&address, &content, &When::Always, pieces.chain(then_never).boxed());
+        let write = subject.store.put(&address, &content, &Precondition::Always, pieces.chain(then_never).boxed());
         futures::future::select(write, started.notified().boxed()).await;
     }
     subject.assert_reads(&item("old"), &old).await;
@@ -143,7 +145,7 @@ pub async fn writes_at_once_leave_one_of_them_whole(subject: StoreSubject) {
         .map(|writer: usize| (pattern(10_000 + writer, writer), properties(&[("writer", &writer.to_string())])))
         .collect();
     let (subject, address) = (&subject, &item("a/b"));
-    let put = |read| async move { subject.put_slowly(address, read, &When::Always).await.unwrap() };
+    let put = |read| async move { subject.put_slowly(address, read, &Precondition::Always).await.unwrap() };
     futures::future::join_all(writes.iter().map(put)).await;
     let winner: usize = subject.read(address).await.unwrap().1.get("writer").unwrap().parse().unwrap();
     subject.assert_reads(address, &writes[winner]).await;
@@ -173,7 +175,7 @@ pub async fn writing_properties_replaces_all_and_keeps_the_bytes(subject: StoreS
     let subject = subject.with_space().await;
     let (bytes, _) = subject.put("a", pattern(5000, 1), &[("old", "1"), ("both", "1")]).await;
     for pairs in [&[("both", "2"), ("new", "2")][..], &[]] {
-        subject.store.put_properties(&item("a"), &properties(pairs), &When::Always).await.unwrap();
+        subject.store.put_properties(&item("a"), &properties(pairs), &Precondition::Always).await.unwrap();
         subject.assert_reads(&item("a"), &(bytes.clone(), properties(pairs))).await;
     }
     assert_eq!(subject.ids().await, ["a"]);
@@ -184,7 +186,7 @@ pub async fn checksums_told_are_true(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let bytes = pattern(5000, 1);
     let read = (bytes.clone(), Properties::default());
-    let written = subject.put_when(&item("a"), &read, &When::Always).await.unwrap();
+    let written = subject.put_when(&item("a"), &read, &Precondition::Always).await.unwrap();
     let told = subject.facts(&item("a")).await.unwrap().checksums;
     for checksum in told.into_iter().chain(written.checksums) {
         let mut digester = Digester::new(&[checksum.algorithm]);
@@ -199,7 +201,7 @@ pub async fn a_deleted_item_is_gone_and_its_neighbours_are_not(subject: StoreSub
     for id in ["a/b", "a/bc", "a/b-", "ab"] {
         subject.put(id, "bytes", &[]).await;
     }
-    assert_eq!(subject.store.delete(&item("a/b"), &When::Always).await.unwrap(), Presence::Here(()));
+    assert_eq!(subject.store.delete(&item("a/b"), &Precondition::Always).await.unwrap(), Presence::Present(()));
     subject.assert_absent(&item("a/b")).await;
     assert_eq!(subject.ids().await, ["a/b-", "a/bc", "ab"]);
 }
@@ -209,10 +211,14 @@ pub async fn deleting_what_is_absent_tells_so(subject: StoreSubject) {
     let subject = subject.with_space().await;
     subject.put("a", "bytes", &[]).await;
     for absent in ["b", "b/c", "aa"] {
-        assert_eq!(subject.store.delete(&item(absent), &When::Always).await.unwrap(), Presence::Absent, "{absent}");
+        assert_eq!(
+            subject.store.delete(&item(absent), &Precondition::Always).await.unwrap(),
+            Presence::Absent,
+            "{absent}"
+        );
     }
-    subject.store.delete(&item("a"), &When::Always).await.unwrap();
-    assert_eq!(subject.store.delete(&item("a"), &When::Always).await.unwrap(), Presence::Absent);
+    subject.store.delete(&item("a"), &Precondition::Always).await.unwrap();
+    assert_eq!(subject.store.delete(&item("a"), &Precondition::Always).await.unwrap(), Presence::Absent);
 }
 
 /// What an item needed to stand on is no item of its own.
@@ -220,9 +226,9 @@ pub async fn deleting_the_last_item_beneath_a_prefix_leaves_nothing(subject: Sto
     let subject = subject.with_space().await;
     subject.put("a/b/c", "bytes", &[]).await;
     subject.put("a/d", "bytes", &[]).await;
-    subject.store.delete(&item("a/b/c"), &When::Always).await.unwrap();
+    subject.store.delete(&item("a/b/c"), &Precondition::Always).await.unwrap();
     assert_eq!(subject.ids().await, ["a/d"]);
-    subject.store.delete(&item("a/d"), &When::Always).await.unwrap();
+    subject.store.delete(&item("a/d"), &Precondition::Always).await.unwrap();
     assert!(subject.list(&space(), None).await.is_empty());
     subject.put("a", "bytes", &[]).await;
     assert_eq!(subject.ids().await, ["a"]);

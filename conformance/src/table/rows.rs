@@ -1,7 +1,7 @@
 //! Single rows and their versions.
 
 use bytes::Bytes;
-use mill_ports::{KeyRange, RowKey, RowWhen};
+use mill_ports::{KeyRange, RowKey, RowPrecondition};
 
 use super::{assert_conflict, key};
 use crate::subject::TableSubject;
@@ -32,7 +32,7 @@ pub async fn writing_again_replaces_the_row_and_its_version(subject: TableSubjec
 /// Values are bytes, not text.
 pub async fn every_byte_is_kept_in_a_value(subject: TableSubject) {
     let value: Bytes = (0..=255u8).collect();
-    subject.table.put(&key("a"), value.clone(), RowWhen::Always).await.unwrap();
+    subject.table.put(&key("a"), value.clone(), RowPrecondition::Always).await.unwrap();
     assert_eq!(subject.value(&key("a")).await.unwrap(), value);
 }
 
@@ -41,13 +41,13 @@ pub async fn an_empty_value_is_a_row(subject: TableSubject) {
     subject.put(&key("a"), "").await;
     assert_eq!(subject.value(&key("a")).await.unwrap(), "");
     assert_eq!(subject.sorts(&KeyRange::default()).await, ["a"]);
-    assert_conflict(subject.put_when(&key("a"), "x", RowWhen::Absent).await);
+    assert_conflict(subject.put_when(&key("a"), "x", RowPrecondition::Absent).await);
 }
 
 /// A body as large as a queue takes fits a row.
 pub async fn a_large_value_is_kept(subject: TableSubject) {
     let value = Bytes::from(vec![7; 256 << 10]);
-    subject.table.put(&key("a"), value.clone(), RowWhen::Always).await.unwrap();
+    subject.table.put(&key("a"), value.clone(), RowPrecondition::Always).await.unwrap();
     assert_eq!(subject.value(&key("a")).await.unwrap(), value);
 }
 
@@ -81,7 +81,7 @@ pub async fn partition_and_sort_key_never_run_together(subject: TableSubject) {
 /// Of many who would be first, one is.
 pub async fn absent_put_has_one_winner(subject: TableSubject) {
     let (subject, key) = (&subject, &key("a"));
-    let put = |number: usize| async move { subject.put_when(key, &number.to_string(), RowWhen::Absent).await };
+    let put = |number: usize| async move { subject.put_when(key, &number.to_string(), RowPrecondition::Absent).await };
     let answers = futures::future::join_all((0..16).map(put)).await;
     let winners: Vec<usize> = answers.iter().enumerate().filter(|(_, answer)| answer.is_ok()).map(|(n, _)| n).collect();
     assert_eq!(winners.len(), 1, "{answers:?}");
@@ -92,7 +92,7 @@ pub async fn absent_put_has_one_winner(subject: TableSubject) {
 /// A conflict leaves the row as it was.
 pub async fn absent_put_of_a_row_that_is_there_conflicts(subject: TableSubject) {
     let version = subject.put(&key("a"), "first").await;
-    assert_conflict(subject.put_when(&key("a"), "second", RowWhen::Absent).await);
+    assert_conflict(subject.put_when(&key("a"), "second", RowPrecondition::Absent).await);
     let row = subject.table.get(&key("a")).await.unwrap().unwrap();
     assert_eq!((&row.value[..], row.version), (&b"first"[..], version));
 }
@@ -102,7 +102,7 @@ pub async fn a_put_under_one_version_has_one_winner(subject: TableSubject) {
     let version = subject.put(&key("a"), "start").await;
     let (subject, key, version) = (&subject, &key("a"), &version);
     let put = |number: usize| async move {
-        subject.put_when(key, &number.to_string(), RowWhen::VersionIs(version.clone())).await
+        subject.put_when(key, &number.to_string(), RowPrecondition::VersionIs(version.clone())).await
     };
     let answers = futures::future::join_all((0..16).map(put)).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
@@ -113,18 +113,18 @@ pub async fn a_put_under_one_version_has_one_winner(subject: TableSubject) {
 pub async fn a_put_under_a_stale_version_conflicts(subject: TableSubject) {
     let stale = subject.put(&key("a"), "one").await;
     let current = subject.put(&key("a"), "two").await;
-    assert_conflict(subject.put_when(&key("a"), "three", RowWhen::VersionIs(stale)).await);
+    assert_conflict(subject.put_when(&key("a"), "three", RowPrecondition::VersionIs(stale)).await);
     assert_eq!(subject.value(&key("a")).await.unwrap(), "two");
-    subject.put_when(&key("a"), "three", RowWhen::VersionIs(current)).await.unwrap();
+    subject.put_when(&key("a"), "three", RowPrecondition::VersionIs(current)).await.unwrap();
     assert_eq!(subject.value(&key("a")).await.unwrap(), "three");
 }
 
 /// A version is of a row that is there.
 pub async fn a_put_under_the_version_of_an_absent_row_conflicts(subject: TableSubject) {
     let version = subject.put(&key("a"), "one").await;
-    assert_conflict(subject.put_when(&key("b"), "two", RowWhen::VersionIs(version.clone())).await);
-    subject.table.delete(&key("a"), RowWhen::Always).await.unwrap();
-    assert_conflict(subject.put_when(&key("a"), "two", RowWhen::VersionIs(version)).await);
+    assert_conflict(subject.put_when(&key("b"), "two", RowPrecondition::VersionIs(version.clone())).await);
+    subject.table.delete(&key("a"), RowPrecondition::Always).await.unwrap();
+    assert_conflict(subject.put_when(&key("a"), "two", RowPrecondition::VersionIs(version)).await);
     assert!(subject.sorts(&KeyRange::default()).await.is_empty());
 }
 
@@ -132,51 +132,51 @@ pub async fn a_put_under_the_version_of_an_absent_row_conflicts(subject: TableSu
 pub async fn a_deleted_row_is_gone(subject: TableSubject) {
     subject.put(&key("a"), "one").await;
     subject.put(&key("ab"), "two").await;
-    subject.table.delete(&key("a"), RowWhen::Always).await.unwrap();
+    subject.table.delete(&key("a"), RowPrecondition::Always).await.unwrap();
     assert_eq!(subject.value(&key("a")).await, None);
     assert_eq!(subject.sorts(&KeyRange::default()).await, ["ab"]);
 }
 
 /// Deleting twice is as good as once.
 pub async fn deleting_what_is_not_there_is_done(subject: TableSubject) {
-    subject.table.delete(&key("a"), RowWhen::Always).await.unwrap();
+    subject.table.delete(&key("a"), RowPrecondition::Always).await.unwrap();
     subject.put(&key("a"), "one").await;
-    subject.table.delete(&key("a"), RowWhen::Always).await.unwrap();
-    subject.table.delete(&key("a"), RowWhen::Always).await.unwrap();
+    subject.table.delete(&key("a"), RowPrecondition::Always).await.unwrap();
+    subject.table.delete(&key("a"), RowPrecondition::Always).await.unwrap();
 }
 
 /// Who read an older state may not delete.
 pub async fn a_delete_under_a_stale_version_conflicts(subject: TableSubject) {
     let stale = subject.put(&key("a"), "one").await;
     subject.put(&key("a"), "two").await;
-    assert_conflict(subject.table.delete(&key("a"), RowWhen::VersionIs(stale)).await);
+    assert_conflict(subject.table.delete(&key("a"), RowPrecondition::VersionIs(stale)).await);
     assert_eq!(subject.value(&key("a")).await.unwrap(), "two");
 }
 
 /// Who read the present state may.
 pub async fn a_delete_under_the_right_version_is_done(subject: TableSubject) {
     let version = subject.put(&key("a"), "one").await;
-    subject.table.delete(&key("a"), RowWhen::VersionIs(version)).await.unwrap();
+    subject.table.delete(&key("a"), RowPrecondition::VersionIs(version)).await.unwrap();
     assert_eq!(subject.value(&key("a")).await, None);
 }
 
 /// What was to be deleted in one state is in none.
 pub async fn a_conditional_delete_of_an_absent_row_conflicts(subject: TableSubject) {
     let version = subject.put(&key("a"), "one").await;
-    subject.table.delete(&key("a"), RowWhen::Always).await.unwrap();
-    assert_conflict(subject.table.delete(&key("a"), RowWhen::VersionIs(version)).await);
+    subject.table.delete(&key("a"), RowPrecondition::Always).await.unwrap();
+    assert_conflict(subject.table.delete(&key("a"), RowPrecondition::VersionIs(version)).await);
 }
 
 /// An earlier life of a row does not come back by its version.
 pub async fn a_row_deleted_and_written_again_bears_no_old_version(subject: TableSubject) {
     let mut versions = Vec::new();
     for _ in 0..4 {
-        versions.push(subject.put_when(&key("a"), "same", RowWhen::Absent).await.unwrap());
-        subject.table.delete(&key("a"), RowWhen::Always).await.unwrap();
+        versions.push(subject.put_when(&key("a"), "same", RowPrecondition::Absent).await.unwrap());
+        subject.table.delete(&key("a"), RowPrecondition::Always).await.unwrap();
     }
     subject.put(&key("a"), "same").await;
     for version in versions {
-        assert_conflict(subject.put_when(&key("a"), "other", RowWhen::VersionIs(version)).await);
+        assert_conflict(subject.put_when(&key("a"), "other", RowPrecondition::VersionIs(version)).await);
     }
     assert_eq!(subject.value(&key("a")).await.unwrap(), "same");
 }
@@ -209,7 +209,7 @@ pub async fn of_the_same_key_the_last_of_many_wins(subject: TableSubject) {
 pub async fn writing_many_changes_versions(subject: TableSubject) {
     let before = subject.put(&key("a"), "one").await;
     subject.table.put_many(&[(key("a"), Bytes::from("one"))]).await.unwrap();
-    assert_conflict(subject.put_when(&key("a"), "two", RowWhen::VersionIs(before)).await);
+    assert_conflict(subject.put_when(&key("a"), "two", RowPrecondition::VersionIs(before)).await);
 }
 
 /// Nothing to do is nothing wrong.

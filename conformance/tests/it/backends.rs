@@ -8,9 +8,9 @@ use mill_engine::{
     QueueHabits, Recording, SeededChance, StoreHabits,
 };
 use mill_model::{AccountId, QueueName, StoreAddress, StoreId};
-use mill_ports::{Chance, Clock, DeletableStore, Table, TaskQueue};
+use mill_ports::{Clock, DeletableStore, Rng, Table, TaskQueue};
 
-fn chance() -> Arc<dyn Chance> {
+fn chance() -> Arc<dyn Rng> {
     Arc::new(SeededChance::new(1))
 }
 

@@ -12,7 +12,7 @@ use mill_engine::MemoryTable;
 use mill_local::OsClock;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
-use mill_ports::{Listed, SourceStore as _};
+use mill_ports::{ListEntry, SourceStore as _};
 
 async fn memory() -> HostileSubject {
     HostileSubject { store: crate::backends::memory_store().await, around: Box::new(Vec::new) }
@@ -108,15 +108,15 @@ async fn names_on_disk_that_are_not_utf8_are_refused_by_name_and_never_taken_for
     }
     let store = open(directory.path(), Layout::Spaces);
     let pages: Vec<_> = store.list(&SpaceId::new("space").unwrap(), None).try_collect().await.unwrap();
-    let entries: Vec<Listed> = pages.into_iter().flat_map(|page| page.entries).collect();
+    let entries: Vec<ListEntry> = pages.into_iter().flat_map(|page| page.entries).collect();
     let refused: Vec<&str> = entries
         .iter()
-        .filter_map(|entry| if let Listed::Refused { shown, .. } = entry { Some(&**shown) } else { None })
+        .filter_map(|entry| if let ListEntry::Refused { shown, .. } = entry { Some(&**shown) } else { None })
         .collect();
     assert_eq!(refused.len(), bad.len(), "{refused:?}");
     let distinct: std::collections::BTreeSet<&str> = refused.iter().copied().collect();
     assert_eq!(distinct.len(), bad.len(), "each can be told from the others: {refused:?}");
     assert!(refused.iter().all(|shown| shown.is_ascii() && !shown.chars().any(char::is_control)), "{refused:?}");
-    let items = entries.iter().filter(|entry| matches!(entry, Listed::Item(..))).count();
+    let items = entries.iter().filter(|entry| matches!(entry, ListEntry::Item(..))).count();
     assert_eq!(items, 6);
 }

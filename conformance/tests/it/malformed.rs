@@ -7,24 +7,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mill_engine::{MemoryQueues, MemoryStores, MemoryTable, QueueHabits, SeededChance, SimClock};
-use mill_model::wire::{self, Arrival, WireError};
+use mill_model::wire::{self, ReceiveContext, WireError};
 use mill_model::{
     AccountId, ContentId, Duplicate, Envelope, QueueName, SpaceId, StoreId, Task, TaskId, TaskKind, Timestamp,
 };
 use mill_policy::{AccountPolicy, accounts_list};
-use mill_ports::{Chance, Clock, Outgoing, Registry, TaskQueue as _};
+use mill_ports::{Clock, OutgoingMessage, Registry, Rng, TaskQueue as _};
 use mill_processors::{Deps, DuplicateFactory};
 use mill_records::owners::Owners;
-use mill_records::policies::PolicyBook;
-use mill_records::seals::Seals;
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::SyncProofs;
 use mill_workman::{OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanSettings};
 use proptest::prelude::*;
 
 const QUEUE: QueueName = QueueName::DuplicationLow;
 
-fn arrival() -> Arrival {
+fn arrival() -> ReceiveContext {
     let sent_at = Timestamp::from_millis(1);
-    Arrival { id: TaskId::new(sent_at, [0; 10]), queue: QUEUE, sent_at }
+    ReceiveContext { id: TaskId::new(sent_at, [0; 10]), queue: QUEUE, sent_at }
 }
 
 fn good(item: &str) -> Bytes {
@@ -36,7 +36,7 @@ fn good(item: &str) -> Bytes {
         item: Some(ContentId::new(item).unwrap()),
     };
     let envelope = Envelope::new(arrival().id, QUEUE, arrival().sent_at, task.into_task());
-    wire::seal(&envelope).unwrap()
+    wire::encode(&envelope).unwrap()
 }
 
 fn nested(open: &str, close: &str, depth: usize) -> String {
@@ -120,7 +120,7 @@ fn bodies() -> Vec<Bytes> {
 fn what_cannot_be_opened_says_why_in_words_that_fit_a_line() {
     let mut refused = 0;
     for body in bodies() {
-        if let Err(error) = wire::open(&body, arrival()) {
+        if let Err(error) = wire::decode(&body, arrival()) {
             assert_clear(&error);
             refused += 1;
         }
@@ -185,24 +185,24 @@ proptest! {
 
     #[test]
     fn a_damaged_task_is_opened_or_refused_and_what_is_opened_can_be_sealed_again(body in damaged(kept(&good("a/b")))) {
-        match wire::open(&body, arrival()) {
+        match wire::decode(&body, arrival()) {
             Ok(envelope) => {
-                let sealed = wire::seal(&envelope).unwrap();
-                prop_assert_eq!(wire::open(&sealed, arrival()).unwrap(), envelope);
+                let sealed = wire::encode(&envelope).unwrap();
+                prop_assert_eq!(wire::decode(&sealed, arrival()).unwrap(), envelope);
             }
             Err(error) => assert_clear(&error),
         }
-        if let Err(error) = wire::open_letter(&body) {
+        if let Err(error) = wire::decode_dead_letter(&body) {
             assert_clear(&error);
         }
     }
 
     #[test]
     fn bytes_by_chance_are_opened_or_refused(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-        if let Err(error) = wire::open(&body, arrival()) {
+        if let Err(error) = wire::decode(&body, arrival()) {
             assert_clear(&error);
         }
-        if let Err(error) = wire::open_letter(&body) {
+        if let Err(error) = wire::decode_dead_letter(&body) {
             assert_clear(&error);
         }
     }
@@ -232,27 +232,27 @@ fn policies_without_end_and_policies_of_another_kind_are_judged() {
 struct Shop {
     queues: MemoryQueues,
     clock: Arc<dyn Clock>,
-    chance: Arc<dyn Chance>,
+    chance: Arc<dyn Rng>,
 }
 
 impl Shop {
     fn new() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SimClock::new());
-        let chance: Arc<dyn Chance> = Arc::new(SeededChance::new(1));
+        let chance: Arc<dyn Rng> = Arc::new(SeededChance::new(1));
         Self { queues: MemoryQueues::new(&QueueHabits::tidy(), &clock, &chance), clock, chance }
     }
 
     async fn send(&self, body: Bytes) -> bool {
-        let out = Outgoing { group: account(), body, delay: Duration::ZERO };
+        let out = OutgoingMessage { group: account(), body, delay: Duration::ZERO };
         self.queues.get(QUEUE).send(&[out]).await.unwrap().failed.is_empty()
     }
 
     /// Works until the queue is empty.
     async fn work(&self) {
         let factory = DuplicateFactory::new(Deps {
-            policies: Arc::new(PolicyBook::fixed(Vec::new())),
+            policies: Arc::new(PolicyRepository::fixed(Vec::new())),
             stores: Arc::new(MemoryStores::default()),
-            seals: Seals::new(Arc::new(MemoryTable::new("seals"))),
+            seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
             owners: Owners::new(Arc::new(MemoryTable::new("owners"))),
             clock: self.clock.clone(),
             chance: self.chance.clone(),
@@ -318,7 +318,7 @@ async fn what_cannot_be_opened_is_dead_lettered_as_it_is_and_holds_up_no_other()
     for (number, body) in bodies().into_iter().enumerate() {
         shop.send(good(&format!("between/{number}"))).await;
         // What a queue does not take never comes out of it.
-        if shop.send(body.clone()).await && wire::open(&body, arrival()).is_err() {
+        if shop.send(body.clone()).await && wire::decode(&body, arrival()).is_err() {
             unopenable.push(body);
         }
     }
@@ -326,7 +326,7 @@ async fn what_cannot_be_opened_is_dead_lettered_as_it_is_and_holds_up_no_other()
     shop.work().await;
     let mut given_up: Vec<Bytes> = Vec::new();
     for letter in shop.dead_letters().await {
-        match wire::open_letter(&letter) {
+        match wire::decode_dead_letter(&letter) {
             Ok(letter) => {
                 assert!(!letter.given_up.reason.is_empty());
                 given_up.push(letter.body);
@@ -336,7 +336,7 @@ async fn what_cannot_be_opened_is_dead_lettered_as_it_is_and_holds_up_no_other()
         }
     }
     // Others were opened, and asked for what there is no processor for.
-    given_up.retain(|body| wire::open(body, arrival()).is_err());
+    given_up.retain(|body| wire::decode(body, arrival()).is_err());
     given_up.sort();
     unopenable.sort();
     assert_eq!(given_up.len(), unopenable.len());
@@ -350,9 +350,9 @@ async fn a_task_of_an_unknown_kind_is_dead_lettered_with_all_that_it_holds() {
     task.insert("deep".into(), serde_json::from_str(&nested("[", "]", 100)).unwrap());
     let task = Task { kind: TaskKind::new("tomorrows"), account: account(), detail: task };
     let envelope = Envelope::new(arrival().id, QUEUE, arrival().sent_at, task.clone());
-    shop.send(wire::seal(&envelope).unwrap()).await;
+    shop.send(wire::encode(&envelope).unwrap()).await;
     shop.work().await;
     let letters = shop.dead_letters().await;
-    let letter = wire::open_letter(&letters[0]).unwrap();
-    assert_eq!(wire::open(&letter.body, arrival()).unwrap().task, task);
+    let letter = wire::decode_dead_letter(&letters[0]).unwrap();
+    assert_eq!(wire::decode(&letter.body, arrival()).unwrap().task, task);
 }

@@ -8,15 +8,15 @@ use std::time::Duration;
 use mill_engine::{
     MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueHabits, SeededChance, SimClock, StoreHabits,
 };
-use mill_model::wire::{self, Arrival};
+use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
     AccountId, ContentId, DeleteListId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, Remove,
     SpaceId, StoreAddress, StoreId, Task, TaskId,
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
-    Attempt, Clock, Delivery, Lease, NotedFate, Outcome, Outgoing, Presence, Registry, SourceStore as _, Statistics,
-    TaskQueue as _,
+    Attempt, Clock, Delivery, DeliveryLease, ItemOutcomeNote, OutgoingMessage, Presence, Registry, SourceStore as _,
+    Statistics, TaskOutcome, TaskQueue as _,
 };
 use mill_processors::{DuplicateFactory, RemoveFactory, duplicate, remove};
 use mill_producer::{
@@ -24,8 +24,8 @@ use mill_producer::{
 };
 use mill_records::delete_lists::{DeleteListError, DeleteLists, GrantedBy, HoldReason, ListState};
 use mill_records::owners::{DestinationSpace, Owners};
-use mill_records::policies::PolicyBook;
-use mill_records::seals::{Pair, Seals};
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::{SpacePair, SyncProofs};
 use tokio_util::sync::CancellationToken;
 
 /// More than two rows of a delete list.
@@ -45,9 +45,9 @@ fn at(number: usize) -> ItemAddress {
     ItemAddress { space: space(), id: ContentId::new(format!("{directory}item{number:03}")).unwrap() }
 }
 
-fn pair() -> Pair {
+fn pair() -> SpacePair {
     let (account, space) = (AccountId::new("a").unwrap(), space());
-    Pair { account, source: address("1").store, destination: address("2").store, space }
+    SpacePair { account, source: address("1").store, destination: address("2").store, space }
 }
 
 /// Store 1 is copied to store 2, vanished items included.
@@ -59,11 +59,11 @@ struct Installation {
     destination: MemoryStore,
     stores: Arc<MemoryStores>,
     state: Arc<MemoryTable>,
-    seals: Seals,
+    seals: SyncProofs,
     delete_lists: DeleteLists,
     owners: Owners,
     statistics: Arc<Statistics>,
-    policies: Arc<PolicyBook>,
+    policies: Arc<PolicyRepository>,
 }
 
 impl Installation {
@@ -83,11 +83,11 @@ impl Installation {
             destination: store("2"),
             stores: Arc::default(),
             state: Arc::new(MemoryTable::new("state")),
-            seals: Seals::new(Arc::new(MemoryTable::new("seals"))),
+            seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
             delete_lists: DeleteLists::new(Arc::new(MemoryTable::new("delete-lists"))),
             owners: Owners::new(Arc::new(MemoryTable::new("owners"))),
             statistics: Arc::default(),
-            policies: Arc::new(PolicyBook::fixed(vec![policy])),
+            policies: Arc::new(PolicyRepository::fixed(vec![policy])),
             clock,
             chance,
         };
@@ -181,31 +181,31 @@ impl Installation {
     }
 
     async fn settle(&self, registry: &Registry, delivery: Delivery) {
-        let arrival = Arrival {
+        let arrival = ReceiveContext {
             id: TaskId::new(delivery.sent_at, [0; 10]),
             queue: QueueName::DuplicationLow,
             sent_at: delivery.sent_at,
         };
-        let envelope = wire::open(&delivery.body, arrival).unwrap();
+        let envelope = wire::decode(&delivery.body, arrival).unwrap();
         let attempt = Attempt {
             envelope: envelope.clone(),
             failures_max: 3,
             receive_count: delivery.receive_count,
             cancelled: CancellationToken::new(),
-            lease: Lease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
-            fate: NotedFate::default(),
+            lease: DeliveryLease::until(self.clock.clone(), Monotonic::from_origin(Duration::from_hours(1_000))),
+            fate: ItemOutcomeNote::default(),
         };
         match registry.processor(envelope.task.clone()).unwrap().run(&attempt).await.unwrap() {
-            Outcome::Snooze { delay, task } => self.send(&envelope.after_snooze(task), delay).await,
-            Outcome::Done { follow_ups } => assert_eq!(follow_ups, []),
-            Outcome::Discard { .. } => {}
+            TaskOutcome::Snooze { delay, task } => self.send(&envelope.snoozed(task), delay).await,
+            TaskOutcome::Done { follow_ups } => assert_eq!(follow_ups, []),
+            TaskOutcome::Discard { .. } => {}
         }
         let _ = self.queue.acknowledge(&[delivery.receipt]).await.unwrap();
     }
 
     async fn send(&self, envelope: &Envelope, delay: Duration) {
-        let body = wire::seal(envelope).unwrap();
-        let outgoing = Outgoing { group: envelope.task.account.clone(), body, delay };
+        let body = wire::encode(envelope).unwrap();
+        let outgoing = OutgoingMessage { group: envelope.task.account.clone(), body, delay };
         self.queue.send(&[outgoing]).await.unwrap().into_result().unwrap();
     }
 
@@ -417,7 +417,7 @@ async fn tasks_that_nobody_confirmed_delete_nothing_of_a_space_that_is_gone() {
     let everything = all.destination.contents(&space());
     all.produce().await;
     let list = all.delete_lists.held().await.unwrap()[0].list;
-    let Pair { account, source, destination, space: name } = pair();
+    let SpacePair { account, source, destination, space: name } = pair();
     for item in (0..ITEMS).map(|number| Some(at(number).id)).chain([None]) {
         let (account, source, destination) = (account.clone(), source.clone(), destination.clone());
         let task = Duplicate { account, source, destination, space: name.clone(), item }.into_task();

@@ -2,7 +2,7 @@
 
 use mill_conformance::sim::campaign::{self, Campaign};
 use mill_conformance::sim::fault::Fault;
-use mill_ports::planted::Planted;
+use mill_ports::planted::PlantedBug;
 
 const QUIET: Campaign = Campaign { from: 0, seeds: 60, threads: 2, planted: None, stops: false };
 
@@ -25,17 +25,17 @@ fn a_seed_has_one_trace() {
 #[test]
 fn bugs_on_purpose_are_found() {
     for bug in [
-        Planted::LetterAfterAcknowledge,
-        Planted::AcknowledgeBeforeWrite,
-        Planted::HistoryReset,
-        Planted::SnoozeCountsAsFailure,
-        Planted::UngrantedListDeletes,
-        Planted::PropertiesForgotten,
-        Planted::SizeAloneCompared,
-        Planted::StateLeaseIgnored,
-        Planted::StaleSealBelieved,
-        Planted::UnprovenCalledInSync,
-        Planted::WriteNotAtomic,
+        PlantedBug::LetterAfterAcknowledge,
+        PlantedBug::AcknowledgeBeforeWrite,
+        PlantedBug::HistoryReset,
+        PlantedBug::SnoozeCountsAsFailure,
+        PlantedBug::UngrantedListDeletes,
+        PlantedBug::PropertiesForgotten,
+        PlantedBug::SizeAloneCompared,
+        PlantedBug::StateLeaseIgnored,
+        PlantedBug::StaleSealBelieved,
+        PlantedBug::UnprovenCalledInSync,
+        PlantedBug::WriteNotAtomic,
     ] {
         let tally = Campaign { seeds: 200, planted: Some(bug), stops: true, ..QUIET }.run(&|_| {});
         assert!(!tally.violations.is_empty(), "{}", bug.as_str());

@@ -15,7 +15,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as ProvideFuture;
-use mill_model::{NoAddress, ServiceAddress};
+use mill_model::{AddressError, ServiceAddress};
 
 use crate::requests::{Counting, Requests};
 use crate::service::{S3Service, endpoint};
@@ -144,15 +144,15 @@ pub struct Connection {
 /// An address that no connection is opened to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the address of the service {service} cannot be used: {why}{}", match why {
-    NoAddress::Credentials => "; give credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, by a profile, or by \
+    AddressError::Credentials => "; give credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, by a profile, or by \
                                `credentials` of the store",
-    NoAddress::Form => "",
+    AddressError::Form => "",
 })]
 pub struct BadAddress {
     /// The service.
     pub service: &'static str,
     /// Why.
-    pub why: NoAddress,
+    pub why: AddressError,
 }
 
 impl Connection {

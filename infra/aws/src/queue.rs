@@ -22,8 +22,8 @@ use aws_sdk_sqs::types::{
 };
 use mill_model::{Monotonic, QueueName, Timestamp};
 use mill_ports::{
-    BatchReport, BoxError, Clock, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind,
-    QueueLimits, Receipt, TaskQueue,
+    BatchReport, BoxError, Clock, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError,
+    QueueErrorKind, QueueLimits, Receipt, TaskQueue,
 };
 use tokio::sync::OnceCell;
 
@@ -178,14 +178,14 @@ impl TaskQueue for SqsQueue {
         }
     }
 
-    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+    async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
         self.fits("send", out.len())?;
         self.send_all(out).await
     }
 
     async fn receive_but(
         &self,
-        _: &PassedOver,
+        _: &ExcludedAccounts,
         max: NonZeroU32,
         visibility: Duration,
         wait: Duration,
@@ -218,7 +218,7 @@ impl TaskQueue for SqsQueue {
         Ok(messages.filter_map(|message| self.delivery(message, asked, deadline)).collect())
     }
 
-    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {
         self.fits("extend", receipts.len())?;
         let asked = self.clock.monotonic();
         let until = asked.plus(visibility);
@@ -291,7 +291,7 @@ impl TaskQueue for SqsQueue {
         Ok(report)
     }
 
-    async fn depth(&self) -> Result<Depth, QueueError> {
+    async fn depth(&self) -> Result<QueueDepth, QueueError> {
         use QueueAttributeName::{
             ApproximateNumberOfMessages as Visible, ApproximateNumberOfMessagesDelayed as Delayed,
             ApproximateNumberOfMessagesNotVisible as InFlight,
@@ -307,7 +307,12 @@ impl TaskQueue for SqsQueue {
             })
         };
         // The service tells the oldest age as a metric alone, minutes late: it is said to be unknown.
-        Ok(Depth { visible: count(Visible)?, in_flight: count(InFlight)?, delayed: count(Delayed)?, oldest: None })
+        Ok(QueueDepth {
+            visible: count(Visible)?,
+            in_flight: count(InFlight)?,
+            delayed: count(Delayed)?,
+            oldest_age: None,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use aws_config::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
-use mill_model::{NoAddress, ServiceAddress};
+use mill_model::{AddressError, ServiceAddress};
 
 /// A service that speaks S3.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,7 +23,7 @@ impl S3Service {
     ///
     /// # Errors
     /// The text is no address.
-    pub fn at(endpoint: Option<&str>, region: Option<&str>) -> Result<Self, NoAddress> {
+    pub fn at(endpoint: Option<&str>, region: Option<&str>) -> Result<Self, AddressError> {
         let Some(endpoint) = endpoint else {
             return Ok(Self::Amazon { partition: partition_of(region.unwrap_or_default()) });
         };

@@ -35,8 +35,8 @@ use aws_sdk_s3::config::retry::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place,
-    Presence, Reading, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
+    Body, ByteRange, Capabilities, Clock, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing,
+    OpenItem, Place, Precondition, Presence, PutRequest, PutResult, SourceStore, SpaceFacts, SpaceList, StoreError,
 };
 use tokio::sync::Semaphore;
 
@@ -228,7 +228,7 @@ impl SourceStore for S3Store {
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
         let found = self.0.look("looking", item).await?;
-        Ok(found.here().map_or(Presence::Absent, |found| Presence::Here(found.facts)))
+        Ok(found.present().map_or(Presence::Absent, |found| Presence::Present(found.facts)))
     }
 
     async fn open(
@@ -236,7 +236,7 @@ impl SourceStore for S3Store {
         item: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         reading::open(&self.0, item, range, if_version).await
     }
 
@@ -248,7 +248,7 @@ impl SourceStore for S3Store {
         listing::list(self.0.clone(), space.clone(), after)
     }
 
-    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+    fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
         taking::origin(&self.0, item, facts)
     }
 }
@@ -259,18 +259,24 @@ impl DestinationStore for S3Store {
         self.0.make_space(space).await
     }
 
-    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+    async fn put(
+        &self,
+        item: &ItemAddress,
+        content: &PutRequest,
+        when: &Precondition,
+        body: Body,
+    ) -> Result<PutResult, StoreError> {
         writing::put(&self.0, item, content, when, body).await
     }
 
-    async fn take(
+    async fn server_side_copy(
         &self,
         item: &ItemAddress,
-        content: &Content,
-        when: &When,
-        origin: &Origin,
-        going: Going<'_>,
-    ) -> Result<Option<Written>, StoreError> {
+        content: &PutRequest,
+        when: &Precondition,
+        origin: &CopySource,
+        going: CopyProgress<'_>,
+    ) -> Result<Option<PutResult>, StoreError> {
         taking::take(&self.0, (item, content, when), origin, going).await
     }
 
@@ -278,8 +284,8 @@ impl DestinationStore for S3Store {
         &self,
         item: &ItemAddress,
         properties: &Properties,
-        when: &When,
-    ) -> Result<Written, StoreError> {
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
         writing::put_properties(&self.0, item, properties, when).await
     }
 }
@@ -290,7 +296,7 @@ impl DeletableStore for S3Store {
         self.0.remove_space(space).await
     }
 
-    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+    async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         writing::delete(&self.0, item, when).await
     }
 }

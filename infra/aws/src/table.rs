@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use bytes::Bytes;
 use mill_ports::{
-    Chance, Clock, KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind,
+    Clock, KeyRange, Rng, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind,
 };
 
 use crate::answer::CompleteAnswers;
@@ -38,20 +38,14 @@ pub struct DynamoTable {
     book: Arc<str>,
     table: Arc<str>,
     clock: Arc<dyn Clock>,
-    chance: Arc<dyn Chance>,
+    chance: Arc<dyn Rng>,
 }
 
 type Item = HashMap<String, AttributeValue>;
 
 impl DynamoTable {
     /// The book `book`, kept in the table `table` of the service.
-    pub fn new(
-        connection: &Connection,
-        book: &str,
-        table: &str,
-        clock: Arc<dyn Clock>,
-        chance: Arc<dyn Chance>,
-    ) -> Self {
+    pub fn new(connection: &Connection, book: &str, table: &str, clock: Arc<dyn Clock>, chance: Arc<dyn Rng>) -> Self {
         let config = aws_sdk_dynamodb::config::Builder::from(&connection.config)
             .interceptor(connection.counting())
             .interceptor(CompleteAnswers);
@@ -139,14 +133,14 @@ impl Table for DynamoTable {
         }
     }
 
-    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
         self.fits("put", key, &value)?;
         let mark = self.draw();
         let put = self.client.put_item().table_name(&*self.table).set_item(Some(item(key, value, &mark)));
         let put = match when {
-            RowWhen::Always => put,
-            RowWhen::Absent => told(put.condition_expression(format!("attribute_not_exists({MARK})"))),
-            RowWhen::VersionIs(version) => told(
+            RowPrecondition::Always => put,
+            RowPrecondition::Absent => told(put.condition_expression(format!("attribute_not_exists({MARK})"))),
+            RowPrecondition::VersionIs(version) => told(
                 put.condition_expression(format!("{MARK} = :mark"))
                     .expression_attribute_values(":mark", AttributeValue::S(version.0.into())),
             ),
@@ -159,9 +153,9 @@ impl Table for DynamoTable {
         self.write_many(rows).await
     }
 
-    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+    async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
         let delete = self.client.delete_item().table_name(&*self.table).set_key(Some(keys(key)));
-        let by_version = matches!(when, RowWhen::VersionIs(_));
+        let by_version = matches!(when, RowPrecondition::VersionIs(_));
         let tries = Tries::default();
         let done = conditional(delete, when).customize().interceptor(tries.clone()).send().await;
         let Err(refusal) = done else { return Ok(()) };
@@ -262,11 +256,11 @@ fn told(put: PutItemFluentBuilder) -> PutItemFluentBuilder {
     put.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
 }
 
-fn conditional(delete: DeleteItemFluentBuilder, when: RowWhen) -> DeleteItemFluentBuilder {
+fn conditional(delete: DeleteItemFluentBuilder, when: RowPrecondition) -> DeleteItemFluentBuilder {
     match when {
-        RowWhen::Always => delete,
-        RowWhen::Absent => delete.condition_expression(format!("attribute_not_exists({MARK})")),
-        RowWhen::VersionIs(version) => delete
+        RowPrecondition::Always => delete,
+        RowPrecondition::Absent => delete.condition_expression(format!("attribute_not_exists({MARK})")),
+        RowPrecondition::VersionIs(version) => delete
             .condition_expression(format!("{MARK} = :mark"))
             .expression_attribute_values(":mark", AttributeValue::S(version.0.into()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld),

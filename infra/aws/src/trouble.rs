@@ -6,8 +6,8 @@ use std::time::Duration;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use mill_model::ids::shown;
-use mill_ports::chain;
+use mill_model::ids::escape_for_display;
+use mill_ports::error_chain;
 
 use crate::answer::Malformed;
 use crate::heads;
@@ -165,7 +165,7 @@ fn nameless(answer: &HttpResponse) -> String {
     match (sort.as_str(), header("content-length")) {
         (_, "0") => "an empty answer without a code".to_owned(),
         ("" | "application/xml" | "text/xml", _) => "an answer without a code".to_owned(),
-        (sort, _) => format!("an answer of type `{}` without a code", shown(sort)),
+        (sort, _) => format!("an answer of type `{}` without a code", escape_for_display(sort)),
     }
 }
 
@@ -174,7 +174,7 @@ fn sends_on(answer: &HttpResponse) -> Option<String> {
     let to: hyper::Uri = answer.headers().get("location")?.parse().ok()?;
     let (scheme, host) = (to.scheme_str()?, to.host()?);
     let port = to.port_u16().map_or_else(String::new, |port| format!(":{port}"));
-    Some(format!("{scheme}://{}{port}", shown(host)))
+    Some(format!("{scheme}://{}{port}", escape_for_display(host)))
 }
 
 fn bears_page(answer: &HttpResponse) -> bool {
@@ -224,7 +224,7 @@ impl Trouble {
                     Some(message) => words.extend([": ", message]),
                     // Why the library took it for no answer.
                     None if told.code().is_none() && status < 300 && !bears_page(raw) => {
-                        words.extend([": ", &chain(told)]);
+                        words.extend([": ", &error_chain(told)]);
                     }
                     None => {}
                 }
@@ -261,24 +261,24 @@ impl Trouble {
                     Cause::Answer => Cause::Nonsense,
                     cause => cause,
                 };
-                let words = if page { A_PAGE.to_owned() } else { chain(&error) };
+                let words = if page { A_PAGE.to_owned() } else { error_chain(&error) };
                 let words = format!("{words} (HTTP {status})");
                 Self { status: Some(status), ..Self::plain(cause, words) }
             }
             // It came, and cannot be read: that says nothing of the next, unless another protocol is spoken there.
             SdkError::DispatchFailure(_) if heads::unreadable(&error) => {
                 let cause = wrong_address(&error).map_or(Cause::Nonsense, Cause::WrongAddress);
-                Self::plain(cause, chain(&error))
+                Self::plain(cause, error_chain(&error))
             }
             // The library gives missing credentials as a failure of no sort at all.
             SdkError::DispatchFailure(ref failure) if failure.is_other() && failure.as_other().is_none() => {
-                Self::plain(Cause::Credentials, chain(&error))
+                Self::plain(Cause::Credentials, error_chain(&error))
             }
             SdkError::DispatchFailure(_) if let Some(why) = wrong_address(&error) => {
-                Self::plain(Cause::WrongAddress(why), chain(&error))
+                Self::plain(Cause::WrongAddress(why), error_chain(&error))
             }
             SdkError::DispatchFailure(_) => {
-                let words = chain(&error);
+                let words = error_chain(&error);
                 // The library tells in words alone what a proxy said that was asked for a way through.
                 if words.contains("tunnel error: proxy authorization required") {
                     return Self::plain(Cause::Barred(WANTS_LOGIN), format!("{words} (HTTP 407)"));
@@ -289,7 +289,7 @@ impl Trouble {
                 }
                 Self::plain(Cause::Unreachable, words)
             }
-            error => Self::plain(Cause::Nonsense, chain(&error)),
+            error => Self::plain(Cause::Nonsense, error_chain(&error)),
         }
     }
 

@@ -12,9 +12,9 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use mill_model::{AccountId, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, OpenWrite, Origin,
-    Place, Presence, Reading, Respelling, SourceStore, SpaceFacts, SpaceList, Statistics, StoreError, StoreErrorKind,
-    Stores, When, WriteProgress, Written,
+    Body, ByteRange, Capabilities, Clock, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing,
+    OpenItem, PendingWrite, Place, Precondition, Presence, PutRequest, PutResult, Respelling, SourceStore, SpaceFacts,
+    SpaceList, Statistics, StoreError, StoreErrorKind, Stores, WriteProgress,
 };
 
 /// The stores of a process, with what they are asked noted in its [`Statistics`].
@@ -92,10 +92,10 @@ impl<S: ?Sized> AskedStore<S> {
     }
 
     /// What was opened, each piece of it a question.
-    fn noted(&self, opened: Presence<Reading>) -> Presence<Reading> {
-        let note = |Reading { facts, body }| Reading { facts, body: self.note.clone().each(body) };
+    fn noted(&self, opened: Presence<OpenItem>) -> Presence<OpenItem> {
+        let note = |OpenItem { facts, body }| OpenItem { facts, body: self.note.clone().each(body) };
         match opened {
-            Presence::Here(reading) => Presence::Here(note(reading)),
+            Presence::Present(reading) => Presence::Present(note(reading)),
             Presence::Absent => Presence::Absent,
         }
     }
@@ -111,7 +111,7 @@ struct Note {
 impl Note {
     /// What the store answers, noted as a question until it does.
     async fn of<T>(&self, asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let question = self.statistics.ask(&self.address);
+        let question = self.statistics.begin_call(&self.address);
         let answer = asked.await;
         // That nobody answered is no answer.
         if !answer.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Unreachable) {
@@ -133,12 +133,12 @@ impl Note {
     }
 
     /// Notes that the store is asked to write something.
-    fn write(&self) -> OpenWrite {
-        self.statistics.write(&self.address, self.clock.monotonic())
+    fn write(&self) -> PendingWrite {
+        self.statistics.begin_write(&self.address, self.clock.monotonic())
     }
 
     /// The body of a write, which waits for its source while a piece is fetched, and not for the store.
-    fn fed(&self, write: &OpenWrite, body: Body) -> Body {
+    fn fed(&self, write: &PendingWrite, body: Body) -> Body {
         let next = |(mut body, progress, clock): (Body, WriteProgress, Arc<dyn Clock>)| async move {
             progress.rests();
             let piece = body.next().await;
@@ -177,7 +177,7 @@ impl<S: SourceStore + ?Sized> SourceStore for AskedStore<S> {
         item: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         let opened = self.note.of(self.store.open(item, range, if_version)).await?;
         Ok(self.noted(opened))
     }
@@ -186,7 +186,7 @@ impl<S: SourceStore + ?Sized> SourceStore for AskedStore<S> {
         &self,
         item: &ItemAddress,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         let opened = self.note.of(self.store.open_uncached(item, if_version)).await?;
         Ok(self.noted(opened))
     }
@@ -203,8 +203,8 @@ impl<S: SourceStore + ?Sized> SourceStore for AskedStore<S> {
         self.note.of(self.store.folds_names(space)).await
     }
 
-    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
-        self.store.origin(item, facts)
+    fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
+        self.store.copy_source(item, facts)
     }
 }
 
@@ -216,34 +216,40 @@ impl<S: DestinationStore + ?Sized> DestinationStore for AskedStore<S> {
         self.store.create_space(space).await
     }
 
-    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+    async fn put(
+        &self,
+        item: &ItemAddress,
+        content: &PutRequest,
+        when: &Precondition,
+        body: Body,
+    ) -> Result<PutResult, StoreError> {
         let write = self.note.write();
         self.store.put(item, content, when, self.note.fed(&write, body)).await
     }
 
-    async fn take(
+    async fn server_side_copy(
         &self,
         item: &ItemAddress,
-        content: &Content,
-        when: &When,
-        origin: &Origin,
-        going: Going<'_>,
-    ) -> Result<Option<Written>, StoreError> {
+        content: &PutRequest,
+        when: &Precondition,
+        origin: &CopySource,
+        going: CopyProgress<'_>,
+    ) -> Result<Option<PutResult>, StoreError> {
         let write = self.note.write();
         let progress = write.progress();
         let moving = |bytes| {
             progress.moved(self.note.clock.monotonic());
             going(bytes)
         };
-        self.store.take(item, content, when, origin, &moving).await
+        self.store.server_side_copy(item, content, when, origin, &moving).await
     }
 
     async fn put_properties(
         &self,
         item: &ItemAddress,
         properties: &Properties,
-        when: &When,
-    ) -> Result<Written, StoreError> {
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
         let _write = self.note.write();
         self.store.put_properties(item, properties, when).await
     }
@@ -253,9 +259,9 @@ impl<S: DestinationStore + ?Sized> DestinationStore for AskedStore<S> {
         self.store.respell(space, respelling).await
     }
 
-    async fn tidy(&self) {
+    async fn remove_stale_uploads(&self) {
         let _write = self.note.write();
-        self.store.tidy().await;
+        self.store.remove_stale_uploads().await;
     }
 }
 
@@ -267,7 +273,7 @@ impl<S: DeletableStore + ?Sized> DeletableStore for AskedStore<S> {
         self.store.remove_empty_space(space).await
     }
 
-    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+    async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         let _write = self.note.write();
         self.store.delete(item, when).await
     }

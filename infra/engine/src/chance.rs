@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use mill_ports::Chance;
+use mill_ports::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
@@ -19,19 +19,19 @@ impl SeededChance {
     }
 }
 
-impl Chance for SeededChance {
+impl Rng for SeededChance {
     fn next_u64(&self) -> u64 {
         lock(&self.0).next_u64()
     }
 }
 
 /// A number below `bound` (0 when the bound is 0).
-pub(crate) fn below(chance: &dyn Chance, bound: u64) -> u64 {
+pub(crate) fn below(chance: &dyn Rng, bound: u64) -> u64 {
     if bound == 0 { 0 } else { chance.next_u64() % bound }
 }
 
 /// Whether something happens that happens `per_mille` times in a thousand.
-pub(crate) fn happens(chance: &dyn Chance, per_mille: u32) -> bool {
+pub(crate) fn happens(chance: &dyn Rng, per_mille: u32) -> bool {
     per_mille > 0 && below(chance, 1000) < u64::from(per_mille)
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mill_model::StoreAddress;
-use mill_ports::{Chance, Clock};
+use mill_ports::{Clock, Rng};
 
 use crate::chance::{below, happens};
 use crate::lock;
@@ -125,7 +125,7 @@ pub struct FaultRates {
 #[derive(Debug)]
 pub struct FaultPlan {
     clock: Arc<dyn Clock>,
-    chance: Arc<dyn Chance>,
+    chance: Arc<dyn Rng>,
     state: Mutex<State>,
 }
 
@@ -140,7 +140,7 @@ struct State {
 
 impl FaultPlan {
     /// A plan by which nothing goes wrong yet.
-    pub fn new(clock: Arc<dyn Clock>, chance: Arc<dyn Chance>) -> Arc<Self> {
+    pub fn new(clock: Arc<dyn Clock>, chance: Arc<dyn Rng>) -> Arc<Self> {
         Arc::new(Self { clock, chance, state: Mutex::default() })
     }
 

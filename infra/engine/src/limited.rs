@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
+    Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing, OpenItem,
+    Place, Precondition, Presence, PutRequest, PutResult, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError,
 };
 use tokio::sync::Semaphore;
 
@@ -34,17 +34,17 @@ impl<S: ?Sized> Limited<S> {
 
     async fn opened(
         &self,
-        call: impl Future<Output = Result<Presence<Reading>, StoreError>>,
-    ) -> Result<Presence<Reading>, StoreError> {
+        call: impl Future<Output = Result<Presence<OpenItem>, StoreError>>,
+    ) -> Result<Presence<OpenItem>, StoreError> {
         // Nobody closes the semaphore, so there is always a permit in the end.
         let permit = self.reads.clone().acquire_owned().await.ok();
         Ok(match call.await? {
             Presence::Absent => Presence::Absent,
-            Presence::Here(Reading { facts, body }) => {
+            Presence::Present(OpenItem { facts, body }) => {
                 let held = stream::unfold((body, permit), |(mut body, permit)| async move {
                     body.next().await.map(|piece| (piece, (body, permit)))
                 });
-                Presence::Here(Reading { facts, body: held.boxed() })
+                Presence::Present(OpenItem { facts, body: held.boxed() })
             }
         })
     }
@@ -80,7 +80,7 @@ impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
         item: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.opened(self.inner.open(item, range, if_version)).await
     }
 
@@ -88,7 +88,7 @@ impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
         &self,
         item: &ItemAddress,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.opened(self.inner.open_uncached(item, if_version)).await
     }
 
@@ -104,8 +104,8 @@ impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
         self.inner.list(space, after)
     }
 
-    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
-        self.inner.origin(item, facts)
+    fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
+        self.inner.copy_source(item, facts)
     }
 }
 
@@ -116,29 +116,35 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
         self.inner.create_space(space).await
     }
 
-    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+    async fn put(
+        &self,
+        item: &ItemAddress,
+        content: &PutRequest,
+        when: &Precondition,
+        body: Body,
+    ) -> Result<PutResult, StoreError> {
         let _permit = self.writes.acquire().await.ok();
         self.inner.put(item, content, when, body).await
     }
 
-    async fn take(
+    async fn server_side_copy(
         &self,
         item: &ItemAddress,
-        content: &Content,
-        when: &When,
-        origin: &Origin,
-        going: Going<'_>,
-    ) -> Result<Option<Written>, StoreError> {
+        content: &PutRequest,
+        when: &Precondition,
+        origin: &CopySource,
+        going: CopyProgress<'_>,
+    ) -> Result<Option<PutResult>, StoreError> {
         let _permit = self.writes.acquire().await.ok();
-        self.inner.take(item, content, when, origin, going).await
+        self.inner.server_side_copy(item, content, when, origin, going).await
     }
 
     async fn put_properties(
         &self,
         item: &ItemAddress,
         properties: &Properties,
-        when: &When,
-    ) -> Result<Written, StoreError> {
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
         self.inner.put_properties(item, properties, when).await
     }
 
@@ -146,8 +152,8 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
         self.inner.respell(space, respelling).await
     }
 
-    async fn tidy(&self) {
-        self.inner.tidy().await;
+    async fn remove_stale_uploads(&self) {
+        self.inner.remove_stale_uploads().await;
     }
 }
 
@@ -158,7 +164,7 @@ impl<S: DeletableStore + ?Sized> DeletableStore for Limited<S> {
         self.inner.remove_empty_space(space).await
     }
 
-    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+    async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         self.inner.delete(item, when).await
     }
 }

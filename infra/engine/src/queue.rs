@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, Chance, Clock, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind,
-    QueueLimits, Receipt, TaskQueue,
+    BatchReport, Clock, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError,
+    QueueErrorKind, QueueLimits, Receipt, Rng, TaskQueue,
 };
 use tokio::sync::Notify;
 
@@ -85,7 +85,7 @@ pub struct MemoryQueue {
     name: QueueName,
     habits: QueueHabits,
     clock: Arc<dyn Clock>,
-    chance: Arc<dyn Chance>,
+    chance: Arc<dyn Rng>,
     dead_letters: Option<Arc<MemoryQueue>>,
     bodies: Mutex<Bodies>,
     more: Notify,
@@ -100,7 +100,7 @@ impl MemoryQueue {
         name: QueueName,
         habits: QueueHabits,
         clock: Arc<dyn Clock>,
-        chance: Arc<dyn Chance>,
+        chance: Arc<dyn Rng>,
         dead_letters: Option<Arc<MemoryQueue>>,
     ) -> Self {
         Self { name, habits, clock, chance, dead_letters, bodies: Mutex::default(), more: Notify::new() }
@@ -228,7 +228,7 @@ impl TaskQueue for MemoryQueue {
         }
     }
 
-    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+    async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
         self.check_batch("send", out.len())?;
         let (now, sent_at) = (self.clock.monotonic(), self.clock.now());
         let mut report = BatchReport::default();
@@ -252,7 +252,7 @@ impl TaskQueue for MemoryQueue {
 
     async fn receive_but(
         &self,
-        passed_over: &PassedOver,
+        passed_over: &ExcludedAccounts,
         max: NonZeroU32,
         visibility: Duration,
         wait: Duration,
@@ -281,7 +281,7 @@ impl TaskQueue for MemoryQueue {
         }
     }
 
-    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {
         self.check_batch("extend", receipts.len())?;
         let now = self.clock.monotonic();
         let mut bodies = lock(&self.bodies);
@@ -317,14 +317,14 @@ impl TaskQueue for MemoryQueue {
         self.each("acknowledge", receipts, Bodies::remove)
     }
 
-    async fn depth(&self) -> Result<Depth, QueueError> {
+    async fn depth(&self) -> Result<QueueDepth, QueueError> {
         let mut bodies = lock(&self.bodies);
         bodies.wake(self.clock.monotonic());
-        Ok(Depth {
+        Ok(QueueDepth {
             visible: self.guess(bodies.visible() as u64),
             in_flight: self.guess(bodies.in_flight() as u64),
             delayed: self.guess(bodies.delayed() as u64),
-            oldest: bodies.oldest().map(|sent_at| self.clock.now().since(sent_at)),
+            oldest_age: bodies.oldest().map(|sent_at| self.clock.now().since(sent_at)),
         })
     }
 
@@ -340,7 +340,7 @@ pub struct MemoryQueues(BTreeMap<QueueName, Arc<MemoryQueue>>);
 
 impl MemoryQueues {
     /// Seven empty queues.
-    pub fn new(habits: &QueueHabits, clock: &Arc<dyn Clock>, chance: &Arc<dyn Chance>) -> Self {
+    pub fn new(habits: &QueueHabits, clock: &Arc<dyn Clock>, chance: &Arc<dyn Rng>) -> Self {
         let queue =
             |name, redrive| Arc::new(MemoryQueue::new(name, habits.clone(), clock.clone(), chance.clone(), redrive));
         let dead_letters = queue(QueueName::DeadLetter, None);

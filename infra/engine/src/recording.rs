@@ -72,7 +72,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use mill_ports::{RowKey, RowWhen, Table as _};
+    use mill_ports::{RowKey, RowPrecondition, Table as _};
 
     use super::*;
     use crate::MemoryTable;
@@ -82,7 +82,7 @@ mod tests {
         let table = Recording::new(Arc::new(MemoryTable::new("book")));
         let row = |sort| (RowKey::new("p", sort), Bytes::new());
         table.put_many(&[row("a"), row("b"), row("c")]).await.unwrap();
-        table.put(&row("a").0, Bytes::new(), RowWhen::Always).await.unwrap();
+        table.put(&row("a").0, Bytes::new(), RowPrecondition::Always).await.unwrap();
         table.query("p", &mill_ports::KeyRange::default(), 2).await.unwrap();
         assert_eq!(table.calls(Op::PutRows), Calls { calls: 1, entries: 3 });
         assert_eq!(table.calls(Op::PutRow), Calls { calls: 1, entries: 1 });

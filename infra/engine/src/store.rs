@@ -17,9 +17,9 @@ use mill_model::{
     AccountId, Algorithm, ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, StoreId, Version,
 };
 use mill_ports::{
-    Body, ByteRange, Capabilities, Clock, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place,
-    Planted, Presence, Reading, Refusal, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind,
-    Stores, When, Written, planted,
+    Body, ByteRange, Capabilities, Clock, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing,
+    OpenItem, Place, PlantedBug, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling, SourceStore,
+    SpaceFacts, SpaceList, StoreError, StoreErrorKind, Stores, planted,
 };
 
 use crate::lock;
@@ -109,12 +109,12 @@ impl MemoryStore {
     }
 
     /// Puts something beside the spaces that can be in none.
-    pub fn plant_beside(&self, shown: &str, reason: Refusal) {
+    pub fn plant_beside(&self, shown: &str, reason: RefusalReason) {
         lock(&self.0.spaces).beside.add(|| shown.to_owned(), reason);
     }
 
     /// Puts something there that is listed as refused, past the port.
-    pub fn plant_refused(&self, item: &ItemAddress, reason: Refusal) {
+    pub fn plant_refused(&self, item: &ItemAddress, reason: RefusalReason) {
         let mut spaces = lock(&self.0.spaces);
         spaces.create(&item.space);
         spaces.insert_refused(item, reason);
@@ -182,7 +182,7 @@ impl MemoryStore {
 
     /// What a write that failed would leave behind, were it so planted.
     fn leave_behind(&self, item: &ItemAddress) {
-        if planted(Planted::TemporaryFileLeft)
+        if planted(PlantedBug::TemporaryFileLeft)
             && let Ok(id) = ContentId::new(format!("{}.part", item.id.as_str()))
         {
             self.plant(&ItemAddress { space: item.space.clone(), id }, Bytes::new(), Properties::default());
@@ -227,25 +227,25 @@ impl Inner {
         op: &'static str,
         spaces: &'a Spaces,
         item: &ItemAddress,
-        when: &When,
+        when: &Precondition,
     ) -> Result<Option<&'a Item>, StoreError> {
         if self.habits.unholdable.is_some_and(|unholdable| unholdable(&item.id)) {
-            let refusal = Refusal::Unholdable("as its habits say".into());
+            let refusal = RefusalReason::UnrepresentableId("as its habits say".into());
             return Err(self.error(op, item, StoreErrorKind::Refused(refusal)));
         }
         self.name_must_be_own(op, spaces, item)?;
         let found = self.find(op, spaces, item)?;
         let holds = match (when, found) {
-            (When::Always, _) | (When::Absent, None) => true,
-            (When::Absent, Some(_)) | (When::VersionIs(_), None) => false,
-            (When::VersionIs(version), Some(found)) => found.token() == version.token(),
+            (Precondition::Always, _) | (Precondition::Absent, None) => true,
+            (Precondition::Absent, Some(_)) | (Precondition::VersionIs(_), None) => false,
+            (Precondition::VersionIs(version), Some(found)) => found.token() == version.token(),
         };
         if holds { Ok(found) } else { Err(self.error(op, item, StoreErrorKind::Precondition)) }
     }
 
-    fn written(&self, item: &Item) -> Written {
+    fn written(&self, item: &Item) -> PutResult {
         let facts = self.facts(item);
-        Written { version: facts.version, checksums: facts.checksums, at: facts.modified }
+        PutResult { version: facts.version, checksums: facts.checksums, at: facts.modified }
     }
 }
 
@@ -269,14 +269,14 @@ impl SourceStore for MemoryStore {
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
         let spaces = lock(&self.0.spaces);
         Ok(spaces.space(space).map_or(Presence::Absent, |space| {
-            Presence::Here(SpaceFacts { identity: format!("memory-{}", space.number) })
+            Presence::Present(SpaceFacts { identity: format!("memory-{}", space.number) })
         }))
     }
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
         let spaces = lock(&self.0.spaces);
         let found = self.0.find("head", &spaces, &self.0.met(&spaces, item))?;
-        Ok(found.map_or(Presence::Absent, |found| Presence::Here(self.0.facts(found))))
+        Ok(found.map_or(Presence::Absent, |found| Presence::Present(self.0.facts(found))))
     }
 
     async fn open(
@@ -284,7 +284,7 @@ impl SourceStore for MemoryStore {
         item: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         let spaces = lock(&self.0.spaces);
         let item = &self.0.met(&spaces, item);
         let Some(found) = self.0.find("open", &spaces, item)? else {
@@ -301,7 +301,7 @@ impl SourceStore for MemoryStore {
             bytes: reading::stretch(&found.bytes, range),
             damaged: found.bytes.len() as u64 != facts.size,
         });
-        Ok(Presence::Here(Reading { facts, body }))
+        Ok(Presence::Present(OpenItem { facts, body }))
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
@@ -316,10 +316,10 @@ impl SourceStore for MemoryStore {
         reading::listing(self.clone(), space.clone(), after)
     }
 
-    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+    fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
         let kept = self.0.habits.service.is_some() && !facts.checksums.is_empty();
         let token = facts.version.token().to_owned();
-        kept.then(|| Origin::new(InMemory { store: self.clone(), item: item.clone(), token }))
+        kept.then(|| CopySource::new(InMemory { store: self.clone(), item: item.clone(), token }))
     }
 }
 
@@ -341,10 +341,10 @@ impl DestinationStore for MemoryStore {
     async fn put(
         &self,
         item: &ItemAddress,
-        content: &Content,
-        when: &When,
+        content: &PutRequest,
+        when: &Precondition,
         mut body: Body,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<PutResult, StoreError> {
         self.count_write();
         let item = &self.met(item);
         // A write that cannot succeed should not cost its body.
@@ -352,7 +352,7 @@ impl DestinationStore for MemoryStore {
         let mut bytes = BytesMut::new();
         while let Some(piece) = body.next().await {
             bytes.extend_from_slice(&piece.inspect_err(|_| self.leave_behind(item))?);
-            if planted(Planted::WriteNotAtomic) {
+            if planted(PlantedBug::WriteNotAtomic) {
                 self.plant(item, bytes.clone(), content.properties.clone());
             }
             if bytes.len() as u64 > content.size {
@@ -368,14 +368,14 @@ impl DestinationStore for MemoryStore {
         Ok(self.0.written(&spaces.insert(item, made)))
     }
 
-    async fn take(
+    async fn server_side_copy(
         &self,
         item: &ItemAddress,
-        content: &Content,
-        when: &When,
-        origin: &Origin,
-        going: Going<'_>,
-    ) -> Result<Option<Written>, StoreError> {
+        content: &PutRequest,
+        when: &Precondition,
+        origin: &CopySource,
+        going: CopyProgress<'_>,
+    ) -> Result<Option<PutResult>, StoreError> {
         let item = &self.met(item);
         let habits = &self.0.habits;
         let ours = |from: &&InMemory| habits.service.is_some() && from.store.0.habits.service == habits.service;
@@ -401,8 +401,8 @@ impl DestinationStore for MemoryStore {
         &self,
         item: &ItemAddress,
         properties: &Properties,
-        when: &When,
-    ) -> Result<Written, StoreError> {
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
         self.count_write();
         let mut spaces = lock(&self.0.spaces);
         let item = &self.0.met(&spaces, item);
@@ -431,7 +431,7 @@ impl DeletableStore for MemoryStore {
         Ok(())
     }
 
-    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+    async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         self.count_write();
         let mut spaces = lock(&self.0.spaces);
         let item = &self.0.met(&spaces, item);
@@ -440,7 +440,7 @@ impl DeletableStore for MemoryStore {
         }
         self.0.find_when("delete", &spaces, item, when)?;
         spaces.remove(item);
-        Ok(Presence::Here(()))
+        Ok(Presence::Present(()))
     }
 }
 

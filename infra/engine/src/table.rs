@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mill_ports::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 
 use crate::lock;
 
@@ -81,11 +81,11 @@ impl Rows {
         self.partitions.get(&key.partition)?.get(&key.sort)
     }
 
-    fn admits(&self, key: &RowKey, when: &RowWhen) -> bool {
+    fn admits(&self, key: &RowKey, when: &RowPrecondition) -> bool {
         match when {
-            RowWhen::Always => true,
-            RowWhen::Absent => self.get(key).is_none(),
-            RowWhen::VersionIs(version) => self.get(key).is_some_and(|stored| stored.version() == *version),
+            RowPrecondition::Always => true,
+            RowPrecondition::Absent => self.get(key).is_none(),
+            RowPrecondition::VersionIs(version) => self.get(key).is_some_and(|stored| stored.version() == *version),
         }
     }
 
@@ -109,7 +109,7 @@ impl Table for MemoryTable {
         Ok(rows.get(key).map(|stored| row(&key.sort, stored)))
     }
 
-    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
         self.check("put", &value)?;
         let mut rows = lock(&self.rows);
         if !rows.admits(key, &when) {
@@ -127,7 +127,7 @@ impl Table for MemoryTable {
         Ok(())
     }
 
-    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+    async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
         let mut rows = lock(&self.rows);
         if !rows.admits(key, &when) {
             return Err(self.error("delete", TableErrorKind::Conflict));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mill_local::{Database, OsChance, OsClock, SqliteQueue, SqliteTable};
 use mill_model::{AccountId, QueueName};
-use mill_ports::{KeyRange, Outgoing, Receipt, RowKey, RowWhen, Table, TaskQueue};
+use mill_ports::{KeyRange, OutgoingMessage, Receipt, RowKey, RowPrecondition, Table, TaskQueue};
 
 const BODIES: usize = 200_000;
 const PUTS: usize = 100_000;
@@ -28,9 +28,9 @@ fn resident_kib() -> u64 {
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-fn outgoing(count: usize) -> Vec<Outgoing> {
+fn outgoing(count: usize) -> Vec<OutgoingMessage> {
     let group = AccountId::new("a").unwrap();
-    let out = Outgoing { group, body: Bytes::from(vec![b'x'; 300]), delay: Duration::ZERO };
+    let out = OutgoingMessage { group, body: Bytes::from(vec![b'x'; 300]), delay: Duration::ZERO };
     vec![out; count]
 }
 
@@ -92,7 +92,7 @@ async fn tables(table: &SqliteTable) {
         callers.spawn(async move {
             for n in 0..PUTS / CALLERS {
                 let key = RowKey::new("account/1/2/space", format!("photos/{n:08}/{caller:04}.jpg"));
-                table.put(&key, Bytes::from(vec![7; 64]), RowWhen::Always).await.unwrap();
+                table.put(&key, Bytes::from(vec![7; 64]), RowPrecondition::Always).await.unwrap();
             }
         });
     }
@@ -124,7 +124,10 @@ async fn tables(table: &SqliteTable) {
     report("query, pages of 1,000", rows, start);
     let start = Instant::now();
     for n in 0..500 {
-        table.put(&RowKey::new("one", format!("{n}")), Bytes::from(vec![7; 64]), RowWhen::Always).await.unwrap();
+        table
+            .put(&RowKey::new("one", format!("{n}")), Bytes::from(vec![7; 64]), RowPrecondition::Always)
+            .await
+            .unwrap();
     }
     report("put, one by one, one caller", 500, start);
 }

@@ -26,7 +26,7 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use mill_ports::{Chance, Clock};
+use mill_ports::{Clock, Rng};
 use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -53,7 +53,7 @@ const READER_CACHE_KIB: u32 = 2048;
 pub struct Database {
     path: PathBuf,
     clock: Arc<dyn Clock>,
-    chance: Arc<dyn Chance>,
+    chance: Arc<dyn Rng>,
     writes: Line<Box<dyn Request>>,
     reads: Line<Read>,
     arrivals: Arc<Arrivals>,
@@ -74,7 +74,7 @@ impl Database {
     ///
     /// # Errors
     /// Those of [`Self::open_remembered`].
-    pub fn open(path: &Path, clock: Arc<dyn Clock>, chance: Arc<dyn Chance>) -> Result<Arc<Self>, OpenError> {
+    pub fn open(path: &Path, clock: Arc<dyn Clock>, chance: Arc<dyn Rng>) -> Result<Arc<Self>, OpenError> {
         Self::open_remembered(path, &Remembered::Nothing, clock, chance)
     }
 
@@ -90,7 +90,7 @@ impl Database {
         path: &Path,
         remembered: &Remembered,
         clock: Arc<dyn Clock>,
-        chance: Arc<dyn Chance>,
+        chance: Arc<dyn Rng>,
     ) -> Result<Arc<Self>, OpenError> {
         if *remembered != Remembered::Nothing && place::is_gone(path) {
             return Err(OpenError::Gone { path: path.to_owned() });
@@ -261,7 +261,7 @@ impl Database {
         &self.clock
     }
 
-    pub(crate) fn chance(&self) -> &Arc<dyn Chance> {
+    pub(crate) fn chance(&self) -> &Arc<dyn Rng> {
         &self.chance
     }
 

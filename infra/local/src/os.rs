@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use mill_model::{Monotonic, Timestamp};
-use mill_ports::{Chance, Clock, ClockWitness};
+use mill_ports::{Clock, ClockWitness, Rng};
 
 /// The operating system's clocks.
 ///
@@ -51,7 +51,7 @@ fn since_boot() -> Duration {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsChance;
 
-impl Chance for OsChance {
+impl Rng for OsChance {
     fn next_u64(&self) -> u64 {
         rand::random()
     }

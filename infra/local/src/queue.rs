@@ -18,8 +18,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_model::{AccountId, Monotonic, QueueName, Timestamp};
 use mill_ports::{
-    BatchReport, BoxError, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind, QueueLimits,
-    Receipt, TaskQueue,
+    BatchReport, BoxError, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError,
+    QueueErrorKind, QueueLimits, Receipt, TaskQueue,
 };
 
 use rusqlite::Connection;
@@ -75,7 +75,7 @@ impl SqliteQueue {
     }
 
     /// What the entry cannot be taken for, if anything.
-    fn refusal(&self, out: &Outgoing) -> Option<QueueError> {
+    fn refusal(&self, out: &OutgoingMessage) -> Option<QueueError> {
         if out.body.len() > BODY_BYTES_MAX {
             let why = format!("{} bytes; at most {BODY_BYTES_MAX} are taken", out.body.len());
             return Some(self.refused("send", QueueErrorKind::TooLarge, why));
@@ -122,7 +122,7 @@ impl SqliteQueue {
     /// Waits until there may be something to receive; `false` when `until` has come first.
     async fn anything(
         &self,
-        passed_over: &PassedOver,
+        passed_over: &ExcludedAccounts,
         arrival: impl Future<Output = ()>,
         until: Monotonic,
     ) -> Result<bool, QueueError> {
@@ -199,7 +199,7 @@ impl TaskQueue for SqliteQueue {
         }
     }
 
-    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+    async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
         self.fits("send", out.len())?;
         let now = self.database.clock().now();
         let mut report = BatchReport::default();
@@ -224,7 +224,7 @@ impl TaskQueue for SqliteQueue {
 
     async fn receive_but(
         &self,
-        passed_over: &PassedOver,
+        passed_over: &ExcludedAccounts,
         max: NonZeroU32,
         visibility: Duration,
         wait: Duration,
@@ -245,7 +245,7 @@ impl TaskQueue for SqliteQueue {
         }
     }
 
-    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {
         self.fits("extend", receipts.len())?;
         let held: Vec<Option<Held>> = receipts.iter().map(Held::of).collect();
         let present = self.present();
@@ -279,7 +279,7 @@ impl TaskQueue for SqliteQueue {
         self.settle("acknowledge", receipts, |writing, queue, held, _| rows::remove(writing, queue, held)).await
     }
 
-    async fn depth(&self) -> Result<Depth, QueueError> {
+    async fn depth(&self) -> Result<QueueDepth, QueueError> {
         let (queue, now) = (self.name, self.database.clock().now());
         self.database.read(move |connection| rows::depth(connection, queue, now)).await.map_err(self.failed("depth"))
     }

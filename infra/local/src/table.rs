@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mill_ports::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::database::writer::{Durability, Writing};
@@ -63,7 +63,7 @@ impl Table for SqliteTable {
         self.database.read(move |connection| read(connection, &book, &key)).await.map_err(self.failed("get"))
     }
 
-    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
         self.fits("put", &value)?;
         let (book, key, bytes) = (Arc::clone(&self.book), key.clone(), value.len());
         let work = move |writing: &mut Writing<'_>| write(writing, &book, &key, &value, &when);
@@ -77,14 +77,16 @@ impl Table for SqliteTable {
             let (book, rows) = (Arc::clone(&self.book), rows.to_vec());
             let bytes = rows.iter().map(|(_, value)| value.len()).sum();
             let work = move |writing: &mut Writing<'_>| {
-                rows.iter().try_for_each(|(key, value)| write(writing, &book, key, value, &RowWhen::Always).map(|_| ()))
+                rows.iter().try_for_each(|(key, value)| {
+                    write(writing, &book, key, value, &RowPrecondition::Always).map(|_| ())
+                })
             };
             self.database.write(Durability::Power, bytes, work).await.map_err(self.failed("put_many"))?;
         }
         Ok(())
     }
 
-    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+    async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
         let (book, key) = (Arc::clone(&self.book), key.clone());
         let work = move |writing: &mut Writing<'_>| remove(writing, &book, &key, &when);
         let done = self.database.write(Durability::Power, 0, work).await.map_err(self.failed("delete"))?;
@@ -124,24 +126,24 @@ fn write(
     book: &str,
     key: &RowKey,
     value: &Bytes,
-    when: &RowWhen,
+    when: &RowPrecondition,
 ) -> rusqlite::Result<Option<i64>> {
     let fresh = writing.number()?;
     let values = params![book, key.partition.as_bytes(), key.sort.as_bytes(), fresh, &value[..]];
     let changed = match when {
-        RowWhen::Always => writing
+        RowPrecondition::Always => writing
             .statement(
                 "INSERT INTO entry (book, partition, sort, version, value) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT DO UPDATE SET version = excluded.version, value = excluded.value",
             )?
             .execute(values)?,
-        RowWhen::Absent => writing
+        RowPrecondition::Absent => writing
             .statement(
                 "INSERT INTO entry (book, partition, sort, version, value) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT DO NOTHING",
             )?
             .execute(values)?,
-        RowWhen::VersionIs(expected) => {
+        RowPrecondition::VersionIs(expected) => {
             let Some(expected) = number(expected) else { return Ok(None) };
             writing
                 .statement(
@@ -155,21 +157,21 @@ fn write(
 }
 
 /// Deletes a row; `false` when the condition does not hold.
-fn remove(writing: &mut Writing<'_>, book: &str, key: &RowKey, when: &RowWhen) -> rusqlite::Result<bool> {
+fn remove(writing: &mut Writing<'_>, book: &str, key: &RowKey, when: &RowPrecondition) -> rusqlite::Result<bool> {
     let (partition, sort) = (key.partition.as_bytes(), key.sort.as_bytes());
     match when {
-        RowWhen::Always => {
+        RowPrecondition::Always => {
             let mut statement =
                 writing.statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
             statement.execute(params![book, partition, sort])?;
             Ok(true)
         }
-        RowWhen::Absent => {
+        RowPrecondition::Absent => {
             let mut statement =
                 writing.statement("SELECT 1 FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
             Ok(!statement.exists(params![book, partition, sort])?)
         }
-        RowWhen::VersionIs(expected) => {
+        RowPrecondition::VersionIs(expected) => {
             let Some(expected) = number(expected) else { return Ok(false) };
             let mut statement = writing
                 .statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3 AND version = ?4")?;

@@ -6,14 +6,14 @@ use super::*;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Unchanged,
-    Queued(Option<Fate>),
+    Queued(Option<ItemOutcome>),
     Refused,
     Hidden,
     Ignored,
 }
 
-fn any_fate() -> impl Strategy<Value = Fate> {
-    use Fate::{Copied, DeadLettered, Dropped, Refused, Unchanged, Updated, Vanished};
+fn any_fate() -> impl Strategy<Value = ItemOutcome> {
+    use ItemOutcome::{Copied, DeadLettered, Dropped, Refused, Unchanged, Updated, Vanished};
     proptest::sample::select(vec![Copied, Updated, Unchanged, Vanished, Refused, Dropped, DeadLettered])
 }
 
@@ -51,7 +51,7 @@ fn sum(entries: &[Class]) -> RunSum {
 /// The same judgement by looking at each entry, in a few words.
 fn judged_naively(entries: &[Class]) -> Evidence {
     let open = entries.iter().filter(|entry| **entry == Class::Queued(None)).count() as u64;
-    let lost = |entry: &Class| matches!(entry, Class::Queued(Some(fate)) if ![Fate::Copied, Fate::Updated, Fate::Unchanged, Fate::Refused].contains(fate));
+    let lost = |entry: &Class| matches!(entry, Class::Queued(Some(fate)) if ![ItemOutcome::Copied, ItemOutcome::Updated, ItemOutcome::Unchanged, ItemOutcome::Refused].contains(fate));
     match open {
         0 if entries.iter().any(lost) => Evidence::NotAll,
         0 => Evidence::Complete,
@@ -81,22 +81,22 @@ proptest! {
         *class = if more { *class + 1 } else { class.saturating_sub(1) };
         let wrong = sum.survey.check().is_err();
         prop_assert_eq!(wrong, sum.survey != right);
-        prop_assert_eq!(wrong, matches!(sum.evidence(), Evidence::Unexplained(_)));
+        prop_assert_eq!(wrong, matches!(sum.evidence(), Evidence::SumMismatch(_)));
     }
 }
 
 #[test]
 fn a_fate_counted_twice_is_an_error_and_never_shown_as_more_than_all() {
-    let mut sum = sum(&[Class::Queued(Some(Fate::Copied)), Class::Queued(Some(Fate::Copied))]);
-    sum.fates.add(Fate::Copied);
-    assert_eq!(sum.evidence(), Evidence::Unexplained(Unexplained { listed: 2, explained: 3 }));
+    let mut sum = sum(&[Class::Queued(Some(ItemOutcome::Copied)), Class::Queued(Some(ItemOutcome::Copied))]);
+    sum.fates.add(ItemOutcome::Copied);
+    assert_eq!(sum.evidence(), Evidence::SumMismatch(SumMismatch { listed: 2, explained: 3 }));
     assert_eq!(sum.done(), 2);
 }
 
 #[test]
 fn counters_of_one_name_add_up_in_what_is_shown() {
-    let mut totals = Totals { sum: sum(&[Class::Unchanged, Class::Refused]), ..Totals::default() };
-    totals.sum.fates = Fates { unchanged: 2, refused: 3, dead_lettered: 4, ..Fates::default() };
+    let mut totals = RunTotals { sum: sum(&[Class::Unchanged, Class::Refused]), ..RunTotals::default() };
+    totals.sum.fates = ItemOutcomes { unchanged: 2, refused: 3, dead_lettered: 4, ..ItemOutcomes::default() };
     totals.work.dead_lettered = 5;
     let shown = |name: &str| totals.each().into_iter().find(|(counter, _)| counter.name == name).unwrap().1;
     assert_eq!((shown("unchanged"), shown("refused"), shown("dead_lettered")), (3, 4, 9));
@@ -106,5 +106,5 @@ fn counters_of_one_name_add_up_in_what_is_shown() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), all, "each name once");
-    assert_eq!(Work::read(|name| shown(name)), Work { dead_lettered: 9, ..Work::default() });
+    assert_eq!(WorkCounts::read(|name| shown(name)), WorkCounts { dead_lettered: 9, ..WorkCounts::default() });
 }

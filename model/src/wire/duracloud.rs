@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{Arrival, WireError};
+use super::{ReceiveContext, WireError};
 use crate::envelope::Envelope;
 use crate::ids::{AccountId, ContentId, SpaceId, StoreId};
 use crate::task::Duplicate;
 
 /// Reads a message of type `DUP`. `attempts` becomes the count of failures.
-pub(super) fn open(body: &[u8], arrival: Arrival) -> Result<Envelope, WireError> {
+pub(super) fn decode(body: &[u8], arrival: ReceiveContext) -> Result<Envelope, WireError> {
     let text = std::str::from_utf8(body).map_err(|error| WireError::Malformed(error.to_string()))?;
     let found = properties(text);
     let kind = found.get("type").ok_or_else(|| WireError::Malformed("it has no `type`".into()))?;
     if kind != "DUP" {
-        return Err(WireError::DuraCloudType(crate::ids::shown(kind)));
+        return Err(WireError::DuraCloudType(crate::ids::escape_for_display(kind)));
     }
     let member =
         |name: &str| found.get(name).cloned().ok_or_else(|| WireError::Malformed(format!("it has no `{name}`")));

@@ -2,8 +2,8 @@ use super::*;
 use crate::ids::{ContentId, SpaceId, StoreId};
 use crate::task::Duplicate;
 
-fn arrival() -> Arrival {
-    Arrival {
+fn arrival() -> ReceiveContext {
+    ReceiveContext {
         id: TaskId::new(Timestamp::from_millis(5), [1; 10]),
         queue: QueueName::DuplicationHigh,
         sent_at: Timestamp::from_millis(7),
@@ -23,22 +23,22 @@ fn duplicate(item: &str) -> Duplicate {
 #[test]
 fn version_1_is_opened_for_ever() {
     let golden = include_bytes!("../../testdata/wire/v1-duplicate.json");
-    let envelope = open(golden, arrival()).unwrap();
+    let envelope = decode(golden, arrival()).unwrap();
     assert_eq!(Duplicate::from_task(&envelope.task).unwrap(), duplicate("a dir/x:1.txt"));
     assert_eq!((envelope.failures, envelope.snoozes, envelope.history.len()), (2, 1, 2));
-    assert_eq!(seal(&envelope).unwrap(), golden.trim_ascii_end());
+    assert_eq!(encode(&envelope).unwrap(), golden.trim_ascii_end());
 }
 
 #[test]
 fn a_remove_task_of_version_1_is_opened_for_ever() {
     let golden = include_bytes!("../../testdata/wire/v1-remove.json");
-    let envelope = open(golden, arrival()).unwrap();
+    let envelope = decode(golden, arrival()).unwrap();
     let list = crate::ids::DeleteListId::parse("019a0f00-0000-7000-8000-000000000002").unwrap();
     let (account, space) = (AccountId::new("acct").unwrap(), SpaceId::new("space").unwrap());
     let (source, destination) = (StoreId::new("1").unwrap(), StoreId::new("2").unwrap());
     let expected = crate::task::Remove { account, source, destination, space, list, row: Some(7) };
     assert_eq!(crate::task::Remove::from_task(&envelope.task).unwrap(), expected);
-    assert_eq!(seal(&envelope).unwrap(), golden.trim_ascii_end());
+    assert_eq!(encode(&envelope).unwrap(), golden.trim_ascii_end());
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_retirement_of_an_earlier_version_is_read_as_a_look_at_both_sides() {
 
 #[test]
 fn a_duracloud_message_is_opened() {
-    let envelope = open(include_bytes!("../../testdata/wire/duracloud-dup.properties"), arrival()).unwrap();
+    let envelope = decode(include_bytes!("../../testdata/wire/duracloud-dup.properties"), arrival()).unwrap();
     assert_eq!(Duplicate::from_task(&envelope.task).unwrap(), duplicate("a dir/x:1 é\n=#.txt"));
     assert_eq!((envelope.failures, envelope.origin), (1, QueueName::DuplicationHigh));
 }
@@ -58,7 +58,7 @@ fn a_duracloud_message_is_opened() {
 #[test]
 fn a_duracloud_message_without_content_means_the_space() {
     let body = b"type=DUP\naccount=a\nstoreId=1\ndestStoreId=2\nspaceId=s\ncontentId=\n";
-    assert_eq!(Duplicate::from_task(&open(body, arrival()).unwrap().task).unwrap().item, None);
+    assert_eq!(Duplicate::from_task(&decode(body, arrival()).unwrap().task).unwrap().item, None);
 }
 
 #[test]
@@ -77,12 +77,12 @@ fn a_duracloud_message_is_read_as_java_reads_properties() {
         "attempts=x",
     ];
     for end in ["\n", "\r\n", "\r"] {
-        let envelope = open(lines.join(end).as_bytes(), arrival()).unwrap();
+        let envelope = decode(lines.join(end).as_bytes(), arrival()).unwrap();
         assert_eq!(Duplicate::from_task(&envelope.task).unwrap().item.unwrap().as_str(), "onetwo\téq\r\n\u{c}\\");
         assert_eq!(envelope.failures, 0, "a count that is none");
     }
     let cut_short = b"type=DUP\naccount=a\nstoreId=1\ndestStoreId=2\nspaceId=s\ncontentId=a\\";
-    let item = Duplicate::from_task(&open(cut_short, arrival()).unwrap().task).unwrap().item;
+    let item = Duplicate::from_task(&decode(cut_short, arrival()).unwrap().task).unwrap().item;
     assert_eq!(item.unwrap().as_str(), "a");
 }
 
@@ -90,13 +90,13 @@ fn a_duracloud_message_is_read_as_java_reads_properties() {
 fn every_id_survives_the_wire() {
     for id in ["a\0b", " ", "\u{1F600}", "\"\\", "../..", "\u{feff}", "a\u{301}"] {
         let envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, duplicate(id).into_task());
-        assert_eq!(open(&seal(&envelope).unwrap(), arrival()).unwrap(), envelope, "{id:?}");
+        assert_eq!(decode(&encode(&envelope).unwrap(), arrival()).unwrap(), envelope, "{id:?}");
     }
 }
 
 #[test]
 fn what_is_no_envelope_says_why() {
-    let why = |body: &[u8]| open(body, arrival()).unwrap_err().to_string();
+    let why = |body: &[u8]| decode(body, arrival()).unwrap_err().to_string();
     assert!(why(b"{\"v\":2,\"shape\":\"new\"}").contains("version 2"));
     assert!(why(b"{\"v\":1}").contains("missing field"));
     assert!(why(b"").contains("no `type`"));
@@ -112,11 +112,11 @@ fn a_long_history_is_cut_from_its_oldest_end_and_its_count_kept() {
     let mut envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, duplicate("x").into_task());
     for n in 0..40_u64 {
         let reason = format!("{n} {}", "é".repeat(2_000));
-        envelope = envelope.after_failure(Failure::new(Timestamp::from_millis(n), "w", &reason));
+        envelope = envelope.failed(Failure::new(Timestamp::from_millis(n), "w", &reason));
     }
-    let body = seal(&envelope).unwrap();
+    let body = encode(&envelope).unwrap();
     assert!(body.len() <= Envelope::BYTES_MAX);
-    let opened = open(&body, arrival()).unwrap();
+    let opened = decode(&body, arrival()).unwrap();
     assert_eq!(opened.failures, 40);
     assert!(opened.history.len() > 10);
     assert!(opened.history.last().unwrap().reason.starts_with("39 "));
@@ -127,32 +127,32 @@ fn a_task_too_large_for_an_envelope_is_refused() {
     let mut task = duplicate("x").into_task();
     task.detail.insert("blob".into(), "x".repeat(20_000).into());
     let envelope = Envelope::new(arrival().id, QueueName::Audit, arrival().sent_at, task);
-    assert!(matches!(seal(&envelope), Err(WireError::TooLarge(_))));
+    assert!(matches!(encode(&envelope), Err(WireError::TooLarge(_))));
 }
 
 #[test]
 fn a_letter_of_version_1_is_opened_for_ever() {
     let golden = include_bytes!("../../testdata/wire/v1-letter.json");
-    let letter = open_letter(golden).unwrap();
+    let letter = decode_dead_letter(golden).unwrap();
     assert_eq!(
         (letter.origin, letter.receive_count, &letter.body[..]),
         (QueueName::DuplicationLow, 2, &[255, 254, 0][..])
     );
     assert_eq!(letter.given_up.reason, "neither this nor that");
-    assert_eq!(seal_letter(&letter).unwrap(), golden.trim_ascii_end());
+    assert_eq!(encode_dead_letter(&letter).unwrap(), golden.trim_ascii_end());
 }
 
 #[test]
 fn a_letter_keeps_every_body_and_an_envelope_is_no_letter() {
     let given_up = Failure::new(Timestamp::from_millis(9), "w", "why");
     for body in [&b""[..], b"{\"v\":1}", b"\xff", "é\0\n".as_bytes(), &[0x80; 4_000]] {
-        let letter = crate::Letter {
+        let letter = crate::DeadLetterMessage {
             body: Bytes::copy_from_slice(body),
             origin: QueueName::Audit,
             given_up: given_up.clone(),
             receive_count: 1,
         };
-        assert_eq!(open_letter(&seal_letter(&letter).unwrap()).unwrap(), letter);
+        assert_eq!(decode_dead_letter(&encode_dead_letter(&letter).unwrap()).unwrap(), letter);
     }
-    assert!(open_letter(include_bytes!("../../testdata/wire/v1-duplicate.json")).is_err());
+    assert!(decode_dead_letter(include_bytes!("../../testdata/wire/v1-duplicate.json")).is_err());
 }

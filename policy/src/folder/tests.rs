@@ -11,7 +11,7 @@ fn testdata(folder: &str) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-fn lines(faults: &[Fault]) -> String {
+fn lines(faults: &[Diagnostic]) -> String {
     faults.iter().map(ToString::to_string).fold(String::new(), |all, line| all + &line + "\n")
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use mill_model::StoreId;
 
 use super::{Buckets, Credentials, Dialect, Reference, RoleSpec, S3Spec, StoreKind, StoreSpec, TRANSFERS_MAX, plain};
-use crate::fault::{Fault, Faults, Path};
+use crate::diagnostic::{Diagnostic, Diagnostics, Path};
 use crate::json::{Node, Value};
 use crate::reading::{self, Members, quoted};
 
@@ -28,7 +28,7 @@ impl ReadStores {
 }
 
 /// Reads a stores file.
-pub(crate) fn read(file: &str, bytes: &[u8]) -> (ReadStores, Vec<Fault>) {
+pub(crate) fn read(file: &str, bytes: &[u8]) -> (ReadStores, Vec<Diagnostic>) {
     let (mut faults, document) = reading::open(file, bytes);
     let mut out = ReadStores::default();
     if let Some(document) = document {
@@ -90,7 +90,7 @@ struct Primaries {
 }
 
 struct Reader<'f, 't> {
-    faults: &'f mut Faults<'t>,
+    faults: &'f mut Diagnostics<'t>,
     whole: bool,
 }
 

@@ -3,8 +3,8 @@
 use futures::StreamExt as _;
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum, ItemAddress, ItemFacts, ItemState, Version};
-use mill_ports::{Planted, Presence, StoreErrorKind, is_one_thing, planted};
-use mill_records::seals::Seal;
+use mill_ports::{PlantedBug, Presence, StoreErrorKind, is_one_thing, planted};
+use mill_records::sync_proofs::SyncProof;
 use tracing::debug;
 
 use super::sides::{Side, Sides, of_source};
@@ -47,7 +47,7 @@ impl Sides<'_> {
         item: &ItemAddress,
         source: &ItemFacts,
         destination: &ItemFacts,
-        seal: Option<&Seal>,
+        seal: Option<&SyncProof>,
     ) -> Result<Bytes, Stop> {
         self.bytes_of((item, source), (item, destination), seal).await
     }
@@ -57,7 +57,7 @@ impl Sides<'_> {
         &self,
         (at_source, source): (&ItemAddress, &ItemFacts),
         (at_destination, destination): (&ItemAddress, &ItemFacts),
-        seal: Option<&Seal>,
+        seal: Option<&SyncProof>,
     ) -> Result<Bytes, Stop> {
         if is_one_thing((&*self.source, &source.version), (&*self.destination, &destination.version)) {
             debug!(item = %at_source, "one file, linked into both stores, is no copy: written anew");
@@ -67,7 +67,7 @@ impl Sides<'_> {
         let source = Known { side: Side::Source, item: at_source, facts: source, sealed };
         let sealed = seal.and_then(|seal| seal.checksum_of_destination(&destination.version));
         let destination = Known { side: Side::Destination, item: at_destination, facts: destination, sealed };
-        if let Some(known) = source.any().filter(|_| planted(Planted::SizeAloneCompared)) {
+        if let Some(known) = source.any().filter(|_| planted(PlantedBug::SizeAloneCompared)) {
             return Ok(Bytes::Same(known.clone()));
         }
         if let Some(known) = compare_known(&source, &destination) {
@@ -132,13 +132,13 @@ impl Sides<'_> {
         if facts.size > 0 {
             let opened = match side {
                 Side::Source => self.source.open(item, None, Some(&facts.version)).await.map_err(of_source)?,
-                Side::Destination if planted(Planted::CacheCompared) => {
+                Side::Destination if planted(PlantedBug::CacheCompared) => {
                     self.destination.open(item, None, Some(&facts.version)).await?
                 }
                 // What a cache holds of a copy may never have reached the disk.
                 Side::Destination => self.destination.open_uncached(item, Some(&facts.version)).await?,
             };
-            let Presence::Here(mut reading) = opened else {
+            let Presence::Present(mut reading) = opened else {
                 return Err(found(StoreErrorKind::Changed, "it went away between being seen and being read"));
             };
             while let Some(chunk) = reading.body.next().await {

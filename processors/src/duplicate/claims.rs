@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mill_model::Monotonic;
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 use tokio::sync::OwnedMutexGuard;
 
 /// What is known of each pair's destination space.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<BTreeMap<Pair, Known>>);
+pub(super) struct Claims(Mutex<BTreeMap<SpacePair, Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -34,34 +34,34 @@ impl Claims {
     /// Most pairs kept; more than any fleet has in hand at once.
     const KEPT_MAX: usize = 100_000;
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<Pair, Known>> {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<SpacePair, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn holds(&self, pair: &Pair, now: Monotonic) -> bool {
+    pub(super) fn holds(&self, pair: &SpacePair, now: Monotonic) -> bool {
         self.known().get(pair).and_then(|known| known.until).is_some_and(|until| now < until)
     }
 
     /// Whether a claim was ever noted. The space was there then.
-    pub(super) fn held_before(&self, pair: &Pair) -> bool {
+    pub(super) fn held_before(&self, pair: &SpacePair) -> bool {
         self.known().get(pair).is_some_and(|known| known.until.is_some())
     }
 
     /// `asked` is when the book was asked, not when it answered.
-    pub(super) fn note(&self, pair: &Pair, asked: Monotonic) {
+    pub(super) fn note(&self, pair: &SpacePair, asked: Monotonic) {
         self.known().entry(pair.clone()).or_default().until = Some(asked.plus(Self::HELD_FOR));
     }
 
-    pub(super) fn made(&self, pair: &Pair) -> Made {
+    pub(super) fn made(&self, pair: &SpacePair) -> Made {
         self.known().get(pair).map_or(Made::default(), |known| known.made)
     }
 
-    pub(super) fn note_made(&self, pair: &Pair) {
+    pub(super) fn note_made(&self, pair: &SpacePair) {
         self.known().entry(pair.clone()).or_default().made.0 += 1;
     }
 
     /// Waits until no other task claims or makes the pair's space. The turn ends with what is given.
-    pub(super) async fn turn(&self, pair: &Pair) -> OwnedMutexGuard<()> {
+    pub(super) async fn turn(&self, pair: &SpacePair) -> OwnedMutexGuard<()> {
         let turn = {
             let mut known = self.known();
             if known.len() >= Self::KEPT_MAX {

@@ -1,7 +1,7 @@
 //! What is done with an item: the decision table.
 
-use mill_model::{Fate, ItemAddress, ItemFacts, Properties};
-use mill_ports::{CrashPoint, Planted, Presence, StoreErrorKind, When, crash_point, planted};
+use mill_model::{ItemAddress, ItemFacts, ItemOutcome, Properties};
+use mill_ports::{CrashPoint, PlantedBug, Precondition, Presence, StoreErrorKind, crash_point, planted};
 use tracing::debug;
 
 use super::alike::Bytes;
@@ -23,15 +23,15 @@ impl Sides<'_> {
     async fn look(&self, item: &ItemAddress) -> Result<(), Stop> {
         // The destination first: what is written is conditional on its state from before the source was seen, so that
         // what another worker made of a newer source is never taken back.
-        let Presence::Here(destination) = self.destination_head(item).await? else {
+        let Presence::Present(destination) = self.destination_head(item).await? else {
             return self.copy_new(item).await;
         };
         match self.source_head(item).await? {
-            Presence::Here(source) => self.compare(item, source, destination).await,
-            Presence::Absent if planted(Planted::DuplicateDeletes) => {
+            Presence::Present(source) => self.compare(item, source, destination).await,
+            Presence::Absent if planted(PlantedBug::DuplicateDeletes) => {
                 let (account, store) = (&self.pair.account, &self.pair.destination);
                 let deletable = self.room.deps.stores.deletable(account, store).await?;
-                deletable.delete(item, &When::VersionIs(destination.version)).await?;
+                deletable.delete(item, &Precondition::VersionIs(destination.version)).await?;
                 Ok(())
             }
             Presence::Absent => {
@@ -44,12 +44,12 @@ impl Sides<'_> {
 
     /// Notes an item that is gone at the source since it was listed there.
     pub(super) fn vanished(&self) {
-        self.attempt.fate.note(Fate::Vanished);
+        self.attempt.fate.note(ItemOutcome::Vanished);
     }
 
     async fn compare(&self, item: &ItemAddress, source: ItemFacts, destination: ItemFacts) -> Result<(), Stop> {
         if source.size != destination.size {
-            return self.copy(item, &source, &When::VersionIs(destination.version)).await;
+            return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await;
         }
         let seal = self.seal(&item.id).await;
         if seal.as_ref().is_some_and(|seal| seal.holds(&source.version, &destination.version)) {
@@ -57,7 +57,7 @@ impl Sides<'_> {
             return Ok(());
         }
         let checksum = match self.bytes(item, &source, &destination, seal.as_ref()).await? {
-            Bytes::Differ => return self.copy(item, &source, &When::VersionIs(destination.version)).await,
+            Bytes::Differ => return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await,
             Bytes::Same(checksum) => checksum,
         };
         let Some(wanted) = &source.properties else { return Err(self.properties_unknown(item)) };
@@ -69,18 +69,18 @@ impl Sides<'_> {
         }
         self.claim().await?;
         self.attempt.may_act()?;
-        let when = When::VersionIs(destination.version);
+        let when = Precondition::VersionIs(destination.version);
         crash_point(CrashPoint::DuplicateBeforeProperties);
         let written = self.room.tries.of(|| self.destination.put_properties(item, wanted, &when)).await?;
         crash_point(CrashPoint::DuplicatePropertiesSet);
-        self.attempt.fate.note(Fate::Updated);
+        self.attempt.fate.note(ItemOutcome::Updated);
         let (source, destination) = (&source.version, &written.version);
         self.remember(&item.id, Proven { source, destination, checksum: &checksum }).await;
         Ok(())
     }
 
     fn unchanged(&self) {
-        self.attempt.fate.note(Fate::Unchanged);
+        self.attempt.fate.note(ItemOutcome::Unchanged);
     }
 
     /// To set none where they are not known would lose those that are.

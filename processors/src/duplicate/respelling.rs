@@ -15,10 +15,12 @@
 use std::ops::ControlFlow;
 
 use futures::StreamExt as _;
-use mill_model::ids::shown;
+use mill_model::ids::escape_for_display;
 use mill_model::spelling::folded;
-use mill_model::{ContentId, Fate, ItemAddress, Version};
-use mill_ports::{FailureClass, Listed, Planted, Presence, Refusal, Respelling, StoreError, StoreErrorKind, planted};
+use mill_model::{ContentId, ItemAddress, ItemOutcome, Version};
+use mill_ports::{
+    FailureClass, ListEntry, PlantedBug, Presence, RefusalReason, Respelling, StoreError, StoreErrorKind, planted,
+};
 use tracing::info;
 
 use super::alike::Bytes;
@@ -76,7 +78,7 @@ impl Sides<'_> {
                 Err(Stop::Store(error)) if error.store.store == self.pair.destination => error,
                 other => return other,
             };
-            let StoreErrorKind::Refused(Refusal::Twin(there)) = &error.kind else { return Err(error.into()) };
+            let StoreErrorKind::Refused(RefusalReason::Twin(there)) = &error.kind else { return Err(error.into()) };
             let Some(twins) = Twins::of(item, there) else { return Err(error.into()) };
             self.respell(item, &twins, error).await?;
         }
@@ -85,7 +87,7 @@ impl Sides<'_> {
 
     /// Gives what stands there this item's spelling, or says why not.
     async fn respell(&self, item: &ItemAddress, twins: &Twins, error: StoreError) -> Result<(), Stop> {
-        if self.source_has(twins, item).await? && !planted(Planted::TwinRespelled) {
+        if self.source_has(twins, item).await? && !planted(PlantedBug::TwinRespelled) {
             let ErrorMeaning::Refused { reason } = ErrorMeaning::of(error, &item.to_string()) else { return Ok(()) };
             return Err(Stop::Refused { reason: format!("{reason}; the source has both") });
         }
@@ -103,8 +105,8 @@ impl Sides<'_> {
         let (from, to) = twins.paths(item);
         let respelling = Respelling { from, to, compared, version };
         if self.room.tries.of(|| self.destination.respell(&item.space, &respelling)).await? {
-            self.attempt.fate.note(Fate::Updated);
-            let (from, to) = (shown(&respelling.from), shown(&respelling.to));
+            self.attempt.fate.note(ItemOutcome::Updated);
+            let (from, to) = (escape_for_display(&respelling.from), escape_for_display(&respelling.to));
             info!(account = %self.pair.account, space = %item.space, from, to,
                 "spelled as at the source");
         }
@@ -118,18 +120,18 @@ impl Sides<'_> {
             let other = ItemAddress { space: item.space.clone(), id };
             match self.source_head(&other).await {
                 Ok(Presence::Absent) => {}
-                Ok(Presence::Here(_)) => return Ok(true),
+                Ok(Presence::Present(_)) => return Ok(true),
                 Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Refused(_)) => return Ok(true),
                 Err(stop) => return Err(stop),
             }
         }
         let prefix = twins.beneath_there();
         let found = self.through(Side::Source, item, &prefix, |listed| match listed {
-            Listed::Item(id, _) if id.as_str().starts_with(&*prefix) => ControlFlow::Break(true),
-            Listed::Item(id, _) if id.as_str() > prefix.as_str() => ControlFlow::Break(false),
-            Listed::Item(..) => ControlFlow::Continue(()),
-            Listed::Refused { shown: name, .. } | Listed::Hidden { shown: name } => {
-                let (name, prefix) = (name.trim_end_matches(['/', '…']), shown(&prefix));
+            ListEntry::Item(id, _) if id.as_str().starts_with(&*prefix) => ControlFlow::Break(true),
+            ListEntry::Item(id, _) if id.as_str() > prefix.as_str() => ControlFlow::Break(false),
+            ListEntry::Item(..) => ControlFlow::Continue(()),
+            ListEntry::Refused { shown: name, .. } | ListEntry::Hidden { shown: name } => {
+                let (name, prefix) = (name.trim_end_matches(['/', '…']), escape_for_display(&prefix));
                 if name.starts_with(&*prefix) || prefix.starts_with(name) {
                     ControlFlow::Break(true)
                 } else {
@@ -142,7 +144,7 @@ impl Sides<'_> {
 
     /// This item's copy that stands there under the other spelling, and the state in which it was found the same.
     async fn same(&self, twins: &Twins, item: &ItemAddress) -> Result<Option<(ContentId, Version)>, Stop> {
-        let Presence::Here(source) = self.source_head(item).await? else { return Ok(None) };
+        let Presence::Present(source) = self.source_head(item).await? else { return Ok(None) };
         let Some(id) = twins.id_there(item) else { return Ok(None) };
         let mut there = ItemAddress { space: item.space.clone(), id };
         let mut found = self.destination_head(&there).await?;
@@ -152,7 +154,7 @@ impl Sides<'_> {
             there.id = id;
             found = self.destination_head(&there).await?;
         }
-        let Presence::Here(destination) = found else { return Ok(None) };
+        let Presence::Present(destination) = found else { return Ok(None) };
         if source.size != destination.size {
             return Ok(None);
         }
@@ -169,10 +171,10 @@ impl Sides<'_> {
     async fn deeper(&self, twins: &Twins, item: &ItemAddress) -> Result<Option<ContentId>, Stop> {
         let (prefix, key) = (twins.beneath_there(), folded(item.id.as_str()));
         let found = self.through(Side::Destination, item, &prefix, |listed| match listed {
-            Listed::Item(id, _) if !id.as_str().starts_with(&*prefix) && id.as_str() > prefix.as_str() => {
+            ListEntry::Item(id, _) if !id.as_str().starts_with(&*prefix) && id.as_str() > prefix.as_str() => {
                 ControlFlow::Break(None)
             }
-            Listed::Item(id, _) if folded(id.as_str()) == key => ControlFlow::Break(Some(id.clone())),
+            ListEntry::Item(id, _) if folded(id.as_str()) == key => ControlFlow::Break(Some(id.clone())),
             _ => ControlFlow::Continue(()),
         });
         Ok(found.await?.flatten())
@@ -184,7 +186,7 @@ impl Sides<'_> {
         side: Side,
         item: &ItemAddress,
         prefix: &str,
-        mut decide: impl FnMut(&Listed) -> ControlFlow<T> + Send,
+        mut decide: impl FnMut(&ListEntry) -> ControlFlow<T> + Send,
     ) -> Result<Option<T>, Stop> {
         let after = ContentId::new(prefix).ok();
         let mut pages = match side {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use mill_model::{Checksum, ContentId, ItemAddress, ItemFacts, ItemState, Version};
 use mill_ports::{
-    Attempt, CrashPoint, DestinationStore, FailureClass, Planted, Presence, Refusal, SourceStore, SpaceFacts,
-    StoreError, StoreErrorKind, TableError, chain, crash_point, planted,
+    Attempt, CrashPoint, DestinationStore, FailureClass, PlantedBug, Presence, RefusalReason, SourceStore, SpaceFacts,
+    StoreError, StoreErrorKind, TableError, crash_point, error_chain, planted,
 };
 use mill_records::owners::{DestinationSpace, OwnerError};
-use mill_records::seals::{Pair, Seal};
+use mill_records::sync_proofs::{SpacePair, SyncProof};
 use tracing::{debug, warn};
 
 use super::claims::Made;
@@ -19,7 +19,7 @@ use mill_policy::StorePolicy;
 /// What one attempt works with.
 pub(super) struct Sides<'a> {
     pub(super) room: &'a Room,
-    pub(super) pair: &'a Pair,
+    pub(super) pair: &'a SpacePair,
     pub(super) attempt: &'a Attempt,
     pub(super) policy: StorePolicy,
     pub(super) source: Arc<dyn SourceStore>,
@@ -30,7 +30,7 @@ impl Sides<'_> {
     /// What the source says of an item. `Absent` is a definite no.
     pub(super) async fn source_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, Stop> {
         match self.room.tries.of(|| self.source.head(item)).await {
-            Err(error) if planted(Planted::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
+            Err(error) if planted(PlantedBug::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
                 Ok(Presence::Absent)
             }
             other => other.map_err(of_source),
@@ -80,7 +80,7 @@ impl Sides<'_> {
                 Ok(())
             }
             Err(OwnerError::Table(error)) => Err(of_book(error)),
-            Err(refusal) => Err(Stop::Refused { reason: chain(&refusal) }),
+            Err(refusal) => Err(Stop::Refused { reason: error_chain(&refusal) }),
         }
     }
 
@@ -96,7 +96,7 @@ impl Sides<'_> {
     /// Makes sure that no other Mill of this host keeps the same place in sync under another name. `false` where there is no
     /// such place yet.
     async fn keep(&self) -> Result<bool, Stop> {
-        let Pair { account, destination, space, .. } = self.pair;
+        let SpacePair { account, destination, space, .. } = self.pair;
         Ok(self.room.deps.stores.keep(account, destination, space, true).await?)
     }
 
@@ -135,7 +135,7 @@ impl Sides<'_> {
     /// Whether this process made the space, and it is still there: the space's own task may come after one of its items.
     async fn made_and_there(&self) -> bool {
         self.made() != Made::default()
-            && matches!(self.destination.space(&self.pair.space).await, Ok(Presence::Here(_)))
+            && matches!(self.destination.space(&self.pair.space).await, Ok(Presence::Present(_)))
     }
 
     pub(super) fn place(&self) -> DestinationSpace {
@@ -143,7 +143,7 @@ impl Sides<'_> {
     }
 
     /// The seal on an item, where one could prove anything. One that cannot be had is one that was lost.
-    pub(super) async fn seal(&self, id: &ContentId) -> Option<Seal> {
+    pub(super) async fn seal(&self, id: &ContentId) -> Option<SyncProof> {
         self.room.deps.seals.get(self.pair, id).await.unwrap_or_else(|error| {
             self.warn_of_seals(&error);
             None
@@ -152,7 +152,7 @@ impl Sides<'_> {
 
     /// Remembers that both sides were proven alike. A seal that is not written costs a re-read later.
     pub(super) async fn remember(&self, id: &ContentId, proven: Proven<'_>) {
-        let Some(seal) = Seal::of(proven.source, proven.destination, proven.checksum) else {
+        let Some(seal) = SyncProof::of(proven.source, proven.destination, proven.checksum) else {
             // A seal left from before would have other bytes taken for damaged; and what Mill wrote it may delete.
             let Proven { source, destination, .. } = proven;
             if let Err(error) = self.room.deps.seals.put_copied(self.pair, id, source, destination).await {
@@ -176,7 +176,7 @@ impl Sides<'_> {
 
     fn warn_of_seals(&self, error: &TableError) {
         if let Some(left_out) = self.room.seal_warnings.pass(self.room.deps.clock.monotonic()) {
-            warn!(error = %chain(error), left_out, "the book of seals fails; items will be read again");
+            warn!(error = %error_chain(error), left_out, "the book of seals fails; items will be read again");
         }
     }
 
@@ -184,7 +184,7 @@ impl Sides<'_> {
     /// takes hours, and is asked for or not.
     pub(super) fn readable(&self, item: &ItemAddress, facts: &ItemFacts, side: Side) -> Result<(), Stop> {
         let ItemState::Archived(tier) = &facts.state else { return Ok(()) };
-        let kind = StoreErrorKind::Refused(Refusal::Archived(tier.clone()));
+        let kind = StoreErrorKind::Refused(RefusalReason::Archived(tier.clone()));
         Err(self.found(side, item, kind, "its store says so").into())
     }
 

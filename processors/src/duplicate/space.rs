@@ -9,7 +9,7 @@ impl Sides<'_> {
     /// Brings the destination space itself in sync; its items have their own tasks.
     pub(super) async fn space(&self) -> Result<(), Stop> {
         match self.source_space().await? {
-            Presence::Here(_) => self.create_space(self.made()).await,
+            Presence::Present(_) => self.create_space(self.made()).await,
             Presence::Absent => {
                 self.left_in_place(&self.pair.space, "its source space is not there");
                 Ok(())

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use mill_model::{Checksum, Fate, ItemAddress, ItemFacts, Properties, Version};
+use mill_model::{Checksum, ItemAddress, ItemFacts, ItemOutcome, Properties, Version};
 use mill_ports::{
-    Content, CrashPoint, Planted, Presence, Reading, Refusal, StoreError, StoreErrorKind, Transferring, When, Written,
-    chain, crash_point, planted,
+    CrashPoint, OpenItem, PlantedBug, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError,
+    StoreErrorKind, TransferGuard, crash_point, error_chain, planted,
 };
 use tracing::warn;
 
@@ -18,7 +18,7 @@ use crate::stop::Stop;
 struct Copied {
     /// The state of the source that was read.
     source: Version,
-    written: Written,
+    written: PutResult,
     /// What the bytes come to.
     checksum: Checksum,
 }
@@ -27,10 +27,10 @@ impl Sides<'_> {
     /// Copies an item that the destination lacks, if the source has it. It is opened without being looked at first: one
     /// request of the source instead of two.
     pub(super) async fn copy_new(&self, item: &ItemAddress) -> Result<(), Stop> {
-        match self.copied(item, None, &When::Absent).await {
+        match self.copied(item, None, &Precondition::Absent).await {
             // What it is that cannot be read is told by a look.
             Err(Stop::Store(error)) if self.is_refused_by_source(&error) => match self.source_head(item).await? {
-                Presence::Here(source) => self.copy(item, &source, &When::Absent).await,
+                Presence::Present(source) => self.copy(item, &source, &Precondition::Absent).await,
                 Presence::Absent => {
                     self.vanished();
                     Ok(())
@@ -41,13 +41,13 @@ impl Sides<'_> {
     }
 
     /// Copies an item in the state that was seen, if the destination is `when`.
-    pub(super) async fn copy(&self, item: &ItemAddress, source: &ItemFacts, when: &When) -> Result<(), Stop> {
+    pub(super) async fn copy(&self, item: &ItemAddress, source: &ItemFacts, when: &Precondition) -> Result<(), Stop> {
         self.readable(item, source, Side::Source)?;
         self.copied(item, Some(source), when).await
     }
 
     /// Copies an item and seals the pair.
-    async fn copied(&self, item: &ItemAddress, seen: Option<&ItemFacts>, when: &When) -> Result<(), Stop> {
+    async fn copied(&self, item: &ItemAddress, seen: Option<&ItemFacts>, when: &Precondition) -> Result<(), Stop> {
         let made = self.made();
         let copied = match self.room.tries.of(|| self.transfer(item, seen, when)).await {
             Err(Stop::Store(error)) if self.lacks_space(&error) => {
@@ -56,11 +56,11 @@ impl Sides<'_> {
             }
             other => other?,
         };
-        let Presence::Here(copied) = copied else {
+        let Presence::Present(copied) = copied else {
             self.vanished();
             return Ok(());
         };
-        self.attempt.fate.note(if *when == When::Absent { Fate::Copied } else { Fate::Updated });
+        self.attempt.fate.note(if *when == Precondition::Absent { ItemOutcome::Copied } else { ItemOutcome::Updated });
         let (source, destination) = (&copied.source, &copied.written.version);
         self.remember(&item.id, Proven { source, destination, checksum: &copied.checksum }).await;
         Ok(())
@@ -68,7 +68,7 @@ impl Sides<'_> {
 
     /// Whether a look may tell more than what the source refused. Of an archive tier it has told all.
     fn is_refused_by_source(&self, error: &StoreError) -> bool {
-        let refused = matches!(&error.kind, StoreErrorKind::Refused(why) if !matches!(why, Refusal::Archived(_)));
+        let refused = matches!(&error.kind, StoreErrorKind::Refused(why) if !matches!(why, RefusalReason::Archived(_)));
         refused && error.store.store == self.pair.source
     }
 
@@ -82,11 +82,11 @@ impl Sides<'_> {
         &self,
         item: &ItemAddress,
         seen: Option<&ItemFacts>,
-        when: &When,
+        when: &Precondition,
     ) -> Result<Presence<Copied>, Stop> {
         crash_point(CrashPoint::DuplicateBeforeRead);
         let opened = self.source.open(item, None, seen.map(|seen| &seen.version)).await.map_err(of_source)?;
-        let Presence::Here(reading) = opened else {
+        let Presence::Present(reading) = opened else {
             if seen.is_none() {
                 return Ok(Presence::Absent);
             }
@@ -97,10 +97,10 @@ impl Sides<'_> {
         self.claim().await?;
         let known = reading.facts.properties.clone().or_else(|| seen?.properties.clone());
         let properties = known.ok_or_else(|| self.properties_unknown(item))?;
-        let properties = if planted(Planted::PropertiesForgotten) { Properties::default() } else { properties };
-        let when = if planted(Planted::StaleOverNewer) { &When::Always } else { when };
-        let content = Content { size: reading.facts.size, properties };
-        Ok(Presence::Here(match self.taken(item, &reading.facts, &content, when).await? {
+        let properties = if planted(PlantedBug::PropertiesForgotten) { Properties::default() } else { properties };
+        let when = if planted(PlantedBug::StaleOverNewer) { &Precondition::Always } else { when };
+        let content = PutRequest { size: reading.facts.size, properties };
+        Ok(Presence::Present(match self.taken(item, &reading.facts, &content, when).await? {
             Some(taken) => taken,
             None => self.streamed(item, reading, &content, when).await?,
         }))
@@ -113,10 +113,10 @@ impl Sides<'_> {
         &self,
         item: &ItemAddress,
         source: &ItemFacts,
-        content: &Content,
-        when: &When,
+        content: &PutRequest,
+        when: &Precondition,
     ) -> Result<Option<Copied>, Stop> {
-        let Some(origin) = self.source.origin(item, source) else { return Ok(None) };
+        let Some(origin) = self.source.copy_source(item, source) else { return Ok(None) };
         // Its own: what it has moved does not count where the bytes are read in the end.
         let transferring = self.transferring(item, content.size);
         let going = |bytes| {
@@ -125,12 +125,12 @@ impl Sides<'_> {
         };
         self.attempt.may_act()?;
         crash_point(CrashPoint::DuplicateBeforeWrite);
-        let written = match self.destination.take(item, content, when, &origin, &going).await {
+        let written = match self.destination.server_side_copy(item, content, when, &origin, &going).await {
             Ok(Some(written)) => written,
             Ok(None) => return Ok(None),
             // The reading tells whether it is the source that is damaged.
             Err(error) if error.kind == StoreErrorKind::Damaged => {
-                warn!(error = %chain(&error), "the service found other bytes than it has a checksum of; they are read");
+                warn!(error = %error_chain(&error), "the service found other bytes than it has a checksum of; they are read");
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
@@ -154,9 +154,9 @@ impl Sides<'_> {
     async fn streamed(
         &self,
         item: &ItemAddress,
-        reading: Reading,
-        content: &Content,
-        when: &When,
+        reading: OpenItem,
+        content: &PutRequest,
+        when: &Precondition,
     ) -> Result<Copied, Stop> {
         let ItemFacts { size, version, checksums, .. } = reading.facts;
         let transferring = self.transferring(item, size);
@@ -185,12 +185,12 @@ impl Sides<'_> {
         Ok(Copied { source: version, checksum: sha256, written })
     }
 
-    fn transferring(&self, item: &ItemAddress, size: u64) -> Arc<Transferring> {
-        Arc::new(self.room.deps.statistics.transfer(|| format!("{}/{item}", self.pair.account), size))
+    fn transferring(&self, item: &ItemAddress, size: u64) -> Arc<TransferGuard> {
+        Arc::new(self.room.deps.statistics.begin_transfer(|| format!("{}/{item}", self.pair.account), size))
     }
 
     /// What the destination computed of what it wrote must be what was read. The next look finds them to differ.
-    async fn judge(&self, item: &ItemAddress, size: u64, read: &[Checksum], written: &Written) -> Result<(), Stop> {
+    async fn judge(&self, item: &ItemAddress, size: u64, read: &[Checksum], written: &PutResult) -> Result<(), Stop> {
         let ours = |theirs: &Checksum| read.iter().find(|ours| ours.algorithm == theirs.algorithm);
         let comparable = written.checksums.iter().filter_map(|theirs| Some((ours(theirs)?, theirs)));
         let judged: Vec<bool> = comparable.map(|(ours, theirs)| ours == theirs).collect();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, Checksum};
-use mill_ports::{Body, Lease, Planted, StoreError, StoreErrorKind, Transferring, planted};
+use mill_ports::{Body, DeliveryLease, PlantedBug, StoreError, StoreErrorKind, TransferGuard, planted};
 use tokio_util::sync::CancellationToken;
 
 /// What to watch for.
@@ -20,9 +20,9 @@ pub(super) struct Watch {
     /// The checksums that the destination will tell of what it wrote.
     pub(super) told: BTreeSet<Algorithm>,
     /// Where the bytes are counted.
-    pub(super) transferring: Arc<Transferring>,
+    pub(super) transferring: Arc<TransferGuard>,
     /// The task must still be this worker's when the last byte goes.
-    pub(super) lease: Lease,
+    pub(super) lease: DeliveryLease,
     pub(super) cancelled: CancellationToken,
     /// The error to end the body with; another kind of finding takes its place in it.
     pub(super) damaged: StoreError,
@@ -99,7 +99,7 @@ impl Watched {
         let differs = |ours: &Checksum| {
             watch.stated.iter().any(|stated| stated.algorithm == ours.algorithm && stated.value != ours.value)
         };
-        if checksums.iter().any(differs) && !planted(Planted::DamageLetThrough) {
+        if checksums.iter().any(differs) && !planted(PlantedBug::DamageLetThrough) {
             return Some(Err(watch.damaged));
         }
         if watch.cancelled.is_cancelled() || !watch.lease.holds() {

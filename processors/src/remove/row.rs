@@ -3,10 +3,11 @@
 use futures::stream::{self, StreamExt as _};
 use mill_model::{ContentId, ItemFacts};
 use mill_ports::{
-    CrashPoint, FailureClass, Place, Planted, Presence, StoreError, StoreErrorKind, When, crash_point, planted,
+    CrashPoint, FailureClass, Place, PlantedBug, Precondition, Presence, StoreError, StoreErrorKind, crash_point,
+    planted,
 };
-use mill_records::delete_lists::{ListOf, ListedId, RowResult};
-use mill_records::seals::VersionDigest;
+use mill_records::delete_lists::{DeletionScope, ListedId, RowResult};
+use mill_records::sync_proofs::VersionDigest;
 use tracing::{debug, info, warn};
 
 use super::{Removal, of_lists, removing_policy};
@@ -70,7 +71,7 @@ impl Removal<'_> {
                 Ok(self.kept(&listed.id, "it changed at the destination meanwhile"))
             }
             Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Refused(_)) => {
-                warn!(item = %listed.id, error = %mill_ports::chain(&error), "kept: it cannot be looked at");
+                warn!(item = %listed.id, error = %mill_ports::error_chain(&error), "kept: it cannot be looked at");
                 Ok(Fared::Kept)
             }
             other => other,
@@ -82,14 +83,14 @@ impl Removal<'_> {
             self.forget(&listed.id).await;
             return Ok(Fared::Gone);
         };
-        if VersionDigest::of(&found.version) != listed.seen && !planted(Planted::UnconditionalDelete) {
+        if VersionDigest::of(&found.version) != listed.seen && !planted(PlantedBug::UnconditionalDelete) {
             return Ok(self.kept(&listed.id, "it is not in the state that the delete list saw"));
         }
         if !self.is_gone(&listed.id).await? {
             return Ok(Fared::Kept);
         }
         match removing_policy(&self.shared.deps, self.pair, &self.pair.space.to_string()).await {
-            Err(stop) if !planted(Planted::PolicyNotAskedAgain) => return Err(stop),
+            Err(stop) if !planted(PlantedBug::PolicyNotAskedAgain) => return Err(stop),
             _ => {}
         }
         self.delete(&listed.id, found).await
@@ -99,7 +100,7 @@ impl Removal<'_> {
     async fn at_destination(&self, id: &ContentId) -> Result<Option<ItemFacts>, Stop> {
         let item = self.item(id);
         match self.shared.tries.of(|| self.destination.head(&item)).await {
-            Ok(Presence::Here(found)) => Ok(Some(found)),
+            Ok(Presence::Present(found)) => Ok(Some(found)),
             Ok(Presence::Absent) => Ok(None),
             Err(error) if error.kind == StoreErrorKind::SpaceAbsent => Ok(None),
             Err(error) => Err(error.into()),
@@ -114,10 +115,10 @@ impl Removal<'_> {
             return Ok(false);
         }
         let absent = match self.head.record.of {
-            ListOf::Items => match self.at_source(id).await {
+            DeletionScope::Items => match self.at_source(id).await {
                 Ok(found) => found == Presence::Absent,
                 Err(error) if error.kind == StoreErrorKind::SpaceAbsent => {
-                    if planted(Planted::AbsentSpaceReadAsGone) {
+                    if planted(PlantedBug::AbsentSpaceReadAsGone) {
                         return Ok(true);
                     }
                     self.kept(id, "its source space is not there");
@@ -125,7 +126,7 @@ impl Removal<'_> {
                 }
                 Err(error) => return Err(error.into()),
             },
-            ListOf::Space => self.source_space().await? == Presence::Absent,
+            DeletionScope::Space => self.source_space().await? == Presence::Absent,
         };
         if !absent {
             self.kept(id, "it is back at the source");
@@ -141,9 +142,9 @@ impl Removal<'_> {
     async fn at_source(&self, id: &ContentId) -> Result<Presence<()>, StoreError> {
         let item = self.item(id);
         match self.shared.tries.of(|| self.source.head(&item)).await {
-            Ok(Presence::Here(_)) => Ok(Presence::Here(())),
+            Ok(Presence::Present(_)) => Ok(Presence::Present(())),
             Ok(Presence::Absent) => Ok(Presence::Absent),
-            Err(error) if planted(Planted::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
+            Err(error) if planted(PlantedBug::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
                 Ok(Presence::Absent)
             }
             Err(error) => Err(error),
@@ -159,13 +160,13 @@ impl Removal<'_> {
     async fn delete(&self, id: &ContentId, found: ItemFacts) -> Result<Fared, Stop> {
         self.attempt.may_act()?;
         let item = self.item(id);
-        let seen = When::VersionIs(found.version);
-        let when = if planted(Planted::UnconditionalDelete) { When::Always } else { seen };
+        let seen = Precondition::VersionIs(found.version);
+        let when = if planted(PlantedBug::UnconditionalDelete) { Precondition::Always } else { seen };
         crash_point(CrashPoint::RemoveBeforeDelete);
         let deleted = self.shared.tries.of(|| self.destination.delete(&item, &when)).await?;
         crash_point(CrashPoint::RemoveDeleted);
         let fared = match deleted {
-            Presence::Here(()) => {
+            Presence::Present(()) => {
                 let (account, destination) = (&self.pair.account, &self.pair.destination);
                 debug!(%account, %destination, %item, "deleted, gone at the source");
                 self.shared.deps.statistics.count(|work| work.deleted += 1);
@@ -181,7 +182,7 @@ impl Removal<'_> {
     /// Forgets what was known of an item that is gone. What is left behind proves nothing.
     async fn forget(&self, id: &ContentId) {
         if let Err(error) = self.shared.deps.seals.remove(self.pair, id).await {
-            debug!(error = %mill_ports::chain(&error), "what was known of a deleted item could not be removed");
+            debug!(error = %mill_ports::error_chain(&error), "what was known of a deleted item could not be removed");
         }
     }
 
@@ -196,6 +197,6 @@ fn concludes(stop: &Stop) -> bool {
     match stop {
         Stop::Store(error) => fate::class(error) == Some(FailureClass::Retryable),
         Stop::Failed { class, .. } => *class == FailureClass::Retryable,
-        Stop::Outcome(_) | Stop::Refused { .. } => false,
+        Stop::TaskOutcome(_) | Stop::Refused { .. } => false,
     }
 }

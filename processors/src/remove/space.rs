@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use mill_model::StoreAddress;
-use mill_ports::{Outcome, Presence, StoreErrorKind};
-use mill_records::delete_lists::{ListOf, ListState, RowResult};
+use mill_ports::{Presence, StoreErrorKind, TaskOutcome};
+use mill_records::delete_lists::{DeletionScope, ListState, RowResult};
 use mill_records::owners::DestinationSpace;
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 use tracing::{info, warn};
 
 use super::{Removal, of_lists, of_owners};
@@ -22,7 +22,7 @@ impl Removal<'_> {
     /// Removes the space if nothing is in it.
     pub(super) async fn space(self) -> Result<(), Stop> {
         let (lists, space) = (&self.shared.deps.delete_lists, &self.pair.space);
-        if self.head.record.of != ListOf::Space {
+        if self.head.record.of != DeletionScope::Space {
             return Err(Stop::discard("its delete list is of items, not of the space"));
         }
         let results = lists.results(self.pair, self.remove.list).await.map_err(of_lists)?;
@@ -47,7 +47,7 @@ impl Removal<'_> {
     }
 
     async fn release_owner(&self) -> Result<(), Stop> {
-        let Pair { account, destination, space, .. } = self.pair;
+        let SpacePair { account, destination, space, .. } = self.pair;
         let store = StoreAddress { account: account.clone(), store: destination.clone() };
         let place = DestinationSpace { store, space: space.clone() };
         self.shared.deps.owners.release(&place).await.map(drop).map_err(of_owners)
@@ -74,6 +74,6 @@ impl Removal<'_> {
             return Ok(());
         }
         let delay = WAIT_MAX.min(Duration::from_secs(1) * 2_u32.saturating_pow(waits));
-        Err(Stop::Outcome(Outcome::Snooze { delay, task: None }))
+        Err(Stop::TaskOutcome(TaskOutcome::Snooze { delay, task: None }))
     }
 }

@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use futures::TryStreamExt as _;
 use mill_model::{DeleteListId, Timestamp, Version};
 use mill_records::delete_lists::rows::IdsDigest;
-use mill_records::delete_lists::{GrantedBy, HoldReason, ListOf, ListRow, ListState, ListedId, RowResult};
-use mill_records::seals::VersionDigest;
+use mill_records::delete_lists::{DeletionScope, GrantedBy, HoldReason, ListRow, ListState, ListedId, RowResult};
+use mill_records::sync_proofs::VersionDigest;
 
 use super::*;
 use crate::test_site::*;
@@ -63,17 +63,17 @@ fn row_task(row: u32) -> Task {
 }
 
 fn task(row: Option<u32>) -> Task {
-    let Pair { account, source, destination, space } = Site::pair();
+    let SpacePair { account, source, destination, space } = Site::pair();
     Remove { account, source, destination, space, list: list_id(), row }.into_task()
 }
 
 impl Site {
     async fn version(&self, id: &str) -> Version {
-        self.destination.head(&at(id)).await.unwrap().here().unwrap().version
+        self.destination.head(&at(id)).await.unwrap().present().unwrap().version
     }
 
     /// Writes a list of items in these rows as they stand at the destination, like a survey does.
-    async fn list(&self, of: ListOf, state: ListState, rows: &[&[&str]]) {
+    async fn list(&self, of: DeletionScope, state: ListState, rows: &[&[&str]]) {
         let (mut digest, mut count) = (IdsDigest::default(), 0);
         for (number, ids) in (0..).zip(rows) {
             let mut row = ListRow::default();
@@ -93,33 +93,33 @@ impl Site {
     }
 
     /// The places of the source as a survey sees them: all that its listing entered, or the root of a space that is gone.
-    async fn places(&self, of: ListOf) -> Vec<(String, String)> {
+    async fn places(&self, of: DeletionScope) -> Vec<(String, String)> {
         let places = match of {
-            ListOf::Items => {
+            DeletionScope::Items => {
                 let pages: Vec<_> = self.source.list(&space(), None).try_collect().await.unwrap();
                 pages.into_iter().flat_map(|page| page.places).collect()
             }
-            ListOf::Space => self.source.places(&at("x")).await.unwrap(),
+            DeletionScope::Space => self.source.places(&at("x")).await.unwrap(),
         };
         let each: BTreeSet<_> = places.into_iter().map(|place| (place.path, place.identity)).collect();
         each.into_iter().collect()
     }
 
     async fn granted(&self, ids: &[&str]) {
-        self.list(ListOf::Items, GRANTED, &[ids]).await;
+        self.list(DeletionScope::Items, GRANTED, &[ids]).await;
     }
 
     /// Runs the task of the first row under a policy that removes what vanished.
-    async fn remove(&self) -> Result<Outcome, ProcessorError> {
+    async fn remove(&self) -> Result<TaskOutcome, ProcessorError> {
         self.remove_under(policy(true), row_task(0), &self.attempt()).await
     }
 
     async fn remove_under(
         &self,
-        policies: PolicyBook,
+        policies: PolicyRepository,
         task: Task,
         attempt: &Attempt,
-    ) -> Result<Outcome, ProcessorError> {
+    ) -> Result<TaskOutcome, ProcessorError> {
         self.remove_factory(policies).processor(task)?.run(attempt).await
     }
 

@@ -7,7 +7,7 @@ use mill_engine::{
     StoreHabits,
 };
 use mill_model::{AccountId, Algorithm, Properties, StoreId, Version};
-use mill_ports::Refusal;
+use mill_ports::RefusalReason;
 
 use super::*;
 
@@ -15,7 +15,7 @@ use super::*;
 struct Site {
     copy: MemoryStore,
     to: MemoryStore,
-    seals: Seals,
+    seals: SyncProofs,
     /// What goes wrong at the copy, and in the book of seals.
     plan: Arc<FaultPlan>,
 }
@@ -32,9 +32,9 @@ fn titled(title: &str) -> Properties {
     Properties([("title".to_owned(), title.to_owned())].into())
 }
 
-fn pair() -> Pair {
+fn pair() -> SpacePair {
     let (source, destination) = (address("1").store, address("2").store);
-    Pair { account: address("1").account, source, destination, space: at("x").space }
+    SpacePair { account: address("1").account, source, destination, space: at("x").space }
 }
 
 impl Site {
@@ -44,7 +44,7 @@ impl Site {
         let habits = StoreHabits { piece_bytes_max: 3, ..StoreHabits::default() };
         let store = |id| MemoryStore::new(address(id), habits.clone(), clock.clone());
         let plan = FaultPlan::new(clock.clone(), Arc::new(SeededChance::new(1)));
-        let seals = Seals::new(Arc::new(Faulty::new(Arc::new(MemoryTable::new("seals")), plan.clone())));
+        let seals = SyncProofs::new(Arc::new(Faulty::new(Arc::new(MemoryTable::new("seals")), plan.clone())));
         Self { copy: store("2"), to: store("1"), seals, plan }
     }
 
@@ -55,10 +55,10 @@ impl Site {
 
     async fn sealed_under(&self, algorithm: Algorithm, id: &str, bytes: &'static str) {
         self.copy.plant(&at(id), bytes, titled(id));
-        let Presence::Here(facts) = self.copy.head(&at(id)).await.unwrap() else { panic!("it was planted") };
+        let Presence::Present(facts) = self.copy.head(&at(id)).await.unwrap() else { panic!("it was planted") };
         let mut digester = Digester::new(&[algorithm]);
         digester.update(bytes.as_bytes());
-        let seal = Seal::of(&Version::settled_at("then"), &facts.version, &digester.finish()[0]).unwrap();
+        let seal = SyncProof::of(&Version::settled_at("then"), &facts.version, &digester.finish()[0]).unwrap();
         self.seals.put(&pair(), &at(id).id, &seal).await.unwrap();
     }
 
@@ -206,7 +206,7 @@ async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() 
         site.sealed(id, "bytes").await;
         site.copy.uproot(&at(id));
     }
-    site.copy.plant_refused(&at("locked"), Refusal::Unreadable);
+    site.copy.plant_refused(&at("locked"), RefusalReason::Unreadable);
     let restored = Restoration { unproven: true, ..site.restoration() }.run().await.unwrap();
     assert!(site.there("good").is_some());
     for id in ["gone", "locked"] {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
-use mill_ports::{DeletableStore, DestinationStore, Refusal, SourceStore, StoreError, StoreErrorKind, Stores};
+use mill_ports::{DeletableStore, DestinationStore, RefusalReason, SourceStore, StoreError, StoreErrorKind, Stores};
 
 /// What the stores say.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +67,6 @@ impl Stores for Guarded {
         if self.guards.ours {
             return Ok(true);
         }
-        Err(refused(account, store, StoreErrorKind::Refused(Refusal::AnothersDestination("another".into()))))
+        Err(refused(account, store, StoreErrorKind::Refused(RefusalReason::AnothersDestination("another".into()))))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mill_engine::{MemoryStore, StoreHabits};
 use mill_model::{AccountId, ContentId, ItemAddress, Properties, SpaceId, StoreAddress, StoreId};
-use mill_records::policies::PolicyBook;
+use mill_records::policies::PolicyRepository;
 
 use super::Site;
 
@@ -54,8 +54,8 @@ impl PolicyFiles {
         self.store.uproot_space(&self.space);
     }
 
-    pub(crate) fn book(&self, site: &Site) -> PolicyBook {
-        PolicyBook::of_store(
+    pub(crate) fn book(&self, site: &Site) -> PolicyRepository {
+        PolicyRepository::of_store(
             Arc::new(self.store.clone()),
             self.space.clone(),
             site.clock.clone(),

@@ -11,9 +11,9 @@ use futures::StreamExt as _;
 use mill_engine::{MemoryStore, SeededChance};
 use mill_model::{ContentId, ItemAddress, ItemFacts, ItemState, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Chance as _, Content, DeletableStore, DestinationStore, Going, Listing, Origin,
-    Place, Presence, Reading, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, When,
-    Written,
+    Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing, OpenItem,
+    Place, Precondition, Presence, PutRequest, PutResult, Respelling, Rng as _, SourceStore, SpaceFacts, SpaceList,
+    StoreError, StoreErrorKind,
 };
 
 /// What a test puts in the way of one call.
@@ -144,8 +144,8 @@ impl Probe {
         StoreError { kind, op, store: self.0.address.clone(), subject: "probed".into(), source: None }
     }
 
-    fn opened(&self, way: &Way, opened: Presence<Reading>) -> Presence<Reading> {
-        let Presence::Here(reading) = opened else { return Presence::Absent };
+    fn opened(&self, way: &Way, opened: Presence<OpenItem>) -> Presence<OpenItem> {
+        let Presence::Present(reading) = opened else { return Presence::Absent };
         let (counter, half) = (self.0.bytes_read.clone(), reading.facts.size / 2);
         let body = reading.body.inspect(move |chunk| {
             counter.fetch_add(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64), Relaxed);
@@ -155,7 +155,7 @@ impl Probe {
             Way::Flipped => flipped(body.boxed()),
             _ => body.boxed(),
         };
-        Presence::Here(Reading { facts: self.told(reading.facts), body })
+        Presence::Present(OpenItem { facts: self.told(reading.facts), body })
     }
 
     fn told(&self, mut facts: ItemFacts) -> ItemFacts {
@@ -184,7 +184,7 @@ impl SourceStore for Probe {
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
         self.called("head").await?;
         Ok(match self.0.store.head(item).await? {
-            Presence::Here(facts) => Presence::Here(self.told(facts)),
+            Presence::Present(facts) => Presence::Present(self.told(facts)),
             Presence::Absent => Presence::Absent,
         })
     }
@@ -194,7 +194,7 @@ impl SourceStore for Probe {
         item: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         let way = self.called("open").await?;
         let opened = self.0.store.open(item, range, if_version).await?;
         Ok(self.opened(&way, opened))
@@ -204,7 +204,7 @@ impl SourceStore for Probe {
         &self,
         item: &ItemAddress,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         let way = self.called("open_uncached").await?;
         let opened = self.0.store.open_uncached(item, if_version).await?;
         Ok(self.opened(&way, opened))
@@ -219,8 +219,8 @@ impl SourceStore for Probe {
         self.0.store.list(space, after)
     }
 
-    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
-        self.0.store.origin(item, facts)
+    fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
+        self.0.store.copy_source(item, facts)
     }
 }
 
@@ -252,7 +252,13 @@ impl DestinationStore for Probe {
         self.done("create_space", way, done)
     }
 
-    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+    async fn put(
+        &self,
+        item: &ItemAddress,
+        content: &PutRequest,
+        when: &Precondition,
+        body: Body,
+    ) -> Result<PutResult, StoreError> {
         let way = self.called("put").await?;
         let body = if let Way::Damaged = way { flipped(body) } else { body };
         let mut done = self.0.store.put(item, content, when, body).await?;
@@ -262,16 +268,18 @@ impl DestinationStore for Probe {
         self.done("put", way, done)
     }
 
-    async fn take(
+    async fn server_side_copy(
         &self,
         item: &ItemAddress,
-        content: &Content,
-        when: &When,
-        origin: &Origin,
-        going: Going<'_>,
-    ) -> Result<Option<Written>, StoreError> {
+        content: &PutRequest,
+        when: &Precondition,
+        origin: &CopySource,
+        going: CopyProgress<'_>,
+    ) -> Result<Option<PutResult>, StoreError> {
         let way = self.called("take").await?;
-        let Some(mut done) = self.0.store.take(item, content, when, origin, going).await? else { return Ok(None) };
+        let Some(mut done) = self.0.store.server_side_copy(item, content, when, origin, going).await? else {
+            return Ok(None);
+        };
         if let Way::Lies = way {
             done.checksums.iter_mut().for_each(|checksum| checksum.value[0] ^= 1);
         }
@@ -282,8 +290,8 @@ impl DestinationStore for Probe {
         &self,
         item: &ItemAddress,
         properties: &Properties,
-        when: &When,
-    ) -> Result<Written, StoreError> {
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
         let way = self.called("put_properties").await?;
         let done = self.0.store.put_properties(item, properties, when).await?;
         self.done("put_properties", way, done)
@@ -304,7 +312,7 @@ impl DeletableStore for Probe {
         self.done("remove_empty_space", way, done)
     }
 
-    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+    async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         let way = self.called("delete").await?;
         let done = self.0.store.delete(item, when).await?;
         self.done("delete", way, done)

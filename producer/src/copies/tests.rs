@@ -1,6 +1,6 @@
 use futures::{StreamExt as _, stream};
 use mill_model::{AccountId, ItemFacts, ItemState, SpaceId, StoreId, Version};
-use mill_ports::{ListPage, Listed, StoreError, StoreErrorKind};
+use mill_ports::{ListEntry, ListPage, StoreError, StoreErrorKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -24,7 +24,7 @@ fn name(number: usize) -> String {
     format!("{number:04}")
 }
 
-fn listed(number: usize, entry: Entry) -> Listed {
+fn listed(number: usize, entry: Entry) -> ListEntry {
     let facts = ItemFacts {
         size: 1,
         modified: None,
@@ -35,15 +35,15 @@ fn listed(number: usize, entry: Entry) -> Listed {
     };
     let shown = name(number);
     match entry {
-        Entry::Item => Listed::Item(ContentId::new(shown).unwrap(), facts),
-        Entry::Link => Listed::Refused { shown, reason: Refusal::SymbolicLink },
-        Entry::Unseen => Listed::Hidden { shown },
-        Entry::Reserved => Listed::Refused { shown, reason: Refusal::Reserved },
+        Entry::Item => ListEntry::Item(ContentId::new(shown).unwrap(), facts),
+        Entry::Link => ListEntry::Refused { shown, reason: RefusalReason::SymbolicLink },
+        Entry::Unseen => ListEntry::Hidden { shown },
+        Entry::Reserved => ListEntry::Refused { shown, reason: RefusalReason::Reserved },
     }
 }
 
-fn pair() -> Pair {
-    Pair {
+fn pair() -> SpacePair {
+    SpacePair {
         account: AccountId::new("a").unwrap(),
         source: StoreId::new("1").unwrap(),
         destination: StoreId::new("2").unwrap(),
@@ -54,7 +54,7 @@ fn pair() -> Pair {
 /// The listing behind a marker in pages of `page`, broken after so many pages.
 fn opened(entries: &[Entry], after: Option<&ContentId>, page: usize, pages_max: usize) -> Merge {
     let from = after.map_or(0, |id| id.as_str().parse::<usize>().unwrap() + 1);
-    let all: Vec<Listed> =
+    let all: Vec<ListEntry> =
         entries.iter().enumerate().skip(from).map(|(number, entry)| listed(number, *entry)).collect();
     let count = all.len().div_ceil(page).max(1);
     let mut pages: Vec<Result<ListPage, StoreError>> = Vec::new();

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mill_model::AccountId;
-use mill_ports::chain;
-use mill_records::producer_state::{AccountParts, Kept, Loaded, RunOfAll, StateError};
+use mill_ports::error_chain;
+use mill_records::producer_state::{AccountParts, Kept, Loaded, RunOfAllAccounts, StateError};
 use tracing::{info, warn};
 
-use super::runs::AccountRun;
+use super::runs::ActiveRun;
 use super::shares::Shares;
 use super::{Failures, Session, missing_key};
 use crate::report::ProducerError;
@@ -23,7 +23,7 @@ impl Session<'_> {
         self.shares = Shares::of(shares);
         self.failures = Failures::of(failures);
         self.missing.extend(missing.into_iter().map(|kept| (missing_key(&kept.row), kept)));
-        self.runs = AccountRun::of_all(runs);
+        self.runs = ActiveRun::of_all(runs);
         let mut parts = Parts::new();
         for kept in accounts {
             let account = kept.row.account.clone();
@@ -35,9 +35,9 @@ impl Session<'_> {
         }
         let is_listed = match self.list().await {
             Ok(()) => true,
-            Err(error) if parts.is_empty() && !self.runs.values().any(AccountRun::is_left) => return Err(error),
+            Err(error) if parts.is_empty() && !self.runs.values().any(ActiveRun::is_left) => return Err(error),
             Err(error) => {
-                warn!(error = chain(&error), "no run begins; those that are going on are resumed");
+                warn!(error = error_chain(&error), "no run begins; those that are going on are resumed");
                 false
             }
         };
@@ -67,14 +67,19 @@ impl Session<'_> {
     }
 
     /// Gives each account a run of its own, where a version of Mill that kept one for all has worked last.
-    async fn divide(&mut self, of_all: Kept<RunOfAll>, parts: &Parts, is_listed: bool) -> Result<(), ProducerError> {
+    async fn divide(
+        &mut self,
+        of_all: Kept<RunOfAllAccounts>,
+        parts: &Parts,
+        is_listed: bool,
+    ) -> Result<(), ProducerError> {
         let accounts: BTreeSet<AccountId> = self.accounts.iter().chain(parts.keys()).cloned().collect();
         for account in &accounts {
             let run = of_all.row.of(account.clone());
             match self.runs.get_mut(account) {
                 Some(own) if own.row.row.started >= run.started => {}
                 Some(own) => own.row.row = run,
-                None => drop(self.runs.insert(account.clone(), AccountRun::of(Kept::fresh(run)))),
+                None => drop(self.runs.insert(account.clone(), ActiveRun::of(Kept::fresh(run)))),
             }
         }
         let rows = self.runs.iter_mut().filter(|(account, _)| accounts.contains(account)).map(|(_, run)| &mut run.row);
@@ -127,7 +132,7 @@ impl Session<'_> {
     }
 
     /// Takes out of the report what it says of the run of an account before the one that begins.
-    pub(super) fn forget_in_report(&mut self, account: &AccountId, last: Option<&AccountRun>) {
+    pub(super) fn forget_in_report(&mut self, account: &AccountId, last: Option<&ActiveRun>) {
         let Some(last) = last.filter(|last| last.is_in_hand()) else { return };
         let report = &mut self.report;
         report.accounts_failed.retain(|(failed, _)| failed != account);

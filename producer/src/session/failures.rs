@@ -6,7 +6,7 @@ use std::time::Duration;
 use mill_model::{AccountId, StoreAddress, StoreId, Timestamp};
 use mill_records::producer_state::{Kept, StateError, SurveyFailure, SurveySubject};
 
-use super::{AccountRun, Session};
+use super::{ActiveRun, Session};
 
 /// What is known to have failed since it was last surveyed.
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl Failures {
 impl Session<'_> {
     /// Notes that a survey failed now.
     pub(super) fn note_failure(&mut self, subject: SurveySubject, reason: &str) {
-        let is_new_run = self.runs.get(subject.account()).is_none_or(AccountRun::is_new);
+        let is_new_run = self.runs.get(subject.account()).is_none_or(ActiveRun::is_new);
         self.failures.note(subject, (self.deps.clock.now(), is_new_run), reason);
     }
 
@@ -79,7 +79,7 @@ impl Session<'_> {
             SurveySubject::Store(StoreAddress { account: owner, store }) => {
                 owner == account && !unanswered.contains(store)
             }
-            SurveySubject::Pair(_) => false,
+            SurveySubject::SpacePair(_) => false,
         };
         self.forget_failures(answers).await
     }

@@ -17,7 +17,7 @@ use futures::future::{Either, select};
 use mill_model::{AccountId, ContentId, StoreId, Timestamp};
 use mill_policy::{AccountPolicy, StorePolicy};
 use mill_records::producer_state::{Kept, Morsel};
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::info;
 
@@ -36,21 +36,21 @@ pub(crate) enum Read {
     /// Which spaces a store of an account has.
     Spaces(AccountId, StoreId),
     /// Whether a pair's spaces are there.
-    Ends(Pair),
+    Ends(SpacePair),
     /// What vanished.
-    Survey(Pair),
+    Survey(SpacePair),
     /// What a space had that is gone.
-    RetiringSurvey(Pair),
+    RetiringSurvey(SpacePair),
     /// The next items.
-    Nibble(Pair),
+    Nibble(SpacePair),
 }
 
 impl Read {
-    pub(super) fn is_of(&self, of: &Pair) -> bool {
+    pub(super) fn is_of(&self, of: &SpacePair) -> bool {
         self.pair() == Some(of)
     }
 
-    fn pair(&self) -> Option<&Pair> {
+    fn pair(&self) -> Option<&SpacePair> {
         match self {
             Self::Spaces(..) => None,
             Self::Ends(pair) | Self::Survey(pair) | Self::RetiringSurvey(pair) | Self::Nibble(pair) => Some(pair),
@@ -69,7 +69,7 @@ impl Read {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Basis {
     Account(Arc<AccountPolicy>),
-    Pair {
+    SpacePair {
         policy: StorePolicy,
         /// Which spaces are there, and whether the destination is this source's.
         found: Option<[bool; 3]>,
@@ -124,7 +124,7 @@ pub(super) struct Readings {
     asked: BTreeMap<Read, Asked>,
     nth: u64,
     /// The morsels whose turns were broken off.
-    morsels: BTreeMap<Pair, (Place, Kept<Morsel>)>,
+    morsels: BTreeMap<SpacePair, (Place, Kept<Morsel>)>,
     /// The accounts that are being looked through.
     accounts: BTreeMap<AccountId, Unanswered>,
 }
@@ -141,8 +141,8 @@ impl Readings {
     }
 
     /// Whether a morsel may have a turn, where so many may wait at once.
-    pub(super) fn may_turn(&self, pair: &Pair, most: usize) -> bool {
-        let stores = |pair: &Pair| (pair.account.clone(), pair.source.clone(), pair.destination.clone());
+    pub(super) fn may_turn(&self, pair: &SpacePair, most: usize) -> bool {
+        let stores = |pair: &SpacePair| (pair.account.clone(), pair.source.clone(), pair.destination.clone());
         let same = self.morsels.keys().filter(|other| stores(other) == stores(pair)).count();
         let same_most = if self.morsels.len() < most / 2 { BETWEEN_TWO_MAX } else { 1 };
         let busy = self.morsels.len() >= most.max(1) || same >= same_most;
@@ -150,7 +150,7 @@ impl Readings {
     }
 
     /// Whether something was read for a morsel's turn that was broken off. It had room when it began.
-    pub(super) fn holds(&self, pair: &Pair) -> bool {
+    pub(super) fn holds(&self, pair: &SpacePair) -> bool {
         self.asked.iter().any(|(read, asked)| asked.answer.is_some() && read.is_of(pair))
     }
 
@@ -172,7 +172,8 @@ impl Readings {
                 self.take_in(answer);
             }
         }
-        let goes_on = |pair: &Pair| self.asked.iter().any(|(read, asked)| read.is_of(pair) && asked.answer.is_none());
+        let goes_on =
+            |pair: &SpacePair| self.asked.iter().any(|(read, asked)| read.is_of(pair) && asked.answer.is_none());
         // Of an account's stores one tells enough to go on with.
         let tells = |account: &AccountId| {
             let of = |read: &Read| matches!(read, Read::Spaces(of, _) if of == account);
@@ -180,7 +181,7 @@ impl Readings {
             asked.peek().is_none() || asked.any(|asked| asked.answer.is_some())
         };
         let accounts: Vec<AccountId> = self.accounts.keys().filter(|account| tells(account)).cloned().collect();
-        let morsels: Vec<Pair> = self.morsels.keys().filter(|pair| !goes_on(pair)).cloned().collect();
+        let morsels: Vec<SpacePair> = self.morsels.keys().filter(|pair| !goes_on(pair)).cloned().collect();
         (
             accounts.iter().filter_map(|account| self.accounts.remove(account)).collect(),
             morsels.iter().filter_map(|pair| self.morsels.remove(pair)).collect(),
@@ -214,7 +215,7 @@ impl Readings {
         let Some(asked) = self.asked.get_mut(read).filter(|asked| !asked.is_told) else { return };
         asked.is_told = true;
         let account = read.account();
-        if let Some(Pair { space, source, destination, .. }) = read.pair() {
+        if let Some(SpacePair { space, source, destination, .. }) = read.pair() {
             info!(%account, %space, %source, %destination, "reading the stores takes long; others go on meanwhile");
         } else if let Read::Spaces(_, store) = read {
             info!(%account, %store, "the store takes long to tell its spaces; others go on meanwhile");

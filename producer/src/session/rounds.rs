@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use mill_model::{Monotonic, StoreAddress, StoreId};
 use mill_policy::{Coverage, StorePolicy};
-use mill_ports::{Awaited, CrashPoint, chain, crash_point};
+use mill_ports::{CrashPoint, StoreWait, crash_point, error_chain};
 use mill_records::policies::PolicyError;
 use mill_records::producer_state::{Kept, Morsel};
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 use tracing::{info, warn};
 
 use super::shares::First;
@@ -183,7 +183,7 @@ impl Session<'_> {
         }
     }
 
-    pub(super) async fn today(&mut self, pair: &Pair) -> Today {
+    pub(super) async fn today(&mut self, pair: &SpacePair) -> Today {
         if self.accounts_failed.contains(&pair.account) {
             return Today::AccountFailed;
         }
@@ -202,15 +202,17 @@ impl Session<'_> {
     }
 
     /// When a space that failed gets another turn in this session, if it does. Others have theirs meanwhile.
-    fn try_later(&mut self, pair: &Pair, error: &SpaceError) -> Option<Monotonic> {
+    fn try_later(&mut self, pair: &SpacePair, error: &SpaceError) -> Option<Monotonic> {
         let now = self.deps.clock.monotonic();
         let mut failing = self.failing.remove(pair).unwrap_or_else(|| Failing::since(now));
         let pause = self.patience(&mut failing, now)?;
         self.failing.insert(pair.clone(), failing);
         if let Some(error) = error.of_store() {
-            self.deps.statistics.await_store(&error.store, Awaited { reason: chain(error), may_pass: true });
+            self.deps
+                .statistics
+                .note_store_wait(&error.store, StoreWait { reason: error_chain(error), may_pass: true });
         }
-        warn!(account = %pair.account, space = %pair.space, error = chain(error), "the space is tried again");
+        warn!(account = %pair.account, space = %pair.space, error = error_chain(error), "the space is tried again");
         Some(now.plus(pause))
     }
 
@@ -224,6 +226,6 @@ impl Session<'_> {
     }
 }
 
-fn address(pair: &Pair, store: &StoreId) -> StoreAddress {
+fn address(pair: &SpacePair, store: &StoreId) -> StoreAddress {
     StoreAddress { account: pair.account.clone(), store: store.clone() }
 }

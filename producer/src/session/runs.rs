@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mill_model::{AccountId, SurveySum, Timestamp};
-use mill_ports::{CrashPoint, Planted, chain, crash_point, planted};
-use mill_records::producer_state::{AccountParts, AccountRow, Kept, Morsel, Run};
-use mill_records::seals::Pair;
+use mill_ports::{CrashPoint, PlantedBug, crash_point, error_chain, planted};
+use mill_records::producer_state::{AccountParts, AccountRow, AccountRun, Kept, Morsel};
+use mill_records::sync_proofs::SpacePair;
 use tracing::{debug, info, warn};
 
 use super::Session;
@@ -34,12 +34,12 @@ enum Hand {
 }
 
 /// An account's run, and what this session has made of it.
-pub(crate) struct AccountRun {
-    pub(crate) row: Kept<Run>,
+pub(crate) struct ActiveRun {
+    pub(crate) row: Kept<AccountRun>,
     /// Its morsels that wait, rest or have their turn.
-    pub(crate) open: BTreeSet<Pair>,
+    pub(crate) open: BTreeSet<SpacePair>,
     /// Those that failed. They stay in the book.
-    pub(super) passed_over: BTreeSet<Pair>,
+    pub(super) passed_over: BTreeSet<SpacePair>,
     /// Whether some of its stores are asked again which spaces they have.
     pub(crate) asks_later: bool,
     hand: Hand,
@@ -54,8 +54,8 @@ pub(crate) struct AccountRun {
     pub(crate) left_out: u64,
 }
 
-impl AccountRun {
-    pub(crate) fn of(row: Kept<Run>) -> Self {
+impl ActiveRun {
+    pub(crate) fn of(row: Kept<AccountRun>) -> Self {
         Self {
             row,
             open: BTreeSet::new(),
@@ -71,7 +71,7 @@ impl AccountRun {
     }
 
     /// By account.
-    pub(crate) fn of_all(rows: Vec<Kept<Run>>) -> BTreeMap<AccountId, Self> {
+    pub(crate) fn of_all(rows: Vec<Kept<AccountRun>>) -> BTreeMap<AccountId, Self> {
         rows.into_iter().map(|row| (row.row.account.clone(), Self::of(row))).collect()
     }
 
@@ -98,13 +98,13 @@ impl Session<'_> {
     /// The accounts whose runs this session begins at once.
     pub(super) fn due_at_first(&self) -> BTreeSet<AccountId> {
         let now = self.deps.clock.now();
-        let going_on = self.runs.values().any(AccountRun::is_going_on);
+        let going_on = self.runs.values().any(ActiveRun::is_going_on);
         let (forced, none) = match self.settings.begins {
             Begins::WhenDue => (false, false),
             Begins::Now => (true, false),
             Begins::Together => (true, going_on),
         };
-        let none = none || planted(Planted::OneRunOverAll) && going_on;
+        let none = none || planted(PlantedBug::OneRunOverAll) && going_on;
         self.accounts.iter().filter(|account| !none && self.is_due(account, now, forced)).cloned().collect()
     }
 
@@ -176,9 +176,9 @@ impl Session<'_> {
         let last_number = last.as_ref().map(|last| last.row.number);
         // A space that the last run did not find missing may have been there since.
         self.forget_missing(account, last_number).await?;
-        let number = Run::number(self.state.epoch(), self.begun, last.as_ref().map(|last| &last.row));
+        let number = AccountRun::number(self.state.epoch(), self.begun, last.as_ref().map(|last| &last.row));
         let started = self.deps.clock.now();
-        let run = Run { account: account.clone(), number, started, listed: false, finished: None };
+        let run = AccountRun { account: account.clone(), number, started, listed: false, finished: None };
         let mut row = match last {
             Some(mut last) => {
                 last.row = run;
@@ -199,7 +199,7 @@ impl Session<'_> {
         self.begun += 1;
         self.accounts_failed.remove(account);
         info!(%account, run = number, "begins a run");
-        self.runs.insert(account.clone(), AccountRun { hand: Hand::Begun, ..AccountRun::of(row) });
+        self.runs.insert(account.clone(), ActiveRun { hand: Hand::Begun, ..ActiveRun::of(row) });
         self.look_through(self.first_look(Kept::fresh(blank(account, number)))).await?;
         self.finish_if_done(account).await
     }
@@ -218,7 +218,7 @@ impl Session<'_> {
                     self.forget_account(&account, parts).await?;
                 }
             }
-            Err(error) => debug!(error = chain(&error), "the accounts are those that were known"),
+            Err(error) => debug!(error = error_chain(&error), "the accounts are those that were known"),
         }
         let now = self.deps.clock.now();
         let due = self.accounts.iter().filter(|account| self.is_due(account, now, false)).cloned();
@@ -244,7 +244,7 @@ impl Session<'_> {
     fn plan_look(&mut self) {
         let again = self.settings.begins != Begins::Together
             && !self.settings.frequency.is_zero()
-            && !planted(Planted::OneRunOverAll);
+            && !planted(PlantedBug::OneRunOverAll);
         let now = self.deps.clock.now();
         let done = self.runs.values().filter(|run| !run.is_going_on()).map(|run| run.row.row.started);
         let until = done.map(|started| self.next_run_after(started).since(now)).min();
@@ -354,7 +354,7 @@ impl Session<'_> {
     }
 
     /// Notes that a morsel needs no more turn: it is done, or `failed`.
-    pub(super) async fn morsel_over(&mut self, pair: &Pair, failed: bool) -> Result<(), ProducerError> {
+    pub(super) async fn morsel_over(&mut self, pair: &SpacePair, failed: bool) -> Result<(), ProducerError> {
         if let Some(run) = self.runs.get_mut(&pair.account) {
             run.open.remove(pair);
             self.readings.forget(|read| read.is_of(pair));

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mill_model::{AccountId, Monotonic};
-use mill_ports::chain;
+use mill_ports::error_chain;
 use mill_records::producer_state::{AccountShare, Kept};
 use mill_records::queue_shares::QueueShares;
 use tracing::warn;
@@ -124,7 +124,7 @@ impl Session<'_> {
             Ok(counted) => counted,
             Err(error) => {
                 warn!(
-                    error = chain(&error),
+                    error = error_chain(&error),
                     "what workmen have counted cannot be read; accounts may have more than their share"
                 );
                 return Ok(());

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mill_model::{AccountId, Monotonic, StoreAddress, StoreId};
-use mill_ports::{Awaited, CrashPoint, StoreError, chain, crash_point};
+use mill_ports::{CrashPoint, StoreError, StoreWait, crash_point, error_chain};
 use mill_records::producer_state::{AccountRow, Kept};
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 use tracing::warn;
 
 use super::Session;
@@ -20,7 +20,7 @@ pub(crate) type LaterAccounts = BTreeMap<(Monotonic, AccountId), Unanswered>;
 pub(crate) struct Unanswered {
     pub(crate) row: Kept<AccountRow>,
     /// The pairs that were found of it in this session. Some may be done by now.
-    pub(crate) found: BTreeSet<Pair>,
+    pub(crate) found: BTreeSet<SpacePair>,
     failing: Failing,
     /// Whether it was looked through in this session before.
     again: bool,
@@ -79,8 +79,10 @@ impl Session<'_> {
         for (store, error) in &errors {
             if pause.is_some() && is_tried_again(error) {
                 account.awaited.push(error.store.clone());
-                self.deps.statistics.await_store(&error.store, Awaited { reason: chain(error), may_pass: true });
-                warn!(account = %name, error = chain(error), "the store is asked again which spaces it has");
+                self.deps
+                    .statistics
+                    .note_store_wait(&error.store, StoreWait { reason: error_chain(error), may_pass: true });
+                warn!(account = %name, error = error_chain(error), "the store is asked again which spaces it has");
             } else if account.failed.insert(store.clone()) {
                 self.store_failed(&name, store, error);
             }

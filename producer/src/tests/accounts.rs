@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use mill_engine::{FaultPlan, FaultRates, FaultyStore, SeededChance};
 use mill_model::Properties;
-use mill_ports::{Clock as _, RowKey, RowWhen};
+use mill_ports::{Clock as _, RowKey, RowPrecondition};
 use mill_records::account_counts::CountsWriter;
-use mill_records::policies::PolicyBook;
-use mill_records::producer_state::{Deletes, Loaded, Morsel, ProducerState, Run};
-use mill_records::seals::Pair;
+use mill_records::policies::PolicyRepository;
+use mill_records::producer_state::{AccountRun, DeleteProgress, Loaded, Morsel, ProducerState};
+use mill_records::sync_proofs::SpacePair;
 use tokio_util::sync::CancellationToken;
 
 use super::runs::{files, put};
@@ -62,11 +62,11 @@ async fn book(world: &World) -> Loaded {
     state.load(false).await.unwrap()
 }
 
-async fn runs(world: &World) -> Vec<Run> {
+async fn runs(world: &World) -> Vec<AccountRun> {
     book(world).await.runs.into_iter().map(|kept| kept.row).collect()
 }
 
-async fn run_of(world: &World, name: &str) -> Option<Run> {
+async fn run_of(world: &World, name: &str) -> Option<AccountRun> {
     runs(world).await.into_iter().find(|run| run.account == account(name))
 }
 
@@ -162,7 +162,7 @@ async fn loops_that_are_short_and_many_do_not_keep_a_long_one_waiting() {
         world.queue.drain().await;
         world.pass(Duration::from_mins(1)).await;
     }
-    let Run { finished, .. } = run_of(&world, "a").await.unwrap();
+    let AccountRun { finished, .. } = run_of(&world, "a").await.unwrap();
     let left = book(&world).await.morsels.iter().map(|kept| kept.row.nibbles).max();
     assert!(finished.is_none() && left > Some(100), "{left:?} nibbles of a after a hundred loops of b");
 }
@@ -231,7 +231,7 @@ async fn write_run_of_all(world: &World, started: mill_model::Timestamp, finishe
     let row =
         format!(r#"{{"epoch":0,"number":1,"started":{},"listed":true,"finished":{finished}}}"#, started.as_millis());
     let key = RowKey::new(DuplicationProducer::BOOK, "run");
-    world.state.put(&key, row.into(), RowWhen::Always).await.unwrap();
+    world.state.put(&key, row.into(), RowPrecondition::Always).await.unwrap();
 }
 
 /// A book of the version before: its run goes on, of account `a` 20 items are queued, and `b` is done.
@@ -240,7 +240,7 @@ async fn of_the_version_before() -> World {
     write_run_of_all(&world, world.clock.now(), None).await;
     let morsel = Morsel {
         nibbles: 4,
-        deletes: Deletes::Done,
+        deletes: DeleteProgress::Done,
         marker: Some(content("of a00019")),
         ..Morsel::fresh(World::pair(), 1)
     };
@@ -333,9 +333,9 @@ async fn rows_of_the_run_before_count_for_nothing_in_a_second_run_under_one_leas
     let &[first, second] = &numbers[..] else { panic!("two runs: {numbers:?}") };
     assert!(second > first);
     // Written by that producer before it gave the lease back, and by the table much later.
-    let pair = Pair { account: account("b"), space: space("s"), source: store("1"), destination: store("2") };
+    let pair = SpacePair { account: account("b"), space: space("s"), source: store("1"), destination: store("2") };
     let marker = Some(content("of b 0199"));
-    let late = Morsel { nibbles: 40, deletes: Deletes::Done, marker, ..Morsel::fresh(pair, first) };
+    let late = Morsel { nibbles: 40, deletes: DeleteProgress::Done, marker, ..Morsel::fresh(pair, first) };
     let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK, 1);
     state.add_morsels(&account("b"), &[late]).await.unwrap();
     world.queue.drain().await;
@@ -424,12 +424,12 @@ async fn where_the_list_of_accounts_cannot_be_read_runs_going_on_are_gone_on_wit
     let mut world = world;
     // A process that has never read it.
     let nothing = Arc::new(world.store("2").clone());
-    let book = PolicyBook::of_store(nothing, space("none"), world.clock.clone(), Duration::from_mins(5));
+    let book = PolicyRepository::of_store(nothing, space("none"), world.clock.clone(), Duration::from_mins(5));
     world.policies = Arc::new(book);
     let report = world.session_with(small).await;
     assert!(report.resumed && report.accounts_failed.len() == 1, "{report:?}");
     assert!(run_of(&world, "a").await.is_some(), "it is not taken for one that is no longer listed");
-    world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", ONE)]));
+    world.policies = Arc::new(PolicyRepository::fixed(vec![policy("a", ONE)]));
     let report = world.session().await;
     assert!(is_finished(&report) && !report.failed(), "{report:?}");
     assert_eq!(queued + world.ids_of("of a"), 60);
@@ -467,7 +467,7 @@ fn slow_down(world: &World, id: &str, most: Duration) {
 async fn an_account_whose_store_answers_no_listing_delays_no_other_accounts_loop() {
     for (file, id) in [(ONE, "1"), (ONE, "2"), (DEFAULT, "1"), (DEFAULT, "2")] {
         let mut world = two(500, 30);
-        world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", file), policy("b", file)]));
+        world.policies = Arc::new(PolicyRepository::fixed(vec![policy("a", file), policy("b", file)]));
         slow_down(&world, id, HOUR * 1_000_000);
         let producer = world.producer_with(patient);
         let stop = CancellationToken::new();
@@ -492,7 +492,7 @@ async fn an_account_whose_store_answers_no_listing_delays_no_other_accounts_loop
 async fn a_store_that_is_slow_to_list_comes_to_its_end_in_one_session_and_in_many() {
     for (wait, file) in [(true, ONE), (false, ONE), (true, DEFAULT), (false, DEFAULT)] {
         let mut world = two(120, 30);
-        world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", file), policy("b", file)]));
+        world.policies = Arc::new(PolicyRepository::fixed(vec![policy("a", file), policy("b", file)]));
         world.plant("2", "gone", 3);
         world.wrote_all().await;
         slow_down(&world, "1", Duration::from_mins(4));
@@ -526,7 +526,7 @@ async fn many_spaces_of_an_account_whose_store_hangs_cost_another_one_wait_in_al
     let spaces: Vec<String> = (0..300).map(|number| format!(r#""s{number}": ["1 to 2"]"#)).collect();
     let spaces = spaces.join(", ").replace(r#""1 to 2""#, r#"{ "srcStoreId": "1", "destStoreId": "2" }"#);
     let file = format!(r#"{{ "spaceDuplicationStorePolicies": {{ {spaces} }} }}"#);
-    world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", &file), policy("b", ONE)]));
+    world.policies = Arc::new(PolicyRepository::fixed(vec![policy("a", &file), policy("b", ONE)]));
     slow_down(&world, "1", HOUR * 1_000_000);
     let producer = world.producer_with(waiting);
     let stop = CancellationToken::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mill_engine::op::Op;
 use mill_engine::{Fault, FaultKind, FaultPlan, FaultRates, FaultyStore, SeededChance};
 use mill_model::Properties;
-use mill_ports::{DeletableStore, Refusal, SourceStore as _};
+use mill_ports::{DeletableStore, RefusalReason, SourceStore as _};
 use mill_records::delete_lists::HoldReason;
 
 use super::world::{ONE, World, address, is_finished, item, space};
@@ -182,7 +182,7 @@ async fn what_is_held_and_goes_out_of_sight_is_not_taken_for_back() {
     world.wrote_all().await;
     let first = world.session().await.held;
     assert_eq!(first[0].count, 30);
-    world.store("1").plant_refused(&item("s", "locked/"), Refusal::Unreadable);
+    world.store("1").plant_refused(&item("s", "locked/"), RefusalReason::Unreadable);
     world.plant("2", "other", 2);
     world.wrote_all().await;
     for _ in 0..2 {
@@ -195,7 +195,7 @@ async fn what_is_held_and_goes_out_of_sight_is_not_taken_for_back() {
     let report = world.session_with(again).await;
     assert_eq!((report.held[0].count, world.removed().len()), (3, 0), "one of those, and the two others");
     // A directory that hides nothing of the list keeps no hold.
-    world.store("1").plant_refused(&item("s", "lost+found/"), Refusal::Unreadable);
+    world.store("1").plant_refused(&item("s", "lost+found/"), RefusalReason::Unreadable);
     world.plant("1", "locked/", 30);
     world.plant("1", "other", 2);
     assert!(world.session_with(again).await.held.is_empty());
@@ -335,7 +335,7 @@ async fn what_vanished_beneath_a_new_mount_may_be_covered_by_it_and_is_held() {
 async fn without_remove_vanished_nothing_is_deleted() {
     let mut world = world(50, 3).await;
     let file = ONE.replace("true", "false");
-    world.policies = Arc::new(mill_records::policies::PolicyBook::fixed(vec![super::world::policy("a", &file)]));
+    world.policies = Arc::new(mill_records::policies::PolicyRepository::fixed(vec![super::world::policy("a", &file)]));
     assert!(is_finished(&world.session().await));
     assert_eq!((world.ids_of("gone"), world.ids_of("item")), (0, 50));
 }
@@ -352,7 +352,7 @@ async fn an_absent_destination_space_has_nothing_to_delete_and_is_made() {
 #[tokio::test(start_paused = true)]
 async fn what_a_refused_entry_may_hide_is_not_deleted() {
     let world = world(50, 1).await;
-    world.store("1").plant_refused(&item("s", "locked"), Refusal::Unreadable);
+    world.store("1").plant_refused(&item("s", "locked"), RefusalReason::Unreadable);
     for id in ["locked", "locked/a", "locked/b/c", "lockedout", "lock"] {
         world.plant_one("2", id);
     }
@@ -368,7 +368,7 @@ async fn what_an_unreadable_directory_hides_is_neither_deleted_nor_counted_even_
     let deep = format!("{}/", "\u{1}".repeat(150)); // Longer escaped than a message shows.
     let world = world(50, 3).await;
     for directory in ["locked/", &deep] {
-        world.store("1").plant_refused(&item("s", directory), Refusal::Unreadable);
+        world.store("1").plant_refused(&item("s", directory), RefusalReason::Unreadable);
         world.plant("2", directory, 2_000);
         world.plant_one("2", &format!("{directory}{}", "x".repeat(300)));
     }
@@ -379,7 +379,7 @@ async fn what_an_unreadable_directory_hides_is_neither_deleted_nor_counted_even_
 
     let world = self::world(50, 0).await;
     world.plant("2", "gone", 1_500);
-    world.store("1").plant_refused(&item("s", "locked/"), Refusal::Unreadable);
+    world.store("1").plant_refused(&item("s", "locked/"), RefusalReason::Unreadable);
     world.plant("2", "locked/", 2_000);
     world.session().await;
     world.confirm().await;
@@ -501,7 +501,7 @@ async fn what_a_reading_told_from_its_twin_is_gone() {
         world.store("1").plant(&item("s", &name.to_lowercase()), name.to_owned(), Properties::default());
     }
     world.wrote_all().await;
-    let there = world.store("2").head(&item("s", "README")).await.unwrap().here().unwrap();
+    let there = world.store("2").head(&item("s", "README")).await.unwrap().present().unwrap();
     world.seals.put_no_twin(&World::pair(), &item("s", "README").id, &there.version).await.unwrap();
     assert!(is_finished(&world.session().await));
     assert_eq!(world.removed(), ["README"]);
@@ -525,7 +525,7 @@ async fn what_is_held_stays_held_while_the_source_has_another_spelling_of_its_na
     let still = world.session_with(again).await;
     assert_eq!(still.held, held);
     let id = item("s", "gone00007").id;
-    let there = world.store("2").head(&item("s", "gone00007")).await.unwrap().here().unwrap();
+    let there = world.store("2").head(&item("s", "gone00007")).await.unwrap().present().unwrap();
     world.seals.put_no_twin(&World::pair(), &id, &there.version).await.unwrap();
     for number in (0..30).filter(|number| *number != 7) {
         world.store("1").uproot(&twin(number));

@@ -50,7 +50,7 @@ async fn a_change_at_either_side_a_missing_item_and_a_lost_seal_are_queued() {
         world.plant_one("2", "old");
         world.know_places().await;
         let old = super::world::item("s", "old");
-        let found = mill_ports::SourceStore::head(world.store("2"), &old).await.unwrap().here().unwrap();
+        let found = mill_ports::SourceStore::head(world.store("2"), &old).await.unwrap().present().unwrap();
         world.seals.put_written(&World::pair(), &old.id, &found.version).await.unwrap();
         let report = world.session_with(nibble(most)).await;
         assert!(is_finished(&report));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mill_engine::{FaultKind, FaultPlan, FaultyStore, SeededChance};
 use mill_ports::{Clock as _, DeletableStore};
 use mill_records::producer_state::{ProducerState, SurveyFailure, SurveySubject};
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 
 use super::world::{DEFAULT, TWO, World, account, address, space, store};
 use crate::{Begins, DuplicationProducer};
@@ -38,7 +38,7 @@ async fn begun(world: &World) {
 async fn what_loops_could_not_survey_is_written_down_until_one_can() {
     let pair = |destination| {
         let (account, source, space) = (account("a"), store("1"), space("s"));
-        SurveySubject::Pair(Pair { account, source, destination: store(destination), space })
+        SurveySubject::SpacePair(SpacePair { account, source, destination: store(destination), space })
     };
     for (policy, ill, subject) in [(TWO, "3", pair("3")), (DEFAULT, "1", SurveySubject::Store(address("a", "1")))] {
         let world = World::new(policy);
@@ -75,5 +75,8 @@ async fn what_a_closing_survey_could_not_see_is_written_down() {
     let _plan = outage(&world, "3");
     world.producer().closing_survey(&|_, _| false, &tokio_util::sync::CancellationToken::new()).await.unwrap();
     let [failure] = &failures(&world).await[..] else { panic!("one") };
-    assert!(matches!(&failure.subject, SurveySubject::Pair(pair) if pair.destination == store("3")), "{failure:?}");
+    assert!(
+        matches!(&failure.subject, SurveySubject::SpacePair(pair) if pair.destination == store("3")),
+        "{failure:?}"
+    );
 }

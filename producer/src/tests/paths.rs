@@ -91,7 +91,7 @@ async fn the_sign_for_a_directory_that_is_there_is_in_sync_once_its_task_has_see
     }
     let (queued, _) = run(&world, 1_000, 10_000).await;
     assert_eq!(queued, ["x/", "y/"], "their properties are not known yet");
-    let source = world.store("1").head(&item("s", "x/")).await.unwrap().here().unwrap().version;
+    let source = world.store("1").head(&item("s", "x/")).await.unwrap().present().unwrap().version;
     for id in ["x/", "y/"] {
         world.seals.put_copied(&World::pair(), &content(id), &source, &source).await.unwrap();
     }
@@ -113,7 +113,7 @@ async fn the_sign_for_a_directory_of_the_source_is_never_taken_to_have_vanished(
         world.plant_one("2", id);
         world.seal(id).await;
     }
-    world.store("1").plant_refused(&item("s", "links/one"), mill_ports::Refusal::SymbolicLink);
+    world.store("1").plant_refused(&item("s", "links/one"), mill_ports::RefusalReason::SymbolicLink);
     for id in ["x/", "links/"] {
         sign(&world, "2", id, Properties::default());
     }

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use mill_engine::{FaultKind, FaultPlan, FaultRates, FaultyStore, SeededChance};
 use mill_ports::Clock as _;
-use mill_records::producer_state::{Kept, Run};
+use mill_records::producer_state::{AccountRun, Kept};
 use tokio_util::sync::CancellationToken;
 
 use super::world::{ONE, World, account, policy, space, store};
-use crate::session::{AccountRun, Basis, Read, Reading, Session};
+use crate::session::{ActiveRun, Basis, Read, Reading, Session};
 
 fn basis(file: &str, marker: Option<&str>) -> Basis {
     let rule = policy("a", file).covering(&space("s"), &store("1"), &store("2")).unwrap();
     let marker = marker.map(|marker| marker.parse().unwrap());
-    Basis::Pair { policy: rule, found: None, marker }
+    Basis::SpacePair { policy: rule, found: None, marker }
 }
 
 async fn read(session: &mut Session<'_>, basis: Basis, answer: u32, takes: Duration) -> Option<u32> {
@@ -39,8 +39,8 @@ async fn what_is_read_is_used_only_while_its_policy_its_marker_and_its_run_are_t
     let (producer, stop) = (world.producer_with(|_| {}), CancellationToken::new());
     let mut session = Session::new(&producer, producer.state(1), &stop);
     let now = world.clock.now();
-    let run = |number| Run { account: account("a"), number, started: now, listed: true, finished: None };
-    session.runs.insert(account("a"), AccountRun::of(Kept::fresh(run(1))));
+    let run = |number| AccountRun { account: account("a"), number, started: now, listed: true, finished: None };
+    session.runs.insert(account("a"), ActiveRun::of(Kept::fresh(run(1))));
     let other_policy = ONE.replace("true", "false");
     for (then, number, is_used) in [
         (basis(ONE, None), 1, true),

@@ -16,7 +16,7 @@ fn told(world: &World) -> Vec<String> {
     let mut steps: Vec<(String, usize)> = Vec::new();
     for asked in world.queue.asked() {
         let (name, items) = match asked {
-            Asked::Depth => ("depth".to_owned(), 1),
+            Asked::QueueDepth => ("depth".to_owned(), 1),
             Asked::Sent(task) => (format!("{} copies", task.destination), 1),
             Asked::Removes(task) => (format!("{} deletes", task.destination), world.row_ids(&task).len()),
         };

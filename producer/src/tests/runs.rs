@@ -8,7 +8,7 @@ use mill_engine::MemoryStore;
 use mill_model::Properties;
 use mill_policy::AccountPolicy;
 use mill_ports::Clock as _;
-use mill_records::policies::PolicyBook;
+use mill_records::policies::PolicyRepository;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{DEFAULT, DIFFERENCES, ONE, TWO, World, account, is_finished, item, policy, space, store};
@@ -197,7 +197,7 @@ pub(super) fn files(world: &mut World) -> MemoryStore {
         put(&files, file, "{}");
     }
     let store = Arc::new(files.clone());
-    let book = PolicyBook::of_store(store, space("policies"), world.clock.clone(), Duration::from_mins(5));
+    let book = PolicyRepository::of_store(store, space("policies"), world.clock.clone(), Duration::from_mins(5));
     world.policies = Arc::new(book);
     files
 }
@@ -376,7 +376,7 @@ async fn a_store_that_does_not_tell_its_spaces_is_asked_until_its_time_is_up_and
         }
         let world = world;
         world.plant("1", "item", 5);
-        world.store("1").plant_beside("beside", mill_ports::Refusal::InNoSpace);
+        world.store("1").plant_beside("beside", mill_ports::RefusalReason::InNoSpace);
         world.store_of("b", "1").plant(&item("s", "of b"), "x", Properties::default());
         let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
         plan.set_outage(Some(mill_engine::FaultKind::Unreachable));
@@ -386,7 +386,7 @@ async fn a_store_that_does_not_tell_its_spaces_is_asked_until_its_time_is_up_and
         let back = async {
             world.clock.sleep(Duration::from_mins(away)).await;
             assert_eq!(world.ids_of("of b"), 1);
-            assert!(!world.statistics.awaited().is_empty(), "it is said what is waited for");
+            assert!(!world.statistics.store_waits().is_empty(), "it is said what is waited for");
             plan.calm();
         };
         let session = world.session_with(|settings| settings.give_up_after = Duration::from_mins(5));
@@ -396,7 +396,7 @@ async fn a_store_that_does_not_tell_its_spaces_is_asked_until_its_time_is_up_and
             // What is known of an account is counted once, however often a store was asked.
             assert_eq!((report.pairs, report.left_out.count), (2, 1), "{report:?}");
             assert_eq!((report.survey.listed, world.ids_of("item")), (6, 5));
-            assert!(world.statistics.awaited().is_empty(), "{:?}", world.statistics.awaited());
+            assert!(world.statistics.store_waits().is_empty(), "{:?}", world.statistics.store_waits());
         }
     }
 }
@@ -417,7 +417,7 @@ async fn a_space_whose_store_does_not_answer_is_tried_until_its_time_is_up_and_o
         let back = async {
             world.clock.sleep(away).await;
             assert_eq!(world.queue.sent().iter().filter(|task| task.destination == store("2")).count(), 5);
-            assert_eq!(world.statistics.awaited().len(), 1, "it is said what is waited for");
+            assert_eq!(world.statistics.store_waits().len(), 1, "it is said what is waited for");
             plan.calm();
         };
         let session = world.session_with(|settings| settings.give_up_after = Duration::from_mins(5));
@@ -443,7 +443,7 @@ async fn a_policy_edited_meanwhile_is_obeyed_by_the_resumed_run() {
     world.queue.drain().await;
     // Store 2 is covered no more; for store 3 nothing is to be removed any more.
     let edited = r#"{ "spaceDuplicationStorePolicies": { "s": [ { "srcStoreId": "1", "destStoreId": "3" } ] } }"#;
-    world.policies = Arc::new(PolicyBook::fixed(vec![with_nothing_removed(edited)]));
+    world.policies = Arc::new(PolicyRepository::fixed(vec![with_nothing_removed(edited)]));
     assert!(is_finished(&world.session().await));
     assert!(world.queue.sent().iter().all(|task| task.destination == store("3")));
     assert_eq!((world.ids_of("item"), world.ids_of("gone")), (20, 0));
@@ -468,7 +468,7 @@ async fn an_account_no_longer_listed_is_dropped_from_the_run() {
     };
     assert_eq!(world.session_with(slow).await.ended, Ended::QueueFull);
     world.queue.drain().await;
-    world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", ONE)]));
+    world.policies = Arc::new(PolicyRepository::fixed(vec![policy("a", ONE)]));
     let report = world.session().await;
     assert!(is_finished(&report) && !report.failed());
     assert!(world.queue.sent().iter().all(|task| task.account == account("a")));
@@ -493,7 +493,7 @@ async fn refused_entries_are_named_and_counted_once_a_run() {
     world.plant("2", "item", 5);
     world.plant("2", "gone", 1);
     world.wrote_all().await;
-    world.store("1").plant_refused(&item("s", "link"), mill_ports::Refusal::SymbolicLink);
+    world.store("1").plant_refused(&item("s", "link"), mill_ports::RefusalReason::SymbolicLink);
     let report = world.session().await;
     assert_eq!(report.survey.refused, 1);
     assert_eq!(report.named_first[0].shown, "link");

@@ -10,10 +10,10 @@ use futures::StreamExt as _;
 use mill_engine::MemoryStores;
 use mill_model::{AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreId, Version};
 use mill_ports::{
-    ByteRange, Capabilities, Clock, DeletableStore, DestinationStore, Listing, Place, Presence, Reading, SourceStore,
+    ByteRange, Capabilities, Clock, DeletableStore, DestinationStore, Listing, OpenItem, Place, Presence, SourceStore,
     SpaceFacts, SpaceList, StoreError, Stores,
 };
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -125,7 +125,7 @@ impl SourceStore for Hushed {
         item: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.inner.open(item, range, if_version).await
     }
 
@@ -231,7 +231,7 @@ async fn a_closing_survey_that_waits_for_an_answer_ends_once_it_is_told_to() {
         session(&producer).await;
         hush.spaces.lock().unwrap().insert(everything());
         let (stop, began) = (CancellationToken::new(), world.clock.monotonic());
-        let is_refused = |_: &Pair, _: &ContentId| false;
+        let is_refused = |_: &SpacePair, _: &ContentId| false;
         let stopping = async {
             world.pass(Duration::from_secs(10)).await;
             stop.cancel();
@@ -258,6 +258,6 @@ async fn a_session_from_cron_asks_a_full_queue_seldom_while_a_store_is_read() {
     let (world, _, mut producer) = of(60, hushed(&["s000"]));
     producer.settings.queue_max = 5;
     session(&producer).await;
-    let asked = world.queue.asked().into_iter().filter(|asked| matches!(asked, Asked::Depth)).count();
+    let asked = world.queue.asked().into_iter().filter(|asked| matches!(asked, Asked::QueueDepth)).count();
     assert!((100..1_000).contains(&asked), "{asked} looks in five minutes");
 }

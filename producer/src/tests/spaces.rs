@@ -6,7 +6,7 @@ use std::time::Duration;
 use mill_model::{Properties, StoreAddress};
 use mill_records::delete_lists::{DeleteListError, HoldReason};
 use mill_records::owners::DestinationSpace;
-use mill_records::policies::PolicyBook;
+use mill_records::policies::PolicyRepository;
 
 use super::world::{DEFAULT, ONE, World, address, is_finished, item, policy, space};
 use crate::AbsentSource;
@@ -150,7 +150,7 @@ async fn a_run_that_did_not_look_for_a_missing_space_breaks_the_chain() {
     missing_twice(&world, Duration::from_hours(25)).await;
     let asking = world.policies.clone();
     let ignoring = DEFAULT.replace("] }", r#"], "spacesToIgnore": [ "s" ] }"#);
-    world.policies = Arc::new(PolicyBook::fixed(vec![policy("a", &ignoring)]));
+    world.policies = Arc::new(PolicyRepository::fixed(vec![policy("a", &ignoring)]));
     assert!(world.session().await.held.is_empty());
     world.pass(Duration::from_hours(2)).await;
     world.policies = asking;

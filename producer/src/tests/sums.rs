@@ -7,9 +7,9 @@ use std::time::Duration;
 use mill_engine::op::Op;
 use mill_engine::{Fault, FaultKind, FaultPlan, FaultyStore, SeededChance};
 use mill_model::{Properties, SurveySum};
-use mill_ports::{DeletableStore, Refusal, SourceStore as _};
-use mill_records::producer_state::{Deletes, Morsel, PairSurvey, ProducerState};
-use mill_records::seals::Pair;
+use mill_ports::{DeletableStore, RefusalReason, SourceStore as _};
+use mill_records::producer_state::{DeleteProgress, Morsel, PairSurvey, ProducerState};
+use mill_records::sync_proofs::SpacePair;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{DEFAULT, DIFFERENCES, ONE, World, account, address, is_finished, item, space, store};
@@ -29,9 +29,9 @@ async fn half_in_sync(file: &str) -> World {
         world.seal(&format!("item{number:05}")).await;
     }
     for name in ["a link", "item00012 link", "z link"] {
-        world.store("1").plant_refused(&item("s", name), Refusal::SymbolicLink);
+        world.store("1").plant_refused(&item("s", name), RefusalReason::SymbolicLink);
     }
-    world.store("1").plant_refused(&item("s", ".mill-in-progress/"), Refusal::Reserved);
+    world.store("1").plant_refused(&item("s", ".mill-in-progress/"), RefusalReason::Reserved);
     world
 }
 
@@ -85,10 +85,10 @@ async fn rows_that_a_sleeper_writes_late_count_for_nothing_in_the_run() {
     let little = |settings: &mut Settings| settings.queue_max = 0;
     assert_eq!(world.session_with(little).await.ended, Ended::QueueFull);
     let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK, 1);
-    let pair = Pair { account: account("a"), space: space("s"), source: store("1"), destination: store("2") };
+    let pair = SpacePair { account: account("a"), space: space("s"), source: store("1"), destination: store("2") };
     let late = Morsel {
         nibbles: 3,
-        deletes: Deletes::Done,
+        deletes: DeleteProgress::Done,
         marker: Some(item("s", "item00035").id),
         sum: SurveySum { listed: 9, unchanged: 9, ..SurveySum::default() },
         ..Morsel::fresh(pair, 0)
@@ -116,7 +116,7 @@ async fn a_pair_whose_survey_finds_nothing_to_do_is_in_sync_as_of_its_beginning(
     // A pair that no policy covers any more is forgotten with the next run.
     world.pass(Duration::from_hours(2)).await;
     let mut world = world;
-    world.policies = Arc::new(mill_records::policies::PolicyBook::fixed(Vec::new()));
+    world.policies = Arc::new(mill_records::policies::PolicyRepository::fixed(Vec::new()));
     assert!(world.session().await.no_account());
     assert_eq!(surveys(&world).await, []);
 }
@@ -203,13 +203,13 @@ async fn what_a_rule_leaves_out_is_named_once_with_the_rule() {
     // Only at the destination: no entry of a source.
     world.store("2").plant_space(&space("x-theirs"));
     for n in 0..120 {
-        world.store("1").plant_beside(&format!("loose {n:03}"), Refusal::InNoSpace);
+        world.store("1").plant_beside(&format!("loose {n:03}"), RefusalReason::InNoSpace);
     }
     let report = world.session().await;
     assert_eq!((report.left_out.count, report.left_out.first.len(), report.failed()), (123, 100, false));
     let world = World::new(DEFAULT);
     world.store("1").plant(&item("x-rays", "i"), "x", Properties::default());
-    world.store("1").plant_beside("loose", Refusal::InNoSpace);
+    world.store("1").plant_beside("loose", RefusalReason::InNoSpace);
     let report = world.session().await;
     let told: Vec<_> =
         report.left_out.first.iter().map(|entry| (&*entry.shown, entry.is_space, &*entry.rule)).collect();
@@ -238,7 +238,7 @@ async fn nothing_configured_contradictory_defaults_and_absent_sources_are_told()
 }
 
 async fn closing(world: &World, is_refused: &(dyn Fn(&str) -> bool + Sync)) -> ClosingReport {
-    let refused = |_: &Pair, id: &mill_model::ContentId| is_refused(id.as_str());
+    let refused = |_: &SpacePair, id: &mill_model::ContentId| is_refused(id.as_str());
     world.producer().closing_survey(&refused, &CancellationToken::new()).await.unwrap()
 }
 
@@ -256,7 +256,7 @@ async fn a_closing_survey_finds_every_entry_proven_or_names_it() {
         for number in 0..40 {
             let id = item("s", &format!("item{number:05}"));
             let [from, to] = [world.store("1"), world.store("2")]
-                .map(|store| async { store.head(&id).await.unwrap().here().unwrap() });
+                .map(|store| async { store.head(&id).await.unwrap().present().unwrap() });
             let (from, to) = (from.await, to.await);
             if number != 7 {
                 world.seals.put_copied(&World::pair(), &id.id, &from.version, &to.version).await.unwrap();

@@ -11,22 +11,22 @@ use bytes::Bytes;
 use mill_engine::{
     MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueHabits, SeededChance, SimClock, StoreHabits,
 };
-use mill_model::wire::{self, Arrival};
+use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
     AccountId, ContentId, Duplicate, Envelope, ItemAddress, Properties, QueueName, Remove, SpaceId, StoreAddress,
     StoreId, TaskId, TaskKind, Timestamp,
 };
 use mill_policy::AccountPolicy;
 use mill_ports::{
-    BatchReport, Clock, DeletableStore, Delivery, Depth, Extended, KeyRange, Outgoing, PassedOver, QueueError,
-    QueueLimits, Receipt, Row, RowKey, RowPage, RowVersion, RowWhen, SourceStore as _, Statistics, Table, TableError,
-    TaskQueue,
+    BatchReport, Clock, DeletableStore, Delivery, ExcludedAccounts, ExtendResults, KeyRange, OutgoingMessage,
+    QueueDepth, QueueError, QueueLimits, Receipt, Row, RowKey, RowPage, RowPrecondition, RowVersion, SourceStore as _,
+    Statistics, Table, TableError, TaskQueue,
 };
 use mill_records::account_counts::{AccountCounts, Counts, CountsWriter};
 use mill_records::delete_lists::{DeleteLists, RowResult};
 use mill_records::owners::{DestinationSpace, Owners};
-use mill_records::policies::PolicyBook;
-use mill_records::seals::{Pair, Seal, Seals};
+use mill_records::policies::PolicyRepository;
+use mill_records::sync_proofs::{SpacePair, SyncProof, SyncProofs};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -61,7 +61,7 @@ pub(super) fn item(place: &str, id: &str) -> ItemAddress {
 /// What the queue was asked, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asked {
-    Depth,
+    QueueDepth,
     Sent(Duplicate),
     Removes(Remove),
 }
@@ -211,12 +211,12 @@ impl Trace {
 }
 
 fn envelope_of(body: &[u8]) -> Envelope {
-    let arrival = Arrival {
+    let arrival = ReceiveContext {
         id: TaskId::new(Timestamp::default(), [0; 10]),
         queue: QueueName::DuplicationLow,
         sent_at: Timestamp::default(),
     };
-    wire::open(body, arrival).unwrap()
+    wire::decode(body, arrival).unwrap()
 }
 
 fn account_of(body: &[u8]) -> AccountId {
@@ -233,7 +233,7 @@ impl TaskQueue for Trace {
         self.inner.limits()
     }
 
-    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+    async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
         self.fuse.instant().await;
         let report = self.inner.send(out).await?;
         for one in out {
@@ -251,7 +251,7 @@ impl TaskQueue for Trace {
 
     async fn receive_but(
         &self,
-        passed_over: &PassedOver,
+        passed_over: &ExcludedAccounts,
         max: NonZeroU32,
         hide: Duration,
         wait: Duration,
@@ -259,7 +259,7 @@ impl TaskQueue for Trace {
         self.inner.receive_but(passed_over, max, hide, wait).await
     }
 
-    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {
         self.inner.extend(receipts, visibility).await
     }
 
@@ -271,8 +271,8 @@ impl TaskQueue for Trace {
         self.inner.acknowledge(receipts).await
     }
 
-    async fn depth(&self) -> Result<Depth, QueueError> {
-        self.asked.lock().unwrap().push(Asked::Depth);
+    async fn depth(&self) -> Result<QueueDepth, QueueError> {
+        self.asked.lock().unwrap().push(Asked::QueueDepth);
         self.inner.depth().await
     }
 
@@ -298,7 +298,7 @@ impl Table for Fused {
         self.inner.get(key).await
     }
 
-    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
         self.fuse.instant().await;
         self.fuse.written.lock().unwrap().push(key.sort.clone());
         let put = self.inner.put(key, value, when).await;
@@ -313,7 +313,7 @@ impl Table for Fused {
         put
     }
 
-    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+    async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
         self.fuse.instant().await;
         let deleted = self.inner.delete(key, when).await;
         self.fuse.instant().await;
@@ -332,13 +332,13 @@ pub(super) struct World {
     pub(super) fuse: Arc<Fuse>,
     pub(super) stores: Arc<MemoryStores>,
     pub(super) state: Arc<dyn Table>,
-    pub(super) seals: Seals,
+    pub(super) seals: SyncProofs,
     pub(super) delete_lists: DeleteLists,
     lists_table: Arc<MemoryTable>,
     pub(super) counts: Arc<dyn Table>,
     pub(super) owners: Owners,
     pub(super) statistics: Arc<Statistics>,
-    pub(super) policies: Arc<PolicyBook>,
+    pub(super) policies: Arc<PolicyRepository>,
     pub(super) settings: Settings,
     pub(super) holders_dead: bool,
     chance: Arc<SeededChance>,
@@ -413,13 +413,13 @@ impl World {
             fuse: fuse.clone(),
             stores: Arc::default(),
             state: Arc::new(Fused { inner: table("state"), fuse: fuse.clone() }),
-            seals: Seals::new(table("seals")),
+            seals: SyncProofs::new(table("seals")),
             delete_lists: DeleteLists::new(Arc::new(Fused { inner: lists_table.clone(), fuse })),
             lists_table,
             counts: table(AccountCounts::BOOK),
             owners: Owners::new(table("owners")),
             statistics: Arc::default(),
-            policies: Arc::new(PolicyBook::fixed(policies)),
+            policies: Arc::new(PolicyRepository::fixed(policies)),
             settings,
             holders_dead: false,
             chance: Arc::new(SeededChance::new(8)),
@@ -546,7 +546,7 @@ impl World {
     /// The ids queued, in order, those of delete lists by their rows; `/` for the space itself.
     pub(super) fn ids(&self) -> Vec<String> {
         let ids = |asked: Asked| match asked {
-            Asked::Depth => Vec::new(),
+            Asked::QueueDepth => Vec::new(),
             Asked::Sent(task) => vec![task.item.map_or_else(|| "/".to_owned(), |id| id.as_str().to_owned())],
             Asked::Removes(Remove { row: None, .. }) => vec!["/".to_owned()],
             Asked::Removes(remove) => self.row_ids(&remove),
@@ -557,7 +557,7 @@ impl World {
     /// What was queued in words that are the same whatever the ids of tasks and lists.
     pub(super) fn told(&self) -> Vec<String> {
         let told = |asked: Asked| match asked {
-            Asked::Depth => Vec::new(),
+            Asked::QueueDepth => Vec::new(),
             Asked::Sent(task) => vec![format!("{task:?}")],
             Asked::Removes(remove) => {
                 self.row_ids(&remove).iter().map(|id| format!("{}: {id} goes", remove.destination)).collect()
@@ -610,7 +610,7 @@ impl World {
     pub(super) async fn know_places(&self) {
         let places = self.store("1").places(&item("s", "x")).await.unwrap();
         for destination in ["2", "3"] {
-            let pair = Pair { destination: store(destination), ..Self::pair() };
+            let pair = SpacePair { destination: store(destination), ..Self::pair() };
             let mut state = self.delete_lists.pair(&pair).await.unwrap();
             state.record.add_places(&places);
             self.delete_lists.save_pair(&pair, &mut state).await.unwrap();
@@ -621,10 +621,10 @@ impl World {
     pub(super) async fn wrote_all(&self) {
         self.know_places().await;
         for destination in ["2", "3"] {
-            let pair = Pair { destination: store(destination), ..Self::pair() };
+            let pair = SpacePair { destination: store(destination), ..Self::pair() };
             for id in self.store(destination).contents(&space("s")).unwrap_or_default().into_keys() {
                 let item = ItemAddress { space: space("s"), id };
-                let found = self.store(destination).head(&item).await.unwrap().here().unwrap();
+                let found = self.store(destination).head(&item).await.unwrap().present().unwrap();
                 self.seals.put_written(&pair, &item.id, &found.version).await.unwrap();
             }
         }
@@ -639,8 +639,8 @@ impl World {
         self.clock.sleep(time).await;
     }
 
-    pub(super) fn pair() -> Pair {
-        Pair { account: account("a"), source: store("1"), destination: store("2"), space: space("s") }
+    pub(super) fn pair() -> SpacePair {
+        SpacePair { account: account("a"), source: store("1"), destination: store("2"), space: space("s") }
     }
 
     /// Says that space `s` of store 2 belongs to store 1.
@@ -651,9 +651,9 @@ impl World {
 
     /// Seals an item of space `s` as it is in stores 1 and 2 now.
     pub(super) async fn seal(&self, id: &str) {
-        let source = self.store("1").head(&item("s", id)).await.unwrap().here().unwrap();
-        let destination = self.store("2").head(&item("s", id)).await.unwrap().here().unwrap();
-        let seal = Seal::of(&source.version, &destination.version, &source.checksums[0]).unwrap();
+        let source = self.store("1").head(&item("s", id)).await.unwrap().present().unwrap();
+        let destination = self.store("2").head(&item("s", id)).await.unwrap().present().unwrap();
+        let seal = SyncProof::of(&source.version, &destination.version, &source.checksums[0]).unwrap();
         self.seals.put(&Self::pair(), &content(id), &seal).await.unwrap();
     }
 }

@@ -8,7 +8,7 @@ use mill_ports::Row;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{Counted, Counts};
+use super::{AccountCount, Counts};
 
 /// What one workman has counted, or all that are gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ struct Value {
 
 impl CountsRow {
     pub(super) fn value(&self) -> Bytes {
-        let counted = |(account, counted): (&AccountId, &Counted)| {
+        let counted = |(account, counted): (&AccountId, &AccountCount)| {
             (account.as_str().to_owned(), (counted.received, counted.ended))
         };
         let accounts = self.counts.iter().map(counted).collect();
@@ -48,7 +48,8 @@ impl CountsRow {
                 |error| warn!(row = row.sort, %error, "a workman's counts cannot be read; they are passed over"),
             )
             .ok()?;
-        let counted = |(account, (received, ended))| Some((AccountId::new(account).ok()?, Counted { received, ended }));
+        let counted =
+            |(account, (received, ended))| Some((AccountId::new(account).ok()?, AccountCount { received, ended }));
         let counts = accounts.into_iter().filter_map(counted).collect();
         Some(Self { written: Timestamp::from_millis(written), last, counts, of })
     }

@@ -12,7 +12,7 @@ fn account(name: &str) -> AccountId {
 }
 
 fn of(name: &str, received: u64, ended: u64) -> Counts {
-    Counts::from([(account(name), Counted { received, ended })])
+    Counts::from([(account(name), AccountCount { received, ended })])
 }
 
 impl Desk {
@@ -119,5 +119,5 @@ async fn a_workman_that_meets_many_accounts_has_rows_of_bounded_size() {
     assert!(rows.iter().all(|row| row.value.len() < 32 << 10), "no row is larger than DynamoDB writes cheaply");
     let known = (0..1_200).map(|number| account(&format!("account-{number}"))).collect();
     let counts = desk.book.read(&known).await.unwrap();
-    assert!(counts.len() == 1_200 && counts.values().all(|counted| *counted == Counted { received: 3, ended: 3 }));
+    assert!(counts.len() == 1_200 && counts.values().all(|counted| *counted == AccountCount { received: 3, ended: 3 }));
 }

@@ -1,7 +1,7 @@
 //! What one workman writes.
 
 use bytes::Bytes;
-use mill_ports::{RowVersion, RowWhen, TableError, TableErrorKind};
+use mill_ports::{RowPrecondition, RowVersion, TableError, TableErrorKind};
 
 use super::rows::CountsRow;
 use super::{AccountCounts, Counts, add};
@@ -48,7 +48,7 @@ impl CountsWriter {
                 continue;
             }
             let row = CountsRow { written: self.book.clock.now(), last, counts, ..CountsRow::default() };
-            let when = self.version.clone().map_or(RowWhen::Absent, RowWhen::VersionIs);
+            let when = self.version.clone().map_or(RowPrecondition::Absent, RowPrecondition::VersionIs);
             let before = std::mem::replace(&mut self.tried, row.value());
             match self.book.table.put(&self.key(), self.tried.clone(), when).await {
                 Ok(version) => {

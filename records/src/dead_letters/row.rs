@@ -6,7 +6,7 @@ use mill_model::{AccountId, Failure, TaskKind, Timestamp};
 use mill_ports::Row;
 use serde::{Deserialize, Serialize};
 
-use super::{DeadLetter, LetterError, LetterId, LetterState};
+use super::{DeadLetter, DeadLetterError, DeadLetterId, DeadLetterState};
 
 #[derive(Serialize, Deserialize)]
 struct RowV1 {
@@ -38,7 +38,7 @@ enum StateV1 {
     Discarded { reason: String, by: String, at: u64 },
 }
 
-pub(super) fn written(letter: &DeadLetter) -> Result<Bytes, LetterError> {
+pub(super) fn written(letter: &DeadLetter) -> Result<Bytes, DeadLetterError> {
     let failure = |failure: &Failure| FailureV1 {
         at: failure.at.as_millis(),
         workman: failure.workman.clone(),
@@ -56,24 +56,24 @@ pub(super) fn written(letter: &DeadLetter) -> Result<Bytes, LetterError> {
         history: letter.history.iter().map(failure).collect(),
         body: RawBody::of(&letter.body),
         state: match &letter.state {
-            LetterState::Open => StateV1::Open,
-            LetterState::Retried { by, at } => StateV1::Retried { by: by.clone(), at: at.as_millis() },
-            LetterState::Discarded { reason, by, at } => {
+            DeadLetterState::Open => StateV1::Open,
+            DeadLetterState::Retried { by, at } => StateV1::Retried { by: by.clone(), at: at.as_millis() },
+            DeadLetterState::Discarded { reason, by, at } => {
                 StateV1::Discarded { reason: reason.clone(), by: by.clone(), at: at.as_millis() }
             }
         },
     };
     serde_json::to_vec(&row)
         .map(Bytes::from)
-        .map_err(|error| LetterError::Damaged { id: letter.id.clone(), why: error.to_string() })
+        .map_err(|error| DeadLetterError::Damaged { id: letter.id.clone(), why: error.to_string() })
 }
 
-pub(super) fn read(row: &Row) -> Result<DeadLetter, LetterError> {
-    let id = LetterId(row.sort.clone());
-    parsed(&id, &row.value).map_err(|why| LetterError::Damaged { id, why })
+pub(super) fn read(row: &Row) -> Result<DeadLetter, DeadLetterError> {
+    let id = DeadLetterId(row.sort.clone());
+    parsed(&id, &row.value).map_err(|why| DeadLetterError::Damaged { id, why })
 }
 
-fn parsed(id: &LetterId, value: &[u8]) -> Result<DeadLetter, String> {
+fn parsed(id: &DeadLetterId, value: &[u8]) -> Result<DeadLetter, String> {
     let row: RowV1 = serde_json::from_slice(value).map_err(|error| error.to_string())?;
     if row.v != 1 {
         return Err(format!("it is of version {}", row.v));
@@ -99,9 +99,9 @@ fn parsed(id: &LetterId, value: &[u8]) -> Result<DeadLetter, String> {
             .collect(),
         body: row.body.bytes().map_err(|error| error.to_string())?,
         state: match row.state {
-            StateV1::Open => LetterState::Open,
-            StateV1::Retried { by, at } => LetterState::Retried { by, at: time(at) },
-            StateV1::Discarded { reason, by, at } => LetterState::Discarded { reason, by, at: time(at) },
+            StateV1::Open => DeadLetterState::Open,
+            StateV1::Retried { by, at } => DeadLetterState::Retried { by, at: time(at) },
+            StateV1::Discarded { reason, by, at } => DeadLetterState::Discarded { reason, by, at: time(at) },
         },
     })
 }

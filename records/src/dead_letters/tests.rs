@@ -2,9 +2,9 @@ use std::num::NonZeroU32;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use mill_model::Letter;
+use mill_model::DeadLetterMessage;
 use mill_model::Monotonic;
-use mill_ports::{BatchReport, Depth, Extended, PassedOver, QueueErrorKind, QueueLimits, Receipt};
+use mill_ports::{BatchReport, ExcludedAccounts, ExtendResults, QueueDepth, QueueErrorKind, QueueLimits, Receipt};
 
 use super::*;
 use crate::test_table::TestTable;
@@ -26,7 +26,7 @@ fn delivery(body: Bytes) -> Delivery {
 fn envelope(account: &str) -> Envelope {
     let account = AccountId::new(account).unwrap();
     let task = Task { kind: TaskKind::new("probe"), account, detail: serde_json::Map::new() };
-    Envelope::new(TaskId::new(at(1), [7; 10]), QueueName::DuplicationLow, at(1), task).after_failure(Failure::new(
+    Envelope::new(TaskId::new(at(1), [7; 10]), QueueName::DuplicationLow, at(1), task).failed(Failure::new(
         at(2),
         "w1",
         "it broke",
@@ -34,13 +34,13 @@ fn envelope(account: &str) -> Envelope {
 }
 
 fn letter_at(millis: u64, account: &str) -> DeadLetter {
-    let letter = Letter {
-        body: wire::seal(&envelope(account)).unwrap(),
+    let letter = DeadLetterMessage {
+        body: wire::encode(&envelope(account)).unwrap(),
         origin: QueueName::DuplicationLow,
         given_up: Failure::new(at(millis), "w1", "it broke for good"),
         receive_count: 1,
     };
-    let body = wire::seal_letter(&letter).unwrap();
+    let body = wire::encode_dead_letter(&letter).unwrap();
     DeadLetter::read(&delivery(body), |task| Some(format!("{}/thing", task.account)))
 }
 
@@ -48,14 +48,14 @@ fn book() -> DeadLetters {
     DeadLetters::new(Arc::new(TestTable::with_page_max(3)))
 }
 
-fn by(who: &str) -> Deciding {
-    Deciding { by: who.into(), at: at(9_000) }
+fn by(who: &str) -> OperatorDecision {
+    OperatorDecision { by: who.into(), at: at(9_000) }
 }
 
 /// A queue that only takes in, or refuses.
 #[derive(Debug, Default)]
 struct Inbox {
-    sent: Mutex<Vec<Outgoing>>,
+    sent: Mutex<Vec<OutgoingMessage>>,
     refuses: bool,
 }
 
@@ -67,7 +67,7 @@ impl TaskQueue for Inbox {
     fn limits(&self) -> QueueLimits {
         unreachable!("a retry is one body without delay")
     }
-    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+    async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
         let mut report = BatchReport::default();
         if self.refuses {
             let kind = QueueErrorKind::Unavailable;
@@ -79,14 +79,14 @@ impl TaskQueue for Inbox {
     }
     async fn receive_but(
         &self,
-        _: &PassedOver,
+        _: &ExcludedAccounts,
         _: NonZeroU32,
         _: Duration,
         _: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
         unreachable!()
     }
-    async fn extend(&self, _: &[Receipt], _: Duration) -> Result<Extended, QueueError> {
+    async fn extend(&self, _: &[Receipt], _: Duration) -> Result<ExtendResults, QueueError> {
         unreachable!()
     }
     async fn release(&self, _: &[Receipt]) -> Result<BatchReport, QueueError> {
@@ -95,7 +95,7 @@ impl TaskQueue for Inbox {
     async fn acknowledge(&self, _: &[Receipt]) -> Result<BatchReport, QueueError> {
         unreachable!()
     }
-    async fn depth(&self) -> Result<Depth, QueueError> {
+    async fn depth(&self) -> Result<QueueDepth, QueueError> {
         unreachable!()
     }
 }
@@ -115,7 +115,7 @@ async fn a_letter_is_kept_whole() {
 
 #[tokio::test]
 async fn a_body_that_came_bare_was_moved_by_the_queue_itself() {
-    let letter = DeadLetter::read(&delivery(wire::seal(&envelope("a")).unwrap()), |_| None);
+    let letter = DeadLetter::read(&delivery(wire::encode(&envelope("a")).unwrap()), |_| None);
     assert!(letter.reason.starts_with("worker lost 4 times"), "{}", letter.reason);
     assert_eq!((letter.at, letter.origin), (at(500), Some(QueueName::DuplicationLow)));
     let duracloud = DeadLetter::read(
@@ -131,16 +131,16 @@ async fn letters_are_listed_by_time_page_by_page_and_once_however_often_drained(
     for n in [5, 1, 9, 3, 7, 1, 9] {
         book.note(&letter_at(n, if n % 4 == 1 { "a" } else { "b" })).await.unwrap();
     }
-    let times = |page: &LetterPage| page.letters.iter().map(|letter| letter.at.as_millis()).collect::<Vec<_>>();
-    let all = LetterFilter::default();
+    let times = |page: &DeadLetterPage| page.letters.iter().map(|letter| letter.at.as_millis()).collect::<Vec<_>>();
+    let all = DeadLetterFilter::default();
     let first = book.list(&all, None, 2).await.unwrap();
     let second = book.list(&all, first.next.as_ref(), 2).await.unwrap();
     let third = book.list(&all, second.next.as_ref(), 2).await.unwrap();
     assert_eq!([times(&first), times(&second), times(&third)], [vec![1, 3], vec![5, 7], vec![9]]);
     assert_eq!(third.next, None);
-    let of_a = LetterFilter { account: Some(AccountId::new("a").unwrap()), ..LetterFilter::default() };
+    let of_a = DeadLetterFilter { account: Some(AccountId::new("a").unwrap()), ..DeadLetterFilter::default() };
     assert_eq!(times(&book.list(&of_a, None, 100).await.unwrap()), [1, 5, 9]);
-    let late = LetterFilter { since: Some(at(5)), ..of_a };
+    let late = DeadLetterFilter { since: Some(at(5)), ..of_a };
     assert_eq!(times(&book.list(&late, None, 100).await.unwrap()), [5, 9]);
 }
 
@@ -150,17 +150,20 @@ async fn a_retry_is_sent_before_it_is_marked_and_only_once() {
     book.note(&letter).await.unwrap();
     let refusing = Arc::new(Inbox { refuses: true, ..Inbox::default() });
     let refused = book.retry(&letter.id, None, &queues(&refusing), by("op")).await;
-    assert!(matches!(refused, Err(LetterError::Queue { .. })), "{refused:?}");
-    assert_eq!(book.show(&letter.id).await.unwrap().state, LetterState::Open);
+    assert!(matches!(refused, Err(DeadLetterError::Queue { .. })), "{refused:?}");
+    assert_eq!(book.show(&letter.id).await.unwrap().state, DeadLetterState::Open);
     let inbox = Arc::new(Inbox::default());
     book.retry(&letter.id, None, &queues(&inbox), by("op")).await.unwrap();
     let sent = inbox.sent.lock().unwrap().clone();
     let again = opened(&sent[0].body, at(0)).unwrap();
     assert_eq!((sent.len(), again.failures, again.history.len(), sent[0].group.as_str()), (1, 0, 1, "a"));
     let twice = book.retry(&letter.id, None, &queues(&inbox), by("op")).await;
-    assert!(matches!(twice, Err(LetterError::Decided { state: "retried", .. })), "{twice:?}");
+    assert!(matches!(twice, Err(DeadLetterError::Decided { state: "retried", .. })), "{twice:?}");
     book.note(&letter).await.unwrap();
-    assert!(matches!(book.show(&letter.id).await.unwrap().state, LetterState::Retried { .. }), "a late copy reopens");
+    assert!(
+        matches!(book.show(&letter.id).await.unwrap().state, DeadLetterState::Retried { .. }),
+        "a late copy reopens"
+    );
 }
 
 #[tokio::test]
@@ -169,7 +172,7 @@ async fn a_letter_that_cannot_be_opened_goes_back_as_it_is() {
     let letter = DeadLetter::read(&delivery(Bytes::from_static(b"\xff")), |_| None);
     book.note(&letter).await.unwrap();
     let nowhere = book.retry(&letter.id, None, &queues(&inbox), by("op")).await;
-    assert!(matches!(nowhere, Err(LetterError::NoQueue(_))), "{nowhere:?}");
+    assert!(matches!(nowhere, Err(DeadLetterError::NoQueue(_))), "{nowhere:?}");
     book.retry(&letter.id, Some(QueueName::DuplicationLow), &queues(&inbox), by("op")).await.unwrap();
     assert_eq!(&inbox.sent.lock().unwrap()[0].body[..], b"\xff");
 }
@@ -180,21 +183,24 @@ async fn a_discarded_letter_stays_with_its_reason_and_is_not_retried() {
     book.note(&letter).await.unwrap();
     book.discard(&letter.id, "deleted on purpose", by("op")).await.unwrap();
     let state = book.show(&letter.id).await.unwrap().state;
-    assert_eq!(state, LetterState::Discarded { reason: "deleted on purpose".into(), by: "op".into(), at: at(9_000) });
+    assert_eq!(
+        state,
+        DeadLetterState::Discarded { reason: "deleted on purpose".into(), by: "op".into(), at: at(9_000) }
+    );
     let inbox = Arc::new(Inbox::default());
     assert!(book.retry(&letter.id, None, &queues(&inbox), by("op")).await.is_err());
     assert!(inbox.sent.lock().unwrap().is_empty());
-    let open = LetterFilter { state: Some("open"), ..LetterFilter::default() };
+    let open = DeadLetterFilter { state: Some("open"), ..DeadLetterFilter::default() };
     assert!(book.list(&open, None, 10).await.unwrap().letters.is_empty());
-    assert!(matches!(book.show(&LetterId::new("none")).await, Err(LetterError::Unknown(_))));
+    assert!(matches!(book.show(&DeadLetterId::new("none")).await, Err(DeadLetterError::Unknown(_))));
 }
 
 #[tokio::test]
 async fn a_row_of_version_1_is_read_for_ever() {
     let row = r#"{"v":1,"at":1000,"reason":"it broke for good","account":"a","kind":"probe","subject":"a/thing","origin":"duplication-low","failures":1,"history":[{"at":2,"workman":"w1","reason":"it broke"}],"body":{"hex":"ff"},"state":{"discarded":{"reason":"old","by":"op","at":9}}}"#;
     let table = Arc::new(TestTable::default());
-    table.put(&RowKey::new(PARTITION, "x"), Bytes::from_static(row.as_bytes()), RowWhen::Always).await.unwrap();
-    let letter = DeadLetters::new(table).show(&LetterId::new("x")).await.unwrap();
+    table.put(&RowKey::new(PARTITION, "x"), Bytes::from_static(row.as_bytes()), RowPrecondition::Always).await.unwrap();
+    let letter = DeadLetters::new(table).show(&DeadLetterId::new("x")).await.unwrap();
     assert_eq!((&letter.body[..], letter.history.len(), letter.state.as_str()), (&b"\xff"[..], 1, "discarded"));
     assert_eq!(&row::written(&letter).unwrap()[..], row.as_bytes());
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListHead {
     /// What vanished.
-    pub of: ListOf,
+    pub of: DeletionScope,
     /// When the survey ended, by the host's clock, in milliseconds since 1970. For people: nothing is decided by it.
     pub made: u64,
     /// How many ids it names.
@@ -28,7 +28,7 @@ pub struct ListHead {
 /// What vanished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ListOf {
+pub enum DeletionScope {
     /// Items of a source space that is there.
     Items,
     /// The source space itself, with all its items.

@@ -4,22 +4,22 @@ use std::fmt;
 
 use futures::stream::TryStreamExt as _;
 use mill_model::{AccountId, Algorithm, Checksum, DeleteListId, SpaceId, StoreId, Timestamp};
-use mill_ports::{Planted, RowKey, RowWhen, TableErrorKind, planted};
+use mill_ports::{PlantedBug, RowKey, RowPrecondition, TableErrorKind, planted};
 use sha2::{Digest as _, Sha256};
 
 use super::head::{GrantedBy, HoldReason, ListHead, ListState};
 use super::{DeleteListError, DeleteLists, Versioned};
-use crate::seals::Pair;
+use crate::sync_proofs::SpacePair;
 
 /// The partition of the index. No pair's partition has this name: theirs have slashes.
 const INDEX: &str = "held";
 
 /// Names exactly one list: its pair, its id, how many ids it has, and which.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Token(String);
+pub struct HeldListToken(String);
 
-impl Token {
-    fn of(pair: &Pair, list: DeleteListId, head: &ListHead) -> Self {
+impl HeldListToken {
+    fn of(pair: &SpacePair, list: DeleteListId, head: &ListHead) -> Self {
         let all = format!("{}\n{list}\n{}\n{}", pair.partition(), head.count, head.digest);
         let hash = Sha256::digest(all);
         let short = Checksum { algorithm: Algorithm::Sha256, value: hash[..8].into() };
@@ -27,7 +27,7 @@ impl Token {
     }
 }
 
-impl fmt::Display for Token {
+impl fmt::Display for HeldListToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -37,7 +37,7 @@ impl fmt::Display for Token {
 #[derive(Debug, Clone)]
 pub struct HeldList {
     /// The space and both stores.
-    pub pair: Pair,
+    pub pair: SpacePair,
     /// The list.
     pub list: DeleteListId,
     /// What is said of it.
@@ -51,8 +51,8 @@ impl HeldList {
     }
 
     /// What a person confirms it by.
-    pub fn token(&self) -> Token {
-        Token::of(&self.pair, self.list, &self.head.record)
+    pub fn token(&self) -> HeldListToken {
+        HeldListToken::of(&self.pair, self.list, &self.head.record)
     }
 }
 
@@ -61,9 +61,9 @@ impl DeleteLists {
     ///
     /// # Errors
     /// The table's.
-    pub async fn note_held(&self, pair: &Pair, list: DeleteListId) -> Result<(), DeleteListError> {
+    pub async fn note_held(&self, pair: &SpacePair, list: DeleteListId) -> Result<(), DeleteListError> {
         let key = RowKey::new(INDEX, pair.partition());
-        self.table.put(&key, list.to_string().into(), RowWhen::Always).await?;
+        self.table.put(&key, list.to_string().into(), RowPrecondition::Always).await?;
         Ok(())
     }
 
@@ -71,10 +71,10 @@ impl DeleteLists {
     ///
     /// # Errors
     /// The table's.
-    pub async fn note_not_held(&self, pair: &Pair, list: DeleteListId) -> Result<(), DeleteListError> {
+    pub async fn note_not_held(&self, pair: &SpacePair, list: DeleteListId) -> Result<(), DeleteListError> {
         let key = RowKey::new(INDEX, pair.partition());
         let Some(row) = self.table.get(&key).await?.filter(|row| row.value == list.to_string()) else { return Ok(()) };
-        match self.table.delete(&key, RowWhen::VersionIs(row.version)).await {
+        match self.table.delete(&key, RowPrecondition::VersionIs(row.version)).await {
             Err(error) if error.kind == TableErrorKind::Conflict => Ok(()),
             other => Ok(other?),
         }
@@ -109,7 +109,7 @@ impl DeleteLists {
     pub async fn by_token(&self, token: &str) -> Result<HeldList, DeleteListError> {
         let held = self.held().await?;
         let found = held.into_iter().find(|held| held.token().0 == token);
-        found.ok_or_else(|| DeleteListError::NoSuchToken { token: mill_model::ids::shown(token) })
+        found.ok_or_else(|| DeleteListError::NoSuchToken { token: mill_model::ids::escape_for_display(token) })
     }
 
     /// Lets a held list be carried out: exactly its ids, as far as each is still gone when its turn comes.
@@ -122,7 +122,7 @@ impl DeleteLists {
             return Err(DeleteListError::NotMissingForADay);
         }
         let granted = ListState::Granted { by: GrantedBy::Person(person.to_owned()), at: now.as_millis() };
-        if planted(Planted::ConfirmedForAll) {
+        if planted(PlantedBug::ConfirmedForAll) {
             for mut other in self.held().await? {
                 self.settle(&mut other, granted.clone()).await?;
             }
@@ -146,9 +146,9 @@ impl DeleteLists {
     }
 }
 
-fn pair_of(partition: &str) -> Option<Pair> {
+fn pair_of(partition: &str) -> Option<SpacePair> {
     let mut ids = partition.splitn(4, '/');
-    Some(Pair {
+    Some(SpacePair {
         account: AccountId::new(ids.next()?).ok()?,
         source: StoreId::new(ids.next()?).ok()?,
         destination: StoreId::new(ids.next()?).ok()?,

@@ -11,7 +11,7 @@ use crate::elapsed::ElapsedTime;
 
 /// What is remembered of a pair.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PairState {
+pub struct DeletePairState {
     /// Time, as two clocks agree on it.
     elapsed: ElapsedTime,
     /// Lists that the rule granted: when (in agreed milliseconds) and how many ids.
@@ -28,7 +28,7 @@ pub struct PairState {
     next: Option<String>,
 }
 
-impl PairState {
+impl DeletePairState {
     pub(super) const SORT: &str = "pair";
     /// How long a delete made unasked counts.
     pub const UNASKED_FOR: Duration = Duration::from_hours(24);

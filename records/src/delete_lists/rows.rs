@@ -5,7 +5,7 @@ use mill_model::{Algorithm, Checksum, ContentId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::seals::VersionDigest;
+use crate::sync_proofs::VersionDigest;
 
 /// One id of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]

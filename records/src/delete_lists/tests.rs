@@ -8,11 +8,11 @@ use mill_engine::MemoryTable;
 use mill_model::{AccountId, ContentId, SpaceId, StoreId, Timestamp, Version};
 
 use super::*;
-use crate::seals::VersionDigest;
+use crate::sync_proofs::VersionDigest;
 use crate::test_table::TestTable;
 
-fn pair_of_space(space: &str) -> Pair {
-    Pair {
+fn pair_of_space(space: &str) -> SpacePair {
+    SpacePair {
         account: AccountId::new("a").unwrap(),
         source: StoreId::new("s").unwrap(),
         destination: StoreId::new("d").unwrap(),
@@ -20,7 +20,7 @@ fn pair_of_space(space: &str) -> Pair {
     }
 }
 
-fn pair() -> Pair {
+fn pair() -> SpacePair {
     pair_of_space("p")
 }
 
@@ -34,7 +34,7 @@ fn listed(id: &str) -> ListedId {
 
 fn head(count: u64, state: ListState) -> ListHead {
     ListHead {
-        of: ListOf::Items,
+        of: DeletionScope::Items,
         made: 1_795_249_800_000,
         count,
         items_total: 10 * count,
@@ -55,7 +55,7 @@ fn book() -> (DeleteLists, Arc<MemoryTable>) {
 }
 
 /// Puts a list that waits for a person into the book, as the producer does.
-async fn hold(lists: &DeleteLists, pair: &Pair, id: DeleteListId, head: ListHead) -> HeldList {
+async fn hold(lists: &DeleteLists, pair: &SpacePair, id: DeleteListId, head: ListHead) -> HeldList {
     lists.note_held(pair, id).await.unwrap();
     lists.add_head(pair, id, head).await.unwrap();
     let all = lists.held().await.unwrap();

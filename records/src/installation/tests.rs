@@ -17,9 +17,9 @@ impl Room {
     /// With a seed of 0 it only looks.
     async fn recognise(&self, remembered: Option<&str>, seed: u64) -> Result<Option<String>, InstallationError> {
         let [first, others @ ..] = &self.tables[..] else { panic!() };
-        let installation = Installation { first: first.clone(), others: others.to_vec() };
+        let installation = InstallationTables { first: first.clone(), others: others.to_vec() };
         let chance = SeededChance::new(seed);
-        installation.recognise(remembered, (seed > 0).then_some(&chance as &dyn Chance)).await
+        installation.recognise(remembered, (seed > 0).then_some(&chance as &dyn Rng)).await
     }
 }
 

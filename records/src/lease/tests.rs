@@ -15,8 +15,8 @@ impl World {
         Self { clock: Arc::new(SimClock::new()), table: Arc::new(TestTable::yielding()) }
     }
 
-    fn terms(&self, holder: &str) -> LeaseTerms {
-        LeaseTerms {
+    fn terms(&self, holder: &str) -> LeaseConfig {
+        LeaseConfig {
             table: self.table.clone(),
             key: RowKey::new("p", "lease"),
             holder: holder.to_owned(),
@@ -26,10 +26,10 @@ impl World {
         }
     }
 
-    async fn take(&self, holder: &str) -> Option<Lease> {
-        match Lease::take(self.terms(holder)).await.unwrap() {
-            Taken::Ours(lease) => Some(lease),
-            Taken::HeldByAnother { .. } => None,
+    async fn take(&self, holder: &str) -> Option<ProducerLease> {
+        match ProducerLease::take(self.terms(holder)).await.unwrap() {
+            AcquireOutcome::Ours(lease) => Some(lease),
+            AcquireOutcome::HeldByAnother { .. } => None,
         }
     }
 
@@ -84,8 +84,8 @@ async fn a_holder_that_is_surely_dead_is_not_waited_for() {
     let world = World::new();
     let _dead = world.take("a").await.unwrap();
     let start = world.clock.monotonic();
-    let terms = LeaseTerms { surely_dead: Arc::new(|holder| holder == "a"), ..world.terms("b") };
-    assert!(matches!(Lease::take(terms).await.unwrap(), Taken::Ours(lease) if lease.inherited()));
+    let terms = LeaseConfig { surely_dead: Arc::new(|holder| holder == "a"), ..world.terms("b") };
+    assert!(matches!(ProducerLease::take(terms).await.unwrap(), AcquireOutcome::Ours(lease) if lease.inherited()));
     assert_eq!(world.since(start), Duration::ZERO);
 }
 
@@ -120,7 +120,7 @@ async fn a_beat_that_was_written_but_not_answered_does_not_lose_the_lease() {
     // As if a cancelled beat had been written after all.
     let row = world.table.get(&world.terms("a").key).await.unwrap().unwrap();
     let beat = written("a", 1, 1, false);
-    world.table.put(&world.terms("a").key, beat, RowWhen::VersionIs(row.version)).await.unwrap();
+    world.table.put(&world.terms("a").key, beat, RowPrecondition::VersionIs(row.version)).await.unwrap();
     assert!(lease.hold(world.clock.sleep(Duration::from_mins(10))).await.is_some());
     lease.release().await;
     assert!(world.take("b").await.is_some_and(|lease| !lease.inherited()));
@@ -132,8 +132,8 @@ async fn who_cannot_beat_for_a_timeout_stops_working() {
     let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
     let table: Arc<dyn Table> = Arc::new(mill_engine::MemoryTable::new("t"));
     let terms =
-        LeaseTerms { table: Arc::new(mill_engine::Faulty::<dyn Table>::new(table, plan.clone())), ..world.terms("a") };
-    let Taken::Ours(lease) = Lease::take(terms).await.unwrap() else { panic!("free") };
+        LeaseConfig { table: Arc::new(mill_engine::Faulty::<dyn Table>::new(table, plan.clone())), ..world.terms("a") };
+    let AcquireOutcome::Ours(lease) = ProducerLease::take(terms).await.unwrap() else { panic!("free") };
     plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
     let start = world.clock.monotonic();
     assert!(lease.hold(std::future::pending::<()>()).await.is_none());
@@ -153,9 +153,9 @@ async fn a_slow_look_takes_nothing_over_before_the_timeout() {
     let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
     plan.fail(mill_engine::Op::GetRow, 1, mill_engine::Fault::Delay(Duration::from_secs(30)));
     let table = Arc::new(mill_engine::Faulty::<dyn Table>::new(world.table.clone(), plan));
-    let other = Lease::take(LeaseTerms { table, ..world.terms("b") });
+    let other = ProducerLease::take(LeaseConfig { table, ..world.terms("b") });
     let (taken, ()) = futures::join!(other, beats);
-    assert!(matches!(taken.unwrap(), Taken::Ours(_)));
+    assert!(matches!(taken.unwrap(), AcquireOutcome::Ours(_)));
     let last_beat = TIMEOUT / 3;
     assert!(world.since(start) >= last_beat + TIMEOUT, "{:?}", world.since(start));
 }

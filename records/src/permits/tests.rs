@@ -26,7 +26,7 @@ impl Clock for HandClock {
 }
 
 struct Fleet {
-    book: PermitBook,
+    book: PermitRepository,
     clock: Arc<HandClock>,
     watched: BTreeMap<&'static str, WatchedHolders>,
 }
@@ -34,7 +34,7 @@ struct Fleet {
 impl Fleet {
     fn of(table: TestTable) -> Self {
         let clock = Arc::<HandClock>::default();
-        let book = PermitBook {
+        let book = PermitRepository {
             table: Arc::new(table),
             clock: clock.clone(),
             timeout: Duration::from_mins(1),

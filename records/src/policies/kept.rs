@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mill_model::{AccountId, Monotonic, Timestamp, Version};
-use mill_policy::Fault;
-use mill_ports::chain;
+use mill_policy::Diagnostic;
+use mill_ports::error_chain;
 use tracing::{info, warn};
 
-use super::{InUse, PolicyError, PolicyState};
+use super::{InUse, PolicyError, PolicyStatus};
 
 /// How soon a file is looked at again while something is wrong with it.
 const RETRY: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ pub(super) enum Looked<T> {
     /// They are as they were when they were last judged.
     Same,
     /// They were read and are good, though spaces may be stopped or warned of.
-    Good { value: T, faults: Vec<Fault>, versions: Vec<Version> },
+    Good { value: T, faults: Vec<Diagnostic>, versions: Vec<Version> },
     /// They were read and are broken.
     Broken { error: PolicyError, versions: Vec<Version> },
     /// They could not be read, are missing, or too large to be read.
@@ -64,7 +64,7 @@ pub(super) struct Kept<T> {
 struct State<T> {
     answer: Option<Answer<T>>,
     since: Timestamp,
-    faults: Vec<Fault>,
+    faults: Vec<Diagnostic>,
     /// Of the files that were last judged; empty where they must be read again in any case.
     versions: Vec<Version>,
     due: Monotonic,
@@ -158,10 +158,10 @@ impl<T> Kept<T> {
         }
         match &state.answer {
             Some(Answer::LastGood(_, error)) => {
-                warn!(account, error = %chain(error), "policy files cannot be used; the last good version stays in use");
+                warn!(account, error = %error_chain(error), "policy files cannot be used; the last good version stays in use");
             }
             Some(Answer::Nothing(error)) => {
-                warn!(account, error = %chain(error), "policy files cannot be used, and no good version is known; its tasks wait");
+                warn!(account, error = %error_chain(error), "policy files cannot be used, and no good version is known; its tasks wait");
             }
             Some(Answer::Current(_)) | None => {
                 let faults: Vec<String> = state.faults.iter().take(5).map(ToString::to_string).collect();
@@ -173,7 +173,7 @@ impl<T> Kept<T> {
     }
 
     /// How it stands; `None` before anything was read.
-    pub(super) fn report(&self) -> Option<PolicyState> {
+    pub(super) fn report(&self) -> Option<PolicyStatus> {
         let state = self.state();
         let (in_use, trouble) = match state.answer.as_ref()? {
             Answer::Current(_) => (InUse::Current, None),
@@ -181,7 +181,7 @@ impl<T> Kept<T> {
             Answer::Nothing(error) => (InUse::Nothing, Some(error.clone())),
         };
         let faults = state.faults.clone();
-        Some(PolicyState { account: self.account.clone(), in_use, since: state.since, trouble, faults })
+        Some(PolicyStatus { account: self.account.clone(), in_use, since: state.since, trouble, faults })
     }
 }
 

@@ -24,7 +24,7 @@ fn covers(policy: &AccountPolicy) -> bool {
 }
 
 /// A book of two accounts, both in order.
-fn book() -> (Arc<Place>, PolicyBook) {
+fn book() -> (Arc<Place>, PolicyRepository) {
     let place = Place::new();
     place.write(LIST, r#"["alice", "bob"]"#);
     for (file, text) in [(ALICE, ONE_TO_TWO), ("alice-stores.json", STORES)] {
@@ -38,9 +38,9 @@ fn book() -> (Arc<Place>, PolicyBook) {
 }
 
 /// The same files, nothing of them read yet.
-fn again(place: &Arc<Place>) -> PolicyBook {
+fn again(place: &Arc<Place>) -> PolicyRepository {
     let space = SpaceId::new("policies").unwrap();
-    PolicyBook::of_store(Arc::<Place>::clone(place), space, Arc::<Place>::clone(place), REFRESH)
+    PolicyRepository::of_store(Arc::<Place>::clone(place), space, Arc::<Place>::clone(place), REFRESH)
 }
 
 #[tokio::test]
@@ -130,8 +130,8 @@ async fn only_a_list_that_was_read_says_that_an_account_is_not_listed() {
 async fn a_missing_list_is_not_an_empty_one() {
     let (place, book) = book();
     place.remove(LIST);
-    assert!(matches!(book.accounts().await, Err(PolicyError::Missing { file }) if file == LIST));
-    assert!(matches!(book.account(&account("alice")).await, Err(PolicyError::Missing { .. })));
+    assert!(matches!(book.accounts().await, Err(PolicyError::MissingSpace { file }) if file == LIST));
+    assert!(matches!(book.account(&account("alice")).await, Err(PolicyError::MissingSpace { .. })));
     place.write(LIST, "[]");
     place.pass(REFRESH);
     assert!(book.accounts().await.unwrap().is_empty());
@@ -160,7 +160,7 @@ async fn a_policy_file_that_is_gone_does_not_end_the_policy_of_a_listed_account(
     place.pass(REFRESH);
     assert!(covers(&book.account(&account("alice")).await.unwrap()));
     let asked = again(&place).account(&account("alice")).await;
-    assert!(matches!(asked, Err(PolicyError::Missing { file }) if file == ALICE));
+    assert!(matches!(asked, Err(PolicyError::MissingSpace { file }) if file == ALICE));
 }
 
 #[tokio::test]
@@ -278,7 +278,7 @@ async fn a_fixed_book_knows_its_accounts_and_no_others() {
     let space = SpaceId::new("photos").unwrap();
     let compare = mill_policy::Compare::Differences;
     let policy = AccountPolicy::mirror(account("mirror"), space, id("1"), id("2"), compare, true);
-    let book = PolicyBook::fixed(vec![policy]);
+    let book = PolicyRepository::fixed(vec![policy]);
     assert!(covers(&book.account(&account("mirror")).await.unwrap()));
     assert!(matches!(book.account(&account("alice")).await, Err(PolicyError::NotListed { .. })));
     assert_eq!(book.accounts().await.unwrap().len(), 1);

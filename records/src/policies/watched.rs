@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, Version};
-use mill_policy::{ACCOUNTS_FILE, AccountPolicy, FILE_BYTES_MAX, Fault, Severity, accounts_list};
-use mill_ports::{Clock, Presence, Reading, SourceStore, StoreError, StoreErrorKind};
+use mill_policy::{ACCOUNTS_FILE, AccountPolicy, Diagnostic, FILE_BYTES_MAX, Severity, accounts_list};
+use mill_ports::{Clock, OpenItem, Presence, SourceStore, StoreError, StoreErrorKind};
 
 use super::kept::{Answer, Kept, Looked, Moment};
-use super::{Accounts, PolicyError, PolicyState};
+use super::{Accounts, PolicyError, PolicyStatus};
 
 /// How many accounts' files are read at once when all are asked for.
 const ACCOUNTS_AT_ONCE: usize = 8;
@@ -20,7 +20,7 @@ const TRIES: u32 = 3;
 
 type Listed = BTreeSet<AccountId>;
 /// What the files say and their lesser faults, or all the faults of files that cannot be used.
-type Judged<T> = Result<(T, Vec<Fault>), Vec<Fault>>;
+type Judged<T> = Result<(T, Vec<Diagnostic>), Vec<Diagnostic>>;
 
 pub(super) struct Watched {
     store: Arc<dyn SourceStore>,
@@ -71,7 +71,7 @@ impl Watched {
         Ok(futures::stream::iter(each).buffered(ACCOUNTS_AT_ONCE).collect().await)
     }
 
-    pub(super) fn states(&self) -> Vec<PolicyState> {
+    pub(super) fn states(&self) -> Vec<PolicyStatus> {
         let accounts: Vec<_> = self.each_account(|accounts| accounts.values().cloned().collect());
         self.list.report().into_iter().chain(accounts.iter().filter_map(|kept| kept.report())).collect()
     }
@@ -135,7 +135,7 @@ impl Watched {
         }
         let looked = self.look(&files, &kept.versions(), judge).await;
         let at = Moment { now: self.clock.now(), monotonic, refresh: self.refresh };
-        let missing = || Answer::Nothing(PolicyError::Missing { file: files.join(", ") });
+        let missing = || Answer::Nothing(PolicyError::MissingSpace { file: files.join(", ") });
         kept.settle(looked, at).unwrap_or_else(missing)
     }
 
@@ -181,7 +181,7 @@ impl Watched {
         }
         for (file, judged) in files.iter().zip(judged) {
             let Ok(item) = self.item(file) else { return false };
-            let Ok(Presence::Here(facts)) = self.store.head(&item).await else { return false };
+            let Ok(Presence::Present(facts)) = self.store.head(&item).await else { return false };
             if !(facts.version.settled() && facts.version == *judged) {
                 return false;
             }
@@ -198,11 +198,11 @@ impl Watched {
         loop {
             tries += 1;
             let read = match self.store.open(&item, None, None).await {
-                Ok(Presence::Absent) => return Err(PolicyError::Missing { file: file.to_owned() }),
-                Ok(Presence::Here(reading)) if reading.facts.size > FILE_BYTES_MAX as u64 => {
+                Ok(Presence::Absent) => return Err(PolicyError::MissingSpace { file: file.to_owned() }),
+                Ok(Presence::Present(reading)) if reading.facts.size > FILE_BYTES_MAX as u64 => {
                     return Err(too_large(file, reading.facts.size));
                 }
-                Ok(Presence::Here(reading)) => whole(reading).await,
+                Ok(Presence::Present(reading)) => whole(reading).await,
                 Err(error) => Err(error),
             };
             match read {
@@ -217,7 +217,7 @@ impl Watched {
         match ContentId::new(file) {
             Ok(id) => Ok(ItemAddress { space: self.space.clone(), id }),
             // Cannot be: the names of the files are made of account ids, which are shorter by far.
-            Err(_) => Err(PolicyError::Missing { file: file.to_owned() }),
+            Err(_) => Err(PolicyError::MissingSpace { file: file.to_owned() }),
         }
     }
 }
@@ -231,7 +231,7 @@ fn judge(account: &AccountId, texts: &[Vec<u8>]) -> Judged<AccountPolicy> {
 }
 
 /// All bytes of an item, or one chunk more than a policy file may have.
-async fn whole(mut reading: Reading) -> Result<(Vec<u8>, Version), StoreError> {
+async fn whole(mut reading: OpenItem) -> Result<(Vec<u8>, Version), StoreError> {
     let mut bytes = Vec::with_capacity(usize::try_from(reading.facts.size).unwrap_or(0).min(FILE_BYTES_MAX));
     while let Some(chunk) = reading.body.next().await {
         bytes.extend_from_slice(&chunk?);
@@ -243,7 +243,7 @@ async fn whole(mut reading: Reading) -> Result<(Vec<u8>, Version), StoreError> {
 }
 
 fn too_large(file: &str, bytes: u64) -> PolicyError {
-    let faults = Arc::from([Fault::of_large_file(file, bytes)]);
+    let faults = Arc::from([Diagnostic::of_large_file(file, bytes)]);
     PolicyError::Broken { file: file.to_owned(), faults }
 }
 

@@ -5,7 +5,7 @@ use mill_model::{AccountId, StoreAddress, StoreId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::rows::{Record, json, pair_of, pair_sort};
-use crate::seals::Pair;
+use crate::sync_proofs::SpacePair;
 
 /// What a survey was to be of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,7 +13,7 @@ pub enum SurveySubject {
     /// Which spaces a store has.
     Store(StoreAddress),
     /// One space of one store policy.
-    Pair(Pair),
+    SpacePair(SpacePair),
 }
 
 /// That something could not be surveyed since it last was. The row goes with the next survey of it.
@@ -38,17 +38,17 @@ impl SurveySubject {
     pub fn account(&self) -> &AccountId {
         match self {
             Self::Store(store) => &store.account,
-            Self::Pair(pair) => &pair.account,
+            Self::SpacePair(pair) => &pair.account,
         }
     }
 
     /// Whether a pair cannot be surveyed where this cannot.
-    pub fn concerns(&self, pair: &Pair) -> bool {
+    pub fn concerns(&self, pair: &SpacePair) -> bool {
         match self {
             Self::Store(StoreAddress { account, store }) => {
                 *account == pair.account && [&pair.source, &pair.destination].contains(&store)
             }
-            Self::Pair(of) => of == pair,
+            Self::SpacePair(of) => of == pair,
         }
     }
 }
@@ -68,7 +68,7 @@ impl Record for SurveyFailure {
             SurveySubject::Store(StoreAddress { account, store }) => {
                 [Self::PREFIX, account.as_str(), "/", store.as_str()].concat()
             }
-            SurveySubject::Pair(pair) => pair_sort(Self::PREFIX, pair),
+            SurveySubject::SpacePair(pair) => pair_sort(Self::PREFIX, pair),
         }
     }
 
@@ -84,7 +84,7 @@ impl Record for SurveyFailure {
                 let (account, store) = (AccountId::new(account).ok()?, StoreId::new(store).ok()?);
                 SurveySubject::Store(StoreAddress { account, store })
             }
-            _ => SurveySubject::Pair(pair_of(ids)?),
+            _ => SurveySubject::SpacePair(pair_of(ids)?),
         };
         let SurveyFailureValue { first, last, reason, .. } = serde_json::from_slice(value).ok()?;
         Some(Self { subject, first: Timestamp::from_millis(first), last: Timestamp::from_millis(last), reason })

@@ -7,7 +7,7 @@ use mill_model::{AccountId, ContentId, DeleteListId, SpaceId, StoreId, SurveySum
 use serde::{Deserialize, Serialize};
 
 use crate::elapsed::ElapsedTime;
-use crate::seals::Pair;
+use crate::sync_proofs::SpacePair;
 
 /// A row of the book.
 pub trait Record: Sized + Send + Sync {
@@ -34,13 +34,13 @@ pub struct AccountRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Morsel {
     /// The space and both stores.
-    pub pair: Pair,
+    pub pair: SpacePair,
     /// The run it belongs to.
     pub run: u64,
     /// How many nibbles were taken; none yet is a fresh one.
     pub nibbles: u64,
     /// How far its deletes have come.
-    pub deletes: Deletes,
+    pub deletes: DeleteProgress,
     /// The last content id that was compared and, where needed, queued.
     pub marker: Option<ContentId>,
     /// When its source was first listed in this run.
@@ -55,9 +55,9 @@ impl Morsel {
     pub(super) const PREFIX: &str = "morsel/";
 
     /// One that nothing was done with yet.
-    pub fn fresh(pair: Pair, run: u64) -> Self {
+    pub fn fresh(pair: SpacePair, run: u64) -> Self {
         let (marker, began, sum) = (None, None, SurveySum::default());
-        Self { pair, run, nibbles: 0, deletes: Deletes::Pending, marker, began, sum, unproven: 0 }
+        Self { pair, run, nibbles: 0, deletes: DeleteProgress::Pending, marker, began, sum, unproven: 0 }
     }
 }
 
@@ -65,7 +65,7 @@ impl Morsel {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairSurvey {
     /// The space and both stores.
-    pub pair: Pair,
+    pub pair: SpacePair,
     /// The run that made it.
     pub run: u64,
     /// When it began: what was at the source by then, it saw.
@@ -86,7 +86,7 @@ impl PairSurvey {
 
 /// How far a morsel's deletes have come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deletes {
+pub enum DeleteProgress {
     /// Nothing is known of them.
     Pending,
     /// The tasks of a granted delete list are being queued.
@@ -109,7 +109,7 @@ pub enum Deletes {
 
 /// A source space that a store policy covers, and that its store says is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub struct MissingSpace {
     /// The owner.
     pub account: AccountId,
     /// The source.
@@ -165,7 +165,7 @@ impl AccountRow {
     pub(super) const PREFIX: &str = "account/";
 }
 
-impl Missing {
+impl MissingSpace {
     pub(super) const PREFIX: &str = "missing/";
 }
 
@@ -259,10 +259,12 @@ impl Record for Morsel {
     fn value(&self, epoch: u64) -> Bytes {
         let text = |id: &ContentId| id.as_str().to_owned();
         let deletes = match &self.deletes {
-            Deletes::Pending => DeletesValue::Pending,
-            Deletes::Sending { list, next } => DeletesValue::Sending { list: list.to_string(), next: *next },
-            Deletes::Held { count, items_total } => DeletesValue::Held { count: *count, items_total: *items_total },
-            Deletes::Done => DeletesValue::Done,
+            DeleteProgress::Pending => DeletesValue::Pending,
+            DeleteProgress::Sending { list, next } => DeletesValue::Sending { list: list.to_string(), next: *next },
+            DeleteProgress::Held { count, items_total } => {
+                DeletesValue::Held { count: *count, items_total: *items_total }
+            }
+            DeleteProgress::Done => DeletesValue::Done,
         };
         let (run, nibbles) = (self.run, self.nibbles);
         json(&MorselValue {
@@ -282,10 +284,12 @@ impl Record for Morsel {
         let MorselValue { run, nibbles, deletes, marker, began, sum, unproven, .. } =
             serde_json::from_slice(value).ok()?;
         let deletes = match deletes {
-            DeletesValue::Pending | DeletesValue::Confirmed {} => Deletes::Pending,
-            DeletesValue::Sending { list, next } => Deletes::Sending { list: DeleteListId::parse(&list).ok()?, next },
-            DeletesValue::Held { count, items_total } => Deletes::Held { count, items_total },
-            DeletesValue::Done => Deletes::Done,
+            DeletesValue::Pending | DeletesValue::Confirmed {} => DeleteProgress::Pending,
+            DeletesValue::Sending { list, next } => {
+                DeleteProgress::Sending { list: DeleteListId::parse(&list).ok()?, next }
+            }
+            DeletesValue::Held { count, items_total } => DeleteProgress::Held { count, items_total },
+            DeletesValue::Done => DeleteProgress::Done,
         };
         let (began, sum) = (began.map(Timestamp::from_millis), read_sum(&sum));
         let unproven = read_unproven(unproven, &sum);
@@ -293,13 +297,13 @@ impl Record for Morsel {
     }
 }
 
-pub(super) fn pair_sort(prefix: &str, Pair { account, source, destination, space }: &Pair) -> String {
+pub(super) fn pair_sort(prefix: &str, SpacePair { account, source, destination, space }: &SpacePair) -> String {
     [prefix, account.as_str(), "/", source.as_str(), "/", destination.as_str(), "/", space.as_str()].concat()
 }
 
-pub(super) fn pair_of(sort: &str) -> Option<Pair> {
+pub(super) fn pair_of(sort: &str) -> Option<SpacePair> {
     let mut ids = sort.splitn(4, '/');
-    Some(Pair {
+    Some(SpacePair {
         account: AccountId::new(ids.next()?).ok()?,
         source: StoreId::new(ids.next()?).ok()?,
         destination: StoreId::new(ids.next()?).ok()?,
@@ -354,7 +358,7 @@ struct MissingValue {
     elapsed: ElapsedTime,
 }
 
-impl Record for Missing {
+impl Record for MissingSpace {
     fn sort(&self) -> String {
         let Self { account, store, space, .. } = self;
         [Self::PREFIX, account.as_str(), "/", store.as_str(), "/", space.as_str()].concat()

@@ -8,10 +8,10 @@ use super::rows::{Record, json};
 
 /// One loop over everything that an account has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
+pub struct AccountRun {
     /// The account.
     pub account: AccountId,
-    /// Its number, which no other run of the account ever has, before or after it (see [`Run::number`]).
+    /// Its number, which no other run of the account ever has, before or after it (see [`AccountRun::number`]).
     pub number: u64,
     /// When it began; its frequency counts from here.
     pub started: Timestamp,
@@ -23,7 +23,7 @@ pub struct Run {
 
 /// The run over all accounts at once, of a version that kept no other. It is read as that of each account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunOfAll {
+pub struct RunOfAllAccounts {
     /// Its number.
     pub number: u64,
     /// When it began.
@@ -34,7 +34,7 @@ pub struct RunOfAll {
     pub finished: Option<Timestamp>,
 }
 
-impl Run {
+impl AccountRun {
     /// Not one that an earlier version would take for its own row of a run.
     pub(super) const PREFIX: &str = "account-run/";
 
@@ -49,13 +49,13 @@ impl Run {
     }
 }
 
-impl RunOfAll {
+impl RunOfAllAccounts {
     pub(super) const SORT: &str = "run";
 
     /// What it says of an account.
-    pub fn of(&self, account: AccountId) -> Run {
+    pub fn of(&self, account: AccountId) -> AccountRun {
         let &Self { number, started, listed, finished } = self;
-        Run { account, number, started, listed, finished }
+        AccountRun { account, number, started, listed, finished }
     }
 }
 
@@ -71,26 +71,26 @@ struct RunValue {
 }
 
 impl RunValue {
-    fn new(epoch: u64, run: &RunOfAll) -> Self {
-        let &RunOfAll { number, started, listed, finished } = run;
+    fn new(epoch: u64, run: &RunOfAllAccounts) -> Self {
+        let &RunOfAllAccounts { number, started, listed, finished } = run;
         Self { epoch, number, started: started.as_millis(), listed, finished: finished.map(Timestamp::as_millis) }
     }
 
-    fn read(value: &[u8]) -> Option<RunOfAll> {
+    fn read(value: &[u8]) -> Option<RunOfAllAccounts> {
         let Self { number, started, listed, finished, .. } = serde_json::from_slice(value).ok()?;
         let (started, finished) = (Timestamp::from_millis(started), finished.map(Timestamp::from_millis));
-        Some(RunOfAll { number, started, listed, finished })
+        Some(RunOfAllAccounts { number, started, listed, finished })
     }
 }
 
-impl Record for Run {
+impl Record for AccountRun {
     fn sort(&self) -> String {
         format!("{}{}", Self::PREFIX, self.account.as_str())
     }
 
     fn value(&self, epoch: u64) -> Bytes {
         let &Self { number, started, listed, finished, .. } = self;
-        json(&RunValue::new(epoch, &RunOfAll { number, started, listed, finished }))
+        json(&RunValue::new(epoch, &RunOfAllAccounts { number, started, listed, finished }))
     }
 
     fn read(sort: &str, value: &[u8]) -> Option<Self> {
@@ -99,7 +99,7 @@ impl Record for Run {
     }
 }
 
-impl Record for RunOfAll {
+impl Record for RunOfAllAccounts {
     fn sort(&self) -> String {
         Self::SORT.to_owned()
     }

@@ -3,10 +3,10 @@ use mill_model::{ContentId, DeleteListId, SpaceId, StoreAddress, StoreId, Survey
 
 use super::*;
 use crate::elapsed::ElapsedTime;
-use crate::seals::Pair;
+use crate::sync_proofs::SpacePair;
 
-fn pair(space: &str) -> Pair {
-    Pair {
+fn pair(space: &str) -> SpacePair {
+    SpacePair {
         account: AccountId::new("a").unwrap(),
         source: StoreId::new("1").unwrap(),
         destination: StoreId::new("2").unwrap(),
@@ -28,7 +28,7 @@ fn rows_are_read_as_they_were_written() {
     let started = Timestamp::from_millis(1_795_249_800_000);
     let account = AccountId::new("a").unwrap();
     for finished in [None, Some(started)] {
-        round_trip(&Run { account: account.clone(), number: 3, started, listed: true, finished });
+        round_trip(&AccountRun { account: account.clone(), number: 3, started, listed: true, finished });
     }
     round_trip(&AccountRow { account: account.clone(), run: 3, unanswered: vec![StoreId::new("2").unwrap()] });
     let (store, space) = (StoreId::new("1").unwrap(), SpaceId::new("Fotos & Briefe").unwrap());
@@ -37,14 +37,14 @@ fn rows_are_read_as_they_were_written() {
     elapsed.read(&clock);
     clock.step(Duration::from_hours(5));
     elapsed.read(&clock);
-    round_trip(&Missing { account, store, space, first: started, run: 4, elapsed });
+    round_trip(&MissingSpace { account, store, space, first: started, run: 4, elapsed });
     let list = DeleteListId::new(started, [7; 10]);
     for deletes in [
-        Deletes::Pending,
-        Deletes::Done,
-        Deletes::Held { count: 21, items_total: 30 },
-        Deletes::Sending { list, next: 0 },
-        Deletes::Sending { list, next: u32::MAX },
+        DeleteProgress::Pending,
+        DeleteProgress::Done,
+        DeleteProgress::Held { count: 21, items_total: 30 },
+        DeleteProgress::Sending { list, next: 0 },
+        DeleteProgress::Sending { list, next: u32::MAX },
     ] {
         for marker in [None, some("/\n"), some("a/\u{0}\"\u{1F600}")] {
             for (began, sum) in [(None, SurveySum::default()), (Some(started), sum_of_each())] {
@@ -59,7 +59,7 @@ fn rows_are_read_as_they_were_written() {
     }
     round_trip(&share(7));
     let of_store = StoreAddress { account: pair("s").account, store: pair("s").source };
-    for subject in [SurveySubject::Store(of_store), SurveySubject::Pair(pair("s p"))] {
+    for subject in [SurveySubject::Store(of_store), SurveySubject::SpacePair(pair("s p"))] {
         let (at, reason) = (Timestamp::from_millis(1_795_249_800_001), "\"it\" does not answer".to_owned());
         round_trip(&SurveyFailure { subject, first: started, last: at, reason });
     }
@@ -84,11 +84,11 @@ fn sum_of_each() -> SurveySum {
 fn the_first_written_form_is_read_for_ever() {
     for (written, deletes) in [
         // Nothing is known of deletes that a person let go by their number alone: they are looked for anew.
-        (r#"{"confirmed":{"left":4,"marker":"m"}}"#, Deletes::Pending),
-        (r#"{"confirmed":{"left":4}}"#, Deletes::Pending),
-        (r#"{"held":{"count":21,"items_total":30}}"#, Deletes::Held { count: 21, items_total: 30 }),
-        (r#""pending""#, Deletes::Pending),
-        (r#""done""#, Deletes::Done),
+        (r#"{"confirmed":{"left":4,"marker":"m"}}"#, DeleteProgress::Pending),
+        (r#"{"confirmed":{"left":4}}"#, DeleteProgress::Pending),
+        (r#"{"held":{"count":21,"items_total":30}}"#, DeleteProgress::Held { count: 21, items_total: 30 }),
+        (r#""pending""#, DeleteProgress::Pending),
+        (r#""done""#, DeleteProgress::Done),
     ] {
         let value = format!(r#"{{"epoch":1,"run":2,"nibbles":3,"deletes":{written},"marker":"n"}}"#);
         let morsel = Morsel::read("morsel/a/1/2/s", value.as_bytes()).unwrap();
@@ -98,17 +98,17 @@ fn the_first_written_form_is_read_for_ever() {
             Morsel { pair: pair("s"), run: 2, nibbles: 3, deletes, marker, began: None, sum, unproven: 0 }
         );
     }
-    let missing = Missing::read("missing/a/1/s", br#"{"epoch":1,"first":5,"run":6}"#).unwrap();
+    let missing = MissingSpace::read("missing/a/1/s", br#"{"epoch":1,"first":5,"run":6}"#).unwrap();
     assert_eq!((missing.first, missing.run), (Timestamp::from_millis(5), 6));
     assert_eq!(missing.elapsed, ElapsedTime::default(), "the wall clock of an earlier version proves no day");
     let written = br#"{"epoch":1,"number":2,"started":3,"listed":true,"finished":null}"#;
-    let run = RunOfAll::read("run", written).unwrap();
+    let run = RunOfAllAccounts::read("run", written).unwrap();
     assert_eq!((run.number, run.listed, run.finished), (2, true, None));
-    let of_account = Run::read("account-run/a", written).unwrap();
+    let of_account = AccountRun::read("account-run/a", written).unwrap();
     assert_eq!(of_account, run.of(of_account.account.clone()));
     let written = br#"{"epoch":1,"first":3,"last":4,"reason":"no answer"}"#;
     let failure = SurveyFailure::read("failure/a/1/2/s", written).unwrap();
-    assert_eq!((failure.subject, failure.last), (SurveySubject::Pair(pair("s")), Timestamp::from_millis(4)));
+    assert_eq!((failure.subject, failure.last), (SurveySubject::SpacePair(pair("s")), Timestamp::from_millis(4)));
     let written = br#"{"epoch":1,"sent":7,"since":1795249800000,"received":5,"received_of_all":9}"#;
     assert_eq!(AccountShare::read("share/a", written), Some(share(7)));
 }
@@ -244,22 +244,22 @@ async fn what_a_later_holder_surveyed_stays_whatever_an_earlier_one_writes_late(
 fn no_two_runs_of_an_account_have_one_number_whatever_lease_or_row_is_lost() {
     let run = |number| {
         let (account, started) = (pair("s").account, Timestamp::default());
-        Run { account, number, started, listed: false, finished: None }
+        AccountRun { account, number, started, listed: false, finished: None }
     };
     let mut numbers = std::collections::BTreeSet::new();
     // Three leases, under each of which four runs begin; the row of every other one is lost, as of an account that is taken
     // out of the list and put back.
     for epoch in 1..4 {
-        let mut last: Option<Run> = None;
+        let mut last: Option<AccountRun> = None;
         for nth in 0..4 {
-            let number = Run::number(epoch, nth, last.as_ref().filter(|_| nth % 2 == 1));
+            let number = AccountRun::number(epoch, nth, last.as_ref().filter(|_| nth % 2 == 1));
             assert!(numbers.insert(number), "{number}");
             last = Some(run(number));
         }
     }
     // Where the row of the lease is lost, epochs begin anew, and runs go on.
     let last = run(*numbers.last().unwrap());
-    assert!(Run::number(1, 0, Some(&last)) > last.number);
+    assert!(AccountRun::number(1, 0, Some(&last)) > last.number);
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,7 +270,7 @@ async fn the_parts_of_an_account_are_none_of_one_whose_name_begins_so() {
     for account in [&pair("s").account, &other] {
         let row = AccountRow { account: account.clone(), run: 1, unanswered: vec![StoreId::new("1").unwrap()] };
         state.save_over_earlier(&mut Kept::fresh(row)).await.unwrap();
-        let morsel = Morsel::fresh(Pair { account: account.clone(), ..pair("s") }, 1);
+        let morsel = Morsel::fresh(SpacePair { account: account.clone(), ..pair("s") }, 1);
         state.add_morsels(account, &[morsel]).await.unwrap();
     }
     for account in [&pair("s").account, &other] {
@@ -294,7 +294,7 @@ async fn a_row_that_cannot_be_read_is_passed_over() {
     let world = World::new();
     let state = world.state(1);
     with_morsels(&state, 2).await;
-    world.table.put(&RowKey::new("p", "morsel/a/1/2/s0"), "{".into(), RowWhen::Always).await.unwrap();
+    world.table.put(&RowKey::new("p", "morsel/a/1/2/s0"), "{".into(), RowPrecondition::Always).await.unwrap();
     assert_eq!(state.load(true).await.unwrap().morsels.len(), 1);
 }
 

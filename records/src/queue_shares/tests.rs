@@ -10,7 +10,7 @@ fn at(seconds: u64) -> Timestamp {
 
 /// Accounts with what was received and ended of each.
 fn counts<const N: usize>(counted: [(&str, u64, u64); N]) -> Counts {
-    let counted = counted.map(|(name, received, ended)| (account(name), Counted { received, ended }));
+    let counted = counted.map(|(name, received, ended)| (account(name), AccountCount { received, ended }));
     counted.into_iter().collect()
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::join_all;
 use mill_model::{AccountId, Monotonic, StoreAddress};
-use mill_ports::{CapUnknown, CrashPoint, Planted, StoreCaps, crash_point, planted};
+use mill_ports::{CapUnknown, CrashPoint, PlantedBug, StoreCaps, crash_point, planted};
 use tokio::task::JoinError;
 use tracing::debug;
 
@@ -135,7 +135,7 @@ impl Loop {
         let slot = !self.poller.is_over();
         match self.admission.place(lane, waiting, (slot, batch), self.shared.clock.monotonic()) {
             Placed::Begins(waiting) => self.begin(waiting),
-            Placed::Benched if planted(Planted::SlotBeforePermits) => {}
+            Placed::Benched if planted(PlantedBug::SlotBeforePermits) => {}
             Placed::Benched => self.poller.freed(lane),
             Placed::PutBack(waiting, turn) => {
                 self.poller.freed(lane);
@@ -175,12 +175,12 @@ impl Loop {
         let mut all = true;
         for lane in 0..self.shared.lanes.len() {
             loop {
-                if !(self.poller.may_begin(lane) || planted(Planted::SlotBeforePermits)) {
+                if !(self.poller.may_begin(lane) || planted(PlantedBug::SlotBeforePermits)) {
                     all = false;
                     break;
                 }
                 let Some(waiting) = self.admission.next(lane) else { break };
-                if !planted(Planted::SlotBeforePermits) {
+                if !planted(PlantedBug::SlotBeforePermits) {
                     self.poller.began(lane);
                 }
                 self.begin(waiting);
@@ -201,7 +201,7 @@ impl Loop {
             self.tick = now.plus(TICK);
             for (lane, mut waiting) in self.admission.remove(|opened| opened.taken.entry().cancelled.is_cancelled()) {
                 // Its attempt decides what becomes of it, and begins nothing.
-                if !planted(Planted::SlotBeforePermits) {
+                if !planted(PlantedBug::SlotBeforePermits) {
                     self.poller.began(lane);
                 }
                 waiting.stores.clear();

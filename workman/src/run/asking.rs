@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 use mill_model::{AccountId, Monotonic};
-use mill_ports::{Delivery, PassedOver, QueueError};
+use mill_ports::{Delivery, ExcludedAccounts, QueueError};
 use tokio_util::sync::CancellationToken;
 
 use super::Loop;
@@ -57,14 +57,14 @@ impl Loop {
     }
 
     /// Whom an ask is to pass over.
-    fn pass_over(&mut self, ask: &Ask) -> PassedOver {
+    fn pass_over(&mut self, ask: &Ask) -> ExcludedAccounts {
         let accounts = if self.shared.lanes[ask.lane].limits().passes_over_accounts {
             self.admission.passed_over(ask.lane, self.shared.clock.monotonic())
         } else {
             BTreeSet::new()
         };
         self.passing.asked[ask.lane].clone_from(&accounts);
-        PassedOver { accounts, over: self.passing.over.clone() }
+        ExcludedAccounts { accounts, over: self.passing.over.clone() }
     }
 
     /// Ends the receives that wait once somebody is passed over no more, in whatever queue: there is room for its tasks.

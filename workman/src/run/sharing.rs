@@ -1,7 +1,7 @@
 //! Caps that workmen share: their book is asked, and what it answers holds.
 
-use mill_ports::{ChanceExt as _, chain};
-use mill_records::permits::PermitBook;
+use mill_ports::{RngExt as _, error_chain};
+use mill_records::permits::PermitRepository;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, warn};
 
@@ -45,7 +45,7 @@ impl Loop {
             }
             Err(error) => {
                 if let Some(suppressed) = self.shared.warnings.due("permits", now) {
-                    let error = chain(&error);
+                    let error = error_chain(&error);
                     warn!(%store, error, suppressed, "the book of permits does not answer; tasks of capped stores wait");
                 }
             }
@@ -54,7 +54,7 @@ impl Loop {
 }
 
 /// Gives back all permits, so that others need not wait until they run out.
-pub(super) async fn give_permits_back(book: Option<PermitBook>, keeper: Option<PermitKeeper>) {
+pub(super) async fn give_permits_back(book: Option<PermitRepository>, keeper: Option<PermitKeeper>) {
     let (Some(book), Some(mut keeper)) = (book, keeper) else { return };
     let mut calls = JoinSet::new();
     for question in keeper.give_back() {
@@ -62,7 +62,7 @@ pub(super) async fn give_permits_back(book: Option<PermitBook>, keeper: Option<P
     }
     while let Some(answer) = calls.join_next().await {
         if let Ok(PermitAnswer { store, granted: Err(error), .. }) = answer {
-            debug!(%store, error = chain(&error), "permits were not given back; they run out");
+            debug!(%store, error = error_chain(&error), "permits were not given back; they run out");
         }
     }
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use mill_engine::{Fault, FaultKind, Op};
 use mill_model::AccountId;
-use mill_ports::{FailureClass, FollowUp, Outcome};
-use mill_records::account_counts::Counted;
+use mill_ports::{FailureClass, FollowUp, TaskOutcome};
+use mill_records::account_counts::AccountCount;
 
 use crate::admission::send;
 use crate::probe::{failed, store_of, task};
 use crate::shop::{HIGH, LOW, Shop, secs};
 
 /// What all workmen have counted of an account.
-async fn counted(shop: &Shop, account: &str) -> Counted {
+async fn counted(shop: &Shop, account: &str) -> AccountCount {
     let account = AccountId::new(account).unwrap();
     let known: BTreeSet<_> = ["a", "b", "c", "slow"].map(|name| AccountId::new(name).unwrap()).into();
     shop.counts.as_ref().unwrap().read(&known).await.unwrap().get(&account).copied().unwrap_or_default()
@@ -24,13 +24,13 @@ async fn what_leaves_the_queue_is_counted_once_whatever_came_before() {
         let attempt = &call.attempt;
         match &*call.item {
             "a/retried" if attempt.envelope.failures < 2 => Err(failed(FailureClass::Retryable, "no")),
-            "a/put-off" if attempt.envelope.snoozes < 2 => Ok(Outcome::Snooze { delay: secs(5), task: None }),
+            "a/put-off" if attempt.envelope.snoozes < 2 => Ok(TaskOutcome::Snooze { delay: secs(5), task: None }),
             "a/given-up" => Err(failed(FailureClass::Permanent, "never")),
             "a/followed" => {
                 let follow_up = FollowUp { queue: HIGH, task: task("a/follow-up") };
-                Ok(Outcome::Done { follow_ups: vec![follow_up] })
+                Ok(TaskOutcome::Done { follow_ups: vec![follow_up] })
             }
-            _ => Ok(Outcome::done()),
+            _ => Ok(TaskOutcome::done()),
         }
     });
     shop.counts();
@@ -39,15 +39,15 @@ async fn what_leaves_the_queue_is_counted_once_whatever_came_before() {
     }
     shop.send(HIGH, "a/high").await;
     shop.work_off().await.unwrap();
-    assert_eq!(counted(&shop, "a").await, Counted { received: 9, ended: 5 }, "what is of the low queue");
-    assert_eq!(counted(&shop, "b").await, Counted { received: 1, ended: 1 });
+    assert_eq!(counted(&shop, "a").await, AccountCount { received: 9, ended: 5 }, "what is of the low queue");
+    assert_eq!(counted(&shop, "b").await, AccountCount { received: 1, ended: 1 });
 }
 
 #[tokio::test(start_paused = true)]
 async fn tasks_that_are_put_back_are_received_and_have_not_ended() {
     let mut shop = Shop::new(|clock, _| async move {
         clock.sleep(secs(60)).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.counts();
     shop.caps.set(&store_of("slow"), 1);
@@ -57,7 +57,7 @@ async fn tasks_that_are_put_back_are_received_and_have_not_ended() {
         shop.stop.gentle.cancel();
     };
     shop.work(stopped).await.unwrap();
-    let Counted { received, ended } = counted(&shop, "slow").await;
+    let AccountCount { received, ended } = counted(&shop, "slow").await;
     assert!(received >= 40 && ended <= 2, "{received} {ended}");
 }
 
@@ -65,7 +65,7 @@ async fn tasks_that_are_put_back_are_received_and_have_not_ended() {
 async fn counts_cost_a_write_each_ten_seconds_however_many_tasks_there_are_and_none_while_idle() {
     let mut shop = Shop::new(|clock, _| async move {
         clock.sleep(secs(1)).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     let book = shop.counts();
     let working = async {
@@ -97,7 +97,7 @@ async fn counts_cost_a_write_each_ten_seconds_however_many_tasks_there_are_and_n
 
 #[tokio::test(start_paused = true)]
 async fn a_book_of_counts_that_fails_holds_up_no_task_and_nothing_is_lost() {
-    let mut shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    let mut shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
     shop.counts();
     for nth in 1..=3 {
         shop.plan.fail(Op::PutRow, nth, Fault::Before(FaultKind::Unavailable));
@@ -111,5 +111,5 @@ async fn a_book_of_counts_that_fails_holds_up_no_task_and_nothing_is_lost() {
         shop.stop.gentle.cancel();
     };
     shop.work(working).await.unwrap();
-    assert_eq!(counted(&shop, "a").await, Counted { received: 10, ended: 10 });
+    assert_eq!(counted(&shop, "a").await, AccountCount { received: 10, ended: 10 });
 }

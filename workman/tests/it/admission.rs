@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use mill_engine::{Op, QueueHabits, Recording};
-use mill_ports::{Outcome, TaskQueue};
+use mill_ports::{TaskOutcome, TaskQueue};
 use mill_workman::Workman;
 
 use crate::probe::{Event, store_of};
@@ -21,7 +21,7 @@ fn shop_of(seed: u64, knows_accounts: bool) -> Shop {
         if call.item.starts_with("slow/") {
             clock.sleep(secs(10)).await;
         }
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     })
 }
 
@@ -74,7 +74,7 @@ async fn an_account_whose_tasks_hang_leaves_slots_to_others() {
             if call.item.starts_with("hung") {
                 clock.sleep(secs(1_000_000)).await;
             }
-            Ok(Outcome::done())
+            Ok(TaskOutcome::done())
         });
         shop.settings.workers = 16;
         shop.caps.several_accounts();
@@ -101,7 +101,7 @@ async fn an_account_has_all_slots_while_it_is_alone_or_quick() {
     for (several, lasting) in [(false, 10), (true, 1)] {
         let mut shop = Shop::new(move |clock, _| async move {
             clock.sleep(secs(lasting)).await;
-            Ok(Outcome::done())
+            Ok(TaskOutcome::done())
         });
         shop.settings.workers = 16;
         if several {
@@ -138,7 +138,7 @@ async fn waiting_costs_neither_failures_nor_snoozes_nor_bytes() {
             assert_eq!((envelope.failures, envelope.snoozes, envelope.history.len()), (0, 0, 0));
             *noted.lock().unwrap().entry(call.attempt.receive_count as usize).or_default() += 1;
             clock.sleep(secs(10)).await;
-            Ok(Outcome::done())
+            Ok(TaskOutcome::done())
         }
     });
     shop.caps.set(&store_of("slow"), 1);
@@ -179,7 +179,7 @@ async fn a_cap_that_people_change_holds_from_the_next_moment_on() {
 async fn accounts_that_wait_begin_one_after_the_other() {
     let mut shop = Shop::new(|clock, _| async move {
         clock.sleep(secs(10)).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.settings.workers = 3;
     for account in ["a", "b", "c"] {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mill_engine::Recording;
-use mill_ports::{Outcome, TaskQueue};
+use mill_ports::{TaskOutcome, TaskQueue};
 use mill_workman::{Stop, Workman, WorkmanSettings};
 
 use crate::admission::send;
@@ -27,8 +27,8 @@ fn shop(broken: &Arc<AtomicBool>) -> Shop {
         async move {
             // It looks at the file again.
             clock.sleep(Duration::from_millis(200)).await;
-            let waits = Outcome::Snooze { delay: secs(52), task: None };
-            Ok(if broken { waits } else { Outcome::done() })
+            let waits = TaskOutcome::Snooze { delay: secs(52), task: None };
+            Ok(if broken { waits } else { TaskOutcome::done() })
         }
     });
     (shop.settings.workers, shop.settings.visibility) = (64, secs(600));

@@ -1,8 +1,8 @@
 //! What became of items is counted by task, when a task was settled and acknowledged.
 
 use mill_engine::{Fault, FaultKind, Op};
-use mill_model::{Fate, Fates};
-use mill_ports::{FailureClass, Outcome};
+use mill_model::{ItemOutcome, ItemOutcomes};
+use mill_ports::{FailureClass, TaskOutcome};
 
 use crate::probe::failed;
 use crate::shop::{HIGH, LOW, Shop, secs};
@@ -14,25 +14,27 @@ async fn an_items_fate_counts_once_however_often_its_task_is_tried_or_delivered(
         match item {
             "fails" => return Err(failed(FailureClass::Retryable, "it did not work")),
             "throttled" if attempt.envelope.snoozes == 0 => {
-                attempt.fate.note(Fate::Updated);
-                return Ok(Outcome::Snooze { delay: secs(5), task: None });
+                attempt.fate.note(ItemOutcome::Updated);
+                return Ok(TaskOutcome::Snooze { delay: secs(5), task: None });
             }
             // What an attempt noted that came to nothing does not count.
             "late" if attempt.envelope.failures == 0 => {
-                attempt.fate.note(Fate::Updated);
+                attempt.fate.note(ItemOutcome::Updated);
                 return Err(failed(FailureClass::Retryable, "it did not work"));
             }
-            "refused" => attempt.fate.note(Fate::Refused),
-            _ => attempt.fate.note(if attempt.receive_count == 1 { Fate::Copied } else { Fate::Unchanged }),
+            "refused" => attempt.fate.note(ItemOutcome::Refused),
+            _ => {
+                attempt.fate.note(if attempt.receive_count == 1 { ItemOutcome::Copied } else { ItemOutcome::Unchanged })
+            }
         }
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.statistics.follow_tasks();
     shop.statistics.begin_run();
     for item in ["fails", "throttled", "late", "refused", "a", "b", "c", "space"] {
         let envelope = shop.envelope(HIGH, item);
         shop.statistics.open_task(envelope.id, item != "space");
-        shop.send_body(HIGH, mill_model::wire::seal(&envelope).unwrap()).await;
+        shop.send_body(HIGH, mill_model::wire::encode(&envelope).unwrap()).await;
     }
     // Nothing is acknowledged at first: all of it comes again.
     for nth in 1..=3 {
@@ -48,14 +50,14 @@ async fn an_items_fate_counts_once_however_often_its_task_is_tried_or_delivered(
 #[tokio::test(start_paused = true)]
 async fn tasks_that_another_run_sent_are_told_apart() {
     let shop = Shop::new(|_, call| async move {
-        call.attempt.fate.note(if call.item == "both" { Fate::Copied } else { Fate::Unchanged });
-        Ok(Outcome::done())
+        call.attempt.fate.note(if call.item == "both" { ItemOutcome::Copied } else { ItemOutcome::Unchanged });
+        Ok(TaskOutcome::done())
     });
     shop.statistics.follow_tasks();
     shop.send(LOW, "both").await;
     shop.send(LOW, "theirs").await;
     shop.work_off().await.unwrap();
     shop.statistics.begin_run();
-    assert_eq!(shop.statistics.totals_of_run().sum.fates, Fates::default());
-    assert_eq!(shop.statistics.totals().sum.fates, Fates { copied: 1, unchanged: 1, ..Fates::default() });
+    assert_eq!(shop.statistics.totals_of_run().sum.fates, ItemOutcomes::default());
+    assert_eq!(shop.statistics.totals().sum.fates, ItemOutcomes { copied: 1, unchanged: 1, ..ItemOutcomes::default() });
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mill_engine::{Fault, FaultRates, Op, QueueHabits};
 use mill_model::QueueName;
-use mill_ports::{ChanceExt as _, FailureClass, FollowUp, Outcome};
+use mill_ports::{FailureClass, FollowUp, RngExt as _, TaskOutcome};
 use mill_workman::Stop;
 
 use crate::probe::{failed, task};
@@ -42,18 +42,18 @@ fn odd_jobs(seed: u64, done: &Arc<Mutex<BTreeSet<String>>>) -> Shop {
             call.attempt.may_act()?;
             if call.item.starts_with("after") {
                 done.lock().unwrap().insert(call.item);
-                return Ok(Outcome::done());
+                return Ok(TaskOutcome::done());
             }
             let number: u32 = call.item.parse().unwrap();
             if number.is_multiple_of(5) || (number.is_multiple_of(3) && call.attempt.envelope.failures == 0) {
                 return Err(failed(FailureClass::Retryable, "odd"));
             }
             if number.is_multiple_of(7) && call.attempt.envelope.snoozes == 0 {
-                return Ok(Outcome::Snooze { delay: secs(3), task: None });
+                return Ok(TaskOutcome::Snooze { delay: secs(3), task: None });
             }
             let after = format!("after {}", call.item);
             done.lock().unwrap().insert(call.item);
-            Ok(Outcome::Done { follow_ups: vec![FollowUp { queue: HIGH, task: task(&after) }] })
+            Ok(TaskOutcome::Done { follow_ups: vec![FollowUp { queue: HIGH, task: task(&after) }] })
         }
     })
 }

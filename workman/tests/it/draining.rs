@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mill_engine::{Fault, FaultKind, Faulty, MemoryTable, Op};
 use mill_model::QueueName;
-use mill_ports::{FailureClass, Outcome, Table};
-use mill_records::dead_letters::{DeadLetters, Deciding, LetterFilter, LetterState};
+use mill_ports::{FailureClass, Table, TaskOutcome};
+use mill_records::dead_letters::{DeadLetterFilter, DeadLetterState, DeadLetters, OperatorDecision};
 use mill_workman::{DeadLetterDrain, DrainSettings, Stop};
 
 use crate::probe::failed;
@@ -28,7 +28,7 @@ pub(crate) fn drain(shop: &Shop) -> DeadLetterDrain {
 }
 
 async fn all(drain: &DeadLetterDrain) -> Vec<mill_records::dead_letters::DeadLetter> {
-    drain.book.list(&LetterFilter::default(), None, 100).await.unwrap().letters
+    drain.book.list(&DeadLetterFilter::default(), None, 100).await.unwrap().letters
 }
 
 #[tokio::test(start_paused = true)]
@@ -37,7 +37,7 @@ async fn a_letter_is_listed_with_its_history_and_retried_to_where_it_came_from()
         if call.attempt.envelope.history.len() < 3 {
             return Err(failed(FailureClass::Retryable, "not yet"));
         }
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.send(LOW, "a").await;
     shop.send_body(HIGH, Bytes::from_static(b"\xff poison")).await;
@@ -49,19 +49,19 @@ async fn a_letter_is_listed_with_its_history_and_retried_to_where_it_came_from()
     let (poison, task) = (&letters[0], &letters[1]);
     assert_eq!((poison.origin, poison.account.is_none(), &poison.body[..]), (Some(HIGH), true, &b"\xff poison"[..]));
     assert_eq!((task.origin, task.subject.as_deref(), task.history.len()), (Some(LOW), Some("acct/a"), 3));
-    let deciding = || Deciding { by: "op".into(), at: shop.clock.now() };
+    let deciding = || OperatorDecision { by: "op".into(), at: shop.clock.now() };
     let sent_to = drain.book.retry(&task.id, None, &shop.queues.ports(), deciding()).await.unwrap();
     assert_eq!(sent_to, LOW);
     let again = shop.open(&shop.bodies(LOW)[0]);
     assert_eq!((again.failures, again.history.len()), (0, 3), "forgiven, not forgotten");
     drain.book.discard(&poison.id, "noise", deciding()).await.unwrap();
-    assert!(matches!(drain.book.show(&poison.id).await.unwrap().state, LetterState::Discarded { .. }));
+    assert!(matches!(drain.book.show(&poison.id).await.unwrap().state, DeadLetterState::Discarded { .. }));
     assert!(drain.book.retry(&poison.id, None, &shop.queues.ports(), deciding()).await.is_err(), "decided already");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_task_whose_workers_were_lost_says_so() {
-    let shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    let shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
     shop.send(LOW, "killer").await;
     for _ in 0..11 {
         shop.receive(LOW).await;
@@ -103,7 +103,7 @@ async fn a_letter_is_acknowledged_only_when_it_is_written_and_has_one_row_howeve
 
 #[tokio::test(start_paused = true)]
 async fn a_gentle_stop_does_not_wait_for_letters_that_may_yet_come() {
-    let shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    let shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
     let drain = drain(&shop);
     let stop = Stop::default();
     let began = shop.clock.monotonic();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mill_engine::{Fault, FaultKind, Op};
 use mill_model::wire;
 use mill_model::{QueueName, TaskKind};
-use mill_ports::{FailureClass, FollowUp, Outcome};
+use mill_ports::{FailureClass, FollowUp, TaskOutcome};
 use mill_workman::{Ended, OnFinalFailure, OnUnavailable, WorkmanError};
 
 use crate::probe::{failed, store, task};
@@ -21,8 +21,8 @@ async fn follow_ups_are_sent_and_the_task_is_gone() {
     let shop = Shop::new(|_, call| async move {
         let follow_up = |item: &str, queue| FollowUp { queue, task: task(item) };
         Ok(match call.item.as_str() {
-            "first" => Outcome::Done { follow_ups: vec![follow_up("second", LOW), follow_up("third", HIGH)] },
-            _ => Outcome::done(),
+            "first" => TaskOutcome::Done { follow_ups: vec![follow_up("second", LOW), follow_up("third", HIGH)] },
+            _ => TaskOutcome::done(),
         })
     });
     shop.send(LOW, "first").await;
@@ -50,7 +50,7 @@ async fn a_failed_task_comes_again_with_its_history_and_is_dead_lettered_at_the_
 #[tokio::test(start_paused = true)]
 async fn a_task_that_succeeds_at_last_is_no_dead_letter() {
     let shop =
-        Shop::new(|_, call| async move { if call.attempt.is_last() { Ok(Outcome::done()) } else { retryable() } });
+        Shop::new(|_, call| async move { if call.attempt.is_last() { Ok(TaskOutcome::done()) } else { retryable() } });
     shop.send(HIGH, "a").await;
     shop.work_off().await.unwrap();
     assert_eq!((shop.probe.begun().len(), shop.letters().len()), (3, 0));
@@ -62,7 +62,7 @@ async fn a_permanent_failure_and_an_unknown_kind_are_dead_lettered_at_once() {
     shop.send(LOW, "a").await;
     let mut stranger = shop.envelope(LOW, "b");
     stranger.task.kind = TaskKind::new("dance");
-    shop.send_body(LOW, wire::seal(&stranger).unwrap()).await;
+    shop.send_body(LOW, wire::encode(&stranger).unwrap()).await;
     shop.work_off().await.unwrap();
     assert_eq!(shop.probe.begun(), ["a"]);
     let mut reasons: Vec<String> = shop.letters().into_iter().map(|letter| letter.given_up.reason).collect();
@@ -74,7 +74,7 @@ async fn a_permanent_failure_and_an_unknown_kind_are_dead_lettered_at_once() {
 async fn a_panic_is_a_failure_like_any_other_and_the_workman_lives() {
     let shop = Shop::new(|_, call| async move {
         assert!(call.item != "bad", "no such luck");
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.send(LOW, "bad").await;
     shop.send(LOW, "good").await;
@@ -86,7 +86,7 @@ async fn a_panic_is_a_failure_like_any_other_and_the_workman_lives() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_envelope_is_dead_lettered_as_it_is_with_the_reason() {
-    let shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    let shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
     let poison = Bytes::from_static(b"\xff\xfe poison");
     shop.send_body(HIGH, poison.clone()).await;
     shop.work_off().await.unwrap();
@@ -101,12 +101,12 @@ async fn a_letter_moved_back_by_the_queues_own_tools_is_opened() {
         if call.attempt.receive_count == 1 && call.attempt.envelope.failures == 0 {
             return Err(failed(FailureClass::Permanent, "no"));
         }
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.send(LOW, "a").await;
     shop.work_off().await.unwrap();
     let letter = shop.bodies(QueueName::DeadLetter)[0].clone();
-    let again = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    let again = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
     again.send_body(LOW, letter).await;
     again.work_off().await.unwrap();
     assert_eq!(again.probe.ended(), ["a"]);
@@ -116,9 +116,11 @@ async fn a_letter_moved_back_by_the_queues_own_tools_is_opened() {
 async fn a_snoozed_task_comes_later_perhaps_changed_and_has_not_failed() {
     let shop = Shop::new(|_, call| async move {
         Ok(match call.item.as_str() {
-            "part 1" => Outcome::Snooze { delay: secs(300), task: Some(task("part 2")) },
-            _ if call.attempt.envelope.snoozes == 1 => Outcome::Snooze { delay: Duration::from_hours(5), task: None },
-            _ => Outcome::done(),
+            "part 1" => TaskOutcome::Snooze { delay: secs(300), task: Some(task("part 2")) },
+            _ if call.attempt.envelope.snoozes == 1 => {
+                TaskOutcome::Snooze { delay: Duration::from_hours(5), task: None }
+            }
+            _ => TaskOutcome::done(),
         })
     });
     shop.send(LOW, "part 1").await;
@@ -129,7 +131,7 @@ async fn a_snoozed_task_comes_later_perhaps_changed_and_has_not_failed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_discarded_task_is_gone() {
-    let shop = Shop::new(|_, _| async { Ok(Outcome::Discard { reason: "no policy covers it".into() }) });
+    let shop = Shop::new(|_, _| async { Ok(TaskOutcome::Discard { reason: "no policy covers it".into() }) });
     shop.send(LOW, "a").await;
     shop.work_off().await.unwrap();
     assert_eq!((shop.probe.begun().len(), shop.letters().len()), (1, 0));
@@ -142,7 +144,7 @@ async fn throttling_never_counts_and_rests_the_store() {
             let class = FailureClass::Throttled { store: store(), retry_after: Some(secs(60)) };
             return Err(failed(class, "slow down"));
         }
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     for n in 0..50 {
         shop.send(LOW, &format!("{n}")).await;
@@ -159,7 +161,7 @@ async fn an_unavailable_store_never_counts_and_its_tasks_are_not_begun() {
         if clock.monotonic().since_origin() < Duration::from_hours(6) {
             return Err(failed(FailureClass::Unavailable { store: store() }, "the disk is full"));
         }
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     for n in 0..20 {
         shop.send(LOW, &format!("{n}")).await;
@@ -187,7 +189,7 @@ async fn a_one_off_run_waits_for_a_store_that_does_not_answer_and_says_so() {
         if clock.monotonic().since_origin() < Duration::from_mins(3) {
             return Err(failed(FailureClass::Unreachable { store: store() }, "no answer"));
         }
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.settings.on_unavailable = OnUnavailable::Stop;
     for n in 0..20 {
@@ -195,7 +197,7 @@ async fn a_one_off_run_waits_for_a_store_that_does_not_answer_and_says_so() {
     }
     shop.work_off().await.unwrap();
     assert_eq!((shop.letters().len(), shop.statistics.totals().work.failed), (0, 0));
-    assert_eq!(shop.statistics.awaited(), std::collections::BTreeMap::new(), "it was used since");
+    assert_eq!(shop.statistics.store_waits(), std::collections::BTreeMap::new(), "it was used since");
 }
 
 #[tokio::test(start_paused = true)]
@@ -216,7 +218,7 @@ async fn fail_fast_stops_at_the_first_dead_letter_and_drain_goes_on() {
                 return Err(failed(FailureClass::Permanent, "bad"));
             }
             clock.sleep(secs(1)).await;
-            Ok(Outcome::done())
+            Ok(TaskOutcome::done())
         });
         (shop.settings.on_final_failure, shop.settings.workers) = (on_final_failure, 1);
         shop.send(HIGH, "bad").await;
@@ -253,7 +255,7 @@ async fn a_lost_lease_is_dropped_without_any_move() {
     let shop = Shop::new(|_, call| async move {
         match call.attempt.receive_count {
             1 => Err(failed(FailureClass::LeaseLost, "lost")),
-            _ => Ok(Outcome::done()),
+            _ => Ok(TaskOutcome::done()),
         }
     });
     shop.send(HIGH, "a").await;
@@ -263,10 +265,9 @@ async fn a_lost_lease_is_dropped_without_any_move() {
 
 #[tokio::test(start_paused = true)]
 async fn a_task_whose_retry_cannot_be_sent_is_not_acknowledged() {
-    let shop =
-        Shop::new(
-            |_, call| async move { if call.attempt.receive_count == 1 { retryable() } else { Ok(Outcome::done()) } },
-        );
+    let shop = Shop::new(|_, call| async move {
+        if call.attempt.receive_count == 1 { retryable() } else { Ok(TaskOutcome::done()) }
+    });
     shop.send(HIGH, "a").await;
     for nth in 1..=3 {
         shop.plan.fail(Op::Send, nth, Fault::Before(FaultKind::Unavailable));
@@ -277,7 +278,7 @@ async fn a_task_whose_retry_cannot_be_sent_is_not_acknowledged() {
 
 #[tokio::test(start_paused = true)]
 async fn entries_of_a_batch_that_fail_are_settled_again_and_no_others() {
-    let shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    let shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
     for n in 0..10 {
         shop.send(HIGH, &format!("{n}")).await;
     }
@@ -291,7 +292,7 @@ async fn entries_of_a_batch_that_fail_are_settled_again_and_no_others() {
 #[tokio::test(start_paused = true)]
 async fn a_follow_up_that_has_no_queue_here_makes_a_dead_letter_of_its_parent() {
     let shop = Shop::new(|_, _| async {
-        Ok(Outcome::Done { follow_ups: vec![FollowUp { queue: QueueName::BitReport, task: task("b") }] })
+        Ok(TaskOutcome::Done { follow_ups: vec![FollowUp { queue: QueueName::BitReport, task: task("b") }] })
     });
     shop.send(LOW, "a").await;
     shop.work_off().await.unwrap();
@@ -301,7 +302,7 @@ async fn a_follow_up_that_has_no_queue_here_makes_a_dead_letter_of_its_parent() 
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_is_denied_ends_the_workman_with_its_name() {
     use std::sync::Arc;
-    let shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    let shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
     let mut deps = shop.deps(&[HIGH]);
     deps.queues.push(Arc::new(Denied(shop.queues.get(LOW))));
     let (workman, heartbeat) = mill_workman::Workman::new(deps, shop.settings.clone());
@@ -322,7 +323,10 @@ impl mill_ports::TaskQueue for Denied {
     fn limits(&self) -> mill_ports::QueueLimits {
         self.0.limits()
     }
-    async fn send(&self, out: &[mill_ports::Outgoing]) -> Result<mill_ports::BatchReport, mill_ports::QueueError> {
+    async fn send(
+        &self,
+        out: &[mill_ports::OutgoingMessage],
+    ) -> Result<mill_ports::BatchReport, mill_ports::QueueError> {
         self.0.send(out).await
     }
     async fn receive(
@@ -336,7 +340,7 @@ impl mill_ports::TaskQueue for Denied {
     }
     async fn receive_but(
         &self,
-        _: &mill_ports::PassedOver,
+        _: &mill_ports::ExcludedAccounts,
         max: std::num::NonZeroU32,
         visibility: Duration,
         wait: Duration,
@@ -347,7 +351,7 @@ impl mill_ports::TaskQueue for Denied {
         &self,
         receipts: &[mill_ports::Receipt],
         visibility: Duration,
-    ) -> Result<mill_ports::Extended, mill_ports::QueueError> {
+    ) -> Result<mill_ports::ExtendResults, mill_ports::QueueError> {
         self.0.extend(receipts, visibility).await
     }
     async fn release(
@@ -362,7 +366,7 @@ impl mill_ports::TaskQueue for Denied {
     ) -> Result<mill_ports::BatchReport, mill_ports::QueueError> {
         self.0.acknowledge(receipts).await
     }
-    async fn depth(&self) -> Result<mill_ports::Depth, mill_ports::QueueError> {
+    async fn depth(&self) -> Result<mill_ports::QueueDepth, mill_ports::QueueError> {
         self.0.depth().await
     }
     async fn depth_of(&self, group: &mill_model::AccountId) -> Result<Option<u64>, mill_ports::QueueError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mill_engine::{Fault, FaultKind, Op, QueueHabits};
 use mill_model::Monotonic;
-use mill_ports::{FailureClass, Outcome};
+use mill_ports::{FailureClass, TaskOutcome};
 
 use crate::probe::{Event, failed};
 use crate::shop::{HIGH, Shop, secs};
@@ -14,7 +14,7 @@ use crate::shop::{HIGH, Shop, secs};
 async fn the_heartbeat_keeps_long_tasks_from_coming_again() {
     let shop = Shop::new(|clock, _| async move {
         clock.sleep(secs(3600)).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     for n in 0..20 {
         shop.send(HIGH, &format!("{n}")).await;
@@ -31,7 +31,7 @@ async fn the_heartbeat_keeps_long_tasks_from_coming_again() {
 async fn extensions_go_in_batches_and_only_for_long_tasks() {
     let shop = Shop::new(|clock, call| async move {
         clock.sleep(secs(if call.item == "long" { 100 } else { 15 })).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     for n in 0..30 {
         shop.send(HIGH, &format!("{n}")).await;
@@ -56,7 +56,7 @@ fn acting(acts: &Acts) -> Shop {
                 let lease = call.attempt.lease.deadline();
                 acts.lock().unwrap().push((call.attempt.receive_count, clock.monotonic(), lease));
             }
-            Ok(Outcome::done())
+            Ok(TaskOutcome::done())
         }
     })
 }
@@ -106,7 +106,7 @@ async fn a_task_held_for_as_long_as_the_queue_allows_begins_anew() {
         if call.attempt.envelope.snoozes == 0 {
             clock.sleep(Duration::from_hours(20)).await;
         }
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.send(HIGH, "a").await;
     shop.work_off().await.unwrap();
@@ -123,7 +123,7 @@ async fn a_task_held_for_as_long_as_a_slow_queue_allows_begins_anew_too() {
             if call.attempt.envelope.snoozes == 0 {
                 clock.sleep(Duration::from_hours(1)).await;
             }
-            Ok(Outcome::done())
+            Ok(TaskOutcome::done())
         });
         for nth in 1..1_000 {
             shop.plan.fail(Op::Extend, nth, Fault::Delay(secs(1)));
@@ -140,7 +140,7 @@ async fn a_task_held_for_as_long_as_a_slow_queue_allows_begins_anew_too() {
 async fn an_attempt_whose_lease_runs_out_is_dropped_then_and_not_when_it_next_asks() {
     let shop = Shop::new(|clock, call| async move {
         clock.sleep(secs(if call.attempt.receive_count == 1 { 3000 } else { 1 })).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.send(HIGH, "a").await;
     for nth in 1..=6 {
@@ -163,7 +163,7 @@ async fn a_failure_found_after_the_lease_is_not_settled_a_second_time() {
             clock.sleep(secs(90)).await;
             return Err(failed(FailureClass::Retryable, "too late"));
         }
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.send(HIGH, "a").await;
     // Without its heartbeat the workman does not know before it settles.

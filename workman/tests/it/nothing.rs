@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use mill_local::{OsChance, OsClock};
 use mill_model::{AccountId, ContentId, Duplicate, Envelope, QueueName, SpaceId, StoreAddress, StoreId, Task, wire};
 use mill_ports::{
-    Attempt, ChanceExt as _, Clock as _, Outcome, Outgoing, ProcessorError, TaskProcessor, TaskProcessorFactory,
+    Attempt, Clock as _, OutgoingMessage, ProcessorError, RngExt as _, TaskOutcome, TaskProcessor, TaskProcessorFactory,
 };
 
 /// Counts what it is given to do.
@@ -42,15 +42,15 @@ impl TaskProcessor for Counted {
         "nothing".into()
     }
 
-    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<Outcome, ProcessorError> {
+    async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
         attempt.may_act()?;
         self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     }
 }
 
 /// A task like those that a producer sends.
-pub(crate) fn outgoing(number: u64) -> Outgoing {
+pub(crate) fn outgoing(number: u64) -> OutgoingMessage {
     let account = AccountId::new("acct").unwrap();
     let duplicate = Duplicate {
         account: account.clone(),
@@ -61,5 +61,5 @@ pub(crate) fn outgoing(number: u64) -> Outgoing {
     };
     let now = OsClock.now();
     let envelope = Envelope::new(OsChance.task_id(now), QueueName::DuplicationLow, now, duplicate.into_task());
-    Outgoing { group: account, body: wire::seal(&envelope).unwrap(), delay: Duration::ZERO }
+    OutgoingMessage { group: account, body: wire::encode(&envelope).unwrap(), delay: Duration::ZERO }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mill_engine::{Op, QueueHabits, Recording};
 use mill_model::QueueName;
-use mill_ports::{Outcome, TaskQueue};
+use mill_ports::{TaskOutcome, TaskQueue};
 use mill_workman::Workman;
 
 use crate::admission::send;
@@ -19,7 +19,7 @@ fn shop(slow: Duration) -> Shop {
         if call.item.starts_with("slow/") {
             clock.sleep(slow).await;
         }
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     })
 }
 

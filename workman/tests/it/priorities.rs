@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use mill_ports::Outcome;
+use mill_ports::TaskOutcome;
 
 use crate::shop::{HIGH, LOW, Shop, secs};
 
 #[tokio::test(start_paused = true)]
 async fn every_task_of_the_higher_queue_comes_first() {
-    let mut shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    let mut shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
     shop.settings.workers = 1;
     for n in 0..15 {
         shop.send(LOW, &format!("low {n}")).await;
@@ -24,7 +24,7 @@ async fn every_task_of_the_higher_queue_comes_first() {
 async fn a_slot_that_becomes_free_is_offered_to_the_higher_queue_first() {
     let mut shop = Shop::new(|clock, _| async move {
         clock.sleep(secs(10)).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.settings.workers = 2;
     for n in 0..8 {
@@ -43,7 +43,7 @@ async fn a_slot_that_becomes_free_is_offered_to_the_higher_queue_first() {
 fn hours_long() -> Shop {
     let mut shop = Shop::new(|clock, call| async move {
         clock.sleep(if call.item.starts_with("long") { Duration::from_hours(1) } else { secs(10) }).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     (shop.settings.workers, shop.settings.reserved_high) = (4, 0.05);
     shop
@@ -85,7 +85,7 @@ async fn low_tasks_use_all_slots_that_are_not_reserved_without_a_pause() {
 async fn the_reserved_share_serves_the_lower_queue_while_the_higher_is_never_empty() {
     let mut shop = Shop::new(|clock, _| async move {
         clock.sleep(secs(1)).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     (shop.settings.workers, shop.settings.reserved_low) = (4, 0.25);
     for n in 0..90 {
@@ -99,7 +99,7 @@ async fn the_reserved_share_serves_the_lower_queue_while_the_higher_is_never_emp
     let low: Vec<usize> = (0..begun.len()).filter(|at| begun[*at].starts_with("low")).collect();
     assert!(low.iter().enumerate().all(|(nth, at)| *at < (nth + 1) * 5), "one in four: {low:?}");
     let without = {
-        let mut shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+        let mut shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
         shop.settings.workers = 4;
         shop.send(LOW, "low").await;
         for n in 0..20 {
@@ -113,7 +113,7 @@ async fn the_reserved_share_serves_the_lower_queue_while_the_higher_is_never_emp
 
 #[tokio::test(start_paused = true)]
 async fn the_lower_queue_is_left_alone_for_1_2_4_8_8_minutes_and_the_higher_is_served_at_once() {
-    let shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    let shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
     shop.work(async {
         // Asked at 0, 1, 3, 7, 15 minutes while nothing is found.
         shop.pass(Duration::from_mins(7) + secs(30)).await;
@@ -135,7 +135,7 @@ async fn the_lower_queue_is_left_alone_for_1_2_4_8_8_minutes_and_the_higher_is_s
 
 #[tokio::test(start_paused = true)]
 async fn a_single_queue_is_listened_to_all_the_time() {
-    let shop = Shop::new(|_, _| async { Ok(Outcome::done()) });
+    let shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
     let (workman, heartbeat) = shop.workman(&[LOW]);
     let during = async {
         shop.pass(Duration::from_mins(20)).await;

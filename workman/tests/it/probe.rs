@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use mill_model::{AccountId, Monotonic, SpaceId, StoreAddress, StoreId, Task, TaskKind};
-use mill_ports::{Attempt, Clock, FailureClass, Outcome, ProcessorError, TaskProcessor, TaskProcessorFactory};
+use mill_ports::{Attempt, Clock, FailureClass, ProcessorError, TaskOutcome, TaskProcessor, TaskProcessorFactory};
 
-pub(crate) type Answer = Result<Outcome, ProcessorError>;
+pub(crate) type Answer = Result<TaskOutcome, ProcessorError>;
 type Act = Box<dyn Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// One execution, as the test's closure sees it.

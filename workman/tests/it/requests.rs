@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_engine::{Op, Recording};
-use mill_ports::{Outcome, TaskQueue};
+use mill_ports::{TaskOutcome, TaskQueue};
 use mill_workman::Workman;
 
 use crate::shop::{HIGH, LOW, Shop, secs};
@@ -19,7 +19,7 @@ async fn a_task_of_a_busy_fleet_is_received_and_acknowledged_with_a_fifth_of_a_r
         // Each takes a time of its own, so that no two end together by themselves.
         let millis = 100 + u64::from(crc(&call.item)) % 400;
         clock.sleep(Duration::from_millis(millis)).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     (shop.settings.workers, shop.settings.visibility) = (64, secs(600));
     (shop.settings.linger, shop.settings.recheck) = (Duration::from_millis(100), secs(1));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mill_engine::{Fault, FaultKind, Op};
-use mill_ports::Outcome;
+use mill_ports::TaskOutcome;
 use mill_workman::{Heartbeat, Stop, Workman};
 
 use crate::admission::{most_at_once, send};
@@ -14,7 +14,7 @@ use crate::shop::{Shop, secs};
 fn shop() -> Shop {
     let shop = Shop::new(|clock, _| async move {
         clock.sleep(secs(10)).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.caps.set(&store_of("slow"), 2);
     shop
@@ -114,7 +114,7 @@ async fn while_the_book_does_not_answer_tasks_of_capped_stores_wait_and_all_othe
 async fn a_workman_that_cannot_keep_its_permits_lets_go_before_others_begin() {
     let mut shop = Shop::new(|clock, _| async move {
         clock.sleep(Duration::from_mins(5)).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.caps.set(&store_of("slow"), 1);
     shop.shares();
@@ -142,7 +142,7 @@ async fn a_workman_that_cannot_keep_its_permits_lets_go_before_others_begin() {
 async fn a_cap_that_is_lowered_beneath_what_runs_asks_the_book_no_more_often() {
     let mut shop = Shop::new(|clock, _| async move {
         clock.sleep(Duration::from_mins(10)).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     });
     shop.caps.set(&store_of("slow"), 3);
     let book = shop.shares();

@@ -12,12 +12,12 @@ use mill_engine::{
     FaultPlan, Faulty, MemoryQueue, MemoryQueues, MemoryTable, QueueHabits, Recording, SeededChance, SimClock,
 };
 use mill_model::wire;
-use mill_model::{AccountId, Envelope, Letter, QueueName, StoreAddress, Timestamp};
+use mill_model::{AccountId, DeadLetterMessage, Envelope, QueueName, StoreAddress, Timestamp};
 use mill_ports::{
-    Chance, ChanceExt as _, Clock, Delivery, Outgoing, Registry, Statistics, StoreCaps, Table, TaskQueue,
+    Clock, Delivery, OutgoingMessage, Registry, Rng, RngExt as _, Statistics, StoreCaps, Table, TaskQueue,
 };
 use mill_records::account_counts::AccountCounts;
-use mill_records::permits::PermitBook;
+use mill_records::permits::PermitRepository;
 use mill_workman::{
     Ended, Heartbeat, OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanError, WorkmanSettings,
 };
@@ -29,7 +29,7 @@ pub(crate) const LOW: QueueName = QueueName::DuplicationLow;
 
 pub(crate) struct Shop {
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) chance: Arc<dyn Chance>,
+    pub(crate) chance: Arc<dyn Rng>,
     pub(crate) queues: MemoryQueues,
     pub(crate) plan: Arc<FaultPlan>,
     pub(crate) statistics: Arc<Statistics>,
@@ -37,7 +37,7 @@ pub(crate) struct Shop {
     pub(crate) settings: WorkmanSettings,
     pub(crate) stop: Stop,
     pub(crate) caps: Arc<Caps>,
-    pub(crate) permits: Option<PermitBook>,
+    pub(crate) permits: Option<PermitRepository>,
     pub(crate) counts: Option<AccountCounts>,
 }
 
@@ -91,7 +91,7 @@ impl Shop {
         F: Future<Output = Answer> + Send + 'static,
     {
         let clock: Arc<dyn Clock> = Arc::new(SimClock::new());
-        let chance: Arc<dyn Chance> = Arc::new(SeededChance::new(seed));
+        let chance: Arc<dyn Rng> = Arc::new(SeededChance::new(seed));
         let acting = clock.clone();
         Self {
             queues: MemoryQueues::new(habits, &clock, &chance),
@@ -129,10 +129,10 @@ impl Shop {
 
     /// From now on workmen share caps by a book, which is given.
     pub(crate) fn shares(&mut self) -> Arc<Recording<dyn Table>> {
-        let table: Arc<dyn Table> = Arc::new(MemoryTable::new(PermitBook::BOOK));
+        let table: Arc<dyn Table> = Arc::new(MemoryTable::new(PermitRepository::BOOK));
         let faulty: Arc<dyn Table> = Arc::new(Faulty::new(table, self.plan.clone()));
         let recorded = Arc::new(Recording::new(faulty));
-        self.permits = Some(PermitBook {
+        self.permits = Some(PermitRepository {
             table: recorded.clone(),
             clock: self.clock.clone(),
             timeout: self.settings.visibility,
@@ -202,7 +202,7 @@ impl Shop {
     }
 
     pub(crate) async fn send(&self, queue: QueueName, item: &str) {
-        let body = wire::seal(&self.envelope(queue, item)).unwrap();
+        let body = wire::encode(&self.envelope(queue, item)).unwrap();
         self.send_of(task(item).account, queue, body).await;
     }
 
@@ -211,7 +211,7 @@ impl Shop {
     }
 
     async fn send_of(&self, group: AccountId, queue: QueueName, body: Bytes) {
-        let out = Outgoing { group, body, delay: Duration::ZERO };
+        let out = OutgoingMessage { group, body, delay: Duration::ZERO };
         self.queues.get(queue).send(&[out]).await.unwrap().into_result().unwrap();
     }
 
@@ -225,9 +225,9 @@ impl Shop {
         queue.receive(NonZeroU32::new(10).unwrap(), secs(60), Duration::ZERO).await.unwrap()
     }
 
-    pub(crate) fn letters(&self) -> Vec<Letter> {
+    pub(crate) fn letters(&self) -> Vec<DeadLetterMessage> {
         let letters = self.bodies(QueueName::DeadLetter);
-        letters.iter().map(|body| wire::open_letter(body).unwrap()).collect()
+        letters.iter().map(|body| wire::decode_dead_letter(body).unwrap()).collect()
     }
 
     /// The envelope of the only dead letter, and why it was given up.
@@ -238,12 +238,12 @@ impl Shop {
     }
 
     pub(crate) fn open(&self, body: &[u8]) -> Envelope {
-        let arrival = wire::Arrival {
+        let arrival = wire::ReceiveContext {
             id: self.chance.task_id(Timestamp::default()),
             queue: QueueName::Audit,
             sent_at: Timestamp::default(),
         };
-        wire::open(body, arrival).unwrap()
+        wire::decode(body, arrival).unwrap()
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mill_engine::{MemoryQueue, QueueHabits};
 use mill_local::{Database, OsChance, OsClock, SqliteQueue};
-use mill_ports::{Clock, NoCaps, Outgoing, Registry, TaskQueue};
+use mill_ports::{Clock, NoCaps, OutgoingMessage, Registry, TaskQueue};
 use mill_workman::{Stop, Workman, WorkmanDeps};
 
 use crate::nothing::{Nothing, outgoing};
@@ -56,7 +56,7 @@ fn measured(what: &str, tasks: u64, queue: impl FnOnce(Arc<dyn Clock>) -> Arc<dy
 
 async fn fill(queue: &dyn TaskQueue, tasks: u64) {
     let batch_max = queue.limits().batch_max.get() as usize;
-    let outgoing: Vec<Outgoing> = (0..tasks).map(outgoing).collect();
+    let outgoing: Vec<OutgoingMessage> = (0..tasks).map(outgoing).collect();
     for batch in outgoing.chunks(batch_max) {
         queue.send(batch).await.unwrap().into_result().unwrap();
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mill_engine::{Fault, Op};
-use mill_ports::Outcome;
+use mill_ports::TaskOutcome;
 use mill_workman::Ended;
 
 use crate::probe::Event;
@@ -12,7 +12,7 @@ use crate::shop::{HIGH, LOW, Shop, secs};
 fn slow(task_seconds: u64) -> Shop {
     Shop::new(move |clock, _| async move {
         clock.sleep(secs(task_seconds)).await;
-        Ok(Outcome::done())
+        Ok(TaskOutcome::done())
     })
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind, QueueLimits, Receipt,
-    TaskQueue,
+    BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError, QueueErrorKind,
+    QueueLimits, Receipt, TaskQueue,
 };
 
 use super::Desk;
@@ -106,7 +106,7 @@ impl Slot {
 
     /// Whether the queue never takes this entry: something about it is wrong, and remains so while the world's faults last. Of
     /// those that come from workmen only what was tried before.
-    fn refuses(&self, one: &Outgoing) -> bool {
+    fn refuses(&self, one: &OutgoingMessage) -> bool {
         let (world, by) = (&self.line.world, &self.line.name);
         if !world.swarm.refuses || world.is_calm() || by == OPERATOR {
             return false;
@@ -176,7 +176,7 @@ impl Slot {
         }
         let group = AccountId::new("doubled").unwrap();
         let delay = Duration::from_secs(*world.dice.pick(&[0, 1, 60]));
-        let one = Outgoing { group, body: delivery.body.clone(), delay };
+        let one = OutgoingMessage { group, body: delivery.body.clone(), delay };
         let late = self.lateness();
         self.desk.put(world, "queue", one, late).await;
     }
@@ -193,9 +193,9 @@ impl TaskQueue for Slot {
         self.desk.inner.limits()
     }
 
-    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+    async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
         let refused: Vec<bool> = out.iter().map(|one| self.refuses(one)).collect();
-        let make = async |(at, one): &(usize, &Outgoing)| {
+        let make = async |(at, one): &(usize, &OutgoingMessage)| {
             if refused[*at] {
                 return false;
             }
@@ -216,12 +216,12 @@ impl TaskQueue for Slot {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        self.receive_but(&PassedOver::default(), max, visibility, wait).await
+        self.receive_but(&ExcludedAccounts::default(), max, visibility, wait).await
     }
 
     async fn receive_but(
         &self,
-        passed_over: &PassedOver,
+        passed_over: &ExcludedAccounts,
         max: NonZeroU32,
         visibility: Duration,
         wait: Duration,
@@ -251,7 +251,7 @@ impl TaskQueue for Slot {
         if meet == Meet::After { Err(self.some_error("receive")) } else { Ok(deliveries) }
     }
 
-    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {
         let meet = self.meet(receipts.len()).await;
         if meet == Meet::Before || self.line.is_starved() {
             return Err(self.some_error("extend"));
@@ -297,12 +297,12 @@ impl TaskQueue for Slot {
         self.batch("acknowledge", receipts, make).await
     }
 
-    async fn depth(&self) -> Result<Depth, QueueError> {
+    async fn depth(&self) -> Result<QueueDepth, QueueError> {
         if matches!(self.meet(0).await, Meet::Before | Meet::After) {
             return Err(self.some_error("depth"));
         }
         let depth = self.desk.inner.depth().await?;
-        Ok(Depth { delayed: depth.delayed + lock(&self.desk.late).len() as u64, ..depth })
+        Ok(QueueDepth { delayed: depth.delayed + lock(&self.desk.late).len() as u64, ..depth })
     }
 
     async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {

@@ -3,7 +3,7 @@
 
 use mill_model::{AccountId, ContentId, Monotonic, StoreAddress, StoreId};
 use mill_producer::{Ended, SessionReport};
-use mill_records::seals::Pair;
+use mill_records::sync_proofs::SpacePair;
 
 use super::Invariant;
 use crate::sim::event::Event;
@@ -44,7 +44,7 @@ fn has_queued_all(
     for (store, shelf) in truth.shelves.iter().filter(|(store, _)| store.account == *account) {
         for (item, life) in shelf.standing().filter(|(_, life)| life.since < began) {
             for copying in wish.of_space(&item.space).iter().filter(|copying| copying.source == store.store) {
-                let pair = Pair {
+                let pair = SpacePair {
                     account: account.clone(),
                     source: copying.source.clone(),
                     destination: copying.destination.clone(),
@@ -90,7 +90,7 @@ impl Invariant for RunsWaitForNoOther {
     }
 }
 
-fn failed(report: &SessionReport, pair: &Pair) -> bool {
+fn failed(report: &SessionReport, pair: &SpacePair) -> bool {
     let same = |space: &Option<_>| space.as_ref().is_none_or(|space| *space == pair.space);
     report.accounts_failed.iter().any(|(account, _)| *account == pair.account)
         || report.spaces_failed.iter().any(|failed| failed.account == pair.account && same(&failed.space))
@@ -99,7 +99,7 @@ fn failed(report: &SessionReport, pair: &Pair) -> bool {
 /// Whether both sides held the same at any moment since.
 pub(super) fn was_in_sync(
     truth: &Truth,
-    pair: &Pair,
+    pair: &SpacePair,
     id: &ContentId,
     since: Monotonic,
     wanted: Option<crate::sim::event::Print>,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, stream};
 use mill_model::{ItemAddress, ItemFacts};
-use mill_ports::{Body, Content, StoreErrorKind};
+use mill_ports::{Body, PutRequest, StoreErrorKind};
 
 use super::Way;
 use crate::sim::fault::Fault;
@@ -45,7 +45,7 @@ impl Way {
     }
 
     /// What is written, and whether the world damaged it.
-    pub(super) fn written_body(&self, item: &ItemAddress, content: &Content, body: Body) -> (Body, Arc<AtomicBool>) {
+    pub(super) fn written_body(&self, item: &ItemAddress, content: &PutRequest, body: Body) -> (Body, Arc<AtomicBool>) {
         let wrong = self.wrong(content.size, self.shelf.checks);
         self.on_its_way("put", item, body, wrong)
     }
@@ -132,7 +132,7 @@ impl Rest {
 #[cfg(test)]
 mod tests {
     use mill_model::{ContentId, Properties, Version};
-    use mill_ports::{DestinationStore as _, Presence, SourceStore as _, When};
+    use mill_ports::{DestinationStore as _, Precondition, Presence, SourceStore as _};
 
     use super::*;
     use crate::sim::dice::Dice;
@@ -151,12 +151,14 @@ mod tests {
         let way = Way::new(&Line::new(&world, "workman"), shelf, false);
         let item = ItemAddress { space: world.spaces[0].clone(), id: ContentId::new("a").unwrap() };
         way.create_space(&item.space).await.unwrap();
-        let content = Content { size: bytes.len() as u64, properties: Properties::default() };
+        let content = PutRequest { size: bytes.len() as u64, properties: Properties::default() };
         let body = stream::iter([Ok(Bytes::copy_from_slice(bytes))]).boxed();
-        let written = way.put(&item, &content, &When::Absent, body).await.unwrap();
+        let written = way.put(&item, &content, &Precondition::Absent, body).await.unwrap();
         assert_ne!(shelf.inner.content(&item).unwrap().0, bytes, "damaged on the way there");
         let version: Option<&Version> = Some(&written.version);
-        let Presence::Here(mut reading) = way.open(&item, None, version).await.unwrap() else { panic!("it is there") };
+        let Presence::Present(mut reading) = way.open(&item, None, version).await.unwrap() else {
+            panic!("it is there")
+        };
         let mut back = Vec::new();
         while let Some(piece) = reading.body.next().await {
             back.extend_from_slice(&piece.unwrap());

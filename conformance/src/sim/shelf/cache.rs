@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use mill_model::ItemAddress;
-use mill_ports::{Planted, Reading, StoreError, StoreErrorKind, planted};
+use mill_ports::{OpenItem, PlantedBug, StoreError, StoreErrorKind, planted};
 
 use super::{Shelf, Way};
 use crate::sim::fault::Fault;
@@ -49,18 +49,18 @@ impl Way {
             return Ok(());
         }
         lock(&self.shelf.cache.0).insert(item.clone(), bytes);
-        if planted(Planted::FailedFlushBelieved) {
+        if planted(PlantedBug::FailedFlushBelieved) {
             return Ok(());
         }
         Err(self.error("put", item, StoreErrorKind::Unexpected))
     }
 
     /// What is read past the cache.
-    pub(super) fn past_cache(&self, item: &ItemAddress, reading: Reading) -> Reading {
+    pub(super) fn past_cache(&self, item: &ItemAddress, reading: OpenItem) -> OpenItem {
         if !self.shelf.is_cached_alone(item) {
             return reading;
         }
         let size = usize::try_from(reading.facts.size).unwrap_or_default();
-        Reading { body: stream::iter([Ok(Bytes::from(vec![0; size]))]).boxed(), ..reading }
+        OpenItem { body: stream::iter([Ok(Bytes::from(vec![0; size]))]).boxed(), ..reading }
     }
 }

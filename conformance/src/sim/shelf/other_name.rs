@@ -4,8 +4,8 @@
 use async_trait::async_trait;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
+    Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing, OpenItem,
+    Place, Precondition, Presence, PutRequest, PutResult, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError,
 };
 
 use super::Way;
@@ -58,7 +58,7 @@ impl SourceStore for OtherName {
         at: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.0.open(&item(at), range, if_version).await
     }
 
@@ -66,7 +66,7 @@ impl SourceStore for OtherName {
         &self,
         at: &ItemAddress,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.0.open_uncached(&item(at), if_version).await
     }
 
@@ -82,8 +82,8 @@ impl SourceStore for OtherName {
         self.0.list(&space(id), after)
     }
 
-    fn origin(&self, at: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
-        self.0.origin(&item(at), facts)
+    fn copy_source(&self, at: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
+        self.0.copy_source(&item(at), facts)
     }
 }
 
@@ -94,27 +94,33 @@ impl DestinationStore for OtherName {
         self.0.create_space(&space(id)).await
     }
 
-    async fn put(&self, at: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+    async fn put(
+        &self,
+        at: &ItemAddress,
+        content: &PutRequest,
+        when: &Precondition,
+        body: Body,
+    ) -> Result<PutResult, StoreError> {
         self.0.put(&item(at), content, when, body).await
     }
 
-    async fn take(
+    async fn server_side_copy(
         &self,
         at: &ItemAddress,
-        content: &Content,
-        when: &When,
-        origin: &Origin,
-        going: Going<'_>,
-    ) -> Result<Option<Written>, StoreError> {
-        self.0.take(&item(at), content, when, origin, going).await
+        content: &PutRequest,
+        when: &Precondition,
+        origin: &CopySource,
+        going: CopyProgress<'_>,
+    ) -> Result<Option<PutResult>, StoreError> {
+        self.0.server_side_copy(&item(at), content, when, origin, going).await
     }
 
     async fn put_properties(
         &self,
         at: &ItemAddress,
         properties: &Properties,
-        when: &When,
-    ) -> Result<Written, StoreError> {
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
         self.0.put_properties(&item(at), properties, when).await
     }
 
@@ -122,8 +128,8 @@ impl DestinationStore for OtherName {
         self.0.respell(&space(id), respelling).await
     }
 
-    async fn tidy(&self) {
-        self.0.tidy().await;
+    async fn remove_stale_uploads(&self) {
+        self.0.remove_stale_uploads().await;
     }
 }
 
@@ -134,7 +140,7 @@ impl DeletableStore for OtherName {
         self.0.remove_empty_space(&space(id)).await
     }
 
-    async fn delete(&self, at: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+    async fn delete(&self, at: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         self.0.delete(&item(at), when).await
     }
 }

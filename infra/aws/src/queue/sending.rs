@@ -1,7 +1,7 @@
 //! Sending: what cannot be taken is named, the rest goes in as few requests as their size lets it.
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
-use mill_ports::{BatchReport, Outgoing, QueueError, QueueErrorKind};
+use mill_ports::{BatchReport, OutgoingMessage, QueueError, QueueErrorKind};
 
 use super::body::{ENCODING, Written};
 use super::requests::UNANSWERED;
@@ -20,7 +20,7 @@ struct Group {
 }
 
 impl SqsQueue {
-    pub(super) async fn send_all(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+    pub(super) async fn send_all(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
         let mut report = BatchReport::default();
         let groups = self.groups(out, &mut report)?;
         let alone = groups.len() == 1;
@@ -31,7 +31,7 @@ impl SqsQueue {
                 Err(error) if alone => return Err(error),
                 // Of the other requests more is known than of this one.
                 Err(error) => {
-                    let why = mill_ports::chain(&error);
+                    let why = mill_ports::error_chain(&error);
                     let each = places.into_iter().map(|at| (at, self.refused("send", error.kind, why.clone())));
                     report.failed.extend(each);
                 }
@@ -41,7 +41,7 @@ impl SqsQueue {
         Ok(report)
     }
 
-    fn groups(&self, out: &[Outgoing], report: &mut BatchReport) -> Result<Vec<Group>, QueueError> {
+    fn groups(&self, out: &[OutgoingMessage], report: &mut BatchReport) -> Result<Vec<Group>, QueueError> {
         let mut groups: Vec<Group> = Vec::new();
         for (at, one) in out.iter().enumerate() {
             let written = Written::of(&one.body);
@@ -64,7 +64,7 @@ impl SqsQueue {
     }
 
     /// `bytes` are those that the service counts: one message over its maximum would be refused with all of its request.
-    fn refusal(&self, out: &Outgoing, bytes: usize) -> Option<QueueError> {
+    fn refusal(&self, out: &OutgoingMessage, bytes: usize) -> Option<QueueError> {
         if bytes > BODY_BYTES_MAX {
             let why = format!("{bytes} bytes; at most {BODY_BYTES_MAX} are taken");
             return Some(self.refused("send", QueueErrorKind::TooLarge, why));
@@ -73,7 +73,12 @@ impl SqsQueue {
             .then(|| self.refused("send", QueueErrorKind::Unexpected, "the delay is longer than any may be"))
     }
 
-    fn entry(&self, at: usize, out: &Outgoing, written: Written) -> Result<SendMessageBatchRequestEntry, QueueError> {
+    fn entry(
+        &self,
+        at: usize,
+        out: &OutgoingMessage,
+        written: Written,
+    ) -> Result<SendMessageBatchRequestEntry, QueueError> {
         let mut entry = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(written.text);
         if !out.delay.is_zero() {
             entry = entry.delay_seconds(whole_seconds(out.delay));

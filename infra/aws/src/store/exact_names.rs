@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mill_model::ItemAddress;
-use mill_ports::{Presence, Refusal, StoreError, StoreErrorKind};
+use mill_ports::{Presence, RefusalReason, StoreError, StoreErrorKind};
 use tracing::warn;
 
 use super::Inner;
@@ -120,7 +120,7 @@ impl Inner {
             Name::Own => self.is_kept(op, item, (place, key), (found, unproven)).await,
             // It may have been written anew, or deleted, between the two answers.
             Name::Another(why) => match self.found_at(op, item).await? {
-                Presence::Here(now) if now.etag == found.etag => Err(self.renamed(op, item, &why)),
+                Presence::Present(now) if now.etag == found.etag => Err(self.renamed(op, item, &why)),
                 _ => Err(self.unexpected(op, item, "it was written anew, or deleted, while it was looked at")),
             },
         }
@@ -197,7 +197,7 @@ impl Inner {
 
     /// Removes what was written under another name: only if it is what this write made, where nothing was.
     async fn remove_misnamed(&self, target: &Target<'_>, written: &Found) -> Result<(), String> {
-        let Ok(Presence::Here(now)) = self.found_at("removing", target.item).await else {
+        let Ok(Presence::Present(now)) = self.found_at("removing", target.item).await else {
             return Err("it cannot be looked at".to_owned());
         };
         let ours = now.facts.properties.as_ref().is_some_and(|found| *found == target.borne.clone().properties());
@@ -267,13 +267,13 @@ impl Inner {
     ) -> Option<StoreError> {
         let invalid = trouble.own_answer && trouble.status == Some(400) && trouble.is(&["InvalidRequest"]);
         let words = format!("the store takes no such key: {trouble}");
-        let refused = StoreErrorKind::Refused(Refusal::Unholdable(words));
+        let refused = StoreErrorKind::Refused(RefusalReason::UnrepresentableId(words));
         (invalid && Shapes::of(key).is_odd_path()).then(|| self.of_item(op, item, refused))
     }
 
     fn renamed(&self, op: &'static str, item: &ItemAddress, why: &str) -> StoreError {
         let words = format!("the store keeps it under another name: {why}");
-        self.of_item(op, item, StoreErrorKind::Refused(Refusal::Unholdable(words)))
+        self.of_item(op, item, StoreErrorKind::Refused(RefusalReason::UnrepresentableId(words)))
     }
 }
 

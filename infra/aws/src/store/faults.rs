@@ -1,8 +1,8 @@
 //! What a failed call on a store means: one function decides.
 
-use mill_model::ids::shown;
+use mill_model::ids::escape_for_display;
 use mill_model::{ItemAddress, SpaceId};
-use mill_ports::{BoxError, Refusal, StoreError, StoreErrorKind};
+use mill_ports::{BoxError, RefusalReason, StoreError, StoreErrorKind};
 
 use super::Inner;
 use crate::trouble::{Cause, Trouble};
@@ -53,7 +53,7 @@ impl Inner {
 
 /// A text of a service or a key, fit for a message.
 pub(super) fn fit(text: &str) -> String {
-    shown(text)
+    escape_for_display(text)
 }
 
 /// The one place where an answer becomes a kind. Absence of an item is told apart before this is asked.
@@ -61,7 +61,7 @@ pub(super) fn kind(during: During, trouble: &Trouble) -> StoreErrorKind {
     match trouble.cause {
         Cause::Throttled { retry_after } => StoreErrorKind::Throttled { retry_after },
         // To whom one item is denied, others may be granted; where that is not so, `reach` finds it out.
-        Cause::Denied if during == During::Read => StoreErrorKind::Refused(Refusal::Unreadable),
+        Cause::Denied if during == During::Read => StoreErrorKind::Refused(RefusalReason::Unreadable),
         // To read needs no room.
         Cause::NoRoom if during == During::Read => StoreErrorKind::Unreachable,
         Cause::Denied
@@ -79,7 +79,7 @@ pub(super) fn kind(during: During, trouble: &Trouble) -> StoreErrorKind {
 
 fn of_code(during: During, trouble: &Trouble) -> StoreErrorKind {
     let (code, status) = (trouble.code.as_deref().unwrap_or_default(), trouble.status);
-    let unholdable = |why: &str| StoreErrorKind::Refused(Refusal::Unholdable(why.to_owned()));
+    let unholdable = |why: &str| StoreErrorKind::Refused(RefusalReason::UnrepresentableId(why.to_owned()));
     match (code, status) {
         ("NoSuchBucket", _) => StoreErrorKind::SpaceAbsent,
         ("PreconditionFailed", _) | (_, Some(412)) if during == During::Read => StoreErrorKind::Changed,
@@ -88,11 +88,11 @@ fn of_code(during: During, trouble: &Trouble) -> StoreErrorKind {
         ("ConditionalRequestConflict" | "OperationAborted" | "RequestTimeout", _) => {
             StoreErrorKind::Throttled { retry_after: None }
         }
-        ("InvalidObjectState" | "ObjectNotInActiveTierError", _) => StoreErrorKind::Refused(Refusal::Archived(
+        ("InvalidObjectState" | "ObjectNotInActiveTierError", _) => StoreErrorKind::Refused(RefusalReason::Archived(
             trouble.tier.clone().unwrap_or_else(|| "of its store".to_owned()),
         )),
-        _ if during == During::Read && trouble.wants_owners_key() => StoreErrorKind::Refused(Refusal::Unreadable),
-        ("KeyTooLongError" | "KeyTooLong", _) => StoreErrorKind::Refused(Refusal::TooLong),
+        _ if during == During::Read && trouble.wants_owners_key() => StoreErrorKind::Refused(RefusalReason::Unreadable),
+        ("KeyTooLongError" | "KeyTooLong", _) => StoreErrorKind::Refused(RefusalReason::TooLong),
         ("MetadataTooLarge", _) => unholdable("its properties are too large"),
         ("EntityTooLarge", _) => unholdable("it is too large"),
         ("InvalidBucketName" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
@@ -111,7 +111,7 @@ mod tests {
     fn every_cause_has_the_meaning_that_callers_act_on() {
         use During::{Reach, Read, Write};
         for (during, cause, expected) in [
-            (Read, Cause::Denied, StoreErrorKind::Refused(Refusal::Unreadable)),
+            (Read, Cause::Denied, StoreErrorKind::Refused(RefusalReason::Unreadable)),
             (Write, Cause::Denied, StoreErrorKind::Unavailable),
             (Reach, Cause::Denied, StoreErrorKind::Unavailable),
             (Read, Cause::Credentials, StoreErrorKind::Unavailable),
@@ -139,7 +139,7 @@ mod tests {
             (Write, "PreconditionFailed", 412, StoreErrorKind::Precondition),
             (Write, "", 412, StoreErrorKind::Precondition),
             (Write, "ConditionalRequestConflict", 409, StoreErrorKind::Throttled { retry_after: None }),
-            (Read, "InvalidObjectState", 403, StoreErrorKind::Refused(Refusal::Archived("GLACIER".into()))),
+            (Read, "InvalidObjectState", 403, StoreErrorKind::Refused(RefusalReason::Archived("GLACIER".into()))),
             (Write, "PermanentRedirect", 301, StoreErrorKind::NotConfigured),
             (Write, "TooManyBuckets", 400, StoreErrorKind::Unavailable),
             (Write, "BadDigest", 400, StoreErrorKind::Unexpected),

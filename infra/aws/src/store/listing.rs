@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use futures::stream::{self, StreamExt as _};
 use mill_model::{ContentId, ItemAddress, ItemFacts, SpaceId};
-use mill_ports::{ListPage, Listed, Listing, Presence, Refusal, StoreError, StoreErrorKind};
+use mill_ports::{ListEntry, ListPage, Listing, Presence, RefusalReason, StoreError, StoreErrorKind};
 use tracing::info;
 
 use super::Inner;
@@ -184,14 +184,14 @@ impl Walk {
 
     /// An entry with the version that the item itself tells. Some servers list without entity tags, and a version
     /// without one proves nothing.
-    async fn asked(&self, listed: Option<Listed>) -> Result<Option<Listed>, StoreError> {
-        let Some(Listed::Item(id, facts)) = listed else { return Ok(listed) };
+    async fn asked(&self, listed: Option<ListEntry>) -> Result<Option<ListEntry>, StoreError> {
+        let Some(ListEntry::Item(id, facts)) = listed else { return Ok(listed) };
         let item = ItemAddress { space: self.space.clone(), id: id.clone() };
         let version = match self.inner.look(OP, &item).await? {
-            Presence::Here(found) => found.facts.version,
+            Presence::Present(found) => found.facts.version,
             Presence::Absent => facts.version,
         };
-        Ok(Some(Listed::Item(id, ItemFacts { version, ..facts })))
+        Ok(Some(ListEntry::Item(id, ItemFacts { version, ..facts })))
     }
 
     /// Settles where the next page begins. Whether there is none.
@@ -239,7 +239,7 @@ impl Walk {
     }
 
     /// One entry; the space's own mark is none.
-    fn entry(&mut self, place: &Place, key: Key, object: &Object) -> Result<Option<Listed>, StoreError> {
+    fn entry(&mut self, place: &Place, key: Key, object: &Object) -> Result<Option<ListEntry>, StoreError> {
         if self.last.as_ref().is_some_and(|last| *last >= key.bytes) {
             return Err(self.wrong(format!("`{}` stands out of order in {}", shown(&key), self.inner.extent)));
         }
@@ -254,13 +254,13 @@ impl Walk {
         Ok(listed)
     }
 
-    fn listed(&self, place: &Place, key: &Key, object: &Object) -> Option<Listed> {
+    fn listed(&self, place: &Place, key: &Key, object: &Object) -> Option<ListEntry> {
         let rest = &key.bytes[place.prefix.len()..];
         if rest.is_empty() {
             return None;
         }
-        let refused = |reason| Some(Listed::Refused { shown: fit(&String::from_utf8_lossy(rest)), reason });
-        let Some(text) = key.text() else { return refused(Refusal::NotUtf8) };
+        let refused = |reason| Some(ListEntry::Refused { shown: fit(&String::from_utf8_lossy(rest)), reason });
+        let Some(text) = key.text() else { return refused(RefusalReason::NotUtf8) };
         if is_witness(text) {
             return None;
         }
@@ -268,8 +268,8 @@ impl Walk {
             return refused(blanks_alone());
         }
         match ContentId::new(&text[place.prefix.len()..]) {
-            Ok(id) => Some(Listed::Item(id, self.facts(object))),
-            Err(_) => refused(Refusal::TooLong),
+            Ok(id) => Some(ListEntry::Item(id, self.facts(object))),
+            Err(_) => refused(RefusalReason::TooLong),
         }
     }
 

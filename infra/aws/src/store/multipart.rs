@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, StorageClass};
-use mill_ports::{Going, StoreError, StoreErrorKind, When, chain};
+use mill_ports::{CopyProgress, Precondition, StoreError, StoreErrorKind, error_chain};
 use tokio::task::JoinSet;
 use tracing::debug;
 
@@ -91,7 +91,7 @@ impl Upload {
 
     /// Has the service copy all parts of an object of this size. What is under way when one fails is waited for: a part that
     /// ends after the upload was given up would stay.
-    async fn copy(&self, size: u64, from: &From, going: Going<'_>) -> Result<Vec<CompletedPart>, Trouble> {
+    async fn copy(&self, size: u64, from: &From, going: CopyProgress<'_>) -> Result<Vec<CompletedPart>, Trouble> {
         let mut under_way = Parts::new();
         let copied = self.copy_parts(size, from, going, &mut under_way).await;
         while under_way.join_next().await.is_some() {}
@@ -102,7 +102,7 @@ impl Upload {
         &self,
         size: u64,
         from: &From,
-        going: Going<'_>,
+        going: CopyProgress<'_>,
         under_way: &mut Parts,
     ) -> Result<Vec<CompletedPart>, Trouble> {
         let inner = &self.inner;
@@ -177,7 +177,7 @@ type Parts = JoinSet<Result<CompletedPart, Trouble>>;
 pub(super) async fn put_in_parts(
     inner: &Arc<Inner>,
     target: &Target<'_>,
-    when: &When,
+    when: &Precondition,
     intake: &mut Intake<'_>,
 ) -> Result<String, StoreError> {
     let part_bytes = inner.settings.part_bytes.max(target.size.div_ceil(PARTS_MAX));
@@ -236,7 +236,7 @@ async fn joined(under_way: &mut Parts) -> Result<Option<CompletedPart>, Trouble>
     match under_way.join_next().await {
         None => Ok(None),
         Some(Ok(part)) => part.map(Some),
-        Some(Err(error)) => Err(Trouble::plain(Cause::Nonsense, chain(&error))),
+        Some(Err(error)) => Err(Trouble::plain(Cause::Nonsense, error_chain(&error))),
     }
 }
 
@@ -258,7 +258,7 @@ pub(super) async fn copy_onto_itself(
     let from = From { place: copy_source(&target.place, &target.key), tag: found.etag.clone() };
     let parts = inner.step(target, upload.copy(target.size, &from, &|_| true).await).await?;
     // The parts took long, and the tag alone would not tell other properties of the same bytes.
-    let now = inner.look("writing properties", target.item).await?.here();
+    let now = inner.look("writing properties", target.item).await?.present();
     if now.is_none_or(|now| now.facts.version.token() != found.facts.version.token()) {
         return Err(inner.of_item("writing properties", target.item, StoreErrorKind::Precondition));
     }
@@ -270,9 +270,9 @@ pub(super) async fn copy_onto_itself(
 pub(super) async fn copy_in_parts(
     inner: &Arc<Inner>,
     target: &Target<'_>,
-    when: &When,
+    when: &Precondition,
     (from, crc): (&From, &str),
-    going: Going<'_>,
+    going: CopyProgress<'_>,
 ) -> Result<Option<String>, StoreError> {
     let upload = Upload::begin(inner, target, None, true).await?;
     let parts = match upload.copy(target.size, from, going).await {

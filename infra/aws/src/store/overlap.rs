@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use mill_model::SpaceId;
-use mill_ports::{Chance, StoreError, StoreErrorKind};
+use mill_ports::{Rng, StoreError, StoreErrorKind};
 use tracing::warn;
 
 use super::faults::{During, fit};
@@ -164,7 +164,7 @@ impl S3Store {
     ///
     /// # Errors
     /// One of them does not answer, or this one cannot be written.
-    pub async fn witness(&self, source: &Self, chance: &dyn Chance) -> Result<Witnessed, StoreError> {
+    pub async fn witness(&self, source: &Self, chance: &dyn Rng) -> Result<Witnessed, StoreError> {
         let (to, from) = (&self.0, &source.0);
         if let Some(overlap) = to.extent.overlap(&from.extent) {
             return Ok(Witnessed::Overlap(overlap));

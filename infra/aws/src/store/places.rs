@@ -1,7 +1,7 @@
 //! Where a space and its items are: the bucket, and what keys begin with. Keys are ids to the byte.
 
 use mill_model::{ItemAddress, SpaceId};
-use mill_ports::{Refusal, StoreError, StoreErrorKind};
+use mill_ports::{RefusalReason, StoreError, StoreErrorKind};
 
 use super::{Inner, Spaces};
 
@@ -51,7 +51,7 @@ impl Inner {
         let place = self.place(&item.space).ok_or_else(absent)?;
         let key = place.key(item);
         if key.len() > KEY_BYTES_MAX {
-            return Err(self.of_item(op, item, StoreErrorKind::Refused(Refusal::TooLong)));
+            return Err(self.of_item(op, item, StoreErrorKind::Refused(RefusalReason::TooLong)));
         }
         if key.trim().is_empty() {
             return Err(self.of_item(op, item, StoreErrorKind::Refused(blanks_alone())));
@@ -61,8 +61,8 @@ impl Inner {
 }
 
 /// Said of a key that the library takes for none.
-pub(super) fn blanks_alone() -> Refusal {
-    Refusal::Unholdable("its key is of blanks alone".to_owned())
+pub(super) fn blanks_alone() -> RefusalReason {
+    RefusalReason::UnrepresentableId("its key is of blanks alone".to_owned())
 }
 
 /// Whether a bucket can bear the name. Source: Amazon S3 user guide, *General purpose bucket naming rules*.

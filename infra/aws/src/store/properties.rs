@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use aws_smithy_types::base64;
 use mill_model::Properties;
-use mill_ports::Refusal;
+use mill_ports::RefusalReason;
 
 /// What an object without a content type is said to have: S3's own default. It stands for none.
 pub(super) const NO_TYPE: &str = "binary/octet-stream";
@@ -34,7 +34,7 @@ impl Borne {
     ///
     /// # Errors
     /// What it cannot bear.
-    pub(super) fn of(properties: &Properties) -> Result<Self, Refusal> {
+    pub(super) fn of(properties: &Properties) -> Result<Self, RefusalReason> {
         let mut out = Self::default();
         out.headers.insert("content-type", NO_TYPE.to_owned());
         let mut bytes = 0;
@@ -45,7 +45,7 @@ impl Borne {
                 continue;
             }
             if !name_goes(name) {
-                return Err(Refusal::Unholdable(format!("a property cannot be named {name:?} there")));
+                return Err(RefusalReason::UnrepresentableId(format!("a property cannot be named {name:?} there")));
             }
             let written = if plain(value) { value.clone() } else { encoded(value) };
             bytes += name.len() + written.len();
@@ -53,7 +53,7 @@ impl Borne {
         }
         if bytes > METADATA_BYTES_MAX {
             let why = format!("its properties take {bytes} bytes there; at most {METADATA_BYTES_MAX} are taken");
-            return Err(Refusal::Unholdable(why));
+            return Err(RefusalReason::UnrepresentableId(why));
         }
         Ok(out)
     }
@@ -177,7 +177,10 @@ mod tests {
     #[test]
     fn names_that_would_become_others_are_refused() {
         for name in ["", "K", "a b", "é", "a:b", "a\n"] {
-            assert!(matches!(Borne::of(&properties(&[(name, "v")])), Err(Refusal::Unholdable(_))), "{name:?}");
+            assert!(
+                matches!(Borne::of(&properties(&[(name, "v")])), Err(RefusalReason::UnrepresentableId(_))),
+                "{name:?}"
+            );
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use mill_model::{ItemAddress, Monotonic, SpaceId};
-use mill_ports::{Refusal, StoreError, StoreErrorKind};
+use mill_ports::{RefusalReason, StoreError, StoreErrorKind};
 use tracing::debug;
 
 use super::faults::{During, kind};
@@ -102,7 +102,9 @@ impl Inner {
             contradiction @ NoPage::Contradiction(_) => return self.no_page(op, space.to_string(), contradiction),
         };
         let kind = match kind(During::Reach, &trouble) {
-            StoreErrorKind::Unavailable | StoreErrorKind::NotConfigured => StoreErrorKind::Refused(Refusal::Unreadable),
+            StoreErrorKind::Unavailable | StoreErrorKind::NotConfigured => {
+                StoreErrorKind::Refused(RefusalReason::Unreadable)
+            }
             // Where no answer comes at all, none comes of other spaces either.
             StoreErrorKind::Unreachable if trouble.cause == Cause::Failing => StoreErrorKind::Unexpected,
             _ => return self.meant(op, space.to_string(), During::Reach, trouble),
@@ -266,15 +268,15 @@ fn of_item_alone(during: During, trouble: &Trouble) -> StoreErrorKind {
     match (trouble.cause, during) {
         (Cause::NoRoom, During::Write) => {
             let why = format!("there is no room for it, while others are taken: {trouble}");
-            refused(Refusal::Unwritable(why))
+            refused(RefusalReason::Unwritable(why))
         }
-        (Cause::Denied | Cause::Unsupported, During::Write) => refused(Refusal::Unwritable(trouble.to_string())),
-        (Cause::Unsupported, _) => refused(Refusal::Unreadable),
+        (Cause::Denied | Cause::Unsupported, During::Write) => refused(RefusalReason::Unwritable(trouble.to_string())),
+        (Cause::Unsupported, _) => refused(RefusalReason::Unreadable),
         // Filters that stand before a service let some names through, and others not.
         (Cause::Page, During::Write) if trouble.status == Some(403) => {
-            refused(Refusal::Unwritable(trouble.to_string()))
+            refused(RefusalReason::Unwritable(trouble.to_string()))
         }
-        (Cause::Page, _) if trouble.status == Some(403) => refused(Refusal::Unreadable),
+        (Cause::Page, _) if trouble.status == Some(403) => refused(RefusalReason::Unreadable),
         _ => StoreErrorKind::Unexpected,
     }
 }

@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use mill_model::{ItemAddress, Version};
-use mill_ports::{Body, ByteRange, Presence, Reading, StoreError, StoreErrorKind, chain};
+use mill_ports::{Body, ByteRange, OpenItem, Presence, StoreError, StoreErrorKind, error_chain};
 
 use super::Inner;
 use super::facts::{Found, NO_LENGTH, bare, tag_of};
@@ -33,7 +33,7 @@ impl Inner {
     pub(super) async fn look(&self, op: &'static str, item: &ItemAddress) -> Result<Presence<Found>, StoreError> {
         let asked = self.settings.clock.monotonic();
         let found = self.found_at(op, item).await?;
-        if let Presence::Here(found) = &found {
+        if let Presence::Present(found) = &found {
             let (place, key) = self.place_of(op, item)?;
             self.is_its_own(op, item, (&place, &key), found).await?;
             // What holds an item is there.
@@ -53,7 +53,7 @@ impl Inner {
         let error = match answer {
             Ok(answer) => {
                 let found = self.found_by_head(&answer).map_err(|why| self.unexpected(op, item, why))?;
-                return Ok(Presence::Here(found));
+                return Ok(Presence::Present(found));
             }
             Err(error) => error,
         };
@@ -131,13 +131,13 @@ pub(super) async fn open(
     item: &ItemAddress,
     range: Option<ByteRange>,
     if_version: Option<&Version>,
-) -> Result<Presence<Reading>, StoreError> {
+) -> Result<Presence<OpenItem>, StoreError> {
     const OP: &str = "reading";
     let (place, key) = inner.place_of(OP, item)?;
     if range.is_some_and(|range| range.length == 0) {
-        let found = inner.look(OP, item).await?.here();
+        let found = inner.look(OP, item).await?.present();
         return Ok(found.map_or(Presence::Absent, |found| {
-            Presence::Here(Reading { facts: found.facts, body: stream::empty().boxed() })
+            Presence::Present(OpenItem { facts: found.facts, body: stream::empty().boxed() })
         }));
     }
     let answer = match inner.get((&place, &key), range, if_version.map(tag_of)).await {
@@ -151,7 +151,7 @@ pub(super) async fn open(
                 // It does not say of what: looking finds out.
                 return match inner.look(OP, item).await? {
                     Presence::Absent => Ok(Presence::Absent),
-                    Presence::Here(_) => Err(inner.unexpected(OP, item, "it can be looked at, but not be read")),
+                    Presence::Present(_) => Err(inner.unexpected(OP, item, "it can be looked at, but not be read")),
                 };
             }
             return Err(inner.of_one(OP, item, (&place, &key), During::Read, trouble).await);
@@ -185,7 +185,7 @@ pub(super) async fn open(
         bytes: answer.body,
         resumes: 0,
     };
-    Ok(Presence::Here(Reading { facts, body: flow.into_body() }))
+    Ok(Presence::Present(OpenItem { facts, body: flow.into_body() }))
 }
 
 /// The size of the whole, by what an answer says of the part that it brings (`bytes 0-9/200`): it must be the part that was
@@ -240,7 +240,7 @@ impl Flow {
                 None if self.left == 0 => return Ok(None),
                 None => self.resume("it broke off".to_owned()).await?,
                 Some(Err(error)) => {
-                    let why = chain(&error);
+                    let why = error_chain(&error);
                     // The library compares what came with the checksum that the store keeps.
                     if why.to_ascii_lowercase().contains("checksum") {
                         let kind = StoreErrorKind::Damaged;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_s3::operation::create_bucket::CreateBucketError;
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use mill_model::{Monotonic, SpaceId};
-use mill_ports::{LeftOut, Presence, Refusal, SpaceFacts, SpaceList, StoreError, StoreErrorKind};
+use mill_ports::{LeftOutEntries, Presence, RefusalReason, SpaceFacts, SpaceList, StoreError, StoreErrorKind};
 
 use super::faults::{During, fit};
 use super::key_encoding;
@@ -75,7 +75,7 @@ impl Inner {
         }
         // Without an identity of its own: a bucket made anew is known by no more than its name.
         let Place { bucket, prefix } = place;
-        Ok(Presence::Here(SpaceFacts { identity: format!("s3://{bucket}/{prefix}") }))
+        Ok(Presence::Present(SpaceFacts { identity: format!("s3://{bucket}/{prefix}") }))
     }
 
     /// Where the keys of a space stand. A service tells no more of a bucket than its name.
@@ -126,21 +126,21 @@ impl Inner {
     pub(super) async fn all_spaces(&self) -> Result<SpaceList, StoreError> {
         let (found, left_out) = match &self.settings.spaces {
             Spaces::InBucket(bucket) => self.prefixes(bucket).await?,
-            Spaces::Buckets { prefix } => (self.buckets(prefix).await?, LeftOut::default()),
+            Spaces::Buckets { prefix } => (self.buckets(prefix).await?, LeftOutEntries::default()),
             Spaces::Single { space, .. } => {
-                let here = self.space_facts(space).await?.here();
-                (here.map(|_| space.clone()).into_iter().collect(), LeftOut::default())
+                let here = self.space_facts(space).await?.present();
+                (here.map(|_| space.clone()).into_iter().collect(), LeftOutEntries::default())
             }
         };
         Ok(SpaceList { spaces: found.into_iter().collect(), left_out })
     }
 
     /// The spaces of a bucket: whatever stands before the first slash of any key. A key without one is in no space.
-    async fn prefixes(&self, bucket: &str) -> Result<(BTreeSet<SpaceId>, LeftOut), StoreError> {
+    async fn prefixes(&self, bucket: &str) -> Result<(BTreeSet<SpaceId>, LeftOutEntries), StoreError> {
         let place = Place { bucket: bucket.to_owned(), prefix: String::new() };
         let failed = |why| self.no_page(LISTING_SPACES, fit(bucket), why);
         let mut found = BTreeSet::new();
-        let mut left_out = LeftOut::default();
+        let mut left_out = LeftOutEntries::default();
         let mut tokens = BTreeSet::new();
         let mut next: Option<String> = None;
         loop {
@@ -151,12 +151,12 @@ impl Inner {
             self.prove_reading(&place, &folders, key_encoding::Listed::Folders).await.map_err(failed)?;
             let of_others = |key: &&Key| !key.text().is_some_and(is_witness);
             for key in page.objects.iter().map(|(key, _)| key).filter(of_others) {
-                left_out.add(|| shown(key), Refusal::InNoSpace);
+                left_out.add(|| shown(key), RefusalReason::InNoSpace);
             }
             for folder in &page.folders {
                 let id = folder.text().and_then(|name| SpaceId::new(name.strip_suffix('/')?).ok());
                 let Some(id) = id else {
-                    left_out.add(|| shown(folder), Refusal::NoSpaceName("it breaks the rules of space ids"));
+                    left_out.add(|| shown(folder), RefusalReason::NoSpaceName("it breaks the rules of space ids"));
                     continue;
                 };
                 if !found.insert(id) {
@@ -215,7 +215,7 @@ impl Inner {
     pub(super) async fn make_space(&self, space: &SpaceId) -> Result<(), StoreError> {
         const OP: &str = "making a space";
         let Some(place) = self.place(space) else {
-            let why = StoreErrorKind::Refused(Refusal::Unholdable("no bucket can bear its name".into()));
+            let why = StoreErrorKind::Refused(RefusalReason::UnrepresentableId("no bucket can bear its name".into()));
             return Err(self.of_space(OP, space, why));
         };
         if let Spaces::InBucket(_) = self.settings.spaces {
@@ -241,7 +241,7 @@ impl Inner {
                 if self.bucket_names(&place.bucket).await.is_ok_and(|names| names.contains(&place.bucket)) {
                     return Ok(());
                 }
-                let why = StoreErrorKind::Refused(Refusal::Taken("a bucket of somebody else's".into()));
+                let why = StoreErrorKind::Refused(RefusalReason::PathConflict("a bucket of somebody else's".into()));
                 Err(self.of_space(OP, space, why))
             }
             Err(error) => Err(self.meant(OP, space.to_string(), During::Write, Trouble::of(error))),

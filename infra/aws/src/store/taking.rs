@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aws_smithy_types::base64;
 use mill_model::{Algorithm, ItemAddress, ItemFacts};
-use mill_ports::{Content, Going, Origin, StoreError, When, Written};
+use mill_ports::{CopyProgress, CopySource, Precondition, PutRequest, PutResult, StoreError};
 
 use super::Inner;
 use super::facts::tag_of;
@@ -23,20 +23,20 @@ struct InS3 {
 }
 
 /// Where an item is, for another store of the same service.
-pub(super) fn origin(inner: &Inner, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
+pub(super) fn origin(inner: &Inner, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
     let crc = facts.checksums.iter().find(|checksum| checksum.algorithm == Algorithm::Crc64Nvme)?;
     let (place, key) = inner.place_of("reading", item).ok()?;
     let from = From { place: copy_source(&place, &key), tag: tag_of(&facts.version) };
-    Some(Origin::new(InS3 { service: inner.service.clone(), from, crc: base64::encode(&crc.value) }))
+    Some(CopySource::new(InS3 { service: inner.service.clone(), from, crc: base64::encode(&crc.value) }))
 }
 
 /// Has the service bring an item.
 pub(super) async fn take(
     inner: &Arc<Inner>,
-    (item, content, when): (&ItemAddress, &Content, &When),
-    origin: &Origin,
-    going: Going<'_>,
-) -> Result<Option<Written>, StoreError> {
+    (item, content, when): (&ItemAddress, &PutRequest, &Precondition),
+    origin: &CopySource,
+    going: CopyProgress<'_>,
+) -> Result<Option<PutResult>, StoreError> {
     let settings = &inner.settings;
     let Some(origin) = origin.place::<InS3>().filter(|origin| origin.service == inner.service) else {
         return Ok(None);

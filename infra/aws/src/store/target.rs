@@ -1,7 +1,7 @@
 //! A write of an item: what is settled before it begins, why it was not done, and what it left.
 
 use mill_model::{ItemAddress, Version};
-use mill_ports::{Content, Refusal, StoreError, StoreErrorKind, When, Written};
+use mill_ports::{Precondition, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind};
 
 use super::facts::{State, bare, md5, tag_of};
 use super::faults::During;
@@ -31,14 +31,14 @@ impl Inner {
     pub(super) async fn target<'a>(
         &self,
         item: &'a ItemAddress,
-        content: &Content,
-        when: &When,
+        content: &PutRequest,
+        when: &Precondition,
     ) -> Result<Target<'a>, StoreError> {
         const OP: &str = "writing";
         let (place, key) = self.place_of(OP, item)?;
-        let refused = |refusal: Refusal| self.of_item(OP, item, StoreErrorKind::Refused(refusal));
+        let refused = |refusal: RefusalReason| self.of_item(OP, item, StoreErrorKind::Refused(refusal));
         if is_witness(&key) {
-            return Err(refused(Refusal::Reserved));
+            return Err(refused(RefusalReason::Reserved));
         }
         let borne = Borne::of(&content.properties).map_err(refused)?;
         if let Spaces::InBucket(_) = self.settings.spaces {
@@ -51,35 +51,40 @@ impl Inner {
             self.check(OP, item, when).await?;
         }
         let mut unproven = self.unproven(OP, item, &key)?;
-        if !unproven.is_empty() && self.look(OP, item).await?.here().is_some() {
+        if !unproven.is_empty() && self.look(OP, item).await?.present().is_some() {
             // It stands there under its own name.
             unproven = Shapes::default();
         }
-        let if_match = if let When::VersionIs(version) = when { native.then(|| tag_of(version)) } else { None };
+        let if_match = if let Precondition::VersionIs(version) = when { native.then(|| tag_of(version)) } else { None };
         // Where a key may be taken for another, it replaces nothing.
-        let only_new = *when == When::Absent || (!unproven.is_empty() && if_match.is_none());
+        let only_new = *when == Precondition::Absent || (!unproven.is_empty() && if_match.is_none());
         let if_none_match = (native && only_new).then(|| "*".to_owned());
         Ok(Target { item, place, key, borne, size: content.size, unproven, if_match, if_none_match })
     }
 
     /// Whether a write may meet what is there, decided here.
-    pub(super) async fn check(&self, op: &'static str, item: &ItemAddress, when: &When) -> Result<(), StoreError> {
-        if *when == When::Always {
+    pub(super) async fn check(
+        &self,
+        op: &'static str,
+        item: &ItemAddress,
+        when: &Precondition,
+    ) -> Result<(), StoreError> {
+        if *when == Precondition::Always {
             return Ok(());
         }
-        let found = self.look(op, item).await?.here();
+        let found = self.look(op, item).await?.present();
         let holds = match (when, found) {
-            (When::Absent, None) | (When::Always, _) => true,
-            (When::VersionIs(expected), Some(found)) => found.facts.version == *expected,
-            (When::Absent, Some(_)) | (When::VersionIs(_), None) => false,
+            (Precondition::Absent, None) | (Precondition::Always, _) => true,
+            (Precondition::VersionIs(expected), Some(found)) => found.facts.version == *expected,
+            (Precondition::Absent, Some(_)) | (Precondition::VersionIs(_), None) => false,
         };
         if holds { Ok(()) } else { Err(self.of_item(op, item, StoreErrorKind::Precondition)) }
     }
 
     /// The same once more, after a write that took long. The store's own condition knows the bytes alone; where it decides
     /// nothing itself, absence too may have ended since.
-    pub(super) async fn check_again(&self, target: &Target<'_>, when: &When) -> Result<(), StoreError> {
-        if matches!(when, When::VersionIs(_)) || !self.settings.native_conditions {
+    pub(super) async fn check_again(&self, target: &Target<'_>, when: &Precondition) -> Result<(), StoreError> {
+        if matches!(when, Precondition::VersionIs(_)) || !self.settings.native_conditions {
             self.check("writing", target.item, when).await?;
         }
         Ok(())
@@ -110,9 +115,9 @@ impl Inner {
     ///
     /// # Errors
     /// It cannot be looked at, or is not what was written.
-    pub(super) async fn as_written(&self, target: &Target<'_>, etag: &str) -> Result<Written, StoreError> {
+    pub(super) async fn as_written(&self, target: &Target<'_>, etag: &str) -> Result<PutResult, StoreError> {
         const OP: &str = "looking at what was written";
-        let found = self.found_at(OP, target.item).await?.here();
+        let found = self.found_at(OP, target.item).await?.present();
         let found =
             found.ok_or_else(|| self.unexpected(OP, target.item, "the store said it was, and it is not there"))?;
         if !target.unproven.is_empty() {
@@ -127,7 +132,7 @@ impl Inner {
             // Somebody else came since.
             let state = State { etag, size: target.size, modified: None };
             let version = Version::unsettled(state.version_as_written().token());
-            return Ok(Written { version, checksums: Vec::new(), at: None });
+            return Ok(PutResult { version, checksums: Vec::new(), at: None });
         }
         let facts = found.facts;
         if facts.size != target.size {
@@ -141,6 +146,6 @@ impl Inner {
             .checksums
             .into_iter()
             .filter(|told| md5(etag).is_none_or(|md5| told.algorithm != md5.algorithm || *told == md5));
-        Ok(Written { version, checksums: checksums.collect(), at: facts.modified })
+        Ok(PutResult { version, checksums: checksums.collect(), at: facts.modified })
     }
 }

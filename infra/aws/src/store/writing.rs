@@ -6,7 +6,7 @@ use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CopyObjectResult, MetadataDirective};
 use mill_model::{ItemAddress, Properties};
-use mill_ports::{Body, Content, Presence, Refusal, StoreError, StoreErrorKind, When, Written};
+use mill_ports::{Body, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind};
 
 use super::facts::{Found, State, bare};
 use super::faults::During;
@@ -26,10 +26,10 @@ const COPY_BYTES_MAX: u64 = 5 << 30;
 pub(super) async fn put(
     inner: &Arc<Inner>,
     item: &ItemAddress,
-    content: &Content,
-    when: &When,
+    content: &PutRequest,
+    when: &Precondition,
     body: Body,
-) -> Result<Written, StoreError> {
+) -> Result<PutResult, StoreError> {
     let target = inner.target(item, content, when).await?;
     let mut intake = Intake::new(inner, item, body, content.size);
     let etag = if content.size <= inner.settings.part_bytes {
@@ -76,13 +76,13 @@ pub(super) async fn put_properties(
     inner: &Arc<Inner>,
     item: &ItemAddress,
     properties: &Properties,
-    when: &When,
-) -> Result<Written, StoreError> {
+    when: &Precondition,
+) -> Result<PutResult, StoreError> {
     const OP: &str = "writing properties";
     let (place, key) = inner.place_of(OP, item)?;
-    let refused = |refusal: Refusal| inner.of_item(OP, item, StoreErrorKind::Refused(refusal));
+    let refused = |refusal: RefusalReason| inner.of_item(OP, item, StoreErrorKind::Refused(refusal));
     let borne = Borne::of(properties).map_err(refused)?;
-    let found = inner.look(OP, item).await?.here();
+    let found = inner.look(OP, item).await?.present();
     let Some(found) = found.filter(|found| holds(when, found)) else {
         return Err(inner.of_item(OP, item, StoreErrorKind::Precondition));
     };
@@ -127,31 +127,35 @@ pub(super) async fn put_properties(
         return inner.as_written(&target, etag).await;
     }
     let state = State { etag, size: target.size, modified: Some(modified) };
-    Ok(Written { version: state.version_as_written(), checksums: Vec::new(), at: state.modified_at() })
+    Ok(PutResult { version: state.version_as_written(), checksums: Vec::new(), at: state.modified_at() })
 }
 
 /// Whether what was found is what a write may meet.
-fn holds(when: &When, found: &Found) -> bool {
+fn holds(when: &Precondition, found: &Found) -> bool {
     match when {
-        When::Always => true,
-        When::Absent => false,
-        When::VersionIs(expected) => found.facts.version == *expected,
+        Precondition::Always => true,
+        Precondition::Absent => false,
+        Precondition::VersionIs(expected) => found.facts.version == *expected,
     }
 }
 
 /// Deletes an item. Only looking tells whether there is one.
-pub(super) async fn delete(inner: &Arc<Inner>, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+pub(super) async fn delete(
+    inner: &Arc<Inner>,
+    item: &ItemAddress,
+    when: &Precondition,
+) -> Result<Presence<()>, StoreError> {
     const OP: &str = "deleting";
     let (place, key) = inner.place_of(OP, item)?;
-    let Presence::Here(found) = inner.look(OP, item).await? else { return Ok(Presence::Absent) };
+    let Presence::Present(found) = inner.look(OP, item).await? else { return Ok(Presence::Absent) };
     if !holds(when, &found) {
         return Err(inner.of_item(OP, item, StoreErrorKind::Precondition));
     }
     let request = inner.client.delete_object().bucket(&place.bucket).key(&key);
     // In the state that was looked at, where the store can tell; one that cannot does not mind being asked.
-    let guard = (inner.settings.native_conditions && *when != When::Always).then_some(found.etag);
+    let guard = (inner.settings.native_conditions && *when != Precondition::Always).then_some(found.etag);
     match request.set_if_match(guard).send().await {
-        Ok(_) => Ok(Presence::Here(())),
+        Ok(_) => Ok(Presence::Present(())),
         Err(error) => {
             let trouble = Trouble::of(error);
             if trouble.is(&["NoSuchKey"]) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use mill_ports::{ChanceExt as _, RowKey, TableError, TableErrorKind};
+use mill_ports::{RngExt as _, RowKey, TableError, TableErrorKind};
 
 use super::{DynamoTable, item};
 use crate::trouble::Trouble;

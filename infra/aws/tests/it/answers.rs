@@ -10,7 +10,8 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_aws::{Connection, S3Settings, S3Store, Spaces};
 use mill_model::{Properties, SpaceId};
 use mill_ports::{
-    ByteRange, Content, DeletableStore, DestinationStore, Listed, SourceStore, StoreError, StoreErrorKind, When,
+    ByteRange, DeletableStore, DestinationStore, ListEntry, Precondition, PutRequest, SourceStore, StoreError,
+    StoreErrorKind,
 };
 
 use crate::canned::{answer, listing, not_there, serve};
@@ -46,9 +47,9 @@ async fn lists(pages: Vec<(&'static str, String)>) -> S3Store {
 async fn listed(store: &S3Store) -> Result<Vec<String>, StoreError> {
     let pages: Vec<_> = store.list(&space(), None).try_collect().await?;
     let names = pages.into_iter().flat_map(|page| page.entries).map(|entry| match entry {
-        Listed::Item(id, _) => id.as_str().to_owned(),
-        Listed::Refused { shown, .. } => format!("refused {shown}"),
-        Listed::Hidden { shown } => format!("hidden {shown}"),
+        ListEntry::Item(id, _) => id.as_str().to_owned(),
+        ListEntry::Refused { shown, .. } => format!("refused {shown}"),
+        ListEntry::Hidden { shown } => format!("hidden {shown}"),
     });
     Ok(names.collect())
 }
@@ -353,7 +354,7 @@ async fn a_page_of_something_else_is_neither_presence_nor_absence_nor_success() 
         let store = canned(&endpoint).await;
         let what = format!("{status} {page}");
         let bytes = pattern(10);
-        let content = |size| Content { size, properties: Properties::default() };
+        let content = |size| PutRequest { size, properties: Properties::default() };
         assert!(store.space(&space()).await.is_err(), "space: {what}");
         assert!(store.spaces().await.is_err(), "spaces: {what}");
         assert!(store.head(&item("a")).await.is_err(), "head: {what}");
@@ -361,15 +362,15 @@ async fn a_page_of_something_else_is_neither_presence_nor_absence_nor_success() 
         let part = ByteRange { offset: 0, length: 4 };
         assert!(store.open(&item("a"), Some(part), None).await.is_err(), "part: {what}");
         assert!(listed(&store).await.is_err(), "list: {what}");
-        assert!(store.delete(&item("a"), &When::Always).await.is_err(), "delete: {what}");
-        let properties = store.put_properties(&item("a"), &Properties::default(), &When::Always).await;
+        assert!(store.delete(&item("a"), &Precondition::Always).await.is_err(), "delete: {what}");
+        let properties = store.put_properties(&item("a"), &Properties::default(), &Precondition::Always).await;
         assert!(properties.is_err(), "properties: {what}");
         let large = pattern(200_000);
         assert!(
-            store.put(&item("a"), &content(200_000), &When::Always, body(&large)).await.is_err(),
+            store.put(&item("a"), &content(200_000), &Precondition::Always, body(&large)).await.is_err(),
             "put in parts: {what}"
         );
-        let whole = store.put(&item("a"), &content(10), &When::Always, body(&bytes)).await;
+        let whole = store.put(&item("a"), &content(10), &Precondition::Always, body(&bytes)).await;
         assert!(whole.is_err(), "put: {what}");
     }
 }

@@ -6,7 +6,9 @@ use futures::TryStreamExt as _;
 use mill_aws::{S3Store, Spaces};
 use mill_engine::SeededChance;
 use mill_model::{ContentId, Properties};
-use mill_ports::{Chance, Content, DestinationStore, Listed, SourceStore, StoreError, StoreErrorKind, When, chain};
+use mill_ports::{
+    DestinationStore, ListEntry, Precondition, PutRequest, Rng, SourceStore, StoreError, StoreErrorKind, error_chain,
+};
 
 use crate::answers::percent;
 use crate::canned::{answer, listing, serve};
@@ -16,7 +18,7 @@ use crate::stores::{body, bucket, item, pattern, settings, space};
 async fn listed(store: &S3Store, after: Option<&str>) -> Result<Vec<String>, StoreError> {
     let pages: Vec<_> = store.list(&space(), after.map(|after| ContentId::new(after).unwrap())).try_collect().await?;
     let names = pages.into_iter().flat_map(|page| page.entries).map(|entry| match entry {
-        Listed::Item(id, _) => id.as_str().to_owned(),
+        ListEntry::Item(id, _) => id.as_str().to_owned(),
         other => panic!("{other:?}"),
     });
     Ok(names.collect())
@@ -88,7 +90,11 @@ async fn keys_listed_directory_by_directory_come_in_the_order_of_bytes_each_once
         // The first page alone does not show it.
         late += usize::from(!keys.is_sorted() && keys.iter().take((seed % 7 + 1) as usize).is_sorted());
         let found = listed(&store, None).await;
-        assert_eq!(found.unwrap_or_else(|error| panic!("{seed} {keys:?}: {}", chain(&error))), expected, "{seed}");
+        assert_eq!(
+            found.unwrap_or_else(|error| panic!("{seed} {keys:?}: {}", error_chain(&error))),
+            expected,
+            "{seed}"
+        );
         if !keys.is_sorted() {
             for after in keys.iter().chain(&["a".to_owned(), "a-/b".to_owned(), "zz".to_owned()]) {
                 let behind: Vec<_> = expected.iter().filter(|key| *key > after).cloned().collect();
@@ -96,7 +102,7 @@ async fn keys_listed_directory_by_directory_come_in_the_order_of_bytes_each_once
                 let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
                 for store in [&store, &S3Store::new(&connection, settings(single))] {
                     let found = listed(store, Some(after)).await;
-                    let found = found.unwrap_or_else(|error| panic!("{seed} {after}: {}", chain(&error)));
+                    let found = found.unwrap_or_else(|error| panic!("{seed} {after}: {}", error_chain(&error)));
                     assert_eq!(found, behind, "{seed} {after} of {keys:?}");
                 }
             }
@@ -112,7 +118,7 @@ async fn any_other_disorder_is_an_error_that_names_the_server() {
     let store = S3Store::new(&connect(&endpoint).await, settings(single));
     let error = listed(&store, None).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unexpected);
-    let (told, port) = (chain(&error), endpoint.rsplit(':').next().unwrap());
+    let (told, port) = (error_chain(&error), endpoint.rsplit(':').next().unwrap());
     assert!(told.contains("`a` stands out of order") && told.contains(port), "{told}");
 }
 
@@ -123,8 +129,8 @@ async fn what_seaweed_lists_directory_by_directory_is_listed_by_bytes() {
     let store = S3Store::new(&connection, settings(single));
     let mut keys = ["a", "photos/x", "photos/-/a", "photos-old/y", "photos.txt", "photos!/z/-", "photos!/z-", "z"];
     for key in keys {
-        let content = Content { size: 3, properties: Properties::default() };
-        store.put(&item(key), &content, &When::Absent, body(&pattern(3))).await.unwrap();
+        let content = PutRequest { size: 3, properties: Properties::default() };
+        store.put(&item(key), &content, &Precondition::Absent, body(&pattern(3))).await.unwrap();
     }
     keys.sort_unstable();
     assert_eq!(listed(&store, None).await.unwrap(), keys);

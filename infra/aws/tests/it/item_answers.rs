@@ -9,8 +9,8 @@ use hyper::Request;
 use mill_aws::{S3Settings, S3Store, Spaces};
 use mill_model::{Properties, Version};
 use mill_ports::{
-    ByteRange, Content, DeletableStore, DestinationStore, Presence, SourceStore, StoreError, StoreErrorKind, When,
-    Written,
+    ByteRange, DeletableStore, DestinationStore, Precondition, Presence, PutRequest, PutResult, SourceStore,
+    StoreError, StoreErrorKind,
 };
 
 use crate::canned::{Answer, answer, listing, not_there, serve};
@@ -48,7 +48,8 @@ async fn absence_is_said_in_the_services_own_words_or_not_at_all() {
             answer(404, &[], if request.method() == "HEAD" { "" } else { &whole[..cut] })
         })
         .await;
-        let is_absent = |presence: Result<Presence<()>, StoreError>| presence.is_ok_and(|found| found.here().is_none());
+        let is_absent =
+            |presence: Result<Presence<()>, StoreError>| presence.is_ok_and(|found| found.present().is_none());
         let said = cut == whole.len();
         assert_eq!(is_absent(store.head(&item("a")).await.map(drop_facts)), said, "looked at, cut at {cut}");
         assert_eq!(is_absent(store.open(&item("a"), None, None).await.map(drop_facts)), said, "read, cut at {cut}");
@@ -62,12 +63,12 @@ async fn absence_is_said_in_the_services_own_words_or_not_at_all() {
         not_there()
     })
     .await;
-    assert!(store.head(&item("a")).await.unwrap().here().is_none());
+    assert!(store.head(&item("a")).await.unwrap().present().is_none());
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
 fn drop_facts<T>(presence: Presence<T>) -> Presence<()> {
-    presence.here().map_or(Presence::Absent, |_| Presence::Here(()))
+    presence.present().map_or(Presence::Absent, |_| Presence::Present(()))
 }
 
 #[tokio::test]
@@ -107,7 +108,7 @@ async fn a_look_that_does_not_tell_what_each_tells_is_no_look() {
 }
 
 async fn read(store: &S3Store, range: Option<ByteRange>, version: Option<&Version>) -> Result<Bytes, StoreError> {
-    let reading = store.open(&item("a"), range, version).await?.here().unwrap();
+    let reading = store.open(&item("a"), range, version).await?.present().unwrap();
     Ok(reading.body.try_collect::<Vec<Bytes>>().await?.concat().into())
 }
 
@@ -195,7 +196,7 @@ async fn a_body_is_taken_up_again_only_where_it_broke_off_and_in_the_same_state(
 #[tokio::test]
 async fn a_condition_that_is_not_minded_is_seen() {
     let seen =
-        store(|_| answer(200, &object("3", &[]), "")).await.head(&item("a")).await.unwrap().here().unwrap().version;
+        store(|_| answer(200, &object("3", &[]), "")).await.head(&item("a")).await.unwrap().present().unwrap().version;
     for (status, tag, expected) in [
         (200, "\"newer\"", StoreErrorKind::Changed),
         (412, "\"newer\"", StoreErrorKind::Changed),
@@ -223,16 +224,18 @@ enum Call {
 }
 
 impl Call {
-    async fn make(self, store: &S3Store) -> Result<Option<Written>, StoreError> {
+    async fn make(self, store: &S3Store) -> Result<Option<PutResult>, StoreError> {
         let put = async |size: usize| {
-            let content = Content { size: size as u64, properties: Properties::default() };
-            store.put(&item("a"), &content, &When::Always, body(&pattern(size))).await.map(Some)
+            let content = PutRequest { size: size as u64, properties: Properties::default() };
+            store.put(&item("a"), &content, &Precondition::Always, body(&pattern(size))).await.map(Some)
         };
         match self {
             Self::Put => put(10).await,
             Self::PutInParts => put(100_000).await,
-            Self::Properties => store.put_properties(&item("a"), &Properties::default(), &When::Always).await.map(Some),
-            Self::Delete => store.delete(&item("a"), &When::Always).await.map(|_| None),
+            Self::Properties => {
+                store.put_properties(&item("a"), &Properties::default(), &Precondition::Always).await.map(Some)
+            }
+            Self::Delete => store.delete(&item("a"), &Precondition::Always).await.map(|_| None),
         }
     }
 }
@@ -319,13 +322,13 @@ async fn an_item_whose_latest_version_is_a_deletion_is_absent() {
         _ => answer(404, &marker, "<Error><Code>NoSuchKey</Code></Error>"),
     })
     .await;
-    assert!(absent.head(&item("a")).await.unwrap().here().is_none());
-    assert!(absent.open(&item("a"), None, None).await.unwrap().here().is_none());
-    assert_eq!(absent.delete(&item("a"), &When::Always).await.unwrap(), Presence::Absent);
+    assert!(absent.head(&item("a")).await.unwrap().present().is_none());
+    assert!(absent.open(&item("a"), None, None).await.unwrap().present().is_none());
+    assert_eq!(absent.delete(&item("a"), &Precondition::Always).await.unwrap(), Presence::Absent);
     let there = store(move |request| match request.method().as_str() {
         "HEAD" => answer(200, &object("3", &[]), ""),
         _ => answer(204, &marker, ""),
     })
     .await;
-    assert_eq!(there.delete(&item("a"), &When::Always).await.unwrap(), Presence::Here(()));
+    assert_eq!(there.delete(&item("a"), &Precondition::Always).await.unwrap(), Presence::Present(()));
 }

@@ -52,7 +52,7 @@ async fn store() -> (S3Store, Arc<Seconds>, Arc<AtomicUsize>) {
 }
 
 async fn is_here(store: &S3Store, id: &str) -> bool {
-    store.head(&item(id)).await.unwrap().here().is_some()
+    store.head(&item(id)).await.unwrap().present().is_some()
 }
 
 #[tokio::test]

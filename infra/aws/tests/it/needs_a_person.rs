@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use mill_aws::{Access, Connection, KeySource, Keys, S3Store, Spaces};
-use mill_ports::{SourceStore, StoreErrorKind, chain};
+use mill_ports::{SourceStore, StoreErrorKind, error_chain};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
@@ -141,7 +141,7 @@ async fn what_only_a_person_can_mend_says_where_as_whom_and_what_to_do() {
             Err(error) => error,
             Ok(found) => panic!("{endpoint}: {found:?}"),
         };
-        let told = chain(&error);
+        let told = error_chain(&error);
         assert_eq!(error.kind, *kind, "{endpoint}: {told}");
         let place = format!("(at {endpoint}, bucket `{bucket}`, region `us-east-1`, key id `{KEY}`)");
         assert_eq!(told.matches(&place).count(), 1, "{place}: {told}");
@@ -176,7 +176,7 @@ async fn what_does_not_speak_as_s3_is_named_with_its_address_its_status_and_what
             Err(error) => error,
             Ok(found) => panic!("{status}: {found:?}"),
         };
-        let told = chain(&error);
+        let told = error_chain(&error);
         let place = format!("(at {endpoint}, bucket `photos`");
         for words in [place.as_str(), &format!("(HTTP {status}")].iter().chain(came) {
             assert_eq!(told.matches(words).count(), 1, "{status}: {words}: {told}");
@@ -196,5 +196,5 @@ async fn a_failure_of_one_item_does_not_say_where_its_store_is() {
     );
     let error = store(&endpoint, "bucket").await.open(&item("a"), None, None).await.unwrap_err();
     assert!(matches!(error.kind, StoreErrorKind::Refused(_)), "{error:?}");
-    assert!(!chain(&error).contains("(at "), "{}", chain(&error));
+    assert!(!error_chain(&error).contains("(at "), "{}", error_chain(&error));
 }

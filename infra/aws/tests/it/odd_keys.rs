@@ -3,7 +3,7 @@
 use futures::TryStreamExt as _;
 use mill_aws::{Connection, S3Settings, S3Store, Spaces};
 use mill_model::Properties;
-use mill_ports::{Content, DestinationStore, Listed, SourceStore, When};
+use mill_ports::{DestinationStore, ListEntry, Precondition, PutRequest, SourceStore};
 
 use crate::canned::{answer, listing, serve};
 use crate::servers::{connect, ministack};
@@ -12,7 +12,7 @@ use crate::stores::{body, bucket, item, pattern, read, settings, space};
 async fn listed(store: &S3Store) -> Vec<String> {
     let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
     let names = pages.into_iter().flat_map(|page| page.entries).map(|entry| match entry {
-        Listed::Item(id, _) => id.as_str().to_owned(),
+        ListEntry::Item(id, _) => id.as_str().to_owned(),
         other => panic!("{other:?}"),
     });
     names.collect()
@@ -24,14 +24,14 @@ async fn keeps_them(connection: &Connection, part: usize, whole_checksum: bool) 
     let store = S3Store::new(connection, settings);
     let keys = [("a\u{FFFF}b", 10), ("a\u{FFFF}large", part + 10_000), ("b\u{1}c", 10), ("d\u{FFFE}", 10), ("z", 10)];
     for (key, size) in keys {
-        let content = Content { size: size as u64, properties: Properties::default() };
-        let written = store.put(&item(key), &content, &When::Absent, body(&pattern(size))).await;
-        written.unwrap_or_else(|error| panic!("{key:?}: {}", mill_ports::chain(&error)));
+        let content = PutRequest { size: size as u64, properties: Properties::default() };
+        let written = store.put(&item(key), &content, &Precondition::Absent, body(&pattern(size))).await;
+        written.unwrap_or_else(|error| panic!("{key:?}: {}", mill_ports::error_chain(&error)));
         assert_eq!(read(&store, key).await, pattern(size), "{key:?}");
     }
     assert_eq!(listed(&store).await, keys.map(|(key, _)| key));
-    assert!(store.head(&item("q\u{FFFF}")).await.unwrap().here().is_none());
-    assert!(store.open(&item("q\u{FFFF}"), None, None).await.unwrap().here().is_none());
+    assert!(store.head(&item("q\u{FFFF}")).await.unwrap().present().is_none());
+    assert!(store.open(&item("q\u{FFFF}"), None, None).await.unwrap().present().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use hyper::Request;
 use mill_aws::{Connection, S3Store, Spaces, Witnessed};
 use mill_local::OsChance;
 use mill_model::{ContentId, Properties};
-use mill_ports::{Content, DestinationStore, Refusal, SourceStore, StoreErrorKind, When};
+use mill_ports::{DestinationStore, Precondition, PutRequest, RefusalReason, SourceStore, StoreErrorKind};
 
 use crate::canned::{Answer, answer, listing, not_there, serve};
 use crate::servers::connect;
@@ -174,8 +174,8 @@ async fn a_witness_that_a_dead_process_left_is_nobodys_content() {
     let left_out = beside.list_spaces().await.unwrap().left_out;
     assert_eq!(left_out.count, 1, "only what is no witness is named: {left_out:?}");
     let bytes = pattern(3);
-    let content = Content { size: 3, properties: Properties::default() };
+    let content = PutRequest { size: 3, properties: Properties::default() };
     let address = mill_model::ItemAddress { id: ContentId::new(name.as_str()).unwrap(), ..item("a") };
-    let refused = store.put(&address, &content, &When::Always, body(&bytes)).await.unwrap_err();
-    assert_eq!(refused.kind, StoreErrorKind::Refused(Refusal::Reserved));
+    let refused = store.put(&address, &content, &Precondition::Always, body(&bytes)).await.unwrap_err();
+    assert_eq!(refused.kind, StoreErrorKind::Refused(RefusalReason::Reserved));
 }

@@ -11,7 +11,7 @@ use mill_aws::{Connection, SqsQueue};
 use mill_conformance::subject::RealTime;
 use mill_conformance::{Keep, QueueSubject};
 use mill_model::{AccountId, QueueName};
-use mill_ports::{Outgoing, QueueErrorKind, Receipt, TaskQueue};
+use mill_ports::{OutgoingMessage, QueueErrorKind, Receipt, TaskQueue};
 
 use crate::canned::{answer, serve};
 use crate::servers::{clock, connect, fresh, installation, ministack, punctual};
@@ -38,8 +38,8 @@ mill_conformance::queue_suite!(
     passes_over: no
 );
 
-fn outgoing(body: impl Into<bytes::Bytes>) -> Outgoing {
-    Outgoing { group: AccountId::new("account").unwrap(), body: body.into(), delay: Duration::ZERO }
+fn outgoing(body: impl Into<bytes::Bytes>) -> OutgoingMessage {
+    OutgoingMessage { group: AccountId::new("account").unwrap(), body: body.into(), delay: Duration::ZERO }
 }
 
 const TEN: NonZeroU32 = NonZeroU32::new(10).unwrap();
@@ -65,7 +65,7 @@ async fn a_service_that_does_not_answer_is_unavailable() {
 async fn bodies_that_the_service_takes_only_in_several_requests_all_arrive() {
     let subject = queue().await;
     let most = subject.queue.limits().body_bytes_max;
-    let sent: Vec<Outgoing> = (0..10u8).map(|number| outgoing(vec![b'a' + number; most])).collect();
+    let sent: Vec<OutgoingMessage> = (0..10u8).map(|number| outgoing(vec![b'a' + number; most])).collect();
     subject.queue.send(&sent).await.unwrap().into_result().unwrap();
     let mut received = Vec::new();
     while received.len() < 10 {
@@ -145,7 +145,7 @@ async fn ten_tasks_cost_three_requests() {
     let queue = open(&connection, QueueName::DuplicationLow, names.queue(QueueName::DuplicationLow));
     queue.depth().await.unwrap();
     let before = connection.requests().total();
-    let sent: Vec<Outgoing> = (0..10).map(|number| outgoing(number.to_string())).collect();
+    let sent: Vec<OutgoingMessage> = (0..10).map(|number| outgoing(number.to_string())).collect();
     queue.send(&sent).await.unwrap().into_result().unwrap();
     let received = queue.receive(TEN, Duration::from_mins(1), Duration::from_secs(1)).await.unwrap();
     assert_eq!(received.len(), 10);

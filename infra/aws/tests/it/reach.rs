@@ -9,7 +9,8 @@ use hyper::Request;
 use mill_aws::{S3Settings, S3Store, Spaces};
 use mill_model::{ContentId, ItemAddress, ItemState, Properties, SpaceId};
 use mill_ports::{
-    Content, DeletableStore, DestinationStore, Refusal, SourceStore, StoreError, StoreErrorKind, When, chain,
+    DeletableStore, DestinationStore, Precondition, PutRequest, RefusalReason, SourceStore, StoreError, StoreErrorKind,
+    error_chain,
 };
 
 use crate::canned::{Answer, answer, listing, serve};
@@ -70,12 +71,12 @@ async fn store(
 }
 
 async fn put(store: &S3Store, id: &str) -> Result<(), StoreError> {
-    let content = Content { size: 10, properties: Properties::default() };
-    store.put(&item(id), &content, &When::Always, body(&pattern(10))).await.map(drop)
+    let content = PutRequest { size: 10, properties: Properties::default() };
+    store.put(&item(id), &content, &Precondition::Always, body(&pattern(10))).await.map(drop)
 }
 
 async fn read(store: &S3Store, id: &str) -> Result<Vec<Bytes>, StoreError> {
-    store.open(&item(id), None, None).await?.here().unwrap().body.try_collect().await
+    store.open(&item(id), None, None).await?.present().unwrap().body.try_collect().await
 }
 
 fn kind<T>(outcome: Result<T, StoreError>) -> Option<StoreErrorKind> {
@@ -92,17 +93,17 @@ async fn a_prefix_that_may_not_be_written_stops_no_other() {
         store(|request| (writes(request) && key_of(request).starts_with("closed/")).then(denied)).await;
     for id in ["closed/a", "closed/b"] {
         let error = put(&store, id).await.unwrap_err();
-        let StoreErrorKind::Refused(Refusal::Unwritable(words)) = error.kind else { panic!("{error:?}") };
+        let StoreErrorKind::Refused(RefusalReason::Unwritable(words)) = error.kind else { panic!("{error:?}") };
         assert_eq!(words, "AccessDenied: No policy allows it. (HTTP 403, request 77)");
         put(&store, "open/a").await.unwrap();
     }
     assert!(matches!(
-        kind(store.put_properties(&item("closed/a"), &Properties::default(), &When::Always).await),
-        Some(StoreErrorKind::Refused(Refusal::Unwritable(_)))
+        kind(store.put_properties(&item("closed/a"), &Properties::default(), &Precondition::Always).await),
+        Some(StoreErrorKind::Refused(RefusalReason::Unwritable(_)))
     ));
     assert!(matches!(
-        kind(store.delete(&item("closed/a"), &When::Always).await),
-        Some(StoreErrorKind::Refused(Refusal::Unwritable(_)))
+        kind(store.delete(&item("closed/a"), &Precondition::Always).await),
+        Some(StoreErrorKind::Refused(RefusalReason::Unwritable(_)))
     ));
     let asked = asked.lock().unwrap();
     let of_mills_own: Vec<_> = asked.iter().filter(|one| one.contains(".mill-witness-")).collect();
@@ -117,7 +118,7 @@ async fn a_store_that_may_not_be_written_at_all_needs_a_person() {
     let (store, _) = store(|request| writes(request).then(denied)).await;
     let error = put(&store, "a").await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
-    assert!(chain(&error).contains("AccessDenied: No policy allows it."), "{}", chain(&error));
+    assert!(error_chain(&error).contains("AccessDenied: No policy allows it."), "{}", error_chain(&error));
 }
 
 /// The space's own mark is denied as an item is.
@@ -135,10 +136,10 @@ async fn a_space_that_may_not_be_written_stops_no_other_space() {
     let connection = connect(&endpoint).await.without_retries();
     let store = S3Store::new(&connection, settings(Spaces::InBucket("bucket".into())));
     let of = |space: &str| ItemAddress { space: SpaceId::new(space).unwrap(), id: ContentId::new("a").unwrap() };
-    let content = Content { size: 10, properties: Properties::default() };
-    store.put(&of("open"), &content, &When::Always, body(&pattern(10))).await.unwrap();
-    let refused = |kind| matches!(kind, Some(StoreErrorKind::Refused(Refusal::Unwritable(_))));
-    let outcome = store.put(&of("closed"), &content, &When::Always, body(&pattern(10))).await;
+    let content = PutRequest { size: 10, properties: Properties::default() };
+    store.put(&of("open"), &content, &Precondition::Always, body(&pattern(10))).await.unwrap();
+    let refused = |kind| matches!(kind, Some(StoreErrorKind::Refused(RefusalReason::Unwritable(_))));
+    let outcome = store.put(&of("closed"), &content, &Precondition::Always, body(&pattern(10))).await;
     assert!(refused(kind(outcome)));
     assert!(refused(kind(store.create_space(&SpaceId::new("closed").unwrap()).await)));
 }
@@ -174,7 +175,7 @@ async fn three_spaces(in_one_bucket: bool, trouble: fn() -> Answer, all: bool) -
 #[tokio::test]
 async fn a_space_that_cannot_be_listed_is_meant_alone_while_others_can_be() {
     let bad = SpaceId::new("bad").unwrap();
-    let refused = || StoreErrorKind::Refused(Refusal::Unreadable);
+    let refused = || StoreErrorKind::Refused(RefusalReason::Unreadable);
     for in_one_bucket in [false, true] {
         for (trouble, alone, of_all) in [
             (denied as fn() -> Answer, refused(), StoreErrorKind::Unavailable),
@@ -191,7 +192,7 @@ async fn a_space_that_cannot_be_listed_is_meant_alone_while_others_can_be() {
     let store = three_spaces(false, denied, false).await;
     let error = store.space(&bad).await.unwrap_err();
     for words in ["AccessDenied: No policy allows it.", "check what the key may do"] {
-        assert!(chain(&error).contains(words), "{}", chain(&error));
+        assert!(error_chain(&error).contains(words), "{}", error_chain(&error));
     }
 }
 
@@ -212,8 +213,8 @@ async fn an_item_of_a_space_that_cannot_be_listed_is_never_absent_and_stops_no_o
     assert_eq!(kind(store.head(&item(&bad)).await), Some(StoreErrorKind::Unavailable));
     let good = SpaceId::new("good").unwrap();
     let store = S3Store::new(&connection, settings(Spaces::Buckets { prefix: "lib-".into() }));
-    assert!(store.head(&item(&good)).await.unwrap().here().is_none());
-    assert_eq!(kind(store.head(&item(&bad)).await), Some(StoreErrorKind::Refused(Refusal::Unreadable)));
+    assert!(store.head(&item(&good)).await.unwrap().present().is_none());
+    assert_eq!(kind(store.head(&item(&bad)).await), Some(StoreErrorKind::Refused(RefusalReason::Unreadable)));
 }
 
 fn full(status: u16, code: &str) -> Answer {
@@ -237,7 +238,7 @@ async fn a_store_without_room_needs_a_person_and_is_read_all_the_same() {
         let error = put(&store, "a").await.unwrap_err();
         assert_eq!(error.kind, StoreErrorKind::Unavailable, "{code}");
         for words in [code, "Delete a few.", "make room there, or raise its quota"] {
-            assert!(chain(&error).contains(words), "{words}: {}", chain(&error));
+            assert!(error_chain(&error).contains(words), "{words}: {}", error_chain(&error));
         }
         assert_eq!(read(&store, "a").await.unwrap().concat(), b"0123456789");
     }
@@ -249,7 +250,7 @@ async fn an_item_for_which_there_is_no_room_stops_no_other() {
         let large = move |request: &Request<Bytes>| writes(request) && key_of(request) == "large";
         let (store, _) = store(move |request| large(request).then(|| full(status, code))).await;
         let error = put(&store, "large").await.unwrap_err();
-        let StoreErrorKind::Refused(Refusal::Unwritable(words)) = error.kind else { panic!("{error:?}") };
+        let StoreErrorKind::Refused(RefusalReason::Unwritable(words)) = error.kind else { panic!("{error:?}") };
         assert!(words.starts_with("there is no room for it") && words.contains(code), "{words}");
         put(&store, "small").await.unwrap();
     }
@@ -261,10 +262,10 @@ async fn a_call_that_a_service_does_not_know_is_not_waited_for() {
     let (none, _) = store(move |request| writes(request).then(unknown)).await;
     let error = put(&none, "a").await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
-    assert!(chain(&error).contains("does not know this call"), "{}", chain(&error));
+    assert!(error_chain(&error).contains("does not know this call"), "{}", error_chain(&error));
     let (one, _) = store(move |request| (key_of(request) == "odd").then(unknown)).await;
-    assert!(matches!(kind(put(&one, "odd").await), Some(StoreErrorKind::Refused(Refusal::Unwritable(_)))));
-    assert_eq!(kind(read(&one, "odd").await), Some(StoreErrorKind::Refused(Refusal::Unreadable)));
+    assert!(matches!(kind(put(&one, "odd").await), Some(StoreErrorKind::Refused(RefusalReason::Unwritable(_)))));
+    assert_eq!(kind(read(&one, "odd").await), Some(StoreErrorKind::Refused(RefusalReason::Unreadable)));
     put(&one, "a").await.unwrap();
 }
 
@@ -274,9 +275,9 @@ async fn a_name_that_a_filter_before_the_service_forbids_stops_no_other() {
     let page = || answer(403, &[("content-type", "text/html")], "<html><body>Blocked by policy.</body></html>");
     let (store, _) = store(move |request| (key_of(request) == "select.php").then(page)).await;
     let refused = put(&store, "select.php").await.unwrap_err();
-    assert!(matches!(refused.kind, StoreErrorKind::Refused(Refusal::Unwritable(_))), "{refused:?}");
-    assert!(chain(&refused).contains("an HTML page"), "{}", chain(&refused));
-    assert_eq!(kind(read(&store, "select.php").await), Some(StoreErrorKind::Refused(Refusal::Unreadable)));
+    assert!(matches!(refused.kind, StoreErrorKind::Refused(RefusalReason::Unwritable(_))), "{refused:?}");
+    assert!(error_chain(&refused).contains("an HTML page"), "{}", error_chain(&refused));
+    assert_eq!(kind(read(&store, "select.php").await), Some(StoreErrorKind::Refused(RefusalReason::Unreadable)));
     put(&store, "a").await.unwrap();
 }
 
@@ -298,7 +299,9 @@ async fn a_key_at_which_the_service_fails_is_no_trouble_of_the_stores() {
     assert_eq!(kind(store.head(&item("sick")).await), Some(StoreErrorKind::Unexpected));
     assert_eq!(kind(read(&store, "sick").await), Some(StoreErrorKind::Unexpected));
     assert_eq!(kind(put(&store, "sick").await), Some(StoreErrorKind::Unexpected));
-    assert!(chain(&put(&store, "sick").await.unwrap_err()).contains("InternalError: Please try again. (HTTP 500)"));
+    assert!(
+        error_chain(&put(&store, "sick").await.unwrap_err()).contains("InternalError: Please try again. (HTTP 500)")
+    );
     assert_eq!(read(&store, "well").await.unwrap().concat(), b"0123456789");
     put(&store, "well").await.unwrap();
 }
@@ -321,7 +324,7 @@ async fn two_failures_at_each_of_many_keys_cost_no_item() {
     };
     let done: Vec<_> = futures::future::join_all((0..40).map(|n| both(format!("key{n}")))).await;
     let lost: Vec<_> = done.into_iter().filter_map(Result::err).collect();
-    assert!(lost.is_empty(), "{} of 40: {}", lost.len(), chain(&lost[0]));
+    assert!(lost.is_empty(), "{} of 40: {}", lost.len(), error_chain(&lost[0]));
 }
 
 #[tokio::test]
@@ -351,8 +354,8 @@ async fn an_item_that_may_not_be_read_stops_no_other() {
     .await;
     for outcome in [store.head(&item("closed")).await.map(drop), read(&store, "closed").await.map(drop)] {
         let error = outcome.unwrap_err();
-        assert_eq!(error.kind, StoreErrorKind::Refused(Refusal::Unreadable));
-        assert!(chain(&error).contains("AccessDenied: No policy allows it. (HTTP 403, request 77)"), "{error:?}");
+        assert_eq!(error.kind, StoreErrorKind::Refused(RefusalReason::Unreadable));
+        assert!(error_chain(&error).contains("AccessDenied: No policy allows it. (HTTP 403, request 77)"), "{error:?}");
     }
     read(&store, "open").await.unwrap();
 }
@@ -366,7 +369,7 @@ async fn an_item_in_an_archive_tier_is_refused_by_the_name_of_the_tier() {
     ] {
         let words = format!("<Error><Code>InvalidObjectState</Code><Message>Restore it.</Message>{told}</Error>");
         let (store, _) = store(move |request| (request.method() == "GET").then(|| answer(403, &[], &words))).await;
-        let expected = StoreErrorKind::Refused(Refusal::Archived(tier.to_owned()));
+        let expected = StoreErrorKind::Refused(RefusalReason::Archived(tier.to_owned()));
         assert_eq!(kind(read(&store, "cold").await), Some(expected), "{told}");
     }
     let object = |more: Vec<(&'static str, &'static str)>| {
@@ -386,7 +389,7 @@ async fn an_item_in_an_archive_tier_is_refused_by_the_name_of_the_tier() {
     ] {
         let shown = format!("{headers:?}");
         let (store, _) = store(move |request| (request.method() == "HEAD").then(|| answer(200, &headers, ""))).await;
-        assert_eq!(store.head(&item("cold")).await.unwrap().here().unwrap().state, state, "{shown}");
+        assert_eq!(store.head(&item("cold")).await.unwrap().present().unwrap().state, state, "{shown}");
     }
 }
 
@@ -401,8 +404,8 @@ async fn an_item_that_only_its_owners_key_opens_is_refused_at_once_in_the_servic
     .await;
     for outcome in [read(&store, "locked").await.map(drop), store.head(&item("locked")).await.map(drop)] {
         let error = outcome.unwrap_err();
-        assert_eq!(error.kind, StoreErrorKind::Refused(Refusal::Unreadable));
-        assert!(chain(&error).contains(words), "{}", chain(&error));
+        assert_eq!(error.kind, StoreErrorKind::Refused(RefusalReason::Unreadable));
+        assert!(error_chain(&error).contains(words), "{}", error_chain(&error));
     }
     assert_eq!(asked.lock().unwrap().len(), 3);
 }
@@ -420,9 +423,9 @@ fn many_headers(request: &Request<Bytes>, count: usize) -> Answer {
 #[tokio::test]
 async fn an_item_of_hundreds_of_properties_is_read_with_all_of_them() {
     let (store, _) = store(|request| (key_of(request) == "rich").then(|| many_headers(request, 600))).await;
-    let facts = store.head(&item("rich")).await.unwrap().here().unwrap();
+    let facts = store.head(&item("rich")).await.unwrap().present().unwrap();
     assert_eq!(facts.properties.as_ref().unwrap().0.len(), 600);
-    let reading = store.open(&item("rich"), None, Some(&facts.version)).await.unwrap().here().unwrap();
+    let reading = store.open(&item("rich"), None, Some(&facts.version)).await.unwrap().present().unwrap();
     assert_eq!(reading.facts.properties, facts.properties);
     assert_eq!(reading.body.try_collect::<Vec<Bytes>>().await.unwrap().concat(), b"0123456789");
 }
@@ -441,9 +444,9 @@ async fn ninety_properties_go_through_a_real_server_and_come_back() {
     let single = Spaces::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
     let store = S3Store::new(&connection, settings(single));
     let properties = Properties((0..90).map(|n| (format!("key-{n:02}"), format!("value {n}"))).collect());
-    let content = Content { size: 10, properties: properties.clone() };
-    let written = store.put(&item("rich"), &content, &When::Absent, body(&pattern(10))).await.unwrap();
-    let facts = store.head(&item("rich")).await.unwrap().here().unwrap();
+    let content = PutRequest { size: 10, properties: properties.clone() };
+    let written = store.put(&item("rich"), &content, &Precondition::Absent, body(&pattern(10))).await.unwrap();
+    let facts = store.head(&item("rich")).await.unwrap().present().unwrap();
     assert_eq!(facts.properties, Some(properties));
     assert_eq!(facts.version, written.version);
     assert_eq!(read(&store, "rich").await.unwrap().concat(), pattern(10));

@@ -11,7 +11,8 @@ use mill_aws::{Connection, S3Store, Spaces};
 use mill_conformance::hostile::corpus;
 use mill_model::Properties;
 use mill_ports::{
-    Content, DeletableStore, DestinationStore, Listed, Presence, Refusal, SourceStore, StoreError, StoreErrorKind, When,
+    DeletableStore, DestinationStore, ListEntry, Precondition, Presence, PutRequest, RefusalReason, SourceStore,
+    StoreError, StoreErrorKind,
 };
 
 use crate::canned::{Answer, answer, listing, not_there, serve};
@@ -173,16 +174,16 @@ impl Renaming {
     }
 }
 
-async fn put(store: &S3Store, id: &str, size: usize, when: &When) -> Result<(), StoreError> {
+async fn put(store: &S3Store, id: &str, size: usize, when: &Precondition) -> Result<(), StoreError> {
     let properties = Properties([("note".to_owned(), id.escape_default().to_string())].into());
-    let content = Content { size: size as u64, properties };
+    let content = PutRequest { size: size as u64, properties };
     store.put(&item(id), &content, when, body(&pattern(size))).await.map(|_| ())
 }
 
 #[track_caller]
 fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
     match outcome {
-        Err(StoreError { kind: StoreErrorKind::Refused(Refusal::Unholdable(why)), .. }) => {
+        Err(StoreError { kind: StoreErrorKind::Refused(RefusalReason::UnrepresentableId(why)), .. }) => {
             assert!(why.contains("under another name"), "{why}");
         }
         other => panic!("{other:?}"),
@@ -215,14 +216,14 @@ async fn nothing_is_read_replaced_or_deleted_under_another_name_than_its_own() {
     for (rename, odd, usual) in RENAMES {
         let server = Renaming::new(rename);
         let (_, store) = server.store().await;
-        put(&store, usual, 5, &When::Absent).await.unwrap();
+        put(&store, usual, 5, &Precondition::Absent).await.unwrap();
         refused(store.head(&item(odd)).await);
         refused(store.open(&item(odd), None, None).await);
-        for when in [When::Absent, When::Always] {
+        for when in [Precondition::Absent, Precondition::Always] {
             refused(put(&store, odd, 7, &when).await);
         }
-        refused(store.put_properties(&item(odd), &Properties::default(), &When::Always).await);
-        refused(store.delete(&item(odd), &When::Always).await);
+        refused(store.put_properties(&item(odd), &Properties::default(), &Precondition::Always).await);
+        refused(store.delete(&item(odd), &Precondition::Always).await);
         assert_eq!((server.keys(), *server.puts.lock().unwrap()), (vec![usual.to_owned()], 1), "{odd:?}");
         assert_eq!(read(&store, usual).await, pattern(5), "{odd:?}");
     }
@@ -233,13 +234,13 @@ async fn what_was_written_under_another_name_does_not_stay_and_the_next_of_its_s
     for (rename, odd, usual) in RENAMES {
         let server = Renaming::new(rename);
         let (_, store) = server.store().await;
-        put(&store, "beside", 4, &When::Absent).await.unwrap();
-        refused(put(&store, odd, 7, &When::Absent).await);
+        put(&store, "beside", 4, &Precondition::Absent).await.unwrap();
+        refused(put(&store, odd, 7, &Precondition::Absent).await);
         assert_eq!(server.keys(), ["beside"], "{odd:?}");
         let before = *server.puts.lock().unwrap();
-        refused(put(&store, &format!("{odd}{odd}"), 7, &When::Always).await);
+        refused(put(&store, &format!("{odd}{odd}"), 7, &Precondition::Always).await);
         assert_eq!(*server.puts.lock().unwrap(), before, "{odd:?}");
-        put(&store, usual, 5, &When::Absent).await.unwrap_or_else(|error| panic!("{usual:?}: {error:?}"));
+        put(&store, usual, 5, &Precondition::Absent).await.unwrap_or_else(|error| panic!("{usual:?}: {error:?}"));
         assert_eq!(read(&store, usual).await, pattern(5));
     }
 }
@@ -251,13 +252,13 @@ async fn a_listing_that_names_what_it_finds_as_it_was_asked_is_not_believed() {
     for (rename, odd, usual) in RENAMES.into_iter().filter(|(_, odd, _)| of_paths.contains(odd)) {
         let server = Renaming::echoing(rename);
         let (_, store) = server.store().await;
-        refused(put(&store, odd, 7, &When::Absent).await);
+        refused(put(&store, odd, 7, &Precondition::Absent).await);
         assert_eq!(server.keys(), [""; 0], "{odd:?}");
         let (_, store) = server.store().await;
-        put(&store, usual, 5, &When::Absent).await.unwrap();
+        put(&store, usual, 5, &Precondition::Absent).await.unwrap();
         refused(store.head(&item(odd)).await);
-        refused(put(&store, odd, 7, &When::Always).await);
-        refused(store.delete(&item(odd), &When::Always).await);
+        refused(put(&store, odd, 7, &Precondition::Always).await);
+        refused(store.delete(&item(odd), &Precondition::Always).await);
         assert_eq!((server.keys(), read(&store, usual).await), (vec![usual.to_owned()], pattern(5)), "{odd:?}");
     }
 }
@@ -271,13 +272,13 @@ async fn of_two_names_that_a_server_takes_for_one_the_second_is_refused_and_repl
         for (first, second) in [(one, other), (other, one)] {
             let server = Renaming::listing_as_given(rename);
             let (_, store) = server.store().await;
-            put(&store, first, 5, &When::Absent).await.unwrap();
-            refused(put(&store, second, 7, &When::Always).await);
+            put(&store, first, 5, &Precondition::Absent).await.unwrap();
+            refused(put(&store, second, 7, &Precondition::Always).await);
             refused(store.head(&item(second)).await);
-            refused(store.delete(&item(second), &When::Always).await);
+            refused(store.delete(&item(second), &Precondition::Always).await);
             assert_eq!(read(&store, first).await, pattern(5), "{first} {second}");
-            put(&store, "another", 4, &When::Absent).await.unwrap();
-            put(&store, first, 6, &When::Always).await.unwrap();
+            put(&store, "another", 4, &Precondition::Absent).await.unwrap();
+            put(&store, first, 6, &Precondition::Always).await.unwrap();
             assert_eq!((read(&store, first).await, server.keys().len()), (pattern(6), 2), "{first} {second}");
         }
     }
@@ -290,20 +291,20 @@ async fn a_server_that_keeps_names_is_asked_once_for_each_shape() {
     let mut ids: Vec<&str> = RENAMES.iter().map(|(_, odd, _)| *odd).collect();
     let asked = || connection.requests().by_operation().get("ListObjectsV2").copied().unwrap_or_default();
     for id in &ids {
-        put(&store, id, 5, &When::Absent).await.unwrap();
+        put(&store, id, 5, &Precondition::Absent).await.unwrap();
     }
     let (first, all) = (asked(), connection.requests().total());
     // And one that the bucket is there.
     assert!(first <= ids.len() as u64 + 1, "{first}");
     for (number, id) in ids.iter().enumerate() {
-        put(&store, &format!("{id}{number}{id}"), 6, &When::Absent).await.unwrap();
-        assert!(store.head(&item(id)).await.unwrap().here().is_some());
+        put(&store, &format!("{id}{number}{id}"), 6, &Precondition::Absent).await.unwrap();
+        assert!(store.head(&item(id)).await.unwrap().present().is_some());
     }
     // To write it, to look at what was written, and to look at the other.
     assert_eq!((asked(), connection.requests().total() - all), (first, 3 * ids.len() as u64));
     let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
     let listed = pages.iter().flat_map(|page| &page.entries).map(|entry| match entry {
-        Listed::Item(id, _) => id.as_str(),
+        ListEntry::Item(id, _) => id.as_str(),
         other => panic!("{other:?}"),
     });
     let listed: Vec<&str> = listed.filter(|id| ids.contains(id)).collect();
@@ -317,7 +318,7 @@ async fn a_server_that_lists_late_is_asked_again() {
     let server = Renaming::new(str::to_owned);
     let (_, store) = server.store().await;
     *server.late.lock().unwrap() = 2;
-    put(&store, "a//b", 5, &When::Absent).await.unwrap();
+    put(&store, "a//b", 5, &Precondition::Absent).await.unwrap();
     assert_eq!(server.keys(), ["a//b"]);
 }
 
@@ -327,7 +328,7 @@ async fn what_another_wrote_meanwhile_under_the_other_name_stays() {
     let server = Renaming::new(collapsed);
     let (_, store) = server.store().await;
     *server.late.lock().unwrap() = 1;
-    let writing = put(&store, "dbl//slash", 7, &When::Absent);
+    let writing = put(&store, "dbl//slash", 7, &Precondition::Absent);
     let other = async {
         while server.keys().is_empty() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -339,8 +340,8 @@ async fn what_another_wrote_meanwhile_under_the_other_name_stays() {
     let (outcome, ()) = tokio::join!(writing, other);
     refused(outcome);
     assert_eq!(server.keys(), ["dbl/slash"]);
-    assert_eq!(store.head(&item("dbl/slash")).await.unwrap().here().unwrap().size, 9);
-    assert_eq!(store.delete(&item("dbl/slash"), &When::Always).await.unwrap(), Presence::Here(()));
+    assert_eq!(store.head(&item("dbl/slash")).await.unwrap().present().unwrap().size, 9);
+    assert_eq!(store.delete(&item("dbl/slash"), &Precondition::Always).await.unwrap(), Presence::Present(()));
 }
 
 /// A server that makes paths of keys.
@@ -353,13 +354,13 @@ async fn on_seaweed() -> S3Store {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_seaweed_keeps_otherwise_is_refused_and_nothing_is_replaced() {
     let store = on_seaweed().await;
-    put(&store, "dbl/slash", 5, &When::Absent).await.unwrap();
+    put(&store, "dbl/slash", 5, &Precondition::Absent).await.unwrap();
     refused(store.head(&item("dbl//slash")).await);
-    refused(put(&store, "dbl//slash", 7, &When::Always).await);
-    refused(store.delete(&item("dbl//slash"), &When::Always).await);
+    refused(put(&store, "dbl//slash", 7, &Precondition::Always).await);
+    refused(store.delete(&item("dbl//slash"), &Precondition::Always).await);
     assert_eq!(read(&store, "dbl/slash").await, pattern(5));
     let store = on_seaweed().await;
-    refused(put(&store, "new//slash", 7, &When::Absent).await);
+    refused(put(&store, "new//slash", 7, &Precondition::Absent).await);
     let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
     assert!(pages.iter().all(|page| page.entries.is_empty()), "{pages:?}");
 }
@@ -375,8 +376,8 @@ async fn what_seaweed_is_said_to_keep_is_listed_and_read_under_its_own_name() {
         let single = Spaces::Single { space: space(), bucket: bucket.clone(), prefix: format!("{number}/") };
         let store = S3Store::new(&connection, settings(single));
         let bytes = if id.is_directory() { Bytes::new() } else { pattern(number + 1) };
-        let content = Content { size: bytes.len() as u64, properties: Properties::default() };
-        if store.put(&item(id.as_str()), &content, &When::Absent, body(&bytes)).await.is_err() {
+        let content = PutRequest { size: bytes.len() as u64, properties: Properties::default() };
+        if store.put(&item(id.as_str()), &content, &Precondition::Absent, body(&bytes)).await.is_err() {
             continue;
         }
         let Ok(pages) = store.list(&space(), None).try_collect::<Vec<_>>().await else { continue };
@@ -384,7 +385,7 @@ async fn what_seaweed_is_said_to_keep_is_listed_and_read_under_its_own_name() {
             .iter()
             .flat_map(|page| &page.entries)
             .filter_map(|entry| match entry {
-                Listed::Item(id, _) => Some(id.as_str()),
+                ListEntry::Item(id, _) => Some(id.as_str()),
                 _ => None,
             })
             .collect();

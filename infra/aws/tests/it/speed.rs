@@ -12,7 +12,7 @@ use mill_aws::{Connection, SqsQueue};
 use mill_engine::{Op, Recording};
 use mill_local::{OsChance, OsClock};
 use mill_model::QueueName;
-use mill_ports::{Outgoing, Registry, TaskQueue};
+use mill_ports::{OutgoingMessage, Registry, TaskQueue};
 use mill_workman::{OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanSettings};
 
 use crate::nothing::{Nothing, outgoing};
@@ -46,7 +46,7 @@ async fn fill(queue: &Arc<SqsQueue>, tasks: u64) {
         let queue = queue.clone();
         loops.spawn(async move {
             for batch in 0..tasks / 40 {
-                let batch: Vec<Outgoing> = (0..10).map(|nth| outgoing(batch * 10 + nth)).collect();
+                let batch: Vec<OutgoingMessage> = (0..10).map(|nth| outgoing(batch * 10 + nth)).collect();
                 queue.send(&batch).await.unwrap().into_result().unwrap();
             }
         });

@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_aws::{Connection, S3Settings, S3Store, Spaces};
 use mill_conformance::{Keep, StoreLimits, StoreSubject};
 use mill_model::{AccountId, Algorithm, ContentId, ItemAddress, ItemState, Properties, SpaceId, StoreAddress, StoreId};
-use mill_ports::{Body, Content, DestinationStore, SourceStore, StoreErrorKind, When};
+use mill_ports::{Body, DestinationStore, Precondition, PutRequest, SourceStore, StoreErrorKind};
 
 use crate::canned::{answer, listing, not_there, serve};
 use crate::servers::{clock, connect, fresh, ministack};
@@ -74,12 +74,12 @@ pub(crate) fn body(bytes: &Bytes) -> Body {
     stream::iter([Ok(bytes.clone())]).boxed()
 }
 
-fn content(bytes: &Bytes) -> Content {
-    Content { size: bytes.len() as u64, properties: Properties::default() }
+fn content(bytes: &Bytes) -> PutRequest {
+    PutRequest { size: bytes.len() as u64, properties: Properties::default() }
 }
 
 pub(crate) async fn read(store: &S3Store, id: &str) -> Bytes {
-    let reading = store.open(&item(id), None, None).await.unwrap().here().unwrap();
+    let reading = store.open(&item(id), None, None).await.unwrap().present().unwrap();
     reading.body.try_collect::<Vec<Bytes>>().await.unwrap().concat().into()
 }
 
@@ -106,9 +106,10 @@ async fn a_large_item_is_written_in_parts_and_reads_whole() {
     for size in [(64 << 10) + 1, 640 << 10, 1_000_003] {
         let bytes = pattern(size);
         let pieces: Vec<_> = bytes.chunks(10_007).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let written = store.put(&item("large"), &content(&bytes), &When::Always, stream::iter(pieces).boxed()).await;
+        let written =
+            store.put(&item("large"), &content(&bytes), &Precondition::Always, stream::iter(pieces).boxed()).await;
         let written = written.unwrap();
-        let facts = store.head(&item("large")).await.unwrap().here().unwrap();
+        let facts = store.head(&item("large")).await.unwrap().present().unwrap();
         assert_eq!(facts.version, written.version);
         assert!(facts.checksums.iter().all(|sum| sum.algorithm != Algorithm::Md5), "its entity tag is no MD5");
         assert_eq!(read(&store, "large").await, bytes);
@@ -120,13 +121,14 @@ async fn a_large_item_is_written_in_parts_and_reads_whole() {
 async fn conditions_hold_for_what_is_written_in_parts() {
     let (_, _, store) = small_parts().await;
     let bytes = pattern(200_000);
-    store.put(&item("a"), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap();
+    store.put(&item("a"), &content(&bytes), &Precondition::Absent, body(&bytes)).await.unwrap();
     let other = pattern(200_001);
-    let refused = store.put(&item("a"), &content(&other), &When::Absent, body(&other)).await.unwrap_err();
+    let refused = store.put(&item("a"), &content(&other), &Precondition::Absent, body(&other)).await.unwrap_err();
     assert_eq!(refused.kind, StoreErrorKind::Precondition);
-    let seen = store.head(&item("a")).await.unwrap().here().unwrap().version;
-    store.put(&item("a"), &content(&other), &When::VersionIs(seen.clone()), body(&other)).await.unwrap();
-    let refused = store.put(&item("a"), &content(&bytes), &When::VersionIs(seen), body(&bytes)).await.unwrap_err();
+    let seen = store.head(&item("a")).await.unwrap().present().unwrap().version;
+    store.put(&item("a"), &content(&other), &Precondition::VersionIs(seen.clone()), body(&other)).await.unwrap();
+    let refused =
+        store.put(&item("a"), &content(&bytes), &Precondition::VersionIs(seen), body(&bytes)).await.unwrap_err();
     assert_eq!(refused.kind, StoreErrorKind::Precondition);
     assert_eq!(read(&store, "a").await, other);
 }
@@ -136,7 +138,7 @@ async fn conditions_hold_for_what_is_written_in_parts() {
 async fn properties_that_came_while_parts_were_sent_are_not_written_over() {
     let (_, _, store) = small_parts().await;
     let small = pattern(100);
-    let seen = store.put(&item("a"), &content(&small), &When::Absent, body(&small)).await.unwrap().version;
+    let seen = store.put(&item("a"), &content(&small), &Precondition::Absent, body(&small)).await.unwrap().version;
     // A version counts seconds.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let newer = Properties([("note".to_owned(), "newer".to_owned())].into());
@@ -146,15 +148,16 @@ async fn properties_that_came_while_parts_were_sent_are_not_written_over() {
         let (writer, address, after) = (writer.clone(), address.clone(), after.clone());
         async move {
             if at == 1 {
-                writer.put_properties(&address, &after, &When::Always).await.unwrap();
+                writer.put_properties(&address, &after, &Precondition::Always).await.unwrap();
             }
             Ok(piece)
         }
     });
-    let refused = store.put(&item("a"), &content(&bytes), &When::VersionIs(seen), pieces.boxed()).await.unwrap_err();
+    let refused =
+        store.put(&item("a"), &content(&bytes), &Precondition::VersionIs(seen), pieces.boxed()).await.unwrap_err();
     assert_eq!(refused.kind, StoreErrorKind::Precondition);
     assert_eq!(read(&store, "a").await, small);
-    assert_eq!(store.head(&item("a")).await.unwrap().here().unwrap().properties, Some(newer));
+    assert_eq!(store.head(&item("a")).await.unwrap().present().unwrap().properties, Some(newer));
 }
 
 /// On a store that decides no conditions.
@@ -188,7 +191,7 @@ async fn an_item_that_came_while_parts_were_sent_is_not_written_over() {
     });
     let (connection, store) = canned(false, &endpoint).await;
     let bytes = pattern(200_000);
-    let refused = store.put(&item("a"), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap_err();
+    let refused = store.put(&item("a"), &content(&bytes), &Precondition::Absent, body(&bytes)).await.unwrap_err();
     assert_eq!(refused.kind, StoreErrorKind::Precondition);
     assert!(!connection.requests().by_operation().contains_key("CompleteMultipartUpload"));
 }
@@ -197,11 +200,11 @@ async fn an_item_that_came_while_parts_were_sent_is_not_written_over() {
 async fn of_a_write_in_parts_that_fails_or_is_left_nothing_stays() {
     let (connection, bucket, store) = small_parts().await;
     let bytes = pattern(300_000);
-    let short = Content { size: 400_000, properties: Properties::default() };
-    store.put(&item("a"), &short, &When::Always, body(&bytes)).await.unwrap_err();
+    let short = PutRequest { size: 400_000, properties: Properties::default() };
+    store.put(&item("a"), &short, &Precondition::Always, body(&bytes)).await.unwrap_err();
     let stalling = stream::iter([Ok(bytes.clone())]).chain(stream::pending()).boxed();
     let address = item("b");
-    let left = store.put(&address, &short, &When::Always, stalling);
+    let left = store.put(&address, &short, &Precondition::Always, stalling);
     tokio::time::timeout(Duration::from_secs(1), left).await.unwrap_err();
     let uploads = async || {
         let listed = client(&connection).list_multipart_uploads().bucket(&bucket).send().await.unwrap();
@@ -212,7 +215,7 @@ async fn of_a_write_in_parts_that_fails_or_is_left_nothing_stays() {
         assert!(began.elapsed() < Duration::from_secs(20), "uploads are left");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(store.head(&item("a")).await.unwrap().here().is_none());
+    assert!(store.head(&item("a")).await.unwrap().present().is_none());
 }
 
 /// Whose they are, no store tells.
@@ -233,9 +236,9 @@ async fn uploads_that_another_program_began_are_not_touched() {
         _ => answer(403, &[], "<Error><Code>AccessDenied</Code></Error>"),
     });
     let (_, store) = canned(true, &endpoint).await;
-    store.tidy().await;
+    store.remove_stale_uploads().await;
     let bytes = pattern(200_000);
-    store.put(&item("a"), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap_err();
+    store.put(&item("a"), &content(&bytes), &Precondition::Absent, body(&bytes)).await.unwrap_err();
     let began = std::time::Instant::now();
     while given_up.lock().unwrap().is_empty() {
         assert!(began.elapsed() < Duration::from_secs(20), "its own upload is left");
@@ -285,7 +288,7 @@ async fn a_store_that_knows_no_conditions_is_told_of_none() {
     let (connection, store) = canned(false, &endpoint).await;
     for size in [3, 200_000] {
         let bytes = pattern(size);
-        store.put(&item("a"), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap();
+        store.put(&item("a"), &content(&bytes), &Precondition::Absent, body(&bytes)).await.unwrap();
     }
     let asked = connection.requests().by_operation();
     assert!(asked.contains_key("PutObject") && asked.contains_key("CompleteMultipartUpload"), "{asked:?}");
@@ -302,7 +305,7 @@ async fn an_archived_item_is_told_as_one() {
     for (id, state) in
         [("cold", archived("GLACIER")), ("colder", archived("DEEP_ARCHIVE")), ("cool", ItemState::Online)]
     {
-        assert_eq!(store.head(&item(id)).await.unwrap().here().unwrap().state, state, "{id}");
+        assert_eq!(store.head(&item(id)).await.unwrap().present().unwrap().state, state, "{id}");
     }
 }
 
@@ -333,7 +336,7 @@ async fn headers_that_others_set_are_properties_and_the_other_way_round() {
     let put = client.put_object().bucket(&bucket).key("space/theirs").content_type("text/plain");
     let put = put.content_language("de").cache_control("no-cache").content_disposition("inline").metadata("note", "x");
     put.send().await.unwrap();
-    let facts = store.head(&item("theirs")).await.unwrap().here().unwrap();
+    let facts = store.head(&item("theirs")).await.unwrap().present().unwrap();
     let told = facts.properties.unwrap();
     let expected = [
         ("cache-control", "no-cache"),
@@ -344,8 +347,8 @@ async fn headers_that_others_set_are_properties_and_the_other_way_round() {
     ];
     assert_eq!(told.0, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     let bytes = pattern(10);
-    let ours = Content { size: 10, properties: told };
-    store.put(&item("ours"), &ours, &When::Absent, body(&bytes)).await.unwrap();
+    let ours = PutRequest { size: 10, properties: told };
+    store.put(&item("ours"), &ours, &Precondition::Absent, body(&bytes)).await.unwrap();
     let seen = client.head_object().bucket(&bucket).key("space/ours").send().await.unwrap();
     assert_eq!((seen.content_type(), seen.content_language()), (Some("text/plain"), Some("de")));
     assert_eq!((seen.cache_control(), seen.content_disposition()), (Some("no-cache"), Some("inline")));
@@ -359,7 +362,7 @@ async fn a_prefix_of_a_bucket_can_be_the_only_space() {
     let single = Spaces::Single { space: space(), bucket: bucket.clone(), prefix: "deep/er/".into() };
     let store = S3Store::new(&connection, settings(single));
     let bytes = pattern(10);
-    store.put(&item("/a//b "), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap();
+    store.put(&item("/a//b "), &content(&bytes), &Precondition::Absent, body(&bytes)).await.unwrap();
     let beside = client(&connection).put_object().bucket(&bucket).key("deep/erx");
     beside.send().await.unwrap();
     assert_eq!(store.spaces().await.unwrap(), [space()]);
@@ -368,17 +371,17 @@ async fn a_prefix_of_a_bucket_can_be_the_only_space() {
     assert_eq!(shown.len(), 1, "{shown:?}");
     assert!(client(&connection).head_object().bucket(&bucket).key("deep/er//a//b ").send().await.is_ok());
     let other = SpaceId::new("other").unwrap();
-    assert!(store.space(&other).await.unwrap().here().is_none());
+    assert!(store.space(&other).await.unwrap().present().is_none());
 }
 
 #[tokio::test]
 async fn an_item_costs_what_it_should() {
     let (connection, _, store) = small_parts().await;
     let bytes = pattern(100);
-    store.put(&item("warm"), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap();
+    store.put(&item("warm"), &content(&bytes), &Precondition::Absent, body(&bytes)).await.unwrap();
     let before = connection.requests().total();
-    assert!(store.head(&item("a")).await.unwrap().here().is_none());
-    store.put(&item("a"), &content(&bytes), &When::Absent, body(&bytes)).await.unwrap();
+    assert!(store.head(&item("a")).await.unwrap().present().is_none());
+    store.put(&item("a"), &content(&bytes), &Precondition::Absent, body(&bytes)).await.unwrap();
     // One to see that it is absent, one to write it, one to learn the time that the store gave it.
     assert_eq!(connection.requests().total() - before, 3);
     let before = connection.requests().total();
@@ -412,7 +415,7 @@ async fn content_that_came_while_properties_were_copied_is_not_written_over() {
         },
     });
     let (_, store) = canned(true, &endpoint).await;
-    let refused = store.put_properties(&item("a"), &Properties::default(), &When::Always).await.unwrap_err();
+    let refused = store.put_properties(&item("a"), &Properties::default(), &Precondition::Always).await.unwrap_err();
     assert_eq!(refused.kind, StoreErrorKind::Precondition);
 }
 
@@ -444,7 +447,7 @@ async fn properties_that_came_while_a_large_item_was_copied_onto_itself_are_not_
             _ => answer(204, &[], ""),
         });
         let (connection, store) = canned(native_conditions, &endpoint).await;
-        let written = store.put_properties(&item("a"), &Properties::default(), &When::Always).await;
+        let written = store.put_properties(&item("a"), &Properties::default(), &Precondition::Always).await;
         let kind = written.map(|_| ()).map_err(|error| error.kind);
         assert_eq!(kind, if newer { Err(StoreErrorKind::Precondition) } else { Ok(()) });
         let completed = connection.requests().by_operation().contains_key("CompleteMultipartUpload");
@@ -465,7 +468,7 @@ async fn where_a_store_knows_no_conditions_properties_are_looked_at_after_their_
         answer(200, &[&headers[..], &[("x-amz-meta-note", "another's")]].concat(), "")
     });
     let (connection, store) = canned(false, &endpoint).await;
-    let written = store.put_properties(&item("a"), &Properties::default(), &When::Always).await.unwrap();
+    let written = store.put_properties(&item("a"), &Properties::default(), &Precondition::Always).await.unwrap();
     assert!(!written.version.settled(), "another's properties prove nothing");
     assert_eq!(connection.requests().by_operation()["HeadObject"], 2);
 }
@@ -486,9 +489,9 @@ async fn properties_of_which_some_are_left_out_are_not_known() {
     });
     let (_, store) = canned(true, &endpoint).await;
     for (id, known) in [("some", false), ("none", true)] {
-        let facts = store.head(&item(id)).await.unwrap().here().unwrap();
+        let facts = store.head(&item(id)).await.unwrap().present().unwrap();
         assert_eq!(facts.properties.is_some(), known, "{id}");
-        let reading = store.open(&item(id), None, None).await.unwrap().here().unwrap();
+        let reading = store.open(&item(id), None, None).await.unwrap().present().unwrap();
         assert_eq!(reading.facts.properties.is_some(), known, "{id}");
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mill_aws::{DynamoTable, ServiceClock};
 use mill_conformance::{Keep, TableSubject};
 use mill_local::OsChance;
-use mill_ports::{Clock as _, ClockWitness, KeyRange, RowKey, RowVersion, RowWhen, Table, TableErrorKind};
+use mill_ports::{Clock as _, ClockWitness, KeyRange, RowKey, RowPrecondition, RowVersion, Table, TableErrorKind};
 
 use crate::canned::{Answer, answer, serve};
 use crate::servers::{clock, connect, fresh, installation, ministack};
@@ -26,13 +26,13 @@ async fn a_row_over_the_services_limit_is_refused_by_name() {
     let key = RowKey::new("p", "s");
     for (key, bytes) in [(&key, 400 * 1024), (&RowKey::new("p", "s".repeat(1025)), 1)] {
         let value = Bytes::from(vec![7; bytes]);
-        let refusal = subject.table.put(key, value.clone(), RowWhen::Always).await.unwrap_err();
+        let refusal = subject.table.put(key, value.clone(), RowPrecondition::Always).await.unwrap_err();
         assert_eq!(refusal.kind, TableErrorKind::TooLarge);
         let many = [(RowKey::new("p", "a"), Bytes::new()), (key.clone(), value)];
         assert_eq!(subject.table.put_many(&many).await.unwrap_err().kind, TableErrorKind::TooLarge);
     }
     let nearly = Bytes::from(vec![7; 400 * 1024 - 256]);
-    subject.table.put(&key, nearly, RowWhen::Always).await.unwrap();
+    subject.table.put(&key, nearly, RowPrecondition::Always).await.unwrap();
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn a_table_that_is_not_there_is_unavailable_and_named() {
     let table = DynamoTable::new(&connection, "seals", &name, clock(), Arc::new(OsChance));
     let error = table.get(&RowKey::new("p", "s")).await.unwrap_err();
     assert_eq!(error.kind, TableErrorKind::Unavailable);
-    assert!(mill_ports::chain(&error).contains(&name), "{}", mill_ports::chain(&error));
+    assert!(mill_ports::error_chain(&error).contains(&name), "{}", mill_ports::error_chain(&error));
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn delete_again(failures: u32, found: &'static str, there: &'static str) -
         }
         told(400, &format!(r#"{{"__type":"ConditionalCheckFailedException"{found}}}"#))
     });
-    let when = RowWhen::VersionIs(RowVersion("mark".into()));
+    let when = RowPrecondition::VersionIs(RowVersion("mark".into()));
     on(&endpoint).await.delete(&RowKey::new("p", "s"), when).await.map_err(|error| error.kind)
 }
 
@@ -101,7 +101,7 @@ async fn rows_left_undone_under_another_name_are_not_taken_for_written() {
     let rows = [(RowKey::new("p", "s"), Bytes::new())];
     let error = on(&endpoint).await.put_many(&rows).await.unwrap_err();
     assert_eq!(error.kind, TableErrorKind::Unexpected);
-    assert!(mill_ports::chain(&error).contains("arn:aws:dynamodb:table/mill-seals"));
+    assert!(mill_ports::error_chain(&error).contains("arn:aws:dynamodb:table/mill-seals"));
 }
 
 const ROWS: &str = r#"{"Count":2,"Items":[{"p":{"S":"p"},"s":{"S":"a"},"m":{"S":"1"},"v":{"B":"eA=="}},{"p":{"S":"p"},"s":{"S":"b"},"m":{"S":"2"},"v":{"B":"eQ=="}}],"ScannedCount":2}"#;
@@ -129,8 +129,8 @@ async fn an_answer_cut_at_any_byte_is_no_answer() {
     }
     for nothing in ["", " "] {
         let table = once(nothing.to_owned()).await;
-        table.put(&row[0].0, Bytes::new(), RowWhen::Always).await.unwrap_err();
-        table.delete(&row[0].0, RowWhen::Always).await.unwrap_err();
+        table.put(&row[0].0, Bytes::new(), RowPrecondition::Always).await.unwrap_err();
+        table.delete(&row[0].0, RowPrecondition::Always).await.unwrap_err();
     }
 }
 

@@ -8,7 +8,7 @@ use mill_aws::{Access, Connection, KeySource, Keys, S3Settings, S3Store, Spaces}
 use mill_conformance::{Keep, StoreLimits, StoreSubject};
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, ItemFacts, Properties};
-use mill_ports::{Content, DestinationStore, Origin, SourceStore, StoreErrorKind, When};
+use mill_ports::{CopySource, DestinationStore, Precondition, PutRequest, SourceStore, StoreErrorKind};
 
 use crate::canned::{answer, serve};
 use crate::seaweed;
@@ -68,21 +68,21 @@ impl Pair {
     }
 
     /// Writes an item at the source, and gives what is known of it.
-    async fn put(&self, id: &str, size: usize) -> (Content, ItemFacts) {
+    async fn put(&self, id: &str, size: usize) -> (PutRequest, ItemFacts) {
         let bytes = pattern(size);
         let properties = [("content-type", "image/tiff"), ("note", "kept")];
         let properties = Properties(properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        let content = Content { size: size as u64, properties };
-        self.source.put(&item(id), &content, &When::Always, body(&bytes)).await.unwrap();
-        (content, self.source.head(&item(id)).await.unwrap().here().unwrap())
+        let content = PutRequest { size: size as u64, properties };
+        self.source.put(&item(id), &content, &Precondition::Always, body(&bytes)).await.unwrap();
+        (content, self.source.head(&item(id)).await.unwrap().present().unwrap())
     }
 
-    fn origin(&self, id: &str, facts: &ItemFacts) -> Origin {
-        self.source.origin(&item(id), facts).expect("its checksum is kept")
+    fn origin(&self, id: &str, facts: &ItemFacts) -> CopySource {
+        self.source.copy_source(&item(id), facts).expect("its checksum is kept")
     }
 
     async fn is_absent(&self, id: &str) -> bool {
-        self.destination.head(&item(id)).await.unwrap().here().is_none()
+        self.destination.head(&item(id)).await.unwrap().present().is_none()
     }
 
     fn asked(&self, operation: &str) -> u64 {
@@ -114,14 +114,19 @@ async fn a_service_brings_a_large_item_with_its_properties_and_none_of_its_bytes
     let (content, facts) = pair.put("a b+c/ü", SIZE).await;
     let address = item("a b+c/ü");
     let origin = pair.origin("a b+c/ü", &facts);
-    let written = pair.destination.take(&address, &content, &When::Absent, &origin, &|_| true).await.unwrap().unwrap();
+    let written = pair
+        .destination
+        .server_side_copy(&address, &content, &Precondition::Absent, &origin, &|_| true)
+        .await
+        .unwrap()
+        .unwrap();
     let asked = pair.to.requests().by_operation();
     assert_eq!(
         (asked["UploadPartCopy"], asked.get("UploadPart"), asked.get("GetObject")),
         (3, None, None),
         "{asked:?}"
     );
-    let copied = pair.destination.head(&address).await.unwrap().here().unwrap();
+    let copied = pair.destination.head(&address).await.unwrap().present().unwrap();
     assert_eq!((&copied.version, &copied.properties), (&written.version, &Some(content.properties)));
     let crc =
         |of: &[mill_model::Checksum]| of.iter().find(|sum| sum.algorithm == Algorithm::Crc64Nvme).cloned().unwrap();
@@ -137,7 +142,11 @@ async fn bytes_of_another_checksum_never_appear_and_nothing_is_left_of_them() {
     let crc = facts.checksums.iter_mut().find(|sum| sum.algorithm == Algorithm::Crc64Nvme).unwrap();
     crc.value[0] ^= 1;
     let origin = pair.origin("a", &facts);
-    let refused = pair.destination.take(&item("a"), &content, &When::Absent, &origin, &|_| true).await.unwrap_err();
+    let refused = pair
+        .destination
+        .server_side_copy(&item("a"), &content, &Precondition::Absent, &origin, &|_| true)
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind, StoreErrorKind::Damaged);
     assert!(pair.is_absent("a").await);
     let began = Instant::now();
@@ -156,13 +165,23 @@ async fn small_items_and_those_of_other_services_are_not_brought() {
     let before = pair.to.requests().total();
     let origin = pair.origin("small", &facts);
     assert!(
-        pair.destination.take(&item("small"), &content, &When::Absent, &origin, &|_| true).await.unwrap().is_none()
+        pair.destination
+            .server_side_copy(&item("small"), &content, &Precondition::Absent, &origin, &|_| true)
+            .await
+            .unwrap()
+            .is_none()
     );
     let (content, facts) = pair.put("large", SIZE).await;
     let origin = pair.origin("large", &facts);
     let elsewhere = crate::servers::connect(crate::servers::ministack()).await;
     let other = S3Store::new(&elsewhere, settings(Spaces::InBucket("any".into())));
-    assert!(other.take(&item("large"), &content, &When::Absent, &origin, &|_| true).await.unwrap().is_none());
+    assert!(
+        other
+            .server_side_copy(&item("large"), &content, &Precondition::Absent, &origin, &|_| true)
+            .await
+            .unwrap()
+            .is_none()
+    );
     assert_eq!((pair.to.requests().total(), elsewhere.requests().total()), (before, 0));
 }
 
@@ -200,10 +219,10 @@ async fn where_a_service_will_not_copy_the_bytes_are_asked_for_and_nothing_is_le
         let connection = crate::servers::connect(&endpoint).await;
         let spaces = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
         let store = S3Store::new(&connection, settings(spaces));
-        let facts = store.head(&item("a")).await.unwrap().here().unwrap();
-        let origin = store.origin(&item("a"), &facts).unwrap();
-        let content = Content { size: facts.size, properties: Properties::default() };
-        let taken = store.take(&item("b"), &content, &When::Absent, &origin, &|_| true).await;
+        let facts = store.head(&item("a")).await.unwrap().present().unwrap();
+        let origin = store.copy_source(&item("a"), &facts).unwrap();
+        let content = PutRequest { size: facts.size, properties: Properties::default() };
+        let taken = store.server_side_copy(&item("b"), &content, &Precondition::Absent, &origin, &|_| true).await;
         assert!(taken.unwrap().is_none(), "{code}");
         let began = Instant::now();
         while !given_up.load(Ordering::Relaxed) {
@@ -219,7 +238,11 @@ async fn a_store_may_want_every_byte_to_be_read() {
     let (content, facts) = pair.put("large", SIZE).await;
     let origin = pair.origin("large", &facts);
     assert!(
-        pair.destination.take(&item("large"), &content, &When::Absent, &origin, &|_| true).await.unwrap().is_none()
+        pair.destination
+            .server_side_copy(&item("large"), &content, &Precondition::Absent, &origin, &|_| true)
+            .await
+            .unwrap()
+            .is_none()
     );
     assert_eq!(pair.asked("CreateMultipartUpload"), 0);
 }
@@ -246,7 +269,7 @@ async fn checksums_are_believed_only_where_they_are_known_to_be_of_the_bytes() {
         let spaces = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
         let store = S3Store::new(&connection, change(settings(spaces)));
         // Nothing in the key is unusual, so that no listing is asked for.
-        let facts = store.head(&item(&id.to_lowercase())).await.unwrap().here().unwrap();
+        let facts = store.head(&item(&id.to_lowercase())).await.unwrap().present().unwrap();
         facts.checksums.into_iter().map(|sum| sum.algorithm).collect::<Vec<_>>()
     };
     let as_it_is: fn(S3Settings) -> S3Settings = |settings| settings;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_aws::{Access, Connection, KeySource, Keys, S3Settings, S3Store, Spaces};
 use mill_model::{ContentId, ItemAddress, Properties, SpaceId};
-use mill_ports::{Content, DestinationStore, SourceStore, StoreError, StoreErrorKind, When};
+use mill_ports::{DestinationStore, Precondition, PutRequest, SourceStore, StoreError, StoreErrorKind};
 
 use crate::stores::settings;
 use crate::verifying::serve;
@@ -43,9 +43,9 @@ async fn store(endpoint: &str, source: KeySource) -> S3Store {
 }
 
 async fn put(store: &S3Store, id: &str, bytes: &Bytes) -> Result<(), StoreError> {
-    let content = Content { size: bytes.len() as u64, properties: Properties::default() };
+    let content = PutRequest { size: bytes.len() as u64, properties: Properties::default() };
     let body = stream::iter([Ok(bytes.clone())]).boxed();
-    store.put(&item(id), &content, &When::Always, body).await.map(|_| ())
+    store.put(&item(id), &content, &Precondition::Always, body).await.map(|_| ())
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn a_wrong_key_is_refused_and_tells_nothing_of_items() {
     let right = store(&endpoint, KeySource::fixed(keys(SECRET))).await;
     right.create_space(&space()).await.unwrap();
     put(&right, "a", &Bytes::from_static(b"bytes")).await.unwrap();
-    assert!(right.head(&item("a")).await.unwrap().here().is_some());
+    assert!(right.head(&item("a")).await.unwrap().present().is_some());
 
     let wrong = store(&endpoint, KeySource::fixed(keys("another"))).await;
     for id in ["a", "b"] {
@@ -81,7 +81,7 @@ async fn keys_that_cannot_be_read_make_the_store_unavailable_until_they_can() {
     let store = store(&endpoint, source).await;
     let error = store.spaces().await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
-    assert!(mill_ports::chain(&error).contains("/run/secrets/archive"), "{}", mill_ports::chain(&error));
+    assert!(mill_ports::error_chain(&error).contains("/run/secrets/archive"), "{}", mill_ports::error_chain(&error));
     there.store(true, Ordering::Release);
     assert_eq!(store.spaces().await.unwrap(), []);
 }
@@ -95,7 +95,7 @@ async fn an_item_written_in_signed_parts_reads_whole() {
     for size in [(5 << 20) + 1, 16_000_003] {
         let bytes: Bytes = (0..size).map(|at: usize| (at * 31 + at / 251) as u8).collect();
         put(&store, "large", &bytes).await.unwrap();
-        let reading = store.open(&item("large"), None, None).await.unwrap().here().unwrap();
+        let reading = store.open(&item("large"), None, None).await.unwrap().present().unwrap();
         let read = reading.body.try_collect::<Vec<Bytes>>().await.unwrap().concat();
         assert!(read == bytes, "{size}");
     }

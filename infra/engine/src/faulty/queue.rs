@@ -4,8 +4,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_model::{AccountId, Monotonic, QueueName};
 use mill_ports::{
-    BatchReport, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueErrorKind, QueueLimits, Receipt,
-    TaskQueue,
+    BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError, QueueErrorKind,
+    QueueLimits, Receipt, TaskQueue,
 };
 
 use super::batch::Cut;
@@ -23,7 +23,7 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Faulty<Q> {
         self.inner.limits()
     }
 
-    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+    async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
         let cut = self.plan.cut(Op::Send, out).await;
         let report = around(self, Op::Send, cut.whole, self.inner.send(&cut.entries)).await?;
         Ok(mended(self, Op::Send, &cut, report))
@@ -35,12 +35,12 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Faulty<Q> {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        self.receive_but(&PassedOver::default(), max, visibility, wait).await
+        self.receive_but(&ExcludedAccounts::default(), max, visibility, wait).await
     }
 
     async fn receive_but(
         &self,
-        passed_over: &PassedOver,
+        passed_over: &ExcludedAccounts,
         max: NonZeroU32,
         visibility: Duration,
         wait: Duration,
@@ -49,7 +49,7 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Faulty<Q> {
         around(self, Op::Receive, fault, self.inner.receive_but(passed_over, max, visibility, wait)).await
     }
 
-    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {
         let cut = self.plan.cut(Op::Extend, receipts).await;
         let extended = around(self, Op::Extend, cut.whole, self.inner.extend(&cut.entries, visibility)).await?;
         let mut answers: Vec<Option<Result<Monotonic, QueueError>>> = receipts.iter().map(|_| None).collect();
@@ -74,7 +74,7 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Faulty<Q> {
         Ok(mended(self, Op::Acknowledge, &cut, report))
     }
 
-    async fn depth(&self) -> Result<Depth, QueueError> {
+    async fn depth(&self) -> Result<QueueDepth, QueueError> {
         let fault = self.plan.meet(Op::Depth).await;
         around(self, Op::Depth, fault, self.inner.depth()).await
     }

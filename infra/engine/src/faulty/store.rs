@@ -5,8 +5,9 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind, When, Written,
+    Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing, OpenItem,
+    Place, Precondition, Presence, PutRequest, PutResult, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError,
+    StoreErrorKind,
 };
 
 use super::streams::{self, MidFault};
@@ -71,8 +72,8 @@ impl<S: Send + Sync + ?Sized> FaultyStore<S> {
         &self,
         item: &ItemAddress,
         range: Option<ByteRange>,
-        call: impl Future<Output = Result<Presence<Reading>, StoreError>> + Send,
-    ) -> Result<Presence<Reading>, StoreError> {
+        call: impl Future<Output = Result<Presence<OpenItem>, StoreError>> + Send,
+    ) -> Result<Presence<OpenItem>, StoreError> {
         let fault = self.plan.meet(Op::Open).await;
         let scene = self.scene(Op::Open, item);
         if !matches!(fault, Some(Fault::Mid(_) | Fault::Truncate | Fault::Damage)) {
@@ -80,10 +81,10 @@ impl<S: Send + Sync + ?Sized> FaultyStore<S> {
         }
         Ok(match call.await? {
             Presence::Absent => Presence::Absent,
-            Presence::Here(Reading { facts, body }) => {
+            Presence::Present(OpenItem { facts, body }) => {
                 let size = range.map_or(facts.size, |range| range.length.min(facts.size));
                 let body = streams::body(body, self.mid(fault, size), scene);
-                Presence::Here(Reading { facts, body })
+                Presence::Present(OpenItem { facts, body })
             }
         })
     }
@@ -120,7 +121,7 @@ impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
         item: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.opened(item, range, self.inner.open(item, range, if_version)).await
     }
 
@@ -128,7 +129,7 @@ impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
         &self,
         item: &ItemAddress,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.opened(item, None, self.inner.open_uncached(item, if_version)).await
     }
 
@@ -154,8 +155,8 @@ impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
         stream::once(met).flatten().boxed()
     }
 
-    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
-        self.inner.origin(item, facts)
+    fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
+        self.inner.copy_source(item, facts)
     }
 }
 
@@ -167,7 +168,13 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
         self.scene(Op::CreateSpace, space).around(fault, self.inner.create_space(space)).await
     }
 
-    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+    async fn put(
+        &self,
+        item: &ItemAddress,
+        content: &PutRequest,
+        when: &Precondition,
+        body: Body,
+    ) -> Result<PutResult, StoreError> {
         let fault = self.plan.meet(Op::Put).await;
         let scene = self.scene(Op::Put, item);
         match self.mid(fault, content.size) {
@@ -176,24 +183,24 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
         }
     }
 
-    async fn take(
+    async fn server_side_copy(
         &self,
         item: &ItemAddress,
-        content: &Content,
-        when: &When,
-        origin: &Origin,
-        going: Going<'_>,
-    ) -> Result<Option<Written>, StoreError> {
+        content: &PutRequest,
+        when: &Precondition,
+        origin: &CopySource,
+        going: CopyProgress<'_>,
+    ) -> Result<Option<PutResult>, StoreError> {
         let fault = self.plan.meet(Op::Take).await;
-        self.scene(Op::Take, item).around(fault, self.inner.take(item, content, when, origin, going)).await
+        self.scene(Op::Take, item).around(fault, self.inner.server_side_copy(item, content, when, origin, going)).await
     }
 
     async fn put_properties(
         &self,
         item: &ItemAddress,
         properties: &Properties,
-        when: &When,
-    ) -> Result<Written, StoreError> {
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
         let fault = self.plan.meet(Op::PutProperties).await;
         let scene = self.scene(Op::PutProperties, item);
         scene.around(fault, self.inner.put_properties(item, properties, when)).await
@@ -204,8 +211,8 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
         self.scene(Op::Respell, &respelling.from).around(fault, self.inner.respell(space, respelling)).await
     }
 
-    async fn tidy(&self) {
-        self.inner.tidy().await;
+    async fn remove_stale_uploads(&self) {
+        self.inner.remove_stale_uploads().await;
     }
 }
 
@@ -217,7 +224,7 @@ impl<S: DeletableStore + ?Sized> DeletableStore for FaultyStore<S> {
         self.scene(Op::RemoveEmptySpace, space).around(fault, self.inner.remove_empty_space(space)).await
     }
 
-    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+    async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         let fault = self.plan.meet(Op::Delete).await;
         self.scene(Op::Delete, item).around(fault, self.inner.delete(item, when)).await
     }

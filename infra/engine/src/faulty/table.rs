@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use bytes::Bytes;
-use mill_ports::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError, TableErrorKind};
+use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 
 use super::{Fault, FaultKind, Faulty};
 use crate::op::Op;
@@ -17,7 +17,7 @@ impl<T: Table + ?Sized> Table for Faulty<T> {
         around(self, Op::GetRow, fault, self.inner.get(key)).await
     }
 
-    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
         let fault = self.plan.meet(Op::PutRow).await;
         around(self, Op::PutRow, fault, self.inner.put(key, value, when)).await
     }
@@ -28,7 +28,7 @@ impl<T: Table + ?Sized> Table for Faulty<T> {
         if cut.failing.is_empty() { Ok(()) } else { Err(error(self, Op::PutRows, cut.kind)) }
     }
 
-    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+    async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
         let fault = self.plan.meet(Op::DeleteRow).await;
         around(self, Op::DeleteRow, fault, self.inner.delete(key, when)).await
     }

@@ -2,8 +2,8 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_model::{AccountId, ContentId, ItemAddress, Properties, QueueName, SpaceId, StoreId};
 use mill_ports::{
-    Content, DestinationStore as _, ListPage, Outgoing, RowKey, RowWhen, SourceStore as _, StoreErrorKind, Table as _,
-    TableErrorKind, TaskQueue as _, When,
+    DestinationStore as _, ListPage, OutgoingMessage, Precondition, PutRequest, RowKey, RowPrecondition,
+    SourceStore as _, StoreErrorKind, Table as _, TableErrorKind, TaskQueue as _,
 };
 
 use super::*;
@@ -14,9 +14,9 @@ fn plan() -> (Arc<FaultPlan>, Arc<SimClock>) {
     (FaultPlan::new(clock.clone(), Arc::new(SeededChance::new(1))), clock)
 }
 
-fn out(count: u8) -> Vec<Outgoing> {
+fn out(count: u8) -> Vec<OutgoingMessage> {
     let group = AccountId::new("a").unwrap();
-    let one = |body| Outgoing { group: group.clone(), body: Bytes::from(vec![body]), delay: Duration::ZERO };
+    let one = |body| OutgoingMessage { group: group.clone(), body: Bytes::from(vec![body]), delay: Duration::ZERO };
     (0..count).map(one).collect()
 }
 
@@ -89,8 +89,8 @@ async fn a_row_written_before_the_error_is_there() {
     let faulty = Faulty::new(Arc::new(MemoryTable::new("book")), plan.clone());
     plan.fail(Op::PutRow, 1, Fault::After(FaultKind::Unexpected));
     let key = RowKey::new("p", "s");
-    faulty.put(&key, Bytes::new(), RowWhen::Absent).await.unwrap_err();
-    let error = faulty.put(&key, Bytes::new(), RowWhen::Absent).await.unwrap_err();
+    faulty.put(&key, Bytes::new(), RowPrecondition::Absent).await.unwrap_err();
+    let error = faulty.put(&key, Bytes::new(), RowPrecondition::Absent).await.unwrap_err();
     assert_eq!(error.kind, TableErrorKind::Conflict);
 }
 
@@ -98,7 +98,7 @@ async fn a_row_written_before_the_error_is_there() {
 async fn a_body_can_err_end_or_lie_midway() {
     let (faulty, _, plan, item) = store();
     let read = async || {
-        let reading = faulty.open(&item, None, None).await.unwrap().here().unwrap();
+        let reading = faulty.open(&item, None, None).await.unwrap().present().unwrap();
         reading.body.map_ok(|piece| piece.to_vec()).try_concat().await
     };
     plan.fail(Op::Open, 1, Fault::Mid(FaultKind::Unexpected));
@@ -117,9 +117,9 @@ async fn a_write_that_fails_midway_leaves_what_was_there() {
     let (faulty, memory, plan, item) = store();
     for fault in [Fault::Mid(FaultKind::Throttled), Fault::Truncate] {
         plan.fail(Op::Put, 1, fault);
-        let content = Content { size: 3, properties: Properties::default() };
+        let content = PutRequest { size: 3, properties: Properties::default() };
         let body = stream::iter([Ok(Bytes::from("new"))]).boxed();
-        faulty.put(&item, &content, &When::Always, body).await.unwrap_err();
+        faulty.put(&item, &content, &Precondition::Always, body).await.unwrap_err();
         assert_eq!(memory.content(&item).unwrap().0, "some bytes");
     }
 }

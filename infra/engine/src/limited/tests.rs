@@ -18,17 +18,17 @@ async fn an_open_item_counts_until_its_body_is_dropped() {
     let mut second = store.open(&item, None, None);
     assert!(futures::poll!(&mut second).is_pending());
     drop(reading);
-    assert!(second.await.unwrap().here().is_some());
+    assert!(second.await.unwrap().present().is_some());
 }
 
 #[tokio::test]
 async fn a_write_waits_for_writes_and_not_for_reads() {
     let (store, item) = store();
     let _reading = store.open(&item, None, None).await.unwrap();
-    let content = Content { size: 0, properties: Properties::default() };
-    let mut first = store.put(&item, &content, &When::Always, stream::pending().boxed());
+    let content = PutRequest { size: 0, properties: Properties::default() };
+    let mut first = store.put(&item, &content, &Precondition::Always, stream::pending().boxed());
     assert!(futures::poll!(&mut first).is_pending());
-    let mut second = store.put(&item, &content, &When::Always, stream::empty().boxed());
+    let mut second = store.put(&item, &content, &Precondition::Always, stream::empty().boxed());
     assert!(futures::poll!(&mut second).is_pending());
     drop(first);
     second.await.unwrap();
@@ -39,7 +39,7 @@ async fn an_absent_item_holds_nothing() {
     let (store, item) = store();
     let absent = ItemAddress { id: ContentId::new("b").unwrap(), ..item };
     for _ in 0..3 {
-        assert!(store.open(&absent, None, None).await.unwrap().here().is_none());
+        assert!(store.open(&absent, None, None).await.unwrap().present().is_none());
     }
     assert_eq!(store.capabilities().transfers_max, Some(1));
 }

@@ -12,14 +12,14 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 fn queues(habits: &QueueHabits, seed: u64) -> MemoryQueues {
     let clock: Arc<dyn Clock> = Arc::new(SimClock::new());
-    let chance: Arc<dyn Chance> = Arc::new(SeededChance::new(seed));
+    let chance: Arc<dyn Rng> = Arc::new(SeededChance::new(seed));
     MemoryQueues::new(habits, &clock, &chance)
 }
 
 async fn send(queue: &MemoryQueue, bodies: std::ops::Range<u8>) {
     let group = AccountId::new("a").unwrap();
-    let out: Vec<Outgoing> = bodies
-        .map(|body| Outgoing { group: group.clone(), body: Bytes::from(vec![body]), delay: Duration::ZERO })
+    let out: Vec<OutgoingMessage> = bodies
+        .map(|body| OutgoingMessage { group: group.clone(), body: Bytes::from(vec![body]), delay: Duration::ZERO })
         .collect();
     queue.send(&out).await.unwrap().into_result().unwrap();
 }
@@ -61,7 +61,7 @@ async fn duplicates_come_when_asked_for_and_outlive_each_other() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_costs_no_real_time_and_ends_at_the_next_deadline() {
     let clock = Arc::new(SimClock::new());
-    let chance: Arc<dyn Chance> = Arc::new(SeededChance::new(1));
+    let chance: Arc<dyn Rng> = Arc::new(SeededChance::new(1));
     let queue = MemoryQueue::new(QueueName::Audit, QueueHabits::tidy(), clock.clone(), chance, None);
     send(&queue, 0..1).await;
     queue.receive(TEN, MINUTE, Duration::ZERO).await.unwrap();

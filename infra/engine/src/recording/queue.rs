@@ -4,7 +4,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mill_model::{AccountId, QueueName};
 use mill_ports::{
-    BatchReport, Delivery, Depth, Extended, Outgoing, PassedOver, QueueError, QueueLimits, Receipt, TaskQueue,
+    BatchReport, Delivery, ExcludedAccounts, ExtendResults, OutgoingMessage, QueueDepth, QueueError, QueueLimits,
+    Receipt, TaskQueue,
 };
 
 use super::Recording;
@@ -21,7 +22,7 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Recording<Q> {
         self.inner.limits()
     }
 
-    async fn send(&self, out: &[Outgoing]) -> Result<BatchReport, QueueError> {
+    async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
         self.ledger.call(Op::Send, out.len());
         self.inner.send(out).await
     }
@@ -32,12 +33,12 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Recording<Q> {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        self.receive_but(&PassedOver::default(), max, visibility, wait).await
+        self.receive_but(&ExcludedAccounts::default(), max, visibility, wait).await
     }
 
     async fn receive_but(
         &self,
-        passed_over: &PassedOver,
+        passed_over: &ExcludedAccounts,
         max: NonZeroU32,
         visibility: Duration,
         wait: Duration,
@@ -48,7 +49,7 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Recording<Q> {
         Ok(deliveries)
     }
 
-    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<Extended, QueueError> {
+    async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {
         self.ledger.call(Op::Extend, receipts.len());
         self.inner.extend(receipts, visibility).await
     }
@@ -63,7 +64,7 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Recording<Q> {
         self.inner.acknowledge(receipts).await
     }
 
-    async fn depth(&self) -> Result<Depth, QueueError> {
+    async fn depth(&self) -> Result<QueueDepth, QueueError> {
         self.ledger.call(Op::Depth, 1);
         self.inner.depth().await
     }

@@ -2,8 +2,8 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, Content, DeletableStore, DestinationStore, Going, Listing, Origin, Place, Presence,
-    Reading, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError, When, Written,
+    Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing, OpenItem,
+    Place, Precondition, Presence, PutRequest, PutResult, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError,
 };
 
 use super::Recording;
@@ -40,7 +40,7 @@ impl<S: SourceStore + ?Sized> SourceStore for Recording<S> {
         item: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.ledger.call(Op::Open, 1);
         self.inner.open(item, range, if_version).await
     }
@@ -49,7 +49,7 @@ impl<S: SourceStore + ?Sized> SourceStore for Recording<S> {
         &self,
         item: &ItemAddress,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.ledger.call(Op::Open, 1);
         self.inner.open_uncached(item, if_version).await
     }
@@ -75,8 +75,8 @@ impl<S: SourceStore + ?Sized> SourceStore for Recording<S> {
         self.inner.list(space, after).inspect(note).boxed()
     }
 
-    fn origin(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<Origin> {
-        self.inner.origin(item, facts)
+    fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
+        self.inner.copy_source(item, facts)
     }
 }
 
@@ -88,29 +88,35 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Recording<S> {
         self.inner.create_space(space).await
     }
 
-    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+    async fn put(
+        &self,
+        item: &ItemAddress,
+        content: &PutRequest,
+        when: &Precondition,
+        body: Body,
+    ) -> Result<PutResult, StoreError> {
         self.ledger.call(Op::Put, 1);
         self.inner.put(item, content, when, body).await
     }
 
-    async fn take(
+    async fn server_side_copy(
         &self,
         item: &ItemAddress,
-        content: &Content,
-        when: &When,
-        origin: &Origin,
-        going: Going<'_>,
-    ) -> Result<Option<Written>, StoreError> {
+        content: &PutRequest,
+        when: &Precondition,
+        origin: &CopySource,
+        going: CopyProgress<'_>,
+    ) -> Result<Option<PutResult>, StoreError> {
         self.ledger.call(Op::Take, 1);
-        self.inner.take(item, content, when, origin, going).await
+        self.inner.server_side_copy(item, content, when, origin, going).await
     }
 
     async fn put_properties(
         &self,
         item: &ItemAddress,
         properties: &Properties,
-        when: &When,
-    ) -> Result<Written, StoreError> {
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
         self.ledger.call(Op::PutProperties, 1);
         self.inner.put_properties(item, properties, when).await
     }
@@ -120,8 +126,8 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Recording<S> {
         self.inner.respell(space, respelling).await
     }
 
-    async fn tidy(&self) {
-        self.inner.tidy().await;
+    async fn remove_stale_uploads(&self) {
+        self.inner.remove_stale_uploads().await;
     }
 }
 
@@ -133,7 +139,7 @@ impl<S: DeletableStore + ?Sized> DeletableStore for Recording<S> {
         self.inner.remove_empty_space(space).await
     }
 
-    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+    async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         self.ledger.call(Op::Delete, 1);
         self.inner.delete(item, when).await
     }

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 use bytes::Bytes;
-use mill_ports::{KeyRange, Row, RowKey, RowPage, RowVersion, RowWhen, Table, TableError};
+use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError};
 
 use super::Recording;
 use crate::op::Op;
@@ -17,7 +17,7 @@ impl<T: Table + ?Sized> Table for Recording<T> {
         self.inner.get(key).await
     }
 
-    async fn put(&self, key: &RowKey, value: Bytes, when: RowWhen) -> Result<RowVersion, TableError> {
+    async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
         self.ledger.call(Op::PutRow, 1);
         self.inner.put(key, value, when).await
     }
@@ -27,7 +27,7 @@ impl<T: Table + ?Sized> Table for Recording<T> {
         self.inner.put_many(rows).await
     }
 
-    async fn delete(&self, key: &RowKey, when: RowWhen) -> Result<(), TableError> {
+    async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
         self.ledger.call(Op::DeleteRow, 1);
         self.inner.delete(key, when).await
     }

@@ -8,7 +8,7 @@ use mill_model::{
     Algorithm, Checksum, ContentId, ItemAddress, ItemFacts, ItemState, Monotonic, Properties, SpaceId, StoreAddress,
     Timestamp, Version,
 };
-use mill_ports::{LeftOut, Place, Refusal};
+use mill_ports::{LeftOutEntries, Place, RefusalReason};
 
 use super::mounts::{Mounts, root};
 
@@ -17,7 +17,7 @@ use super::mounts::{Mounts, root};
 pub(super) struct Spaces {
     by_id: BTreeMap<SpaceId, Space>,
     /// What stands beside the spaces.
-    pub(super) beside: LeftOut,
+    pub(super) beside: LeftOutEntries,
     /// Never goes back, so no mark is given twice.
     marks: u64,
 }
@@ -34,7 +34,7 @@ pub(super) struct Space {
 #[derive(Debug)]
 pub(super) enum Standing {
     Item(Item),
-    Refused(Refusal),
+    Refused(RefusalReason),
 }
 
 #[derive(Debug, Clone)]
@@ -130,7 +130,7 @@ impl Spaces {
         made
     }
 
-    pub(super) fn insert_refused(&mut self, item: &ItemAddress, reason: Refusal) {
+    pub(super) fn insert_refused(&mut self, item: &ItemAddress, reason: RefusalReason) {
         if let Some(space) = self.by_id.get_mut(&item.space) {
             space.entries.insert(item.id.clone(), Standing::Refused(reason));
         }

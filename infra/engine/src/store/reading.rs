@@ -4,9 +4,9 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use mill_model::ids::shown;
+use mill_model::ids::escape_for_display;
 use mill_model::{ContentId, ItemAddress, SpaceId};
-use mill_ports::{Body, ByteRange, ListPage, Listed, Listing, StoreError, StoreErrorKind};
+use mill_ports::{Body, ByteRange, ListEntry, ListPage, Listing, StoreError, StoreErrorKind};
 
 use super::{Inner, MemoryStore, Standing};
 use crate::lock;
@@ -79,7 +79,7 @@ fn page(inner: &Inner, space: &SpaceId, after: Option<ContentId>) -> Result<(Lis
     let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
     let entries_max = inner.habits.page_entries_max.max(1);
     let mut last = None;
-    let entries: Vec<Listed> = found
+    let entries: Vec<ListEntry> = found
         .entries
         .range((from, Bound::Unbounded))
         .take(entries_max)
@@ -94,15 +94,17 @@ fn page(inner: &Inner, space: &SpaceId, after: Option<ContentId>) -> Result<(Lis
     Ok((ListPage { entries, places, end }, last))
 }
 
-fn listed(inner: &Inner, id: &ContentId, planted: &Standing) -> Listed {
+fn listed(inner: &Inner, id: &ContentId, planted: &Standing) -> ListEntry {
     match planted {
         Standing::Item(item) => {
             let mut facts = inner.facts(item);
             if !inner.habits.properties_in_listings {
                 facts.properties = None;
             }
-            Listed::Item(id.clone(), facts)
+            ListEntry::Item(id.clone(), facts)
         }
-        Standing::Refused(reason) => Listed::Refused { shown: shown(id.as_str()), reason: reason.clone() },
+        Standing::Refused(reason) => {
+            ListEntry::Refused { shown: escape_for_display(id.as_str()), reason: reason.clone() }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use mill_model::spelling::folded;
 use mill_model::{ContentId, ItemAddress, SpaceId};
-use mill_ports::{Planted, Refusal, Respelling, StoreError, StoreErrorKind, planted};
+use mill_ports::{PlantedBug, RefusalReason, Respelling, StoreError, StoreErrorKind, planted};
 
 use super::Inner;
 use super::items::{Space, Spaces, Standing};
@@ -11,7 +11,7 @@ use crate::lock;
 impl Inner {
     /// What a call for an item meets: the item itself, unless the store does not see that it folds names.
     pub(super) fn met(&self, spaces: &Spaces, item: &ItemAddress) -> ItemAddress {
-        let unseen = self.habits.folds_names && planted(Planted::FoldUnseen);
+        let unseen = self.habits.folds_names && planted(PlantedBug::FoldUnseen);
         let space = spaces.space(&item.space).filter(|space| unseen && !space.entries.contains_key(&item.id));
         let key = folded(item.id.as_str());
         let twin = space.and_then(|space| space.entries.keys().find(|id| folded(id.as_str()) == key));
@@ -26,8 +26,8 @@ impl Inner {
         item: &ItemAddress,
     ) -> Result<(), StoreError> {
         let Some(space) = spaces.space(&item.space).filter(|_| self.habits.folds_names) else { return Ok(()) };
-        match twin(space, &item.id).filter(|_| !planted(Planted::FoldUnseen)) {
-            Some(twin) => Err(self.error(op, item, StoreErrorKind::Refused(Refusal::Twin(twin)))),
+        match twin(space, &item.id).filter(|_| !planted(PlantedBug::FoldUnseen)) {
+            Some(twin) => Err(self.error(op, item, StoreErrorKind::Refused(RefusalReason::Twin(twin)))),
             None => Ok(()),
         }
     }
@@ -48,7 +48,7 @@ impl Inner {
         }
         if there.entries.keys().any(|id| respelled(id, to, from).is_some()) {
             let twin = from.trim_end_matches('/').to_owned();
-            return Err(self.error("respell", space, StoreErrorKind::Refused(Refusal::Twin(twin))));
+            return Err(self.error("respell", space, StoreErrorKind::Refused(RefusalReason::Twin(twin))));
         }
         let is_as_compared = there.entries.get(compared).is_some_and(|standing| match standing {
             Standing::Item(item) => item.token() == version.token(),

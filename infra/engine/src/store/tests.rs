@@ -16,7 +16,7 @@ fn item(id: &str) -> ItemAddress {
 }
 
 async fn read(store: &MemoryStore, item: &ItemAddress) -> Result<Vec<u8>, StoreError> {
-    let reading = store.open(item, None, None).await.unwrap().here().unwrap();
+    let reading = store.open(item, None, None).await.unwrap().present().unwrap();
     reading.body.map_ok(|piece| piece.to_vec()).try_concat().await
 }
 
@@ -27,8 +27,8 @@ async fn planting_is_no_write_and_every_call_that_could_write_is_one() {
     store.head(&item("a")).await.unwrap();
     read(&store, &item("a")).await.unwrap();
     assert_eq!(store.writes(), 0);
-    store.delete(&item("b"), &When::Always).await.unwrap();
-    store.put_properties(&item("b"), &Properties::default(), &When::Always).await.unwrap_err();
+    store.delete(&item("b"), &Precondition::Always).await.unwrap();
+    store.put_properties(&item("b"), &Properties::default(), &Precondition::Always).await.unwrap_err();
     assert_eq!(store.writes(), 2);
 }
 
@@ -36,9 +36,9 @@ async fn planting_is_no_write_and_every_call_that_could_write_is_one() {
 async fn rot_changes_the_bytes_and_nothing_that_is_told_of_them() {
     let (store, _) = store(StoreHabits::default());
     store.plant(&item("a"), "bytes", Properties::default());
-    let before = store.head(&item("a")).await.unwrap().here().unwrap();
+    let before = store.head(&item("a")).await.unwrap().present().unwrap();
     store.rot(&item("a"), |bytes| bytes[0] ^= 1);
-    let after = store.head(&item("a")).await.unwrap().here().unwrap();
+    let after = store.head(&item("a")).await.unwrap().present().unwrap();
     assert_eq!((before.version, before.checksums, before.size), (after.version, after.checksums, after.size));
     assert_eq!(read(&store, &item("a")).await.unwrap(), b"cytes");
     store.rot(&item("a"), |bytes| bytes.truncate(2));
@@ -49,7 +49,7 @@ async fn rot_changes_the_bytes_and_nothing_that_is_told_of_them() {
 async fn a_version_settles_with_age() {
     let (store, clock) = store(StoreHabits { settles_after: Duration::from_secs(2), ..StoreHabits::default() });
     store.plant(&item("a"), "bytes", Properties::default());
-    let settled = async || store.head(&item("a")).await.unwrap().here().unwrap().version.settled();
+    let settled = async || store.head(&item("a")).await.unwrap().present().unwrap().version.settled();
     assert!(!settled().await);
     clock.step(Duration::from_secs(2));
     assert!(settled().await);
@@ -58,17 +58,17 @@ async fn a_version_settles_with_age() {
 #[tokio::test]
 async fn what_cannot_be_an_item_is_refused_by_name() {
     let (store, _) = store(StoreHabits { unholdable: Some(|id| id.as_str() == "no"), ..StoreHabits::default() });
-    store.plant_refused(&item("link"), Refusal::SymbolicLink);
+    store.plant_refused(&item("link"), RefusalReason::SymbolicLink);
     let pages: Vec<_> = store.list(&item("link").space, None).try_collect().await.unwrap();
     assert!(
-        matches!(&pages[0].entries[..], [mill_ports::Listed::Refused { shown, reason: Refusal::SymbolicLink }] if shown == "link")
+        matches!(&pages[0].entries[..], [mill_ports::ListEntry::Refused { shown, reason: RefusalReason::SymbolicLink }] if shown == "link")
     );
     let error = store.head(&item("link")).await.unwrap_err();
-    assert_eq!(error.kind, StoreErrorKind::Refused(Refusal::SymbolicLink));
-    let content = Content { size: 0, properties: Properties::default() };
+    assert_eq!(error.kind, StoreErrorKind::Refused(RefusalReason::SymbolicLink));
+    let content = PutRequest { size: 0, properties: Properties::default() };
     let body = futures::stream::empty().boxed();
-    let error = store.put(&item("no"), &content, &When::Always, body).await.unwrap_err();
-    assert!(matches!(error.kind, StoreErrorKind::Refused(Refusal::Unholdable(_))), "{error:?}");
+    let error = store.put(&item("no"), &content, &Precondition::Always, body).await.unwrap_err();
+    assert!(matches!(error.kind, StoreErrorKind::Refused(RefusalReason::UnrepresentableId(_))), "{error:?}");
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn an_item_that_changes_while_it_is_read_ends_in_an_error_unless_reads_are
     for (reads_are_snapshots, whole) in [(false, false), (true, true)] {
         let (store, _) = store(StoreHabits { piece_bytes_max: 2, reads_are_snapshots, ..StoreHabits::default() });
         store.plant(&item("a"), "bytes", Properties::default());
-        let mut body = store.open(&item("a"), None, None).await.unwrap().here().unwrap().body;
+        let mut body = store.open(&item("a"), None, None).await.unwrap().present().unwrap().body;
         body.try_next().await.unwrap().unwrap();
         store.plant(&item("a"), "other", Properties::default());
         let rest = body.try_collect::<Vec<Bytes>>().await;
@@ -87,7 +87,7 @@ async fn an_item_that_changes_while_it_is_read_ends_in_an_error_unless_reads_are
 
 /// Asks for another spelling, on the proof of an item in the state in which it stands now.
 async fn respell(store: &MemoryStore, from: &str, to: &str, compared: &str) -> Result<bool, StoreErrorKind> {
-    let found = store.head(&item(compared)).await.unwrap().here();
+    let found = store.head(&item(compared)).await.unwrap().present();
     let version = found.map_or_else(|| Version::unsettled("none"), |found| found.version);
     let [from, to] = [from, to].map(String::from);
     let respelling = Respelling { from, to, compared: item(compared).id, version };
@@ -99,14 +99,15 @@ async fn a_store_that_folds_names_keeps_twins_out_and_spells_them_otherwise_when
     let (store, _) = store(StoreHabits { folds_names: true, ..StoreHabits::default() });
     let space = item("x").space;
     store.plant(&item("Photos/a"), "bytes", Properties::default());
-    let content = Content { size: 0, properties: Properties::default() };
+    let content = PutRequest { size: 0, properties: Properties::default() };
     for (id, there) in
         [("photos/a", "Photos"), ("photos/new", "Photos"), ("PHOTOS/", "Photos"), ("Photos/A", "Photos/a")]
     {
-        assert!(store.head(&item(id)).await.unwrap().here().is_none());
-        let error = store.put(&item(id), &content, &When::Always, futures::stream::empty().boxed()).await.unwrap_err();
-        assert_eq!(error.kind, StoreErrorKind::Refused(Refusal::Twin(there.into())), "{id}");
-        assert_eq!(store.delete(&item(id), &When::Always).await.unwrap(), Presence::Absent);
+        assert!(store.head(&item(id)).await.unwrap().present().is_none());
+        let error =
+            store.put(&item(id), &content, &Precondition::Always, futures::stream::empty().boxed()).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Refused(RefusalReason::Twin(there.into())), "{id}");
+        assert_eq!(store.delete(&item(id), &Precondition::Always).await.unwrap(), Presence::Absent);
     }
     assert!(store.folds_names(&space).await.unwrap());
     assert_eq!(respell(&store, "other", "OTHER", "other").await, Ok(false));
@@ -121,7 +122,7 @@ async fn a_store_that_folds_names_keeps_twins_out_and_spells_them_otherwise_when
 async fn what_was_written_anew_since_it_was_compared_keeps_its_name() {
     let (store, _) = store(StoreHabits { folds_names: true, ..StoreHabits::default() });
     store.plant(&item("Photos/a"), "compared", Properties::default());
-    let version = store.head(&item("Photos/a")).await.unwrap().here().unwrap().version;
+    let version = store.head(&item("Photos/a")).await.unwrap().present().unwrap().version;
     store.plant(&item("Photos/a"), "another", Properties::default());
     let respelling =
         Respelling { from: "Photos/".into(), to: "photos/".into(), compared: item("Photos/a").id, version };
@@ -157,18 +158,20 @@ async fn an_item_beside_a_directory_of_its_name_is_spelled_otherwise_alone_and_s
         assert_eq!(respell(&store, from, to, &compared).await, Ok(first), "{from}");
         assert_eq!(ids(), there, "{from}");
     }
-    let content = Content { size: 0, properties: Properties::default() };
-    let put = async |id: &str| store.put(&item(id), &content, &When::Always, futures::stream::empty().boxed()).await;
+    let content = PutRequest { size: 0, properties: Properties::default() };
+    let put =
+        async |id: &str| store.put(&item(id), &content, &Precondition::Always, futures::stream::empty().boxed()).await;
     // What has its name keeps it, whatever stands beside it. A new one is taken for that of its own sort first.
     for id in ["a", "A/b", "A/new", "C/", "c"] {
         put(id).await.unwrap();
     }
     for (id, there) in [("A", "a"), ("a/b", "A"), ("C", "c"), ("c/x", "C"), ("C/X", "c")] {
         let refused = put(id).await.map(|_| ()).map_err(|error| error.kind);
-        let expected = if id == "C/X" { Ok(()) } else { Err(StoreErrorKind::Refused(Refusal::Twin(there.into()))) };
+        let expected =
+            if id == "C/X" { Ok(()) } else { Err(StoreErrorKind::Refused(RefusalReason::Twin(there.into()))) };
         assert_eq!(refused, expected, "{id}");
     }
     assert_eq!(respell(&store, "c", "a", "c").await, Err(StoreErrorKind::Unexpected));
     store.plant(&item("C"), "C", Properties::default());
-    assert_eq!(respell(&store, "c", "C", "c").await, Err(StoreErrorKind::Refused(Refusal::Twin("c".into()))));
+    assert_eq!(respell(&store, "c", "C", "c").await, Err(StoreErrorKind::Refused(RefusalReason::Twin("c".into()))));
 }

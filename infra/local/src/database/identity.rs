@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mill_ports::Chance;
+use mill_ports::Rng;
 use rusqlite::Connection;
 
 /// What tells a database from all others, and from older states of itself.
@@ -76,7 +76,7 @@ impl FromStr for Identity {
 pub(super) const TABLES: &str = "CREATE TABLE installation (id TEXT NOT NULL, openings INTEGER NOT NULL) STRICT;";
 
 /// Gives a new database its identity.
-pub(super) fn draw(connection: &Connection, chance: &dyn Chance) -> rusqlite::Result<()> {
+pub(super) fn draw(connection: &Connection, chance: &dyn Rng) -> rusqlite::Result<()> {
     let id = format!("{:016x}{:016x}", chance.next_u64(), chance.next_u64());
     connection.execute("INSERT INTO installation (id, openings) VALUES (?1, 0)", [id]).map(drop)
 }

@@ -15,7 +15,7 @@ pub(super) type Read = Box<dyn FnOnce(&Reader) + Send>;
 
 pub(super) struct Reader {
     pub(super) connection: Connection,
-    pub(super) chance: Arc<dyn mill_ports::Chance>,
+    pub(super) chance: Arc<dyn mill_ports::Rng>,
     pub(super) damage: Arc<Damage>,
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mill_ports::Chance;
+use mill_ports::Rng;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
@@ -85,7 +85,7 @@ const INDEXES: &str = "
 
 /// Opens a connection, for as long as it takes another process to recover the log after a kill, or to close it: even the
 /// first look at the file may find it locked then.
-pub(super) fn connect(path: &Path, cache_kib: u32, chance: &dyn Chance) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path, cache_kib: u32, chance: &dyn Rng) -> rusqlite::Result<Connection> {
     let mut waiting = Waiting::new(chance);
     loop {
         match try_connect(path, cache_kib) {
@@ -116,24 +116,20 @@ pub(super) fn settle(
     connection: &Connection,
     path: &Path,
     remembered: &Remembered,
-    chance: &dyn Chance,
+    chance: &dyn Rng,
 ) -> Result<Identity, OpenError> {
     patiently(path, chance, || Settling { connection, path, remembered, chance }.run())
 }
 
 /// Looks whether the database is as it was left. Nobody needs to wait for that: what is read is of one moment.
-pub(super) fn judge(connection: &Connection, path: &Path, chance: &dyn Chance) -> Result<(), OpenError> {
+pub(super) fn judge(connection: &Connection, path: &Path, chance: &dyn Rng) -> Result<(), OpenError> {
     patiently(path, chance, || {
         read_through(connection, path)?;
         sound(path, integrity::first_finding(connection)?)
     })
 }
 
-fn patiently<T>(
-    path: &Path,
-    chance: &dyn Chance,
-    mut work: impl FnMut() -> Result<T, Unsettled>,
-) -> Result<T, OpenError> {
+fn patiently<T>(path: &Path, chance: &dyn Rng, mut work: impl FnMut() -> Result<T, Unsettled>) -> Result<T, OpenError> {
     let mut waiting = Waiting::new(chance);
     loop {
         match work() {
@@ -195,7 +191,7 @@ struct Settling<'a> {
     connection: &'a Connection,
     path: &'a Path,
     remembered: &'a Remembered,
-    chance: &'a dyn Chance,
+    chance: &'a dyn Rng,
 }
 
 impl Settling<'_> {

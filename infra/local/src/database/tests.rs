@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mill_model::{AccountId, QueueName};
 use mill_ports::{
-    KeyRange, Outgoing, PassedOver, QueueErrorKind, RowKey, RowWhen, Table as _, TableErrorKind, TaskQueue as _,
+    ExcludedAccounts, KeyRange, OutgoingMessage, QueueErrorKind, RowKey, RowPrecondition, Table as _, TableErrorKind,
+    TaskQueue as _,
 };
 use rusqlite::Connection;
 
@@ -65,7 +66,7 @@ async fn writes_that_wait_are_committed_together_and_answered_after_the_commit()
     let mut puts = tokio::task::JoinSet::new();
     for n in 0..200 {
         let table = table(&here);
-        puts.spawn(async move { table.put(&key(format!("{n}")), Bytes::new(), RowWhen::Always).await });
+        puts.spawn(async move { table.put(&key(format!("{n}")), Bytes::new(), RowPrecondition::Always).await });
     }
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(rows(&table(&elsewhere)).await, 0);
@@ -82,7 +83,7 @@ async fn one_request_that_fails_does_not_fail_its_group() {
     let mut puts = tokio::task::JoinSet::new();
     for n in 0..20 {
         let table = table(&database);
-        puts.spawn(async move { table.put(&key(format!("{n}")), Bytes::new(), RowWhen::Always).await });
+        puts.spawn(async move { table.put(&key(format!("{n}")), Bytes::new(), RowPrecondition::Always).await });
     }
     tokio::task::yield_now().await;
     let bad = |writing: &mut Writing<'_>| {
@@ -141,8 +142,8 @@ async fn a_receive_that_nobody_waits_for_any_more_takes_nothing() {
     assert_eq!(queue.receive(one, Duration::from_mins(1), Duration::ZERO).await.unwrap().len(), 1);
 }
 
-fn outgoing(bytes: usize) -> Outgoing {
-    Outgoing { group: AccountId::new("a").unwrap(), body: vec![b'x'; bytes].into(), delay: Duration::ZERO }
+fn outgoing(bytes: usize) -> OutgoingMessage {
+    OutgoingMessage { group: AccountId::new("a").unwrap(), body: vec![b'x'; bytes].into(), delay: Duration::ZERO }
 }
 
 async fn limit_pages(database: &Database, pages: u32) {
@@ -168,7 +169,7 @@ async fn a_full_disk_is_unavailable_keeps_what_was_answered_and_passes() {
     };
     assert_eq!(error.kind, QueueErrorKind::Unavailable);
     let value = Bytes::from(vec![0; 100_000]);
-    let refused = table(&database).put(&key("x"), value, RowWhen::Always).await.unwrap_err();
+    let refused = table(&database).put(&key("x"), value, RowPrecondition::Always).await.unwrap_err();
     assert_eq!(refused.kind, TableErrorKind::Unavailable);
     assert_eq!(queue.depth().await.unwrap().visible, sent, "neither less nor half a batch more");
     limit_pages(&database, 100_000).await;
@@ -209,7 +210,7 @@ async fn who_writes_now_and_then_gets_a_turn_among_those_who_write_all_the_time(
     let (mut puts, mut longest) = (0, Duration::ZERO);
     while Instant::now() < until {
         let start = Instant::now();
-        table(&database).put(&key(format!("{puts}")), Bytes::new(), RowWhen::Always).await.unwrap();
+        table(&database).put(&key(format!("{puts}")), Bytes::new(), RowPrecondition::Always).await.unwrap();
         longest = longest.max(start.elapsed());
         puts += 1;
     }
@@ -225,7 +226,7 @@ async fn only_the_owner_may_look_into_the_files() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("deep/state");
     let database = open(&state.join("mill.db"));
-    table(&database).put(&key("x"), Bytes::new(), RowWhen::Always).await.unwrap();
+    table(&database).put(&key("x"), Bytes::new(), RowPrecondition::Always).await.unwrap();
     assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
     let files: Vec<_> = std::fs::read_dir(&state).unwrap().map(Result::unwrap).collect();
     assert!(files.len() >= 3, "the database, its log and its index");
@@ -261,7 +262,8 @@ async fn one_of_an_older_version_is_opened_and_keeps_its_bodies() {
         older(&path, version);
         let database = open(&path);
         let queue = SqliteQueue::new(Arc::clone(&database), QueueName::DuplicationLow);
-        let passed_over = PassedOver { accounts: [AccountId::new("a").unwrap()].into(), ..PassedOver::default() };
+        let passed_over =
+            ExcludedAccounts { accounts: [AccountId::new("a").unwrap()].into(), ..ExcludedAccounts::default() };
         let max = std::num::NonZeroU32::new(10).unwrap();
         let got = queue.receive_but(&passed_over, max, Duration::from_mins(1), Duration::ZERO).await.unwrap();
         assert_eq!(got.len(), 2, "nobody's bodies are never passed over");
@@ -287,7 +289,7 @@ fn what_is_not_mills_or_of_another_version_is_refused_and_left_alone() {
     let text = directory.path().join("text.db");
     std::fs::write(&text, "no database at all, but long enough to look like one".repeat(100)).unwrap();
     let error = try_open(&text).unwrap_err();
-    assert!(mill_ports::chain(&error).contains("not a database"), "{}", mill_ports::chain(&error));
+    assert!(mill_ports::error_chain(&error).contains("not a database"), "{}", mill_ports::error_chain(&error));
     assert!(std::fs::read_to_string(&text).unwrap().starts_with("no database at all"));
 }
 
@@ -297,7 +299,7 @@ async fn a_database_that_is_closed_is_one_file() {
     let path = directory.path().join("mill.db");
     for n in 0..20 {
         let database = open(&path);
-        table(&database).put(&key(format!("{n}")), vec![1; 200].into(), RowWhen::Always).await.unwrap();
+        table(&database).put(&key(format!("{n}")), vec![1; 200].into(), RowPrecondition::Always).await.unwrap();
         drop(database);
         assert!(!directory.path().join("mill.db-wal").exists(), "the log is left at closing {n}");
     }
@@ -309,7 +311,7 @@ async fn a_damaged_file_is_refused_with_what_is_wrong() {
     let path = directory.path().join("mill.db");
     let database = open(&path);
     for n in 0..300 {
-        table(&database).put(&key(format!("{n}")), vec![1; 200].into(), RowWhen::Always).await.unwrap();
+        table(&database).put(&key(format!("{n}")), vec![1; 200].into(), RowPrecondition::Always).await.unwrap();
     }
     assert!(database.check().await.unwrap().is_empty());
     drop(database);
@@ -345,7 +347,7 @@ async fn many_openings_at_once_all_succeed() {
         })
         .collect();
     let databases: Vec<_> = openings.into_iter().map(|opening| opening.join().unwrap()).collect();
-    table(&databases[0]).put(&key("x"), Bytes::new(), RowWhen::Absent).await.unwrap();
+    table(&databases[0]).put(&key("x"), Bytes::new(), RowPrecondition::Absent).await.unwrap();
     assert!(table(&databases[7]).get(&key("x")).await.unwrap().is_some());
 }
 

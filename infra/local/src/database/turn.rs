@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mill_ports::Chance;
+use mill_ports::Rng;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
@@ -21,14 +21,14 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Turn {
     file: File,
-    chance: Arc<dyn Chance>,
+    chance: Arc<dyn Rng>,
 }
 
 /// It is ours until this is dropped.
 pub(super) struct OurTurn<'t>(&'t Turn);
 
 impl Turn {
-    pub(super) fn open(path: &Path, chance: Arc<dyn Chance>) -> std::io::Result<Self> {
+    pub(super) fn open(path: &Path, chance: Arc<dyn Rng>) -> std::io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         Ok(Self { file, chance })
     }
@@ -57,17 +57,17 @@ impl Drop for OurTurn<'_> {
 /// Waits of random length, 0.2 to 2 ms, until patience ends: never in step with others who wait, never long asleep
 /// while the lock is free. A waiting process costs some 0.2 % of a core.
 pub(super) struct Waiting<'c> {
-    chance: &'c dyn Chance,
+    chance: &'c dyn Rng,
     patience: Duration,
     until: Option<Instant>,
 }
 
 impl<'c> Waiting<'c> {
-    pub(super) fn new(chance: &'c dyn Chance) -> Self {
+    pub(super) fn new(chance: &'c dyn Rng) -> Self {
         Self::with(PATIENCE, chance)
     }
 
-    pub(super) fn with(patience: Duration, chance: &'c dyn Chance) -> Self {
+    pub(super) fn with(patience: Duration, chance: &'c dyn Rng) -> Self {
         Self { chance, patience, until: None }
     }
 

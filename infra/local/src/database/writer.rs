@@ -144,7 +144,7 @@ where
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) turn: Turn,
-    pub(super) chance: Arc<dyn mill_ports::Chance>,
+    pub(super) chance: Arc<dyn mill_ports::Rng>,
     pub(super) requests: Receiver<Box<dyn Request>>,
     pub(super) arrivals: Arc<Arrivals>,
     /// Whether the connection is set to sync at each commit.

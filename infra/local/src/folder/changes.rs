@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mill_model::Version;
-use mill_ports::{Clock, CrashPoint, Presence, Refusal, StoreErrorKind, When, crash_point};
+use mill_ports::{Clock, CrashPoint, Precondition, Presence, RefusalReason, StoreErrorKind, crash_point};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
@@ -93,7 +93,12 @@ impl<'a> Making<'a> {
         }
     }
 
-    fn place(&mut self, mut staged: Staged, place: Place, when: &When) -> Result<(Changed, Option<Undo>), Fault> {
+    fn place(
+        &mut self,
+        mut staged: Staged,
+        place: Place,
+        when: &Precondition,
+    ) -> Result<(Changed, Option<Undo>), Fault> {
         staged.is_not_condemned()?;
         let (parent, made) = self.parent(&place)?;
         match self.rename(&staged, &parent, &place, when) {
@@ -124,11 +129,11 @@ impl<'a> Making<'a> {
         }
     }
 
-    fn rename(&self, staged: &Staged, parent: &OwnedFd, place: &Place, when: &When) -> Result<Renamed, Fault> {
+    fn rename(&self, staged: &Staged, parent: &OwnedFd, place: &Place, when: &Precondition) -> Result<Renamed, Fault> {
         let (from, name) = staged.prepared();
         let rename = |flags| rustix::fs::renameat_with(from, name, parent, place.name(), flags);
         let write = |errno| if errno == Errno::XDEV { takes_none_from_elsewhere() } else { write(errno) };
-        if !matches!(when, When::VersionIs(_)) {
+        if !matches!(when, Precondition::VersionIs(_)) {
             match rename(RenameFlags::NOREPLACE) {
                 Ok(()) => return Ok(Renamed::Fresh),
                 // There already, or the file system cannot rename so: the lock must do.
@@ -141,9 +146,11 @@ impl<'a> Making<'a> {
             spelling::name_must_be_own(self.root, place, parent)?;
         }
         match (&found, when) {
-            (Some(_), When::Absent) | (None, When::VersionIs(_)) => return Err(StoreErrorKind::Precondition.into()),
-            (Some(stamp), When::VersionIs(version)) => self.must_be(stamp, version)?,
-            (_, When::Always) | (None, When::Absent) => {}
+            (Some(_), Precondition::Absent) | (None, Precondition::VersionIs(_)) => {
+                return Err(StoreErrorKind::Precondition.into());
+            }
+            (Some(stamp), Precondition::VersionIs(version)) => self.must_be(stamp, version)?,
+            (_, Precondition::Always) | (None, Precondition::Absent) => {}
         }
         let Some(found) = found else { return rename(RenameFlags::empty()).map(|()| Renamed::Over).map_err(write) };
         match rename(RenameFlags::EXCHANGE) {
@@ -168,7 +175,7 @@ impl<'a> Making<'a> {
         let Err(kept_as) = spelling::is_kept(self.root, place, parent).map_err(write)? else { return Ok(()) };
         rustix::fs::unlinkat(parent, place.name(), AtFlags::empty()).map_err(write)?;
         self.unmake(place.parent(), made);
-        Err(Fault::refused(Refusal::Unholdable(format!("the file system would keep it as `{kept_as}`"))))
+        Err(Fault::refused(RefusalReason::UnrepresentableId(format!("the file system would keep it as `{kept_as}`"))))
     }
 
     pub(super) fn must_be(&self, stamp: &Stamp, version: &Version) -> Result<(), Fault> {
@@ -177,7 +184,7 @@ impl<'a> Making<'a> {
 
     /// Makes the directory where it stands: a crash in between leaves one with the usual mode and time,
     /// which the next look at it corrects.
-    fn directory(&mut self, place: &Place, keeping: &Keeping, when: &When) -> Result<Changed, Fault> {
+    fn directory(&mut self, place: &Place, keeping: &Keeping, when: &Precondition) -> Result<Changed, Fault> {
         let (parent, made) = self.parent(place)?;
         let fresh = match rustix::fs::mkdirat(&parent, place.name(), Mode::from_raw_mode(0o777)) {
             Ok(()) => true,
@@ -187,19 +194,19 @@ impl<'a> Making<'a> {
                 return Err(write(errno));
             }
         };
-        if fresh && matches!(when, When::VersionIs(_)) {
+        if fresh && matches!(when, Precondition::VersionIs(_)) {
             let _ = rustix::fs::unlinkat(&parent, place.name(), AtFlags::REMOVEDIR);
             self.unmake(place.parent(), made);
             return Err(StoreErrorKind::Precondition.into());
         }
         self.touch(place.parent(), made);
         let found = match find(self.root, place)? {
-            Presence::Here(found) => found,
+            Presence::Present(found) => found,
             Presence::Absent => {
                 let stat = rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(write)?;
                 spelling::name_must_be_own(self.root, place, &parent)?;
                 return match Stamp::of(&stat).kind() {
-                    FileType::Directory if !matches!(when, When::VersionIs(_)) => {
+                    FileType::Directory if !matches!(when, Precondition::VersionIs(_)) => {
                         self.directory_with_items(&parent, place, keeping)
                     }
                     FileType::Directory => Err(StoreErrorKind::Precondition.into()),
@@ -208,9 +215,9 @@ impl<'a> Making<'a> {
             }
         };
         match when {
-            When::Absent if !fresh => return Err(StoreErrorKind::Precondition.into()),
-            When::VersionIs(version) => self.must_be(&found.stamp, version)?,
-            When::Absent | When::Always => {}
+            Precondition::Absent if !fresh => return Err(StoreErrorKind::Precondition.into()),
+            Precondition::VersionIs(version) => self.must_be(&found.stamp, version)?,
+            Precondition::Absent | Precondition::Always => {}
         }
         self.set(&found, keeping)
     }
@@ -226,18 +233,18 @@ impl<'a> Making<'a> {
 
     /// Sets the properties where the item stands, one after another. Each step moves the version; a crash in
     /// between leaves a state that nobody has seen or sealed, which is therefore looked at again and corrected.
-    fn properties(&self, place: &Place, keeping: &Keeping, when: &When) -> Result<Changed, Fault> {
+    fn properties(&self, place: &Place, keeping: &Keeping, when: &Precondition) -> Result<Changed, Fault> {
         if self.root.waypoint_within(place.parent()).is_err_and(|errno| errno == Errno::XDEV) {
             return Err(write(Errno::XDEV));
         }
         let found = match find(self.root, place)? {
-            Presence::Here(found) => found,
+            Presence::Present(found) => found,
             Presence::Absent => return Err(StoreErrorKind::Precondition.into()),
         };
         match when {
-            When::Absent => return Err(StoreErrorKind::Precondition.into()),
-            When::VersionIs(version) => self.must_be(&found.stamp, version)?,
-            When::Always => {}
+            Precondition::Absent => return Err(StoreErrorKind::Precondition.into()),
+            Precondition::VersionIs(version) => self.must_be(&found.stamp, version)?,
+            Precondition::Always => {}
         }
         // By hard links a snapshot, or the source itself, may be this very file.
         if !place.directory && rustix::fs::fstat(&found.file).map_err(write)?.st_nlink > 1 {
@@ -270,7 +277,7 @@ impl<'a> Making<'a> {
         Ok(Changed::Item(version, fits))
     }
 
-    fn remove(&mut self, place: &Place, when: &When) -> Result<Changed, Fault> {
+    fn remove(&mut self, place: &Place, when: &Precondition) -> Result<Changed, Fault> {
         let parent = match self.root.waypoint_within(place.parent()) {
             Ok(parent) => parent,
             Err(Errno::XDEV) => return Err(write(Errno::XDEV)),
@@ -278,9 +285,10 @@ impl<'a> Making<'a> {
         };
         let stamp = if place.directory {
             match find(self.root, place)? {
-                Presence::Here(found) => found.stamp,
+                Presence::Present(found) => found.stamp,
                 Presence::Absent => {
-                    if matches!(when, When::Always) && spelling::is_own(self.root, place, &parent).is_ok_and(|own| own)
+                    if matches!(when, Precondition::Always)
+                        && spelling::is_own(self.root, place, &parent).is_ok_and(|own| own)
                     {
                         // One that holds something stays for that alone.
                         let _ = directory_in(&parent, place.name()).and_then(kept::forget);
@@ -304,9 +312,9 @@ impl<'a> Making<'a> {
             return Ok(Changed::WasAbsent);
         }
         match when {
-            When::Absent => return Err(StoreErrorKind::Precondition.into()),
-            When::VersionIs(version) => self.must_be(&stamp, version)?,
-            When::Always => {}
+            Precondition::Absent => return Err(StoreErrorKind::Precondition.into()),
+            Precondition::VersionIs(version) => self.must_be(&stamp, version)?,
+            Precondition::Always => {}
         }
         let how = if place.directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         match rustix::fs::unlinkat(&parent, place.name(), how) {
@@ -433,9 +441,9 @@ impl<'a> Making<'a> {
         match rustix::fs::unlinkat(self.root, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(Changed::Space),
             Err(Errno::NOTEMPTY | Errno::EXIST) => Err(StoreErrorKind::Precondition.into()),
-            Err(Errno::BUSY) => {
-                Err(Fault::refused(Refusal::Unholdable("something is mounted there, or it is in use".to_owned())))
-            }
+            Err(Errno::BUSY) => Err(Fault::refused(RefusalReason::UnrepresentableId(
+                "something is mounted there, or it is in use".to_owned(),
+            ))),
             Err(errno) => Err(write(errno)),
         }
     }
@@ -445,7 +453,7 @@ impl<'a> Making<'a> {
 fn takes_none_from_elsewhere() -> Fault {
     let why = "its directory takes no file by renaming, as one does that has a quota or project of its own (`lsattr -pd` \
                shows it); give all of the folder one project, or make that directory a store of its own";
-    Fault::refused(Refusal::Unwritable(why.to_owned()))
+    Fault::refused(RefusalReason::Unwritable(why.to_owned()))
 }
 
 /// The state of a file that nobody has written since it was found.
@@ -478,5 +486,5 @@ fn taken(kind: FileType) -> Fault {
         FileType::Symlink => "a symbolic link",
         _ => "something that is neither file nor directory",
     };
-    Fault::refused(Refusal::Taken(by.to_owned()))
+    Fault::refused(RefusalReason::PathConflict(by.to_owned()))
 }

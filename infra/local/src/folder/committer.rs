@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use mill_model::Version;
-use mill_ports::{Clock, CrashPoint, When, crash_point};
+use mill_ports::{Clock, CrashPoint, Precondition, crash_point};
 use tokio::sync::oneshot;
 
 use super::changes::Making;
@@ -41,13 +41,13 @@ const GROUP_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) enum Change {
     /// Gives a file its place.
-    Place(Staged, Place, When),
+    Place(Staged, Place, Precondition),
     /// Makes an empty directory that is an item, or sets the properties of the one there is.
-    Directory(Place, Keeping, When),
+    Directory(Place, Keeping, Precondition),
     /// Sets the properties of an item.
-    Properties(Place, Keeping, When),
+    Properties(Place, Keeping, Precondition),
     /// Removes an item.
-    Remove(Place, When),
+    Remove(Place, Precondition),
     /// Spells a name otherwise.
     Respell(Renaming),
     /// Makes a space's directory.

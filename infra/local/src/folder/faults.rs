@@ -1,6 +1,6 @@
 //! What an errno of the operating system means to those who call the store: one function decides.
 
-use mill_ports::{BoxError, Refusal, StoreErrorKind};
+use mill_ports::{BoxError, RefusalReason, StoreErrorKind};
 use rustix::io::Errno;
 
 /// A failure inside the store, before operation, subject and store are named.
@@ -39,7 +39,7 @@ impl Fault {
     }
 
     /// Something that cannot be an item.
-    pub(super) fn refused(refusal: Refusal) -> Self {
+    pub(super) fn refused(refusal: RefusalReason) -> Self {
         StoreErrorKind::Refused(refusal).into()
     }
 
@@ -62,7 +62,7 @@ impl Fault {
     /// The same failure of a change that could not be taken out of view again.
     pub(super) fn and_left_in_view(&self, why: &Self) -> Self {
         let words = |fault: &Self| {
-            fault.source.as_ref().map_or_else(|| fault.kind.to_string(), |source| mill_ports::chain(&**source))
+            fault.source.as_ref().map_or_else(|| fault.kind.to_string(), |source| mill_ports::error_chain(&**source))
         };
         let source = format!("{}; and it could not be taken out of view again: {}", words(self), words(why));
         Self { source: Some(source.into()), ..self.again() }
@@ -70,7 +70,7 @@ impl Fault {
 
     /// The same failure, for each of a group that shares it.
     pub(super) fn again(&self) -> Self {
-        let source = self.source.as_ref().map(|source| BoxError::from(mill_ports::chain(&**source)));
+        let source = self.source.as_ref().map(|source| BoxError::from(mill_ports::error_chain(&**source)));
         Self { kind: self.kind.clone(), source, subject: self.subject.clone(), doubt: self.doubt }
     }
 }
@@ -120,8 +120,8 @@ pub(super) fn is_of_room(errno: Errno) -> bool {
 #[allow(clippy::match_same_arms)] // a table: the arms are grouped by why
 fn kind(during: During, errno: Errno) -> StoreErrorKind {
     let refused = StoreErrorKind::Refused;
-    let taken = |by: &str| refused(Refusal::Taken(by.to_owned()));
-    let unholdable = |why: &str| refused(Refusal::Unholdable(why.to_owned()));
+    let taken = |by: &str| refused(RefusalReason::PathConflict(by.to_owned()));
+    let unholdable = |why: &str| refused(RefusalReason::UnrepresentableId(why.to_owned()));
     // Only a device that refuses what it was given says something of its own here.
     let during = if during == During::Flush && errno != Errno::IO { During::Write } else { during };
     match (during, errno) {
@@ -133,9 +133,9 @@ fn kind(during: During, errno: Errno) -> StoreErrorKind {
         // A disk or server that went away.
         (_, Errno::NODEV | Errno::NXIO | Errno::STALE | Errno::NOTCONN) => StoreErrorKind::Unavailable,
 
-        (During::Read, Errno::ACCESS | Errno::PERM) => refused(Refusal::Unreadable),
-        (During::Read, Errno::LOOP) => refused(Refusal::SymbolicLink),
-        (During::Read, Errno::NAMETOOLONG) => refused(Refusal::TooLong),
+        (During::Read, Errno::ACCESS | Errno::PERM) => refused(RefusalReason::Unreadable),
+        (During::Read, Errno::LOOP) => refused(RefusalReason::SymbolicLink),
+        (During::Read, Errno::NAMETOOLONG) => refused(RefusalReason::TooLong),
 
         // Some block of the disk is bad: the next item may lie elsewhere.
         (During::Flush, _) => StoreErrorKind::Unexpected,
@@ -167,16 +167,17 @@ mod tests {
     #[test]
     fn every_errno_has_the_meaning_that_callers_act_on() {
         use During::{Flush, Reach, Read, Write};
-        let unholdable = |kind: &StoreErrorKind| matches!(kind, StoreErrorKind::Refused(Refusal::Unholdable(_)));
-        let taken = |kind: &StoreErrorKind| matches!(kind, StoreErrorKind::Refused(Refusal::Taken(_)));
+        let unholdable =
+            |kind: &StoreErrorKind| matches!(kind, StoreErrorKind::Refused(RefusalReason::UnrepresentableId(_)));
+        let taken = |kind: &StoreErrorKind| matches!(kind, StoreErrorKind::Refused(RefusalReason::PathConflict(_)));
         for (during, errno, expected) in [
             (Reach, Errno::ACCESS, StoreErrorKind::Unavailable),
             (Reach, Errno::NOENT, StoreErrorKind::Unavailable),
             (Reach, Errno::IO, StoreErrorKind::Unavailable),
             (Reach, Errno::MFILE, StoreErrorKind::Throttled { retry_after: None }),
-            (Read, Errno::ACCESS, StoreErrorKind::Refused(Refusal::Unreadable)),
-            (Read, Errno::PERM, StoreErrorKind::Refused(Refusal::Unreadable)),
-            (Read, Errno::LOOP, StoreErrorKind::Refused(Refusal::SymbolicLink)),
+            (Read, Errno::ACCESS, StoreErrorKind::Refused(RefusalReason::Unreadable)),
+            (Read, Errno::PERM, StoreErrorKind::Refused(RefusalReason::Unreadable)),
+            (Read, Errno::LOOP, StoreErrorKind::Refused(RefusalReason::SymbolicLink)),
             (Read, Errno::IO, StoreErrorKind::Unexpected),
             (Read, Errno::STALE, StoreErrorKind::Unavailable),
             (Read, Errno::NFILE, StoreErrorKind::Throttled { retry_after: None }),

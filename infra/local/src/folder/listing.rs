@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use mill_model::ContentId;
-use mill_model::ids::shown_bytes;
-use mill_ports::{Clock, ListPage, Listed, Place, Refusal, StoreErrorKind};
+use mill_model::ids::escape_bytes_for_display;
+use mill_ports::{Clock, ListEntry, ListPage, Place, RefusalReason, StoreErrorKind};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
@@ -114,7 +114,7 @@ impl Walk {
     pub(super) fn page(&mut self) -> Result<ListPage, Fault> {
         let mut entries = Vec::with_capacity(PAGE);
         if std::mem::take(&mut self.reserved) {
-            entries.push(Listed::Refused { shown: format!("{IN_PROGRESS}/"), reason: Refusal::Reserved });
+            entries.push(ListEntry::Refused { shown: format!("{IN_PROGRESS}/"), reason: RefusalReason::Reserved });
         }
         while entries.len() < PAGE {
             let Some(level) = self.levels.last_mut() else {
@@ -135,7 +135,7 @@ impl Walk {
     }
 
     /// Reads more names of the innermost directory. Where that fails, what is left of it is hidden.
-    fn go_on(&mut self, entries: &mut Vec<Listed>) -> Result<(), Fault> {
+    fn go_on(&mut self, entries: &mut Vec<ListEntry>) -> Result<(), Fault> {
         let Err(errno) = reach::patiently(|| self.pass(true)) else { return Ok(()) };
         if self.levels.len() == 1 {
             return Err(self.failed(errno));
@@ -147,7 +147,7 @@ impl Walk {
     }
 
     /// Deals with the name just put behind the prefix, and takes it off unless the walk goes down into it.
-    fn visit(&mut self, kind: FileType, outside: usize, entries: &mut Vec<Listed>) -> Result<(), Fault> {
+    fn visit(&mut self, kind: FileType, outside: usize, entries: &mut Vec<ListEntry>) -> Result<(), Fault> {
         if let Some(reason) = self.refused() {
             entries.push(self.refusal(reason));
         } else if kind == FileType::Directory {
@@ -162,21 +162,21 @@ impl Walk {
     }
 
     /// What stands behind the prefix cannot be an item.
-    fn refusal(&self, reason: Refusal) -> Listed {
-        Listed::Refused { shown: shown_bytes(&self.prefix), reason }
+    fn refusal(&self, reason: RefusalReason) -> ListEntry {
+        ListEntry::Refused { shown: escape_bytes_for_display(&self.prefix), reason }
     }
 
     /// What stands behind the prefix is named by its directory, and nothing more is known of it.
-    fn hidden(&self) -> Listed {
-        Listed::Hidden { shown: shown_bytes(&self.prefix) }
+    fn hidden(&self) -> ListEntry {
+        ListEntry::Hidden { shown: escape_bytes_for_display(&self.prefix) }
     }
 
-    fn refused(&self) -> Option<Refusal> {
+    fn refused(&self) -> Option<RefusalReason> {
         if self.prefix.len() > ContentId::BYTES_MAX {
             // Of a directory: all that lies in it would have a longer path still.
-            Some(Refusal::TooLong)
+            Some(RefusalReason::TooLong)
         } else {
-            std::str::from_utf8(&self.prefix).is_err().then_some(Refusal::NotUtf8)
+            std::str::from_utf8(&self.prefix).is_err().then_some(RefusalReason::NotUtf8)
         }
     }
 
@@ -185,7 +185,7 @@ impl Walk {
     /// What lies in one that was named and cannot be entered, for whatever reason, is not known to be gone: the name may
     /// be that of a server or disk which is away. [`find`](reading::find) gives an error for any item beneath one that
     /// may not be read, never an absence.
-    fn enter(&mut self, outside: usize, entries: &mut Vec<Listed>) -> Result<bool, Fault> {
+    fn enter(&mut self, outside: usize, entries: &mut Vec<ListEntry>) -> Result<bool, Fault> {
         let Some(level) = self.levels.last() else { return Ok(false) };
         let name = &self.prefix[outside..self.prefix.len() - 1];
         // Judged once it is open: what is mounted on demand is mounted then.
@@ -205,7 +205,7 @@ impl Walk {
         };
         if name == IN_PROGRESS.as_bytes() {
             match InProgress::read(&directory) {
-                Ok(found) => self.must_not_meet(&found, &shown_bytes(&self.prefix))?,
+                Ok(found) => self.must_not_meet(&found, &escape_bytes_for_display(&self.prefix))?,
                 Err(errno) => {
                     entries.push(self.unseen(errno)?);
                     return Ok(false);
@@ -247,7 +247,7 @@ impl Walk {
     }
 
     /// The entry for the name just put behind the prefix, which is no directory's.
-    fn file(&self, kind: FileType, outside: usize) -> Result<Listed, Fault> {
+    fn file(&self, kind: FileType, outside: usize) -> Result<ListEntry, Fault> {
         if let Some(reason) = refusal(kind).filter(|_| kind != FileType::Unknown) {
             return Ok(self.refusal(reason));
         }
@@ -268,12 +268,12 @@ impl Walk {
         }
     }
 
-    fn item(&self, stamp: &Stamp) -> Listed {
+    fn item(&self, stamp: &Stamp) -> ListEntry {
         let id = std::str::from_utf8(&self.prefix).ok().and_then(|id| ContentId::new(id).ok());
         match id {
-            Some(id) => Listed::Item(id, bare_facts(stamp, &*self.clock)),
+            Some(id) => ListEntry::Item(id, bare_facts(stamp, &*self.clock)),
             // Not reached: `refused` has looked at both rules of an id.
-            None => self.refusal(Refusal::NotUtf8),
+            None => self.refusal(RefusalReason::NotUtf8),
         }
     }
 
@@ -307,7 +307,7 @@ impl Walk {
     /// goes on. One bad directory is no reason not to copy the others.
     ///
     /// Only while the space itself can be entered: where it cannot, nothing is known of any of its items.
-    fn unseen(&self, errno: Errno) -> Result<Listed, Fault> {
+    fn unseen(&self, errno: Errno) -> Result<ListEntry, Fault> {
         let answers = |space: &Level| rustix::fs::statat(&space.directory, ".", AtFlags::empty()).is_ok();
         let opens = |space: &Level| directory_in(&space.directory, ".").is_ok();
         let fault = self.failed(errno);
@@ -315,13 +315,13 @@ impl Walk {
             // Of this process, or of all that its machine does: no directory can be had.
             StoreErrorKind::Throttled { .. } if !self.levels.first().is_some_and(opens) => Err(fault),
             _ if !self.levels.first().is_some_and(answers) => Err(Fault::of(During::Reach, errno)),
-            StoreErrorKind::Refused(Refusal::Unreadable) => Ok(self.refusal(Refusal::Unreadable)),
+            StoreErrorKind::Refused(RefusalReason::Unreadable) => Ok(self.refusal(RefusalReason::Unreadable)),
             _ => Ok(self.hidden()),
         }
     }
 
     /// A directory or file of the space could not be read: the listing fails, and says at which.
     fn failed(&self, errno: Errno) -> Fault {
-        Fault::of(During::Read, errno).about(shown_bytes(&self.prefix))
+        Fault::of(During::Read, errno).about(escape_bytes_for_display(&self.prefix))
     }
 }

@@ -53,9 +53,9 @@ mod writing;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, Weak};
 
-use mill_model::ids::shown;
+use mill_model::ids::escape_for_display;
 use mill_model::{SpaceId, StoreAddress};
-use mill_ports::{BoxError, Clock, Refusal, StoreError, StoreErrorKind, Table};
+use mill_ports::{BoxError, Clock, RefusalReason, StoreError, StoreErrorKind, Table};
 
 pub use apart::PairGuard;
 use committer::Committer;
@@ -157,7 +157,7 @@ impl FolderStore {
     }
 
     /// That something cannot be done here.
-    pub fn refused(&self, op: &'static str, refusal: Refusal) -> StoreError {
+    pub fn refused(&self, op: &'static str, refusal: RefusalReason) -> StoreError {
         self.0.error(op, "", Fault::refused(refusal))
     }
 
@@ -187,7 +187,7 @@ impl FolderStore {
 
 impl Folder {
     /// Where an item is read: its place, or that no such item can be there.
-    fn place(&self, item: &mill_model::ItemAddress) -> Result<Result<Place, Refusal>, Fault> {
+    fn place(&self, item: &mill_model::ItemAddress) -> Result<Result<Place, RefusalReason>, Fault> {
         let directory = self.layout.directory(&item.space).ok_or(StoreErrorKind::SpaceAbsent)?;
         Ok(Place::of(directory, &item.id))
     }
@@ -201,10 +201,10 @@ impl Folder {
     fn space_to_write(&self, space: &SpaceId) -> Result<String, Fault> {
         match (&self.layout, self.layout.directory(space)) {
             (Layout::Spaces, Some(directory)) => Ok(directory.to_owned()),
-            (Layout::Spaces, None) => Err(Fault::refused(Refusal::Reserved)),
-            (Layout::Single(_), _) => {
-                Err(Fault::refused(Refusal::Unholdable("the folder itself is the store's one space".to_owned())))
-            }
+            (Layout::Spaces, None) => Err(Fault::refused(RefusalReason::Reserved)),
+            (Layout::Single(_), _) => Err(Fault::refused(RefusalReason::UnrepresentableId(
+                "the folder itself is the store's one space".to_owned(),
+            ))),
         }
     }
 
@@ -231,7 +231,7 @@ impl Folder {
         let Fault { kind, source, subject: other, .. } = fault;
         // What is about all of the store is about its root.
         let root = self.root.path().to_string_lossy();
-        let subject = if subject.is_empty() { shown(&root) } else { subject.to_owned() };
+        let subject = if subject.is_empty() { escape_for_display(&root) } else { subject.to_owned() };
         let subject = other.map_or_else(|| subject.clone(), |other| format!("{subject}: {other}"));
         StoreError { kind, op, store: self.sidecar.store.clone(), subject, source }
     }
@@ -243,5 +243,5 @@ impl Folder {
 
 /// The subject of an error about a space.
 fn space_subject(space: &SpaceId) -> String {
-    shown(space.as_str())
+    escape_for_display(space.as_str())
 }

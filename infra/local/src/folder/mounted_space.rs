@@ -85,7 +85,7 @@ impl FolderStore {
             clock: self.0.clock.clone(),
         });
         let writer = self.through(self.0.mounted.set(space, SpaceWriter::Mount(opened)));
-        writer.tidy().await;
+        writer.remove_stale_uploads().await;
         Ok(writer)
     }
 

@@ -1,7 +1,7 @@
 //! Where an item stands in a folder, and which ids a folder cannot hold.
 
 use mill_model::{ContentId, SpaceId};
-use mill_ports::Refusal;
+use mill_ports::RefusalReason;
 
 /// The name directly under the root in which writes are prepared. It is neither a space nor an item.
 pub(super) const IN_PROGRESS: &str = ".mill-in-progress";
@@ -37,12 +37,12 @@ pub(super) struct Place {
 
 impl Place {
     /// The place of `id` in the space whose directory is `space`, or why a folder cannot hold it.
-    pub(super) fn of(space: &str, id: &ContentId) -> Result<Self, Refusal> {
+    pub(super) fn of(space: &str, id: &ContentId) -> Result<Self, RefusalReason> {
         let (directory, inner) = match id.as_str().strip_suffix('/') {
             Some(inner) => (true, inner),
             None => (false, id.as_str()),
         };
-        let unholdable = |why: &str| Err(Refusal::Unholdable(why.to_owned()));
+        let unholdable = |why: &str| Err(RefusalReason::UnrepresentableId(why.to_owned()));
         for component in inner.split('/') {
             match component {
                 "" => return unholdable("a name between its slashes is empty"),
@@ -53,7 +53,7 @@ impl Place {
             }
         }
         if space.is_empty() && inner.split('/').next() == Some(IN_PROGRESS) {
-            return Err(Refusal::Reserved);
+            return Err(RefusalReason::Reserved);
         }
         let mut path = String::with_capacity(space.len() + 1 + inner.len());
         path.push_str(space);
@@ -118,7 +118,7 @@ mod tests {
     fn ids_that_a_folder_cannot_hold_are_refused_with_the_reason() {
         let long = "x".repeat(256);
         for text in ["/a", "a//b", "//", "/", "a//", ".", "..", "a/../b", "./a", "a/.", "a\0b", long.as_str()] {
-            assert!(matches!(Place::of("s", &id(text)), Err(Refusal::Unholdable(_))), "{text:?}");
+            assert!(matches!(Place::of("s", &id(text)), Err(RefusalReason::UnrepresentableId(_))), "{text:?}");
         }
         assert!(Place::of("s", &id("...")).is_ok());
         assert!(Place::of("s", &id(&"y".repeat(255))).is_ok());
@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn the_name_in_which_writes_are_prepared_is_reserved_at_the_root_only() {
-        assert_eq!(Place::of("", &id(".mill-in-progress/x")), Err(Refusal::Reserved));
-        assert_eq!(Place::of("", &id(".mill-in-progress")), Err(Refusal::Reserved));
+        assert_eq!(Place::of("", &id(".mill-in-progress/x")), Err(RefusalReason::Reserved));
+        assert_eq!(Place::of("", &id(".mill-in-progress")), Err(RefusalReason::Reserved));
         assert!(Place::of("s", &id(".mill-in-progress")).is_ok());
         assert_eq!(Layout::Spaces.directory(&SpaceId::new(IN_PROGRESS).unwrap()), None);
     }

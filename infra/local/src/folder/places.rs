@@ -39,7 +39,7 @@ impl Space {
 pub(super) fn space(root: &RootDir, directory: &str) -> Result<Presence<SpaceFacts>, Fault> {
     let Some(space) = Space::open(root, directory)? else { return Ok(Presence::Absent) };
     let identity = space.standing.identity(&space.directory).map_err(|errno| Fault::of(During::Reach, errno))?;
-    Ok(Presence::Here(SpaceFacts { identity }))
+    Ok(Presence::Present(SpaceFacts { identity }))
 }
 
 /// Whether a space's directory is a mount or subvolume of its own; `None` where there is none.

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_ports::{Refusal, StoreErrorKind};
+use mill_ports::{RefusalReason, StoreErrorKind};
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
@@ -86,7 +86,7 @@ impl Folder {
         }
         let names = place.map_or("", Place::within).split('/').filter(|name| !name.is_empty());
         if let Some(errno) = names.into_iter().find_map(|name| staging.takes(name).err()) {
-            return refused(fault, Refusal::Unholdable(no_such_name(errno)));
+            return refused(fault, RefusalReason::UnrepresentableId(no_such_name(errno)));
         }
         match errno {
             // Something went away in this very moment: the next try tells.
@@ -97,7 +97,7 @@ impl Folder {
             _ => {
                 let found = place.zip(self.root.dir().ok()).filter(|_| errno == Errno::PERM);
                 let why = found.and_then(|(place, root)| immutable(&root, place));
-                refused(fault, Refusal::Unwritable(why.unwrap_or_else(|| said(errno).to_string())))
+                refused(fault, RefusalReason::Unwritable(why.unwrap_or_else(|| said(errno).to_string())))
             }
         }
     }
@@ -107,7 +107,7 @@ impl Folder {
 /// may pass, or it is given up by name after some tries.
 fn busy(at: Option<(&Place, Arc<RootDir>)>, fault: Fault) -> Fault {
     if let Some(at) = at.and_then(|(place, root)| mounted(&root, place)) {
-        return refused(fault, Refusal::Unholdable(format!("something is mounted at `{at}`")));
+        return refused(fault, RefusalReason::UnrepresentableId(format!("something is mounted at `{at}`")));
     }
     let source = format!("{}; another program or its file server holds it", std::io::Error::from(Errno::BUSY));
     Fault { kind: StoreErrorKind::Unexpected, source: Some(source.into()), doubt: None, ..fault }
@@ -124,7 +124,7 @@ fn of_room(staging: &Arc<Staging>, bytes: u64, fault: Fault) -> Fault {
     };
     if needed > LEAST_BYTES && holds(LEAST_BYTES).is_ok() {
         let why = format!("there is no room for its {bytes} bytes, while smaller items fit: {}", said(no_room));
-        return refused(fault, Refusal::Unwritable(why));
+        return refused(fault, RefusalReason::Unwritable(why));
     }
     // What others prepare right now may be what is too large, and go again. The last of them finds out.
     if Arc::strong_count(staging) > STAGING_ALONE {
@@ -150,10 +150,10 @@ pub(super) fn of_read(root: &RootDir, space: &str, place: Option<&Place>, fault:
         }
     }
     match errno {
-        Errno::ACCESS | Errno::PERM | Errno::IO => refused(fault, Refusal::Unreadable),
-        _ if AWAY.contains(&errno) || PASSING.contains(&errno) => refused(fault, Refusal::Unreadable),
+        Errno::ACCESS | Errno::PERM | Errno::IO => refused(fault, RefusalReason::Unreadable),
+        _ if AWAY.contains(&errno) || PASSING.contains(&errno) => refused(fault, RefusalReason::Unreadable),
         _ if place.is_some_and(|place| is_no_name(root, place, errno)) => {
-            refused(fault, Refusal::Unholdable(no_such_name(errno)))
+            refused(fault, RefusalReason::UnrepresentableId(no_such_name(errno)))
         }
         _ => fault,
     }
@@ -162,7 +162,11 @@ pub(super) fn of_read(root: &RootDir, space: &str, place: Option<&Place>, fault:
 /// What it comes to that a space could not be looked at or listed: where the root answers, that space alone is meant.
 pub(super) fn of_listing(root: &RootDir, space: &str, fault: Fault) -> Fault {
     let fails = concerns_more(&fault.kind) || fault.doubt == Some(Errno::IO);
-    if fails && !space.is_empty() && answers(root, "").is_ok() { refused(fault, Refusal::Unreadable) } else { fault }
+    if fails && !space.is_empty() && answers(root, "").is_ok() {
+        refused(fault, RefusalReason::Unreadable)
+    } else {
+        fault
+    }
 }
 
 /// Whether a failure seems to be one of more than an item.
@@ -181,10 +185,10 @@ fn of_what_went(root: &RootDir, space: &str, fault: Fault) -> Fault {
 
 /// The failure of all of a space, as one item met it.
 fn of_space(fault: Fault, errno: Errno) -> Fault {
-    let of_item = fault.source.as_ref().map_or_else(String::new, |source| mill_ports::chain(&**source));
+    let of_item = fault.source.as_ref().map_or_else(String::new, |source| mill_ports::error_chain(&**source));
     let of_space = said(errno).to_string();
     let source = if of_space == of_item { of_item } else { format!("{of_item}; and of the space itself: {of_space}") };
-    refused(Fault { source: Some(source.into()), ..fault }, Refusal::Unreadable)
+    refused(Fault { source: Some(source.into()), ..fault }, RefusalReason::Unreadable)
 }
 
 /// Opens a directory and reads its first names.
@@ -227,8 +231,8 @@ fn no_such_name(errno: Errno) -> String {
 
 /// The failure of all of a store, as one item met it.
 fn of_all(fault: Fault, all: Fault) -> Fault {
-    let of_item = fault.source.as_ref().map_or_else(String::new, |source| mill_ports::chain(&**source));
-    let said = all.source.as_ref().map_or_else(String::new, |source| mill_ports::chain(&**source));
+    let of_item = fault.source.as_ref().map_or_else(String::new, |source| mill_ports::error_chain(&**source));
+    let said = all.source.as_ref().map_or_else(String::new, |source| mill_ports::error_chain(&**source));
     let source = if said == of_item { of_item } else { format!("{of_item}; and of the root itself: {said}") };
     let kind = match all.kind {
         kind @ StoreErrorKind::Throttled { .. } => kind,
@@ -237,7 +241,7 @@ fn of_all(fault: Fault, all: Fault) -> Fault {
     Fault { kind, source: Some(source.into()), doubt: None, ..fault }
 }
 
-fn refused(fault: Fault, refusal: Refusal) -> Fault {
+fn refused(fault: Fault, refusal: RefusalReason) -> Fault {
     Fault { kind: StoreErrorKind::Refused(refusal), doubt: None, ..fault }
 }
 
@@ -266,7 +270,7 @@ fn on_the_way<T>(root: &RootDir, place: &Place, find: impl Fn(&str, StatxAttribu
         let seen = root
             .waypoint(split(path).0)
             .and_then(|above| rustix::fs::statx(above, split(path).1, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE));
-        let shown = mill_model::ids::shown(path[place.space().len()..].trim_start_matches('/'));
+        let shown = mill_model::ids::escape_for_display(path[place.space().len()..].trim_start_matches('/'));
         if let Some(found) = seen.ok().and_then(|seen| find(&shown, seen.stx_attributes)) {
             return Some(found);
         }

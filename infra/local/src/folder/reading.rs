@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use mill_model::Version;
-use mill_ports::{ByteRange, Presence, Refusal, StoreErrorKind};
+use mill_ports::{ByteRange, Presence, RefusalReason, StoreErrorKind};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -80,18 +80,18 @@ fn looked_for(root: &RootDir, place: &Place) -> Result<Presence<Found>, Fault> {
         return Ok(Presence::Absent);
     }
     let kept = Kept::read(&file).map_err(read)?;
-    Ok(Presence::Here(Found { file, stamp, kept }))
+    Ok(Presence::Present(Found { file, stamp, kept }))
 }
 
 /// Why something of this type is no item; `None` for what may be one.
-pub(super) fn refusal(kind: FileType) -> Option<Refusal> {
+pub(super) fn refusal(kind: FileType) -> Option<RefusalReason> {
     Some(match kind {
         FileType::RegularFile | FileType::Directory => return None,
-        FileType::Symlink => Refusal::SymbolicLink,
-        FileType::Fifo => Refusal::SpecialFile("a pipe"),
-        FileType::Socket => Refusal::SpecialFile("a socket"),
-        FileType::CharacterDevice | FileType::BlockDevice => Refusal::SpecialFile("a device"),
-        FileType::Unknown => Refusal::SpecialFile("of a type unknown to mill"),
+        FileType::Symlink => RefusalReason::SymbolicLink,
+        FileType::Fifo => RefusalReason::SpecialFile("a pipe"),
+        FileType::Socket => RefusalReason::SpecialFile("a socket"),
+        FileType::CharacterDevice | FileType::BlockDevice => RefusalReason::SpecialFile("a device"),
+        FileType::Unknown => RefusalReason::SpecialFile("of a type unknown to mill"),
     })
 }
 
@@ -122,7 +122,7 @@ pub(super) fn space(root: &RootDir, directory: &str) -> Result<Stamp, Fault> {
                     Err(errno) => Err(Fault::of(During::Reach, errno)),
                 },
                 // What it points at may be a space moved elsewhere: that is not to say it is gone.
-                FileType::Symlink => Err(Fault::refused(Refusal::SymbolicLink)),
+                FileType::Symlink => Err(Fault::refused(RefusalReason::SymbolicLink)),
                 _ => Err(StoreErrorKind::SpaceAbsent.into()),
             }
         }
@@ -168,7 +168,7 @@ pub(super) fn open(root: &RootDir, place: &Place, wanted: &Wanted, folder: &Fold
 }
 
 fn opened(root: &RootDir, place: &Place, wanted: &Wanted, folder: &Folder) -> Result<Presence<Opened>, Fault> {
-    let Presence::Here(found) = find(root, place)? else { return Ok(Presence::Absent) };
+    let Presence::Present(found) = find(root, place)? else { return Ok(Presence::Absent) };
     let Found { file, mut stamp, kept } = found;
     let (clock, chunks) = (&*folder.clock, &folder.reading);
     if stamp.kind() == FileType::RegularFile {
@@ -188,7 +188,7 @@ fn opened(root: &RootDir, place: &Place, wanted: &Wanted, folder: &Folder) -> Re
     let mut rest = Rest { file, way, before: stamp, at, end: end.max(at) };
     let first = rest.chunk(chunks).map_err(|fault| reach::of_read(root, place.space(), Some(place), fault));
     let rest = (first.is_ok() && rest.at < rest.end).then_some(rest);
-    Ok(Presence::Here(Opened { stamp, kept, first, rest }))
+    Ok(Presence::Present(Opened { stamp, kept, first, rest }))
 }
 
 impl Rest {

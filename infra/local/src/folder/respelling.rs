@@ -3,7 +3,7 @@
 //! There a new spelling cannot be written beside the old one, and to delete the old one first would be to delete the copy.
 
 use mill_model::{ItemAddress, SpaceId, Version};
-use mill_ports::{Presence, Refusal, Respelling, StoreError, StoreErrorKind};
+use mill_ports::{Presence, RefusalReason, Respelling, StoreError, StoreErrorKind};
 use rustix::fs::{AtFlags, FileType, RenameFlags};
 use rustix::io::Errno;
 
@@ -50,7 +50,7 @@ impl Making<'_> {
             return Ok(Changed::WasAbsent);
         }
         if lists(new)? {
-            return Err(Fault::refused(Refusal::Twin(shown.clone())));
+            return Err(Fault::refused(RefusalReason::Twin(shown.clone())));
         }
         let stat = rustix::fs::statat(&directory, old, AtFlags::SYMLINK_NOFOLLOW).map_err(write)?;
         let expected = if *is_directory { FileType::Directory } else { FileType::RegularFile };
@@ -58,13 +58,13 @@ impl Making<'_> {
             return Ok(Changed::WasAbsent);
         }
         match find(self.root, compared)? {
-            Presence::Here(found) => self.must_be(&found.stamp, version)?,
+            Presence::Present(found) => self.must_be(&found.stamp, version)?,
             Presence::Absent => return Err(StoreErrorKind::Precondition.into()),
         }
         self.forget_beside();
         rustix::fs::renameat_with(&directory, old, &directory, new, RenameFlags::empty()).map_err(write)?;
         self.touch(parent, 0);
-        if lists(new)? { Ok(Changed::Space) } else { Err(Fault::refused(Refusal::Twin(shown.clone()))) }
+        if lists(new)? { Ok(Changed::Space) } else { Err(Fault::refused(RefusalReason::Twin(shown.clone()))) }
     }
 }
 

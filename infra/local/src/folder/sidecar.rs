@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mill_model::{ItemAddress, StoreAddress, Version};
-use mill_ports::{CrashPoint, RowKey, RowWhen, StoreErrorKind, Table, TableError, TableErrorKind, crash_point};
+use mill_ports::{CrashPoint, RowKey, RowPrecondition, StoreErrorKind, Table, TableError, TableErrorKind, crash_point};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -55,12 +55,12 @@ impl Sidecar {
         }
         let (Some(table), Fits::Nowhere { essential }) = (&self.table, fits) else { return Ok(()) };
         let Some(map) = essential else {
-            return table.delete(&self.key(item), RowWhen::Always).await.map_err(fault);
+            return table.delete(&self.key(item), RowPrecondition::Always).await.map_err(fault);
         };
         let row = Row { version: version.token().to_owned(), properties: map };
         let row = serde_json::to_vec(&row).map_err(Fault::unexpected)?;
         crash_point(CrashPoint::SidecarBeforeWrite);
-        table.put(&self.key(item), Bytes::from(row), RowWhen::Always).await.map_err(fault)?;
+        table.put(&self.key(item), Bytes::from(row), RowPrecondition::Always).await.map_err(fault)?;
         crash_point(CrashPoint::SidecarWritten);
         Ok(())
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream;
-use mill_model::ids::shown_bytes;
+use mill_model::ids::escape_bytes_for_display;
 use mill_model::{ContentId, ItemAddress, ItemFacts, SpaceId, Version};
 use mill_ports::{
-    Body, ByteRange, Capabilities, LeftOut, ListPage, Listing, Place, Presence, Reading, Refusal, SourceStore,
-    SpaceFacts, SpaceList, StoreError, StoreErrorKind,
+    Body, ByteRange, Capabilities, LeftOutEntries, ListPage, Listing, OpenItem, Place, Presence, RefusalReason,
+    SourceStore, SpaceFacts, SpaceList, StoreError, StoreErrorKind,
 };
 use rustix::fs::FileType;
 
@@ -36,7 +36,7 @@ impl SourceStore for FolderStore {
 
     async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
         let found = self.on_root(|folder, root| match &folder.layout {
-            Layout::Single(only) => Ok(SpaceList { spaces: vec![only.clone()], left_out: LeftOut::default() }),
+            Layout::Single(only) => Ok(SpaceList { spaces: vec![only.clone()], left_out: LeftOutEntries::default() }),
             Layout::Spaces => spaces(root),
         });
         found.await.map_err(|fault| self.0.error("list the spaces", "", fault))
@@ -59,14 +59,14 @@ impl SourceStore for FolderStore {
             let place = self.0.place(item)?;
             let found = self.on_root(move |_, root| match place {
                 Ok(place) => Ok(match reading::find(root, &place)? {
-                    Presence::Here(found) => Presence::Here((found.stamp, found.kept)),
+                    Presence::Present(found) => Presence::Present((found.stamp, found.kept)),
                     Presence::Absent => Presence::Absent,
                 }),
                 // The root answers; and no folder holds such an item.
                 Err(_) => Ok(Presence::Absent),
             });
             match found.await? {
-                Presence::Here((stamp, kept)) => self.0.facts(item, &stamp, kept).await.map(Presence::Here),
+                Presence::Present((stamp, kept)) => self.0.facts(item, &stamp, kept).await.map(Presence::Present),
                 Presence::Absent => Ok(Presence::Absent),
             }
         };
@@ -78,7 +78,7 @@ impl SourceStore for FolderStore {
         item: &ItemAddress,
         range: Option<ByteRange>,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.opened(item, Wanted { range, if_version: if_version.cloned(), uncached: false }).await
     }
 
@@ -86,7 +86,7 @@ impl SourceStore for FolderStore {
         &self,
         item: &ItemAddress,
         if_version: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.opened(item, Wanted { range: None, if_version: if_version.cloned(), uncached: true }).await
     }
 
@@ -139,7 +139,7 @@ impl Folder {
 }
 
 impl FolderStore {
-    async fn opened(&self, item: &ItemAddress, wanted: Wanted) -> Result<Presence<Reading>, StoreError> {
+    async fn opened(&self, item: &ItemAddress, wanted: Wanted) -> Result<Presence<OpenItem>, StoreError> {
         let reading = async {
             let Ok(place) = self.0.place(item)? else {
                 return self.on_root(|_, _| Ok(Presence::Absent)).await;
@@ -154,11 +154,11 @@ impl FolderStore {
                 }
                 reading::open(root, &place, &wanted, folder)
             });
-            let Presence::Here(Opened { stamp, kept, first, rest }) = opened.await? else {
+            let Presence::Present(Opened { stamp, kept, first, rest }) = opened.await? else {
                 return Ok(Presence::Absent);
             };
             let facts = self.0.facts(item, &stamp, kept).await?;
-            Ok(Presence::Here(Reading { facts, body: self.body(item, first, rest) }))
+            Ok(Presence::Present(OpenItem { facts, body: self.body(item, first, rest) }))
         };
         reading.await.map_err(|fault| self.0.error("read", &item.to_string(), fault))
     }
@@ -200,7 +200,7 @@ struct Pages {
 
 enum State {
     Begin,
-    Reading(tokio::task::JoinHandle<Result<(Walk, ListPage), Fault>>),
+    OpenItem(tokio::task::JoinHandle<Result<(Walk, ListPage), Fault>>),
     Over,
 }
 
@@ -208,14 +208,14 @@ impl Pages {
     async fn next(mut self) -> Option<(Result<ListPage, StoreError>, Self)> {
         let coming = match std::mem::replace(&mut self.state, State::Over) {
             State::Over => return None,
-            State::Reading(coming) => coming,
+            State::OpenItem(coming) => coming,
             State::Begin => self.begin(),
         };
         let read = coming.await.unwrap_or_else(|lost| Err(Fault::unexpected(lost)));
         let page = match read {
             Ok((walk, page)) => {
                 if !page.end {
-                    self.state = State::Reading(self.on(walk));
+                    self.state = State::OpenItem(self.on(walk));
                 }
                 Ok(page)
             }
@@ -223,7 +223,11 @@ impl Pages {
                 let error = self.store.0.error("list", &space_subject(&self.space), fault);
                 if error.kind == StoreErrorKind::NotConfigured {
                     let root = self.store.0.root.path().display();
-                    let _ = self.store.0.met.set(format!("`{root}` may not be copied: {}", mill_ports::chain(&error)));
+                    let _ = self
+                        .store
+                        .0
+                        .met
+                        .set(format!("`{root}` may not be copied: {}", mill_ports::error_chain(&error)));
                 }
                 Err(error)
             }
@@ -268,13 +272,13 @@ fn spaces(root: &RootDir) -> Result<SpaceList, Fault> {
         if name == IN_PROGRESS.as_bytes() {
             // Of what is Mill's own, nothing is anybody's.
             if !InProgress::in_directory(root).is_ok_and(|found| found.is_some_and(|found| !found.foreign)) {
-                list.left_out.add(|| IN_PROGRESS.to_owned(), Refusal::Reserved);
+                list.left_out.add(|| IN_PROGRESS.to_owned(), RefusalReason::Reserved);
             }
             return true;
         }
         match space(name, kind) {
             Ok(space) => list.spaces.push(space),
-            Err(reason) => list.left_out.add(|| shown_bytes(name), reason),
+            Err(reason) => list.left_out.add(|| escape_bytes_for_display(name), reason),
         }
         true
     });
@@ -285,12 +289,12 @@ fn spaces(root: &RootDir) -> Result<SpaceList, Fault> {
 }
 
 /// The space that a name in the root stands for, or why it can be none.
-fn space(name: &[u8], kind: FileType) -> Result<SpaceId, Refusal> {
+fn space(name: &[u8], kind: FileType) -> Result<SpaceId, RefusalReason> {
     match reading::refusal(kind) {
         Some(refusal) => return Err(refusal),
-        None if kind != FileType::Directory => return Err(Refusal::InNoSpace),
+        None if kind != FileType::Directory => return Err(RefusalReason::InNoSpace),
         None => {}
     }
-    let name = std::str::from_utf8(name).map_err(|_| Refusal::NotUtf8)?;
-    SpaceId::new(name).map_err(|error| Refusal::NoSpaceName(error.why))
+    let name = std::str::from_utf8(name).map_err(|_| RefusalReason::NotUtf8)?;
+    SpaceId::new(name).map_err(|error| RefusalReason::NoSpaceName(error.why))
 }

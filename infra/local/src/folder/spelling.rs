@@ -10,9 +10,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mill_model::ids::shown_bytes;
+use mill_model::ids::escape_bytes_for_display;
 pub(super) use mill_model::spelling::folded;
-use mill_ports::Refusal;
+use mill_ports::RefusalReason;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -83,7 +83,7 @@ pub(super) fn space_twin(root: &RootDir, directory: &str) -> Result<Option<Strin
 
 /// How the place of a space, or of what lies in it, is taken by another space.
 pub(super) fn taken_by_space(other: &str) -> Fault {
-    Fault::refused(Refusal::Taken(format!("the space `{other}`, for which this store takes its name")))
+    Fault::refused(RefusalReason::PathConflict(format!("the space `{other}`, for which this store takes its name")))
 }
 
 /// Refuses a place whose directory was found by another spelling: what lies in it are other items.
@@ -100,7 +100,7 @@ fn must_be_own(place: &Place, spelling: Result<Spelling, Errno>) -> Result<(), F
     match spelling.map_err(|errno| Fault::of(During::Write, errno))? {
         Spelling::Own { .. } => Ok(()),
         Spelling::Other(path) => match path.strip_prefix(place.space()) {
-            Some(within) => Err(Fault::refused(Refusal::Twin(within.trim_start_matches('/').to_owned()))),
+            Some(within) => Err(Fault::refused(RefusalReason::Twin(within.trim_start_matches('/').to_owned()))),
             None => Err(taken_by_space(split(&path).1)),
         },
     }
@@ -215,7 +215,7 @@ pub(super) fn listed_otherwise(directory: impl AsFd, name: &str) -> Result<Optio
     Dirents::with_buffer(32 * 1024).read(directory_in(directory, ".")?, |listed, _| {
         own = listed == name.as_bytes();
         if !own && std::str::from_utf8(listed).is_ok_and(|listed| folded(listed) == key) {
-            twin = Some(shown_bytes(listed));
+            twin = Some(escape_bytes_for_display(listed));
         }
         !own
     })?;

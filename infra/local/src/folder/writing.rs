@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use mill_model::{ItemAddress, Properties, SpaceId, Version};
 use mill_ports::{
-    Body, Content, DeletableStore, DestinationStore, Presence, Refusal, Respelling, SourceStore as _, StoreError,
-    StoreErrorKind, When, Written,
+    Body, DeletableStore, DestinationStore, Precondition, Presence, PutRequest, PutResult, RefusalReason, Respelling,
+    SourceStore as _, StoreError, StoreErrorKind,
 };
 
 use super::committer::{Change, Changed};
@@ -33,7 +33,13 @@ impl DestinationStore for FolderStore {
         made.await.map_err(|fault| self.0.error("create space", &space_subject(space), fault))
     }
 
-    async fn put(&self, item: &ItemAddress, content: &Content, when: &When, body: Body) -> Result<Written, StoreError> {
+    async fn put(
+        &self,
+        item: &ItemAddress,
+        content: &PutRequest,
+        when: &Precondition,
+        body: Body,
+    ) -> Result<PutResult, StoreError> {
         let failed = |fault| self.0.error("put", &item.to_string(), fault);
         let writer = self.writer(&item.space).await.map_err(failed)?;
         writer.put_here(item, content, when, body).await
@@ -43,8 +49,8 @@ impl DestinationStore for FolderStore {
         &self,
         item: &ItemAddress,
         properties: &Properties,
-        when: &When,
-    ) -> Result<Written, StoreError> {
+        when: &Precondition,
+    ) -> Result<PutResult, StoreError> {
         let failed = |fault| self.0.error("put properties", &item.to_string(), fault);
         let writer = self.writer(&item.space).await.map_err(failed)?;
         let place: Place = writer.0.place_to_write(item).map_err(failed)?;
@@ -61,7 +67,7 @@ impl DestinationStore for FolderStore {
         self.respell_here(space, respelling).await
     }
 
-    async fn tidy(&self) {
+    async fn remove_stale_uploads(&self) {
         // A root that cannot be reached says so to each call that needs it.
         let remove = |folder: &Folder, root: &_| {
             staging::remove_leftovers(root, &*folder.clock);
@@ -81,7 +87,7 @@ impl DeletableStore for FolderStore {
         removed.await.map_err(|fault| self.0.error("remove space", &space_subject(space), fault))
     }
 
-    async fn delete(&self, item: &ItemAddress, when: &When) -> Result<Presence<()>, StoreError> {
+    async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         let deleted = async {
             let writer = self.writer(&item.space).await?;
             let Ok(place) = writer.0.place(item)? else {
@@ -89,7 +95,7 @@ impl DeletableStore for FolderStore {
             };
             Ok(match writer.commit(Change::Remove(place, when.clone())).await? {
                 Changed::WasAbsent => Presence::Absent,
-                _ => Presence::Here(()),
+                _ => Presence::Present(()),
             })
         };
         deleted.await.map_err(|fault| self.0.error("delete", &item.to_string(), fault))
@@ -112,30 +118,30 @@ impl FolderStore {
         keeping: Keeping,
         version: Version,
     ) -> Result<Result<Changed, Fault>, StoreError> {
-        let Presence::Here(reading) = self.open(item, None, Some(&version)).await? else {
+        let Presence::Present(reading) = self.open(item, None, Some(&version)).await? else {
             return Ok(Err(StoreErrorKind::Precondition.into()));
         };
         let mut preparing = Preparing::new(self, item, reading.facts.size);
         preparing.take_all(reading.body, &keeping).await?;
         let staged = preparing.finish(keeping).await?;
-        Ok(self.commit(Change::Place(staged, place, When::VersionIs(version))).await)
+        Ok(self.commit(Change::Place(staged, place, Precondition::VersionIs(version))).await)
     }
 
     /// Writes an item into this very folder.
     async fn put_here(
         &self,
         item: &ItemAddress,
-        content: &Content,
-        when: &When,
+        content: &PutRequest,
+        when: &Precondition,
         body: Body,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<PutResult, StoreError> {
         let failed = |fault| self.0.error("put", &item.to_string(), fault);
         let place = self.0.place_to_write(item).map_err(failed)?;
         let keeping = self.0.keeping(&content.properties);
         let change = if place.directory {
             if content.size > 0 {
                 let why = "a name with `/` at its end can only be that of an empty directory";
-                return Err(failed(Fault::refused(Refusal::Unholdable(why.to_owned()))));
+                return Err(failed(Fault::refused(RefusalReason::UnrepresentableId(why.to_owned()))));
             }
             Preparing::new(self, item, 0).take_all(body, &keeping).await?;
             Change::Directory(place, keeping, when.clone())
@@ -148,12 +154,12 @@ impl FolderStore {
         self.written(item, changed).await.map_err(failed)
     }
 
-    async fn written(&self, item: &ItemAddress, changed: Result<Changed, Fault>) -> Result<Written, Fault> {
+    async fn written(&self, item: &ItemAddress, changed: Result<Changed, Fault>) -> Result<PutResult, Fault> {
         let Changed::Item(version, fits) = changed? else {
             return Err(Fault::unexpected("a write was answered as something else"));
         };
         self.0.sidecar.keep(item, &version, fits).await?;
-        Ok(Written { version, checksums: Vec::new(), at: Some(self.0.clock.now()) })
+        Ok(PutResult { version, checksums: Vec::new(), at: Some(self.0.clock.now()) })
     }
 }
 

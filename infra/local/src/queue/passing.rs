@@ -116,7 +116,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use mill_ports::{Outgoing, PassedOver, TaskQueue as _};
+    use mill_ports::{ExcludedAccounts, OutgoingMessage, TaskQueue as _};
 
     use super::*;
     use crate::queue::{SqliteQueue, rows};
@@ -127,7 +127,7 @@ mod tests {
     }
 
     async fn send(queue: &SqliteQueue, of: &str, bodies: usize) {
-        let one = Outgoing { group: account(of), body: Bytes::from_static(b"x"), delay: Duration::ZERO };
+        let one = OutgoingMessage { group: account(of), body: Bytes::from_static(b"x"), delay: Duration::ZERO };
         for batch in vec![one; bodies].chunks(100) {
             queue.send(batch).await.unwrap().into_result().unwrap();
         }
@@ -185,7 +185,7 @@ mod tests {
         send(&queue, "b", 30).await;
         let max = NonZeroU32::new(100).unwrap();
         assert_eq!(queue.receive(max, Duration::ZERO, Duration::ZERO).await.unwrap().len(), 60);
-        let passed_over = PassedOver { accounts: [account("a")].into(), ..PassedOver::default() };
+        let passed_over = ExcludedAccounts { accounts: [account("a")].into(), ..ExcludedAccounts::default() };
         let got = queue.receive_but(&passed_over, max, Duration::from_mins(1), Duration::ZERO).await.unwrap();
         assert_eq!(got.len(), 30);
         assert!(got.iter().all(|one| one.receive_count == 2));

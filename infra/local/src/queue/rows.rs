@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use mill_model::{AccountId, QueueName, Timestamp};
-use mill_ports::{Depth, Receipt};
+use mill_ports::{QueueDepth, Receipt};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 pub(super) use crate::database::writer::Writing;
@@ -291,7 +291,7 @@ pub(super) fn depth_of(connection: &Connection, queue: QueueName, account: &Acco
 }
 
 /// How many bodies there are. Costs as much as there are hidden ones; never reads a body but the first.
-pub(super) fn depth(connection: &Connection, queue: QueueName, now: Timestamp) -> rusqlite::Result<Depth> {
+pub(super) fn depth(connection: &Connection, queue: QueueName, now: Timestamp) -> rusqlite::Result<QueueDepth> {
     let snapshot = connection.unchecked_transaction()?;
     let total: i64 = snapshot
         .prepare_cached("SELECT messages FROM queue WHERE id = ?1")?
@@ -311,10 +311,10 @@ pub(super) fn depth(connection: &Connection, queue: QueueName, now: Timestamp) -
         first.query_row(params![code(queue), held], row).optional()
     };
     let first: Option<(i64, i64)> = first(0)?.into_iter().chain(first(1)?).min();
-    Ok(Depth {
+    Ok(QueueDepth {
         visible: (total - delayed - in_flight).max(0) as u64,
         in_flight: in_flight as u64,
         delayed: delayed as u64,
-        oldest: first.map(|(_, sent_at)| now.since(timestamp(sent_at))),
+        oldest_age: first.map(|(_, sent_at)| now.since(timestamp(sent_at))),
     })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mill_model::{AccountId, QueueName};
-use mill_ports::{Clock as _, Delivery, Outgoing, QueueErrorKind, Receipt, TaskQueue as _};
+use mill_ports::{Clock as _, Delivery, OutgoingMessage, QueueErrorKind, Receipt, TaskQueue as _};
 
 use super::{HIDDEN_MAX, RECEIVES_MAX, SqliteQueue};
 use crate::hand_clock::HandClock;
@@ -36,9 +36,9 @@ impl Room {
     }
 }
 
-fn out(body: &str) -> Outgoing {
+fn out(body: &str) -> OutgoingMessage {
     let group = AccountId::new("a").unwrap();
-    Outgoing { group, body: Bytes::copy_from_slice(body.as_bytes()), delay: Duration::ZERO }
+    OutgoingMessage { group, body: Bytes::copy_from_slice(body.as_bytes()), delay: Duration::ZERO }
 }
 
 fn most(max: u32) -> NonZeroU32 {
@@ -197,7 +197,7 @@ async fn a_clock_that_steps_forward_delivers_again_and_voids_the_old_receipt() {
 async fn what_is_too_large_is_refused_by_entry_and_the_rest_is_sent() {
     let room = Room::new();
     let queue = room.low();
-    let large = Outgoing { body: vec![0; queue.limits().body_bytes_max + 1].into(), ..out("") };
+    let large = OutgoingMessage { body: vec![0; queue.limits().body_bytes_max + 1].into(), ..out("") };
     let report = queue.send(&[out("a"), large, out("b")]).await.unwrap();
     assert_eq!(report.failed.len(), 1);
     assert_eq!((report.failed[0].0, report.failed[0].1.kind), (1, QueueErrorKind::TooLarge));
@@ -251,7 +251,12 @@ async fn a_long_poll_wakes_for_this_process_and_for_others() {
 async fn a_long_poll_wakes_for_a_body_whose_delay_ends() {
     let directory = tempfile::tempdir().unwrap();
     let queue = real(&directory.path().join("mill.db"));
-    queue.send(&[Outgoing { delay: Duration::from_millis(200), ..out("x") }]).await.unwrap().into_result().unwrap();
+    queue
+        .send(&[OutgoingMessage { delay: Duration::from_millis(200), ..out("x") }])
+        .await
+        .unwrap()
+        .into_result()
+        .unwrap();
     let got = queue.receive(most(1), Duration::from_mins(1), Duration::from_secs(20)).await.unwrap();
     assert_eq!(got.len(), 1);
     let start = std::time::Instant::now();
@@ -280,7 +285,7 @@ async fn the_bodies_of_an_account_are_counted_whatever_becomes_of_them() {
     let queue = room.low();
     let of = |account: &str, delay| {
         let group = AccountId::new(account).unwrap();
-        Outgoing { group, body: Bytes::from_static(b"x"), delay: Duration::from_secs(delay) }
+        OutgoingMessage { group, body: Bytes::from_static(b"x"), delay: Duration::from_secs(delay) }
     };
     let counts = async || {
         let count = async |account| queue.depth_of(&AccountId::new(account).unwrap()).await.unwrap();

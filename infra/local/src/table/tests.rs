@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mill_ports::{KeyRange, RowKey, RowVersion, RowWhen, Table as _, TableErrorKind};
+use mill_ports::{KeyRange, RowKey, RowPrecondition, RowVersion, Table as _, TableErrorKind};
 use proptest::prelude::*;
 
 use super::{SqliteTable, VALUE_BYTES_MAX};
@@ -24,7 +24,7 @@ async fn absent_put_has_one_winner() {
     let mut tries = tokio::task::JoinSet::new();
     for number in 0..64_u8 {
         let table = table.clone();
-        tries.spawn(async move { table.put(&key("x"), vec![number].into(), RowWhen::Absent).await });
+        tries.spawn(async move { table.put(&key("x"), vec![number].into(), RowPrecondition::Absent).await });
     }
     let ends = tries.join_all().await;
     assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 1);
@@ -35,19 +35,22 @@ async fn absent_put_has_one_winner() {
 async fn a_version_fits_one_state_of_a_row_and_never_comes_back() {
     let (_directory, table) = table();
     let value = || Bytes::from_static(b"v");
-    let first = table.put(&key("x"), value(), RowWhen::Absent).await.unwrap();
-    let second = table.put(&key("x"), value(), RowWhen::VersionIs(first.clone())).await.unwrap();
+    let first = table.put(&key("x"), value(), RowPrecondition::Absent).await.unwrap();
+    let second = table.put(&key("x"), value(), RowPrecondition::VersionIs(first.clone())).await.unwrap();
     assert_ne!(first, second);
     let stale = |end: Result<RowVersion, mill_ports::TableError>| end.unwrap_err().kind == TableErrorKind::Conflict;
-    assert!(stale(table.put(&key("x"), value(), RowWhen::VersionIs(first.clone())).await));
-    assert!(stale(table.put(&key("y"), value(), RowWhen::VersionIs(second.clone())).await));
-    assert!(stale(table.put(&key("x"), value(), RowWhen::VersionIs(RowVersion("other".into()))).await));
-    assert_eq!(table.delete(&key("x"), RowWhen::VersionIs(first)).await.unwrap_err().kind, TableErrorKind::Conflict);
-    assert_eq!(table.delete(&key("x"), RowWhen::Absent).await.unwrap_err().kind, TableErrorKind::Conflict);
-    table.delete(&key("x"), RowWhen::VersionIs(second.clone())).await.unwrap();
-    table.delete(&key("x"), RowWhen::Always).await.unwrap();
-    table.delete(&key("x"), RowWhen::Absent).await.unwrap();
-    let third = table.put(&key("x"), value(), RowWhen::Absent).await.unwrap();
+    assert!(stale(table.put(&key("x"), value(), RowPrecondition::VersionIs(first.clone())).await));
+    assert!(stale(table.put(&key("y"), value(), RowPrecondition::VersionIs(second.clone())).await));
+    assert!(stale(table.put(&key("x"), value(), RowPrecondition::VersionIs(RowVersion("other".into()))).await));
+    assert_eq!(
+        table.delete(&key("x"), RowPrecondition::VersionIs(first)).await.unwrap_err().kind,
+        TableErrorKind::Conflict
+    );
+    assert_eq!(table.delete(&key("x"), RowPrecondition::Absent).await.unwrap_err().kind, TableErrorKind::Conflict);
+    table.delete(&key("x"), RowPrecondition::VersionIs(second.clone())).await.unwrap();
+    table.delete(&key("x"), RowPrecondition::Always).await.unwrap();
+    table.delete(&key("x"), RowPrecondition::Absent).await.unwrap();
+    let third = table.put(&key("x"), value(), RowPrecondition::Absent).await.unwrap();
     assert!(third != second, "a row written again after its deletion bears a new mark");
 }
 
@@ -55,7 +58,7 @@ async fn a_version_fits_one_state_of_a_row_and_never_comes_back() {
 async fn books_and_partitions_are_apart() {
     let (_directory, table) = table();
     let other = SqliteTable::new(Arc::clone(&table.database), "other");
-    table.put(&key("x"), Bytes::new(), RowWhen::Always).await.unwrap();
+    table.put(&key("x"), Bytes::new(), RowPrecondition::Always).await.unwrap();
     assert_eq!(other.get(&key("x")).await.unwrap(), None);
     assert_eq!(table.get(&RowKey::new("q", "x")).await.unwrap(), None);
     assert!(table.get(&key("x")).await.unwrap().is_some());
@@ -78,10 +81,10 @@ async fn a_value_too_large_is_refused_and_large_pages_end_early() {
     let (_directory, table) = table();
     let large = Bytes::from(vec![7; VALUE_BYTES_MAX]);
     let larger = Bytes::from(vec![7; VALUE_BYTES_MAX + 1]);
-    let refused = table.put(&key("x"), larger, RowWhen::Always).await.unwrap_err();
+    let refused = table.put(&key("x"), larger, RowPrecondition::Always).await.unwrap_err();
     assert_eq!(refused.kind, TableErrorKind::TooLarge);
     for n in 0..5 {
-        table.put(&key(&n.to_string()), large.clone(), RowWhen::Always).await.unwrap();
+        table.put(&key(&n.to_string()), large.clone(), RowPrecondition::Always).await.unwrap();
     }
     let page = table.query("p", &KeyRange::default(), 5).await.unwrap();
     assert!(!page.end && !page.rows.is_empty() && page.rows.len() < 5);

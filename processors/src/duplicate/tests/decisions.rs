@@ -1,6 +1,6 @@
 //! The decision table, row by row.
 
-use mill_ports::{Refusal, StoreErrorKind};
+use mill_ports::{RefusalReason, StoreErrorKind};
 
 use super::*;
 
@@ -24,7 +24,7 @@ enum Policy {
 }
 
 impl Policy {
-    fn book(self) -> PolicyBook {
+    fn book(self) -> PolicyRepository {
         match self {
             Self::Removes => policy(true),
             Self::Keeps => policy(false),
@@ -92,11 +92,11 @@ async fn every_row_of_the_decision_table_holds_whatever_checksums_the_stores_tel
     }
 }
 
-fn done(site: &Site, outcome: &Outcome) -> String {
-    if *outcome != Outcome::done() {
+fn done(site: &Site, outcome: &TaskOutcome) -> String {
+    if *outcome != TaskOutcome::done() {
         assert_eq!(site.totals(), Totals::default());
         assert!(site.source_port.calls().is_empty() && site.destination_port.calls().is_empty());
-        let waits = matches!(outcome, Outcome::Snooze { task: None, .. });
+        let waits = matches!(outcome, TaskOutcome::Snooze { task: None, .. });
         return if waits { "waits" } else { "discarded" }.into();
     }
     let totals = site.totals();
@@ -150,11 +150,13 @@ async fn an_item_in_an_archive_tier_is_named_and_no_task_waits_for_it() {
     site.source.plant(&at("x"), "same", noted("n"));
     site.source_port.tell(archived);
     let refused = |outcome| match outcome {
-        Outcome::Discard { reason } => reason.starts_with("it lies in the archive tier DEEP_ARCHIVE; bring it back"),
+        TaskOutcome::Discard { reason } => {
+            reason.starts_with("it lies in the archive tier DEEP_ARCHIVE; bring it back")
+        }
         other => panic!("{other:?}"),
     };
     assert!(refused(site.run("x").await.unwrap()));
-    for way in [Refusal::Unreadable, Refusal::Archived("DEEP_ARCHIVE".into())] {
+    for way in [RefusalReason::Unreadable, RefusalReason::Archived("DEEP_ARCHIVE".into())] {
         site.source_port.meet("open", [Way::Fails(StoreErrorKind::Refused(way))]);
         assert!(refused(site.run("x").await.unwrap()), "a store may refuse to open it");
     }
@@ -171,9 +173,9 @@ async fn an_archived_copy_is_in_sync_if_its_checksum_says_so_and_replaced_if_it_
     site.source.plant(&at("x"), "same", noted("n"));
     site.destination.plant(&at("x"), "same", noted("n"));
     site.destination_port.tell(archived);
-    assert_eq!(site.run("x").await.unwrap(), Outcome::done());
+    assert_eq!(site.run("x").await.unwrap(), TaskOutcome::done());
     site.source.plant(&at("x"), "other", noted("n"));
-    assert_eq!(site.run("x").await.unwrap(), Outcome::done());
+    assert_eq!(site.run("x").await.unwrap(), TaskOutcome::done());
     assert_eq!(site.destination.content(&at("x")).unwrap().0, "other");
 }
 

@@ -55,7 +55,7 @@ async fn what_vanishes_before_or_while_it_is_copied_is_counted() {
     site.destination_port.meet("put", [Way::Before(Box::new(move || source.uproot(&at("x"))))]);
     site.run("x").await.unwrap();
     assert_eq!(site.totals().vanished, 3, "it went while it was read");
-    let refused = StoreErrorKind::Refused(mill_ports::Refusal::Unreadable);
+    let refused = StoreErrorKind::Refused(mill_ports::RefusalReason::Unreadable);
     site.source_port.meet("open", fails(&refused, 1));
     site.run("x").await.unwrap();
     assert_eq!(site.totals().vanished, 4, "it could not be opened, and is not there");
@@ -174,7 +174,7 @@ async fn bytes_flipped_or_cut_under_way_never_become_visible() {
         site.source_port.meet("open", std::iter::repeat_with(way).take(3));
         let error = site.run("x").await.unwrap_err();
         assert_eq!(error.class, FailureClass::Retryable);
-        assert!(chain(&error).contains(class_of), "{}", chain(&error));
+        assert!(error_chain(&error).contains(class_of), "{}", error_chain(&error));
         assert!(site.destination.content(&at("x")).is_none());
         assert_eq!((site.totals().copied, site.totals().bytes), (0, 0));
         assert!(!site.sealed("x").await);
@@ -214,7 +214,7 @@ async fn what_a_store_wrote_is_judged_by_whatever_checksum_it_tells() {
             site.destination_port.meet("put", [Way::Damaged]);
             let error = site.run(name).await.unwrap_err();
             assert_eq!(error.class, FailureClass::Retryable);
-            assert!(chain(&error).contains("damaged"), "{}", chain(&error));
+            assert!(error_chain(&error).contains("damaged"), "{}", error_chain(&error));
             assert!(!site.sealed(name).await);
             site.run(name).await.unwrap();
             assert_eq!(site.destination.content(&at(name)), site.source.content(&at(name)));
@@ -248,7 +248,7 @@ async fn an_answer_that_is_lost_is_found_out_by_looking() {
                 }
             }
             site.destination_port.meet(op, [Way::DoneAndFails(kind.clone())]);
-            assert_eq!(site.run("x").await.unwrap(), Outcome::done(), "{op} {kind:?}");
+            assert_eq!(site.run("x").await.unwrap(), TaskOutcome::done(), "{op} {kind:?}");
             assert!(site.in_sync());
         }
     }
@@ -335,7 +335,7 @@ async fn bytes_are_counted_as_durable_once_and_none_stay_in_motion() {
     site.run("x").await.unwrap();
     assert_eq!(site.totals().bytes, 100_000);
     assert_eq!(site.statistics.bytes_moving.load(std::sync::atomic::Ordering::Relaxed), 0);
-    assert!(site.statistics.in_hand().is_empty());
+    assert!(site.statistics.active_transfers().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -170,7 +170,7 @@ async fn workers_that_run_one_task_at_once_copy_it_once() {
     let attempts: Vec<_> = (0..8).map(|_| site.attempt()).collect();
     let runs = attempts.iter().map(|attempt| site.attempted(&factory, &task, attempt));
     for run in futures::future::join_all(runs).await {
-        assert_eq!(run.unwrap(), Outcome::done());
+        assert_eq!(run.unwrap(), TaskOutcome::done());
     }
     assert!(site.in_sync());
     assert_eq!((site.totals().copied, site.totals().unchanged), (1, 7));

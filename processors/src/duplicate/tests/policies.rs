@@ -11,10 +11,10 @@ async fn a_policy_that_cannot_be_read_makes_the_task_wait_and_drops_nothing() {
     for file in ["a-duplication-policy.json", "a-stores.json", "duplication-accounts.json"] {
         files.write(file, "{ cut short");
         let outcome = site.run_under(files.book(&site), &Site::task(Some(&at("x")))).await.unwrap();
-        assert!(matches!(outcome, Outcome::Snooze { task: None, .. }), "{file} {outcome:?}");
+        assert!(matches!(outcome, TaskOutcome::Snooze { task: None, .. }), "{file} {outcome:?}");
     }
     files.uproot();
     let outcome = site.run_under(files.book(&site), &Site::task(Some(&at("x")))).await.unwrap();
-    assert!(matches!(outcome, Outcome::Snooze { task: None, .. }), "{outcome:?}");
+    assert!(matches!(outcome, TaskOutcome::Snooze { task: None, .. }), "{outcome:?}");
     assert_eq!((site.totals(), site.destination.writes()), (Totals::default(), 0));
 }

@@ -132,7 +132,7 @@ async fn unsettled_versions_are_never_sealed() {
         assert!(site.sealed("x").await);
         let (source, destination) = (site.source.head(&at("x")).await, site.destination.head(&at("x")).await);
         let version =
-            |head: Result<mill_ports::Presence<mill_model::ItemFacts>, _>| head.unwrap().here().unwrap().version;
+            |head: Result<mill_ports::Presence<mill_model::ItemFacts>, _>| head.unwrap().present().unwrap().version;
         let seal = site.seals.get(&Site::pair(), &at("x").id).await.unwrap().unwrap();
         assert!(seal.holds(&version(source), &version(destination)));
     }
@@ -144,7 +144,7 @@ fn young() -> (Site, Arc<Recording<dyn Table>>) {
     let mut site = Site::of(young(), young());
     let table: Arc<dyn Table> = Arc::new(MemoryTable::new("seals"));
     let table = Arc::new(Recording::new(table));
-    site.seals = Seals::new(table.clone());
+    site.seals = SyncProofs::new(table.clone());
     (site, table)
 }
 
@@ -175,7 +175,7 @@ async fn a_seal_on_bytes_that_were_replaced_is_forgotten_when_there_cannot_be_an
 /// What the book of seals says of the only item there is: whether the copy as it stands is this pair's, and whether
 /// there is a proof.
 async fn known(site: &Site) -> Option<(bool, bool)> {
-    let version = site.destination.head(&at("x")).await.unwrap().here().unwrap().version;
+    let version = site.destination.head(&at("x")).await.unwrap().present().unwrap().version;
     let all: Vec<_> = site.seals.stream(&Site::pair(), None).try_collect().await.unwrap();
     assert!(all.len() <= 1);
     all.first().map(|(_, row)| (row.is_ours(&version), row.seal.is_some()))
@@ -229,11 +229,11 @@ async fn a_fresh_copy_costs_the_book_of_seals_one_write() {
 async fn a_book_of_seals_that_holds_nonsense_changes_nothing() {
     let table = Arc::new(MemoryTable::new("seals"));
     let mut site = Site::of(plain(), plain());
-    site.seals = Seals::new(table.clone());
+    site.seals = SyncProofs::new(table.clone());
     site.source.plant(&at("x"), "same", noted("n"));
     site.settle("x").await;
     let (key, _) = table.rows().pop().unwrap();
-    table.put(&key, "nonsense".into(), mill_ports::RowWhen::Always).await.unwrap();
+    table.put(&key, "nonsense".into(), mill_ports::RowPrecondition::Always).await.unwrap();
     site.destination.plant(&at("x"), "else", noted("n"));
     site.run("x").await.unwrap();
     assert!(site.in_sync());

@@ -1,7 +1,7 @@
 //! Destinations that take names for one another: nothing is replaced under another name than its own.
 
 use futures::TryStreamExt as _;
-use mill_ports::{Refusal, SourceStore as _};
+use mill_ports::{RefusalReason, SourceStore as _};
 
 use super::*;
 
@@ -105,7 +105,7 @@ async fn other_bytes_are_never_put_in_the_place_of_an_item_that_is_gone_at_the_s
             }
             assert_eq!(at_destination(&site), pairs(&[(there, "original")]));
             // Of what only a reading told apart, the producer must learn.
-            let version = site.destination.head(&at(there)).await.unwrap().here().unwrap().version;
+            let version = site.destination.head(&at(there)).await.unwrap().present().unwrap().version;
             let known: Vec<_> = site.seals.stream(&Site::pair(), None).try_collect().await.unwrap();
             let told = known.iter().any(|(id, row)| id.as_str() == there && row.is_no_twin(&version));
             assert_eq!(told, bytes.len() == "original".len());
@@ -125,7 +125,7 @@ async fn a_directory_that_the_source_still_has_keeps_its_name() {
     site.source.plant(&at("photos/a"), "same", noted(""));
     let outcome = site.run("photos/a").await.unwrap();
     assert!(is_discard(&outcome, "the source has both"), "{outcome:?}");
-    for (id, reason) in [("Photos/x", Refusal::Unreadable), ("Photos", Refusal::SymbolicLink)] {
+    for (id, reason) in [("Photos/x", RefusalReason::Unreadable), ("Photos", RefusalReason::SymbolicLink)] {
         let site = folding();
         site.destination.plant(&at("Photos/a"), "same", noted(""));
         site.source.plant_refused(&at(id), reason);

@@ -1,9 +1,9 @@
 //! Spaces, their owners, and what cannot be held.
 
 use super::*;
-use mill_ports::{Presence, Refusal, SourceStore as _, StoreErrorKind};
+use mill_ports::{Presence, RefusalReason, SourceStore as _, StoreErrorKind};
 
-async fn run_space(site: &Site, remove_vanished: bool) -> Outcome {
+async fn run_space(site: &Site, remove_vanished: bool) -> TaskOutcome {
     site.run_under(policy(remove_vanished), &Site::task(None)).await.unwrap()
 }
 
@@ -15,11 +15,11 @@ async fn destination_has_space(site: &Site) -> bool {
 async fn an_empty_source_space_arrives_and_belongs_to_its_source() {
     let site = Site::new();
     site.destination.uproot_space(&space());
-    assert_eq!(run_space(&site, false).await, Outcome::done());
+    assert_eq!(run_space(&site, false).await, TaskOutcome::done());
     assert!(destination_has_space(&site).await);
     let place = Site::place();
     assert_eq!(site.owners.owner(&place).await.unwrap(), Some(store_address("s")));
-    assert_eq!(run_space(&site, false).await, Outcome::done());
+    assert_eq!(run_space(&site, false).await, TaskOutcome::done());
 }
 
 #[tokio::test(start_paused = true)]
@@ -28,7 +28,7 @@ async fn a_space_that_is_gone_at_its_source_stays_whatever_the_policy() {
         let site = Site::new();
         site.own().await;
         site.source.uproot_space(&space());
-        assert_eq!(run_space(&site, remove_vanished).await, Outcome::done());
+        assert_eq!(run_space(&site, remove_vanished).await, TaskOutcome::done());
         assert!(destination_has_space(&site).await);
         assert_eq!(site.owners.owner(&Site::place()).await.unwrap(), Some(store_address("s")));
         assert_eq!(site.destination.writes(), 0);
@@ -116,7 +116,7 @@ async fn another_sources_space_is_never_written() {
     site.destination.plant(&at("changed"), "same", noted("m"));
     site.destination.plant(&at("theirs"), "same", noted("n"));
     let before = site.destination.contents(&space());
-    assert_eq!(site.run("theirs").await.unwrap(), Outcome::done());
+    assert_eq!(site.run("theirs").await.unwrap(), TaskOutcome::done());
     for item in ["new", "changed"] {
         let outcome = site.run(item).await.unwrap();
         assert!(is_discard(&outcome, "belongs to the source `a:t`"), "{outcome:?}");
@@ -156,7 +156,7 @@ async fn a_place_that_another_mill_keeps_in_sync_is_never_written() {
 async fn an_item_that_cannot_be_held_is_named_and_let_go() {
     let site = Site::of(plain(), StoreHabits { unholdable: Some(|id| id.as_str() == "a//b"), ..plain() });
     site.source.plant(&at("a//b"), "same", noted("n"));
-    site.source.plant_refused(&at("link"), Refusal::SymbolicLink);
+    site.source.plant_refused(&at("link"), RefusalReason::SymbolicLink);
     let outcome = site.run("a//b").await.unwrap();
     assert!(is_discard(&outcome, "cannot hold such an id"), "{outcome:?}");
     let outcome = site.run("link").await.unwrap();
@@ -171,12 +171,12 @@ async fn an_item_that_cannot_be_held_is_named_and_let_go() {
 fn blocked() -> Site {
     let site = Site::new();
     site.source.plant(&at("a/b"), "same", noted("n"));
-    let taken = StoreErrorKind::Refused(Refusal::Taken("a file".into()));
+    let taken = StoreErrorKind::Refused(RefusalReason::PathConflict("a file".into()));
     site.destination_port.meet("put", [Way::Fails(taken)]);
     site
 }
 
-async fn run_after(site: &Site, failures: u32, remove_vanished: bool) -> Result<Outcome, ProcessorError> {
+async fn run_after(site: &Site, failures: u32, remove_vanished: bool) -> Result<TaskOutcome, ProcessorError> {
     let attempt = site.attempt_after(failures);
     site.attempted(&site.factory(policy(remove_vanished)), &Site::task(Some(&at("a/b"))), &attempt).await
 }
@@ -188,7 +188,7 @@ async fn an_item_in_whose_place_another_stands_waits_for_the_others_delete() {
         assert_eq!(class(run_after(&site, failures, true).await), FailureClass::Retryable);
         assert_eq!((site.totals().refused, site.totals().examined), (0, 0));
         // The other is gone now.
-        assert_eq!(run_after(&site, failures + 1, true).await.unwrap(), Outcome::done());
+        assert_eq!(run_after(&site, failures + 1, true).await.unwrap(), TaskOutcome::done());
         assert!(site.in_sync());
     }
 }

@@ -13,8 +13,8 @@ fn watching(announced: &[u8]) -> Watch {
         size: announced.len() as u64,
         told: BTreeSet::new(),
         stated: digester.finish(),
-        transferring: Arc::new(Arc::new(Statistics::default()).transfer(String::new, 0)),
-        lease: Lease::until(Arc::new(SimClock::new()), Monotonic::from_origin(std::time::Duration::MAX)),
+        transferring: Arc::new(Arc::new(Statistics::default()).begin_transfer(String::new, 0)),
+        lease: DeliveryLease::until(Arc::new(SimClock::new()), Monotonic::from_origin(std::time::Duration::MAX)),
         cancelled: CancellationToken::new(),
         damaged: StoreError { kind: StoreErrorKind::Damaged, op: "read", store, subject, source: None },
     }

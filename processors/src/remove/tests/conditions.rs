@@ -9,8 +9,8 @@ use mill_ports::StoreErrorKind;
 async fn what_a_granted_list_names_is_deleted_and_nothing_else() {
     for by in [GrantedBy::Rule, GrantedBy::Person("ann".into())] {
         let site = vanished(&["a", "a/b", "b", "ü"]).await;
-        site.list(ListOf::Items, ListState::Granted { by, at: 1 }, &[&["a", "b"], &["ü"]]).await;
-        assert_eq!(site.remove().await.unwrap(), Outcome::done());
+        site.list(DeletionScope::Items, ListState::Granted { by, at: 1 }, &[&["a", "b"], &["ü"]]).await;
+        assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
         assert_eq!(site.left().unwrap(), ["a/b", "ü"], "the second row has a task of its own");
         assert_eq!((site.result(0).await, site.result(1).await), (Some(deleted(2)), None));
         assert_eq!(site.known().await, ["a/b", "ü"], "what is known of a deleted item goes with it");
@@ -25,7 +25,7 @@ async fn a_list_that_is_not_granted_deletes_nothing() {
     let done = ListState::Done { by: GrantedBy::Rule, deleted: 0 };
     for state in [held, ListState::Withdrawn, done] {
         let site = vanished(&["x"]).await;
-        site.list(ListOf::Items, state, &[&["x"]]).await;
+        site.list(DeletionScope::Items, state, &[&["x"]]).await;
         assert!(is_discard(&site.remove().await.unwrap(), "not granted"));
         site.assert_untouched(&["x"]).await;
         assert!(site.source_port.calls().is_empty() && site.destination_port.calls().is_empty());
@@ -46,10 +46,10 @@ async fn rows_without_a_head_delete_nothing() {
 async fn a_list_granted_for_one_pair_lets_go_nothing_of_another() {
     let site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    let other = Pair { space: SpaceId::new("q").unwrap(), ..Site::pair() };
+    let other = SpacePair { space: SpaceId::new("q").unwrap(), ..Site::pair() };
     let place = DestinationSpace { store: store_address("d"), space: other.space.clone() };
     site.owners.claim(&place, &store_address("s")).await.unwrap();
-    let Pair { account, source, destination, space } = other.clone();
+    let SpacePair { account, source, destination, space } = other.clone();
     let elsewhere = Remove { account, source, destination, space, list: list_id(), row: Some(0) };
     let outcome = site.remove_under(policy_of(other, true), elsewhere.into_task(), &site.attempt()).await.unwrap();
     assert!(is_discard(&outcome, "not granted"), "{outcome:?}");
@@ -77,14 +77,14 @@ async fn a_policy_that_does_not_ask_for_it_deletes_nothing() {
         let site = vanished(&["x"]).await;
         site.granted(&["x"]).await;
         let outcome = site.remove_under(book, row_task(0), &site.attempt()).await.unwrap();
-        let waits = matches!(outcome, Outcome::Snooze { task: None, .. });
+        let waits = matches!(outcome, TaskOutcome::Snooze { task: None, .. });
         assert!(is_discard(&outcome, "") == discards && waits != discards, "{outcome:?}");
         site.assert_untouched(&["x"]).await;
     }
 }
 
 /// Runs the task of a row whose last item waits in the middle, while the policy becomes what `change` makes of it.
-async fn while_policy_changes(change: impl FnOnce(&PolicyFiles) + Send + 'static) -> (Site, Outcome) {
+async fn while_policy_changes(change: impl FnOnce(&PolicyFiles) + Send + 'static) -> (Site, TaskOutcome) {
     let site = vanished(&["a", "b"]).await;
     let files = PolicyFiles::of(&site);
     site.granted(&["a", "b"]).await;
@@ -100,7 +100,7 @@ async fn while_policy_changes(change: impl FnOnce(&PolicyFiles) + Send + 'static
 #[tokio::test(start_paused = true)]
 async fn policy_is_asked_again_right_before_each_delete() {
     let (site, outcome) = while_policy_changes(|_| {}).await;
-    assert_eq!((outcome, site.result(0).await), (Outcome::done(), Some(deleted(2))));
+    assert_eq!((outcome, site.result(0).await), (TaskOutcome::done(), Some(deleted(2))));
     let changes: [fn(&PolicyFiles); 2] =
         [|files| files.removes(false), |files| files.write("duplication-accounts.json", "[]")];
     for (at, change) in changes.into_iter().enumerate() {
@@ -167,7 +167,7 @@ async fn a_place_that_another_mill_keeps_in_sync_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_is_claimed_for_items_that_a_list_names_and_not_to_go_as_a_whole() {
-    for (of, claims) in [(ListOf::Items, [true]), (ListOf::Space, [false])] {
+    for (of, claims) in [(DeletionScope::Items, [true]), (DeletionScope::Space, [false])] {
         let mut site = vanished(&["x"]).await;
         site.list(of, GRANTED, &[&["x"]]).await;
         let guarded = site.guard(Guards::default());
@@ -189,7 +189,7 @@ async fn what_changed_at_the_destination_since_it_was_listed_is_kept() {
         let site = vanished(&["x"]).await;
         site.granted(&["x"]).await;
         site.destination.plant(&at("x"), bytes, noted("n"));
-        assert_eq!(site.remove().await.unwrap(), Outcome::done());
+        assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
         assert_eq!((site.left().unwrap(), site.result(0).await), (vec!["x".to_owned()], Some(kept(1))));
         assert_eq!(site.destination_port.calls(), ["head"]);
         assert_eq!(site.known().await, ["x"]);
@@ -205,7 +205,7 @@ async fn what_is_gone_already_is_counted_and_forgotten() {
         if with_space {
             site.destination.uproot_space(&space());
         }
-        assert_eq!(site.remove().await.unwrap(), Outcome::done());
+        assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
         assert_eq!((site.result(0).await, site.totals().deleted), (Some(gone(1)), 0));
         assert_eq!(site.known().await, [""; 0]);
         assert_eq!(site.destination.writes(), 0);
@@ -217,7 +217,7 @@ async fn what_is_back_at_the_source_is_kept() {
     let site = vanished(&["a", "b"]).await;
     site.granted(&["a", "b"]).await;
     site.source.plant(&at("a"), "another", noted("else"));
-    assert_eq!(site.remove().await.unwrap(), Outcome::done());
+    assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     let result = RowResult { deleted: 1, kept: 1, ..RowResult::default() };
     assert_eq!((site.left().unwrap(), site.result(0).await), (vec!["a".to_owned()], Some(result)));
     assert_eq!(site.known().await, ["a"]);
@@ -234,11 +234,11 @@ async fn what_comes_back_or_is_refused_while_the_row_is_done_is_kept() {
             if back {
                 source.plant(&at("x"), "back", noted("n"));
             } else {
-                source.plant_refused(&at("x"), mill_ports::Refusal::Unreadable);
+                source.plant_refused(&at("x"), mill_ports::RefusalReason::Unreadable);
             }
         };
         site.source_port.meet(op, [Way::Before(Box::new(happens))]);
-        assert_eq!(site.remove().await.unwrap(), Outcome::done());
+        assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
         assert_eq!((site.left().unwrap(), site.result(0).await), (vec!["x".to_owned()], Some(kept(1))), "{op} {back}");
     }
 }
@@ -248,7 +248,7 @@ async fn a_source_space_that_is_absent_keeps_all_items_of_a_list() {
     let site = vanished(&["a", "b"]).await;
     site.granted(&["a", "b"]).await;
     site.source.uproot_space(&space());
-    assert_eq!(site.remove().await.unwrap(), Outcome::done());
+    assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     assert_eq!((site.left().unwrap().len(), site.result(0).await), (2, Some(kept(2))));
     assert_eq!(site.destination.writes(), 0);
 }

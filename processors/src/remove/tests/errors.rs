@@ -3,7 +3,7 @@
 use super::*;
 use mill_engine::op::Op;
 use mill_engine::{Fault, FaultKind, FaultPlan, Faulty};
-use mill_ports::{RowKey, RowWhen, StoreErrorKind, Table};
+use mill_ports::{RowKey, RowPrecondition, StoreErrorKind, Table};
 
 /// What a task answers, and the result that its row has then.
 fn expected(port: &str, op: &str, kind: &StoreErrorKind, last: bool) -> (Option<FailureClass>, Option<RowResult>) {
@@ -24,10 +24,10 @@ fn expected(port: &str, op: &str, kind: &StoreErrorKind, last: bool) -> (Option<
     (Some(class), last.then(|| failed(1)))
 }
 
-async fn meets(of: ListOf, port: &str, op: &'static str, before: usize) {
+async fn meets(of: DeletionScope, port: &str, op: &'static str, before: usize) {
     for kind in every_error() {
         for failures in [0, 2] {
-            let site = if of == ListOf::Space { orphaned(&["x"]).await } else { vanished(&["x"]).await };
+            let site = if of == DeletionScope::Space { orphaned(&["x"]).await } else { vanished(&["x"]).await };
             site.list(of, GRANTED, &[&["x"]]).await;
             let probe = if port == "s" { &site.source_port } else { &site.destination_port };
             probe.meet(op, std::iter::repeat_with(|| Way::Clear).take(before));
@@ -39,7 +39,7 @@ async fn meets(of: ListOf, port: &str, op: &'static str, before: usize) {
             let answer = answer.map_or_else(
                 |error| Some(error.class),
                 |outcome| {
-                    assert_eq!(outcome, Outcome::done(), "{case}");
+                    assert_eq!(outcome, TaskOutcome::done(), "{case}");
                     None
                 },
             );
@@ -50,18 +50,18 @@ async fn meets(of: ListOf, port: &str, op: &'static str, before: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn no_error_of_a_source_reads_as_gone() {
-    meets(ListOf::Items, "s", "head", 0).await;
-    meets(ListOf::Items, "s", "places", 0).await;
-    meets(ListOf::Items, "s", "places", 1).await;
-    meets(ListOf::Space, "s", "space", 0).await;
-    meets(ListOf::Space, "s", "places", 0).await;
-    meets(ListOf::Space, "s", "places", 1).await;
+    meets(DeletionScope::Items, "s", "head", 0).await;
+    meets(DeletionScope::Items, "s", "places", 0).await;
+    meets(DeletionScope::Items, "s", "places", 1).await;
+    meets(DeletionScope::Space, "s", "space", 0).await;
+    meets(DeletionScope::Space, "s", "places", 0).await;
+    meets(DeletionScope::Space, "s", "places", 1).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_error_of_a_destination_deletes_anything() {
-    meets(ListOf::Items, "d", "head", 0).await;
-    meets(ListOf::Items, "d", "delete", 0).await;
+    meets(DeletionScope::Items, "d", "head", 0).await;
+    meets(DeletionScope::Items, "d", "delete", 0).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -71,7 +71,7 @@ async fn a_row_in_which_one_item_fails_does_the_others_and_comes_again_for_that_
     site.source_port.meet("head", fails(&StoreErrorKind::Damaged, 1));
     assert_eq!(class(site.remove().await), FailureClass::Retryable);
     assert_eq!((site.left().unwrap(), site.result(0).await), (vec!["a".to_owned()], None));
-    assert_eq!(site.remove().await.unwrap(), Outcome::done());
+    assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     let result = RowResult { deleted: 1, gone: 2, ..RowResult::default() };
     assert_eq!((site.left().unwrap().len(), site.result(0).await), (0, Some(result)));
     assert_eq!(site.totals().deleted, 3);
@@ -98,7 +98,7 @@ async fn calls_that_may_pass_are_made_again_within_the_attempt() {
         site.granted(&["x"]).await;
         let probe = if port == "s" { &site.source_port } else { &site.destination_port };
         probe.meet(op, fails(&StoreErrorKind::Unexpected, 2));
-        assert_eq!(site.remove().await.unwrap(), Outcome::done());
+        assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
         assert_eq!(site.result(0).await, Some(deleted(1)), "{port} {op}");
     }
 }
@@ -161,7 +161,7 @@ async fn a_result_that_cannot_be_written_is_written_by_the_next_attempt() {
         plan.fail(Op::PutRow, 1, fault);
         assert_eq!(class(site.remove().await), FailureClass::Retryable);
         let again = site.remove().await.unwrap();
-        assert!(again == Outcome::done() || is_discard(&again, "has its result already"));
+        assert!(again == TaskOutcome::done() || is_discard(&again, "has its result already"));
         assert_eq!((site.result(0).await, site.totals().deleted), (Some(result), 1));
     }
 }
@@ -173,7 +173,7 @@ async fn a_head_row_or_result_that_cannot_be_read_deletes_nothing() {
             let site = vanished(&["x"]).await;
             site.granted(&["x"]).await;
             let key = RowKey::new("a/s/d/p", format!("list/{}/{sort}", list_id()));
-            site.lists_table.put(&key, "{".into(), RowWhen::Always).await.unwrap();
+            site.lists_table.put(&key, "{".into(), RowPrecondition::Always).await.unwrap();
             let run = site.remove_under(policy(true), row_task(0), &site.attempt_after(failures)).await;
             assert_eq!(class(run), FailureClass::Retryable, "{sort}");
             assert_eq!((site.left().unwrap().len(), site.totals().deleted), (1, 0), "{sort}");
@@ -188,7 +188,11 @@ async fn a_row_that_is_not_there_deletes_nothing_and_gets_no_result() {
         site.granted(&["x"]).await;
         let error = site.remove_under(policy(true), row_task(1), &site.attempt_after(failures)).await.unwrap_err();
         assert_eq!(error.class, FailureClass::Retryable);
-        assert!(mill_ports::chain(&error).contains("row 1 of the delete list"), "{}", mill_ports::chain(&error));
+        assert!(
+            mill_ports::error_chain(&error).contains("row 1 of the delete list"),
+            "{}",
+            mill_ports::error_chain(&error)
+        );
         assert_eq!(site.result(1).await, None);
         site.assert_untouched(&["x"]).await;
     }
@@ -213,7 +217,7 @@ async fn a_book_of_seals_that_does_not_answer_stops_no_delete() {
     let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
     plan.set_outage(Some(FaultKind::Unavailable));
     let table: Arc<dyn Table> = Arc::new(mill_engine::MemoryTable::new("seals"));
-    site.seals = Seals::new(Arc::new(Faulty::<dyn Table>::new(table, plan)));
-    assert_eq!(site.remove().await.unwrap(), Outcome::done());
+    site.seals = SyncProofs::new(Arc::new(Faulty::<dyn Table>::new(table, plan)));
+    assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     assert_eq!(site.result(0).await, Some(deleted(1)));
 }

@@ -114,7 +114,7 @@ impl Trial {
     async fn check(&self, before: &Before) {
         let after = self.before().await;
         let has_space = self.site.source.contents(&space()).is_some();
-        let same_places = has_space && self.site.places(ListOf::Items).await == first_places();
+        let same_places = has_space && self.site.places(DeletionScope::Items).await == first_places();
         for (id, version) in &before.destination {
             if after.destination.contains_key(id) {
                 continue;
@@ -152,8 +152,8 @@ fn first_places() -> Vec<(String, String)> {
 async fn trial() -> Trial {
     let site = vanished(&IDS).await;
     site.source.mount(&space(), "disk/", "disk one");
-    assert_eq!(site.places(ListOf::Items).await, first_places());
-    site.list(ListOf::Items, GRANTED, &ROWS).await;
+    assert_eq!(site.places(DeletionScope::Items).await, first_places());
+    site.list(DeletionScope::Items, GRANTED, &ROWS).await;
     let mut seen = BTreeMap::new();
     for id in &IDS[..4] {
         seen.insert(at(id).id, VersionDigest::of(&site.version(id).await));

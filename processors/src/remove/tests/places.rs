@@ -14,7 +14,7 @@ async fn with(op: &'static str, nth: usize, change: impl FnOnce(&Site) + Send + 
         let waits = std::iter::repeat_with(|| Way::Clear).take(nth - 1);
         site.source_port.meet(op, waits.chain([Way::Before(Box::new(move || change(&changed)))]));
     }
-    assert_eq!(site.remove().await.unwrap(), Outcome::done());
+    assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     (site.left().unwrap(), site.result(0).await.unwrap())
 }
 
@@ -91,7 +91,7 @@ async fn an_item_that_is_out_of_sight_beneath_a_mount_is_never_taken_for_gone() 
 #[tokio::test(start_paused = true)]
 async fn a_place_of_its_root_that_changed_keeps_the_items_of_a_space() {
     let site = orphaned(&["x"]).await;
-    site.list(ListOf::Space, GRANTED, &[&["x"]]).await;
+    site.list(DeletionScope::Space, GRANTED, &[&["x"]]).await;
     let mut head = site.delete_lists.head(&Site::pair(), list_id()).await.unwrap().unwrap();
     assert_eq!(head.record.places.len(), 1);
     head.record.places[0].1 = "another root".into();

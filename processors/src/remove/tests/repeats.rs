@@ -20,7 +20,7 @@ async fn of_many() -> Site {
 #[tokio::test(start_paused = true)]
 async fn a_row_that_runs_twice_deletes_nothing_more() {
     let site = of_many().await;
-    assert_eq!(site.remove().await.unwrap(), Outcome::done());
+    assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     // Written anew in the very same way: no list names that one.
     site.destination.plant(&at("000"), "000", noted("n"));
     assert!(is_discard(&site.remove().await.unwrap(), "has its result already"));
@@ -38,7 +38,7 @@ async fn a_row_that_many_workers_run_at_once_has_one_result_and_deletes_each_ite
         let runs = (0..4).map(|_| site.remove_under(policy(true), row_task(0), &attempt));
         for run in futures::future::join_all(runs).await {
             let outcome = run.unwrap();
-            assert!(outcome == Outcome::done() || is_discard(&outcome, "has its result already"), "{outcome:?}");
+            assert!(outcome == TaskOutcome::done() || is_discard(&outcome, "has its result already"), "{outcome:?}");
         }
         assert_eq!((site.left().unwrap().len(), site.totals().deleted), (0, MANY as u64));
         let result = site.result(0).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_delete_loses_against_a_writer_that_was_faster() {
     let destination = site.destination.clone();
     let writes = move || destination.plant(&at("x"), "newer", noted("n"));
     site.destination_port.meet("delete", [Way::Before(Box::new(writes))]);
-    assert_eq!(site.remove().await.unwrap(), Outcome::done());
+    assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     assert_eq!(site.destination.content(&at("x")).unwrap().0, "newer");
     assert_eq!((site.result(0).await, site.totals().deleted), (Some(kept(1)), 0));
     assert_eq!(site.known().await, ["x"], "what is known of it is not forgotten");

@@ -10,18 +10,22 @@ use mill_ports::{StoreErrorKind, Table};
 /// A granted list of a space that is gone at its source: of two items in two rows.
 async fn granted() -> Site {
     let site = orphaned(&["a", "b"]).await;
-    site.list(ListOf::Space, ListState::Granted { by: GrantedBy::Person("ann".into()), at: 1 }, &[&["a"], &["b"]])
-        .await;
+    site.list(
+        DeletionScope::Space,
+        ListState::Granted { by: GrantedBy::Person("ann".into()), at: 1 },
+        &[&["a"], &["b"]],
+    )
+    .await;
     site
 }
 
-async fn run(site: &Site, row: Option<u32>) -> Result<Outcome, ProcessorError> {
+async fn run(site: &Site, row: Option<u32>) -> Result<TaskOutcome, ProcessorError> {
     site.remove_under(policy(true), task(row), &site.attempt()).await
 }
 
 async fn rows(site: &Site) {
     for row in 0..2 {
-        assert_eq!(run(site, Some(row)).await.unwrap(), Outcome::done());
+        assert_eq!(run(site, Some(row)).await.unwrap(), TaskOutcome::done());
     }
 }
 
@@ -35,8 +39,8 @@ async fn wait_out(site: &Site) -> Duration {
     let mut waited = Duration::ZERO;
     loop {
         match site.remove_under(policy(true), task(None), &attempt).await.unwrap() {
-            Outcome::Snooze { delay, task: None } => waited += delay,
-            outcome => break assert_eq!(outcome, Outcome::done()),
+            TaskOutcome::Snooze { delay, task: None } => waited += delay,
+            outcome => break assert_eq!(outcome, TaskOutcome::done()),
         }
         attempt.envelope.snoozes += 1;
         assert!(attempt.envelope.snoozes < 100);
@@ -52,12 +56,12 @@ fn person_done(deleted: u64) -> ListState {
 async fn a_space_waits_for_all_its_rows_then_goes_and_releases_its_owner() {
     let site = granted().await;
     for row in 0..2 {
-        assert!(matches!(run(&site, None).await.unwrap(), Outcome::Snooze { task: None, .. }), "before row {row}");
-        assert_eq!(run(&site, Some(row)).await.unwrap(), Outcome::done());
+        assert!(matches!(run(&site, None).await.unwrap(), TaskOutcome::Snooze { task: None, .. }), "before row {row}");
+        assert_eq!(run(&site, Some(row)).await.unwrap(), TaskOutcome::done());
     }
     assert_eq!(site.left().unwrap(), [""; 0]);
     assert_eq!(owner(&site).await, Some(store_address("s")));
-    assert_eq!(run(&site, None).await.unwrap(), Outcome::done());
+    assert_eq!(run(&site, None).await.unwrap(), TaskOutcome::done());
     assert_eq!((site.left(), owner(&site).await), (None, None));
     assert_eq!(site.state().await, person_done(2));
     assert!(is_discard(&run(&site, None).await.unwrap(), "not granted"), "twice is harmless");
@@ -69,8 +73,8 @@ async fn a_space_waits_for_all_its_rows_then_goes_and_releases_its_owner() {
 #[tokio::test(start_paused = true)]
 async fn an_empty_space_goes_without_any_row() {
     let site = orphaned(&[]).await;
-    site.list(ListOf::Space, GRANTED, &[]).await;
-    assert_eq!(run(&site, None).await.unwrap(), Outcome::done());
+    site.list(DeletionScope::Space, GRANTED, &[]).await;
+    assert_eq!(run(&site, None).await.unwrap(), TaskOutcome::done());
     assert_eq!((site.left(), owner(&site).await), (None, None));
 }
 
@@ -140,7 +144,7 @@ async fn the_waits_double_up_to_a_minute() {
         let mut attempt = site.attempt();
         attempt.envelope.snoozes = snoozes;
         let outcome = site.remove_under(policy(true), task(None), &attempt).await.unwrap();
-        assert_eq!(outcome, Outcome::Snooze { delay: Duration::from_secs(delay), task: None });
+        assert_eq!(outcome, TaskOutcome::Snooze { delay: Duration::from_secs(delay), task: None });
     }
 }
 
@@ -206,7 +210,7 @@ async fn no_error_of_either_side_removes_a_space() {
             assert_eq!(owner(&site).await, Some(store_address("s")));
             assert!(matches!(site.state().await, ListState::Granted { .. }));
             probe.clear();
-            assert_eq!(run(&site, None).await.unwrap(), Outcome::done());
+            assert_eq!(run(&site, None).await.unwrap(), TaskOutcome::done());
             assert_eq!((site.left(), owner(&site).await), (None, None));
         }
     }
@@ -238,7 +242,7 @@ async fn an_owner_that_could_not_be_released_is_released_by_the_next_attempt() {
     site.own().await;
     assert_eq!(class(run(&site, None).await), FailureClass::Retryable);
     assert_eq!((site.left(), owner(&site).await), (None, Some(store_address("s"))));
-    assert_eq!(run(&site, None).await.unwrap(), Outcome::done());
+    assert_eq!(run(&site, None).await.unwrap(), TaskOutcome::done());
     assert_eq!((owner(&site).await, site.state().await), (None, person_done(2)));
 }
 
@@ -263,6 +267,6 @@ async fn a_removal_whose_answer_is_lost_is_made_again() {
     let site = granted().await;
     rows(&site).await;
     site.destination_port.meet("remove_empty_space", [Way::DoneAndFails(StoreErrorKind::Unexpected)]);
-    assert_eq!(run(&site, None).await.unwrap(), Outcome::done());
+    assert_eq!(run(&site, None).await.unwrap(), TaskOutcome::done());
     assert_eq!((site.left(), owner(&site).await, site.state().await), (None, None, person_done(2)));
 }

@@ -14,14 +14,14 @@ fn is_index_empty(table: &MemoryTable) -> bool {
 
 #[tokio::test]
 async fn a_token_names_one_pair_list_count_and_digest() {
-    let named = |pair: Pair, number: u8, count: u64, digest: &str| {
+    let named = |pair: SpacePair, number: u8, count: u64, digest: &str| {
         let record = ListHead { digest: digest.into(), ..head(count, held_state()) };
         HeldList { pair, list: list(number), head: Versioned { record, version: None } }.token().to_string()
     };
     let token = named(pair(), 1, 21, "d");
     assert_eq!(token, named(pair(), 1, 21, "d"), "it is the same at every look");
     assert!(token.starts_with("21-") && token.len() == 19, "a person reads how many it lets go: {token}");
-    let with = |change: fn(&mut Pair)| {
+    let with = |change: fn(&mut SpacePair)| {
         let mut pair = pair();
         change(&mut pair);
         pair
@@ -99,7 +99,7 @@ async fn a_withdrawn_list_is_neither_held_nor_granted() {
 async fn a_space_that_was_not_missing_for_a_day_is_not_granted() {
     let (lists, _) = book();
     let missing = |for_a_day| ListState::Held { reason: HoldReason::SpaceMissing { since: 1, for_a_day } };
-    let of_space = |for_a_day| ListHead { of: ListOf::Space, ..head(3, missing(for_a_day)) };
+    let of_space = |for_a_day| ListHead { of: DeletionScope::Space, ..head(3, missing(for_a_day)) };
     let mut held = hold(&lists, &pair(), list(1), of_space(false)).await;
     let refused = lists.grant(&mut held, "ann", NOW).await.unwrap_err();
     assert!(matches!(refused, DeleteListError::NotMissingForADay));
@@ -193,7 +193,7 @@ async fn a_head_that_cannot_be_read_grants_nothing_and_is_named() {
         text[..text.len() - 1].into(),
     ] {
         assert_ne!(damaged, text);
-        table.put(&key, damaged.clone().into(), RowWhen::Always).await.unwrap();
+        table.put(&key, damaged.clone().into(), RowPrecondition::Always).await.unwrap();
         for error in [lists.head(&pair(), list(1)).await.err(), lists.held().await.err()] {
             assert!(matches!(&error, Some(DeleteListError::Unreadable { sort }) if sort.contains("head")), "{damaged}");
         }
@@ -211,6 +211,6 @@ async fn an_index_that_points_at_nothing_or_at_nonsense_holds_nothing() {
         let _ = lists.add_head(&pair(), list(2), head(1, state)).await;
         assert!(lists.held().await.unwrap().is_empty(), "the head decides");
     }
-    table.put(&RowKey::new("held", "a/s/d/p"), "no list".into(), RowWhen::Always).await.unwrap();
+    table.put(&RowKey::new("held", "a/s/d/p"), "no list".into(), RowPrecondition::Always).await.unwrap();
     assert!(matches!(lists.held().await, Err(DeleteListError::Unreadable { .. })));
 }

@@ -13,15 +13,15 @@ fn place(path: &str, identity: &str) -> Place {
 }
 
 /// A pair that knows two places.
-fn knows() -> PairState {
-    let mut state = PairState::default();
+fn knows() -> DeletePairState {
+    let mut state = DeletePairState::default();
     state.accept_places([place("", "root"), place("disk/", "one")], &[]);
     state
 }
 
 #[test]
 fn a_pair_never_seen_before_has_no_changed_places() {
-    assert!(PairState::default().changed_places(&[place("", "root"), place("disk/", "one")]).is_empty());
+    assert!(DeletePairState::default().changed_places(&[place("", "root"), place("disk/", "one")]).is_empty());
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn accepted_places_are_those_of_now_but_for_the_excepted() {
 
 #[test]
 fn places_seen_for_the_first_time_are_added_and_those_known_stay() {
-    let mut state = PairState::default();
+    let mut state = DeletePairState::default();
     assert!(!state.knows_places());
     assert!(state.add_places(&[place("", "root"), place("disk/", "one")]) && state.knows_places());
     assert!(!state.add_places(&[place("", "root"), place("disk/", "two")]), "nothing new, though one is another");
@@ -77,7 +77,7 @@ fn places_seen_for_the_first_time_are_added_and_those_known_stay() {
 async fn what_is_remembered_of_a_pair_comes_back_and_only_from_its_last_writer() {
     let (lists, table) = book();
     let mut first = lists.pair(&pair()).await.unwrap();
-    assert_eq!(first.record, PairState::default());
+    assert_eq!(first.record, DeletePairState::default());
     let mut second = first.clone();
     let clock = Clocks::new();
     first.record = knows();
@@ -93,9 +93,9 @@ async fn what_is_remembered_of_a_pair_comes_back_and_only_from_its_last_writer()
     first.record.set_list(None);
     lists.save_pair(&pair(), &mut first).await.unwrap();
     assert_eq!(lists.pair(&pair()).await.unwrap().record.list(), None);
-    assert_eq!(lists.pair(&pair_of_space("q")).await.unwrap().record, PairState::default());
+    assert_eq!(lists.pair(&pair_of_space("q")).await.unwrap().record, DeletePairState::default());
     let key = RowKey::new(pair().partition(), "pair");
-    table.put(&key, "{".into(), RowWhen::Always).await.unwrap();
+    table.put(&key, "{".into(), RowPrecondition::Always).await.unwrap();
     // As a pair never seen before it would accept every place, and count nothing that was deleted unasked.
     assert!(matches!(lists.pair(&pair()).await, Err(DeleteListError::Unreadable { .. })));
 }
@@ -139,8 +139,8 @@ impl Clock for Clocks {
 }
 
 /// A pair of which the rule let 20 deletes go, just now.
-fn let_go_twenty(clock: &Clocks) -> PairState {
-    let mut state = PairState::default();
+fn let_go_twenty(clock: &Clocks) -> DeletePairState {
+    let mut state = DeletePairState::default();
     assert_eq!(state.unasked_today(clock), 0);
     state.grant_unasked(20);
     assert_eq!(state.unasked_today(clock), 20);
@@ -192,7 +192,7 @@ fn time_between_two_boots_or_without_a_second_clock_counts_for_nothing() {
 #[test]
 fn each_grant_counts_for_its_own_day() {
     let clock = Clocks::new();
-    let mut state = PairState::default();
+    let mut state = DeletePairState::default();
     for _ in 0..3 {
         state.unasked_today(&clock);
         state.grant_unasked(2);

@@ -99,7 +99,7 @@ async fn a_row_that_cannot_be_read_is_an_error_and_no_end() {
         r#"[["x","not hexadecimal, though of 32 b"]]"#.into(),
         r#"[["x"]]"#.into(),
     ] {
-        table.put(&key, damaged.clone().into(), RowWhen::Always).await.unwrap();
+        table.put(&key, damaged.clone().into(), RowPrecondition::Always).await.unwrap();
         let error = lists.row(&pair(), list(1), 1).await.unwrap_err();
         assert!(matches!(error, DeleteListError::Unreadable { .. }), "{damaged}");
         let all: Vec<_> = lists.ids(&pair(), list(1)).collect().await;
@@ -131,7 +131,7 @@ async fn results_of_a_list_come_by_row_over_many_pages() {
     assert_eq!(found, [0, 1, 3, 7, 10, 12].map(|row| (row, result(row.into()))));
     assert_eq!(found[5].1.total(), 18);
     let key = result_key(&pair(), list(1), 3);
-    table.put(&key, "{".into(), RowWhen::Always).await.unwrap();
+    table.put(&key, "{".into(), RowPrecondition::Always).await.unwrap();
     assert!(matches!(lists.results(&pair(), list(1)).await, Err(DeleteListError::Unreadable { .. })));
     assert!(matches!(lists.result(&pair(), list(1), 3).await, Err(DeleteListError::Unreadable { .. })));
 }

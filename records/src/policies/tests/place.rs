@@ -13,7 +13,7 @@ use mill_model::{
     Version,
 };
 use mill_ports::{
-    ByteRange, Capabilities, Clock, Listing, Presence, Reading, SourceStore, SpaceFacts, SpaceList, StoreError,
+    ByteRange, Capabilities, Clock, Listing, OpenItem, Presence, SourceStore, SpaceFacts, SpaceList, StoreError,
     StoreErrorKind,
 };
 
@@ -115,7 +115,7 @@ impl Place {
             properties: None,
             state: ItemState::Online,
         };
-        Ok(Presence::Here((facts, bytes.clone())))
+        Ok(Presence::Present((facts, bytes.clone())))
     }
 }
 
@@ -142,7 +142,7 @@ impl SourceStore for Place {
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
         self.inner().heads += 1;
         Ok(match self.look(item)? {
-            Presence::Here((facts, _)) => Presence::Here(facts),
+            Presence::Present((facts, _)) => Presence::Present(facts),
             Presence::Absent => Presence::Absent,
         })
     }
@@ -152,7 +152,7 @@ impl SourceStore for Place {
         item: &ItemAddress,
         _: Option<ByteRange>,
         _: Option<&Version>,
-    ) -> Result<Presence<Reading>, StoreError> {
+    ) -> Result<Presence<OpenItem>, StoreError> {
         self.inner().opens += 1;
         while self.inner().held == item.id.as_str() {
             self.released.notified().await;
@@ -163,14 +163,14 @@ impl SourceStore for Place {
             inner.changes = inner.changes.saturating_sub(1);
             changed.then(|| Self::error(StoreErrorKind::Changed, item))
         };
-        let Presence::Here((facts, bytes)) = self.look(item)? else { return Ok(Presence::Absent) };
+        let Presence::Present((facts, bytes)) = self.look(item)? else { return Ok(Presence::Absent) };
         let half = bytes.slice(..bytes.len() / 2);
         let end = changed.map_or(Ok(bytes.slice(bytes.len() / 2..)), Err);
         let read = Arc::clone(&self.bytes_read);
         let count = move |chunk: &Result<Bytes, StoreError>| {
             read.fetch_add(chunk.as_ref().map_or(0, Bytes::len), Ordering::Relaxed);
         };
-        Ok(Presence::Here(Reading { facts, body: futures::stream::iter([Ok(half), end]).inspect(count).boxed() }))
+        Ok(Presence::Present(OpenItem { facts, body: futures::stream::iter([Ok(half), end]).inspect(count).boxed() }))
     }
 
     async fn places(&self, _: &ItemAddress) -> Result<Vec<mill_ports::Place>, StoreError> {

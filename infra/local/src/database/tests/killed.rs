@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mill_model::QueueName;
-use mill_ports::{Chance as _, Clock as _, Outgoing, Receipt, RowWhen, Table as _, TaskQueue as _};
+use mill_ports::{Clock as _, OutgoingMessage, Receipt, Rng as _, RowPrecondition, Table as _, TaskQueue as _};
 
 use super::{key, open, outgoing, table};
 use crate::hand_clock::HandClock;
@@ -39,7 +39,7 @@ async fn send(database: &Arc<Database>, name: &str) {
     for first in (0..).step_by(5) {
         let names: Vec<_> = (first..first + 5).map(|n| format!("{name}-{n}")).collect();
         let body = |name: &String| Bytes::copy_from_slice(name.as_bytes());
-        let batch: Vec<_> = names.iter().map(|name| Outgoing { body: body(name), ..outgoing(0) }).collect();
+        let batch: Vec<_> = names.iter().map(|name| OutgoingMessage { body: body(name), ..outgoing(0) }).collect();
         queue.send(&batch).await.unwrap().into_result().unwrap();
         println!("sent {}", names.join(" "));
     }
@@ -64,7 +64,10 @@ async fn acknowledge(database: &Arc<Database>) {
 async fn put(database: &Arc<Database>, name: &str) {
     for n in 0.. {
         let row = format!("{name}-{n}");
-        table(database).put(&key(&*row), Bytes::copy_from_slice(row.as_bytes()), RowWhen::Absent).await.unwrap();
+        table(database)
+            .put(&key(&*row), Bytes::copy_from_slice(row.as_bytes()), RowPrecondition::Absent)
+            .await
+            .unwrap();
         println!("put {row}");
     }
 }

@@ -96,7 +96,7 @@ async fn an_older_copy_and_another_installations_database_are_found_out() {
     let table = SqliteTable::new(Arc::clone(&database), "owners");
     assert_eq!(database.identity().get(), was, "who only looks is not counted");
     for n in 0..3 {
-        table.put(&key(format!("{n}")), Bytes::new(), RowWhen::Always).await.unwrap();
+        table.put(&key(format!("{n}")), Bytes::new(), RowPrecondition::Always).await.unwrap();
         assert_eq!(database.identity().get().openings, was.openings + 1);
     }
     let now = database.identity().get();
@@ -162,12 +162,12 @@ async fn every_write_keeps_the_sum_by_which_damage_is_found() {
     let database = room.open(&Remembered::Nothing).unwrap();
     for book in ["owners", "seals", "folder-properties", "zebra"] {
         let table = SqliteTable::new(Arc::clone(&database), book);
-        let version = table.put(&key("a"), Bytes::from("1"), RowWhen::Absent).await.unwrap();
-        table.put(&key("a"), Bytes::from("2"), RowWhen::VersionIs(version)).await.unwrap();
-        table.put(&key("a"), Bytes::from("3"), RowWhen::Always).await.unwrap();
-        table.put(&key("b"), Bytes::from("3"), RowWhen::Always).await.unwrap();
-        table.delete(&key("b"), RowWhen::Always).await.unwrap();
-        table.delete(&key("never there"), RowWhen::Always).await.unwrap();
+        let version = table.put(&key("a"), Bytes::from("1"), RowPrecondition::Absent).await.unwrap();
+        table.put(&key("a"), Bytes::from("2"), RowPrecondition::VersionIs(version)).await.unwrap();
+        table.put(&key("a"), Bytes::from("3"), RowPrecondition::Always).await.unwrap();
+        table.put(&key("b"), Bytes::from("3"), RowPrecondition::Always).await.unwrap();
+        table.delete(&key("b"), RowPrecondition::Always).await.unwrap();
+        table.delete(&key("never there"), RowPrecondition::Always).await.unwrap();
         assert_eq!(database.check().await.unwrap(), Vec::<String>::new(), "{book}");
     }
 }
@@ -188,7 +188,7 @@ async fn the_first_page_that_makes_no_sense_ends_all_work_with_the_database() {
     assert!(damage.found().is_none());
     let (seals, owners) =
         (SqliteTable::new(Arc::clone(&database), "seals"), SqliteTable::new(Arc::clone(&database), "owners"));
-    owners.put(&key("x"), Bytes::new(), RowWhen::Absent).await.unwrap();
+    owners.put(&key("x"), Bytes::new(), RowPrecondition::Absent).await.unwrap();
     let mut range = KeyRange::default();
     while let Ok(page) = seals.query("p", &range, 1_000).await {
         assert!(!page.end, "it is not taken for the end");
@@ -199,7 +199,7 @@ async fn the_first_page_that_makes_no_sense_ends_all_work_with_the_database() {
     assert!(found.contains("malformed"), "{found}");
     // Also what is whole is not read or written any more: who could tell?
     assert!(owners.get(&key("x")).await.is_err());
-    assert!(owners.put(&key("y"), Bytes::new(), RowWhen::Always).await.is_err());
+    assert!(owners.put(&key("y"), Bytes::new(), RowPrecondition::Always).await.is_err());
     drop(database);
 }
 
@@ -237,7 +237,7 @@ async fn a_file_that_is_removed_or_cut_while_it_is_in_use_ends_all_work_with_it(
         let database = room.open(&identity(&was)).unwrap();
         harm(&room);
         let table = SqliteTable::new(Arc::clone(&database), "owners");
-        table.put(&key("x"), Bytes::new(), RowWhen::Always).await.unwrap_err();
+        table.put(&key("x"), Bytes::new(), RowPrecondition::Always).await.unwrap_err();
         let found = database.damage().found().unwrap();
         assert!(found.contains(words), "{found}");
         assert!(table.get(&key("x")).await.is_err());
@@ -260,7 +260,10 @@ async fn a_large_file_is_read_through_now_and_then_beside_the_work() {
         if tokio::time::timeout(Duration::from_millis(300), found.until_found()).await.is_ok() {
             return;
         }
-        SqliteTable::new(Arc::clone(&database), "owners").put(&key("x"), Bytes::new(), RowWhen::Always).await.unwrap();
+        SqliteTable::new(Arc::clone(&database), "owners")
+            .put(&key("x"), Bytes::new(), RowPrecondition::Always)
+            .await
+            .unwrap();
     }
     panic!("it was never read through");
 }

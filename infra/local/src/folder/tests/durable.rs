@@ -31,32 +31,32 @@ fn in_progress(scratch: &Scratch) -> usize {
 async fn no_name_appears_when_its_bytes_could_not_be_flushed_and_a_retry_writes_them_anew() {
     let scratch = Scratch::new();
     flushes(&scratch.store, &[false]);
-    let failed = scratch.put("d/x", b"1", &When::Absent).await.unwrap_err();
+    let failed = scratch.put("d/x", b"1", &Precondition::Absent).await.unwrap_err();
     assert!(failed.kind.is_retryable(), "{failed:?}");
-    assert!(mill_ports::chain(&failed).contains("did not reach the disk"), "{failed:?}");
+    assert!(mill_ports::error_chain(&failed).contains("did not reach the disk"), "{failed:?}");
     assert!(!scratch.path("d").exists());
     assert_eq!(in_progress(&scratch), 0, "it is not kept to be flushed again");
-    scratch.put("d/x", b"2", &When::Absent).await.unwrap();
+    scratch.put("d/x", b"2", &Precondition::Absent).await.unwrap();
     assert_eq!(read(&scratch.store, "d/x").await.unwrap(), b"2");
 }
 
 #[tokio::test]
 async fn names_that_could_not_be_flushed_go_again_and_what_they_replaced_comes_back() {
     let scratch = Scratch::new();
-    let before = scratch.put("old", b"before", &When::Absent).await.unwrap().version;
+    let before = scratch.put("old", b"before", &Precondition::Absent).await.unwrap().version;
     flushes(&scratch.store, &[true, false]);
-    let failed = scratch.put("d/new", b"1", &When::Absent).await.unwrap_err();
+    let failed = scratch.put("d/new", b"1", &Precondition::Absent).await.unwrap_err();
     assert!(failed.kind.is_retryable(), "{failed:?}");
     assert!(!scratch.path("d").exists(), "nor do the directories made for it stay");
-    for when in [When::VersionIs(before), When::Always] {
+    for when in [Precondition::VersionIs(before), Precondition::Always] {
         let other = scratch.other();
         flushes(&other, &[true, false]);
         let failed = put(&other, "old", b"after", properties(&[]), &when).await.unwrap_err();
         assert!(failed.kind.is_retryable(), "{failed:?}");
         assert_eq!(std::fs::read(scratch.path("old")).unwrap(), b"before");
-        put(&other, "old", b"after", properties(&[]), &When::Always).await.unwrap();
+        put(&other, "old", b"after", properties(&[]), &Precondition::Always).await.unwrap();
         assert_eq!(std::fs::read(scratch.path("old")).unwrap(), b"after");
-        put(&other, "old", b"before", properties(&[]), &When::Always).await.unwrap();
+        put(&other, "old", b"before", properties(&[]), &Precondition::Always).await.unwrap();
     }
     assert_eq!((ids(&scratch.store).await, in_progress(&scratch)), (vec!["old".to_owned()], 0));
 }
@@ -82,7 +82,7 @@ async fn what_others_put_in_the_place_of_a_name_that_goes_again_stays() {
     let mut making = Making::new(&disk.root, &WallClock, &disk);
     let mut place = |id: &str, bytes| {
         let place = super::super::place::Place::of("s", &ContentId::new(id).unwrap()).unwrap();
-        let change = Change::Place(finished(&scratch.store, bytes), place, When::Always);
+        let change = Change::Place(finished(&scratch.store, bytes), place, Precondition::Always);
         making.make(change).unwrap().1.unwrap()
     };
     let undo = [place("written", b"1"), place("replaced", b"1"), place("removed", b"1"), place("twice", b"1")];
@@ -104,8 +104,8 @@ async fn what_others_put_in_the_place_of_a_name_that_goes_again_stays() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_error_condemns_all_that_was_staged_and_afterwards_the_file_at_fault_is_named() {
     let scratch = Scratch::new();
-    scratch.put("first", b"1", &When::Absent).await.unwrap();
-    let content = Content { size: 600_000, properties: properties(&[]) };
+    scratch.put("first", b"1", &Precondition::Absent).await.unwrap();
+    let content = PutRequest { size: 600_000, properties: properties(&[]) };
     let (go_on, rest) = tokio::sync::oneshot::channel::<()>();
     let piece = || Ok(Bytes::from(vec![1; 300_000]));
     let rest = stream::once(async move {
@@ -114,16 +114,19 @@ async fn an_error_condemns_all_that_was_staged_and_afterwards_the_file_at_fault_
     });
     let body = stream::iter([piece()]).chain(rest).boxed();
     let begun = at("begun");
-    let staged = scratch.store.put(&begun, &content, &When::Absent, body);
+    let staged = scratch.store.put(&begun, &content, &Precondition::Absent, body);
     let error = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         flushes(&scratch.store, &[false]);
-        assert!(scratch.put("x", b"1", &When::Absent).await.unwrap_err().kind.is_retryable());
+        assert!(scratch.put("x", b"1", &Precondition::Absent).await.unwrap_err().kind.is_retryable());
         // From now on each by itself.
         disk(&scratch.store, true).script.one.lock().unwrap().push_back(Some(Errno::IO));
-        let bad = scratch.put("bad", b"1", &When::Absent).await.unwrap_err();
-        assert!(bad.subject.ends_with("bad") && mill_ports::chain(&bad).contains("its bytes did not reach"), "{bad:?}");
-        scratch.put("good", b"1", &When::Absent).await.unwrap();
+        let bad = scratch.put("bad", b"1", &Precondition::Absent).await.unwrap_err();
+        assert!(
+            bad.subject.ends_with("bad") && mill_ports::error_chain(&bad).contains("its bytes did not reach"),
+            "{bad:?}"
+        );
+        scratch.put("good", b"1", &Precondition::Absent).await.unwrap();
         go_on.send(()).unwrap();
     };
     let (staged, ()) = futures::future::join(staged, error).await;
@@ -153,13 +156,16 @@ async fn a_disk_that_takes_nothing_is_given_up_and_not_each_item_by_itself() {
     disk.script.one.lock().unwrap().extend([Some(Errno::IO); 17]);
     let mut kinds = Vec::new();
     for _ in 0..17 {
-        kinds.push(kind(scratch.put("x", b"1", &When::Absent).await));
+        kinds.push(kind(scratch.put("x", b"1", &Precondition::Absent).await));
     }
     assert!(kinds[..15].iter().all(StoreErrorKind::is_retryable), "{kinds:?}");
     assert_eq!(kinds[15..], [StoreErrorKind::Unavailable, StoreErrorKind::Unavailable]);
-    scratch.put("x", b"1", &When::Absent).await.unwrap();
+    scratch.put("x", b"1", &Precondition::Absent).await.unwrap();
     disk.script.one.lock().unwrap().push_back(Some(Errno::IO));
-    assert!(kind(scratch.put("y", b"1", &When::Absent).await).is_retryable(), "one success, and it counts anew");
+    assert!(
+        kind(scratch.put("y", b"1", &Precondition::Absent).await).is_retryable(),
+        "one success, and it counts anew"
+    );
 }
 
 #[tokio::test]
@@ -167,7 +173,7 @@ async fn a_file_system_that_has_no_flush_for_directories_still_takes_items() {
     let scratch = Scratch::new();
     for errno in [Errno::INVAL, Errno::NOTSUP, Errno::NOSYS] {
         disk(&scratch.store, false).script.one.lock().unwrap().extend([None, Some(errno)]);
-        scratch.put(&format!("{errno:?}"), b"1", &When::Absent).await.unwrap();
+        scratch.put(&format!("{errno:?}"), b"1", &Precondition::Absent).await.unwrap();
     }
 }
 
@@ -175,7 +181,7 @@ async fn a_file_system_that_has_no_flush_for_directories_still_takes_items() {
 async fn changes_of_every_kind_fail_with_the_flush_and_can_be_made_again() {
     for grouping in [true, false] {
         let scratch = Scratch::new();
-        scratch.put("x", b"1", &When::Absent).await.unwrap();
+        scratch.put("x", b"1", &Precondition::Absent).await.unwrap();
         let new = SpaceId::new("new").unwrap();
         for round in 0..2 {
             let disk = disk(&scratch.store, grouping);
@@ -189,14 +195,18 @@ async fn changes_of_every_kind_fail_with_the_flush_and_can_be_made_again() {
             let mut results = Vec::new();
             fails();
             results.push(
-                scratch.store.put_properties(&at("x"), &properties(&[("a", "b")]), &When::Always).await.map(drop),
+                scratch
+                    .store
+                    .put_properties(&at("x"), &properties(&[("a", "b")]), &Precondition::Always)
+                    .await
+                    .map(drop),
             );
             fails();
-            results.push(scratch.put("d/", b"", &When::Always).await.map(drop));
+            results.push(scratch.put("d/", b"", &Precondition::Always).await.map(drop));
             fails();
             results.push(scratch.store.create_space(&new).await);
             fails();
-            results.push(scratch.store.delete(&at("x"), &When::Always).await.map(drop));
+            results.push(scratch.store.delete(&at("x"), &Precondition::Always).await.map(drop));
             for script in [&disk.script.all, &disk.script.one] {
                 script.lock().unwrap().clear();
             }

@@ -26,13 +26,13 @@ pub(super) fn on_exfat(run: impl AsyncFnOnce(&FolderStore, &Path) -> Result<(), 
     });
 }
 
-async fn put_text(store: &FolderStore, id: &str, text: &str, when: &When) -> Result<Written, StoreError> {
+async fn put_text(store: &FolderStore, id: &str, text: &str, when: &Precondition) -> Result<PutResult, StoreError> {
     put(store, id, text.as_bytes(), properties(&[]), when).await
 }
 
-fn twin(result: Result<Written, StoreError>) -> String {
+fn twin(result: Result<PutResult, StoreError>) -> String {
     match kind(result) {
-        StoreErrorKind::Refused(Refusal::Twin(path)) => path,
+        StoreErrorKind::Refused(RefusalReason::Twin(path)) => path,
         other => panic!("{other:?}"),
     }
 }
@@ -40,8 +40,8 @@ fn twin(result: Result<Written, StoreError>) -> String {
 #[test]
 fn an_item_is_never_replaced_under_another_spelling_of_its_name() {
     on_exfat(async |store, at| {
-        put_text(store, "README", "one", &When::Absent).await.unwrap();
-        put_text(store, "Photos/a", "two", &When::Absent).await.unwrap();
+        put_text(store, "README", "one", &Precondition::Absent).await.unwrap();
+        put_text(store, "Photos/a", "two", &Precondition::Absent).await.unwrap();
         for (id, found) in [
             ("readme", "README"),
             ("ReadMe", "README"),
@@ -51,14 +51,14 @@ fn an_item_is_never_replaced_under_another_spelling_of_its_name() {
             ("Photos/A", "Photos/a"),
         ] {
             assert_eq!(head(store, id).await.map(|_| ()), None, "{id}");
-            assert!(store.open(&super::at(id), None, None).await.unwrap().here().is_none(), "{id}");
-            for when in [When::Absent, When::Always] {
+            assert!(store.open(&super::at(id), None, None).await.unwrap().present().is_none(), "{id}");
+            for when in [Precondition::Absent, Precondition::Always] {
                 assert!(twin(put_text(store, id, "other", &when).await).starts_with(found), "{id}");
             }
-            assert!(store.delete(&super::at(id), &When::Always).await.unwrap().here().is_none(), "{id}");
+            assert!(store.delete(&super::at(id), &Precondition::Always).await.unwrap().present().is_none(), "{id}");
             let properties = properties(&[]);
             assert_eq!(
-                kind(store.put_properties(&super::at(id), &properties, &When::Always).await),
+                kind(store.put_properties(&super::at(id), &properties, &Precondition::Always).await),
                 StoreErrorKind::Precondition
             );
         }
@@ -68,11 +68,11 @@ fn an_item_is_never_replaced_under_another_spelling_of_its_name() {
         assert_eq!(walked(&at.join("s")), 3, "nothing is left of what was refused");
         // Under their own names they are as everywhere.
         let version = head(store, "README").await.unwrap().version;
-        put_text(store, "README", "three", &When::VersionIs(version)).await.unwrap();
-        store.delete(&super::at("Photos/a"), &When::Always).await.unwrap().here().unwrap();
+        put_text(store, "README", "three", &Precondition::VersionIs(version)).await.unwrap();
+        store.delete(&super::at("Photos/a"), &Precondition::Always).await.unwrap().present().unwrap();
         // The driver remembers a name for a second under each spelling that it was asked by.
         tokio::time::sleep(Duration::from_millis(1_200)).await;
-        put_text(store, "photos/a", "now it may", &When::Absent).await.unwrap();
+        put_text(store, "photos/a", "now it may", &Precondition::Absent).await.unwrap();
         assert_eq!(ids(store).await, ["README", "photos/a"]);
         Ok(())
     });
@@ -89,11 +89,11 @@ async fn respell(store: &FolderStore, from: &str, to: &str, compared: &str) -> R
 fn a_name_is_spelled_otherwise_where_the_two_are_one_and_nothing_is_deleted_for_that() {
     on_exfat(async |store, at| {
         for id in ["readme", "photos/deep/a", "photos/deep/b"] {
-            put_text(store, id, id, &When::Absent).await.unwrap();
+            put_text(store, id, id, &Precondition::Absent).await.unwrap();
         }
         assert!(store.folds_names(&space()).await.unwrap());
         let old = head(store, "photos/deep/b").await.unwrap().version;
-        put_text(store, "photos/deep/b", "another", &When::Always).await.unwrap();
+        put_text(store, "photos/deep/b", "another", &Precondition::Always).await.unwrap();
         let (from, to, compared) = ("photos/".into(), "Photos/".into(), super::at("photos/deep/b").id);
         let stale = store.respell(&space(), &Respelling { from, to, compared, version: old }).await;
         assert_eq!(kind(stale), StoreErrorKind::Precondition, "it was written anew since");
@@ -110,7 +110,7 @@ fn a_name_is_spelled_otherwise_where_the_two_are_one_and_nothing_is_deleted_for_
             assert_eq!(kind(respell(from, to, "README").await), StoreErrorKind::Unexpected);
         }
         assert_eq!(ids(store).await, ["Photos/DEEP/a", "Photos/DEEP/b", "README"]);
-        put_text(store, "Photos/DEEP/c", "c", &When::Absent).await.unwrap();
+        put_text(store, "Photos/DEEP/c", "c", &Precondition::Absent).await.unwrap();
         Ok(())
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -120,24 +120,30 @@ fn a_name_is_spelled_otherwise_where_the_two_are_one_and_nothing_is_deleted_for_
         scratch.file("README", b"2");
         assert!(!scratch.store.folds_names(&space()).await.unwrap());
         let both = respell(&scratch.store, "readme", "README", "readme").await;
-        assert_eq!(kind(both), StoreErrorKind::Refused(Refusal::Twin("readme".into())));
+        assert_eq!(kind(both), StoreErrorKind::Refused(RefusalReason::Twin("readme".into())));
     });
 }
 
 #[test]
 fn a_space_is_never_taken_for_another_spelling_of_its_name() {
     on_exfat(async |store, at| {
-        put_text(store, "x", "one", &When::Absent).await.unwrap();
+        put_text(store, "x", "one", &Precondition::Absent).await.unwrap();
         let twin = SpaceId::new("S").unwrap();
         // What a space of that spelling would be asked and told.
-        assert!(store.space(&twin).await.unwrap().here().is_none());
+        assert!(store.space(&twin).await.unwrap().present().is_none());
         let refused = kind(store.create_space(&twin).await);
-        assert!(matches!(&refused, StoreErrorKind::Refused(Refusal::Taken(by)) if by.contains("`s`")), "{refused:?}");
+        assert!(
+            matches!(&refused, StoreErrorKind::Refused(RefusalReason::PathConflict(by)) if by.contains("`s`")),
+            "{refused:?}"
+        );
         let item = ItemAddress { space: twin.clone(), id: super::at("x").id };
-        let content = Content { size: 1, properties: properties(&[]) };
-        let refused = kind(store.put(&item, &content, &When::Always, body(b"y")).await);
-        assert!(matches!(&refused, StoreErrorKind::Refused(Refusal::Taken(by)) if by.contains("`s`")), "{refused:?}");
-        assert!(store.delete(&item, &When::Always).await.unwrap().here().is_none());
+        let content = PutRequest { size: 1, properties: properties(&[]) };
+        let refused = kind(store.put(&item, &content, &Precondition::Always, body(b"y")).await);
+        assert!(
+            matches!(&refused, StoreErrorKind::Refused(RefusalReason::PathConflict(by)) if by.contains("`s`")),
+            "{refused:?}"
+        );
+        assert!(store.delete(&item, &Precondition::Always).await.unwrap().present().is_none());
         std::fs::remove_file(at.join("s/x")).unwrap();
         store.remove_empty_space(&twin).await.unwrap();
         assert!(at.join("s").is_dir());
@@ -166,15 +172,15 @@ fn an_item_is_never_replaced_under_another_normal_form_of_its_name() {
         runtime.block_on(async {
             let store = store_at(&folder.path().join("served"), Layout::Spaces, None);
             let (composed, decomposed) = ("caf\u{e9}", "cafe\u{301}");
-            put_text(&store, composed, "one", &When::Absent).await.unwrap();
+            put_text(&store, composed, "one", &Precondition::Absent).await.unwrap();
             assert!(head(&store, decomposed).await.is_none());
-            for when in [When::Absent, When::Always] {
+            for when in [Precondition::Absent, Precondition::Always] {
                 assert_eq!(twin(put_text(&store, decomposed, "other", &when).await), composed);
             }
-            assert!(store.delete(&at(decomposed), &When::Always).await.unwrap().here().is_none());
+            assert!(store.delete(&at(decomposed), &Precondition::Always).await.unwrap().present().is_none());
             assert_eq!(read(&store, composed).await.unwrap(), b"one");
-            put_text(&store, "README", "a", &When::Absent).await.unwrap();
-            put_text(&store, "readme", "b", &When::Absent).await.unwrap();
+            put_text(&store, "README", "a", &Precondition::Absent).await.unwrap();
+            put_text(&store, "readme", "b", &Precondition::Absent).await.unwrap();
             assert_eq!(ids(&store).await, ["README", composed, "readme"]);
         });
         Ok(())
@@ -186,7 +192,7 @@ fn many_names_in_one_directory_of_a_disk_that_folds_case_are_written_without_rea
     on_exfat(async |store, _| {
         let began = std::time::Instant::now();
         for n in 0..300 {
-            put_text(store, &format!("Pictures/IMG_{n:04}.JPG"), "x", &When::Absent).await.unwrap();
+            put_text(store, &format!("Pictures/IMG_{n:04}.JPG"), "x", &Precondition::Absent).await.unwrap();
         }
         assert_eq!(ids(store).await.len(), 300);
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
@@ -211,11 +217,14 @@ fn a_name_that_the_file_system_would_keep_otherwise_is_refused_and_not_left() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let store = store_at(&at, Layout::Spaces, None);
-            put_text(&store, "small", "x", &When::Absent).await.unwrap();
+            put_text(&store, "small", "x", &Precondition::Absent).await.unwrap();
             for id in ["README", "Folder/x"] {
-                let refused = kind(put_text(&store, id, "x", &When::Absent).await);
+                let refused = kind(put_text(&store, id, "x", &Precondition::Absent).await);
                 assert!(
-                    matches!(refused, StoreErrorKind::Refused(Refusal::Unholdable(_) | Refusal::Twin(_))),
+                    matches!(
+                        refused,
+                        StoreErrorKind::Refused(RefusalReason::UnrepresentableId(_) | RefusalReason::Twin(_))
+                    ),
                     "{refused:?}"
                 );
             }
@@ -233,13 +242,13 @@ fn on_a_disk_that_tells_case_apart_twins_are_two_items() {
         let scratch = Scratch::new();
         let names = ["README", "readme", "d/X", "D/x", "e\u{301}", "\u{e9}", "a.", "a", "LONGNA~1.TXT", "longname.txt"];
         for name in names {
-            put_text(&scratch.store, name, name, &When::Absent).await.unwrap();
-            put_text(&scratch.store, name, name, &When::Always).await.unwrap();
+            put_text(&scratch.store, name, name, &Precondition::Absent).await.unwrap();
+            put_text(&scratch.store, name, name, &Precondition::Always).await.unwrap();
         }
         for name in names {
             assert_eq!(read(&scratch.store, name).await.unwrap(), name.as_bytes());
         }
-        scratch.store.delete(&at("readme"), &When::Always).await.unwrap().here().unwrap();
+        scratch.store.delete(&at("readme"), &Precondition::Always).await.unwrap().present().unwrap();
         assert_eq!(read(&scratch.store, "README").await.unwrap(), b"README");
     });
 }

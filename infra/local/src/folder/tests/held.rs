@@ -20,12 +20,12 @@ fn trial(run: impl AsyncFnOnce(&Path) -> Result<(), NotRun> + Send + 'static) {
 
 /// Puts an item and sets its properties, and looks whether both hold.
 async fn is_held(store: &FolderStore, wanted: &Properties) {
-    let written = put(store, "x", b"bytes", wanted.clone(), &When::Always).await.unwrap();
+    let written = put(store, "x", b"bytes", wanted.clone(), &Precondition::Always).await.unwrap();
     let facts = head(store, "x").await.unwrap();
     assert_eq!((facts.properties.as_ref(), facts.version), (Some(wanted), written.version));
     let other = properties(&[("file-mode", "0600"), ("file-mtime", "1000000000.000000000"), ("note", "a")]);
     for wanted in [&other, wanted] {
-        let written = store.put_properties(&at("x"), wanted, &When::Always).await.unwrap();
+        let written = store.put_properties(&at("x"), wanted, &Precondition::Always).await.unwrap();
         let facts = head(store, "x").await.unwrap();
         assert_eq!((facts.properties.as_ref(), facts.version), (Some(wanted), written.version));
     }
@@ -64,7 +64,7 @@ async fn on_a_card(folder: &Path, kind: FileSystem) -> Result<(), NotRun> {
     // Without a book it is said in the log; the copy is there.
     let plain = store_at(&folder.join("disk"), Layout::Spaces, None);
     let wanted = properties(&[("file-mode", "0640"), ("file-mtime", "1234567891.123456789")]);
-    put(&plain, "y", b"bytes", wanted, &When::Absent).await.unwrap();
+    put(&plain, "y", b"bytes", wanted, &Precondition::Absent).await.unwrap();
     store.finish().await;
     plain.finish().await;
     mount.unmount();
@@ -108,7 +108,7 @@ fn a_file_system_that_forgets_a_change_of_the_mtime_alone_is_told_both_times() {
         flaky.ignore_lone_mtime();
         let store = store_at(&folder.join("disk"), Layout::Spaces, None);
         let wanted = properties(&[("file-mode", "0640"), ("file-mtime", "1234567891.123456789")]);
-        put(&store, "x", b"bytes", wanted.clone(), &When::Absent).await.unwrap();
+        put(&store, "x", b"bytes", wanted.clone(), &Precondition::Absent).await.unwrap();
         let own = std::fs::metadata(folder.join("served/s/x")).unwrap();
         assert_eq!((own.mtime(), own.mtime_nsec()), (1_234_567_891, 123_456_789), "the file itself has it");
         assert_eq!(head(&store, "x").await.unwrap().properties, Some(wanted));
@@ -129,7 +129,7 @@ async fn a_right_to_run_as_the_owner_is_a_property_and_no_copys_right() {
     assert_eq!(source.get("file-mode"), Some("4755"), "it is told of a source");
     for id in ["copy", "copies/"] {
         let bytes: &[u8] = if id.ends_with('/') { b"" } else { b"bytes" };
-        put(&scratch.store, id, bytes, source.clone(), &When::Absent).await.unwrap();
+        put(&scratch.store, id, bytes, source.clone(), &Precondition::Absent).await.unwrap();
         assert_eq!(head(&scratch.store, id).await.unwrap().properties.as_ref(), Some(&source), "{id}");
         let own = std::fs::metadata(scratch.path(id)).unwrap();
         assert_eq!(own.mode() & 0o7777, 0o755, "{id}: nobody becomes another by a copy");

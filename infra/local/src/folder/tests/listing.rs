@@ -62,13 +62,13 @@ async fn a_hostile_tree_is_listed_with_every_oddity_named() {
     assert_eq!(ids, ["file", "new\nline", &deep[..5].join("/")]);
     let reasons: Vec<_> = refused.values().cloned().collect();
     assert_eq!(refused.len(), 8, "{refused:?}");
-    assert_eq!(refused["link"], Refusal::SymbolicLink);
-    assert_eq!(refused["only-odd/link"], Refusal::SymbolicLink);
-    assert_eq!(refused["pipe"], Refusal::SpecialFile("a pipe"));
-    assert_eq!(refused["socket"], Refusal::SpecialFile("a socket"));
-    assert_eq!(refused["caf\\xe9"], Refusal::NotUtf8);
-    assert_eq!(refused["dir\\xff/"], Refusal::NotUtf8);
-    assert_eq!(reasons.iter().filter(|reason| **reason == Refusal::TooLong).count(), 1);
+    assert_eq!(refused["link"], RefusalReason::SymbolicLink);
+    assert_eq!(refused["only-odd/link"], RefusalReason::SymbolicLink);
+    assert_eq!(refused["pipe"], RefusalReason::SpecialFile("a pipe"));
+    assert_eq!(refused["socket"], RefusalReason::SpecialFile("a socket"));
+    assert_eq!(refused["caf\\xe9"], RefusalReason::NotUtf8);
+    assert_eq!(refused["dir\\xff/"], RefusalReason::NotUtf8);
+    assert_eq!(reasons.iter().filter(|reason| **reason == RefusalReason::TooLong).count(), 1);
 }
 
 #[tokio::test]
@@ -83,10 +83,10 @@ async fn what_stands_beside_the_spaces_is_named_with_its_reason() {
     assert_eq!(spaces, [SpaceId::new("b").unwrap(), space()]);
     assert_eq!(left_out.count, 4);
     let named: BTreeMap<_, _> = left_out.first.into_iter().collect();
-    assert_eq!(named["file"], Refusal::InNoSpace);
-    assert_eq!(named["link"], Refusal::SymbolicLink);
-    assert_eq!(named["sp\\xe9"], Refusal::NotUtf8);
-    assert!(matches!(named["tab\\tbed"], Refusal::NoSpaceName(_)), "{named:?}");
+    assert_eq!(named["file"], RefusalReason::InNoSpace);
+    assert_eq!(named["link"], RefusalReason::SymbolicLink);
+    assert_eq!(named["sp\\xe9"], RefusalReason::NotUtf8);
+    assert!(matches!(named["tab\\tbed"], RefusalReason::NoSpaceName(_)), "{named:?}");
 }
 
 #[tokio::test]
@@ -101,13 +101,13 @@ async fn a_single_space_is_the_root_less_mills_own_directory() {
     let directory = TempDir::new().unwrap();
     std::fs::create_dir_all(directory.path().join("d/.mill-in-progress")).unwrap();
     let store = store_at(directory.path(), Layout::Single(space()), None);
-    put(&store, "a", b"x", properties(&[]), &When::Absent).await.unwrap();
+    put(&store, "a", b"x", properties(&[]), &Precondition::Absent).await.unwrap();
     assert!(directory.path().join(".mill-in-progress").is_dir());
     assert_eq!(ids(&store).await, ["a", "d/.mill-in-progress/"]);
     assert_eq!(store.spaces().await.unwrap(), [space()]);
     assert!(head(&store, ".mill-in-progress/").await.is_none());
-    let reserved = put(&store, ".mill-in-progress/x", b"", properties(&[]), &When::Always).await;
-    assert_eq!(kind(reserved), StoreErrorKind::Refused(Refusal::Reserved));
+    let reserved = put(&store, ".mill-in-progress/x", b"", properties(&[]), &Precondition::Always).await;
+    assert_eq!(kind(reserved), StoreErrorKind::Refused(RefusalReason::Reserved));
     store.finish().await;
     assert!(!directory.path().join(".mill-in-progress").exists());
 }
@@ -154,10 +154,9 @@ async fn what_vanishes_during_a_listing_is_hidden_and_the_rest_is_listed() {
     while let Some(page) = pages.next().await {
         entries.extend(page.unwrap().entries);
     }
-    let (items, hidden): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| matches!(entry, Listed::Item(..)));
+    let (items, hidden): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| matches!(entry, ListEntry::Item(..)));
     assert_eq!(items.len(), 4000);
     // They were named: what was in them is for the next pass to say.
-    let gone =
-        |entry: &&Listed| matches!(entry, Listed::Hidden { shown } if shown.starts_with("d4") && shown.ends_with('/'));
+    let gone = |entry: &&ListEntry| matches!(entry, ListEntry::Hidden { shown } if shown.starts_with("d4") && shown.ends_with('/'));
     assert_eq!(hidden.iter().copied().filter(gone).count(), 1000);
 }

@@ -81,7 +81,7 @@ fn a_page_written_again_through_a_mapping_after_it_was_read_is_another_version()
                 tokio::time::sleep(Duration::from_millis(2_100)).await;
             }
             let id = settled.to_string();
-            let reading = store.open(&at(&id), None, None).await.unwrap().here().unwrap();
+            let reading = store.open(&at(&id), None, None).await.unwrap().present().unwrap();
             let (seen, bytes) =
                 (reading.facts.version, reading.body.try_collect::<Vec<Bytes>>().await.unwrap().concat());
             assert_eq!(bytes[PAGE], 1);
@@ -107,7 +107,7 @@ fn a_file_written_through_a_mapping_while_it_is_read_is_never_a_copy_of_two_mome
         }
         for pause in [2_100, 0] {
             tokio::time::sleep(Duration::from_millis(pause)).await;
-            let mut body = store.open(&at("x"), None, None).await.unwrap().here().unwrap().body;
+            let mut body = store.open(&at("x"), None, None).await.unwrap().present().unwrap().body;
             let first = body.next().await.unwrap().unwrap();
             assert!(first.len() < pages * PAGE);
             std::thread::sleep(Duration::from_millis(20));

@@ -26,8 +26,8 @@ use mill_model::{
     AccountId, ContentId, ItemAddress, ItemFacts, Monotonic, Properties, SpaceId, StoreAddress, StoreId, Timestamp,
 };
 use mill_ports::{
-    Body, Clock, Content, DeletableStore, DestinationStore, Listed, Presence, Refusal, SourceStore, SpaceList,
-    StoreError, StoreErrorKind, Table, When, Written,
+    Body, Clock, DeletableStore, DestinationStore, ListEntry, Precondition, Presence, PutRequest, PutResult,
+    RefusalReason, SourceStore, SpaceList, StoreError, StoreErrorKind, Table,
 };
 use tempfile::TempDir;
 
@@ -83,7 +83,7 @@ impl Scratch {
         std::fs::write(self.path(id), bytes).unwrap();
     }
 
-    async fn put(&self, id: &str, bytes: &[u8], when: &When) -> Result<Written, StoreError> {
+    async fn put(&self, id: &str, bytes: &[u8], when: &Precondition) -> Result<PutResult, StoreError> {
         put(&self.store, id, bytes, properties(&[]), when).await
     }
 }
@@ -116,18 +116,18 @@ async fn put(
     id: &str,
     bytes: &[u8],
     properties: Properties,
-    when: &When,
-) -> Result<Written, StoreError> {
-    let content = Content { size: bytes.len() as u64, properties };
+    when: &Precondition,
+) -> Result<PutResult, StoreError> {
+    let content = PutRequest { size: bytes.len() as u64, properties };
     store.put(&at(id), &content, when, body(bytes)).await
 }
 
 async fn head(store: &FolderStore, id: &str) -> Option<ItemFacts> {
-    store.head(&at(id)).await.unwrap().here()
+    store.head(&at(id)).await.unwrap().present()
 }
 
 async fn read(store: &FolderStore, id: &str) -> Result<Vec<u8>, StoreError> {
-    let Presence::Here(reading) = store.open(&at(id), None, None).await? else { panic!("`{id}` is absent") };
+    let Presence::Present(reading) = store.open(&at(id), None, None).await? else { panic!("`{id}` is absent") };
     let chunks: Vec<Bytes> = reading.body.try_collect().await?;
     Ok(chunks.concat())
 }
@@ -136,7 +136,7 @@ async fn read(store: &FolderStore, id: &str) -> Result<Vec<u8>, StoreError> {
 async fn list(
     store: &FolderStore,
     after: Option<&str>,
-) -> Result<(Vec<String>, BTreeMap<String, Refusal>), StoreError> {
+) -> Result<(Vec<String>, BTreeMap<String, RefusalReason>), StoreError> {
     let mut pages = store.list(&space(), after.map(|id| ContentId::new(id).unwrap()));
     let (mut ids, mut refused, mut end) = (Vec::new(), BTreeMap::new(), false);
     while let Some(page) = pages.next().await {
@@ -145,9 +145,9 @@ async fn list(
         end = page.end;
         for entry in page.entries {
             match entry {
-                Listed::Item(id, _) => ids.push(id.as_str().to_owned()),
-                Listed::Refused { shown, reason } => drop(refused.insert(shown, reason)),
-                Listed::Hidden { shown } => panic!("`{shown}` is hidden"),
+                ListEntry::Item(id, _) => ids.push(id.as_str().to_owned()),
+                ListEntry::Refused { shown, reason } => drop(refused.insert(shown, reason)),
+                ListEntry::Hidden { shown } => panic!("`{shown}` is hidden"),
             }
         }
     }

@@ -15,7 +15,7 @@ async fn a_full_disk_makes_the_store_unavailable_and_leaves_whole_items_only() {
     let mut kept = Vec::new();
     let full = loop {
         let id = format!("d/{:04}", kept.len());
-        match put(&store, &id, &vec![7; 1_000_000], properties(&[]), &When::Always).await {
+        match put(&store, &id, &vec![7; 1_000_000], properties(&[]), &Precondition::Always).await {
             Ok(_) => kept.push(id),
             Err(error) => break error,
         }
@@ -24,15 +24,15 @@ async fn a_full_disk_makes_the_store_unavailable_and_leaves_whole_items_only() {
     assert_eq!(full.kind, StoreErrorKind::Unavailable, "{full:?}");
     assert!(!kept.is_empty());
     for _ in 0..3 {
-        let again = put(&store, "more", &vec![7; 1_000_000], properties(&[]), &When::Always).await;
+        let again = put(&store, "more", &vec![7; 1_000_000], properties(&[]), &Precondition::Always).await;
         assert_eq!(kind(again), StoreErrorKind::Unavailable);
     }
     assert_eq!(ids(&store).await, kept);
     for id in &kept {
         assert!(read(&store, id).await.unwrap() == vec![7; 1_000_000]);
     }
-    store.delete(&at(&kept[0]), &When::Always).await.unwrap();
-    put(&store, "d/again", b"fits", properties(&[]), &When::Always).await.unwrap();
+    store.delete(&at(&kept[0]), &Precondition::Always).await.unwrap();
+    put(&store, "d/again", b"fits", properties(&[]), &Precondition::Always).await.unwrap();
     store.finish().await;
     assert!(!root.path().join(".mill-in-progress").exists());
 }
@@ -43,7 +43,7 @@ async fn a_mount_point_in_the_path_of_an_item_is_refused() {
     let disk = disk();
     let store = store_at(disk.parent().unwrap(), Layout::Single(space()), None);
     let id = format!("{}/d/x", disk.file_name().unwrap().to_str().unwrap());
-    let refused = kind(put(&store, &id, b"x", properties(&[]), &When::Always).await);
-    assert!(matches!(refused, StoreErrorKind::Refused(Refusal::Unholdable(_))), "{refused:?}");
+    let refused = kind(put(&store, &id, b"x", properties(&[]), &Precondition::Always).await);
+    assert!(matches!(refused, StoreErrorKind::Refused(RefusalReason::UnrepresentableId(_))), "{refused:?}");
     assert!(!disk.join("d").exists(), "and its directories are not left");
 }

@@ -214,7 +214,7 @@ fn a_space_that_is_a_mount_is_another_place_without_it() {
 }
 
 async fn identity(store: &FolderStore) -> String {
-    store.space(&space()).await.unwrap().here().unwrap().identity
+    store.space(&space()).await.unwrap().present().unwrap().identity
 }
 
 /// The version of each item, by listing.
@@ -222,7 +222,7 @@ async fn versions(store: &FolderStore) -> Vec<mill_model::Version> {
     let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
     let entries = pages.into_iter().flat_map(|page| page.entries);
     let version = |entry| match entry {
-        Listed::Item(_, facts) => Some(facts.version),
+        ListEntry::Item(_, facts) => Some(facts.version),
         _ => None,
     };
     entries.filter_map(version).collect()
@@ -314,12 +314,13 @@ fn nothing_is_written_or_removed_beyond_a_mount_beneath_a_destination() {
         // Of the same file system: no device number tells of it.
         let _mount = Mount::bind(&root.join("disk"), &root.join("s/sub"));
         assert_eq!(ids(&store).await, ["sub/x"]);
-        let refused = |kind| assert!(matches!(kind, StoreErrorKind::Refused(Refusal::Unholdable(_))), "{kind:?}");
+        let refused =
+            |kind| assert!(matches!(kind, StoreErrorKind::Refused(RefusalReason::UnrepresentableId(_))), "{kind:?}");
         for id in ["sub/x", "sub/new", "sub/deep/new", "sub/empty/"] {
             let bytes: &[u8] = if id.ends_with('/') { b"" } else { b"y" };
-            refused(kind(put(&store, id, bytes, properties(&[]), &When::Always).await));
-            refused(kind(store.delete(&at(id), &When::Always).await));
-            refused(kind(store.put_properties(&at(id), &properties(&[]), &When::Always).await));
+            refused(kind(put(&store, id, bytes, properties(&[]), &Precondition::Always).await));
+            refused(kind(store.delete(&at(id), &Precondition::Always).await));
+            refused(kind(store.put_properties(&at(id), &properties(&[]), &Precondition::Always).await));
         }
         assert_eq!(std::fs::read_dir(root.join("disk")).unwrap().count(), 1);
         assert_eq!(std::fs::read(root.join("disk/x")).unwrap(), b"x");
@@ -336,27 +337,30 @@ fn a_space_that_is_a_mount_of_its_own_is_written_and_its_mount_point_is_not() {
         let mount = disk.mount(FileSystem::Ext4, &root.join("store/s"), "")?;
         let _ = std::fs::remove_dir(root.join("store/s/lost+found"));
         let store = store_at(&root.join("store"), Layout::Spaces, None);
-        let written = put(&store, "d/x", b"one", properties(&[("title", "t")]), &When::Absent).await.unwrap();
+        let written = put(&store, "d/x", b"one", properties(&[("title", "t")]), &Precondition::Absent).await.unwrap();
         assert_eq!(head(&store, "d/x").await.unwrap().version, written.version);
-        put(&store, "d/x", b"two", properties(&[]), &When::VersionIs(written.version)).await.unwrap();
-        put(&store, "e/", b"", properties(&[]), &When::Absent).await.unwrap();
+        put(&store, "d/x", b"two", properties(&[]), &Precondition::VersionIs(written.version)).await.unwrap();
+        put(&store, "e/", b"", properties(&[]), &Precondition::Absent).await.unwrap();
         assert_eq!(ids(&store).await, ["d/x", "e/"], "what is prepared there is no item");
         assert!(root.join("store/s/.mill-in-progress").is_dir());
-        store.delete(&at("e/"), &When::Always).await.unwrap().here().unwrap();
-        let reserved = put(&store, ".mill-in-progress/x", b"", properties(&[]), &When::Always).await;
-        assert_eq!(kind(reserved), StoreErrorKind::Refused(Refusal::Reserved));
+        store.delete(&at("e/"), &Precondition::Always).await.unwrap().present().unwrap();
+        let reserved = put(&store, ".mill-in-progress/x", b"", properties(&[]), &Precondition::Always).await;
+        assert_eq!(kind(reserved), StoreErrorKind::Refused(RefusalReason::Reserved));
         let elsewhere = ItemAddress { space: SpaceId::new("plain").unwrap(), id: at("y").id };
-        let content = Content { size: 1, properties: properties(&[]) };
-        store.put(&elsewhere, &content, &When::Absent, body(b"y")).await.unwrap();
+        let content = PutRequest { size: 1, properties: properties(&[]) };
+        store.put(&elsewhere, &content, &Precondition::Absent, body(b"y")).await.unwrap();
         assert!(root.join("store/plain/y").is_file());
 
         // Unplugged in mid-run, its mount point is no place to write to.
         mount.detach();
-        assert_eq!(kind(put(&store, "d/z", b"z", properties(&[]), &When::Always).await), StoreErrorKind::Unavailable);
-        assert_eq!(kind(store.delete(&at("d/x"), &When::Always).await), StoreErrorKind::Unavailable);
+        assert_eq!(
+            kind(put(&store, "d/z", b"z", properties(&[]), &Precondition::Always).await),
+            StoreErrorKind::Unavailable
+        );
+        assert_eq!(kind(store.delete(&at("d/x"), &Precondition::Always).await), StoreErrorKind::Unavailable);
         assert_eq!(std::fs::read_dir(root.join("store/s")).unwrap().count(), 0);
         let _again = disk.mount(FileSystem::Ext4, &root.join("store/s"), "")?;
-        put(&store, "d/z", b"z", properties(&[]), &When::Always).await.unwrap();
+        put(&store, "d/z", b"z", properties(&[]), &Precondition::Always).await.unwrap();
         store.finish().await;
         assert!(!root.join("store/s/.mill-in-progress").exists());
         assert_eq!(std::fs::read(root.join("store/s/d/x")).unwrap(), b"two");
@@ -385,9 +389,9 @@ async fn seen(store: &FolderStore) -> Result<(Vec<String>, Vec<String>), StoreEr
     let pages: Vec<_> = store.list(&space(), None).try_collect().await?;
     for entry in pages.into_iter().flat_map(|page| page.entries) {
         match entry {
-            Listed::Item(id, _) => items.push(id.as_str().to_owned()),
-            Listed::Hidden { shown } => hidden.push(shown),
-            Listed::Refused { shown, reason } => panic!("`{shown}`: {reason}"),
+            ListEntry::Item(id, _) => items.push(id.as_str().to_owned()),
+            ListEntry::Hidden { shown } => hidden.push(shown),
+            ListEntry::Refused { shown, reason } => panic!("`{shown}`: {reason}"),
         }
     }
     Ok((items, hidden))
@@ -442,9 +446,9 @@ fn a_walk_that_meets_its_own_destination_ends_whatever_lies_between() {
         guard.check().await.unwrap();
         other_guard.check().await.unwrap();
 
-        let content = Content { size: 600_000, properties: properties(&[]) };
+        let content = PutRequest { size: 600_000, properties: properties(&[]) };
         let slow = stream::iter([Ok(Bytes::from(vec![1; 300_000]))]).chain(stream::pending()).boxed();
-        let (item, always) = (super::at("big"), When::Always);
+        let (item, always) = (super::at("big"), Precondition::Always);
         let writing = destination.put(&item, &content, &always, slow);
         let looking = async {
             while !at.join("src/served/.mill-in-progress").exists() {
@@ -452,7 +456,7 @@ fn a_walk_that_meets_its_own_destination_ends_whatever_lies_between() {
             }
             let met = list(&source, None).await.unwrap_err();
             assert_eq!(met.kind, StoreErrorKind::NotConfigured);
-            let why = mill_ports::chain(&met);
+            let why = mill_ports::error_chain(&met);
             assert!(why.contains("its own destination lies in it: `served/.mill-in-progress/`"), "{why}");
             // To the others it is a folder as any.
             assert_eq!(ids(&destination).await, ["y"]);
@@ -480,7 +484,7 @@ fn a_pair_is_looked_at_again_as_soon_as_anything_is_mounted() {
         for _ in 0..2 {
             let overlap = guard.check().await.unwrap_err();
             assert_eq!(overlap.kind, StoreErrorKind::NotConfigured);
-            assert!(mill_ports::chain(&overlap).contains("hold the same files"), "{overlap:?}");
+            assert!(mill_ports::error_chain(&overlap).contains("hold the same files"), "{overlap:?}");
         }
         mount.unmount();
         guard.check().await.unwrap();
@@ -500,11 +504,11 @@ async fn what_stands_under_mills_own_name_and_is_not_mills_is_named() {
     assert!(list(&single(), None).await.unwrap().1.is_empty(), "what a Mill left is nobody's");
     assert_eq!(spaces().list_spaces().await.unwrap().left_out.count, 0);
     write(directory.path().join(".mill-in-progress/holiday.jpg"));
-    assert_eq!(list(&single(), None).await.unwrap().1[".mill-in-progress/"], Refusal::Reserved);
-    assert_eq!(spaces().list_spaces().await.unwrap().left_out.first[0].1, Refusal::Reserved);
+    assert_eq!(list(&single(), None).await.unwrap().1[".mill-in-progress/"], RefusalReason::Reserved);
+    assert_eq!(spaces().list_spaces().await.unwrap().left_out.first[0].1, RefusalReason::Reserved);
     std::fs::remove_dir_all(directory.path().join(".mill-in-progress")).unwrap();
     write(directory.path().join(".mill-in-progress"));
-    assert_eq!(list(&single(), None).await.unwrap().1[".mill-in-progress/"], Refusal::Reserved);
+    assert_eq!(list(&single(), None).await.unwrap().1[".mill-in-progress/"], RefusalReason::Reserved);
 }
 
 /// Numbers of Linux's errors.

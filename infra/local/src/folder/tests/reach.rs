@@ -40,12 +40,12 @@ impl Drop for Immutable {
 #[track_caller]
 fn unwritable<T: std::fmt::Debug>(result: Result<T, StoreError>, words: &str) {
     let kind = result.unwrap_err().kind;
-    let StoreErrorKind::Refused(Refusal::Unwritable(why)) = &kind else { panic!("{kind:?}") };
+    let StoreErrorKind::Refused(RefusalReason::Unwritable(why)) = &kind else { panic!("{kind:?}") };
     assert!(why.contains(words), "{why}");
 }
 
-async fn puts(store: &FolderStore, id: &str) -> Result<Written, StoreError> {
-    put(store, id, b"new", properties(&[("file-mode", "0600")]), &When::Always).await
+async fn puts(store: &FolderStore, id: &str) -> Result<PutResult, StoreError> {
+    put(store, id, b"new", properties(&[("file-mode", "0600")]), &Precondition::Always).await
 }
 
 #[tokio::test]
@@ -59,14 +59,14 @@ async fn an_immutable_file_or_directory_refuses_itself_alone_and_says_why() {
     unwritable(puts(store, "fixed").await, "`fixed` is immutable");
     unwritable(puts(store, "closed/new").await, "`closed` is immutable");
     unwritable(puts(store, "closed/deep/new").await, "`closed` is immutable");
-    unwritable(put(store, "closed/empty/", b"", properties(&[]), &When::Always).await, "`closed` is immutable");
-    unwritable(store.delete(&at("fixed"), &When::Always).await, "`fixed` is immutable");
-    unwritable(store.delete(&at("closed/x"), &When::Always).await, "`closed` is immutable");
+    unwritable(put(store, "closed/empty/", b"", properties(&[]), &Precondition::Always).await, "`closed` is immutable");
+    unwritable(store.delete(&at("fixed"), &Precondition::Always).await, "`fixed` is immutable");
+    unwritable(store.delete(&at("closed/x"), &Precondition::Always).await, "`closed` is immutable");
     let other = properties(&[("title", "t")]);
-    unwritable(store.put_properties(&at("fixed"), &other, &When::Always).await, "`fixed` is immutable");
+    unwritable(store.put_properties(&at("fixed"), &other, &Precondition::Always).await, "`fixed` is immutable");
     puts(store, "free").await.unwrap();
     puts(store, "new/x").await.unwrap();
-    store.delete(&at("free"), &When::Always).await.unwrap();
+    store.delete(&at("free"), &Precondition::Always).await.unwrap();
     drop(fixed);
     assert_eq!(read(store, "fixed").await.unwrap(), b"old");
     puts(store, "fixed").await.unwrap();
@@ -85,7 +85,8 @@ fn an_item_too_large_for_what_is_left_is_refused_and_a_full_disk_is_unavailable(
         std::fs::create_dir(root.join("s")).unwrap();
         block_on(async {
             let store = store_at(&root, Layout::Spaces, None);
-            let put = async |id: &str, bytes| put(&store, id, &of_bytes(bytes), properties(&[]), &When::Always).await;
+            let put =
+                async |id: &str, bytes| put(&store, id, &of_bytes(bytes), properties(&[]), &Precondition::Always).await;
             unwritable(put("large", 3 << 20).await, "no room for its 3145728 bytes");
             put("small", 1000).await.unwrap();
             std::fs::write(root.join("others"), of_bytes(960 << 10)).unwrap();
@@ -117,7 +118,7 @@ fn a_directory_without_permission_refuses_what_lies_in_it_alone() {
         let store = store_at(&root, Layout::Spaces, None);
         unwritable(puts(&store, "closed/x").await, "Permission denied");
         unwritable(puts(&store, "closed/y").await, "Permission denied");
-        unwritable(store.delete(&at("closed/x"), &When::Always).await, "Permission denied");
+        unwritable(store.delete(&at("closed/x"), &Precondition::Always).await, "Permission denied");
         puts(&store, "open/x").await.unwrap();
         puts(&store, "y").await.unwrap();
     });
@@ -140,7 +141,7 @@ fn a_disk_that_becomes_read_only_in_the_middle_is_unavailable_at_once() {
             puts(&store, "a").await.unwrap();
             remount("ro");
             assert_eq!(kind(puts(&store, "b").await), StoreErrorKind::Unavailable);
-            assert_eq!(kind(store.delete(&at("a"), &When::Always).await), StoreErrorKind::Unavailable);
+            assert_eq!(kind(store.delete(&at("a"), &Precondition::Always).await), StoreErrorKind::Unavailable);
             remount("rw");
             puts(&store, "b").await.unwrap();
         });
@@ -167,7 +168,7 @@ fn served(trial: impl FnOnce(&FlakyFolder, &FolderStore, &Path) + Send + 'static
 #[test]
 fn an_item_that_fails_to_be_read_is_refused_and_a_root_that_fails_is_unavailable() {
     served(|flaky, store, _| {
-        let unreadable = StoreErrorKind::Refused(Refusal::Unreadable);
+        let unreadable = StoreErrorKind::Refused(RefusalReason::Unreadable);
         block_on(async {
             for (operation, id) in
                 [(Operation::Look, "bad/00"), (Operation::Open, "bad/02"), (Operation::Read, "bad/04")]
@@ -186,7 +187,7 @@ fn an_item_that_fails_to_be_read_is_refused_and_a_root_that_fails_is_unavailable
 #[test]
 fn a_space_that_fails_is_refused_and_no_other_is() {
     served(|flaky, store, real| {
-        let unreadable = || StoreErrorKind::Refused(Refusal::Unreadable);
+        let unreadable = || StoreErrorKind::Refused(RefusalReason::Unreadable);
         std::fs::create_dir(real.join("other")).unwrap();
         let list = async |space: &str| {
             let mut pages = store.list(&SpaceId::new(space).unwrap(), None);
@@ -226,7 +227,7 @@ fn an_item_that_fails_to_be_written_is_refused_and_others_arrive() {
             flaky.fail(Operation::Look, "s/bad/00", EIO);
             flaky.fail(Operation::Remove, "s/bad/02", EPERM);
             assert!(matches!(kind(puts(store, "bad/00").await), StoreErrorKind::Refused(_)));
-            unwritable(store.delete(&at("bad/02"), &When::Always).await, "not permitted");
+            unwritable(store.delete(&at("bad/02"), &Precondition::Always).await, "not permitted");
             puts(store, "good/01").await.unwrap();
         });
         assert_eq!(std::fs::read(real.join("s/good/01")).unwrap(), b"new");
@@ -247,9 +248,9 @@ fn a_directory_that_cannot_be_listed_or_breaks_off_hides_itself_alone() {
                 while let Some(page) = pages.next().await {
                     for entry in page.unwrap().entries {
                         match entry {
-                            Listed::Item(id, _) => items.push(id.as_str().to_owned()),
-                            Listed::Hidden { shown } => hidden.push(shown),
-                            Listed::Refused { shown, .. } => panic!("`{shown}` is refused"),
+                            ListEntry::Item(id, _) => items.push(id.as_str().to_owned()),
+                            ListEntry::Hidden { shown } => hidden.push(shown),
+                            ListEntry::Refused { shown, .. } => panic!("`{shown}` is refused"),
                         }
                     }
                 }
@@ -268,14 +269,14 @@ fn a_name_that_the_file_system_does_not_take_is_found_out_and_refused() {
         let names = ["a:b", "q?", "back\\slash", "bell\u{7}", "less<", "star*/x", "deep/down/pipe|", "odd\"/empty/"];
         for id in names {
             let bytes: &[u8] = if id.ends_with('/') { b"" } else { b"new" };
-            let StoreErrorKind::Refused(Refusal::Unholdable(why)) =
-                kind(put(store, id, bytes, properties(&[]), &When::Absent).await)
+            let StoreErrorKind::Refused(RefusalReason::UnrepresentableId(why)) =
+                kind(put(store, id, bytes, properties(&[]), &Precondition::Absent).await)
             else {
                 panic!("{id}")
             };
             assert!(why.contains("takes no such name"), "{id}: {why}");
             match store.head(&super::at(id)).await {
-                Ok(found) => assert!(found.here().is_none(), "{id}"),
+                Ok(found) => assert!(found.present().is_none(), "{id}"),
                 Err(error) => assert!(matches!(error.kind, StoreErrorKind::Refused(_)), "{id}: {error:?}"),
             }
         }
@@ -290,7 +291,7 @@ fn a_name_that_the_file_system_does_not_take_is_found_out_and_refused() {
 #[test]
 fn one_item_that_is_stale_or_lacks_memory_is_refused_and_a_root_is_not() {
     served(|flaky, store, _| {
-        let unreadable = StoreErrorKind::Refused(Refusal::Unreadable);
+        let unreadable = StoreErrorKind::Refused(RefusalReason::Unreadable);
         block_on(async {
             for errno in AWAY.into_iter().chain(TOO_MUCH) {
                 for (operation, id) in
@@ -333,15 +334,15 @@ fn a_directory_that_is_stale_or_lacks_memory_hides_what_it_holds_alone() {
                     let entries = list("s").await.unwrap();
                     let good = entries
                         .iter()
-                        .filter(|entry| matches!(entry, Listed::Item(id, _) if id.as_str().starts_with("good/")));
+                        .filter(|entry| matches!(entry, ListEntry::Item(id, _) if id.as_str().starts_with("good/")));
                     assert_eq!(good.count(), 30, "{operation:?} {errno}");
                     let hidden =
-                        entries.iter().filter(|entry| matches!(entry, Listed::Hidden { shown } if shown == "bad/"));
+                        entries.iter().filter(|entry| matches!(entry, ListEntry::Hidden { shown } if shown == "bad/"));
                     assert_eq!(hidden.count(), 1, "{operation:?} {errno}");
                     flaky.repair();
                 }
                 flaky.fail(Operation::OpenDirectory, "s", errno.raw_os_error());
-                assert_eq!(list("s").await.unwrap_err(), StoreErrorKind::Refused(Refusal::Unreadable), "{errno}");
+                assert_eq!(list("s").await.unwrap_err(), StoreErrorKind::Refused(RefusalReason::Unreadable), "{errno}");
                 assert_eq!(list("other").await.unwrap().len(), 0, "{errno}");
                 flaky.repair();
             }
@@ -380,7 +381,7 @@ fn a_place_of_the_destination_that_is_stale_refuses_its_item_alone() {
                     flaky.repair();
                 }
                 flaky.fail(Operation::Remove, "s/bad/02", errno.raw_os_error());
-                unwritable(store.delete(&at("bad/02"), &When::Always).await, "");
+                unwritable(store.delete(&at("bad/02"), &Precondition::Always).await, "");
                 flaky.repair();
             }
             for errno in TOO_MUCH {

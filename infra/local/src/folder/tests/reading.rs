@@ -22,7 +22,7 @@ async fn a_range_is_read_as_far_as_there_are_bytes() {
     scratch.file("x", &bytes);
     for (offset, length) in [(0, 1), (10, 0), (100, 500_000), (599_999, 1), (599_999, 9), (700_000, 9), (0, u64::MAX)] {
         let range = Some(ByteRange { offset, length });
-        let reading = scratch.store.open(&at("x"), range, None).await.unwrap().here().unwrap();
+        let reading = scratch.store.open(&at("x"), range, None).await.unwrap().present().unwrap();
         let chunks: Vec<Bytes> = reading.body.try_collect().await.unwrap();
         let from = (offset as usize).min(bytes.len());
         let to = offset.saturating_add(length).min(600_000) as usize;
@@ -37,7 +37,7 @@ async fn many_large_items_at_once_are_read_in_smaller_pieces_and_never_wait_for_
     scratch.file("x", &bytes);
     let mut opened = Vec::new();
     for _ in 0..100 {
-        let mut body = scratch.store.open(&at("x"), None, None).await.unwrap().here().unwrap().body;
+        let mut body = scratch.store.open(&at("x"), None, None).await.unwrap().present().unwrap().body;
         opened.push((body.next().await.unwrap().unwrap(), body));
     }
     assert!(opened[0].0.len() == 262_144 && opened[99].0.len() == 32_768);
@@ -45,7 +45,7 @@ async fn many_large_items_at_once_are_read_in_smaller_pieces_and_never_wait_for_
         let rest: Vec<Bytes> = rest.try_collect().await.unwrap();
         assert_eq!(first.len() + rest.concat().len(), 300_000);
     }
-    let mut body = scratch.store.open(&at("x"), None, None).await.unwrap().here().unwrap().body;
+    let mut body = scratch.store.open(&at("x"), None, None).await.unwrap().present().unwrap().body;
     assert_eq!(body.next().await.unwrap().unwrap().len(), 262_144, "the room came back");
 }
 
@@ -60,11 +60,11 @@ async fn no_symbolic_link_leads_to_an_item() {
     symlink("/", scratch.path("fs")).unwrap();
     symlink("s", scratch.root().join("space-link")).unwrap();
     for id in ["dir-link/x", "dir-link/", "real/link", "out", "fs/etc/passwd", "fs/"] {
-        let link = StoreErrorKind::Refused(Refusal::SymbolicLink);
+        let link = StoreErrorKind::Refused(RefusalReason::SymbolicLink);
         assert_eq!(kind(scratch.store.head(&at(id)).await), link, "{id}");
         assert_eq!(kind(scratch.store.open(&at(id), None, None).await), link, "{id}");
-        assert_eq!(kind(scratch.store.delete(&at(id), &When::Always).await), link, "{id}");
-        let put = scratch.put(id, b"", &When::Always).await;
+        assert_eq!(kind(scratch.store.delete(&at(id), &Precondition::Always).await), link, "{id}");
+        let put = scratch.put(id, b"", &Precondition::Always).await;
         assert!(matches!(kind(put), StoreErrorKind::Refused(_)), "{id}");
     }
     let linked = SpaceId::new("space-link").unwrap();
@@ -81,7 +81,8 @@ async fn pipes_and_sockets_are_refused_without_being_opened() {
     rustix::fs::mknodat(rustix::fs::CWD, scratch.path("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(scratch.path("socket")).unwrap();
     for id in ["pipe", "socket"] {
-        for result in [scratch.store.head(&at(id)).await.map(drop), scratch.put(id, b"", &When::Always).await.map(drop)]
+        for result in
+            [scratch.store.head(&at(id)).await.map(drop), scratch.put(id, b"", &Precondition::Always).await.map(drop)]
         {
             assert!(matches!(kind(result), StoreErrorKind::Refused(_)), "{id}");
         }
@@ -96,12 +97,12 @@ async fn absence_is_told_only_where_the_space_answers() {
     let long = format!("{}/x", "y".repeat(256));
     for id in ["b", "a/b", "d", "d/", "none/at/all", "none/", "/a", "a//b", "../s/a", "a\0b", "a/", long.as_str()] {
         assert!(head(&scratch.store, id).await.is_none(), "{id:?}");
-        assert!(scratch.store.open(&at(id), None, None).await.unwrap().here().is_none(), "{id:?}");
-        assert_eq!(scratch.store.delete(&at(id), &When::Always).await.unwrap(), Presence::Absent, "{id:?}");
+        assert!(scratch.store.open(&at(id), None, None).await.unwrap().present().is_none(), "{id:?}");
+        assert_eq!(scratch.store.delete(&at(id), &Precondition::Always).await.unwrap(), Presence::Absent, "{id:?}");
     }
     let elsewhere = ItemAddress { space: SpaceId::new("gone").unwrap(), id: ContentId::new("a").unwrap() };
     assert_eq!(kind(scratch.store.head(&elsewhere).await), StoreErrorKind::SpaceAbsent);
-    assert_eq!(kind(scratch.store.delete(&elsewhere, &When::Always).await), StoreErrorKind::SpaceAbsent);
+    assert_eq!(kind(scratch.store.delete(&elsewhere, &Precondition::Always).await), StoreErrorKind::SpaceAbsent);
     assert_eq!(scratch.store.space(&elsewhere.space).await.unwrap(), Presence::Absent);
 }
 
@@ -118,7 +119,7 @@ async fn an_item_that_changes_while_it_is_read_is_never_read_as_two_halves() {
         scratch.file("x", &vec![1; 1_000_000]);
         // Beyond the clock tick of the file system, within which no file system tells changes apart.
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let mut body = scratch.store.open(&at("x"), None, None).await.unwrap().here().unwrap().body;
+        let mut body = scratch.store.open(&at("x"), None, None).await.unwrap().present().unwrap().body;
         body.next().await.unwrap().unwrap();
         change(&mut std::fs::File::options().write(true).open(scratch.path("x")).unwrap());
         let end = body.try_collect::<Vec<_>>().await;

@@ -19,7 +19,7 @@ async fn each(store: &FolderStore, count: usize, old: bool) {
             let pairs = if old { vec![("file-mode", "0644"), ("file-mtime", "1000000000.000000000")] } else { vec![] };
             tokio::spawn(async move {
                 let id = format!("d{:03}/item-{n:06}", n / 500);
-                put(&store, &id, &[7; 1000], properties(&pairs), &When::Absent).await.unwrap();
+                put(&store, &id, &[7; 1000], properties(&pairs), &Precondition::Absent).await.unwrap();
             })
         })
         .buffer_unordered(AT_ONCE)
@@ -62,7 +62,7 @@ async fn speed_of_small_items() {
             let store = scratch.store.clone();
             tokio::spawn(async move {
                 let id = format!("d{:03}/item-{n:06}", n / 500);
-                assert_eq!(store.delete(&at(&id), &When::Always).await.unwrap(), Presence::Here(()));
+                assert_eq!(store.delete(&at(&id), &Precondition::Always).await.unwrap(), Presence::Present(()));
             })
         })
         .buffer_unordered(AT_ONCE)

@@ -13,10 +13,10 @@ async fn every_call(store: &FolderStore) -> Vec<StoreErrorKind> {
         kind(list(store, None).await),
         kind(store.create_space(&space()).await),
         kind(store.remove_empty_space(&space()).await),
-        kind(put(store, "x", b"1", properties(&[]), &When::Always).await),
-        kind(put(store, "d/", b"", properties(&[]), &When::Always).await),
-        kind(store.put_properties(&at("x"), &properties(&[]), &When::Always).await),
-        kind(store.delete(&at("x"), &When::Always).await),
+        kind(put(store, "x", b"1", properties(&[]), &Precondition::Always).await),
+        kind(put(store, "d/", b"", properties(&[]), &Precondition::Always).await),
+        kind(store.put_properties(&at("x"), &properties(&[]), &Precondition::Always).await),
+        kind(store.delete(&at("x"), &Precondition::Always).await),
     ]
 }
 
@@ -29,7 +29,7 @@ async fn a_root_that_is_away_or_another_is_unavailable_until_it_is_back() {
     assert!(unavailable(every_call(&store).await), "never there");
 
     std::fs::create_dir_all(root.join("s")).unwrap();
-    put(&store, "x", b"1", properties(&[]), &When::Always).await.unwrap();
+    put(&store, "x", b"1", properties(&[]), &Precondition::Always).await.unwrap();
 
     let away = scratch.root().join("away");
     std::fs::rename(&root, &away).unwrap();
@@ -42,7 +42,7 @@ async fn a_root_that_is_away_or_another_is_unavailable_until_it_is_back() {
     std::fs::remove_file(&root).unwrap();
     std::fs::rename(&away, &root).unwrap();
     assert_eq!(read(&store, "x").await.unwrap(), b"1");
-    put(&store, "y", b"1", properties(&[]), &When::Always).await.unwrap();
+    put(&store, "y", b"1", properties(&[]), &Precondition::Always).await.unwrap();
     assert_eq!(ids(&store).await, ["x", "y"]);
 
     std::fs::rename(&root, &away).unwrap();
@@ -68,7 +68,7 @@ fn permissions_refuse_one_item_or_make_the_store_unavailable() {
     let root = scratch.root().to_owned();
     as_nobody(async move {
         let store = store_at(&root, Layout::Spaces, None);
-        let unreadable = StoreErrorKind::Refused(Refusal::Unreadable);
+        let unreadable = StoreErrorKind::Refused(RefusalReason::Unreadable);
         assert_eq!(read(&store, "x").await.unwrap(), b"1");
         assert_eq!(kind(store.head(&at("secret")).await), unreadable);
         assert_eq!(kind(read(&store, "secret").await), unreadable);
@@ -77,7 +77,7 @@ fn permissions_refuse_one_item_or_make_the_store_unavailable() {
             assert_eq!(kind(store.head(&at(id)).await), unreadable, "{id}");
             assert_eq!(kind(store.open(&at(id), None, None).await), unreadable, "{id}");
         }
-        let named = ["closed/", "names/x", "names/y/"].map(|name| (name.to_owned(), Refusal::Unreadable));
+        let named = ["closed/", "names/x", "names/y/"].map(|name| (name.to_owned(), RefusalReason::Unreadable));
         let (ids, refused) = list(&store, None).await.unwrap();
         assert_eq!((ids, refused), (strings(&["secret", "x", "z"]), named.clone().into()));
         let (ids, refused) = list(&store, Some("closed/w")).await.unwrap();
@@ -85,8 +85,8 @@ fn permissions_refuse_one_item_or_make_the_store_unavailable() {
         let (ids, refused) = list(&store, Some("names/y/z")).await.unwrap();
         assert_eq!((ids, refused.len()), (strings(&["secret", "x", "z"]), 1), "behind others of them");
         for change in [
-            put(&store, "y", b"1", properties(&[]), &When::Always).await.map(drop),
-            store.delete(&at("x"), &When::Always).await.map(drop),
+            put(&store, "y", b"1", properties(&[]), &Precondition::Always).await.map(drop),
+            store.delete(&at("x"), &Precondition::Always).await.map(drop),
             store.create_space(&SpaceId::new("t").unwrap()).await,
         ] {
             assert_eq!(kind(change), StoreErrorKind::Unavailable);
@@ -99,8 +99,8 @@ fn permissions_refuse_one_item_or_make_the_store_unavailable() {
         let root = scratch.root().to_owned();
         as_nobody(async move {
             let store = store_at(&root, Layout::Spaces, None);
-            assert_eq!(kind(store.head(&at("x")).await), StoreErrorKind::Refused(Refusal::Unreadable));
-            assert_eq!(kind(list(&store, None).await), StoreErrorKind::Refused(Refusal::Unreadable));
+            assert_eq!(kind(store.head(&at("x")).await), StoreErrorKind::Refused(RefusalReason::Unreadable));
+            assert_eq!(kind(list(&store, None).await), StoreErrorKind::Refused(RefusalReason::Unreadable));
         });
     }
     allow(&scratch.path(""), 0o755);
@@ -118,7 +118,7 @@ async fn a_failure_of_all_of_a_store_names_the_store_and_its_root() {
     let root = scratch.root().join("no such disk");
     let store = store_at(&root, Layout::Spaces, None);
     let error = store.spaces().await.unwrap_err();
-    let said = mill_ports::chain(&error);
+    let said = mill_ports::error_chain(&error);
     for words in [format!("`{}`", root.display()), format!("store `{}`", error.store)] {
         assert!(said.contains(&words), "{words}: {said}");
     }
@@ -130,7 +130,7 @@ async fn an_owner_that_cannot_be_noted_on_a_folder_is_told_with_the_attribute_an
     // More than an attribute can hold.
     let mark = OwnerMark { names: vec!["x".repeat(100_000)], shown: "somebody".to_owned() };
     let error = scratch.store.mark(&space(), mark, false).await.unwrap_err();
-    let said = mill_ports::chain(&error);
+    let said = mill_ports::error_chain(&error);
     for words in ["extended attribute `user.mill.owner`) of `s`", "make the folder writable"] {
         assert!(said.contains(words), "{words}: {said}");
     }

@@ -36,7 +36,7 @@ fn bytes_that_a_disk_refused_are_in_the_cache_and_in_no_uncached_reading() {
         runtime.block_on(async {
             let store = store_at(&path("disk"), Layout::Spaces, None);
             let uncached = async |id: &str| {
-                let reading = store.open_uncached(&at(id), None).await.unwrap().here().unwrap();
+                let reading = store.open_uncached(&at(id), None).await.unwrap().present().unwrap();
                 reading.body.try_collect::<Vec<Bytes>>().await.unwrap().concat()
             };
             assert_eq!(read(&store, "bad").await.unwrap(), written, "the cache calls them written");
@@ -70,7 +70,7 @@ async fn on_a_file_system_in_memory_the_cache_is_all_there_is() {
     std::fs::create_dir(scratch.path().join("s")).unwrap();
     let store = store_at(scratch.path(), Layout::Spaces, None);
     let bytes = vec![7; 300_000];
-    put(&store, "x", &bytes, properties(&[]), &When::Absent).await.unwrap();
-    let reading = store.open_uncached(&at("x"), None).await.unwrap().here().unwrap();
+    put(&store, "x", &bytes, properties(&[]), &Precondition::Absent).await.unwrap();
+    let reading = store.open_uncached(&at("x"), None).await.unwrap().present().unwrap();
     assert_eq!(reading.body.try_collect::<Vec<Bytes>>().await.unwrap().concat(), bytes);
 }

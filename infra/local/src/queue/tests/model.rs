@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{AccountId, QueueName, Timestamp};
-use mill_ports::{Clock as _, Delivery, Depth, Outgoing, PassedOver, QueueErrorKind, Receipt, TaskQueue as _};
+use mill_ports::{
+    Clock as _, Delivery, ExcludedAccounts, OutgoingMessage, QueueDepth, QueueErrorKind, Receipt, TaskQueue as _,
+};
 use proptest::prelude::*;
 
 use super::{Room, most, out};
@@ -93,8 +95,8 @@ impl Model {
         !self.bodies.iter().any(|body| body.text == *text) && !self.dead.contains(text)
     }
 
-    fn depth(&self, now: Timestamp) -> Depth {
-        let mut depth = Depth::default();
+    fn depth(&self, now: Timestamp) -> QueueDepth {
+        let mut depth = QueueDepth::default();
         for body in &self.bodies {
             match (body.visible_at > now, body.held) {
                 (false, _) => depth.visible += 1,
@@ -116,8 +118,10 @@ async fn step(room: &Room, queue: &SqliteQueue, model: &mut Model, op: Op) {
     match op {
         Op::Send { account: of, bodies, delay } => {
             let texts: Vec<_> = (0..bodies).map(|more| format!("{}", model.sent + usize::from(more))).collect();
-            let batch: Vec<_> =
-                texts.iter().map(|text| Outgoing { group: account(of), delay: ms(delay), ..out(text) }).collect();
+            let batch: Vec<_> = texts
+                .iter()
+                .map(|text| OutgoingMessage { group: account(of), delay: ms(delay), ..out(text) })
+                .collect();
             queue.send(&batch).await.unwrap().into_result().unwrap();
             model.sent += texts.len();
             model.bodies.extend(texts.into_iter().map(|text| Body {
@@ -165,7 +169,7 @@ async fn step(room: &Room, queue: &SqliteQueue, model: &mut Model, op: Op) {
         }
         Op::Pass { by } => room.clock.pass(ms(by)),
     }
-    let found = Depth { oldest: None, ..queue.depth().await.unwrap() };
+    let found = QueueDepth { oldest_age: None, ..queue.depth().await.unwrap() };
     assert_eq!(found, model.depth(room.clock.now()));
     for of in 0..ACCOUNTS {
         let bodies = model.bodies.iter().filter(|body| body.account == of).count() as u64;
@@ -192,7 +196,8 @@ async fn receive_but(
     over: BTreeSet<u8>,
     (max, visibility): (u8, Duration),
 ) {
-    let passed_over = PassedOver { accounts: over.iter().map(|one| account(*one)).collect(), ..PassedOver::default() };
+    let passed_over =
+        ExcludedAccounts { accounts: over.iter().map(|one| account(*one)).collect(), ..ExcludedAccounts::default() };
     let got = queue.receive_but(&passed_over, most(max.into()), visibility, Duration::ZERO).await.unwrap();
     for body in model.bodies.iter_mut().filter(|body| body.visible_at <= now) {
         body.woken = true;

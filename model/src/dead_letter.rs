@@ -10,7 +10,7 @@ use crate::queue::QueueName;
 /// A body that comes out of that queue without being a letter was moved there by the back end's own redrive: its
 /// worker was lost each time it ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct DeadLetterMessage {
     /// The body as it was, or the envelope with its last failure.
     pub body: Bytes,
     /// The queue it was taken from.

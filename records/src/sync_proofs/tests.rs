@@ -3,8 +3,8 @@ use futures::TryStreamExt as _;
 use super::*;
 use crate::test_table::TestTable;
 
-fn pair() -> Pair {
-    Pair {
+fn pair() -> SpacePair {
+    SpacePair {
         account: AccountId::new("a").unwrap(),
         source: StoreId::new("s").unwrap(),
         destination: StoreId::new("d").unwrap(),
@@ -27,13 +27,13 @@ fn settled(token: &str) -> Version {
 #[test]
 fn unsettled_versions_are_never_sealed() {
     let young = Version::unsettled("1");
-    assert!(Seal::of(&young, &settled("2"), &sum(Algorithm::Md5)).is_none());
-    assert!(Seal::of(&settled("1"), &Version::unsettled("2"), &sum(Algorithm::Md5)).is_none());
+    assert!(SyncProof::of(&young, &settled("2"), &sum(Algorithm::Md5)).is_none());
+    assert!(SyncProof::of(&settled("1"), &Version::unsettled("2"), &sum(Algorithm::Md5)).is_none());
 }
 
 #[test]
 fn what_was_settled_when_it_was_sealed_proves_however_young_it_looks() {
-    let seal = Seal::of(&settled("1"), &settled("2"), &sum(Algorithm::Md5)).unwrap();
+    let seal = SyncProof::of(&settled("1"), &settled("2"), &sum(Algorithm::Md5)).unwrap();
     assert!(seal.holds(&settled("1"), &settled("2")));
     assert!(seal.holds(&settled("1"), &Version::unsettled("2")));
     assert!(!seal.holds(&settled("1"), &Version::unsettled("3")));
@@ -42,7 +42,7 @@ fn what_was_settled_when_it_was_sealed_proves_however_young_it_looks() {
 
 #[test]
 fn a_seal_vouches_for_the_side_that_is_as_it_was() {
-    let seal = Seal::of(&settled("1"), &settled("2"), &sum(Algorithm::Sha256)).unwrap();
+    let seal = SyncProof::of(&settled("1"), &settled("2"), &sum(Algorithm::Sha256)).unwrap();
     assert!(!seal.holds(&settled("2"), &settled("1")));
     assert_eq!(seal.checksum_of_destination(&settled("2")), Some(sum(Algorithm::Sha256)));
     assert_eq!(seal.checksum_of_destination(&settled("3")), None);
@@ -53,18 +53,18 @@ fn a_seal_vouches_for_the_side_that_is_as_it_was() {
 #[test]
 fn a_checksum_of_the_wrong_length_is_not_sealed() {
     let cut = Checksum { algorithm: Algorithm::Md5, value: vec![1; 15].into() };
-    assert!(Seal::of(&settled("1"), &settled("2"), &cut).is_none());
+    assert!(SyncProof::of(&settled("1"), &settled("2"), &cut).is_none());
 }
 
 #[tokio::test]
 async fn a_seal_comes_back_as_written_until_it_is_removed() {
-    let seals = Seals::new(Arc::new(TestTable::default()));
+    let seals = SyncProofs::new(Arc::new(TestTable::default()));
     for algorithm in [Algorithm::Md5, Algorithm::Sha256, Algorithm::Crc64Nvme] {
-        let seal = Seal::of(&settled("1"), &settled("2"), &sum(algorithm)).unwrap();
+        let seal = SyncProof::of(&settled("1"), &settled("2"), &sum(algorithm)).unwrap();
         seals.put(&pair(), &id("x"), &seal).await.unwrap();
         assert_eq!(seals.get(&pair(), &id("x")).await.unwrap(), Some(seal));
     }
-    let other = Pair { space: SpaceId::new("q").unwrap(), ..pair() };
+    let other = SpacePair { space: SpaceId::new("q").unwrap(), ..pair() };
     assert_eq!(seals.get(&other, &id("x")).await.unwrap(), None);
     seals.remove(&pair(), &id("x")).await.unwrap();
     seals.remove(&pair(), &id("x")).await.unwrap();
@@ -73,25 +73,26 @@ async fn a_seal_comes_back_as_written_until_it_is_removed() {
 
 #[tokio::test]
 async fn a_stream_gives_every_seal_once_in_byte_order_over_many_pages() {
-    let seals = Seals::new(Arc::new(TestTable::with_page_max(3)));
+    let seals = SyncProofs::new(Arc::new(TestTable::with_page_max(3)));
     let mut ids: Vec<ContentId> = (0..20).map(|n| id(&format!("{}/ü{n}", n % 7))).collect();
     for item in &ids {
-        let seal = Seal::of(&settled("1"), &settled(item.as_str()), &sum(Algorithm::Md5)).unwrap();
+        let seal = SyncProof::of(&settled("1"), &settled(item.as_str()), &sum(Algorithm::Md5)).unwrap();
         seals.put(&pair(), item, &seal).await.unwrap();
     }
     ids.sort();
-    let all: Vec<(ContentId, SealRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
+    let all: Vec<(ContentId, SyncProofRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
     assert_eq!(all.iter().map(|(item, _)| item.clone()).collect::<Vec<_>>(), ids);
-    let proves = |row: &SealRow, id: &ContentId| row.seal.as_ref().unwrap().holds(&settled("1"), &settled(id.as_str()));
+    let proves =
+        |row: &SyncProofRow, id: &ContentId| row.seal.as_ref().unwrap().holds(&settled("1"), &settled(id.as_str()));
     assert!(all.iter().all(|(item, row)| proves(row, item) && row.is_ours(&settled(item.as_str()))));
-    let rest: Vec<(ContentId, SealRow)> = seals.stream(&pair(), Some(&ids[9])).try_collect().await.unwrap();
+    let rest: Vec<(ContentId, SyncProofRow)> = seals.stream(&pair(), Some(&ids[9])).try_collect().await.unwrap();
     assert_eq!(rest.len(), 10);
     assert_eq!(rest[0].0, ids[10]);
 }
 
 #[tokio::test]
 async fn what_was_written_is_ours_and_is_never_taken_for_a_proof() {
-    let seals = Seals::new(Arc::new(TestTable::default()));
+    let seals = SyncProofs::new(Arc::new(TestTable::default()));
     for version in [Version::unsettled("2"), settled("2")] {
         seals.put_written(&pair(), &id("x"), &version).await.unwrap();
         assert_eq!(seals.get(&pair(), &id("x")).await.unwrap(), None);
@@ -100,7 +101,7 @@ async fn what_was_written_is_ours_and_is_never_taken_for_a_proof() {
         assert!(row.is_ours(&version) && row.is_ours(&settled("2")) && row.is_ours(&Version::unsettled("2")));
         assert!(!row.is_ours(&settled("3")), "somebody wrote it anew");
     }
-    let other = Pair { source: StoreId::new("s2").unwrap(), ..pair() };
+    let other = SpacePair { source: StoreId::new("s2").unwrap(), ..pair() };
     assert!(seals.stream(&other, None).try_next().await.unwrap().is_none(), "it is this pair's alone");
     seals.remove(&pair(), &id("x")).await.unwrap();
     assert!(seals.stream(&pair(), None).try_next().await.unwrap().is_none());
@@ -108,8 +109,8 @@ async fn what_was_written_is_ours_and_is_never_taken_for_a_proof() {
 
 #[tokio::test]
 async fn of_seal_and_written_the_later_one_stands() {
-    let seals = Seals::new(Arc::new(TestTable::default()));
-    let seal = Seal::of(&settled("1"), &settled("2"), &sum(Algorithm::Crc64Nvme)).unwrap();
+    let seals = SyncProofs::new(Arc::new(TestTable::default()));
+    let seal = SyncProof::of(&settled("1"), &settled("2"), &sum(Algorithm::Crc64Nvme)).unwrap();
     for _ in 0..2 {
         seals.put_written(&pair(), &id("x"), &settled("3")).await.unwrap();
         let row = only_row(&seals).await;
@@ -124,8 +125,8 @@ async fn of_seal_and_written_the_later_one_stands() {
 
 #[tokio::test]
 async fn a_stream_gives_both_forms_in_order_over_many_pages() {
-    let seals = Seals::new(Arc::new(TestTable::with_page_max(2)));
-    let seal = Seal::of(&settled("1"), &settled("2"), &sum(Algorithm::Sha256)).unwrap();
+    let seals = SyncProofs::new(Arc::new(TestTable::with_page_max(2)));
+    let seal = SyncProof::of(&settled("1"), &settled("2"), &sum(Algorithm::Sha256)).unwrap();
     for number in 0..9 {
         let item = id(&number.to_string());
         match number % 2 {
@@ -133,7 +134,7 @@ async fn a_stream_gives_both_forms_in_order_over_many_pages() {
             _ => seals.put_written(&pair(), &item, &settled("2")).await.unwrap(),
         }
     }
-    let all: Vec<(ContentId, SealRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
+    let all: Vec<(ContentId, SyncProofRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
     assert!(all.iter().all(|(_, row)| row.is_ours(&settled("2"))));
     let proofs: String = all.iter().map(|(_, row)| if row.seal.is_some() { 'p' } else { '-' }).collect();
     let ids: String = all.iter().map(|(item, _)| item.as_str()).collect();
@@ -141,8 +142,8 @@ async fn a_stream_gives_both_forms_in_order_over_many_pages() {
 }
 
 /// What is streamed of a pair of which one item is known.
-async fn only_row(seals: &Seals) -> SealRow {
-    let all: Vec<(ContentId, SealRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
+async fn only_row(seals: &SyncProofs) -> SyncProofRow {
+    let all: Vec<(ContentId, SyncProofRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
     assert_eq!((all.len(), &all[0].0), (1, &id("x")));
     all[0].1.clone()
 }
@@ -150,8 +151,8 @@ async fn only_row(seals: &Seals) -> SealRow {
 #[tokio::test]
 async fn a_row_of_another_form_counts_as_lost() {
     let table = Arc::new(TestTable::default());
-    let seals = Seals::new(table.clone());
-    let seal = Seal::of(&settled("1"), &settled("2"), &sum(Algorithm::Md5)).unwrap();
+    let seals = SyncProofs::new(table.clone());
+    let seal = SyncProof::of(&settled("1"), &settled("2"), &sum(Algorithm::Md5)).unwrap();
     let in_form = |form: u8| {
         let mut value = seal.written().to_vec();
         value[0] = form;
@@ -169,20 +170,20 @@ async fn a_row_of_another_form_counts_as_lost() {
         ("g", [&written[..], &[0]].concat()),
         ("h", later),
     ] {
-        table.put(&key(&pair(), &id(item)), value.into(), RowWhen::Always).await.unwrap();
+        table.put(&key(&pair(), &id(item)), value.into(), RowPrecondition::Always).await.unwrap();
         assert_eq!(seals.get(&pair(), &id(item)).await.unwrap(), None);
     }
     seals.put(&pair(), &id("d"), &seal).await.unwrap();
     seals.put_written(&pair(), &id("i"), &settled("2")).await.unwrap();
-    let all: Vec<(ContentId, SealRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
+    let all: Vec<(ContentId, SyncProofRow)> = seals.stream(&pair(), None).try_collect().await.unwrap();
     let found: Vec<_> = all.into_iter().map(|(item, row)| (item, row.is_ours(&settled("2")), row.seal)).collect();
     assert_eq!(found, [(id("d"), true, Some(seal)), (id("i"), true, None)]);
 }
 
 #[tokio::test]
 async fn what_is_no_twin_in_one_state_keeps_all_else_that_is_known_of_it() {
-    let seals = Seals::new(Arc::<TestTable>::default());
-    let seal = Seal::of(&settled("1"), &settled("2"), &sum(Algorithm::Md5)).unwrap();
+    let seals = SyncProofs::new(Arc::<TestTable>::default());
+    let seal = SyncProof::of(&settled("1"), &settled("2"), &sum(Algorithm::Md5)).unwrap();
     seals.put_no_twin(&pair(), &id("x"), &settled("2")).await.unwrap();
     let row = only_row(&seals).await;
     assert!(row.is_no_twin(&settled("2")) && !row.is_no_twin(&settled("3")));

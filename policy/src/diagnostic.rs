@@ -22,7 +22,7 @@ impl fmt::Display for Severity {
 
 /// One fault of one file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fault {
+pub struct Diagnostic {
     /// The file's name.
     pub file: String,
     /// The line, from 1; 0 where the fault is the file as a whole.
@@ -37,7 +37,7 @@ pub struct Fault {
     pub message: String,
 }
 
-impl Fault {
+impl Diagnostic {
     /// The fault of a file larger than [`FILE_BYTES_MAX`](crate::FILE_BYTES_MAX), which need not be read to be told.
     pub fn of_large_file(file: impl Into<String>, bytes: u64) -> Self {
         Self::of_file(file, crate::reading::too_large(bytes))
@@ -56,7 +56,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Diagnostic {
     /// One line: `alice-stores.json:4:7: error: stores[0].root: …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
@@ -102,7 +102,7 @@ impl fmt::Display for Path<'_> {
                     (true, Path::Root) => f.write_str(name),
                     (true, _) => write!(f, "{parent}.{name}"),
                     // A dot is common in the ids of spaces; in quotes it cannot be taken for a step down.
-                    (false, _) => write!(f, "{parent}[\"{}\"]", mill_model::ids::shown(name)),
+                    (false, _) => write!(f, "{parent}[\"{}\"]", mill_model::ids::escape_for_display(name)),
                 }
             }
         }
@@ -111,7 +111,7 @@ impl fmt::Display for Path<'_> {
 
 /// The faults of one file as they are found, by place in its text.
 #[derive(Debug)]
-pub(crate) struct Faults<'t> {
+pub(crate) struct Diagnostics<'t> {
     file: String,
     text: &'t str,
     found: Vec<Found>,
@@ -128,7 +128,7 @@ struct Found {
     message: String,
 }
 
-impl<'t> Faults<'t> {
+impl<'t> Diagnostics<'t> {
     /// Most faults told of one file: what comes after is only counted, so that no file can fill the memory.
     const MOST: usize = 1_000;
 
@@ -179,13 +179,13 @@ impl<'t> Faults<'t> {
     }
 
     /// The faults in the order of the text, those of the file as a whole first.
-    pub(crate) fn into_faults(mut self) -> Vec<Fault> {
+    pub(crate) fn into_faults(mut self) -> Vec<Diagnostic> {
         self.found.sort_by_key(|found| found.at);
         let mut place = Place { rest: self.text, at: 0, line: 1, column: 1 };
         let mut out = Vec::with_capacity(self.found.len());
         for found in self.found {
             let (line, column) = found.at.map_or((0, 0), |at| place.advance(at));
-            out.push(Fault {
+            out.push(Diagnostic {
                 file: self.file.clone(),
                 line,
                 column,
@@ -197,7 +197,7 @@ impl<'t> Faults<'t> {
         if self.left_out > 0 {
             let message = format!("{} further faults are left out; correct those above first", self.left_out);
             let severity = self.left_out_severity;
-            out.push(Fault { severity, ..Fault::of_file(self.file, message) });
+            out.push(Diagnostic { severity, ..Diagnostic::of_file(self.file, message) });
         }
         out
     }
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_place_counts_lines_and_characters() {
         let text = "{\r\n  \"Größe\": x\n}";
-        let mut faults = Faults::new("f", text);
+        let mut faults = Diagnostics::new("f", text);
         faults.warn(text.find('}').unwrap(), &Path::Root, "end");
         faults.warn(text.find('x').unwrap(), &Path::Root, "x");
         let places: Vec<_> = faults.into_faults().iter().map(|f| (f.line, f.column)).collect();
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn more_faults_than_fit_are_counted() {
-        let mut faults = Faults::new("f", "");
+        let mut faults = Diagnostics::new("f", "");
         for _ in 0..1_002 {
             faults.error(0, &Path::Root, "x");
         }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use mill_model::{AccountId, Algorithm, Checksum, ContentId, SpaceId, StoreId, Version};
-use mill_ports::{KeyRange, Planted, RowKey, RowPage, RowWhen, Table, TableError, TableErrorKind, planted};
+use mill_ports::{KeyRange, PlantedBug, RowKey, RowPage, RowPrecondition, Table, TableError, TableErrorKind, planted};
 use sha2::{Digest as _, Sha256};
 use tracing::debug;
 
 /// One space of one store policy: what the seals of a partition are about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pair {
+pub struct SpacePair {
     /// The owner of both stores.
     pub account: AccountId,
     /// The store that is read.
@@ -25,7 +25,7 @@ pub struct Pair {
     pub space: SpaceId,
 }
 
-impl Pair {
+impl SpacePair {
     /// No id in it can hold a `/`, so two pairs never share a partition.
     pub(crate) fn partition(&self) -> String {
         let Self { account, source, destination, space } = self;
@@ -35,7 +35,7 @@ impl Pair {
 
 /// Both sides' states, as marks, and the checksum of the bytes that both held in them.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Seal {
+pub struct SyncProof {
     source: VersionDigest,
     destination: VersionDigest,
     algorithm: Algorithm,
@@ -73,7 +73,7 @@ impl std::fmt::Display for VersionDigest {
 
 /// What the book holds of an item: that Mill wrote the copy, and perhaps a proof.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SealRow {
+pub struct SyncProofRow {
     /// The state in which this pair left the destination, or found it equal to its source.
     destination: Option<VersionDigest>,
     /// The state of the source that was written or found there, where that is known.
@@ -81,10 +81,10 @@ pub struct SealRow {
     /// The state in which the copy was no copy of what the source has under another spelling of its name.
     no_twin: Option<VersionDigest>,
     /// The proof, where both states could prove something.
-    pub seal: Option<Seal>,
+    pub seal: Option<SyncProof>,
 }
 
-impl SealRow {
+impl SyncProofRow {
     /// Whether both sides are in the states in which this pair copied the one to the other, or found them equal. Where no
     /// seal says so, the states were too young then to prove that nothing changed since.
     pub fn is_copy(&self, source: &Version, destination: &Version) -> bool {
@@ -108,7 +108,7 @@ impl SealRow {
     }
 }
 
-impl Seal {
+impl SyncProof {
     /// The written form's own version, so that a later form is not misread.
     const FORM: u8 = 1;
     const HEAD_BYTES: usize = 2 + 2 * size_of::<VersionDigest>();
@@ -125,7 +125,7 @@ impl Seal {
 
     /// Whether both sides are as sealed: the same bytes and properties at both, without reading any.
     pub fn holds(&self, source: &Version, destination: &Version) -> bool {
-        (same(&self.source, source) && same(&self.destination, destination)) || planted(Planted::StaleSealBelieved)
+        (same(&self.source, source) && same(&self.destination, destination)) || planted(PlantedBug::StaleSealBelieved)
     }
 
     /// The checksum of the destination's bytes, if it is in the state that was sealed.
@@ -176,7 +176,7 @@ impl Seal {
     }
 }
 
-impl std::fmt::Debug for Seal {
+impl std::fmt::Debug for SyncProof {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Seal").field("checksum", &self.checksum()).finish_non_exhaustive()
     }
@@ -206,11 +206,11 @@ const fn algorithm_tag(algorithm: Algorithm) -> u8 {
 
 /// The book of seals, a row an item.
 #[derive(Debug, Clone)]
-pub struct Seals {
+pub struct SyncProofs {
     table: Arc<dyn Table>,
 }
 
-impl Seals {
+impl SyncProofs {
     /// The rows that one step of a stream asks for: some 100 KiB of them.
     const PAGE_ROWS: usize = 1_000;
 
@@ -223,7 +223,7 @@ impl Seals {
     ///
     /// # Errors
     /// The table's own; a caller loses no correctness by going on without a seal.
-    pub async fn get(&self, pair: &Pair, item: &ContentId) -> Result<Option<Seal>, TableError> {
+    pub async fn get(&self, pair: &SpacePair, item: &ContentId) -> Result<Option<SyncProof>, TableError> {
         Ok(self.table.get(&key(pair, item)).await?.and_then(|row| read_row(&row.value)?.seal))
     }
 
@@ -231,8 +231,8 @@ impl Seals {
     ///
     /// # Errors
     /// The table's own; whether the seal is there is then unknown, and matters not.
-    pub async fn put(&self, pair: &Pair, item: &ContentId, seal: &Seal) -> Result<(), TableError> {
-        self.table.put(&key(pair, item), seal.written(), RowWhen::Always).await.map(drop)
+    pub async fn put(&self, pair: &SpacePair, item: &ContentId, seal: &SyncProof) -> Result<(), TableError> {
+        self.table.put(&key(pair, item), seal.written(), RowPrecondition::Always).await.map(drop)
     }
 
     /// Notes that this pair wrote the copy that the destination holds in this state, where nothing could be proven. It
@@ -240,10 +240,15 @@ impl Seals {
     ///
     /// # Errors
     /// The table's own; a copy that nothing is known of is not deleted unasked.
-    pub async fn put_written(&self, pair: &Pair, item: &ContentId, destination: &Version) -> Result<(), TableError> {
+    pub async fn put_written(
+        &self,
+        pair: &SpacePair,
+        item: &ContentId,
+        destination: &Version,
+    ) -> Result<(), TableError> {
         let mut value = vec![WRITTEN_FORM];
         value.extend(VersionDigest::of(destination).0);
-        self.table.put(&key(pair, item), value.into(), RowWhen::Always).await.map(drop)
+        self.table.put(&key(pair, item), value.into(), RowPrecondition::Always).await.map(drop)
     }
 
     /// As [`Self::put_written`], where it is known in which state the source was.
@@ -252,7 +257,7 @@ impl Seals {
     /// As [`Self::put_written`].
     pub async fn put_copied(
         &self,
-        pair: &Pair,
+        pair: &SpacePair,
         item: &ContentId,
         source: &Version,
         destination: &Version,
@@ -260,7 +265,7 @@ impl Seals {
         let mut value = vec![WRITTEN_FORM];
         value.extend(VersionDigest::of(destination).0);
         value.extend(VersionDigest::of(source).0);
-        self.table.put(&key(pair, item), value.into(), RowWhen::Always).await.map(drop)
+        self.table.put(&key(pair, item), value.into(), RowPrecondition::Always).await.map(drop)
     }
 
     /// Notes that what the destination holds in this state is no copy of what the source has under another spelling of its
@@ -268,21 +273,26 @@ impl Seals {
     ///
     /// # Errors
     /// The table's own; the two are compared once more then.
-    pub async fn put_no_twin(&self, pair: &Pair, item: &ContentId, destination: &Version) -> Result<(), TableError> {
+    pub async fn put_no_twin(
+        &self,
+        pair: &SpacePair,
+        item: &ContentId,
+        destination: &Version,
+    ) -> Result<(), TableError> {
         let key = key(pair, item);
         let known = self.table.get(&key).await?.map(|row| row.value);
         let mut value = vec![NO_TWIN_FORM];
         value.extend(VersionDigest::of(destination).0);
         value.extend(known.as_deref().map_or(&[][..], without_no_twin));
-        self.table.put(&key, value.into(), RowWhen::Always).await.map(drop)
+        self.table.put(&key, value.into(), RowPrecondition::Always).await.map(drop)
     }
 
     /// Removes an item's seal, if there is one.
     ///
     /// # Errors
     /// The table's own; a seal left behind proves nothing about an item that is gone.
-    pub async fn remove(&self, pair: &Pair, item: &ContentId) -> Result<(), TableError> {
-        self.table.delete(&key(pair, item), RowWhen::Always).await
+    pub async fn remove(&self, pair: &SpacePair, item: &ContentId) -> Result<(), TableError> {
+        self.table.delete(&key(pair, item), RowPrecondition::Always).await
     }
 
     /// What is known of a pair's items, in the byte order of their ids, those after `after`; a page at a time in memory.
@@ -290,9 +300,9 @@ impl Seals {
     /// A row that cannot be read is left out, as if it had been lost. The stream is over at its first error.
     pub fn stream(
         &self,
-        pair: &Pair,
+        pair: &SpacePair,
         after: Option<&ContentId>,
-    ) -> BoxStream<'static, Result<(ContentId, SealRow), TableError>> {
+    ) -> BoxStream<'static, Result<(ContentId, SyncProofRow), TableError>> {
         let start = Next { after: after.map(|id| id.as_str().to_owned()), end: false };
         let place = (self.table.clone(), pair.partition());
         stream::try_unfold((place, start), |(place, next)| async move {
@@ -332,7 +342,7 @@ impl Next {
     }
 }
 
-fn key(pair: &Pair, item: &ContentId) -> RowKey {
+fn key(pair: &SpacePair, item: &ContentId) -> RowKey {
     RowKey::new(pair.partition(), item.as_str())
 }
 
@@ -351,24 +361,24 @@ fn without_no_twin(value: &[u8]) -> &[u8] {
     }
 }
 
-fn read_row(value: &[u8]) -> Option<SealRow> {
+fn read_row(value: &[u8]) -> Option<SyncProofRow> {
     if let Some((&NO_TWIN_FORM, rest)) = value.split_first() {
         let (no_twin, rest) = rest.split_first_chunk()?;
         let known = read_row(rest).filter(|_| rest.first() != Some(&NO_TWIN_FORM)).unwrap_or_default();
-        return Some(SealRow { no_twin: Some(VersionDigest(*no_twin)), ..known });
+        return Some(SyncProofRow { no_twin: Some(VersionDigest(*no_twin)), ..known });
     }
-    if let Some(seal) = Seal::read(value) {
+    if let Some(seal) = SyncProof::read(value) {
         let (destination, source) = (Some(seal.destination), Some(seal.source));
-        return Some(SealRow { destination, source, seal: Some(seal), ..SealRow::default() });
+        return Some(SyncProofRow { destination, source, seal: Some(seal), ..SyncProofRow::default() });
     }
     let (&form, digests) = value.split_first()?;
     let (destination, source) = digests.split_first_chunk()?;
     let source = if source.is_empty() { None } else { Some(VersionDigest(source.try_into().ok()?)) };
     let destination = Some(VersionDigest(*destination));
-    (form == WRITTEN_FORM).then_some(SealRow { destination, source, ..SealRow::default() })
+    (form == WRITTEN_FORM).then_some(SyncProofRow { destination, source, ..SyncProofRow::default() })
 }
 
-fn read(sort: String, value: &[u8]) -> Option<(ContentId, SealRow)> {
+fn read(sort: String, value: &[u8]) -> Option<(ContentId, SyncProofRow)> {
     let found = ContentId::new(sort).ok().zip(read_row(value));
     if found.is_none() {
         debug!("passed over a seal that cannot be read");

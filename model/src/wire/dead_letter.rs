@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{FailureV1, WireError};
+use crate::dead_letter::DeadLetterMessage;
 use crate::envelope::Failure;
-use crate::letter::Letter;
 use crate::time::Timestamp;
 
 /// A body within a JSON document: as a text where it is one, else in hexadecimal.
@@ -75,7 +75,7 @@ struct LetterV1 {
 ///
 /// # Errors
 /// [`WireError::Malformed`], which no letter is known to cause.
-pub fn seal_letter(letter: &Letter) -> Result<Bytes, WireError> {
+pub fn encode_dead_letter(letter: &DeadLetterMessage) -> Result<Bytes, WireError> {
     let sealed = SealedV1 {
         v: 1,
         letter: LetterV1 {
@@ -92,13 +92,13 @@ pub fn seal_letter(letter: &Letter) -> Result<Bytes, WireError> {
 ///
 /// # Errors
 /// [`WireError`] for every body that is none, such as an envelope that the back end's own redrive has moved.
-pub fn open_letter(body: &[u8]) -> Result<Letter, WireError> {
+pub fn decode_dead_letter(body: &[u8]) -> Result<DeadLetterMessage, WireError> {
     let sealed: SealedV1 = serde_json::from_slice(body).map_err(|error| WireError::Malformed(error.to_string()))?;
     if sealed.v != 1 {
         return Err(WireError::Version(sealed.v));
     }
     let LetterV1 { queue, given_up, receives, body } = sealed.letter;
-    Ok(Letter {
+    Ok(DeadLetterMessage {
         body: body.bytes()?,
         origin: queue.parse()?,
         given_up: Failure::new(Timestamp::from_millis(given_up.at), given_up.workman, &given_up.reason),
