@@ -48,6 +48,7 @@ impl Patience {
     }
 
     /// The same without a time limit: for work that may take long.
+    #[must_use]
     pub fn unlimited(&self) -> Self {
         Self::until(self.stop.clone())
     }
