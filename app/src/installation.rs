@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use mill_engine::{AskedStore, AskedStores};
+use mill_engine::{TrackedStore, TrackedStores};
 use mill_local::folder::Layout;
 use mill_local::process;
 use mill_model::{AccountId, QueueName, SpaceId, StoreAddress, StoreId};
@@ -85,7 +85,7 @@ impl Works {
         } else {
             aws::policy_store(config, own.clone(), &space).await?
         };
-        let files = Arc::new(AskedStore::new(files, own, statistics.clone(), engine.clock.clone()));
+        let files = Arc::new(TrackedStore::new(files, own, statistics.clone(), engine.clock.clone()));
         let refresh = config.duration("policies.refresh")?;
         let policies = Arc::new(PolicyRepository::of_store(files, space, engine.clock.clone(), refresh));
         let misplaced = Arc::<Misplaced>::default();
@@ -102,7 +102,7 @@ impl Works {
         });
         let configured = Some(stores.clone());
         let clock = engine.clock.clone();
-        let stores = Arc::new(AskedStores { stores, statistics: statistics.clone(), clock });
+        let stores = Arc::new(TrackedStores { stores, statistics: statistics.clone(), clock });
         Ok(Self { configured, ..Self::of(engine, policies, (stores, statistics), (misplaced, places)) })
     }
 

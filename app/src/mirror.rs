@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use mill_engine::{AskedStore, AskedStores};
+use mill_engine::{TrackedStore, TrackedStores};
 use mill_local::folder::{FolderStore, Layout};
 use mill_local::{Identity, Remembered};
 use mill_model::{AccountId, Algorithm, Checksum, SpaceId, StoreAddress, StoreId};
@@ -276,11 +276,11 @@ impl Pair {
         let address = |store: &StoreId| StoreAddress { account: account.clone(), store: store.clone() };
         let misplaced = Arc::<Misplaced>::default();
         let (plain_from, source_itself) = self.source.open(&folders, address(&source), &space).await?;
-        let from = AskedStore::new(plain_from.clone(), address(&source), statistics.clone(), engine.clock.clone());
+        let from = TrackedStore::new(plain_from.clone(), address(&source), statistics.clone(), engine.clock.clone());
         let looks = (patience, request.remove_vanished);
         let holds_something = self.source.holds_something(&from, &engine.clock, looks).await?;
         let (plain_to, destination_itself) = self.destination.open(&folders, address(&destination), &space).await?;
-        let to = AskedStore::new(plain_to.clone(), address(&destination), statistics.clone(), engine.clock.clone());
+        let to = TrackedStore::new(plain_to.clone(), address(&destination), statistics.clone(), engine.clock.clone());
         let owner = DestinationSpace { store: address(&destination), space: space.clone() };
         if let End::Remote(_) = &self.destination
             && !may_create
@@ -317,7 +317,7 @@ impl Pair {
             AccountPolicy::mirror(account, space, source, destination, Compare::Differences, request.remove_vanished);
         let policies = Arc::new(PolicyRepository::fixed(vec![policy]));
         let clock = engine.clock.clone();
-        let stores = Arc::new(AskedStores { stores: Arc::new(stores), statistics: statistics.clone(), clock });
+        let stores = Arc::new(TrackedStores { stores: Arc::new(stores), statistics: statistics.clone(), clock });
         Ok(Works::of(engine, policies, (stores, statistics), (misplaced, places)))
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use mill_engine::Limited;
+use mill_engine::LimitedStore;
 use mill_local::folder::{FolderSettings, FolderStore, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_policy::{StoreKind, StoreSpec};
@@ -191,7 +191,7 @@ impl ConfiguredStores {
 /// that none of them waits here.
 fn limited(plain: &Arc<dyn DeletableStore>, cap: Option<NonZeroU32>) -> Arc<dyn DeletableStore> {
     match cap {
-        Some(cap) => Arc::new(Limited::new(plain.clone(), cap.get())),
+        Some(cap) => Arc::new(LimitedStore::new(plain.clone(), cap.get())),
         None => plain.clone(),
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_engine::{HandClock, MemoryStore, MemoryStores, MemoryTable, SeededChance, StoreHabits};
+use mill_engine::{ManualClock, MemoryStore, MemoryStores, MemoryTable, SeededRng, StoreBehavior};
 use mill_model::{
     AccountId, ContentId, Duplicate, Envelope, ItemAddress, Monotonic, Properties, QueueName, StoreAddress, StoreId,
     TaskId, Timestamp,
@@ -187,7 +187,7 @@ pub async fn the_processor_copies_each_name_from_it_or_refuses_it(subject: Hosti
 }
 
 fn memory() -> StoreSubject {
-    let store = MemoryStore::new(address("memory"), StoreHabits::default(), Arc::new(HandClock::new()));
+    let store = MemoryStore::new(address("memory"), StoreBehavior::default(), Arc::new(ManualClock::new()));
     StoreSubject { store: Arc::new(store), limits: StoreLimits::NONE, keep: Keep::nothing() }
 }
 
@@ -207,7 +207,7 @@ fn address(store: &str) -> StoreAddress {
 struct Pair {
     factory: DuplicateFactory,
     refusals: Arc<Refusals>,
-    clock: Arc<HandClock>,
+    clock: Arc<ManualClock>,
 }
 
 impl Pair {
@@ -219,14 +219,14 @@ impl Pair {
         let both = MemoryStores::default();
         both.add(address("1"), source);
         both.add(address("2"), destination);
-        let (clock, refusals) = (Arc::new(HandClock::new()), Arc::new(Refusals::default()));
+        let (clock, refusals) = (Arc::new(ManualClock::new()), Arc::new(Refusals::default()));
         let factory = DuplicateFactory::new(Deps {
             policies: Arc::new(PolicyRepository::fixed(vec![policy])),
             stores: Arc::new(both),
             seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),
             owners: Owners::new(Arc::new(MemoryTable::new("owners"))),
             clock: clock.clone(),
-            chance: Arc::new(SeededChance::new(1)),
+            chance: Arc::new(SeededRng::new(1)),
             statistics: Arc::default(),
             refusals: refusals.clone(),
         });

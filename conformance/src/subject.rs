@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_engine::HandClock;
+use mill_engine::ManualClock;
 use mill_ports::{Clock, DeletableStore, Table, TaskQueue};
 
 /// Lets time pass for a back end: a hand clock is stepped, an emulator is really waited for.
@@ -18,7 +18,7 @@ pub trait Passing: Send + Sync {
 }
 
 #[async_trait]
-impl Passing for HandClock {
+impl Passing for ManualClock {
     async fn pass(&self, by: Duration) {
         self.step(by);
         tokio::task::yield_now().await;

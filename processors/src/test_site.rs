@@ -7,7 +7,7 @@ mod probe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{MemoryStore, MemoryStores, MemoryTable, SeededChance, SimClock, StoreHabits};
+use mill_engine::{MemoryStore, MemoryStores, MemoryTable, SeededRng, SimClock, StoreBehavior};
 use mill_model::{
     AccountId, Algorithm, ContentId, Duplicate, Envelope, ItemAddress, ItemOutcomes, Monotonic, Properties, QueueName,
     SpaceId, StoreAddress, StoreId, Task, TaskId, Timestamp, WorkCounts,
@@ -67,20 +67,20 @@ pub(crate) fn noted(note: &str) -> Properties {
 }
 
 /// Stores that tell no checksums, like plain folders.
-pub(crate) fn plain() -> StoreHabits {
-    StoreHabits { checksums: Vec::new(), ..StoreHabits::default() }
+pub(crate) fn plain() -> StoreBehavior {
+    StoreBehavior { checksums: Vec::new(), ..StoreBehavior::default() }
 }
 
-pub(crate) fn telling(algorithm: Algorithm) -> StoreHabits {
-    StoreHabits { checksums: vec![algorithm], ..StoreHabits::default() }
+pub(crate) fn telling(algorithm: Algorithm) -> StoreBehavior {
+    StoreBehavior { checksums: vec![algorithm], ..StoreBehavior::default() }
 }
 
 impl Site {
     pub(crate) fn new() -> Self {
-        Self::of(StoreHabits::default(), StoreHabits::default())
+        Self::of(StoreBehavior::default(), StoreBehavior::default())
     }
 
-    pub(crate) fn of(source: StoreHabits, destination: StoreHabits) -> Self {
+    pub(crate) fn of(source: StoreBehavior, destination: StoreBehavior) -> Self {
         let clock = Arc::new(SimClock::new());
         let source = MemoryStore::new(store_address("s"), source, clock.clone());
         let destination = MemoryStore::new(store_address("d"), destination, clock.clone());
@@ -89,8 +89,8 @@ impl Site {
         let stores = MemoryStores::default();
         stores.add(store_address("s"), Arc::new(source_port.clone()));
         stores.add(store_address("d"), Arc::new(destination_port.clone()));
-        source.plant_space(&space());
-        destination.plant_space(&space());
+        source.insert_space(&space());
+        destination.insert_space(&space());
         let lists_table = Arc::new(MemoryTable::new(DeleteLists::BOOK));
         Self {
             source,
@@ -115,7 +115,7 @@ impl Site {
             seals: self.seals.clone(),
             owners: self.owners.clone(),
             clock: self.clock.clone(),
-            chance: Arc::new(SeededChance::new(1)),
+            chance: Arc::new(SeededRng::new(1)),
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
         })
@@ -129,7 +129,7 @@ impl Site {
             seals: self.seals.clone(),
             owners: self.owners.clone(),
             clock: self.clock.clone(),
-            chance: Arc::new(SeededChance::new(1)),
+            chance: Arc::new(SeededRng::new(1)),
             statistics: self.statistics.clone(),
         })
     }

@@ -291,8 +291,8 @@ pub(crate) async fn checksums(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use mill_engine::op::Op;
-    use mill_engine::{FaultKind, FaultPlan, FaultyStore, HandClock, MemoryStore, SeededChance, StoreHabits};
+    use mill_engine::PortCall;
+    use mill_engine::{FaultKind, FaultPlan, FaultyStore, ManualClock, MemoryStore, SeededRng, StoreBehavior};
     use mill_model::{AccountId, Properties, StoreAddress, StoreId};
     use mill_ports::{DeletableStore as _, RefusalReason};
 
@@ -300,7 +300,7 @@ mod tests {
 
     fn store(id: &str) -> MemoryStore {
         let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(id).unwrap() };
-        MemoryStore::new(address, StoreHabits::default(), Arc::new(HandClock::new()))
+        MemoryStore::new(address, StoreBehavior::default(), Arc::new(ManualClock::new()))
     }
 
     fn at(id: &str) -> ItemAddress {
@@ -325,7 +325,7 @@ mod tests {
     async fn each_item_that_is_not_as_it_should_be_is_named_with_what_is_wrong() {
         let (source, destination) = (store("1"), store("2"));
         let put = |store: &MemoryStore, id: &str, bytes: &'static str, title: &str| {
-            store.plant(&at(id), Bytes::from(bytes), titled(title));
+            store.insert(&at(id), Bytes::from(bytes), titled(title));
         };
         for id in ["good", "other bytes", "other title", "missing"] {
             put(&source, id, "bytes", "t");
@@ -334,9 +334,9 @@ mod tests {
         put(&destination, "other bytes", "bites", "t");
         put(&destination, "other title", "bytes", "u");
         put(&destination, "too many", "bytes", "t");
-        source.plant_refused(&at("link"), RefusalReason::SymbolicLink);
-        destination.plant_refused(&at("odd"), RefusalReason::NotUtf8);
-        let found = verification(&source, &destination, 100).run(&SeededChance::new(1)).await.unwrap();
+        source.insert_refused(&at("link"), RefusalReason::SymbolicLink);
+        destination.insert_refused(&at("odd"), RefusalReason::NotUtf8);
+        let found = verification(&source, &destination, 100).run(&SeededRng::new(1)).await.unwrap();
         assert_eq!((found.examined, found.equal), (4, 1));
         let faults: Vec<(&str, String)> =
             found.faults.iter().map(|finding| (&*finding.item, finding.what.to_string())).collect();
@@ -360,9 +360,9 @@ mod tests {
         let of = |pairs: &[(&str, &str)]| {
             Properties(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
         };
-        source.plant(&at("a"), "bytes", of(&[("title", "t"), ("ETag", "1")]));
-        destination.plant(&at("a"), "bytes", of(&[("title", "t"), ("content-md5", "2"), ("file-mode", "0644")]));
-        let found = verification(&source, &destination, 100).run(&SeededChance::new(1)).await.unwrap();
+        source.insert(&at("a"), "bytes", of(&[("title", "t"), ("ETag", "1")]));
+        destination.insert(&at("a"), "bytes", of(&[("title", "t"), ("content-md5", "2"), ("file-mode", "0644")]));
+        let found = verification(&source, &destination, 100).run(&SeededRng::new(1)).await.unwrap();
         assert_eq!((found.examined, found.equal, found.faults), (1, 1, Vec::new()));
     }
 
@@ -370,12 +370,12 @@ mod tests {
     async fn of_a_sample_the_others_are_looked_for_and_not_read() {
         let (source, destination) = (store("1"), store("2"));
         for n in 0..200 {
-            source.plant(&at(&n.to_string()), "bytes", Properties::default());
+            source.insert(&at(&n.to_string()), "bytes", Properties::default());
             // Of the same size, and damaged.
-            destination.plant(&at(&n.to_string()), "bites", Properties::default());
+            destination.insert(&at(&n.to_string()), "bites", Properties::default());
         }
         destination.delete(&at("7"), &mill_ports::Precondition::Always).await.unwrap();
-        let found = verification(&source, &destination, 10).run(&SeededChance::new(1)).await.unwrap();
+        let found = verification(&source, &destination, 10).run(&SeededRng::new(1)).await.unwrap();
         let differ = found.faults.iter().filter(|finding| matches!(finding.what, Fault::BytesDiffer { .. })).count();
         assert_eq!(found.examined, 200);
         assert!((5..50).contains(&differ), "{differ}");
@@ -387,15 +387,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_listing_that_breaks_off_is_no_answer_at_either_side() {
-        use mill_engine::{Fault as Faulted, FaultPlan, FaultyStore, Op, SimClock};
+        use mill_engine::{FaultPlan, FaultyStore, InjectedFault, PortCall, SimClock};
         let (source, destination) = (store("1"), store("2"));
         for n in 0..3_000 {
             for store in [&source, &destination] {
-                store.plant(&at(&format!("{n:04}")), "bytes", Properties::default());
+                store.insert(&at(&format!("{n:04}")), "bytes", Properties::default());
             }
         }
         for seed in 0..4 {
-            let plan = FaultPlan::new(Arc::new(SimClock::new()), Arc::new(SeededChance::new(seed)));
+            let plan = FaultPlan::new(Arc::new(SimClock::new()), Arc::new(SeededRng::new(seed)));
             let faulty = |store: &MemoryStore, id: &str| {
                 let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(id).unwrap() };
                 Arc::new(FaultyStore::new(Arc::new(store.clone()), address, plan.clone()))
@@ -405,8 +405,8 @@ mod tests {
                 Verification { source: faulty(&source, "1"), ..both.clone() },
                 Verification { destination: faulty(&destination, "2"), ..both },
             ] {
-                plan.fail(Op::List, 1, Faulted::Truncate);
-                let error = one.run(&SeededChance::new(1)).await.unwrap_err();
+                plan.fail(PortCall::List, 1, InjectedFault::Truncate);
+                let error = one.run(&SeededRng::new(1)).await.unwrap_err();
                 assert!(matches!(error, ListingError::BrokenOff { .. }), "{error}");
             }
         }
@@ -416,20 +416,20 @@ mod tests {
     async fn a_source_that_fails_is_never_read_as_one_without_the_directory() {
         let address =
             |id: &str| StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(id).unwrap() };
-        let (clock, habits) =
-            (Arc::new(HandClock::new()), StoreHabits { ids_are_paths: true, ..StoreHabits::default() });
-        let (folder, bucket) = (MemoryStore::new(address("1"), habits, clock.clone()), store("2"));
+        let (clock, behavior) =
+            (Arc::new(ManualClock::new()), StoreBehavior { ids_are_paths: true, ..StoreBehavior::default() });
+        let (folder, bucket) = (MemoryStore::new(address("1"), behavior, clock.clone()), store("2"));
         for one in [&folder, &bucket] {
-            one.plant(&at("x/1"), Bytes::from("bytes"), titled("t"));
+            one.insert(&at("x/1"), Bytes::from("bytes"), titled("t"));
         }
-        bucket.plant(&at("x/"), Bytes::new(), Properties::default());
-        let plan = FaultPlan::new(clock, Arc::new(SeededChance::new(1)));
+        bucket.insert(&at("x/"), Bytes::new(), Properties::default());
+        let plan = FaultPlan::new(clock, Arc::new(SeededRng::new(1)));
         // The first listing is that of the comparison.
-        plan.fail(Op::List, 2, mill_engine::Fault::Before(FaultKind::Unreachable));
+        plan.fail(PortCall::List, 2, mill_engine::InjectedFault::Before(FaultKind::Unreachable));
         let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(folder.clone());
         let source = Arc::new(FaultyStore::new(inner, address("1"), plan));
         let verification = Verification { source, ..verification(&folder, &bucket, 100) };
-        let found = verification.run(&SeededChance::new(1)).await.unwrap();
+        let found = verification.run(&SeededRng::new(1)).await.unwrap();
         let faults: Vec<_> =
             found.faults.iter().map(|it| (&*it.item, matches!(it.what, Fault::Unreadable(_)))).collect();
         assert_eq!(faults, [("x/", true)]);
@@ -440,20 +440,20 @@ mod tests {
         let address =
             |id: &str| StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new(id).unwrap() };
         let folder = |id: &str| {
-            let habits = StoreHabits { ids_are_paths: true, ..StoreHabits::default() };
-            MemoryStore::new(address(id), habits, Arc::new(HandClock::new()))
+            let behavior = StoreBehavior { ids_are_paths: true, ..StoreBehavior::default() };
+            MemoryStore::new(address(id), behavior, Arc::new(ManualClock::new()))
         };
         for (source, destination, bucket) in
             [(store("1"), folder("2"), 0), (folder("1"), store("2"), 1), (store("1"), store("2"), 0)]
         {
             for one in [&source, &destination] {
-                one.plant(&at("x/1"), Bytes::from("bytes"), titled("t"));
+                one.insert(&at("x/1"), Bytes::from("bytes"), titled("t"));
             }
             let bucket = [&source, &destination][bucket];
             for id in ["x/", "y/"] {
-                bucket.plant(&at(id), Bytes::new(), Properties::default());
+                bucket.insert(&at(id), Bytes::new(), Properties::default());
             }
-            let found = verification(&source, &destination, 100).run(&SeededChance::new(1)).await.unwrap();
+            let found = verification(&source, &destination, 100).run(&SeededRng::new(1)).await.unwrap();
             let faults: Vec<&str> = found.faults.iter().map(|finding| &*finding.item).collect();
             let both_hold_any = !source.capabilities().ids_are_paths && !destination.capabilities().ids_are_paths;
             let expected = if both_hold_any { &["x/", "y/"][..] } else { &["y/"] };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use mill_engine::Standing;
+use mill_engine::QueuedBody;
 use mill_model::{AccountId, Monotonic, QueueName, StoreAddress, StoreId};
 use mill_ports::{Delivery, Receipt};
 
@@ -115,14 +115,14 @@ pub(crate) fn judge(world: &World) {
     }
     Turns::judge(world);
     for desk in world.desks.values().filter(|desk| desk.name != QueueName::DeadLetter) {
-        if let Some(what) = desk.inner.standing().iter().find_map(|standing| waits(world, desk, standing)) {
+        if let Some(what) = desk.inner.snapshot().iter().find_map(|standing| waits(world, desk, standing)) {
             return world.violated(BEGINS, what);
         }
     }
 }
 
 /// Says what waits for too long, if this does.
-fn waits(world: &World, desk: &Desk, standing: &Standing) -> Option<String> {
+fn waits(world: &World, desk: &Desk, standing: &QueuedBody) -> Option<String> {
     match standing.visible_since {
         Some(since) => waits_in_queue(world, desk.name, standing, since),
         None if standing.in_flight => waits_in_hand(world, desk.name, standing.id),
@@ -130,7 +130,7 @@ fn waits(world: &World, desk: &Desk, standing: &Standing) -> Option<String> {
     }
 }
 
-fn waits_in_queue(world: &World, queue: QueueName, standing: &Standing, since: Monotonic) -> Option<String> {
+fn waits_in_queue(world: &World, queue: QueueName, standing: &QueuedBody, since: Monotonic) -> Option<String> {
     let now = world.now();
     if now.since(since) <= SOON {
         return None;

@@ -61,19 +61,19 @@ impl<'w> People<'w> {
         if self.shelf.inner.contents(&item.space).is_none() {
             self.make_space(&item.space);
         }
-        self.shelf.inner.plant(item, bytes, properties);
+        self.shelf.inner.insert(item, bytes, properties);
         let (by, holds) = (PEOPLE, Some(print));
         self.world.see(&Event::Item { by, store, item, holds, called, first: true, damaged: false });
     }
 
     pub(crate) fn delete(&self, item: &ItemAddress) {
-        self.shelf.inner.uproot(item);
+        self.shelf.inner.remove(item);
         let (by, store, called) = (PEOPLE, &self.shelf.address, self.world.now());
         self.world.see(&Event::Item { by, store, item, holds: None, called, first: true, damaged: false });
     }
 
     pub(crate) fn make_space(&self, space: &SpaceId) {
-        self.shelf.inner.plant_space(space);
+        self.shelf.inner.insert_space(space);
         if self.world.swarm.on.mounts > 0 && !self.shelf.inner.has_mount(space, DISK) {
             self.shelf.inner.mount(space, DISK, "disk");
             self.world.see(&Event::Mounted { store: &self.shelf.address, space, path: DISK, here: true });
@@ -83,7 +83,7 @@ impl<'w> People<'w> {
     }
 
     pub(crate) fn remove_space(&self, space: &SpaceId) {
-        self.shelf.inner.uproot_space(space);
+        self.shelf.inner.remove_space(space);
         let (by, store) = (PEOPLE, &self.shelf.address);
         self.world.see(&Event::Space { by, store, space, here: false });
     }

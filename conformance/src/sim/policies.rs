@@ -16,7 +16,7 @@ pub(crate) fn space() -> SpaceId {
 
 fn write(world: &World, file: String, text: String) {
     let item = ItemAddress { space: space(), id: ContentId::new(file).unwrap() };
-    world.policy_shelf.inner.plant(&item, text, Properties::default());
+    world.policy_shelf.inner.insert(&item, text, Properties::default());
 }
 
 /// The stores of an account. People write to 1 and 4; 2 and 3 hold copies.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{MemoryQueue, MemoryStore, QueueHabits, SimClock, StoreHabits};
+use mill_engine::{MemoryQueue, MemoryStore, QueueBehavior, SimClock, StoreBehavior};
 use mill_model::{AccountId, Algorithm, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_ports::witness::hear_slots;
 use mill_ports::{Clock, Rng};
@@ -124,7 +124,7 @@ pub(crate) fn empty(swarm: Swarm, dice: &Dice, lines: bool) -> Arc<World> {
     }
     let policy_address =
         StoreAddress { account: AccountId::new("mill").unwrap(), store: StoreId::new("policies").unwrap() };
-    let policy_store = MemoryStore::new(policy_address.clone(), StoreHabits::default(), clock.clone());
+    let policy_store = MemoryStore::new(policy_address.clone(), StoreBehavior::default(), clock.clone());
     let truth = Truth::new(terms(&swarm));
     World::new(Parts {
         desks: desks(&swarm, &as_clock, dice),
@@ -177,7 +177,7 @@ fn shelf(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Arc<Sh
         checksums.push(Algorithm::Crc64Nvme);
     }
     let checks = !checksums.is_empty();
-    let habits = StoreHabits {
+    let behavior = StoreBehavior {
         page_entries_max: swarm.page,
         piece_bytes_max: swarm.piece,
         checksums,
@@ -189,23 +189,23 @@ fn shelf(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Arc<Sh
         folds_names: swarm.folds && !source,
         ids_are_paths: false,
     };
-    Shelf::new(address.clone(), MemoryStore::new(address, habits, clock.clone()), checks)
+    Shelf::new(address.clone(), MemoryStore::new(address, behavior, clock.clone()), checks)
 }
 
 fn desks(swarm: &Swarm, clock: &Arc<dyn Clock>, dice: &Dice) -> BTreeMap<QueueName, Arc<Desk>> {
     let chance: Arc<dyn Rng> = Arc::new(dice.fork());
     // Copies are the world's own doing, so that each body can be accounted for.
-    let habits = QueueHabits {
+    let behavior = QueueBehavior {
         short_receives_per_mille: swarm.short_receives,
         max_receive_count: swarm.receives_max,
         batch_max: std::num::NonZeroU32::new(swarm.batch).unwrap(),
         visibility_total_max: swarm.held_max,
         // As the engine of one host has them.
         knows_accounts: swarm.recheck.is_zero(),
-        ..QueueHabits::tidy()
+        ..QueueBehavior::well_behaved()
     };
     let queue =
-        |name, redrive| Arc::new(MemoryQueue::new(name, habits.clone(), clock.clone(), chance.clone(), redrive));
+        |name, redrive| Arc::new(MemoryQueue::new(name, behavior.clone(), clock.clone(), chance.clone(), redrive));
     let letters = queue(QueueName::DeadLetter, None);
     let mut desks = BTreeMap::new();
     for name in [QueueName::DuplicationHigh, QueueName::DuplicationLow] {

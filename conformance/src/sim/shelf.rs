@@ -314,7 +314,7 @@ impl DestinationStore for Way {
             let written = self.shelf.inner.put(item, content, when, body).await;
             self.count_twin(&written);
             let written = written?;
-            let met = self.shelf.inner.met(item);
+            let met = self.shelf.inner.resolve_name(item);
             self.now_holds(&met, called, true, damaged.load(std::sync::atomic::Ordering::Relaxed));
             self.write_back(&met)?;
             Ok(written)
@@ -336,7 +336,7 @@ impl DestinationStore for Way {
             self.count_twin(&written);
             let written = written?;
             if written.is_some() {
-                self.now_holds(&self.shelf.inner.met(item), called, true, false);
+                self.now_holds(&self.shelf.inner.resolve_name(item), called, true, false);
             }
             Ok(written)
         };
@@ -352,7 +352,7 @@ impl DestinationStore for Way {
         let called = self.calls("put_properties", item);
         let call = async {
             let written = self.shelf.inner.put_properties(item, properties, when).await?;
-            self.now_holds(&self.shelf.inner.met(item), called, true, false);
+            self.now_holds(&self.shelf.inner.resolve_name(item), called, true, false);
             Ok(written)
         };
         self.call(Sort::Write, ("put_properties", item), call).await
@@ -405,7 +405,7 @@ impl DeletableStore for Way {
         let called = self.calls("delete", item);
         let first = watched::running().is_none_or(|running| running.first_delete());
         let call = async {
-            let item = &self.shelf.inner.met(item);
+            let item = &self.shelf.inner.resolve_name(item);
             super::spite::delete_arrives(&self.line, &self.shelf, item);
             let gone = self.shelf.inner.delete(item, when).await?;
             if gone == Presence::Present(()) {

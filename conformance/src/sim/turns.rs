@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mill_engine::Standing;
+use mill_engine::QueuedBody;
 use mill_model::{AccountId, Monotonic, QueueName, StoreAddress};
 
 use super::attempts::Attempts;
@@ -53,7 +53,7 @@ impl Turns {
     /// Judges all that wait.
     pub(crate) fn judge(world: &World) {
         let desks = world.desks.values().filter(|desk| desk.name != QueueName::DeadLetter);
-        let standing = desks.flat_map(|desk| desk.inner.standing().into_iter().map(|standing| (desk.name, standing)));
+        let standing = desks.flat_map(|desk| desk.inner.snapshot().into_iter().map(|standing| (desk.name, standing)));
         let parties: BTreeMap<Party, AccountId> =
             standing.filter_map(|(queue, standing)| party(world, queue, &standing)).collect();
         let (mut waiting, now) = (std::mem::take(&mut lock(&world.turns).waiting), world.now());
@@ -70,7 +70,7 @@ impl Turns {
 }
 
 /// The party of a task that waits as it was sent: what was tried has its delays.
-fn party(world: &World, queue: QueueName, standing: &Standing) -> Option<(Party, AccountId)> {
+fn party(world: &World, queue: QueueName, standing: &QueuedBody) -> Option<(Party, AccountId)> {
     if standing.in_flight && Hands::is_begun(world, queue, standing.id) {
         return None;
     }

@@ -4,32 +4,32 @@ use std::sync::Arc;
 
 use mill_conformance::{Keep, QueueSubject, StoreLimits, StoreSubject, TableSubject};
 use mill_engine::{
-    AskedStore, FaultPlan, Faulty, FaultyStore, HandClock, Limited, MemoryQueues, MemoryStore, MemoryTable,
-    QueueHabits, Recording, SeededChance, StoreHabits,
+    CallRecorder, FaultInjector, FaultPlan, FaultyStore, LimitedStore, ManualClock, MemoryQueues, MemoryStore,
+    MemoryTable, QueueBehavior, SeededRng, StoreBehavior, TrackedStore,
 };
 use mill_model::{AccountId, QueueName, StoreAddress, StoreId};
 use mill_ports::{Clock, DeletableStore, Rng, Table, TaskQueue};
 
 fn chance() -> Arc<dyn Rng> {
-    Arc::new(SeededChance::new(1))
+    Arc::new(SeededRng::new(1))
 }
 
-fn quiet_plan(clock: &Arc<HandClock>) -> Arc<FaultPlan> {
+fn quiet_plan(clock: &Arc<ManualClock>) -> Arc<FaultPlan> {
     FaultPlan::new(clock.clone(), chance())
 }
 
 fn queues(
-    habits: &QueueHabits,
-    wrap: impl Fn(Arc<dyn TaskQueue>, &Arc<HandClock>) -> Arc<dyn TaskQueue>,
+    behavior: &QueueBehavior,
+    wrap: impl Fn(Arc<dyn TaskQueue>, &Arc<ManualClock>) -> Arc<dyn TaskQueue>,
 ) -> QueueSubject {
-    let hand = Arc::new(HandClock::new());
+    let hand = Arc::new(ManualClock::new());
     let clock: Arc<dyn Clock> = hand.clone();
-    let queues = MemoryQueues::new(habits, &clock, &chance());
+    let queues = MemoryQueues::new(behavior, &clock, &chance());
     QueueSubject {
         queue: wrap(queues.get(QueueName::DuplicationLow), &hand),
         dead_letters: wrap(queues.get(QueueName::DeadLetter), &hand),
-        max_receive_count: habits.max_receive_count,
-        duplicates: habits.duplicates_per_mille > 0,
+        max_receive_count: behavior.max_receive_count,
+        duplicates: behavior.duplicates_per_mille > 0,
         time: hand,
         keep: Keep::nothing(),
     }
@@ -37,7 +37,7 @@ fn queues(
 
 /// The plainest.
 pub(crate) async fn memory_queue() -> QueueSubject {
-    queues(&QueueHabits::tidy(), |queue, _| queue)
+    queues(&QueueBehavior::well_behaved(), |queue, _| queue)
 }
 
 /// That tells accounts apart.
@@ -45,40 +45,44 @@ pub(crate) async fn accounts_queue() -> QueueSubject {
     queues(&telling(), |queue, _| queue)
 }
 
-fn telling() -> QueueHabits {
-    QueueHabits { knows_accounts: true, ..QueueHabits::tidy() }
+fn telling() -> QueueBehavior {
+    QueueBehavior { knows_accounts: true, ..QueueBehavior::well_behaved() }
 }
 
 /// With fenced receipts.
 pub(crate) async fn fenced_queue() -> QueueSubject {
-    queues(&QueueHabits { fences_stale_receipts: true, ..QueueHabits::tidy() }, |queue, _| queue)
+    queues(&QueueBehavior { fences_stale_receipts: true, ..QueueBehavior::well_behaved() }, |queue, _| queue)
 }
 
 /// With everything that a queue which delivers once may do.
 pub(crate) async fn wild_queue() -> QueueSubject {
-    queues(&QueueHabits { duplicates_per_mille: 0, ..QueueHabits::wild() }, |queue, _| queue)
+    queues(&QueueBehavior { duplicates_per_mille: 0, ..QueueBehavior::adversarial() }, |queue, _| queue)
 }
 
 /// With duplicates too, and so few receives that redrive comes into play: for the model.
 pub(crate) async fn doubling_queue() -> QueueSubject {
-    queues(&QueueHabits { duplicates_per_mille: 200, max_receive_count: 3, ..QueueHabits::wild() }, |queue, _| queue)
+    queues(
+        &QueueBehavior { duplicates_per_mille: 200, max_receive_count: 3, ..QueueBehavior::adversarial() },
+        |queue, _| queue,
+    )
 }
 
 /// With so few receives that redrive comes into play: for the model.
 pub(crate) async fn short_lived_queue() -> QueueSubject {
-    queues(&QueueHabits { max_receive_count: 3, short_receives_per_mille: 200, ..QueueHabits::tidy() }, |queue, _| {
-        queue
-    })
+    queues(
+        &QueueBehavior { max_receive_count: 3, short_receives_per_mille: 200, ..QueueBehavior::well_behaved() },
+        |queue, _| queue,
+    )
 }
 
 /// Counted.
 pub(crate) async fn recording_queue() -> QueueSubject {
-    queues(&telling(), |queue, _| Arc::new(Recording::new(queue)))
+    queues(&telling(), |queue, _| Arc::new(CallRecorder::new(queue)))
 }
 
 /// With no faults planned.
 pub(crate) async fn faulty_queue() -> QueueSubject {
-    queues(&telling(), |queue, clock| Arc::new(Faulty::new(queue, quiet_plan(clock))))
+    queues(&telling(), |queue, clock| Arc::new(FaultInjector::new(queue, quiet_plan(clock))))
 }
 
 fn table(table: impl Table) -> TableSubject {
@@ -98,21 +102,21 @@ pub(crate) async fn short_paged_table() -> TableSubject {
 /// Counted.
 pub(crate) async fn recording_table() -> TableSubject {
     let inner: Arc<dyn Table> = Arc::new(MemoryTable::new("book"));
-    table(Recording::new(inner))
+    table(CallRecorder::new(inner))
 }
 
 /// With no faults planned.
 pub(crate) async fn faulty_table() -> TableSubject {
     let inner: Arc<dyn Table> = Arc::new(MemoryTable::new("book"));
-    table(Faulty::new(inner, quiet_plan(&Arc::new(HandClock::new()))))
+    table(FaultInjector::new(inner, quiet_plan(&Arc::new(ManualClock::new()))))
 }
 
 fn address() -> StoreAddress {
     StoreAddress { account: AccountId::new("account").unwrap(), store: StoreId::new("1").unwrap() }
 }
 
-fn memory(habits: StoreHabits) -> Arc<dyn DeletableStore> {
-    Arc::new(MemoryStore::new(address(), habits, Arc::new(HandClock::new())))
+fn memory(behavior: StoreBehavior) -> Arc<dyn DeletableStore> {
+    Arc::new(MemoryStore::new(address(), behavior, Arc::new(ManualClock::new())))
 }
 
 fn store(store: impl DeletableStore) -> StoreSubject {
@@ -121,45 +125,45 @@ fn store(store: impl DeletableStore) -> StoreSubject {
 
 /// The plainest.
 pub(crate) async fn memory_store() -> StoreSubject {
-    StoreSubject { store: memory(StoreHabits::default()), limits: StoreLimits::NONE, keep: Keep::nothing() }
+    StoreSubject { store: memory(StoreBehavior::default()), limits: StoreLimits::NONE, keep: Keep::nothing() }
 }
 
 /// Long pages, properties in them, reads of one moment, and ids that it cannot hold.
 pub(crate) async fn choosy_store() -> StoreSubject {
-    let habits = StoreHabits {
+    let behavior = StoreBehavior {
         page_entries_max: 1000,
         checksums: Vec::new(),
         properties_in_listings: true,
         reads_are_snapshots: true,
         unholdable: Some(|id| id.as_str().split('/').any(|part| part.is_empty() || part.starts_with('.'))),
-        ..StoreHabits::default()
+        ..StoreBehavior::default()
     };
-    StoreSubject { store: memory(habits), limits: StoreLimits::NONE, keep: Keep::nothing() }
+    StoreSubject { store: memory(behavior), limits: StoreLimits::NONE, keep: Keep::nothing() }
 }
 
 /// One transfer at once.
 pub(crate) async fn limited_store() -> StoreSubject {
-    store(Limited::new(memory(StoreHabits::default()), 1))
+    store(LimitedStore::new(memory(StoreBehavior::default()), 1))
 }
 
 /// With what it is asked noted.
 pub(crate) async fn asked_store() -> StoreSubject {
-    store(AskedStore::new(memory(StoreHabits::default()), address(), Arc::default(), Arc::new(HandClock::new())))
+    store(TrackedStore::new(memory(StoreBehavior::default()), address(), Arc::default(), Arc::new(ManualClock::new())))
 }
 
 /// Counted.
 pub(crate) async fn recording_store() -> StoreSubject {
-    store(Recording::new(memory(StoreHabits::default())))
+    store(CallRecorder::new(memory(StoreBehavior::default())))
 }
 
 /// With no faults planned.
 pub(crate) async fn faulty_store() -> StoreSubject {
-    let plan = quiet_plan(&Arc::new(HandClock::new()));
-    store(FaultyStore::new(memory(StoreHabits::default()), address(), plan))
+    let plan = quiet_plan(&Arc::new(ManualClock::new()));
+    store(FaultyStore::new(memory(StoreBehavior::default()), address(), plan))
 }
 
 fn of_a_service() -> Arc<dyn DeletableStore> {
-    memory(StoreHabits { service: Some(1), ..StoreHabits::default() })
+    memory(StoreBehavior { service: Some(1), ..StoreBehavior::default() })
 }
 
 /// One that takes items from its own service.
@@ -169,20 +173,20 @@ pub(crate) async fn memory_of_a_service() -> StoreSubject {
 
 /// The same, limited.
 pub(crate) async fn limited_of_a_service() -> StoreSubject {
-    store(Limited::new(of_a_service(), 1))
+    store(LimitedStore::new(of_a_service(), 1))
 }
 
 /// The same, with what it is asked noted.
 pub(crate) async fn asked_of_a_service() -> StoreSubject {
-    store(AskedStore::new(of_a_service(), address(), Arc::default(), Arc::new(HandClock::new())))
+    store(TrackedStore::new(of_a_service(), address(), Arc::default(), Arc::new(ManualClock::new())))
 }
 
 /// The same, counted.
 pub(crate) async fn recording_of_a_service() -> StoreSubject {
-    store(Recording::new(of_a_service()))
+    store(CallRecorder::new(of_a_service()))
 }
 
 /// The same, with no faults planned.
 pub(crate) async fn faulty_of_a_service() -> StoreSubject {
-    store(FaultyStore::new(of_a_service(), address(), quiet_plan(&Arc::new(HandClock::new()))))
+    store(FaultyStore::new(of_a_service(), address(), quiet_plan(&Arc::new(ManualClock::new()))))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_engine::{MemoryQueues, MemoryStores, MemoryTable, QueueHabits, SeededChance, SimClock};
+use mill_engine::{MemoryQueues, MemoryStores, MemoryTable, QueueBehavior, SeededRng, SimClock};
 use mill_model::wire::{self, ReceiveContext, WireError};
 use mill_model::{
     AccountId, ContentId, Duplicate, Envelope, QueueName, SpaceId, StoreId, Task, TaskId, TaskKind, Timestamp,
@@ -238,8 +238,8 @@ struct Shop {
 impl Shop {
     fn new() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SimClock::new());
-        let chance: Arc<dyn Rng> = Arc::new(SeededChance::new(1));
-        Self { queues: MemoryQueues::new(&QueueHabits::tidy(), &clock, &chance), clock, chance }
+        let chance: Arc<dyn Rng> = Arc::new(SeededRng::new(1));
+        Self { queues: MemoryQueues::new(&QueueBehavior::well_behaved(), &clock, &chance), clock, chance }
     }
 
     async fn send(&self, body: Bytes) -> bool {

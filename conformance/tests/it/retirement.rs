@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_engine::{
-    MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueHabits, SeededChance, SimClock, StoreHabits,
+    MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueBehavior, SeededRng, SimClock, StoreBehavior,
 };
 use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
@@ -53,7 +53,7 @@ fn pair() -> SpacePair {
 /// Store 1 is copied to store 2, vanished items included.
 struct Installation {
     clock: Arc<SimClock>,
-    chance: Arc<SeededChance>,
+    chance: Arc<SeededRng>,
     queue: Arc<MemoryQueue>,
     source: MemoryStore,
     destination: MemoryStore,
@@ -70,15 +70,15 @@ impl Installation {
     /// With a space of [`ITEMS`] items that was copied already. The queue repeats and shuffles.
     async fn in_sync(seed: u64) -> Self {
         let clock = Arc::new(SimClock::new());
-        let chance = Arc::new(SeededChance::new(seed));
+        let chance = Arc::new(SeededRng::new(seed));
         let policy = br#"{ "removeVanished": true, "defaultPolicies": [ { "srcStoreId": "1", "destStoreId": "2" } ] }"#;
         let stores = br#"{ "stores": [ { "id": "1", "type": "folder", "root": "one", "primary": true },
             { "id": "2", "type": "folder", "root": "two" } ] }"#;
         let policy = AccountPolicy::parse(AccountId::new("a").unwrap(), policy, stores).unwrap();
-        let habits = QueueHabits { depth_error_percent: 0, max_receive_count: 100, ..QueueHabits::wild() };
-        let store = |id| MemoryStore::new(address(id), StoreHabits::default(), clock.clone());
+        let behavior = QueueBehavior { depth_error_percent: 0, max_receive_count: 100, ..QueueBehavior::adversarial() };
+        let store = |id| MemoryStore::new(address(id), StoreBehavior::default(), clock.clone());
         let installation = Self {
-            queue: Arc::new(MemoryQueue::new(QueueName::DuplicationLow, habits, clock.clone(), chance.clone(), None)),
+            queue: Arc::new(MemoryQueue::new(QueueName::DuplicationLow, behavior, clock.clone(), chance.clone(), None)),
             source: store("1"),
             destination: store("2"),
             stores: Arc::default(),
@@ -94,7 +94,7 @@ impl Installation {
         installation.stores.add(address("1"), Arc::new(installation.source.clone()));
         installation.stores.add(address("2"), Arc::new(installation.destination.clone()));
         for number in 0..ITEMS {
-            installation.source.plant(&at(number), format!("{number}"), Properties::default());
+            installation.source.insert(&at(number), format!("{number}"), Properties::default());
         }
         assert_eq!(installation.produce().await, []);
         installation.work().await;
@@ -228,7 +228,7 @@ impl Installation {
 
     /// The space is gone for a day, and a person let its copy go.
     async fn confirmed_gone(&self) -> DeleteListId {
-        self.source.uproot_space(&space());
+        self.source.remove_space(&space());
         self.produce().await;
         self.clock.sleep(Duration::from_hours(24)).await;
         let held = self.produce().await;
@@ -262,7 +262,7 @@ fn held(held: &[HeldDeletes]) -> Option<(u64, bool)> {
 async fn a_space_gone_for_a_day_goes_from_its_copy_when_a_person_confirms_it_and_not_before() {
     for seed in 0..2 {
         let all = Installation::in_sync(seed).await;
-        all.source.uproot_space(&space());
+        all.source.remove_space(&space());
         let (written, everything) = (all.source.writes(), all.destination.contents(&space()));
 
         let missing = all.produce().await;
@@ -296,7 +296,7 @@ async fn a_space_that_comes_back_after_it_was_confirmed_is_copied_again_whatever
         let all = Installation::in_sync(seed).await;
         let list = all.confirmed_gone().await;
         for number in 0..=ITEMS {
-            all.source.plant(&at(number), "back", Properties::default());
+            all.source.insert(&at(number), "back", Properties::default());
         }
         all.work().await;
         assert_eq!(all.destination.contents(&space()).unwrap().len(), ITEMS, "all were looked at, none deleted");
@@ -318,7 +318,7 @@ async fn a_space_that_comes_back_halfway_gets_its_copy_again() {
         let left = all.destination.contents(&space()).unwrap().len();
         halfway += u32::from(left > 0 && left < ITEMS);
         for number in 0..ITEMS {
-            all.source.plant(&at(number), format!("{number}"), Properties::default());
+            all.source.insert(&at(number), format!("{number}"), Properties::default());
         }
         all.work().await;
         assert_eq!(all.destination.contents(&space()).unwrap().len(), left, "no row deletes any more");
@@ -334,7 +334,7 @@ async fn a_space_that_comes_back_halfway_gets_its_copy_again() {
 async fn what_others_wrote_into_a_space_that_was_confirmed_is_held_under_another_list() {
     let all = Installation::in_sync(1).await;
     let list = all.confirmed_gone().await;
-    all.destination.plant(&at(3), "theirs", Properties::default());
+    all.destination.insert(&at(3), "theirs", Properties::default());
     all.work().await;
     assert_eq!(all.destination.contents(&space()).unwrap().len(), 1);
     let done = ListState::Done { by: GrantedBy::Person("ann".into()), deleted: ITEMS as u64 - 1 };
@@ -352,7 +352,7 @@ async fn vanished_items_go_as_exactly_they_were_confirmed() {
     for seed in 0..2 {
         let all = Installation::in_sync(seed).await;
         for number in 0..500 {
-            all.source.uproot(&at(number));
+            all.source.remove(&at(number));
         }
         let many = all.produce().await;
         assert_eq!((many.len(), many[0].count, &many[0].reason), (1, 500, &HoldReason::TooMany { unasked_today: 0 }));
@@ -361,8 +361,8 @@ async fn vanished_items_go_as_exactly_they_were_confirmed() {
         let list = all.confirm(&many[0].token).await.unwrap();
         // Ten of them are back, and ten others vanish.
         for number in 0..10 {
-            all.source.plant(&at(number), format!("{number}"), Properties::default());
-            all.source.uproot(&at(500 + number));
+            all.source.insert(&at(number), format!("{number}"), Properties::default());
+            all.source.remove(&at(500 + number));
         }
         assert_eq!(all.produce().await, []);
         all.work().await;
@@ -388,7 +388,7 @@ async fn a_mount_that_goes_after_the_survey_loses_nothing_and_is_held_by_the_nex
         assert_eq!(all.produce().await, []);
         all.work().await;
         for number in [3, 4, 103, 104] {
-            all.source.uproot(&at(number));
+            all.source.remove(&at(number));
         }
         assert_eq!(all.produce().await, []);
         all.source.set_mounted(&space(), "disk/", false);
@@ -413,7 +413,7 @@ async fn a_mount_that_goes_after_the_survey_loses_nothing_and_is_held_by_the_nex
 #[tokio::test(start_paused = true)]
 async fn tasks_that_nobody_confirmed_delete_nothing_of_a_space_that_is_gone() {
     let all = Installation::in_sync(1).await;
-    all.source.uproot_space(&space());
+    all.source.remove_space(&space());
     let everything = all.destination.contents(&space());
     all.produce().await;
     let list = all.delete_lists.held().await.unwrap()[0].list;

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use mill_conformance::{Keep, QueueSubject, TableSubject};
-use mill_engine::HandClock;
+use mill_engine::ManualClock;
 use mill_local::{Database, OsChance, SqliteQueue, SqliteTable};
 use mill_model::QueueName;
 
 /// How often a body is received before the engine's own redrive takes it.
 const RECEIVES_MAX: u32 = mill_local::queue::RECEIVES_MAX;
 
-fn open() -> (tempfile::TempDir, Arc<HandClock>, Arc<Database>) {
+fn open() -> (tempfile::TempDir, Arc<ManualClock>, Arc<Database>) {
     let directory = tempfile::tempdir().unwrap();
-    let clock = Arc::new(HandClock::new());
+    let clock = Arc::new(ManualClock::new());
     let path = directory.path().join("mill.db");
     let database = Database::open(&path, Arc::clone(&clock) as _, Arc::new(OsChance)).unwrap();
     (directory, clock, database)

@@ -66,12 +66,12 @@ impl Clock for SimClock {
 
 /// A clock that stands still until it is stepped. Works on any runtime, and on none.
 #[derive(Debug)]
-pub struct HandClock {
+pub struct ManualClock {
     passed: watch::Sender<Duration>,
     wall: WallOffset,
 }
 
-impl HandClock {
+impl ManualClock {
     /// A clock that stands.
     pub fn new() -> Self {
         Self { passed: watch::Sender::new(Duration::ZERO), wall: WallOffset::default() }
@@ -88,14 +88,14 @@ impl HandClock {
     }
 }
 
-impl Default for HandClock {
+impl Default for ManualClock {
     fn default() -> Self {
         Self::new()
     }
 }
 
 #[async_trait]
-impl Clock for HandClock {
+impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         self.wall.at(self.monotonic())
     }
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sleeper_wakes_when_the_hand_has_moved_far_enough() {
-        let clock = HandClock::new();
+        let clock = ManualClock::new();
         let mut sleeping = std::pin::pin!(clock.sleep(Duration::from_secs(2)));
         assert!(futures::poll!(sleeping.as_mut()).is_pending());
         clock.step(Duration::from_secs(1));

@@ -4,33 +4,33 @@
 //! that the contracts leave them on purpose (shuffled and doubled deliveries, inexact depths, short pages), so that
 //! what works on them works elsewhere.
 //!
-//! Reading order: [`clock`] and [`chance`] (time and chance under a test's control), [`queue`], [`table`], [`store`]
-//! (the back ends), [`op`] (the calls that wrappers know by name), [`recording`], [`limited`], [`asked`],
-//! [`faulty`] (the wrappers).
+//! Reading order: [`clock`] and [`seeded_rng`] (time and random numbers under a test's control), [`queue`], [`table`],
+//! [`store`] (the back ends), [`port_call`] (the calls that wrappers know by name), [`call_recorder`], [`limited_store`],
+//! [`call_tracking`], [`fault_injector`] (the wrappers).
 //!
 //! **Invariant:** nothing here reads the operating system's clock or chance. The same seed and the same calls in the
 //! same order give the same answers. Nothing survives the process.
 
-pub mod asked;
-pub mod chance;
+pub mod call_recorder;
+pub mod call_tracking;
 pub mod clock;
-pub mod faulty;
-pub mod limited;
-pub mod op;
+pub mod fault_injector;
+pub mod limited_store;
+pub mod port_call;
 pub mod queue;
-pub mod recording;
+pub mod seeded_rng;
 pub mod store;
 pub mod table;
 
-pub use asked::{AskedStore, AskedStores};
-pub use chance::SeededChance;
-pub use clock::{HandClock, SimClock};
-pub use faulty::{Fault, FaultKind, FaultPlan, FaultRates, Faulty, FaultyStore};
-pub use limited::Limited;
-pub use op::Op;
-pub use queue::{MemoryQueue, MemoryQueues, QueueHabits, Standing};
-pub use recording::{Calls, Recording};
-pub use store::{MemoryStore, MemoryStores, StoreHabits};
+pub use call_recorder::{CallCount, CallRecorder};
+pub use call_tracking::{TrackedStore, TrackedStores};
+pub use clock::{ManualClock, SimClock};
+pub use fault_injector::{FaultInjector, FaultKind, FaultPlan, FaultRates, FaultyStore, InjectedFault};
+pub use limited_store::LimitedStore;
+pub use port_call::PortCall;
+pub use queue::{MemoryQueue, MemoryQueues, QueueBehavior, QueuedBody};
+pub use seeded_rng::SeededRng;
+pub use store::{MemoryStore, MemoryStores, StoreBehavior};
 pub use table::MemoryTable;
 
 /// Locks a mutex; what a panicking test left behind is still the best there is.

@@ -15,13 +15,13 @@ use mill_ports::{
 };
 use tokio::sync::Notify;
 
-use crate::chance::{below, happens};
 use crate::lock;
-use bodies::{Bodies, Fresh, Taken};
+use crate::seeded_rng::{below, happens};
+use bodies::{Bodies, ReceivedBody, SentBody};
 
 /// Which of the contract's freedoms a queue takes, and its limits.
 #[derive(Debug, Clone)]
-pub struct QueueHabits {
+pub struct QueueBehavior {
     /// How many of a thousand receives of a body leave a second copy behind, which lives on its own.
     pub duplicates_per_mille: u32,
     /// How many of a thousand receives bring fewer bodies than there are; with no `wait`, perhaps none.
@@ -42,9 +42,9 @@ pub struct QueueHabits {
     pub visibility_total_max: Duration,
 }
 
-impl QueueHabits {
+impl QueueBehavior {
     /// No duplicates, exact depths; deliveries are shuffled and stale receipts are not fenced all the same.
-    pub fn tidy() -> Self {
+    pub fn well_behaved() -> Self {
         Self {
             duplicates_per_mille: 0,
             short_receives_per_mille: 0,
@@ -59,14 +59,19 @@ impl QueueHabits {
     }
 
     /// As bad as the contract allows: one body in twenty comes twice, receives fall short, depths are a guess.
-    pub fn wild() -> Self {
-        Self { duplicates_per_mille: 50, short_receives_per_mille: 200, depth_error_percent: 20, ..Self::tidy() }
+    pub fn adversarial() -> Self {
+        Self {
+            duplicates_per_mille: 50,
+            short_receives_per_mille: 200,
+            depth_error_percent: 20,
+            ..Self::well_behaved()
+        }
     }
 }
 
 /// A body in a queue, as a test's checker sees it.
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub struct QueuedBody {
     /// Its number in this queue, with which its receipts begin.
     pub id: u64,
     /// The body.
@@ -83,12 +88,12 @@ pub struct Standing {
 #[derive(Debug)]
 pub struct MemoryQueue {
     name: QueueName,
-    habits: QueueHabits,
+    behavior: QueueBehavior,
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Rng>,
     dead_letters: Option<Arc<MemoryQueue>>,
     bodies: Mutex<Bodies>,
-    more: Notify,
+    changed: Notify,
 }
 
 impl MemoryQueue {
@@ -98,12 +103,12 @@ impl MemoryQueue {
     /// An empty queue; with `dead_letters`, what was received too often goes there.
     pub fn new(
         name: QueueName,
-        habits: QueueHabits,
+        behavior: QueueBehavior,
         clock: Arc<dyn Clock>,
         chance: Arc<dyn Rng>,
         dead_letters: Option<Arc<MemoryQueue>>,
     ) -> Self {
-        Self { name, habits, clock, chance, dead_letters, bodies: Mutex::default(), more: Notify::new() }
+        Self { name, behavior, clock, chance, dead_letters, bodies: Mutex::default(), changed: Notify::new() }
     }
 
     /// Every body in the queue, visible or not, in the order in which they were sent: for a test's checker.
@@ -112,17 +117,17 @@ impl MemoryQueue {
     }
 
     /// Where every body is, in the order in which they were sent: for a test's checker.
-    pub fn standing(&self) -> Vec<Standing> {
+    pub fn snapshot(&self) -> Vec<QueuedBody> {
         let mut bodies = lock(&self.bodies);
         bodies.wake(self.clock.monotonic());
-        bodies.standing().collect()
+        bodies.snapshot().collect()
     }
 
     /// Removes every body, visible or not, as an operator may; gives them.
     pub fn purge(&self) -> Vec<bytes::Bytes> {
         let purged = std::mem::take(&mut *lock(&self.bodies));
         let all = purged.all();
-        lock(&self.bodies).go_on_after(&purged);
+        lock(&self.bodies).continue_ids_after(&purged);
         all
     }
 
@@ -132,14 +137,14 @@ impl MemoryQueue {
 
     /// Refuses a batch that is too large as a whole.
     fn check_batch(&self, op: &'static str, entries: usize) -> Result<(), QueueError> {
-        if entries > self.habits.batch_max.get() as usize {
+        if entries > self.behavior.batch_max.get() as usize {
             return Err(self.error(op, QueueErrorKind::Unexpected, "too many entries in one batch"));
         }
         Ok(())
     }
 
     /// Takes what is visible now, but for some accounts. Bodies received too often are moved on the way.
-    fn take(
+    fn receive_now(
         &self,
         passed_over: &BTreeSet<AccountId>,
         (max, visibility): (usize, Duration),
@@ -151,7 +156,7 @@ impl MemoryQueue {
             let mut bodies = lock(&self.bodies);
             bodies.wake(now);
             let mut max = max.min(bodies.visible_but(passed_over));
-            if max > 0 && happens(&*self.chance, self.habits.short_receives_per_mille) {
+            if max > 0 && happens(&*self.chance, self.behavior.short_receives_per_mille) {
                 let least = usize::from(!may_be_none);
                 max = least + below(&*self.chance, (max + 1 - least) as u64) as usize;
             }
@@ -161,14 +166,14 @@ impl MemoryQueue {
                     break;
                 }
                 let Some(at) = bodies.slot(below(&*self.chance, visible as u64) as usize, passed_over) else { break };
-                if self.dead_letters.is_some() && bodies.receive_count(at) >= self.habits.max_receive_count {
+                if self.dead_letters.is_some() && bodies.receive_count(at) >= self.behavior.max_receive_count {
                     dead.extend(bodies.remove_visible(at));
                     continue;
                 }
-                if happens(&*self.chance, self.habits.duplicates_per_mille) {
+                if happens(&*self.chance, self.behavior.duplicates_per_mille) {
                     bodies.copy_visible(at);
                 }
-                deliveries.extend(bodies.take_visible(at, now, visibility).map(Taken::into_delivery));
+                deliveries.extend(bodies.receive_visible(at, now, visibility).map(ReceivedBody::into_delivery));
             }
         }
         if let Some(dead_letters) = &self.dead_letters
@@ -177,19 +182,19 @@ impl MemoryQueue {
             for dead in dead {
                 lock(&dead_letters.bodies).add(dead, dead_letters.clock.monotonic(), Duration::ZERO);
             }
-            dead_letters.more.notify_waiters();
+            dead_letters.changed.notify_waiters();
         }
         deliveries
     }
 
     /// A count as `depth` gives it.
-    fn guess(&self, exact: u64) -> u64 {
-        let most_off = exact * u64::from(self.habits.depth_error_percent) / 100;
+    fn inexact(&self, exact: u64) -> u64 {
+        let most_off = exact * u64::from(self.behavior.depth_error_percent) / 100;
         exact - most_off + below(&*self.chance, 2 * most_off + 1)
     }
 
     /// Applies `change` to each delivery that still counts under its receipt.
-    fn each(
+    fn change_each(
         &self,
         op: &'static str,
         receipts: &[Receipt],
@@ -200,7 +205,7 @@ impl MemoryQueue {
         let mut bodies = lock(&self.bodies);
         bodies.wake(self.clock.monotonic());
         for (index, receipt) in receipts.iter().enumerate() {
-            match bodies.find(receipt, self.habits.fences_stale_receipts) {
+            match bodies.find(receipt, self.behavior.fences_stale_receipts) {
                 Ok(Some(id)) => change(&mut bodies, id),
                 Ok(None) => {}
                 Err(why) => report.failed.push((index, self.error(op, QueueErrorKind::Unexpected, why))),
@@ -218,13 +223,13 @@ impl TaskQueue for MemoryQueue {
 
     fn limits(&self) -> QueueLimits {
         QueueLimits {
-            batch_max: self.habits.batch_max,
-            body_bytes_max: self.habits.body_bytes_max,
+            batch_max: self.behavior.batch_max,
+            body_bytes_max: self.behavior.body_bytes_max,
             delay_max: Self::DELAY_MAX,
             visibility_max: Self::VISIBILITY_MAX,
-            visibility_total_max: self.habits.visibility_total_max,
-            fences_stale_receipts: self.habits.fences_stale_receipts,
-            passes_over_accounts: self.habits.knows_accounts,
+            visibility_total_max: self.behavior.visibility_total_max,
+            fences_stale_receipts: self.behavior.fences_stale_receipts,
+            passes_over_accounts: self.behavior.knows_accounts,
         }
     }
 
@@ -235,18 +240,18 @@ impl TaskQueue for MemoryQueue {
         {
             let mut bodies = lock(&self.bodies);
             for (index, one) in out.iter().enumerate() {
-                if one.body.len() > self.habits.body_bytes_max {
+                if one.body.len() > self.behavior.body_bytes_max {
                     report.failed.push((index, self.error("send", QueueErrorKind::TooLarge, "")));
                 } else if one.delay > Self::DELAY_MAX {
                     let error = self.error("send", QueueErrorKind::Unexpected, "the delay is too long");
                     report.failed.push((index, error));
                 } else {
-                    let fresh = Fresh { group: one.group.clone(), body: one.body.clone(), sent_at };
-                    bodies.add(fresh, now, one.delay);
+                    let sent = SentBody { group: one.group.clone(), body: one.body.clone(), sent_at };
+                    bodies.add(sent, now, one.delay);
                 }
             }
         }
-        self.more.notify_waiters();
+        self.changed.notify_waiters();
         Ok(report)
     }
 
@@ -261,15 +266,15 @@ impl TaskQueue for MemoryQueue {
             return Err(self.error("receive", QueueErrorKind::Unexpected, "the visibility timeout is too long"));
         }
         let nobody = BTreeSet::new();
-        let accounts = if self.habits.knows_accounts { &passed_over.accounts } else { &nobody };
-        let max = max.min(self.habits.batch_max).get() as usize;
+        let accounts = if self.behavior.knows_accounts { &passed_over.accounts } else { &nobody };
+        let max = max.min(self.behavior.batch_max).get() as usize;
         let until = self.clock.monotonic().plus(wait);
         loop {
-            let more = self.more.notified();
-            let mut more = std::pin::pin!(more);
+            let changed = self.changed.notified();
+            let mut changed = std::pin::pin!(changed);
             // Listen before looking: what is sent in between must wake us.
-            more.as_mut().enable();
-            let deliveries = self.take(accounts, (max, visibility), wait.is_zero());
+            changed.as_mut().enable();
+            let deliveries = self.receive_now(accounts, (max, visibility), wait.is_zero());
             let now = self.clock.monotonic();
             if !deliveries.is_empty() || now >= until || passed_over.over.is_cancelled() {
                 return Ok(deliveries);
@@ -277,7 +282,7 @@ impl TaskQueue for MemoryQueue {
             let next = lock(&self.bodies).next_waking().map_or(until, |waking| waking.min(until));
             let sleep = self.clock.sleep(next.since(now));
             let over = std::pin::pin!(passed_over.over.cancelled());
-            futures::future::select(more, futures::future::select(sleep, over)).await;
+            futures::future::select(changed, futures::future::select(sleep, over)).await;
         }
     }
 
@@ -288,11 +293,11 @@ impl TaskQueue for MemoryQueue {
         bodies.wake(now);
         let extend = |receipt| -> Result<Monotonic, QueueError> {
             let expired = |why| self.error("extend", QueueErrorKind::ReceiptExpired, why);
-            let id = bodies.find(receipt, self.habits.fences_stale_receipts).map_err(expired)?;
+            let id = bodies.find(receipt, self.behavior.fences_stale_receipts).map_err(expired)?;
             let id = id.ok_or_else(|| expired(""))?;
             let received = bodies.received(id).ok_or_else(|| expired(""))?;
             let deadline = now.plus(visibility);
-            if deadline > received.plus(self.habits.visibility_total_max) {
+            if deadline > received.plus(self.behavior.visibility_total_max) {
                 let why = "the total time in flight would be too long";
                 return Err(self.error("extend", QueueErrorKind::Unexpected, why));
             }
@@ -302,35 +307,35 @@ impl TaskQueue for MemoryQueue {
         let extended = receipts.iter().map(extend).collect();
         drop(bodies);
         // Perhaps a deadline came nearer: those who wait must look again.
-        self.more.notify_waiters();
+        self.changed.notify_waiters();
         Ok(extended)
     }
 
     async fn release(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
         let now = self.clock.monotonic();
-        let report = self.each("release", receipts, |bodies, id| bodies.show(id, now))?;
-        self.more.notify_waiters();
+        let report = self.change_each("release", receipts, |bodies, id| bodies.show(id, now))?;
+        self.changed.notify_waiters();
         Ok(report)
     }
 
     async fn acknowledge(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
-        self.each("acknowledge", receipts, Bodies::remove)
+        self.change_each("acknowledge", receipts, Bodies::remove)
     }
 
     async fn depth(&self) -> Result<QueueDepth, QueueError> {
         let mut bodies = lock(&self.bodies);
         bodies.wake(self.clock.monotonic());
         Ok(QueueDepth {
-            visible: self.guess(bodies.visible() as u64),
-            in_flight: self.guess(bodies.in_flight() as u64),
-            delayed: self.guess(bodies.delayed() as u64),
+            visible: self.inexact(bodies.visible() as u64),
+            in_flight: self.inexact(bodies.in_flight() as u64),
+            delayed: self.inexact(bodies.delayed() as u64),
             oldest_age: bodies.oldest().map(|sent_at| self.clock.now().since(sent_at)),
         })
     }
 
     async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
-        let exact = || lock(&self.bodies).of(group);
-        Ok(self.habits.knows_accounts.then(|| self.guess(exact())))
+        let exact = || lock(&self.bodies).count_of(group);
+        Ok(self.behavior.knows_accounts.then(|| self.inexact(exact())))
     }
 }
 
@@ -340,9 +345,9 @@ pub struct MemoryQueues(BTreeMap<QueueName, Arc<MemoryQueue>>);
 
 impl MemoryQueues {
     /// Seven empty queues.
-    pub fn new(habits: &QueueHabits, clock: &Arc<dyn Clock>, chance: &Arc<dyn Rng>) -> Self {
+    pub fn new(behavior: &QueueBehavior, clock: &Arc<dyn Clock>, chance: &Arc<dyn Rng>) -> Self {
         let queue =
-            |name, redrive| Arc::new(MemoryQueue::new(name, habits.clone(), clock.clone(), chance.clone(), redrive));
+            |name, redrive| Arc::new(MemoryQueue::new(name, behavior.clone(), clock.clone(), chance.clone(), redrive));
         let dead_letters = queue(QueueName::DeadLetter, None);
         let mut queues: BTreeMap<_, _> = QueueName::ALL
             .into_iter()

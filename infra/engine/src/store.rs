@@ -2,8 +2,8 @@
 
 mod items;
 mod mounts;
-mod reading;
-mod spelling;
+mod name_folding;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -23,12 +23,12 @@ use mill_ports::{
 };
 
 use crate::lock;
-use items::{Item, Spaces, Standing};
+use items::{StoredEntry, StoredItem, StoredSpaces};
 
 /// Which of the contract's freedoms a store takes.
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools)] // each is a habit of its own
-pub struct StoreHabits {
+pub struct StoreBehavior {
     /// Most entries in one page of a listing.
     pub page_entries_max: usize,
     /// Most bytes in one piece of a body.
@@ -51,7 +51,7 @@ pub struct StoreHabits {
     pub ids_are_paths: bool,
 }
 
-impl Default for StoreHabits {
+impl Default for StoreBehavior {
     /// Short pages and pieces, MD5 like many a provider, and no snapshots.
     fn default() -> Self {
         Self {
@@ -73,21 +73,27 @@ impl Default for StoreHabits {
 ///
 /// Cloning gives the same store once more.
 #[derive(Debug, Clone)]
-pub struct MemoryStore(Arc<Inner>);
+pub struct MemoryStore(Arc<MemoryStoreInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct MemoryStoreInner {
     address: StoreAddress,
-    habits: StoreHabits,
+    behavior: StoreBehavior,
     clock: Arc<dyn Clock>,
-    spaces: Mutex<Spaces>,
+    spaces: Mutex<StoredSpaces>,
     writes: AtomicU64,
 }
 
 impl MemoryStore {
     /// A store without spaces.
-    pub fn new(address: StoreAddress, habits: StoreHabits, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Inner { address, habits, clock, spaces: Mutex::default(), writes: AtomicU64::new(0) }))
+    pub fn new(address: StoreAddress, behavior: StoreBehavior, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(MemoryStoreInner {
+            address,
+            behavior,
+            clock,
+            spaces: Mutex::default(),
+            writes: AtomicU64::new(0),
+        }))
     }
 
     /// How many writing calls reached it through its port, whether or not they succeeded.
@@ -96,12 +102,12 @@ impl MemoryStore {
     }
 
     /// Puts a space there, past the port.
-    pub fn plant_space(&self, space: &SpaceId) {
+    pub fn insert_space(&self, space: &SpaceId) {
         lock(&self.0.spaces).create(space);
     }
 
     /// Puts an item there, past the port, with its space if that is missing.
-    pub fn plant(&self, item: &ItemAddress, bytes: impl Into<Bytes>, properties: Properties) {
+    pub fn insert(&self, item: &ItemAddress, bytes: impl Into<Bytes>, properties: Properties) {
         let made = self.item(bytes.into(), properties);
         let mut spaces = lock(&self.0.spaces);
         spaces.create(&item.space);
@@ -109,24 +115,24 @@ impl MemoryStore {
     }
 
     /// Puts something beside the spaces that can be in none.
-    pub fn plant_beside(&self, shown: &str, reason: RefusalReason) {
+    pub fn insert_left_out(&self, shown: &str, reason: RefusalReason) {
         lock(&self.0.spaces).beside.add(|| shown.to_owned(), reason);
     }
 
     /// Puts something there that is listed as refused, past the port.
-    pub fn plant_refused(&self, item: &ItemAddress, reason: RefusalReason) {
+    pub fn insert_refused(&self, item: &ItemAddress, reason: RefusalReason) {
         let mut spaces = lock(&self.0.spaces);
         spaces.create(&item.space);
         spaces.insert_refused(item, reason);
     }
 
     /// Removes whatever stands there, past the port.
-    pub fn uproot(&self, item: &ItemAddress) {
+    pub fn remove(&self, item: &ItemAddress) {
         lock(&self.0.spaces).remove(item);
     }
 
     /// Removes a space with all that is in it, past the port.
-    pub fn uproot_space(&self, space: &SpaceId) {
+    pub fn remove_space(&self, space: &SpaceId) {
         lock(&self.0.spaces).remove_space(space);
     }
 
@@ -163,21 +169,21 @@ impl MemoryStore {
     pub fn contents(&self, space: &SpaceId) -> Option<BTreeMap<ContentId, (Bytes, Properties)>> {
         let spaces = lock(&self.0.spaces);
         let entries = &spaces.space(space)?.entries;
-        let item = |(id, planted): (&ContentId, &Standing)| match planted {
-            Standing::Item(item) => Some((id.clone(), (item.bytes.clone(), item.properties.clone()))),
-            Standing::Refused(_) => None,
+        let item = |(id, planted): (&ContentId, &StoredEntry)| match planted {
+            StoredEntry::Item(item) => Some((id.clone(), (item.bytes.clone(), item.properties.clone()))),
+            StoredEntry::Refused(_) => None,
         };
         Some(entries.iter().filter_map(item).collect())
     }
 
     /// The item that a call for `item` would meet: for a test's checker. Only a store that [folds names](StoreHabits) without
     /// seeing it, as is planted, meets one of another spelling.
-    pub fn met(&self, item: &ItemAddress) -> ItemAddress {
-        self.0.met(&lock(&self.0.spaces), item)
+    pub fn resolve_name(&self, item: &ItemAddress) -> ItemAddress {
+        self.0.resolve_name(&lock(&self.0.spaces), item)
     }
 
-    fn item(&self, bytes: Bytes, properties: Properties) -> Item {
-        Item::new(bytes, properties, self.0.clock.now(), self.0.clock.monotonic(), &self.0.habits.checksums)
+    fn item(&self, bytes: Bytes, properties: Properties) -> StoredItem {
+        StoredItem::new(bytes, properties, self.0.clock.now(), self.0.clock.monotonic(), &self.0.behavior.checksums)
     }
 
     /// What a write that failed would leave behind, were it so planted.
@@ -185,7 +191,7 @@ impl MemoryStore {
         if planted(PlantedBug::TemporaryFileLeft)
             && let Ok(id) = ContentId::new(format!("{}.part", item.id.as_str()))
         {
-            self.plant(&ItemAddress { space: item.space.clone(), id }, Bytes::new(), Properties::default());
+            self.insert(&ItemAddress { space: item.space.clone(), id }, Bytes::new(), Properties::default());
         }
     }
 
@@ -194,29 +200,29 @@ impl MemoryStore {
     }
 }
 
-impl Inner {
+impl MemoryStoreInner {
     fn error(&self, op: &'static str, subject: &dyn std::fmt::Display, kind: StoreErrorKind) -> StoreError {
         StoreError { kind, op, store: self.address.clone(), subject: subject.to_string(), source: None }
     }
 
     /// What is known of an item, its version settled or not by its age.
-    fn facts(&self, item: &Item) -> ItemFacts {
-        item.facts(self.clock.monotonic().since(item.written) >= self.habits.settles_after)
+    fn facts(&self, item: &StoredItem) -> ItemFacts {
+        item.facts(self.clock.monotonic().since(item.written) >= self.behavior.settles_after)
     }
 
     /// What stands there; an absent space and what cannot be an item are errors.
     fn find<'a>(
         &self,
         op: &'static str,
-        spaces: &'a Spaces,
+        spaces: &'a StoredSpaces,
         item: &ItemAddress,
-    ) -> Result<Option<&'a Item>, StoreError> {
+    ) -> Result<Option<&'a StoredItem>, StoreError> {
         let Some(space) = spaces.space(&item.space) else {
             return Err(self.error(op, item, StoreErrorKind::SpaceAbsent));
         };
         match space.entries.get(&item.id) {
-            Some(Standing::Item(found)) => Ok(Some(found)),
-            Some(Standing::Refused(reason)) => Err(self.error(op, item, StoreErrorKind::Refused(reason.clone()))),
+            Some(StoredEntry::Item(found)) => Ok(Some(found)),
+            Some(StoredEntry::Refused(reason)) => Err(self.error(op, item, StoreErrorKind::Refused(reason.clone()))),
             None => Ok(None),
         }
     }
@@ -225,11 +231,11 @@ impl Inner {
     fn find_when<'a>(
         &self,
         op: &'static str,
-        spaces: &'a Spaces,
+        spaces: &'a StoredSpaces,
         item: &ItemAddress,
         when: &Precondition,
-    ) -> Result<Option<&'a Item>, StoreError> {
-        if self.habits.unholdable.is_some_and(|unholdable| unholdable(&item.id)) {
+    ) -> Result<Option<&'a StoredItem>, StoreError> {
+        if self.behavior.unholdable.is_some_and(|unholdable| unholdable(&item.id)) {
             let refusal = RefusalReason::UnrepresentableId("as its habits say".into());
             return Err(self.error(op, item, StoreErrorKind::Refused(refusal)));
         }
@@ -243,7 +249,7 @@ impl Inner {
         if holds { Ok(found) } else { Err(self.error(op, item, StoreErrorKind::Precondition)) }
     }
 
-    fn written(&self, item: &Item) -> PutResult {
+    fn written(&self, item: &StoredItem) -> PutResult {
         let facts = self.facts(item);
         PutResult { version: facts.version, checksums: facts.checksums, at: facts.modified }
     }
@@ -257,7 +263,7 @@ impl SourceStore for MemoryStore {
             versions_in_listings: true,
             native_conditions: true,
             versions_name_things: false,
-            ids_are_paths: self.0.habits.ids_are_paths,
+            ids_are_paths: self.0.behavior.ids_are_paths,
         }
     }
 
@@ -275,7 +281,7 @@ impl SourceStore for MemoryStore {
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
         let spaces = lock(&self.0.spaces);
-        let found = self.0.find("head", &spaces, &self.0.met(&spaces, item))?;
+        let found = self.0.find("head", &spaces, &self.0.resolve_name(&spaces, item))?;
         Ok(found.map_or(Presence::Absent, |found| Presence::Present(self.0.facts(found))))
     }
 
@@ -286,7 +292,7 @@ impl SourceStore for MemoryStore {
         if_version: Option<&Version>,
     ) -> Result<Presence<OpenItem>, StoreError> {
         let spaces = lock(&self.0.spaces);
-        let item = &self.0.met(&spaces, item);
+        let item = &self.0.resolve_name(&spaces, item);
         let Some(found) = self.0.find("open", &spaces, item)? else {
             return Ok(Presence::Absent);
         };
@@ -294,11 +300,11 @@ impl SourceStore for MemoryStore {
             return Err(self.0.error("open", item, StoreErrorKind::Changed));
         }
         let facts = self.0.facts(found);
-        let body = reading::body(reading::Rest {
+        let body = streams::body(streams::BodyReader {
             store: self.clone(),
             item: item.clone(),
             token: found.token(),
-            bytes: reading::stretch(&found.bytes, range),
+            bytes: streams::slice_range(&found.bytes, range),
             damaged: found.bytes.len() as u64 != facts.size,
         });
         Ok(Presence::Present(OpenItem { facts, body }))
@@ -309,22 +315,22 @@ impl SourceStore for MemoryStore {
     }
 
     async fn folds_names(&self, _: &SpaceId) -> Result<bool, StoreError> {
-        Ok(self.0.habits.folds_names)
+        Ok(self.0.behavior.folds_names)
     }
 
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
-        reading::listing(self.clone(), space.clone(), after)
+        streams::listing(self.clone(), space.clone(), after)
     }
 
     fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
-        let kept = self.0.habits.service.is_some() && !facts.checksums.is_empty();
+        let kept = self.0.behavior.service.is_some() && !facts.checksums.is_empty();
         let token = facts.version.token().to_owned();
-        kept.then(|| CopySource::new(InMemory { store: self.clone(), item: item.clone(), token }))
+        kept.then(|| CopySource::new(MemoryCopySource { store: self.clone(), item: item.clone(), token }))
     }
 }
 
 /// Where an item stands, for another store of the same service.
-struct InMemory {
+struct MemoryCopySource {
     store: MemoryStore,
     item: ItemAddress,
     token: String,
@@ -346,14 +352,14 @@ impl DestinationStore for MemoryStore {
         mut body: Body,
     ) -> Result<PutResult, StoreError> {
         self.count_write();
-        let item = &self.met(item);
+        let item = &self.resolve_name(item);
         // A write that cannot succeed should not cost its body.
         self.0.find_when("put", &lock(&self.0.spaces), item, when)?;
         let mut bytes = BytesMut::new();
         while let Some(piece) = body.next().await {
             bytes.extend_from_slice(&piece.inspect_err(|_| self.leave_behind(item))?);
             if planted(PlantedBug::WriteNotAtomic) {
-                self.plant(item, bytes.clone(), content.properties.clone());
+                self.insert(item, bytes.clone(), content.properties.clone());
             }
             if bytes.len() as u64 > content.size {
                 break;
@@ -376,10 +382,11 @@ impl DestinationStore for MemoryStore {
         origin: &CopySource,
         going: CopyProgress<'_>,
     ) -> Result<Option<PutResult>, StoreError> {
-        let item = &self.met(item);
-        let habits = &self.0.habits;
-        let ours = |from: &&InMemory| habits.service.is_some() && from.store.0.habits.service == habits.service;
-        let Some(from) = origin.place::<InMemory>().filter(ours) else { return Ok(None) };
+        let item = &self.resolve_name(item);
+        let behavior = &self.0.behavior;
+        let ours =
+            |from: &&MemoryCopySource| behavior.service.is_some() && from.store.0.behavior.service == behavior.service;
+        let Some(from) = origin.place::<MemoryCopySource>().filter(ours) else { return Ok(None) };
         self.count_write();
         let found = lock(&from.store.0.spaces).item(&from.item).filter(|found| found.token() == from.token).cloned();
         let Some(found) = found else {
@@ -405,7 +412,7 @@ impl DestinationStore for MemoryStore {
     ) -> Result<PutResult, StoreError> {
         self.count_write();
         let mut spaces = lock(&self.0.spaces);
-        let item = &self.0.met(&spaces, item);
+        let item = &self.0.resolve_name(&spaces, item);
         let Some(found) = self.0.find_when("put_properties", &spaces, item, when)? else {
             return Err(self.0.error("put_properties", item, StoreErrorKind::Precondition));
         };
@@ -434,7 +441,7 @@ impl DeletableStore for MemoryStore {
     async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         self.count_write();
         let mut spaces = lock(&self.0.spaces);
-        let item = &self.0.met(&spaces, item);
+        let item = &self.0.resolve_name(&spaces, item);
         if self.0.find("delete", &spaces, item)?.is_none() {
             return Ok(Presence::Absent);
         }

@@ -15,23 +15,23 @@ use crate::lock;
 pub struct MemoryTable {
     name: String,
     page_rows_max: usize,
-    rows: Mutex<Rows>,
+    rows: Mutex<MemoryRows>,
 }
 
 #[derive(Debug, Default)]
-struct Rows {
-    partitions: BTreeMap<String, BTreeMap<String, Stored>>,
+struct MemoryRows {
+    partitions: BTreeMap<String, BTreeMap<String, StoredRow>>,
     /// Never goes back, so a row that is deleted and written again bears a mark of its own.
     writes: u64,
 }
 
 #[derive(Debug, Clone)]
-struct Stored {
+struct StoredRow {
     value: Bytes,
     write: u64,
 }
 
-impl Stored {
+impl StoredRow {
     fn version(&self) -> RowVersion {
         RowVersion(self.write.to_string().into())
     }
@@ -54,9 +54,9 @@ impl MemoryTable {
     /// All rows, in order: for a test's checker.
     pub fn rows(&self) -> Vec<(RowKey, Bytes)> {
         let rows = lock(&self.rows);
-        let of = |(partition, sorted): (&String, &BTreeMap<String, Stored>)| {
+        let of = |(partition, sorted): (&String, &BTreeMap<String, StoredRow>)| {
             let partition = partition.clone();
-            let row = move |(sort, stored): (&String, &Stored)| {
+            let row = move |(sort, stored): (&String, &StoredRow)| {
                 (RowKey::new(partition.clone(), sort.clone()), stored.value.clone())
             };
             sorted.iter().map(row).collect::<Vec<_>>()
@@ -76,8 +76,8 @@ impl MemoryTable {
     }
 }
 
-impl Rows {
-    fn get(&self, key: &RowKey) -> Option<&Stored> {
+impl MemoryRows {
+    fn get(&self, key: &RowKey) -> Option<&StoredRow> {
         self.partitions.get(&key.partition)?.get(&key.sort)
     }
 
@@ -91,7 +91,7 @@ impl Rows {
 
     fn put(&mut self, key: &RowKey, value: Bytes) -> RowVersion {
         self.writes += 1;
-        let stored = Stored { value, write: self.writes };
+        let stored = StoredRow { value, write: self.writes };
         let version = stored.version();
         self.partitions.entry(key.partition.clone()).or_default().insert(key.sort.clone(), stored);
         version
@@ -159,6 +159,6 @@ impl Table for MemoryTable {
     }
 }
 
-fn row(sort: &str, stored: &Stored) -> Row {
+fn row(sort: &str, stored: &StoredRow) -> Row {
     Row { sort: sort.to_owned(), value: stored.value.clone(), version: stored.version() }
 }

@@ -11,7 +11,7 @@ mod taken;
 
 use std::time::Duration;
 
-use mill_engine::{MemoryStore, MemoryStores, MemoryTable, StoreHabits};
+use mill_engine::{MemoryStore, MemoryStores, MemoryTable, StoreBehavior};
 use mill_model::Algorithm;
 
 use super::*;

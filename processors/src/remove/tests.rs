@@ -41,7 +41,7 @@ async fn vanished(ids: &[&str]) -> Site {
     let site = Site::new();
     site.own().await;
     for id in ids {
-        site.destination.plant(&at(id), (*id).to_owned(), noted("n"));
+        site.destination.insert(&at(id), (*id).to_owned(), noted("n"));
         site.seals.put_written(&Site::pair(), &at(id).id, &site.version(id).await).await.unwrap();
     }
     site
@@ -50,7 +50,7 @@ async fn vanished(ids: &[&str]) -> Site {
 /// And now not even the space.
 async fn orphaned(ids: &[&str]) -> Site {
     let site = vanished(ids).await;
-    site.source.uproot_space(&space());
+    site.source.remove_space(&space());
     site
 }
 

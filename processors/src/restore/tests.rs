@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use mill_engine::{
-    Fault as Faulted, FaultKind, FaultPlan, Faulty, FaultyStore, MemoryStore, MemoryTable, Op, SeededChance, SimClock,
-    StoreHabits,
+    FaultInjector, FaultKind, FaultPlan, FaultyStore, InjectedFault, MemoryStore, MemoryTable, PortCall, SeededRng,
+    SimClock, StoreBehavior,
 };
 use mill_model::{AccountId, Algorithm, Properties, StoreId, Version};
 use mill_ports::RefusalReason;
@@ -41,10 +41,10 @@ impl Site {
     fn new() -> Self {
         let clock = Arc::new(SimClock::new());
         // Bodies come in several pieces.
-        let habits = StoreHabits { piece_bytes_max: 3, ..StoreHabits::default() };
-        let store = |id| MemoryStore::new(address(id), habits.clone(), clock.clone());
-        let plan = FaultPlan::new(clock.clone(), Arc::new(SeededChance::new(1)));
-        let seals = SyncProofs::new(Arc::new(Faulty::new(Arc::new(MemoryTable::new("seals")), plan.clone())));
+        let behavior = StoreBehavior { piece_bytes_max: 3, ..StoreBehavior::default() };
+        let store = |id| MemoryStore::new(address(id), behavior.clone(), clock.clone());
+        let plan = FaultPlan::new(clock.clone(), Arc::new(SeededRng::new(1)));
+        let seals = SyncProofs::new(Arc::new(FaultInjector::new(Arc::new(MemoryTable::new("seals")), plan.clone())));
         Self { copy: store("2"), to: store("1"), seals, plan }
     }
 
@@ -54,7 +54,7 @@ impl Site {
     }
 
     async fn sealed_under(&self, algorithm: Algorithm, id: &str, bytes: &'static str) {
-        self.copy.plant(&at(id), bytes, titled(id));
+        self.copy.insert(&at(id), bytes, titled(id));
         let Presence::Present(facts) = self.copy.head(&at(id)).await.unwrap() else { panic!("it was planted") };
         let mut digester = Digester::new(&[algorithm]);
         digester.update(bytes.as_bytes());
@@ -90,7 +90,7 @@ async fn a_space_comes_back_with_every_byte_and_property_and_a_second_run_moves_
     let site = Site::new();
     site.sealed("large", "many bytes in several pieces").await;
     site.sealed("empty", "").await;
-    site.copy.plant(&at("never sealed"), "bytes", titled("t"));
+    site.copy.insert(&at("never sealed"), "bytes", titled("t"));
     let restored = site.restoration().run().await.unwrap();
     assert_eq!(restored, Restored { copied: 3, proven: 2, bytes: 28 + 5, ..Restored::default() });
     assert_eq!(site.to.contents(&at("x").space), site.copy.contents(&at("x").space));
@@ -106,7 +106,7 @@ async fn what_is_not_as_it_was_sealed_comes_back_only_when_asked_for_and_is_name
     site.sealed("changed", "bytes").await;
     site.sealed("rotten", "bytes").await;
     site.sealed("whole", "bytes").await;
-    site.copy.plant(&at("changed"), "bites", titled("t"));
+    site.copy.insert(&at("changed"), "bites", titled("t"));
     site.copy.rot(&at("rotten"), |bytes| bytes[0] ^= 1);
     for unproven in [false, true] {
         let restored = Restoration { unproven, ..site.restoration() }.run().await.unwrap();
@@ -128,8 +128,8 @@ async fn what_stands_there_already_is_kept_and_named_unless_it_may_be_replaced()
     let site = Site::new();
     site.sealed("bytes", "bytes").await;
     site.sealed("title", "bytes").await;
-    site.to.plant(&at("bytes"), "other", titled("bytes"));
-    site.to.plant(&at("title"), "bytes", titled("another"));
+    site.to.insert(&at("bytes"), "other", titled("bytes"));
+    site.to.insert(&at("title"), "bytes", titled("another"));
     let before = site.to.contents(&at("x").space);
     let restored = site.restoration().run().await.unwrap();
     let kept = named(&restored);
@@ -145,13 +145,13 @@ async fn a_rotten_copy_never_replaces_what_stands_there() {
     let site = Site::new();
     site.sealed("x", "bytes").await;
     site.copy.rot(&at("x"), |bytes| bytes[0] ^= 1);
-    site.to.plant(&at("x"), "older", titled("x"));
+    site.to.insert(&at("x"), "older", titled("x"));
     let restored = Restoration { overwrite: true, ..site.restoration() }.run().await.unwrap();
     assert!(named(&restored)["x"].contains("not those that were copied here"), "{restored:?}");
     assert_eq!(site.there("x").unwrap(), "older");
     // Of what was never proven nobody knows.
-    site.copy.plant(&at("y"), "bites", titled("y"));
-    site.to.plant(&at("y"), "bytes", titled("y"));
+    site.copy.insert(&at("y"), "bites", titled("y"));
+    site.to.insert(&at("y"), "bytes", titled("y"));
     let restored = Restoration { overwrite: true, ..site.restoration() }.run().await.unwrap();
     assert!(named(&restored)["y"].contains("nothing vouches for"), "{restored:?}");
     assert_eq!(site.there("y").unwrap(), "bytes");
@@ -163,7 +163,7 @@ async fn a_rotten_copy_never_replaces_what_stands_there() {
 async fn a_body_that_breaks_off_leaves_nothing_and_is_named() {
     let site = Site::new();
     site.sealed("x", "bytes in several pieces").await;
-    site.plan.fail(Op::Open, 1, Faulted::Mid(FaultKind::Unexpected));
+    site.plan.fail(PortCall::Open, 1, InjectedFault::Mid(FaultKind::Unexpected));
     let restored = site.restoration().run().await.unwrap();
     assert_eq!(named(&restored).len(), 1, "{restored:?}");
     assert!(site.there("x").is_none());
@@ -174,7 +174,7 @@ async fn a_body_that_breaks_off_leaves_nothing_and_is_named() {
 async fn bytes_damaged_on_their_way_do_not_come_back() {
     let site = Site::new();
     site.sealed("x", "bytes in several pieces").await;
-    site.plan.fail(Op::Open, 1, Faulted::Damage);
+    site.plan.fail(PortCall::Open, 1, InjectedFault::Damage);
     let restored = site.restoration().run().await.unwrap();
     assert_eq!((named(&restored).len(), site.there("x")), (1, None), "{restored:?}");
 }
@@ -183,7 +183,7 @@ async fn bytes_damaged_on_their_way_do_not_come_back() {
 async fn a_copy_that_cannot_be_listed_is_no_answer() {
     let site = Site::new();
     site.sealed("x", "bytes").await;
-    site.plan.fail(Op::List, 1, Faulted::Before(FaultKind::Unexpected));
+    site.plan.fail(PortCall::List, 1, InjectedFault::Before(FaultKind::Unexpected));
     assert!(site.restoration().run().await.is_err());
 }
 
@@ -191,8 +191,8 @@ async fn a_copy_that_cannot_be_listed_is_no_answer() {
 async fn a_copy_that_does_not_say_whether_it_has_a_sealed_item_is_no_answer() {
     let site = Site::new();
     site.sealed("x", "bytes").await;
-    site.copy.uproot(&at("x"));
-    site.plan.fail(Op::Head, 1, Faulted::Before(FaultKind::Unavailable));
+    site.copy.remove(&at("x"));
+    site.plan.fail(PortCall::Head, 1, InjectedFault::Before(FaultKind::Unavailable));
     assert!(site.restoration().run().await.is_err());
     let restored = site.restoration().run().await.unwrap();
     assert!(named(&restored)["x"].contains("is not here any more"), "{restored:?}");
@@ -201,12 +201,12 @@ async fn a_copy_that_does_not_say_whether_it_has_a_sealed_item_is_no_answer() {
 #[tokio::test(start_paused = true)]
 async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() {
     let site = Site::new();
-    site.copy.plant(&at("good"), "bytes", Properties::default());
+    site.copy.insert(&at("good"), "bytes", Properties::default());
     for id in ["gone", "locked"] {
         site.sealed(id, "bytes").await;
-        site.copy.uproot(&at(id));
+        site.copy.remove(&at(id));
     }
-    site.copy.plant_refused(&at("locked"), RefusalReason::Unreadable);
+    site.copy.insert_refused(&at("locked"), RefusalReason::Unreadable);
     let restored = Restoration { unproven: true, ..site.restoration() }.run().await.unwrap();
     assert!(site.there("good").is_some());
     for id in ["gone", "locked"] {
@@ -220,13 +220,13 @@ async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() 
 async fn whatever_checksum_a_seal_has_what_came_back_is_proven_again_and_damage_is_named() {
     for algorithm in [Algorithm::Sha256, Algorithm::Md5, Algorithm::Crc64Nvme] {
         let site = Site::new();
-        site.to.plant_space(&at("x").space);
+        site.to.insert_space(&at("x").space);
         site.sealed_under(algorithm, "x", "sound bytes").await;
         let restored = site.restoration().run().await.unwrap();
         assert_eq!((restored.copied, restored.proven, restored.faults.len()), (1, 1, 0), "{algorithm:?}");
         let restored = site.restoration().run().await.unwrap();
         assert_eq!((restored.unchanged, restored.proven, restored.faults.len()), (1, 1, 0), "{algorithm:?}");
-        site.to.plant(&at("x"), "something else", titled("x"));
+        site.to.insert(&at("x"), "something else", titled("x"));
         let overwriting = Restoration { overwrite: true, ..site.restoration() };
         let restored = overwriting.run().await.unwrap();
         assert_eq!((restored.copied, restored.proven), (1, 1), "{algorithm:?}");
@@ -259,12 +259,12 @@ async fn many(site: &Site) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_listing_that_breaks_off_is_named_with_all_that_did_not_come_back() {
-    for fault in [Faulted::Truncate, Faulted::Mid(FaultKind::Unexpected)] {
+    for fault in [InjectedFault::Truncate, InjectedFault::Mid(FaultKind::Unexpected)] {
         let mut broke_midway = 0;
         for seed in 0..6 {
             let site = Site { plan: plan(seed), ..Site::new() };
             let all = many(&site).await;
-            site.plan.fail(Op::List, 1, fault);
+            site.plan.fail(PortCall::List, 1, fault);
             let Ok(restored) = site.restoration().run().await else { continue };
             broke_midway += 1;
             let said = named(&restored);
@@ -278,15 +278,15 @@ async fn a_listing_that_breaks_off_is_named_with_all_that_did_not_come_back() {
 }
 
 fn plan(seed: u64) -> Arc<FaultPlan> {
-    FaultPlan::new(Arc::new(SimClock::new()), Arc::new(SeededChance::new(seed)))
+    FaultPlan::new(Arc::new(SimClock::new()), Arc::new(SeededRng::new(seed)))
 }
 
 #[tokio::test(start_paused = true)]
 async fn proofs_that_cannot_be_read_to_their_end_are_named_and_never_taken_for_none() {
     let site = Site::new();
     many(&site).await;
-    site.copy.uproot(&at("02400"));
-    site.plan.fail(Op::Query, 2, Faulted::Before(FaultKind::Unexpected));
+    site.copy.remove(&at("02400"));
+    site.plan.fail(PortCall::Query, 2, InjectedFault::Before(FaultKind::Unexpected));
     let restored = site.restoration().run().await.unwrap();
     let said = named(&restored);
     assert!(said["s"].contains("behind `00099`") && said["s"].contains("is not known"), "{said:?}");
@@ -299,7 +299,7 @@ async fn an_item_whose_proof_cannot_be_read_comes_back_and_is_named() {
     let site = Site::new();
     site.sealed("x", "bytes").await;
     for there in ["brought back", "there already"] {
-        site.plan.fail(Op::GetRow, 1, Faulted::Before(FaultKind::Unexpected));
+        site.plan.fail(PortCall::GetRow, 1, InjectedFault::Before(FaultKind::Unexpected));
         let restored = site.restoration().run().await.unwrap();
         let said = named(&restored);
         assert!(said["x"].starts_with(there) && said["x"].contains("could not be told"), "{said:?}");

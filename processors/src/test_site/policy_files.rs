@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{MemoryStore, StoreHabits};
+use mill_engine::{MemoryStore, StoreBehavior};
 use mill_model::{AccountId, ContentId, ItemAddress, Properties, SpaceId, StoreAddress, StoreId};
 use mill_records::policies::PolicyRepository;
 
@@ -21,7 +21,7 @@ impl PolicyFiles {
         let address =
             StoreAddress { account: AccountId::new("mill").unwrap(), store: StoreId::new("policies").unwrap() };
         let files = Self {
-            store: MemoryStore::new(address, StoreHabits::default(), site.clock.clone()),
+            store: MemoryStore::new(address, StoreBehavior::default(), site.clock.clone()),
             space: SpaceId::new("policies").unwrap(),
         };
         files.write("duplication-accounts.json", r#"["a"]"#);
@@ -38,7 +38,7 @@ impl PolicyFiles {
 
     pub(crate) fn write(&self, file: &str, text: &'static str) {
         let item = ItemAddress { space: self.space.clone(), id: ContentId::new(file).unwrap() };
-        self.store.plant(&item, text, Properties::default());
+        self.store.insert(&item, text, Properties::default());
     }
 
     pub(crate) fn removes(&self, removes: bool) {
@@ -50,8 +50,8 @@ impl PolicyFiles {
     }
 
     /// Takes all files away.
-    pub(crate) fn uproot(&self) {
-        self.store.uproot_space(&self.space);
+    pub(crate) fn remove(&self) {
+        self.store.remove_space(&self.space);
     }
 
     pub(crate) fn book(&self, site: &Site) -> PolicyRepository {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use mill_engine::{MemoryStore, SeededChance};
+use mill_engine::{MemoryStore, SeededRng};
 use mill_model::{ContentId, ItemAddress, ItemFacts, ItemState, Properties, SpaceId, StoreAddress, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing, OpenItem,
@@ -64,7 +64,7 @@ struct Inner {
     /// Changes what `head` and `open` tell of items.
     facts: Mutex<Option<fn(&mut ItemFacts)>>,
     /// By what others go on before a call, a few times or not at all.
-    shuffle: Mutex<Option<SeededChance>>,
+    shuffle: Mutex<Option<SeededRng>>,
 }
 
 pub(crate) fn archived(facts: &mut ItemFacts) {
@@ -104,7 +104,7 @@ impl Probe {
 
     /// From now on tasks that run at once take turns by chance.
     pub(crate) fn shuffle(&self, seed: u64) {
-        *self.0.shuffle.lock().unwrap() = Some(SeededChance::new(seed));
+        *self.0.shuffle.lock().unwrap() = Some(SeededRng::new(seed));
     }
 
     /// The calls since this was last asked.

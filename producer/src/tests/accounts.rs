@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{FaultPlan, FaultRates, FaultyStore, SeededChance};
+use mill_engine::{FaultPlan, FaultRates, FaultyStore, SeededRng};
 use mill_model::Properties;
 use mill_ports::{Clock as _, RowKey, RowPrecondition};
 use mill_records::account_counts::CountsWriter;
@@ -27,17 +27,17 @@ fn two(of_a: usize, of_b: usize) -> World {
         world.add_store("b", id);
     }
     for owner in ["a", "b"] {
-        world.store_of(owner, "1").plant_space(&space("s"));
-        world.store_of(owner, "2").plant_space(&space("s"));
+        world.store_of(owner, "1").insert_space(&space("s"));
+        world.store_of(owner, "2").insert_space(&space("s"));
     }
-    world.plant("1", "of a", of_a);
+    world.insert("1", "of a", of_a);
     plant_of_b(&world, of_b);
     world
 }
 
 fn plant_of_b(world: &World, count: usize) {
     for number in 0..count {
-        world.store_of("b", "1").plant(&item("s", &format!("of b {number:04}")), "x", Properties::default());
+        world.store_of("b", "1").insert(&item("s", &format!("of b {number:04}")), "x", Properties::default());
     }
 }
 
@@ -457,7 +457,7 @@ async fn what_failed_of_one_account_is_tried_again_while_the_other_waits_for_its
 
 /// From now on each call of account `a`'s store takes up to so long.
 fn slow_down(world: &World, id: &str, most: Duration) {
-    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
+    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
     plan.set_rates(FaultRates { delay: u32::MAX, delay_max: most, ..FaultRates::default() });
     let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store(id).clone());
     world.replace(id, Arc::new(FaultyStore::new(inner, super::world::address("a", id), plan)));
@@ -493,7 +493,7 @@ async fn a_store_that_is_slow_to_list_comes_to_its_end_in_one_session_and_in_man
     for (wait, file) in [(true, ONE), (false, ONE), (true, DEFAULT), (false, DEFAULT)] {
         let mut world = two(120, 30);
         world.policies = Arc::new(PolicyRepository::fixed(vec![policy("a", file), policy("b", file)]));
-        world.plant("2", "gone", 3);
+        world.insert("2", "gone", 3);
         world.wrote_all().await;
         slow_down(&world, "1", Duration::from_mins(4));
         slow_down(&world, "2", Duration::from_mins(4));
@@ -550,7 +550,7 @@ async fn a_destination_that_hangs_keeps_no_other_destination_of_its_account_wait
     let of_one = format!(r#"{{ "spaceDuplicationStorePolicies": {{ "s": {both} }} }}"#);
     for (hangs, file) in [("2", &of_all), ("3", &of_all), ("2", &of_one), ("3", &of_one)] {
         let world = World::new(file);
-        world.plant("1", "item", 30);
+        world.insert("1", "item", 30);
         slow_down(&world, hangs, HOUR * 1_000_000);
         let producer = world.producer_with(waiting);
         let stop = CancellationToken::new();
@@ -574,7 +574,7 @@ async fn what_was_read_by_a_policy_that_is_edited_meanwhile_is_not_used() {
     let mut world = two(30, 0);
     let files = files(&mut world);
     put(&files, "a-duplication-policy.json", DIFFERENCES);
-    world.plant("2", "of a", 30);
+    world.insert("2", "of a", 30);
     for number in 0..30 {
         world.seal(&format!("of a{number:05}")).await;
     }

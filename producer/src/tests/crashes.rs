@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use mill_engine::op::Op;
-use mill_engine::{Fault, FaultKind, FaultPlan, FaultRates, Faulty, SeededChance};
+use mill_engine::PortCall;
+use mill_engine::{FaultInjector, FaultKind, FaultPlan, FaultRates, InjectedFault, SeededRng};
 use mill_ports::TaskQueue;
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +21,9 @@ fn small(settings: &mut Settings) {
 
 async fn world() -> World {
     let mut world = World::new(TWO);
-    world.plant("1", "item", 11);
-    world.plant("2", "gone", 3);
-    world.plant("2", "item", 2);
+    world.insert("1", "item", 11);
+    world.insert("2", "gone", 3);
+    world.insert("2", "item", 2);
     world.holders_dead = true;
     world.wrote_all().await;
     world
@@ -83,12 +83,12 @@ async fn a_crash_at_any_instant_repeats_at_most_one_nibble_and_loses_nothing() {
 async fn mostly_back() -> World {
     let mut world = World::new(ONE);
     world.holders_dead = true;
-    world.plant("1", "item", 100);
-    world.plant("2", "item", 100);
-    world.plant("2", "gone", 30);
+    world.insert("1", "item", 100);
+    world.insert("2", "item", 100);
+    world.insert("2", "gone", 30);
     world.wrote_all().await;
     assert_eq!(world.session().await.held[0].count, 30);
-    world.plant("1", "gone", 25);
+    world.insert("1", "gone", 25);
     world
 }
 
@@ -124,14 +124,14 @@ async fn a_hold_that_people_can_see_stays_wherever_its_run_was_killed() {
     for effects in 0.. {
         let mut world = World::new(ONE);
         world.holders_dead = true;
-        world.plant("1", "item", 100);
-        world.plant("2", "item", 100);
-        world.plant("2", "gone", 30);
+        world.insert("1", "item", 100);
+        world.insert("2", "item", 100);
+        world.insert("2", "gone", 30);
         world.wrote_all().await;
         let finished = finishes(&world, effects, again).await;
         let visible = !world.delete_lists.held().await.unwrap().is_empty();
         // So few are left that the rule would let them go.
-        world.plant("1", "gone", 25);
+        world.insert("1", "gone", 25);
         // The first session may end the killed one's run, which was surveyed before.
         world.session_with(again).await;
         let removed = world.removed().len();
@@ -157,12 +157,12 @@ fn over(world: &World, queue: std::sync::Arc<dyn TaskQueue>) -> DuplicationProdu
 #[tokio::test(start_paused = true)]
 async fn entries_that_a_queue_refuses_for_now_are_sent_again() {
     let world = world().await;
-    let plan = FaultPlan::new(world.clock.clone(), std::sync::Arc::new(SeededChance::new(3)));
-    plan.fail(Op::Send, 1, Fault::Partial(FaultKind::Throttled));
-    plan.fail(Op::Send, 2, Fault::Before(FaultKind::Unavailable));
-    plan.fail(Op::Send, 4, Fault::After(FaultKind::Unexpected));
-    plan.fail(Op::Depth, 2, Fault::Before(FaultKind::Unavailable));
-    let queue = std::sync::Arc::new(Faulty::<dyn TaskQueue>::new(world.queue.clone(), plan.clone()));
+    let plan = FaultPlan::new(world.clock.clone(), std::sync::Arc::new(SeededRng::new(3)));
+    plan.fail(PortCall::Send, 1, InjectedFault::Partial(FaultKind::Throttled));
+    plan.fail(PortCall::Send, 2, InjectedFault::Before(FaultKind::Unavailable));
+    plan.fail(PortCall::Send, 4, InjectedFault::After(FaultKind::Unexpected));
+    plan.fail(PortCall::Depth, 2, InjectedFault::Before(FaultKind::Unavailable));
+    let queue = std::sync::Arc::new(FaultInjector::<dyn TaskQueue>::new(world.queue.clone(), plan.clone()));
     let report = over(&world, queue).session(&CancellationToken::new()).await.unwrap();
     assert!(is_finished(&report));
     assert_eq!(counts(world.told()).len(), 2 * 11 + 3 + 1);
@@ -172,10 +172,10 @@ async fn entries_that_a_queue_refuses_for_now_are_sent_again() {
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_takes_nothing_ends_the_session_with_an_error_and_the_marker_stays() {
     let world = world().await;
-    let plan = FaultPlan::new(world.clock.clone(), std::sync::Arc::new(SeededChance::new(3)));
-    let queue = std::sync::Arc::new(Faulty::<dyn TaskQueue>::new(world.queue.clone(), plan.clone()));
+    let plan = FaultPlan::new(world.clock.clone(), std::sync::Arc::new(SeededRng::new(3)));
+    let queue = std::sync::Arc::new(FaultInjector::<dyn TaskQueue>::new(world.queue.clone(), plan.clone()));
     for nth in 3..20 {
-        plan.fail(Op::Send, nth, Fault::Partial(FaultKind::Unavailable));
+        plan.fail(PortCall::Send, nth, InjectedFault::Partial(FaultKind::Unavailable));
     }
     let error = over(&world, queue).session(&CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, ProducerError::Queue(_)), "{error:?}");
@@ -188,7 +188,7 @@ async fn faults_of_queue_book_and_stores_change_the_time_taken_and_never_the_res
     for seed in 0..20 {
         let mut world = world().await;
         world.settings.frequency = Duration::from_hours(10_000);
-        let chance = std::sync::Arc::new(SeededChance::new(seed));
+        let chance = std::sync::Arc::new(SeededRng::new(seed));
         let plan = FaultPlan::new(world.clock.clone(), chance);
         plan.set_rates(FaultRates {
             before: 60,
@@ -201,8 +201,9 @@ async fn faults_of_queue_book_and_stores_change_the_time_taken_and_never_the_res
             unavailable: 300,
             ..FaultRates::default()
         });
-        let queue = std::sync::Arc::new(Faulty::<dyn TaskQueue>::new(world.queue.clone(), plan.clone()));
-        world.state = std::sync::Arc::new(Faulty::<dyn mill_ports::Table>::new(world.state.clone(), plan.clone()));
+        let queue = std::sync::Arc::new(FaultInjector::<dyn TaskQueue>::new(world.queue.clone(), plan.clone()));
+        world.state =
+            std::sync::Arc::new(FaultInjector::<dyn mill_ports::Table>::new(world.state.clone(), plan.clone()));
         for id in ["1", "2", "3"] {
             let inner: std::sync::Arc<dyn mill_ports::DeletableStore> = std::sync::Arc::new(world.store(id).clone());
             let address = super::world::address("a", id);

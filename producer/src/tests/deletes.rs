@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::op::Op;
-use mill_engine::{Fault, FaultKind, FaultPlan, FaultRates, FaultyStore, SeededChance};
+use mill_engine::PortCall;
+use mill_engine::{FaultKind, FaultPlan, FaultRates, FaultyStore, InjectedFault, SeededRng};
 use mill_model::Properties;
 use mill_ports::{DeletableStore, RefusalReason, SourceStore as _};
 use mill_records::delete_lists::HoldReason;
@@ -15,10 +15,10 @@ use crate::{HeldDeletes, SessionReport, Settings};
 /// A source with `shared` items and a destination with them and `gone` more, all of them written by this pair.
 async fn world(shared: usize, gone: usize) -> World {
     let world = World::new(ONE);
-    world.plant("1", "item", shared);
-    world.store("1").plant_space(&space("s"));
-    world.plant("2", "item", shared);
-    world.plant("2", "gone", gone);
+    world.insert("1", "item", shared);
+    world.store("1").insert_space(&space("s"));
+    world.insert("2", "item", shared);
+    world.insert("2", "gone", gone);
     world.wrote_all().await;
     world
 }
@@ -63,7 +63,7 @@ async fn deletes_made_unasked_today_count_until_both_clocks_say_a_day() {
     world.session().await;
     assert_eq!(world.removed().len(), 15);
     world.carry_out().await;
-    world.plant("2", "more", 6);
+    world.insert("2", "more", 6);
     world.wrote_all().await;
     let report = world.session_with(again).await;
     assert_eq!(report.held[0].reason, HoldReason::TooMany { unasked_today: 15 });
@@ -83,13 +83,13 @@ async fn deletes_made_unasked_today_count_until_both_clocks_say_a_day() {
 #[tokio::test(start_paused = true)]
 async fn copies_that_this_pair_did_not_write_are_held() {
     let world = world(100, 3).await;
-    world.plant("2", "theirs", 2);
+    world.insert("2", "theirs", 2);
     let report = world.session().await;
     assert_eq!(report.held[0].reason, HoldReason::Unproven { count: 2 });
     assert!(world.removed().is_empty());
     // Neither are those that somebody wrote anew.
     let world = self::world(100, 3).await;
-    world.plant("2", "gone", 1);
+    world.insert("2", "gone", 1);
     let report = world.session().await;
     assert_eq!(report.held[0].reason, HoldReason::Unproven { count: 1 });
 }
@@ -106,7 +106,7 @@ async fn what_is_held_goes_only_as_exactly_it_is_confirmed() {
     world.confirm().await;
     assert!(lists.held().await.unwrap().is_empty() && lists.by_token(&report.held[0].token).await.is_err());
     // What vanished since is not in the list.
-    world.plant("2", "later", 3);
+    world.insert("2", "later", 3);
     world.queue.drain().await;
     let report = world.session_with(again).await;
     assert!(is_finished(&report) && report.held.is_empty());
@@ -127,7 +127,7 @@ async fn an_unchanged_held_list_keeps_its_token_over_runs() {
         let first = world.session().await.held;
         let second = world.session_with(again).await.held;
         assert_eq!((first.len(), &first), (1, &second));
-        world.plant("2", "later", 1);
+        world.insert("2", "later", 1);
         let third = world.session_with(again).await.held;
         assert_eq!((third.len(), third[0].count), (1, first[0].count + 1));
         assert_ne!(third[0].token, first[0].token);
@@ -140,13 +140,13 @@ async fn a_hold_ends_only_when_all_that_it_names_is_back() {
     let world = world(100, 30).await;
     assert_eq!(world.session().await.held[0].count, 30);
     // All but one are back: that one is within every threshold, and is held all the same.
-    world.plant("1", "gone", 29);
+    world.insert("1", "gone", 29);
     let report = world.session_with(again).await;
     assert_eq!((report.held[0].count, world.removed().len()), (1, 0));
-    world.plant("1", "gone", 30);
+    world.insert("1", "gone", 30);
     assert!(world.session_with(again).await.held.is_empty());
     assert!(world.delete_lists.held().await.unwrap().is_empty());
-    world.plant("2", "other", 1);
+    world.insert("2", "other", 1);
     world.wrote_all().await;
     world.queue.drain().await;
     world.session_with(again).await;
@@ -157,7 +157,7 @@ async fn a_hold_ends_only_when_all_that_it_names_is_back() {
 async fn what_stood_in_a_list_that_a_person_dropped_is_held_again_however_few() {
     let world = world(100, 30).await;
     world.session().await;
-    world.plant("1", "gone", 29);
+    world.insert("1", "gone", 29);
     let first = world.session_with(again).await.held;
     let mut held = world.delete_lists.by_token(&first[0].token).await.unwrap();
     world.delete_lists.withdraw(&mut held).await.unwrap();
@@ -168,9 +168,9 @@ async fn what_stood_in_a_list_that_a_person_dropped_is_held_again_however_few() 
         assert_ne!(report.held[0].token, first[0].token, "whoever has the old token confirms nothing");
         assert!(world.removed().is_empty());
     }
-    world.plant("1", "gone", 30);
+    world.insert("1", "gone", 30);
     assert!(world.session_with(again).await.held.is_empty());
-    world.store("1").uproot(&item("s", "gone00007"));
+    world.store("1").remove(&item("s", "gone00007"));
     world.session_with(again).await;
     assert_eq!(world.removed(), ["gone00007"], "it was back since then");
 }
@@ -178,26 +178,26 @@ async fn what_stood_in_a_list_that_a_person_dropped_is_held_again_however_few() 
 #[tokio::test(start_paused = true)]
 async fn what_is_held_and_goes_out_of_sight_is_not_taken_for_back() {
     let world = world(100, 0).await;
-    world.plant("2", "locked/", 30);
+    world.insert("2", "locked/", 30);
     world.wrote_all().await;
     let first = world.session().await.held;
     assert_eq!(first[0].count, 30);
-    world.store("1").plant_refused(&item("s", "locked/"), RefusalReason::Unreadable);
-    world.plant("2", "other", 2);
+    world.store("1").insert_refused(&item("s", "locked/"), RefusalReason::Unreadable);
+    world.insert("2", "other", 2);
     world.wrote_all().await;
     for _ in 0..2 {
         let report = world.session_with(again).await;
         assert_eq!((&report.held, world.removed().len()), (&first, 0), "the list stays as it is");
         assert!(world.delete_lists.by_token(&first[0].token).await.is_ok());
     }
-    world.store("1").uproot(&item("s", "locked/"));
-    world.plant("1", "locked/", 29);
+    world.store("1").remove(&item("s", "locked/"));
+    world.insert("1", "locked/", 29);
     let report = world.session_with(again).await;
     assert_eq!((report.held[0].count, world.removed().len()), (3, 0), "one of those, and the two others");
     // A directory that hides nothing of the list keeps no hold.
-    world.store("1").plant_refused(&item("s", "lost+found/"), RefusalReason::Unreadable);
-    world.plant("1", "locked/", 30);
-    world.plant("1", "other", 2);
+    world.store("1").insert_refused(&item("s", "lost+found/"), RefusalReason::Unreadable);
+    world.insert("1", "locked/", 30);
+    world.insert("1", "other", 2);
     assert!(world.session_with(again).await.held.is_empty());
     assert!(world.delete_lists.held().await.unwrap().is_empty());
 }
@@ -273,7 +273,7 @@ async fn what_is_missing_when_a_source_is_seen_for_the_first_time_is_held() {
     let report = world.session().await;
     assert_eq!(report.held[0].reason, HoldReason::PlacesUnknown);
     let keeps = World::new(&ONE.replace("true", "false"));
-    keeps.plant("1", "disk/", 3);
+    keeps.insert("1", "disk/", 3);
     keeps.store("1").mount(&space("s"), "disk/", "disk one");
     keeps.session().await;
     let state = keeps.delete_lists.pair(&World::pair()).await.unwrap();
@@ -285,9 +285,9 @@ async fn what_is_missing_when_a_source_is_seen_for_the_first_time_is_held() {
 #[tokio::test(start_paused = true)]
 async fn what_vanished_beneath_a_mount_that_is_gone_is_held_however_few() {
     let world = world(100, 0).await;
-    world.plant("1", "disk/", 10);
+    world.insert("1", "disk/", 10);
     world.store("1").mount(&space("s"), "disk/", "disk one");
-    world.plant("2", "disk/", 10);
+    world.insert("2", "disk/", 10);
     world.wrote_all().await;
     world.session().await;
     world.store("1").set_mounted(&space("s"), "disk/", false);
@@ -300,7 +300,7 @@ async fn what_vanished_beneath_a_mount_that_is_gone_is_held_however_few() {
     world.store("1").set_mounted(&space("s"), "disk/", true);
     assert!(world.session_with(again).await.held.is_empty());
     // Another disk stands there, and lacks something.
-    world.store("1").uproot(&item("s", "disk/00003"));
+    world.store("1").remove(&item("s", "disk/00003"));
     world.store("1").mount(&space("s"), "disk/", "disk two");
     let report = world.session_with(again).await;
     assert_eq!((report.held[0].count, &report.held[0].reason), (1, &HoldReason::PlaceChanged { path: "disk/".into() }));
@@ -310,7 +310,7 @@ async fn what_vanished_beneath_a_mount_that_is_gone_is_held_however_few() {
     world.session_with(again).await;
     assert_eq!(world.removed(), ["disk/00003"]);
     world.carry_out().await;
-    world.store("1").uproot(&item("s", "disk/00004"));
+    world.store("1").remove(&item("s", "disk/00004"));
     world.session_with(again).await;
     assert_eq!(world.removed(), ["disk/00004"], "the place is the known one now");
 }
@@ -318,12 +318,12 @@ async fn what_vanished_beneath_a_mount_that_is_gone_is_held_however_few() {
 #[tokio::test(start_paused = true)]
 async fn what_vanished_beneath_a_new_mount_may_be_covered_by_it_and_is_held() {
     let world = world(100, 0).await;
-    world.plant("2", "a/", 3);
-    world.plant("1", "a/", 3);
+    world.insert("2", "a/", 3);
+    world.insert("1", "a/", 3);
     world.wrote_all().await;
     world.session().await;
     for number in 0..3 {
-        world.store("1").uproot(&item("s", &format!("a/{number:05}")));
+        world.store("1").remove(&item("s", &format!("a/{number:05}")));
     }
     world.store("1").mount(&space("s"), "a/", "fresh disk");
     let report = world.session_with(again).await;
@@ -343,7 +343,7 @@ async fn without_remove_vanished_nothing_is_deleted() {
 #[tokio::test(start_paused = true)]
 async fn an_absent_destination_space_has_nothing_to_delete_and_is_made() {
     let world = World::new(ONE);
-    world.plant("1", "item", 3);
+    world.insert("1", "item", 3);
     assert!(is_finished(&world.session().await));
     assert_eq!(world.ids()[0], "/");
     assert_eq!(world.ids_of("item"), 3);
@@ -352,7 +352,7 @@ async fn an_absent_destination_space_has_nothing_to_delete_and_is_made() {
 #[tokio::test(start_paused = true)]
 async fn what_a_refused_entry_may_hide_is_not_deleted() {
     let world = world(50, 1).await;
-    world.store("1").plant_refused(&item("s", "locked"), RefusalReason::Unreadable);
+    world.store("1").insert_refused(&item("s", "locked"), RefusalReason::Unreadable);
     for id in ["locked", "locked/a", "locked/b/c", "lockedout", "lock"] {
         world.plant_one("2", id);
     }
@@ -368,8 +368,8 @@ async fn what_an_unreadable_directory_hides_is_neither_deleted_nor_counted_even_
     let deep = format!("{}/", "\u{1}".repeat(150)); // Longer escaped than a message shows.
     let world = world(50, 3).await;
     for directory in ["locked/", &deep] {
-        world.store("1").plant_refused(&item("s", directory), RefusalReason::Unreadable);
-        world.plant("2", directory, 2_000);
+        world.store("1").insert_refused(&item("s", directory), RefusalReason::Unreadable);
+        world.insert("2", directory, 2_000);
         world.plant_one("2", &format!("{directory}{}", "x".repeat(300)));
     }
     world.wrote_all().await;
@@ -378,9 +378,9 @@ async fn what_an_unreadable_directory_hides_is_neither_deleted_nor_counted_even_
     assert_eq!((world.ids_of("gone"), world.ids_of("locked"), world.ids_of(&deep)), (3, 0, 0));
 
     let world = self::world(50, 0).await;
-    world.plant("2", "gone", 1_500);
-    world.store("1").plant_refused(&item("s", "locked/"), RefusalReason::Unreadable);
-    world.plant("2", "locked/", 2_000);
+    world.insert("2", "gone", 1_500);
+    world.store("1").insert_refused(&item("s", "locked/"), RefusalReason::Unreadable);
+    world.insert("2", "locked/", 2_000);
     world.session().await;
     world.confirm().await;
     world.queue.drain().await;
@@ -390,11 +390,11 @@ async fn what_an_unreadable_directory_hides_is_neither_deleted_nor_counted_even_
 }
 
 /// A session in which each listing of one store goes wrong like that.
-async fn with_listings_failing(id: &str, fault: Fault) -> (World, SessionReport) {
+async fn with_listings_failing(id: &str, fault: InjectedFault) -> (World, SessionReport) {
     let world = world(500, 3).await;
-    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
+    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
     for nth in 1..100 {
-        plan.fail(Op::List, nth, fault);
+        plan.fail(PortCall::List, nth, fault);
     }
     let inner: Arc<dyn DeletableStore> = Arc::new(world.store(id).clone());
     world.replace(id, Arc::new(FaultyStore::new(inner, address("a", id), plan.clone())));
@@ -408,11 +408,11 @@ async fn with_listings_failing(id: &str, fault: Fault) -> (World, SessionReport)
 async fn a_listing_that_fails_or_breaks_off_at_either_side_deletes_nothing() {
     for id in ["1", "2"] {
         for fault in [
-            Fault::Truncate,
-            Fault::Mid(FaultKind::Unexpected),
-            Fault::Mid(FaultKind::Throttled),
-            Fault::Mid(FaultKind::Unavailable),
-            Fault::Before(FaultKind::Unavailable),
+            InjectedFault::Truncate,
+            InjectedFault::Mid(FaultKind::Unexpected),
+            InjectedFault::Mid(FaultKind::Throttled),
+            InjectedFault::Mid(FaultKind::Unavailable),
+            InjectedFault::Before(FaultKind::Unavailable),
         ] {
             let (world, report) = with_listings_failing(id, fault).await;
             assert_eq!(world.ids_of("gone"), 0, "store {id}, {fault:?}");
@@ -425,7 +425,7 @@ async fn a_listing_that_fails_or_breaks_off_at_either_side_deletes_nothing() {
 async fn a_space_that_cannot_be_looked_at_deletes_nothing() {
     for id in ["1", "2"] {
         let world = world(50, 3).await;
-        let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
+        let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
         plan.set_outage(Some(FaultKind::Unexpected));
         let inner: Arc<dyn DeletableStore> = Arc::new(world.store(id).clone());
         world.replace(id, Arc::new(FaultyStore::new(inner, address("a", id), plan)));
@@ -442,23 +442,23 @@ async fn a_rename_that_changes_only_case_is_no_delete_at_a_destination_that_fold
         if folds {
             world.fold("2");
         }
-        world.plant("1", "kept", 100);
-        world.plant("2", "kept", 100);
+        world.insert("1", "kept", 100);
+        world.insert("2", "kept", 100);
         for number in 0..12 {
-            world.store("2").plant(
+            world.store("2").insert(
                 &item("s", &format!("Photos/IMG{number}")),
                 format!("{number:03}"),
                 Properties::default(),
             );
-            world.store("1").plant(
+            world.store("1").insert(
                 &item("s", &format!("photos/img{number}")),
                 format!("{number:03}"),
                 Properties::default(),
             );
         }
         // Gone, whatever its name is taken for: the one that is at the source is of another size.
-        world.store("2").plant(&item("s", "Photos/gone"), "gone", Properties::default());
-        world.store("1").plant(&item("s", "photos/GONE"), "another", Properties::default());
+        world.store("2").insert(&item("s", "Photos/gone"), "gone", Properties::default());
+        world.store("1").insert(&item("s", "photos/GONE"), "another", Properties::default());
         world.wrote_all().await;
         let report = world.session().await;
         assert!(is_finished(&report));
@@ -473,12 +473,12 @@ async fn a_rename_that_changes_only_case_is_no_delete_at_a_destination_that_fold
 async fn what_is_held_at_a_destination_that_folds_names_is_held_without_what_was_only_renamed() {
     let mut world = World::new(ONE);
     world.fold("2");
-    world.plant("1", "kept", 10);
-    world.plant("2", "kept", 10);
-    world.plant("2", "gone", 50);
-    world.plant("2", "Renamed", 50);
+    world.insert("1", "kept", 10);
+    world.insert("2", "kept", 10);
+    world.insert("2", "gone", 50);
+    world.insert("2", "Renamed", 50);
     for number in 0..50 {
-        world.store("1").plant(
+        world.store("1").insert(
             &item("s", &format!("renamed{number:05}")),
             format!("Renamed{number:05}"),
             Properties::default(),
@@ -494,11 +494,11 @@ async fn what_is_held_at_a_destination_that_folds_names_is_held_without_what_was
 async fn what_a_reading_told_from_its_twin_is_gone() {
     let mut world = World::new(ONE);
     world.fold("2");
-    world.plant("1", "kept", 100);
-    world.plant("2", "kept", 100);
+    world.insert("1", "kept", 100);
+    world.insert("2", "kept", 100);
     for name in ["README", "NOTES"] {
         world.plant_one("2", name);
-        world.store("1").plant(&item("s", &name.to_lowercase()), name.to_owned(), Properties::default());
+        world.store("1").insert(&item("s", &name.to_lowercase()), name.to_owned(), Properties::default());
     }
     world.wrote_all().await;
     let there = world.store("2").head(&item("s", "README")).await.unwrap().present().unwrap();
@@ -511,16 +511,16 @@ async fn what_a_reading_told_from_its_twin_is_gone() {
 async fn what_is_held_stays_held_while_the_source_has_another_spelling_of_its_name() {
     let mut world = World::new(ONE);
     world.fold("2");
-    world.plant("1", "kept", 100);
-    world.plant("2", "kept", 100);
-    world.plant("2", "gone", 30);
+    world.insert("1", "kept", 100);
+    world.insert("2", "kept", 100);
+    world.insert("2", "gone", 30);
     world.wrote_all().await;
     let held = world.session().await.held;
     assert_eq!((held.len(), held[0].count), (1, 30));
     // Of that size, but nobody has read it yet: it may be the same item, and it may be another.
     let twin = |number: u32| item("s", &format!("GONE{number:05}"));
     for number in 0..30 {
-        world.store("1").plant(&twin(number), format!("gone{number:05}"), Properties::default());
+        world.store("1").insert(&twin(number), format!("gone{number:05}"), Properties::default());
     }
     let still = world.session_with(again).await;
     assert_eq!(still.held, held);
@@ -528,8 +528,8 @@ async fn what_is_held_stays_held_while_the_source_has_another_spelling_of_its_na
     let there = world.store("2").head(&item("s", "gone00007")).await.unwrap().present().unwrap();
     world.seals.put_no_twin(&World::pair(), &id, &there.version).await.unwrap();
     for number in (0..30).filter(|number| *number != 7) {
-        world.store("1").uproot(&twin(number));
-        world.store("2").uproot(&item("s", &format!("gone{number:05}")));
+        world.store("1").remove(&twin(number));
+        world.store("2").remove(&item("s", &format!("gone{number:05}")));
     }
     let still = world.session_with(again).await;
     assert_eq!((still.held.len(), still.held[0].count, world.removed().len()), (1, 1, 0), "another after all");

@@ -8,8 +8,8 @@ use crate::Settings;
 /// Both sides with the same items, all of them sealed.
 async fn in_sync(file: &str, count: usize) -> World {
     let world = World::new(file);
-    world.plant("1", "item", count);
-    world.plant("2", "item", count);
+    world.insert("1", "item", count);
+    world.insert("2", "item", count);
     for number in 0..count {
         world.seal(&format!("item{number:05}")).await;
     }
@@ -44,7 +44,7 @@ async fn a_change_at_either_side_a_missing_item_and_a_lost_seal_are_queued() {
         let world = in_sync(DIFFERENCES, 50).await;
         world.plant_one("1", "item00003"); // written again: another version
         world.plant_one("2", "item00011");
-        world.store("2").uproot(&super::world::item("s", "item00022"));
+        world.store("2").remove(&super::world::item("s", "item00022"));
         world.seals.remove(&World::pair(), &super::world::content("item00044")).await.unwrap();
         world.plant_one("1", "new");
         world.plant_one("2", "old");
@@ -65,8 +65,8 @@ async fn a_change_at_either_side_a_missing_item_and_a_lost_seal_are_queued() {
 #[tokio::test(start_paused = true)]
 async fn a_version_too_young_proves_nothing() {
     let world = World::new(DIFFERENCES);
-    world.plant("1", "item", 3);
-    world.plant("2", "item", 3);
+    world.insert("1", "item", 3);
+    world.insert("2", "item", 3);
     world.session().await;
     assert_eq!(world.ids().len(), 3, "never sealed, so never proven");
 }

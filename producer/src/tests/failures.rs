@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{FaultKind, FaultPlan, FaultyStore, SeededChance};
+use mill_engine::{FaultKind, FaultPlan, FaultyStore, SeededRng};
 use mill_ports::{Clock as _, DeletableStore};
 use mill_records::producer_state::{ProducerState, SurveyFailure, SurveySubject};
 use mill_records::sync_proofs::SpacePair;
@@ -18,7 +18,7 @@ async fn failures(world: &World) -> Vec<SurveyFailure> {
 
 /// Has a store's calls fail until the plan is calm.
 fn outage(world: &World, id: &str) -> Arc<FaultPlan> {
-    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
+    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
     plan.set_outage(Some(FaultKind::Unreachable));
     let inner: Arc<dyn DeletableStore> = Arc::new(world.store(id).clone());
     world.replace(id, Arc::new(FaultyStore::new(inner, address("a", id), plan.clone())));
@@ -42,8 +42,8 @@ async fn what_loops_could_not_survey_is_written_down_until_one_can() {
     };
     for (policy, ill, subject) in [(TWO, "3", pair("3")), (DEFAULT, "1", SurveySubject::Store(address("a", "1")))] {
         let world = World::new(policy);
-        world.plant("1", "item", 5);
-        world.store("2").plant_space(&space("s"));
+        world.insert("1", "item", 5);
+        world.store("2").insert_space(&space("s"));
         begun(&world).await;
         assert_eq!(failures(&world).await, []);
 
@@ -70,7 +70,7 @@ async fn what_loops_could_not_survey_is_written_down_until_one_can() {
 #[tokio::test(start_paused = true)]
 async fn what_a_closing_survey_could_not_see_is_written_down() {
     let world = World::new(TWO);
-    world.plant("1", "item", 5);
+    world.insert("1", "item", 5);
     begun(&world).await;
     let _plan = outage(&world, "3");
     world.producer().closing_survey(&|_, _| false, &tokio_util::sync::CancellationToken::new()).await.unwrap();

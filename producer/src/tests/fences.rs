@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use futures::future::{Either, select};
-use mill_engine::{Fault, FaultKind, FaultPlan, Faulty, SeededChance, op::Op};
+use mill_engine::{FaultInjector, FaultKind, FaultPlan, InjectedFault, PortCall, SeededRng};
 use mill_ports::{KeyRange, Table};
 use tokio_util::sync::CancellationToken;
 
@@ -43,8 +43,8 @@ const OTHERS: [&[(u64, bool)]; 4] = [
 /// Freezes a producer at an effect while the other works; `false` when it ends before.
 async fn one_stands_still(effects: i64, others: &[(u64, bool)]) -> bool {
     let mut world = World::new(ONE);
-    world.plant("1", "item", 24);
-    world.plant("2", "gone", 2);
+    world.insert("1", "item", 24);
+    world.insert("2", "gone", 2);
     world.holders_dead = true;
     let sleeper = world.producer_with(|settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
@@ -119,7 +119,7 @@ async fn who_fails_while_it_takes_a_book_over_leaves_that_to_the_next() {
 
 async fn taking_over_is_left_to_the_next(deed: Deed) {
     let mut world = World::new(ONE);
-    world.plant("1", "item", 24);
+    world.insert("1", "item", 24);
     world.holders_dead = true;
     let sleeper = world.producer_with(|settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
@@ -130,12 +130,12 @@ async fn taking_over_is_left_to_the_next(deed: Deed) {
     let stop = CancellationToken::new();
     let frozen = Box::pin(world.fuse.frozen.notified());
     let Either::Left(((), session)) = select(frozen, Box::pin(sleeper.session(&stop))).await else { panic!() };
-    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
+    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
     let whole = world.state.clone();
-    world.state = Arc::new(Faulty::<dyn Table>::new(whole.clone(), plan.clone()));
+    world.state = Arc::new(FaultInjector::<dyn Table>::new(whole.clone(), plan.clone()));
     // The lease is taken, and no row.
     for nth in 2..7 {
-        plan.fail(Op::PutRow, nth, Fault::Before(FaultKind::Unavailable));
+        plan.fail(PortCall::PutRow, nth, InjectedFault::Before(FaultKind::Unavailable));
     }
     let failing = world.producer_with(|settings| settings.holder = "holder-1".into());
     assert!(fails(&failing, deed).await, "{deed:?}");

@@ -16,7 +16,7 @@ fn to_folder(file: &str) -> World {
 }
 
 fn sign(world: &World, id: &str, name: &str, properties: Properties) {
-    world.store(id).plant(&item("s", name), "", properties);
+    world.store(id).insert(&item("s", name), "", properties);
 }
 
 /// Sessions of a small queue and small nibbles until the run is over: the ids that were queued, in order, and what was named.
@@ -113,7 +113,7 @@ async fn the_sign_for_a_directory_of_the_source_is_never_taken_to_have_vanished(
         world.plant_one("2", id);
         world.seal(id).await;
     }
-    world.store("1").plant_refused(&item("s", "links/one"), mill_ports::RefusalReason::SymbolicLink);
+    world.store("1").insert_refused(&item("s", "links/one"), mill_ports::RefusalReason::SymbolicLink);
     for id in ["x/", "links/"] {
         sign(&world, "2", id, Properties::default());
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use mill_engine::{FaultKind, FaultPlan, FaultRates, FaultyStore, SeededChance};
+use mill_engine::{FaultKind, FaultPlan, FaultRates, FaultyStore, SeededRng};
 use mill_ports::Clock as _;
 use mill_records::producer_state::{AccountRun, Kept};
 use tokio_util::sync::CancellationToken;
@@ -118,11 +118,11 @@ async fn nothing_is_read_any_more_once_it_is_forgotten_or_the_session_is_over() 
 async fn a_store_that_takes_long_to_fail_is_given_up_in_time() {
     for id in ["1", "2"] {
         let world = World::new(ONE);
-        world.plant("1", "item", 5);
+        world.insert("1", "item", 5);
         let faulty = |inner: Arc<dyn mill_ports::DeletableStore>,
                       change: &dyn Fn(&FaultPlan)|
          -> Arc<dyn mill_ports::DeletableStore> {
-            let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
+            let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
             change(&plan);
             Arc::new(FaultyStore::new(inner, super::world::address("a", id), plan))
         };

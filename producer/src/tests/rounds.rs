@@ -35,10 +35,10 @@ fn nibble(most: usize) -> impl FnOnce(&mut Settings) {
 #[tokio::test(start_paused = true)]
 async fn two_policies_on_one_space_take_turns_deletes_first() {
     let world = World::new(TWO);
-    world.plant("1", "item", 2_500);
+    world.insert("1", "item", 2_500);
     for (id, gone) in [("2", 15), ("3", 12)] {
-        world.plant(id, "gone", gone);
-        world.plant(id, "item", 40);
+        world.insert(id, "gone", gone);
+        world.insert(id, "item", 40);
     }
     world.wrote_all().await;
     let report = world.session().await;
@@ -57,8 +57,8 @@ async fn two_policies_on_one_space_take_turns_deletes_first() {
 #[tokio::test(start_paused = true)]
 async fn every_item_is_queued_once_and_in_order() {
     let world = World::new(ONE);
-    world.plant("1", "item", 2_500);
-    world.store("2").plant_space(&space("s"));
+    world.insert("1", "item", 2_500);
+    world.store("2").insert_space(&space("s"));
     world.session().await;
     let ids = world.ids();
     assert_eq!(ids.len(), 2_500);
@@ -76,11 +76,11 @@ async fn an_account_with_many_spaces_does_not_keep_another_waiting() {
     for number in 0..20 {
         for id in 0..5 {
             let item = item(&format!("s{number:02}"), &format!("i{id}"));
-            world.store("1").plant(&item, "x", Properties::default());
+            world.store("1").insert(&item, "x", Properties::default());
         }
     }
     for id in 0..5 {
-        world.store_of("b", "1").plant(&item("z", &format!("i{id}")), "x", Properties::default());
+        world.store_of("b", "1").insert(&item("z", &format!("i{id}")), "x", Properties::default());
     }
     world.session_with(nibble(2)).await;
     let accounts: Vec<String> = world.queue.sent().iter().map(|task| task.account.to_string()).collect();
@@ -93,9 +93,9 @@ async fn an_account_with_many_spaces_does_not_keep_another_waiting() {
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_ends_the_session_and_the_next_goes_on_at_the_marker() {
     let world = World::new(TWO);
-    world.plant("1", "item", 100);
-    world.plant("2", "gone", 3);
-    world.plant("2", "item", 50);
+    world.insert("1", "item", 100);
+    world.insert("2", "gone", 3);
+    world.insert("2", "item", 50);
     world.wrote_all().await;
     let settings = |settings: &mut Settings| {
         nibble(10)(settings);
@@ -125,8 +125,8 @@ async fn a_full_queue_ends_the_session_and_the_next_goes_on_at_the_marker() {
 #[tokio::test(start_paused = true)]
 async fn no_step_begins_when_the_queue_holds_its_maximum() {
     let world = World::new(ONE);
-    world.plant("1", "item", 30);
-    world.store("2").plant_space(&space("s"));
+    world.insert("1", "item", 30);
+    world.store("2").insert_space(&space("s"));
     for (queue_max, queued) in [(10, 10), (11, 20), (0, 0)] {
         world.producer().reset().await.unwrap();
         world.queue.drain().await;
@@ -145,9 +145,9 @@ async fn sessions_cut_short_serve_every_morsel() {
     let world = World::new(DEFAULT);
     for name in ["s1", "s2", "s3", "s4"] {
         for id in 0..40 {
-            world.store("1").plant(&item(name, &format!("i{id:02}")), "x", Properties::default());
+            world.store("1").insert(&item(name, &format!("i{id:02}")), "x", Properties::default());
         }
-        world.store("2").plant_space(&space(name));
+        world.store("2").insert_space(&space(name));
     }
     // Each session has room for one step: no space may be served again before all were served once.
     let mut turns = Vec::new();
@@ -169,7 +169,7 @@ async fn sessions_cut_short_serve_every_morsel() {
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_room_goes_on_when_there_is_some() {
     let world = World::new(ONE);
-    world.plant("1", "item", 100);
+    world.insert("1", "item", 100);
     let producer = world.producer_with(|settings| {
         nibble(10)(settings);
         settings.queue_max = 10;
@@ -190,7 +190,7 @@ async fn who_waits_for_room_goes_on_when_there_is_some() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_the_waiting_and_nothing_is_lost() {
     let world = World::new(ONE);
-    world.plant("1", "item", 100);
+    world.insert("1", "item", 100);
     let producer = world.producer_with(|settings| {
         nibble(10)(settings);
         settings.queue_max = 10;
@@ -212,7 +212,7 @@ async fn more_morsels_than_listings_may_be_open_are_all_served() {
     let world = World::new(DEFAULT);
     for number in 0..12 {
         for id in 0..7 {
-            world.store("1").plant(&item(&format!("s{number:02}"), &format!("i{id}")), "x", Properties::default());
+            world.store("1").insert(&item(&format!("s{number:02}"), &format!("i{id}")), "x", Properties::default());
         }
     }
     let report = world
@@ -229,9 +229,9 @@ async fn more_morsels_than_listings_may_be_open_are_all_served() {
 #[tokio::test(start_paused = true)]
 async fn no_store_is_written() {
     let world = World::new(TWO);
-    world.plant("1", "item", 30);
-    world.plant("2", "gone", 3);
-    world.plant("2", "item", 30);
+    world.insert("1", "item", 30);
+    world.insert("2", "gone", 3);
+    world.insert("2", "item", 30);
     world.session().await;
     for id in ["1", "2", "3"] {
         assert_eq!(world.store(id).writes(), 0);

@@ -23,8 +23,8 @@ const HOUR: Duration = Duration::from_hours(1);
 #[tokio::test(start_paused = true)]
 async fn the_next_run_is_due_a_frequency_after_the_last_one_began() {
     let world = World::new(ONE);
-    world.plant("1", "item", 10);
-    world.store("2").plant_space(&space("s"));
+    world.insert("1", "item", 10);
+    world.store("2").insert_space(&space("s"));
     let report = world.session().await;
     let Ended::Finished { next_run } = report.ended else { panic!("{:?}", report.ended) };
     assert!(!report.resumed);
@@ -40,8 +40,8 @@ async fn the_next_run_is_due_a_frequency_after_the_last_one_began() {
 #[tokio::test(start_paused = true)]
 async fn a_run_that_lasts_longer_than_the_frequency_is_resumed_not_begun_again() {
     let world = World::new(ONE);
-    world.plant("1", "item", 10);
-    world.store("2").plant_space(&space("s"));
+    world.insert("1", "item", 10);
+    world.store("2").insert_space(&space("s"));
     let slow = |settings: &mut Settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
@@ -57,7 +57,7 @@ async fn a_run_that_lasts_longer_than_the_frequency_is_resumed_not_begun_again()
 #[tokio::test(start_paused = true)]
 async fn now_begins_a_run_that_is_not_due() {
     let world = World::new(ONE);
-    world.plant("1", "item", 3);
+    world.insert("1", "item", 3);
     world.session().await;
     world.queue.drain().await;
     assert!(is_finished(&world.session_with(|settings| settings.begins = crate::Begins::Now).await));
@@ -67,7 +67,7 @@ async fn now_begins_a_run_that_is_not_due() {
 #[tokio::test(start_paused = true)]
 async fn a_reset_forgets_the_run_and_when_the_next_is_due() {
     let world = World::new(ONE);
-    world.plant("1", "item", 10);
+    world.insert("1", "item", 10);
     let slow = |settings: &mut Settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
@@ -85,7 +85,7 @@ async fn a_reset_forgets_the_run_and_when_the_next_is_due() {
 #[tokio::test(start_paused = true)]
 async fn of_two_producers_at_once_one_works_and_one_leaves() {
     let world = World::new(ONE);
-    world.plant("1", "item", 50);
+    world.insert("1", "item", 50);
     let slow = |settings: &mut Settings| {
         settings.queue_max = 1;
         settings.nibble = NonZeroUsize::new(5).unwrap();
@@ -109,7 +109,7 @@ async fn of_two_producers_at_once_one_works_and_one_leaves() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_producers_lease_is_taken_over_after_its_timeout_and_the_run_goes_on() {
     let world = World::new(ONE);
-    world.plant("1", "item", 50);
+    world.insert("1", "item", 50);
     world.fuse.set(30);
     let producer = world.producer_with(|settings| settings.nibble = NonZeroUsize::new(5).unwrap());
     let stop = CancellationToken::new();
@@ -128,7 +128,7 @@ async fn a_dead_producers_lease_is_taken_over_after_its_timeout_and_the_run_goes
 #[tokio::test(start_paused = true)]
 async fn a_producer_whose_lease_was_taken_over_saves_nothing_more() {
     let world = World::new(ONE);
-    world.plant("1", "item", 50);
+    world.insert("1", "item", 50);
     let slow = |settings: &mut Settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
@@ -158,7 +158,7 @@ async fn a_producer_whose_lease_was_taken_over_saves_nothing_more() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_taken_over_fences_off_even_who_has_not_noticed() {
     let world = World::new(ONE);
-    world.plant("1", "item", 50);
+    world.insert("1", "item", 50);
     let sleeper = world.producer_with(|settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
@@ -203,7 +203,7 @@ pub(super) fn files(world: &mut World) -> MemoryStore {
 }
 
 pub(super) fn put(files: &MemoryStore, name: &str, text: &str) {
-    files.plant(&item("policies", name), text.to_owned(), Properties::default());
+    files.insert(&item("policies", name), text.to_owned(), Properties::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,8 +212,8 @@ async fn a_policy_edited_in_the_midst_of_a_session_is_obeyed_from_the_next_turn(
         let mut world = World::new(ONE);
         let files = files(&mut world);
         put(&files, "a-duplication-policy.json", ONE);
-        world.plant("1", "item", 30);
-        world.plant("2", "item", 30);
+        world.insert("1", "item", 30);
+        world.insert("2", "item", 30);
         for number in 0..30 {
             world.seal(&format!("item{number:05}")).await;
         }
@@ -246,11 +246,11 @@ async fn a_store_that_did_not_answer_is_made_up_for_without_repeating_the_rest()
     let file = r#"{ "defaultPolicies": [
         { "srcStoreId": "1", "destStoreId": "2" }, { "srcStoreId": "1", "destStoreId": "3" } ] }"#;
     let world = World::new(file);
-    world.plant("1", "item", 5);
+    world.insert("1", "item", 5);
     for id in ["2", "3"] {
-        world.store(id).plant_space(&space("s"));
+        world.store(id).insert_space(&space("s"));
     }
-    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
     plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
     let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("3").clone());
     let faulty = mill_engine::FaultyStore::new(inner, super::world::address("a", "3"), plan.clone());
@@ -271,14 +271,14 @@ async fn a_store_that_did_not_answer_is_made_up_for_without_repeating_the_rest()
 async fn a_run_begins_at_the_beginning_also_where_the_last_one_is_made_up_for() {
     let world =
         World::new(r#"{ "spaceDuplicationStorePolicies": { "s": [{ "srcStoreId": "1", "destStoreId": "2" }] } }"#);
-    world.plant("1", "item", 30);
-    world.store("2").plant_space(&space("s"));
+    world.insert("1", "item", 30);
+    world.store("2").insert_space(&space("s"));
     let settings = |settings: &mut Settings| {
         settings.frequency = Duration::from_hours(1);
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 10;
     };
-    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
     let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("2").clone());
     world.replace("2", Arc::new(mill_engine::FaultyStore::new(inner, super::world::address("a", "2"), plan.clone())));
     let stop = CancellationToken::new();
@@ -315,8 +315,8 @@ async fn a_failing_account_is_reported_and_the_others_go_on() {
         world.add_store("c", id);
     }
     // `b` has no store that can be used.
-    world.plant("1", "item", 5);
-    world.store_of("c", "1").plant(&item("s", "of c"), "x", Properties::default());
+    world.insert("1", "item", 5);
+    world.store_of("c", "1").insert(&item("s", "of c"), "x", Properties::default());
     let report = world.session().await;
     assert!(is_finished(&report) && report.failed());
     assert_eq!(world.ids_of("item"), 5);
@@ -329,7 +329,7 @@ async fn a_failing_account_is_reported_and_the_others_go_on() {
     for id in ["1", "2"] {
         world.add_store("b", id);
     }
-    world.store_of("b", "1").plant(&item("s", "of b"), "x", Properties::default());
+    world.store_of("b", "1").insert(&item("s", "of b"), "x", Properties::default());
     let report = world.session().await;
     assert!(is_finished(&report) && !report.failed() && report.resumed, "{report:?}");
     assert_eq!(world.ids(), ["/", "of b"]);
@@ -342,7 +342,7 @@ async fn an_account_without_a_readable_policy_is_reported_once_and_others_go_on(
     let files = files(&mut world);
     put(&files, "a-duplication-policy.json", DEFAULT);
     put(&files, "b-duplication-policy.json", "{");
-    world.plant("1", "item", 5);
+    world.insert("1", "item", 5);
     let report = world.session().await;
     assert!(is_finished(&report));
     assert_eq!(world.ids_of("item"), 5);
@@ -353,9 +353,9 @@ async fn an_account_without_a_readable_policy_is_reported_once_and_others_go_on(
 #[tokio::test(start_paused = true)]
 async fn an_unavailable_store_fails_its_own_spaces_alone() {
     let world = World::new(TWO);
-    world.plant("1", "item", 5);
-    world.store("2").plant_space(&space("s"));
-    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+    world.insert("1", "item", 5);
+    world.store("2").insert_space(&space("s"));
+    let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
     plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
     let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("3").clone());
     world.replace("3", Arc::new(mill_engine::FaultyStore::new(inner, super::world::address("a", "3"), plan)));
@@ -375,10 +375,10 @@ async fn a_store_that_does_not_tell_its_spaces_is_asked_until_its_time_is_up_and
             world.add_store("b", id);
         }
         let world = world;
-        world.plant("1", "item", 5);
-        world.store("1").plant_beside("beside", mill_ports::RefusalReason::InNoSpace);
-        world.store_of("b", "1").plant(&item("s", "of b"), "x", Properties::default());
-        let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+        world.insert("1", "item", 5);
+        world.store("1").insert_left_out("beside", mill_ports::RefusalReason::InNoSpace);
+        world.store_of("b", "1").insert(&item("s", "of b"), "x", Properties::default());
+        let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
         plan.set_outage(Some(mill_engine::FaultKind::Unreachable));
         let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store(id).clone());
         let faulty = mill_engine::FaultyStore::new(inner, super::world::address("a", id), plan.clone());
@@ -405,9 +405,9 @@ async fn a_store_that_does_not_tell_its_spaces_is_asked_until_its_time_is_up_and
 async fn a_space_whose_store_does_not_answer_is_tried_until_its_time_is_up_and_others_go_on() {
     for (away, finished) in [(Duration::from_mins(4), true), (Duration::from_mins(6), false)] {
         let world = World::new(TWO);
-        world.plant("1", "item", 5);
-        world.store("2").plant_space(&space("s"));
-        let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+        world.insert("1", "item", 5);
+        world.store("2").insert_space(&space("s"));
+        let plan = mill_engine::FaultPlan::new(world.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
         plan.set_outage(Some(mill_engine::FaultKind::Unreachable));
         let inner: Arc<dyn mill_ports::DeletableStore> = Arc::new(world.store("3").clone());
         world.replace(
@@ -430,10 +430,10 @@ async fn a_space_whose_store_does_not_answer_is_tried_until_its_time_is_up_and_o
 #[tokio::test(start_paused = true)]
 async fn a_policy_edited_meanwhile_is_obeyed_by_the_resumed_run() {
     let mut world = World::new(TWO);
-    world.plant("1", "item", 20);
+    world.insert("1", "item", 20);
     for id in ["2", "3"] {
-        world.plant(id, "gone", 2);
-        world.plant(id, "item", 20);
+        world.insert(id, "gone", 2);
+        world.insert(id, "item", 20);
     }
     let slow = |settings: &mut Settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
@@ -460,8 +460,8 @@ async fn an_account_no_longer_listed_is_dropped_from_the_run() {
     for id in ["1", "2"] {
         world.add_store("b", id);
     }
-    world.plant("1", "item", 20);
-    world.store_of("b", "1").plant(&item("s", "of b"), "x", Properties::default());
+    world.insert("1", "item", 20);
+    world.store_of("b", "1").insert(&item("s", "of b"), "x", Properties::default());
     let slow = |settings: &mut Settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
@@ -477,8 +477,8 @@ async fn an_account_no_longer_listed_is_dropped_from_the_run() {
 #[tokio::test(start_paused = true)]
 async fn a_space_that_belongs_to_another_source_is_passed_over() {
     let world = World::new(ONE);
-    world.plant("1", "item", 5);
-    world.plant("2", "other", 5);
+    world.insert("1", "item", 5);
+    world.insert("2", "other", 5);
     let place = mill_records::owners::DestinationSpace { store: super::world::address("a", "2"), space: space("s") };
     world.owners.claim(&place, &super::world::address("a", "3")).await.unwrap();
     let report = world.session().await;
@@ -489,11 +489,11 @@ async fn a_space_that_belongs_to_another_source_is_passed_over() {
 #[tokio::test(start_paused = true)]
 async fn refused_entries_are_named_and_counted_once_a_run() {
     let world = World::new(ONE);
-    world.plant("1", "item", 5);
-    world.plant("2", "item", 5);
-    world.plant("2", "gone", 1);
+    world.insert("1", "item", 5);
+    world.insert("2", "item", 5);
+    world.insert("2", "gone", 1);
     world.wrote_all().await;
-    world.store("1").plant_refused(&item("s", "link"), mill_ports::RefusalReason::SymbolicLink);
+    world.store("1").insert_refused(&item("s", "link"), mill_ports::RefusalReason::SymbolicLink);
     let report = world.session().await;
     assert_eq!(report.survey.refused, 1);
     assert_eq!(report.named_first[0].shown, "link");

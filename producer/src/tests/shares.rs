@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{FaultKind, FaultPlan, Faulty, Recording, SeededChance};
+use mill_engine::{CallRecorder, FaultInjector, FaultKind, FaultPlan, SeededRng};
 use mill_model::Properties;
 use mill_ports::Table;
 use mill_records::account_counts::CountsWriter;
@@ -21,9 +21,9 @@ fn two(of_a: usize, of_b: usize) -> World {
     let mut world = World::of(vec![policy("a", ONE), policy("b", ONE)]);
     world.add_store("b", "1");
     world.add_store("b", "2");
-    world.plant("1", "of a", of_a);
+    world.insert("1", "of a", of_a);
     for number in 0..of_b {
-        world.store_of("b", "1").plant(&item("s", &format!("of b {number:04}")), "x", Properties::default());
+        world.store_of("b", "1").insert(&item("s", &format!("of b {number:04}")), "x", Properties::default());
     }
     world
 }
@@ -140,8 +140,8 @@ async fn a_share_outlives_the_producer_that_filled_it() {
 #[tokio::test(start_paused = true)]
 async fn counts_that_cannot_be_read_stop_nothing() {
     let mut world = telling(false, 100, 100);
-    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
-    world.counts = Arc::new(Faulty::<dyn Table>::new(world.counts.clone(), plan.clone()));
+    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
+    world.counts = Arc::new(FaultInjector::<dyn Table>::new(world.counts.clone(), plan.clone()));
     plan.set_outage(Some(FaultKind::Unavailable));
     let producer = world.producer_with(waiting);
     let draining = async {
@@ -158,7 +158,7 @@ async fn counts_that_cannot_be_read_stop_nothing() {
 #[tokio::test(start_paused = true)]
 async fn shares_cost_a_write_a_nibble_and_a_read_in_five_seconds() {
     let mut world = telling(false, 1_000, 1_000);
-    let counts = Arc::new(Recording::<dyn Table>::new(world.counts.clone()));
+    let counts = Arc::new(CallRecorder::<dyn Table>::new(world.counts.clone()));
     world.counts = counts.clone();
     let recorded = world.session_with(|settings| settings.nibble = NonZeroUsize::new(100).unwrap()).await;
     assert!(is_finished(&recorded));

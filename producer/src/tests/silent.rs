@@ -157,7 +157,7 @@ fn with_policy(file: &str, spaces: usize, hush: Hush) -> (World, Arc<Hush>, Dupl
     let world = World::new(file);
     for number in 0..spaces {
         for name in ["a", "b", "c"] {
-            world.store("1").plant(&item(&format!("s{number:03}"), name), "x", Properties::default());
+            world.store("1").insert(&item(&format!("s{number:03}"), name), "x", Properties::default());
         }
     }
     let hush = Arc::new(hush);
@@ -245,7 +245,7 @@ async fn a_closing_survey_that_waits_for_an_answer_ends_once_it_is_told_to() {
 async fn a_listing_whose_pages_come_slowly_is_not_given_up() {
     let (world, _, producer) = of(1, Hush { page_takes: PATIENCE.mul_f64(0.9), ..Hush::default() });
     for number in 0..200 {
-        world.store("1").plant(&item("s000", &format!("x{number}")), "x", Properties::default());
+        world.store("1").insert(&item("s000", &format!("x{number}")), "x", Properties::default());
     }
     let began = world.clock.monotonic();
     let report = session(&producer).await;

@@ -14,7 +14,7 @@ use crate::AbsentSource;
 #[tokio::test(start_paused = true)]
 async fn an_empty_space_arrives_too() {
     let world = World::new(DEFAULT);
-    world.store("1").plant_space(&space("empty"));
+    world.store("1").insert_space(&space("empty"));
     assert!(is_finished(&world.session().await));
     assert_eq!(world.ids(), ["/"]);
     assert_eq!(world.queue.sent()[0].space, space("empty"));
@@ -26,7 +26,7 @@ async fn internal_and_ignored_spaces_are_left_alone() {
         r#"{ "defaultPolicies": [ { "srcStoreId": "1", "destStoreId": "2" } ], "spacesToIgnore": [ "ignored" ] }"#,
     );
     for name in ["ignored", "x-duracloud-admin", "s"] {
-        world.store("1").plant(&item(name, "i"), "x", Properties::default());
+        world.store("1").insert(&item(name, "i"), "x", Properties::default());
     }
     world.session().await;
     assert!(world.queue.sent().iter().all(|task| task.space == space("s")));
@@ -36,7 +36,7 @@ async fn internal_and_ignored_spaces_are_left_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_is_not_the_primary_is_looped_over_too() {
     let world = World::new(r#"{ "defaultPolicies": [ { "srcStoreId": "3", "destStoreId": "2" } ] }"#);
-    world.store("3").plant(&item("s", "i"), "x", Properties::default());
+    world.store("3").insert(&item("s", "i"), "x", Properties::default());
     world.session().await;
     assert_eq!(world.ids(), ["/", "i"]);
 }
@@ -44,7 +44,7 @@ async fn a_source_that_is_not_the_primary_is_looped_over_too() {
 /// A space that was copied from store 1 to store 2 and is now at the destination alone.
 async fn orphaned(file: &str) -> World {
     let world = World::new(file);
-    world.plant("2", "item", 30);
+    world.insert("2", "item", 30);
     world.own().await;
     world
 }
@@ -114,7 +114,7 @@ async fn a_wall_clock_that_jumps_does_not_make_a_space_missing_for_a_day() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_once_far_ahead_does_not_put_the_next_run_off_for_ever() {
     let world = World::new(DEFAULT);
-    world.plant("1", "item", 2);
+    world.insert("1", "item", 2);
     world.clock.set_wall_offset_millis(73 * 365 * 86_400_000);
     assert!(is_finished(&world.session().await));
     world.clock.set_wall_offset_millis(0);
@@ -135,10 +135,10 @@ async fn less_than_a_day_proves_nothing() {
 async fn a_space_that_was_there_in_between_begins_its_day_again() {
     let world = orphaned(DEFAULT).await;
     missing_twice(&world, Duration::from_hours(12)).await;
-    world.plant("1", "item", 30);
+    world.insert("1", "item", 30);
     world.session().await;
     world.queue.drain().await;
-    world.store("1").uproot_space(&space("s"));
+    world.store("1").remove_space(&space("s"));
     world.pass(Duration::from_hours(13)).await;
     assert!(!for_a_day(&world.session().await));
     assert!(world.ids().is_empty());
@@ -165,7 +165,7 @@ async fn a_space_that_is_back_is_not_retired_any_further() {
     missing_twice(&world, Duration::from_hours(25)).await;
     world.session().await;
     assert!(can_be_confirmed(&world).await);
-    world.plant("1", "item", 30);
+    world.insert("1", "item", 30);
     assert!(is_finished(&world.session_with(|settings| settings.begins = crate::Begins::Now).await));
     // All 30 are to be looked at, none is to be deleted: it is at both sides.
     assert_eq!((world.ids().len(), world.queue.removes().len()), (30, 0));
@@ -192,7 +192,7 @@ async fn an_absent_source_of_a_mirror_is_an_error_and_deletes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_destination_space_that_mill_did_not_make_is_no_business_of_ours() {
     let world = World::new(DEFAULT);
-    world.plant("2", "item", 3);
+    world.insert("2", "item", 3);
     let report = world.session().await;
     assert!(is_finished(&report) && report.held.is_empty() && world.queue.sent().is_empty());
     // Neither is one whose owner is another.

@@ -45,7 +45,7 @@ fn loops(told: &[Ended]) -> usize {
 #[tokio::test(start_paused = true)]
 async fn one_that_stays_begins_each_loop_when_it_is_due() {
     let world = World::new(ONE);
-    world.plant("1", "item", 12);
+    world.insert("1", "item", 12);
     let began = world.clock.now();
     let told = stay_for(&world, HOUR * 3 + HOUR / 2, |_| {}).await;
     assert_eq!(loops(&told), 4, "{told:?}");
@@ -56,7 +56,7 @@ async fn one_that_stays_begins_each_loop_when_it_is_due() {
 #[tokio::test(start_paused = true)]
 async fn one_that_stays_asks_little_while_nothing_is_due() {
     let world = World::new(ONE);
-    world.plant("1", "item", 12);
+    world.insert("1", "item", 12);
     stay_for(&world, HOUR / 2, |_| {}).await;
     world.queue.drain().await;
     world.fuse.set(1_000);
@@ -72,7 +72,7 @@ async fn one_that_stays_asks_little_while_nothing_is_due() {
 #[tokio::test(start_paused = true)]
 async fn what_is_begun_beside_one_that_stays_is_brought_to_its_end_by_it() {
     let world = World::new(ONE);
-    world.plant("1", "item", 30);
+    world.insert("1", "item", 30);
     stay_for(&world, Duration::from_secs(1), |_| {}).await;
     world.queue.drain().await;
     let beside = world
@@ -92,7 +92,7 @@ async fn what_is_begun_beside_one_that_stays_is_brought_to_its_end_by_it() {
 #[tokio::test(start_paused = true)]
 async fn of_two_that_stay_the_second_waits_and_takes_over_when_the_first_dies() {
     let world = World::new(ONE);
-    world.plant("1", "item", 50);
+    world.insert("1", "item", 50);
     let full = |settings: &mut Settings| {
         staying(settings);
         settings.queue_max = 10;
@@ -121,7 +121,7 @@ async fn wherever_one_that_stays_is_killed_the_next_queues_what_is_left() {
     let sized = |settings: &mut Settings| settings.queue_sizing = QueueSizing::Lasting(Duration::from_mins(2));
     for effects in 0.. {
         let mut world = World::new(ONE);
-        world.plant("1", "item", 12);
+        world.insert("1", "item", 12);
         world.fuse.set(effects);
         let blown = Box::pin(world.fuse.blown.notified());
         let stayed = Box::pin(stay_for(&world, HOUR / 2, sized));
@@ -141,7 +141,7 @@ async fn wherever_one_that_stays_is_killed_the_next_queues_what_is_left() {
 /// Sessions as cron has them, each ten minutes, of a fleet that takes at most so many in between: how many queue all.
 async fn sessions_needed(sizing: QueueSizing, drained: usize) -> (usize, usize) {
     let world = World::new(ONE);
-    world.plant("1", "item", 2_000);
+    world.insert("1", "item", 2_000);
     let (mut sessions, mut most) = (0, 0);
     loop {
         let report = world

@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::op::Op;
-use mill_engine::{Fault, FaultKind, FaultPlan, FaultyStore, SeededChance};
+use mill_engine::PortCall;
+use mill_engine::{FaultKind, FaultPlan, FaultyStore, InjectedFault, SeededRng};
 use mill_model::{Properties, SurveySum};
 use mill_ports::{DeletableStore, RefusalReason, SourceStore as _};
 use mill_records::producer_state::{DeleteProgress, Morsel, PairSurvey, ProducerState};
@@ -23,15 +23,15 @@ async fn surveys(world: &World) -> Vec<PairSurvey> {
 /// Of 40 items 30 are proven in sync; and there are 3 links.
 async fn half_in_sync(file: &str) -> World {
     let world = World::new(file);
-    world.plant("1", "item", 40);
-    world.plant("2", "item", 30);
+    world.insert("1", "item", 40);
+    world.insert("2", "item", 30);
     for number in 0..30 {
         world.seal(&format!("item{number:05}")).await;
     }
     for name in ["a link", "item00012 link", "z link"] {
-        world.store("1").plant_refused(&item("s", name), RefusalReason::SymbolicLink);
+        world.store("1").insert_refused(&item("s", name), RefusalReason::SymbolicLink);
     }
-    world.store("1").plant_refused(&item("s", ".mill-in-progress/"), RefusalReason::Reserved);
+    world.store("1").insert_refused(&item("s", ".mill-in-progress/"), RefusalReason::Reserved);
     world
 }
 
@@ -103,8 +103,8 @@ async fn rows_that_a_sleeper_writes_late_count_for_nothing_in_the_run() {
 #[tokio::test(start_paused = true)]
 async fn a_pair_whose_survey_finds_nothing_to_do_is_in_sync_as_of_its_beginning() {
     let world = World::new(DIFFERENCES);
-    world.plant("1", "item", 5);
-    world.plant("2", "item", 5);
+    world.insert("1", "item", 5);
+    world.insert("2", "item", 5);
     for number in 0..5 {
         world.seal(&format!("item{number:05}")).await;
     }
@@ -125,8 +125,8 @@ async fn a_pair_whose_survey_finds_nothing_to_do_is_in_sync_as_of_its_beginning(
 async fn where_everything_is_queued_a_pair_is_in_sync_by_what_is_proven() {
     for nibble in [2, 1_000] {
         let world = World::new(ONE);
-        world.plant("1", "item", 5);
-        world.plant("2", "item", 5);
+        world.insert("1", "item", 5);
+        world.insert("2", "item", 5);
         for number in 0..5 {
             world.seal(&format!("item{number:05}")).await;
         }
@@ -148,7 +148,7 @@ async fn where_everything_is_queued_a_pair_is_in_sync_by_what_is_proven() {
         loops(2).await;
         world.seal("item00001").await;
         world.seals.remove(&World::pair(), &super::world::content("item00004")).await.unwrap();
-        world.store("2").uproot(&item("s", "item00000"));
+        world.store("2").remove(&item("s", "item00000"));
         loops(3).await;
         for number in [1, 2, 4] {
             world.seal(&format!("item{number:05}")).await;
@@ -159,15 +159,19 @@ async fn where_everything_is_queued_a_pair_is_in_sync_by_what_is_proven() {
 
 #[tokio::test(start_paused = true)]
 async fn where_everything_is_queued_no_trouble_with_proofs_keeps_it_from_that() {
-    for fault in [Fault::Truncate, Fault::Before(FaultKind::Unavailable), Fault::Mid(FaultKind::Unexpected)] {
+    for fault in [
+        InjectedFault::Truncate,
+        InjectedFault::Before(FaultKind::Unavailable),
+        InjectedFault::Mid(FaultKind::Unexpected),
+    ] {
         let world = World::new(EVERYTHING_KEPT);
-        world.plant("1", "item", 120);
-        world.plant("2", "item", 120);
+        world.insert("1", "item", 120);
+        world.insert("2", "item", 120);
         for number in 0..120 {
             world.seal(&format!("item{number:05}")).await;
         }
-        let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
-        (1..100).for_each(|nth| plan.fail(Op::List, nth, fault));
+        let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
+        (1..100).for_each(|nth| plan.fail(PortCall::List, nth, fault));
         let inner: Arc<dyn DeletableStore> = Arc::new(world.store("2").clone());
         world.replace("2", Arc::new(FaultyStore::new(inner, address("a", "2"), plan)));
         let report = world.session().await;
@@ -198,18 +202,18 @@ async fn what_a_rule_leaves_out_is_named_once_with_the_rule() {
              "spaceDuplicationStorePolicies": { "x-named": [ { "srcStoreId": "1", "destStoreId": "2" } ] } }"#,
     );
     for name in ["x-rays", "scratch", "s"] {
-        world.store("1").plant(&item(name, "i"), "x", Properties::default());
+        world.store("1").insert(&item(name, "i"), "x", Properties::default());
     }
     // Only at the destination: no entry of a source.
-    world.store("2").plant_space(&space("x-theirs"));
+    world.store("2").insert_space(&space("x-theirs"));
     for n in 0..120 {
-        world.store("1").plant_beside(&format!("loose {n:03}"), RefusalReason::InNoSpace);
+        world.store("1").insert_left_out(&format!("loose {n:03}"), RefusalReason::InNoSpace);
     }
     let report = world.session().await;
     assert_eq!((report.left_out.count, report.left_out.first.len(), report.failed()), (123, 100, false));
     let world = World::new(DEFAULT);
-    world.store("1").plant(&item("x-rays", "i"), "x", Properties::default());
-    world.store("1").plant_beside("loose", RefusalReason::InNoSpace);
+    world.store("1").insert(&item("x-rays", "i"), "x", Properties::default());
+    world.store("1").insert_left_out("loose", RefusalReason::InNoSpace);
     let report = world.session().await;
     let told: Vec<_> =
         report.left_out.first.iter().map(|entry| (&*entry.shown, entry.is_space, &*entry.rule)).collect();
@@ -229,7 +233,7 @@ async fn nothing_configured_contradictory_defaults_and_absent_sources_are_told()
     );
     let report = stopped.session().await;
     assert!(report.accounts_idle[0].1.starts_with("stopped: "), "{:?}", report.accounts_idle);
-    stopped.store("1").plant_space(&space("s"));
+    stopped.store("1").insert_space(&space("s"));
     let stopped = stopped.session_with(|settings| settings.begins = crate::Begins::Now).await;
     assert!(stopped.left_out.first[0].rule.starts_with("stopped: "), "{:?}", stopped.left_out);
     let mistyped = World::new(ONE).session().await;
@@ -252,7 +256,7 @@ async fn a_closing_survey_finds_every_entry_proven_or_names_it() {
         assert_eq!(report.sum, HALF);
         assert_eq!((report.missing_first.len(), report.missing_first[0].id.as_str()), (10, "item00030"));
         // Copied by this pair, too young to prove anything: that is as good as what the copying itself said.
-        world.plant("2", "item", 40);
+        world.insert("2", "item", 40);
         for number in 0..40 {
             let id = item("s", &format!("item{number:05}"));
             let [from, to] = [world.store("1"), world.store("2")]
@@ -280,9 +284,9 @@ async fn a_closing_survey_finds_every_entry_proven_or_names_it() {
 #[tokio::test(start_paused = true)]
 async fn a_closing_survey_that_cannot_see_a_source_says_so() {
     let world = World::new(DIFFERENCES);
-    world.plant("1", "item", 5);
+    world.insert("1", "item", 5);
     world.session().await;
-    world.store("1").uproot_space(&space("s"));
+    world.store("1").remove_space(&space("s"));
     let report = closing(&world, &|_| false).await;
     assert!(!report.is_in_sync());
     assert!(report.session.spaces_failed[0].trouble == Trouble::SourceAbsent, "{:?}", report.session);

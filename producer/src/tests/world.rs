@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use mill_engine::{
-    MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueHabits, SeededChance, SimClock, StoreHabits,
+    MemoryQueue, MemoryStore, MemoryStores, MemoryTable, QueueBehavior, SeededRng, SimClock, StoreBehavior,
 };
 use mill_model::wire::{self, ReceiveContext};
 use mill_model::{
@@ -341,7 +341,7 @@ pub(super) struct World {
     pub(super) policies: Arc<PolicyRepository>,
     pub(super) settings: Settings,
     pub(super) holders_dead: bool,
-    chance: Arc<SeededChance>,
+    chance: Arc<SeededRng>,
     memory: BTreeMap<StoreAddress, MemoryStore>,
 }
 
@@ -378,10 +378,10 @@ impl World {
 
     pub(super) fn of(policies: Vec<AccountPolicy>) -> Self {
         let clock = Arc::new(SimClock::new());
-        let chance = Arc::new(SeededChance::new(7));
+        let chance = Arc::new(SeededRng::new(7));
         let fuse = Arc::new(Fuse::default());
-        let habits = QueueHabits { batch_max: NonZeroU32::new(10).unwrap(), ..QueueHabits::tidy() };
-        let inner = MemoryQueue::new(QueueName::DuplicationLow, habits, clock.clone(), chance, None);
+        let behavior = QueueBehavior { batch_max: NonZeroU32::new(10).unwrap(), ..QueueBehavior::well_behaved() };
+        let inner = MemoryQueue::new(QueueName::DuplicationLow, behavior, clock.clone(), chance, None);
         let queue = Arc::new(Trace {
             inner,
             asked: Mutex::default(),
@@ -422,7 +422,7 @@ impl World {
             policies: Arc::new(PolicyRepository::fixed(policies)),
             settings,
             holders_dead: false,
-            chance: Arc::new(SeededChance::new(8)),
+            chance: Arc::new(SeededRng::new(8)),
             memory: BTreeMap::new(),
         };
         for id in ["1", "2", "3"] {
@@ -454,24 +454,24 @@ impl World {
     }
 
     pub(super) fn add_store(&mut self, owner: &str, id: &str) {
-        let habits = StoreHabits { page_entries_max: 50, ..StoreHabits::default() };
-        let memory = MemoryStore::new(address(owner, id), habits, self.clock.clone());
+        let behavior = StoreBehavior { page_entries_max: 50, ..StoreBehavior::default() };
+        let memory = MemoryStore::new(address(owner, id), behavior, self.clock.clone());
         self.stores.add(address(owner, id), Arc::new(memory.clone()));
         self.memory.insert(address(owner, id), memory);
     }
 
     /// From now on account `a`'s store `id` is an empty one that takes names for one another.
     pub(super) fn fold(&mut self, id: &str) {
-        let habits = StoreHabits { page_entries_max: 3, folds_names: true, ..StoreHabits::default() };
-        let memory = MemoryStore::new(address("a", id), habits, self.clock.clone());
+        let behavior = StoreBehavior { page_entries_max: 3, folds_names: true, ..StoreBehavior::default() };
+        let memory = MemoryStore::new(address("a", id), behavior, self.clock.clone());
         self.stores.add(address("a", id), Arc::new(memory.clone()));
         self.memory.insert(address("a", id), memory);
     }
 
     /// From now on account `a`'s store `id` is an empty one that says that its ids are paths.
     pub(super) fn ids_are_paths(&mut self, id: &str) {
-        let habits = StoreHabits { page_entries_max: 3, ids_are_paths: true, ..StoreHabits::default() };
-        let memory = MemoryStore::new(address("a", id), habits, self.clock.clone());
+        let behavior = StoreBehavior { page_entries_max: 3, ids_are_paths: true, ..StoreBehavior::default() };
+        let memory = MemoryStore::new(address("a", id), behavior, self.clock.clone());
         self.stores.add(address("a", id), Arc::new(memory.clone()));
         self.memory.insert(address("a", id), memory);
     }
@@ -490,14 +490,14 @@ impl World {
     }
 
     /// Plants items `{prefix}00000`, `{prefix}00001`, … in space `s`.
-    pub(super) fn plant(&self, id: &str, prefix: &str, count: usize) {
+    pub(super) fn insert(&self, id: &str, prefix: &str, count: usize) {
         for number in 0..count {
             self.plant_one(id, &format!("{prefix}{number:05}"));
         }
     }
 
     pub(super) fn plant_one(&self, id: &str, name: &str) {
-        self.store(id).plant(&item("s", name), name.to_owned(), Properties::default());
+        self.store(id).insert(&item("s", name), name.to_owned(), Properties::default());
     }
 
     pub(super) fn producer(&self) -> DuplicationProducer {
@@ -591,7 +591,7 @@ impl World {
             let Some(row) = remove.row else { continue };
             let ids = self.row_ids(&remove);
             for id in &ids {
-                self.store("2").uproot(&item("s", id));
+                self.store("2").remove(&item("s", id));
             }
             let result = RowResult { deleted: ids.len() as u64, ..RowResult::default() };
             self.delete_lists.record(&Self::pair(), remove.list, row, &result).await.unwrap();

@@ -1,10 +1,10 @@
-use mill_engine::{Fault, FaultKind, FaultPlan, Faulty, HandClock, MemoryTable, SeededChance, op::Op};
+use mill_engine::{FaultInjector, FaultKind, FaultPlan, InjectedFault, ManualClock, MemoryTable, PortCall, SeededRng};
 
 use super::*;
 
 struct Desk {
     book: AccountCounts,
-    clock: Arc<HandClock>,
+    clock: Arc<ManualClock>,
 }
 
 fn account(name: &str) -> AccountId {
@@ -17,15 +17,15 @@ fn of(name: &str, received: u64, ended: u64) -> Counts {
 
 impl Desk {
     fn over(table: impl Table) -> Self {
-        let clock = Arc::new(HandClock::new());
+        let clock = Arc::new(ManualClock::new());
         let book = AccountCounts { table: Arc::new(table), clock: clock.clone(), queue: QueueName::DuplicationLow };
         Self { book, clock }
     }
 
     fn faulty() -> (Self, Arc<FaultPlan>) {
-        let plan = FaultPlan::new(Arc::new(HandClock::new()), Arc::new(SeededChance::new(1)));
+        let plan = FaultPlan::new(Arc::new(ManualClock::new()), Arc::new(SeededRng::new(1)));
         let inner: Arc<dyn Table> = Arc::new(MemoryTable::new("counts"));
-        (Self::over(Faulty::<dyn Table>::new(inner, plan.clone())), plan)
+        (Self::over(FaultInjector::<dyn Table>::new(inner, plan.clone())), plan)
     }
 
     fn writer(&self, holder: &str) -> CountsWriter {
@@ -59,7 +59,7 @@ async fn a_write_that_was_not_answered_counts_once() {
     let (desk, plan) = Desk::faulty();
     let mut writer = desk.writer("workman");
     writer.add(&of("a", 1, 1), false).await.unwrap();
-    plan.fail(Op::PutRow, 1, Fault::After(FaultKind::Unavailable));
+    plan.fail(PortCall::PutRow, 1, InjectedFault::After(FaultKind::Unavailable));
     writer.add(&of("a", 2, 2), false).await.unwrap_err();
     // The same again, with what was counted meanwhile.
     writer.add(&of("a", 5, 5), false).await.unwrap();
@@ -99,7 +99,7 @@ async fn a_workman_that_was_taken_for_gone_goes_on_in_another_row() {
 async fn a_row_that_was_folded_and_not_deleted_counts_once() {
     let (desk, plan) = Desk::faulty();
     desk.writer("stopped").add(&of("a", 4, 4), true).await.unwrap();
-    plan.fail(Op::DeleteRow, 1, Fault::Before(FaultKind::Unavailable));
+    plan.fail(PortCall::DeleteRow, 1, InjectedFault::Before(FaultKind::Unavailable));
     for left in [2, 1, 1] {
         assert_eq!(desk.read().await, of("a", 4, 4));
         assert_eq!(desk.rows().await, left);

@@ -1,4 +1,4 @@
-use mill_engine::{MemoryTable, SeededChance};
+use mill_engine::{MemoryTable, SeededRng};
 
 use super::*;
 
@@ -18,7 +18,7 @@ impl Room {
     async fn recognise(&self, remembered: Option<&str>, seed: u64) -> Result<Option<String>, InstallationError> {
         let [first, others @ ..] = &self.tables[..] else { panic!() };
         let installation = InstallationTables { first: first.clone(), others: others.to_vec() };
-        let chance = SeededChance::new(seed);
+        let chance = SeededRng::new(seed);
         installation.recognise(remembered, (seed > 0).then_some(&chance as &dyn Rng)).await
     }
 }

@@ -4,10 +4,10 @@ use super::*;
 use crate::test_table::TestTable;
 
 #[derive(Debug, Default)]
-struct HandClock(std::sync::Mutex<Duration>);
+struct ManualClock(std::sync::Mutex<Duration>);
 
 #[async_trait::async_trait]
-impl Clock for HandClock {
+impl Clock for ManualClock {
     fn now(&self) -> mill_model::Timestamp {
         mill_model::Timestamp::default()
     }
@@ -27,13 +27,13 @@ impl Clock for HandClock {
 
 struct Fleet {
     book: PermitRepository,
-    clock: Arc<HandClock>,
+    clock: Arc<ManualClock>,
     watched: BTreeMap<&'static str, WatchedHolders>,
 }
 
 impl Fleet {
     fn of(table: TestTable) -> Self {
-        let clock = Arc::<HandClock>::default();
+        let clock = Arc::<ManualClock>::default();
         let book = PermitRepository {
             table: Arc::new(table),
             clock: clock.clone(),

@@ -1,4 +1,6 @@
-use mill_engine::{Fault, FaultKind, FaultPlan, Faulty, HandClock, MemoryTable, SeededChance, SimClock, op::Op};
+use mill_engine::{
+    FaultInjector, FaultKind, FaultPlan, InjectedFault, ManualClock, MemoryTable, PortCall, SeededRng, SimClock,
+};
 use mill_model::{ContentId, DeleteListId, SpaceId, StoreAddress, StoreId, SurveySum, Timestamp};
 
 use super::*;
@@ -32,7 +34,7 @@ fn rows_are_read_as_they_were_written() {
     }
     round_trip(&AccountRow { account: account.clone(), run: 3, unanswered: vec![StoreId::new("2").unwrap()] });
     let (store, space) = (StoreId::new("1").unwrap(), SpaceId::new("Fotos & Briefe").unwrap());
-    let clock = HandClock::new();
+    let clock = ManualClock::new();
     let mut elapsed = ElapsedTime::default();
     elapsed.read(&clock);
     clock.step(Duration::from_hours(5));
@@ -301,16 +303,16 @@ async fn a_row_that_cannot_be_read_is_passed_over() {
 #[tokio::test(start_paused = true)]
 async fn a_write_that_was_done_but_not_answered_is_no_takeover() {
     let world = World::new();
-    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededChance::new(1)));
-    let table: Arc<dyn Table> = Arc::new(Faulty::<dyn Table>::new(world.table.clone(), plan.clone()));
+    let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
+    let table: Arc<dyn Table> = Arc::new(FaultInjector::<dyn Table>::new(world.table.clone(), plan.clone()));
     let state = ProducerState::new(table, world.clock.clone(), "p", 1);
     let mut morsels = with_morsels(&state, 1).await;
     for nth in 1..4 {
-        plan.fail(Op::PutRow, 1, Fault::After(FaultKind::Unavailable));
+        plan.fail(PortCall::PutRow, 1, InjectedFault::After(FaultKind::Unavailable));
         morsels[0].row.nibbles = nth;
         state.save(&mut morsels[0]).await.unwrap();
     }
-    plan.fail(Op::DeleteRow, 1, Fault::After(FaultKind::Unexpected));
+    plan.fail(PortCall::DeleteRow, 1, InjectedFault::After(FaultKind::Unexpected));
     state.remove(&morsels[0]).await.unwrap();
     assert!(state.load(false).await.unwrap().morsels.is_empty());
     plan.set_outage(Some(FaultKind::Unavailable));

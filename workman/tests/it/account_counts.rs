@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mill_engine::{Fault, FaultKind, Op};
+use mill_engine::{FaultKind, InjectedFault, PortCall};
 use mill_model::AccountId;
 use mill_ports::{FailureClass, FollowUp, TaskOutcome};
 use mill_records::account_counts::AccountCount;
@@ -77,9 +77,9 @@ async fn counts_cost_a_write_each_ten_seconds_however_many_tasks_there_are_and_n
         }
         shop.emptied().await;
         shop.pass(secs(15)).await;
-        let busy = book.calls(Op::PutRow).calls;
+        let busy = book.calls(PortCall::PutRow).calls;
         shop.pass(secs(3_600)).await;
-        let idle = book.calls(Op::PutRow).calls - busy;
+        let idle = book.calls(PortCall::PutRow).calls - busy;
         shop.stop.gentle.cancel();
         (busy, idle)
     };
@@ -100,9 +100,9 @@ async fn a_book_of_counts_that_fails_holds_up_no_task_and_nothing_is_lost() {
     let mut shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
     shop.counts();
     for nth in 1..=3 {
-        shop.plan.fail(Op::PutRow, nth, Fault::Before(FaultKind::Unavailable));
+        shop.plan.fail(PortCall::PutRow, nth, InjectedFault::Before(FaultKind::Unavailable));
     }
-    shop.plan.fail(Op::PutRow, 4, Fault::After(FaultKind::Unavailable));
+    shop.plan.fail(PortCall::PutRow, 4, InjectedFault::After(FaultKind::Unavailable));
     send(&shop, "a", 10).await;
     let working = async {
         shop.emptied().await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use mill_engine::{Op, QueueHabits, Recording};
+use mill_engine::{CallRecorder, PortCall, QueueBehavior};
 use mill_ports::{TaskOutcome, TaskQueue};
 use mill_workman::Workman;
 
@@ -17,7 +17,7 @@ fn shop() -> Shop {
 
 /// Whose queues pass accounts over, or cannot.
 fn shop_of(seed: u64, knows_accounts: bool) -> Shop {
-    Shop::with(seed, &QueueHabits { knows_accounts, ..QueueHabits::tidy() }, |clock, call| async move {
+    Shop::with(seed, &QueueBehavior { knows_accounts, ..QueueBehavior::well_behaved() }, |clock, call| async move {
         if call.item.starts_with("slow/") {
             clock.sleep(secs(10)).await;
         }
@@ -224,7 +224,7 @@ async fn a_queue_of_one_capped_store_is_not_received_over_and_over() {
         shop.caps.set(&store_of("slow"), 1);
         send(&shop, "slow", 150).await;
         let mut deps = shop.deps(&[HIGH, LOW]);
-        let counted: Vec<_> = deps.queues.iter().map(|queue| Arc::new(Recording::new(queue.clone()))).collect();
+        let counted: Vec<_> = deps.queues.iter().map(|queue| Arc::new(CallRecorder::new(queue.clone()))).collect();
         deps.queues = counted.iter().map(|queue| queue.clone() as Arc<dyn TaskQueue>).collect();
         let (workman, heartbeat) = Workman::new(deps, shop.settings.clone());
         let during = async {
@@ -234,7 +234,7 @@ async fn a_queue_of_one_capped_store_is_not_received_over_and_over() {
         let (ended, (), ()) = futures::join!(workman.run(shop.stop.clone()), heartbeat.run(), during);
         ended.unwrap();
         assert_eq!(shop.probe.ended().len(), 60, "its store always has something to do");
-        let put_back = counted[1].calls(Op::Acknowledge).entries - 60;
+        let put_back = counted[1].calls(PortCall::Acknowledge).entries - 60;
         // Once when it is read over, once before it is known how long a task takes, and then not twice in five minutes.
         assert!(put_back <= 4 * 150, "{put_back}");
     }

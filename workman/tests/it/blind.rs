@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mill_engine::Recording;
+use mill_engine::CallRecorder;
 use mill_ports::{TaskOutcome, TaskQueue};
 use mill_workman::{Stop, Workman, WorkmanSettings};
 
@@ -38,12 +38,12 @@ fn shop(broken: &Arc<AtomicBool>) -> Shop {
 }
 
 /// The queues of a fleet, which count what they are asked.
-struct Counted(Vec<Arc<Recording<dyn TaskQueue>>>);
+struct Counted(Vec<Arc<CallRecorder<dyn TaskQueue>>>);
 
 impl Counted {
     fn of(shop: &Shop) -> Self {
         let queue = |name| shop.queues.get(name) as Arc<dyn TaskQueue>;
-        Self([HIGH, LOW].map(|name| Arc::new(Recording::new(queue(name)))).into())
+        Self([HIGH, LOW].map(|name| Arc::new(CallRecorder::new(queue(name)))).into())
     }
 
     fn requests(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! What became of items is counted by task, when a task was settled and acknowledged.
 
-use mill_engine::{Fault, FaultKind, Op};
+use mill_engine::{FaultKind, InjectedFault, PortCall};
 use mill_model::{ItemOutcome, ItemOutcomes};
 use mill_ports::{FailureClass, TaskOutcome};
 
@@ -38,7 +38,7 @@ async fn an_items_fate_counts_once_however_often_its_task_is_tried_or_delivered(
     }
     // Nothing is acknowledged at first: all of it comes again.
     for nth in 1..=3 {
-        shop.plan.fail(Op::Acknowledge, nth, Fault::Before(FaultKind::Unavailable));
+        shop.plan.fail(PortCall::Acknowledge, nth, InjectedFault::Before(FaultKind::Unavailable));
     }
     shop.work_off().await.unwrap();
     assert!(shop.probe.begun().len() > 12, "{:?}", shop.probe.begun());

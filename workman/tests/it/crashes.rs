@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mill_engine::{Fault, FaultRates, Op, QueueHabits};
+use mill_engine::{FaultRates, InjectedFault, PortCall, QueueBehavior};
 use mill_model::QueueName;
 use mill_ports::{FailureClass, FollowUp, RngExt as _, TaskOutcome};
 use mill_workman::Stop;
@@ -35,7 +35,7 @@ impl<F: Future> Future for CrashAfter<F> {
 /// Items `0`… each have a follow-up; every fifth fails for good, every third once.
 fn odd_jobs(seed: u64, done: &Arc<Mutex<BTreeSet<String>>>) -> Shop {
     let done = done.clone();
-    Shop::with(seed, &QueueHabits { max_receive_count: 1000, ..QueueHabits::wild() }, move |clock, call| {
+    Shop::with(seed, &QueueBehavior { max_receive_count: 1000, ..QueueBehavior::adversarial() }, move |clock, call| {
         let done = done.clone();
         async move {
             clock.sleep(Duration::from_millis(50)).await;
@@ -120,7 +120,7 @@ async fn a_crash_between_send_and_acknowledge_repeats_but_never_loses() {
     }
     for _ in 0..5 {
         for nth in 1..100 {
-            shop.plan.fail(Op::Acknowledge, nth, Fault::Delay(Duration::from_hours(1)));
+            shop.plan.fail(PortCall::Acknowledge, nth, InjectedFault::Delay(Duration::from_hours(1)));
         }
         let (workman, heartbeat) = shop.workman(&[HIGH, LOW]);
         let crash = shop.pass(secs(20));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_engine::{Fault, FaultKind, Faulty, MemoryTable, Op};
+use mill_engine::{FaultInjector, FaultKind, InjectedFault, MemoryTable, PortCall};
 use mill_model::QueueName;
 use mill_ports::{FailureClass, Table, TaskOutcome};
 use mill_records::dead_letters::{DeadLetterFilter, DeadLetterState, DeadLetters, OperatorDecision};
@@ -16,11 +16,11 @@ use crate::shop::{HIGH, LOW, Shop, secs};
 pub(crate) fn drain(shop: &Shop) -> DeadLetterDrain {
     let table: Arc<dyn Table> = Arc::new(MemoryTable::new(DeadLetters::BOOK));
     DeadLetterDrain {
-        queue: Arc::new(Faulty::new(
+        queue: Arc::new(FaultInjector::new(
             shop.queues.get(QueueName::DeadLetter) as Arc<dyn mill_ports::TaskQueue>,
             shop.plan.clone(),
         )),
-        book: DeadLetters::new(Arc::new(Faulty::new(table, shop.plan.clone()))),
+        book: DeadLetters::new(Arc::new(FaultInjector::new(table, shop.plan.clone()))),
         registry: shop.registry(),
         clock: shop.clock.clone(),
         settings: DrainSettings { visibility: secs(60), poll_wait: secs(20) },
@@ -83,12 +83,12 @@ async fn a_letter_is_acknowledged_only_when_it_is_written_and_has_one_row_howeve
     }
     shop.work_off().await.unwrap();
     let drain = drain(&shop);
-    shop.plan.fail(Op::PutRow, 2, Fault::Before(FaultKind::Unavailable));
-    shop.plan.fail(Op::PutRow, 4, Fault::After(FaultKind::Unavailable));
+    shop.plan.fail(PortCall::PutRow, 2, InjectedFault::Before(FaultKind::Unavailable));
+    shop.plan.fail(PortCall::PutRow, 4, InjectedFault::After(FaultKind::Unavailable));
     assert!(drain.once().await.is_err());
     assert_eq!(shop.bodies(QueueName::DeadLetter).len(), 2, "those that were not surely written");
     shop.pass(secs(61)).await;
-    shop.plan.fail(Op::Acknowledge, 1, Fault::Before(FaultKind::Unavailable));
+    shop.plan.fail(PortCall::Acknowledge, 1, InjectedFault::Before(FaultKind::Unavailable));
     assert!(drain.once().await.is_err());
     shop.pass(secs(61)).await;
     let stop = Stop::default();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mill_engine::{Fault, FaultKind, Op};
+use mill_engine::{FaultKind, InjectedFault, PortCall};
 use mill_model::wire;
 use mill_model::{QueueName, TaskKind};
 use mill_ports::{FailureClass, FollowUp, TaskOutcome};
@@ -270,7 +270,7 @@ async fn a_task_whose_retry_cannot_be_sent_is_not_acknowledged() {
     });
     shop.send(HIGH, "a").await;
     for nth in 1..=3 {
-        shop.plan.fail(Op::Send, nth, Fault::Before(FaultKind::Unavailable));
+        shop.plan.fail(PortCall::Send, nth, InjectedFault::Before(FaultKind::Unavailable));
     }
     shop.work_off().await.unwrap();
     assert_eq!(shop.probe.begun_at("a"), [0, 60]);
@@ -282,8 +282,8 @@ async fn entries_of_a_batch_that_fail_are_settled_again_and_no_others() {
     for n in 0..10 {
         shop.send(HIGH, &format!("{n}")).await;
     }
-    shop.plan.fail(Op::Acknowledge, 1, Fault::Partial(FaultKind::Unexpected));
-    shop.plan.fail(Op::Acknowledge, 2, Fault::PartialAfter(FaultKind::Throttled));
+    shop.plan.fail(PortCall::Acknowledge, 1, InjectedFault::Partial(FaultKind::Unexpected));
+    shop.plan.fail(PortCall::Acknowledge, 2, InjectedFault::PartialAfter(FaultKind::Throttled));
     shop.work_off().await.unwrap();
     assert_eq!(shop.probe.begun().len(), 10, "none was done twice");
     assert!(shop.clock.monotonic().since_origin() < secs(5));

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mill_engine::{Fault, FaultKind, Op, QueueHabits};
+use mill_engine::{FaultKind, InjectedFault, PortCall, QueueBehavior};
 use mill_model::Monotonic;
 use mill_ports::{FailureClass, TaskOutcome};
 
@@ -21,7 +21,7 @@ async fn the_heartbeat_keeps_long_tasks_from_coming_again() {
     }
     // Now and then the queue does not answer; each lease has more than one chance.
     for nth in (1..2000).step_by(3) {
-        shop.plan.fail(Op::Extend, nth, Fault::Before(FaultKind::Unavailable));
+        shop.plan.fail(PortCall::Extend, nth, InjectedFault::Before(FaultKind::Unavailable));
     }
     shop.work_off().await.unwrap();
     assert_eq!((shop.probe.begun().len(), shop.probe.ended().len()), (20, 20));
@@ -68,7 +68,7 @@ async fn a_lost_lease_cancels_the_attempt_before_its_next_side_effect() {
     shop.send(HIGH, "a").await;
     shop.work(async {
         for nth in 1..40 {
-            shop.plan.fail(Op::Extend, nth, Fault::Before(FaultKind::Unavailable));
+            shop.plan.fail(PortCall::Extend, nth, InjectedFault::Before(FaultKind::Unavailable));
         }
         // Three fail while the first attempt has its lease; then the queue answers again.
         shop.pass(secs(61)).await;
@@ -118,15 +118,15 @@ async fn a_task_held_for_as_long_as_the_queue_allows_begins_anew() {
 #[tokio::test(start_paused = true)]
 async fn a_task_held_for_as_long_as_a_slow_queue_allows_begins_anew_too() {
     for total in 170..200 {
-        let habits = QueueHabits { visibility_total_max: secs(total), ..QueueHabits::tidy() };
-        let shop = Shop::with(1, &habits, |clock, call| async move {
+        let behavior = QueueBehavior { visibility_total_max: secs(total), ..QueueBehavior::well_behaved() };
+        let shop = Shop::with(1, &behavior, |clock, call| async move {
             if call.attempt.envelope.snoozes == 0 {
                 clock.sleep(Duration::from_hours(1)).await;
             }
             Ok(TaskOutcome::done())
         });
         for nth in 1..1_000 {
-            shop.plan.fail(Op::Extend, nth, Fault::Delay(secs(1)));
+            shop.plan.fail(PortCall::Extend, nth, InjectedFault::Delay(secs(1)));
         }
         shop.send(HIGH, "a").await;
         shop.work_off().await.unwrap();
@@ -144,7 +144,7 @@ async fn an_attempt_whose_lease_runs_out_is_dropped_then_and_not_when_it_next_as
     });
     shop.send(HIGH, "a").await;
     for nth in 1..=6 {
-        shop.plan.fail(Op::Extend, nth, Fault::Before(FaultKind::Unavailable));
+        shop.plan.fail(PortCall::Extend, nth, InjectedFault::Before(FaultKind::Unavailable));
     }
     shop.work(async {
         shop.pass(secs(61)).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{Op, QueueHabits, Recording};
+use mill_engine::{CallRecorder, PortCall, QueueBehavior};
 use mill_model::QueueName;
 use mill_ports::{TaskOutcome, TaskQueue};
 use mill_workman::Workman;
@@ -14,8 +14,8 @@ use crate::shop::{HIGH, LOW, Shop, secs};
 
 /// Tasks of account `slow` take so long, all others no time; the queues tell accounts apart.
 fn shop(slow: Duration) -> Shop {
-    let habits = QueueHabits { knows_accounts: true, ..QueueHabits::tidy() };
-    Shop::with(1, &habits, move |clock, call| async move {
+    let behavior = QueueBehavior { knows_accounts: true, ..QueueBehavior::well_behaved() };
+    Shop::with(1, &behavior, move |clock, call| async move {
         if call.item.starts_with("slow/") {
             clock.sleep(slow).await;
         }
@@ -28,9 +28,9 @@ async fn work(
     shop: &Shop,
     names: &[QueueName],
     during: impl Future<Output = ()>,
-) -> Vec<Arc<Recording<dyn TaskQueue>>> {
+) -> Vec<Arc<CallRecorder<dyn TaskQueue>>> {
     let mut deps = shop.deps(names);
-    let counted: Vec<_> = deps.queues.iter().map(|queue| Arc::new(Recording::new(queue.clone()))).collect();
+    let counted: Vec<_> = deps.queues.iter().map(|queue| Arc::new(CallRecorder::new(queue.clone()))).collect();
     deps.queues = counted.iter().map(|queue| queue.clone() as Arc<dyn TaskQueue>).collect();
     let (workman, heartbeat) = Workman::new(deps, shop.settings.clone());
     let during = async {
@@ -56,7 +56,7 @@ async fn another_accounts_tasks_come_past_thousands_of_one_whose_bench_is_full()
     send(&shop, "slow", 3_000).await;
     send(&shop, "quick", 20).await;
     let counted = work(&shop, &[HIGH, LOW], ended(&shop, "quick", 20)).await;
-    let received = counted[1].calls(Op::Receive).entries;
+    let received = counted[1].calls(PortCall::Receive).entries;
     assert!(received < 200, "{received} were received for 20");
 }
 
@@ -67,7 +67,7 @@ async fn an_account_without_a_cap_that_has_its_share_is_passed_over_too() {
     send(&shop, "slow", 3_000).await;
     send(&shop, "quick", 20).await;
     let counted = work(&shop, &[HIGH, LOW], ended(&shop, "quick", 20)).await;
-    let received = counted[1].calls(Op::Receive).entries;
+    let received = counted[1].calls(PortCall::Receive).entries;
     assert!(received < 200, "{received} were received for 20");
 }
 
@@ -91,6 +91,6 @@ async fn where_all_are_passed_over_nobody_asks_again_and_again() {
     send(&shop, "slow", 3_000).await;
     let counted = work(&shop, &[HIGH, LOW], shop.pass(secs(595))).await;
     assert_eq!(shop.probe.ended().len(), 60, "its store always has something to do");
-    let calls = counted.iter().map(|queue| queue.calls(Op::Receive).calls).sum::<u64>();
+    let calls = counted.iter().map(|queue| queue.calls(PortCall::Receive).calls).sum::<u64>();
     assert!(calls < 600 * 6, "{calls} receives in 600 s");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mill_engine::{Op, Recording};
+use mill_engine::{CallRecorder, PortCall};
 use mill_ports::{TaskOutcome, TaskQueue};
 use mill_workman::Workman;
 
@@ -28,7 +28,7 @@ async fn a_task_of_a_busy_fleet_is_received_and_acknowledged_with_a_fifth_of_a_r
         shop.send(LOW, &format!("{n}")).await;
     }
     let mut deps = shop.deps(&[HIGH, LOW]);
-    let counted: Vec<_> = deps.queues.iter().map(|queue| Arc::new(Recording::new(queue.clone()))).collect();
+    let counted: Vec<_> = deps.queues.iter().map(|queue| Arc::new(CallRecorder::new(queue.clone()))).collect();
     deps.queues = counted.iter().map(|queue| queue.clone() as Arc<dyn TaskQueue>).collect();
     let (workman, heartbeat) = Workman::new(deps, shop.settings.clone());
     let emptied = async {
@@ -38,7 +38,7 @@ async fn a_task_of_a_busy_fleet_is_received_and_acknowledged_with_a_fifth_of_a_r
     let (ended, (), ()) = futures::join!(workman.run(shop.stop.clone()), heartbeat.run(), emptied);
     ended.unwrap();
     let calls = |op| counted.iter().map(|queue| queue.calls(op).calls).sum::<u64>();
-    let (receives, acknowledgments) = (calls(Op::Receive), calls(Op::Acknowledge));
+    let (receives, acknowledgments) = (calls(PortCall::Receive), calls(PortCall::Acknowledge));
     let most = TASKS * 21 / 100;
     assert!(receives + acknowledgments <= most, "{receives} receives and {acknowledgments} acknowledgments");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mill_engine::{Fault, FaultKind, Op};
+use mill_engine::{FaultKind, InjectedFault, PortCall};
 use mill_ports::TaskOutcome;
 use mill_workman::{Heartbeat, Stop, Workman};
 
@@ -85,13 +85,13 @@ async fn permits_cost_no_row_a_task_and_none_where_a_store_has_no_cap() {
     let book = shop.shares();
     send(&shop, "quick", 100).await;
     shop.work_off().await.unwrap();
-    assert_eq!(book.calls(Op::GetRow).calls + book.calls(Op::PutRow).calls, 0);
+    assert_eq!(book.calls(PortCall::GetRow).calls + book.calls(PortCall::PutRow).calls, 0);
     shop.stop = Stop::default();
     send(&shop, "slow", 60).await;
     let began = shop.clock.monotonic();
     shop.work_off().await.unwrap();
     let beats = shop.clock.monotonic().since(began).as_secs() / 20;
-    let written = book.calls(Op::PutRow).calls;
+    let written = book.calls(PortCall::PutRow).calls;
     assert!(written <= beats + 3, "{written} writes in {beats} thirds of the timeout");
 }
 
@@ -100,7 +100,7 @@ async fn while_the_book_does_not_answer_tasks_of_capped_stores_wait_and_all_othe
     let mut shop = shop();
     shop.shares();
     for nth in 1..60 {
-        shop.plan.fail(Op::GetRow, nth, Fault::Before(FaultKind::Unavailable));
+        shop.plan.fail(PortCall::GetRow, nth, InjectedFault::Before(FaultKind::Unavailable));
     }
     send(&shop, "slow", 5).await;
     send(&shop, "quick", 20).await;
@@ -125,7 +125,7 @@ async fn a_workman_that_cannot_keep_its_permits_lets_go_before_others_begin() {
         shop.pass(secs(30)).await;
         // From now on, nobody can write the row for a while.
         for nth in 1..300 {
-            shop.plan.fail(Op::PutRow, nth, Fault::Before(FaultKind::Unavailable));
+            shop.plan.fail(PortCall::PutRow, nth, InjectedFault::Before(FaultKind::Unavailable));
         }
         shop.pass(secs(100)).await;
         assert_eq!(shop.probe.begun().len(), 1, "what was begun is let go, and nothing else begins");
@@ -156,5 +156,9 @@ async fn a_cap_that_is_lowered_beneath_what_runs_asks_the_book_no_more_often() {
     .unwrap();
     let minutes = shop.clock.monotonic().since_origin().as_secs() / 60;
     // Three beats a minute, and a question for those that wait every two seconds.
-    assert!(book.calls(Op::PutRow).calls <= minutes * 35, "{:?} in {minutes} minutes", book.calls(Op::PutRow));
+    assert!(
+        book.calls(PortCall::PutRow).calls <= minutes * 35,
+        "{:?} in {minutes} minutes",
+        book.calls(PortCall::PutRow)
+    );
 }

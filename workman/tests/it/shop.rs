@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use mill_engine::{
-    FaultPlan, Faulty, MemoryQueue, MemoryQueues, MemoryTable, QueueHabits, Recording, SeededChance, SimClock,
+    CallRecorder, FaultInjector, FaultPlan, MemoryQueue, MemoryQueues, MemoryTable, QueueBehavior, SeededRng, SimClock,
 };
 use mill_model::wire;
 use mill_model::{AccountId, DeadLetterMessage, Envelope, QueueName, StoreAddress, Timestamp};
@@ -79,23 +79,23 @@ impl Shop {
     where
         F: Future<Output = Answer> + Send + 'static,
     {
-        Self::with(1, &QueueHabits::tidy(), act)
+        Self::with(1, &QueueBehavior::well_behaved(), act)
     }
 
     pub(crate) fn with<F>(
         seed: u64,
-        habits: &QueueHabits,
+        behavior: &QueueBehavior,
         act: impl Fn(Arc<dyn Clock>, Call) -> F + Send + Sync + 'static,
     ) -> Self
     where
         F: Future<Output = Answer> + Send + 'static,
     {
         let clock: Arc<dyn Clock> = Arc::new(SimClock::new());
-        let chance: Arc<dyn Rng> = Arc::new(SeededChance::new(seed));
+        let chance: Arc<dyn Rng> = Arc::new(SeededRng::new(seed));
         let acting = clock.clone();
         Self {
-            queues: MemoryQueues::new(habits, &clock, &chance),
-            plan: FaultPlan::new(clock.clone(), Arc::new(SeededChance::new(seed + 1))),
+            queues: MemoryQueues::new(behavior, &clock, &chance),
+            plan: FaultPlan::new(clock.clone(), Arc::new(SeededRng::new(seed + 1))),
             statistics: Arc::default(),
             probe: Probe::new(clock.clone(), move |call| act(acting.clone(), call)),
             settings: settings(),
@@ -109,7 +109,7 @@ impl Shop {
     }
 
     fn port(&self, name: QueueName) -> Arc<dyn TaskQueue> {
-        Arc::new(Faulty::new(self.queues.get(name) as Arc<dyn TaskQueue>, self.plan.clone()))
+        Arc::new(FaultInjector::new(self.queues.get(name) as Arc<dyn TaskQueue>, self.plan.clone()))
     }
 
     pub(crate) fn deps(&self, names: &[QueueName]) -> WorkmanDeps {
@@ -128,10 +128,10 @@ impl Shop {
     }
 
     /// From now on workmen share caps by a book, which is given.
-    pub(crate) fn shares(&mut self) -> Arc<Recording<dyn Table>> {
+    pub(crate) fn shares(&mut self) -> Arc<CallRecorder<dyn Table>> {
         let table: Arc<dyn Table> = Arc::new(MemoryTable::new(PermitRepository::BOOK));
-        let faulty: Arc<dyn Table> = Arc::new(Faulty::new(table, self.plan.clone()));
-        let recorded = Arc::new(Recording::new(faulty));
+        let faulty: Arc<dyn Table> = Arc::new(FaultInjector::new(table, self.plan.clone()));
+        let recorded = Arc::new(CallRecorder::new(faulty));
         self.permits = Some(PermitRepository {
             table: recorded.clone(),
             clock: self.clock.clone(),
@@ -142,10 +142,10 @@ impl Shop {
     }
 
     /// From now on workmen write down what they do of each account of the low queue. The book is given.
-    pub(crate) fn counts(&mut self) -> Arc<Recording<dyn Table>> {
+    pub(crate) fn counts(&mut self) -> Arc<CallRecorder<dyn Table>> {
         let table: Arc<dyn Table> = Arc::new(MemoryTable::new(AccountCounts::BOOK));
-        let faulty: Arc<dyn Table> = Arc::new(Faulty::new(table, self.plan.clone()));
-        let recorded = Arc::new(Recording::new(faulty));
+        let faulty: Arc<dyn Table> = Arc::new(FaultInjector::new(table, self.plan.clone()));
+        let recorded = Arc::new(CallRecorder::new(faulty));
         self.counts = Some(AccountCounts { table: recorded.clone(), clock: self.clock.clone(), queue: LOW });
         recorded
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mill_engine::{MemoryQueue, QueueHabits};
+use mill_engine::{MemoryQueue, QueueBehavior};
 use mill_local::{Database, OsChance, OsClock, SqliteQueue};
 use mill_ports::{Clock, NoCaps, OutgoingMessage, Registry, TaskQueue};
 use mill_workman::{Stop, Workman, WorkmanDeps};
@@ -65,13 +65,13 @@ async fn fill(queue: &dyn TaskQueue, tasks: u64) {
 #[test]
 #[ignore = "a measurement; needs a release build"]
 fn speed_in_memory() {
-    let habits = QueueHabits { batch_max: NonZeroU32::new(100).unwrap(), ..QueueHabits::tidy() };
+    let behavior = QueueBehavior { batch_max: NonZeroU32::new(100).unwrap(), ..QueueBehavior::well_behaved() };
     let rate = measured("memory, batches of 100", 200_000, |clock| {
-        Arc::new(MemoryQueue::new(LOW, habits, clock, Arc::new(OsChance), None))
+        Arc::new(MemoryQueue::new(LOW, behavior, clock, Arc::new(OsChance), None))
     });
     assert!(rate > 20_000.0);
     let rate = measured("memory, batches of 10", 200_000, |clock| {
-        Arc::new(MemoryQueue::new(LOW, QueueHabits::tidy(), clock, Arc::new(OsChance), None))
+        Arc::new(MemoryQueue::new(LOW, QueueBehavior::well_behaved(), clock, Arc::new(OsChance), None))
     });
     assert!(rate > 20_000.0);
 }

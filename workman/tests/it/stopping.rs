@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mill_engine::{Fault, Op};
+use mill_engine::{InjectedFault, PortCall};
 use mill_ports::TaskOutcome;
 use mill_workman::Ended;
 
@@ -87,7 +87,7 @@ async fn a_task_delivered_often_is_sent_anew_instead_of_spending_another_receive
 async fn what_a_receive_brings_after_the_stop_is_given_back() {
     let shop = slow(1);
     shop.send(HIGH, "a").await;
-    shop.plan.fail(Op::Receive, 1, Fault::Delay(Duration::from_millis(500)));
+    shop.plan.fail(PortCall::Receive, 1, InjectedFault::Delay(Duration::from_millis(500)));
     stopped_at(&shop, Duration::from_millis(100), None).await;
     assert_eq!(shop.probe.begun(), [""; 0]);
     let back = shop.receive(HIGH).await;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::TryStreamExt as _;
 use mill_aws::{S3Store, Spaces};
-use mill_engine::SeededChance;
+use mill_engine::SeededRng;
 use mill_model::{ContentId, Properties};
 use mill_ports::{
     DestinationStore, ListEntry, Precondition, PutRequest, Rng, SourceStore, StoreError, StoreErrorKind, error_chain,
@@ -59,7 +59,7 @@ fn page(keys: &[String], most: usize, query: &str) -> String {
 }
 
 /// Keys of a few short names, so that many begin as others do.
-fn random_keys(chance: &SeededChance) -> Vec<String> {
+fn random_keys(chance: &SeededRng) -> Vec<String> {
     let below = |most: u64| chance.next_u64() % most;
     let name = || (0..=below(3)).map(|_| char::from(b"a-.!b0"[below(6) as usize])).collect::<String>();
     let mut keys: Vec<String> =
@@ -80,7 +80,7 @@ async fn keys_listed_directory_by_directory_come_in_the_order_of_bytes_each_once
     let connection = connect(&endpoint).await.without_retries();
     let mut late = 0;
     for seed in 0..70 {
-        let chance = SeededChance::new(seed);
+        let chance = SeededRng::new(seed);
         let keys = random_keys(&chance);
         *held.lock().unwrap() = (keys.clone(), (seed % 7 + 1) as usize);
         let mut expected = keys.clone();

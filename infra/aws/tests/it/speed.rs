@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
 use mill_aws::queue::QueueSettings;
 use mill_aws::{Connection, SqsQueue};
-use mill_engine::{Op, Recording};
+use mill_engine::{CallRecorder, PortCall};
 use mill_local::{OsChance, OsClock};
 use mill_model::QueueName;
 use mill_ports::{OutgoingMessage, Registry, TaskQueue};
@@ -56,7 +56,7 @@ async fn fill(queue: &Arc<SqsQueue>, tasks: u64) {
 
 /// The tasks a second of one workman, which is given an empty higher queue too, and the requests that each cost.
 async fn workman(high: &Arc<SqsQueue>, low: &Arc<SqsQueue>, tasks: u64) -> (f64, f64) {
-    let counted = [high, low].map(|queue| Arc::new(Recording::new(queue.clone() as Arc<dyn TaskQueue>)));
+    let counted = [high, low].map(|queue| Arc::new(CallRecorder::new(queue.clone() as Arc<dyn TaskQueue>)));
     let done = Arc::new(AtomicU64::new(0));
     let deps = WorkmanDeps {
         queues: counted.iter().map(|queue| queue.clone() as Arc<dyn TaskQueue>).collect(),
@@ -75,11 +75,11 @@ async fn workman(high: &Arc<SqsQueue>, low: &Arc<SqsQueue>, tasks: u64) -> (f64,
     let began = Instant::now();
     let calls = |op| counted.iter().map(|queue| queue.calls(op).calls).sum::<u64>();
     let emptied = async {
-        while counted[1].calls(Op::Acknowledge).entries < tasks {
+        while counted[1].calls(PortCall::Acknowledge).entries < tasks {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let took = began.elapsed();
-        let requests = calls(Op::Receive) + calls(Op::Acknowledge) + calls(Op::Extend);
+        let requests = calls(PortCall::Receive) + calls(PortCall::Acknowledge) + calls(PortCall::Extend);
         stop.gentle.cancel();
         (took, requests)
     };

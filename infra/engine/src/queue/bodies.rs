@@ -7,12 +7,12 @@ use bytes::Bytes;
 use mill_model::{AccountId, Monotonic, Timestamp};
 use mill_ports::{Delivery, Receipt};
 
-use super::Standing;
+use super::QueuedBody;
 
 /// The bodies of one queue, by the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
-    held: BTreeMap<u64, Held>,
+    stored: BTreeMap<u64, StoredBody>,
     /// Ids of the visible, in any order; each knows its place here.
     visible: Vec<u64>,
     /// The hidden, by when they become visible.
@@ -23,21 +23,21 @@ pub(super) struct Bodies {
 
 /// A body as it was sent.
 #[derive(Debug, Clone)]
-pub(super) struct Fresh {
+pub(super) struct SentBody {
     pub(super) group: AccountId,
     pub(super) body: Bytes,
     pub(super) sent_at: Timestamp,
 }
 
 #[derive(Debug, Clone)]
-struct Held {
-    fresh: Fresh,
+struct StoredBody {
+    sent: SentBody,
     receive_count: u32,
-    place: Place,
+    state: BodyState,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum BodyState {
     Visible { slot: usize, since: Monotonic },
     Delayed { until: Monotonic },
     InFlight { until: Monotonic, received: Monotonic },
@@ -45,19 +45,19 @@ enum Place {
 
 /// A body as received.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct ReceivedBody {
     id: u64,
-    held: Held,
+    stored: StoredBody,
     deadline: Monotonic,
 }
 
-impl Taken {
+impl ReceivedBody {
     pub(super) fn into_delivery(self) -> Delivery {
         Delivery {
-            receipt: Receipt(format!("{}#{}", self.id, self.held.receive_count).into()),
-            body: self.held.fresh.body,
-            receive_count: self.held.receive_count,
-            sent_at: self.held.fresh.sent_at,
+            receipt: Receipt(format!("{}#{}", self.id, self.stored.receive_count).into()),
+            body: self.stored.sent.body,
+            receive_count: self.stored.receive_count,
+            sent_at: self.stored.sent.sent_at,
             deadline: self.deadline,
         }
     }
@@ -65,25 +65,25 @@ impl Taken {
 
 impl Bodies {
     /// Gives out no id that `before` gave out, so that its receipts stay without effect.
-    pub(super) fn go_on_after(&mut self, before: &Self) {
+    pub(super) fn continue_ids_after(&mut self, before: &Self) {
         self.next = before.next;
     }
 
-    pub(super) fn add(&mut self, fresh: Fresh, now: Monotonic, delay: Duration) {
-        let place = Place::Delayed { until: now.plus(delay) };
-        let id = self.insert(Held { fresh, receive_count: 0, place });
+    pub(super) fn add(&mut self, sent: SentBody, now: Monotonic, delay: Duration) {
+        let state = BodyState::Delayed { until: now.plus(delay) };
+        let id = self.insert(StoredBody { sent, receive_count: 0, state });
         if delay.is_zero() {
             self.show(id, now);
         }
     }
 
-    fn insert(&mut self, held: Held) -> u64 {
+    fn insert(&mut self, stored: StoredBody) -> u64 {
         let id = self.next;
         self.next += 1;
-        if let Place::Delayed { until } = held.place {
+        if let BodyState::Delayed { until } = stored.state {
             self.delayed.insert((until, id));
         }
-        self.held.insert(id, held);
+        self.stored.insert(id, stored);
         id
     }
 
@@ -118,12 +118,12 @@ impl Bodies {
     }
 
     fn slots_but<'a>(&'a self, passed_over: &'a BTreeSet<AccountId>) -> impl Iterator<Item = usize> + 'a {
-        (0..self.visible.len()).filter(|slot| !passed_over.contains(&self.held[&self.visible[*slot]].fresh.group))
+        (0..self.visible.len()).filter(|slot| !passed_over.contains(&self.stored[&self.visible[*slot]].sent.group))
     }
 
     /// How many there are of an account.
-    pub(super) fn of(&self, group: &AccountId) -> u64 {
-        self.held.values().filter(|held| held.fresh.group == *group).count() as u64
+    pub(super) fn count_of(&self, group: &AccountId) -> u64 {
+        self.stored.values().filter(|stored| stored.sent.group == *group).count() as u64
     }
 
     pub(super) fn delayed(&self) -> usize {
@@ -135,42 +135,42 @@ impl Bodies {
     }
 
     pub(super) fn oldest(&self) -> Option<Timestamp> {
-        self.held.first_key_value().map(|(_, held)| held.fresh.sent_at)
+        self.stored.first_key_value().map(|(_, stored)| stored.sent.sent_at)
     }
 
     pub(super) fn all(&self) -> Vec<Bytes> {
-        self.held.values().map(|held| held.fresh.body.clone()).collect()
+        self.stored.values().map(|stored| stored.sent.body.clone()).collect()
     }
 
     /// Where each body is, in the order in which they came.
-    pub(super) fn standing(&self) -> impl Iterator<Item = Standing> + '_ {
-        self.held.iter().map(|(id, held)| Standing {
+    pub(super) fn snapshot(&self) -> impl Iterator<Item = QueuedBody> + '_ {
+        self.stored.iter().map(|(id, stored)| QueuedBody {
             id: *id,
-            body: held.fresh.body.clone(),
-            visible_since: match held.place {
-                Place::Visible { since, .. } => Some(since),
-                Place::Delayed { .. } | Place::InFlight { .. } => None,
+            body: stored.sent.body.clone(),
+            visible_since: match stored.state {
+                BodyState::Visible { since, .. } => Some(since),
+                BodyState::Delayed { .. } | BodyState::InFlight { .. } => None,
             },
-            in_flight: matches!(held.place, Place::InFlight { .. }),
+            in_flight: matches!(stored.state, BodyState::InFlight { .. }),
         })
     }
 
     /// How often the visible body in `slot` was received.
     pub(super) fn receive_count(&self, slot: usize) -> u32 {
-        self.held[&self.visible[slot]].receive_count
+        self.stored[&self.visible[slot]].receive_count
     }
 
     /// Takes the visible body in `slot` out for good.
-    pub(super) fn remove_visible(&mut self, slot: usize) -> Option<Fresh> {
+    pub(super) fn remove_visible(&mut self, slot: usize) -> Option<SentBody> {
         let id = self.visible[slot];
         self.leave(id);
-        self.held.remove(&id).map(|held| held.fresh)
+        self.stored.remove(&id).map(|stored| stored.sent)
     }
 
     /// Puts a second copy of the visible body in `slot` beside it.
     pub(super) fn copy_visible(&mut self, slot: usize) {
-        let mut copy = self.held[&self.visible[slot]].clone();
-        if let Place::Visible { slot, .. } = &mut copy.place {
+        let mut copy = self.stored[&self.visible[slot]].clone();
+        if let BodyState::Visible { slot, .. } = &mut copy.state {
             *slot = self.visible.len();
         }
         let id = self.insert(copy);
@@ -178,36 +178,41 @@ impl Bodies {
     }
 
     /// Receives the visible body in `slot`.
-    pub(super) fn take_visible(&mut self, slot: usize, now: Monotonic, visibility: Duration) -> Option<Taken> {
+    pub(super) fn receive_visible(
+        &mut self,
+        slot: usize,
+        now: Monotonic,
+        visibility: Duration,
+    ) -> Option<ReceivedBody> {
         let id = self.visible[slot];
         let deadline = now.plus(visibility);
         self.leave(id);
-        let held = self.held.get_mut(&id)?;
-        held.receive_count += 1;
-        held.place = Place::InFlight { until: deadline, received: now };
+        let stored = self.stored.get_mut(&id)?;
+        stored.receive_count += 1;
+        stored.state = BodyState::InFlight { until: deadline, received: now };
         self.in_flight.insert((deadline, id));
-        Some(Taken { id, held: held.clone(), deadline })
+        Some(ReceivedBody { id, stored: stored.clone(), deadline })
     }
 
     /// The body of a receipt, `None` when it is not there or the receipt counts no more.
     pub(super) fn find(&self, receipt: &Receipt, fenced: bool) -> Result<Option<u64>, &'static str> {
         let parts = receipt.0.split_once('#').and_then(|(id, count)| Some((id.parse().ok()?, count.parse().ok()?)));
         let (id, count): (u64, u32) = parts.ok_or("the receipt is none of this queue's")?;
-        Ok(self.held.get(&id).filter(|held| !fenced || held.receive_count == count).map(|_| id))
+        Ok(self.stored.get(&id).filter(|stored| !fenced || stored.receive_count == count).map(|_| id))
     }
 
     /// Since when a body is in flight, if it is.
     pub(super) fn received(&self, id: u64) -> Option<Monotonic> {
-        match self.held.get(&id)?.place {
-            Place::InFlight { received, .. } => Some(received),
-            Place::Visible { .. } | Place::Delayed { .. } => None,
+        match self.stored.get(&id)?.state {
+            BodyState::InFlight { received, .. } => Some(received),
+            BodyState::Visible { .. } | BodyState::Delayed { .. } => None,
         }
     }
 
     /// Moves the deadline of a body in flight.
     pub(super) fn hide_until(&mut self, id: u64, deadline: Monotonic) {
-        if let Some(held) = self.held.get_mut(&id)
-            && let Place::InFlight { until, .. } = &mut held.place
+        if let Some(stored) = self.stored.get_mut(&id)
+            && let BodyState::InFlight { until, .. } = &mut stored.state
         {
             self.in_flight.remove(&(*until, id));
             self.in_flight.insert((deadline, id));
@@ -218,8 +223,8 @@ impl Bodies {
     /// Makes a body visible, as of then.
     pub(super) fn show(&mut self, id: u64, since: Monotonic) {
         self.leave(id);
-        if let Some(held) = self.held.get_mut(&id) {
-            held.place = Place::Visible { slot: self.visible.len(), since };
+        if let Some(stored) = self.stored.get_mut(&id) {
+            stored.state = BodyState::Visible { slot: self.visible.len(), since };
             self.visible.push(id);
         }
     }
@@ -227,25 +232,25 @@ impl Bodies {
     /// Removes a body for good.
     pub(super) fn remove(&mut self, id: u64) {
         self.leave(id);
-        self.held.remove(&id);
+        self.stored.remove(&id);
     }
 
     /// Takes a body out of the index of its place; the caller gives it another, or removes it.
     fn leave(&mut self, id: u64) {
-        match self.held.get(&id).map(|held| held.place) {
-            Some(Place::Visible { slot, .. }) => {
+        match self.stored.get(&id).map(|stored| stored.state) {
+            Some(BodyState::Visible { slot, .. }) => {
                 self.visible.swap_remove(slot);
                 if let Some(moved) = self.visible.get(slot)
-                    && let Some(held) = self.held.get_mut(moved)
-                    && let Place::Visible { slot: place, .. } = &mut held.place
+                    && let Some(stored) = self.stored.get_mut(moved)
+                    && let BodyState::Visible { slot: state, .. } = &mut stored.state
                 {
-                    *place = slot;
+                    *state = slot;
                 }
             }
-            Some(Place::Delayed { until }) => {
+            Some(BodyState::Delayed { until }) => {
                 self.delayed.remove(&(until, id));
             }
-            Some(Place::InFlight { until, .. }) => {
+            Some(BodyState::InFlight { until, .. }) => {
                 self.in_flight.remove(&(until, id));
             }
             None => {}

@@ -1,7 +1,7 @@
 //! What is particular to queues in memory; what they share with others is proven in `conformance`.
 
 use super::*;
-use crate::SeededChance;
+use crate::SeededRng;
 use bytes::Bytes;
 use mill_model::AccountId;
 
@@ -10,10 +10,10 @@ use crate::SimClock;
 const TEN: NonZeroU32 = NonZeroU32::new(10).unwrap();
 const MINUTE: Duration = Duration::from_mins(1);
 
-fn queues(habits: &QueueHabits, seed: u64) -> MemoryQueues {
+fn queues(behavior: &QueueBehavior, seed: u64) -> MemoryQueues {
     let clock: Arc<dyn Clock> = Arc::new(SimClock::new());
-    let chance: Arc<dyn Rng> = Arc::new(SeededChance::new(seed));
-    MemoryQueues::new(habits, &clock, &chance)
+    let chance: Arc<dyn Rng> = Arc::new(SeededRng::new(seed));
+    MemoryQueues::new(behavior, &clock, &chance)
 }
 
 async fn send(queue: &MemoryQueue, bodies: std::ops::Range<u8>) {
@@ -25,7 +25,7 @@ async fn send(queue: &MemoryQueue, bodies: std::ops::Range<u8>) {
 }
 
 async fn order(seed: u64) -> Vec<u8> {
-    let queue = queues(&QueueHabits::wild(), seed).get(QueueName::Audit);
+    let queue = queues(&QueueBehavior::adversarial(), seed).get(QueueName::Audit);
     send(&queue, 0..10).await;
     let mut order = Vec::new();
     for _ in 0..20 {
@@ -42,7 +42,8 @@ async fn a_seed_decides_the_order_and_the_duplicates() {
 
 #[tokio::test(start_paused = true)]
 async fn duplicates_come_when_asked_for_and_outlive_each_other() {
-    let queue = queues(&QueueHabits { duplicates_per_mille: 500, ..QueueHabits::tidy() }, 3).get(QueueName::Audit);
+    let queue =
+        queues(&QueueBehavior { duplicates_per_mille: 500, ..QueueBehavior::well_behaved() }, 3).get(QueueName::Audit);
     send(&queue, 0..10).await;
     let mut received = 0;
     loop {
@@ -61,8 +62,8 @@ async fn duplicates_come_when_asked_for_and_outlive_each_other() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_costs_no_real_time_and_ends_at_the_next_deadline() {
     let clock = Arc::new(SimClock::new());
-    let chance: Arc<dyn Rng> = Arc::new(SeededChance::new(1));
-    let queue = MemoryQueue::new(QueueName::Audit, QueueHabits::tidy(), clock.clone(), chance, None);
+    let chance: Arc<dyn Rng> = Arc::new(SeededRng::new(1));
+    let queue = MemoryQueue::new(QueueName::Audit, QueueBehavior::well_behaved(), clock.clone(), chance, None);
     send(&queue, 0..1).await;
     queue.receive(TEN, MINUTE, Duration::ZERO).await.unwrap();
     let again = queue.receive(TEN, MINUTE, Duration::from_hours(1)).await.unwrap();
@@ -75,7 +76,8 @@ async fn a_wait_costs_no_real_time_and_ends_at_the_next_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_guessed_depth_is_off_but_not_by_more_than_said() {
-    let queue = queues(&QueueHabits { depth_error_percent: 20, ..QueueHabits::tidy() }, 5).get(QueueName::Audit);
+    let queue =
+        queues(&QueueBehavior { depth_error_percent: 20, ..QueueBehavior::well_behaved() }, 5).get(QueueName::Audit);
     for _ in 0..10 {
         send(&queue, 0..10).await;
     }

@@ -10,12 +10,12 @@ use mill_model::{
 };
 use mill_ports::{LeftOutEntries, Place, RefusalReason};
 
-use super::mounts::{Mounts, root};
+use super::mounts::{SimulatedMounts, root};
 
 /// All spaces of a store, and the marks it has given out.
 #[derive(Debug, Default)]
-pub(super) struct Spaces {
-    by_id: BTreeMap<SpaceId, Space>,
+pub(super) struct StoredSpaces {
+    by_id: BTreeMap<SpaceId, StoredSpace>,
     /// What stands beside the spaces.
     pub(super) beside: LeftOutEntries,
     /// Never goes back, so no mark is given twice.
@@ -23,22 +23,22 @@ pub(super) struct Spaces {
 }
 
 #[derive(Debug)]
-pub(super) struct Space {
+pub(super) struct StoredSpace {
     /// Tells this space from an earlier one of the same id.
     pub(super) number: u64,
-    pub(super) entries: BTreeMap<ContentId, Standing>,
-    pub(super) mounts: Mounts,
+    pub(super) entries: BTreeMap<ContentId, StoredEntry>,
+    pub(super) mounts: SimulatedMounts,
 }
 
 /// What stands under an id.
 #[derive(Debug)]
-pub(super) enum Standing {
-    Item(Item),
+pub(super) enum StoredEntry {
+    Item(StoredItem),
     Refused(RefusalReason),
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Item {
+pub(super) struct StoredItem {
     pub(super) bytes: Bytes,
     pub(super) properties: Properties,
     /// When it was written, by the clock that never steps back.
@@ -50,7 +50,7 @@ pub(super) struct Item {
     mark: u64,
 }
 
-impl Item {
+impl StoredItem {
     pub(super) fn new(
         bytes: Bytes,
         properties: Properties,
@@ -92,21 +92,21 @@ impl Item {
     }
 }
 
-impl Spaces {
+impl StoredSpaces {
     pub(super) fn ids(&self) -> Vec<SpaceId> {
         self.by_id.keys().cloned().collect()
     }
 
-    pub(super) fn space(&self, space: &SpaceId) -> Option<&Space> {
+    pub(super) fn space(&self, space: &SpaceId) -> Option<&StoredSpace> {
         self.by_id.get(space)
     }
 
     pub(super) fn create(&mut self, space: &SpaceId) {
         let number = self.mark();
-        self.by_id.entry(space.clone()).or_insert_with(|| Space {
+        self.by_id.entry(space.clone()).or_insert_with(|| StoredSpace {
             number,
             entries: BTreeMap::new(),
-            mounts: Mounts::default(),
+            mounts: SimulatedMounts::default(),
         });
     }
 
@@ -114,25 +114,25 @@ impl Spaces {
         self.by_id.remove(space);
     }
 
-    pub(super) fn item(&self, item: &ItemAddress) -> Option<&Item> {
+    pub(super) fn item(&self, item: &ItemAddress) -> Option<&StoredItem> {
         match self.by_id.get(&item.space)?.entries.get(&item.id)? {
-            Standing::Item(item) => Some(item),
-            Standing::Refused(_) => None,
+            StoredEntry::Item(item) => Some(item),
+            StoredEntry::Refused(_) => None,
         }
     }
 
     /// Writes an item into its space, and gives it as it stands there. Without the space it stands nowhere.
-    pub(super) fn insert(&mut self, item: &ItemAddress, mut made: Item) -> Item {
+    pub(super) fn insert(&mut self, item: &ItemAddress, mut made: StoredItem) -> StoredItem {
         made.mark = self.mark();
         if let Some(space) = self.by_id.get_mut(&item.space) {
-            space.entries.insert(item.id.clone(), Standing::Item(made.clone()));
+            space.entries.insert(item.id.clone(), StoredEntry::Item(made.clone()));
         }
         made
     }
 
     pub(super) fn insert_refused(&mut self, item: &ItemAddress, reason: RefusalReason) {
         if let Some(space) = self.by_id.get_mut(&item.space) {
-            space.entries.insert(item.id.clone(), Standing::Refused(reason));
+            space.entries.insert(item.id.clone(), StoredEntry::Refused(reason));
         }
     }
 
@@ -148,13 +148,13 @@ impl Spaces {
         all.into_iter().filter(|place| item.id.as_str().starts_with(&place.path)).collect()
     }
 
-    pub(super) fn space_mut(&mut self, space: &SpaceId) -> Option<&mut Space> {
+    pub(super) fn space_mut(&mut self, space: &SpaceId) -> Option<&mut StoredSpace> {
         self.by_id.get_mut(space)
     }
 
     pub(super) fn rot(&mut self, item: &ItemAddress, change: impl FnOnce(&mut Vec<u8>)) {
         let entry = self.by_id.get_mut(&item.space).and_then(|space| space.entries.get_mut(&item.id));
-        if let Some(Standing::Item(item)) = entry {
+        if let Some(StoredEntry::Item(item)) = entry {
             let mut bytes = item.bytes.to_vec();
             change(&mut bytes);
             item.bytes = bytes.into();

@@ -1,34 +1,34 @@
-//! Mounts beneath a space: what stands beneath one can go out of sight and come back.
+//! SimulatedMounts beneath a space: what stands beneath one can go out of sight and come back.
 
 use std::collections::BTreeMap;
 
 use mill_model::{ContentId, StoreAddress};
 use mill_ports::Place;
 
-use super::items::{Space, Standing};
+use super::items::{StoredEntry, StoredSpace};
 
 /// The mounts of a space, by path.
 #[derive(Debug, Default)]
-pub(super) struct Mounts(BTreeMap<String, Mount>);
+pub(super) struct SimulatedMounts(BTreeMap<String, SimulatedMount>);
 
 #[derive(Debug)]
-struct Mount {
+struct SimulatedMount {
     identity: String,
     /// What stands beneath it, while it is not mounted.
-    away: Option<BTreeMap<ContentId, Standing>>,
+    away: Option<BTreeMap<ContentId, StoredEntry>>,
 }
 
-impl Mounts {
+impl SimulatedMounts {
     pub(super) fn has(&self, path: &str) -> bool {
         self.0.contains_key(path)
     }
 
     pub(super) fn add(&mut self, path: &str, identity: &str) {
-        self.0.insert(path.to_owned(), Mount { identity: identity.to_owned(), away: None });
+        self.0.insert(path.to_owned(), SimulatedMount { identity: identity.to_owned(), away: None });
     }
 }
 
-impl Space {
+impl StoredSpace {
     /// All places of the space that are there now.
     pub(super) fn places(&self, store: &StoreAddress) -> Vec<Place> {
         let mounted = self.mounts.0.iter().filter(|(_, mount)| mount.away.is_none());

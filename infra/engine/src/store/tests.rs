@@ -3,12 +3,12 @@
 use futures::TryStreamExt as _;
 
 use super::*;
-use crate::HandClock;
+use crate::ManualClock;
 
-fn store(habits: StoreHabits) -> (MemoryStore, Arc<HandClock>) {
+fn store(behavior: StoreBehavior) -> (MemoryStore, Arc<ManualClock>) {
     let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() };
-    let clock = Arc::new(HandClock::new());
-    (MemoryStore::new(address, habits, clock.clone()), clock)
+    let clock = Arc::new(ManualClock::new());
+    (MemoryStore::new(address, behavior, clock.clone()), clock)
 }
 
 fn item(id: &str) -> ItemAddress {
@@ -22,8 +22,8 @@ async fn read(store: &MemoryStore, item: &ItemAddress) -> Result<Vec<u8>, StoreE
 
 #[tokio::test]
 async fn planting_is_no_write_and_every_call_that_could_write_is_one() {
-    let (store, _) = store(StoreHabits::default());
-    store.plant(&item("a"), "bytes", Properties::default());
+    let (store, _) = store(StoreBehavior::default());
+    store.insert(&item("a"), "bytes", Properties::default());
     store.head(&item("a")).await.unwrap();
     read(&store, &item("a")).await.unwrap();
     assert_eq!(store.writes(), 0);
@@ -34,8 +34,8 @@ async fn planting_is_no_write_and_every_call_that_could_write_is_one() {
 
 #[tokio::test]
 async fn rot_changes_the_bytes_and_nothing_that_is_told_of_them() {
-    let (store, _) = store(StoreHabits::default());
-    store.plant(&item("a"), "bytes", Properties::default());
+    let (store, _) = store(StoreBehavior::default());
+    store.insert(&item("a"), "bytes", Properties::default());
     let before = store.head(&item("a")).await.unwrap().present().unwrap();
     store.rot(&item("a"), |bytes| bytes[0] ^= 1);
     let after = store.head(&item("a")).await.unwrap().present().unwrap();
@@ -47,8 +47,8 @@ async fn rot_changes_the_bytes_and_nothing_that_is_told_of_them() {
 
 #[tokio::test]
 async fn a_version_settles_with_age() {
-    let (store, clock) = store(StoreHabits { settles_after: Duration::from_secs(2), ..StoreHabits::default() });
-    store.plant(&item("a"), "bytes", Properties::default());
+    let (store, clock) = store(StoreBehavior { settles_after: Duration::from_secs(2), ..StoreBehavior::default() });
+    store.insert(&item("a"), "bytes", Properties::default());
     let settled = async || store.head(&item("a")).await.unwrap().present().unwrap().version.settled();
     assert!(!settled().await);
     clock.step(Duration::from_secs(2));
@@ -57,8 +57,8 @@ async fn a_version_settles_with_age() {
 
 #[tokio::test]
 async fn what_cannot_be_an_item_is_refused_by_name() {
-    let (store, _) = store(StoreHabits { unholdable: Some(|id| id.as_str() == "no"), ..StoreHabits::default() });
-    store.plant_refused(&item("link"), RefusalReason::SymbolicLink);
+    let (store, _) = store(StoreBehavior { unholdable: Some(|id| id.as_str() == "no"), ..StoreBehavior::default() });
+    store.insert_refused(&item("link"), RefusalReason::SymbolicLink);
     let pages: Vec<_> = store.list(&item("link").space, None).try_collect().await.unwrap();
     assert!(
         matches!(&pages[0].entries[..], [mill_ports::ListEntry::Refused { shown, reason: RefusalReason::SymbolicLink }] if shown == "link")
@@ -74,11 +74,11 @@ async fn what_cannot_be_an_item_is_refused_by_name() {
 #[tokio::test]
 async fn an_item_that_changes_while_it_is_read_ends_in_an_error_unless_reads_are_snapshots() {
     for (reads_are_snapshots, whole) in [(false, false), (true, true)] {
-        let (store, _) = store(StoreHabits { piece_bytes_max: 2, reads_are_snapshots, ..StoreHabits::default() });
-        store.plant(&item("a"), "bytes", Properties::default());
+        let (store, _) = store(StoreBehavior { piece_bytes_max: 2, reads_are_snapshots, ..StoreBehavior::default() });
+        store.insert(&item("a"), "bytes", Properties::default());
         let mut body = store.open(&item("a"), None, None).await.unwrap().present().unwrap().body;
         body.try_next().await.unwrap().unwrap();
-        store.plant(&item("a"), "other", Properties::default());
+        store.insert(&item("a"), "other", Properties::default());
         let rest = body.try_collect::<Vec<Bytes>>().await;
         assert_eq!(rest.is_ok(), whole);
         assert!(whole || rest.is_err_and(|error| error.kind == StoreErrorKind::Changed));
@@ -96,9 +96,9 @@ async fn respell(store: &MemoryStore, from: &str, to: &str, compared: &str) -> R
 
 #[tokio::test]
 async fn a_store_that_folds_names_keeps_twins_out_and_spells_them_otherwise_when_asked() {
-    let (store, _) = store(StoreHabits { folds_names: true, ..StoreHabits::default() });
+    let (store, _) = store(StoreBehavior { folds_names: true, ..StoreBehavior::default() });
     let space = item("x").space;
-    store.plant(&item("Photos/a"), "bytes", Properties::default());
+    store.insert(&item("Photos/a"), "bytes", Properties::default());
     let content = PutRequest { size: 0, properties: Properties::default() };
     for (id, there) in
         [("photos/a", "Photos"), ("photos/new", "Photos"), ("PHOTOS/", "Photos"), ("Photos/A", "Photos/a")]
@@ -120,10 +120,10 @@ async fn a_store_that_folds_names_keeps_twins_out_and_spells_them_otherwise_when
 
 #[tokio::test]
 async fn what_was_written_anew_since_it_was_compared_keeps_its_name() {
-    let (store, _) = store(StoreHabits { folds_names: true, ..StoreHabits::default() });
-    store.plant(&item("Photos/a"), "compared", Properties::default());
+    let (store, _) = store(StoreBehavior { folds_names: true, ..StoreBehavior::default() });
+    store.insert(&item("Photos/a"), "compared", Properties::default());
     let version = store.head(&item("Photos/a")).await.unwrap().present().unwrap().version;
-    store.plant(&item("Photos/a"), "another", Properties::default());
+    store.insert(&item("Photos/a"), "another", Properties::default());
     let respelling =
         Respelling { from: "Photos/".into(), to: "photos/".into(), compared: item("Photos/a").id, version };
     for compared in ["Photos/a", "Photos/gone", "other"] {
@@ -136,10 +136,10 @@ async fn what_was_written_anew_since_it_was_compared_keeps_its_name() {
 
 #[tokio::test]
 async fn an_item_beside_a_directory_of_its_name_is_spelled_otherwise_alone_and_so_is_the_directory() {
-    let (store, _) = store(StoreHabits { folds_names: true, ..StoreHabits::default() });
+    let (store, _) = store(StoreBehavior { folds_names: true, ..StoreBehavior::default() });
     let space = item("x").space;
     for id in ["a", "a/b", "c", "c/"] {
-        store.plant(&item(id), id.to_owned(), Properties::default());
+        store.insert(&item(id), id.to_owned(), Properties::default());
     }
     let ids = || {
         let contents = store.contents(&space).unwrap();
@@ -172,6 +172,6 @@ async fn an_item_beside_a_directory_of_its_name_is_spelled_otherwise_alone_and_s
         assert_eq!(refused, expected, "{id}");
     }
     assert_eq!(respell(&store, "c", "a", "c").await, Err(StoreErrorKind::Unexpected));
-    store.plant(&item("C"), "C", Properties::default());
+    store.insert(&item("C"), "C", Properties::default());
     assert_eq!(respell(&store, "c", "C", "c").await, Err(StoreErrorKind::Refused(RefusalReason::Twin("c".into()))));
 }

@@ -70,14 +70,16 @@ const TABLE: [Row; 19] = [
 
 #[tokio::test(start_paused = true)]
 async fn every_row_of_the_decision_table_holds_whatever_checksums_the_stores_tell() {
-    let of_a_service = || StoreHabits { service: Some(1), ..telling(Algorithm::Crc64Nvme) };
-    let habits = [plain, StoreHabits::default, || telling(Algorithm::Sha256), of_a_service];
-    for (source_habits, destination_habits) in habits.iter().flat_map(|one| habits.iter().map(move |two| (one, two))) {
+    let of_a_service = || StoreBehavior { service: Some(1), ..telling(Algorithm::Crc64Nvme) };
+    let behavior = [plain, StoreBehavior::default, || telling(Algorithm::Sha256), of_a_service];
+    for (source_habits, destination_habits) in
+        behavior.iter().flat_map(|one| behavior.iter().map(move |two| (one, two)))
+    {
         for row in &TABLE {
             let site = Site::of(source_habits(), destination_habits());
             for (store, stands) in [(&site.source, row.source), (&site.destination, row.destination)] {
                 if let Some((bytes, note)) = stands {
-                    store.plant(&at("x"), bytes, noted(note));
+                    store.insert(&at("x"), bytes, noted(note));
                 }
             }
             let before = site.destination.contents(&space());
@@ -124,8 +126,8 @@ fn done(site: &Site, outcome: &TaskOutcome) -> String {
 #[tokio::test(start_paused = true)]
 async fn properties_that_a_destination_does_not_know_are_set() {
     let site = Site::new();
-    site.source.plant(&at("x"), "same", noted("n"));
-    site.destination.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
+    site.destination.insert(&at("x"), "same", noted("n"));
     site.destination_port.tell(without_properties);
     site.run("x").await.unwrap();
     assert_eq!(site.totals().updated, 1);
@@ -136,10 +138,10 @@ async fn properties_that_a_destination_does_not_know_are_set() {
 #[tokio::test(start_paused = true)]
 async fn properties_that_a_source_does_not_know_are_never_taken_for_none() {
     let site = Site::new();
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
     site.source_port.tell(without_properties);
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
-    site.destination.plant(&at("x"), "same", noted("n"));
+    site.destination.insert(&at("x"), "same", noted("n"));
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
     assert_eq!(site.destination.content(&at("x")).unwrap().1, noted("n"));
 }
@@ -147,7 +149,7 @@ async fn properties_that_a_source_does_not_know_are_never_taken_for_none() {
 #[tokio::test(start_paused = true)]
 async fn an_item_in_an_archive_tier_is_named_and_no_task_waits_for_it() {
     let site = Site::of(plain(), plain());
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
     site.source_port.tell(archived);
     let refused = |outcome| match outcome {
         TaskOutcome::Discard { reason } => {
@@ -160,9 +162,9 @@ async fn an_item_in_an_archive_tier_is_named_and_no_task_waits_for_it() {
         site.source_port.meet("open", [Way::Fails(StoreErrorKind::Refused(way))]);
         assert!(refused(site.run("x").await.unwrap()), "a store may refuse to open it");
     }
-    site.destination.plant(&at("x"), "same", noted("n"));
+    site.destination.insert(&at("x"), "same", noted("n"));
     assert!(refused(site.run("x").await.unwrap()), "nothing tells whether both are alike");
-    site.destination.plant(&at("x"), "longer", noted("n"));
+    site.destination.insert(&at("x"), "longer", noted("n"));
     assert!(refused(site.run("x").await.unwrap()));
     assert_eq!(site.destination.content(&at("x")).unwrap().0, "longer");
 }
@@ -170,11 +172,11 @@ async fn an_item_in_an_archive_tier_is_named_and_no_task_waits_for_it() {
 #[tokio::test(start_paused = true)]
 async fn an_archived_copy_is_in_sync_if_its_checksum_says_so_and_replaced_if_it_differs() {
     let site = Site::new();
-    site.source.plant(&at("x"), "same", noted("n"));
-    site.destination.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
+    site.destination.insert(&at("x"), "same", noted("n"));
     site.destination_port.tell(archived);
     assert_eq!(site.run("x").await.unwrap(), TaskOutcome::done());
-    site.source.plant(&at("x"), "other", noted("n"));
+    site.source.insert(&at("x"), "other", noted("n"));
     assert_eq!(site.run("x").await.unwrap(), TaskOutcome::done());
     assert_eq!(site.destination.content(&at("x")).unwrap().0, "other");
 }

@@ -13,9 +13,9 @@ async fn no_error_of_a_source_is_ever_read_as_absence() {
     for kind in errors() {
         for op in ["head", "open"] {
             let site = Site::new();
-            site.source.plant(&at("x"), "same", noted("n"));
+            site.source.insert(&at("x"), "same", noted("n"));
             if op == "head" {
-                site.destination.plant(&at("x"), "else", noted("n"));
+                site.destination.insert(&at("x"), "else", noted("n"));
             }
             site.source_port.meet(op, fails(&kind, 3));
             let _ = site.run("x").await;
@@ -30,9 +30,9 @@ async fn what_vanished_is_counted_and_left_in_place() {
     for remove_vanished in [true, false] {
         let site = Site::new();
         site.own().await;
-        site.source.plant(&at("x"), "same", noted("n"));
+        site.source.insert(&at("x"), "same", noted("n"));
         site.settle("x").await;
-        site.source.uproot(&at("x"));
+        site.source.remove(&at("x"));
         site.run_under(policy(remove_vanished), &Site::task(Some(&at("x")))).await.unwrap();
         assert!(site.destination.content(&at("x")).is_some() && site.sealed("x").await);
         assert_eq!((site.totals().vanished, site.totals().deleted), (1, 0));
@@ -45,14 +45,14 @@ async fn what_vanishes_before_or_while_it_is_copied_is_counted() {
     let site = Site::new();
     site.run("x").await.unwrap();
     assert_eq!(site.totals().vanished, 1, "it went before");
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
     let source = site.source.clone();
-    site.source_port.meet("open", [Way::Before(Box::new(move || source.uproot(&at("x"))))]);
+    site.source_port.meet("open", [Way::Before(Box::new(move || source.remove(&at("x"))))]);
     site.run("x").await.unwrap();
     assert_eq!(site.totals().vanished, 2, "it went before it was opened");
-    site.source.plant(&at("x"), vec![1; 100_000], noted("n"));
+    site.source.insert(&at("x"), vec![1; 100_000], noted("n"));
     let source = site.source.clone();
-    site.destination_port.meet("put", [Way::Before(Box::new(move || source.uproot(&at("x"))))]);
+    site.destination_port.meet("put", [Way::Before(Box::new(move || source.remove(&at("x"))))]);
     site.run("x").await.unwrap();
     assert_eq!(site.totals().vanished, 3, "it went while it was read");
     let refused = StoreErrorKind::Refused(mill_ports::RefusalReason::Unreadable);
@@ -66,8 +66,8 @@ async fn what_vanishes_before_or_while_it_is_copied_is_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_source_space_that_is_gone_deletes_no_item() {
     let site = Site::new();
-    site.destination.plant(&at("x"), "same", noted("n"));
-    site.source.uproot_space(&space());
+    site.destination.insert(&at("x"), "same", noted("n"));
+    site.source.remove_space(&space());
     assert!(is_discard(&site.run("x").await.unwrap(), "its source space is not there"));
     assert!(site.destination.content(&at("x")).is_some());
 }
@@ -85,18 +85,18 @@ async fn a_stale_look_never_overwrites_what_is_newer() {
     ] {
         for reads_are_snapshots in [false, true] {
             let service = (op == "take").then_some(1);
-            let habits = StoreHabits { reads_are_snapshots, service, ..StoreHabits::default() };
-            let site = Site::of(habits, StoreHabits { service, ..StoreHabits::default() });
-            site.source.plant(&at("x"), "stale", noted("n"));
+            let behavior = StoreBehavior { reads_are_snapshots, service, ..StoreBehavior::default() };
+            let site = Site::of(behavior, StoreBehavior { service, ..StoreBehavior::default() });
+            site.source.insert(&at("x"), "stale", noted("n"));
             if let Some((bytes, note)) = before {
-                site.destination.plant(&at("x"), bytes, noted(note));
+                site.destination.insert(&at("x"), bytes, noted(note));
             }
             let (source, destination) = (site.source.clone(), site.destination.clone());
             site.destination_port.meet(
                 op,
                 [Way::Before(Box::new(move || {
-                    source.plant(&at("x"), "newer", noted("newer"));
-                    destination.plant(&at("x"), "newer", noted("newer"));
+                    source.insert(&at("x"), "newer", noted("newer"));
+                    destination.insert(&at("x"), "newer", noted("newer"));
                 }))],
             );
             site.run("x").await.unwrap();
@@ -110,7 +110,7 @@ async fn a_stale_look_never_overwrites_what_is_newer() {
 async fn no_error_of_a_destination_is_ever_read_as_absence() {
     for kind in errors().filter(|kind| *kind != StoreErrorKind::SpaceAbsent) {
         let site = Site::new();
-        site.source.plant(&at("x"), "same", noted("n"));
+        site.source.insert(&at("x"), "same", noted("n"));
         site.destination_port.meet("head", fails(&kind, 3));
         let run = site.run("x").await;
         assert!(run.as_ref().map_or(true, |outcome| is_discard(outcome, "may not be read")), "{run:?}");
@@ -121,7 +121,7 @@ async fn no_error_of_a_destination_is_ever_read_as_absence() {
 #[tokio::test(start_paused = true)]
 async fn a_destination_that_wrote_other_bytes_is_found_out_and_written_again() {
     let site = Site::new();
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
     site.destination_port.meet("put", [Way::Lies]);
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
     assert!(!site.sealed("x").await);
@@ -131,7 +131,7 @@ async fn a_destination_that_wrote_other_bytes_is_found_out_and_written_again() {
 #[tokio::test(start_paused = true)]
 async fn a_destination_that_always_changes_under_the_write_is_tried_again_later() {
     let site = Site::new();
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
     site.destination_port.meet("put", fails(&StoreErrorKind::Precondition, 2));
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
     site.run("x").await.unwrap();
@@ -141,20 +141,20 @@ async fn a_destination_that_always_changes_under_the_write_is_tried_again_later(
 #[tokio::test(start_paused = true)]
 async fn a_source_that_changes_while_it_is_copied_is_never_a_copy_of_two_moments() {
     let site = Site::new();
-    site.source.plant(&at("x"), vec![1; 100_000], noted("1"));
+    site.source.insert(&at("x"), vec![1; 100_000], noted("1"));
     let source = site.source.clone();
     // Between being opened and being read to its end.
     site.destination_port
-        .meet("put", [Way::Before(Box::new(move || source.plant(&at("x"), vec![2; 100_000], noted("2"))))]);
+        .meet("put", [Way::Before(Box::new(move || source.insert(&at("x"), vec![2; 100_000], noted("2"))))]);
     site.run("x").await.unwrap();
     assert!(site.in_sync());
     assert_eq!(site.source_port.calls().iter().filter(|op| **op == "open").count(), 2);
 
     let changes = || {
         let source = site.source.clone();
-        Way::Before(Box::new(move || source.plant(&at("x"), vec![3; 100_001], noted("3"))))
+        Way::Before(Box::new(move || source.insert(&at("x"), vec![3; 100_001], noted("3"))))
     };
-    site.source.plant(&at("x"), vec![2; 99_999], noted("2"));
+    site.source.insert(&at("x"), vec![2; 99_999], noted("2"));
     site.source_port.meet("open", [changes(), changes()]);
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
     assert_eq!(site.destination.content(&at("x")).unwrap().0, vec![2; 100_000]);
@@ -162,15 +162,15 @@ async fn a_source_that_changes_while_it_is_copied_is_never_a_copy_of_two_moments
 
 #[tokio::test(start_paused = true)]
 async fn bytes_flipped_or_cut_under_way_never_become_visible() {
-    for (way, habits, class_of) in [
-        (|| Way::Flipped, StoreHabits::default(), "damaged"),
+    for (way, behavior, class_of) in [
+        (|| Way::Flipped, StoreBehavior::default(), "damaged"),
         (|| Way::Flipped, telling(Algorithm::Sha256), "damaged"),
         (|| Way::Cut, plain(), "unexpected"),
-        (|| Way::Cut, StoreHabits::default(), "unexpected"),
+        (|| Way::Cut, StoreBehavior::default(), "unexpected"),
     ] as [(fn() -> Way, _, _); 4]
     {
-        let site = Site::of(habits, plain());
-        site.source.plant(&at("x"), vec![1; 100_000], noted("n"));
+        let site = Site::of(behavior, plain());
+        site.source.insert(&at("x"), vec![1; 100_000], noted("n"));
         site.source_port.meet("open", std::iter::repeat_with(way).take(3));
         let error = site.run("x").await.unwrap_err();
         assert_eq!(error.class, FailureClass::Retryable);
@@ -186,13 +186,13 @@ async fn bytes_flipped_or_cut_under_way_never_become_visible() {
 #[tokio::test(start_paused = true)]
 async fn a_stale_look_never_sets_older_properties() {
     let site = Site::new();
-    site.source.plant(&at("x"), "same", noted("older"));
+    site.source.insert(&at("x"), "same", noted("older"));
     let (source, destination) = (site.source.clone(), site.destination.clone());
     site.destination_port.meet(
         "head",
         [Way::Before(Box::new(move || {
-            source.plant(&at("x"), "same", noted("newer"));
-            destination.plant(&at("x"), "same", noted("newer"));
+            source.insert(&at("x"), "same", noted("newer"));
+            destination.insert(&at("x"), "same", noted("newer"));
         }))],
     );
     site.run("x").await.unwrap();
@@ -203,14 +203,16 @@ async fn a_stale_look_never_sets_older_properties() {
 /// Found by simulation: the source stated SHA-256, the destination told MD5, and so nothing was compared.
 #[tokio::test(start_paused = true)]
 async fn what_a_store_wrote_is_judged_by_whatever_checksum_it_tells() {
-    let habits = || [plain(), telling(Algorithm::Md5), telling(Algorithm::Sha256)];
-    for (source, destination) in habits().into_iter().flat_map(|source| habits().map(|other| (source.clone(), other))) {
+    let behavior = || [plain(), telling(Algorithm::Md5), telling(Algorithm::Sha256)];
+    for (source, destination) in
+        behavior().into_iter().flat_map(|source| behavior().map(|other| (source.clone(), other)))
+    {
         if destination.checksums.is_empty() {
             continue;
         }
         let site = Site::of(source, destination);
         for name in ["first", "second"] {
-            site.source.plant(&at(name), vec![1; 1_000], noted("n"));
+            site.source.insert(&at(name), vec![1; 1_000], noted("n"));
             site.destination_port.meet("put", [Way::Damaged]);
             let error = site.run(name).await.unwrap_err();
             assert_eq!(error.class, FailureClass::Retryable);
@@ -225,7 +227,7 @@ async fn what_a_store_wrote_is_judged_by_whatever_checksum_it_tells() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_rotted_is_not_copied() {
     let site = Site::new();
-    site.source.plant(&at("x"), vec![1; 1_000], noted("n"));
+    site.source.insert(&at("x"), vec![1; 1_000], noted("n"));
     site.source.rot(&at("x"), |bytes| bytes[500] ^= 1);
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
     assert!(site.destination.content(&at("x")).is_none());
@@ -237,14 +239,14 @@ async fn an_answer_that_is_lost_is_found_out_by_looking() {
         for kind in [StoreErrorKind::Unexpected, StoreErrorKind::Throttled { retry_after: None }] {
             let site = Site::new();
             match op {
-                "put" => site.source.plant(&at("x"), "same", noted("n")),
+                "put" => site.source.insert(&at("x"), "same", noted("n")),
                 "put_properties" => {
-                    site.source.plant(&at("x"), "same", noted("n"));
-                    site.destination.plant(&at("x"), "same", noted("m"));
+                    site.source.insert(&at("x"), "same", noted("n"));
+                    site.destination.insert(&at("x"), "same", noted("m"));
                 }
                 _ => {
-                    site.source.plant(&at("x"), "same", noted("n"));
-                    site.destination.uproot_space(&space());
+                    site.source.insert(&at("x"), "same", noted("n"));
+                    site.destination.remove_space(&space());
                 }
             }
             site.destination_port.meet(op, [Way::DoneAndFails(kind.clone())]);
@@ -267,7 +269,7 @@ async fn calls_that_may_pass_are_made_three_times_and_no_others_are() {
         for op in ["open", "head"] {
             let site = Site::new();
             if op == "head" {
-                site.destination.plant(&at("x"), "same", noted("n"));
+                site.destination.insert(&at("x"), "same", noted("n"));
             }
             site.source_port.meet(op, fails(&kind, 4));
             let failed = class(site.run("x").await);
@@ -301,10 +303,10 @@ async fn a_worker_whose_lease_ended_changes_nothing() {
         let item = at("x");
         match before {
             "other properties" => {
-                site.destination.plant(&item, "same", noted("m"));
-                site.source.plant(&item, "same", noted("n"));
+                site.destination.insert(&item, "same", noted("m"));
+                site.source.insert(&item, "same", noted("n"));
             }
-            _ => site.source.plant(&item, "same", noted("n")),
+            _ => site.source.insert(&item, "same", noted("n")),
         }
         let task = Site::task((before != "space").then_some(&item));
         let attempt = site.attempt();
@@ -318,7 +320,7 @@ async fn a_worker_whose_lease_ended_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_ends_while_bytes_move_leaves_nothing() {
     let site = Site::new();
-    site.source.plant(&at("x"), vec![1; 100_000], noted("n"));
+    site.source.insert(&at("x"), vec![1; 100_000], noted("n"));
     let attempt = site.attempt();
     let cancelled = attempt.cancelled.clone();
     site.destination_port.meet("put", [Way::Before(Box::new(move || cancelled.cancel()))]);
@@ -330,7 +332,7 @@ async fn a_lease_that_ends_while_bytes_move_leaves_nothing() {
 #[tokio::test(start_paused = true)]
 async fn bytes_are_counted_as_durable_once_and_none_stay_in_motion() {
     let site = Site::new();
-    site.source.plant(&at("x"), vec![1; 100_000], noted("n"));
+    site.source.insert(&at("x"), vec![1; 100_000], noted("n"));
     site.source_port.meet("open", [Way::Cut]);
     site.run("x").await.unwrap();
     assert_eq!(site.totals().bytes, 100_000);
@@ -341,7 +343,7 @@ async fn bytes_are_counted_as_durable_once_and_none_stay_in_motion() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_ends_before_the_write_begins_begins_none() {
     let site = Site::new();
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
     let attempt = site.attempt();
     let cancelled = attempt.cancelled.clone();
     site.source_port.meet("open", [Way::Before(Box::new(move || cancelled.cancel()))]);

@@ -60,16 +60,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn habits() -> impl Strategy<Value = StoreHabits> {
+fn behavior() -> impl Strategy<Value = StoreBehavior> {
     let algorithms = prop::sample::select(vec![vec![], vec![Algorithm::Md5], vec![Algorithm::Sha256]]);
     let service = prop::sample::select(vec![None, Some(1), Some(1)]);
     (algorithms, any::<bool>(), 1..5_usize, service).prop_map(|(checksums, slow, piece_bytes_max, service)| {
-        StoreHabits {
+        StoreBehavior {
             checksums,
             settles_after: Duration::from_secs(if slow { 2 } else { 0 }),
             piece_bytes_max,
             service,
-            ..StoreHabits::default()
+            ..StoreBehavior::default()
         }
     })
 }
@@ -78,9 +78,9 @@ fn set(store: &MemoryStore, id: usize, stands: Option<(u8, u8, u8)>) {
     match stands {
         Some((byte, size, note)) => {
             let note = ["", "n", "m"][note as usize];
-            store.plant(&at(IDS[id]), vec![byte; size as usize * 3], noted(note));
+            store.insert(&at(IDS[id]), vec![byte; size as usize * 3], noted(note));
         }
-        None => store.uproot(&at(IDS[id])),
+        None => store.remove(&at(IDS[id])),
     }
 }
 
@@ -123,13 +123,13 @@ proptest! {
 
     #[test]
     fn whatever_happened_before_running_each_task_once_more_brings_all_in_sync_and_deletes_nothing(
-        habits in (habits(), habits()),
+        behavior in (behavior(), behavior()),
         before in vec((stands(), stands()), IDS.len()),
         steps in vec(step(), 0..24),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let site = Site::of(habits.0, habits.1);
+            let site = Site::of(behavior.0, behavior.1);
             let factory = site.factory(policy(true));
             for (id, (source, destination)) in before.into_iter().enumerate() {
                 set(&site.source, id, source);
@@ -150,7 +150,7 @@ proptest! {
             }
             assert_eq!(only_at_destination(&site), left, "what vanished is as it was");
             for id in left.keys() {
-                site.destination.uproot(&ItemAddress { space: space(), id: id.clone() });
+                site.destination.remove(&ItemAddress { space: space(), id: id.clone() });
             }
             assert!(site.in_sync(), "{:?} {:?}", site.source.contents(&space()), site.destination.contents(&space()));
             assert_eq!(site.source.writes(), 0);
@@ -164,7 +164,7 @@ proptest! {
 #[tokio::test(start_paused = true)]
 async fn workers_that_run_one_task_at_once_copy_it_once() {
     let site = Site::new();
-    site.source.plant(&at("x"), vec![1; 100_000], noted("n"));
+    site.source.insert(&at("x"), vec![1; 100_000], noted("n"));
     let factory = site.factory(policy(true));
     let task = Site::task(Some(&at("x")));
     let attempts: Vec<_> = (0..8).map(|_| site.attempt()).collect();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use futures::TryStreamExt as _;
-use mill_engine::op::Op;
-use mill_engine::{Calls, Recording};
+use mill_engine::PortCall;
+use mill_engine::{CallCount, CallRecorder};
 use mill_ports::{SourceStore as _, StoreErrorKind, Table};
 
 use crate::test_site::Way;
@@ -13,10 +13,10 @@ use crate::test_site::Way;
 #[tokio::test(start_paused = true)]
 async fn a_sealed_pair_is_not_read_again() {
     for (source, destination) in
-        [(plain(), plain()), (StoreHabits::default(), plain()), (plain(), telling(Algorithm::Sha256))]
+        [(plain(), plain()), (StoreBehavior::default(), plain()), (plain(), telling(Algorithm::Sha256))]
     {
         let site = Site::of(source, destination);
-        site.source.plant(&at("x"), vec![7; 100_000], noted("n"));
+        site.source.insert(&at("x"), vec![7; 100_000], noted("n"));
         site.settle("x").await;
         site.run("x").await.unwrap();
         assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (0, 0));
@@ -34,10 +34,10 @@ async fn a_new_item_costs_one_call_of_its_source_and_two_of_its_destination() {
     let calls = || (site.source_port.calls(), site.destination_port.calls());
     run("not there").await;
     assert_eq!(calls(), (vec!["open"], vec!["head"]));
-    site.source.plant(&at("x"), vec![7; 100_000], noted("n"));
+    site.source.insert(&at("x"), vec![7; 100_000], noted("n"));
     run("x").await;
     assert_eq!(calls(), (vec!["open"], vec!["head", "space", "put"]), "the first of a space looks for it too");
-    site.source.plant(&at("y"), vec![7; 100_000], noted("n"));
+    site.source.insert(&at("y"), vec![7; 100_000], noted("n"));
     run("y").await;
     assert_eq!(calls(), (vec!["open"], vec!["head", "put"]));
     assert!(site.in_sync());
@@ -46,7 +46,7 @@ async fn a_new_item_costs_one_call_of_its_source_and_two_of_its_destination() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_seal_costs_one_reading_and_nothing_else() {
     let site = Site::of(plain(), plain());
-    site.source.plant(&at("x"), vec![7; 100_000], noted("n"));
+    site.source.insert(&at("x"), vec![7; 100_000], noted("n"));
     site.settle("x").await;
     site.seals.remove(&Site::pair(), &at("x").id).await.unwrap();
     site.run("x").await.unwrap();
@@ -59,7 +59,7 @@ async fn a_lost_seal_costs_one_reading_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn a_copy_is_compared_as_its_disk_has_it_and_not_as_a_cache_does() {
     let site = Site::of(plain(), plain());
-    site.source.plant(&at("x"), vec![7; 1_000], noted("n"));
+    site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
     site.settle("x").await;
     site.seals.remove(&Site::pair(), &at("x").id).await.unwrap();
     site.destination_port.calls();
@@ -71,7 +71,7 @@ async fn a_copy_is_compared_as_its_disk_has_it_and_not_as_a_cache_does() {
 #[tokio::test(start_paused = true)]
 async fn what_can_only_be_read_from_a_cache_is_written_anew_and_never_sealed_for_that() {
     let site = Site::of(plain(), plain());
-    site.source.plant(&at("x"), vec![7; 1_000], noted("n"));
+    site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
     site.settle("x").await;
     site.seals.remove(&Site::pair(), &at("x").id).await.unwrap();
     site.destination_port.calls();
@@ -88,13 +88,13 @@ async fn what_can_only_be_read_from_a_cache_is_written_anew_and_never_sealed_for
 #[tokio::test(start_paused = true)]
 async fn only_the_side_that_changed_is_read() {
     let site = Site::of(plain(), plain());
-    site.source.plant(&at("x"), vec![7; 1_000], noted("n"));
+    site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
     site.settle("x").await;
-    site.source.plant(&at("x"), vec![7; 1_000], noted("m"));
+    site.source.insert(&at("x"), vec![7; 1_000], noted("m"));
     site.run("x").await.unwrap();
     assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (1_000, 0));
     assert_eq!(site.destination_port.calls(), ["head", "space", "put_properties"]);
-    site.destination.plant(&at("x"), vec![7; 1_000], noted("tampered with"));
+    site.destination.insert(&at("x"), vec![7; 1_000], noted("tampered with"));
     site.run("x").await.unwrap();
     assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (0, 1_000));
     assert!(site.in_sync());
@@ -107,8 +107,8 @@ async fn a_side_that_tells_its_checksum_is_not_read() {
             [(telling(algorithm), plain(), (0, 1_000)), (plain(), telling(algorithm), (1_000, 0))]
         {
             let site = Site::of(source, destination);
-            site.source.plant(&at("x"), vec![7; 1_000], noted("n"));
-            site.destination.plant(&at("x"), vec![7; 1_000], noted("n"));
+            site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
+            site.destination.insert(&at("x"), vec![7; 1_000], noted("n"));
             site.run("x").await.unwrap();
             assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), read);
             assert_eq!(site.totals().unchanged, 1);
@@ -120,9 +120,9 @@ async fn a_side_that_tells_its_checksum_is_not_read() {
 async fn unsettled_versions_are_never_sealed() {
     for young_side in 0..2 {
         let settles_after = |side| if side == young_side { Duration::from_secs(2) } else { Duration::ZERO };
-        let habits = |side| StoreHabits { settles_after: settles_after(side), ..plain() };
-        let site = Site::of(habits(0), habits(1));
-        site.source.plant(&at("x"), "same", noted("n"));
+        let behavior = |side| StoreBehavior { settles_after: settles_after(side), ..plain() };
+        let site = Site::of(behavior(0), behavior(1));
+        site.source.insert(&at("x"), "same", noted("n"));
         site.run("x").await.unwrap();
         assert!(!site.sealed("x").await, "after the copy");
         site.run("x").await.unwrap();
@@ -139,11 +139,11 @@ async fn unsettled_versions_are_never_sealed() {
 }
 
 /// Stores whose items are too young to be sealed for two seconds, and a book of seals that counts.
-fn young() -> (Site, Arc<Recording<dyn Table>>) {
-    let young = || StoreHabits { settles_after: Duration::from_secs(2), ..plain() };
+fn young() -> (Site, Arc<CallRecorder<dyn Table>>) {
+    let young = || StoreBehavior { settles_after: Duration::from_secs(2), ..plain() };
     let mut site = Site::of(young(), young());
     let table: Arc<dyn Table> = Arc::new(MemoryTable::new("seals"));
-    let table = Arc::new(Recording::new(table));
+    let table = Arc::new(CallRecorder::new(table));
     site.seals = SyncProofs::new(table.clone());
     (site, table)
 }
@@ -153,20 +153,20 @@ async fn a_seal_on_bytes_that_were_replaced_is_forgotten_when_there_cannot_be_an
     // Of another size, and of the same.
     for bytes in ["longer than it was", "else"] {
         let (site, _) = young();
-        site.source.plant(&at("x"), "same", noted("n"));
+        site.source.insert(&at("x"), "same", noted("n"));
         site.settle("x").await;
         assert!(site.sealed("x").await);
-        site.source.plant(&at("x"), bytes, noted("n"));
+        site.source.insert(&at("x"), bytes, noted("n"));
         site.run("x").await.unwrap();
         assert!(site.in_sync());
         assert!(!site.sealed("x").await, "it would vouch for bytes that are not there any more");
     }
     // Somebody replaced both sides alike.
     let (site, _) = young();
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
     site.settle("x").await;
     for side in [&site.source, &site.destination] {
-        side.plant(&at("x"), "else", noted("n"));
+        side.insert(&at("x"), "else", noted("n"));
     }
     site.run("x").await.unwrap();
     assert_eq!((site.totals().unchanged > 0, site.sealed("x").await), (true, false));
@@ -184,19 +184,19 @@ async fn known(site: &Site) -> Option<(bool, bool)> {
 #[tokio::test(start_paused = true)]
 async fn what_is_written_too_young_to_be_sealed_is_noted_as_ours() {
     let (site, _) = young();
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
     site.run("x").await.unwrap();
     assert_eq!(known(&site).await, Some((true, false)), "a copy");
     site.settle("x").await;
     assert_eq!(known(&site).await, Some((true, true)));
-    site.source.plant(&at("x"), "same", noted("m"));
+    site.source.insert(&at("x"), "same", noted("m"));
     site.run("x").await.unwrap();
     assert_eq!(known(&site).await, Some((true, false)), "other properties: the seal was on another state");
     site.settle("x").await;
-    site.source.plant(&at("x"), "longer", noted("m"));
+    site.source.insert(&at("x"), "longer", noted("m"));
     site.run("x").await.unwrap();
     assert_eq!(known(&site).await, Some((true, false)), "other bytes");
-    site.destination.plant(&at("x"), "longer", noted("m"));
+    site.destination.insert(&at("x"), "longer", noted("m"));
     assert_eq!(known(&site).await, Some((false, false)), "somebody wrote it anew");
     site.run("x").await.unwrap();
     assert_eq!(known(&site).await, Some((true, false)), "it was found to be equal");
@@ -205,24 +205,24 @@ async fn what_is_written_too_young_to_be_sealed_is_noted_as_ours() {
 #[tokio::test(start_paused = true)]
 async fn what_is_not_written_or_found_equal_is_not_noted_as_ours() {
     let (site, table) = young();
-    site.destination.plant(&at("x"), "theirs", noted("n"));
+    site.destination.insert(&at("x"), "theirs", noted("n"));
     site.run("x").await.unwrap();
     assert_eq!(known(&site).await, None, "it vanished");
-    site.source.plant(&at("x"), "ours", noted("n"));
+    site.source.insert(&at("x"), "ours", noted("n"));
     let failed = StoreErrorKind::Unexpected;
     site.destination_port.meet("put", fails(&failed, 3));
     site.run("x").await.unwrap_err();
     assert_eq!(known(&site).await, None, "it was not replaced");
-    assert_eq!(table.calls(Op::PutRow).calls, 0);
+    assert_eq!(table.calls(PortCall::PutRow).calls, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fresh_copy_costs_the_book_of_seals_one_write() {
     let (site, table) = young();
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
     site.run("x").await.unwrap();
     assert!(site.in_sync());
-    assert_eq!(table.all(), BTreeMap::from([(Op::PutRow, Calls { calls: 1, entries: 1 })]));
+    assert_eq!(table.all(), BTreeMap::from([(PortCall::PutRow, CallCount { calls: 1, entries: 1 })]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,11 +230,11 @@ async fn a_book_of_seals_that_holds_nonsense_changes_nothing() {
     let table = Arc::new(MemoryTable::new("seals"));
     let mut site = Site::of(plain(), plain());
     site.seals = SyncProofs::new(table.clone());
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
     site.settle("x").await;
     let (key, _) = table.rows().pop().unwrap();
     table.put(&key, "nonsense".into(), mill_ports::RowPrecondition::Always).await.unwrap();
-    site.destination.plant(&at("x"), "else", noted("n"));
+    site.destination.insert(&at("x"), "else", noted("n"));
     site.run("x").await.unwrap();
     assert!(site.in_sync());
 }
@@ -242,8 +242,8 @@ async fn a_book_of_seals_that_holds_nonsense_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn items_of_two_sizes_are_not_read_to_be_compared() {
     let site = Site::of(plain(), plain());
-    site.source.plant(&at("x"), vec![7; 1_000], noted("n"));
-    site.destination.plant(&at("x"), vec![7; 999], noted("n"));
+    site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
+    site.destination.insert(&at("x"), vec![7; 999], noted("n"));
     site.run("x").await.unwrap();
     assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (1_000, 0));
     assert!(site.in_sync());

@@ -6,7 +6,7 @@ use mill_ports::{RefusalReason, SourceStore as _};
 use super::*;
 
 fn folding() -> Site {
-    Site::of(StoreHabits::default(), StoreHabits { folds_names: true, ..StoreHabits::default() })
+    Site::of(StoreBehavior::default(), StoreBehavior { folds_names: true, ..StoreBehavior::default() })
 }
 
 fn at_destination(site: &Site) -> Vec<(String, String)> {
@@ -25,8 +25,8 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 async fn of_two_items_that_are_one_name_there_the_second_is_refused_by_name() {
     for bytes in ["same", "other"] {
         let site = folding();
-        site.source.plant(&at("README"), "same", noted(""));
-        site.source.plant(&at("readme"), bytes, noted(""));
+        site.source.insert(&at("README"), "same", noted(""));
+        site.source.insert(&at("readme"), bytes, noted(""));
         site.run("README").await.unwrap();
         let outcome = site.run("readme").await.unwrap();
         assert!(is_discard(&outcome, "takes its name for that of `README`"), "{outcome:?}");
@@ -40,8 +40,8 @@ async fn of_two_items_that_are_one_name_there_the_second_is_refused_by_name() {
 async fn a_rename_that_changes_only_case_renames_the_copy_under_each_policy() {
     for removes in [true, false] {
         let site = folding();
-        site.destination.plant(&at("README"), "same", noted("old"));
-        site.source.plant(&at("readme"), "same", noted("new"));
+        site.destination.insert(&at("README"), "same", noted("old"));
+        site.source.insert(&at("readme"), "same", noted("new"));
         site.run_under(policy(removes), &Site::task(Some(&at("readme")))).await.unwrap();
         assert!(site.in_sync());
         let calls = site.destination_port.calls();
@@ -54,8 +54,8 @@ async fn directories_are_renamed_level_by_level_and_their_items_go_with_them() {
     let site = folding();
     for id in ["Photos/Deep/a", "Photos/Deep/b", "Photos/c", "Photos"] {
         if id != "Photos" {
-            site.destination.plant(&at(id), id.to_lowercase(), noted(""));
-            site.source.plant(&at(&id.to_lowercase()), id.to_lowercase(), noted(""));
+            site.destination.insert(&at(id), id.to_lowercase(), noted(""));
+            site.source.insert(&at(&id.to_lowercase()), id.to_lowercase(), noted(""));
         }
     }
     site.run("photos/deep/a").await.unwrap();
@@ -77,9 +77,9 @@ async fn an_item_and_a_directory_of_one_name_never_drag_each_other_along() {
     {
         let site = folding();
         let bytes = |id: &str| if id.ends_with('/') { "" } else { "same" };
-        site.destination.plant(&at(there), bytes(there), noted("old"));
-        site.destination.plant(&at(left), bytes(left), noted(""));
-        site.source.plant(&at(here), bytes(here), noted("new"));
+        site.destination.insert(&at(there), bytes(there), noted("old"));
+        site.destination.insert(&at(left), bytes(left), noted(""));
+        site.source.insert(&at(here), bytes(here), noted("new"));
         site.run(here).await.unwrap();
         let mut expected = pairs(&[(here, bytes(here)), (left, bytes(left))]);
         expected.sort();
@@ -93,8 +93,8 @@ async fn other_bytes_are_never_put_in_the_place_of_an_item_that_is_gone_at_the_s
     for (there, here) in [("README", "readme"), ("Photos/a", "photos/a")] {
         for bytes in ["anothers", "of another size"] {
             let site = folding();
-            site.destination.plant(&at(there), "original", noted(""));
-            site.source.plant(&at(here), bytes, noted(""));
+            site.destination.insert(&at(there), "original", noted(""));
+            site.source.insert(&at(here), bytes, noted(""));
             // Its delete may be on its way.
             assert_eq!(class(site.run(here).await), FailureClass::Retryable);
             let last = site.attempt_after(2);
@@ -110,7 +110,7 @@ async fn other_bytes_are_never_put_in_the_place_of_an_item_that_is_gone_at_the_s
             let told = known.iter().any(|(id, row)| id.as_str() == there && row.is_no_twin(&version));
             assert_eq!(told, bytes.len() == "original".len());
             // Once that is deleted, there is room.
-            site.destination.uproot(&at(there));
+            site.destination.remove(&at(there));
             site.run(here).await.unwrap();
             assert!(site.in_sync());
         }
@@ -120,16 +120,16 @@ async fn other_bytes_are_never_put_in_the_place_of_an_item_that_is_gone_at_the_s
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_the_source_still_has_keeps_its_name() {
     let site = folding();
-    site.destination.plant(&at("Photos/a"), "same", noted(""));
-    site.source.plant(&at("Photos/other"), "same", noted(""));
-    site.source.plant(&at("photos/a"), "same", noted(""));
+    site.destination.insert(&at("Photos/a"), "same", noted(""));
+    site.source.insert(&at("Photos/other"), "same", noted(""));
+    site.source.insert(&at("photos/a"), "same", noted(""));
     let outcome = site.run("photos/a").await.unwrap();
     assert!(is_discard(&outcome, "the source has both"), "{outcome:?}");
     for (id, reason) in [("Photos/x", RefusalReason::Unreadable), ("Photos", RefusalReason::SymbolicLink)] {
         let site = folding();
-        site.destination.plant(&at("Photos/a"), "same", noted(""));
-        site.source.plant_refused(&at(id), reason);
-        site.source.plant(&at("photos/a"), "same", noted(""));
+        site.destination.insert(&at("Photos/a"), "same", noted(""));
+        site.source.insert_refused(&at(id), reason);
+        site.source.insert(&at("photos/a"), "same", noted(""));
         let outcome = site.run("photos/a").await.unwrap();
         assert!(is_discard(&outcome, "the source has both"), "what cannot be looked into may be there: {outcome:?}");
         assert_eq!(at_destination(&site), pairs(&[("Photos/a", "same")]));
@@ -140,8 +140,8 @@ async fn a_directory_that_the_source_still_has_keeps_its_name() {
 async fn an_error_of_the_source_is_no_absence() {
     for kind in every_error() {
         let site = folding();
-        site.destination.plant(&at("README"), "same", noted(""));
-        site.source.plant(&at("readme"), "same", noted(""));
+        site.destination.insert(&at("README"), "same", noted(""));
+        site.source.insert(&at("readme"), "same", noted(""));
         site.source_port.meet("head", fails(&kind, 3));
         let _ = site.run("readme").await;
         assert!(!site.destination_port.calls().contains(&"respell"), "{kind:?}");

@@ -14,7 +14,7 @@ async fn destination_has_space(site: &Site) -> bool {
 #[tokio::test(start_paused = true)]
 async fn an_empty_source_space_arrives_and_belongs_to_its_source() {
     let site = Site::new();
-    site.destination.uproot_space(&space());
+    site.destination.remove_space(&space());
     assert_eq!(run_space(&site, false).await, TaskOutcome::done());
     assert!(destination_has_space(&site).await);
     let place = Site::place();
@@ -27,7 +27,7 @@ async fn a_space_that_is_gone_at_its_source_stays_whatever_the_policy() {
     for remove_vanished in [true, false] {
         let site = Site::new();
         site.own().await;
-        site.source.uproot_space(&space());
+        site.source.remove_space(&space());
         assert_eq!(run_space(&site, remove_vanished).await, TaskOutcome::done());
         assert!(destination_has_space(&site).await);
         assert_eq!(site.owners.owner(&Site::place()).await.unwrap(), Some(store_address("s")));
@@ -42,7 +42,7 @@ async fn a_space_whose_owner_was_released_while_its_claim_was_known_is_claimed_a
     let make = async || factory.processor(Site::task(None)).unwrap().run(&site.attempt()).await.unwrap();
     make().await;
     // A `remove` task removes the space and its owner; then the source space is back.
-    site.destination.uproot_space(&space());
+    site.destination.remove_space(&space());
     site.owners.release(&Site::place()).await.unwrap();
     make().await;
     assert!(destination_has_space(&site).await);
@@ -52,8 +52,8 @@ async fn a_space_whose_owner_was_released_while_its_claim_was_known_is_claimed_a
 #[tokio::test(start_paused = true)]
 async fn a_missing_destination_space_is_made_when_an_item_needs_it() {
     let site = Site::new();
-    site.destination.uproot_space(&space());
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.destination.remove_space(&space());
+    site.source.insert(&at("x"), "same", noted("n"));
     site.run("x").await.unwrap();
     assert!(site.in_sync());
     assert_eq!(site.totals().copied, 1);
@@ -70,12 +70,12 @@ async fn one_task_makes_a_missing_space_for_all_that_are_under_way() {
         };
         let items: Vec<String> = (0..20).map(|item| item.to_string()).collect();
         if gone_again {
-            site.source.plant(&at("before"), "same", noted("n"));
+            site.source.insert(&at("before"), "same", noted("n"));
             run("before").await;
         }
-        site.destination.uproot_space(&space());
+        site.destination.remove_space(&space());
         for item in &items {
-            site.source.plant(&at(item), "same", noted("n"));
+            site.source.insert(&at(item), "same", noted("n"));
         }
         site.forget_counts();
         futures::future::join_all(items.iter().map(|item| run(item))).await;
@@ -98,10 +98,10 @@ async fn a_spaces_own_task_makes_it_once_more_only_where_it_is_gone_again() {
         factory.processor(Site::task(item.as_ref())).unwrap().run(&site.attempt()).await.unwrap();
         site.destination_port.calls().iter().filter(|call| **call == "create_space").count()
     };
-    site.destination.uproot_space(&space());
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.destination.remove_space(&space());
+    site.source.insert(&at("x"), "same", noted("n"));
     assert_eq!((run(Some("x")).await, run(None).await), (1, 0));
-    site.destination.uproot_space(&space());
+    site.destination.remove_space(&space());
     assert_eq!(run(None).await, 1);
     assert!(site.destination.contents(&space()).is_some());
 }
@@ -111,10 +111,10 @@ async fn another_sources_space_is_never_written() {
     let site = Site::new();
     let place = Site::place();
     site.owners.claim(&place, &store_address("t")).await.unwrap();
-    site.source.plant(&at("new"), "same", noted("n"));
-    site.source.plant(&at("changed"), "same", noted("n"));
-    site.destination.plant(&at("changed"), "same", noted("m"));
-    site.destination.plant(&at("theirs"), "same", noted("n"));
+    site.source.insert(&at("new"), "same", noted("n"));
+    site.source.insert(&at("changed"), "same", noted("n"));
+    site.destination.insert(&at("changed"), "same", noted("m"));
+    site.destination.insert(&at("theirs"), "same", noted("n"));
     let before = site.destination.contents(&space());
     assert_eq!(site.run("theirs").await.unwrap(), TaskOutcome::done());
     for item in ["new", "changed"] {
@@ -131,8 +131,8 @@ async fn another_sources_space_is_never_written() {
 async fn stores_that_hold_something_in_common_are_never_written() {
     for item in [Some(at("x")), None] {
         let mut site = Site::new();
-        site.destination.uproot_space(&space());
-        site.source.plant(&at("x"), "same", noted("n"));
+        site.destination.remove_space(&space());
+        site.source.insert(&at("x"), "same", noted("n"));
         site.guard(Guards { apart: false, ..Guards::default() });
         let failed = class(site.run_under(policy(true), &Site::task(item.as_ref())).await);
         assert_eq!(failed, FailureClass::Unavailable { store: store_address("d") });
@@ -144,7 +144,7 @@ async fn stores_that_hold_something_in_common_are_never_written() {
 async fn a_place_that_another_mill_keeps_in_sync_is_never_written() {
     for item in [Some(at("x")), None] {
         let mut site = Site::new();
-        site.source.plant(&at("x"), "same", noted("n"));
+        site.source.insert(&at("x"), "same", noted("n"));
         let guarded = site.guard(Guards { ours: false, ..Guards::default() });
         let outcome = site.run_under(policy(true), &Site::task(item.as_ref())).await.unwrap();
         assert!(is_discard(&outcome, "another"), "{outcome:?}");
@@ -154,9 +154,9 @@ async fn a_place_that_another_mill_keeps_in_sync_is_never_written() {
 
 #[tokio::test(start_paused = true)]
 async fn an_item_that_cannot_be_held_is_named_and_let_go() {
-    let site = Site::of(plain(), StoreHabits { unholdable: Some(|id| id.as_str() == "a//b"), ..plain() });
-    site.source.plant(&at("a//b"), "same", noted("n"));
-    site.source.plant_refused(&at("link"), RefusalReason::SymbolicLink);
+    let site = Site::of(plain(), StoreBehavior { unholdable: Some(|id| id.as_str() == "a//b"), ..plain() });
+    site.source.insert(&at("a//b"), "same", noted("n"));
+    site.source.insert_refused(&at("link"), RefusalReason::SymbolicLink);
     let outcome = site.run("a//b").await.unwrap();
     assert!(is_discard(&outcome, "cannot hold such an id"), "{outcome:?}");
     let outcome = site.run("link").await.unwrap();
@@ -170,7 +170,7 @@ async fn an_item_that_cannot_be_held_is_named_and_let_go() {
 /// Somebody's `a` is in the way of `a/b`.
 fn blocked() -> Site {
     let site = Site::new();
-    site.source.plant(&at("a/b"), "same", noted("n"));
+    site.source.insert(&at("a/b"), "same", noted("n"));
     let taken = StoreErrorKind::Refused(RefusalReason::PathConflict("a file".into()));
     site.destination_port.meet("put", [Way::Fails(taken)]);
     site
@@ -210,7 +210,7 @@ async fn the_spaces_owner_is_asked_once_in_a_while_and_not_for_each_item() {
     let factory = site.factory(policy(true));
     for n in 0..3 {
         let item = at(&n.to_string());
-        site.source.plant(&item, "same", noted("n"));
+        site.source.insert(&item, "same", noted("n"));
         site.attempted(&factory, &Site::task(Some(&item)), &site.attempt()).await.unwrap();
         if n == 0 {
             let place = Site::place();

@@ -5,15 +5,15 @@ use mill_ports::StoreErrorKind;
 
 /// Two stores of one service, which keeps a checksum of all that it holds.
 fn one_service() -> Site {
-    let habits = || StoreHabits { service: Some(1), ..telling(Algorithm::Crc64Nvme) };
-    Site::of(habits(), habits())
+    let behavior = || StoreBehavior { service: Some(1), ..telling(Algorithm::Crc64Nvme) };
+    Site::of(behavior(), behavior())
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_service_brings_new_and_changed_items_and_no_byte_is_read() {
     let site = one_service();
     for bytes in ["first", "second"] {
-        site.source.plant(&at("x"), bytes, noted(bytes));
+        site.source.insert(&at("x"), bytes, noted(bytes));
         site.run("x").await.unwrap();
         assert!(site.in_sync());
         assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (0, 0));
@@ -28,13 +28,13 @@ async fn a_service_brings_new_and_changed_items_and_no_byte_is_read() {
 
 #[tokio::test(start_paused = true)]
 async fn where_there_is_no_common_service_or_no_checksum_the_bytes_are_brought() {
-    let of = |service| StoreHabits { service, ..telling(Algorithm::Md5) };
-    let blind = || StoreHabits { service: Some(1), ..plain() };
+    let of = |service| StoreBehavior { service, ..telling(Algorithm::Md5) };
+    let blind = || StoreBehavior { service: Some(1), ..plain() };
     for (source, destination) in
         [(of(Some(1)), of(Some(2))), (of(Some(1)), of(None)), (of(None), of(Some(1))), (blind(), blind())]
     {
         let site = Site::of(source, destination);
-        site.source.plant(&at("x"), "same", noted("n"));
+        site.source.insert(&at("x"), "same", noted("n"));
         site.run("x").await.unwrap();
         assert!(site.in_sync());
         assert!(site.destination_port.calls().contains(&"put"));
@@ -45,9 +45,9 @@ async fn where_there_is_no_common_service_or_no_checksum_the_bytes_are_brought()
 async fn damage_at_rest_is_not_brought_over() {
     for before in [None, Some("older")] {
         let site = one_service();
-        site.source.plant(&at("x"), "sound", noted("n"));
+        site.source.insert(&at("x"), "sound", noted("n"));
         if let Some(bytes) = before {
-            site.destination.plant(&at("x"), bytes, noted("n"));
+            site.destination.insert(&at("x"), bytes, noted("n"));
         }
         let stood = site.destination.content(&at("x"));
         site.source.rot(&at("x"), |bytes| bytes[0] ^= 1);
@@ -60,7 +60,7 @@ async fn damage_at_rest_is_not_brought_over() {
 #[tokio::test(start_paused = true)]
 async fn a_service_that_tells_another_checksum_of_what_it_brought_is_not_believed() {
     let site = one_service();
-    site.source.plant(&at("x"), "same", noted("n"));
+    site.source.insert(&at("x"), "same", noted("n"));
     site.destination_port.meet("take", [Way::Lies]);
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
     assert!(!site.sealed("x").await);
@@ -70,10 +70,10 @@ async fn a_service_that_tells_another_checksum_of_what_it_brought_is_not_believe
 #[tokio::test(start_paused = true)]
 async fn what_changes_before_it_is_brought_is_looked_at_once_more() {
     let site = one_service();
-    site.source.plant(&at("x"), "stale", noted("n"));
+    site.source.insert(&at("x"), "stale", noted("n"));
     let source = site.source.clone();
     site.destination_port
-        .meet("take", [Way::Before(Box::new(move || source.plant(&at("x"), "newer", noted("newer"))))]);
+        .meet("take", [Way::Before(Box::new(move || source.insert(&at("x"), "newer", noted("newer"))))]);
     site.run("x").await.unwrap();
     assert!(site.in_sync());
     assert_eq!(site.totals().copied, 1);
@@ -83,7 +83,7 @@ async fn what_changes_before_it_is_brought_is_looked_at_once_more() {
 async fn errors_of_a_service_that_brings_items_are_tried_again() {
     for way in [Way::Fails(StoreErrorKind::Unexpected), Way::DoneAndFails(StoreErrorKind::Unexpected)] {
         let site = one_service();
-        site.source.plant(&at("x"), "same", noted("n"));
+        site.source.insert(&at("x"), "same", noted("n"));
         site.destination_port.meet("take", [way]);
         site.run("x").await.unwrap();
         assert!(site.in_sync());

@@ -188,7 +188,7 @@ async fn what_changed_at_the_destination_since_it_was_listed_is_kept() {
     for bytes in ["written anew", "x"] {
         let site = vanished(&["x"]).await;
         site.granted(&["x"]).await;
-        site.destination.plant(&at("x"), bytes, noted("n"));
+        site.destination.insert(&at("x"), bytes, noted("n"));
         assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
         assert_eq!((site.left().unwrap(), site.result(0).await), (vec!["x".to_owned()], Some(kept(1))));
         assert_eq!(site.destination_port.calls(), ["head"]);
@@ -201,9 +201,9 @@ async fn what_is_gone_already_is_counted_and_forgotten() {
     for with_space in [false, true] {
         let site = vanished(&["x"]).await;
         site.granted(&["x"]).await;
-        site.destination.uproot(&at("x"));
+        site.destination.remove(&at("x"));
         if with_space {
-            site.destination.uproot_space(&space());
+            site.destination.remove_space(&space());
         }
         assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
         assert_eq!((site.result(0).await, site.totals().deleted), (Some(gone(1)), 0));
@@ -216,7 +216,7 @@ async fn what_is_gone_already_is_counted_and_forgotten() {
 async fn what_is_back_at_the_source_is_kept() {
     let site = vanished(&["a", "b"]).await;
     site.granted(&["a", "b"]).await;
-    site.source.plant(&at("a"), "another", noted("else"));
+    site.source.insert(&at("a"), "another", noted("else"));
     assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     let result = RowResult { deleted: 1, kept: 1, ..RowResult::default() };
     assert_eq!((site.left().unwrap(), site.result(0).await), (vec!["a".to_owned()], Some(result)));
@@ -232,9 +232,9 @@ async fn what_comes_back_or_is_refused_while_the_row_is_done_is_kept() {
         let source = site.source.clone();
         let happens = move || {
             if back {
-                source.plant(&at("x"), "back", noted("n"));
+                source.insert(&at("x"), "back", noted("n"));
             } else {
-                source.plant_refused(&at("x"), mill_ports::RefusalReason::Unreadable);
+                source.insert_refused(&at("x"), mill_ports::RefusalReason::Unreadable);
             }
         };
         site.source_port.meet(op, [Way::Before(Box::new(happens))]);
@@ -247,7 +247,7 @@ async fn what_comes_back_or_is_refused_while_the_row_is_done_is_kept() {
 async fn a_source_space_that_is_absent_keeps_all_items_of_a_list() {
     let site = vanished(&["a", "b"]).await;
     site.granted(&["a", "b"]).await;
-    site.source.uproot_space(&space());
+    site.source.remove_space(&space());
     assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     assert_eq!((site.left().unwrap().len(), site.result(0).await), (2, Some(kept(2))));
     assert_eq!(site.destination.writes(), 0);

@@ -1,8 +1,8 @@
 //! No error of either side, or of the book, deletes anything.
 
 use super::*;
-use mill_engine::op::Op;
-use mill_engine::{Fault, FaultKind, FaultPlan, Faulty};
+use mill_engine::PortCall;
+use mill_engine::{FaultInjector, FaultKind, FaultPlan, InjectedFault};
 use mill_ports::{RowKey, RowPrecondition, StoreErrorKind, Table};
 
 /// What a task answers, and the result that its row has then.
@@ -131,9 +131,9 @@ async fn stores_that_are_not_configured_pause_the_task() {
 async fn with_faulty_book() -> (Site, Arc<FaultPlan>) {
     let mut site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
     let table: Arc<dyn Table> = site.lists_table.clone();
-    site.delete_lists = DeleteLists::new(Arc::new(Faulty::<dyn Table>::new(table, plan.clone())));
+    site.delete_lists = DeleteLists::new(Arc::new(FaultInjector::<dyn Table>::new(table, plan.clone())));
     (site, plan)
 }
 
@@ -143,7 +143,7 @@ async fn a_book_that_does_not_answer_deletes_nothing() {
     for nth in 1..=3 {
         for kind in [FaultKind::Throttled, FaultKind::Unavailable, FaultKind::Unexpected] {
             let (site, plan) = with_faulty_book().await;
-            plan.fail(Op::GetRow, nth, Fault::Before(kind));
+            plan.fail(PortCall::GetRow, nth, InjectedFault::Before(kind));
             assert_eq!(class(site.remove().await), FailureClass::Retryable);
             site.assert_untouched(&["x"]).await;
         }
@@ -153,12 +153,12 @@ async fn a_book_that_does_not_answer_deletes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_result_that_cannot_be_written_is_written_by_the_next_attempt() {
     for (fault, result) in [
-        (Fault::Before(FaultKind::Unavailable), gone(1)),
+        (InjectedFault::Before(FaultKind::Unavailable), gone(1)),
         // It was written, and only its answer lost.
-        (Fault::After(FaultKind::Unavailable), deleted(1)),
+        (InjectedFault::After(FaultKind::Unavailable), deleted(1)),
     ] {
         let (site, plan) = with_faulty_book().await;
-        plan.fail(Op::PutRow, 1, fault);
+        plan.fail(PortCall::PutRow, 1, fault);
         assert_eq!(class(site.remove().await), FailureClass::Retryable);
         let again = site.remove().await.unwrap();
         assert!(again == TaskOutcome::done() || is_discard(&again, "has its result already"));
@@ -202,10 +202,10 @@ async fn a_row_that_is_not_there_deletes_nothing_and_gets_no_result() {
 async fn a_book_of_owners_that_does_not_answer_deletes_nothing() {
     let mut site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
     plan.set_outage(Some(FaultKind::Unavailable));
     let table: Arc<dyn Table> = Arc::new(mill_engine::MemoryTable::new("owners"));
-    site.owners = Owners::new(Arc::new(Faulty::<dyn Table>::new(table, plan)));
+    site.owners = Owners::new(Arc::new(FaultInjector::<dyn Table>::new(table, plan)));
     assert_eq!(class(site.remove().await), FailureClass::Retryable);
     site.assert_untouched(&["x"]).await;
 }
@@ -214,10 +214,10 @@ async fn a_book_of_owners_that_does_not_answer_deletes_nothing() {
 async fn a_book_of_seals_that_does_not_answer_stops_no_delete() {
     let mut site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
+    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
     plan.set_outage(Some(FaultKind::Unavailable));
     let table: Arc<dyn Table> = Arc::new(mill_engine::MemoryTable::new("seals"));
-    site.seals = SyncProofs::new(Arc::new(Faulty::<dyn Table>::new(table, plan)));
+    site.seals = SyncProofs::new(Arc::new(FaultInjector::<dyn Table>::new(table, plan)));
     assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     assert_eq!(site.result(0).await, Some(deleted(1)));
 }

@@ -96,13 +96,13 @@ impl Trial {
                     port.meet(op, [if done { Way::DoneAndFails(kind.clone()) } else { Way::Fails(kind.clone()) }]);
                 }
             }
-            Step::Source(id, true) => site.source.plant(&at(IDS[id]), "source", noted("n")),
-            Step::Source(id, false) => site.source.uproot(&at(IDS[id])),
-            Step::Destination(id, true) => site.destination.plant(&at(IDS[id]), "else", noted("n")),
-            Step::Destination(id, false) => site.destination.uproot(&at(IDS[id])),
+            Step::Source(id, true) => site.source.insert(&at(IDS[id]), "source", noted("n")),
+            Step::Source(id, false) => site.source.remove(&at(IDS[id])),
+            Step::Destination(id, true) => site.destination.insert(&at(IDS[id]), "else", noted("n")),
+            Step::Destination(id, false) => site.destination.remove(&at(IDS[id])),
             Step::Mounted(mounted) => site.source.set_mounted(&space(), "disk/", mounted),
             Step::OtherDisk => site.source.mount(&space(), "disk/", "disk two"),
-            Step::SpaceGone => site.source.uproot_space(&space()),
+            Step::SpaceGone => site.source.remove_space(&space()),
             Step::Granted(granted) => {
                 site.set_state(if granted { GRANTED } else { ListState::Withdrawn }).await;
             }

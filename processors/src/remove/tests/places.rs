@@ -80,7 +80,7 @@ async fn an_item_that_is_out_of_sight_beneath_a_mount_is_never_taken_for_gone() 
     // It is at the source all the while; only its mount goes, at each moment in turn.
     for (op, nth) in [("none", 0), ("places", 1), ("head", 1), ("places", 2)] {
         let done = with(op, nth, |site| {
-            site.source.plant(&at("disk/x"), "here", noted("n"));
+            site.source.insert(&at("disk/x"), "here", noted("n"));
             site.source.set_mounted(&space(), "disk/", false);
         })
         .await;

@@ -22,7 +22,7 @@ async fn a_row_that_runs_twice_deletes_nothing_more() {
     let site = of_many().await;
     assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     // Written anew in the very same way: no list names that one.
-    site.destination.plant(&at("000"), "000", noted("n"));
+    site.destination.insert(&at("000"), "000", noted("n"));
     assert!(is_discard(&site.remove().await.unwrap(), "has its result already"));
     assert_eq!((site.left().unwrap(), site.totals().deleted), (vec!["000".to_owned()], MANY as u64));
     assert_eq!(site.result(0).await, Some(deleted(MANY as u64)));
@@ -73,7 +73,7 @@ async fn a_delete_loses_against_a_writer_that_was_faster() {
     let site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
     let destination = site.destination.clone();
-    let writes = move || destination.plant(&at("x"), "newer", noted("n"));
+    let writes = move || destination.insert(&at("x"), "newer", noted("n"));
     site.destination_port.meet("delete", [Way::Before(Box::new(writes))]);
     assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     assert_eq!(site.destination.content(&at("x")).unwrap().0, "newer");

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use mill_engine::op::Op;
-use mill_engine::{Fault, FaultKind, FaultPlan, Faulty};
+use mill_engine::PortCall;
+use mill_engine::{FaultInjector, FaultKind, FaultPlan, InjectedFault};
 use mill_ports::{StoreErrorKind, Table};
 
 /// A granted list of a space that is gone at its source: of two items in two rows.
@@ -81,7 +81,7 @@ async fn an_empty_space_goes_without_any_row() {
 #[tokio::test(start_paused = true)]
 async fn a_space_that_is_back_keeps_its_items_and_itself() {
     let site = granted().await;
-    site.source.plant_space(&space());
+    site.source.insert_space(&space());
     rows(&site).await;
     assert_eq!((site.result(0).await, site.result(1).await), (Some(kept(1)), Some(kept(1))));
     assert!(is_discard(&run(&site, None).await.unwrap(), "its source space is back"));
@@ -95,13 +95,13 @@ async fn a_space_that_comes_back_while_its_rows_are_done_keeps_what_is_left() {
     let site = granted().await;
     run(&site, Some(0)).await.unwrap();
     let source = site.source.clone();
-    site.source_port.meet("space", [Way::Before(Box::new(move || source.plant_space(&space())))]);
+    site.source_port.meet("space", [Way::Before(Box::new(move || source.insert_space(&space())))]);
     run(&site, Some(1)).await.unwrap();
     assert_eq!((site.left().unwrap(), site.result(1).await), (vec!["b".to_owned()], Some(kept(1))));
     // And one that is back when all its items are gone stays, empty, for what comes next.
     let site = granted().await;
     rows(&site).await;
-    site.source.plant_space(&space());
+    site.source.insert_space(&space());
     assert!(is_discard(&run(&site, None).await.unwrap(), "its source space is back"));
     assert_eq!((site.left().unwrap().len(), owner(&site).await), (0, Some(store_address("s"))));
 }
@@ -109,9 +109,9 @@ async fn a_space_that_comes_back_while_its_rows_are_done_keeps_what_is_left() {
 #[tokio::test(start_paused = true)]
 async fn a_space_that_was_back_and_is_gone_again_keeps_what_its_rows_kept() {
     let site = granted().await;
-    site.source.plant_space(&space());
+    site.source.insert_space(&space());
     rows(&site).await;
-    site.source.uproot_space(&space());
+    site.source.remove_space(&space());
     rows_have_results(&site).await;
     wait_out(&site).await;
     assert_eq!(site.left().unwrap(), ["a", "b"]);
@@ -151,7 +151,7 @@ async fn the_waits_double_up_to_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn a_space_in_which_something_else_stands_stays_with_its_owner_and_ends_its_list() {
     let site = granted().await;
-    site.destination.plant(&at("new"), "theirs", noted("n"));
+    site.destination.insert(&at("new"), "theirs", noted("n"));
     rows(&site).await;
     let waited = wait_out(&site).await;
     assert!((Duration::from_mins(10)..Duration::from_mins(20)).contains(&waited), "{waited:?}");
@@ -164,7 +164,7 @@ async fn a_list_of_items_removes_no_space() {
     let site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
     site.remove().await.unwrap();
-    site.source.uproot_space(&space());
+    site.source.remove_space(&space());
     assert!(is_discard(&run(&site, None).await.unwrap(), "of items, not of the space"));
     assert_eq!(site.left().unwrap(), [""; 0]);
 }
@@ -227,9 +227,9 @@ async fn a_worker_whose_lease_ended_removes_no_space() {
     assert!(site.left().is_some());
 }
 
-fn failing_once(site: &Site, op: Op) -> Arc<FaultPlan> {
-    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededChance::new(1)));
-    plan.fail(op, 1, Fault::Before(FaultKind::Unavailable));
+fn failing_once(site: &Site, op: PortCall) -> Arc<FaultPlan> {
+    let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
+    plan.fail(op, 1, InjectedFault::Before(FaultKind::Unavailable));
     plan
 }
 
@@ -238,7 +238,8 @@ async fn an_owner_that_could_not_be_released_is_released_by_the_next_attempt() {
     let mut site = granted().await;
     rows(&site).await;
     let table: Arc<dyn Table> = Arc::new(mill_engine::MemoryTable::new("owners"));
-    site.owners = Owners::new(Arc::new(Faulty::<dyn Table>::new(table, failing_once(&site, Op::DeleteRow))));
+    site.owners =
+        Owners::new(Arc::new(FaultInjector::<dyn Table>::new(table, failing_once(&site, PortCall::DeleteRow))));
     site.own().await;
     assert_eq!(class(run(&site, None).await), FailureClass::Retryable);
     assert_eq!((site.left(), owner(&site).await), (None, Some(store_address("s"))));
@@ -251,12 +252,13 @@ async fn a_list_whose_end_could_not_be_noted_does_nothing_more() {
     let mut site = granted().await;
     rows(&site).await;
     let table: Arc<dyn Table> = site.lists_table.clone();
-    site.delete_lists = DeleteLists::new(Arc::new(Faulty::<dyn Table>::new(table, failing_once(&site, Op::PutRow))));
+    site.delete_lists =
+        DeleteLists::new(Arc::new(FaultInjector::<dyn Table>::new(table, failing_once(&site, PortCall::PutRow))));
     assert_eq!(class(run(&site, None).await), FailureClass::Retryable);
     assert_eq!((site.left(), owner(&site).await), (None, None));
     // The space is copied again, and gone again.
     site.own().await;
-    site.destination.plant(&at("a"), "a", noted("n"));
+    site.destination.insert(&at("a"), "a", noted("n"));
     rows_have_results(&site).await;
     wait_out(&site).await;
     assert_eq!((site.left().unwrap(), site.state().await), (vec!["a".to_owned()], person_done(2)));

@@ -8,13 +8,13 @@ use mill_ports::{
     QueueLimits, Receipt, TaskQueue,
 };
 
-use super::batch::Cut;
-use super::{Fault, FaultKind, Faulty};
-use crate::op::Op;
+use super::batch::BatchPlan;
+use super::{FaultInjector, FaultKind, InjectedFault};
+use crate::port_call::PortCall;
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl<Q: TaskQueue + ?Sized> TaskQueue for Faulty<Q> {
+impl<Q: TaskQueue + ?Sized> TaskQueue for FaultInjector<Q> {
     fn name(&self) -> QueueName {
         self.inner.name()
     }
@@ -24,9 +24,9 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Faulty<Q> {
     }
 
     async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
-        let cut = self.plan.cut(Op::Send, out).await;
-        let report = around(self, Op::Send, cut.whole, self.inner.send(&cut.entries)).await?;
-        Ok(mended(self, Op::Send, &cut, report))
+        let batch = self.plan.batch(PortCall::Send, out).await;
+        let report = call_with_fault(self, PortCall::Send, batch.call_fault, self.inner.send(&batch.entries)).await?;
+        Ok(merge_report(self, PortCall::Send, &batch, report))
     }
 
     async fn receive(
@@ -45,47 +45,53 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Faulty<Q> {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        let fault = self.plan.meet(Op::Receive).await;
-        around(self, Op::Receive, fault, self.inner.receive_but(passed_over, max, visibility, wait)).await
+        let fault = self.plan.next_fault(PortCall::Receive).await;
+        call_with_fault(self, PortCall::Receive, fault, self.inner.receive_but(passed_over, max, visibility, wait))
+            .await
     }
 
     async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {
-        let cut = self.plan.cut(Op::Extend, receipts).await;
-        let extended = around(self, Op::Extend, cut.whole, self.inner.extend(&cut.entries, visibility)).await?;
+        let batch = self.plan.batch(PortCall::Extend, receipts).await;
+        let extended =
+            call_with_fault(self, PortCall::Extend, batch.call_fault, self.inner.extend(&batch.entries, visibility))
+                .await?;
         let mut answers: Vec<Option<Result<Monotonic, QueueError>>> = receipts.iter().map(|_| None).collect();
-        for (place, answer) in cut.places.iter().zip(extended) {
+        for (place, answer) in batch.places.iter().zip(extended) {
             answers[*place] = Some(answer);
         }
-        for failing in &cut.failing {
-            answers[*failing] = Some(Err(error(self, Op::Extend, cut.kind)));
+        for pick_failing in &batch.pick_failing {
+            answers[*pick_failing] = Some(Err(error(self, PortCall::Extend, batch.kind)));
         }
         Ok(answers.into_iter().flatten().collect())
     }
 
     async fn release(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
-        let cut = self.plan.cut(Op::Release, receipts).await;
-        let report = around(self, Op::Release, cut.whole, self.inner.release(&cut.entries)).await?;
-        Ok(mended(self, Op::Release, &cut, report))
+        let batch = self.plan.batch(PortCall::Release, receipts).await;
+        let report =
+            call_with_fault(self, PortCall::Release, batch.call_fault, self.inner.release(&batch.entries)).await?;
+        Ok(merge_report(self, PortCall::Release, &batch, report))
     }
 
     async fn acknowledge(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
-        let cut = self.plan.cut(Op::Acknowledge, receipts).await;
-        let report = around(self, Op::Acknowledge, cut.whole, self.inner.acknowledge(&cut.entries)).await?;
-        Ok(mended(self, Op::Acknowledge, &cut, report))
+        let batch = self.plan.batch(PortCall::Acknowledge, receipts).await;
+        let report =
+            call_with_fault(self, PortCall::Acknowledge, batch.call_fault, self.inner.acknowledge(&batch.entries))
+                .await?;
+        Ok(merge_report(self, PortCall::Acknowledge, &batch, report))
     }
 
     async fn depth(&self) -> Result<QueueDepth, QueueError> {
-        let fault = self.plan.meet(Op::Depth).await;
-        around(self, Op::Depth, fault, self.inner.depth()).await
+        let fault = self.plan.next_fault(PortCall::Depth).await;
+        call_with_fault(self, PortCall::Depth, fault, self.inner.depth()).await
     }
 
     async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
-        let fault = self.plan.meet(Op::Depth).await;
-        around(self, Op::Depth, fault, self.inner.depth_of(group)).await
+        let fault = self.plan.next_fault(PortCall::Depth).await;
+        call_with_fault(self, PortCall::Depth, fault, self.inner.depth_of(group)).await
     }
 }
 
-fn error<Q: TaskQueue + ?Sized>(faulty: &Faulty<Q>, op: Op, kind: FaultKind) -> QueueError {
+fn error<Q: TaskQueue + ?Sized>(faulty: &FaultInjector<Q>, op: PortCall, kind: FaultKind) -> QueueError {
     let kind = match kind {
         FaultKind::Throttled => QueueErrorKind::Throttled { retry_after: None },
         FaultKind::Unavailable | FaultKind::Unreachable => QueueErrorKind::Unavailable,
@@ -95,15 +101,15 @@ fn error<Q: TaskQueue + ?Sized>(faulty: &Faulty<Q>, op: Op, kind: FaultKind) -> 
 }
 
 /// Makes a call, or not, and fails, or not. A call that is not awaited does nothing.
-async fn around<Q: TaskQueue + ?Sized, T>(
-    faulty: &Faulty<Q>,
-    op: Op,
-    fault: Option<Fault>,
+async fn call_with_fault<Q: TaskQueue + ?Sized, T>(
+    faulty: &FaultInjector<Q>,
+    op: PortCall,
+    fault: Option<InjectedFault>,
     call: impl Future<Output = Result<T, QueueError>> + Send,
 ) -> Result<T, QueueError> {
     match fault {
         None => call.await,
-        Some(Fault::Before(kind)) => Err(error(faulty, op, kind)),
+        Some(InjectedFault::Before(kind)) => Err(error(faulty, op, kind)),
         Some(fault) => {
             call.await?;
             Err(error(faulty, op, fault.kind()))
@@ -112,17 +118,17 @@ async fn around<Q: TaskQueue + ?Sized, T>(
 }
 
 /// The back end's report, told of the caller's batch, with the planned failures among its own.
-fn mended<Q: TaskQueue + ?Sized, E: Clone>(
-    faulty: &Faulty<Q>,
-    op: Op,
-    cut: &Cut<'_, E>,
+fn merge_report<Q: TaskQueue + ?Sized, E: Clone>(
+    faulty: &FaultInjector<Q>,
+    op: PortCall,
+    batch: &BatchPlan<'_, E>,
     mut report: BatchReport,
 ) -> BatchReport {
     for (index, _) in &mut report.failed {
-        *index = cut.places[*index];
+        *index = batch.places[*index];
     }
-    report.failed.retain(|(index, _)| !cut.failing.contains(index));
-    report.failed.extend(cut.failing.iter().map(|index| (*index, error(faulty, op, cut.kind))));
+    report.failed.retain(|(index, _)| !batch.pick_failing.contains(index));
+    report.failed.extend(batch.pick_failing.iter().map(|index| (*index, error(faulty, op, batch.kind))));
     report.failed.sort_by_key(|(index, _)| *index);
     report
 }

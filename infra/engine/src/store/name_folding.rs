@@ -4,14 +4,14 @@ use mill_model::spelling::folded;
 use mill_model::{ContentId, ItemAddress, SpaceId};
 use mill_ports::{PlantedBug, RefusalReason, Respelling, StoreError, StoreErrorKind, planted};
 
-use super::Inner;
-use super::items::{Space, Spaces, Standing};
+use super::MemoryStoreInner;
+use super::items::{StoredEntry, StoredSpace, StoredSpaces};
 use crate::lock;
 
-impl Inner {
+impl MemoryStoreInner {
     /// What a call for an item meets: the item itself, unless the store does not see that it folds names.
-    pub(super) fn met(&self, spaces: &Spaces, item: &ItemAddress) -> ItemAddress {
-        let unseen = self.habits.folds_names && planted(PlantedBug::FoldUnseen);
+    pub(super) fn resolve_name(&self, spaces: &StoredSpaces, item: &ItemAddress) -> ItemAddress {
+        let unseen = self.behavior.folds_names && planted(PlantedBug::FoldUnseen);
         let space = spaces.space(&item.space).filter(|space| unseen && !space.entries.contains_key(&item.id));
         let key = folded(item.id.as_str());
         let twin = space.and_then(|space| space.entries.keys().find(|id| folded(id.as_str()) == key));
@@ -22,10 +22,10 @@ impl Inner {
     pub(super) fn name_must_be_own(
         &self,
         op: &'static str,
-        spaces: &Spaces,
+        spaces: &StoredSpaces,
         item: &ItemAddress,
     ) -> Result<(), StoreError> {
-        let Some(space) = spaces.space(&item.space).filter(|_| self.habits.folds_names) else { return Ok(()) };
+        let Some(space) = spaces.space(&item.space).filter(|_| self.behavior.folds_names) else { return Ok(()) };
         match twin(space, &item.id).filter(|_| !planted(PlantedBug::FoldUnseen)) {
             Some(twin) => Err(self.error(op, item, StoreErrorKind::Refused(RefusalReason::Twin(twin)))),
             None => Ok(()),
@@ -40,7 +40,7 @@ impl Inner {
             return Err(self.error("respell", space, StoreErrorKind::SpaceAbsent));
         };
         let moved = |id: &ContentId| respelled(id, from, to);
-        if !self.habits.folds_names || folded(from) != folded(to) {
+        if !self.behavior.folds_names || folded(from) != folded(to) {
             return Err(self.error("respell", space, StoreErrorKind::Unexpected));
         }
         if !there.entries.keys().any(|id| moved(id).is_some()) {
@@ -51,8 +51,8 @@ impl Inner {
             return Err(self.error("respell", space, StoreErrorKind::Refused(RefusalReason::Twin(twin))));
         }
         let is_as_compared = there.entries.get(compared).is_some_and(|standing| match standing {
-            Standing::Item(item) => item.token() == version.token(),
-            Standing::Refused(_) => false,
+            StoredEntry::Item(item) => item.token() == version.token(),
+            StoredEntry::Refused(_) => false,
         });
         if !is_as_compared || moved(compared).is_none() {
             return Err(self.error("respell", space, StoreErrorKind::Precondition));
@@ -73,7 +73,7 @@ fn respelled(id: &ContentId, from: &str, to: &str) -> Option<ContentId> {
 ///
 /// The store may have an item beside a directory of the same name, be it that one of them was respelled to it. What has a
 /// name already keeps it, whatever else is taken for that.
-fn twin(space: &Space, id: &ContentId) -> Option<String> {
+fn twin(space: &StoredSpace, id: &ContentId) -> Option<String> {
     let wanted = names(id);
     (0..wanted.len()).find_map(|at| {
         let there = || space.entries.keys().map(names).filter(|there| there.len() > at && there[..at] == wanted[..at]);

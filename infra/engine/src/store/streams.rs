@@ -8,11 +8,11 @@ use mill_model::ids::escape_for_display;
 use mill_model::{ContentId, ItemAddress, SpaceId};
 use mill_ports::{Body, ByteRange, ListEntry, ListPage, Listing, StoreError, StoreErrorKind};
 
-use super::{Inner, MemoryStore, Standing};
+use super::{MemoryStore, MemoryStoreInner, StoredEntry};
 use crate::lock;
 
 /// The bytes of a range, as far as there are any.
-pub(super) fn stretch(bytes: &Bytes, range: Option<ByteRange>) -> Bytes {
+pub(super) fn slice_range(bytes: &Bytes, range: Option<ByteRange>) -> Bytes {
     let Some(ByteRange { offset, length }) = range else {
         return bytes.clone();
     };
@@ -23,7 +23,7 @@ pub(super) fn stretch(bytes: &Bytes, range: Option<ByteRange>) -> Bytes {
 }
 
 /// What is still to be read of an item.
-pub(super) struct Rest {
+pub(super) struct BodyReader {
     pub(super) store: MemoryStore,
     pub(super) item: ItemAddress,
     /// The state that is read.
@@ -34,11 +34,11 @@ pub(super) struct Rest {
 }
 
 /// A body in pieces, which ends in an error once the item is in another state, or when its size is not as told.
-pub(super) fn body(rest: Rest) -> Body {
+pub(super) fn body(rest: BodyReader) -> Body {
     stream::try_unfold(rest, |mut rest| async move {
-        let inner: &Inner = &rest.store.0;
+        let inner: &MemoryStoreInner = &rest.store.0;
         let same = || lock(&inner.spaces).item(&rest.item).is_some_and(|item| item.token() == rest.token);
-        if !inner.habits.reads_are_snapshots && !same() {
+        if !inner.behavior.reads_are_snapshots && !same() {
             return Err(inner.error("read", &rest.item, StoreErrorKind::Changed));
         }
         if rest.bytes.is_empty() && rest.damaged {
@@ -47,7 +47,7 @@ pub(super) fn body(rest: Rest) -> Body {
         if rest.bytes.is_empty() {
             return Ok(None);
         }
-        let piece = rest.bytes.split_to(rest.bytes.len().min(inner.habits.piece_bytes_max.max(1)));
+        let piece = rest.bytes.split_to(rest.bytes.len().min(inner.behavior.piece_bytes_max.max(1)));
         Ok(Some((piece, rest)))
     })
     .boxed()
@@ -71,13 +71,17 @@ pub(super) fn listing(store: MemoryStore, space: SpaceId, after: Option<ContentI
 }
 
 /// One page, and the last id that it reaches.
-fn page(inner: &Inner, space: &SpaceId, after: Option<ContentId>) -> Result<(ListPage, Option<ContentId>), StoreError> {
+fn page(
+    inner: &MemoryStoreInner,
+    space: &SpaceId,
+    after: Option<ContentId>,
+) -> Result<(ListPage, Option<ContentId>), StoreError> {
     let spaces = lock(&inner.spaces);
     let Some(found) = spaces.space(space) else {
         return Err(inner.error("list", space, StoreErrorKind::SpaceAbsent));
     };
     let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-    let entries_max = inner.habits.page_entries_max.max(1);
+    let entries_max = inner.behavior.page_entries_max.max(1);
     let mut last = None;
     let entries: Vec<ListEntry> = found
         .entries
@@ -94,16 +98,16 @@ fn page(inner: &Inner, space: &SpaceId, after: Option<ContentId>) -> Result<(Lis
     Ok((ListPage { entries, places, end }, last))
 }
 
-fn listed(inner: &Inner, id: &ContentId, planted: &Standing) -> ListEntry {
+fn listed(inner: &MemoryStoreInner, id: &ContentId, planted: &StoredEntry) -> ListEntry {
     match planted {
-        Standing::Item(item) => {
+        StoredEntry::Item(item) => {
             let mut facts = inner.facts(item);
-            if !inner.habits.properties_in_listings {
+            if !inner.behavior.properties_in_listings {
                 facts.properties = None;
             }
             ListEntry::Item(id.clone(), facts)
         }
-        Standing::Refused(reason) => {
+        StoredEntry::Refused(reason) => {
             ListEntry::Refused { shown: escape_for_display(id.as_str()), reason: reason.clone() }
         }
     }

@@ -19,7 +19,7 @@ use mill_ports::{
 
 /// The stores of a process, with what they are asked noted in its [`Statistics`].
 #[derive(Debug)]
-pub struct AskedStores {
+pub struct TrackedStores {
     /// The stores.
     pub stores: Arc<dyn Stores>,
     /// Where it is noted.
@@ -28,43 +28,43 @@ pub struct AskedStores {
     pub clock: Arc<dyn Clock>,
 }
 
-impl AskedStores {
-    fn note(&self, account: &AccountId, store: &StoreId) -> Note {
+impl TrackedStores {
+    fn tracker(&self, account: &AccountId, store: &StoreId) -> CallTracker {
         let address = StoreAddress { account: account.clone(), store: store.clone() };
-        Note { address, statistics: self.statistics.clone(), clock: self.clock.clone() }
+        CallTracker { address, statistics: self.statistics.clone(), clock: self.clock.clone() }
     }
 
     /// The store that `opening` gives, which itself is a question.
-    async fn opened<S: ?Sized>(
+    async fn open_tracked<S: ?Sized>(
         &self,
         (account, store): (&AccountId, &StoreId),
         opening: impl Future<Output = Result<Arc<S>, StoreError>>,
-    ) -> Result<Arc<AskedStore<S>>, StoreError> {
-        let note = self.note(account, store);
-        let store = note.of(opening).await?;
-        Ok(Arc::new(AskedStore { store, note }))
+    ) -> Result<Arc<TrackedStore<S>>, StoreError> {
+        let tracker = self.tracker(account, store);
+        let store = tracker.track(opening).await?;
+        Ok(Arc::new(TrackedStore { store, tracker }))
     }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl Stores for AskedStores {
+impl Stores for TrackedStores {
     async fn source(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn SourceStore>, StoreError> {
-        Ok(self.opened((account, store), self.stores.source(account, store)).await?)
+        Ok(self.open_tracked((account, store), self.stores.source(account, store)).await?)
     }
 
     async fn destination(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DestinationStore>, StoreError> {
-        Ok(self.opened((account, store), self.stores.destination(account, store)).await?)
+        Ok(self.open_tracked((account, store), self.stores.destination(account, store)).await?)
     }
 
     async fn deletable(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
-        Ok(self.opened((account, store), self.stores.deletable(account, store)).await?)
+        Ok(self.open_tracked((account, store), self.stores.deletable(account, store)).await?)
     }
 
     /// Asks both, so each is noted: which of them is silent is not known.
     async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
-        let (from, to) = (self.note(account, source), self.note(account, destination));
-        from.of(to.of(self.stores.apart(account, source, destination))).await
+        let (from, to) = (self.tracker(account, source), self.tracker(account, destination));
+        from.track(to.track(self.stores.apart(account, source, destination))).await
     }
 
     async fn keep(
@@ -74,43 +74,43 @@ impl Stores for AskedStores {
         space: &SpaceId,
         claim: bool,
     ) -> Result<bool, StoreError> {
-        self.note(account, destination).of(self.stores.keep(account, destination, space, claim)).await
+        self.tracker(account, destination).track(self.stores.keep(account, destination, space, claim)).await
     }
 }
 
 /// A store, and where it is noted what it is asked.
 #[derive(Debug)]
-pub struct AskedStore<S: ?Sized> {
+pub struct TrackedStore<S: ?Sized> {
     store: Arc<S>,
-    note: Note,
+    tracker: CallTracker,
 }
 
-impl<S: ?Sized> AskedStore<S> {
+impl<S: ?Sized> TrackedStore<S> {
     /// `store`, which is known by `address`.
     pub fn new(store: Arc<S>, address: StoreAddress, statistics: Arc<Statistics>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, note: Note { address, statistics, clock } }
+        Self { store, tracker: CallTracker { address, statistics, clock } }
     }
 
     /// What was opened, each piece of it a question.
-    fn noted(&self, opened: Presence<OpenItem>) -> Presence<OpenItem> {
-        let note = |OpenItem { facts, body }| OpenItem { facts, body: self.note.clone().each(body) };
-        match opened {
-            Presence::Present(reading) => Presence::Present(note(reading)),
+    fn tracked(&self, open_tracked: Presence<OpenItem>) -> Presence<OpenItem> {
+        let tracker = |OpenItem { facts, body }| OpenItem { facts, body: self.tracker.clone().track_stream(body) };
+        match open_tracked {
+            Presence::Present(reading) => Presence::Present(tracker(reading)),
             Presence::Absent => Presence::Absent,
         }
     }
 }
 
 #[derive(Debug, Clone)]
-struct Note {
+struct CallTracker {
     address: StoreAddress,
     statistics: Arc<Statistics>,
     clock: Arc<dyn Clock>,
 }
 
-impl Note {
+impl CallTracker {
     /// What the store answers, noted as a question until it does.
-    async fn of<T>(&self, asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn track<T>(&self, asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let question = self.statistics.begin_call(&self.address);
         let answer = asked.await;
         // That nobody answered is no answer.
@@ -121,24 +121,24 @@ impl Note {
     }
 
     /// Each that comes of a stream, noted as a question from when it is asked for.
-    fn each<T: Send + 'static>(
+    fn track_stream<T: Send + 'static>(
         self,
         stream: BoxStream<'static, Result<T, StoreError>>,
     ) -> BoxStream<'static, Result<T, StoreError>> {
-        let next = |(note, mut stream): (Self, BoxStream<'static, Result<T, StoreError>>)| async move {
-            let answer = note.of(async { stream.next().await.transpose() }).await.transpose()?;
-            Some((answer, (note, stream)))
+        let next = |(tracker, mut stream): (Self, BoxStream<'static, Result<T, StoreError>>)| async move {
+            let answer = tracker.track(async { stream.next().await.transpose() }).await.transpose()?;
+            Some((answer, (tracker, stream)))
         };
         futures::stream::unfold((self, stream), next).boxed()
     }
 
     /// Notes that the store is asked to write something.
-    fn write(&self) -> PendingWrite {
+    fn track_write(&self) -> PendingWrite {
         self.statistics.begin_write(&self.address, self.clock.monotonic())
     }
 
     /// The body of a write, which waits for its source while a piece is fetched, and not for the store.
-    fn fed(&self, write: &PendingWrite, body: Body) -> Body {
+    fn track_body(&self, write: &PendingWrite, body: Body) -> Body {
         let next = |(mut body, progress, clock): (Body, WriteProgress, Arc<dyn Clock>)| async move {
             progress.rests();
             let piece = body.next().await;
@@ -151,25 +151,25 @@ impl Note {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl<S: SourceStore + ?Sized> SourceStore for AskedStore<S> {
+impl<S: SourceStore + ?Sized> SourceStore for TrackedStore<S> {
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
     }
 
     async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
-        self.note.of(self.store.list_spaces()).await
+        self.tracker.track(self.store.list_spaces()).await
     }
 
     async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
-        self.note.of(self.store.spaces()).await
+        self.tracker.track(self.store.spaces()).await
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
-        self.note.of(self.store.space(space)).await
+        self.tracker.track(self.store.space(space)).await
     }
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
-        self.note.of(self.store.head(item)).await
+        self.tracker.track(self.store.head(item)).await
     }
 
     async fn open(
@@ -178,8 +178,8 @@ impl<S: SourceStore + ?Sized> SourceStore for AskedStore<S> {
         range: Option<ByteRange>,
         if_version: Option<&Version>,
     ) -> Result<Presence<OpenItem>, StoreError> {
-        let opened = self.note.of(self.store.open(item, range, if_version)).await?;
-        Ok(self.noted(opened))
+        let open_tracked = self.tracker.track(self.store.open(item, range, if_version)).await?;
+        Ok(self.tracked(open_tracked))
     }
 
     async fn open_uncached(
@@ -187,20 +187,20 @@ impl<S: SourceStore + ?Sized> SourceStore for AskedStore<S> {
         item: &ItemAddress,
         if_version: Option<&Version>,
     ) -> Result<Presence<OpenItem>, StoreError> {
-        let opened = self.note.of(self.store.open_uncached(item, if_version)).await?;
-        Ok(self.noted(opened))
+        let open_tracked = self.tracker.track(self.store.open_uncached(item, if_version)).await?;
+        Ok(self.tracked(open_tracked))
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
-        self.note.of(self.store.places(item)).await
+        self.tracker.track(self.store.places(item)).await
     }
 
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
-        self.note.clone().each(self.store.list(space, after))
+        self.tracker.clone().track_stream(self.store.list(space, after))
     }
 
     async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
-        self.note.of(self.store.folds_names(space)).await
+        self.tracker.track(self.store.folds_names(space)).await
     }
 
     fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
@@ -210,9 +210,9 @@ impl<S: SourceStore + ?Sized> SourceStore for AskedStore<S> {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl<S: DestinationStore + ?Sized> DestinationStore for AskedStore<S> {
+impl<S: DestinationStore + ?Sized> DestinationStore for TrackedStore<S> {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        let _write = self.note.write();
+        let _write = self.tracker.track_write();
         self.store.create_space(space).await
     }
 
@@ -223,8 +223,8 @@ impl<S: DestinationStore + ?Sized> DestinationStore for AskedStore<S> {
         when: &Precondition,
         body: Body,
     ) -> Result<PutResult, StoreError> {
-        let write = self.note.write();
-        self.store.put(item, content, when, self.note.fed(&write, body)).await
+        let write = self.tracker.track_write();
+        self.store.put(item, content, when, self.tracker.track_body(&write, body)).await
     }
 
     async fn server_side_copy(
@@ -235,10 +235,10 @@ impl<S: DestinationStore + ?Sized> DestinationStore for AskedStore<S> {
         origin: &CopySource,
         going: CopyProgress<'_>,
     ) -> Result<Option<PutResult>, StoreError> {
-        let write = self.note.write();
+        let write = self.tracker.track_write();
         let progress = write.progress();
         let moving = |bytes| {
-            progress.moved(self.note.clock.monotonic());
+            progress.moved(self.tracker.clock.monotonic());
             going(bytes)
         };
         self.store.server_side_copy(item, content, when, origin, &moving).await
@@ -250,31 +250,31 @@ impl<S: DestinationStore + ?Sized> DestinationStore for AskedStore<S> {
         properties: &Properties,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
-        let _write = self.note.write();
+        let _write = self.tracker.track_write();
         self.store.put_properties(item, properties, when).await
     }
 
     async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
-        let _write = self.note.write();
+        let _write = self.tracker.track_write();
         self.store.respell(space, respelling).await
     }
 
     async fn remove_stale_uploads(&self) {
-        let _write = self.note.write();
+        let _write = self.tracker.track_write();
         self.store.remove_stale_uploads().await;
     }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl<S: DeletableStore + ?Sized> DeletableStore for AskedStore<S> {
+impl<S: DeletableStore + ?Sized> DeletableStore for TrackedStore<S> {
     async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        let _write = self.note.write();
+        let _write = self.tracker.track_write();
         self.store.remove_empty_space(space).await
     }
 
     async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
-        let _write = self.note.write();
+        let _write = self.tracker.track_write();
         self.store.delete(item, when).await
     }
 }

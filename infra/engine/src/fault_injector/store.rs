@@ -11,18 +11,18 @@ use mill_ports::{
 };
 
 use super::streams::{self, MidFault};
-use super::{Fault, FaultKind, FaultyStore};
-use crate::op::Op;
+use super::{FaultKind, FaultyStore, InjectedFault};
+use crate::port_call::PortCall;
 
 /// What the errors played say of where they happened.
 #[derive(Debug, Clone)]
-pub(super) struct Scene {
+pub(super) struct ErrorContext {
     store: StoreAddress,
-    op: Op,
+    op: PortCall,
     subject: String,
 }
 
-impl Scene {
+impl ErrorContext {
     pub(super) fn error(&self, kind: FaultKind) -> StoreError {
         let kind = match kind {
             FaultKind::Throttled => StoreErrorKind::Throttled { retry_after: None },
@@ -40,14 +40,14 @@ impl Scene {
     }
 
     /// Makes a call, or not, and fails, or not. A call that is not awaited does nothing.
-    async fn around<T>(
+    async fn call_with_fault<T>(
         &self,
-        fault: Option<Fault>,
+        fault: Option<InjectedFault>,
         call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         match fault {
             None => call.await,
-            Some(Fault::Before(kind)) => Err(self.error(kind)),
+            Some(InjectedFault::Before(kind)) => Err(self.error(kind)),
             Some(fault) => {
                 call.await?;
                 Err(self.error(fault.kind()))
@@ -57,13 +57,14 @@ impl Scene {
 }
 
 impl<S: Send + Sync + ?Sized> FaultyStore<S> {
-    fn scene(&self, op: Op, subject: &dyn Display) -> Scene {
-        Scene { store: self.address.clone(), op, subject: subject.to_string() }
+    fn context(&self, op: PortCall, subject: &dyn Display) -> ErrorContext {
+        ErrorContext { store: self.address.clone(), op, subject: subject.to_string() }
     }
 
     /// Where in a body of `size` bytes a fault strikes, if it is one that strikes there.
-    fn mid(&self, fault: Option<Fault>, size: u64) -> Option<MidFault> {
-        let fault = fault.filter(|fault| matches!(fault, Fault::Mid(_) | Fault::Truncate | Fault::Damage))?;
+    fn mid(&self, fault: Option<InjectedFault>, size: u64) -> Option<MidFault> {
+        let fault = fault
+            .filter(|fault| matches!(fault, InjectedFault::Mid(_) | InjectedFault::Truncate | InjectedFault::Damage))?;
         Some(MidFault { fault, at: self.plan.below(size) })
     }
 
@@ -74,16 +75,16 @@ impl<S: Send + Sync + ?Sized> FaultyStore<S> {
         range: Option<ByteRange>,
         call: impl Future<Output = Result<Presence<OpenItem>, StoreError>> + Send,
     ) -> Result<Presence<OpenItem>, StoreError> {
-        let fault = self.plan.meet(Op::Open).await;
-        let scene = self.scene(Op::Open, item);
-        if !matches!(fault, Some(Fault::Mid(_) | Fault::Truncate | Fault::Damage)) {
-            return scene.around(fault, call).await;
+        let fault = self.plan.next_fault(PortCall::Open).await;
+        let context = self.context(PortCall::Open, item);
+        if !matches!(fault, Some(InjectedFault::Mid(_) | InjectedFault::Truncate | InjectedFault::Damage)) {
+            return context.call_with_fault(fault, call).await;
         }
         Ok(match call.await? {
             Presence::Absent => Presence::Absent,
             Presence::Present(OpenItem { facts, body }) => {
                 let size = range.map_or(facts.size, |range| range.length.min(facts.size));
-                let body = streams::body(body, self.mid(fault, size), scene);
+                let body = streams::body(body, self.mid(fault, size), context);
                 Presence::Present(OpenItem { facts, body })
             }
         })
@@ -98,8 +99,8 @@ impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
     }
 
     async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
-        let fault = self.plan.meet(Op::Spaces).await;
-        self.scene(Op::Spaces, &"").around(fault, self.inner.list_spaces()).await
+        let fault = self.plan.next_fault(PortCall::Spaces).await;
+        self.context(PortCall::Spaces, &"").call_with_fault(fault, self.inner.list_spaces()).await
     }
 
     async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
@@ -107,13 +108,13 @@ impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
-        let fault = self.plan.meet(Op::Space).await;
-        self.scene(Op::Space, space).around(fault, self.inner.space(space)).await
+        let fault = self.plan.next_fault(PortCall::Space).await;
+        self.context(PortCall::Space, space).call_with_fault(fault, self.inner.space(space)).await
     }
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
-        let fault = self.plan.meet(Op::Head).await;
-        self.scene(Op::Head, item).around(fault, self.inner.head(item)).await
+        let fault = self.plan.next_fault(PortCall::Head).await;
+        self.context(PortCall::Head, item).call_with_fault(fault, self.inner.head(item)).await
     }
 
     async fn open(
@@ -134,23 +135,23 @@ impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
-        let fault = self.plan.meet(Op::Places).await;
-        self.scene(Op::Places, item).around(fault, self.inner.places(item)).await
+        let fault = self.plan.next_fault(PortCall::Places).await;
+        self.context(PortCall::Places, item).call_with_fault(fault, self.inner.places(item)).await
     }
 
     async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
-        let fault = self.plan.meet(Op::FoldsNames).await;
-        self.scene(Op::FoldsNames, space).around(fault, self.inner.folds_names(space)).await
+        let fault = self.plan.next_fault(PortCall::FoldsNames).await;
+        self.context(PortCall::FoldsNames, space).call_with_fault(fault, self.inner.folds_names(space)).await
     }
 
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
-        let (plan, scene) = (Arc::clone(&self.plan), self.scene(Op::List, space));
+        let (plan, context) = (Arc::clone(&self.plan), self.context(PortCall::List, space));
         // The back end's own listing begins only when it is read, as a call does.
         let listing = self.inner.list(space, after);
         let met = async move {
-            let fault = plan.meet(Op::List).await;
+            let fault = plan.next_fault(PortCall::List).await;
             let pages = plan.below(3);
-            streams::listing(listing, fault, pages, scene)
+            streams::listing(listing, fault, pages, context)
         };
         stream::once(met).flatten().boxed()
     }
@@ -164,8 +165,8 @@ impl<S: SourceStore + ?Sized> SourceStore for FaultyStore<S> {
 #[deny(clippy::missing_trait_methods)]
 impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        let fault = self.plan.meet(Op::CreateSpace).await;
-        self.scene(Op::CreateSpace, space).around(fault, self.inner.create_space(space)).await
+        let fault = self.plan.next_fault(PortCall::CreateSpace).await;
+        self.context(PortCall::CreateSpace, space).call_with_fault(fault, self.inner.create_space(space)).await
     }
 
     async fn put(
@@ -175,11 +176,11 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
         when: &Precondition,
         body: Body,
     ) -> Result<PutResult, StoreError> {
-        let fault = self.plan.meet(Op::Put).await;
-        let scene = self.scene(Op::Put, item);
+        let fault = self.plan.next_fault(PortCall::Put).await;
+        let context = self.context(PortCall::Put, item);
         match self.mid(fault, content.size) {
-            None => scene.around(fault, self.inner.put(item, content, when, body)).await,
-            mid => self.inner.put(item, content, when, streams::body(body, mid, scene)).await,
+            None => context.call_with_fault(fault, self.inner.put(item, content, when, body)).await,
+            mid => self.inner.put(item, content, when, streams::body(body, mid, context)).await,
         }
     }
 
@@ -191,8 +192,10 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
         origin: &CopySource,
         going: CopyProgress<'_>,
     ) -> Result<Option<PutResult>, StoreError> {
-        let fault = self.plan.meet(Op::Take).await;
-        self.scene(Op::Take, item).around(fault, self.inner.server_side_copy(item, content, when, origin, going)).await
+        let fault = self.plan.next_fault(PortCall::Take).await;
+        self.context(PortCall::Take, item)
+            .call_with_fault(fault, self.inner.server_side_copy(item, content, when, origin, going))
+            .await
     }
 
     async fn put_properties(
@@ -201,14 +204,16 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
         properties: &Properties,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
-        let fault = self.plan.meet(Op::PutProperties).await;
-        let scene = self.scene(Op::PutProperties, item);
-        scene.around(fault, self.inner.put_properties(item, properties, when)).await
+        let fault = self.plan.next_fault(PortCall::PutProperties).await;
+        let context = self.context(PortCall::PutProperties, item);
+        context.call_with_fault(fault, self.inner.put_properties(item, properties, when)).await
     }
 
     async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
-        let fault = self.plan.meet(Op::Respell).await;
-        self.scene(Op::Respell, &respelling.from).around(fault, self.inner.respell(space, respelling)).await
+        let fault = self.plan.next_fault(PortCall::Respell).await;
+        self.context(PortCall::Respell, &respelling.from)
+            .call_with_fault(fault, self.inner.respell(space, respelling))
+            .await
     }
 
     async fn remove_stale_uploads(&self) {
@@ -220,12 +225,14 @@ impl<S: DestinationStore + ?Sized> DestinationStore for FaultyStore<S> {
 #[deny(clippy::missing_trait_methods)]
 impl<S: DeletableStore + ?Sized> DeletableStore for FaultyStore<S> {
     async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        let fault = self.plan.meet(Op::RemoveEmptySpace).await;
-        self.scene(Op::RemoveEmptySpace, space).around(fault, self.inner.remove_empty_space(space)).await
+        let fault = self.plan.next_fault(PortCall::RemoveEmptySpace).await;
+        self.context(PortCall::RemoveEmptySpace, space)
+            .call_with_fault(fault, self.inner.remove_empty_space(space))
+            .await
     }
 
     async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
-        let fault = self.plan.meet(Op::Delete).await;
-        self.scene(Op::Delete, item).around(fault, self.inner.delete(item, when)).await
+        let fault = self.plan.next_fault(PortCall::Delete).await;
+        self.context(PortCall::Delete, item).call_with_fault(fault, self.inner.delete(item, when)).await
     }
 }

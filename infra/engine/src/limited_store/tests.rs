@@ -1,14 +1,14 @@
 use mill_model::{AccountId, StoreAddress, StoreId};
 
 use super::*;
-use crate::{HandClock, MemoryStore, StoreHabits};
+use crate::{ManualClock, MemoryStore, StoreBehavior};
 
-fn store() -> (Limited<MemoryStore>, ItemAddress) {
+fn store() -> (LimitedStore<MemoryStore>, ItemAddress) {
     let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() };
-    let memory = MemoryStore::new(address, StoreHabits::default(), Arc::new(HandClock::new()));
+    let memory = MemoryStore::new(address, StoreBehavior::default(), Arc::new(ManualClock::new()));
     let item = ItemAddress { space: SpaceId::new("s").unwrap(), id: ContentId::new("a").unwrap() };
-    memory.plant(&item, "bytes", Properties::default());
-    (Limited::new(Arc::new(memory), 1), item)
+    memory.insert(&item, "bytes", Properties::default());
+    (LimitedStore::new(Arc::new(memory), 1), item)
 }
 
 #[tokio::test]

@@ -15,9 +15,9 @@ use std::time::Duration;
 use mill_model::StoreAddress;
 use mill_ports::{Clock, Rng};
 
-use crate::chance::{below, happens};
 use crate::lock;
-use crate::op::{Op, Shape};
+use crate::port_call::{PortCall, Shape};
+use crate::seeded_rng::{below, happens};
 
 /// The sorts of failure that are played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,9 +34,9 @@ pub enum FaultKind {
 
 /// One thing that goes wrong with one call.
 ///
-/// Where a call has no middle (see each), a fault in the middle becomes [`Fault::After`].
+/// Where a call has no middle (see each), a fault in the middle becomes [`InjectedFault::After`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum InjectedFault {
     /// Nothing is done, and an error comes back.
     Before(FaultKind),
     /// It is done, and an error comes back all the same.
@@ -56,7 +56,7 @@ pub enum Fault {
     Delay(Duration),
 }
 
-impl Fault {
+impl InjectedFault {
     /// Its name in the list of what has fired.
     pub const fn label(self) -> &'static str {
         match self {
@@ -97,21 +97,21 @@ impl Fault {
 /// How often, in a thousand calls, each fault is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FaultRates {
-    /// [`Fault::Before`].
+    /// [`InjectedFault::Before`].
     pub before: u32,
-    /// [`Fault::After`].
+    /// [`InjectedFault::After`].
     pub after: u32,
-    /// [`Fault::Mid`], of calls that can.
+    /// [`InjectedFault::Mid`], of calls that can.
     pub mid: u32,
-    /// [`Fault::Truncate`], of calls that can.
+    /// [`InjectedFault::Truncate`], of calls that can.
     pub truncate: u32,
-    /// [`Fault::Damage`], of calls that can.
+    /// [`InjectedFault::Damage`], of calls that can.
     pub damage: u32,
-    /// [`Fault::Partial`], of calls that can.
+    /// [`InjectedFault::Partial`], of calls that can.
     pub partial: u32,
-    /// [`Fault::PartialAfter`], of calls that can.
+    /// [`InjectedFault::PartialAfter`], of calls that can.
     pub partial_after: u32,
-    /// [`Fault::Delay`].
+    /// [`InjectedFault::Delay`].
     pub delay: u32,
     /// The longest delay.
     pub delay_max: Duration,
@@ -126,16 +126,16 @@ pub struct FaultRates {
 pub struct FaultPlan {
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Rng>,
-    state: Mutex<State>,
+    state: Mutex<FaultPlanState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct FaultPlanState {
     rates: FaultRates,
-    calls: BTreeMap<Op, u64>,
-    planned: BTreeMap<(Op, u64), Fault>,
+    calls: BTreeMap<PortCall, u64>,
+    planned: BTreeMap<(PortCall, u64), InjectedFault>,
     outage: Option<FaultKind>,
-    fired: BTreeMap<(Op, &'static str), u64>,
+    fired: BTreeMap<(PortCall, &'static str), u64>,
 }
 
 impl FaultPlan {
@@ -150,7 +150,7 @@ impl FaultPlan {
     }
 
     /// The `nth` call of `op` from now (the next is the first) fails like this, whatever the rates.
-    pub fn fail(&self, op: Op, nth: u64, fault: Fault) {
+    pub fn fail(&self, op: PortCall, nth: u64, fault: InjectedFault) {
         let mut state = lock(&self.state);
         let call = state.calls.get(&op).copied().unwrap_or(0) + nth.max(1);
         state.planned.insert((op, call), fault);
@@ -170,28 +170,28 @@ impl FaultPlan {
     }
 
     /// What has gone wrong so far: by call and [label](Fault::label), how often.
-    pub fn fired(&self) -> BTreeMap<(Op, &'static str), u64> {
+    pub fn fired(&self) -> BTreeMap<(PortCall, &'static str), u64> {
         lock(&self.state).fired.clone()
     }
 
     /// Notes a call, lets it wait if so planned, and tells what goes wrong with it.
-    async fn meet(&self, op: Op) -> Option<Fault> {
+    async fn next_fault(&self, op: PortCall) -> Option<InjectedFault> {
         let fault = self.draw(op)?;
-        if let Fault::Delay(by) = fault {
+        if let InjectedFault::Delay(by) = fault {
             self.clock.sleep(by).await;
             return None;
         }
         Some(fault)
     }
 
-    fn draw(&self, op: Op) -> Option<Fault> {
+    fn draw(&self, op: PortCall) -> Option<InjectedFault> {
         let mut state = lock(&self.state);
         let call = state.calls.entry(op).or_default();
         *call += 1;
         let call = *call;
         let fault = match (state.planned.remove(&(op, call)), state.outage) {
             (Some(planned), _) => planned,
-            (None, Some(kind)) => Fault::Before(kind),
+            (None, Some(kind)) => InjectedFault::Before(kind),
             (None, None) => self.by_chance(&state.rates, op)?,
         };
         let fault = fault.for_shape(op.shape());
@@ -199,7 +199,7 @@ impl FaultPlan {
         Some(fault)
     }
 
-    fn by_chance(&self, rates: &FaultRates, op: Op) -> Option<Fault> {
+    fn by_chance(&self, rates: &FaultRates, op: PortCall) -> Option<InjectedFault> {
         let drawn = |rate| happens(&*self.chance, rate);
         let kind = || match below(&*self.chance, 1000) {
             draw if draw < u64::from(rates.throttled) => FaultKind::Throttled,
@@ -209,28 +209,28 @@ impl FaultPlan {
         let (bytes, pages) = (op.shape() == Shape::Bytes, op.shape() == Shape::Pages);
         let batch = op.shape() == Shape::Batch;
         if drawn(rates.before) {
-            return Some(Fault::Before(kind()));
+            return Some(InjectedFault::Before(kind()));
         }
         if drawn(rates.after) {
-            return Some(Fault::After(kind()));
+            return Some(InjectedFault::After(kind()));
         }
         if (bytes || pages) && drawn(rates.mid) {
-            return Some(Fault::Mid(kind()));
+            return Some(InjectedFault::Mid(kind()));
         }
         if (bytes || pages) && drawn(rates.truncate) {
-            return Some(Fault::Truncate);
+            return Some(InjectedFault::Truncate);
         }
         if bytes && drawn(rates.damage) {
-            return Some(Fault::Damage);
+            return Some(InjectedFault::Damage);
         }
         if batch && drawn(rates.partial) {
-            return Some(Fault::Partial(kind()));
+            return Some(InjectedFault::Partial(kind()));
         }
         if batch && drawn(rates.partial_after) {
-            return Some(Fault::PartialAfter(kind()));
+            return Some(InjectedFault::PartialAfter(kind()));
         }
         let millis = u64::try_from(rates.delay_max.as_millis()).unwrap_or(u64::MAX - 1);
-        drawn(rates.delay).then(|| Fault::Delay(Duration::from_millis(1 + below(&*self.chance, millis.max(1)))))
+        drawn(rates.delay).then(|| InjectedFault::Delay(Duration::from_millis(1 + below(&*self.chance, millis.max(1)))))
     }
 
     /// A number below `bound`.
@@ -239,7 +239,7 @@ impl FaultPlan {
     }
 
     /// Which of so many entries fail: at least one of them, if there is any.
-    fn failing(&self, entries: usize) -> Vec<bool> {
+    fn pick_failing(&self, entries: usize) -> Vec<bool> {
         let certain = self.below(entries as u64) as usize;
         (0..entries).map(|index| index == certain || happens(&*self.chance, 500)).collect()
     }
@@ -247,12 +247,12 @@ impl FaultPlan {
 
 /// A queue or table that fails as planned.
 #[derive(Debug)]
-pub struct Faulty<P: ?Sized> {
+pub struct FaultInjector<P: ?Sized> {
     plan: Arc<FaultPlan>,
     inner: Arc<P>,
 }
 
-impl<P: ?Sized> Faulty<P> {
+impl<P: ?Sized> FaultInjector<P> {
     /// Fails by `plan`.
     pub fn new(inner: Arc<P>, plan: Arc<FaultPlan>) -> Self {
         Self { plan, inner }

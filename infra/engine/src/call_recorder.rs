@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use crate::lock;
-use crate::op::Op;
+use crate::port_call::PortCall;
 
 /// How often something was called, and over how many entries in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Calls {
+pub struct CallCount {
     /// The calls.
     pub calls: u64,
     /// What they carried: bodies sent or received, receipts, rows, entries listed. One for a call about one thing.
@@ -21,28 +21,28 @@ pub struct Calls {
 
 /// Counts the calls of a queue, table or store.
 #[derive(Debug)]
-pub struct Recording<P: ?Sized> {
-    ledger: Arc<Ledger>,
+pub struct CallRecorder<P: ?Sized> {
+    log: Arc<CallLog>,
     inner: Arc<P>,
 }
 
 #[derive(Debug, Default)]
-struct Ledger(Mutex<BTreeMap<Op, Calls>>);
+struct CallLog(Mutex<BTreeMap<PortCall, CallCount>>);
 
-impl<P: ?Sized> Recording<P> {
+impl<P: ?Sized> CallRecorder<P> {
     /// Counts from zero.
     pub fn new(inner: Arc<P>) -> Self {
-        Self { ledger: Arc::default(), inner }
+        Self { log: Arc::default(), inner }
     }
 
     /// The calls of `op` so far.
-    pub fn calls(&self, op: Op) -> Calls {
-        lock(&self.ledger.0).get(&op).copied().unwrap_or_default()
+    pub fn calls(&self, op: PortCall) -> CallCount {
+        lock(&self.log.0).get(&op).copied().unwrap_or_default()
     }
 
     /// All that was called so far.
-    pub fn all(&self) -> BTreeMap<Op, Calls> {
-        lock(&self.ledger.0).clone()
+    pub fn all(&self) -> BTreeMap<PortCall, CallCount> {
+        lock(&self.log.0).clone()
     }
 
     /// How many calls could have changed the store.
@@ -52,19 +52,19 @@ impl<P: ?Sized> Recording<P> {
 
     /// Counts from zero again.
     pub fn reset(&self) {
-        lock(&self.ledger.0).clear();
+        lock(&self.log.0).clear();
     }
 }
 
-impl Ledger {
-    fn call(&self, op: Op, entries: usize) {
-        let mut ledger = lock(&self.0);
-        let calls = ledger.entry(op).or_default();
+impl CallLog {
+    fn call(&self, op: PortCall, entries: usize) {
+        let mut log = lock(&self.0);
+        let calls = log.entry(op).or_default();
         calls.calls += 1;
         calls.entries += entries as u64;
     }
 
-    fn entries(&self, op: Op, entries: usize) {
+    fn entries(&self, op: PortCall, entries: usize) {
         lock(&self.0).entry(op).or_default().entries += entries as u64;
     }
 }
@@ -79,14 +79,14 @@ mod tests {
 
     #[tokio::test]
     async fn calls_and_entries_are_counted_apart() {
-        let table = Recording::new(Arc::new(MemoryTable::new("book")));
+        let table = CallRecorder::new(Arc::new(MemoryTable::new("book")));
         let row = |sort| (RowKey::new("p", sort), Bytes::new());
         table.put_many(&[row("a"), row("b"), row("c")]).await.unwrap();
         table.put(&row("a").0, Bytes::new(), RowPrecondition::Always).await.unwrap();
         table.query("p", &mill_ports::KeyRange::default(), 2).await.unwrap();
-        assert_eq!(table.calls(Op::PutRows), Calls { calls: 1, entries: 3 });
-        assert_eq!(table.calls(Op::PutRow), Calls { calls: 1, entries: 1 });
-        assert_eq!(table.calls(Op::Query), Calls { calls: 1, entries: 2 });
+        assert_eq!(table.calls(PortCall::PutRows), CallCount { calls: 1, entries: 3 });
+        assert_eq!(table.calls(PortCall::PutRow), CallCount { calls: 1, entries: 1 });
+        assert_eq!(table.calls(PortCall::Query), CallCount { calls: 1, entries: 2 });
         assert_eq!(table.store_writes(), 0);
         table.reset();
         assert!(table.all().is_empty());

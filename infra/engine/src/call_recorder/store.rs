@@ -1,77 +1,37 @@
-//! A store that takes only so many transfers at once.
-
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use futures::{StreamExt as _, stream};
+use futures::StreamExt as _;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
 use mill_ports::{
     Body, ByteRange, Capabilities, CopyProgress, CopySource, DeletableStore, DestinationStore, Listing, OpenItem,
     Place, Precondition, Presence, PutRequest, PutResult, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError,
 };
-use tokio::sync::Semaphore;
 
-/// Caps the transfers of a store: so many items open for reading, and as many writes.
-///
-/// An item counts from before it is opened until its body is dropped, a write until it is answered.
-/// Reads and writes are counted apart, and a caller that holds a write asks for no further read. So two stores that
-/// are copied into one another cannot wait for each other in a ring.
-#[derive(Debug)]
-pub struct Limited<S: ?Sized> {
-    reads: Arc<Semaphore>,
-    writes: Arc<Semaphore>,
-    transfers_max: u32,
-    inner: Arc<S>,
-}
-
-impl<S: ?Sized> Limited<S> {
-    /// Caps `inner` at `transfers_max` (at least one) in each direction.
-    pub fn new(inner: Arc<S>, transfers_max: u32) -> Self {
-        let transfers_max = transfers_max.max(1);
-        let permits = || Arc::new(Semaphore::new(transfers_max as usize));
-        Self { reads: permits(), writes: permits(), transfers_max, inner }
-    }
-
-    async fn opened(
-        &self,
-        call: impl Future<Output = Result<Presence<OpenItem>, StoreError>>,
-    ) -> Result<Presence<OpenItem>, StoreError> {
-        // Nobody closes the semaphore, so there is always a permit in the end.
-        let permit = self.reads.clone().acquire_owned().await.ok();
-        Ok(match call.await? {
-            Presence::Absent => Presence::Absent,
-            Presence::Present(OpenItem { facts, body }) => {
-                let held = stream::unfold((body, permit), |(mut body, permit)| async move {
-                    body.next().await.map(|piece| (piece, (body, permit)))
-                });
-                Presence::Present(OpenItem { facts, body: held.boxed() })
-            }
-        })
-    }
-}
+use super::CallRecorder;
+use crate::port_call::PortCall;
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
+impl<S: SourceStore + ?Sized> SourceStore for CallRecorder<S> {
     fn capabilities(&self) -> Capabilities {
-        let inner = self.inner.capabilities();
-        let transfers_max = inner.transfers_max.map_or(self.transfers_max, |most| most.min(self.transfers_max));
-        Capabilities { transfers_max: Some(transfers_max), ..inner }
+        self.inner.capabilities()
     }
 
     async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
+        self.log.call(PortCall::Spaces, 1);
         self.inner.list_spaces().await
     }
 
     async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
-        self.inner.spaces().await
+        Ok(self.list_spaces().await?.spaces)
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
+        self.log.call(PortCall::Space, 1);
         self.inner.space(space).await
     }
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
+        self.log.call(PortCall::Head, 1);
         self.inner.head(item).await
     }
 
@@ -81,7 +41,8 @@ impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
         range: Option<ByteRange>,
         if_version: Option<&Version>,
     ) -> Result<Presence<OpenItem>, StoreError> {
-        self.opened(self.inner.open(item, range, if_version)).await
+        self.log.call(PortCall::Open, 1);
+        self.inner.open(item, range, if_version).await
     }
 
     async fn open_uncached(
@@ -89,19 +50,29 @@ impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
         item: &ItemAddress,
         if_version: Option<&Version>,
     ) -> Result<Presence<OpenItem>, StoreError> {
-        self.opened(self.inner.open_uncached(item, if_version)).await
+        self.log.call(PortCall::Open, 1);
+        self.inner.open_uncached(item, if_version).await
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
+        self.log.call(PortCall::Places, 1);
         self.inner.places(item).await
     }
 
     async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
+        self.log.call(PortCall::FoldsNames, 1);
         self.inner.folds_names(space).await
     }
 
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
-        self.inner.list(space, after)
+        self.log.call(PortCall::List, 0);
+        let log = self.log.clone();
+        let note = move |page: &Result<mill_ports::ListPage, StoreError>| {
+            if let Ok(page) = page {
+                log.entries(PortCall::List, page.entries.len());
+            }
+        };
+        self.inner.list(space, after).inspect(note).boxed()
     }
 
     fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
@@ -111,8 +82,9 @@ impl<S: SourceStore + ?Sized> SourceStore for Limited<S> {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
+impl<S: DestinationStore + ?Sized> DestinationStore for CallRecorder<S> {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.log.call(PortCall::CreateSpace, 1);
         self.inner.create_space(space).await
     }
 
@@ -123,7 +95,7 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
         when: &Precondition,
         body: Body,
     ) -> Result<PutResult, StoreError> {
-        let _permit = self.writes.acquire().await.ok();
+        self.log.call(PortCall::Put, 1);
         self.inner.put(item, content, when, body).await
     }
 
@@ -135,7 +107,7 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
         origin: &CopySource,
         going: CopyProgress<'_>,
     ) -> Result<Option<PutResult>, StoreError> {
-        let _permit = self.writes.acquire().await.ok();
+        self.log.call(PortCall::Take, 1);
         self.inner.server_side_copy(item, content, when, origin, going).await
     }
 
@@ -145,10 +117,12 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
         properties: &Properties,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
+        self.log.call(PortCall::PutProperties, 1);
         self.inner.put_properties(item, properties, when).await
     }
 
     async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
+        self.log.call(PortCall::Respell, 1);
         self.inner.respell(space, respelling).await
     }
 
@@ -159,15 +133,14 @@ impl<S: DestinationStore + ?Sized> DestinationStore for Limited<S> {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl<S: DeletableStore + ?Sized> DeletableStore for Limited<S> {
+impl<S: DeletableStore + ?Sized> DeletableStore for CallRecorder<S> {
     async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
+        self.log.call(PortCall::RemoveEmptySpace, 1);
         self.inner.remove_empty_space(space).await
     }
 
     async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
+        self.log.call(PortCall::Delete, 1);
         self.inner.delete(item, when).await
     }
 }
-
-#[cfg(test)]
-mod tests;

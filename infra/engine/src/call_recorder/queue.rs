@@ -8,12 +8,12 @@ use mill_ports::{
     Receipt, TaskQueue,
 };
 
-use super::Recording;
-use crate::op::Op;
+use super::CallRecorder;
+use crate::port_call::PortCall;
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl<Q: TaskQueue + ?Sized> TaskQueue for Recording<Q> {
+impl<Q: TaskQueue + ?Sized> TaskQueue for CallRecorder<Q> {
     fn name(&self) -> QueueName {
         self.inner.name()
     }
@@ -23,7 +23,7 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Recording<Q> {
     }
 
     async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
-        self.ledger.call(Op::Send, out.len());
+        self.log.call(PortCall::Send, out.len());
         self.inner.send(out).await
     }
 
@@ -43,34 +43,34 @@ impl<Q: TaskQueue + ?Sized> TaskQueue for Recording<Q> {
         visibility: Duration,
         wait: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        self.ledger.call(Op::Receive, 0);
+        self.log.call(PortCall::Receive, 0);
         let deliveries = self.inner.receive_but(passed_over, max, visibility, wait).await?;
-        self.ledger.entries(Op::Receive, deliveries.len());
+        self.log.entries(PortCall::Receive, deliveries.len());
         Ok(deliveries)
     }
 
     async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {
-        self.ledger.call(Op::Extend, receipts.len());
+        self.log.call(PortCall::Extend, receipts.len());
         self.inner.extend(receipts, visibility).await
     }
 
     async fn release(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
-        self.ledger.call(Op::Release, receipts.len());
+        self.log.call(PortCall::Release, receipts.len());
         self.inner.release(receipts).await
     }
 
     async fn acknowledge(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
-        self.ledger.call(Op::Acknowledge, receipts.len());
+        self.log.call(PortCall::Acknowledge, receipts.len());
         self.inner.acknowledge(receipts).await
     }
 
     async fn depth(&self) -> Result<QueueDepth, QueueError> {
-        self.ledger.call(Op::Depth, 1);
+        self.log.call(PortCall::Depth, 1);
         self.inner.depth().await
     }
 
     async fn depth_of(&self, group: &AccountId) -> Result<Option<u64>, QueueError> {
-        self.ledger.call(Op::Depth, 1);
+        self.log.call(PortCall::Depth, 1);
         self.inner.depth_of(group).await
     }
 }

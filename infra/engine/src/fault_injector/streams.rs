@@ -4,25 +4,25 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_ports::{Body, Listing};
 
-use super::Fault;
-use super::store::Scene;
+use super::InjectedFault;
+use super::store::ErrorContext;
 
 /// A fault, and how many bytes pass before it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MidFault {
-    pub(super) fault: Fault,
+    pub(super) fault: InjectedFault,
     pub(super) at: u64,
 }
 
 /// A body that errs, ends or lies after so many bytes.
-pub(super) fn body(body: Body, mid: Option<MidFault>, scene: Scene) -> Body {
+pub(super) fn body(body: Body, mid: Option<MidFault>, context: ErrorContext) -> Body {
     let Some(MidFault { fault, at }) = mid else {
         return body;
     };
     match fault {
-        Fault::Damage => damaged(body, at),
-        Fault::Mid(kind) => {
-            let error = stream::once(async move { Err(scene.error(kind)) });
+        InjectedFault::Damage => damaged(body, at),
+        InjectedFault::Mid(kind) => {
+            let error = stream::once(async move { Err(context.error(kind)) });
             first(body, at).chain(error).boxed()
         }
         _ => first(body, at),
@@ -62,15 +62,15 @@ fn damaged(body: Body, at: u64) -> Body {
 }
 
 /// A listing that never reaches its end by way of `fault`, with at most `pages` before.
-pub(super) fn listing(listing: Listing, fault: Option<Fault>, pages: u64, scene: Scene) -> Listing {
+pub(super) fn listing(listing: Listing, fault: Option<InjectedFault>, pages: u64, context: ErrorContext) -> Listing {
     let Some(fault) = fault else {
         return listing;
     };
-    let pages = if matches!(fault, Fault::Before(_)) { 0 } else { pages as usize };
-    let whole = |page: &Result<mill_ports::ListPage, _>| page.as_ref().is_ok_and(|page| !page.end);
-    let some = listing.take_while(move |page| futures::future::ready(whole(page))).take(pages);
-    if fault == Fault::Truncate {
+    let pages = if matches!(fault, InjectedFault::Before(_)) { 0 } else { pages as usize };
+    let call_fault = |page: &Result<mill_ports::ListPage, _>| page.as_ref().is_ok_and(|page| !page.end);
+    let some = listing.take_while(move |page| futures::future::ready(call_fault(page))).take(pages);
+    if fault == InjectedFault::Truncate {
         return some.boxed();
     }
-    some.chain(stream::once(async move { Err(scene.error(fault.kind())) })).boxed()
+    some.chain(stream::once(async move { Err(context.error(fault.kind())) })).boxed()
 }

@@ -10,16 +10,16 @@ use crate::lock;
 
 /// The same numbers again for the same seed, on every machine.
 #[derive(Debug)]
-pub struct SeededChance(Mutex<ChaCha8Rng>);
+pub struct SeededRng(Mutex<ChaCha8Rng>);
 
-impl SeededChance {
+impl SeededRng {
     /// Chance from `seed`.
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(ChaCha8Rng::seed_from_u64(seed)))
     }
 }
 
-impl Rng for SeededChance {
+impl Rng for SeededRng {
     fn next_u64(&self) -> u64 {
         lock(&self.0).next_u64()
     }
@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn a_seed_decides_everything() {
         let draw = |seed| {
-            let chance = SeededChance::new(seed);
+            let chance = SeededRng::new(seed);
             [chance.next_u64(), chance.next_u64(), chance.next_u64()]
         };
         assert_eq!(draw(7), draw(7));
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn what_never_happens_draws_nothing_and_what_always_happens_does() {
-        let chance = SeededChance::new(1);
+        let chance = SeededRng::new(1);
         assert!(!happens(&chance, 0));
         assert!((0..100).all(|_| happens(&chance, 1000)));
     }

@@ -6,9 +6,9 @@ macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $shape:ident;)*) => {
         /// A call of a port.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Op { $($(#[$doc])* $name,)* }
+        pub enum PortCall { $($(#[$doc])* $name,)* }
 
-        impl Op {
+        impl PortCall {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
@@ -91,7 +91,7 @@ ops! {
     Delete = "delete", Plain;
 }
 
-impl Op {
+impl PortCall {
     /// Whether it changes a store.
     pub const fn writes_store(self) -> bool {
         matches!(
@@ -107,7 +107,7 @@ impl Op {
     }
 }
 
-impl fmt::Display for Op {
+impl fmt::Display for PortCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

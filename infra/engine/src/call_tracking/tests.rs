@@ -5,24 +5,24 @@ use futures::stream;
 use mill_model::Monotonic;
 
 use super::*;
-use crate::{HandClock, Limited, MemoryStore, StoreHabits};
+use crate::{LimitedStore, ManualClock, MemoryStore, StoreBehavior};
 
 /// The one waits for its source, and keeps the other waiting at the store.
 #[tokio::test]
 async fn of_a_write_it_is_known_since_when_its_store_is_waited_for() {
     let address = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() };
-    let (clock, statistics) = (Arc::new(HandClock::new()), Arc::<Statistics>::default());
-    let memory = MemoryStore::new(address.clone(), StoreHabits::default(), clock.clone());
+    let (clock, statistics) = (Arc::new(ManualClock::new()), Arc::<Statistics>::default());
+    let memory = MemoryStore::new(address.clone(), StoreBehavior::default(), clock.clone());
     let space = SpaceId::new("s").unwrap();
     memory.create_space(&space).await.unwrap();
-    let one_at_once = Arc::new(Limited::new(Arc::new(memory), 1));
-    let store = AskedStore::new(one_at_once, address.clone(), statistics.clone(), clock.clone());
+    let one_at_once = Arc::new(LimitedStore::new(Arc::new(memory), 1));
+    let store = TrackedStore::new(one_at_once, address.clone(), statistics.clone(), clock.clone());
     let item = |id: &str| ItemAddress { space: space.clone(), id: ContentId::new(id).unwrap() };
-    let (fed, waiting) = (item("fed"), item("waiting"));
+    let (track_body, waiting) = (item("fed"), item("waiting"));
     let content = |size| PutRequest { size, properties: Properties::default() };
     let (one_byte, nothing) = (content(1), content(0));
     let (pieces, body) = mpsc::unbounded();
-    let mut first = store.put(&fed, &one_byte, &Precondition::Always, body.boxed());
+    let mut first = store.put(&track_body, &one_byte, &Precondition::Always, body.boxed());
     assert!(futures::poll!(&mut first).is_pending());
     assert!(statistics.pending_writes().is_empty());
     clock.step(Duration::from_secs(5));
