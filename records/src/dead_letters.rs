@@ -312,6 +312,19 @@ impl DeadLetters {
         }
     }
 
+    /// How many letters pass.
+    pub async fn count(&self, filter: &DeadLetterFilter) -> Result<u64, DeadLetterError> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = self.list(filter, after.as_ref(), Self::ROWS).await?;
+            count += page.letters.len() as u64;
+            after = page.next;
+            if after.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
     /// One letter.
     ///
     /// # Errors

@@ -140,6 +140,7 @@ async fn letters_are_listed_by_time_page_by_page_and_once_however_often_drained(
     assert_eq!(third.next, None);
     let of_a = DeadLetterFilter { account: Some(AccountId::new("a").unwrap()), ..DeadLetterFilter::default() };
     assert_eq!(times(&book.list(&of_a, None, 100).await.unwrap()), [1, 5, 9]);
+    assert_eq!((book.count(&of_a).await.unwrap(), book.count(&all).await.unwrap()), (3, 5));
     let late = DeadLetterFilter { since: Some(at(5)), ..of_a };
     assert_eq!(times(&book.list(&late, None, 100).await.unwrap()), [5, 9]);
 }
