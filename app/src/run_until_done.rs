@@ -11,7 +11,7 @@ use mill_local::Standstill;
 use mill_model::{ItemOutcomes, QueueName, RunSum, RunTotals};
 use mill_ports::{QueueError, QueueErrorKind};
 use mill_producer::{DuplicationProducer, SessionReport};
-use mill_workman::{Ended, Heartbeat, Stop, Workman};
+use mill_workman::{Heartbeat, StopSignal, Workman, WorkmanEndReason};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -322,7 +322,7 @@ impl Working {
         let end = stopping.gentle.child_token();
         let doing = match hands {
             Hands::Here(workman) => {
-                let stop = Stop { gentle: end.clone(), immediate: stopping.at_once.clone() };
+                let stop = StopSignal { gentle: end.clone(), immediate: stopping.at_once.clone() };
                 let ended = end.clone();
                 Doing::Here(tokio::spawn(async move {
                     let (workman, heartbeat) = *workman;
@@ -373,7 +373,7 @@ pub fn with_way_out(error: anyhow::Error) -> anyhow::Error {
 ///
 /// # Errors
 /// When it could not go on. A text tells why it ended early, if it did.
-pub async fn work(workman: Workman, heartbeat: Heartbeat, stop: Stop) -> Result<Option<String>> {
+pub async fn work(workman: Workman, heartbeat: Heartbeat, stop: StopSignal) -> Result<Option<String>> {
     let (done, over) = tokio::sync::oneshot::channel::<()>();
     let beating = std::thread::Builder::new().name("heartbeat".into()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -392,8 +392,10 @@ pub async fn work(workman: Workman, heartbeat: Heartbeat, stop: Stop) -> Result<
         Err(_) => bail!("the heartbeat's thread failed"),
     }
     Ok(match ended.map_err(|error| with_way_out(error.into()))? {
-        Ended::Stopped => None,
-        Ended::FailedFast { subject, reason } => Some(format!("`{subject}` failed for good: {reason}")),
-        Ended::StoreUnavailable { store, reason } => Some(format!("store `{store}` cannot be used: {reason}")),
+        WorkmanEndReason::Stopped => None,
+        WorkmanEndReason::FailedFast { subject, reason } => Some(format!("`{subject}` failed for good: {reason}")),
+        WorkmanEndReason::StoreUnavailable { store, reason } => {
+            Some(format!("store `{store}` cannot be used: {reason}"))
+        }
     })
 }

@@ -16,10 +16,10 @@
 //! Where there are several accounts, one whose tasks take long has at most [a share](Admission::share) of the slots that the
 //! others leave, so that its stores, capped or not, never hold them all. It is benched as for a full store.
 //!
-//! Queues that can are told [whose tasks to pass over](passing), so that little goes back and nobody waits behind it.
+//! Queues that can are told [whose tasks to pass over](exclusion), so that little goes back and nobody waits behind it.
 
+mod exclusion;
 mod gate;
-mod passing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
@@ -28,8 +28,8 @@ use std::time::Duration;
 use mill_model::{AccountId, Monotonic, StoreAddress};
 use mill_ports::{PlantedBug, planted};
 
-pub(crate) use self::gate::Turn;
-use self::gate::{Gate, TURN_MAX, TURN_MIN};
+pub(crate) use self::gate::TurnEstimate;
+use self::gate::{CapacityGate, TURN_MAX, TURN_MIN};
 use crate::permits::PermitNeed;
 
 /// An account whose tasks take less, on average, may have all slots: others need not wait for long.
@@ -37,7 +37,7 @@ const SLOW: Duration = Duration::from_secs(2);
 
 /// A task that may begin once its stores have room.
 #[derive(Debug)]
-pub(crate) struct Waiting<T> {
+pub(crate) struct WaitingTask<T> {
     pub(crate) task: T,
     pub(crate) account: AccountId,
     pub(crate) stores: Vec<StoreAddress>,
@@ -45,7 +45,7 @@ pub(crate) struct Waiting<T> {
     order: u64,
 }
 
-impl<T> Waiting<T> {
+impl<T> WaitingTask<T> {
     pub(crate) fn new(task: T, account: AccountId, stores: Vec<StoreAddress>) -> Self {
         Self { task, account, stores, order: 0 }
     }
@@ -53,7 +53,7 @@ impl<T> Waiting<T> {
 
 /// What an admission is for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Scope {
+pub(crate) struct AdmissionSettings {
     pub(crate) queues: usize,
     /// Slots.
     pub(crate) workers: u32,
@@ -62,21 +62,21 @@ pub(crate) struct Scope {
 }
 
 /// Those of one queue that wait: by account, and by the stores that they need, each in the order in which they came.
-type Benched<T> = BTreeMap<AccountId, BTreeMap<Vec<StoreAddress>, VecDeque<Waiting<T>>>>;
+type BenchedTasks<T> = BTreeMap<AccountId, BTreeMap<Vec<StoreAddress>, VecDeque<WaitingTask<T>>>>;
 
 #[derive(Debug)]
 struct Bench<T> {
-    benched: Benched<T>,
+    benched: BenchedTasks<T>,
     /// The account that was served last.
     last: Option<AccountId>,
-    seen: passing::Seen,
+    seen: exclusion::RecentStores,
 }
 
 /// Decides for one workman.
 #[derive(Debug)]
 pub(crate) struct Admission<T> {
-    gates: BTreeMap<StoreAddress, Gate>,
-    accounts: BTreeMap<AccountId, Gate>,
+    gates: BTreeMap<StoreAddress, CapacityGate>,
+    accounts: BTreeMap<AccountId, CapacityGate>,
     /// Whether there are several.
     several_accounts: bool,
     workers: u32,
@@ -94,17 +94,17 @@ pub(crate) struct Admission<T> {
 
 /// Where a task goes that was received.
 #[derive(Debug)]
-pub(crate) enum Placed<T> {
+pub(crate) enum Placement<T> {
     /// It begins; its permits are taken.
-    Begins(Waiting<T>),
+    Start(WaitingTask<T>),
     /// It waits.
     Benched,
     /// It goes back, since too many wait for a store of its; its turn may come then.
-    PutBack(Waiting<T>, Turn),
+    Requeue(WaitingTask<T>, TurnEstimate),
 }
 
 impl<T> Admission<T> {
-    pub(crate) fn new(Scope { queues, workers, alone }: Scope) -> Self {
+    pub(crate) fn new(AdmissionSettings { queues, workers, alone }: AdmissionSettings) -> Self {
         let bench = || Bench { benched: BTreeMap::new(), last: None, seen: BTreeMap::new() };
         Self {
             gates: BTreeMap::new(),
@@ -122,7 +122,7 @@ impl<T> Admission<T> {
 
     /// Notes how many tasks a store takes at once, as of now.
     pub(crate) fn note_cap(&mut self, store: &StoreAddress, cap: Option<NonZeroU32>, now: Monotonic) {
-        let gate = self.gates.entry(store.clone()).or_insert_with(|| Gate::new(self.first_permits, now));
+        let gate = self.gates.entry(store.clone()).or_insert_with(|| CapacityGate::new(self.first_permits, now));
         gate.unknown_since = None;
         if gate.cap != cap {
             gate.cap = cap;
@@ -172,7 +172,7 @@ impl<T> Admission<T> {
 
     /// What the tasks of each store need that has a cap.
     pub(crate) fn needs(&self) -> Vec<PermitNeed> {
-        let need = |(store, gate): (&StoreAddress, &Gate)| {
+        let need = |(store, gate): (&StoreAddress, &CapacityGate)| {
             // Without a cap they need none.
             let (cap, in_use, benched) = gate.cap.map_or((0, 0, 0), |cap| (cap.get(), gate.in_use, gate.benched));
             PermitNeed { store: store.clone(), cap, in_use, benched }
@@ -185,58 +185,59 @@ impl<T> Admission<T> {
     pub(crate) fn place(
         &mut self,
         lane: usize,
-        mut waiting: Waiting<T>,
+        mut waiting: WaitingTask<T>,
         (slot, batch): (bool, u32),
         now: Monotonic,
-    ) -> Placed<T> {
+    ) -> Placement<T> {
         waiting.order = self.received;
         self.received += 1;
         self.know(&waiting.account, now);
         self.see(lane, &waiting, now);
-        self.of(&waiting.account, &waiting.stores, Gate::begins_to_wait);
+        self.of(&waiting.account, &waiting.stores, CapacityGate::begins_to_wait);
         let others_away = self.accounts.get(&waiting.account).is_some_and(|gate| !gate.away.is_empty());
         if others_away && planted(PlantedBug::PutBackInTurns) {
             self.put_back(&waiting, now);
-            return Placed::PutBack(waiting, Turn::after(TURN_MAX));
+            return Placement::Requeue(waiting, TurnEstimate::after(TURN_MAX));
         }
         let has_room = self.has_room(&waiting.account, &waiting.stores);
         if has_room && slot {
             self.enter(&waiting);
-            return Placed::Begins(waiting);
+            return Placement::Start(waiting);
         }
-        let full = |gate: &Gate| gate.benched >= gate.bench_max(batch);
+        let full = |gate: &CapacityGate| gate.benched >= gate.bench_max(batch);
         let mut gates = waiting.stores.iter().filter_map(|store| self.gates.get(store));
         if !has_room && (gates.any(full) || self.accounts.get(&waiting.account).is_some_and(full)) {
             let turn = self.put_back(&waiting, now);
-            return Placed::PutBack(waiting, turn);
+            return Placement::Requeue(waiting, turn);
         }
         self.bench(lane, waiting);
-        Placed::Benched
+        Placement::Benched
     }
 
     /// Takes down what an account may have now.
     fn know(&mut self, account: &AccountId, now: Monotonic) {
         let share = self.share(account);
-        self.accounts.entry(account.clone()).or_insert_with(|| Gate::new(u32::MAX, now)).cap = share;
+        self.accounts.entry(account.clone()).or_insert_with(|| CapacityGate::new(u32::MAX, now)).cap = share;
     }
 
     fn has_room(&self, account: &AccountId, stores: &[StoreAddress]) -> bool {
-        self.account_has_room(account) && stores.iter().filter_map(|store| self.gates.get(store)).all(Gate::has_room)
+        self.account_has_room(account)
+            && stores.iter().filter_map(|store| self.gates.get(store)).all(CapacityGate::has_room)
     }
 
     /// Takes a slot and permits for a task that begins, whether there is room or not.
-    pub(crate) fn enter(&mut self, waiting: &Waiting<T>) {
+    pub(crate) fn enter(&mut self, waiting: &WaitingTask<T>) {
         self.begun += 1;
-        self.of(&waiting.account, &waiting.stores, Gate::entered);
+        self.of(&waiting.account, &waiting.stores, CapacityGate::entered);
     }
 
     /// Acts on the gates of a task.
-    fn of(&mut self, account: &AccountId, stores: &[StoreAddress], mut act: impl FnMut(&mut Gate)) {
+    fn of(&mut self, account: &AccountId, stores: &[StoreAddress], mut act: impl FnMut(&mut CapacityGate)) {
         self.accounts.get_mut(account).into_iter().for_each(&mut act);
         self.each(stores, act);
     }
 
-    fn each(&mut self, stores: &[StoreAddress], mut act: impl FnMut(&mut Gate)) {
+    fn each(&mut self, stores: &[StoreAddress], mut act: impl FnMut(&mut CapacityGate)) {
         for store in stores {
             if let Some(gate) = self.gates.get_mut(store) {
                 act(gate);
@@ -251,7 +252,7 @@ impl<T> Admission<T> {
         self.settled = false;
     }
 
-    fn bench(&mut self, lane: usize, waiting: Waiting<T>) {
+    fn bench(&mut self, lane: usize, waiting: WaitingTask<T>) {
         self.of(&waiting.account, &waiting.stores, |gate| gate.benched += 1);
         self.benched += 1;
         self.settled = false;
@@ -260,9 +261,9 @@ impl<T> Admission<T> {
     }
 
     /// When the turn of a task that is put back comes, as far as that can be told.
-    fn put_back(&mut self, waiting: &Waiting<T>, now: Monotonic) -> Turn {
-        let Waiting { account, stores, .. } = waiting;
-        let mut turn = Turn::after(TURN_MIN);
+    fn put_back(&mut self, waiting: &WaitingTask<T>, now: Monotonic) -> TurnEstimate {
+        let WaitingTask { account, stores, .. } = waiting;
+        let mut turn = TurnEstimate::after(TURN_MIN);
         self.of(account, stores, |gate| turn = turn.max(gate.turn(now)));
         let due = now.plus(turn.after / 2).since_origin().as_secs();
         self.of(account, stores, |gate| *gate.away.entry(due).or_default() += 1);
@@ -281,7 +282,7 @@ impl<T> Admission<T> {
 
     /// Takes a task from the bench of a queue that can begin; its permits are taken. Accounts come one after the other.
     /// [`settle`](Self::settle) is to be called once no queue has any more.
-    pub(crate) fn next(&mut self, lane: usize) -> Option<Waiting<T>> {
+    pub(crate) fn next(&mut self, lane: usize) -> Option<WaitingTask<T>> {
         if self.settled || self.benches[lane].benched.is_empty() {
             return None;
         }
@@ -307,7 +308,7 @@ impl<T> Admission<T> {
         self.settled = true;
     }
 
-    fn unbench(&mut self, lane: usize, account: &AccountId, stores: &Vec<StoreAddress>) -> Option<Waiting<T>> {
+    fn unbench(&mut self, lane: usize, account: &AccountId, stores: &Vec<StoreAddress>) -> Option<WaitingTask<T>> {
         let benched = &mut self.benches[lane].benched;
         let of_account = benched.get_mut(account)?;
         let of_stores = of_account.get_mut(stores)?;
@@ -326,7 +327,7 @@ impl<T> Admission<T> {
     }
 
     /// Takes those from the bench that are to wait no longer, with the indexes of their queues.
-    pub(crate) fn remove(&mut self, mut ends: impl FnMut(&T) -> bool) -> Vec<(usize, Waiting<T>)> {
+    pub(crate) fn remove(&mut self, mut ends: impl FnMut(&T) -> bool) -> Vec<(usize, WaitingTask<T>)> {
         let mut removed = Vec::new();
         for lane in 0..self.benches.len() {
             let benched = std::mem::take(&mut self.benches[lane].benched);

@@ -13,33 +13,33 @@ use mill_ports::{
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
 
-use crate::admission::Turn;
-use crate::fate::Fates;
-use crate::in_flight::Cause;
-use crate::pauses::Sort;
-use crate::run::{Shared, Slot, subject_of};
-use crate::settings::{Ended, OnUnavailable, WorkmanError};
-use crate::stages::{ExecutedTask, Moves, NoProcessor, Opened, Settled, Taken, panic_message};
+use crate::admission::TurnEstimate;
+use crate::disposition::DispositionBuilder;
+use crate::in_flight::CancelCause;
+use crate::run::{SlotGuard, WorkmanShared, subject_of};
+use crate::settings::{OnUnavailable, WorkmanEndReason, WorkmanError};
+use crate::stages::{DecodedTask, Disposition, ExecutedTask, NoProcessor, ReceivedTask, SettledTask, panic_message};
+use crate::store_backoff::BackoffReason;
 
 /// A task whose permits were lost comes again after about half of that.
 const PERMITS_LOST: Duration = Duration::from_secs(4);
 
 /// What came of an execution.
-enum Verdict {
+enum AttemptResult {
     Answered(TaskOutcome),
     Failed(ProcessorError),
     Panicked(String),
     /// Not begun: a store it needs is left alone for so long.
     Paused(Duration),
-    Cancelled(Cause),
+    Cancelled(CancelCause),
 }
 
 /// Executes a delivery's task and hands the decision to the settler. Frees the slot when dropped.
 pub(crate) async fn attempt(
-    shared: Arc<Shared>,
-    opened: Opened,
-    (slot, stores): (Slot, Vec<StoreAddress>),
-    settled: mpsc::Sender<Settled>,
+    shared: Arc<WorkmanShared>,
+    opened: DecodedTask,
+    (slot, stores): (SlotGuard, Vec<StoreAddress>),
+    settled: mpsc::Sender<SettledTask>,
 ) {
     let decided = executed(&shared, opened, stores).await;
     // The settler outlives all attempts; were it gone, the queue would deliver the task again.
@@ -47,9 +47,9 @@ pub(crate) async fn attempt(
     drop(slot);
 }
 
-async fn executed(shared: &Shared, opened: Opened, stores: Vec<StoreAddress>) -> Settled {
+async fn executed(shared: &WorkmanShared, opened: DecodedTask, stores: Vec<StoreAddress>) -> SettledTask {
     let space = opened.space();
-    let Opened { taken, envelope, processor } = opened;
+    let DecodedTask { taken, envelope, processor } = opened;
     let span = warn_span!(
         "attempt",
         task.kind = %envelope.task.kind,
@@ -70,76 +70,78 @@ async fn executed(shared: &Shared, opened: Opened, stores: Vec<StoreAddress>) ->
         let _ = shared.lanes[taken.lane].acknowledge(std::slice::from_ref(&taken.delivery.receipt)).await;
     }
     crash_point(CrashPoint::WorkmanBeforeAttempt);
-    let work = Work { processor, stores: &stores, space: space.as_ref() };
+    let work = Execution { processor, stores: &stores, space: space.as_ref() };
     let verdict = work.run(shared, &taken, &attempt, &span).instrument(span.clone()).await;
     crash_point(CrashPoint::WorkmanAttempted);
     let task = Some(ExecutedTask::of(&attempt, &shared.statistics));
-    let decision = Decision { shared, taken: &taken, stores: &stores, space: space.as_ref() };
+    let decision = ResultHandler { shared, taken: &taken, stores: &stores, space: space.as_ref() };
     let moves = span.in_scope(|| decision.of(attempt.envelope, verdict));
-    Settled { taken, moves, task }
+    SettledTask { taken, moves, task }
 }
 
 /// What is to be run.
-struct Work<'a> {
+struct Execution<'a> {
     processor: Result<Box<dyn TaskProcessor>, NoProcessor>,
     stores: &'a [StoreAddress],
     space: Option<&'a SpaceId>,
 }
 
-impl Work<'_> {
+impl Execution<'_> {
     /// Runs the processor until it answers, panics, or loses its lease; then its future is dropped at once.
-    async fn run(self, shared: &Shared, taken: &Taken, attempt: &Attempt, span: &Span) -> Verdict {
+    async fn run(self, shared: &WorkmanShared, taken: &ReceivedTask, attempt: &Attempt, span: &Span) -> AttemptResult {
         let Self { processor, stores, space } = self;
         let work = AssertUnwindSafe(async {
             let processor = match processor {
                 Ok(processor) => processor,
-                Err(NoProcessor::Failed(error)) => return Verdict::Failed(error),
-                Err(NoProcessor::Panicked(reason)) => return Verdict::Panicked(reason),
+                Err(NoProcessor::Failed(error)) => return AttemptResult::Failed(error),
+                Err(NoProcessor::Panicked(reason)) => return AttemptResult::Panicked(reason),
             };
             if let Some(remaining) = shared.pauses.remaining(stores, space, shared.clock.monotonic()) {
-                return Verdict::Paused(remaining);
+                return AttemptResult::Paused(remaining);
             }
             if !span.is_disabled() {
                 span.record("subject", processor.subject());
             }
             match processor.run(attempt).await {
-                Ok(outcome) => Verdict::Answered(outcome),
-                Err(error) => Verdict::Failed(error),
+                Ok(outcome) => AttemptResult::Answered(outcome),
+                Err(error) => AttemptResult::Failed(error),
             }
         });
         let verdict = tokio::select! {
             biased;
-            () = attempt.cancelled.cancelled() => return Verdict::Cancelled(taken.entry().cause()),
+            () = attempt.cancelled.cancelled() => return AttemptResult::Cancelled(taken.entry().cause()),
             verdict = work.catch_unwind() => verdict,
         };
         verdict.unwrap_or_else(|panic| {
             if planted(PlantedBug::PanicNotCaught) {
                 std::panic::resume_unwind(panic);
             }
-            Verdict::Panicked(panic_message(panic.as_ref()))
+            AttemptResult::Panicked(panic_message(panic.as_ref()))
         })
     }
 }
 
 /// Turns a verdict into moves, counts and logs it.
-struct Decision<'a> {
-    shared: &'a Shared,
-    taken: &'a Taken,
+struct ResultHandler<'a> {
+    shared: &'a WorkmanShared,
+    taken: &'a ReceivedTask,
     /// What the task uses.
     stores: &'a [StoreAddress],
     space: Option<&'a SpaceId>,
 }
 
-impl Decision<'_> {
-    fn of(&self, envelope: Envelope, verdict: Verdict) -> Moves {
-        let fates = Fates { shared: self.shared, taken: self.taken };
+impl ResultHandler<'_> {
+    fn of(&self, envelope: Envelope, verdict: AttemptResult) -> Disposition {
+        let fates = DispositionBuilder { shared: self.shared, taken: self.taken };
         match verdict {
-            Verdict::Answered(outcome) => {
+            AttemptResult::Answered(outcome) => {
                 let over = self.shared.pauses.well(self.stores, self.space, self.shared.clock.monotonic());
                 self.shared.statistics.used_stores(&over);
                 match outcome {
-                    TaskOutcome::Done { .. } if planted(PlantedBug::FollowUpsForgotten) => Fates::discarded(),
-                    TaskOutcome::Done { follow_ups } if follow_ups.is_empty() => Fates::discarded(),
+                    TaskOutcome::Done { .. } if planted(PlantedBug::FollowUpsForgotten) => {
+                        DispositionBuilder::discarded()
+                    }
+                    TaskOutcome::Done { follow_ups } if follow_ups.is_empty() => DispositionBuilder::discarded(),
                     TaskOutcome::Done { follow_ups } => fates.done(envelope, follow_ups),
                     TaskOutcome::Snooze { delay, task } => {
                         debug!(?delay, "put off");
@@ -147,25 +149,29 @@ impl Decision<'_> {
                     }
                     TaskOutcome::Discard { reason } => {
                         debug!(reason, "discarded");
-                        Fates::discarded()
+                        DispositionBuilder::discarded()
                     }
                 }
             }
-            Verdict::Failed(error) => self.failed(envelope, &error),
-            Verdict::Panicked(reason) => self.retried(envelope, &reason),
+            AttemptResult::Failed(error) => self.failed(envelope, &error),
+            AttemptResult::Panicked(reason) => self.retried(envelope, &reason),
             // Whom it ends for may take it at once. A pause that may pass is waited for: who gives back would take it again.
-            Verdict::Paused(_) if self.shared.is_ending() => fates.given_back(Some(&envelope.task.account)),
-            Verdict::Paused(remaining) => self.put_off(envelope, remaining),
-            Verdict::Cancelled(Cause::LeaseLost) if planted(PlantedBug::StaleReceiptAcknowledged) => Fates::discarded(),
-            Verdict::Cancelled(Cause::LeaseLost) => Fates::left(),
-            Verdict::Cancelled(Cause::PermitsLost) => fates.put_back(&envelope.task.account, Turn::after(PERMITS_LOST)),
-            Verdict::Cancelled(Cause::HeldTooLong) => self.put_off(envelope, Duration::ZERO),
-            Verdict::Cancelled(Cause::Stopping) => fates.given_back(Some(&envelope.task.account)),
+            AttemptResult::Paused(_) if self.shared.is_ending() => fates.given_back(Some(&envelope.task.account)),
+            AttemptResult::Paused(remaining) => self.put_off(envelope, remaining),
+            AttemptResult::Cancelled(CancelCause::LeaseLost) if planted(PlantedBug::StaleReceiptAcknowledged) => {
+                DispositionBuilder::discarded()
+            }
+            AttemptResult::Cancelled(CancelCause::LeaseLost) => DispositionBuilder::left(),
+            AttemptResult::Cancelled(CancelCause::PermitsLost) => {
+                fates.put_back(&envelope.task.account, TurnEstimate::after(PERMITS_LOST))
+            }
+            AttemptResult::Cancelled(CancelCause::HeldTooLong) => self.put_off(envelope, Duration::ZERO),
+            AttemptResult::Cancelled(CancelCause::Stopping) => fates.given_back(Some(&envelope.task.account)),
         }
     }
 
-    fn failed(&self, envelope: Envelope, error: &ProcessorError) -> Moves {
-        let fates = Fates { shared: self.shared, taken: self.taken };
+    fn failed(&self, envelope: Envelope, error: &ProcessorError) -> Disposition {
+        let fates = DispositionBuilder { shared: self.shared, taken: self.taken };
         match &error.class {
             FailureClass::Retryable => self.retried(envelope, &error_chain(error)),
             FailureClass::Permanent if planted(PlantedBug::PermanentErrorRetried) => {
@@ -179,19 +185,20 @@ impl Decision<'_> {
                 self.retried(envelope, &error_chain(error))
             }
             FailureClass::Throttled { store, retry_after } => {
-                let pause = self.pause(store, Sort::Throttled(*retry_after), error);
+                let pause = self.pause(store, BackoffReason::Throttled(*retry_after), error);
                 self.put_off(envelope, pause)
             }
             FailureClass::Unreachable { store } => {
-                let pause = self.pause(store, Sort::Unreachable, error);
+                let pause = self.pause(store, BackoffReason::Unreachable, error);
                 self.put_off(envelope, pause)
             }
             FailureClass::Unavailable { store } => {
-                let pause = self.pause(store, Sort::Unavailable, error);
+                let pause = self.pause(store, BackoffReason::Unavailable, error);
                 if self.shared.settings.on_unavailable == OnUnavailable::Wait {
                     return self.put_off(envelope, pause);
                 }
-                self.shared.end(Ok(Ended::StoreUnavailable { store: store.clone(), reason: error_chain(error) }));
+                self.shared
+                    .end(Ok(WorkmanEndReason::StoreUnavailable { store: store.clone(), reason: error_chain(error) }));
                 fates.given_back(Some(&envelope.task.account))
             }
             FailureClass::Fatal => {
@@ -203,18 +210,20 @@ impl Decision<'_> {
                 fates.given_back(Some(&envelope.task.account))
             }
             FailureClass::LeaseLost => match self.taken.entry().cause_if_cancelled() {
-                Some(Cause::Stopping) => fates.given_back(Some(&envelope.task.account)),
-                Some(Cause::PermitsLost) => fates.put_back(&envelope.task.account, Turn::after(PERMITS_LOST)),
+                Some(CancelCause::Stopping) => fates.given_back(Some(&envelope.task.account)),
+                Some(CancelCause::PermitsLost) => {
+                    fates.put_back(&envelope.task.account, TurnEstimate::after(PERMITS_LOST))
+                }
                 // It noticed by itself, before its workman did.
                 None if self.taken.entry().lease.lacks_permits() => {
-                    fates.put_back(&envelope.task.account, Turn::after(PERMITS_LOST))
+                    fates.put_back(&envelope.task.account, TurnEstimate::after(PERMITS_LOST))
                 }
-                _ => Fates::left(),
+                _ => DispositionBuilder::left(),
             },
         }
     }
 
-    fn retried(&self, envelope: Envelope, reason: &str) -> Moves {
+    fn retried(&self, envelope: Envelope, reason: &str) -> Disposition {
         self.shared.statistics.count(|work| work.failed += 1);
         if let Some(suppressed) = self.shared.warnings.due("failed", self.shared.clock.monotonic()) {
             let failures = envelope.failures + 1;
@@ -222,29 +231,29 @@ impl Decision<'_> {
         } else {
             debug!(reason, "a task failed");
         }
-        Fates { shared: self.shared, taken: self.taken }.failed(envelope, reason)
+        DispositionBuilder { shared: self.shared, taken: self.taken }.failed(envelope, reason)
     }
 
     /// Comes again after `delay` and a little chance, so that not all come back in one moment.
-    fn put_off(&self, envelope: Envelope, delay: Duration) -> Moves {
+    fn put_off(&self, envelope: Envelope, delay: Duration) -> Disposition {
         let jitter = self.shared.chance.jitter((delay / 4).min(Duration::from_secs(10)));
-        Fates { shared: self.shared, taken: self.taken }.put_off(envelope, delay + jitter, None)
+        DispositionBuilder { shared: self.shared, taken: self.taken }.put_off(envelope, delay + jitter, None)
     }
 
-    fn pause(&self, store: &StoreAddress, sort: Sort, error: &ProcessorError) -> Duration {
+    fn pause(&self, store: &StoreAddress, sort: BackoffReason, error: &ProcessorError) -> Duration {
         let now = self.shared.clock.monotonic();
         let pause = self.shared.pauses.note((store, self.space), sort, now, self.shared.chance.as_ref());
         let seconds = pause.as_secs();
-        let may_pass = sort != Sort::Unavailable;
+        let may_pass = sort != BackoffReason::Unavailable;
         let reason = error.source.as_ref().map_or_else(|| error_chain(error), |source| error_chain(&**source));
         self.shared.statistics.note_store_wait(store, StoreWait { reason, may_pass });
         match sort {
-            Sort::Throttled(_) => {
+            BackoffReason::Throttled(_) => {
                 if let Some(suppressed) = self.shared.warnings.due("throttled", now) {
                     info!(%store, seconds, suppressed, "a store asks to slow down");
                 }
             }
-            Sort::Unreachable | Sort::Unavailable => {
+            BackoffReason::Unreachable | BackoffReason::Unavailable => {
                 if let Some(suppressed) = self.shared.warnings.due("unavailable", now) {
                     warn!(%store, seconds, reason = error_chain(error), suppressed, "a store cannot be used for now");
                 }

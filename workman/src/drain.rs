@@ -12,7 +12,7 @@ use mill_records::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
 use tracing::{info, warn};
 
 use crate::run::subject_of;
-use crate::settings::Stop;
+use crate::settings::StopSignal;
 use crate::warnings::Warnings;
 
 /// How letters are drained.
@@ -77,7 +77,7 @@ impl DeadLetterDrain {
     ///
     /// # Errors
     /// [`DrainError::Queue`] when a person must act: the queue is missing or not permitted.
-    pub async fn run(&self, until: &Stop) -> Result<(), DrainError> {
+    pub async fn run(&self, until: &StopSignal) -> Result<(), DrainError> {
         let said = Warnings::default();
         let mut pause = Self::PAUSE;
         while !until.gentle.is_cancelled() && !until.immediate.is_cancelled() {
@@ -118,7 +118,7 @@ impl DeadLetterDrain {
         Ok(())
     }
 
-    async fn rest(&self, pause: Duration, stop: &Stop) {
+    async fn rest(&self, pause: Duration, stop: &StopSignal) {
         tokio::select! {
             biased;
             () = stop.gentle.cancelled() => {}
@@ -128,7 +128,7 @@ impl DeadLetterDrain {
     }
 
     /// Receives once, until a gentle stop is some time past, and writes down what came.
-    async fn step(&self, until: &Stop) -> Result<u64, DrainError> {
+    async fn step(&self, until: &StopSignal) -> Result<u64, DrainError> {
         let deliveries = tokio::select! {
             biased;
             deliveries = self.receive(self.settings.poll_wait) => deliveries?,
@@ -137,7 +137,7 @@ impl DeadLetterDrain {
         self.write_down(&deliveries).await
     }
 
-    async fn last_receive_over(&self, stop: &Stop) {
+    async fn last_receive_over(&self, stop: &StopSignal) {
         stop.gentle.cancelled().await;
         self.clock.sleep(Self::LAST_RECEIVE).await;
     }

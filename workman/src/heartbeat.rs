@@ -11,7 +11,7 @@ use mill_ports::{Clock, CrashPoint, PlantedBug, QueueErrorKind, Receipt, TaskQue
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::in_flight::{Cause, Entry, InFlight};
+use crate::in_flight::{CancelCause, InFlightTask, InFlightTasks};
 use crate::warnings::Warnings;
 
 /// The heartbeat of one workman: a future of its own, so that it can be given a runtime of its own, where attempts
@@ -21,7 +21,7 @@ use crate::warnings::Warnings;
 /// timeout: [`Attempt::may_act`](mill_ports::Attempt::may_act) refuses from then on.
 #[derive(Debug)]
 pub struct Heartbeat {
-    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) in_flight: Arc<InFlightTasks>,
     pub(crate) queues: Vec<Arc<dyn TaskQueue>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) visibility: Duration,
@@ -81,7 +81,7 @@ impl Heartbeat {
         while calls.next().await.is_some() {}
     }
 
-    async fn extend(&self, queue: &Arc<dyn TaskQueue>, batch: Vec<Arc<Entry>>, visibility: Duration) {
+    async fn extend(&self, queue: &Arc<dyn TaskQueue>, batch: Vec<Arc<InFlightTask>>, visibility: Duration) {
         let receipts: Vec<Receipt> = batch.iter().map(|entry| entry.receipt.clone()).collect();
         crash_point(CrashPoint::WorkmanBeforeExtend);
         match queue.extend(&receipts, visibility).await {
@@ -94,7 +94,7 @@ impl Heartbeat {
                         Ok(deadline) => entry.lease.extend(deadline),
                         Err(error) if error.kind == QueueErrorKind::ReceiptExpired => {
                             debug!(queue = %queue.name(), "a lease is lost");
-                            entry.cancel(Cause::LeaseLost);
+                            entry.cancel(CancelCause::LeaseLost);
                         }
                         Err(error) => self.not_extended(queue, &error),
                     }
@@ -113,10 +113,10 @@ impl Heartbeat {
         }
     }
 
-    fn held_too_long(&self, entry: &Entry, lane: usize) {
+    fn held_too_long(&self, entry: &InFlightTask, lane: usize) {
         let queue = self.queues[lane].name();
         warn!(%queue, "a task was held for as long as its queue allows; it is put back and begins anew");
-        entry.cancel(Cause::HeldTooLong);
+        entry.cancel(CancelCause::HeldTooLong);
     }
 
     /// Cancels attempts whose deadline has passed, also while an extension is under way.
@@ -131,7 +131,7 @@ impl Heartbeat {
                 let deadline = entry.lease.deadline();
                 if deadline <= now {
                     info!(queue = %self.queues[entry.lane].name(), "a lease ran out");
-                    entry.cancel(Cause::LeaseLost);
+                    entry.cancel(CancelCause::LeaseLost);
                 } else {
                     next = Some(next.map_or(deadline, |next| next.min(deadline)));
                 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Why an attempt was cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum CancelCause {
     /// Another workman may have the task by now.
     LeaseLost,
     /// The queue does not let a delivery be kept for longer.
@@ -24,7 +24,7 @@ pub(crate) enum Cause {
 
 /// One delivery's lease and its attempt's token.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct InFlightTask {
     /// Index of the queue it came from.
     pub(crate) lane: usize,
     pub(crate) receipt: Receipt,
@@ -32,47 +32,47 @@ pub(crate) struct Entry {
     pub(crate) cancelled: CancellationToken,
     /// From when the queue counts how long it is held.
     pub(crate) received_at: Monotonic,
-    cause: OnceLock<Cause>,
+    cause: OnceLock<CancelCause>,
     /// The stores at which it has permits, once its attempt has begun.
     pub(crate) stores: OnceLock<Vec<StoreAddress>>,
     /// Whether an extension is under way.
     pub(crate) extending: AtomicBool,
 }
 
-impl Entry {
+impl InFlightTask {
     /// Cancels the attempt; the first cause stays.
-    pub(crate) fn cancel(&self, cause: Cause) {
+    pub(crate) fn cancel(&self, cause: CancelCause) {
         let _ = self.cause.set(cause);
         self.cancelled.cancel();
     }
 
     /// Why the attempt was cancelled, if it was.
-    pub(crate) fn cause_if_cancelled(&self) -> Option<Cause> {
+    pub(crate) fn cause_if_cancelled(&self) -> Option<CancelCause> {
         self.cause.get().copied()
     }
 
     /// Why the attempt was cancelled.
-    pub(crate) fn cause(&self) -> Cause {
-        self.cause_if_cancelled().unwrap_or(Cause::LeaseLost)
+    pub(crate) fn cause(&self) -> CancelCause {
+        self.cause_if_cancelled().unwrap_or(CancelCause::LeaseLost)
     }
 }
 
 /// All of them.
 #[derive(Debug)]
-pub(crate) struct InFlight {
+pub(crate) struct InFlightTasks {
     clock: Arc<dyn Clock>,
     next: AtomicU64,
-    entries: Mutex<BTreeMap<u64, Arc<Entry>>>,
+    entries: Mutex<BTreeMap<u64, Arc<InFlightTask>>>,
 }
 
-impl InFlight {
+impl InFlightTasks {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, next: AtomicU64::new(0), entries: Mutex::default() }
     }
 
     /// Takes a delivery in; its lease is kept until the answer is dropped.
-    pub(crate) fn hold(self: &Arc<Self>, lane: usize, delivery: &Delivery, visibility: Duration) -> Held {
-        let entry = Arc::new(Entry {
+    pub(crate) fn hold(self: &Arc<Self>, lane: usize, delivery: &Delivery, visibility: Duration) -> InFlightGuard {
+        let entry = Arc::new(InFlightTask {
             lane,
             receipt: delivery.receipt.clone(),
             lease: DeliveryLease::until(self.clock.clone(), delivery.deadline),
@@ -84,7 +84,7 @@ impl InFlight {
         });
         let key = self.next.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(key, entry.clone());
-        Held { key, entry, of: self.clone() }
+        InFlightGuard { key, entry, of: self.clone() }
     }
 
     /// Whether nothing is in hand.
@@ -93,12 +93,12 @@ impl InFlight {
     }
 
     /// The entries now.
-    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+    pub(crate) fn entries(&self) -> Vec<Arc<InFlightTask>> {
         self.lock().values().cloned().collect()
     }
 
     /// Cancels every attempt.
-    pub(crate) fn cancel_all(&self, cause: Cause) {
+    pub(crate) fn cancel_all(&self, cause: CancelCause) {
         for entry in self.entries() {
             entry.cancel(cause);
         }
@@ -106,24 +106,27 @@ impl InFlight {
 
     /// Cancels every attempt that has a permit at a store.
     pub(crate) fn cancel_those_at(&self, store: &StoreAddress) {
-        let has_permit = |entry: &Arc<Entry>| entry.stores.get().is_some_and(|stores| stores.contains(store));
-        self.entries().iter().filter(|entry| has_permit(entry)).for_each(|entry| entry.cancel(Cause::PermitsLost));
+        let has_permit = |entry: &Arc<InFlightTask>| entry.stores.get().is_some_and(|stores| stores.contains(store));
+        self.entries()
+            .iter()
+            .filter(|entry| has_permit(entry))
+            .for_each(|entry| entry.cancel(CancelCause::PermitsLost));
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<InFlightTask>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Keeps one delivery's lease until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct InFlightGuard {
     key: u64,
-    pub(crate) entry: Arc<Entry>,
-    of: Arc<InFlight>,
+    pub(crate) entry: Arc<InFlightTask>,
+    of: Arc<InFlightTasks>,
 }
 
-impl Drop for Held {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.of.lock().remove(&self.key);
     }

@@ -24,23 +24,25 @@ pub mod drain;
 pub mod heartbeat;
 pub mod settings;
 
+mod account_counter;
 mod admission;
 mod attempt;
-mod counting;
-mod fate;
+mod completer;
+mod disposition;
 mod in_flight;
-mod pauses;
 mod permits;
 mod poller;
 mod run;
-mod settler;
 mod stages;
+mod store_backoff;
 mod warnings;
 
 pub use drain::{DeadLetterDrain, DrainError, DrainSettings};
 pub use heartbeat::Heartbeat;
 pub use run::Workman;
-pub use settings::{Ended, OnFinalFailure, OnUnavailable, Queues, Stop, WorkmanDeps, WorkmanError, WorkmanSettings};
+pub use settings::{
+    OnFinalFailure, OnUnavailable, Queues, StopSignal, WorkmanDeps, WorkmanEndReason, WorkmanError, WorkmanSettings,
+};
 
 #[cfg(test)]
 mod tests {

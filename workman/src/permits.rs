@@ -33,29 +33,29 @@ pub(crate) struct PermitNeed {
 
 /// A question to the book.
 #[derive(Debug)]
-pub(crate) struct PermitQuestion {
+pub(crate) struct PermitCall {
     pub(crate) request: PermitRequest,
     pub(crate) watched: WatchedHolders,
 }
 
 /// What the book answered.
 #[derive(Debug)]
-pub(crate) struct PermitAnswer {
+pub(crate) struct PermitResult {
     pub(crate) store: StoreAddress,
     pub(crate) granted: Result<GrantedPermits, TableError>,
     pub(crate) watched: WatchedHolders,
 }
 
-impl PermitQuestion {
-    pub(crate) async fn ask(mut self, book: PermitRepository) -> PermitAnswer {
+impl PermitCall {
+    pub(crate) async fn ask(mut self, book: PermitRepository) -> PermitResult {
         let granted = book.hold(&self.request, &mut self.watched).await;
-        PermitAnswer { store: self.request.store, granted, watched: self.watched }
+        PermitResult { store: self.request.store, granted, watched: self.watched }
     }
 }
 
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools)] // four facts that are independent of each other
-struct Kept {
+struct StorePermits {
     held: u32,
     lease: DeliveryLease,
     /// Whether the book is being asked.
@@ -81,7 +81,7 @@ pub(crate) struct PermitKeeper {
     holder: String,
     timeout: Duration,
     clock: Arc<dyn Clock>,
-    stores: BTreeMap<StoreAddress, Kept>,
+    stores: BTreeMap<StoreAddress, StorePermits>,
 }
 
 impl PermitKeeper {
@@ -116,10 +116,10 @@ impl PermitKeeper {
     }
 
     /// What the book is to be asked for a store now, if anything.
-    pub(crate) fn question(&mut self, need: &PermitNeed, now: Monotonic) -> Option<PermitQuestion> {
+    pub(crate) fn question(&mut self, need: &PermitNeed, now: Monotonic) -> Option<PermitCall> {
         let PermitNeed { store, cap, in_use, benched } = need;
         let wanted = in_use.saturating_add(*benched).min(*cap).max(*in_use);
-        let kept = self.stores.entry(store.clone()).or_insert_with(|| Kept {
+        let kept = self.stores.entry(store.clone()).or_insert_with(|| StorePermits {
             held: 0,
             lease: DeliveryLease::until(self.clock.clone(), now),
             asked: false,
@@ -151,13 +151,13 @@ impl PermitKeeper {
             wanted: if fewer { kept.held } else { wanted.max(kept.held) },
             cap: *cap,
         };
-        Some(PermitQuestion { request, watched: std::mem::take(&mut kept.watched) })
+        Some(PermitCall { request, watched: std::mem::take(&mut kept.watched) })
     }
 
     /// Takes in an answer. Says whether permits that are in use were lost.
     pub(crate) fn answer(
         &mut self,
-        answer: PermitAnswer,
+        answer: PermitResult,
         jitter: Duration,
         now: Monotonic,
     ) -> Result<bool, TableError> {
@@ -179,12 +179,12 @@ impl PermitKeeper {
     }
 
     /// What gives everything back.
-    pub(crate) fn give_back(&mut self) -> Vec<PermitQuestion> {
+    pub(crate) fn give_back(&mut self) -> Vec<PermitCall> {
         let all = std::mem::take(&mut self.stores);
         let mine = all.into_iter().filter(|(_, kept)| kept.held > 0 || kept.asked || kept.unsure);
         mine.map(|(store, kept)| {
             let request = PermitRequest { store, holder: self.holder.clone(), held: 0, wanted: 0, cap: 0 };
-            PermitQuestion { request, watched: kept.watched }
+            PermitCall { request, watched: kept.watched }
         })
         .collect()
     }
@@ -203,7 +203,7 @@ mod tests {
         let mut keeper = PermitKeeper::new("one".into(), Duration::from_mins(1), clock.clone());
         let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() };
         let need = PermitNeed { store: store.clone(), cap: 1, in_use: 0, benched: 5 };
-        let answer = |permits| PermitAnswer {
+        let answer = |permits| PermitResult {
             store: store.clone(),
             granted: Ok(GrantedPermits { permits, until: clock.monotonic().plus(Duration::from_mins(1)), over: false }),
             watched: WatchedHolders::default(),

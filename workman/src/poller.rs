@@ -41,20 +41,20 @@ pub(crate) struct PollSettings {
 
 /// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum PollStep {
     /// Receive up to `max` from the queue at `lane`, in several receives at once where one is not enough.
-    Ask(Ask),
+    Receive(ReceiveRequest),
     /// The same, but it may take long, and the next step is asked for meanwhile.
-    Listen(Ask),
+    Listen(ReceiveRequest),
     /// Nothing is to be asked before then, unless an attempt ends earlier.
-    Rest { until: Monotonic },
+    Wait { until: Monotonic },
     /// All slots are taken: nothing is to be asked before an attempt ends.
     Full,
 }
 
 /// A receive to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ask {
+pub(crate) struct ReceiveRequest {
     pub(crate) lane: usize,
     pub(crate) max: u32,
     pub(crate) wait: Duration,
@@ -65,7 +65,7 @@ pub(crate) struct Ask {
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct ReceiveSummary {
     pub(crate) received: u32,
     /// Whether any receive failed: then nothing is known of what the queue holds.
     pub(crate) failed: bool,
@@ -75,7 +75,7 @@ pub(crate) struct Answer {
     pub(crate) woken: bool,
 }
 
-impl Answer {
+impl ReceiveSummary {
     /// Whether the queue is empty, for all that is known.
     fn found_nothing(self) -> bool {
         self.received == 0 && !self.failed && !self.passed_over && !self.woken
@@ -94,14 +94,14 @@ struct Round {
     lane: usize,
     /// Free slots of this round not yet filled.
     offered: u32,
-    seen: Seen,
+    seen: RoundFindings,
     /// Receives at once.
     width: u32,
 }
 
 /// What a round has seen so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Seen {
+enum RoundFindings {
     Nothing,
     /// A lane failed, or an account was passed over: it is not known that there is nothing anywhere.
     Trouble,
@@ -110,7 +110,7 @@ enum Seen {
 
 /// What is known of one queue.
 #[derive(Debug, Clone, Copy)]
-struct Lane {
+struct QueueState {
     batch_max: u32,
     in_use: u32,
     errors: u32,
@@ -125,7 +125,7 @@ struct Lane {
 #[derive(Debug)]
 pub(crate) struct Poller {
     settings: PollSettings,
-    lanes: Vec<Lane>,
+    lanes: Vec<QueueState>,
     phase: Phase,
     busy: bool,
     /// Free slots that a receive beside the rounds is to fill; none where there is no such receive.
@@ -166,8 +166,14 @@ const HOURS: Duration = Duration::from_hours(6);
 impl Poller {
     /// `batch_max` holds each queue's, highest first; at least one.
     pub(crate) fn new(settings: PollSettings, batch_max: impl IntoIterator<Item = u32>) -> Self {
-        let lane =
-            |batch_max| Lane { batch_max, in_use: 0, errors: 0, retry_at: None, empty_until: None, has_more: false };
+        let lane = |batch_max| QueueState {
+            batch_max,
+            in_use: 0,
+            errors: 0,
+            retry_at: None,
+            empty_until: None,
+            has_more: false,
+        };
         let lanes = batch_max.into_iter().map(lane).collect();
         Self {
             settings,
@@ -236,10 +242,10 @@ impl Poller {
         self.low_until.map(|until| self.expected.first().map_or(until, |first| until.min(*first)))
     }
 
-    /// What to do now. A [`Step::Ask`] must be [answered](Self::answer) before this is asked again.
+    /// What to do now. A [`PollStep::Receive`] must be [answered](Self::answer) before this is asked again.
     ///
     /// `busy` says whether anything is in hand, of which follow-ups or retries may come at any moment.
-    pub(crate) fn next(&mut self, now: Monotonic, busy: bool) -> Step {
+    pub(crate) fn next(&mut self, now: Monotonic, busy: bool) -> PollStep {
         self.busy = busy;
         loop {
             match self.phase {
@@ -248,7 +254,7 @@ impl Poller {
                     None => self.begin(now),
                 },
                 Phase::Round(round) => match self.ask_in(&round, now) {
-                    Some(ask) => return Step::Ask(ask),
+                    Some(ask) => return PollStep::Receive(ask),
                     None => self.pass_on(round, now),
                 },
                 Phase::Listening => return self.listen(now),
@@ -257,7 +263,7 @@ impl Poller {
     }
 
     /// Takes in what came of an ask.
-    pub(crate) fn answer(&mut self, ask: &Ask, answer: Answer, now: Monotonic) {
+    pub(crate) fn answer(&mut self, ask: &ReceiveRequest, answer: ReceiveSummary, now: Monotonic) {
         let lane = &mut self.lanes[ask.lane];
         lane.in_use += answer.received;
         lane.has_more = answer.received >= ask.max;
@@ -280,9 +286,9 @@ impl Poller {
             Phase::Round(round) => {
                 round.offered = round.offered.saturating_sub(answer.received);
                 if answer.received > 0 {
-                    round.seen = Seen::Tasks;
+                    round.seen = RoundFindings::Tasks;
                 } else if answer.passed_over {
-                    round.seen = round.seen.max(Seen::Trouble);
+                    round.seen = round.seen.max(RoundFindings::Trouble);
                 }
                 round.width = (round.width * 2).min(WIDTH_MAX);
                 lane.empty_until = answer.found_nothing().then(|| now.plus(self.settings.recheck));
@@ -314,21 +320,21 @@ impl Poller {
     }
 
     /// Waits for slots, and for company of slots; goes on listening while the lower lanes are left alone.
-    fn before_round(&mut self, now: Monotonic) -> Option<Step> {
+    fn before_round(&mut self, now: Monotonic) -> Option<PollStep> {
         let free = self.free();
         if free == 0 {
             self.gather_until = None;
-            return Some(Step::Full);
+            return Some(PollStep::Full);
         }
         if free < self.settings.workers && free < self.lanes[0].batch_max.min(self.settings.workers / 2) {
             let until = *self.gather_until.get_or_insert(now.plus(self.settings.linger));
             if now < until {
-                return Some(Step::Rest { until });
+                return Some(PollStep::Wait { until });
             }
         }
         self.gather_until = None;
         if let Some(until) = self.pause_until.filter(|until| now < *until) {
-            return Some(Step::Rest { until });
+            return Some(PollStep::Wait { until });
         }
         self.pause_until = None;
         if self.low_until().is_some_and(|until| now < until) {
@@ -350,7 +356,7 @@ impl Poller {
         let (free, batch_max) = (self.free(), self.lanes[0].batch_max);
         // While others are in hand, what makes no full batch goes with the next to be free.
         let rest = if (batch_max..self.settings.workers).contains(&free) { free % batch_max } else { 0 };
-        self.phase = Phase::Round(Round { lane: 0, offered: free - rest, seen: Seen::Nothing, width: 1 });
+        self.phase = Phase::Round(Round { lane: 0, offered: free - rest, seen: RoundFindings::Nothing, width: 1 });
     }
 
     fn is_failing(&self, lane: usize, now: Monotonic) -> bool {
@@ -362,10 +368,16 @@ impl Poller {
         listened_to || lane < self.last() && self.lanes[lane].empty_until.is_some_and(|until| now < until)
     }
 
-    fn ask_in(&self, round: &Round, now: Monotonic) -> Option<Ask> {
+    fn ask_in(&self, round: &Round, now: Monotonic) -> Option<ReceiveRequest> {
         let max = self.may_fill(round).min(self.lanes[round.lane].batch_max.saturating_mul(round.width));
         let now_asked = max > 0 && !self.is_failing(round.lane, now) && !self.was_empty(round.lane, now);
-        now_asked.then_some(Ask { lane: round.lane, max, wait: Duration::ZERO, asked_at: now, beside: false })
+        now_asked.then_some(ReceiveRequest {
+            lane: round.lane,
+            max,
+            wait: Duration::ZERO,
+            asked_at: now,
+            beside: false,
+        })
     }
 
     /// How many slots of the round its lane may fill. A lane keeps asking until it comes back short or has filled all
@@ -387,21 +399,21 @@ impl Poller {
     /// Goes on to the next lane, or ends the round.
     fn pass_on(&mut self, mut round: Round, now: Monotonic) {
         if self.is_failing(round.lane, now) {
-            round.seen = round.seen.max(Seen::Trouble);
+            round.seen = round.seen.max(RoundFindings::Trouble);
         }
         if round.lane < self.last() {
             (round.lane, round.width) = (round.lane + 1, 1);
             self.phase = Phase::Round(round);
             return;
         }
-        if round.seen == Seen::Tasks && !self.is_to_listen_beside(now) {
+        if round.seen == RoundFindings::Tasks && !self.is_to_listen_beside(now) {
             self.phase = Phase::Between;
             return;
         }
         self.phase = Phase::Listening;
-        self.troubled = round.seen == Seen::Trouble;
+        self.troubled = round.seen == RoundFindings::Trouble;
         let steps = &self.settings.idle_backoff;
-        if round.seen == Seen::Nothing && self.room_low() > 0 && !steps.is_empty() {
+        if round.seen == RoundFindings::Nothing && self.room_low() > 0 && !steps.is_empty() {
             let step =
                 if planted(PlantedBug::LowQueueLeftAlone) { HOURS } else { steps[self.idle.min(steps.len() - 1)] };
             self.low_until = Some(now.plus(step));

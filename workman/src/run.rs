@@ -1,9 +1,9 @@
 //! The loop: asks queues, starts attempts, and stops.
 
 mod arrivals;
-mod asking;
-mod ending;
-mod sharing;
+mod receiving;
+mod shared_permits;
+mod shutdown;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,31 +21,31 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
-use self::arrivals::News;
-use self::asking::{Passing, Received};
-use crate::admission::{Admission, Scope};
-use crate::counting::{Counting, keep_counts};
+use self::arrivals::LookupResult;
+use self::receiving::{ExclusionState, ReceiveResult};
+use crate::account_counter::{AccountCounter, keep_counts};
+use crate::admission::{Admission, AdmissionSettings};
+use crate::completer::{ROUND_MAX, settle_all};
 use crate::heartbeat::Heartbeat;
-use crate::in_flight::InFlight;
-use crate::pauses::Pauses;
-use crate::permits::{PermitAnswer, PermitKeeper};
-use crate::poller::{Answer, Ask, PollSettings, Poller, Step, slots};
-use crate::settings::{Ended, Queues, Stop, WorkmanDeps, WorkmanError, WorkmanSettings};
-use crate::settler::{ROUND_MAX, settle_all};
-use crate::stages::{Opened, Settled, Taken};
+use crate::in_flight::InFlightTasks;
+use crate::permits::{PermitKeeper, PermitResult};
+use crate::poller::{PollSettings, PollStep, Poller, ReceiveRequest, ReceiveSummary, slots};
+use crate::settings::{Queues, StopSignal, WorkmanDeps, WorkmanEndReason, WorkmanError, WorkmanSettings};
+use crate::stages::{DecodedTask, ReceivedTask, SettledTask};
+use crate::store_backoff::StoreBackoff;
 use crate::warnings::Warnings;
 
 /// Takes tasks from queues and has them executed, until it is stopped.
 #[derive(Debug)]
 pub struct Workman {
-    shared: Arc<Shared>,
+    shared: Arc<WorkmanShared>,
     /// Ends the heartbeat when the workman is gone.
     over: DropGuard,
 }
 
 /// What all parts of one workman share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct WorkmanShared {
     pub(crate) settings: WorkmanSettings,
     /// The queues it takes from, highest first.
     pub(crate) lanes: Vec<Arc<dyn TaskQueue>>,
@@ -55,23 +55,23 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Rng>,
     pub(crate) statistics: Arc<Statistics>,
-    pub(crate) in_flight: Arc<InFlight>,
-    pub(crate) pauses: Pauses,
+    pub(crate) in_flight: Arc<InFlightTasks>,
+    pub(crate) pauses: StoreBackoff,
     pub(crate) warnings: Warnings,
     pub(crate) caps: Arc<dyn StoreCaps>,
     pub(crate) permits: Option<PermitRepository>,
-    pub(crate) counting: Option<Counting>,
+    pub(crate) counting: Option<AccountCounter>,
     /// Slots freed since the loop last looked, each with what was taken of stores.
-    freed: Mutex<Vec<Freed>>,
+    freed: Mutex<Vec<FreedSlot>>,
     /// When the tasks sent since the loop last looked can be received.
     expected: Mutex<BTreeSet<Monotonic>>,
     woken: Notify,
     /// Why it ends by itself; the first reason stays.
-    end: Mutex<Option<Result<Ended, WorkmanError>>>,
+    end: Mutex<Option<Result<WorkmanEndReason, WorkmanError>>>,
     ending: CancellationToken,
 }
 
-impl Shared {
+impl WorkmanShared {
     /// Notes that tasks were sent that can be received at these times.
     pub(crate) fn expect(&self, at: BTreeSet<Monotonic>) {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner).extend(at);
@@ -84,7 +84,7 @@ impl Shared {
     }
 
     /// Ends the workman gently.
-    pub(crate) fn end(&self, why: Result<Ended, WorkmanError>) {
+    pub(crate) fn end(&self, why: Result<WorkmanEndReason, WorkmanError>) {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.ending.cancel();
     }
@@ -92,8 +92,8 @@ impl Shared {
 
 /// A slot that an attempt takes up, and its permits at its stores, until it is dropped, whatever becomes of the attempt.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    shared: Arc<Shared>,
+pub(crate) struct SlotGuard {
+    shared: Arc<WorkmanShared>,
     lane: usize,
     account: AccountId,
     stores: Vec<StoreAddress>,
@@ -102,21 +102,21 @@ pub(crate) struct Slot {
 
 /// A slot that is free again.
 #[derive(Debug)]
-struct Freed {
+struct FreedSlot {
     lane: usize,
     account: AccountId,
     stores: Vec<StoreAddress>,
     took: Duration,
 }
 
-impl Drop for Slot {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         let took = self.shared.clock.monotonic().since(self.began);
         let mut stores = std::mem::take(&mut self.stores);
         if planted(PlantedBug::PermitNeverGivenBack) {
             stores.clear();
         }
-        let freed = Freed { lane: self.lane, account: self.account.clone(), stores, took };
+        let freed = FreedSlot { lane: self.lane, account: self.account.clone(), stores, took };
         self.shared.freed.lock().unwrap_or_else(PoisonError::into_inner).push(freed);
     }
 }
@@ -147,19 +147,19 @@ impl Workman {
         }
         all_queues.insert(QueueName::DeadLetter, dead_letter);
         let over = CancellationToken::new();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WorkmanShared {
             caps,
             permits,
-            counting: counts.map(Counting::new),
+            counting: counts.map(AccountCounter::new),
             freed: Mutex::default(),
-            in_flight: Arc::new(InFlight::new(clock.clone())),
+            in_flight: Arc::new(InFlightTasks::new(clock.clone())),
             lanes,
             queues: all_queues,
             registry,
             clock,
             chance,
             statistics,
-            pauses: Pauses::default(),
+            pauses: StoreBackoff::default(),
             warnings: Warnings::default(),
             expected: Mutex::default(),
             woken: Notify::new(),
@@ -184,31 +184,31 @@ impl Workman {
     ///
     /// # Errors
     /// [`WorkmanError`] when a person must act. Trouble that may pass is waited out.
-    pub async fn run(self, stop: Stop) -> Result<Ended, WorkmanError> {
+    pub async fn run(self, stop: StopSignal) -> Result<WorkmanEndReason, WorkmanError> {
         if self.shared.lanes.is_empty() {
             return Err(WorkmanError::NoQueue);
         }
         let shared = self.shared.clone();
         let settings = &shared.settings;
         info!(name = settings.name, workers = settings.workers, "the workman begins");
-        let mut running = Loop::new(shared.clone());
+        let mut running = RunLoop::new(shared.clone());
         running.work(&stop).await;
         running.wind_down(&stop).await;
         drop(self.over);
         let end = shared.end.lock().unwrap_or_else(PoisonError::into_inner).take();
         info!(name = settings.name, "the workman ends");
-        end.unwrap_or(Ok(Ended::Stopped))
+        end.unwrap_or(Ok(WorkmanEndReason::Stopped))
     }
 }
 
 /// Everything that runs.
-struct Loop {
-    shared: Arc<Shared>,
+struct RunLoop {
+    shared: Arc<WorkmanShared>,
     poller: Poller,
-    admission: Admission<Opened>,
+    admission: Admission<DecodedTask>,
     attempts: JoinSet<()>,
     /// Questions for caps that are under way.
-    asked: JoinSet<News>,
+    asked: JoinSet<LookupResult>,
     /// Whether one of them is for those that wait.
     asked_for_those_waiting: bool,
     /// When it was asked last whether there are several accounts, and whether that was ever answered.
@@ -217,23 +217,23 @@ struct Loop {
     /// Where workmen share caps.
     keeper: Option<PermitKeeper>,
     /// Questions to the book of permits that are under way.
-    permit_calls: JoinSet<PermitAnswer>,
+    permit_calls: JoinSet<PermitResult>,
     /// Who is passed over by what is asked.
-    passing: Passing,
+    passing: ExclusionState,
     /// When those that wait are looked at next.
     tick: Monotonic,
     /// The receive under way. Not dropped before it has answered, or what it takes would stay hidden for nothing.
-    asking: Option<(Ask, BoxFuture<'static, Received>)>,
+    asking: Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
     /// A long one beside it, for slots that are reserved for higher queues.
-    listening: Option<(Ask, BoxFuture<'static, Received>)>,
-    decided: mpsc::Sender<Settled>,
+    listening: Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
+    decided: mpsc::Sender<SettledTask>,
     settler: JoinSet<()>,
     /// Writes down what is counted, until its token says that it is over.
     counting: (JoinSet<()>, CancellationToken),
 }
 
-impl Loop {
-    fn new(shared: Arc<Shared>) -> Self {
+impl RunLoop {
+    fn new(shared: Arc<WorkmanShared>) -> Self {
         let settings = &shared.settings;
         let workers = settings.workers.max(1);
         let reserved = slots(workers, settings.reserved_low);
@@ -257,7 +257,11 @@ impl Loop {
             counting.spawn(keep_counts(shared.clone(), counted.clone()));
         }
         Self {
-            admission: Admission::new(Scope { queues: shared.lanes.len(), workers, alone: shared.permits.is_none() }),
+            admission: Admission::new(AdmissionSettings {
+                queues: shared.lanes.len(),
+                workers,
+                alone: shared.permits.is_none(),
+            }),
             accounts_asked: None,
             accounts_known: false,
             asked_for_those_waiting: false,
@@ -266,7 +270,7 @@ impl Loop {
                 .as_ref()
                 .map(|book| PermitKeeper::new(shared.settings.name.clone(), book.timeout, shared.clock.clone())),
             permit_calls: JoinSet::new(),
-            passing: Passing::new(shared.lanes.len()),
+            passing: ExclusionState::new(shared.lanes.len()),
             tick: shared.clock.monotonic(),
             shared,
             poller,
@@ -280,7 +284,7 @@ impl Loop {
         }
     }
 
-    async fn work(&mut self, stop: &Stop) {
+    async fn work(&mut self, stop: &StopSignal) {
         let shared = self.shared.clone();
         loop {
             self.look();
@@ -298,15 +302,15 @@ impl Loop {
             if self.asking.is_none() && self.accounts_known {
                 let busy = !shared.in_flight.is_empty();
                 let mut next = self.poller.next(now, busy);
-                if let Step::Listen(ask) = next {
+                if let PollStep::Listen(ask) = next {
                     self.listening = Some((ask, self.ask(&ask)));
                     next = self.poller.next(now, busy);
                 }
                 match next {
-                    Step::Ask(ask) => self.asking = Some((ask, self.ask(&ask))),
-                    Step::Rest { until } => rest = Some(until.since(now)),
+                    PollStep::Receive(ask) => self.asking = Some((ask, self.ask(&ask))),
+                    PollStep::Wait { until } => rest = Some(until.since(now)),
                     // There is one at most.
-                    Step::Full | Step::Listen(_) => {}
+                    PollStep::Full | PollStep::Listen(_) => {}
                 }
             }
             tell_slots(&shared.settings.name, self.begun());
@@ -334,7 +338,7 @@ impl Loop {
             note(joined);
         }
         let freed = std::mem::take(&mut *self.shared.freed.lock().unwrap_or_else(PoisonError::into_inner));
-        for Freed { lane, account, stores, took } in freed {
+        for FreedSlot { lane, account, stores, took } in freed {
             self.poller.freed(lane);
             self.admission.left(&account, &stores, took, self.shared.clock.monotonic());
         }
@@ -349,15 +353,15 @@ impl Loop {
     }
 
     /// Keeps the leases of what was received, and tells the poller.
-    fn taken(&mut self, ask: &Ask, received: Received) -> Vec<Taken> {
+    fn taken(&mut self, ask: &ReceiveRequest, received: ReceiveResult) -> Vec<ReceivedTask> {
         let visibility = self.visibility(ask.lane);
         let (mut taken, mut failed) = (Vec::new(), false);
-        let Received { answers, passed_over, woken } = received;
+        let ReceiveResult { answers, passed_over, woken } = received;
         for answer in answers {
             match answer {
                 Ok(deliveries) => taken.extend(deliveries.into_iter().map(|delivery| {
                     let held = self.shared.in_flight.hold(ask.lane, &delivery, visibility);
-                    Taken { lane: ask.lane, delivery, held }
+                    ReceivedTask { lane: ask.lane, delivery, held }
                 })),
                 Err(error) => {
                     failed = true;
@@ -366,7 +370,7 @@ impl Loop {
             }
         }
         let received = u32::try_from(taken.len()).unwrap_or(u32::MAX);
-        let answer = Answer { received, failed, passed_over, woken };
+        let answer = ReceiveSummary { received, failed, passed_over, woken };
         self.poller.answer(ask, answer, self.shared.clock.monotonic());
         taken
     }
@@ -381,7 +385,9 @@ impl Loop {
     }
 }
 
-async fn answered(asking: &mut Option<(Ask, BoxFuture<'static, Received>)>) -> (Ask, Received) {
+async fn answered(
+    asking: &mut Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
+) -> (ReceiveRequest, ReceiveResult) {
     let Some((ask, answer)) = asking else { return std::future::pending().await };
     let (ask, received) = (*ask, answer.await);
     *asking = None;

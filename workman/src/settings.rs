@@ -96,7 +96,7 @@ pub enum OnUnavailable {
 
 /// How a workman is told to stop.
 #[derive(Debug, Clone, Default)]
-pub struct Stop {
+pub struct StopSignal {
     /// Take nothing more; finish what was begun, or give it back after the grace period.
     pub gentle: CancellationToken,
     /// Give everything back now.
@@ -105,7 +105,7 @@ pub struct Stop {
 
 /// Why a workman ended without an error of its own. All its deliveries are settled or given back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub enum WorkmanEndReason {
     /// It was told to.
     Stopped,
     /// A task was given up, and the setting is [`OnFinalFailure::FailFast`].

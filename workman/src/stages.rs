@@ -12,26 +12,26 @@ use mill_ports::{
     Attempt, Delivery, EndedTask, OutgoingMessage, ProcessorError, RngExt as _, Statistics, SubjectHash, TaskProcessor,
 };
 
-use crate::in_flight::{Entry, Held};
-use crate::run::Shared;
+use crate::in_flight::{InFlightGuard, InFlightTask};
+use crate::run::WorkmanShared;
 
 /// Received; its lease is kept from now on.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct ReceivedTask {
     /// Index of the queue it came from.
     pub(crate) lane: usize,
     pub(crate) delivery: Delivery,
-    pub(crate) held: Held,
+    pub(crate) held: InFlightGuard,
 }
 
 /// Understood as an envelope.
-pub(crate) struct Opened {
-    pub(crate) taken: Taken,
+pub(crate) struct DecodedTask {
+    pub(crate) taken: ReceivedTask,
     pub(crate) envelope: Envelope,
     pub(crate) processor: Result<Box<dyn TaskProcessor>, NoProcessor>,
 }
 
-impl fmt::Debug for Opened {
+impl fmt::Debug for DecodedTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opened").field("taken", &self.taken).field("envelope", &self.envelope).finish_non_exhaustive()
     }
@@ -45,9 +45,9 @@ pub(crate) enum NoProcessor {
 
 /// Decided: what is to be moved, and then to become of the delivery.
 #[derive(Debug)]
-pub(crate) struct Settled {
-    pub(crate) taken: Taken,
-    pub(crate) moves: Moves,
+pub(crate) struct SettledTask {
+    pub(crate) taken: ReceivedTask,
+    pub(crate) moves: Disposition,
     /// The task, where the body could be understood and was executed.
     pub(crate) task: Option<ExecutedTask>,
 }
@@ -69,7 +69,7 @@ impl ExecutedTask {
     }
 }
 
-impl Settled {
+impl SettledTask {
     /// What is to be counted once its delivery is acknowledged, if the task comes to its end by that.
     pub(crate) fn ended_task(&self) -> Option<EndedTask> {
         let &ExecutedTask { id, fate, subject, .. } = self.task.as_ref().filter(|_| self.moves.is_the_end())?;
@@ -80,52 +80,52 @@ impl Settled {
     /// Whose task leaves this queue for good once its delivery is acknowledged: done, given up, or sent on to another.
     pub(crate) fn leaves(&self, queue: QueueName) -> Option<AccountId> {
         let comes_again = self.moves.sends.iter().any(|(to, _)| *to == queue);
-        let leaves = self.moves.then == Then::Acknowledge && !comes_again;
+        let leaves = self.moves.then == ReceiptAction::Acknowledge && !comes_again;
         self.task.as_ref().filter(|_| leaves).map(|task| task.account.clone())
     }
 }
 
 /// Sends, and what follows once all of them are durable.
 #[derive(Debug)]
-pub(crate) struct Moves {
+pub(crate) struct Disposition {
     pub(crate) sends: Vec<(QueueName, OutgoingMessage)>,
-    pub(crate) then: Then,
+    pub(crate) then: ReceiptAction,
     /// Whether they are another workman's to make once the lease is lost.
     pub(crate) need_lease: bool,
     /// What is given up by them.
-    pub(crate) given_up: Option<GivenUp>,
+    pub(crate) given_up: Option<DeadLetteredTask>,
 }
 
-impl Moves {
+impl Disposition {
     /// Whether the task comes to its end by them: it is done, or given up.
     pub(crate) fn is_the_end(&self) -> bool {
-        self.then == Then::Acknowledge && (self.sends.is_empty() || self.given_up.is_some())
+        self.then == ReceiptAction::Acknowledge && (self.sends.is_empty() || self.given_up.is_some())
     }
 }
 
 /// What becomes of the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum ReceiptAction {
     Acknowledge,
     Release,
     /// It is left to its visibility timeout.
-    Nothing,
+    LetExpire,
 }
 
 /// A task that is dead-lettered.
 #[derive(Debug)]
-pub(crate) struct GivenUp {
+pub(crate) struct DeadLetteredTask {
     pub(crate) subject: String,
     pub(crate) reason: String,
 }
 
-impl Taken {
-    pub(crate) fn entry(&self) -> &Arc<Entry> {
+impl ReceivedTask {
+    pub(crate) fn entry(&self) -> &Arc<InFlightTask> {
         &self.held.entry
     }
 
     /// Opens the envelope. A letter that was moved back here from among the dead ones is opened too.
-    pub(crate) fn open(self, shared: &Shared) -> Result<Opened, Box<(Self, WireError)>> {
+    pub(crate) fn open(self, shared: &WorkmanShared) -> Result<DecodedTask, Box<(Self, WireError)>> {
         let arrival = ReceiveContext {
             id: shared.chance.task_id(shared.clock.now()),
             queue: shared.lanes[self.lane].name(),
@@ -139,14 +139,14 @@ impl Taken {
                     Ok(made) => made.map_err(NoProcessor::Failed),
                     Err(panic) => Err(NoProcessor::Panicked(panic_message(panic.as_ref()))),
                 };
-                Ok(Opened { taken: self, envelope, processor })
+                Ok(DecodedTask { taken: self, envelope, processor })
             }
             Err(error) => Err(Box::new((self, error))),
         }
     }
 }
 
-impl Opened {
+impl DecodedTask {
     /// The stores that its task needs, each once. None where that cannot be told: then its attempt says why.
     pub(crate) fn stores(&mut self) -> Vec<StoreAddress> {
         let Ok(processor) = &self.processor else { return Vec::new() };

@@ -8,10 +8,10 @@ use mill_model::Monotonic;
 
 /// When each sort of warning was last given, shared by all that give it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Warnings(Arc<Mutex<BTreeMap<&'static str, Said>>>);
+pub(crate) struct Warnings(Arc<Mutex<BTreeMap<&'static str, LastWarning>>>);
 
 #[derive(Debug)]
-struct Said {
+struct LastWarning {
     at: Monotonic,
     suppressed: u64,
 }
@@ -29,7 +29,7 @@ impl Warnings {
             }
             last => {
                 let suppressed = last.map_or(0, |last| last.suppressed);
-                said.insert(sort, Said { at: now, suppressed: 0 });
+                said.insert(sort, LastWarning { at: now, suppressed: 0 });
                 Some(suppressed)
             }
         }

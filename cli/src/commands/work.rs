@@ -13,7 +13,7 @@ use mill_app::stop::Stopping;
 use mill_app::worker_processes::Line;
 use mill_model::QueueName;
 use mill_processors::Refusals;
-use mill_workman::{DrainError, OnFinalFailure, Stop};
+use mill_workman::{DrainError, OnFinalFailure, StopSignal};
 use tokio::io::AsyncReadExt;
 
 use crate::args::Work;
@@ -44,7 +44,7 @@ pub(super) async fn run(args: Work, config: &Config) -> Result<Exit> {
     let (workman, heartbeat) = works.workman(&queues, settings);
     // Where the workman or the drain ends by itself, the other is to end too.
     let gentle = stopping.gentle.child_token();
-    let stop = Stop { gentle: gentle.clone(), immediate: stopping.at_once.clone() };
+    let stop = StopSignal { gentle: gentle.clone(), immediate: stopping.at_once.clone() };
     let drain = works.drain();
     let work = async {
         let working = async {

@@ -19,7 +19,7 @@ use mill_records::permits::PermitRepository;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 use mill_workman::{
-    DeadLetterDrain, DrainSettings, OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanSettings,
+    DeadLetterDrain, DrainSettings, OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps, WorkmanSettings,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ pub(crate) const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration
 #[derive(Debug, Clone)]
 pub(crate) struct Living {
     pub(crate) line: Arc<Line>,
-    pub(crate) stop: Stop,
+    pub(crate) stop: StopSignal,
 }
 
 /// All processes.
@@ -111,7 +111,7 @@ impl Keeper {
         let world = &self.world;
         while !self.down.is_cancelled() {
             let name = if self.kind == Kind::Workman { "workman" } else { "producer" };
-            let life = Living { line: Line::new(world, name), stop: Stop::default() };
+            let life = Living { line: Line::new(world, name), stop: StopSignal::default() };
             let _ = life.line.stop.set(life.stop.clone());
             lock(&self.living).push(life.clone());
             if self.kind == Kind::Workman {

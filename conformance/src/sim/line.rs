@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use mill_engine::SimClock;
 use mill_model::{Monotonic, Timestamp};
 use mill_ports::{Clock, ClockWitness};
-use mill_workman::Stop;
+use mill_workman::StopSignal;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
@@ -30,7 +30,7 @@ pub(crate) struct Line {
     /// Cancelled when it dies.
     pub(crate) death: CancellationToken,
     /// How it is told to stop, if it is a workman or a producer.
-    pub(crate) stop: OnceLock<Stop>,
+    pub(crate) stop: OnceLock<StopSignal>,
     /// Until when its extensions of leases, and its beats, do not arrive.
     pub(crate) starved_until: Mutex<Monotonic>,
     /// How many more of its batches fail in part, one after the other.

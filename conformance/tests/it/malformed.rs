@@ -17,7 +17,7 @@ use mill_processors::{Deps, DuplicateFactory};
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
-use mill_workman::{OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanSettings};
+use mill_workman::{OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps, WorkmanSettings};
 use proptest::prelude::*;
 
 const QUEUE: QueueName = QueueName::DuplicationLow;
@@ -288,7 +288,7 @@ impl Shop {
             grace: Duration::from_secs(1),
         };
         let (workman, heartbeat) = Workman::new(deps, settings);
-        let stop = Stop::default();
+        let stop = StopSignal::default();
         let until_empty = async {
             while self.queues.get(QUEUE).depth().await.unwrap().total() > 0 {
                 self.clock.sleep(Duration::from_millis(100)).await;

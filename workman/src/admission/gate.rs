@@ -22,13 +22,13 @@ const FIRST_GUESS: Duration = Duration::from_secs(1);
 
 /// When a task may be able to begin that cannot now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Turn {
+pub(crate) struct TurnEstimate {
     pub(crate) after: Duration,
     /// Whether nothing tells.
     pub(crate) is_blind: bool,
 }
 
-impl Turn {
+impl TurnEstimate {
     /// One that is reckoned.
     pub(crate) fn after(after: Duration) -> Self {
         Self { after, is_blind: false }
@@ -36,7 +36,7 @@ impl Turn {
 }
 
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct CapacityGate {
     /// Most tasks at once; `None` for no limit.
     pub(super) cap: Option<NonZeroU32>,
     /// Since when its cap is a guess.
@@ -57,7 +57,7 @@ pub(super) struct Gate {
     last_left: Monotonic,
 }
 
-impl Gate {
+impl CapacityGate {
     pub(super) fn new(permits: u32, now: Monotonic) -> Self {
         Self {
             cap: None,
@@ -82,13 +82,15 @@ impl Gate {
     }
 
     /// When the turn of one more comes: the first moment by which all that come before it have been done.
-    pub(super) fn turn(&mut self, now: Monotonic) -> Turn {
+    pub(super) fn turn(&mut self, now: Monotonic) -> TurnEstimate {
         let blind = self.blind_turn(now);
         let reckoned = self.reckoned_turn(now);
         match blind {
             // How long tasks take that cannot do anything says nothing, and once the cap is known all may begin.
-            Some(blind) if self.unknown_since.is_some() || blind >= reckoned => Turn { after: blind, is_blind: true },
-            _ => Turn::after(reckoned),
+            Some(blind) if self.unknown_since.is_some() || blind >= reckoned => {
+                TurnEstimate { after: blind, is_blind: true }
+            }
+            _ => TurnEstimate::after(reckoned),
         }
     }
 

@@ -16,12 +16,12 @@ fn at(seconds: u64) -> Monotonic {
     Monotonic::from_origin(Duration::from_secs(seconds))
 }
 
-fn task(number: u32, of: &str, stores: &[&str]) -> Waiting<u32> {
-    Waiting::new(number, account(of), stores.iter().map(|name| store(name)).collect())
+fn task(number: u32, of: &str, stores: &[&str]) -> WaitingTask<u32> {
+    WaitingTask::new(number, account(of), stores.iter().map(|name| store(name)).collect())
 }
 
 fn admission(caps: &[(&str, u32)]) -> Admission<u32> {
-    let mut admission = Admission::new(Scope { queues: 2, workers: 1_000_000, alone: true });
+    let mut admission = Admission::new(AdmissionSettings { queues: 2, workers: 1_000_000, alone: true });
     for (name, cap) in caps {
         admission.note_cap(&store(name), NonZeroU32::new(*cap), at(0));
     }
@@ -33,10 +33,10 @@ const SLOT: (bool, u32) = (true, 10);
 #[test]
 fn a_task_begins_only_with_room_at_all_its_stores_and_takes_nothing_before() {
     let mut admission = admission(&[("1", 2), ("2", 1)]);
-    assert!(matches!(admission.place(0, task(1, "a", &["1", "2"]), SLOT, at(0)), Placed::Begins(_)));
-    assert!(matches!(admission.place(0, task(2, "a", &["1", "2"]), SLOT, at(0)), Placed::Benched));
+    assert!(matches!(admission.place(0, task(1, "a", &["1", "2"]), SLOT, at(0)), Placement::Start(_)));
+    assert!(matches!(admission.place(0, task(2, "a", &["1", "2"]), SLOT, at(0)), Placement::Benched));
     let other = admission.place(0, task(3, "a", &["1"]), SLOT, at(0));
-    assert!(matches!(other, Placed::Begins(_)), "what waits for one store holds nothing of the other");
+    assert!(matches!(other, Placement::Start(_)), "what waits for one store holds nothing of the other");
     assert!(admission.next(0).is_none());
     admission.left(&account("a"), &[store("1")], Duration::from_secs(1), at(1));
     assert!(admission.next(0).is_none(), "the second store is still full");
@@ -48,7 +48,7 @@ fn a_task_begins_only_with_room_at_all_its_stores_and_takes_nothing_before() {
 fn a_store_without_a_cap_is_never_waited_for() {
     let mut admission = admission(&[("1", 0)]);
     for number in 0..1_000 {
-        assert!(matches!(admission.place(0, task(number, "a", &["1"]), SLOT, at(0)), Placed::Begins(_)));
+        assert!(matches!(admission.place(0, task(number, "a", &["1"]), SLOT, at(0)), Placement::Start(_)));
     }
 }
 
@@ -57,7 +57,7 @@ fn twice_the_cap_and_a_batch_wait_and_the_rest_goes_back_for_longer_the_more_the
     let mut admission = admission(&[("1", 2)]);
     let mut delays = Vec::new();
     for number in 0..3_000 {
-        if let Placed::PutBack(_, delay) = admission.place(0, task(number, "a", &["1"]), SLOT, at(0)) {
+        if let Placement::Requeue(_, delay) = admission.place(0, task(number, "a", &["1"]), SLOT, at(0)) {
             delays.push(delay.after);
         }
     }
@@ -68,9 +68,9 @@ fn twice_the_cap_and_a_batch_wait_and_the_rest_goes_back_for_longer_the_more_the
     for second in 1..=20 {
         admission.left(&account("a"), &[store("1")], Duration::from_millis(250), at(second));
         assert!(admission.next(0).is_some());
-        assert!(matches!(admission.place(0, task(1, "a", &["1"]), SLOT, at(second)), Placed::Benched));
+        assert!(matches!(admission.place(0, task(1, "a", &["1"]), SLOT, at(second)), Placement::Benched));
     }
-    let Placed::PutBack(_, later) = admission.place(0, task(1, "a", &["1"]), SLOT, at(20)) else { panic!() };
+    let Placement::Requeue(_, later) = admission.place(0, task(1, "a", &["1"]), SLOT, at(20)) else { panic!() };
     assert!(later.after < TURN_MAX, "{later:?}");
 }
 
@@ -80,7 +80,7 @@ fn tasks_that_last_longer_than_any_before_are_waited_for_longer() {
     let mut delay_at = |now| {
         let mut delay = None;
         for number in 0..20 {
-            if let Placed::PutBack(_, later) = admission.place(0, task(number, "a", &["1"]), SLOT, at(now)) {
+            if let Placement::Requeue(_, later) = admission.place(0, task(number, "a", &["1"]), SLOT, at(now)) {
                 delay = Some(later.after);
             }
         }
@@ -92,9 +92,9 @@ fn tasks_that_last_longer_than_any_before_are_waited_for_longer() {
 #[test]
 fn each_account_has_its_turn_and_within_it_who_came_first() {
     let mut admission = admission(&[("1", 1)]);
-    assert!(matches!(admission.place(0, task(0, "a", &["1"]), SLOT, at(0)), Placed::Begins(_)));
+    assert!(matches!(admission.place(0, task(0, "a", &["1"]), SLOT, at(0)), Placement::Start(_)));
     for (number, of) in [(1, "a"), (2, "a"), (3, "b"), (4, "a"), (5, "c"), (6, "b")] {
-        assert!(matches!(admission.place(0, task(number, of, &["1"]), SLOT, at(0)), Placed::Benched));
+        assert!(matches!(admission.place(0, task(number, of, &["1"]), SLOT, at(0)), Placement::Benched));
     }
     let mut order = Vec::new();
     for _ in 0..6 {
@@ -137,7 +137,7 @@ fn an_account_is_received_again_once_a_whole_receive_has_room_on_its_bench() {
     assert!(admission.next(0).is_some());
     assert!(admission.passed_over(0, at(0)).is_empty());
     let placed = (0..10).map(|number| admission.place(0, task(number, "a", &["1"]), SLOT, at(0)));
-    assert!(placed.collect::<Vec<_>>().iter().all(|placed| !matches!(placed, Placed::PutBack(..))));
+    assert!(placed.collect::<Vec<_>>().iter().all(|placed| !matches!(placed, Placement::Requeue(..))));
 }
 
 /// Nothing of the store begins here; a task that is put back comes as often as it may.
@@ -145,7 +145,7 @@ fn delays_while_shut(admission: &mut Admission<u32>, seconds: u64) -> Vec<Durati
     (0..14).for_each(|number| drop(admission.place(0, task(number, "a", &["1"]), SLOT, at(0))));
     let (mut delays, mut now) = (Vec::new(), 0);
     while now < seconds {
-        let Placed::PutBack(_, turn) = admission.place(0, task(1, "a", &["1"]), SLOT, at(now)) else { panic!() };
+        let Placement::Requeue(_, turn) = admission.place(0, task(1, "a", &["1"]), SLOT, at(now)) else { panic!() };
         delays.push(turn.after);
         now += (turn.after / 2).as_secs().max(1);
     }
@@ -154,7 +154,7 @@ fn delays_while_shut(admission: &mut Admission<u32>, seconds: u64) -> Vec<Durati
 
 #[test]
 fn what_is_put_back_while_others_have_all_permits_stays_away_for_longer_each_time() {
-    let mut admission: Admission<u32> = Admission::new(Scope { queues: 1, workers: 1_000, alone: false });
+    let mut admission: Admission<u32> = Admission::new(AdmissionSettings { queues: 1, workers: 1_000, alone: false });
     admission.note_cap(&store("1"), NonZeroU32::new(2), at(0));
     let delays = delays_while_shut(&mut admission, 600);
     assert!(delays.is_sorted() && delays[0] == TURN_MIN, "{delays:?}");
@@ -167,7 +167,7 @@ fn what_is_put_back_while_others_have_all_permits_stays_away_for_longer_each_tim
     // Two have room on the bench again.
     let turns = (0..3).map(|number| admission.place(0, task(number, "a", &["1"]), SLOT, at(700)));
     let turn =
-        turns.filter_map(|placed| if let Placed::PutBack(_, turn) = placed { Some(turn.after) } else { None }).max();
+        turns.filter_map(|placed| if let Placement::Requeue(_, turn) = placed { Some(turn.after) } else { None }).max();
     assert!(turn.is_some_and(|turn| turn <= 2 * TURN_MIN), "one has begun, so it is reckoned anew: {turn:?}");
 }
 
@@ -180,7 +180,7 @@ fn what_is_put_back_while_a_cap_is_not_known_stays_away_for_longer_each_time() {
     }
     let turn = |admission: &mut Admission<u32>, now| {
         let mut placed = (0..20).map(|number| admission.place(0, task(number, "a", &["1"]), SLOT, at(now)));
-        placed.find_map(|placed| if let Placed::PutBack(_, turn) = placed { Some(turn.after) } else { None })
+        placed.find_map(|placed| if let Placement::Requeue(_, turn) = placed { Some(turn.after) } else { None })
     };
     assert_eq!(turn(&mut admission, 600), Some(Duration::from_secs(70)), "also while one runs");
     admission.note_cap(&store("1"), NonZeroU32::new(1), at(601));

@@ -5,7 +5,7 @@
 
 use mill_model::Monotonic;
 
-use super::{Answer, Ask, BUSY_WAIT_MAX, PAUSE, Phase, Poller, Step};
+use super::{BUSY_WAIT_MAX, PAUSE, Phase, PollStep, Poller, ReceiveRequest, ReceiveSummary};
 
 /// A share of the slots, in whole ones.
 pub(crate) fn slots(workers: u32, share: f32) -> u32 {
@@ -14,7 +14,7 @@ pub(crate) fn slots(workers: u32, share: f32) -> u32 {
 
 impl Poller {
     /// One long receive on the highest lane, over in time for the lower ones.
-    pub(super) fn listen(&mut self, now: Monotonic) -> Step {
+    pub(super) fn listen(&mut self, now: Monotonic) -> PollStep {
         let lower = self.lanes[1..].iter().filter_map(|lane| lane.retry_at.filter(|at| now < *at)).min();
         let due = if self.lanes.len() > 1 { self.low_until().or(lower) } else { None };
         if self.held > 0 || self.room_low() == 0 || self.is_to_listen_beside(now) {
@@ -28,11 +28,11 @@ impl Poller {
             self.phase = Phase::Between;
             let until = [due, highest_until].into_iter().flatten().min();
             self.pause_until = Some(until.unwrap_or(now.plus(PAUSE)));
-            return Step::Rest { until: until.unwrap_or(now.plus(PAUSE)) };
+            return PollStep::Wait { until: until.unwrap_or(now.plus(PAUSE)) };
         }
         let wait = due.map_or(self.settings.poll_wait, |due| self.settings.poll_wait.min(due.since(now)));
         let wait = if (self.busy || self.troubled) && self.lanes.len() > 1 { wait.min(BUSY_WAIT_MAX) } else { wait };
-        Step::Ask(Ask { lane: 0, max, wait, asked_at: now, beside: false })
+        PollStep::Receive(ReceiveRequest { lane: 0, max, wait, asked_at: now, beside: false })
     }
 
     /// Slots that no task has.
@@ -66,19 +66,25 @@ impl Poller {
 
     /// Begins a long receive for the slots that are reserved. While there is one already, or there can be none, nothing is
     /// asked before an attempt ends or the lower queues are due.
-    pub(super) fn listen_beside(&mut self, due: Option<Monotonic>, now: Monotonic) -> Step {
+    pub(super) fn listen_beside(&mut self, due: Option<Monotonic>, now: Monotonic) -> PollStep {
         self.phase = Phase::Between;
         if self.is_to_listen_beside(now) {
             self.held = self.spare();
             let max = self.held.min(self.lanes[0].batch_max);
-            return Step::Listen(Ask { lane: 0, max, wait: self.settings.poll_wait, asked_at: now, beside: true });
+            return PollStep::Listen(ReceiveRequest {
+                lane: 0,
+                max,
+                wait: self.settings.poll_wait,
+                asked_at: now,
+                beside: true,
+            });
         }
         let [highest, again] = [self.lanes[0].retry_at, self.beside_from].map(|from| from.filter(|at| now < *at));
-        Step::Rest { until: [due, highest, again].into_iter().flatten().min().unwrap_or(now.plus(BUSY_WAIT_MAX)) }
+        PollStep::Wait { until: [due, highest, again].into_iter().flatten().min().unwrap_or(now.plus(BUSY_WAIT_MAX)) }
     }
 
     /// Takes in what came of it; rounds are not concerned, but that one found empty is not asked at once by a short receive.
-    pub(super) fn heard(&mut self, ask: &Ask, answer: Answer, now: Monotonic) {
+    pub(super) fn heard(&mut self, ask: &ReceiveRequest, answer: ReceiveSummary, now: Monotonic) {
         self.held = 0;
         let was_empty = answer.found_nothing();
         let again = ask.asked_at.plus(PAUSE);

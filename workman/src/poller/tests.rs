@@ -18,13 +18,13 @@ fn poller(workers: u32, reserved: u32, lanes: usize) -> Poller {
     Poller::new(settings, vec![10; lanes])
 }
 
-const ANSWER: Answer = Answer { received: 0, failed: false, passed_over: false, woken: false };
+const ANSWER: ReceiveSummary = ReceiveSummary { received: 0, failed: false, passed_over: false, woken: false };
 
 /// Answers an ask that must be of `lane`, and says how many were asked for.
 fn ask(poller: &mut Poller, now: Monotonic, lane: usize, received: u32) -> u32 {
     match poller.next(now, false) {
-        Step::Ask(ask) if ask.lane == lane => {
-            poller.answer(&ask, Answer { received, ..ANSWER }, now);
+        PollStep::Receive(ask) if ask.lane == lane => {
+            poller.answer(&ask, ReceiveSummary { received, ..ANSWER }, now);
             ask.max
         }
         other => panic!("expected an ask of lane {lane}, got {other:?}"),
@@ -37,12 +37,12 @@ fn each_free_slot_is_offered_to_the_highest_queue_first() {
     assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
     assert_eq!(ask(&mut poller, at(0), 0, 1), 2, "only free slots");
     assert_eq!(ask(&mut poller, at(0), 1, 1), 1, "the lower gets what the higher left");
-    assert_eq!(poller.next(at(0), false), Step::Full);
+    assert_eq!(poller.next(at(0), false), PollStep::Full);
     for _ in 0..6 {
         poller.freed(0);
     }
     assert_eq!(ask(&mut poller, at(0), 0, 6), 6, "slots that became free go to the highest again");
-    assert_eq!(poller.next(at(0), false), Step::Full);
+    assert_eq!(poller.next(at(0), false), PollStep::Full);
 }
 
 #[test]
@@ -75,11 +75,11 @@ fn slots_that_make_no_full_batch_wait_for_company() {
     assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
     poller.freed(0);
     let until = at(0).plus(Duration::from_millis(2));
-    assert_eq!(poller.next(at(0), true), Step::Rest { until });
+    assert_eq!(poller.next(at(0), true), PollStep::Wait { until });
     (0..9).for_each(|_| poller.freed(0));
     assert_eq!(ask(&mut poller, at(0), 0, 10), 10, "a full batch does not wait");
     poller.freed(0);
-    assert_eq!(poller.next(at(1), true), Step::Rest { until: at(1).plus(Duration::from_millis(2)) });
+    assert_eq!(poller.next(at(1), true), PollStep::Wait { until: at(1).plus(Duration::from_millis(2)) });
     assert_eq!(ask(&mut poller, at(2), 0, 0), 1, "and no slot waits for longer");
 }
 
@@ -88,7 +88,7 @@ fn a_lower_queue_is_not_asked_while_the_higher_is_full() {
     let mut poller = poller(20, 0, 3);
     assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
     assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
-    assert_eq!(poller.next(at(0), false), Step::Full);
+    assert_eq!(poller.next(at(0), false), PollStep::Full);
 }
 
 #[test]
@@ -115,7 +115,9 @@ fn idle_rounds_leave_the_lower_queues_alone_for_1_2_4_8_8_minutes_while_the_high
     let mut now = Monotonic::default();
     let mut asked_low = Vec::new();
     while asked_low.len() < 7 {
-        let Step::Ask(ask) = poller.next(now, false) else { panic!("the highest queue must never be slept on") };
+        let PollStep::Receive(ask) = poller.next(now, false) else {
+            panic!("the highest queue must never be slept on")
+        };
         if ask.lane == 1 {
             asked_low.push(now);
         }
@@ -143,7 +145,7 @@ fn a_task_sent_by_the_workman_itself_is_not_slept_through() {
     ask(&mut poller, at(0), 0, 0);
     ask(&mut poller, at(0), 1, 0);
     poller.expect(at(5));
-    let Step::Ask(listening) = poller.next(at(0), false) else { panic!() };
+    let PollStep::Receive(listening) = poller.next(at(0), false) else { panic!() };
     assert_eq!(listening.wait, Duration::from_secs(5));
     poller.answer(&listening, ANSWER, at(5));
     ask(&mut poller, at(5), 0, 0);
@@ -153,12 +155,12 @@ fn a_task_sent_by_the_workman_itself_is_not_slept_through() {
 #[test]
 fn a_queue_that_fails_is_not_taken_for_empty_and_does_not_stop_the_others() {
     let mut poller = poller(10, 0, 2);
-    let Step::Ask(highest) = poller.next(at(0), false) else { panic!() };
-    poller.answer(&highest, Answer { failed: true, ..ANSWER }, at(0));
+    let PollStep::Receive(highest) = poller.next(at(0), false) else { panic!() };
+    poller.answer(&highest, ReceiveSummary { failed: true, ..ANSWER }, at(0));
     assert_eq!(ask(&mut poller, at(0), 1, 3), 10);
     assert_eq!(ask(&mut poller, at(0), 1, 0), 7, "the failing queue is left out for now");
     assert_eq!(poller.low_until, None, "nothing is known to be idle");
-    assert_eq!(poller.next(at(0), false), Step::Rest { until: at(1) });
+    assert_eq!(poller.next(at(0), false), PollStep::Wait { until: at(1) });
     assert_eq!(ask(&mut poller, at(1), 0, 0), 7);
 }
 
@@ -167,18 +169,18 @@ fn a_long_receive_that_does_not_wait_makes_no_busy_loop() {
     let mut poller = poller(10, 0, 1);
     ask(&mut poller, at(0), 0, 0);
     ask(&mut poller, at(0), 0, 0);
-    assert_eq!(poller.next(at(0), false), Step::Rest { until: at(0).plus(PAUSE) });
+    assert_eq!(poller.next(at(0), false), PollStep::Wait { until: at(0).plus(PAUSE) });
 }
 
 /// Three of eight slots are left to the higher queues, and the lowest has all others.
-fn flooded(lanes: usize) -> (Poller, Ask) {
+fn flooded(lanes: usize) -> (Poller, ReceiveRequest) {
     let mut poller = poller(8, 0, lanes);
     poller.settings.reserved_high = 3;
     for lane in 0..lanes - 1 {
         assert_eq!(ask(&mut poller, at(0), lane, 0), 8);
     }
     assert_eq!(ask(&mut poller, at(0), lanes - 1, 5), 5, "no more than the higher leave");
-    let Step::Listen(ask) = poller.next(at(0), true) else { panic!("the reserved slots must be listened for") };
+    let PollStep::Listen(ask) = poller.next(at(0), true) else { panic!("the reserved slots must be listened for") };
     (poller, ask)
 }
 
@@ -186,13 +188,13 @@ fn flooded(lanes: usize) -> (Poller, Ask) {
 fn reserved_slots_cost_one_long_receive_of_the_highest_queue_and_no_other() {
     let (mut poller, listening) = flooded(2);
     assert_eq!((listening.lane, listening.max, listening.wait), (0, 3, Duration::from_secs(20)));
-    assert_eq!([at(0), at(19)].map(|now| poller.next(now, true)), [Step::Full; 2], "nothing is asked meanwhile");
+    assert_eq!([at(0), at(19)].map(|now| poller.next(now, true)), [PollStep::Full; 2], "nothing is asked meanwhile");
     poller.settings.recheck = Duration::from_secs(1);
     poller.answer(&listening, ANSWER, at(20));
-    let Step::Rest { until } = poller.next(at(20), true) else { panic!() };
-    let Step::Listen(again) = poller.next(until, true) else { panic!("nothing but the next long one") };
+    let PollStep::Wait { until } = poller.next(at(20), true) else { panic!() };
+    let PollStep::Listen(again) = poller.next(until, true) else { panic!("nothing but the next long one") };
     assert_eq!((again.lane, again.max), (0, 3));
-    assert_eq!(poller.next(until, true), Step::Full);
+    assert_eq!(poller.next(until, true), PollStep::Full);
 }
 
 #[test]
@@ -200,9 +202,9 @@ fn an_ended_low_task_is_followed_by_the_next_while_reserved_slots_are_listened_f
     let (mut poller, listening) = flooded(2);
     (0..5).for_each(|_| poller.freed(1));
     assert_eq!(ask(&mut poller, at(1), 1, 5), 5, "the highest is not asked twice, and keeps its slots");
-    assert_eq!(poller.next(at(1), true), Step::Full);
-    poller.answer(&listening, Answer { received: 3, ..ANSWER }, at(2));
-    assert_eq!(poller.next(at(2), true), Step::Full);
+    assert_eq!(poller.next(at(1), true), PollStep::Full);
+    poller.answer(&listening, ReceiveSummary { received: 3, ..ANSWER }, at(2));
+    assert_eq!(poller.next(at(2), true), PollStep::Full);
     (0..3).for_each(|_| poller.freed(0));
     (0..2).for_each(|_| poller.freed(1));
     assert_eq!(ask(&mut poller, at(3), 0, 0), 5, "where it had more, it is asked first");
@@ -214,8 +216,8 @@ fn an_emptied_low_queue_is_left_alone_also_while_reserved_slots_are_listened_for
     let (mut poller, listening) = flooded(2);
     (0..5).for_each(|_| poller.freed(1));
     assert_eq!(ask(&mut poller, at(1), 1, 0), 5);
-    assert_eq!(poller.next(at(1), false), Step::Rest { until: at(61) });
-    poller.answer(&listening, Answer { received: 1, ..ANSWER }, at(2));
+    assert_eq!(poller.next(at(1), false), PollStep::Wait { until: at(61) });
+    poller.answer(&listening, ReceiveSummary { received: 1, ..ANSWER }, at(2));
     assert_eq!(ask(&mut poller, at(2), 0, 0), 7, "work was found, so all are asked again");
     assert_eq!(ask(&mut poller, at(2), 1, 0), 5);
 }
@@ -234,8 +236,8 @@ fn a_middle_queue_may_use_reserved_slots_when_the_highest_was_listened_to_in_vai
 fn a_highest_queue_that_fails_holds_up_no_low_task() {
     let (mut poller, listening) = flooded(2);
     poller.settings.linger = Duration::ZERO;
-    poller.answer(&listening, Answer { failed: true, ..ANSWER }, at(2));
-    assert_eq!(poller.next(at(2), true), Step::Rest { until: at(3) }, "and is asked again after a pause");
+    poller.answer(&listening, ReceiveSummary { failed: true, ..ANSWER }, at(2));
+    assert_eq!(poller.next(at(2), true), PollStep::Wait { until: at(3) }, "and is asked again after a pause");
     poller.freed(1);
     assert_eq!(ask(&mut poller, at(2), 1, 1), 1);
 }
@@ -245,7 +247,7 @@ fn a_long_receive_beside_that_does_not_wait_makes_no_busy_loop() {
     let (mut poller, listening) = flooded(2);
     poller.settings.linger = Duration::ZERO;
     poller.answer(&listening, ANSWER, at(0));
-    assert_eq!(poller.next(at(0), true), Step::Rest { until: at(0).plus(PAUSE) });
+    assert_eq!(poller.next(at(0), true), PollStep::Wait { until: at(0).plus(PAUSE) });
 }
 
 #[test]
@@ -256,10 +258,10 @@ fn a_short_receive_beside_holds_up_no_low_task() {
     poller.answer(&listening, ANSWER, soon);
     poller.freed(1);
     assert_eq!(ask(&mut poller, soon, 1, 1), 1);
-    assert_eq!(poller.next(soon, true), Step::Rest { until: at(0).plus(PAUSE) });
+    assert_eq!(poller.next(soon, true), PollStep::Wait { until: at(0).plus(PAUSE) });
     let later = at(0).plus(PAUSE);
     assert_eq!(ask(&mut poller, later, 0, 0), 3);
-    assert!(matches!(poller.next(later, true), Step::Listen(_)), "then it is listened to again");
+    assert!(matches!(poller.next(later, true), PollStep::Listen(_)), "then it is listened to again");
 }
 
 #[test]
@@ -279,13 +281,13 @@ fn at_least_one_of_four_slots_is_reserved_and_one_is_left_to_any() {
 #[test]
 fn a_highest_queue_that_failed_for_a_moment_keeps_nobody_from_the_lower() {
     let mut poller = poller(10, 0, 2);
-    let Step::Ask(first) = poller.next(at(0), false) else { panic!("the highest is asked first") };
-    poller.answer(&first, Answer { failed: true, ..ANSWER }, at(0));
+    let PollStep::Receive(first) = poller.next(at(0), false) else { panic!("the highest is asked first") };
+    poller.answer(&first, ReceiveSummary { failed: true, ..ANSWER }, at(0));
     // By the time the lower has answered, the highest may be asked again.
-    let Step::Ask(lower) = poller.next(at(0), false) else { panic!("the lower is asked all the same") };
+    let PollStep::Receive(lower) = poller.next(at(0), false) else { panic!("the lower is asked all the same") };
     assert_eq!(lower.lane, 1);
     poller.answer(&lower, ANSWER, at(2));
-    let Step::Ask(listening) = poller.next(at(2), false) else { panic!("the highest is listened to") };
+    let PollStep::Receive(listening) = poller.next(at(2), false) else { panic!("the highest is listened to") };
     assert!(listening.wait <= BUSY_WAIT_MAX, "and not for {:?} while nobody looks at the lower", listening.wait);
     poller.answer(&listening, ANSWER, at(3));
     assert_eq!(ask(&mut poller, at(3), 0, 0), 10);
@@ -297,13 +299,13 @@ fn a_queue_whose_accounts_were_passed_over_is_not_taken_for_empty() {
     let mut poller = poller(20, 0, 2);
     poller.settings.recheck = Duration::from_secs(1);
     for lane in 0..2 {
-        let Step::Ask(ask) = poller.next(at(0), true) else { panic!() };
+        let PollStep::Receive(ask) = poller.next(at(0), true) else { panic!() };
         assert_eq!(ask.lane, lane);
-        poller.answer(&ask, Answer { passed_over: true, ..ANSWER }, at(0));
+        poller.answer(&ask, ReceiveSummary { passed_over: true, ..ANSWER }, at(0));
     }
-    let Step::Ask(listening) = poller.next(at(0), true) else { panic!() };
+    let PollStep::Receive(listening) = poller.next(at(0), true) else { panic!() };
     assert!(listening.wait <= BUSY_WAIT_MAX, "{listening:?}");
-    poller.answer(&listening, Answer { passed_over: true, woken: true, ..ANSWER }, at(0));
-    let Step::Ask(again) = poller.next(at(0), true) else { panic!("there may be room: no pause") };
+    poller.answer(&listening, ReceiveSummary { passed_over: true, woken: true, ..ANSWER }, at(0));
+    let PollStep::Receive(again) = poller.next(at(0), true) else { panic!("there may be room: no pause") };
     assert_eq!((again.lane, again.wait), (0, Duration::ZERO), "nor is it left alone");
 }

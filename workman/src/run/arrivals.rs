@@ -11,24 +11,24 @@ use mill_ports::{CapUnknown, CrashPoint, PlantedBug, StoreCaps, crash_point, pla
 use tokio::task::JoinError;
 use tracing::debug;
 
-use super::{Loop, Received, Slot, note};
-use crate::admission::{Placed, Turn, Waiting};
+use super::{ReceiveResult, RunLoop, SlotGuard, note};
+use crate::admission::{Placement, TurnEstimate, WaitingTask};
 use crate::attempt::attempt;
-use crate::fate::Fates;
+use crate::disposition::DispositionBuilder;
 use crate::permits::PermitKeeper;
-use crate::poller::Ask;
-use crate::stages::{Moves, Opened, Settled, Taken};
+use crate::poller::ReceiveRequest;
+use crate::stages::{DecodedTask, Disposition, ReceivedTask, SettledTask};
 
 /// What stores take at once, as of a moment ago.
-type Caps = Vec<(StoreAddress, Result<Option<NonZeroU32>, CapUnknown>)>;
+type StoreCapResults = Vec<(StoreAddress, Result<Option<NonZeroU32>, CapUnknown>)>;
 
 /// An answer to a question for caps.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum LookupResult {
     /// For a task that was received.
-    Arrived(Box<Opened>, Caps),
+    CapsOfTask(Box<DecodedTask>, StoreCapResults),
     /// For those that wait.
-    Caps(Caps),
+    CapsOfWaiting(StoreCapResults),
     /// Whether there are several accounts.
     SeveralAccounts(bool),
 }
@@ -39,9 +39,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// It is asked so often whether there are several accounts. The policies answer from what they read last.
 const ACCOUNTS_HOLD: Duration = Duration::from_secs(30);
 
-impl Loop {
+impl RunLoop {
     /// Opens each delivery, and begins those that can begin.
-    pub(super) fn arrive(&mut self, ask: &Ask, received: Received) {
+    pub(super) fn arrive(&mut self, ask: &ReceiveRequest, received: ReceiveResult) {
         let taken = self.taken(ask, received);
         if !taken.is_empty() {
             crash_point(CrashPoint::WorkmanReceived);
@@ -57,7 +57,7 @@ impl Loop {
                 }
                 Err(refused) => {
                     let (taken, error) = *refused;
-                    let moves = Fates { shared: &self.shared, taken: &taken }.not_opened(&error);
+                    let moves = DispositionBuilder { shared: &self.shared, taken: &taken }.not_opened(&error);
                     self.poller.freed(taken.lane);
                     self.settle(taken, moves);
                 }
@@ -66,7 +66,7 @@ impl Loop {
     }
 
     /// Looks up the caps of a task's stores. Mostly they are known at once; where they are not, nothing else waits for them.
-    fn ask_for_caps(&mut self, mut opened: Opened) {
+    fn ask_for_caps(&mut self, mut opened: DecodedTask) {
         let stores = opened.stores();
         let caps = self.shared.caps.clone();
         let cancelled = opened.taken.entry().cancelled.clone();
@@ -82,18 +82,18 @@ impl Loop {
         .boxed();
         match (&mut looking).now_or_never() {
             Some(caps) => self.place(opened, caps),
-            None => drop(self.asked.spawn(async move { News::Arrived(Box::new(opened), looking.await) })),
+            None => drop(self.asked.spawn(async move { LookupResult::CapsOfTask(Box::new(opened), looking.await) })),
         }
     }
 
-    pub(super) fn learn(&mut self, news: Result<News, JoinError>) {
+    pub(super) fn learn(&mut self, news: Result<LookupResult, JoinError>) {
         match news {
-            Ok(News::Arrived(opened, caps)) => self.place(*opened, caps),
-            Ok(News::Caps(caps)) => {
+            Ok(LookupResult::CapsOfTask(opened, caps)) => self.place(*opened, caps),
+            Ok(LookupResult::CapsOfWaiting(caps)) => {
                 self.asked_for_those_waiting = false;
                 self.note_caps(&caps);
             }
-            Ok(News::SeveralAccounts(several)) => {
+            Ok(LookupResult::SeveralAccounts(several)) => {
                 self.accounts_known = true;
                 self.admission.note_several_accounts(several);
             }
@@ -112,10 +112,10 @@ impl Loop {
         }
         self.accounts_asked = Some(now);
         let caps = self.shared.caps.clone();
-        self.asked.spawn(async move { News::SeveralAccounts(caps.several_accounts().await) });
+        self.asked.spawn(async move { LookupResult::SeveralAccounts(caps.several_accounts().await) });
     }
 
-    fn note_caps(&mut self, caps: &Caps) {
+    fn note_caps(&mut self, caps: &StoreCapResults) {
         let now = self.shared.clock.monotonic();
         for (store, cap) in caps {
             match cap {
@@ -126,26 +126,26 @@ impl Loop {
     }
 
     /// Begins a task, or has it wait without a slot.
-    fn place(&mut self, opened: Opened, caps: Caps) {
+    fn place(&mut self, opened: DecodedTask, caps: StoreCapResults) {
         self.note_caps(&caps);
         let (lane, account) = (opened.taken.lane, opened.envelope.task.account.clone());
         let batch = self.shared.lanes[lane].limits().batch_max.get();
         let stores = caps.into_iter().map(|(store, _)| store).collect();
-        let waiting = Waiting::new(opened, account, stores);
+        let waiting = WaitingTask::new(opened, account, stores);
         let slot = !self.poller.is_over();
         match self.admission.place(lane, waiting, (slot, batch), self.shared.clock.monotonic()) {
-            Placed::Begins(waiting) => self.begin(waiting),
-            Placed::Benched if planted(PlantedBug::SlotBeforePermits) => {}
-            Placed::Benched => self.poller.freed(lane),
-            Placed::PutBack(waiting, turn) => {
+            Placement::Start(waiting) => self.begin(waiting),
+            Placement::Benched if planted(PlantedBug::SlotBeforePermits) => {}
+            Placement::Benched => self.poller.freed(lane),
+            Placement::Requeue(waiting, turn) => {
                 self.poller.freed(lane);
                 self.put_back(waiting, turn);
             }
         }
     }
 
-    fn begin(&mut self, waiting: Waiting<Opened>) {
-        let Waiting { task: opened, account, stores, .. } = waiting;
+    fn begin(&mut self, waiting: WaitingTask<DecodedTask>) {
+        let WaitingTask { task: opened, account, stores, .. } = waiting;
         let (shared, lane) = (self.shared.clone(), opened.taken.lane);
         let began = shared.clock.monotonic();
         if let Some(keeper) = &self.keeper {
@@ -153,21 +153,21 @@ impl Loop {
             entry.lease.bind(keeper.leases(&stores));
             let _ = entry.stores.set(stores.clone());
         }
-        let slot = Slot { shared: shared.clone(), lane, account, stores: stores.clone(), began };
+        let slot = SlotGuard { shared: shared.clone(), lane, account, stores: stores.clone(), began };
         self.attempts.spawn(attempt(shared, opened, (slot, stores), self.decided.clone()));
     }
 
-    fn put_back(&mut self, waiting: Waiting<Opened>, turn: Turn) {
+    fn put_back(&mut self, waiting: WaitingTask<DecodedTask>, turn: TurnEstimate) {
         let taken = waiting.task.taken;
         debug!(account = %waiting.account, ?turn, "put back, since too many tasks wait for its store");
-        let moves = Fates { shared: &self.shared, taken: &taken }.put_back(&waiting.account, turn);
+        let moves = DispositionBuilder { shared: &self.shared, taken: &taken }.put_back(&waiting.account, turn);
         self.settle(taken, moves);
     }
 
     /// Hands over what was decided without an attempt.
-    fn settle(&mut self, taken: Taken, moves: Moves) {
+    fn settle(&mut self, taken: ReceivedTask, moves: Disposition) {
         let decided = self.decided.clone();
-        self.attempts.spawn(async move { drop(decided.send(Settled { taken, moves, task: None }).await) });
+        self.attempts.spawn(async move { drop(decided.send(SettledTask { taken, moves, task: None }).await) });
     }
 
     /// Begins what waits here and can begin by now, of the highest queue first.
@@ -211,7 +211,7 @@ impl Loop {
             let (caps, stores) = (self.shared.caps.clone(), self.admission.awaited());
             if !self.asked_for_those_waiting && !stores.is_empty() {
                 self.asked_for_those_waiting = true;
-                self.asked.spawn(async move { News::Caps(look_up(caps, stores).await) });
+                self.asked.spawn(async move { LookupResult::CapsOfWaiting(look_up(caps, stores).await) });
             }
         }
         Some(self.tick.since(now))
@@ -223,7 +223,7 @@ impl Loop {
         self.poller.in_use().saturating_sub(u32::try_from(looked_up).unwrap_or(u32::MAX))
     }
 
-    pub(super) fn give_back(&mut self, ask: &Ask, received: Received) {
+    pub(super) fn give_back(&mut self, ask: &ReceiveRequest, received: ReceiveResult) {
         for taken in self.taken(ask, received) {
             self.give_back_one(taken, None);
         }
@@ -235,24 +235,24 @@ impl Loop {
         }
     }
 
-    pub(super) fn give_back_arrived(&mut self, news: Result<News, JoinError>) {
+    pub(super) fn give_back_arrived(&mut self, news: Result<LookupResult, JoinError>) {
         match news {
-            Ok(News::Arrived(opened, _)) => {
+            Ok(LookupResult::CapsOfTask(opened, _)) => {
                 let account = opened.envelope.task.account.clone();
                 self.give_back_one(opened.taken, Some(&account));
             }
-            Ok(News::Caps(_) | News::SeveralAccounts(_)) => {}
+            Ok(LookupResult::CapsOfWaiting(_) | LookupResult::SeveralAccounts(_)) => {}
             Err(error) => note(Err(error)),
         }
     }
 
-    fn give_back_one(&mut self, taken: Taken, account: Option<&AccountId>) {
-        let moves = Fates { shared: &self.shared, taken: &taken }.given_back(account);
+    fn give_back_one(&mut self, taken: ReceivedTask, account: Option<&AccountId>) {
+        let moves = DispositionBuilder { shared: &self.shared, taken: &taken }.given_back(account);
         self.settle(taken, moves);
     }
 }
 
-async fn look_up(caps: Arc<dyn StoreCaps>, stores: Vec<StoreAddress>) -> Caps {
+async fn look_up(caps: Arc<dyn StoreCaps>, stores: Vec<StoreAddress>) -> StoreCapResults {
     join_all(stores.into_iter().map(|store| async {
         let cap = caps.cap(&store).await;
         (store, cap)

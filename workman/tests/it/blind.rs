@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mill_engine::CallRecorder;
 use mill_ports::{TaskOutcome, TaskQueue};
-use mill_workman::{Stop, Workman, WorkmanSettings};
+use mill_workman::{StopSignal, Workman, WorkmanSettings};
 
 use crate::admission::send;
 use crate::probe::store_of;
@@ -50,7 +50,7 @@ impl Counted {
         self.0.iter().flat_map(|queue| queue.all()).map(|(_, calls)| calls.calls).sum()
     }
 
-    async fn one_works(&self, shop: &Shop, name: &str, stop: Stop) {
+    async fn one_works(&self, shop: &Shop, name: &str, stop: StopSignal) {
         let mut deps = shop.deps(&[HIGH, LOW]);
         deps.queues = self.0.iter().map(|queue| queue.clone() as Arc<dyn TaskQueue>).collect();
         deps.all_queues = deps.queues.iter().map(|queue| (queue.name(), queue.clone())).collect();
@@ -98,7 +98,7 @@ async fn permits_of_the_dead_cost_few_requests_and_all_begin_soon_once_they_run_
     shop.caps.set(&store_of("slow"), 2);
     let counted = Counted::of(&shop);
     send(&shop, "slow", 2).await;
-    let lived = counted.one_works(&shop, "dead", Stop::default());
+    let lived = counted.one_works(&shop, "dead", StopSignal::default());
     futures::future::select(Box::pin(lived), Box::pin(shop.pass(secs(1)))).await;
     send(&shop, "slow", 100).await;
     let before = counted.requests();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mill_engine::{FaultRates, InjectedFault, PortCall, QueueBehavior};
 use mill_model::QueueName;
 use mill_ports::{FailureClass, FollowUp, RngExt as _, TaskOutcome};
-use mill_workman::Stop;
+use mill_workman::StopSignal;
 
 use crate::probe::{failed, task};
 use crate::shop::{HIGH, LOW, Shop, secs};
@@ -102,7 +102,7 @@ async fn crashes_and_faults_at_any_await_repeat_tasks_and_never_lose_one() {
         for _ in 0..30 {
             let (workman, heartbeat) = shop.workman(&[HIGH, LOW]);
             let polls = shop.chance.jitter(Duration::from_millis(120)).as_millis() as u32;
-            let running = Box::pin(workman.run(Stop::default()));
+            let running = Box::pin(workman.run(StopSignal::default()));
             futures::join!(CrashAfter { running, polls }, heartbeat.run());
             shop.pass(shop.chance.jitter(secs(90))).await;
         }
@@ -125,7 +125,7 @@ async fn a_crash_between_send_and_acknowledge_repeats_but_never_loses() {
         let (workman, heartbeat) = shop.workman(&[HIGH, LOW]);
         let crash = shop.pass(secs(20));
         let run = async {
-            futures::future::select(Box::pin(workman.run(Stop::default())), Box::pin(crash)).await;
+            futures::future::select(Box::pin(workman.run(StopSignal::default())), Box::pin(crash)).await;
         };
         futures::join!(run, heartbeat.run());
         shop.pass(secs(60)).await;

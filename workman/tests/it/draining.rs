@@ -8,7 +8,7 @@ use mill_engine::{FaultInjector, FaultKind, InjectedFault, MemoryTable, PortCall
 use mill_model::QueueName;
 use mill_ports::{FailureClass, Table, TaskOutcome};
 use mill_records::dead_letters::{DeadLetterFilter, DeadLetterState, DeadLetters, OperatorDecision};
-use mill_workman::{DeadLetterDrain, DrainSettings, Stop};
+use mill_workman::{DeadLetterDrain, DrainSettings, StopSignal};
 
 use crate::probe::failed;
 use crate::shop::{HIGH, LOW, Shop, secs};
@@ -91,7 +91,7 @@ async fn a_letter_is_acknowledged_only_when_it_is_written_and_has_one_row_howeve
     shop.plan.fail(PortCall::Acknowledge, 1, InjectedFault::Before(FaultKind::Unavailable));
     assert!(drain.once().await.is_err());
     shop.pass(secs(61)).await;
-    let stop = Stop::default();
+    let stop = StopSignal::default();
     let until = async {
         shop.pass(Duration::from_mins(2)).await;
         stop.gentle.cancel();
@@ -105,7 +105,7 @@ async fn a_letter_is_acknowledged_only_when_it_is_written_and_has_one_row_howeve
 async fn a_gentle_stop_does_not_wait_for_letters_that_may_yet_come() {
     let shop = Shop::new(|_, _| async { Ok(TaskOutcome::done()) });
     let drain = drain(&shop);
-    let stop = Stop::default();
+    let stop = StopSignal::default();
     let began = shop.clock.monotonic();
     let until = async {
         shop.pass(secs(5)).await;

@@ -7,7 +7,7 @@ use mill_engine::{FaultKind, InjectedFault, PortCall};
 use mill_model::wire;
 use mill_model::{QueueName, TaskKind};
 use mill_ports::{FailureClass, FollowUp, TaskOutcome};
-use mill_workman::{Ended, OnFinalFailure, OnUnavailable, WorkmanError};
+use mill_workman::{OnFinalFailure, OnUnavailable, WorkmanEndReason, WorkmanError};
 
 use crate::probe::{failed, store, task};
 use crate::shop::{HIGH, LOW, Shop, secs};
@@ -178,7 +178,7 @@ async fn a_one_off_run_stops_at_an_unavailable_store_and_says_which() {
     shop.settings.on_unavailable = OnUnavailable::Stop;
     shop.send(LOW, "a").await;
     let ended = shop.work_to_its_end().await;
-    let Ok(Ended::StoreUnavailable { store: at, reason }) = ended else { panic!("{ended:?}") };
+    let Ok(WorkmanEndReason::StoreUnavailable { store: at, reason }) = ended else { panic!("{ended:?}") };
     assert_eq!((at, reason.as_str()), (store(), "full: as the test wants"));
     assert_eq!(shop.receive(LOW).await.len(), 1, "the task is back");
 }
@@ -226,7 +226,7 @@ async fn fail_fast_stops_at_the_first_dead_letter_and_drain_goes_on() {
             shop.send(LOW, &format!("good {n}")).await;
         }
         let ended = shop.work_off_or_end().await.unwrap();
-        assert_eq!(matches!(ended, Ended::FailedFast { .. }), !done);
+        assert_eq!(matches!(ended, WorkmanEndReason::FailedFast { .. }), !done);
         assert_eq!(shop.probe.ended().len() == 11, done);
         assert_eq!(shop.letters().len(), 1);
     }
@@ -234,7 +234,7 @@ async fn fail_fast_stops_at_the_first_dead_letter_and_drain_goes_on() {
 
 impl Shop {
     /// As `work_off`, for a workman that may end by itself before.
-    async fn work_off_or_end(&self) -> Result<Ended, WorkmanError> {
+    async fn work_off_or_end(&self) -> Result<WorkmanEndReason, WorkmanError> {
         let (workman, heartbeat) = self.workman(&[HIGH, LOW]);
         let run = async {
             let ended = workman.run(self.stop.clone()).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mill_engine::{FaultKind, InjectedFault, PortCall};
 use mill_ports::TaskOutcome;
-use mill_workman::{Heartbeat, Stop, Workman};
+use mill_workman::{Heartbeat, StopSignal, Workman};
 
 use crate::admission::{most_at_once, send};
 use crate::probe::store_of;
@@ -52,7 +52,7 @@ async fn permits_of_a_workman_that_died_are_used_again_once_they_have_run_out() 
     send(&shop, "slow", 4).await;
     let (dead, heartbeat) = shop.another("dead");
     let death = shop.pass(secs(5));
-    let lived = async { futures::join!(dead.run(Stop::default()), heartbeat.run()) };
+    let lived = async { futures::join!(dead.run(StopSignal::default()), heartbeat.run()) };
     futures::future::select(Box::pin(lived), Box::pin(death)).await;
     assert_eq!(shop.probe.begun().len(), 2);
     shop.work_off().await.unwrap();
@@ -69,7 +69,7 @@ async fn a_workman_that_stops_leaves_its_permits_to_others_at_once() {
     send(&shop, "slow", 10).await;
     shop.work(shop.pass(secs(15))).await.unwrap();
     let ended = shop.clock.monotonic();
-    shop.stop = Stop::default();
+    shop.stop = StopSignal::default();
     let (next, heartbeat) = shop.another("next");
     let soon = async {
         shop.pass(secs(5)).await;
@@ -86,7 +86,7 @@ async fn permits_cost_no_row_a_task_and_none_where_a_store_has_no_cap() {
     send(&shop, "quick", 100).await;
     shop.work_off().await.unwrap();
     assert_eq!(book.calls(PortCall::GetRow).calls + book.calls(PortCall::PutRow).calls, 0);
-    shop.stop = Stop::default();
+    shop.stop = StopSignal::default();
     send(&shop, "slow", 60).await;
     let began = shop.clock.monotonic();
     shop.work_off().await.unwrap();

@@ -19,7 +19,8 @@ use mill_ports::{
 use mill_records::account_counts::AccountCounts;
 use mill_records::permits::PermitRepository;
 use mill_workman::{
-    Ended, Heartbeat, OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanError, WorkmanSettings,
+    Heartbeat, OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps, WorkmanEndReason, WorkmanError,
+    WorkmanSettings,
 };
 
 use crate::probe::{Answer, Call, Probe, ProbeFactory, task};
@@ -35,7 +36,7 @@ pub(crate) struct Shop {
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) probe: Arc<Probe>,
     pub(crate) settings: WorkmanSettings,
-    pub(crate) stop: Stop,
+    pub(crate) stop: StopSignal,
     pub(crate) caps: Arc<Caps>,
     pub(crate) permits: Option<PermitRepository>,
     pub(crate) counts: Option<AccountCounts>,
@@ -99,7 +100,7 @@ impl Shop {
             statistics: Arc::default(),
             probe: Probe::new(clock.clone(), move |call| act(acting.clone(), call)),
             settings: settings(),
-            stop: Stop::default(),
+            stop: StopSignal::default(),
             caps: Arc::default(),
             permits: None,
             counts: None,
@@ -164,7 +165,7 @@ impl Shop {
     }
 
     /// Runs a workman over both queues beside `during`, and stops it gently when that is over.
-    pub(crate) async fn work(&self, during: impl Future<Output = ()>) -> Result<Ended, WorkmanError> {
+    pub(crate) async fn work(&self, during: impl Future<Output = ()>) -> Result<WorkmanEndReason, WorkmanError> {
         let (workman, heartbeat) = self.workman(&[HIGH, LOW]);
         let during = async {
             during.await;
@@ -175,13 +176,13 @@ impl Shop {
     }
 
     /// Runs a workman over both queues until it ends by itself.
-    pub(crate) async fn work_to_its_end(&self) -> Result<Ended, WorkmanError> {
+    pub(crate) async fn work_to_its_end(&self) -> Result<WorkmanEndReason, WorkmanError> {
         let (workman, heartbeat) = self.workman(&[HIGH, LOW]);
         futures::join!(workman.run(self.stop.clone()), heartbeat.run()).0
     }
 
     /// Runs a workman until nothing is left in the two queues.
-    pub(crate) async fn work_off(&self) -> Result<Ended, WorkmanError> {
+    pub(crate) async fn work_off(&self) -> Result<WorkmanEndReason, WorkmanError> {
         self.work(self.emptied()).await
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mill_engine::{MemoryQueue, QueueBehavior};
 use mill_local::{Database, OsChance, OsClock, SqliteQueue};
 use mill_ports::{Clock, NoCaps, OutgoingMessage, Registry, TaskQueue};
-use mill_workman::{Stop, Workman, WorkmanDeps};
+use mill_workman::{StopSignal, Workman, WorkmanDeps};
 
 use crate::nothing::{Nothing, outgoing};
 use crate::shop::{LOW, settings};
@@ -36,7 +36,7 @@ fn measured(what: &str, tasks: u64, queue: impl FnOnce(Arc<dyn Clock>) -> Arc<dy
         let mut settings = settings();
         settings.workers = 256;
         let (workman, heartbeat) = Workman::new(deps, settings);
-        let stop = Stop::default();
+        let stop = StopSignal::default();
         let began = clock.monotonic();
         let emptied = async {
             while done.load(Ordering::Relaxed) < tasks || queue.depth().await.unwrap().total() > 0 {

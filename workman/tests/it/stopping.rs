@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mill_engine::{InjectedFault, PortCall};
 use mill_ports::TaskOutcome;
-use mill_workman::Ended;
+use mill_workman::WorkmanEndReason;
 
 use crate::probe::Event;
 use crate::shop::{HIGH, LOW, Shop, secs};
@@ -27,7 +27,7 @@ async fn stopped_at(shop: &Shop, gentle: Duration, immediate: Option<Duration>) 
         }
     };
     let run = async {
-        assert_eq!(workman.run(shop.stop.clone()).await.unwrap(), Ended::Stopped);
+        assert_eq!(workman.run(shop.stop.clone()).await.unwrap(), WorkmanEndReason::Stopped);
         shop.clock.monotonic().since_origin()
     };
     futures::join!(run, heartbeat.run(), stopping).0

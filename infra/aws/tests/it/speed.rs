@@ -13,7 +13,7 @@ use mill_engine::{CallRecorder, PortCall};
 use mill_local::{OsChance, OsClock};
 use mill_model::QueueName;
 use mill_ports::{OutgoingMessage, Registry, TaskQueue};
-use mill_workman::{OnFinalFailure, OnUnavailable, Stop, Workman, WorkmanDeps, WorkmanSettings};
+use mill_workman::{OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps, WorkmanSettings};
 
 use crate::nothing::{Nothing, outgoing};
 use crate::servers::{installation, ministack};
@@ -71,7 +71,7 @@ async fn workman(high: &Arc<SqsQueue>, low: &Arc<SqsQueue>, tasks: u64) -> (f64,
         counts: None,
     };
     let (workman, heartbeat) = Workman::new(deps, settings());
-    let stop = Stop::default();
+    let stop = StopSignal::default();
     let began = Instant::now();
     let calls = |op| counted.iter().map(|queue| queue.calls(op).calls).sum::<u64>();
     let emptied = async {

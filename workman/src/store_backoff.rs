@@ -10,7 +10,7 @@ use mill_ports::{Rng, RngExt as _};
 
 /// Why a store is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sort {
+pub(crate) enum BackoffReason {
     /// It asked for it; with its own wish, if it has one.
     Throttled(Option<Duration>),
     /// It does not answer, which may pass by itself.
@@ -20,10 +20,10 @@ pub(crate) enum Sort {
 }
 
 /// What is left alone: a space of a store, or the store.
-type Place = (StoreAddress, Option<SpaceId>);
+type BackoffKey = (StoreAddress, Option<SpaceId>);
 
 #[derive(Debug, Clone, Copy)]
-struct Pause {
+struct Backoff {
     until: Monotonic,
     /// Pauses in a row.
     strikes: u32,
@@ -36,35 +36,35 @@ struct Pause {
 /// Trouble is that of the space at which it was met: a service may fail at one bucket, or throttle it. It is the store's where
 /// two of its spaces have it, and nothing of the store could be used in between.
 #[derive(Debug, Default)]
-pub(crate) struct Pauses {
+pub(crate) struct StoreBackoff {
     /// Spares the lock where no store has trouble.
     any: AtomicBool,
-    known: Mutex<Known>,
+    known: Mutex<BackoffState>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    pauses: BTreeMap<Place, Pause>,
+struct BackoffState {
+    pauses: BTreeMap<BackoffKey, Backoff>,
     /// When stores that have trouble could be used last.
     used: BTreeMap<StoreAddress, Monotonic>,
     /// When what is old was forgotten last.
     forgot: Monotonic,
 }
 
-impl Known {
+impl BackoffState {
     /// For how long a place is left alone from now.
-    fn note(&mut self, place: Place, sort: Sort, now: Monotonic, chance: &dyn Rng) -> Duration {
-        let fresh = Pause { until: Monotonic::default(), strikes: 0, noted: now };
+    fn note(&mut self, place: BackoffKey, sort: BackoffReason, now: Monotonic, chance: &dyn Rng) -> Duration {
+        let fresh = Backoff { until: Monotonic::default(), strikes: 0, noted: now };
         let pause = self.pauses.entry(place).or_insert(fresh);
         pause.noted = now;
         if pause.until <= now {
-            let grown = Pauses::FIRST.saturating_mul(1 << pause.strikes.min(16)).min(sort.most());
+            let grown = StoreBackoff::FIRST.saturating_mul(1 << pause.strikes.min(16)).min(sort.most());
             // Half of it is chance, so that many workmen do not come back at once.
             let length = grown / 2 + chance.jitter(grown / 2);
             pause.until = now.plus(length);
             pause.strikes += 1;
         }
-        if let Sort::Throttled(Some(wish)) = sort {
+        if let BackoffReason::Throttled(Some(wish)) = sort {
             pause.until = pause.until.max(now.plus(wish));
         }
         pause.until.since(now)
@@ -86,27 +86,27 @@ impl Known {
 
     /// Forgets the trouble of what has not been tried for long.
     fn forget_old(&mut self, now: Monotonic) {
-        if now.since(self.forgot) < Pauses::FORGOTTEN_AFTER / 4 {
+        if now.since(self.forgot) < StoreBackoff::FORGOTTEN_AFTER / 4 {
             return;
         }
         self.forgot = now;
-        self.pauses.retain(|_, pause| now.since(pause.until) < Pauses::FORGOTTEN_AFTER);
+        self.pauses.retain(|_, pause| now.since(pause.until) < StoreBackoff::FORGOTTEN_AFTER);
         let used = std::mem::take(&mut self.used);
         self.used = used.into_iter().filter(|(store, _)| self.has_trouble(store)).collect();
     }
 }
 
-impl Sort {
+impl BackoffReason {
     /// The longest pause.
     fn most(self) -> Duration {
         match self {
-            Self::Throttled(_) | Self::Unreachable => Pauses::PASSING_MAX,
-            Self::Unavailable => Pauses::UNAVAILABLE_MAX,
+            Self::Throttled(_) | Self::Unreachable => StoreBackoff::PASSING_MAX,
+            Self::Unavailable => StoreBackoff::UNAVAILABLE_MAX,
         }
     }
 }
 
-impl Pauses {
+impl StoreBackoff {
     const FIRST: Duration = Duration::from_secs(1);
     const UNAVAILABLE_MAX: Duration = Duration::from_mins(5);
     /// What passes by itself often passes soon, and people wait for it.
@@ -120,7 +120,7 @@ impl Pauses {
     pub(crate) fn note(
         &self,
         (store, space): (&StoreAddress, Option<&SpaceId>),
-        sort: Sort,
+        sort: BackoffReason,
         now: Monotonic,
         chance: &dyn Rng,
     ) -> Duration {
@@ -128,7 +128,7 @@ impl Pauses {
         self.any.store(true, Ordering::Release);
         known.forget_old(now);
         // What a person must see to is the store's: the store itself has found that out.
-        let Some(space) = space.filter(|_| sort != Sort::Unavailable) else {
+        let Some(space) = space.filter(|_| sort != BackoffReason::Unavailable) else {
             return known.note((store.clone(), None), sort, now, chance);
         };
         let of_space = known.note((store.clone(), Some(space.clone())), sort, now, chance);
@@ -179,7 +179,7 @@ impl Pauses {
             .filter(|remaining| !remaining.is_zero())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, BackoffState> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -204,13 +204,13 @@ mod tests {
 
     #[test]
     fn a_pause_grows_each_time_it_did_not_help_and_ends_when_the_store_answers() {
-        let pauses = Pauses::default();
+        let pauses = StoreBackoff::default();
         let mut now = Monotonic::default();
         let mut lengths = Vec::new();
         for _ in 0..12 {
-            let length = pauses.note((&store("1"), None), Sort::Unavailable, now, &Most);
+            let length = pauses.note((&store("1"), None), BackoffReason::Unavailable, now, &Most);
             assert_eq!(
-                pauses.note((&store("1"), None), Sort::Unavailable, now, &Most),
+                pauses.note((&store("1"), None), BackoffReason::Unavailable, now, &Most),
                 length,
                 "many at once count once"
             );
@@ -225,14 +225,17 @@ mod tests {
         assert_eq!(lengths[11], 150_000);
         assert_eq!(pauses.remaining(&[store("1")], None, now), None);
         pauses.well(&[store("1")], None, now);
-        assert_eq!(pauses.note((&store("1"), None), Sort::Unavailable, now, &Most).as_millis(), 500);
+        assert_eq!(pauses.note((&store("1"), None), BackoffReason::Unavailable, now, &Most).as_millis(), 500);
     }
 
     #[test]
     fn a_throttling_store_gets_the_rest_it_asked_for() {
-        let pauses = Pauses::default();
+        let pauses = StoreBackoff::default();
         let wish = Some(Duration::from_secs(7));
-        assert_eq!(pauses.note((&store("1"), None), Sort::Throttled(wish), Monotonic::default(), &Most).as_secs(), 7);
+        assert_eq!(
+            pauses.note((&store("1"), None), BackoffReason::Throttled(wish), Monotonic::default(), &Most).as_secs(),
+            7
+        );
     }
 
     fn at<'s>(store: &'s StoreAddress, space: &'s SpaceId) -> (&'s StoreAddress, Option<&'s SpaceId>) {
@@ -241,8 +244,8 @@ mod tests {
 
     #[test]
     fn trouble_at_one_space_leaves_the_others_of_its_store_alone() {
-        for sort in [Sort::Unreachable, Sort::Throttled(None)] {
-            let (pauses, store) = (Pauses::default(), store("1"));
+        for sort in [BackoffReason::Unreachable, BackoffReason::Throttled(None)] {
+            let (pauses, store) = (StoreBackoff::default(), store("1"));
             let [ill, also_ill, well] = ["ill", "also-ill", "well"].map(|name| SpaceId::new(name).unwrap());
             let stores = std::slice::from_ref(&store);
             let mut now = Monotonic::default();
@@ -260,27 +263,27 @@ mod tests {
 
     #[test]
     fn trouble_at_two_spaces_with_no_answer_in_between_is_that_of_the_store() {
-        let (pauses, store) = (Pauses::default(), store("1"));
+        let (pauses, store) = (StoreBackoff::default(), store("1"));
         let [first, second, third] = ["a", "b", "c"].map(|name| SpaceId::new(name).unwrap());
         let stores = std::slice::from_ref(&store);
         let now = Monotonic::default().plus(Duration::from_secs(1));
-        pauses.note(at(&store, &first), Sort::Unreachable, now, &Most);
+        pauses.note(at(&store, &first), BackoffReason::Unreachable, now, &Most);
         assert_eq!(pauses.remaining(stores, Some(&third), now), None);
-        pauses.note(at(&store, &second), Sort::Unreachable, now, &Most);
+        pauses.note(at(&store, &second), BackoffReason::Unreachable, now, &Most);
         assert!(pauses.remaining(stores, Some(&third), now).is_some());
         // Once it can be used again, each of its spaces is tried.
         let later = now.plus(Duration::from_secs(2));
         assert_eq!(pauses.well(stores, Some(&third), later), []);
         assert_eq!(pauses.well(stores, Some(&first), later), []);
         assert_eq!(pauses.well(stores, Some(&second), later), stores);
-        assert_eq!(pauses.note(at(&store, &second), Sort::Unreachable, later, &Most).as_millis(), 500);
+        assert_eq!(pauses.note(at(&store, &second), BackoffReason::Unreachable, later, &Most).as_millis(), 500);
     }
 
     #[test]
     fn what_a_person_must_see_to_is_the_stores_from_the_first_on() {
-        let (pauses, store, now) = (Pauses::default(), store("1"), Monotonic::default());
+        let (pauses, store, now) = (StoreBackoff::default(), store("1"), Monotonic::default());
         let [met, other] = ["a", "b"].map(|name| SpaceId::new(name).unwrap());
-        pauses.note(at(&store, &met), Sort::Unavailable, now, &Most);
+        pauses.note(at(&store, &met), BackoffReason::Unavailable, now, &Most);
         assert!(pauses.remaining(std::slice::from_ref(&store), Some(&other), now).is_some());
     }
 }

@@ -5,10 +5,10 @@ use mill_records::permits::PermitRepository;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, error, warn};
 
-use super::Loop;
-use crate::permits::{PermitAnswer, PermitKeeper};
+use super::RunLoop;
+use crate::permits::{PermitKeeper, PermitResult};
 
-impl Loop {
+impl RunLoop {
     /// Asks the book of permits what is to be asked now.
     pub(super) fn keep_permits(&mut self) {
         let (Some(keeper), Some(book)) = (&mut self.keeper, &self.shared.permits) else { return };
@@ -27,7 +27,7 @@ impl Loop {
     }
 
     /// Takes in what the book answered.
-    pub(super) fn take_permits(&mut self, answer: Result<PermitAnswer, JoinError>) {
+    pub(super) fn take_permits(&mut self, answer: Result<PermitResult, JoinError>) {
         let Some(keeper) = &mut self.keeper else { return };
         let answer = match answer {
             Ok(answer) => answer,
@@ -61,7 +61,7 @@ pub(super) async fn give_permits_back(book: Option<PermitRepository>, keeper: Op
         calls.spawn(question.ask(book.clone()));
     }
     while let Some(answer) = calls.join_next().await {
-        if let Ok(PermitAnswer { store, granted: Err(error), .. }) = answer {
+        if let Ok(PermitResult { store, granted: Err(error), .. }) = answer {
             debug!(%store, error = error_chain(&error), "permits were not given back; they run out");
         }
     }

@@ -12,15 +12,15 @@ use std::time::Duration;
 
 use mill_model::{AccountId, Monotonic, StoreAddress};
 
-use super::{Admission, Gate, Waiting};
+use super::{Admission, CapacityGate, WaitingTask};
 
 /// What was received longer ago says nothing of what a receive would bring now.
 const OF_LATE: Duration = Duration::from_secs(1);
 
 /// The stores of the tasks that a queue gave of late, by account, each with when it last did.
-pub(super) type Seen = BTreeMap<AccountId, BTreeMap<Vec<StoreAddress>, Monotonic>>;
+pub(super) type RecentStores = BTreeMap<AccountId, BTreeMap<Vec<StoreAddress>, Monotonic>>;
 
-impl Gate {
+impl CapacityGate {
     /// Whether as many wait for it as are begun next, and those after them.
     fn has_enough(&self) -> bool {
         self.cap.is_some_and(|cap| self.benched >= cap.get().saturating_mul(2))
@@ -29,7 +29,7 @@ impl Gate {
 
 impl<T> Admission<T> {
     /// Takes note of what a queue gave.
-    pub(super) fn see(&mut self, lane: usize, waiting: &Waiting<T>, now: Monotonic) {
+    pub(super) fn see(&mut self, lane: usize, waiting: &WaitingTask<T>, now: Monotonic) {
         let seen = &mut self.benches[lane].seen;
         if let Some(at) = seen.get_mut(&waiting.account).and_then(|stores| stores.get_mut(&waiting.stores)) {
             *at = now;
@@ -45,8 +45,9 @@ impl<T> Admission<T> {
             by_stores.retain(|_, at| now.since(*at) < OF_LATE);
             !by_stores.is_empty()
         });
-        let has_enough =
-            |stores: &Vec<StoreAddress>| stores.iter().filter_map(|store| self.gates.get(store)).any(Gate::has_enough);
+        let has_enough = |stores: &Vec<StoreAddress>| {
+            stores.iter().filter_map(|store| self.gates.get(store)).any(CapacityGate::has_enough)
+        };
         let passed_over = seen
             .iter()
             .filter(|(account, by_stores)| self.account_has_enough(account) || by_stores.keys().all(has_enough));

@@ -9,11 +9,11 @@ use mill_model::{AccountId, Monotonic};
 use mill_ports::{Delivery, ExcludedAccounts, QueueError};
 use tokio_util::sync::CancellationToken;
 
-use super::Loop;
-use crate::poller::Ask;
+use super::RunLoop;
+use crate::poller::ReceiveRequest;
 
 /// What came of the receives of an ask.
-pub(super) struct Received {
+pub(super) struct ReceiveResult {
     pub(super) answers: Vec<Result<Vec<Delivery>, QueueError>>,
     /// Whether accounts were passed over.
     pub(super) passed_over: bool,
@@ -23,21 +23,21 @@ pub(super) struct Received {
 
 /// Who is passed over by what is asked.
 #[derive(Debug)]
-pub(super) struct Passing {
+pub(super) struct ExclusionState {
     /// By queue: who was, when it was last asked.
     asked: Vec<BTreeSet<AccountId>>,
     /// Ends the receives that wait.
     over: CancellationToken,
 }
 
-impl Passing {
+impl ExclusionState {
     pub(super) fn new(queues: usize) -> Self {
         Self { asked: vec![BTreeSet::new(); queues], over: CancellationToken::new() }
     }
 }
 
-impl Loop {
-    pub(super) fn ask(&mut self, ask: &Ask) -> BoxFuture<'static, Received> {
+impl RunLoop {
+    pub(super) fn ask(&mut self, ask: &ReceiveRequest) -> BoxFuture<'static, ReceiveResult> {
         let queue = self.shared.lanes[ask.lane].clone();
         let passed_over = self.pass_over(ask);
         let (visibility, wait, mut left) = (self.visibility(ask.lane), ask.wait, ask.max);
@@ -51,13 +51,13 @@ impl Loop {
             }
             let answers = join_all(receives).await;
             let woken = !wait.is_zero() && passed_over.over.is_cancelled();
-            Received { answers, passed_over: !passed_over.accounts.is_empty(), woken }
+            ReceiveResult { answers, passed_over: !passed_over.accounts.is_empty(), woken }
         }
         .boxed()
     }
 
     /// Whom an ask is to pass over.
-    fn pass_over(&mut self, ask: &Ask) -> ExcludedAccounts {
+    fn pass_over(&mut self, ask: &ReceiveRequest) -> ExcludedAccounts {
         let accounts = if self.shared.lanes[ask.lane].limits().passes_over_accounts {
             self.admission.passed_over(ask.lane, self.shared.clock.monotonic())
         } else {
@@ -72,7 +72,7 @@ impl Loop {
         for lane in 0..self.passing.asked.len() {
             let asked = &self.passing.asked[lane];
             if !asked.is_empty() && !asked.is_subset(&self.admission.passed_over(lane, now)) {
-                std::mem::replace(&mut self.passing, Passing::new(self.shared.lanes.len())).over.cancel();
+                std::mem::replace(&mut self.passing, ExclusionState::new(self.shared.lanes.len())).over.cancel();
                 return;
             }
         }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use mill_model::Monotonic;
 use tracing::{debug, warn};
 
-use super::sharing::give_permits_back;
-use super::{Loop, answered, note, rested};
-use crate::in_flight::Cause;
-use crate::settings::Stop;
+use super::shared_permits::give_permits_back;
+use super::{RunLoop, answered, note, rested};
+use crate::in_flight::CancelCause;
+use crate::settings::StopSignal;
 
-impl Loop {
+impl RunLoop {
     /// After an immediate stop, everything has so long to be given back.
     const LET_GO: Duration = Duration::from_secs(5);
     /// A receive under way when the workman stops is waited for so long: one that has found nothing by then would
@@ -18,7 +18,7 @@ impl Loop {
     const LAST_RECEIVE: Duration = Duration::from_secs(1);
 
     /// Finishes what was begun, or gives it back.
-    pub(super) async fn wind_down(mut self, stop: &Stop) {
+    pub(super) async fn wind_down(mut self, stop: &StopSignal) {
         let shared = self.shared.clone();
         let began = shared.clock.monotonic();
         let grace = began.plus(shared.settings.grace);
@@ -36,7 +36,7 @@ impl Loop {
             }
             if let_go.is_none() && (stop.immediate.is_cancelled() || grace <= now) {
                 debug!("what is in hand is given back");
-                shared.in_flight.cancel_all(Cause::Stopping);
+                shared.in_flight.cancel_all(CancelCause::Stopping);
                 let_go = Some(now.plus(Self::LET_GO));
             }
             if let_go.is_some_and(|until| until <= now) {
@@ -63,7 +63,7 @@ impl Loop {
     }
 
     /// Waits for the settler, which ends when nobody is left to decide anything.
-    async fn finish(mut self, stop: &Stop) {
+    async fn finish(mut self, stop: &StopSignal) {
         drop(self.attempts);
         drop(self.asked);
         drop(self.decided);

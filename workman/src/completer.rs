@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
-use crate::run::Shared;
-use crate::settings::{Ended, OnFinalFailure};
-use crate::stages::{Settled, Then};
+use crate::run::WorkmanShared;
+use crate::settings::{OnFinalFailure, WorkmanEndReason};
+use crate::stages::{ReceiptAction, SettledTask};
 
 /// Most deliveries settled in one round.
 pub(crate) const ROUND_MAX: usize = 256;
@@ -32,7 +32,7 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Settles deliveries until all who might decide about one are gone.
-pub(crate) async fn settle_all(shared: Arc<Shared>, mut decided: mpsc::Receiver<Settled>) {
+pub(crate) async fn settle_all(shared: Arc<WorkmanShared>, mut decided: mpsc::Receiver<SettledTask>) {
     let mut rounds = JoinSet::new();
     let mut waiting = Vec::new();
     loop {
@@ -53,7 +53,11 @@ pub(crate) async fn settle_all(shared: Arc<Shared>, mut decided: mpsc::Receiver<
 
 /// Waits for full batches, or until those that wait have lingered. Says how many of them to settle now: those that make
 /// full batches where there are any, so that what is left over goes with the next. None only after the last.
-async fn gather(shared: &Shared, decided: &mut mpsc::Receiver<Settled>, waiting: &mut Vec<Settled>) -> usize {
+async fn gather(
+    shared: &WorkmanShared,
+    decided: &mut mpsc::Receiver<SettledTask>,
+    waiting: &mut Vec<SettledTask>,
+) -> usize {
     if waiting.is_empty() && decided.recv_many(waiting, ROUND_MAX).await == 0 {
         return 0;
     }
@@ -76,11 +80,11 @@ fn note(joined: Option<Result<(), tokio::task::JoinError>>) {
     }
 }
 
-async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
+async fn settle(shared: Arc<WorkmanShared>, mut batch: Vec<SettledTask>) {
     for settled in &mut batch {
         if settled.moves.need_lease && !settled.taken.entry().lease.is_ahead() {
             debug!("a lease was lost before the task was settled");
-            settled.moves = crate::fate::Fates::left();
+            settled.moves = crate::disposition::DispositionBuilder::left();
         }
     }
     if planted(PlantedBug::LetterAfterAcknowledge) {
@@ -91,7 +95,7 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
     }
     let given_up = batch.iter().any(|settled| settled.moves.given_up.is_some());
     let again = batch.iter().any(|settled| settled.moves.given_up.is_none() && !settled.moves.sends.is_empty());
-    let ends = Ends::of(&shared, &batch);
+    let ends = BatchAccounting::of(&shared, &batch);
     let sent = send(&shared, &mut batch).await;
     for (passed, point) in [(given_up, CrashPoint::WorkmanDeadLettered), (again, CrashPoint::WorkmanSentAgain)] {
         if passed {
@@ -104,9 +108,9 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
     let mut receipts: BTreeMap<(usize, bool), Vec<(usize, Receipt)>> = BTreeMap::new();
     for (at, (settled, sent)) in batch.iter().zip(sent).enumerate() {
         let release = match settled.moves.then {
-            Then::Acknowledge => false,
-            Then::Release => true,
-            Then::Nothing => continue,
+            ReceiptAction::Acknowledge => false,
+            ReceiptAction::Release => true,
+            ReceiptAction::LetExpire => continue,
         };
         if sent {
             let receipt = settled.taken.delivery.receipt.clone();
@@ -117,7 +121,7 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
     for ((lane, release), receipts) in receipts {
         let queue = shared.lanes[lane].as_ref();
         for (owners, receipts) in chunks(receipts, queue) {
-            let call = if release { Call::Release(receipts) } else { Call::Acknowledge(receipts) };
+            let call = if release { QueueCall::Release(receipts) } else { QueueCall::Acknowledge(receipts) };
             let owners = if release { Vec::new() } else { owners };
             calls.push(made(&shared, queue, call).map(move |failed| (owners, failed)));
         }
@@ -131,27 +135,27 @@ async fn settle(shared: Arc<Shared>, mut batch: Vec<Settled>) {
 }
 
 /// What is to be counted of each delivery of a batch, once it is acknowledged.
-struct Ends {
+struct BatchAccounting {
     is_end: Vec<bool>,
     tasks: Vec<Option<EndedTask>>,
     /// The queue that each leaves for good, and whose it is.
     leaves: Vec<Option<(QueueName, AccountId)>>,
 }
 
-impl Ends {
-    fn of(shared: &Shared, batch: &[Settled]) -> Self {
-        let leaves = |settled: &Settled| {
+impl BatchAccounting {
+    fn of(shared: &WorkmanShared, batch: &[SettledTask]) -> Self {
+        let leaves = |settled: &SettledTask| {
             let queue = shared.lanes[settled.taken.lane].name();
             Some((queue, settled.leaves(queue)?))
         };
         Self {
             is_end: batch.iter().map(|settled| settled.moves.is_the_end()).collect(),
-            tasks: batch.iter().map(Settled::ended_task).collect(),
+            tasks: batch.iter().map(SettledTask::ended_task).collect(),
             leaves: batch.iter().map(leaves).collect(),
         }
     }
 
-    fn note(&self, shared: &Shared, acknowledged: Vec<usize>) {
+    fn note(&self, shared: &WorkmanShared, acknowledged: Vec<usize>) {
         let leaves = acknowledged.iter().filter_map(|at| self.leaves[*at].as_ref());
         if let Some(counting) = &shared.counting {
             leaves.for_each(|(queue, account)| counting.ended(*queue, account));
@@ -163,7 +167,7 @@ impl Ends {
 }
 
 /// Makes all sends; says for each delivery whether all of its own are durable.
-async fn send(shared: &Shared, batch: &mut [Settled]) -> Vec<bool> {
+async fn send(shared: &WorkmanShared, batch: &mut [SettledTask]) -> Vec<bool> {
     let mut sent = vec![true; batch.len()];
     let mut by_queue: BTreeMap<QueueName, Vec<(usize, OutgoingMessage)>> = BTreeMap::new();
     for (at, settled) in batch.iter_mut().enumerate() {
@@ -187,7 +191,7 @@ async fn send(shared: &Shared, batch: &mut [Settled]) -> Vec<bool> {
         };
         expected.extend(sends.iter().map(|(_, outgoing)| seen_at(now, outgoing.delay)));
         for (owners, sends) in chunks(sends, queue.as_ref()) {
-            calls.push(async move { (owners, made(shared, queue.as_ref(), Call::Send(sends)).await) });
+            calls.push(async move { (owners, made(shared, queue.as_ref(), QueueCall::Send(sends)).await) });
         }
     }
     let mut made = stream::iter(calls).buffer_unordered(CALLS_MAX);
@@ -220,7 +224,7 @@ fn chunks<T>(entries: Vec<(usize, T)>, queue: &dyn TaskQueue) -> Vec<(Vec<usize>
     chunks
 }
 
-fn note_given_up(shared: &Shared, settled: &Settled) {
+fn note_given_up(shared: &WorkmanShared, settled: &SettledTask) {
     let Some(given_up) = &settled.moves.given_up else { return };
     if !settled.task.as_ref().is_some_and(|task| shared.statistics.is_open_item(&task.id)) {
         // That of an item of this run is counted with the fates, once it is acknowledged.
@@ -230,18 +234,18 @@ fn note_given_up(shared: &Shared, settled: &Settled) {
     error!(%queue, subject = given_up.subject, reason = given_up.reason, "a task was given up");
     if shared.settings.on_final_failure == OnFinalFailure::FailFast {
         let (subject, reason) = (given_up.subject.clone(), given_up.reason.clone());
-        shared.end(Ok(Ended::FailedFast { subject, reason }));
+        shared.end(Ok(WorkmanEndReason::FailedFast { subject, reason }));
     }
 }
 
 /// A call on a queue that takes a batch.
-enum Call {
+enum QueueCall {
     Send(Vec<OutgoingMessage>),
     Acknowledge(Vec<Receipt>),
     Release(Vec<Receipt>),
 }
 
-impl Call {
+impl QueueCall {
     fn len(&self) -> usize {
         match self {
             Self::Send(sends) => sends.len(),
@@ -282,7 +286,7 @@ impl Call {
 /// Makes a call, and again for what failed as long as that may help. Says which entries failed in the end.
 ///
 /// A send whose answer was lost is made again too: a task that is there twice only takes time.
-async fn made(shared: &Shared, queue: &dyn TaskQueue, mut call: Call) -> Vec<usize> {
+async fn made(shared: &WorkmanShared, queue: &dyn TaskQueue, mut call: QueueCall) -> Vec<usize> {
     let mut places: Vec<usize> = (0..call.len()).collect();
     let mut failed = Vec::new();
     for attempt in 1..=TRIES {
@@ -316,7 +320,7 @@ async fn made(shared: &Shared, queue: &dyn TaskQueue, mut call: Call) -> Vec<usi
     failed
 }
 
-fn note_failed(shared: &Shared, error: &QueueError) {
+fn note_failed(shared: &WorkmanShared, error: &QueueError) {
     if error.kind == QueueErrorKind::ReceiptExpired {
         debug!(queue = %error.queue, op = error.op, "a delivery is no longer this workman's");
     } else if let Some(suppressed) = shared.warnings.due("settle", shared.clock.monotonic()) {

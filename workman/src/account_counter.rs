@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::run::Shared;
+use crate::run::WorkmanShared;
 
 /// What is counted first waits so long for company.
 const LINGER: Duration = Duration::from_secs(1);
@@ -24,13 +24,13 @@ const LAST_TRIES: u32 = 3;
 
 /// What was counted of one queue and is not written down yet.
 #[derive(Debug)]
-pub(crate) struct Counting {
+pub(crate) struct AccountCounter {
     book: AccountCounts,
     fresh: Mutex<Counts>,
     more: Notify,
 }
 
-impl Counting {
+impl AccountCounter {
     pub(crate) fn new(book: AccountCounts) -> Self {
         Self { book, fresh: Mutex::default(), more: Notify::new() }
     }
@@ -79,7 +79,7 @@ impl Counting {
 }
 
 /// Writes down what is counted until it is over, and then the rest.
-pub(crate) async fn keep_counts(shared: Arc<Shared>, over: CancellationToken) {
+pub(crate) async fn keep_counts(shared: Arc<WorkmanShared>, over: CancellationToken) {
     let Some(counting) = &shared.counting else { return };
     let mut writer = CountsWriter::new(counting.book.clone(), shared.settings.name.clone());
     let mut wrote = false;

@@ -7,18 +7,18 @@ use mill_model::wire::{self, WireError};
 use mill_model::{AccountId, DeadLetterMessage, Envelope, Failure, QueueName, Task};
 use mill_ports::{CrashPoint, FollowUp, OutgoingMessage, PlantedBug, RngExt as _, crash_point, planted};
 
-use crate::admission::Turn;
-use crate::run::{Shared, subject_of};
-use crate::stages::{GivenUp, Moves, Taken, Then};
+use crate::admission::TurnEstimate;
+use crate::run::{WorkmanShared, subject_of};
+use crate::stages::{DeadLetteredTask, Disposition, ReceiptAction, ReceivedTask};
 
 /// Decides for one delivery.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Fates<'a> {
-    pub(crate) shared: &'a Shared,
-    pub(crate) taken: &'a Taken,
+pub(crate) struct DispositionBuilder<'a> {
+    pub(crate) shared: &'a WorkmanShared,
+    pub(crate) taken: &'a ReceivedTask,
 }
 
-impl Fates<'_> {
+impl DispositionBuilder<'_> {
     /// A delivery is given back by a release while the queue has delivered it less often than this: each release
     /// spends a receive, and the queue's own redrive would take it for one that kills its workers.
     const RELEASED_BELOW: u32 = 5;
@@ -27,7 +27,7 @@ impl Fates<'_> {
     const COMPANY_MAX: Duration = Duration::from_secs(8);
 
     /// The work is done: its follow-ups are sent.
-    pub(crate) fn done(&self, envelope: Envelope, follow_ups: Vec<FollowUp>) -> Moves {
+    pub(crate) fn done(&self, envelope: Envelope, follow_ups: Vec<FollowUp>) -> Disposition {
         let mut sends = Vec::with_capacity(follow_ups.len());
         for follow_up in follow_ups {
             match self.follow_up(&envelope, follow_up) {
@@ -35,7 +35,7 @@ impl Fates<'_> {
                 Err(why) => return self.given_up(envelope, &format!("a follow-up cannot be sent: {why}")),
             }
         }
-        Moves { sends, then: Then::Acknowledge, need_lease: false, given_up: None }
+        Disposition { sends, then: ReceiptAction::Acknowledge, need_lease: false, given_up: None }
     }
 
     fn follow_up(
@@ -54,12 +54,12 @@ impl Fates<'_> {
     }
 
     /// The task asks for nothing any more.
-    pub(crate) fn discarded() -> Moves {
-        Moves { sends: Vec::new(), then: Then::Acknowledge, need_lease: false, given_up: None }
+    pub(crate) fn discarded() -> Disposition {
+        Disposition { sends: Vec::new(), then: ReceiptAction::Acknowledge, need_lease: false, given_up: None }
     }
 
     /// The task comes again after `delay`, perhaps changed; it has not failed.
-    pub(crate) fn put_off(&self, envelope: Envelope, delay: Duration, task: Option<Task>) -> Moves {
+    pub(crate) fn put_off(&self, envelope: Envelope, delay: Duration, task: Option<Task>) -> Disposition {
         crash_point(CrashPoint::WorkmanBeforeSnooze);
         let before = task.is_some().then(|| envelope.clone());
         if planted(PlantedBug::SnoozeCountsAsFailure) {
@@ -74,7 +74,7 @@ impl Fates<'_> {
     }
 
     /// The execution failed: the task goes to the back of its queue, or among the dead letters.
-    pub(crate) fn failed(&self, envelope: Envelope, reason: &str) -> Moves {
+    pub(crate) fn failed(&self, envelope: Envelope, reason: &str) -> Disposition {
         let settings = &self.shared.settings;
         if envelope.failures.saturating_add(1) >= settings.failures_max {
             return self.given_up(envelope, reason);
@@ -93,23 +93,23 @@ impl Fates<'_> {
     }
 
     /// The task is given up: it goes among the dead letters with all that happened to it.
-    pub(crate) fn given_up(&self, envelope: Envelope, reason: &str) -> Moves {
+    pub(crate) fn given_up(&self, envelope: Envelope, reason: &str) -> Disposition {
         let (origin, group) = (envelope.origin, envelope.task.account.clone());
         let subject = subject_of(&self.shared.registry, &envelope.task);
         let subject = subject.unwrap_or_else(|| format!("task `{}`", envelope.id));
         let body = wire::encode(&envelope.failed(self.failure(reason)));
         let body = body.unwrap_or_else(|_| self.taken.delivery.body.clone());
-        self.letter(body, origin, group, GivenUp { subject, reason: reason.to_owned() })
+        self.letter(body, origin, group, DeadLetteredTask { subject, reason: reason.to_owned() })
     }
 
     /// The body is no envelope: it goes among the dead letters as it is.
-    pub(crate) fn not_opened(&self, error: &WireError) -> Moves {
+    pub(crate) fn not_opened(&self, error: &WireError) -> Disposition {
         let queue = self.shared.lanes[self.taken.lane].name();
-        let given_up = GivenUp { subject: format!("a body in queue `{queue}`"), reason: error.to_string() };
+        let given_up = DeadLetteredTask { subject: format!("a body in queue `{queue}`"), reason: error.to_string() };
         self.letter(self.taken.delivery.body.clone(), queue, nobody(), given_up)
     }
 
-    fn letter(&self, body: Bytes, origin: QueueName, group: AccountId, given_up: GivenUp) -> Moves {
+    fn letter(&self, body: Bytes, origin: QueueName, group: AccountId, given_up: DeadLetteredTask) -> Disposition {
         crash_point(CrashPoint::WorkmanBeforeDeadLetter);
         let letter = DeadLetterMessage {
             body,
@@ -124,33 +124,38 @@ impl Fates<'_> {
             _ => letter.body,
         };
         let send = (QueueName::DeadLetter, OutgoingMessage { group, body, delay: Duration::ZERO });
-        Moves { sends: vec![send], then: Then::Acknowledge, need_lease: true, given_up: Some(given_up) }
+        Disposition { sends: vec![send], then: ReceiptAction::Acknowledge, need_lease: true, given_up: Some(given_up) }
     }
 
     /// The delivery goes back unchanged, for any workman to take at once. `account` where it is known.
-    pub(crate) fn given_back(&self, account: Option<&AccountId>) -> Moves {
+    pub(crate) fn given_back(&self, account: Option<&AccountId>) -> Disposition {
         if self.taken.delivery.receive_count < Self::RELEASED_BELOW {
-            return Moves { sends: Vec::new(), then: Then::Release, need_lease: true, given_up: None };
+            return Disposition { sends: Vec::new(), then: ReceiptAction::Release, need_lease: true, given_up: None };
         }
         let group = account.cloned().unwrap_or_else(nobody);
         let again = OutgoingMessage { group, body: self.taken.delivery.body.clone(), delay: Duration::ZERO };
         let queue = self.shared.lanes[self.taken.lane].name();
-        Moves { sends: vec![(queue, again)], then: Then::Acknowledge, need_lease: true, given_up: None }
+        Disposition { sends: vec![(queue, again)], then: ReceiptAction::Acknowledge, need_lease: true, given_up: None }
     }
 
     /// The task cannot begin now: it goes to the back of its queue as it is, to come again after about half of the time until its
     /// turn: sooner than it is needed, so that its store never has nothing to do.
     /// It has not failed, and it never goes by its visibility: receives are counted, and the queue would take it for one that
     /// kills its workers.
-    pub(crate) fn put_back(&self, account: &AccountId, Turn { after, is_blind }: Turn) -> Moves {
+    pub(crate) fn put_back(&self, account: &AccountId, TurnEstimate { after, is_blind }: TurnEstimate) -> Disposition {
         if planted(PlantedBug::PutBackByVisibility) {
-            return Moves { sends: Vec::new(), then: Then::Release, need_lease: true, given_up: None };
+            return Disposition { sends: Vec::new(), then: ReceiptAction::Release, need_lease: true, given_up: None };
         }
         let queue = &self.shared.lanes[self.taken.lane];
         let delay = after / 4 + self.shared.chance.jitter(after / 2);
         let delay = if is_blind { self.in_company(delay) } else { delay }.min(queue.limits().delay_max);
         let again = OutgoingMessage { group: account.clone(), body: self.taken.delivery.body.clone(), delay };
-        Moves { sends: vec![(queue.name(), again)], then: Then::Acknowledge, need_lease: true, given_up: None }
+        Disposition {
+            sends: vec![(queue.name(), again)],
+            then: ReceiptAction::Acknowledge,
+            need_lease: true,
+            given_up: None,
+        }
     }
 
     /// A delay that is longer by an eighth at most, so that tasks that wait for about as long come in one batch: where requests
@@ -168,11 +173,11 @@ impl Fates<'_> {
     }
 
     /// The delivery is another workman's.
-    pub(crate) fn left() -> Moves {
-        Moves { sends: Vec::new(), then: Then::Nothing, need_lease: false, given_up: None }
+    pub(crate) fn left() -> Disposition {
+        Disposition { sends: Vec::new(), then: ReceiptAction::LetExpire, need_lease: false, given_up: None }
     }
 
-    fn sent_again(&self, envelope: &Envelope, delay: Duration) -> Result<Moves, WireError> {
+    fn sent_again(&self, envelope: &Envelope, delay: Duration) -> Result<Disposition, WireError> {
         let queues = &self.shared.queues;
         let own = &self.shared.lanes[self.taken.lane];
         let queue = queues.get(&envelope.origin).unwrap_or(own);
@@ -180,7 +185,7 @@ impl Fates<'_> {
         let most = if planted(PlantedBug::DelayNotShortened) { Duration::MAX } else { queue.limits().delay_max };
         let delay = delay.min(most);
         let send = (queue.name(), OutgoingMessage { group: envelope.task.account.clone(), body, delay });
-        Ok(Moves { sends: vec![send], then: Then::Acknowledge, need_lease: true, given_up: None })
+        Ok(Disposition { sends: vec![send], then: ReceiptAction::Acknowledge, need_lease: true, given_up: None })
     }
 
     fn failure(&self, reason: &str) -> Failure {
