@@ -161,7 +161,7 @@ impl Works {
 
     /// All that this process can do.
     fn registry(&self) -> Registry {
-        let duplicate = mill_processors::Deps {
+        let duplicate = mill_processors::DuplicateDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             seals: self.seals(),
@@ -172,7 +172,7 @@ impl Works {
             refusals: self.refusals.clone(),
         };
         let duplicate = DuplicateFactory::patient(duplicate, self.item_patience);
-        let remove = RemoveFactory::new(mill_processors::remove::Deps {
+        let remove = RemoveFactory::new(mill_processors::remove::RemoveDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists(),

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use mill_local::Standstill;
 use mill_model::{AccountId, Counter, ItemOutcomes, RunSum, RunTotals, StoreAddress, StoreId, WorkCounts};
 use mill_ports::StoreWait;
-use mill_processors::refusals::{Refusals, Refused};
+use mill_processors::refusals::{Refusal, Refusals};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -50,7 +50,7 @@ pub struct Line {
 
 impl Line {
     /// What a child says of itself.
-    pub fn of(snapshot: &Snapshot, refused: Vec<Refused>) -> Self {
+    pub fn of(snapshot: &Snapshot, refused: Vec<Refusal>) -> Self {
         let named = |(counter, count): (&Counter, u64)| (count > 0).then(|| (counter.name.to_owned(), count));
         Self {
             fates: snapshot.totals.sum.fates.each().filter_map(named).collect(),
@@ -75,7 +75,7 @@ impl Line {
                 let ms = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
                 (still.why.to_string(), ms(still.since), ms(still.last))
             }),
-            refused: refused.into_iter().map(|Refused { subject, reason }| (subject, reason)).collect(),
+            refused: refused.into_iter().map(|Refusal { subject, reason }| (subject, reason)).collect(),
         }
     }
 
@@ -197,7 +197,7 @@ impl Inbox {
     fn take(&self, text: &str) {
         let Ok(mut line) = serde_json::from_str::<Line>(text) else { return };
         for (subject, reason) in line.refused.drain(..) {
-            self.refusals.note(Refused { subject, reason });
+            self.refusals.note(Refusal { subject, reason });
         }
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)[self.index] = line;
     }

@@ -19,7 +19,7 @@ use mill_ports::{
     Attempt, DeletableStore, DeliveryLease, ItemOutcomeNote, Precondition, Presence, TaskOutcome,
     TaskProcessorFactory as _,
 };
-use mill_processors::{Deps, DuplicateFactory, Refusals};
+use mill_processors::{DuplicateDeps, DuplicateFactory, Refusals};
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
@@ -220,7 +220,7 @@ impl Pair {
         both.add(address("1"), source);
         both.add(address("2"), destination);
         let (clock, refusals) = (Arc::new(ManualClock::new()), Arc::new(Refusals::default()));
-        let factory = DuplicateFactory::new(Deps {
+        let factory = DuplicateFactory::new(DuplicateDeps {
             policies: Arc::new(PolicyRepository::fixed(vec![policy])),
             stores: Arc::new(both),
             seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),

@@ -28,21 +28,21 @@
 //! that did not change, and else by reading what is not known. What was proven alike is sealed where both states can
 //! prove that nothing changed since; where they are too young for that, a seal on bytes that were replaced is forgotten.
 //!
-//! Reading order: this file (factory and processor), `item` and `space` (the tables), `alike` (the comparison),
-//! `respelling` (names taken for one another), `transfer`, `witness` and `told` (the copy), `sides` (the calls), `claims`
-//! (the owner).
+//! Reading order: this file (factory and processor), `item` and `space` (the tables), `compare` (the comparison),
+//! `respelling` (names taken for one another), `transfer`, `verified_body` and `checksum_capabilities` (the copy), `context`
+//! (the calls), `ownership_cache` (the owner).
 //!
 //! **Invariant:** the destination is held by a type that has no method that deletes.
 
-mod alike;
-mod claims;
+mod checksum_capabilities;
+mod compare;
+mod context;
 mod item;
+mod ownership_cache;
 mod respelling;
-mod sides;
 mod space;
-mod told;
 mod transfer;
-mod witness;
+mod verified_body;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,20 +58,20 @@ use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::{SpacePair, SyncProofs};
 use tracing::warn;
 
-use self::claims::Claims;
-use self::sides::Sides;
-use self::told::Told;
-use crate::fate::{self, ErrorMeaning};
-use crate::refusals::{Refusals, Refused};
-use crate::seldom::Seldom;
+use self::checksum_capabilities::ChecksumCapabilities;
+use self::context::AttemptContext;
+use self::ownership_cache::OwnershipCache;
+use crate::current_policy::{self, CurrentPolicy};
+use crate::early_exit::EarlyExit;
+use crate::failure::{self, ErrorMeaning};
+use crate::rate_limited_log::RateLimitedLog;
+use crate::refusals::{Refusal, Refusals};
+use crate::retry::StoreRetry;
 use crate::slow_items::SlowItems;
-use crate::stop::Stop;
-use crate::today::{self, Today};
-use crate::tries::Tries;
 
 /// What the kind works with.
 #[derive(Debug)]
-pub struct Deps {
+pub struct DuplicateDeps {
     /// Today's policies.
     pub policies: Arc<PolicyRepository>,
     /// All accounts' stores.
@@ -93,36 +93,36 @@ pub struct Deps {
 /// Makes the processors of `duplicate` tasks.
 #[derive(Debug, Clone)]
 pub struct DuplicateFactory {
-    room: Arc<Room>,
+    room: Arc<DuplicateShared>,
 }
 
 /// What all processors of one factory share.
 #[derive(Debug)]
-struct Room {
-    deps: Deps,
-    tries: Tries,
-    claims: Claims,
-    told: Told,
-    seal_warnings: Seldom,
+struct DuplicateShared {
+    deps: DuplicateDeps,
+    tries: StoreRetry,
+    claims: OwnershipCache,
+    told: ChecksumCapabilities,
+    seal_warnings: RateLimitedLog,
     slow_items: SlowItems,
 }
 
 impl DuplicateFactory {
     /// A factory whose processors work with `deps`, and wait for throttling stores without end.
-    pub fn new(deps: Deps) -> Self {
+    pub fn new(deps: DuplicateDeps) -> Self {
         Self::patient(deps, Duration::MAX)
     }
 
     /// The same; an item at which its store asks to slow down for so long, while it serves others, is refused by name.
-    pub fn patient(deps: Deps, give_up_after: Duration) -> Self {
-        let tries = Tries::new(deps.clock.clone(), deps.chance.clone());
+    pub fn patient(deps: DuplicateDeps, give_up_after: Duration) -> Self {
+        let tries = StoreRetry::new(deps.clock.clone(), deps.chance.clone());
         Self {
-            room: Arc::new(Room {
+            room: Arc::new(DuplicateShared {
                 deps,
                 tries,
-                claims: Claims::default(),
-                told: Told::default(),
-                seal_warnings: Seldom::default(),
+                claims: OwnershipCache::default(),
+                told: ChecksumCapabilities::default(),
+                seal_warnings: RateLimitedLog::default(),
                 slow_items: SlowItems::new(give_up_after),
             }),
         }
@@ -152,7 +152,7 @@ impl TaskProcessorFactory for DuplicateFactory {
 /// Does one `duplicate` task.
 #[derive(Debug)]
 pub struct DuplicateProcessor {
-    room: Arc<Room>,
+    room: Arc<DuplicateShared>,
     pair: SpacePair,
     /// The item, or `None` for the space itself.
     item: Option<ItemAddress>,
@@ -183,10 +183,10 @@ impl TaskProcessor for DuplicateProcessor {
                 self.room.slow_items.served((&self.stores(), &self.pair.space), &self.subject(), now);
                 TaskOutcome::done()
             }
-            Err(Stop::TaskOutcome(outcome)) => outcome,
-            Err(Stop::Refused { reason }) => self.refused(attempt, reason),
-            Err(Stop::Failed { class, source }) => return Err(fate::failed(class, &self.subject(), source)),
-            Err(Stop::Store(error)) => {
+            Err(EarlyExit::TaskOutcome(outcome)) => outcome,
+            Err(EarlyExit::Refused { reason }) => self.refused(attempt, reason),
+            Err(EarlyExit::Failed { class, source }) => return Err(failure::failed(class, &self.subject(), source)),
+            Err(EarlyExit::Store(error)) => {
                 // What a store answered after the lease was lost is no news of that store.
                 attempt.may_act()?;
                 if let Some(reason) = self.always_throttled(&error) {
@@ -203,19 +203,19 @@ impl TaskProcessor for DuplicateProcessor {
 }
 
 impl DuplicateProcessor {
-    async fn look(&self, attempt: &Attempt) -> Result<(), Stop> {
-        let policy = match today::ask(&self.room.deps.policies, &self.pair).await {
-            Today::Covers(policy) => policy,
-            Today::Discard { reason } => {
+    async fn look(&self, attempt: &Attempt) -> Result<(), EarlyExit> {
+        let policy = match current_policy::ask(&self.room.deps.policies, &self.pair).await {
+            CurrentPolicy::Covers(policy) => policy,
+            CurrentPolicy::Discard { reason } => {
                 attempt.fate.note(ItemOutcome::Dropped);
-                return Err(Stop::discard(reason));
+                return Err(EarlyExit::discard(reason));
             }
-            Today::Unknown { reason } => return Err(today::waits(&self.subject(), &reason)),
+            CurrentPolicy::Unknown { reason } => return Err(current_policy::waits(&self.subject(), &reason)),
         };
         let SpacePair { account, source, destination, .. } = &self.pair;
         // Before the destination is opened: what is refused is not tidied either.
         self.room.deps.stores.ensure_apart(account, source, destination).await?;
-        let sides = Sides {
+        let sides = AttemptContext {
             room: &self.room,
             pair: &self.pair,
             attempt,
@@ -229,8 +229,8 @@ impl DuplicateProcessor {
         };
         let waits = sides.policy.remove_vanished && !attempt.is_last();
         done.map_err(|stop| match stop {
-            Stop::Store(error) if waits && error.store.store == *destination && fate::may_give_way(&error) => {
-                Stop::Failed { class: FailureClass::Retryable, source: error.into() }
+            EarlyExit::Store(error) if waits && error.store.store == *destination && failure::may_give_way(&error) => {
+                EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() }
             }
             other => other,
         })
@@ -250,7 +250,7 @@ impl DuplicateProcessor {
         let subject = self.subject();
         warn!(reason, "refused");
         attempt.fate.note(ItemOutcome::Refused);
-        self.room.deps.refusals.note(Refused { subject, reason: reason.clone() });
+        self.room.deps.refusals.note(Refusal { subject, reason: reason.clone() });
         TaskOutcome::Discard { reason }
     }
 }

@@ -7,31 +7,31 @@
 //! nothing that cannot be vouched for is brought back unasked.
 //!
 //! Reading order: [`duplicate`] (the kind: factory, processor, decision table), [`remove`] (the one kind that deletes),
-//! `today` (the policy of a task), `stop` (why a look ended), `fate` (what a store's failure means
-//! for a task), `tries` (the few tries of one call), `seldom` (warnings that could come with every item), `slow_items`
-//! (items at which a store always asks to slow down), [`refusals`]
-//! (what cannot be copied, by name); then [`verify`] (both sides of a space, read byte by byte) and [`restore`] (a
-//! space back from one of its copies, judged by the seals).
+//! `current_policy` (the policy of a task), `early_exit` (why a task ends before its end), `failure` (what a store's failure
+//! means for a task), `retry` (the few tries of one call), `rate_limited_log` (warnings that could come with every item),
+//! `slow_items` (items at which a store always asks to slow down), [`refusals`] (what cannot be copied, by name); then
+//! [`verify`] (both sides of a space, read byte by byte) and [`restore`] (a space back from one of its copies, judged by the
+//! seals).
 //!
 //! **Invariant:** no queue and no receipt appears here; what is read from (a task's source, both sides of a
 //! verification, the copy that is restored) is only ever held as a `SourceStore`, which has no method that writes; no
 //! error is read as absence; every effect of a task is preceded by `Attempt::may_act`.
 
+mod current_policy;
 pub mod duplicate;
-mod fate;
+mod early_exit;
+mod failure;
+#[cfg(test)]
+mod fixture;
 pub mod listing;
+mod rate_limited_log;
 pub mod refusals;
 pub mod remove;
 pub mod restore;
-mod seldom;
+mod retry;
 mod slow_items;
-mod stop;
-#[cfg(test)]
-mod test_site;
-mod today;
-mod tries;
 pub mod verify;
 
-pub use duplicate::{Deps, DuplicateFactory};
-pub use refusals::{Refusals, Refused};
+pub use duplicate::{DuplicateDeps, DuplicateFactory};
+pub use refusals::{Refusal, Refusals};
 pub use remove::RemoveFactory;

@@ -6,7 +6,7 @@ use mill_ports::{ListEntry, Listing, SourceStore, StoreError};
 
 /// Why a listing is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum ListingError {
+pub enum SpaceListingError {
     /// The store failed.
     #[error("the space `{space}` cannot be listed")]
     Store {
@@ -35,33 +35,33 @@ pub enum ListingError {
 }
 
 /// The entries of a space, some at a time.
-pub(crate) struct Entries {
+pub(crate) struct CompleteListing {
     space: SpaceId,
     pages: Listing,
     last: Option<ContentId>,
     ended: bool,
 }
 
-impl Entries {
+impl CompleteListing {
     pub(crate) fn of(store: &dyn SourceStore, space: &SpaceId) -> Self {
         Self { space: space.clone(), pages: store.list(space, None), last: None, ended: false }
     }
 
     /// The next entries; `None` only when the listing has said that it is complete.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<ListEntry>>, ListingError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<ListEntry>>, SpaceListingError> {
         if self.ended {
             return Ok(None);
         }
         let space = || self.space.clone();
         let page = match self.pages.next().await {
             Some(Ok(page)) => page,
-            Some(Err(source)) => return Err(ListingError::Store { space: space(), source }),
-            None => return Err(ListingError::BrokenOff { space: space() }),
+            Some(Err(source)) => return Err(SpaceListingError::Store { space: space(), source }),
+            None => return Err(SpaceListingError::BrokenOff { space: space() }),
         };
         for entry in &page.entries {
             let ListEntry::Item(id, _) = entry else { continue };
             if let Some(earlier) = self.last.replace(id.clone()).filter(|last| last >= id) {
-                return Err(ListingError::OutOfOrder { space: space(), earlier, later: id.clone() });
+                return Err(SpaceListingError::OutOfOrder { space: space(), earlier, later: id.clone() });
             }
         }
         self.ended = page.end;

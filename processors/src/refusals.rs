@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 /// The refusals of one process: all of them counted, the first ten thousand kept.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<Kept>);
+pub struct Refusals(Mutex<RefusalLog>);
 
 #[derive(Debug, Default)]
-struct Kept {
-    first: Vec<Refused>,
+struct RefusalLog {
+    first: Vec<Refusal>,
     /// All of them, by what their names come to.
     all: BTreeSet<u64>,
     count: u64,
@@ -18,7 +18,7 @@ struct Kept {
 
 /// Something that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct Refusal {
     /// What: `account/space/item`, escaped for a message.
     pub subject: String,
     /// Why.
@@ -30,7 +30,7 @@ impl Refusals {
     pub const KEPT_MAX: usize = 10_000;
 
     /// Notes one.
-    pub fn note(&self, refused: Refused) {
+    pub fn note(&self, refused: Refusal) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.count += 1;
         kept.all.insert(hashed(&refused.subject));
@@ -45,12 +45,12 @@ impl Refusals {
     }
 
     /// Those kept, in the order in which they came.
-    pub fn kept(&self) -> Vec<Refused> {
+    pub fn kept(&self) -> Vec<Refusal> {
         self.kept_since(0)
     }
 
     /// Those kept, without the first so many.
-    pub fn kept_since(&self, first: usize) -> Vec<Refused> {
+    pub fn kept_since(&self, first: usize) -> Vec<Refusal> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.first.get(first..).unwrap_or_default().to_vec()
     }
@@ -75,7 +75,7 @@ mod tests {
     fn all_are_counted_and_the_first_are_kept() {
         let refusals = Refusals::default();
         for n in 0..=Refusals::KEPT_MAX {
-            refusals.note(Refused { subject: n.to_string(), reason: String::new() });
+            refusals.note(Refusal { subject: n.to_string(), reason: String::new() });
         }
         assert_eq!(refusals.count(), Refusals::KEPT_MAX as u64 + 1);
         assert_eq!(refusals.kept().len(), Refusals::KEPT_MAX);

@@ -38,14 +38,14 @@ use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::{SpacePair, SyncProofs};
 use tracing::info;
 
-use crate::fate::{self, ErrorMeaning};
-use crate::stop::Stop;
-use crate::today::{self, Today};
-use crate::tries::Tries;
+use crate::current_policy::{self, CurrentPolicy};
+use crate::early_exit::EarlyExit;
+use crate::failure::{self, ErrorMeaning};
+use crate::retry::StoreRetry;
 
 /// What the kind works with.
 #[derive(Debug)]
-pub struct Deps {
+pub struct RemoveDeps {
     /// Today's policies.
     pub policies: Arc<PolicyRepository>,
     /// All accounts' stores.
@@ -67,21 +67,21 @@ pub struct Deps {
 /// Makes the processors of `remove` tasks.
 #[derive(Debug, Clone)]
 pub struct RemoveFactory {
-    shared: Arc<Shared>,
+    shared: Arc<RemoveShared>,
 }
 
 /// What all processors of one factory share.
 #[derive(Debug)]
-struct Shared {
-    deps: Deps,
-    tries: Tries,
+struct RemoveShared {
+    deps: RemoveDeps,
+    tries: StoreRetry,
 }
 
 impl RemoveFactory {
     /// A factory whose processors work with `deps`.
-    pub fn new(deps: Deps) -> Self {
-        let tries = Tries::new(deps.clock.clone(), deps.chance.clone());
-        Self { shared: Arc::new(Shared { deps, tries }) }
+    pub fn new(deps: RemoveDeps) -> Self {
+        let tries = StoreRetry::new(deps.clock.clone(), deps.chance.clone());
+        Self { shared: Arc::new(RemoveShared { deps, tries }) }
     }
 }
 
@@ -105,14 +105,14 @@ impl TaskProcessorFactory for RemoveFactory {
 /// Does one `remove` task.
 #[derive(Debug)]
 pub struct RemoveProcessor {
-    shared: Arc<Shared>,
+    shared: Arc<RemoveShared>,
     pair: SpacePair,
     remove: Remove,
 }
 
 /// What one attempt works with.
 struct Removal<'a> {
-    shared: &'a Shared,
+    shared: &'a RemoveShared,
     pair: &'a SpacePair,
     remove: &'a Remove,
     attempt: &'a Attempt,
@@ -141,13 +141,13 @@ impl TaskProcessor for RemoveProcessor {
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
         match self.look(attempt).await {
             Ok(()) => Ok(TaskOutcome::done()),
-            Err(Stop::TaskOutcome(outcome)) => Ok(outcome),
-            Err(Stop::Refused { reason }) => {
+            Err(EarlyExit::TaskOutcome(outcome)) => Ok(outcome),
+            Err(EarlyExit::Refused { reason }) => {
                 info!(reason, "nothing is deleted");
                 Ok(TaskOutcome::Discard { reason })
             }
-            Err(Stop::Failed { class, source }) => Err(fate::failed(class, &self.subject(), source)),
-            Err(Stop::Store(error)) => {
+            Err(EarlyExit::Failed { class, source }) => Err(failure::failed(class, &self.subject(), source)),
+            Err(EarlyExit::Store(error)) => {
                 // What a store answered after the lease was lost is no news of that store.
                 attempt.may_act()?;
                 match ErrorMeaning::of(error, &self.subject()) {
@@ -165,13 +165,13 @@ impl RemoveProcessor {
         StoreAddress { account: account.clone(), store: if source { from } else { destination }.clone() }
     }
 
-    async fn look(&self, attempt: &Attempt) -> Result<(), Stop> {
+    async fn look(&self, attempt: &Attempt) -> Result<(), EarlyExit> {
         let deps = &self.shared.deps;
         removing_policy(deps, &self.pair, &self.subject()).await?;
         let head = deps.delete_lists.head(&self.pair, self.remove.list).await.map_err(of_lists)?;
         let Some(head) = head.filter(|head| head.record.is_granted() || planted(PlantedBug::UngrantedListDeletes))
         else {
-            return Err(Stop::discard("its delete list is not granted, or not any more"));
+            return Err(EarlyExit::discard("its delete list is not granted, or not any more"));
         };
         self.belongs_to_source(head.record.of, attempt).await?;
         let SpacePair { account, source, destination, space } = &self.pair;
@@ -195,17 +195,19 @@ impl RemoveProcessor {
 
     /// Makes sure that the destination space is this source's, as the book says now. One of nobody is claimed for the items
     /// that the list names; it is not claimed to go as a whole.
-    async fn belongs_to_source(&self, of: DeletionScope, attempt: &Attempt) -> Result<(), Stop> {
+    async fn belongs_to_source(&self, of: DeletionScope, attempt: &Attempt) -> Result<(), EarlyExit> {
         let place = DestinationSpace { store: self.address(false), space: self.pair.space.clone() };
         let asked = self.address(true);
         match self.shared.deps.owners.owner(&place).await {
             Ok(Some(owner)) if owner == asked => Ok(()),
-            Ok(Some(owner)) => Err(Stop::Refused { reason: OwnerError::Owned { place, owner, asked }.to_string() }),
+            Ok(Some(owner)) => {
+                Err(EarlyExit::Refused { reason: OwnerError::Owned { place, owner, asked }.to_string() })
+            }
             Ok(None) if of == DeletionScope::Items => {
                 attempt.may_act()?;
                 self.shared.deps.owners.claim(&place, &asked).await.map_err(of_owners)
             }
-            Ok(None) => Err(Stop::discard("its space at the destination is not this source's")),
+            Ok(None) => Err(EarlyExit::discard("its space at the destination is not this source's")),
             Err(error) => Err(of_owners(error)),
         }
     }
@@ -213,7 +215,7 @@ impl RemoveProcessor {
 
 impl Removal<'_> {
     /// Whether the source space is there. `Absent` only where its store answers.
-    async fn source_space(&self) -> Result<Presence<SpaceFacts>, Stop> {
+    async fn source_space(&self) -> Result<Presence<SpaceFacts>, EarlyExit> {
         Ok(self.shared.tries.of(|| self.source.space(&self.pair.space)).await?)
     }
 
@@ -223,23 +225,23 @@ impl Removal<'_> {
 }
 
 /// Today's policy, if it asks for the removal of what vanished.
-async fn removing_policy(deps: &Deps, pair: &SpacePair, subject: &str) -> Result<StorePolicy, Stop> {
-    match today::ask(&deps.policies, pair).await {
-        Today::Covers(policy) if policy.remove_vanished => Ok(policy),
-        Today::Covers(_) => Err(Stop::discard("today's policy keeps what vanished")),
-        Today::Discard { reason } => Err(Stop::discard(reason)),
-        Today::Unknown { reason } => Err(today::waits(&subject, &reason)),
+async fn removing_policy(deps: &RemoveDeps, pair: &SpacePair, subject: &str) -> Result<StorePolicy, EarlyExit> {
+    match current_policy::ask(&deps.policies, pair).await {
+        CurrentPolicy::Covers(policy) if policy.remove_vanished => Ok(policy),
+        CurrentPolicy::Covers(_) => Err(EarlyExit::discard("today's policy keeps what vanished")),
+        CurrentPolicy::Discard { reason } => Err(EarlyExit::discard(reason)),
+        CurrentPolicy::Unknown { reason } => Err(current_policy::waits(&subject, &reason)),
     }
 }
 
-fn of_lists(error: DeleteListError) -> Stop {
-    Stop::Failed { class: FailureClass::Retryable, source: error.into() }
+fn of_lists(error: DeleteListError) -> EarlyExit {
+    EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() }
 }
 
-fn of_owners(error: OwnerError) -> Stop {
+fn of_owners(error: OwnerError) -> EarlyExit {
     match error {
-        OwnerError::Table(error) => Stop::Failed { class: FailureClass::Retryable, source: error.into() },
-        other => Stop::Refused { reason: mill_ports::error_chain(&other) },
+        OwnerError::Table(error) => EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() },
+        other => EarlyExit::Refused { reason: mill_ports::error_chain(&other) },
     }
 }
 

@@ -14,8 +14,8 @@ use mill_ports::{
 use mill_records::sync_proofs::{SpacePair, SyncProof, SyncProofs};
 use tokio::task::JoinSet;
 
-use crate::listing::{Entries, ListingError};
-use crate::verify::{Fault, Finding, checksums, is_kept};
+use crate::listing::{CompleteListing, SpaceListingError};
+use crate::verify::{CopyFault, ItemFinding, checksums, is_kept};
 
 /// Why nothing could be restored.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum RestoreError {
     },
     /// The copy cannot be listed.
     #[error(transparent)]
-    Listing(#[from] ListingError),
+    Listing(#[from] SpaceListingError),
     /// One of the stores failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,7 +73,7 @@ pub struct Restoration {
 
 /// What a restoration came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Restored {
+pub struct RestorationReport {
     /// Items brought back.
     pub copied: u64,
     /// Items that were there already, byte for byte.
@@ -83,30 +83,30 @@ pub struct Restored {
     /// Content bytes written.
     pub bytes: u64,
     /// Each item that did not come back, or not as it was sealed, and why.
-    pub faults: Vec<Finding>,
+    pub faults: Vec<ItemFinding>,
 }
 
-impl Restored {
+impl RestorationReport {
     /// Items that stand there now for whose bytes no seal vouches.
     pub fn unproven(&self) -> u64 {
         (self.copied + self.unchanged).saturating_sub(self.proven)
     }
 }
 
-enum Came {
-    Back { bytes: u64, proven: bool },
-    ThereAlready { proven: bool },
-    Not(String),
-    BackUnproven { bytes: u64, why: String },
-    ThereUnproven(String),
+enum RestoreOutcome {
+    Restored { bytes: u64, proven: bool },
+    AlreadyPresent { proven: bool },
+    Skipped(String),
+    RestoredUnproven { bytes: u64, why: String },
+    PresentUnproven(String),
 }
 
 /// What is known of an item's bytes from when it was copied.
-enum Known {
-    SyncProof(SyncProof),
-    Nothing,
+enum ProofLookup {
+    Found(SyncProof),
+    NoProof,
     /// The book of seals could not be asked.
-    Unknown(String),
+    Unreadable(String),
 }
 
 impl Restoration {
@@ -126,13 +126,13 @@ impl Restoration {
     /// # Errors
     /// When there is no copy, it cannot be listed, or `to` cannot be written at all. What a listing names before it breaks off
     /// is brought back; that it broke off is among the faults then, with what is known to lie behind.
-    pub async fn run(self) -> Result<Restored, RestoreError> {
+    pub async fn run(self) -> Result<RestorationReport, RestoreError> {
         Self::has_copy(&*self.copy, &self.space).await?;
         self.to.create_space(&self.space).await?;
         crash_point(CrashPoint::RestoreBegun);
-        let mut restored = Restored::default();
+        let mut restored = RestorationReport::default();
         let mut moving = JoinSet::new();
-        let mut entries = Entries::of(&*self.copy, &self.space);
+        let mut entries = CompleteListing::of(&*self.copy, &self.space);
         let broken = loop {
             let page = match entries.next().await {
                 Ok(Some(page)) => page,
@@ -145,11 +145,11 @@ impl Restoration {
             for entry in page {
                 match entry {
                     ListEntry::Refused { shown, reason } => {
-                        restored.faults.push(Finding { item: shown, what: Fault::Refused(reason.to_string()) });
+                        restored.faults.push(ItemFinding { item: shown, what: CopyFault::Refused(reason.to_string()) });
                     }
                     ListEntry::Hidden { shown } => {
                         let why = "a directory that could not be entered".to_owned();
-                        restored.faults.push(Finding { item: shown, what: Fault::Unreadable(why) });
+                        restored.faults.push(ItemFinding { item: shown, what: CopyFault::Unreadable(why) });
                     }
                     ListEntry::Item(id, facts) => {
                         while moving.len() >= self.at_once.get() {
@@ -165,7 +165,9 @@ impl Restoration {
         }
         if let Some((last, error)) = &broken {
             let (behind, why) = (last.to_string(), error_chain(error));
-            restored.faults.push(Finding { item: self.space.to_string(), what: Fault::ListingBroken { behind, why } });
+            restored
+                .faults
+                .push(ItemFinding { item: self.space.to_string(), what: CopyFault::ListingBroken { behind, why } });
         }
         self.missing(&mut restored, broken.map(|(last, _)| last).as_ref()).await?;
         restored.faults.sort_by(|a, b| a.item.cmp(&b.item));
@@ -173,33 +175,35 @@ impl Restoration {
         Ok(restored)
     }
 
-    async fn bring(self, id: ContentId, listed: ItemFacts) -> (ContentId, Result<Came, StoreError>) {
+    async fn bring(self, id: ContentId, listed: ItemFacts) -> (ContentId, Result<RestoreOutcome, StoreError>) {
         let item = ItemAddress { space: self.space.clone(), id: id.clone() };
         let came = self.bring_item(&item, &listed).await;
         (id, came)
     }
 
-    async fn bring_item(&self, item: &ItemAddress, listed: &ItemFacts) -> Result<Came, StoreError> {
+    async fn bring_item(&self, item: &ItemAddress, listed: &ItemFacts) -> Result<RestoreOutcome, StoreError> {
         let expected = match self.seal(&item.id).await {
-            Known::SyncProof(seal) => seal.checksum(),
-            Known::Nothing => return self.write(item, None).await,
-            Known::Unknown(why) => return Ok(self.write(item, None).await?.unproven_because(&why)),
+            ProofLookup::Found(seal) => seal.checksum(),
+            ProofLookup::NoProof => return self.write(item, None).await,
+            ProofLookup::Unreadable(why) => return Ok(self.write(item, None).await?.unproven_because(&why)),
         };
         match self.write(item, Some(&expected)).await {
             Err(error) if error.kind == StoreErrorKind::Damaged => {
-                let as_left = matches!(self.seal(&item.id).await, Known::SyncProof(seal) if sealed_as(&seal, listed));
+                let as_left = matches!(self.seal(&item.id).await, ProofLookup::Found(seal) if sealed_as(&seal, listed));
                 let why = if as_left {
                     "its bytes are not those that were copied here, though nothing seems to have written it"
                 } else {
                     "it was changed since it was copied here, so its bytes cannot be vouched for"
                 };
                 if !self.unproven {
-                    return Ok(Came::Not(why.into()));
+                    return Ok(RestoreOutcome::Skipped(why.into()));
                 }
                 Ok(match self.write(item, None).await? {
-                    Came::Back { bytes, .. } => Came::BackUnproven { bytes, why: why.into() },
-                    Came::BackUnproven { bytes, why: more } => {
-                        Came::BackUnproven { bytes, why: format!("{why}; and {more}") }
+                    RestoreOutcome::Restored { bytes, .. } => {
+                        RestoreOutcome::RestoredUnproven { bytes, why: why.into() }
+                    }
+                    RestoreOutcome::RestoredUnproven { bytes, why: more } => {
+                        RestoreOutcome::RestoredUnproven { bytes, why: format!("{why}; and {more}") }
                     }
                     other => other,
                 })
@@ -209,27 +213,29 @@ impl Restoration {
     }
 
     /// Writes one item, if its bytes are those expected.
-    async fn write(&self, item: &ItemAddress, expected: Option<&Checksum>) -> Result<Came, StoreError> {
+    async fn write(&self, item: &ItemAddress, expected: Option<&Checksum>) -> Result<RestoreOutcome, StoreError> {
         let proven = expected.is_some();
         let when = match self.to.head(item).await? {
             Presence::Absent => Precondition::Absent,
             Presence::Present(there) => match self.compare(item, expected).await? {
-                Some(true) => return Ok(Came::ThereAlready { proven }),
-                None => return Ok(Came::Not("it went away while it was read".into())),
+                Some(true) => return Ok(RestoreOutcome::AlreadyPresent { proven }),
+                None => return Ok(RestoreOutcome::Skipped("it went away while it was read".into())),
                 Some(false) if !self.overwrite => {
-                    return Ok(Came::Not("another file of this name is there; --overwrite replaces it".into()));
+                    return Ok(RestoreOutcome::Skipped(
+                        "another file of this name is there; --overwrite replaces it".into(),
+                    ));
                 }
                 // A good file may be there, and the copy may be damaged.
                 Some(false) if !proven && !self.unproven => {
                     let why = "another file of this name is there, and nothing vouches for the bytes of the copy; \
                                --overwrite with --unproven replaces it";
-                    return Ok(Came::Not(why.into()));
+                    return Ok(RestoreOutcome::Skipped(why.into()));
                 }
                 Some(false) => Precondition::VersionIs(there.version),
             },
         };
         let Presence::Present(OpenItem { facts, body }) = self.copy.open(item, None, None).await? else {
-            return Ok(Came::Not("it went away while it was read".into()));
+            return Ok(RestoreOutcome::Skipped("it went away while it was read".into()));
         };
         let unknown = facts.properties.is_none();
         let content = PutRequest { size: facts.size, properties: facts.properties.unwrap_or_default() };
@@ -237,7 +243,7 @@ impl Restoration {
             Some(expected) => {
                 let digester = Digester::new(&[expected.algorithm]);
                 let otherwise = self.damaged(item);
-                let judged = Judged { body, held: None, digester, expected: expected.clone(), otherwise };
+                let judged = ChecksummedBody { body, held: None, digester, expected: expected.clone(), otherwise };
                 futures::stream::unfold(Some(judged), next).boxed()
             }
             None => body,
@@ -246,12 +252,12 @@ impl Restoration {
         self.to.put(item, &content, &when, body).await?;
         crash_point(CrashPoint::RestoreWritten);
         if unknown {
-            return Ok(Came::BackUnproven {
+            return Ok(RestoreOutcome::RestoredUnproven {
                 bytes: content.size,
                 why: "the copy's store does not tell all its properties".into(),
             });
         }
-        Ok(Came::Back { bytes: content.size, proven })
+        Ok(RestoreOutcome::Restored { bytes: content.size, proven })
     }
 
     /// Whether what is there already is what would be brought back. `None` when the copy's item went away.
@@ -283,20 +289,20 @@ impl Restoration {
     }
 
     /// The seal on an item under whichever source it was copied from.
-    async fn seal(&self, id: &ContentId) -> Known {
-        let mut known = Known::Nothing;
+    async fn seal(&self, id: &ContentId) -> ProofLookup {
+        let mut known = ProofLookup::NoProof;
         for pair in &self.sealed {
             match self.seals.get(pair, id).await {
-                Ok(Some(seal)) => return Known::SyncProof(seal),
+                Ok(Some(seal)) => return ProofLookup::Found(seal),
                 Ok(None) => {}
-                Err(error) => known = Known::Unknown(error_chain(&error)),
+                Err(error) => known = ProofLookup::Unreadable(error_chain(&error)),
             }
         }
         known
     }
 
     /// Names the items that were sealed and are in the copy no more, or behind the last that a broken listing named.
-    async fn missing(&self, restored: &mut Restored, broken: Option<&ContentId>) -> Result<(), StoreError> {
+    async fn missing(&self, restored: &mut RestorationReport, broken: Option<&ContentId>) -> Result<(), StoreError> {
         for pair in &self.sealed {
             let mut seals = self.seals.stream(pair, None);
             let mut behind = None;
@@ -304,15 +310,15 @@ impl Restoration {
                 let id = match sealed {
                     Ok((id, _)) => id,
                     Err(error) => {
-                        let what = Fault::ProofsBroken { behind, why: error_chain(&error) };
-                        restored.faults.push(Finding { item: self.space.to_string(), what });
+                        let what = CopyFault::ProofsBroken { behind, why: error_chain(&error) };
+                        restored.faults.push(ItemFinding { item: self.space.to_string(), what });
                         break;
                     }
                 };
                 behind = Some(id.to_string());
                 if broken.is_some_and(|last| id > *last) {
                     let why = "it did not come back: the listing of the copy broke off before it".to_owned();
-                    restored.faults.push(Finding { item: id.to_string(), what: Fault::NotRestored(why) });
+                    restored.faults.push(ItemFinding { item: id.to_string(), what: CopyFault::NotRestored(why) });
                     continue;
                 }
                 let item = ItemAddress { space: self.space.clone(), id };
@@ -324,40 +330,40 @@ impl Restoration {
                     Err(error) if matches!(error.kind, StoreErrorKind::Refused(_)) => error_chain(&error),
                     Err(error) => return Err(error),
                 };
-                restored.faults.push(Finding { item: item.id.to_string(), what: Fault::NotRestored(why) });
+                restored.faults.push(ItemFinding { item: item.id.to_string(), what: CopyFault::NotRestored(why) });
             }
         }
         Ok(())
     }
 }
 
-type Joined = Result<(ContentId, Result<Came, StoreError>), tokio::task::JoinError>;
+type RestoreJoinResult = Result<(ContentId, Result<RestoreOutcome, StoreError>), tokio::task::JoinError>;
 
-impl Restored {
-    fn take(&mut self, joined: Option<Joined>) {
+impl RestorationReport {
+    fn take(&mut self, joined: Option<RestoreJoinResult>) {
         let Some(joined) = joined else { return };
         let (item, why) = match joined {
             Ok((id, Ok(came))) => match came {
-                Came::Back { bytes, proven } => return self.back(bytes, proven),
-                Came::ThereAlready { proven } => {
+                RestoreOutcome::Restored { bytes, proven } => return self.back(bytes, proven),
+                RestoreOutcome::AlreadyPresent { proven } => {
                     self.unchanged += 1;
                     self.proven += u64::from(proven);
                     return;
                 }
-                Came::BackUnproven { bytes, why } => {
+                RestoreOutcome::RestoredUnproven { bytes, why } => {
                     self.back(bytes, false);
                     (id.to_string(), format!("brought back, but {why}"))
                 }
-                Came::ThereUnproven(why) => {
+                RestoreOutcome::PresentUnproven(why) => {
                     self.unchanged += 1;
                     (id.to_string(), format!("there already, but {why}"))
                 }
-                Came::Not(why) => (id.to_string(), why),
+                RestoreOutcome::Skipped(why) => (id.to_string(), why),
             },
             Ok((id, Err(error))) => (id.to_string(), error_chain(&error)),
             Err(error) => ("?".to_owned(), error.to_string()),
         };
-        self.faults.push(Finding { item, what: Fault::NotRestored(why) });
+        self.faults.push(ItemFinding { item, what: CopyFault::NotRestored(why) });
     }
 
     fn back(&mut self, bytes: u64, proven: bool) {
@@ -367,15 +373,17 @@ impl Restored {
     }
 }
 
-impl Came {
+impl RestoreOutcome {
     /// The same, where it could not be told whether the bytes are those that were copied.
     fn unproven_because(self, why: &str) -> Self {
         let why = format!("whether its bytes are those that were copied could not be told: {why}");
         match self {
-            Self::Back { bytes, .. } => Self::BackUnproven { bytes, why },
-            Self::ThereAlready { .. } => Self::ThereUnproven(why),
-            Self::BackUnproven { bytes, why: more } => Self::BackUnproven { bytes, why: format!("{why}; and {more}") },
-            Self::ThereUnproven(_) | Self::Not(_) => self,
+            Self::Restored { bytes, .. } => Self::RestoredUnproven { bytes, why },
+            Self::AlreadyPresent { .. } => Self::PresentUnproven(why),
+            Self::RestoredUnproven { bytes, why: more } => {
+                Self::RestoredUnproven { bytes, why: format!("{why}; and {more}") }
+            }
+            Self::PresentUnproven(_) | Self::Skipped(_) => self,
         }
     }
 }
@@ -386,7 +394,7 @@ fn sealed_as(seal: &SyncProof, listed: &ItemFacts) -> bool {
 }
 
 /// A body under judgement: its last bytes are let through only when all of them have the checksum expected.
-struct Judged {
+struct ChecksummedBody {
     body: Body,
     held: Option<Bytes>,
     digester: Digester,
@@ -395,7 +403,7 @@ struct Judged {
 }
 
 /// `None` in the state means that the body is over.
-async fn next(state: Option<Judged>) -> Option<(Result<Bytes, StoreError>, Option<Judged>)> {
+async fn next(state: Option<ChecksummedBody>) -> Option<(Result<Bytes, StoreError>, Option<ChecksummedBody>)> {
     let mut judged = state?;
     loop {
         match judged.body.next().await {

@@ -20,25 +20,30 @@ const SERVED_FOR_EACH: u64 = 10;
 #[derive(Debug)]
 pub(crate) struct SlowItems {
     give_up_after: Duration,
-    known: Mutex<Known>,
+    known: Mutex<ThrottleState>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    spaces: BTreeMap<(StoreAddress, SpaceId), OfSpace>,
+struct ThrottleState {
+    spaces: BTreeMap<(StoreAddress, SpaceId), SpaceThrottling>,
     /// When spaces of which nothing was heard of late were forgotten last.
     forgot: Monotonic,
 }
 
-impl Known {
+impl ThrottleState {
     /// What is followed of a space. A workman that stays forgets those that it has long had no task of.
-    fn of(&mut self, (store, space): (&StoreAddress, &SpaceId), now: Monotonic, long: Duration) -> &mut OfSpace {
+    fn of(
+        &mut self,
+        (store, space): (&StoreAddress, &SpaceId),
+        now: Monotonic,
+        long: Duration,
+    ) -> &mut SpaceThrottling {
         if now.since(self.forgot) >= long.saturating_mul(2) {
             self.forgot = now;
             for of_space in self.spaces.values_mut() {
                 of_space.items.retain(|_, slow| now.since(slow.last) < long.saturating_mul(2));
             }
-            let is_recent = |of: &OfSpace| now.since(of.served.since) < long.saturating_mul(2);
+            let is_recent = |of: &SpaceThrottling| now.since(of.served.since) < long.saturating_mul(2);
             self.spaces.retain(|_, of| !of.items.is_empty() || is_recent(of));
         }
         self.spaces.entry((store.clone(), space.clone())).or_default()
@@ -46,15 +51,15 @@ impl Known {
 }
 
 #[derive(Debug, Default)]
-struct OfSpace {
-    served: Served,
+struct SpaceThrottling {
+    served: ServedCounts,
     /// Those that were told to wait at each try.
-    items: BTreeMap<String, Slow>,
+    items: BTreeMap<String, SlowItem>,
 }
 
 /// How many items came through of late: in this stretch of time, and in the one before.
 #[derive(Debug, Default, Clone, Copy)]
-struct Served {
+struct ServedCounts {
     since: Monotonic,
     now: u64,
     before: u64,
@@ -62,12 +67,12 @@ struct Served {
 
 /// When an item was told to wait, first and last.
 #[derive(Debug, Clone, Copy)]
-struct Slow {
+struct SlowItem {
     since: Monotonic,
     last: Monotonic,
 }
 
-impl Served {
+impl ServedCounts {
     /// Begins a new stretch if this one was `long`.
     fn turn(&mut self, now: Monotonic, long: Duration) {
         let gone = now.since(self.since);
@@ -93,12 +98,12 @@ impl SlowItems {
         now: Monotonic,
     ) -> Option<Duration> {
         let mut known = self.lock();
-        let OfSpace { served, items } = known.of((store, space), now, self.give_up_after);
+        let SpaceThrottling { served, items } = known.of((store, space), now, self.give_up_after);
         served.turn(now, self.give_up_after);
         let followed = items.len();
         let Some(slow) = items.get_mut(subject) else {
             if followed < FOLLOWED_MAX {
-                items.insert(subject.to_owned(), Slow { since: now, last: now });
+                items.insert(subject.to_owned(), SlowItem { since: now, last: now });
             }
             return None;
         };
@@ -117,14 +122,14 @@ impl SlowItems {
     pub(crate) fn served(&self, (stores, space): (&[StoreAddress], &SpaceId), subject: &str, now: Monotonic) {
         let mut known = self.lock();
         for store in stores {
-            let OfSpace { served, items } = known.of((store, space), now, self.give_up_after);
+            let SpaceThrottling { served, items } = known.of((store, space), now, self.give_up_after);
             served.turn(now, self.give_up_after);
             served.now += 1;
             items.remove(subject);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, ThrottleState> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

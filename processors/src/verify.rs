@@ -12,8 +12,8 @@ use mill_ports::{
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use crate::listing::Entries;
-pub use crate::listing::ListingError;
+use crate::listing::CompleteListing;
+pub use crate::listing::SpaceListingError;
 
 /// Two copies of one space, and how thoroughly to compare them.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub struct Verification {
 
 /// What a verification found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Findings {
+pub struct VerificationReport {
     /// Items of the source that were looked at.
     pub examined: u64,
     /// Items whose bytes were read at both sides and are equal, and whose properties are as far as they are known.
@@ -43,21 +43,21 @@ pub struct Findings {
     /// Bytes read at the destination.
     pub bytes: u64,
     /// Each item that is not as it should be, and things that cannot be items.
-    pub faults: Vec<Finding>,
+    pub faults: Vec<ItemFinding>,
 }
 
 /// One item that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct ItemFinding {
     /// The item, escaped for a message.
     pub item: String,
     /// What is wrong.
-    pub what: Fault,
+    pub what: CopyFault,
 }
 
 /// What can be wrong with an item of a copy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum CopyFault {
     /// The destination does not have it.
     #[error("missing at the destination")]
     Missing,
@@ -115,19 +115,19 @@ impl Verification {
     ///
     /// # Errors
     /// When a listing fails or breaks off: what was found until then is no answer.
-    pub async fn run(self, chance: &dyn Rng) -> Result<Findings, ListingError> {
-        let mut findings = Findings::default();
+    pub async fn run(self, chance: &dyn Rng) -> Result<VerificationReport, SpaceListingError> {
+        let mut findings = VerificationReport::default();
         let mut reading = JoinSet::new();
-        let mut entries = Entries::of(&*self.source, &self.space);
+        let mut entries = CompleteListing::of(&*self.source, &self.space);
         while let Some(page) = entries.next().await? {
             for entry in page {
                 match entry {
                     ListEntry::Refused { shown, reason } => {
-                        findings.faults.push(Finding { item: shown, what: Fault::Refused(reason.to_string()) });
+                        findings.faults.push(ItemFinding { item: shown, what: CopyFault::Refused(reason.to_string()) });
                     }
                     ListEntry::Hidden { shown } => {
                         let why = "a directory that could not be entered".to_owned();
-                        findings.faults.push(Finding { item: shown, what: Fault::Unreadable(why) });
+                        findings.faults.push(ItemFinding { item: shown, what: CopyFault::Unreadable(why) });
                     }
                     ListEntry::Item(id, _) => {
                         while reading.len() >= self.at_once.get() {
@@ -155,19 +155,21 @@ impl Verification {
         }
     }
 
-    async fn only_at_destination(&self, findings: &mut Findings) -> Result<(), ListingError> {
-        let mut entries = Entries::of(&*self.destination, &self.space);
+    async fn only_at_destination(&self, findings: &mut VerificationReport) -> Result<(), SpaceListingError> {
+        let mut entries = CompleteListing::of(&*self.destination, &self.space);
         while let Some(page) = entries.next().await? {
             for entry in page {
                 let (item, what) = match entry {
-                    ListEntry::Refused { shown, .. } | ListEntry::Hidden { shown } => (shown, Fault::OnlyAtDestination),
+                    ListEntry::Refused { shown, .. } | ListEntry::Hidden { shown } => {
+                        (shown, CopyFault::OnlyAtDestination)
+                    }
                     ListEntry::Item(id, _) => match self.is_at_source(&self.address(&id)).await {
                         Ok(true) => continue,
-                        Ok(false) => (id.to_string(), Fault::OnlyAtDestination),
-                        Err(error) => (id.to_string(), Fault::Unreadable(error_chain(&error))),
+                        Ok(false) => (id.to_string(), CopyFault::OnlyAtDestination),
+                        Err(error) => (id.to_string(), CopyFault::Unreadable(error_chain(&error))),
                     },
                 };
-                findings.faults.push(Finding { item, what });
+                findings.faults.push(ItemFinding { item, what });
             }
         }
         Ok(())
@@ -177,18 +179,18 @@ impl Verification {
         ItemAddress { space: self.space.clone(), id: id.clone() }
     }
 
-    async fn examine(self, id: ContentId, read: bool) -> (ContentId, Result<Examined, StoreError>) {
+    async fn examine(self, id: ContentId, read: bool) -> (ContentId, Result<ExamineResult, StoreError>) {
         let address = self.address(&id);
         let examined = self.compare(&address, read).await;
         (id, examined)
     }
 
-    async fn compare(&self, address: &ItemAddress, read: bool) -> Result<Examined, StoreError> {
+    async fn compare(&self, address: &ItemAddress, read: bool) -> Result<ExamineResult, StoreError> {
         if !read {
             return Ok(match self.destination.head(address).await? {
-                Presence::Present(_) => Examined::Present,
-                Presence::Absent if is_kept(&*self.destination, address).await? => Examined::Present,
-                Presence::Absent => Examined::Fault(Fault::Missing),
+                Presence::Present(_) => ExamineResult::Present,
+                Presence::Absent if is_kept(&*self.destination, address).await? => ExamineResult::Present,
+                Presence::Absent => ExamineResult::Faulty(CopyFault::Missing),
             });
         }
         let (from, to) = futures::try_join!(checksum(&*self.source, address), checksum(&*self.destination, address))?;
@@ -198,22 +200,25 @@ impl Verification {
                 // What it has beyond the usual may be kept with the directory, and cannot be seen.
                 let none = Properties::default();
                 let properties = Properties::differing(from.properties.as_ref(), Some(&none)).is_none();
-                return Ok(Examined::Equal { bytes: 0, properties });
+                return Ok(ExamineResult::Equal { bytes: 0, properties });
             }
-            (Presence::Present(_), Presence::Absent) => return Ok(Examined::Fault(Fault::Missing)),
+            (Presence::Present(_), Presence::Absent) => return Ok(ExamineResult::Faulty(CopyFault::Missing)),
             // It went between the listing and now, at one side or both: the next run will say.
-            (Presence::Absent, _) => return Ok(Examined::Present),
+            (Presence::Absent, _) => return Ok(ExamineResult::Present),
         };
         if is_one_thing((&*self.source, &from.1.version), (&*self.destination, &to.1.version)) {
-            return Ok(Examined::Fault(Fault::SameFile));
+            return Ok(ExamineResult::Faulty(CopyFault::SameFile));
         }
         if from.0 != to.0 {
-            return Ok(Examined::Fault(Fault::BytesDiffer { from: from.0.to_string(), to: to.0.to_string() }));
+            return Ok(ExamineResult::Faulty(CopyFault::BytesDiffer {
+                from: from.0.to_string(),
+                to: to.0.to_string(),
+            }));
         }
         Ok(match Properties::differing(from.1.properties.as_ref(), to.1.properties.as_ref()) {
-            Some(PropertyDifference::Property(name)) => Examined::Fault(Fault::PropertyDiffers(name)),
-            Some(PropertyDifference::Unknown) => Examined::Equal { bytes: to.1.size, properties: false },
-            None => Examined::Equal { bytes: to.1.size, properties: true },
+            Some(PropertyDifference::Property(name)) => ExamineResult::Faulty(CopyFault::PropertyDiffers(name)),
+            Some(PropertyDifference::Unknown) => ExamineResult::Equal { bytes: to.1.size, properties: false },
+            None => ExamineResult::Equal { bytes: to.1.size, properties: true },
         })
     }
 }
@@ -224,34 +229,34 @@ pub(crate) async fn is_kept(store: &dyn SourceStore, item: &ItemAddress) -> Resu
     Ok(may_be && holds_anything(store, &item.space, &item.id).await?)
 }
 
-enum Examined {
+enum ExamineResult {
     Present,
     /// The bytes are equal, and the properties if they are known.
     Equal {
         bytes: u64,
         properties: bool,
     },
-    Fault(Fault),
+    Faulty(CopyFault),
 }
 
-type Joined = Result<(ContentId, Result<Examined, StoreError>), tokio::task::JoinError>;
+type VerifyJoinResult = Result<(ContentId, Result<ExamineResult, StoreError>), tokio::task::JoinError>;
 
-impl Findings {
-    fn take(&mut self, joined: Option<Joined>) {
+impl VerificationReport {
+    fn take(&mut self, joined: Option<VerifyJoinResult>) {
         self.examined += 1;
         let (item, what) = match joined {
-            Some(Ok((_, Ok(Examined::Present)))) | None => return,
-            Some(Ok((_, Ok(Examined::Equal { bytes, properties })))) => {
+            Some(Ok((_, Ok(ExamineResult::Present)))) | None => return,
+            Some(Ok((_, Ok(ExamineResult::Equal { bytes, properties })))) => {
                 self.equal += 1;
                 self.properties_unknown += u64::from(!properties);
                 self.bytes += bytes;
                 return;
             }
-            Some(Ok((id, Ok(Examined::Fault(fault))))) => (id.to_string(), fault),
-            Some(Ok((id, Err(error)))) => (id.to_string(), Fault::Unreadable(error_chain(&error))),
-            Some(Err(error)) => ("?".to_owned(), Fault::Unreadable(error.to_string())),
+            Some(Ok((id, Ok(ExamineResult::Faulty(fault))))) => (id.to_string(), fault),
+            Some(Ok((id, Err(error)))) => (id.to_string(), CopyFault::Unreadable(error_chain(&error))),
+            Some(Err(error)) => ("?".to_owned(), CopyFault::Unreadable(error.to_string())),
         };
-        self.faults.push(Finding { item, what });
+        self.faults.push(ItemFinding { item, what });
     }
 }
 
@@ -376,11 +381,12 @@ mod tests {
         }
         destination.delete(&at("7"), &mill_ports::Precondition::Always).await.unwrap();
         let found = verification(&source, &destination, 10).run(&SeededRng::new(1)).await.unwrap();
-        let differ = found.faults.iter().filter(|finding| matches!(finding.what, Fault::BytesDiffer { .. })).count();
+        let differ =
+            found.faults.iter().filter(|finding| matches!(finding.what, CopyFault::BytesDiffer { .. })).count();
         assert_eq!(found.examined, 200);
         assert!((5..50).contains(&differ), "{differ}");
         assert!(
-            found.faults.iter().any(|finding| finding.item == "7" && finding.what == Fault::Missing),
+            found.faults.iter().any(|finding| finding.item == "7" && finding.what == CopyFault::Missing),
             "it is looked for"
         );
     }
@@ -407,7 +413,7 @@ mod tests {
             ] {
                 plan.fail(PortCall::List, 1, InjectedFault::Truncate);
                 let error = one.run(&SeededRng::new(1)).await.unwrap_err();
-                assert!(matches!(error, ListingError::BrokenOff { .. }), "{error}");
+                assert!(matches!(error, SpaceListingError::BrokenOff { .. }), "{error}");
             }
         }
     }
@@ -431,7 +437,7 @@ mod tests {
         let verification = Verification { source, ..verification(&folder, &bucket, 100) };
         let found = verification.run(&SeededRng::new(1)).await.unwrap();
         let faults: Vec<_> =
-            found.faults.iter().map(|it| (&*it.item, matches!(it.what, Fault::Unreadable(_)))).collect();
+            found.faults.iter().map(|it| (&*it.item, matches!(it.what, CopyFault::Unreadable(_)))).collect();
         assert_eq!(faults, [("x/", true)]);
     }
 

@@ -1,15 +1,15 @@
 //! Runs tasks: takes deliveries off the queues by priority, has each executed, and decides its fate.
 //!
 //! Reading order: [`settings`] (what a workman is given and how it ends), `poller` (which queue is asked next),
-//! `stages` (a delivery's way: taken, opened, settled), `admission` (which tasks may begin), `permits` (what of a
-//! store's cap is this workman's), `attempt` (one execution), `fate` (what becomes of it),
-//! `settler` (sends, then acknowledges), `in_flight` and [`heartbeat`] (keeping leases), `pauses` (stores that cannot
-//! be used now), `run` (the loop, and stopping), [`drain`] (dead letters into their book).
+//! `stages` (a delivery's way: received, decoded, settled), `admission` (which tasks may begin), `permits` (how much of a
+//! store's cap is this workman's), `attempt` (one execution), `disposition` (what becomes of the delivery),
+//! `completer` (sends, then acknowledges), `in_flight` and [`heartbeat`] (keep leases), `store_backoff` (stores that cannot
+//! be used now), `run` (the loop, and stopping), [`drain`] (records dead letters).
 //!
 //! ```text
-//! receive ─► Taken ─► Opened ─► (bench) ─► (attempt) ─► Settled ─► sends, then acknowledge
-//!              │         │         └─ put back ─────────┤
-//!              └─ not an envelope: letter ──────────────┘        a crash anywhere: the queue delivers it again
+//! receive ─► ReceivedTask ─► DecodedTask ─► (bench) ─► (attempt) ─► SettledTask ─► sends, then acknowledge
+//!                 │               │            └─ requeued ─────────────┤
+//!                 └─ not an envelope: dead letter ──────────────────────┘   a crash anywhere: the queue delivers it again
 //! ```
 //!
 //! **Invariant:** every move is send, then acknowledge, so that a crash may repeat a task and never loses one. A

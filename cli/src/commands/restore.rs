@@ -14,7 +14,7 @@ use mill_app::store_registry::open_plain;
 use mill_local::folder::{Extent, Layout};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_policy::StoreKind;
-use mill_processors::restore::{Restoration, Restored};
+use mill_processors::restore::{Restoration, RestorationReport};
 use mill_records::sync_proofs::SpacePair;
 use serde_json::json;
 
@@ -82,7 +82,7 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
     Ok(exit)
 }
 
-fn print(restored: &Restored, args: &Restore, seconds: f64, exit: Exit) {
+fn print(restored: &RestorationReport, args: &Restore, seconds: f64, exit: Exit) {
     for fault in &restored.faults {
         line(format!("! {}: {}", fault.item, fault.what));
     }

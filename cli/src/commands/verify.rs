@@ -17,7 +17,7 @@ use mill_local::folder::Layout;
 use mill_local::{OsChance, OsClock};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_ports::{LeftOutEntries, SourceStore, SpaceList, error_chain};
-use mill_processors::verify::{Findings, Verification};
+use mill_processors::verify::{Verification, VerificationReport};
 use mill_producer::LeftOutEntry;
 use serde_json::json;
 
@@ -150,7 +150,7 @@ async fn configured(args: &Verify, config: &Config, sum: &mut Sum) -> Result<()>
 }
 
 impl Sum {
-    fn add(&mut self, name: &str, findings: &Findings) {
+    fn add(&mut self, name: &str, findings: &VerificationReport) {
         self.examined += findings.examined;
         self.equal += findings.equal;
         self.properties_unknown += findings.properties_unknown;

@@ -210,7 +210,7 @@ impl Room {
     }
 
     fn registry(&self) -> Registry {
-        let duplicate = DuplicateFactory::new(mill_processors::Deps {
+        let duplicate = DuplicateFactory::new(mill_processors::DuplicateDeps {
             policies: self.policies.clone(),
             stores: Arc::new(Ways(self.line.clone())),
             seals: self.seals(),
@@ -220,7 +220,7 @@ impl Room {
             statistics: Arc::default(),
             refusals: Arc::default(),
         });
-        let remove = RemoveFactory::new(mill_processors::remove::Deps {
+        let remove = RemoveFactory::new(mill_processors::remove::RemoveDeps {
             policies: self.policies.clone(),
             stores: Arc::new(Ways(self.line.clone())),
             delete_lists: self.delete_lists(),

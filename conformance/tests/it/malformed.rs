@@ -13,7 +13,7 @@ use mill_model::{
 };
 use mill_policy::{AccountPolicy, accounts_list};
 use mill_ports::{Clock, OutgoingMessage, Registry, Rng, TaskQueue as _};
-use mill_processors::{Deps, DuplicateFactory};
+use mill_processors::{DuplicateDeps, DuplicateFactory};
 use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
@@ -249,7 +249,7 @@ impl Shop {
 
     /// Works until the queue is empty.
     async fn work(&self) {
-        let factory = DuplicateFactory::new(Deps {
+        let factory = DuplicateFactory::new(DuplicateDeps {
             policies: Arc::new(PolicyRepository::fixed(Vec::new())),
             stores: Arc::new(MemoryStores::default()),
             seals: SyncProofs::new(Arc::new(MemoryTable::new("seals"))),

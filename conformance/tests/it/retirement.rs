@@ -157,7 +157,7 @@ impl Installation {
     }
 
     fn registry(&self) -> Registry {
-        let copies = DuplicateFactory::new(duplicate::Deps {
+        let copies = DuplicateFactory::new(duplicate::DuplicateDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             seals: self.seals.clone(),
@@ -167,7 +167,7 @@ impl Installation {
             statistics: self.statistics.clone(),
             refusals: Arc::default(),
         });
-        let deletes = RemoveFactory::new(remove::Deps {
+        let deletes = RemoveFactory::new(remove::RemoveDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists.clone(),

@@ -4,15 +4,17 @@ use mill_model::{ItemAddress, ItemFacts, ItemOutcome, Properties};
 use mill_ports::{CrashPoint, PlantedBug, Precondition, Presence, StoreErrorKind, crash_point, planted};
 use tracing::debug;
 
-use super::alike::Bytes;
-use super::sides::{Proven, Side, Sides};
-use crate::stop::Stop;
+use super::compare::ByteComparison;
+use super::context::{AttemptContext, Side, VerifiedPair};
+use crate::early_exit::EarlyExit;
 
-impl Sides<'_> {
+impl AttemptContext<'_> {
     /// Brings an item in sync. What changes under its hands is looked at once more.
-    pub(super) async fn item_by_its_name(&self, item: &ItemAddress) -> Result<(), Stop> {
+    pub(super) async fn item_by_its_name(&self, item: &ItemAddress) -> Result<(), EarlyExit> {
         match self.look(item).await {
-            Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Precondition | StoreErrorKind::Changed) => {
+            Err(EarlyExit::Store(error))
+                if matches!(error.kind, StoreErrorKind::Precondition | StoreErrorKind::Changed) =>
+            {
                 debug!(%error, "it changed meanwhile; looking once more");
                 self.look(item).await
             }
@@ -20,7 +22,7 @@ impl Sides<'_> {
         }
     }
 
-    async fn look(&self, item: &ItemAddress) -> Result<(), Stop> {
+    async fn look(&self, item: &ItemAddress) -> Result<(), EarlyExit> {
         // The destination first: what is written is conditional on its state from before the source was seen, so that
         // what another worker made of a newer source is never taken back.
         let Presence::Present(destination) = self.destination_head(item).await? else {
@@ -47,7 +49,7 @@ impl Sides<'_> {
         self.attempt.fate.note(ItemOutcome::Vanished);
     }
 
-    async fn compare(&self, item: &ItemAddress, source: ItemFacts, destination: ItemFacts) -> Result<(), Stop> {
+    async fn compare(&self, item: &ItemAddress, source: ItemFacts, destination: ItemFacts) -> Result<(), EarlyExit> {
         if source.size != destination.size {
             return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await;
         }
@@ -57,13 +59,15 @@ impl Sides<'_> {
             return Ok(());
         }
         let checksum = match self.bytes(item, &source, &destination, seal.as_ref()).await? {
-            Bytes::Differ => return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await,
-            Bytes::Same(checksum) => checksum,
+            ByteComparison::Differ => {
+                return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await;
+            }
+            ByteComparison::Same(checksum) => checksum,
         };
         let Some(wanted) = &source.properties else { return Err(self.properties_unknown(item)) };
         if Properties::differing(Some(wanted), destination.properties.as_ref()).is_none() {
             let (source, destination) = (&source.version, &destination.version);
-            self.remember(&item.id, Proven { source, destination, checksum: &checksum }).await;
+            self.remember(&item.id, VerifiedPair { source, destination, checksum: &checksum }).await;
             self.unchanged();
             return Ok(());
         }
@@ -75,7 +79,7 @@ impl Sides<'_> {
         crash_point(CrashPoint::DuplicatePropertiesSet);
         self.attempt.fate.note(ItemOutcome::Updated);
         let (source, destination) = (&source.version, &written.version);
-        self.remember(&item.id, Proven { source, destination, checksum: &checksum }).await;
+        self.remember(&item.id, VerifiedPair { source, destination, checksum: &checksum }).await;
         Ok(())
     }
 
@@ -84,7 +88,7 @@ impl Sides<'_> {
     }
 
     /// To set none where they are not known would lose those that are.
-    pub(super) fn properties_unknown(&self, item: &ItemAddress) -> Stop {
+    pub(super) fn properties_unknown(&self, item: &ItemAddress) -> EarlyExit {
         self.found(Side::Source, item, StoreErrorKind::Unexpected, "its properties are not known").into()
     }
 }

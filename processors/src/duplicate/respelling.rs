@@ -23,10 +23,10 @@ use mill_ports::{
 };
 use tracing::info;
 
-use super::alike::Bytes;
-use super::sides::{Side, Sides};
-use crate::fate::ErrorMeaning;
-use crate::stop::Stop;
+use super::compare::ByteComparison;
+use super::context::{AttemptContext, Side};
+use crate::early_exit::EarlyExit;
+use crate::failure::ErrorMeaning;
 
 /// Where two spellings of one path part: that of the source and that of the destination, to the first name that differs.
 struct Twins {
@@ -68,14 +68,14 @@ impl Twins {
     }
 }
 
-impl Sides<'_> {
+impl AttemptContext<'_> {
     /// Brings an item in sync, after what bears another spelling of its name has taken this one, where it may.
-    pub(super) async fn item(&self, item: &ItemAddress) -> Result<(), Stop> {
+    pub(super) async fn item(&self, item: &ItemAddress) -> Result<(), EarlyExit> {
         // Each directory on the way may be spelled otherwise.
         let levels = item.id.as_str().split('/').count();
         for _ in 0..levels {
             let error = match self.item_by_its_name(item).await {
-                Err(Stop::Store(error)) if error.store.store == self.pair.destination => error,
+                Err(EarlyExit::Store(error)) if error.store.store == self.pair.destination => error,
                 other => return other,
             };
             let StoreErrorKind::Refused(RefusalReason::Twin(there)) = &error.kind else { return Err(error.into()) };
@@ -86,16 +86,16 @@ impl Sides<'_> {
     }
 
     /// Gives what stands there this item's spelling, or says why not.
-    async fn respell(&self, item: &ItemAddress, twins: &Twins, error: StoreError) -> Result<(), Stop> {
+    async fn respell(&self, item: &ItemAddress, twins: &Twins, error: StoreError) -> Result<(), EarlyExit> {
         if self.source_has(twins, item).await? && !planted(PlantedBug::TwinRespelled) {
             let ErrorMeaning::Refused { reason } = ErrorMeaning::of(error, &item.to_string()) else { return Ok(()) };
-            return Err(Stop::Refused { reason: format!("{reason}; the source has both") });
+            return Err(EarlyExit::Refused { reason: format!("{reason}; the source has both") });
         }
         let Some((compared, version)) = self.same(twins, item).await? else {
             // Another task may have the proof that this one lacks, or the delete of what is there may be on its way.
             let waits = !self.attempt.is_last() && (self.policy.remove_vanished || !twins.whole);
             return Err(if waits {
-                Stop::Failed { class: FailureClass::Retryable, source: error.into() }
+                EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() }
             } else {
                 error.into()
             });
@@ -114,14 +114,14 @@ impl Sides<'_> {
     }
 
     /// Whether anything at the source still has the destination's spelling. What cannot be looked into may have it.
-    async fn source_has(&self, twins: &Twins, item: &ItemAddress) -> Result<bool, Stop> {
+    async fn source_has(&self, twins: &Twins, item: &ItemAddress) -> Result<bool, EarlyExit> {
         let ids = [twins.there.clone(), twins.beneath_there()].map(ContentId::new);
         for id in ids.into_iter().flatten() {
             let other = ItemAddress { space: item.space.clone(), id };
             match self.source_head(&other).await {
                 Ok(Presence::Absent) => {}
                 Ok(Presence::Present(_)) => return Ok(true),
-                Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Refused(_)) => return Ok(true),
+                Err(EarlyExit::Store(error)) if matches!(error.kind, StoreErrorKind::Refused(_)) => return Ok(true),
                 Err(stop) => return Err(stop),
             }
         }
@@ -143,7 +143,7 @@ impl Sides<'_> {
     }
 
     /// This item's copy that stands there under the other spelling, and the state in which it was found the same.
-    async fn same(&self, twins: &Twins, item: &ItemAddress) -> Result<Option<(ContentId, Version)>, Stop> {
+    async fn same(&self, twins: &Twins, item: &ItemAddress) -> Result<Option<(ContentId, Version)>, EarlyExit> {
         let Presence::Present(source) = self.source_head(item).await? else { return Ok(None) };
         let Some(id) = twins.id_there(item) else { return Ok(None) };
         let mut there = ItemAddress { space: item.space.clone(), id };
@@ -159,7 +159,7 @@ impl Sides<'_> {
             return Ok(None);
         }
         let seal = self.seal(&there.id).await;
-        if let Bytes::Same(_) = self.bytes_of((item, &source), (&there, &destination), seal.as_ref()).await? {
+        if let ByteComparison::Same(_) = self.bytes_of((item, &source), (&there, &destination), seal.as_ref()).await? {
             return Ok(Some((there.id, destination.version)));
         }
         // What has another size the producer can tell by itself.
@@ -168,7 +168,7 @@ impl Sides<'_> {
     }
 
     /// The id of an item beneath the destination's spelling that is this item's but for spelling.
-    async fn deeper(&self, twins: &Twins, item: &ItemAddress) -> Result<Option<ContentId>, Stop> {
+    async fn deeper(&self, twins: &Twins, item: &ItemAddress) -> Result<Option<ContentId>, EarlyExit> {
         let (prefix, key) = (twins.beneath_there(), folded(item.id.as_str()));
         let found = self.through(Side::Destination, item, &prefix, |listed| match listed {
             ListEntry::Item(id, _) if !id.as_str().starts_with(&*prefix) && id.as_str() > prefix.as_str() => {
@@ -187,7 +187,7 @@ impl Sides<'_> {
         item: &ItemAddress,
         prefix: &str,
         mut decide: impl FnMut(&ListEntry) -> ControlFlow<T> + Send,
-    ) -> Result<Option<T>, Stop> {
+    ) -> Result<Option<T>, EarlyExit> {
         let after = ContentId::new(prefix).ok();
         let mut pages = match side {
             Side::Source => self.source.list(&item.space, after),

@@ -2,12 +2,12 @@
 
 use mill_ports::Presence;
 
-use super::sides::Sides;
-use crate::stop::Stop;
+use super::context::AttemptContext;
+use crate::early_exit::EarlyExit;
 
-impl Sides<'_> {
+impl AttemptContext<'_> {
     /// Brings the destination space itself in sync; its items have their own tasks.
-    pub(super) async fn space(&self) -> Result<(), Stop> {
+    pub(super) async fn space(&self) -> Result<(), EarlyExit> {
         match self.source_space().await? {
             Presence::Present(_) => self.create_space(self.made()).await,
             Presence::Absent => {

@@ -6,8 +6,8 @@ mod order;
 mod policies;
 mod reading;
 mod respelling;
+mod server_side_copy;
 mod spaces;
-mod taken;
 
 use std::time::Duration;
 
@@ -15,4 +15,4 @@ use mill_engine::{MemoryStore, MemoryStores, MemoryTable, StoreBehavior};
 use mill_model::Algorithm;
 
 use super::*;
-use crate::test_site::*;
+use crate::fixture::*;

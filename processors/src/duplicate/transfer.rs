@@ -10,9 +10,9 @@ use mill_ports::{
 use tracing::warn;
 
 use super::address;
-use super::sides::{Proven, Side, Sides, of_source};
-use super::witness;
-use crate::stop::Stop;
+use super::context::{AttemptContext, Side, VerifiedPair, of_source};
+use super::verified_body;
+use crate::early_exit::EarlyExit;
 
 /// What was copied.
 struct Copied {
@@ -23,13 +23,13 @@ struct Copied {
     checksum: Checksum,
 }
 
-impl Sides<'_> {
+impl AttemptContext<'_> {
     /// Copies an item that the destination lacks, if the source has it. It is opened without being looked at first: one
     /// request of the source instead of two.
-    pub(super) async fn copy_new(&self, item: &ItemAddress) -> Result<(), Stop> {
+    pub(super) async fn copy_new(&self, item: &ItemAddress) -> Result<(), EarlyExit> {
         match self.copied(item, None, &Precondition::Absent).await {
             // What it is that cannot be read is told by a look.
-            Err(Stop::Store(error)) if self.is_refused_by_source(&error) => match self.source_head(item).await? {
+            Err(EarlyExit::Store(error)) if self.is_refused_by_source(&error) => match self.source_head(item).await? {
                 Presence::Present(source) => self.copy(item, &source, &Precondition::Absent).await,
                 Presence::Absent => {
                     self.vanished();
@@ -41,16 +41,21 @@ impl Sides<'_> {
     }
 
     /// Copies an item in the state that was seen, if the destination is `when`.
-    pub(super) async fn copy(&self, item: &ItemAddress, source: &ItemFacts, when: &Precondition) -> Result<(), Stop> {
+    pub(super) async fn copy(
+        &self,
+        item: &ItemAddress,
+        source: &ItemFacts,
+        when: &Precondition,
+    ) -> Result<(), EarlyExit> {
         self.readable(item, source, Side::Source)?;
         self.copied(item, Some(source), when).await
     }
 
     /// Copies an item and seals the pair.
-    async fn copied(&self, item: &ItemAddress, seen: Option<&ItemFacts>, when: &Precondition) -> Result<(), Stop> {
+    async fn copied(&self, item: &ItemAddress, seen: Option<&ItemFacts>, when: &Precondition) -> Result<(), EarlyExit> {
         let made = self.made();
         let copied = match self.room.tries.of(|| self.transfer(item, seen, when)).await {
-            Err(Stop::Store(error)) if self.lacks_space(&error) => {
+            Err(EarlyExit::Store(error)) if self.lacks_space(&error) => {
                 self.create_space(made).await?;
                 self.room.tries.of(|| self.transfer(item, seen, when)).await?
             }
@@ -62,7 +67,7 @@ impl Sides<'_> {
         };
         self.attempt.fate.note(if *when == Precondition::Absent { ItemOutcome::Copied } else { ItemOutcome::Updated });
         let (source, destination) = (&copied.source, &copied.written.version);
-        self.remember(&item.id, Proven { source, destination, checksum: &copied.checksum }).await;
+        self.remember(&item.id, VerifiedPair { source, destination, checksum: &copied.checksum }).await;
         Ok(())
     }
 
@@ -83,7 +88,7 @@ impl Sides<'_> {
         item: &ItemAddress,
         seen: Option<&ItemFacts>,
         when: &Precondition,
-    ) -> Result<Presence<Copied>, Stop> {
+    ) -> Result<Presence<Copied>, EarlyExit> {
         crash_point(CrashPoint::DuplicateBeforeRead);
         let opened = self.source.open(item, None, seen.map(|seen| &seen.version)).await.map_err(of_source)?;
         let Presence::Present(reading) = opened else {
@@ -115,7 +120,7 @@ impl Sides<'_> {
         source: &ItemFacts,
         content: &PutRequest,
         when: &Precondition,
-    ) -> Result<Option<Copied>, Stop> {
+    ) -> Result<Option<Copied>, EarlyExit> {
         let Some(origin) = self.source.copy_source(item, source) else { return Ok(None) };
         // Its own: what it has moved does not count where the bytes are read in the end.
         let transferring = self.transferring(item, content.size);
@@ -157,11 +162,11 @@ impl Sides<'_> {
         reading: OpenItem,
         content: &PutRequest,
         when: &Precondition,
-    ) -> Result<Copied, Stop> {
+    ) -> Result<Copied, EarlyExit> {
         let ItemFacts { size, version, checksums, .. } = reading.facts;
         let transferring = self.transferring(item, size);
         let destination = address(&self.pair.account, &self.pair.destination);
-        let watch = witness::Watch {
+        let watch = verified_body::VerifyOptions {
             size,
             stated: checksums,
             told: self.room.told.by(&destination),
@@ -170,7 +175,7 @@ impl Sides<'_> {
             cancelled: self.attempt.cancelled.clone(),
             damaged: self.found(Side::Source, item, StoreErrorKind::Damaged, "its bytes are not those of its checksum"),
         };
-        let (body, witnessed) = witness::watch(reading.body, watch).await?;
+        let (body, witnessed) = verified_body::verify_body(reading.body, watch).await?;
         self.attempt.may_act()?;
         crash_point(CrashPoint::DuplicateBeforeWrite);
         let written = self.destination.put(item, content, when, body).await?;
@@ -190,7 +195,13 @@ impl Sides<'_> {
     }
 
     /// What the destination computed of what it wrote must be what was read. The next look finds them to differ.
-    async fn judge(&self, item: &ItemAddress, size: u64, read: &[Checksum], written: &PutResult) -> Result<(), Stop> {
+    async fn judge(
+        &self,
+        item: &ItemAddress,
+        size: u64,
+        read: &[Checksum],
+        written: &PutResult,
+    ) -> Result<(), EarlyExit> {
         let ours = |theirs: &Checksum| read.iter().find(|ours| ours.algorithm == theirs.algorithm);
         let comparable = written.checksums.iter().filter_map(|theirs| Some((ours(theirs)?, theirs)));
         let judged: Vec<bool> = comparable.map(|(ours, theirs)| ours == theirs).collect();

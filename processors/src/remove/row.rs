@@ -11,12 +11,12 @@ use mill_records::sync_proofs::VersionDigest;
 use tracing::{debug, info, warn};
 
 use super::{Removal, of_lists, removing_policy};
-use crate::fate;
-use crate::stop::Stop;
+use crate::early_exit::EarlyExit;
+use crate::failure;
 
 /// What became of one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fared {
+enum DeleteResult {
     Deleted,
     Gone,
     Kept,
@@ -27,23 +27,23 @@ const AT_ONCE: usize = 8;
 
 impl Removal<'_> {
     /// Deletes what a row names, as far as it is still gone at the source.
-    pub(super) async fn row(&self, number: u32) -> Result<(), Stop> {
+    pub(super) async fn row(&self, number: u32) -> Result<(), EarlyExit> {
         let lists = &self.shared.deps.delete_lists;
         if lists.result(self.pair, self.remove.list, number).await.map_err(of_lists)?.is_some() {
-            return Err(Stop::discard("its row of the delete list has its result already"));
+            return Err(EarlyExit::discard("its row of the delete list has its result already"));
         }
         let Some(row) = lists.row(self.pair, self.remove.list, number).await.map_err(of_lists)? else {
             let missing = format!("row {number} of the delete list `{}` is not there", self.remove.list);
-            return Err(Stop::Failed { class: FailureClass::Retryable, source: missing.into() });
+            return Err(EarlyExit::Failed { class: FailureClass::Retryable, source: missing.into() });
         };
         let mut result = RowResult::default();
         let mut failure = None;
         let mut fares = stream::iter(row.ids).map(|listed| self.one(listed)).buffered(AT_ONCE);
         while let Some(fared) = fares.next().await {
             match fared {
-                Ok(Fared::Deleted) => result.deleted += 1,
-                Ok(Fared::Gone) => result.gone += 1,
-                Ok(Fared::Kept) => result.kept += 1,
+                Ok(DeleteResult::Deleted) => result.deleted += 1,
+                Ok(DeleteResult::Gone) => result.gone += 1,
+                Ok(DeleteResult::Kept) => result.kept += 1,
                 Err(stop) if concludes(&stop) => {
                     result.failed += 1;
                     failure.get_or_insert(stop);
@@ -65,29 +65,29 @@ impl Removal<'_> {
         failure.map_or(Ok(()), Err)
     }
 
-    async fn one(&self, listed: ListedId) -> Result<Fared, Stop> {
+    async fn one(&self, listed: ListedId) -> Result<DeleteResult, EarlyExit> {
         match self.decide(&listed).await {
-            Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Precondition) => {
+            Err(EarlyExit::Store(error)) if matches!(error.kind, StoreErrorKind::Precondition) => {
                 Ok(self.kept(&listed.id, "it changed at the destination meanwhile"))
             }
-            Err(Stop::Store(error)) if matches!(error.kind, StoreErrorKind::Refused(_)) => {
+            Err(EarlyExit::Store(error)) if matches!(error.kind, StoreErrorKind::Refused(_)) => {
                 warn!(item = %listed.id, error = %mill_ports::error_chain(&error), "kept: it cannot be looked at");
-                Ok(Fared::Kept)
+                Ok(DeleteResult::Kept)
             }
             other => other,
         }
     }
 
-    async fn decide(&self, listed: &ListedId) -> Result<Fared, Stop> {
+    async fn decide(&self, listed: &ListedId) -> Result<DeleteResult, EarlyExit> {
         let Some(found) = self.at_destination(&listed.id).await? else {
             self.forget(&listed.id).await;
-            return Ok(Fared::Gone);
+            return Ok(DeleteResult::Gone);
         };
         if VersionDigest::of(&found.version) != listed.seen && !planted(PlantedBug::UnconditionalDelete) {
             return Ok(self.kept(&listed.id, "it is not in the state that the delete list saw"));
         }
         if !self.is_gone(&listed.id).await? {
-            return Ok(Fared::Kept);
+            return Ok(DeleteResult::Kept);
         }
         match removing_policy(&self.shared.deps, self.pair, &self.pair.space.to_string()).await {
             Err(stop) if !planted(PlantedBug::PolicyNotAskedAgain) => return Err(stop),
@@ -97,7 +97,7 @@ impl Removal<'_> {
     }
 
     /// What the destination says of an item; in a space that is not there, there is none.
-    async fn at_destination(&self, id: &ContentId) -> Result<Option<ItemFacts>, Stop> {
+    async fn at_destination(&self, id: &ContentId) -> Result<Option<ItemFacts>, EarlyExit> {
         let item = self.item(id);
         match self.shared.tries.of(|| self.destination.head(&item)).await {
             Ok(Presence::Present(found)) => Ok(Some(found)),
@@ -109,7 +109,7 @@ impl Removal<'_> {
 
     /// Whether the item is surely gone at the source: the places on its way are those of the survey, before and after the
     /// look, and a space or store that answers says that it is not there.
-    async fn is_gone(&self, id: &ContentId) -> Result<bool, Stop> {
+    async fn is_gone(&self, id: &ContentId) -> Result<bool, EarlyExit> {
         if !self.has_same_places(id).await? {
             self.kept(id, "a place of its source is not the one that the survey saw");
             return Ok(false);
@@ -151,13 +151,13 @@ impl Removal<'_> {
         }
     }
 
-    async fn has_same_places(&self, id: &ContentId) -> Result<bool, Stop> {
+    async fn has_same_places(&self, id: &ContentId) -> Result<bool, EarlyExit> {
         let item = self.item(id);
         let places: Vec<Place> = self.shared.tries.of(|| self.source.places(&item)).await?;
         Ok(self.head.record.has_same_places(id.as_str(), &places))
     }
 
-    async fn delete(&self, id: &ContentId, found: ItemFacts) -> Result<Fared, Stop> {
+    async fn delete(&self, id: &ContentId, found: ItemFacts) -> Result<DeleteResult, EarlyExit> {
         self.attempt.may_act()?;
         let item = self.item(id);
         let seen = Precondition::VersionIs(found.version);
@@ -170,9 +170,9 @@ impl Removal<'_> {
                 let (account, destination) = (&self.pair.account, &self.pair.destination);
                 debug!(%account, %destination, %item, "deleted, gone at the source");
                 self.shared.deps.statistics.count(|work| work.deleted += 1);
-                Fared::Deleted
+                DeleteResult::Deleted
             }
-            Presence::Absent => Fared::Gone,
+            Presence::Absent => DeleteResult::Gone,
         };
         self.forget(id).await;
         crash_point(CrashPoint::RemoveForgotten);
@@ -186,17 +186,17 @@ impl Removal<'_> {
         }
     }
 
-    fn kept(&self, id: &ContentId, why: &'static str) -> Fared {
+    fn kept(&self, id: &ContentId, why: &'static str) -> DeleteResult {
         info!(account = %self.pair.account, space = %self.pair.space, item = %id, why, "kept");
-        Fared::Kept
+        DeleteResult::Kept
     }
 }
 
 /// Whether a failure is that of one id: the others of the row are done all the same.
-fn concludes(stop: &Stop) -> bool {
+fn concludes(stop: &EarlyExit) -> bool {
     match stop {
-        Stop::Store(error) => fate::class(error) == Some(FailureClass::Retryable),
-        Stop::Failed { class, .. } => *class == FailureClass::Retryable,
-        Stop::TaskOutcome(_) | Stop::Refused { .. } => false,
+        EarlyExit::Store(error) => failure::class(error) == Some(FailureClass::Retryable),
+        EarlyExit::Failed { class, .. } => *class == FailureClass::Retryable,
+        EarlyExit::TaskOutcome(_) | EarlyExit::Refused { .. } => false,
     }
 }

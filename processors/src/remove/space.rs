@@ -10,7 +10,7 @@ use mill_records::sync_proofs::SpacePair;
 use tracing::{info, warn};
 
 use super::{Removal, of_lists, of_owners};
-use crate::stop::Stop;
+use crate::early_exit::EarlyExit;
 
 /// How often the removal of a space waits for its items to be deleted: about a quarter of an hour in all, in which a
 /// queue full of deletes is worked off.
@@ -20,10 +20,10 @@ const WAIT_MAX: Duration = Duration::from_mins(1);
 
 impl Removal<'_> {
     /// Removes the space if nothing is in it.
-    pub(super) async fn space(self) -> Result<(), Stop> {
+    pub(super) async fn space(self) -> Result<(), EarlyExit> {
         let (lists, space) = (&self.shared.deps.delete_lists, &self.pair.space);
         if self.head.record.of != DeletionScope::Space {
-            return Err(Stop::discard("its delete list is of items, not of the space"));
+            return Err(EarlyExit::discard("its delete list is of items, not of the space"));
         }
         let results = lists.results(self.pair, self.remove.list).await.map_err(of_lists)?;
         if results.len() < self.head.record.rows as usize {
@@ -31,7 +31,7 @@ impl Removal<'_> {
             return self.waits("items of it are still to be deleted");
         }
         if self.source_space().await? != Presence::Absent {
-            return Err(Stop::discard("its source space is back"));
+            return Err(EarlyExit::discard("its source space is back"));
         }
         self.attempt.may_act()?;
         match self.shared.tries.of(|| self.destination.remove_empty_space(space)).await {
@@ -46,7 +46,7 @@ impl Removal<'_> {
         self.finish(&results).await
     }
 
-    async fn release_owner(&self) -> Result<(), Stop> {
+    async fn release_owner(&self) -> Result<(), EarlyExit> {
         let SpacePair { account, destination, space, .. } = self.pair;
         let store = StoreAddress { account: account.clone(), store: destination.clone() };
         let place = DestinationSpace { store, space: space.clone() };
@@ -54,7 +54,7 @@ impl Removal<'_> {
     }
 
     /// Notes that the list was carried out.
-    async fn finish(self, results: &[(u32, RowResult)]) -> Result<(), Stop> {
+    async fn finish(self, results: &[(u32, RowResult)]) -> Result<(), EarlyExit> {
         let mut head = self.head;
         if let ListState::Granted { by, .. } = head.record.state.clone() {
             let deleted = results.iter().map(|(_, result)| result.deleted).sum();
@@ -66,7 +66,7 @@ impl Removal<'_> {
     }
 
     /// Waits a while, but not for ever.
-    fn waits(&self, why: &'static str) -> Result<(), Stop> {
+    fn waits(&self, why: &'static str) -> Result<(), EarlyExit> {
         let waits = self.attempt.envelope.snoozes;
         if waits >= WAITS_MAX {
             warn!(account = %self.pair.account, destination = %self.pair.destination, space = %self.pair.space, why,
@@ -74,6 +74,6 @@ impl Removal<'_> {
             return Ok(());
         }
         let delay = WAIT_MAX.min(Duration::from_secs(1) * 2_u32.saturating_pow(waits));
-        Err(Stop::TaskOutcome(TaskOutcome::Snooze { delay, task: None }))
+        Err(EarlyExit::TaskOutcome(TaskOutcome::Snooze { delay, task: None }))
     }
 }

@@ -16,7 +16,7 @@ use mill_records::delete_lists::{DeletionScope, GrantedBy, HoldReason, ListRow, 
 use mill_records::sync_proofs::VersionDigest;
 
 use super::*;
-use crate::test_site::*;
+use crate::fixture::*;
 
 const GRANTED: ListState = ListState::Granted { by: GrantedBy::Rule, at: 1 };
 
@@ -37,18 +37,18 @@ fn failed(failed: u64) -> RowResult {
 }
 
 /// The destination has these items of a source, which has none of them.
-async fn vanished(ids: &[&str]) -> Site {
-    let site = Site::new();
+async fn vanished(ids: &[&str]) -> Fixture {
+    let site = Fixture::new();
     site.own().await;
     for id in ids {
         site.destination.insert(&at(id), (*id).to_owned(), noted("n"));
-        site.seals.put_written(&Site::pair(), &at(id).id, &site.version(id).await).await.unwrap();
+        site.seals.put_written(&Fixture::pair(), &at(id).id, &site.version(id).await).await.unwrap();
     }
     site
 }
 
 /// And now not even the space.
-async fn orphaned(ids: &[&str]) -> Site {
+async fn orphaned(ids: &[&str]) -> Fixture {
     let site = vanished(ids).await;
     site.source.remove_space(&space());
     site
@@ -63,11 +63,11 @@ fn row_task(row: u32) -> Task {
 }
 
 fn task(row: Option<u32>) -> Task {
-    let SpacePair { account, source, destination, space } = Site::pair();
+    let SpacePair { account, source, destination, space } = Fixture::pair();
     Remove { account, source, destination, space, list: list_id(), row }.into_task()
 }
 
-impl Site {
+impl Fixture {
     async fn version(&self, id: &str) -> Version {
         self.destination.head(&at(id)).await.unwrap().present().unwrap().version
     }
@@ -84,12 +84,12 @@ impl Site {
                 let seen = VersionDigest::of(&self.version(id.as_str()).await);
                 row.ids.push(ListedId { id, seen });
             }
-            self.delete_lists.put_row(&Site::pair(), list_id(), number, &row).await.unwrap();
+            self.delete_lists.put_row(&Fixture::pair(), list_id(), number, &row).await.unwrap();
         }
         let items_total = self.destination.contents(&space()).unwrap().len() as u64;
         let (rows, digest) = (rows.len() as u32, digest.finish());
         let head = ListHead { of, made: 1, count, items_total, rows, digest, places: self.places(of).await, state };
-        self.delete_lists.add_head(&Site::pair(), list_id(), head).await.unwrap();
+        self.delete_lists.add_head(&Fixture::pair(), list_id(), head).await.unwrap();
     }
 
     /// The places of the source as a survey sees them: all that its listing entered, or the root of a space that is gone.
@@ -124,17 +124,17 @@ impl Site {
     }
 
     async fn result(&self, row: u32) -> Option<RowResult> {
-        self.delete_lists.result(&Site::pair(), list_id(), row).await.unwrap()
+        self.delete_lists.result(&Fixture::pair(), list_id(), row).await.unwrap()
     }
 
     async fn state(&self) -> ListState {
-        self.delete_lists.head(&Site::pair(), list_id()).await.unwrap().unwrap().record.state
+        self.delete_lists.head(&Fixture::pair(), list_id()).await.unwrap().unwrap().record.state
     }
 
     async fn set_state(&self, state: ListState) {
-        let mut head = self.delete_lists.head(&Site::pair(), list_id()).await.unwrap().unwrap();
+        let mut head = self.delete_lists.head(&Fixture::pair(), list_id()).await.unwrap().unwrap();
         head.record.state = state;
-        self.delete_lists.save_head(&Site::pair(), list_id(), &mut head).await.unwrap();
+        self.delete_lists.save_head(&Fixture::pair(), list_id(), &mut head).await.unwrap();
     }
 
     /// The ids at the destination; `None` without the space.
@@ -144,7 +144,7 @@ impl Site {
     }
 
     async fn known(&self) -> Vec<String> {
-        let all: Vec<_> = self.seals.stream(&Site::pair(), None).try_collect().await.unwrap();
+        let all: Vec<_> = self.seals.stream(&Fixture::pair(), None).try_collect().await.unwrap();
         all.into_iter().map(|(id, _)| id.as_str().to_owned()).collect()
     }
 

@@ -12,7 +12,7 @@ use mill_ports::RefusalReason;
 use super::*;
 
 /// A copy, where its items are to go, and what was sealed of it.
-struct Site {
+struct Fixture {
     copy: MemoryStore,
     to: MemoryStore,
     seals: SyncProofs,
@@ -37,7 +37,7 @@ fn pair() -> SpacePair {
     SpacePair { account: address("1").account, source, destination, space: at("x").space }
 }
 
-impl Site {
+impl Fixture {
     fn new() -> Self {
         let clock = Arc::new(SimClock::new());
         // Bodies come in several pieces.
@@ -81,28 +81,28 @@ impl Site {
     }
 }
 
-fn named(restored: &Restored) -> BTreeMap<&str, String> {
+fn named(restored: &RestorationReport) -> BTreeMap<&str, String> {
     restored.faults.iter().map(|finding| (&*finding.item, finding.what.to_string())).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_space_comes_back_with_every_byte_and_property_and_a_second_run_moves_nothing() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.sealed("large", "many bytes in several pieces").await;
     site.sealed("empty", "").await;
     site.copy.insert(&at("never sealed"), "bytes", titled("t"));
     let restored = site.restoration().run().await.unwrap();
-    assert_eq!(restored, Restored { copied: 3, proven: 2, bytes: 28 + 5, ..Restored::default() });
+    assert_eq!(restored, RestorationReport { copied: 3, proven: 2, bytes: 28 + 5, ..RestorationReport::default() });
     assert_eq!(site.to.contents(&at("x").space), site.copy.contents(&at("x").space));
     let writes = site.to.writes();
     let restored = site.restoration().run().await.unwrap();
-    assert_eq!(restored, Restored { unchanged: 3, proven: 2, ..Restored::default() });
+    assert_eq!(restored, RestorationReport { unchanged: 3, proven: 2, ..RestorationReport::default() });
     assert_eq!(site.to.writes(), writes + 1, "only the space is asked for");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_as_it_was_sealed_comes_back_only_when_asked_for_and_is_named_either_way() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.sealed("changed", "bytes").await;
     site.sealed("rotten", "bytes").await;
     site.sealed("whole", "bytes").await;
@@ -125,7 +125,7 @@ async fn what_is_not_as_it_was_sealed_comes_back_only_when_asked_for_and_is_name
 
 #[tokio::test(start_paused = true)]
 async fn what_stands_there_already_is_kept_and_named_unless_it_may_be_replaced() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.sealed("bytes", "bytes").await;
     site.sealed("title", "bytes").await;
     site.to.insert(&at("bytes"), "other", titled("bytes"));
@@ -136,13 +136,13 @@ async fn what_stands_there_already_is_kept_and_named_unless_it_may_be_replaced()
     assert!(kept["bytes"].contains("another file of this name") && kept["title"].contains("--overwrite"), "{kept:?}");
     assert_eq!(site.to.contents(&at("x").space), before);
     let restored = Restoration { overwrite: true, ..site.restoration() }.run().await.unwrap();
-    assert_eq!(restored, Restored { copied: 2, proven: 2, bytes: 10, ..Restored::default() });
+    assert_eq!(restored, RestorationReport { copied: 2, proven: 2, bytes: 10, ..RestorationReport::default() });
     assert_eq!(site.to.contents(&at("x").space), site.copy.contents(&at("x").space));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rotten_copy_never_replaces_what_stands_there() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.sealed("x", "bytes").await;
     site.copy.rot(&at("x"), |bytes| bytes[0] ^= 1);
     site.to.insert(&at("x"), "older", titled("x"));
@@ -161,7 +161,7 @@ async fn a_rotten_copy_never_replaces_what_stands_there() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_breaks_off_leaves_nothing_and_is_named() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.sealed("x", "bytes in several pieces").await;
     site.plan.fail(PortCall::Open, 1, InjectedFault::Mid(FaultKind::Unexpected));
     let restored = site.restoration().run().await.unwrap();
@@ -172,7 +172,7 @@ async fn a_body_that_breaks_off_leaves_nothing_and_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_damaged_on_their_way_do_not_come_back() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.sealed("x", "bytes in several pieces").await;
     site.plan.fail(PortCall::Open, 1, InjectedFault::Damage);
     let restored = site.restoration().run().await.unwrap();
@@ -181,7 +181,7 @@ async fn bytes_damaged_on_their_way_do_not_come_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_cannot_be_listed_is_no_answer() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.sealed("x", "bytes").await;
     site.plan.fail(PortCall::List, 1, InjectedFault::Before(FaultKind::Unexpected));
     assert!(site.restoration().run().await.is_err());
@@ -189,7 +189,7 @@ async fn a_copy_that_cannot_be_listed_is_no_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_does_not_say_whether_it_has_a_sealed_item_is_no_answer() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.sealed("x", "bytes").await;
     site.copy.remove(&at("x"));
     site.plan.fail(PortCall::Head, 1, InjectedFault::Before(FaultKind::Unavailable));
@@ -200,7 +200,7 @@ async fn a_copy_that_does_not_say_whether_it_has_a_sealed_item_is_no_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.copy.insert(&at("good"), "bytes", Properties::default());
     for id in ["gone", "locked"] {
         site.sealed(id, "bytes").await;
@@ -210,7 +210,7 @@ async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() 
     let restored = Restoration { unproven: true, ..site.restoration() }.run().await.unwrap();
     assert!(site.there("good").is_some());
     for id in ["gone", "locked"] {
-        let named = |finding: &Finding| finding.item == id && matches!(finding.what, Fault::NotRestored(_));
+        let named = |finding: &ItemFinding| finding.item == id && matches!(finding.what, CopyFault::NotRestored(_));
         assert!(restored.faults.iter().any(named), "{id}: {:?}", restored.faults);
     }
 }
@@ -219,7 +219,7 @@ async fn sealed_items_that_may_not_be_read_are_named_and_the_others_come_back() 
 #[tokio::test(start_paused = true)]
 async fn whatever_checksum_a_seal_has_what_came_back_is_proven_again_and_damage_is_named() {
     for algorithm in [Algorithm::Sha256, Algorithm::Md5, Algorithm::Crc64Nvme] {
-        let site = Site::new();
+        let site = Fixture::new();
         site.to.insert_space(&at("x").space);
         site.sealed_under(algorithm, "x", "sound bytes").await;
         let restored = site.restoration().run().await.unwrap();
@@ -240,7 +240,7 @@ async fn whatever_checksum_a_seal_has_what_came_back_is_proven_again_and_damage_
 
 #[tokio::test(start_paused = true)]
 async fn a_space_that_the_copy_does_not_have_leaves_nothing_and_names_those_there_are() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.sealed("x", "bytes").await;
     let unknown = Restoration { space: SpaceId::new("unknown").unwrap(), ..site.restoration() };
     let error = unknown.run().await.unwrap_err();
@@ -249,7 +249,7 @@ async fn a_space_that_the_copy_does_not_have_leaves_nothing_and_names_those_ther
 }
 
 /// Enough items for listings and books of several pages.
-async fn many(site: &Site) -> Vec<String> {
+async fn many(site: &Fixture) -> Vec<String> {
     let names: Vec<String> = (0..2_500).map(|n| format!("{n:05}")).collect();
     for name in &names {
         site.sealed(name, "bytes").await;
@@ -262,7 +262,7 @@ async fn a_listing_that_breaks_off_is_named_with_all_that_did_not_come_back() {
     for fault in [InjectedFault::Truncate, InjectedFault::Mid(FaultKind::Unexpected)] {
         let mut broke_midway = 0;
         for seed in 0..6 {
-            let site = Site { plan: plan(seed), ..Site::new() };
+            let site = Fixture { plan: plan(seed), ..Fixture::new() };
             let all = many(&site).await;
             site.plan.fail(PortCall::List, 1, fault);
             let Ok(restored) = site.restoration().run().await else { continue };
@@ -283,7 +283,7 @@ fn plan(seed: u64) -> Arc<FaultPlan> {
 
 #[tokio::test(start_paused = true)]
 async fn proofs_that_cannot_be_read_to_their_end_are_named_and_never_taken_for_none() {
-    let site = Site::new();
+    let site = Fixture::new();
     many(&site).await;
     site.copy.remove(&at("02400"));
     site.plan.fail(PortCall::Query, 2, InjectedFault::Before(FaultKind::Unexpected));
@@ -296,7 +296,7 @@ async fn proofs_that_cannot_be_read_to_their_end_are_named_and_never_taken_for_n
 
 #[tokio::test(start_paused = true)]
 async fn an_item_whose_proof_cannot_be_read_comes_back_and_is_named() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.sealed("x", "bytes").await;
     for there in ["brought back", "there already"] {
         site.plan.fail(PortCall::GetRow, 1, InjectedFault::Before(FaultKind::Unexpected));

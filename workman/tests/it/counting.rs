@@ -24,7 +24,11 @@ async fn an_items_fate_counts_once_however_often_its_task_is_tried_or_delivered(
             }
             "refused" => attempt.fate.note(ItemOutcome::Refused),
             _ => {
-                attempt.fate.note(if attempt.receive_count == 1 { ItemOutcome::Copied } else { ItemOutcome::Unchanged });
+                attempt.fate.note(if attempt.receive_count == 1 {
+                    ItemOutcome::Copied
+                } else {
+                    ItemOutcome::Unchanged
+                });
             }
         }
         Ok(TaskOutcome::done())

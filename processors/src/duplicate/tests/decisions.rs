@@ -76,14 +76,14 @@ async fn every_row_of_the_decision_table_holds_whatever_checksums_the_stores_tel
         behavior.iter().flat_map(|one| behavior.iter().map(move |two| (one, two)))
     {
         for row in &TABLE {
-            let site = Site::of(source_habits(), destination_habits());
+            let site = Fixture::of(source_habits(), destination_habits());
             for (store, stands) in [(&site.source, row.source), (&site.destination, row.destination)] {
                 if let Some((bytes, note)) = stands {
                     store.insert(&at("x"), bytes, noted(note));
                 }
             }
             let before = site.destination.contents(&space());
-            let outcome = site.run_under(row.policy.book(), &Site::task(Some(&at("x")))).await.unwrap();
+            let outcome = site.run_under(row.policy.book(), &Fixture::task(Some(&at("x")))).await.unwrap();
             assert_eq!(done(&site, &outcome), row.done, "{:?} {:?} {:?}", row.source, row.destination, row.policy);
             assert_eq!(site.source.writes(), 0);
             match row.policy {
@@ -94,7 +94,7 @@ async fn every_row_of_the_decision_table_holds_whatever_checksums_the_stores_tel
     }
 }
 
-fn done(site: &Site, outcome: &TaskOutcome) -> String {
+fn done(site: &Fixture, outcome: &TaskOutcome) -> String {
     if *outcome != TaskOutcome::done() {
         assert_eq!(site.totals(), Totals::default());
         assert!(site.source_port.calls().is_empty() && site.destination_port.calls().is_empty());
@@ -125,7 +125,7 @@ fn done(site: &Site, outcome: &TaskOutcome) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn properties_that_a_destination_does_not_know_are_set() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source.insert(&at("x"), "same", noted("n"));
     site.destination.insert(&at("x"), "same", noted("n"));
     site.destination_port.tell(without_properties);
@@ -137,7 +137,7 @@ async fn properties_that_a_destination_does_not_know_are_set() {
 
 #[tokio::test(start_paused = true)]
 async fn properties_that_a_source_does_not_know_are_never_taken_for_none() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source.insert(&at("x"), "same", noted("n"));
     site.source_port.tell(without_properties);
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
@@ -148,7 +148,7 @@ async fn properties_that_a_source_does_not_know_are_never_taken_for_none() {
 
 #[tokio::test(start_paused = true)]
 async fn an_item_in_an_archive_tier_is_named_and_no_task_waits_for_it() {
-    let site = Site::of(plain(), plain());
+    let site = Fixture::of(plain(), plain());
     site.source.insert(&at("x"), "same", noted("n"));
     site.source_port.tell(archived);
     let refused = |outcome| match outcome {
@@ -159,7 +159,7 @@ async fn an_item_in_an_archive_tier_is_named_and_no_task_waits_for_it() {
     };
     assert!(refused(site.run("x").await.unwrap()));
     for way in [RefusalReason::Unreadable, RefusalReason::Archived("DEEP_ARCHIVE".into())] {
-        site.source_port.meet("open", [Way::Fails(StoreErrorKind::Refused(way))]);
+        site.source_port.meet("open", [ProbeFault::Fails(StoreErrorKind::Refused(way))]);
         assert!(refused(site.run("x").await.unwrap()), "a store may refuse to open it");
     }
     site.destination.insert(&at("x"), "same", noted("n"));
@@ -171,7 +171,7 @@ async fn an_item_in_an_archive_tier_is_named_and_no_task_waits_for_it() {
 
 #[tokio::test(start_paused = true)]
 async fn an_archived_copy_is_in_sync_if_its_checksum_says_so_and_replaced_if_it_differs() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source.insert(&at("x"), "same", noted("n"));
     site.destination.insert(&at("x"), "same", noted("n"));
     site.destination_port.tell(archived);
@@ -183,11 +183,11 @@ async fn an_archived_copy_is_in_sync_if_its_checksum_says_so_and_replaced_if_it_
 
 #[tokio::test(start_paused = true)]
 async fn a_task_that_makes_no_sense_is_permanently_failed() {
-    let site = Site::new();
-    let mut task = Site::task(None);
+    let site = Fixture::new();
+    let mut task = Fixture::task(None);
     task.detail.remove("source");
     let factory = site.factory(policy(true));
     assert!(factory.recognises(&task));
     assert_eq!(factory.processor(task).err().unwrap().class, FailureClass::Permanent);
-    assert!(!factory.recognises(&Task { kind: TaskKind::new("audit"), ..Site::task(None) }));
+    assert!(!factory.recognises(&Task { kind: TaskKind::new("audit"), ..Fixture::task(None) }));
 }

@@ -12,7 +12,7 @@ fn errors() -> impl Iterator<Item = StoreErrorKind> {
 async fn no_error_of_a_source_is_ever_read_as_absence() {
     for kind in errors() {
         for op in ["head", "open"] {
-            let site = Site::new();
+            let site = Fixture::new();
             site.source.insert(&at("x"), "same", noted("n"));
             if op == "head" {
                 site.destination.insert(&at("x"), "else", noted("n"));
@@ -28,12 +28,12 @@ async fn no_error_of_a_source_is_ever_read_as_absence() {
 #[tokio::test(start_paused = true)]
 async fn what_vanished_is_counted_and_left_in_place() {
     for remove_vanished in [true, false] {
-        let site = Site::new();
+        let site = Fixture::new();
         site.own().await;
         site.source.insert(&at("x"), "same", noted("n"));
         site.settle("x").await;
         site.source.remove(&at("x"));
-        site.run_under(policy(remove_vanished), &Site::task(Some(&at("x")))).await.unwrap();
+        site.run_under(policy(remove_vanished), &Fixture::task(Some(&at("x")))).await.unwrap();
         assert!(site.destination.content(&at("x")).is_some() && site.sealed("x").await);
         assert_eq!((site.totals().vanished, site.totals().deleted), (1, 0));
         assert_eq!(site.destination_port.calls(), ["head"]);
@@ -42,17 +42,17 @@ async fn what_vanished_is_counted_and_left_in_place() {
 
 #[tokio::test(start_paused = true)]
 async fn what_vanishes_before_or_while_it_is_copied_is_counted() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.run("x").await.unwrap();
     assert_eq!(site.totals().vanished, 1, "it went before");
     site.source.insert(&at("x"), "same", noted("n"));
     let source = site.source.clone();
-    site.source_port.meet("open", [Way::Before(Box::new(move || source.remove(&at("x"))))]);
+    site.source_port.meet("open", [ProbeFault::Before(Box::new(move || source.remove(&at("x"))))]);
     site.run("x").await.unwrap();
     assert_eq!(site.totals().vanished, 2, "it went before it was opened");
     site.source.insert(&at("x"), vec![1; 100_000], noted("n"));
     let source = site.source.clone();
-    site.destination_port.meet("put", [Way::Before(Box::new(move || source.remove(&at("x"))))]);
+    site.destination_port.meet("put", [ProbeFault::Before(Box::new(move || source.remove(&at("x"))))]);
     site.run("x").await.unwrap();
     assert_eq!(site.totals().vanished, 3, "it went while it was read");
     let refused = StoreErrorKind::Refused(mill_ports::RefusalReason::Unreadable);
@@ -65,7 +65,7 @@ async fn what_vanishes_before_or_while_it_is_copied_is_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_space_that_is_gone_deletes_no_item() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.destination.insert(&at("x"), "same", noted("n"));
     site.source.remove_space(&space());
     assert!(is_discard(&site.run("x").await.unwrap(), "its source space is not there"));
@@ -86,7 +86,7 @@ async fn a_stale_look_never_overwrites_what_is_newer() {
         for reads_are_snapshots in [false, true] {
             let service = (op == "take").then_some(1);
             let behavior = StoreBehavior { reads_are_snapshots, service, ..StoreBehavior::default() };
-            let site = Site::of(behavior, StoreBehavior { service, ..StoreBehavior::default() });
+            let site = Fixture::of(behavior, StoreBehavior { service, ..StoreBehavior::default() });
             site.source.insert(&at("x"), "stale", noted("n"));
             if let Some((bytes, note)) = before {
                 site.destination.insert(&at("x"), bytes, noted(note));
@@ -94,7 +94,7 @@ async fn a_stale_look_never_overwrites_what_is_newer() {
             let (source, destination) = (site.source.clone(), site.destination.clone());
             site.destination_port.meet(
                 op,
-                [Way::Before(Box::new(move || {
+                [ProbeFault::Before(Box::new(move || {
                     source.insert(&at("x"), "newer", noted("newer"));
                     destination.insert(&at("x"), "newer", noted("newer"));
                 }))],
@@ -109,7 +109,7 @@ async fn a_stale_look_never_overwrites_what_is_newer() {
 #[tokio::test(start_paused = true)]
 async fn no_error_of_a_destination_is_ever_read_as_absence() {
     for kind in errors().filter(|kind| *kind != StoreErrorKind::SpaceAbsent) {
-        let site = Site::new();
+        let site = Fixture::new();
         site.source.insert(&at("x"), "same", noted("n"));
         site.destination_port.meet("head", fails(&kind, 3));
         let run = site.run("x").await;
@@ -120,9 +120,9 @@ async fn no_error_of_a_destination_is_ever_read_as_absence() {
 
 #[tokio::test(start_paused = true)]
 async fn a_destination_that_wrote_other_bytes_is_found_out_and_written_again() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source.insert(&at("x"), "same", noted("n"));
-    site.destination_port.meet("put", [Way::Lies]);
+    site.destination_port.meet("put", [ProbeFault::Lies]);
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
     assert!(!site.sealed("x").await);
     assert_eq!(site.totals().bytes, 0);
@@ -130,7 +130,7 @@ async fn a_destination_that_wrote_other_bytes_is_found_out_and_written_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_destination_that_always_changes_under_the_write_is_tried_again_later() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source.insert(&at("x"), "same", noted("n"));
     site.destination_port.meet("put", fails(&StoreErrorKind::Precondition, 2));
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
@@ -140,19 +140,19 @@ async fn a_destination_that_always_changes_under_the_write_is_tried_again_later(
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_changes_while_it_is_copied_is_never_a_copy_of_two_moments() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source.insert(&at("x"), vec![1; 100_000], noted("1"));
     let source = site.source.clone();
     // Between being opened and being read to its end.
     site.destination_port
-        .meet("put", [Way::Before(Box::new(move || source.insert(&at("x"), vec![2; 100_000], noted("2"))))]);
+        .meet("put", [ProbeFault::Before(Box::new(move || source.insert(&at("x"), vec![2; 100_000], noted("2"))))]);
     site.run("x").await.unwrap();
     assert!(site.in_sync());
     assert_eq!(site.source_port.calls().iter().filter(|op| **op == "open").count(), 2);
 
     let changes = || {
         let source = site.source.clone();
-        Way::Before(Box::new(move || source.insert(&at("x"), vec![3; 100_001], noted("3"))))
+        ProbeFault::Before(Box::new(move || source.insert(&at("x"), vec![3; 100_001], noted("3"))))
     };
     site.source.insert(&at("x"), vec![2; 99_999], noted("2"));
     site.source_port.meet("open", [changes(), changes()]);
@@ -163,13 +163,13 @@ async fn a_source_that_changes_while_it_is_copied_is_never_a_copy_of_two_moments
 #[tokio::test(start_paused = true)]
 async fn bytes_flipped_or_cut_under_way_never_become_visible() {
     for (way, behavior, class_of) in [
-        (|| Way::Flipped, StoreBehavior::default(), "damaged"),
-        (|| Way::Flipped, telling(Algorithm::Sha256), "damaged"),
-        (|| Way::Cut, plain(), "unexpected"),
-        (|| Way::Cut, StoreBehavior::default(), "unexpected"),
-    ] as [(fn() -> Way, _, _); 4]
+        (|| ProbeFault::Flipped, StoreBehavior::default(), "damaged"),
+        (|| ProbeFault::Flipped, telling(Algorithm::Sha256), "damaged"),
+        (|| ProbeFault::Cut, plain(), "unexpected"),
+        (|| ProbeFault::Cut, StoreBehavior::default(), "unexpected"),
+    ] as [(fn() -> ProbeFault, _, _); 4]
     {
-        let site = Site::of(behavior, plain());
+        let site = Fixture::of(behavior, plain());
         site.source.insert(&at("x"), vec![1; 100_000], noted("n"));
         site.source_port.meet("open", std::iter::repeat_with(way).take(3));
         let error = site.run("x").await.unwrap_err();
@@ -185,12 +185,12 @@ async fn bytes_flipped_or_cut_under_way_never_become_visible() {
 /// properties there.
 #[tokio::test(start_paused = true)]
 async fn a_stale_look_never_sets_older_properties() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source.insert(&at("x"), "same", noted("older"));
     let (source, destination) = (site.source.clone(), site.destination.clone());
     site.destination_port.meet(
         "head",
-        [Way::Before(Box::new(move || {
+        [ProbeFault::Before(Box::new(move || {
             source.insert(&at("x"), "same", noted("newer"));
             destination.insert(&at("x"), "same", noted("newer"));
         }))],
@@ -210,10 +210,10 @@ async fn what_a_store_wrote_is_judged_by_whatever_checksum_it_tells() {
         if destination.checksums.is_empty() {
             continue;
         }
-        let site = Site::of(source, destination);
+        let site = Fixture::of(source, destination);
         for name in ["first", "second"] {
             site.source.insert(&at(name), vec![1; 1_000], noted("n"));
-            site.destination_port.meet("put", [Way::Damaged]);
+            site.destination_port.meet("put", [ProbeFault::Damaged]);
             let error = site.run(name).await.unwrap_err();
             assert_eq!(error.class, FailureClass::Retryable);
             assert!(error_chain(&error).contains("damaged"), "{}", error_chain(&error));
@@ -226,7 +226,7 @@ async fn what_a_store_wrote_is_judged_by_whatever_checksum_it_tells() {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_rotted_is_not_copied() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source.insert(&at("x"), vec![1; 1_000], noted("n"));
     site.source.rot(&at("x"), |bytes| bytes[500] ^= 1);
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
@@ -237,7 +237,7 @@ async fn a_source_that_rotted_is_not_copied() {
 async fn an_answer_that_is_lost_is_found_out_by_looking() {
     for op in ["put", "put_properties", "create_space"] {
         for kind in [StoreErrorKind::Unexpected, StoreErrorKind::Throttled { retry_after: None }] {
-            let site = Site::new();
+            let site = Fixture::new();
             match op {
                 "put" => site.source.insert(&at("x"), "same", noted("n")),
                 "put_properties" => {
@@ -249,7 +249,7 @@ async fn an_answer_that_is_lost_is_found_out_by_looking() {
                     site.destination.remove_space(&space());
                 }
             }
-            site.destination_port.meet(op, [Way::DoneAndFails(kind.clone())]);
+            site.destination_port.meet(op, [ProbeFault::DoneAndFails(kind.clone())]);
             assert_eq!(site.run("x").await.unwrap(), TaskOutcome::done(), "{op} {kind:?}");
             assert!(site.in_sync());
         }
@@ -267,7 +267,7 @@ async fn calls_that_may_pass_are_made_three_times_and_no_others_are() {
     ] {
         // A new item is opened; one that has a copy is looked at.
         for op in ["open", "head"] {
-            let site = Site::new();
+            let site = Fixture::new();
             if op == "head" {
                 site.destination.insert(&at("x"), "same", noted("n"));
             }
@@ -288,7 +288,7 @@ async fn calls_that_may_pass_are_made_three_times_and_no_others_are() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_asks_for_a_short_while_gets_it() {
-    let site = Site::new();
+    let site = Fixture::new();
     let asked = Duration::from_secs(4);
     site.source_port.meet("open", fails(&StoreErrorKind::Throttled { retry_after: Some(asked) }, 1));
     let begun = site.clock.monotonic();
@@ -299,7 +299,7 @@ async fn a_store_that_asks_for_a_short_while_gets_it() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_whose_lease_ended_changes_nothing() {
     for before in ["nothing", "other properties", "space"] {
-        let site = Site::new();
+        let site = Fixture::new();
         let item = at("x");
         match before {
             "other properties" => {
@@ -308,7 +308,7 @@ async fn a_worker_whose_lease_ended_changes_nothing() {
             }
             _ => site.source.insert(&item, "same", noted("n")),
         }
-        let task = Site::task((before != "space").then_some(&item));
+        let task = Fixture::task((before != "space").then_some(&item));
         let attempt = site.attempt();
         attempt.lease.extend(site.clock.monotonic());
         let run = site.factory(policy(true)).processor(task).unwrap().run(&attempt).await;
@@ -319,21 +319,21 @@ async fn a_worker_whose_lease_ended_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_ends_while_bytes_move_leaves_nothing() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source.insert(&at("x"), vec![1; 100_000], noted("n"));
     let attempt = site.attempt();
     let cancelled = attempt.cancelled.clone();
-    site.destination_port.meet("put", [Way::Before(Box::new(move || cancelled.cancel()))]);
-    let run = site.factory(policy(true)).processor(Site::task(Some(&at("x")))).unwrap().run(&attempt).await;
+    site.destination_port.meet("put", [ProbeFault::Before(Box::new(move || cancelled.cancel()))]);
+    let run = site.factory(policy(true)).processor(Fixture::task(Some(&at("x")))).unwrap().run(&attempt).await;
     assert_eq!(class(run), FailureClass::LeaseLost);
     assert!(site.destination.content(&at("x")).is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn bytes_are_counted_as_durable_once_and_none_stay_in_motion() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source.insert(&at("x"), vec![1; 100_000], noted("n"));
-    site.source_port.meet("open", [Way::Cut]);
+    site.source_port.meet("open", [ProbeFault::Cut]);
     site.run("x").await.unwrap();
     assert_eq!(site.totals().bytes, 100_000);
     assert_eq!(site.statistics.bytes_moving.load(std::sync::atomic::Ordering::Relaxed), 0);
@@ -342,22 +342,22 @@ async fn bytes_are_counted_as_durable_once_and_none_stay_in_motion() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_ends_before_the_write_begins_begins_none() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source.insert(&at("x"), "same", noted("n"));
     let attempt = site.attempt();
     let cancelled = attempt.cancelled.clone();
-    site.source_port.meet("open", [Way::Before(Box::new(move || cancelled.cancel()))]);
-    let run = site.factory(policy(true)).processor(Site::task(Some(&at("x")))).unwrap().run(&attempt).await;
+    site.source_port.meet("open", [ProbeFault::Before(Box::new(move || cancelled.cancel()))]);
+    let run = site.factory(policy(true)).processor(Fixture::task(Some(&at("x")))).unwrap().run(&attempt).await;
     assert_eq!(class(run), FailureClass::LeaseLost);
     assert_eq!(site.destination.writes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_whose_lease_ended_gives_no_news_of_a_store() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source_port.meet("open", fails(&StoreErrorKind::Unavailable, 1));
     let attempt = site.attempt();
     attempt.cancelled.cancel();
-    let run = site.factory(policy(true)).processor(Site::task(Some(&at("x")))).unwrap().run(&attempt).await;
+    let run = site.factory(policy(true)).processor(Fixture::task(Some(&at("x")))).unwrap().run(&attempt).await;
     assert_eq!(class(run), FailureClass::LeaseLost);
 }

@@ -84,9 +84,9 @@ fn set(store: &MemoryStore, id: usize, stands: Option<(u8, u8, u8)>) {
     }
 }
 
-async fn take(site: &Site, factory: &DuplicateFactory, step: Step) {
+async fn take(site: &Fixture, factory: &DuplicateFactory, step: Step) {
     let run = async |item: Option<&str>| {
-        let processor = factory.processor(Site::task(item.map(at).as_ref())).unwrap();
+        let processor = factory.processor(Fixture::task(item.map(at).as_ref())).unwrap();
         let _ = processor.run(&site.attempt()).await; // It may fail: then it is as if it had not run.
     };
     match step {
@@ -98,7 +98,10 @@ async fn take(site: &Site, factory: &DuplicateFactory, step: Step) {
         }
         Step::Fault(op, done, kind) => {
             for port in [&site.source_port, &site.destination_port] {
-                port.meet(op, [if done { Way::DoneAndFails(kind.clone()) } else { Way::Fails(kind.clone()) }]);
+                port.meet(
+                    op,
+                    [if done { ProbeFault::DoneAndFails(kind.clone()) } else { ProbeFault::Fails(kind.clone()) }],
+                );
             }
         }
         Step::Pass => site.clock.sleep(Duration::from_secs(3)).await,
@@ -107,11 +110,11 @@ async fn take(site: &Site, factory: &DuplicateFactory, step: Step) {
     }
 }
 
-fn names_at_destination(site: &Site) -> BTreeSet<ContentId> {
+fn names_at_destination(site: &Fixture) -> BTreeSet<ContentId> {
     site.destination.contents(&space()).unwrap().into_keys().collect()
 }
 
-fn only_at_destination(site: &Site) -> BTreeMap<ContentId, (bytes::Bytes, Properties)> {
+fn only_at_destination(site: &Fixture) -> BTreeMap<ContentId, (bytes::Bytes, Properties)> {
     let source = site.source.contents(&space()).unwrap();
     let mut left = site.destination.contents(&space()).unwrap();
     left.retain(|id, _| !source.contains_key(id));
@@ -129,7 +132,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let site = Site::of(behavior.0, behavior.1);
+            let site = Fixture::of(behavior.0, behavior.1);
             let factory = site.factory(policy(true));
             for (id, (source, destination)) in before.into_iter().enumerate() {
                 set(&site.source, id, source);
@@ -146,7 +149,7 @@ proptest! {
             }
             let left = only_at_destination(&site);
             for id in IDS {
-                factory.processor(Site::task(Some(&at(id)))).unwrap().run(&site.attempt()).await.unwrap();
+                factory.processor(Fixture::task(Some(&at(id)))).unwrap().run(&site.attempt()).await.unwrap();
             }
             assert_eq!(only_at_destination(&site), left, "what vanished is as it was");
             for id in left.keys() {
@@ -163,10 +166,10 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn workers_that_run_one_task_at_once_copy_it_once() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.source.insert(&at("x"), vec![1; 100_000], noted("n"));
     let factory = site.factory(policy(true));
-    let task = Site::task(Some(&at("x")));
+    let task = Fixture::task(Some(&at("x")));
     let attempts: Vec<_> = (0..8).map(|_| site.attempt()).collect();
     let runs = attempts.iter().map(|attempt| site.attempted(&factory, &task, attempt));
     for run in futures::future::join_all(runs).await {
@@ -178,7 +181,7 @@ async fn workers_that_run_one_task_at_once_copy_it_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_not_configured_pauses_its_tasks() {
-    let mut site = Site::new();
+    let mut site = Fixture::new();
     site.stores = Arc::new(MemoryStores::default());
     assert!(site.stores.source(&account(), &store_address("s").store).await.is_err());
     assert_eq!(class(site.run("x").await), FailureClass::Unavailable { store: store_address("s") });

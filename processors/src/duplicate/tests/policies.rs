@@ -1,20 +1,20 @@
 //! Today's policy, as its files say it at that moment.
 
 use super::*;
-use crate::test_site::PolicyFiles;
+use crate::fixture::PolicyFiles;
 
 #[tokio::test(start_paused = true)]
 async fn a_policy_that_cannot_be_read_makes_the_task_wait_and_drops_nothing() {
-    let site = Site::new();
+    let site = Fixture::new();
     let files = PolicyFiles::of(&site);
     site.source.insert(&at("x"), "same", noted("n"));
     for file in ["a-duplication-policy.json", "a-stores.json", "duplication-accounts.json"] {
         files.write(file, "{ cut short");
-        let outcome = site.run_under(files.book(&site), &Site::task(Some(&at("x")))).await.unwrap();
+        let outcome = site.run_under(files.book(&site), &Fixture::task(Some(&at("x")))).await.unwrap();
         assert!(matches!(outcome, TaskOutcome::Snooze { task: None, .. }), "{file} {outcome:?}");
     }
     files.remove();
-    let outcome = site.run_under(files.book(&site), &Site::task(Some(&at("x")))).await.unwrap();
+    let outcome = site.run_under(files.book(&site), &Fixture::task(Some(&at("x")))).await.unwrap();
     assert!(matches!(outcome, TaskOutcome::Snooze { task: None, .. }), "{outcome:?}");
     assert_eq!((site.totals(), site.destination.writes()), (Totals::default(), 0));
 }

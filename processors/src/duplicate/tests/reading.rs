@@ -8,14 +8,14 @@ use mill_engine::PortCall;
 use mill_engine::{CallCount, CallRecorder};
 use mill_ports::{SourceStore as _, StoreErrorKind, Table};
 
-use crate::test_site::Way;
+use crate::fixture::ProbeFault;
 
 #[tokio::test(start_paused = true)]
 async fn a_sealed_pair_is_not_read_again() {
     for (source, destination) in
         [(plain(), plain()), (StoreBehavior::default(), plain()), (plain(), telling(Algorithm::Sha256))]
     {
-        let site = Site::of(source, destination);
+        let site = Fixture::of(source, destination);
         site.source.insert(&at("x"), vec![7; 100_000], noted("n"));
         site.settle("x").await;
         site.run("x").await.unwrap();
@@ -28,9 +28,10 @@ async fn a_sealed_pair_is_not_read_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_item_costs_one_call_of_its_source_and_two_of_its_destination() {
-    let site = Site::of(plain(), plain());
+    let site = Fixture::of(plain(), plain());
     let factory = site.factory(policy(true));
-    let run = async |item| factory.processor(Site::task(Some(&at(item)))).unwrap().run(&site.attempt()).await.unwrap();
+    let run =
+        async |item| factory.processor(Fixture::task(Some(&at(item)))).unwrap().run(&site.attempt()).await.unwrap();
     let calls = || (site.source_port.calls(), site.destination_port.calls());
     run("not there").await;
     assert_eq!(calls(), (vec!["open"], vec!["head"]));
@@ -45,10 +46,10 @@ async fn a_new_item_costs_one_call_of_its_source_and_two_of_its_destination() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_seal_costs_one_reading_and_nothing_else() {
-    let site = Site::of(plain(), plain());
+    let site = Fixture::of(plain(), plain());
     site.source.insert(&at("x"), vec![7; 100_000], noted("n"));
     site.settle("x").await;
-    site.seals.remove(&Site::pair(), &at("x").id).await.unwrap();
+    site.seals.remove(&Fixture::pair(), &at("x").id).await.unwrap();
     site.run("x").await.unwrap();
     assert_eq!((site.source_port.bytes_read(), site.destination_port.bytes_read()), (100_000, 100_000));
     site.run("x").await.unwrap();
@@ -58,25 +59,25 @@ async fn a_lost_seal_costs_one_reading_and_nothing_else() {
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_is_compared_as_its_disk_has_it_and_not_as_a_cache_does() {
-    let site = Site::of(plain(), plain());
+    let site = Fixture::of(plain(), plain());
     site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
     site.settle("x").await;
-    site.seals.remove(&Site::pair(), &at("x").id).await.unwrap();
+    site.seals.remove(&Fixture::pair(), &at("x").id).await.unwrap();
     site.destination_port.calls();
-    site.destination_port.meet("open_uncached", [Way::Flipped]);
+    site.destination_port.meet("open_uncached", [ProbeFault::Flipped]);
     site.run("x").await.unwrap();
     assert_eq!(site.destination_port.calls(), ["head", "open_uncached", "space", "put"], "its disk has other bytes");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_can_only_be_read_from_a_cache_is_written_anew_and_never_sealed_for_that() {
-    let site = Site::of(plain(), plain());
+    let site = Fixture::of(plain(), plain());
     site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
     site.settle("x").await;
-    site.seals.remove(&Site::pair(), &at("x").id).await.unwrap();
+    site.seals.remove(&Fixture::pair(), &at("x").id).await.unwrap();
     site.destination_port.calls();
-    site.destination_port.meet("open_uncached", [Way::Fails(StoreErrorKind::OnlyCached)]);
-    site.destination_port.meet("put", [Way::Fails(StoreErrorKind::Unavailable)]);
+    site.destination_port.meet("open_uncached", [ProbeFault::Fails(StoreErrorKind::OnlyCached)]);
+    site.destination_port.meet("put", [ProbeFault::Fails(StoreErrorKind::Unavailable)]);
     assert!(site.run("x").await.is_err() && !site.sealed("x").await);
     assert_eq!(site.destination_port.calls(), ["head", "open_uncached", "space", "put"]);
     site.settle("x").await;
@@ -87,7 +88,7 @@ async fn what_can_only_be_read_from_a_cache_is_written_anew_and_never_sealed_for
 
 #[tokio::test(start_paused = true)]
 async fn only_the_side_that_changed_is_read() {
-    let site = Site::of(plain(), plain());
+    let site = Fixture::of(plain(), plain());
     site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
     site.settle("x").await;
     site.source.insert(&at("x"), vec![7; 1_000], noted("m"));
@@ -106,7 +107,7 @@ async fn a_side_that_tells_its_checksum_is_not_read() {
         for (source, destination, read) in
             [(telling(algorithm), plain(), (0, 1_000)), (plain(), telling(algorithm), (1_000, 0))]
         {
-            let site = Site::of(source, destination);
+            let site = Fixture::of(source, destination);
             site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
             site.destination.insert(&at("x"), vec![7; 1_000], noted("n"));
             site.run("x").await.unwrap();
@@ -121,7 +122,7 @@ async fn unsettled_versions_are_never_sealed() {
     for young_side in 0..2 {
         let settles_after = |side| if side == young_side { Duration::from_secs(2) } else { Duration::ZERO };
         let behavior = |side| StoreBehavior { settles_after: settles_after(side), ..plain() };
-        let site = Site::of(behavior(0), behavior(1));
+        let site = Fixture::of(behavior(0), behavior(1));
         site.source.insert(&at("x"), "same", noted("n"));
         site.run("x").await.unwrap();
         assert!(!site.sealed("x").await, "after the copy");
@@ -133,15 +134,15 @@ async fn unsettled_versions_are_never_sealed() {
         let (source, destination) = (site.source.head(&at("x")).await, site.destination.head(&at("x")).await);
         let version =
             |head: Result<mill_ports::Presence<mill_model::ItemFacts>, _>| head.unwrap().present().unwrap().version;
-        let seal = site.seals.get(&Site::pair(), &at("x").id).await.unwrap().unwrap();
+        let seal = site.seals.get(&Fixture::pair(), &at("x").id).await.unwrap().unwrap();
         assert!(seal.holds(&version(source), &version(destination)));
     }
 }
 
 /// Stores whose items are too young to be sealed for two seconds, and a book of seals that counts.
-fn young() -> (Site, Arc<CallRecorder<dyn Table>>) {
+fn young() -> (Fixture, Arc<CallRecorder<dyn Table>>) {
     let young = || StoreBehavior { settles_after: Duration::from_secs(2), ..plain() };
-    let mut site = Site::of(young(), young());
+    let mut site = Fixture::of(young(), young());
     let table: Arc<dyn Table> = Arc::new(MemoryTable::new("seals"));
     let table = Arc::new(CallRecorder::new(table));
     site.seals = SyncProofs::new(table.clone());
@@ -174,9 +175,9 @@ async fn a_seal_on_bytes_that_were_replaced_is_forgotten_when_there_cannot_be_an
 
 /// What the book of seals says of the only item there is: whether the copy as it stands is this pair's, and whether
 /// there is a proof.
-async fn known(site: &Site) -> Option<(bool, bool)> {
+async fn known(site: &Fixture) -> Option<(bool, bool)> {
     let version = site.destination.head(&at("x")).await.unwrap().present().unwrap().version;
-    let all: Vec<_> = site.seals.stream(&Site::pair(), None).try_collect().await.unwrap();
+    let all: Vec<_> = site.seals.stream(&Fixture::pair(), None).try_collect().await.unwrap();
     assert!(all.len() <= 1);
     all.first().map(|(_, row)| (row.is_ours(&version), row.seal.is_some()))
 }
@@ -228,7 +229,7 @@ async fn a_fresh_copy_costs_the_book_of_seals_one_write() {
 #[tokio::test(start_paused = true)]
 async fn a_book_of_seals_that_holds_nonsense_changes_nothing() {
     let table = Arc::new(MemoryTable::new("seals"));
-    let mut site = Site::of(plain(), plain());
+    let mut site = Fixture::of(plain(), plain());
     site.seals = SyncProofs::new(table.clone());
     site.source.insert(&at("x"), "same", noted("n"));
     site.settle("x").await;
@@ -241,7 +242,7 @@ async fn a_book_of_seals_that_holds_nonsense_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn items_of_two_sizes_are_not_read_to_be_compared() {
-    let site = Site::of(plain(), plain());
+    let site = Fixture::of(plain(), plain());
     site.source.insert(&at("x"), vec![7; 1_000], noted("n"));
     site.destination.insert(&at("x"), vec![7; 999], noted("n"));
     site.run("x").await.unwrap();

@@ -5,11 +5,11 @@ use mill_ports::{RefusalReason, SourceStore as _};
 
 use super::*;
 
-fn folding() -> Site {
-    Site::of(StoreBehavior::default(), StoreBehavior { folds_names: true, ..StoreBehavior::default() })
+fn folding() -> Fixture {
+    Fixture::of(StoreBehavior::default(), StoreBehavior { folds_names: true, ..StoreBehavior::default() })
 }
 
-fn at_destination(site: &Site) -> Vec<(String, String)> {
+fn at_destination(site: &Fixture) -> Vec<(String, String)> {
     let contents = site.destination.contents(&space()).unwrap();
     contents
         .into_iter()
@@ -42,7 +42,7 @@ async fn a_rename_that_changes_only_case_renames_the_copy_under_each_policy() {
         let site = folding();
         site.destination.insert(&at("README"), "same", noted("old"));
         site.source.insert(&at("readme"), "same", noted("new"));
-        site.run_under(policy(removes), &Site::task(Some(&at("readme")))).await.unwrap();
+        site.run_under(policy(removes), &Fixture::task(Some(&at("readme")))).await.unwrap();
         assert!(site.in_sync());
         let calls = site.destination_port.calls();
         assert!(calls.contains(&"respell") && !calls.contains(&"delete"), "{calls:?}");
@@ -98,7 +98,7 @@ async fn other_bytes_are_never_put_in_the_place_of_an_item_that_is_gone_at_the_s
             // Its delete may be on its way.
             assert_eq!(class(site.run(here).await), FailureClass::Retryable);
             let last = site.attempt_after(2);
-            let task = Site::task(Some(&at(here)));
+            let task = Fixture::task(Some(&at(here)));
             for removes in [true, false] {
                 let outcome = site.factory(policy(removes)).processor(task.clone()).unwrap().run(&last).await.unwrap();
                 assert!(is_discard(&outcome, "takes its name for that of"), "{outcome:?}");
@@ -106,7 +106,7 @@ async fn other_bytes_are_never_put_in_the_place_of_an_item_that_is_gone_at_the_s
             assert_eq!(at_destination(&site), pairs(&[(there, "original")]));
             // Of what only a reading told apart, the producer must learn.
             let version = site.destination.head(&at(there)).await.unwrap().present().unwrap().version;
-            let known: Vec<_> = site.seals.stream(&Site::pair(), None).try_collect().await.unwrap();
+            let known: Vec<_> = site.seals.stream(&Fixture::pair(), None).try_collect().await.unwrap();
             let told = known.iter().any(|(id, row)| id.as_str() == there && row.is_no_twin(&version));
             assert_eq!(told, bytes.len() == "original".len());
             // Once that is deleted, there is room.

@@ -3,21 +3,21 @@
 use super::*;
 use mill_ports::{Presence, RefusalReason, SourceStore as _, StoreErrorKind};
 
-async fn run_space(site: &Site, remove_vanished: bool) -> TaskOutcome {
-    site.run_under(policy(remove_vanished), &Site::task(None)).await.unwrap()
+async fn run_space(site: &Fixture, remove_vanished: bool) -> TaskOutcome {
+    site.run_under(policy(remove_vanished), &Fixture::task(None)).await.unwrap()
 }
 
-async fn destination_has_space(site: &Site) -> bool {
+async fn destination_has_space(site: &Fixture) -> bool {
     site.destination.space(&space()).await.unwrap() != Presence::Absent
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_source_space_arrives_and_belongs_to_its_source() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.destination.remove_space(&space());
     assert_eq!(run_space(&site, false).await, TaskOutcome::done());
     assert!(destination_has_space(&site).await);
-    let place = Site::place();
+    let place = Fixture::place();
     assert_eq!(site.owners.owner(&place).await.unwrap(), Some(store_address("s")));
     assert_eq!(run_space(&site, false).await, TaskOutcome::done());
 }
@@ -25,33 +25,33 @@ async fn an_empty_source_space_arrives_and_belongs_to_its_source() {
 #[tokio::test(start_paused = true)]
 async fn a_space_that_is_gone_at_its_source_stays_whatever_the_policy() {
     for remove_vanished in [true, false] {
-        let site = Site::new();
+        let site = Fixture::new();
         site.own().await;
         site.source.remove_space(&space());
         assert_eq!(run_space(&site, remove_vanished).await, TaskOutcome::done());
         assert!(destination_has_space(&site).await);
-        assert_eq!(site.owners.owner(&Site::place()).await.unwrap(), Some(store_address("s")));
+        assert_eq!(site.owners.owner(&Fixture::place()).await.unwrap(), Some(store_address("s")));
         assert_eq!(site.destination.writes(), 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_space_whose_owner_was_released_while_its_claim_was_known_is_claimed_anew_when_it_is_made() {
-    let site = Site::new();
+    let site = Fixture::new();
     let factory = site.factory(policy(true));
-    let make = async || factory.processor(Site::task(None)).unwrap().run(&site.attempt()).await.unwrap();
+    let make = async || factory.processor(Fixture::task(None)).unwrap().run(&site.attempt()).await.unwrap();
     make().await;
     // A `remove` task removes the space and its owner; then the source space is back.
     site.destination.remove_space(&space());
-    site.owners.release(&Site::place()).await.unwrap();
+    site.owners.release(&Fixture::place()).await.unwrap();
     make().await;
     assert!(destination_has_space(&site).await);
-    assert_eq!(site.owners.owner(&Site::place()).await.unwrap(), Some(store_address("s")));
+    assert_eq!(site.owners.owner(&Fixture::place()).await.unwrap(), Some(store_address("s")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_missing_destination_space_is_made_when_an_item_needs_it() {
-    let site = Site::new();
+    let site = Fixture::new();
     site.destination.remove_space(&space());
     site.source.insert(&at("x"), "same", noted("n"));
     site.run("x").await.unwrap();
@@ -63,10 +63,10 @@ async fn a_missing_destination_space_is_made_when_an_item_needs_it() {
 async fn one_task_makes_a_missing_space_for_all_that_are_under_way() {
     // The second finds it gone again after it was seen: only the write tells.
     for gone_again in [false, true] {
-        let site = Site::new();
+        let site = Fixture::new();
         let factory = site.factory(policy(true));
         let run = async |item: &str| {
-            factory.processor(Site::task(Some(&at(item)))).unwrap().run(&site.attempt()).await.unwrap()
+            factory.processor(Fixture::task(Some(&at(item)))).unwrap().run(&site.attempt()).await.unwrap()
         };
         let items: Vec<String> = (0..20).map(|item| item.to_string()).collect();
         if gone_again {
@@ -91,11 +91,11 @@ async fn one_task_makes_a_missing_space_for_all_that_are_under_way() {
 
 #[tokio::test(start_paused = true)]
 async fn a_spaces_own_task_makes_it_once_more_only_where_it_is_gone_again() {
-    let site = Site::new();
+    let site = Fixture::new();
     let factory = site.factory(policy(true));
     let run = async |item: Option<&str>| {
         let item = item.map(at);
-        factory.processor(Site::task(item.as_ref())).unwrap().run(&site.attempt()).await.unwrap();
+        factory.processor(Fixture::task(item.as_ref())).unwrap().run(&site.attempt()).await.unwrap();
         site.destination_port.calls().iter().filter(|call| **call == "create_space").count()
     };
     site.destination.remove_space(&space());
@@ -108,8 +108,8 @@ async fn a_spaces_own_task_makes_it_once_more_only_where_it_is_gone_again() {
 
 #[tokio::test(start_paused = true)]
 async fn another_sources_space_is_never_written() {
-    let site = Site::new();
-    let place = Site::place();
+    let site = Fixture::new();
+    let place = Fixture::place();
     site.owners.claim(&place, &store_address("t")).await.unwrap();
     site.source.insert(&at("new"), "same", noted("n"));
     site.source.insert(&at("changed"), "same", noted("n"));
@@ -130,23 +130,23 @@ async fn another_sources_space_is_never_written() {
 #[tokio::test(start_paused = true)]
 async fn stores_that_hold_something_in_common_are_never_written() {
     for item in [Some(at("x")), None] {
-        let mut site = Site::new();
+        let mut site = Fixture::new();
         site.destination.remove_space(&space());
         site.source.insert(&at("x"), "same", noted("n"));
         site.guard(Guards { apart: false, ..Guards::default() });
-        let failed = class(site.run_under(policy(true), &Site::task(item.as_ref())).await);
+        let failed = class(site.run_under(policy(true), &Fixture::task(item.as_ref())).await);
         assert_eq!(failed, FailureClass::Unavailable { store: store_address("d") });
-        assert_eq!((site.destination.writes(), site.owners.owner(&Site::place()).await.unwrap()), (0, None));
+        assert_eq!((site.destination.writes(), site.owners.owner(&Fixture::place()).await.unwrap()), (0, None));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_another_mill_keeps_in_sync_is_never_written() {
     for item in [Some(at("x")), None] {
-        let mut site = Site::new();
+        let mut site = Fixture::new();
         site.source.insert(&at("x"), "same", noted("n"));
         let guarded = site.guard(Guards { ours: false, ..Guards::default() });
-        let outcome = site.run_under(policy(true), &Site::task(item.as_ref())).await.unwrap();
+        let outcome = site.run_under(policy(true), &Fixture::task(item.as_ref())).await.unwrap();
         assert!(is_discard(&outcome, "another"), "{outcome:?}");
         assert_eq!((site.destination.writes(), guarded.claims()), (0, vec![true]));
     }
@@ -154,7 +154,7 @@ async fn a_place_that_another_mill_keeps_in_sync_is_never_written() {
 
 #[tokio::test(start_paused = true)]
 async fn an_item_that_cannot_be_held_is_named_and_let_go() {
-    let site = Site::of(plain(), StoreBehavior { unholdable: Some(|id| id.as_str() == "a//b"), ..plain() });
+    let site = Fixture::of(plain(), StoreBehavior { unholdable: Some(|id| id.as_str() == "a//b"), ..plain() });
     site.source.insert(&at("a//b"), "same", noted("n"));
     site.source.insert_refused(&at("link"), RefusalReason::SymbolicLink);
     let outcome = site.run("a//b").await.unwrap();
@@ -168,17 +168,17 @@ async fn an_item_that_cannot_be_held_is_named_and_let_go() {
 }
 
 /// Somebody's `a` is in the way of `a/b`.
-fn blocked() -> Site {
-    let site = Site::new();
+fn blocked() -> Fixture {
+    let site = Fixture::new();
     site.source.insert(&at("a/b"), "same", noted("n"));
     let taken = StoreErrorKind::Refused(RefusalReason::PathConflict("a file".into()));
-    site.destination_port.meet("put", [Way::Fails(taken)]);
+    site.destination_port.meet("put", [ProbeFault::Fails(taken)]);
     site
 }
 
-async fn run_after(site: &Site, failures: u32, remove_vanished: bool) -> Result<TaskOutcome, ProcessorError> {
+async fn run_after(site: &Fixture, failures: u32, remove_vanished: bool) -> Result<TaskOutcome, ProcessorError> {
     let attempt = site.attempt_after(failures);
-    site.attempted(&site.factory(policy(remove_vanished)), &Site::task(Some(&at("a/b"))), &attempt).await
+    site.attempted(&site.factory(policy(remove_vanished)), &Fixture::task(Some(&at("a/b"))), &attempt).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,14 +206,14 @@ async fn an_item_in_whose_place_another_stays_is_named_and_let_go() {
 
 #[tokio::test(start_paused = true)]
 async fn the_spaces_owner_is_asked_once_in_a_while_and_not_for_each_item() {
-    let site = Site::new();
+    let site = Fixture::new();
     let factory = site.factory(policy(true));
     for n in 0..3 {
         let item = at(&n.to_string());
         site.source.insert(&item, "same", noted("n"));
-        site.attempted(&factory, &Site::task(Some(&item)), &site.attempt()).await.unwrap();
+        site.attempted(&factory, &Fixture::task(Some(&item)), &site.attempt()).await.unwrap();
         if n == 0 {
-            let place = Site::place();
+            let place = Fixture::place();
             site.owners.release(&place).await.unwrap();
             site.owners.claim(&place, &store_address("t")).await.unwrap();
         }

@@ -37,7 +37,7 @@ async fn rows_without_a_head_delete_nothing() {
     let site = vanished(&["x"]).await;
     let seen = VersionDigest::of(&site.version("x").await);
     let row = ListRow { ids: vec![ListedId { id: at("x").id, seen }] };
-    site.delete_lists.put_row(&Site::pair(), list_id(), 0, &row).await.unwrap();
+    site.delete_lists.put_row(&Fixture::pair(), list_id(), 0, &row).await.unwrap();
     assert!(is_discard(&site.remove().await.unwrap(), "not granted"));
     site.assert_untouched(&["x"]).await;
 }
@@ -46,7 +46,7 @@ async fn rows_without_a_head_delete_nothing() {
 async fn a_list_granted_for_one_pair_lets_go_nothing_of_another() {
     let site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    let other = SpacePair { space: SpaceId::new("q").unwrap(), ..Site::pair() };
+    let other = SpacePair { space: SpaceId::new("q").unwrap(), ..Fixture::pair() };
     let place = DestinationSpace { store: store_address("d"), space: other.space.clone() };
     site.owners.claim(&place, &store_address("s")).await.unwrap();
     let SpacePair { account, source, destination, space } = other.clone();
@@ -60,7 +60,7 @@ async fn a_list_granted_for_one_pair_lets_go_nothing_of_another() {
 async fn a_row_that_has_its_result_deletes_nothing() {
     let site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    site.delete_lists.record(&Site::pair(), list_id(), 0, &kept(1)).await.unwrap();
+    site.delete_lists.record(&Fixture::pair(), list_id(), 0, &kept(1)).await.unwrap();
     assert!(is_discard(&site.remove().await.unwrap(), "has its result already"));
     assert_eq!((site.left().unwrap(), site.result(0).await), (vec!["x".to_owned()], Some(kept(1))));
     assert!(site.source_port.calls().is_empty() && site.destination_port.calls().is_empty());
@@ -84,15 +84,15 @@ async fn a_policy_that_does_not_ask_for_it_deletes_nothing() {
 }
 
 /// Runs the task of a row whose last item waits in the middle, while the policy becomes what `change` makes of it.
-async fn while_policy_changes(change: impl FnOnce(&PolicyFiles) + Send + 'static) -> (Site, TaskOutcome) {
+async fn while_policy_changes(change: impl FnOnce(&PolicyFiles) + Send + 'static) -> (Fixture, TaskOutcome) {
     let site = vanished(&["a", "b"]).await;
     let files = PolicyFiles::of(&site);
     site.granted(&["a", "b"]).await;
     let book = files.book(&site);
     // The store's wish lets time pass, so that the policy is read anew.
     let retry_after = Some(Duration::from_secs(4));
-    site.source_port.meet("head", [Way::Clear, Way::Fails(StoreErrorKind::Throttled { retry_after })]);
-    site.destination_port.meet("delete", [Way::Before(Box::new(move || change(&files)))]);
+    site.source_port.meet("head", [ProbeFault::Clear, ProbeFault::Fails(StoreErrorKind::Throttled { retry_after })]);
+    site.destination_port.meet("delete", [ProbeFault::Before(Box::new(move || change(&files)))]);
     let outcome = site.remove_under(book, row_task(0), &site.attempt()).await.unwrap();
     (site, outcome)
 }
@@ -115,8 +115,8 @@ async fn policy_is_asked_again_right_before_each_delete() {
 async fn a_space_of_another_source_loses_nothing() {
     let site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    site.owners.release(&Site::place()).await.unwrap();
-    site.owners.claim(&Site::place(), &store_address("t")).await.unwrap();
+    site.owners.release(&Fixture::place()).await.unwrap();
+    site.owners.claim(&Fixture::place(), &store_address("t")).await.unwrap();
     assert!(is_discard(&site.remove().await.unwrap(), "belongs to the source `a:t`"));
     site.assert_untouched(&["x"]).await;
     assert!(site.source_port.calls().is_empty() && site.destination_port.calls().is_empty());
@@ -126,24 +126,24 @@ async fn a_space_of_another_source_loses_nothing() {
 async fn a_space_of_nobody_is_claimed_for_what_the_list_names() {
     let site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    site.owners.release(&Site::place()).await.unwrap();
+    site.owners.release(&Fixture::place()).await.unwrap();
     site.remove().await.unwrap();
     assert_eq!(site.totals().deleted, 1);
-    assert_eq!(site.owners.owner(&Site::place()).await.unwrap(), Some(store_address("s")));
+    assert_eq!(site.owners.owner(&Fixture::place()).await.unwrap(), Some(store_address("s")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_space_of_nobody_is_not_claimed_by_a_worker_whose_lease_ended_nor_for_a_list_that_is_held() {
     let site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
-    site.owners.release(&Site::place()).await.unwrap();
+    site.owners.release(&Fixture::place()).await.unwrap();
     let attempt = site.attempt();
     attempt.cancelled.cancel();
     assert_eq!(class(site.remove_under(policy(true), row_task(0), &attempt).await), FailureClass::LeaseLost);
-    assert_eq!(site.owners.owner(&Site::place()).await.unwrap(), None);
+    assert_eq!(site.owners.owner(&Fixture::place()).await.unwrap(), None);
     site.set_state(ListState::Held { reason: HoldReason::TooMuchHidden }).await;
     site.remove().await.unwrap();
-    assert_eq!(site.owners.owner(&Site::place()).await.unwrap(), None);
+    assert_eq!(site.owners.owner(&Fixture::place()).await.unwrap(), None);
     site.assert_untouched(&["x"]).await;
 }
 
@@ -237,7 +237,7 @@ async fn what_comes_back_or_is_refused_while_the_row_is_done_is_kept() {
                 source.insert_refused(&at("x"), mill_ports::RefusalReason::Unreadable);
             }
         };
-        site.source_port.meet(op, [Way::Before(Box::new(happens))]);
+        site.source_port.meet(op, [ProbeFault::Before(Box::new(happens))]);
         assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
         assert_eq!((site.left().unwrap(), site.result(0).await), (vec!["x".to_owned()], Some(kept(1))), "{op} {back}");
     }
@@ -264,7 +264,7 @@ async fn each_id_is_asked_about_once_at_the_destination_and_once_at_the_source()
 
 #[tokio::test(start_paused = true)]
 async fn a_task_that_makes_no_sense_is_permanently_failed() {
-    let site = Site::new();
+    let site = Fixture::new();
     let factory = site.remove_factory(policy(true));
     for (member, value) in [("list", None), ("list", Some("x".into())), ("row", Some((-1).into())), ("space", None)] {
         let mut task = row_task(0);
@@ -275,7 +275,7 @@ async fn a_task_that_makes_no_sense_is_permanently_failed() {
         assert!(factory.recognises(&task));
         assert_eq!(factory.processor(task).err().unwrap().class, FailureClass::Permanent, "{member}");
     }
-    assert!(!factory.recognises(&Site::task(None)) && !site.factory(policy(true)).recognises(&row_task(0)));
+    assert!(!factory.recognises(&Fixture::task(None)) && !site.factory(policy(true)).recognises(&row_task(0)));
     let processor = factory.processor(row_task(7)).unwrap();
     assert_eq!(processor.subject(), "a/p (deletes, row 7)");
     assert_eq!(processor.stores(), [store_address("s"), store_address("d")]);

@@ -30,7 +30,7 @@ async fn meets(of: DeletionScope, port: &str, op: &'static str, before: usize) {
             let site = if of == DeletionScope::Space { orphaned(&["x"]).await } else { vanished(&["x"]).await };
             site.list(of, GRANTED, &[&["x"]]).await;
             let probe = if port == "s" { &site.source_port } else { &site.destination_port };
-            probe.meet(op, std::iter::repeat_with(|| Way::Clear).take(before));
+            probe.meet(op, std::iter::repeat_with(|| ProbeFault::Clear).take(before));
             probe.meet(op, fails(&kind, 3));
             let answer = site.remove_under(policy(true), row_task(0), &site.attempt_after(failures)).await;
             let case = format!("{port} {op} {before} {kind:?} {failures}");
@@ -108,7 +108,7 @@ async fn a_delete_whose_answer_is_lost_counts_as_gone() {
     for (kind, tries) in [(StoreErrorKind::Unexpected, 1), (StoreErrorKind::Changed, 2)] {
         let site = vanished(&["x"]).await;
         site.granted(&["x"]).await;
-        site.destination_port.meet("delete", [Way::DoneAndFails(kind)]);
+        site.destination_port.meet("delete", [ProbeFault::DoneAndFails(kind)]);
         for attempt in 1..=tries {
             let run = site.remove().await;
             assert_eq!(run.is_ok(), attempt == tries);
@@ -128,7 +128,7 @@ async fn stores_that_are_not_configured_pause_the_task() {
 }
 
 /// A site whose book of delete lists fails as planned.
-async fn with_faulty_book() -> (Site, Arc<FaultPlan>) {
+async fn with_faulty_book() -> (Fixture, Arc<FaultPlan>) {
     let mut site = vanished(&["x"]).await;
     site.granted(&["x"]).await;
     let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));

@@ -59,7 +59,7 @@ struct Before {
 }
 
 struct Trial {
-    site: Site,
+    site: Fixture,
     failures: u32,
     /// The states in which the list saw its items.
     seen: BTreeMap<ContentId, VersionDigest>,
@@ -81,11 +81,11 @@ impl Trial {
         match step {
             Step::Remove(row) => run(site, task(Some(row)), *failures).await,
             Step::RemoveSpace => run(site, task(None), *failures).await,
-            Step::Duplicate(id) => run(site, Site::task(Some(&at(IDS[id]))), *failures).await,
+            Step::Duplicate(id) => run(site, Fixture::task(Some(&at(IDS[id]))), *failures).await,
             Step::All(seed) => {
                 site.source_port.shuffle(seed);
                 site.destination_port.shuffle(seed / 2);
-                let duplicates = IDS.iter().map(|id| Site::task(Some(&at(id))));
+                let duplicates = IDS.iter().map(|id| Fixture::task(Some(&at(id))));
                 let removes = [0, 1, 0, 1].map(|row| task(Some(row)));
                 let all = removes.into_iter().chain(duplicates).chain([task(None)]);
                 let runs: Vec<_> = all.map(|task| run(site, task, *failures)).collect();
@@ -93,7 +93,10 @@ impl Trial {
             }
             Step::Fault(op, done, kind) => {
                 for port in [&site.source_port, &site.destination_port] {
-                    port.meet(op, [if done { Way::DoneAndFails(kind.clone()) } else { Way::Fails(kind.clone()) }]);
+                    port.meet(
+                        op,
+                        [if done { ProbeFault::DoneAndFails(kind.clone()) } else { ProbeFault::Fails(kind.clone()) }],
+                    );
                 }
             }
             Step::Source(id, true) => site.source.insert(&at(IDS[id]), "source", noted("n")),
@@ -135,7 +138,7 @@ impl Trial {
     }
 }
 
-async fn run(site: &Site, task: Task, failures: u32) {
+async fn run(site: &Fixture, task: Task, failures: u32) {
     let attempt = site.attempt_after(failures);
     // It may fail: then it is as if it had not run.
     if task.kind == TaskKind::REMOVE {

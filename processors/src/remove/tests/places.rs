@@ -3,16 +3,20 @@
 use super::*;
 
 /// Runs the task of a row of `disk/x` and `y`, of which `disk/` is a mount, once `change` was made before a call.
-async fn with(op: &'static str, nth: usize, change: impl FnOnce(&Site) + Send + 'static) -> (Vec<String>, RowResult) {
+async fn with(
+    op: &'static str,
+    nth: usize,
+    change: impl FnOnce(&Fixture) + Send + 'static,
+) -> (Vec<String>, RowResult) {
     let site = vanished(&["disk/x", "y"]).await;
     site.source.mount(&space(), "disk/", "disk one");
     site.granted(&["disk/x", "y"]).await;
-    let changed = Site { source: site.source.clone(), ..Site::new() };
+    let changed = Fixture { source: site.source.clone(), ..Fixture::new() };
     if nth == 0 {
         change(&changed);
     } else {
-        let waits = std::iter::repeat_with(|| Way::Clear).take(nth - 1);
-        site.source_port.meet(op, waits.chain([Way::Before(Box::new(move || change(&changed)))]));
+        let waits = std::iter::repeat_with(|| ProbeFault::Clear).take(nth - 1);
+        site.source_port.meet(op, waits.chain([ProbeFault::Before(Box::new(move || change(&changed)))]));
     }
     assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     (site.left().unwrap(), site.result(0).await.unwrap())
@@ -56,8 +60,8 @@ async fn a_new_place_that_may_cover_what_was_there_keeps_what_lies_beneath() {
         if nth == 0 {
             cover();
         } else {
-            let waits = std::iter::repeat_with(|| Way::Clear).take(nth - 1);
-            site.source_port.meet(op, waits.chain([Way::Before(Box::new(cover))]));
+            let waits = std::iter::repeat_with(|| ProbeFault::Clear).take(nth - 1);
+            site.source_port.meet(op, waits.chain([ProbeFault::Before(Box::new(cover))]));
         }
         site.remove().await.unwrap();
         assert_eq!(site.left().unwrap(), ["a/x"], "{op} {nth}");
@@ -92,10 +96,10 @@ async fn an_item_that_is_out_of_sight_beneath_a_mount_is_never_taken_for_gone() 
 async fn a_place_of_its_root_that_changed_keeps_the_items_of_a_space() {
     let site = orphaned(&["x"]).await;
     site.list(DeletionScope::Space, GRANTED, &[&["x"]]).await;
-    let mut head = site.delete_lists.head(&Site::pair(), list_id()).await.unwrap().unwrap();
+    let mut head = site.delete_lists.head(&Fixture::pair(), list_id()).await.unwrap().unwrap();
     assert_eq!(head.record.places.len(), 1);
     head.record.places[0].1 = "another root".into();
-    site.delete_lists.save_head(&Site::pair(), list_id(), &mut head).await.unwrap();
+    site.delete_lists.save_head(&Fixture::pair(), list_id(), &mut head).await.unwrap();
     site.remove().await.unwrap();
     assert_eq!((site.left().unwrap(), site.result(0).await), (vec!["x".to_owned()], Some(kept(1))));
 }

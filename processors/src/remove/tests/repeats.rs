@@ -9,7 +9,7 @@ fn many() -> Vec<String> {
 }
 
 /// A granted row of many items.
-async fn of_many() -> Site {
+async fn of_many() -> Fixture {
     let ids = many();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let site = vanished(&ids).await;
@@ -74,7 +74,7 @@ async fn a_delete_loses_against_a_writer_that_was_faster() {
     site.granted(&["x"]).await;
     let destination = site.destination.clone();
     let writes = move || destination.insert(&at("x"), "newer", noted("n"));
-    site.destination_port.meet("delete", [Way::Before(Box::new(writes))]);
+    site.destination_port.meet("delete", [ProbeFault::Before(Box::new(writes))]);
     assert_eq!(site.remove().await.unwrap(), TaskOutcome::done());
     assert_eq!(site.destination.content(&at("x")).unwrap().0, "newer");
     assert_eq!((site.result(0).await, site.totals().deleted), (Some(kept(1)), 0));
@@ -95,7 +95,10 @@ async fn a_lease_that_ends_between_two_items_ends_the_row_without_a_result() {
     let site = of_many().await;
     let attempt = site.attempt();
     let cancelled = attempt.cancelled.clone();
-    site.destination_port.meet("delete", [Way::Clear, Way::Clear, Way::Before(Box::new(move || cancelled.cancel()))]);
+    site.destination_port.meet(
+        "delete",
+        [ProbeFault::Clear, ProbeFault::Clear, ProbeFault::Before(Box::new(move || cancelled.cancel()))],
+    );
     assert_eq!(class(site.remove_under(policy(true), row_task(0), &attempt).await), FailureClass::LeaseLost);
     // The third had begun.
     assert_eq!((site.left().unwrap().len(), site.result(0).await), (MANY - 3, None));
@@ -110,7 +113,7 @@ async fn a_lease_that_ends_after_the_last_item_leaves_the_result_to_another() {
     site.granted(&["x"]).await;
     let attempt = site.attempt();
     let cancelled = attempt.cancelled.clone();
-    site.destination_port.meet("delete", [Way::Before(Box::new(move || cancelled.cancel()))]);
+    site.destination_port.meet("delete", [ProbeFault::Before(Box::new(move || cancelled.cancel()))]);
     assert_eq!(class(site.remove_under(policy(true), row_task(0), &attempt).await), FailureClass::LeaseLost);
     assert_eq!(site.result(0).await, None);
 }

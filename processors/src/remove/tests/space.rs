@@ -8,7 +8,7 @@ use mill_engine::{FaultInjector, FaultKind, FaultPlan, InjectedFault};
 use mill_ports::{StoreErrorKind, Table};
 
 /// A granted list of a space that is gone at its source: of two items in two rows.
-async fn granted() -> Site {
+async fn granted() -> Fixture {
     let site = orphaned(&["a", "b"]).await;
     site.list(
         DeletionScope::Space,
@@ -19,22 +19,22 @@ async fn granted() -> Site {
     site
 }
 
-async fn run(site: &Site, row: Option<u32>) -> Result<TaskOutcome, ProcessorError> {
+async fn run(site: &Fixture, row: Option<u32>) -> Result<TaskOutcome, ProcessorError> {
     site.remove_under(policy(true), task(row), &site.attempt()).await
 }
 
-async fn rows(site: &Site) {
+async fn rows(site: &Fixture) {
     for row in 0..2 {
         assert_eq!(run(site, Some(row)).await.unwrap(), TaskOutcome::done());
     }
 }
 
-async fn owner(site: &Site) -> Option<StoreAddress> {
-    site.owners.owner(&Site::place()).await.unwrap()
+async fn owner(site: &Fixture) -> Option<StoreAddress> {
+    site.owners.owner(&Fixture::place()).await.unwrap()
 }
 
 /// Runs the task of the space until it waits no longer, and gives how long it waited.
-async fn wait_out(site: &Site) -> Duration {
+async fn wait_out(site: &Fixture) -> Duration {
     let mut attempt = site.attempt();
     let mut waited = Duration::ZERO;
     loop {
@@ -67,7 +67,7 @@ async fn a_space_waits_for_all_its_rows_then_goes_and_releases_its_owner() {
     assert!(is_discard(&run(&site, None).await.unwrap(), "not granted"), "twice is harmless");
     assert_eq!(site.source.writes(), 0);
     // Another source may have it now.
-    site.owners.claim(&Site::place(), &store_address("t")).await.unwrap();
+    site.owners.claim(&Fixture::place(), &store_address("t")).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +95,7 @@ async fn a_space_that_comes_back_while_its_rows_are_done_keeps_what_is_left() {
     let site = granted().await;
     run(&site, Some(0)).await.unwrap();
     let source = site.source.clone();
-    site.source_port.meet("space", [Way::Before(Box::new(move || source.insert_space(&space())))]);
+    site.source_port.meet("space", [ProbeFault::Before(Box::new(move || source.insert_space(&space())))]);
     run(&site, Some(1)).await.unwrap();
     assert_eq!((site.left().unwrap(), site.result(1).await), (vec!["b".to_owned()], Some(kept(1))));
     // And one that is back when all its items are gone stays, empty, for what comes next.
@@ -119,7 +119,7 @@ async fn a_space_that_was_back_and_is_gone_again_keeps_what_its_rows_kept() {
     assert_eq!(owner(&site).await, Some(store_address("s")));
 }
 
-async fn rows_have_results(site: &Site) {
+async fn rows_have_results(site: &Fixture) {
     for row in 0..2 {
         assert!(is_discard(&run(site, Some(row)).await.unwrap(), "has its result already"));
     }
@@ -183,10 +183,10 @@ async fn a_space_goes_only_by_grant_policy_and_owner() {
             "withdrawn" => site.set_state(ListState::Withdrawn).await,
             "policy keeps" => book = policy(false),
             "not covered" => book = NoPolicy::CoversNothing.book(),
-            "nobody's" => drop(site.owners.release(&Site::place()).await.unwrap()),
+            "nobody's" => drop(site.owners.release(&Fixture::place()).await.unwrap()),
             _ => {
-                site.owners.release(&Site::place()).await.unwrap();
-                site.owners.claim(&Site::place(), &store_address("t")).await.unwrap();
+                site.owners.release(&Fixture::place()).await.unwrap();
+                site.owners.claim(&Fixture::place(), &store_address("t")).await.unwrap();
             }
         }
         let before = (owner(&site).await, site.state().await);
@@ -227,7 +227,7 @@ async fn a_worker_whose_lease_ended_removes_no_space() {
     assert!(site.left().is_some());
 }
 
-fn failing_once(site: &Site, op: PortCall) -> Arc<FaultPlan> {
+fn failing_once(site: &Fixture, op: PortCall) -> Arc<FaultPlan> {
     let plan = FaultPlan::new(site.clock.clone(), Arc::new(mill_engine::SeededRng::new(1)));
     plan.fail(op, 1, InjectedFault::Before(FaultKind::Unavailable));
     plan
@@ -268,7 +268,7 @@ async fn a_list_whose_end_could_not_be_noted_does_nothing_more() {
 async fn a_removal_whose_answer_is_lost_is_made_again() {
     let site = granted().await;
     rows(&site).await;
-    site.destination_port.meet("remove_empty_space", [Way::DoneAndFails(StoreErrorKind::Unexpected)]);
+    site.destination_port.meet("remove_empty_space", [ProbeFault::DoneAndFails(StoreErrorKind::Unexpected)]);
     assert_eq!(run(&site, None).await.unwrap(), TaskOutcome::done());
     assert_eq!((site.left(), owner(&site).await, site.state().await), (None, None, person_done(2)));
 }

@@ -4,9 +4,9 @@ use super::*;
 use mill_ports::StoreErrorKind;
 
 /// Two stores of one service, which keeps a checksum of all that it holds.
-fn one_service() -> Site {
+fn one_service() -> Fixture {
     let behavior = || StoreBehavior { service: Some(1), ..telling(Algorithm::Crc64Nvme) };
-    Site::of(behavior(), behavior())
+    Fixture::of(behavior(), behavior())
 }
 
 #[tokio::test(start_paused = true)]
@@ -33,7 +33,7 @@ async fn where_there_is_no_common_service_or_no_checksum_the_bytes_are_brought()
     for (source, destination) in
         [(of(Some(1)), of(Some(2))), (of(Some(1)), of(None)), (of(None), of(Some(1))), (blind(), blind())]
     {
-        let site = Site::of(source, destination);
+        let site = Fixture::of(source, destination);
         site.source.insert(&at("x"), "same", noted("n"));
         site.run("x").await.unwrap();
         assert!(site.in_sync());
@@ -61,7 +61,7 @@ async fn damage_at_rest_is_not_brought_over() {
 async fn a_service_that_tells_another_checksum_of_what_it_brought_is_not_believed() {
     let site = one_service();
     site.source.insert(&at("x"), "same", noted("n"));
-    site.destination_port.meet("take", [Way::Lies]);
+    site.destination_port.meet("take", [ProbeFault::Lies]);
     assert_eq!(class(site.run("x").await), FailureClass::Retryable);
     assert!(!site.sealed("x").await);
     assert_eq!(site.totals().bytes, 0);
@@ -73,7 +73,7 @@ async fn what_changes_before_it_is_brought_is_looked_at_once_more() {
     site.source.insert(&at("x"), "stale", noted("n"));
     let source = site.source.clone();
     site.destination_port
-        .meet("take", [Way::Before(Box::new(move || source.insert(&at("x"), "newer", noted("newer"))))]);
+        .meet("take", [ProbeFault::Before(Box::new(move || source.insert(&at("x"), "newer", noted("newer"))))]);
     site.run("x").await.unwrap();
     assert!(site.in_sync());
     assert_eq!(site.totals().copied, 1);
@@ -81,7 +81,7 @@ async fn what_changes_before_it_is_brought_is_looked_at_once_more() {
 
 #[tokio::test(start_paused = true)]
 async fn errors_of_a_service_that_brings_items_are_tried_again() {
-    for way in [Way::Fails(StoreErrorKind::Unexpected), Way::DoneAndFails(StoreErrorKind::Unexpected)] {
+    for way in [ProbeFault::Fails(StoreErrorKind::Unexpected), ProbeFault::DoneAndFails(StoreErrorKind::Unexpected)] {
         let site = one_service();
         site.source.insert(&at("x"), "same", noted("n"));
         site.destination_port.meet("take", [way]);

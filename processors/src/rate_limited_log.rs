@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use mill_model::Monotonic;
 
-/// Lets one of many like warnings through in a [`Seldom::EVERY`].
+/// Lets one of many like warnings through in a [`RateLimitedLog::EVERY`].
 #[derive(Debug, Default)]
-pub(crate) struct Seldom {
+pub(crate) struct RateLimitedLog {
     /// Milliseconds on the process's own clock from which the next may pass.
     next: AtomicU64,
     left_out: AtomicU64,
 }
 
-impl Seldom {
+impl RateLimitedLog {
     pub(crate) const EVERY: Duration = Duration::from_secs(10);
 
     /// How many were left out since the last one, if this one may pass.
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn one_in_a_while_passes_and_tells_of_the_others() {
-        let seldom = Seldom::default();
+        let seldom = RateLimitedLog::default();
         let at = |secs| Monotonic::from_origin(Duration::from_secs(secs));
         assert_eq!([0, 1, 9, 10, 11].map(|secs| seldom.pass(at(secs))), [Some(0), None, None, Some(2), None]);
     }

@@ -11,22 +11,22 @@ use tokio::sync::OwnedMutexGuard;
 
 /// What is known of each pair's destination space.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<BTreeMap<SpacePair, Known>>);
+pub(super) struct OwnershipCache(Mutex<BTreeMap<SpacePair, CachedSpace>>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct CachedSpace {
     /// Until when the claim is taken to hold; `None` where it never was.
     until: Option<Monotonic>,
-    made: Made,
+    made: CreationCount,
     /// Held by the task that claims or makes the space.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// How often this process made a space: a space that is missing was, or was not, made since somebody looked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Made(u64);
+pub(super) struct CreationCount(u64);
 
-impl Claims {
+impl OwnershipCache {
     /// How long a space that was released by a person may still be written by its former owner: as long as any
     /// policy may be out of date.
     const HELD_FOR: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ impl Claims {
     /// Most pairs kept; more than any fleet has in hand at once.
     const KEPT_MAX: usize = 100_000;
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<SpacePair, Known>> {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<SpacePair, CachedSpace>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -52,8 +52,8 @@ impl Claims {
         self.known().entry(pair.clone()).or_default().until = Some(asked.plus(Self::HELD_FOR));
     }
 
-    pub(super) fn made(&self, pair: &SpacePair) -> Made {
-        self.known().get(pair).map_or(Made::default(), |known| known.made)
+    pub(super) fn made(&self, pair: &SpacePair) -> CreationCount {
+        self.known().get(pair).map_or(CreationCount::default(), |known| known.made)
     }
 
     pub(super) fn note_made(&self, pair: &SpacePair) {

@@ -9,11 +9,11 @@ use mill_ports::{Clock, Rng, RngExt as _, StoreError, StoreErrorKind};
 use tracing::debug;
 
 /// An error that may be a store's.
-pub(crate) trait OfStore {
+pub(crate) trait HasStoreError {
     fn store_error(&self) -> Option<&StoreError>;
 }
 
-impl OfStore for StoreError {
+impl HasStoreError for StoreError {
     fn store_error(&self) -> Option<&StoreError> {
         Some(self)
     }
@@ -21,12 +21,12 @@ impl OfStore for StoreError {
 
 /// Makes a call up to three times, for the sorts of failure that may pass.
 #[derive(Debug, Clone)]
-pub(crate) struct Tries {
+pub(crate) struct StoreRetry {
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Rng>,
 }
 
-impl Tries {
+impl StoreRetry {
     /// The longest waits before the second and the third try; the real ones are drawn from zero up to them
     /// ("full jitter"), so that many workers do not come back at one moment.
     const WAITS_MAX: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
@@ -41,12 +41,12 @@ impl Tries {
     /// Calls until it succeeds, fails for good or the tries are used up. The last error is given.
     pub(crate) async fn of<T, E, C, F>(&self, call: C) -> Result<T, E>
     where
-        E: OfStore,
+        E: HasStoreError,
         C: FnMut() -> F,
         F: Future<Output = Result<T, E>>,
     {
-        call.retry(Waits { chance: &*self.chance, next: Self::WAITS_MAX.iter() })
-            .sleep(Sleep(self.clock.clone()))
+        call.retry(RetryDelays { chance: &*self.chance, next: Self::WAITS_MAX.iter() })
+            .sleep(ClockSleeper(self.clock.clone()))
             .when(may_pass::<E>)
             .adjust(asked_for::<E>)
             .notify(tell::<E>)
@@ -58,12 +58,12 @@ impl Tries {
 // reference can be sent to another thread.
 
 /// The waits before further tries.
-struct Waits<'a> {
+struct RetryDelays<'a> {
     chance: &'a dyn Rng,
     next: std::slice::Iter<'static, Duration>,
 }
 
-impl Iterator for Waits<'_> {
+impl Iterator for RetryDelays<'_> {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
@@ -72,9 +72,9 @@ impl Iterator for Waits<'_> {
 }
 
 /// Sleeps by our clock.
-struct Sleep(Arc<dyn Clock>);
+struct ClockSleeper(Arc<dyn Clock>);
 
-impl backon::Sleeper for Sleep {
+impl backon::Sleeper for ClockSleeper {
     type Sleep = BoxFuture<'static, ()>;
 
     fn sleep(&self, wait: Duration) -> Self::Sleep {
@@ -83,20 +83,20 @@ impl backon::Sleeper for Sleep {
     }
 }
 
-fn may_pass<E: OfStore>(error: &E) -> bool {
+fn may_pass<E: HasStoreError>(error: &E) -> bool {
     error.store_error().is_some_and(|error| error.kind.is_retryable())
 }
 
 /// The wait, no shorter than the store asks for; `None` when it asks for too long.
-fn asked_for<E: OfStore>(error: &E, wait: Option<Duration>) -> Option<Duration> {
+fn asked_for<E: HasStoreError>(error: &E, wait: Option<Duration>) -> Option<Duration> {
     match error.store_error().map(|error| &error.kind) {
-        Some(StoreErrorKind::Throttled { retry_after: Some(after) }) if *after > Tries::RETRY_AFTER_MAX => None,
+        Some(StoreErrorKind::Throttled { retry_after: Some(after) }) if *after > StoreRetry::RETRY_AFTER_MAX => None,
         Some(StoreErrorKind::Throttled { retry_after: Some(after) }) => wait.map(|wait| wait.max(*after)),
         _ => wait,
     }
 }
 
-fn tell<E: OfStore>(error: &E, wait: Duration) {
+fn tell<E: HasStoreError>(error: &E, wait: Duration) {
     if let Some(error) = error.store_error() {
         debug!(%error, ?wait, "calling the store once more");
     }

@@ -7,12 +7,12 @@ use mill_ports::{PlantedBug, Presence, StoreErrorKind, is_one_thing, planted};
 use mill_records::sync_proofs::SyncProof;
 use tracing::debug;
 
-use super::sides::{Side, Sides, of_source};
-use crate::stop::Stop;
+use super::context::{AttemptContext, Side, of_source};
+use crate::early_exit::EarlyExit;
 
 /// What the comparison of both sides' bytes found.
 #[derive(Debug)]
-pub(super) enum Bytes {
+pub(super) enum ByteComparison {
     /// They are the same, and this is their checksum.
     Same(Checksum),
     /// They are not.
@@ -20,14 +20,14 @@ pub(super) enum Bytes {
 }
 
 /// One side, and what is known of its bytes.
-struct Known<'a> {
+struct SideChecksums<'a> {
     side: Side,
     item: &'a ItemAddress,
     facts: &'a ItemFacts,
     sealed: Option<Checksum>,
 }
 
-impl Known<'_> {
+impl SideChecksums<'_> {
     fn by(&self, algorithm: Algorithm) -> Option<&Checksum> {
         self.facts.checksums.iter().chain(&self.sealed).find(|checksum| checksum.algorithm == algorithm)
     }
@@ -40,7 +40,7 @@ impl Known<'_> {
 /// The stronger first.
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::Sha256, Algorithm::Md5, Algorithm::Crc64Nvme];
 
-impl Sides<'_> {
+impl AttemptContext<'_> {
     /// Compares bytes of one size, reading as little as proves it.
     pub(super) async fn bytes(
         &self,
@@ -48,7 +48,7 @@ impl Sides<'_> {
         source: &ItemFacts,
         destination: &ItemFacts,
         seal: Option<&SyncProof>,
-    ) -> Result<Bytes, Stop> {
+    ) -> Result<ByteComparison, EarlyExit> {
         self.bytes_of((item, source), (item, destination), seal).await
     }
 
@@ -58,23 +58,23 @@ impl Sides<'_> {
         (at_source, source): (&ItemAddress, &ItemFacts),
         (at_destination, destination): (&ItemAddress, &ItemFacts),
         seal: Option<&SyncProof>,
-    ) -> Result<Bytes, Stop> {
+    ) -> Result<ByteComparison, EarlyExit> {
         if is_one_thing((&*self.source, &source.version), (&*self.destination, &destination.version)) {
             debug!(item = %at_source, "one file, linked into both stores, is no copy: written anew");
-            return Ok(Bytes::Differ);
+            return Ok(ByteComparison::Differ);
         }
         let sealed = seal.and_then(|seal| seal.checksum_of_source(&source.version));
-        let source = Known { side: Side::Source, item: at_source, facts: source, sealed };
+        let source = SideChecksums { side: Side::Source, item: at_source, facts: source, sealed };
         let sealed = seal.and_then(|seal| seal.checksum_of_destination(&destination.version));
-        let destination = Known { side: Side::Destination, item: at_destination, facts: destination, sealed };
+        let destination = SideChecksums { side: Side::Destination, item: at_destination, facts: destination, sealed };
         if let Some(known) = source.any().filter(|_| planted(PlantedBug::SizeAloneCompared)) {
-            return Ok(Bytes::Same(known.clone()));
+            return Ok(ByteComparison::Same(known.clone()));
         }
         if let Some(known) = compare_known(&source, &destination) {
             return Ok(known);
         }
         let compared = async {
-            Ok::<_, Stop>(match (source.any(), destination.any()) {
+            Ok::<_, EarlyExit>(match (source.any(), destination.any()) {
                 (Some(known), _) => (known.clone(), self.checksum(&destination, known.algorithm).await?),
                 (None, Some(known)) => (self.checksum(&source, known.algorithm).await?, known.clone()),
                 (None, None) => futures::try_join!(
@@ -84,19 +84,19 @@ impl Sides<'_> {
             })
         };
         match compared.await {
-            Ok((ours, theirs)) if ours == theirs => Ok(Bytes::Same(ours)),
-            Ok(_) => Ok(Bytes::Differ),
+            Ok((ours, theirs)) if ours == theirs => Ok(ByteComparison::Same(ours)),
+            Ok(_) => Ok(ByteComparison::Differ),
             // Nothing can be proven of what is there: it is written anew, and then it is known.
-            Err(Stop::Store(error)) if error.kind == StoreErrorKind::OnlyCached => {
+            Err(EarlyExit::Store(error)) if error.kind == StoreErrorKind::OnlyCached => {
                 debug!(%error, "written anew");
-                Ok(Bytes::Differ)
+                Ok(ByteComparison::Differ)
             }
             Err(stop) => Err(stop),
         }
     }
 
     /// Reads one side, in the state that was seen, and gives the checksum of what came.
-    async fn checksum(&self, known: &Known<'_>, algorithm: Algorithm) -> Result<Checksum, Stop> {
+    async fn checksum(&self, known: &SideChecksums<'_>, algorithm: Algorithm) -> Result<Checksum, EarlyExit> {
         if known.facts.size > 0 {
             self.readable(known.item, known.facts, known.side)?;
         }
@@ -110,7 +110,7 @@ impl Sides<'_> {
         size: u64,
         wanted: &[Checksum],
         version: &Version,
-    ) -> Result<bool, Stop> {
+    ) -> Result<bool, EarlyExit> {
         let facts = ItemFacts {
             size,
             modified: None,
@@ -119,14 +119,14 @@ impl Sides<'_> {
             properties: None,
             state: ItemState::Online,
         };
-        let known = Known { side: Side::Destination, item, facts: &facts, sealed: None };
+        let known = SideChecksums { side: Side::Destination, item, facts: &facts, sealed: None };
         let found = self.checksum(&known, Algorithm::Sha256).await?;
         Ok(wanted.contains(&found))
     }
 
-    async fn read(&self, known: &Known<'_>, algorithm: Algorithm) -> Result<Checksum, Stop> {
-        let Known { side, item, facts, .. } = known;
-        let found = |kind, why| Stop::Store(self.found(*side, item, kind, why));
+    async fn read(&self, known: &SideChecksums<'_>, algorithm: Algorithm) -> Result<Checksum, EarlyExit> {
+        let SideChecksums { side, item, facts, .. } = known;
+        let found = |kind, why| EarlyExit::Store(self.found(*side, item, kind, why));
         let mut digester = Digester::new(&[algorithm]);
         // Of nothing, nothing needs to be read: an empty directory, say.
         if facts.size > 0 {
@@ -153,15 +153,15 @@ impl Sides<'_> {
 }
 
 /// `None` when no algorithm is known at both sides.
-fn compare_known(source: &Known<'_>, destination: &Known<'_>) -> Option<Bytes> {
+fn compare_known(source: &SideChecksums<'_>, destination: &SideChecksums<'_>) -> Option<ByteComparison> {
     let mut agreed = None;
     for algorithm in ALGORITHMS {
         if let (Some(ours), Some(theirs)) = (source.by(algorithm), destination.by(algorithm)) {
             if ours != theirs {
-                return Some(Bytes::Differ);
+                return Some(ByteComparison::Differ);
             }
             agreed = agreed.or(Some(ours));
         }
     }
-    agreed.map(|checksum| Bytes::Same(checksum.clone()))
+    agreed.map(|checksum| ByteComparison::Same(checksum.clone()))
 }

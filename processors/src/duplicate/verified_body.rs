@@ -12,7 +12,7 @@ use mill_ports::{Body, DeliveryLease, PlantedBug, StoreError, StoreErrorKind, Tr
 use tokio_util::sync::CancellationToken;
 
 /// What to watch for.
-pub(super) struct Watch {
+pub(super) struct VerifyOptions {
     /// How many bytes must come.
     pub(super) size: u64,
     /// The checksums that the source states.
@@ -29,23 +29,23 @@ pub(super) struct Watch {
 }
 
 /// The checksums of all bytes, SHA-256 first, as soon as all were found good.
-pub(super) type Witnessed = Arc<OnceLock<Vec<Checksum>>>;
+pub(super) type VerifiedChecksums = Arc<OnceLock<Vec<Checksum>>>;
 
 /// The same body, watched. An empty one is judged at once: a store need not look at it.
 ///
 /// # Errors
 /// An empty body's own failure.
-pub(super) async fn watch(body: Body, watch: Watch) -> Result<(Body, Witnessed), StoreError> {
+pub(super) async fn verify_body(body: Body, watch: VerifyOptions) -> Result<(Body, VerifiedChecksums), StoreError> {
     let stated = watch.stated.iter().map(|stated| stated.algorithm);
     let mut others: BTreeSet<_> = stated.chain(watch.told.iter().copied()).collect();
     others.remove(&Algorithm::Sha256);
     // It costs next to nothing, and many a store tells it: what is told and was not computed has to be read back.
     others.insert(Algorithm::Crc64Nvme);
     let algorithms: Vec<_> = [Algorithm::Sha256].into_iter().chain(others).collect();
-    let witnessed = Witnessed::default();
+    let witnessed = VerifiedChecksums::default();
     let empty = watch.size == 0;
     let watched =
-        Watched { body, held: None, digester: Digester::new(&algorithms), watch, witnessed: witnessed.clone() };
+        VerifyingStream { body, held: None, digester: Digester::new(&algorithms), watch, witnessed: witnessed.clone() };
     let mut watched = stream::unfold(Some(watched), next).boxed();
     if empty {
         if let Some(chunk) = watched.next().await {
@@ -56,17 +56,17 @@ pub(super) async fn watch(body: Body, watch: Watch) -> Result<(Body, Witnessed),
     Ok((watched, witnessed))
 }
 
-struct Watched {
+struct VerifyingStream {
     body: Body,
     /// What came last, until it is known whether anything follows.
     held: Option<Bytes>,
     digester: Digester,
-    watch: Watch,
-    witnessed: Witnessed,
+    watch: VerifyOptions,
+    witnessed: VerifiedChecksums,
 }
 
 /// `None` in the state means that the body is over.
-async fn next(state: Option<Watched>) -> Option<(Result<Bytes, StoreError>, Option<Watched>)> {
+async fn next(state: Option<VerifyingStream>) -> Option<(Result<Bytes, StoreError>, Option<VerifyingStream>)> {
     let mut watched = state?;
     loop {
         let chunk = match watched.body.next().await {
@@ -88,7 +88,7 @@ async fn next(state: Option<Watched>) -> Option<(Result<Bytes, StoreError>, Opti
     }
 }
 
-impl Watched {
+impl VerifyingStream {
     /// Judges the whole, and gives its last bytes.
     fn over(self) -> Option<Result<Bytes, StoreError>> {
         let Self { held, digester, watch, witnessed, .. } = self;
@@ -110,7 +110,7 @@ impl Watched {
     }
 }
 
-impl Watch {
+impl VerifyOptions {
     fn finding(self, why: &'static str) -> StoreError {
         StoreError { kind: StoreErrorKind::Unexpected, source: Some(why.into()), ..self.damaged }
     }

@@ -23,13 +23,13 @@ use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::{SpacePair, SyncProofs};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::guarded::{Guarded, Guards};
+pub(crate) use self::guarded::{GuardedStores, Guards};
 pub(crate) use self::policy_files::PolicyFiles;
-pub(crate) use self::probe::{Probe, Way, archived, without_properties};
+pub(crate) use self::probe::{Probe, ProbeFault, archived, without_properties};
 use crate::refusals::Refusals;
 use crate::{duplicate, remove};
 
-pub(crate) struct Site {
+pub(crate) struct Fixture {
     pub(crate) clock: Arc<SimClock>,
     pub(crate) source: MemoryStore,
     pub(crate) destination: MemoryStore,
@@ -75,7 +75,7 @@ pub(crate) fn telling(algorithm: Algorithm) -> StoreBehavior {
     StoreBehavior { checksums: vec![algorithm], ..StoreBehavior::default() }
 }
 
-impl Site {
+impl Fixture {
     pub(crate) fn new() -> Self {
         Self::of(StoreBehavior::default(), StoreBehavior::default())
     }
@@ -109,7 +109,7 @@ impl Site {
     }
 
     pub(crate) fn factory(&self, policies: PolicyRepository) -> duplicate::DuplicateFactory {
-        duplicate::DuplicateFactory::new(duplicate::Deps {
+        duplicate::DuplicateFactory::new(duplicate::DuplicateDeps {
             policies: Arc::new(policies),
             stores: self.stores.clone(),
             seals: self.seals.clone(),
@@ -122,7 +122,7 @@ impl Site {
     }
 
     pub(crate) fn remove_factory(&self, policies: PolicyRepository) -> remove::RemoveFactory {
-        remove::RemoveFactory::new(remove::Deps {
+        remove::RemoveFactory::new(remove::RemoveDeps {
             policies: Arc::new(policies),
             stores: self.stores.clone(),
             delete_lists: self.delete_lists.clone(),
@@ -150,8 +150,8 @@ impl Site {
     }
 
     /// From now on the stores are guarded like that.
-    pub(crate) fn guard(&mut self, guards: Guards) -> Arc<Guarded> {
-        let guarded = Arc::new(Guarded::new(self.stores.clone(), guards));
+    pub(crate) fn guard(&mut self, guards: Guards) -> Arc<GuardedStores> {
+        let guarded = Arc::new(GuardedStores::new(self.stores.clone(), guards));
         self.stores = guarded.clone();
         guarded
     }
@@ -258,7 +258,7 @@ pub(crate) struct Totals {
 }
 
 pub(crate) fn policy(remove_vanished: bool) -> PolicyRepository {
-    policy_of(Site::pair(), remove_vanished)
+    policy_of(Fixture::pair(), remove_vanished)
 }
 
 pub(crate) fn policy_of(pair: SpacePair, remove_vanished: bool) -> PolicyRepository {
@@ -277,7 +277,7 @@ pub(crate) enum NoPolicy {
 
 impl NoPolicy {
     pub(crate) fn book(self) -> PolicyRepository {
-        let SpacePair { account, source, destination, space } = Site::pair();
+        let SpacePair { account, source, destination, space } = Fixture::pair();
         let of = |space, source: &StoreId, destination| {
             let compare = Compare::Everything;
             vec![AccountPolicy::mirror(account, space, source.clone(), destination, compare, true)]
@@ -325,8 +325,8 @@ pub(crate) fn every_error() -> Vec<StoreErrorKind> {
     ]
 }
 
-pub(crate) fn fails(kind: &StoreErrorKind, times: usize) -> Vec<Way> {
-    std::iter::repeat_with(|| Way::Fails(kind.clone())).take(times).collect()
+pub(crate) fn fails(kind: &StoreErrorKind, times: usize) -> Vec<ProbeFault> {
+    std::iter::repeat_with(|| ProbeFault::Fails(kind.clone())).take(times).collect()
 }
 
 pub(crate) fn class(result: Result<TaskOutcome, ProcessorError>) -> FailureClass {

@@ -11,14 +11,14 @@ use mill_records::owners::{DestinationSpace, OwnerError};
 use mill_records::sync_proofs::{SpacePair, SyncProof};
 use tracing::{debug, warn};
 
-use super::claims::Made;
-use super::{Room, address};
-use crate::stop::Stop;
+use super::ownership_cache::CreationCount;
+use super::{DuplicateShared, address};
+use crate::early_exit::EarlyExit;
 use mill_policy::StorePolicy;
 
 /// What one attempt works with.
-pub(super) struct Sides<'a> {
-    pub(super) room: &'a Room,
+pub(super) struct AttemptContext<'a> {
+    pub(super) room: &'a DuplicateShared,
     pub(super) pair: &'a SpacePair,
     pub(super) attempt: &'a Attempt,
     pub(super) policy: StorePolicy,
@@ -26,9 +26,9 @@ pub(super) struct Sides<'a> {
     pub(super) destination: Arc<dyn DestinationStore>,
 }
 
-impl Sides<'_> {
+impl AttemptContext<'_> {
     /// What the source says of an item. `Absent` is a definite no.
-    pub(super) async fn source_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, Stop> {
+    pub(super) async fn source_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, EarlyExit> {
         match self.room.tries.of(|| self.source.head(item)).await {
             Err(error) if planted(PlantedBug::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
                 Ok(Presence::Absent)
@@ -38,12 +38,12 @@ impl Sides<'_> {
     }
 
     /// Whether the source space is there. `Absent` only where its store answers.
-    pub(super) async fn source_space(&self) -> Result<Presence<SpaceFacts>, Stop> {
+    pub(super) async fn source_space(&self) -> Result<Presence<SpaceFacts>, EarlyExit> {
         Ok(self.room.tries.of(|| self.source.space(&self.pair.space)).await?)
     }
 
     /// What the destination says of an item; in a space that is not there, there is none.
-    pub(super) async fn destination_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, Stop> {
+    pub(super) async fn destination_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, EarlyExit> {
         match self.room.tries.of(|| self.destination.head(item)).await {
             Err(error) if error.kind == StoreErrorKind::SpaceAbsent => Ok(Presence::Absent),
             other => Ok(other?),
@@ -54,7 +54,7 @@ impl Sides<'_> {
     ///
     /// One task asks and makes for all that are under way: each of them would be refused by a space that is not there, and
     /// would read its item once more.
-    pub(super) async fn claim(&self) -> Result<(), Stop> {
+    pub(super) async fn claim(&self) -> Result<(), EarlyExit> {
         let now = || self.room.deps.clock.monotonic();
         if self.room.claims.holds(self.pair, now()) {
             return Ok(());
@@ -71,7 +71,7 @@ impl Sides<'_> {
         Ok(())
     }
 
-    async fn claim_in_book(&self) -> Result<(), Stop> {
+    async fn claim_in_book(&self) -> Result<(), EarlyExit> {
         self.attempt.may_act()?;
         let source = address(&self.pair.account, &self.pair.source);
         match self.room.deps.owners.claim(&self.place(), &source).await {
@@ -80,12 +80,12 @@ impl Sides<'_> {
                 Ok(())
             }
             Err(OwnerError::Table(error)) => Err(of_book(error)),
-            Err(refusal) => Err(Stop::Refused { reason: error_chain(&refusal) }),
+            Err(refusal) => Err(EarlyExit::Refused { reason: error_chain(&refusal) }),
         }
     }
 
     /// `false` where there is no such space. One that cannot be looked at may be there: the write tells.
-    async fn is_kept_and_there(&self) -> Result<bool, Stop> {
+    async fn is_kept_and_there(&self) -> Result<bool, EarlyExit> {
         if !self.keep().await? {
             return Ok(false);
         }
@@ -95,13 +95,13 @@ impl Sides<'_> {
 
     /// Makes sure that no other Mill of this host keeps the same place in sync under another name. `false` where there is no
     /// such place yet.
-    async fn keep(&self) -> Result<bool, Stop> {
+    async fn keep(&self) -> Result<bool, EarlyExit> {
         let SpacePair { account, destination, space, .. } = self.pair;
         Ok(self.room.deps.stores.keep(account, destination, space, true).await?)
     }
 
     /// Claims the destination space and creates it, unless another task did so since it had been made `before`.
-    pub(super) async fn create_space(&self, before: Made) -> Result<(), Stop> {
+    pub(super) async fn create_space(&self, before: CreationCount) -> Result<(), EarlyExit> {
         let _turn = self.room.claims.turn(self.pair).await;
         if self.made() != before {
             return Ok(());
@@ -117,12 +117,12 @@ impl Sides<'_> {
     }
 
     /// How often the destination space was made.
-    pub(super) fn made(&self) -> Made {
+    pub(super) fn made(&self) -> CreationCount {
         self.room.claims.made(self.pair)
     }
 
     /// Creates the destination space, if there is none, and makes sure once more that it is no other's.
-    async fn make_space(&self) -> Result<bool, Stop> {
+    async fn make_space(&self) -> Result<bool, EarlyExit> {
         if !self.made_and_there().await {
             self.attempt.may_act()?;
             self.room.tries.of(|| self.destination.create_space(&self.pair.space)).await?;
@@ -134,7 +134,7 @@ impl Sides<'_> {
 
     /// Whether this process made the space, and it is still there: the space's own task may come after one of its items.
     async fn made_and_there(&self) -> bool {
-        self.made() != Made::default()
+        self.made() != CreationCount::default()
             && matches!(self.destination.space(&self.pair.space).await, Ok(Presence::Present(_)))
     }
 
@@ -151,10 +151,10 @@ impl Sides<'_> {
     }
 
     /// Remembers that both sides were proven alike. A seal that is not written costs a re-read later.
-    pub(super) async fn remember(&self, id: &ContentId, proven: Proven<'_>) {
+    pub(super) async fn remember(&self, id: &ContentId, proven: VerifiedPair<'_>) {
         let Some(seal) = SyncProof::of(proven.source, proven.destination, proven.checksum) else {
             // A seal left from before would have other bytes taken for damaged; and what Mill wrote it may delete.
-            let Proven { source, destination, .. } = proven;
+            let VerifiedPair { source, destination, .. } = proven;
             if let Err(error) = self.room.deps.seals.put_copied(self.pair, id, source, destination).await {
                 self.warn_of_seals(&error);
             }
@@ -182,7 +182,7 @@ impl Sides<'_> {
 
     /// Refuses to read an item whose bytes a person must bring back from their archive tier first. No task waits for that: it
     /// takes hours, and is asked for or not.
-    pub(super) fn readable(&self, item: &ItemAddress, facts: &ItemFacts, side: Side) -> Result<(), Stop> {
+    pub(super) fn readable(&self, item: &ItemAddress, facts: &ItemFacts, side: Side) -> Result<(), EarlyExit> {
         let ItemState::Archived(tier) = &facts.state else { return Ok(()) };
         let kind = StoreErrorKind::Refused(RefusalReason::Archived(tier.clone()));
         Err(self.found(side, item, kind, "its store says so").into())
@@ -210,7 +210,7 @@ impl Sides<'_> {
 
 /// Both sides of an item, proven alike.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Proven<'p> {
+pub(super) struct VerifiedPair<'p> {
     /// The source's state.
     pub(super) source: &'p Version,
     /// The destination's state.
@@ -230,14 +230,14 @@ pub(super) enum Side {
 
 /// What a failure of the source means for an item's task. A source space that is not there, in a store that answers, asks
 /// for nothing: whether it goes at the destination too is for a person to decide. What became of the item is not known.
-pub(super) fn of_source(error: StoreError) -> Stop {
+pub(super) fn of_source(error: StoreError) -> EarlyExit {
     match error.kind {
-        StoreErrorKind::SpaceAbsent => Stop::discard("its source space is not there; nothing is deleted for that"),
-        _ => Stop::Store(error),
+        StoreErrorKind::SpaceAbsent => EarlyExit::discard("its source space is not there; nothing is deleted for that"),
+        _ => EarlyExit::Store(error),
     }
 }
 
 /// A book that fails, where going on without it is not safe.
-pub(super) fn of_book(error: TableError) -> Stop {
-    Stop::Failed { class: FailureClass::Retryable, source: error.into() }
+pub(super) fn of_book(error: TableError) -> EarlyExit {
+    EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() }
 }

@@ -2,11 +2,11 @@
 
 use mill_ports::{BoxError, FailureClass, ProcessorError, StoreError, TaskOutcome};
 
-use crate::tries::OfStore;
+use crate::retry::HasStoreError;
 
 /// The reasons to go no further.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub(crate) enum EarlyExit {
     /// The answer is known: nothing is to be done, or not now.
     TaskOutcome(TaskOutcome),
     /// It cannot be done, now or later.
@@ -25,25 +25,25 @@ pub(crate) enum Stop {
     },
 }
 
-impl Stop {
+impl EarlyExit {
     pub(crate) fn discard(reason: impl Into<String>) -> Self {
         Self::TaskOutcome(TaskOutcome::Discard { reason: reason.into() })
     }
 }
 
-impl From<StoreError> for Stop {
+impl From<StoreError> for EarlyExit {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<ProcessorError> for Stop {
+impl From<ProcessorError> for EarlyExit {
     fn from(error: ProcessorError) -> Self {
         Self::Failed { class: error.class.clone(), source: error.into() }
     }
 }
 
-impl OfStore for Stop {
+impl HasStoreError for EarlyExit {
     fn store_error(&self) -> Option<&StoreError> {
         match self {
             Self::Store(error) => Some(error),

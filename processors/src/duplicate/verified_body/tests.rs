@@ -4,12 +4,12 @@ use mill_ports::Statistics;
 
 use super::*;
 
-fn watching(announced: &[u8]) -> Watch {
+fn watching(announced: &[u8]) -> VerifyOptions {
     let mut digester = Digester::new(&[Algorithm::Md5]);
     digester.update(announced);
     let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("s").unwrap() };
     let subject = "p/x".to_owned();
-    Watch {
+    VerifyOptions {
         size: announced.len() as u64,
         told: BTreeSet::new(),
         stated: digester.finish(),
@@ -43,7 +43,7 @@ async fn through(mut body: Body) -> (String, Option<StoreErrorKind>) {
 #[tokio::test]
 async fn a_good_body_passes_unchanged_and_leaves_its_checksums() {
     for pieces in [&["abcdef"][..], &["abc", "", "def"], &["a", "b", "c", "d", "e", "f", ""]] {
-        let (body, witnessed) = watch(of(pieces), watching(b"abcdef")).await.unwrap();
+        let (body, witnessed) = verify_body(of(pieces), watching(b"abcdef")).await.unwrap();
         assert!(witnessed.get().is_none());
         assert_eq!(through(body).await, ("abcdef".to_owned(), None));
         let algorithms: Vec<_> = witnessed.get().unwrap().iter().map(|sum| sum.algorithm).collect();
@@ -62,7 +62,7 @@ async fn all_announced_bytes_are_let_through_only_after_all_were_found_good() {
         (&["abc", "defg"], StoreErrorKind::Unexpected),
         (&["abc", "def", "g"], StoreErrorKind::Unexpected),
     ] {
-        let (body, witnessed) = watch(of(pieces), watching(b"abcdef")).await.unwrap();
+        let (body, witnessed) = verify_body(of(pieces), watching(b"abcdef")).await.unwrap();
         let (seen, error) = through(body).await;
         assert!(seen.len() < 6, "{pieces:?}");
         assert_eq!(error, Some(kind), "{pieces:?}");
@@ -72,9 +72,9 @@ async fn all_announced_bytes_are_let_through_only_after_all_were_found_good() {
 
 #[tokio::test]
 async fn an_empty_body_is_judged_before_any_store_sees_it() {
-    let (body, witnessed) = watch(of(&[""]), watching(b"")).await.unwrap();
+    let (body, witnessed) = verify_body(of(&[""]), watching(b"")).await.unwrap();
     assert!(witnessed.get().is_some());
     assert_eq!(through(body).await, (String::new(), None));
-    let error = watch(of(&["a"]), watching(b"")).await.err().unwrap();
+    let error = verify_body(of(&["a"]), watching(b"")).await.err().unwrap();
     assert_eq!(error.kind, StoreErrorKind::Unexpected);
 }

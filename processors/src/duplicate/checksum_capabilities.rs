@@ -8,9 +8,9 @@ use mill_model::{Algorithm, Checksum, StoreAddress};
 
 /// What each store was seen to tell.
 #[derive(Debug, Default)]
-pub(super) struct Told(Mutex<BTreeMap<StoreAddress, BTreeSet<Algorithm>>>);
+pub(super) struct ChecksumCapabilities(Mutex<BTreeMap<StoreAddress, BTreeSet<Algorithm>>>);
 
-impl Told {
+impl ChecksumCapabilities {
     /// The algorithms of the checksums that a store is known to tell.
     pub(super) fn by(&self, store: &StoreAddress) -> BTreeSet<Algorithm> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(store).cloned().unwrap_or_default()
