@@ -4,12 +4,11 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use mill_trials::fuse::{FlakyFolder, SilentMount};
 use mill_trials::{NotRun, apart};
 
-use crate::world::{World, ends, walk};
+use crate::world::{World, ends, wait_for_handler, walk};
 
 const FILES: usize = 40;
 
@@ -136,22 +135,13 @@ fn a_signal_ends_whoever_waits_for_a_hanging_path() {
         ];
         for (nth, args) in commands.into_iter().enumerate() {
             let child = begin(&world, nth, args);
-            while !hears_interrupt(&child) {
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            wait_for_handler(&child, 2);
             assert!(Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap().success());
             let ran = ends(child).expect(50);
             assert!(ran.err.contains("stopped before it began, while it waited for `"), "{}", ran.err);
         }
         Ok(())
     });
-}
-
-/// Whether the process has a handler of its own for SIGINT. Source: proc_pid_status(5).
-fn hears_interrupt(child: &Child) -> bool {
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-    u64::from_str_radix(caught.trim(), 16).unwrap() & 2 != 0
 }
 
 /// Each of these a signal ends by itself.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::world::{World, walk};
+use crate::world::{World, wait_for_handler, walk};
 
 /// A small generator, so that a failing run can be told by its seed.
 #[derive(Debug)]
@@ -118,6 +118,8 @@ fn nothing_is_lost_when_producers_and_workmen_are_killed() {
         producer.wait().unwrap();
     }
     for workman in &mut workmen {
+        // One that has only just begun would die of the signal.
+        wait_for_handler(workman, 15);
         let _ = Command::new("kill").args(["-TERM", &workman.id().to_string()]).status();
         assert!(workman.wait().unwrap().success(), "{}", fs::read_to_string(world.path("log")).unwrap());
     }

@@ -70,6 +70,21 @@ pub(crate) fn ends(mut child: Child) -> Ran {
 
 const ENDS: Duration = Duration::from_mins(2);
 
+/// Waits until the process has a handler of its own for the signal of this number. Source: proc_pid_status(5).
+#[track_caller]
+pub(crate) fn wait_for_handler(child: &Child, signal: u32) {
+    let began = Instant::now();
+    loop {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        if u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (signal - 1)) != 0 {
+            return;
+        }
+        assert!(began.elapsed() < ENDS, "no handler for signal {signal}: {status}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 impl World {
     pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
