@@ -11,7 +11,7 @@ use mill_aws::{
     Access, Connection, DynamoTable, KeySource, Keys, QueueSettings, Role, S3Extent, S3Ground, S3Settings, S3Store,
     ServiceClock, Spaces, SqsQueue, Witnessed,
 };
-use mill_local::{OsChance, OsClock};
+use mill_local::{OsClock, OsRng};
 use mill_model::{AccountId, ContentId, ItemAddress, QueueName, SpaceId, StoreAddress, StoreId};
 use mill_policy::{Buckets, Reference, S3Spec};
 use mill_ports::{Clock, DeletableStore, ListEntry, Rng, StoreError, Table, TableErrorKind, TaskQueue};
@@ -50,7 +50,7 @@ impl Fleet {
 ///
 /// A process that `works` also marks tables that are new; others only look, and are permitted no more.
 pub async fn open_engine(config: &Config, works: bool) -> Result<Engine> {
-    let chance: Arc<dyn Rng> = Arc::new(OsChance);
+    let chance: Arc<dyn Rng> = Arc::new(OsRng);
     let connection = connect(access(config)).await?;
     // Producers run on many hosts: what all of them share is the service.
     let clock: Arc<dyn Clock> = Arc::new(ServiceClock::new(Arc::new(OsClock), &connection));
@@ -186,7 +186,7 @@ impl Opened {
     /// The same, found out by an object that is put to this one and asked for through `source`. `None` where nothing can
     /// be found out yet.
     pub async fn witness(&self, source: &Self) -> Result<Option<Result<(), String>>, StoreError> {
-        Ok(match self.0.witness(&source.0, &OsChance).await? {
+        Ok(match self.0.witness(&source.0, &OsRng).await? {
             Witnessed::Apart => Some(Ok(())),
             Witnessed::Overlap(overlap) => Some(Err(overlap.to_string())),
             Witnessed::NothingThere => None,

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use mill_local::folder::{FolderStore, OwnerMark, RootFacts, SpaceGround, identity_at};
-use mill_local::{Database, OsChance, OsClock, SqliteTable};
+use mill_local::folder::{FolderStore, OwnerMark, RootFacts, SpaceLocation, identity_at};
+use mill_local::{Database, OsClock, OsRng, SqliteTable};
 use mill_model::{SpaceId, StoreAddress};
 use mill_ports::{BoxError, RefusalReason, StoreError, StoreErrorKind, Table};
 use mill_records::destinations::{ClaimOutcome, DestinationKeeper, DestinationPlace, Destinations};
@@ -93,7 +93,7 @@ impl DestinationPlaces {
             }
             Err(moved) => {
                 // What is mounted there later may be it.
-                folder.look_again();
+                folder.forget_root();
                 Err(failed(NotWhereItWas { path: now.path.clone(), moved }.into()))
             }
         }
@@ -209,7 +209,7 @@ impl DestinationPlaces {
         (claim, way_out): (bool, WayOut<'_>),
     ) -> Result<bool, StoreError> {
         self.space_is_where_it_was(store, (folder, space)).await?;
-        let ground = folder.ground(space).await?;
+        let ground = folder.space_location(space).await?;
         let other = ground.marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark)));
         if let Some((path, mark)) = other {
             let refusal = anothers(&path.to_string_lossy(), &mark.shown, way_out);
@@ -233,7 +233,7 @@ impl DestinationPlaces {
         let known = ground.marks.first().is_some_and(|(path, _)| *path == ground.path);
         let mark = OwnerMark { names: keeper.names.clone(), shown: keeper.shown.clone() };
         if !folder.mark(space, mark, known).await? {
-            let marks = folder.ground(space).await?.marks;
+            let marks = folder.space_location(space).await?.marks;
             if let Some((path, mark)) = marks.iter().find(|(_, mark)| !keeper.is(&keeper_of(mark))) {
                 let refusal = anothers(&path.to_string_lossy(), &mark.shown, way_out);
                 return Err(folder.refused("claim", refusal));
@@ -244,7 +244,7 @@ impl DestinationPlaces {
 
     async fn in_register(
         &self,
-        ground: &SpaceGround,
+        ground: &SpaceLocation,
         keeper: &DestinationKeeper,
         claim: bool,
     ) -> anyhow::Result<ClaimOutcome> {
@@ -266,7 +266,7 @@ impl DestinationPlaces {
                 return Ok(self.register().await?.release(&ground).await?.map(|keeper| keeper.shown));
             }
         };
-        let ground = folder.ground(space).await?;
+        let ground = folder.space_location(space).await?;
         let marked = ground.marks.iter().find(|(path, _)| *path == ground.path).map(|(_, mark)| mark.shown.clone());
         if ground.identity.is_some() {
             folder.unmark(space).await?;
@@ -279,7 +279,7 @@ impl DestinationPlaces {
     pub async fn keepers(&self, itself: &OpenedAs, space: &SpaceId) -> anyhow::Result<Vec<(String, String)>> {
         Ok(match itself {
             OpenedAs::Folder(folder) => {
-                let marks = folder.ground(space).await?.marks.into_iter();
+                let marks = folder.space_location(space).await?.marks.into_iter();
                 marks.map(|(path, mark)| (path.display().to_string(), mark.shown)).collect()
             }
             OpenedAs::Remote(remote) => {
@@ -299,7 +299,7 @@ async fn shared(book: &'static str) -> anyhow::Result<Arc<dyn Table>> {
 
 fn open_shared(book: &'static str) -> anyhow::Result<Arc<dyn Table>> {
     let path = host::shared_folder()?.join("destinations.db");
-    let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance))
+    let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsRng))
         .with_context(|| format!("the register of this host's destinations `{}` cannot be opened", path.display()))?;
     local_state::watch(
         &database,
@@ -322,7 +322,7 @@ async fn space_place(folder: &FolderStore, space: &SpaceId) -> Result<Option<Roo
     Ok(facts.map(|RootFacts { identity, file_system, mounted }| RootPlace { identity, file_system, mounted, path }))
 }
 
-fn registered(ground: &SpaceGround) -> DestinationPlace {
+fn registered(ground: &SpaceLocation) -> DestinationPlace {
     DestinationPlace {
         holder: ground.file_system.clone(),
         within: ground.within.clone(),
@@ -332,7 +332,7 @@ fn registered(ground: &SpaceGround) -> DestinationPlace {
 }
 
 /// Whether a place of the same file system, which lies in `ground` or around it, is surely not there any more.
-fn is_gone(theirs: &DestinationPlace, ground: &SpaceGround) -> bool {
+fn is_gone(theirs: &DestinationPlace, ground: &SpaceLocation) -> bool {
     let beneath = theirs.within.strip_prefix(&ground.within).ok().map(|inner| ground.path.join(inner));
     let around = || {
         let inner = ground.within.strip_prefix(&theirs.within).ok()?;
@@ -350,7 +350,7 @@ fn keeper_of(mark: &OwnerMark) -> DestinationKeeper {
 }
 
 /// Whether a space bears this keeper's mark, under all its names of today.
-fn is_marked(ground: &SpaceGround, keeper: &DestinationKeeper) -> bool {
+fn is_marked(ground: &SpaceLocation, keeper: &DestinationKeeper) -> bool {
     ground.marks.first().is_some_and(|(path, mark)| *path == ground.path && mark.names == keeper.names)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use mill_local::{Database, Identity, OsChance, OsClock, Remembered, SqliteQueue, SqliteTable};
+use mill_local::{Database, Identity, OsClock, OsRng, RememberedDatabase, SqliteQueue, SqliteTable};
 use mill_model::QueueName;
 use mill_ports::{Clock, Rng, Table, TaskQueue};
 use mill_producer::Pauses;
@@ -118,9 +118,9 @@ impl Engine {
     /// Opens the local engine whose state is in the folder `data`, made if nothing is remembered of it. `way_out` is for a
     /// person to whom it is said that the state is gone or damaged. What is to be remembered of it from now on is the
     /// caller's to keep.
-    pub fn open(data: &Path, remembered: &Remembered, way_out: String) -> Result<(Self, Identity)> {
+    pub fn open(data: &Path, remembered: &RememberedDatabase, way_out: String) -> Result<(Self, Identity)> {
         let clock: Arc<dyn Clock> = Arc::new(OsClock);
-        let chance: Arc<dyn Rng> = Arc::new(OsChance);
+        let chance: Arc<dyn Rng> = Arc::new(OsRng);
         let path = data.join(DATABASE);
         let database =
             Database::open_remembered(&path, remembered, clock.clone(), chance.clone()).map_err(|error| {
@@ -160,9 +160,9 @@ impl Engine {
     }
 
     /// Makes tasks that were put off ready now, where that can be done.
-    pub async fn hasten_delayed(&self) -> Result<()> {
+    pub async fn make_delayed_due(&self) -> Result<()> {
         if let Backing::Local(database) = &self.backing {
-            database.hasten_delayed().await.context("the tasks that were put off cannot be hastened")?;
+            database.make_delayed_due().await.context("the tasks that were put off cannot be hastened")?;
         }
         Ok(())
     }

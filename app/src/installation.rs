@@ -199,7 +199,7 @@ impl Works {
             clock: self.engine.clock.clone(),
             chance: self.engine.chance.clone(),
             statistics: self.statistics.clone(),
-            surely_dead: Arc::new(process::surely_dead),
+            surely_dead: Arc::new(process::is_dead),
         };
         DuplicationProducer::new(deps, settings)
     }
@@ -217,7 +217,7 @@ impl Works {
             table: self.engine.table(PermitRepository::BOOK),
             clock: self.engine.clock.clone(),
             timeout,
-            surely_dead: Arc::new(process::surely_dead),
+            surely_dead: Arc::new(process::is_dead),
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use mill_local::{Damage, Database, Identity, KnownIdentity, Remembered, Standstill};
+use mill_local::{Damage, Database, Identity, KnownIdentity, RememberedDatabase, Standstill};
 
 use crate::config::Config;
 use crate::engine::{DATABASE, Engine};
@@ -48,7 +48,7 @@ pub async fn open(config: &Config, patience: &Patience) -> Result<Engine> {
     patience.unlimited().look(&data, move || open_known(&at, marker, &remembered)).await
 }
 
-fn open_known(data: &Path, marker: Marker, remembered: &Remembered) -> Result<Engine> {
+fn open_known(data: &Path, marker: Marker, remembered: &RememberedDatabase) -> Result<Engine> {
     let way_out = format!(
         "bring it back from a backup; or, to begin anew with the copies as they are, delete `{}` and `{}`",
         data.join(DATABASE).display(),
@@ -67,13 +67,13 @@ fn resolved(data: &Path) -> String {
     data.canonicalize().unwrap_or_else(|_| data.to_owned()).display().to_string()
 }
 
-fn remembered(data: &Path, marker: &Marker) -> Result<Remembered> {
+fn remembered(data: &Path, marker: &Marker) -> Result<RememberedDatabase> {
     let shown = marker.path().display();
     if let Some(identity) = marker.remembered(&resolved(data)) {
         let identity = identity.parse().with_context(|| {
             format!("the marker of the state, `{shown}`, is damaged; if the state is whole, delete it")
         })?;
-        return Ok(Remembered::Identity(identity));
+        return Ok(RememberedDatabase::Identity(identity));
     }
     match marker.another() {
         Some(other) if !data.join(DATABASE).exists() => bail!(
@@ -81,7 +81,7 @@ fn remembered(data: &Path, marker: &Marker) -> Result<Remembered> {
              or delete `{shown}` to begin anew",
             data.display()
         ),
-        _ => Ok(Remembered::Nothing),
+        _ => Ok(RememberedDatabase::Nothing),
     }
 }
 
@@ -128,7 +128,7 @@ pub fn standstill() -> Option<Standstill> {
 /// Has what is still to be written to the state fail soon, where nothing can be written to it.
 pub fn give_up() {
     for opened in opened() {
-        opened.damage.give_up();
+        opened.damage.abandon();
     }
 }
 

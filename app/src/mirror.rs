@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use mill_engine::{TrackedStore, TrackedStores};
 use mill_local::folder::{FolderStore, Layout};
-use mill_local::{Identity, Remembered};
+use mill_local::{Identity, RememberedDatabase};
 use mill_model::{AccountId, Algorithm, Checksum, SpaceId, StoreAddress, StoreId};
 use mill_policy::{AccountPolicy, Compare};
 use mill_ports::{DestinationStore as _, Presence, RefusalReason, SourceStore as _, Statistics, StoreErrorKind};
@@ -65,7 +65,7 @@ pub struct MirrorRequest {
 pub struct LockedMirror {
     request: MirrorRequest,
     pair: Pair,
-    remembered: Remembered,
+    remembered: RememberedDatabase,
     _lock: File,
 }
 
@@ -83,7 +83,7 @@ impl LockedMirror {
 
     /// Whether nothing is known of an earlier mirror of this pair.
     pub fn is_first_run(&self) -> bool {
-        self.remembered == Remembered::Nothing
+        self.remembered == RememberedDatabase::Nothing
     }
 
     /// Where the state of the pair is kept.
@@ -210,7 +210,11 @@ impl Pair {
     }
 
     /// Opens the state, of which this is remembered. That may take long: a large one is looked through.
-    async fn open_state(&self, patience: &Patience, remembered: Remembered) -> Result<(Engine, Identity, Remembered)> {
+    async fn open_state(
+        &self,
+        patience: &Patience,
+        remembered: RememberedDatabase,
+    ) -> Result<(Engine, Identity, RememberedDatabase)> {
         let open = |state: &PairState| {
             let (engine, identity) = state.open(&remembered)?;
             Ok((engine, identity, remembered))
@@ -219,7 +223,11 @@ impl Pair {
     }
 
     /// Remembers which state is the pair's own.
-    async fn remember_state(&self, patience: &Patience, (remembered, identity): (Remembered, Identity)) -> Result<()> {
+    async fn remember_state(
+        &self,
+        patience: &Patience,
+        (remembered, identity): (RememberedDatabase, Identity),
+    ) -> Result<()> {
         self.look_at_state(&patience.unlimited(), move |state| state.remember(&remembered, identity)).await
     }
 

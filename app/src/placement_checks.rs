@@ -151,7 +151,7 @@ impl Misplaced {
 
     fn overlaps(&self) -> Vec<String> {
         let guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner);
-        let met = guards.values().filter_map(|guard| guard.met());
+        let met = guards.values().filter_map(|guard| guard.met_destination());
         let overlaps = self.overlaps.lock().unwrap_or_else(PoisonError::into_inner);
         overlaps.iter().cloned().chain(met).collect()
     }

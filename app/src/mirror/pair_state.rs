@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use mill_local::{Identity, Remembered};
+use mill_local::{Identity, RememberedDatabase};
 
 use crate::engine::{DATABASE, Engine};
 use crate::files::{private_folder, replace_in_place, write_private};
@@ -57,29 +57,29 @@ impl PairState {
     }
 
     /// What is remembered of the pair's database.
-    pub(crate) fn remembered(&self) -> Result<Remembered> {
+    pub(crate) fn remembered(&self) -> Result<RememberedDatabase> {
         let text = match fs::read_to_string(self.marker()) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(RememberedDatabase::Nothing),
             Err(error) => {
                 return Err(error).with_context(|| format!("`{}` cannot be read", self.marker().display()));
             }
         };
         // One that a Mill before this wrote has no such line. One that is damaged says at least that there was a state.
         let identity = text.lines().find_map(|line| line.strip_prefix(IDENTITY)?.parse().ok());
-        Ok(identity.map_or(Remembered::Existence, Remembered::Identity))
+        Ok(identity.map_or(RememberedDatabase::Existence, RememberedDatabase::Identity))
     }
 
     /// The same for a command that begins no pair; `None` where there was none yet.
-    pub(crate) fn known(&self) -> Result<Option<Remembered>> {
+    pub(crate) fn known(&self) -> Result<Option<RememberedDatabase>> {
         let remembered = self.remembered()?;
         // A mirror that was killed before it wrote the marker left a database.
-        let is_new = remembered == Remembered::Nothing && !self.folder.join(DATABASE).try_exists()?;
+        let is_new = remembered == RememberedDatabase::Nothing && !self.folder.join(DATABASE).try_exists()?;
         Ok((!is_new).then_some(remembered))
     }
 
     /// Opens the pair's engine, whose database must be the one that is remembered.
-    pub(crate) fn open(&self, remembered: &Remembered) -> Result<(Engine, Identity)> {
+    pub(crate) fn open(&self, remembered: &RememberedDatabase) -> Result<(Engine, Identity)> {
         let way_out = format!(
             "delete `{}` to begin anew: the copy stays as it is, and what is the same is not copied again",
             self.folder.display()
@@ -88,11 +88,11 @@ impl PairState {
     }
 
     /// Remembers the pair, and which database is its own.
-    pub(crate) fn remember(&self, remembered: &Remembered, identity: Identity) -> Result<()> {
+    pub(crate) fn remember(&self, remembered: &RememberedDatabase, identity: Identity) -> Result<()> {
         let is_known = match remembered {
-            Remembered::Identity(known) if *known == identity => true,
+            RememberedDatabase::Identity(known) if *known == identity => true,
             // It lags behind where a process was killed.
-            Remembered::Identity(known) => {
+            RememberedDatabase::Identity(known) => {
                 replace_in_place(&self.marker(), &known.to_string(), &identity.to_string()).is_ok()
             }
             _ => false,

@@ -35,7 +35,7 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     stopping.when_damaged();
     confirm(&works.delete_lists(), args.confirm_deletes.as_ref(), &person(), &*works.engine.clock).await?;
     // Who runs this wants it tried now, also what was put off because a store could not be used.
-    works.engine.hasten_delayed().await?;
+    works.engine.make_delayed_due().await?;
     crash_point(CrashPoint::CliHastened);
     let producer = works.producer(mill_producer::Settings {
         // It looks again so soon that no more need wait in the queue.

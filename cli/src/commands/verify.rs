@@ -14,7 +14,7 @@ use mill_app::names::Names;
 use mill_app::patience::Patience;
 use mill_app::store_registry::open_plain;
 use mill_local::folder::Layout;
-use mill_local::{OsChance, OsClock};
+use mill_local::{OsClock, OsRng};
 use mill_model::{AccountId, SpaceId, StoreAddress, StoreId};
 use mill_ports::{LeftOutEntries, SourceStore, SpaceList, error_chain};
 use mill_processors::verify::{Verification, VerificationReport};
@@ -74,7 +74,7 @@ pub(super) async fn run(args: Verify, config: impl AsyncFn() -> Result<Config>) 
             sample: args.sample,
             at_once: AT_ONCE.try_into()?,
         };
-        let findings = verification.run(&OsChance).await?;
+        let findings = verification.run(&OsRng).await?;
         sum.pairs += 1;
         sum.add("", &findings);
     } else {

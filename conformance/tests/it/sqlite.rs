@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mill_conformance::{Keep, QueueSubject, TableSubject};
 use mill_engine::ManualClock;
-use mill_local::{Database, OsChance, SqliteQueue, SqliteTable};
+use mill_local::{Database, OsRng, SqliteQueue, SqliteTable};
 use mill_model::QueueName;
 
 /// How often a body is received before the engine's own redrive takes it.
@@ -14,7 +14,7 @@ fn open() -> (tempfile::TempDir, Arc<ManualClock>, Arc<Database>) {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new());
     let path = directory.path().join("mill.db");
-    let database = Database::open(&path, Arc::clone(&clock) as _, Arc::new(OsChance)).unwrap();
+    let database = Database::open(&path, Arc::clone(&clock) as _, Arc::new(OsRng)).unwrap();
     (directory, clock, database)
 }
 

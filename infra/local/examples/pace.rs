@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mill_local::{Database, OsChance, OsClock, SqliteQueue, SqliteTable};
+use mill_local::{Database, OsClock, OsRng, SqliteQueue, SqliteTable};
 use mill_model::{AccountId, QueueName};
 use mill_ports::{KeyRange, OutgoingMessage, Receipt, RowKey, RowPrecondition, Table, TaskQueue};
 
@@ -137,7 +137,7 @@ async fn main() {
     let temporary = std::env::temp_dir().join(format!("mill-pace-{}", std::process::id()));
     let directory = std::env::args_os().nth(1).map_or_else(|| temporary.clone(), PathBuf::from);
     let path = directory.join("mill.db");
-    let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance)).unwrap();
+    let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsRng)).unwrap();
     let queue = SqliteQueue::new(Arc::clone(&database), QueueName::DuplicationLow);
     queues(&queue).await;
     tables(&SqliteTable::new(Arc::clone(&database), "seals")).await;

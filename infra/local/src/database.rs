@@ -4,19 +4,19 @@
 //! them as one group, so that many callers share one sync of the disk; each is answered after the commit. Requests
 //! that must outlive a crash of the power (sends, writes of rows) make the whole group do so.
 //!
-//! Reading order: `writer` (groups), `turn` (fairness among processes), `reader`, `schema`, `identity` and `integrity` (is it
+//! Reading order: `writer` (groups), `write_lock` (fairness among processes), `reader`, `schema`, `identity` and `integrity` (is it
 //! the one that is remembered, and as it was left), `damage` (it is not: all work ends), `place`, `failure`.
 
 mod damage;
-pub(crate) mod failure;
+pub(crate) mod error;
 mod identity;
 mod integrity;
-mod place;
+mod location;
 mod reader;
 mod schema;
 #[cfg(test)]
 mod tests;
-mod turn;
+mod write_lock;
 pub(crate) mod writer;
 
 use std::fmt;
@@ -31,14 +31,14 @@ use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-use crate::queue::receivers::Receivers;
-use damage::OpenedFile;
+use crate::queue::receivers::ReceiverRegistry;
+use damage::DatabaseFile;
 pub use damage::{Damage, Standstill};
-pub use failure::Failure;
-pub use identity::{Identity, IdentityError, KnownIdentity, Remembered};
-use reader::{Read, Reader};
-use turn::{PATIENCE, Turn};
-use writer::{Asked, Durability, Request, Writer, Writing};
+pub use error::DatabaseError;
+pub use identity::{Identity, IdentityError, KnownIdentity, RememberedDatabase};
+use reader::{ReadRequest, ReadThread};
+use write_lock::{LOCK_TIMEOUT, WriteLock};
+use writer::{Durability, Request, WriteRequest, WriteThread, WriteTransaction};
 
 /// How many queues there are.
 pub(crate) const QUEUES: usize = mill_model::QueueName::ALL.len();
@@ -54,18 +54,18 @@ pub struct Database {
     path: PathBuf,
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Rng>,
-    writes: Line<Box<dyn Request>>,
-    reads: Line<Read>,
+    writes: RequestChannel<Box<dyn Request>>,
+    reads: RequestChannel<ReadRequest>,
     arrivals: Arc<Arrivals>,
     identity: KnownIdentity,
     damage: Arc<Damage>,
-    receivers: Receivers,
+    receivers: ReceiverRegistry,
     /// Ends a check that runs beside the work.
     interrupt: Mutex<Option<InterruptHandle>>,
     /// The reader, and checks that run.
-    looking: Mutex<Vec<JoinHandle<()>>>,
+    reader_threads: Mutex<Vec<JoinHandle<()>>>,
     /// The writer, which ends after them.
-    last: Option<JoinHandle<()>>,
+    writer_thread: Option<JoinHandle<()>>,
 }
 
 impl Database {
@@ -75,7 +75,7 @@ impl Database {
     /// # Errors
     /// Those of [`Self::open_remembered`].
     pub fn open(path: &Path, clock: Arc<dyn Clock>, chance: Arc<dyn Rng>) -> Result<Arc<Self>, OpenError> {
-        Self::open_remembered(path, &Remembered::Nothing, clock, chance)
+        Self::open_remembered(path, &RememberedDatabase::Nothing, clock, chance)
     }
 
     /// Opens the database at `path`, which must be the one that is remembered. Its [identity](Self::identity) is to be
@@ -88,45 +88,45 @@ impl Database {
     /// not of this version, or would stand on a network file system.
     pub fn open_remembered(
         path: &Path,
-        remembered: &Remembered,
+        remembered: &RememberedDatabase,
         clock: Arc<dyn Clock>,
         chance: Arc<dyn Rng>,
     ) -> Result<Arc<Self>, OpenError> {
-        if *remembered != Remembered::Nothing && place::is_gone(path) {
+        if *remembered != RememberedDatabase::Nothing && location::is_gone(path) {
             return Err(OpenError::Gone { path: path.to_owned() });
         }
-        let path = place::prepare(path)?;
+        let path = location::prepare(path)?;
         let failed = |what| {
             let path = path.clone();
             move |source| OpenError::Io { path, what, source }
         };
         let sqlite = |error: rusqlite::Error| {
             let path = path.clone();
-            if failure::is_damage(&error) {
+            if error::is_damage(&error) {
                 return OpenError::Damaged { path, finding: error.to_string() };
             }
-            let source = Failure::from(error).at(&path);
+            let source = DatabaseError::from(error).at(&path);
             OpenError::Sqlite { path, source }
         };
-        let turn =
-            Turn::open(&place::turn_file(&path), Arc::clone(&chance)).map_err(failed("opening its turn file"))?;
-        let our_turn = turn.take(PATIENCE).map_err(failed("taking the turn"))?;
-        let our_turn = our_turn.ok_or_else(|| OpenError::Busy { path: path.clone() })?;
-        place::create_file(&path).map_err(failed("making its file"))?;
-        let writing = schema::connect(&path, WRITER_CACHE_KIB, &*chance).map_err(sqlite)?;
-        let identity = KnownIdentity::new(schema::settle(&writing, &path, remembered, &*chance)?);
-        let reading = schema::connect(&path, READER_CACHE_KIB, &*chance).map_err(sqlite)?;
-        reading.execute_batch("PRAGMA query_only = ON").map_err(sqlite)?;
-        let file = OpenedFile::of(path.clone()).map_err(failed("looking at its file"))?;
-        drop(our_turn);
-        schema::judge(&reading, &path, &*chance)?;
+        let write_lock = WriteLock::open(&location::write_lock_file(&path), Arc::clone(&chance))
+            .map_err(failed("opening its turn file"))?;
+        let lock_guard = write_lock.acquire(LOCK_TIMEOUT).map_err(failed("taking the turn"))?;
+        let lock_guard = lock_guard.ok_or_else(|| OpenError::Busy { path: path.clone() })?;
+        location::create_file(&path).map_err(failed("making its file"))?;
+        let write_connection = schema::connect(&path, WRITER_CACHE_KIB, &*chance).map_err(sqlite)?;
+        let identity = KnownIdentity::new(schema::prepare_database(&write_connection, &path, remembered, &*chance)?);
+        let read_connection = schema::connect(&path, READER_CACHE_KIB, &*chance).map_err(sqlite)?;
+        read_connection.execute_batch("PRAGMA query_only = ON").map_err(sqlite)?;
+        let file = DatabaseFile::of(path.clone()).map_err(failed("reader_threads at its file"))?;
+        drop(lock_guard);
+        schema::check_soundness(&read_connection, &path, &*chance)?;
 
-        let damage = Arc::new(Damage::none_of(path.clone()));
+        let damage = Arc::new(Damage::new(path.clone()));
         let arrivals = Arc::new(Arrivals::default());
-        let (writes, requests) = Line::new();
-        let writing_thread = Writer {
-            connection: writing,
-            turn,
+        let (writes, requests) = RequestChannel::new();
+        let write_thread = WriteThread {
+            connection: write_connection,
+            write_lock,
             chance: Arc::clone(&chance),
             requests,
             arrivals: Arc::clone(&arrivals),
@@ -136,12 +136,14 @@ impl Database {
             counted: false,
             damage: Arc::clone(&damage),
         };
-        let (reads, asked) = Line::new();
-        let reading_thread = Reader { connection: reading, chance: Arc::clone(&chance), damage: Arc::clone(&damage) };
-        let last = spawn("mill-db-write", move || writing_thread.serve()).map_err(failed("starting its writer"))?;
-        let first =
-            spawn("mill-db-read", move || reading_thread.serve(&asked)).map_err(failed("starting its reader"))?;
-        let (last, looking) = (Some(last), Mutex::new(vec![first]));
+        let (reads, read_requests) = RequestChannel::new();
+        let read_thread =
+            ReadThread { connection: read_connection, chance: Arc::clone(&chance), damage: Arc::clone(&damage) };
+        let writer_thread =
+            spawn("mill-db-write", move || write_thread.serve()).map_err(failed("starting its writer"))?;
+        let reader_thread =
+            spawn("mill-db-read", move || read_thread.serve(&read_requests)).map_err(failed("starting its reader"))?;
+        let (writer_thread, reader_threads) = (Some(writer_thread), Mutex::new(vec![reader_thread]));
         let interrupt = Mutex::default();
         let database = Self {
             path: path.clone(),
@@ -152,13 +154,13 @@ impl Database {
             arrivals,
             identity,
             damage,
-            receivers: Receivers::default(),
+            receivers: ReceiverRegistry::default(),
             interrupt,
-            looking,
-            last,
+            reader_threads,
+            writer_thread,
         };
-        if schema::is_due(&database.path, &database.identity.get()) {
-            database.check_beside().map_err(failed("starting its check"))?;
+        if schema::is_full_check_due(&database.path, &database.identity.get()) {
+            database.check_in_background().map_err(failed("starting its check"))?;
         }
         Ok(Arc::new(database))
     }
@@ -174,7 +176,7 @@ impl Database {
     }
 
     /// Reads it through beside the work. What is found is its damage; it is cut off when the database is closed.
-    fn check_beside(&self) -> io::Result<()> {
+    fn check_in_background(&self) -> io::Result<()> {
         let connection = match schema::connect(&self.path, READER_CACHE_KIB, &*self.chance) {
             Ok(connection) => connection,
             // Whatever it is, the other connections will meet it.
@@ -188,12 +190,12 @@ impl Database {
         let check = move || {
             match integrity::findings(&connection, "integrity_check") {
                 Ok(findings) => findings.first().map_or((), |finding| damage.note(finding)),
-                Err(error) if failure::is_damage(&error) => damage.note(&error.to_string()),
+                Err(error) if error::is_damage(&error) => damage.note(&error.to_string()),
                 Err(error) => tracing::debug!(%error, "the database was not read through"),
             }
             schema::close(&connection, &damage);
         };
-        self.keep(spawn("mill-db-check", check)?);
+        self.join_at_end(spawn("mill-db-check", check)?);
         Ok(())
     }
 
@@ -205,8 +207,8 @@ impl Database {
     /// Reads the whole database through and names what is wrong with it; nothing, when it is sound.
     ///
     /// # Errors
-    /// [`Failure`] when it cannot be read.
-    pub async fn check(&self) -> Result<Vec<String>, Failure> {
+    /// [`DatabaseError`] when it cannot be read.
+    pub async fn check(&self) -> Result<Vec<String>, DatabaseError> {
         let (answer, answered) = oneshot::channel();
         let (path, chance) = (self.path.clone(), Arc::clone(&self.chance));
         let check = move || {
@@ -217,42 +219,42 @@ impl Database {
                 found.extend(integrity::miscounts(&connection)?);
                 Ok(found)
             };
-            let _ = answer.send(look().map_err(|error: rusqlite::Error| Failure::from(error)));
+            let _ = answer.send(look().map_err(|error: rusqlite::Error| DatabaseError::from(error)));
         };
         // A connection and a thread of its own: it may take minutes, in which others want to read.
-        let thread = spawn("mill-db-check", check).map_err(|_| Failure::closed())?;
-        self.keep(thread);
-        answered.await.map_err(|_| Failure::closed())?
+        let thread = spawn("mill-db-check", check).map_err(|_| DatabaseError::closed())?;
+        self.join_at_end(thread);
+        answered.await.map_err(|_| DatabaseError::closed())?
     }
 
     /// Keeps a thread to be waited for at the end.
-    fn keep(&self, thread: JoinHandle<()>) {
-        let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
-        looking.retain(|thread| !thread.is_finished());
-        looking.push(thread);
+    fn join_at_end(&self, thread: JoinHandle<()>) {
+        let mut reader_threads = self.reader_threads.lock().unwrap_or_else(PoisonError::into_inner);
+        reader_threads.retain(|thread| !thread.is_finished());
+        reader_threads.push(thread);
     }
 
     /// Makes all tasks that were put off ready now, and tells how many there were. Those in flight stay hidden.
     ///
     /// # Errors
-    /// [`Failure`] when none was.
-    pub async fn hasten_delayed(&self) -> Result<usize, Failure> {
+    /// [`DatabaseError`] when none was.
+    pub async fn make_delayed_due(&self) -> Result<usize, DatabaseError> {
         let now = i64::try_from(self.clock.now().as_millis()).unwrap_or(i64::MAX);
-        let hasten = move |writing: &mut Writing<'_>| {
+        let make_due = move |transaction: &mut WriteTransaction<'_>| {
             let sql = "UPDATE message SET visible_at = ?1 WHERE in_flight = 0 AND visible_at > ?1";
-            writing.statement(sql)?.execute([now])
+            transaction.statement(sql)?.execute([now])
         };
-        self.write(Durability::Process, 0, hasten).await
+        self.write(Durability::Process, 0, make_due).await
     }
 
     /// Throws all tasks of all queues away, delayed and in flight as well, and tells how many there were.
     ///
     /// # Errors
-    /// [`Failure`] when nothing was thrown away.
-    pub async fn purge_queues(&self) -> Result<usize, Failure> {
-        let purge = |writing: &mut Writing<'_>| {
-            writing.statement("UPDATE queue SET messages = 0")?.execute([])?;
-            writing.statement("DELETE FROM message")?.execute([])
+    /// [`DatabaseError`] when nothing was thrown away.
+    pub async fn purge_queues(&self) -> Result<usize, DatabaseError> {
+        let purge = |transaction: &mut WriteTransaction<'_>| {
+            transaction.statement("UPDATE queue SET messages = 0")?.execute([])?;
+            transaction.statement("DELETE FROM message")?.execute([])
         };
         self.write(Durability::Power, 0, purge).await
     }
@@ -265,7 +267,7 @@ impl Database {
         &self.chance
     }
 
-    pub(crate) fn receivers(&self) -> &Receivers {
+    pub(crate) fn receivers(&self) -> &ReceiverRegistry {
         &self.receivers
     }
 
@@ -277,30 +279,30 @@ impl Database {
         &self,
         durability: Durability,
         bytes: usize,
-        work: impl FnMut(&mut Writing<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let permit = Arc::clone(&self.writes.room).acquire_owned().await.map_err(|_| Failure::closed())?;
+        work: impl FnMut(&mut WriteTransaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        let permit = Arc::clone(&self.writes.slots).acquire_owned().await.map_err(|_| DatabaseError::closed())?;
         let (answer, answered) = oneshot::channel();
-        let asked = Asked { durability, bytes, work, outcome: None, answer, _permit: permit };
-        self.writes.sender.send(Box::new(asked)).map_err(|_| Failure::closed())?;
-        answered.await.map_err(|_| Failure::closed())?
+        let request = WriteRequest { durability, bytes, work, outcome: None, answer, _permit: permit };
+        self.writes.sender.send(Box::new(request)).map_err(|_| DatabaseError::closed())?;
+        answered.await.map_err(|_| DatabaseError::closed())?
     }
 
     /// Runs `work`, which sees all writes that were answered before. It is run again while the database is busy.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         mut work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let permit = Arc::clone(&self.reads.room).acquire_owned().await.map_err(|_| Failure::closed())?;
+    ) -> Result<T, DatabaseError> {
+        let permit = Arc::clone(&self.reads.slots).acquire_owned().await.map_err(|_| DatabaseError::closed())?;
         let (answer, answered) = oneshot::channel();
-        let read = move |reader: &Reader| {
+        let read = move |reader: &ReadThread| {
             if !answer.is_closed() {
-                let _ = answer.send(reader.patiently(&mut work));
+                let _ = answer.send(reader.retry_while_busy(&mut work));
             }
             drop(permit);
         };
-        self.reads.sender.send(Box::new(read)).map_err(|_| Failure::closed())?;
-        answered.await.map_err(|_| Failure::closed())?
+        self.reads.sender.send(Box::new(read)).map_err(|_| DatabaseError::closed())?;
+        answered.await.map_err(|_| DatabaseError::closed())?
     }
 
     /// Completes when this process has put something receivable into the queue, from the moment it is enabled.
@@ -324,9 +326,9 @@ impl Drop for Database {
         if let Some(interrupt) = self.interrupt.get_mut().unwrap_or_else(PoisonError::into_inner) {
             interrupt.interrupt();
         }
-        self.looking.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(joined);
+        self.reader_threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(joined);
         self.writes.close();
-        self.last.take().into_iter().for_each(joined);
+        self.writer_thread.take().into_iter().for_each(joined);
     }
 }
 
@@ -341,15 +343,15 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 }
 
 /// Requests on their way to a thread, no more than there is room for.
-struct Line<R> {
+struct RequestChannel<R> {
     sender: Sender<R>,
-    room: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
-impl<R> Line<R> {
+impl<R> RequestChannel<R> {
     fn new() -> (Self, mpsc::Receiver<R>) {
         let (sender, receiver) = mpsc::channel();
-        (Self { sender, room: Arc::new(Semaphore::new(WAITING_MAX)) }, receiver)
+        (Self { sender, slots: Arc::new(Semaphore::new(WAITING_MAX)) }, receiver)
     }
 
     /// The thread ends once it has served what is in the line.
@@ -488,7 +490,7 @@ pub enum OpenError {
         /// The database.
         path: PathBuf,
         /// SQLite's words.
-        source: Failure,
+        source: DatabaseError,
     },
 }
 

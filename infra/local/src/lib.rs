@@ -10,14 +10,14 @@
 
 pub mod database;
 pub mod folder;
-#[cfg(test)]
-mod hand_clock;
 pub mod os;
 pub mod process;
 pub mod queue;
 pub mod table;
+#[cfg(test)]
+mod test_clock;
 
-pub use database::{Damage, Database, Identity, KnownIdentity, OpenError, Remembered, Standstill};
-pub use os::{OsChance, OsClock};
+pub use database::{Damage, Database, Identity, KnownIdentity, OpenError, RememberedDatabase, Standstill};
+pub use os::{OsClock, OsRng};
 pub use queue::SqliteQueue;
 pub use table::SqliteTable;

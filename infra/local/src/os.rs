@@ -49,9 +49,9 @@ fn since_boot() -> Duration {
 
 /// The operating system's chance.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct OsChance;
+pub struct OsRng;
 
-impl Rng for OsChance {
+impl Rng for OsRng {
     fn next_u64(&self) -> u64 {
         rand::random()
     }
@@ -71,6 +71,6 @@ mod tests {
 
     #[test]
     fn chance_does_not_repeat_itself() {
-        assert_ne!(OsChance.next_u64(), OsChance.next_u64());
+        assert_ne!(OsRng.next_u64(), OsRng.next_u64());
     }
 }

@@ -5,16 +5,16 @@ use std::fs;
 
 /// Names this process so that others on this machine can tell whether it lives: boot, pid, and when it started.
 pub fn this_process() -> String {
-    of(std::process::id())
+    name_of(std::process::id())
 }
 
 /// The name of a process that lives.
-pub(crate) fn of(pid: u32) -> String {
-    format!("{}/{pid}/{}", boot(), started(pid).unwrap_or(0))
+pub(crate) fn name_of(pid: u32) -> String {
+    format!("{}/{pid}/{}", boot(), start_ticks(pid).unwrap_or(0))
 }
 
 /// Whether a process named by [`this_process`] surely lives no more. Of another machine's nothing is known: `false`.
-pub fn surely_dead(holder: &str) -> bool {
+pub fn is_dead(holder: &str) -> bool {
     let mut parts = holder.split('/');
     let (Some(booted), Some(pid), Some(start), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return false;
@@ -25,7 +25,7 @@ pub fn surely_dead(holder: &str) -> bool {
     }
     match fs::metadata(format!("/proc/{pid}")) {
         Err(error) => error.kind() == std::io::ErrorKind::NotFound && fs::metadata("/proc/self").is_ok(),
-        Ok(_) => started(pid).is_some_and(|now| now != start) || has_ended(pid),
+        Ok(_) => start_ticks(pid).is_some_and(|now| now != start) || has_ended(pid),
     }
 }
 
@@ -39,7 +39,7 @@ fn boot() -> String {
 }
 
 /// When a process started, in clock ticks since boot. Source: proc(5), `/proc/pid/stat` field 22.
-fn started(pid: u32) -> Option<u64> {
+fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is a name in brackets, and may itself hold blanks and brackets.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
@@ -64,42 +64,42 @@ mod tests {
 
     #[test]
     fn a_living_process_is_not_dead() {
-        assert!(!surely_dead(&this_process()));
+        assert!(!is_dead(&this_process()));
     }
 
     #[test]
     fn a_process_that_ended_is_surely_dead() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        let name = format!("{}/{}/{}", boot(), child.id(), started(child.id()).unwrap());
-        assert!(!surely_dead(&name));
+        let name = format!("{}/{}/{}", boot(), child.id(), start_ticks(child.id()).unwrap());
+        assert!(!is_dead(&name));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(surely_dead(&name));
+        assert!(is_dead(&name));
     }
 
     #[test]
     fn a_process_that_ended_is_dead_though_its_parent_does_not_ask() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        let name = of(child.id());
+        let name = name_of(child.id());
         child.kill().unwrap();
         for _ in 0..10_000 {
-            if surely_dead(&name) {
+            if is_dead(&name) {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        assert!(surely_dead(&name));
+        assert!(is_dead(&name));
         child.wait().unwrap();
     }
 
     #[test]
     fn a_pid_taken_by_another_process_is_not_mistaken_for_it() {
-        assert!(surely_dead(&format!("{}/{}/1", boot(), std::process::id())));
+        assert!(is_dead(&format!("{}/{}/1", boot(), std::process::id())));
     }
 
     #[test]
     fn of_another_machine_nothing_is_known() {
-        assert!(!surely_dead("other-boot/1/1"));
-        assert!(!surely_dead("anything"));
+        assert!(!is_dead("other-boot/1/1"));
+        assert!(!is_dead("anything"));
     }
 }

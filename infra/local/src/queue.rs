@@ -4,7 +4,7 @@
 //! in flight are delivered once more and their old receipts are void; back, bodies come later, by the step but never
 //! by more than [`HIDDEN_MAX`]: what is hidden for longer than anything may be is taken to be visible.
 
-mod passing;
+mod excluded_accounts;
 pub(crate) mod receivers;
 mod rows;
 #[cfg(test)]
@@ -25,8 +25,8 @@ use mill_ports::{
 use rusqlite::Connection;
 
 use crate::database::writer::Durability;
-use crate::database::{Database, Failure};
-use rows::{Extension, Fresh, Held, Take};
+use crate::database::{Database, DatabaseError};
+use rows::{DeliveryKey, ExtendOutcome, NewMessage, ReceiveRequest};
 
 /// The longest that a body may be hidden: by its delay, or from its receive on.
 pub const HIDDEN_MAX: Duration = Duration::from_hours(12);
@@ -57,7 +57,7 @@ impl SqliteQueue {
         Self { database, name }
     }
 
-    fn failed(&self, op: &'static str) -> impl Fn(Failure) -> QueueError {
+    fn failed(&self, op: &'static str) -> impl Fn(DatabaseError) -> QueueError {
         let queue = self.name;
         move |failure| QueueError { kind: failure.queue_kind(), op, queue, source: Some(Box::new(failure)) }
     }
@@ -66,7 +66,7 @@ impl SqliteQueue {
         QueueError { kind, op, queue: self.name, source: Some(why.into()) }
     }
 
-    fn fits(&self, op: &'static str, entries: usize) -> Result<(), QueueError> {
+    fn check_batch(&self, op: &'static str, entries: usize) -> Result<(), QueueError> {
         if entries > BATCH_MAX.get() as usize {
             let why = format!("a batch of {entries}; at most {BATCH_MAX} are taken");
             return Err(self.refused(op, QueueErrorKind::Unexpected, why));
@@ -85,44 +85,45 @@ impl SqliteQueue {
     }
 
     /// The present, of both clocks; the steady one is read first, so that deadlines are never late.
-    fn present(&self) -> Present {
+    fn clock_readings(&self) -> ClockReadings {
         let steady = self.database.clock().monotonic();
-        Present { steady, wall: self.database.clock().now() }
+        ClockReadings { steady, wall: self.database.clock().now() }
     }
 
     /// Receives what there is now.
-    async fn take(
+    async fn receive_now(
         &self,
-        passed_over: &BTreeSet<AccountId>,
+        excluded: &BTreeSet<AccountId>,
         max: u32,
         visibility: Duration,
     ) -> Result<Vec<Delivery>, QueueError> {
-        let present = self.present();
-        let take = Take {
+        let readings = self.clock_readings();
+        let request = ReceiveRequest {
             queue: self.name,
-            now: present.wall,
-            until: present.hidden_until(visibility),
+            now: readings.wall,
+            until: readings.hidden_until(visibility),
             handle: receivers::handle(&self.database).await.map_err(self.failed("receive"))?,
             max,
-            passed_over: passed_over.clone(),
+            excluded: excluded.clone(),
         };
         // Losing a receive to a power failure only delivers once more.
-        let taken = self.database.write(Durability::Process, 0, move |writing| rows::take(writing, &take)).await;
-        let deadline = present.deadline(visibility);
-        let delivery = |taken: rows::Taken| Delivery {
-            receipt: taken.held.receipt(),
-            body: taken.body,
-            receive_count: taken.receives,
-            sent_at: taken.sent_at,
+        let received =
+            self.database.write(Durability::Process, 0, move |transaction| rows::receive(transaction, &request)).await;
+        let deadline = readings.deadline(visibility);
+        let delivery = |received: rows::ReceivedMessage| Delivery {
+            receipt: received.key.receipt(),
+            body: received.body,
+            receive_count: received.receives,
+            sent_at: received.sent_at,
             deadline,
         };
-        Ok(taken.map_err(self.failed("receive"))?.into_iter().map(delivery).collect())
+        Ok(received.map_err(self.failed("receive"))?.into_iter().map(delivery).collect())
     }
 
     /// Waits until there may be something to receive; `false` when `until` has come first.
-    async fn anything(
+    async fn wait_for_message(
         &self,
-        passed_over: &ExcludedAccounts,
+        excluded: &ExcludedAccounts,
         arrival: impl Future<Output = ()>,
         until: Monotonic,
     ) -> Result<bool, QueueError> {
@@ -137,15 +138,15 @@ impl SqliteQueue {
             tokio::select! {
                 biased;
                 () = &mut arrival => return Ok(true),
-                () = passed_over.over.cancelled() => return Ok(false),
+                () = excluded.over.cancelled() => return Ok(false),
                 () = clock.sleep(pause.min(left)) => {}
             }
             pause = (pause * 2).min(POLL_MOST);
-            if receivers::free_of_the_dead(&self.database).await.map_err(self.failed("receive"))? {
+            if receivers::release_from_dead_receivers(&self.database).await.map_err(self.failed("receive"))? {
                 return Ok(true);
             }
             let (queue, now) = (self.name, clock.now());
-            let accounts = passed_over.accounts.clone();
+            let accounts = excluded.accounts.clone();
             let look = move |connection: &Connection| rows::any_visible(connection, queue, &accounts, now);
             let found = self.database.read(look).await;
             if found.map_err(self.failed("receive"))? {
@@ -159,14 +160,16 @@ impl SqliteQueue {
         &self,
         op: &'static str,
         receipts: &[Receipt],
-        settle: impl Fn(&mut rows::Writing<'_>, QueueName, Held, Timestamp) -> rusqlite::Result<bool> + Send + 'static,
+        settle: impl Fn(&mut rows::WriteTransaction<'_>, QueueName, DeliveryKey, Timestamp) -> rusqlite::Result<bool>
+        + Send
+        + 'static,
     ) -> Result<BatchReport, QueueError> {
-        self.fits(op, receipts.len())?;
-        let held: Vec<Option<Held>> = receipts.iter().map(Held::of).collect();
+        self.check_batch(op, receipts.len())?;
+        let key: Vec<Option<DeliveryKey>> = receipts.iter().map(DeliveryKey::of).collect();
         let (queue, now) = (self.name, self.database.clock().now());
-        let work = move |writing: &mut rows::Writing<'_>| {
-            let one = |held: &Option<Held>| held.map_or(Ok(false), |held| settle(writing, queue, held, now));
-            held.iter().map(one).collect::<rusqlite::Result<Vec<bool>>>()
+        let work = move |transaction: &mut rows::WriteTransaction<'_>| {
+            let one = |key: &Option<DeliveryKey>| key.map_or(Ok(false), |key| settle(transaction, queue, key, now));
+            key.iter().map(one).collect::<rusqlite::Result<Vec<bool>>>()
         };
         let done = match receipts {
             [] => Vec::new(),
@@ -200,10 +203,10 @@ impl TaskQueue for SqliteQueue {
     }
 
     async fn send(&self, out: &[OutgoingMessage]) -> Result<BatchReport, QueueError> {
-        self.fits("send", out.len())?;
+        self.check_batch("send", out.len())?;
         let now = self.database.clock().now();
         let mut report = BatchReport::default();
-        let mut fresh = Vec::with_capacity(out.len());
+        let mut messages = Vec::with_capacity(out.len());
         let mut bytes = 0;
         for (index, out) in out.iter().enumerate() {
             if let Some(refusal) = self.refusal(out) {
@@ -212,11 +215,12 @@ impl TaskQueue for SqliteQueue {
             }
             bytes += out.body.len();
             let (visible_at, account) = (now.plus(whole_millis(out.delay)), out.group.clone());
-            fresh.push(Fresh { visible_at, account, body: out.body.clone() });
+            messages.push(NewMessage { visible_at, account, body: out.body.clone() });
         }
-        if !fresh.is_empty() {
+        if !messages.is_empty() {
             let queue = self.name;
-            let work = move |writing: &mut rows::Writing<'_>| rows::add(writing, queue, now, &fresh);
+            let work =
+                move |transaction: &mut rows::WriteTransaction<'_>| rows::add(transaction, queue, now, &messages);
             self.database.write(Durability::Power, bytes, work).await.map_err(self.failed("send"))?;
         }
         Ok(report)
@@ -224,7 +228,7 @@ impl TaskQueue for SqliteQueue {
 
     async fn receive_but(
         &self,
-        passed_over: &ExcludedAccounts,
+        excluded: &ExcludedAccounts,
         max: NonZeroU32,
         visibility: Duration,
         wait: Duration,
@@ -238,32 +242,32 @@ impl TaskQueue for SqliteQueue {
             // Listened for from before looking, so that nothing sent in between is slept through.
             let mut arrival = Box::pin(self.database.arrival(rows::index(self.name)));
             arrival.as_mut().enable();
-            let deliveries = self.take(&passed_over.accounts, max.min(BATCH_MAX).get(), visibility).await?;
-            if !deliveries.is_empty() || !self.anything(passed_over, arrival, until).await? {
+            let deliveries = self.receive_now(&excluded.accounts, max.min(BATCH_MAX).get(), visibility).await?;
+            if !deliveries.is_empty() || !self.wait_for_message(excluded, arrival, until).await? {
                 return Ok(deliveries);
             }
         }
     }
 
     async fn extend(&self, receipts: &[Receipt], visibility: Duration) -> Result<ExtendResults, QueueError> {
-        self.fits("extend", receipts.len())?;
-        let held: Vec<Option<Held>> = receipts.iter().map(Held::of).collect();
-        let present = self.present();
-        let (queue, now, until) = (self.name, present.wall, present.hidden_until(visibility));
-        let work = move |writing: &mut rows::Writing<'_>| {
-            let one = |held: &Option<Held>| {
-                held.map_or(Ok(Extension::Expired), |held| rows::extend(writing, queue, held, now, until))
+        self.check_batch("extend", receipts.len())?;
+        let key: Vec<Option<DeliveryKey>> = receipts.iter().map(DeliveryKey::of).collect();
+        let readings = self.clock_readings();
+        let (queue, now, until) = (self.name, readings.wall, readings.hidden_until(visibility));
+        let work = move |transaction: &mut rows::WriteTransaction<'_>| {
+            let one = |key: &Option<DeliveryKey>| {
+                key.map_or(Ok(ExtendOutcome::Expired), |key| rows::extend(transaction, queue, key, now, until))
             };
-            held.iter().map(one).collect::<rusqlite::Result<Vec<Extension>>>()
+            key.iter().map(one).collect::<rusqlite::Result<Vec<ExtendOutcome>>>()
         };
         let extensions = match receipts {
             [] => Vec::new(),
             _ => self.database.write(Durability::Process, 0, work).await.map_err(self.failed("extend"))?,
         };
-        let answer = |extension: Extension| match extension {
-            Extension::Granted => Ok(present.deadline(visibility)),
-            Extension::Expired => Err(self.expired("extend")),
-            Extension::TooLong => {
+        let answer = |extension: ExtendOutcome| match extension {
+            ExtendOutcome::Granted => Ok(readings.deadline(visibility)),
+            ExtendOutcome::Expired => Err(self.expired("extend")),
+            ExtendOutcome::TooLong => {
                 let why = "it would be in flight for longer than twelve hours";
                 Err(self.refused("extend", QueueErrorKind::Unexpected, why))
             }
@@ -276,7 +280,7 @@ impl TaskQueue for SqliteQueue {
     }
 
     async fn acknowledge(&self, receipts: &[Receipt]) -> Result<BatchReport, QueueError> {
-        self.settle("acknowledge", receipts, |writing, queue, held, _| rows::remove(writing, queue, held)).await
+        self.settle("acknowledge", receipts, |transaction, queue, key, _| rows::remove(transaction, queue, key)).await
     }
 
     async fn depth(&self) -> Result<QueueDepth, QueueError> {
@@ -292,12 +296,12 @@ impl TaskQueue for SqliteQueue {
 }
 
 #[derive(Clone, Copy)]
-struct Present {
+struct ClockReadings {
     steady: Monotonic,
     wall: Timestamp,
 }
 
-impl Present {
+impl ClockReadings {
     fn hidden_until(self, visibility: Duration) -> Timestamp {
         self.wall.plus(whole_millis(visibility))
     }

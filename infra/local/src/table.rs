@@ -10,8 +10,8 @@ use bytes::Bytes;
 use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::database::writer::{Durability, Writing};
-use crate::database::{Database, Failure, failure};
+use crate::database::writer::{Durability, WriteTransaction};
+use crate::database::{Database, DatabaseError, error};
 
 /// Most bytes in one value.
 const VALUE_BYTES_MAX: usize = 1024 * 1024;
@@ -40,11 +40,11 @@ impl SqliteTable {
         TableError { kind, op, table: self.book.to_string(), source: None }
     }
 
-    fn failed(&self, op: &'static str) -> impl Fn(Failure) -> TableError {
+    fn failed(&self, op: &'static str) -> impl Fn(DatabaseError) -> TableError {
         move |failure| TableError { source: Some(Box::new(failure.clone())), ..self.error(op, failure.table_kind()) }
     }
 
-    fn fits(&self, op: &'static str, value: &Bytes) -> Result<(), TableError> {
+    fn check_value(&self, op: &'static str, value: &Bytes) -> Result<(), TableError> {
         if value.len() > VALUE_BYTES_MAX {
             return Err(self.error(op, TableErrorKind::TooLarge));
         }
@@ -64,21 +64,21 @@ impl Table for SqliteTable {
     }
 
     async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
-        self.fits("put", &value)?;
+        self.check_value("put", &value)?;
         let (book, key, bytes) = (Arc::clone(&self.book), key.clone(), value.len());
-        let work = move |writing: &mut Writing<'_>| write(writing, &book, &key, &value, &when);
+        let work = move |transaction: &mut WriteTransaction<'_>| write(transaction, &book, &key, &value, &when);
         let written = self.database.write(Durability::Power, bytes, work).await.map_err(self.failed("put"))?;
         written.map(version).ok_or_else(|| self.error("put", TableErrorKind::Conflict))
     }
 
     async fn put_many(&self, rows: &[(RowKey, Bytes)]) -> Result<(), TableError> {
-        rows.iter().try_for_each(|(_, value)| self.fits("put_many", value))?;
+        rows.iter().try_for_each(|(_, value)| self.check_value("put_many", value))?;
         for rows in rows.chunks(ROWS_AT_ONCE) {
             let (book, rows) = (Arc::clone(&self.book), rows.to_vec());
             let bytes = rows.iter().map(|(_, value)| value.len()).sum();
-            let work = move |writing: &mut Writing<'_>| {
+            let work = move |transaction: &mut WriteTransaction<'_>| {
                 rows.iter().try_for_each(|(key, value)| {
-                    write(writing, &book, key, value, &RowPrecondition::Always).map(|_| ())
+                    write(transaction, &book, key, value, &RowPrecondition::Always).map(|_| ())
                 })
             };
             self.database.write(Durability::Power, bytes, work).await.map_err(self.failed("put_many"))?;
@@ -88,15 +88,15 @@ impl Table for SqliteTable {
 
     async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
         let (book, key) = (Arc::clone(&self.book), key.clone());
-        let work = move |writing: &mut Writing<'_>| remove(writing, &book, &key, &when);
+        let work = move |transaction: &mut WriteTransaction<'_>| remove(transaction, &book, &key, &when);
         let done = self.database.write(Durability::Power, 0, work).await.map_err(self.failed("delete"))?;
         if done { Ok(()) } else { Err(self.error("delete", TableErrorKind::Conflict)) }
     }
 
     async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError> {
-        let stretch = Stretch::of(range);
+        let bounds = KeyBounds::of(range);
         let (book, partition, limit) = (Arc::clone(&self.book), partition.to_owned(), limit.clamp(1, PAGE_ROWS_MAX));
-        let work = move |connection: &Connection| page(connection, &book, &partition, &stretch, limit);
+        let work = move |connection: &Connection| page(connection, &book, &partition, &bounds, limit);
         self.database.read(work).await.map_err(self.failed("query"))
     }
 }
@@ -122,22 +122,22 @@ fn read(connection: &Connection, book: &str, key: &RowKey) -> rusqlite::Result<O
 
 /// Writes a row, and gives its version's number; `None` when the condition does not hold.
 fn write(
-    writing: &mut Writing<'_>,
+    transaction: &mut WriteTransaction<'_>,
     book: &str,
     key: &RowKey,
     value: &Bytes,
     when: &RowPrecondition,
 ) -> rusqlite::Result<Option<i64>> {
-    let fresh = writing.number()?;
-    let values = params![book, key.partition.as_bytes(), key.sort.as_bytes(), fresh, &value[..]];
+    let new_version = transaction.next_number()?;
+    let values = params![book, key.partition.as_bytes(), key.sort.as_bytes(), new_version, &value[..]];
     let changed = match when {
-        RowPrecondition::Always => writing
+        RowPrecondition::Always => transaction
             .statement(
                 "INSERT INTO entry (book, partition, sort, version, value) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT DO UPDATE SET version = excluded.version, value = excluded.value",
             )?
             .execute(values)?,
-        RowPrecondition::Absent => writing
+        RowPrecondition::Absent => transaction
             .statement(
                 "INSERT INTO entry (book, partition, sort, version, value) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT DO NOTHING",
@@ -145,35 +145,47 @@ fn write(
             .execute(values)?,
         RowPrecondition::VersionIs(expected) => {
             let Some(expected) = number(expected) else { return Ok(None) };
-            writing
+            transaction
                 .statement(
                     "UPDATE entry SET version = ?4, value = ?5
                      WHERE book = ?1 AND partition = ?2 AND sort = ?3 AND version = ?6",
                 )?
-                .execute(params![book, key.partition.as_bytes(), key.sort.as_bytes(), fresh, &value[..], expected])?
+                .execute(params![
+                    book,
+                    key.partition.as_bytes(),
+                    key.sort.as_bytes(),
+                    new_version,
+                    &value[..],
+                    expected
+                ])?
         }
     };
-    Ok((changed > 0).then_some(fresh))
+    Ok((changed > 0).then_some(new_version))
 }
 
 /// Deletes a row; `false` when the condition does not hold.
-fn remove(writing: &mut Writing<'_>, book: &str, key: &RowKey, when: &RowPrecondition) -> rusqlite::Result<bool> {
+fn remove(
+    transaction: &mut WriteTransaction<'_>,
+    book: &str,
+    key: &RowKey,
+    when: &RowPrecondition,
+) -> rusqlite::Result<bool> {
     let (partition, sort) = (key.partition.as_bytes(), key.sort.as_bytes());
     match when {
         RowPrecondition::Always => {
             let mut statement =
-                writing.statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
+                transaction.statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
             statement.execute(params![book, partition, sort])?;
             Ok(true)
         }
         RowPrecondition::Absent => {
             let mut statement =
-                writing.statement("SELECT 1 FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
+                transaction.statement("SELECT 1 FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
             Ok(!statement.exists(params![book, partition, sort])?)
         }
         RowPrecondition::VersionIs(expected) => {
             let Some(expected) = number(expected) else { return Ok(false) };
-            let mut statement = writing
+            let mut statement = transaction
                 .statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3 AND version = ?4")?;
             Ok(statement.execute(params![book, partition, sort, expected])? > 0)
         }
@@ -181,12 +193,12 @@ fn remove(writing: &mut Writing<'_>, book: &str, key: &RowKey, when: &RowPrecond
 }
 
 /// A key range as bytes: from the first key in it to before the second.
-struct Stretch {
+struct KeyBounds {
     from: Vec<u8>,
     before: Vec<u8>,
 }
 
-impl Stretch {
+impl KeyBounds {
     fn of(range: &KeyRange) -> Self {
         let mut before = range.prefix.clone().into_bytes();
         match before.last_mut() {
@@ -205,14 +217,14 @@ fn page(
     connection: &Connection,
     book: &str,
     partition: &str,
-    stretch: &Stretch,
+    bounds: &KeyBounds,
     limit: usize,
 ) -> rusqlite::Result<RowPage> {
     let mut statement = connection.prepare_cached(
         "SELECT sort, value, version FROM entry
          WHERE book = ?1 AND partition = ?2 AND sort >= ?3 AND sort < ?4 ORDER BY sort",
     )?;
-    let mut rows = statement.query(params![book, partition.as_bytes(), stretch.from, stretch.before])?;
+    let mut rows = statement.query(params![book, partition.as_bytes(), bounds.from, bounds.before])?;
     let mut page = RowPage::default();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
@@ -223,8 +235,8 @@ fn page(
             rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
         })?;
         // A damaged page can still be read, and whoever merges two listings would take what is out of place for absent.
-        if page.rows.last().is_some_and(|last| last.sort >= sort) || sort.as_bytes() < &stretch.from[..] {
-            return Err(failure::out_of_order());
+        if page.rows.last().is_some_and(|last| last.sort >= sort) || sort.as_bytes() < &bounds.from[..] {
+            return Err(error::out_of_order());
         }
         let value = Bytes::from(row.get::<_, Vec<u8>>(1)?);
         bytes += value.len() + sort.len();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mill_local::{OsChance, OsClock};
+use mill_local::{OsClock, OsRng};
 use mill_model::{AccountId, ContentId, Duplicate, Envelope, QueueName, SpaceId, StoreAddress, StoreId, Task, wire};
 use mill_ports::{
     Attempt, Clock as _, OutgoingMessage, ProcessorError, RngExt as _, TaskOutcome, TaskProcessor, TaskProcessorFactory,
@@ -60,6 +60,6 @@ pub(crate) fn outgoing(number: u64) -> OutgoingMessage {
         item: Some(ContentId::new(format!("1998/summer/image-{number:07}.tiff")).unwrap()),
     };
     let now = OsClock.now();
-    let envelope = Envelope::new(OsChance.task_id(now), QueueName::DuplicationLow, now, duplicate.into_task());
+    let envelope = Envelope::new(OsRng.task_id(now), QueueName::DuplicationLow, now, duplicate.into_task());
     OutgoingMessage { group: account, body: wire::encode(&envelope).unwrap(), delay: Duration::ZERO }
 }

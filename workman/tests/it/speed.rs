@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mill_engine::{MemoryQueue, QueueBehavior};
-use mill_local::{Database, OsChance, OsClock, SqliteQueue};
+use mill_local::{Database, OsClock, OsRng, SqliteQueue};
 use mill_ports::{Clock, NoCaps, OutgoingMessage, Registry, TaskQueue};
 use mill_workman::{StopSignal, Workman, WorkmanDeps};
 
@@ -27,7 +27,7 @@ fn measured(what: &str, tasks: u64, queue: impl FnOnce(Arc<dyn Clock>) -> Arc<dy
             dead_letter: queue.clone(),
             registry: Registry::default().with(Arc::new(Nothing(done.clone()))),
             clock: clock.clone(),
-            chance: Arc::new(OsChance),
+            chance: Arc::new(OsRng),
             statistics: Arc::default(),
             caps: Arc::new(NoCaps),
             permits: None,
@@ -67,11 +67,11 @@ async fn fill(queue: &dyn TaskQueue, tasks: u64) {
 fn speed_in_memory() {
     let behavior = QueueBehavior { batch_max: NonZeroU32::new(100).unwrap(), ..QueueBehavior::well_behaved() };
     let rate = measured("memory, batches of 100", 200_000, |clock| {
-        Arc::new(MemoryQueue::new(LOW, behavior, clock, Arc::new(OsChance), None))
+        Arc::new(MemoryQueue::new(LOW, behavior, clock, Arc::new(OsRng), None))
     });
     assert!(rate > 20_000.0);
     let rate = measured("memory, batches of 10", 200_000, |clock| {
-        Arc::new(MemoryQueue::new(LOW, QueueBehavior::well_behaved(), clock, Arc::new(OsChance), None))
+        Arc::new(MemoryQueue::new(LOW, QueueBehavior::well_behaved(), clock, Arc::new(OsRng), None))
     });
     assert!(rate > 20_000.0);
 }
@@ -81,7 +81,7 @@ fn speed_in_memory() {
 fn speed_on_sqlite() {
     let place = tempfile::tempdir().unwrap();
     let rate = measured("sqlite", 100_000, |clock| {
-        let database = Database::open(&place.path().join("mill.db"), clock, Arc::new(OsChance)).unwrap();
+        let database = Database::open(&place.path().join("mill.db"), clock, Arc::new(OsRng)).unwrap();
         Arc::new(SqliteQueue::new(database, LOW))
     });
     assert!(rate > 5_000.0);

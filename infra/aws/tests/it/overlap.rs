@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hyper::Request;
 use mill_aws::{Connection, S3Store, Spaces, Witnessed};
-use mill_local::OsChance;
+use mill_local::OsRng;
 use mill_model::{ContentId, Properties};
 use mill_ports::{DestinationStore, Precondition, PutRequest, RefusalReason, SourceStore, StoreErrorKind};
 
@@ -91,7 +91,7 @@ fn in_bucket(connection: &Connection, bucket: &str, prefix: &str) -> S3Store {
 }
 
 async fn witnessed(destination: &S3Store, source: &S3Store) -> Witnessed {
-    destination.witness(source, &OsChance).await.unwrap()
+    destination.witness(source, &OsRng).await.unwrap()
 }
 
 #[tokio::test]
@@ -152,13 +152,13 @@ async fn two_services_are_apart_and_one_that_says_nothing_is_not_known() {
     assert_eq!((to.keys(), from.put.load(Ordering::Relaxed)), (vec!["a/kept".to_owned()], 0));
     assert_eq!(witnessed(&in_bucket(&there, "new", ""), &in_bucket(&here, "a", "")).await, Witnessed::NothingThere);
     let silent = connect("http://127.0.0.1:9").await.without_retries();
-    let failed = in_bucket(&there, "a", "").witness(&in_bucket(&silent, "a", ""), &OsChance).await.unwrap_err();
+    let failed = in_bucket(&there, "a", "").witness(&in_bucket(&silent, "a", ""), &OsRng).await.unwrap_err();
     assert_eq!(failed.kind, StoreErrorKind::Unreachable);
     assert_eq!(to.keys(), ["a/kept"], "the witness goes also where nothing is known");
     let read_only = Arc::new(Service { read_only: true, ..Service::default() });
     read_only.objects.lock().unwrap().insert("a/kept".into());
     let to = in_bucket(&read_only.at("", "").await, "a", "");
-    assert_eq!(to.witness(&in_bucket(&here, "a", ""), &OsChance).await.unwrap_err().kind, StoreErrorKind::Unavailable);
+    assert_eq!(to.witness(&in_bucket(&here, "a", ""), &OsRng).await.unwrap_err().kind, StoreErrorKind::Unavailable);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
 use mill_aws::queue::QueueSettings;
 use mill_aws::{Connection, SqsQueue};
 use mill_engine::{CallRecorder, PortCall};
-use mill_local::{OsChance, OsClock};
+use mill_local::{OsClock, OsRng};
 use mill_model::QueueName;
 use mill_ports::{OutgoingMessage, Registry, TaskQueue};
 use mill_workman::{OnFinalFailure, OnUnavailable, StopSignal, Workman, WorkmanDeps, WorkmanSettings};
@@ -64,7 +64,7 @@ async fn workman(high: &Arc<SqsQueue>, low: &Arc<SqsQueue>, tasks: u64) -> (f64,
         dead_letter: low.clone(),
         registry: Registry::default().with(Arc::new(Nothing(done.clone()))),
         clock: Arc::new(OsClock),
-        chance: Arc::new(OsChance),
+        chance: Arc::new(OsRng),
         statistics: Arc::default(),
         caps: Arc::new(mill_ports::NoCaps),
         permits: None,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use mill_aws::{DynamoTable, ServiceClock};
 use mill_conformance::{Keep, TableSubject};
-use mill_local::OsChance;
+use mill_local::OsRng;
 use mill_ports::{Clock as _, ClockWitness, KeyRange, RowKey, RowPrecondition, RowVersion, Table, TableErrorKind};
 
 use crate::canned::{Answer, answer, serve};
@@ -14,7 +14,7 @@ use crate::servers::{clock, connect, fresh, installation, ministack};
 
 async fn table() -> TableSubject {
     let (connection, names) = installation(ministack()).await;
-    let table = DynamoTable::new(&connection, "seals", &names.table("seals"), clock(), Arc::new(OsChance));
+    let table = DynamoTable::new(&connection, "seals", &names.table("seals"), clock(), Arc::new(OsRng));
     TableSubject { table: Arc::new(table), keep: Keep::nothing() }
 }
 
@@ -39,7 +39,7 @@ async fn a_row_over_the_services_limit_is_refused_by_name() {
 async fn a_table_that_is_not_there_is_unavailable_and_named() {
     let connection = connect(ministack()).await;
     let name = fresh("nothing");
-    let table = DynamoTable::new(&connection, "seals", &name, clock(), Arc::new(OsChance));
+    let table = DynamoTable::new(&connection, "seals", &name, clock(), Arc::new(OsRng));
     let error = table.get(&RowKey::new("p", "s")).await.unwrap_err();
     assert_eq!(error.kind, TableErrorKind::Unavailable);
     assert!(mill_ports::error_chain(&error).contains(&name), "{}", mill_ports::error_chain(&error));
@@ -48,7 +48,7 @@ async fn a_table_that_is_not_there_is_unavailable_and_named() {
 #[tokio::test]
 async fn a_thousand_rows_cost_forty_requests() {
     let (connection, names) = installation(ministack()).await;
-    let table = DynamoTable::new(&connection, "seals", &names.table("seals"), clock(), Arc::new(OsChance));
+    let table = DynamoTable::new(&connection, "seals", &names.table("seals"), clock(), Arc::new(OsRng));
     let rows: Vec<(RowKey, Bytes)> =
         (0..1000).map(|number| (RowKey::new("p", format!("{number:04}")), Bytes::from_static(b"x"))).collect();
     let before = connection.requests().total();
@@ -62,7 +62,7 @@ fn told(status: u16, body: &str) -> Answer {
 }
 
 async fn on(endpoint: &str) -> DynamoTable {
-    DynamoTable::new(&connect(endpoint).await, "seals", "mill-seals", clock(), Arc::new(OsChance))
+    DynamoTable::new(&connect(endpoint).await, "seals", "mill-seals", clock(), Arc::new(OsRng))
 }
 
 /// The first try is done, and its answer lost; what the second meets, `found` tells, and a look at the row, `there`.
@@ -111,7 +111,7 @@ const ROW: &str = r#"{"Item":{"p":{"S":"p"},"s":{"S":"s"},"m":{"S":"1"},"v":{"B"
 async fn once(body: String) -> DynamoTable {
     let endpoint = serve(move |_| told(200, &body));
     let connection = connect(&endpoint).await.without_retries();
-    DynamoTable::new(&connection, "seals", "mill-seals", clock(), Arc::new(OsChance))
+    DynamoTable::new(&connection, "seals", "mill-seals", clock(), Arc::new(OsRng))
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn told_time(headers: Vec<(&'static str, &'static str)>) -> Option<ClockWi
     let connection = connect(&endpoint).await.without_retries();
     let clock = ServiceClock::new(clock(), &connection);
     assert_eq!(clock.witness(), None, "nothing was told yet");
-    let table = DynamoTable::new(&connection, "seals", "mill-seals", self::clock(), Arc::new(OsChance));
+    let table = DynamoTable::new(&connection, "seals", "mill-seals", self::clock(), Arc::new(OsRng));
     table.get(&RowKey::new("p", "s")).await.unwrap();
     let told = clock.witness()?;
     assert!(told.domain.starts_with("service:localhost:"), "{told:?}");

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::failure::{Failure, Trouble};
-use super::turn::PATIENCE;
+use super::error::{DatabaseError, DatabaseErrorKind};
+use super::write_lock::LOCK_TIMEOUT;
 
 /// The damage to one database, if any was found; and whether it stands still for something that may pass.
 #[derive(Debug)]
 pub struct Damage {
     path: PathBuf,
     found: watch::Sender<Option<Arc<str>>>,
-    still: Mutex<Option<Standstill>>,
-    given_up: AtomicBool,
+    standstill: Mutex<Option<Standstill>>,
+    abandoned: AtomicBool,
 }
 
 /// That nothing can be written to a database: its disk is full, or somebody holds it locked.
@@ -39,39 +39,41 @@ pub struct Standstill {
 const PASSED_AFTER: Duration = Duration::from_mins(1);
 
 /// How long a write to a database waits that was given up.
-const GIVEN_UP: Duration = Duration::from_millis(500);
+const ABANDONED_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Damage {
-    pub(super) fn none_of(path: PathBuf) -> Self {
-        Self { path, found: watch::Sender::new(None), still: Mutex::default(), given_up: AtomicBool::new(false) }
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, found: watch::Sender::new(None), standstill: Mutex::default(), abandoned: AtomicBool::new(false) }
     }
 
     /// Why nothing can be written for now, if nothing can.
     pub fn standstill(&self) -> Option<Standstill> {
-        self.still.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.standstill.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Gives up a database that stands still: what is still to be written at the end of the process fails soon, or else each
     /// such write would wait as long as the first.
-    pub fn give_up(&self) {
-        self.given_up.store(true, Ordering::Relaxed);
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
     }
 
     /// How long a write waits for whoever holds the database locked.
-    pub(super) fn patience(&self) -> Duration {
-        if self.given_up.load(Ordering::Relaxed) { GIVEN_UP } else { PATIENCE }
+    pub(super) fn timeout(&self) -> Duration {
+        if self.abandoned.load(Ordering::Relaxed) { ABANDONED_TIMEOUT } else { LOCK_TIMEOUT }
     }
 
     /// Notes what became of a write.
-    pub(super) fn wrote(&self, failed: Option<&Failure>) {
-        let mut still = self.still.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn note_write(&self, failed: Option<&DatabaseError>) {
+        let mut standstill = self.standstill.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         match failed {
-            Some(failure) if failure.trouble == Trouble::Unavailable => {
-                let since = still.as_ref().map_or(now, |still| still.since);
-                *still = Some(Standstill { why: failure.words().into(), since, last: now });
+            Some(failure) if failure.kind == DatabaseErrorKind::Unavailable => {
+                let since = standstill.as_ref().map_or(now, |standstill| standstill.since);
+                *standstill = Some(Standstill { why: failure.words().into(), since, last: now });
             }
-            _ if still.as_ref().is_some_and(|still| now.duration_since(still.last) > PASSED_AFTER) => *still = None,
+            _ if standstill.as_ref().is_some_and(|standstill| now.duration_since(standstill.last) > PASSED_AFTER) => {
+                *standstill = None
+            }
             _ => {}
         }
     }
@@ -98,38 +100,38 @@ impl Damage {
     }
 
     /// Notes a failure that is not one of a request, and hands it on with what to do.
-    pub(super) fn noted(&self, failure: Failure) -> Failure {
+    pub(super) fn note_error(&self, failure: DatabaseError) -> DatabaseError {
         let failure = failure.at(&self.path);
-        if failure.trouble == Trouble::Damaged {
+        if failure.kind == DatabaseErrorKind::Damaged {
             self.note(failure.words());
         }
         failure
     }
 
     /// The failure of every request once damage was found.
-    pub(super) fn refuse(&self) -> Result<(), Failure> {
-        self.found().map_or(Ok(()), |words| Err(Failure::new(Trouble::Damaged, words)))
+    pub(super) fn check(&self) -> Result<(), DatabaseError> {
+        self.found().map_or(Ok(()), |words| Err(DatabaseError::new(DatabaseErrorKind::Damaged, words)))
     }
 }
 
 /// The file as it was opened: SQLite itself goes on writing to one that was removed or cut.
 #[derive(Debug)]
-pub(super) struct OpenedFile {
+pub(super) struct DatabaseFile {
     path: PathBuf,
     device: u64,
     inode: u64,
     bytes: u64,
 }
 
-impl OpenedFile {
+impl DatabaseFile {
     pub(super) fn of(path: PathBuf) -> std::io::Result<Self> {
         let facts = std::fs::metadata(&path)?;
         Ok(Self { device: facts.dev(), inode: facts.ino(), bytes: facts.len(), path })
     }
 
     /// Whether the file stands where it stood, and has not become shorter: in a write-ahead log's database it never does.
-    pub(super) fn look(&mut self) -> Result<(), Failure> {
-        let damaged = |words: &str| Err(Failure::new(Trouble::Damaged, words));
+    pub(super) fn check_unchanged(&mut self) -> Result<(), DatabaseError> {
+        let damaged = |words: &str| Err(DatabaseError::new(DatabaseErrorKind::Damaged, words));
         match std::fs::metadata(&self.path) {
             Ok(facts) if (facts.dev(), facts.ino()) != (self.device, self.inode) => {
                 damaged("another file was put in its place while it was in use")

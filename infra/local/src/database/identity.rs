@@ -40,7 +40,7 @@ impl KnownIdentity {
 
 /// What the caller remembers of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remembered {
+pub enum RememberedDatabase {
     /// Nothing: it may be the first time.
     Nothing,
     /// That it was there, written down by a Mill that knew of no identities.

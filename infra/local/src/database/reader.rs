@@ -6,22 +6,22 @@ use std::sync::mpsc::Receiver;
 use rusqlite::Connection;
 
 use super::damage::Damage;
-use super::failure::{Failure, is_busy};
+use super::error::{DatabaseError, is_busy};
 use super::schema;
-use super::turn::Waiting;
+use super::write_lock::Backoff;
 
 /// A read, with its answer.
-pub(super) type Read = Box<dyn FnOnce(&Reader) + Send>;
+pub(super) type ReadRequest = Box<dyn FnOnce(&ReadThread) + Send>;
 
-pub(super) struct Reader {
+pub(super) struct ReadThread {
     pub(super) connection: Connection,
     pub(super) chance: Arc<dyn mill_ports::Rng>,
     pub(super) damage: Arc<Damage>,
 }
 
-impl Reader {
+impl ReadThread {
     /// Serves until all senders are gone.
-    pub(super) fn serve(self, reads: &Receiver<Read>) {
+    pub(super) fn serve(self, reads: &Receiver<ReadRequest>) {
         while let Ok(read) = reads.recv() {
             read(&self);
         }
@@ -29,13 +29,16 @@ impl Reader {
     }
 
     /// Reads hardly ever wait in a write-ahead log: only while another process recovers or closes it.
-    pub(super) fn patiently<T>(&self, work: &mut impl FnMut(&Connection) -> rusqlite::Result<T>) -> Result<T, Failure> {
-        self.damage.refuse()?;
-        let mut waiting = Waiting::new(&*self.chance);
+    pub(super) fn retry_while_busy<T>(
+        &self,
+        work: &mut impl FnMut(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DatabaseError> {
+        self.damage.check()?;
+        let mut backoff = Backoff::new(&*self.chance);
         loop {
             match work(&self.connection) {
-                Err(error) if is_busy(&error) && waiting.once_more() => {}
-                other => return other.map_err(|error| self.damage.noted(error.into())),
+                Err(error) if is_busy(&error) && backoff.pause() => {}
+                other => return other.map_err(|error| self.damage.note_error(error.into())),
             }
         }
     }

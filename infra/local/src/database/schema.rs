@@ -8,10 +8,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::damage::Damage;
-use super::failure::Failure;
-use super::identity::{self, Identity, Remembered};
-use super::turn::Waiting;
-use super::{OpenError, failure, integrity};
+use super::error::DatabaseError;
+use super::identity::{self, Identity, RememberedDatabase};
+use super::write_lock::Backoff;
+use super::{OpenError, error, integrity};
 
 /// "Mill" in ASCII: says whose file it is.
 const APPLICATION_ID: i64 = 0x4D69_6C6C;
@@ -20,7 +20,7 @@ const APPLICATION_ID: i64 = 0x4D69_6C6C;
 const VERSION: i64 = 4;
 
 /// The version before, whose indexes do not tell what is in nobody's hands by account.
-const WITHOUT_PASSING: i64 = 3;
+const WITHOUT_ACCOUNT_INDEX: i64 = 3;
 
 /// The one before that, whose bodies do not tell their account.
 const WITHOUT_ACCOUNTS: i64 = 2;
@@ -86,10 +86,10 @@ const INDEXES: &str = "
 /// Opens a connection, for as long as it takes another process to recover the log after a kill, or to close it: even the
 /// first look at the file may find it locked then.
 pub(super) fn connect(path: &Path, cache_kib: u32, chance: &dyn Rng) -> rusqlite::Result<Connection> {
-    let mut waiting = Waiting::new(chance);
+    let mut backoff = Backoff::new(chance);
     loop {
         match try_connect(path, cache_kib) {
-            Err(error) if failure::is_busy(&error) && waiting.once_more() => {}
+            Err(error) if error::is_busy(&error) && backoff.pause() => {}
             other => return other,
         }
     }
@@ -112,50 +112,54 @@ fn try_connect(path: &Path, cache_kib: u32) -> rusqlite::Result<Connection> {
 /// Makes a connection fit for writing, and the database fit for this version of Mill. Called under the turn.
 ///
 /// Gives the identity that the database has from now on.
-pub(super) fn settle(
+pub(super) fn prepare_database(
     connection: &Connection,
     path: &Path,
-    remembered: &Remembered,
+    remembered: &RememberedDatabase,
     chance: &dyn Rng,
 ) -> Result<Identity, OpenError> {
-    patiently(path, chance, || Settling { connection, path, remembered, chance }.run())
+    retry_while_busy(path, chance, || SchemaSetup { connection, path, remembered, chance }.run())
 }
 
 /// Looks whether the database is as it was left. Nobody needs to wait for that: what is read is of one moment.
-pub(super) fn judge(connection: &Connection, path: &Path, chance: &dyn Rng) -> Result<(), OpenError> {
-    patiently(path, chance, || {
+pub(super) fn check_soundness(connection: &Connection, path: &Path, chance: &dyn Rng) -> Result<(), OpenError> {
+    retry_while_busy(path, chance, || {
         read_through(connection, path)?;
-        sound(path, integrity::first_finding(connection)?)
+        reject_finding(path, integrity::first_finding(connection)?)
     })
 }
 
-fn patiently<T>(path: &Path, chance: &dyn Rng, mut work: impl FnMut() -> Result<T, Unsettled>) -> Result<T, OpenError> {
-    let mut waiting = Waiting::new(chance);
+fn retry_while_busy<T>(
+    path: &Path,
+    chance: &dyn Rng,
+    mut work: impl FnMut() -> Result<T, SetupError>,
+) -> Result<T, OpenError> {
+    let mut backoff = Backoff::new(chance);
     loop {
         match work() {
-            Err(Unsettled::Sqlite(error)) if failure::is_busy(&error) && waiting.once_more() => {}
-            Err(Unsettled::Sqlite(error)) if failure::is_damage(&error) => {
+            Err(SetupError::Sqlite(error)) if error::is_busy(&error) && backoff.pause() => {}
+            Err(SetupError::Sqlite(error)) if error::is_damage(&error) => {
                 return Err(OpenError::Damaged { path: path.to_owned(), finding: error.to_string() });
             }
-            Err(Unsettled::Sqlite(error)) => {
-                return Err(OpenError::Sqlite { path: path.to_owned(), source: Failure::from(error).at(path) });
+            Err(SetupError::Sqlite(error)) => {
+                return Err(OpenError::Sqlite { path: path.to_owned(), source: DatabaseError::from(error).at(path) });
             }
-            Err(Unsettled::Refused(error)) => return Err(error),
+            Err(SetupError::Refused(error)) => return Err(error),
             Ok(done) => return Ok(done),
         }
     }
 }
 
-fn read_through(connection: &Connection, path: &Path) -> Result<(), Unsettled> {
+fn read_through(connection: &Connection, path: &Path) -> Result<(), SetupError> {
     if is_large(path) {
         return Ok(());
     }
-    sound(path, integrity::findings(connection, "integrity_check")?.into_iter().next())
+    reject_finding(path, integrity::findings(connection, "integrity_check")?.into_iter().next())
 }
 
-fn sound(path: &Path, finding: Option<String>) -> Result<(), Unsettled> {
+fn reject_finding(path: &Path, finding: Option<String>) -> Result<(), SetupError> {
     let path = path.to_owned();
-    finding.map_or(Ok(()), |finding| Err(Unsettled::Refused(OpenError::Damaged { path, finding })))
+    finding.map_or(Ok(()), |finding| Err(SetupError::Refused(OpenError::Damaged { path, finding })))
 }
 
 /// What a connection does last. Of a damaged database nothing is brought from the log into the file, and no file is removed:
@@ -168,7 +172,7 @@ pub(super) fn close(connection: &Connection, damage: &Damage) {
 }
 
 /// Whether a file that is too large to be read through at each opening is to be read through at this one.
-pub(super) fn is_due(path: &Path, identity: &Identity) -> bool {
+pub(super) fn is_full_check_due(path: &Path, identity: &Identity) -> bool {
     is_large(path) && identity.openings % CHECKED_EVERY == CHECKED_EVERY - 1
 }
 
@@ -176,31 +180,31 @@ fn is_large(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|facts| facts.len() > CHECKED_BYTES_MAX)
 }
 
-enum Unsettled {
+enum SetupError {
     Sqlite(rusqlite::Error),
     Refused(OpenError),
 }
 
-impl From<rusqlite::Error> for Unsettled {
+impl From<rusqlite::Error> for SetupError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-struct Settling<'a> {
+struct SchemaSetup<'a> {
     connection: &'a Connection,
     path: &'a Path,
-    remembered: &'a Remembered,
+    remembered: &'a RememberedDatabase,
     chance: &'a dyn Rng,
 }
 
-impl Settling<'_> {
-    fn run(&self) -> Result<Identity, Unsettled> {
+impl SchemaSetup<'_> {
+    fn run(&self) -> Result<Identity, SetupError> {
         let Self { connection, path, .. } = *self;
         let version = self.version()?;
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         if mode != "wal" {
-            return Err(Unsettled::Refused(OpenError::NoLog { path: path.to_owned() }));
+            return Err(SetupError::Refused(OpenError::NoLog { path: path.to_owned() }));
         }
         connection.execute_batch(
             "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 33554432; PRAGMA wal_autocheckpoint = 2000;",
@@ -215,31 +219,31 @@ impl Settling<'_> {
                 read_through(connection, path)?;
                 self.transaction(|| self.add_identity())?;
             }
-            Some(WITHOUT_ACCOUNTS | WITHOUT_PASSING) => self.transaction(|| self.add_accounts())?,
+            Some(WITHOUT_ACCOUNTS | WITHOUT_ACCOUNT_INDEX) => self.transaction(|| self.add_accounts())?,
             Some(_) => {}
         }
         let identity = identity::read(connection)?;
-        self.is_the_one_remembered(&identity)?;
+        self.check_identity(&identity)?;
         Ok(identity)
     }
 
     /// The version of the tables that are there; `None` when there are none and none are missed.
-    fn version(&self) -> Result<Option<i64>, Unsettled> {
+    fn version(&self) -> Result<Option<i64>, SetupError> {
         let number = |pragma: &str| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
         let (version, owner) = (number("user_version")?, number("application_id")?);
         let tables: i64 = self.connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         let path = self.path.to_owned();
         if tables == 0 && version == 0 && owner == 0 {
             return match self.remembered {
-                Remembered::Nothing => Ok(None),
-                _ => Err(Unsettled::Refused(OpenError::Emptied { path })),
+                RememberedDatabase::Nothing => Ok(None),
+                _ => Err(SetupError::Refused(OpenError::Emptied { path })),
             };
         }
         if owner != APPLICATION_ID {
-            return Err(Unsettled::Refused(OpenError::NotOurs { path }));
+            return Err(SetupError::Refused(OpenError::NotOurs { path }));
         }
         if !(WITHOUT_IDENTITY..=VERSION).contains(&version) {
-            return Err(Unsettled::Refused(OpenError::OtherVersion { path, found: version, known: VERSION }));
+            return Err(SetupError::Refused(OpenError::OtherVersion { path, found: version, known: VERSION }));
         }
         Ok(Some(version))
     }
@@ -267,15 +271,15 @@ impl Settling<'_> {
         done
     }
 
-    fn is_the_one_remembered(&self, found: &Identity) -> Result<(), Unsettled> {
-        let Remembered::Identity(remembered) = self.remembered else { return Ok(()) };
+    fn check_identity(&self, found: &Identity) -> Result<(), SetupError> {
+        let RememberedDatabase::Identity(remembered) = self.remembered else { return Ok(()) };
         let path = self.path.to_owned();
         if found.id != remembered.id {
-            return Err(Unsettled::Refused(OpenError::Another { path }));
+            return Err(SetupError::Refused(OpenError::Another { path }));
         }
         if found.openings < remembered.openings {
             let (found, remembered) = (found.openings, remembered.openings);
-            return Err(Unsettled::Refused(OpenError::Older { path, found, remembered }));
+            return Err(SetupError::Refused(OpenError::Older { path, found, remembered }));
         }
         Ok(())
     }

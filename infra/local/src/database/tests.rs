@@ -14,16 +14,16 @@ use mill_ports::{
 };
 use rusqlite::Connection;
 
-use super::writer::{Durability, Writing};
+use super::writer::{Durability, WriteTransaction};
 use super::{Database, OpenError};
-use crate::{OsChance, OsClock, SqliteQueue, SqliteTable};
+use crate::{OsClock, OsRng, SqliteQueue, SqliteTable};
 
 fn open(path: &Path) -> Arc<Database> {
     try_open(path).unwrap()
 }
 
 fn try_open(path: &Path) -> Result<Arc<Database>, OpenError> {
-    Database::open(path, Arc::new(OsClock), Arc::new(OsChance))
+    Database::open(path, Arc::new(OsClock), Arc::new(OsRng))
 }
 
 fn table(database: &Arc<Database>) -> SqliteTable {
@@ -44,7 +44,7 @@ async fn occupied(database: &Arc<Database>) -> std::sync::mpsc::Sender<()> {
     let (begun, beginning) = tokio::sync::oneshot::channel();
     let (database, mut begun) = (Arc::clone(database), Some(begun));
     tokio::spawn(async move {
-        let work = move |_: &mut Writing<'_>| {
+        let work = move |_: &mut WriteTransaction<'_>| {
             if let Some(begun) = begun.take() {
                 begun.send(()).unwrap();
                 let _ = wait.recv();
@@ -86,9 +86,9 @@ async fn one_request_that_fails_does_not_fail_its_group() {
         puts.spawn(async move { table.put(&key(format!("{n}")), Bytes::new(), RowPrecondition::Always).await });
     }
     tokio::task::yield_now().await;
-    let bad = |writing: &mut Writing<'_>| {
-        writing.statement("INSERT INTO entry VALUES ('book', x'70', x'62616421', 0, x'')")?.execute([])?;
-        writing.statement("SELECT no_such_column FROM entry")?.execute([])
+    let bad = |transaction: &mut WriteTransaction<'_>| {
+        transaction.statement("INSERT INTO entry VALUES ('book', x'70', x'62616421', 0, x'')")?.execute([])?;
+        transaction.statement("SELECT no_such_column FROM entry")?.execute([])
     };
     let failing = {
         let database = Arc::clone(&database);
@@ -105,8 +105,8 @@ async fn one_request_that_fails_does_not_fail_its_group() {
 async fn a_group_with_anything_that_must_outlive_a_power_failure_is_synced_as_a_whole() {
     let directory = tempfile::tempdir().unwrap();
     let database = open(&directory.path().join("mill.db"));
-    let level = |writing: &mut Writing<'_>| -> rusqlite::Result<i64> {
-        writing.statement("PRAGMA synchronous")?.query_row([], |row| row.get(0))
+    let level = |transaction: &mut WriteTransaction<'_>| -> rusqlite::Result<i64> {
+        transaction.statement("PRAGMA synchronous")?.query_row([], |row| row.get(0))
     };
     assert_eq!(database.write(Durability::Power, 0, level).await.unwrap(), 2, "FULL");
     assert_eq!(database.write(Durability::Process, 0, level).await.unwrap(), 1, "NORMAL");
@@ -147,8 +147,8 @@ fn outgoing(bytes: usize) -> OutgoingMessage {
 }
 
 async fn limit_pages(database: &Database, pages: u32) {
-    let work = move |writing: &mut Writing<'_>| {
-        writing.statement(&format!("PRAGMA max_page_count = {pages}"))?.query_row([], |row| row.get::<_, i64>(0))
+    let work = move |transaction: &mut WriteTransaction<'_>| {
+        transaction.statement(&format!("PRAGMA max_page_count = {pages}"))?.query_row([], |row| row.get::<_, i64>(0))
     };
     database.write(Durability::Process, 0, work).await.unwrap();
 }
@@ -186,9 +186,9 @@ async fn hog(database: Arc<Database>, until: Instant) {
         callers.spawn(async move {
             tokio::time::sleep(Duration::from_millis(7 * caller)).await;
             while Instant::now() < until {
-                let slow = |writing: &mut Writing<'_>| {
+                let slow = |transaction: &mut WriteTransaction<'_>| {
                     std::thread::sleep(Duration::from_millis(20));
-                    writing.number()
+                    transaction.next_number()
                 };
                 database.write(Durability::Process, 0, slow).await.unwrap();
             }
@@ -327,8 +327,8 @@ async fn a_damaged_file_is_refused_with_what_is_wrong() {
 async fn a_count_that_is_wrong_is_found() {
     let directory = tempfile::tempdir().unwrap();
     let database = open(&directory.path().join("mill.db"));
-    let wrong = |writing: &mut Writing<'_>| {
-        writing.count(3, 1);
+    let wrong = |transaction: &mut WriteTransaction<'_>| {
+        transaction.add_to_count(3, 1);
         Ok(())
     };
     database.write(Durability::Process, 0, wrong).await.unwrap();

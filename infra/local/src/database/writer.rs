@@ -8,11 +8,11 @@ use mill_ports::{CrashPoint, crash_point};
 use rusqlite::{CachedStatement, Connection};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::damage::{Damage, OpenedFile};
-use super::failure::{Failure, HELD, Trouble, is_busy};
+use super::damage::{Damage, DatabaseFile};
+use super::error::{DatabaseError, DatabaseErrorKind, HELD, is_busy};
 use super::identity::{self, KnownIdentity};
 use super::schema;
-use super::turn::{Turn, Waiting};
+use super::write_lock::{Backoff, WriteLock};
 use super::{Arrivals, QUEUES};
 
 /// Most requests in one group.
@@ -34,14 +34,14 @@ pub(crate) enum Durability {
 }
 
 /// An open transaction, and what is written once at its end.
-pub(crate) struct Writing<'c> {
+pub(crate) struct WriteTransaction<'c> {
     connection: &'c Connection,
     number: Option<i64>,
     added: [i64; QUEUES],
     arrived: [bool; QUEUES],
 }
 
-impl<'c> Writing<'c> {
+impl<'c> WriteTransaction<'c> {
     /// One in which nothing is written yet.
     pub(crate) fn new(connection: &'c Connection) -> Self {
         Self { connection, number: None, added: [0; QUEUES], arrived: [false; QUEUES] }
@@ -58,7 +58,7 @@ impl<'c> Writing<'c> {
     }
 
     /// A number that was never given out before.
-    pub(crate) fn number(&mut self) -> rusqlite::Result<i64> {
+    pub(crate) fn next_number(&mut self) -> rusqlite::Result<i64> {
         let last = match self.number {
             Some(last) => last,
             None => self.statement("SELECT last FROM number")?.query_row([], |row| row.get(0))?,
@@ -68,12 +68,12 @@ impl<'c> Writing<'c> {
     }
 
     /// Notes that a queue holds so many bodies more.
-    pub(crate) fn count(&mut self, queue: usize, more: i64) {
+    pub(crate) fn add_to_count(&mut self, queue: usize, more: i64) {
         self.added[queue] += more;
     }
 
     /// Notes that a queue has bodies that can be received, for those who wait for one.
-    pub(crate) fn arrived(&mut self, queue: usize) {
+    pub(crate) fn note_arrival(&mut self, queue: usize) {
         self.arrived[queue] = true;
     }
 
@@ -98,24 +98,24 @@ pub(super) trait Request: Send {
     fn durability(&self) -> Durability;
     fn bytes(&self) -> usize;
     /// Whether nobody waits for the answer any more; then nothing needs to be done.
-    fn is_forsaken(&self) -> bool;
-    fn run(&mut self, writing: &mut Writing<'_>) -> rusqlite::Result<()>;
-    fn answer(self: Box<Self>, end: Result<(), Failure>);
+    fn is_abandoned(&self) -> bool;
+    fn run(&mut self, transaction: &mut WriteTransaction<'_>) -> rusqlite::Result<()>;
+    fn answer(self: Box<Self>, end: Result<(), DatabaseError>);
 }
 
-pub(super) struct Asked<T, W> {
+pub(super) struct WriteRequest<T, W> {
     pub(super) durability: Durability,
     pub(super) bytes: usize,
     pub(super) work: W,
     pub(super) outcome: Option<T>,
-    pub(super) answer: oneshot::Sender<Result<T, Failure>>,
+    pub(super) answer: oneshot::Sender<Result<T, DatabaseError>>,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
-impl<T, W> Request for Asked<T, W>
+impl<T, W> Request for WriteRequest<T, W>
 where
     T: Send,
-    W: FnMut(&mut Writing<'_>) -> rusqlite::Result<T> + Send,
+    W: FnMut(&mut WriteTransaction<'_>) -> rusqlite::Result<T> + Send,
 {
     fn durability(&self) -> Durability {
         self.durability
@@ -125,38 +125,38 @@ where
         self.bytes
     }
 
-    fn is_forsaken(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         self.answer.is_closed()
     }
 
-    fn run(&mut self, writing: &mut Writing<'_>) -> rusqlite::Result<()> {
-        self.outcome = Some((self.work)(writing)?);
+    fn run(&mut self, transaction: &mut WriteTransaction<'_>) -> rusqlite::Result<()> {
+        self.outcome = Some((self.work)(transaction)?);
         Ok(())
     }
 
-    fn answer(self: Box<Self>, end: Result<(), Failure>) {
+    fn answer(self: Box<Self>, end: Result<(), DatabaseError>) {
         let Self { outcome, answer, .. } = *self;
         // Whoever asked may be gone: that is theirs to decide.
-        let _ = answer.send(end.and_then(|()| outcome.ok_or_else(Failure::closed)));
+        let _ = answer.send(end.and_then(|()| outcome.ok_or_else(DatabaseError::closed)));
     }
 }
 
-pub(super) struct Writer {
+pub(super) struct WriteThread {
     pub(super) connection: Connection,
-    pub(super) turn: Turn,
+    pub(super) write_lock: WriteLock,
     pub(super) chance: Arc<dyn mill_ports::Rng>,
     pub(super) requests: Receiver<Box<dyn Request>>,
     pub(super) arrivals: Arc<Arrivals>,
     /// Whether the connection is set to sync at each commit.
     pub(super) syncs: bool,
-    pub(super) file: OpenedFile,
+    pub(super) file: DatabaseFile,
     pub(super) identity: KnownIdentity,
     /// Whether this opening is counted in the database.
     pub(super) counted: bool,
     pub(super) damage: Arc<Damage>,
 }
 
-impl Writer {
+impl WriteThread {
     /// Serves until all senders are gone.
     pub(super) fn serve(mut self) {
         self.serve_all();
@@ -189,7 +189,7 @@ impl Writer {
             bytes += next.bytes();
             group.push(next);
         }
-        group.retain(|request| !request.is_forsaken());
+        group.retain(|request| !request.is_abandoned());
         group
     }
 
@@ -202,7 +202,7 @@ impl Writer {
                 }
                 self.arrivals.announce(arrived);
             }
-            Err(failure) if group.len() > 1 && failure.may_concern_one() => {
+            Err(failure) if group.len() > 1 && failure.concerns_single_request() => {
                 tracing::warn!(%failure, requests = group.len(), "a group of writes failed; trying them one by one");
                 for request in group {
                     self.commit(vec![request]);
@@ -217,24 +217,29 @@ impl Writer {
         }
     }
 
-    fn transact(&mut self, group: &mut [Box<dyn Request>], of: Durability) -> Result<[bool; QUEUES], Failure> {
-        self.damage.refuse()?;
-        let arrived = self.try_transact(group, of).map_err(|failure| self.damage.noted(failure));
-        self.damage.wrote(arrived.as_ref().err());
+    fn transact(&mut self, group: &mut [Box<dyn Request>], of: Durability) -> Result<[bool; QUEUES], DatabaseError> {
+        self.damage.check()?;
+        let arrived = self.try_transact(group, of).map_err(|failure| self.damage.note_error(failure));
+        self.damage.note_write(arrived.as_ref().err());
         arrived
     }
 
-    fn try_transact(&mut self, group: &mut [Box<dyn Request>], of: Durability) -> Result<[bool; QUEUES], Failure> {
-        self.file.look()?;
+    fn try_transact(
+        &mut self,
+        group: &mut [Box<dyn Request>],
+        of: Durability,
+    ) -> Result<[bool; QUEUES], DatabaseError> {
+        self.file.check_unchanged()?;
         self.sync_at_commit(of == Durability::Power)?;
         self.begin()?;
         // With what is on the disk when it is answered, so that it costs nothing of its own.
         let counts = !self.counted && of == Durability::Power;
-        let mut writing = Writing::new(&self.connection);
+        let mut transaction = WriteTransaction::new(&self.connection);
         let counted = if counts { identity::count_opening(&self.connection).map(Some) } else { Ok(None) };
-        let run = counted
-            .and_then(|counted| group.iter_mut().try_for_each(|request| request.run(&mut writing)).map(|()| counted));
-        let ended = run.and_then(|counted| Ok((writing.finish()?, counted)));
+        let run = counted.and_then(|counted| {
+            group.iter_mut().try_for_each(|request| request.run(&mut transaction)).map(|()| counted)
+        });
+        let ended = run.and_then(|counted| Ok((transaction.finish()?, counted)));
         if ended.is_err() && !self.connection.is_autocommit() {
             // The error that matters is the one that led here; SQLite has often rolled back by itself.
             let _ = self.connection.execute_batch("ROLLBACK");
@@ -260,17 +265,19 @@ impl Writer {
         Ok(())
     }
 
-    fn begin(&self) -> Result<(), Failure> {
-        let late = || Failure::new(Trouble::Unavailable, HELD);
-        let broken = |error| Failure::new(Trouble::Unavailable, format!("taking the turn to write failed: {error}"));
-        let patience = self.damage.patience();
-        let _our_turn = self.turn.take(patience).map_err(broken)?.ok_or_else(late)?;
+    fn begin(&self) -> Result<(), DatabaseError> {
+        let late = || DatabaseError::new(DatabaseErrorKind::Unavailable, HELD);
+        let broken = |error| {
+            DatabaseError::new(DatabaseErrorKind::Unavailable, format!("taking the turn to write failed: {error}"))
+        };
+        let timeout = self.damage.timeout();
+        let _lock_guard = self.write_lock.acquire(timeout).map_err(broken)?.ok_or_else(late)?;
         // Nobody else asks for the lock while the turn is ours: it comes as soon as its holder commits.
-        let mut waiting = Waiting::with(patience, &*self.chance);
+        let mut backoff = Backoff::with(timeout, &*self.chance);
         loop {
             match self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])) {
                 Ok(_) => return Ok(()),
-                Err(error) if is_busy(&error) && waiting.once_more() => {}
+                Err(error) if is_busy(&error) && backoff.pause() => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -20,8 +20,8 @@ use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags, major, minor};
 use rustix::io::Errno;
 
-use super::boundary::mount_id;
-use super::mounts::{Mount, MountTable};
+use super::mount_boundary::mount_id;
+use super::mounts::{MountEntry, MountTable};
 
 /// File systems by device number; `None` for one that is known to be without an identity.
 static KNOWN: RwLock<BTreeMap<u64, Option<u64>>> = RwLock::new(BTreeMap::new());
@@ -108,7 +108,7 @@ fn of_mount(id: Option<u64>, device: u64) -> Option<String> {
     Some(told_by(mount))
 }
 
-fn told_by(mount: &Mount) -> String {
+fn told_by(mount: &MountEntry) -> String {
     // Some name a password in it, which is to stand in no file of Mill's.
     format!("{}:{:016x}", mount.kind, number(mount.source.as_bytes()))
 }

@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::dirents::Dirents;
-use super::place::IN_PROGRESS;
+use super::item_path::IN_PROGRESS;
 use super::root::directory_in;
 
 /// How many digits of a name are the mark.

@@ -5,45 +5,45 @@
 //! order, or fails, and holds a bounded part of a directory's names however many there are. A root that is not there, or is
 //! not the one first seen, makes the store unavailable and never empty.
 //!
-//! Reading order: `place` (ids and paths), `faults` (errnos), `reach` (whom they concern), `mounts`, `boundary` and `file_system` (what tells a place
-//! from others), `overlap`, `stamp` (versions), `root`, `kept` (properties), `reading` with `uncached` and `mapped`,
-//! `listing` over `names` and `dirents`, then `durability`, `staging`, `committer`, `lock`, `changes` and `undo`.
+//! Reading order: `item_path` (ids and paths), `faults` (errnos), `reach` (whom they concern), `mounts`, `boundary` and `file_system` (what tells a place
+//! from others), `overlap`, `state` (versions), `root`, `kept` (properties), `reading` with `uncached` and `mapped`,
+//! `listing` over `names` and `dirents`, then `flusher`, `staging`, `committer`, `lock`, `changes` and `undo`.
 //!
 //! **Invariant:** only the committer's thread changes anything outside of the directory for writes in progress, and only
 //! under the lock. A store that is only read is not written, not even for that directory.
 
-mod apart;
-mod boundary;
-mod changes;
+mod apply;
+mod blocking_pool;
+mod buffer_budget;
 mod committer;
 mod dirents;
-mod durability;
-mod faults;
+mod error;
+mod failure_scope;
+mod file_state;
 mod file_system;
-mod hops;
+mod flusher;
 mod in_progress;
-mod kept;
-mod layers;
+mod item_path;
+mod item_reader;
 mod listing;
-mod lock;
-mod mapped;
+mod mapped_writes;
+mod mount_boundary;
 mod mounted_space;
 mod mounts;
-mod names;
 mod overlap;
+mod overlay_layers;
 mod owner_mark;
-mod place;
+mod pair_guard;
 mod places;
-mod reach;
-mod reading;
+mod properties;
 mod respelling;
-mod room;
 mod root;
+mod root_lock;
 mod sidecar;
+mod sorted_names;
 mod source;
 mod spelling;
-mod staging;
-mod stamp;
+mod temp_files;
 #[cfg(test)]
 mod tests;
 mod uncached;
@@ -57,17 +57,17 @@ use mill_model::ids::escape_for_display;
 use mill_model::{SpaceId, StoreAddress};
 use mill_ports::{BoxError, Clock, RefusalReason, StoreError, StoreErrorKind, Table};
 
-pub use apart::PairGuard;
+use blocking_pool::BlockingPool;
+use buffer_budget::BufferBudget;
 use committer::Committer;
-use faults::Fault;
-use hops::Hops;
-use mapped::MappedWrites;
+use error::FolderError;
+use item_path::ItemPath;
+pub use item_path::Layout;
+use mapped_writes::MappedWrites;
 use mounted_space::MountedSpaces;
 pub use overlap::{Extent, Overlap, overlaps};
-pub use owner_mark::{OwnerMark, SpaceGround, identity_at};
-pub use place::Layout;
-use place::Place;
-use room::Room;
+pub use owner_mark::{OwnerMark, SpaceLocation, identity_at};
+pub use pair_guard::PairGuard;
 pub use root::RootFacts;
 use root::{Root, RootDir};
 use sidecar::Sidecar;
@@ -91,27 +91,27 @@ pub struct FolderSettings {
 ///
 /// Dropping it waits for the changes under way and removes what it had made for writes in progress.
 #[derive(Debug, Clone)]
-pub struct FolderStore(Arc<Folder>);
+pub struct FolderStore(Arc<FolderInner>);
 
 #[derive(Debug)]
-struct Folder {
+struct FolderInner {
     layout: Layout,
     root: Arc<Root>,
     /// The roots of the stores that are written from this one: a walk that meets one goes round.
-    fed: Mutex<Vec<Weak<Folder>>>,
+    destinations: Mutex<Vec<Weak<FolderInner>>>,
     /// What a walk said that met one of them.
-    met: OnceLock<String>,
+    met_destination: OnceLock<String>,
     /// The spaces that are mounts of their own.
     mounted: MountedSpaces,
     sidecar: Sidecar,
     clock: Arc<dyn Clock>,
-    hops: Hops,
-    reading: Room,
-    writing: Room,
+    blocking_pool: BlockingPool,
+    read_budget: BufferBudget,
+    write_budget: BufferBudget,
     committer: Committer,
     mapped: MappedWrites,
     /// What an earlier run left to be flushed was flushed before anything was read from the disk itself.
-    settled: Once,
+    flushed_leftovers: Once,
 }
 
 impl FolderStore {
@@ -119,20 +119,20 @@ impl FolderStore {
     pub fn open(settings: FolderSettings) -> Self {
         let FolderSettings { address, root, layout, sidecars, clock } = settings;
         let root = Arc::new(Root::new(root));
-        Self(Arc::new(Folder {
+        Self(Arc::new(FolderInner {
             layout,
-            fed: Mutex::default(),
-            met: OnceLock::new(),
+            destinations: Mutex::default(),
+            met_destination: OnceLock::new(),
             mounted: MountedSpaces::default(),
             sidecar: Sidecar { table: sidecars, store: address },
-            hops: Hops::default(),
-            reading: Room::default(),
-            writing: Room::default(),
+            blocking_pool: BlockingPool::default(),
+            read_budget: BufferBudget::default(),
+            write_budget: BufferBudget::default(),
             committer: Committer::new(Arc::clone(&root), Arc::clone(&clock)),
             root,
             clock,
             mapped: MappedWrites::default(),
-            settled: Once::new(),
+            flushed_leftovers: Once::new(),
         }))
     }
 
@@ -152,18 +152,18 @@ impl FolderStore {
     }
 
     /// Forgets what was first seen at the root, so that what stands there next is taken for it.
-    pub fn look_again(&self) {
+    pub fn forget_root(&self) {
         self.0.root.forget();
     }
 
     /// That something cannot be done here.
     pub fn refused(&self, op: &'static str, refusal: RefusalReason) -> StoreError {
-        self.0.error(op, "", Fault::refused(refusal))
+        self.0.error(op, "", FolderError::refused(refusal))
     }
 
     /// That a space cannot be used now.
     pub fn unavailable(&self, space: &SpaceId, why: BoxError) -> StoreError {
-        self.0.error("use", &space_subject(space), Fault::unavailable(why))
+        self.0.error("use", &space_subject(space), FolderError::unavailable(why))
     }
 
     /// What stands at the root now.
@@ -172,53 +172,53 @@ impl FolderStore {
     /// When it is not there, or is not the one first seen.
     pub async fn root_facts(&self) -> Result<RootFacts, StoreError> {
         let facts = self.on_root(|_, root| Ok(root.facts()));
-        facts.await.map_err(|fault| self.0.error("look", "", fault))
+        facts.await.map_err(|error| self.0.error("look", "", error))
     }
 
     /// Runs a blocking call on the root.
     async fn on_root<T: Send + 'static>(
         &self,
-        call: impl FnOnce(&Folder, &RootDir) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
+        call: impl FnOnce(&FolderInner, &RootDir) -> Result<T, FolderError> + Send + 'static,
+    ) -> Result<T, FolderError> {
         let folder = Arc::clone(&self.0);
-        self.0.hops.run(move || call(&folder, &*folder.root.dir()?)).await
+        self.0.blocking_pool.run(move || call(&folder, &*folder.root.dir()?)).await
     }
 }
 
-impl Folder {
+impl FolderInner {
     /// Where an item is read: its place, or that no such item can be there.
-    fn place(&self, item: &mill_model::ItemAddress) -> Result<Result<Place, RefusalReason>, Fault> {
+    fn item_path(&self, item: &mill_model::ItemAddress) -> Result<Result<ItemPath, RefusalReason>, FolderError> {
         let directory = self.layout.directory(&item.space).ok_or(StoreErrorKind::SpaceAbsent)?;
-        Ok(Place::of(directory, &item.id))
+        Ok(ItemPath::of(directory, &item.id))
     }
 
     /// Where an item is written.
-    fn place_to_write(&self, item: &mill_model::ItemAddress) -> Result<Place, Fault> {
-        self.place(item)?.map_err(Fault::refused)
+    fn item_path_to_write(&self, item: &mill_model::ItemAddress) -> Result<ItemPath, FolderError> {
+        self.item_path(item)?.map_err(FolderError::refused)
     }
 
     /// The directory of a space to be made or removed.
-    fn space_to_write(&self, space: &SpaceId) -> Result<String, Fault> {
+    fn space_to_write(&self, space: &SpaceId) -> Result<String, FolderError> {
         match (&self.layout, self.layout.directory(space)) {
             (Layout::Spaces, Some(directory)) => Ok(directory.to_owned()),
-            (Layout::Spaces, None) => Err(Fault::refused(RefusalReason::Reserved)),
-            (Layout::Single(_), _) => Err(Fault::refused(RefusalReason::UnrepresentableId(
+            (Layout::Spaces, None) => Err(FolderError::refused(RefusalReason::Reserved)),
+            (Layout::Single(_), _) => Err(FolderError::refused(RefusalReason::UnrepresentableId(
                 "the folder itself is the store's one space".to_owned(),
             ))),
         }
     }
 
     /// Notes that another store is written from this one.
-    fn feeds(&self, destination: &Arc<Self>) {
-        let mut fed = self.fed.lock().unwrap_or_else(PoisonError::into_inner);
-        fed.retain(|folder| folder.strong_count() > 0 && folder.as_ptr() != Arc::as_ptr(destination));
-        fed.push(Arc::downgrade(destination));
+    fn add_destination(&self, destination: &Arc<Self>) {
+        let mut destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
+        destinations.retain(|folder| folder.strong_count() > 0 && folder.as_ptr() != Arc::as_ptr(destination));
+        destinations.push(Arc::downgrade(destination));
     }
 
     /// The marks of the stores that are written from this one, as far as they are there now.
-    fn fed_marks(&self) -> Vec<u64> {
-        let fed = self.fed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let folders = fed.iter().filter_map(Weak::upgrade);
+    fn destination_marks(&self) -> Vec<u64> {
+        let destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let folders = destinations.iter().filter_map(Weak::upgrade);
         let folders = folders.flat_map(|folder| {
             let mounted = folder.mounted.stores().into_iter().map(|store| store.0);
             mounted.chain([folder]).collect::<Vec<_>>()
@@ -227,8 +227,8 @@ impl Folder {
     }
 
     /// The error of a call, given what failed in it.
-    fn error(&self, op: &'static str, subject: &str, fault: Fault) -> StoreError {
-        let Fault { kind, source, subject: other, .. } = fault;
+    fn error(&self, op: &'static str, subject: &str, error: FolderError) -> StoreError {
+        let FolderError { kind, source, subject: other, .. } = error;
         // What is about all of the store is about its root.
         let root = self.root.path().to_string_lossy();
         let subject = if subject.is_empty() { escape_for_display(&root) } else { subject.to_owned() };
@@ -237,7 +237,7 @@ impl Folder {
     }
 
     fn wrong_size(&self, subject: &str, words: &'static str) -> StoreError {
-        self.error("put", subject, Fault::unexpected(BoxError::from(words)))
+        self.error("put", subject, FolderError::unexpected(BoxError::from(words)))
     }
 }
 

@@ -9,17 +9,17 @@ use std::sync::{Mutex, PoisonError};
 use mill_model::SpaceId;
 use mill_ports::{DestinationStore as _, StoreError};
 
-use super::faults::Fault;
+use super::error::FolderError;
+use super::item_path::Layout;
 use super::mounts::MountWatch;
-use super::place::Layout;
-use super::{FolderSettings, FolderStore, RootFacts, places, reach, space_subject};
+use super::{FolderSettings, FolderStore, RootFacts, failure_scope, places, space_subject};
 
 /// What is known of the spaces of a store.
 #[derive(Debug, Default)]
-pub(super) struct MountedSpaces(Mutex<Known>);
+pub(super) struct MountedSpaces(Mutex<SpaceWriters>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct SpaceWriters {
     watch: Option<MountWatch>,
     spaces: BTreeMap<SpaceId, SpaceWriter>,
 }
@@ -35,43 +35,43 @@ enum SpaceWriter {
 
 impl MountedSpaces {
     fn get(&self, space: &SpaceId) -> Option<SpaceWriter> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.watch.as_ref().is_none_or(MountWatch::changed) {
-            known.spaces.retain(|_, writer| matches!(writer, SpaceWriter::Mount(_)));
-            known.watch = known.watch.take().or_else(|| MountWatch::open().ok());
+        let mut writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if writers.watch.as_ref().is_none_or(MountWatch::changed) {
+            writers.spaces.retain(|_, writer| matches!(writer, SpaceWriter::Mount(_)));
+            writers.watch = writers.watch.take().or_else(|| MountWatch::open().ok());
         }
-        known.spaces.get(space).cloned()
+        writers.spaces.get(space).cloned()
     }
 
     fn set(&self, space: &SpaceId, writer: SpaceWriter) -> SpaceWriter {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.spaces.entry(space.clone()).or_insert(writer).clone()
+        let mut writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.spaces.entry(space.clone()).or_insert(writer).clone()
     }
 
     /// The stores of those that are mounts.
     pub(super) fn stores(&self) -> Vec<FolderStore> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let store = |writer: &SpaceWriter| match writer {
             SpaceWriter::Mount(store) => Some(store.clone()),
             SpaceWriter::Parent => None,
         };
-        known.spaces.values().filter_map(store).collect()
+        writers.spaces.values().filter_map(store).collect()
     }
 }
 
 impl FolderStore {
     /// The store through which a space is written: this one, or that of the space's own mount.
-    pub(super) async fn writer(&self, space: &SpaceId) -> Result<Self, Fault> {
+    pub(super) async fn writer(&self, space: &SpaceId) -> Result<Self, FolderError> {
         let (Layout::Spaces, Some(directory)) = (&self.0.layout, self.0.layout.directory(space)) else {
             return Ok(self.clone());
         };
-        if let Some(known) = self.0.mounted.get(space) {
-            return Ok(self.through(known));
+        if let Some(writers) = self.0.mounted.get(space) {
+            return Ok(self.through(writers));
         }
         let directory = directory.to_owned();
         let found = self.on_root(move |folder, root| {
-            let own = reach::patiently_done(|| places::is_own_mount(root, &directory))
-                .map_err(|fault| reach::of_listing(root, &directory, fault))?;
+            let own = failure_scope::retry_transient_call(|| places::is_own_mount(root, &directory))
+                .map_err(|error| failure_scope::scope_listing_error(root, &directory, error))?;
             Ok(own.map(|own| own.then(|| folder.root.resolved().join(&directory))))
         });
         // One that is not there yet is no mount either, and may become one.
@@ -107,6 +107,6 @@ impl FolderStore {
         };
         let directory = directory.to_owned();
         let facts = self.on_root(move |_, root| places::space_root_facts(root, &directory));
-        facts.await.map_err(|fault| self.0.error("look", &space_subject(space), fault))
+        facts.await.map_err(|error| self.0.error("look", &space_subject(space), error))
     }
 }

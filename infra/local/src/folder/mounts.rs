@@ -20,7 +20,7 @@ const READS_MAX: usize = 20;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mount {
+pub(super) struct MountEntry {
     /// Its number among all mounts of this moment.
     pub(super) id: u64,
     /// The number of the mount that its mount point lies in.
@@ -41,12 +41,12 @@ pub(super) struct Mount {
 
 /// All mounts of a moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct MountTable(Vec<Mount>);
+pub(super) struct MountTable(Vec<MountEntry>);
 
 /// A line of the table that is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} of the table of mounts cannot be understood")]
-pub(super) struct Malformed {
+pub(super) struct MountTableError {
     line: usize,
 }
 
@@ -57,39 +57,39 @@ impl MountTable {
     }
 
     /// Reads a table. It is whole or an error: each line ends, and each is understood.
-    pub(super) fn parse(text: &[u8]) -> Result<Self, Malformed> {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, MountTableError> {
         let mut mounts = Vec::new();
         for (at, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let mount = line.strip_suffix(b"\n").and_then(Mount::parse);
-            mounts.push(mount.ok_or(Malformed { line: at + 1 })?);
+            let mount = line.strip_suffix(b"\n").and_then(MountEntry::parse);
+            mounts.push(mount.ok_or(MountTableError { line: at + 1 })?);
         }
         Ok(Self(mounts))
     }
 
     /// The mount of that number.
-    pub(super) fn mount(&self, id: u64) -> Option<&Mount> {
+    pub(super) fn mount(&self, id: u64) -> Option<&MountEntry> {
         self.0.iter().find(|mount| mount.id == id)
     }
 
     /// A mount of the file system that has that device number, one that shows its root if there is any.
-    pub(super) fn of_device(&self, device: (u32, u32)) -> Option<&Mount> {
+    pub(super) fn of_device(&self, device: (u32, u32)) -> Option<&MountEntry> {
         let of_device = || self.0.iter().filter(|mount| mount.device == device);
         of_device().find(|mount| mount.root == Path::new("/")).or_else(|| of_device().next())
     }
 
     /// The mount that shows `path`, by its text: where mount numbers cannot be had.
-    pub(super) fn covering(&self, path: &Path) -> Option<&Mount> {
+    pub(super) fn covering(&self, path: &Path) -> Option<&MountEntry> {
         let covers = self.0.iter().filter(|mount| path.starts_with(&mount.point));
         // Of several at one point the last was mounted over the others.
         covers.max_by_key(|mount| mount.point.components().count())
     }
 
     /// The mounts that can be reached through the mount `id` at or beneath `path`, those of mounts in turn included.
-    pub(super) fn beneath<'a>(&'a self, id: u64, path: &Path) -> Vec<&'a Mount> {
-        let mut found: Vec<&Mount> = self.children(id).filter(|mount| mount.point.starts_with(path)).collect();
+    pub(super) fn beneath<'a>(&'a self, id: u64, path: &Path) -> Vec<&'a MountEntry> {
+        let mut found: Vec<&MountEntry> = self.children(id).filter(|mount| mount.point.starts_with(path)).collect();
         let mut next = 0;
         while let Some(mount) = found.get(next) {
-            let more: Vec<&Mount> =
+            let more: Vec<&MountEntry> =
                 self.children(mount.id).filter(|child| !found.iter().any(|known| known.id == child.id)).collect();
             found.extend(more);
             next += 1;
@@ -97,12 +97,12 @@ impl MountTable {
         found
     }
 
-    fn children(&self, id: u64) -> impl Iterator<Item = &Mount> {
+    fn children(&self, id: u64) -> impl Iterator<Item = &MountEntry> {
         self.0.iter().filter(move |mount| mount.parent == id && mount.id != id)
     }
 }
 
-impl Mount {
+impl MountEntry {
     fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = line.split(|byte| *byte == b' ');
         let id = number(fields.next()?)?;
@@ -251,7 +251,7 @@ mod tests {
             assert_eq!(read.is_ok(), ends.contains(&cut), "cut at {cut}: {read:?}");
         }
         for line in ["\n", "1 2 3 / / rw - t s o\n", "1 2 3:4 / / rw t s o\n", "1 2 3:4 / /\\0 rw - t s o\n", "x\n"] {
-            assert_eq!(MountTable::parse(line.as_bytes()), Err(Malformed { line: 1 }), "{line:?}");
+            assert_eq!(MountTable::parse(line.as_bytes()), Err(MountTableError { line: 1 }), "{line:?}");
         }
     }
 

@@ -19,16 +19,16 @@ use std::path::{Path, PathBuf};
 use rustix::fd::{AsFd, AsRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
-use super::boundary::mount_id;
-use super::layers;
-use super::mounts::{Mount, MountTable};
+use super::mount_boundary::mount_id;
+use super::mounts::{MountEntry, MountTable};
+use super::overlay_layers;
 
 /// How far a directory is followed that is shown by a file system that is shown by another.
 const LAYERS_MAX: usize = 8;
 
 /// What a part lies in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Ground {
+enum PartOrigin {
     /// A file system, by the device number that it has now.
     Device(u32, u32),
     /// A server's own paths, by its name.
@@ -37,8 +37,8 @@ enum Ground {
 
 /// A part of a file system, and where it appears.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Part {
-    ground: Ground,
+struct FolderPart {
+    origin: PartOrigin,
     within: PathBuf,
     seen_at: PathBuf,
     /// What holds it, for a message: `ext4 on /dev/sda1`.
@@ -51,7 +51,7 @@ pub struct Extent {
     path: PathBuf,
     /// Where it is now, whatever it was called.
     found_at: PathBuf,
-    parts: Vec<Part>,
+    parts: Vec<FolderPart>,
     /// Whether it is shown by an overlay with a layer that cannot be found by its name.
     unknown_layers: bool,
 }
@@ -97,8 +97,8 @@ impl Extent {
 
     /// What the two hold both, if anything.
     pub fn overlap(&self, other: &Self) -> Option<Overlap> {
-        let nested = |a: &Part, b: &Part| {
-            a.ground == b.ground && (a.within.starts_with(&b.within) || b.within.starts_with(&a.within))
+        let nested = |a: &FolderPart, b: &FolderPart| {
+            a.origin == b.origin && (a.within.starts_with(&b.within) || b.within.starts_with(&a.within))
         };
         let pairs = self.parts.iter().flat_map(|a| other.parts.iter().map(move |b| (a, b)));
         let how = match pairs.into_iter().find(|(a, b)| nested(a, b)) {
@@ -113,7 +113,7 @@ impl Extent {
         if !self.unknown_layers && !other.unknown_layers {
             return None;
         }
-        let path = layers::shared(&self.found_at, &other.found_at)?;
+        let path = overlay_layers::shared(&self.found_at, &other.found_at)?;
         let (one, there) = (self.path.join(&path), other.path.join(&path));
         Some(format!("`{}` and `{}` are one, by an overlay", one.display(), there.display()))
     }
@@ -132,11 +132,12 @@ impl Extent {
     }
 
     /// Adds what `mount` shows at `inner`, and what it shows of other file systems there.
-    fn add_part(&mut self, table: &MountTable, mount: &Mount, inner: &Path, seen_at: &Path, layers: usize) {
+    fn add_part(&mut self, table: &MountTable, mount: &MountEntry, inner: &Path, seen_at: &Path, layers: usize) {
         let within = joined(&mount.root, inner);
         let held_by = held_by(mount);
-        let part = |ground, within| Part { ground, within, seen_at: seen_at.to_owned(), held_by: held_by.clone() };
-        self.parts.push(part(Ground::Device(mount.device.0, mount.device.1), within.clone()));
+        let part =
+            |origin, within| FolderPart { origin, within, seen_at: seen_at.to_owned(), held_by: held_by.clone() };
+        self.parts.push(part(PartOrigin::Device(mount.device.0, mount.device.1), within.clone()));
         let below = within.strip_prefix("/").unwrap_or(&within);
         let mut shows = shown_by(mount);
         let known = shows.len();
@@ -144,7 +145,7 @@ impl Extent {
         shows.retain(|path| path.is_absolute() && path.is_dir());
         self.unknown_layers |= mount.kind == "overlay" && shows.len() < known;
         if let Some((server, export)) = export(&mount.source) {
-            self.parts.push(part(Ground::Server(server.clone()), joined(&export, below)));
+            self.parts.push(part(PartOrigin::Server(server.clone()), joined(&export, below)));
             if is_this_host(&server) {
                 shows.push(export);
             }
@@ -160,7 +161,7 @@ impl Extent {
 }
 
 /// Where an opened directory is: its path, and the mount that shows it.
-fn found_in(table: &MountTable, directory: impl AsFd) -> io::Result<(PathBuf, &Mount)> {
+fn found_in(table: &MountTable, directory: impl AsFd) -> io::Result<(PathBuf, &MountEntry)> {
     let directory = directory.as_fd();
     let path = std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
     let mount = match mount_id(directory)? {
@@ -181,16 +182,16 @@ pub(super) fn path_within(directory: impl AsFd) -> io::Result<(PathBuf, PathBuf)
 
 /// Of many folders, each that holds the same files as one before it, by their indexes.
 pub fn overlaps(extents: &[Extent]) -> Vec<(usize, usize, Overlap)> {
-    let mut first: BTreeMap<(&Ground, &Path), usize> = BTreeMap::new();
+    let mut first: BTreeMap<(&PartOrigin, &Path), usize> = BTreeMap::new();
     for (index, extent) in extents.iter().enumerate() {
         for part in &extent.parts {
-            first.entry((&part.ground, &part.within)).or_insert(index);
+            first.entry((&part.origin, &part.within)).or_insert(index);
         }
     }
     let mut found: BTreeMap<(usize, usize), Overlap> = BTreeMap::new();
     for (index, extent) in extents.iter().enumerate() {
-        let outer = |part: &Part| {
-            let ancestors = part.within.ancestors().filter_map(|outer| first.get(&(&part.ground, outer)).copied());
+        let outer = |part: &FolderPart| {
+            let ancestors = part.within.ancestors().filter_map(|outer| first.get(&(&part.origin, outer)).copied());
             ancestors.collect::<Vec<_>>()
         };
         // One by one: no name leads to what such a folder shows.
@@ -225,7 +226,7 @@ fn joined(outer: &Path, inner: &Path) -> PathBuf {
     if inner.as_os_str().is_empty() { outer.to_owned() } else { outer.join(inner) }
 }
 
-fn how(a: &Part, b: &Part) -> String {
+fn how(a: &FolderPart, b: &FolderPart) -> String {
     let relation = if a.within == b.within { "is also at" } else { "and" };
     let (one, other) = (a.seen_at.display(), b.seen_at.display());
     if a.seen_at == b.seen_at {
@@ -246,7 +247,7 @@ fn how(a: &Part, b: &Part) -> String {
 }
 
 /// A device is named; what else a mount calls its source may hold a password.
-fn held_by(mount: &Mount) -> String {
+fn held_by(mount: &MountEntry) -> String {
     match mount.source.to_str().filter(|source| source.starts_with("/dev/")) {
         Some(device) => format!("{} on `{device}`", mount.kind),
         None => mount.kind.clone(),
@@ -254,7 +255,7 @@ fn held_by(mount: &Mount) -> String {
 }
 
 /// The directories that a file system shows under a name of its own, as far as its mount tells.
-fn shown_by(mount: &Mount) -> Vec<PathBuf> {
+fn shown_by(mount: &MountEntry) -> Vec<PathBuf> {
     match &*mount.kind {
         "overlay" => {
             let lower = mount.option("lowerdir").map(layers).unwrap_or_default();
@@ -313,11 +314,11 @@ mod tests {
         let mount = table.mount(id).unwrap();
         let mut extent = Extent::empty(&mount.point);
         extent.add_part(&table, mount, Path::new(inner), &mount.point.join(inner), LAYERS_MAX);
-        let ground = |part: &Part| match &part.ground {
-            Ground::Device(major, minor) => format!("{major}:{minor}"),
-            Ground::Server(server) => server.clone(),
+        let origin = |part: &FolderPart| match &part.origin {
+            PartOrigin::Device(major, minor) => format!("{major}:{minor}"),
+            PartOrigin::Server(server) => server.clone(),
         };
-        extent.parts.iter().map(|part| format!("{} {}", ground(part), part.within.display())).collect()
+        extent.parts.iter().map(|part| format!("{} {}", origin(part), part.within.display())).collect()
     }
 
     #[test]
@@ -351,7 +352,9 @@ mod tests {
         let found = parts(&all, 40, "");
         let real = Extent::of(&served).unwrap();
         assert!(found.contains(&format!("localhost {}", served.display())), "{found:?}");
-        let device = |part: &Part| matches!(part.ground, Ground::Device(..)).then(|| part.within.display().to_string());
+        let device = |part: &FolderPart| {
+            matches!(part.origin, PartOrigin::Device(..)).then(|| part.within.display().to_string())
+        };
         let within = real.parts.iter().find_map(device).unwrap();
         assert!(found.iter().any(|part| part.ends_with(&format!(" {within}"))), "{found:?} {within}");
     }

@@ -13,11 +13,11 @@ use rustix::fs::{Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::boundary::Standing;
-use super::faults::{During, Fault, said};
+use super::error::{FileOperation, FolderError, describe_errno};
+use super::mount_boundary::DirectoryFacts;
 use super::overlap;
 use super::root::{RootDir, waypoint_in};
-use super::{Folder, FolderStore, reading, space_subject};
+use super::{FolderInner, FolderStore, item_reader, space_subject};
 
 const ATTRIBUTE: &str = "user.mill.owner";
 const MARKING: &str = "note the owner (extended attribute `user.mill.owner`)";
@@ -34,7 +34,7 @@ pub struct OwnerMark {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct OwnerAttribute {
     #[serde(flatten)]
     mark: OwnerMark,
     /// The directory that it was made for.
@@ -44,7 +44,7 @@ struct Written {
 
 /// The directory of a space, and whose it and those above it are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpaceGround {
+pub struct SpaceLocation {
     /// What tells its file system from all others.
     pub file_system: String,
     /// Its path within the file system.
@@ -64,10 +64,10 @@ impl FolderStore {
     ///
     /// # Errors
     /// When the root cannot be reached.
-    pub async fn ground(&self, space: &SpaceId) -> Result<SpaceGround, StoreError> {
+    pub async fn space_location(&self, space: &SpaceId) -> Result<SpaceLocation, StoreError> {
         let directory = self.0.layout.directory(space).map(str::to_owned);
-        let ground = self.on_root(move |_, root| ground(root, directory.as_deref()));
-        ground.await.map_err(|fault| self.0.error("look", &space_subject(space), fault))
+        let location = self.on_root(move |_, root| locate(root, directory.as_deref()));
+        location.await.map_err(|error| self.0.error("look", &space_subject(space), error))
     }
 
     /// Puts a mark on a space's directory. `false` where one is on it already and may not be `replaced`, or where it can
@@ -86,7 +86,7 @@ impl FolderStore {
     pub async fn unmark(&self, space: &SpaceId) -> Result<(), StoreError> {
         let removed = |directory: &OwnedFd| match rustix::fs::removexattr(by_fd(directory), ATTRIBUTE) {
             Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
-            Err(errno) => Err(Fault::of(During::Write, errno)),
+            Err(errno) => Err(FolderError::of(FileOperation::Write, errno)),
         };
         self.on_space(RELEASING, space, removed).await
     }
@@ -95,15 +95,15 @@ impl FolderStore {
         &self,
         op: &'static str,
         space: &SpaceId,
-        call: impl FnOnce(&OwnedFd) -> Result<T, Fault> + Send + 'static,
+        call: impl FnOnce(&OwnedFd) -> Result<T, FolderError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let directory = self.0.layout.directory(space).map(str::to_owned);
-        let done = self.on_root(move |_: &Folder, root| {
+        let done = self.on_root(move |_: &FolderInner, root| {
             let directory = directory.ok_or(StoreErrorKind::SpaceAbsent)?;
-            reading::space(root, &directory)?;
-            call(&root.waypoint(&directory).map_err(|errno| Fault::of(During::Reach, errno))?)
+            item_reader::space(root, &directory)?;
+            call(&root.waypoint(&directory).map_err(|errno| FolderError::of(FileOperation::Reach, errno))?)
         });
-        done.await.map_err(|fault| self.0.error(op, &space_subject(space), fault))
+        done.await.map_err(|error| self.0.error(op, &space_subject(space), error))
     }
 }
 
@@ -113,54 +113,54 @@ impl FolderStore {
 /// When it cannot be reached.
 pub fn identity_at(path: &Path) -> io::Result<String> {
     let directory = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(Standing::of(&directory)?.identity(&directory)?)
+    Ok(DirectoryFacts::of(&directory)?.identity(&directory)?)
 }
 
-fn ground(root: &RootDir, directory: Option<&str>) -> Result<SpaceGround, Fault> {
-    let reach = |errno| Fault::of(During::Reach, errno);
-    let there = match directory.map(|directory| (directory, reading::space(root, directory))) {
-        None | Some((_, Err(Fault { kind: StoreErrorKind::SpaceAbsent, .. }))) => None,
-        Some((_, Err(fault))) => return Err(fault),
+fn locate(root: &RootDir, directory: Option<&str>) -> Result<SpaceLocation, FolderError> {
+    let reach = |errno| FolderError::of(FileOperation::Reach, errno);
+    let there = match directory.map(|directory| (directory, item_reader::space(root, directory))) {
+        None | Some((_, Err(FolderError { kind: StoreErrorKind::SpaceAbsent, .. }))) => None,
+        Some((_, Err(error))) => return Err(error),
         Some((directory, Ok(_))) => Some(root.waypoint(directory).map_err(reach)?),
     };
     let at = match &there {
-        Some(space) => space.try_clone().map_err(Fault::unexpected)?,
+        Some(space) => space.try_clone().map_err(FolderError::unexpected)?,
         None => root.waypoint("").map_err(reach)?,
     };
-    let standing = Standing::of(&at).map_err(reach)?;
-    let file_system = super::file_system::identity(&at, standing.device).map_err(reach)?;
-    let (mut path, mut within) = overlap::path_within(&at).map_err(Fault::unavailable)?;
+    let dir_facts = DirectoryFacts::of(&at).map_err(reach)?;
+    let file_system = super::file_system::identity(&at, dir_facts.device).map_err(reach)?;
+    let (mut path, mut within) = overlap::path_within(&at).map_err(FolderError::unavailable)?;
     if let (None, Some(to_be)) = (&there, directory) {
         path.push(to_be);
         within.push(to_be);
     }
-    let identity = there.as_ref().map(|_| standing.in_file_system(&file_system));
+    let identity = there.as_ref().map(|_| dir_facts.identity_in(&file_system));
     let bears_marks = !matches!(read(&at), Err(Errno::NOTSUP | Errno::NOSYS));
-    Ok(SpaceGround { file_system, within, path, identity, marks: marks_above(at).map_err(reach)?, bears_marks })
+    Ok(SpaceLocation { file_system, within, path, identity, marks: marks_above(at).map_err(reach)?, bears_marks })
 }
 
 /// The marks on a directory and on all above it.
 fn marks_above(directory: OwnedFd) -> Result<Vec<(PathBuf, OwnerMark)>, Errno> {
     let (mut found, mut at) = (Vec::new(), directory);
-    let mut standing = Standing::of(&at)?;
+    let mut dir_facts = DirectoryFacts::of(&at)?;
     loop {
-        let mark = read(&at).ok().flatten().filter(|written| written.directory == own_name(&standing));
+        let mark = read(&at).ok().flatten().filter(|written| written.directory == own_name(&dir_facts));
         if let Some(written) = mark {
             let path = std::fs::read_link(by_fd(&at)).unwrap_or_default();
             found.push((path, written.mark));
         }
         // Above what may not be entered nobody's mark can be read; and it is not likely to be there.
         let Ok(above) = waypoint_in(&at, "..") else { return Ok(found) };
-        let standing_above = Standing::of(&above)?;
-        if (standing_above.device, standing_above.inode) == (standing.device, standing.inode) {
+        let facts_above = DirectoryFacts::of(&above)?;
+        if (facts_above.device, facts_above.inode) == (dir_facts.device, dir_facts.inode) {
             return Ok(found);
         }
-        (at, standing) = (above, standing_above);
+        (at, dir_facts) = (above, facts_above);
     }
 }
 
 /// The mark on a directory, if there is one that can be read.
-fn read(directory: &OwnedFd) -> Result<Option<Written>, Errno> {
+fn read(directory: &OwnedFd) -> Result<Option<OwnerAttribute>, Errno> {
     let mut buffer = [0_u8; BYTES_MAX];
     match rustix::fs::getxattr(by_fd(directory), ATTRIBUTE, &mut buffer[..]) {
         Ok(length) => Ok(serde_json::from_slice(&buffer[..length]).ok()),
@@ -169,10 +169,10 @@ fn read(directory: &OwnedFd) -> Result<Option<Written>, Errno> {
     }
 }
 
-fn put(directory: &OwnedFd, mark: OwnerMark, replaced: bool) -> Result<bool, Fault> {
-    let standing = Standing::of(directory).map_err(|errno| Fault::of(During::Reach, errno))?;
-    let written = Written { mark, directory: own_name(&standing) };
-    let value = serde_json::to_vec(&written).map_err(Fault::unexpected)?;
+fn put(directory: &OwnedFd, mark: OwnerMark, replaced: bool) -> Result<bool, FolderError> {
+    let dir_facts = DirectoryFacts::of(directory).map_err(|errno| FolderError::of(FileOperation::Reach, errno))?;
+    let written = OwnerAttribute { mark, directory: own_name(&dir_facts) };
+    let value = serde_json::to_vec(&written).map_err(FolderError::unexpected)?;
     // One that was copied here with another directory's attributes stands in nobody's way.
     let foreign = matches!(read(directory), Ok(Some(there)) if there.directory != written.directory);
     let how = if replaced || foreign { XattrFlags::empty() } else { XattrFlags::CREATE };
@@ -180,16 +180,18 @@ fn put(directory: &OwnedFd, mark: OwnerMark, replaced: bool) -> Result<bool, Fau
         Ok(()) => Ok(true),
         Err(Errno::EXIST | Errno::NOTSUP | Errno::NOSYS | Errno::NOSPC | Errno::PERM | Errno::ACCESS) => Ok(false),
         Err(errno) => {
-            let words =
-                format!("{}; it keeps other installations from writing there: make the folder writable", said(errno));
-            Err(Fault { source: Some(words.into()), ..Fault::of(During::Write, errno) })
+            let words = format!(
+                "{}; it keeps other installations from writing there: make the folder writable",
+                describe_errno(errno)
+            );
+            Err(FolderError { source: Some(words.into()), ..FolderError::of(FileOperation::Write, errno) })
         }
     }
 }
 
 /// What tells a directory from a copy of it.
-fn own_name(standing: &Standing) -> String {
-    standing.in_file_system("")
+fn own_name(dir_facts: &DirectoryFacts) -> String {
+    dir_facts.identity_in("")
 }
 
 /// The way to the directory itself, through which attributes are read of one that was not opened to be read.

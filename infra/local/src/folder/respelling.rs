@@ -7,17 +7,17 @@ use mill_ports::{Presence, RefusalReason, Respelling, StoreError, StoreErrorKind
 use rustix::fs::{AtFlags, FileType, RenameFlags};
 use rustix::io::Errno;
 
-use super::changes::Making;
-use super::committer::{Change, Changed};
-use super::faults::{During, Fault};
-use super::place::{Place, split};
-use super::reading::find;
+use super::apply::Applier;
+use super::committer::{Change, ChangeResult};
+use super::error::{FileOperation, FolderError};
+use super::item_path::{ItemPath, split};
+use super::item_reader::find;
 use super::spelling::{self, folded};
 use super::{FolderStore, space_subject};
 
 /// A name, and how it is to be spelled.
 #[derive(Debug)]
-pub(super) struct Renaming {
+pub(super) struct SpellingChange {
     /// The path as it is listed, relative to the root.
     from: String,
     /// The same with another spelling of its last name.
@@ -27,17 +27,17 @@ pub(super) struct Renaming {
     /// The path in the space.
     shown: String,
     /// What was compared of it, and in which state.
-    compared: (Place, Version),
+    compared: (ItemPath, Version),
 }
 
-impl Making<'_> {
+impl Applier<'_> {
     /// Renames something to another spelling of its name. It stays what it is, with its bytes and its times.
-    pub(super) fn respell(&mut self, renaming: &Renaming) -> Result<Changed, Fault> {
-        let Renaming { from, to, directory: is_directory, shown, compared: (compared, version) } = renaming;
-        let write = |errno| Fault::of(During::Write, errno);
+    pub(super) fn respell(&mut self, change: &SpellingChange) -> Result<ChangeResult, FolderError> {
+        let SpellingChange { from, to, directory: is_directory, shown, compared: (compared, version) } = change;
+        let write = |errno| FolderError::of(FileOperation::Write, errno);
         let ((parent, old), (to_parent, new)) = (split(from), split(to));
         if parent != to_parent || folded(old) != folded(new) {
-            return Err(Fault::unexpected("these are no two spellings of one name"));
+            return Err(FolderError::unexpected("these are no two spellings of one name"));
         }
         let directory = self.root.waypoint_within(parent).map_err(write)?;
         // As it is listed now: somebody may have renamed it, and where both are listed they are two things.
@@ -47,24 +47,28 @@ impl Making<'_> {
             Err(errno) => Err(write(errno)),
         };
         if !lists(old)? {
-            return Ok(Changed::WasAbsent);
+            return Ok(ChangeResult::WasAbsent);
         }
         if lists(new)? {
-            return Err(Fault::refused(RefusalReason::Twin(shown.clone())));
+            return Err(FolderError::refused(RefusalReason::Twin(shown.clone())));
         }
         let stat = rustix::fs::statat(&directory, old, AtFlags::SYMLINK_NOFOLLOW).map_err(write)?;
         let expected = if *is_directory { FileType::Directory } else { FileType::RegularFile };
         if FileType::from_raw_mode(stat.st_mode) != expected {
-            return Ok(Changed::WasAbsent);
+            return Ok(ChangeResult::WasAbsent);
         }
         match find(self.root, compared)? {
-            Presence::Present(found) => self.must_be(&found.stamp, version)?,
+            Presence::Present(found) => self.must_be(&found.state, version)?,
             Presence::Absent => return Err(StoreErrorKind::Precondition.into()),
         }
         self.forget_beside();
         rustix::fs::renameat_with(&directory, old, &directory, new, RenameFlags::empty()).map_err(write)?;
         self.touch(parent, 0);
-        if lists(new)? { Ok(Changed::Space) } else { Err(Fault::refused(RefusalReason::Twin(shown.clone()))) }
+        if lists(new)? {
+            Ok(ChangeResult::Space)
+        } else {
+            Err(FolderError::refused(RefusalReason::Twin(shown.clone())))
+        }
     }
 }
 
@@ -75,21 +79,22 @@ impl FolderStore {
             let writer = self.writer(space).await?;
             let directory = writer.0.layout.directory(space).ok_or(StoreErrorKind::SpaceAbsent)?;
             let path = |path: &str| if directory.is_empty() { path.to_owned() } else { format!("{directory}/{path}") };
-            let ((from, is_directory), (to, alike)) = (ended(&respelling.from), ended(&respelling.to));
+            let ((from, is_directory), (to, alike)) =
+                (split_directory_slash(&respelling.from), split_directory_slash(&respelling.to));
             if is_directory != alike {
-                return Err(Fault::unexpected("an item and a directory are no two spellings of one name"));
+                return Err(FolderError::unexpected("an item and a directory are no two spellings of one name"));
             }
             let compared = ItemAddress { space: space.clone(), id: respelling.compared.clone() };
-            let compared = (writer.0.place_to_write(&compared)?, respelling.version.clone());
+            let compared = (writer.0.item_path_to_write(&compared)?, respelling.version.clone());
             let (shown, from, to) = (from.to_owned(), path(from), path(to));
-            let renaming = Renaming { from, to, directory: is_directory, shown, compared };
-            Ok(matches!(writer.commit(Change::Respell(renaming)).await?, Changed::Space))
+            let change = SpellingChange { from, to, directory: is_directory, shown, compared };
+            Ok(matches!(writer.commit(Change::Respell(change)).await?, ChangeResult::Space))
         };
-        done.await.map_err(|fault| self.0.error("respell", &space_subject(space), fault))
+        done.await.map_err(|error| self.0.error("respell", &space_subject(space), error))
     }
 }
 
 /// A path without the `/` that ends that of a directory, and whether it had one.
-fn ended(path: &str) -> (&str, bool) {
+fn split_directory_slash(path: &str) -> (&str, bool) {
     path.strip_suffix('/').map_or((path, false), |path| (path, true))
 }

@@ -9,11 +9,11 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::boundary::Standing;
-use super::faults::{During, Fault};
+use super::error::{FileOperation, FolderError};
+use super::file_state::FileState;
 use super::file_system;
-use super::spelling::Spellings;
-use super::stamp::Stamp;
+use super::mount_boundary::DirectoryFacts;
+use super::spelling::SpellingCache;
 
 /// A directory to which other things are relative; nothing can be read from it itself.
 const WAYPOINT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -27,11 +27,11 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
-    seen: Mutex<Seen>,
+    seen: Mutex<RootState>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct RootState {
     /// Where the path led when it was first followed: a link that is changed later leads no run elsewhere.
     resolved: Option<PathBuf>,
     /// What was first found there.
@@ -56,11 +56,11 @@ pub(super) struct RootDir {
     fd: OwnedFd,
     /// Device and inode: what tells it from other directories as long as it is open, and no longer.
     pub(super) identity: (u64, u64),
-    pub(super) standing: Standing,
+    pub(super) dir_facts: DirectoryFacts,
     place: Place,
     file_system: String,
     /// What is known of how directories below take names.
-    pub(super) spellings: Spellings,
+    pub(super) spellings: SpellingCache,
 }
 
 impl Root {
@@ -81,30 +81,30 @@ impl Root {
 
     /// Forgets what was first seen.
     pub(super) fn forget(&self) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = RootState::default();
     }
 
     /// The root, if it is there now and is the one first seen.
-    pub(super) fn dir(&self) -> Result<Arc<RootDir>, Fault> {
+    pub(super) fn dir(&self) -> Result<Arc<RootDir>, FolderError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match self.current(&mut seen) {
             Ok(dir) => Ok(dir),
-            Err(fault) => {
+            Err(error) => {
                 // Held open, it could not be unmounted.
                 seen.open = None;
-                Err(fault)
+                Err(error)
             }
         }
     }
 
-    fn current(&self, seen: &mut Seen) -> Result<Arc<RootDir>, Fault> {
-        let reach = |errno| Fault::of(During::Reach, errno);
+    fn current(&self, seen: &mut RootState) -> Result<Arc<RootDir>, FolderError> {
+        let reach = |errno| FolderError::of(FileOperation::Reach, errno);
         let path = match &seen.resolved {
             Some(path) => path,
             None => seen.resolved.insert(std::fs::canonicalize(&self.path).map_err(unresolved)?),
         };
         if let Some(open) = &seen.open {
-            let found = Stamp::of(&rustix::fs::stat(path).map_err(reach)?);
+            let found = FileState::of(&rustix::fs::stat(path).map_err(reach)?);
             if (found.device, found.inode) == open.identity {
                 return Ok(Arc::clone(open));
             }
@@ -118,7 +118,7 @@ impl Root {
     }
 
     /// The root opened once more, for locks of its own.
-    pub(super) fn opened_again(&self) -> Result<RootDir, Fault> {
+    pub(super) fn reopen(&self) -> Result<RootDir, FolderError> {
         let expected = self.dir()?;
         let path = self.seen.lock().unwrap_or_else(PoisonError::into_inner).resolved.clone();
         let dir = opened(path.as_deref().unwrap_or(&self.path))?;
@@ -126,28 +126,29 @@ impl Root {
     }
 }
 
-fn opened(path: &Path) -> Result<RootDir, Fault> {
-    let reach = |errno| Fault::of(During::Reach, errno);
+fn opened(path: &Path) -> Result<RootDir, FolderError> {
+    let reach = |errno| FolderError::of(FileOperation::Reach, errno);
     let fd = rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(reach)?;
-    let standing = Standing::of(&fd).map_err(reach)?;
-    let file_system = file_system::identity(&fd, standing.device).map_err(reach)?;
-    let place = Place { path: String::new(), identity: standing.in_file_system(&file_system) };
+    let dir_facts = DirectoryFacts::of(&fd).map_err(reach)?;
+    let file_system = file_system::identity(&fd, dir_facts.device).map_err(reach)?;
+    let place = Place { path: String::new(), identity: dir_facts.identity_in(&file_system) };
     Ok(RootDir {
         fd,
-        identity: (standing.device, standing.inode),
-        standing,
+        identity: (dir_facts.device, dir_facts.inode),
+        dir_facts,
         place,
         file_system,
-        spellings: Spellings::default(),
+        spellings: SpellingCache::default(),
     })
 }
 
-fn unresolved(error: std::io::Error) -> Fault {
-    Errno::from_io_error(&error).map_or_else(|| Fault::unavailable(error), |errno| Fault::of(During::Reach, errno))
+fn unresolved(error: std::io::Error) -> FolderError {
+    Errno::from_io_error(&error)
+        .map_or_else(|| FolderError::unavailable(error), |errno| FolderError::of(FileOperation::Reach, errno))
 }
 
-fn other_root() -> Fault {
-    Fault::unavailable("another directory stands where the root of the store was first seen")
+fn other_root() -> FolderError {
+    FolderError::unavailable("another directory stands where the root of the store was first seen")
 }
 
 impl AsFd for RootDir {
@@ -167,7 +168,7 @@ impl RootDir {
         RootFacts {
             identity: self.place.identity.clone(),
             file_system: self.file_system.clone(),
-            mounted: self.standing.is_mounted(),
+            mounted: self.dir_facts.is_mounted(),
         }
     }
 
@@ -177,11 +178,11 @@ impl RootDir {
     }
 
     /// The place that a space lies in: that of the root, and of what is mounted at the space's own directory.
-    pub(super) fn place_of_space(&self, space: &OwnedFd, standing: &Standing) -> Result<Place, Errno> {
+    pub(super) fn place_of_space(&self, space: &OwnedFd, dir_facts: &DirectoryFacts) -> Result<Place, Errno> {
         let mut place = self.place();
-        if !standing.is_beside(&self.standing) {
+        if !dir_facts.is_in_same_mount(&self.dir_facts) {
             place.identity.push('+');
-            place.identity.push_str(&standing.identity(space)?);
+            place.identity.push_str(&dir_facts.identity(space)?);
         }
         Ok(place)
     }
@@ -235,7 +236,9 @@ fn beneath(root: BorrowedFd<'_>, path: &str, flags: OFlags, resolve: ResolveFlag
     }
     let found = walk(root, path, flags)?;
     // Whoever goes down into a mount comes back from it no more.
-    if resolve.contains(ResolveFlags::NO_XDEV) && !Standing::of(&found)?.is_beside(&Standing::of(root)?) {
+    if resolve.contains(ResolveFlags::NO_XDEV)
+        && !DirectoryFacts::of(&found)?.is_in_same_mount(&DirectoryFacts::of(root)?)
+    {
         return Err(Errno::XDEV);
     }
     Ok(found)

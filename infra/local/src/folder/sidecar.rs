@@ -8,8 +8,8 @@ use mill_ports::{CrashPoint, RowKey, RowPrecondition, StoreErrorKind, Table, Tab
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::faults::Fault;
-use super::kept::{Fits, Kept, Map};
+use super::error::FolderError;
+use super::properties::{PropertyFit, PropertyMap, StoredProperties};
 
 /// The sidecar book of one store, if it has one.
 #[derive(Debug, Clone)]
@@ -19,9 +19,9 @@ pub(super) struct Sidecar {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Row {
+struct SidecarRow {
     version: String,
-    properties: Map,
+    properties: PropertyMap,
 }
 
 impl Sidecar {
@@ -30,17 +30,17 @@ impl Sidecar {
         &self,
         item: &ItemAddress,
         version: &Version,
-        kept: Kept,
-    ) -> Result<Option<Map>, Fault> {
-        let unless_there = match kept {
-            Kept::Here(map) => return Ok(Some(map)),
-            Kept::Unknown => return Ok(None),
-            Kept::Elsewhere => None,
-            Kept::PerhapsElsewhere => Some(Map::new()),
+        stored: StoredProperties,
+    ) -> Result<Option<PropertyMap>, FolderError> {
+        let unless_there = match stored {
+            StoredProperties::InFile(map) => return Ok(Some(map)),
+            StoredProperties::Unreadable => return Ok(None),
+            StoredProperties::InSidecar => None,
+            StoredProperties::PerhapsInSidecar => Some(PropertyMap::new()),
         };
         let Some(table) = &self.table else { return Ok(unless_there) };
-        let Some(row) = table.get(&self.key(item)).await.map_err(fault)? else { return Ok(unless_there) };
-        let row: Option<Row> = serde_json::from_slice(&row.value).ok();
+        let Some(row) = table.get(&self.key(item)).await.map_err(table_error)? else { return Ok(unless_there) };
+        let row: Option<SidecarRow> = serde_json::from_slice(&row.value).ok();
         // Of another version: somebody changed the file since, and it is not known with what properties.
         Ok(row.filter(|row| row.version == version.token()).map(|row| row.properties))
     }
@@ -48,19 +48,24 @@ impl Sidecar {
     /// Keeps what did not fit beside the file that was just written.
     ///
     /// A crash before leaves the file without its row, that is with properties that are not known.
-    pub(super) async fn keep(&self, item: &ItemAddress, version: &Version, fits: Fits) -> Result<(), Fault> {
-        if fits == Fits::Lost {
+    pub(super) async fn keep(
+        &self,
+        item: &ItemAddress,
+        version: &Version,
+        fit: PropertyFit,
+    ) -> Result<(), FolderError> {
+        if fit == PropertyFit::Lost {
             let (space, item) = (&item.space, &item.id);
             warn!(%space, %item, "its file cannot hold its mode or time as it is, and there is no book beside it to hold them");
         }
-        let (Some(table), Fits::Nowhere { essential }) = (&self.table, fits) else { return Ok(()) };
+        let (Some(table), PropertyFit::NeedsSidecar { essential }) = (&self.table, fit) else { return Ok(()) };
         let Some(map) = essential else {
-            return table.delete(&self.key(item), RowPrecondition::Always).await.map_err(fault);
+            return table.delete(&self.key(item), RowPrecondition::Always).await.map_err(table_error);
         };
-        let row = Row { version: version.token().to_owned(), properties: map };
-        let row = serde_json::to_vec(&row).map_err(Fault::unexpected)?;
+        let row = SidecarRow { version: version.token().to_owned(), properties: map };
+        let row = serde_json::to_vec(&row).map_err(FolderError::unexpected)?;
         crash_point(CrashPoint::SidecarBeforeWrite);
-        table.put(&self.key(item), Bytes::from(row), RowPrecondition::Always).await.map_err(fault)?;
+        table.put(&self.key(item), Bytes::from(row), RowPrecondition::Always).await.map_err(table_error)?;
         crash_point(CrashPoint::SidecarWritten);
         Ok(())
     }
@@ -72,11 +77,11 @@ impl Sidecar {
     }
 }
 
-fn fault(error: TableError) -> Fault {
+fn table_error(error: TableError) -> FolderError {
     let kind = match error.kind {
         TableErrorKind::Throttled => StoreErrorKind::Throttled { retry_after: None },
         TableErrorKind::Unavailable | TableErrorKind::Denied => StoreErrorKind::Unavailable,
         _ => StoreErrorKind::Unexpected,
     };
-    Fault { source: Some(Box::new(error)), ..kind.into() }
+    FolderError { source: Some(Box::new(error)), ..kind.into() }
 }

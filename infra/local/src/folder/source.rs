@@ -14,13 +14,13 @@ use mill_ports::{
 use rustix::fs::FileType;
 
 use super::dirents::Dirents;
-use super::faults::{During, Fault};
+use super::error::{FileOperation, FolderError};
 use super::in_progress::InProgress;
-use super::listing::Walk;
-use super::place::{IN_PROGRESS, Layout};
-use super::reading::{self, Opened, Rest, Wanted};
+use super::item_path::{IN_PROGRESS, Layout};
+use super::item_reader::{self, ItemReader, OpenedItem, ReadOptions};
+use super::listing::FolderWalk;
 use super::root::RootDir;
-use super::{Folder, FolderStore, kept, places, reach, space_subject, spelling};
+use super::{FolderInner, FolderStore, failure_scope, places, properties, space_subject, spelling};
 
 #[async_trait]
 impl SourceStore for FolderStore {
@@ -39,38 +39,38 @@ impl SourceStore for FolderStore {
             Layout::Single(only) => Ok(SpaceList { spaces: vec![only.clone()], left_out: LeftOutEntries::default() }),
             Layout::Spaces => spaces(root),
         });
-        found.await.map_err(|fault| self.0.error("list the spaces", "", fault))
+        found.await.map_err(|error| self.0.error("list the spaces", "", error))
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
         let directory = self.0.layout.directory(space).map(str::to_owned);
         let found = self.on_root(move |_, root| match directory {
             Some(directory) => {
-                let found = reach::patiently_done(|| places::space(root, &directory));
-                found.map_err(|fault| reach::of_listing(root, &directory, fault))
+                let found = failure_scope::retry_transient_call(|| places::space(root, &directory));
+                found.map_err(|error| failure_scope::scope_listing_error(root, &directory, error))
             }
             None => Ok(Presence::Absent),
         });
-        found.await.map_err(|fault| self.0.error("look", &space_subject(space), fault))
+        found.await.map_err(|error| self.0.error("look", &space_subject(space), error))
     }
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
         let facts = async {
-            let place = self.0.place(item)?;
-            let found = self.on_root(move |_, root| match place {
-                Ok(place) => Ok(match reading::find(root, &place)? {
-                    Presence::Present(found) => Presence::Present((found.stamp, found.kept)),
+            let item_path = self.0.item_path(item)?;
+            let found = self.on_root(move |_, root| match item_path {
+                Ok(item_path) => Ok(match item_reader::find(root, &item_path)? {
+                    Presence::Present(found) => Presence::Present((found.state, found.stored)),
                     Presence::Absent => Presence::Absent,
                 }),
                 // The root answers; and no folder holds such an item.
                 Err(_) => Ok(Presence::Absent),
             });
             match found.await? {
-                Presence::Present((stamp, kept)) => self.0.facts(item, &stamp, kept).await.map(Presence::Present),
+                Presence::Present((state, stored)) => self.0.facts(item, &state, stored).await.map(Presence::Present),
                 Presence::Absent => Ok(Presence::Absent),
             }
         };
-        facts.await.map_err(|fault| self.0.error("look", &item.to_string(), fault))
+        facts.await.map_err(|error| self.0.error("look", &item.to_string(), error))
     }
 
     async fn open(
@@ -79,7 +79,7 @@ impl SourceStore for FolderStore {
         range: Option<ByteRange>,
         if_version: Option<&Version>,
     ) -> Result<Presence<OpenItem>, StoreError> {
-        self.opened(item, Wanted { range, if_version: if_version.cloned(), uncached: false }).await
+        self.opened(item, ReadOptions { range, if_version: if_version.cloned(), uncached: false }).await
     }
 
     async fn open_uncached(
@@ -87,87 +87,89 @@ impl SourceStore for FolderStore {
         item: &ItemAddress,
         if_version: Option<&Version>,
     ) -> Result<Presence<OpenItem>, StoreError> {
-        self.opened(item, Wanted { range: None, if_version: if_version.cloned(), uncached: true }).await
+        self.opened(item, ReadOptions { range: None, if_version: if_version.cloned(), uncached: true }).await
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
         let places = async {
-            let Ok(place) = self.0.place(item)? else {
+            let Ok(item_path) = self.0.item_path(item)? else {
                 // No folder holds such an item; what could be known of it is known of the root.
                 return self.on_root(|_, root| Ok(vec![root.place()])).await;
             };
             self.on_root(move |_, root| {
-                let places = reach::patiently_done(|| places::on_the_way(root, &place));
-                places.map_err(|fault| reach::of_read(root, place.space(), Some(&place), fault))
+                let places = failure_scope::retry_transient_call(|| places::places_on_path(root, &item_path));
+                places
+                    .map_err(|error| failure_scope::scope_read_error(root, item_path.space(), Some(&item_path), error))
             })
             .await
         };
-        places.await.map_err(|fault| self.0.error("look", &item.to_string(), fault))
+        places.await.map_err(|error| self.0.error("look", &item.to_string(), error))
     }
 
     async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
         let directory = self.0.layout.directory(space).map(str::to_owned);
         let folds = self.on_root(move |_, root| match directory {
-            Some(directory) => match reach::patiently_done(|| reading::space(root, &directory)) {
-                Ok(_) => reach::patiently(|| spelling::folds(root, &directory))
-                    .map_err(|errno| reach::of_listing(root, &directory, Fault::of(During::Reach, errno))),
-                Err(Fault { kind: StoreErrorKind::SpaceAbsent, .. }) => Ok(false),
-                Err(fault) => Err(reach::of_listing(root, &directory, fault)),
+            Some(directory) => match failure_scope::retry_transient_call(|| item_reader::space(root, &directory)) {
+                Ok(_) => failure_scope::retry_transient(|| spelling::folds(root, &directory)).map_err(|errno| {
+                    failure_scope::scope_listing_error(root, &directory, FolderError::of(FileOperation::Reach, errno))
+                }),
+                Err(FolderError { kind: StoreErrorKind::SpaceAbsent, .. }) => Ok(false),
+                Err(error) => Err(failure_scope::scope_listing_error(root, &directory, error)),
             },
             None => Ok(false),
         });
-        folds.await.map_err(|fault| self.0.error("look", &space_subject(space), fault))
+        folds.await.map_err(|error| self.0.error("look", &space_subject(space), error))
     }
 
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
-        let pages = Pages { store: self.clone(), space: space.clone(), after, state: State::Begin };
-        stream::unfold(pages, Pages::next).boxed()
+        let pages = FolderPages { store: self.clone(), space: space.clone(), after, state: PageState::Start };
+        stream::unfold(pages, FolderPages::next).boxed()
     }
 }
 
-impl Folder {
+impl FolderInner {
     async fn facts(
         &self,
         item: &ItemAddress,
-        stamp: &super::stamp::Stamp,
-        kept: kept::Kept,
-    ) -> Result<ItemFacts, Fault> {
-        let bare = kept::bare_facts(stamp, &*self.clock);
-        let map = self.sidecar.resolve(item, &bare.version, kept).await?;
-        Ok(kept::with_properties(bare, stamp, map))
+        state: &super::file_state::FileState,
+        stored: properties::StoredProperties,
+    ) -> Result<ItemFacts, FolderError> {
+        let bare = properties::bare_facts(state, &*self.clock);
+        let map = self.sidecar.resolve(item, &bare.version, stored).await?;
+        Ok(properties::with_properties(bare, state, map))
     }
 }
 
 impl FolderStore {
-    async fn opened(&self, item: &ItemAddress, wanted: Wanted) -> Result<Presence<OpenItem>, StoreError> {
+    async fn opened(&self, item: &ItemAddress, options: ReadOptions) -> Result<Presence<OpenItem>, StoreError> {
         let reading = async {
-            let Ok(place) = self.0.place(item)? else {
+            let Ok(item_path) = self.0.item_path(item)? else {
                 return self.on_root(|_, _| Ok(Presence::Absent)).await;
             };
             let opened = self.on_root(move |folder, root| {
-                if wanted.uncached {
+                if options.uncached {
                     // The name of what is proven must not be gone after a loss of power either. Whatever fails to be
                     // flushed is no reading's failure: what the disk holds is seen.
-                    folder.settled.call_once(|| {
+                    folder.flushed_leftovers.call_once(|| {
                         let _ = rustix::fs::syncfs(root);
                     });
                 }
-                reading::open(root, &place, &wanted, folder)
+                item_reader::open(root, &item_path, &options, folder)
             });
-            let Presence::Present(Opened { stamp, kept, first, rest }) = opened.await? else {
+            let Presence::Present(OpenedItem { state, stored, first, rest }) = opened.await? else {
                 return Ok(Presence::Absent);
             };
-            let facts = self.0.facts(item, &stamp, kept).await?;
+            let facts = self.0.facts(item, &state, stored).await?;
             Ok(Presence::Present(OpenItem { facts, body: self.body(item, first, rest) }))
         };
-        reading.await.map_err(|fault| self.0.error("read", &item.to_string(), fault))
+        reading.await.map_err(|error| self.0.error("read", &item.to_string(), error))
     }
 
-    fn body(&self, item: &ItemAddress, first: Result<bytes::Bytes, Fault>, rest: Option<Rest>) -> Body {
+    fn body(&self, item: &ItemAddress, first: Result<bytes::Bytes, FolderError>, rest: Option<ItemReader>) -> Body {
         let first = match first {
             Ok(bytes) if bytes.is_empty() => return stream::empty().boxed(),
             Ok(bytes) => Ok(bytes),
-            Err(fault) => Err(self.0.error("read", &item.to_string(), fault)),
+            Err(error) => Err(self.0.error("read", &item.to_string(), error)),
         };
         let Some(rest) = rest else { return stream::iter([first]).boxed() };
         let space = self.0.layout.directory(&item.space).unwrap_or_default().to_owned();
@@ -176,13 +178,13 @@ impl FolderStore {
             let mut rest = rest.filter(|rest| !rest.is_over())?;
             let within = space.clone();
             let read = store.on_root(move |folder, root| {
-                let chunk = rest.chunk(&folder.reading);
-                Ok((chunk.map_err(|fault| reach::of_read(root, &within, None, fault)), rest))
+                let chunk = rest.chunk(&folder.read_budget);
+                Ok((chunk.map_err(|error| failure_scope::scope_read_error(root, &within, None, error)), rest))
             });
             let read = read.await;
             let (chunk, rest) = match read {
                 Ok((Ok(bytes), rest)) => (Ok(bytes), Some(rest)),
-                Ok((Err(fault), _)) | Err(fault) => (Err(store.0.error("read", &subject, fault)), None),
+                Ok((Err(error), _)) | Err(error) => (Err(store.0.error("read", &subject, error)), None),
             };
             Some((chunk, (store, (subject, space), rest)))
         });
@@ -191,42 +193,42 @@ impl FolderStore {
 }
 
 /// The pages of a listing. The next is read while the last is dealt with.
-struct Pages {
+struct FolderPages {
     store: FolderStore,
     space: SpaceId,
     after: Option<ContentId>,
-    state: State,
+    state: PageState,
 }
 
-enum State {
-    Begin,
-    OpenItem(tokio::task::JoinHandle<Result<(Walk, ListPage), Fault>>),
-    Over,
+enum PageState {
+    Start,
+    Fetching(tokio::task::JoinHandle<Result<(FolderWalk, ListPage), FolderError>>),
+    Done,
 }
 
-impl Pages {
+impl FolderPages {
     async fn next(mut self) -> Option<(Result<ListPage, StoreError>, Self)> {
-        let coming = match std::mem::replace(&mut self.state, State::Over) {
-            State::Over => return None,
-            State::OpenItem(coming) => coming,
-            State::Begin => self.begin(),
+        let coming = match std::mem::replace(&mut self.state, PageState::Done) {
+            PageState::Done => return None,
+            PageState::Fetching(coming) => coming,
+            PageState::Start => self.fetch_first(),
         };
-        let read = coming.await.unwrap_or_else(|lost| Err(Fault::unexpected(lost)));
+        let read = coming.await.unwrap_or_else(|lost| Err(FolderError::unexpected(lost)));
         let page = match read {
             Ok((walk, page)) => {
                 if !page.end {
-                    self.state = State::OpenItem(self.on(walk));
+                    self.state = PageState::Fetching(self.fetch_next(walk));
                 }
                 Ok(page)
             }
-            Err(fault) => {
-                let error = self.store.0.error("list", &space_subject(&self.space), fault);
+            Err(error) => {
+                let error = self.store.0.error("list", &space_subject(&self.space), error);
                 if error.kind == StoreErrorKind::NotConfigured {
                     let root = self.store.0.root.path().display();
                     let _ = self
                         .store
                         .0
-                        .met
+                        .met_destination
                         .set(format!("`{root}` may not be copied: {}", mill_ports::error_chain(&error)));
                 }
                 Err(error)
@@ -235,38 +237,40 @@ impl Pages {
         Some((page, self))
     }
 
-    fn begin(&mut self) -> tokio::task::JoinHandle<Result<(Walk, ListPage), Fault>> {
+    fn fetch_first(&mut self) -> tokio::task::JoinHandle<Result<(FolderWalk, ListPage), FolderError>> {
         let folder = Arc::clone(&self.store.0);
         let (space, after) = (self.space.clone(), self.after.take());
         tokio::task::spawn_blocking(move || {
             let directory = folder.layout.directory(&space).ok_or(StoreErrorKind::SpaceAbsent)?;
             let root = folder.root.dir()?;
-            let fed = folder.fed_marks();
-            let walk = || Walk::begin(&root, directory, after.as_ref(), (Arc::clone(&folder.clock), fed.clone()));
-            let begun = reach::patiently_done(walk);
+            let destinations = folder.destination_marks();
+            let walk = || {
+                FolderWalk::begin(&root, directory, after.as_ref(), (Arc::clone(&folder.clock), destinations.clone()))
+            };
+            let begun = failure_scope::retry_transient_call(walk);
             let paged = begun.and_then(|mut walk| walk.page().map(|page| (walk, page)));
-            paged.map_err(|fault| reach::of_listing(&root, directory, fault))
+            paged.map_err(|error| failure_scope::scope_listing_error(&root, directory, error))
         })
     }
 
-    fn on(&self, mut walk: Walk) -> tokio::task::JoinHandle<Result<(Walk, ListPage), Fault>> {
+    fn fetch_next(&self, mut walk: FolderWalk) -> tokio::task::JoinHandle<Result<(FolderWalk, ListPage), FolderError>> {
         let folder = Arc::clone(&self.store.0);
         let space = self.space.clone();
         tokio::task::spawn_blocking(move || {
-            let fault = match walk.page() {
+            let error = match walk.page() {
                 Ok(page) => return Ok((walk, page)),
-                Err(fault) => fault,
+                Err(error) => error,
             };
             let directory = folder.layout.directory(&space).unwrap_or_default();
-            Err(reach::of_listing(&*folder.root.dir()?, directory, fault))
+            Err(failure_scope::scope_listing_error(&*folder.root.dir()?, directory, error))
         })
     }
 }
 
 /// The directories under the root, and what else stands there.
-fn spaces(root: &RootDir) -> Result<SpaceList, Fault> {
+fn spaces(root: &RootDir) -> Result<SpaceList, FolderError> {
     // Opened again: whoever reads a directory moves the place up to which it is read.
-    let directory = root.directory("").map_err(|errno| Fault::of(During::Reach, errno))?;
+    let directory = root.directory("").map_err(|errno| FolderError::of(FileOperation::Reach, errno))?;
     let mut list = SpaceList::default();
     let read = Dirents::with_buffer(32 * 1024).read(&directory, |name, kind| {
         if name == IN_PROGRESS.as_bytes() {
@@ -282,7 +286,7 @@ fn spaces(root: &RootDir) -> Result<SpaceList, Fault> {
         }
         true
     });
-    read.map_err(|errno| Fault::of(During::Reach, errno))?;
+    read.map_err(|errno| FolderError::of(FileOperation::Reach, errno))?;
     list.spaces.sort_unstable();
     list.left_out.first.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(list)
@@ -290,7 +294,7 @@ fn spaces(root: &RootDir) -> Result<SpaceList, Fault> {
 
 /// The space that a name in the root stands for, or why it can be none.
 fn space(name: &[u8], kind: FileType) -> Result<SpaceId, RefusalReason> {
-    match reading::refusal(kind) {
+    match item_reader::refusal(kind) {
         Some(refusal) => return Err(refusal),
         None if kind != FileType::Directory => return Err(RefusalReason::InNoSpace),
         None => {}

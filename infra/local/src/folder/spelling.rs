@@ -19,8 +19,8 @@ use rustix::io::Errno;
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::dirents::Dirents;
-use super::faults::{During, Fault};
-use super::place::{Place, split};
+use super::error::{FileOperation, FolderError};
+use super::item_path::{ItemPath, split};
 use super::root::{RootDir, directory_in};
 
 /// How many directories of each sort are remembered.
@@ -28,10 +28,10 @@ const KNOWN_MAX: usize = 50_000;
 
 /// What is known of the directories of a root, by their paths.
 #[derive(Debug, Default)]
-pub(super) struct Spellings(Mutex<Known>);
+pub(super) struct SpellingCache(Mutex<KnownDirectories>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownDirectories {
     /// Those that take ASCII names as they are.
     ascii: BTreeSet<String>,
     /// Those that take other names as they are.
@@ -42,8 +42,8 @@ struct Known {
     faithful: BTreeSet<(u8, String)>,
 }
 
-impl Spellings {
-    fn known(&self) -> MutexGuard<'_, Known> {
+impl SpellingCache {
+    fn known(&self) -> MutexGuard<'_, KnownDirectories> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -65,9 +65,9 @@ pub(super) enum Spelling {
 }
 
 /// Whether an item that was found in `parent`, the directory it is to lie in, is the one that was asked for.
-pub(super) fn is_own(root: &RootDir, place: &Place, parent: &OwnedFd) -> Result<bool, Errno> {
-    Ok(matches!(of_path(root, place.parent())?, Spelling::Own { .. })
-        && matches!(of_name(root, place.parent(), parent, place.name())?, Spelling::Own { .. }))
+pub(super) fn is_own(root: &RootDir, item_path: &ItemPath, parent: &OwnedFd) -> Result<bool, Errno> {
+    Ok(matches!(of_path(root, item_path.parent())?, Spelling::Own { .. })
+        && matches!(of_name(root, item_path.parent(), parent, item_path.name())?, Spelling::Own { .. }))
 }
 
 /// The space that the directory of another was found to be, if it was.
@@ -82,25 +82,27 @@ pub(super) fn space_twin(root: &RootDir, directory: &str) -> Result<Option<Strin
 }
 
 /// How the place of a space, or of what lies in it, is taken by another space.
-pub(super) fn taken_by_space(other: &str) -> Fault {
-    Fault::refused(RefusalReason::PathConflict(format!("the space `{other}`, for which this store takes its name")))
+pub(super) fn taken_by_space(other: &str) -> FolderError {
+    FolderError::refused(RefusalReason::PathConflict(format!(
+        "the space `{other}`, for which this store takes its name"
+    )))
 }
 
 /// Refuses a place whose directory was found by another spelling: what lies in it are other items.
-pub(super) fn way_must_be_own(root: &RootDir, place: &Place) -> Result<(), Fault> {
-    must_be_own(place, of_path(root, place.parent()))
+pub(super) fn parent_must_be_own(root: &RootDir, item_path: &ItemPath) -> Result<(), FolderError> {
+    must_be_own(item_path, of_path(root, item_path.parent()))
 }
 
 /// Refuses a place in which another spelling of its name has found something: that is another item.
-pub(super) fn name_must_be_own(root: &RootDir, place: &Place, parent: &OwnedFd) -> Result<(), Fault> {
-    must_be_own(place, of_name(root, place.parent(), parent, place.name()))
+pub(super) fn name_must_be_own(root: &RootDir, item_path: &ItemPath, parent: &OwnedFd) -> Result<(), FolderError> {
+    must_be_own(item_path, of_name(root, item_path.parent(), parent, item_path.name()))
 }
 
-fn must_be_own(place: &Place, spelling: Result<Spelling, Errno>) -> Result<(), Fault> {
-    match spelling.map_err(|errno| Fault::of(During::Write, errno))? {
+fn must_be_own(item_path: &ItemPath, spelling: Result<Spelling, Errno>) -> Result<(), FolderError> {
+    match spelling.map_err(|errno| FolderError::of(FileOperation::Write, errno))? {
         Spelling::Own { .. } => Ok(()),
-        Spelling::Other(path) => match path.strip_prefix(place.space()) {
-            Some(within) => Err(Fault::refused(RefusalReason::Twin(within.trim_start_matches('/').to_owned()))),
+        Spelling::Other(path) => match path.strip_prefix(item_path.space()) {
+            Some(within) => Err(FolderError::refused(RefusalReason::Twin(within.trim_start_matches('/').to_owned()))),
             None => Err(taken_by_space(split(&path).1)),
         },
     }
@@ -136,12 +138,12 @@ pub(super) fn folds(root: &RootDir, space: &str) -> Result<bool, Errno> {
 }
 
 /// Whether a name that was just given to something, and was nothing's before, is listed as it was given.
-pub(super) fn is_kept(root: &RootDir, place: &Place, parent: &OwnedFd) -> Result<Result<(), String>, Errno> {
-    let sort = (sort_of(place.name()), place.parent().to_owned());
+pub(super) fn is_kept(root: &RootDir, item_path: &ItemPath, parent: &OwnedFd) -> Result<Result<(), String>, Errno> {
+    let sort = (sort_of(item_path.name()), item_path.parent().to_owned());
     if root.spellings.known().faithful.contains(&sort) {
         return Ok(Ok(()));
     }
-    Ok(match of_name(root, place.parent(), parent, place.name())? {
+    Ok(match of_name(root, item_path.parent(), parent, item_path.name())? {
         Spelling::Own { lasting } => {
             if !lasting {
                 note(&mut root.spellings.known().faithful, sort);

@@ -17,7 +17,7 @@ const MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58F6];
 
 /// How the bytes of a file are had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum ReadMode {
     /// As the cache has them.
     Cached,
     /// From the disk, into memory that is [aligned](ALIGNED).
@@ -26,9 +26,9 @@ pub(super) enum Way {
     Evicted,
 }
 
-impl Way {
+impl ReadMode {
     /// Prepares an open file for being read from the disk itself.
-    pub(super) fn past_the_cache(file: impl AsFd) -> Result<Self, Errno> {
+    pub(super) fn bypassing_cache(file: impl AsFd) -> Result<Self, Errno> {
         let file = file.as_fd();
         if is_memory(file)? {
             return Ok(Self::Cached);
@@ -37,13 +37,13 @@ impl Way {
         let flags = rustix::fs::fcntl_getfl(file)?;
         match rustix::fs::fcntl_setfl(file, flags | OFlags::DIRECT) {
             Ok(()) => Ok(Self::Direct),
-            Err(Errno::INVAL | Errno::NOTSUP) => Self::by_eviction(file),
+            Err(Errno::INVAL | Errno::NOTSUP) => Self::evicting_cache(file),
             Err(errno) => Err(errno),
         }
     }
 
     /// The same without `O_DIRECT`, which this file turned out not to take.
-    pub(super) fn by_eviction(file: impl AsFd) -> Result<Self, Errno> {
+    pub(super) fn evicting_cache(file: impl AsFd) -> Result<Self, Errno> {
         let file = file.as_fd();
         let flags = rustix::fs::fcntl_getfl(file)?;
         rustix::fs::fcntl_setfl(file, flags.difference(OFlags::DIRECT))?;

@@ -6,62 +6,62 @@
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::changes::Making;
-use super::faults::{During, Fault};
-use super::place::Place;
-use super::staging::Staged;
-use super::stamp::Stamp;
+use super::apply::Applier;
+use super::error::{FileOperation, FolderError};
+use super::file_state::FileState;
+use super::item_path::ItemPath;
+use super::temp_files::TempFile;
 
 /// How a file that was given its place is taken out of it again.
 #[derive(Debug)]
 pub(super) struct Undo {
-    pub(super) place: Place,
+    pub(super) item_path: ItemPath,
     /// Its state there.
-    pub(super) stamp: Stamp,
-    pub(super) way: Way,
+    pub(super) state: FileState,
+    pub(super) step: UndoStep,
 }
 
 /// What is done to undo it.
 #[derive(Debug)]
-pub(super) enum Way {
+pub(super) enum UndoStep {
     /// Nothing was there before: it is removed, with so many directories that had to be made for it.
     Remove { made: usize },
     /// What was there before has this name now. Once it is not needed any more it goes with this.
-    Exchange(Staged),
+    Exchange(TempFile),
     /// The file system could not keep what was there before, so it stays.
     None,
 }
 
-impl Making<'_> {
+impl Applier<'_> {
     /// Undoes a change, unless somebody else has changed the item since.
     ///
     /// # Errors
     /// It stays in view, and may be gone or damaged after a loss of power.
-    pub(super) fn undo(&mut self, undo: &Undo) -> Result<(), Fault> {
-        let write = |errno| Fault::of(During::Write, errno);
-        let Undo { place, stamp, way } = undo;
-        let parent = match self.root.waypoint(place.parent()) {
+    pub(super) fn undo(&mut self, undo: &Undo) -> Result<(), FolderError> {
+        let write = |errno| FolderError::of(FileOperation::Write, errno);
+        let Undo { item_path, state, step } = undo;
+        let parent = match self.root.waypoint(item_path.parent()) {
             Ok(parent) => parent,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(errno) => return Err(write(errno)),
         };
-        match rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if Stamp::of(&stat).holds_the_same_as(stamp) => {}
+        match rustix::fs::statat(&parent, item_path.name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileState::of(&stat).has_same_content_as(state) => {}
             // It is not the file that was put there.
             Ok(_) | Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(write(errno)),
         }
-        match way {
-            Way::Remove { made } => {
-                rustix::fs::unlinkat(&parent, place.name(), AtFlags::empty()).map_err(write)?;
-                self.unmake(place.parent(), *made);
+        match step {
+            UndoStep::Remove { made } => {
+                rustix::fs::unlinkat(&parent, item_path.name(), AtFlags::empty()).map_err(write)?;
+                self.unmake(item_path.parent(), *made);
                 Ok(())
             }
-            Way::Exchange(staged) => {
-                let (from, name) = staged.prepared();
-                rustix::fs::renameat_with(from, name, &parent, place.name(), RenameFlags::EXCHANGE).map_err(write)
+            UndoStep::Exchange(temp_file) => {
+                let (from, name) = temp_file.prepared();
+                rustix::fs::renameat_with(from, name, &parent, item_path.name(), RenameFlags::EXCHANGE).map_err(write)
             }
-            Way::None => Err(Fault::unexpected("this file system could not keep what was there before")),
+            UndoStep::None => Err(FolderError::unexpected("this file system could not keep what was there before")),
         }
     }
 }

@@ -11,26 +11,26 @@ use mill_ports::{
     SourceStore as _, StoreError, StoreErrorKind,
 };
 
-use super::committer::{Change, Changed};
-use super::faults::Fault;
-use super::kept::Keeping;
-use super::place::{Layout, Place};
-use super::reading;
-use super::room::Permit;
-use super::staging::{self, Staged};
-use super::{Folder, FolderStore, space_subject};
+use super::buffer_budget::ChunkPermit;
+use super::committer::{Change, ChangeResult};
+use super::error::FolderError;
+use super::item_path::{ItemPath, Layout};
+use super::item_reader;
+use super::properties::PropertyPlan;
+use super::temp_files::{self, TempFile};
+use super::{FolderInner, FolderStore, space_subject};
 
 #[async_trait]
 impl DestinationStore for FolderStore {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
         let made = async {
             if matches!(&self.0.layout, Layout::Single(only) if only == space) {
-                return self.on_root(|_, root| reading::space(root, "").map(drop)).await;
+                return self.on_root(|_, root| item_reader::space(root, "").map(drop)).await;
             }
             let directory = self.0.space_to_write(space)?;
             self.commit(Change::CreateSpace(directory)).await.map(drop)
         };
-        made.await.map_err(|fault| self.0.error("create space", &space_subject(space), fault))
+        made.await.map_err(|error| self.0.error("create space", &space_subject(space), error))
     }
 
     async fn put(
@@ -40,7 +40,7 @@ impl DestinationStore for FolderStore {
         when: &Precondition,
         body: Body,
     ) -> Result<PutResult, StoreError> {
-        let failed = |fault| self.0.error("put", &item.to_string(), fault);
+        let failed = |error| self.0.error("put", &item.to_string(), error);
         let writer = self.writer(&item.space).await.map_err(failed)?;
         writer.put_here(item, content, when, body).await
     }
@@ -51,13 +51,13 @@ impl DestinationStore for FolderStore {
         properties: &Properties,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
-        let failed = |fault| self.0.error("put properties", &item.to_string(), fault);
+        let failed = |error| self.0.error("put properties", &item.to_string(), error);
         let writer = self.writer(&item.space).await.map_err(failed)?;
-        let place: Place = writer.0.place_to_write(item).map_err(failed)?;
-        let keeping = writer.0.keeping(properties);
-        let change = Change::Properties(place.clone(), keeping.clone(), when.clone());
+        let item_path: ItemPath = writer.0.item_path_to_write(item).map_err(failed)?;
+        let plan = writer.0.plan(properties);
+        let change = Change::Properties(item_path.clone(), plan.clone(), when.clone());
         let changed = match writer.commit(change).await {
-            Ok(Changed::Shared(version)) => writer.write_anew(item, place, keeping, version).await?,
+            Ok(ChangeResult::Shared(version)) => writer.write_anew(item, item_path, plan, version).await?,
             other => other,
         };
         writer.written(item, changed).await.map_err(failed)
@@ -69,8 +69,8 @@ impl DestinationStore for FolderStore {
 
     async fn remove_stale_uploads(&self) {
         // A root that cannot be reached says so to each call that needs it.
-        let remove = |folder: &Folder, root: &_| {
-            staging::remove_leftovers(root, &*folder.clock);
+        let remove = |folder: &FolderInner, root: &_| {
+            temp_files::remove_leftovers(root, &*folder.clock);
             Ok(())
         };
         let _ = self.on_root(remove).await;
@@ -84,27 +84,27 @@ impl DeletableStore for FolderStore {
             let directory = self.0.space_to_write(space)?;
             self.commit(Change::RemoveSpace(directory)).await.map(drop)
         };
-        removed.await.map_err(|fault| self.0.error("remove space", &space_subject(space), fault))
+        removed.await.map_err(|error| self.0.error("remove space", &space_subject(space), error))
     }
 
     async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
         let deleted = async {
             let writer = self.writer(&item.space).await?;
-            let Ok(place) = writer.0.place(item)? else {
+            let Ok(item_path) = writer.0.item_path(item)? else {
                 return self.on_root(|_, _| Ok(Presence::Absent)).await;
             };
-            Ok(match writer.commit(Change::Remove(place, when.clone())).await? {
-                Changed::WasAbsent => Presence::Absent,
+            Ok(match writer.commit(Change::Remove(item_path, when.clone())).await? {
+                ChangeResult::WasAbsent => Presence::Absent,
                 _ => Presence::Present(()),
             })
         };
-        deleted.await.map_err(|fault| self.0.error("delete", &item.to_string(), fault))
+        deleted.await.map_err(|error| self.0.error("delete", &item.to_string(), error))
     }
 }
 
-impl Folder {
-    fn keeping(&self, properties: &Properties) -> Keeping {
-        Keeping::of(properties, self.sidecar.table.is_some())
+impl FolderInner {
+    fn plan(&self, properties: &Properties) -> PropertyPlan {
+        PropertyPlan::of(properties, self.sidecar.table.is_some())
     }
 }
 
@@ -114,17 +114,17 @@ impl FolderStore {
     async fn write_anew(
         &self,
         item: &ItemAddress,
-        place: Place,
-        keeping: Keeping,
+        item_path: ItemPath,
+        plan: PropertyPlan,
         version: Version,
-    ) -> Result<Result<Changed, Fault>, StoreError> {
+    ) -> Result<Result<ChangeResult, FolderError>, StoreError> {
         let Presence::Present(reading) = self.open(item, None, Some(&version)).await? else {
             return Ok(Err(StoreErrorKind::Precondition.into()));
         };
-        let mut preparing = Preparing::new(self, item, reading.facts.size);
-        preparing.take_all(reading.body, &keeping).await?;
-        let staged = preparing.finish(keeping).await?;
-        Ok(self.commit(Change::Place(staged, place, Precondition::VersionIs(version))).await)
+        let mut writer_ = ItemWriter::new(self, item, reading.facts.size);
+        writer_.take_all(reading.body, &plan).await?;
+        let temp_file = writer_.finish(plan).await?;
+        Ok(self.commit(Change::PutFile(temp_file, item_path, Precondition::VersionIs(version))).await)
     }
 
     /// Writes an item into this very folder.
@@ -135,36 +135,40 @@ impl FolderStore {
         when: &Precondition,
         body: Body,
     ) -> Result<PutResult, StoreError> {
-        let failed = |fault| self.0.error("put", &item.to_string(), fault);
-        let place = self.0.place_to_write(item).map_err(failed)?;
-        let keeping = self.0.keeping(&content.properties);
-        let change = if place.directory {
+        let failed = |error| self.0.error("put", &item.to_string(), error);
+        let item_path = self.0.item_path_to_write(item).map_err(failed)?;
+        let plan = self.0.plan(&content.properties);
+        let change = if item_path.directory {
             if content.size > 0 {
                 let why = "a name with `/` at its end can only be that of an empty directory";
-                return Err(failed(Fault::refused(RefusalReason::UnrepresentableId(why.to_owned()))));
+                return Err(failed(FolderError::refused(RefusalReason::UnrepresentableId(why.to_owned()))));
             }
-            Preparing::new(self, item, 0).take_all(body, &keeping).await?;
-            Change::Directory(place, keeping, when.clone())
+            ItemWriter::new(self, item, 0).take_all(body, &plan).await?;
+            Change::Directory(item_path, plan, when.clone())
         } else {
-            let mut preparing = Preparing::new(self, item, content.size);
-            preparing.take_all(body, &keeping).await?;
-            Change::Place(preparing.finish(keeping).await?, place, when.clone())
+            let mut writer_ = ItemWriter::new(self, item, content.size);
+            writer_.take_all(body, &plan).await?;
+            Change::PutFile(writer_.finish(plan).await?, item_path, when.clone())
         };
         let changed = self.commit(change).await;
         self.written(item, changed).await.map_err(failed)
     }
 
-    async fn written(&self, item: &ItemAddress, changed: Result<Changed, Fault>) -> Result<PutResult, Fault> {
-        let Changed::Item(version, fits) = changed? else {
-            return Err(Fault::unexpected("a write was answered as something else"));
+    async fn written(
+        &self,
+        item: &ItemAddress,
+        changed: Result<ChangeResult, FolderError>,
+    ) -> Result<PutResult, FolderError> {
+        let ChangeResult::Item(version, fit) = changed? else {
+            return Err(FolderError::unexpected("a write was answered as something else"));
         };
-        self.0.sidecar.keep(item, &version, fits).await?;
+        self.0.sidecar.keep(item, &version, fit).await?;
         Ok(PutResult { version, checksums: Vec::new(), at: Some(self.0.clock.now()) })
     }
 }
 
 /// A write being prepared: bytes come in, and go into a file out of sight as they become many.
-struct Preparing<'a> {
+struct ItemWriter<'a> {
     store: &'a FolderStore,
     item: &'a ItemAddress,
     size: u64,
@@ -172,17 +176,17 @@ struct Preparing<'a> {
     /// Bytes not yet in the file.
     chunks: Vec<Bytes>,
     pending: u64,
-    permit: Option<Permit>,
-    staged: Option<Staged>,
+    permit: Option<ChunkPermit>,
+    temp_file: Option<TempFile>,
 }
 
-impl<'a> Preparing<'a> {
+impl<'a> ItemWriter<'a> {
     fn new(store: &'a FolderStore, item: &'a ItemAddress, size: u64) -> Self {
-        Self { store, item, size, taken: 0, chunks: Vec::new(), pending: 0, permit: None, staged: None }
+        Self { store, item, size, taken: 0, chunks: Vec::new(), pending: 0, permit: None, temp_file: None }
     }
 
     /// Takes a body to its end, which must be where its size says.
-    async fn take_all(&mut self, mut body: Body, keeping: &Keeping) -> Result<(), StoreError> {
+    async fn take_all(&mut self, mut body: Body, plan: &PropertyPlan) -> Result<(), StoreError> {
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
             self.taken += chunk.len() as u64;
@@ -192,7 +196,7 @@ impl<'a> Preparing<'a> {
             self.pending += chunk.len() as u64;
             self.chunks.push(chunk);
             if self.is_full() && self.taken < self.size {
-                self.flush(keeping.clone(), false).await.map_err(|fault| self.failed(fault))?;
+                self.flush(plan.clone(), false).await.map_err(|error| self.failed(error))?;
             }
         }
         if self.taken < self.size {
@@ -204,42 +208,42 @@ impl<'a> Preparing<'a> {
     /// Whether no more bytes should be held.
     fn is_full(&mut self) -> bool {
         if self.permit.is_some() {
-            return self.pending >= super::room::CHUNK_BYTES;
+            return self.pending >= super::buffer_budget::CHUNK_BYTES;
         }
-        let (most, permit) = self.store.0.writing.for_chunk(self.size - self.taken + self.pending);
+        let (most, permit) = self.store.0.write_budget.for_chunk(self.size - self.taken + self.pending);
         self.permit = permit;
         self.pending >= most
     }
 
     /// Writes what is left and sets the properties: one hop for a small item.
-    async fn finish(mut self, keeping: Keeping) -> Result<Staged, StoreError> {
-        self.flush(keeping, true).await.map_err(|fault| self.failed(fault))?;
-        self.staged.take().ok_or_else(|| self.failed(Fault::unexpected("no file was prepared")))
+    async fn finish(mut self, plan: PropertyPlan) -> Result<TempFile, StoreError> {
+        self.flush(plan, true).await.map_err(|error| self.failed(error))?;
+        self.temp_file.take().ok_or_else(|| self.failed(FolderError::unexpected("no file was prepared")))
     }
 
-    async fn flush(&mut self, keeping: Keeping, last: bool) -> Result<(), Fault> {
-        let (staged, chunks) = (self.staged.take(), std::mem::take(&mut self.chunks));
+    async fn flush(&mut self, plan: PropertyPlan, last: bool) -> Result<(), FolderError> {
+        let (temp_file, chunks) = (self.temp_file.take(), std::mem::take(&mut self.chunks));
         let (folder, size) = (Arc::clone(&self.store.0), self.size);
-        let prepared = self.store.0.hops.run(move || {
+        let prepared = self.store.0.blocking_pool.run(move || {
             let prepare = || {
-                let mut staged = match staged {
-                    Some(staged) => staged,
-                    None => Staged::create(folder.committer.staging()?, &keeping)?,
+                let mut temp_file = match temp_file {
+                    Some(temp_file) => temp_file,
+                    None => TempFile::create(folder.committer.staging()?, &plan)?,
                 };
-                staged.write(&chunks)?;
+                temp_file.write(&chunks)?;
                 if last {
-                    staged.finish(&keeping)?;
+                    temp_file.finish(&plan)?;
                 }
-                Ok(staged)
+                Ok(temp_file)
             };
-            prepare().map_err(|fault| folder.of_write(None, size, fault))
+            prepare().map_err(|error| folder.scope_write_error(None, size, error))
         });
-        self.staged = Some(prepared.await?);
+        self.temp_file = Some(prepared.await?);
         (self.pending, self.permit) = (0, None);
         Ok(())
     }
 
-    fn failed(&self, fault: Fault) -> StoreError {
-        self.store.0.error("put", &self.item.to_string(), fault)
+    fn failed(&self, error: FolderError) -> StoreError {
+        self.store.0.error("put", &self.item.to_string(), error)
     }
 }

@@ -12,9 +12,9 @@ use mill_model::{Monotonic, QueueName, Timestamp};
 use rusqlite::{Connection, params};
 use tokio::sync::OnceCell;
 
-use super::rows::{self, Writing};
+use super::rows::{self, WriteTransaction};
 use crate::database::writer::Durability;
-use crate::database::{Database, Failure};
+use crate::database::{Database, DatabaseError};
 use crate::process;
 
 const BOOK: &str = "receivers";
@@ -38,10 +38,10 @@ const FORGOTTEN_AFTER: Duration = Duration::from_hours(30 * 24);
 
 /// This process as a receiver, and when it last looked after the others.
 #[derive(Debug, Default)]
-pub(crate) struct Receivers {
+pub(crate) struct ReceiverRegistry {
     number: OnceCell<i64>,
     receives: AtomicU32,
-    looked: Mutex<Option<Monotonic>>,
+    last_check: Mutex<Option<Monotonic>>,
 }
 
 /// A process that receives, or did.
@@ -52,9 +52,9 @@ struct Receiver {
 }
 
 /// A handle for one receive of this process.
-pub(super) async fn handle(database: &Database) -> Result<i64, Failure> {
+pub(super) async fn handle(database: &Database) -> Result<i64, DatabaseError> {
     let ours = database.receivers();
-    let number = *ours.number.get_or_try_init(|| enrol(database, process::this_process())).await?;
+    let number = *ours.number.get_or_try_init(|| register(database, process::this_process())).await?;
     Ok(handle_of(number, ours.receives.fetch_add(1, Ordering::Relaxed)))
 }
 
@@ -70,17 +70,17 @@ fn handles_of(number: i64) -> (i64, i64) {
 }
 
 /// Gives a process its number.
-async fn enrol(database: &Database, process: String) -> Result<i64, Failure> {
+async fn register(database: &Database, process: String) -> Result<i64, DatabaseError> {
     // One that opens the database twice is two receivers.
     let name = format!("{process} {:x}", database.chance().next_u64());
     let now = rows::millis(database.clock().now());
     let forgotten = now.saturating_sub(i64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(i64::MAX));
-    let work = move |writing: &mut Writing<'_>| {
-        writing
+    let work = move |transaction: &mut WriteTransaction<'_>| {
+        transaction
             .statement("DELETE FROM entry WHERE book = ?1 AND CAST(CAST(value AS TEXT) AS INTEGER) < ?2")?
             .execute(params![BOOK, forgotten])?;
-        let number = writing.number()?;
-        let mut statement = writing
+        let number = transaction.next_number()?;
+        let mut statement = transaction
             .statement("INSERT INTO entry (book, partition, sort, version, value) VALUES (?1, ?2, ?3, ?4, ?5)")?;
         let (name, value) = (name.as_bytes(), now.to_string().into_bytes());
         statement.execute(params![BOOK, &b""[..], name, number, value])?;
@@ -90,52 +90,59 @@ async fn enrol(database: &Database, process: String) -> Result<i64, Failure> {
 }
 
 /// Makes visible what receivers held that surely live no more. `true` when there was any.
-pub(super) async fn free_of_the_dead(database: &Database) -> Result<bool, Failure> {
+pub(super) async fn release_from_dead_receivers(database: &Database) -> Result<bool, DatabaseError> {
     let present = database.clock().monotonic();
     {
-        let mut looked = database.receivers().looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if looked.is_some_and(|looked| present.since(looked) < LOOK_EVERY) {
+        let mut last_check = database.receivers().last_check.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_check.is_some_and(|last_check| present.since(last_check) < LOOK_EVERY) {
             return Ok(false);
         }
-        *looked = Some(present);
+        *last_check = Some(present);
     }
-    let dead = database.read(dead).await?;
-    if dead.is_empty() {
+    let dead_receivers = database.read(dead_receivers).await?;
+    if dead_receivers.is_empty() {
         return Ok(false);
     }
     let now = database.clock().now();
-    let freed = database.write(Durability::Process, 0, move |writing| free(writing, &dead, now)).await?;
+    let freed = database
+        .write(Durability::Process, 0, move |transaction| release_messages(transaction, &dead_receivers, now))
+        .await?;
     if freed > 0 {
         tracing::info!(tasks = freed, "a process was killed; what it had in hand is ready again");
     }
     Ok(freed > 0)
 }
 
-fn dead(connection: &Connection) -> rusqlite::Result<Vec<Receiver>> {
+fn dead_receivers(connection: &Connection) -> rusqlite::Result<Vec<Receiver>> {
     let mut statement = connection.prepare_cached("SELECT CAST(sort AS TEXT), version FROM entry WHERE book = ?1")?;
     let all = statement.query_map([BOOK], |row| Ok(Receiver { name: row.get(0)?, number: row.get(1)? }))?;
     let all = all.collect::<rusqlite::Result<Vec<_>>>()?;
-    let is_dead = |receiver: &Receiver| receiver.name.split(' ').next().is_some_and(process::surely_dead);
+    let is_dead = |receiver: &Receiver| receiver.name.split(' ').next().is_some_and(process::is_dead);
     Ok(all.into_iter().filter(is_dead).collect())
 }
 
-fn free(writing: &mut Writing<'_>, dead: &[Receiver], now: Timestamp) -> rusqlite::Result<usize> {
+fn release_messages(
+    transaction: &mut WriteTransaction<'_>,
+    dead_receivers: &[Receiver],
+    now: Timestamp,
+) -> rusqlite::Result<usize> {
     let mut freed = 0;
-    for Receiver { name, number } in dead {
+    for Receiver { name, number } in dead_receivers {
         let (first, last) = handles_of(*number);
         for queue in QueueName::ALL {
             // By the index: it reads rows of what is in flight alone.
-            let mut statement = writing.statement(
+            let mut statement = transaction.statement(
                 "UPDATE message SET visible_at = ?2, in_flight = 0, handle = 0
                  WHERE queue = ?1 AND visible_at > ?2 AND in_flight = 1 AND handle BETWEEN ?3 AND ?4 AND receives < ?5",
             )?;
             let here = statement.execute(params![rows::code(queue), rows::millis(now), first, last, RECEIVES_MAX])?;
             if here > 0 {
-                writing.arrived(rows::index(queue));
+                transaction.note_arrival(rows::index(queue));
                 freed += here;
             }
         }
-        let mut statement = writing.statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
+        let mut statement =
+            transaction.statement("DELETE FROM entry WHERE book = ?1 AND partition = ?2 AND sort = ?3")?;
         statement.execute(params![BOOK, &b""[..], name.as_bytes()])?;
     }
     Ok(freed)
@@ -147,7 +154,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{OsChance, OsClock};
+    use crate::{OsClock, OsRng};
 
     struct Killed {
         database: Arc<Database>,
@@ -159,17 +166,17 @@ mod tests {
     async fn held(receives: u32) -> Killed {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mill.db");
-        let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance)).unwrap();
+        let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsRng)).unwrap();
         let child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let number = enrol(&database, process::of(child.id())).await.unwrap();
+        let number = register(&database, process::name_of(child.id())).await.unwrap();
         let now = database.clock().now();
-        let work = move |writing: &mut Writing<'_>| {
+        let work = move |transaction: &mut WriteTransaction<'_>| {
             let until = rows::millis(now.plus(Duration::from_hours(1)));
             let sql = "INSERT INTO message (id, queue, visible_at, in_flight, receives, handle, sent_at, body)
                        VALUES (?1, ?2, ?3, 1, ?4, ?5, 0, x'')";
-            let (id, queue) = (writing.number()?, QueueName::DuplicationLow);
-            writing.count(rows::index(queue), 1);
-            writing.statement(sql)?.execute(params![id, rows::code(queue), until, receives, handle_of(number, 7)])
+            let (id, queue) = (transaction.next_number()?, QueueName::DuplicationLow);
+            transaction.add_to_count(rows::index(queue), 1);
+            transaction.statement(sql)?.execute(params![id, rows::code(queue), until, receives, handle_of(number, 7)])
         };
         database.write(Durability::Process, 0, work).await.unwrap();
         Killed { database, _directory: directory, child }
@@ -177,8 +184,8 @@ mod tests {
 
     impl Killed {
         async fn frees(&self) -> bool {
-            *self.database.receivers().looked.lock().unwrap() = None;
-            free_of_the_dead(&self.database).await.unwrap()
+            *self.database.receivers().last_check.lock().unwrap() = None;
+            release_from_dead_receivers(&self.database).await.unwrap()
         }
 
         fn kill(&mut self) {

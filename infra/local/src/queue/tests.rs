@@ -9,21 +9,21 @@ use mill_model::{AccountId, QueueName};
 use mill_ports::{Clock as _, Delivery, OutgoingMessage, QueueErrorKind, Receipt, TaskQueue as _};
 
 use super::{HIDDEN_MAX, RECEIVES_MAX, SqliteQueue};
-use crate::hand_clock::HandClock;
-use crate::{Database, OsChance, OsClock};
+use crate::test_clock::TestClock;
+use crate::{Database, OsClock, OsRng};
 
 struct Room {
     directory: tempfile::TempDir,
-    clock: Arc<HandClock>,
+    clock: Arc<TestClock>,
     database: Arc<Database>,
 }
 
 impl Room {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let clock = Arc::new(HandClock::new());
+        let clock = Arc::new(TestClock::new());
         let path = directory.path().join("mill.db");
-        let database = Database::open(&path, Arc::clone(&clock) as _, Arc::new(OsChance)).unwrap();
+        let database = Database::open(&path, Arc::clone(&clock) as _, Arc::new(OsRng)).unwrap();
         Self { directory, clock, database }
     }
 
@@ -223,7 +223,7 @@ async fn a_delivery_stays_hidden_until_its_deadline() {
 
 /// A queue on the system's clock, in which waiting is real.
 fn real(path: &std::path::Path) -> SqliteQueue {
-    let database = Database::open(path, Arc::new(OsClock), Arc::new(OsChance)).unwrap();
+    let database = Database::open(path, Arc::new(OsClock), Arc::new(OsRng)).unwrap();
     SqliteQueue::new(database, QueueName::DuplicationHigh)
 }
 
@@ -270,7 +270,7 @@ async fn another_opening_of_the_file_finds_all_that_was_answered() {
     let queue = room.low();
     send(&queue, &["a", "b"]).await;
     let path = room.directory.path().join("mill.db");
-    let again = Database::open(&path, Arc::clone(&room.clock) as _, Arc::new(OsChance)).unwrap();
+    let again = Database::open(&path, Arc::clone(&room.clock) as _, Arc::new(OsRng)).unwrap();
     let again = SqliteQueue::new(again, QueueName::DuplicationLow);
     let got = receive(&again, 60).await;
     assert_eq!(got.len(), 2);

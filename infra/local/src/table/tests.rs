@@ -5,12 +5,12 @@ use mill_ports::{KeyRange, RowKey, RowPrecondition, RowVersion, Table as _, Tabl
 use proptest::prelude::*;
 
 use super::{SqliteTable, VALUE_BYTES_MAX};
-use crate::{Database, OsChance, OsClock};
+use crate::{Database, OsClock, OsRng};
 
 fn table() -> (tempfile::TempDir, SqliteTable) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("mill.db");
-    let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance)).unwrap();
+    let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsRng)).unwrap();
     (directory, SqliteTable::new(database, "seals"))
 }
 

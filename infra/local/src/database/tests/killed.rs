@@ -16,8 +16,8 @@ use mill_model::QueueName;
 use mill_ports::{Clock as _, OutgoingMessage, Receipt, Rng as _, RowPrecondition, Table as _, TaskQueue as _};
 
 use super::{key, open, outgoing, table};
-use crate::hand_clock::HandClock;
-use crate::{Database, OsChance, OsClock, SqliteQueue};
+use crate::test_clock::TestClock;
+use crate::{Database, OsClock, OsRng, SqliteQueue};
 
 const PLACE: &str = "MILL_KILLED_WORKER_DATABASE";
 const BATCH: NonZeroU32 = NonZeroU32::new(7).unwrap();
@@ -29,7 +29,7 @@ fn worker() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let database = open(Path::new(&path));
-        let name = format!("{:x}", OsChance.next_u64());
+        let name = format!("{:x}", OsRng.next_u64());
         tokio::join!(send(&database, &name), acknowledge(&database), put(&database, &name));
     });
 }
@@ -120,15 +120,15 @@ async fn processes_killed_in_the_middle_of_their_work_lose_nothing_that_was_answ
     for _ in 0..8 {
         let workers: Vec<Child> = (0..3).map(|_| spawn(&path)).collect();
         for worker in workers {
-            tokio::time::sleep(Duration::from_millis(100 + OsChance.next_u64() % 150)).await;
+            tokio::time::sleep(Duration::from_millis(100 + OsRng.next_u64() % 150)).await;
             said.hear(worker);
         }
     }
     assert!(said.sent.len() > 100 && said.acknowledged.len() > 50 && said.put.len() > 20, "hardly anything was done");
 
-    let clock = Arc::new(HandClock::new());
+    let clock = Arc::new(TestClock::new());
     clock.step_to(OsClock.now().plus(Duration::from_hours(2)));
-    let database = Database::open(&path, clock, Arc::new(OsChance)).unwrap();
+    let database = Database::open(&path, clock, Arc::new(OsRng)).unwrap();
     assert_eq!(database.check().await.unwrap(), Vec::<String>::new());
     let queue = SqliteQueue::new(Arc::clone(&database), QueueName::DuplicationLow);
     let mut left = BTreeSet::new();

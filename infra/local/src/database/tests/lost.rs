@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::{Identity, Remembered};
+use crate::{Identity, RememberedDatabase};
 
 struct Room {
     folder: tempfile::TempDir,
@@ -19,8 +19,8 @@ impl Room {
         self.folder.path().join("state/mill.db")
     }
 
-    fn open(&self, remembered: &Remembered) -> Result<Arc<Database>, OpenError> {
-        Database::open_remembered(&self.path(), remembered, Arc::new(OsClock), Arc::new(OsChance))
+    fn open(&self, remembered: &RememberedDatabase) -> Result<Arc<Database>, OpenError> {
+        Database::open_remembered(&self.path(), remembered, Arc::new(OsClock), Arc::new(OsRng))
     }
 
     /// Makes a database with rows in it, and says what is to be remembered of it.
@@ -34,7 +34,7 @@ impl Room {
     }
 
     async fn filled_with(&self, book: &str, rows: usize, bytes: usize) -> Identity {
-        let database = self.open(&Remembered::Nothing).unwrap();
+        let database = self.open(&RememberedDatabase::Nothing).unwrap();
         let table = SqliteTable::new(Arc::clone(&database), book);
         let many: Vec<_> = (0..rows).map(|n| (key(format!("{n:06}")), Bytes::from(vec![7; bytes]))).collect();
         table.put_many(&many).await.unwrap();
@@ -56,15 +56,15 @@ impl Room {
     }
 }
 
-fn identity(identity: &Identity) -> Remembered {
-    Remembered::Identity(identity.clone())
+fn identity(identity: &Identity) -> RememberedDatabase {
+    RememberedDatabase::Identity(identity.clone())
 }
 
 #[tokio::test]
 async fn a_database_that_was_there_is_not_begun_anew_when_it_is_gone() {
     let room = Room::new();
     let was = room.filled("owners", 3).await;
-    for remembered in [Remembered::Existence, identity(&was)] {
+    for remembered in [RememberedDatabase::Existence, identity(&was)] {
         let state = room.path().parent().unwrap().to_owned();
         fs::rename(&state, room.folder.path().join("moved")).unwrap();
         assert!(matches!(room.open(&remembered), Err(OpenError::Gone { .. })));
@@ -78,7 +78,7 @@ async fn a_database_that_was_there_is_not_begun_anew_when_it_is_gone() {
 async fn a_database_that_was_there_is_not_begun_anew_when_it_is_emptied() {
     let room = Room::new();
     let was = room.filled("owners", 3).await;
-    for remembered in [Remembered::Existence, identity(&was)] {
+    for remembered in [RememberedDatabase::Existence, identity(&was)] {
         fs::write(room.path(), "").unwrap();
         assert!(matches!(room.open(&remembered), Err(OpenError::Emptied { .. })));
         assert_eq!(fs::metadata(room.path()).unwrap().len(), 0, "it is left as it is");
@@ -120,11 +120,11 @@ async fn a_database_of_the_version_before_is_taken_over_with_all_that_is_in_it()
         "DROP TRIGGER entry_added; DROP TRIGGER entry_removed; DROP TRIGGER entry_changed;
          DROP TABLE counted; DROP TABLE installation; PRAGMA user_version = 1",
     );
-    let database = room.open(&Remembered::Existence).unwrap();
+    let database = room.open(&RememberedDatabase::Existence).unwrap();
     assert_eq!(rows(&SqliteTable::new(Arc::clone(&database), "owners")).await, 300);
     let identity = database.identity().get();
     drop(database);
-    assert_eq!(room.open(&Remembered::Identity(identity.clone())).unwrap().identity().get(), identity);
+    assert_eq!(room.open(&RememberedDatabase::Identity(identity.clone())).unwrap().identity().get(), identity);
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn of_a_long_value_the_length_is_summed_up() {
 #[tokio::test]
 async fn every_write_keeps_the_sum_by_which_damage_is_found() {
     let room = Room::new();
-    let database = room.open(&Remembered::Nothing).unwrap();
+    let database = room.open(&RememberedDatabase::Nothing).unwrap();
     for book in ["owners", "seals", "folder-properties", "zebra"] {
         let table = SqliteTable::new(Arc::clone(&database), book);
         let version = table.put(&key("a"), Bytes::from("1"), RowPrecondition::Absent).await.unwrap();
@@ -217,7 +217,7 @@ async fn rows_out_of_their_order_are_damage_and_not_an_answer() {
     );
     drop(connection);
     assert!(
-        matches!(room.open(&Remembered::Existence), Err(OpenError::Damaged { .. })),
+        matches!(room.open(&RememberedDatabase::Existence), Err(OpenError::Damaged { .. })),
         "a small file is read through"
     );
 }
@@ -255,7 +255,7 @@ async fn a_large_file_is_read_through_now_and_then_beside_the_work() {
     bytes[2_000 * 4096..2_001 * 4096].fill(0xA5);
     fs::write(room.path(), bytes).unwrap();
     for _ in 0..16 {
-        let database = room.open(&Remembered::Existence).unwrap();
+        let database = room.open(&RememberedDatabase::Existence).unwrap();
         let found = database.damage();
         if tokio::time::timeout(Duration::from_millis(300), found.until_found()).await.is_ok() {
             return;

@@ -2,18 +2,18 @@
 
 use rustix::io::Errno;
 
-use super::super::changes::Making;
+use super::super::apply::Applier;
 use super::super::committer::Change;
-use super::super::durability::Durability;
-use super::super::kept::Keeping;
-use super::super::staging::Staged;
+use super::super::flusher::Flusher;
+use super::super::properties::PropertyPlan;
+use super::super::temp_files::TempFile;
 use super::*;
 
 /// What has the flushes of a store fail.
-fn disk(store: &FolderStore, grouping: bool) -> Arc<Durability> {
-    let durability = store.0.committer.durability();
-    *durability.script.grouping.lock().unwrap() = Some(grouping);
-    durability
+fn disk(store: &FolderStore, grouping: bool) -> Arc<Flusher> {
+    let flusher = store.0.committer.flusher();
+    *flusher.script.grouping.lock().unwrap() = Some(grouping);
+    flusher
 }
 
 /// The next flushes of all that was written, one after another: whether each succeeds.
@@ -62,28 +62,28 @@ async fn names_that_could_not_be_flushed_go_again_and_what_they_replaced_comes_b
 }
 
 /// A prepared file, its bytes still to be flushed.
-fn staged(store: &FolderStore, bytes: &'static [u8]) -> Staged {
-    let keeping = Keeping::of(&properties(&[]), false);
-    let mut staged = Staged::create(store.0.committer.staging().unwrap(), &keeping).unwrap();
-    staged.write(&[Bytes::from_static(bytes)]).unwrap();
-    staged
+fn temp_file(store: &FolderStore, bytes: &'static [u8]) -> TempFile {
+    let plan = PropertyPlan::of(&properties(&[]), false);
+    let mut temp_file = TempFile::create(store.0.committer.staging().unwrap(), &plan).unwrap();
+    temp_file.write(&[Bytes::from_static(bytes)]).unwrap();
+    temp_file
 }
 
-fn finished(store: &FolderStore, bytes: &'static [u8]) -> Staged {
-    let mut staged = staged(store, bytes);
-    staged.finish(&Keeping::of(&properties(&[]), false)).unwrap();
-    staged
+fn finished(store: &FolderStore, bytes: &'static [u8]) -> TempFile {
+    let mut temp_file = temp_file(store, bytes);
+    temp_file.finish(&PropertyPlan::of(&properties(&[]), false)).unwrap();
+    temp_file
 }
 
 #[tokio::test]
 async fn what_others_put_in_the_place_of_a_name_that_goes_again_stays() {
     let scratch = Scratch::new();
     let disk = disk(&scratch.store, true);
-    let mut making = Making::new(&disk.root, &WallClock, &disk);
+    let mut applier = Applier::new(&disk.root, &WallClock, &disk);
     let mut place = |id: &str, bytes| {
-        let place = super::super::place::Place::of("s", &ContentId::new(id).unwrap()).unwrap();
-        let change = Change::Place(finished(&scratch.store, bytes), place, Precondition::Always);
-        making.make(change).unwrap().1.unwrap()
+        let item_path = super::super::item_path::ItemPath::of("s", &ContentId::new(id).unwrap()).unwrap();
+        let change = Change::PutFile(finished(&scratch.store, bytes), item_path, Precondition::Always);
+        applier.apply(change).unwrap().1.unwrap()
     };
     let undo = [place("written", b"1"), place("replaced", b"1"), place("removed", b"1"), place("twice", b"1")];
     let twice = place("twice", b"2");
@@ -93,7 +93,7 @@ async fn what_others_put_in_the_place_of_a_name_that_goes_again_stays() {
     std::fs::rename(scratch.path("other"), scratch.path("replaced")).unwrap();
     std::fs::remove_file(scratch.path("removed")).unwrap();
     for undo in [twice].into_iter().chain(undo.into_iter().rev()) {
-        making.undo(&undo).unwrap();
+        applier.undo(&undo).unwrap();
     }
     assert_eq!(ids(&scratch.store).await, ["replaced", "written"]);
     for id in ["replaced", "written"] {
@@ -106,7 +106,7 @@ async fn an_error_condemns_all_that_was_staged_and_afterwards_the_file_at_fault_
     let scratch = Scratch::new();
     scratch.put("first", b"1", &Precondition::Absent).await.unwrap();
     let content = PutRequest { size: 600_000, properties: properties(&[]) };
-    let (go_on, rest) = tokio::sync::oneshot::channel::<()>();
+    let (read_more, rest) = tokio::sync::oneshot::channel::<()>();
     let piece = || Ok(Bytes::from(vec![1; 300_000]));
     let rest = stream::once(async move {
         rest.await.unwrap();
@@ -114,7 +114,7 @@ async fn an_error_condemns_all_that_was_staged_and_afterwards_the_file_at_fault_
     });
     let body = stream::iter([piece()]).chain(rest).boxed();
     let begun = at("begun");
-    let staged = scratch.store.put(&begun, &content, &Precondition::Absent, body);
+    let temp_file = scratch.store.put(&begun, &content, &Precondition::Absent, body);
     let error = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         flushes(&scratch.store, &[false]);
@@ -127,10 +127,10 @@ async fn an_error_condemns_all_that_was_staged_and_afterwards_the_file_at_fault_
             "{bad:?}"
         );
         scratch.put("good", b"1", &Precondition::Absent).await.unwrap();
-        go_on.send(()).unwrap();
+        read_more.send(()).unwrap();
     };
-    let (staged, ()) = futures::future::join(staged, error).await;
-    staged.unwrap();
+    let (temp_file, ()) = futures::future::join(temp_file, error).await;
+    temp_file.unwrap();
     assert_eq!(ids(&scratch.store).await, ["begun", "first", "good"]);
     assert_eq!(in_progress(&scratch), 0);
 }
@@ -139,14 +139,14 @@ async fn an_error_condemns_all_that_was_staged_and_afterwards_the_file_at_fault_
 async fn what_was_finished_before_a_flush_failed_is_thrown_away() {
     let scratch = Scratch::new();
     let disk = disk(&scratch.store, true);
-    let (finished_before, mut unfinished) = (finished(&scratch.store, b"1"), staged(&scratch.store, b"1"));
-    assert!(finished_before.is_not_condemned().is_ok() && finished_before.is_to_be_synced());
+    let (finished_before, mut unfinished) = (finished(&scratch.store, b"1"), temp_file(&scratch.store, b"1"));
+    assert!(finished_before.check_not_condemned().is_ok() && finished_before.needs_sync());
     disk.script.all.lock().unwrap().push_back(Some(Errno::IO));
     assert!(disk.sync_all().is_err());
-    assert!(finished_before.is_not_condemned().is_err());
-    unfinished.finish(&Keeping::of(&properties(&[]), false)).unwrap();
-    assert!(unfinished.is_not_condemned().is_ok(), "it was flushed by itself, through the descriptor that wrote it");
-    assert!(finished(&scratch.store, b"1").is_not_condemned().is_ok());
+    assert!(finished_before.check_not_condemned().is_err());
+    unfinished.finish(&PropertyPlan::of(&properties(&[]), false)).unwrap();
+    assert!(unfinished.check_not_condemned().is_ok(), "it was flushed by itself, through the descriptor that wrote it");
+    assert!(finished(&scratch.store, b"1").check_not_condemned().is_ok());
 }
 
 #[tokio::test]

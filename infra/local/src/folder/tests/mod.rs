@@ -1,15 +1,15 @@
 //! The folder store's own promises, beside those that the conformance suite asks of every store.
 
 mod durable;
+mod failure_scope;
 mod folding;
 mod held;
+mod item_reader;
 mod listing;
-mod mapped;
+mod mapped_writes;
 mod mounted;
 mod mounts;
 mod racing;
-mod reach;
-mod reading;
 mod speed;
 mod unavailable;
 mod uncached;

@@ -454,9 +454,9 @@ fn a_walk_that_meets_its_own_destination_ends_whatever_lies_between() {
             while !at.join("src/served/.mill-in-progress").exists() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            let met = list(&source, None).await.unwrap_err();
-            assert_eq!(met.kind, StoreErrorKind::NotConfigured);
-            let why = mill_ports::error_chain(&met);
+            let met_destination = list(&source, None).await.unwrap_err();
+            assert_eq!(met_destination.kind, StoreErrorKind::NotConfigured);
+            let why = mill_ports::error_chain(&met_destination);
             assert!(why.contains("its own destination lies in it: `served/.mill-in-progress/`"), "{why}");
             // To the others it is a folder as any.
             assert_eq!(ids(&destination).await, ["y"]);

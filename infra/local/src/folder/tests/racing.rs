@@ -77,7 +77,7 @@ async fn tidying_removes_what_the_dead_left_and_nothing_of_those_who_live() {
     assert!(!all.exists(), "nobody has anything in progress");
 
     let content = PutRequest { size: 600_000, properties: properties(&[]) };
-    let (go_on, rest) = tokio::sync::oneshot::channel::<()>();
+    let (read_more, rest) = tokio::sync::oneshot::channel::<()>();
     let piece = || Ok(Bytes::from(vec![1; 300_000]));
     let rest = stream::once(async move { piece_after(rest).await }).boxed();
     let body = stream::iter([piece()]).chain(rest).boxed();
@@ -88,7 +88,7 @@ async fn tidying_removes_what_the_dead_left_and_nothing_of_those_who_live() {
         let other = scratch.other();
         other.remove_stale_uploads().await;
         assert!(all.exists() && !left.exists());
-        go_on.send(()).unwrap();
+        read_more.send(()).unwrap();
     };
     let (put, ()) =
         futures::future::join(scratch.store.put(&item, &content, &Precondition::Absent, body), tidied).await;
@@ -96,8 +96,8 @@ async fn tidying_removes_what_the_dead_left_and_nothing_of_those_who_live() {
     assert_eq!(std::fs::read(scratch.path("x")).unwrap().len(), 600_000);
 }
 
-async fn piece_after(go_on: tokio::sync::oneshot::Receiver<()>) -> Result<Bytes, StoreError> {
-    go_on.await.unwrap();
+async fn piece_after(read_more: tokio::sync::oneshot::Receiver<()>) -> Result<Bytes, StoreError> {
+    read_more.await.unwrap();
     Ok(Bytes::from(vec![1; 300_000]))
 }
 

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use mill_trials::fuse::FlakyDisk;
 use mill_trials::{Disk, FileSystem, apart};
 
-use super::super::uncached::{Way, may_be_cached};
+use super::super::uncached::{ReadMode, may_be_cached};
 use super::*;
 
 const MARK: &[u8] = b"marked";
@@ -49,7 +49,7 @@ fn bytes_that_a_disk_refused_are_in_the_cache_and_in_no_uncached_reading() {
         for (id, same) in [("good", true), ("bad too", false)] {
             let mut file = File::open(path("disk/s").join(id)).unwrap();
             assert!(same || may_be_cached(&file, 0, 8_192), "it was written just now");
-            assert_eq!(Way::by_eviction(&file).unwrap(), Way::Evicted);
+            assert_eq!(ReadMode::evicting_cache(&file).unwrap(), ReadMode::Evicted);
             // A page that the disk has nothing of is had at once, and so taken for a cached one.
             assert!(!same || !may_be_cached(&file, 0, written.len()), "{id}");
             let mut bytes = Vec::new();

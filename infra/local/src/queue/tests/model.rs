@@ -28,7 +28,7 @@ enum Op {
     },
     /// Passing over the accounts of which a bit is set.
     Receive {
-        passed_over: u8,
+        excluded: u8,
         max: u8,
         visibility: u64,
     },
@@ -49,12 +49,12 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let span = prop_oneof![Just(0_u64), 1..5_000_u64, Just(60_000_u64), 5_000_000..43_200_000_u64];
-    let passed_over = prop_oneof![Just(0_u8), 0..1_u8 << ACCOUNTS];
+    let excluded = prop_oneof![Just(0_u8), 0..1_u8 << ACCOUNTS];
     let delay = prop_oneof![3 => Just(0_u64), 1 => 1..5_000_u64];
     prop_oneof![
         3 => (0..ACCOUNTS, 1..5_u8, delay).prop_map(|(account, bodies, delay)| Op::Send { account, bodies, delay }),
-        5 => (passed_over, 1..6_u8, span.clone())
-            .prop_map(|(passed_over, max, visibility)| Op::Receive { passed_over, max, visibility }),
+        5 => (excluded, 1..6_u8, span.clone())
+            .prop_map(|(excluded, max, visibility)| Op::Receive { excluded, max, visibility }),
         2 => (any::<usize>(), span.clone()).prop_map(|(which, visibility)| Op::Extend { which, visibility }),
         2 => any::<usize>().prop_map(|which| Op::Release { which }),
         2 => any::<usize>().prop_map(|which| Op::Acknowledge { which }),
@@ -134,10 +134,10 @@ async fn step(room: &Room, queue: &SqliteQueue, model: &mut Model, op: Op) {
                 woken: false,
             }));
         }
-        Op::Receive { passed_over: 0, max, visibility } => receive(queue, model, now, (max, ms(visibility))).await,
-        Op::Receive { passed_over, max, visibility } => {
-            let passed_over = (0..ACCOUNTS).filter(|account| passed_over & (1 << account) != 0).collect();
-            receive_but(queue, model, now, passed_over, (max, ms(visibility))).await;
+        Op::Receive { excluded: 0, max, visibility } => receive(queue, model, now, (max, ms(visibility))).await,
+        Op::Receive { excluded, max, visibility } => {
+            let excluded = (0..ACCOUNTS).filter(|account| excluded & (1 << account) != 0).collect();
+            receive_but(queue, model, now, excluded, (max, ms(visibility))).await;
         }
         Op::Extend { which, visibility } => {
             let Some((which, receipt)) = one(model, which) else { return };
@@ -196,9 +196,9 @@ async fn receive_but(
     over: BTreeSet<u8>,
     (max, visibility): (u8, Duration),
 ) {
-    let passed_over =
+    let excluded =
         ExcludedAccounts { accounts: over.iter().map(|one| account(*one)).collect(), ..ExcludedAccounts::default() };
-    let got = queue.receive_but(&passed_over, most(max.into()), visibility, Duration::ZERO).await.unwrap();
+    let got = queue.receive_but(&excluded, most(max.into()), visibility, Duration::ZERO).await.unwrap();
     for body in model.bodies.iter_mut().filter(|body| body.visible_at <= now) {
         body.woken = true;
     }
@@ -208,8 +208,8 @@ async fn receive_but(
         // The account comes first that has waited for longest.
         let mut fronts = BTreeMap::new();
         for body in visible.iter().map(|at| &bodies[*at]) {
-            let front = fronts.entry(body.account).or_insert(now);
-            *front = body.visible_at.min(*front);
+            let oldest_visible = fronts.entry(body.account).or_insert(now);
+            *oldest_visible = body.visible_at.min(*oldest_visible);
         }
         visible.sort_by_key(|at| (fronts[&bodies[*at].account], bodies[*at].account, bodies[*at].visible_at));
         visible

@@ -9,9 +9,9 @@ use mill_ports::Clock;
 
 /// Stands still until it is moved. Sleeping on it takes real time and moves nothing.
 #[derive(Debug)]
-pub(crate) struct HandClock(Mutex<(u64, Duration)>);
+pub(crate) struct TestClock(Mutex<(u64, Duration)>);
 
-impl HandClock {
+impl TestClock {
     pub(crate) fn new() -> Self {
         Self(Mutex::new((1_795_249_800_000, Duration::from_secs(1000))))
     }
@@ -30,7 +30,7 @@ impl HandClock {
 }
 
 #[async_trait]
-impl Clock for HandClock {
+impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.lock().unwrap().0)
     }

@@ -5,18 +5,18 @@ use rustix::io::Errno;
 
 /// A failure inside the store, before operation, subject and store are named.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct FolderError {
     pub(super) kind: StoreErrorKind,
     pub(super) source: Option<BoxError>,
     /// What failed, where it is not the thing that was asked for.
     pub(super) subject: Option<String>,
     /// What the operating system said, where that alone does not tell whether the item or the store is meant.
-    pub(super) doubt: Option<Errno>,
+    pub(super) ambiguous_errno: Option<Errno>,
 }
 
 /// What was being done when the operating system said no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum During {
+pub(super) enum FileOperation {
     /// Reaching the root or a space: what stands in the way concerns all items.
     Reach,
     /// Reading one item.
@@ -27,14 +27,14 @@ pub(super) enum During {
     Flush,
 }
 
-impl Fault {
+impl FolderError {
     /// What `errno` means.
-    pub(super) fn of(during: During, errno: Errno) -> Self {
+    pub(super) fn of(operation: FileOperation, errno: Errno) -> Self {
         Self {
-            kind: kind(during, errno),
-            source: Some(said(errno)),
+            kind: kind(operation, errno),
+            source: Some(describe_errno(errno)),
             subject: None,
-            doubt: is_doubtful(during, errno).then_some(errno),
+            ambiguous_errno: is_doubtful(operation, errno).then_some(errno),
         }
     }
 
@@ -60,9 +60,9 @@ impl Fault {
     }
 
     /// The same failure of a change that could not be taken out of view again.
-    pub(super) fn and_left_in_view(&self, why: &Self) -> Self {
-        let words = |fault: &Self| {
-            fault.source.as_ref().map_or_else(|| fault.kind.to_string(), |source| mill_ports::error_chain(&**source))
+    pub(super) fn with_failed_undo(&self, why: &Self) -> Self {
+        let words = |error: &Self| {
+            error.source.as_ref().map_or_else(|| error.kind.to_string(), |source| mill_ports::error_chain(&**source))
         };
         let source = format!("{}; and it could not be taken out of view again: {}", words(self), words(why));
         Self { source: Some(source.into()), ..self.again() }
@@ -71,36 +71,36 @@ impl Fault {
     /// The same failure, for each of a group that shares it.
     pub(super) fn again(&self) -> Self {
         let source = self.source.as_ref().map(|source| BoxError::from(mill_ports::error_chain(&**source)));
-        Self { kind: self.kind.clone(), source, subject: self.subject.clone(), doubt: self.doubt }
+        Self { kind: self.kind.clone(), source, subject: self.subject.clone(), ambiguous_errno: self.ambiguous_errno }
     }
 }
 
-impl From<StoreErrorKind> for Fault {
+impl From<StoreErrorKind> for FolderError {
     fn from(kind: StoreErrorKind) -> Self {
-        Self { kind, source: None, subject: None, doubt: None }
+        Self { kind, source: None, subject: None, ambiguous_errno: None }
     }
 }
 
 /// What a network file system, or one in user space, says of a single file or directory, or of all it holds.
 pub(super) const AWAY: [Errno; 4] = [Errno::STALE, Errno::NODEV, Errno::NXIO, Errno::NOTCONN];
 /// Too much at once for this process or machine, or for whoever serves the file system: it may pass in a moment.
-pub(super) const PASSING: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+pub(super) const TRANSIENT: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
 
-/// Whether an errno may mean one item, its directory or all of the store: [`reach`](super::reach) finds out.
-fn is_doubtful(during: During, errno: Errno) -> bool {
+/// Whether an errno may mean one item, its directory or all of the store: [`reach`](super::failure_scope) finds out.
+fn is_doubtful(operation: FileOperation, errno: Errno) -> bool {
     // Some file systems in user space say these of a name that they cannot hold.
     let of_name = [Errno::NOENT, Errno::AGAIN, Errno::INVAL, Errno::ILSEQ].contains(&errno);
-    let of_all = [Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::IO].contains(&errno);
-    let of_all = of_all || AWAY.contains(&errno) || PASSING.contains(&errno);
-    match during {
-        During::Reach | During::Flush => false,
-        During::Read => of_all || of_name,
-        During::Write => of_all || of_name || is_of_room(errno) || errno == Errno::BUSY,
+    let store_failure = [Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::IO].contains(&errno);
+    let store_failure = store_failure || AWAY.contains(&errno) || TRANSIENT.contains(&errno);
+    match operation {
+        FileOperation::Reach | FileOperation::Flush => false,
+        FileOperation::Read => store_failure || of_name,
+        FileOperation::Write => store_failure || of_name || is_disk_full(errno) || errno == Errno::BUSY,
     }
 }
 
 /// What the operating system says by `errno`, and what to do where a person must act and that is known.
-pub(super) fn said(errno: Errno) -> BoxError {
+pub(super) fn describe_errno(errno: Errno) -> BoxError {
     let error = std::io::Error::from(errno);
     match errno {
         Errno::NOSPC => format!("{error}; free space there, or move the store to a larger disk").into(),
@@ -111,51 +111,52 @@ pub(super) fn said(errno: Errno) -> BoxError {
 }
 
 /// Whether there was no room: on the disk, or in a quota of the user, the project or the directory.
-pub(super) fn is_of_room(errno: Errno) -> bool {
+pub(super) fn is_disk_full(errno: Errno) -> bool {
     [Errno::NOSPC, Errno::DQUOT].contains(&errno)
 }
 
 /// The one place where an errno becomes a kind. Absence (`ENOENT`) is told apart before this is asked. Where there is a
 /// [doubt](is_doubtful), the kind is what it means as long as nobody has found out.
 #[allow(clippy::match_same_arms)] // a table: the arms are grouped by why
-fn kind(during: During, errno: Errno) -> StoreErrorKind {
+fn kind(operation: FileOperation, errno: Errno) -> StoreErrorKind {
     let refused = StoreErrorKind::Refused;
     let taken = |by: &str| refused(RefusalReason::PathConflict(by.to_owned()));
     let unholdable = |why: &str| refused(RefusalReason::UnrepresentableId(why.to_owned()));
     // Only a device that refuses what it was given says something of its own here.
-    let during = if during == During::Flush && errno != Errno::IO { During::Write } else { during };
-    match (during, errno) {
+    let operation =
+        if operation == FileOperation::Flush && errno != Errno::IO { FileOperation::Write } else { operation };
+    match (operation, errno) {
         // Too much at once for this process or machine; nothing is wrong with the store.
         (_, Errno::MFILE | Errno::NFILE | Errno::NOMEM) => StoreErrorKind::Throttled { retry_after: None },
-        (During::Reach, _) => StoreErrorKind::Unavailable,
+        (FileOperation::Reach, _) => StoreErrorKind::Unavailable,
         // A server that does not answer for now.
         (_, Errno::TIMEDOUT | Errno::HOSTDOWN) => StoreErrorKind::Unreachable,
         // A disk or server that went away.
         (_, Errno::NODEV | Errno::NXIO | Errno::STALE | Errno::NOTCONN) => StoreErrorKind::Unavailable,
 
-        (During::Read, Errno::ACCESS | Errno::PERM) => refused(RefusalReason::Unreadable),
-        (During::Read, Errno::LOOP) => refused(RefusalReason::SymbolicLink),
-        (During::Read, Errno::NAMETOOLONG) => refused(RefusalReason::TooLong),
+        (FileOperation::Read, Errno::ACCESS | Errno::PERM) => refused(RefusalReason::Unreadable),
+        (FileOperation::Read, Errno::LOOP) => refused(RefusalReason::SymbolicLink),
+        (FileOperation::Read, Errno::NAMETOOLONG) => refused(RefusalReason::TooLong),
 
         // Some block of the disk is bad: the next item may lie elsewhere.
-        (During::Flush, _) => StoreErrorKind::Unexpected,
+        (FileOperation::Flush, _) => StoreErrorKind::Unexpected,
 
         // The next item may meet the same.
         (
-            During::Write,
+            FileOperation::Write,
             Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO | Errno::ACCESS | Errno::PERM | Errno::NOLCK,
         ) => StoreErrorKind::Unavailable,
-        (During::Write, Errno::LOOP) => taken("a symbolic link"),
-        (During::Write, Errno::NOTDIR) => taken("a file"),
-        (During::Write, Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => taken("a directory"),
+        (FileOperation::Write, Errno::LOOP) => taken("a symbolic link"),
+        (FileOperation::Write, Errno::NOTDIR) => taken("a file"),
+        (FileOperation::Write, Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => taken("a directory"),
         // Of the way to an item. What a rename says by it, its caller knows.
-        (During::Write, Errno::XDEV) => unholdable("a mount point lies in its path"),
-        (During::Write, Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ) => {
+        (FileOperation::Write, Errno::XDEV) => unholdable("a mount point lies in its path"),
+        (FileOperation::Write, Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ) => {
             unholdable("the file system takes no such name")
         }
-        (During::Write, Errno::NOTSUP) => unholdable("its properties fit neither the file system nor a sidecar"),
-        (During::Write, Errno::FBIG) => unholdable("the file system takes no file of this size"),
-        (During::Write, Errno::MLINK) => unholdable("the directory cannot hold more directories"),
+        (FileOperation::Write, Errno::NOTSUP) => unholdable("its properties fit neither the file system nor a sidecar"),
+        (FileOperation::Write, Errno::FBIG) => unholdable("the file system takes no file of this size"),
+        (FileOperation::Write, Errno::MLINK) => unholdable("the directory cannot hold more directories"),
         _ => StoreErrorKind::Unexpected,
     }
 }
@@ -166,11 +167,11 @@ mod tests {
 
     #[test]
     fn every_errno_has_the_meaning_that_callers_act_on() {
-        use During::{Flush, Reach, Read, Write};
+        use FileOperation::{Flush, Reach, Read, Write};
         let unholdable =
             |kind: &StoreErrorKind| matches!(kind, StoreErrorKind::Refused(RefusalReason::UnrepresentableId(_)));
         let taken = |kind: &StoreErrorKind| matches!(kind, StoreErrorKind::Refused(RefusalReason::PathConflict(_)));
-        for (during, errno, expected) in [
+        for (operation, errno, expected) in [
             (Reach, Errno::ACCESS, StoreErrorKind::Unavailable),
             (Reach, Errno::NOENT, StoreErrorKind::Unavailable),
             (Reach, Errno::IO, StoreErrorKind::Unavailable),
@@ -194,7 +195,7 @@ mod tests {
             (Flush, Errno::ROFS, StoreErrorKind::Unavailable),
             (Flush, Errno::NODEV, StoreErrorKind::Unavailable),
         ] {
-            assert_eq!(kind(during, errno), expected, "{during:?} {errno}");
+            assert_eq!(kind(operation, errno), expected, "{operation:?} {errno}");
         }
         for errno in [Errno::XDEV, Errno::NAMETOOLONG, Errno::INVAL, Errno::ILSEQ, Errno::NOTSUP, Errno::FBIG] {
             assert!(unholdable(&kind(Write, errno)), "{errno}");

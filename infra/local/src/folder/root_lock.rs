@@ -9,9 +9,9 @@ use std::time::Duration;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::faults::{During, Fault};
+use super::error::{FileOperation, FolderError};
+use super::file_state::FileState;
 use super::root::RootDir;
-use super::stamp::Stamp;
 
 /// How long the lock is waited for. Mill holds it for moments, however much it has to write.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,7 +24,11 @@ pub(super) struct RootLock<'r>(&'r RootDir);
 
 impl<'r> RootLock<'r> {
     /// Takes the lock. `root` must have been opened for this thread alone. Gives up early once nobody needs it any more.
-    pub(super) fn take(root: &'r RootDir, patience: Duration, is_needed: impl Fn() -> bool) -> Result<Self, Fault> {
+    pub(super) fn take(
+        root: &'r RootDir,
+        patience: Duration,
+        is_needed: impl Fn() -> bool,
+    ) -> Result<Self, FolderError> {
         let (mut pause, mut waited) = (WAITS[0], Duration::ZERO);
         loop {
             match rustix::fs::flock(root, FlockOperation::NonBlockingLockExclusive) {
@@ -36,7 +40,7 @@ impl<'r> RootLock<'r> {
                 }
                 Err(Errno::WOULDBLOCK) => return Err(locked(root)),
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(Fault::of(During::Write, errno)),
+                Err(errno) => return Err(FolderError::of(FileOperation::Write, errno)),
             }
         }
     }
@@ -49,21 +53,23 @@ impl Drop for RootLock<'_> {
     }
 }
 
-fn locked(root: &RootDir) -> Fault {
-    let held = rustix::fs::fstat(root).ok().and_then(|stat| holder(&Stamp::of(&stat)));
+fn locked(root: &RootDir) -> FolderError {
+    let held = rustix::fs::fstat(root).ok().and_then(|stat| holder(&FileState::of(&stat)));
     let by = match held {
         Some(pid) => format!("process {pid} ({})", command(pid)),
         None => "a process that cannot be seen from here".to_owned(),
     };
-    Fault::unavailable(format!("the folder is locked by {by}; nothing can be written to it until that lets go of it"))
+    FolderError::unavailable(format!(
+        "the folder is locked by {by}; nothing can be written to it until that lets go of it"
+    ))
 }
 
 /// Who holds a lock on a directory. Source: proc_locks(5).
-fn holder(directory: &Stamp) -> Option<u32> {
+fn holder(directory: &FileState) -> Option<u32> {
     holder_in(&std::fs::read_to_string("/proc/locks").ok()?, directory)
 }
 
-fn holder_in(locks: &str, directory: &Stamp) -> Option<u32> {
+fn holder_in(locks: &str, directory: &FileState) -> Option<u32> {
     let found = |same_device: bool| {
         locks.lines().find_map(|line| {
             // `1: FLOCK  ADVISORY  WRITE 1234 08:02:131 0 EOF`; those who wait have `->` behind the number.
@@ -97,9 +103,9 @@ mod tests {
     use super::super::root::Root;
     use super::*;
 
-    fn stamp(device: u64, inode: u64) -> Stamp {
-        let at = super::super::stamp::Instant { seconds: 0, nanos: 0 };
-        Stamp { device, inode, size: 0, mode: 0o040_755, modified: at, changed: at }
+    fn state(device: u64, inode: u64) -> FileState {
+        let at = super::super::file_state::FileTime { seconds: 0, nanos: 0 };
+        FileState { device, inode, size: 0, mode: 0o040_755, modified: at, changed: at }
     }
 
     #[test]
@@ -112,21 +118,21 @@ mod tests {
                      4: FLOCK  ADVISORY  WRITE 16 00:2f:256 0 EOF\n\
                      5: FLOCK  ADVISORY  WRITE 0 08:02:500 0 EOF\n";
         let device = rustix::fs::makedev(8, 2);
-        assert_eq!(holder_in(locks, &stamp(device, 131)), Some(14));
-        assert_eq!(holder_in(locks, &stamp(rustix::fs::makedev(0, 99), 256)), Some(16), "a subvolume");
-        assert_eq!(holder_in(locks, &stamp(device, 500)), None, "in another container");
-        assert_eq!(holder_in(locks, &stamp(device, 1)), None);
-        assert_eq!(holder_in("nonsense\n1: FLOCK\n", &stamp(device, 1)), None);
+        assert_eq!(holder_in(locks, &state(device, 131)), Some(14));
+        assert_eq!(holder_in(locks, &state(rustix::fs::makedev(0, 99), 256)), Some(16), "a subvolume");
+        assert_eq!(holder_in(locks, &state(device, 500)), None, "in another container");
+        assert_eq!(holder_in(locks, &state(device, 1)), None);
+        assert_eq!(holder_in("nonsense\n1: FLOCK\n", &state(device, 1)), None);
     }
 
     #[test]
     fn a_lock_that_another_holds_ends_the_wait_with_its_name_and_early_when_nobody_waits() {
         let scratch = tempfile::tempdir().unwrap();
-        let root = Root::new(scratch.path().to_owned()).opened_again().unwrap();
+        let root = Root::new(scratch.path().to_owned()).reopen().unwrap();
         let free = Duration::from_mins(1);
         drop(RootLock::take(&root, free, || true).unwrap());
         let mut other = std::process::Command::new("flock").arg(scratch.path()).args(["sleep", "60"]).spawn().unwrap();
-        let other_root = Root::new(scratch.path().to_owned()).opened_again().unwrap();
+        let other_root = Root::new(scratch.path().to_owned()).reopen().unwrap();
         let is_held = || rustix::fs::flock(&other_root, FlockOperation::NonBlockingLockExclusive).is_err();
         while !is_held() {
             rustix::fs::flock(&other_root, FlockOperation::Unlock).unwrap();

@@ -33,7 +33,7 @@ pub(super) fn prepare(path: &Path) -> Result<PathBuf, OpenError> {
 }
 
 /// The file beside the database whose lock is the turn to write.
-pub(super) fn turn_file(path: &Path) -> PathBuf {
+pub(super) fn write_lock_file(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-turn");
     name.into()

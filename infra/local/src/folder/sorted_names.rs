@@ -13,16 +13,16 @@ const ARENA_GROWS: usize = 64 * 1024;
 
 /// Names in order, taken one by one. A directory's name bears a `/` at its end, by which it is ordered.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct SortedNames {
     arena: Vec<u8>,
-    entries: Vec<Entry>,
+    entries: Vec<NameEntry>,
     next: usize,
     /// Whether the directory held names after the last of these.
     pub(super) more: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct NameEntry {
     /// The first eight bytes, by which most comparisons are decided.
     head: u64,
     at: u32,
@@ -32,9 +32,9 @@ struct Entry {
 
 /// Picks the smallest names out of a pass over a directory.
 #[derive(Debug)]
-pub(super) struct Picking<'a> {
-    after: After<'a>,
-    names: Names,
+pub(super) struct NamePicker<'a> {
+    after: NamesAfter<'a>,
+    names: SortedNames,
     most: usize,
     /// No name from this one on is needed: as many smaller ones are kept.
     ceiling: Option<Vec<u8>>,
@@ -42,7 +42,7 @@ pub(super) struct Picking<'a> {
 
 /// Which names a pass is to pick.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum After<'a> {
+pub(super) enum NamesAfter<'a> {
     /// All.
     Nothing,
     /// Those after a name dealt with, itself left out.
@@ -51,17 +51,17 @@ pub(super) enum After<'a> {
     Id(&'a [u8]),
 }
 
-impl After<'_> {
-    fn lets(self, name: &[u8]) -> bool {
+impl NamesAfter<'_> {
+    fn admits(self, name: &[u8]) -> bool {
         match self {
-            After::Nothing => true,
-            After::Name(last) => name > last,
-            After::Id(id) => name > id || (name.last() == Some(&b'/') && id.starts_with(name)),
+            NamesAfter::Nothing => true,
+            NamesAfter::Name(last) => name > last,
+            NamesAfter::Id(id) => name > id || (name.last() == Some(&b'/') && id.starts_with(name)),
         }
     }
 }
 
-impl Names {
+impl SortedNames {
     /// The next name and its type.
     pub(super) fn take(&mut self) -> Option<(&[u8], FileType)> {
         let entry = *self.entries.get(self.next)?;
@@ -77,8 +77,8 @@ impl Names {
     /// None but `last`, which was dealt with; the others are to be picked yet.
     pub(super) fn none_after(last: Option<Vec<u8>>) -> Self {
         let entry =
-            |name: &Vec<u8>| Entry { head: head(name), at: 0, length: name.len() as u16, kind: FileType::Unknown };
-        let entries: Vec<Entry> = last.iter().map(entry).collect();
+            |name: &Vec<u8>| NameEntry { head: head(name), at: 0, length: name.len() as u16, kind: FileType::Unknown };
+        let entries: Vec<NameEntry> = last.iter().map(entry).collect();
         Self { next: entries.len(), entries, arena: last.unwrap_or_default(), more: true }
     }
 
@@ -120,23 +120,23 @@ impl Names {
     }
 }
 
-impl Entry {
+impl NameEntry {
     fn name(self, arena: &[u8]) -> &[u8] {
         let at = self.at as usize;
         &arena[at..at + usize::from(self.length)]
     }
 }
 
-impl<'a> Picking<'a> {
+impl<'a> NamePicker<'a> {
     /// Begins a pass over a directory, in the allocations of the `last` one's names.
-    pub(super) fn begin(after: After<'a>, mut last: Names) -> Self {
+    pub(super) fn begin(after: NamesAfter<'a>, mut last: SortedNames) -> Self {
         last.arena.clear();
         last.entries.clear();
-        Self { names: Names { next: 0, more: false, ..last }, ..Self::of_at_most(NAMES_MAX, after) }
+        Self { names: SortedNames { next: 0, more: false, ..last }, ..Self::of_at_most(NAMES_MAX, after) }
     }
 
-    fn of_at_most(most: usize, after: After<'a>) -> Self {
-        Self { after, names: Names::default(), most, ceiling: None }
+    fn of_at_most(most: usize, after: NamesAfter<'a>) -> Self {
+        Self { after, names: SortedNames::default(), most, ceiling: None }
     }
 
     /// Shows it a name of the directory.
@@ -149,7 +149,7 @@ impl<'a> Picking<'a> {
         } else {
             name
         };
-        if !self.after.lets(name) {
+        if !self.after.admits(name) {
             return;
         }
         if self.ceiling.as_deref().is_some_and(|ceiling| name >= ceiling) {
@@ -163,7 +163,7 @@ impl<'a> Picking<'a> {
     }
 
     fn keep(&mut self, name: &[u8], kind: FileType) {
-        let Names { arena, entries, .. } = &mut self.names;
+        let SortedNames { arena, entries, .. } = &mut self.names;
         if entries.len() == entries.capacity() {
             // Doubles, but not beyond what there will be.
             let left = (self.most + self.most / 4).saturating_sub(entries.len());
@@ -173,13 +173,13 @@ impl<'a> Picking<'a> {
             arena.reserve_exact(arena.len().clamp(1024, ARENA_GROWS));
         }
         // The arena holds at most 25,600 names of 256 bytes: 6 MiB, so `u32` is enough.
-        entries.push(Entry { head: head(name), at: arena.len() as u32, length: name.len() as u16, kind });
+        entries.push(NameEntry { head: head(name), at: arena.len() as u32, length: name.len() as u16, kind });
         arena.extend_from_slice(name);
     }
 
     /// Lets the largest go.
     fn shrink(&mut self) {
-        let Names { arena, entries, .. } = &mut self.names;
+        let SortedNames { arena, entries, .. } = &mut self.names;
         let (_, largest, _) = entries.select_nth_unstable_by(self.most - 1, |a, b| order(*a, *b, arena));
         self.ceiling = Some(largest.name(arena).to_vec());
         entries.truncate(self.most);
@@ -188,12 +188,12 @@ impl<'a> Picking<'a> {
     }
 
     /// Ends the pass.
-    pub(super) fn finish(mut self) -> Names {
+    pub(super) fn finish(mut self) -> SortedNames {
         if self.names.entries.len() > self.most {
             self.shrink();
         }
         self.names.sort();
-        let Names { arena, entries, .. } = &mut self.names;
+        let SortedNames { arena, entries, .. } = &mut self.names;
         // A directory that changes under the reader may show a name twice.
         entries.dedup_by(|a, b| order(*a, *b, arena).is_eq());
         if !self.names.more {
@@ -211,7 +211,7 @@ fn head(name: &[u8]) -> u64 {
     u64::from_be_bytes(first)
 }
 
-fn order(a: Entry, b: Entry, arena: &[u8]) -> std::cmp::Ordering {
+fn order(a: NameEntry, b: NameEntry, arena: &[u8]) -> std::cmp::Ordering {
     a.head.cmp(&b.head).then_with(|| a.name(arena).cmp(b.name(arena)))
 }
 
@@ -219,15 +219,15 @@ fn order(a: Entry, b: Entry, arena: &[u8]) -> std::cmp::Ordering {
 mod tests {
     use super::*;
 
-    fn pick(most: usize, after: After<'_>, all: &[&str]) -> (Vec<String>, bool) {
-        let mut picking = Picking::of_at_most(most, after);
+    fn pick(most: usize, after: NamesAfter<'_>, all: &[&str]) -> (Vec<String>, bool) {
+        let mut picker = NamePicker::of_at_most(most, after);
         for name in all {
             match name.strip_suffix('/') {
-                Some(name) => picking.see(name.as_bytes(), FileType::Directory),
-                None => picking.see(name.as_bytes(), FileType::RegularFile),
+                Some(name) => picker.see(name.as_bytes(), FileType::Directory),
+                None => picker.see(name.as_bytes(), FileType::RegularFile),
             }
         }
-        let mut names = picking.finish();
+        let mut names = picker.finish();
         let mut out = Vec::new();
         while let Some((name, _)) = names.take() {
             out.push(String::from_utf8(name.to_vec()).unwrap());
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_directory_is_ordered_as_the_ids_below_it() {
-        let (names, more) = pick(10, After::Nothing, &["a0", "a/", "a-b", "a", "b"]);
+        let (names, more) = pick(10, NamesAfter::Nothing, &["a0", "a/", "a-b", "a", "b"]);
         assert_eq!(names, ["a", "a-b", "a/", "a0", "b"]);
         assert!(!more);
     }
@@ -248,7 +248,7 @@ mod tests {
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         let (mut seen, mut last) = (Vec::<String>::new(), None);
         loop {
-            let after = last.as_ref().map_or(After::Nothing, |last: &String| After::Name(last.as_bytes()));
+            let after = last.as_ref().map_or(NamesAfter::Nothing, |last: &String| NamesAfter::Name(last.as_bytes()));
             let (names, more) = pick(64, after, &all);
             assert!(names.len() <= 64);
             seen.extend(names);
@@ -263,19 +263,19 @@ mod tests {
     #[test]
     fn going_on_after_an_id_enters_the_directory_it_lies_in() {
         let all = ["a", "a/", "a0", "b/", "b", "c"];
-        assert_eq!(pick(9, After::Id(b"b/x"), &all).0, ["b/", "c"]);
-        assert_eq!(pick(9, After::Id(b"b/"), &all).0, ["b/", "c"]);
-        assert_eq!(pick(9, After::Id(b"b"), &all).0, ["b/", "c"]);
-        assert_eq!(pick(9, After::Id(b"a"), &all).0, ["a/", "a0", "b", "b/", "c"]);
+        assert_eq!(pick(9, NamesAfter::Id(b"b/x"), &all).0, ["b/", "c"]);
+        assert_eq!(pick(9, NamesAfter::Id(b"b/"), &all).0, ["b/", "c"]);
+        assert_eq!(pick(9, NamesAfter::Id(b"b"), &all).0, ["b/", "c"]);
+        assert_eq!(pick(9, NamesAfter::Id(b"a"), &all).0, ["a/", "a0", "b", "b/", "c"]);
     }
 
     #[test]
     fn names_let_go_of_are_known_to_be_missing() {
-        let mut picking = Picking::of_at_most(9, After::Nothing);
+        let mut picker = NamePicker::of_at_most(9, NamesAfter::Nothing);
         for name in ["a", "b", "c", "d"] {
-            picking.see(name.as_bytes(), FileType::RegularFile);
+            picker.see(name.as_bytes(), FileType::RegularFile);
         }
-        let mut names = picking.finish();
+        let mut names = picker.finish();
         names.take();
         names.take();
         names.keep_next(1);

@@ -17,32 +17,32 @@ const FULL_CHUNKS: usize = 32;
 
 /// The room of a store for one direction of transfers.
 #[derive(Debug, Clone)]
-pub(super) struct Room(Arc<Semaphore>);
+pub(super) struct BufferBudget(Arc<Semaphore>);
 
 /// Leave to hold a full chunk.
 #[derive(Debug)]
-pub(super) struct Permit(OwnedSemaphorePermit);
+pub(super) struct ChunkPermit(OwnedSemaphorePermit);
 
-impl Default for Room {
+impl Default for BufferBudget {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(FULL_CHUNKS)))
     }
 }
 
-impl Room {
+impl BufferBudget {
     /// How many bytes may be held of `bytes` to come, and the leave to be kept with them.
-    pub(super) fn for_chunk(&self, bytes: u64) -> (u64, Option<Permit>) {
+    pub(super) fn for_chunk(&self, bytes: u64) -> (u64, Option<ChunkPermit>) {
         if bytes <= SMALL_BYTES {
             return (bytes, None);
         }
         match Arc::clone(&self.0).try_acquire_owned() {
-            Ok(permit) => (CHUNK_BYTES.min(bytes), Some(Permit(permit))),
+            Ok(permit) => (CHUNK_BYTES.min(bytes), Some(ChunkPermit(permit))),
             Err(_) => (SMALL_BYTES, None),
         }
     }
 }
 
-impl Permit {
+impl ChunkPermit {
     /// The bytes for which it was given; it comes back when the last of them is dropped.
     pub(super) fn with(self, bytes: Vec<u8>) -> Bytes {
         struct Held(Vec<u8>, #[allow(dead_code)] OwnedSemaphorePermit);

@@ -9,18 +9,18 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Folder;
+use super::FolderInner;
+use super::buffer_budget::BufferBudget;
 use super::dirents::Dirents;
-use super::faults::{During, Fault};
+use super::error::{FileOperation, FolderError};
+use super::failure_scope;
+use super::file_state::FileState;
 use super::file_system;
-use super::kept::Kept;
-use super::place::Place;
-use super::reach;
-use super::room::Room;
+use super::item_path::ItemPath;
+use super::properties::StoredProperties;
 use super::root::{RootDir, directory_in};
 use super::spelling;
-use super::stamp::Stamp;
-use super::uncached::{ALIGNED, Way, aligned, may_be_cached};
+use super::uncached::{ALIGNED, ReadMode, aligned, may_be_cached};
 
 /// Never waits for a writer of a pipe that took the file's place in this very moment, and never becomes a terminal.
 const READING: OFlags =
@@ -28,59 +28,59 @@ const READING: OFlags =
 
 /// An item that was found.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FoundItem {
     pub(super) file: OwnedFd,
-    pub(super) stamp: Stamp,
-    pub(super) kept: Kept,
+    pub(super) state: FileState,
+    pub(super) stored: StoredProperties,
 }
 
 /// Finds an item and what is known of it, without following any symbolic link.
-pub(super) fn find(root: &RootDir, place: &Place) -> Result<Presence<Found>, Fault> {
-    let found = reach::patiently_done(|| looked_for(root, place));
-    found.map_err(|fault| reach::of_read(root, place.space(), Some(place), fault))
+pub(super) fn find(root: &RootDir, item_path: &ItemPath) -> Result<Presence<FoundItem>, FolderError> {
+    let found = failure_scope::retry_transient_call(|| find_once(root, item_path));
+    found.map_err(|error| failure_scope::scope_read_error(root, item_path.space(), Some(item_path), error))
 }
 
-fn looked_for(root: &RootDir, place: &Place) -> Result<Presence<Found>, Fault> {
-    let parent = match root.waypoint(place.parent()) {
+fn find_once(root: &RootDir, item_path: &ItemPath) -> Result<Presence<FoundItem>, FolderError> {
+    let parent = match root.waypoint(item_path.parent()) {
         Ok(parent) => parent,
-        Err(errno) => return missing(root, place, errno),
+        Err(errno) => return absent_or_error(root, item_path, errno),
     };
     // Looked at before it is opened: opening a pipe or a device can have effects.
-    let stat = match rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW) {
+    let stat = match rustix::fs::statat(&parent, item_path.name(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
-        Err(errno) => return missing(root, place, errno),
+        Err(errno) => return absent_or_error(root, item_path, errno),
     };
-    let seen = Stamp::of(&stat).kind();
+    let seen = FileState::of(&stat).kind();
     if let Some(refusal) = refusal(seen) {
-        return Err(Fault::refused(refusal));
+        return Err(FolderError::refused(refusal));
     }
-    if (seen == FileType::Directory) != place.directory {
+    if (seen == FileType::Directory) != item_path.directory {
         return Ok(Presence::Absent);
     }
     // What another spelling of the name has found is another item.
-    if !spelling::is_own(root, place, &parent).map_err(|errno| Fault::of(During::Read, errno))? {
+    if !spelling::is_own(root, item_path, &parent).map_err(|errno| FolderError::of(FileOperation::Read, errno))? {
         return Ok(Presence::Absent);
     }
     let opened = match seen {
-        FileType::Directory => directory_in(&parent, place.name()),
-        _ => rustix::fs::openat(&parent, place.name(), READING, Mode::empty()),
+        FileType::Directory => directory_in(&parent, item_path.name()),
+        _ => rustix::fs::openat(&parent, item_path.name(), READING, Mode::empty()),
     };
     let file = match opened {
         Ok(file) => file,
         Err(Errno::NOENT) => return Ok(Presence::Absent),
-        Err(errno) => return Err(Fault::of(During::Read, errno)),
+        Err(errno) => return Err(FolderError::of(FileOperation::Read, errno)),
     };
-    let read = |errno| Fault::of(During::Read, errno);
-    let stamp = Stamp::of(&rustix::fs::fstat(&file).map_err(read)?);
-    if stamp.kind() != seen {
+    let read = |errno| FolderError::of(FileOperation::Read, errno);
+    let state = FileState::of(&rustix::fs::fstat(&file).map_err(read)?);
+    if state.kind() != seen {
         return Err(StoreErrorKind::Changed.into());
     }
-    file_system::know(&file, stamp.device);
+    file_system::know(&file, state.device);
     if seen == FileType::Directory && !Dirents::is_empty(&file).map_err(read)? {
         return Ok(Presence::Absent);
     }
-    let kept = Kept::read(&file).map_err(read)?;
-    Ok(Presence::Present(Found { file, stamp, kept }))
+    let stored = StoredProperties::read(&file).map_err(read)?;
+    Ok(Presence::Present(FoundItem { file, state, stored }))
 }
 
 /// Why something of this type is no item; `None` for what may be one.
@@ -96,65 +96,69 @@ pub(super) fn refusal(kind: FileType) -> Option<RefusalReason> {
 }
 
 /// What it means that the way to an item ended in `errno`: absence only where the item's space answers.
-pub(super) fn missing<T>(root: &RootDir, place: &Place, errno: Errno) -> Result<Presence<T>, Fault> {
-    if !place.space().is_empty() {
-        space(root, place.space())?;
+pub(super) fn absent_or_error<T>(
+    root: &RootDir,
+    item_path: &ItemPath,
+    errno: Errno,
+) -> Result<Presence<T>, FolderError> {
+    if !item_path.space().is_empty() {
+        space(root, item_path.space())?;
     }
     match errno {
         // A name too long for the file system cannot be there either.
         Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG => Ok(Presence::Absent),
         // The space itself may not be entered.
-        Errno::ACCESS if place.parent() == place.space() => Err(Fault::of(During::Reach, errno)),
-        _ => Err(Fault::of(During::Read, errno)),
+        Errno::ACCESS if item_path.parent() == item_path.space() => Err(FolderError::of(FileOperation::Reach, errno)),
+        _ => Err(FolderError::of(FileOperation::Read, errno)),
     }
 }
 
 /// The state of a space's directory; fails where there is none. What another spelling of its name finds is another space.
-pub(super) fn space(root: &RootDir, directory: &str) -> Result<Stamp, Fault> {
+pub(super) fn space(root: &RootDir, directory: &str) -> Result<FileState, FolderError> {
     let directory = if directory.is_empty() { "." } else { directory };
     match rustix::fs::statat(root, directory, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => {
-            let stamp = Stamp::of(&stat);
-            match stamp.kind() {
+            let state = FileState::of(&stat);
+            match state.kind() {
                 FileType::Directory => match spelling::space_twin(root, directory) {
-                    Ok(None) => Ok(stamp),
+                    Ok(None) => Ok(state),
                     Ok(Some(_)) => Err(StoreErrorKind::SpaceAbsent.into()),
-                    Err(errno) => Err(Fault::of(During::Reach, errno)),
+                    Err(errno) => Err(FolderError::of(FileOperation::Reach, errno)),
                 },
                 // What it points at may be a space moved elsewhere: that is not to say it is gone.
-                FileType::Symlink => Err(Fault::refused(RefusalReason::SymbolicLink)),
+                FileType::Symlink => Err(FolderError::refused(RefusalReason::SymbolicLink)),
                 _ => Err(StoreErrorKind::SpaceAbsent.into()),
             }
         }
         Err(Errno::NOENT | Errno::NAMETOOLONG) => Err(StoreErrorKind::SpaceAbsent.into()),
-        Err(errno) => Err(Fault::of(During::Reach, errno)),
+        Err(errno) => Err(FolderError::of(FileOperation::Reach, errno)),
     }
 }
 
 /// An item opened to be read, its first bytes read already.
 #[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) stamp: Stamp,
-    pub(super) kept: Kept,
+pub(super) struct OpenedItem {
+    pub(super) state: FileState,
+    pub(super) stored: StoredProperties,
     /// The first chunk, or why it is none.
-    pub(super) first: Result<Bytes, Fault>,
+    pub(super) first: Result<Bytes, FolderError>,
     /// What comes after it, if anything.
-    pub(super) rest: Option<Rest>,
+    pub(super) rest: Option<ItemReader>,
 }
 
 /// What remains to be read of an item.
 #[derive(Debug)]
-pub(super) struct Rest {
+pub(super) struct ItemReader {
     file: OwnedFd,
-    way: Way,
-    before: Stamp,
+    mode: ReadMode,
+    before: FileState,
     at: u64,
     end: u64,
 }
 
 /// What is to be read of an item.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wanted {
+pub(super) struct ReadOptions {
     pub(super) range: Option<ByteRange>,
     /// Only in this state.
     pub(super) if_version: Option<Version>,
@@ -163,48 +167,61 @@ pub(super) struct Wanted {
 }
 
 /// Opens an item and reads its first chunk: all of it where it is small.
-pub(super) fn open(root: &RootDir, place: &Place, wanted: &Wanted, folder: &Folder) -> Result<Presence<Opened>, Fault> {
-    opened(root, place, wanted, folder).map_err(|fault| reach::of_read(root, place.space(), Some(place), fault))
+pub(super) fn open(
+    root: &RootDir,
+    item_path: &ItemPath,
+    options: &ReadOptions,
+    folder: &FolderInner,
+) -> Result<Presence<OpenedItem>, FolderError> {
+    opened(root, item_path, options, folder)
+        .map_err(|error| failure_scope::scope_read_error(root, item_path.space(), Some(item_path), error))
 }
 
-fn opened(root: &RootDir, place: &Place, wanted: &Wanted, folder: &Folder) -> Result<Presence<Opened>, Fault> {
-    let Presence::Present(found) = find(root, place)? else { return Ok(Presence::Absent) };
-    let Found { file, mut stamp, kept } = found;
-    let (clock, chunks) = (&*folder.clock, &folder.reading);
-    if stamp.kind() == FileType::RegularFile {
-        stamp = folder.mapped.flushed(root, &file, stamp, clock)?;
+fn opened(
+    root: &RootDir,
+    item_path: &ItemPath,
+    options: &ReadOptions,
+    folder: &FolderInner,
+) -> Result<Presence<OpenedItem>, FolderError> {
+    let Presence::Present(found) = find(root, item_path)? else { return Ok(Presence::Absent) };
+    let FoundItem { file, mut state, stored } = found;
+    let (clock, chunks) = (&*folder.clock, &folder.read_budget);
+    if state.kind() == FileType::RegularFile {
+        state = folder.mapped.flushed(root, &file, state, clock)?;
     }
-    if wanted.if_version.as_ref().is_some_and(|wanted| *wanted != stamp.version(clock)) {
+    if options.if_version.as_ref().is_some_and(|wanted| *wanted != state.version(clock)) {
         return Err(StoreErrorKind::Changed.into());
     }
-    let way = if wanted.uncached && stamp.kind() == FileType::RegularFile {
-        Way::past_the_cache(&file).map_err(|errno| Fault::of(During::Read, errno))?
+    let mode = if options.uncached && state.kind() == FileType::RegularFile {
+        ReadMode::bypassing_cache(&file).map_err(|errno| FolderError::of(FileOperation::Read, errno))?
     } else {
-        Way::Cached
+        ReadMode::Cached
     };
-    let (size, range) = (stamp.content_size(), wanted.range.filter(|_| way == Way::Cached));
+    let (size, range) = (state.content_size(), options.range.filter(|_| mode == ReadMode::Cached));
     let at = range.map_or(0, |range| range.offset.min(size));
     let end = range.map_or(size, |range| range.offset.saturating_add(range.length).min(size));
-    let mut rest = Rest { file, way, before: stamp, at, end: end.max(at) };
-    let first = rest.chunk(chunks).map_err(|fault| reach::of_read(root, place.space(), Some(place), fault));
+    let mut rest = ItemReader { file, mode, before: state, at, end: end.max(at) };
+    let first = rest
+        .chunk(chunks)
+        .map_err(|error| failure_scope::scope_read_error(root, item_path.space(), Some(item_path), error));
     let rest = (first.is_ok() && rest.at < rest.end).then_some(rest);
-    Ok(Presence::Present(Opened { stamp, kept, first, rest }))
+    Ok(Presence::Present(OpenedItem { state, stored, first, rest }))
 }
 
-impl Rest {
+impl ItemReader {
     /// Whether bytes remain.
     pub(super) fn is_over(&self) -> bool {
         self.at == self.end
     }
 
     /// The next bytes. The last are given only once the item is seen to be still in the state it was opened in.
-    pub(super) fn chunk(&mut self, room: &Room) -> Result<Bytes, Fault> {
-        let (most, permit) = room.for_chunk(self.end - self.at);
+    pub(super) fn chunk(&mut self, budget: &BufferBudget) -> Result<Bytes, FolderError> {
+        let (most, permit) = budget.for_chunk(self.end - self.at);
         let wanted = usize::try_from(most.min(self.end - self.at)).unwrap_or(usize::MAX);
         // One byte more than announced, to see an end that is not where it should be.
         let asked = wanted + usize::from(self.at + wanted as u64 == self.before.content_size());
-        let (memory, bytes) = match (self.before.kind(), self.way) {
-            (FileType::RegularFile, Way::Direct) => self.direct(asked)?,
+        let (memory, bytes) = match (self.before.kind(), self.mode) {
+            (FileType::RegularFile, ReadMode::Direct) => self.direct(asked)?,
             (FileType::RegularFile, _) => self.buffered(asked)?,
             _ => (Vec::new(), 0..0),
         };
@@ -213,7 +230,7 @@ impl Rest {
             self.check()?;
         }
         if bytes.len() != wanted {
-            return Err(Fault::unexpected("the file ends elsewhere than its size says"));
+            return Err(FolderError::unexpected("the file ends elsewhere than its size says"));
         }
         Ok(match permit {
             Some(permit) => permit.with(memory),
@@ -223,17 +240,19 @@ impl Rest {
     }
 
     /// Reads so many bytes, or up to the file's end.
-    fn buffered(&self, asked: usize) -> Result<(Vec<u8>, Range<usize>), Fault> {
-        if self.way == Way::Evicted && may_be_cached(&self.file, self.at, asked) {
+    fn buffered(&self, asked: usize) -> Result<(Vec<u8>, Range<usize>), FolderError> {
+        if self.mode == ReadMode::Evicted && may_be_cached(&self.file, self.at, asked) {
             return Err(StoreErrorKind::OnlyCached.into());
         }
         let mut bytes = Vec::with_capacity(asked);
         while bytes.len() < asked {
             let at = self.at + bytes.len() as u64;
-            match reach::patiently(|| rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at)) {
+            match failure_scope::retry_transient(|| {
+                rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at)
+            }) {
                 Ok(0) => break,
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(Fault::of(During::Read, errno)),
+                Err(errno) => return Err(FolderError::of(FileOperation::Read, errno)),
             }
         }
         let found = bytes.len().min(asked);
@@ -241,22 +260,23 @@ impl Rest {
     }
 
     /// The same past the cache: whole pages from the beginning of one, so that more than was asked for may come.
-    fn direct(&mut self, asked: usize) -> Result<(Vec<u8>, Range<usize>), Fault> {
+    fn direct(&mut self, asked: usize) -> Result<(Vec<u8>, Range<usize>), FolderError> {
         let (mut memory, from) = aligned(asked.next_multiple_of(ALIGNED));
         let to = from + asked.next_multiple_of(ALIGNED);
         let mut found = 0;
         while found < asked {
             let at = self.at + found as u64;
-            match reach::patiently(|| rustix::io::pread(&self.file, &mut memory[from + found..to], at)) {
+            match failure_scope::retry_transient(|| rustix::io::pread(&self.file, &mut memory[from + found..to], at)) {
                 Ok(0) => break,
                 Ok(read) => found += read,
                 Err(Errno::INTR) => {}
                 // Only this file's own driver knows what it takes.
                 Err(Errno::INVAL) if found % ALIGNED == 0 => {
-                    self.way = Way::by_eviction(&self.file).map_err(|errno| Fault::of(During::Read, errno))?;
+                    self.mode = ReadMode::evicting_cache(&self.file)
+                        .map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
                     return self.buffered(asked);
                 }
-                Err(errno) => return Err(Fault::of(During::Read, errno)),
+                Err(errno) => return Err(FolderError::of(FileOperation::Read, errno)),
             }
             if found % ALIGNED != 0 {
                 break; // The file's end: nowhere else does a page come in part.
@@ -265,8 +285,8 @@ impl Rest {
         Ok((memory, from..from + found.min(asked)))
     }
 
-    fn check(&self) -> Result<(), Fault> {
-        let now = rustix::fs::fstat(self.file.as_fd()).map_err(|errno| Fault::of(During::Read, errno))?;
-        if Stamp::of(&now) == self.before { Ok(()) } else { Err(StoreErrorKind::Changed.into()) }
+    fn check(&self) -> Result<(), FolderError> {
+        let now = rustix::fs::fstat(self.file.as_fd()).map_err(|errno| FolderError::of(FileOperation::Read, errno))?;
+        if FileState::of(&now) == self.before { Ok(()) } else { Err(StoreErrorKind::Changed.into()) }
     }
 }

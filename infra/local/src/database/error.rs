@@ -9,14 +9,14 @@ use rusqlite::ErrorCode;
 /// A request that the database did not carry out: nothing of it was kept.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{words}")]
-pub struct Failure {
-    pub(crate) trouble: Trouble,
+pub struct DatabaseError {
+    pub(crate) kind: DatabaseErrorKind,
     words: Arc<str>,
 }
 
 /// The sorts of trouble on which some caller acts differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum DatabaseErrorKind {
     /// The database cannot work now, whatever is asked of it: full, read-only, locked for too long, failing disk.
     Unavailable,
     /// Not permitted.
@@ -29,26 +29,26 @@ pub(crate) enum Trouble {
     Unexpected,
 }
 
-impl Failure {
-    pub(crate) fn new(trouble: Trouble, words: impl Into<Arc<str>>) -> Self {
-        Self { trouble, words: words.into() }
+impl DatabaseError {
+    pub(crate) fn new(kind: DatabaseErrorKind, words: impl Into<Arc<str>>) -> Self {
+        Self { kind, words: words.into() }
     }
 
     /// The database was closed, or its thread is gone, before the request was answered.
     pub(crate) fn closed() -> Self {
-        Self::new(Trouble::Unavailable, "the database is closed")
+        Self::new(DatabaseErrorKind::Unavailable, "the database is closed")
     }
 
     /// Whether another request of the same group may well succeed where the group as a whole did not.
-    pub(crate) fn may_concern_one(&self) -> bool {
-        !matches!(self.trouble, Trouble::Unavailable | Trouble::Damaged)
+    pub(crate) fn concerns_single_request(&self) -> bool {
+        !matches!(self.kind, DatabaseErrorKind::Unavailable | DatabaseErrorKind::Damaged)
     }
 
     /// The same of the database at `path`, with what is the matter there and what to do, as far as that can be told.
     pub(super) fn at(self, path: &Path) -> Self {
         match way_out(&self.words, path) {
-            Some(way_out) if self.trouble == Trouble::Unavailable => {
-                Self::new(self.trouble, format!("{way_out}: {}", self.words))
+            Some(way_out) if self.kind == DatabaseErrorKind::Unavailable => {
+                Self::new(self.kind, format!("{way_out}: {}", self.words))
             }
             _ => self,
         }
@@ -59,30 +59,30 @@ impl Failure {
     }
 
     pub(crate) fn queue_kind(&self) -> QueueErrorKind {
-        match self.trouble {
-            Trouble::Unavailable => QueueErrorKind::Unavailable,
-            Trouble::Denied => QueueErrorKind::Denied,
-            Trouble::TooLarge => QueueErrorKind::TooLarge,
-            Trouble::Damaged | Trouble::Unexpected => QueueErrorKind::Unexpected,
+        match self.kind {
+            DatabaseErrorKind::Unavailable => QueueErrorKind::Unavailable,
+            DatabaseErrorKind::Denied => QueueErrorKind::Denied,
+            DatabaseErrorKind::TooLarge => QueueErrorKind::TooLarge,
+            DatabaseErrorKind::Damaged | DatabaseErrorKind::Unexpected => QueueErrorKind::Unexpected,
         }
     }
 
     pub(crate) fn table_kind(&self) -> TableErrorKind {
-        match self.trouble {
-            Trouble::Unavailable => TableErrorKind::Unavailable,
-            Trouble::Denied => TableErrorKind::Denied,
-            Trouble::TooLarge => TableErrorKind::TooLarge,
-            Trouble::Damaged | Trouble::Unexpected => TableErrorKind::Unexpected,
+        match self.kind {
+            DatabaseErrorKind::Unavailable => TableErrorKind::Unavailable,
+            DatabaseErrorKind::Denied => TableErrorKind::Denied,
+            DatabaseErrorKind::TooLarge => TableErrorKind::TooLarge,
+            DatabaseErrorKind::Damaged | DatabaseErrorKind::Unexpected => TableErrorKind::Unexpected,
         }
     }
 }
 
-impl From<rusqlite::Error> for Failure {
+impl From<rusqlite::Error> for DatabaseError {
     fn from(error: rusqlite::Error) -> Self {
-        let of_sqlite = || error.sqlite_error().map_or(Trouble::Unexpected, |error| trouble(error.code));
-        let trouble = if is_damage(&error) { Trouble::Damaged } else { of_sqlite() };
+        let of_sqlite = || error.sqlite_error().map_or(DatabaseErrorKind::Unexpected, |error| error_kind(error.code));
+        let kind = if is_damage(&error) { DatabaseErrorKind::Damaged } else { of_sqlite() };
         let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
-        Self::new(trouble, format!("{error} (SQLite code {extended})"))
+        Self::new(kind, format!("{error} (SQLite code {extended})"))
     }
 }
 
@@ -112,7 +112,7 @@ fn way_out(words: &str, path: &Path) -> Option<String> {
 pub(super) const HELD: &str = "the database's lock was held for too long";
 
 /// The one place that says what a code means. What is not known to pass by itself is unexpected.
-fn trouble(code: ErrorCode) -> Trouble {
+fn error_kind(code: ErrorCode) -> DatabaseErrorKind {
     match code {
         ErrorCode::DiskFull
         | ErrorCode::ReadOnly
@@ -121,10 +121,10 @@ fn trouble(code: ErrorCode) -> Trouble {
         | ErrorCode::FileLockingProtocolFailed
         | ErrorCode::CannotOpen
         | ErrorCode::SystemIoFailure
-        | ErrorCode::OutOfMemory => Trouble::Unavailable,
-        ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied => Trouble::Denied,
-        ErrorCode::TooBig => Trouble::TooLarge,
-        _ => Trouble::Unexpected,
+        | ErrorCode::OutOfMemory => DatabaseErrorKind::Unavailable,
+        ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied => DatabaseErrorKind::Denied,
+        ErrorCode::TooBig => DatabaseErrorKind::TooLarge,
+        _ => DatabaseErrorKind::Unexpected,
     }
 }
 
@@ -165,33 +165,33 @@ mod tests {
     #[test]
     fn every_code_means_what_the_table_says() {
         let table = [
-            (ffi::SQLITE_FULL, Trouble::Unavailable),
-            (ffi::SQLITE_READONLY, Trouble::Unavailable),
-            (ffi::SQLITE_READONLY_DBMOVED, Trouble::Unavailable),
-            (ffi::SQLITE_BUSY, Trouble::Unavailable),
-            (ffi::SQLITE_BUSY_SNAPSHOT, Trouble::Unavailable),
-            (ffi::SQLITE_BUSY_RECOVERY, Trouble::Unavailable),
-            (ffi::SQLITE_LOCKED, Trouble::Unavailable),
-            (ffi::SQLITE_PROTOCOL, Trouble::Unavailable),
-            (ffi::SQLITE_CANTOPEN, Trouble::Unavailable),
-            (ffi::SQLITE_IOERR_WRITE, Trouble::Unavailable),
-            (ffi::SQLITE_IOERR_FSYNC, Trouble::Unavailable),
-            (ffi::SQLITE_IOERR_READ, Trouble::Unavailable),
-            (ffi::SQLITE_NOMEM, Trouble::Unavailable),
-            (ffi::SQLITE_PERM, Trouble::Denied),
-            (ffi::SQLITE_AUTH, Trouble::Denied),
-            (ffi::SQLITE_TOOBIG, Trouble::TooLarge),
-            (ffi::SQLITE_CORRUPT, Trouble::Damaged),
-            (ffi::SQLITE_CORRUPT_INDEX, Trouble::Damaged),
-            (ffi::SQLITE_NOTADB, Trouble::Damaged),
-            (ffi::SQLITE_CONSTRAINT_PRIMARYKEY, Trouble::Unexpected),
-            (ffi::SQLITE_MISUSE, Trouble::Unexpected),
-            (ffi::SQLITE_ERROR, Trouble::Unexpected),
-            (ffi::SQLITE_INTERNAL, Trouble::Unexpected),
+            (ffi::SQLITE_FULL, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_READONLY, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_READONLY_DBMOVED, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_BUSY, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_BUSY_SNAPSHOT, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_BUSY_RECOVERY, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_LOCKED, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_PROTOCOL, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_CANTOPEN, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_IOERR_WRITE, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_IOERR_FSYNC, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_IOERR_READ, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_NOMEM, DatabaseErrorKind::Unavailable),
+            (ffi::SQLITE_PERM, DatabaseErrorKind::Denied),
+            (ffi::SQLITE_AUTH, DatabaseErrorKind::Denied),
+            (ffi::SQLITE_TOOBIG, DatabaseErrorKind::TooLarge),
+            (ffi::SQLITE_CORRUPT, DatabaseErrorKind::Damaged),
+            (ffi::SQLITE_CORRUPT_INDEX, DatabaseErrorKind::Damaged),
+            (ffi::SQLITE_NOTADB, DatabaseErrorKind::Damaged),
+            (ffi::SQLITE_CONSTRAINT_PRIMARYKEY, DatabaseErrorKind::Unexpected),
+            (ffi::SQLITE_MISUSE, DatabaseErrorKind::Unexpected),
+            (ffi::SQLITE_ERROR, DatabaseErrorKind::Unexpected),
+            (ffi::SQLITE_INTERNAL, DatabaseErrorKind::Unexpected),
         ];
         for (code, expected) in table {
-            let failure = Failure::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
-            assert_eq!(failure.trouble, expected, "code {code}: {failure}");
+            let failure = DatabaseError::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+            assert_eq!(failure.kind, expected, "code {code}: {failure}");
         }
     }
 
@@ -205,24 +205,24 @@ mod tests {
             (ffi::SQLITE_BUSY, "locked (`fuser"),
             (ffi::SQLITE_READONLY, "may not be written; see to"),
         ] {
-            let failure = Failure::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).at(&path);
+            let failure = DatabaseError::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).at(&path);
             let said = failure.to_string();
             assert!(said.contains(words) && said.contains(path.to_str().unwrap()), "{code}: {said}");
             assert!(said.contains(&format!("SQLite code {code}")), "{said}");
         }
-        let other = Failure::from(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_NOMEM), None));
+        let other = DatabaseError::from(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_NOMEM), None));
         assert_eq!(other.clone().at(&path).to_string(), other.to_string());
     }
 
     #[test]
     fn a_value_that_the_tables_rules_shut_out_is_damage() {
         let wrong = rusqlite::Error::InvalidColumnType(0, "value".into(), rusqlite::types::Type::Null);
-        assert_eq!(Failure::from(wrong).trouble, Trouble::Damaged);
-        assert_eq!(Failure::from(out_of_order()).trouble, Trouble::Damaged);
+        assert_eq!(DatabaseError::from(wrong).kind, DatabaseErrorKind::Damaged);
+        assert_eq!(DatabaseError::from(out_of_order()).kind, DatabaseErrorKind::Damaged);
     }
 
     #[test]
     fn an_error_that_is_not_sqlites_is_unexpected() {
-        assert_eq!(Failure::from(rusqlite::Error::InvalidQuery).trouble, Trouble::Unexpected);
+        assert_eq!(DatabaseError::from(rusqlite::Error::InvalidQuery).kind, DatabaseErrorKind::Unexpected);
     }
 }

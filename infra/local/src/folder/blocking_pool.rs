@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::faults::Fault;
+use super::error::FolderError;
 
-type Call = Box<dyn FnOnce() + Send>;
+type BlockingCall = Box<dyn FnOnce() + Send>;
 
 /// Most threads at work for one store: enough to keep a disk's own queue full. Those that a call holds for long do not count.
 const THREADS_MAX: usize = 32;
@@ -28,18 +28,18 @@ const WAITS_MAX: Duration = Duration::from_secs(1);
 
 /// A store's calls and the threads at work on them.
 #[derive(Clone, Default)]
-pub(super) struct Hops(Arc<Mutex<Waiting>>);
+pub(super) struct BlockingPool(Arc<Mutex<PoolState>>);
 
 #[derive(Default)]
-struct Waiting {
-    calls: VecDeque<Call>,
+struct PoolState {
+    calls: VecDeque<BlockingCall>,
     threads: usize,
     /// Since when each thread that is in a call has been so.
     in_call: BTreeMap<u64, Instant>,
     next: u64,
 }
 
-impl Waiting {
+impl PoolState {
     /// Whether one more thread may be put to work.
     fn has_room(&self) -> bool {
         let held = self.in_call.values().filter(|since| since.elapsed() >= HELD_AFTER).count();
@@ -47,18 +47,18 @@ impl Waiting {
     }
 }
 
-impl fmt::Debug for Hops {
+impl fmt::Debug for BlockingPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hops").finish_non_exhaustive()
+        f.debug_struct("BlockingPool").finish_non_exhaustive()
     }
 }
 
-impl Hops {
+impl BlockingPool {
     /// Makes a call and gives its answer. Once begun it runs to its end, also when this future is dropped.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        call: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
+        call: impl FnOnce() -> Result<T, FolderError> + Send + 'static,
+    ) -> Result<T, FolderError> {
         let (answer, mut answered) = oneshot::channel();
         self.push(Box::new(move || {
             if !answer.is_closed() {
@@ -67,59 +67,59 @@ impl Hops {
         }));
         let soon = tokio::time::timeout(WAITS_MAX, &mut answered).await;
         if soon.is_err() {
-            self.join_for_who_waits();
+            self.spawn_thread_for_waiting();
         }
         let answer = if let Ok(answer) = soon { answer } else { answered.await };
-        answer.unwrap_or_else(|_| Err(Fault::unexpected("the call on the folder was given up")))
+        answer.unwrap_or_else(|_| Err(FolderError::unexpected("the call on the folder was given up")))
     }
 
-    fn push(&self, call: Call) {
-        let joins = {
-            let mut waiting = self.waiting();
-            waiting.calls.push_back(call);
-            let joins = waiting.threads == 0
-                || (waiting.threads < THREADS_MAX && waiting.calls.len() > waiting.threads * WAITING_EACH);
-            waiting.threads += usize::from(joins);
-            joins
+    fn push(&self, call: BlockingCall) {
+        let spawns = {
+            let mut state = self.state();
+            state.calls.push_back(call);
+            let spawns =
+                state.threads == 0 || (state.threads < THREADS_MAX && state.calls.len() > state.threads * WAITING_EACH);
+            state.threads += usize::from(spawns);
+            spawns
         };
-        if joins {
-            self.join();
+        if spawns {
+            self.spawn_thread();
         }
     }
 
     /// Another thread joins if calls wait, and there are not too many.
-    fn join_for_who_waits(&self) {
-        let joins = {
-            let mut waiting = self.waiting();
-            let joins = !waiting.calls.is_empty() && waiting.has_room();
-            waiting.threads += usize::from(joins);
-            joins
+    fn spawn_thread_for_waiting(&self) {
+        let spawns = {
+            let mut state = self.state();
+            let spawns = !state.calls.is_empty() && state.has_room();
+            state.threads += usize::from(spawns);
+            spawns
         };
-        if joins {
-            self.join();
+        if spawns {
+            self.spawn_thread();
         }
     }
 
     /// Puts a thread to work that is counted already.
-    fn join(&self) {
-        let joined = Joined { hops: self.clone(), number: None, left: false };
-        tokio::task::spawn_blocking(move || joined.work());
+    fn spawn_thread(&self) {
+        let thread = PoolThread { blocking_pool: self.clone(), number: None, left: false };
+        tokio::task::spawn_blocking(move || thread.work());
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+    fn state(&self) -> std::sync::MutexGuard<'_, PoolState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A thread at work, counted until it leaves: also when the runtime ends before it began.
-struct Joined {
-    hops: Hops,
+struct PoolThread {
+    blocking_pool: BlockingPool,
     /// Under which it is noted that it is in a call.
     number: Option<u64>,
     left: bool,
 }
 
-impl Joined {
+impl PoolThread {
     fn work(mut self) {
         while let Some(call) = self.next() {
             // A call that panics drops its answer, which fails that call alone; the thread is needed by the others.
@@ -128,32 +128,32 @@ impl Joined {
     }
 
     /// The next call. Without one it leaves, under the same lock, so that whoever comes next calls another.
-    fn next(&mut self) -> Option<Call> {
-        let mut waiting = self.hops.waiting();
+    fn next(&mut self) -> Option<BlockingCall> {
+        let mut state = self.blocking_pool.state();
         if let Some(number) = self.number.take() {
-            waiting.in_call.remove(&number);
+            state.in_call.remove(&number);
         }
-        let call = waiting.calls.pop_front();
+        let call = state.calls.pop_front();
         if call.is_none() {
-            waiting.threads -= 1;
+            state.threads -= 1;
             self.left = true;
         } else {
-            let number = waiting.next;
-            waiting.next += 1;
-            waiting.in_call.insert(number, Instant::now());
+            let number = state.next;
+            state.next += 1;
+            state.in_call.insert(number, Instant::now());
             self.number = Some(number);
         }
         call
     }
 }
 
-impl Drop for Joined {
+impl Drop for PoolThread {
     fn drop(&mut self) {
         if !self.left {
-            let mut waiting = self.hops.waiting();
-            waiting.threads -= 1;
+            let mut state = self.blocking_pool.state();
+            state.threads -= 1;
             if let Some(number) = self.number {
-                waiting.in_call.remove(&number);
+                state.in_call.remove(&number);
             }
         }
     }
@@ -171,7 +171,7 @@ mod tests {
         let of = |held: usize, busy: usize| {
             let since = |number: usize| if number < held { long_ago } else { Instant::now() };
             let in_call = (0..held + busy).map(|number| (number as u64, since(number))).collect();
-            Waiting { threads: held + busy, in_call, ..Waiting::default() }
+            PoolState { threads: held + busy, in_call, ..PoolState::default() }
         };
         assert!(of(0, THREADS_MAX - 1).has_room() && !of(0, THREADS_MAX).has_room());
         assert!(of(THREADS_MAX, THREADS_MAX - 1).has_room() && !of(THREADS_MAX, THREADS_MAX).has_room());
@@ -180,23 +180,24 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_call_that_hangs_keeps_no_other_waiting() {
-        let hops = Hops::default();
+        let blocking_pool = BlockingPool::default();
         let (let_go, held) = mpsc::channel::<()>();
         let hangs = tokio::spawn({
-            let hops = hops.clone();
+            let blocking_pool = blocking_pool.clone();
             async move {
-                hops.run(move || {
-                    let _ = held.recv();
-                    Ok(0)
-                })
-                .await
+                blocking_pool
+                    .run(move || {
+                        let _ = held.recv();
+                        Ok(0)
+                    })
+                    .await
             }
         });
-        while hops.waiting().threads == 0 || !hops.waiting().calls.is_empty() {
+        while blocking_pool.state().threads == 0 || !blocking_pool.state().calls.is_empty() {
             tokio::task::yield_now().await;
         }
         for number in 1..=3 {
-            assert_eq!(hops.run(move || Ok(number)).await.unwrap(), number);
+            assert_eq!(blocking_pool.run(move || Ok(number)).await.unwrap(), number);
         }
         let_go.send(()).unwrap();
         assert_eq!(hangs.await.unwrap().unwrap(), 0);

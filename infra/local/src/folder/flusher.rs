@@ -23,7 +23,7 @@ use mill_ports::{Clock, StoreErrorKind};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
-use super::faults::{During, Fault};
+use super::error::{FileOperation, FolderError};
 use super::root::RootDir;
 
 /// File systems of which an error of any file is told to `syncfs`: ext2 to ext4, XFS, Btrfs, F2FS.
@@ -35,7 +35,7 @@ const FAILURES_MAX: u32 = 16;
 
 /// How one store's writes become durable.
 #[derive(Debug)]
-pub(super) struct Durability {
+pub(super) struct Flusher {
     /// Opened before anything was written through this store.
     pub(super) root: RootDir,
     grouping: bool,
@@ -44,13 +44,13 @@ pub(super) struct Durability {
     singly_until: Mutex<Option<Monotonic>>,
     failures: AtomicU32,
     #[cfg(test)]
-    pub(super) script: Script,
+    pub(super) script: FlushScript,
 }
 
 /// What a test has the disk answer.
 #[cfg(test)]
 #[derive(Debug, Default)]
-pub(super) struct Script {
+pub(super) struct FlushScript {
     /// The answers of the next flushes of all; `None` for the real one.
     pub(super) all: Mutex<std::collections::VecDeque<Option<Errno>>>,
     /// The answers of the next flushes of one file or directory.
@@ -59,18 +59,18 @@ pub(super) struct Script {
     pub(super) grouping: Mutex<Option<bool>>,
 }
 
-impl Durability {
+impl Flusher {
     /// `root` was opened for this alone, and nothing has been written yet.
     pub(super) fn new(root: RootDir, clock: Arc<dyn Clock>) -> Self {
         Self {
-            grouping: groups(&root),
+            grouping: reports_errors_to_syncfs(&root),
             root,
             clock,
             generation: AtomicU64::new(0),
             singly_until: Mutex::new(None),
             failures: AtomicU32::new(0),
             #[cfg(test)]
-            script: Script::default(),
+            script: FlushScript::default(),
         }
     }
 
@@ -87,7 +87,7 @@ impl Durability {
     /// Makes all that was written through this store durable.
     ///
     /// An error condemns all of it that was not durable before: the generation is over.
-    pub(super) fn sync_all(&self) -> Result<(), Fault> {
+    pub(super) fn sync_all(&self) -> Result<(), FolderError> {
         match self.syncfs() {
             Ok(()) => {
                 self.failures.store(0, Ordering::Relaxed);
@@ -99,14 +99,14 @@ impl Durability {
                 tracing::warn!(%errno, "a write did not reach the disk; all that was written with it is written anew");
                 let why =
                     "something written at the same time did not reach the disk, so that all of it is written anew";
-                Err(Fault { source: Some(format!("{why}: {errno}").into()), ..self.failed(errno) })
+                Err(FolderError { source: Some(format!("{why}: {errno}").into()), ..self.failed(errno) })
             }
         }
     }
 
     /// Makes one file durable, through the descriptor by which it was written. After an error it must be thrown away.
-    pub(super) fn sync_file(&self, file: impl AsFd) -> Result<(), Fault> {
-        match unless_unable(self.fsync(&file)) {
+    pub(super) fn sync_file(&self, file: impl AsFd) -> Result<(), FolderError> {
+        match ignore_unsupported(self.fsync(&file)) {
             Ok(()) => {
                 self.failures.store(0, Ordering::Relaxed);
                 Ok(())
@@ -116,7 +116,7 @@ impl Durability {
     }
 
     /// Makes the names in a directory durable.
-    pub(super) fn sync_directory(&self, path: &str) -> Result<(), Fault> {
+    pub(super) fn sync_directory(&self, path: &str) -> Result<(), FolderError> {
         match self.root.directory(path) {
             Ok(directory) => self.sync_file(directory),
             // It was removed again since: so are the names in it.
@@ -137,11 +137,11 @@ impl Durability {
     }
 
     /// The failure of a flush, for those whom it concerns.
-    pub(super) fn failed(&self, errno: Errno) -> Fault {
+    pub(super) fn failed(&self, errno: Errno) -> FolderError {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        let fault = Fault::of(During::Flush, errno);
-        let fault = Fault { source: Some(format!("its bytes did not reach the disk: {errno}").into()), ..fault };
-        if failures < FAILURES_MAX { fault } else { Fault { kind: StoreErrorKind::Unavailable, ..fault } }
+        let error = FolderError::of(FileOperation::Flush, errno);
+        let error = FolderError { source: Some(format!("its bytes did not reach the disk: {errno}").into()), ..error };
+        if failures < FAILURES_MAX { error } else { FolderError { kind: StoreErrorKind::Unavailable, ..error } }
     }
 
     fn singly_until(&self) -> std::sync::MutexGuard<'_, Option<Monotonic>> {
@@ -175,7 +175,7 @@ impl Durability {
 }
 
 /// A file system that cannot flush says so: that is no failure of what was written.
-fn unless_unable(flushed: Result<(), Errno>) -> Result<(), Errno> {
+fn ignore_unsupported(flushed: Result<(), Errno>) -> Result<(), Errno> {
     match flushed {
         // CIFS and some FUSE file systems, of directories above all.
         Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
@@ -185,14 +185,15 @@ fn unless_unable(flushed: Result<(), Errno>) -> Result<(), Errno> {
 
 /// Whether an error of any file of this file system is told to `syncfs`.
 #[allow(clippy::unnecessary_cast)] // the kernel's number differs in width and sign between processors
-fn groups(root: &RootDir) -> bool {
+fn reports_errors_to_syncfs(root: &RootDir) -> bool {
     let file_system = rustix::fs::fstatfs(root).map(|found| found.f_type as u64 & 0xFFFF_FFFF);
     let release = rustix::system::uname();
-    file_system.is_ok_and(|found| GROUPING.contains(&found)) && tells_syncfs(&release.release().to_string_lossy())
+    file_system.is_ok_and(|found| GROUPING.contains(&found))
+        && kernel_reports_to_syncfs(&release.release().to_string_lossy())
 }
 
 /// Whether a kernel of this release tells `syncfs` of errors: Linux 5.8 and newer.
-fn tells_syncfs(release: &str) -> bool {
+fn kernel_reports_to_syncfs(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
 }
@@ -204,10 +205,10 @@ mod tests {
     #[test]
     fn kernels_before_5_8_are_not_trusted_to_tell_syncfs_of_errors() {
         for release in ["5.8.0", "5.10.0-21-amd64", "6.18.44", "10.0", "5.8"] {
-            assert!(tells_syncfs(release), "{release}");
+            assert!(kernel_reports_to_syncfs(release), "{release}");
         }
         for release in ["5.7.19", "4.19.0", "3.10.0-1160.el7.x86_64", "", "unknown", "5"] {
-            assert!(!tells_syncfs(release), "{release}");
+            assert!(!kernel_reports_to_syncfs(release), "{release}");
         }
     }
 }

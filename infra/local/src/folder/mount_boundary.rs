@@ -8,7 +8,7 @@ use super::file_system;
 
 /// What a directory is, and which mount it was reached through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct DirectoryFacts {
     /// The mount, where the kernel tells it (Linux 5.8).
     mount: Option<u64>,
     /// The device number of its file system, or of its subvolume.
@@ -20,7 +20,7 @@ pub(super) struct Standing {
     mount_root: Option<bool>,
 }
 
-impl Standing {
+impl DirectoryFacts {
     /// Of a directory that was opened: what is mounted on demand is mounted by then.
     pub(super) fn of(directory: impl AsFd) -> Result<Self, Errno> {
         const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME).union(StatxFlags::MNT_ID);
@@ -29,8 +29,8 @@ impl Standing {
             // Before Linux 4.11, or by a filter of system calls.
             Err(Errno::NOSYS | Errno::PERM) => {
                 let stat = rustix::fs::fstat(directory)?;
-                let stamp = super::stamp::Stamp::of(&stat);
-                let (device, inode) = (stamp.device, stamp.inode);
+                let state = super::file_state::FileState::of(&stat);
+                let (device, inode) = (state.device, state.inode);
                 return Ok(Self { mount: None, device, inode, born: None, mount_root: None });
             }
             answer => answer?,
@@ -48,7 +48,7 @@ impl Standing {
 
     /// Whether two directories of one way down lie in one mount, and in one subvolume of it. If the first and the last
     /// do, so do all between them.
-    pub(super) fn is_beside(&self, other: &Self) -> bool {
+    pub(super) fn is_in_same_mount(&self, other: &Self) -> bool {
         (self.mount, self.device) == (other.mount, other.device)
     }
 
@@ -61,11 +61,11 @@ impl Standing {
     /// made. Never the device number, which is another after a reboot.
     pub(super) fn identity(&self, directory: impl AsFd) -> Result<String, Errno> {
         let file_system = file_system::identity(directory, self.device)?;
-        Ok(self.in_file_system(&file_system))
+        Ok(self.identity_in(&file_system))
     }
 
     /// The same, where the identity of the file system is known.
-    pub(super) fn in_file_system(&self, file_system: &str) -> String {
+    pub(super) fn identity_in(&self, file_system: &str) -> String {
         match self.born.filter(|born| *born != (0, 0)) {
             Some((seconds, nanos)) => format!("{file_system}/{:x}@{seconds}.{nanos:09}", self.inode),
             None => format!("{file_system}/{:x}", self.inode),
@@ -75,5 +75,5 @@ impl Standing {
 
 /// The number of the mount through which a directory was opened, if the kernel tells it.
 pub(super) fn mount_id(directory: impl AsFd) -> Result<Option<u64>, Errno> {
-    Standing::of(directory).map(|standing| standing.mount)
+    DirectoryFacts::of(directory).map(|dir_facts| dir_facts.mount)
 }

@@ -15,8 +15,8 @@ use mill_ports::{Clock, StoreErrorKind};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
-use super::faults::{During, Fault};
-use super::stamp::{SETTLED_AFTER, Stamp};
+use super::error::{FileOperation, FolderError};
+use super::file_state::{FileState, SETTLED_AFTER};
 
 /// After what time the kernel has surely written a page back by itself: the usual age is 30 s (`dirty_expire_centisecs`).
 const WRITTEN_BACK: Duration = Duration::from_mins(10);
@@ -32,7 +32,7 @@ const TRIES: usize = 3;
 pub(super) struct MappedWrites(Mutex<Option<Timestamp>>);
 
 impl MappedWrites {
-    /// The state of an open file from which on every change of it moves its times; `stamp` is the state it was found in.
+    /// The state of an open file from which on every change of it moves its times; `state` is the state it was found in.
     ///
     /// # Errors
     /// [`StoreErrorKind::Changed`] when it is written all the while.
@@ -40,10 +40,10 @@ impl MappedWrites {
         &self,
         root: impl AsFd,
         file: impl AsFd,
-        stamp: Stamp,
+        state: FileState,
         clock: &dyn Clock,
-    ) -> Result<Stamp, Fault> {
-        let mut before = stamp;
+    ) -> Result<FileState, FolderError> {
+        let mut before = state;
         for _ in 0..TRIES {
             if before.changed_at().plus(WRITTEN_BACK) < clock.now() || self.is_flushed(&root, &before, clock) {
                 return Ok(before);
@@ -53,9 +53,10 @@ impl MappedWrites {
             }
             match rustix::fs::fdatasync(&file) {
                 Ok(()) | Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS | Errno::ROFS) => {}
-                Err(errno) => return Err(Fault::of(During::Read, errno)),
+                Err(errno) => return Err(FolderError::of(FileOperation::Read, errno)),
             }
-            let after = Stamp::of(&rustix::fs::fstat(&file).map_err(|errno| Fault::of(During::Read, errno))?);
+            let after =
+                FileState::of(&rustix::fs::fstat(&file).map_err(|errno| FolderError::of(FileOperation::Read, errno))?);
             if after == before {
                 return Ok(after);
             }
@@ -65,9 +66,9 @@ impl MappedWrites {
     }
 
     /// Whether all was flushed since the file's last change, which is done now if it was not lately.
-    fn is_flushed(&self, root: impl AsFd, stamp: &Stamp, clock: &dyn Clock) -> bool {
+    fn is_flushed(&self, root: impl AsFd, state: &FileState, clock: &dyn Clock) -> bool {
         let mut flushed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (changed, now) = (stamp.changed_at().plus(SETTLED_AFTER), clock.now());
+        let (changed, now) = (state.changed_at().plus(SETTLED_AFTER), clock.now());
         // A clock that was set back has the newest changes look old.
         *flushed = flushed.filter(|begun| *begun <= now);
         if flushed.is_some_and(|begun| changed < begun) {

@@ -27,7 +27,7 @@ impl Layout {
 
 /// The path of an item, relative to the root. Every component of it is a plain name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ItemPath {
     path: String,
     space_len: usize,
     name_at: usize,
@@ -35,7 +35,7 @@ pub(super) struct Place {
     pub(super) directory: bool,
 }
 
-impl Place {
+impl ItemPath {
     /// The place of `id` in the space whose directory is `space`, or why a folder cannot hold it.
     pub(super) fn of(space: &str, id: &ContentId) -> Result<Self, RefusalReason> {
         let (directory, inner) = match id.as_str().strip_suffix('/') {
@@ -106,29 +106,32 @@ mod tests {
 
     #[test]
     fn ids_become_paths_below_their_space() {
-        let place = Place::of("photos", &id("2026/a b.jpg")).unwrap();
-        assert_eq!((place.space(), place.parent(), place.name()), ("photos", "photos/2026", "a b.jpg"));
-        let place = Place::of("", &id("a")).unwrap();
-        assert_eq!((place.space(), place.parent(), place.name(), place.directory), ("", "", "a", false));
-        let place = Place::of("s", &id("empty/")).unwrap();
-        assert_eq!((place.parent(), place.name(), place.directory), ("s", "empty", true));
+        let item_path = ItemPath::of("photos", &id("2026/a b.jpg")).unwrap();
+        assert_eq!((item_path.space(), item_path.parent(), item_path.name()), ("photos", "photos/2026", "a b.jpg"));
+        let item_path = ItemPath::of("", &id("a")).unwrap();
+        assert_eq!(
+            (item_path.space(), item_path.parent(), item_path.name(), item_path.directory),
+            ("", "", "a", false)
+        );
+        let item_path = ItemPath::of("s", &id("empty/")).unwrap();
+        assert_eq!((item_path.parent(), item_path.name(), item_path.directory), ("s", "empty", true));
     }
 
     #[test]
     fn ids_that_a_folder_cannot_hold_are_refused_with_the_reason() {
         let long = "x".repeat(256);
         for text in ["/a", "a//b", "//", "/", "a//", ".", "..", "a/../b", "./a", "a/.", "a\0b", long.as_str()] {
-            assert!(matches!(Place::of("s", &id(text)), Err(RefusalReason::UnrepresentableId(_))), "{text:?}");
+            assert!(matches!(ItemPath::of("s", &id(text)), Err(RefusalReason::UnrepresentableId(_))), "{text:?}");
         }
-        assert!(Place::of("s", &id("...")).is_ok());
-        assert!(Place::of("s", &id(&"y".repeat(255))).is_ok());
+        assert!(ItemPath::of("s", &id("...")).is_ok());
+        assert!(ItemPath::of("s", &id(&"y".repeat(255))).is_ok());
     }
 
     #[test]
     fn the_name_in_which_writes_are_prepared_is_reserved_at_the_root_only() {
-        assert_eq!(Place::of("", &id(".mill-in-progress/x")), Err(RefusalReason::Reserved));
-        assert_eq!(Place::of("", &id(".mill-in-progress")), Err(RefusalReason::Reserved));
-        assert!(Place::of("s", &id(".mill-in-progress")).is_ok());
+        assert_eq!(ItemPath::of("", &id(".mill-in-progress/x")), Err(RefusalReason::Reserved));
+        assert_eq!(ItemPath::of("", &id(".mill-in-progress")), Err(RefusalReason::Reserved));
+        assert!(ItemPath::of("s", &id(".mill-in-progress")).is_ok());
         assert_eq!(Layout::Spaces.directory(&SpaceId::new(IN_PROGRESS).unwrap()), None);
     }
 }

@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 use mill_model::{AccountId, QueueName, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::rows::{Take, Taken, Writing, code, millis};
+use super::rows::{ReceiveRequest, ReceivedMessage, WriteTransaction, code, millis};
 
 /// Those of the accounts that a queue has bodies of, in nobody's hands, which are not passed over.
-fn others(
+fn other_accounts(
     connection: &Connection,
     queue: QueueName,
-    passed_over: &BTreeSet<AccountId>,
+    excluded: &BTreeSet<AccountId>,
 ) -> rusqlite::Result<Vec<String>> {
     let mut first = connection.prepare_cached(
         "SELECT account FROM message INDEXED BY message_by_account
@@ -25,24 +25,29 @@ fn others(
         "SELECT account FROM message INDEXED BY message_by_account
          WHERE queue = ?1 AND in_flight = 0 AND account > ?2 ORDER BY account LIMIT 1",
     )?;
-    let mut others = Vec::new();
+    let mut other_accounts = Vec::new();
     let mut found: Option<String> = first.query_row([code(queue)], |row| row.get(0)).optional()?;
     while let Some(account) = found {
         found = next.query_row(params![code(queue), account], |row| row.get(0)).optional()?;
-        if !is_one_of(passed_over, &account) {
-            others.push(account);
+        if !contains_account(excluded, &account) {
+            other_accounts.push(account);
         }
     }
-    Ok(others)
+    Ok(other_accounts)
 }
 
 /// Nobody's bodies, of before accounts were kept, are never passed over.
-fn is_one_of(accounts: &BTreeSet<AccountId>, account: &str) -> bool {
+fn contains_account(accounts: &BTreeSet<AccountId>, account: &str) -> bool {
     AccountId::new(account).is_ok_and(|account| accounts.contains(&account))
 }
 
 /// Since when an account has had a body that can be received, if it has one.
-fn front(connection: &Connection, queue: QueueName, account: &str, now: Timestamp) -> rusqlite::Result<Option<i64>> {
+fn oldest_visible(
+    connection: &Connection,
+    queue: QueueName,
+    account: &str,
+    now: Timestamp,
+) -> rusqlite::Result<Option<i64>> {
     let mut statement = connection.prepare_cached(
         "SELECT visible_at FROM message INDEXED BY message_by_account
          WHERE queue = ?1 AND in_flight = 0 AND account = ?2 AND visible_at <= ?3 ORDER BY visible_at LIMIT 1",
@@ -51,49 +56,53 @@ fn front(connection: &Connection, queue: QueueName, account: &str, now: Timestam
 }
 
 /// Notes of what was in hands whose time is over that it is in nobody's. Receipts hold on, until it is received again.
-pub(super) fn wake(writing: &Writing<'_>, take: &Take) -> rusqlite::Result<()> {
-    let mut statement = writing
+pub(super) fn expire_in_flight(transaction: &WriteTransaction<'_>, request: &ReceiveRequest) -> rusqlite::Result<()> {
+    let mut statement = transaction
         .statement("UPDATE message SET in_flight = 0 WHERE queue = ?1 AND in_flight = 1 AND visible_at <= ?2")?;
-    statement.execute(params![code(take.queue), millis(take.now)]).map(drop)
+    statement.execute(params![code(request.queue), millis(request.now)]).map(drop)
 }
 
 /// Visible bodies as they will be once they are received: those of the account first that has had one for longest.
-pub(super) fn visible(writing: &Writing<'_>, take: &Take, wanted: u32) -> rusqlite::Result<Vec<Taken>> {
-    let connection = writing.connection();
+pub(super) fn visible(
+    transaction: &WriteTransaction<'_>,
+    request: &ReceiveRequest,
+    wanted: u32,
+) -> rusqlite::Result<Vec<ReceivedMessage>> {
+    let connection = transaction.connection();
     let mut fronts = Vec::new();
-    for account in others(connection, take.queue, &take.passed_over)? {
-        if let Some(since) = front(connection, take.queue, &account, take.now)? {
+    for account in other_accounts(connection, request.queue, &request.excluded)? {
+        if let Some(since) = oldest_visible(connection, request.queue, &account, request.now)? {
             fronts.push((since, account));
         }
     }
     fronts.sort_unstable();
-    let mut statement = writing.statement(
+    let mut statement = transaction.statement(
         "SELECT id, receives, sent_at, body FROM message INDEXED BY message_by_account
          WHERE queue = ?1 AND in_flight = 0 AND account = ?2 AND visible_at <= ?3 ORDER BY visible_at LIMIT ?4",
     )?;
-    let mut taken: Vec<Taken> = Vec::new();
+    let mut received: Vec<ReceivedMessage> = Vec::new();
     for (_, account) in fronts {
-        let left = wanted - taken.len() as u32;
+        let left = wanted - received.len() as u32;
         if left == 0 {
             break;
         }
-        let of = params![code(take.queue), account, millis(take.now), left];
-        for one in statement.query_map(of, |row| Taken::of(row, take.handle))? {
-            taken.push(one?);
+        let of = params![code(request.queue), account, millis(request.now), left];
+        for one in statement.query_map(of, |row| ReceivedMessage::of(row, request.handle))? {
+            received.push(one?);
         }
     }
-    Ok(taken)
+    Ok(received)
 }
 
 /// Whether a receive that passes these accounts over would find anything.
 pub(super) fn any_visible(
     connection: &Connection,
     queue: QueueName,
-    passed_over: &BTreeSet<AccountId>,
+    excluded: &BTreeSet<AccountId>,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    for account in others(connection, queue, passed_over)? {
-        if front(connection, queue, &account, now)?.is_some() {
+    for account in other_accounts(connection, queue, excluded)? {
+        if oldest_visible(connection, queue, &account, now)?.is_some() {
             return Ok(true);
         }
     }
@@ -101,7 +110,7 @@ pub(super) fn any_visible(
         .prepare_cached("SELECT account FROM message WHERE queue = ?1 AND in_flight = 1 AND visible_at <= ?2")?;
     let mut rows = statement.query(params![code(queue), millis(now)])?;
     while let Some(row) = rows.next()? {
-        if !is_one_of(passed_over, row.get_ref(0)?.as_str()?) {
+        if !contains_account(excluded, row.get_ref(0)?.as_str()?) {
             return Ok(true);
         }
     }
@@ -120,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::queue::{SqliteQueue, rows};
-    use crate::{Database, OsChance, OsClock};
+    use crate::{Database, OsClock, OsRng};
 
     fn account(name: &str) -> AccountId {
         AccountId::new(name).unwrap()
@@ -138,14 +147,14 @@ mod tests {
     async fn steps_beside(backlog: usize) -> Vec<u64> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mill.db");
-        let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance)).unwrap();
+        let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsRng)).unwrap();
         let queue = SqliteQueue::new(Arc::clone(&database), QueueName::DuplicationLow);
         send(&queue, "a", backlog).await;
         send(&queue, "b", 3).await;
         let (queue, now) = (QueueName::DuplicationLow, database.clock().now());
-        let passed_over = BTreeSet::from([account("a")]);
+        let excluded = BTreeSet::from([account("a")]);
         let until = now.plus(Duration::from_mins(1));
-        let take = Take { queue, now, until, handle: 7, max: 10, passed_over: passed_over.clone() };
+        let request = ReceiveRequest { queue, now, until, handle: 7, max: 10, excluded: excluded.clone() };
 
         let mut connection = Connection::open(&path).unwrap();
         let steps = Arc::new(AtomicU64::new(0));
@@ -155,18 +164,18 @@ mod tests {
             false
         };
         connection.progress_handler(1, Some(count)).unwrap();
-        let look = || rows::any_visible(&connection, queue, &passed_over, now).unwrap();
+        let look = || rows::any_visible(&connection, queue, &excluded, now).unwrap();
         assert!(look());
         let looked = steps.swap(0, Ordering::Relaxed);
-        assert_eq!(rows::take(&mut Writing::new(&connection), &take).unwrap().len(), 3);
-        let taken = steps.swap(0, Ordering::Relaxed);
+        assert_eq!(rows::receive(&mut WriteTransaction::new(&connection), &request).unwrap().len(), 3);
+        let received = steps.swap(0, Ordering::Relaxed);
         assert!(!look());
         let looked_again = steps.swap(0, Ordering::Relaxed);
-        let take = Take { handle: 8, max: 5, passed_over: BTreeSet::new(), ..take };
-        assert_eq!(rows::take(&mut Writing::new(&connection), &take).unwrap().len(), 5);
+        let request = ReceiveRequest { handle: 8, max: 5, excluded: BTreeSet::new(), ..request };
+        assert_eq!(rows::receive(&mut WriteTransaction::new(&connection), &request).unwrap().len(), 5);
         let taken_of_all = steps.swap(0, Ordering::Relaxed);
         assert_eq!(rows::depth_of(&connection, queue, &account("b")).unwrap(), 3);
-        vec![looked, taken, looked_again, taken_of_all, steps.swap(0, Ordering::Relaxed)]
+        vec![looked, received, looked_again, taken_of_all, steps.swap(0, Ordering::Relaxed)]
     }
 
     #[tokio::test]
@@ -179,14 +188,14 @@ mod tests {
     async fn what_many_hands_let_go_at_once_is_received_past_an_account() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mill.db");
-        let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsChance)).unwrap();
+        let database = Database::open(&path, Arc::new(OsClock), Arc::new(OsRng)).unwrap();
         let queue = SqliteQueue::new(database, QueueName::DuplicationLow);
         send(&queue, "a", 30).await;
         send(&queue, "b", 30).await;
         let max = NonZeroU32::new(100).unwrap();
         assert_eq!(queue.receive(max, Duration::ZERO, Duration::ZERO).await.unwrap().len(), 60);
-        let passed_over = ExcludedAccounts { accounts: [account("a")].into(), ..ExcludedAccounts::default() };
-        let got = queue.receive_but(&passed_over, max, Duration::from_mins(1), Duration::ZERO).await.unwrap();
+        let excluded = ExcludedAccounts { accounts: [account("a")].into(), ..ExcludedAccounts::default() };
+        let got = queue.receive_but(&excluded, max, Duration::from_mins(1), Duration::ZERO).await.unwrap();
         assert_eq!(got.len(), 30);
         assert!(got.iter().all(|one| one.receive_count == 2));
         assert_eq!(queue.depth_of(&account("a")).await.unwrap(), Some(30));

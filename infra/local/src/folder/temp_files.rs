@@ -16,13 +16,13 @@ use rustix::io::Errno;
 use mill_ports::{Clock, CrashPoint, crash_point};
 
 use super::dirents::Dirents;
-use super::durability::Durability;
-use super::faults::{During, Fault};
+use super::error::{FileOperation, FolderError};
+use super::file_state::FileState;
+use super::flusher::Flusher;
 use super::in_progress;
-use super::kept::{Fits, Keeping};
-use super::place::IN_PROGRESS;
+use super::item_path::IN_PROGRESS;
+use super::properties::{PropertyFit, PropertyPlan};
 use super::root::{RootDir, directory_in};
-use super::stamp::Stamp;
 
 /// After how many bytes a large file is sent to the disk on the way, so that a group's commit need not wait for it.
 const FLUSH_BYTES: u64 = 32 * 1024 * 1024;
@@ -38,8 +38,8 @@ const CREATING: OFlags =
 
 /// A process's own directory for writes in progress.
 #[derive(Debug)]
-pub(super) struct Staging {
-    durability: Arc<Durability>,
+pub(super) struct StagingDir {
+    flusher: Arc<Flusher>,
     name: String,
     directory: OwnedFd,
     files: AtomicU64,
@@ -47,8 +47,8 @@ pub(super) struct Staging {
 
 /// A file in the making; removed again unless it was given its place.
 #[derive(Debug)]
-pub(super) struct Staged {
-    staging: Arc<Staging>,
+pub(super) struct TempFile {
+    staging: Arc<StagingDir>,
     name: String,
     file: Option<OwnedFd>,
     written: u64,
@@ -58,14 +58,14 @@ pub(super) struct Staged {
     /// Whether it was made durable by itself.
     synced: bool,
     placed: bool,
-    /// Whether its properties fit; told by [`Staged::finish`].
-    pub(super) fits: Fits,
+    /// Whether its properties fit; told by [`TempFile::finish`].
+    pub(super) fit: PropertyFit,
 }
 
-impl Staging {
+impl StagingDir {
     /// Makes the directory, and removes those of processes that died.
-    pub(super) fn open(durability: Arc<Durability>, clock: &dyn Clock) -> Result<Self, Fault> {
-        let root = &durability.root;
+    pub(super) fn open(flusher: Arc<Flusher>, clock: &dyn Clock) -> Result<Self, FolderError> {
+        let root = &flusher.root;
         for _ in 0..100 {
             match rustix::fs::mkdirat(root, IN_PROGRESS, Mode::from_raw_mode(0o700)) {
                 Ok(()) | Err(Errno::EXIST) => {}
@@ -76,7 +76,7 @@ impl Staging {
                 Err(Errno::NOENT) => continue,
                 Err(errno @ (Errno::NOTDIR | Errno::LOOP)) => {
                     let what = format!("`{IN_PROGRESS}` in the root, where writes are prepared, is no directory");
-                    return Err(Fault::unavailable(format!("{what} ({errno})")));
+                    return Err(FolderError::unavailable(format!("{what} ({errno})")));
                 }
                 Err(errno) => return Err(write(errno)),
             };
@@ -85,26 +85,25 @@ impl Staging {
                 Ok(Some(directory)) => {
                     crash_point(CrashPoint::FolderStagingMade);
                     remove_dead(&all, clock);
-                    return Ok(Self { durability, name, directory, files: AtomicU64::new(0) });
+                    return Ok(Self { flusher, name, directory, files: AtomicU64::new(0) });
                 }
                 // Another process, leaving or cleaning up, took one of both directories away in between.
                 Ok(None) | Err(Errno::NOENT) => {}
                 Err(errno) => return Err(write(errno)),
             }
         }
-        Err(Fault::unexpected("no directory for writes in progress could be kept"))
+        Err(FolderError::unexpected("no directory for writes in progress could be kept"))
     }
 
     /// Whether the directory is still there, in the root that was opened: somebody may have removed it.
-    pub(super) fn is_alive(&self, durability: &Arc<Durability>) -> bool {
-        Arc::ptr_eq(&self.durability, durability)
-            && rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink > 0)
+    pub(super) fn is_alive(&self, flusher: &Arc<Flusher>) -> bool {
+        Arc::ptr_eq(&self.flusher, flusher) && rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink > 0)
     }
 }
 
-impl Staging {
+impl StagingDir {
     /// Makes and removes a file, as each write of the store does.
-    pub(super) fn try_out(&self) -> Result<(), Errno> {
+    pub(super) fn probe_write(&self) -> Result<(), Errno> {
         let name = format!("{:x}", self.files.fetch_add(1, Ordering::Relaxed));
         let file = rustix::fs::openat(&self.directory, name.as_str(), CREATING, Mode::from_raw_mode(0o600))?;
         let written = rustix::io::write(&file, b"0").map(drop);
@@ -113,7 +112,7 @@ impl Staging {
 
     /// Whether there is room for a file of so many bytes: it is made, and removed. Where room cannot be set apart, as on some
     /// network file systems, what the file system says is free.
-    pub(super) fn holds(&self, bytes: u64) -> Result<(), Errno> {
+    pub(super) fn probe_capacity(&self, bytes: u64) -> Result<(), Errno> {
         let name = format!("{:x}", self.files.fetch_add(1, Ordering::Relaxed));
         let file = rustix::fs::openat(&self.directory, name.as_str(), CREATING, Mode::from_raw_mode(0o600))?;
         let held = if bytes <= LEAST_BYTES {
@@ -137,7 +136,7 @@ impl Staging {
     }
 
     /// Makes and removes a file of that very name, which is as long out of sight.
-    pub(super) fn takes(&self, name: &str) -> Result<(), Errno> {
+    pub(super) fn probe_name(&self, name: &str) -> Result<(), Errno> {
         match rustix::fs::openat(&self.directory, name, CREATING, Mode::from_raw_mode(0o600)) {
             Ok(_) => rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()),
             Err(Errno::EXIST) => Ok(()),
@@ -171,7 +170,7 @@ fn remove_dead(all: &OwnedFd, clock: &dyn Clock) {
     let shared = rustix::fs::fstatfs(all).is_ok_and(|file_system| is_shared(file_system.f_type));
     for name in names(all) {
         let Ok(directory) = directory_in(all, name.as_str()) else { continue };
-        let still = |stat| Stamp::of(&stat).modified_at().plus(STILL) < clock.now();
+        let still = |stat| FileState::of(&stat).modified_at().plus(STILL) < clock.now();
         if shared && !rustix::fs::fstat(&directory).is_ok_and(still) {
             continue;
         }
@@ -209,10 +208,10 @@ fn names(directory: &OwnedFd) -> Vec<String> {
     names
 }
 
-impl Drop for Staging {
+impl Drop for StagingDir {
     fn drop(&mut self) {
         // Every file has been given its place or removed: each holds this alive.
-        let root = &self.durability.root;
+        let root = &self.flusher.root;
         let Ok(all) = directory_in(root, IN_PROGRESS) else { return };
         let _ = rustix::fs::unlinkat(&all, self.name.as_str(), AtFlags::REMOVEDIR);
         // Fails while another process has its own there.
@@ -220,23 +219,23 @@ impl Drop for Staging {
     }
 }
 
-impl Staged {
+impl TempFile {
     /// Makes an empty file.
-    pub(super) fn create(staging: Arc<Staging>, keeping: &Keeping) -> Result<Self, Fault> {
+    pub(super) fn create(staging: Arc<StagingDir>, plan: &PropertyPlan) -> Result<Self, FolderError> {
         let name = format!("{:x}", staging.files.fetch_add(1, Ordering::Relaxed));
-        let generation = staging.durability.generation();
-        let file = rustix::fs::openat(&staging.directory, name.as_str(), CREATING, keeping.mode_at_creation());
-        let file = Some(file.map_err(|errno| Fault::of(During::Write, errno))?);
+        let generation = staging.flusher.generation();
+        let file = rustix::fs::openat(&staging.directory, name.as_str(), CREATING, plan.mode_at_creation());
+        let file = Some(file.map_err(|errno| FolderError::of(FileOperation::Write, errno))?);
         crash_point(CrashPoint::FolderTemporaryMade);
-        let fits = Fits::Here;
-        Ok(Self { staging, name, file, written: 0, flushed: 0, generation, synced: false, placed: false, fits })
+        let fit = PropertyFit::InFile;
+        Ok(Self { staging, name, file, written: 0, flushed: 0, generation, synced: false, placed: false, fit })
     }
 
     /// Writes the next bytes.
-    pub(super) fn write(&mut self, chunks: &[Bytes]) -> Result<(), Fault> {
+    pub(super) fn write(&mut self, chunks: &[Bytes]) -> Result<(), FolderError> {
         let Some(file) = &self.file else { return Err(write(Errno::BADF)) };
-        let durability = &self.staging.durability;
-        if self.generation != durability.generation() && !durability.singly() {
+        let flusher = &self.staging.flusher;
+        if self.generation != flusher.generation() && !flusher.singly() {
             return Err(condemned());
         }
         for chunk in chunks {
@@ -253,22 +252,22 @@ impl Staged {
             crash_point(CrashPoint::FolderTemporaryWritten);
         }
         if self.written - self.flushed >= FLUSH_BYTES {
-            rustix::fs::fdatasync(file).map_err(|errno| durability.failed(errno))?;
+            rustix::fs::fdatasync(file).map_err(|errno| flusher.failed(errno))?;
             self.flushed = self.written;
         }
         Ok(())
     }
 
     /// Sets the properties, the mtime last: nothing touches the file from then on.
-    pub(super) fn finish(&mut self, keeping: &Keeping) -> Result<(), Fault> {
+    pub(super) fn finish(&mut self, plan: &PropertyPlan) -> Result<(), FolderError> {
         let Some(file) = self.file.take() else { return Err(write(Errno::BADF)) };
-        let durability = &self.staging.durability;
+        let flusher = &self.staging.flusher;
         if self.flushed > 0 {
-            rustix::fs::fdatasync(&file).map_err(|errno| durability.failed(errno))?;
+            rustix::fs::fdatasync(&file).map_err(|errno| flusher.failed(errno))?;
         }
-        self.fits = keeping.apply(file.as_fd()).map_err(write)?;
-        if durability.singly() {
-            durability.sync_file(&file)?;
+        self.fit = plan.apply(file.as_fd()).map_err(write)?;
+        if flusher.singly() {
+            flusher.sync_file(&file)?;
             self.synced = true;
         }
         crash_point(CrashPoint::FolderTemporaryFinished);
@@ -276,13 +275,13 @@ impl Staged {
     }
 
     /// Whether a flush of all is still to make it durable.
-    pub(super) fn is_to_be_synced(&self) -> bool {
+    pub(super) fn needs_sync(&self) -> bool {
         !self.synced
     }
 
     /// Fails for what was written before a flush that failed, unless it was made durable by itself.
-    pub(super) fn is_not_condemned(&self) -> Result<(), Fault> {
-        let sound = self.synced || self.generation == self.staging.durability.generation();
+    pub(super) fn check_not_condemned(&self) -> Result<(), FolderError> {
+        let sound = self.synced || self.generation == self.staging.flusher.generation();
         if sound { Ok(()) } else { Err(condemned()) }
     }
 
@@ -297,18 +296,18 @@ impl Staged {
     }
 }
 
-fn write(errno: Errno) -> Fault {
-    Fault::of(During::Write, errno)
+fn write(errno: Errno) -> FolderError {
+    FolderError::of(FileOperation::Write, errno)
 }
 
 /// What those are told whose bytes may be among those that did not reach the disk.
-pub(super) fn condemned() -> Fault {
-    Fault::unexpected(
+pub(super) fn condemned() -> FolderError {
+    FolderError::unexpected(
         "something written at the same time did not reach the disk, so that all of it has to be written anew",
     )
 }
 
-impl Drop for Staged {
+impl Drop for TempFile {
     fn drop(&mut self) {
         if !self.placed {
             let _ = rustix::fs::unlinkat(&self.staging.directory, self.name.as_str(), AtFlags::empty());

@@ -16,11 +16,11 @@ use rustix::fd::AsFd;
 use rustix::fs::{Mode, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
-use super::stamp::{Instant, Stamp};
+use super::file_state::{FileState, FileTime};
 
 const ATTRIBUTE: &str = "user.mill.properties";
 /// The attribute's value where the properties did not fit into it.
-const ELSEWHERE: &[u8] = b"sidecar";
+const IN_SIDECAR: &[u8] = b"sidecar";
 /// The permission bits that a file is given: who may run a copy as its owner is not for a copy to say.
 const MODE_BITS: u32 = 0o777;
 /// The permission bits that an item has: also those for running as the owner or group, and for who may remove what.
@@ -29,30 +29,30 @@ const ALL_MODE_BITS: u32 = 0o7777;
 const HELD_INSTEAD: char = '\0';
 
 /// The properties that are not the file's own: texts, or `None` for one that the item does not have.
-pub(super) type Map = BTreeMap<String, Option<String>>;
+pub(super) type PropertyMap = BTreeMap<String, Option<String>>;
 
 /// What an item's file says of its properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(super) enum StoredProperties {
     /// All of them.
-    Here(Map),
+    InFile(PropertyMap),
     /// The sidecar has them; without its row they are not known.
-    Elsewhere,
+    InSidecar,
     /// The file system keeps no attributes: the sidecar may have some.
-    PerhapsElsewhere,
+    PerhapsInSidecar,
     /// Something is kept that cannot be understood.
-    Unknown,
+    Unreadable,
 }
 
-impl Kept {
+impl StoredProperties {
     /// Reads what an open file or directory keeps.
     pub(super) fn read(file: impl AsFd) -> Result<Self, Errno> {
         let mut buffer = [0_u8; 4096];
         let mut larger = Vec::new();
         let value = match rustix::fs::fgetxattr(&file, ATTRIBUTE, &mut buffer[..]) {
             Ok(length) => &buffer[..length],
-            Err(Errno::NODATA) => return Ok(Self::Here(Map::new())),
-            Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(Self::PerhapsElsewhere),
+            Err(Errno::NODATA) => return Ok(Self::InFile(PropertyMap::new())),
+            Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(Self::PerhapsInSidecar),
             Err(Errno::RANGE) => {
                 larger.resize(64 * 1024, 0);
                 let length = rustix::fs::fgetxattr(&file, ATTRIBUTE, &mut larger[..])?;
@@ -60,41 +60,42 @@ impl Kept {
             }
             Err(errno) => return Err(errno),
         };
-        if value == ELSEWHERE {
-            return Ok(Self::Elsewhere);
+        if value == IN_SIDECAR {
+            return Ok(Self::InSidecar);
         }
-        Ok(serde_json::from_slice(value).map_or(Self::Unknown, Self::Here))
+        Ok(serde_json::from_slice(value).map_or(Self::Unreadable, Self::InFile))
     }
 }
 
-impl Kept {
+impl StoredProperties {
     /// Whether the file itself says anything.
     pub(super) fn is_said(&self) -> bool {
         match self {
-            Self::Here(map) => !map.is_empty(),
-            Self::Elsewhere | Self::Unknown => true,
-            Self::PerhapsElsewhere => false,
+            Self::InFile(map) => !map.is_empty(),
+            Self::InSidecar | Self::Unreadable => true,
+            Self::PerhapsInSidecar => false,
         }
     }
 }
 
 /// What is to be kept of an item's properties, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Keeping {
+pub(super) struct PropertyPlan {
     mode: Option<u32>,
-    mtime: Option<Instant>,
+    mtime: Option<FileTime>,
     /// What the file itself cannot say.
-    map: Map,
+    map: PropertyMap,
     /// Whether there is a sidecar for what does not fit.
     sidecar: bool,
 }
 
-impl Keeping {
+impl PropertyPlan {
     pub(super) fn of(properties: &Properties, sidecar: bool) -> Self {
         let mode = properties.get(Properties::FILE_MODE);
         let mtime = properties.get(Properties::FILE_MTIME);
         let (read_mode, read_mtime) = (mode.and_then(mode_from), mtime.and_then(mtime_from));
-        let mut map: Map = properties.0.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
+        let mut map: PropertyMap =
+            properties.0.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
         for (name, given, read) in [
             (Properties::FILE_MODE, mode.is_some(), read_mode.is_some()),
             (Properties::FILE_MTIME, mtime.is_some(), read_mtime.is_some()),
@@ -127,51 +128,51 @@ impl Keeping {
     /// Sets all of them on a file that is out of sight of others, and reads back what it made of them.
     ///
     /// Tells whether the map must go to the sidecar: known once it was tried with the file.
-    pub(super) fn apply(&self, file: impl AsFd) -> Result<Fits, Errno> {
-        let fits = self.apply_all_but_time(&file, None)?;
+    pub(super) fn apply(&self, file: impl AsFd) -> Result<PropertyFit, Errno> {
+        let fit = self.apply_all_but_time(&file, None)?;
         let now = match self.mtime {
             Some(mtime) => set_time(&file, mtime)?,
-            None => Stamp::of(&rustix::fs::fstat(&file)?),
+            None => FileState::of(&rustix::fs::fstat(&file)?),
         };
-        self.keep_lost(&file, &now, fits)
+        self.store_lost(&file, &now, fit)
     }
 
     /// The time that is to be set where a file bears another.
-    pub(super) fn time_instead_of(&self, found: Instant) -> Option<Instant> {
+    pub(super) fn time_to_set(&self, found: FileTime) -> Option<FileTime> {
         self.mtime.filter(|mtime| *mtime != found)
     }
 
     /// Sets what moves no time by which a write of others is seen. `found` is the file's state where it had one before.
-    pub(super) fn apply_all_but_time(&self, file: impl AsFd, found: Option<&Stamp>) -> Result<Fits, Errno> {
-        let fits = self.apply_map(&file, found)?;
+    pub(super) fn apply_all_but_time(&self, file: impl AsFd, found: Option<&FileState>) -> Result<PropertyFit, Errno> {
+        let fit = self.apply_map(&file, found)?;
         if found.is_some() {
             crash_point(CrashPoint::FolderPropertiesBegun);
         }
         if let Some(mode) = self.mode {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS))?;
         }
-        Ok(fits)
+        Ok(fit)
     }
 
     /// Keeps beside the file what it does not hold of its mode and time, which does not move its time. `now` is its state
-    /// once all of them were set, and `fits` what became of the map then.
-    pub(super) fn keep_lost(&self, file: impl AsFd, now: &Stamp, fits: Fits) -> Result<Fits, Errno> {
+    /// once all of them were set, and `fit` what became of the map then.
+    pub(super) fn store_lost(&self, file: impl AsFd, now: &FileState, fit: PropertyFit) -> Result<PropertyFit, Errno> {
         let lost = self.lost(now);
         if lost.is_empty() {
-            return Ok(fits);
+            return Ok(fit);
         }
         let mut all = self.clone();
         all.map.extend(lost);
         match all.set_map_of(&file, now.mode) {
             // Neither the file nor a book can hold it.
-            Err(Errno::NOTSUP | Errno::NOSYS) if !self.sidecar => Ok(Fits::Lost),
+            Err(Errno::NOTSUP | Errno::NOSYS) if !self.sidecar => Ok(PropertyFit::Lost),
             other => other,
         }
     }
 
     /// What the file does not say as it was told: the texts, and what it says instead.
-    fn lost(&self, now: &Stamp) -> Map {
-        let mut lost = Map::new();
+    fn lost(&self, now: &FileState) -> PropertyMap {
+        let mut lost = PropertyMap::new();
         let mut note = |name: &str, wanted: String, held: String| {
             if wanted != held {
                 lost.insert(name.to_owned(), Some(wanted));
@@ -188,7 +189,7 @@ impl Keeping {
     }
 
     /// Where the file had a state before, and only there, there may be an attribute to be removed.
-    fn apply_map(&self, file: impl AsFd, found: Option<&Stamp>) -> Result<Fits, Errno> {
+    fn apply_map(&self, file: impl AsFd, found: Option<&FileState>) -> Result<PropertyFit, Errno> {
         if self.map.is_empty() {
             let removed = match found {
                 Some(_) => rustix::fs::fremovexattr(&file, ATTRIBUTE),
@@ -197,8 +198,8 @@ impl Keeping {
                 None => Ok(()),
             };
             return match removed {
-                Ok(()) | Err(Errno::NODATA) => Ok(Fits::Here),
-                Err(Errno::NOTSUP | Errno::NOSYS) => Ok(Fits::Nowhere { essential: None }),
+                Ok(()) | Err(Errno::NODATA) => Ok(PropertyFit::InFile),
+                Err(Errno::NOTSUP | Errno::NOSYS) => Ok(PropertyFit::NeedsSidecar { essential: None }),
                 Err(errno) => Err(errno),
             };
         }
@@ -209,31 +210,31 @@ impl Keeping {
     }
 
     /// Sets the map of a file that has this mode.
-    fn set_map_of(&self, file: impl AsFd, mode: u32) -> Result<Fits, Errno> {
+    fn set_map_of(&self, file: impl AsFd, mode: u32) -> Result<PropertyFit, Errno> {
         if mode & 0o200 != 0 {
             return self.set_map(&file);
         }
         // Attributes of a read-only file may be set by its owner only after this.
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS | 0o200))?;
-        let fits = self.set_map(&file);
+        let fit = self.set_map(&file);
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS))?;
-        fits
+        fit
     }
 
     /// That the map has to go to the sidecar, if anything would be lost without it.
-    fn nowhere(&self) -> Fits {
-        Fits::Nowhere { essential: self.is_essential().then(|| self.map.clone()) }
+    fn nowhere(&self) -> PropertyFit {
+        PropertyFit::NeedsSidecar { essential: self.is_essential().then(|| self.map.clone()) }
     }
 
-    fn set_map(&self, file: impl AsFd) -> Result<Fits, Errno> {
+    fn set_map(&self, file: impl AsFd) -> Result<PropertyFit, Errno> {
         let json = serde_json::to_vec(&self.map).map_err(|_| Errno::INVAL)?;
         match rustix::fs::fsetxattr(&file, ATTRIBUTE, &json, XattrFlags::empty()) {
-            Ok(()) => Ok(Fits::Here),
+            Ok(()) => Ok(PropertyFit::InFile),
             // Without what says that a property is not there, an item has a mode and a time too many; nothing is lost.
             Err(Errno::NOTSUP | Errno::NOSYS) if self.sidecar || !self.is_essential() => Ok(self.nowhere()),
             Err(Errno::TOOBIG | Errno::NOSPC | Errno::RANGE) if !self.sidecar => Err(Errno::NOTSUP),
             Err(Errno::TOOBIG | Errno::NOSPC | Errno::RANGE) => {
-                match rustix::fs::fsetxattr(&file, ATTRIBUTE, ELSEWHERE, XattrFlags::empty()) {
+                match rustix::fs::fsetxattr(&file, ATTRIBUTE, IN_SIDECAR, XattrFlags::empty()) {
                     // Too large for any attribute is said before whether there are any.
                     Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS) => Ok(self.nowhere()),
                     // On a disk that is full this fails as well, and says so.
@@ -247,20 +248,20 @@ impl Keeping {
 
 /// Whether a file could keep the map.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fits {
+pub(super) enum PropertyFit {
     /// It keeps it.
-    Here,
+    InFile,
     /// It cannot; what would be lost without the sidecar.
-    Nowhere { essential: Option<Map> },
+    NeedsSidecar { essential: Option<PropertyMap> },
     /// Its mode or time is another than was asked for, and there is no sidecar that could tell.
     Lost,
 }
 
 /// Facts with the properties of a file, `map` being those kept beside the file's own; `None` where that is not known.
-pub(super) fn with_properties(facts: ItemFacts, stamp: &Stamp, map: Option<Map>) -> ItemFacts {
+pub(super) fn with_properties(facts: ItemFacts, state: &FileState, map: Option<PropertyMap>) -> ItemFacts {
     let properties = map.map(|mut map| {
         let own =
-            [(Properties::FILE_MODE, mode_text(stamp.mode)), (Properties::FILE_MTIME, mtime_text(stamp.modified))];
+            [(Properties::FILE_MODE, mode_text(state.mode)), (Properties::FILE_MTIME, mtime_text(state.modified))];
         for (name, says) in &own {
             // What the file says by now is somebody's word since.
             if let Some(held) = map.remove(&held_instead(name))
@@ -282,11 +283,11 @@ pub(super) fn with_properties(facts: ItemFacts, stamp: &Stamp, map: Option<Map>)
 }
 
 /// What the state of a file tells without its properties.
-pub(super) fn bare_facts(stamp: &Stamp, clock: &dyn Clock) -> ItemFacts {
+pub(super) fn bare_facts(state: &FileState, clock: &dyn Clock) -> ItemFacts {
     ItemFacts {
-        size: stamp.content_size(),
-        modified: Some(stamp.modified_at()),
-        version: stamp.version(clock),
+        size: state.content_size(),
+        modified: Some(state.modified_at()),
+        version: state.version(clock),
         checksums: Vec::new(),
         properties: None,
         state: ItemState::Online,
@@ -303,13 +304,13 @@ fn mode_text(mode: u32) -> String {
     format!("{:04o}", mode & ALL_MODE_BITS)
 }
 
-fn mtime_from(text: &str) -> Option<Instant> {
+fn mtime_from(text: &str) -> Option<FileTime> {
     let (seconds, nanos) = text.split_once('.')?;
-    let at = Instant { seconds: seconds.parse().ok()?, nanos: nanos.parse().ok()? };
+    let at = FileTime { seconds: seconds.parse().ok()?, nanos: nanos.parse().ok()? };
     (at.nanos < 1_000_000_000 && text == mtime_text(at)).then_some(at)
 }
 
-fn mtime_text(at: Instant) -> String {
+fn mtime_text(at: FileTime) -> String {
     format!("{}.{:09}", at.seconds, at.nanos)
 }
 
@@ -318,24 +319,24 @@ fn held_instead(name: &str) -> String {
 }
 
 /// Forgets what a file says of its properties beyond its own.
-pub(super) fn forget(file: impl AsFd) -> Result<(), Errno> {
+pub(super) fn remove_attribute(file: impl AsFd) -> Result<(), Errno> {
     rustix::fs::fremovexattr(file, ATTRIBUTE)
 }
 
 /// Sets an mtime alone, and tells the file's state after it. Some file systems in user space pass over what does not set
 /// both times: they are told the access time that there is.
-pub(super) fn set_time(file: impl AsFd, mtime: Instant) -> Result<Stamp, Errno> {
+pub(super) fn set_time(file: impl AsFd, mtime: FileTime) -> Result<FileState, Errno> {
     let omitted = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     let last_modification = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() };
     rustix::fs::futimens(&file, &Timestamps { last_access: omitted, last_modification })?;
     let stat = rustix::fs::fstat(&file)?;
-    let now = Stamp::of(&stat);
+    let now = FileState::of(&stat);
     if now.modified == mtime {
         return Ok(now);
     }
     let last_access = accessed(&stat);
     rustix::fs::futimens(&file, &Timestamps { last_access, last_modification })?;
-    Ok(Stamp::of(&rustix::fs::fstat(&file)?))
+    Ok(FileState::of(&rustix::fs::fstat(&file)?))
 }
 
 /// The width and sign of the kernel's fields differ between processors.
@@ -356,8 +357,8 @@ mod tests {
     fn only_what_is_written_the_same_again_is_a_mode_or_a_time() {
         assert_eq!(mode_from("0644"), Some(0o644));
         assert_eq!(mode_from("4755"), Some(0o4755));
-        assert_eq!(mtime_from("12.000000007"), Some(Instant { seconds: 12, nanos: 7 }));
-        assert_eq!(mtime_from("-5.000000000"), Some(Instant { seconds: -5, nanos: 0 }));
+        assert_eq!(mtime_from("12.000000007"), Some(FileTime { seconds: 12, nanos: 7 }));
+        assert_eq!(mtime_from("-5.000000000"), Some(FileTime { seconds: -5, nanos: 0 }));
         for text in ["644", "00644", "04755", "rw", "", "+644", "100644", "0899"] {
             assert_eq!(mode_from(text), None, "{text}");
         }
@@ -368,39 +369,38 @@ mod tests {
 
     #[test]
     fn what_the_file_says_itself_is_not_kept_twice() {
-        let both = Keeping::of(&properties(&[("file-mode", "0600"), ("file-mtime", "1.000000000")]), false);
+        let both = PropertyPlan::of(&properties(&[("file-mode", "0600"), ("file-mtime", "1.000000000")]), false);
         assert!(both.map.is_empty());
-        let neither = Keeping::of(&properties(&[("content-type", "text/plain")]), false);
+        let neither = PropertyPlan::of(&properties(&[("content-type", "text/plain")]), false);
         assert_eq!(neither.map["content-type"].as_deref(), Some("text/plain"));
         assert_eq!((&neither.map["file-mode"], &neither.map["file-mtime"]), (&None, &None));
-        let odd = Keeping::of(&properties(&[("file-mode", "644"), ("file-mtime", "1.000000000")]), false);
+        let odd = PropertyPlan::of(&properties(&[("file-mode", "644"), ("file-mtime", "1.000000000")]), false);
         assert_eq!(odd.map["file-mode"].as_deref(), Some("644"));
         assert_eq!(odd.mode, None);
     }
 
-    fn stamp(mode: u32, seconds: i64) -> Stamp {
-        let at = Instant { seconds, nanos: 0 };
-        Stamp { device: 1, inode: 2, size: 3, mode, modified: at, changed: at }
+    fn state(mode: u32, seconds: i64) -> FileState {
+        let at = FileTime { seconds, nanos: 0 };
+        FileState { device: 1, inode: 2, size: 3, mode, modified: at, changed: at }
     }
 
     #[test]
     fn what_a_file_does_not_hold_counts_as_long_as_the_file_says_what_it_said_then() {
         let wanted = properties(&[("file-mode", "4755"), ("file-mtime", "9.000000007"), ("note", "a")]);
-        let keeping = Keeping::of(&wanted, false);
-        let mut map = keeping.map.clone();
-        map.extend(keeping.lost(&stamp(0o100_755, 8)));
-        let read = |stamp: &Stamp| {
+        let plan = PropertyPlan::of(&wanted, false);
+        let mut map = plan.map.clone();
+        map.extend(plan.lost(&state(0o100_755, 8)));
+        let read = |file_state: &FileState| {
             let (version, state) = (mill_model::Version::unsettled("v"), ItemState::Online);
             let bare = ItemFacts { size: 3, modified: None, version, checksums: Vec::new(), properties: None, state };
-            with_properties(bare, stamp, Some(map.clone())).properties.unwrap()
+            with_properties(bare, file_state, Some(map.clone())).properties.unwrap()
         };
-        assert_eq!(read(&stamp(0o100_755, 8)), wanted);
-        let touched = read(&stamp(0o100_700, 12));
+        assert_eq!(read(&state(0o100_755, 8)), wanted);
+        let touched = read(&state(0o100_700, 12));
         assert_eq!((touched.get("file-mode"), touched.get("file-mtime")), (Some("0700"), Some("12.000000000")));
         assert_eq!((touched.get("note"), touched.0.len()), (Some("a"), 3));
         assert!(
-            keeping
-                .lost(&Stamp { mode: 0o104_755, modified: Instant { seconds: 9, nanos: 7 }, ..stamp(0, 0) })
+            plan.lost(&FileState { mode: 0o104_755, modified: FileTime { seconds: 9, nanos: 7 }, ..state(0, 0) })
                 .is_empty()
         );
     }

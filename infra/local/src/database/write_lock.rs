@@ -16,30 +16,30 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 /// The longest wait for a turn, and again for SQLite's own lock.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct WriteLock {
     file: File,
     chance: Arc<dyn Rng>,
 }
 
 /// It is ours until this is dropped.
-pub(super) struct OurTurn<'t>(&'t Turn);
+pub(super) struct WriteLockGuard<'t>(&'t WriteLock);
 
-impl Turn {
+impl WriteLock {
     pub(super) fn open(path: &Path, chance: Arc<dyn Rng>) -> std::io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         Ok(Self { file, chance })
     }
 
     /// Waits for the turn; `None` when it did not come in that time.
-    pub(super) fn take(&self, patience: Duration) -> std::io::Result<Option<OurTurn<'_>>> {
-        let mut waiting = Waiting::with(patience, &*self.chance);
+    pub(super) fn acquire(&self, timeout: Duration) -> std::io::Result<Option<WriteLockGuard<'_>>> {
+        let mut backoff = Backoff::with(timeout, &*self.chance);
         loop {
             match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Some(OurTurn(self))),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if waiting.once_more() => {}
+                Ok(()) => return Ok(Some(WriteLockGuard(self))),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if backoff.pause() => {}
                 Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
@@ -47,7 +47,7 @@ impl Turn {
     }
 }
 
-impl Drop for OurTurn<'_> {
+impl Drop for WriteLockGuard<'_> {
     fn drop(&mut self) {
         // Unlocking a lock that is ours cannot fail; were it to, closing the file at exit would release it.
         let _ = rustix::fs::flock(&self.0.file, FlockOperation::Unlock);
@@ -56,25 +56,25 @@ impl Drop for OurTurn<'_> {
 
 /// Waits of random length, 0.2 to 2 ms, until patience ends: never in step with others who wait, never long asleep
 /// while the lock is free. A waiting process costs some 0.2 % of a core.
-pub(super) struct Waiting<'c> {
+pub(super) struct Backoff<'c> {
     chance: &'c dyn Rng,
-    patience: Duration,
+    timeout: Duration,
     until: Option<Instant>,
 }
 
-impl<'c> Waiting<'c> {
+impl<'c> Backoff<'c> {
     pub(super) fn new(chance: &'c dyn Rng) -> Self {
-        Self::with(PATIENCE, chance)
+        Self::with(LOCK_TIMEOUT, chance)
     }
 
-    pub(super) fn with(patience: Duration, chance: &'c dyn Rng) -> Self {
-        Self { chance, patience, until: None }
+    pub(super) fn with(timeout: Duration, chance: &'c dyn Rng) -> Self {
+        Self { chance, timeout, until: None }
     }
 
     /// Waits a moment, or says that it has been long enough.
-    pub(super) fn once_more(&mut self) -> bool {
+    pub(super) fn pause(&mut self) -> bool {
         let now = Instant::now();
-        if now >= *self.until.get_or_insert(now + self.patience) {
+        if now >= *self.until.get_or_insert(now + self.timeout) {
             return false;
         }
         std::thread::sleep(Duration::from_micros(200 + self.chance.next_u64() % 1800));

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mill_ports::{StoreError, StoreErrorKind};
 
-use super::faults::{During, Fault};
+use super::error::{FileOperation, FolderError};
 use super::mounts::MountWatch;
 use super::overlap::{Extent, Overlap};
-use super::{Folder, FolderStore};
+use super::{FolderInner, FolderStore};
 
 /// Watches the source and the destination of a policy.
 ///
@@ -19,11 +19,11 @@ pub struct PairGuard {
     source: FolderStore,
     destination: FolderStore,
     watch: MountWatch,
-    state: Mutex<State>,
+    state: Mutex<PairGuardState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PairGuardState {
     /// How often the mounts were seen to have changed.
     changes: u64,
     /// At which of these states the two were found apart.
@@ -36,7 +36,7 @@ impl PairGuard {
     /// # Errors
     /// When the kernel does not tell what is mounted.
     pub fn begin(source: &FolderStore, destination: &FolderStore) -> io::Result<Self> {
-        source.0.feeds(&destination.0);
+        source.0.add_destination(&destination.0);
         let (source, destination) = (source.clone(), destination.clone());
         Ok(Self { source, destination, watch: MountWatch::open()?, state: Mutex::default() })
     }
@@ -47,8 +47,8 @@ impl PairGuard {
     }
 
     /// What a walk over the source said, if it met the destination.
-    pub fn met(&self) -> Option<String> {
-        self.source.0.met.get().cloned()
+    pub fn met_destination(&self) -> Option<String> {
+        self.source.0.met_destination.get().cloned()
     }
 
     /// Makes sure that the two hold no files in common now.
@@ -81,16 +81,19 @@ impl FolderStore {
         let extent = self.on_root(|folder, root| {
             Extent::of_opened(root, None, folder.root.path()).map_err(|error| {
                 let errno = rustix::io::Errno::from_io_error(&error);
-                errno.map_or_else(|| Fault::unavailable(error), |errno| Fault::of(During::Reach, errno))
+                errno.map_or_else(
+                    || FolderError::unavailable(error),
+                    |errno| FolderError::of(FileOperation::Reach, errno),
+                )
             })
         });
-        extent.await.map_err(|fault| self.0.error("look", "", fault))
+        extent.await.map_err(|error| self.0.error("look", "", error))
     }
 }
 
-impl Folder {
+impl FolderInner {
     fn overlapping(&self, overlap: Overlap) -> StoreError {
         let kind = StoreErrorKind::NotConfigured;
-        self.error("use as a copy", "", Fault { source: Some(overlap.into()), ..kind.into() })
+        self.error("use as a copy", "", FolderError { source: Some(overlap.into()), ..kind.into() })
     }
 }

@@ -17,23 +17,23 @@ const BEYOND_PERMISSIONS: u32 = 0o7000;
 
 /// What `stat` says of a file or directory, as far as Mill uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct FileState {
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) size: u64,
     pub(super) mode: u32,
-    pub(super) modified: Instant,
-    pub(super) changed: Instant,
+    pub(super) modified: FileTime,
+    pub(super) changed: FileTime,
 }
 
 /// A point in time as file systems keep it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Instant {
+pub(super) struct FileTime {
     pub(super) seconds: i64,
     pub(super) nanos: u32,
 }
 
-impl Instant {
+impl FileTime {
     /// In milliseconds since 1970; what lies before is 1970.
     fn timestamp(self) -> Timestamp {
         let millis = i128::from(self.seconds) * 1000 + i128::from(self.nanos / 1_000_000);
@@ -41,7 +41,7 @@ impl Instant {
     }
 }
 
-impl Stamp {
+impl FileState {
     /// The width and sign of the kernel's fields differ between processors.
     #[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap, clippy::cast_lossless)]
     pub(super) fn of(stat: &Stat) -> Self {
@@ -50,8 +50,8 @@ impl Stamp {
             inode: stat.st_ino as u64,
             size: stat.st_size as u64,
             mode: stat.st_mode as u32,
-            modified: Instant { seconds: stat.st_mtime as i64, nanos: stat.st_mtime_nsec as u32 },
-            changed: Instant { seconds: stat.st_ctime as i64, nanos: stat.st_ctime_nsec as u32 },
+            modified: FileTime { seconds: stat.st_mtime as i64, nanos: stat.st_mtime_nsec as u32 },
+            changed: FileTime { seconds: stat.st_ctime as i64, nanos: stat.st_ctime_nsec as u32 },
         }
     }
 
@@ -65,8 +65,8 @@ impl Stamp {
     }
 
     /// Whether this is the same file with the same bytes, as far as its state tells. A rename moves its ctime.
-    pub(super) fn holds_the_same_as(&self, other: &Self) -> bool {
-        let of = |stamp: &Self| (stamp.device, stamp.inode, stamp.size, stamp.modified);
+    pub(super) fn has_same_content_as(&self, other: &Self) -> bool {
+        let of = |state: &Self| (state.device, state.inode, state.size, state.modified);
         of(self) == of(other)
     }
 
@@ -81,7 +81,7 @@ impl Stamp {
 
     /// The version of something that was found: settled once its last change is old enough.
     pub(super) fn version(&self, clock: &dyn Clock) -> Version {
-        self.judged(self.modified.max(self.changed), clock)
+        self.version_at(self.modified.max(self.changed), clock)
     }
 
     /// The version of something that this store has just written itself.
@@ -91,10 +91,10 @@ impl Stamp {
     /// moves the mtime to the present: an equal version later still proves the same bytes. Only where the mtime
     /// is itself young could a further change bear the same mark.
     pub(super) fn version_as_written(&self, clock: &dyn Clock) -> Version {
-        self.judged(self.modified, clock)
+        self.version_at(self.modified, clock)
     }
 
-    fn judged(&self, last_change: Instant, clock: &dyn Clock) -> Version {
+    fn version_at(&self, last_change: FileTime, clock: &dyn Clock) -> Version {
         let file_system = file_system::number_of(self.device);
         let settled = file_system.is_some() && last_change.timestamp().plus(SETTLED_AFTER) < clock.now();
         // A device number proves nothing beyond this process: it may be another disk's after a reboot.
@@ -136,11 +136,11 @@ fn push_hex(out: &mut String, number: u64) {
 mod tests {
     use super::*;
 
-    fn stamp() -> Stamp {
-        let at = Instant { seconds: 100, nanos: 7 };
+    fn state() -> FileState {
+        let at = FileTime { seconds: 100, nanos: 7 };
         // A file system that there is.
-        let device = Stamp::of(&rustix::fs::stat("/").unwrap()).device;
-        Stamp { device, inode: 12, size: 0, mode: 0o100_644, modified: at, changed: at }
+        let device = FileState::of(&rustix::fs::stat("/").unwrap()).device;
+        FileState { device, inode: 12, size: 0, mode: 0o100_644, modified: at, changed: at }
     }
 
     #[derive(Debug)]
@@ -159,15 +159,15 @@ mod tests {
 
     #[test]
     fn each_part_of_the_state_is_part_of_the_version() {
-        let later = Instant { seconds: 100, nanos: 8 };
-        let mut seen = vec![stamp().token(0x801), stamp().token(1)];
+        let later = FileTime { seconds: 100, nanos: 8 };
+        let mut seen = vec![state().token(0x801), state().token(1)];
         assert_ne!(seen[0], seen[1]);
         for other in [
-            Stamp { inode: 13, ..stamp() },
-            Stamp { size: 1, ..stamp() },
-            Stamp { modified: later, ..stamp() },
-            Stamp { changed: later, ..stamp() },
-            Stamp { mode: 0o104_644, ..stamp() },
+            FileState { inode: 13, ..state() },
+            FileState { size: 1, ..state() },
+            FileState { modified: later, ..state() },
+            FileState { changed: later, ..state() },
+            FileState { mode: 0o104_644, ..state() },
         ] {
             assert!(!seen.contains(&other.token(0x801)));
             seen.push(other.token(0x801));
@@ -177,14 +177,14 @@ mod tests {
 
     #[test]
     fn a_state_younger_than_two_seconds_proves_nothing() {
-        assert!(!stamp().version(&At(102_000)).settled());
-        assert!(stamp().version(&At(102_001)).settled());
-        let old_mtime = Stamp { modified: Instant { seconds: 1, nanos: 0 }, ..stamp() };
+        assert!(!state().version(&At(102_000)).settled());
+        assert!(state().version(&At(102_001)).settled());
+        let old_mtime = FileState { modified: FileTime { seconds: 1, nanos: 0 }, ..state() };
         assert!(!old_mtime.version(&At(101_000)).settled(), "a change of ctime is a change");
         assert!(old_mtime.version_as_written(&At(101_000)).settled(), "our own write sets an old mtime");
-        let nowhere = Stamp { device: u64::MAX, ..stamp() };
+        let nowhere = FileState { device: u64::MAX, ..state() };
         assert!(!nowhere.version(&At(102_001)).settled(), "a device number that no file system has");
-        let future = Stamp { modified: Instant { seconds: 1_000_000, nanos: 0 }, ..stamp() };
+        let future = FileState { modified: FileTime { seconds: 1_000_000, nanos: 0 }, ..state() };
         assert!(!future.version(&At(200_000)).settled());
     }
 }
