@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use futures::TryStreamExt as _;
-use mill_aws::contract::{self, Deployed, Names};
+use mill_aws::deployment::{self, DeploymentSpec, ResourceNames};
 use mill_aws::{
-    Access, Connection, DynamoTable, KeySource, Keys, QueueSettings, Role, S3Extent, S3Ground, S3Settings, S3Store,
-    ServiceClock, Spaces, SqsQueue, Witnessed,
+    AccessKeys, Connection, ConnectionSettings, DynamoTable, KeySource, OverlapResult, QueueSettings, Role, S3Extent,
+    S3Settings, S3SpaceLocation, S3Store, ServiceClock, SpaceLayout, SqsQueue,
 };
 use mill_local::{OsClock, OsRng};
 use mill_model::{AccountId, ContentId, ItemAddress, QueueName, SpaceId, StoreAddress, StoreId};
@@ -28,7 +28,7 @@ use crate::state_marker::Marker;
 #[derive(Debug, Clone)]
 pub struct Fleet {
     connection: Connection,
-    names: Names,
+    names: ResourceNames,
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Rng>,
 }
@@ -55,7 +55,7 @@ pub async fn open_engine(config: &Config, works: bool) -> Result<Engine> {
     // Producers run on many hosts: what all of them share is the service.
     let clock: Arc<dyn Clock> = Arc::new(ServiceClock::new(Arc::new(OsClock), &connection));
     let heartbeats = connect(access(config)).await?;
-    let names = Names::new(config.text("engine.prefix"));
+    let names = ResourceNames::new(config.text("engine.prefix"));
     let queue = |name: QueueName| {
         let settings = QueueSettings { name, queue: names.queue(name), fair: true };
         Arc::new(SqsQueue::new(&connection, settings, clock.clone()).extending_over(&heartbeats)) as Arc<dyn TaskQueue>
@@ -113,14 +113,14 @@ async fn recognise(fleet: &Fleet, config: &Config, works: bool) -> Result<()> {
 }
 
 /// The books, that of the owners first: all components may read it, and who writes copies may write it.
-fn books() -> [&'static str; contract::BOOKS.len()] {
-    let mut books = contract::BOOKS;
+fn books() -> [&'static str; deployment::TABLES.len()] {
+    let mut books = deployment::TABLES;
     books.sort_by_key(|book| *book != "owners");
     books
 }
 
 /// A connection; an address that bears credentials is a wrong argument, wherever it was given.
-async fn connect(access: Access) -> Result<Connection> {
+async fn connect(access: ConnectionSettings) -> Result<Connection> {
     Connection::open(access).await.map_err(|why| UsageError(why.to_string()).into())
 }
 
@@ -128,8 +128,8 @@ fn given(config: &Config, key: &'static str) -> Option<String> {
     Some(config.text(key)).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-fn access(config: &Config) -> Access {
-    Access {
+fn access(config: &Config) -> ConnectionSettings {
+    ConnectionSettings {
         endpoint: given(config, "engine.endpoint"),
         region: given(config, "engine.region"),
         profile: given(config, "engine.profile"),
@@ -141,7 +141,7 @@ fn access(config: &Config) -> Access {
 /// The store that holds the policy files, where they are in a bucket: `BUCKET` or `BUCKET/PREFIX`.
 pub async fn policy_store(config: &Config, address: StoreAddress, space: &SpaceId) -> Result<Arc<dyn DeletableStore>> {
     let (bucket, prefix) = bucket_and_prefix(config.text("policies.bucket"));
-    let spaces = Spaces::Single { space: space.clone(), bucket, prefix };
+    let spaces = SpaceLayout::Single { space: space.clone(), bucket, prefix };
     let connection = connect(access(config)).await?;
     let path_style = given(config, "engine.endpoint").is_some();
     let settings = S3Settings { path_style, ..S3Settings::new(address, spaces, Arc::new(OsClock)) };
@@ -162,7 +162,7 @@ pub struct Opened(S3Store);
 impl Opened {
     /// Where the keys of a space lie, for the register of destinations. `None` where it can be nowhere.
     pub fn ground(&self, space: &SpaceId) -> Option<DestinationPlace> {
-        let S3Ground { service, bucket, prefix } = self.0.ground(space)?;
+        let S3SpaceLocation { service, bucket, prefix } = self.0.ground(space)?;
         let shown = format!("s3://{bucket}/{prefix}");
         let holder = format!("{service}/{bucket}");
         Some(DestinationPlace {
@@ -187,9 +187,9 @@ impl Opened {
     /// be found out yet.
     pub async fn witness(&self, source: &Self) -> Result<Option<Result<(), String>>, StoreError> {
         Ok(match self.0.witness(&source.0, &OsRng).await? {
-            Witnessed::Apart => Some(Ok(())),
-            Witnessed::Overlap(overlap) => Some(Err(overlap.to_string())),
-            Witnessed::NothingThere => None,
+            OverlapResult::Apart => Some(Ok(())),
+            OverlapResult::Overlap(overlap) => Some(Err(overlap.to_string())),
+            OverlapResult::NoBucketYet => None,
         })
     }
 }
@@ -231,18 +231,18 @@ pub async fn overlaps(specs: &[&S3Spec]) -> Result<Vec<(usize, usize, String)>> 
     Ok(found)
 }
 
-fn spaces_of(spec: &S3Spec) -> Spaces {
+fn spaces_of(spec: &S3Spec) -> SpaceLayout {
     match &spec.buckets {
-        Buckets::One(bucket) => Spaces::InBucket(bucket.clone()),
-        Buckets::Prefix(prefix) => Spaces::Buckets { prefix: prefix.clone() },
+        Buckets::One(bucket) => SpaceLayout::InBucket(bucket.clone()),
+        Buckets::Prefix(prefix) => SpaceLayout::Buckets { prefix: prefix.clone() },
     }
 }
 
-fn access_of(spec: &S3Spec, base: &Path) -> Access {
+fn access_of(spec: &S3Spec, base: &Path) -> ConnectionSettings {
     let keys = spec.credentials.clone().map(|credentials| {
         let base = base.to_owned();
         KeySource::new(format!("{credentials:?}"), move || {
-            Ok(Keys {
+            Ok(AccessKeys {
                 id: secret(&credentials.access_key_id, &base)?,
                 secret: secret(&credentials.secret_access_key, &base)?,
                 token: credentials.session_token.as_ref().map(|token| secret(token, &base)).transpose()?,
@@ -250,7 +250,13 @@ fn access_of(spec: &S3Spec, base: &Path) -> Access {
         })
     });
     let role = spec.role.as_ref().map(|role| Role { arn: role.arn.clone(), external_id: role.external_id.clone() });
-    Access { endpoint: spec.endpoint.clone(), region: spec.region.clone(), profile: spec.profile.clone(), keys, role }
+    ConnectionSettings {
+        endpoint: spec.endpoint.clone(),
+        region: spec.region.clone(),
+        profile: spec.profile.clone(),
+        keys,
+        role,
+    }
 }
 
 /// What a reference holds. Messages name where it is, never what it is.
@@ -310,11 +316,11 @@ impl Remote {
             bail!("`{self}` names no bucket");
         }
         let Self { endpoint, region, profile, .. } = self.clone();
-        connect(Access { endpoint, region, profile, keys: None, role: None }).await
+        connect(ConnectionSettings { endpoint, region, profile, keys: None, role: None }).await
     }
 
-    fn spaces(&self, space: &SpaceId) -> Spaces {
-        Spaces::Single { space: space.clone(), bucket: self.bucket.clone(), prefix: self.prefix.clone() }
+    fn spaces(&self, space: &SpaceId) -> SpaceLayout {
+        SpaceLayout::Single { space: space.clone(), bucket: self.bucket.clone(), prefix: self.prefix.clone() }
     }
 
     /// What is to be said where both hold the same objects, as far as their names tell, with all that the environment says.
@@ -335,23 +341,25 @@ impl std::fmt::Display for Remote {
 
 /// Makes what the engine needs and is not there.
 pub async fn create(config: &Config) -> Result<String> {
-    let names = Names::new(config.text("engine.prefix"));
+    let names = ResourceNames::new(config.text("engine.prefix"));
     let connection = connect(access(config)).await?;
-    contract::provision(&connection, &names, &OsClock).await.context("the fleet's queues and tables cannot be made")?;
+    deployment::provision(&connection, &names, &OsClock)
+        .await
+        .context("the fleet's queues and tables cannot be made")?;
     Ok(format!(
         "{} queues and {} tables named {}-… are there",
         QueueName::ALL.len(),
-        contract::BOOKS.len(),
+        deployment::TABLES.len(),
         names.prefix()
     ))
 }
 
 /// What of the deployment is not as the code assumes: about what, which aspect, what is assumed, what is there.
 pub async fn check(config: &Config) -> Result<Vec<[String; 4]>> {
-    let names = Names::new(config.text("engine.prefix"));
+    let names = ResourceNames::new(config.text("engine.prefix"));
     let policy_bucket = given(config, "policies.bucket").map(|text| bucket_and_prefix(&text).0);
     let connection = connect(access(config)).await?;
-    let found = contract::check(&connection, &Deployed { names, policy_bucket }).await?;
+    let found = deployment::check(&connection, &DeploymentSpec { names, policy_bucket }).await?;
     Ok(found.into_iter().map(|one| [one.about, one.aspect.to_owned(), one.expected, one.found]).collect())
 }
 

@@ -8,7 +8,7 @@ use mill_model::{Monotonic, Timestamp};
 use mill_ports::{Clock, ClockWitness};
 
 use crate::connection::Connection;
-use crate::requests::Requests;
+use crate::request_stats::RequestStats;
 
 /// A clock whose second clock is that of a service: the `Date` of its last answer, and the time since.
 ///
@@ -16,7 +16,7 @@ use crate::requests::Requests;
 #[derive(Debug)]
 pub struct ServiceClock {
     own: Arc<dyn Clock>,
-    requests: Arc<Requests>,
+    requests: Arc<RequestStats>,
     domain: String,
 }
 

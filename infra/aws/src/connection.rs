@@ -17,7 +17,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future::ProvideCredentials as ProvideFuture;
 use mill_model::{AddressError, ServiceAddress};
 
-use crate::requests::{Counting, Requests};
+use crate::request_stats::{RequestCounter, RequestStats};
 use crate::service::{S3Service, endpoint};
 
 /// How often a call is tried in all, with the library's own growing pauses and its budget for retries.
@@ -34,7 +34,7 @@ const KEYS_READ_EVERY: Duration = Duration::from_mins(20);
 
 /// Where a service is, and as whom it is asked. What is `None` comes from the environment, the profile or the machine.
 #[derive(Debug, Clone, Default)]
-pub struct Access {
+pub struct ConnectionSettings {
     /// The service's address, such as `http://127.0.0.1:4566`; `None` for that of the environment or the profile, else
     /// Amazon's own. The service that gives out roles is
     /// not there: it is Amazon's, or where `AWS_ENDPOINT_URL_STS` says.
@@ -51,7 +51,7 @@ pub struct Access {
 
 /// Access keys.
 #[derive(Clone)]
-pub struct Keys {
+pub struct AccessKeys {
     /// The access key's id.
     pub id: String,
     /// The secret key.
@@ -60,7 +60,7 @@ pub struct Keys {
     pub token: Option<String>,
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for AccessKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keys").field("id", &self.id).finish_non_exhaustive()
     }
@@ -71,17 +71,17 @@ impl fmt::Debug for Keys {
 pub struct KeySource {
     /// Where they are kept: sources of one name give the same keys.
     name: String,
-    read: Arc<dyn Fn() -> Result<Keys, String> + Send + Sync>,
+    read: Arc<dyn Fn() -> Result<AccessKeys, String> + Send + Sync>,
 }
 
 impl KeySource {
     /// Keys that `read` gives, or the reason why not. Two sources of one `name` give the same keys; it is no secret.
-    pub fn new(name: String, read: impl Fn() -> Result<Keys, String> + Send + Sync + 'static) -> Self {
+    pub fn new(name: String, read: impl Fn() -> Result<AccessKeys, String> + Send + Sync + 'static) -> Self {
         Self { name, read: Arc::new(read) }
     }
 
     /// Keys that stay the same.
-    pub fn fixed(keys: Keys) -> Self {
+    pub fn fixed(keys: AccessKeys) -> Self {
         Self::new(keys.id.clone(), move || Ok(keys.clone()))
     }
 }
@@ -98,7 +98,7 @@ impl ProvideCredentials for KeySource {
         Self: 'a,
     {
         let read = (self.read)().map_err(CredentialsError::provider_error);
-        ProvideFuture::ready(read.map(|Keys { id, secret, token }| {
+        ProvideFuture::ready(read.map(|AccessKeys { id, secret, token }| {
             Credentials::new(id, secret, token, Some(SystemTime::now() + KEYS_READ_EVERY), "mill")
         }))
     }
@@ -115,7 +115,7 @@ pub struct Role {
 
 /// A service, as one caller knows it: who is the same at both of two places may do at the one what it may at the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Service {
+pub(crate) struct AccessIdentity {
     endpoint: Option<String>,
     region: Option<String>,
     profile: Option<String>,
@@ -123,7 +123,7 @@ pub(crate) struct Service {
     role: Option<Role>,
 }
 
-impl Service {
+impl AccessIdentity {
     pub(crate) fn profile(&self) -> Option<&str> {
         self.profile.as_deref()
     }
@@ -133,12 +133,12 @@ impl Service {
 #[derive(Debug, Clone)]
 pub struct Connection {
     pub(crate) config: SdkConfig,
-    pub(crate) service: Service,
+    pub(crate) service: AccessIdentity,
     /// The service in which the buckets of its stores are.
     pub(crate) s3: S3Service,
     /// The service that holds its tables, by a name that all hosts call it.
     tables: String,
-    requests: Arc<Requests>,
+    requests: Arc<RequestStats>,
 }
 
 /// An address that no connection is opened to.
@@ -148,7 +148,7 @@ pub struct Connection {
                                `credentials` of the store",
     AddressError::Form => "",
 })]
-pub struct BadAddress {
+pub struct EndpointError {
     /// The service.
     pub service: &'static str,
     /// Why.
@@ -160,15 +160,15 @@ impl Connection {
     ///
     /// # Errors
     /// The address of a service is none, or bears credentials: it is written to logs and to files of state.
-    pub async fn open(access: Access) -> Result<Self, BadAddress> {
+    pub async fn open(access: ConnectionSettings) -> Result<Self, EndpointError> {
         // The library's futures are large.
         Box::pin(Self::prepare(access)).await
     }
 
-    async fn prepare(access: Access) -> Result<Self, BadAddress> {
+    async fn prepare(access: ConnectionSettings) -> Result<Self, EndpointError> {
         // Before the library logs it.
         let usable = |service, endpoint: Option<&str>| match endpoint.map(ServiceAddress::parse) {
-            Some(Err(why)) => Err(BadAddress { service, why }),
+            Some(Err(why)) => Err(EndpointError { service, why }),
             _ => Ok(()),
         };
         usable("S3", access.endpoint.as_deref())?;
@@ -177,7 +177,7 @@ impl Connection {
             None => loader.load().await,
             Some(ref role) => {
                 // Roles are given out by another service, at an address of its own.
-                let asked = Access { endpoint: None, ..access.clone() };
+                let asked = ConnectionSettings { endpoint: None, ..access.clone() };
                 let asked = with_region(base(&asked).await.load().await, &access);
                 let builder = AssumeRoleProvider::builder(role.arn.clone()).session_name("mill").configure(&asked);
                 let builder = match &role.external_id {
@@ -191,15 +191,15 @@ impl Connection {
         usable("SQS", endpoint(&config, "SQS").as_deref())?;
         let region = config.region().map(AsRef::as_ref);
         let tables = match endpoint(&config, "DynamoDB").as_deref().map(ServiceAddress::parse) {
-            Some(Err(why)) => return Err(BadAddress { service: "DynamoDB", why }),
+            Some(Err(why)) => return Err(EndpointError { service: "DynamoDB", why }),
             Some(Ok(address)) => address.to_string(),
             None => format!("dynamodb:{}", region.unwrap_or_default()),
         };
         let s3 = S3Service::at(endpoint(&config, "S3").as_deref(), region);
-        let s3 = s3.map_err(|why| BadAddress { service: "S3", why })?;
-        let Access { endpoint, profile, role, keys, .. } = access;
+        let s3 = s3.map_err(|why| EndpointError { service: "S3", why })?;
+        let ConnectionSettings { endpoint, profile, role, keys, .. } = access;
         let region = config.region().map(ToString::to_string);
-        let service = Service { endpoint, region, profile, keys: keys.map(|keys| keys.name), role };
+        let service = AccessIdentity { endpoint, region, profile, keys: keys.map(|keys| keys.name), role };
         Ok(Self { config, service, s3, tables, requests: Arc::default() })
     }
 
@@ -221,7 +221,7 @@ impl Connection {
     }
 
     /// What was asked over it so far.
-    pub fn requests(&self) -> &Arc<Requests> {
+    pub fn requests(&self) -> &Arc<RequestStats> {
         &self.requests
     }
 
@@ -240,20 +240,20 @@ impl Connection {
         &self.tables
     }
 
-    pub(crate) fn counting(&self) -> Counting {
-        Counting(self.requests.clone())
+    pub(crate) fn counting(&self) -> RequestCounter {
+        RequestCounter(self.requests.clone())
     }
 }
 
 /// A service at an address of its own has a region by name only.
-fn with_region(config: SdkConfig, access: &Access) -> SdkConfig {
+fn with_region(config: SdkConfig, access: &ConnectionSettings) -> SdkConfig {
     match (config.region(), &access.endpoint) {
         (None, Some(_)) => config.into_builder().region(Region::from_static("us-east-1")).build(),
         _ => config,
     }
 }
 
-async fn base(access: &Access) -> aws_config::ConfigLoader {
+async fn base(access: &ConnectionSettings) -> aws_config::ConfigLoader {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_MAX).read_timeout(ANSWER_MAX).build();
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))

@@ -1,31 +1,31 @@
-//! Mill on a fleet: queues in SQS, books in DynamoDB, stores in S3, or whatever speaks as they do.
+//! Mill on a fleet: queues in SQS, tables in DynamoDB, stores in S3, or in services that speak the same protocols.
 //!
-//! Reading order: [`connection`] (how a service is reached, and as whom), [`S3Service`] (which one it is), [`requests`] (what
-//! it costs), `trouble` (what a failed call means), [`ServiceClock`] (what time the service says it is), `answer` (what an
-//! answer of S3 must be to be believed), [`contract`] (names, settings and keys that a deployment must have, and the comparison
-//! with one), [`queue`], [`table`], [`store`].
+//! Reading order: [`connection`] (how Mill reaches a service, and as whom), [`S3Service`] (which service it is),
+//! [`request_stats`] (what it costs), `sdk_error` (what a failed call means), [`ServiceClock`] (the time that the service
+//! reports), `response` (what makes a response of S3 credible), [`deployment`] (the names, settings and keys that a deployment
+//! must have, and the check of one), [`queue`], [`table`], [`store`].
 //!
 //! **Invariant:** a request that failed is never read as "not there", and no entry of a batch that failed is ever
 //! forgotten. Keys are bytes: nothing is trimmed, collapsed or folded between an id and its key.
 
-mod answer;
 mod clock;
 pub mod connection;
-pub mod contract;
-mod heads;
-mod proxies;
+pub mod deployment;
+mod many_headers;
+mod proxy;
 pub mod queue;
-pub mod requests;
+pub mod request_stats;
+mod response;
+mod sdk_error;
 mod service;
 pub mod store;
 pub mod table;
-mod trouble;
 mod wrong_address;
 
 pub use clock::ServiceClock;
-pub use connection::{Access, BadAddress, Connection, KeySource, Keys, Role};
+pub use connection::{AccessKeys, Connection, ConnectionSettings, EndpointError, KeySource, Role};
 pub use queue::{QueueSettings, SqsQueue};
-pub use requests::Requests;
+pub use request_stats::RequestStats;
 pub use service::S3Service;
-pub use store::{S3Extent, S3Ground, S3Overlap, S3Settings, S3Store, Spaces, Witnessed};
+pub use store::{OverlapResult, S3Extent, S3Overlap, S3Settings, S3SpaceLocation, S3Store, SpaceLayout};
 pub use table::DynamoTable;

@@ -4,10 +4,10 @@
 //! vague about, this adapter knows by itself for the receipts that it gave out: until when each surely holds, and that
 //! one was acknowledged.
 
+mod batches;
 mod body;
-mod holdings;
-mod requests;
-mod sending;
+mod receipts;
+mod send;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -28,11 +28,11 @@ use mill_ports::{
 use tokio::sync::OnceCell;
 
 use crate::connection::Connection;
-use crate::contract::MESSAGE_BYTES_MAX;
+use crate::deployment::MESSAGE_BYTES_MAX;
+use crate::sdk_error::{CallError, CallErrorCause};
 use crate::service::endpoint;
-use crate::trouble::{Cause, Trouble};
 use body::ENCODING;
-use holdings::{Holding, Holdings};
+use receipts::{ReceiptState, ReceiptTable};
 
 /// Most entries of one request. Source of this and the following: Amazon SQS developer guide, *Quotas*.
 const BATCH_MAX: NonZeroU32 = NonZeroU32::new(10).unwrap();
@@ -73,16 +73,16 @@ pub struct SqsQueue {
     url: Arc<OnceCell<String>>,
     /// Which queue it is and where, for messages.
     place: Arc<str>,
-    holdings: Arc<Holdings>,
+    holdings: Arc<ReceiptTable>,
 }
 
 /// What went wrong at a queue, and which it is.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}")]
-struct AtQueue {
+struct QueueCallError {
     place: Arc<str>,
     #[source]
-    trouble: Trouble,
+    trouble: CallError,
 }
 
 impl SqsQueue {
@@ -112,7 +112,7 @@ impl SqsQueue {
     async fn url(&self, op: &'static str) -> Result<&str, QueueError> {
         let found = self.url.get_or_try_init(async || {
             let answer = self.client.get_queue_url().queue_name(&self.settings.queue).send().await;
-            let answer = answer.map_err(|error| self.failed(op, Trouble::of(error)))?;
+            let answer = answer.map_err(|error| self.failed(op, CallError::of(error)))?;
             answer.queue_url.ok_or_else(|| self.refused(op, QueueErrorKind::Unexpected, "a queue without an address"))
         });
         Ok(found.await?.as_str())
@@ -122,8 +122,8 @@ impl SqsQueue {
         QueueError { kind, op, queue: self.settings.name, source: Some(why.into()) }
     }
 
-    fn failed(&self, op: &'static str, trouble: Trouble) -> QueueError {
-        self.refused(op, kind(&trouble), AtQueue { place: self.place.clone(), trouble })
+    fn failed(&self, op: &'static str, trouble: CallError) -> QueueError {
+        self.refused(op, kind(&trouble), QueueCallError { place: self.place.clone(), trouble })
     }
 
     fn expired(&self, op: &'static str) -> QueueError {
@@ -149,7 +149,7 @@ impl SqsQueue {
         message.body().filter(|body| !body.is_empty())?;
         let body = body::opened(&message);
         let receipt = Receipt(message.receipt_handle?.into());
-        self.holdings.take(&receipt, Holding { received: asked, deadline: Some(deadline) }, asked);
+        self.holdings.take(&receipt, ReceiptState { received: asked, deadline: Some(deadline) }, asked);
         Some(Delivery {
             receipt,
             body,
@@ -212,7 +212,7 @@ impl TaskQueue for SqsQueue {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(wait + TRY_MAX).disable_operation_timeout();
         let waiting = aws_sdk_sqs::Config::builder().timeout_config(timeouts.build());
         let answer = request.customize().config_override(waiting).send().await;
-        let answer = answer.map_err(|error| self.failed("receive", Trouble::of(error)))?;
+        let answer = answer.map_err(|error| self.failed("receive", CallError::of(error)))?;
         let deadline = asked.plus(visibility);
         let messages = answer.messages.unwrap_or_default().into_iter();
         Ok(messages.filter_map(|message| self.delivery(message, asked, deadline)).collect())
@@ -248,7 +248,7 @@ impl TaskQueue for SqsQueue {
             }
             answers[at] = Some(done.map(|()| until));
         }
-        let unanswered = || self.refused("extend", QueueErrorKind::Unexpected, requests::UNANSWERED);
+        let unanswered = || self.refused("extend", QueueErrorKind::Unexpected, batches::UNANSWERED);
         Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered()))).collect())
     }
 
@@ -299,7 +299,7 @@ impl TaskQueue for SqsQueue {
         let url = self.url("depth").await?;
         let names = Some(vec![Visible, InFlight, Delayed]);
         let answer = self.client.get_queue_attributes().queue_url(url).set_attribute_names(names).send().await;
-        let answer = answer.map_err(|error| self.failed("depth", Trouble::of(error)))?;
+        let answer = answer.map_err(|error| self.failed("depth", CallError::of(error)))?;
         let told = answer.attributes.unwrap_or_default();
         let count = |name: QueueAttributeName| {
             told.get(&name).and_then(|count| count.parse().ok()).ok_or_else(|| {
@@ -329,19 +329,21 @@ fn whole_seconds(duration: Duration) -> i32 {
 }
 
 /// What a failed call on a queue means.
-fn kind(trouble: &Trouble) -> QueueErrorKind {
+fn kind(trouble: &CallError) -> QueueErrorKind {
     match trouble.cause {
-        Cause::Throttled { retry_after } => QueueErrorKind::Throttled { retry_after },
+        CallErrorCause::Throttled { retry_after } => QueueErrorKind::Throttled { retry_after },
         // Credentials are renewed, or given anew by a person: until then nothing is lost by waiting.
-        Cause::Credentials
-        | Cause::WrongAddress(_)
-        | Cause::Barred(_)
-        | Cause::Unreachable
-        | Cause::Failing
-        | Cause::NoRoom => QueueErrorKind::Unavailable,
-        Cause::Denied => QueueErrorKind::Denied,
-        Cause::Answer => of_code(trouble.code.as_deref().unwrap_or_default()),
-        Cause::Unsupported | Cause::Page | Cause::Nonsense => QueueErrorKind::Unexpected,
+        CallErrorCause::Credentials
+        | CallErrorCause::WrongAddress(_)
+        | CallErrorCause::LoginRequired(_)
+        | CallErrorCause::Unreachable
+        | CallErrorCause::ServerError
+        | CallErrorCause::StorageFull => QueueErrorKind::Unavailable,
+        CallErrorCause::Denied => QueueErrorKind::Denied,
+        CallErrorCause::OtherResponse => of_code(trouble.code.as_deref().unwrap_or_default()),
+        CallErrorCause::Unsupported | CallErrorCause::HtmlPage | CallErrorCause::Malformed => {
+            QueueErrorKind::Unexpected
+        }
     }
 }
 

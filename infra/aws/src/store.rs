@@ -3,28 +3,28 @@
 //! A version is the object's entity tag, size and time of change. The tag is of the bytes alone and the time is of whole
 //! seconds, so a version found within two seconds of the change proves nothing yet.
 
-mod directories;
-mod exact_names;
-mod facts;
-mod faults;
+mod body_chunks;
+mod directory_walk;
+mod error_context;
+mod errors;
+mod failure_scope;
+mod head;
 mod headers;
 mod key_encoding;
+mod key_names;
+mod key_shapes;
+mod keys;
 mod listing;
 mod multipart;
-mod order;
+mod order_probe;
 mod overlap;
 mod page;
-mod places;
+mod prepared_put;
 mod properties;
-mod reach;
-mod reading;
-mod shapes;
+mod read;
+mod server_side_copy;
 mod spaces;
-mod taking;
-mod target;
-mod upload;
-mod whereabouts;
-mod writing;
+mod write;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,21 +40,21 @@ use mill_ports::{
 };
 use tokio::sync::Semaphore;
 
-use self::exact_names::KnownNames;
-use self::key_encoding::ProvenSorts;
-pub use self::overlap::{S3Extent, S3Ground, S3Overlap, Witnessed};
-use self::reach::FoundOut;
-use self::spaces::SeenSpaces;
-use self::whereabouts::Whereabouts;
-use crate::answer::CompleteAnswers;
-use crate::connection::{Connection, Service};
-use crate::heads;
-use crate::requests::Requests;
+use self::error_context::ErrorContext;
+use self::failure_scope::ProbeCache;
+use self::key_encoding::ProvenSpellings;
+use self::key_names::KeyNameMemory;
+pub use self::overlap::{OverlapResult, S3Extent, S3Overlap, S3SpaceLocation};
+use self::spaces::SpaceSightings;
+use crate::connection::{AccessIdentity, Connection};
+use crate::many_headers;
+use crate::request_stats::RequestStats;
+use crate::response::CompleteResponses;
 use crate::service::S3Service;
 
 /// Where a store's spaces are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Spaces {
+pub enum SpaceLayout {
     /// All in one bucket, each under the prefix of its id and a slash. The bucket is never made or removed.
     InBucket(String),
     /// Each a bucket of its own, named by this prefix and the space's id.
@@ -80,7 +80,7 @@ pub struct S3Settings {
     /// What policies call it.
     pub address: StoreAddress,
     /// Where its spaces are.
-    pub spaces: Spaces,
+    pub spaces: SpaceLayout,
     /// Whether the bucket stands in the path rather than in the host name.
     pub path_style: bool,
     /// Whether the store decides conditions on writes itself. Amazon's does; where not, they are checked before.
@@ -113,7 +113,7 @@ impl S3Settings {
     pub const MEMORY_BYTES: u64 = 256 << 20;
 
     /// The usual settings.
-    pub fn new(address: StoreAddress, spaces: Spaces, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(address: StoreAddress, spaces: SpaceLayout, clock: Arc<dyn Clock>) -> Self {
         Self {
             address,
             spaces,
@@ -133,14 +133,14 @@ impl S3Settings {
 
 /// A store that speaks S3.
 #[derive(Debug, Clone)]
-pub struct S3Store(Arc<Inner>);
+pub struct S3Store(Arc<StoreInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct StoreInner {
     client: Client,
     settings: S3Settings,
-    service: Service,
-    requests: Arc<Requests>,
+    service: AccessIdentity,
+    requests: Arc<RequestStats>,
     region: Option<String>,
     /// Whether the service is Amazon's own.
     amazon: bool,
@@ -149,16 +149,16 @@ struct Inner {
     memory: Arc<Semaphore>,
     /// How many permits there are in all.
     memory_units: u32,
-    seen: SeenSpaces,
-    proven_sorts: ProvenSorts,
+    seen: SpaceSightings,
+    proven_sorts: ProvenSpellings,
     /// Whether the server was seen to list directory by directory.
     by_directories: AtomicBool,
     /// Whether it was seen to list keys in the order of their bytes where the two differ.
     by_bytes: AtomicBool,
-    names: KnownNames,
-    found_out: FoundOut,
+    names: KeyNameMemory,
+    found_out: ProbeCache,
     /// What its failures as a whole say of where it is.
-    whereabouts: Whereabouts,
+    whereabouts: ErrorContext,
     /// For answers with more headers than the client reads.
     wide: SharedHttpClient,
 }
@@ -175,16 +175,16 @@ fn each_by_itself() -> RetryPartition {
 impl S3Store {
     /// The store of these settings. Nothing is asked of it yet.
     pub fn new(connection: &Connection, settings: S3Settings) -> Self {
-        let whereabouts = Whereabouts::new(connection, &settings.spaces);
+        let whereabouts = ErrorContext::new(connection, &settings.spaces);
         let config = aws_sdk_s3::config::Builder::from(&connection.config)
             .force_path_style(settings.path_style)
             .interceptor(connection.counting())
-            .interceptor(CompleteAnswers)
+            .interceptor(CompleteResponses)
             .interceptor(whereabouts.signed_by())
             .retry_partition(each_by_itself());
         let units = settings.memory_bytes.max(settings.part_bytes).div_ceil(MEMORY_UNIT);
         let memory_units = u32::try_from(units).unwrap_or(u32::MAX);
-        Self(Arc::new(Inner {
+        Self(Arc::new(StoreInner {
             client: Client::from_conf(config.build()),
             service: connection.service.clone(),
             requests: connection.requests().clone(),
@@ -193,14 +193,14 @@ impl S3Store {
             extent: S3Extent::new(connection.s3.clone(), &settings.spaces),
             memory: Arc::new(Semaphore::new(memory_units as usize)),
             memory_units,
-            seen: SeenSpaces::default(),
-            proven_sorts: ProvenSorts::default(),
+            seen: SpaceSightings::default(),
+            proven_sorts: ProvenSpellings::default(),
             by_directories: AtomicBool::new(false),
             by_bytes: AtomicBool::new(false),
-            names: KnownNames::default(),
-            found_out: FoundOut::default(),
+            names: KeyNameMemory::default(),
+            found_out: ProbeCache::default(),
             whereabouts,
-            wide: heads::wide(),
+            wide: many_headers::many_headers_client(),
             settings,
         }))
     }
@@ -237,7 +237,7 @@ impl SourceStore for S3Store {
         range: Option<ByteRange>,
         if_version: Option<&Version>,
     ) -> Result<Presence<OpenItem>, StoreError> {
-        reading::open(&self.0, item, range, if_version).await
+        read::open(&self.0, item, range, if_version).await
     }
 
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
@@ -249,7 +249,7 @@ impl SourceStore for S3Store {
     }
 
     fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
-        taking::origin(&self.0, item, facts)
+        server_side_copy::origin(&self.0, item, facts)
     }
 }
 
@@ -266,7 +266,7 @@ impl DestinationStore for S3Store {
         when: &Precondition,
         body: Body,
     ) -> Result<PutResult, StoreError> {
-        writing::put(&self.0, item, content, when, body).await
+        write::put(&self.0, item, content, when, body).await
     }
 
     async fn server_side_copy(
@@ -277,7 +277,7 @@ impl DestinationStore for S3Store {
         origin: &CopySource,
         going: CopyProgress<'_>,
     ) -> Result<Option<PutResult>, StoreError> {
-        taking::take(&self.0, (item, content, when), origin, going).await
+        server_side_copy::take(&self.0, (item, content, when), origin, going).await
     }
 
     async fn put_properties(
@@ -286,7 +286,7 @@ impl DestinationStore for S3Store {
         properties: &Properties,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
-        writing::put_properties(&self.0, item, properties, when).await
+        write::put_properties(&self.0, item, properties, when).await
     }
 }
 
@@ -297,6 +297,6 @@ impl DeletableStore for S3Store {
     }
 
     async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
-        writing::delete(&self.0, item, when).await
+        write::delete(&self.0, item, when).await
     }
 }

@@ -18,11 +18,11 @@ use mill_ports::{
     Clock, KeyRange, Rng, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind,
 };
 
-use crate::answer::CompleteAnswers;
 use crate::connection::Connection;
-use crate::contract::{MARK, PARTITION, SORT, VALUE};
-use crate::requests::Tries;
-use crate::trouble::{Cause, Trouble};
+use crate::deployment::{PARTITION_KEY, SORT_KEY, VALUE_ATTRIBUTE, VERSION_ATTRIBUTE};
+use crate::request_stats::AttemptCounter;
+use crate::response::CompleteResponses;
+use crate::sdk_error::{CallError, CallErrorCause};
 
 /// Most bytes of an item, names of its attributes included. Source: Amazon DynamoDB developer guide, *Quotas*.
 const ITEM_BYTES_MAX: usize = 400 * 1024;
@@ -41,14 +41,14 @@ pub struct DynamoTable {
     chance: Arc<dyn Rng>,
 }
 
-type Item = HashMap<String, AttributeValue>;
+type DynamoItem = HashMap<String, AttributeValue>;
 
 impl DynamoTable {
     /// The book `book`, kept in the table `table` of the service.
     pub fn new(connection: &Connection, book: &str, table: &str, clock: Arc<dyn Clock>, chance: Arc<dyn Rng>) -> Self {
         let config = aws_sdk_dynamodb::config::Builder::from(&connection.config)
             .interceptor(connection.counting())
-            .interceptor(CompleteAnswers);
+            .interceptor(CompleteResponses);
         Self { client: Client::from_conf(config.build()), book: book.into(), table: table.into(), clock, chance }
     }
 
@@ -56,7 +56,7 @@ impl DynamoTable {
         TableError { kind, op, table: self.book.to_string(), source: None }
     }
 
-    fn failed(&self, op: &'static str, trouble: &Trouble) -> TableError {
+    fn failed(&self, op: &'static str, trouble: &CallError) -> TableError {
         let source = Some(format!("table `{}`: {trouble}", self.table).into());
         TableError { source, ..self.error(op, kind(trouble)) }
     }
@@ -67,7 +67,7 @@ impl DynamoTable {
 
     /// Refuses by name what the service would refuse by number.
     fn fits(&self, op: &'static str, key: &RowKey, value: &Bytes) -> Result<(), TableError> {
-        let names = PARTITION.len() + SORT.len() + VALUE.len() + MARK.len();
+        let names = PARTITION_KEY.len() + SORT_KEY.len() + VALUE_ATTRIBUTE.len() + VERSION_ATTRIBUTE.len();
         let bytes = key.partition.len() + key.sort.len() + value.len() + names + 2 * size_of::<u128>();
         let why = if bytes > ITEM_BYTES_MAX {
             format!("a row of {bytes} bytes; at most {ITEM_BYTES_MAX} are taken")
@@ -85,16 +85,16 @@ impl DynamoTable {
     }
 
     /// A row of the partition that was asked for.
-    fn row(&self, op: &'static str, partition: &str, mut item: Item) -> Result<Row, TableError> {
-        if item.get(PARTITION).and_then(|found| found.as_s().ok()).is_none_or(|found| found != partition) {
+    fn row(&self, op: &'static str, partition: &str, mut item: DynamoItem) -> Result<Row, TableError> {
+        if item.get(PARTITION_KEY).and_then(|found| found.as_s().ok()).is_none_or(|found| found != partition) {
             return Err(self.unexpected(op, "an item of another partition, or of none"));
         }
         let mut text = |name| match item.remove(name) {
             Some(AttributeValue::S(text)) => Some(text),
             _ => None,
         };
-        let (sort, mark) = (text(SORT), text(MARK));
-        let value = match item.remove(VALUE) {
+        let (sort, mark) = (text(SORT_KEY), text(VERSION_ATTRIBUTE));
+        let value = match item.remove(VALUE_ATTRIBUTE) {
             Some(AttributeValue::B(value)) => Some(Bytes::from(value.into_inner())),
             _ => None,
         };
@@ -109,11 +109,11 @@ impl DynamoTable {
     async fn write(&self, put: PutItemFluentBuilder, mark: &str) -> Result<(), TableError> {
         let Err(refusal) = put.send().await else { return Ok(()) };
         if let Some(PutItemError::ConditionalCheckFailedException(told)) = refusal.as_service_error() {
-            let found = told.item().and_then(|item| item.get(MARK)).and_then(|found| found.as_s().ok());
+            let found = told.item().and_then(|item| item.get(VERSION_ATTRIBUTE)).and_then(|found| found.as_s().ok());
             let ours = found.is_some_and(|found| found == mark);
             return if ours { Ok(()) } else { Err(self.error("put", TableErrorKind::Conflict)) };
         }
-        Err(self.failed("put", &Trouble::of(refusal)))
+        Err(self.failed("put", &CallError::of(refusal)))
     }
 }
 
@@ -125,7 +125,7 @@ impl Table for DynamoTable {
 
     async fn get(&self, key: &RowKey) -> Result<Option<Row>, TableError> {
         let get = self.client.get_item().table_name(&*self.table).set_key(Some(keys(key))).consistent_read(true);
-        let answer = get.send().await.map_err(|error| self.failed("get", &Trouble::of(error)))?;
+        let answer = get.send().await.map_err(|error| self.failed("get", &CallError::of(error)))?;
         let row = answer.item.map(|item| self.row("get", &key.partition, item)).transpose()?;
         match row {
             Some(row) if row.sort != key.sort => Err(self.unexpected("get", "another row than the one asked for")),
@@ -139,9 +139,11 @@ impl Table for DynamoTable {
         let put = self.client.put_item().table_name(&*self.table).set_item(Some(item(key, value, &mark)));
         let put = match when {
             RowPrecondition::Always => put,
-            RowPrecondition::Absent => told(put.condition_expression(format!("attribute_not_exists({MARK})"))),
+            RowPrecondition::Absent => {
+                told(put.condition_expression(format!("attribute_not_exists({VERSION_ATTRIBUTE})")))
+            }
             RowPrecondition::VersionIs(version) => told(
-                put.condition_expression(format!("{MARK} = :mark"))
+                put.condition_expression(format!("{VERSION_ATTRIBUTE} = :mark"))
                     .expression_attribute_values(":mark", AttributeValue::S(version.0.into())),
             ),
         };
@@ -156,7 +158,7 @@ impl Table for DynamoTable {
     async fn delete(&self, key: &RowKey, when: RowPrecondition) -> Result<(), TableError> {
         let delete = self.client.delete_item().table_name(&*self.table).set_key(Some(keys(key)));
         let by_version = matches!(when, RowPrecondition::VersionIs(_));
-        let tries = Tries::default();
+        let tries = AttemptCounter::default();
         let done = conditional(delete, when).customize().interceptor(tries.clone()).send().await;
         let Err(refusal) = done else { return Ok(()) };
         if let Some(DeleteItemError::ConditionalCheckFailedException(told)) = refusal.as_service_error() {
@@ -166,11 +168,11 @@ impl Table for DynamoTable {
             let ours = by_version && gone && tries.again() && self.get(key).await?.is_none();
             return if ours { Ok(()) } else { Err(self.error("delete", TableErrorKind::Conflict)) };
         }
-        Err(self.failed("delete", &Trouble::of(refusal)))
+        Err(self.failed("delete", &CallError::of(refusal)))
     }
 
     async fn query(&self, partition: &str, range: &KeyRange, limit: usize) -> Result<RowPage, TableError> {
-        let Some(stretch) = Stretch::of(range) else { return Ok(RowPage { rows: Vec::new(), end: true }) };
+        let Some(stretch) = SortKeyRange::of(range) else { return Ok(RowPage { rows: Vec::new(), end: true }) };
         let limit = i32::try_from(limit.max(1)).unwrap_or(i32::MAX);
         let mut query = self
             .client
@@ -179,7 +181,7 @@ impl Table for DynamoTable {
             .consistent_read(true)
             .limit(limit)
             .expression_attribute_values(":partition", AttributeValue::S(partition.to_owned()));
-        let condition = format!("{PARTITION} = :partition");
+        let condition = format!("{PARTITION_KEY} = :partition");
         query = match stretch.condition() {
             None => query.key_condition_expression(condition),
             Some((more, name, value)) => query
@@ -189,7 +191,7 @@ impl Table for DynamoTable {
         if let (Some(_), Some(after)) = (stretch.prefix, stretch.after) {
             query = query.set_exclusive_start_key(Some(keys(&RowKey::new(partition, after))));
         }
-        let answer = query.send().await.map_err(|error| self.failed("query", &Trouble::of(error)))?;
+        let answer = query.send().await.map_err(|error| self.failed("query", &CallError::of(error)))?;
         let end = answer.last_evaluated_key.is_none_or(|key| key.is_empty());
         let items = answer.items.ok_or_else(|| self.unexpected("query", "the answer holds no list of rows"))?;
         if usize::try_from(answer.count) != Ok(items.len()) {
@@ -212,12 +214,12 @@ impl Table for DynamoTable {
 }
 
 /// A stretch of sort keys, as the service can be asked for it.
-struct Stretch<'a> {
+struct SortKeyRange<'a> {
     prefix: Option<&'a str>,
     after: Option<&'a str>,
 }
 
-impl<'a> Stretch<'a> {
+impl<'a> SortKeyRange<'a> {
     /// `None` where nothing can lie in it. An empty text is before every key, and the service takes none.
     fn of(range: &'a KeyRange) -> Option<Self> {
         let prefix = Some(range.prefix.as_str()).filter(|prefix| !prefix.is_empty());
@@ -234,21 +236,21 @@ impl<'a> Stretch<'a> {
     fn condition(&self) -> Option<(String, &'static str, &'a str)> {
         match (self.prefix, self.after) {
             (None, None) => None,
-            (Some(prefix), _) => Some((format!("begins_with({SORT}, :prefix)"), ":prefix", prefix)),
-            (None, Some(after)) => Some((format!("{SORT} > :after"), ":after", after)),
+            (Some(prefix), _) => Some((format!("begins_with({SORT_KEY}, :prefix)"), ":prefix", prefix)),
+            (None, Some(after)) => Some((format!("{SORT_KEY} > :after"), ":after", after)),
         }
     }
 }
 
-fn keys(key: &RowKey) -> Item {
+fn keys(key: &RowKey) -> DynamoItem {
     let text = |text: &String| AttributeValue::S(text.clone());
-    HashMap::from([(PARTITION.to_owned(), text(&key.partition)), (SORT.to_owned(), text(&key.sort))])
+    HashMap::from([(PARTITION_KEY.to_owned(), text(&key.partition)), (SORT_KEY.to_owned(), text(&key.sort))])
 }
 
-fn item(key: &RowKey, value: Bytes, mark: &str) -> Item {
+fn item(key: &RowKey, value: Bytes, mark: &str) -> DynamoItem {
     let mut item = keys(key);
-    item.insert(VALUE.to_owned(), AttributeValue::B(Blob::new(value)));
-    item.insert(MARK.to_owned(), AttributeValue::S(mark.to_owned()));
+    item.insert(VALUE_ATTRIBUTE.to_owned(), AttributeValue::B(Blob::new(value)));
+    item.insert(VERSION_ATTRIBUTE.to_owned(), AttributeValue::S(mark.to_owned()));
     item
 }
 
@@ -259,30 +261,35 @@ fn told(put: PutItemFluentBuilder) -> PutItemFluentBuilder {
 fn conditional(delete: DeleteItemFluentBuilder, when: RowPrecondition) -> DeleteItemFluentBuilder {
     match when {
         RowPrecondition::Always => delete,
-        RowPrecondition::Absent => delete.condition_expression(format!("attribute_not_exists({MARK})")),
+        RowPrecondition::Absent => delete.condition_expression(format!("attribute_not_exists({VERSION_ATTRIBUTE})")),
         RowPrecondition::VersionIs(version) => delete
-            .condition_expression(format!("{MARK} = :mark"))
+            .condition_expression(format!("{VERSION_ATTRIBUTE} = :mark"))
             .expression_attribute_values(":mark", AttributeValue::S(version.0.into()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld),
     }
 }
 
 /// What a failed call on a table means.
-fn kind(trouble: &Trouble) -> TableErrorKind {
+fn kind(trouble: &CallError) -> TableErrorKind {
     match trouble.cause {
-        Cause::Throttled { .. } => TableErrorKind::Throttled,
-        Cause::Credentials
-        | Cause::WrongAddress(_)
-        | Cause::Barred(_)
-        | Cause::Unreachable
-        | Cause::Failing
-        | Cause::NoRoom => TableErrorKind::Unavailable,
-        Cause::Denied => TableErrorKind::Denied,
+        CallErrorCause::Throttled { .. } => TableErrorKind::Throttled,
+        CallErrorCause::Credentials
+        | CallErrorCause::WrongAddress(_)
+        | CallErrorCause::LoginRequired(_)
+        | CallErrorCause::Unreachable
+        | CallErrorCause::ServerError
+        | CallErrorCause::StorageFull => TableErrorKind::Unavailable,
+        CallErrorCause::Denied => TableErrorKind::Denied,
         // A table that is not there may be on its way; its name is told.
-        Cause::Answer if trouble.is(&["ResourceNotFoundException", "TransactionConflictException"]) => {
+        CallErrorCause::OtherResponse if trouble.is(&["ResourceNotFoundException", "TransactionConflictException"]) => {
             TableErrorKind::Unavailable
         }
-        Cause::Answer if trouble.is(&["ItemCollectionSizeLimitExceededException"]) => TableErrorKind::TooLarge,
-        Cause::Answer | Cause::Unsupported | Cause::Page | Cause::Nonsense => TableErrorKind::Unexpected,
+        CallErrorCause::OtherResponse if trouble.is(&["ItemCollectionSizeLimitExceededException"]) => {
+            TableErrorKind::TooLarge
+        }
+        CallErrorCause::OtherResponse
+        | CallErrorCause::Unsupported
+        | CallErrorCause::HtmlPage
+        | CallErrorCause::Malformed => TableErrorKind::Unexpected,
     }
 }

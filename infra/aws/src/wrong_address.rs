@@ -6,7 +6,7 @@ use std::io;
 
 use rustls::{AlertDescription, InvalidMessage};
 
-use crate::heads;
+use crate::many_headers;
 
 /// Of what does not answer to plain HTTP.
 pub(crate) const SPEAKS_TLS: &str = "no plain HTTP is spoken there, as an address that begins with `http:` asks for";
@@ -22,7 +22,7 @@ pub(crate) fn wrong_address(error: &(dyn Error + 'static)) -> Option<&'static st
     if find::<rustls::Error>(error).is_some_and(not_tls) {
         return Some("no TLS is spoken there, as an address that begins with `https:` asks for");
     }
-    if heads::unreadable(error) && find::<hyper::Error>(error).is_some_and(not_http) {
+    if many_headers::is_unreadable_response(error) && find::<hyper::Error>(error).is_some_and(not_http) {
         return Some(SPEAKS_TLS);
     }
     let unknown = |error: &io::Error| no_such_host(&error.to_string());

@@ -9,12 +9,12 @@ pub(super) const ENCODING: &str = "mill-encoding";
 const BASE64: &str = "base64";
 
 /// A body as the service takes it.
-pub(super) struct Written {
+pub(super) struct EncodedBody {
     pub(super) text: String,
     pub(super) encoding: Option<MessageAttributeValue>,
 }
 
-impl Written {
+impl EncodedBody {
     pub(super) fn of(body: &Bytes) -> Self {
         match std::str::from_utf8(body) {
             Ok(text) if !text.is_empty() && text.chars().all(taken) => Self { text: text.to_owned(), encoding: None },
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn there_and_back(body: &'static [u8]) -> (bool, Bytes) {
-        let written = Written::of(&Bytes::from_static(body));
+        let written = EncodedBody::of(&Bytes::from_static(body));
         let encoded = written.encoding.is_some();
         let message = Message::builder().body(written.text);
         let message = match written.encoding {

@@ -1,7 +1,7 @@
 //! The calls that set an object's headers all set the same ones.
 
-/// Sets what a [`Borne`](super::properties::Borne) holds on a request of any of those calls.
-macro_rules! bear {
+/// Sets what a [`ObjectHeaders`](super::properties::Borne) holds on a request of any of those calls.
+macro_rules! with_headers {
     ($request:expr, $borne:expr) => {{
         let borne = $borne;
         let header = |name: &str| borne.headers.get(name).cloned();
@@ -19,4 +19,4 @@ macro_rules! bear {
     }};
 }
 
-pub(super) use bear;
+pub(super) use with_headers;

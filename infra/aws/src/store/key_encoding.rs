@@ -7,39 +7,39 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::Inner;
-use super::faults::fit;
-use super::page::{From, Key, NoPage, PageRequest, decoded, hex, shown};
-use super::places::Place;
-use crate::trouble::{Cause, Trouble};
+use super::StoreInner;
+use super::errors::fit;
+use super::keys::BucketPrefix;
+use super::page::{ListedKey, PageError, PageRequest, PageStart, decoded, hex, shown};
+use crate::sdk_error::{CallError, CallErrorCause};
 
 /// Keys of one sort that are looked at before none is believed: some may have been deleted since they were listed.
 const LOOKS_MAX: usize = 5;
 
 /// The sorts of keys of which it is proven how they are read.
 #[derive(Debug, Default)]
-pub(super) struct ProvenSorts(AtomicU8);
+pub(super) struct ProvenSpellings(AtomicU8);
 
 /// What is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Listed {
+pub(super) enum ListedKind {
     Objects,
     /// What was rolled up. Servers were seen that encode these otherwise.
     Folders,
 }
 
 /// The sorts, as bits, that a key is of: by what in it may mean two things.
-fn sorts(key: &Key, listed: Listed) -> u8 {
+fn sorts(key: &ListedKey, listed: ListedKind) -> u8 {
     let text = key.written.as_bytes();
     let plus = text.contains(&b'+');
     let percent = text.iter().enumerate().any(|(at, byte)| *byte == b'%' && hex(&text[at + 1..]).is_some());
     let sorts = u8::from(plus) | u8::from(percent) << 1;
     let sorts = if key.encoded { sorts } else { sorts << 2 };
-    if listed == Listed::Folders { sorts << 4 } else { sorts }
+    if listed == ListedKind::Folders { sorts << 4 } else { sorts }
 }
 
 /// What else a key may be: each other way of reading how it is written.
-fn other_readings(key: &Key) -> Vec<String> {
+fn other_readings(key: &ListedKey) -> Vec<String> {
     let plus_for_itself = decoded(&key.written.replace('+', "%2B"));
     let all = [decoded(&key.written), plus_for_itself, key.written.as_bytes().to_vec()];
     let mut others: Vec<String> =
@@ -48,17 +48,22 @@ fn other_readings(key: &Key) -> Vec<String> {
     others
 }
 
-fn misread(key: &Key, is: &str) -> NoPage {
+fn misread(key: &ListedKey, is: &str) -> PageError {
     let says = if key.encoded { "says that keys are url-encoded" } else { "does not say that keys are encoded" };
-    NoPage::Contradiction(format!("it {says} and lists `{}`, but what is there is `{}`", fit(&key.written), fit(is)))
+    PageError::Contradiction(format!("it {says} and lists `{}`, but what is there is `{}`", fit(&key.written), fit(is)))
 }
 
-impl Inner {
+impl StoreInner {
     /// Insists that keys are read as they are meant, as far as their spelling alone does not tell.
-    pub(super) async fn prove_reading(&self, place: &Place, keys: &[&Key], listed: Listed) -> Result<(), NoPage> {
+    pub(super) async fn prove_reading(
+        &self,
+        place: &BucketPrefix,
+        keys: &[&ListedKey],
+        listed: ListedKind,
+    ) -> Result<(), PageError> {
         let proven = self.proven_sorts.0.load(Ordering::Relaxed);
         let mut open = keys.iter().fold(0, |all, key| all | sorts(key, listed)) & !proven;
-        let mut missing: Vec<&Key> = Vec::new();
+        let mut missing: Vec<&ListedKey> = Vec::new();
         for key in keys {
             if open == 0 || missing.len() >= LOOKS_MAX {
                 break;
@@ -81,23 +86,25 @@ impl Inner {
         }
         match missing.into_iter().find(|key| sorts(key, listed) & open != 0) {
             None => Ok(()),
-            Some(key) => Err(NoPage::Contradiction(format!("it lists `{}`, and denies that it is there", shown(key)))),
+            Some(key) => {
+                Err(PageError::Contradiction(format!("it lists `{}`, and denies that it is there", shown(key))))
+            }
         }
     }
 
-    async fn exists(&self, place: &Place, key: &str, listed: Listed) -> Result<bool, NoPage> {
-        if listed == Listed::Folders {
-            let within = Place { bucket: place.bucket.clone(), prefix: key.to_owned() };
-            let one = PageRequest { place: &within, from: From::Beginning, by_folder: false, max: Some(1) };
+    async fn exists(&self, place: &BucketPrefix, key: &str, listed: ListedKind) -> Result<bool, PageError> {
+        if listed == ListedKind::Folders {
+            let within = BucketPrefix { bucket: place.bucket.clone(), prefix: key.to_owned() };
+            let one = PageRequest { place: &within, from: PageStart::Beginning, by_folder: false, max: Some(1) };
             return Ok(!Box::pin(self.page(one)).await?.objects.is_empty());
         }
         let Err(error) = self.client.head_object().bucket(&place.bucket).key(key).send().await else { return Ok(true) };
-        let trouble = Trouble::of(error);
+        let trouble = CallError::of(error);
         match trouble.status {
             Some(404) => Ok(false),
             // Who may list, and may not read it, is told that it is there.
-            Some(403) if matches!(trouble.cause, Cause::Answer | Cause::Denied) => Ok(true),
-            _ => Err(NoPage::Failed(trouble)),
+            Some(403) if matches!(trouble.cause, CallErrorCause::OtherResponse | CallErrorCause::Denied) => Ok(true),
+            _ => Err(PageError::Failed(trouble)),
         }
     }
 }
@@ -106,8 +113,8 @@ impl Inner {
 mod tests {
     use super::*;
 
-    fn key(written: &str, encoded: bool) -> Key {
-        Key::read(written.to_owned(), encoded)
+    fn key(written: &str, encoded: bool) -> ListedKey {
+        ListedKey::read(written.to_owned(), encoded)
     }
 
     #[test]
@@ -122,8 +129,8 @@ mod tests {
             ("a+b", false, 4),
             ("a%2Bb", false, 8),
         ] {
-            assert_eq!(sorts(&key(written, encoded), Listed::Objects), expected, "{written}");
-            assert_eq!(sorts(&key(written, encoded), Listed::Folders), expected << 4, "{written}");
+            assert_eq!(sorts(&key(written, encoded), ListedKind::Objects), expected, "{written}");
+            assert_eq!(sorts(&key(written, encoded), ListedKind::Folders), expected << 4, "{written}");
         }
     }
 

@@ -9,15 +9,15 @@ use mill_model::{ContentId, ItemAddress, ItemFacts, SpaceId};
 use mill_ports::{ListEntry, ListPage, Listing, Presence, RefusalReason, StoreError, StoreErrorKind};
 use tracing::info;
 
-use super::Inner;
-use super::directories::{Directories, by_directories};
-use super::facts::{State, bare, sleeps, state_in};
-use super::faults::{During, fit};
+use super::StoreInner;
+use super::directory_walk::{DirectoryWalk, by_directories};
+use super::errors::{CallPurpose, fit};
+use super::head::{ObjectState, bare, sleeps, state_in};
 use super::key_encoding;
+use super::keys::{BucketPrefix, blanks_alone};
 use super::overlap::is_witness;
-use super::page::{From, Key, NoPage, Page, PageRequest, shown};
-use super::places::{Place, blanks_alone};
-use crate::answer::Object;
+use super::page::{ListedKey, ObjectPage, PageError, PageRequest, PageStart, shown};
+use crate::response::ListedObject;
 
 const OP: &str = "listing";
 
@@ -28,12 +28,12 @@ const EMPTY_PAGES_MAX: usize = 10_000;
 const PAGE_MAX: usize = 1_000;
 
 /// Lists a space.
-pub(super) fn list(inner: Arc<Inner>, space: SpaceId, after: Option<ContentId>) -> Listing {
-    let walk = Walk {
+pub(super) fn list(inner: Arc<StoreInner>, space: SpaceId, after: Option<ContentId>) -> Listing {
+    let walk = ListingWalk {
         inner,
         space,
         after,
-        next: Next::Beginning,
+        next: ListingCursor::Beginning,
         said_to_end: false,
         directories: None,
         unproven: false,
@@ -55,7 +55,7 @@ pub(super) fn list(inner: Arc<Inner>, space: SpaceId, after: Option<ContentId>) 
 
 /// Where the next page begins.
 #[derive(Debug)]
-enum Next {
+enum ListingCursor {
     /// At the first key, or behind the one that was given.
     Beginning,
     Token(String),
@@ -64,15 +64,15 @@ enum Next {
 }
 
 /// A listing on its way.
-struct Walk {
-    inner: Arc<Inner>,
+struct ListingWalk {
+    inner: Arc<StoreInner>,
     space: SpaceId,
     after: Option<ContentId>,
-    next: Next,
+    next: ListingCursor,
     /// Whether the store said that it ends here.
     said_to_end: bool,
     /// Where the server lists directory by directory.
-    directories: Option<Directories>,
+    directories: Option<DirectoryWalk>,
     /// Whether keys were given away of which it was not asked if others belong before them.
     unproven: bool,
     /// The directories on the way to the last key of which it was asked already.
@@ -84,7 +84,7 @@ struct Walk {
     empty_pages: BTreeSet<String>,
 }
 
-impl Walk {
+impl ListingWalk {
     async fn page(&mut self) -> Result<ListPage, StoreError> {
         let absent = || self.inner.of_space(OP, &self.space, StoreErrorKind::SpaceAbsent);
         let place = self.inner.place(&self.space).ok_or_else(absent)?;
@@ -124,15 +124,15 @@ impl Walk {
     }
 
     /// Whether a page stands behind the one before it, or the key that was given, only where directories are listed one by one.
-    fn turns_aside(&self, place: &Place, page: &Page) -> bool {
+    fn turns_aside(&self, place: &BucketPrefix, page: &ObjectPage) -> bool {
         let given = || self.after.as_ref().map(|after| format!("{}{}", place.prefix, after.as_str()).into_bytes());
         let Some(before) = self.last.clone().or_else(given) else { return false };
-        let aside = |key: &Key| before >= key.bytes && by_directories(&before, &key.bytes).is_lt();
+        let aside = |key: &ListedKey| before >= key.bytes && by_directories(&before, &key.bytes).is_lt();
         page.objects.iter().any(|(key, _)| aside(key))
     }
 
     /// Whether a listing that begins behind a key would leave out what lies behind it by its bytes.
-    async fn begins_aside(&self, place: &Place) -> Result<bool, StoreError> {
+    async fn begins_aside(&self, place: &BucketPrefix) -> Result<bool, StoreError> {
         let Some(after) = self.after.as_ref().filter(|_| !self.inner.amazon) else { return Ok(false) };
         match self.inner.begins_behind(place, after.as_str()).await {
             Ok(aside) => Ok(aside),
@@ -141,12 +141,12 @@ impl Walk {
     }
 
     /// Whether what is yet to come belongs before keys of this page: then it is not given away in this order.
-    async fn will_turn_aside(&mut self, place: &Place, page: &Page) -> Result<bool, StoreError> {
+    async fn will_turn_aside(&mut self, place: &BucketPrefix, page: &ObjectPage) -> Result<bool, StoreError> {
         if self.inner.amazon || page.next.is_none() {
             self.unproven = true;
             return Ok(false);
         }
-        let keys: Vec<&Key> = page.objects.iter().map(|(key, _)| key).collect();
+        let keys: Vec<&ListedKey> = page.objects.iter().map(|(key, _)| key).collect();
         match self.inner.ends_within(place, (self.last.as_deref(), &keys), &mut self.asked_of).await {
             Ok(aside) => Ok(aside),
             Err(why) => Err(self.inner.of_listing(OP, &self.space, place, why).await),
@@ -155,14 +155,14 @@ impl Walk {
 
     /// A page of a server that lists directory by directory, in the order of bytes. What was given away before stands first in
     /// both orders.
-    async fn page_of_directories(&mut self, place: &Place) -> Result<ListPage, StoreError> {
+    async fn page_of_directories(&mut self, place: &BucketPrefix) -> Result<ListPage, StoreError> {
         let after = self.after.as_ref().map(|after| format!("{}{}", place.prefix, after.as_str()).into_bytes());
         let after = self.last.clone().max(after);
         let unproven = self.unproven || self.inner.by_bytes.load(Relaxed);
         if self.directories.is_none() && self.last.is_some() && unproven {
             return Err(self.wrong("the server lists directory by directory, which shows only now: please list anew"));
         }
-        let directories = self.directories.get_or_insert_with(|| Directories::new(place.clone(), after));
+        let directories = self.directories.get_or_insert_with(|| DirectoryWalk::new(place.clone(), after));
         let found = match directories.some(&self.inner, PAGE_MAX).await {
             Ok(found) => found,
             Err(why) => return Err(self.inner.of_listing(OP, &self.space, place, why).await),
@@ -202,7 +202,7 @@ impl Walk {
         let Some(token) = next else {
             // Services but Amazon's were seen to end a listing too early: they are asked whether nothing lies behind its end.
             let askable = self.last.as_deref().is_some_and(|last| std::str::from_utf8(last).is_ok());
-            self.next = Next::BehindLast;
+            self.next = ListingCursor::BehindLast;
             self.said_to_end = true;
             return Ok(empty || !askable || self.inner.amazon);
         };
@@ -213,23 +213,23 @@ impl Walk {
         // A token that is a key, which the answer could not hold as it is, would lead elsewhere.
         let spoilt = token.contains(char::REPLACEMENT_CHARACTER);
         let known = self.last.as_deref().is_some_and(|last| std::str::from_utf8(last).is_ok());
-        self.next = if spoilt && known { Next::BehindLast } else { Next::Token(token) };
+        self.next = if spoilt && known { ListingCursor::BehindLast } else { ListingCursor::Token(token) };
         Ok(false)
     }
 
-    async fn ask(&self, place: &Place) -> Result<Page, StoreError> {
+    async fn ask(&self, place: &BucketPrefix) -> Result<ObjectPage, StoreError> {
         let after = self.after.as_ref().map(|after| format!("{}{}", place.prefix, after.as_str()));
         let last = self.last.as_deref().map(String::from_utf8_lossy);
         let from = match (&self.next, &after, &last) {
-            (Next::Token(token), ..) => From::Token(token),
-            (Next::BehindLast, _, Some(last)) => From::After(last),
-            (_, Some(after), _) => From::After(after),
-            _ => From::Beginning,
+            (ListingCursor::Token(token), ..) => PageStart::Token(token),
+            (ListingCursor::BehindLast, _, Some(last)) => PageStart::After(last),
+            (_, Some(after), _) => PageStart::After(after),
+            _ => PageStart::Beginning,
         };
         let proven = async {
             let page = self.inner.page(PageRequest { place, from, by_folder: false, max: None }).await?;
-            let keys: Vec<&Key> = page.objects.iter().map(|(key, _)| key).collect();
-            self.inner.prove_reading(place, &keys, key_encoding::Listed::Objects).await?;
+            let keys: Vec<&ListedKey> = page.objects.iter().map(|(key, _)| key).collect();
+            self.inner.prove_reading(place, &keys, key_encoding::ListedKind::Objects).await?;
             Ok(page)
         };
         match proven.await {
@@ -239,7 +239,12 @@ impl Walk {
     }
 
     /// One entry; the space's own mark is none.
-    fn entry(&mut self, place: &Place, key: Key, object: &Object) -> Result<Option<ListEntry>, StoreError> {
+    fn entry(
+        &mut self,
+        place: &BucketPrefix,
+        key: ListedKey,
+        object: &ListedObject,
+    ) -> Result<Option<ListEntry>, StoreError> {
         if self.last.as_ref().is_some_and(|last| *last >= key.bytes) {
             return Err(self.wrong(format!("`{}` stands out of order in {}", shown(&key), self.inner.extent)));
         }
@@ -254,7 +259,7 @@ impl Walk {
         Ok(listed)
     }
 
-    fn listed(&self, place: &Place, key: &Key, object: &Object) -> Option<ListEntry> {
+    fn listed(&self, place: &BucketPrefix, key: &ListedKey, object: &ListedObject) -> Option<ListEntry> {
         let rest = &key.bytes[place.prefix.len()..];
         if rest.is_empty() {
             return None;
@@ -273,8 +278,8 @@ impl Walk {
         }
     }
 
-    fn facts(&self, object: &Object) -> ItemFacts {
-        let state = State { etag: &object.etag, size: object.size, modified: Some(&object.modified) };
+    fn facts(&self, object: &ListedObject) -> ItemFacts {
+        let state = ObjectState { etag: &object.etag, size: object.size, modified: Some(&object.modified) };
         ItemFacts {
             size: object.size,
             modified: state.modified_at(),
@@ -291,12 +296,12 @@ impl Walk {
     }
 }
 
-impl Inner {
+impl StoreInner {
     /// Why a page could not be had, for a call that is about all of a space or a store.
-    pub(super) fn no_page(&self, op: &'static str, subject: String, why: NoPage) -> StoreError {
+    pub(super) fn no_page(&self, op: &'static str, subject: String, why: PageError) -> StoreError {
         match why {
-            NoPage::Failed(trouble) => self.meant(op, subject, During::Reach, trouble),
-            NoPage::Contradiction(why) => {
+            PageError::Failed(trouble) => self.meant(op, subject, CallPurpose::Reach, trouble),
+            PageError::Contradiction(why) => {
                 let why = format!("the answer of {} is not believed: {why}", self.extent);
                 StoreError { source: Some(why.into()), ..self.error(op, subject, StoreErrorKind::Unexpected) }
             }

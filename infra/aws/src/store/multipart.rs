@@ -11,13 +11,13 @@ use mill_ports::{CopyProgress, Precondition, StoreError, StoreErrorKind, error_c
 use tokio::task::JoinSet;
 use tracing::debug;
 
-use super::Inner;
-use super::facts::Found;
-use super::headers::bear;
-use super::places::copy_source;
-use super::target::Target;
-use super::upload::{Intake, Piece, crc64, in_time, written};
-use crate::trouble::{Cause, Trouble};
+use super::StoreInner;
+use super::body_chunks::{BodyChunk, BodyChunker, crc64, in_time, written};
+use super::head::FoundObject;
+use super::headers::with_headers;
+use super::keys::copy_source;
+use super::prepared_put::PreparedPut;
+use crate::sdk_error::{CallError, CallErrorCause};
 
 /// Most parts of one object. Source: Amazon S3 user guide, *Multipart upload limits*.
 const PARTS_MAX: u64 = 10_000;
@@ -25,23 +25,23 @@ const PARTS_MAX: u64 = 10_000;
 const PARTS_AT_ONCE: usize = 4;
 
 /// An upload that was begun. Dropped before it is complete, it is given up.
-struct Upload {
-    inner: Arc<Inner>,
+struct MultipartUpload {
+    inner: Arc<StoreInner>,
     bucket: String,
     key: String,
     id: String,
     over: bool,
 }
 
-impl Upload {
+impl MultipartUpload {
     async fn begin(
-        inner: &Arc<Inner>,
-        target: &Target<'_>,
+        inner: &Arc<StoreInner>,
+        target: &PreparedPut<'_>,
         storage_class: Option<StorageClass>,
         checked: bool,
     ) -> Result<Self, StoreError> {
         let request = inner.client.create_multipart_upload().bucket(&target.place.bucket).key(&target.key);
-        let request = bear!(request, &target.borne).set_storage_class(storage_class);
+        let request = with_headers!(request, &target.borne).set_storage_class(storage_class);
         let request = match (checked, inner.settings.whole_checksum) {
             (false, _) => request,
             (true, false) => request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme),
@@ -49,7 +49,7 @@ impl Upload {
                 request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject)
             }
         };
-        let begun = inner.step(target, request.send().await.map_err(Trouble::of)).await?;
+        let begun = inner.step(target, request.send().await.map_err(CallError::of)).await?;
         let id = begun.upload_id.filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| inner.unexpected("writing", target.item, "an upload without an id"))?;
         let (bucket, key) = (target.place.bucket.clone(), target.key.clone());
@@ -59,10 +59,10 @@ impl Upload {
     /// Puts the parts together, if the condition holds.
     async fn complete(
         mut self,
-        target: &Target<'_>,
+        target: &PreparedPut<'_>,
         mut parts: Vec<CompletedPart>,
         crc: Option<String>,
-    ) -> Result<String, Trouble> {
+    ) -> Result<String, CallError> {
         parts.sort_by_key(CompletedPart::part_number);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let mut request = self
@@ -84,15 +84,20 @@ impl Upload {
         let request = request
             .set_if_match(target.if_match.clone().filter(|_| native))
             .set_if_none_match(target.if_none_match.clone().filter(|_| native));
-        let done = request.send().await.map_err(Trouble::of)?;
+        let done = request.send().await.map_err(CallError::of)?;
         self.over = true;
         told_tag(done.e_tag)
     }
 
     /// Has the service copy all parts of an object of this size. What is under way when one fails is waited for: a part that
     /// ends after the upload was given up would stay.
-    async fn copy(&self, size: u64, from: &From, going: CopyProgress<'_>) -> Result<Vec<CompletedPart>, Trouble> {
-        let mut under_way = Parts::new();
+    async fn copy(
+        &self,
+        size: u64,
+        from: &CopyOrigin,
+        going: CopyProgress<'_>,
+    ) -> Result<Vec<CompletedPart>, CallError> {
+        let mut under_way = PartTasks::new();
         let copied = self.copy_parts(size, from, going, &mut under_way).await;
         while under_way.join_next().await.is_some() {}
         copied
@@ -101,21 +106,21 @@ impl Upload {
     async fn copy_parts(
         &self,
         size: u64,
-        from: &From,
+        from: &CopyOrigin,
         going: CopyProgress<'_>,
-        under_way: &mut Parts,
-    ) -> Result<Vec<CompletedPart>, Trouble> {
+        under_way: &mut PartTasks,
+    ) -> Result<Vec<CompletedPart>, CallError> {
         let inner = &self.inner;
         let part_bytes = inner.settings.copied_part_bytes.max(size.div_ceil(PARTS_MAX));
         let (mut done, mut told) = (Vec::new(), 0);
-        let mut one_more = async |under_way: &mut Parts| {
+        let mut one_more = async |under_way: &mut PartTasks| {
             done.extend(joined(under_way).await?);
             let copied = size.min(done.len() as u64 * part_bytes);
             if going(copied - told) {
                 told = copied;
                 return Ok(());
             }
-            Err(Trouble::plain(Cause::Nonsense, "it was given up"))
+            Err(CallError::plain(CallErrorCause::Malformed, "it was given up"))
         };
         for number in 1..=size.div_ceil(part_bytes) {
             while under_way.len() >= PARTS_AT_ONCE {
@@ -123,7 +128,7 @@ impl Upload {
             }
             let first = (number - 1) * part_bytes;
             let last = (first + part_bytes).min(size) - 1;
-            let part = Sent::of(self, number);
+            let part = PartAddress::of(self, number);
             let request = inner
                 .client
                 .upload_part_copy()
@@ -137,7 +142,7 @@ impl Upload {
                 .customize()
                 .config_override(in_time(usize::try_from(last - first).unwrap_or(usize::MAX)));
             under_way.spawn(async move {
-                let answer = request.send().await.map_err(Trouble::of)?;
+                let answer = request.send().await.map_err(CallError::of)?;
                 let etag = told_tag(answer.copy_part_result.and_then(|copied| copied.e_tag))?;
                 Ok(CompletedPart::builder().part_number(part.number).e_tag(etag).build())
             });
@@ -149,7 +154,7 @@ impl Upload {
     }
 }
 
-impl Drop for Upload {
+impl Drop for MultipartUpload {
     fn drop(&mut self) {
         if self.over {
             return;
@@ -158,7 +163,7 @@ impl Drop for Upload {
         let give_up = async move {
             let gone = inner.client.abort_multipart_upload().bucket(bucket).key(&key).upload_id(id).send().await;
             if let Err(error) = gone {
-                debug!(key, error = %Trouble::of(error), "an upload was not given up; the bucket's own rule takes care of it");
+                debug!(key, error = %CallError::of(error), "an upload was not given up; the bucket's own rule takes care of it");
             }
         };
         // Without a runtime the process is ending; then the bucket's own rule takes care of it.
@@ -168,29 +173,29 @@ impl Drop for Upload {
     }
 }
 
-type Parts = JoinSet<Result<CompletedPart, Trouble>>;
+type PartTasks = JoinSet<Result<CompletedPart, CallError>>;
 
 /// Writes an item in parts, and gives its entity tag.
 ///
 /// The parts took their time, and the store's own condition knows the bytes alone: the state that a write may meet is
 /// looked at once more before they are put together.
 pub(super) async fn put_in_parts(
-    inner: &Arc<Inner>,
-    target: &Target<'_>,
+    inner: &Arc<StoreInner>,
+    target: &PreparedPut<'_>,
     when: &Precondition,
-    intake: &mut Intake<'_>,
+    intake: &mut BodyChunker<'_>,
 ) -> Result<String, StoreError> {
     let part_bytes = inner.settings.part_bytes.max(target.size.div_ceil(PARTS_MAX));
-    let upload = Upload::begin(inner, target, None, true).await?;
+    let upload = MultipartUpload::begin(inner, target, None, true).await?;
     let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
-    let (mut under_way, mut done) = (Parts::new(), Vec::new());
+    let (mut under_way, mut done) = (PartTasks::new(), Vec::new());
     for number in 1..=target.size.div_ceil(part_bytes) {
         while under_way.len() >= PARTS_AT_ONCE {
             done.extend(inner.step(target, joined(&mut under_way).await).await?);
         }
         let piece = intake.piece(part_bytes).await?;
         crc.update(&piece.bytes);
-        under_way.spawn(send_part(inner.clone(), Sent::of(&upload, number), piece));
+        under_way.spawn(send_part(inner.clone(), PartAddress::of(&upload, number), piece));
     }
     while !under_way.is_empty() {
         done.extend(inner.step(target, joined(&mut under_way).await).await?);
@@ -201,47 +206,48 @@ pub(super) async fn put_in_parts(
 }
 
 /// A part's place.
-struct Sent {
+struct PartAddress {
     bucket: String,
     key: String,
     id: String,
     number: i32,
 }
 
-impl Sent {
-    fn of(upload: &Upload, number: u64) -> Self {
-        let Upload { bucket, key, id, .. } = upload;
+impl PartAddress {
+    fn of(upload: &MultipartUpload, number: u64) -> Self {
+        let MultipartUpload { bucket, key, id, .. } = upload;
         let number = i32::try_from(number).unwrap_or(i32::MAX);
         Self { bucket: bucket.clone(), key: key.clone(), id: id.clone(), number }
     }
 }
 
-async fn send_part(inner: Arc<Inner>, part: Sent, piece: Piece) -> Result<CompletedPart, Trouble> {
+async fn send_part(inner: Arc<StoreInner>, part: PartAddress, piece: BodyChunk) -> Result<CompletedPart, CallError> {
     let sum = crc64(&piece.bytes);
     let in_time = in_time(piece.bytes.len());
     let request = inner.client.upload_part().bucket(part.bucket).key(part.key).upload_id(part.id);
     let request = request.part_number(part.number).checksum_crc64_nvme(&sum).body(ByteStream::from(piece.bytes));
-    let answer = request.customize().config_override(in_time).send().await.map_err(Trouble::of)?;
+    let answer = request.customize().config_override(in_time).send().await.map_err(CallError::of)?;
     drop(piece.memory);
     let etag = told_tag(answer.e_tag)?;
     Ok(CompletedPart::builder().part_number(part.number).e_tag(etag).checksum_crc64_nvme(sum).build())
 }
 
 /// The entity tag of what was kept: an answer without one does not say that it was.
-fn told_tag(told: Option<String>) -> Result<String, Trouble> {
-    told.filter(|tag| !tag.is_empty()).ok_or_else(|| Trouble::plain(Cause::Nonsense, "the answer tells no entity tag"))
+fn told_tag(told: Option<String>) -> Result<String, CallError> {
+    told.filter(|tag| !tag.is_empty())
+        .ok_or_else(|| CallError::plain(CallErrorCause::Malformed, "the answer tells no entity tag"))
 }
 
-async fn joined(under_way: &mut Parts) -> Result<Option<CompletedPart>, Trouble> {
+async fn joined(under_way: &mut PartTasks) -> Result<Option<CompletedPart>, CallError> {
     match under_way.join_next().await {
         None => Ok(None),
         Some(Ok(part)) => part.map(Some),
-        Some(Err(error)) => Err(Trouble::plain(Cause::Nonsense, error_chain(&error))),
+        Some(Err(error)) => Err(CallError::plain(CallErrorCause::Malformed, error_chain(&error))),
     }
 }
 
 /// An object to copy from, and the state that it must be in.
-pub(super) struct From {
+pub(super) struct CopyOrigin {
     /// Its bucket and key, as a header has them.
     pub(super) place: String,
     /// Its entity tag.
@@ -250,12 +256,12 @@ pub(super) struct From {
 
 /// Copies an object onto itself in parts, for those too large for one copy.
 pub(super) async fn copy_onto_itself(
-    inner: &Arc<Inner>,
-    target: &Target<'_>,
-    found: &Found,
+    inner: &Arc<StoreInner>,
+    target: &PreparedPut<'_>,
+    found: &FoundObject,
 ) -> Result<String, StoreError> {
-    let upload = Upload::begin(inner, target, found.storage_class.clone(), false).await?;
-    let from = From { place: copy_source(&target.place, &target.key), tag: found.etag.clone() };
+    let upload = MultipartUpload::begin(inner, target, found.storage_class.clone(), false).await?;
+    let from = CopyOrigin { place: copy_source(&target.place, &target.key), tag: found.etag.clone() };
     let parts = inner.step(target, upload.copy(target.size, &from, &|_| true).await).await?;
     // The parts took long, and the tag alone would not tell other properties of the same bytes.
     let now = inner.look("writing properties", target.item).await?.present();
@@ -268,13 +274,13 @@ pub(super) async fn copy_onto_itself(
 /// Copies another object of the same service in parts, if the whole has this CRC-64: the store judges it before the item is
 /// there. `None` where the service will not copy, to whomever it gives the bytes.
 pub(super) async fn copy_in_parts(
-    inner: &Arc<Inner>,
-    target: &Target<'_>,
+    inner: &Arc<StoreInner>,
+    target: &PreparedPut<'_>,
     when: &Precondition,
-    (from, crc): (&From, &str),
+    (from, crc): (&CopyOrigin, &str),
     going: CopyProgress<'_>,
 ) -> Result<Option<String>, StoreError> {
-    let upload = Upload::begin(inner, target, None, true).await?;
+    let upload = MultipartUpload::begin(inner, target, None, true).await?;
     let parts = match upload.copy(target.size, from, going).await {
         Ok(parts) => parts,
         Err(trouble) if will_not(&trouble) => {
@@ -302,7 +308,7 @@ pub(super) async fn copy_in_parts(
 
 /// Whether the service refuses to copy, rather than to copy this now: there is no such call, it is not allowed, or it is not
 /// as this service would have it. Whoever may read and write the bytes can bring them all the same.
-fn will_not(trouble: &Trouble) -> bool {
+fn will_not(trouble: &CallError) -> bool {
     const NOT_NOW: [&str; 7] = [
         "PreconditionFailed",
         "NoSuchKey",
@@ -313,8 +319,8 @@ fn will_not(trouble: &Trouble) -> bool {
         "RequestTimeout",
     ];
     match trouble.cause {
-        Cause::Denied => true,
-        Cause::Answer => trouble.status != Some(412) && !trouble.is(&NOT_NOW),
+        CallErrorCause::Denied => true,
+        CallErrorCause::OtherResponse => trouble.status != Some(412) && !trouble.is(&NOT_NOW),
         _ => trouble.status == Some(501),
     }
 }

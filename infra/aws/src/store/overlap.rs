@@ -11,12 +11,12 @@ use mill_model::SpaceId;
 use mill_ports::{Rng, StoreError, StoreErrorKind};
 use tracing::warn;
 
-use super::faults::{During, fit};
-use super::page::{From, NoPage, PageRequest};
-use super::places::Place;
-use super::{Inner, S3Store, Spaces};
+use super::errors::{CallPurpose, fit};
+use super::keys::BucketPrefix;
+use super::page::{PageError, PageRequest, PageStart};
+use super::{S3Store, SpaceLayout, StoreInner};
+use crate::sdk_error::{CallError, CallErrorCause};
 use crate::service::S3Service;
-use crate::trouble::{Cause, Trouble};
 
 /// What the last part of a witness's key begins with.
 const WITNESS: &str = ".mill-witness-";
@@ -39,11 +39,11 @@ pub(super) fn nobodys(prefix: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Extent {
     service: S3Service,
-    keys: Keys,
+    keys: KeySet,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Keys {
+enum KeySet {
     /// Those of a bucket that begin so.
     Of { bucket: String, prefix: String },
     /// All of each bucket whose name begins so.
@@ -60,22 +60,22 @@ pub struct S3Overlap {
 
 /// What a witness told of two stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Witnessed {
+pub enum OverlapResult {
     /// They hold nothing in common.
     Apart,
     /// They do.
     Overlap(S3Overlap),
     /// The one that is written has no bucket yet, so that nothing is known.
-    NothingThere,
+    NoBucketYet,
 }
 
 impl S3Extent {
     /// The extent of a store with these spaces.
-    pub fn new(service: S3Service, spaces: &Spaces) -> Self {
+    pub fn new(service: S3Service, spaces: &SpaceLayout) -> Self {
         let keys = match spaces.clone() {
-            Spaces::InBucket(bucket) => Keys::Of { bucket, prefix: String::new() },
-            Spaces::Single { bucket, prefix, .. } => Keys::Of { bucket, prefix },
-            Spaces::Buckets { prefix } => Keys::OfBuckets { prefix },
+            SpaceLayout::InBucket(bucket) => KeySet::Of { bucket, prefix: String::new() },
+            SpaceLayout::Single { bucket, prefix, .. } => KeySet::Of { bucket, prefix },
+            SpaceLayout::Buckets { prefix } => KeySet::OfBuckets { prefix },
         };
         Self { service, keys }
     }
@@ -100,8 +100,8 @@ impl S3Extent {
 impl fmt::Display for S3Extent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.keys {
-            Keys::Of { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}")?,
-            Keys::OfBuckets { prefix } => write!(f, "s3://{prefix}…")?,
+            KeySet::Of { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}")?,
+            KeySet::OfBuckets { prefix } => write!(f, "s3://{prefix}…")?,
         }
         match &self.service {
             S3Service::Amazon { .. } => Ok(()),
@@ -110,7 +110,7 @@ impl fmt::Display for S3Extent {
     }
 }
 
-impl Keys {
+impl KeySet {
     fn meet(&self, other: &Self) -> bool {
         let nested = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
         match (self, other) {
@@ -138,7 +138,7 @@ impl Keys {
 
 /// Where the keys of one space lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct S3Ground {
+pub struct S3SpaceLocation {
     /// The service, as it is told apart from others.
     pub service: String,
     /// The bucket.
@@ -149,9 +149,9 @@ pub struct S3Ground {
 
 impl S3Store {
     /// Where the keys of a space lie; `None` where no bucket can bear its name.
-    pub fn ground(&self, space: &SpaceId) -> Option<S3Ground> {
-        let Place { bucket, prefix } = self.0.place(space)?;
-        Some(S3Ground { service: self.0.extent.service.to_string(), bucket, prefix })
+    pub fn ground(&self, space: &SpaceId) -> Option<S3SpaceLocation> {
+        let BucketPrefix { bucket, prefix } = self.0.place(space)?;
+        Some(S3SpaceLocation { service: self.0.extent.service.to_string(), bucket, prefix })
     }
 
     /// All keys that it may ever hold.
@@ -164,74 +164,80 @@ impl S3Store {
     ///
     /// # Errors
     /// One of them does not answer, or this one cannot be written.
-    pub async fn witness(&self, source: &Self, chance: &dyn Rng) -> Result<Witnessed, StoreError> {
+    pub async fn witness(&self, source: &Self, chance: &dyn Rng) -> Result<OverlapResult, StoreError> {
         let (to, from) = (&self.0, &source.0);
         if let Some(overlap) = to.extent.overlap(&from.extent) {
-            return Ok(Witnessed::Overlap(overlap));
+            return Ok(OverlapResult::Overlap(overlap));
         }
         if to.extent.names_tell(&from.extent) {
-            return Ok(Witnessed::Apart);
+            return Ok(OverlapResult::Apart);
         }
-        let Some(place) = to.writable_place().await? else { return Ok(Witnessed::NothingThere) };
+        let Some(place) = to.writable_place().await? else { return Ok(OverlapResult::NoBucketYet) };
         let name = format!("{WITNESS}{:016x}{:016x}", chance.next_u64(), chance.next_u64());
-        let witness = Witness::put(to, place, &name).await?;
+        let witness = WitnessObject::put(to, place, &name).await?;
         let seen = witness.seen_through(from, &name).await;
         witness.remove().await;
-        Ok(if seen? { Witnessed::Overlap(to.extent.with(&from.extent)) } else { Witnessed::Apart })
+        Ok(if seen? { OverlapResult::Overlap(to.extent.with(&from.extent)) } else { OverlapResult::Apart })
     }
 }
 
 const OP: &str = "telling two stores apart";
 
-impl Inner {
+impl StoreInner {
     /// Where something of this store's would be written, if there is a bucket for it.
-    async fn writable_place(&self) -> Result<Option<Place>, StoreError> {
+    async fn writable_place(&self) -> Result<Option<BucketPrefix>, StoreError> {
         let place = match &self.settings.spaces {
-            Spaces::InBucket(bucket) => Place { bucket: bucket.clone(), prefix: String::new() },
-            Spaces::Single { bucket, prefix, .. } => Place { bucket: bucket.clone(), prefix: prefix.clone() },
-            Spaces::Buckets { .. } => {
+            SpaceLayout::InBucket(bucket) => BucketPrefix { bucket: bucket.clone(), prefix: String::new() },
+            SpaceLayout::Single { bucket, prefix, .. } => {
+                BucketPrefix { bucket: bucket.clone(), prefix: prefix.clone() }
+            }
+            SpaceLayout::Buckets { .. } => {
                 let first = self.all_spaces().await?.spaces.into_iter().next();
                 return Ok(first.and_then(|space| self.place(&space)));
             }
         };
-        let one = PageRequest { place: &place, from: From::Beginning, by_folder: false, max: Some(1) };
+        let one = PageRequest { place: &place, from: PageStart::Beginning, by_folder: false, max: Some(1) };
         match self.page(one).await {
             Ok(_) => Ok(Some(place)),
-            Err(NoPage::Failed(trouble)) if trouble.is(&["NoSuchBucket"]) => Ok(None),
+            Err(PageError::Failed(trouble)) if trouble.is(&["NoSuchBucket"]) => Ok(None),
             Err(why) => Err(self.no_page(OP, fit(&place.bucket), why)),
         }
     }
 
     /// Whether a key is listed. What may not be seen, or is in no bucket, is not.
     async fn lists(&self, bucket: &str, key: &str) -> Result<bool, StoreError> {
-        let place = Place { bucket: bucket.to_owned(), prefix: key.to_owned() };
-        let one = PageRequest { place: &place, from: From::Beginning, by_folder: false, max: Some(1) };
+        let place = BucketPrefix { bucket: bucket.to_owned(), prefix: key.to_owned() };
+        let one = PageRequest { place: &place, from: PageStart::Beginning, by_folder: false, max: Some(1) };
         match self.page(one).await {
             Ok(page) => Ok(page.objects.iter().any(|(listed, _)| listed.bytes == key.as_bytes())),
-            Err(NoPage::Failed(Trouble { cause: Cause::Denied | Cause::Answer, .. })) => Ok(false),
+            Err(PageError::Failed(CallError {
+                cause: CallErrorCause::Denied | CallErrorCause::OtherResponse, ..
+            })) => Ok(false),
             Err(why) => Err(self.no_page(OP, fit(bucket), why)),
         }
     }
 }
 
 /// An object that nobody else can have made. Dropped before it is removed, it is removed later.
-struct Witness {
-    at: Arc<Inner>,
-    place: Place,
+struct WitnessObject {
+    at: Arc<StoreInner>,
+    place: BucketPrefix,
     key: String,
     /// Its version, where the bucket keeps versions.
     version: Option<String>,
     removed: bool,
 }
 
-impl Witness {
-    async fn put(at: &Arc<Inner>, place: Place, name: &str) -> Result<Self, StoreError> {
+impl WitnessObject {
+    async fn put(at: &Arc<StoreInner>, place: BucketPrefix, name: &str) -> Result<Self, StoreError> {
         let key = format!("{}{name}", place.prefix);
         let only_new = at.settings.native_conditions.then(|| "*".to_owned());
         let mut witness = Self { at: at.clone(), place, key, version: None, removed: false };
         let put = at.client.put_object().bucket(&witness.place.bucket).key(&witness.key).set_if_none_match(only_new);
-        let put =
-            put.send().await.map_err(|error| at.meant(OP, witness.key.clone(), During::Write, Trouble::of(error)))?;
+        let put = put
+            .send()
+            .await
+            .map_err(|error| at.meant(OP, witness.key.clone(), CallPurpose::Write, CallError::of(error)))?;
         witness.version = put.version_id;
         if !at.lists(&witness.place.bucket, &witness.key).await? {
             let why = "an object was put there, and is not listed under its name";
@@ -242,13 +248,13 @@ impl Witness {
     }
 
     /// Whether it is among the keys of another store.
-    async fn seen_through(&self, other: &Inner, name: &str) -> Result<bool, StoreError> {
+    async fn seen_through(&self, other: &StoreInner, name: &str) -> Result<bool, StoreError> {
         // Where it stands, by its own name: then the two are one service, and names tell the rest.
         let by_its_name = other.lists(&self.place.bucket, &self.key).await;
         if let (Ok(true), true) = (&by_its_name, self.at.extent.keys.meet(&other.extent.keys)) {
             return Ok(true);
         }
-        let Keys::Of { bucket, prefix } = &other.extent.keys else { return by_its_name.map(|_| false) };
+        let KeySet::Of { bucket, prefix } = &other.extent.keys else { return by_its_name.map(|_| false) };
         // Where it would stand if the other called the bucket otherwise: then prefixes tell the rest; or called otherwise
         // what keys begin with.
         let nested = prefix.starts_with(&self.place.prefix) || self.place.prefix.starts_with(prefix.as_str());
@@ -278,13 +284,13 @@ impl Witness {
                 return;
             }
             if let Err(error) = delete().send().await {
-                warn!(bucket, key, error = %Trouble::of(error), "an empty object of mill's own could not be removed; please remove it");
+                warn!(bucket, key, error = %CallError::of(error), "an empty object of mill's own could not be removed; please remove it");
             }
         }
     }
 }
 
-impl Drop for Witness {
+impl Drop for WitnessObject {
     fn drop(&mut self) {
         // Without a runtime the process is ending; then the object stays, and no listing takes it for content.
         if let (false, Ok(runtime)) = (self.removed, tokio::runtime::Handle::try_current()) {
@@ -301,10 +307,10 @@ mod tests {
         let service = S3Service::at(endpoint, Some("eu-central-1")).unwrap();
         let spaces = match text.split_once('/') {
             Some((bucket, prefix)) => {
-                Spaces::Single { space: SpaceId::new("s").unwrap(), bucket: bucket.into(), prefix: prefix.into() }
+                SpaceLayout::Single { space: SpaceId::new("s").unwrap(), bucket: bucket.into(), prefix: prefix.into() }
             }
-            None if text.ends_with('*') => Spaces::Buckets { prefix: text.trim_end_matches('*').into() },
-            None => Spaces::InBucket(text.into()),
+            None if text.ends_with('*') => SpaceLayout::Buckets { prefix: text.trim_end_matches('*').into() },
+            None => SpaceLayout::InBucket(text.into()),
         };
         S3Extent::new(service, &spaces)
     }

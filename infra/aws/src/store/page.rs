@@ -5,18 +5,18 @@
 
 use aws_sdk_s3::types::EncodingType;
 
-use super::Inner;
-use super::directories::by_directories;
-use super::faults::fit;
-use super::places::Place;
-use crate::answer::{Listing, ListingReader, Object, is_of_xml};
-use crate::trouble::Trouble;
+use super::StoreInner;
+use super::directory_walk::by_directories;
+use super::errors::fit;
+use super::keys::BucketPrefix;
+use crate::response::{ListObjectsResponse, ListedObject, ListingReader, is_of_xml};
+use crate::sdk_error::CallError;
 
 /// What a page is asked for.
 #[derive(Debug, Clone)]
 pub(super) struct PageRequest<'a> {
-    pub(super) place: &'a Place,
-    pub(super) from: From<'a>,
+    pub(super) place: &'a BucketPrefix,
+    pub(super) from: PageStart<'a>,
     /// Whether what lies behind the next slash is rolled up.
     pub(super) by_folder: bool,
     /// Most entries; `None` for as many as the service gives.
@@ -25,7 +25,7 @@ pub(super) struct PageRequest<'a> {
 
 /// Where a page begins.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum From<'a> {
+pub(super) enum PageStart<'a> {
     Beginning,
     /// Behind this key.
     After(&'a str),
@@ -35,11 +35,11 @@ pub(super) enum From<'a> {
 
 /// A page.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct ObjectPage {
     /// In ascending order of keys.
-    pub(super) objects: Vec<(Key, Object)>,
+    pub(super) objects: Vec<(ListedKey, ListedObject)>,
     /// What was rolled up, in ascending order.
-    pub(super) folders: Vec<Key>,
+    pub(super) folders: Vec<ListedKey>,
     /// Whether the objects came in the order of a server that lists directory by directory, which is another.
     pub(super) by_directories: bool,
     /// Where the next page begins, if there is one.
@@ -48,7 +48,7 @@ pub(super) struct Page {
 
 /// A key, as it was read from an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
+pub(super) struct ListedKey {
     pub(super) bytes: Vec<u8>,
     /// How it is written in the answer.
     pub(super) written: String,
@@ -56,7 +56,7 @@ pub(super) struct Key {
     pub(super) encoded: bool,
 }
 
-impl Key {
+impl ListedKey {
     pub(super) fn read(written: String, encoded: bool) -> Self {
         let bytes = if encoded { decoded(&written) } else { written.as_bytes().to_vec() };
         Self { bytes, written, encoded }
@@ -70,29 +70,29 @@ impl Key {
 
 /// Why a page could not be had.
 #[derive(Debug)]
-pub(super) enum NoPage {
+pub(super) enum PageError {
     /// The call failed.
-    Failed(Trouble),
+    Failed(CallError),
     /// The answer contradicts itself, or what was asked.
     Contradiction(String),
 }
 
-impl Inner {
+impl StoreInner {
     /// Asks for a page.
-    pub(super) async fn page(&self, asked: PageRequest<'_>) -> Result<Page, NoPage> {
+    pub(super) async fn page(&self, asked: PageRequest<'_>) -> Result<ObjectPage, PageError> {
         let request = self.client.list_objects_v2().bucket(&asked.place.bucket).encoding_type(EncodingType::Url);
         let request = if asked.place.prefix.is_empty() { request } else { request.prefix(&asked.place.prefix) };
         let request = if asked.by_folder { request.delimiter("/") } else { request };
         let request = match asked.from {
-            From::Beginning => request,
-            From::After(key) => request.start_after(key),
-            From::Token(token) => request.continuation_token(token),
+            PageStart::Beginning => request,
+            PageStart::After(key) => request.start_after(key),
+            PageStart::Token(token) => request.continuation_token(token),
         };
         let reader = ListingReader::default();
         let answer = request.set_max_keys(asked.max).customize().interceptor(reader.clone()).send().await;
-        answer.map_err(|error| NoPage::Failed(Trouble::of(error)))?;
-        let listing = reader.take().ok_or_else(|| NoPage::Contradiction("no listing came".to_owned()))?;
-        asked.judge(listing).map_err(NoPage::Contradiction)
+        answer.map_err(|error| PageError::Failed(CallError::of(error)))?;
+        let listing = reader.take().ok_or_else(|| PageError::Contradiction("no listing came".to_owned()))?;
+        asked.judge(listing).map_err(PageError::Contradiction)
     }
 }
 
@@ -102,21 +102,22 @@ fn as_xml_has_it(text: &str) -> String {
 }
 
 impl PageRequest<'_> {
-    fn judge(&self, answer: Listing) -> Result<Page, String> {
+    fn judge(&self, answer: ListObjectsResponse) -> Result<ObjectPage, String> {
         let encoded = answer.encoding.as_deref() == Some("url");
         let next = next(answer.truncated, answer.next_token.as_deref())?;
-        if let (Some(next), From::Token(token)) = (&next, self.from)
+        if let (Some(next), PageStart::Token(token)) = (&next, self.from)
             && next == token
         {
             return Err("the page behind this one is said to be this one again".to_owned());
         }
         self.echoed(&answer, encoded)?;
-        let mut folders: Vec<Key> = answer.folders.into_iter().map(|name| Key::read(name, encoded)).collect();
+        let mut folders: Vec<ListedKey> =
+            answer.folders.into_iter().map(|name| ListedKey::read(name, encoded)).collect();
         let objects = answer.objects.into_iter().map(|mut object| {
-            let key = Key::read(std::mem::take(&mut object.key), encoded);
+            let key = ListedKey::read(std::mem::take(&mut object.key), encoded);
             (key, object)
         });
-        let mut objects: Vec<(Key, Object)> = objects.collect();
+        let mut objects: Vec<(ListedKey, ListedObject)> = objects.collect();
         counted(answer.count, objects.len(), folders.len())?;
         let by_directories = by_directories_only(&objects, |(key, _)| key)?;
         if by_directories {
@@ -137,11 +138,11 @@ impl PageRequest<'_> {
                 return Err(format!("`{}` is rolled up, which was not asked", shown(folder)));
             }
         }
-        Ok(Page { objects, folders, by_directories, next })
+        Ok(ObjectPage { objects, folders, by_directories, next })
     }
 
     /// What an answer repeats of the request must be what was asked. Not every server repeats everything.
-    fn echoed(&self, answer: &Listing, encoded: bool) -> Result<(), String> {
+    fn echoed(&self, answer: &ListObjectsResponse, encoded: bool) -> Result<(), String> {
         let differs = |asked: &str, echo: Option<&str>, may_be_encoded: bool| {
             let same = |echo: &str| {
                 let encoded = may_be_encoded && decoded(echo) == asked.as_bytes();
@@ -167,14 +168,14 @@ impl PageRequest<'_> {
             return wrong("delimiter", other);
         }
         // A page behind the first may repeat where the first began.
-        if let From::After(key) = self.from
+        if let PageStart::After(key) = self.from
             && let Some(other) = differs(key, answer.start_after.as_deref().filter(|echo| !echo.is_empty()), encoded)
         {
             return wrong("place behind", other);
         }
         let token = answer.token.as_deref().filter(|echo| !echo.is_empty());
         match (self.from, token) {
-            (From::Token(asked), Some(echo)) if asked != echo => Err("it answers for another page".to_owned()),
+            (PageStart::Token(asked), Some(echo)) if asked != echo => Err("it answers for another page".to_owned()),
             _ => Ok(()),
         }
     }
@@ -204,7 +205,7 @@ fn counted(told: Option<i64>, objects: usize, folders: usize) -> Result<(), Stri
 ///
 /// # Errors
 /// They ascend in neither order.
-fn by_directories_only<T>(entries: &[T], key: impl Fn(&T) -> &Key) -> Result<bool, String> {
+fn by_directories_only<T>(entries: &[T], key: impl Fn(&T) -> &ListedKey) -> Result<bool, String> {
     let pairs = || entries.iter().map(&key).zip(entries.iter().skip(1).map(&key));
     if pairs().all(|(last, key)| last.bytes < key.bytes) {
         return Ok(false);
@@ -216,7 +217,7 @@ fn by_directories_only<T>(entries: &[T], key: impl Fn(&T) -> &Key) -> Result<boo
 }
 
 /// A key, fit for a message.
-pub(super) fn shown(key: &Key) -> String {
+pub(super) fn shown(key: &ListedKey) -> String {
     fit(&String::from_utf8_lossy(&key.bytes))
 }
 

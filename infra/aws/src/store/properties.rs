@@ -22,14 +22,14 @@ pub(super) const HEADERS: [&str; 6] =
 
 /// Properties as an object bears them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Borne {
+pub(super) struct ObjectHeaders {
     /// Of [`HEADERS`], those there are. There is always a content type.
     pub(super) headers: BTreeMap<&'static str, String>,
     /// User metadata.
     pub(super) metadata: HashMap<String, String>,
 }
 
-impl Borne {
+impl ObjectHeaders {
     /// As an object bears them.
     ///
     /// # Errors
@@ -154,7 +154,7 @@ mod tests {
         ] {
             for name in HEADERS.into_iter().chain(["note", "x-amz-meta-x"]) {
                 let written = properties(&[(name, value)]);
-                let borne = Borne::of(&written).unwrap();
+                let borne = ObjectHeaders::of(&written).unwrap();
                 assert!(
                     borne
                         .headers
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn no_content_type_stays_none() {
-        let borne = Borne::of(&Properties::default()).unwrap();
+        let borne = ObjectHeaders::of(&Properties::default()).unwrap();
         assert_eq!(borne.headers["content-type"], NO_TYPE);
         assert_eq!(borne.properties(), Properties::default());
     }
@@ -178,7 +178,7 @@ mod tests {
     fn names_that_would_become_others_are_refused() {
         for name in ["", "K", "a b", "é", "a:b", "a\n"] {
             assert!(
-                matches!(Borne::of(&properties(&[(name, "v")])), Err(RefusalReason::UnrepresentableId(_))),
+                matches!(ObjectHeaders::of(&properties(&[(name, "v")])), Err(RefusalReason::UnrepresentableId(_))),
                 "{name:?}"
             );
         }
@@ -186,9 +186,9 @@ mod tests {
 
     #[test]
     fn more_than_an_object_bears_is_refused() {
-        assert!(Borne::of(&properties(&[("k", &"v".repeat(2047))])).is_ok());
-        assert!(Borne::of(&properties(&[("k", &"v".repeat(2048))])).is_err());
+        assert!(ObjectHeaders::of(&properties(&[("k", &"v".repeat(2047))])).is_ok());
+        assert!(ObjectHeaders::of(&properties(&[("k", &"v".repeat(2048))])).is_err());
         // Headers are not counted among user metadata.
-        assert!(Borne::of(&properties(&[("content-disposition", &"v".repeat(3000))])).is_ok());
+        assert!(ObjectHeaders::of(&properties(&[("content-disposition", &"v".repeat(3000))])).is_ok());
     }
 }

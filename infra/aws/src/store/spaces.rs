@@ -9,13 +9,13 @@ use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use mill_model::{Monotonic, SpaceId};
 use mill_ports::{LeftOutEntries, Presence, RefusalReason, SpaceFacts, SpaceList, StoreError, StoreErrorKind};
 
-use super::faults::{During, fit};
+use super::errors::{CallPurpose, fit};
 use super::key_encoding;
+use super::keys::BucketPrefix;
 use super::overlap::is_witness;
-use super::page::{From, Key, NoPage, PageRequest, shown};
-use super::places::Place;
-use super::{Inner, Spaces};
-use crate::trouble::Trouble;
+use super::page::{ListedKey, PageError, PageRequest, PageStart, shown};
+use super::{SpaceLayout, StoreInner};
+use crate::sdk_error::CallError;
 
 /// How long a space that was seen to be there is taken to be there. A bucket goes only once it holds nothing, so what
 /// is absent from a bucket that went meanwhile is absent all the same.
@@ -23,17 +23,17 @@ const SEEN_FOR: Duration = Duration::from_secs(5);
 
 /// When each space was last seen to be there.
 #[derive(Debug, Default)]
-pub(super) struct SeenSpaces(Mutex<BTreeMap<SpaceId, Seen>>);
+pub(super) struct SpaceSightings(Mutex<BTreeMap<SpaceId, SpaceSighting>>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SpaceSighting {
     at: Option<Monotonic>,
     /// Held by who asks.
     asking: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl SeenSpaces {
-    fn of<T>(&self, space: &SpaceId, on: impl FnOnce(&mut Seen) -> T) -> T {
+impl SpaceSightings {
+    fn of<T>(&self, space: &SpaceId, on: impl FnOnce(&mut SpaceSighting) -> T) -> T {
         let mut spaces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match spaces.get_mut(space) {
             Some(seen) => on(seen),
@@ -67,26 +67,26 @@ impl SeenSpaces {
 
 const LISTING_SPACES: &str = "listing spaces";
 
-impl Inner {
+impl StoreInner {
     pub(super) async fn space_facts(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
         let Some(place) = self.place(space) else { return Ok(Presence::Absent) };
         if !self.is_there("looking for a space", space, &place).await? {
             return Ok(Presence::Absent);
         }
         // Without an identity of its own: a bucket made anew is known by no more than its name.
-        let Place { bucket, prefix } = place;
+        let BucketPrefix { bucket, prefix } = place;
         Ok(Presence::Present(SpaceFacts { identity: format!("s3://{bucket}/{prefix}") }))
     }
 
     /// Where the keys of a space stand. A service tells no more of a bucket than its name.
     pub(super) fn places_of(&self, space: &SpaceId) -> Vec<mill_ports::Place> {
-        let identity = self.place(space).map(|Place { bucket, prefix }| format!("s3://{bucket}/{prefix}"));
+        let identity = self.place(space).map(|BucketPrefix { bucket, prefix }| format!("s3://{bucket}/{prefix}"));
         vec![mill_ports::Place { path: String::new(), identity: identity.unwrap_or_default() }]
     }
 
     /// Asks whether a space is there. One in a bucket is there as long as any key, be it its own mark, begins with it.
-    async fn is_there(&self, op: &'static str, space: &SpaceId, place: &Place) -> Result<bool, StoreError> {
-        let one = PageRequest { place, from: From::Beginning, by_folder: false, max: Some(1) };
+    async fn is_there(&self, op: &'static str, space: &SpaceId, place: &BucketPrefix) -> Result<bool, StoreError> {
+        let one = PageRequest { place, from: PageStart::Beginning, by_folder: false, max: Some(1) };
         let there = match self.page(one).await {
             Ok(page) => self.bucket_is_space() || !page.objects.is_empty(),
             Err(why) => {
@@ -109,7 +109,12 @@ impl Inner {
     ///
     /// # Errors
     /// [`StoreErrorKind::SpaceAbsent`] when it is not.
-    pub(super) async fn confirm(&self, op: &'static str, space: &SpaceId, place: &Place) -> Result<(), StoreError> {
+    pub(super) async fn confirm(
+        &self,
+        op: &'static str,
+        space: &SpaceId,
+        place: &BucketPrefix,
+    ) -> Result<(), StoreError> {
         let lately = || self.seen.lately(space, self.settings.clock.monotonic());
         if lately() {
             return Ok(());
@@ -125,9 +130,9 @@ impl Inner {
 
     pub(super) async fn all_spaces(&self) -> Result<SpaceList, StoreError> {
         let (found, left_out) = match &self.settings.spaces {
-            Spaces::InBucket(bucket) => self.prefixes(bucket).await?,
-            Spaces::Buckets { prefix } => (self.buckets(prefix).await?, LeftOutEntries::default()),
-            Spaces::Single { space, .. } => {
+            SpaceLayout::InBucket(bucket) => self.prefixes(bucket).await?,
+            SpaceLayout::Buckets { prefix } => (self.buckets(prefix).await?, LeftOutEntries::default()),
+            SpaceLayout::Single { space, .. } => {
                 let here = self.space_facts(space).await?.present();
                 (here.map(|_| space.clone()).into_iter().collect(), LeftOutEntries::default())
             }
@@ -137,19 +142,19 @@ impl Inner {
 
     /// The spaces of a bucket: whatever stands before the first slash of any key. A key without one is in no space.
     async fn prefixes(&self, bucket: &str) -> Result<(BTreeSet<SpaceId>, LeftOutEntries), StoreError> {
-        let place = Place { bucket: bucket.to_owned(), prefix: String::new() };
+        let place = BucketPrefix { bucket: bucket.to_owned(), prefix: String::new() };
         let failed = |why| self.no_page(LISTING_SPACES, fit(bucket), why);
         let mut found = BTreeSet::new();
         let mut left_out = LeftOutEntries::default();
         let mut tokens = BTreeSet::new();
         let mut next: Option<String> = None;
         loop {
-            let from = next.as_deref().map_or(From::Beginning, From::Token);
+            let from = next.as_deref().map_or(PageStart::Beginning, PageStart::Token);
             let asked = PageRequest { place: &place, from, by_folder: true, max: None };
             let page = self.page(asked).await.map_err(failed)?;
-            let folders: Vec<&Key> = page.folders.iter().collect();
-            self.prove_reading(&place, &folders, key_encoding::Listed::Folders).await.map_err(failed)?;
-            let of_others = |key: &&Key| !key.text().is_some_and(is_witness);
+            let folders: Vec<&ListedKey> = page.folders.iter().collect();
+            self.prove_reading(&place, &folders, key_encoding::ListedKind::Folders).await.map_err(failed)?;
+            let of_others = |key: &&ListedKey| !key.text().is_some_and(is_witness);
             for key in page.objects.iter().map(|(key, _)| key).filter(of_others) {
                 left_out.add(|| shown(key), RefusalReason::InNoSpace);
             }
@@ -160,12 +165,12 @@ impl Inner {
                     continue;
                 };
                 if !found.insert(id) {
-                    return Err(failed(NoPage::Contradiction(format!("`{}` is named twice", shown(folder)))));
+                    return Err(failed(PageError::Contradiction(format!("`{}` is named twice", shown(folder)))));
                 }
             }
             let Some(token) = page.next else { return Ok((found, left_out)) };
             if !tokens.insert(token.clone()) {
-                return Err(failed(NoPage::Contradiction("the listing goes round".to_owned())));
+                return Err(failed(PageError::Contradiction("the listing goes round".to_owned())));
             }
             next = Some(token);
         }
@@ -182,14 +187,14 @@ impl Inner {
     /// end: a list that is not there at all is none that is empty.
     pub(super) async fn bucket_names(&self, prefix: &str) -> Result<BTreeSet<String>, StoreError> {
         let all = || format!("{}*", fit(prefix));
-        let contradiction = |why: String| self.no_page(LISTING_SPACES, all(), NoPage::Contradiction(why));
+        let contradiction = |why: String| self.no_page(LISTING_SPACES, all(), PageError::Contradiction(why));
         let mut names = BTreeSet::new();
         let mut tokens = BTreeSet::new();
         let mut next = None;
         loop {
             let answer = self.client.list_buckets().prefix(prefix).set_continuation_token(next).send().await;
             let answer =
-                answer.map_err(|error| self.no_page(LISTING_SPACES, all(), NoPage::Failed(Trouble::of(error))))?;
+                answer.map_err(|error| self.no_page(LISTING_SPACES, all(), PageError::Failed(CallError::of(error))))?;
             if let Some(other) = answer.prefix().filter(|echo| !echo.is_empty() && *echo != prefix) {
                 return Err(contradiction(format!("it answers for the prefix `{}`, which was not asked", fit(other))));
             }
@@ -218,12 +223,12 @@ impl Inner {
             let why = StoreErrorKind::Refused(RefusalReason::UnrepresentableId("no bucket can bear its name".into()));
             return Err(self.of_space(OP, space, why));
         };
-        if let Spaces::InBucket(_) = self.settings.spaces {
+        if let SpaceLayout::InBucket(_) = self.settings.spaces {
             // No item has an empty id, so nothing else ever has this key.
             let mark = self.client.put_object().bucket(&place.bucket).key(&place.prefix).send().await;
             let Err(error) = mark else { return Ok(()) };
-            let (trouble, at) = (Trouble::of(error), (&place, &*place.prefix));
-            return Err(self.reaching(OP, space.to_string(), at, During::Write, trouble).await);
+            let (trouble, at) = (CallError::of(error), (&place, &*place.prefix));
+            return Err(self.reaching(OP, space.to_string(), at, CallPurpose::Write, trouble).await);
         }
         let region = self.region.as_deref().filter(|region| *region != "us-east-1");
         let there = region.map(|region| {
@@ -244,15 +249,15 @@ impl Inner {
                 let why = StoreErrorKind::Refused(RefusalReason::PathConflict("a bucket of somebody else's".into()));
                 Err(self.of_space(OP, space, why))
             }
-            Err(error) => Err(self.meant(OP, space.to_string(), During::Write, Trouble::of(error))),
+            Err(error) => Err(self.meant(OP, space.to_string(), CallPurpose::Write, CallError::of(error))),
         }
     }
 
     pub(super) async fn remove_space(&self, space: &SpaceId) -> Result<(), StoreError> {
         const OP: &str = "removing a space";
         let Some(place) = self.place(space) else { return Ok(()) };
-        let failed = |trouble| self.meant(OP, space.to_string(), During::Write, trouble);
-        let two = PageRequest { place: &place, from: From::Beginning, by_folder: false, max: Some(2) };
+        let failed = |trouble| self.meant(OP, space.to_string(), CallPurpose::Write, trouble);
+        let two = PageRequest { place: &place, from: PageStart::Beginning, by_folder: false, max: Some(2) };
         let page = match self.page(two).await {
             Ok(page) => page,
             Err(why) => {
@@ -260,23 +265,23 @@ impl Inner {
                 return if error.kind == StoreErrorKind::SpaceAbsent { Ok(()) } else { Err(error) };
             }
         };
-        let mark = |key: &Key| !self.bucket_is_space() && key.bytes == place.prefix.as_bytes();
+        let mark = |key: &ListedKey| !self.bucket_is_space() && key.bytes == place.prefix.as_bytes();
         if page.next.is_some() || page.objects.iter().any(|(key, _)| !mark(key)) {
             return Err(self.of_space(OP, space, StoreErrorKind::Precondition));
         }
         self.seen.forget(space);
         match &self.settings.spaces {
-            Spaces::InBucket(_) => {
+            SpaceLayout::InBucket(_) => {
                 let gone = self.client.delete_object().bucket(&place.bucket).key(&place.prefix).send().await;
-                gone.map(|_| ()).map_err(|error| failed(Trouble::of(error)))
+                gone.map(|_| ()).map_err(|error| failed(CallError::of(error)))
             }
             // What lies beside the prefix is not the space's.
-            Spaces::Single { prefix, .. } if !prefix.is_empty() => Ok(()),
-            Spaces::Single { .. } | Spaces::Buckets { .. } => {
+            SpaceLayout::Single { prefix, .. } if !prefix.is_empty() => Ok(()),
+            SpaceLayout::Single { .. } | SpaceLayout::Buckets { .. } => {
                 match self.client.delete_bucket().bucket(&place.bucket).send().await {
                     Ok(_) => Ok(()),
                     Err(error) => {
-                        let trouble = Trouble::of(error);
+                        let trouble = CallError::of(error);
                         if trouble.is(&["BucketNotEmpty"]) {
                             return Err(self.of_space(OP, space, StoreErrorKind::Precondition));
                         }

@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use mill_ports::{RngExt as _, RowKey, TableError, TableErrorKind};
 
 use super::{DynamoTable, item};
-use crate::trouble::Trouble;
+use crate::sdk_error::CallError;
 
 /// Most rows of one request. Source: Amazon DynamoDB API reference, *BatchWriteItem*.
 const ROWS_AT_ONCE: usize = 25;
@@ -52,7 +52,7 @@ impl DynamoTable {
         let mut pause = PAUSE;
         for _ in 0..TRIES {
             let request = self.client.batch_write_item().request_items(&*self.table, left);
-            let answer = request.send().await.map_err(|error| self.failed("put_many", &Trouble::of(error)))?;
+            let answer = request.send().await.map_err(|error| self.failed("put_many", &CallError::of(error)))?;
             let mut undone = answer
                 .unprocessed_items
                 .ok_or_else(|| self.unexpected("put_many", "the answer does not say what was left undone"))?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use mill_aws::{Connection, S3Settings, S3Store, Spaces};
+use mill_aws::{Connection, S3Settings, S3Store, SpaceLayout};
 use mill_model::{Properties, SpaceId};
 use mill_ports::{
     ByteRange, DeletableStore, DestinationStore, ListEntry, Precondition, PutRequest, SourceStore, StoreError,
@@ -24,7 +24,7 @@ async fn connect(endpoint: &str) -> Connection {
 
 /// A store on a server that answers as it is told to.
 async fn canned(endpoint: &str) -> S3Store {
-    let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
     S3Store::new(&connect(endpoint).await, S3Settings { part_bytes: 64 << 10, ..settings(single) })
 }
 
@@ -65,7 +65,7 @@ async fn each<T: Send + 'static>(bodies: Vec<String>, status: u16, what: impl As
     });
     let connection = connect(&endpoint).await;
     let store = |at: usize| {
-        let single = Spaces::Single { space: space(), bucket: format!("b{at}"), prefix: String::new() };
+        let single = SpaceLayout::Single { space: space(), bucket: format!("b{at}"), prefix: String::new() };
         S3Store::new(&connection, settings(single))
     };
     stream::iter(0..bodies.len()).map(|at| what(store(at))).buffered(64).collect().await
@@ -265,7 +265,7 @@ async fn buckets(pages: Vec<(&'static str, String)>) -> Result<Vec<String>, Stor
         answer(200, &[], pages.iter().find(|(asked, _)| *asked == token).map_or("", |(_, page)| page))
     });
     let connection = connect(&endpoint).await;
-    let store = S3Store::new(&connection, settings(Spaces::Buckets { prefix: "mill-".into() }));
+    let store = S3Store::new(&connection, settings(SpaceLayout::Buckets { prefix: "mill-".into() }));
     Ok(store.spaces().await?.iter().map(ToString::to_string).collect())
 }
 
@@ -314,7 +314,7 @@ async fn a_list_of_spaces_in_a_bucket_is_whole_or_an_error() {
             answer(200, &[], pages.iter().find(|(asked, _)| *asked == token).map_or("", |(_, page)| page))
         });
         let connection = connect(&endpoint).await;
-        let store = S3Store::new(&connection, settings(Spaces::InBucket("bucket".into())));
+        let store = S3Store::new(&connection, settings(SpaceLayout::InBucket("bucket".into())));
         store.spaces().await.map(|spaces| spaces.iter().map(SpaceId::to_string).collect::<Vec<_>>())
     };
     let two = || vec![("", counted(page(&["a/", "b/"], Some("t")), 2)), ("t", page(&["c/"], None))];

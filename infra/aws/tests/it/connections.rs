@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use aws_credential_types::provider::ProvideCredentials as _;
-use mill_aws::{Access, Connection, Role};
+use mill_aws::{Connection, ConnectionSettings, Role};
 
 use crate::canned::{answer, serve};
 
@@ -40,10 +40,13 @@ fn a_profile_goes_before_keys_of_the_environment() {
 #[tokio::test]
 #[ignore = "passed in a process of its own"]
 async fn with_a_profile_and_keys_of_the_environment() {
-    let connection = Connection::open(Access { profile: Some("archive".into()), ..Access::default() }).await.unwrap();
+    let connection =
+        Connection::open(ConnectionSettings { profile: Some("archive".into()), ..ConnectionSettings::default() })
+            .await
+            .unwrap();
     assert_eq!(connection.region(), Some("eu-central-1"));
     assert_eq!(key_id(&connection).await, "PROFILE");
-    assert_eq!(key_id(&Connection::open(Access::default()).await.unwrap()).await, "ENVIRONMENT");
+    assert_eq!(key_id(&Connection::open(ConnectionSettings::default()).await.unwrap()).await, "ENVIRONMENT");
 }
 
 const ASSUMED: &str = "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ROLE</AccessKeyId>\
@@ -64,7 +67,7 @@ fn a_role_is_not_asked_of_a_stores_own_address() {
 async fn with_a_role_and_an_endpoint() {
     let endpoint = serve(|_| answer(400, &[], "<Error><Code>InvalidRequest</Code></Error>"));
     let role = Some(Role { arn: "arn:aws:iam::123456789012:role/copies".into(), external_id: None });
-    let access = Access { endpoint: Some(endpoint.clone()), role, ..Access::default() };
+    let access = ConnectionSettings { endpoint: Some(endpoint.clone()), role, ..ConnectionSettings::default() };
     let connection = Connection::open(access).await.unwrap();
     assert_eq!(connection.config().endpoint_url(), Some(&*endpoint));
     assert_eq!(key_id(&connection).await, "ROLE");

@@ -1,6 +1,6 @@
 //! What is deployed, compared with what the code assumes.
 
-use mill_aws::contract::{Deployed, Names, check, provision, remove};
+use mill_aws::deployment::{DeploymentSpec, ResourceNames, check, provision, remove};
 use mill_local::OsClock;
 use mill_model::QueueName;
 
@@ -11,7 +11,7 @@ use crate::servers::{connect, fresh, installation, ministack};
 async fn what_was_provisioned_keeps_the_contract() {
     let (connection, names) = installation(ministack()).await;
     provision(&connection, &names, &OsClock).await.expect("making it twice is harmless");
-    let deployed = Deployed { names, policy_bucket: None };
+    let deployed = DeploymentSpec { names, policy_bucket: None };
     assert_eq!(check(&connection, &deployed).await.unwrap(), []);
 }
 
@@ -34,7 +34,7 @@ async fn each_thing_that_differs_is_named() {
     let bucket = fresh("policies");
     aws_sdk_s3::Client::new(connection.config()).create_bucket().bucket(&bucket).send().await.unwrap();
 
-    let deployed = Deployed { names: names.clone(), policy_bucket: Some(bucket.clone()) };
+    let deployed = DeploymentSpec { names: names.clone(), policy_bucket: Some(bucket.clone()) };
     let found = check(&connection, &deployed).await.unwrap();
     let told: Vec<(String, &str)> = found.into_iter().map(|finding| (finding.about, finding.aspect)).collect();
     let expected = [
@@ -66,7 +66,7 @@ async fn encryption(attributes: &'static str) -> Vec<String> {
         };
         answer(200, &[("content-type", "application/x-amz-json-1.0")], &body)
     });
-    let deployed = Deployed { names: Names::new("mill"), policy_bucket: None };
+    let deployed = DeploymentSpec { names: ResourceNames::new("mill"), policy_bucket: None };
     let found = check(&connect(&endpoint).await, &deployed).await.unwrap();
     found.into_iter().filter(|finding| finding.aspect == "encryption").map(|finding| finding.found).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mill_aws::contract::{Deployed, Names, check};
+use mill_aws::deployment::{DeploymentSpec, ResourceNames, check};
 use mill_model::QueueName;
 use serde_json::{Value, json};
 
@@ -36,16 +36,16 @@ async fn a_deployed_stack_keeps_the_contract_in_both_variants() {
         for part in conditional {
             assert_eq!(made.contains_key(part), parts.contains(&part), "{part} of {variant}");
         }
-        let names = Names::new(name);
+        let names = ResourceNames::new(name);
         each_queue_alarms(&told, &names);
         let bucket = told["outputs"]["PolicyBucket"].as_str().unwrap().to_owned();
-        let there = Deployed { names, policy_bucket: Some(bucket) };
+        let there = DeploymentSpec { names, policy_bucket: Some(bucket) };
         assert_eq!(check(&connect(ministack()).await, &there).await.unwrap(), [], "{variant}");
     }
 }
 
 /// The alarms as the server has them: on each queue's depth and oldest message, to the topic.
-fn each_queue_alarms(told: &Value, names: &Names) {
+fn each_queue_alarms(told: &Value, names: &ResourceNames) {
     let alarms = told["alarms"].as_array().unwrap();
     for queue in QueueName::ALL {
         for metric in ["ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"] {
@@ -138,7 +138,7 @@ fn each_role_may_do_its_duties_and_nobody_may_write_a_source() {
         questions.only(&["Workman"], "dynamodb:PutItem", &table("permits"));
         questions.only(&["Producer", "Workman"], "dynamodb:PutItem", &table("account-counts"));
         questions.only(&["Producer"], "dynamodb:DeleteItem", &table("account-counts"));
-        for book in mill_aws::contract::BOOKS {
+        for book in mill_aws::deployment::TABLES {
             if ["Producer", "Workman"].contains(&role) {
                 questions.recognise("dynamodb:GetItem", &table(book));
             }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use futures::TryStreamExt as _;
-use mill_aws::{S3Store, Spaces};
+use mill_aws::{S3Store, SpaceLayout};
 use mill_engine::SeededRng;
 use mill_model::{ContentId, Properties};
 use mill_ports::{
@@ -85,7 +85,7 @@ async fn keys_listed_directory_by_directory_come_in_the_order_of_bytes_each_once
         *held.lock().unwrap() = (keys.clone(), (seed % 7 + 1) as usize);
         let mut expected = keys.clone();
         expected.sort();
-        let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+        let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
         let store = S3Store::new(&connection, settings(single));
         // The first page alone does not show it.
         late += usize::from(!keys.is_sorted() && keys.iter().take((seed % 7 + 1) as usize).is_sorted());
@@ -99,7 +99,7 @@ async fn keys_listed_directory_by_directory_come_in_the_order_of_bytes_each_once
             for after in keys.iter().chain(&["a".to_owned(), "a-/b".to_owned(), "zz".to_owned()]) {
                 let behind: Vec<_> = expected.iter().filter(|key| *key > after).cloned().collect();
                 // Also by one that knows nothing of the server yet.
-                let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+                let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
                 for store in [&store, &S3Store::new(&connection, settings(single))] {
                     let found = listed(store, Some(after)).await;
                     let found = found.unwrap_or_else(|error| panic!("{seed} {after}: {}", error_chain(&error)));
@@ -114,7 +114,7 @@ async fn keys_listed_directory_by_directory_come_in_the_order_of_bytes_each_once
 #[tokio::test(flavor = "multi_thread")]
 async fn any_other_disorder_is_an_error_that_names_the_server() {
     let endpoint = serve(|_| answer(200, &[], &listing(&["b", "a"], None)));
-    let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
     let store = S3Store::new(&connect(&endpoint).await, settings(single));
     let error = listed(&store, None).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unexpected);
@@ -125,7 +125,7 @@ async fn any_other_disorder_is_an_error_that_names_the_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_seaweed_lists_directory_by_directory_is_listed_by_bytes() {
     let connection = crate::taking::connect().await;
-    let single = Spaces::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
     let store = S3Store::new(&connection, settings(single));
     let mut keys = ["a", "photos/x", "photos/-/a", "photos-old/y", "photos.txt", "photos!/z/-", "photos!/z-", "z"];
     for key in keys {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hyper::Request;
-use mill_aws::{S3Settings, S3Store, Spaces};
+use mill_aws::{S3Settings, S3Store, SpaceLayout};
 use mill_model::{Properties, Version};
 use mill_ports::{
     ByteRange, DeletableStore, DestinationStore, Precondition, Presence, PutRequest, PutResult, SourceStore,
@@ -24,7 +24,7 @@ async fn store(answers: impl Fn(&Request<Bytes>) -> Answer + Send + Sync + 'stat
         if of_bucket { answer(200, &[], &listing(&[], None)) } else { answers(request) }
     });
     let connection = connect(&endpoint).await.without_retries();
-    let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
     let settings = S3Settings { part_bytes: 64 << 10, copied_part_bytes: 64 << 10, ..settings(single) };
     S3Store::new(&connection, settings)
 }
@@ -186,7 +186,7 @@ async fn a_body_is_taken_up_again_only_where_it_broke_off_and_in_the_same_state(
             }
         });
         let connection = connect(&address).await.without_retries();
-        let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+        let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
         let store = S3Store::new(&connection, settings(single));
         let outcome = read(&store, None, None).await.map_err(|error| error.kind);
         assert_eq!(outcome, expected.map(Bytes::from), "{range:?} {tag}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use mill_aws::{S3Settings, S3Store, Spaces};
+use mill_aws::{S3Settings, S3Store, SpaceLayout};
 use mill_model::{Monotonic, Timestamp};
 use mill_ports::{Clock, SourceStore as _};
 
@@ -46,7 +46,7 @@ async fn store() -> (S3Store, Arc<Seconds>, Arc<AtomicUsize>) {
         not_there()
     });
     let clock = Arc::new(Seconds::default());
-    let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
     let settings = S3Settings { clock: clock.clone(), ..settings(single) };
     (S3Store::new(&connect(&endpoint).await.without_retries(), settings), clock, lists)
 }

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use mill_aws::{Access, Connection, KeySource, Keys, S3Store, Spaces};
+use mill_aws::{AccessKeys, Connection, ConnectionSettings, KeySource, S3Store, SpaceLayout};
 use mill_ports::{SourceStore, StoreErrorKind, error_chain};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,18 +25,18 @@ async fn store(endpoint: &str, bucket: &str) -> S3Store {
 }
 
 async fn connection(endpoint: &str) -> Connection {
-    let keys = Keys { id: KEY.into(), secret: SECRET.into(), token: None };
-    let access = Access {
+    let keys = AccessKeys { id: KEY.into(), secret: SECRET.into(), token: None };
+    let access = ConnectionSettings {
         endpoint: Some(endpoint.to_owned()),
         region: Some("us-east-1".into()),
         keys: Some(KeySource::fixed(keys)),
-        ..Access::default()
+        ..ConnectionSettings::default()
     };
     Connection::open(access).await.unwrap()
 }
 
 fn store_over(connection: &Connection, bucket: &str) -> S3Store {
-    let single = Spaces::Single { space: space(), bucket: bucket.into(), prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: bucket.into(), prefix: String::new() };
     S3Store::new(connection, settings(single))
 }
 

@@ -1,7 +1,7 @@
 //! Keys of characters that no XML may hold: each is an item like any other.
 
 use futures::TryStreamExt as _;
-use mill_aws::{Connection, S3Settings, S3Store, Spaces};
+use mill_aws::{Connection, S3Settings, S3Store, SpaceLayout};
 use mill_model::Properties;
 use mill_ports::{DestinationStore, ListEntry, Precondition, PutRequest, SourceStore};
 
@@ -19,7 +19,7 @@ async fn listed(store: &S3Store) -> Vec<String> {
 }
 
 async fn keeps_them(connection: &Connection, part: usize, whole_checksum: bool) {
-    let single = Spaces::Single { space: space(), bucket: bucket(connection).await, prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: bucket(connection).await, prefix: String::new() };
     let settings = S3Settings { part_bytes: part as u64, whole_checksum, ..settings(single) };
     let store = S3Store::new(connection, settings);
     let keys = [("a\u{FFFF}b", 10), ("a\u{FFFF}large", part + 10_000), ("b\u{1}c", 10), ("d\u{FFFE}", 10), ("z", 10)];
@@ -57,7 +57,7 @@ async fn a_token_that_xml_could_not_hold_leads_to_the_next_page() {
         };
         answer(200, &[], &page)
     });
-    let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
     let store = S3Store::new(&connect(&endpoint).await, settings(single));
     assert_eq!(listed(&store).await, ["a\u{FFFF}", "b"]);
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hyper::Request;
-use mill_aws::{Connection, S3Store, Spaces, Witnessed};
+use mill_aws::{Connection, OverlapResult, S3Store, SpaceLayout};
 use mill_local::OsRng;
 use mill_model::{ContentId, Properties};
 use mill_ports::{DestinationStore, Precondition, PutRequest, RefusalReason, SourceStore, StoreErrorKind};
@@ -86,11 +86,11 @@ fn decoded(text: &str) -> String {
 }
 
 fn in_bucket(connection: &Connection, bucket: &str, prefix: &str) -> S3Store {
-    let single = Spaces::Single { space: space(), bucket: bucket.into(), prefix: prefix.into() };
+    let single = SpaceLayout::Single { space: space(), bucket: bucket.into(), prefix: prefix.into() };
     S3Store::new(connection, settings(single))
 }
 
-async fn witnessed(destination: &S3Store, source: &S3Store) -> Witnessed {
+async fn witnessed(destination: &S3Store, source: &S3Store) -> OverlapResult {
     destination.witness(source, &OsRng).await.unwrap()
 }
 
@@ -109,16 +109,16 @@ async fn two_addresses_of_one_service_are_told_by_a_witness_that_does_not_stay()
     ] {
         let (to, from) = (in_bucket(&one, destination.0, destination.1), in_bucket(&other, source.0, source.1));
         let found = witnessed(&to, &from).await;
-        assert_eq!(matches!(found, Witnessed::Overlap(_)), overlap, "{destination:?} {source:?}: {found:?}");
+        assert_eq!(matches!(found, OverlapResult::Overlap(_)), overlap, "{destination:?} {source:?}: {found:?}");
         assert_eq!(service.keys(), before, "{destination:?} {source:?}");
     }
     // A bucket each.
     let buckets = |connection: &Connection, prefix: &str| {
-        S3Store::new(connection, settings(Spaces::Buckets { prefix: prefix.into() }))
+        S3Store::new(connection, settings(SpaceLayout::Buckets { prefix: prefix.into() }))
     };
     let found = witnessed(&in_bucket(&one, "mill-a", ""), &buckets(&other, "mill-")).await;
-    assert!(matches!(found, Witnessed::Overlap(_)), "{found:?}");
-    assert_eq!(witnessed(&in_bucket(&one, "a", ""), &buckets(&other, "mill-")).await, Witnessed::Apart);
+    assert!(matches!(found, OverlapResult::Overlap(_)), "{found:?}");
+    assert_eq!(witnessed(&in_bucket(&one, "a", ""), &buckets(&other, "mill-")).await, OverlapResult::Apart);
 }
 
 /// A gateway shows the destination's bucket, or a part of it, as a bucket of another name.
@@ -128,10 +128,10 @@ async fn a_bucket_that_is_called_otherwise_is_found() {
     let direct = service.at("", "").await;
     let gateway = service.at("shown", "real").await;
     let found = witnessed(&in_bucket(&direct, "real", ""), &in_bucket(&gateway, "shown", "")).await;
-    assert!(matches!(found, Witnessed::Overlap(_)), "{found:?}");
+    assert!(matches!(found, OverlapResult::Overlap(_)), "{found:?}");
     let part = service.at("shown", "real/deep").await;
     let found = witnessed(&in_bucket(&direct, "real", "deep/"), &in_bucket(&part, "shown", "")).await;
-    assert!(matches!(found, Witnessed::Overlap(_)), "{found:?}");
+    assert!(matches!(found, OverlapResult::Overlap(_)), "{found:?}");
 }
 
 #[tokio::test]
@@ -139,8 +139,8 @@ async fn what_names_tell_costs_no_request() {
     let service = Service::with(&["a", "b"]);
     let connection = service.at("", "").await;
     let store = |bucket: &str| in_bucket(&connection, bucket, "");
-    assert!(matches!(witnessed(&store("a"), &store("a")).await, Witnessed::Overlap(_)));
-    assert_eq!(witnessed(&store("a"), &store("b")).await, Witnessed::Apart);
+    assert!(matches!(witnessed(&store("a"), &store("a")).await, OverlapResult::Overlap(_)));
+    assert_eq!(witnessed(&store("a"), &store("b")).await, OverlapResult::Apart);
     assert_eq!(service.asked.load(Ordering::Relaxed), 0);
 }
 
@@ -148,9 +148,9 @@ async fn what_names_tell_costs_no_request() {
 async fn two_services_are_apart_and_one_that_says_nothing_is_not_known() {
     let (to, from) = (Service::with(&["a"]), Service::with(&["a"]));
     let (there, here) = (to.at("", "").await, from.at("", "").await);
-    assert_eq!(witnessed(&in_bucket(&there, "a", ""), &in_bucket(&here, "a", "")).await, Witnessed::Apart);
+    assert_eq!(witnessed(&in_bucket(&there, "a", ""), &in_bucket(&here, "a", "")).await, OverlapResult::Apart);
     assert_eq!((to.keys(), from.put.load(Ordering::Relaxed)), (vec!["a/kept".to_owned()], 0));
-    assert_eq!(witnessed(&in_bucket(&there, "new", ""), &in_bucket(&here, "a", "")).await, Witnessed::NothingThere);
+    assert_eq!(witnessed(&in_bucket(&there, "new", ""), &in_bucket(&here, "a", "")).await, OverlapResult::NoBucketYet);
     let silent = connect("http://127.0.0.1:9").await.without_retries();
     let failed = in_bucket(&there, "a", "").witness(&in_bucket(&silent, "a", ""), &OsRng).await.unwrap_err();
     assert_eq!(failed.kind, StoreErrorKind::Unreachable);
@@ -170,7 +170,7 @@ async fn a_witness_that_a_dead_process_left_is_nobodys_content() {
     let pages: Vec<_> = store.list(&space(), None).try_collect().await.unwrap();
     let entries: Vec<String> = pages.iter().flat_map(|page| &page.entries).map(|entry| format!("{entry:?}")).collect();
     assert!(entries.len() == 1 && entries[0].contains("kept"), "{entries:?}");
-    let beside = S3Store::new(&service.at("", "").await, settings(Spaces::InBucket("a".into())));
+    let beside = S3Store::new(&service.at("", "").await, settings(SpaceLayout::InBucket("a".into())));
     let left_out = beside.list_spaces().await.unwrap().left_out;
     assert_eq!(left_out.count, 1, "only what is no witness is named: {left_out:?}");
     let bytes = pattern(3);

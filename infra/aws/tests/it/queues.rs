@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mill_aws::contract::{RECEIVES_MAX, queue_settings};
+use mill_aws::deployment::{RECEIVES_MAX, queue_settings};
 use mill_aws::queue::QueueSettings;
 use mill_aws::{Connection, SqsQueue};
 use mill_conformance::subject::RealTime;

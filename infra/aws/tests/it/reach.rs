@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hyper::Request;
-use mill_aws::{S3Settings, S3Store, Spaces};
+use mill_aws::{S3Settings, S3Store, SpaceLayout};
 use mill_model::{ContentId, ItemAddress, ItemState, Properties, SpaceId};
 use mill_ports::{
     DeletableStore, DestinationStore, Precondition, PutRequest, RefusalReason, SourceStore, StoreError, StoreErrorKind,
@@ -66,7 +66,7 @@ async fn store(
         trouble(request).unwrap_or_else(|| well(request))
     });
     let connection = connect(&endpoint).await.without_retries();
-    let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
     (S3Store::new(&connection, S3Settings { part_bytes: 64 << 10, ..settings(single) }), asked)
 }
 
@@ -134,7 +134,7 @@ async fn a_space_that_may_not_be_written_stops_no_other_space() {
         }
     });
     let connection = connect(&endpoint).await.without_retries();
-    let store = S3Store::new(&connection, settings(Spaces::InBucket("bucket".into())));
+    let store = S3Store::new(&connection, settings(SpaceLayout::InBucket("bucket".into())));
     let of = |space: &str| ItemAddress { space: SpaceId::new(space).unwrap(), id: ContentId::new("a").unwrap() };
     let content = PutRequest { size: 10, properties: Properties::default() };
     store.put(&of("open"), &content, &Precondition::Always, body(&pattern(10))).await.unwrap();
@@ -167,8 +167,11 @@ async fn three_spaces(in_one_bucket: bool, trouble: fn() -> Answer, all: bool) -
         }
     });
     let connection = connect(&endpoint).await.without_retries();
-    let spaces =
-        if in_one_bucket { Spaces::InBucket("bucket".into()) } else { Spaces::Buckets { prefix: "lib-".into() } };
+    let spaces = if in_one_bucket {
+        SpaceLayout::InBucket("bucket".into())
+    } else {
+        SpaceLayout::Buckets { prefix: "lib-".into() }
+    };
     S3Store::new(&connection, settings(spaces))
 }
 
@@ -207,12 +210,12 @@ async fn an_item_of_a_space_that_cannot_be_listed_is_never_absent_and_stops_no_o
         _ => answer(200, &[], &empty_bucket(request.uri().path())),
     });
     let connection = connect(&endpoint).await.without_retries();
-    let store = S3Store::new(&connection, settings(Spaces::Buckets { prefix: "lib-".into() }));
+    let store = S3Store::new(&connection, settings(SpaceLayout::Buckets { prefix: "lib-".into() }));
     let item = |space: &SpaceId| ItemAddress { space: space.clone(), id: ContentId::new("x").unwrap() };
     // As long as no other space was seen, nobody knows better.
     assert_eq!(kind(store.head(&item(&bad)).await), Some(StoreErrorKind::Unavailable));
     let good = SpaceId::new("good").unwrap();
-    let store = S3Store::new(&connection, settings(Spaces::Buckets { prefix: "lib-".into() }));
+    let store = S3Store::new(&connection, settings(SpaceLayout::Buckets { prefix: "lib-".into() }));
     assert!(store.head(&item(&good)).await.unwrap().present().is_none());
     assert_eq!(kind(store.head(&item(&bad)).await), Some(StoreErrorKind::Refused(RefusalReason::Unreadable)));
 }
@@ -316,7 +319,7 @@ async fn two_failures_at_each_of_many_keys_cost_no_item() {
         *times += 1;
         if *times <= 2 { failing() } else { well(request) }
     });
-    let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
     let store = S3Store::new(&connect(&endpoint).await, settings(single));
     let both = async |id: String| {
         put(&store, &id).await?;
@@ -441,7 +444,7 @@ async fn an_answer_that_cannot_be_read_is_one_items_and_not_the_stores() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ninety_properties_go_through_a_real_server_and_come_back() {
     let connection = connect(ministack()).await;
-    let single = Spaces::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
     let store = S3Store::new(&connection, settings(single));
     let properties = Properties((0..90).map(|n| (format!("key-{n:02}"), format!("value {n}"))).collect());
     let content = PutRequest { size: 10, properties: properties.clone() };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use hyper::Request;
 use hyper::header::HeaderValue;
-use mill_aws::{Connection, S3Store, Spaces};
+use mill_aws::{Connection, S3Store, SpaceLayout};
 use mill_conformance::hostile::corpus;
 use mill_model::Properties;
 use mill_ports::{
@@ -164,7 +164,7 @@ impl Renaming {
     async fn store(self: &Arc<Self>) -> (Connection, S3Store) {
         let server = self.clone();
         let connection = connect(&serve(move |request| server.answer(request))).await.without_retries();
-        let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+        let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
         let store = S3Store::new(&connection, settings(single));
         (connection, store)
     }
@@ -347,7 +347,7 @@ async fn what_another_wrote_meanwhile_under_the_other_name_stays() {
 /// A server that makes paths of keys.
 async fn on_seaweed() -> S3Store {
     let connection = crate::taking::connect().await;
-    let single = Spaces::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: bucket(&connection).await, prefix: String::new() };
     S3Store::new(&connection, settings(single))
 }
 
@@ -373,7 +373,7 @@ async fn what_seaweed_is_said_to_keep_is_listed_and_read_under_its_own_name() {
     let bucket = bucket(&connection).await;
     let mut kept = 0;
     for (number, id) in corpus().iter().enumerate() {
-        let single = Spaces::Single { space: space(), bucket: bucket.clone(), prefix: format!("{number}/") };
+        let single = SpaceLayout::Single { space: space(), bucket: bucket.clone(), prefix: format!("{number}/") };
         let store = S3Store::new(&connection, settings(single));
         let bytes = if id.is_directory() { Bytes::new() } else { pattern(number + 1) };
         let content = PutRequest { size: bytes.len() as u64, properties: Properties::default() };

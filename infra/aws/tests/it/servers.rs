@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use mill_aws::contract::{self, Names};
-use mill_aws::{Access, Connection, KeySource, Keys};
+use mill_aws::deployment::{self, ResourceNames};
+use mill_aws::{AccessKeys, Connection, ConnectionSettings, KeySource};
 use mill_local::OsClock;
 
 use crate::ministack::start;
@@ -23,11 +23,11 @@ pub(crate) fn punctual() -> &'static str {
 
 /// A connection to a server.
 pub(crate) async fn connect(endpoint: &str) -> Connection {
-    Connection::open(Access {
+    Connection::open(ConnectionSettings {
         endpoint: Some(endpoint.to_owned()),
         region: Some("us-east-1".into()),
-        keys: Some(KeySource::fixed(Keys { id: "test".into(), secret: "test".into(), token: None })),
-        ..Access::default()
+        keys: Some(KeySource::fixed(AccessKeys { id: "test".into(), secret: "test".into(), token: None })),
+        ..ConnectionSettings::default()
     })
     .await
     .unwrap()
@@ -40,10 +40,10 @@ pub(crate) fn fresh(what: &str) -> String {
 }
 
 /// An installation of its own.
-pub(crate) async fn installation(server: &str) -> (Connection, Names) {
+pub(crate) async fn installation(server: &str) -> (Connection, ResourceNames) {
     let connection = connect(server).await;
-    let names = Names::new(fresh("mill"));
-    contract::provision(&connection, &names, &OsClock).await.unwrap();
+    let names = ResourceNames::new(fresh("mill"));
+    deployment::provision(&connection, &names, &OsClock).await.unwrap();
     (connection, names)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use mill_aws::{Connection, S3Settings, S3Store, Spaces};
+use mill_aws::{Connection, S3Settings, S3Store, SpaceLayout};
 use mill_conformance::{Keep, StoreLimits, StoreSubject};
 use mill_model::{AccountId, Algorithm, ContentId, ItemAddress, ItemState, Properties, SpaceId, StoreAddress, StoreId};
 use mill_ports::{Body, DestinationStore, Precondition, PutRequest, SourceStore, StoreErrorKind};
@@ -14,7 +14,7 @@ use mill_ports::{Body, DestinationStore, Precondition, PutRequest, SourceStore, 
 use crate::canned::{answer, listing, not_there, serve};
 use crate::servers::{clock, connect, fresh, ministack};
 
-pub(crate) fn settings(spaces: Spaces) -> S3Settings {
+pub(crate) fn settings(spaces: SpaceLayout) -> S3Settings {
     let address = StoreAddress { account: AccountId::new("account").unwrap(), store: StoreId::new("1").unwrap() };
     S3Settings { path_style: true, ..S3Settings::new(address, spaces, clock()) }
 }
@@ -39,13 +39,13 @@ fn subject(connection: &Connection, settings: S3Settings, limits: StoreLimits) -
 
 async fn in_bucket() -> StoreSubject {
     let connection = connect(ministack()).await;
-    let spaces = Spaces::InBucket(bucket(&connection).await);
+    let spaces = SpaceLayout::InBucket(bucket(&connection).await);
     subject(&connection, settings(spaces), IN_BUCKET)
 }
 
 async fn buckets() -> StoreSubject {
     let connection = connect(ministack()).await;
-    let settings = settings(Spaces::Buckets { prefix: format!("{}-", fresh("spaces")) });
+    let settings = settings(SpaceLayout::Buckets { prefix: format!("{}-", fresh("spaces")) });
     // A bucket's name has no blanks.
     subject(&connection, settings, StoreLimits { blanks_in_spaces: false, ..IN_BUCKET })
 }
@@ -53,7 +53,7 @@ async fn buckets() -> StoreSubject {
 /// With SHA-256 kept by the store.
 async fn with_sha256() -> StoreSubject {
     let connection = connect(ministack()).await;
-    let spaces = Spaces::InBucket(bucket(&connection).await);
+    let spaces = SpaceLayout::InBucket(bucket(&connection).await);
     let settings = S3Settings { sha256: true, ..settings(spaces) };
     subject(&connection, settings, IN_BUCKET)
 }
@@ -89,7 +89,7 @@ async fn small_parts() -> (Connection, String, S3Store) {
     let bucket = bucket(&connection).await;
     // ministack answers with the checksum of the parts' checksums where that of the whole is due; in `taking` is the server
     // by which the checksum of the whole is judged.
-    let spaces = Spaces::InBucket(bucket.clone());
+    let spaces = SpaceLayout::InBucket(bucket.clone());
     let settings = S3Settings { part_bytes: 64 << 10, whole_checksum: false, ..settings(spaces) };
     let store = S3Store::new(&connection, settings);
     store.create_space(&space()).await.unwrap();
@@ -312,7 +312,7 @@ async fn an_archived_item_is_told_as_one() {
 #[tokio::test]
 async fn a_store_that_does_not_answer_is_unreachable_and_tells_nothing_of_items() {
     let connection = connect("http://127.0.0.1:9").await;
-    let store = S3Store::new(&connection, settings(Spaces::InBucket("bucket".into())));
+    let store = S3Store::new(&connection, settings(SpaceLayout::InBucket("bucket".into())));
     assert_eq!(store.head(&item("a")).await.unwrap_err().kind, StoreErrorKind::Unreachable);
     assert_eq!(store.space(&space()).await.unwrap_err().kind, StoreErrorKind::Unreachable);
     assert_eq!(store.spaces().await.unwrap_err().kind, StoreErrorKind::Unreachable);
@@ -321,7 +321,7 @@ async fn a_store_that_does_not_answer_is_unreachable_and_tells_nothing_of_items(
 #[tokio::test]
 async fn a_bucket_that_is_not_there_is_a_store_that_is_not_there() {
     let connection = connect(ministack()).await;
-    let store = S3Store::new(&connection, settings(Spaces::InBucket(fresh("nothing"))));
+    let store = S3Store::new(&connection, settings(SpaceLayout::InBucket(fresh("nothing"))));
     assert_eq!(store.spaces().await.unwrap_err().kind, StoreErrorKind::Unavailable);
     assert_eq!(store.space(&space()).await.unwrap_err().kind, StoreErrorKind::Unavailable);
     assert_eq!(store.head(&item("a")).await.unwrap_err().kind, StoreErrorKind::Unavailable);
@@ -359,7 +359,7 @@ async fn headers_that_others_set_are_properties_and_the_other_way_round() {
 async fn a_prefix_of_a_bucket_can_be_the_only_space() {
     let connection = connect(ministack()).await;
     let bucket = bucket(&connection).await;
-    let single = Spaces::Single { space: space(), bucket: bucket.clone(), prefix: "deep/er/".into() };
+    let single = SpaceLayout::Single { space: space(), bucket: bucket.clone(), prefix: "deep/er/".into() };
     let store = S3Store::new(&connection, settings(single));
     let bytes = pattern(10);
     store.put(&item("/a//b "), &content(&bytes), &Precondition::Absent, body(&bytes)).await.unwrap();
@@ -395,7 +395,7 @@ pub(crate) const MODIFIED: &str = "Sat, 21 Nov 2026 07:28:00 GMT";
 /// A store on a server that answers as it is told to, with a space seen to be there by whoever asks.
 async fn canned(native_conditions: bool, endpoint: &str) -> (Connection, S3Store) {
     let connection = connect(endpoint).await;
-    let single = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+    let single = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
     let settings = S3Settings { part_bytes: 64 << 10, native_conditions, ..settings(single) };
     let store = S3Store::new(&connection, settings);
     (connection, store)

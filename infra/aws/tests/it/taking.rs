@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use mill_aws::{Access, Connection, KeySource, Keys, S3Settings, S3Store, Spaces};
+use mill_aws::{AccessKeys, Connection, ConnectionSettings, KeySource, S3Settings, S3Store, SpaceLayout};
 use mill_conformance::{Keep, StoreLimits, StoreSubject};
 use mill_model::digest::Digester;
 use mill_model::{Algorithm, ItemFacts, Properties};
@@ -21,12 +21,16 @@ const SIZE: usize = 11_000_003;
 pub(crate) async fn connect() -> Connection {
     static STARTED: OnceLock<String> = OnceLock::new();
     let endpoint = STARTED.get_or_init(seaweed::start).clone();
-    let keys = KeySource::fixed(Keys { id: seaweed::KEY.into(), secret: seaweed::SECRET.into(), token: None });
+    let keys = KeySource::fixed(AccessKeys { id: seaweed::KEY.into(), secret: seaweed::SECRET.into(), token: None });
     let region = Some("us-east-1".into());
-    let connection =
-        Connection::open(Access { endpoint: Some(endpoint), region, keys: Some(keys), ..Access::default() })
-            .await
-            .unwrap();
+    let connection = Connection::open(ConnectionSettings {
+        endpoint: Some(endpoint),
+        region,
+        keys: Some(keys),
+        ..ConnectionSettings::default()
+    })
+    .await
+    .unwrap();
     until_ready(&connection).await;
     connection
 }
@@ -58,7 +62,7 @@ impl Pair {
         let (from, to) = (connect().await, connect().await);
         let open = async |connection: &Connection, change: &dyn Fn(S3Settings) -> S3Settings| {
             let bucket = bucket(connection).await;
-            let spaces = Spaces::Single { space: space(), bucket: bucket.clone(), prefix: String::new() };
+            let spaces = SpaceLayout::Single { space: space(), bucket: bucket.clone(), prefix: String::new() };
             let small = S3Settings { part_bytes: PART, copied_part_bytes: PART, ..settings(spaces) };
             (S3Store::new(connection, change(small)), bucket)
         };
@@ -174,7 +178,7 @@ async fn small_items_and_those_of_other_services_are_not_brought() {
     let (content, facts) = pair.put("large", SIZE).await;
     let origin = pair.origin("large", &facts);
     let elsewhere = crate::servers::connect(crate::servers::ministack()).await;
-    let other = S3Store::new(&elsewhere, settings(Spaces::InBucket("any".into())));
+    let other = S3Store::new(&elsewhere, settings(SpaceLayout::InBucket("any".into())));
     assert!(
         other
             .server_side_copy(&item("large"), &content, &Precondition::Absent, &origin, &|_| true)
@@ -217,7 +221,7 @@ async fn where_a_service_will_not_copy_the_bytes_are_asked_for_and_nothing_is_le
             }
         });
         let connection = crate::servers::connect(&endpoint).await;
-        let spaces = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+        let spaces = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
         let store = S3Store::new(&connection, settings(spaces));
         let facts = store.head(&item("a")).await.unwrap().present().unwrap();
         let origin = store.copy_source(&item("a"), &facts).unwrap();
@@ -266,7 +270,7 @@ async fn checksums_are_believed_only_where_they_are_known_to_be_of_the_bytes() {
     });
     let connection = crate::servers::connect(&endpoint).await;
     let told = async |id: String, change: fn(S3Settings) -> S3Settings| {
-        let spaces = Spaces::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
+        let spaces = SpaceLayout::Single { space: space(), bucket: "bucket".into(), prefix: String::new() };
         let store = S3Store::new(&connection, change(settings(spaces)));
         // Nothing in the key is unusual, so that no listing is asked for.
         let facts = store.head(&item(&id.to_lowercase())).await.unwrap().present().unwrap();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use mill_aws::contract::{BOOKS, Names, PARTITION, RECEIVES_MAX, SORT, has_redrive, queue_settings};
+use mill_aws::deployment::{PARTITION_KEY, RECEIVES_MAX, ResourceNames, SORT_KEY, TABLES, has_redrive, queue_settings};
 use mill_model::QueueName;
 use serde_json::{Value, json};
 
@@ -25,8 +25,8 @@ fn text(value: &Value) -> String {
     value["Fn::Sub"].as_str().unwrap_or_else(|| panic!("{value} is no Fn::Sub")).replace("${Prefix}", "it")
 }
 
-fn names() -> Names {
-    Names::new("it")
+fn names() -> ResourceNames {
+    ResourceNames::new("it")
 }
 
 #[test]
@@ -63,15 +63,15 @@ fn the_templates_tables_are_the_contracts_and_outlive_the_stack() {
     let template = template();
     let tables = resources(template, "AWS::DynamoDB::Table");
     let found: BTreeSet<String> = tables.values().map(|table| text(&table["Properties"]["TableName"])).collect();
-    assert_eq!(found, BOOKS.iter().map(|book| names().table(book)).collect());
+    assert_eq!(found, TABLES.iter().map(|book| names().table(book)).collect());
     for (name, table) in tables {
         let keys = json!([
-            {"AttributeName": PARTITION, "KeyType": "HASH"},
-            {"AttributeName": SORT, "KeyType": "RANGE"},
+            {"AttributeName": PARTITION_KEY, "KeyType": "HASH"},
+            {"AttributeName": SORT_KEY, "KeyType": "RANGE"},
         ]);
         let kinds = json!([
-            {"AttributeName": PARTITION, "AttributeType": "S"},
-            {"AttributeName": SORT, "AttributeType": "S"},
+            {"AttributeName": PARTITION_KEY, "AttributeType": "S"},
+            {"AttributeName": SORT_KEY, "AttributeType": "S"},
         ]);
         for (property, expected) in [
             ("KeySchema", keys),

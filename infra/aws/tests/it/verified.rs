@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use mill_aws::{Access, Connection, KeySource, Keys, S3Settings, S3Store, Spaces};
+use mill_aws::{AccessKeys, Connection, ConnectionSettings, KeySource, S3Settings, S3Store, SpaceLayout};
 use mill_model::{ContentId, ItemAddress, Properties, SpaceId};
 use mill_ports::{DestinationStore, Precondition, PutRequest, SourceStore, StoreError, StoreErrorKind};
 
@@ -23,22 +23,22 @@ fn item(id: &str) -> ItemAddress {
     ItemAddress { space: space(), id: ContentId::new(id).unwrap() }
 }
 
-fn access(endpoint: &str, keys: KeySource) -> Access {
-    Access {
+fn access(endpoint: &str, keys: KeySource) -> ConnectionSettings {
+    ConnectionSettings {
         endpoint: Some(endpoint.to_owned()),
         region: Some("us-east-1".into()),
         keys: Some(keys),
-        ..Access::default()
+        ..ConnectionSettings::default()
     }
 }
 
-fn keys(secret: &str) -> Keys {
-    Keys { id: KEY.into(), secret: secret.into(), token: None }
+fn keys(secret: &str) -> AccessKeys {
+    AccessKeys { id: KEY.into(), secret: secret.into(), token: None }
 }
 
 async fn store(endpoint: &str, source: KeySource) -> S3Store {
     let connection = Connection::open(access(endpoint, source)).await.unwrap();
-    let spaces = Spaces::Buckets { prefix: "mill-".into() };
+    let spaces = SpaceLayout::Buckets { prefix: "mill-".into() };
     S3Store::new(&connection, S3Settings { part_bytes: 5 << 20, ..settings(spaces) })
 }
 

@@ -12,12 +12,12 @@ use mill_ports::{Body, StoreError};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Inner, MEMORY_UNIT};
+use super::{MEMORY_UNIT, StoreInner};
 use crate::connection::ANSWER_MAX;
 
 /// A body being taken in, of which so many bytes must come.
-pub(super) struct Intake<'a> {
-    pub(super) inner: &'a Inner,
+pub(super) struct BodyChunker<'a> {
+    pub(super) inner: &'a StoreInner,
     pub(super) item: &'a ItemAddress,
     pub(super) body: Body,
     /// Bytes still to come.
@@ -27,13 +27,13 @@ pub(super) struct Intake<'a> {
 }
 
 /// A piece, and the memory that it takes.
-pub(super) struct Piece {
+pub(super) struct BodyChunk {
     pub(super) bytes: Bytes,
     pub(super) memory: OwnedSemaphorePermit,
 }
 
-impl<'a> Intake<'a> {
-    pub(super) fn new(inner: &'a Inner, item: &'a ItemAddress, body: Body, size: u64) -> Self {
+impl<'a> BodyChunker<'a> {
+    pub(super) fn new(inner: &'a StoreInner, item: &'a ItemAddress, body: Body, size: u64) -> Self {
         Self { inner, item, body, left: size, ahead: Bytes::new() }
     }
 
@@ -41,7 +41,7 @@ impl<'a> Intake<'a> {
     ///
     /// A piece larger than all the memory there is takes all of it: for more it would wait for ever, and whoever came
     /// behind it too.
-    pub(super) async fn piece(&mut self, most: u64) -> Result<Piece, StoreError> {
+    pub(super) async fn piece(&mut self, most: u64) -> Result<BodyChunk, StoreError> {
         let length = most.min(self.left);
         let units = u32::try_from(length.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
         let units = units.min(self.inner.memory_units);
@@ -53,7 +53,7 @@ impl<'a> Intake<'a> {
         if self.left == 0 {
             self.over().await?;
         }
-        Ok(Piece { bytes, memory })
+        Ok(BodyChunk { bytes, memory })
     }
 
     async fn gather(&mut self, length: usize) -> Result<Bytes, StoreError> {
@@ -141,7 +141,7 @@ mod tests {
     use mill_model::{AccountId, ContentId, SpaceId, StoreAddress, StoreId};
 
     use super::*;
-    use crate::{Access, Connection, S3Settings, S3Store, Spaces};
+    use crate::{Connection, ConnectionSettings, S3Settings, S3Store, SpaceLayout};
 
     #[test]
     fn a_body_has_time_to_be_sent() {
@@ -154,17 +154,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_piece_larger_than_the_memory_holds_up_nobody_for_ever() {
-        let access = Access { region: Some("us-east-1".into()), ..Access::default() };
+        let access = ConnectionSettings { region: Some("us-east-1".into()), ..ConnectionSettings::default() };
         let connection = Connection::open(access).await.unwrap();
         let address = StoreAddress { account: AccountId::new("account").unwrap(), store: StoreId::new("1").unwrap() };
-        let spaces = Spaces::InBucket("bucket".into());
+        let spaces = SpaceLayout::InBucket("bucket".into());
         let settings = S3Settings::new(address, spaces, Arc::new(OsClock));
         let settings = S3Settings { part_bytes: 64 << 10, memory_bytes: 128 << 10, ..settings };
         let inner = S3Store::new(&connection, settings).0;
         let item = ItemAddress { space: SpaceId::new("space").unwrap(), id: ContentId::new("a").unwrap() };
         let taken = async |size: u32| {
             let bytes = Bytes::from(vec![7; size as usize]);
-            let mut intake = Intake::new(&inner, &item, stream::iter([Ok(bytes)]).boxed(), size.into());
+            let mut intake = BodyChunker::new(&inner, &item, stream::iter([Ok(bytes)]).boxed(), size.into());
             tokio::time::timeout(Duration::from_secs(10), intake.piece(size.into())).await.expect("it waits for ever")
         };
         let large = taken(1 << 20).await.unwrap();

@@ -18,7 +18,7 @@ use aws_smithy_types::date_time::Format;
 
 /// The requests of one connection since its beginning.
 #[derive(Debug, Default)]
-pub struct Requests {
+pub struct RequestStats {
     total: AtomicU64,
     by_operation: Mutex<BTreeMap<String, u64>>,
     /// By how much the service's clock is ahead of this machine's.
@@ -27,7 +27,7 @@ pub struct Requests {
     service_time: Mutex<Option<(Duration, Instant)>>,
 }
 
-impl Requests {
+impl RequestStats {
     /// How many there were.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
@@ -74,10 +74,10 @@ impl Requests {
 
 /// Counts in the way of each request.
 #[derive(Debug, Clone)]
-pub(crate) struct Counting(pub(crate) Arc<Requests>);
+pub(crate) struct RequestCounter(pub(crate) Arc<RequestStats>);
 
 #[dyn_dispatch_hint]
-impl Intercept for Counting {
+impl Intercept for RequestCounter {
     fn name(&self) -> &'static str {
         "mill-counting"
     }
@@ -110,9 +110,9 @@ impl Intercept for Counting {
 
 /// Counts the tries of one call.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Tries(Arc<AtomicU32>);
+pub(crate) struct AttemptCounter(Arc<AtomicU32>);
 
-impl Tries {
+impl AttemptCounter {
     /// Whether there was more than one: what was asked may have been done before.
     pub(crate) fn again(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 1
@@ -120,7 +120,7 @@ impl Tries {
 }
 
 #[dyn_dispatch_hint]
-impl Intercept for Tries {
+impl Intercept for AttemptCounter {
     fn name(&self) -> &'static str {
         "mill-tries"
     }

@@ -9,36 +9,36 @@ use aws_smithy_types::base64;
 use mill_model::{Algorithm, ItemAddress, ItemFacts};
 use mill_ports::{CopyProgress, CopySource, Precondition, PutRequest, PutResult, StoreError};
 
-use super::Inner;
-use super::facts::tag_of;
-use super::multipart::{self, From};
-use super::places::copy_source;
-use crate::connection::Service;
+use super::StoreInner;
+use super::head::tag_of;
+use super::keys::copy_source;
+use super::multipart::{self, CopyOrigin};
+use crate::connection::AccessIdentity;
 
 /// Where an object is, in which state, and what its bytes come to.
-struct InS3 {
-    service: Service,
-    from: From,
+struct S3CopySource {
+    service: AccessIdentity,
+    from: CopyOrigin,
     crc: String,
 }
 
 /// Where an item is, for another store of the same service.
-pub(super) fn origin(inner: &Inner, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
+pub(super) fn origin(inner: &StoreInner, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
     let crc = facts.checksums.iter().find(|checksum| checksum.algorithm == Algorithm::Crc64Nvme)?;
     let (place, key) = inner.place_of("reading", item).ok()?;
-    let from = From { place: copy_source(&place, &key), tag: tag_of(&facts.version) };
-    Some(CopySource::new(InS3 { service: inner.service.clone(), from, crc: base64::encode(&crc.value) }))
+    let from = CopyOrigin { place: copy_source(&place, &key), tag: tag_of(&facts.version) };
+    Some(CopySource::new(S3CopySource { service: inner.service.clone(), from, crc: base64::encode(&crc.value) }))
 }
 
 /// Has the service bring an item.
 pub(super) async fn take(
-    inner: &Arc<Inner>,
+    inner: &Arc<StoreInner>,
     (item, content, when): (&ItemAddress, &PutRequest, &Precondition),
     origin: &CopySource,
     going: CopyProgress<'_>,
 ) -> Result<Option<PutResult>, StoreError> {
     let settings = &inner.settings;
-    let Some(origin) = origin.place::<InS3>().filter(|origin| origin.service == inner.service) else {
+    let Some(origin) = origin.place::<S3CopySource>().filter(|origin| origin.service == inner.service) else {
         return Ok(None);
     };
     if content.size <= settings.part_bytes || !settings.server_side_copies || !settings.whole_checksum {

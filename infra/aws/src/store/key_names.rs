@@ -13,14 +13,14 @@ use mill_model::ItemAddress;
 use mill_ports::{Presence, RefusalReason, StoreError, StoreErrorKind};
 use tracing::warn;
 
-use super::Inner;
-use super::facts::{Found, bare};
-use super::faults::{During, fit};
-use super::page::{From, NoPage, PageRequest, shown};
-use super::places::Place;
-use super::shapes::{Shapes, plain_beginning, twins};
-use super::target::Target;
-use crate::trouble::Trouble;
+use super::StoreInner;
+use super::errors::{CallPurpose, fit};
+use super::head::{FoundObject, bare};
+use super::key_shapes::{Shapes, plain_beginning, twins};
+use super::keys::BucketPrefix;
+use super::page::{PageError, PageRequest, PageStart, shown};
+use super::prepared_put::PreparedPut;
+use crate::sdk_error::CallError;
 
 /// How often a listing is asked for what was just written, and the pause between: some services list late.
 const LOOKS: u32 = 4;
@@ -31,10 +31,10 @@ const PAGES_MAX: u32 = 100;
 
 /// What is known of a server's names.
 #[derive(Debug, Default)]
-pub(super) struct KnownNames(Mutex<Known>);
+pub(super) struct KeyNameMemory(Mutex<KeyNameFacts>);
 
 #[derive(Debug, Default, Clone)]
-struct Known {
+struct KeyNameFacts {
     /// Shapes of keys that were found under their own names.
     kept: Shapes,
     /// Shapes of keys, all of them in one key, that was found under another.
@@ -45,15 +45,15 @@ struct Known {
 
 /// How an object is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Name {
+enum ListedName {
     /// Under its own.
     Own,
     /// Not so; and what is said instead.
     Another(String),
 }
 
-impl KnownNames {
-    fn known(&self) -> Known {
+impl KeyNameMemory {
+    fn known(&self) -> KeyNameFacts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -75,7 +75,7 @@ impl KnownNames {
     }
 }
 
-impl Known {
+impl KeyNameFacts {
     /// Whether a key of these shapes was found under another name: one that has all that was not found to be kept of it, or,
     /// where each shape was found to be kept by itself, all of it.
     fn renames(&self, shapes: Shapes) -> bool {
@@ -86,7 +86,7 @@ impl Known {
     }
 }
 
-impl Inner {
+impl StoreInner {
     /// The shapes of a key of which it is not known that the server keeps them.
     ///
     /// # Errors
@@ -109,17 +109,17 @@ impl Inner {
         &self,
         op: &'static str,
         item: &ItemAddress,
-        (place, key): (&Place, &str),
-        found: &Found,
+        (place, key): (&BucketPrefix, &str),
+        found: &FoundObject,
     ) -> Result<(), StoreError> {
         let unproven = self.unproven(op, item, key)?;
         if unproven.is_empty() {
             return Ok(());
         }
         match self.name_of(op, item, (place, key), found).await? {
-            Name::Own => self.is_kept(op, item, (place, key), (found, unproven)).await,
+            ListedName::Own => self.is_kept(op, item, (place, key), (found, unproven)).await,
             // It may have been written anew, or deleted, between the two answers.
-            Name::Another(why) => match self.found_at(op, item).await? {
+            ListedName::Another(why) => match self.found_at(op, item).await? {
                 Presence::Present(now) if now.etag == found.etag => Err(self.renamed(op, item, &why)),
                 _ => Err(self.unexpected(op, item, "it was written anew, or deleted, while it was looked at")),
             },
@@ -127,20 +127,20 @@ impl Inner {
     }
 
     /// The same of what was just written where nothing was. What stands under another name is removed, if it is surely it.
-    pub(super) async fn was_kept(&self, target: &Target<'_>, found: &Found) -> Result<(), StoreError> {
+    pub(super) async fn was_kept(&self, target: &PreparedPut<'_>, found: &FoundObject) -> Result<(), StoreError> {
         const OP: &str = "writing";
         let (place, item) = (&target.place, target.item);
-        let mut name = Name::Own;
+        let mut name = ListedName::Own;
         for look in 0..LOOKS {
             if look > 0 {
                 self.settings.clock.sleep(PAUSE).await;
             }
             name = self.name_of(OP, item, (place, &target.key), found).await?;
-            if name == Name::Own {
+            if name == ListedName::Own {
                 return self.is_kept(OP, item, (place, &target.key), (found, target.unproven)).await;
             }
         }
-        let Name::Another(why) = name else { return Ok(()) };
+        let ListedName::Another(why) = name else { return Ok(()) };
         self.names.are_renamed(target.unproven);
         let removed = self.remove_misnamed(target, found).await;
         if let Err(left) = &removed {
@@ -156,13 +156,13 @@ impl Inner {
         &self,
         op: &'static str,
         item: &ItemAddress,
-        (place, key): (&Place, &str),
-        (found, shapes): (&Found, Shapes),
+        (place, key): (&BucketPrefix, &str),
+        (found, shapes): (&FoundObject, Shapes),
     ) -> Result<(), StoreError> {
         // With a key that it takes for this one it finds this object; a listing names none there.
         for twin in if shapes.may_fold() { twins(key) } else { Vec::new() } {
             if self.leads_to(op, item, (place, &twin), found).await?
-                && self.name_of(op, item, (place, &twin), found).await? != Name::Own
+                && self.name_of(op, item, (place, &twin), found).await? != ListedName::Own
             {
                 let (store, twin, key) = (&self.settings.address, fit(&twin), fit(key));
                 warn!(%store, "it takes `{twin}` for `{key}`: each key is compared with a listing");
@@ -179,24 +179,24 @@ impl Inner {
         &self,
         op: &'static str,
         item: &ItemAddress,
-        (place, key): (&Place, &str),
-        found: &Found,
+        (place, key): (&BucketPrefix, &str),
+        found: &FoundObject,
     ) -> Result<bool, StoreError> {
         match self.client.head_object().bucket(&place.bucket).key(key).send().await {
             Ok(there) => {
                 let same_tag = bare(there.e_tag().unwrap_or_default()) == bare(&found.etag);
                 Ok(same_tag && there.content_length() == i64::try_from(found.facts.size).ok())
             }
-            Err(error) => match Trouble::of(error) {
+            Err(error) => match CallError::of(error) {
                 // Nothing is there, or it may not be told.
-                Trouble { status: Some(403 | 404), .. } => Ok(false),
-                trouble => Err(self.of_one(op, item, (place, key), During::Read, trouble).await),
+                CallError { status: Some(403 | 404), .. } => Ok(false),
+                trouble => Err(self.of_one(op, item, (place, key), CallPurpose::Read, trouble).await),
             },
         }
     }
 
     /// Removes what was written under another name: only if it is what this write made, where nothing was.
-    async fn remove_misnamed(&self, target: &Target<'_>, written: &Found) -> Result<(), String> {
+    async fn remove_misnamed(&self, target: &PreparedPut<'_>, written: &FoundObject) -> Result<(), String> {
         let Ok(Presence::Present(now)) = self.found_at("removing", target.item).await else {
             return Err("it cannot be looked at".to_owned());
         };
@@ -206,7 +206,7 @@ impl Inner {
         }
         let guard = self.settings.native_conditions.then_some(now.etag);
         let delete = self.client.delete_object().bucket(&target.place.bucket).key(&target.key).set_if_match(guard);
-        delete.send().await.map(|_| ()).map_err(|error| Trouble::of(error).to_string())
+        delete.send().await.map(|_| ()).map_err(|error| CallError::of(error).to_string())
     }
 
     /// How an object is listed. A server that makes paths of keys makes one of the prefix too, and may name what it finds as it
@@ -215,19 +215,19 @@ impl Inner {
         &self,
         op: &'static str,
         item: &ItemAddress,
-        (place, key): (&Place, &str),
-        found: &Found,
-    ) -> Result<Name, StoreError> {
+        (place, key): (&BucketPrefix, &str),
+        found: &FoundObject,
+    ) -> Result<ListedName, StoreError> {
         let id = key.strip_prefix(place.prefix.as_str()).unwrap_or(key);
         let beginning = plain_beginning(id);
-        let there = Place { bucket: place.bucket.clone(), prefix: format!("{}{beginning}", place.prefix) };
+        let there = BucketPrefix { bucket: place.bucket.clone(), prefix: format!("{}{beginning}", place.prefix) };
         let max = (beginning == id).then_some(1);
         let mut next: Option<String> = None;
         for _ in 0..PAGES_MAX {
-            let from = next.as_deref().map_or(From::Beginning, From::Token);
+            let from = next.as_deref().map_or(PageStart::Beginning, PageStart::Token);
             let page = match self.page(PageRequest { place: &there, from, by_folder: false, max }).await {
                 Ok(page) => page,
-                Err(NoPage::Contradiction(why)) => return Ok(Name::Another(why)),
+                Err(PageError::Contradiction(why)) => return Ok(ListedName::Another(why)),
                 Err(why) => return Err(self.no_page(op, item.to_string(), why)),
             };
             // Where directories are listed one by one, a key may come behind those that sort after it.
@@ -240,18 +240,18 @@ impl Inner {
                     let tag = bare(&object.etag);
                     let same_tag = tag.is_empty() || tag == bare(&found.etag);
                     return Ok(if same_tag && object.size == found.facts.size {
-                        Name::Own
+                        ListedName::Own
                     } else {
-                        Name::Another("another object is listed under its name".to_owned())
+                        ListedName::Another("another object is listed under its name".to_owned())
                     });
                 }
                 Some((listed, _)) if !by_directories => {
-                    return Ok(Name::Another(format!("listed there is `{}`", shown(listed))));
+                    return Ok(ListedName::Another(format!("listed there is `{}`", shown(listed))));
                 }
                 _ => next = page.next,
             }
             if next.is_none() {
-                return Ok(Name::Another("nothing is listed under its name".to_owned()));
+                return Ok(ListedName::Another("nothing is listed under its name".to_owned()));
             }
         }
         Err(self.unexpected(op, item, "too much is listed before it to tell whether it is kept under its own name"))
@@ -263,7 +263,7 @@ impl Inner {
         op: &'static str,
         item: &ItemAddress,
         key: &str,
-        trouble: &Trouble,
+        trouble: &CallError,
     ) -> Option<StoreError> {
         let invalid = trouble.own_answer && trouble.status == Some(400) && trouble.is(&["InvalidRequest"]);
         let words = format!("the store takes no such key: {trouble}");
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_was_renamed_of_two_shapes_together_says_nothing_of_usual_keys() {
-        let names = KnownNames::default();
+        let names = KeyNameMemory::default();
         let of = Shapes::of;
         names.are_renamed(of("A//b"));
         let refused = |keys: [&str; 4]| keys.map(|key| names.known().renames(of(key)));

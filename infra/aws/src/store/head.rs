@@ -8,15 +8,15 @@ use aws_sdk_s3::types::{ArchiveStatus, ChecksumType, ServerSideEncryption, Stora
 use aws_smithy_types::{DateTime, base64};
 use mill_model::{Algorithm, Checksum, ItemFacts, ItemState, Timestamp, Version};
 
-use super::properties::Borne;
-use super::{Inner, S3Settings};
+use super::properties::ObjectHeaders;
+use super::{S3Settings, StoreInner};
 
 /// How old a change must be before an equal version proves that nothing changed: its time is of whole seconds.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// An object that is there.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FoundObject {
     pub(super) facts: ItemFacts,
     pub(super) etag: String,
     pub(super) storage_class: Option<StorageClass>,
@@ -24,13 +24,13 @@ pub(super) struct Found {
 
 /// What its state is made of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct State<'a> {
+pub(super) struct ObjectState<'a> {
     pub(super) etag: &'a str,
     pub(super) size: u64,
     pub(super) modified: Option<&'a DateTime>,
 }
 
-impl State<'_> {
+impl ObjectState<'_> {
     fn seconds(self) -> i64 {
         self.modified.map_or(0, DateTime::secs)
     }
@@ -64,9 +64,9 @@ pub(super) fn tag_of(version: &Version) -> String {
 }
 
 /// What the two calls that tell of an object both tell.
-struct Told<'a> {
-    state: State<'a>,
-    borne: Borne,
+struct ResponseFields<'a> {
+    state: ObjectState<'a>,
+    borne: ObjectHeaders,
     /// Whether there is metadata that headers cannot bear, and the answer leaves out.
     left_out: bool,
     sha256: Option<&'a str>,
@@ -82,7 +82,7 @@ struct Told<'a> {
 
 pub(super) const NO_LENGTH: &str = "the answer tells no length";
 
-impl Told<'_> {
+impl ResponseFields<'_> {
     /// Insists that an answer tells what each does that tells of an object. A page of something else does not.
     fn of_an_object(&self, delete_marker: Option<bool>) -> Result<(), &'static str> {
         match () {
@@ -94,7 +94,7 @@ impl Told<'_> {
     }
 }
 
-macro_rules! told {
+macro_rules! response_fields {
     ($answer:expr, $size:expr) => {{
         let answer = $answer;
         let headers = [
@@ -105,9 +105,13 @@ macro_rules! told {
             ("content-type", answer.content_type()),
             ("expires", answer.expires_string()),
         ];
-        Told {
-            state: State { etag: answer.e_tag().unwrap_or_default(), size: $size, modified: answer.last_modified() },
-            borne: Borne {
+        ResponseFields {
+            state: ObjectState {
+                etag: answer.e_tag().unwrap_or_default(),
+                size: $size,
+                modified: answer.last_modified(),
+            },
+            borne: ObjectHeaders {
                 headers: headers.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))).collect(),
                 metadata: answer.metadata().cloned().unwrap_or_default(),
             },
@@ -127,12 +131,15 @@ macro_rules! told {
     }};
 }
 
-impl Inner {
+impl StoreInner {
     /// # Errors
     /// What the answer lacks of what each has that tells of an object, or that there is none.
-    pub(super) fn found_by_head(&self, answer: &HeadObjectOutput) -> Result<Found, &'static str> {
+    pub(super) fn found_by_head(&self, answer: &HeadObjectOutput) -> Result<FoundObject, &'static str> {
         let size = answer.content_length().and_then(|size| u64::try_from(size).ok()).ok_or(NO_LENGTH)?;
-        let told = Told { archive_status: answer.archive_status().map(ArchiveStatus::as_str), ..told!(answer, size) };
+        let told = ResponseFields {
+            archive_status: answer.archive_status().map(ArchiveStatus::as_str),
+            ..response_fields!(answer, size)
+        };
         told.of_an_object(answer.delete_marker())?;
         Ok(self.found(told))
     }
@@ -141,17 +148,17 @@ impl Inner {
     ///
     /// # Errors
     /// As of [`found_by_head`](Self::found_by_head).
-    pub(super) fn found_by_get(&self, answer: &GetObjectOutput, size: u64) -> Result<Found, &'static str> {
-        let told = told!(answer, size);
+    pub(super) fn found_by_get(&self, answer: &GetObjectOutput, size: u64) -> Result<FoundObject, &'static str> {
+        let told = response_fields!(answer, size);
         told.of_an_object(answer.delete_marker())?;
         Ok(self.found(told))
     }
 
-    fn found(&self, told: Told<'_>) -> Found {
+    fn found(&self, told: ResponseFields<'_>) -> FoundObject {
         let state = told.state;
         let restored = told.restore.is_some_and(|restore| restore.contains("ongoing-request=\"false\""));
         let tier = told.archive_status.or(told.storage_class.map(StorageClass::as_str).filter(|class| sleeps(class)));
-        Found {
+        FoundObject {
             etag: state.etag.to_owned(),
             storage_class: told.storage_class.cloned(),
             facts: ItemFacts {
@@ -168,7 +175,7 @@ impl Inner {
 
     /// The version of something that was found: settled once its change is old enough, by the store's own clock. Of an object
     /// written in parts that is the time at which its upload was begun; decision 0020 says what follows.
-    pub(super) fn version(&self, state: State<'_>) -> Version {
+    pub(super) fn version(&self, state: ObjectState<'_>) -> Version {
         let now = self.settings.clock.now().as_millis().saturating_add_signed(self.requests.skew_millis());
         let tagged = !bare(state.etag).is_empty();
         let settled = tagged
@@ -190,7 +197,7 @@ pub(super) fn state_in(tier: Option<&str>) -> ItemState {
     tier.map_or(ItemState::Online, |tier| ItemState::Archived(tier.to_owned()))
 }
 
-fn checksums(told: &Told<'_>, settings: &S3Settings) -> Vec<Checksum> {
+fn checksums(told: &ResponseFields<'_>, settings: &S3Settings) -> Vec<Checksum> {
     let whole = told.checksum_type.is_none_or(|kind| *kind == ChecksumType::FullObject);
     let of = |algorithm, text: Option<&str>, bytes| {
         let value = base64::decode(text.filter(|_| whole)?).ok().filter(|value| value.len() == bytes)?;
@@ -231,7 +238,7 @@ mod tests {
     fn the_entity_tag_comes_back_out_of_a_version() {
         let modified = DateTime::from_secs(1_795_249_800);
         for tag in ["900150983cd24fb0d6963f7d28e17f72-2", "a.b.c", ""] {
-            let state = State { etag: &format!("\"{tag}\""), size: 7, modified: Some(&modified) };
+            let state = ObjectState { etag: &format!("\"{tag}\""), size: 7, modified: Some(&modified) };
             assert_eq!(tag_of(&state.version_as_written()), format!("\"{tag}\""));
         }
         assert_eq!(tag_of(&Version::settled_at("a folder's")), "\"\"");

@@ -4,12 +4,12 @@ use mill_model::ids::escape_for_display;
 use mill_model::{ItemAddress, SpaceId};
 use mill_ports::{BoxError, RefusalReason, StoreError, StoreErrorKind};
 
-use super::Inner;
-use crate::trouble::{Cause, Trouble};
+use super::StoreInner;
+use crate::sdk_error::{CallError, CallErrorCause};
 
 /// What was being done when the service said no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum During {
+pub(super) enum CallPurpose {
     /// Reaching the store or a space: what stands in the way concerns all items.
     Reach,
     /// Reading one item.
@@ -18,7 +18,7 @@ pub(super) enum During {
     Write,
 }
 
-impl Inner {
+impl StoreInner {
     pub(super) fn error(&self, op: &'static str, subject: String, kind: StoreErrorKind) -> StoreError {
         StoreError { kind, op, store: self.settings.address.clone(), subject, source: None }
     }
@@ -39,7 +39,13 @@ impl Inner {
 
     /// The failure of a call, as far as its answer alone tells.
     #[allow(clippy::needless_pass_by_value)] // told once: whoever has it is done with it
-    pub(super) fn meant(&self, op: &'static str, subject: String, during: During, trouble: Trouble) -> StoreError {
+    pub(super) fn meant(
+        &self,
+        op: &'static str,
+        subject: String,
+        during: CallPurpose,
+        trouble: CallError,
+    ) -> StoreError {
         let trouble = self.whereabouts.judged(trouble);
         let kind = match kind(during, &trouble) {
             // Where spaces share a bucket, it is the store itself that is not there.
@@ -57,32 +63,32 @@ pub(super) fn fit(text: &str) -> String {
 }
 
 /// The one place where an answer becomes a kind. Absence of an item is told apart before this is asked.
-pub(super) fn kind(during: During, trouble: &Trouble) -> StoreErrorKind {
+pub(super) fn kind(during: CallPurpose, trouble: &CallError) -> StoreErrorKind {
     match trouble.cause {
-        Cause::Throttled { retry_after } => StoreErrorKind::Throttled { retry_after },
+        CallErrorCause::Throttled { retry_after } => StoreErrorKind::Throttled { retry_after },
         // To whom one item is denied, others may be granted; where that is not so, `reach` finds it out.
-        Cause::Denied if during == During::Read => StoreErrorKind::Refused(RefusalReason::Unreadable),
+        CallErrorCause::Denied if during == CallPurpose::Read => StoreErrorKind::Refused(RefusalReason::Unreadable),
         // To read needs no room.
-        Cause::NoRoom if during == During::Read => StoreErrorKind::Unreachable,
-        Cause::Denied
-        | Cause::Credentials
-        | Cause::WrongAddress(_)
-        | Cause::NoRoom
-        | Cause::Unsupported
-        | Cause::Barred(_)
-        | Cause::Page => StoreErrorKind::Unavailable,
-        Cause::Unreachable | Cause::Failing => StoreErrorKind::Unreachable,
-        Cause::Nonsense => StoreErrorKind::Unexpected,
-        Cause::Answer => of_code(during, trouble),
+        CallErrorCause::StorageFull if during == CallPurpose::Read => StoreErrorKind::Unreachable,
+        CallErrorCause::Denied
+        | CallErrorCause::Credentials
+        | CallErrorCause::WrongAddress(_)
+        | CallErrorCause::StorageFull
+        | CallErrorCause::Unsupported
+        | CallErrorCause::LoginRequired(_)
+        | CallErrorCause::HtmlPage => StoreErrorKind::Unavailable,
+        CallErrorCause::Unreachable | CallErrorCause::ServerError => StoreErrorKind::Unreachable,
+        CallErrorCause::Malformed => StoreErrorKind::Unexpected,
+        CallErrorCause::OtherResponse => of_code(during, trouble),
     }
 }
 
-fn of_code(during: During, trouble: &Trouble) -> StoreErrorKind {
+fn of_code(during: CallPurpose, trouble: &CallError) -> StoreErrorKind {
     let (code, status) = (trouble.code.as_deref().unwrap_or_default(), trouble.status);
     let unholdable = |why: &str| StoreErrorKind::Refused(RefusalReason::UnrepresentableId(why.to_owned()));
     match (code, status) {
         ("NoSuchBucket", _) => StoreErrorKind::SpaceAbsent,
-        ("PreconditionFailed", _) | (_, Some(412)) if during == During::Read => StoreErrorKind::Changed,
+        ("PreconditionFailed", _) | (_, Some(412)) if during == CallPurpose::Read => StoreErrorKind::Changed,
         ("PreconditionFailed", _) | (_, Some(412)) => StoreErrorKind::Precondition,
         // Two writers at one moment: who asks again finds out who won.
         ("ConditionalRequestConflict" | "OperationAborted" | "RequestTimeout", _) => {
@@ -91,14 +97,16 @@ fn of_code(during: During, trouble: &Trouble) -> StoreErrorKind {
         ("InvalidObjectState" | "ObjectNotInActiveTierError", _) => StoreErrorKind::Refused(RefusalReason::Archived(
             trouble.tier.clone().unwrap_or_else(|| "of its store".to_owned()),
         )),
-        _ if during == During::Read && trouble.wants_owners_key() => StoreErrorKind::Refused(RefusalReason::Unreadable),
+        _ if during == CallPurpose::Read && trouble.wants_owners_key() => {
+            StoreErrorKind::Refused(RefusalReason::Unreadable)
+        }
         ("KeyTooLongError" | "KeyTooLong", _) => StoreErrorKind::Refused(RefusalReason::TooLong),
         ("MetadataTooLarge", _) => unholdable("its properties are too large"),
         ("EntityTooLarge", _) => unholdable("it is too large"),
         ("InvalidBucketName" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
         | (_, Some(301 | 307)) => StoreErrorKind::NotConfigured,
         ("TooManyBuckets", _) => StoreErrorKind::Unavailable,
-        ("MethodNotAllowed", _) | (_, Some(405)) if during == During::Write => StoreErrorKind::Unavailable,
+        ("MethodNotAllowed", _) | (_, Some(405)) if during == CallPurpose::Write => StoreErrorKind::Unavailable,
         _ => StoreErrorKind::Unexpected,
     }
 }
@@ -109,30 +117,30 @@ mod tests {
 
     #[test]
     fn every_cause_has_the_meaning_that_callers_act_on() {
-        use During::{Reach, Read, Write};
+        use CallPurpose::{Reach, Read, Write};
         for (during, cause, expected) in [
-            (Read, Cause::Denied, StoreErrorKind::Refused(RefusalReason::Unreadable)),
-            (Write, Cause::Denied, StoreErrorKind::Unavailable),
-            (Reach, Cause::Denied, StoreErrorKind::Unavailable),
-            (Read, Cause::Credentials, StoreErrorKind::Unavailable),
-            (Read, Cause::WrongAddress(""), StoreErrorKind::Unavailable),
-            (Read, Cause::Unreachable, StoreErrorKind::Unreachable),
-            (Read, Cause::Failing, StoreErrorKind::Unreachable),
-            (Read, Cause::Nonsense, StoreErrorKind::Unexpected),
-            (Write, Cause::NoRoom, StoreErrorKind::Unavailable),
-            (Read, Cause::NoRoom, StoreErrorKind::Unreachable),
-            (Reach, Cause::Unsupported, StoreErrorKind::Unavailable),
-            (Read, Cause::Barred(""), StoreErrorKind::Unavailable),
-            (Reach, Cause::Page, StoreErrorKind::Unavailable),
-            (Write, Cause::Throttled { retry_after: None }, StoreErrorKind::Throttled { retry_after: None }),
+            (Read, CallErrorCause::Denied, StoreErrorKind::Refused(RefusalReason::Unreadable)),
+            (Write, CallErrorCause::Denied, StoreErrorKind::Unavailable),
+            (Reach, CallErrorCause::Denied, StoreErrorKind::Unavailable),
+            (Read, CallErrorCause::Credentials, StoreErrorKind::Unavailable),
+            (Read, CallErrorCause::WrongAddress(""), StoreErrorKind::Unavailable),
+            (Read, CallErrorCause::Unreachable, StoreErrorKind::Unreachable),
+            (Read, CallErrorCause::ServerError, StoreErrorKind::Unreachable),
+            (Read, CallErrorCause::Malformed, StoreErrorKind::Unexpected),
+            (Write, CallErrorCause::StorageFull, StoreErrorKind::Unavailable),
+            (Read, CallErrorCause::StorageFull, StoreErrorKind::Unreachable),
+            (Reach, CallErrorCause::Unsupported, StoreErrorKind::Unavailable),
+            (Read, CallErrorCause::LoginRequired(""), StoreErrorKind::Unavailable),
+            (Reach, CallErrorCause::HtmlPage, StoreErrorKind::Unavailable),
+            (Write, CallErrorCause::Throttled { retry_after: None }, StoreErrorKind::Throttled { retry_after: None }),
         ] {
-            assert_eq!(kind(during, &Trouble::plain(cause, "")), expected, "{during:?} {cause:?}");
+            assert_eq!(kind(during, &CallError::plain(cause, "")), expected, "{during:?} {cause:?}");
         }
     }
 
     #[test]
     fn every_code_has_the_meaning_that_callers_act_on() {
-        use During::{Read, Write};
+        use CallPurpose::{Read, Write};
         for (during, code, status, expected) in [
             (Read, "NoSuchBucket", 404, StoreErrorKind::SpaceAbsent),
             (Read, "PreconditionFailed", 412, StoreErrorKind::Changed),
@@ -145,7 +153,7 @@ mod tests {
             (Write, "BadDigest", 400, StoreErrorKind::Unexpected),
             (Read, "NoSuchKey", 404, StoreErrorKind::Unexpected),
         ] {
-            let mut trouble = Trouble::plain(Cause::Answer, "");
+            let mut trouble = CallError::plain(CallErrorCause::OtherResponse, "");
             (trouble.code, trouble.status) = (Some(code.to_owned()), Some(status));
             trouble.tier = Some("GLACIER".into());
             assert_eq!(of_code(during, &trouble), expected, "{during:?} {code}");

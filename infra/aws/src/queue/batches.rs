@@ -6,13 +6,13 @@ use aws_sdk_sqs::types::{
 use mill_ports::{QueueError, QueueErrorKind, Receipt};
 
 use super::{ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, SqsQueue, of_code};
-use crate::trouble::Trouble;
+use crate::sdk_error::CallError;
 
 /// Said of an entry of which the answer says nothing.
 pub(super) const UNANSWERED: &str = "the answer says nothing of this entry";
 
 /// For each entry, by its place: whether it was done.
-type Entries = Vec<(usize, Result<(), QueueError>)>;
+type EntryResults = Vec<(usize, Result<(), QueueError>)>;
 
 impl SqsQueue {
     pub(super) fn change(
@@ -34,7 +34,7 @@ impl SqsQueue {
         &self,
         op: &'static str,
         changes: Vec<ChangeMessageVisibilityBatchRequestEntry>,
-    ) -> Result<Entries, QueueError> {
+    ) -> Result<EntryResults, QueueError> {
         if changes.is_empty() {
             return Ok(Vec::new());
         }
@@ -42,12 +42,12 @@ impl SqsQueue {
         let places: Vec<usize> = changes.iter().filter_map(|change| change.id().parse().ok()).collect();
         let client = if op == "extend" { &self.extending } else { &self.client };
         let request = client.change_message_visibility_batch().queue_url(url).set_entries(Some(changes));
-        let answer = request.send().await.map_err(|error| self.failed(op, Trouble::of(error)))?;
+        let answer = request.send().await.map_err(|error| self.failed(op, CallError::of(error)))?;
         let done: Vec<&str> = answer.successful.iter().map(ChangeMessageVisibilityBatchResultEntry::id).collect();
         Ok(self.entries(op, places, &done, &answer.failed))
     }
 
-    pub(super) async fn delete_all(&self, receipts: &[Receipt]) -> Result<Entries, QueueError> {
+    pub(super) async fn delete_all(&self, receipts: &[Receipt]) -> Result<EntryResults, QueueError> {
         const OP: &str = "acknowledge";
         if receipts.is_empty() {
             return Ok(Vec::new());
@@ -59,7 +59,7 @@ impl SqsQueue {
         let entries: Result<Vec<_>, _> = receipts.iter().enumerate().map(entry).collect();
         let entries = entries.map_err(|why| self.refused(OP, QueueErrorKind::Unexpected, why))?;
         let request = self.client.delete_message_batch().queue_url(url).set_entries(Some(entries));
-        let answer = request.send().await.map_err(|error| self.failed(OP, Trouble::of(error)))?;
+        let answer = request.send().await.map_err(|error| self.failed(OP, CallError::of(error)))?;
         let done: Vec<&str> = answer.successful.iter().map(DeleteMessageBatchResultEntry::id).collect();
         Ok(self.entries(OP, (0..receipts.len()).collect(), &done, &answer.failed))
     }
@@ -70,7 +70,7 @@ impl SqsQueue {
         places: Vec<usize>,
         done: &[&str],
         failed: &[BatchResultErrorEntry],
-    ) -> Entries {
+    ) -> EntryResults {
         let result = |at: usize| {
             let id = at.to_string();
             match failed.iter().find(|failed| failed.id() == id) {

@@ -3,25 +3,25 @@
 //! [`provision`] makes queues and tables that keep it, [`check`] compares it with what is there, and the template in
 //! `infra/deploy` is held to it by a test.
 
-mod checking;
-mod provisioning;
+mod check;
+mod provision;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mill_model::QueueName;
 
-pub use checking::{CheckError, Deployed, Finding, check};
-pub use provisioning::{ProvisionError, provision, remove};
+pub use check::{CheckError, DeploymentSpec, Deviation, check};
+pub use provision::{ProvisionError, provision, remove};
 
 /// A table's partition key.
-pub const PARTITION: &str = "p";
+pub const PARTITION_KEY: &str = "p";
 /// A table's sort key.
-pub const SORT: &str = "s";
+pub const SORT_KEY: &str = "s";
 /// The attribute of a row's value.
-pub const VALUE: &str = "v";
+pub const VALUE_ATTRIBUTE: &str = "v";
 /// The attribute of a row's mark, which each write changes.
-pub const MARK: &str = "m";
+pub const VERSION_ATTRIBUTE: &str = "m";
 
 /// A message received this often is moved to the dead-letter queue by the service itself.
 pub const RECEIVES_MAX: u32 = 10;
@@ -37,7 +37,7 @@ pub const VISIBILITY: Duration = Duration::from_mins(1);
 pub const MESSAGE_BYTES_MAX: u32 = 256 * 1024;
 
 /// The books of an installation, each a table.
-pub const BOOKS: [&str; 8] = [
+pub const TABLES: [&str; 8] = [
     "producer-state",
     "seals",
     "owners",
@@ -50,11 +50,11 @@ pub const BOOKS: [&str; 8] = [
 
 /// The names of one installation's queues and tables: all begin alike, so that several can share an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
+pub struct ResourceNames {
     prefix: String,
 }
 
-impl Names {
+impl ResourceNames {
     /// Names that begin with `prefix` and a hyphen.
     pub fn new(prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into() }

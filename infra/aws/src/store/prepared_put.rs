@@ -3,21 +3,21 @@
 use mill_model::{ItemAddress, Version};
 use mill_ports::{Precondition, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind};
 
-use super::facts::{State, bare, md5, tag_of};
-use super::faults::During;
+use super::errors::CallPurpose;
+use super::head::{ObjectState, bare, md5, tag_of};
+use super::key_shapes::Shapes;
+use super::keys::BucketPrefix;
 use super::overlap::is_witness;
-use super::places::Place;
-use super::properties::Borne;
-use super::shapes::Shapes;
-use super::{Inner, Spaces};
-use crate::trouble::Trouble;
+use super::properties::ObjectHeaders;
+use super::{SpaceLayout, StoreInner};
+use crate::sdk_error::CallError;
 
 /// A write that was checked and can begin.
-pub(super) struct Target<'a> {
+pub(super) struct PreparedPut<'a> {
     pub(super) item: &'a ItemAddress,
-    pub(super) place: Place,
+    pub(super) place: BucketPrefix,
     pub(super) key: String,
-    pub(super) borne: Borne,
+    pub(super) borne: ObjectHeaders,
     pub(super) size: u64,
     /// What of the key is unusual, where nothing is there yet and the store was not seen to keep such keys.
     pub(super) unproven: Shapes,
@@ -26,22 +26,22 @@ pub(super) struct Target<'a> {
     pub(super) if_none_match: Option<String>,
 }
 
-impl Inner {
+impl StoreInner {
     /// A write of an item, checked as far as it can be before it begins.
     pub(super) async fn target<'a>(
         &self,
         item: &'a ItemAddress,
         content: &PutRequest,
         when: &Precondition,
-    ) -> Result<Target<'a>, StoreError> {
+    ) -> Result<PreparedPut<'a>, StoreError> {
         const OP: &str = "writing";
         let (place, key) = self.place_of(OP, item)?;
         let refused = |refusal: RefusalReason| self.of_item(OP, item, StoreErrorKind::Refused(refusal));
         if is_witness(&key) {
             return Err(refused(RefusalReason::Reserved));
         }
-        let borne = Borne::of(&content.properties).map_err(refused)?;
-        if let Spaces::InBucket(_) = self.settings.spaces {
+        let borne = ObjectHeaders::of(&content.properties).map_err(refused)?;
+        if let SpaceLayout::InBucket(_) = self.settings.spaces {
             // Where a bucket is a space, the store itself takes nothing for one that is not there.
             self.confirm(OP, &item.space, &place).await?;
         }
@@ -59,7 +59,7 @@ impl Inner {
         // Where a key may be taken for another, it replaces nothing.
         let only_new = *when == Precondition::Absent || (!unproven.is_empty() && if_match.is_none());
         let if_none_match = (native && only_new).then(|| "*".to_owned());
-        Ok(Target { item, place, key, borne, size: content.size, unproven, if_match, if_none_match })
+        Ok(PreparedPut { item, place, key, borne, size: content.size, unproven, if_match, if_none_match })
     }
 
     /// Whether a write may meet what is there, decided here.
@@ -83,7 +83,7 @@ impl Inner {
 
     /// The same once more, after a write that took long. The store's own condition knows the bytes alone; where it decides
     /// nothing itself, absence too may have ended since.
-    pub(super) async fn check_again(&self, target: &Target<'_>, when: &Precondition) -> Result<(), StoreError> {
+    pub(super) async fn check_again(&self, target: &PreparedPut<'_>, when: &Precondition) -> Result<(), StoreError> {
         if matches!(when, Precondition::VersionIs(_)) || !self.settings.native_conditions {
             self.check("writing", target.item, when).await?;
         }
@@ -91,18 +91,22 @@ impl Inner {
     }
 
     /// Why a write was not done. A state of what is absent is not the present one, be it written over or copied from.
-    pub(super) async fn not_written(&self, target: &Target<'_>, trouble: Trouble) -> StoreError {
+    pub(super) async fn not_written(&self, target: &PreparedPut<'_>, trouble: CallError) -> StoreError {
         if trouble.is(&["NoSuchKey"]) {
             return self.of_item("writing", target.item, StoreErrorKind::Precondition);
         }
         if let Some(refused) = self.takes_no_such_key("writing", target.item, &target.key, &trouble) {
             return refused;
         }
-        self.of_one("writing", target.item, (&target.place, &target.key), During::Write, trouble).await
+        self.of_one("writing", target.item, (&target.place, &target.key), CallPurpose::Write, trouble).await
     }
 
     /// The outcome of a step of a write.
-    pub(super) async fn step<T>(&self, target: &Target<'_>, outcome: Result<T, Trouble>) -> Result<T, StoreError> {
+    pub(super) async fn step<T>(
+        &self,
+        target: &PreparedPut<'_>,
+        outcome: Result<T, CallError>,
+    ) -> Result<T, StoreError> {
         match outcome {
             Ok(done) => Ok(done),
             Err(trouble) => Err(self.not_written(target, trouble).await),
@@ -115,7 +119,7 @@ impl Inner {
     ///
     /// # Errors
     /// It cannot be looked at, or is not what was written.
-    pub(super) async fn as_written(&self, target: &Target<'_>, etag: &str) -> Result<PutResult, StoreError> {
+    pub(super) async fn as_written(&self, target: &PreparedPut<'_>, etag: &str) -> Result<PutResult, StoreError> {
         const OP: &str = "looking at what was written";
         let found = self.found_at(OP, target.item).await?.present();
         let found =
@@ -130,7 +134,7 @@ impl Inner {
         }
         if bare(&found.etag) != bare(etag) {
             // Somebody else came since.
-            let state = State { etag, size: target.size, modified: None };
+            let state = ObjectState { etag, size: target.size, modified: None };
             let version = Version::unsettled(state.version_as_written().token());
             return Ok(PutResult { version, checksums: Vec::new(), at: None });
         }

@@ -25,34 +25,34 @@ const HEADERS_MAX: usize = 2_048;
 const IDLE_MAX: Duration = Duration::from_secs(20);
 
 /// Whether an answer could not be read for its many headers.
-pub(crate) fn too_many(error: &(dyn Error + 'static)) -> bool {
-    of_http(error).is_some_and(hyper::Error::is_parse_too_large)
+pub(crate) fn has_too_many_headers(error: &(dyn Error + 'static)) -> bool {
+    http_error(error).is_some_and(hyper::Error::is_parse_too_large)
 }
 
 /// Whether what came is no answer at all.
-pub(crate) fn unreadable(error: &(dyn Error + 'static)) -> bool {
-    of_http(error).is_some_and(hyper::Error::is_parse)
+pub(crate) fn is_unreadable_response(error: &(dyn Error + 'static)) -> bool {
+    http_error(error).is_some_and(hyper::Error::is_parse)
 }
 
-fn of_http<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e hyper::Error> {
+fn http_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e hyper::Error> {
     std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 /// A client that reads them all. It knows of no proxy: where there is one, such an object remains unread, and is named.
-pub(crate) fn wide() -> SharedHttpClient {
-    http_client_fn(|settings, _| match Wide::new(settings) {
-        Ok(wide) => SharedHttpConnector::new(wide),
-        Err(why) => SharedHttpConnector::new(Broken(why.to_string().into())),
+pub(crate) fn many_headers_client() -> SharedHttpClient {
+    http_client_fn(|settings, _| match ManyHeadersConnector::new(settings) {
+        Ok(many_headers_client) => SharedHttpConnector::new(many_headers_client),
+        Err(why) => SharedHttpConnector::new(FailingConnector(why.to_string().into())),
     })
 }
 
 #[derive(Debug)]
-struct Wide {
+struct ManyHeadersConnector {
     client: Client<HttpsConnector<Tcp>, SdkBody>,
     answer_max: Option<Duration>,
 }
 
-impl Wide {
+impl ManyHeadersConnector {
     fn new(settings: &HttpConnectorSettings) -> std::io::Result<Self> {
         let mut tcp = Tcp::new();
         tcp.set_connect_timeout(settings.connect_timeout());
@@ -72,7 +72,7 @@ impl Wide {
     }
 }
 
-impl HttpConnector for Wide {
+impl HttpConnector for ManyHeadersConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let request = match request.try_into_http1x() {
             Ok(request) => request,
@@ -91,9 +91,9 @@ impl HttpConnector for Wide {
 
 /// Where no connection can be made at all: why.
 #[derive(Debug)]
-struct Broken(Arc<str>);
+struct FailingConnector(Arc<str>);
 
-impl HttpConnector for Broken {
+impl HttpConnector for FailingConnector {
     fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
         HttpConnectorFuture::ready(Err(ConnectorError::other(self.0.to_string().into(), None)))
     }

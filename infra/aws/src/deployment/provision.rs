@@ -12,9 +12,9 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use mill_model::QueueName;
 use mill_ports::Clock;
 
-use super::{BOOKS, Names, PARTITION, RECEIVES_MAX, SORT, has_redrive, queue_settings};
+use super::{PARTITION_KEY, RECEIVES_MAX, ResourceNames, SORT_KEY, TABLES, has_redrive, queue_settings};
 use crate::connection::Connection;
-use crate::trouble::Trouble;
+use crate::sdk_error::CallError;
 
 /// Something could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub struct ProvisionError {
     source: mill_ports::BoxError,
 }
 
-fn failed(name: &str, done: &'static str) -> impl Fn(Trouble) -> ProvisionError {
+fn failed(name: &str, done: &'static str) -> impl Fn(CallError) -> ProvisionError {
     move |trouble| ProvisionError { name: name.to_owned(), done, source: trouble.into() }
 }
 
@@ -36,17 +36,21 @@ fn failed(name: &str, done: &'static str) -> impl Fn(Trouble) -> ProvisionError 
 ///
 /// # Errors
 /// The first that could not be made: what a queue of that name with other settings is refused for, too.
-pub async fn provision(connection: &Connection, names: &Names, clock: &dyn Clock) -> Result<(), ProvisionError> {
+pub async fn provision(
+    connection: &Connection,
+    names: &ResourceNames,
+    clock: &dyn Clock,
+) -> Result<(), ProvisionError> {
     let sqs = aws_sdk_sqs::Client::new(&connection.config);
     let dead = queue(&sqs, names, QueueName::DeadLetter, None).await?;
     for name in QueueName::ALL.into_iter().filter(|name| has_redrive(*name)) {
         queue(&sqs, names, name, Some(&dead)).await?;
     }
     let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
-    for book in BOOKS {
+    for book in TABLES {
         table(&dynamo, &names.table(book)).await?;
     }
-    for book in BOOKS {
+    for book in TABLES {
         active(&dynamo, &names.table(book), clock).await?;
     }
     Ok(())
@@ -55,7 +59,7 @@ pub async fn provision(connection: &Connection, names: &Names, clock: &dyn Clock
 /// Makes a queue and gives its ARN.
 async fn queue(
     client: &aws_sdk_sqs::Client,
-    names: &Names,
+    names: &ResourceNames,
     queue: QueueName,
     dead: Option<&str>,
 ) -> Result<String, ProvisionError> {
@@ -69,16 +73,16 @@ async fn queue(
         settings.insert(QueueAttributeName::RedrivePolicy, redrive);
     }
     let made = client.create_queue().queue_name(&name).set_attributes(Some(settings)).send().await;
-    let url = made.map_err(|error| failed(Trouble::of(error)))?.queue_url.unwrap_or_default();
+    let url = made.map_err(|error| failed(CallError::of(error)))?.queue_url.unwrap_or_default();
     let told = client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::QueueArn).send().await;
-    let told = told.map_err(|error| failed(Trouble::of(error)))?.attributes.unwrap_or_default();
+    let told = told.map_err(|error| failed(CallError::of(error)))?.attributes.unwrap_or_default();
     Ok(told.get(&QueueAttributeName::QueueArn).cloned().unwrap_or_default())
 }
 
 async fn table(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), ProvisionError> {
     let wrong = |why| ProvisionError { name: name.to_owned(), done: "made", source: why };
     let mut create = client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
-    for (key, kind) in [(PARTITION, KeyType::Hash), (SORT, KeyType::Range)] {
+    for (key, kind) in [(PARTITION_KEY, KeyType::Hash), (SORT_KEY, KeyType::Range)] {
         let schema = KeySchemaElement::builder().attribute_name(key).key_type(kind).build();
         let defined = AttributeDefinition::builder().attribute_name(key).attribute_type(ScalarAttributeType::S).build();
         create = create
@@ -88,7 +92,7 @@ async fn table(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), Prov
     match create.send().await {
         Ok(_) => Ok(()),
         Err(error) if error.as_service_error().is_some_and(CreateTableError::is_resource_in_use_exception) => Ok(()),
-        Err(error) => Err(failed(name, "made")(Trouble::of(error))),
+        Err(error) => Err(failed(name, "made")(CallError::of(error))),
     }
 }
 
@@ -98,7 +102,7 @@ async fn active(client: &aws_sdk_dynamodb::Client, name: &str, clock: &dyn Clock
     const LOOKS_MAX: u32 = 240;
     for _ in 0..LOOKS_MAX {
         let told = client.describe_table().table_name(name).send().await;
-        let told = told.map_err(|error| failed(name, "looked at")(Trouble::of(error)))?;
+        let told = told.map_err(|error| failed(name, "looked at")(CallError::of(error)))?;
         if told.table.and_then(|table| table.table_status) == Some(TableStatus::Active) {
             return Ok(());
         }
@@ -111,7 +115,7 @@ async fn active(client: &aws_sdk_dynamodb::Client, name: &str, clock: &dyn Clock
 ///
 /// # Errors
 /// The first that could not be removed.
-pub async fn remove(connection: &Connection, names: &Names) -> Result<(), ProvisionError> {
+pub async fn remove(connection: &Connection, names: &ResourceNames) -> Result<(), ProvisionError> {
     let sqs = aws_sdk_sqs::Client::new(&connection.config);
     for queue in QueueName::ALL {
         let name = names.queue(queue);
@@ -120,18 +124,18 @@ pub async fn remove(connection: &Connection, names: &Names) -> Result<(), Provis
             Err(error) if error.as_service_error().is_some_and(GetQueueUrlError::is_queue_does_not_exist) => {
                 continue;
             }
-            Err(error) => return Err(failed(&name, "found")(Trouble::of(error))),
+            Err(error) => return Err(failed(&name, "found")(CallError::of(error))),
         };
         let removed = sqs.delete_queue().queue_url(found).send().await;
-        removed.map_err(|error| failed(&name, "removed")(Trouble::of(error)))?;
+        removed.map_err(|error| failed(&name, "removed")(CallError::of(error)))?;
     }
     let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
-    for book in BOOKS {
+    for book in TABLES {
         let name = names.table(book);
         match dynamo.delete_table().table_name(&name).send().await {
             Ok(_) => {}
             Err(error) if error.as_service_error().is_some_and(DeleteTableError::is_resource_not_found_exception) => {}
-            Err(error) => return Err(failed(&name, "removed")(Trouble::of(error))),
+            Err(error) => return Err(failed(&name, "removed")(CallError::of(error))),
         }
     }
     Ok(())

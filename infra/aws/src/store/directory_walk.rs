@@ -8,10 +8,10 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-use super::Inner;
-use super::page::{From, Key, NoPage, PageRequest, shown};
-use super::places::Place;
-use crate::answer::Object;
+use super::StoreInner;
+use super::keys::BucketPrefix;
+use super::page::{ListedKey, PageError, PageRequest, PageStart, shown};
+use crate::response::ListedObject;
 
 /// Entries of one directory from which on its end is asked for once more: services were seen to end long listings too early.
 const LONG: usize = 100;
@@ -23,14 +23,14 @@ pub(super) fn by_directories(a: &[u8], b: &[u8]) -> Ordering {
 
 /// An entry of a directory.
 #[derive(Debug)]
-enum Entry {
-    File(Key, Object),
+enum DirectoryEntry {
+    File(ListedKey, ListedObject),
     /// Its key ends in a slash.
-    Directory(Key),
+    Directory(ListedKey),
 }
 
-impl Entry {
-    fn key(&self) -> &Key {
+impl DirectoryEntry {
+    fn key(&self) -> &ListedKey {
         match self {
             Self::File(key, _) | Self::Directory(key) => key,
         }
@@ -47,7 +47,7 @@ impl Entry {
 
 /// Where the listing of a directory goes on.
 #[derive(Debug)]
-enum Next {
+enum DirectoryCursor {
     Beginning,
     Token(String),
     /// Behind this key: it was said to end there.
@@ -57,49 +57,53 @@ enum Next {
 
 /// A directory on the way down.
 #[derive(Debug)]
-struct Directory {
-    place: Place,
-    next: Next,
+struct DirectoryListing {
+    place: BucketPrefix,
+    next: DirectoryCursor,
     /// What came of it, in the order of names.
-    entries: VecDeque<Entry>,
+    entries: VecDeque<DirectoryEntry>,
     count: usize,
     /// The name that came last.
     last: Option<Vec<u8>>,
     /// Directories in it that are put off; the one that sorts first is the last.
-    put_off: Vec<Key>,
+    put_off: Vec<ListedKey>,
 }
 
 /// A listing in the order of bytes.
 #[derive(Debug)]
-pub(super) struct Directories {
+pub(super) struct DirectoryWalk {
     /// Keys up to this one are left out.
     after: Option<Vec<u8>>,
-    way: Vec<Directory>,
+    way: Vec<DirectoryListing>,
 }
 
-impl Directories {
+impl DirectoryWalk {
     /// The keys at a place, those after `after`.
-    pub(super) fn new(place: Place, after: Option<Vec<u8>>) -> Self {
-        Self { after, way: vec![Directory::at(place)] }
+    pub(super) fn new(place: BucketPrefix, after: Option<Vec<u8>>) -> Self {
+        Self { after, way: vec![DirectoryListing::at(place)] }
     }
 
     /// The next keys, as many as came with a page or more; none only at the end.
-    pub(super) async fn some(&mut self, inner: &Inner, most: usize) -> Result<Vec<(Key, Object)>, NoPage> {
+    pub(super) async fn some(
+        &mut self,
+        inner: &StoreInner,
+        most: usize,
+    ) -> Result<Vec<(ListedKey, ListedObject)>, PageError> {
         let mut found = Vec::new();
         while let (Some(here), true) = (self.way.last_mut(), found.len() < most) {
             match here.take(inner).await? {
                 None => _ = self.way.pop(),
-                Some(Entry::File(key, object)) => {
+                Some(DirectoryEntry::File(key, object)) => {
                     if self.after.as_ref().is_none_or(|after| *after < key.bytes) {
                         found.push((key, object));
                     }
                 }
-                Some(Entry::Directory(key)) => {
+                Some(DirectoryEntry::Directory(key)) => {
                     // All that lies in it sorts as it does, unless what is left out ends in it.
                     let wanted = |after: &Vec<u8>| *after < key.bytes || after.starts_with(&key.bytes);
                     if self.after.as_ref().is_none_or(wanted) {
-                        let place = Place { bucket: here.place.bucket.clone(), prefix: text(&key)?.to_owned() };
-                        self.way.push(Directory::at(place));
+                        let place = BucketPrefix { bucket: here.place.bucket.clone(), prefix: text(&key)?.to_owned() };
+                        self.way.push(DirectoryListing::at(place));
                     }
                 }
             }
@@ -108,15 +112,22 @@ impl Directories {
     }
 }
 
-impl Directory {
-    fn at(place: Place) -> Self {
-        Self { place, next: Next::Beginning, entries: VecDeque::new(), count: 0, last: None, put_off: Vec::new() }
+impl DirectoryListing {
+    fn at(place: BucketPrefix) -> Self {
+        Self {
+            place,
+            next: DirectoryCursor::Beginning,
+            entries: VecDeque::new(),
+            count: 0,
+            last: None,
+            put_off: Vec::new(),
+        }
     }
 
     /// The entry that sorts next by its bytes, a directory with its slash.
-    async fn take(&mut self, inner: &Inner) -> Result<Option<Entry>, NoPage> {
+    async fn take(&mut self, inner: &StoreInner) -> Result<Option<DirectoryEntry>, PageError> {
         loop {
-            while self.entries.is_empty() && !matches!(self.next, Next::End) {
+            while self.entries.is_empty() && !matches!(self.next, DirectoryCursor::End) {
                 self.ask(inner).await?;
             }
             let due = match (self.put_off.last(), self.entries.front()) {
@@ -124,32 +135,37 @@ impl Directory {
                 (first, _) => first.is_some(),
             };
             if due {
-                return Ok(self.put_off.pop().map(Entry::Directory));
+                return Ok(self.put_off.pop().map(DirectoryEntry::Directory));
             }
             match self.entries.pop_front() {
-                Some(Entry::Directory(key)) => self.put_off.push(key),
+                Some(DirectoryEntry::Directory(key)) => self.put_off.push(key),
                 other => return Ok(other),
             }
         }
     }
 
-    async fn ask(&mut self, inner: &Inner) -> Result<(), NoPage> {
+    async fn ask(&mut self, inner: &StoreInner) -> Result<(), PageError> {
         let from = match &self.next {
-            Next::Beginning => From::Beginning,
-            Next::Token(token) => From::Token(token),
-            Next::Behind(key) => From::After(key),
-            Next::End => return Ok(()),
+            DirectoryCursor::Beginning => PageStart::Beginning,
+            DirectoryCursor::Token(token) => PageStart::Token(token),
+            DirectoryCursor::Behind(key) => PageStart::After(key),
+            DirectoryCursor::End => return Ok(()),
         };
         let page = inner.page(PageRequest { place: &self.place, from, by_folder: true, max: None }).await?;
-        let files: Vec<&Key> = page.objects.iter().map(|(key, _)| key).collect();
-        inner.prove_reading(&self.place, &files, super::key_encoding::Listed::Objects).await?;
+        let files: Vec<&ListedKey> = page.objects.iter().map(|(key, _)| key).collect();
+        inner.prove_reading(&self.place, &files, super::key_encoding::ListedKind::Objects).await?;
         inner
-            .prove_reading(&self.place, &page.folders.iter().collect::<Vec<_>>(), super::key_encoding::Listed::Folders)
+            .prove_reading(
+                &self.place,
+                &page.folders.iter().collect::<Vec<_>>(),
+                super::key_encoding::ListedKind::Folders,
+            )
             .await?;
-        let files = page.objects.into_iter().map(|(key, object)| Entry::File(key, object));
-        let mut entries: Vec<Entry> = files.chain(page.folders.into_iter().map(Entry::Directory)).collect();
+        let files = page.objects.into_iter().map(|(key, object)| DirectoryEntry::File(key, object));
+        let mut entries: Vec<DirectoryEntry> =
+            files.chain(page.folders.into_iter().map(DirectoryEntry::Directory)).collect();
         entries.sort_by(|a, b| a.name().cmp(b.name()).then_with(|| a.key().bytes.cmp(&b.key().bytes)));
-        let behind_end = matches!(self.next, Next::Behind(_));
+        let behind_end = matches!(self.next, DirectoryCursor::Behind(_));
         if behind_end {
             // Asked for what lies behind a directory, a server names it once more: what lies in it lies behind its name.
             entries.retain(|entry| self.last.as_deref().is_none_or(|last| last < entry.name()));
@@ -160,11 +176,11 @@ impl Directory {
         }
         self.count += entries.len();
         self.next = match page.next {
-            Some(token) => Next::Token(token),
-            None if self.count < LONG || entries.is_empty() => Next::End,
+            Some(token) => DirectoryCursor::Token(token),
+            None if self.count < LONG || entries.is_empty() => DirectoryCursor::End,
             None => match entries.last().and_then(|last| last.key().text()) {
-                Some(last) => Next::Behind(last.to_owned()),
-                None => Next::End,
+                Some(last) => DirectoryCursor::Behind(last.to_owned()),
+                None => DirectoryCursor::End,
             },
         };
         self.entries.extend(entries);
@@ -172,19 +188,20 @@ impl Directory {
     }
 
     /// Insists that a page lies behind the one before it.
-    fn in_order(&self, entries: &[Entry]) -> Result<(), NoPage> {
+    fn in_order(&self, entries: &[DirectoryEntry]) -> Result<(), PageError> {
         let (Some(last), Some(first)) = (&self.last, entries.first()) else { return Ok(()) };
         match last[..].cmp(first.name()) {
             Ordering::Less => Ok(()),
             // A file and a directory of one name.
-            Ordering::Equal if matches!(first, Entry::Directory(_)) => Ok(()),
-            _ => Err(NoPage::Contradiction(format!("`{}` stands out of order", shown(first.key())))),
+            Ordering::Equal if matches!(first, DirectoryEntry::Directory(_)) => Ok(()),
+            _ => Err(PageError::Contradiction(format!("`{}` stands out of order", shown(first.key())))),
         }
     }
 }
 
-fn text(key: &Key) -> Result<&str, NoPage> {
-    key.text().ok_or_else(|| NoPage::Contradiction(format!("the name of the directory `{}` is not UTF-8", shown(key))))
+fn text(key: &ListedKey) -> Result<&str, PageError> {
+    key.text()
+        .ok_or_else(|| PageError::Contradiction(format!("the name of the directory `{}` is not UTF-8", shown(key))))
 }
 
 #[cfg(test)]

@@ -3,41 +3,43 @@
 use mill_model::{ItemAddress, SpaceId};
 use mill_ports::{RefusalReason, StoreError, StoreErrorKind};
 
-use super::{Inner, Spaces};
+use super::{SpaceLayout, StoreInner};
 
 /// Longest key, in bytes. Source: Amazon S3 user guide, *Naming objects*.
 const KEY_BYTES_MAX: usize = 1024;
 
 /// Where a space is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct BucketPrefix {
     pub(super) bucket: String,
     /// What the keys of its items begin with.
     pub(super) prefix: String,
 }
 
-impl Place {
+impl BucketPrefix {
     pub(super) fn key(&self, item: &ItemAddress) -> String {
         format!("{}{}", self.prefix, item.id.as_str())
     }
 }
 
-impl Inner {
+impl StoreInner {
     /// Whether each space is a bucket by itself, so that a bucket that is not there is a space that is not there.
     pub(super) fn bucket_is_space(&self) -> bool {
-        !matches!(self.settings.spaces, Spaces::InBucket(_))
+        !matches!(self.settings.spaces, SpaceLayout::InBucket(_))
     }
 
     /// Where a space is, or would be; `None` where none of that id can ever be.
-    pub(super) fn place(&self, space: &SpaceId) -> Option<Place> {
+    pub(super) fn place(&self, space: &SpaceId) -> Option<BucketPrefix> {
         match &self.settings.spaces {
-            Spaces::InBucket(bucket) => Some(Place { bucket: bucket.clone(), prefix: format!("{}/", space.as_str()) }),
-            Spaces::Buckets { prefix } => {
-                let bucket = format!("{prefix}{}", space.as_str());
-                bucket_name(&bucket).then_some(Place { bucket, prefix: String::new() })
+            SpaceLayout::InBucket(bucket) => {
+                Some(BucketPrefix { bucket: bucket.clone(), prefix: format!("{}/", space.as_str()) })
             }
-            Spaces::Single { space: only, bucket, prefix } => {
-                (only == space).then(|| Place { bucket: bucket.clone(), prefix: prefix.clone() })
+            SpaceLayout::Buckets { prefix } => {
+                let bucket = format!("{prefix}{}", space.as_str());
+                bucket_name(&bucket).then_some(BucketPrefix { bucket, prefix: String::new() })
+            }
+            SpaceLayout::Single { space: only, bucket, prefix } => {
+                (only == space).then(|| BucketPrefix { bucket: bucket.clone(), prefix: prefix.clone() })
             }
         }
     }
@@ -46,7 +48,7 @@ impl Inner {
     ///
     /// # Errors
     /// The space can never be, so it is not there; or the item's key would be too long.
-    pub(super) fn place_of(&self, op: &'static str, item: &ItemAddress) -> Result<(Place, String), StoreError> {
+    pub(super) fn place_of(&self, op: &'static str, item: &ItemAddress) -> Result<(BucketPrefix, String), StoreError> {
         let absent = || self.of_item(op, item, StoreErrorKind::SpaceAbsent);
         let place = self.place(&item.space).ok_or_else(absent)?;
         let key = place.key(item);
@@ -77,7 +79,7 @@ pub(super) fn bucket_name(name: &str) -> bool {
 }
 
 /// A bucket and a key, as a header has them.
-pub(super) fn copy_source(place: &Place, key: &str) -> String {
+pub(super) fn copy_source(place: &BucketPrefix, key: &str) -> String {
     let mut out = format!("{}/", place.bucket);
     for byte in key.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'/') {

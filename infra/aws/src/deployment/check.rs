@@ -5,13 +5,13 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use mill_model::QueueName;
 use serde_json::Value;
 
-use super::{BOOKS, Names, PARTITION, RECEIVES_MAX, SORT, has_redrive, queue_settings};
+use super::{PARTITION_KEY, RECEIVES_MAX, ResourceNames, SORT_KEY, TABLES, has_redrive, queue_settings};
 use crate::connection::Connection;
-use crate::trouble::{Cause, Trouble};
+use crate::sdk_error::{CallError, CallErrorCause};
 
 /// Something that is not as the code assumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct Deviation {
     /// What it is about, such as ``queue `mill-audit` ``.
     pub about: String,
     /// What was compared.
@@ -28,14 +28,14 @@ pub struct Finding {
 pub struct CheckError {
     about: String,
     #[source]
-    source: Trouble,
+    source: CallError,
 }
 
 /// What to look at.
 #[derive(Debug, Clone)]
-pub struct Deployed {
+pub struct DeploymentSpec {
     /// The names of queues and tables.
-    pub names: Names,
+    pub names: ResourceNames,
     /// The bucket of the policy files, if there is one.
     pub policy_bucket: Option<String>,
 }
@@ -44,19 +44,19 @@ pub struct Deployed {
 ///
 /// # Errors
 /// [`CheckError`] when something could not be looked at. What is not there is a finding, no error.
-pub async fn check(connection: &Connection, deployed: &Deployed) -> Result<Vec<Finding>, CheckError> {
+pub async fn check(connection: &Connection, deployed: &DeploymentSpec) -> Result<Vec<Deviation>, CheckError> {
     let mut findings = Vec::new();
     let sqs = aws_sdk_sqs::Client::new(&connection.config);
     for queue in QueueName::ALL {
         queue_as_assumed(&sqs, &deployed.names, queue, &mut findings).await?;
     }
     let dynamo = aws_sdk_dynamodb::Client::new(&connection.config);
-    for book in BOOKS {
+    for book in TABLES {
         let name = deployed.names.table(book);
         let about = format!("table `{name}`");
         match dynamo.describe_table().table_name(name).send().await {
             Ok(told) => table_as_assumed(&about, told.table.as_ref(), &mut findings),
-            Err(error) => absent(about, Trouble::of(error), &["ResourceNotFoundException"], &mut findings)?,
+            Err(error) => absent(about, CallError::of(error), &["ResourceNotFoundException"], &mut findings)?,
         }
     }
     if let Some(bucket) = &deployed.policy_bucket {
@@ -65,13 +65,13 @@ pub async fn check(connection: &Connection, deployed: &Deployed) -> Result<Vec<F
     Ok(findings)
 }
 
-fn finding(about: &str, aspect: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Finding {
-    Finding { about: about.to_owned(), aspect, expected: expected.into(), found: found.into() }
+fn finding(about: &str, aspect: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Deviation {
+    Deviation { about: about.to_owned(), aspect, expected: expected.into(), found: found.into() }
 }
 
 /// A definite no is a finding; everything else is an error.
-fn absent(about: String, trouble: Trouble, codes: &[&str], findings: &mut Vec<Finding>) -> Result<(), CheckError> {
-    if trouble.cause == Cause::Answer && trouble.is(codes) {
+fn absent(about: String, trouble: CallError, codes: &[&str], findings: &mut Vec<Deviation>) -> Result<(), CheckError> {
+    if trouble.cause == CallErrorCause::OtherResponse && trouble.is(codes) {
         findings.push(finding(&about, "existence", "there", "not there"));
         return Ok(());
     }
@@ -80,21 +80,21 @@ fn absent(about: String, trouble: Trouble, codes: &[&str], findings: &mut Vec<Fi
 
 async fn queue_as_assumed(
     client: &aws_sdk_sqs::Client,
-    names: &Names,
+    names: &ResourceNames,
     queue: QueueName,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<Deviation>,
 ) -> Result<(), CheckError> {
     const ABSENT: [&str; 2] = ["QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"];
     let name = names.queue(queue);
     let about = format!("queue `{name}`");
     let url = match client.get_queue_url().queue_name(name).send().await {
         Ok(found) => found.queue_url.unwrap_or_default(),
-        Err(error) => return absent(about, Trouble::of(error), &ABSENT, findings),
+        Err(error) => return absent(about, CallError::of(error), &ABSENT, findings),
     };
     let told = client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All).send().await;
     let told = match told {
         Ok(told) => told.attributes.unwrap_or_default(),
-        Err(error) => return absent(about, Trouble::of(error), &ABSENT, findings),
+        Err(error) => return absent(about, CallError::of(error), &ABSENT, findings),
     };
     let value = |name: &str| told.get(&QueueAttributeName::from(name)).map(String::as_str);
     for (setting, expected) in queue_settings() {
@@ -111,7 +111,13 @@ async fn queue_as_assumed(
     Ok(())
 }
 
-fn redrive_as_assumed(about: &str, names: &Names, queue: QueueName, policy: Option<&str>, findings: &mut Vec<Finding>) {
+fn redrive_as_assumed(
+    about: &str,
+    names: &ResourceNames,
+    queue: QueueName,
+    policy: Option<&str>,
+    findings: &mut Vec<Deviation>,
+) {
     let policy = policy.filter(|policy| !policy.is_empty());
     if !has_redrive(queue) {
         if let Some(policy) = policy {
@@ -136,7 +142,7 @@ fn redrive_as_assumed(about: &str, names: &Names, queue: QueueName, policy: Opti
     }
 }
 
-fn table_as_assumed(about: &str, told: Option<&TableDescription>, findings: &mut Vec<Finding>) {
+fn table_as_assumed(about: &str, told: Option<&TableDescription>, findings: &mut Vec<Deviation>) {
     let Some(table) = told else {
         findings.push(finding(about, "existence", "there", "not there"));
         return;
@@ -146,7 +152,7 @@ fn table_as_assumed(about: &str, told: Option<&TableDescription>, findings: &mut
     if !matches!(status, Some(TableStatus::Active | TableStatus::Updating)) {
         findings.push(finding(about, "status", "ACTIVE", status.map_or("not told", TableStatus::as_str)));
     }
-    let expected = format!("{PARTITION} (HASH, S), {SORT} (RANGE, S)");
+    let expected = format!("{PARTITION_KEY} (HASH, S), {SORT_KEY} (RANGE, S)");
     let keys: Vec<(&str, &KeyType)> =
         table.key_schema().iter().map(|key| (key.attribute_name(), key.key_type())).collect();
     let text = |name: &str| {
@@ -155,7 +161,8 @@ fn table_as_assumed(about: &str, told: Option<&TableDescription>, findings: &mut
             .iter()
             .any(|defined| defined.attribute_name() == name && *defined.attribute_type() == ScalarAttributeType::S)
     };
-    let right = keys == [(PARTITION, &KeyType::Hash), (SORT, &KeyType::Range)] && text(PARTITION) && text(SORT);
+    let right =
+        keys == [(PARTITION_KEY, &KeyType::Hash), (SORT_KEY, &KeyType::Range)] && text(PARTITION_KEY) && text(SORT_KEY);
     if !right {
         let found: Vec<String> = keys.iter().map(|(name, kind)| format!("{name} ({kind})")).collect();
         findings.push(finding(about, "keys", expected, found.join(", ")));
@@ -165,14 +172,14 @@ fn table_as_assumed(about: &str, told: Option<&TableDescription>, findings: &mut
 async fn bucket_as_assumed(
     connection: &Connection,
     bucket: &str,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<Deviation>,
 ) -> Result<(), CheckError> {
     let about = format!("bucket `{bucket}`");
     let config = aws_sdk_s3::config::Builder::from(&connection.config).force_path_style(true);
     let client = aws_sdk_s3::Client::from_conf(config.build());
     let versioning = match client.get_bucket_versioning().bucket(bucket).send().await {
         Ok(told) => told.status.map_or_else(|| "off".to_owned(), |status| status.to_string()),
-        Err(error) => return absent(about, Trouble::of(error), &["NoSuchBucket"], findings),
+        Err(error) => return absent(about, CallError::of(error), &["NoSuchBucket"], findings),
     };
     if versioning != "Enabled" {
         findings.push(finding(&about, "versioning", "Enabled", versioning));
@@ -188,7 +195,7 @@ async fn bucket_as_assumed(
             all.iter().all(|blocked| *blocked == Some(true))
         }),
         Err(error) => {
-            let trouble = Trouble::of(error);
+            let trouble = CallError::of(error);
             if !trouble.is(&["NoSuchPublicAccessBlockConfiguration"]) {
                 return Err(CheckError { about, source: trouble });
             }
@@ -201,7 +208,7 @@ async fn bucket_as_assumed(
     match client.get_bucket_encryption().bucket(bucket).send().await {
         Ok(_) => {}
         Err(error) => {
-            let trouble = Trouble::of(error);
+            let trouble = CallError::of(error);
             if !trouble.is(&["ServerSideEncryptionConfigurationNotFoundError"]) {
                 return Err(CheckError { about, source: trouble });
             }
@@ -225,10 +232,10 @@ mod tests {
             text.build().unwrap()
         };
         let table = TableDescription::builder()
-            .key_schema(key(PARTITION, KeyType::Hash))
-            .key_schema(key(SORT, KeyType::Range))
-            .attribute_definitions(text(PARTITION))
-            .attribute_definitions(text(SORT));
+            .key_schema(key(PARTITION_KEY, KeyType::Hash))
+            .key_schema(key(SORT_KEY, KeyType::Range))
+            .attribute_definitions(text(PARTITION_KEY))
+            .attribute_definitions(text(SORT_KEY));
         for (status, expected) in [
             (Some(TableStatus::Active), vec![]),
             (Some(TableStatus::Updating), vec![]),

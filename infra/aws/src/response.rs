@@ -1,7 +1,7 @@
 //! Answers: complete documents, or errors. The SDK itself believes XML that was cut, and takes no JSON for an empty object.
 
-mod document;
-mod listing;
+mod listing_parser;
+mod xml_check;
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +17,8 @@ use aws_smithy_types::config_bag::ConfigBag;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 
-pub(crate) use self::document::Malformed;
-pub(crate) use self::listing::{Listing, Object};
+pub(crate) use self::listing_parser::{ListObjectsResponse, ListedObject};
+pub(crate) use self::xml_check::MalformedResponse;
 use crate::wrong_address::{is_page, wants_tls};
 
 /// Most bytes of an answer in XML: ten times the longest listing of a thousand keys.
@@ -26,10 +26,10 @@ const BYTES_MAX: usize = 64 << 20;
 
 /// Holds back the body of each answer until it is known to be complete.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct CompleteAnswers;
+pub(crate) struct CompleteResponses;
 
 #[dyn_dispatch_hint]
-impl Intercept for CompleteAnswers {
+impl Intercept for CompleteResponses {
     fn name(&self) -> &'static str {
         "mill-complete-answers"
     }
@@ -43,12 +43,12 @@ impl Intercept for CompleteAnswers {
         let (service, operation) = config.load::<Metadata>().map_or(("", ""), |call| (call.service(), call.name()));
         let response = context.response_mut();
         let expected = match (service, operation, response.status().is_success()) {
-            ("DynamoDB", _, true) => Expected::Json,
+            ("DynamoDB", _, true) => ExpectedBody::Json,
             // Without a body, with one whose length and checksum are compared while it is read, and with one that has a
             // reader of its own.
             ("S3", "HeadObject" | "HeadBucket", _) | ("S3", "GetObject" | LISTING, true) => return Ok(()),
-            ("S3", _, false) => Expected::Error,
-            ("S3", operation, true) => Expected::of(operation),
+            ("S3", _, false) => ExpectedBody::Error,
+            ("S3", operation, true) => ExpectedBody::of(operation),
             _ => return Ok(()),
         };
         hold_back(response, expected);
@@ -60,11 +60,11 @@ const LISTING: &str = "ListObjectsV2";
 
 /// Reads the listing that answers one request, in place of the SDK.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ListingReader(Arc<Mutex<Option<Listing>>>);
+pub(crate) struct ListingReader(Arc<Mutex<Option<ListObjectsResponse>>>);
 
 impl ListingReader {
     /// What was read; `None` if no listing came.
-    pub(crate) fn take(&self) -> Option<Listing> {
+    pub(crate) fn take(&self) -> Option<ListObjectsResponse> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -83,21 +83,21 @@ impl Intercept for ListingReader {
     ) -> Result<(), BoxError> {
         let response = context.response_mut();
         if response.status().is_success() {
-            hold_back(response, Expected::Listing(self.clone()));
+            hold_back(response, ExpectedBody::Listing(self.clone()));
         }
         Ok(())
     }
 }
 
-fn hold_back(response: &mut HttpResponse, expected: Expected) {
+fn hold_back(response: &mut HttpResponse, expected: ExpectedBody) {
     let body = std::mem::replace(response.body_mut(), SdkBody::taken());
-    let held = HeldBack { body, parts: Vec::new(), bytes: 0, expected: Some(expected) };
+    let held = BufferedBody { body, parts: Vec::new(), bytes: 0, expected: Some(expected) };
     *response.body_mut() = SdkBody::from_body_1_x(held);
 }
 
 /// What the body of an answer must be.
 #[derive(Debug, Clone)]
-enum Expected {
+enum ExpectedBody {
     /// A listing, which is read here; the SDK is given an empty one. Or an error.
     Listing(ListingReader),
     /// A document with this root, or an error.
@@ -114,7 +114,7 @@ enum Expected {
 /// What stands for any page.
 const A_PAGE: &[u8] = b"<html/>";
 
-impl Expected {
+impl ExpectedBody {
     /// What a successful answer of an operation is. Source: Amazon S3 API reference.
     fn of(operation: &str) -> Self {
         match operation {
@@ -128,30 +128,30 @@ impl Expected {
     }
 
     /// What of a body that came whole is passed on.
-    fn judge(&self, body: Bytes) -> Result<Bytes, Malformed> {
+    fn judge(&self, body: Bytes) -> Result<Bytes, MalformedResponse> {
         let body = if let Self::Root(_) | Self::Error = self { with_characters_of_xml(body) } else { body };
         match self {
-            Self::Listing(reader) => match listing::read(&body) {
+            Self::Listing(reader) => match listing_parser::read(&body) {
                 Ok(listing) => {
                     *reader.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(listing);
                     Ok(Bytes::from_static(b"<ListBucketResult/>"))
                 }
-                Err(Malformed::OtherRoot(_)) => Self::Root("ListBucketResult").judge(body),
-                Err(_) if is_page(&body) => Err(Malformed::Page),
+                Err(MalformedResponse::OtherRoot(_)) => Self::Root("ListBucketResult").judge(body),
+                Err(_) if is_page(&body) => Err(MalformedResponse::HtmlPage),
                 Err(why) => Err(why),
             },
-            Self::Root(_) | Self::Nothing if is_page(&body) => Err(Malformed::Page),
-            Self::Json if body.trim_ascii().is_empty() => Err(Malformed::Empty),
+            Self::Root(_) | Self::Nothing if is_page(&body) => Err(MalformedResponse::HtmlPage),
+            Self::Json if body.trim_ascii().is_empty() => Err(MalformedResponse::Empty),
             Self::Json => Ok(body),
-            Self::Root(expected) => match document::root(&body)? {
+            Self::Root(expected) => match xml_check::root(&body)? {
                 root if root == *expected || root == "Error" => Ok(body),
-                other => Err(Malformed::OtherRoot(other.to_owned())),
+                other => Err(MalformedResponse::OtherRoot(other.to_owned())),
             },
-            Self::Nothing => match document::root(&body) {
-                Err(Malformed::Empty) => Ok(Bytes::new()),
+            Self::Nothing => match xml_check::root(&body) {
+                Err(MalformedResponse::Empty) => Ok(Bytes::new()),
                 root => root.map(|_| ()).map(|()| body.clone()),
             },
-            Self::Error if document::root(&body) == Ok("Error") => Ok(body),
+            Self::Error if xml_check::root(&body) == Ok("Error") => Ok(body),
             Self::Error if wants_tls(&body) => Ok(body),
             Self::Error if is_page(&body) => Ok(Bytes::from_static(A_PAGE)),
             Self::Error => Ok(Bytes::new()),
@@ -178,15 +178,15 @@ pub(crate) fn is_of_xml(character: char) -> bool {
 }
 
 /// A body that is given on only once all of it came, in one piece.
-struct HeldBack {
+struct BufferedBody {
     body: SdkBody,
     parts: Vec<Bytes>,
     bytes: usize,
     /// `None` once it was given on.
-    expected: Option<Expected>,
+    expected: Option<ExpectedBody>,
 }
 
-impl HeldBack {
+impl BufferedBody {
     fn whole(&mut self) -> Bytes {
         if self.parts.len() == 1 {
             return self.parts.remove(0);
@@ -199,7 +199,7 @@ impl HeldBack {
     }
 }
 
-impl Body for HeldBack {
+impl Body for BufferedBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -255,14 +255,14 @@ mod tests {
         ("UploadPartCopy", "<CopyPartResult><ETag>\"e\"</ETag></CopyPartResult>"),
     ];
 
-    fn judged(expected: &Expected, body: &str) -> Result<Bytes, Malformed> {
+    fn judged(expected: &ExpectedBody, body: &str) -> Result<Bytes, MalformedResponse> {
         expected.judge(Bytes::copy_from_slice(body.as_bytes()))
     }
 
     #[test]
     fn an_answer_cut_at_any_byte_is_an_error() {
         for (operation, answer) in ANSWERS {
-            let expected = Expected::of(operation);
+            let expected = ExpectedBody::of(operation);
             assert_eq!(judged(&expected, answer), Ok(Bytes::from_static(answer.as_bytes())), "{operation}");
             for cut in 0..answer.len() {
                 assert!(judged(&expected, &answer[..cut]).is_err(), "{operation}, cut at {cut}");
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn an_answer_to_something_else_is_an_error() {
         for (operation, _) in ANSWERS {
-            let expected = Expected::of(operation);
+            let expected = ExpectedBody::of(operation);
             for (other, answer) in ANSWERS {
                 assert_eq!(judged(&expected, answer).is_ok(), other == operation, "{operation} {other}");
             }
@@ -283,31 +283,31 @@ mod tests {
             // What went wrong after the answer had begun is said in it; the SDK reads it.
             assert_eq!(judged(&expected, ERROR), Ok(Bytes::from_static(ERROR.as_bytes())), "{operation}");
         }
-        assert_eq!(judged(&Expected::of("DeleteObject"), ""), Ok(Bytes::new()));
-        assert!(judged(&Expected::of("DeleteObject"), "<html><p>welcome").is_err());
+        assert_eq!(judged(&ExpectedBody::of("DeleteObject"), ""), Ok(Bytes::new()));
+        assert!(judged(&ExpectedBody::of("DeleteObject"), "<html><p>welcome").is_err());
     }
 
     #[test]
     fn a_key_that_no_xml_may_hold_hides_no_answer() {
         let error = ERROR.replace("It is", "`a\u{FFFF}\u{1}b` is");
         let expected = ERROR.replace("It is", "`a\u{FFFD}\u{FFFD}b` is");
-        assert_eq!(judged(&Expected::Error, &error), Ok(Bytes::from(expected)));
+        assert_eq!(judged(&ExpectedBody::Error, &error), Ok(Bytes::from(expected)));
         let (_, begun) = ANSWERS[1];
         let begun = begun.replace("<UploadId>", "<Key>a\u{FFFF}</Key><UploadId>");
-        assert!(judged(&Expected::of("CreateMultipartUpload"), &begun).is_ok());
+        assert!(judged(&ExpectedBody::of("CreateMultipartUpload"), &begun).is_ok());
     }
 
     #[test]
     fn an_error_says_only_what_it_says_whole() {
-        assert_eq!(judged(&Expected::Error, ERROR), Ok(Bytes::from_static(ERROR.as_bytes())));
+        assert_eq!(judged(&ExpectedBody::Error, ERROR), Ok(Bytes::from_static(ERROR.as_bytes())));
         for cut in 0..ERROR.len() {
-            assert_eq!(judged(&Expected::Error, &ERROR[..cut]), Ok(Bytes::new()), "cut at {cut}");
+            assert_eq!(judged(&ExpectedBody::Error, &ERROR[..cut]), Ok(Bytes::new()), "cut at {cut}");
         }
         for page in ["NoSuchKey", "{\"Code\":\"NoSuchKey\"}"] {
-            assert_eq!(judged(&Expected::Error, page), Ok(Bytes::new()), "{page}");
+            assert_eq!(judged(&ExpectedBody::Error, page), Ok(Bytes::new()), "{page}");
         }
         for page in ["<html><h1>404 Not Found</h1></html>", "<!DOCTYPE html>\n<Error><Code>NoSuchKey</Code></Error>"] {
-            assert_eq!(judged(&Expected::Error, page), Ok(Bytes::from_static(A_PAGE)), "{page}");
+            assert_eq!(judged(&ExpectedBody::Error, page), Ok(Bytes::from_static(A_PAGE)), "{page}");
         }
     }
 }

@@ -9,14 +9,14 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::Event;
 
-use super::document::Malformed;
+use super::xml_check::MalformedResponse;
 
 /// Deepest nesting, with room to spare.
 const DEPTH_MAX: usize = 16;
 
 /// An answer, as it says of itself. `None` is what it does not say.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Listing {
+pub(crate) struct ListObjectsResponse {
     pub(crate) bucket: Option<String>,
     pub(crate) prefix: Option<String>,
     pub(crate) delimiter: Option<String>,
@@ -26,14 +26,14 @@ pub(crate) struct Listing {
     pub(crate) truncated: Option<bool>,
     pub(crate) count: Option<i64>,
     pub(crate) encoding: Option<String>,
-    pub(crate) objects: Vec<Object>,
+    pub(crate) objects: Vec<ListedObject>,
     /// The names of what was rolled up.
     pub(crate) folders: Vec<String>,
 }
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Object {
+pub(crate) struct ListedObject {
     pub(crate) key: String,
     pub(crate) size: u64,
     pub(crate) etag: String,
@@ -45,10 +45,10 @@ pub(crate) struct Object {
 ///
 /// # Errors
 /// It is cut, or says a thing twice, or leaves out of an entry what every entry has.
-pub(crate) fn read(answer: &[u8]) -> Result<Listing, Malformed> {
+pub(crate) fn read(answer: &[u8]) -> Result<ListObjectsResponse, MalformedResponse> {
     let text = std::str::from_utf8(answer).map_err(|_| form("its text is not UTF-8"))?;
     let mut reader = Reader::from_str(text);
-    let mut state = State::default();
+    let mut state = ListingParser::default();
     loop {
         match reader.read_event() {
             Ok(Event::Start(element)) => {
@@ -77,17 +77,19 @@ pub(crate) fn read(answer: &[u8]) -> Result<Listing, Malformed> {
             Ok(Event::Decl(_)) => return Err(form("an XML declaration in its midst")),
             Ok(Event::DocType(_)) => return Err(form("a document type declaration")),
             Ok(Event::Eof) => return state.finish(),
-            Err(error) if state.depth > 0 => return Err(Malformed::Form(format!("{error}, in the midst of it"))),
-            Err(error) => return Err(Malformed::Form(error.to_string())),
+            Err(error) if state.depth > 0 => {
+                return Err(MalformedResponse::Form(format!("{error}, in the midst of it")));
+            }
+            Err(error) => return Err(MalformedResponse::Form(error.to_string())),
         }
     }
 }
 
-fn form(why: &str) -> Malformed {
-    Malformed::Form(why.to_owned())
+fn form(why: &str) -> MalformedResponse {
+    MalformedResponse::Form(why.to_owned())
 }
 
-fn attributes(element: &quick_xml::events::BytesStart<'_>) -> Result<(), Malformed> {
+fn attributes(element: &quick_xml::events::BytesStart<'_>) -> Result<(), MalformedResponse> {
     // Entries have none, and most elements are of entries.
     if element.attributes_raw().is_empty() || element.attributes().all(|attribute| attribute.is_ok()) {
         return Ok(());
@@ -97,7 +99,7 @@ fn attributes(element: &quick_xml::events::BytesStart<'_>) -> Result<(), Malform
 
 /// What an element is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Field {
+enum Element {
     #[default]
     Unknown,
     Bucket,
@@ -118,7 +120,7 @@ enum Field {
     StorageClass,
 }
 
-impl Field {
+impl Element {
     fn of_listing(name: &[u8]) -> Self {
         match name {
             b"Contents" => Self::Contents,
@@ -158,13 +160,13 @@ impl Field {
 
 /// What was read of an answer so far.
 #[derive(Debug, Default)]
-struct State {
-    listing: Listing,
+struct ListingParser {
+    listing: ListObjectsResponse,
     depth: usize,
     over: bool,
     /// The element of the listing that is open, and the one in that.
-    outer: Field,
-    inner: Field,
+    outer: Element,
+    inner: Element,
     /// What was said already: of the listing, and of the entry that is open.
     said: u32,
     said_of_entry: u32,
@@ -172,11 +174,11 @@ struct State {
     text: String,
     has_text: bool,
     is_leaf: bool,
-    entry: Entry,
+    entry: ObjectFields,
 }
 
 #[derive(Debug, Default)]
-struct Entry {
+struct ObjectFields {
     key: Option<String>,
     size: Option<u64>,
     etag: Option<String>,
@@ -184,8 +186,8 @@ struct Entry {
     storage_class: Option<String>,
 }
 
-impl State {
-    fn start(&mut self, name: &[u8]) -> Result<(), Malformed> {
+impl ListingParser {
+    fn start(&mut self, name: &[u8]) -> Result<(), MalformedResponse> {
         if self.has_text {
             return Err(form("an element in the midst of a text"));
         }
@@ -194,17 +196,17 @@ impl State {
         }
         match self.depth {
             0 if name != b"ListBucketResult" => {
-                return Err(Malformed::OtherRoot(String::from_utf8_lossy(name).into_owned()));
+                return Err(MalformedResponse::OtherRoot(String::from_utf8_lossy(name).into_owned()));
             }
             1 => {
-                self.outer = Field::of_listing(name);
+                self.outer = Element::of_listing(name);
                 Self::say(&mut self.said, self.outer, name)?;
             }
             2 => {
                 self.inner = match self.outer {
-                    Field::Contents => Field::of_entry(name),
-                    Field::CommonPrefixes if name == b"Prefix" => Field::Prefix,
-                    _ => Field::Unknown,
+                    Element::Contents => Element::of_entry(name),
+                    Element::CommonPrefixes if name == b"Prefix" => Element::Prefix,
+                    _ => Element::Unknown,
                 };
                 Self::say(&mut self.said_of_entry, self.inner, name)?;
             }
@@ -216,15 +218,15 @@ impl State {
         Ok(())
     }
 
-    fn say(said: &mut u32, field: Field, name: &[u8]) -> Result<(), Malformed> {
+    fn say(said: &mut u32, field: Element, name: &[u8]) -> Result<(), MalformedResponse> {
         if *said & field.bit() != 0 {
-            return Err(Malformed::Doubled(String::from_utf8_lossy(name).into_owned()));
+            return Err(MalformedResponse::Doubled(String::from_utf8_lossy(name).into_owned()));
         }
         *said |= field.bit();
         Ok(())
     }
 
-    fn text(&mut self, part: &[u8]) -> Result<(), Malformed> {
+    fn text(&mut self, part: &[u8]) -> Result<(), MalformedResponse> {
         let blank = part.iter().all(u8::is_ascii_whitespace);
         if self.is_leaf {
             self.has_text |= !blank;
@@ -234,21 +236,21 @@ impl State {
         if blank { Ok(()) } else { Err(form("a text in the midst of elements, or beside the document")) }
     }
 
-    fn end(&mut self) -> Result<(), Malformed> {
+    fn end(&mut self) -> Result<(), MalformedResponse> {
         let leaf = std::mem::take(&mut self.is_leaf);
         self.has_text = false;
         let text = if leaf { self.text.as_str() } else { "" };
         match (self.depth, self.outer) {
-            (3, Field::Contents) => self.entry.take(self.inner, leaf, text)?,
-            (3, Field::CommonPrefixes) if self.inner == Field::Prefix && leaf => {
+            (3, Element::Contents) => self.entry.take(self.inner, leaf, text)?,
+            (3, Element::CommonPrefixes) if self.inner == Element::Prefix && leaf => {
                 self.listing.folders.push(text.to_owned());
             }
-            (2, Field::Contents) => {
+            (2, Element::Contents) => {
                 self.said_of_entry = 0;
                 self.listing.objects.push(std::mem::take(&mut self.entry).whole()?);
             }
-            (2, Field::CommonPrefixes) if self.said_of_entry == 0 => return Err(form("a folder without a name")),
-            (2, Field::CommonPrefixes) => self.said_of_entry = 0,
+            (2, Element::CommonPrefixes) if self.said_of_entry == 0 => return Err(form("a folder without a name")),
+            (2, Element::CommonPrefixes) => self.said_of_entry = 0,
             (2, field) => self.listing.take(field, leaf, text)?,
             (1, _) => self.over = true,
             _ => {}
@@ -257,37 +259,37 @@ impl State {
         Ok(())
     }
 
-    fn finish(self) -> Result<Listing, Malformed> {
+    fn finish(self) -> Result<ListObjectsResponse, MalformedResponse> {
         match (self.over, self.depth) {
             (true, _) => Ok(self.listing),
-            (false, 0) => Err(Malformed::Empty),
-            (false, _) => Err(Malformed::Cut("ListBucketResult".to_owned())),
+            (false, 0) => Err(MalformedResponse::Empty),
+            (false, _) => Err(MalformedResponse::Cut("ListBucketResult".to_owned())),
         }
     }
 }
 
-impl Listing {
-    fn take(&mut self, field: Field, leaf: bool, text: &str) -> Result<(), Malformed> {
-        if !leaf && field != Field::Unknown {
+impl ListObjectsResponse {
+    fn take(&mut self, field: Element, leaf: bool, text: &str) -> Result<(), MalformedResponse> {
+        if !leaf && field != Element::Unknown {
             return Err(form("elements where a text was due"));
         }
         let text_of = || Some(text.to_owned());
         match field {
-            Field::Bucket => self.bucket = text_of(),
-            Field::Prefix => self.prefix = text_of(),
-            Field::Delimiter => self.delimiter = text_of(),
-            Field::StartAfter => self.start_after = text_of(),
-            Field::Token => self.token = text_of(),
-            Field::NextToken => self.next_token = text_of(),
-            Field::Encoding => self.encoding = text_of(),
-            Field::Truncated => {
+            Element::Bucket => self.bucket = text_of(),
+            Element::Prefix => self.prefix = text_of(),
+            Element::Delimiter => self.delimiter = text_of(),
+            Element::StartAfter => self.start_after = text_of(),
+            Element::Token => self.token = text_of(),
+            Element::NextToken => self.next_token = text_of(),
+            Element::Encoding => self.encoding = text_of(),
+            Element::Truncated => {
                 self.truncated = match text.trim() {
                     "true" => Some(true),
                     "false" => Some(false),
                     _ => return Err(form("`IsTruncated` is neither true nor false")),
                 }
             }
-            Field::Count => {
+            Element::Count => {
                 self.count = Some(text.trim().parse().map_err(|_| form("`KeyCount` is no number"))?);
             }
             _ => {}
@@ -296,17 +298,17 @@ impl Listing {
     }
 }
 
-impl Entry {
-    fn take(&mut self, field: Field, leaf: bool, text: &str) -> Result<(), Malformed> {
-        if !leaf && field != Field::Unknown {
+impl ObjectFields {
+    fn take(&mut self, field: Element, leaf: bool, text: &str) -> Result<(), MalformedResponse> {
+        if !leaf && field != Element::Unknown {
             return Err(form("elements where a text was due"));
         }
         match field {
-            Field::Key => self.key = Some(text.to_owned()),
-            Field::Size => self.size = Some(text.trim().parse().map_err(|_| form("a size that is no number"))?),
-            Field::Etag => self.etag = Some(text.to_owned()),
-            Field::StorageClass => self.storage_class = Some(text.to_owned()),
-            Field::Modified => {
+            Element::Key => self.key = Some(text.to_owned()),
+            Element::Size => self.size = Some(text.trim().parse().map_err(|_| form("a size that is no number"))?),
+            Element::Etag => self.etag = Some(text.to_owned()),
+            Element::StorageClass => self.storage_class = Some(text.to_owned()),
+            Element::Modified => {
                 let time = DateTime::from_str(text.trim(), Format::DateTimeWithOffset);
                 self.modified = Some(time.map_err(|_| form("a time of change that is no time"))?);
             }
@@ -315,15 +317,15 @@ impl Entry {
         Ok(())
     }
 
-    fn whole(self) -> Result<Object, Malformed> {
+    fn whole(self) -> Result<ListedObject, MalformedResponse> {
         let Self { key, size, etag, modified, storage_class } = self;
         let key = key.filter(|key| !key.is_empty()).ok_or_else(|| form("an entry without a key"))?;
-        let lacks = |what: &str| Malformed::Form(format!("entry `{}` has no {what}", key.escape_debug()));
+        let lacks = |what: &str| MalformedResponse::Form(format!("entry `{}` has no {what}", key.escape_debug()));
         let size = size.ok_or_else(|| lacks("size"))?;
         // Some servers list without tags. Such a version proves nothing, and the item itself is asked.
         let etag = etag.unwrap_or_default();
         let modified = modified.ok_or_else(|| lacks("time of change"))?;
-        Ok(Object { key, size, etag, modified, storage_class })
+        Ok(ListedObject { key, size, etag, modified, storage_class })
     }
 }
 
@@ -345,7 +347,7 @@ mod tests {
     #[test]
     fn all_of_an_answer_is_read() {
         let text = |text: &str| Some(text.to_owned());
-        let object = |key: &str, size, etag: &str, class| Object {
+        let object = |key: &str, size, etag: &str, class| ListedObject {
             key: key.to_owned(),
             size,
             etag: etag.to_owned(),
@@ -355,7 +357,7 @@ mod tests {
         let mut listing = read(WHOLE.as_bytes()).unwrap();
         assert_eq!(listing.objects[0].modified.subsec_nanos(), 500_000_000);
         listing.objects[0].modified = DateTime::from_secs(1_795_246_080);
-        let expected = Listing {
+        let expected = ListObjectsResponse {
             bucket: text("b"),
             prefix: text("p/"),
             delimiter: text("/"),
@@ -369,7 +371,7 @@ mod tests {
             folders: vec!["p/c/".to_owned()],
         };
         assert_eq!(listing, expected);
-        assert_eq!(read(b"<ListBucketResult/>").unwrap(), Listing::default());
+        assert_eq!(read(b"<ListBucketResult/>").unwrap(), ListObjectsResponse::default());
     }
 
     #[test]

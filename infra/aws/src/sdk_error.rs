@@ -9,15 +9,15 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use mill_model::ids::escape_for_display;
 use mill_ports::error_chain;
 
-use crate::answer::Malformed;
-use crate::heads;
+use crate::many_headers;
+use crate::response::MalformedResponse;
 use crate::wrong_address::{SPEAKS_TLS, find, is_page, wants_tls, wrong_address};
 
 /// A call that failed, told without its request or the body of its answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{words}")]
-pub(crate) struct Trouble {
-    pub(crate) cause: Cause,
+pub(crate) struct CallError {
+    pub(crate) cause: CallErrorCause,
     /// The service's code, if it gave one.
     pub(crate) code: Option<String>,
     /// The status of its answer, if one came.
@@ -31,7 +31,7 @@ pub(crate) struct Trouble {
 
 /// Why, as far as any port tells it apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum CallErrorCause {
     /// Asked too often, or too much at once.
     Throttled {
         /// The service's own wish.
@@ -46,19 +46,19 @@ pub(crate) enum Cause {
     /// Nothing at the address can be the service, for this reason: a person must set it right.
     WrongAddress(&'static str),
     /// The service is in trouble of its own.
-    Failing,
+    ServerError,
     /// There is no room: the disks of the service are full, or a quota is used up. Waiting makes none.
-    NoRoom,
+    StorageFull,
     /// The service does not know this call, or not in this form: it never will.
     Unsupported,
     /// What stands before the service answers in its stead and lets nobody through, for this reason: a person must act.
-    Barred(&'static str),
+    LoginRequired(&'static str),
     /// A page for people came where the service's answer should be, or something that is no service of this sort sends on.
-    Page,
+    HtmlPage,
     /// Any other answer; its code and status tell.
-    Answer,
+    OtherResponse,
     /// What came is no answer, or the call could not be made.
-    Nonsense,
+    Malformed,
 }
 
 const THROTTLED: [&str; 16] = [
@@ -134,22 +134,22 @@ const WANTS_LOGIN_BY_PAGE: &str = "the network wants a login, as public ones do 
 const NO_TUNNEL: &str = "tunnel error: unsuccessful";
 
 /// The cause that an answer's code and status tell. The code is asked first: a status says less.
-fn of_answer(code: Option<&str>, status: u16, retry_after: Option<Duration>) -> Cause {
+fn of_answer(code: Option<&str>, status: u16, retry_after: Option<Duration>) -> CallErrorCause {
     match (code, status) {
-        (Some(code), _) if THROTTLED.contains(&code) => Cause::Throttled { retry_after },
-        (Some(code), _) if CREDENTIALS.contains(&code) => Cause::Credentials,
-        (Some(code), _) if DENIED.contains(&code) => Cause::Denied,
-        (Some(code), _) if NO_ROOM.contains(&code) => Cause::NoRoom,
-        (Some("NotImplemented"), _) | (_, 501 | 505) => Cause::Unsupported,
+        (Some(code), _) if THROTTLED.contains(&code) => CallErrorCause::Throttled { retry_after },
+        (Some(code), _) if CREDENTIALS.contains(&code) => CallErrorCause::Credentials,
+        (Some(code), _) if DENIED.contains(&code) => CallErrorCause::Denied,
+        (Some(code), _) if NO_ROOM.contains(&code) => CallErrorCause::StorageFull,
+        (Some("NotImplemented"), _) | (_, 501 | 505) => CallErrorCause::Unsupported,
         // "Service unavailable" without a code is how many a store says "slow down".
-        (_, 429) | (None, 503) => Cause::Throttled { retry_after },
-        (Some(_), 503) if retry_after.is_some() => Cause::Throttled { retry_after },
-        (_, 407) => Cause::Barred(WANTS_LOGIN),
-        (_, 511) => Cause::Barred(WANTS_LOGIN_BY_PAGE),
-        (_, 507) => Cause::NoRoom,
-        (_, 500..) => Cause::Failing,
-        (_, 401) => Cause::Credentials,
-        _ => Cause::Answer,
+        (_, 429) | (None, 503) => CallErrorCause::Throttled { retry_after },
+        (Some(_), 503) if retry_after.is_some() => CallErrorCause::Throttled { retry_after },
+        (_, 407) => CallErrorCause::LoginRequired(WANTS_LOGIN),
+        (_, 511) => CallErrorCause::LoginRequired(WANTS_LOGIN_BY_PAGE),
+        (_, 507) => CallErrorCause::StorageFull,
+        (_, 500..) => CallErrorCause::ServerError,
+        (_, 401) => CallErrorCause::Credentials,
+        _ => CallErrorCause::OtherResponse,
     }
 }
 
@@ -201,7 +201,7 @@ fn tier(answer: &[u8]) -> Option<String> {
     element("AccessTier").or_else(|| element("StorageClass"))
 }
 
-impl Trouble {
+impl CallError {
     /// What became of a call.
     pub(crate) fn of<E>(error: SdkError<E, HttpResponse>) -> Self
     where
@@ -213,10 +213,14 @@ impl Trouble {
                 let retry_after = raw.headers().get("retry-after").and_then(|after| after.parse().ok());
                 let status = raw.status().as_u16();
                 let cause = match of_answer(told.code(), status, retry_after.map(Duration::from_secs)) {
-                    Cause::Answer if status == 400 && raw.body().bytes().is_some_and(wants_tls) => {
-                        Cause::WrongAddress(SPEAKS_TLS)
+                    CallErrorCause::OtherResponse if status == 400 && raw.body().bytes().is_some_and(wants_tls) => {
+                        CallErrorCause::WrongAddress(SPEAKS_TLS)
                     }
-                    Cause::Answer if told.code().is_none() && (bears_page(raw) || sends_elsewhere(raw)) => Cause::Page,
+                    CallErrorCause::OtherResponse
+                        if told.code().is_none() && (bears_page(raw) || sends_elsewhere(raw)) =>
+                    {
+                        CallErrorCause::HtmlPage
+                    }
                     cause => cause,
                 };
                 let mut words = told.code().map_or_else(|| nameless(raw), str::to_owned);
@@ -251,14 +255,15 @@ impl Trouble {
                     words: words.into(),
                 }
             }
-            SdkError::TimeoutError(_) => Self::plain(Cause::Unreachable, "no answer came in time"),
+            SdkError::TimeoutError(_) => Self::plain(CallErrorCause::Unreachable, "no answer came in time"),
             SdkError::ResponseError(ref answer) => {
                 let status = answer.raw().status().as_u16();
                 // Not the service's own words, such as a page of what stands before it: the status still tells.
-                let page = bears_page(answer.raw()) || find::<Malformed>(&error) == Some(&Malformed::Page);
+                let page =
+                    bears_page(answer.raw()) || find::<MalformedResponse>(&error) == Some(&MalformedResponse::HtmlPage);
                 let cause = match of_answer(None, status, None) {
-                    Cause::Answer if page => Cause::Page,
-                    Cause::Answer => Cause::Nonsense,
+                    CallErrorCause::OtherResponse if page => CallErrorCause::HtmlPage,
+                    CallErrorCause::OtherResponse => CallErrorCause::Malformed,
                     cause => cause,
                 };
                 let words = if page { A_PAGE.to_owned() } else { error_chain(&error) };
@@ -266,40 +271,40 @@ impl Trouble {
                 Self { status: Some(status), ..Self::plain(cause, words) }
             }
             // It came, and cannot be read: that says nothing of the next, unless another protocol is spoken there.
-            SdkError::DispatchFailure(_) if heads::unreadable(&error) => {
-                let cause = wrong_address(&error).map_or(Cause::Nonsense, Cause::WrongAddress);
+            SdkError::DispatchFailure(_) if many_headers::is_unreadable_response(&error) => {
+                let cause = wrong_address(&error).map_or(CallErrorCause::Malformed, CallErrorCause::WrongAddress);
                 Self::plain(cause, error_chain(&error))
             }
             // The library gives missing credentials as a failure of no sort at all.
             SdkError::DispatchFailure(ref failure) if failure.is_other() && failure.as_other().is_none() => {
-                Self::plain(Cause::Credentials, error_chain(&error))
+                Self::plain(CallErrorCause::Credentials, error_chain(&error))
             }
             SdkError::DispatchFailure(_) if let Some(why) = wrong_address(&error) => {
-                Self::plain(Cause::WrongAddress(why), error_chain(&error))
+                Self::plain(CallErrorCause::WrongAddress(why), error_chain(&error))
             }
             SdkError::DispatchFailure(_) => {
                 let words = error_chain(&error);
                 // The library tells in words alone what a proxy said that was asked for a way through.
                 if words.contains("tunnel error: proxy authorization required") {
-                    return Self::plain(Cause::Barred(WANTS_LOGIN), format!("{words} (HTTP 407)"));
+                    return Self::plain(CallErrorCause::LoginRequired(WANTS_LOGIN), format!("{words} (HTTP 407)"));
                 }
                 if words.contains(NO_TUNNEL) {
                     let words = format!("{words}: the proxy answers CONNECT with another status than 200 or 407");
-                    return Self::plain(Cause::Unreachable, words);
+                    return Self::plain(CallErrorCause::Unreachable, words);
                 }
-                Self::plain(Cause::Unreachable, words)
+                Self::plain(CallErrorCause::Unreachable, words)
             }
-            error => Self::plain(Cause::Nonsense, error_chain(&error)),
+            error => Self::plain(CallErrorCause::Malformed, error_chain(&error)),
         }
     }
 
-    pub(crate) fn plain(cause: Cause, words: impl Into<Box<str>>) -> Self {
+    pub(crate) fn plain(cause: CallErrorCause, words: impl Into<Box<str>>) -> Self {
         Self { cause, code: None, status: None, own_answer: false, tier: None, words: words.into() }
     }
 
     /// Whether something came that bears no sign of the service: no code of its, and no id.
     pub(crate) fn is_anothers(&self) -> bool {
-        let came = self.status.is_some() || self.cause == Cause::Nonsense;
+        let came = self.status.is_some() || self.cause == CallErrorCause::Malformed;
         came && self.code.is_none() && !self.own_answer
     }
 
@@ -326,7 +331,7 @@ mod tests {
 
     #[test]
     fn every_answer_has_the_cause_that_callers_act_on() {
-        let throttled = Cause::Throttled { retry_after: None };
+        let throttled = CallErrorCause::Throttled { retry_after: None };
         for (code, status, expected) in [
             (Some("SlowDown"), 503, throttled),
             (Some("ThrottlingException"), 400, throttled),
@@ -334,30 +339,30 @@ mod tests {
             (Some("OverLimit"), 403, throttled),
             (None, 503, throttled),
             (None, 429, throttled),
-            (Some("ExpiredToken"), 400, Cause::Credentials),
-            (Some("ExpiredTokenException"), 403, Cause::Credentials),
-            (Some("InvalidClientTokenId"), 403, Cause::Credentials),
-            (Some("SignatureDoesNotMatch"), 403, Cause::Credentials),
-            (None, 401, Cause::Credentials),
-            (Some("AccessDenied"), 403, Cause::Denied),
-            (Some("AccessDeniedException"), 400, Cause::Denied),
-            (Some("InternalError"), 500, Cause::Failing),
-            (Some("ServiceUnavailable"), 503, Cause::Failing),
-            (None, 502, Cause::Failing),
-            (Some("XMinioStorageFull"), 507, Cause::NoRoom),
-            (Some("InsufficientStorage"), 500, Cause::NoRoom),
-            (Some("XMinioAdminBucketQuotaExceeded"), 400, Cause::NoRoom),
-            (Some("QuotaExceeded"), 403, Cause::NoRoom),
-            (None, 507, Cause::NoRoom),
-            (Some("NotImplemented"), 501, Cause::Unsupported),
-            (Some("NotImplemented"), 400, Cause::Unsupported),
-            (None, 505, Cause::Unsupported),
-            (None, 407, Cause::Barred(WANTS_LOGIN)),
-            (None, 511, Cause::Barred(WANTS_LOGIN_BY_PAGE)),
+            (Some("ExpiredToken"), 400, CallErrorCause::Credentials),
+            (Some("ExpiredTokenException"), 403, CallErrorCause::Credentials),
+            (Some("InvalidClientTokenId"), 403, CallErrorCause::Credentials),
+            (Some("SignatureDoesNotMatch"), 403, CallErrorCause::Credentials),
+            (None, 401, CallErrorCause::Credentials),
+            (Some("AccessDenied"), 403, CallErrorCause::Denied),
+            (Some("AccessDeniedException"), 400, CallErrorCause::Denied),
+            (Some("InternalError"), 500, CallErrorCause::ServerError),
+            (Some("ServiceUnavailable"), 503, CallErrorCause::ServerError),
+            (None, 502, CallErrorCause::ServerError),
+            (Some("XMinioStorageFull"), 507, CallErrorCause::StorageFull),
+            (Some("InsufficientStorage"), 500, CallErrorCause::StorageFull),
+            (Some("XMinioAdminBucketQuotaExceeded"), 400, CallErrorCause::StorageFull),
+            (Some("QuotaExceeded"), 403, CallErrorCause::StorageFull),
+            (None, 507, CallErrorCause::StorageFull),
+            (Some("NotImplemented"), 501, CallErrorCause::Unsupported),
+            (Some("NotImplemented"), 400, CallErrorCause::Unsupported),
+            (None, 505, CallErrorCause::Unsupported),
+            (None, 407, CallErrorCause::LoginRequired(WANTS_LOGIN)),
+            (None, 511, CallErrorCause::LoginRequired(WANTS_LOGIN_BY_PAGE)),
             // Without a code, a 403 may be either: its caller asks on.
-            (None, 403, Cause::Answer),
-            (Some("NoSuchKey"), 404, Cause::Answer),
-            (Some("NoSuchTagSet"), 404, Cause::Answer),
+            (None, 403, CallErrorCause::OtherResponse),
+            (Some("NoSuchKey"), 404, CallErrorCause::OtherResponse),
+            (Some("NoSuchTagSet"), 404, CallErrorCause::OtherResponse),
         ] {
             assert_eq!(of_answer(code, status, None), expected, "{code:?} {status}");
         }

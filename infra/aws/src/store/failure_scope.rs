@@ -15,12 +15,12 @@ use mill_model::{ItemAddress, Monotonic, SpaceId};
 use mill_ports::{RefusalReason, StoreError, StoreErrorKind};
 use tracing::debug;
 
-use super::faults::{During, kind};
+use super::errors::{CallPurpose, kind};
+use super::keys::BucketPrefix;
 use super::overlap::nobodys;
-use super::page::{From, NoPage, PageRequest};
-use super::places::Place;
-use super::{Inner, Spaces};
-use crate::trouble::{Cause, Trouble};
+use super::page::{PageError, PageRequest, PageStart};
+use super::{SpaceLayout, StoreInner};
+use crate::sdk_error::{CallError, CallErrorCause};
 
 /// How long what was found out counts.
 const FOUND_FOR: Duration = Duration::from_secs(5);
@@ -31,13 +31,13 @@ const OTHERS_MAX: usize = 2;
 /// What was found out of the places of a store. The lock is held while one is asked, so that of many that fail at one moment
 /// a single one asks.
 #[derive(Debug, Default)]
-pub(super) struct FoundOut(tokio::sync::Mutex<BTreeMap<Asked, (Monotonic, Answers)>>);
+pub(super) struct ProbeCache(tokio::sync::Mutex<BTreeMap<ProbeKey, (Monotonic, ProbeResult)>>);
 
-type Asked = (During, String, String);
+type ProbeKey = (CallPurpose, String, String);
 
 /// Whether a place can be used.
 #[derive(Debug, Clone)]
-enum Answers {
+enum ProbeResult {
     Yes,
     /// Not so, for what was asked in its stead failed too; a person must act.
     No(Arc<str>),
@@ -45,15 +45,15 @@ enum Answers {
     NotNow(Arc<str>),
 }
 
-impl Inner {
+impl StoreInner {
     /// The failure of a call on one item, with its reach.
     pub(super) async fn of_one(
         &self,
         op: &'static str,
         item: &ItemAddress,
-        (place, key): (&Place, &str),
-        during: During,
-        trouble: Trouble,
+        (place, key): (&BucketPrefix, &str),
+        during: CallPurpose,
+        trouble: CallError,
     ) -> StoreError {
         self.reaching(op, item.to_string(), (place, key), during, trouble).await
     }
@@ -63,59 +63,70 @@ impl Inner {
         &self,
         op: &'static str,
         subject: String,
-        (place, key): (&Place, &str),
-        during: During,
-        trouble: Trouble,
+        (place, key): (&BucketPrefix, &str),
+        during: CallPurpose,
+        trouble: CallError,
     ) -> StoreError {
         let trouble = self.whereabouts.judged(trouble);
         let in_question = match trouble.cause {
             // To whom one item is denied to be read, others may be granted: it is refused by itself.
-            Cause::Denied => during == During::Write,
-            Cause::Unreachable
-            | Cause::Failing
-            | Cause::WrongAddress(_)
-            | Cause::NoRoom
-            | Cause::Unsupported
-            | Cause::Barred(_)
-            | Cause::Page => during != During::Reach,
-            Cause::Throttled { .. } | Cause::Credentials | Cause::Answer | Cause::Nonsense => false,
+            CallErrorCause::Denied => during == CallPurpose::Write,
+            CallErrorCause::Unreachable
+            | CallErrorCause::ServerError
+            | CallErrorCause::WrongAddress(_)
+            | CallErrorCause::StorageFull
+            | CallErrorCause::Unsupported
+            | CallErrorCause::LoginRequired(_)
+            | CallErrorCause::HtmlPage => during != CallPurpose::Reach,
+            CallErrorCause::Throttled { .. }
+            | CallErrorCause::Credentials
+            | CallErrorCause::OtherResponse
+            | CallErrorCause::Malformed => false,
         };
         if !in_question {
             return self.meant(op, subject, during, trouble);
         }
         let kind_of_all = kind(during, &trouble);
         match self.usable(place, key, during, trouble.cause).await {
-            Answers::Yes => {
+            ProbeResult::Yes => {
                 debug!(subject, error = %trouble, "others can be had; this one alone is meant");
                 let kind = of_item_alone(during, &trouble);
                 StoreError { source: Some(trouble.into()), ..self.error(op, subject, kind) }
             }
-            Answers::No(why) => self.all_meant(op, subject, StoreErrorKind::Unavailable, &trouble, &why),
-            Answers::NotNow(why) => self.all_meant(op, subject, kind_of_all, &trouble, &why),
+            ProbeResult::No(why) => self.all_meant(op, subject, StoreErrorKind::Unavailable, &trouble, &why),
+            ProbeResult::NotNow(why) => self.all_meant(op, subject, kind_of_all, &trouble, &why),
         }
     }
 
     /// Why a space could not be listed: for itself alone, or for the store. Where it is alone, its store has others.
-    pub(super) async fn of_listing(&self, op: &'static str, space: &SpaceId, place: &Place, why: NoPage) -> StoreError {
+    pub(super) async fn of_listing(
+        &self,
+        op: &'static str,
+        space: &SpaceId,
+        place: &BucketPrefix,
+        why: PageError,
+    ) -> StoreError {
         let trouble = match why {
-            NoPage::Failed(trouble) => self.whereabouts.judged(trouble),
-            contradiction @ NoPage::Contradiction(_) => return self.no_page(op, space.to_string(), contradiction),
+            PageError::Failed(trouble) => self.whereabouts.judged(trouble),
+            contradiction @ PageError::Contradiction(_) => return self.no_page(op, space.to_string(), contradiction),
         };
-        let kind = match kind(During::Reach, &trouble) {
+        let kind = match kind(CallPurpose::Reach, &trouble) {
             StoreErrorKind::Unavailable | StoreErrorKind::NotConfigured => {
                 StoreErrorKind::Refused(RefusalReason::Unreadable)
             }
             // Where no answer comes at all, none comes of other spaces either.
-            StoreErrorKind::Unreachable if trouble.cause == Cause::Failing => StoreErrorKind::Unexpected,
-            _ => return self.meant(op, space.to_string(), During::Reach, trouble),
+            StoreErrorKind::Unreachable if trouble.cause == CallErrorCause::ServerError => StoreErrorKind::Unexpected,
+            _ => return self.meant(op, space.to_string(), CallPurpose::Reach, trouble),
         };
-        match self.usable(place, "", During::Reach, trouble.cause).await {
-            Answers::Yes => {
+        match self.usable(place, "", CallPurpose::Reach, trouble.cause).await {
+            ProbeResult::Yes => {
                 debug!(%space, error = %trouble, "other spaces can be listed; this one alone is meant");
                 let words = self.whereabouts.told(&StoreErrorKind::Unavailable, &trouble, trouble.to_string());
                 StoreError { source: Some(words.into()), ..self.of_space(op, space, kind) }
             }
-            Answers::No(_) | Answers::NotNow(_) => self.meant(op, space.to_string(), During::Reach, trouble),
+            ProbeResult::No(_) | ProbeResult::NotNow(_) => {
+                self.meant(op, space.to_string(), CallPurpose::Reach, trouble)
+            }
         }
     }
 
@@ -124,7 +135,7 @@ impl Inner {
         op: &'static str,
         subject: String,
         kind: StoreErrorKind,
-        trouble: &Trouble,
+        trouble: &CallError,
         why: &str,
     ) -> StoreError {
         let words =
@@ -134,7 +145,7 @@ impl Inner {
     }
 
     /// Whether anything but this key can be read, or written, there.
-    async fn usable(&self, place: &Place, key: &str, during: During, cause: Cause) -> Answers {
+    async fn usable(&self, place: &BucketPrefix, key: &str, during: CallPurpose, cause: CallErrorCause) -> ProbeResult {
         let now = || self.settings.clock.monotonic();
         let asked = (during, place.bucket.clone(), place.prefix.clone());
         let mut found_out = self.found_out.0.lock().await;
@@ -144,24 +155,24 @@ impl Inner {
             return answers.clone();
         }
         let outcome = match during {
-            During::Write => self.writable(place, cause).await,
-            During::Read => self.readable(place, key).await,
-            During::Reach => self.others_listed(place).await,
+            CallPurpose::Write => self.writable(place, cause).await,
+            CallPurpose::Read => self.readable(place, key).await,
+            CallPurpose::Reach => self.others_listed(place).await,
         };
         let answers = match outcome {
-            Ok(()) => Answers::Yes,
+            Ok(()) => ProbeResult::Yes,
             Err(why) => {
                 let why = self.whereabouts.judged(why);
                 let words = why.to_string().into();
                 match why.cause {
-                    Cause::Credentials
-                    | Cause::Denied
-                    | Cause::WrongAddress(_)
-                    | Cause::NoRoom
-                    | Cause::Unsupported
-                    | Cause::Barred(_)
-                    | Cause::Page => Answers::No(words),
-                    _ => Answers::NotNow(words),
+                    CallErrorCause::Credentials
+                    | CallErrorCause::Denied
+                    | CallErrorCause::WrongAddress(_)
+                    | CallErrorCause::StorageFull
+                    | CallErrorCause::Unsupported
+                    | CallErrorCause::LoginRequired(_)
+                    | CallErrorCause::HtmlPage => ProbeResult::No(words),
+                    _ => ProbeResult::NotNow(words),
                 }
             }
         };
@@ -171,15 +182,19 @@ impl Inner {
     }
 
     /// Asks for a listing, and for another item that it names.
-    async fn readable(&self, place: &Place, key: &str) -> Result<(), Trouble> {
-        let two = PageRequest { place, from: From::Beginning, by_folder: false, max: Some(2) };
+    async fn readable(&self, place: &BucketPrefix, key: &str) -> Result<(), CallError> {
+        let two = PageRequest { place, from: PageStart::Beginning, by_folder: false, max: Some(2) };
         let page = match self.page(two).await {
             Ok(page) => page,
-            Err(NoPage::Failed(trouble)) if matches!(trouble.cause, Cause::Denied | Cause::Answer) => return Ok(()),
+            Err(PageError::Failed(trouble))
+                if matches!(trouble.cause, CallErrorCause::Denied | CallErrorCause::OtherResponse) =>
+            {
+                return Ok(());
+            }
             Err(why) => {
                 let why = as_trouble(why);
                 // Perhaps of its space alone, unless no answer comes at all.
-                let alone = why.cause != Cause::Unreachable && self.others_listed(place).await.is_ok();
+                let alone = why.cause != CallErrorCause::Unreachable && self.others_listed(place).await.is_ok();
                 return if alone { Ok(()) } else { Err(why) };
             }
         };
@@ -188,17 +203,17 @@ impl Inner {
             return Ok(());
         };
         let read = self.client.get_object().bucket(&place.bucket).key(other).range("bytes=0-0").customize();
-        match read.config_override(twice()).send().await.map_err(Trouble::of) {
-            Err(trouble) if matches!(trouble.cause, Cause::Denied | Cause::Answer) => Ok(()),
+        match read.config_override(twice()).send().await.map_err(CallError::of) {
+            Err(trouble) if matches!(trouble.cause, CallErrorCause::Denied | CallErrorCause::OtherResponse) => Ok(()),
             other => other.map(drop),
         }
     }
 
     /// Writes something that is never there, beside the item; and where that is denied, or has no room, in other spaces that
     /// were seen.
-    async fn writable(&self, place: &Place, cause: Cause) -> Result<(), Trouble> {
+    async fn writable(&self, place: &BucketPrefix, cause: CallErrorCause) -> Result<(), CallError> {
         let Err(why) = self.takes_bytes(place).await else { return Ok(()) };
-        if !matches!(cause, Cause::Denied | Cause::NoRoom) {
+        if !matches!(cause, CallErrorCause::Denied | CallErrorCause::StorageFull) {
             return Err(why);
         }
         for other in self.other_places(place) {
@@ -210,25 +225,26 @@ impl Inner {
     }
 
     /// Lists another space: one that was seen, or else one that the store names.
-    async fn others_listed(&self, place: &Place) -> Result<(), Trouble> {
-        let nothing = || Trouble::plain(Cause::Answer, "the store has no other space that could be listed");
+    async fn others_listed(&self, place: &BucketPrefix) -> Result<(), CallError> {
+        let nothing =
+            || CallError::plain(CallErrorCause::OtherResponse, "the store has no other space that could be listed");
         let mut seen = self.other_places(place);
         match &self.settings.spaces {
-            Spaces::Single { .. } => return Err(nothing()),
+            SpaceLayout::Single { .. } => return Err(nothing()),
             // What lists the bucket itself can be used, whatever its prefixes forbid.
-            Spaces::InBucket(bucket) => seen.push(Place { bucket: bucket.clone(), prefix: String::new() }),
-            Spaces::Buckets { prefix } if seen.is_empty() => {
+            SpaceLayout::InBucket(bucket) => seen.push(BucketPrefix { bucket: bucket.clone(), prefix: String::new() }),
+            SpaceLayout::Buckets { prefix } if seen.is_empty() => {
                 let names = self.bucket_names(prefix).await;
                 let others =
                     names.into_iter().flatten().filter(|name| name.starts_with(prefix) && *name != place.bucket);
-                seen.extend(others.take(OTHERS_MAX).map(|bucket| Place { bucket, prefix: String::new() }));
+                seen.extend(others.take(OTHERS_MAX).map(|bucket| BucketPrefix { bucket, prefix: String::new() }));
             }
-            Spaces::Buckets { .. } => {}
+            SpaceLayout::Buckets { .. } => {}
         }
         let mut why = nothing();
         for other in seen {
             let by_folder = other.prefix.is_empty();
-            match self.page(PageRequest { place: &other, from: From::Beginning, by_folder, max: Some(1) }).await {
+            match self.page(PageRequest { place: &other, from: PageStart::Beginning, by_folder, max: Some(1) }).await {
                 Ok(_) => return Ok(()),
                 Err(failed) => why = as_trouble(failed),
             }
@@ -237,54 +253,56 @@ impl Inner {
     }
 
     /// Other spaces that were seen.
-    fn other_places(&self, place: &Place) -> Vec<Place> {
-        if matches!(self.settings.spaces, Spaces::Single { .. }) {
+    fn other_places(&self, place: &BucketPrefix) -> Vec<BucketPrefix> {
+        if matches!(self.settings.spaces, SpaceLayout::Single { .. }) {
             return Vec::new();
         }
         let others = self.seen.spaces().into_iter().filter_map(|space| self.place(&space));
         others.filter(|other| other != place).take(OTHERS_MAX).collect()
     }
 
-    async fn takes_bytes(&self, place: &Place) -> Result<(), Trouble> {
+    async fn takes_bytes(&self, place: &BucketPrefix) -> Result<(), CallError> {
         let key = nobodys(&place.prefix);
         let asked = self.client.create_multipart_upload().bucket(&place.bucket).key(&key).customize();
-        let begun = asked.config_override(twice()).send().await.map_err(Trouble::of)?;
+        let begun = asked.config_override(twice()).send().await.map_err(CallError::of)?;
         let id = begun.upload_id.filter(|id| !id.is_empty());
-        let id = id.ok_or_else(|| Trouble::plain(Cause::Nonsense, "an upload without an id"))?;
+        let id = id.ok_or_else(|| CallError::plain(CallErrorCause::Malformed, "an upload without an id"))?;
         let part = self.client.upload_part().bucket(&place.bucket).key(&key).upload_id(&id).part_number(1);
         let part = part.body(ByteStream::from_static(b"0")).customize().config_override(twice());
-        let sent = part.send().await.map_err(Trouble::of);
+        let sent = part.send().await.map_err(CallError::of);
         let gone = self.client.abort_multipart_upload().bucket(&place.bucket).key(&key).upload_id(id).send().await;
         if let Err(error) = gone {
-            debug!(key, error = %Trouble::of(error), "an upload was not given up; the bucket's own rule takes care of it");
+            debug!(key, error = %CallError::of(error), "an upload was not given up; the bucket's own rule takes care of it");
         }
         sent.map(drop)
     }
 }
 
 /// What a failure means of one item where others can be had.
-fn of_item_alone(during: During, trouble: &Trouble) -> StoreErrorKind {
+fn of_item_alone(during: CallPurpose, trouble: &CallError) -> StoreErrorKind {
     let refused = StoreErrorKind::Refused;
     match (trouble.cause, during) {
-        (Cause::NoRoom, During::Write) => {
+        (CallErrorCause::StorageFull, CallPurpose::Write) => {
             let why = format!("there is no room for it, while others are taken: {trouble}");
             refused(RefusalReason::Unwritable(why))
         }
-        (Cause::Denied | Cause::Unsupported, During::Write) => refused(RefusalReason::Unwritable(trouble.to_string())),
-        (Cause::Unsupported, _) => refused(RefusalReason::Unreadable),
-        // Filters that stand before a service let some names through, and others not.
-        (Cause::Page, During::Write) if trouble.status == Some(403) => {
+        (CallErrorCause::Denied | CallErrorCause::Unsupported, CallPurpose::Write) => {
             refused(RefusalReason::Unwritable(trouble.to_string()))
         }
-        (Cause::Page, _) if trouble.status == Some(403) => refused(RefusalReason::Unreadable),
+        (CallErrorCause::Unsupported, _) => refused(RefusalReason::Unreadable),
+        // Filters that stand before a service let some names through, and others not.
+        (CallErrorCause::HtmlPage, CallPurpose::Write) if trouble.status == Some(403) => {
+            refused(RefusalReason::Unwritable(trouble.to_string()))
+        }
+        (CallErrorCause::HtmlPage, _) if trouble.status == Some(403) => refused(RefusalReason::Unreadable),
         _ => StoreErrorKind::Unexpected,
     }
 }
 
-fn as_trouble(why: NoPage) -> Trouble {
+fn as_trouble(why: PageError) -> CallError {
     match why {
-        NoPage::Failed(trouble) => trouble,
-        NoPage::Contradiction(why) => Trouble::plain(Cause::Nonsense, why),
+        PageError::Failed(trouble) => trouble,
+        PageError::Contradiction(why) => CallError::plain(CallErrorCause::Malformed, why),
     }
 }
 

@@ -18,7 +18,7 @@ const MEMBERS_MAX: usize = 64;
 
 /// What is wrong with an answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Malformed {
+pub(crate) enum MalformedResponse {
     /// Nothing came, or nothing but blanks.
     #[error("the answer is empty")]
     Empty,
@@ -33,7 +33,7 @@ pub(crate) enum Malformed {
     OtherRoot(String),
     /// It is written for people.
     #[error("the answer is an HTML page")]
-    Page,
+    HtmlPage,
     /// Anything else that is no XML, or is XML of a form in which no S3 service answers.
     #[error("the answer is no XML document of S3: {0}")]
     Form(String),
@@ -43,9 +43,9 @@ pub(crate) enum Malformed {
 ///
 /// # Errors
 /// What makes it none.
-pub(crate) fn root(answer: &[u8]) -> Result<&str, Malformed> {
+pub(crate) fn root(answer: &[u8]) -> Result<&str, MalformedResponse> {
     let text = std::str::from_utf8(answer).map_err(|_| form("its text is not UTF-8"))?;
-    let mut document = Document { open: Vec::with_capacity(4), members: Vec::with_capacity(16), root: None };
+    let mut document = DocumentChecker { open: Vec::with_capacity(4), members: Vec::with_capacity(16), root: None };
     for token in Tokenizer::from(text) {
         match token {
             Ok(token) => document.take(token)?,
@@ -55,12 +55,12 @@ pub(crate) fn root(answer: &[u8]) -> Result<&str, Malformed> {
     document.end()
 }
 
-fn form(why: &str) -> Malformed {
-    Malformed::Form(why.to_owned())
+fn form(why: &str) -> MalformedResponse {
+    MalformedResponse::Form(why.to_owned())
 }
 
 /// An element that is not closed yet.
-struct Open<'a> {
+struct OpenElement<'a> {
     prefix: &'a str,
     name: &'a str,
     /// Where its members' names begin among all names.
@@ -70,15 +70,15 @@ struct Open<'a> {
 }
 
 /// What was read of a document so far.
-struct Document<'a> {
-    open: Vec<Open<'a>>,
+struct DocumentChecker<'a> {
+    open: Vec<OpenElement<'a>>,
     /// The names of the members of all open elements, but for those that may stand more than once.
     members: Vec<&'a str>,
     root: Option<&'a str>,
 }
 
-impl<'a> Document<'a> {
-    fn take(&mut self, token: Token<'a>) -> Result<(), Malformed> {
+impl<'a> DocumentChecker<'a> {
+    fn take(&mut self, token: Token<'a>) -> Result<(), MalformedResponse> {
         match token {
             Token::ElementStart { prefix, local, .. } => self.start(prefix, local),
             Token::ElementEnd { end: ElementEnd::Close(prefix, local), .. } => {
@@ -102,7 +102,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    fn start(&mut self, prefix: StrSpan<'a>, local: StrSpan<'a>) -> Result<(), Malformed> {
+    fn start(&mut self, prefix: StrSpan<'a>, local: StrSpan<'a>) -> Result<(), MalformedResponse> {
         let name = local.as_str();
         match self.open.last_mut() {
             None => self.root = Some(name),
@@ -117,17 +117,23 @@ impl<'a> Document<'a> {
             return Err(form("elements nested too deep"));
         }
         let members_from = self.members.len();
-        self.open.push(Open { prefix: prefix.as_str(), name, members_from, has_members: false, has_text: false });
+        self.open.push(OpenElement {
+            prefix: prefix.as_str(),
+            name,
+            members_from,
+            has_members: false,
+            has_text: false,
+        });
         Ok(())
     }
 
-    fn member(&mut self, from: usize, name: &'a str) -> Result<(), Malformed> {
+    fn member(&mut self, from: usize, name: &'a str) -> Result<(), MalformedResponse> {
         if REPEATED.contains(&name) {
             return Ok(());
         }
         let before = &self.members[from..];
         if before.contains(&name) {
-            return Err(Malformed::Doubled(name.to_owned()));
+            return Err(MalformedResponse::Doubled(name.to_owned()));
         }
         if before.len() >= MEMBERS_MAX {
             return Err(form("an element of too many members"));
@@ -136,18 +142,18 @@ impl<'a> Document<'a> {
         Ok(())
     }
 
-    fn close(&mut self, is: impl FnOnce(&Open<'a>) -> bool) -> Result<(), Malformed> {
+    fn close(&mut self, is: impl FnOnce(&OpenElement<'a>) -> bool) -> Result<(), MalformedResponse> {
         match self.open.pop() {
             Some(open) if is(&open) => {
                 self.members.truncate(open.members_from);
                 Ok(())
             }
-            Some(open) => Err(Malformed::Cut(open.name.to_owned())),
+            Some(open) => Err(MalformedResponse::Cut(open.name.to_owned())),
             None => Err(form("an element is closed that was never opened")),
         }
     }
 
-    fn text(&mut self, text: &str) -> Result<(), Malformed> {
+    fn text(&mut self, text: &str) -> Result<(), MalformedResponse> {
         match self.open.last_mut() {
             _ if text.bytes().all(|byte| byte.is_ascii_whitespace()) => Ok(()),
             Some(element) if element.has_members => Err(form("a text in the midst of elements")),
@@ -159,17 +165,17 @@ impl<'a> Document<'a> {
         }
     }
 
-    fn end(self) -> Result<&'a str, Malformed> {
+    fn end(self) -> Result<&'a str, MalformedResponse> {
         match (self.root, self.open.last()) {
-            (_, Some(open)) => Err(Malformed::Cut(open.name.to_owned())),
+            (_, Some(open)) => Err(MalformedResponse::Cut(open.name.to_owned())),
             (Some(root), None) => Ok(root),
-            (None, None) => Err(Malformed::Empty),
+            (None, None) => Err(MalformedResponse::Empty),
         }
     }
 
     /// What an error of the tokenizer says. Within an element it is mostly a cut in the midst of a tag.
-    fn broken(&self, error: &xmlparser::Error) -> Malformed {
-        Malformed::Form(match self.open.last() {
+    fn broken(&self, error: &xmlparser::Error) -> MalformedResponse {
+        MalformedResponse::Form(match self.open.last() {
             Some(open) => format!("{error}, in element `{}`", open.name),
             None => error.to_string(),
         })

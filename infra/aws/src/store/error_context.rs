@@ -13,30 +13,30 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use mill_ports::StoreErrorKind;
 
-use super::Spaces;
-use super::faults::fit;
+use super::SpaceLayout;
+use super::errors::fit;
 use crate::connection::Connection;
-use crate::proxies::proxy_to;
-use crate::trouble::{Cause, Trouble, sends_elsewhere};
+use crate::proxy::proxy_to;
+use crate::sdk_error::{CallError, CallErrorCause, sends_elsewhere};
 use crate::wrong_address::NO_SUCH_HOST;
 
 /// Where a store is asked, and as whom.
 #[derive(Debug)]
-pub(super) struct Whereabouts {
+pub(super) struct ErrorContext {
     address: String,
     /// The proxy by which it is asked, if any.
     proxy: Option<String>,
     bucket: String,
     region: Option<String>,
     profile: Option<String>,
-    signed_by: SignedBy,
+    signed_by: SignerRecorder,
 }
 
-impl Whereabouts {
-    pub(super) fn new(connection: &Connection, spaces: &Spaces) -> Self {
+impl ErrorContext {
+    pub(super) fn new(connection: &Connection, spaces: &SpaceLayout) -> Self {
         let bucket = match spaces {
-            Spaces::InBucket(bucket) | Spaces::Single { bucket, .. } => format!("bucket `{}`", fit(bucket)),
-            Spaces::Buckets { prefix } => format!("buckets `{}*`", fit(prefix)),
+            SpaceLayout::InBucket(bucket) | SpaceLayout::Single { bucket, .. } => format!("bucket `{}`", fit(bucket)),
+            SpaceLayout::Buckets { prefix } => format!("buckets `{}*`", fit(prefix)),
         };
         let address = connection.s3_endpoint();
         let amazons = || format!("https://s3.{}.amazonaws.com", connection.region().unwrap_or("us-east-1"));
@@ -46,18 +46,18 @@ impl Whereabouts {
             bucket,
             region: connection.region().map(str::to_owned),
             profile: connection.service.profile().map(str::to_owned),
-            signed_by: SignedBy::default(),
+            signed_by: SignerRecorder::default(),
         }
     }
 
     /// The failure as it is meant here: a host name by which the service has answered already is no mistyped one, and is back
     /// when the resolver, or the tunnel that it needs, is. So is a service in whose stead a page comes by now; but one that
     /// forbids is meant.
-    pub(super) fn judged(&self, mut trouble: Trouble) -> Trouble {
+    pub(super) fn judged(&self, mut trouble: CallError) -> CallError {
         if self.signed_by.answered.load(Ordering::Relaxed) {
             trouble.cause = match trouble.cause {
-                Cause::WrongAddress(NO_SUCH_HOST) => Cause::Unreachable,
-                Cause::Page if trouble.status != Some(403) => Cause::Failing,
+                CallErrorCause::WrongAddress(NO_SUCH_HOST) => CallErrorCause::Unreachable,
+                CallErrorCause::HtmlPage if trouble.status != Some(403) => CallErrorCause::ServerError,
                 cause => cause,
             };
         }
@@ -65,13 +65,13 @@ impl Whereabouts {
     }
 
     /// What notes the id of the key that signs, and that answers come.
-    pub(super) fn signed_by(&self) -> SignedBy {
+    pub(super) fn signed_by(&self) -> SignerRecorder {
         self.signed_by.clone()
     }
 
     /// The words of a failure of this kind with where and what to do, also where something answers that does not speak as the
     /// service does; of other kinds as they are.
-    pub(super) fn told(&self, kind: &StoreErrorKind, trouble: &Trouble, words: String) -> String {
+    pub(super) fn told(&self, kind: &StoreErrorKind, trouble: &CallError, words: String) -> String {
         let of_all = matches!(
             kind,
             StoreErrorKind::Unavailable
@@ -91,7 +91,7 @@ impl Whereabouts {
     }
 }
 
-impl fmt::Display for Whereabouts {
+impl fmt::Display for ErrorContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at {}, ", self.address)?;
         if let Some(proxy) = &self.proxy {
@@ -114,7 +114,7 @@ fn tells_nothing_of_items(kind: &StoreErrorKind) -> bool {
 }
 
 /// One short sentence of what to do; `None` where the service's own words are all that is known.
-fn advice(kind: &StoreErrorKind, trouble: &Trouble) -> Option<String> {
+fn advice(kind: &StoreErrorKind, trouble: &CallError) -> Option<String> {
     const ADDRESS: &str = "check `--source-endpoint`, `--destination-endpoint` or the `endpoint` of the store";
     if trouble.is(&["NoSuchBucket"]) {
         return Some("make the bucket, or check its name".to_owned());
@@ -126,47 +126,51 @@ fn advice(kind: &StoreErrorKind, trouble: &Trouble) -> Option<String> {
         return Some("check the clock of this machine".to_owned());
     }
     if trouble.is(&["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"])
-        || matches!(trouble.status, Some(301 | 307)) && trouble.cause != Cause::Page
+        || matches!(trouble.status, Some(301 | 307)) && trouble.cause != CallErrorCause::HtmlPage
     {
         return Some("check the region".to_owned());
     }
     match trouble.cause {
-        Cause::Credentials if trouble.status.is_none() => {
+        CallErrorCause::Credentials if trouble.status.is_none() => {
             Some("give the key by a profile, by the environment or by `credentials` of the store".to_owned())
         }
-        Cause::Credentials => Some("check the key id and its secret".to_owned()),
-        Cause::Denied => Some("check what the key may do".to_owned()),
-        Cause::WrongAddress(why) => Some(format!("{why}: {ADDRESS}")),
-        Cause::NoRoom => Some("make room there, or raise its quota".to_owned()),
-        Cause::Unsupported => Some(format!("the server does not know this call, which mill needs: {ADDRESS}")),
-        Cause::Barred(why) => Some(format!("{why}: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or log in there")),
-        Cause::Page => Some(format!("a proxy, a login page or another server answers there: {ADDRESS}")),
-        Cause::Unreachable if trouble.no_tunnel() => Some(format!(
+        CallErrorCause::Credentials => Some("check the key id and its secret".to_owned()),
+        CallErrorCause::Denied => Some("check what the key may do".to_owned()),
+        CallErrorCause::WrongAddress(why) => Some(format!("{why}: {ADDRESS}")),
+        CallErrorCause::StorageFull => Some("make room there, or raise its quota".to_owned()),
+        CallErrorCause::Unsupported => Some(format!("the server does not know this call, which mill needs: {ADDRESS}")),
+        CallErrorCause::LoginRequired(why) => {
+            Some(format!("{why}: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or log in there"))
+        }
+        CallErrorCause::HtmlPage => Some(format!("a proxy, a login page or another server answers there: {ADDRESS}")),
+        CallErrorCause::Unreachable if trouble.no_tunnel() => Some(format!(
             "the proxy lets no call through to this address: check HTTPS_PROXY, HTTP_PROXY and NO_PROXY, and {ADDRESS}"
         )),
-        Cause::Throttled { .. } if trouble.is_anothers() => Some(format!(
+        CallErrorCause::Throttled { .. } if trouble.is_anothers() => Some(format!(
             "try again later; if it stays so, a proxy or another server may answer in its place: {ADDRESS}"
         )),
-        Cause::Unreachable if *kind == StoreErrorKind::Unreachable => Some(format!("if it stays so, {ADDRESS}")),
+        CallErrorCause::Unreachable if *kind == StoreErrorKind::Unreachable => {
+            Some(format!("if it stays so, {ADDRESS}"))
+        }
         _ => None,
     }
 }
 
 /// The id of the key that signed the last request, as the request itself bears it, and whether any was answered.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SignedBy {
+pub(super) struct SignerRecorder {
     id: Arc<Mutex<Option<String>>>,
     answered: Arc<AtomicBool>,
 }
 
-impl SignedBy {
+impl SignerRecorder {
     fn id(&self) -> Option<String> {
         self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 #[dyn_dispatch_hint]
-impl Intercept for SignedBy {
+impl Intercept for SignerRecorder {
     fn name(&self) -> &'static str {
         "SignedBy"
     }

@@ -6,22 +6,22 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::Inner;
-use super::page::{From, Key, NoPage, PageRequest};
-use super::places::Place;
+use super::StoreInner;
+use super::keys::BucketPrefix;
+use super::page::{ListedKey, PageError, PageRequest, PageStart};
 
 /// Of names and one directory that begin alike, enough to see the first that sorts before the directory's slash.
 const SOME: i32 = 3;
 
-impl Inner {
+impl StoreInner {
     /// Looks at a page that ends within directories: whether the server lists directory by directory. `before` is the last key
     /// of the page before.
     pub(super) async fn ends_within(
         &self,
-        place: &Place,
-        (before, keys): (Option<&[u8]>, &[&Key]),
+        place: &BucketPrefix,
+        (before, keys): (Option<&[u8]>, &[&ListedKey]),
         asked: &mut Vec<String>,
-    ) -> Result<bool, NoPage> {
+    ) -> Result<bool, PageError> {
         let Some(last) = keys.last().and_then(|key| key.text()) else { return Ok(false) };
         asked.retain(|directory| last.starts_with(&format!("{directory}/")));
         for directory in directories_of(&last[place.prefix.len()..]) {
@@ -46,7 +46,7 @@ impl Inner {
 
     /// Looks at where a listing is to begin: of a server that lists directory by directory, keys may lie behind it by their bytes
     /// and before it in its own order, or the other way round.
-    pub(super) async fn begins_behind(&self, place: &Place, after: &str) -> Result<bool, NoPage> {
+    pub(super) async fn begins_behind(&self, place: &BucketPrefix, after: &str) -> Result<bool, PageError> {
         for (at, character) in after.char_indices().filter(|(at, character)| *at > 0 && *character <= '/') {
             if self.by_bytes.load(Relaxed) {
                 return Ok(false);
@@ -68,20 +68,20 @@ impl Inner {
     }
 
     /// Whether the server leaves out what lies in a directory, and by its bytes behind `after`.
-    async fn leaves_out(&self, place: &Place, directory: &str, after: &str) -> Result<bool, NoPage> {
-        let inside = Place { bucket: place.bucket.clone(), prefix: format!("{directory}/") };
+    async fn leaves_out(&self, place: &BucketPrefix, directory: &str, after: &str) -> Result<bool, PageError> {
+        let inside = BucketPrefix { bucket: place.bucket.clone(), prefix: format!("{directory}/") };
         let after = format!("{}{after}", place.prefix);
         let one = |from| PageRequest { place: &inside, from, by_folder: false, max: Some(1) };
-        if !self.page(one(From::After(&after))).await?.objects.is_empty() {
+        if !self.page(one(PageStart::After(&after))).await?.objects.is_empty() {
             return Ok(false);
         }
-        Ok(!self.page(one(From::Beginning)).await?.objects.is_empty())
+        Ok(!self.page(one(PageStart::Beginning)).await?.objects.is_empty())
     }
 
     /// Whether the server puts what lies in a directory before a name that sorts before its slash.
-    async fn puts_first(&self, place: &Place, directory: &str) -> Result<bool, NoPage> {
-        let beginning = Place { bucket: place.bucket.clone(), prefix: directory.to_owned() };
-        let some = |max| PageRequest { place: &beginning, from: From::Beginning, by_folder: true, max: Some(max) };
+    async fn puts_first(&self, place: &BucketPrefix, directory: &str) -> Result<bool, PageError> {
+        let beginning = BucketPrefix { bucket: place.bucket.clone(), prefix: directory.to_owned() };
+        let some = |max| PageRequest { place: &beginning, from: PageStart::Beginning, by_folder: true, max: Some(max) };
         let page = self.page(some(SOME)).await?;
         let all = || page.objects.iter().map(|(key, _)| key).chain(&page.folders);
         if !all().any(|key| sorts_before(&key.bytes, directory)) {
@@ -90,7 +90,7 @@ impl Inner {
         // There is one, be it that it came only now. Which of the two does the server give first?
         let itself = i32::from(all().any(|key| key.bytes == directory.as_bytes()));
         let first = self.page(some(1 + itself)).await?;
-        let is_inside = |key: &Key| key.bytes.strip_suffix(b"/") == Some(directory.as_bytes());
+        let is_inside = |key: &ListedKey| key.bytes.strip_suffix(b"/") == Some(directory.as_bytes());
         let inside = first.folders.iter().any(is_inside);
         let lower = first.objects.iter().map(|(key, _)| key).chain(&first.folders);
         let lower = lower.into_iter().any(|key| sorts_before(&key.bytes, directory));

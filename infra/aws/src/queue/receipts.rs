@@ -8,7 +8,7 @@ use mill_ports::Receipt;
 
 /// One delivery, as its receiver sees it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Holding {
+pub(super) struct ReceiptState {
     /// Before the request that received it left.
     pub(super) received: Monotonic,
     /// Until when it surely stays hidden; `None` once it was given back or acknowledged.
@@ -17,22 +17,22 @@ pub(super) struct Holding {
 
 /// All of them. One is forgotten some time after its deadline: what is then asked of it, the service decides.
 #[derive(Debug, Default)]
-pub(super) struct Holdings(Mutex<Known>);
+pub(super) struct ReceiptTable(Mutex<ReceiptMap>);
 
 #[derive(Debug, Default)]
-struct Known {
-    held: BTreeMap<Receipt, (Holding, bool)>,
+struct ReceiptMap {
+    held: BTreeMap<Receipt, (ReceiptState, bool)>,
     /// At how many the old ones are looked for next.
     tidy_at: usize,
 }
 
-impl Holdings {
-    fn known(&self) -> MutexGuard<'_, Known> {
+impl ReceiptTable {
+    fn known(&self) -> MutexGuard<'_, ReceiptMap> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a delivery.
-    pub(super) fn take(&self, receipt: &Receipt, holding: Holding, now: Monotonic) {
+    pub(super) fn take(&self, receipt: &Receipt, holding: ReceiptState, now: Monotonic) {
         const TIDY_LEAST: usize = 2048;
         let mut known = self.known();
         if known.held.len() >= known.tidy_at.max(TIDY_LEAST) {
@@ -42,13 +42,13 @@ impl Holdings {
         known.held.insert(receipt.clone(), (holding, false));
     }
 
-    pub(super) fn get(&self, receipt: &Receipt) -> Option<Holding> {
+    pub(super) fn get(&self, receipt: &Receipt) -> Option<ReceiptState> {
         self.known().held.get(receipt).map(|(held, _)| *held)
     }
 
     /// Moves a deadline, unless the delivery was given back or acknowledged meanwhile.
     pub(super) fn extend(&self, receipt: &Receipt, until: Monotonic) {
-        if let Some((Holding { deadline: Some(deadline), .. }, _)) = self.known().held.get_mut(receipt) {
+        if let Some((ReceiptState { deadline: Some(deadline), .. }, _)) = self.known().held.get_mut(receipt) {
             *deadline = until;
         }
     }

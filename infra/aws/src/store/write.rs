@@ -8,30 +8,30 @@ use aws_sdk_s3::types::{CopyObjectResult, MetadataDirective};
 use mill_model::{ItemAddress, Properties};
 use mill_ports::{Body, Precondition, Presence, PutRequest, PutResult, RefusalReason, StoreError, StoreErrorKind};
 
-use super::facts::{Found, State, bare};
-use super::faults::During;
-use super::headers::bear;
-use super::places::{Place, copy_source};
-use super::properties::Borne;
-use super::shapes::Shapes;
-use super::target::Target;
-use super::upload::{Intake, crc64, in_time, sha256};
-use super::{Inner, multipart};
-use crate::trouble::Trouble;
+use super::body_chunks::{BodyChunker, crc64, in_time, sha256};
+use super::errors::CallPurpose;
+use super::head::{FoundObject, ObjectState, bare};
+use super::headers::with_headers;
+use super::key_shapes::Shapes;
+use super::keys::{BucketPrefix, copy_source};
+use super::prepared_put::PreparedPut;
+use super::properties::ObjectHeaders;
+use super::{StoreInner, multipart};
+use crate::sdk_error::CallError;
 
 /// Largest object that one copy takes. Source: Amazon S3 API reference, *CopyObject*.
 const COPY_BYTES_MAX: u64 = 5 << 30;
 
 /// Writes an item.
 pub(super) async fn put(
-    inner: &Arc<Inner>,
+    inner: &Arc<StoreInner>,
     item: &ItemAddress,
     content: &PutRequest,
     when: &Precondition,
     body: Body,
 ) -> Result<PutResult, StoreError> {
     let target = inner.target(item, content, when).await?;
-    let mut intake = Intake::new(inner, item, body, content.size);
+    let mut intake = BodyChunker::new(inner, item, body, content.size);
     let etag = if content.size <= inner.settings.part_bytes {
         inner.put_whole(&target, &mut intake).await?
     } else {
@@ -40,12 +40,12 @@ pub(super) async fn put(
     inner.as_written(&target, &etag).await
 }
 
-impl Inner {
+impl StoreInner {
     /// Writes an item in one request, and gives its entity tag.
-    async fn put_whole(&self, target: &Target<'_>, intake: &mut Intake<'_>) -> Result<String, StoreError> {
+    async fn put_whole(&self, target: &PreparedPut<'_>, intake: &mut BodyChunker<'_>) -> Result<String, StoreError> {
         let piece = intake.piece(target.size).await?;
         let request = self.client.put_object().bucket(&target.place.bucket).key(&target.key);
-        let request = bear!(request, &target.borne);
+        let request = with_headers!(request, &target.borne);
         let request = if self.settings.sha256 {
             request.checksum_sha256(sha256(&piece.bytes))
         } else {
@@ -58,7 +58,7 @@ impl Inner {
             .body(ByteStream::from(piece.bytes))
             .customize()
             .config_override(in_time);
-        let answer = request.send().await.map_err(Trouble::of);
+        let answer = request.send().await.map_err(CallError::of);
         drop(piece.memory);
         let answer = self.step(target, answer).await?;
         let tag = answer.e_tag.filter(|tag| !bare(tag).is_empty());
@@ -66,14 +66,14 @@ impl Inner {
     }
 
     /// A copy of an object onto itself.
-    pub(super) fn onto_itself(&self, place: &Place, key: &str) -> CopyObjectFluentBuilder {
+    pub(super) fn onto_itself(&self, place: &BucketPrefix, key: &str) -> CopyObjectFluentBuilder {
         self.client.copy_object().bucket(&place.bucket).key(key).copy_source(copy_source(place, key))
     }
 }
 
 /// Replaces an item's properties, and keeps its bytes: the store copies the object onto itself.
 pub(super) async fn put_properties(
-    inner: &Arc<Inner>,
+    inner: &Arc<StoreInner>,
     item: &ItemAddress,
     properties: &Properties,
     when: &Precondition,
@@ -81,12 +81,12 @@ pub(super) async fn put_properties(
     const OP: &str = "writing properties";
     let (place, key) = inner.place_of(OP, item)?;
     let refused = |refusal: RefusalReason| inner.of_item(OP, item, StoreErrorKind::Refused(refusal));
-    let borne = Borne::of(properties).map_err(refused)?;
+    let borne = ObjectHeaders::of(properties).map_err(refused)?;
     let found = inner.look(OP, item).await?.present();
     let Some(found) = found.filter(|found| holds(when, found)) else {
         return Err(inner.of_item(OP, item, StoreErrorKind::Precondition));
     };
-    let target = Target {
+    let target = PreparedPut {
         item,
         place,
         key,
@@ -100,7 +100,7 @@ pub(super) async fn put_properties(
         let etag = multipart::copy_onto_itself(inner, &target, &found).await?;
         return inner.as_written(&target, &etag).await;
     }
-    let copy = bear!(inner.onto_itself(&target.place, &target.key), &target.borne)
+    let copy = with_headers!(inner.onto_itself(&target.place, &target.key), &target.borne)
         .metadata_directive(MetadataDirective::Replace)
         .set_storage_class(found.storage_class)
         .set_copy_source_if_match(target.if_match.clone())
@@ -109,11 +109,11 @@ pub(super) async fn put_properties(
     let answer = match copy.send().await {
         Ok(answer) => answer,
         Err(error) => {
-            let trouble = Trouble::of(error);
+            let trouble = CallError::of(error);
             if trouble.is(&["NoSuchKey"]) {
                 return Err(inner.of_item(OP, item, StoreErrorKind::Precondition));
             }
-            return Err(inner.of_one(OP, item, (&target.place, &target.key), During::Write, trouble).await);
+            return Err(inner.of_one(OP, item, (&target.place, &target.key), CallPurpose::Write, trouble).await);
         }
     };
     let result = answer.copy_object_result.unwrap_or_else(|| CopyObjectResult::builder().build());
@@ -126,12 +126,12 @@ pub(super) async fn put_properties(
         // Somebody may have come between: the state is known only by another look.
         return inner.as_written(&target, etag).await;
     }
-    let state = State { etag, size: target.size, modified: Some(modified) };
+    let state = ObjectState { etag, size: target.size, modified: Some(modified) };
     Ok(PutResult { version: state.version_as_written(), checksums: Vec::new(), at: state.modified_at() })
 }
 
 /// Whether what was found is what a write may meet.
-fn holds(when: &Precondition, found: &Found) -> bool {
+fn holds(when: &Precondition, found: &FoundObject) -> bool {
     match when {
         Precondition::Always => true,
         Precondition::Absent => false,
@@ -141,7 +141,7 @@ fn holds(when: &Precondition, found: &Found) -> bool {
 
 /// Deletes an item. Only looking tells whether there is one.
 pub(super) async fn delete(
-    inner: &Arc<Inner>,
+    inner: &Arc<StoreInner>,
     item: &ItemAddress,
     when: &Precondition,
 ) -> Result<Presence<()>, StoreError> {
@@ -157,11 +157,11 @@ pub(super) async fn delete(
     match request.set_if_match(guard).send().await {
         Ok(_) => Ok(Presence::Present(())),
         Err(error) => {
-            let trouble = Trouble::of(error);
+            let trouble = CallError::of(error);
             if trouble.is(&["NoSuchKey"]) {
                 return Ok(Presence::Absent);
             }
-            Err(inner.of_one(OP, item, (&place, &key), During::Write, trouble).await)
+            Err(inner.of_one(OP, item, (&place, &key), CallPurpose::Write, trouble).await)
         }
     }
 }

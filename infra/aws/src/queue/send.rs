@@ -3,17 +3,17 @@
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use mill_ports::{BatchReport, OutgoingMessage, QueueError, QueueErrorKind};
 
-use super::body::{ENCODING, Written};
-use super::requests::UNANSWERED;
+use super::batches::UNANSWERED;
+use super::body::{ENCODING, EncodedBody};
 use super::{BODY_BYTES_MAX, DELAY_MAX, SqsQueue, of_code, whole_seconds};
-use crate::trouble::Trouble;
+use crate::sdk_error::CallError;
 
 /// Most bytes of all messages of one request. Source: Amazon SQS developer guide, *Quotas*.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
 /// Entries that go in one request, each with its place in the batch.
 #[derive(Default)]
-struct Group {
+struct SendBatch {
     places: Vec<usize>,
     entries: Vec<SendMessageBatchRequestEntry>,
     bytes: usize,
@@ -41,10 +41,10 @@ impl SqsQueue {
         Ok(report)
     }
 
-    fn groups(&self, out: &[OutgoingMessage], report: &mut BatchReport) -> Result<Vec<Group>, QueueError> {
-        let mut groups: Vec<Group> = Vec::new();
+    fn groups(&self, out: &[OutgoingMessage], report: &mut BatchReport) -> Result<Vec<SendBatch>, QueueError> {
+        let mut groups: Vec<SendBatch> = Vec::new();
         for (at, one) in out.iter().enumerate() {
-            let written = Written::of(&one.body);
+            let written = EncodedBody::of(&one.body);
             let bytes = written.bytes();
             if let Some(refusal) = self.refusal(one, bytes) {
                 report.failed.push((at, refusal));
@@ -52,7 +52,7 @@ impl SqsQueue {
             }
             let entry = self.entry(at, one, written)?;
             if groups.last().is_none_or(|group| group.bytes + bytes > REQUEST_BYTES_MAX) {
-                groups.push(Group::default());
+                groups.push(SendBatch::default());
             }
             if let Some(group) = groups.last_mut() {
                 group.places.push(at);
@@ -77,7 +77,7 @@ impl SqsQueue {
         &self,
         at: usize,
         out: &OutgoingMessage,
-        written: Written,
+        written: EncodedBody,
     ) -> Result<SendMessageBatchRequestEntry, QueueError> {
         let mut entry = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(written.text);
         if !out.delay.is_zero() {
@@ -93,10 +93,10 @@ impl SqsQueue {
     }
 
     /// Sends one request. An entry of which the answer says nothing is one that failed.
-    async fn send_group(&self, group: Group, report: &mut BatchReport) -> Result<(), QueueError> {
+    async fn send_group(&self, group: SendBatch, report: &mut BatchReport) -> Result<(), QueueError> {
         let url = self.url("send").await?;
         let request = self.client.send_message_batch().queue_url(url).set_entries(Some(group.entries));
-        let answer = request.send().await.map_err(|error| self.failed("send", Trouble::of(error)))?;
+        let answer = request.send().await.map_err(|error| self.failed("send", CallError::of(error)))?;
         let told = |at: usize, id: &str| at.to_string() == id;
         for at in group.places {
             // Of an entry that is said to be both, the failure is believed: a message that is sent twice does no harm.

@@ -12,25 +12,25 @@ use futures::stream::{self, StreamExt as _};
 use mill_model::{ItemAddress, Version};
 use mill_ports::{Body, ByteRange, OpenItem, Presence, StoreError, StoreErrorKind, error_chain};
 
-use super::Inner;
-use super::facts::{Found, NO_LENGTH, bare, tag_of};
-use super::faults::{During, fit};
-use super::places::Place;
-use crate::heads;
-use crate::trouble::{Cause, Trouble};
+use super::StoreInner;
+use super::errors::{CallPurpose, fit};
+use super::head::{FoundObject, NO_LENGTH, bare, tag_of};
+use super::keys::BucketPrefix;
+use crate::many_headers;
+use crate::sdk_error::{CallError, CallErrorCause};
 
 /// How often a body that broke off is taken up again without having moved on.
 const RESUMES_MAX: u32 = 3;
 
 /// Why an item cannot be looked at, in the service's own words.
-enum WhyNot {
+enum GetOutcome {
     Absent,
     Error(StoreError),
 }
 
-impl Inner {
+impl StoreInner {
     /// What is at an item's place, under its own name. `Absent` only where its space answers.
-    pub(super) async fn look(&self, op: &'static str, item: &ItemAddress) -> Result<Presence<Found>, StoreError> {
+    pub(super) async fn look(&self, op: &'static str, item: &ItemAddress) -> Result<Presence<FoundObject>, StoreError> {
         let asked = self.settings.clock.monotonic();
         let found = self.found_at(op, item).await?;
         if let Presence::Present(found) = &found {
@@ -43,11 +43,15 @@ impl Inner {
     }
 
     /// What the store answers with at an item's place, be it under another name.
-    pub(super) async fn found_at(&self, op: &'static str, item: &ItemAddress) -> Result<Presence<Found>, StoreError> {
+    pub(super) async fn found_at(
+        &self,
+        op: &'static str,
+        item: &ItemAddress,
+    ) -> Result<Presence<FoundObject>, StoreError> {
         let (place, key) = self.place_of(op, item)?;
         let request = self.client.head_object().bucket(&place.bucket).key(&key).checksum_mode(ChecksumMode::Enabled);
         let mut answer = request.clone().send().await;
-        if answer.as_ref().is_err_and(|error| heads::too_many(error)) {
+        if answer.as_ref().is_err_and(|error| many_headers::has_too_many_headers(error)) {
             answer = request.customize().config_override(self.reading_all_headers()).send().await;
         }
         let error = match answer {
@@ -57,45 +61,50 @@ impl Inner {
             }
             Err(error) => error,
         };
-        let trouble = Trouble::of(error);
+        let trouble = CallError::of(error);
         // An answer to HEAD has no body and so no code. Where it is not surely the service's own, or leaves open what it
         // means, the same is asked in a way that is answered with one.
         match trouble.status {
             Some(404) if trouble.own_answer => self.absent(op, item, &place).await,
             Some(404) => match self.why_not(op, item, &place, &key).await {
-                WhyNot::Absent => self.absent(op, item, &place).await,
-                WhyNot::Error(error) => Err(error),
+                GetOutcome::Absent => self.absent(op, item, &place).await,
+                GetOutcome::Error(error) => Err(error),
             },
-            Some(400 | 401 | 403) if trouble.cause == Cause::Answer || trouble.code.is_none() => {
+            Some(400 | 401 | 403) if trouble.cause == CallErrorCause::OtherResponse || trouble.code.is_none() => {
                 match self.why_not(op, item, &place, &key).await {
-                    WhyNot::Absent => Err(self.unexpected(op, item, format!("it answers in two ways: {trouble}"))),
-                    WhyNot::Error(error) => Err(error),
+                    GetOutcome::Absent => Err(self.unexpected(op, item, format!("it answers in two ways: {trouble}"))),
+                    GetOutcome::Error(error) => Err(error),
                 }
             }
-            _ => Err(self.of_one(op, item, (&place, &key), During::Read, trouble).await),
+            _ => Err(self.of_one(op, item, (&place, &key), CallPurpose::Read, trouble).await),
         }
     }
 
     /// That an item is not there, if its space is.
-    async fn absent<T>(&self, op: &'static str, item: &ItemAddress, place: &Place) -> Result<Presence<T>, StoreError> {
+    async fn absent<T>(
+        &self,
+        op: &'static str,
+        item: &ItemAddress,
+        place: &BucketPrefix,
+    ) -> Result<Presence<T>, StoreError> {
         self.confirm(op, &item.space, place).await?;
         Ok(Presence::Absent)
     }
 
-    async fn why_not(&self, op: &'static str, item: &ItemAddress, place: &Place, key: &str) -> WhyNot {
+    async fn why_not(&self, op: &'static str, item: &ItemAddress, place: &BucketPrefix, key: &str) -> GetOutcome {
         match self.client.get_object().bucket(&place.bucket).key(key).range("bytes=0-0").send().await {
-            Ok(_) => WhyNot::Error(self.unexpected(op, item, "it can be read, but not be looked at")),
+            Ok(_) => GetOutcome::Error(self.unexpected(op, item, "it can be read, but not be looked at")),
             Err(error) => {
-                let trouble = Trouble::of(error);
+                let trouble = CallError::of(error);
                 match () {
-                    () if trouble.is(&["NoSuchKey"]) => WhyNot::Absent,
+                    () if trouble.is(&["NoSuchKey"]) => GetOutcome::Absent,
                     // It is there, and empty.
                     () if trouble.is(&["InvalidRange"]) => {
-                        WhyNot::Error(self.unexpected(op, item, format!("it answers in two ways: {trouble}")))
+                        GetOutcome::Error(self.unexpected(op, item, format!("it answers in two ways: {trouble}")))
                     }
-                    () => WhyNot::Error(match self.takes_no_such_key(op, item, key, &trouble) {
+                    () => GetOutcome::Error(match self.takes_no_such_key(op, item, key, &trouble) {
                         Some(refused) => refused,
-                        None => self.of_one(op, item, (place, key), During::Read, trouble).await,
+                        None => self.of_one(op, item, (place, key), CallPurpose::Read, trouble).await,
                     }),
                 }
             }
@@ -104,7 +113,7 @@ impl Inner {
 
     async fn get(
         &self,
-        (place, key): (&Place, &str),
+        (place, key): (&BucketPrefix, &str),
         range: Option<ByteRange>,
         tag: Option<String>,
     ) -> Result<GetObjectOutput, SdkError<GetObjectError, HttpResponse>> {
@@ -112,7 +121,7 @@ impl Inner {
         let request = self.client.get_object().bucket(&place.bucket).key(key);
         let request = request.set_range(range).set_if_match(tag);
         match request.clone().send().await {
-            Err(error) if heads::too_many(&error) => {
+            Err(error) if many_headers::has_too_many_headers(&error) => {
                 request.customize().config_override(self.reading_all_headers()).send().await
             }
             answer => answer,
@@ -127,7 +136,7 @@ impl Inner {
 
 /// Opens an item.
 pub(super) async fn open(
-    inner: &Arc<Inner>,
+    inner: &Arc<StoreInner>,
     item: &ItemAddress,
     range: Option<ByteRange>,
     if_version: Option<&Version>,
@@ -146,7 +155,7 @@ pub(super) async fn open(
             return inner.absent(OP, item, &place).await;
         }
         Err(error) => {
-            let trouble = Trouble::of(error);
+            let trouble = CallError::of(error);
             if trouble.status == Some(404) && !trouble.is(&["NoSuchBucket"]) {
                 // It does not say of what: looking finds out.
                 return match inner.look(OP, item).await? {
@@ -154,7 +163,7 @@ pub(super) async fn open(
                     Presence::Present(_) => Err(inner.unexpected(OP, item, "it can be looked at, but not be read")),
                 };
             }
-            return Err(inner.of_one(OP, item, (&place, &key), During::Read, trouble).await);
+            return Err(inner.of_one(OP, item, (&place, &key), CallPurpose::Read, trouble).await);
         }
     };
     let length = u64::try_from(answer.content_length().unwrap_or(-1));
@@ -170,11 +179,11 @@ pub(super) async fn open(
     }
     let found = inner.found_by_get(&answer, size).map_err(|why| inner.unexpected(OP, item, why))?;
     inner.is_its_own(OP, item, (&place, &key), &found).await?;
-    let Found { facts, etag, .. } = found;
+    let FoundObject { facts, etag, .. } = found;
     if if_version.is_some_and(|expected| *expected != facts.version) {
         return Err(inner.of_item(OP, item, StoreErrorKind::Changed));
     }
-    let flow = Flow {
+    let flow = ResumingBody {
         inner: inner.clone(),
         item: item.clone(),
         place,
@@ -202,10 +211,10 @@ fn size_of_whole(asked: ByteRange, part: Option<&str>) -> Result<u64, String> {
 }
 
 /// The bytes of an item on their way, taken up again where they break off, always in the one state.
-struct Flow {
-    inner: Arc<Inner>,
+struct ResumingBody {
+    inner: Arc<StoreInner>,
     item: ItemAddress,
-    place: Place,
+    place: BucketPrefix,
     key: String,
     tag: String,
     at: u64,
@@ -214,7 +223,7 @@ struct Flow {
     resumes: u32,
 }
 
-impl Flow {
+impl ResumingBody {
     fn into_body(self) -> Body {
         stream::try_unfold(Some(self), async |flow| match flow {
             None => Ok(None),
@@ -278,7 +287,10 @@ impl Flow {
             }
             Err(error) => {
                 let at = (&self.place, &*self.key);
-                return Err(self.inner.of_one("reading", &self.item, at, During::Read, Trouble::of(error)).await);
+                return Err(self
+                    .inner
+                    .of_one("reading", &self.item, at, CallPurpose::Read, CallError::of(error))
+                    .await);
             }
         }
         Ok(())
