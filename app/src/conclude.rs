@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use mill_model::{Evidence, ItemOutcomes, RunSum, RunTotals, SurveySum};
 use mill_ports::{CrashPoint, crash_point};
-use mill_producer::{ClosingReport, DuplicationProducer, Ended, SessionReport, Trouble};
+use mill_producer::{ClosingReport, DuplicationProducer, SessionEnd, SessionReport, SpaceFailureKind};
 use mill_records::sync_proofs::SpacePair;
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +53,8 @@ impl Conclusion<'_> {
         if self.works.drain_dead_letters().await? + totals.dead_lettered() > 0 {
             remarks.extend(dead_letters::open_remarks(self.works, self.names).await?);
         }
-        let source_absent = produced.spaces_failed.iter().any(|failed| failed.trouble == Trouble::SourceAbsent);
+        let source_absent =
+            produced.spaces_failed.iter().any(|failed| failed.failure_kind == SpaceFailureKind::SourceAbsent);
         let partial = produced.failed_in_part() || cut_short.is_some() || totals.dead_lettered() > 0;
         remarks.extend(cut_short.iter().map(|why| self.names.text(why)));
         remarks.extend(self.works.misplaced.remarks());
@@ -186,10 +187,10 @@ impl Conclusion<'_> {
             remarks.push(format!("{} could not be surveyed: {}", self.names.account(account), self.names.text(why)));
         }
         match &session.ended {
-            Ended::HeldByAnother { holder } => remarks.push(format!(
+            SessionEnd::HeldByAnother { holder } => remarks.push(format!(
                 "whether all is in sync is not known: another producer is at work by now ({holder}); `mill status` tells"
             )),
-            Ended::Stopped => remarks.push("it was stopped before it knew whether all is in sync".to_owned()),
+            SessionEnd::Stopped => remarks.push("it was stopped before it knew whether all is in sync".to_owned()),
             _ => {}
         }
         Ok(if closing.is_in_sync() && !newly_failed { InSync::ClosingSurvey } else { InSync::No })
@@ -205,7 +206,7 @@ fn evidence(totals: &RunTotals, survey: &SurveySum, exact: bool) -> Evidence {
 /// What brings what a run has passed over or given up: an account that is passed over has a policy that cannot be read, and what
 /// was given up failed at each of several tries.
 fn of_parts(totals: &RunTotals, produced: &SessionReport) -> Remedy {
-    let stays = produced.spaces_failed.iter().any(|failed| !failed.trouble.may_pass());
+    let stays = produced.spaces_failed.iter().any(|failed| !failed.failure_kind.may_pass());
     if stays || !produced.accounts_failed.is_empty() || totals.dead_lettered() > 0 {
         Remedy::SetRight
     } else {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use mill_local::{Database, Identity, OsClock, OsRng, RememberedDatabase, SqliteQueue, SqliteTable};
 use mill_model::QueueName;
 use mill_ports::{Clock, Rng, Table, TaskQueue};
-use mill_producer::Pauses;
+use mill_producer::SessionPauses;
 use mill_workman::Queues;
 
 use crate::aws::{self, Fleet};
@@ -64,7 +64,7 @@ pub struct Pace {
     /// The longest of these pauses, where the producer stays.
     pub full_poll_most: Duration,
     /// Between two sessions of a producer that stays. One without work makes about ten requests of a fleet's tables.
-    pub stay: Pauses,
+    pub stay: SessionPauses,
 }
 
 impl Pace {
@@ -85,7 +85,7 @@ impl Pace {
         poll_wait: Duration::from_millis(50),
         full_poll: Duration::from_millis(50),
         full_poll_most: Duration::from_secs(1),
-        stay: Pauses { least: Duration::from_secs(2), most: Duration::from_secs(10) },
+        stay: SessionPauses { least: Duration::from_secs(2), most: Duration::from_secs(10) },
     };
     /// That of a fleet, where a request costs.
     #[cfg_attr(not(feature = "aws"), allow(dead_code))]
@@ -101,7 +101,7 @@ impl Pace {
         full_poll: Duration::from_secs(5),
         // What the queue holds lasts for two minutes.
         full_poll_most: Duration::from_secs(30),
-        stay: Pauses { least: Duration::from_mins(1), most: Duration::from_mins(5) },
+        stay: SessionPauses { least: Duration::from_mins(1), most: Duration::from_mins(5) },
     };
 }
 

@@ -186,14 +186,14 @@ impl Works {
     }
 
     /// The duplication producer.
-    pub fn producer(&self, settings: mill_producer::Settings) -> DuplicationProducer {
-        let deps = mill_producer::Deps {
+    pub fn producer(&self, settings: mill_producer::ProducerSettings) -> DuplicationProducer {
+        let deps = mill_producer::ProducerDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             queue: self.engine.queue(QueueName::DuplicationLow),
             state: self.engine.table("producer-state"),
             counts: self.counts(),
-            seals: self.seals(),
+            sync_proofs: self.seals(),
             delete_lists: self.delete_lists(),
             owners: Owners::new(self.engine.table("owners")),
             clock: self.engine.clock.clone(),
@@ -275,13 +275,13 @@ const QUEUE_MAX_FIRST: u64 = 10_000;
 const QUEUE_LASTS: Duration = Duration::from_mins(2);
 
 /// How a producer works by configuration.
-pub fn producer_settings(config: &Config) -> Result<mill_producer::Settings> {
+pub fn producer_settings(config: &Config) -> Result<mill_producer::ProducerSettings> {
     let nibble: usize = config.parsed("producer.nibble")?;
     let (queue_max, queue_sizing) = match config.text("producer.queue-max") {
         "auto" => (QUEUE_MAX_FIRST, QueueSizing::Lasting(QUEUE_LASTS)),
         _ => (config.parsed("producer.queue-max")?, QueueSizing::Fixed),
     };
-    Ok(mill_producer::Settings {
+    Ok(mill_producer::ProducerSettings {
         queue_max,
         queue_sizing,
         nibble: nibble.try_into().context("setting `producer.nibble` must be 1 or more")?,
@@ -291,8 +291,8 @@ pub fn producer_settings(config: &Config) -> Result<mill_producer::Settings> {
 }
 
 /// How a producer works where nothing is said of it.
-pub fn producer_defaults() -> Result<mill_producer::Settings> {
-    Ok(mill_producer::Settings {
+pub fn producer_defaults() -> Result<mill_producer::ProducerSettings> {
+    Ok(mill_producer::ProducerSettings {
         holder: process::this_process(),
         lease_timeout: Duration::from_mins(1),
         queue_max: QUEUE_MAX_FIRST,
@@ -300,7 +300,7 @@ pub fn producer_defaults() -> Result<mill_producer::Settings> {
         nibble: 1_000.try_into()?,
         frequency: Duration::ZERO,
         when_full: mill_producer::WhenFull::Leave,
-        begins: mill_producer::Begins::WhenDue,
+        run_start: mill_producer::RunStart::WhenDue,
         thresholds: mill_producer::DeleteThresholds::default(),
         absent_source: mill_producer::AbsentSource::Retire,
         listings_open_max: 16,

@@ -130,10 +130,10 @@ pub fn workman_settings(works: &Works, workers: u32, on_final_failure: OnFinalFa
 }
 
 /// How the producer of a mirror works.
-pub fn producer_settings(give_up_after: Duration) -> Result<mill_producer::Settings> {
-    Ok(mill_producer::Settings {
+pub fn producer_settings(give_up_after: Duration) -> Result<mill_producer::ProducerSettings> {
+    Ok(mill_producer::ProducerSettings {
         when_full: WhenFull::Wait { poll: Duration::from_millis(20), poll_most: Duration::from_millis(20) },
-        begins: mill_producer::Begins::Together,
+        run_start: mill_producer::RunStart::Together,
         absent_source: AbsentSource::Unknown,
         give_up_after,
         silence_max: one_answer_max(give_up_after),

@@ -2,7 +2,9 @@
 //! paths that the person typed.
 
 use mill_model::{AccountId, SpaceId, StoreId};
-use mill_producer::{AbsentSpace, HeldDeletes, LeftOutEntry, MissingEntry, NamedEntry, SpaceFailed, Trouble};
+use mill_producer::{
+    AbsentSpace, HeldDeletes, LeftOutEntry, MissingEntry, SpaceFailure, SpaceFailureKind, UncopiedEntry,
+};
 use mill_records::delete_lists::HoldReason;
 use mill_records::sync_proofs::SpacePair;
 
@@ -94,8 +96,8 @@ impl Names {
     }
 
     /// An entry of a source that is not copied.
-    pub fn entry(&self, entry: &NamedEntry) -> String {
-        let NamedEntry { account, space, source, shown, class } = entry;
+    pub fn entry(&self, entry: &UncopiedEntry) -> String {
+        let UncopiedEntry { account, space, source, shown, class } = entry;
         let place = match self {
             Self::Policies => format!(" in {} (store {source})", self.space(account, space)),
             Self::Mirror { .. } => String::new(),
@@ -156,9 +158,9 @@ impl Names {
     }
 
     /// A space that was passed over.
-    pub fn failed(&self, failed: &SpaceFailed) -> String {
-        let SpaceFailed { account, space, source, trouble, reason, .. } = failed;
-        let hint = if *trouble == Trouble::Silent { "; `--give-up-after` allows longer" } else { "" };
+    pub fn failed(&self, failed: &SpaceFailure) -> String {
+        let SpaceFailure { account, space, source, failure_kind, reason, .. } = failed;
+        let hint = if *failure_kind == SpaceFailureKind::Silent { "; `--give-up-after` allows longer" } else { "" };
         let reason = self.text(reason) + hint;
         match (self, space) {
             (Self::Mirror { source, .. }, _) => format!("`{source}` could not be copied: {reason}"),

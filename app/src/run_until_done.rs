@@ -129,7 +129,7 @@ impl Run<'_> {
         works.engine.log_requests();
         let all = hands.snapshot(works, false);
         let report = report.context("the producer could not go on")?;
-        if let mill_producer::Ended::HeldByAnother { holder } = &report.ended {
+        if let mill_producer::SessionEnd::HeldByAnother { holder } = &report.ended {
             bail!("another producer is at work on this installation: {holder}");
         }
         let ended = ended?;
@@ -178,9 +178,9 @@ async fn whole_loop(
     producer: &DuplicationProducer,
     stop: &CancellationToken,
 ) -> Result<SessionReport, mill_producer::ProducerError> {
-    let report = producer.session(stop).await?;
-    let finished = matches!(report.ended, mill_producer::Ended::Finished { .. });
-    if report.resumed && finished { producer.session(stop).await } else { Ok(report) }
+    let report = producer.run_session(stop).await?;
+    let finished = matches!(report.ended, mill_producer::SessionEnd::Finished { .. });
+    if report.resumed && finished { producer.run_session(stop).await } else { Ok(report) }
 }
 
 /// How often it is said where a run stands.

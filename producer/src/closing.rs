@@ -1,5 +1,5 @@
-//! The closing survey: after the work of a run, one more comparison of listings and proofs, which reads no bytes and queues
-//! nothing. It says whether every entry is in sync where the sum of the run alone does not.
+//! The closing survey: one more comparison of listings and proofs after the work of a run. It reads no bytes and queues
+//! nothing. It reports whether every entry is in sync, where the sums of the run alone do not show that.
 
 use std::sync::Arc;
 
@@ -14,46 +14,46 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::duplication::DuplicationProducer;
-use crate::ends::{Ends, SpaceError};
-use crate::merge::{Found, Merge, Proof};
-use crate::report::{Ended, MissingEntry, ProducerError, SessionReport};
-use crate::session::{ActiveRun, Failures, Session};
+use crate::endpoints::{Endpoints, SpaceError};
+use crate::merge::{Merge, MergedEntry, Proof};
+use crate::report::{MissingEntry, ProducerError, SessionEnd, SessionReport};
+use crate::session::{ActiveRun, Session, SurveyFailures};
 
-/// Whether a task of the run refused an item, by name: it is not in sync, and not missing either.
+/// Whether a task of the run refused an item by name. Such an item is neither in sync nor missing.
 pub type IsRefused<'a> = &'a (dyn Fn(&SpacePair, &ContentId) -> bool + Sync);
 
-/// What a closing survey found.
+/// The result of a closing survey.
 #[derive(Debug, Clone)]
 pub struct ClosingReport {
-    /// When it began: what was at the sources by then, it saw.
+    /// When it began. It saw everything that was at the sources by then.
     pub began: Timestamp,
-    /// What was made of each entry. *Queued* are those of which nothing shows that they are in sync: nothing is queued.
+    /// How the entries were classified. `queued` counts the entries that nothing shows to be in sync; none of them is queued.
     pub sum: SurveySum,
-    /// The first of these, at most [`ClosingReport::MISSING_MAX`].
+    /// The first entries that nothing shows to be in sync, at most [`ClosingReport::MISSING_MAX`].
     pub missing_first: Vec<MissingEntry>,
-    /// Items that only destinations have, where policy removes such items and none of them waits for a person.
+    /// How many items only destinations have, where policy removes them and none of them waits for a person.
     pub extra: u64,
-    /// What could not be surveyed, in the fields for what failed.
+    /// The accounts and spaces that could not be surveyed, in the fields for failures.
     pub session: SessionReport,
 }
 
 impl ClosingReport {
-    /// Most missing entries that a report names.
+    /// The most missing entries that a report names.
     pub const MISSING_MAX: usize = 50;
 
-    /// Whether each entry is in sync, or was named as one that is not copied.
+    /// Whether each entry is in sync or is named as one that is not copied.
     pub fn is_in_sync(&self) -> bool {
-        matches!(self.session.ended, Ended::Finished { .. })
+        matches!(self.session.ended, SessionEnd::Finished { .. })
             && !self.session.failed_in_part()
             && self.sum.queued + self.extra == 0
     }
 }
 
 impl DuplicationProducer {
-    /// Compares listings and proofs of all that policies ask for once more. What is refused by name is not missing.
+    /// Compares listings and proofs of all covered spaces once more. An item that was refused by name does not count as missing.
     ///
     /// # Errors
-    /// [`ProducerError`] when the producer's own book fails. What cannot be surveyed is no error; the report names it.
+    /// [`ProducerError`] when the producer's own table fails. A space that cannot be surveyed is no error; the report names it.
     pub async fn closing_survey(
         &self,
         is_refused: IsRefused<'_>,
@@ -68,13 +68,13 @@ impl DuplicationProducer {
         };
         let lease = match self.lease().await? {
             AcquireOutcome::Ours(lease) => lease,
-            AcquireOutcome::HeldByAnother { holder } => return Ok(nothing(Ended::HeldByAnother { holder })),
+            AcquireOutcome::HeldByAnother { holder } => return Ok(nothing(SessionEnd::HeldByAnother { holder })),
         };
         let (state, claim) = (self.state(lease.epoch()), lease.inherited());
-        match lease.hold(Box::pin(Closing::run(self, (state, claim), is_refused, stop))).await {
+        match lease.hold(Box::pin(ClosingSurvey::run(self, (state, claim), is_refused, stop))).await {
             Some(Err(ProducerError::State(StateError::TakenOver { .. }))) | None => {
                 let holder = lease.held_by().await.unwrap_or_else(|| "another".to_owned());
-                Ok(nothing(Ended::HeldByAnother { holder }))
+                Ok(nothing(SessionEnd::HeldByAnother { holder }))
             }
             Some(report) => {
                 Self::give_back(lease, report.is_ok()).await;
@@ -83,11 +83,11 @@ impl DuplicationProducer {
         }
     }
 
-    /// Writes down that all that the last run surveyed is in sync, as its sum shows, but for the items of each pair that were
-    /// refused by name. Where another producer is at work by now, it knows better.
+    /// Records that everything the last run surveyed is in sync, except for the items of each pair that were refused by name.
+    /// Records nothing while another producer works: its surveys are newer.
     ///
     /// # Errors
-    /// [`ProducerError`] when the producer's own book fails.
+    /// [`ProducerError`] when the producer's own table fails.
     pub async fn note_in_sync(&self, refused: &(dyn Fn(&SpacePair) -> u64 + Sync)) -> Result<(), ProducerError> {
         let AcquireOutcome::Ours(lease) = self.lease().await? else { return Ok(()) };
         let state = self.state(lease.epoch());
@@ -113,16 +113,16 @@ impl DuplicationProducer {
     }
 }
 
-/// A closing survey going on.
-struct Closing<'a> {
+/// A closing survey in progress.
+struct ClosingSurvey<'a> {
     session: Session<'a>,
     is_refused: IsRefused<'a>,
-    /// What the run surveyed.
+    /// The surveys of the run.
     surveyed: Vec<PairSurvey>,
     report: ClosingReport,
 }
 
-impl<'a> Closing<'a> {
+impl<'a> ClosingSurvey<'a> {
     async fn run(
         producer: &'a DuplicationProducer,
         (state, claim): (ProducerState, bool),
@@ -132,35 +132,35 @@ impl<'a> Closing<'a> {
         let Loaded { runs, failures, .. } = state.load(claim).await?;
         let mut session = Session::new(producer, state, stop);
         session.runs = ActiveRun::of_all(runs);
-        session.failures = Failures::of(failures);
+        session.failures = SurveyFailures::of(failures);
         let surveys = session.state.surveys().await?.into_iter().map(|kept| kept.row);
         let report = ClosingReport {
             began: session.deps.clock.now(),
             sum: SurveySum::default(),
             missing_first: Vec::new(),
             extra: 0,
-            session: SessionReport::new(Ended::Stopped),
+            session: SessionReport::new(SessionEnd::Stopped),
         };
         let surveyed = surveys.filter(|survey| survey.run == session.run_number(&survey.pair.account)).collect();
         let mut closing = Self { session, is_refused, surveyed, report };
-        closing.accounts().await?;
+        closing.survey_accounts().await?;
         closing.session.save_failures().await?;
         let next_run = closing.session.next_run();
         let Self { session, mut report, .. } = closing;
         report.session = session.report;
         if !stop.is_cancelled() {
-            report.session.ended = Ended::Finished { next_run };
+            report.session.ended = SessionEnd::Finished { next_run };
         }
         let SurveySum { listed, queued: missing, .. } = report.sum;
         info!(listed, missing, "the closing survey ends");
         Ok(report)
     }
 
-    async fn accounts(&mut self) -> Result<(), ProducerError> {
+    async fn survey_accounts(&mut self) -> Result<(), ProducerError> {
         let accounts = self.session.deps.policies.accounts().await.map_err(ProducerError::Accounts)?;
         for (account, _) in accounts {
             match self.session.deps.policies.account(&account).await {
-                Ok(policy) => self.account(&policy).await?,
+                Ok(policy) => self.survey_account(&policy).await?,
                 Err(PolicyError::NotListed { .. }) => {}
                 Err(error) => self.session.account_failed(&account, &error),
             }
@@ -168,7 +168,7 @@ impl<'a> Closing<'a> {
         Ok(())
     }
 
-    async fn account(&mut self, policy: &Arc<AccountPolicy>) -> Result<(), ProducerError> {
+    async fn survey_account(&mut self, policy: &Arc<AccountPolicy>) -> Result<(), ProducerError> {
         let pairs = match self.session.pairs_of(policy).await {
             Ok(pairs) => pairs,
             Err(error) => {
@@ -182,9 +182,9 @@ impl<'a> Closing<'a> {
             }
             let Some(rule) = policy.covering(&pair.space, &pair.source, &pair.destination) else { continue };
             let (stores, owners) = (self.session.stores, &self.session.deps.owners);
-            let looking = self.session.unless_stopped(Ends::look(&pair, rule, stores, owners));
-            let Some(ends) = looking.await else { return Ok(()) };
-            match self.pair(&pair, ends).await {
+            let looking = self.session.unless_stopped(Endpoints::open(&pair, rule, stores, owners));
+            let Some(endpoints) = looking.await else { return Ok(()) };
+            match self.survey_pair(&pair, endpoints).await {
                 Ok(()) => {}
                 Err(error) => self.session.space_failed(&pair, &error),
             }
@@ -192,22 +192,26 @@ impl<'a> Closing<'a> {
         Ok(())
     }
 
-    async fn pair(&mut self, pair: &SpacePair, ends: Result<Ends, SpaceError>) -> Result<(), SpaceError> {
+    async fn survey_pair(
+        &mut self,
+        pair: &SpacePair,
+        endpoints: Result<Endpoints, SpaceError>,
+    ) -> Result<(), SpaceError> {
         let before = self.surveyed.iter().find(|survey| survey.pair == *pair);
-        let ends = ends?;
-        if !ends.source_here {
-            // One that the run did not find either is named by it, or is none of this source's.
+        let endpoints = endpoints?;
+        if !endpoints.source_present {
+            // A space that the run surveyed must be there. One that it did not find is named by the run or never was this source's.
             return if before.is_some() { Err(SpaceError::SourceAbsent) } else { Ok(()) };
         }
         let held = before.map_or(0, |survey| survey.held);
         let began = self.session.deps.clock.now();
         let room = ClosingReport::MISSING_MAX - self.report.missing_first.len();
-        let mut merge = ends.to_close(&self.session.deps.seals);
-        let comparing = compared(pair, &mut merge, self.is_refused, room);
+        let mut merge = endpoints.merge_for_closing(&self.session.deps.sync_proofs);
+        let comparing = compare_pair(pair, &mut merge, self.is_refused, room);
         let Some(compared) = self.session.unless_stopped(comparing).await else { return Ok(()) };
-        let Compared { sum, missing, only_there } = compared?;
-        // What the source could not show is not known to be gone.
-        let tells = ends.policy.remove_vanished && held + sum.hidden + sum.refused == 0;
+        let PairComparison { sum, missing, only_there } = compared?;
+        // An item in a part of the source that could not be listed is not known to be gone.
+        let tells = endpoints.policy.remove_vanished && held + sum.hidden + sum.refused == 0;
         let extra = if tells { only_there } else { 0 };
         self.report.sum += sum;
         self.report.extra += extra;
@@ -225,41 +229,41 @@ impl<'a> Closing<'a> {
     }
 }
 
-/// What a comparison of both sides found.
-struct Compared {
-    /// What was made of each entry of the source.
+/// The result of comparing both sides of a pair.
+struct PairComparison {
+    /// How the entries of the source were classified.
     sum: SurveySum,
-    /// The first of those that nothing shows to be in sync.
+    /// The first entries that nothing shows to be in sync.
     missing: Vec<MissingEntry>,
     /// How many items only the destination has.
     only_there: u64,
 }
 
-/// Compares both sides; at most `room` of the missing are named.
-async fn compared(
+/// Compares both sides. Names at most `room` of the missing entries.
+async fn compare_pair(
     pair: &SpacePair,
     merge: &mut Merge,
     is_refused: IsRefused<'_>,
     room: usize,
-) -> Result<Compared, SpaceError> {
+) -> Result<PairComparison, SpaceError> {
     let (mut sum, mut missing, mut only_there) = (SurveySum::default(), Vec::new(), 0);
     while let Some(found) = merge.next().await? {
         match found {
-            Found::AtSource { proof: Proof::Complete | Proof::Written, .. } => sum.unchanged += 1,
-            Found::AtSource { id, .. } if is_refused(pair, &id) => sum.refused += 1,
-            Found::AtSource { id, .. } => {
+            MergedEntry::AtSource { proof: Proof::Complete | Proof::Written, .. } => sum.unchanged += 1,
+            MergedEntry::AtSource { id, .. } if is_refused(pair, &id) => sum.refused += 1,
+            MergedEntry::AtSource { id, .. } => {
                 sum.queued += 1;
                 if missing.len() < room {
                     missing.push(MissingEntry { pair: pair.clone(), id });
                 }
             }
-            Found::Refused { reason: RefusalReason::Reserved, .. } => sum.ignored += 1,
-            Found::Refused { .. } | Found::Crowded { .. } => sum.refused += 1,
-            Found::Hidden { .. } => sum.hidden += 1,
-            Found::OnlyAtDestination { .. } => only_there += 1,
+            MergedEntry::Refused { reason: RefusalReason::Reserved, .. } => sum.ignored += 1,
+            MergedEntry::Refused { .. } | MergedEntry::PathConflict { .. } => sum.refused += 1,
+            MergedEntry::Hidden { .. } => sum.hidden += 1,
+            MergedEntry::OnlyAtDestination { .. } => only_there += 1,
         }
     }
     sum.listed = merge.listed_since();
     sum.check()?;
-    Ok(Compared { sum, missing, only_there })
+    Ok(PairComparison { sum, missing, only_there })
 }

@@ -22,51 +22,55 @@ use mill_records::producer_state::{DeleteProgress, Kept, Morsel};
 use mill_records::sync_proofs::{SpacePair, SyncProofs};
 use tracing::{info, warn};
 
-use crate::copies::Nibble;
-use crate::ends::{Ends, SpaceError};
-use crate::list_writer::{ListWriter, WrittenRows};
+use crate::delete_scan::{DeleteScan, VanishedFilter};
+use crate::endpoints::{Endpoints, SpaceError};
+use crate::list_writer::{ListWriter, RowsSummary};
 use crate::merge::Merge;
+use crate::nibble::Nibble;
 use crate::report::HeldDeletes;
-use crate::respelled::Respelled;
-use crate::session::{Read, Reading, Session, StepError};
-use crate::survey::{Survey, Vanishing};
+use crate::respelled_items::RespelledItems;
+use crate::session::{ReadKey, ReadOutcome, Session, StepError};
 
-/// How a deletes step ended.
-pub(crate) enum DeletesStep {
-    /// Settled for this turn; with what the survey found to copy, if that is all there is.
+/// How a step of the deletes ended.
+pub(crate) enum DeleteStepOutcome {
+    /// The deletes are done for this turn. Holds the items to copy, if the scan collected all of them.
     Settled(Option<Box<Nibble>>),
-    /// There is more of it.
+    /// Another step is due.
     More,
-    /// What it reads takes long: the turn begins anew once that is done.
+    /// A read of the stores takes long. The turn starts again once it is done.
     Reading,
-    /// Told to stop.
+    /// The session must stop.
     Stopped,
 }
 
-/// The list of a pair that is held, granted, being carried out, or was dropped by a person since the last survey.
+/// The current delete list of a pair: held, granted, being carried out, or withdrawn by a person since the last scan.
 struct CurrentList {
     id: DeleteListId,
     head: Versioned<ListHead>,
 }
 
-/// What a survey found of the items that a held list names.
+/// What a scan shows about the items that a held list names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StillHeld {
-    /// All of them are back, or left the destination otherwise.
+enum HeldItemsState {
+    /// Every item is back at the source or no longer at the destination.
     No,
-    /// Some have still vanished.
+    /// Some items are still missing at the source.
     Vanished,
-    /// Some may lie where the source could not be looked into, or have another spelling there: neither back nor surely gone.
+    /// Some items may lie in an unreadable part of the source or have another spelling there: neither back nor surely gone.
     Unknown,
 }
 
 impl Session<'_> {
-    /// Takes the next step of a morsel's deletes.
-    pub(crate) async fn deletes(&mut self, morsel: &mut Kept<Morsel>, ends: &Ends) -> Result<DeletesStep, StepError> {
+    /// Does the next step of a morsel's deletes.
+    pub(crate) async fn step_deletes(
+        &mut self,
+        morsel: &mut Kept<Morsel>,
+        endpoints: &Endpoints,
+    ) -> Result<DeleteStepOutcome, StepError> {
         if let DeleteProgress::Sending { list, next } = morsel.row.deletes.clone() {
-            return self.send_rows(morsel, ends, list, next).await;
+            return self.send_rows(morsel, endpoints, list, next).await;
         }
-        let pair = &ends.pair;
+        let pair = &endpoints.pair;
         let mut state = self.deps.delete_lists.pair(pair).await?;
         let current = self.current_list(pair, &mut state, DeletionScope::Items).await?;
         if let Some(list) = current.as_ref().filter(|list| list.head.record.is_granted()) {
@@ -74,19 +78,19 @@ impl Session<'_> {
             return self.begin_sending(morsel, list.id).await;
         }
         if matches!(morsel.row.deletes, DeleteProgress::Held { .. }) {
-            // Surveyed in this run already, and nobody has granted it since.
-            return Ok(DeletesStep::Settled(None));
+            // This run has scanned the pair already, and nobody has granted the list since.
+            return Ok(DeleteStepOutcome::Settled(None));
         }
-        self.survey(morsel, ends, state, current).await
+        self.scan_deletes(morsel, endpoints, state, current).await
     }
 
     /// Whether a deletes step is due.
-    pub(crate) fn has_deletes(morsel: &Morsel, ends: &Ends) -> bool {
-        ends.policy.remove_vanished && ends.destination_here && morsel.deletes != DeleteProgress::Done
+    pub(crate) fn has_deletes(morsel: &Morsel, endpoints: &Endpoints) -> bool {
+        endpoints.policy.remove_vanished && endpoints.destination_present && morsel.deletes != DeleteProgress::Done
     }
 
-    /// The list in hand: one that is held, or one that is granted and about what is to be looked at now. One that was carried
-    /// out is closed; a granted one about something else is withdrawn, since the space went away, or came back.
+    /// The current list of a pair: a held list, or a granted one whose scope is `of`. Closes a list that was carried out.
+    /// Withdraws a granted list of the other scope: the source space went away or came back since.
     async fn current_list(
         &mut self,
         pair: &SpacePair,
@@ -94,7 +98,7 @@ impl Session<'_> {
         of: DeletionScope,
     ) -> Result<Option<CurrentList>, StepError> {
         let lists = self.deps.delete_lists.clone();
-        self.adopt_next(pair, state).await?;
+        self.adopt_next_list(pair, state).await?;
         let Some(id) = state.record.list() else { return Ok(None) };
         let Some(mut head) = lists.head(pair, id).await? else { return Ok(None) };
         let record = &mut head.record;
@@ -116,7 +120,7 @@ impl Session<'_> {
                     record.state = ListState::Withdrawn;
                 }
             }
-            // Also when the space went away or came back since: what is held stays held.
+            // A held list stays held also when the source space went away or came back since.
             ListState::Held { .. } | ListState::Withdrawn => return Ok(Some(CurrentList { id, head })),
             ListState::Done { .. } => return Ok(None),
         }
@@ -127,12 +131,12 @@ impl Session<'_> {
         Ok(None)
     }
 
-    /// A list whose writer died after its head was there, and before the pair knew: people see it, so it holds.
-    async fn adopt_next(&self, pair: &SpacePair, state: &mut Versioned<DeletePairState>) -> Result<(), StepError> {
+    /// Adopts a list whose writer died after it wrote the head and before it updated the pair. People see it, so it counts.
+    async fn adopt_next_list(&self, pair: &SpacePair, state: &mut Versioned<DeletePairState>) -> Result<(), StepError> {
         let lists = &self.deps.delete_lists;
         let Some(next) = state.record.next() else { return Ok(()) };
         if lists.head(pair, next).await?.is_none() {
-            // Nobody ever saw it. A later list, if any, takes its place.
+            // Nobody ever saw this list. A later one replaces it.
             return Ok(());
         }
         let before = state.record.list();
@@ -146,7 +150,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Ends a list whose place another took.
+    /// Withdraws a list that another one replaced.
     async fn drop_list(
         &self,
         pair: &SpacePair,
@@ -157,66 +161,66 @@ impl Session<'_> {
         self.deps.delete_lists.remove_rows(pair, id).await
     }
 
-    async fn survey(
+    async fn scan_deletes(
         &mut self,
         morsel: &mut Kept<Morsel>,
-        ends: &Ends,
+        endpoints: &Endpoints,
         state: Versioned<DeletePairState>,
         current: Option<CurrentList>,
-    ) -> Result<DeletesStep, StepError> {
-        // What a marker has passed was compared in an earlier turn.
+    ) -> Result<DeleteStepOutcome, StepError> {
+        // An earlier turn has compared the items up to the marker.
         let copies_max = morsel.row.marker.is_none().then(|| self.settings.nibble.get());
         let keep_max = self.settings.thresholds.unasked_max + 1;
-        let (of, seals) = (ends.clone(), self.deps.seals.clone());
-        let reading = async move { vanished(&of, &seals, keep_max, copies_max).await };
-        let basis = ends.basis(morsel.row.marker.as_ref());
-        let survey = match self.read(Read::Survey(ends.pair.clone()), basis, reading).await? {
-            Reading::Done(survey) => survey?,
-            Reading::GoesOn => return Ok(DeletesStep::Reading),
-            Reading::Stopped => return Ok(DeletesStep::Stopped),
+        let (of, sync_proofs) = (endpoints.clone(), self.deps.sync_proofs.clone());
+        let reading = async move { vanished(&of, &sync_proofs, keep_max, copies_max).await };
+        let basis = endpoints.read_basis(morsel.row.marker.as_ref());
+        let survey = match self.read(ReadKey::DeleteScan(endpoints.pair.clone()), basis, reading).await? {
+            ReadOutcome::Done(survey) => survey?,
+            ReadOutcome::GoesOn => return Ok(DeleteStepOutcome::Reading),
+            ReadOutcome::Stopped => return Ok(DeleteStepOutcome::Stopped),
         };
         let Some(mut survey) = survey else {
-            // The source need not be listed for that.
+            // The destination has no items, so the source need not be listed.
             let mut state = state;
-            self.lift(&ends.pair, &mut state, current).await?;
+            self.end_hold(&endpoints.pair, &mut state, current).await?;
             return self.settle(morsel, DeleteProgress::Done).await;
         };
         let copies = survey.copies.take().map(Box::new);
-        let settled = self.judge(morsel, ends, state, current, survey).await?;
+        let settled = self.decide(morsel, endpoints, state, current, survey).await?;
         Ok(match settled {
-            DeletesStep::Settled(_) => DeletesStep::Settled(copies),
+            DeleteStepOutcome::Settled(_) => DeleteStepOutcome::Settled(copies),
             other => other,
         })
     }
 
-    /// Decides about what a survey found to have vanished.
-    async fn judge(
+    /// Decides about the items that a scan found to have vanished.
+    async fn decide(
         &mut self,
         morsel: &mut Kept<Morsel>,
-        ends: &Ends,
+        endpoints: &Endpoints,
         mut state: Versioned<DeletePairState>,
         current: Option<CurrentList>,
-        survey: Survey,
-    ) -> Result<DeletesStep, StepError> {
-        let pair = &ends.pair;
+        survey: DeleteScan,
+    ) -> Result<DeleteStepOutcome, StepError> {
+        let pair = &endpoints.pair;
         let lists = self.deps.delete_lists.clone();
         let unasked_today = state.record.unasked_today(&*self.deps.clock);
         let known = state.record.knows_places();
         let changed = survey.changed_beneath(&state.record);
-        // Where none is known and something vanished, a person accepts them with the list.
+        // Where no place is known and something vanished, a person accepts the places with the list.
         if !survey.places.is_empty() && (known || survey.count == 0) {
             state.record.accept_places(survey.places.iter().cloned(), &changed);
         }
         let mut reason = survey.hold_reason(&self.settings.thresholds, unasked_today, known.then_some(&changed));
         if let Some(held) = &current {
-            // What is held stays held until it is back or confirmed, however few are left of it.
-            match self.still_held(pair, held.id, &survey).await? {
-                StillHeld::No => {}
-                StillHeld::Unknown if held.head.record.held().is_some() || survey.count == 0 => {
+            // Held items stay held until they are back or confirmed, however few are left.
+            match self.held_items_state(pair, held.id, &survey).await? {
+                HeldItemsState::No => {}
+                HeldItemsState::Unknown if held.head.record.held().is_some() || survey.count == 0 => {
                     lists.save_pair(pair, &mut state).await?;
-                    return self.leave_held(morsel, pair, current).await;
+                    return self.keep_held(morsel, pair, current).await;
                 }
-                StillHeld::Unknown | StillHeld::Vanished => {
+                HeldItemsState::Unknown | HeldItemsState::Vanished => {
                     let before = held.head.record.held().map(HoldReason::still);
                     let before = before.unwrap_or(HoldReason::ListWithdrawn);
                     reason = reason.or(Some(before));
@@ -224,11 +228,11 @@ impl Session<'_> {
             }
         }
         if survey.count == 0 {
-            self.lift(pair, &mut state, current).await?;
+            self.end_hold(pair, &mut state, current).await?;
             return self.settle(morsel, DeleteProgress::Done).await;
         }
         let Some(reason) = reason else {
-            self.lift(pair, &mut state, current).await?;
+            self.end_hold(pair, &mut state, current).await?;
             state.record.grant_unasked(survey.count);
             let (by, at) = (GrantedBy::Rule, self.deps.clock.now().as_millis());
             let list = self.write_list(pair, survey, ListState::Granted { by, at }).await?;
@@ -237,25 +241,30 @@ impl Session<'_> {
             return self.begin_sending(morsel, list).await;
         };
         let (count, items_total) = (survey.count, survey.items_total);
-        self.hold(ends, &mut state, current, (survey, DeletionScope::Items), reason).await?;
+        self.hold(endpoints, &mut state, current, (survey, DeletionScope::Items), reason).await?;
         self.settle(morsel, DeleteProgress::Held { count, items_total }).await
     }
 
-    /// Whether something that a list names has still vanished, or may have.
-    async fn still_held(&self, pair: &SpacePair, list: DeleteListId, survey: &Survey) -> Result<StillHeld, StepError> {
+    /// Whether an item that a list names is still missing at the source, or may be.
+    async fn held_items_state(
+        &self,
+        pair: &SpacePair,
+        list: DeleteListId,
+        survey: &DeleteScan,
+    ) -> Result<HeldItemsState, StepError> {
         let all_kept = survey.vanished.len() as u64 == survey.count;
         if (survey.count == 0 && !survey.has_unknown()) || planted(PlantedBug::HoldForgotten) {
-            return Ok(StillHeld::No);
+            return Ok(HeldItemsState::No);
         }
         let vanished: BTreeSet<_> = survey.vanished.iter().map(|listed| &listed.id).collect();
-        let mut still = if all_kept { StillHeld::No } else { StillHeld::Vanished };
+        let mut still = if all_kept { HeldItemsState::No } else { HeldItemsState::Vanished };
         let mut ids = self.deps.delete_lists.ids(pair, list);
         while let Some(listed) = ids.try_next().await? {
             if survey.may_be_there(&listed.id) {
-                return Ok(StillHeld::Unknown);
+                return Ok(HeldItemsState::Unknown);
             }
             if vanished.contains(&listed.id) {
-                still = StillHeld::Vanished;
+                still = HeldItemsState::Vanished;
                 if !survey.has_unknown() {
                     break;
                 }
@@ -264,13 +273,13 @@ impl Session<'_> {
         Ok(still)
     }
 
-    /// Leaves a list as it is until all that it names can be looked at again.
-    async fn leave_held(
+    /// Keeps a list as it is until every item it names can be examined again.
+    async fn keep_held(
         &mut self,
         morsel: &mut Kept<Morsel>,
         pair: &SpacePair,
         current: Option<CurrentList>,
-    ) -> Result<DeletesStep, StepError> {
+    ) -> Result<DeleteStepOutcome, StepError> {
         let Some(CurrentList { id, head }) = current.filter(|list| list.head.record.held().is_some()) else {
             return self.settle(morsel, DeleteProgress::Done).await;
         };
@@ -279,8 +288,8 @@ impl Session<'_> {
         self.settle(morsel, DeleteProgress::Held { count, items_total }).await
     }
 
-    /// Drops a held list: what it names is back.
-    async fn lift(
+    /// Withdraws a held list: its items are back.
+    async fn end_hold(
         &self,
         pair: &SpacePair,
         state: &mut Versioned<DeletePairState>,
@@ -298,7 +307,7 @@ impl Session<'_> {
         Ok(lists.save_pair(pair, state).await?)
     }
 
-    /// Remembers the places at which a source was listed, so that a later survey finds out which are gone.
+    /// Records the places at which a source was listed, so that a later scan notices which ones are gone.
     pub(crate) async fn remember_places(&self, pair: &SpacePair, places: &[Place]) -> Result<(), StepError> {
         let mut state = self.deps.delete_lists.pair(pair).await?;
         if state.record.add_places(places) {
@@ -307,7 +316,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The list of a pair that is granted and not carried out yet.
+    /// The granted list of a pair that is not carried out yet.
     pub(crate) async fn granted_list(
         &mut self,
         pair: &SpacePair,
@@ -318,42 +327,42 @@ impl Session<'_> {
         Ok(current.filter(|list| list.head.record.is_granted()).map(|list| list.id))
     }
 
-    /// Grants the deletion of a whole space: a bug on purpose, nothing else ever does.
+    /// Grants the deletion of a whole space. Only a planted bug calls this.
     pub(crate) async fn grant_space(
         &mut self,
-        ends: &Ends,
-        survey: Survey,
+        endpoints: &Endpoints,
+        survey: DeleteScan,
         granted: ListState,
     ) -> Result<DeleteListId, StepError> {
-        let mut state = self.deps.delete_lists.pair(&ends.pair).await?;
+        let mut state = self.deps.delete_lists.pair(&endpoints.pair).await?;
         let list = self.deps.chance.delete_list_id(self.deps.clock.now());
-        self.write_long_list(ends, list, survey, (DeletionScope::Space, granted)).await?;
+        self.write_long_list(endpoints, list, survey, (DeletionScope::Space, granted)).await?;
         state.record.set_list(Some(list));
-        self.deps.delete_lists.save_pair(&ends.pair, &mut state).await?;
+        self.deps.delete_lists.save_pair(&endpoints.pair, &mut state).await?;
         Ok(list)
     }
 
-    /// Holds what vanished until a person decides: under the list that names exactly it already, or under a new one.
+    /// Holds the vanished items until a person decides: keeps the current list if it names exactly these, else writes a new one.
     pub(crate) async fn hold_list(
         &mut self,
-        ends: &Ends,
-        survey: (Survey, DeletionScope),
+        endpoints: &Endpoints,
+        survey: (DeleteScan, DeletionScope),
         reason: HoldReason,
     ) -> Result<(), StepError> {
-        let mut state = self.deps.delete_lists.pair(&ends.pair).await?;
-        let current = self.current_list(&ends.pair, &mut state, survey.1).await?;
-        self.hold(ends, &mut state, current, survey, reason).await
+        let mut state = self.deps.delete_lists.pair(&endpoints.pair).await?;
+        let current = self.current_list(&endpoints.pair, &mut state, survey.1).await?;
+        self.hold(endpoints, &mut state, current, survey, reason).await
     }
 
     async fn hold(
         &mut self,
-        ends: &Ends,
+        endpoints: &Endpoints,
         state: &mut Versioned<DeletePairState>,
         current: Option<CurrentList>,
-        (survey, of): (Survey, DeletionScope),
+        (survey, of): (DeleteScan, DeletionScope),
         reason: HoldReason,
     ) -> Result<(), StepError> {
-        let pair = &ends.pair;
+        let pair = &endpoints.pair;
         let lists = self.deps.delete_lists.clone();
         let same = |list: &&CurrentList| {
             let head = &list.head.record;
@@ -362,7 +371,7 @@ impl Session<'_> {
         if let Some(CurrentList { id, head }) = current.as_ref().filter(same) {
             let (id, mut head) = (*id, head.clone());
             let state_now = ListState::Held { reason };
-            // It may have been written over by a list that was given up half-written, or whose run was killed.
+            // The note may be gone: a list whose run failed or was killed half-way may have replaced it.
             lists.note_held(pair, id).await?;
             if head.record.state != state_now {
                 head.record.state = state_now;
@@ -372,12 +381,12 @@ impl Session<'_> {
             self.report_held(&HeldList { pair: pair.clone(), list: id, head });
             return Ok(());
         }
-        // The pair knows the new list before anybody can see it, and before the old one is dropped: wherever this run is
-        // killed, no hold is forgotten.
+        // The pair records the new list before anybody can see it and before the old list is dropped. So no hold is lost,
+        // wherever this run is killed.
         let list = self.deps.chance.delete_list_id(self.deps.clock.now());
         state.record.set_next(list);
         lists.save_pair(pair, state).await?;
-        self.write_long_list(ends, list, survey, (of, ListState::Held { reason })).await?;
+        self.write_long_list(endpoints, list, survey, (of, ListState::Held { reason })).await?;
         if planted(PlantedBug::UngrantedListDeletes) {
             self.sending.send_removes(pair, list, std::iter::once(Some(0))).await?;
         }
@@ -392,8 +401,13 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Writes a list of what is in memory: its rows, then its head.
-    async fn write_list(&self, pair: &SpacePair, survey: Survey, state: ListState) -> Result<DeleteListId, StepError> {
+    /// Writes a list of the items in memory: the rows, then the head.
+    async fn write_list(
+        &self,
+        pair: &SpacePair,
+        survey: DeleteScan,
+        state: ListState,
+    ) -> Result<DeleteListId, StepError> {
         let list = self.deps.chance.delete_list_id(self.deps.clock.now());
         let mut writer = ListWriter::new(&self.deps.delete_lists, pair, list);
         for listed in survey.vanished {
@@ -404,15 +418,15 @@ impl Session<'_> {
         Ok(list)
     }
 
-    /// Writes a list that may be longer than what is in memory: both sides are gone through once more then.
+    /// Writes a list that may be longer than the items in memory. If so, both sides are listed once more.
     async fn write_long_list(
         &self,
-        ends: &Ends,
+        endpoints: &Endpoints,
         list: DeleteListId,
-        survey: Survey,
+        survey: DeleteScan,
         (of, state): (DeletionScope, ListState),
     ) -> Result<(), StepError> {
-        let pair = &ends.pair;
+        let pair = &endpoints.pair;
         let mut writer = ListWriter::new(&self.deps.delete_lists, pair, list);
         let (mut items_total, mut places) = (survey.items_total, survey.places);
         if survey.vanished.len() as u64 == survey.count {
@@ -420,8 +434,8 @@ impl Session<'_> {
                 writer.push(listed).await?;
             }
         } else {
-            let mut merge = self.vanished_again(ends, of);
-            let mut vanishing = Vanishing::new(survey.respelled);
+            let mut merge = self.rescan_vanished(endpoints, of);
+            let mut vanishing = VanishedFilter::new(survey.respelled);
             while let Some(found) = merge.next().await? {
                 if let Some((listed, _)) = vanishing.take(&found) {
                     writer.push(listed).await?;
@@ -440,16 +454,16 @@ impl Session<'_> {
             return Ok(());
         }
         let rows = writer.finish().await?;
-        // Before the head, so that no list waits for a person who cannot find it.
+        // The note comes before the head, so that a person can find every list that waits.
         self.deps.delete_lists.note_held(pair, list).await?;
         self.add_head(pair, list, rows, (items_total, places, of, state)).await?;
         Ok(())
     }
 
-    fn vanished_again(&self, ends: &Ends, of: DeletionScope) -> Merge {
+    fn rescan_vanished(&self, endpoints: &Endpoints, of: DeletionScope) -> Merge {
         match of {
-            DeletionScope::Items => ends.both(&self.deps.seals),
-            DeletionScope::Space => ends.all_at_destination(),
+            DeletionScope::Items => endpoints.merge_both_sides(&self.deps.sync_proofs),
+            DeletionScope::Space => endpoints.merge_destination_alone(),
         }
     }
 
@@ -457,10 +471,10 @@ impl Session<'_> {
         &self,
         pair: &SpacePair,
         list: DeleteListId,
-        rows: WrittenRows,
+        rows: RowsSummary,
         (items_total, places, of, state): (u64, Vec<Place>, DeletionScope, ListState),
     ) -> Result<(), DeleteListError> {
-        let WrittenRows { rows, count, digest } = rows;
+        let RowsSummary { rows, count, digest } = rows;
         let made = self.deps.clock.now().as_millis();
         let mut places: Vec<(String, String)> =
             places.into_iter().map(|Place { path, identity }| (path, identity)).collect();
@@ -471,7 +485,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Notes deletes that wait for a person, once a session.
+    /// Reports deletes that wait for a person, once per session.
     pub(crate) fn report_held(&mut self, held: &HeldList) {
         let held = HeldDeletes::of(held);
         let HeldDeletes { account, space, source, destination, count, items_total, reason, token } = &held;
@@ -484,33 +498,37 @@ impl Session<'_> {
         self.report.held.push(held);
     }
 
-    async fn settle(&mut self, morsel: &mut Kept<Morsel>, deletes: DeleteProgress) -> Result<DeletesStep, StepError> {
+    async fn settle(
+        &mut self,
+        morsel: &mut Kept<Morsel>,
+        deletes: DeleteProgress,
+    ) -> Result<DeleteStepOutcome, StepError> {
         morsel.row.deletes = deletes;
         self.state.save(morsel).await?;
         crash_point(CrashPoint::ProducerDeletesSaved);
-        Ok(DeletesStep::Settled(None))
+        Ok(DeleteStepOutcome::Settled(None))
     }
 
     pub(crate) async fn begin_sending(
         &mut self,
         morsel: &mut Kept<Morsel>,
         list: DeleteListId,
-    ) -> Result<DeletesStep, StepError> {
+    ) -> Result<DeleteStepOutcome, StepError> {
         crash_point(CrashPoint::ProducerBeforeDeletes);
         morsel.row.deletes = DeleteProgress::Sending { list, next: 0 };
         self.state.save(morsel).await?;
-        Ok(DeletesStep::More)
+        Ok(DeleteStepOutcome::More)
     }
 
-    /// Queues the tasks of some rows of a granted list, those that have a result left out.
+    /// Queues the tasks of the next rows of a granted list, except for rows that have a result.
     pub(crate) async fn send_rows(
         &mut self,
         morsel: &mut Kept<Morsel>,
-        ends: &Ends,
+        endpoints: &Endpoints,
         list: DeleteListId,
         next: u32,
-    ) -> Result<DeletesStep, StepError> {
-        let pair = &ends.pair;
+    ) -> Result<DeleteStepOutcome, StepError> {
+        let pair = &endpoints.pair;
         let head = self.deps.delete_lists.head(pair, list).await?.map(|head| head.record);
         let Some(head) = head.filter(ListHead::is_granted) else {
             return self.settle(morsel, DeleteProgress::Done).await;
@@ -528,10 +546,10 @@ impl Session<'_> {
             .filter(|row| settled.is_none_or(|settled| !settled.contains(row)));
         let mut tasks: Vec<Option<u32>> = due.map(Some).collect();
         if until == end && head.of == DeletionScope::Space {
-            // Its processor removes the space once it is empty; until then it is found again in the next run.
+            // This task removes the space once it is empty. Until then the next run finds the space again.
             tasks.push(None);
         }
-        self.will_send(&pair.account, tasks.len()).await?;
+        self.note_before_send(&pair.account, tasks.len()).await?;
         let sent = self.sending.send_removes(pair, list, tasks.into_iter()).await?;
         self.sent(sent);
         self.report.removing += sent;
@@ -539,14 +557,14 @@ impl Session<'_> {
         if until < end {
             morsel.row.deletes = DeleteProgress::Sending { list, next: until };
             self.state.save(morsel).await?;
-            return Ok(DeletesStep::More);
+            return Ok(DeleteStepOutcome::More);
         }
         self.settle(morsel, DeleteProgress::Done).await
     }
 }
 
-/// The order in which rows are sent: by turns out of several stretches of the list, so that deletes and the removal of
-/// their proofs do not all fall on one part of a service.
+/// The order in which rows are sent: one row of each lane in turn, so that the deletes and the removal of their proofs do not
+/// all load one key range of a service.
 #[derive(Debug, Clone, Copy)]
 struct Lanes {
     rows: u32,
@@ -560,7 +578,7 @@ impl Lanes {
         Self { rows, width: rows.div_ceil(Self::LANES) }
     }
 
-    /// How many steps there are; some of them name no row.
+    /// The number of steps. Some steps have no row.
     fn steps(self) -> u32 {
         self.width * Self::LANES
     }
@@ -572,25 +590,25 @@ impl Lanes {
     }
 }
 
-/// Surveys both sides; `None` where the destination is empty. Where it takes names for one another and something vanished, they
-/// are gone through twice more: what is at the source under another spelling has not vanished.
+/// Scans both sides for vanished items. Returns `None` if the destination is empty. If something vanished and the destination
+/// folds names, scans both sides twice more: an item that the source has under another spelling has not vanished.
 async fn vanished(
-    ends: &Ends,
-    seals: &SyncProofs,
+    endpoints: &Endpoints,
+    sync_proofs: &SyncProofs,
     keep_max: u64,
     copies_max: Option<usize>,
-) -> Result<Option<Survey>, SpaceError> {
-    let mut merge = ends.both(seals);
+) -> Result<Option<DeleteScan>, SpaceError> {
+    let mut merge = endpoints.merge_both_sides(sync_proofs);
     if merge.destination_is_over().await? {
         return Ok(None);
     }
-    let copies = || copies_max.map(|most| (ends.nibble(), most));
-    let survey = Survey::of(&mut merge, (keep_max, copies()), Respelled::default()).await?;
-    if survey.count == 0 || !ends.destination.folds_names(&ends.pair.space).await? {
+    let copies = || copies_max.map(|most| (endpoints.nibble(), most));
+    let survey = DeleteScan::of(&mut merge, (keep_max, copies()), RespelledItems::default()).await?;
+    if survey.count == 0 || !endpoints.destination.folds_names(&endpoints.pair.space).await? {
         return Ok(Some(survey));
     }
-    let respelled = Respelled::of(&mut ends.both(seals)).await?;
-    Ok(Some(Survey::of(&mut ends.both(seals), (keep_max, copies()), respelled).await?))
+    let respelled = RespelledItems::of(&mut endpoints.merge_both_sides(sync_proofs)).await?;
+    Ok(Some(DeleteScan::of(&mut endpoints.merge_both_sides(sync_proofs), (keep_max, copies()), respelled).await?))
 }
 
 #[cfg(test)]

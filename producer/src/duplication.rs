@@ -1,47 +1,47 @@
-//! The looping duplication producer, as others use it.
+//! The duplication producer, as other crates use it.
 
 use mill_records::lease::{AcquireOutcome, LeaseConfig, ProducerLease};
 use mill_records::producer_state::{ProducerState, StateError};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::report::{Ended, ProducerError, SessionReport};
+use crate::report::{ProducerError, SessionEnd, SessionReport};
 use crate::session::Session;
-use crate::settings::{Deps, Settings};
-use crate::stores::ReadStores;
+use crate::settings::{ProducerDeps, ProducerSettings};
+use crate::timed_stores::TimedStores;
 
 /// Loops over every space of every store policy and queues a task for each item that may not be in sync.
 #[derive(Debug)]
 pub struct DuplicationProducer {
-    pub(crate) deps: Deps,
-    pub(crate) settings: Settings,
-    pub(crate) stores: ReadStores,
+    pub(crate) deps: ProducerDeps,
+    pub(crate) settings: ProducerSettings,
+    pub(crate) stores: TimedStores,
 }
 
 impl DuplicationProducer {
-    /// The partition of the producer's book.
+    /// The partition of the producer's table.
     pub const BOOK: &str = "duplication-producer";
 
-    /// A producer; nothing is read yet.
-    pub fn new(deps: Deps, settings: Settings) -> Self {
-        let stores = ReadStores::new(&deps, deps.stores.clone(), settings.silence_max);
+    /// Creates a producer. Reads nothing yet.
+    pub fn new(deps: ProducerDeps, settings: ProducerSettings) -> Self {
+        let stores = TimedStores::new(&deps, deps.stores.clone(), settings.silence_max);
         Self { deps, settings, stores }
     }
 
-    /// Works until the loops of all accounts are complete, the queue is full or it is told to stop; not at all when nothing is due or
-    /// another producer works.
+    /// Runs until the runs of all accounts are complete, the queue is full or `stop` is cancelled. Returns at once when no run is
+    /// due or another producer works.
     ///
-    /// Safe to drop at any await, as a crash is: at most one nibble is queued once more by the next session.
+    /// Safe to drop at any await, like a crash: the next session queues at most one nibble twice.
     ///
     /// # Errors
-    /// [`ProducerError`] when the producer's own book or the queue fails. Failing accounts, stores and spaces are no
-    /// errors; the report names them.
-    pub async fn session(&self, stop: &CancellationToken) -> Result<SessionReport, ProducerError> {
+    /// [`ProducerError`] when the producer's own table or the queue fails. Failing accounts, stores and spaces are no errors; the
+    /// report names them.
+    pub async fn run_session(&self, stop: &CancellationToken) -> Result<SessionReport, ProducerError> {
         let lease = match self.lease().await? {
             AcquireOutcome::Ours(lease) => lease,
             AcquireOutcome::HeldByAnother { holder } => {
                 info!(holder, "another producer is at work");
-                return Ok(SessionReport::new(Ended::HeldByAnother { holder }));
+                return Ok(SessionReport::new(SessionEnd::HeldByAnother { holder }));
             }
         };
         let state = self.state(lease.epoch());
@@ -49,7 +49,7 @@ impl DuplicationProducer {
         match worked {
             Some(Err(ProducerError::State(StateError::TakenOver { .. }))) | None => {
                 let holder = lease.held_by().await.unwrap_or_else(|| "another".to_owned());
-                Ok(SessionReport::new(Ended::HeldByAnother { holder }))
+                Ok(SessionReport::new(SessionEnd::HeldByAnother { holder }))
             }
             Some(report) => {
                 Self::give_back(lease, report.is_ok()).await;
@@ -58,10 +58,10 @@ impl DuplicationProducer {
         }
     }
 
-    /// Forgets the run going on and when the next is due (`--reset`): the next session begins afresh.
+    /// Forgets the runs in progress and when the next ones are due (`--reset`). The next session starts from the beginning.
     ///
     /// # Errors
-    /// [`ProducerError::HeldByAnother`] while a producer works, or the book's own.
+    /// [`ProducerError::HeldByAnother`] while a producer works; [`ProducerError::State`] when the table fails.
     pub async fn reset(&self) -> Result<(), ProducerError> {
         let lease = match self.lease().await? {
             AcquireOutcome::Ours(lease) => lease,
@@ -72,7 +72,7 @@ impl DuplicationProducer {
             let loaded = state.load(lease.inherited()).await?;
             state.remove_all(&loaded.accounts).await?;
             state.remove_all(&loaded.morsels).await?;
-            // Last, so that a reset cut short leaves a run without its parts rather than parts without their run.
+            // Runs come last: an interrupted reset leaves a run without its parts rather than parts without their run.
             state.remove_all(&loaded.runs).await?;
             match &loaded.run_of_all {
                 Some(run) => state.remove(run).await,
@@ -84,8 +84,8 @@ impl DuplicationProducer {
         Ok(cleared?)
     }
 
-    /// Gives a lease back, unless it was taken over from one who may still write, and what was done under it failed: then only
-    /// some of the rows may be taken over, and who has the lease after a release trusts that all are.
+    /// Releases a lease. Keeps it if the work failed and the lease was inherited from a producer that may still write: then some
+    /// rows may not be taken over yet, and the next holder of a released lease assumes that all rows are.
     pub(crate) async fn give_back(lease: ProducerLease, is_done: bool) {
         if is_done || !lease.inherited() {
             lease.release().await;
@@ -115,11 +115,11 @@ fn note(report: &SessionReport) {
     let (accounts_failed, spaces_failed) = (report.accounts_failed.len(), report.spaces_failed.len());
     let held = report.held.len();
     match &report.ended {
-        Ended::NotDue { next_run } => info!(%next_run, "no run is due"),
-        Ended::Finished { next_run } => {
+        SessionEnd::NotDue { next_run } => info!(%next_run, "no run is due"),
+        SessionEnd::Finished { next_run } => {
             info!(listed, queued, refused, left_out, held, accounts_failed, spaces_failed, %next_run, "the loops are complete");
         }
-        Ended::QueueFull | Ended::Stopped | Ended::HeldByAnother { .. } => {
+        SessionEnd::QueueFull | SessionEnd::Stopped | SessionEnd::HeldByAnother { .. } => {
             info!(listed, queued, refused, left_out, held, accounts_failed, spaces_failed, ended = ?report.ended,
                 "the session ends");
         }

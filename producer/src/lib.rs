@@ -1,48 +1,50 @@
 //! Finds work: compares what policies ask for with what listings show, and queues tasks.
 //!
-//! Promise: every item of every space that a store policy covers is either queued or proven to be in sync once a run,
-//! whatever crashes, full queues or failing stores come between; one account's trouble never stops another's work.
+//! Promise: in each run, every item of every space that a store policy covers is queued or proven to be in sync, despite
+//! crashes, full queues and failing stores. A failing account never stops another account's work.
 //!
-//! Reading order: [`duplication`] (a session as others use it), `stay` (one after another), `session` (the run, its rounds and its ends; what is read of stores goes on beside it),
-//! `spaces` (which morsels a run has), `turn` (deletes first, then a nibble of copies), `delete_step` and `list_writer`
-//! (what vanished becomes a list, and the list tasks once it is granted), `retire` (a source space that is not there),
-//! `copies` and `survey` (what is gathered from a comparison), `merge` and `listing` (the comparison), `ends` (both stores
-//! of a morsel), `stores` (which of them does not answer), `sending` (tasks into the queue), `drain` (how many it may hold), `closing` (whether all is in sync once the work is done), [`settings`], [`report`].
+//! Reading order: [`duplication`] (the producer as others use it), `session_loop` (one session after another), `session` (the
+//! rounds over all morsels, the runs of accounts, and reads of stores in the background), `discovery` (which morsels a run
+//! has), `morsel_step` (deletes first, then a nibble of copies), `delete_step` and `list_writer` (what vanished becomes a
+//! list, and the list becomes tasks once it is granted), `missing_space` (a source space that is not there), `nibble` and
+//! `delete_scan` (what is collected from a comparison), `merge` and `listing` (the comparison), `endpoints` (both stores of a
+//! morsel), `timed_stores` (stores that must answer in time), `task_sender` (tasks into the queue), `queue_sizer` (how many
+//! tasks the queue may hold), `closing` (whether all is in sync once the work is done), [`settings`], [`report`].
 //!
-//! **Invariant:** a producer writes no store; both ends of a morsel are held by the type that cannot. A marker is saved
-//! only behind what is surely in the queue. Deletes are queued only from two listings that were complete and in order,
-//! and never for a source space that is not there, unless it is proven gone and a person confirmed it.
+//! **Invariant:** a producer writes no store: it holds both stores of a morsel as [`mill_ports::SourceStore`], which has no
+//! method that writes. A marker is saved only once all items before it are in the queue. Deletes are queued only from two
+//! complete, ordered listings, and for a missing source space only once a person has confirmed that it is gone.
 
 mod closing;
-mod copies;
+mod delete_scan;
 mod delete_step;
-mod drain;
+mod discovery;
 pub mod duplication;
-mod ends;
+mod endpoints;
 mod list_writer;
 mod listing;
 mod merge;
+mod missing_space;
+mod morsel_step;
+mod nibble;
 mod paths;
+mod queue_sizer;
 pub mod report;
-mod respelled;
-mod retire;
-mod sending;
+mod respelled_items;
 mod session;
+mod session_loop;
 pub mod settings;
-mod spaces;
-mod stay;
-mod stores;
-mod survey;
-mod turn;
+mod task_sender;
+mod timed_stores;
 
 pub use closing::{ClosingReport, IsRefused};
 pub use duplication::DuplicationProducer;
 pub use report::{
-    AbsentSpace, Ended, EntryClass, HeldDeletes, LeftOutEntry, LeftOutReport, MissingEntry, NamedEntry, ProducerError,
-    SessionReport, SpaceFailed, Trouble,
+    AbsentSpace, EntryClass, HeldDeletes, LeftOutEntry, LeftOutReport, MissingEntry, ProducerError, SessionEnd,
+    SessionReport, SpaceFailure, SpaceFailureKind, UncopiedEntry,
 };
-pub use settings::{AbsentSource, Begins, DeleteThresholds, Deps, QueueSizing, Settings, WhenFull};
-pub use stay::Pauses;
+pub use session_loop::SessionPauses;
+pub use settings::{AbsentSource, DeleteThresholds, ProducerDeps, ProducerSettings, QueueSizing, RunStart, WhenFull};
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,11 @@
-//! A delete list being written: its rows first, each full before the next.
+//! Writes a delete list: its rows in order, each full before the next one.
 
 use mill_model::DeleteListId;
 use mill_records::delete_lists::rows::IdsDigest;
 use mill_records::delete_lists::{DeleteListError, DeleteLists, ListRow, ListedId};
 use mill_records::sync_proofs::SpacePair;
 
-/// Writes the rows of one list. Without a head they mean nothing yet.
+/// Writes the rows of one list. Rows without a head have no effect.
 pub(crate) struct ListWriter<'a> {
     lists: &'a DeleteLists,
     pair: &'a SpacePair,
@@ -16,9 +16,9 @@ pub(crate) struct ListWriter<'a> {
     digest: IdsDigest,
 }
 
-/// What the rows come to.
+/// The totals of the rows, as the head states them.
 #[derive(Debug)]
-pub(crate) struct WrittenRows {
+pub(crate) struct RowsSummary {
     pub(crate) rows: u32,
     pub(crate) count: u64,
     pub(crate) digest: String,
@@ -30,7 +30,7 @@ impl<'a> ListWriter<'a> {
         Self { lists, pair, list, row, rows: 0, count: 0, digest }
     }
 
-    /// Adds an id. They come in the order of their bytes.
+    /// Adds an id. Ids must come in byte order.
     pub(crate) async fn push(&mut self, listed: ListedId) -> Result<(), DeleteListError> {
         if self.row.is_full() {
             self.flush().await?;
@@ -41,17 +41,17 @@ impl<'a> ListWriter<'a> {
         Ok(())
     }
 
-    /// Writes what is left.
-    pub(crate) async fn finish(mut self) -> Result<WrittenRows, DeleteListError> {
+    /// Writes the last row and returns the totals.
+    pub(crate) async fn finish(mut self) -> Result<RowsSummary, DeleteListError> {
         self.flush().await?;
-        Ok(WrittenRows { rows: self.rows, count: self.count, digest: self.digest.finish() })
+        Ok(RowsSummary { rows: self.rows, count: self.count, digest: self.digest.finish() })
     }
 
-    /// What the rows will come to, and the writer of the last one: a bug on purpose, nothing else ever does.
-    pub(crate) fn finish_later(mut self) -> (WrittenRows, Self) {
+    /// Returns the totals before the last row is written, and the writer that still holds the row. Only a planted bug calls this.
+    pub(crate) fn finish_later(mut self) -> (RowsSummary, Self) {
         let digest = std::mem::take(&mut self.digest).finish();
         let rows = self.rows + u32::from(!self.row.ids.is_empty());
-        (WrittenRows { rows, count: self.count, digest }, self)
+        (RowsSummary { rows, count: self.count, digest }, self)
     }
 
     async fn flush(&mut self) -> Result<(), DeleteListError> {

@@ -1,10 +1,10 @@
-//! A store's listing that is complete and in order, or an error: never less than it claims.
+//! A store's listing that is complete and in order, or an error.
 
 use futures::StreamExt as _;
 use mill_model::{ContentId, SpaceId};
 use mill_ports::{ListEntry, Listing, Place, PlantedBug, SourceStore, StoreError, planted};
 
-/// Why a listing proves nothing.
+/// Why a listing cannot be trusted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListingError {
     #[error("the space cannot be listed")]
@@ -15,46 +15,46 @@ pub(crate) enum ListingError {
     OutOfOrder { space: SpaceId, earlier: ContentId, later: ContentId },
 }
 
-/// A listing, a page of it in memory.
+/// A listing with one page in memory.
 pub(crate) struct OrderedListing {
     space: SpaceId,
     pages: Listing,
     page: std::vec::IntoIter<ListEntry>,
     last: Option<ContentId>,
     places: Vec<Place>,
-    /// How many entries all pages have had.
+    /// How many entries all pages so far have had.
     listed: u64,
     ended: bool,
 }
 
 impl OrderedListing {
-    /// The items of `space` behind `after`.
+    /// Lists the items of `space` after `after`.
     pub(crate) fn open(store: &dyn SourceStore, space: &SpaceId, after: Option<&ContentId>) -> Self {
         Self::of(space, store.list(space, after.cloned()), after)
     }
 
-    /// The items of `pages`, which come behind `after`.
+    /// Reads the items of `pages`, which must come after `after`.
     pub(crate) fn of(space: &SpaceId, pages: Listing, after: Option<&ContentId>) -> Self {
         let (page, places) = (Vec::new().into_iter(), Vec::new());
         Self { space: space.clone(), pages, page, last: after.cloned(), places, listed: 0, ended: false }
     }
 
-    /// The listing of a space that is not there.
-    pub(crate) fn of_nothing(space: &SpaceId) -> Self {
+    /// The empty listing, for a space that is absent.
+    pub(crate) fn empty(space: &SpaceId) -> Self {
         Self { ended: true, ..Self::of(space, futures::stream::empty().boxed(), None) }
     }
 
-    /// The places that were entered so far.
+    /// The places that the listing has entered so far.
     pub(crate) fn places(&self) -> &[Place] {
         &self.places
     }
 
-    /// How many entries were listed and taken: those of all pages, without those that are still to be taken.
+    /// How many entries were taken so far.
     pub(crate) fn taken(&self) -> u64 {
         self.listed - self.page.as_slice().len() as u64
     }
 
-    /// Makes [`Self::first`] tell the truth.
+    /// Fetches the next page if the current one is used up. Must be called before [`Self::first`].
     pub(crate) async fn fill(&mut self) -> Result<(), ListingError> {
         while self.page.as_slice().is_empty() && !self.ended {
             let Some(page) = self.pages.next().await else {
@@ -70,13 +70,13 @@ impl OrderedListing {
             self.listed += page.entries.len() as u64;
             self.places.extend(page.places);
             self.page = page.entries.into_iter();
-            // A store that always answers at once would otherwise keep the lease's beat from its turn.
+            // A store that always answers at once would otherwise starve the heartbeat of the lease.
             tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    /// The next entry, left where it is; `None` at the end. Only after [`Self::fill`].
+    /// The next entry, without taking it; `None` at the end. Valid only after [`Self::fill`].
     pub(crate) fn first(&self) -> Option<&ListEntry> {
         self.page.as_slice().first()
     }

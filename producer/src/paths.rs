@@ -1,7 +1,7 @@
-//! Ids that are paths at one side only: what a folder makes of a bucket's ids, and a bucket of a folder's.
+//! Ids that are paths at one side only: a bucket copied to a folder, or a folder to a bucket.
 //!
-//! A bucket may hold `a`, `a/b` and `a/` at once. In a folder `a` is a file or a directory, and `a/`, which consoles make as a
-//! sign for a folder, is there wherever something lies in it.
+//! A bucket may hold `a`, `a/b` and `a/` at once. In a folder `a` is either a file or a directory. `a/`, which consoles create
+//! as a directory marker, exists in a folder wherever something lies in the directory.
 //!
 //! | source has | destination, a folder, has | |
 //! |---|---|---|
@@ -9,49 +9,49 @@
 //! | `a` and `a/b` | nothing beneath `a/` | `a` is copied, the first in the order of ids; `a/b` is refused by name |
 //! | `a/`, empty | something beneath `a/` | in sync, once the task has seen that its properties are kept |
 //!
-//! So what is there stays, in a first run the order of ids decides, and no worker's pace does. It costs nothing until the
-//! listing of the source shows two that exclude each other; then one page of the destination's. A listing that goes on
-//! behind a marker asks the source for the few ids that may stand before it.
+//! So existing copies stay, and in a first run the order of ids decides, not the speed of a worker. The rule costs nothing
+//! until the source lists two conflicting ids; then it costs one page of the destination's listing. A listing that resumes
+//! after a marker asks the source for the few ids before the marker that may conflict.
 
 use std::sync::Arc;
 
 use mill_model::{ContentId, ItemAddress, SpaceId};
 use mill_ports::{Presence, SourceStore, StoreError, StoreErrorKind, holds_anything};
 
-/// The ids of both sides of a merge as paths.
+/// The rules of a merge for ids that are paths at one side only.
 #[derive(Default)]
-pub(crate) struct Paths {
-    /// At both sides, where only the destination's are.
-    crowding: Option<Crowding>,
+pub(crate) struct PathRules {
+    /// Set where only the destination's ids are paths.
+    conflicts: Option<PathConflicts>,
     /// Whether only the destination's ids are paths.
     at_destination: bool,
-    /// Whether only the source's are.
+    /// Whether only the source's ids are paths.
     at_source: bool,
 }
 
-/// Finds the items in whose place directories would have to be made.
-struct Crowding {
+/// Finds source items whose path would have to be both a file and a directory.
+struct PathConflicts {
     source: Arc<dyn SourceStore>,
-    /// The destination, where its space is there.
+    /// The destination, where its space is present.
     destination: Option<Arc<dyn SourceStore>>,
     space: SpaceId,
-    /// The id behind which the source is listed, until it was asked what stands before.
+    /// The marker after which the source is listed, until the ids before it were checked.
     behind: Option<ContentId>,
-    /// The items of the source with whose ids the last id begins, the shortest first.
-    above: Vec<Above>,
+    /// The source items whose ids are prefixes of the last id, the shortest first.
+    ancestors: Vec<Ancestor>,
 }
 
-struct Above {
+struct Ancestor {
     id: ContentId,
-    /// Whether nothing lies beneath it at the destination, once that was asked.
+    /// Whether nothing lies beneath it at the destination, once that was checked.
     is_file: Option<bool>,
 }
 
-impl Paths {
-    /// Of a source listed behind `behind` and a destination, if that is there.
+impl PathRules {
+    /// The rules for a source that is listed after `behind`, and for a destination.
     pub(crate) fn of(
         (source, destination): (&Arc<dyn SourceStore>, &Arc<dyn SourceStore>),
-        destination_here: bool,
+        destination_present: bool,
         space: &SpaceId,
         behind: Option<&ContentId>,
     ) -> Self {
@@ -60,85 +60,85 @@ impl Paths {
             (true, true) => (false, false),
             other => other,
         };
-        let crowding = at_destination.then(|| Crowding {
+        let conflicts = at_destination.then(|| PathConflicts {
             source: Arc::clone(source),
-            destination: destination_here.then(|| Arc::clone(destination)),
+            destination: destination_present.then(|| Arc::clone(destination)),
             space: space.clone(),
             behind: behind.cloned(),
-            above: Vec::new(),
+            ancestors: Vec::new(),
         });
-        Self { crowding, at_destination, at_source }
+        Self { conflicts, at_destination, at_source }
     }
 
-    /// Takes notice of the source's next item. The one that has its place, if another has.
-    pub(crate) async fn pass(&mut self, id: &ContentId) -> Result<Option<ContentId>, StoreError> {
-        match &mut self.crowding {
-            Some(crowding) => crowding.pass(id).await,
+    /// Takes in the source's next item. Returns the item that it conflicts with, if there is one.
+    pub(crate) async fn conflict_of(&mut self, id: &ContentId) -> Result<Option<ContentId>, StoreError> {
+        match &mut self.conflicts {
+            Some(conflicts) => conflicts.conflict_of(id).await,
             None => Ok(None),
         }
     }
 
-    /// Whether an item of the source is only the sign for a directory, to the destination.
-    pub(crate) fn is_sign_at_destination(&self, id: &ContentId, size: u64) -> bool {
+    /// Whether an item of the source is only a directory marker at the destination.
+    pub(crate) fn is_directory_marker_at_destination(&self, id: &ContentId, size: u64) -> bool {
         self.at_destination && id.is_directory() && size == 0
     }
 
-    /// Whether an item of the destination is only the sign for a directory, to the source.
-    pub(crate) fn is_sign_at_source(&self, id: &ContentId, size: u64) -> bool {
+    /// Whether an item of the destination is only a directory marker at the source.
+    pub(crate) fn is_directory_marker_at_source(&self, id: &ContentId, size: u64) -> bool {
         self.at_source && id.is_directory() && size == 0
     }
 }
 
-impl Crowding {
-    async fn pass(&mut self, id: &ContentId) -> Result<Option<ContentId>, StoreError> {
+impl PathConflicts {
+    async fn conflict_of(&mut self, id: &ContentId) -> Result<Option<ContentId>, StoreError> {
         if let Some(behind) = self.behind.take() {
-            self.above = self.before(&behind).await?;
+            self.ancestors = self.before(&behind).await?;
         }
-        while self.above.last().is_some_and(|above| !id.as_str().starts_with(above.id.as_str())) {
-            self.above.pop();
+        while self.ancestors.last().is_some_and(|ancestor| !id.as_str().starts_with(ancestor.id.as_str())) {
+            self.ancestors.pop();
         }
         let mut by = None;
-        for above in &mut self.above {
-            if !id.as_str()[above.id.as_str().len()..].starts_with('/') {
+        for ancestor in &mut self.ancestors {
+            if !id.as_str()[ancestor.id.as_str().len()..].starts_with('/') {
                 continue;
             }
-            let is_file = match (above.is_file, &self.destination) {
+            let is_file = match (ancestor.is_file, &self.destination) {
                 (Some(known), _) => known,
                 (None, None) => true,
-                (None, Some(destination)) => !has_beneath(&**destination, &self.space, &above.id).await?,
+                (None, Some(destination)) => !has_beneath(&**destination, &self.space, &ancestor.id).await?,
             };
-            above.is_file = Some(is_file);
+            ancestor.is_file = Some(is_file);
             if is_file {
-                by = Some(above.id.clone());
+                by = Some(ancestor.id.clone());
                 break;
             }
         }
         if !id.is_directory() {
-            self.above.push(Above { id: id.clone(), is_file: None });
+            self.ancestors.push(Ancestor { id: id.clone(), is_file: None });
         }
         Ok(by)
     }
 
-    /// The items up to `last` with which ids behind it can begin: those of its own beginnings that a `/` can follow yet.
-    async fn before(&self, last: &ContentId) -> Result<Vec<Above>, StoreError> {
+    /// The source items that later ids may lie beneath: those prefixes of `last`, itself included, after which `/` can still follow.
+    async fn before(&self, last: &ContentId) -> Result<Vec<Ancestor>, StoreError> {
         let text = last.as_str();
-        let ends = (1..=text.len()).filter(|end| text.as_bytes().get(*end).is_none_or(|next| *next <= b'/'));
-        let ids = ends.filter_map(|end| ContentId::new(text.get(..end)?).ok()).filter(|id| !id.is_directory());
-        let mut above = Vec::new();
+        let prefix_ends = (1..=text.len()).filter(|end| text.as_bytes().get(*end).is_none_or(|next| *next <= b'/'));
+        let ids = prefix_ends.filter_map(|end| ContentId::new(text.get(..end)?).ok()).filter(|id| !id.is_directory());
+        let mut ancestors = Vec::new();
         for id in ids {
             let item = ItemAddress { space: self.space.clone(), id };
             match self.source.head(&item).await {
-                Ok(Presence::Present(_)) => above.push(Above { id: item.id, is_file: None }),
+                Ok(Presence::Present(_)) => ancestors.push(Ancestor { id: item.id, is_file: None }),
                 Ok(Presence::Absent) => {}
                 Err(error) if matches!(error.kind, StoreErrorKind::Refused(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(above)
+        Ok(ancestors)
     }
 }
 
-/// Whether a directory of that name is there, with something in it or as an item.
+/// Whether the store has a directory of that name, as an item or with something in it.
 async fn has_beneath(store: &dyn SourceStore, space: &SpaceId, id: &ContentId) -> Result<bool, StoreError> {
     let Ok(directory) = ContentId::new(format!("{id}/")) else { return Ok(false) };
     let item = ItemAddress { space: space.clone(), id: directory.clone() };

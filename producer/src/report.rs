@@ -1,4 +1,4 @@
-//! What a session tells of itself.
+//! The report of a session.
 
 use std::fmt;
 
@@ -9,50 +9,50 @@ use mill_records::policies::PolicyError;
 use mill_records::producer_state::StateError;
 use mill_records::sync_proofs::SpacePair;
 
-/// How a session ended, and what a person should know of it.
+/// How a session ended, and what a person must know about it.
 #[derive(Debug, Clone)]
 pub struct SessionReport {
     /// Why it ended.
-    pub ended: Ended,
-    /// Whether it went on with an account's run that an earlier session had begun.
+    pub ended: SessionEnd,
+    /// Whether it resumed an account's run that an earlier session had begun.
     pub resumed: bool,
-    /// When the first of its runs began: what was at the sources by then, their surveys saw.
+    /// When the first of its runs began. Their surveys saw everything that was at the sources by then.
     pub began: Timestamp,
     /// Tasks queued: copies, deletes, spaces.
     pub queued: u64,
-    /// Accounts passed over, each once, and why.
+    /// Accounts that were skipped, each once, and why.
     pub accounts_failed: Vec<(AccountId, String)>,
-    /// Spaces passed over, and why. They are tried again in the next session.
-    pub spaces_failed: Vec<SpaceFailed>,
+    /// Spaces that were skipped, and why. The next session tries them again.
+    pub spaces_failed: Vec<SpaceFailure>,
     /// Deletes that wait for a person.
     pub held: Vec<HeldDeletes>,
-    /// Tasks of granted delete lists that this session queued. What vanished meanwhile is found by a later run.
+    /// Tasks of granted delete lists that this session queued. A later run finds items that vanish meanwhile.
     pub removing: u64,
-    /// Whether a list of an earlier survey is being carried out: what vanished since is not in it, and was not looked for.
+    /// Whether a list of an earlier scan is being carried out. Items that vanished since are not in it and were not looked for.
     pub removes_by_earlier_list: bool,
-    /// What was made of each entry that the listings of sources named: of each account's whole run, once it is finished.
+    /// How the entries in the listings of sources were classified; for a finished run of an account, over all its sessions.
     pub survey: SurveySum,
-    /// The first entries that are not copied, at most [`SessionReport::NAMED_MAX`]; the log names all.
-    pub named_first: Vec<NamedEntry>,
+    /// The first entries that are not copied, at most [`SessionReport::NAMED_MAX`]. The log names all.
+    pub named_first: Vec<UncopiedEntry>,
     /// Spaces that a rule leaves out, and entries of stores that lie in no space.
     pub left_out: LeftOutReport,
     /// Spaces that a policy names, or that were copied before, and that are not at their source.
     pub sources_absent: Vec<AbsentSpace>,
     /// How many accounts there are, where this session listed them.
     pub accounts: u64,
-    /// Of how many accounts it had a run in hand; no run of the others is due.
+    /// How many accounts had a run in this session. No run of the others is due.
     pub runs: u64,
-    /// Accounts of which no policy covers any space that is there, and why.
+    /// Accounts whose policies cover no existing space, and why.
     pub accounts_idle: Vec<(AccountId, String)>,
-    /// How many pairs of stores and spaces the runs have, as far as this session found them.
+    /// How many pairs of stores and spaces the runs have, as far as this session discovered them.
     pub pairs: u64,
 }
 
 impl SessionReport {
-    /// Most entries that a report names.
+    /// The most entries that a report names.
     pub const NAMED_MAX: usize = 100;
 
-    pub(crate) fn new(ended: Ended) -> Self {
+    pub(crate) fn new(ended: SessionEnd) -> Self {
         Self {
             ended,
             resumed: false,
@@ -74,19 +74,20 @@ impl SessionReport {
         }
     }
 
-    /// Whether an account or a space was passed over, be it that to try again would not help.
+    /// Whether an account or a space was skipped, also if another attempt would not help.
     pub fn failed(&self) -> bool {
         self.failed_in_part() || !self.spaces_failed.is_empty()
     }
 
-    /// Whether an account or a space was passed over of which another session may bring more: not those that are refused as a
-    /// whole, which wait for a person.
+    /// Whether an account or a space was skipped that another session may copy. A space that is refused as a whole does not
+    /// count: it waits for a person.
     pub fn failed_in_part(&self) -> bool {
-        !self.accounts_failed.is_empty() || self.spaces_failed.iter().any(|failed| failed.trouble != Trouble::Refused)
+        !self.accounts_failed.is_empty()
+            || self.spaces_failed.iter().any(|failed| failed.failure_kind != SpaceFailureKind::Refused)
     }
 
-    /// Whether something is not copied, and a person may not have meant that: an entry or a space was left out, a source is
-    /// not there, or nothing is covered at all.
+    /// Whether something is not copied that a person may have wanted: an entry or a space was left out, a source is missing, or
+    /// nothing is covered at all.
     pub fn leaves_out(&self) -> bool {
         let SurveySum { refused, hidden, ignored, .. } = self.survey;
         refused + hidden + ignored + self.left_out.count > 0
@@ -94,21 +95,21 @@ impl SessionReport {
             || !self.accounts_idle.is_empty()
     }
 
-    /// Whether it found no account at all.
+    /// Whether the session found no account at all.
     pub fn no_account(&self) -> bool {
-        self.accounts == 0 && !self.resumed && matches!(self.ended, Ended::Finished { .. }) && !self.failed()
+        self.accounts == 0 && !self.resumed && matches!(self.ended, SessionEnd::Finished { .. }) && !self.failed()
     }
 
-    pub(crate) fn name(&mut self, named: Vec<NamedEntry>) {
+    pub(crate) fn name(&mut self, named: Vec<UncopiedEntry>) {
         let room = Self::NAMED_MAX.saturating_sub(self.named_first.len());
         self.named_first.extend(named.into_iter().take(room));
     }
 }
 
-/// What is not copied because of a rule, or because it lies in no space.
+/// Spaces and entries that are not copied because of a rule, or because they lie in no space.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOutReport {
-    /// The first of them, at most [`SessionReport::NAMED_MAX`].
+    /// The first ones, at most [`SessionReport::NAMED_MAX`].
     pub first: Vec<LeftOutEntry>,
     /// How many there are.
     pub count: u64,
@@ -156,31 +157,31 @@ pub struct AbsentSpace {
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// The loops are complete, but for what the report names as failed.
+pub enum SessionEnd {
+    /// All runs are complete, except for the failures that the report names.
     Finished {
-        /// When the next of any account is due.
+        /// When the next run of any account is due.
         next_run: Timestamp,
     },
-    /// The queue holds as much as it may; the next session goes on.
+    /// The queue is full. The next session goes on.
     QueueFull,
-    /// Nothing is due.
+    /// No run is due.
     NotDue {
-        /// When the next run is.
+        /// When the next run is due.
         next_run: Timestamp,
     },
-    /// Another producer is at work, or has taken over.
+    /// Another producer is working, or has taken over.
     HeldByAnother {
         /// Its name.
         holder: String,
     },
-    /// It was told to stop.
+    /// The session was told to stop.
     Stopped,
 }
 
-/// A space that was passed over.
+/// A space that was skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpaceFailed {
+pub struct SpaceFailure {
     /// The account.
     pub account: AccountId,
     /// The space; `None` when the spaces of a store could not even be listed.
@@ -189,29 +190,29 @@ pub struct SpaceFailed {
     pub source: StoreId,
     /// The store that is written; `None` as for the space.
     pub destination: Option<StoreId>,
-    /// What is the matter with it.
-    pub trouble: Trouble,
+    /// The kind of failure.
+    pub failure_kind: SpaceFailureKind,
     /// Why, on one line.
     pub reason: String,
 }
 
-/// What is the matter with a space that was passed over.
+/// The kind of failure of a space that was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum SpaceFailureKind {
     /// The source space is not there, though its store answers.
     SourceAbsent,
-    /// The space may not be looked into, while its store can be used: a person must act, and others went on.
+    /// The space cannot be read while its store can be used. A person must act; other spaces went on.
     Refused,
-    /// A store did not answer in the time that it was given.
+    /// A store did not answer in time.
     Silent,
-    /// Something else that may pass by itself.
+    /// Another failure, which may pass by itself.
     MayPass,
-    /// Something else, and a person must act.
+    /// Another failure, on which a person must act.
     Stays,
 }
 
-impl Trouble {
-    /// Whether it may pass by itself. Else a person must act.
+impl SpaceFailureKind {
+    /// Whether the failure may pass by itself. Otherwise a person must act.
     pub fn may_pass(self) -> bool {
         matches!(self, Self::Silent | Self::MayPass)
     }
@@ -234,7 +235,7 @@ pub struct HeldDeletes {
     pub items_total: u64,
     /// Why they are held.
     pub reason: HoldReason,
-    /// What a person confirms exactly these by.
+    /// The token with which a person confirms exactly these deletes.
     pub token: String,
 }
 
@@ -249,7 +250,7 @@ impl HeldDeletes {
 
 /// An entry of a source's listing that is not copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedEntry {
+pub struct UncopiedEntry {
     /// The account.
     pub account: AccountId,
     /// The source.
@@ -265,7 +266,7 @@ pub struct NamedEntry {
 /// An item of a source that nothing shows to be in sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingEntry {
-    /// Where it is missing, or not shown to be equal.
+    /// The pair in which the item is missing or not proven equal.
     pub pair: SpacePair,
     /// The item.
     pub id: ContentId,

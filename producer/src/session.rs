@@ -1,21 +1,21 @@
-//! One session: the rounds over the morsels of all accounts, until their loops are complete or something ends it.
+//! One session: the rounds over the morsels of all accounts, until their runs are complete or something ends the session.
 //!
 //! ```text
-//!   load ─▶ begin the runs that are due ─▶ look their accounts through ─▶ rounds ──▶ each finished
+//!   load ─▶ begin the runs that are due ─▶ discover their accounts ─▶ rounds ──▶ each finished
 //!     │                                                       ▲           │ ▲
-//!     └─▶ resume those going on ──────────────────────────────┼───────────┘ └─ turn of the morsel with the fewest turns:
+//!     └─▶ resume the runs in progress ────────────────────────┼───────────┘ └─ turn of the morsel with the fewest turns:
 //!                                                             │                deletes (once), then one nibble of copies
 //!                       an account whose next run is due, or that is new
 //! ```
 
+mod account_discovery;
 mod accounts;
+mod background_read;
 mod failures;
-mod reading;
-mod room;
+mod gate;
 mod rounds;
 mod runs;
 mod shares;
-mod unanswered;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -33,72 +33,72 @@ use mill_records::sync_proofs::SpacePair;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::drain::Drain;
 use crate::duplication::DuplicationProducer;
-use crate::ends::SpaceError;
+use crate::endpoints::SpaceError;
 use crate::merge::MergeError;
-use crate::report::{Ended, ProducerError, SessionReport, SpaceFailed, Trouble};
-use crate::sending::Sending;
-use crate::settings::{Deps, Settings};
-use crate::stores::{ReadStores, Silence};
-use crate::turn::Opened;
+use crate::morsel_step::OpenMorsel;
+use crate::queue_sizer::QueueSizer;
+use crate::report::{ProducerError, SessionEnd, SessionReport, SpaceFailure, SpaceFailureKind};
+use crate::settings::{ProducerDeps, ProducerSettings};
+use crate::task_sender::TaskSender;
+use crate::timed_stores::{SilenceError, TimedStores};
 
-pub(crate) use self::failures::Failures;
-use self::reading::Readings;
-pub(crate) use self::reading::{Basis, Broke, Read, Reading};
-pub(crate) use self::room::Room;
-use self::rounds::Failing;
+pub(crate) use self::account_discovery::AccountDiscovery;
+use self::account_discovery::PendingDiscoveries;
+use self::background_read::BackgroundReads;
+pub(crate) use self::background_read::{ReadBasis, ReadKey, ReadOutcome, ReaderPanicked};
+pub(crate) use self::failures::SurveyFailures;
+pub(crate) use self::gate::Gate;
+use self::rounds::FailureStreak;
 pub(crate) use self::runs::ActiveRun;
-use self::shares::Shares;
-use self::unanswered::LaterAccounts;
-pub(crate) use self::unanswered::Unanswered;
+use self::shares::AccountShares;
 
-/// A morsel's place in the rounds: its round first, then account by account, so that every account is served.
-pub(crate) type Place = (u64, usize, SpacePair);
+/// A morsel's priority in the rounds: its round, then its rank within its account, so that every account is served.
+pub(crate) type RoundPriority = (u64, usize, SpacePair);
 
-/// What one session has in hand.
+/// The state of one session.
 pub(crate) struct Session<'a> {
-    pub(crate) deps: &'a Deps,
-    pub(crate) settings: &'a Settings,
-    pub(crate) stores: &'a ReadStores,
+    pub(crate) deps: &'a ProducerDeps,
+    pub(crate) settings: &'a ProducerSettings,
+    pub(crate) stores: &'a TimedStores,
     pub(crate) stop: &'a CancellationToken,
     pub(crate) state: ProducerState,
-    pub(crate) sending: Sending,
+    pub(crate) sending: TaskSender,
     pub(crate) report: SessionReport,
     /// The accounts that are listed.
     accounts: BTreeSet<AccountId>,
-    /// The run of each account that is going on, or its last one.
+    /// The current or last run of each account.
     pub(crate) runs: BTreeMap<AccountId, ActiveRun>,
-    pub(crate) opened: BTreeMap<SpacePair, Opened>,
+    pub(crate) opened: BTreeMap<SpacePair, OpenMorsel>,
     pub(crate) missing: BTreeMap<(AccountId, StoreId, SpaceId), Kept<MissingSpace>>,
-    pub(crate) waiting: BTreeMap<Place, Kept<Morsel>>,
-    /// The rows of delete lists that had a result when this session first looked.
+    pub(crate) waiting: BTreeMap<RoundPriority, Kept<Morsel>>,
+    /// The rows of delete lists that had a result when this session first read the list.
     pub(crate) settled_rows: BTreeMap<DeleteListId, BTreeSet<u32>>,
     /// How many tasks the queue may hold. Held only between awaits.
-    pub(crate) drain: Mutex<Drain>,
-    /// When the turn going on began.
-    pub(crate) turn_began: Timestamp,
-    /// The round that is going on.
+    pub(crate) queue_sizer: Mutex<QueueSizer>,
+    /// When the current turn began.
+    pub(crate) step_began: Timestamp,
+    /// The current round.
     round: u64,
     /// How many runs this session has begun.
     begun: u32,
-    /// When it is next looked whether an account's run is due, if it is in this session.
-    next_look: Option<Monotonic>,
+    /// When the session next checks whether an account's run is due; `None` if it never does.
+    next_due_check: Option<Monotonic>,
     accounts_failed: BTreeSet<AccountId>,
-    /// The morsels that failed in a way that may pass, and from when on they may have another turn.
-    resting: BTreeMap<(Monotonic, Place), Kept<Morsel>>,
-    failing: BTreeMap<SpacePair, Failing>,
-    /// What was not surveyed since it last was, for who asks how it stands.
-    pub(crate) failures: Failures,
-    later_accounts: LaterAccounts,
-    readings: Readings,
-    shares: Shares,
+    /// The morsels whose failure may pass, and when they may have another turn.
+    resting: BTreeMap<(Monotonic, RoundPriority), Kept<Morsel>>,
+    failing: BTreeMap<SpacePair, FailureStreak>,
+    /// The failed surveys since the last success, for the status.
+    pub(crate) failures: SurveyFailures,
+    later_accounts: PendingDiscoveries,
+    readings: BackgroundReads,
+    shares: AccountShares,
 }
 
 /// Why a step went no further.
 #[derive(Debug)]
 pub(crate) enum StepError {
-    /// The space is passed over; others go on.
+    /// The space is skipped; other spaces go on.
     Space(SpaceError),
     /// The session ends.
     Session(ProducerError),
@@ -110,8 +110,8 @@ impl From<SpaceError> for StepError {
     }
 }
 
-impl From<Broke> for StepError {
-    fn from(error: Broke) -> Self {
+impl From<ReaderPanicked> for StepError {
+    fn from(error: ReaderPanicked) -> Self {
         Self::Space(error.into())
     }
 }
@@ -141,7 +141,7 @@ impl From<StateError> for StepError {
 }
 
 impl<'a> Session<'a> {
-    /// Does one session under a lease.
+    /// Runs one session under a lease.
     pub(crate) async fn run(
         producer: &'a DuplicationProducer,
         state: ProducerState,
@@ -152,26 +152,26 @@ impl<'a> Session<'a> {
         let mut loaded = state.load(claim).await?;
         let mut session = Self::new(producer, state, stop);
         let size = loaded.queue_size.take();
-        let parts = session.take_in(loaded).await?;
-        let due = session.due_at_first();
+        let parts = session.load_parts(loaded).await?;
+        let due = session.due_at_start();
         if due.is_empty() && parts.is_empty() && !session.runs.is_empty() {
-            return Ok(SessionReport::new(Ended::NotDue { next_run: session.next_run() }));
+            return Ok(SessionReport::new(SessionEnd::NotDue { next_run: session.next_run() }));
         }
         let size = session.size_queue(size).await?;
         session.prepare(parts, due).await?;
         session.report.ended = match session.rounds().await? {
             Some(ended) => ended,
-            None => Ended::Finished { next_run: session.next_run() },
+            None => SessionEnd::Finished { next_run: session.next_run() },
         };
         session.report_sums();
         session.remember_size(size).await?;
         Ok(session.report)
     }
 
-    /// A session in which nothing is known yet.
+    /// Creates a session that has loaded nothing yet.
     pub(crate) fn new(producer: &'a DuplicationProducer, state: ProducerState, stop: &'a CancellationToken) -> Self {
         let (deps, settings) = (&producer.deps, &producer.settings);
-        let sending = Sending {
+        let sending = TaskSender {
             queue: deps.queue.clone(),
             clock: deps.clock.clone(),
             chance: deps.chance.clone(),
@@ -186,25 +186,25 @@ impl<'a> Session<'a> {
             stop,
             state,
             sending,
-            report: SessionReport::new(Ended::Stopped),
+            report: SessionReport::new(SessionEnd::Stopped),
             accounts: BTreeSet::new(),
             runs: BTreeMap::new(),
             opened: BTreeMap::new(),
             missing: BTreeMap::new(),
             waiting: BTreeMap::new(),
             settled_rows: BTreeMap::new(),
-            drain: Mutex::new(Drain::new(settings.queue_max, 0)),
-            turn_began: now,
+            queue_sizer: Mutex::new(QueueSizer::new(settings.queue_max, 0)),
+            step_began: now,
             round: 0,
             begun: 0,
-            next_look: None,
+            next_due_check: None,
             accounts_failed: BTreeSet::new(),
             resting: BTreeMap::new(),
             failing: BTreeMap::new(),
-            failures: Failures::default(),
-            later_accounts: LaterAccounts::new(),
-            readings: Readings::default(),
-            shares: Shares::default(),
+            failures: SurveyFailures::default(),
+            later_accounts: PendingDiscoveries::new(),
+            readings: BackgroundReads::default(),
+            shares: AccountShares::default(),
         }
     }
 
@@ -213,8 +213,8 @@ impl<'a> Session<'a> {
         self.opened.len() + self.readings.morsels()
     }
 
-    /// Names what an earlier session of this run held.
-    async fn report_what_is_held(&mut self, morsels: &[Kept<Morsel>]) -> Result<(), ProducerError> {
+    /// Reports the deletes that an earlier session of this run held.
+    async fn report_held_of_earlier(&mut self, morsels: &[Kept<Morsel>]) -> Result<(), ProducerError> {
         if !morsels.iter().any(|morsel| matches!(morsel.row.deletes, DeleteProgress::Held { .. })) {
             return Ok(());
         }
@@ -226,7 +226,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// What `reading` gives, unless the session is told to stop before. Only for what changes nothing.
+    /// Returns the result of `reading`, or `None` if the session is told to stop first. Only for futures without side effects.
     pub(crate) async fn unless_stopped<R: Future>(&self, reading: R) -> Option<R::Output> {
         match select(pin!(self.stop.cancelled()), pin!(reading)).await {
             Either::Left(((), _)) => None,
@@ -234,7 +234,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Notes, once, that an account is passed over.
+    /// Reports, once, that an account is skipped.
     pub(crate) fn account_failed(&mut self, account: &AccountId, error: &(dyn std::error::Error + 'static)) {
         self.run_failed(account);
         if self.accounts_failed.insert(account.clone()) {
@@ -250,17 +250,17 @@ impl<'a> Session<'a> {
         warn!(account = %pair.account, space = %pair.space, source = %pair.source, destination = %pair.destination,
             reason, "the space is passed over");
         self.note_failure(SurveySubject::SpacePair(pair.clone()), &reason);
-        self.report.spaces_failed.push(SpaceFailed {
+        self.report.spaces_failed.push(SpaceFailure {
             account: pair.account.clone(),
             space: Some(pair.space.clone()),
             source: pair.source.clone(),
             destination: Some(pair.destination.clone()),
-            trouble: error.trouble(),
+            failure_kind: error.failure_kind(),
             reason,
         });
     }
 
-    /// Notes that the spaces of a store are not known.
+    /// Reports that the spaces of a store are not known.
     pub(crate) fn store_failed(&mut self, account: &AccountId, store: &StoreId, error: &mill_ports::StoreError) {
         self.run_failed(account);
         let reason = error_chain(error);
@@ -269,12 +269,12 @@ impl<'a> Session<'a> {
         self.note_failure(SurveySubject::Store(address), &reason);
         let (account, source) = (account.clone(), store.clone());
         let (space, destination) = (None, None);
-        let trouble = match error.kind.may_pass() {
-            _ if Silence::is_why(error) => Trouble::Silent,
-            true => Trouble::MayPass,
-            false => Trouble::Stays,
+        let failure_kind = match error.kind.may_pass() {
+            _ if SilenceError::is_why(error) => SpaceFailureKind::Silent,
+            true => SpaceFailureKind::MayPass,
+            false => SpaceFailureKind::Stays,
         };
-        let failed = SpaceFailed { account, space, source, destination, trouble, reason };
+        let failed = SpaceFailure { account, space, source, destination, failure_kind, reason };
         self.report.spaces_failed.push(failed);
     }
 }

@@ -1,4 +1,4 @@
-//! What a producer stands on, and how it is to work.
+//! The dependencies and the settings of a producer.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -13,97 +13,96 @@ use mill_records::owners::Owners;
 use mill_records::policies::PolicyRepository;
 use mill_records::sync_proofs::SyncProofs;
 
-/// The ports and books of a duplication producer.
+/// The ports and tables of a duplication producer.
 #[derive(Clone)]
-pub struct Deps {
-    /// Today's policies.
+pub struct ProducerDeps {
+    /// The current policies.
     pub policies: Arc<PolicyRepository>,
     /// The stores of all accounts. None of them is written.
     pub stores: Arc<dyn Stores>,
-    /// Where tasks go: `duplication-low`.
+    /// The queue for its tasks: `duplication-low`.
     pub queue: Arc<dyn TaskQueue>,
-    /// The book of this producer's lease, run and morsels.
+    /// The table of its lease, runs and morsels.
     pub state: Arc<dyn Table>,
-    /// What workmen count of each account, where the queue cannot tell how many tasks of one it holds.
+    /// The counts of workmen for each account, if the queue cannot count the tasks of an account.
     pub counts: Option<AccountCounts>,
-    /// What was proven in sync before.
-    pub seals: SyncProofs,
-    /// What may be deleted, and by whose grant.
+    /// The items that were proven in sync before.
+    pub sync_proofs: SyncProofs,
+    /// The delete lists: what may be deleted, and who granted it.
     pub delete_lists: DeleteLists,
-    /// Which destination spaces are whose.
+    /// The owners of destination spaces.
     pub owners: Owners,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Chance.
+    /// The source of random ids and jitter.
     pub chance: Arc<dyn Rng>,
-    /// What is counted.
+    /// The counters.
     pub statistics: Arc<Statistics>,
-    /// Which holders of the lease are surely dead.
+    /// Reports whether a holder of the lease is certainly dead.
     pub surely_dead: HolderIsDead,
 }
 
-impl fmt::Debug for Deps {
+impl fmt::Debug for ProducerDeps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deps").field("queue", &self.queue).finish_non_exhaustive()
     }
 }
 
-/// How a duplication producer works.
+/// The settings of a duplication producer.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// A name for this process that no other bears, also not a later one.
+pub struct ProducerSettings {
+    /// A name for this process that no other process has, also no later one.
     pub holder: String,
     /// How long the lease outlives its last beat (usually 60 s).
     pub lease_timeout: Duration,
-    /// No step is begun while the queue holds so many tasks: visible, delayed and in flight (usually 10,000). Where there are
-    /// several accounts, one that has less than its share (at most half) may add to it all the same, so that what others left
-    /// there does not keep it waiting.
+    /// The queue is full with so many tasks, visible, delayed and in flight (usually 10,000). No step begins while it is full. But
+    /// with several accounts, one that has less than its share (at most half) may add to a full queue, so that the tasks of others
+    /// do not keep it waiting.
     pub queue_max: u64,
-    /// Whether that is all there is to say of it.
+    /// Whether `queue_max` is fixed.
     pub queue_sizing: QueueSizing,
-    /// Most items queued from a morsel before the next one's turn (usually 1,000).
+    /// The most items queued from a morsel before the next one's turn (usually 1,000).
     pub nibble: NonZeroUsize,
     /// From the start of an account's run to the start of its next; zero means that each session may begin one.
     pub frequency: Duration,
     /// What to do when the queue is full.
     pub when_full: WhenFull,
     /// Which runs it begins.
-    pub begins: Begins,
+    pub run_start: RunStart,
     /// How many deletes a person need not be asked about.
     pub thresholds: DeleteThresholds,
     /// What an absent source space means.
     pub absent_source: AbsentSource,
-    /// For how long a space that fails in a way that may pass is tried again, at least three times. Zero for no longer.
+    /// How long a space is tried again while its failure may pass, at least three times. Zero: exactly three times.
     pub give_up_after: Duration,
-    /// How long a store may leave a question open (usually 5 min). Then the space that it was about fails for this session.
+    /// How long a store may take to answer a call (usually 5 min). After that the space fails for this session.
     pub silence_max: Duration,
-    /// Most morsels whose listings are kept open between their turns (usually 16); others are listed again from their
-    /// markers.
+    /// The most morsels whose listings stay open between their turns (usually 16). Others are listed again from their markers.
     pub listings_open_max: usize,
-    /// Most batches on their way to the queue at once (usually 8).
+    /// The most batches that are sent to the queue at once (usually 8).
     pub sends_at_once: NonZeroUsize,
 }
 
-/// Which runs a session begins. Those that are going on are resumed all the same.
+/// Which runs a session begins. It resumes the runs in progress in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begins {
-    /// Each account's when it is due, again and again while the session lasts.
+pub enum RunStart {
+    /// Each account's run when it is due, again and again while the session lasts.
     WhenDue,
-    /// The same, and those of all accounts of which none is going on at once (`--now`).
+    /// The same, and at once a run of each account that has none in progress (`--now`).
     Now,
-    /// Those of all accounts, once and at the same time, so that the session is one loop over everything. Where any is going
-    /// on, none begins.
+    /// A run of each account, once and at the same time, so that the session is one pass over everything. None begins if any run
+    /// is in progress.
     Together,
 }
 
-/// How many deletes of a pair are granted by rule, within 24 hours.
+/// How many deletes of a pair the rule grants within 24 hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeleteThresholds {
-    /// More than this are held, whatever their share.
+    /// More deletes than this are held, whatever their share.
     pub unasked_max: u64,
-    /// So few are not held, unless they are the whole space.
+    /// So few deletes are not held, unless they are the whole space.
     pub few: u64,
-    /// More than this share of the destination's items, in per cent, is held if they are more than a few.
+    /// A larger share of the destination's items than this, in per cent, is held, if it is more than `few` items.
     pub share_percent: u64,
 }
 
@@ -118,11 +117,11 @@ impl Default for DeleteThresholds {
 pub enum WhenFull {
     /// End the session; the next one goes on.
     Leave,
-    /// Look again, after pauses that grow.
+    /// Check again, after growing pauses.
     Wait {
-        /// The first pause between two looks.
+        /// The first pause.
         poll: Duration,
-        /// The longest.
+        /// The longest pause.
         poll_most: Duration,
     },
 }
@@ -130,18 +129,18 @@ pub enum WhenFull {
 /// How many tasks the queue may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueSizing {
-    /// As many as is said.
+    /// As many as `queue_max`.
     Fixed,
-    /// As many as it is seen to lose in so long; for a session that leaves when the queue is full, until the next session
-    /// comes. What is said is where it begins.
+    /// As many as the queue is measured to lose within this time; for a session that leaves when the queue is full, within the
+    /// time until the next session. `queue_max` is the first size.
     Lasting(Duration),
 }
 
-/// What it means that a source store answers that a space is not there.
+/// What it means that a source store reports a space as absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AbsentSource {
-    /// Nothing is known: a one-off mirror's source may not be mounted. The space fails.
+    /// Unknown: the source of a one-off mirror may not be mounted. The space fails.
     Unknown,
-    /// It is missing; 24 h later it may be taken as gone, when a person confirms it.
+    /// The space is missing. After 24 h it counts as gone once a person confirms it.
     Retire,
 }

@@ -9,7 +9,7 @@ use mill_app::names::Names;
 use mill_app::patience::Patience;
 use mill_app::stop::Stopping;
 use mill_model::SurveySum;
-use mill_producer::{Begins, DuplicationProducer, Ended, SessionReport, WhenFull};
+use mill_producer::{DuplicationProducer, RunStart, SessionEnd, SessionReport, WhenFull};
 
 use super::held::person;
 use crate::args::Produce;
@@ -22,8 +22,8 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
     let stopping = stop::on_signals()?;
     let works = Works::opened(config, false, &Patience::until(stopping.gentle.clone())).await?;
     stopping.when_damaged();
-    let begins = if now { Begins::Now } else { Begins::WhenDue };
-    let mut settings = mill_producer::Settings { begins, ..producer_settings(config)? };
+    let run_start = if now { RunStart::Now } else { RunStart::WhenDue };
+    let mut settings = mill_producer::ProducerSettings { run_start, ..producer_settings(config)? };
     if stays {
         let pace = works.engine.pace;
         settings.when_full = WhenFull::Wait { poll: pace.full_poll, poll_most: pace.full_poll_most };
@@ -38,7 +38,7 @@ pub(super) async fn run(args: Produce, config: &Config) -> Result<Exit> {
     if stays {
         return stay(&works, &producer, &stopping).await;
     }
-    let report = producer.session(&stopping.gentle).await?;
+    let report = producer.run_session(&stopping.gentle).await?;
     line(said(&report));
     let warned = warn_of(&works, &report);
     let exit = match (could_look_at_nothing(&report), warned) {
@@ -60,13 +60,13 @@ async fn stay(works: &Works, producer: &DuplicationProducer, stopping: &Stopping
     let mut tell = |report: &SessionReport| {
         let text = said(report);
         // Who else is at work, and what fails again and again, is said once.
-        if !matches!(report.ended, Ended::NotDue { .. }) && text != last {
+        if !matches!(report.ended, SessionEnd::NotDue { .. }) && text != last {
             line(&text);
             warn_of(works, report);
             last = text;
         }
     };
-    producer.stay(works.engine.pace.stay, &stopping.gentle, &mut tell).await?;
+    producer.run_until_stopped(works.engine.pace.stay, &stopping.gentle, &mut tell).await?;
     Ok(works.misplaced.exit(Exit::Done))
 }
 
@@ -75,7 +75,7 @@ fn said(report: &SessionReport) -> String {
     let queued = report.queued;
     let SurveySum { listed, queued: to_do, .. } = report.survey;
     match &report.ended {
-        Ended::Finished { next_run } => {
+        SessionEnd::Finished { next_run } => {
             let (at, runs, accounts) = (report.began, report.runs, report.accounts);
             let whose = if runs < accounts { format!("of {runs} of {accounts} accounts ") } else { String::new() };
             format!(
@@ -83,10 +83,10 @@ fn said(report: &SessionReport) -> String {
                  {queued} tasks queued; next {next_run}"
             )
         }
-        Ended::QueueFull => format!("duplication: queue full, {queued} tasks queued; the next session goes on"),
-        Ended::NotDue { next_run } => format!("duplication: not due; next {next_run}"),
-        Ended::HeldByAnother { holder } => format!("duplication: another producer is at work ({holder})"),
-        Ended::Stopped => format!("duplication: stopped, {queued} tasks queued; the next session goes on"),
+        SessionEnd::QueueFull => format!("duplication: queue full, {queued} tasks queued; the next session goes on"),
+        SessionEnd::NotDue { next_run } => format!("duplication: not due; next {next_run}"),
+        SessionEnd::HeldByAnother { holder } => format!("duplication: another producer is at work ({holder})"),
+        SessionEnd::Stopped => format!("duplication: stopped, {queued} tasks queued; the next session goes on"),
     }
 }
 

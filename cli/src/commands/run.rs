@@ -37,11 +37,11 @@ pub(super) async fn run(args: Args, config: &Config, file: Option<&Path>, bars: 
     // Who runs this wants it tried now, also what was put off because a store could not be used.
     works.engine.make_delayed_due().await?;
     crash_point(CrashPoint::CliHastened);
-    let producer = works.producer(mill_producer::Settings {
+    let producer = works.producer(mill_producer::ProducerSettings {
         // It looks again so soon that no more need wait in the queue.
         queue_sizing: QueueSizing::Fixed,
         when_full: WhenFull::Wait { poll: works.engine.pace.full_poll, poll_most: works.engine.pace.full_poll },
-        begins: mill_producer::Begins::Together,
+        run_start: mill_producer::RunStart::Together,
         give_up_after: args.ending.give_up_after,
         silence_max: one_answer_max(args.ending.give_up_after),
         ..producer_settings(config)?

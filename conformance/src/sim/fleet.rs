@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use mill_model::{QueueName, StoreAddress};
 use mill_ports::{CapUnknown, Registry, Statistics, StoreCaps, TaskQueue};
 use mill_processors::{DuplicateFactory, RemoveFactory};
-use mill_producer::{AbsentSource, Begins, DuplicationProducer, SessionReport, WhenFull};
+use mill_producer::{AbsentSource, DuplicationProducer, RunStart, SessionReport, WhenFull};
 use mill_records::account_counts::AccountCounts;
 use mill_records::dead_letters::DeadLetters;
 use mill_records::delete_lists::DeleteLists;
@@ -238,7 +238,7 @@ impl Room {
     pub(crate) fn producer(&self, force: bool) -> DuplicationProducer {
         let world = self.line.world.clone();
         let swarm = &world.swarm;
-        let settings = mill_producer::Settings {
+        let settings = mill_producer::ProducerSettings {
             holder: self.line.name.clone(),
             lease_timeout: PRODUCER_TIMEOUT,
             queue_sizing: mill_producer::QueueSizing::Fixed,
@@ -250,7 +250,7 @@ impl Room {
             } else {
                 WhenFull::Leave
             },
-            begins: if force { Begins::Now } else { Begins::WhenDue },
+            run_start: if force { RunStart::Now } else { RunStart::WhenDue },
             thresholds: swarm.thresholds,
             absent_source: AbsentSource::Retire,
             listings_open_max: *world.dice.pick(&[1, 16]),
@@ -259,13 +259,13 @@ impl Room {
             sends_at_once: 2.try_into().unwrap(),
         };
         let same_host = swarm.same_host;
-        let deps = mill_producer::Deps {
+        let deps = mill_producer::ProducerDeps {
             policies: self.policies.clone(),
             stores: Arc::new(Ways(self.line.clone())),
             queue: self.queues[&QueueName::DuplicationLow].clone(),
             state: Ledger::new(&self.line, "producer-state"),
             counts: Some(self.counts()),
-            seals: self.seals(),
+            sync_proofs: self.seals(),
             delete_lists: self.delete_lists(),
             owners: self.owners(),
             clock: self.line.clock.clone(),
@@ -365,7 +365,7 @@ async fn produce(life: &Living) {
 /// One session; its report is an event.
 pub(crate) async fn session(room: &Room, force: bool, stop: &CancellationToken) -> Option<SessionReport> {
     let (world, by) = (&room.line.world, &room.line.name);
-    match room.producer(force).session(stop).await {
+    match room.producer(force).run_session(stop).await {
         Ok(report) => {
             world.see(&Event::Session { by, report: &report });
             Some(report)

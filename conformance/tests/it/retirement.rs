@@ -20,7 +20,8 @@ use mill_ports::{
 };
 use mill_processors::{DuplicateFactory, RemoveFactory, duplicate, remove};
 use mill_producer::{
-    AbsentSource, DeleteThresholds, Deps, DuplicationProducer, Ended, HeldDeletes, Settings, WhenFull,
+    AbsentSource, DeleteThresholds, DuplicationProducer, HeldDeletes, ProducerDeps, ProducerSettings, SessionEnd,
+    WhenFull,
 };
 use mill_records::delete_lists::{DeleteListError, DeleteLists, GrantedBy, HoldReason, ListState};
 use mill_records::owners::{DestinationSpace, Owners};
@@ -104,13 +105,13 @@ impl Installation {
 
     /// One run of the producer; gives what it holds back.
     async fn produce(&self) -> Vec<HeldDeletes> {
-        let deps = Deps {
+        let deps = ProducerDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             queue: self.queue.clone(),
             state: self.state.clone(),
             counts: None,
-            seals: self.seals.clone(),
+            sync_proofs: self.seals.clone(),
             delete_lists: self.delete_lists.clone(),
             owners: self.owners.clone(),
             clock: self.clock.clone(),
@@ -118,7 +119,7 @@ impl Installation {
             statistics: Arc::default(),
             surely_dead: Arc::new(|_| false),
         };
-        let settings = Settings {
+        let settings = ProducerSettings {
             holder: "producer".into(),
             lease_timeout: Duration::from_mins(1),
             queue_max: 10_000,
@@ -126,7 +127,7 @@ impl Installation {
             nibble: NonZeroUsize::new(70).unwrap(),
             frequency: Duration::ZERO,
             when_full: WhenFull::Leave,
-            begins: mill_producer::Begins::WhenDue,
+            run_start: mill_producer::RunStart::WhenDue,
             thresholds: DeleteThresholds::default(),
             absent_source: AbsentSource::Retire,
             listings_open_max: 16,
@@ -134,8 +135,8 @@ impl Installation {
             silence_max: Duration::from_mins(5),
             sends_at_once: NonZeroUsize::new(4).unwrap(),
         };
-        let report = DuplicationProducer::new(deps, settings).session(&CancellationToken::new()).await.unwrap();
-        assert!(matches!(report.ended, Ended::Finished { .. }) && !report.failed(), "{report:?}");
+        let report = DuplicationProducer::new(deps, settings).run_session(&CancellationToken::new()).await.unwrap();
+        assert!(matches!(report.ended, SessionEnd::Finished { .. }) && !report.failed(), "{report:?}");
         report.held
     }
 

@@ -1,5 +1,5 @@
-//! The accounts of a session: those that are listed, what the book has of each, and what is forgotten of those that are
-//! listed no more.
+//! The accounts of a session: reads which accounts exist, loads the rows of each, and forgets accounts that are no longer
+//! listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,22 +9,22 @@ use mill_records::producer_state::{AccountParts, Kept, Loaded, RunOfAllAccounts,
 use tracing::{info, warn};
 
 use super::runs::ActiveRun;
-use super::shares::Shares;
-use super::{Failures, Session, missing_key};
+use super::shares::AccountShares;
+use super::{Session, SurveyFailures, missing_key};
 use crate::report::ProducerError;
 
-/// What the book has of the runs that are going on, by account.
-pub(super) type Parts = BTreeMap<AccountId, AccountParts>;
+/// The loaded rows of the runs in progress, by account.
+pub(super) type PartsByAccount = BTreeMap<AccountId, AccountParts>;
 
 impl Session<'_> {
-    /// Takes in what the book has: the parts of accounts that are listed or, where the list cannot be read, of all.
-    pub(super) async fn take_in(&mut self, loaded: Loaded) -> Result<Parts, ProducerError> {
+    /// Takes the loaded rows into the session. Returns the parts of the listed accounts or, if the list cannot be read, of all.
+    pub(super) async fn load_parts(&mut self, loaded: Loaded) -> Result<PartsByAccount, ProducerError> {
         let Loaded { runs, run_of_all, accounts, morsels, missing, queue_size: _, shares, failures } = loaded;
-        self.shares = Shares::of(shares);
-        self.failures = Failures::of(failures);
+        self.shares = AccountShares::of(shares);
+        self.failures = SurveyFailures::of(failures);
         self.missing.extend(missing.into_iter().map(|kept| (missing_key(&kept.row), kept)));
         self.runs = ActiveRun::of_all(runs);
-        let mut parts = Parts::new();
+        let mut parts = PartsByAccount::new();
         for kept in accounts {
             let account = kept.row.account.clone();
             parts.entry(account).or_default().unanswered = Some(kept);
@@ -33,19 +33,19 @@ impl Session<'_> {
             let account = kept.row.pair.account.clone();
             parts.entry(account).or_default().morsels.push(kept);
         }
-        let is_listed = match self.list().await {
+        let is_listed = match self.list_accounts().await {
             Ok(()) => true,
-            Err(error) if parts.is_empty() && !self.runs.values().any(ActiveRun::is_left) => return Err(error),
+            Err(error) if parts.is_empty() && !self.runs.values().any(ActiveRun::has_work_left) => return Err(error),
             Err(error) => {
                 warn!(error = error_chain(&error), "no run begins; those that are going on are resumed");
                 false
             }
         };
         if let Some(of_all) = run_of_all {
-            self.divide(of_all, &parts, is_listed).await?;
+            self.split_run_of_all(of_all, &parts, is_listed).await?;
         }
         for (account, run) in &self.runs {
-            if run.is_left() {
+            if run.has_work_left() {
                 parts.entry(account.clone()).or_default();
             }
         }
@@ -59,18 +59,18 @@ impl Session<'_> {
         Ok(parts)
     }
 
-    /// Reads which accounts there are.
-    pub(super) async fn list(&mut self) -> Result<(), ProducerError> {
+    /// Reads which accounts exist.
+    pub(super) async fn list_accounts(&mut self) -> Result<(), ProducerError> {
         self.accounts = self.deps.policies.account_ids().await.map_err(ProducerError::Accounts)?;
         self.report.accounts = self.accounts.len() as u64;
         Ok(())
     }
 
-    /// Gives each account a run of its own, where a version of Mill that kept one for all has worked last.
-    async fn divide(
+    /// Gives each account a run of its own, if the rows come from a version of Mill that had one run for all accounts.
+    async fn split_run_of_all(
         &mut self,
         of_all: Kept<RunOfAllAccounts>,
-        parts: &Parts,
+        parts: &PartsByAccount,
         is_listed: bool,
     ) -> Result<(), ProducerError> {
         let accounts: BTreeSet<AccountId> = self.accounts.iter().chain(parts.keys()).cloned().collect();
@@ -97,7 +97,7 @@ impl Session<'_> {
         parts: AccountParts,
     ) -> Result<(), ProducerError> {
         info!(%account, "the account is no longer listed; its run is forgotten");
-        self.leave_the_rounds(account);
+        self.remove_from_rounds(account);
         self.state.remove_all(parts.unanswered.as_slice()).await?;
         self.state.remove_all(&parts.morsels).await?;
         self.forget_missing(account, None).await?;
@@ -109,9 +109,9 @@ impl Session<'_> {
         }
     }
 
-    /// Takes all that is of an account out of the rounds: its morsels, their listings, and what is asked or read for it. What
-    /// was listed for one run tells nothing of another's beginning.
-    pub(super) fn leave_the_rounds(&mut self, account: &AccountId) {
+    /// Removes an account from the rounds: its morsels, their open listings and its background reads. A listing of one run must
+    /// not serve the next one.
+    pub(super) fn remove_from_rounds(&mut self, account: &AccountId) {
         self.waiting.retain(|(_, _, pair), _| pair.account != *account);
         self.resting.retain(|(_, (_, _, pair)), _| pair.account != *account);
         self.opened.retain(|pair, _| pair.account != *account);
@@ -119,7 +119,7 @@ impl Session<'_> {
         self.readings.forget_account(account);
     }
 
-    /// Forgets which source spaces of an account were missing, but for those that this run of it found so.
+    /// Forgets which source spaces of an account were missing, except for those that run `run` found missing.
     pub(super) async fn forget_missing(&mut self, account: &AccountId, run: Option<u64>) -> Result<(), StateError> {
         let of_account = self.missing.iter().filter(|((owner, ..), _)| owner == account);
         let stale = of_account.filter(|(_, kept)| Some(kept.row.run) != run).map(|(key, _)| key.clone());
@@ -131,9 +131,9 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Takes out of the report what it says of the run of an account before the one that begins.
-    pub(super) fn forget_in_report(&mut self, account: &AccountId, last: Option<&ActiveRun>) {
-        let Some(last) = last.filter(|last| last.is_in_hand()) else { return };
+    /// Removes an account's previous run from the report, since its next run begins.
+    pub(super) fn remove_from_report(&mut self, account: &AccountId, last: Option<&ActiveRun>) {
+        let Some(last) = last.filter(|last| last.is_worked_on()) else { return };
         let report = &mut self.report;
         report.accounts_failed.retain(|(failed, _)| failed != account);
         report.spaces_failed.retain(|failed| failed.account != *account);

@@ -1,4 +1,4 @@
-//! What could not be surveyed, written down until a survey of it succeeds: a copy that was in sync is not looked at since.
+//! Records each failed survey until a later one succeeds: since then nobody knows whether the copy is in sync.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,16 +8,16 @@ use mill_records::producer_state::{Kept, StateError, SurveyFailure, SurveySubjec
 
 use super::{ActiveRun, Session};
 
-/// What is known to have failed since it was last surveyed.
+/// The failures since the last successful survey, by subject.
 #[derive(Default)]
-pub(crate) struct Failures {
+pub(crate) struct SurveyFailures {
     rows: BTreeMap<SurveySubject, Kept<SurveyFailure>>,
-    /// Those that the book does not have so yet.
+    /// The subjects whose rows are not saved yet.
     unsaved: BTreeSet<SurveySubject>,
 }
 
-impl Failures {
-    /// A reason may quote a server's whole answer; the log has all of it.
+impl SurveyFailures {
+    /// The most characters of a reason that are saved: it may quote a server's whole response. The log has all of it.
     const REASON_CHARS: usize = 500;
     const SAVED_EVERY: Duration = Duration::from_mins(10);
 
@@ -26,8 +26,8 @@ impl Failures {
         Self { rows, unsaved: BTreeSet::new() }
     }
 
-    /// Notes that a survey failed at a time, for a reason. What an earlier session of the run has noted, and the session before
-    /// tried only seconds ago, is not written down each time.
+    /// Notes that a survey failed. A failure that an earlier session of the same run noted is saved again only every
+    /// [`Self::SAVED_EVERY`].
     fn note(&mut self, subject: SurveySubject, (at, is_new_run): (Timestamp, bool), reason: &str) {
         let reason: String = reason.chars().take(Self::REASON_CHARS).collect();
         if let Some(kept) = self.rows.get_mut(&subject) {
@@ -50,7 +50,7 @@ impl Session<'_> {
         self.failures.note(subject, (self.deps.clock.now(), is_new_run), reason);
     }
 
-    /// Writes down what has failed since this was last done.
+    /// Saves the failures that are not saved yet.
     pub(crate) async fn save_failures(&mut self) -> Result<(), StateError> {
         while let Some(subject) = self.failures.unsaved.pop_first() {
             if let Some(kept) = self.failures.rows.get_mut(&subject) {
@@ -60,7 +60,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Forgets that a survey failed: there is a later one.
+    /// Forgets a failure, since a later survey succeeded.
     pub(crate) async fn forget_failure(&mut self, subject: &SurveySubject) -> Result<(), StateError> {
         self.failures.unsaved.remove(subject);
         match self.failures.rows.remove(subject) {
@@ -69,7 +69,7 @@ impl Session<'_> {
         }
     }
 
-    /// Forgets that stores of an account did not tell their spaces, but for those that still do not.
+    /// Forgets that stores of an account failed to list their spaces, except for those in `unanswered`.
     pub(super) async fn forget_failed_stores(
         &mut self,
         account: &AccountId,
@@ -84,7 +84,7 @@ impl Session<'_> {
         self.forget_failures(answers).await
     }
 
-    /// Forgets all failures of an account: nothing of it has failed, or nobody asks for it any more.
+    /// Forgets all failures of an account: its run had none, or the account is no longer listed.
     pub(super) async fn forget_failures_of(&mut self, account: &AccountId) -> Result<(), StateError> {
         self.forget_failures(|subject| subject.account() == account).await
     }

@@ -1,4 +1,4 @@
-//! The rounds: whose turn is next, what today's policy says of it, and what becomes of one that failed.
+//! The rounds: which morsel has the next turn, what its current policy says, and what happens after a failure.
 
 use std::time::Duration;
 
@@ -10,37 +10,37 @@ use mill_records::producer_state::{Kept, Morsel};
 use mill_records::sync_proofs::SpacePair;
 use tracing::{info, warn};
 
-use super::shares::First;
-use super::{Place, Room, Session, StepError};
-use crate::ends::SpaceError;
-use crate::report::{Ended, ProducerError};
+use super::shares::NextCandidate;
+use super::{Gate, RoundPriority, Session, StepError};
+use crate::endpoints::SpaceError;
+use crate::morsel_step::MorselStepOutcome;
+use crate::report::{ProducerError, SessionEnd};
 use crate::settings::WhenFull;
-use crate::turn::Turn;
 
-/// A space, or an account's stores, that failed in a way that may pass.
-pub(super) struct Failing {
-    /// When they first did, of those in a row.
+/// Failures in a row of a space, or of an account's stores, that may pass.
+pub(super) struct FailureStreak {
+    /// When the first failure was.
     pub(super) since: Monotonic,
     pub(super) tries: u32,
 }
 
-impl Failing {
+impl FailureStreak {
     pub(super) fn since(since: Monotonic) -> Self {
         Self { since, tries: 0 }
     }
 }
 
-/// What comes next in the rounds.
-enum Next {
-    Turn(Place, Box<Kept<Morsel>>),
+/// The next morsel of the rounds.
+enum NextMorsel {
+    Step(RoundPriority, Box<Kept<Morsel>>),
     /// Each account that has work has its share of the queue.
     Full,
-    /// Nothing is left, or it was told to stop.
+    /// No morsel is left, or the session must stop.
     None,
 }
 
-/// What today's policy says of a morsel.
-pub(super) enum Today {
+/// What the current policy says about a morsel.
+pub(super) enum CurrentCoverage {
     Covered(StorePolicy),
     NotCovered,
     AccountFailed,
@@ -48,48 +48,48 @@ pub(super) enum Today {
 }
 
 impl Session<'_> {
-    /// What fails in a way that may pass is tried so often at least.
-    const TRIES_MAX: u32 = 3;
+    /// The least attempts while a failure may pass.
+    const ATTEMPTS_MAX: u32 = 3;
     const PAUSE: Duration = Duration::from_secs(1);
     const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-    /// Turn after turn. `None` when no morsel is left but those that failed.
-    pub(super) async fn rounds(&mut self) -> Result<Option<Ended>, ProducerError> {
+    /// Gives morsels their turns. Returns `None` once all morsels are done or failed.
+    pub(super) async fn rounds(&mut self) -> Result<Option<SessionEnd>, ProducerError> {
         loop {
             let ((round, rank, pair), mut morsel) = match self.next_morsel().await? {
-                Next::Turn(place, morsel) => (place, *morsel),
-                Next::Full => return Ok(Some(Ended::QueueFull)),
-                Next::None => break,
+                NextMorsel::Step(place, morsel) => (place, *morsel),
+                NextMorsel::Full => return Ok(Some(SessionEnd::QueueFull)),
+                NextMorsel::None => break,
             };
             self.round = round;
-            match self.whole_turn(&mut morsel).await? {
-                Turn::Again => {
+            match self.take_step(&mut morsel).await? {
+                MorselStepOutcome::Again => {
                     self.waiting.insert((round + 1, rank, pair), morsel);
                 }
-                Turn::Later(at) => drop(self.resting.insert((at, (round, rank, pair)), morsel)),
-                Turn::Done => {
+                MorselStepOutcome::Later(at) => drop(self.resting.insert((at, (round, rank, pair)), morsel)),
+                MorselStepOutcome::Done => {
                     self.state.remove(&morsel).await?;
                     crash_point(CrashPoint::ProducerMorselRemoved);
-                    self.morsel_over(&pair, false).await?;
+                    self.finish_morsel(&pair, false).await?;
                 }
-                Turn::PassedOver => self.morsel_over(&pair, true).await?,
-                Turn::Reading => self.readings.leave((round, rank, pair), morsel),
-                // What is being read for others would have to be read again. All others would find the queue full too.
-                Turn::Full if !self.readings.is_idle() => {
+                MorselStepOutcome::PassedOver => self.finish_morsel(&pair, true).await?,
+                MorselStepOutcome::Reading => self.readings.leave((round, rank, pair), morsel),
+                // Others wait for reads, which would be lost if the session ended. They would find the queue full too.
+                MorselStepOutcome::Full if !self.readings.is_idle() => {
                     self.waiting.insert((round, rank, pair), morsel);
                     if !self.rest(Self::PAUSE).await {
-                        return Ok(Some(Ended::Stopped));
+                        return Ok(Some(SessionEnd::Stopped));
                     }
                 }
-                Turn::Full => return Ok(Some(Ended::QueueFull)),
-                Turn::Stopped => return Ok(Some(Ended::Stopped)),
+                MorselStepOutcome::Full => return Ok(Some(SessionEnd::QueueFull)),
+                MorselStepOutcome::Stopped => return Ok(Some(SessionEnd::Stopped)),
             }
         }
-        Ok(self.stop.is_cancelled().then_some(Ended::Stopped))
+        Ok(self.stop.is_cancelled().then_some(SessionEnd::Stopped))
     }
 
-    /// The morsel whose turn comes next, once there is one: the first of an account that has not had its share of the queue.
-    async fn next_morsel(&mut self) -> Result<Next, ProducerError> {
+    /// Waits for the next morsel that may have a turn: the first one of an account that has less than its share of the queue.
+    async fn next_morsel(&mut self) -> Result<NextMorsel, ProducerError> {
         let mut pause = Duration::ZERO;
         loop {
             self.begin_due().await?;
@@ -98,20 +98,20 @@ impl Session<'_> {
                 let ((_, place), morsel) = rested.remove_entry();
                 self.waiting.insert(place, morsel);
             }
-            self.look_again(now).await?;
-            self.take_up_read().await?;
-            let full = match self.first_with_a_share().await? {
-                First::Place(place) => {
+            self.rediscover_due(now).await?;
+            self.resume_read().await?;
+            let full = match self.next_candidate().await? {
+                NextCandidate::Morsel(place) => {
                     let Some(morsel) = self.waiting.remove(&place) else { continue };
-                    return Ok(Next::Turn(place, Box::new(morsel)));
+                    return Ok(NextMorsel::Step(place, Box::new(morsel)));
                 }
-                First::Full => true,
-                First::BeingRead => false,
+                NextCandidate::Full => true,
+                NextCandidate::BeingRead => false,
             };
             let resting = self.resting.keys().next().map(|(until, _)| *until);
             let later = self.later_accounts.keys().next().map(|(until, _)| *until);
             let rested = match (full, resting.into_iter().chain(later).min()) {
-                (false, None) if self.readings.is_idle() => return Ok(Next::None),
+                (false, None) if self.readings.is_idle() => return Ok(NextMorsel::None),
                 (false, None) => Self::PAUSE_MAX,
                 (false, Some(until)) => until.since(now),
                 (true, _) => {
@@ -122,47 +122,47 @@ impl Session<'_> {
                         WhenFull::Leave if !self.readings.is_idle() => (Self::PAUSE, Self::PAUSE_MAX),
                         WhenFull::Leave => {
                             info!(depth, "each account has its share of the queue");
-                            return Ok(Next::Full);
+                            return Ok(NextMorsel::Full);
                         }
                     };
                     pause = (pause * 2).clamp(poll, poll_most);
                     pause
                 }
             };
-            let rested = self.next_look.map_or(rested, |look| rested.min(look.since(now)));
+            let rested = self.next_due_check.map_or(rested, |look| rested.min(look.since(now)));
             if !self.rest(rested).await {
-                return Ok(Next::None);
+                return Ok(NextMorsel::None);
             }
         }
     }
 
-    async fn whole_turn(&mut self, morsel: &mut Kept<Morsel>) -> Result<Turn, ProducerError> {
+    async fn take_step(&mut self, morsel: &mut Kept<Morsel>) -> Result<MorselStepOutcome, ProducerError> {
         let pair = morsel.row.pair.clone();
-        // What was read for it is taken up at once, lest it be read again and again where the queue is full each time.
+        // A ready result is used at once. Otherwise it would be read again and again while the queue is full each time.
         if !self.readings.holds(&pair) {
-            match self.room(&pair.account).await? {
-                Room::Yes => {}
-                other => return Ok(self.without_room(other)),
+            match self.check_gate(&pair.account).await? {
+                Gate::Open => {}
+                other => return Ok(self.outcome_at_gate(other)),
             }
         }
-        // After the waiting: what is asked for may have changed meanwhile.
-        let policy = match self.today(&pair).await {
-            Today::Covered(policy) => policy,
-            Today::NotCovered => {
+        // The policy is read after the wait: it may have changed meanwhile.
+        let policy = match self.current_coverage(&pair).await {
+            CurrentCoverage::Covered(policy) => policy,
+            CurrentCoverage::NotCovered => {
                 info!(account = %pair.account, space = %pair.space, source = %pair.source,
                     destination = %pair.destination, "no policy asks for this any more; dropped from the run");
-                return Ok(Turn::Done);
+                return Ok(MorselStepOutcome::Done);
             }
-            Today::AccountFailed => return Ok(Turn::PassedOver),
-            Today::Stopped(reason) => {
+            CurrentCoverage::AccountFailed => return Ok(MorselStepOutcome::PassedOver),
+            CurrentCoverage::Stopped(reason) => {
                 self.space_failed(&pair, &SpaceError::Stopped { reason });
-                return Ok(Turn::PassedOver);
+                return Ok(MorselStepOutcome::PassedOver);
             }
         };
-        match self.turn(morsel, policy).await {
+        match self.step_morsel(morsel, policy).await {
             Ok(turn) => {
-                // One that was broken off proves nothing: what it reads may fail once more.
-                let read = matches!(turn, Turn::Again | Turn::Done);
+                // A turn that ended early proves nothing: its read may fail again.
+                let read = matches!(turn, MorselStepOutcome::Again | MorselStepOutcome::Done);
                 if read && self.failing.remove(&pair).is_some() {
                     let used = [&pair.source, &pair.destination].map(|store| address(&pair, store));
                     self.deps.statistics.used_stores(&used);
@@ -173,39 +173,39 @@ impl Session<'_> {
             Err(StepError::Space(error)) => {
                 self.readings.forget(|read| read.is_of(&pair));
                 if error.is_tried_again()
-                    && let Some(at) = self.try_later(&pair, &error)
+                    && let Some(at) = self.schedule_retry(&pair, &error)
                 {
-                    return Ok(Turn::Later(at));
+                    return Ok(MorselStepOutcome::Later(at));
                 }
                 self.space_failed(&pair, &error);
-                Ok(Turn::PassedOver)
+                Ok(MorselStepOutcome::PassedOver)
             }
         }
     }
 
-    pub(super) async fn today(&mut self, pair: &SpacePair) -> Today {
+    pub(super) async fn current_coverage(&mut self, pair: &SpacePair) -> CurrentCoverage {
         if self.accounts_failed.contains(&pair.account) {
-            return Today::AccountFailed;
+            return CurrentCoverage::AccountFailed;
         }
         match self.deps.policies.account(&pair.account).await {
             Ok(policy) => match policy.coverage(&pair.space, &pair.source, &pair.destination) {
-                Coverage::Covered(policy) => Today::Covered(policy),
-                Coverage::NotCovered => Today::NotCovered,
-                Coverage::Stopped => Today::Stopped(policy.for_space(&pair.space).rule.to_string()),
+                Coverage::Covered(policy) => CurrentCoverage::Covered(policy),
+                Coverage::NotCovered => CurrentCoverage::NotCovered,
+                Coverage::Stopped => CurrentCoverage::Stopped(policy.for_space(&pair.space).rule.to_string()),
             },
-            Err(PolicyError::NotListed { .. }) => Today::NotCovered,
+            Err(PolicyError::NotListed { .. }) => CurrentCoverage::NotCovered,
             Err(error) => {
                 self.account_failed(&pair.account, &error);
-                Today::AccountFailed
+                CurrentCoverage::AccountFailed
             }
         }
     }
 
-    /// When a space that failed gets another turn in this session, if it does. Others have theirs meanwhile.
-    fn try_later(&mut self, pair: &SpacePair, error: &SpaceError) -> Option<Monotonic> {
+    /// When a failed space gets another turn in this session; `None` if it gets none.
+    fn schedule_retry(&mut self, pair: &SpacePair, error: &SpaceError) -> Option<Monotonic> {
         let now = self.deps.clock.monotonic();
-        let mut failing = self.failing.remove(pair).unwrap_or_else(|| Failing::since(now));
-        let pause = self.patience(&mut failing, now)?;
+        let mut failing = self.failing.remove(pair).unwrap_or_else(|| FailureStreak::since(now));
+        let pause = self.next_retry_pause(&mut failing, now)?;
         self.failing.insert(pair.clone(), failing);
         if let Some(error) = error.of_store() {
             self.deps
@@ -216,10 +216,10 @@ impl Session<'_> {
         Some(now.plus(pause))
     }
 
-    /// How long what failed is left alone before it is tried again; `None` when it was tried for long enough.
-    pub(super) fn patience(&self, failing: &mut Failing, now: Monotonic) -> Option<Duration> {
+    /// The pause before the next attempt; `None` after enough attempts over a long enough time.
+    pub(super) fn next_retry_pause(&self, failing: &mut FailureStreak, now: Monotonic) -> Option<Duration> {
         failing.tries += 1;
-        if failing.tries >= Self::TRIES_MAX && now.since(failing.since) >= self.settings.give_up_after {
+        if failing.tries >= Self::ATTEMPTS_MAX && now.since(failing.since) >= self.settings.give_up_after {
             return None;
         }
         Some(Self::PAUSE.saturating_mul(1 << (failing.tries - 1).min(16)).min(Self::PAUSE_MAX))

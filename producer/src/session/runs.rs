@@ -1,7 +1,7 @@
-//! The runs of accounts: each begins, ends and comes due by itself, whatever those of other accounts do.
+//! The runs of accounts. Each begins, ends and comes due independently of the others.
 //!
 //! ```text
-//!                begin                    all morsels are in the book          none of them is left
+//!                begin                    all morsels are in the table         none of them is left
 //!   new or due ─────────▶ not listed yet ───────────────────────────▶ listed ──────────────────────▶ finished
 //!       ▲                                                                                               │
 //!       └────────────────────────── a frequency after it began ─────────────────────────────────────────┘
@@ -17,40 +17,40 @@ use mill_records::sync_proofs::SpacePair;
 use tracing::{debug, info, warn};
 
 use super::Session;
-use super::accounts::Parts;
-use super::rounds::Today;
+use super::accounts::PartsByAccount;
+use super::rounds::CurrentCoverage;
 use crate::report::ProducerError;
-use crate::settings::Begins;
+use crate::settings::RunStart;
 
-/// While a session lasts, it is looked so often whether there are new accounts.
+/// How often a session checks for new accounts.
 const LIST_EVERY: Duration = Duration::from_mins(1);
 
-/// Whether a session works at a run.
+/// How a session takes part in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hand {
+enum Participation {
     None,
     Begun,
     Resumed,
 }
 
-/// An account's run, and what this session has made of it.
+/// An account's run and its state in this session.
 pub(crate) struct ActiveRun {
     pub(crate) row: Kept<AccountRun>,
-    /// Its morsels that wait, rest or have their turn.
+    /// Its open morsels: those that wait, rest or have their turn.
     pub(crate) open: BTreeSet<SpacePair>,
-    /// Those that failed. They stay in the book.
+    /// Its morsels that failed. Their rows stay.
     pub(super) passed_over: BTreeSet<SpacePair>,
-    /// Whether some of its stores are asked again which spaces they have.
-    pub(crate) asks_later: bool,
-    hand: Hand,
+    /// Whether some of its stores are asked for their spaces again.
+    pub(crate) rediscovers_later: bool,
+    hand: Participation,
     failed: bool,
     /// How many morsels have been given a rank.
     ranks: usize,
-    /// What this session made of its entries; of the whole run, once it is finished.
+    /// How this session classified its entries; once the run is finished, over all its sessions.
     pub(crate) surveyed: SurveySum,
-    /// How many pairs it has, as far as this session found them.
+    /// How many pairs it has, as far as this session discovered them.
     pub(crate) pairs: u64,
-    /// How many entries a rule leaves out, or lie in no space.
+    /// How many entries are left out by a rule or lie in no space.
     pub(crate) left_out: u64,
 }
 
@@ -60,8 +60,8 @@ impl ActiveRun {
             row,
             open: BTreeSet::new(),
             passed_over: BTreeSet::new(),
-            asks_later: false,
-            hand: Hand::None,
+            rediscovers_later: false,
+            hand: Participation::None,
             failed: false,
             ranks: 0,
             surveyed: SurveySum::default(),
@@ -70,39 +70,39 @@ impl ActiveRun {
         }
     }
 
-    /// By account.
+    /// Indexes runs by account.
     pub(crate) fn of_all(rows: Vec<Kept<AccountRun>>) -> BTreeMap<AccountId, Self> {
         rows.into_iter().map(|row| (row.row.account.clone(), Self::of(row))).collect()
     }
 
-    pub(super) fn is_in_hand(&self) -> bool {
-        self.hand != Hand::None
+    pub(super) fn is_worked_on(&self) -> bool {
+        self.hand != Participation::None
     }
 
     /// Whether this session has begun it.
     pub(super) fn is_new(&self) -> bool {
-        self.hand == Hand::Begun
+        self.hand == Participation::Begun
     }
 
     fn is_going_on(&self) -> bool {
         self.row.row.finished.is_none()
     }
 
-    /// Whether something of it may be left: its policy could not be read, or it was not brought to its end.
-    pub(super) fn is_left(&self) -> bool {
+    /// Whether work may be left: the run is not finished, or its account could not be discovered.
+    pub(super) fn has_work_left(&self) -> bool {
         self.is_going_on() || !self.row.row.listed
     }
 }
 
 impl Session<'_> {
-    /// The accounts whose runs this session begins at once.
-    pub(super) fn due_at_first(&self) -> BTreeSet<AccountId> {
+    /// The accounts whose runs begin at the start of this session.
+    pub(super) fn due_at_start(&self) -> BTreeSet<AccountId> {
         let now = self.deps.clock.now();
         let going_on = self.runs.values().any(ActiveRun::is_going_on);
-        let (forced, none) = match self.settings.begins {
-            Begins::WhenDue => (false, false),
-            Begins::Now => (true, false),
-            Begins::Together => (true, going_on),
+        let (forced, none) = match self.settings.run_start {
+            RunStart::WhenDue => (false, false),
+            RunStart::Now => (true, false),
+            RunStart::Together => (true, going_on),
         };
         let none = none || planted(PlantedBug::OneRunOverAll) && going_on;
         self.accounts.iter().filter(|account| !none && self.is_due(account, now, forced)).cloned().collect()
@@ -111,7 +111,7 @@ impl Session<'_> {
     fn is_due(&self, account: &AccountId, now: Timestamp, forced: bool) -> bool {
         let Some(run) = self.runs.get(account) else { return true };
         let started = run.row.row.started;
-        // A time in the future is none: the clock was wrong when it was written.
+        // A start in the future counts as due: the clock was wrong when it was written.
         !run.is_going_on() && (forced || now >= self.next_run_after(started) || started > now)
     }
 
@@ -125,8 +125,12 @@ impl Session<'_> {
         self.next_run_after(first.unwrap_or_else(|| self.deps.clock.now()))
     }
 
-    /// Resumes what is going on, and begins what is due.
-    pub(super) async fn prepare(&mut self, mut parts: Parts, due: BTreeSet<AccountId>) -> Result<(), ProducerError> {
+    /// Resumes the runs in progress and begins those that are due.
+    pub(super) async fn prepare(
+        &mut self,
+        mut parts: PartsByAccount,
+        due: BTreeSet<AccountId>,
+    ) -> Result<(), ProducerError> {
         let begun: Vec<(AccountId, AccountParts)> =
             due.into_iter().map(|account| (account.clone(), parts.remove(&account).unwrap_or_default())).collect();
         for (account, parts) in parts {
@@ -138,22 +142,22 @@ impl Session<'_> {
             }
             self.begin(&account, parts).await?;
         }
-        self.plan_look();
+        self.plan_due_check();
         Ok(())
     }
 
     async fn resume(&mut self, account: &AccountId, parts: AccountParts) -> Result<(), ProducerError> {
         let Some(run) = self.runs.get_mut(account) else { return Ok(()) };
-        run.hand = Hand::Resumed;
+        run.hand = Participation::Resumed;
         self.report.resumed = true;
         let (number, listed) = (run.row.row.number, run.row.row.listed);
         let AccountParts { unanswered, morsels } = parts;
         info!(%account, started = %run.row.row.started, morsels = morsels.len(), "resumes a run");
-        self.report_what_is_held(&morsels).await?;
-        self.line_up(account, morsels);
+        self.report_held_of_earlier(&morsels).await?;
+        self.enqueue(account, morsels);
         let unanswered = match unanswered {
             Some(late) if late.row.run != number => {
-                // A producer that slept wrote it.
+                // A producer that slept wrote this row after its run had ended.
                 self.state.remove(&late).await?;
                 None
             }
@@ -161,20 +165,20 @@ impl Session<'_> {
         };
         if (unanswered.is_some() || !listed) && !self.stop.is_cancelled() {
             let row = unanswered.unwrap_or_else(|| Kept::fresh(blank(account, number)));
-            self.look_through(self.first_look(row)).await?;
+            self.discover_account(self.new_discovery(row)).await?;
         }
         self.finish_if_done(account).await
     }
 
-    /// Begins an account's run: what is left of the one before is forgotten.
+    /// Begins an account's run. Forgets the rest of the previous run.
     async fn begin(&mut self, account: &AccountId, parts: AccountParts) -> Result<(), ProducerError> {
         let last = self.runs.remove(account);
-        // What the last run had passed over may be under way once more.
-        self.leave_the_rounds(account);
-        self.forget_in_report(account, last.as_ref());
+        // A morsel that the last run skipped may be read at this moment.
+        self.remove_from_rounds(account);
+        self.remove_from_report(account, last.as_ref());
         let last = last.map(|run| run.row);
         let last_number = last.as_ref().map(|last| last.row.number);
-        // A space that the last run did not find missing may have been there since.
+        // A space that the last run did not find missing may have been there again.
         self.forget_missing(account, last_number).await?;
         let number = AccountRun::number(self.state.epoch(), self.begun, last.as_ref().map(|last| &last.row));
         let started = self.deps.clock.now();
@@ -186,8 +190,8 @@ impl Session<'_> {
             }
             None => Kept::fresh(run),
         };
-        // Only whose run it is may forget what is left: another may have begun one since this was read. Until it is forgotten
-        // its morsels are taken for fresh ones.
+        // The row of the run is saved before the old rows are removed: another producer may have begun a run since they were
+        // read, and then the save fails. Until they are removed, old morsel rows count as fresh ones.
         self.state.save_over_earlier(&mut row).await?;
         crash_point(CrashPoint::ProducerRunBegun);
         self.state.remove_all(parts.unanswered.as_slice()).await?;
@@ -199,18 +203,18 @@ impl Session<'_> {
         self.begun += 1;
         self.accounts_failed.remove(account);
         info!(%account, run = number, "begins a run");
-        self.runs.insert(account.clone(), ActiveRun { hand: Hand::Begun, ..ActiveRun::of(row) });
-        self.look_through(self.first_look(Kept::fresh(blank(account, number)))).await?;
+        self.runs.insert(account.clone(), ActiveRun { hand: Participation::Begun, ..ActiveRun::of(row) });
+        self.discover_account(self.new_discovery(Kept::fresh(blank(account, number)))).await?;
         self.finish_if_done(account).await
     }
 
-    /// Begins the runs that have come due since the last look, and those of new accounts, while others are going on.
+    /// Begins runs that have come due since the last check, and runs of new accounts, while other runs are in progress.
     pub(super) async fn begin_due(&mut self) -> Result<(), ProducerError> {
         let now = self.deps.clock.monotonic();
-        if self.next_look.is_none_or(|look| now < look) || !self.has_work() || self.stop.is_cancelled() {
+        if self.next_due_check.is_none_or(|look| now < look) || !self.has_work() || self.stop.is_cancelled() {
             return Ok(());
         }
-        match self.list().await {
+        match self.list_accounts().await {
             Ok(()) => {
                 let gone = self.runs.keys().filter(|account| !self.accounts.contains(*account)).cloned();
                 for account in gone.collect::<Vec<_>>() {
@@ -229,7 +233,7 @@ impl Session<'_> {
             let parts = self.state.parts_of(&account).await?;
             self.begin(&account, parts).await?;
         }
-        self.plan_look();
+        self.plan_due_check();
         Ok(())
     }
 
@@ -240,20 +244,20 @@ impl Session<'_> {
             && self.readings.is_idle())
     }
 
-    /// When it is looked again whether a run is due: when the next one is, or there may be new accounts.
-    fn plan_look(&mut self) {
-        let again = self.settings.begins != Begins::Together
+    /// Plans the next check for due runs: when the next run is due, or when there may be new accounts.
+    fn plan_due_check(&mut self) {
+        let again = self.settings.run_start != RunStart::Together
             && !self.settings.frequency.is_zero()
             && !planted(PlantedBug::OneRunOverAll);
         let now = self.deps.clock.now();
         let done = self.runs.values().filter(|run| !run.is_going_on()).map(|run| run.row.row.started);
         let until = done.map(|started| self.next_run_after(started).since(now)).min();
         let until = until.unwrap_or(LIST_EVERY).min(LIST_EVERY);
-        self.next_look = again.then(|| self.deps.clock.monotonic().plus(until));
+        self.next_due_check = again.then(|| self.deps.clock.monotonic().plus(until));
     }
 
-    /// Puts morsels into their places in the rounds, behind what has had its turn in this one.
-    pub(crate) fn line_up(&mut self, account: &AccountId, mut morsels: Vec<Kept<Morsel>>) {
+    /// Adds morsels to the rounds, behind those that have had their turn in the current round.
+    pub(crate) fn enqueue(&mut self, account: &AccountId, mut morsels: Vec<Kept<Morsel>>) {
         let Some(run) = self.runs.get_mut(account) else { return };
         let number = run.row.row.number;
         morsels.retain(|morsel| !run.open.contains(&morsel.row.pair) && !run.passed_over.contains(&morsel.row.pair));
@@ -262,13 +266,13 @@ impl Session<'_> {
             (&a.space, &a.source, &a.destination).cmp(&(&b.space, &b.source, &b.destination))
         });
         for morsel in &mut morsels {
-            // A producer that slept may write rows of an earlier run after this one has begun. What they count is not of this one.
+            // A producer that slept may write a row of an earlier run after this one has begun. Its counts are not of this run.
             if morsel.row.run != number {
                 morsel.row = Morsel::fresh(morsel.row.pair.clone(), number);
             }
         }
-        // Of an account the morsel with the fewest nibbles is the first. Of two accounts none has to make up for the nibbles that
-        // the other has had before: else one whose loops are short and many would keep the other waiting for ever.
+        // Within an account, the morsel with the fewest nibbles is first. Between accounts, earlier nibbles do not count:
+        // otherwise an account with many short runs would keep another one waiting for ever.
         let fewest = morsels.iter().map(|morsel| morsel.row.nibbles).min().unwrap_or(0);
         for morsel in morsels {
             run.ranks += 1;
@@ -278,11 +282,11 @@ impl Session<'_> {
         }
     }
 
-    /// Ends an account's run if nothing of it is left but what failed.
+    /// Finishes an account's run once only failed morsels are left.
     pub(super) async fn finish_if_done(&mut self, account: &AccountId) -> Result<(), ProducerError> {
         self.save_failures().await?;
         let Some(run) = self.runs.get_mut(account) else { return Ok(()) };
-        if !run.open.is_empty() || run.asks_later || !run.is_in_hand() {
+        if !run.open.is_empty() || run.rediscovers_later || !run.is_worked_on() {
             return Ok(());
         }
         if run.is_going_on() {
@@ -297,19 +301,19 @@ impl Session<'_> {
         let due = self.next_run_after(self.runs[account].row.row.started);
         let now = self.deps.clock.monotonic();
         let look = now.plus(due.since(self.deps.clock.now()));
-        self.next_look = self.next_look.map(|planned| planned.min(look));
-        self.sum_up(account).await
+        self.next_due_check = self.next_due_check.map(|planned| planned.min(look));
+        self.summarize_run(account).await
     }
 
-    /// Adds what earlier sessions of a run surveyed, and forgets what is known of pairs that no policy covers any more.
-    async fn sum_up(&mut self, account: &AccountId) -> Result<(), ProducerError> {
+    /// Adds the surveys of earlier sessions of a run, and removes the surveys of pairs that no policy covers any more.
+    async fn summarize_run(&mut self, account: &AccountId) -> Result<(), ProducerError> {
         let Some(run) = self.runs.get_mut(account) else { return Ok(()) };
-        if run.hand == Hand::Begun && run.failed {
+        if run.hand == Participation::Begun && run.failed {
             return Ok(());
         }
         let surveys = self.state.surveys_of(account).await?;
         let (ours, others): (Vec<_>, Vec<_>) = surveys.into_iter().partition(|kept| kept.row.run == run.row.row.number);
-        if run.hand == Hand::Resumed {
+        if run.hand == Participation::Resumed {
             run.surveyed = SurveySum::default();
             run.pairs = ours.len() as u64;
             for kept in &ours {
@@ -321,7 +325,7 @@ impl Session<'_> {
         if !run.failed {
             let mut gone = Vec::new();
             for kept in others {
-                if matches!(self.today(&kept.row.pair).await, Today::NotCovered) {
+                if matches!(self.current_coverage(&kept.row.pair).await, CurrentCoverage::NotCovered) {
                     gone.push(kept);
                 }
             }
@@ -331,11 +335,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Reports the sums of all runs that this session worked at.
+    /// Reports the sums of all runs that this session worked on.
     pub(super) fn report_sums(&mut self) {
-        let began = self.runs.values().filter(|run| run.is_in_hand()).map(|run| run.row.row.started).min();
+        let began = self.runs.values().filter(|run| run.is_worked_on()).map(|run| run.row.row.started).min();
         self.report.began = began.unwrap_or_else(|| self.deps.clock.now());
-        for run in self.runs.values().filter(|run| run.is_in_hand()) {
+        for run in self.runs.values().filter(|run| run.is_worked_on()) {
             self.report.survey += run.surveyed;
             self.report.pairs += run.pairs;
             self.report.runs += 1;
@@ -353,8 +357,8 @@ impl Session<'_> {
         }
     }
 
-    /// Notes that a morsel needs no more turn: it is done, or `failed`.
-    pub(super) async fn morsel_over(&mut self, pair: &SpacePair, failed: bool) -> Result<(), ProducerError> {
+    /// Notes that a morsel needs no further turn: it is done or `failed`.
+    pub(super) async fn finish_morsel(&mut self, pair: &SpacePair, failed: bool) -> Result<(), ProducerError> {
         if let Some(run) = self.runs.get_mut(&pair.account) {
             run.open.remove(pair);
             self.readings.forget(|read| read.is_of(pair));
@@ -367,7 +371,7 @@ impl Session<'_> {
     }
 }
 
-/// A row that says that nothing is known of an account.
+/// The row of an account whose stores were not asked yet.
 fn blank(account: &AccountId, run: u64) -> AccountRow {
     AccountRow { account: account.clone(), run, unanswered: Vec::new() }
 }

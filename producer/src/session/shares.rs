@@ -1,7 +1,7 @@
-//! Accounts' shares of the queue: a slow one's tasks are not to keep out those of others.
+//! Accounts' shares of the queue: tasks of a slow account must not keep out those of others.
 //!
-//! Where the queue cannot tell how many tasks of an account it holds, what was sent is written down before it is sent (one
-//! write a nibble), and what has ended is read from what workmen count (one read and one look at the depth in a while).
+//! If the queue cannot count the tasks of an account, the producer saves how many it is about to send (one write per nibble),
+//! and reads how many have ended from the counts of workmen (one read of the counts and one of the depth now and then).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,36 +12,36 @@ use mill_records::producer_state::{AccountShare, Kept};
 use mill_records::queue_shares::QueueShares;
 use tracing::warn;
 
-use super::{Place, Session};
+use super::{RoundPriority, Session};
 use crate::report::ProducerError;
 
-/// What was looked at is believed for so long.
+/// How long the last counts are used before they are read again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// What could not be looked at for so long is not believed any more: then the queue's maximum alone holds.
+/// After how long without new counts the shares are no longer applied. Then only the queue's maximum applies.
 const COUNTS_OLD: Duration = Duration::from_mins(1);
 
-/// Whose turn is next, of those that wait.
-pub(super) enum First {
-    Place(Place),
-    /// Each account that could have a turn has its share of the queue.
+/// The next candidate among the waiting morsels.
+pub(super) enum NextCandidate {
+    Morsel(RoundPriority),
+    /// Each account that could have a turn has used up its share of the queue.
     Full,
-    /// The stores of all that wait are being read, or none waits.
+    /// The stores of all waiting morsels are being read, or none waits.
     BeingRead,
 }
 
-/// What is known of the shares of a queue that cannot tell them.
+/// The shares of a queue that cannot count the tasks of an account.
 #[derive(Default)]
-pub(super) struct Shares {
+pub(super) struct AccountShares {
     known: QueueShares,
     rows: BTreeMap<AccountId, Kept<AccountShare>>,
     looked: Option<Monotonic>,
-    /// When that last succeeded.
+    /// When the counts were last read successfully.
     counted: Option<Monotonic>,
 }
 
-impl Shares {
-    /// As the book has them.
+impl AccountShares {
+    /// Restores the shares from their rows.
     pub(super) fn of(rows: Vec<Kept<AccountShare>>) -> Self {
         let known = QueueShares::new(rows.iter().map(|kept| kept.row.clone()));
         let rows = rows.into_iter().map(|kept| (kept.row.account.clone(), kept)).collect();
@@ -50,60 +50,62 @@ impl Shares {
 }
 
 impl Session<'_> {
-    /// The first place of an account of which the queue holds less than its share, and none of whose stores is being read.
-    pub(super) async fn first_with_a_share(&mut self) -> Result<First, ProducerError> {
+    /// The first morsel that may step, of an account with less than its share of the queue.
+    pub(super) async fn next_candidate(&mut self) -> Result<NextCandidate, ProducerError> {
         let with_work = self.accounts_with_work();
         let (most, readings) = (self.settings.listings_open_max, &self.readings);
-        let mut free = self.waiting.keys().filter(|place| readings.may_turn(&place.2, most));
+        let mut free = self.waiting.keys().filter(|place| readings.may_step(&place.2, most));
         if with_work < 2 {
-            return Ok(free.next().map_or(First::BeingRead, |place| First::Place(place.clone())));
+            return Ok(free.next().map_or(NextCandidate::BeingRead, |place| NextCandidate::Morsel(place.clone())));
         }
         let share = (self.queue_max() / with_work).max(self.settings.nibble.get() as u64);
         let mut seen = BTreeSet::new();
-        let firsts: Vec<Place> = free.filter(|place| seen.insert(&place.2.account)).cloned().collect();
+        let firsts: Vec<RoundPriority> = free.filter(|place| seen.insert(&place.2.account)).cloned().collect();
         if firsts.is_empty() {
-            return Ok(First::BeingRead);
+            return Ok(NextCandidate::BeingRead);
         }
         for place in firsts {
-            if self.readings.holds(&place.2) || self.held_of(&place.2.account).await?.is_none_or(|held| held < share) {
-                return Ok(First::Place(place));
+            if self.readings.holds(&place.2)
+                || self.queued_tasks_of(&place.2.account).await?.is_none_or(|held| held < share)
+            {
+                return Ok(NextCandidate::Morsel(place));
             }
         }
-        Ok(First::Full)
+        Ok(NextCandidate::Full)
     }
 
-    /// How many accounts have something that waits or rests.
+    /// How many accounts have open morsels.
     fn accounts_with_work(&self) -> u64 {
         self.runs.values().filter(|run| !run.open.is_empty()).count() as u64
     }
 
-    /// Whether a full queue is others' doing: then an account that holds less than its share of it may add to it. So one whose
-    /// tasks hang, and that has filled the queue while nobody else had work, keeps none of them waiting.
+    /// Whether an account may add to a full queue: it may if it holds less than its share. So an account whose tasks hang, and
+    /// that filled the queue while no other had work, does not keep others waiting.
     pub(super) async fn may_add_to_a_full_queue(&mut self, account: &AccountId) -> Result<bool, ProducerError> {
         if self.runs.len() < 2 {
             return Ok(false);
         }
         let share = self.queue_max() / self.accounts_with_work().max(2);
-        Ok(self.held_of(account).await?.is_some_and(|held| held < share))
+        Ok(self.queued_tasks_of(account).await?.is_some_and(|held| held < share))
     }
 
-    /// How many tasks of an account the queue holds, if that can be told.
-    async fn held_of(&mut self, account: &AccountId) -> Result<Option<u64>, ProducerError> {
+    /// How many tasks of an account the queue holds; `None` if that is unknown.
+    async fn queued_tasks_of(&mut self, account: &AccountId) -> Result<Option<u64>, ProducerError> {
         if self.deps.counts.is_none() {
             return self.sending.depth_of(account).await;
         }
-        self.look_at_shares().await?;
+        self.refresh_shares().await?;
         let now = self.deps.clock.monotonic();
         let is_known = self.shares.counted.is_some_and(|counted| now.since(counted) < COUNTS_OLD);
         Ok(is_known.then(|| self.shares.known.held(account)))
     }
 
-    /// Writes down that tasks of an account are about to be sent, where the queue cannot tell.
-    pub(crate) async fn will_send(&mut self, account: &AccountId, tasks: usize) -> Result<(), ProducerError> {
+    /// Saves that tasks of an account are about to be sent, if the queue cannot count them.
+    pub(crate) async fn note_before_send(&mut self, account: &AccountId, tasks: usize) -> Result<(), ProducerError> {
         if self.deps.counts.is_none() || tasks == 0 {
             return Ok(());
         }
-        self.look_at_shares().await?;
+        self.refresh_shares().await?;
         let row = self.shares.known.sends(account, tasks as u64, self.deps.clock.now());
         let mut kept = self.shares.rows.remove(account).unwrap_or_else(|| Kept::fresh(row.clone()));
         kept.row = row;
@@ -112,8 +114,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Takes in what has ended since the last look.
-    async fn look_at_shares(&mut self) -> Result<(), ProducerError> {
+    /// Reads how many tasks have ended since the last read.
+    async fn refresh_shares(&mut self) -> Result<(), ProducerError> {
         let Some(counts) = &self.deps.counts else { return Ok(()) };
         let now = self.deps.clock.monotonic();
         if self.shares.looked.is_some_and(|looked| now.since(looked) < LOOK_EVERY) {

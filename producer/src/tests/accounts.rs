@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::runs::{files, put};
 use super::world::{DEFAULT, DIFFERENCES, ONE, World, account, content, is_finished, item, policy, space, store};
-use crate::{Begins, DuplicationProducer, Ended, Pauses, SessionReport, Settings, WhenFull};
+use crate::{DuplicationProducer, ProducerSettings, RunStart, SessionEnd, SessionPauses, SessionReport, WhenFull};
 
 const MAX: u64 = 40;
 const HOUR: Duration = Duration::from_hours(1);
@@ -42,17 +42,17 @@ fn plant_of_b(world: &World, count: usize) {
 }
 
 /// Waits for an answer all the while that a test lasts.
-fn patient(settings: &mut Settings) {
+fn patient(settings: &mut ProducerSettings) {
     waiting(settings);
     settings.silence_max = HOUR * 1_000_000;
 }
 
-fn small(settings: &mut Settings) {
+fn small(settings: &mut ProducerSettings) {
     settings.queue_max = MAX;
     settings.nibble = NonZeroUsize::new(5).unwrap();
 }
 
-fn waiting(settings: &mut Settings) {
+fn waiting(settings: &mut ProducerSettings) {
     small(settings);
     settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(30) };
 }
@@ -121,7 +121,7 @@ async fn in_one_session_too_each_account_begins_its_loops_when_they_are_due() {
         let stop = CancellationToken::new();
         let mut told: Vec<SessionReport> = Vec::new();
         let mut tell = |report: &SessionReport| told.push(report.clone());
-        let pauses = Pauses { least: Duration::from_secs(10), most: Duration::from_mins(5) };
+        let pauses = SessionPauses { least: Duration::from_secs(10), most: Duration::from_mins(5) };
         let working = async {
             let mut done = Vec::new();
             for minute in 0..5 * 60 - 1 {
@@ -132,11 +132,11 @@ async fn in_one_session_too_each_account_begins_its_loops_when_they_are_due() {
             stop.cancel();
             done
         };
-        let (ended, done) = futures::join!(producer.stay(pauses, &stop, &mut tell), working);
+        let (ended, done) = futures::join!(producer.run_until_stopped(pauses, &stop, &mut tell), working);
         ended.unwrap();
         assert_eq!(done, [30; 5], "{tells}");
         let [report] = &told[..] else { panic!("one session all the while: {told:?}") };
-        assert_eq!(report.ended, Ended::Stopped);
+        assert_eq!(report.ended, SessionEnd::Stopped);
         // What it says of b is what the last of its loops found.
         assert_eq!(report.survey.listed, run_surveyed(&world, "a").await + 30);
         assert_eq!((report.pairs, report.runs), (2, 2));
@@ -152,7 +152,7 @@ async fn run_surveyed(world: &World, name: &str) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn loops_that_are_short_and_many_do_not_keep_a_long_one_waiting() {
     let world = two(2_000, 12);
-    let often = |settings: &mut Settings| {
+    let often = |settings: &mut ProducerSettings| {
         small(settings);
         settings.queue_max = 20;
         settings.frequency = Duration::from_mins(1);
@@ -171,31 +171,31 @@ async fn loops_that_are_short_and_many_do_not_keep_a_long_one_waiting() {
 async fn the_next_run_is_the_first_that_is_due_of_any_account() {
     let world = two(500, 3);
     let began = world.clock.now();
-    assert_eq!(world.session_with(small).await.ended, Ended::QueueFull);
+    assert_eq!(world.session_with(small).await.ended, SessionEnd::QueueFull);
     world.pass(HOUR / 2).await;
     while !is_finished(&world.session_with(small).await) {
         world.queue.drain().await;
     }
     let report = world.session_with(small).await;
-    assert_eq!(report.ended, Ended::NotDue { next_run: began.plus(HOUR) });
+    assert_eq!(report.ended, SessionEnd::NotDue { next_run: began.plus(HOUR) });
     // Of b alone a run is begun before a's is over, and then b's is the later one.
     world.pass(HOUR / 2).await;
     world.queue.drain().await;
     let report = world.session_with(small).await;
-    assert!(matches!(report.ended, Ended::QueueFull) && !report.resumed, "{report:?}");
+    assert!(matches!(report.ended, SessionEnd::QueueFull) && !report.resumed, "{report:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn now_begins_the_runs_of_all_accounts_but_those_going_on() {
     let world = two(500, 3);
-    assert_eq!(world.session_with(small).await.ended, Ended::QueueFull);
+    assert_eq!(world.session_with(small).await.ended, SessionEnd::QueueFull);
     world.queue.drain().await;
     let [a, b] = [run_of(&world, "a").await.unwrap(), run_of(&world, "b").await.unwrap()];
     assert!(a.finished.is_none() && b.finished.is_some(), "{a:?} {b:?}");
     world.pass(Duration::from_mins(1)).await;
-    let now = |settings: &mut Settings| {
+    let now = |settings: &mut ProducerSettings| {
         small(settings);
-        settings.begins = Begins::Now;
+        settings.run_start = RunStart::Now;
     };
     world.session_with(now).await;
     assert_eq!(run_of(&world, "a").await.unwrap().number, a.number, "it is gone on with");
@@ -207,12 +207,12 @@ async fn now_begins_the_runs_of_all_accounts_but_those_going_on() {
 #[tokio::test(start_paused = true)]
 async fn one_loop_over_all_ends_what_is_going_on_before_it_begins() {
     let world = two(100, 3);
-    assert_eq!(world.session_with(small).await.ended, Ended::QueueFull);
+    assert_eq!(world.session_with(small).await.ended, SessionEnd::QueueFull);
     world.queue.drain().await;
     let [a, b] = [run_of(&world, "a").await.unwrap(), run_of(&world, "b").await.unwrap()];
-    let together = |settings: &mut Settings| {
+    let together = |settings: &mut ProducerSettings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
-        settings.begins = Begins::Together;
+        settings.run_start = RunStart::Together;
         settings.frequency = Duration::from_millis(1);
     };
     let report = world.session_with(together).await;
@@ -260,7 +260,7 @@ async fn the_run_of_an_earlier_version_is_gone_on_with_as_each_accounts_own() {
     let Loaded { run_of_all, runs, .. } = book(&world).await;
     assert!(run_of_all.is_none());
     assert!(runs.len() == 2 && runs.iter().all(|kept| kept.row.finished.is_some()), "{runs:?}");
-    assert!(matches!(world.session_with(small).await.ended, Ended::NotDue { .. }));
+    assert!(matches!(world.session_with(small).await.ended, SessionEnd::NotDue { .. }));
     world.pass(HOUR / 2).await;
     world.queue.drain().await;
     assert!(!world.session().await.resumed);
@@ -275,7 +275,7 @@ async fn an_upgrade_that_is_killed_at_any_instant_loses_nothing() {
         world.fuse.set(effects);
         let whole = {
             let (producer, stop) = (world.producer(), CancellationToken::new());
-            let session = std::pin::pin!(producer.session(&stop));
+            let session = std::pin::pin!(producer.run_session(&stop));
             let blown = std::pin::pin!(world.fuse.blown.notified());
             matches!(futures::future::select(blown, session).await, futures::future::Either::Right(_))
         };
@@ -301,7 +301,7 @@ async fn what_an_earlier_version_ran_since_counts_as_each_accounts_last_run() {
     let started = world.clock.now();
     write_run_of_all(&world, started, Some(started.as_millis())).await;
     world.pass(HOUR / 2).await;
-    assert_eq!(world.session().await.ended, Ended::NotDue { next_run: started.plus(HOUR) });
+    assert_eq!(world.session().await.ended, SessionEnd::NotDue { next_run: started.plus(HOUR) });
     assert!(book(&world).await.run_of_all.is_none());
 }
 
@@ -328,8 +328,8 @@ async fn rows_of_the_run_before_count_for_nothing_in_a_second_run_under_one_leas
         stop.cancel();
         numbers
     };
-    let (report, numbers) = futures::join!(producer.session(&stop), working);
-    assert_eq!(report.unwrap().ended, Ended::Stopped);
+    let (report, numbers) = futures::join!(producer.run_session(&stop), working);
+    assert_eq!(report.unwrap().ended, SessionEnd::Stopped);
     let &[first, second] = &numbers[..] else { panic!("two runs: {numbers:?}") };
     assert!(second > first);
     // Written by that producer before it gave the lease back, and by the table much later.
@@ -368,8 +368,8 @@ async fn a_new_account_has_its_first_run_while_the_loop_of_another_lasts() {
         assert_eq!(world.ids_of("of b"), 12);
         stop.cancel();
     };
-    let (report, ()) = futures::join!(producer.session(&stop), listing);
-    assert_eq!(report.unwrap().ended, Ended::Stopped);
+    let (report, ()) = futures::join!(producer.run_session(&stop), listing);
+    assert_eq!(report.unwrap().ended, SessionEnd::Stopped);
     assert!(run_of(&world, "a").await.unwrap().finished.is_none());
     assert!(run_of(&world, "b").await.unwrap().finished.is_some());
 }
@@ -397,7 +397,7 @@ async fn of_an_account_that_is_taken_out_of_the_list_nothing_is_left_and_another
                 unlisting.await;
                 stop.cancel();
             };
-            futures::join!(producer.session(&stop), unlisting).0.unwrap();
+            futures::join!(producer.run_session(&stop), unlisting).0.unwrap();
         } else {
             world.session_with(small).await;
             unlisting.await;
@@ -419,7 +419,7 @@ async fn of_an_account_that_is_taken_out_of_the_list_nothing_is_left_and_another
 #[tokio::test(start_paused = true)]
 async fn where_the_list_of_accounts_cannot_be_read_runs_going_on_are_gone_on_with() {
     let world = edited(60, 0);
-    assert_eq!(world.session_with(small).await.ended, Ended::QueueFull);
+    assert_eq!(world.session_with(small).await.ended, SessionEnd::QueueFull);
     let queued = world.queue.drain().await;
     let mut world = world;
     // A process that has never read it.
@@ -481,8 +481,8 @@ async fn an_account_whose_store_answers_no_listing_delays_no_other_accounts_loop
             stop.cancel();
             done
         };
-        let (report, done) = futures::join!(producer.session(&stop), working);
-        assert_eq!((report.unwrap().ended, done), (Ended::Stopped, vec![30; 3]), "{id} {file}");
+        let (report, done) = futures::join!(producer.run_session(&stop), working);
+        assert_eq!((report.unwrap().ended, done), (SessionEnd::Stopped, vec![30; 3]), "{id} {file}");
         assert_eq!(world.ids_of("of a"), 0);
         assert!(run_of(&world, "a").await.unwrap().finished.is_none());
     }
@@ -499,7 +499,7 @@ async fn a_store_that_is_slow_to_list_comes_to_its_end_in_one_session_and_in_man
         slow_down(&world, "2", Duration::from_mins(4));
         let (mut listed, mut minutes) = (0, 0);
         while run_of(&world, "a").await.is_none_or(|run| run.finished.is_none()) {
-            let change = |settings: &mut Settings| if wait { waiting(settings) } else { small(settings) };
+            let change = |settings: &mut ProducerSettings| if wait { waiting(settings) } else { small(settings) };
             let producer = world.producer_with(change);
             let draining = async {
                 loop {
@@ -511,7 +511,7 @@ async fn a_store_that_is_slow_to_list_comes_to_its_end_in_one_session_and_in_man
                 }
             };
             let stop = CancellationToken::new();
-            let session = producer.session(&stop);
+            let session = producer.run_session(&stop);
             // The queue is drained first: a session that finds it full ends before anything else is done.
             futures::future::select(std::pin::pin!(draining), std::pin::pin!(session)).await;
         }
@@ -539,8 +539,8 @@ async fn many_spaces_of_an_account_whose_store_hangs_cost_another_one_wait_in_al
         stop.cancel();
         done
     };
-    let (report, done) = futures::join!(producer.session(&stop), working);
-    assert_eq!((report.unwrap().ended, done), (Ended::Stopped, 30));
+    let (report, done) = futures::join!(producer.run_session(&stop), working);
+    assert_eq!((report.unwrap().ended, done), (SessionEnd::Stopped, 30));
 }
 
 #[tokio::test(start_paused = true)]
@@ -563,9 +563,9 @@ async fn a_destination_that_hangs_keeps_no_other_destination_of_its_account_wait
             stop.cancel();
             done
         };
-        let (report, done) = futures::join!(producer.session(&stop), working);
+        let (report, done) = futures::join!(producer.run_session(&stop), working);
         // The space's own task too.
-        assert_eq!((report.unwrap().ended, done), (Ended::Stopped, 31), "{hangs} hangs: {file}");
+        assert_eq!((report.unwrap().ended, done), (SessionEnd::Stopped, 31), "{hangs} hangs: {file}");
     }
 }
 
@@ -594,7 +594,7 @@ async fn what_was_read_by_a_policy_that_is_edited_meanwhile_is_not_used() {
         stop.cancel();
         queued
     };
-    let (report, queued) = futures::join!(producer.session(&stop), editing);
+    let (report, queued) = futures::join!(producer.run_session(&stop), editing);
     report.unwrap();
     assert_eq!(queued, 30, "all, since what is there is not compared any more");
 }

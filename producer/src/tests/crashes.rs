@@ -10,11 +10,11 @@ use mill_ports::TaskQueue;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{ONE, TWO, World, is_finished};
-use crate::{DuplicationProducer, Ended, ProducerError, Settings};
+use crate::{DuplicationProducer, ProducerError, ProducerSettings, SessionEnd};
 
 const NIBBLE: usize = 4;
 
-fn small(settings: &mut Settings) {
+fn small(settings: &mut ProducerSettings) {
     settings.nibble = NonZeroUsize::new(NIBBLE).unwrap();
     settings.sends_at_once = NonZeroUsize::MIN;
 }
@@ -30,11 +30,11 @@ async fn world() -> World {
 }
 
 /// Whether a session that dies after so many effects was over before.
-async fn finishes(world: &World, effects: i64, change: impl FnOnce(&mut Settings)) -> bool {
+async fn finishes(world: &World, effects: i64, change: impl FnOnce(&mut ProducerSettings)) -> bool {
     world.fuse.set(effects);
     let (stop, producer) = (CancellationToken::new(), world.producer_with(change));
     let finished = {
-        let session = std::pin::pin!(producer.session(&stop));
+        let session = std::pin::pin!(producer.run_session(&stop));
         let blown = std::pin::pin!(world.fuse.blown.notified());
         match futures::future::select(blown, session).await {
             futures::future::Either::Left(_) => false,
@@ -70,10 +70,10 @@ async fn a_crash_at_any_instant_repeats_at_most_one_nibble_and_loses_nothing() {
         // With its first nibble goes the task for a space that is not there yet.
         assert!(repeated <= NIBBLE + 1, "crash after {effects} effects repeats {repeated}");
         if finished {
-            assert!(matches!(report.ended, Ended::NotDue { .. }));
+            assert!(matches!(report.ended, SessionEnd::NotDue { .. }));
             break;
         }
-        assert!(matches!(report.ended, Ended::Finished { .. } | Ended::NotDue { .. }), "{:?}", report.ended);
+        assert!(matches!(report.ended, SessionEnd::Finished { .. } | SessionEnd::NotDue { .. }), "{:?}", report.ended);
         instants += 1;
     }
     assert!(instants > 40, "only {instants} instants");
@@ -94,7 +94,7 @@ async fn mostly_back() -> World {
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_instant_forgets_no_hold() {
-    let again = |settings: &mut Settings| settings.begins = crate::Begins::Now;
+    let again = |settings: &mut ProducerSettings| settings.run_start = crate::RunStart::Now;
     let mut instants = 0;
     for effects in 0.. {
         let world = mostly_back().await;
@@ -119,7 +119,7 @@ async fn a_crash_at_any_instant_forgets_no_hold() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_people_can_see_stays_wherever_its_run_was_killed() {
-    let again = |settings: &mut Settings| settings.begins = crate::Begins::Now;
+    let again = |settings: &mut ProducerSettings| settings.run_start = crate::RunStart::Now;
     let (mut instants, mut seen) = (0, 0);
     for effects in 0.. {
         let mut world = World::new(ONE);
@@ -163,7 +163,7 @@ async fn entries_that_a_queue_refuses_for_now_are_sent_again() {
     plan.fail(PortCall::Send, 4, InjectedFault::After(FaultKind::Unexpected));
     plan.fail(PortCall::Depth, 2, InjectedFault::Before(FaultKind::Unavailable));
     let queue = std::sync::Arc::new(FaultInjector::<dyn TaskQueue>::new(world.queue.clone(), plan.clone()));
-    let report = over(&world, queue).session(&CancellationToken::new()).await.unwrap();
+    let report = over(&world, queue).run_session(&CancellationToken::new()).await.unwrap();
     assert!(is_finished(&report));
     assert_eq!(counts(world.told()).len(), 2 * 11 + 3 + 1);
     assert_eq!(plan.fired().values().sum::<u64>(), 4);
@@ -177,7 +177,7 @@ async fn a_queue_that_takes_nothing_ends_the_session_with_an_error_and_the_marke
     for nth in 3..20 {
         plan.fail(PortCall::Send, nth, InjectedFault::Partial(FaultKind::Unavailable));
     }
-    let error = over(&world, queue).session(&CancellationToken::new()).await.unwrap_err();
+    let error = over(&world, queue).run_session(&CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, ProducerError::Queue(_)), "{error:?}");
     assert!(is_finished(&world.session_with(small).await));
     assert_eq!(counts(world.told()).len(), 2 * 11 + 3 + 1);
@@ -214,9 +214,9 @@ async fn faults_of_queue_book_and_stores_change_the_time_taken_and_never_the_res
         loop {
             sessions += 1;
             assert!(sessions < 200, "seed {seed} comes to no end");
-            match producer.session(&CancellationToken::new()).await {
+            match producer.run_session(&CancellationToken::new()).await {
                 Ok(report) if is_finished(&report) && !report.failed() => break,
-                Ok(report) if matches!(report.ended, Ended::NotDue { .. }) => break,
+                Ok(report) if matches!(report.ended, SessionEnd::NotDue { .. }) => break,
                 Ok(_) | Err(_) => world.pass(Duration::from_mins(5)).await,
             }
         }

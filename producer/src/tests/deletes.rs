@@ -10,7 +10,7 @@ use mill_ports::{DeletableStore, RefusalReason, SourceStore as _};
 use mill_records::delete_lists::HoldReason;
 
 use super::world::{ONE, World, address, is_finished, item, space};
-use crate::{HeldDeletes, SessionReport, Settings};
+use crate::{HeldDeletes, ProducerSettings, SessionReport};
 
 /// A source with `shared` items and a destination with them and `gone` more, all of them written by this pair.
 async fn world(shared: usize, gone: usize) -> World {
@@ -31,8 +31,8 @@ async fn queued(shared: usize, gone: usize) -> (usize, Vec<HeldDeletes>) {
     (world.removed().len(), report.held)
 }
 
-fn again(settings: &mut Settings) {
-    settings.begins = crate::Begins::Now;
+fn again(settings: &mut ProducerSettings) {
+    settings.run_start = crate::RunStart::Now;
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,7 +237,7 @@ async fn confirmed_deletes_are_resumed_behind_their_own_marker() {
     for session in 0..20 {
         world
             .session_with(|settings| {
-                settings.begins = if session == 0 { crate::Begins::Now } else { crate::Begins::WhenDue };
+                settings.run_start = if session == 0 { crate::RunStart::Now } else { crate::RunStart::WhenDue };
                 settings.queue_max = 1;
             })
             .await;
@@ -252,7 +252,7 @@ async fn confirmed_deletes_are_resumed_behind_their_own_marker() {
 #[tokio::test(start_paused = true)]
 async fn held_deletes_are_reported_by_every_session_of_the_run() {
     let world = world(50, 30).await;
-    let slow = |settings: &mut Settings| {
+    let slow = |settings: &mut ProducerSettings| {
         settings.queue_max = 1;
         settings.nibble = std::num::NonZeroUsize::new(10).unwrap();
     };
@@ -502,7 +502,7 @@ async fn what_a_reading_told_from_its_twin_is_gone() {
     }
     world.wrote_all().await;
     let there = world.store("2").head(&item("s", "README")).await.unwrap().present().unwrap();
-    world.seals.put_no_twin(&World::pair(), &item("s", "README").id, &there.version).await.unwrap();
+    world.sync_proofs.put_no_twin(&World::pair(), &item("s", "README").id, &there.version).await.unwrap();
     assert!(is_finished(&world.session().await));
     assert_eq!(world.removed(), ["README"]);
 }
@@ -526,7 +526,7 @@ async fn what_is_held_stays_held_while_the_source_has_another_spelling_of_its_na
     assert_eq!(still.held, held);
     let id = item("s", "gone00007").id;
     let there = world.store("2").head(&item("s", "gone00007")).await.unwrap().present().unwrap();
-    world.seals.put_no_twin(&World::pair(), &id, &there.version).await.unwrap();
+    world.sync_proofs.put_no_twin(&World::pair(), &id, &there.version).await.unwrap();
     for number in (0..30).filter(|number| *number != 7) {
         world.store("1").remove(&twin(number));
         world.store("2").remove(&item("s", &format!("gone{number:05}")));

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::world::{DIFFERENCES, ONE, World, is_finished};
-use crate::Settings;
+use crate::ProducerSettings;
 
 /// Both sides with the same items, all of them sealed.
 async fn in_sync(file: &str, count: usize) -> World {
@@ -16,7 +16,7 @@ async fn in_sync(file: &str, count: usize) -> World {
     world
 }
 
-fn nibble(most: usize) -> impl FnOnce(&mut Settings) {
+fn nibble(most: usize) -> impl FnOnce(&mut ProducerSettings) {
     move |settings| settings.nibble = NonZeroUsize::new(most).unwrap()
 }
 
@@ -45,13 +45,13 @@ async fn a_change_at_either_side_a_missing_item_and_a_lost_seal_are_queued() {
         world.plant_one("1", "item00003"); // written again: another version
         world.plant_one("2", "item00011");
         world.store("2").remove(&super::world::item("s", "item00022"));
-        world.seals.remove(&World::pair(), &super::world::content("item00044")).await.unwrap();
+        world.sync_proofs.remove(&World::pair(), &super::world::content("item00044")).await.unwrap();
         world.plant_one("1", "new");
         world.plant_one("2", "old");
         world.know_places().await;
         let old = super::world::item("s", "old");
         let found = mill_ports::SourceStore::head(world.store("2"), &old).await.unwrap().present().unwrap();
-        world.seals.put_written(&World::pair(), &old.id, &found.version).await.unwrap();
+        world.sync_proofs.put_written(&World::pair(), &old.id, &found.version).await.unwrap();
         let report = world.session_with(nibble(most)).await;
         assert!(is_finished(&report));
         let mut ids = world.ids();

@@ -9,7 +9,7 @@ use mill_records::producer_state::{ProducerState, SurveyFailure, SurveySubject};
 use mill_records::sync_proofs::SpacePair;
 
 use super::world::{DEFAULT, TWO, World, account, address, space, store};
-use crate::{Begins, DuplicationProducer};
+use crate::{DuplicationProducer, RunStart};
 
 async fn failures(world: &World) -> Vec<SurveyFailure> {
     let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK);
@@ -29,7 +29,7 @@ fn outage(world: &World, id: &str) -> Arc<FaultPlan> {
 async fn begun(world: &World) {
     world
         .session_with(|settings| {
-            (settings.begins, settings.give_up_after) = (Begins::Now, Duration::ZERO);
+            (settings.run_start, settings.give_up_after) = (RunStart::Now, Duration::ZERO);
         })
         .await;
 }

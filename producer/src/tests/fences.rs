@@ -10,7 +10,7 @@ use mill_ports::{KeyRange, Table};
 use tokio_util::sync::CancellationToken;
 
 use super::world::World;
-use crate::{DuplicationProducer, Settings};
+use crate::{DuplicationProducer, ProducerSettings};
 
 const ONE: &str = r#"{"spaceDuplicationStorePolicies": {"s": [{"srcStoreId": "1", "destStoreId": "2"}]}}"#;
 
@@ -54,13 +54,13 @@ async fn one_stands_still(effects: i64, others: &[(u64, bool)]) -> bool {
     world.fuse.freeze(effects);
     let stop = CancellationToken::new();
     let frozen = Box::pin(world.fuse.frozen.notified());
-    let Either::Left(((), session)) = select(frozen, Box::pin(sleeper.session(&stop))).await else { return false };
+    let Either::Left(((), session)) = select(frozen, Box::pin(sleeper.run_session(&stop))).await else { return false };
     for (queue_max, force) in others {
-        let other = |settings: &mut Settings| {
+        let other = |settings: &mut ProducerSettings| {
             settings.holder = "holder-1".into();
             settings.nibble = NonZeroUsize::new(5).unwrap();
             settings.queue_max = *queue_max;
-            settings.begins = if *force { crate::Begins::Now } else { crate::Begins::WhenDue };
+            settings.run_start = if *force { crate::RunStart::Now } else { crate::RunStart::WhenDue };
         };
         world.session_with(other).await;
     }
@@ -103,7 +103,7 @@ enum Deed {
 async fn fails(producer: &DuplicationProducer, deed: Deed) -> bool {
     let stop = CancellationToken::new();
     match deed {
-        Deed::Session => producer.session(&stop).await.is_err(),
+        Deed::Session => producer.run_session(&stop).await.is_err(),
         Deed::ClosingSurvey => producer.closing_survey(&|_, _| false, &stop).await.is_err(),
         Deed::NoteInSync => producer.note_in_sync(&|_| 0).await.is_err(),
         Deed::Reset => producer.reset().await.is_err(),
@@ -129,7 +129,7 @@ async fn taking_over_is_left_to_the_next(deed: Deed) {
     world.fuse.freeze(26);
     let stop = CancellationToken::new();
     let frozen = Box::pin(world.fuse.frozen.notified());
-    let Either::Left(((), session)) = select(frozen, Box::pin(sleeper.session(&stop))).await else { panic!() };
+    let Either::Left(((), session)) = select(frozen, Box::pin(sleeper.run_session(&stop))).await else { panic!() };
     let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
     let whole = world.state.clone();
     world.state = Arc::new(FaultInjector::<dyn Table>::new(whole.clone(), plan.clone()));
@@ -144,7 +144,7 @@ async fn taking_over_is_left_to_the_next(deed: Deed) {
         settings.holder = "holder-2".into();
         settings.queue_max = 0;
     });
-    assert_eq!(next.await.ended, crate::Ended::QueueFull);
+    assert_eq!(next.await.ended, crate::SessionEnd::QueueFull);
     let before = book(&world).await;
     world.fuse.thawed.notify_one();
     let _ = session.await;

@@ -6,7 +6,7 @@ use mill_model::Properties;
 use mill_ports::SourceStore as _;
 
 use super::world::{DIFFERENCES, ONE, World, content, is_finished, item};
-use crate::{Ended, SessionReport, Settings};
+use crate::{ProducerSettings, SessionEnd, SessionReport};
 
 /// A source that holds any ids, and a destination whose ids are paths.
 fn to_folder(file: &str) -> World {
@@ -22,7 +22,7 @@ fn sign(world: &World, id: &str, name: &str, properties: Properties) {
 /// Sessions of a small queue and small nibbles until the run is over: the ids that were queued, in order, and what was named.
 async fn run(world: &World, nibble: usize, queue_max: u64) -> (Vec<String>, Vec<String>) {
     let (mut queued, mut named) = (Vec::new(), Vec::new());
-    let small = move |settings: &mut Settings| {
+    let small = move |settings: &mut ProducerSettings| {
         settings.nibble = NonZeroUsize::new(nibble).unwrap();
         settings.queue_max = queue_max;
     };
@@ -34,7 +34,7 @@ async fn run(world: &World, nibble: usize, queue_max: u64) -> (Vec<String>, Vec<
         if is_finished(&report) {
             return (queued, named);
         }
-        assert_eq!(report.ended, Ended::QueueFull);
+        assert_eq!(report.ended, SessionEnd::QueueFull);
     }
 }
 
@@ -93,14 +93,14 @@ async fn the_sign_for_a_directory_that_is_there_is_in_sync_once_its_task_has_see
     assert_eq!(queued, ["x/", "y/"], "their properties are not known yet");
     let source = world.store("1").head(&item("s", "x/")).await.unwrap().present().unwrap().version;
     for id in ["x/", "y/"] {
-        world.seals.put_copied(&World::pair(), &content(id), &source, &source).await.unwrap();
+        world.sync_proofs.put_copied(&World::pair(), &content(id), &source, &source).await.unwrap();
     }
-    let report = world.session_with(|settings| settings.begins = crate::Begins::Now).await;
+    let report = world.session_with(|settings| settings.run_start = crate::RunStart::Now).await;
     assert_eq!(world.ids(), ["y/"], "of which nothing is there");
     assert_eq!((report.survey.unchanged, report.survey.queued), (3, 1));
     world.queue.drain().await;
     sign(&world, "1", "x/", Properties([("title".to_owned(), "t".to_owned())].into()));
-    world.session_with(|settings| settings.begins = crate::Begins::Now).await;
+    world.session_with(|settings| settings.run_start = crate::RunStart::Now).await;
     assert_eq!(world.ids(), ["x/", "y/"], "changed at the source");
 }
 
@@ -120,6 +120,6 @@ async fn the_sign_for_a_directory_of_the_source_is_never_taken_to_have_vanished(
     let report = world.session().await;
     assert!(world.queue.removes().is_empty() && report.held.is_empty(), "{:?}", report.held);
     sign(&world, "2", "gone/", Properties::default());
-    let report = world.session_with(|settings| settings.begins = crate::Begins::Now).await;
+    let report = world.session_with(|settings| settings.run_start = crate::RunStart::Now).await;
     assert_eq!(report.held.iter().map(|held| held.count).sum::<u64>(), 1, "what has no directory is");
 }

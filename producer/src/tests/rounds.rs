@@ -9,7 +9,7 @@ use mill_ports::SourceStore as _;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{Asked, DEFAULT, ONE, TWO, World, is_finished, item, policy, space};
-use crate::{Ended, Settings, WhenFull};
+use crate::{ProducerSettings, SessionEnd, WhenFull};
 
 /// The record in words: steps of a policy, told by its destination.
 fn told(world: &World) -> Vec<String> {
@@ -28,7 +28,7 @@ fn told(world: &World) -> Vec<String> {
     steps.into_iter().map(|(name, count)| if name == "depth" { name } else { format!("{name} {count}") }).collect()
 }
 
-fn nibble(most: usize) -> impl FnOnce(&mut Settings) {
+fn nibble(most: usize) -> impl FnOnce(&mut ProducerSettings) {
     move |settings| settings.nibble = NonZeroUsize::new(most).unwrap()
 }
 
@@ -97,7 +97,7 @@ async fn a_full_queue_ends_the_session_and_the_next_goes_on_at_the_marker() {
     world.insert("2", "gone", 3);
     world.insert("2", "item", 50);
     world.wrote_all().await;
-    let settings = |settings: &mut Settings| {
+    let settings = |settings: &mut ProducerSettings| {
         nibble(10)(settings);
         settings.queue_max = 25;
     };
@@ -112,8 +112,8 @@ async fn a_full_queue_ends_the_session_and_the_next_goes_on_at_the_marker() {
         // A step begins below the maximum, so it ends less than one step above.
         assert!(world.queue.drain().await < 25 + 11);
         match report.ended {
-            Ended::QueueFull => assert!(sessions < 20),
-            Ended::Finished { .. } => break,
+            SessionEnd::QueueFull => assert!(sessions < 20),
+            SessionEnd::Finished { .. } => break,
             other => panic!("{other:?}"),
         }
         assert_eq!(report.resumed, sessions > 1);
@@ -136,7 +136,7 @@ async fn no_step_begins_when_the_queue_holds_its_maximum() {
                 settings.queue_max = queue_max;
             })
             .await;
-        assert_eq!((report.ended, world.ids().len()), (Ended::QueueFull, queued));
+        assert_eq!((report.ended, world.ids().len()), (SessionEnd::QueueFull, queued));
     }
 }
 
@@ -183,7 +183,7 @@ async fn who_waits_for_room_goes_on_when_there_is_some() {
             drained += world.queue.drain().await;
         }
     };
-    let (report, ()) = futures::join!(producer.session(&stop), draining);
+    let (report, ()) = futures::join!(producer.run_session(&stop), draining);
     assert!(is_finished(&report.unwrap()));
 }
 
@@ -197,11 +197,11 @@ async fn a_stop_ends_the_waiting_and_nothing_is_lost() {
         settings.when_full = WhenFull::Wait { poll: Duration::from_millis(50), poll_most: Duration::from_millis(50) };
     });
     let stop = CancellationToken::new();
-    let (report, ()) = futures::join!(producer.session(&stop), async {
+    let (report, ()) = futures::join!(producer.run_session(&stop), async {
         world.pass(Duration::from_secs(2)).await;
         stop.cancel();
     });
-    assert_eq!(report.unwrap().ended, Ended::Stopped);
+    assert_eq!(report.unwrap().ended, SessionEnd::Stopped);
     let report = world.session().await;
     assert!(is_finished(&report) && report.resumed);
     assert_eq!(world.ids_of("item"), 100);

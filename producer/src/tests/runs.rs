@@ -12,7 +12,7 @@ use mill_records::policies::PolicyRepository;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{DEFAULT, DIFFERENCES, ONE, TWO, World, account, is_finished, item, policy, space, store};
-use crate::{Ended, ProducerError, Settings, WhenFull};
+use crate::{ProducerError, ProducerSettings, SessionEnd, WhenFull};
 
 fn seconds(world: &World) -> u64 {
     world.clock.monotonic().since_origin().as_secs()
@@ -26,11 +26,11 @@ async fn the_next_run_is_due_a_frequency_after_the_last_one_began() {
     world.insert("1", "item", 10);
     world.store("2").insert_space(&space("s"));
     let report = world.session().await;
-    let Ended::Finished { next_run } = report.ended else { panic!("{:?}", report.ended) };
+    let SessionEnd::Finished { next_run } = report.ended else { panic!("{:?}", report.ended) };
     assert!(!report.resumed);
     world.queue.drain().await;
     world.pass(Duration::from_mins(59)).await;
-    assert_eq!(world.session().await.ended, Ended::NotDue { next_run });
+    assert_eq!(world.session().await.ended, SessionEnd::NotDue { next_run });
     assert!(world.queue.sent().is_empty());
     world.pass(Duration::from_mins(1)).await;
     assert!(is_finished(&world.session().await));
@@ -42,11 +42,11 @@ async fn a_run_that_lasts_longer_than_the_frequency_is_resumed_not_begun_again()
     let world = World::new(ONE);
     world.insert("1", "item", 10);
     world.store("2").insert_space(&space("s"));
-    let slow = |settings: &mut Settings| {
+    let slow = |settings: &mut ProducerSettings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
     };
-    assert_eq!(world.session_with(slow).await.ended, Ended::QueueFull);
+    assert_eq!(world.session_with(slow).await.ended, SessionEnd::QueueFull);
     world.queue.drain().await;
     world.pass(2 * HOUR).await;
     let report = world.session_with(slow).await;
@@ -60,7 +60,7 @@ async fn now_begins_a_run_that_is_not_due() {
     world.insert("1", "item", 3);
     world.session().await;
     world.queue.drain().await;
-    assert!(is_finished(&world.session_with(|settings| settings.begins = crate::Begins::Now).await));
+    assert!(is_finished(&world.session_with(|settings| settings.run_start = crate::RunStart::Now).await));
     assert_eq!(world.ids_of("item"), 3);
 }
 
@@ -68,7 +68,7 @@ async fn now_begins_a_run_that_is_not_due() {
 async fn a_reset_forgets_the_run_and_when_the_next_is_due() {
     let world = World::new(ONE);
     world.insert("1", "item", 10);
-    let slow = |settings: &mut Settings| {
+    let slow = |settings: &mut ProducerSettings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
     };
@@ -86,7 +86,7 @@ async fn a_reset_forgets_the_run_and_when_the_next_is_due() {
 async fn of_two_producers_at_once_one_works_and_one_leaves() {
     let world = World::new(ONE);
     world.insert("1", "item", 50);
-    let slow = |settings: &mut Settings| {
+    let slow = |settings: &mut ProducerSettings| {
         settings.queue_max = 1;
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
@@ -95,15 +95,15 @@ async fn of_two_producers_at_once_one_works_and_one_leaves() {
     let stop = CancellationToken::new();
     let leaving = async {
         world.pass(Duration::from_mins(5)).await;
-        let report = other.session(&CancellationToken::new()).await.unwrap();
-        assert_eq!(report.ended, Ended::HeldByAnother { holder: "holder-0".into() });
+        let report = other.run_session(&CancellationToken::new()).await.unwrap();
+        assert_eq!(report.ended, SessionEnd::HeldByAnother { holder: "holder-0".into() });
         let reset = other.reset().await;
         assert!(matches!(reset, Err(ProducerError::HeldByAnother { .. })));
         stop.cancel();
     };
-    let (report, ()) = futures::join!(one.session(&stop), leaving);
-    assert_eq!(report.unwrap().ended, Ended::Stopped);
-    assert!(is_finished(&other.session(&CancellationToken::new()).await.unwrap()));
+    let (report, ()) = futures::join!(one.run_session(&stop), leaving);
+    assert_eq!(report.unwrap().ended, SessionEnd::Stopped);
+    assert!(is_finished(&other.run_session(&CancellationToken::new()).await.unwrap()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +114,7 @@ async fn a_dead_producers_lease_is_taken_over_after_its_timeout_and_the_run_goes
     let producer = world.producer_with(|settings| settings.nibble = NonZeroUsize::new(5).unwrap());
     let stop = CancellationToken::new();
     {
-        let session = std::pin::pin!(producer.session(&stop));
+        let session = std::pin::pin!(producer.run_session(&stop));
         let _ = futures::future::select(std::pin::pin!(world.fuse.blown.notified()), session).await;
     }
     world.fuse.set(i64::MAX);
@@ -129,7 +129,7 @@ async fn a_dead_producers_lease_is_taken_over_after_its_timeout_and_the_run_goes
 async fn a_producer_whose_lease_was_taken_over_saves_nothing_more() {
     let world = World::new(ONE);
     world.insert("1", "item", 50);
-    let slow = |settings: &mut Settings| {
+    let slow = |settings: &mut ProducerSettings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
         settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
@@ -137,7 +137,7 @@ async fn a_producer_whose_lease_was_taken_over_saves_nothing_more() {
     // It stands still in the midst of its run, as a suspended process does, and wakes when another has worked.
     let sleeper = world.producer_with(slow);
     let stop = CancellationToken::new();
-    let mut session = Box::pin(sleeper.session(&stop));
+    let mut session = Box::pin(sleeper.run_session(&stop));
     for _ in 0..1_000 {
         assert!(futures::poll!(session.as_mut()).is_pending());
         if !world.queue.sent().is_empty() {
@@ -151,8 +151,8 @@ async fn a_producer_whose_lease_was_taken_over_saves_nothing_more() {
     assert!(is_finished(&other));
     world.queue.drain().await;
     let report = session.await.unwrap();
-    assert_eq!(report.ended, Ended::HeldByAnother { holder: "holder-1".into() });
-    assert!(matches!(world.session().await.ended, Ended::NotDue { .. }));
+    assert_eq!(report.ended, SessionEnd::HeldByAnother { holder: "holder-1".into() });
+    assert!(matches!(world.session().await.ended, SessionEnd::NotDue { .. }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,19 +166,19 @@ async fn a_lease_taken_over_fences_off_even_who_has_not_noticed() {
         settings.lease_timeout = Duration::from_hours(10); // No beat of it is due before its next save.
     });
     let stop = CancellationToken::new();
-    let mut session = Box::pin(sleeper.session(&stop));
+    let mut session = Box::pin(sleeper.run_session(&stop));
     while world.queue.sent().is_empty() {
         assert!(futures::poll!(session.as_mut()).is_pending());
         tokio::task::yield_now().await;
     }
-    let other = |settings: &mut Settings| {
+    let other = |settings: &mut ProducerSettings| {
         settings.holder = "holder-1".into();
         settings.queue_max = 0;
     };
-    assert_eq!(world.session_with(other).await.ended, Ended::QueueFull);
+    assert_eq!(world.session_with(other).await.ended, SessionEnd::QueueFull);
     world.queue.drain().await;
     let woken = seconds(&world);
-    assert!(matches!(session.await.unwrap().ended, Ended::HeldByAnother { .. }));
+    assert!(matches!(session.await.unwrap().ended, SessionEnd::HeldByAnother { .. }));
     assert!(seconds(&world) - woken < 10, "it saved, and went on until its next beat was due");
     let report = world.session().await;
     assert!(is_finished(&report) && report.resumed);
@@ -234,7 +234,7 @@ async fn a_policy_edited_in_the_midst_of_a_session_is_obeyed_from_the_next_turn(
             }
             queued
         };
-        let (report, queued) = futures::join!(producer.session(&stop), editing);
+        let (report, queued) = futures::join!(producer.run_session(&stop), editing);
         assert!(is_finished(&report.unwrap()));
         // The first turn was under the old policy; the second began when the queue had room again.
         assert_eq!(queued, if all { 30 } else { 10 }, "{edited}");
@@ -263,7 +263,7 @@ async fn a_store_that_did_not_answer_is_made_up_for_without_repeating_the_rest()
     assert!(is_finished(&report) && !report.failed());
     assert!(world.queue.sent().iter().all(|task| task.destination == store("3")));
     assert_eq!(world.queue.drain().await, 5);
-    assert!(matches!(world.session().await.ended, Ended::NotDue { .. }));
+    assert!(matches!(world.session().await.ended, SessionEnd::NotDue { .. }));
 }
 
 /// What the last run passed over is under way again when the next one comes due, its listing open in the middle.
@@ -273,7 +273,7 @@ async fn a_run_begins_at_the_beginning_also_where_the_last_one_is_made_up_for() 
         World::new(r#"{ "spaceDuplicationStorePolicies": { "s": [{ "srcStoreId": "1", "destStoreId": "2" }] } }"#);
     world.insert("1", "item", 30);
     world.store("2").insert_space(&space("s"));
-    let settings = |settings: &mut Settings| {
+    let settings = |settings: &mut ProducerSettings| {
         settings.frequency = Duration::from_hours(1);
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 10;
@@ -284,7 +284,7 @@ async fn a_run_begins_at_the_beginning_also_where_the_last_one_is_made_up_for() 
     let stop = CancellationToken::new();
     let producer = world.producer_with(settings);
     plan.set_outage(Some(mill_engine::FaultKind::Unavailable));
-    let report = producer.session(&stop).await.unwrap();
+    let report = producer.run_session(&stop).await.unwrap();
     assert!(is_finished(&report) && report.failed(), "{report:?}");
     plan.calm();
     world.pass(Duration::from_mins(50)).await;
@@ -303,7 +303,7 @@ async fn a_run_begins_at_the_beginning_also_where_the_last_one_is_made_up_for() 
         stop.cancel();
         drained
     };
-    let (report, drained) = futures::join!(producer.session(&stop), draining);
+    let (report, drained) = futures::join!(producer.run_session(&stop), draining);
     report.unwrap();
     assert_eq!(drained, 10 + 30, "ten of the last run, and all of the next");
 }
@@ -333,7 +333,7 @@ async fn a_failing_account_is_reported_and_the_others_go_on() {
     let report = world.session().await;
     assert!(is_finished(&report) && !report.failed() && report.resumed, "{report:?}");
     assert_eq!(world.ids(), ["/", "of b"]);
-    assert!(matches!(world.session().await.ended, Ended::NotDue { .. }));
+    assert!(matches!(world.session().await.ended, SessionEnd::NotDue { .. }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -435,11 +435,11 @@ async fn a_policy_edited_meanwhile_is_obeyed_by_the_resumed_run() {
         world.insert(id, "gone", 2);
         world.insert(id, "item", 20);
     }
-    let slow = |settings: &mut Settings| {
+    let slow = |settings: &mut ProducerSettings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
     };
-    assert_eq!(world.session_with(slow).await.ended, Ended::QueueFull);
+    assert_eq!(world.session_with(slow).await.ended, SessionEnd::QueueFull);
     world.queue.drain().await;
     // Store 2 is covered no more; for store 3 nothing is to be removed any more.
     let edited = r#"{ "spaceDuplicationStorePolicies": { "s": [ { "srcStoreId": "1", "destStoreId": "3" } ] } }"#;
@@ -462,11 +462,11 @@ async fn an_account_no_longer_listed_is_dropped_from_the_run() {
     }
     world.insert("1", "item", 20);
     world.store_of("b", "1").insert(&item("s", "of b"), "x", Properties::default());
-    let slow = |settings: &mut Settings| {
+    let slow = |settings: &mut ProducerSettings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.queue_max = 1;
     };
-    assert_eq!(world.session_with(slow).await.ended, Ended::QueueFull);
+    assert_eq!(world.session_with(slow).await.ended, SessionEnd::QueueFull);
     world.queue.drain().await;
     world.policies = Arc::new(PolicyRepository::fixed(vec![policy("a", ONE)]));
     let report = world.session().await;

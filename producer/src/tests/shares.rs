@@ -11,7 +11,7 @@ use mill_records::account_counts::CountsWriter;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{World, account, is_finished, item, policy};
-use crate::{Ended, QueueSizing, Settings, WhenFull};
+use crate::{ProducerSettings, QueueSizing, SessionEnd, WhenFull};
 
 const ONE: &str = r#"{"spaceDuplicationStorePolicies": {"s": [{"srcStoreId": "1", "destStoreId": "2"}]}}"#;
 const MAX: u64 = 40;
@@ -28,12 +28,12 @@ fn two(of_a: usize, of_b: usize) -> World {
     world
 }
 
-fn small(settings: &mut Settings) {
+fn small(settings: &mut ProducerSettings) {
     settings.queue_max = MAX;
     settings.nibble = NonZeroUsize::new(5).unwrap();
 }
 
-fn waiting(settings: &mut Settings) {
+fn waiting(settings: &mut ProducerSettings) {
     small(settings);
     settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
 }
@@ -78,11 +78,11 @@ async fn an_account_whose_tasks_are_slow_has_no_more_than_its_share_of_the_queue
             stop.cancel();
             (done, most)
         };
-        let (report, (done, most)) = futures::join!(producer.session(&stop), working);
+        let (report, (done, most)) = futures::join!(producer.run_session(&stop), working);
         let ended = report.unwrap().ended;
         assert_eq!(done, 301, "{tells} {sizing:?}: all of b is queued and done, while nothing of a is");
         if sizing == QueueSizing::Fixed {
-            assert_eq!(ended, Ended::Stopped);
+            assert_eq!(ended, SessionEnd::Stopped);
             assert!(most < MAX / 2 + 6, "{tells}: {most} of a wait, and its share is {}", MAX / 2);
             let of_a = world.depth_of(&account("a"));
             assert!((MAX..MAX + 6).contains(&of_a), "where nobody else has work, all is its share: {of_a}");
@@ -95,7 +95,7 @@ async fn a_session_from_cron_fills_the_share_of_each_and_leaves() {
     for tells in TELLS {
         let world = telling(tells, 100, 100);
         let report = world.session_with(small).await;
-        assert_eq!(report.ended, Ended::QueueFull);
+        assert_eq!(report.ended, SessionEnd::QueueFull);
         for name in ["a", "b"] {
             let depth = world.depth_of(&account(name));
             assert!((MAX / 2 - 5..MAX / 2 + 6).contains(&depth), "{depth} of {name}");
@@ -106,7 +106,7 @@ async fn a_session_from_cron_fills_the_share_of_each_and_leaves() {
             world.write_counts(&mut CountsWriter::new(book, "workman".to_owned())).await;
         }
         let before = world.depth_of(&account("a"));
-        assert_eq!(world.session_with(small).await.ended, Ended::QueueFull);
+        assert_eq!(world.session_with(small).await.ended, SessionEnd::QueueFull);
         assert_eq!(world.depth_of(&account("a")), before);
         assert!(world.depth_of(&account("b")) >= MAX / 2 - 5);
     }
@@ -124,7 +124,7 @@ async fn a_share_outlives_the_producer_that_filled_it() {
             let producer = world.producer_with(small);
             let stop = CancellationToken::new();
             let (session, blown) =
-                (std::pin::pin!(producer.session(&stop)), std::pin::pin!(world.fuse.blown.notified()));
+                (std::pin::pin!(producer.run_session(&stop)), std::pin::pin!(world.fuse.blown.notified()));
             drop(futures::future::select(blown, session).await);
             world.fuse.set(i64::MAX);
             sent += world.queue.drain_of(&account("b")).await;
@@ -151,7 +151,7 @@ async fn counts_that_cannot_be_read_stop_nothing() {
         }
     };
     let stop = CancellationToken::new();
-    let (report, ()) = futures::join!(producer.session(&stop), draining);
+    let (report, ()) = futures::join!(producer.run_session(&stop), draining);
     assert!(is_finished(&report.unwrap()));
 }
 
@@ -182,6 +182,6 @@ async fn each_account_may_have_a_nibble_however_many_there_are() {
         }
     };
     let stop = CancellationToken::new();
-    let (report, ()) = futures::join!(producer.session(&stop), draining);
+    let (report, ()) = futures::join!(producer.run_session(&stop), draining);
     assert!(is_finished(&report.unwrap()));
 }

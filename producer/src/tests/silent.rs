@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{Asked, DEFAULT, ONE, World, is_finished, item, space};
-use crate::stores::ReadStores;
-use crate::{DuplicationProducer, SessionReport, Trouble};
+use crate::timed_stores::TimedStores;
+use crate::{DuplicationProducer, SessionReport, SpaceFailureKind};
 
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -163,7 +163,7 @@ fn with_policy(file: &str, spaces: usize, hush: Hush) -> (World, Arc<Hush>, Dupl
     let hush = Arc::new(hush);
     let mut producer = world.producer_with(|settings| settings.frequency = Duration::ZERO);
     let stores = HushedStores { inner: world.stores.clone(), hush: hush.clone(), clock: world.clock.clone() };
-    producer.stores = ReadStores::new(&producer.deps, Arc::new(stores), PATIENCE);
+    producer.stores = TimedStores::new(&producer.deps, Arc::new(stores), PATIENCE);
     (world, hush, producer)
 }
 
@@ -173,7 +173,7 @@ fn hushed(spaces: &[&str]) -> Hush {
 
 async fn session(producer: &DuplicationProducer) -> SessionReport {
     let stop = CancellationToken::new();
-    let session = tokio::time::timeout(Duration::from_hours(24), producer.session(&stop));
+    let session = tokio::time::timeout(Duration::from_hours(24), producer.run_session(&stop));
     session.await.expect("it comes to no end").unwrap()
 }
 
@@ -197,7 +197,7 @@ async fn spaces_that_hang_are_passed_over_and_keep_no_other_from_its_loops() {
     assert!(is_finished(&report), "{report:?}");
     let failed: Vec<_> = report.spaces_failed.iter().map(|failed| failed.space.clone().unwrap().to_string()).collect();
     assert_eq!(failed, silent);
-    assert!(report.spaces_failed.iter().all(|failed| failed.trouble == Trouble::Silent), "{report:?}");
+    assert!(report.spaces_failed.iter().all(|failed| failed.failure_kind == SpaceFailureKind::Silent), "{report:?}");
     assert!(report.spaces_failed[0].reason.contains("does not answer: no answer for 5m"), "{report:?}");
     assert_eq!(queued(&world).await, 4);
     assert!(took(&world, began) < PATIENCE * 2 + Duration::from_mins(1), "{:?}", took(&world, began));

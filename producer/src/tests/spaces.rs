@@ -91,7 +91,7 @@ async fn a_space_missing_twice_a_day_apart_goes_when_a_person_confirms_it() {
     assert!(can_be_confirmed(&world).await);
     let report = world
         .session_with(|settings| {
-            settings.begins = crate::Begins::Now;
+            settings.run_start = crate::RunStart::Now;
             settings.nibble = std::num::NonZeroUsize::new(7).unwrap();
         })
         .await;
@@ -166,7 +166,7 @@ async fn a_space_that_is_back_is_not_retired_any_further() {
     world.session().await;
     assert!(can_be_confirmed(&world).await);
     world.insert("1", "item", 30);
-    assert!(is_finished(&world.session_with(|settings| settings.begins = crate::Begins::Now).await));
+    assert!(is_finished(&world.session_with(|settings| settings.run_start = crate::RunStart::Now).await));
     // All 30 are to be looked at, none is to be deleted: it is at both sides.
     assert_eq!((world.ids().len(), world.queue.removes().len()), (30, 0));
     assert!(world.delete_lists.held().await.unwrap().is_empty());
@@ -179,7 +179,7 @@ async fn an_absent_source_of_a_mirror_is_an_error_and_deletes_nothing() {
         let report = world
             .session_with(|settings| {
                 settings.absent_source = AbsentSource::Unknown;
-                settings.begins = crate::Begins::Now;
+                settings.run_start = crate::RunStart::Now;
             })
             .await;
         assert_eq!(report.spaces_failed.len(), 1);
@@ -199,7 +199,7 @@ async fn a_destination_space_that_mill_did_not_make_is_no_business_of_ours() {
     let place = DestinationSpace { store: address("a", "2"), space: space("s") };
     let other: StoreAddress = address("b", "1");
     world.owners.claim(&place, &other).await.unwrap();
-    let report = world.session_with(|settings| settings.begins = crate::Begins::Now).await;
+    let report = world.session_with(|settings| settings.run_start = crate::RunStart::Now).await;
     assert!(report.held.is_empty() && world.queue.sent().is_empty());
 }
 

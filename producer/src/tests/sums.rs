@@ -13,7 +13,7 @@ use mill_records::sync_proofs::SpacePair;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{DEFAULT, DIFFERENCES, ONE, World, account, address, is_finished, item, space, store};
-use crate::{AbsentSource, ClosingReport, DuplicationProducer, Ended, Settings, Trouble};
+use crate::{AbsentSource, ClosingReport, DuplicationProducer, ProducerSettings, SessionEnd, SpaceFailureKind};
 
 async fn surveys(world: &World) -> Vec<PairSurvey> {
     let state = ProducerState::to_read(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK);
@@ -58,7 +58,7 @@ async fn each_listed_entry_falls_into_exactly_one_class() {
 async fn a_runs_sum_is_that_of_all_its_sessions() {
     for nibble in [1, 3, 7] {
         let world = half_in_sync(DIFFERENCES).await;
-        let slow = move |settings: &mut Settings| {
+        let slow = move |settings: &mut ProducerSettings| {
             settings.nibble = NonZeroUsize::new(nibble).unwrap();
             settings.queue_max = 1;
         };
@@ -70,7 +70,7 @@ async fn a_runs_sum_is_that_of_all_its_sessions() {
             if is_finished(&report) {
                 break report;
             }
-            assert_eq!(report.ended, Ended::QueueFull);
+            assert_eq!(report.ended, SessionEnd::QueueFull);
         };
         assert!(sessions > 1);
         assert_eq!(report.survey, HALF, "nibbles of {nibble}");
@@ -82,8 +82,8 @@ async fn a_runs_sum_is_that_of_all_its_sessions() {
 #[tokio::test(start_paused = true)]
 async fn rows_that_a_sleeper_writes_late_count_for_nothing_in_the_run() {
     let world = half_in_sync(DIFFERENCES).await;
-    let little = |settings: &mut Settings| settings.queue_max = 0;
-    assert_eq!(world.session_with(little).await.ended, Ended::QueueFull);
+    let little = |settings: &mut ProducerSettings| settings.queue_max = 0;
+    assert_eq!(world.session_with(little).await.ended, SessionEnd::QueueFull);
     let state = ProducerState::new(world.state.clone(), world.clock.clone(), DuplicationProducer::BOOK, 1);
     let pair = SpacePair { account: account("a"), space: space("s"), source: store("1"), destination: store("2") };
     let late = Morsel {
@@ -147,7 +147,7 @@ async fn where_everything_is_queued_a_pair_is_in_sync_by_what_is_proven() {
         world.plant_one("1", "item00002");
         loops(2).await;
         world.seal("item00001").await;
-        world.seals.remove(&World::pair(), &super::world::content("item00004")).await.unwrap();
+        world.sync_proofs.remove(&World::pair(), &super::world::content("item00004")).await.unwrap();
         world.store("2").remove(&item("s", "item00000"));
         loops(3).await;
         for number in [1, 2, 4] {
@@ -234,7 +234,7 @@ async fn nothing_configured_contradictory_defaults_and_absent_sources_are_told()
     let report = stopped.session().await;
     assert!(report.accounts_idle[0].1.starts_with("stopped: "), "{:?}", report.accounts_idle);
     stopped.store("1").insert_space(&space("s"));
-    let stopped = stopped.session_with(|settings| settings.begins = crate::Begins::Now).await;
+    let stopped = stopped.session_with(|settings| settings.run_start = crate::RunStart::Now).await;
     assert!(stopped.left_out.first[0].rule.starts_with("stopped: "), "{:?}", stopped.left_out);
     let mistyped = World::new(ONE).session().await;
     assert_eq!(mistyped.sources_absent.len(), 1);
@@ -263,7 +263,7 @@ async fn a_closing_survey_finds_every_entry_proven_or_names_it() {
                 .map(|store| async { store.head(&id).await.unwrap().present().unwrap() });
             let (from, to) = (from.await, to.await);
             if number != 7 {
-                world.seals.put_copied(&World::pair(), &id.id, &from.version, &to.version).await.unwrap();
+                world.sync_proofs.put_copied(&World::pair(), &id.id, &from.version, &to.version).await.unwrap();
             }
         }
         let report = closing(&world, &|_| false).await;
@@ -289,12 +289,12 @@ async fn a_closing_survey_that_cannot_see_a_source_says_so() {
     world.store("1").remove_space(&space("s"));
     let report = closing(&world, &|_| false).await;
     assert!(!report.is_in_sync());
-    assert!(report.session.spaces_failed[0].trouble == Trouble::SourceAbsent, "{:?}", report.session);
+    assert!(report.session.spaces_failed[0].failure_kind == SpaceFailureKind::SourceAbsent, "{:?}", report.session);
     let one_off = world.session_with(|settings| {
         settings.absent_source = AbsentSource::Unknown;
-        settings.begins = crate::Begins::Now;
+        settings.run_start = crate::RunStart::Now;
     });
-    assert!(one_off.await.spaces_failed[0].trouble == Trouble::SourceAbsent);
+    assert!(one_off.await.spaces_failed[0].failure_kind == SpaceFailureKind::SourceAbsent);
     assert_eq!(report.session.spaces_failed[0].account, account("a"));
     assert_eq!(report.session.spaces_failed[0].source, store("1"));
 }

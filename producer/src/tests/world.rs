@@ -31,7 +31,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AbsentSource, DeleteThresholds, Deps, DuplicationProducer, Ended, QueueSizing, SessionReport, Settings, WhenFull,
+    AbsentSource, DeleteThresholds, DuplicationProducer, ProducerDeps, ProducerSettings, QueueSizing, SessionEnd,
+    SessionReport, WhenFull,
 };
 
 pub(super) fn account(name: &str) -> AccountId {
@@ -332,14 +333,14 @@ pub(super) struct World {
     pub(super) fuse: Arc<Fuse>,
     pub(super) stores: Arc<MemoryStores>,
     pub(super) state: Arc<dyn Table>,
-    pub(super) seals: SyncProofs,
+    pub(super) sync_proofs: SyncProofs,
     pub(super) delete_lists: DeleteLists,
     lists_table: Arc<MemoryTable>,
     pub(super) counts: Arc<dyn Table>,
     pub(super) owners: Owners,
     pub(super) statistics: Arc<Statistics>,
     pub(super) policies: Arc<PolicyRepository>,
-    pub(super) settings: Settings,
+    pub(super) settings: ProducerSettings,
     pub(super) holders_dead: bool,
     chance: Arc<SeededRng>,
     memory: BTreeMap<StoreAddress, MemoryStore>,
@@ -391,7 +392,7 @@ impl World {
         });
         let table = |name: &str| Arc::new(MemoryTable::with_pages_of(name, 3));
         let lists_table = table(DeleteLists::BOOK);
-        let settings = Settings {
+        let settings = ProducerSettings {
             holder: "holder-0".into(),
             lease_timeout: Duration::from_mins(1),
             queue_max: 10_000,
@@ -399,7 +400,7 @@ impl World {
             nibble: NonZeroUsize::new(1_000).unwrap(),
             frequency: Duration::from_hours(1),
             when_full: WhenFull::Leave,
-            begins: crate::Begins::WhenDue,
+            run_start: crate::RunStart::WhenDue,
             thresholds: DeleteThresholds::default(),
             absent_source: AbsentSource::Retire,
             listings_open_max: 16,
@@ -413,7 +414,7 @@ impl World {
             fuse: fuse.clone(),
             stores: Arc::default(),
             state: Arc::new(Fused { inner: table("state"), fuse: fuse.clone() }),
-            seals: SyncProofs::new(table("seals")),
+            sync_proofs: SyncProofs::new(table("seals")),
             delete_lists: DeleteLists::new(Arc::new(Fused { inner: lists_table.clone(), fuse })),
             lists_table,
             counts: table(AccountCounts::BOOK),
@@ -504,15 +505,15 @@ impl World {
         self.producer_with(|_| {})
     }
 
-    pub(super) fn producer_with(&self, change: impl FnOnce(&mut Settings)) -> DuplicationProducer {
+    pub(super) fn producer_with(&self, change: impl FnOnce(&mut ProducerSettings)) -> DuplicationProducer {
         let dead = self.holders_dead;
-        let deps = Deps {
+        let deps = ProducerDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),
             queue: self.queue.clone(),
             state: self.state.clone(),
             counts: self.counts(),
-            seals: self.seals.clone(),
+            sync_proofs: self.sync_proofs.clone(),
             delete_lists: self.delete_lists.clone(),
             owners: self.owners.clone(),
             clock: self.clock.clone(),
@@ -529,8 +530,8 @@ impl World {
         self.session_with(|_| {}).await
     }
 
-    pub(super) async fn session_with(&self, change: impl FnOnce(&mut Settings)) -> SessionReport {
-        self.producer_with(change).session(&CancellationToken::new()).await.unwrap()
+    pub(super) async fn session_with(&self, change: impl FnOnce(&mut ProducerSettings)) -> SessionReport {
+        self.producer_with(change).run_session(&CancellationToken::new()).await.unwrap()
     }
 
     /// How many tasks of an account the queue holds.
@@ -625,7 +626,7 @@ impl World {
             for id in self.store(destination).contents(&space("s")).unwrap_or_default().into_keys() {
                 let item = ItemAddress { space: space("s"), id };
                 let found = self.store(destination).head(&item).await.unwrap().present().unwrap();
-                self.seals.put_written(&pair, &item.id, &found.version).await.unwrap();
+                self.sync_proofs.put_written(&pair, &item.id, &found.version).await.unwrap();
             }
         }
     }
@@ -654,10 +655,10 @@ impl World {
         let source = self.store("1").head(&item("s", id)).await.unwrap().present().unwrap();
         let destination = self.store("2").head(&item("s", id)).await.unwrap().present().unwrap();
         let seal = SyncProof::of(&source.version, &destination.version, &source.checksums[0]).unwrap();
-        self.seals.put(&Self::pair(), &content(id), &seal).await.unwrap();
+        self.sync_proofs.put(&Self::pair(), &content(id), &seal).await.unwrap();
     }
 }
 
 pub(super) fn is_finished(report: &SessionReport) -> bool {
-    matches!(report.ended, Ended::Finished { .. })
+    matches!(report.ended, SessionEnd::Finished { .. })
 }

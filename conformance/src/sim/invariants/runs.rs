@@ -2,7 +2,7 @@
 //! for that of another account.
 
 use mill_model::{AccountId, ContentId, Monotonic, StoreAddress, StoreId};
-use mill_producer::{Ended, SessionReport};
+use mill_producer::{SessionEnd, SessionReport};
 use mill_records::sync_proofs::SpacePair;
 
 use super::Invariant;
@@ -19,7 +19,7 @@ impl Invariant for CompleteRuns {
 
     fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
         let Event::Session { by, report } = event else { return Ok(()) };
-        let Ended::Finished { .. } = &report.ended else { return Ok(()) };
+        let SessionEnd::Finished { .. } = &report.ended else { return Ok(()) };
         if truth.policies_troubled.is_some() {
             return Ok(());
         }
@@ -75,7 +75,9 @@ impl Invariant for RunsWaitForNoOther {
 
     fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
         let Event::Session { by, report } = event else { return Ok(()) };
-        let (Ended::Finished { .. } | Ended::QueueFull | Ended::NotDue { .. }) = &report.ended else { return Ok(()) };
+        let (SessionEnd::Finished { .. } | SessionEnd::QueueFull | SessionEnd::NotDue { .. }) = &report.ended else {
+            return Ok(());
+        };
         // Where the list of accounts could not be read, none begins.
         if !truth.terms.each_session_begins || report.accounts == 0 {
             return Ok(());

@@ -2,7 +2,7 @@
 //! that it listed is at least what stood there all the while, its sum adds up, and no space is passed over without a word.
 
 use mill_model::{ItemAddress, Monotonic, StoreAddress};
-use mill_producer::{Ended, SessionReport};
+use mill_producer::{SessionEnd, SessionReport};
 
 use super::Invariant;
 use crate::sim::event::Event;
@@ -20,7 +20,7 @@ impl Invariant for SumsAddUp {
     fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
         let Event::Session { by, report } = event else { return Ok(()) };
         report.survey.check().map_err(|why| format!("the sum of {by}'s session is wrong: {why}"))?;
-        let Ended::Finished { .. } = &report.ended else { return Ok(()) };
+        let SessionEnd::Finished { .. } = &report.ended else { return Ok(()) };
         if report.failed() || truth.policies_troubled.is_some() {
             return Ok(());
         }

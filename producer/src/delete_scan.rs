@@ -1,4 +1,4 @@
-//! Both sides of a space, gone through from end to end: what only the destination has, and whether it may be deleted unasked.
+//! Scans both sides of a space for items that only the destination has, and decides whether they may be deleted unasked.
 
 use std::collections::BTreeSet;
 
@@ -9,53 +9,53 @@ use mill_records::delete_lists::rows::IdsDigest;
 use mill_records::delete_lists::{DeletePairState, HoldReason, ListedId};
 use mill_records::sync_proofs::VersionDigest;
 
-use crate::copies::Nibble;
-use crate::merge::{Found, Merge, MergeError};
-use crate::respelled::Respelled;
+use crate::merge::{Merge, MergeError, MergedEntry};
+use crate::nibble::Nibble;
+use crate::respelled_items::RespelledItems;
 use crate::settings::DeleteThresholds;
 
-/// What a complete survey found.
+/// The result of a complete scan.
 #[derive(Debug, Default)]
-pub(crate) struct Survey {
-    /// Items that only the destination has: at most one more than may be deleted unasked.
+pub(crate) struct DeleteScan {
+    /// Items that only the destination has, at most one more than may be deleted unasked.
     pub(crate) vanished: Vec<ListedId>,
-    /// How many there are.
+    /// How many such items there are.
     pub(crate) count: u64,
-    /// Which they are, as one checksum.
+    /// One checksum over their ids.
     pub(crate) digest: String,
-    /// How many of them this pair neither wrote nor proved.
+    /// How many of them this pair neither wrote nor proved equal.
     pub(crate) unproven: u64,
     /// How many items the destination has.
     pub(crate) items_total: u64,
     /// The places of the source.
     pub(crate) places: Vec<Place>,
-    /// Whether more of the source was hidden than could be remembered.
+    /// Whether the source has more unreadable entries than could be remembered.
     pub(crate) too_much_hidden: bool,
-    /// What of the source could not be looked into.
-    hidden: Hidden,
-    /// What of the source is at the destination under another spelling: no more has vanished than a name.
-    pub(crate) respelled: Respelled,
-    /// What did not count as vanished for that.
-    excused: Excused,
-    /// What there is to copy, when it is no more than one nibble: then the space need not be listed once more.
+    /// The parts of the source that could not be read.
+    hidden: UnreadablePrefixes,
+    /// Items of the source that the destination may have under another spelling.
+    pub(crate) respelled: RespelledItems,
+    /// Items that do not count as vanished for that reason.
+    excused: PossibleTwins,
+    /// The items to copy, if they fit into one nibble. Then the space need not be listed again.
     pub(crate) copies: Option<Nibble>,
 }
 
-impl Survey {
-    /// Goes through a merge from its beginning to its end: both listings are complete, or it is an error.
+impl DeleteScan {
+    /// Reads a whole merge. Fails unless both listings are complete.
     ///
-    /// `keep_max` is how many vanished items are kept. With `copies`, a nibble and how many items it may take in, what there is
-    /// to copy is gathered too. What is only `respelled` has not vanished.
+    /// Keeps at most `keep_max` vanished items. With `copies`, a nibble and its most items, collects the items to copy too.
+    /// An item that is only `respelled` has not vanished.
     pub(crate) async fn of(
         merge: &mut Merge,
         (keep_max, copies): (u64, Option<(Nibble, usize)>),
-        respelled: Respelled,
+        respelled: RespelledItems,
     ) -> Result<Self, MergeError> {
         let (copies, most) = copies.unzip();
         let mut survey = Self { copies, ..Self::default() };
         let most = most.unwrap_or(0);
         let mut digest = IdsDigest::default();
-        let mut vanishing = Vanishing::new(respelled);
+        let mut vanishing = VanishedFilter::new(respelled);
         while let Some(found) = merge.next().await? {
             if let Some((listed, ours)) = vanishing.take(&found) {
                 survey.count += 1;
@@ -75,19 +75,19 @@ impl Survey {
         survey.digest = digest.finish();
         survey.items_total = merge.items_at_destination();
         survey.places = merge.source_places().to_vec();
-        // A name that hides comes before all that lies beneath it; should one come late, what it hides was counted.
+        // An unreadable prefix comes before the items beneath it. If one comes late, items beneath it were counted already.
         let late = survey.vanished.iter().any(|listed| vanishing.hidden.may_hide(&listed.id));
         survey.too_much_hidden = vanishing.hidden.overflowed || late;
         survey.hidden = vanishing.hidden;
         (survey.respelled, survey.excused) = (vanishing.respelled, vanishing.excused);
         if let Some(copies) = &mut survey.copies {
-            copies.ends(merge);
+            copies.finish(merge);
         }
         Ok(survey)
     }
 
-    /// Why a person must decide about what vanished; `None` where the rule lets it go. `changed` are the changed places
-    /// beneath which something vanished; `None` where no places are known from before.
+    /// Why a person must decide about the vanished items; `None` if the rule grants their deletion. `changed`: the changed
+    /// places beneath which items vanished; `None` if no places are known from before.
     pub(crate) fn hold_reason(
         &self,
         thresholds: &DeleteThresholds,
@@ -107,19 +107,19 @@ impl Survey {
         (self.unproven > 0).then_some(HoldReason::Unproven { count: self.unproven })
     }
 
-    /// Whether of something it is not known if it vanished.
+    /// Whether there are items that may or may not have vanished.
     pub(crate) fn has_unknown(&self) -> bool {
         !self.hidden.names.is_empty() || !self.excused.ids.is_empty()
     }
 
-    /// Whether of an item that is not at the source it is not known if it vanished: it may lie where the source could not be
-    /// looked into, or have another spelling there.
+    /// Whether an item that the source did not list may be there all the same: in an unreadable part, or under another
+    /// spelling.
     pub(crate) fn may_be_there(&self, id: &ContentId) -> bool {
         self.hidden.may_hide(id) || self.excused.may_hold(id)
     }
 
-    /// The paths of changed places beneath which something vanished, as far as the kept items tell: of the others
-    /// anything may lie anywhere.
+    /// The paths of changed places beneath which items vanished. If not all vanished items are kept, every changed place
+    /// counts.
     pub(crate) fn changed_beneath(&self, state: &DeletePairState) -> Vec<String> {
         let all_kept = self.vanished.len() as u64 == self.count;
         let mut changed = state.changed_places(&self.places);
@@ -132,8 +132,8 @@ impl Survey {
 }
 
 impl DeleteThresholds {
-    /// Whether `count` deletes out of `items_total` items, after so many unasked ones in the last 24 hours, wait for a
-    /// person.
+    /// Whether a person must confirm `count` deletes out of `items_total` items, after `unasked_today` unasked ones within 24
+    /// hours.
     fn are_exceeded(&self, count: u64, unasked_today: u64, items_total: u64) -> bool {
         if planted(PlantedBug::DeleteThresholdOff) {
             return false;
@@ -145,47 +145,49 @@ impl DeleteThresholds {
     }
 }
 
-/// Picks the items that vanished out of a merge.
+/// Selects the vanished items from the entries of a merge.
 #[derive(Debug, Default)]
-pub(crate) struct Vanishing {
-    hidden: Hidden,
-    respelled: Respelled,
-    excused: Excused,
+pub(crate) struct VanishedFilter {
+    hidden: UnreadablePrefixes,
+    respelled: RespelledItems,
+    excused: PossibleTwins,
 }
 
-impl Vanishing {
-    pub(crate) fn new(respelled: Respelled) -> Self {
+impl VanishedFilter {
+    pub(crate) fn new(respelled: RespelledItems) -> Self {
         Self { respelled, ..Self::default() }
     }
 
-    /// The item that vanished, if it is one, and whether this pair wrote it.
-    pub(crate) fn take(&mut self, found: &Found) -> Option<(ListedId, bool)> {
+    /// Returns the item if it vanished, and whether this pair wrote it or proved it equal.
+    pub(crate) fn take(&mut self, found: &MergedEntry) -> Option<(ListedId, bool)> {
         match found {
-            Found::OnlyAtDestination { id, size, version, ours, no_twin } if !self.hidden.may_hide(id) => {
+            MergedEntry::OnlyAtDestination { id, size, version, ours, no_twin } if !self.hidden.may_hide(id) => {
                 if !no_twin && self.respelled.may_have(id, *size) {
                     self.excused.add(id);
                     return None;
                 }
                 Some((ListedId { id: id.clone(), seen: VersionDigest::of(version) }, *ours))
             }
-            Found::Refused { shown, .. } | Found::Hidden { shown } => {
+            MergedEntry::Refused { shown, .. } | MergedEntry::Hidden { shown } => {
                 self.hidden.add(shown);
                 None
             }
-            Found::OnlyAtDestination { .. } | Found::AtSource { .. } | Found::Crowded { .. } => None,
+            MergedEntry::OnlyAtDestination { .. } | MergedEntry::AtSource { .. } | MergedEntry::PathConflict { .. } => {
+                None
+            }
         }
     }
 }
 
-/// Items that the source may have under another spelling. Until their tasks have read both, neither is known: a hold on them
-/// does not end.
+/// Items that the source may have under another spelling. Whether it does is unknown until their tasks have read both, so a
+/// hold on them does not end.
 #[derive(Debug, Default)]
-struct Excused {
+struct PossibleTwins {
     ids: BTreeSet<ContentId>,
     overflowed: bool,
 }
 
-impl Excused {
+impl PossibleTwins {
     const IDS_MAX: usize = 1_000;
 
     fn add(&mut self, id: &ContentId) {
@@ -201,15 +203,14 @@ impl Excused {
     }
 }
 
-/// Entries of the source that cannot be items. What stands beneath one, an unreadable directory perhaps, is not known
-/// to be gone.
+/// Entries of the source that cannot be items, such as unreadable directories. Items beneath one are not known to be gone.
 #[derive(Debug, Default)]
-struct Hidden {
+struct UnreadablePrefixes {
     names: Vec<String>,
     overflowed: bool,
 }
 
-impl Hidden {
+impl UnreadablePrefixes {
     const NAMES_MAX: usize = 1_000;
 
     fn add(&mut self, shown: &str) {
@@ -226,7 +227,7 @@ impl Hidden {
         }
         let id = escape_for_display(id.as_str());
         self.names.iter().any(|hidden| match id.strip_prefix(&**hidden) {
-            // A name too long to be shown whole ends in `…`; of all that begin like it, none is known to be gone.
+            // A name too long to be shown whole ends in `…`. No item that begins like it is known to be gone.
             Some(rest) => rest.is_empty() || rest.starts_with(['/', '…']),
             None => false,
         })

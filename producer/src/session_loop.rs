@@ -1,7 +1,7 @@
-//! A producer that stays: session after session, as cron would have them, and no longer pauses than the work wants.
+//! A producer that stays: it runs one session after another, like cron, with pauses as short as the work needs.
 //!
-//! Between two sessions it holds nothing, not even the lease, and asks nothing. So any number may stay: one works, and the
-//! others look now and then whether it still does.
+//! Between two sessions it holds nothing, not even the lease, and sends no request. So any number of producers may stay: one
+//! works, and the others check now and then whether it still does.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -14,31 +14,31 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::duplication::DuplicationProducer;
-use crate::report::{Ended, ProducerError, SessionReport};
+use crate::report::{ProducerError, SessionEnd, SessionReport};
 
-/// How a producer stays.
+/// The pauses between two sessions.
 #[derive(Debug, Clone, Copy)]
-pub struct Pauses {
-    /// The shortest between two sessions: where another is at work, or a loop is due again at once.
+pub struct SessionPauses {
+    /// The shortest pause: after a full queue, while another producer works, or when a run is due again at once.
     pub least: Duration,
-    /// The longest: what is begun beside it, or failed, is taken up after this.
+    /// The longest pause: after it, failures are tried again and runs that others began are noticed.
     pub most: Duration,
 }
 
 impl DuplicationProducer {
-    /// Works session after session until it is told to stop, and tells what came of each.
+    /// Runs session after session until `stop` is cancelled, and passes each report to `tell`.
     ///
     /// # Errors
-    /// As [`Self::session`], but only those that do not pass by themselves.
-    pub async fn stay(
+    /// As [`Self::run_session`], but only errors that do not pass by themselves.
+    pub async fn run_until_stopped(
         &self,
-        pauses: Pauses,
+        pauses: SessionPauses,
         stop: &CancellationToken,
         tell: &mut (dyn FnMut(&SessionReport) + Send),
     ) -> Result<(), ProducerError> {
         let mut failures = 0;
         while !stop.is_cancelled() {
-            let pause = match self.session(stop).await {
+            let pause = match self.run_session(stop).await {
                 Ok(report) => {
                     failures = 0;
                     tell(&report);
@@ -56,23 +56,23 @@ impl DuplicationProducer {
                 }
                 Err(error) => return Err(error),
             };
-            // The first is asked first.
+            // `select` polls the first future first.
             select(pin!(stop.cancelled()), pin!(self.deps.clock.sleep(pause))).await;
         }
         Ok(())
     }
 
-    fn pause_after(&self, ended: &Ended, Pauses { least, most }: Pauses) -> Duration {
+    fn pause_after(&self, ended: &SessionEnd, SessionPauses { least, most }: SessionPauses) -> Duration {
         let until = |due: Timestamp| due.since(self.deps.clock.now());
         match ended {
-            Ended::Finished { next_run } | Ended::NotDue { next_run } => until(*next_run).clamp(least, most),
-            Ended::QueueFull | Ended::HeldByAnother { .. } => least,
-            Ended::Stopped => Duration::ZERO,
+            SessionEnd::Finished { next_run } | SessionEnd::NotDue { next_run } => until(*next_run).clamp(least, most),
+            SessionEnd::QueueFull | SessionEnd::HeldByAnother { .. } => least,
+            SessionEnd::Stopped => Duration::ZERO,
         }
     }
 }
 
-/// Whether the same may succeed later with nothing done about it.
+/// Whether the same call may succeed later without anybody acting.
 fn may_pass(error: &ProducerError) -> bool {
     match error {
         ProducerError::Queue(error) => error.kind.is_retryable(),
@@ -80,7 +80,7 @@ fn may_pass(error: &ProducerError) -> bool {
             TableErrorKind::Throttled | TableErrorKind::Unavailable | TableErrorKind::Unexpected => true,
             TableErrorKind::Conflict | TableErrorKind::TooLarge | TableErrorKind::Denied => false,
         },
-        // Files are written anew, and another's lease ends.
+        // Policy files may be fixed, and another producer's lease ends.
         ProducerError::Accounts(_)
         | ProducerError::DeleteLists(_)
         | ProducerError::State(StateError::TakenOver { .. })

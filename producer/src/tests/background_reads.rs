@@ -10,23 +10,23 @@ use mill_records::producer_state::{AccountRun, Kept};
 use tokio_util::sync::CancellationToken;
 
 use super::world::{ONE, World, account, policy, space, store};
-use crate::session::{ActiveRun, Basis, Read, Reading, Session};
+use crate::session::{ActiveRun, ReadBasis, ReadKey, ReadOutcome, Session};
 
-fn basis(file: &str, marker: Option<&str>) -> Basis {
+fn basis(file: &str, marker: Option<&str>) -> ReadBasis {
     let rule = policy("a", file).covering(&space("s"), &store("1"), &store("2")).unwrap();
     let marker = marker.map(|marker| marker.parse().unwrap());
-    Basis::SpacePair { policy: rule, found: None, marker }
+    ReadBasis::SpacePair { policy: rule, found: None, marker }
 }
 
-async fn read(session: &mut Session<'_>, basis: Basis, answer: u32, takes: Duration) -> Option<u32> {
+async fn read(session: &mut Session<'_>, basis: ReadBasis, answer: u32, takes: Duration) -> Option<u32> {
     let clock = session.deps.clock.clone();
     let reading = async move {
         clock.sleep(takes).await;
         answer
     };
-    match session.read(Read::Nibble(World::pair()), basis, reading).await.unwrap() {
-        Reading::Done(answer) => Some(answer),
-        Reading::GoesOn | Reading::Stopped => None,
+    match session.read(ReadKey::Nibble(World::pair()), basis, reading).await.unwrap() {
+        ReadOutcome::Done(answer) => Some(answer),
+        ReadOutcome::GoesOn | ReadOutcome::Stopped => None,
     }
 }
 
@@ -66,9 +66,9 @@ async fn what_is_found_bears_the_time_at_which_its_reading_began() {
     let began = world.clock.now();
     assert_eq!(read(&mut session, basis(ONE, None), 1, LONG).await, None);
     world.pass(LONG * 10).await;
-    session.turn_began = world.clock.now();
+    session.step_began = world.clock.now();
     assert_eq!(read(&mut session, basis(ONE, None), 2, SOON).await, Some(1));
-    assert_eq!(session.turn_began, began);
+    assert_eq!(session.step_began, began);
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,7 +77,7 @@ async fn a_panic_in_a_reading_is_an_error_of_what_was_read_alone() {
     let (producer, stop) = (world.producer_with(|_| {}), CancellationToken::new());
     let mut session = Session::new(&producer, producer.state(1), &stop);
     let panics = async { std::iter::empty::<u32>().next().expect("a bug of a driver") };
-    assert!(session.read(Read::Ends(World::pair()), basis(ONE, None), panics).await.is_err());
+    assert!(session.read(ReadKey::Endpoints(World::pair()), basis(ONE, None), panics).await.is_err());
     assert_eq!(read(&mut session, basis(ONE, None), 1, SOON).await, Some(1));
 }
 
@@ -102,8 +102,8 @@ async fn nothing_is_read_any_more_once_it_is_forgotten_or_the_session_is_over() 
             std::future::pending::<()>().await;
             drop(guard);
         };
-        let asked = session.read(Read::Nibble(World::pair()), basis(ONE, None), hangs).await;
-        assert!(matches!(asked, Ok(Reading::GoesOn)) && !ended.load(SeqCst));
+        let asked = session.read(ReadKey::Nibble(World::pair()), basis(ONE, None), hangs).await;
+        assert!(matches!(asked, Ok(ReadOutcome::GoesOn)) && !ended.load(SeqCst));
         if begins_anew {
             assert_eq!(read(&mut session, basis(ONE, Some("m")), 1, SOON).await, Some(1));
         } else {

@@ -86,7 +86,7 @@ proptest! {
         for _ in 0..500 {
             let nibble = Nibble::new(&pair(), Compare::Differences);
             let mut nibble = runtime.block_on(nibble.gather(&mut merge, most));
-            let (part, named) = nibble.settled(nibble.items.len() as u64);
+            let (part, named) = nibble.settle(nibble.items.len() as u64);
             prop_assert_eq!(part.check(), Ok(()));
             sum += part;
             names.extend(named.into_iter().map(|named| named.shown));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mill_model::{Monotonic, QueueName};
-use mill_producer::{Ended, SessionReport};
+use mill_producer::{SessionEnd, SessionReport};
 use tokio_util::sync::CancellationToken;
 
 use super::checker::{self, Held};
@@ -151,7 +151,7 @@ impl<'w> Rest<'w> {
 
 /// Whether a session says that everything is well, but for what waits for a person.
 fn is_clean(report: &SessionReport) -> bool {
-    matches!(report.ended, Ended::Finished { .. }) && !report.failed() && !report.resumed && report.removing == 0
+    matches!(report.ended, SessionEnd::Finished { .. }) && !report.failed() && !report.resumed && report.removing == 0
 }
 
 fn held(report: &SessionReport) -> Held {

@@ -1,4 +1,4 @@
-//! The two ends of a morsel, opened to be read.
+//! The source and the destination of a morsel, opened for reading.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use mill_records::delete_lists::DeleteListError;
 use mill_records::owners::{DestinationSpace, OwnerError, Owners};
 use mill_records::sync_proofs::{SpacePair, SyncProofs};
 
-use crate::copies::Nibble;
 use crate::listing::{ListingError, OrderedListing};
 use crate::merge::{Merge, MergeError};
-use crate::paths::Paths;
-use crate::report::Trouble;
-use crate::session::{Basis, Broke};
-use crate::stores::{ReadStores, Silence};
+use crate::nibble::Nibble;
+use crate::paths::PathRules;
+use crate::report::SpaceFailureKind;
+use crate::session::{ReadBasis, ReaderPanicked};
+use crate::timed_stores::{SilenceError, TimedStores};
 
-/// Why a space is passed over in this session.
+/// Why a space is skipped in this session.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpaceError {
     #[error("it cannot be looked at")]
@@ -37,13 +37,13 @@ pub(crate) enum SpaceError {
     #[error("the sum does not add up, so that something may have been passed over")]
     SumMismatch(#[from] SumMismatch),
     #[error("it cannot be looked at")]
-    Broke(#[from] Broke),
+    ReaderPanicked(#[from] ReaderPanicked),
     #[error("the policy contradicts itself: {reason}")]
     Stopped { reason: String },
 }
 
 impl SpaceError {
-    /// What a store answered, if that is why.
+    /// The store error behind this error, if there is one.
     pub(crate) fn of_store(&self) -> Option<&StoreError> {
         match self {
             Self::Store(error)
@@ -55,28 +55,28 @@ impl SpaceError {
         }
     }
 
-    /// What is the matter, as others act on it.
-    pub(crate) fn trouble(&self) -> Trouble {
+    /// The kind of failure that the report states.
+    pub(crate) fn failure_kind(&self) -> SpaceFailureKind {
         let is_refused = |error: &StoreError| error.kind == StoreErrorKind::Refused(RefusalReason::Unreadable);
         match self {
-            Self::SourceAbsent => Trouble::SourceAbsent,
-            _ if self.of_store().is_some_and(is_refused) => Trouble::Refused,
-            _ if self.is_silence() => Trouble::Silent,
-            _ if self.may_pass() => Trouble::MayPass,
-            _ => Trouble::Stays,
+            Self::SourceAbsent => SpaceFailureKind::SourceAbsent,
+            _ if self.of_store().is_some_and(is_refused) => SpaceFailureKind::Refused,
+            _ if self.is_silence() => SpaceFailureKind::Silent,
+            _ if self.may_pass() => SpaceFailureKind::MayPass,
+            _ => SpaceFailureKind::Stays,
         }
     }
 
-    /// Whether it is tried again in this session. Who waited in vain for an answer has waited long enough.
+    /// Whether the space is tried again in this session. A silent store is not: the session has waited for it long enough.
     pub(crate) fn is_tried_again(&self) -> bool {
         self.may_pass() && !self.is_silence()
     }
 
     fn is_silence(&self) -> bool {
-        self.of_store().is_some_and(Silence::is_why)
+        self.of_store().is_some_and(SilenceError::is_why)
     }
 
-    /// Whether it may well pass by itself.
+    /// Whether the failure may pass by itself.
     fn may_pass(&self) -> bool {
         let listing = |error: &ListingError| match error {
             ListingError::Store(error) => error.kind.may_pass(),
@@ -96,48 +96,48 @@ impl SpaceError {
             | Self::SumMismatch(_)
             | Self::OwnedByAnother { .. }
             | Self::DeleteLists(_)
-            | Self::Broke(_)
+            | Self::ReaderPanicked(_)
             | Self::Stopped { .. } => false,
         }
     }
 }
 
-/// Both stores of a morsel, and which of its spaces are there.
+/// Both stores of a morsel, and on which side its space is present.
 ///
-/// The destination is held by the type that cannot write: a producer changes nothing at either end.
+/// The destination has the type that cannot write: a producer changes neither store.
 #[derive(Debug, Clone)]
-pub(crate) struct Ends {
+pub(crate) struct Endpoints {
     pub(crate) pair: SpacePair,
     pub(crate) policy: StorePolicy,
     pub(crate) source: Arc<dyn SourceStore>,
     pub(crate) destination: Arc<dyn SourceStore>,
-    pub(crate) source_here: bool,
-    pub(crate) destination_here: bool,
-    /// Whether the destination's owner is surely this source.
+    pub(crate) source_present: bool,
+    pub(crate) destination_present: bool,
+    /// Whether this source owns the destination space.
     pub(crate) owned: bool,
 }
 
-impl Ends {
-    /// What a reading of both is begun by, behind `marker`.
-    pub(crate) fn basis(&self, marker: Option<&ContentId>) -> Basis {
-        let found = Some([self.source_here, self.destination_here, self.owned]);
-        Basis::SpacePair { policy: self.policy.clone(), found, marker: marker.cloned() }
+impl Endpoints {
+    /// The basis of a read of both sides after `marker`.
+    pub(crate) fn read_basis(&self, marker: Option<&ContentId>) -> ReadBasis {
+        let found = Some([self.source_present, self.destination_present, self.owned]);
+        ReadBasis::SpacePair { policy: self.policy.clone(), found, marker: marker.cloned() }
     }
 
-    /// Opens both stores and looks whether the space is there.
-    pub(crate) async fn look(
+    /// Opens both stores and checks on which side the space is present.
+    pub(crate) async fn open(
         pair: &SpacePair,
         policy: StorePolicy,
-        stores: &ReadStores,
+        stores: &TimedStores,
         owners: &Owners,
     ) -> Result<Self, SpaceError> {
-        // Before the destination is opened: what is refused is not tidied either.
+        // This check comes before the destination is opened, so that a refused destination is not cleaned up either.
         stores.ensure_apart(pair).await?;
         let source = stores.source(&pair.account, &pair.source).await?;
         let destination = stores.destination(&pair.account, &pair.destination).await?;
         stores.is_kept(pair).await?;
-        let source_here = is_here(&*source, pair).await?;
-        let destination_here = is_here(&*destination, pair).await?;
+        let source_present = is_present(&*source, pair).await?;
+        let destination_present = is_present(&*destination, pair).await?;
         let store = |store: &_| StoreAddress { account: pair.account.clone(), store: Clone::clone(store) };
         let place = DestinationSpace { store: store(&pair.destination), space: pair.space.clone() };
         let owned = match owners.owner(&place).await? {
@@ -145,48 +145,48 @@ impl Ends {
             Some(owner) => return Err(SpaceError::OwnedByAnother { owner }),
             None => false,
         };
-        Ok(Self { pair: pair.clone(), policy, source, destination, source_here, destination_here, owned })
+        Ok(Self { pair: pair.clone(), policy, source, destination, source_present, destination_present, owned })
     }
 
-    /// What is to be copied behind `after`, with all that can prove an item to be in sync. Where everything is queued anyway,
-    /// no trouble with the proofs keeps it from that.
-    pub(crate) fn to_copy(&self, seals: &SyncProofs, after: Option<&ContentId>) -> Merge {
-        let destination = self.destination_here.then(|| self.list_destination(after));
-        let seals = self.destination_here.then(|| seals.stream(&self.pair, after));
-        let merge = Merge::new(self.list_source(after), destination, seals).with(self.paths(after));
+    /// The merge that finds the items to copy after `after`, with everything that can prove an item in sync. Where everything is
+    /// queued anyway, failing proofs do not fail the merge.
+    pub(crate) fn merge_for_copies(&self, sync_proofs: &SyncProofs, after: Option<&ContentId>) -> Merge {
+        let destination = self.destination_present.then(|| self.list_destination(after));
+        let sync_proofs = self.destination_present.then(|| sync_proofs.stream(&self.pair, after));
+        let merge = Merge::new(self.list_source(after), destination, sync_proofs).with(self.paths(after));
         match self.policy.compare {
             Compare::Everything => merge.without_need_of_proofs(),
             Compare::Differences => merge,
         }
     }
 
-    /// A nibble of its copies, with nothing in it.
+    /// An empty nibble of its copies.
     pub(crate) fn nibble(&self) -> Nibble {
         Nibble::new(&self.pair, self.policy.compare)
     }
 
-    /// Both sides and what is known of their items, to find what only the destination has.
-    pub(crate) fn both(&self, seals: &SyncProofs) -> Merge {
-        let seals = seals.stream(&self.pair, None);
-        Merge::new(self.list_source(None), Some(self.list_destination(None)), Some(seals)).with(self.paths(None))
+    /// The merge of both sides and all proofs, to find items that only the destination has.
+    pub(crate) fn merge_both_sides(&self, sync_proofs: &SyncProofs) -> Merge {
+        let sync_proofs = sync_proofs.stream(&self.pair, None);
+        Merge::new(self.list_source(None), Some(self.list_destination(None)), Some(sync_proofs)).with(self.paths(None))
     }
 
-    /// Both sides and what is known of their items, where the destination is there.
-    pub(crate) fn to_close(&self, seals: &SyncProofs) -> Merge {
-        if self.destination_here {
-            return self.both(seals);
+    /// The merge for a closing survey: the destination and the proofs take part only if the destination space is present.
+    pub(crate) fn merge_for_closing(&self, sync_proofs: &SyncProofs) -> Merge {
+        if self.destination_present {
+            return self.merge_both_sides(sync_proofs);
         }
         Merge::new(self.list_source(None), None, None).with(self.paths(None))
     }
 
-    /// All that the destination has, of a source space that is not there.
-    pub(crate) fn all_at_destination(&self) -> Merge {
-        let nothing = OrderedListing::of_nothing(&self.pair.space);
+    /// The merge of the destination alone, for a source space that is missing.
+    pub(crate) fn merge_destination_alone(&self) -> Merge {
+        let nothing = OrderedListing::empty(&self.pair.space);
         Merge::new(nothing, Some(self.list_destination(None)), None)
     }
 
-    fn paths(&self, after: Option<&ContentId>) -> Paths {
-        Paths::of((&self.source, &self.destination), self.destination_here, &self.pair.space, after)
+    fn paths(&self, after: Option<&ContentId>) -> PathRules {
+        PathRules::of((&self.source, &self.destination), self.destination_present, &self.pair.space, after)
     }
 
     fn list_source(&self, after: Option<&ContentId>) -> OrderedListing {
@@ -198,6 +198,6 @@ impl Ends {
     }
 }
 
-async fn is_here(store: &dyn SourceStore, pair: &SpacePair) -> Result<bool, StoreError> {
+async fn is_present(store: &dyn SourceStore, pair: &SpacePair) -> Result<bool, StoreError> {
     Ok(matches!(store.space(&pair.space).await?, Presence::Present(_)))
 }

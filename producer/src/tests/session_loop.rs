@@ -9,20 +9,20 @@ use mill_ports::Clock as _;
 use tokio_util::sync::CancellationToken;
 
 use super::world::World;
-use crate::{Ended, Pauses, QueueSizing, SessionReport, Settings, WhenFull};
+use crate::{ProducerSettings, QueueSizing, SessionEnd, SessionPauses, SessionReport, WhenFull};
 
 const ONE: &str = r#"{"spaceDuplicationStorePolicies": {"s": [{"srcStoreId": "1", "destStoreId": "2"}]}}"#;
 const HOUR: Duration = Duration::from_hours(1);
-const PAUSES: Pauses = Pauses { least: Duration::from_mins(1), most: Duration::from_mins(5) };
+const PAUSES: SessionPauses = SessionPauses { least: Duration::from_mins(1), most: Duration::from_mins(5) };
 
-fn staying(settings: &mut Settings) {
+fn staying(settings: &mut ProducerSettings) {
     settings.frequency = HOUR;
     settings.nibble = NonZeroUsize::new(5).unwrap();
     settings.when_full = WhenFull::Wait { poll: Duration::from_secs(5), poll_most: Duration::from_secs(30) };
 }
 
 /// Stays for so long, and gives what was told.
-async fn stay_for(world: &World, time: Duration, change: impl FnOnce(&mut Settings)) -> Vec<Ended> {
+async fn stay_for(world: &World, time: Duration, change: impl FnOnce(&mut ProducerSettings)) -> Vec<SessionEnd> {
     let producer = world.producer_with(|settings| {
         staying(settings);
         change(settings);
@@ -33,13 +33,13 @@ async fn stay_for(world: &World, time: Duration, change: impl FnOnce(&mut Settin
         world.pass(time).await;
         stop.cancel();
     };
-    let (ended, ()) = futures::join!(producer.stay(PAUSES, &stop, &mut tell), ending);
+    let (ended, ()) = futures::join!(producer.run_until_stopped(PAUSES, &stop, &mut tell), ending);
     ended.unwrap();
     told
 }
 
-fn loops(told: &[Ended]) -> usize {
-    told.iter().filter(|ended| matches!(ended, Ended::Finished { .. })).count()
+fn loops(told: &[SessionEnd]) -> usize {
+    told.iter().filter(|ended| matches!(ended, SessionEnd::Finished { .. })).count()
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,7 +61,7 @@ async fn one_that_stays_asks_little_while_nothing_is_due() {
     world.queue.drain().await;
     world.fuse.set(1_000);
     let told = stay_for(&world, HOUR / 4, |_| {}).await;
-    assert!(told.iter().all(|ended| matches!(ended, Ended::NotDue { .. })), "{told:?}");
+    assert!(told.iter().all(|ended| matches!(ended, SessionEnd::NotDue { .. })), "{told:?}");
     let (sessions, writes) = (told.len() as u64, 1_000 - world.fuse.left());
     assert!((3..=5).contains(&sessions), "a look each five minutes: {sessions}");
     // The lease is taken and given back, and each is an instant before and one after.
@@ -78,12 +78,12 @@ async fn what_is_begun_beside_one_that_stays_is_brought_to_its_end_by_it() {
     let beside = world
         .session_with(|settings| {
             staying(settings);
-            settings.begins = crate::Begins::Now;
+            settings.run_start = crate::RunStart::Now;
             settings.queue_max = 10;
             settings.when_full = WhenFull::Leave;
         })
         .await;
-    assert_eq!(beside.ended, Ended::QueueFull);
+    assert_eq!(beside.ended, SessionEnd::QueueFull);
     assert!(world.ids_of("item") < 30);
     stay_for(&world, Duration::from_mins(10), |_| {}).await;
     assert_eq!(world.ids_of("item"), 30);
@@ -93,20 +93,20 @@ async fn what_is_begun_beside_one_that_stays_is_brought_to_its_end_by_it() {
 async fn of_two_that_stay_the_second_waits_and_takes_over_when_the_first_dies() {
     let world = World::new(ONE);
     world.insert("1", "item", 50);
-    let full = |settings: &mut Settings| {
+    let full = |settings: &mut ProducerSettings| {
         staying(settings);
         settings.queue_max = 10;
     };
     let (first, stop) = (world.producer_with(full), CancellationToken::new());
     let mut nothing = |_: &SessionReport| {};
-    let at_work = Box::pin(first.stay(PAUSES, &stop, &mut nothing));
+    let at_work = Box::pin(first.run_until_stopped(PAUSES, &stop, &mut nothing));
     let second = Box::pin(async {
         world.pass(Duration::from_secs(1)).await;
-        let other = |settings: &mut Settings| settings.holder = "holder-1".into();
+        let other = |settings: &mut ProducerSettings| settings.holder = "holder-1".into();
         stay_for(&world, Duration::from_mins(10), other).await
     });
     let Either::Right((told, at_work)) = select(at_work, second).await else { panic!("the first left") };
-    let held = Ended::HeldByAnother { holder: "holder-0".into() };
+    let held = SessionEnd::HeldByAnother { holder: "holder-0".into() };
     assert!(told.len() > 3 && told.iter().all(|ended| *ended == held), "{told:?}");
     // As a kill does: where it stands, with its lease.
     drop(at_work);
@@ -118,7 +118,7 @@ async fn of_two_that_stay_the_second_waits_and_takes_over_when_the_first_dies() 
 
 #[tokio::test(start_paused = true)]
 async fn wherever_one_that_stays_is_killed_the_next_queues_what_is_left() {
-    let sized = |settings: &mut Settings| settings.queue_sizing = QueueSizing::Lasting(Duration::from_mins(2));
+    let sized = |settings: &mut ProducerSettings| settings.queue_sizing = QueueSizing::Lasting(Duration::from_mins(2));
     for effects in 0.. {
         let mut world = World::new(ONE);
         world.insert("1", "item", 12);
@@ -152,7 +152,7 @@ async fn sessions_needed(sizing: QueueSizing, drained: usize) -> (usize, usize) 
             })
             .await;
         sessions += 1;
-        if matches!(report.ended, Ended::Finished { .. }) {
+        if matches!(report.ended, SessionEnd::Finished { .. }) {
             return (sessions, most);
         }
         most = most.max(world.depth().await);

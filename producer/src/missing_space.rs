@@ -1,4 +1,4 @@
-//! A source space that is not there: nothing is known to be gone until time and a person say so.
+//! A source space that is missing: it counts as gone only after a day, once a person has confirmed it.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use mill_records::producer_state::{DeleteProgress, Kept, MissingSpace, Morsel};
 use mill_records::sync_proofs::SpacePair;
 use tracing::{info, warn};
 
-use crate::delete_step::DeletesStep;
-use crate::ends::{Ends, SpaceError};
+use crate::delete_scan::DeleteScan;
+use crate::delete_step::DeleteStepOutcome;
+use crate::endpoints::{Endpoints, SpaceError};
+use crate::morsel_step::MorselStepOutcome;
 use crate::report::AbsentSpace;
-use crate::respelled::Respelled;
-use crate::session::{Read, Reading, Room, Session, StepError, missing_key};
+use crate::respelled_items::RespelledItems;
+use crate::session::{Gate, ReadKey, ReadOutcome, Session, StepError, missing_key};
 use crate::settings::AbsentSource;
-use crate::survey::Survey;
-use crate::turn::Turn;
 
-/// A space must be missing in two passes so far apart before it may be taken as gone.
+/// How long a space must be missing before it may count as gone.
 const MISSING_MIN: Duration = Duration::from_hours(24);
 
-/// How long a source space is missing.
+/// Since when a source space is missing.
 #[derive(Debug, Clone, Copy)]
 struct MissingSince {
     first: Timestamp,
@@ -32,61 +32,65 @@ struct MissingSince {
 }
 
 impl Session<'_> {
-    /// The turn of a morsel whose source space is not there, though its store answers.
-    pub(crate) async fn absent(&mut self, morsel: &mut Kept<Morsel>, ends: &Ends) -> Result<Turn, StepError> {
+    /// Steps a morsel whose source space is missing, though its store answers.
+    pub(crate) async fn step_missing_space(
+        &mut self,
+        morsel: &mut Kept<Morsel>,
+        endpoints: &Endpoints,
+    ) -> Result<MorselStepOutcome, StepError> {
         if self.settings.absent_source == AbsentSource::Unknown {
             return Err(SpaceError::SourceAbsent.into());
         }
-        if !ends.destination_here || !ends.policy.remove_vanished || !ends.owned {
-            // Nothing of it was ever copied, or nothing is to be removed: there is nothing to decide.
-            self.source_absent(ends).await;
-            return Ok(Turn::Done);
+        if !endpoints.destination_present || !endpoints.policy.remove_vanished || !endpoints.owned {
+            // Nothing was copied, or nothing is to be removed, so there is nothing to decide.
+            self.report_absent_source(endpoints).await;
+            return Ok(MorselStepOutcome::Done);
         }
-        let since = self.missing_since(&ends.pair).await?;
+        let since = self.missing_since(&endpoints.pair).await?;
         loop {
-            let step = self.retire_step(morsel, ends, since).await?;
+            let step = self.survey_missing_space(morsel, endpoints, since).await?;
             match step {
-                DeletesStep::Settled(_) => return Ok(Turn::Done),
-                DeletesStep::Reading => return Ok(Turn::Reading),
-                DeletesStep::Stopped => return Ok(Turn::Stopped),
-                DeletesStep::More => {}
+                DeleteStepOutcome::Settled(_) => return Ok(MorselStepOutcome::Done),
+                DeleteStepOutcome::Reading => return Ok(MorselStepOutcome::Reading),
+                DeleteStepOutcome::Stopped => return Ok(MorselStepOutcome::Stopped),
+                DeleteStepOutcome::More => {}
             }
-            match self.room(&ends.pair.account).await? {
-                Room::Yes => {}
-                other => return Ok(self.without_room(other)),
+            match self.check_gate(&endpoints.pair.account).await? {
+                Gate::Open => {}
+                other => return Ok(self.outcome_at_gate(other)),
             }
         }
     }
 
-    /// Notes that a space is not at its source, where a policy names the space or this source was copied before.
-    async fn source_absent(&mut self, ends: &Ends) {
-        let SpacePair { account, source, destination, space } = ends.pair.clone();
+    /// Reports that a space is not at its source, if a policy names the space or this source was copied before.
+    async fn report_absent_source(&mut self, endpoints: &Endpoints) {
+        let SpacePair { account, source, destination, space } = endpoints.pair.clone();
         let policy = self.deps.policies.account(&account).await;
         let named = policy.is_ok_and(|policy| policy.for_space(&space).rule == Rule::Own);
-        if named || ends.owned {
+        if named || endpoints.owned {
             warn!(%account, %space, %source, %destination, "the space is not at its source");
-            let has_copy = ends.destination_here;
+            let has_copy = endpoints.destination_present;
             self.report.sources_absent.push(AbsentSpace { account, space, source, destination, has_copy });
         }
     }
 
-    async fn retire_step(
+    async fn survey_missing_space(
         &mut self,
         morsel: &mut Kept<Morsel>,
-        ends: &Ends,
+        endpoints: &Endpoints,
         since: MissingSince,
-    ) -> Result<DeletesStep, StepError> {
+    ) -> Result<DeleteStepOutcome, StepError> {
         if let DeleteProgress::Sending { list, next } = morsel.row.deletes.clone() {
-            return self.send_rows(morsel, ends, list, next).await;
+            return self.send_rows(morsel, endpoints, list, next).await;
         }
-        if let Some(list) = self.granted_list(&ends.pair, DeletionScope::Space).await? {
+        if let Some(list) = self.granted_list(&endpoints.pair, DeletionScope::Space).await? {
             return self.begin_sending(morsel, list).await;
         }
-        let mut merge = ends.all_at_destination();
+        let mut merge = endpoints.merge_destination_alone();
         let keep_max = self.settings.thresholds.unasked_max + 1;
-        let of = ends.clone();
+        let of = endpoints.clone();
         let reading = async move {
-            let mut survey = Survey::of(&mut merge, (keep_max, None), Respelled::default()).await?;
+            let mut survey = DeleteScan::of(&mut merge, (keep_max, None), RespelledItems::default()).await?;
             if let Some(listed) = survey.vanished.first() {
                 let item = ItemAddress { space: of.pair.space.clone(), id: listed.id.clone() };
                 let places = of.source.places(&item).await?;
@@ -94,24 +98,24 @@ impl Session<'_> {
             }
             Ok::<_, SpaceError>(survey)
         };
-        let basis = ends.basis(morsel.row.marker.as_ref());
-        let survey = match self.read(Read::RetiringSurvey(ends.pair.clone()), basis, reading).await? {
-            Reading::Done(survey) => survey?,
-            Reading::GoesOn => return Ok(DeletesStep::Reading),
-            Reading::Stopped => return Ok(DeletesStep::Stopped),
+        let basis = endpoints.read_basis(morsel.row.marker.as_ref());
+        let survey = match self.read(ReadKey::RetiringSurvey(endpoints.pair.clone()), basis, reading).await? {
+            ReadOutcome::Done(survey) => survey?,
+            ReadOutcome::GoesOn => return Ok(DeleteStepOutcome::Reading),
+            ReadOutcome::Stopped => return Ok(DeleteStepOutcome::Stopped),
         };
         if planted(PlantedBug::MissingSpaceRetiredAtOnce) {
             let state = ListState::Granted { by: GrantedBy::Rule, at: 0 };
-            let list = self.grant_space(ends, survey, state).await?;
+            let list = self.grant_space(endpoints, survey, state).await?;
             return self.begin_sending(morsel, list).await;
         }
         let MissingSince { first, for_a_day } = since;
         let reason = HoldReason::SpaceMissing { since: first.as_millis(), for_a_day };
-        self.hold_list(ends, (survey, DeletionScope::Space), reason).await?;
-        Ok(DeletesStep::Settled(None))
+        self.hold_list(endpoints, (survey, DeletionScope::Space), reason).await?;
+        Ok(DeleteStepOutcome::Settled(None))
     }
 
-    /// Since when the source space is missing, this run included.
+    /// Notes that the source space is missing in this run, and returns since when it is.
     async fn missing_since(&mut self, pair: &SpacePair) -> Result<MissingSince, StepError> {
         let SpacePair { account, source, space, .. } = pair.clone();
         let (first, run) = (self.deps.clock.now(), self.run_number(&account));
@@ -128,8 +132,8 @@ impl Session<'_> {
         Ok(MissingSince { first: kept.row.first, for_a_day: kept.row.elapsed.agreed() >= MISSING_MIN })
     }
 
-    /// Forgets that a source space was missing: it is there.
-    pub(crate) async fn found_again(&mut self, pair: &SpacePair) -> Result<(), StepError> {
+    /// Forgets that a source space was missing: it is back.
+    pub(crate) async fn forget_missing_mark(&mut self, pair: &SpacePair) -> Result<(), StepError> {
         if self.missing.is_empty() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! A nibble of copies: the next items of a morsel that are to be queued, and what else stands between them.
+//! A nibble: the next items of a morsel to be queued, and the other entries that lie between them.
 
 use mill_model::ids::escape_for_display;
 use mill_model::{ContentId, SurveySum};
@@ -7,43 +7,43 @@ use mill_ports::RefusalReason;
 use mill_records::sync_proofs::SpacePair;
 use tracing::warn;
 
-use crate::merge::{Found, Merge, MergeError};
-use crate::report::{EntryClass, NamedEntry};
+use crate::merge::{Merge, MergeError, MergedEntry};
+use crate::report::{EntryClass, UncopiedEntry};
 
-/// What was gathered from a merge, from one marker to the next.
+/// The entries that a merge returned, from one marker to the next.
 #[derive(Debug)]
 pub(crate) struct Nibble {
     pair: SpacePair,
-    /// Whether it leaves out what is proven to be in sync.
+    /// Whether items that are proven to be in sync are left out.
     compare: Compare,
     /// The items to be queued, with their sizes.
     pub(crate) items: Vec<(ContentId, u64)>,
     /// How many of them are not proven to be in sync.
     pub(crate) unproven: u64,
-    /// The last item that was looked at.
+    /// The last item that was examined.
     pub(crate) last: Option<ContentId>,
-    /// What was made of all entries up to that item. The items are not queued yet, and not in it.
+    /// How the entries up to `last` were classified. `items` are not counted: they are not queued yet.
     sum: SurveySum,
-    /// What was made of the entries behind it: they are listed again when the listing is opened anew.
+    /// How the entries after `last` were classified. They are listed again when the listing is reopened at the marker.
     behind: SurveySum,
-    /// The entries that are not copied, by name; more than can be kept are in the log already.
-    named: Vec<NamedEntry>,
-    /// How many of them stand behind the last item.
+    /// The entries that are not copied, by name, at most `NAMES_MAX`; the log names the others at once.
+    named: Vec<UncopiedEntry>,
+    /// How many of `named` come after `last`.
     named_behind: usize,
-    /// Whether nothing comes behind it.
+    /// Whether the listing ends after it.
     pub(crate) end: bool,
-    /// Why nothing more can be gathered. What was gathered before is true all the same.
+    /// Why the merge failed. The entries before the failure are valid all the same.
     pub(crate) broken: Option<MergeError>,
 }
 
 impl Nibble {
-    /// So many items proven in sync are passed for each one that may be queued, before the marker is saved and the
-    /// next morsel has its turn.
+    /// How many items in sync are passed per item that may be queued, before the marker is saved and the next morsel has its
+    /// turn.
     const UNCHANGED_PER_ITEM: usize = 100;
-    /// Most names that are kept until the nibble is settled.
+    /// The most names that are kept until [`Self::settle`].
     const NAMES_MAX: usize = 10_000;
 
-    /// With nothing in it.
+    /// An empty nibble.
     pub(crate) fn new(pair: &SpacePair, compare: Compare) -> Self {
         Self {
             pair: pair.clone(),
@@ -60,18 +60,18 @@ impl Nibble {
         }
     }
 
-    /// The same with up to `most` items gathered. It ends behind an item, or at the end.
+    /// Collects up to `most` items. The nibble ends after an item or at the end of the listing.
     pub(crate) async fn gather(mut self, merge: &mut Merge, most: usize) -> Self {
         let passed_max = most.saturating_mul(Self::UNCHANGED_PER_ITEM) as u64;
         while self.items.len() < most && self.sum.unchanged + self.sum.refused + self.sum.hidden < passed_max {
             match merge.next().await {
                 Ok(Some(found)) => self.add(found, merge),
                 Ok(None) => {
-                    self.ends(merge);
+                    self.finish(merge);
                     break;
                 }
                 Err(error) => {
-                    self.breaks(error);
+                    self.break_off(error);
                     break;
                 }
             }
@@ -79,10 +79,10 @@ impl Nibble {
         self
     }
 
-    /// Takes in what a merge found. What only the destination has is not a nibble's business.
-    pub(crate) fn add(&mut self, found: Found, merge: &mut Merge) {
+    /// Adds an entry of the merge. An entry that only the destination has is ignored.
+    pub(crate) fn add(&mut self, found: MergedEntry, merge: &mut Merge) {
         match found {
-            Found::AtSource { id, size, proof, .. } => {
+            MergedEntry::AtSource { id, size, proof, .. } => {
                 if proof.is_complete() && self.compare == Compare::Differences {
                     self.behind.unchanged += 1;
                 } else {
@@ -92,37 +92,37 @@ impl Nibble {
                 self.last = Some(id);
                 self.pass(merge);
             }
-            Found::Crowded { id, by } => {
+            MergedEntry::PathConflict { id, by } => {
                 self.behind.refused += 1;
                 let by = format!("`{by}`, which is at the source too: this store can hold one of the two");
                 self.name(escape_for_display(id.as_str()), EntryClass::Refused(RefusalReason::PathConflict(by)));
                 self.last = Some(id);
                 self.pass(merge);
             }
-            Found::Refused { shown, reason: RefusalReason::Reserved } => {
+            MergedEntry::Refused { shown, reason: RefusalReason::Reserved } => {
                 self.behind.ignored += 1;
                 self.name(shown, EntryClass::Ignored(RefusalReason::Reserved));
             }
-            Found::Refused { shown, reason } => {
+            MergedEntry::Refused { shown, reason } => {
                 self.behind.refused += 1;
                 self.name(shown, EntryClass::Refused(reason));
             }
-            Found::Hidden { shown } => {
+            MergedEntry::Hidden { shown } => {
                 self.behind.hidden += 1;
                 self.name(shown, EntryClass::Hidden);
             }
-            Found::OnlyAtDestination { .. } => {}
+            MergedEntry::OnlyAtDestination { .. } => {}
         }
     }
 
-    /// Nothing comes any more.
-    pub(crate) fn ends(&mut self, merge: &mut Merge) {
+    /// The listing is complete.
+    pub(crate) fn finish(&mut self, merge: &mut Merge) {
         self.pass(merge);
         self.end = true;
     }
 
-    /// Nothing more is known. What stands behind the last item is met again.
-    fn breaks(&mut self, error: MergeError) {
+    /// The merge failed. The entries after the last item are listed again later.
+    fn break_off(&mut self, error: MergeError) {
         self.named.truncate(self.named.len().saturating_sub(self.named_behind));
         self.broken = Some(error);
     }
@@ -135,7 +135,7 @@ impl Nibble {
 
     fn name(&mut self, shown: String, class: EntryClass) {
         let SpacePair { account, source, space, .. } = self.pair.clone();
-        let entry = NamedEntry { account, source, space, shown, class };
+        let entry = UncopiedEntry { account, source, space, shown, class };
         if self.named.len() < Self::NAMES_MAX {
             self.named_behind += 1;
             self.named.push(entry);
@@ -144,13 +144,13 @@ impl Nibble {
         }
     }
 
-    /// How many entries that are not copied it keeps by name.
+    /// How many entries that are not copied it holds by name.
     pub(crate) fn names(&self) -> usize {
         self.named.len()
     }
 
-    /// What was made of its entries, so many of its items being in the queue; and those that are not copied, by name.
-    pub(crate) fn settled(&mut self, queued: u64) -> (SurveySum, Vec<NamedEntry>) {
+    /// Returns how its entries were classified once `queued` items are in the queue, and the entries that are not copied.
+    pub(crate) fn settle(&mut self, queued: u64) -> (SurveySum, Vec<UncopiedEntry>) {
         let mut sum = std::mem::take(&mut self.sum);
         sum.queued += queued;
         self.named.iter().for_each(log);
@@ -163,7 +163,7 @@ impl Nibble {
     }
 }
 
-fn log(NamedEntry { account, source, space, shown, class }: &NamedEntry) {
+fn log(UncopiedEntry { account, source, space, shown, class }: &UncopiedEntry) {
     warn!(%account, %space, %source, item = shown, why = %class, "an entry of the source is not copied");
 }
 

@@ -1,41 +1,41 @@
-//! How many tasks the queue may hold, where nobody says so: as many as keep those who work at it busy until the producer
+//! Finds how many tasks the queue may hold, where no setting fixes it: enough to keep the workmen busy until the producer
 //! looks again.
 //!
-//! A queue that was full tells by what it has lost since how fast it is drained. One that ran dry meanwhile tells only that
-//! it could have been drained faster: then it may hold four times as many the next time.
+//! How much a full queue has lost since shows how fast it is drained. A queue that ran dry meanwhile shows only that it could
+//! have been drained faster: then it may hold four times as many tasks the next time.
 
 use std::time::Duration;
 
 use mill_model::Monotonic;
 
-/// No queue may hold more, however fast it is drained.
+/// The most tasks of a queue, however fast it is drained.
 pub(crate) const MOST: u64 = 1_000_000;
 
 /// Growth where the queue ran dry.
 const GROWTH: u64 = 4;
 
-/// A queue counts as dry below this share of what it held, as one part of so many.
+/// A queue counts as dry once it holds at most one in so many of the tasks it held.
 const DRY_PART: u64 = 8;
 
-/// What is lost in less time than this says little.
+/// The shortest time over which the loss is measured: a shorter one says little.
 const LOOK_LEAST: Duration = Duration::from_secs(10);
 
-/// The size of the queue, and what is being measured.
+/// The size of the queue, and the current measurement.
 #[derive(Debug, Clone)]
-pub(crate) struct Drain {
+pub(crate) struct QueueSizer {
     max: u64,
     least: u64,
-    /// When the queue was last seen to be full, how many it held, and how many were sent since.
+    /// When the queue was last seen full, how many tasks it held, and how many were sent since.
     full: Option<(Monotonic, u64, u64)>,
 }
 
-impl Drain {
-    /// Of a queue that may hold `max` at first, and `least` always.
+impl QueueSizer {
+    /// Sizes a queue that may hold `max` tasks at first, and `least` always.
     pub(crate) fn new(max: u64, least: u64) -> Self {
         Self { max: max.clamp(least.min(MOST), MOST), least: least.min(MOST), full: None }
     }
 
-    /// How many tasks it may hold now.
+    /// How many tasks the queue may hold now.
     pub(crate) fn max(&self) -> u64 {
         self.max
     }
@@ -47,19 +47,19 @@ impl Drain {
         }
     }
 
-    /// Takes in how many tasks the queue holds, and whether none may be added all the same. What it may hold is to last for
+    /// Notes how many tasks the queue holds, and whether it counts as `full` below its maximum. Its tasks are to last for
     /// `lasting`.
-    pub(crate) fn looked(&mut self, now: Monotonic, (depth, full): (u64, bool), lasting: Duration) {
+    pub(crate) fn observe(&mut self, now: Monotonic, (depth, full): (u64, bool), lasting: Duration) {
         match self.full {
             Some((at, _, _)) if now.since(at) < LOOK_LEAST => return,
-            Some((at, held, sent)) => self.measured(now.since(at), (held, sent, depth), lasting),
+            Some((at, held, sent)) => self.resize(now.since(at), (held, sent, depth), lasting),
             None => {}
         }
         self.full = (full || depth >= self.max).then_some((now, depth, 0));
     }
 
-    /// Sizes the queue by what it has lost in `took`: it held so many, so many were sent, and so many it holds.
-    pub(crate) fn measured(&mut self, took: Duration, (held, sent, depth): (u64, u64, u64), lasting: Duration) {
+    /// Sizes the queue by its loss within `took`: it `held` so many tasks, `sent` more were added, and its `depth` is what is left.
+    pub(crate) fn resize(&mut self, took: Duration, (held, sent, depth): (u64, u64, u64), lasting: Duration) {
         let lost = (held + sent).saturating_sub(depth);
         let took = took.as_millis().max(1);
         let wanted = u128::from(lost) * lasting.as_millis() / took;
@@ -88,16 +88,16 @@ mod tests {
 
     /// A producer that fills the queue at each look, and a fleet that drains it at `rate`; what the queue may hold at last.
     fn after(looks: u64, every: u64, rate: u64) -> u64 {
-        let (mut drain, mut depth) = (Drain::new(10_000, 2_000), 0_u64);
+        let (mut queue_sizer, mut depth) = (QueueSizer::new(10_000, 2_000), 0_u64);
         for look in 0..looks {
-            drain.looked(at(look * every), (depth, false), TWO_MINUTES);
-            let more = drain.max().saturating_sub(depth);
-            drain.sent(more);
+            queue_sizer.observe(at(look * every), (depth, false), TWO_MINUTES);
+            let more = queue_sizer.max().saturating_sub(depth);
+            queue_sizer.sent(more);
             depth += more;
-            drain.looked(at(look * every), (depth, false), TWO_MINUTES);
+            queue_sizer.observe(at(look * every), (depth, false), TWO_MINUTES);
             depth = depth.saturating_sub(rate * every);
         }
-        drain.max()
+        queue_sizer.max()
     }
 
     #[test]
@@ -111,14 +111,14 @@ mod tests {
     #[test]
     fn a_queue_that_is_filled_holds_a_nibble_at_least_whenever_the_producer_looks_again() {
         for rate in [1, 10, 30, 100, 1_000, 6_000] {
-            let (mut drain, mut depth) = (Drain::new(10_000, 2_000), 0_u64);
+            let (mut queue_sizer, mut depth) = (QueueSizer::new(10_000, 2_000), 0_u64);
             for look in 0..100 {
                 assert!(look < 12 || depth >= 1_000, "{depth} at look {look}, {rate} a second");
-                drain.looked(at(look * 30), (depth, false), TWO_MINUTES);
-                let more = drain.max().saturating_sub(depth);
-                drain.sent(more);
+                queue_sizer.observe(at(look * 30), (depth, false), TWO_MINUTES);
+                let more = queue_sizer.max().saturating_sub(depth);
+                queue_sizer.sent(more);
                 depth += more;
-                drain.looked(at(look * 30), (depth, false), TWO_MINUTES);
+                queue_sizer.observe(at(look * 30), (depth, false), TWO_MINUTES);
                 depth = depth.saturating_sub(rate * 30);
             }
         }
@@ -129,16 +129,16 @@ mod tests {
         assert_eq!(after(60, 15, 100_000), MOST);
         assert_eq!(after(60, 15, 1), 2_000);
         assert_eq!(after(60, 15, 0), 2_000);
-        assert_eq!(Drain::new(10, 2 * MOST).max(), MOST);
+        assert_eq!(QueueSizer::new(10, 2 * MOST).max(), MOST);
     }
 
     #[test]
     fn a_queue_that_was_never_full_tells_nothing() {
-        let mut drain = Drain::new(10_000, 2_000);
+        let mut queue_sizer = QueueSizer::new(10_000, 2_000);
         for look in 0..100 {
-            drain.looked(at(look * 60), (9_999, false), TWO_MINUTES);
-            drain.looked(at(look * 60 + 30), (0, false), TWO_MINUTES);
+            queue_sizer.observe(at(look * 60), (9_999, false), TWO_MINUTES);
+            queue_sizer.observe(at(look * 60 + 30), (0, false), TWO_MINUTES);
         }
-        assert_eq!(drain.max(), 10_000);
+        assert_eq!(queue_sizer.max(), 10_000);
     }
 }

@@ -1,4 +1,4 @@
-//! Accounts of which a store did not say what spaces it has: asked again within the session, as spaces that fail are.
+//! Accounts with stores that failed to list their spaces. Such stores are asked again within the session, like failed spaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,46 +9,53 @@ use mill_records::sync_proofs::SpacePair;
 use tracing::warn;
 
 use super::Session;
-use super::rounds::Failing;
+use super::rounds::FailureStreak;
 use crate::report::ProducerError;
-use crate::stores::Silence;
+use crate::timed_stores::SilenceError;
 
-/// The accounts that are looked through again, by when.
-pub(crate) type LaterAccounts = BTreeMap<(Monotonic, AccountId), Unanswered>;
+/// The accounts to discover again, by due time.
+pub(crate) type PendingDiscoveries = BTreeMap<(Monotonic, AccountId), AccountDiscovery>;
 
-/// An account of which more is to be known.
-pub(crate) struct Unanswered {
+/// The discovery of an account that is not complete yet.
+pub(crate) struct AccountDiscovery {
     pub(crate) row: Kept<AccountRow>,
-    /// The pairs that were found of it in this session. Some may be done by now.
+    /// The pairs that this session discovered. Some may be done already.
     pub(crate) found: BTreeSet<SpacePair>,
-    failing: Failing,
-    /// Whether it was looked through in this session before.
+    failing: FailureStreak,
+    /// Whether this session has discovered the account before.
     again: bool,
-    /// The stores that were said to be waited for.
+    /// The stores that the statistics show as waited for.
     awaited: Vec<StoreAddress>,
-    /// The stores that were said to have failed.
+    /// The stores that were reported as failed.
     failed: BTreeSet<StoreId>,
 }
 
-impl Unanswered {
-    /// The stores that are asked again; `None` where all are asked, for the first time in this session.
-    pub(crate) fn asked_again(&self) -> Option<&[StoreId]> {
+impl AccountDiscovery {
+    /// The stores to ask again; `None` if all stores are asked, for the first time in this session.
+    pub(crate) fn stores_to_ask_again(&self) -> Option<&[StoreId]> {
         self.again.then_some(&self.row.row.unanswered)
     }
 }
 
 impl Session<'_> {
-    /// What is known of an account so far, where it is not looked through for the first time.
-    pub(crate) fn first_look(&self, row: Kept<AccountRow>) -> Unanswered {
-        let failing = Failing::since(self.deps.clock.monotonic());
-        Unanswered { row, found: BTreeSet::new(), failing, again: false, awaited: Vec::new(), failed: BTreeSet::new() }
+    /// Begins the discovery of an account.
+    pub(crate) fn new_discovery(&self, row: Kept<AccountRow>) -> AccountDiscovery {
+        let failing = FailureStreak::since(self.deps.clock.monotonic());
+        AccountDiscovery {
+            row,
+            found: BTreeSet::new(),
+            failing,
+            again: false,
+            awaited: Vec::new(),
+            failed: BTreeSet::new(),
+        }
     }
 
-    /// Notes which stores of an account did not tell their spaces: those that failed, and those that are still asked. Where
-    /// it may pass in time they are asked again, else the spaces are not known in this session.
-    pub(crate) async fn ask_later(
+    /// Notes which stores of an account have not listed their spaces: `errors` failed, `asked` are still being read. Schedules
+    /// another attempt if the failures may pass; otherwise reports that the spaces are unknown in this session.
+    pub(crate) async fn schedule_rediscovery(
         &mut self,
-        mut account: Unanswered,
+        mut account: AccountDiscovery,
         errors: BTreeMap<StoreId, StoreError>,
         asked: BTreeSet<StoreId>,
     ) -> Result<(), ProducerError> {
@@ -69,13 +76,13 @@ impl Session<'_> {
         }
         if errors.is_empty() {
             self.account_listed(&name, true).await?;
-            self.looked_through_later(account);
+            self.rediscover_once_read(account);
             return Ok(());
         }
         let now = self.deps.clock.monotonic();
-        let is_tried_again = |error: &StoreError| error.kind.may_pass() && !Silence::is_why(error);
+        let is_tried_again = |error: &StoreError| error.kind.may_pass() && !SilenceError::is_why(error);
         let may_pass = errors.values().any(is_tried_again);
-        let pause = if may_pass { self.patience(&mut account.failing, now) } else { None };
+        let pause = if may_pass { self.next_retry_pause(&mut account.failing, now) } else { None };
         for (store, error) in &errors {
             if pause.is_some() && is_tried_again(error) {
                 account.awaited.push(error.store.clone());
@@ -91,15 +98,15 @@ impl Session<'_> {
         if let Some(pause) = pause {
             self.later_accounts.insert((now.plus(pause), name), account);
         } else if !asked.is_empty() {
-            self.looked_through_later(account);
+            self.rediscover_once_read(account);
         }
         Ok(())
     }
 
-    /// Notes that an account's morsels are in the book, as far as its stores answered.
-    async fn account_listed(&mut self, account: &AccountId, asks_later: bool) -> Result<(), ProducerError> {
+    /// Notes that an account's morsels are saved, as far as its stores answered.
+    async fn account_listed(&mut self, account: &AccountId, rediscovers_later: bool) -> Result<(), ProducerError> {
         let Some(run) = self.runs.get_mut(account) else { return Ok(()) };
-        run.asks_later = asks_later;
+        run.rediscovers_later = rediscovers_later;
         if !run.row.row.listed {
             run.row.row.listed = true;
             self.state.save(&mut run.row).await?;
@@ -108,12 +115,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Looks those accounts through again whose time has come.
-    pub(crate) async fn look_again(&mut self, now: Monotonic) -> Result<(), ProducerError> {
+    /// Discovers again the accounts whose pause is over.
+    pub(crate) async fn rediscover_due(&mut self, now: Monotonic) -> Result<(), ProducerError> {
         while let Some(due) = self.later_accounts.first_entry().filter(|first| first.key().0 <= now) {
             let known = due.remove();
             let account = known.row.row.account.clone();
-            self.look_through(known).await?;
+            self.discover_account(known).await?;
             self.finish_if_done(&account).await?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Which morsels a run has: what each policy names, what the stores of default policies hold, at either end.
+//! Discovers the morsels of a run: the spaces that a policy names, and those that the stores of default policies hold, on either side.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,41 +12,40 @@ use mill_records::sync_proofs::SpacePair;
 use tracing::{debug, info, warn};
 
 use crate::report::{LeftOutEntry, ProducerError};
-use crate::session::{Basis, Broke, Read, Reading, Session, Unanswered};
-use crate::stores::ReadStores;
+use crate::session::{AccountDiscovery, ReadBasis, ReadKey, ReadOutcome, ReaderPanicked, Session};
+use crate::timed_stores::TimedStores;
 
-/// The spaces of each store that default policies read or write, as far as it answered.
-type SpacesOf = BTreeMap<StoreId, StoreSpaces>;
+/// The spaces of each store of the default policies that has answered.
+type SpacesByStore = BTreeMap<StoreId, StoreSpaces>;
 
 /// The spaces of one store.
 #[derive(Debug, Default)]
 struct StoreSpaces {
     spaces: BTreeSet<SpaceId>,
-    /// What stands beside the spaces, where default policies read the store: then all that is in it is to be copied, but
-    /// for what a rule leaves out.
+    /// The entries that lie in no space, if default policies read the store: they are reported as not copied.
     beside: Option<LeftOutEntries>,
 }
 
-/// What the stores of default policies told.
+/// The answers of the stores of the default policies.
 #[derive(Default)]
-struct Told {
-    spaces: SpacesOf,
+struct StoreAnswers {
+    spaces: SpacesByStore,
     errors: BTreeMap<StoreId, StoreError>,
-    /// Those that have not answered yet.
+    /// The stores that have not answered yet.
     asked: BTreeSet<StoreId>,
 }
 
 impl Session<'_> {
-    /// Finds an account's morsels, or what was still missing of them.
-    pub(crate) async fn look_through(&mut self, mut known: Unanswered) -> Result<(), ProducerError> {
+    /// Discovers an account's morsels, or those that an earlier attempt could not discover.
+    pub(crate) async fn discover_account(&mut self, mut known: AccountDiscovery) -> Result<(), ProducerError> {
         let account = known.row.row.account.clone();
         if let Some(run) = self.runs.get_mut(&account) {
-            run.asks_later = false;
+            run.rediscovers_later = false;
         }
         let policy = match self.deps.policies.account(&account).await {
             Ok(policy) => policy,
             Err(PolicyError::NotListed { .. }) => {
-                // It was listed a moment ago. The next look at the list forgets its run.
+                // The account was listed a moment ago. The next check of the list forgets its run.
                 info!(%account, "the account is no longer listed; dropped from the run");
                 return Ok(self.state.remove(&known.row).await?);
             }
@@ -55,59 +54,66 @@ impl Session<'_> {
                 return Ok(());
             }
         };
-        let again = known.asked_again().map(<[StoreId]>::to_vec);
-        let Told { spaces, errors, asked } = match self.ask_spaces(&policy, again.as_deref()).await {
+        let again = known.stores_to_ask_again().map(<[StoreId]>::to_vec);
+        let StoreAnswers { spaces, errors, asked } = match self.list_default_stores(&policy, again.as_deref()).await {
             Ok(told) => told,
             Err(error) => {
                 self.account_failed(&account, &error);
                 return Ok(());
             }
         };
-        let mut found = morsels(&policy, &spaces, &known.row.row.unanswered);
+        let mut found = covered_pairs(&policy, &spaces, &known.row.row.unanswered);
         found.retain(|pair| known.found.insert(pair.clone()));
         let number = self.run_number(&account);
         if let Some(run) = self.runs.get_mut(&account) {
             run.pairs += found.len() as u64;
-            // Those of an earlier session have their places.
+            // Morsels of an earlier session are in the rounds already.
             found.retain(|pair| !run.open.contains(pair));
         }
-        self.leave_out(&policy, &spaces, again.is_some());
+        self.report_left_out(&policy, &spaces, again.is_some());
         let first = again.is_some() || known.row.row.unanswered.is_empty();
         if known.found.is_empty() && errors.is_empty() && asked.is_empty() && first {
-            self.account_idle(&policy);
+            self.report_idle_account(&policy);
         }
         let fresh: Vec<Morsel> = found.into_iter().map(|pair| Morsel::fresh(pair, number)).collect();
         debug!(%account, morsels = fresh.len(), "looked the account through");
         if !fresh.is_empty() {
             let all = self.state.add_morsels(&account, &fresh).await?;
             crash_point(CrashPoint::ProducerMorselsAdded);
-            self.line_up(&account, all);
+            self.enqueue(&account, all);
         }
-        self.ask_later(known, errors, asked).await
+        self.schedule_rediscovery(known, errors, asked).await
     }
 
-    /// Asks the stores of default policies which spaces they have, each by itself: one that is silent keeps no other waiting.
-    async fn ask_spaces(&mut self, policy: &Arc<AccountPolicy>, only: Option<&[StoreId]>) -> Result<Told, Broke> {
-        let mut told = Told::default();
-        for (store, is_source) in stores_of_defaults(policy, only) {
+    /// Asks each store of the default policies for its spaces, separately, so that a silent store does not block the others.
+    async fn list_default_stores(
+        &mut self,
+        policy: &Arc<AccountPolicy>,
+        only: Option<&[StoreId]>,
+    ) -> Result<StoreAnswers, ReaderPanicked> {
+        let mut told = StoreAnswers::default();
+        for (store, is_source) in default_stores(policy, only) {
             let (stores, account, of) = (self.stores.clone(), policy.account().clone(), store.clone());
-            let read = Read::Spaces(account.clone(), store.clone());
-            let asking = async move { spaces_at(&stores, &account, &of, is_source).await };
-            match self.read(read, Basis::Account(policy.clone()), asking).await? {
-                Reading::Done(Ok(listed)) => drop(told.spaces.insert(store, listed)),
-                Reading::Done(Err(error)) => drop(told.errors.insert(store, error)),
-                Reading::GoesOn | Reading::Stopped => drop(told.asked.insert(store)),
+            let read = ReadKey::Spaces(account.clone(), store.clone());
+            let asking = async move { list_spaces_of(&stores, &account, &of, is_source).await };
+            match self.read(read, ReadBasis::Account(policy.clone()), asking).await? {
+                ReadOutcome::Done(Ok(listed)) => drop(told.spaces.insert(store, listed)),
+                ReadOutcome::Done(Err(error)) => drop(told.errors.insert(store, error)),
+                ReadOutcome::GoesOn | ReadOutcome::Stopped => drop(told.asked.insert(store)),
             }
         }
         Ok(told)
     }
 
     /// The pairs that a policy covers now, as far as its stores answer.
-    pub(crate) async fn pairs_of(&mut self, policy: &Arc<AccountPolicy>) -> Result<BTreeSet<SpacePair>, Broke> {
-        let mut told = self.ask_spaces(policy, None).await?;
+    pub(crate) async fn pairs_of(
+        &mut self,
+        policy: &Arc<AccountPolicy>,
+    ) -> Result<BTreeSet<SpacePair>, ReaderPanicked> {
+        let mut told = self.list_default_stores(policy, None).await?;
         while !told.asked.is_empty() && !self.stop.is_cancelled() {
             let asked: Vec<StoreId> = std::mem::take(&mut told.asked).into_iter().collect();
-            let Told { spaces, errors, asked } = self.ask_spaces(policy, Some(&asked)).await?;
+            let StoreAnswers { spaces, errors, asked } = self.list_default_stores(policy, Some(&asked)).await?;
             told.spaces.extend(spaces);
             told.errors.extend(errors);
             told.asked = asked;
@@ -115,12 +121,12 @@ impl Session<'_> {
         for (store, error) in &told.errors {
             self.store_failed(policy.account(), store, error);
         }
-        Ok(morsels(policy, &told.spaces, &[]))
+        Ok(covered_pairs(policy, &told.spaces, &[]))
     }
 
-    /// Names what stands beside the spaces of the stores that default policies read, and each space that a rule leaves out:
-    /// of these stores, and those that a policy names, unless that was done.
-    fn leave_out(&mut self, policy: &AccountPolicy, spaces: &SpacesOf, again: bool) {
+    /// Reports the entries that lie in no space, in stores that default policies read, and each space that a rule leaves out: in
+    /// these stores, and, unless `again`, among the spaces that the policy names.
+    fn report_left_out(&mut self, policy: &AccountPolicy, spaces: &SpacesByStore, again: bool) {
         let before = self.report.left_out.count;
         let named = policy.named_spaces().into_iter().filter(|_| !again);
         let mut named: BTreeSet<&SpaceId> = named.collect();
@@ -165,8 +171,8 @@ impl Session<'_> {
         self.report.left_out.add(entry);
     }
 
-    /// Notes an account for which there is nothing to do.
-    fn account_idle(&mut self, policy: &AccountPolicy) {
+    /// Reports an account for which there is nothing to do.
+    fn report_idle_account(&mut self, policy: &AccountPolicy) {
         let account = policy.account().clone();
         let why = match policy.default_rule() {
             rule @ Rule::Stopped { .. } => rule.to_string(),
@@ -177,16 +183,16 @@ impl Session<'_> {
     }
 }
 
-/// The stores that default policies name, or these alone of them, and whether each is a source.
-fn stores_of_defaults(policy: &AccountPolicy, only: Option<&[StoreId]>) -> Vec<(StoreId, bool)> {
+/// The stores that default policies name, or only those in `only`, and whether each is a source.
+fn default_stores(policy: &AccountPolicy, only: Option<&[StoreId]>) -> Vec<(StoreId, bool)> {
     let sources: BTreeSet<&StoreId> = policy.default_sources().into_iter().collect();
     let destinations = policy.default_destinations().into_iter().collect();
     let all = sources.union(&destinations).filter(|store| only.is_none_or(|only| only.contains(store)));
     all.map(|store| ((*store).clone(), sources.contains(store))).collect()
 }
 
-async fn spaces_at(
-    stores: &ReadStores,
+async fn list_spaces_of(
+    stores: &TimedStores,
     account: &AccountId,
     store: &StoreId,
     is_source: bool,
@@ -199,8 +205,8 @@ async fn spaces_at(
     Ok(StoreSpaces { spaces: spaces.into_iter().collect(), beside: Some(left_out) })
 }
 
-/// All morsels of an account; with `unanswered`, only those for which these stores had to be asked.
-fn morsels(policy: &AccountPolicy, spaces: &SpacesOf, unanswered: &[StoreId]) -> BTreeSet<SpacePair> {
+/// All morsels of an account; if `unanswered` is not empty, only those that involve one of these stores.
+fn covered_pairs(policy: &AccountPolicy, spaces: &SpacesByStore, unanswered: &[StoreId]) -> BTreeSet<SpacePair> {
     let named: BTreeSet<&SpaceId> = policy.named_spaces().into_iter().collect();
     let listed = spaces.values().flat_map(|store| &store.spaces);
     let all: BTreeSet<&SpaceId> = named.iter().copied().chain(listed).collect();
@@ -210,7 +216,7 @@ fn morsels(policy: &AccountPolicy, spaces: &SpacesOf, unanswered: &[StoreId]) ->
         let decision = policy.for_space(space);
         for StorePolicy { source, destination, .. } in decision.policies {
             let asked = unanswered.is_empty() || [&source, &destination].iter().any(|store| unanswered.contains(store));
-            // A default policy applies to what is at one of its ends; a space's own list also to what is nowhere yet.
+            // A default policy applies to spaces that exist on one side; a space's own list also to a space that does not exist.
             let own = decision.rule == Rule::Own;
             if asked && (own || is_at(&source, space) || is_at(&destination, space)) {
                 let (account, space) = (policy.account().clone(), space.clone());

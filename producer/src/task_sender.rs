@@ -1,4 +1,4 @@
-//! Tasks into the queue, in batches, each entry accounted for.
+//! Sends tasks to the queue in batches and accounts for each entry.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use mill_records::sync_proofs::SpacePair;
 
 use crate::report::ProducerError;
 
-/// The way into the queue.
+/// Sends tasks to the queue.
 #[derive(Debug, Clone)]
-pub(crate) struct Sending {
+pub(crate) struct TaskSender {
     pub(crate) queue: Arc<dyn TaskQueue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Rng>,
@@ -23,14 +23,14 @@ pub(crate) struct Sending {
     pub(crate) at_once: usize,
 }
 
-impl Sending {
-    const TRIES_MAX: u32 = 6;
+impl TaskSender {
+    const ATTEMPTS_MAX: u32 = 6;
     const PAUSE_FIRST: Duration = Duration::from_millis(100);
 
     /// Queues one task for each of `items`, or for the space itself where it is `None`.
     ///
     /// # Errors
-    /// When some are not surely in the queue after a few tries; any of them may be there then.
+    /// When some tasks are not surely in the queue after a few attempts. Any of them may be there all the same.
     pub(crate) async fn send<'i>(
         &self,
         pair: &SpacePair,
@@ -78,24 +78,24 @@ impl Sending {
         Ok(count)
     }
 
-    /// How many tasks the queue holds, hidden ones included.
+    /// How many tasks the queue holds, including hidden ones.
     pub(crate) async fn depth(&self) -> Result<u64, ProducerError> {
         let mut tries = 0;
         loop {
             match self.queue.depth().await {
                 Ok(depth) => return Ok(depth.total()),
-                Err(error) => self.pause_or_give_up(&mut tries, error).await?,
+                Err(error) => self.pause_before_retry(&mut tries, error).await?,
             }
         }
     }
 
-    /// How many tasks of an account the queue holds, if that can be told.
+    /// How many tasks of an account the queue holds; `None` if the queue cannot tell.
     pub(crate) async fn depth_of(&self, account: &AccountId) -> Result<Option<u64>, ProducerError> {
         let mut tries = 0;
         loop {
             match self.queue.depth_of(account).await {
                 Ok(depth) => return Ok(depth),
-                Err(error) => self.pause_or_give_up(&mut tries, error).await?,
+                Err(error) => self.pause_before_retry(&mut tries, error).await?,
             }
         }
     }
@@ -104,7 +104,7 @@ impl Sending {
         let now = self.clock.now();
         let of_item = task.kind == TaskKind::DUPLICATE && task.detail.contains_key("item");
         let envelope = Envelope::new(self.chance.task_id(now), self.queue.name(), now, task);
-        // Before it is sent: it may be done and over before this returns.
+        // The task is counted before it is sent: it may be done before the send returns.
         self.statistics.open_task(envelope.id, of_item);
         let body = wire::encode(&envelope)?;
         Ok(OutgoingMessage { group: account.clone(), body, delay: Duration::ZERO })
@@ -130,16 +130,16 @@ impl Sending {
                         None => return Ok(()),
                     }
                 }
-                // Nothing is known of any of them: sent again, some may be there twice.
+                // Any entry may or may not be in the queue. All are sent again, so some may be there twice.
                 Err(error) => error,
             };
-            self.pause_or_give_up(&mut tries, error).await?;
+            self.pause_before_retry(&mut tries, error).await?;
         }
     }
 
-    async fn pause_or_give_up(&self, tries: &mut u32, error: QueueError) -> Result<(), ProducerError> {
+    async fn pause_before_retry(&self, tries: &mut u32, error: QueueError) -> Result<(), ProducerError> {
         *tries += 1;
-        if !error.kind.is_retryable() || *tries >= Self::TRIES_MAX {
+        if !error.kind.is_retryable() || *tries >= Self::ATTEMPTS_MAX {
             return Err(error.into());
         }
         let most = Self::PAUSE_FIRST * 2_u32.pow(*tries);

@@ -1,8 +1,8 @@
-//! The stores as a producer has them: it only reads them, and waits no longer than it is told for any one answer.
+//! The stores of a producer: read-only, and with a limit on how long each call may take.
 //!
-//! A question that is not answered in time is left to itself, not taken back: a call on a mount that hangs holds its
-//! thread until the mount goes on. So a space of which one such question is open is asked nothing more; else each loop would
-//! leave another behind. Whether the store as a whole is silent is found out by a question to itself.
+//! A call that is not answered in time is abandoned, not cancelled: a call on a mount that hangs holds its thread until the
+//! mount goes on. So no further call is made about a space with an abandoned call; otherwise each run would leave another one
+//! behind. Whether the store as a whole is silent is found out by a probe of the store itself.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -20,71 +20,71 @@ use mill_ports::{
 use mill_records::sync_proofs::SpacePair;
 use tokio::task::JoinSet;
 
-use crate::settings::Deps;
+use crate::settings::ProducerDeps;
 
-/// So many spaces of a store may be silent before the store as a whole is taken to be.
+/// How many spaces of a store may be silent before the whole store counts as silent.
 const SILENT_SPACES_MAX: usize = 64;
 
-/// For so long a store may leave it open whether it answers at all.
+/// How long a store may take to answer a probe.
 const PROBE_MAX: Duration = Duration::from_secs(10);
 
-/// A store has not answered for so long that it is not waited for any longer.
+/// A store has not answered for so long that the caller stopped waiting.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer for {}", humantime::format_duration(Duration::from_secs(.0.as_secs())))]
-pub(crate) struct Silence(Duration);
+pub(crate) struct SilenceError(Duration);
 
-impl Silence {
-    /// Whether that is why a call failed.
+impl SilenceError {
+    /// Whether silence is the cause of `error`.
     pub(crate) fn is_why(error: &StoreError) -> bool {
         error.source.as_ref().is_some_and(|source| source.is::<Self>())
     }
 }
 
-/// What a question is about.
+/// What a call is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Topic {
     /// The store as a whole.
     Store,
     Space(SpaceId),
-    /// Whether it is apart from this one.
+    /// Whether the store is apart from this one.
     Apart(StoreAddress),
 }
 
-/// Whom a question goes to, and what it is about.
-type Asked = (StoreAddress, Topic);
+/// The store that a call goes to, and its topic.
+type QuestionKey = (StoreAddress, Topic);
 
-/// The stores of all accounts, to be read.
+/// The stores of all accounts, for reading.
 #[derive(Debug, Clone)]
-pub(crate) struct ReadStores {
+pub(crate) struct TimedStores {
     stores: Arc<dyn Stores>,
-    patience: Arc<Patience>,
+    patience: Arc<AnswerTimeout>,
 }
 
-impl ReadStores {
-    /// Stores that may leave each question open for so long.
-    pub(crate) fn new(deps: &Deps, stores: Arc<dyn Stores>, silence_max: Duration) -> Self {
+impl TimedStores {
+    /// Wraps `stores`. Each call may take up to `silence_max`.
+    pub(crate) fn new(deps: &ProducerDeps, stores: Arc<dyn Stores>, silence_max: Duration) -> Self {
         let (clock, statistics) = (deps.clock.clone(), deps.statistics.clone());
-        let patience = Patience { clock, statistics, silence_max, known: Arc::default(), left: Mutex::default() };
+        let patience = AnswerTimeout { clock, statistics, silence_max, known: Arc::default(), left: Mutex::default() };
         Self { stores, patience: Arc::new(patience) }
     }
 
-    /// As [`Stores::apart`]. Which of the two is silent is asked of both.
+    /// As [`Stores::apart`]. Probes both stores if the call is not answered.
     pub(crate) async fn ensure_apart(&self, pair: &SpacePair) -> Result<(), StoreError> {
         let [source, destination] = [&pair.source, &pair.destination].map(|store| address(&pair.account, store));
         for end in [&source, &destination] {
-            self.patience.not_silent(&(end.clone(), Topic::Store))?;
+            self.patience.ensure_not_silent(&(end.clone(), Topic::Store))?;
         }
         let (stores, of) = (self.stores.clone(), pair.clone());
         let apart = async move { stores.ensure_apart(&of.account, &of.source, &of.destination).await };
         let answer = self.patience.of((destination, Topic::Apart(source)), apart).await;
-        if answer.as_ref().is_err_and(Silence::is_why) {
+        if answer.as_ref().is_err_and(SilenceError::is_why) {
             self.probe(&pair.account, &pair.source).await;
             self.probe(&pair.account, &pair.destination).await;
         }
         answer
     }
 
-    /// A store that is read as a source.
+    /// Opens a store as a source.
     pub(crate) async fn source(
         &self,
         account: &AccountId,
@@ -93,12 +93,12 @@ impl ReadStores {
         Ok(Arc::new(self.open_source(account, store).await?))
     }
 
-    async fn open_source(&self, account: &AccountId, store: &StoreId) -> Result<ReadStore, StoreError> {
+    async fn open_source(&self, account: &AccountId, store: &StoreId) -> Result<TimedStore, StoreError> {
         let (stores, of) = (self.stores.clone(), address(account, store));
         self.open(account, store, async move { stores.source(&of.account, &of.store).await }).await
     }
 
-    /// A store that others write. It is held by the type that cannot.
+    /// Opens a store as a destination, with the type that cannot write.
     pub(crate) async fn destination(
         &self,
         account: &AccountId,
@@ -114,10 +114,10 @@ impl ReadStores {
         account: &AccountId,
         store: &StoreId,
         opening: impl Future<Output = Result<Arc<dyn SourceStore>, StoreError>> + Send + 'static,
-    ) -> Result<ReadStore, StoreError> {
+    ) -> Result<TimedStore, StoreError> {
         let address = address(account, store);
         let store = self.patience.of((address.clone(), Topic::Store), opening).await?;
-        Ok(ReadStore { store, address, patience: self.patience.clone() })
+        Ok(TimedStore { store, address, patience: self.patience.clone() })
     }
 
     /// As [`Stores::keep`], without a claim.
@@ -126,7 +126,7 @@ impl ReadStores {
         let keeps = async move { stores.keep(&of.account, &of.destination, &of.space, false).await };
         let asked = (address(&pair.account, &pair.destination), Topic::Space(pair.space.clone()));
         let answer = self.patience.of(asked, keeps).await;
-        if answer.as_ref().is_err_and(Silence::is_why) {
+        if answer.as_ref().is_err_and(SilenceError::is_why) {
             self.probe(&pair.account, &pair.destination).await;
         }
         answer
@@ -143,28 +143,28 @@ fn address(account: &AccountId, store: &StoreId) -> StoreAddress {
     StoreAddress { account: account.clone(), store: store.clone() }
 }
 
-/// How long an answer is waited for, and which questions nobody waits for any more.
+/// The limit on how long a call may take, and the abandoned calls.
 #[derive(Debug)]
-struct Patience {
+struct AnswerTimeout {
     clock: Arc<dyn Clock>,
     statistics: Arc<Statistics>,
     silence_max: Duration,
-    known: Arc<Mutex<Open>>,
+    known: Arc<Mutex<OpenQuestions>>,
     left: Mutex<JoinSet<()>>,
 }
 
-/// The questions that nobody waits for any more, by number, and since when each is open.
+/// The abandoned calls that are still open.
 #[derive(Debug, Default)]
-struct Open {
-    questions: BTreeMap<u64, (Asked, Monotonic)>,
+struct OpenQuestions {
+    questions: BTreeMap<u64, (QuestionKey, Monotonic)>,
     next: u64,
-    /// When each store that has such questions answered last.
+    /// When each store with abandoned calls last answered.
     answered: BTreeMap<StoreAddress, Monotonic>,
 }
 
-impl Open {
-    /// Since when a question about the same is open, or one about the store, or many.
-    fn silent_since(&self, (store, topic): &Asked) -> Option<Monotonic> {
+impl OpenQuestions {
+    /// Since when an abandoned call about the same topic or about the store is open, or about many spaces of the store.
+    fn silent_since(&self, (store, topic): &QuestionKey) -> Option<Monotonic> {
         let of_store = || self.questions.values().filter(|((of, _), _)| of == store);
         let mut same = of_store().filter(|((_, about), _)| about == topic || *about == Topic::Store);
         let many = of_store().filter(|((_, about), _)| matches!(about, Topic::Space(_))).count() >= SILENT_SPACES_MAX;
@@ -173,36 +173,36 @@ impl Open {
     }
 }
 
-/// Takes a question out of those that are open, also if a driver panicked.
-struct Ended {
-    known: Arc<Mutex<Open>>,
+/// Removes an abandoned call once it ends, also if the driver panicked.
+struct OpenQuestionGuard {
+    known: Arc<Mutex<OpenQuestions>>,
     number: u64,
 }
 
-impl Drop for Ended {
+impl Drop for OpenQuestionGuard {
     fn drop(&mut self) {
         locked(&self.known).questions.remove(&self.number);
     }
 }
 
-impl Patience {
-    /// What is answered, if it is answered in time.
+impl AnswerTimeout {
+    /// Returns the answer, or an error if none comes in time.
     async fn of<T: Send + 'static>(
         &self,
-        asked: Asked,
+        asked: QuestionKey,
         question: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.within(self.silence_max, asked, question).await
     }
 
-    /// The same, in so much time.
+    /// The same with a limit of its own.
     async fn within<T: Send + 'static>(
         &self,
         silence_max: Duration,
-        asked: Asked,
+        asked: QuestionKey,
         question: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.not_silent(&asked)?;
+        self.ensure_not_silent(&asked)?;
         let began = self.clock.monotonic();
         match select(Box::pin(question), self.clock.sleep(silence_max)).await {
             Either::Left((answer, _)) => {
@@ -218,8 +218,8 @@ impl Patience {
         }
     }
 
-    /// Nothing, unless nobody waits any more for an answer about the same.
-    fn not_silent(&self, asked: &Asked) -> Result<(), StoreError> {
+    /// Fails if an abandoned call about the same topic is open.
+    fn ensure_not_silent(&self, asked: &QuestionKey) -> Result<(), StoreError> {
         match locked(&self.known).silent_since(asked) {
             Some(since) => Err(silence(asked.clone(), self.clock.monotonic().since(since))),
             None => Ok(()),
@@ -233,14 +233,14 @@ impl Patience {
         }
     }
 
-    /// Whether a store has answered anything of late.
+    /// Whether a store has answered any call recently.
     fn has_answered(&self, store: &StoreAddress) -> bool {
         let now = self.clock.monotonic();
         locked(&self.known).answered.get(store).is_some_and(|answered| now.since(*answered) < PROBE_MAX)
     }
 
-    /// Lets a question end by itself.
-    fn leave(&self, asked: Asked, began: Monotonic, question: impl Future<Output: Send> + Send + 'static) {
+    /// Abandons a call: it runs to its end without a caller.
+    fn leave(&self, asked: QuestionKey, began: Monotonic, question: impl Future<Output: Send> + Send + 'static) {
         let mut guards = vec![self.statistics.abandon_call(&asked.0)];
         if let Topic::Apart(other) = &asked.1 {
             guards.push(self.statistics.abandon_call(other));
@@ -251,7 +251,7 @@ impl Patience {
             known.next += 1;
             known.answered.entry(asked.0.clone()).or_default();
             known.questions.insert(number, (asked, began));
-            Ended { known: self.known.clone(), number }
+            OpenQuestionGuard { known: self.known.clone(), number }
         };
         let mut left = locked(&self.left);
         while left.try_join_next().is_some() {}
@@ -262,25 +262,25 @@ impl Patience {
     }
 }
 
-fn silence((store, topic): Asked, waited: Duration) -> StoreError {
+fn silence((store, topic): QuestionKey, waited: Duration) -> StoreError {
     let (op, subject) = match topic {
         Topic::Space(space) => ("look", space.to_string()),
         Topic::Store => ("opening", store.store.to_string()),
         Topic::Apart(other) => ("comparing the place with that", other.to_string()),
     };
-    StoreError { kind: StoreErrorKind::Unreachable, op, store, subject, source: Some(Silence(waited).into()) }
+    StoreError { kind: StoreErrorKind::Unreachable, op, store, subject, source: Some(SilenceError(waited).into()) }
 }
 
-/// A store that is read.
+/// A store for reading, whose calls have a time limit.
 #[derive(Debug, Clone)]
-struct ReadStore {
+struct TimedStore {
     store: Arc<dyn SourceStore>,
     address: StoreAddress,
-    patience: Arc<Patience>,
+    patience: Arc<AnswerTimeout>,
 }
 
-impl ReadStore {
-    /// What the store answers to a question about a space, if it does in time.
+impl TimedStore {
+    /// Makes a call about a space, or about the store, and returns the answer if it comes in time.
     async fn ask<T, F>(
         &self,
         space: Option<&SpaceId>,
@@ -292,27 +292,27 @@ impl ReadStore {
     {
         let topic = space.map_or(Topic::Store, |space| Topic::Space(space.clone()));
         let answer = self.patience.of((self.address.clone(), topic), question(self.store.clone())).await;
-        if space.is_some() && answer.as_ref().is_err_and(Silence::is_why) {
+        if space.is_some() && answer.as_ref().is_err_and(SilenceError::is_why) {
             self.probe().await;
         }
         answer
     }
 
-    /// Finds out whether the store answers at all. Where it does not, nothing more of it is asked.
+    /// Finds out whether the store answers at all. If it does not, later calls fail at once.
     async fn probe(&self) {
         if self.patience.has_answered(&self.address) {
             return;
         }
         let (store, asked) = (self.store.clone(), (self.address.clone(), Topic::Store));
         let most = self.patience.silence_max.min(PROBE_MAX);
-        // What it answers is of no account.
+        // Only whether it answers matters, not what.
         drop(self.patience.within(most, asked, async move { store.spaces().await }).await);
     }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl SourceStore for ReadStore {
+impl SourceStore for TimedStore {
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
     }
@@ -374,10 +374,10 @@ impl SourceStore for ReadStore {
     }
 }
 
-type Pages = (ReadStore, SpaceId, Option<Listing>);
+type TimedPages = (TimedStore, SpaceId, Option<Listing>);
 
-/// The next page, if it comes in time; none comes after it then.
-async fn next_page((store, space, pages): Pages) -> Option<(Result<ListPage, StoreError>, Pages)> {
+/// Returns the next page, or an error if it does not come in time. The listing ends after an error.
+async fn next_page((store, space, pages): TimedPages) -> Option<(Result<ListPage, StoreError>, TimedPages)> {
     let mut pages = pages?;
     let next = |_| async move { Ok((pages.next().await, pages)) };
     match store.ask(Some(&space), next).await {

@@ -1,0 +1,189 @@
+//! One turn of a morsel: all its deletes, unless they are done in this run; then one nibble of copies.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use mill_model::{Monotonic, SurveySum};
+use mill_policy::StorePolicy;
+use mill_ports::{CrashPoint, PlantedBug, crash_point, planted};
+use mill_records::producer_state::{DeleteProgress, Kept, Morsel, PairSurvey, SurveySubject};
+
+use crate::delete_step::DeleteStepOutcome;
+use crate::endpoints::{Endpoints, SpaceError};
+use crate::merge::Merge;
+use crate::nibble::Nibble;
+use crate::report::UncopiedEntry;
+use crate::session::{Gate, ReadBasis, ReadKey, ReadOutcome, Session, StepError};
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MorselStepOutcome {
+    /// More is left for its next turn.
+    Again,
+    /// Nothing is left in this run.
+    Done,
+    /// The next turn is at this time: the failure may pass.
+    Later(Monotonic),
+    /// It failed. The next session tries it again.
+    PassedOver,
+    /// A read of the stores takes long. The turn starts again once it is done.
+    Reading,
+    /// The queue is full.
+    Full,
+    /// The session must stop.
+    Stopped,
+}
+
+/// A morsel whose listings stay open between its turns.
+pub(crate) struct OpenMorsel {
+    endpoints: Endpoints,
+    merge: Merge,
+}
+
+impl Session<'_> {
+    /// Gives a morsel its turn. The gate must be open.
+    pub(crate) async fn step_morsel(
+        &mut self,
+        morsel: &mut Kept<Morsel>,
+        policy: StorePolicy,
+    ) -> Result<MorselStepOutcome, StepError> {
+        let pair = morsel.row.pair.clone();
+        self.step_began = self.deps.clock.now();
+        let (endpoints, merge) = match self.opened.remove(&pair) {
+            Some(OpenMorsel { endpoints, merge }) if endpoints.policy == policy => (endpoints, Some(merge)),
+            _ => {
+                let (stores, owners) = (self.stores.clone(), self.deps.owners.clone());
+                let (of, by) = (pair.clone(), policy.clone());
+                let look = async move { Endpoints::open(&of, by, &stores, &owners).await };
+                let basis = ReadBasis::SpacePair { policy: policy.clone(), found: None, marker: None };
+                match self.read(ReadKey::Endpoints(pair.clone()), basis, look).await? {
+                    ReadOutcome::Done(endpoints) => (endpoints?, None),
+                    ReadOutcome::GoesOn => return Ok(MorselStepOutcome::Reading),
+                    ReadOutcome::Stopped => return Ok(MorselStepOutcome::Stopped),
+                }
+            }
+        };
+        if !endpoints.source_present {
+            return self.step_missing_space(morsel, &endpoints).await;
+        }
+        self.forget_missing_mark(&pair).await?;
+        let mut surveyed = None;
+        let mut settled = !Self::has_deletes(&morsel.row, &endpoints);
+        while !settled {
+            match self.step_deletes(morsel, &endpoints).await? {
+                DeleteStepOutcome::Settled(nibble) => {
+                    surveyed = nibble.or(surveyed);
+                    settled = true;
+                }
+                DeleteStepOutcome::More => {}
+                DeleteStepOutcome::Reading => return Ok(MorselStepOutcome::Reading),
+                DeleteStepOutcome::Stopped => return Ok(MorselStepOutcome::Stopped),
+            }
+            match self.check_gate(&pair.account).await? {
+                Gate::Open => {}
+                other => return Ok(self.outcome_at_gate(other)),
+            }
+        }
+        let (nibble, merge) = if let Some(nibble) = surveyed {
+            (*nibble, None)
+        } else {
+            let sync_proofs = &self.deps.sync_proofs;
+            let mut merge =
+                merge.unwrap_or_else(|| endpoints.merge_for_copies(sync_proofs, morsel.row.marker.as_ref()));
+            let (empty, most) = (endpoints.nibble(), self.settings.nibble.get());
+            let gather = async move {
+                let nibble = empty.gather(&mut merge, most).await;
+                (nibble, merge)
+            };
+            let basis = endpoints.read_basis(morsel.row.marker.as_ref());
+            match self.read(ReadKey::Nibble(pair.clone()), basis, gather).await? {
+                ReadOutcome::Done((nibble, merge)) => (nibble, Some(merge)),
+                ReadOutcome::GoesOn => return Ok(MorselStepOutcome::Reading),
+                ReadOutcome::Stopped => return Ok(MorselStepOutcome::Stopped),
+            }
+        };
+        self.send_copies(morsel, &endpoints, nibble, merge).await
+    }
+
+    /// Queues a nibble of copies, then moves the marker after it.
+    async fn send_copies(
+        &mut self,
+        morsel: &mut Kept<Morsel>,
+        endpoints: &Endpoints,
+        mut nibble: Nibble,
+        merge: Option<Merge>,
+    ) -> Result<MorselStepOutcome, StepError> {
+        let pair = &endpoints.pair;
+        if morsel.row.marker.is_none() && !endpoints.destination_present {
+            self.note_before_send(&pair.account, 1).await?;
+            self.sent(self.sending.send(pair, std::iter::once(None)).await?);
+            crash_point(CrashPoint::ProducerSpaceSent);
+        }
+        if planted(PlantedBug::MarkerBeforeSend) && !nibble.end {
+            morsel.row.marker.clone_from(&nibble.last);
+            self.state.save(morsel).await?;
+        }
+        crash_point(CrashPoint::ProducerBeforeNibble);
+        self.note_before_send(&pair.account, nibble.items.len()).await?;
+        let queued = self.sending.send(pair, nibble.items.iter().map(|(id, _)| Some(id))).await?;
+        crash_point(CrashPoint::ProducerNibbleSent);
+        self.sent(queued);
+        self.deps.statistics.bytes_queued.fetch_add(nibble.bytes(), Relaxed);
+        let (sum, named) = nibble.settle(queued);
+        sum.check().map_err(SpaceError::from)?;
+        morsel.row.unproven += nibble.unproven;
+        self.add_to_survey(morsel, sum, named);
+        if let Some(last) = nibble.last {
+            morsel.row.marker = Some(last);
+        }
+        morsel.row.nibbles += 1;
+        if nibble.end {
+            if let Some(merge) = &merge {
+                self.remember_places(pair, merge.source_places()).await?;
+            }
+            self.note_survey(&morsel.row).await?;
+            return Ok(MorselStepOutcome::Done);
+        }
+        self.state.save(morsel).await?;
+        crash_point(CrashPoint::ProducerMarkerSaved);
+        if let Some(error) = nibble.broken {
+            return Err(error.into());
+        }
+        if let Some(merge) = merge.filter(|_| self.listings_open() < self.settings.listings_open_max) {
+            self.opened.insert(pair.clone(), OpenMorsel { endpoints: endpoints.clone(), merge });
+        }
+        Ok(MorselStepOutcome::Again)
+    }
+
+    /// Adds the sums of a nibble to the survey.
+    fn add_to_survey(&mut self, morsel: &mut Kept<Morsel>, sum: SurveySum, named: Vec<UncopiedEntry>) {
+        morsel.row.began.get_or_insert(self.step_began);
+        morsel.row.sum += sum;
+        if let Some(run) = self.runs.get_mut(&morsel.row.pair.account) {
+            run.surveyed += sum;
+        }
+        self.deps.statistics.add_survey(sum);
+        self.report.name(named);
+    }
+
+    /// Saves the complete survey of a morsel.
+    async fn note_survey(&mut self, morsel: &Morsel) -> Result<(), StepError> {
+        morsel.sum.check().map_err(SpaceError::from)?;
+        let held = match morsel.deletes {
+            DeleteProgress::Held { count, .. } => count,
+            DeleteProgress::Pending | DeleteProgress::Sending { .. } | DeleteProgress::Done => 0,
+        };
+        let run_began = || self.runs.get(&morsel.pair.account).map_or(self.step_began, |run| run.row.row.started);
+        let began = morsel.began.unwrap_or_else(run_began);
+        let Morsel { sum, unproven, .. } = *morsel;
+        let in_sync = (unproven == 0 || planted(PlantedBug::UnprovenCalledInSync)).then_some(began);
+        let survey = PairSurvey { pair: morsel.pair.clone(), run: morsel.run, began, sum, unproven, held, in_sync };
+        self.state.note_surveys(&[survey]).await?;
+        Ok(self.forget_failure(&SurveySubject::SpacePair(morsel.pair.clone())).await?)
+    }
+
+    pub(crate) fn sent(&mut self, tasks: u64) {
+        self.report.queued += tasks;
+        self.queue_sizer().sent(tasks);
+        self.deps.statistics.sent.fetch_add(tasks, Relaxed);
+    }
+}
