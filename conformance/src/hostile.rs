@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::corpus::corpus;
 use crate::store::names::kept_or_refused;
-use crate::store::{Read, item, kept, space};
+use crate::store::{StoredContent, item, kept, space};
 use crate::subject::{Keep, StoreLimits, StoreSubject};
 
 /// Makes the tests of a back end in a module of its own.
@@ -83,7 +83,7 @@ impl fmt::Debug for HostileSubject {
 }
 
 /// Bytes that no other name has; a name that stands for an empty directory has none.
-fn own_bytes(id: &ContentId) -> Read {
+fn own_bytes(id: &ContentId) -> StoredContent {
     let text = id.as_str();
     let bytes = if text.ends_with('/') { Bytes::new() } else { Bytes::from(format!("these are of {text}")) };
     (bytes, Properties::default())
@@ -149,7 +149,7 @@ pub async fn the_processor_copies_each_name_to_it_or_refuses_it(subject: Hostile
     let HostileSubject { store, around } = subject;
     let (before, store) = (around(), store.with_space().await);
     let source = memory_with_all_names().await;
-    let pair = Pair::of(source.store.clone(), store.store.clone());
+    let pair = PairUnderTest::of(source.store.clone(), store.store.clone());
     let mut copied = BTreeSet::new();
     for pass in 0..2 {
         for id in corpus() {
@@ -176,7 +176,7 @@ pub async fn the_processor_copies_each_name_from_it_or_refuses_it(subject: Hosti
     }
     let held: BTreeSet<String> = store.ids().await.into_iter().collect();
     let destination = memory().with_space().await;
-    let pair = Pair::of(store.store.clone(), destination.store.clone());
+    let pair = PairUnderTest::of(store.store.clone(), destination.store.clone());
     for id in corpus() {
         let done = pair.duplicate(&id).await;
         assert!(done || !held.contains(id.as_str()), "{id:?} is there and was refused");
@@ -204,13 +204,13 @@ fn address(store: &str) -> StoreAddress {
 }
 
 /// Two stores between which the processor copies.
-struct Pair {
+struct PairUnderTest {
     factory: DuplicateFactory,
     refusals: Arc<Refusals>,
     clock: Arc<ManualClock>,
 }
 
-impl Pair {
+impl PairUnderTest {
     fn of(source: Arc<dyn DeletableStore>, destination: Arc<dyn DeletableStore>) -> Self {
         let policy = br#"{ "defaultPolicies": [ { "srcStoreId": "1", "destStoreId": "2" } ] }"#;
         let stores = br#"{ "stores": [ { "id": "1", "type": "folder", "root": "one", "primary": true },

@@ -32,4 +32,4 @@ pub mod suite;
 pub mod table;
 
 pub use hostile::HostileSubject;
-pub use subject::{Keep, Passing, QueueSubject, StoreLimits, StoreSubject, TableSubject};
+pub use subject::{Keep, QueueSubject, StoreLimits, StoreSubject, TableSubject, TimeDriver};

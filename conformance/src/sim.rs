@@ -1,15 +1,16 @@
-//! The fleet in a simulated world: the production producer, workman, processors and records on back ends in memory,
-//! where everything goes wrong, from one seed.
+//! The whole fleet in a simulated world: the real producer, workman, processors and records on in-memory back ends, with
+//! faults injected everywhere, all drawn from one seed.
 //!
-//! Reading order: [`mod@seed`] (one world from beginning to end), `swarm` (what a seed draws), `world` and `truth` (what
-//! is there, and what is so), `line` (where a process dies), `desk`, `shelf`, `ledger` (its ways to queues, stores and
-//! tables), `fleet` (the processes), `weather`, `people`, `policies`, `operator`, `spite` (what happens meanwhile), `event` and
-//! `invariants` (what is judged, all along), `rest`, `checker` and `drills` (what is judged at the end), [`campaign`]
-//! (many seeds). `docs/simulation.md` tells how to run, replay and extend it.
+//! Reading order: [`mod@seed`] (one world from beginning to end), `swarm` (the settings that a seed draws), `world` and `model`
+//! (the back ends, and the state that the world knows them to be in), `sim_process` (where a process dies), `sim_queue`,
+//! `sim_store`, `sim_table` (a process's clients of queues, stores and tables), `fleet` (the processes), `chaos`, `users`,
+//! `policies`, `operator`, `targeted_races` (what happens meanwhile), `event` and `invariants` (what is judged all along),
+//! `quiescence`, `checker` and `scripted_checks` (what is judged at the end), [`campaign`] (many seeds). `docs/simulation.md`
+//! says how to run, replay and extend it.
 //!
 //! **Invariant:** one seed decides everything. Two runs of it have the same trace, to the last event.
 
-// A shelf and the shelves, a line and its life: the names are alike as the things are.
+// One queue and all queues, one store and all stores: their names differ in a letter.
 #![allow(clippy::similar_names)]
 
 pub mod campaign;
@@ -17,30 +18,30 @@ pub mod fault;
 pub mod seed;
 
 mod attempts;
+mod chaos;
 mod checker;
-mod desk;
-mod dice;
-mod drills;
-mod errand;
+mod desired_policies;
 mod event;
+mod fairness;
 mod fleet;
-mod hands;
+mod in_flight_bodies;
+mod instrumented_processor;
 mod invariants;
-mod ledger;
-mod line;
+mod model;
 mod operator;
-mod people;
 mod policies;
-mod rest;
-mod shelf;
-mod spite;
+mod probe_task;
+mod quiescence;
+mod rng;
+mod scripted_checks;
+mod sim_process;
+mod sim_queue;
+mod sim_store;
+mod sim_table;
 mod swarm;
+mod targeted_races;
 mod trace;
-mod truth;
-mod turns;
-mod watched;
-mod weather;
-mod wishes;
+mod users;
 mod world;
 
 pub use seed::{Outcome, run};

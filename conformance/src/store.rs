@@ -4,8 +4,8 @@ pub mod conditions;
 pub mod listings;
 pub mod names;
 pub mod reads;
+pub mod server_side_copy;
 pub mod spaces;
-pub mod taking;
 pub mod writes;
 
 use std::collections::BTreeMap;
@@ -126,13 +126,13 @@ macro_rules! store_suite {
 /// Makes the tests of a store whose service brings items by itself, in a module of its own.
 ///
 /// ```ignore
-/// taking_suite!(name, path::to::open);
+/// server_side_copy_suite!(name, path::to::open);
 /// ```
 #[macro_export]
-macro_rules! taking_suite {
+macro_rules! server_side_copy_suite {
     ($name:ident, $open:path) => {
         mod $name {
-            $crate::cases! { $open, store::taking;
+            $crate::cases! { $open, store::server_side_copy;
                 what_is_taken_has_the_bytes_of_its_origin_and_the_properties_given
                 taking_is_done_only_in_the_expected_state
                 what_the_caller_gives_up_is_not_taken
@@ -143,7 +143,7 @@ macro_rules! taking_suite {
 }
 
 /// What a case reads of an item.
-pub(crate) type Read = (Bytes, Properties);
+pub(crate) type StoredContent = (Bytes, Properties);
 
 /// The space that most cases use.
 pub(crate) fn space() -> SpaceId {
@@ -206,7 +206,7 @@ impl StoreSubject {
     pub(crate) async fn put_slowly(
         &self,
         item: &ItemAddress,
-        read: &Read,
+        read: &StoredContent,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
         let content = PutRequest { size: read.0.len() as u64, properties: read.1.clone() };
@@ -217,7 +217,7 @@ impl StoreSubject {
     pub(crate) async fn put_announced(
         &self,
         item: &ItemAddress,
-        read: &Read,
+        read: &StoredContent,
         size: u64,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
@@ -228,21 +228,21 @@ impl StoreSubject {
     pub(crate) async fn put_when(
         &self,
         item: &ItemAddress,
-        read: &Read,
+        read: &StoredContent,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
         self.put_announced(item, read, read.0.len() as u64, when).await
     }
 
     /// Writes an item, and gives what it should read as.
-    pub(crate) async fn put(&self, id: &str, bytes: impl Into<Bytes>, pairs: &[(&str, &str)]) -> Read {
+    pub(crate) async fn put(&self, id: &str, bytes: impl Into<Bytes>, pairs: &[(&str, &str)]) -> StoredContent {
         let read = (bytes.into(), properties(pairs));
         self.put_when(&item(id), &read, &Precondition::Always).await.unwrap();
         read
     }
 
     /// Reads an item, its properties without those of a file that `told` did not name.
-    pub(crate) async fn read(&self, item: &ItemAddress) -> Option<Read> {
+    pub(crate) async fn read(&self, item: &ItemAddress) -> Option<StoredContent> {
         let reading = self.store.open(item, None, None).await.unwrap().present()?;
         let head = self.facts(item).await.unwrap();
         assert_eq!(reading.facts.properties, head.properties);
@@ -253,7 +253,7 @@ impl StoreSubject {
     }
 
     /// Insists that an item reads as it should. A folder adds a file's time and mode to the properties.
-    pub(crate) async fn assert_reads(&self, item: &ItemAddress, expected: &Read) {
+    pub(crate) async fn assert_reads(&self, item: &ItemAddress, expected: &StoredContent) {
         let (bytes, mut told) = self.read(item).await.unwrap_or_else(|| panic!("{item} is not there"));
         for name in [Properties::FILE_MTIME, Properties::FILE_MODE] {
             if !expected.1.0.contains_key(name) {

@@ -12,13 +12,13 @@ use mill_ports::{Clock, DeletableStore, Table, TaskQueue};
 
 /// Lets time pass for a back end: a hand clock is stepped, an emulator is really waited for.
 #[async_trait]
-pub trait Passing: Send + Sync {
+pub trait TimeDriver: Send + Sync {
     /// Returns when `by` has passed.
     async fn pass(&self, by: Duration);
 }
 
 #[async_trait]
-impl Passing for ManualClock {
+impl TimeDriver for ManualClock {
     async fn pass(&self, by: Duration) {
         self.step(by);
         tokio::task::yield_now().await;
@@ -30,7 +30,7 @@ impl Passing for ManualClock {
 pub struct RealTime(pub Arc<dyn Clock>);
 
 #[async_trait]
-impl Passing for RealTime {
+impl TimeDriver for RealTime {
     async fn pass(&self, by: Duration) {
         self.0.sleep(by).await;
     }
@@ -68,7 +68,7 @@ pub struct QueueSubject {
     /// Whether it may deliver a body that is hidden or acknowledged. The suite wants `false`; the models take both.
     pub duplicates: bool,
     /// Its time.
-    pub time: Arc<dyn Passing>,
+    pub time: Arc<dyn TimeDriver>,
     /// Dropped last.
     pub keep: Keep,
 }
@@ -129,7 +129,7 @@ pub fn run<T>(case: impl Future<Output = T>) -> T {
 }
 
 /// Awaits `future` while time passes in small steps. Gives also how much of the subject's time passed.
-pub(crate) async fn while_time_passes<T>(time: &dyn Passing, future: impl Future<Output = T>) -> (T, Duration) {
+pub(crate) async fn while_time_passes<T>(time: &dyn TimeDriver, future: impl Future<Output = T>) -> (T, Duration) {
     const STEP: Duration = Duration::from_millis(100);
     // Real time, for what works on threads of its own, before the subject's time moves.
     const PAUSE: Duration = Duration::from_millis(2);

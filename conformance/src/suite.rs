@@ -1,6 +1,6 @@
 //! How one list of cases becomes one named test for each case and back end.
 //!
-//! `queue_suite!`, `table_suite!`, `store_suite!` and `taking_suite!` stand beside their cases and list them once. Each takes the name of
+//! `queue_suite!`, `table_suite!`, `store_suite!` and `server_side_copy_suite!` stand beside their cases and list them once. Each takes the name of
 //! the module to make, and the path of an `async fn` without arguments that opens a fresh subject.
 
 /// Makes a test of each case.

@@ -13,7 +13,7 @@ use crate::subject::{QueueSubject, run};
 
 /// One thing done to a queue. Seconds are few, so that deadlines meet.
 #[derive(Debug, Clone)]
-pub enum Op {
+pub enum QueueOp {
     /// Sends a new body.
     Send {
         /// Its delay, in seconds.
@@ -36,14 +36,14 @@ pub enum Op {
     Pass(u64),
 }
 
-fn ops() -> impl Strategy<Value = Vec<Op>> {
+fn ops() -> impl Strategy<Value = Vec<QueueOp>> {
     let op = prop_oneof![
-        4 => prop_oneof![3 => 0..1u64, 1 => 0..5u64].prop_map(|delay| Op::Send { delay }),
-        6 => (1..12u32, 1..6u64).prop_map(|(max, visibility)| Op::Receive { max, visibility }),
-        2 => (0..50usize, 0..8u64).prop_map(|(at, seconds)| Op::Extend(at, seconds)),
-        2 => (0..50usize).prop_map(Op::Release),
-        2 => (0..50usize).prop_map(Op::Acknowledge),
-        3 => (1..6u64).prop_map(Op::Pass),
+        4 => prop_oneof![3 => 0..1u64, 1 => 0..5u64].prop_map(|delay| QueueOp::Send { delay }),
+        6 => (1..12u32, 1..6u64).prop_map(|(max, visibility)| QueueOp::Receive { max, visibility }),
+        2 => (0..50usize, 0..8u64).prop_map(|(at, seconds)| QueueOp::Extend(at, seconds)),
+        2 => (0..50usize).prop_map(QueueOp::Release),
+        2 => (0..50usize).prop_map(QueueOp::Acknowledge),
+        3 => (1..6u64).prop_map(QueueOp::Pass),
     ];
     vec(op, 1..80)
 }
@@ -55,7 +55,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 pub fn check<F: Future<Output = QueueSubject>>(open: impl Fn() -> F, cases: u32) {
     hold(&ops(), cases, "proptest-regressions/queue.txt", |ops| {
         run(async {
-            let mut checked = Checked { subject: open().await, model: Model::default() };
+            let mut checked = CheckedQueue { subject: open().await, model: QueueModel::default() };
             for op in ops {
                 checked.step(op).await;
             }
@@ -66,31 +66,31 @@ pub fn check<F: Future<Output = QueueSubject>>(open: impl Fn() -> F, cases: u32)
 
 /// The whole truth of a queue that delivers once.
 #[derive(Debug, Default)]
-struct Model {
+struct QueueModel {
     now: Duration,
     /// By number; each is named by it.
-    bodies: Vec<Body>,
-    in_flight: Vec<InFlight>,
+    bodies: Vec<ModelBody>,
+    in_flight: Vec<ModelDelivery>,
 }
 
 /// One delivery. A queue that doubles may have several of one body.
 #[derive(Debug)]
-struct InFlight {
+struct ModelDelivery {
     receipt: Receipt,
     body: usize,
     until: Duration,
 }
 
 #[derive(Debug, Default, Clone)]
-struct Body {
+struct ModelBody {
     visible_at: Duration,
     receive_count: u32,
     acknowledged: bool,
 }
 
-impl Model {
+impl QueueModel {
     fn send(&mut self, delay: Duration) {
-        self.bodies.push(Body { visible_at: self.now + delay, ..Body::default() });
+        self.bodies.push(ModelBody { visible_at: self.now + delay, ..ModelBody::default() });
     }
 
     /// Forgets receipts whose deadline has passed.
@@ -108,31 +108,31 @@ impl Model {
     }
 
     fn acknowledge(&mut self, at: usize) {
-        let InFlight { body, .. } = self.in_flight.remove(at);
+        let ModelDelivery { body, .. } = self.in_flight.remove(at);
         self.bodies[body].acknowledged = true;
     }
 }
 
-struct Checked {
+struct CheckedQueue {
     subject: QueueSubject,
-    model: Model,
+    model: QueueModel,
 }
 
-impl Checked {
-    async fn step(&mut self, op: Op) {
+impl CheckedQueue {
+    async fn step(&mut self, op: QueueOp) {
         let queue = self.subject.queue.clone();
         let seconds = Duration::from_secs;
-        let at = |index: usize, model: &Model| {
-            let InFlight { receipt, .. } = pick(&model.in_flight, index)?;
+        let at = |index: usize, model: &QueueModel| {
+            let ModelDelivery { receipt, .. } = pick(&model.in_flight, index)?;
             Some((index % model.in_flight.len(), [receipt.clone()]))
         };
         match op {
-            Op::Send { delay } => {
+            QueueOp::Send { delay } => {
                 let out = [outgoing(self.model.bodies.len().to_string(), seconds(delay))];
                 queue.send(&out).await.unwrap().into_result().unwrap();
                 self.model.send(seconds(delay));
             }
-            Op::Receive { max, visibility } => {
+            QueueOp::Receive { max, visibility } => {
                 let max = NonZeroU32::new(max).unwrap();
                 let deliveries = queue.receive(max, seconds(visibility), Duration::ZERO).await.unwrap();
                 assert!(deliveries.len() <= max.min(queue.limits().batch_max).get() as usize);
@@ -140,23 +140,23 @@ impl Checked {
                     self.received(delivery, seconds(visibility));
                 }
             }
-            Op::Extend(index, by) => {
+            QueueOp::Extend(index, by) => {
                 let Some((at, receipt)) = at(index, &self.model) else { return };
                 let mut extended = queue.extend(&receipt, seconds(by)).await.unwrap();
                 extended.remove(0).unwrap();
                 self.model.hide(at, seconds(by));
             }
-            Op::Release(index) => {
+            QueueOp::Release(index) => {
                 let Some((at, receipt)) = at(index, &self.model) else { return };
                 queue.release(&receipt).await.unwrap().into_result().unwrap();
                 self.model.hide(at, Duration::ZERO);
             }
-            Op::Acknowledge(index) => {
+            QueueOp::Acknowledge(index) => {
                 let Some((at, receipt)) = at(index, &self.model) else { return };
                 queue.acknowledge(&receipt).await.unwrap().into_result().unwrap();
                 self.model.acknowledge(at);
             }
-            Op::Pass(by) => {
+            QueueOp::Pass(by) => {
                 self.subject.time.pass(seconds(by)).await;
                 self.model.pass(seconds(by));
             }
@@ -177,7 +177,7 @@ impl Checked {
         body.receive_count = delivery.receive_count;
         body.visible_at = self.model.now + visibility;
         let until = body.visible_at;
-        self.model.in_flight.push(InFlight { receipt: delivery.receipt, body: number, until });
+        self.model.in_flight.push(ModelDelivery { receipt: delivery.receipt, body: number, until });
     }
 
     /// In the end each body not acknowledged is found, in the queue or among the dead letters.

@@ -9,7 +9,7 @@ use proptest::prelude::{Just, Strategy, prop_oneof};
 use proptest::sample::select;
 
 use super::{hold, pick};
-use crate::store::{Read, assert_kind, item, pattern, properties, space};
+use crate::store::{StoredContent, assert_kind, item, pattern, properties, space};
 use crate::subject::{StoreSubject, run};
 
 /// Ids that every store holds side by side: none lies beneath another.
@@ -17,7 +17,7 @@ const IDS: [&str; 9] = ["!", "a-b", "a.b/c", "a/b", "a/c/d", "a/c/d0", "a0", "b"
 
 /// A condition, its version chosen from those there were.
 #[derive(Debug, Clone, Copy)]
-pub enum Condition {
+pub enum StoreCondition {
     /// `Precondition::Always`.
     Always,
     /// `Precondition::Absent`.
@@ -41,37 +41,37 @@ pub enum Flaw {
 
 /// One thing done to a space.
 #[derive(Debug, Clone)]
-pub enum Op {
+pub enum StoreOp {
     /// Writes an item of about so many times 64 bytes.
-    Put(&'static str, usize, Condition, Flaw),
+    Put(&'static str, usize, StoreCondition, Flaw),
     /// Writes an item's properties.
-    PutProperties(&'static str, u8, Condition),
+    PutProperties(&'static str, u8, StoreCondition),
     /// Deletes an item.
-    Delete(&'static str, Condition),
+    Delete(&'static str, StoreCondition),
     /// Reads an item.
     Read(&'static str),
     /// Lists what follows an id.
     List(Option<&'static str>),
 }
 
-fn ops() -> impl Strategy<Value = Vec<Op>> {
+fn ops() -> impl Strategy<Value = Vec<StoreOp>> {
     let id = || select(&IDS[..]);
     let condition = || {
         prop_oneof![
-            3 => Just(Condition::Always),
-            2 => Just(Condition::Absent),
-            2 => Just(Condition::Present),
-            1 => (0..100usize).prop_map(Condition::Ever),
+            3 => Just(StoreCondition::Always),
+            2 => Just(StoreCondition::Absent),
+            2 => Just(StoreCondition::Present),
+            1 => (0..100usize).prop_map(StoreCondition::Ever),
         ]
     };
     let size = prop_oneof![4 => 0..100usize, 1 => 0..2000usize];
     let flaw = prop_oneof![6 => Just(Flaw::None), 1 => Just(Flaw::Short), 1 => Just(Flaw::Long)];
     let op = prop_oneof![
-        6 => (id(), size, condition(), flaw).prop_map(|(id, size, when, flaw)| Op::Put(id, size, when, flaw)),
-        2 => (id(), 0..4u8, condition()).prop_map(|(id, value, when)| Op::PutProperties(id, value, when)),
-        3 => (id(), condition()).prop_map(|(id, when)| Op::Delete(id, when)),
-        2 => id().prop_map(Op::Read),
-        1 => proptest::option::of(id()).prop_map(Op::List),
+        6 => (id(), size, condition(), flaw).prop_map(|(id, size, when, flaw)| StoreOp::Put(id, size, when, flaw)),
+        2 => (id(), 0..4u8, condition()).prop_map(|(id, value, when)| StoreOp::PutProperties(id, value, when)),
+        3 => (id(), condition()).prop_map(|(id, when)| StoreOp::Delete(id, when)),
+        2 => id().prop_map(StoreOp::Read),
+        1 => proptest::option::of(id()).prop_map(StoreOp::List),
     ];
     vec(op, 1..40)
 }
@@ -84,7 +84,7 @@ pub fn check<F: Future<Output = StoreSubject>>(open: impl Fn() -> F, cases: u32)
     hold(&ops(), cases, "proptest-regressions/store.txt", |ops| {
         run(async {
             let subject = open().await.with_space().await;
-            let mut checked = Checked { subject, items: BTreeMap::new(), ever: Vec::new(), writes: 0 };
+            let mut checked = CheckedStore { subject, items: BTreeMap::new(), ever: Vec::new(), writes: 0 };
             for op in ops {
                 checked.step(op).await;
             }
@@ -96,20 +96,20 @@ pub fn check<F: Future<Output = StoreSubject>>(open: impl Fn() -> F, cases: u32)
     });
 }
 
-struct Checked {
+struct CheckedStore {
     subject: StoreSubject,
     /// The model.
-    items: BTreeMap<&'static str, (Read, Version)>,
+    items: BTreeMap<&'static str, (StoredContent, Version)>,
     ever: Vec<Version>,
     /// Makes each write differ in size: young versions of a folder may need that to be told apart.
     writes: usize,
 }
 
-impl Checked {
-    async fn step(&mut self, op: Op) {
+impl CheckedStore {
+    async fn step(&mut self, op: StoreOp) {
         match op {
-            Op::Put(id, size, condition, flaw) => self.put(id, size, condition, flaw).await,
-            Op::PutProperties(id, value, condition) => {
+            StoreOp::Put(id, size, condition, flaw) => self.put(id, size, condition, flaw).await,
+            StoreOp::PutProperties(id, value, condition) => {
                 let noted = properties(&[("noted", &value.to_string())]);
                 let (when, holds) = self.when(id, condition);
                 let answer = self.subject.store.put_properties(&item(id), &noted, &when).await;
@@ -121,7 +121,7 @@ impl Checked {
                     }
                 }
             }
-            Op::Delete(id, condition) => {
+            StoreOp::Delete(id, condition) => {
                 let (when, holds) = self.when(id, condition);
                 let answer = self.subject.store.delete(&item(id), &when).await;
                 match (self.items.contains_key(id), holds) {
@@ -133,15 +133,15 @@ impl Checked {
                     }
                 }
             }
-            Op::Read(id) => self.read(id).await,
-            Op::List(after) => self.list(after).await,
+            StoreOp::Read(id) => self.read(id).await,
+            StoreOp::List(after) => self.list(after).await,
         }
     }
 
-    async fn put(&mut self, id: &'static str, size: usize, condition: Condition, flaw: Flaw) {
+    async fn put(&mut self, id: &'static str, size: usize, condition: StoreCondition, flaw: Flaw) {
         self.writes += 1;
         let size = size * 64 + self.writes;
-        let read: Read = (pattern(size, self.writes), properties(&[("write", &self.writes.to_string())]));
+        let read: StoredContent = (pattern(size, self.writes), properties(&[("write", &self.writes.to_string())]));
         let (when, holds) = self.when(id, condition);
         let announced = match flaw {
             Flaw::None => size,
@@ -161,14 +161,14 @@ impl Checked {
     }
 
     /// The condition as the port takes it, and whether it holds.
-    fn when(&self, id: &str, condition: Condition) -> (Precondition, bool) {
+    fn when(&self, id: &str, condition: StoreCondition) -> (Precondition, bool) {
         let present = self.items.get(id).map(|(_, version)| version);
         let version = |version: &Version| (Precondition::VersionIs(version.clone()), present == Some(version));
         match condition {
-            Condition::Always => (Precondition::Always, true),
-            Condition::Absent => (Precondition::Absent, present.is_none()),
-            Condition::Present => present.map_or((Precondition::Always, true), version),
-            Condition::Ever(index) => {
+            StoreCondition::Always => (Precondition::Always, true),
+            StoreCondition::Absent => (Precondition::Absent, present.is_none()),
+            StoreCondition::Present => present.map_or((Precondition::Always, true), version),
+            StoreCondition::Ever(index) => {
                 pick(&self.ever, index).map_or((Precondition::Absent, present.is_none()), version)
             }
         }

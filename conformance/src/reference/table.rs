@@ -17,11 +17,11 @@ const SORTS: [&str; 14] =
 const PARTITIONS: [&str; 3] = ["p", "p\0", "q"];
 const PREFIXES: [&str; 9] = ["", "a", "a%", "a_", "aa", "e", "\u{FFFF}", "\u{10FFFF}", "z"];
 
-type Key = (&'static str, &'static str);
+type ModelKey = (&'static str, &'static str);
 
 /// A condition, its version chosen from those there were.
 #[derive(Debug, Clone, Copy)]
-pub enum Condition {
+pub enum TableCondition {
     /// `RowPrecondition::Always`.
     Always,
     /// `RowPrecondition::Absent`.
@@ -34,36 +34,36 @@ pub enum Condition {
 
 /// One thing done to a table.
 #[derive(Debug, Clone)]
-pub enum Op {
+pub enum TableOp {
     /// Writes a row.
-    Put(Key, u8, Condition),
+    Put(ModelKey, u8, TableCondition),
     /// Writes several.
-    PutMany(Vec<(Key, u8)>),
+    PutMany(Vec<(ModelKey, u8)>),
     /// Deletes a row.
-    Delete(Key, Condition),
+    Delete(ModelKey, TableCondition),
     /// Reads a row.
-    Get(Key),
+    Get(ModelKey),
     /// Reads a range in pages: partition, prefix, after, limit.
     Query(&'static str, &'static str, Option<&'static str>, usize),
 }
 
-fn ops() -> impl Strategy<Value = Vec<Op>> {
+fn ops() -> impl Strategy<Value = Vec<TableOp>> {
     let key = || (select(&PARTITIONS[..]), select(&SORTS[..]));
     let condition = || {
         prop_oneof![
-            3 => proptest::strategy::Just(Condition::Always),
-            2 => proptest::strategy::Just(Condition::Absent),
-            2 => proptest::strategy::Just(Condition::Present),
-            2 => (0..100usize).prop_map(Condition::Ever),
+            3 => proptest::strategy::Just(TableCondition::Always),
+            2 => proptest::strategy::Just(TableCondition::Absent),
+            2 => proptest::strategy::Just(TableCondition::Present),
+            2 => (0..100usize).prop_map(TableCondition::Ever),
         ]
     };
     let op = prop_oneof![
-        5 => (key(), 0..=255u8, condition()).prop_map(|(key, value, when)| Op::Put(key, value, when)),
-        1 => vec((key(), 0..=255u8), 0..5).prop_map(Op::PutMany),
-        2 => (key(), condition()).prop_map(|(key, when)| Op::Delete(key, when)),
-        2 => key().prop_map(Op::Get),
+        5 => (key(), 0..=255u8, condition()).prop_map(|(key, value, when)| TableOp::Put(key, value, when)),
+        1 => vec((key(), 0..=255u8), 0..5).prop_map(TableOp::PutMany),
+        2 => (key(), condition()).prop_map(|(key, when)| TableOp::Delete(key, when)),
+        2 => key().prop_map(TableOp::Get),
         3 => (select(&PARTITIONS[..]), select(&PREFIXES[..]), proptest::option::of(select(&SORTS[..])), 1..6usize)
-            .prop_map(|(partition, prefix, after, limit)| Op::Query(partition, prefix, after, limit)),
+            .prop_map(|(partition, prefix, after, limit)| TableOp::Query(partition, prefix, after, limit)),
     ];
     vec(op, 1..60)
 }
@@ -75,7 +75,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 pub fn check<F: Future<Output = TableSubject>>(open: impl Fn() -> F, cases: u32) {
     hold(&ops(), cases, "proptest-regressions/table.txt", |ops| {
         run(async {
-            let mut checked = Checked { subject: open().await, rows: BTreeMap::new(), ever: Vec::new() };
+            let mut checked = CheckedTable { subject: open().await, rows: BTreeMap::new(), ever: Vec::new() };
             for op in ops {
                 checked.step(op).await;
             }
@@ -86,18 +86,18 @@ pub fn check<F: Future<Output = TableSubject>>(open: impl Fn() -> F, cases: u32)
     });
 }
 
-struct Checked {
+struct CheckedTable {
     subject: TableSubject,
     /// The model: what each row holds, and under which version if that is known.
-    rows: BTreeMap<Key, (Bytes, Option<RowVersion>)>,
+    rows: BTreeMap<ModelKey, (Bytes, Option<RowVersion>)>,
     ever: Vec<RowVersion>,
 }
 
-impl Checked {
-    async fn step(&mut self, op: Op) {
+impl CheckedTable {
+    async fn step(&mut self, op: TableOp) {
         let table = self.subject.table.clone();
         match op {
-            Op::Put(key, value, condition) => {
+            TableOp::Put(key, value, condition) => {
                 let (when, holds) = self.when(key, condition);
                 let value = Bytes::from(vec![value]);
                 let answer = table.put(&row_key(key), value.clone(), when).await;
@@ -111,14 +111,15 @@ impl Checked {
                     Err(error) => assert_eq!(error.kind, TableErrorKind::Conflict),
                 }
             }
-            Op::PutMany(rows) => {
-                let rows: Vec<(Key, Bytes)> = rows.into_iter().map(|(key, value)| (key, vec![value].into())).collect();
+            TableOp::PutMany(rows) => {
+                let rows: Vec<(ModelKey, Bytes)> =
+                    rows.into_iter().map(|(key, value)| (key, vec![value].into())).collect();
                 let many: Vec<(RowKey, Bytes)> =
                     rows.iter().map(|(key, value)| (row_key(*key), value.clone())).collect();
                 table.put_many(&many).await.unwrap();
                 self.rows.extend(rows.into_iter().map(|(key, value)| (key, (value, None))));
             }
-            Op::Delete(key, condition) => {
+            TableOp::Delete(key, condition) => {
                 let (when, holds) = self.when(key, condition);
                 let answer = table.delete(&row_key(key), when).await;
                 assert_eq!(answer.is_ok(), holds, "delete of {key:?}: {answer:?}");
@@ -127,31 +128,33 @@ impl Checked {
                     Err(error) => assert_eq!(error.kind, TableErrorKind::Conflict),
                 }
             }
-            Op::Get(key) => self.get(key).await,
-            Op::Query(partition, prefix, after, limit) => self.query(partition, prefix, after, limit).await,
+            TableOp::Get(key) => self.get(key).await,
+            TableOp::Query(partition, prefix, after, limit) => self.query(partition, prefix, after, limit).await,
         }
     }
 
     /// The condition as the port takes it, and whether it holds.
-    fn when(&self, key: Key, condition: Condition) -> (RowPrecondition, bool) {
+    fn when(&self, key: ModelKey, condition: TableCondition) -> (RowPrecondition, bool) {
         let row = self.rows.get(&key);
         let version = |version: &RowVersion| {
             let holds = row.is_some_and(|(_, present)| present.as_ref() == Some(version));
             (RowPrecondition::VersionIs(version.clone()), holds)
         };
         match condition {
-            Condition::Always => (RowPrecondition::Always, true),
-            Condition::Absent => (RowPrecondition::Absent, row.is_none()),
-            Condition::Present => match row.and_then(|(_, present)| present.as_ref()) {
+            TableCondition::Always => (RowPrecondition::Always, true),
+            TableCondition::Absent => (RowPrecondition::Absent, row.is_none()),
+            TableCondition::Present => match row.and_then(|(_, present)| present.as_ref()) {
                 Some(present) => version(present),
                 None => (RowPrecondition::Always, true),
             },
-            Condition::Ever(index) => pick(&self.ever, index).map_or((RowPrecondition::Absent, row.is_none()), version),
+            TableCondition::Ever(index) => {
+                pick(&self.ever, index).map_or((RowPrecondition::Absent, row.is_none()), version)
+            }
         }
     }
 
     /// Reads a row, and learns its version where the model does not know it.
-    async fn get(&mut self, key: Key) {
+    async fn get(&mut self, key: ModelKey) {
         let read = self.subject.table.get(&row_key(key)).await.unwrap();
         assert_eq!(read.as_ref().map(|row| &row.value), self.rows.get(&key).map(|(value, _)| value), "{key:?}");
         if let (Some(read), Some((_, version))) = (read, self.rows.get_mut(&key)) {
@@ -176,6 +179,6 @@ impl Checked {
     }
 }
 
-fn row_key((partition, sort): Key) -> RowKey {
+fn row_key((partition, sort): ModelKey) -> RowKey {
     RowKey::new(partition, sort)
 }

@@ -9,11 +9,11 @@ use mill_model::{AccountId, Monotonic, StoreAddress};
 use mill_ports::{Attempt, DeliveryLease, RowKey};
 use mill_records::permits::PermitRepository;
 
-use super::fault::Fault;
-use super::hands::Hands;
-use super::line::Line;
-use super::truth::back;
-use super::turns::Turns;
+use super::fairness::Fairness;
+use super::fault::SimFault;
+use super::in_flight_bodies::InFlightBodies;
+use super::model::back;
+use super::sim_process::SimProcess;
 use super::world::{World, lock};
 
 /// All of them, by the order in which they began.
@@ -33,7 +33,7 @@ pub(crate) struct Attempts {
 
 #[derive(Debug)]
 struct RunningAttempt {
-    line: Arc<Line>,
+    process: Arc<SimProcess>,
     account: AccountId,
     stores: Vec<StoreAddress>,
     lease: DeliveryLease,
@@ -54,8 +54,8 @@ impl Drop for AttemptGuard {
         drop(attempts);
         let swarm = &self.world.swarm;
         let held = self.world.now().since(ended.began) + swarm.visibility >= swarm.held_max;
-        if held && !ended.line.is_dead() && !self.world.is_calm() {
-            self.world.count(Fault::HeldTooLong, &ended.line.name);
+        if held && !ended.process.is_dead() && !self.world.is_calm() {
+            self.world.count(SimFault::HeldTooLong, &ended.process.name);
         }
     }
 }
@@ -65,22 +65,22 @@ const READING: Duration = Duration::from_mins(10);
 
 impl Attempts {
     /// Notes that one begins, and judges whether it may.
-    pub(crate) fn begin(line: &Arc<Line>, stores: &[StoreAddress], attempt: &Attempt) -> AttemptGuard {
-        let world = line.world.clone();
-        Hands::begun(line, &attempt.envelope.id.to_string());
-        Turns::begun(&world, stores);
+    pub(crate) fn begin(process: &Arc<SimProcess>, stores: &[StoreAddress], attempt: &Attempt) -> AttemptGuard {
+        let world = process.world.clone();
+        InFlightBodies::begun(process, &attempt.envelope.id.to_string());
+        Fairness::begun(&world, stores);
         let key = {
             let mut attempts = lock(&world.attempts);
             attempts.next += 1;
             let key = attempts.next;
             let (lease, began) = (attempt.lease.clone(), world.now());
             let account = attempt.envelope.task.account.clone();
-            let (line, stores) = (line.clone(), stores.to_vec());
-            attempts.running.insert(key, RunningAttempt { line, account, stores, lease, began });
+            let (process, stores) = (process.clone(), stores.to_vec());
+            attempts.running.insert(key, RunningAttempt { process, account, stores, lease, began });
             attempts.note_full(&world, key);
             key
         };
-        if let Err(what) = Self::judge_slots_of(&world, &line.name) {
+        if let Err(what) = Self::judge_slots_of(&world, &process.name) {
             world.violated("no slot is held by a task that waits", what);
         }
         for store in stores {
@@ -96,11 +96,11 @@ impl Attempts {
     fn judge(world: &World, store: &StoreAddress) -> Result<(), (&'static str, String)> {
         let attempts = lock(&world.attempts);
         let at_store = |running: &&RunningAttempt| {
-            running.stores.contains(store) && running.lease.holds() && !running.line.is_dead()
+            running.stores.contains(store) && running.lease.holds() && !running.process.is_dead()
         };
         let acting: Vec<&RunningAttempt> = attempts.running.values().filter(at_store).collect();
         let Some(since) = acting.iter().map(|running| running.began).min() else { return Ok(()) };
-        let by: Vec<&str> = acting.iter().map(|running| running.line.name.as_str()).collect();
+        let by: Vec<&str> = acting.iter().map(|running| running.process.name.as_str()).collect();
         let Some(cap) = cap_since(world, store, since) else { return Ok(()) };
         if acting.len() as u64 > u64::from(cap) {
             let what = format!("{} tasks run at {store}, of {by:?}, where at most {cap} may", acting.len());
@@ -119,7 +119,7 @@ impl Attempts {
 
     /// Notes what is full while this attempt is one of those that run.
     fn note_full(&mut self, world: &World, key: u64) {
-        let Some(RunningAttempt { line, account, stores, .. }) = self.running.get(&key) else { return };
+        let Some(RunningAttempt { process, account, stores, .. }) = self.running.get(&key) else { return };
         let now = world.now();
         for store in stores {
             let running = self.running.values().filter(|running| running.stores.contains(store)).count();
@@ -127,32 +127,32 @@ impl Attempts {
                 self.stores_full.insert(store.clone(), now);
             }
         }
-        if self.of(&line.name) >= slots_for_any(world) {
-            self.slots_full.insert(line.name.clone(), now);
+        if self.of(&process.name) >= slots_for_any(world) {
+            self.slots_full.insert(process.name.clone(), now);
         }
-        if self.has_share(world, &line.name, account) {
-            self.shares_full.insert((line.name.clone(), account.clone()), now);
+        if self.has_share(world, &process.name, account) {
+            self.shares_full.insert((process.name.clone(), account.clone()), now);
         }
     }
 
     /// Whether an account has as many slots of a workman as it gets where its tasks take long: three quarters of what the others
     /// leave.
     fn has_share(&self, world: &World, workman: &str, account: &AccountId) -> bool {
-        let of_workman = self.running.values().filter(|running| running.line.name == workman);
+        let of_workman = self.running.values().filter(|running| running.process.name == workman);
         let (its, others): (Vec<_>, Vec<_>) = of_workman.partition(|running| running.account == *account);
         let left = world.swarm.workers.saturating_sub(others.len() as u32);
         its.len() as u32 >= (left * 3 / 4).max(1)
     }
 
     /// Since when an account has had less than its share of a workman's slots.
-    pub(crate) fn share_since(line: &Line, account: &AccountId) -> Option<Monotonic> {
-        let attempts = lock(&line.world.attempts);
-        let full = attempts.shares_full.get(&(line.name.clone(), account.clone())).copied().unwrap_or_default();
-        (!attempts.has_share(&line.world, &line.name, account)).then_some(full)
+    pub(crate) fn share_since(process: &SimProcess, account: &AccountId) -> Option<Monotonic> {
+        let attempts = lock(&process.world.attempts);
+        let full = attempts.shares_full.get(&(process.name.clone(), account.clone())).copied().unwrap_or_default();
+        (!attempts.has_share(&process.world, &process.name, account)).then_some(full)
     }
 
     fn of(&self, workman: &str) -> u32 {
-        self.running.values().filter(|running| running.line.name == workman).count() as u32
+        self.running.values().filter(|running| running.process.name == workman).count() as u32
     }
 
     /// Since when each of these stores has had room for one more; none where one has no room.
@@ -172,10 +172,10 @@ impl Attempts {
     }
 
     /// Since when a workman has had a slot free for any queue.
-    pub(crate) fn slots_since(line: &Line) -> Option<Monotonic> {
-        let attempts = lock(&line.world.attempts);
-        let free = attempts.of(&line.name) < slots_for_any(&line.world);
-        free.then(|| attempts.slots_full.get(&line.name).copied().unwrap_or_default())
+    pub(crate) fn slots_since(process: &SimProcess) -> Option<Monotonic> {
+        let attempts = lock(&process.world.attempts);
+        let free = attempts.of(&process.name) < slots_for_any(&process.world);
+        free.then(|| attempts.slots_full.get(&process.name).copied().unwrap_or_default())
     }
 
     /// A workman says how many of its slots are taken.
@@ -189,14 +189,15 @@ impl Attempts {
 
     /// Whether each workman that is well does something in each slot that is taken.
     pub(crate) fn judge_slots(world: &World) -> Result<(), String> {
-        world.workmen().iter().try_for_each(|line| Self::judge_slots_of(world, &line.name))
+        world.workmen().iter().try_for_each(|process| Self::judge_slots_of(world, &process.name))
     }
 
     /// What was decided is handed on before its slot is free; while calls are slow, that waits.
     fn judge_slots_of(world: &World, workman: &str) -> Result<(), String> {
         const AT_ONCE: Duration = Duration::from_secs(1);
         let now = world.now();
-        let well = world.workmen().iter().find(|line| line.name == workman).and_then(|line| line.well_since());
+        let well =
+            world.workmen().iter().find(|process| process.name == workman).and_then(|process| process.well_since());
         let mut attempts = lock(&world.attempts);
         let running = attempts.of(workman);
         let Some((taken, idle_since)) = attempts.slots.get_mut(workman) else { return Ok(()) };
@@ -229,24 +230,27 @@ fn permits(world: &World, store: &StoreAddress) -> BTreeMap<String, u64> {
 
 /// The lowest cap of a store that a process may go by now, if it may go by any.
 fn least_cap(world: &World, store: &StoreAddress) -> Option<u32> {
-    world.truth(|truth| {
-        if truth.policies_troubled.is_some() {
+    world.model(|model| {
+        if model.policies_troubled.is_some() {
             // Who knows of none goes by one.
             return Some(1);
         }
-        let oldest = back(world.now(), truth.terms.refresh + READING);
-        truth.wishes_since(oldest).filter_map(|wishes| wishes.0.get(&store.account)?.workers).min()
+        let oldest = back(world.now(), model.tolerances.refresh + READING);
+        model
+            .policies_since(oldest)
+            .filter_map(|desired_policies| desired_policies.0.get(&store.account)?.workers)
+            .min()
     })
 }
 
 /// The highest cap of a store that a process may have gone by since then; `None` where one may have known of none.
 fn cap_since(world: &World, store: &StoreAddress, since: Monotonic) -> Option<u32> {
-    world.truth(|truth| {
-        let slack = truth.terms.refresh + READING;
-        let oldest = if truth.policies_troubled.is_some() { Monotonic::default() } else { back(since, slack) };
+    world.model(|model| {
+        let slack = model.tolerances.refresh + READING;
+        let oldest = if model.policies_troubled.is_some() { Monotonic::default() } else { back(since, slack) };
         let mut most = Some(0);
-        for wishes in truth.wishes_since(oldest) {
-            let cap = wishes.0.get(&store.account).and_then(|wish| wish.workers);
+        for desired_policies in model.policies_since(oldest) {
+            let cap = desired_policies.0.get(&store.account).and_then(|desired_policy| desired_policy.workers);
             most = most.zip(cap).map(|(most, cap): (u32, u32)| most.max(cap));
         }
         most

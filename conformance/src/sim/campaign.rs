@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mill_ports::planted::{PlantedBug, plant};
 
-use super::fault::Counts;
+use super::fault::FaultCounts;
 use super::seed::{self, Outcome};
 use super::world::lock;
 
@@ -37,7 +37,7 @@ pub struct Tally {
     /// The worlds' own time.
     pub virtual_time: Duration,
     /// How often each trouble struck.
-    pub faults: Counts,
+    pub faults: FaultCounts,
     /// The outcomes in which a promise was broken, by seed.
     pub violations: Vec<Outcome>,
 }

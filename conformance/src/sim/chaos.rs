@@ -12,22 +12,22 @@ use mill_ports::OutgoingMessage;
 use mill_records::delete_lists::DeleteLists;
 
 use super::checker;
-use super::errand;
-use super::event::PEOPLE;
-use super::fault::Fault;
-use super::fleet::{Fleet, Living};
-use super::hands;
+use super::event::USERS;
+use super::fault::SimFault;
+use super::fleet::{ProcessHandle, SimFleet};
+use super::in_flight_bodies;
 use super::operator::Operator;
-use super::people::People;
 use super::policies;
-use super::shelf::{Shelf, Trouble};
+use super::probe_task;
+use super::sim_store::{SimStore, StoreTrouble};
+use super::users::Users;
 use super::world::{World, lock};
 
 /// One kind of act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Act {
-    People,
-    PeopleMany,
+enum ChaosAct {
+    Users,
+    UsersMany,
     Spaces,
     Mounts,
     Policies,
@@ -47,17 +47,17 @@ enum Act {
 }
 
 /// The weather over one fleet.
-pub(crate) struct Weather<'w> {
+pub(crate) struct Chaos<'w> {
     pub(crate) world: &'w Arc<World>,
-    pub(crate) fleet: &'w mut Fleet,
+    pub(crate) fleet: &'w mut SimFleet,
 }
 
-impl Weather<'_> {
+impl Chaos<'_> {
     /// All phases of work, with nights in between.
-    pub(crate) async fn blow(&mut self) {
+    pub(crate) async fn run(&mut self) {
         let swarm = &self.world.swarm;
         for phase in 0..swarm.phases {
-            self.fleet.muster(true);
+            self.fleet.start_all(true);
             for _ in 0..swarm.acts {
                 self.wait().await;
                 if self.world.is_over() {
@@ -76,23 +76,23 @@ impl Weather<'_> {
             if phase + 1 < swarm.phases && swarm.nights {
                 self.night().await;
             } else {
-                let gently = self.world.dice.below(2) == 0;
-                self.fleet.stand_down(gently).await;
+                let gently = self.world.rng.below(2) == 0;
+                self.fleet.stop_all(gently).await;
             }
         }
     }
 
     async fn wait(&self) {
-        let pause = self.world.dice.duration(Duration::ZERO, self.world.swarm.pause_max);
+        let pause = self.world.rng.duration(Duration::ZERO, self.world.swarm.pause_max);
         let until = self.world.now().plus(pause);
         while !self.world.is_over() {
             let now = self.world.now();
             arrive(self.world).await;
-            hands::judge(self.world);
+            in_flight_bodies::judge(self.world);
             if until <= now {
                 break;
             }
-            let next = self.world.desks.values().filter_map(|desk| desk.next_late()).min();
+            let next = self.world.sim_queues.values().filter_map(|sim_queue| sim_queue.next_late()).min();
             let next = next.map_or(until, |next| next.min(until));
             let slept = self.world.sleep(next.since(now).max(Duration::from_millis(1)));
             futures::future::select(std::pin::pin!(self.world.over.cancelled()), std::pin::pin!(slept)).await;
@@ -101,203 +101,206 @@ impl Weather<'_> {
     }
 
     async fn night(&mut self) {
-        self.world.count(Fault::FleetDown, "world");
-        self.fleet.stand_down(self.world.dice.below(2) == 0).await;
-        let hours = self.world.dice.between(1, 13);
+        self.world.count(SimFault::FleetDown, "world");
+        self.fleet.stop_all(self.world.rng.below(2) == 0).await;
+        let hours = self.world.rng.between(1, 13);
         self.world.sleep(Duration::from_hours(hours)).await;
         arrive(self.world).await;
     }
 
-    fn some_act(&self) -> Act {
+    fn some_act(&self) -> ChaosAct {
         let on = &self.world.swarm.on;
         let weights = [
-            (on.people, Act::People),
-            (on.people_many, Act::PeopleMany),
-            (on.spaces, Act::Spaces),
-            (on.mounts, Act::Mounts),
-            (on.policies, Act::Policies),
-            (on.policies_broken, Act::PoliciesBroken),
-            (on.stores, Act::Stores),
-            (on.storms, Act::Storms),
-            (on.clocks, Act::Clocks),
-            (on.kills, Act::Kills),
-            (on.frozen, Act::Frozen),
-            (on.starved, Act::Starved),
-            (on.purges, Act::Purges),
-            (on.strange, Act::Strange),
-            (on.letters, Act::Letters),
-            (on.confirms, Act::Confirms),
-            (on.stops, Act::Stops),
-            (on.deaf, Act::Deaf),
+            (on.people, ChaosAct::Users),
+            (on.people_many, ChaosAct::UsersMany),
+            (on.spaces, ChaosAct::Spaces),
+            (on.mounts, ChaosAct::Mounts),
+            (on.policies, ChaosAct::Policies),
+            (on.policies_broken, ChaosAct::PoliciesBroken),
+            (on.stores, ChaosAct::Stores),
+            (on.storms, ChaosAct::Storms),
+            (on.clocks, ChaosAct::Clocks),
+            (on.kills, ChaosAct::Kills),
+            (on.frozen, ChaosAct::Frozen),
+            (on.starved, ChaosAct::Starved),
+            (on.purges, ChaosAct::Purges),
+            (on.strange, ChaosAct::Strange),
+            (on.letters, ChaosAct::Letters),
+            (on.confirms, ChaosAct::Confirms),
+            (on.stops, ChaosAct::Stops),
+            (on.deaf, ChaosAct::Deaf),
         ];
-        let mut drawn = self.world.dice.below(weights.iter().map(|(weight, _)| u64::from(*weight)).sum());
+        let mut drawn = self.world.rng.below(weights.iter().map(|(weight, _)| u64::from(*weight)).sum());
         for (weight, act) in weights {
             match drawn.checked_sub(u64::from(weight)) {
                 Some(rest) => drawn = rest,
                 None => return act,
             }
         }
-        Act::People
+        ChaosAct::Users
     }
 
     async fn act(&mut self) {
         let world = self.world;
         match self.some_act() {
-            Act::People => {
-                for _ in 0..world.dice.between(1, 3) {
-                    People::somewhere(world).act();
+            ChaosAct::Users => {
+                for _ in 0..world.rng.between(1, 3) {
+                    Users::somewhere(world).act();
                 }
             }
-            Act::PeopleMany => People::somewhere(world).delete_many(),
-            Act::Spaces => People::somewhere(world).move_space(),
-            Act::Mounts => People::somewhere(world).move_disk(),
-            Act::Policies => policies::edit(world),
-            Act::PoliciesBroken => self.break_policies(),
-            Act::Stores => self.trouble_a_store(),
-            Act::Storms => self.storm(),
-            Act::Clocks => self.shift_a_clock(),
-            Act::Kills => self.on_one(Fault::KilledAtMoment, |living| living.line.die()),
-            Act::Stops => self.on_one(Fault::StoppedGently, |living| living.stop.gentle.cancel()),
-            Act::Frozen => {
-                let until = world.now().plus(world.dice.duration(Duration::from_secs(5), Duration::from_mins(15)));
-                self.on_one(Fault::Frozen, |living| living.line.freeze_until(until));
+            ChaosAct::UsersMany => Users::somewhere(world).delete_many(),
+            ChaosAct::Spaces => Users::somewhere(world).move_space(),
+            ChaosAct::Mounts => Users::somewhere(world).move_disk(),
+            ChaosAct::Policies => policies::edit(world),
+            ChaosAct::PoliciesBroken => self.break_policies(),
+            ChaosAct::Stores => self.put_store_in_trouble(),
+            ChaosAct::Storms => self.storm(),
+            ChaosAct::Clocks => self.shift_a_clock(),
+            ChaosAct::Kills => self.on_one(SimFault::KilledAtMoment, |handle| handle.process.die()),
+            ChaosAct::Stops => self.on_one(SimFault::StoppedGently, |handle| handle.stop.gentle.cancel()),
+            ChaosAct::Frozen => {
+                let until = world.now().plus(world.rng.duration(Duration::from_secs(5), Duration::from_mins(15)));
+                self.on_one(SimFault::Frozen, |handle| handle.process.freeze_until(until));
             }
-            Act::Starved => {
-                let until = world.now().plus(world.dice.duration(Duration::from_secs(30), Duration::from_mins(15)));
-                let fault = |living: &Living| {
-                    *lock(&living.line.starved_until) = until;
-                    living.line.trouble_until(until);
+            ChaosAct::Starved => {
+                let until = world.now().plus(world.rng.duration(Duration::from_secs(30), Duration::from_mins(15)));
+                let fault = |handle: &ProcessHandle| {
+                    *lock(&handle.process.starved_until) = until;
+                    handle.process.trouble_until(until);
                 };
-                if let Some(living) = self.some_living() {
-                    let producer = living.line.name.starts_with("producer");
-                    world.count(if producer { Fault::ProducerStarved } else { Fault::LeaseStarved }, &living.line.name);
-                    fault(&living);
+                if let Some(handle) = self.some_process() {
+                    let producer = handle.process.name.starts_with("producer");
+                    world.count(
+                        if producer { SimFault::ProducerStarved } else { SimFault::LeaseStarved },
+                        &handle.process.name,
+                    );
+                    fault(&handle);
                 }
             }
-            Act::Purges => {
-                let name = *world.dice.pick(&[QueueName::DuplicationLow, QueueName::DuplicationHigh]);
-                world.count(Fault::QueuePurged, "operator");
-                world.desks[&name].purge(world);
+            ChaosAct::Purges => {
+                let name = *world.rng.pick(&[QueueName::DuplicationLow, QueueName::DuplicationHigh]);
+                world.count(SimFault::QueuePurged, "operator");
+                world.sim_queues[&name].purge(world);
             }
-            Act::Strange => self.send_strange().await,
-            Act::Deaf => {
-                let until = world.now().plus(world.dice.duration(Duration::from_secs(5), Duration::from_mins(5)));
-                let desks: Vec<_> = world.desks.values().collect();
-                world.dice.pick(&desks).deaf_until(until);
+            ChaosAct::Strange => self.send_strange().await,
+            ChaosAct::Deaf => {
+                let until = world.now().plus(world.rng.duration(Duration::from_secs(5), Duration::from_mins(5)));
+                let sim_queues: Vec<_> = world.sim_queues.values().collect();
+                world.rng.pick(&sim_queues).deaf_until(until);
             }
-            Act::Confirms => Operator::new(world).confirm(false).await,
-            Act::Letters if world.dice.below(2) == 0 => {
-                world.count(Fault::LettersByTwo, "operator");
+            ChaosAct::Confirms => Operator::new(world).confirm(false).await,
+            ChaosAct::Letters if world.rng.below(2) == 0 => {
+                world.count(SimFault::LettersByTwo, "operator");
                 let (one, other) = (Operator::new(world), Operator::new(world));
                 tokio::join!(one.letters(false), other.letters(false));
             }
-            Act::Letters => {
+            ChaosAct::Letters => {
                 Operator::new(world).letters(false).await;
             }
         }
     }
 
-    fn some_living(&self) -> Option<Living> {
-        let living = self.fleet.living();
-        (!living.is_empty()).then(|| self.world.dice.pick(&living).clone())
+    fn some_process(&self) -> Option<ProcessHandle> {
+        let handle = self.fleet.running_processes();
+        (!handle.is_empty()).then(|| self.world.rng.pick(&handle).clone())
     }
 
-    fn on_one(&self, fault: Fault, act: impl FnOnce(&Living)) {
-        if let Some(living) = self.some_living().filter(|living| !living.line.is_dead()) {
-            self.world.count(fault, &living.line.name);
-            act(&living);
+    fn on_one(&self, fault: SimFault, act: impl FnOnce(&ProcessHandle)) {
+        if let Some(handle) = self.some_process().filter(|handle| !handle.process.is_dead()) {
+            self.world.count(fault, &handle.process.name);
+            act(&handle);
         }
     }
 
     fn break_policies(&self) {
         let world = self.world;
-        if world.swarm.policies_quiet || world.dice.below(2) == 0 {
+        if world.swarm.policies_quiet || world.rng.below(2) == 0 {
             policies::break_one(world);
         } else {
-            world.count(Fault::PoliciesGone, "policies");
-            let until = world.now().plus(world.dice.duration(Duration::from_secs(5), Duration::from_mins(20)));
-            world.policy_shelf.trouble(*world.dice.pick(&[Trouble::Gone, Trouble::Denied]), until);
+            world.count(SimFault::PoliciesGone, "policies");
+            let until = world.now().plus(world.rng.duration(Duration::from_secs(5), Duration::from_mins(20)));
+            world.policy_store.trouble(*world.rng.pick(&[StoreTrouble::Gone, StoreTrouble::Denied]), until);
         }
     }
 
-    fn some_store(&self) -> &Arc<Shelf> {
-        let all: Vec<&Arc<Shelf>> = self.world.shelves.values().collect();
-        let picked: &Arc<Shelf> = self.world.dice.pick::<&Arc<Shelf>>(&all);
+    fn some_store(&self) -> &Arc<SimStore> {
+        let all: Vec<&Arc<SimStore>> = self.world.sim_stores.values().collect();
+        let picked: &Arc<SimStore> = self.world.rng.pick::<&Arc<SimStore>>(&all);
         picked
     }
 
-    fn trouble_a_store(&self) {
+    fn put_store_in_trouble(&self) {
         let world = self.world;
-        let (fault, trouble) = *world.dice.pick(&[
-            (Fault::StoreGone, Trouble::Gone),
-            (Fault::CredentialsGone, Trouble::Denied),
-            (Fault::DiskFull, Trouble::Full),
+        let (fault, trouble) = *world.rng.pick(&[
+            (SimFault::StoreGone, StoreTrouble::Gone),
+            (SimFault::CredentialsGone, StoreTrouble::Denied),
+            (SimFault::DiskFull, StoreTrouble::Full),
         ]);
         let store = self.some_store();
         world.count(fault, &store.address.to_string());
-        store.trouble(trouble, world.now().plus(world.dice.duration(Duration::from_secs(5), Duration::from_mins(20))));
+        store.trouble(trouble, world.now().plus(world.rng.duration(Duration::from_secs(5), Duration::from_mins(20))));
     }
 
     fn storm(&self) {
         let world = self.world;
         let store = self.some_store();
-        world.count(Fault::ThrottlingStorm, &store.address.to_string());
-        let share = *world.dice.pick(&[300, 500, 1000]);
-        let until = world.now().plus(world.dice.duration(Duration::from_secs(10), Duration::from_mins(10)));
-        store.trouble(Trouble::Storm(share), until);
+        world.count(SimFault::ThrottlingStorm, &store.address.to_string());
+        let share = *world.rng.pick(&[300, 500, 1000]);
+        let until = world.now().plus(world.rng.duration(Duration::from_secs(10), Duration::from_mins(10)));
+        store.trouble(StoreTrouble::Storm(share), until);
     }
 
     fn shift_a_clock(&self) {
-        let Some(living) = self.some_living() else { return };
+        let Some(handle) = self.some_process() else { return };
         let hour: i64 = 3_600_000;
-        let by = self.world.dice.below(2 * hour.unsigned_abs()).cast_signed() - hour;
-        let offset = living.line.clock.shift(by);
+        let by = self.world.rng.below(2 * hour.unsigned_abs()).cast_signed() - hour;
+        let offset = handle.process.clock.shift(by);
         // Never off by more than an hour.
         let off = offset.clamp(-hour, hour);
-        living.line.clock.shift(off - offset);
-        self.world.count(if by < 0 { Fault::ClockBack } else { Fault::ClockOff }, &living.line.name);
+        handle.process.clock.shift(off - offset);
+        self.world.count(if by < 0 { SimFault::ClockBack } else { SimFault::ClockOff }, &handle.process.name);
     }
 
     async fn send_strange(&self) {
         let world = self.world;
-        world.count(Fault::StrangeTask, PEOPLE);
-        let account = world.dice.pick(&world.accounts).clone();
+        world.count(SimFault::StrangeTask, USERS);
+        let account = world.rng.pick(&world.accounts).clone();
         let task = |kind: TaskKind| Task { kind, account: account.clone(), detail: serde_json::Map::new() };
-        let queue = *world.dice.pick(&[QueueName::DuplicationLow, QueueName::DuplicationHigh]);
-        let sealed = |task: Task| {
+        let queue = *world.rng.pick(&[QueueName::DuplicationLow, QueueName::DuplicationHigh]);
+        let encoded = |task: Task| {
             let mut chance = [0; 10];
-            chance[..8].copy_from_slice(&world.dice.next().to_le_bytes());
+            chance[..8].copy_from_slice(&world.rng.next().to_le_bytes());
             let id = TaskId::new(Timestamp::from_millis(1_795_000_000_000), chance);
             wire::encode(&Envelope::new(id, queue, Timestamp::from_millis(1_795_000_000_000), task)).unwrap_or_default()
         };
-        let deed = world.dice.next();
-        let body = match world.dice.below(if world.swarm.errands { 12 } else { 6 }) {
-            0 => Bytes::from(format!("no envelope {deed}")),
-            1 => sealed(task(TaskKind::new("unheard-of"))),
-            2 => sealed(task(TaskKind::DUPLICATE)),
+        let behavior = world.rng.next();
+        let body = match world.rng.below(if world.swarm.errands { 12 } else { 6 }) {
+            0 => Bytes::from(format!("no envelope {behavior}")),
+            1 => encoded(task(TaskKind::new("unheard-of"))),
+            2 => encoded(task(TaskKind::DUPLICATE)),
             3..6 => match self.some_duplicate(&account) {
-                Some(duplicate) => sealed(duplicate.into_task()),
+                Some(duplicate) => encoded(duplicate.into_task()),
                 None => Bytes::new(),
             },
             _ => {
-                for rare in [deed, deed / 7] {
-                    let task = errand::task(&account, errand::some_rare(rare), &format!("e{rare:x}.rare"));
-                    let out = OutgoingMessage { group: account.clone(), body: sealed(task), delay: Duration::ZERO };
-                    world.desks[&queue].put_strange(world, PEOPLE, out).await;
+                for rare in [behavior, behavior / 7] {
+                    let task = probe_task::task(&account, probe_task::rare_behavior(rare), &format!("e{rare:x}.rare"));
+                    let out = OutgoingMessage { group: account.clone(), body: encoded(task), delay: Duration::ZERO };
+                    world.sim_queues[&queue].put_strange(world, USERS, out).await;
                 }
-                sealed(errand::task(&account, deed, &format!("e{deed:x}")))
+                encoded(probe_task::task(&account, behavior, &format!("e{behavior:x}")))
             }
         };
-        let remove = self.some_remove().map(|remove| sealed(remove.into_task()));
+        let remove = self.some_remove().map(|remove| encoded(remove.into_task()));
         let group = AccountId::new("strange").unwrap();
         for body in remove.into_iter().chain([body]) {
             let out = OutgoingMessage { group: group.clone(), body, delay: Duration::ZERO };
-            world.desks[&queue].put_strange(world, PEOPLE, out).await;
+            world.sim_queues[&queue].put_strange(world, USERS, out).await;
         }
     }
 }
 
-impl Weather<'_> {
+impl Chaos<'_> {
     /// A task that names the first row of some delete list there is, or its space; rather of one that nobody granted.
     fn some_remove(&self) -> Option<Remove> {
         let world = self.world;
@@ -309,7 +312,7 @@ impl Weather<'_> {
         if from.is_empty() {
             return None;
         }
-        let (head, _) = *world.dice.pick(&from);
+        let (head, _) = *world.rng.pick(&from);
         let list = head.sort.strip_prefix("list/")?.strip_suffix("/head")?;
         let mut ids = head.partition.splitn(4, '/');
         Some(Remove {
@@ -318,36 +321,36 @@ impl Weather<'_> {
             destination: StoreId::new(ids.next()?).ok()?,
             space: SpaceId::new(ids.next()?).ok()?,
             list: DeleteListId::parse(list).ok()?,
-            row: (world.dice.below(8) > 0).then_some(0),
+            row: (world.rng.below(8) > 0).then_some(0),
         })
     }
 
     /// A task that policy asks for, but that no producer found: whoever the destination belongs to.
     fn some_duplicate(&self, account: &AccountId) -> Option<Duplicate> {
         let world = self.world;
-        let wish = lock(&world.wishes).0.get(account).cloned()?;
-        let space = world.dice.pick(&world.spaces);
-        let copyings = wish.of_space(space);
-        if copyings.is_empty() {
+        let desired_policy = lock(&world.desired_policies).0.get(account).cloned()?;
+        let space = world.rng.pick(&world.spaces);
+        let desired_copies = desired_policy.of_space(space);
+        if desired_copies.is_empty() {
             return None;
         }
-        let copying = world.dice.pick(copyings);
-        let items = world.shelf(account, &copying.source)?.inner.contents(space).unwrap_or_default();
+        let desired_copy = world.rng.pick(desired_copies);
+        let items = world.sim_store(account, &desired_copy.source)?.inner.contents(space).unwrap_or_default();
         let ids: Vec<_> = items.into_keys().collect();
         Some(Duplicate {
             account: account.clone(),
-            source: copying.source.clone(),
-            destination: copying.destination.clone(),
+            source: desired_copy.source.clone(),
+            destination: desired_copy.destination.clone(),
             space: space.clone(),
-            item: (!ids.is_empty()).then(|| world.dice.pick(&ids).clone()),
+            item: (!ids.is_empty()).then(|| world.rng.pick(&ids).clone()),
         })
     }
 }
 
 /// Late bodies arrive, and so do spaces that were out of sight.
 pub(crate) async fn arrive(world: &World) {
-    People::bring_spaces_back(world, world.now());
-    for desk in world.desks.values() {
-        desk.arrive(world.now()).await;
+    Users::bring_spaces_back(world, world.now());
+    for sim_queue in world.sim_queues.values() {
+        sim_queue.arrive(world.now()).await;
     }
 }

@@ -4,28 +4,41 @@ use std::collections::BTreeMap;
 
 use mill_model::{AccountId, ContentId, ItemAddress, SpaceId, StoreAddress, StoreId};
 
-use super::event::Print;
-use super::wishes::Copying;
+use super::desired_policies::DesiredCopy;
+use super::event::ContentFingerprint;
 use super::world::{World, lock};
 
 /// What stands in a space, by the checker's own listing and hashing.
-pub(crate) fn listed(world: &World, store: &StoreAddress, space: &SpaceId) -> Option<BTreeMap<ContentId, Print>> {
-    let contents = world.shelves[store].inner.contents(space)?;
-    Some(contents.into_iter().map(|(id, (bytes, properties))| (id, Print::of(&bytes, &properties))).collect())
+pub(crate) fn listed(
+    world: &World,
+    store: &StoreAddress,
+    space: &SpaceId,
+) -> Option<BTreeMap<ContentId, ContentFingerprint>> {
+    let contents = world.sim_stores[store].inner.contents(space)?;
+    Some(
+        contents
+            .into_iter()
+            .map(|(id, (bytes, properties))| (id, ContentFingerprint::of(&bytes, &properties)))
+            .collect(),
+    )
 }
 
 /// Every store holds what was written there, item by item, and nothing else: no write shows before it is whole, and
 /// nothing is left of one that failed.
 pub(crate) fn scan(world: &World) {
-    for store in world.shelves.keys() {
+    for store in world.sim_stores.keys() {
         for space in &world.spaces {
-            for (id, print) in listed(world, store, space).unwrap_or_default() {
+            for (id, fingerprint) in listed(world, store, space).unwrap_or_default() {
                 let item = ItemAddress { space: space.clone(), id };
-                let known = world.truth(|truth| {
-                    truth.shelves.get(store).and_then(|shelf| shelf.now(&item)).and_then(|life| life.holds)
+                let known = world.model(|model| {
+                    model
+                        .stores
+                        .get(store)
+                        .and_then(|store_model| store_model.now(&item))
+                        .and_then(|snapshot| snapshot.holds)
                 });
-                if known != Some(print) {
-                    let what = format!("{store} shows {print} as {item}, where {known:?} was written");
+                if known != Some(fingerprint) {
+                    let what = format!("{store} shows {fingerprint} as {item}, where {known:?} was written");
                     return world.violated("stores hold what was written", what);
                 }
             }
@@ -34,16 +47,16 @@ pub(crate) fn scan(world: &World) {
 }
 
 /// What waits for a person, by pair: how many items, and whether the space itself is gone.
-pub(crate) type Held = BTreeMap<(AccountId, SpaceId, StoreId, StoreId), u64>;
+pub(crate) type HeldCounts = BTreeMap<(AccountId, SpaceId, StoreId, StoreId), u64>;
 
 /// Finds every destination equal to what policy says; held deletes are accounted for.
-pub(crate) fn compare(world: &World, held: &Held) -> Result<(), String> {
+pub(crate) fn compare(world: &World, held: &HeldCounts) -> Result<(), String> {
     scan(world);
-    let wishes = lock(&world.wishes).clone();
-    for (account, wish) in &wishes.0 {
+    let desired_policies = lock(&world.desired_policies).clone();
+    for (account, desired_policy) in &desired_policies.0 {
         for space in &world.spaces {
-            for copying in wish.of_space(space) {
-                Pairing { world, account, space, copying, held }.compare()?;
+            for desired_copy in desired_policy.of_space(space) {
+                PairCheck { world, account, space, desired_copy, held }.compare()?;
             }
         }
     }
@@ -57,20 +70,20 @@ fn are_twins(one: &ContentId, other: &ContentId) -> bool {
     differing.is_some_and(|(one, other)| mill_model::spelling::folded(&one) == mill_model::spelling::folded(&other))
 }
 
-struct Pairing<'w> {
+struct PairCheck<'w> {
     world: &'w World,
     account: &'w AccountId,
     space: &'w SpaceId,
-    copying: &'w Copying,
-    held: &'w Held,
+    desired_copy: &'w DesiredCopy,
+    held: &'w HeldCounts,
 }
 
-impl Pairing<'_> {
+impl PairCheck<'_> {
     fn compare(&self) -> Result<(), String> {
-        let Self { world, account, space, copying, held } = self;
+        let Self { world, account, space, desired_copy, held } = self;
         let address = |store: &StoreId| StoreAddress { account: (*account).clone(), store: store.clone() };
-        let (source, destination) = (address(&copying.source), address(&copying.destination));
-        let key = ((*account).clone(), (*space).clone(), copying.source.clone(), copying.destination.clone());
+        let (source, destination) = (address(&desired_copy.source), address(&desired_copy.destination));
+        let key = ((*account).clone(), (*space).clone(), desired_copy.source.clone(), desired_copy.destination.clone());
         let held = held.get(&key).copied();
         let theirs = listed(world, &destination, space);
         let Some(ours) = listed(world, &source, space) else {
@@ -79,28 +92,28 @@ impl Pairing<'_> {
         };
         let Some(theirs) = theirs else { return Err(format!("{destination} lacks the space {space} of {source}")) };
         let folds = world.swarm.folds;
-        for (id, print) in &ours {
+        for (id, fingerprint) in &ours {
             let item = ItemAddress { space: (*space).clone(), id: id.clone() };
             match theirs.get(id) {
-                Some(found) if found == print && world.shelves[&destination].is_cached_alone(&item) => {
+                Some(found) if found == fingerprint && world.sim_stores[&destination].is_cached_alone(&item) => {
                     return Err(format!("{destination} has {item} in its cache alone: its disk has other bytes"));
                 }
-                Some(found) if found == print => {}
+                Some(found) if found == fingerprint => {}
                 // Only what stands there under another spelling keeps an item out.
                 None if folds && theirs.keys().any(|other| are_twins(id, other)) => {}
                 found => {
-                    return Err(format!("{destination} has {found:?} as {space}/{id}, and {source} has {print}"));
+                    return Err(format!("{destination} has {found:?} as {space}/{id}, and {source} has {fingerprint}"));
                 }
             }
         }
         let extra = theirs.iter().filter(|(id, _)| !ours.contains_key(*id)).count() as u64;
         // What has the size of a twin at the source may be that, renamed; whether it is, is known once it is read.
-        let may_be_twin = |(id, print): &(&ContentId, &Print)| {
+        let may_be_twin = |(id, fingerprint): &(&ContentId, &ContentFingerprint)| {
             let mut twins = ours.iter().filter(|(other, _)| are_twins(id, other) && !theirs.contains_key(*other));
-            !ours.contains_key(*id) && folds && twins.any(|(_, twin)| twin.size == print.size)
+            !ours.contains_key(*id) && folds && twins.any(|(_, twin)| twin.size == fingerprint.size)
         };
         let twins = theirs.iter().filter(may_be_twin).count() as u64;
-        if copying.remove && !(extra - twins..=extra).contains(&held.unwrap_or(0)) {
+        if desired_copy.remove && !(extra - twins..=extra).contains(&held.unwrap_or(0)) {
             return Err(format!(
                 "{destination} has {extra} items of {space} that {source} has not, and {held:?} are held"
             ));

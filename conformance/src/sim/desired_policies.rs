@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 /// One store kept in sync with another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Copying {
+pub(crate) struct DesiredCopy {
     pub(crate) source: StoreId,
     pub(crate) destination: StoreId,
     pub(crate) remove: bool,
@@ -16,40 +16,40 @@ pub(crate) struct Copying {
 
 /// What one account wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Wish {
-    pub(crate) defaults: Vec<Copying>,
+pub(crate) struct DesiredPolicy {
+    pub(crate) defaults: Vec<DesiredCopy>,
     /// Spaces with lists of their own.
-    pub(crate) own: BTreeMap<SpaceId, Vec<Copying>>,
+    pub(crate) own: BTreeMap<SpaceId, Vec<DesiredCopy>>,
     pub(crate) ignored: BTreeSet<SpaceId>,
     /// Most tasks at once at each store of the account.
     pub(crate) workers: Option<u32>,
 }
 
-impl Wish {
+impl DesiredPolicy {
     /// What applies to a space.
-    pub(crate) fn of_space(&self, space: &SpaceId) -> &[Copying] {
+    pub(crate) fn of_space(&self, space: &SpaceId) -> &[DesiredCopy] {
         if self.ignored.contains(space) {
             return &[];
         }
         self.own.get(space).unwrap_or(&self.defaults)
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Copying> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &DesiredCopy> {
         self.defaults.iter().chain(self.own.values().flatten())
     }
 
-    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Copying> {
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut DesiredCopy> {
         self.defaults.iter_mut().chain(self.own.values_mut().flatten())
     }
 
     /// The policy file that says so.
     pub(crate) fn file(&self) -> String {
-        let list = |list: &[Copying]| -> Value {
-            let policy = |copying: &Copying| {
+        let list = |list: &[DesiredCopy]| -> Value {
+            let policy = |desired_copy: &DesiredCopy| {
                 json!({
-                    "srcStoreId": copying.source.as_str(), "destStoreId": copying.destination.as_str(),
-                    "removeVanished": copying.remove,
-                    "compare": if copying.differences { "differences" } else { "everything" },
+                    "srcStoreId": desired_copy.source.as_str(), "destStoreId": desired_copy.destination.as_str(),
+                    "removeVanished": desired_copy.remove,
+                    "compare": if desired_copy.differences { "differences" } else { "everything" },
                 })
             };
             list.iter().map(policy).collect()
@@ -74,26 +74,26 @@ impl Wish {
 
 /// What all accounts want.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Wishes(pub(crate) BTreeMap<AccountId, Wish>);
+pub(crate) struct DesiredPolicies(pub(crate) BTreeMap<AccountId, DesiredPolicy>);
 
-impl Wishes {
+impl DesiredPolicies {
     /// All that brings something into a space of a store.
-    pub(crate) fn arriving_in<'w>(
+    pub(crate) fn copies_into<'w>(
         &'w self,
         store: &'w StoreAddress,
         space: &'w SpaceId,
-    ) -> impl Iterator<Item = &'w Copying> + 'w {
-        let wish = self.0.get(&store.account);
-        let copyings = wish.map_or(&[][..], |wish| wish.of_space(space));
-        copyings.iter().filter(move |copying| copying.destination == store.store)
+    ) -> impl Iterator<Item = &'w DesiredCopy> + 'w {
+        let desired_policy = self.0.get(&store.account);
+        let desired_copies = desired_policy.map_or(&[][..], |desired_policy| desired_policy.of_space(space));
+        desired_copies.iter().filter(move |desired_copy| desired_copy.destination == store.store)
     }
 
     pub(crate) fn destinations(&self) -> BTreeSet<StoreAddress> {
-        let of = |(account, wish): (&AccountId, &Wish)| {
+        let of = |(account, desired_policy): (&AccountId, &DesiredPolicy)| {
             let account = account.clone();
-            let all: Vec<_> = wish
+            let all: Vec<_> = desired_policy
                 .all()
-                .map(|copying| StoreAddress { account: account.clone(), store: copying.destination.clone() })
+                .map(|desired_copy| StoreAddress { account: account.clone(), store: desired_copy.destination.clone() })
                 .collect();
             all
         };

@@ -14,19 +14,19 @@ use mill_producer::SessionReport;
 use super::trace::Hash;
 
 /// The name under which people act.
-pub(crate) const PEOPLE: &str = "people";
+pub(crate) const USERS: &str = "people";
 /// The name under which the operator acts.
 pub(crate) const OPERATOR: &str = "operator";
 
 /// An item's content in few bytes: what it is, and of what size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Print {
+pub(crate) struct ContentFingerprint {
     pub(crate) bytes: u64,
     pub(crate) properties: u64,
     pub(crate) size: u64,
 }
 
-impl Print {
+impl ContentFingerprint {
     /// The checker's own hashing, which shares nothing with the digests of the rooms.
     pub(crate) fn of(bytes: &[u8], properties: &Properties) -> Self {
         let mut hash = Hash::default();
@@ -40,7 +40,7 @@ impl Print {
     }
 }
 
-impl fmt::Display for Print {
+impl fmt::Display for ContentFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04x}.{:04x}/{}", self.bytes & 0xffff, self.properties & 0xffff, self.size)
     }
@@ -48,16 +48,16 @@ impl fmt::Display for Print {
 
 /// A body on its way, opened as far as it can be.
 #[derive(Debug, Clone)]
-pub(crate) struct Sealed {
+pub(crate) struct DecodedBody {
     /// Names the task: its id, or a hash of a body that nobody can open.
     pub(crate) key: String,
     /// The envelope, if it is one or holds one.
     pub(crate) envelope: Option<Envelope>,
     /// Whether it is a dead letter.
-    pub(crate) letter: bool,
+    pub(crate) is_dead_letter: bool,
 }
 
-impl Sealed {
+impl DecodedBody {
     pub(crate) fn of(body: &Bytes) -> Arc<Self> {
         let arrival = ReceiveContext {
             id: TaskId::new(Timestamp::default(), [0; 10]),
@@ -71,13 +71,13 @@ impl Sealed {
             Some(envelope) => envelope.id.to_string(),
             None => format!("body-{:016x}", Hash::of(inner)),
         };
-        Arc::new(Self { key, envelope, letter: letter.is_some() })
+        Arc::new(Self { key, envelope, is_dead_letter: letter.is_some() })
     }
 
     /// Whether it is a task that no processor understands.
     pub(crate) fn is_hopeless(&self) -> bool {
         let understood = |envelope: &Envelope| {
-            envelope.task.kind == super::errand::kind() || self.duplicate().is_some() || self.remove().is_some()
+            envelope.task.kind == super::probe_task::kind() || self.duplicate().is_some() || self.remove().is_some()
         };
         self.envelope.as_ref().is_some_and(|envelope| !understood(envelope))
     }
@@ -95,10 +95,10 @@ impl Sealed {
     }
 }
 
-impl fmt::Display for Sealed {
+impl fmt::Display for DecodedBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = self.key.get(self.key.len().saturating_sub(8)..).unwrap_or(&self.key);
-        write!(f, "{}{key}", if self.letter { "letter of " } else { "" })?;
+        write!(f, "{}{key}", if self.is_dead_letter { "letter of " } else { "" })?;
         if let Some(envelope) = &self.envelope {
             write!(f, " f{} s{}", envelope.failures, envelope.snoozes)?;
         }
@@ -114,7 +114,7 @@ impl fmt::Display for Sealed {
 
 /// How one execution of a task ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum ExecutionResult {
     Done { follow_ups: Vec<String> },
     Snoozed,
     Discarded,
@@ -127,7 +127,7 @@ pub(crate) enum Verdict {
     LeaseLost,
 }
 
-/// What happened. `by` names the process, or [`PEOPLE`], or [`OPERATOR`].
+/// What happened. `by` names the process, or [`USERS`], or [`OPERATOR`].
 pub(crate) enum Event<'a> {
     /// A writing call on a store begins; `leased` is whether the task's lease holds, where a task runs.
     Calls {
@@ -142,7 +142,7 @@ pub(crate) enum Event<'a> {
         by: &'a str,
         store: &'a StoreAddress,
         item: &'a ItemAddress,
-        holds: Option<Print>,
+        holds: Option<ContentFingerprint>,
         /// When the call that did it began.
         called: Monotonic,
         /// Whether it is the attempt's first call of its sort: then nothing was waited for before it.
@@ -157,7 +157,7 @@ pub(crate) enum Event<'a> {
         item: &'a ItemAddress,
         from: &'a ContentId,
         path: &'a str,
-        holds: Print,
+        holds: ContentFingerprint,
         called: Monotonic,
     },
     /// A space is there, or is gone.
@@ -165,17 +165,17 @@ pub(crate) enum Event<'a> {
     /// A disk beneath a space is mounted, or is not any more.
     Mounted { store: &'a StoreAddress, space: &'a SpaceId, path: &'a str, here: bool },
     /// A body is in a queue, once more; it can be received from `due` on.
-    Sent { by: &'a str, queue: QueueName, sealed: &'a Sealed, due: Monotonic },
+    Sent { by: &'a str, queue: QueueName, decoded: &'a DecodedBody, due: Monotonic },
     /// A body was delivered.
-    Received { by: &'a str, queue: QueueName, sealed: &'a Sealed, count: u32 },
+    Received { by: &'a str, queue: QueueName, decoded: &'a DecodedBody, count: u32 },
     /// A body left its queue for good, as its receiver asked.
-    Acknowledged { by: &'a str, queue: QueueName, sealed: &'a Sealed },
+    Acknowledged { by: &'a str, queue: QueueName, decoded: &'a DecodedBody },
     /// A body was thrown away by the operator.
-    Purged { queue: QueueName, sealed: &'a Sealed },
+    Purged { queue: QueueName, decoded: &'a DecodedBody },
     /// A row of a book was written, or deleted.
     Row { by: &'a str, table: &'a str, partition: &'a str, sort: &'a str, value: Option<&'a [u8]> },
     /// A processor answered.
-    Ran { by: &'a str, key: &'a str, verdict: &'a Verdict },
+    Ran { by: &'a str, key: &'a str, execution_result: &'a ExecutionResult },
     /// A producer's session ended with a report.
     Session { by: &'a str, report: &'a SessionReport },
     /// A process lives no more: it was killed, or ended.
@@ -197,8 +197,8 @@ impl fmt::Display for Event<'_> {
                 write!(f, "{by}: {op} {store} {subject}")?;
                 if *leased == Some(false) { f.write_str(" WITHOUT LEASE") } else { Ok(()) }
             }
-            Self::Item { by, store, item, holds: Some(print), damaged, .. } => {
-                write!(f, "{by}: {store} {item} = {print}")?;
+            Self::Item { by, store, item, holds: Some(fingerprint), damaged, .. } => {
+                write!(f, "{by}: {store} {item} = {fingerprint}")?;
                 if *damaged { f.write_str(" (damaged on its way)") } else { Ok(()) }
             }
             Self::Item { by, store, item, holds: None, .. } => write!(f, "{by}: {store} {item} deleted"),
@@ -209,18 +209,18 @@ impl fmt::Display for Event<'_> {
                 write!(f, "{by}: {store} space {space} {}", if *here { "made" } else { "removed" })
             }
             Self::Mounted { store, space, path, here } => {
-                write!(f, "{PEOPLE}: {store} {space}/{path} {}", if *here { "mounted" } else { "unmounted" })
+                write!(f, "{USERS}: {store} {space}/{path} {}", if *here { "mounted" } else { "unmounted" })
             }
-            Self::Sent { by, queue, sealed, .. } => write!(f, "{by}: {queue} + {sealed}"),
-            Self::Received { by, queue, sealed, count } => write!(f, "{by}: {queue} > {sealed} (receive {count})"),
-            Self::Acknowledged { by, queue, sealed } => write!(f, "{by}: {queue} - {sealed}"),
-            Self::Purged { queue, sealed } => write!(f, "{OPERATOR}: {queue} purged of {sealed}"),
+            Self::Sent { by, queue, decoded, .. } => write!(f, "{by}: {queue} + {decoded}"),
+            Self::Received { by, queue, decoded, count } => write!(f, "{by}: {queue} > {decoded} (receive {count})"),
+            Self::Acknowledged { by, queue, decoded } => write!(f, "{by}: {queue} - {decoded}"),
+            Self::Purged { queue, decoded } => write!(f, "{OPERATOR}: {queue} purged of {decoded}"),
             Self::Row { by, table, sort, value, .. } => match value {
                 Some(value) => write!(f, "{by}: {table} {sort} = {}", String::from_utf8_lossy(value)),
                 None => write!(f, "{by}: {table} {sort} removed"),
             },
-            Self::Ran { by, key, verdict } => {
-                write!(f, "{by}: ran {} {verdict:?}", key.get(key.len().saturating_sub(8)..).unwrap_or(key))
+            Self::Ran { by, key, execution_result } => {
+                write!(f, "{by}: ran {} {execution_result:?}", key.get(key.len().saturating_sub(8)..).unwrap_or(key))
             }
             Self::Session { by, report } => {
                 write!(f, "{by}: session {:?}, {} queued", report.ended, report.queued)?;
@@ -236,7 +236,7 @@ impl fmt::Display for Event<'_> {
                 Ok(())
             }
             Self::Ended { by, killed } => write!(f, "{by}: {}", if *killed { "dies" } else { "ends" }),
-            Self::Policies { what, account } => write!(f, "{PEOPLE}: policy of {account} {what}"),
+            Self::Policies { what, account } => write!(f, "{USERS}: policy of {account} {what}"),
             Self::Confirming { list } => write!(f, "{OPERATOR}: is about to confirm the list {list}"),
             Self::Confirmed { deletes } => write!(f, "{OPERATOR}: confirms {deletes} deletes"),
             Self::Note { by, what } => write!(f, "{by}: {what}"),

@@ -6,9 +6,9 @@ macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         /// A kind of trouble.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Fault { $($(#[$doc])* $name,)* }
+        pub enum SimFault { $($(#[$doc])* $name,)* }
 
-        impl Fault {
+        impl SimFault {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
@@ -108,21 +108,21 @@ faults! {
     /// A process's wall clock steps back.
     ClockBack = "clock-back";
     /// People write a new item.
-    PeopleWrote = "people-wrote";
+    UserWrote = "people-wrote";
     /// People overwrite an item.
-    PeopleOverwrote = "people-overwrote";
+    UserOverwrote = "people-overwrote";
     /// People change an item's properties alone.
-    PeopleRelabelled = "people-relabelled";
+    UserRelabelled = "people-relabelled";
     /// People delete an item.
-    PeopleDeleted = "people-deleted";
+    UserDeleted = "people-deleted";
     /// People give an item another spelling of its name.
-    PeopleRespelled = "people-respelled";
+    UserRespelled = "people-respelled";
     /// A destination refuses a name that it takes for another's.
     TwinRefused = "twin-refused";
     /// What stands at a destination is given another spelling of its name.
     TwinRespelled = "twin-respelled";
     /// People delete many items at once.
-    PeopleDeletedMany = "people-deleted-many";
+    UserDeletedMany = "people-deleted-many";
     /// People remove a whole space, and perhaps bring it back.
     SpaceRemoved = "space-removed";
     /// A disk that is mounted beneath a source goes out of sight, and comes back.
@@ -167,7 +167,7 @@ faults! {
     ProducerStarved = "producer-starved";
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for SimFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -175,23 +175,23 @@ impl fmt::Display for Fault {
 
 /// How often each kind happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Counts(Vec<u64>);
+pub struct FaultCounts(Vec<u64>);
 
-impl Default for Counts {
+impl Default for FaultCounts {
     fn default() -> Self {
-        Self(vec![0; Fault::ALL.len()])
+        Self(vec![0; SimFault::ALL.len()])
     }
 }
 
-impl Counts {
+impl FaultCounts {
     /// How often one happened.
-    pub fn of(&self, fault: Fault) -> u64 {
+    pub fn of(&self, fault: SimFault) -> u64 {
         self.0[fault as usize]
     }
 
     /// Each kind, and how often.
-    pub fn each(&self) -> impl Iterator<Item = (Fault, u64)> {
-        Fault::ALL.iter().map(|fault| (*fault, self.of(*fault)))
+    pub fn each(&self) -> impl Iterator<Item = (SimFault, u64)> {
+        SimFault::ALL.iter().map(|fault| (*fault, self.of(*fault)))
     }
 
     /// All of them together.
@@ -199,7 +199,7 @@ impl Counts {
         self.0.iter().sum()
     }
 
-    pub(crate) fn count(&mut self, fault: Fault) {
+    pub(crate) fn count(&mut self, fault: SimFault) {
         self.0[fault as usize] += 1;
     }
 

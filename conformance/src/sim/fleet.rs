@@ -24,14 +24,14 @@ use mill_workman::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::desk::Slot;
-use super::errand::ErrandFactory;
 use super::event::Event;
-use super::ledger::Ledger;
-use super::line::Line;
+use super::instrumented_processor::InstrumentedFactory;
 use super::policies;
-use super::shelf::{Way, Ways};
-use super::watched::Watched;
+use super::probe_task::ProbeFactory;
+use super::sim_process::SimProcess;
+use super::sim_queue::QueueClient;
+use super::sim_store::{StoreClient, StoreClients};
+use super::sim_table::TableClient;
 use super::world::{World, lock};
 
 /// How long the producers' lease outlives its last beat.
@@ -42,101 +42,112 @@ pub(crate) const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration
 
 /// A process that lives, and how it is told to stop.
 #[derive(Debug, Clone)]
-pub(crate) struct Living {
-    pub(crate) line: Arc<Line>,
+pub(crate) struct ProcessHandle {
+    pub(crate) process: Arc<SimProcess>,
     pub(crate) stop: StopSignal,
 }
 
 /// All processes.
 #[derive(Debug)]
-pub(crate) struct Fleet {
+pub(crate) struct SimFleet {
     world: Arc<World>,
-    keepers: JoinSet<()>,
-    living: Arc<Mutex<Vec<Living>>>,
+    supervisors: JoinSet<()>,
+    processes: Arc<Mutex<Vec<ProcessHandle>>>,
     down: CancellationToken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ProcessKind {
     Workman,
     Producer,
 }
 
-impl Fleet {
+impl SimFleet {
     pub(crate) fn new(world: &Arc<World>) -> Self {
-        Self { world: world.clone(), keepers: JoinSet::new(), living: Arc::default(), down: CancellationToken::new() }
+        Self {
+            world: world.clone(),
+            supervisors: JoinSet::new(),
+            processes: Arc::default(),
+            down: CancellationToken::new(),
+        }
     }
 
     /// Starts workmen, and producers where they are wanted.
-    pub(crate) fn muster(&mut self, with_producers: bool) {
+    pub(crate) fn start_all(&mut self, with_producers: bool) {
         self.down = CancellationToken::new();
         let producers = if with_producers { self.world.swarm.producers } else { 0 };
-        let kinds = (0..self.world.swarm.workmen).map(|_| Kind::Workman).chain((0..producers).map(|_| Kind::Producer));
+        let kinds = (0..self.world.swarm.workmen)
+            .map(|_| ProcessKind::Workman)
+            .chain((0..producers).map(|_| ProcessKind::Producer));
         for kind in kinds {
-            let keeper =
-                Keeper { world: self.world.clone(), living: self.living.clone(), down: self.down.clone(), kind };
-            self.keepers.spawn_local(keeper.keep());
+            let supervisor = ProcessSupervisor {
+                world: self.world.clone(),
+                processes: self.processes.clone(),
+                down: self.down.clone(),
+                kind,
+            };
+            self.supervisors.spawn_local(supervisor.supervise());
         }
     }
 
     /// Ends all processes: gently, or by killing them.
-    pub(crate) async fn stand_down(&mut self, gently: bool) {
+    pub(crate) async fn stop_all(&mut self, gently: bool) {
         self.down.cancel();
-        for living in self.living() {
+        for handle in self.running_processes() {
             if gently {
-                living.stop.gentle.cancel();
+                handle.stop.gentle.cancel();
             } else {
-                living.line.die();
+                handle.process.die();
             }
         }
-        while self.keepers.join_next().await.is_some() {}
+        while self.supervisors.join_next().await.is_some() {}
     }
 
     /// Those that live now.
-    pub(crate) fn living(&self) -> Vec<Living> {
-        lock(&self.living).clone()
+    pub(crate) fn running_processes(&self) -> Vec<ProcessHandle> {
+        lock(&self.processes).clone()
     }
 }
 
 /// Keeps one process alive.
-struct Keeper {
+struct ProcessSupervisor {
     world: Arc<World>,
-    living: Arc<Mutex<Vec<Living>>>,
+    processes: Arc<Mutex<Vec<ProcessHandle>>>,
     down: CancellationToken,
-    kind: Kind,
+    kind: ProcessKind,
 }
 
-impl Keeper {
-    async fn keep(self) {
+impl ProcessSupervisor {
+    async fn supervise(self) {
         let world = &self.world;
         while !self.down.is_cancelled() {
-            let name = if self.kind == Kind::Workman { "workman" } else { "producer" };
-            let life = Living { line: Line::new(world, name), stop: StopSignal::default() };
-            let _ = life.line.stop.set(life.stop.clone());
-            lock(&self.living).push(life.clone());
-            if self.kind == Kind::Workman {
-                world.begins(&life.line);
+            let name = if self.kind == ProcessKind::Workman { "workman" } else { "producer" };
+            let handle = ProcessHandle { process: SimProcess::new(world, name), stop: StopSignal::default() };
+            let _ = handle.process.stop.set(handle.stop.clone());
+            lock(&self.processes).push(handle.clone());
+            if self.kind == ProcessKind::Workman {
+                world.begins(&handle.process);
             }
             let died = {
                 let work = async {
                     match self.kind {
-                        Kind::Workman => work(&life).await,
-                        Kind::Producer => produce(&life).await,
+                        ProcessKind::Workman => work(&handle).await,
+                        ProcessKind::Producer => produce(&handle).await,
                     }
                 };
-                let death = life.line.death.cancelled();
+                let death = handle.process.death.cancelled();
                 matches!(
                     futures::future::select(std::pin::pin!(death), std::pin::pin!(work)).await,
                     futures::future::Either::Left(_)
                 )
             };
-            lock(&self.living).retain(|living| living.line.name != life.line.name);
+            lock(&self.processes).retain(|handle| handle.process.name != handle.process.name);
             // Whatever it had begun and is not dropped yet goes no further.
-            life.line.die();
-            lock(&world.dead).insert(life.line.name.clone());
-            world.see(&Event::Ended { by: &life.line.name, killed: died });
+            handle.process.die();
+            lock(&world.dead).insert(handle.process.name.clone());
+            world.see(&Event::Ended { by: &handle.process.name, killed: died });
             if !self.down.is_cancelled() {
-                let pause = world.dice.duration(Duration::from_millis(100), Duration::from_secs(30));
+                let pause = world.rng.duration(Duration::from_millis(100), Duration::from_secs(30));
                 futures::future::select(
                     std::pin::pin!(self.down.cancelled()),
                     std::pin::pin!(tokio::time::sleep(pause)),
@@ -148,21 +159,27 @@ impl Keeper {
 }
 
 /// What a process has of the books.
-pub(crate) struct Room {
-    pub(crate) line: Arc<Line>,
+pub(crate) struct ProcessDeps {
+    pub(crate) process: Arc<SimProcess>,
     policies: Arc<PolicyRepository>,
     queues: BTreeMap<QueueName, Arc<dyn TaskQueue>>,
 }
 
-impl Room {
+impl ProcessDeps {
     /// As a process finds it when it starts.
-    pub(crate) fn new(line: &Arc<Line>) -> Self {
-        let world = &line.world;
-        let files = Arc::new(Way::new(line, &world.policy_shelf, world.swarm.policies_quiet));
-        let policies = PolicyRepository::of_store(files, policies::space(), line.clock.clone(), world.swarm.refresh);
-        let slot = |desk: &Arc<super::desk::Desk>| Slot { line: line.clone(), desk: desk.clone() };
-        let queues = world.desks.iter().map(|(name, desk)| (*name, Arc::new(slot(desk)) as Arc<dyn TaskQueue>));
-        Self { line: line.clone(), policies: Arc::new(policies), queues: queues.collect() }
+    pub(crate) fn new(process: &Arc<SimProcess>) -> Self {
+        let world = &process.world;
+        let files = Arc::new(StoreClient::new(process, &world.policy_store, world.swarm.policies_quiet));
+        let policies = PolicyRepository::of_store(files, policies::space(), process.clock.clone(), world.swarm.refresh);
+        let queue_client = |sim_queue: &Arc<super::sim_queue::SimQueue>| QueueClient {
+            process: process.clone(),
+            sim_queue: sim_queue.clone(),
+        };
+        let queues = world
+            .sim_queues
+            .iter()
+            .map(|(name, sim_queue)| (*name, Arc::new(queue_client(sim_queue)) as Arc<dyn TaskQueue>));
+        Self { process: process.clone(), policies: Arc::new(policies), queues: queues.collect() }
     }
 
     pub(crate) fn queues(&self) -> &BTreeMap<QueueName, Arc<dyn TaskQueue>> {
@@ -170,27 +187,27 @@ impl Room {
     }
 
     pub(crate) fn seals(&self) -> SyncProofs {
-        SyncProofs::new(Ledger::new(&self.line, "seals"))
+        SyncProofs::new(TableClient::new(&self.process, "seals"))
     }
 
     pub(crate) fn owners(&self) -> Owners {
-        Owners::new(Ledger::new(&self.line, "owners"))
+        Owners::new(TableClient::new(&self.process, "owners"))
     }
 
     pub(crate) fn delete_lists(&self) -> DeleteLists {
-        DeleteLists::new(Ledger::new(&self.line, DeleteLists::BOOK))
+        DeleteLists::new(TableClient::new(&self.process, DeleteLists::BOOK))
     }
 
     pub(crate) fn letters(&self) -> DeadLetters {
-        DeadLetters::new(Ledger::new(&self.line, DeadLetters::BOOK))
+        DeadLetters::new(TableClient::new(&self.process, DeadLetters::BOOK))
     }
 
     fn permits(&self) -> PermitRepository {
-        let world = self.line.world.clone();
+        let world = self.process.world.clone();
         let same_host = world.swarm.same_host;
         PermitRepository {
-            table: Ledger::new(&self.line, PermitRepository::BOOK),
-            clock: self.line.clock.clone(),
+            table: TableClient::new(&self.process, PermitRepository::BOOK),
+            clock: self.process.clock.clone(),
             timeout: world.swarm.visibility,
             surely_dead: Arc::new(move |name| same_host && lock(&world.dead).contains(name)),
         }
@@ -199,47 +216,47 @@ impl Room {
     /// The queues of the world cannot tell how many tasks of an account they hold.
     fn counts(&self) -> AccountCounts {
         AccountCounts {
-            table: Ledger::new(&self.line, AccountCounts::BOOK),
-            clock: self.line.clock.clone(),
+            table: TableClient::new(&self.process, AccountCounts::BOOK),
+            clock: self.process.clock.clone(),
             queue: QueueName::DuplicationLow,
         }
     }
 
     fn chance(&self) -> Arc<dyn mill_ports::Rng> {
-        Arc::new(self.line.world.dice.fork())
+        Arc::new(self.process.world.rng.fork())
     }
 
     fn registry(&self) -> Registry {
         let duplicate = DuplicateFactory::new(mill_processors::DuplicateDeps {
             policies: self.policies.clone(),
-            stores: Arc::new(Ways(self.line.clone())),
+            stores: Arc::new(StoreClients(self.process.clone())),
             seals: self.seals(),
             owners: self.owners(),
-            clock: self.line.clock.clone(),
+            clock: self.process.clock.clone(),
             chance: self.chance(),
             statistics: Arc::default(),
             refusals: Arc::default(),
         });
         let remove = RemoveFactory::new(mill_processors::remove::RemoveDeps {
             policies: self.policies.clone(),
-            stores: Arc::new(Ways(self.line.clone())),
+            stores: Arc::new(StoreClients(self.process.clone())),
             delete_lists: self.delete_lists(),
             seals: self.seals(),
             owners: self.owners(),
-            clock: self.line.clock.clone(),
+            clock: self.process.clock.clone(),
             chance: self.chance(),
             statistics: Arc::default(),
         });
-        let watched = |inner| Arc::new(Watched { inner, line: self.line.clone() });
-        let registry = Registry::default().with(watched(Arc::new(duplicate))).with(watched(Arc::new(remove)));
-        registry.with(watched(Arc::new(ErrandFactory(self.line.clone()))))
+        let instrumented = |inner| Arc::new(InstrumentedFactory { inner, process: self.process.clone() });
+        let registry = Registry::default().with(instrumented(Arc::new(duplicate))).with(instrumented(Arc::new(remove)));
+        registry.with(instrumented(Arc::new(ProbeFactory(self.process.clone()))))
     }
 
     pub(crate) fn producer(&self, force: bool) -> DuplicationProducer {
-        let world = self.line.world.clone();
+        let world = self.process.world.clone();
         let swarm = &world.swarm;
         let settings = mill_producer::ProducerSettings {
-            holder: self.line.name.clone(),
+            holder: self.process.name.clone(),
             lease_timeout: PRODUCER_TIMEOUT,
             queue_sizing: mill_producer::QueueSizing::Fixed,
             queue_max: if force { 10_000 } else { swarm.queue_max },
@@ -253,7 +270,7 @@ impl Room {
             run_start: if force { RunStart::Now } else { RunStart::WhenDue },
             thresholds: swarm.thresholds,
             absent_source: AbsentSource::Retire,
-            listings_open_max: *world.dice.pick(&[1, 16]),
+            listings_open_max: *world.rng.pick(&[1, 16]),
             give_up_after: Duration::ZERO,
             silence_max: Duration::from_mins(5),
             sends_at_once: 2.try_into().unwrap(),
@@ -261,14 +278,14 @@ impl Room {
         let same_host = swarm.same_host;
         let deps = mill_producer::ProducerDeps {
             policies: self.policies.clone(),
-            stores: Arc::new(Ways(self.line.clone())),
+            stores: Arc::new(StoreClients(self.process.clone())),
             queue: self.queues[&QueueName::DuplicationLow].clone(),
-            state: Ledger::new(&self.line, "producer-state"),
+            state: TableClient::new(&self.process, "producer-state"),
             counts: Some(self.counts()),
             sync_proofs: self.seals(),
             delete_lists: self.delete_lists(),
             owners: self.owners(),
-            clock: self.line.clock.clone(),
+            clock: self.process.clock.clone(),
             chance: self.chance(),
             statistics: Arc::new(Statistics::default()),
             surely_dead: {
@@ -282,10 +299,10 @@ impl Room {
 
 /// The caps of stores, as the policies in use have them.
 #[derive(Debug)]
-struct Caps(Arc<PolicyRepository>);
+struct PolicyCaps(Arc<PolicyRepository>);
 
 #[async_trait]
-impl StoreCaps for Caps {
+impl StoreCaps for PolicyCaps {
     async fn cap(&self, store: &StoreAddress) -> Result<Option<NonZeroU32>, CapUnknown> {
         let policy = self.0.account(&store.account).await.map_err(|_| CapUnknown)?;
         Ok(policy.workers().and_then(NonZeroU32::new))
@@ -297,13 +314,13 @@ impl StoreCaps for Caps {
 }
 
 /// One life of a workman and its drain.
-async fn work(living: &Living) {
-    let (line, stop) = (&living.line, &living.stop);
-    let room = Room::new(line);
-    let swarm = &line.world.swarm;
+async fn work(handle: &ProcessHandle) {
+    let (process, stop) = (&handle.process, &handle.stop);
+    let process_deps = ProcessDeps::new(process);
+    let swarm = &process.world.swarm;
     let seconds = Duration::from_secs;
     let settings = WorkmanSettings {
-        name: line.name.clone(),
+        name: process.name.clone(),
         workers: swarm.workers,
         visibility: swarm.visibility,
         failures_max: swarm.failures_max,
@@ -319,22 +336,25 @@ async fn work(living: &Living) {
         grace: seconds(30),
     };
     let deps = WorkmanDeps {
-        queues: vec![room.queues[&QueueName::DuplicationHigh].clone(), room.queues[&QueueName::DuplicationLow].clone()],
-        all_queues: room.queues.clone(),
-        dead_letter: room.queues[&QueueName::DeadLetter].clone(),
-        registry: room.registry(),
-        clock: line.clock.clone(),
-        chance: room.chance(),
+        queues: vec![
+            process_deps.queues[&QueueName::DuplicationHigh].clone(),
+            process_deps.queues[&QueueName::DuplicationLow].clone(),
+        ],
+        all_queues: process_deps.queues.clone(),
+        dead_letter: process_deps.queues[&QueueName::DeadLetter].clone(),
+        registry: process_deps.registry(),
+        clock: process.clock.clone(),
+        chance: process_deps.chance(),
         statistics: Arc::default(),
-        caps: Arc::new(Caps(room.policies.clone())),
-        permits: Some(room.permits()),
-        counts: Some(room.counts()),
+        caps: Arc::new(PolicyCaps(process_deps.policies.clone())),
+        permits: Some(process_deps.permits()),
+        counts: Some(process_deps.counts()),
     };
     let drain = DeadLetterDrain {
-        queue: room.queues[&QueueName::DeadLetter].clone(),
-        book: room.letters(),
-        registry: room.registry(),
-        clock: line.clock.clone(),
+        queue: process_deps.queues[&QueueName::DeadLetter].clone(),
+        book: process_deps.letters(),
+        registry: process_deps.registry(),
+        clock: process.clock.clone(),
         settings: DrainSettings { visibility: seconds(60), poll_wait: seconds(300) },
     };
     let (workman, heartbeat) = Workman::new(deps, settings);
@@ -348,14 +368,14 @@ async fn work(living: &Living) {
 }
 
 /// One life of a producer: session after session, as cron would have it.
-async fn produce(life: &Living) {
-    let world = &life.line.world;
-    while !life.stop.gentle.is_cancelled() {
-        let room = Room::new(&life.line);
-        let _ = session(&room, false, &life.stop.gentle).await;
-        let pause = world.dice.duration(Duration::from_secs(1), world.swarm.pause_max * 4);
+async fn produce(handle: &ProcessHandle) {
+    let world = &handle.process.world;
+    while !handle.stop.gentle.is_cancelled() {
+        let process_deps = ProcessDeps::new(&handle.process);
+        let _ = session(&process_deps, false, &handle.stop.gentle).await;
+        let pause = world.rng.duration(Duration::from_secs(1), world.swarm.pause_max * 4);
         futures::future::select(
-            std::pin::pin!(life.stop.gentle.cancelled()),
+            std::pin::pin!(handle.stop.gentle.cancelled()),
             std::pin::pin!(tokio::time::sleep(pause)),
         )
         .await;
@@ -363,9 +383,13 @@ async fn produce(life: &Living) {
 }
 
 /// One session; its report is an event.
-pub(crate) async fn session(room: &Room, force: bool, stop: &CancellationToken) -> Option<SessionReport> {
-    let (world, by) = (&room.line.world, &room.line.name);
-    match room.producer(force).run_session(stop).await {
+pub(crate) async fn session(
+    process_deps: &ProcessDeps,
+    force: bool,
+    stop: &CancellationToken,
+) -> Option<SessionReport> {
+    let (world, by) = (&process_deps.process.world, &process_deps.process.name);
+    match process_deps.producer(force).run_session(stop).await {
         Ok(report) => {
             world.see(&Event::Session { by, report: &report });
             Some(report)

@@ -9,10 +9,10 @@ use mill_model::{AccountId, Monotonic, QueueName, StoreAddress, StoreId};
 use mill_ports::{Delivery, Receipt};
 
 use super::attempts::Attempts;
-use super::desk::Desk;
-use super::event::Sealed;
-use super::line::Line;
-use super::turns::Turns;
+use super::event::DecodedBody;
+use super::fairness::Fairness;
+use super::sim_process::SimProcess;
+use super::sim_queue::SimQueue;
 use super::world::{World, lock};
 
 /// What nothing is in the way of begins within this time: the longest rest of an idle workman and of a queue that failed, a
@@ -26,14 +26,14 @@ const SETTLES: &str = "who is well keeps what it received until it is settled";
 
 /// All of them, by queue and by number there.
 #[derive(Debug, Default)]
-pub(crate) struct Hands(BTreeMap<(QueueName, u64), Hand>);
+pub(crate) struct InFlightBodies(BTreeMap<(QueueName, u64), InFlightBody>);
 
 #[derive(Debug)]
-struct Hand {
-    line: Weak<Line>,
+struct InFlightBody {
+    process: Weak<SimProcess>,
     by: String,
     receipt: Receipt,
-    sealed: Arc<Sealed>,
+    decoded: Arc<DecodedBody>,
     received: Monotonic,
     /// Whether its processor was started.
     begun: bool,
@@ -44,68 +44,73 @@ fn number(receipt: &Receipt) -> Option<u64> {
     receipt.0.split_once('#')?.0.parse().ok()
 }
 
-impl Hands {
-    /// Notes that a process has a body in hand from now on, and judges whoever had it before. Without `sealed` the process never
+impl InFlightBodies {
+    /// Notes that a process has a body in hand from now on, and judges whoever had it before. Without `decoded` the process never
     /// learns of it.
-    pub(crate) fn received(line: &Arc<Line>, queue: QueueName, delivery: &Delivery, sealed: Option<&Arc<Sealed>>) {
-        let world = &line.world;
+    pub(crate) fn received(
+        process: &Arc<SimProcess>,
+        queue: QueueName,
+        delivery: &Delivery,
+        decoded: Option<&Arc<DecodedBody>>,
+    ) {
+        let world = &process.world;
         let Some(id) = number(&delivery.receipt).filter(|_| queue != QueueName::DeadLetter) else { return };
-        let hand = sealed.map(|sealed| Hand {
-            line: Arc::downgrade(line),
-            by: line.name.clone(),
+        let body = decoded.map(|decoded| InFlightBody {
+            process: Arc::downgrade(process),
+            by: process.name.clone(),
             receipt: delivery.receipt.clone(),
-            sealed: sealed.clone(),
+            decoded: decoded.clone(),
             received: world.now(),
             begun: false,
         });
         let before = {
-            let hands = &mut lock(&world.hands).0;
-            let before = hands.remove(&(queue, id));
-            hands.extend(hand.map(|hand| ((queue, id), hand)));
+            let in_flight_bodies = &mut lock(&world.in_flight_bodies).0;
+            let before = in_flight_bodies.remove(&(queue, id));
+            in_flight_bodies.extend(body.map(|body| ((queue, id), body)));
             before
         };
-        let was_well = |before: &Hand| {
-            let well = before.line.upgrade().and_then(|line| line.well_since());
+        let was_well = |before: &InFlightBody| {
+            let well = before.process.upgrade().and_then(|process| process.well_since());
             well.is_some_and(|since| since < before.received)
         };
         if let Some(before) = before.filter(|before| delivery.receive_count > 1 && was_well(before)) {
-            let Hand { by, sealed, .. } = before;
-            world.violated(SETTLES, format!("{by} was well, and what it had in hand came again: {sealed} in {queue}"));
+            let InFlightBody { by, decoded, .. } = before;
+            world.violated(SETTLES, format!("{by} was well, and what it had in hand came again: {decoded} in {queue}"));
         }
     }
 
     /// Notes that a process acts by a receipt that may be stale: whoever has the body in hand may lose it by that.
-    pub(crate) fn touched(line: &Line, queue: QueueName, receipt: &Receipt) {
+    pub(crate) fn touched(process: &SimProcess, queue: QueueName, receipt: &Receipt) {
         let Some(id) = number(receipt) else { return };
-        let hands = &mut lock(&line.world.hands).0;
-        if hands.get(&(queue, id)).is_some_and(|hand| hand.receipt != *receipt) {
-            hands.remove(&(queue, id));
+        let in_flight_bodies = &mut lock(&process.world.in_flight_bodies).0;
+        if in_flight_bodies.get(&(queue, id)).is_some_and(|body| body.receipt != *receipt) {
+            in_flight_bodies.remove(&(queue, id));
         }
     }
 
     /// Whether a body is in the hands of a process that has started to do its task.
     pub(crate) fn is_begun(world: &World, queue: QueueName, id: u64) -> bool {
-        lock(&world.hands).0.get(&(queue, id)).is_some_and(|hand| hand.begun)
+        lock(&world.in_flight_bodies).0.get(&(queue, id)).is_some_and(|body| body.begun)
     }
 
     /// Notes that a process has started to do a task.
-    pub(crate) fn begun(line: &Line, key: &str) {
-        let mut hands = lock(&line.world.hands);
-        for hand in hands.0.values_mut().filter(|hand| hand.by == line.name && hand.sealed.key == key) {
-            hand.begun = true;
+    pub(crate) fn begun(process: &SimProcess, key: &str) {
+        let mut in_flight_bodies = lock(&process.world.in_flight_bodies);
+        for body in in_flight_bodies.0.values_mut().filter(|body| body.by == process.name && body.decoded.key == key) {
+            body.begun = true;
         }
     }
 }
 
 /// The stores that a task needs.
-pub(super) fn stores(sealed: &Sealed) -> Vec<StoreAddress> {
+pub(super) fn stores(decoded: &DecodedBody) -> Vec<StoreAddress> {
     let of = |account: AccountId, stores: [StoreId; 2]| {
         stores.map(|store| StoreAddress { account: account.clone(), store }).to_vec()
     };
-    if let Some(task) = sealed.duplicate() {
+    if let Some(task) = decoded.duplicate() {
         return of(task.account, [task.source, task.destination]);
     }
-    sealed.remove().map(|task| of(task.account, [task.source, task.destination])).unwrap_or_default()
+    decoded.remove().map(|task| of(task.account, [task.source, task.destination])).unwrap_or_default()
 }
 
 /// Judges all that waits now.
@@ -113,19 +118,19 @@ pub(crate) fn judge(world: &World) {
     if let Err(what) = Attempts::judge_slots(world) {
         world.violated("no slot is held by a task that waits", what);
     }
-    Turns::judge(world);
-    for desk in world.desks.values().filter(|desk| desk.name != QueueName::DeadLetter) {
-        if let Some(what) = desk.inner.snapshot().iter().find_map(|standing| waits(world, desk, standing)) {
+    Fairness::judge(world);
+    for sim_queue in world.sim_queues.values().filter(|sim_queue| sim_queue.name != QueueName::DeadLetter) {
+        if let Some(what) = sim_queue.inner.snapshot().iter().find_map(|standing| waits(world, sim_queue, standing)) {
             return world.violated(BEGINS, what);
         }
     }
 }
 
 /// Says what waits for too long, if this does.
-fn waits(world: &World, desk: &Desk, standing: &QueuedBody) -> Option<String> {
+fn waits(world: &World, sim_queue: &SimQueue, standing: &QueuedBody) -> Option<String> {
     match standing.visible_since {
-        Some(since) => waits_in_queue(world, desk.name, standing, since),
-        None if standing.in_flight => waits_in_hand(world, desk.name, standing.id),
+        Some(since) => waits_in_queue(world, sim_queue.name, standing, since),
+        None if standing.in_flight => waits_in_hand(world, sim_queue.name, standing.id),
         None => None,
     }
 }
@@ -135,34 +140,34 @@ fn waits_in_queue(world: &World, queue: QueueName, standing: &QueuedBody, since:
     if now.since(since) <= SOON {
         return None;
     }
-    let sealed = Sealed::of(&standing.body);
-    let room = Attempts::room_since(world, &stores(&sealed))?;
-    let ready = world.workmen().iter().filter_map(|line| ready_since(line)).min()?;
+    let decoded = DecodedBody::of(&standing.body);
+    let room = Attempts::room_since(world, &stores(&decoded))?;
+    let ready = world.workmen().iter().filter_map(|process| ready_since(process)).min()?;
     let waits = now.since(since.max(room).max(ready));
     // What cannot be benched goes back at once: so it waits here, too, for the permits of who is gone.
     (waits > with_permits_of_the_gone(world))
-        .then(|| format!("{sealed} has been in {queue} for {waits:?}, and nothing was in its way"))
+        .then(|| format!("{decoded} has been in {queue} for {waits:?}, and nothing was in its way"))
 }
 
 fn waits_in_hand(world: &World, queue: QueueName, id: u64) -> Option<String> {
-    let (line, received, sealed) = {
-        let hands = lock(&world.hands);
-        let hand = hands.0.get(&(queue, id)).filter(|hand| !hand.begun)?;
-        (hand.line.upgrade()?, hand.received, hand.sealed.clone())
+    let (process, received, decoded) = {
+        let in_flight_bodies = lock(&world.in_flight_bodies);
+        let body = in_flight_bodies.0.get(&(queue, id)).filter(|body| !body.begun)?;
+        (body.process.upgrade()?, body.received, body.decoded.clone())
     };
-    let (now, by) = (world.now(), &line.name);
+    let (now, by) = (world.now(), &process.name);
     if now.since(received) <= SOON {
         return None;
     }
     // What could not be settled without an attempt is out of its hands, and hidden for a while.
     let soon = with_permits_of_the_gone(world);
-    let room = Attempts::room_since(world, &stores(&sealed))?;
-    let share = match &sealed.envelope {
-        Some(envelope) => Attempts::share_since(&line, &envelope.task.account)?,
+    let room = Attempts::room_since(world, &stores(&decoded))?;
+    let share = match &decoded.envelope {
+        Some(envelope) => Attempts::share_since(&process, &envelope.task.account)?,
         None => Monotonic::default(),
     };
-    let waits = now.since(received.max(room).max(share).max(ready_since(&line)?));
-    (waits > soon).then(|| format!("{by} has had {sealed} of {queue} for {waits:?}, and nothing was in its way"))
+    let waits = now.since(received.max(room).max(share).max(ready_since(&process)?));
+    (waits > soon).then(|| format!("{by} has had {decoded} of {queue} for {waits:?}, and nothing was in its way"))
 }
 
 /// Who had permits and is gone keeps them until they run out, as somebody watches.
@@ -171,6 +176,6 @@ fn with_permits_of_the_gone(world: &World) -> Duration {
 }
 
 /// Since when a workman is well and has free slots for any queue.
-pub(super) fn ready_since(line: &Line) -> Option<Monotonic> {
-    Some(line.well_since()?.max(Attempts::slots_since(line)?))
+pub(super) fn ready_since(process: &SimProcess) -> Option<Monotonic> {
+    Some(process.well_since()?.max(Attempts::slots_since(process)?))
 }

@@ -14,20 +14,20 @@ use mill_ports::{
 };
 
 use super::attempts::Attempts;
-use super::event::{Event, Verdict};
-use super::line::Line;
-use super::turns::Turns;
+use super::event::{Event, ExecutionResult};
+use super::fairness::Fairness;
+use super::sim_process::SimProcess;
 
 /// An execution that is under way.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningExecution {
     /// What it is to delete, if anything.
     pub(crate) remove: Option<Remove>,
     lease: DeliveryLease,
     deletes: AtomicU32,
 }
 
-impl Running {
+impl RunningExecution {
     pub(crate) fn is_leased(&self) -> bool {
         self.lease.holds()
     }
@@ -39,48 +39,48 @@ impl Running {
 }
 
 std::thread_local! {
-    static RUNNING: RefCell<Option<Arc<Running>>> = const { RefCell::new(None) };
+    static RUNNING: RefCell<Option<Arc<RunningExecution>>> = const { RefCell::new(None) };
 }
 
 /// Puts back who was polled before, also when a processor panics.
-struct Polling(Option<Arc<Running>>);
+struct PollingGuard(Option<Arc<RunningExecution>>);
 
-impl Drop for Polling {
+impl Drop for PollingGuard {
     fn drop(&mut self) {
         RUNNING.set(self.0.take());
     }
 }
 
 /// The execution that is being polled now, if one is.
-pub(crate) fn running() -> Option<Arc<Running>> {
+pub(crate) fn running() -> Option<Arc<RunningExecution>> {
     RUNNING.with_borrow(Clone::clone)
 }
 
 /// A factory whose processors are watched.
 #[derive(Debug)]
-pub(crate) struct Watched {
+pub(crate) struct InstrumentedFactory {
     pub(crate) inner: Arc<dyn TaskProcessorFactory>,
-    pub(crate) line: Arc<Line>,
+    pub(crate) process: Arc<SimProcess>,
 }
 
-impl TaskProcessorFactory for Watched {
+impl TaskProcessorFactory for InstrumentedFactory {
     fn recognises(&self, task: &Task) -> bool {
         self.inner.recognises(task)
     }
 
     fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
         let inner = self.inner.processor(task)?;
-        Ok(Box::new(WatchedProcessor { inner, line: self.line.clone() }))
+        Ok(Box::new(InstrumentedProcessor { inner, process: self.process.clone() }))
     }
 }
 
-struct WatchedProcessor {
+struct InstrumentedProcessor {
     inner: Box<dyn TaskProcessor>,
-    line: Arc<Line>,
+    process: Arc<SimProcess>,
 }
 
 #[async_trait]
-impl TaskProcessor for WatchedProcessor {
+impl TaskProcessor for InstrumentedProcessor {
     fn stores(&self) -> Vec<StoreAddress> {
         self.inner.stores()
     }
@@ -94,42 +94,42 @@ impl TaskProcessor for WatchedProcessor {
     }
 
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
-        let Self { inner, line } = *self;
+        let Self { inner, process } = *self;
         let stores = inner.stores();
-        let _attempt = Attempts::begin(&line, &stores, attempt);
+        let _attempt = Attempts::begin(&process, &stores, attempt);
         let task = &attempt.envelope.task;
         let remove = (task.kind == TaskKind::REMOVE).then(|| Remove::from_task(task).ok()).flatten();
-        let running = Arc::new(Running { remove, lease: attempt.lease.clone(), deletes: AtomicU32::new(0) });
+        let running = Arc::new(RunningExecution { remove, lease: attempt.lease.clone(), deletes: AtomicU32::new(0) });
         let mut work = pin!(AssertUnwindSafe(inner.run(attempt)).catch_unwind());
         let answer = std::future::poll_fn(|context| {
-            let _running = Polling(RUNNING.replace(Some(running.clone())));
+            let _running = PollingGuard(RUNNING.replace(Some(running.clone())));
             work.as_mut().poll(context)
         });
         let answer = answer.await;
         let key = attempt.envelope.id.to_string();
-        let verdict = answer.as_ref().map_or(Verdict::Panicked, verdict);
-        if matches!(verdict, Verdict::Throttled | Verdict::Unavailable) {
-            Turns::stores_troubled(&line.world, &stores);
+        let execution_result = answer.as_ref().map_or(ExecutionResult::Panicked, execution_result);
+        if matches!(execution_result, ExecutionResult::Throttled | ExecutionResult::Unavailable) {
+            Fairness::stores_troubled(&process.world, &stores);
         }
-        line.world.see(&Event::Ran { by: &line.name, key: &key, verdict: &verdict });
+        process.world.see(&Event::Ran { by: &process.name, key: &key, execution_result: &execution_result });
         answer.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
 
-fn verdict(answer: &Result<TaskOutcome, ProcessorError>) -> Verdict {
+fn execution_result(answer: &Result<TaskOutcome, ProcessorError>) -> ExecutionResult {
     match answer {
         Ok(TaskOutcome::Done { follow_ups }) => {
-            Verdict::Done { follow_ups: follow_ups.iter().filter_map(mark).collect() }
+            ExecutionResult::Done { follow_ups: follow_ups.iter().filter_map(mark).collect() }
         }
-        Ok(TaskOutcome::Snooze { .. }) => Verdict::Snoozed,
-        Ok(TaskOutcome::Discard { .. }) => Verdict::Discarded,
+        Ok(TaskOutcome::Snooze { .. }) => ExecutionResult::Snoozed,
+        Ok(TaskOutcome::Discard { .. }) => ExecutionResult::Discarded,
         Err(error) => match error.class {
-            FailureClass::Retryable => Verdict::Retryable,
-            FailureClass::Throttled { .. } => Verdict::Throttled,
-            FailureClass::Unavailable { .. } | FailureClass::Unreachable { .. } => Verdict::Unavailable,
-            FailureClass::Permanent => Verdict::Permanent,
-            FailureClass::Fatal => Verdict::Fatal,
-            FailureClass::LeaseLost => Verdict::LeaseLost,
+            FailureClass::Retryable => ExecutionResult::Retryable,
+            FailureClass::Throttled { .. } => ExecutionResult::Throttled,
+            FailureClass::Unavailable { .. } | FailureClass::Unreachable { .. } => ExecutionResult::Unavailable,
+            FailureClass::Permanent => ExecutionResult::Permanent,
+            FailureClass::Fatal => ExecutionResult::Fatal,
+            FailureClass::LeaseLost => ExecutionResult::LeaseLost,
         },
     }
 }

@@ -1,15 +1,15 @@
 //! What must hold at every moment, each in a file of its own. A new one is a file here and a line in [`all`].
 
+mod dead_letters;
 mod delays;
 mod deletes;
-mod fates;
+mod failure_counts;
 mod fences;
 mod follow_ups;
 mod grants;
 mod histories;
 mod in_sync;
 mod leases;
-mod letters;
 mod newest;
 mod owners;
 mod producers;
@@ -21,7 +21,7 @@ mod tasks;
 mod whole;
 
 use super::event::Event;
-use super::truth::Truth;
+use super::model::WorldModel;
 
 /// A promise that events can break.
 pub(crate) trait Invariant: Send {
@@ -32,7 +32,7 @@ pub(crate) trait Invariant: Send {
     ///
     /// # Errors
     /// What is wrong, for a person.
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String>;
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String>;
 }
 
 /// All of them.
@@ -41,10 +41,10 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(tasks::NoTaskIsLost),
         Box::new(follow_ups::FollowUpsComeFirst),
         Box::new(histories::HistoriesGrow),
-        Box::new(fates::OnlyFailuresCount),
+        Box::new(failure_counts::OnlyFailuresCount),
         Box::new(delays::DelaysKept),
-        Box::new(letters::RetriedOnceSent),
-        Box::new(letters::DecisionsStand),
+        Box::new(dead_letters::RetriedOnceSent),
+        Box::new(dead_letters::DecisionsStand),
         Box::new(leases::LeasedEffects),
         Box::new(sources::SourcesUntouched),
         Box::new(whole::WholeItems),

@@ -1,8 +1,8 @@
 //! What is so, as far as the world itself knows: every state of every item, every task's whereabouts, every policy that
 //! ever held. Written from events alone.
 
-mod letters;
-mod shelves;
+mod dead_letters;
+mod stores;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,14 +11,14 @@ use std::time::Duration;
 use mill_model::{AccountId, ContentId, ItemAddress, Monotonic, SpaceId, StoreAddress};
 use mill_records::sync_proofs::SpacePair;
 
-pub(crate) use self::shelves::{Life, ShelfTruth};
-pub(crate) use self::tasks::TaskTruth;
-use super::event::{Event, PEOPLE};
-use super::wishes::Wishes;
+pub(crate) use self::stores::{ItemSnapshot, StoreModel};
+pub(crate) use self::tasks::TaskModel;
+use super::desired_policies::DesiredPolicies;
+use super::event::{Event, USERS};
 
 /// How strict the world can be judged: what this seed's settings allow.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
+pub(crate) struct Tolerances {
     pub(crate) failures_max: u32,
     pub(crate) receives_max: u32,
     /// How old a policy may be that a process goes by.
@@ -36,15 +36,15 @@ pub(crate) struct Terms {
 
 /// Everything that is so.
 #[derive(Debug)]
-pub(crate) struct Truth {
-    pub(crate) terms: Terms,
+pub(crate) struct WorldModel {
+    pub(crate) tolerances: Tolerances,
     pub(crate) now: Monotonic,
-    pub(crate) shelves: BTreeMap<StoreAddress, ShelfTruth>,
-    pub(crate) tasks: BTreeMap<String, TaskTruth>,
+    pub(crate) stores: BTreeMap<StoreAddress, StoreModel>,
+    pub(crate) tasks: BTreeMap<String, TaskModel>,
     /// Letters that are open in the book, by row: the tasks they stand for.
-    pub(crate) letters: BTreeMap<String, letters::Row>,
+    pub(crate) dead_letters: BTreeMap<String, dead_letters::DeadLetterModel>,
     /// All policies that ever held, oldest first, with the time from which they did.
-    pub(crate) wishes: Vec<(Monotonic, Wishes)>,
+    pub(crate) policy_history: Vec<(Monotonic, DesiredPolicies)>,
     /// Stores that any policy ever wrote to.
     pub(crate) destinations: BTreeSet<StoreAddress>,
     /// When a producer last queued a task about an item, or a space.
@@ -69,15 +69,15 @@ pub(crate) struct Truth {
     pub(crate) policies_troubled: Option<Monotonic>,
 }
 
-impl Truth {
-    pub(crate) fn new(terms: Terms) -> Self {
+impl WorldModel {
+    pub(crate) fn new(tolerances: Tolerances) -> Self {
         Self {
-            terms,
+            tolerances,
             now: Monotonic::default(),
-            shelves: BTreeMap::new(),
+            stores: BTreeMap::new(),
             tasks: BTreeMap::new(),
-            letters: BTreeMap::new(),
-            wishes: Vec::new(),
+            dead_letters: BTreeMap::new(),
+            policy_history: Vec::new(),
             destinations: BTreeSet::new(),
             queued: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -93,24 +93,24 @@ impl Truth {
     }
 
     /// Takes an event in.
-    pub(crate) fn learn(&mut self, event: &Event<'_>) {
+    pub(crate) fn apply(&mut self, event: &Event<'_>) {
         match event {
             Event::Item { by, store, item, holds, .. } => {
-                self.effects += u64::from(*by != PEOPLE);
-                let life = Life { holds: *holds, since: self.now };
-                self.shelves.entry((*store).clone()).or_default().live(item, life);
+                self.effects += u64::from(*by != USERS);
+                let snapshot = ItemSnapshot { holds: *holds, since: self.now };
+                self.stores.entry((*store).clone()).or_default().record(item, snapshot);
             }
             Event::Respelled { store, item, from, holds, .. } => {
                 self.effects += 1;
-                let shelf = self.shelves.entry((*store).clone()).or_default();
+                let store_model = self.stores.entry((*store).clone()).or_default();
                 let before = ItemAddress { space: item.space.clone(), id: (*from).clone() };
-                shelf.live(&before, Life { holds: None, since: self.now });
-                shelf.live(item, Life { holds: Some(*holds), since: self.now });
+                store_model.record(&before, ItemSnapshot { holds: None, since: self.now });
+                store_model.record(item, ItemSnapshot { holds: Some(*holds), since: self.now });
             }
             Event::Space { by, store, space, here, .. } => {
-                let known = self.shelves.get(*store).and_then(|shelf| shelf.spaces.get(*space));
-                self.effects += u64::from(*by != PEOPLE && known.is_none_or(|known| known.0 != *here));
-                self.shelves.entry((*store).clone()).or_default().space(space, *here, self.now);
+                let known = self.stores.get(*store).and_then(|store_model| store_model.spaces.get(*space));
+                self.effects += u64::from(*by != USERS && known.is_none_or(|known| known.0 != *here));
+                self.stores.entry((*store).clone()).or_default().space(space, *here, self.now);
             }
             Event::Mounted { store, space, path, here } => {
                 let key = ((*store).clone(), (*space).clone());
@@ -120,32 +120,34 @@ impl Truth {
                     self.unmounted.insert(key, ((*path).to_owned(), self.now));
                 }
             }
-            Event::Sent { by, sealed, .. } => {
+            Event::Sent { by, decoded, .. } => {
                 if by.starts_with("producer")
-                    && let Some(task) = sealed.duplicate()
+                    && let Some(task) = decoded.duplicate()
                 {
                     let (account, source, destination) = (task.account, task.source, task.destination);
                     let pair = SpacePair { account, source, destination, space: task.space };
                     self.queued.insert((pair, task.item), self.now);
                 }
-                if let Some(mark) = sealed.envelope.as_ref().and_then(|envelope| envelope.task.detail.get("mark")) {
+                if let Some(mark) = decoded.envelope.as_ref().and_then(|envelope| envelope.task.detail.get("mark")) {
                     self.marks.extend(mark.as_str().map(str::to_owned));
                 }
-                let task = self.task(sealed);
-                if sealed.is_hopeless() {
+                let task = self.task(decoded);
+                if decoded.is_hopeless() {
                     // No processor is ever made for it, so none is seen to answer.
                     task.permanent = task.permanent.max(1);
                 }
-                task.sent(sealed, by);
+                task.sent(decoded, by);
             }
-            Event::Received { sealed, .. } => self.task(sealed).deliveries += 1,
-            Event::Acknowledged { sealed, .. } => self.task(sealed).copies -= 1,
-            Event::Purged { sealed, .. } => {
-                let task = self.task(sealed);
+            Event::Received { decoded, .. } => self.task(decoded).deliveries += 1,
+            Event::Acknowledged { decoded, .. } => self.task(decoded).copies -= 1,
+            Event::Purged { decoded, .. } => {
+                let task = self.task(decoded);
                 task.copies -= 1;
                 task.purged = true;
             }
-            Event::Ran { key, verdict, .. } => self.tasks.entry((*key).to_owned()).or_default().ran(verdict),
+            Event::Ran { key, execution_result, .. } => {
+                self.tasks.entry((*key).to_owned()).or_default().ran(execution_result)
+            }
             Event::Row { by, table, sort, value, .. } => match *table {
                 mill_records::dead_letters::DeadLetters::BOOK => self.letter(sort, *value),
                 "producer-state" if *sort == "lease" => self.lease(by, *value),
@@ -161,8 +163,8 @@ impl Truth {
         }
     }
 
-    fn task(&mut self, sealed: &super::event::Sealed) -> &mut TaskTruth {
-        self.tasks.entry(sealed.key.clone()).or_default()
+    fn task(&mut self, decoded: &super::event::DecodedBody) -> &mut TaskModel {
+        self.tasks.entry(decoded.key.clone()).or_default()
     }
 
     /// A session begins with the first beat of its lease.
@@ -208,25 +210,25 @@ impl Truth {
     /// into the mount point under its name since. What people wrote there and deleted there is gone.
     pub(crate) fn out_of_sight(&self, store: &StoreAddress, item: &ItemAddress) -> Option<Monotonic> {
         let (path, since) = self.unmounted.get(&(store.clone(), item.space.clone()))?;
-        let lives = self.shelves.get(store)?.lives(item);
-        let went = lives.last().is_some_and(|life| life.holds.is_none() && life.since == *since);
+        let snapshots = self.stores.get(store)?.snapshots(item);
+        let went = snapshots.last().is_some_and(|snapshot| snapshot.holds.is_none() && snapshot.since == *since);
         (item.id.as_str().starts_with(path.as_str()) && went).then_some(*since)
     }
 
     /// Policies hold from now on.
-    pub(crate) fn wish(&mut self, wishes: Wishes) {
-        self.destinations.extend(wishes.destinations());
-        self.wishes.push((self.now, wishes));
+    pub(crate) fn set_policies(&mut self, desired_policies: DesiredPolicies) {
+        self.destinations.extend(desired_policies.destinations());
+        self.policy_history.push((self.now, desired_policies));
     }
 
     /// The policies that held at any time since `from`, the latest first.
-    pub(crate) fn wishes_since(&self, from: Monotonic) -> impl Iterator<Item = &Wishes> {
+    pub(crate) fn policies_since(&self, from: Monotonic) -> impl Iterator<Item = &DesiredPolicies> {
         let mut over = false;
-        self.wishes
+        self.policy_history
             .iter()
             .rev()
             .take_while(move |(since, _)| !std::mem::replace(&mut over, *since <= from))
-            .map(|(_, wishes)| wishes)
+            .map(|(_, desired_policies)| desired_policies)
     }
 
     /// The earliest time of which a process may still hold the policies, when it acts on a proof of age `age`.
@@ -235,11 +237,11 @@ impl Truth {
             // The last good version may be of any age.
             return Monotonic::default();
         }
-        back(called, self.terms.refresh + age)
+        back(called, self.tolerances.refresh + age)
     }
 
     pub(crate) fn space_absent_since(&self, store: &StoreAddress, space: &SpaceId) -> Option<Monotonic> {
-        self.shelves.get(store).and_then(|shelf| shelf.absent_since(space))
+        self.stores.get(store).and_then(|store_model| store_model.absent_since(space))
     }
 }
 

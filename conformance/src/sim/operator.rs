@@ -8,53 +8,54 @@ use mill_records::dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterState, 
 use mill_records::owners::DestinationSpace;
 
 use super::event::{Event, OPERATOR};
-use super::fault::Fault;
-use super::fleet::Room;
-use super::line::Line;
+use super::fault::SimFault;
+use super::fleet::ProcessDeps;
+use super::sim_process::SimProcess;
 use super::world::{World, lock};
 
 /// A person at the command line.
 pub(crate) struct Operator {
-    pub(crate) room: Room,
+    pub(crate) process_deps: ProcessDeps,
 }
 
 impl Operator {
     pub(crate) fn new(world: &Arc<World>) -> Self {
-        Self { room: Room::new(&Line::operator(world)) }
+        Self { process_deps: ProcessDeps::new(&SimProcess::operator(world)) }
     }
 
     fn world(&self) -> &World {
-        &self.room.line.world
+        &self.process_deps.process.world
     }
 
     fn deciding(&self) -> OperatorDecision {
-        OperatorDecision { by: OPERATOR.to_owned(), at: self.room.line.clock.now() }
+        OperatorDecision { by: OPERATOR.to_owned(), at: self.process_deps.process.clock.now() }
     }
 
     async fn open_letters(&self) -> Option<Vec<DeadLetter>> {
         let filter = DeadLetterFilter { state: Some(DeadLetterState::Open.as_str()), ..DeadLetterFilter::default() };
-        self.room.letters().list(&filter, None, 1000).await.ok().map(|page| page.letters)
+        self.process_deps.letters().list(&filter, None, 1000).await.ok().map(|page| page.letters)
     }
 
     /// Looks through what is open, and decides about some of it. Gives how many letters were found, if any could be.
     pub(crate) async fn letters(&self, all: bool) -> Option<usize> {
         let letters = self.open_letters().await?;
-        let dice = &self.world().dice;
+        let rng = &self.world().rng;
         for letter in &letters {
-            if !all && dice.below(3) == 0 {
+            if !all && rng.below(3) == 0 {
                 continue;
             }
             let hopeless = letter.account.is_none() || letter.origin.is_none() || letter.history.len() > 6;
-            let discard = hopeless || (!all && dice.below(2) == 0);
-            let book = self.room.letters();
+            let discard = hopeless || (!all && rng.below(2) == 0);
+            let book = self.process_deps.letters();
             let decided = if discard {
                 book.discard(&letter.id, "not worth it", self.deciding()).await
             } else {
-                book.retry(&letter.id, None, self.room.queues(), self.deciding()).await.map(drop)
+                book.retry(&letter.id, None, self.process_deps.queues(), self.deciding()).await.map(drop)
             };
             match decided {
                 Ok(()) if !self.world().is_calm() => {
-                    self.world().count(if discard { Fault::LetterDiscarded } else { Fault::LetterRetried }, OPERATOR);
+                    self.world()
+                        .count(if discard { SimFault::LetterDiscarded } else { SimFault::LetterRetried }, OPERATOR);
                 }
                 Ok(()) => {}
                 Err(error) => self.world().note(OPERATOR, format_args!("{}", mill_ports::error_chain(&error))),
@@ -65,18 +66,18 @@ impl Operator {
 
     /// Lets go deletes that are held: all of them, or those that please.
     pub(crate) async fn confirm(&self, all: bool) {
-        let lists = self.room.delete_lists();
+        let lists = self.process_deps.delete_lists();
         for mut held in lists.held().await.unwrap_or_default() {
-            if !all && self.world().dice.below(4) == 0 {
+            if !all && self.world().rng.below(4) == 0 {
                 continue;
             }
-            let (now, deletes) = (self.room.line.clock.now(), held.count());
+            let (now, deletes) = (self.process_deps.process.clock.now(), held.count());
             self.world().see(&Event::Confirming { list: &held.list });
             match lists.grant(&mut held, OPERATOR, now).await {
                 Ok(()) => {
                     self.world().see(&Event::Confirmed { deletes });
                     if !self.world().is_calm() {
-                        self.world().count(Fault::HeldConfirmed, OPERATOR);
+                        self.world().count(SimFault::HeldConfirmed, OPERATOR);
                     }
                 }
                 Err(error) => self.world().note(OPERATOR, format_args!("{}", mill_ports::error_chain(&error))),
@@ -86,18 +87,18 @@ impl Operator {
 
     /// Releases every space whose owner is not the source that today's policies name.
     pub(crate) async fn release(&self) {
-        let wishes = lock(&self.world().wishes).clone();
+        let desired_policies = lock(&self.world().desired_policies).clone();
         for (key, owner) in self.world().tables["owners"].rows() {
             let Some((account, store)) = key.partition.split_once('/') else { continue };
             let (account, store) = (AccountId::new(account).unwrap(), StoreId::new(store).unwrap());
             let (store, space) = (StoreAddress { account, store }, SpaceId::new(key.sort).unwrap());
             let owner = String::from_utf8_lossy(&owner).into_owned();
-            let wanted = wishes.arriving_in(&store, &space).next();
+            let wanted = desired_policies.copies_into(&store, &space).next();
             if wanted
                 .is_some_and(|wanted| owner.split_once('/').map(|(_, source)| source) != Some(wanted.source.as_str()))
             {
                 self.world().note(OPERATOR, format_args!("releases {space} in {store} from {owner}"));
-                let _ = self.room.owners().release(&DestinationSpace { store, space }).await;
+                let _ = self.process_deps.owners().release(&DestinationSpace { store, space }).await;
             }
         }
     }

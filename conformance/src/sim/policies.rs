@@ -4,9 +4,9 @@ use mill_model::{AccountId, ContentId, ItemAddress, Properties, SpaceId, StoreId
 use mill_policy::AccountPolicy;
 use serde_json::json;
 
-use super::event::{Event, PEOPLE};
-use super::fault::Fault;
-use super::wishes::{Copying, Wish};
+use super::desired_policies::{DesiredCopy, DesiredPolicy};
+use super::event::{Event, USERS};
+use super::fault::SimFault;
 use super::world::{World, lock};
 
 /// The space of the policy files.
@@ -16,7 +16,7 @@ pub(crate) fn space() -> SpaceId {
 
 fn write(world: &World, file: String, text: String) {
     let item = ItemAddress { space: space(), id: ContentId::new(file).unwrap() };
-    world.policy_shelf.inner.insert(&item, text, Properties::default());
+    world.policy_store.inner.insert(&item, text, Properties::default());
 }
 
 /// The stores of an account. People write to 1 and 4; 2 and 3 hold copies.
@@ -42,101 +42,103 @@ pub(crate) fn write_all(world: &World) {
 
 /// Writes an account's policy as its wish stands.
 pub(crate) fn write_one(world: &World, account: &AccountId, what: &'static str) {
-    let wishes = lock(&world.wishes).clone();
-    let file = wishes.0.get(account).cloned().unwrap_or_default().file();
+    let desired_policies = lock(&world.desired_policies).clone();
+    let file = desired_policies.0.get(account).cloned().unwrap_or_default().file();
     write(world, AccountPolicy::policy_file_name(account), file);
     {
-        let mut books = world.books();
-        books.truth.now = world.now();
-        books.truth.wish(wishes);
+        let mut journal = world.journal();
+        journal.model.now = world.now();
+        journal.model.set_policies(desired_policies);
     }
     world.see(&Event::Policies { what, account });
 }
 
 /// A wish to begin with.
-pub(crate) fn first_wish(world: &World) -> Wish {
-    let dice = &world.dice;
-    let copying = |source: &str, destination: &str| Copying {
+pub(crate) fn first_policy(world: &World) -> DesiredPolicy {
+    let rng = &world.rng;
+    let desired_copy = |source: &str, destination: &str| DesiredCopy {
         source: StoreId::new(source).unwrap(),
         destination: StoreId::new(destination).unwrap(),
-        remove: dice.below(4) > 0,
-        differences: dice.below(2) == 0,
+        remove: rng.below(4) > 0,
+        differences: rng.below(2) == 0,
     };
-    let workers = dice.happens(world.swarm.capped).then(|| dice.between(1, 3) as u32);
-    let mut wish = Wish { workers, ..Wish::default() };
-    match dice.below(6) {
-        0 | 1 => wish.defaults = vec![copying("1", "2")],
-        2 => wish.defaults = vec![copying("1", "2"), copying("1", "3")],
-        3 => wish.defaults = vec![copying("1", "2"), copying("2", "3")],
+    let workers = rng.happens(world.swarm.capped).then(|| rng.between(1, 3) as u32);
+    let mut desired_policy = DesiredPolicy { workers, ..DesiredPolicy::default() };
+    match rng.below(6) {
+        0 | 1 => desired_policy.defaults = vec![desired_copy("1", "2")],
+        2 => desired_policy.defaults = vec![desired_copy("1", "2"), desired_copy("1", "3")],
+        3 => desired_policy.defaults = vec![desired_copy("1", "2"), desired_copy("2", "3")],
         4 => {
-            wish.defaults = vec![copying("1", "2")];
-            wish.own.insert(dice.pick(&world.spaces).clone(), vec![copying("1", "3")]);
+            desired_policy.defaults = vec![desired_copy("1", "2")];
+            desired_policy.own.insert(rng.pick(&world.spaces).clone(), vec![desired_copy("1", "3")]);
         }
-        _ => wish.defaults = vec![copying("1", "2"), copying("4", "3")],
+        _ => desired_policy.defaults = vec![desired_copy("1", "2"), desired_copy("4", "3")],
     }
-    if dice.below(8) == 0 {
-        world.count(Fault::CopiedIntoItself, PEOPLE);
-        wish.defaults.push(copying("1", OTHER_NAME));
+    if rng.below(8) == 0 {
+        world.count(SimFault::CopiedIntoItself, USERS);
+        desired_policy.defaults.push(desired_copy("1", OTHER_NAME));
     }
-    wish
+    desired_policy
 }
 
 /// Nothing is copied into itself any more.
 pub(crate) fn mend(world: &World) {
-    for wish in lock(&world.wishes).0.values_mut() {
-        wish.defaults.retain(|copying| copying.destination.as_str() != OTHER_NAME);
+    for desired_policy in lock(&world.desired_policies).0.values_mut() {
+        desired_policy.defaults.retain(|desired_copy| desired_copy.destination.as_str() != OTHER_NAME);
     }
 }
 
 /// People change their mind.
 pub(crate) fn edit(world: &World) {
-    let dice = &world.dice;
-    let account = dice.pick(&world.accounts);
-    let mut wishes = lock(&world.wishes).clone();
-    let wish = wishes.0.entry(account.clone()).or_default();
-    if dice.below(4) == 0 {
-        world.count(Fault::PolicyEmptied, PEOPLE);
-        *wish = Wish::default();
+    let rng = &world.rng;
+    let account = rng.pick(&world.accounts);
+    let mut desired_policies = lock(&world.desired_policies).clone();
+    let desired_policy = desired_policies.0.entry(account.clone()).or_default();
+    if rng.below(4) == 0 {
+        world.count(SimFault::PolicyEmptied, USERS);
+        *desired_policy = DesiredPolicy::default();
     } else {
-        world.count(Fault::PolicyEdited, PEOPLE);
-        match dice.below(if world.swarm.capped > 0 { 6 } else { 5 }) {
-            5 => wish.workers = dice.happens(world.swarm.capped).then(|| dice.between(1, 3) as u32),
-            0 => wish.all_mut().for_each(|copying| copying.remove = !copying.remove),
-            1 => wish.all_mut().for_each(|copying| copying.differences = !copying.differences),
+        world.count(SimFault::PolicyEdited, USERS);
+        match rng.below(if world.swarm.capped > 0 { 6 } else { 5 }) {
+            5 => desired_policy.workers = rng.happens(world.swarm.capped).then(|| rng.between(1, 3) as u32),
+            0 => desired_policy.all_mut().for_each(|desired_copy| desired_copy.remove = !desired_copy.remove),
+            1 => desired_policy.all_mut().for_each(|desired_copy| desired_copy.differences = !desired_copy.differences),
             2 => {
-                let space = dice.pick(&world.spaces);
-                if !wish.ignored.remove(space) {
-                    wish.ignored.insert(space.clone());
+                let space = rng.pick(&world.spaces);
+                if !desired_policy.ignored.remove(space) {
+                    desired_policy.ignored.insert(space.clone());
                 }
             }
             3 => {
                 // Another store is the source from now on.
-                let from = |copying: &&mut Copying| copying.source.as_str() == "1";
-                let into_itself = |copying: &&mut Copying| copying.destination.as_str() == OTHER_NAME;
-                for copying in wish.all_mut().filter(|copying| from(copying) && !into_itself(copying)) {
-                    copying.source = StoreId::new("4").unwrap();
+                let from = |desired_copy: &&mut DesiredCopy| desired_copy.source.as_str() == "1";
+                let into_itself = |desired_copy: &&mut DesiredCopy| desired_copy.destination.as_str() == OTHER_NAME;
+                for desired_copy in
+                    desired_policy.all_mut().filter(|desired_copy| from(desired_copy) && !into_itself(desired_copy))
+                {
+                    desired_copy.source = StoreId::new("4").unwrap();
                 }
             }
-            _ => *wish = first_wish(world),
+            _ => *desired_policy = first_policy(world),
         }
     }
-    *lock(&world.wishes) = wishes;
+    *lock(&world.desired_policies) = desired_policies;
     write_one(world, account, "edited");
 }
 
 /// Nothing is to be removed any more.
 pub(crate) fn keep_what_vanished(world: &World, account: &AccountId) {
-    if let Some(wish) = lock(&world.wishes).0.get_mut(account) {
-        wish.all_mut().for_each(|copying| copying.remove = false);
+    if let Some(desired_policy) = lock(&world.desired_policies).0.get_mut(account) {
+        desired_policy.all_mut().for_each(|desired_copy| desired_copy.remove = false);
     }
     write_one(world, account, "keeps what vanished");
 }
 
 /// A file is broken until it is written again.
 pub(crate) fn break_one(world: &World) {
-    world.count(Fault::PolicyBroken, PEOPLE);
-    let account = world.dice.pick(&world.accounts);
-    let text = *world.dice.pick(&[
+    world.count(SimFault::PolicyBroken, USERS);
+    let account = world.rng.pick(&world.accounts);
+    let text = *world.rng.pick(&[
         "",
         "{",
         "[]",
@@ -152,5 +154,5 @@ pub(crate) fn break_one(world: &World) {
 /// From now on an old version may be in use.
 pub(crate) fn trouble(world: &World) {
     let now = world.now();
-    world.books().truth.policies_troubled = Some(now);
+    world.journal().model.policies_troubled = Some(now);
 }

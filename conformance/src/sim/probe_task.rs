@@ -11,11 +11,11 @@ use mill_ports::{
 };
 use serde_json::Map;
 
-use super::fault::Fault;
-use super::line::Line;
+use super::fault::SimFault;
+use super::sim_process::SimProcess;
 
 /// What errands do.
-const DEEDS: [&str; 14] = [
+const BEHAVIORS: [&str; 14] = [
     "done",
     "follows",
     "fails",
@@ -43,39 +43,39 @@ pub(crate) fn kind() -> TaskKind {
 }
 
 /// An errand; `mark` names it among all.
-pub(crate) fn task(account: &AccountId, deed: u64, mark: &str) -> Task {
+pub(crate) fn task(account: &AccountId, behavior: u64, mark: &str) -> Task {
     let mut detail = Map::new();
-    detail.insert("does".into(), DEEDS[deed as usize % DEEDS.len()].into());
+    detail.insert("does".into(), BEHAVIORS[behavior as usize % BEHAVIORS.len()].into());
     detail.insert("mark".into(), mark.into());
     Task { kind: kind(), account: account.clone(), detail }
 }
 
 /// The number of a deed that no processor of Mill's does.
-pub(crate) fn some_rare(any: u64) -> u64 {
+pub(crate) fn rare_behavior(any: u64) -> u64 {
     const RARE: u64 = 7;
-    DEEDS.len() as u64 - 1 - any % RARE
+    BEHAVIORS.len() as u64 - 1 - any % RARE
 }
 
 /// Makes the processors of errands, for one process.
 #[derive(Debug)]
-pub(crate) struct ErrandFactory(pub(crate) Arc<Line>);
+pub(crate) struct ProbeFactory(pub(crate) Arc<SimProcess>);
 
-impl TaskProcessorFactory for ErrandFactory {
+impl TaskProcessorFactory for ProbeFactory {
     fn recognises(&self, task: &Task) -> bool {
         task.kind == kind()
     }
 
     fn processor(&self, task: Task) -> Result<Box<dyn TaskProcessor>, ProcessorError> {
-        Ok(Box::new(Errand { task, line: self.0.clone() }))
+        Ok(Box::new(ProbeProcessor { task, process: self.0.clone() }))
     }
 }
 
-struct Errand {
+struct ProbeProcessor {
     task: Task,
-    line: Arc<Line>,
+    process: Arc<SimProcess>,
 }
 
-impl Errand {
+impl ProbeProcessor {
     fn text(&self, member: &'static str) -> &str {
         self.task.text(member).unwrap_or_default()
     }
@@ -94,24 +94,24 @@ impl Errand {
         TaskOutcome::Snooze { delay, task: Some(self.task.clone()) }
     }
 
-    fn count(&self, fault: Fault) {
-        if !self.line.world.is_calm() {
-            self.line.world.count(fault, &self.line.name);
+    fn count(&self, fault: SimFault) {
+        if !self.process.world.is_calm() {
+            self.process.world.count(fault, &self.process.name);
         }
     }
 
     /// Takes longer than any lease lasts that is not extended.
     async fn take_long(&self, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
-        self.count(Fault::TaskTakesLong);
-        self.line.clock.sleep(self.line.world.swarm.visibility * 4).await;
+        self.count(SimFault::TaskTakesLong);
+        self.process.clock.sleep(self.process.world.swarm.visibility * 4).await;
         attempt.may_act()?;
         Ok(TaskOutcome::done())
     }
 
     /// Takes its whole process along.
     async fn kill(&self) -> Result<TaskOutcome, ProcessorError> {
-        self.count(Fault::TaskKills);
-        self.line.die();
+        self.count(SimFault::TaskKills);
+        self.process.die();
         std::future::pending().await
     }
 }
@@ -126,7 +126,7 @@ fn panic() -> ! {
 }
 
 #[async_trait]
-impl TaskProcessor for Errand {
+impl TaskProcessor for ProbeProcessor {
     fn stores(&self) -> Vec<StoreAddress> {
         Vec::new()
     }
@@ -141,7 +141,7 @@ impl TaskProcessor for Errand {
 
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
         let envelope = &attempt.envelope;
-        let calm = self.line.world.is_calm();
+        let calm = self.process.world.is_calm();
         match self.text("does") {
             "follows" => Ok(TaskOutcome::Done { follow_ups: vec![self.follow_up(1), self.follow_up(2)] }),
             "fails" if envelope.failures < 2 => failed(FailureClass::Retryable),
@@ -152,16 +152,16 @@ impl TaskProcessor for Errand {
             }
             "unavailable" if envelope.snoozes < 4 => failed(FailureClass::Unavailable { store: self.store() }),
             "panics" if envelope.failures < 2 => {
-                self.count(Fault::ProcessorPanics);
+                self.count(SimFault::ProcessorPanics);
                 panic()
             }
             "panics-late" if envelope.failures < 1 => {
-                self.count(Fault::ProcessorPanics);
-                self.line.clock.sleep(Duration::from_secs(3)).await;
+                self.count(SimFault::ProcessorPanics);
+                self.process.clock.sleep(Duration::from_secs(3)).await;
                 panic()
             }
             "waits-long" if envelope.snoozes < 1 => {
-                self.count(Fault::DelayTooLong);
+                self.count(SimFault::DelayTooLong);
                 Ok(self.snoozed(LONG_SNOOZE))
             }
             "takes-long" if !calm && envelope.snoozes < 2 => self.take_long(attempt).await,

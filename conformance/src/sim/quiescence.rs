@@ -7,38 +7,38 @@ use mill_model::{Monotonic, QueueName};
 use mill_producer::{SessionEnd, SessionReport};
 use tokio_util::sync::CancellationToken;
 
-use super::checker::{self, Held};
-use super::fleet::{Fleet, Room, session};
-use super::hands;
-use super::line::Line;
+use super::chaos::arrive;
+use super::checker::{self, HeldCounts};
+use super::fleet::{ProcessDeps, SimFleet, session};
+use super::in_flight_bodies;
 use super::operator::Operator;
-use super::people::People;
 use super::policies;
-use super::weather::arrive;
+use super::sim_process::SimProcess;
+use super::users::Users;
 use super::world::{World, lock};
 
 /// The name of the promise that everything ends.
 const RESTS: &str = "everything comes to rest";
 
 /// A world whose faults are over.
-pub(crate) struct Rest<'w> {
+pub(crate) struct Quiescence<'w> {
     pub(crate) world: &'w Arc<World>,
-    pub(crate) fleet: &'w mut Fleet,
+    pub(crate) fleet: &'w mut SimFleet,
 }
 
-impl<'w> Rest<'w> {
+impl<'w> Quiescence<'w> {
     /// All faults end, and all files of policies are in order.
-    pub(crate) fn begin(world: &'w Arc<World>, fleet: &'w mut Fleet) -> Self {
+    pub(crate) fn begin(world: &'w Arc<World>, fleet: &'w mut SimFleet) -> Self {
         world.set_calm(true);
-        People::bring_spaces_back(world, Monotonic::from_origin(Duration::MAX));
+        Users::bring_spaces_back(world, Monotonic::from_origin(Duration::MAX));
         policies::mend(world);
         policies::write_all(world);
-        fleet.muster(false);
+        fleet.start_all(false);
         Self { world, fleet }
     }
 
     /// Runs until everything is in sync. `None` when that never happens, or a promise was broken.
-    pub(crate) async fn come_to_rest(&mut self) -> Option<Held> {
+    pub(crate) async fn come_to_rest(&mut self) -> Option<HeldCounts> {
         let mut clean = 0;
         // Where names fold, a loop may change nothing but learn that what stands there is no twin. The next counts it as gone.
         let clean_min = if self.world.swarm.folds { 2 } else { 1 };
@@ -47,10 +47,10 @@ impl<'w> Rest<'w> {
             let operator = Operator::new(self.world);
             let letters = operator.letters(true).await.unwrap_or(1);
             operator.release().await;
-            let before = self.world.truth(|truth| truth.effects);
+            let before = self.world.model(|model| model.effects);
             let report = self.session().await;
             self.empty_queues().await?;
-            let unchanged = self.world.truth(|truth| truth.effects) == before;
+            let unchanged = self.world.model(|model| model.effects) == before;
             let well = unchanged && letters == 0 && report.as_ref().is_some_and(is_clean);
             clean = if well { clean + 1 } else { 0 };
             if clean >= clean_min && self.letters_are_none() {
@@ -63,25 +63,25 @@ impl<'w> Rest<'w> {
 
     /// One session of a producer of its own.
     pub(crate) async fn session(&self) -> Option<SessionReport> {
-        let room = Room::new(&Line::new(self.world, "producer"));
-        session(&room, true, &CancellationToken::new()).await
+        let process_deps = ProcessDeps::new(&SimProcess::new(self.world, "producer"));
+        session(&process_deps, true, &CancellationToken::new()).await
     }
 
     /// The operator lets go what is held, in a loop that does it.
-    pub(crate) async fn confirmed_loop(&mut self) -> Option<Held> {
+    pub(crate) async fn confirmed_loop(&mut self) -> Option<HeldCounts> {
         Operator::new(self.world).confirm(true).await;
         self.one_loop().await
     }
 
     /// A session, and all its work.
-    pub(crate) async fn one_loop(&mut self) -> Option<Held> {
+    pub(crate) async fn one_loop(&mut self) -> Option<HeldCounts> {
         let report = self.session().await?;
         self.empty_queues().await?;
         (!self.world.is_over()).then(|| held(&report))
     }
 
     fn letters_are_none(&self) -> bool {
-        self.world.truth(|truth| truth.letters.values().all(|row| !row.open))
+        self.world.model(|model| model.dead_letters.values().all(|row| !row.open))
     }
 
     /// Waits until no queue holds anything. The fleet rests where only late bodies are waited for.
@@ -91,20 +91,20 @@ impl<'w> Rest<'w> {
                 return None;
             }
             arrive(self.world).await;
-            hands::judge(self.world);
-            let held: usize = self.world.desks.values().map(|desk| desk.held()).sum();
+            in_flight_bodies::judge(self.world);
+            let held: usize = self.world.sim_queues.values().map(|sim_queue| sim_queue.held()).sum();
             if held == 0 {
                 return Some(());
             }
-            let late = self.world.desks.values().filter_map(|desk| desk.next_late()).min();
-            let here: usize = self.world.desks.values().map(|desk| desk.inner.bodies().len()).sum();
+            let late = self.world.sim_queues.values().filter_map(|sim_queue| sim_queue.next_late()).min();
+            let here: usize = self.world.sim_queues.values().map(|sim_queue| sim_queue.inner.bodies().len()).sum();
             match late {
                 Some(late) if here == 0 => self.pass_until(late).await,
                 _ => self.world.sleep(Duration::from_secs(15)).await,
             }
         }
         let left: Vec<_> =
-            QueueName::ALL.iter().filter_map(|name| Some((name, self.world.desks.get(name)?.held()))).collect();
+            QueueName::ALL.iter().filter_map(|name| Some((name, self.world.sim_queues.get(name)?.held()))).collect();
         self.world.violated(RESTS, format!("the queues never empty: {left:?}"));
         None
     }
@@ -119,16 +119,16 @@ impl<'w> Rest<'w> {
 
     /// Lets a long time pass, without a fleet that would only look into empty queues.
     pub(crate) async fn pass(&mut self, long: Duration) {
-        self.fleet.stand_down(true).await;
+        self.fleet.stop_all(true).await;
         self.world.sleep(long).await;
-        self.fleet.muster(false);
+        self.fleet.start_all(false);
     }
 
     /// Once more, at rest: nothing may be written any more.
     pub(crate) async fn stays_at_rest(&mut self) -> Option<()> {
-        let items = self.world.truth(|truth| truth.effects);
+        let items = self.world.model(|model| model.effects);
         self.one_loop().await?;
-        let after = self.world.truth(|truth| truth.effects);
+        let after = self.world.model(|model| model.effects);
         if after != items {
             self.world.violated("rest stays at rest", format!("one more loop changed {} items", after - items));
         }
@@ -136,13 +136,13 @@ impl<'w> Rest<'w> {
     }
 
     /// Judges what stands.
-    pub(crate) fn judge(&self, held: &Held) {
+    pub(crate) fn judge(&self, held: &HeldCounts) {
         if let Err(what) = checker::compare(self.world, held) {
             self.world.violated("destinations equal what policy says", what);
         }
         let lost = self
             .world
-            .truth(|truth| truth.tasks.iter().find(|(_, task)| !task.is_accounted_for()).map(|(key, _)| key.clone()));
+            .model(|model| model.tasks.iter().find(|(_, task)| !task.is_accounted_for()).map(|(key, _)| key.clone()));
         if let Some(key) = lost {
             self.world.violated("no task is lost", format!("{key} is nowhere at the end"));
         }
@@ -154,7 +154,7 @@ fn is_clean(report: &SessionReport) -> bool {
     matches!(report.ended, SessionEnd::Finished { .. }) && !report.failed() && !report.resumed && report.removing == 0
 }
 
-fn held(report: &SessionReport) -> Held {
+fn held(report: &SessionReport) -> HeldCounts {
     report
         .held
         .iter()
@@ -166,6 +166,6 @@ fn held(report: &SessionReport) -> Held {
 }
 
 /// What people want now.
-pub(crate) fn wishes(world: &World) -> super::wishes::Wishes {
-    lock(&world.wishes).clone()
+pub(crate) fn current_policies(world: &World) -> super::desired_policies::DesiredPolicies {
+    lock(&world.desired_policies).clone()
 }

@@ -9,9 +9,9 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 /// Dice that fall the same way for the same seed, on every machine.
 #[derive(Debug)]
-pub(crate) struct Dice(Mutex<ChaCha8Rng>);
+pub(crate) struct SimRng(Mutex<ChaCha8Rng>);
 
-impl Dice {
+impl SimRng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(Mutex::new(ChaCha8Rng::seed_from_u64(seed)))
     }
@@ -49,7 +49,7 @@ impl Dice {
     }
 }
 
-impl Rng for Dice {
+impl Rng for SimRng {
     fn next_u64(&self) -> u64 {
         self.next()
     }

@@ -5,13 +5,13 @@ mod empty_policy;
 mod held_deletes;
 mod missing_space;
 
-use super::rest::Rest;
+use super::quiescence::Quiescence;
 
 /// Holds the drill that the seed drew.
-pub(crate) async fn hold(rest: &mut Rest<'_>, drawn: u64) -> Option<()> {
+pub(crate) async fn hold(quiescence: &mut Quiescence<'_>, drawn: u64) -> Option<()> {
     match drawn % 3 {
-        0 => held_deletes::hold(rest).await,
-        1 => missing_space::hold(rest).await,
-        _ => empty_policy::hold(rest).await,
+        0 => held_deletes::hold(quiescence).await,
+        1 => missing_space::hold(quiescence).await,
+        _ => empty_policy::hold(quiescence).await,
     }
 }

@@ -11,20 +11,20 @@ use mill_ports::witness::hear_slots;
 use mill_ports::{Clock, Rng};
 
 use super::attempts::Attempts;
-use super::desk::Desk;
-use super::dice::Dice;
-use super::drills;
-use super::event::PEOPLE;
-use super::fault::Counts;
-use super::fleet::{Fleet, PRODUCER_TIMEOUT};
-use super::people::People;
+use super::chaos::Chaos;
+use super::event::USERS;
+use super::fault::FaultCounts;
+use super::fleet::{PRODUCER_TIMEOUT, SimFleet};
+use super::model::{Tolerances, WorldModel};
 use super::policies::{self, STORES};
-use super::rest::Rest;
-use super::shelf::Shelf;
+use super::quiescence::Quiescence;
+use super::rng::SimRng;
+use super::scripted_checks;
+use super::sim_queue::SimQueue;
+use super::sim_store::SimStore;
 use super::swarm::Swarm;
-use super::truth::{Terms, Truth};
-use super::weather::Weather;
-use super::world::{Books, Parts, Violation, World, lock};
+use super::users::Users;
+use super::world::{Journal, Violation, World, WorldParts, lock};
 
 /// What came of one seed.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub struct Outcome {
     /// How much time passed in the world.
     pub virtual_time: Duration,
     /// How often each trouble struck.
-    pub faults: Counts,
+    pub faults: FaultCounts,
     /// The first promise that was broken, if any was.
     pub violation: Option<Violation>,
     /// The trace, line by line, if it was asked for.
@@ -59,81 +59,81 @@ pub fn run(seed: u64, lines: bool) -> Outcome {
         hear_slots(Some(Rc::new(listener)));
         live(&world).await;
         hear_slots(None);
-        let books = world.books();
+        let journal = world.journal();
         Outcome {
             seed,
-            trace_hash: books.trace.hash(),
-            events: books.trace.events(),
-            deliveries: books.deliveries,
+            trace_hash: journal.trace.hash(),
+            events: journal.trace.events(),
+            deliveries: journal.deliveries,
             virtual_time: world.now().since_origin(),
-            faults: books.counts.clone(),
-            violation: books.violation.clone(),
-            lines: books.trace.lines().to_vec(),
+            faults: journal.counts.clone(),
+            violation: journal.violation.clone(),
+            lines: journal.trace.lines().to_vec(),
         }
     }))
 }
 
 async fn live(world: &Arc<World>) {
-    let mut fleet = Fleet::new(world);
+    let mut fleet = SimFleet::new(world);
     world.set_calm(false);
-    Weather { world, fleet: &mut fleet }.blow().await;
+    Chaos { world, fleet: &mut fleet }.run().await;
     if !world.is_over() {
         settle(world, &mut fleet).await;
     }
-    fleet.stand_down(false).await;
+    fleet.stop_all(false).await;
 }
 
-async fn settle(world: &Arc<World>, fleet: &mut Fleet) -> Option<()> {
-    let mut rest = Rest::begin(world, fleet);
-    let held = rest.come_to_rest().await?;
-    rest.judge(&held);
-    rest.stays_at_rest().await?;
+async fn settle(world: &Arc<World>, fleet: &mut SimFleet) -> Option<()> {
+    let mut quiescence = Quiescence::begin(world, fleet);
+    let held = quiescence.come_to_rest().await?;
+    quiescence.judge(&held);
+    quiescence.stays_at_rest().await?;
     if let Some(drill) = world.swarm.drill {
-        drills::hold(&mut rest, drill).await?;
+        scripted_checks::hold(&mut quiescence, drill).await?;
     } else if world.swarm.confirms && !held.is_empty() {
-        rest.confirmed_loop().await?;
+        quiescence.confirmed_loop().await?;
         // Where names fold, what is gone makes room for what was refused until then, and that goes on to the next store.
-        let held = if world.swarm.folds { rest.come_to_rest().await? } else { rest.one_loop().await? };
-        rest.judge(&held);
+        let held = if world.swarm.folds { quiescence.come_to_rest().await? } else { quiescence.one_loop().await? };
+        quiescence.judge(&held);
     }
     Some(())
 }
 
 fn draw(seed: u64, lines: bool) -> Arc<World> {
-    let dice = Dice::new(seed);
-    let swarm = Swarm::draw(&dice.fork());
-    let world = empty(swarm, &dice, lines);
+    let rng = SimRng::new(seed);
+    let swarm = Swarm::draw(&rng.fork());
+    let world = empty(swarm, &rng, lines);
     furnish(&world);
     world
 }
 
 /// A world in which nothing stands yet.
-pub(crate) fn empty(swarm: Swarm, dice: &Dice, lines: bool) -> Arc<World> {
+pub(crate) fn empty(swarm: Swarm, rng: &SimRng, lines: bool) -> Arc<World> {
     let clock = Arc::new(SimClock::new());
     let as_clock: Arc<dyn Clock> = clock.clone();
     let accounts: Vec<AccountId> =
         ["ann", "bob"].iter().take(swarm.accounts as usize).map(|name| AccountId::new(*name).unwrap()).collect();
     let spaces: Vec<SpaceId> =
         ["photos", "texts"].iter().take(swarm.spaces as usize).map(|name| SpaceId::new(*name).unwrap()).collect();
-    let mut shelves = BTreeMap::new();
+    let mut sim_stores = BTreeMap::new();
     for account in &accounts {
         for store in STORES {
             let address = StoreAddress { account: account.clone(), store: StoreId::new(store).unwrap() };
-            shelves.insert(address.clone(), shelf(address, &swarm, &as_clock));
+            sim_stores.insert(address.clone(), sim_store(address, &swarm, &as_clock));
         }
     }
     let policy_address =
         StoreAddress { account: AccountId::new("mill").unwrap(), store: StoreId::new("policies").unwrap() };
     let policy_store = MemoryStore::new(policy_address.clone(), StoreBehavior::default(), clock.clone());
-    let truth = Truth::new(terms(&swarm));
-    World::new(Parts {
-        desks: desks(&swarm, &as_clock, dice),
-        policy_shelf: Shelf::new(policy_address, policy_store, true),
-        books: Books::new(truth, lines),
-        dice: dice.fork(),
+    let model = WorldModel::new(tolerances(&swarm));
+    World::new(WorldParts {
+        sim_queues: sim_queues(&swarm, &as_clock, rng),
+        policy_store: SimStore::new(policy_address, policy_store, true),
+        journal: Journal::new(model, lines),
+        rng: rng.fork(),
         swarm,
         clock,
-        shelves,
+        sim_stores,
         accounts,
         spaces,
     })
@@ -143,28 +143,30 @@ pub(crate) fn empty(swarm: Swarm, dice: &Dice, lines: bool) -> Arc<World> {
 fn furnish(world: &Arc<World>) {
     world.note("world", format_args!("{:?}", world.swarm));
     for account in &world.accounts {
-        let wish = policies::first_wish(world);
-        lock(&world.wishes).0.insert(account.clone(), wish);
+        let desired_policy = policies::first_policy(world);
+        lock(&world.desired_policies).0.insert(account.clone(), desired_policy);
     }
     policies::write_all(world);
     if !world.swarm.policies_quiet {
         policies::trouble(world);
     }
-    for shelf in world.shelves.values().filter(|shelf| ["1", "4"].contains(&shelf.address.store.as_str())) {
-        let people = People { world, shelf };
+    for sim_store in
+        world.sim_stores.values().filter(|sim_store| ["1", "4"].contains(&sim_store.address.store.as_str()))
+    {
+        let users = Users { world, sim_store };
         for space in &world.spaces {
-            if world.dice.below(5) > 0 {
-                people.make_space(space);
+            if world.rng.below(5) > 0 {
+                users.make_space(space);
             }
         }
-        for _ in 0..world.dice.between(0, world.swarm.items_max) {
-            people.write_new();
+        for _ in 0..world.rng.between(0, world.swarm.items_max) {
+            users.write_new();
         }
     }
-    world.note(PEOPLE, format_args!("begin"));
+    world.note(USERS, format_args!("begin"));
 }
 
-fn shelf(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Arc<Shelf> {
+fn sim_store(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Arc<SimStore> {
     let source = ["1", "4"].contains(&address.store.as_str());
     let mut checksums = match if source { swarm.source_checksums } else { swarm.destination_checksums } {
         0 => Vec::new(),
@@ -189,11 +191,11 @@ fn shelf(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Arc<Sh
         folds_names: swarm.folds && !source,
         ids_are_paths: false,
     };
-    Shelf::new(address.clone(), MemoryStore::new(address, behavior, clock.clone()), checks)
+    SimStore::new(address.clone(), MemoryStore::new(address, behavior, clock.clone()), checks)
 }
 
-fn desks(swarm: &Swarm, clock: &Arc<dyn Clock>, dice: &Dice) -> BTreeMap<QueueName, Arc<Desk>> {
-    let chance: Arc<dyn Rng> = Arc::new(dice.fork());
+fn sim_queues(swarm: &Swarm, clock: &Arc<dyn Clock>, rng: &SimRng) -> BTreeMap<QueueName, Arc<SimQueue>> {
+    let chance: Arc<dyn Rng> = Arc::new(rng.fork());
     // Copies are the world's own doing, so that each body can be accounted for.
     let behavior = QueueBehavior {
         short_receives_per_mille: swarm.short_receives,
@@ -207,20 +209,20 @@ fn desks(swarm: &Swarm, clock: &Arc<dyn Clock>, dice: &Dice) -> BTreeMap<QueueNa
     let queue =
         |name, redrive| Arc::new(MemoryQueue::new(name, behavior.clone(), clock.clone(), chance.clone(), redrive));
     let letters = queue(QueueName::DeadLetter, None);
-    let mut desks = BTreeMap::new();
+    let mut sim_queues = BTreeMap::new();
     for name in [QueueName::DuplicationHigh, QueueName::DuplicationLow] {
-        desks.insert(name, Desk::new(name, queue(name, Some(letters.clone()))));
+        sim_queues.insert(name, SimQueue::new(name, queue(name, Some(letters.clone()))));
     }
-    desks.insert(QueueName::DeadLetter, Desk::new(QueueName::DeadLetter, letters));
-    desks
+    sim_queues.insert(QueueName::DeadLetter, SimQueue::new(QueueName::DeadLetter, letters));
+    sim_queues
 }
 
 /// How strictly this world can be judged.
-fn terms(swarm: &Swarm) -> Terms {
+fn tolerances(swarm: &Swarm) -> Tolerances {
     let minutes = Duration::from_mins;
     let frozen = if swarm.on.frozen + swarm.rates.frozen > 0 { minutes(40) } else { Duration::ZERO };
     let proof_age = if swarm.policies_quiet { Duration::from_millis(100) } else { minutes(10) };
-    Terms {
+    Tolerances {
         failures_max: swarm.failures_max,
         receives_max: swarm.receives_max,
         refresh: swarm.refresh,

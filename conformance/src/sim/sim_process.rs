@@ -1,4 +1,4 @@
-//! A process's line to the world: every call of it passes here, where it may die, stand still or be slow.
+//! A simulated process. Each of its calls passes here and may kill, freeze or slow it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -12,18 +12,18 @@ use mill_ports::{Clock, ClockWitness};
 use mill_workman::StopSignal;
 use tokio_util::sync::CancellationToken;
 
-use super::fault::Fault;
-use super::turns::Turns;
+use super::fairness::Fairness;
+use super::fault::SimFault;
 use super::world::{World, lock};
 
 /// One life of a process.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct SimProcess {
     pub(crate) world: Arc<World>,
-    /// A name that no other life bears.
+    /// A name that no other process ever has.
     pub(crate) name: String,
     pub(crate) clock: Arc<ProcessClock>,
-    /// Its awaits so far, and at which it dies (never, if zero).
+    /// How many awaits it has passed. `fatal`: the await at which it dies; zero for never.
     steps: AtomicU64,
     fatal: AtomicU64,
     dead: AtomicBool,
@@ -31,29 +31,29 @@ pub(crate) struct Line {
     pub(crate) death: CancellationToken,
     /// How it is told to stop, if it is a workman or a producer.
     pub(crate) stop: OnceLock<StopSignal>,
-    /// Until when its extensions of leases, and its beats, do not arrive.
+    /// Until when its lease extensions and heartbeats fail.
     pub(crate) starved_until: Mutex<Monotonic>,
-    /// How many more of its batches fail in part, one after the other.
+    /// How many more of its batches fail in part, in a row.
     pub(crate) partial_left: AtomicU32,
-    /// Until when it was in any trouble, or since when it lives: from then on it has no excuse.
+    /// When its last trouble ended, or when it started: after that nothing excuses a delay.
     troubled_until: Mutex<Monotonic>,
 }
 
-impl Line {
+impl SimProcess {
     pub(crate) fn new(world: &Arc<World>, kind: &str) -> Arc<Self> {
         let number = world.born.fetch_add(1, Relaxed) + 1;
         let rates = &world.swarm.rates;
-        let fatal = if !world.is_calm() && world.dice.happens(rates.killed) {
-            // Early awaits more often than late ones: most lives are short.
-            let most = *world.dice.pick(&[20, 100, 400]);
-            world.dice.between(1, most)
+        let fatal = if !world.is_calm() && world.rng.happens(rates.killed) {
+            // Early awaits are drawn more often than late ones, so most processes die young.
+            let most = *world.rng.pick(&[20, 100, 400]);
+            world.rng.between(1, most)
         } else {
             0
         };
         Arc::new(Self::of(world, format!("{kind}-{number}"), fatal))
     }
 
-    /// The operator's, who does not die.
+    /// The process of the operator, which never dies.
     pub(crate) fn operator(world: &Arc<World>) -> Arc<Self> {
         Arc::new(Self::of(world, super::event::OPERATOR.to_owned(), 0))
     }
@@ -78,27 +78,27 @@ impl Line {
         }
     }
 
-    /// It was in trouble until then, in a way that may hold up what it does.
+    /// Notes that it is in trouble until then, which may delay its work.
     pub(crate) fn trouble_until(&self, until: Monotonic) {
         let mut troubled = lock(&self.troubled_until);
         *troubled = until.max(*troubled);
         drop(troubled);
-        Turns::fleet_troubled(&self.world, until);
+        Fairness::fleet_troubled(&self.world, until);
     }
 
-    /// Stands still until then.
+    /// Freezes the process until then.
     pub(crate) fn freeze_until(&self, until: Monotonic) {
         self.clock.freeze_until(until);
         self.trouble_until(until);
     }
 
-    /// Since when it has been well: it lives, nobody told it to stop, and nothing went wrong with its calls on queues.
+    /// Since when it has been well: alive, not told to stop, and without faults in its calls on queues. `None` if it is not.
     pub(crate) fn well_since(&self) -> Option<Monotonic> {
         let since = *lock(&self.troubled_until);
         (!self.is_dead() && !self.is_stopping() && since <= self.world.now()).then_some(since)
     }
 
-    /// Dies here, if it is its time.
+    /// Passes one await, at which the process may die.
     pub(crate) async fn step(&self) {
         self.clock.thawed().await;
         if !self.dead.load(Relaxed) {
@@ -106,16 +106,16 @@ impl Line {
             if step != self.fatal.load(Relaxed) || self.world.is_calm() {
                 return;
             }
-            self.world.count(Fault::KilledAtAwait, &self.name);
+            self.world.count(SimFault::KilledAtAwait, &self.name);
             self.die();
         }
         std::future::pending::<()>().await;
     }
 
-    /// Dies.
+    /// Kills the process.
     pub(crate) fn die(&self) {
         self.dead.store(true, Relaxed);
-        Turns::fleet_troubled(&self.world, self.world.now());
+        Fairness::fleet_troubled(&self.world, self.world.now());
         self.death.cancel();
     }
 
@@ -128,27 +128,27 @@ impl Line {
         self.dead.load(Relaxed)
     }
 
-    /// Before a call: the way there.
+    /// Called before each call: may delay it or kill the process.
     pub(crate) async fn enter(&self) {
         self.step().await;
         let world = &self.world;
-        if world.strikes(Fault::CallSlow, world.swarm.rates.slow, &self.name) {
-            let slow = world.dice.duration(Duration::from_secs(2), Duration::from_secs(40));
+        if world.inject(SimFault::CallSlow, world.swarm.rates.slow, &self.name) {
+            let slow = world.rng.duration(Duration::from_secs(2), Duration::from_secs(40));
             self.trouble_until(world.now().plus(slow));
             tokio::time::sleep(slow).await;
-        } else if world.dice.below(2) == 0 {
+        } else if world.rng.below(2) == 0 {
             tokio::task::yield_now().await;
         } else {
-            tokio::time::sleep(world.dice.duration(Duration::ZERO, world.swarm.latency_max)).await;
+            tokio::time::sleep(world.rng.duration(Duration::ZERO, world.swarm.latency_max)).await;
         }
         self.step().await;
     }
 
-    /// After a call: the way back.
+    /// Called after each call: may freeze or kill the process.
     pub(crate) async fn leave(&self) {
         let world = &self.world;
-        if world.strikes(Fault::Frozen, world.swarm.rates.frozen, &self.name) {
-            let long = world.swarm.visibility + world.dice.duration(Duration::from_secs(1), Duration::from_mins(1));
+        if world.inject(SimFault::Frozen, world.swarm.rates.frozen, &self.name) {
+            let long = world.swarm.visibility + world.rng.duration(Duration::from_secs(1), Duration::from_mins(1));
             self.freeze_until(world.now().plus(long));
         }
         self.step().await;
@@ -159,7 +159,7 @@ impl Line {
     }
 }
 
-/// A process's clocks: its wall clock may be off, and while the process stands still no sleep ends.
+/// A process's clocks. The wall clock may be off, and while the process is frozen no sleep ends.
 #[derive(Debug)]
 pub(crate) struct ProcessClock {
     inner: Arc<SimClock>,
@@ -168,7 +168,7 @@ pub(crate) struct ProcessClock {
 }
 
 impl ProcessClock {
-    /// Moves the wall clock, in milliseconds; gives how far it is off now.
+    /// Shifts the wall clock by milliseconds. Returns how far it is off now.
     pub(crate) fn shift(&self, by: i64) -> i64 {
         let offset = self.offset.fetch_add(by, Relaxed) + by;
         self.inner.set_wall_offset_millis(offset);
@@ -208,7 +208,7 @@ impl Clock for ProcessClock {
         tokio::time::sleep(duration).await;
         if self.inner.monotonic() < *lock(&self.frozen_until) {
             self.thawed().await;
-            // Answers that came meanwhile are seen before it is noticed how late it is.
+            // Answers that arrived meanwhile are seen before the process notices how late it is.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

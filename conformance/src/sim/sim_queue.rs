@@ -1,4 +1,4 @@
-//! The queues: mill-engine's in memory, and each process's way to them. Here bodies are doubled and come late.
+//! The queues: in-memory queues that deliver bodies twice and late, and each process's client of them.
 
 mod calls;
 
@@ -12,57 +12,57 @@ use mill_engine::MemoryQueue;
 use mill_model::{Monotonic, QueueName};
 use mill_ports::{Delivery, OutgoingMessage, Receipt, TaskQueue as _};
 
-use super::event::{Event, OPERATOR, Sealed};
+use super::event::{DecodedBody, Event, OPERATOR};
 use super::world::{World, lock};
 
-pub(crate) use self::calls::Slot;
+pub(crate) use self::calls::QueueClient;
 
-/// A queue.
-pub(crate) struct Desk {
+/// A simulated queue.
+pub(crate) struct SimQueue {
     pub(crate) name: QueueName,
     pub(crate) inner: Arc<MemoryQueue>,
-    /// Bodies that are on their way for hours, by when they arrive.
+    /// Bodies that arrive late, by arrival time.
     late: Mutex<BTreeMap<(Monotonic, u64), OutgoingMessage>>,
-    /// Until when it takes no batch.
+    /// Until when the queue takes no batch.
     pub(super) deaf_until: Mutex<Monotonic>,
-    /// What was received, by receipt.
-    received: Mutex<BTreeMap<Receipt, Arc<Sealed>>>,
+    /// The received bodies, by receipt.
+    received: Mutex<BTreeMap<Receipt, Arc<DecodedBody>>>,
 }
 
-impl fmt::Debug for Desk {
+impl fmt::Debug for SimQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Desk").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("SimQueue").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-impl Desk {
+impl SimQueue {
     pub(crate) fn new(name: QueueName, inner: Arc<MemoryQueue>) -> Arc<Self> {
         Arc::new(Self { name, inner, late: Mutex::default(), deaf_until: Mutex::default(), received: Mutex::default() })
     }
 
-    /// Puts one body into the queue, at once or by and by.
+    /// Puts one body into the queue, now or late.
     async fn put(&self, world: &World, by: &str, one: OutgoingMessage, late: Option<Duration>) -> bool {
-        let sealed = Sealed::of(&one.body);
+        let decoded = DecodedBody::of(&one.body);
         let due = world.now().plus(late.unwrap_or(one.delay));
         if let Some(late) = late {
             let until = world.now().plus(late);
-            lock(&self.late).insert((until, world.dice.next()), one);
+            lock(&self.late).insert((until, world.rng.next()), one);
         } else {
             let report = self.inner.send(std::slice::from_ref(&one)).await;
             if !report.is_ok_and(|report| report.failed.is_empty()) {
                 return false;
             }
         }
-        world.see(&Event::Sent { by, queue: self.name, sealed: &sealed, due });
+        world.see(&Event::Sent { by, queue: self.name, decoded: &decoded, due });
         true
     }
 
-    /// A body that no task of Mill's sent.
+    /// Sends a body that does not come from Mill.
     pub(crate) async fn put_strange(&self, world: &World, by: &str, one: OutgoingMessage) {
         self.put(world, by, one, None).await;
     }
 
-    /// Lets late bodies arrive whose time has come. They are in the queue's books already.
+    /// Lets late bodies arrive that are due. The model counts them as in the queue already.
     pub(crate) async fn arrive(&self, now: Monotonic) {
         loop {
             let due = {
@@ -76,7 +76,7 @@ impl Desk {
         }
     }
 
-    /// Takes no batch until then.
+    /// Lets the queue take no batch until then.
     pub(crate) fn deaf_until(&self, until: Monotonic) {
         *lock(&self.deaf_until) = until;
     }
@@ -86,42 +86,42 @@ impl Desk {
         lock(&self.late).first_key_value().map(|((until, _), _)| *until)
     }
 
-    /// Whether so much is in it that nothing more should be doubled: a task that is put off again and again, and doubled
-    /// more often than it is done, would become any number of tasks.
+    /// Whether the queue is too full to deliver bodies twice: a task that is snoozed again and again, and doubled more often than
+    /// it is done, would multiply without limit.
     fn is_crowded(&self) -> bool {
         self.held() > 150
     }
 
-    /// All bodies, wherever they are.
+    /// The number of all bodies, including late ones.
     pub(crate) fn held(&self) -> usize {
         self.inner.bodies().len() + lock(&self.late).len()
     }
 
-    fn note(&self, delivery: &Delivery) -> Arc<Sealed> {
-        let sealed = Sealed::of(&delivery.body);
-        lock(&self.received).insert(delivery.receipt.clone(), sealed.clone());
-        sealed
+    fn note(&self, delivery: &Delivery) -> Arc<DecodedBody> {
+        let decoded = DecodedBody::of(&delivery.body);
+        lock(&self.received).insert(delivery.receipt.clone(), decoded.clone());
+        decoded
     }
 
-    /// Acknowledges one delivery; an event only if its body really left.
+    /// Acknowledges one delivery. Records an event only if the body really left.
     async fn acknowledge(&self, world: &World, by: &str, receipt: &Receipt) -> bool {
         let before = self.inner.bodies().len();
         let done = self.inner.acknowledge(std::slice::from_ref(receipt)).await;
         if self.inner.bodies().len() < before {
-            let sealed = lock(&self.received).get(receipt).cloned();
-            if let Some(sealed) = sealed {
-                world.see(&Event::Acknowledged { by, queue: self.name, sealed: &sealed });
+            let decoded = lock(&self.received).get(receipt).cloned();
+            if let Some(decoded) = decoded {
+                world.see(&Event::Acknowledged { by, queue: self.name, decoded: &decoded });
             }
         }
         done.is_ok_and(|report| report.failed.is_empty())
     }
 
-    /// The operator throws everything away.
+    /// The operator purges the queue.
     pub(crate) fn purge(&self, world: &World) -> usize {
         let late = std::mem::take(&mut *lock(&self.late)).into_values().map(|one| one.body);
         let all: Vec<Bytes> = self.inner.purge().into_iter().chain(late).collect();
         for body in &all {
-            world.see(&Event::Purged { queue: self.name, sealed: &Sealed::of(body) });
+            world.see(&Event::Purged { queue: self.name, decoded: &DecodedBody::of(body) });
         }
         world.note(OPERATOR, format_args!("{} purged of {} bodies", self.name, all.len()));
         all.len()

@@ -1,10 +1,10 @@
-//! The stores: mill-engine's in memory, and each process's way to them, on which everything goes wrong.
+//! The stores: in-memory stores, and each process's client of them, which injects faults.
 
-mod bytes;
+mod alias;
 mod cache;
-mod hidden;
-mod other_name;
-mod pages;
+mod faulty_body;
+mod faulty_listing;
+mod hidden_space;
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
@@ -21,44 +21,44 @@ use mill_ports::{
     SpaceList, StoreError, StoreErrorKind, Stores,
 };
 
-pub(crate) use self::hidden::Hidden;
-use self::other_name::OtherName;
-use super::event::{Event, Print};
-use super::fault::Fault;
-use super::line::Line;
+use self::alias::AliasedStore;
+pub(crate) use self::hidden_space::HiddenSpace;
+use super::event::{ContentFingerprint, Event};
+use super::fault::SimFault;
+use super::instrumented_processor;
 use super::policies::OTHER_NAME;
-use super::watched;
+use super::sim_process::SimProcess;
 use super::world::lock;
 
-/// A store, and the trouble it is in.
+/// A simulated store and its current trouble.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct SimStore {
     pub(crate) address: StoreAddress,
     pub(crate) inner: MemoryStore,
-    /// Whether it states checksums of what it holds.
+    /// Whether the store states checksums of its items.
     pub(crate) checks: bool,
-    trouble: Mutex<(Trouble, Monotonic)>,
-    hidden: Mutex<Option<Hidden>>,
+    trouble: Mutex<(StoreTrouble, Monotonic)>,
+    hidden: Mutex<Option<HiddenSpace>>,
     cache: cache::Cache,
 }
 
-/// What is wrong with a store as a whole.
+/// A fault of a store as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum StoreTrouble {
     Nothing,
-    /// It does not answer at all.
+    /// The store does not answer at all.
     Gone,
-    /// It answers and lists, but its items may not be looked at.
+    /// The store answers and lists, but its items cannot be read.
     Denied,
-    /// It takes nothing more.
+    /// The store is full.
     Full,
     /// So many of a thousand calls are throttled.
     Storm(u32),
 }
 
-/// What a call does to a store, as far as troubles differ by it.
+/// The kind of a call, as far as troubles depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sort {
+enum CallKind {
     Space,
     Read,
     List,
@@ -66,86 +66,86 @@ enum Sort {
     Delete,
 }
 
-impl Shelf {
+impl SimStore {
     pub(crate) fn new(address: StoreAddress, inner: MemoryStore, checks: bool) -> Arc<Self> {
-        let trouble = Mutex::new((Trouble::Nothing, Monotonic::default()));
+        let trouble = Mutex::new((StoreTrouble::Nothing, Monotonic::default()));
         Arc::new(Self { address, inner, checks, trouble, hidden: Mutex::default(), cache: cache::Cache::default() })
     }
 
-    /// Is in trouble until then.
-    pub(crate) fn trouble(&self, trouble: Trouble, until: Monotonic) {
+    /// Puts the store in trouble until then.
+    pub(crate) fn trouble(&self, trouble: StoreTrouble, until: Monotonic) {
         *lock(&self.trouble) = (trouble, until);
     }
 }
 
-/// A process's way to a store.
+/// A process's client of a store.
 #[derive(Debug, Clone)]
-pub(crate) struct Way {
-    line: Arc<Line>,
-    shelf: Arc<Shelf>,
-    /// Nothing ever goes wrong on it.
+pub(crate) struct StoreClient {
+    process: Arc<SimProcess>,
+    sim_store: Arc<SimStore>,
+    /// Whether no fault is ever injected.
     quiet: bool,
 }
 
-/// What goes wrong with one call.
-enum Meet {
+/// The fault of one call.
+enum StoreCallFault {
     Nothing,
     Before(StoreErrorKind),
     After(StoreErrorKind),
 }
 
-impl Way {
-    pub(crate) fn new(line: &Arc<Line>, shelf: &Arc<Shelf>, quiet: bool) -> Self {
-        Self { line: line.clone(), shelf: shelf.clone(), quiet }
+impl StoreClient {
+    pub(crate) fn new(process: &Arc<SimProcess>, sim_store: &Arc<SimStore>, quiet: bool) -> Self {
+        Self { process: process.clone(), sim_store: sim_store.clone(), quiet }
     }
 
     fn error(&self, op: &'static str, subject: &dyn Display, kind: StoreErrorKind) -> StoreError {
-        let (store, subject) = (self.shelf.address.clone(), subject.to_string());
+        let (store, subject) = (self.sim_store.address.clone(), subject.to_string());
         StoreError { kind, op, store, subject, source: Some("the simulated world's doing".into()) }
     }
 
-    /// The way there, and what waits at its end.
-    async fn meet(&self, sort: Sort) -> Meet {
+    /// Delays the call and draws its fault.
+    async fn draw_fault(&self, call_kind: CallKind) -> StoreCallFault {
         if self.quiet {
-            self.line.step().await;
-            return Meet::Nothing;
+            self.process.step().await;
+            return StoreCallFault::Nothing;
         }
-        self.line.enter().await;
-        let (world, by) = (&self.line.world, &self.line.name);
+        self.process.enter().await;
+        let (world, by) = (&self.process.world, &self.process.name);
         if world.is_calm() {
-            return Meet::Nothing;
+            return StoreCallFault::Nothing;
         }
-        let (trouble, until) = *lock(&self.shelf.trouble);
+        let (trouble, until) = *lock(&self.sim_store.trouble);
         if world.now() < until {
             let unavailable = match trouble {
-                Trouble::Gone => true,
-                Trouble::Denied => sort == Sort::Read,
-                Trouble::Full => sort == Sort::Write,
-                Trouble::Nothing | Trouble::Storm(_) => false,
+                StoreTrouble::Gone => true,
+                StoreTrouble::Denied => call_kind == CallKind::Read,
+                StoreTrouble::Full => call_kind == CallKind::Write,
+                StoreTrouble::Nothing | StoreTrouble::Storm(_) => false,
             };
             if unavailable {
-                return Meet::Before(StoreErrorKind::Unavailable);
+                return StoreCallFault::Before(StoreErrorKind::Unavailable);
             }
-            if let Trouble::Storm(share) = trouble
-                && world.strikes(Fault::CallThrottled, share, by)
+            if let StoreTrouble::Storm(share) = trouble
+                && world.inject(SimFault::CallThrottled, share, by)
             {
-                let wish = (world.dice.below(3) == 0).then(|| Duration::from_secs(world.dice.between(1, 20)));
-                return Meet::Before(StoreErrorKind::Throttled { retry_after: wish });
+                let retry_after = (world.rng.below(3) == 0).then(|| Duration::from_secs(world.rng.between(1, 20)));
+                return StoreCallFault::Before(StoreErrorKind::Throttled { retry_after: retry_after });
             }
         }
         let rates = &world.swarm.rates;
-        if world.strikes(Fault::StoreFailed, rates.store, by) {
-            return Meet::Before(self.some_kind());
+        if world.inject(SimFault::StoreFailed, rates.store, by) {
+            return StoreCallFault::Before(self.some_kind());
         }
-        if world.strikes(Fault::StoreDoneButFailed, rates.store_done, by) {
-            return Meet::After(self.some_kind());
+        if world.inject(SimFault::StoreDoneButFailed, rates.store_done, by) {
+            return StoreCallFault::After(self.some_kind());
         }
-        Meet::Nothing
+        StoreCallFault::Nothing
     }
 
     fn some_kind(&self) -> StoreErrorKind {
-        let world = &self.line.world;
-        if world.dice.happens(world.swarm.rates.unavailable) {
+        let world = &self.process.world;
+        if world.rng.happens(world.swarm.rates.unavailable) {
             StoreErrorKind::Unavailable
         } else {
             StoreErrorKind::Unexpected
@@ -154,34 +154,34 @@ impl Way {
 
     async fn call<T>(
         &self,
-        sort: Sort,
+        call_kind: CallKind,
         (op, subject): (&'static str, &(dyn Display + Sync)),
         call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        match self.meet(sort).await {
-            Meet::Before(kind) => return Err(self.error(op, subject, kind)),
-            Meet::After(kind) => {
+        match self.draw_fault(call_kind).await {
+            StoreCallFault::Before(kind) => return Err(self.error(op, subject, kind)),
+            StoreCallFault::After(kind) => {
                 call.await?;
-                self.line.leave().await;
+                self.process.leave().await;
                 return Err(self.error(op, subject, kind));
             }
-            Meet::Nothing => {}
+            StoreCallFault::Nothing => {}
         }
         let answer = call.await;
         if !self.quiet {
-            self.line.leave().await;
+            self.process.leave().await;
         }
         answer
     }
 
-    async fn opened(
+    async fn open_with_faults(
         &self,
         item: &ItemAddress,
         call: impl Future<Output = Result<Presence<OpenItem>, StoreError>> + Send,
     ) -> Result<Presence<OpenItem>, StoreError> {
-        Ok(match self.call(Sort::Read, ("open", item), call).await? {
+        Ok(match self.call(CallKind::Read, ("open", item), call).await? {
             Presence::Present(OpenItem { facts, body }) if !self.quiet => {
-                super::spite::item_opened(&self.line, &self.shelf, item);
+                super::targeted_races::item_opened(&self.process, &self.sim_store, item);
                 let body = self.read_body(item, &facts, body);
                 Presence::Present(OpenItem { facts, body })
             }
@@ -189,41 +189,48 @@ impl Way {
         })
     }
 
-    /// A call that may change the store begins.
-    fn calls(&self, op: &'static str, subject: &dyn Display) -> Monotonic {
-        let leased = watched::running().map(|running| running.is_leased());
-        self.line.world.see(&Event::Calls { by: &self.line.name, op, store: &self.shelf.address, subject, leased });
-        self.line.world.now()
+    /// Records that a call begins that may change the store. Returns when.
+    fn report_call(&self, op: &'static str, subject: &dyn Display) -> Monotonic {
+        let leased = instrumented_processor::running().map(|running| running.is_leased());
+        self.process.world.see(&Event::Calls {
+            by: &self.process.name,
+            op,
+            store: &self.sim_store.address,
+            subject,
+            leased,
+        });
+        self.process.world.now()
     }
 
-    /// `item` is the one that the call met.
-    fn now_holds(&self, item: &ItemAddress, called: Monotonic, first: bool, damaged: bool) {
-        let holds = self.shelf.inner.content(item).map(|(bytes, properties)| Print::of(&bytes, &properties));
-        let (by, store) = (&self.line.name, &self.shelf.address);
-        self.line.world.see(&Event::Item { by, store, item, holds, called, first, damaged });
+    /// Records what `item` holds now; `item` is the spelling that the store has.
+    fn report_item(&self, item: &ItemAddress, called: Monotonic, first: bool, damaged: bool) {
+        let holds =
+            self.sim_store.inner.content(item).map(|(bytes, properties)| ContentFingerprint::of(&bytes, &properties));
+        let (by, store) = (&self.process.name, &self.sim_store.address);
+        self.process.world.see(&Event::Item { by, store, item, holds, called, first, damaged });
     }
 
     fn count_twin<T>(&self, written: &Result<T, StoreError>) {
         if matches!(written, Err(error) if matches!(error.kind, StoreErrorKind::Refused(RefusalReason::Twin(_)))) {
-            self.line.world.count(Fault::TwinRefused, &self.line.name);
+            self.process.world.count(SimFault::TwinRefused, &self.process.name);
         }
     }
 
-    fn space_is(&self, space: &SpaceId, here: bool) {
-        let (by, store) = (&self.line.name, &self.shelf.address);
-        self.line.world.see(&Event::Space { by, store, space, here });
+    fn report_space(&self, space: &SpaceId, here: bool) {
+        let (by, store) = (&self.process.name, &self.sim_store.address);
+        self.process.world.see(&Event::Space { by, store, space, here });
     }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl SourceStore for Way {
+impl SourceStore for StoreClient {
     fn capabilities(&self) -> Capabilities {
-        self.shelf.inner.capabilities()
+        self.sim_store.inner.capabilities()
     }
 
     async fn list_spaces(&self) -> Result<SpaceList, StoreError> {
-        self.call(Sort::Space, ("spaces", &""), self.shelf.inner.list_spaces()).await
+        self.call(CallKind::Space, ("spaces", &""), self.sim_store.inner.list_spaces()).await
     }
 
     async fn spaces(&self) -> Result<Vec<SpaceId>, StoreError> {
@@ -231,16 +238,18 @@ impl SourceStore for Way {
     }
 
     async fn space(&self, space: &SpaceId) -> Result<Presence<SpaceFacts>, StoreError> {
-        self.call(Sort::Space, ("space", space), self.shelf.inner.space(space)).await
+        self.call(CallKind::Space, ("space", space), self.sim_store.inner.space(space)).await
     }
 
     async fn head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, StoreError> {
-        let answer = self.call(Sort::Read, ("head", item), self.shelf.inner.head(item)).await;
+        let answer = self.call(CallKind::Read, ("head", item), self.sim_store.inner.head(item)).await;
         match &answer {
-            Ok(Presence::Absent) if !self.quiet => super::spite::item_found_absent(&self.line, &self.shelf, item),
+            Ok(Presence::Absent) if !self.quiet => {
+                super::targeted_races::item_found_absent(&self.process, &self.sim_store, item)
+            }
             Ok(Presence::Present(_)) if !self.quiet => {
-                if let Some(long) = super::spite::item_to_delete_found(&self.line, &self.shelf, item) {
-                    self.line.world.sleep(long).await;
+                if let Some(long) = super::targeted_races::item_to_delete_found(&self.process, &self.sim_store, item) {
+                    self.process.world.sleep(long).await;
                 }
             }
             _ => {}
@@ -254,7 +263,7 @@ impl SourceStore for Way {
         range: Option<ByteRange>,
         if_version: Option<&Version>,
     ) -> Result<Presence<OpenItem>, StoreError> {
-        self.opened(item, self.shelf.inner.open(item, range, if_version)).await
+        self.open_with_faults(item, self.sim_store.inner.open(item, range, if_version)).await
     }
 
     async fn open_uncached(
@@ -262,21 +271,21 @@ impl SourceStore for Way {
         item: &ItemAddress,
         if_version: Option<&Version>,
     ) -> Result<Presence<OpenItem>, StoreError> {
-        let opened = self.opened(item, self.shelf.inner.open_uncached(item, if_version)).await?;
+        let opened = self.open_with_faults(item, self.sim_store.inner.open_uncached(item, if_version)).await?;
         Ok(match opened {
-            Presence::Present(reading) => Presence::Present(self.past_cache(item, reading)),
+            Presence::Present(reading) => Presence::Present(self.read_past_cache(item, reading)),
             Presence::Absent => Presence::Absent,
         })
     }
 
-    /// Told at once by what is at hand, as by a service's name or a few calls of the system.
+    /// Answers at once and without faults: real stores answer from a service's name or a few system calls.
     async fn places(&self, item: &ItemAddress) -> Result<Vec<Place>, StoreError> {
-        self.line.step().await;
-        self.shelf.inner.places(item).await
+        self.process.step().await;
+        self.sim_store.inner.places(item).await
     }
 
     async fn folds_names(&self, space: &SpaceId) -> Result<bool, StoreError> {
-        self.call(Sort::Space, ("folds_names", space), self.shelf.inner.folds_names(space)).await
+        self.call(CallKind::Space, ("folds_names", space), self.sim_store.inner.folds_names(space)).await
     }
 
     fn list(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
@@ -284,21 +293,21 @@ impl SourceStore for Way {
     }
 
     fn copy_source(&self, item: &ItemAddress, facts: &ItemFacts) -> Option<CopySource> {
-        self.shelf.inner.copy_source(item, facts)
+        self.sim_store.inner.copy_source(item, facts)
     }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl DestinationStore for Way {
+impl DestinationStore for StoreClient {
     async fn create_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        self.calls("create_space", space);
+        self.report_call("create_space", space);
         let call = async {
-            self.shelf.inner.create_space(space).await?;
-            self.space_is(space, true);
+            self.sim_store.inner.create_space(space).await?;
+            self.report_space(space, true);
             Ok(())
         };
-        self.call(Sort::Write, ("create_space", space), call).await
+        self.call(CallKind::Write, ("create_space", space), call).await
     }
 
     async fn put(
@@ -308,18 +317,18 @@ impl DestinationStore for Way {
         when: &Precondition,
         body: Body,
     ) -> Result<PutResult, StoreError> {
-        let called = self.calls("put", item);
+        let called = self.report_call("put", item);
         let (body, damaged) = self.written_body(item, content, body);
         let call = async {
-            let written = self.shelf.inner.put(item, content, when, body).await;
+            let written = self.sim_store.inner.put(item, content, when, body).await;
             self.count_twin(&written);
             let written = written?;
-            let met = self.shelf.inner.resolve_name(item);
-            self.now_holds(&met, called, true, damaged.load(std::sync::atomic::Ordering::Relaxed));
+            let met = self.sim_store.inner.resolve_name(item);
+            self.report_item(&met, called, true, damaged.load(std::sync::atomic::Ordering::Relaxed));
             self.write_back(&met)?;
             Ok(written)
         };
-        self.call(Sort::Write, ("put", item), call).await
+        self.call(CallKind::Write, ("put", item), call).await
     }
 
     async fn server_side_copy(
@@ -330,17 +339,17 @@ impl DestinationStore for Way {
         origin: &CopySource,
         going: CopyProgress<'_>,
     ) -> Result<Option<PutResult>, StoreError> {
-        let called = self.calls("take", item);
+        let called = self.report_call("take", item);
         let call = async {
-            let written = self.shelf.inner.server_side_copy(item, content, when, origin, going).await;
+            let written = self.sim_store.inner.server_side_copy(item, content, when, origin, going).await;
             self.count_twin(&written);
             let written = written?;
             if written.is_some() {
-                self.now_holds(&self.shelf.inner.resolve_name(item), called, true, false);
+                self.report_item(&self.sim_store.inner.resolve_name(item), called, true, false);
             }
             Ok(written)
         };
-        self.call(Sort::Write, ("take", item), call).await
+        self.call(CallKind::Write, ("take", item), call).await
     }
 
     async fn put_properties(
@@ -349,22 +358,22 @@ impl DestinationStore for Way {
         properties: &Properties,
         when: &Precondition,
     ) -> Result<PutResult, StoreError> {
-        let called = self.calls("put_properties", item);
+        let called = self.report_call("put_properties", item);
         let call = async {
-            let written = self.shelf.inner.put_properties(item, properties, when).await?;
-            self.now_holds(&self.shelf.inner.resolve_name(item), called, true, false);
+            let written = self.sim_store.inner.put_properties(item, properties, when).await?;
+            self.report_item(&self.sim_store.inner.resolve_name(item), called, true, false);
             Ok(written)
         };
-        self.call(Sort::Write, ("put_properties", item), call).await
+        self.call(CallKind::Write, ("put_properties", item), call).await
     }
 
     async fn respell(&self, space: &SpaceId, respelling: &Respelling) -> Result<bool, StoreError> {
         let Respelling { from, to, .. } = respelling;
-        let called = self.calls("respell", &format_args!("{space}/{from} to {to}"));
+        let called = self.report_call("respell", &format_args!("{space}/{from} to {to}"));
         let call = async {
-            let before = self.shelf.inner.contents(space).unwrap_or_default();
-            let done = self.shelf.inner.respell(space, respelling).await?;
-            let after = self.shelf.inner.contents(space).unwrap_or_default();
+            let before = self.sim_store.inner.contents(space).unwrap_or_default();
+            let done = self.sim_store.inner.respell(space, respelling).await?;
+            let after = self.sim_store.inner.contents(space).unwrap_or_default();
             let gone: Vec<_> = before.into_keys().filter(|id| !after.contains_key(id)).collect();
             for (id, old) in gone.iter().filter_map(|old| {
                 let id = ContentId::new(format!("{to}{}", old.as_str().strip_prefix(from)?)).ok()?;
@@ -372,67 +381,67 @@ impl DestinationStore for Way {
             }) {
                 let Some((bytes, properties)) = after.get(&id) else { continue };
                 let (by, store, item) =
-                    (&*self.line.name, &self.shelf.address, &ItemAddress { space: space.clone(), id });
-                self.line.world.count(Fault::TwinRespelled, by);
-                self.shelf.respelled(&ItemAddress { space: space.clone(), id: old.clone() }, item);
-                let holds = Print::of(bytes, properties);
-                self.line.world.see(&Event::Respelled { by, store, item, from: old, path: to, holds, called });
+                    (&*self.process.name, &self.sim_store.address, &ItemAddress { space: space.clone(), id });
+                self.process.world.count(SimFault::TwinRespelled, by);
+                self.sim_store.respelled(&ItemAddress { space: space.clone(), id: old.clone() }, item);
+                let holds = ContentFingerprint::of(bytes, properties);
+                self.process.world.see(&Event::Respelled { by, store, item, from: old, path: to, holds, called });
             }
             Ok(done)
         };
-        self.call(Sort::Write, ("respell", &from), call).await
+        self.call(CallKind::Write, ("respell", &from), call).await
     }
 
     async fn remove_stale_uploads(&self) {
-        self.shelf.inner.remove_stale_uploads().await;
+        self.sim_store.inner.remove_stale_uploads().await;
     }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl DeletableStore for Way {
+impl DeletableStore for StoreClient {
     async fn remove_empty_space(&self, space: &SpaceId) -> Result<(), StoreError> {
-        self.calls("remove_empty_space", space);
+        self.report_call("remove_empty_space", space);
         let call = async {
-            self.shelf.inner.remove_empty_space(space).await?;
-            self.space_is(space, false);
+            self.sim_store.inner.remove_empty_space(space).await?;
+            self.report_space(space, false);
             Ok(())
         };
-        self.call(Sort::Delete, ("remove_empty_space", space), call).await
+        self.call(CallKind::Delete, ("remove_empty_space", space), call).await
     }
 
     async fn delete(&self, item: &ItemAddress, when: &Precondition) -> Result<Presence<()>, StoreError> {
-        let called = self.calls("delete", item);
-        let first = watched::running().is_none_or(|running| running.first_delete());
+        let called = self.report_call("delete", item);
+        let first = instrumented_processor::running().is_none_or(|running| running.first_delete());
         let call = async {
-            let item = &self.shelf.inner.resolve_name(item);
-            super::spite::delete_arrives(&self.line, &self.shelf, item);
-            let gone = self.shelf.inner.delete(item, when).await?;
+            let item = &self.sim_store.inner.resolve_name(item);
+            super::targeted_races::delete_arrives(&self.process, &self.sim_store, item);
+            let gone = self.sim_store.inner.delete(item, when).await?;
             if gone == Presence::Present(()) {
-                self.now_holds(item, called, first, false);
+                self.report_item(item, called, first, false);
             }
             Ok(gone)
         };
-        self.call(Sort::Delete, ("delete", item), call).await
+        self.call(CallKind::Delete, ("delete", item), call).await
     }
 }
 
-/// A process's way to all stores.
+/// A process's client of all stores.
 #[derive(Debug)]
-pub(crate) struct Ways(pub(crate) Arc<Line>);
+pub(crate) struct StoreClients(pub(crate) Arc<SimProcess>);
 
-impl Ways {
-    fn way(&self, account: &AccountId, store: &StoreId) -> Result<Way, StoreError> {
-        match self.0.world.shelf(account, store) {
-            Some(found) => Ok(Way::new(&self.0, found, false)),
+impl StoreClients {
+    fn client(&self, account: &AccountId, store: &StoreId) -> Result<StoreClient, StoreError> {
+        match self.0.world.sim_store(account, store) {
+            Some(found) => Ok(StoreClient::new(&self.0, found, false)),
             None => Err(not_configured("opening", account, store)),
         }
     }
 
     fn open(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn DeletableStore>, StoreError> {
         Ok(match Self::other_name_of(store) {
-            Some(store) => Arc::new(OtherName(self.way(account, &store)?)),
-            None => Arc::new(self.way(account, store)?),
+            Some(store) => Arc::new(AliasedStore(self.client(account, &store)?)),
+            None => Arc::new(self.client(account, store)?),
         })
     }
 
@@ -448,7 +457,7 @@ fn not_configured(op: &'static str, account: &AccountId, store: &StoreId) -> Sto
 }
 
 #[async_trait]
-impl Stores for Ways {
+impl Stores for StoreClients {
     async fn source(&self, account: &AccountId, store: &StoreId) -> Result<Arc<dyn SourceStore>, StoreError> {
         Ok(self.open(account, store)?)
     }
@@ -461,7 +470,7 @@ impl Stores for Ways {
         self.open(account, store)
     }
 
-    /// By what was opened, as mounts, addresses and witnesses tell it in the world outside.
+    /// Compares the stores that were opened, as real stores compare mounts, addresses and witness objects.
     async fn apart(&self, account: &AccountId, source: &StoreId, destination: &StoreId) -> Result<(), StoreError> {
         self.0.step().await;
         let opened = |store: &StoreId| Self::other_name_of(store).unwrap_or_else(|| store.clone());

@@ -1,4 +1,4 @@
-//! The tables: mill-engine's in memory, and each process's way to them.
+//! The tables: in-memory tables, and each process's client of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use mill_engine::MemoryTable;
 use mill_ports::{KeyRange, Row, RowKey, RowPage, RowPrecondition, RowVersion, Table, TableError, TableErrorKind};
 
 use super::event::Event;
-use super::fault::Fault;
-use super::line::Line;
+use super::fault::SimFault;
+use super::sim_process::SimProcess;
 
-/// A process's way to a table.
+/// A process's client of a table.
 #[derive(Debug)]
-pub(crate) struct Ledger {
-    line: Arc<Line>,
+pub(crate) struct TableClient {
+    process: Arc<SimProcess>,
     inner: Arc<MemoryTable>,
-    /// Whether its writes are told as events.
-    told: bool,
+    /// Whether its writes are recorded as events.
+    reports_writes: bool,
 }
 
-impl Ledger {
-    pub(crate) fn new(line: &Arc<Line>, name: &'static str) -> Arc<Self> {
-        let told = name != "seals";
-        Arc::new(Self { line: line.clone(), inner: line.world.tables[name].clone(), told })
+impl TableClient {
+    pub(crate) fn new(process: &Arc<SimProcess>, name: &'static str) -> Arc<Self> {
+        let reports_writes = name != "seals";
+        Arc::new(Self { process: process.clone(), inner: process.world.tables[name].clone(), reports_writes })
     }
 
     async fn call<T>(
@@ -32,33 +32,33 @@ impl Ledger {
         op: &'static str,
         call: impl Future<Output = Result<T, TableError>> + Send,
     ) -> Result<T, TableError> {
-        self.line.enter().await;
-        let (world, by) = (&self.line.world, &self.line.name);
+        self.process.enter().await;
+        let (world, by) = (&self.process.world, &self.process.name);
         let rates = &world.swarm.rates;
-        if world.strikes(Fault::TableFailed, rates.table, by) {
+        if world.inject(SimFault::TableFailed, rates.table, by) {
             return Err(self.error(op));
         }
-        if world.strikes(Fault::TableDoneButFailed, rates.table_done, by) {
+        if world.inject(SimFault::TableDoneButFailed, rates.table_done, by) {
             call.await?;
-            self.line.leave().await;
+            self.process.leave().await;
             return Err(self.error(op));
         }
         let answer = call.await;
-        self.line.leave().await;
+        self.process.leave().await;
         answer
     }
 
-    /// Before a row is written or removed its writer may stand still for longer than any lease lasts.
+    /// May freeze the process before a write, for longer than any lease lasts.
     fn stand_still(&self) {
-        let (world, by) = (&self.line.world, &self.line.name);
-        if world.strikes(Fault::FrozenBeforeWrite, world.swarm.rates.frozen, by) {
-            let long = world.swarm.visibility + world.dice.duration(Duration::from_secs(1), Duration::from_mins(5));
-            self.line.freeze_until(world.now().plus(long));
+        let (world, by) = (&self.process.world, &self.process.name);
+        if world.inject(SimFault::FrozenBeforeWrite, world.swarm.rates.frozen, by) {
+            let long = world.swarm.visibility + world.rng.duration(Duration::from_secs(1), Duration::from_mins(5));
+            self.process.freeze_until(world.now().plus(long));
         }
     }
 
     fn error(&self, op: &'static str) -> TableError {
-        let kind = *self.line.world.dice.pick(&[
+        let kind = *self.process.world.rng.pick(&[
             TableErrorKind::Throttled,
             TableErrorKind::Unavailable,
             TableErrorKind::Unexpected,
@@ -67,17 +67,17 @@ impl Ledger {
         TableError { kind, op, table: self.inner.name().to_owned(), source }
     }
 
-    fn tell(&self, key: &RowKey, value: Option<&[u8]>) {
-        if self.told {
-            let (by, table) = (&self.line.name, self.inner.name());
-            self.line.world.see(&Event::Row { by, table, partition: &key.partition, sort: &key.sort, value });
+    fn report_write(&self, key: &RowKey, value: Option<&[u8]>) {
+        if self.reports_writes {
+            let (by, table) = (&self.process.name, self.inner.name());
+            self.process.world.see(&Event::Row { by, table, partition: &key.partition, sort: &key.sort, value });
         }
     }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl Table for Ledger {
+impl Table for TableClient {
     fn name(&self) -> &str {
         self.inner.name()
     }
@@ -87,14 +87,14 @@ impl Table for Ledger {
     }
 
     async fn put(&self, key: &RowKey, value: Bytes, when: RowPrecondition) -> Result<RowVersion, TableError> {
-        if key.sort == "lease" && self.line.is_starved() {
-            self.line.enter().await;
+        if key.sort == "lease" && self.process.is_starved() {
+            self.process.enter().await;
             return Err(self.error("put"));
         }
         self.stand_still();
         let call = async {
             let version = self.inner.put(key, value.clone(), when).await?;
-            self.tell(key, Some(&value));
+            self.report_write(key, Some(&value));
             Ok(version)
         };
         self.call("put", call).await
@@ -104,9 +104,9 @@ impl Table for Ledger {
         let call = async {
             for (key, value) in rows {
                 self.inner.put(key, value.clone(), RowPrecondition::Always).await?;
-                self.tell(key, Some(value));
-                // Each row is whole, not all as one: a process may die between two.
-                self.line.step().await;
+                self.report_write(key, Some(value));
+                // Each row is written atomically, but not all together: a process may die between two rows.
+                self.process.step().await;
             }
             Ok(())
         };
@@ -117,7 +117,7 @@ impl Table for Ledger {
         self.stand_still();
         let call = async {
             self.inner.delete(key, when).await?;
-            self.tell(key, None);
+            self.report_write(key, None);
             Ok(())
         };
         self.call("delete", call).await

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mill_producer::DeleteThresholds;
 
-use super::dice::Dice;
+use super::rng::SimRng;
 
 /// How often in a thousand calls something goes wrong; zero where it is off in this world.
 #[derive(Debug, Clone, Copy, Default)]
@@ -126,118 +126,118 @@ pub(crate) struct Swarm {
 }
 
 /// Drawn with a chance of two in five, else off.
-fn rate(dice: &Dice, most: u64) -> u32 {
-    if dice.below(5) < 2 { dice.between(1, most) as u32 } else { 0 }
+fn rate(rng: &SimRng, most: u64) -> u32 {
+    if rng.below(5) < 2 { rng.between(1, most) as u32 } else { 0 }
 }
 
-fn weight(dice: &Dice) -> u32 {
-    if dice.below(5) < 2 { dice.between(1, 6) as u32 } else { 0 }
+fn weight(rng: &SimRng) -> u32 {
+    if rng.below(5) < 2 { rng.between(1, 6) as u32 } else { 0 }
 }
 
 impl Swarm {
-    pub(crate) fn draw(dice: &Dice) -> Self {
+    pub(crate) fn draw(rng: &SimRng) -> Self {
         let seconds = Duration::from_secs;
-        let large = dice.below(20) == 0;
-        let visibility = *dice.pick(&[seconds(60), seconds(300), seconds(600)]);
-        let errands = dice.below(5) < 2;
-        let (linger, recheck) = *dice.pick(&[(2, 0), (100, 1_000)]);
+        let large = rng.below(20) == 0;
+        let visibility = *rng.pick(&[seconds(60), seconds(300), seconds(600)]);
+        let errands = rng.below(5) < 2;
+        let (linger, recheck) = *rng.pick(&[(2, 0), (100, 1_000)]);
         Self {
-            accounts: 1 + u64::from(dice.below(3) == 0),
-            spaces: dice.between(1, 2),
-            items_max: if large { 40 } else { dice.between(2, 7) },
-            bytes_max: *dice.pick(&[0, 9, 60, 300]),
-            workmen: dice.between(1, 3),
-            workers: dice.between(1, 6) as u32,
-            producers: dice.between(1, 2),
-            phases: dice.between(1, 2),
-            acts: dice.between(10, 38),
-            pause_max: *dice.pick(&[seconds(5), seconds(60), seconds(300)]),
-            nights: dice.below(3) == 0,
-            nibble: *dice.pick(&[1, 3, 1000]),
-            queue_max: *dice.pick(&[8, 10_000, 10_000]),
-            same_host: dice.below(2) == 0,
+            accounts: 1 + u64::from(rng.below(3) == 0),
+            spaces: rng.between(1, 2),
+            items_max: if large { 40 } else { rng.between(2, 7) },
+            bytes_max: *rng.pick(&[0, 9, 60, 300]),
+            workmen: rng.between(1, 3),
+            workers: rng.between(1, 6) as u32,
+            producers: rng.between(1, 2),
+            phases: rng.between(1, 2),
+            acts: rng.between(10, 38),
+            pause_max: *rng.pick(&[seconds(5), seconds(60), seconds(300)]),
+            nights: rng.below(3) == 0,
+            nibble: *rng.pick(&[1, 3, 1000]),
+            queue_max: *rng.pick(&[8, 10_000, 10_000]),
+            same_host: rng.below(2) == 0,
             visibility,
-            failures_max: dice.between(1, 3) as u32,
-            receives_max: *dice.pick(&[5, 10]),
+            failures_max: rng.between(1, 3) as u32,
+            receives_max: *rng.pick(&[5, 10]),
             linger: Duration::from_millis(linger),
             recheck: Duration::from_millis(recheck),
-            refresh: *dice.pick(&[seconds(0), seconds(5), seconds(30)]),
-            latency_max: *dice.pick(&[Duration::from_millis(2), Duration::from_millis(50), seconds(2)]),
-            piece: *dice.pick(&[7, 64, 16 << 10]),
-            page: *dice.pick(&[2, 3, 7]),
-            source_checksums: dice.below(4),
-            destination_checksums: dice.below(4),
-            snapshots: dice.below(2) == 0,
-            properties_listed: dice.below(2) == 0,
-            settles: dice.below(4) == 0,
-            short_receives: *dice.pick(&[0, 200]),
-            policies_quiet: dice.below(2) == 0,
+            refresh: *rng.pick(&[seconds(0), seconds(5), seconds(30)]),
+            latency_max: *rng.pick(&[Duration::from_millis(2), Duration::from_millis(50), seconds(2)]),
+            piece: *rng.pick(&[7, 64, 16 << 10]),
+            page: *rng.pick(&[2, 3, 7]),
+            source_checksums: rng.below(4),
+            destination_checksums: rng.below(4),
+            snapshots: rng.below(2) == 0,
+            properties_listed: rng.below(2) == 0,
+            settles: rng.below(4) == 0,
+            short_receives: *rng.pick(&[0, 200]),
+            policies_quiet: rng.below(2) == 0,
             errands,
-            drill: (dice.below(4) == 0).then(|| dice.next()),
-            confirms: dice.below(2) == 0,
-            thresholds: *dice.pick(&[
+            drill: (rng.below(4) == 0).then(|| rng.next()),
+            confirms: rng.below(2) == 0,
+            thresholds: *rng.pick(&[
                 DeleteThresholds::default(),
                 DeleteThresholds { unasked_max: 3, few: 1, share_percent: 20 },
                 DeleteThresholds { unasked_max: 6, few: 2, share_percent: 50 },
             ]),
-            rates: Self::rates(dice),
-            on: Self::acts_on(dice, errands),
-            one_service: dice.below(4) == 0,
-            capped: *dice.pick(&[0, 500, 1000]),
-            refuses: dice.below(4) == 0,
-            held_max: *dice.pick(&[Duration::from_hours(12), visibility * 3, visibility * 3, visibility * 3]),
-            batch: *dice.pick(&[2, 10]),
-            folds: dice.below(5) < 3,
-            frequency: *dice.pick(&[seconds(0), seconds(0), seconds(0), seconds(600)]),
+            rates: Self::rates(rng),
+            on: Self::acts_on(rng, errands),
+            one_service: rng.below(4) == 0,
+            capped: *rng.pick(&[0, 500, 1000]),
+            refuses: rng.below(4) == 0,
+            held_max: *rng.pick(&[Duration::from_hours(12), visibility * 3, visibility * 3, visibility * 3]),
+            batch: *rng.pick(&[2, 10]),
+            folds: rng.below(5) < 3,
+            frequency: *rng.pick(&[seconds(0), seconds(0), seconds(0), seconds(600)]),
         }
     }
 
-    fn rates(dice: &Dice) -> Rates {
+    fn rates(rng: &SimRng) -> Rates {
         Rates {
-            killed: rate(dice, 600),
-            doubled: rate(dice, 200),
-            late: rate(dice, 60),
-            queue: rate(dice, 60),
-            queue_done: rate(dice, 60),
-            partial: rate(dice, 120),
-            partial_done: rate(dice, 120),
-            table: rate(dice, 40),
-            table_done: rate(dice, 40),
-            store: rate(dice, 60),
-            store_done: rate(dice, 60),
-            write_back: dice.between(0, 400) as u32,
-            slow: rate(dice, 20),
-            frozen: rate(dice, 12),
-            listing: rate(dice, 150),
-            silent: rate(dice, 20),
-            broken: rate(dice, 80),
-            truncated: rate(dice, 80),
-            flipped: rate(dice, 80),
-            spite: if dice.below(6) > 0 { dice.between(800, 1000) as u32 } else { 0 },
-            unavailable: *dice.pick(&[0, 100, 500]),
+            killed: rate(rng, 600),
+            doubled: rate(rng, 200),
+            late: rate(rng, 60),
+            queue: rate(rng, 60),
+            queue_done: rate(rng, 60),
+            partial: rate(rng, 120),
+            partial_done: rate(rng, 120),
+            table: rate(rng, 40),
+            table_done: rate(rng, 40),
+            store: rate(rng, 60),
+            store_done: rate(rng, 60),
+            write_back: rng.between(0, 400) as u32,
+            slow: rate(rng, 20),
+            frozen: rate(rng, 12),
+            listing: rate(rng, 150),
+            silent: rate(rng, 20),
+            broken: rate(rng, 80),
+            truncated: rate(rng, 80),
+            flipped: rate(rng, 80),
+            spite: if rng.below(6) > 0 { rng.between(800, 1000) as u32 } else { 0 },
+            unavailable: *rng.pick(&[0, 100, 500]),
         }
     }
 
-    fn acts_on(dice: &Dice, errands: bool) -> Acts {
+    fn acts_on(rng: &SimRng, errands: bool) -> Acts {
         Acts {
-            people: 4 + weight(dice),
-            people_many: 1 + weight(dice),
-            spaces: weight(dice),
-            mounts: weight(dice),
-            policies: weight(dice),
-            policies_broken: weight(dice),
-            stores: weight(dice),
-            storms: weight(dice),
-            clocks: weight(dice),
-            kills: weight(dice),
-            frozen: weight(dice),
-            starved: weight(dice),
-            purges: weight(dice),
-            strange: weight(dice).max(u32::from(errands)),
-            letters: dice.between(0, 4) as u32,
-            confirms: dice.between(8, 20) as u32,
-            stops: weight(dice),
-            deaf: u32::from(dice.below(3) == 0),
+            people: 4 + weight(rng),
+            people_many: 1 + weight(rng),
+            spaces: weight(rng),
+            mounts: weight(rng),
+            policies: weight(rng),
+            policies_broken: weight(rng),
+            stores: weight(rng),
+            storms: weight(rng),
+            clocks: weight(rng),
+            kills: weight(rng),
+            frozen: weight(rng),
+            starved: weight(rng),
+            purges: weight(rng),
+            strange: weight(rng).max(u32::from(errands)),
+            letters: rng.between(0, 4) as u32,
+            confirms: rng.between(8, 20) as u32,
+            stops: weight(rng),
+            deaf: u32::from(rng.below(3) == 0),
         }
     }
 }

@@ -5,85 +5,89 @@ use std::time::Duration;
 
 use mill_model::ItemAddress;
 
-use super::event::PEOPLE;
-use super::fault::Fault;
-use super::line::Line;
-use super::people::People;
+use super::event::USERS;
+use super::fault::SimFault;
+use super::instrumented_processor;
 use super::policies;
-use super::shelf::{Shelf, Trouble};
-use super::watched;
+use super::sim_process::SimProcess;
+use super::sim_store::{SimStore, StoreTrouble};
+use super::users::Users;
 
 /// Whether somebody acts now, in so many per cent of the moments in which people of this world do.
-fn may_act(line: &Line, percent: u32) -> bool {
-    !line.world.is_calm()
-        && watched::running().is_some()
-        && line.world.dice.happens(line.world.swarm.rates.spite * percent / 100)
+fn may_act(process: &SimProcess, percent: u32) -> bool {
+    !process.world.is_calm()
+        && instrumented_processor::running().is_some()
+        && process.world.rng.happens(process.world.swarm.rates.spite * percent / 100)
 }
 
-fn is_theirs(shelf: &Shelf) -> bool {
-    ["1", "4"].contains(&shelf.address.store.as_str())
+fn is_theirs(sim_store: &SimStore) -> bool {
+    ["1", "4"].contains(&sim_store.address.store.as_str())
 }
 
 /// A task found an item absent at its source.
-pub(crate) fn item_found_absent(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) {
-    if !(is_theirs(shelf) && may_act(line, 35)) {
+pub(crate) fn item_found_absent(process: &Arc<SimProcess>, sim_store: &Arc<SimStore>, item: &ItemAddress) {
+    if !(is_theirs(sim_store) && may_act(process, 35)) {
         return;
     }
-    let world = &*line.world;
-    if world.dice.below(20) < 13 {
-        world.count(Fault::ReturnedUnderDelete, PEOPLE);
-        People { world, shelf }.overwrite(item);
+    let world = &*process.world;
+    if world.rng.below(20) < 13 {
+        world.count(SimFault::ReturnedUnderDelete, USERS);
+        Users { world, sim_store }.overwrite(item);
     } else {
-        world.count(Fault::PolicyChangedUnderDelete, PEOPLE);
-        policies::keep_what_vanished(world, &shelf.address.account);
+        world.count(SimFault::PolicyChangedUnderDelete, USERS);
+        policies::keep_what_vanished(world, &sim_store.address.account);
     }
 }
 
 /// A task that deletes found an item at its destination, and is about to look for it at its source. Gives how long the
 /// answer then takes.
-pub(crate) fn item_to_delete_found(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) -> Option<Duration> {
-    let remove = watched::running()?.remove.clone()?;
-    if remove.destination != shelf.address.store || !may_act(line, 60) {
+pub(crate) fn item_to_delete_found(
+    process: &Arc<SimProcess>,
+    sim_store: &Arc<SimStore>,
+    item: &ItemAddress,
+) -> Option<Duration> {
+    let remove = instrumented_processor::running()?.remove.clone()?;
+    if remove.destination != sim_store.address.store || !may_act(process, 60) {
         return None;
     }
-    let world = &*line.world;
-    let source = world.shelf(&remove.account, &remove.source).filter(|source| is_theirs(source))?;
-    let people = People { world, shelf: source };
-    match world.dice.below(20) {
-        0..8 if people.hide_space(&item.space) => world.count(Fault::SpaceGoneUnderDelete, PEOPLE),
+    let world = &*process.world;
+    let source = world.sim_store(&remove.account, &remove.source).filter(|source| is_theirs(source))?;
+    let users = Users { world, sim_store: source };
+    match world.rng.below(20) {
+        0..8 if users.hide_space(&item.space) => world.count(SimFault::SpaceGoneUnderDelete, USERS),
         0..8 => return None,
         8..14 => {
-            world.count(Fault::PolicyChangedUnderDelete, PEOPLE);
+            world.count(SimFault::PolicyChangedUnderDelete, USERS);
             policies::keep_what_vanished(world, &remove.account);
         }
         _ => {
-            world.count(Fault::ReturnedBehindDenial, PEOPLE);
-            people.overwrite(item);
-            source.trouble(Trouble::Denied, world.now().plus(Duration::from_mins(2)));
+            world.count(SimFault::ReturnedBehindDenial, USERS);
+            users.overwrite(item);
+            source.trouble(StoreTrouble::Denied, world.now().plus(Duration::from_mins(2)));
         }
     }
-    Some(world.dice.duration(Duration::from_secs(1), Duration::from_secs(50)))
+    Some(world.rng.duration(Duration::from_secs(1), Duration::from_secs(50)))
 }
 
 /// A task opened an item at its source.
-pub(crate) fn item_opened(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) {
-    if is_theirs(shelf) && may_act(line, 20) {
-        let world = &*line.world;
-        world.count(Fault::ChangedUnderRead, PEOPLE);
-        People { world, shelf }.overwrite(item);
+pub(crate) fn item_opened(process: &Arc<SimProcess>, sim_store: &Arc<SimStore>, item: &ItemAddress) {
+    if is_theirs(sim_store) && may_act(process, 20) {
+        let world = &*process.world;
+        world.count(SimFault::ChangedUnderRead, USERS);
+        Users { world, sim_store }.overwrite(item);
     }
 }
 
 /// A delete arrives at a destination. Where its source space is out of sight, nothing but the delete's own look is to stop it.
-pub(crate) fn delete_arrives(line: &Arc<Line>, shelf: &Arc<Shelf>, item: &ItemAddress) {
-    let remove = watched::running().and_then(|running| running.remove.clone());
-    let source = remove.and_then(|remove| line.world.shelf(&remove.account, &remove.source));
+pub(crate) fn delete_arrives(process: &Arc<SimProcess>, sim_store: &Arc<SimStore>, item: &ItemAddress) {
+    let remove = instrumented_processor::running().and_then(|running| running.remove.clone());
+    let source = remove.and_then(|remove| process.world.sim_store(&remove.account, &remove.source));
     if source.is_some_and(|source| source.hides(&item.space)) {
         return;
     }
-    if shelf.inner.content(item).is_some() && may_act(line, 100) {
-        let world = &*line.world;
-        world.count(Fault::RewrittenUnderDelete, PEOPLE);
-        People { world, shelf }.overwrite(item);
+    if sim_store.inner.content(item).is_some() && may_act(process, 100) {
+        let world = &*process.world;
+        world.count(SimFault::RewrittenUnderDelete, USERS);
+        Users { world, sim_store }.overwrite(item);
     }
 }

@@ -14,25 +14,25 @@ use mill_records::permits::PermitRepository;
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::Attempts;
-use super::desk::Desk;
-use super::dice::Dice;
+use super::desired_policies::DesiredPolicies;
 use super::event::Event;
-use super::fault::{Counts, Fault};
-use super::hands::Hands;
+use super::fairness::Fairness;
+use super::fault::{FaultCounts, SimFault};
+use super::in_flight_bodies::InFlightBodies;
 use super::invariants::{self, Invariant};
-use super::line::Line;
-use super::shelf::Shelf;
+use super::model::WorldModel;
+use super::rng::SimRng;
+use super::sim_process::SimProcess;
+use super::sim_queue::SimQueue;
+use super::sim_store::SimStore;
 use super::swarm::Swarm;
 use super::trace::Trace;
-use super::truth::Truth;
-use super::turns::Turns;
-use super::wishes::Wishes;
 
 /// What is written down while a world runs.
-pub(crate) struct Books {
+pub(crate) struct Journal {
     pub(crate) trace: Trace,
-    pub(crate) truth: Truth,
-    pub(crate) counts: Counts,
+    pub(crate) model: WorldModel,
+    pub(crate) counts: FaultCounts,
     pub(crate) deliveries: u64,
     invariants: Vec<Box<dyn Invariant>>,
     pub(crate) violation: Option<Violation>,
@@ -51,16 +51,16 @@ pub struct Violation {
 pub(crate) struct World {
     pub(crate) swarm: Swarm,
     pub(crate) clock: Arc<SimClock>,
-    pub(crate) dice: Dice,
-    pub(crate) desks: BTreeMap<QueueName, Arc<Desk>>,
-    pub(crate) shelves: BTreeMap<StoreAddress, Arc<Shelf>>,
-    pub(crate) policy_shelf: Arc<Shelf>,
+    pub(crate) rng: SimRng,
+    pub(crate) sim_queues: BTreeMap<QueueName, Arc<SimQueue>>,
+    pub(crate) sim_stores: BTreeMap<StoreAddress, Arc<SimStore>>,
+    pub(crate) policy_store: Arc<SimStore>,
     pub(crate) tables: BTreeMap<&'static str, Arc<MemoryTable>>,
     pub(crate) accounts: Vec<AccountId>,
     pub(crate) spaces: Vec<SpaceId>,
     /// What the people want now.
-    pub(crate) wishes: Mutex<Wishes>,
-    books: Mutex<Books>,
+    pub(crate) desired_policies: Mutex<DesiredPolicies>,
+    journal: Mutex<Journal>,
     calm: AtomicBool,
     /// Ends everything: a promise was broken.
     pub(crate) over: CancellationToken,
@@ -69,11 +69,11 @@ pub(crate) struct World {
     /// The attempts that run now, of all processes.
     pub(crate) attempts: Mutex<Attempts>,
     /// Who has which body in hand.
-    pub(crate) hands: Mutex<Hands>,
+    pub(crate) in_flight_bodies: Mutex<InFlightBodies>,
     /// Since when tasks have waited for their turn.
-    pub(crate) turns: Mutex<Turns>,
+    pub(crate) fairness: Mutex<Fairness>,
     /// The lives of workmen.
-    workmen: Mutex<Vec<Weak<Line>>>,
+    workmen: Mutex<Vec<Weak<SimProcess>>>,
     /// Names of processes that live no more.
     pub(crate) dead: Mutex<std::collections::BTreeSet<String>>,
 }
@@ -89,12 +89,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Books {
-    pub(crate) fn new(truth: Truth, lines: bool) -> Self {
+impl Journal {
+    pub(crate) fn new(model: WorldModel, lines: bool) -> Self {
         Self {
             trace: Trace::new(lines),
-            truth,
-            counts: Counts::default(),
+            model,
+            counts: FaultCounts::default(),
             deliveries: 0,
             invariants: invariants::all(),
             violation: None,
@@ -103,21 +103,21 @@ impl Books {
 }
 
 /// What a world is made of, before anything lives in it.
-pub(crate) struct Parts {
+pub(crate) struct WorldParts {
     pub(crate) swarm: Swarm,
     pub(crate) clock: Arc<SimClock>,
-    pub(crate) dice: Dice,
-    pub(crate) desks: BTreeMap<QueueName, Arc<Desk>>,
-    pub(crate) shelves: BTreeMap<StoreAddress, Arc<Shelf>>,
-    pub(crate) policy_shelf: Arc<Shelf>,
+    pub(crate) rng: SimRng,
+    pub(crate) sim_queues: BTreeMap<QueueName, Arc<SimQueue>>,
+    pub(crate) sim_stores: BTreeMap<StoreAddress, Arc<SimStore>>,
+    pub(crate) policy_store: Arc<SimStore>,
     pub(crate) accounts: Vec<AccountId>,
     pub(crate) spaces: Vec<SpaceId>,
-    pub(crate) books: Books,
+    pub(crate) journal: Journal,
 }
 
 impl World {
-    pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { swarm, clock, dice, desks, shelves, policy_shelf, accounts, spaces, books } = parts;
+    pub(crate) fn new(parts: WorldParts) -> Arc<Self> {
+        let WorldParts { swarm, clock, rng, sim_queues, sim_stores, policy_store, accounts, spaces, journal } = parts;
         let tables = [
             "producer-state",
             "seals",
@@ -131,21 +131,21 @@ impl World {
         Arc::new(Self {
             swarm,
             clock,
-            dice,
-            desks,
-            shelves,
-            policy_shelf,
+            rng,
+            sim_queues,
+            sim_stores,
+            policy_store,
             tables,
             accounts,
             spaces,
-            wishes: Mutex::default(),
-            books: Mutex::new(books),
+            desired_policies: Mutex::default(),
+            journal: Mutex::new(journal),
             calm: AtomicBool::new(true),
             over: CancellationToken::new(),
             born: std::sync::atomic::AtomicU64::new(0),
             attempts: Mutex::default(),
-            hands: Mutex::default(),
-            turns: Mutex::default(),
+            in_flight_bodies: Mutex::default(),
+            fairness: Mutex::default(),
             workmen: Mutex::default(),
             dead: Mutex::default(),
         })
@@ -157,22 +157,22 @@ impl World {
 
     /// Writes an event down and has every invariant judge it.
     pub(crate) fn see(&self, event: &Event<'_>) {
-        let mut books = lock(&self.books);
-        let books = &mut *books;
-        books.truth.now = self.now();
-        books.trace.note(books.truth.now, format_args!("{event}"));
-        books.truth.learn(event);
+        let mut journal = lock(&self.journal);
+        let journal = &mut *journal;
+        journal.model.now = self.now();
+        journal.trace.note(journal.model.now, format_args!("{event}"));
+        journal.model.apply(event);
         if matches!(event, Event::Received { .. }) {
-            books.deliveries += 1;
+            journal.deliveries += 1;
         }
-        if books.violation.is_some() {
+        if journal.violation.is_some() {
             return;
         }
-        for invariant in &mut books.invariants {
-            if let Err(what) = invariant.see(event, &books.truth) {
+        for invariant in &mut journal.invariants {
+            if let Err(what) = invariant.see(event, &journal.model) {
                 let name = invariant.name();
-                books.trace.note(books.truth.now, format_args!("VIOLATION of {name}: {what}"));
-                books.violation = Some(Violation { invariant: name, what });
+                journal.trace.note(journal.model.now, format_args!("VIOLATION of {name}: {what}"));
+                journal.violation = Some(Violation { invariant: name, what });
                 self.over.cancel();
                 return;
             }
@@ -181,25 +181,25 @@ impl World {
 
     /// Notes that a promise was found broken by who looked for it.
     pub(crate) fn violated(&self, invariant: &'static str, what: String) {
-        let mut books = lock(&self.books);
+        let mut journal = lock(&self.journal);
         let now = self.now();
-        books.trace.note(now, format_args!("VIOLATION of {invariant}: {what}"));
-        books.violation.get_or_insert(Violation { invariant, what });
-        drop(books);
+        journal.trace.note(now, format_args!("VIOLATION of {invariant}: {what}"));
+        journal.violation.get_or_insert(Violation { invariant, what });
+        drop(journal);
         self.over.cancel();
     }
 
     /// A workman lives from now on.
-    pub(crate) fn begins(&self, workman: &Arc<Line>) {
+    pub(crate) fn begins(&self, workman: &Arc<SimProcess>) {
         let mut workmen = lock(&self.workmen);
-        workmen.retain(|line| line.strong_count() > 0);
+        workmen.retain(|process| process.strong_count() > 0);
         workmen.push(Arc::downgrade(workman));
     }
 
     /// The workmen that live now.
-    pub(crate) fn workmen(&self) -> Vec<Arc<Line>> {
+    pub(crate) fn workmen(&self) -> Vec<Arc<SimProcess>> {
         let all: Vec<_> = lock(&self.workmen).iter().filter_map(Weak::upgrade).collect();
-        all.into_iter().filter(|line| !line.is_dead()).collect()
+        all.into_iter().filter(|process| !process.is_dead()).collect()
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -211,16 +211,16 @@ impl World {
     }
 
     /// Counts a trouble.
-    pub(crate) fn count(&self, fault: Fault, by: &str) {
-        let mut books = lock(&self.books);
-        books.counts.count(fault);
+    pub(crate) fn count(&self, fault: SimFault, by: &str) {
+        let mut journal = lock(&self.journal);
+        journal.counts.count(fault);
         let now = self.now();
-        books.trace.note(now, format_args!("{by}: * {fault}"));
+        journal.trace.note(now, format_args!("{by}: * {fault}"));
     }
 
     /// Whether something goes wrong here and now; counted, if it does.
-    pub(crate) fn strikes(&self, fault: Fault, per_mille: u32, by: &str) -> bool {
-        let struck = !self.is_calm() && self.dice.happens(per_mille);
+    pub(crate) fn inject(&self, fault: SimFault, per_mille: u32, by: &str) -> bool {
+        let struck = !self.is_calm() && self.rng.happens(per_mille);
         if struck {
             self.count(fault, by);
         }
@@ -236,18 +236,18 @@ impl World {
         self.note("world", format_args!("{}", if calm { "all faults end" } else { "faults begin" }));
     }
 
-    pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
-        lock(&self.books)
+    pub(crate) fn journal(&self) -> MutexGuard<'_, Journal> {
+        lock(&self.journal)
     }
 
-    pub(crate) fn truth<R>(&self, read: impl FnOnce(&Truth) -> R) -> R {
-        let mut books = self.books();
-        books.truth.now = self.now();
-        read(&books.truth)
+    pub(crate) fn model<R>(&self, read: impl FnOnce(&WorldModel) -> R) -> R {
+        let mut journal = self.journal();
+        journal.model.now = self.now();
+        read(&journal.model)
     }
 
-    pub(crate) fn shelf(&self, account: &AccountId, store: &StoreId) -> Option<&Arc<Shelf>> {
-        self.shelves.get(&StoreAddress { account: account.clone(), store: store.clone() })
+    pub(crate) fn sim_store(&self, account: &AccountId, store: &StoreId) -> Option<&Arc<SimStore>> {
+        self.sim_stores.get(&StoreAddress { account: account.clone(), store: store.clone() })
     }
 
     pub(crate) async fn sleep(&self, by: Duration) {

@@ -5,12 +5,12 @@
 use mill_model::{Properties, Version};
 use mill_ports::{Precondition, Presence, StoreErrorKind};
 
-use super::{Read, assert_kind, item, pattern, properties};
+use super::{StoredContent, assert_kind, item, pattern, properties};
 use crate::subject::StoreSubject;
 
 const PRECONDITION: &StoreErrorKind = &StoreErrorKind::Precondition;
 
-fn state(size: usize) -> Read {
+fn state(size: usize) -> StoredContent {
     (pattern(size, size), properties(&[("size", &size.to_string())]))
 }
 
@@ -41,7 +41,7 @@ pub async fn each_write_makes_another_version(subject: StoreSubject) {
 /// Of many who would be first, one is, whole.
 pub async fn absent_put_has_one_winner(subject: StoreSubject) {
     let subject = subject.with_space().await;
-    let states: Vec<Read> = (100..116).map(state).collect();
+    let states: Vec<StoredContent> = (100..116).map(state).collect();
     let (subject, address) = (&subject, &item("a/b"));
     let put = |state| async move { subject.put_slowly(address, state, &Precondition::Absent).await };
     let answers = futures::future::join_all(states.iter().map(put)).await;
@@ -105,7 +105,7 @@ pub async fn a_put_in_a_state_of_an_absent_item_is_refused(subject: StoreSubject
 pub async fn a_put_under_one_version_has_one_winner(subject: StoreSubject) {
     let subject = subject.with_space().await;
     let when = Precondition::VersionIs(write(&subject, 10).await);
-    let states: Vec<Read> = (100..108).map(state).collect();
+    let states: Vec<StoredContent> = (100..108).map(state).collect();
     let (subject, address, when) = (&subject, &item("a"), &when);
     let put = |state| async move { subject.put_slowly(address, state, when).await };
     let answers = futures::future::join_all(states.iter().map(put)).await;

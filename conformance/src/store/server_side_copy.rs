@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use bytes::Bytes;
 use mill_ports::{CopySource, Precondition, PutRequest, PutResult, StoreError, StoreErrorKind};
 
-use super::{Read, assert_kind, item, pattern, properties};
+use super::{StoredContent, assert_kind, item, pattern, properties};
 use crate::subject::StoreSubject;
 
 /// Large enough for services that leave small items to their callers.
@@ -30,7 +30,7 @@ impl StoreSubject {
     }
 
     async fn assert_taken(&self, bytes: &Bytes, note: &str) {
-        let expected: Read = (bytes.clone(), properties(&[("note", note)]));
+        let expected: StoredContent = (bytes.clone(), properties(&[("note", note)]));
         self.assert_reads(&item("to"), &expected).await;
     }
 }

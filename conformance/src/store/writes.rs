@@ -8,7 +8,7 @@ use mill_model::digest::Digester;
 use mill_model::{AccountId, Properties, StoreAddress, StoreId};
 use mill_ports::{Body, Precondition, Presence, PutRequest, StoreError, StoreErrorKind};
 
-use super::{Read, body, item, pattern, properties, space};
+use super::{StoredContent, body, item, pattern, properties, space};
 use crate::subject::StoreSubject;
 
 /// An error that no store makes by itself.
@@ -141,7 +141,7 @@ pub async fn an_abandoned_write_leaves_what_was_there(subject: StoreSubject) {
 /// Bytes and properties are of one writer.
 pub async fn writes_at_once_leave_one_of_them_whole(subject: StoreSubject) {
     let subject = subject.with_space().await;
-    let writes: Vec<Read> = (0..8)
+    let writes: Vec<StoredContent> = (0..8)
         .map(|writer: usize| (pattern(10_000 + writer, writer), properties(&[("writer", &writer.to_string())])))
         .collect();
     let (subject, address) = (&subject, &item("a/b"));

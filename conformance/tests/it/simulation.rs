@@ -1,7 +1,7 @@
 //! The simulated fleet, in small: `simulate` runs it at length (see `docs/simulation.md`).
 
 use mill_conformance::sim::campaign::{self, Campaign};
-use mill_conformance::sim::fault::Fault;
+use mill_conformance::sim::fault::SimFault;
 use mill_ports::planted::PlantedBug;
 
 const QUIET: Campaign = Campaign { from: 0, seeds: 60, threads: 2, planted: None, stops: false };
@@ -13,7 +13,7 @@ fn worlds_in_which_everything_goes_wrong_keep_every_promise() {
     assert!(broken.is_empty(), "{broken:?}");
     assert!(tally.faults.total() > 1_000 && tally.deliveries > 1_000);
     let never: Vec<_> = tally.faults.each().filter(|(_, count)| *count == 0).map(|(fault, _)| fault).collect();
-    assert!(never.len() < Fault::ALL.len() / 5, "{never:?}");
+    assert!(never.len() < SimFault::ALL.len() / 5, "{never:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use mill_conformance::{store_suite, taking_suite};
+use mill_conformance::{server_side_copy_suite, store_suite};
 
 store_suite!(memory, crate::backends::memory_store, versions_in_listings: yes);
 store_suite!(choosy, crate::backends::choosy_store, versions_in_listings: yes);
@@ -7,8 +7,8 @@ store_suite!(asked, crate::backends::asked_store, versions_in_listings: yes);
 store_suite!(recording, crate::backends::recording_store, versions_in_listings: yes);
 store_suite!(faulty, crate::backends::faulty_store, versions_in_listings: yes);
 
-taking_suite!(memory_of_a_service, crate::backends::memory_of_a_service);
-taking_suite!(limited_of_a_service, crate::backends::limited_of_a_service);
-taking_suite!(asked_of_a_service, crate::backends::asked_of_a_service);
-taking_suite!(recording_of_a_service, crate::backends::recording_of_a_service);
-taking_suite!(faulty_of_a_service, crate::backends::faulty_of_a_service);
+server_side_copy_suite!(memory_of_a_service, crate::backends::memory_of_a_service);
+server_side_copy_suite!(limited_of_a_service, crate::backends::limited_of_a_service);
+server_side_copy_suite!(asked_of_a_service, crate::backends::asked_of_a_service);
+server_side_copy_suite!(recording_of_a_service, crate::backends::recording_of_a_service);
+server_side_copy_suite!(faulty_of_a_service, crate::backends::faulty_of_a_service);

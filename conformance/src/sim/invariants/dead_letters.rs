@@ -2,7 +2,7 @@
 
 use super::Invariant;
 use crate::sim::event::Event;
-use crate::sim::truth::Truth;
+use crate::sim::model::WorldModel;
 
 pub(super) struct RetriedOnceSent;
 
@@ -11,13 +11,13 @@ impl Invariant for RetriedOnceSent {
         "letters are retried once sent"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         let Event::Row { by, table, sort, .. } = event else { return Ok(()) };
         if *table != mill_records::dead_letters::DeadLetters::BOOK {
             return Ok(());
         }
-        let Some(row) = truth.letters.get(*sort).filter(|row| !row.open) else { return Ok(()) };
-        let task = truth.tasks.get(&row.task);
+        let Some(row) = model.dead_letters.get(*sort).filter(|row| !row.open) else { return Ok(()) };
+        let task = model.tasks.get(&row.task);
         if task.is_some_and(|task| task.is_accounted_for() && (task.discarded || task.resent)) {
             return Ok(());
         }
@@ -32,10 +32,10 @@ impl Invariant for DecisionsStand {
         "decisions about letters stand"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         let Event::Row { by, table, sort, .. } = event else { return Ok(()) };
         let of_letter = *table == mill_records::dead_letters::DeadLetters::BOOK;
-        match truth.letters.get(*sort) {
+        match model.dead_letters.get(*sort) {
             Some(row) if of_letter && row.decided_again => {
                 Err(format!("{by} decided once more about the letter {sort}"))
             }

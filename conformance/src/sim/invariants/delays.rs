@@ -7,7 +7,7 @@ use mill_model::Envelope;
 use super::Invariant;
 use crate::sim::event::Event;
 use crate::sim::fleet::RETRY_DELAYS;
-use crate::sim::truth::{TaskTruth, Truth};
+use crate::sim::model::{TaskModel, WorldModel};
 
 pub(super) struct DelaysKept;
 
@@ -16,22 +16,22 @@ impl Invariant for DelaysKept {
         "what failed waits"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
-        let Event::Sent { by, sealed, due, .. } = event else { return Ok(()) };
-        let (Some(envelope), Some(task)) = (&sealed.envelope, truth.tasks.get(&sealed.key)) else { return Ok(()) };
-        if sealed.letter || !by.starts_with("workman") {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
+        let Event::Sent { by, decoded, due, .. } = event else { return Ok(()) };
+        let (Some(envelope), Some(task)) = (&decoded.envelope, model.tasks.get(&decoded.key)) else { return Ok(()) };
+        if decoded.is_dead_letter || !by.starts_with("workman") {
             return Ok(());
         }
-        let (least, waits) = (least(envelope, task), due.since(truth.now));
+        let (least, waits) = (least(envelope, task), due.since(model.now));
         if waits >= least {
             return Ok(());
         }
-        Err(format!("{by} sent {sealed} to come again after {waits:?}, and not after {least:?}"))
+        Err(format!("{by} sent {decoded} to come again after {waits:?}, and not after {least:?}"))
     }
 }
 
 /// How long it is to wait at least. What was there before in the same state, or further on, only goes back.
-fn least(envelope: &Envelope, task: &TaskTruth) -> Duration {
+fn least(envelope: &Envelope, task: &TaskModel) -> Duration {
     let Envelope { failures, .. } = *envelope;
     let failed_before = task.earlier.iter().any(|(before, ..)| *before >= failures);
     if failures > 0 && !failed_before {

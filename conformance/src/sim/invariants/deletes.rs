@@ -6,15 +6,15 @@ use std::time::Duration;
 use mill_model::{ItemAddress, Monotonic, StoreAddress, StoreId};
 
 use super::Invariant;
-use crate::sim::event::{Event, PEOPLE};
-use crate::sim::truth::{Truth, back};
+use crate::sim::event::{Event, USERS};
+use crate::sim::model::{WorldModel, back};
 
 /// How long a space must be gone before its copy may go; wall clocks may be off by an hour, and step by another.
 const GONE_FOR: Duration = Duration::from_hours(21);
 
 pub(super) struct ProvenDeletes;
 
-struct Deleted<'e> {
+struct DeletedItem<'e> {
     store: &'e StoreAddress,
     item: &'e ItemAddress,
     called: Monotonic,
@@ -26,21 +26,22 @@ impl Invariant for ProvenDeletes {
         "deletes are proven"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         let Event::Item { by, store, item, holds: None, called, first, .. } = event else { return Ok(()) };
-        if *by == PEOPLE {
+        if *by == USERS {
             return Ok(());
         }
-        let deleted = Deleted { store, item, called: *called, first: *first };
-        if deleted.written(truth).is_some_and(|written| written > *called) {
+        let deleted = DeletedItem { store, item, called: *called, first: *first };
+        if deleted.written(model).is_some_and(|written| written > *called) {
             return Err(format!("{by} deleted {item} in {store}: it was written anew after the delete was on its way"));
         }
-        let age = if deleted.first { truth.terms.proof_age } else { truth.terms.tries_age };
-        let from = truth.policies_from(deleted.called, age);
-        let asking = truth.wishes_since(from).flat_map(|wishes| wishes.arriving_in(store, &item.space));
+        let age = if deleted.first { model.tolerances.proof_age } else { model.tolerances.tries_age };
+        let from = model.policies_from(deleted.called, age);
+        let asking =
+            model.policies_since(from).flat_map(|desired_policies| desired_policies.copies_into(store, &item.space));
         let mut why = "no policy asked for it".to_owned();
-        for copying in asking.filter(|copying| copying.remove) {
-            match deleted.proven(&copying.source, age, truth) {
+        for desired_copy in asking.filter(|desired_copy| desired_copy.remove) {
+            match deleted.proven(&desired_copy.source, age, model) {
                 Ok(()) => return Ok(()),
                 Err(because) => why = because,
             }
@@ -49,31 +50,31 @@ impl Invariant for ProvenDeletes {
     }
 }
 
-impl Deleted<'_> {
+impl DeletedItem<'_> {
     /// When the state was written that was deleted.
-    fn written(&self, truth: &Truth) -> Option<Monotonic> {
-        let lives = truth.shelves.get(self.store)?.lives(self.item);
-        lives.iter().rev().nth(1).map(|life| life.since)
+    fn written(&self, model: &WorldModel) -> Option<Monotonic> {
+        let snapshots = model.stores.get(self.store)?.snapshots(self.item);
+        snapshots.iter().rev().nth(1).map(|snapshot| snapshot.since)
     }
 
-    fn proven(&self, source: &StoreId, age: Duration, truth: &Truth) -> Result<(), String> {
+    fn proven(&self, source: &StoreId, age: Duration, model: &WorldModel) -> Result<(), String> {
         let address = StoreAddress { account: self.store.account.clone(), store: source.clone() };
-        if let Some(gone) = truth.space_absent_since(&address, &self.item.space)
+        if let Some(gone) = model.space_absent_since(&address, &self.item.space)
             && gone < back(self.called, age)
         {
             let long = self.called.since(gone) >= GONE_FOR;
-            let confirmed = truth.confirmed.is_some_and(|(at, _)| at.since(gone) >= GONE_FOR);
+            let confirmed = model.confirmed.is_some_and(|(at, _)| at.since(gone) >= GONE_FOR);
             return match (long, confirmed) {
                 (true, true) => Ok(()),
                 _ => Err(format!("its source space in {source} was gone, but nobody confirmed that after a day")),
             };
         }
-        let live = truth.shelves.get(&address).and_then(|there| there.live_since(self.item));
-        let Some(live) = live else { return Ok(()) };
-        if live < back(self.called, age) {
-            return Err(format!("the source {source} has had it since {live:?}"));
+        let present = model.stores.get(&address).and_then(|there| there.present_since(self.item));
+        let Some(present) = present else { return Ok(()) };
+        if present < back(self.called, age) {
+            return Err(format!("the source {source} has had it since {present:?}"));
         }
-        if self.written(truth).is_some_and(|written| written > live) {
+        if self.written(model).is_some_and(|written| written > present) {
             return Err(format!("what was deleted was written after it came back to the source {source}"));
         }
         Ok(())

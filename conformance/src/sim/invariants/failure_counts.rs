@@ -5,7 +5,7 @@ use mill_model::QueueName;
 
 use super::Invariant;
 use crate::sim::event::Event;
-use crate::sim::truth::Truth;
+use crate::sim::model::WorldModel;
 
 pub(super) struct OnlyFailuresCount;
 
@@ -14,30 +14,30 @@ impl Invariant for OnlyFailuresCount {
         "only failures count"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         match event {
-            Event::Sent { by, sealed, .. } => {
-                let (Some(envelope), Some(task)) = (&sealed.envelope, truth.tasks.get(&sealed.key)) else {
+            Event::Sent { by, decoded, .. } => {
+                let (Some(envelope), Some(task)) = (&decoded.envelope, model.tasks.get(&decoded.key)) else {
                     return Ok(());
                 };
                 let failures = envelope.failures;
-                let may = if sealed.letter { task.failed + task.permanent } else { task.failed };
+                let may = if decoded.is_dead_letter { task.failed + task.permanent } else { task.failed };
                 if failures > may {
-                    return Err(format!("{by} sent {sealed}, but only {may} of its executions failed so"));
+                    return Err(format!("{by} sent {decoded}, but only {may} of its executions failed so"));
                 }
-                if !sealed.letter && failures >= truth.terms.failures_max {
-                    return Err(format!("{by} sent {sealed} once more instead of giving it up"));
+                if !decoded.is_dead_letter && failures >= model.tolerances.failures_max {
+                    return Err(format!("{by} sent {decoded} once more instead of giving it up"));
                 }
-                if sealed.letter && failures < truth.terms.failures_max && task.permanent == 0 {
-                    return Err(format!("{by} gave {sealed} up too early"));
+                if decoded.is_dead_letter && failures < model.tolerances.failures_max && task.permanent == 0 {
+                    return Err(format!("{by} gave {decoded} up too early"));
                 }
                 Ok(())
             }
             // What is among the letters has been given up already: there only the drain's failures are counted.
-            Event::Received { queue, sealed, count, .. }
-                if *queue != QueueName::DeadLetter && *count > truth.terms.receives_max =>
+            Event::Received { queue, decoded, count, .. }
+                if *queue != QueueName::DeadLetter && *count > model.tolerances.receives_max =>
             {
-                Err(format!("{sealed} was received {count} times"))
+                Err(format!("{decoded} was received {count} times"))
             }
             _ => Ok(()),
         }

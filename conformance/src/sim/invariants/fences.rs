@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::Invariant;
 use crate::sim::event::Event;
-use crate::sim::truth::Truth;
+use crate::sim::model::WorldModel;
 
 #[derive(Default)]
 pub(super) struct BookIsFenced {
@@ -20,7 +20,7 @@ pub(super) struct BookIsFenced {
 }
 
 #[derive(Deserialize)]
-struct Beat {
+struct FencedLeaseRow {
     holder: String,
     epoch: u64,
 }
@@ -55,11 +55,11 @@ impl Invariant for BookIsFenced {
         "an earlier producer changes nothing of a later one's"
     }
 
-    fn see(&mut self, event: &Event<'_>, _: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, _: &WorldModel) -> Result<(), String> {
         self.events += 1;
         match event {
             Event::Row { by, table: "producer-state", sort: "lease", value: Some(value), .. } => {
-                let beat = serde_json::from_slice::<Beat>(value).ok().filter(|beat| beat.holder == *by);
+                let beat = serde_json::from_slice::<FencedLeaseRow>(value).ok().filter(|beat| beat.holder == *by);
                 self.epochs.extend(beat.map(|beat| ((*by).to_owned(), beat.epoch)));
                 Ok(())
             }

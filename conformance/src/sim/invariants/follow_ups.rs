@@ -2,7 +2,7 @@
 
 use super::Invariant;
 use crate::sim::event::Event;
-use crate::sim::truth::Truth;
+use crate::sim::model::WorldModel;
 
 pub(super) struct FollowUpsComeFirst;
 
@@ -11,13 +11,13 @@ impl Invariant for FollowUpsComeFirst {
         "follow-ups come first"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
-        let Event::Acknowledged { by, sealed, .. } = event else { return Ok(()) };
-        let Some(task) = truth.tasks.get(&sealed.key).filter(|task| task.is_settled()) else {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
+        let Event::Acknowledged { by, decoded, .. } = event else { return Ok(()) };
+        let Some(task) = model.tasks.get(&decoded.key).filter(|task| task.is_settled()) else {
             return Ok(());
         };
-        match task.follow_ups.iter().find(|mark| !truth.marks.contains(*mark)) {
-            Some(mark) => Err(format!("{by} acknowledged {sealed} before its follow-up `{mark}` was sent")),
+        match task.follow_ups.iter().find(|mark| !model.marks.contains(*mark)) {
+            Some(mark) => Err(format!("{by} acknowledged {decoded} before its follow-up `{mark}` was sent")),
             None => Ok(()),
         }
     }

@@ -12,13 +12,13 @@ use mill_records::delete_lists::DeleteLists;
 use serde_json::Value;
 
 use super::Invariant;
-use crate::sim::event::{Event, OPERATOR, PEOPLE};
-use crate::sim::people::DISK;
-use crate::sim::truth::{Truth, back};
+use crate::sim::event::{Event, OPERATOR, USERS};
+use crate::sim::model::{WorldModel, back};
+use crate::sim::users::DISK;
 
 /// The lists of one pair, by id, as its partition of the book tells.
 #[derive(Default)]
-struct Lists {
+struct PairLists {
     ids: BTreeMap<String, BTreeSet<String>>,
     granted: BTreeSet<String>,
     /// Those that a person granted.
@@ -29,12 +29,12 @@ struct Lists {
     to_take: BTreeMap<String, u64>,
     by_rule: Vec<(Monotonic, u64)>,
     /// Whether a person took it that the disk beneath the space is gone.
-    disk: DiskKnown,
+    disk: DiskKnowledge,
 }
 
 /// What a pair knows of the disk beneath its source.
 #[derive(Debug, Default, PartialEq, Eq)]
-enum DiskKnown {
+enum DiskKnowledge {
     /// All that was ever seen of it.
     #[default]
     Yes,
@@ -44,7 +44,7 @@ enum DiskKnown {
     No,
 }
 
-impl DiskKnown {
+impl DiskKnowledge {
     /// The places that a row tells.
     fn seen(&mut self, has_disk: bool, by_person: bool) {
         *self = match self {
@@ -56,17 +56,17 @@ impl DiskKnown {
     }
 }
 
-impl Lists {
+impl PairLists {
     /// The pair has this list now: where the rule granted it, that holds.
-    fn taken(&mut self, list: &str, truth: &Truth) -> Result<(), String> {
+    fn taken(&mut self, list: &str, model: &WorldModel) -> Result<(), String> {
         let Some(count) = self.to_take.remove(list) else { return Ok(()) };
         if let Some(id) = self.ids.get(list).into_iter().flatten().find(|id| self.held.contains(*id)) {
             return Err(format!("{id} was let go, which is held and not back"));
         }
-        self.by_rule.push((truth.now, count));
-        self.by_rule.retain(|(at, _)| truth.now.since(*at) < Duration::from_hours(24));
+        self.by_rule.push((model.now, count));
+        self.by_rule.retain(|(at, _)| model.now.since(*at) < Duration::from_hours(24));
         let sum: u64 = self.by_rule.iter().map(|(_, count)| count).sum();
-        if sum > truth.terms.unasked_max {
+        if sum > model.tolerances.unasked_max {
             return Err(format!("{sum} deletes were granted unasked within 24 hours"));
         }
         Ok(())
@@ -80,7 +80,7 @@ fn parts(partition: &str) -> Option<[&str; 4]> {
 
 #[derive(Default)]
 pub(super) struct GrantedDeletes {
-    pairs: BTreeMap<String, Lists>,
+    pairs: BTreeMap<String, PairLists>,
     /// The lists that the operator ever was about to confirm.
     confirming: BTreeSet<String>,
 }
@@ -90,17 +90,17 @@ impl Invariant for GrantedDeletes {
         "deletes are granted"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         match event {
             Event::Row { by, table, partition, sort, value: Some(value) } if *table == DeleteLists::BOOK => {
-                self.row(by, partition, sort, value, truth)
+                self.row(by, partition, sort, value, model)
             }
             Event::Confirming { list } => {
                 self.confirming.insert(list.to_string());
                 Ok(())
             }
-            Event::Item { by, store, item, holds: None, called, .. } if *by != PEOPLE => {
-                self.deleted(by, store, item, truth, *called)
+            Event::Item { by, store, item, holds: None, called, .. } if *by != USERS => {
+                self.deleted(by, store, item, model, *called)
             }
             Event::Item { store, item, holds: Some(_), .. } => {
                 self.back(store, item);
@@ -112,14 +112,14 @@ impl Invariant for GrantedDeletes {
 }
 
 impl GrantedDeletes {
-    fn row(&mut self, by: &str, partition: &str, sort: &str, value: &[u8], truth: &Truth) -> Result<(), String> {
+    fn row(&mut self, by: &str, partition: &str, sort: &str, value: &[u8], model: &WorldModel) -> Result<(), String> {
         let lists = self.pairs.entry(partition.to_owned()).or_default();
         let value: Value = serde_json::from_slice(value).unwrap_or_default();
         if sort == "pair" {
             lists.disk.seen(!value["places"][DISK].is_null(), false);
         }
         if let Some(list) = value["list"].as_str().filter(|_| sort == "pair") {
-            return lists.taken(list, truth).map_err(|what| format!("{by}, {partition}: {what}"));
+            return lists.taken(list, model).map_err(|what| format!("{by}, {partition}: {what}"));
         }
         let Some((list, kind)) = sort.strip_prefix("list/").and_then(|rest| rest.split_once('/')) else {
             return Ok(());
@@ -165,11 +165,11 @@ impl GrantedDeletes {
         by: &str,
         destination: &StoreAddress,
         item: &ItemAddress,
-        truth: &Truth,
+        model: &WorldModel,
         called: Monotonic,
     ) -> Result<(), String> {
         let names =
-            |lists: &Lists, list: &String| lists.ids.get(list).is_some_and(|ids| ids.contains(item.id.as_str()));
+            |lists: &PairLists, list: &String| lists.ids.get(list).is_some_and(|ids| ids.contains(item.id.as_str()));
         let mut why = "which no granted list names".to_owned();
         for (partition, lists) in &self.pairs {
             let Some([account, source, store, space]) = parts(partition) else { continue };
@@ -183,8 +183,10 @@ impl GrantedDeletes {
                 continue;
             }
             let source = StoreAddress { account: destination.account.clone(), store: StoreId::new(source).unwrap() };
-            let hidden = truth.out_of_sight(&source, item).filter(|since| *since < back(called, truth.terms.tries_age));
-            if hidden.is_none() || lists.disk == DiskKnown::No || naming.any(|list| lists.by_person.contains(list)) {
+            let hidden =
+                model.out_of_sight(&source, item).filter(|since| *since < back(called, model.tolerances.tries_age));
+            if hidden.is_none() || lists.disk == DiskKnowledge::No || naming.any(|list| lists.by_person.contains(list))
+            {
                 return Ok(());
             }
             why = format!("which is only out of sight in {source}");

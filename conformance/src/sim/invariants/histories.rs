@@ -2,7 +2,7 @@
 
 use super::Invariant;
 use crate::sim::event::{Event, OPERATOR};
-use crate::sim::truth::Truth;
+use crate::sim::model::WorldModel;
 
 pub(super) struct HistoriesGrow;
 
@@ -11,9 +11,9 @@ impl Invariant for HistoriesGrow {
         "histories grow"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
-        let Event::Sent { by, sealed, .. } = event else { return Ok(()) };
-        let (Some(envelope), Some(task)) = (&sealed.envelope, truth.tasks.get(&sealed.key)) else { return Ok(()) };
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
+        let Event::Sent { by, decoded, .. } = event else { return Ok(()) };
+        let (Some(envelope), Some(task)) = (&decoded.envelope, model.tasks.get(&decoded.key)) else { return Ok(()) };
         let (failures, snoozes, history) = (envelope.failures, envelope.snoozes, envelope.history.len());
         let grew_from = |(f, s, h): &(u32, u32, usize)| {
             (failures, snoozes, history) == (*f + 1, *s, *h + 1) || (failures, snoozes, history) == (*f, *s + 1, *h)
@@ -25,6 +25,6 @@ impl Invariant for HistoriesGrow {
         if (fresh && task.earlier.is_empty()) || known || forgiven || task.earlier.iter().any(grew_from) {
             return Ok(());
         }
-        Err(format!("{by} sent {sealed} with a history of {history}; it grew out of none of {:?}", task.earlier))
+        Err(format!("{by} sent {decoded} with a history of {history}; it grew out of none of {:?}", task.earlier))
     }
 }

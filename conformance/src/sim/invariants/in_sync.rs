@@ -8,8 +8,8 @@ use mill_records::producer_state::{PairSurvey, Record as _};
 use super::Invariant;
 use super::runs::was_in_sync;
 use crate::sim::event::Event;
-use crate::sim::people::DISK;
-use crate::sim::truth::{Life, Truth};
+use crate::sim::model::{ItemSnapshot, WorldModel};
+use crate::sim::users::DISK;
 
 /// With the run of each pair whose survey last said it: a row that is written once more says nothing new.
 #[derive(Default)]
@@ -20,34 +20,35 @@ impl Invariant for InSyncIsSo {
         "what is said to be in sync is"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         let Event::Row { by, table: "producer-state", sort, value: Some(value), .. } = event else { return Ok(()) };
         let Some(survey) = PairSurvey::read(sort, value) else { return Ok(()) };
         if survey.in_sync.is_none() || self.0.insert((*sort).to_owned(), survey.run) == Some(survey.run) {
             return Ok(());
         }
-        let Some(began) = began(truth, &survey.pair.account, survey.run) else { return Ok(()) };
-        is_so(&survey, began, truth).map_err(|item| {
+        let Some(began) = began(model, &survey.pair.account, survey.run) else { return Ok(()) };
+        is_so(&survey, began, model).map_err(|item| {
             format!("{by} says that {sort} is in sync, while {item} has differed since before the loop began")
         })
     }
 }
 
-fn began(truth: &Truth, account: &AccountId, run: u64) -> Option<Monotonic> {
-    truth.runs.get(&(account.clone(), run)).copied()
+fn began(model: &WorldModel, account: &AccountId, run: u64) -> Option<Monotonic> {
+    model.runs.get(&(account.clone(), run)).copied()
 }
 
 /// Looks for an item that stood unchanged since before the run began, and that the destination never held as it is since.
-fn is_so(PairSurvey { pair, sum, .. }: &PairSurvey, began: Monotonic, truth: &Truth) -> Result<(), ItemAddress> {
+fn is_so(PairSurvey { pair, sum, .. }: &PairSurvey, began: Monotonic, model: &WorldModel) -> Result<(), ItemAddress> {
     // What is named as one that is not copied is no part of what is said, and which ones these are the row does not tell.
     if sum.refused + sum.hidden + sum.ignored > 0 {
         return Ok(());
     }
     let source = StoreAddress { account: pair.account.clone(), store: pair.source.clone() };
-    let Some(shelf) = truth.shelves.get(&source) else { return Ok(()) };
-    let stood = |(item, life): &(&ItemAddress, &Life)| {
-        item.space == pair.space && life.since < began && !item.id.as_str().starts_with(DISK)
+    let Some(store_model) = model.stores.get(&source) else { return Ok(()) };
+    let stood = |(item, snapshot): &(&ItemAddress, &ItemSnapshot)| {
+        item.space == pair.space && snapshot.since < began && !item.id.as_str().starts_with(DISK)
     };
-    let differs = |(item, life): &(&ItemAddress, &Life)| !was_in_sync(truth, pair, &item.id, began, life.holds);
-    shelf.standing().filter(stood).find(differs).map_or(Ok(()), |(item, _)| Err(item.clone()))
+    let differs =
+        |(item, snapshot): &(&ItemAddress, &ItemSnapshot)| !was_in_sync(model, pair, &item.id, began, snapshot.holds);
+    store_model.standing().filter(stood).find(differs).map_or(Ok(()), |(item, _)| Err(item.clone()))
 }

@@ -2,7 +2,7 @@
 
 use super::Invariant;
 use crate::sim::event::Event;
-use crate::sim::truth::Truth;
+use crate::sim::model::WorldModel;
 
 pub(super) struct LeasedEffects;
 
@@ -11,7 +11,7 @@ impl Invariant for LeasedEffects {
         "effects are leased"
     }
 
-    fn see(&mut self, event: &Event<'_>, _: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, _: &WorldModel) -> Result<(), String> {
         match event {
             Event::Calls { by, op, store, subject, leased: Some(false) } => {
                 Err(format!("{by} began {op} of {store} {subject} after its task's lease was over"))

@@ -3,8 +3,8 @@
 use mill_model::{StoreAddress, StoreId};
 
 use super::Invariant;
-use crate::sim::event::{Event, PEOPLE};
-use crate::sim::truth::Truth;
+use crate::sim::event::{Event, USERS};
+use crate::sim::model::WorldModel;
 
 pub(super) struct NeverBack;
 
@@ -13,29 +13,30 @@ impl Invariant for NeverBack {
         "newer is never overwritten by older"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
-        let Event::Item { by, store, item, holds: Some(print), .. } = event else { return Ok(()) };
-        if *by == PEOPLE {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
+        let Event::Item { by, store, item, holds: Some(fingerprint), .. } = event else { return Ok(()) };
+        if *by == USERS {
             return Ok(());
         }
-        let [.., before, _] = truth.shelves.get(*store).map_or(&[][..], |shelf| shelf.lives(item)) else {
+        let [.., before, _] = model.stores.get(*store).map_or(&[][..], |store_model| store_model.snapshots(item))
+        else {
             return Ok(());
         };
         let Some(stood) = before.holds else { return Ok(()) };
-        let mut sources: Vec<&StoreId> = truth
-            .wishes
+        let mut sources: Vec<&StoreId> = model
+            .policy_history
             .iter()
-            .flat_map(|(_, wishes)| wishes.arriving_in(store, &item.space))
-            .map(|copying| &copying.source)
+            .flat_map(|(_, desired_policies)| desired_policies.copies_into(store, &item.space))
+            .map(|desired_copy| &desired_copy.source)
             .collect();
         sources.sort();
         sources.dedup();
         // With several sources over time there is no one order.
         let [source] = sources[..] else { return Ok(()) };
         let address = StoreAddress { account: store.account.clone(), store: source.clone() };
-        let lives = truth.shelves.get(&address).map_or(&[][..], |shelf| shelf.lives(item));
-        let newest = lives.iter().rposition(|life| life.holds == Some(*print));
-        let oldest = lives.iter().position(|life| life.holds == Some(stood));
+        let snapshots = model.stores.get(&address).map_or(&[][..], |store_model| store_model.snapshots(item));
+        let newest = snapshots.iter().rposition(|snapshot| snapshot.holds == Some(*fingerprint));
+        let oldest = snapshots.iter().position(|snapshot| snapshot.holds == Some(stood));
         match (newest, oldest) {
             (Some(newest), Some(oldest)) if newest < oldest => Err(format!(
                 "{by} wrote state {newest} of {item} in {store} over state {oldest} of its source {source}"

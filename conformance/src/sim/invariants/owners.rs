@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use mill_model::{SpaceId, StoreAddress, StoreId};
 
 use super::Invariant;
-use crate::sim::event::{Event, PEOPLE};
-use crate::sim::truth::Truth;
+use crate::sim::event::{Event, USERS};
+use crate::sim::model::WorldModel;
 
 #[derive(Default)]
 pub(super) struct OneOwner {
@@ -19,7 +19,7 @@ impl Invariant for OneOwner {
         "a destination space has one source"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         match event {
             Event::Row { table: "owners", partition, sort, value, .. } => {
                 let key = ((*partition).to_owned(), (*sort).to_owned());
@@ -29,12 +29,15 @@ impl Invariant for OneOwner {
                 };
                 Ok(())
             }
-            Event::Item { by, store, item, holds: Some(print), damaged: false, .. } if *by != PEOPLE => {
+            Event::Item { by, store, item, holds: Some(fingerprint), damaged: false, .. } if *by != USERS => {
                 let Some(owner) = self.owner(store, &item.space) else {
                     return Err(format!("{by} wrote {item} into {store}, whose space belongs to nobody"));
                 };
-                let held = truth.shelves.get(&owner).is_some_and(|shelf| {
-                    shelf.lives(item).iter().any(|life| life.holds.is_some_and(|holds| holds.bytes == print.bytes))
+                let held = model.stores.get(&owner).is_some_and(|store_model| {
+                    store_model
+                        .snapshots(item)
+                        .iter()
+                        .any(|snapshot| snapshot.holds.is_some_and(|holds| holds.bytes == fingerprint.bytes))
                 });
                 if held {
                     Ok(())

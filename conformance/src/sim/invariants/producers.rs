@@ -5,16 +5,16 @@ use serde::Deserialize;
 
 use super::Invariant;
 use crate::sim::event::Event;
-use crate::sim::truth::Truth;
+use crate::sim::model::WorldModel;
 
 #[derive(Default)]
 pub(super) struct OneProducer {
-    last: Option<(Beat, Monotonic)>,
+    last: Option<(LeaseRow, Monotonic)>,
     dead: std::collections::BTreeSet<String>,
 }
 
 #[derive(Deserialize, Clone)]
-struct Beat {
+struct LeaseRow {
     holder: String,
     epoch: u64,
     #[serde(default)]
@@ -26,20 +26,20 @@ impl Invariant for OneProducer {
         "one producer works at a time"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         if let Event::Ended { by, .. } = event {
             self.dead.insert((*by).to_owned());
         }
         let Event::Row { by, table: "producer-state", sort: "lease", value: Some(value), .. } = event else {
             return Ok(());
         };
-        let Ok(beat) = serde_json::from_slice::<Beat>(value) else { return Ok(()) };
-        let before = self.last.replace((beat.clone(), truth.now));
+        let Ok(beat) = serde_json::from_slice::<LeaseRow>(value) else { return Ok(()) };
+        let before = self.last.replace((beat.clone(), model.now));
         let Some((last, at)) = before.filter(|(last, _)| last.epoch != beat.epoch) else { return Ok(()) };
-        let ran_out = truth.now.since(at) >= truth.terms.producer_timeout;
+        let ran_out = model.now.since(at) >= model.tolerances.producer_timeout;
         if last.released || ran_out || self.dead.contains(&last.holder) {
             return Ok(());
         }
-        Err(format!("{by} took the lease of {}, which beat {:?} ago", last.holder, truth.now.since(at)))
+        Err(format!("{by} took the lease of {}, which beat {:?} ago", last.holder, model.now.since(at)))
     }
 }

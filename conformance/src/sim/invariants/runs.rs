@@ -6,9 +6,9 @@ use mill_producer::{SessionEnd, SessionReport};
 use mill_records::sync_proofs::SpacePair;
 
 use super::Invariant;
+use crate::sim::desired_policies::DesiredPolicy;
 use crate::sim::event::Event;
-use crate::sim::truth::{Truth, back};
-use crate::sim::wishes::Wish;
+use crate::sim::model::{WorldModel, back};
 
 pub(super) struct CompleteRuns;
 
@@ -17,18 +17,19 @@ impl Invariant for CompleteRuns {
         "a complete run has queued everything"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         let Event::Session { by, report } = event else { return Ok(()) };
         let SessionEnd::Finished { .. } = &report.ended else { return Ok(()) };
-        if truth.policies_troubled.is_some() {
+        if model.policies_troubled.is_some() {
             return Ok(());
         }
-        for (account, began) in truth.runs_of_session(by) {
+        for (account, began) in model.runs_of_session(by) {
             // Policies must have been the same all the while, as every process knows them.
-            let mut wishes = truth.wishes_since(back(began, truth.terms.refresh + truth.terms.tries_age));
-            let (Some(wishes), None) = (wishes.next(), wishes.next()) else { continue };
-            if let Some(wish) = wishes.0.get(account) {
-                has_queued_all(report, (account, wish), began, truth).map_err(|why| format!("{by} {why}"))?;
+            let mut desired_policies =
+                model.policies_since(back(began, model.tolerances.refresh + model.tolerances.tries_age));
+            let (Some(desired_policies), None) = (desired_policies.next(), desired_policies.next()) else { continue };
+            if let Some(desired_policy) = desired_policies.0.get(account) {
+                has_queued_all(report, (account, desired_policy), began, model).map_err(|why| format!("{by} {why}"))?;
             }
         }
         Ok(())
@@ -37,25 +38,27 @@ impl Invariant for CompleteRuns {
 
 fn has_queued_all(
     report: &SessionReport,
-    (account, wish): (&AccountId, &Wish),
+    (account, desired_policy): (&AccountId, &DesiredPolicy),
     began: Monotonic,
-    truth: &Truth,
+    model: &WorldModel,
 ) -> Result<(), String> {
-    for (store, shelf) in truth.shelves.iter().filter(|(store, _)| store.account == *account) {
-        for (item, life) in shelf.standing().filter(|(_, life)| life.since < began) {
-            for copying in wish.of_space(&item.space).iter().filter(|copying| copying.source == store.store) {
+    for (store, store_model) in model.stores.iter().filter(|(store, _)| store.account == *account) {
+        for (item, snapshot) in store_model.standing().filter(|(_, snapshot)| snapshot.since < began) {
+            for desired_copy in
+                desired_policy.of_space(&item.space).iter().filter(|desired_copy| desired_copy.source == store.store)
+            {
                 let pair = SpacePair {
                     account: account.clone(),
-                    source: copying.source.clone(),
-                    destination: copying.destination.clone(),
+                    source: desired_copy.source.clone(),
+                    destination: desired_copy.destination.clone(),
                     space: item.space.clone(),
                 };
-                if failed(report, &pair) || was_in_sync(truth, &pair, &item.id, began, life.holds) {
+                if failed(report, &pair) || was_in_sync(model, &pair, &item.id, began, snapshot.holds) {
                     continue;
                 }
-                let queued = truth.queued.get(&(pair, Some(item.id.clone())));
+                let queued = model.queued.get(&(pair, Some(item.id.clone())));
                 if queued.is_none_or(|queued| *queued < began) {
-                    let destination = &copying.destination;
+                    let destination = &desired_copy.destination;
                     return Err(format!("ended a run that never queued {item} of {store} for {destination}"));
                 }
             }
@@ -73,17 +76,17 @@ impl Invariant for RunsWaitForNoOther {
         "an account's next loop waits for no other's"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         let Event::Session { by, report } = event else { return Ok(()) };
         let (SessionEnd::Finished { .. } | SessionEnd::QueueFull | SessionEnd::NotDue { .. }) = &report.ended else {
             return Ok(());
         };
         // Where the list of accounts could not be read, none begins.
-        if !truth.terms.each_session_begins || report.accounts == 0 {
+        if !model.tolerances.each_session_begins || report.accounts == 0 {
             return Ok(());
         }
-        let begun = truth.session_runs.get(*by);
-        for (account, over) in truth.over_before.get(*by).into_iter().flatten() {
+        let begun = model.session_runs.get(*by);
+        for (account, over) in model.over_before.get(*by).into_iter().flatten() {
             if begun.and_then(|begun| begun.get(account)).is_none_or(|number| number == over) {
                 return Err(format!("{by} began no run of {account}, whose last one was over before"));
             }
@@ -100,20 +103,21 @@ fn failed(report: &SessionReport, pair: &SpacePair) -> bool {
 
 /// Whether both sides held the same at any moment since.
 pub(super) fn was_in_sync(
-    truth: &Truth,
+    model: &WorldModel,
     pair: &SpacePair,
     id: &ContentId,
     since: Monotonic,
-    wanted: Option<crate::sim::event::Print>,
+    wanted: Option<crate::sim::event::ContentFingerprint>,
 ) -> bool {
     let address = |store: &StoreId| StoreAddress { account: pair.account.clone(), store: store.clone() };
     let item = mill_model::ItemAddress { space: pair.space.clone(), id: id.clone() };
-    let lives = truth.shelves.get(&address(&pair.destination)).map_or(&[][..], |shelf| shelf.lives(&item));
+    let snapshots =
+        model.stores.get(&address(&pair.destination)).map_or(&[][..], |store_model| store_model.snapshots(&item));
     let mut over = false;
     // The state at the beginning, and all since.
-    lives
+    snapshots
         .iter()
         .rev()
-        .take_while(|life| !std::mem::replace(&mut over, life.since <= since))
-        .any(|life| life.holds == wanted)
+        .take_while(|snapshot| !std::mem::replace(&mut over, snapshot.since <= since))
+        .any(|snapshot| snapshot.holds == wanted)
 }

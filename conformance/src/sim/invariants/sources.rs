@@ -2,7 +2,7 @@
 
 use super::Invariant;
 use crate::sim::event::Event;
-use crate::sim::truth::Truth;
+use crate::sim::model::WorldModel;
 
 pub(super) struct SourcesUntouched;
 
@@ -11,9 +11,9 @@ impl Invariant for SourcesUntouched {
         "sources are untouched"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         match event {
-            Event::Calls { by, op, store, subject, .. } if !truth.destinations.contains(store) => {
+            Event::Calls { by, op, store, subject, .. } if !model.destinations.contains(store) => {
                 Err(format!("{by} called {op} of {subject} in {store}, which no policy writes to"))
             }
             _ => Ok(()),

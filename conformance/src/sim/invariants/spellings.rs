@@ -5,7 +5,7 @@ use mill_model::{ItemAddress, StoreAddress};
 
 use super::Invariant;
 use crate::sim::event::Event;
-use crate::sim::truth::{Truth, back};
+use crate::sim::model::{WorldModel, back};
 
 pub(super) struct OwnNames;
 
@@ -14,24 +14,27 @@ impl Invariant for OwnNames {
         "names are their items' own"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         let Event::Respelled { by, store, item, from, path, holds, called } = event else { return Ok(()) };
         let before = ItemAddress { space: item.space.clone(), id: (*from).clone() };
-        let sources: std::collections::BTreeSet<_> = truth
-            .wishes
+        let sources: std::collections::BTreeSet<_> = model
+            .policy_history
             .iter()
-            .flat_map(|(_, wishes)| wishes.arriving_in(store, &item.space))
-            .map(|copying| StoreAddress { account: store.account.clone(), store: copying.source.clone() })
+            .flat_map(|(_, desired_policies)| desired_policies.copies_into(store, &item.space))
+            .map(|desired_copy| StoreAddress { account: store.account.clone(), store: desired_copy.source.clone() })
             .collect();
         let mut why = String::from("no policy has a source for it");
-        for source in sources.iter().filter_map(|address| truth.shelves.get(address)) {
-            let has = source.live_since(&before).is_some_and(|since| since < back(*called, truth.terms.tries_age));
+        for source in sources.iter().filter_map(|address| model.stores.get(address)) {
+            let has =
+                source.present_since(&before).is_some_and(|since| since < back(*called, model.tolerances.tries_age));
             // With a directory all that lies in it goes along, the item of its own name too; one of them proved it.
             let whole = item.id.as_str() == *path && !path.ends_with('/');
-            let held = |life: &crate::sim::truth::Life| life.holds.is_some_and(|print| print.bytes == holds.bytes);
+            let held = |snapshot: &crate::sim::model::ItemSnapshot| {
+                snapshot.holds.is_some_and(|fingerprint| fingerprint.bytes == holds.bytes)
+            };
             if has {
                 why = String::from("its source has it under that name");
-            } else if whole && !source.lives(item).iter().any(held) {
+            } else if whole && !source.snapshots(item).iter().any(held) {
                 why = format!("its source never had {holds} under the new name");
             } else {
                 return Ok(());

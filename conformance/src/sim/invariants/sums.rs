@@ -5,10 +5,10 @@ use mill_model::{ItemAddress, Monotonic, StoreAddress};
 use mill_producer::{SessionEnd, SessionReport};
 
 use super::Invariant;
+use crate::sim::desired_policies::DesiredPolicy;
 use crate::sim::event::Event;
-use crate::sim::people::DISK;
-use crate::sim::truth::{Life, ShelfTruth, Truth, back};
-use crate::sim::wishes::Wish;
+use crate::sim::model::{ItemSnapshot, StoreModel, WorldModel, back};
+use crate::sim::users::DISK;
 
 pub(super) struct SumsAddUp;
 
@@ -17,22 +17,25 @@ impl Invariant for SumsAddUp {
         "every entry is accounted for"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
         let Event::Session { by, report } = event else { return Ok(()) };
         report.survey.check().map_err(|why| format!("the sum of {by}'s session is wrong: {why}"))?;
         let SessionEnd::Finished { .. } = &report.ended else { return Ok(()) };
-        if report.failed() || truth.policies_troubled.is_some() {
+        if report.failed() || model.policies_troubled.is_some() {
             return Ok(());
         }
         let mut listed_least = 0;
-        for (account, began) in truth.runs_of_session(by) {
+        for (account, began) in model.runs_of_session(by) {
             // Policies must have been the same all the while, as every process knows them.
-            let mut wishes = truth.wishes_since(back(began, truth.terms.refresh + truth.terms.tries_age));
-            let (Some(wishes), None) = (wishes.next(), wishes.next()) else { continue };
-            let Some(wish) = wishes.0.get(account) else { continue };
-            for (store, shelf) in truth.shelves.iter().filter(|(store, _)| store.account == *account) {
-                spaces_are_named(report, (wish, store, shelf), began).map_err(|why| format!("{by}: {why}"))?;
-                listed_least += standing_since(shelf, began).map(|item| copies(wish, store, item)).sum::<u64>();
+            let mut desired_policies =
+                model.policies_since(back(began, model.tolerances.refresh + model.tolerances.tries_age));
+            let (Some(desired_policies), None) = (desired_policies.next(), desired_policies.next()) else { continue };
+            let Some(desired_policy) = desired_policies.0.get(account) else { continue };
+            for (store, store_model) in model.stores.iter().filter(|(store, _)| store.account == *account) {
+                spaces_are_named(report, (desired_policy, store, store_model), began)
+                    .map_err(|why| format!("{by}: {why}"))?;
+                listed_least +=
+                    standing_since(store_model, began).map(|item| copies(desired_policy, store, item)).sum::<u64>();
             }
         }
         let listed = report.survey.listed;
@@ -46,27 +49,29 @@ impl Invariant for SumsAddUp {
 }
 
 /// The items that stand there without a change since before a run began, but for those that an unmounted disk may hide.
-fn standing_since(shelf: &ShelfTruth, began: Monotonic) -> impl Iterator<Item = &ItemAddress> {
-    let stood = move |(item, life): &(&ItemAddress, &Life)| life.since < began && !item.id.as_str().starts_with(DISK);
-    shelf.standing().filter(stood).map(|(item, _)| item)
+fn standing_since(store_model: &StoreModel, began: Monotonic) -> impl Iterator<Item = &ItemAddress> {
+    let stood = move |(item, snapshot): &(&ItemAddress, &ItemSnapshot)| {
+        snapshot.since < began && !item.id.as_str().starts_with(DISK)
+    };
+    store_model.standing().filter(stood).map(|(item, _)| item)
 }
 
 /// How many pairs copy an item of a store.
-fn copies(wish: &Wish, store: &StoreAddress, item: &ItemAddress) -> u64 {
-    wish.of_space(&item.space).iter().filter(|copying| copying.source == store.store).count() as u64
+fn copies(desired_policy: &DesiredPolicy, store: &StoreAddress, item: &ItemAddress) -> u64 {
+    desired_policy.of_space(&item.space).iter().filter(|desired_copy| desired_copy.source == store.store).count() as u64
 }
 
 /// A space of a store that default policies read is covered, or is named with the rule that leaves it out.
 fn spaces_are_named(
     report: &SessionReport,
-    (wish, store, shelf): (&Wish, &StoreAddress, &ShelfTruth),
+    (desired_policy, store, store_model): (&DesiredPolicy, &StoreAddress, &StoreModel),
     began: Monotonic,
 ) -> Result<(), String> {
-    if report.resumed || !wish.defaults.iter().any(|copying| copying.source == store.store) {
+    if report.resumed || !desired_policy.defaults.iter().any(|desired_copy| desired_copy.source == store.store) {
         return Ok(());
     }
-    for (space, (here, since)) in &shelf.spaces {
-        if !*here || *since >= began || !wish.ignored.contains(space) {
+    for (space, (here, since)) in &store_model.spaces {
+        if !*here || *since >= began || !desired_policy.ignored.contains(space) {
             continue;
         }
         let named = report.left_out.first.iter().any(|entry| {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use mill_model::{StoreAddress, StoreId};
 
 use super::Invariant;
-use crate::sim::event::{Event, PEOPLE, Print};
-use crate::sim::truth::{ShelfTruth, Truth};
+use crate::sim::event::{ContentFingerprint, Event, USERS};
+use crate::sim::model::{StoreModel, WorldModel};
 
 pub(super) struct WholeItems;
 
@@ -15,25 +15,30 @@ impl Invariant for WholeItems {
         "items are whole"
     }
 
-    fn see(&mut self, event: &Event<'_>, truth: &Truth) -> Result<(), String> {
-        let Event::Item { by, store, item, holds: Some(print), damaged: false, .. } = event else { return Ok(()) };
-        if *by == PEOPLE {
+    fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String> {
+        let Event::Item { by, store, item, holds: Some(fingerprint), damaged: false, .. } = event else {
+            return Ok(());
+        };
+        if *by == USERS {
             return Ok(());
         }
-        let wishes = truth.wishes.iter().flat_map(|(_, wishes)| wishes.arriving_in(store, &item.space));
-        let sources: BTreeSet<&StoreId> = wishes.map(|copying| &copying.source).collect();
+        let desired_policies = model
+            .policy_history
+            .iter()
+            .flat_map(|(_, desired_policies)| desired_policies.copies_into(store, &item.space));
+        let sources: BTreeSet<&StoreId> = desired_policies.map(|desired_copy| &desired_copy.source).collect();
         let known = |source: &StoreId| {
             let address = StoreAddress { account: store.account.clone(), store: source.clone() };
-            truth.shelves.get(&address).is_some_and(|shelf| once_held(shelf, item, print))
+            model.stores.get(&address).is_some_and(|store_model| once_held(store_model, item, fingerprint))
         };
         if sources.iter().any(|source| known(source)) {
             return Ok(());
         }
-        Err(format!("{by} left {print} as {item} in {store}; no source of it ({sources:?}) ever held that"))
+        Err(format!("{by} left {fingerprint} as {item} in {store}; no source of it ({sources:?}) ever held that"))
     }
 }
 
-fn once_held(shelf: &ShelfTruth, item: &mill_model::ItemAddress, print: &Print) -> bool {
+fn once_held(store_model: &StoreModel, item: &mill_model::ItemAddress, fingerprint: &ContentFingerprint) -> bool {
     // A change of properties alone may meet bytes of an earlier state that are the same as now.
-    shelf.lives(item).iter().any(|life| life.holds.as_ref() == Some(print))
+    store_model.snapshots(item).iter().any(|snapshot| snapshot.holds.as_ref() == Some(fingerprint))
 }

@@ -3,12 +3,12 @@
 use mill_model::wire::RawBody;
 use serde::Deserialize;
 
-use super::Truth;
-use crate::sim::event::Sealed;
+use super::WorldModel;
+use crate::sim::event::DecodedBody;
 
 /// A letter's row.
 #[derive(Debug, Clone)]
-pub(crate) struct Row {
+pub(crate) struct DeadLetterModel {
     pub(crate) task: String,
     pub(crate) open: bool,
     /// Whether it says otherwise than what was decided before.
@@ -17,25 +17,25 @@ pub(crate) struct Row {
 }
 
 #[derive(Deserialize)]
-struct Written {
+struct StoredDeadLetter {
     body: RawBody,
     state: serde_json::Value,
 }
 
-impl Truth {
+impl WorldModel {
     pub(super) fn letter(&mut self, sort: &str, value: Option<&[u8]>) {
-        let written = value.and_then(|value| serde_json::from_slice::<Written>(value).ok());
+        let written = value.and_then(|value| serde_json::from_slice::<StoredDeadLetter>(value).ok());
         let Some((written, body)) = written.and_then(|written| Some((written.body.bytes().ok()?, written.state)))
         else {
             return;
         };
         let (body, state) = (written, body);
-        let sealed = Sealed::of(&body);
+        let decoded = DecodedBody::of(&body);
         let open = state.as_str() == Some("open");
-        let decided_again = self.letters.get(sort).is_some_and(|before| !before.open && before.state != state);
-        let row = Row { task: sealed.key.clone(), open, decided_again, state: state.clone() };
-        let before = self.letters.insert(sort.to_owned(), row);
-        let task = self.tasks.entry(sealed.key.clone()).or_default();
+        let decided_again = self.dead_letters.get(sort).is_some_and(|before| !before.open && before.state != state);
+        let row = DeadLetterModel { task: decoded.key.clone(), open, decided_again, state: state.clone() };
+        let before = self.dead_letters.insert(sort.to_owned(), row);
+        let task = self.tasks.entry(decoded.key.clone()).or_default();
         task.letters += i64::from(open) - i64::from(before.is_some_and(|row| row.open));
         if state.get("discarded").is_some() {
             task.discarded = true;

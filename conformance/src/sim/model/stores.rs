@@ -4,28 +4,28 @@ use std::collections::BTreeMap;
 
 use mill_model::{ItemAddress, Monotonic, SpaceId};
 
-use crate::sim::event::Print;
+use crate::sim::event::ContentFingerprint;
 
 /// One state of an item.
 #[derive(Debug, Clone)]
-pub(crate) struct Life {
+pub(crate) struct ItemSnapshot {
     /// What it holds; `None` when it is not there.
-    pub(crate) holds: Option<Print>,
+    pub(crate) holds: Option<ContentFingerprint>,
     pub(crate) since: Monotonic,
 }
 
 /// One store.
 #[derive(Debug, Default)]
-pub(crate) struct ShelfTruth {
+pub(crate) struct StoreModel {
     /// Oldest state first.
-    pub(crate) items: BTreeMap<ItemAddress, Vec<Life>>,
+    pub(crate) items: BTreeMap<ItemAddress, Vec<ItemSnapshot>>,
     /// Whether a space is there, and since when.
     pub(crate) spaces: BTreeMap<SpaceId, (bool, Monotonic)>,
 }
 
-impl ShelfTruth {
-    pub(super) fn live(&mut self, item: &ItemAddress, life: Life) {
-        self.items.entry(item.clone()).or_default().push(life);
+impl StoreModel {
+    pub(super) fn record(&mut self, item: &ItemAddress, snapshot: ItemSnapshot) {
+        self.items.entry(item.clone()).or_default().push(snapshot);
     }
 
     pub(super) fn space(&mut self, space: &SpaceId, here: bool, now: Monotonic) {
@@ -36,25 +36,30 @@ impl ShelfTruth {
         if here {
             return;
         }
-        for (_, lives) in self.items.iter_mut().filter(|(item, _)| item.space == *space) {
-            if lives.last().is_some_and(|life| life.holds.is_some()) {
-                lives.push(Life { holds: None, since: now });
+        for (_, snapshots) in self.items.iter_mut().filter(|(item, _)| item.space == *space) {
+            if snapshots.last().is_some_and(|snapshot| snapshot.holds.is_some()) {
+                snapshots.push(ItemSnapshot { holds: None, since: now });
             }
         }
     }
 
     /// All states of an item, oldest first.
-    pub(crate) fn lives(&self, item: &ItemAddress) -> &[Life] {
+    pub(crate) fn snapshots(&self, item: &ItemAddress) -> &[ItemSnapshot] {
         self.items.get(item).map_or(&[], Vec::as_slice)
     }
 
-    pub(crate) fn now(&self, item: &ItemAddress) -> Option<&Life> {
-        self.lives(item).last()
+    pub(crate) fn now(&self, item: &ItemAddress) -> Option<&ItemSnapshot> {
+        self.snapshots(item).last()
     }
 
     /// Since when an item is there without a break; `None` when it is not there.
-    pub(crate) fn live_since(&self, item: &ItemAddress) -> Option<Monotonic> {
-        self.lives(item).iter().rev().take_while(|life| life.holds.is_some()).last().map(|life| life.since)
+    pub(crate) fn present_since(&self, item: &ItemAddress) -> Option<Monotonic> {
+        self.snapshots(item)
+            .iter()
+            .rev()
+            .take_while(|snapshot| snapshot.holds.is_some())
+            .last()
+            .map(|snapshot| snapshot.since)
     }
 
     /// Since when a space is not there; `None` when it is, or never was.
@@ -63,7 +68,9 @@ impl ShelfTruth {
     }
 
     /// The items that are there now.
-    pub(crate) fn standing(&self) -> impl Iterator<Item = (&ItemAddress, &Life)> {
-        self.items.iter().filter_map(|(item, lives)| Some((item, lives.last().filter(|life| life.holds.is_some())?)))
+    pub(crate) fn standing(&self) -> impl Iterator<Item = (&ItemAddress, &ItemSnapshot)> {
+        self.items
+            .iter()
+            .filter_map(|(item, snapshots)| Some((item, snapshots.last().filter(|snapshot| snapshot.holds.is_some())?)))
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::sim::event::{OPERATOR, Sealed, Verdict};
+use crate::sim::event::{DecodedBody, ExecutionResult, OPERATOR};
 
 /// One task, by its id.
 #[allow(clippy::struct_excessive_bools)] // four facts that are independent of each other
 #[derive(Debug, Default, Clone)]
-pub(crate) struct TaskTruth {
+pub(crate) struct TaskModel {
     /// Its bodies in all queues, the hidden and the late ones too.
     pub(crate) copies: i64,
     /// Its open letters in the book.
@@ -34,26 +34,30 @@ pub(crate) struct TaskTruth {
     pub(crate) follow_ups: Vec<String>,
 }
 
-impl TaskTruth {
-    pub(super) fn sent(&mut self, sealed: &Sealed, by: &str) {
+impl TaskModel {
+    pub(super) fn sent(&mut self, decoded: &DecodedBody, by: &str) {
         self.copies += 1;
         self.resent |= by == OPERATOR;
-        if let Some(envelope) = &sealed.envelope {
+        if let Some(envelope) = &decoded.envelope {
             self.earlier.clone_from(&self.states);
             self.states.insert((envelope.failures, envelope.snoozes, envelope.history.len()));
         }
     }
 
-    pub(super) fn ran(&mut self, verdict: &Verdict) {
-        match verdict {
-            Verdict::Done { follow_ups } => {
+    pub(super) fn ran(&mut self, execution_result: &ExecutionResult) {
+        match execution_result {
+            ExecutionResult::Done { follow_ups } => {
                 self.done = true;
                 self.follow_ups.extend(follow_ups.iter().cloned());
             }
-            Verdict::Discarded => self.done = true,
-            Verdict::Retryable | Verdict::Panicked => self.failed += 1,
-            Verdict::Permanent => self.permanent += 1,
-            Verdict::Snoozed | Verdict::Throttled | Verdict::Unavailable | Verdict::Fatal | Verdict::LeaseLost => {}
+            ExecutionResult::Discarded => self.done = true,
+            ExecutionResult::Retryable | ExecutionResult::Panicked => self.failed += 1,
+            ExecutionResult::Permanent => self.permanent += 1,
+            ExecutionResult::Snoozed
+            | ExecutionResult::Throttled
+            | ExecutionResult::Unavailable
+            | ExecutionResult::Fatal
+            | ExecutionResult::LeaseLost => {}
         }
     }
 

@@ -3,17 +3,17 @@
 use mill_model::{ItemAddress, StoreAddress, StoreId};
 
 use crate::sim::checker::listed;
-use crate::sim::people::People;
+use crate::sim::desired_policies::DesiredPolicy;
 use crate::sim::policies;
-use crate::sim::rest::Rest;
-use crate::sim::wishes::Wish;
+use crate::sim::quiescence::Quiescence;
+use crate::sim::users::Users;
 use crate::sim::world::lock;
 
-pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
-    let world = rest.world.clone();
-    let account = world.dice.pick(&world.accounts).clone();
+pub(super) async fn hold(quiescence: &mut Quiescence<'_>) -> Option<()> {
+    let world = quiescence.world.clone();
+    let account = world.rng.pick(&world.accounts).clone();
     // Some tasks are on their way when it happens.
-    rest.session().await;
+    quiescence.session().await;
     let stores = ["2", "3"].map(|store| StoreAddress { account: account.clone(), store: StoreId::new(store).unwrap() });
     let standing = || -> Vec<_> {
         stores
@@ -23,19 +23,19 @@ pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
             .collect()
     };
     world.note("drill", format_args!("the policy of {account} is emptied"));
-    lock(&world.wishes).0.insert(account.clone(), Wish::default());
+    lock(&world.desired_policies).0.insert(account.clone(), DesiredPolicy::default());
     policies::write_one(&world, &account, "emptied for a drill");
-    rest.pass(world.swarm.refresh).await;
+    quiescence.pass(world.swarm.refresh).await;
     let before = standing();
-    let source = &world.shelves[&StoreAddress { account: account.clone(), store: StoreId::new("1").unwrap() }];
-    let people = People { world: &world, shelf: source };
+    let source = &world.sim_stores[&StoreAddress { account: account.clone(), store: StoreId::new("1").unwrap() }];
+    let users = Users { world: &world, sim_store: source };
     for space in &world.spaces {
         for id in source.inner.contents(space).unwrap_or_default().into_keys() {
-            people.delete(&ItemAddress { space: space.clone(), id });
+            users.delete(&ItemAddress { space: space.clone(), id });
         }
     }
-    rest.empty_queues().await?;
-    rest.one_loop().await?;
+    quiescence.empty_queues().await?;
+    quiescence.one_loop().await?;
     if standing() != before {
         world.violated("an emptied policy deletes nothing", format!("copies of {account} changed"));
     }

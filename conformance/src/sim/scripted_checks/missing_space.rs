@@ -5,18 +5,21 @@ use std::time::Duration;
 use mill_model::{SpaceId, StoreAddress};
 
 use crate::sim::checker::listed;
-use crate::sim::people::People;
-use crate::sim::rest::{Rest, wishes};
+use crate::sim::quiescence::{Quiescence, current_policies};
+use crate::sim::users::Users;
 use crate::sim::world::World;
 
-pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
-    let world = rest.world.clone();
-    for (account, wish) in wishes(&world).0 {
+pub(super) async fn hold(quiescence: &mut Quiescence<'_>) -> Option<()> {
+    let world = quiescence.world.clone();
+    for (account, desired_policy) in current_policies(&world).0 {
         for space in &world.spaces {
-            let removing = wish.of_space(space).iter().find(|copying| copying.remove && copying.source.as_str() != "2");
-            let Some(copying) = removing else { continue };
-            let source = StoreAddress { account: account.clone(), store: copying.source.clone() };
-            let destination = StoreAddress { account: account.clone(), store: copying.destination.clone() };
+            let removing = desired_policy
+                .of_space(space)
+                .iter()
+                .find(|desired_copy| desired_copy.remove && desired_copy.source.as_str() != "2");
+            let Some(desired_copy) = removing else { continue };
+            let source = StoreAddress { account: account.clone(), store: desired_copy.source.clone() };
+            let destination = StoreAddress { account: account.clone(), store: desired_copy.destination.clone() };
             let (Some(_), Some(copies)) = (listed(&world, &source, space), listed(&world, &destination, space)) else {
                 continue;
             };
@@ -25,9 +28,9 @@ pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
                 continue;
             }
             world.note("drill", format_args!("the space {space} in {source} is removed"));
-            People { world: &world, shelf: &world.shelves[&source] }.remove_space(space);
+            Users { world: &world, sim_store: &world.sim_stores[&source] }.remove_space(space);
             let most = copies.len() as u64;
-            rest.confirmed_loop().await?;
+            quiescence.confirmed_loop().await?;
             let kept = |when| {
                 let same = listed(&world, &destination, space).as_ref() == Some(&copies);
                 if !same {
@@ -36,13 +39,13 @@ pub(super) async fn hold(rest: &mut Rest<'_>) -> Option<()> {
                 same.then_some(())
             };
             kept("when it was first missed")?;
-            rest.pass(Duration::from_hours(25)).await;
-            rest.one_loop().await?;
+            quiescence.pass(Duration::from_hours(25)).await;
+            quiescence.one_loop().await?;
             kept("before anybody confirmed")?;
             if most == 0 {
                 return Some(());
             }
-            rest.confirmed_loop().await?;
+            quiescence.confirmed_loop().await?;
             if listed(&world, &destination, space).is_some() {
                 world.violated("a confirmed retirement is made", format!("{space} in {destination} is still there"));
                 return None;

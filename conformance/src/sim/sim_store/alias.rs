@@ -1,5 +1,5 @@
-//! A store under another name, by which its spaces are called otherwise: as a bucket is by an access point, or a folder by
-//! what is mounted.
+//! A store that is reached under another name, with other names for its spaces: like a bucket behind an access point, or a
+//! folder that is mounted twice.
 
 use async_trait::async_trait;
 use mill_model::{ContentId, ItemAddress, ItemFacts, Properties, SpaceId, Version};
@@ -8,13 +8,13 @@ use mill_ports::{
     Place, Precondition, Presence, PutRequest, PutResult, Respelling, SourceStore, SpaceFacts, SpaceList, StoreError,
 };
 
-use super::Way;
+use super::StoreClient;
 
-/// A way to a store by its other name.
+/// A client of a store under its other name.
 #[derive(Debug)]
-pub(super) struct OtherName(pub(super) Way);
+pub(super) struct AliasedStore(pub(super) StoreClient);
 
-/// What a space is called by the other name, and back.
+/// Maps a space to its name under the other name, and back.
 fn space(space: &SpaceId) -> SpaceId {
     match space.as_str() {
         "photos" => SpaceId::new("texts").unwrap(),
@@ -29,7 +29,7 @@ fn item(item: &ItemAddress) -> ItemAddress {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl SourceStore for OtherName {
+impl SourceStore for AliasedStore {
     fn capabilities(&self) -> Capabilities {
         self.0.capabilities()
     }
@@ -89,7 +89,7 @@ impl SourceStore for OtherName {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl DestinationStore for OtherName {
+impl DestinationStore for AliasedStore {
     async fn create_space(&self, id: &SpaceId) -> Result<(), StoreError> {
         self.0.create_space(&space(id)).await
     }
@@ -135,7 +135,7 @@ impl DestinationStore for OtherName {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl DeletableStore for OtherName {
+impl DeletableStore for AliasedStore {
     async fn remove_empty_space(&self, id: &SpaceId) -> Result<(), StoreError> {
         self.0.remove_empty_space(&space(id)).await
     }

@@ -1,5 +1,5 @@
-//! A destination's cache: what was written and never reached the disk reads back whole from it, until it is read from the
-//! disk itself.
+//! A destination's cache: bytes that were written and never reached the disk read back whole from the cache, but not from the
+//! disk.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,25 +9,25 @@ use futures::{StreamExt as _, stream};
 use mill_model::ItemAddress;
 use mill_ports::{OpenItem, PlantedBug, StoreError, StoreErrorKind, planted};
 
-use super::{Shelf, Way};
-use crate::sim::fault::Fault;
+use super::{SimStore, StoreClient};
+use crate::sim::fault::SimFault;
 use crate::sim::world::lock;
 
-/// What the cache holds of items whose bytes never reached the disk.
+/// The cached bytes of items whose bytes never reached the disk.
 #[derive(Debug, Default)]
 pub(super) struct Cache(Mutex<BTreeMap<ItemAddress, Bytes>>);
 
-impl Shelf {
-    /// Whether the disk has other bytes of an item than the cache shows: those of its last write never reached it.
+impl SimStore {
+    /// Whether the bytes of an item are in the cache alone: its last write never reached the disk.
     pub(crate) fn is_cached_alone(&self, item: &ItemAddress) -> bool {
         let held = lock(&self.cache.0).get(item).cloned();
-        // The bytes are held, so no others are ever found at their address.
+        // The cache keeps the bytes alive, so no other bytes have their address.
         held.is_some_and(|held| self.inner.content(item).is_some_and(|(bytes, _)| bytes.as_ptr() == held.as_ptr()))
     }
 }
 
-impl Shelf {
-    /// The cache knows an item by its new name.
+impl SimStore {
+    /// Moves the cached bytes of an item to its new name.
     pub(super) fn respelled(&self, from: &ItemAddress, to: &ItemAddress) {
         let mut held = lock(&self.cache.0);
         if let Some(bytes) = held.remove(from) {
@@ -36,28 +36,28 @@ impl Shelf {
     }
 }
 
-impl Way {
-    /// Brings what was written to the disk; or fails to, and says so. Only where the store itself states no checksum of its
-    /// bytes: one that does has read them.
+impl StoreClient {
+    /// Writes the item to the disk, or fails and reports that. Fails only in stores that state no checksums: one that does has
+    /// read the bytes.
     pub(super) fn write_back(&self, item: &ItemAddress) -> Result<(), StoreError> {
-        let Some((bytes, _)) = self.shelf.inner.content(item) else { return Ok(()) };
-        let world = &self.line.world;
-        if self.quiet || self.shelf.checks || bytes.is_empty() {
+        let Some((bytes, _)) = self.sim_store.inner.content(item) else { return Ok(()) };
+        let world = &self.process.world;
+        if self.quiet || self.sim_store.checks || bytes.is_empty() {
             return Ok(());
         }
-        if !world.strikes(Fault::WriteBackFailed, world.swarm.rates.write_back, &self.line.name) {
+        if !world.inject(SimFault::WriteBackFailed, world.swarm.rates.write_back, &self.process.name) {
             return Ok(());
         }
-        lock(&self.shelf.cache.0).insert(item.clone(), bytes);
+        lock(&self.sim_store.cache.0).insert(item.clone(), bytes);
         if planted(PlantedBug::FailedFlushBelieved) {
             return Ok(());
         }
         Err(self.error("put", item, StoreErrorKind::Unexpected))
     }
 
-    /// What is read past the cache.
-    pub(super) fn past_cache(&self, item: &ItemAddress, reading: OpenItem) -> OpenItem {
-        if !self.shelf.is_cached_alone(item) {
+    /// Returns the item as the disk has it.
+    pub(super) fn read_past_cache(&self, item: &ItemAddress, reading: OpenItem) -> OpenItem {
+        if !self.sim_store.is_cached_alone(item) {
             return reading;
         }
         let size = usize::try_from(reading.facts.size).unwrap_or_default();

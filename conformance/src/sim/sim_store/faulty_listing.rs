@@ -1,4 +1,4 @@
-//! Listings on their way: pages fail, come twice, or stop coming.
+//! Listings with faults: a page fails, comes twice, or does not come for a long time.
 
 use std::time::Duration;
 
@@ -6,46 +6,46 @@ use futures::{StreamExt as _, stream};
 use mill_model::{ContentId, SpaceId};
 use mill_ports::{ListPage, Listing, StoreError};
 
-use super::{Meet, Sort, Way};
-use crate::sim::fault::Fault;
+use super::{CallKind, StoreCallFault, StoreClient};
+use crate::sim::fault::SimFault;
 
-struct Pages {
-    way: Way,
+struct FaultyListing {
+    client: StoreClient,
     space: SpaceId,
     inner: Listing,
-    /// The page that came last, where it is to come once more.
+    /// The last page, if it is to come once more.
     again: Option<ListPage>,
     over: bool,
 }
 
-impl Way {
+impl StoreClient {
     pub(super) fn listing(&self, space: &SpaceId, after: Option<ContentId>) -> Listing {
-        let inner = mill_ports::SourceStore::list(&self.shelf.inner, space, after);
+        let inner = mill_ports::SourceStore::list(&self.sim_store.inner, space, after);
         if self.quiet {
             return inner;
         }
-        let pages = Pages { way: self.clone(), space: space.clone(), inner, again: None, over: false };
+        let pages = FaultyListing { client: self.clone(), space: space.clone(), inner, again: None, over: false };
         stream::unfold(pages, |mut pages| async move { pages.next().await.map(|page| (page, pages)) }).boxed()
     }
 }
 
-impl Way {
-    /// Where a producer lists the store, it may answer nothing for up to an hour, but not once all faults have stopped.
-    async fn silence(&self) {
-        let (line, world) = (&self.line, &self.line.world);
-        if !line.name.starts_with("producer")
-            || !world.strikes(Fault::ListingSilent, world.swarm.rates.silent, &line.name)
+impl StoreClient {
+    /// May keep a producer waiting for up to an hour, but no longer than faults last.
+    async fn stay_silent(&self) {
+        let (process, world) = (&self.process, &self.process.world);
+        if !process.name.starts_with("producer")
+            || !world.inject(SimFault::ListingSilent, world.swarm.rates.silent, &process.name)
         {
             return;
         }
-        let until = world.now().plus(world.dice.duration(Duration::from_mins(1), Duration::from_hours(1)));
+        let until = world.now().plus(world.rng.duration(Duration::from_mins(1), Duration::from_hours(1)));
         while world.now() < until && !world.is_calm() {
             world.sleep(Duration::from_secs(15)).await;
         }
     }
 }
 
-impl Pages {
+impl FaultyListing {
     async fn next(&mut self) -> Option<Result<ListPage, StoreError>> {
         if self.over {
             return None;
@@ -53,11 +53,11 @@ impl Pages {
         if let Some(again) = self.again.take() {
             return Some(Ok(again));
         }
-        let way = &self.way;
-        way.silence().await;
-        if let Meet::Before(kind) | Meet::After(kind) = way.meet(Sort::List).await {
+        let client = &self.client;
+        client.stay_silent().await;
+        if let StoreCallFault::Before(kind) | StoreCallFault::After(kind) = client.draw_fault(CallKind::List).await {
             self.over = true;
-            return Some(Err(way.error("list", &self.space, kind)));
+            return Some(Err(client.error("list", &self.space, kind)));
         }
         let page = match self.inner.next().await {
             Some(Ok(page)) => page,
@@ -66,21 +66,21 @@ impl Pages {
                 return other;
             }
         };
-        let (world, by, rate) = (&way.line.world, &way.line.name, way.line.world.swarm.rates.listing);
-        if world.strikes(Fault::ListingFailed, rate, by) {
+        let (world, by, rate) = (&client.process.world, &client.process.name, client.process.world.swarm.rates.listing);
+        if world.inject(SimFault::ListingFailed, rate, by) {
             self.over = true;
-            return Some(Err(way.error("list", &self.space, way.some_kind())));
+            return Some(Err(client.error("list", &self.space, client.some_kind())));
         }
-        if world.strikes(Fault::ListingShort, rate, by) {
+        if world.inject(SimFault::ListingShort, rate, by) {
             self.over = true;
-            return (!page.end && world.dice.below(2) == 0).then_some(Ok(page));
+            return (!page.end && world.rng.below(2) == 0).then_some(Ok(page));
         }
-        if !page.entries.is_empty() && world.strikes(Fault::ListingRepeated, rate, by) {
+        if !page.entries.is_empty() && world.inject(SimFault::ListingRepeated, rate, by) {
             let twice = ListPage { end: false, ..page.clone() };
             self.again = Some(page);
             return Some(Ok(twice));
         }
-        way.line.leave().await;
+        client.process.leave().await;
         Some(Ok(page))
     }
 }

@@ -5,31 +5,31 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use mill_model::{ContentId, Monotonic, Properties, SpaceId};
 
-use super::Shelf;
+use super::SimStore;
 use crate::sim::world::lock;
 
 /// A space that is out of sight.
 #[derive(Debug)]
-pub(crate) struct Hidden {
+pub(crate) struct HiddenSpace {
     pub(crate) space: SpaceId,
     pub(crate) contents: BTreeMap<ContentId, (Bytes, Properties)>,
     pub(crate) until: Monotonic,
 }
 
-impl Shelf {
-    /// Has this out of sight, unless it has another so.
-    pub(crate) fn hide(&self, what: Hidden) -> bool {
+impl SimStore {
+    /// Hides a space, unless another one is hidden. Returns whether it did.
+    pub(crate) fn hide(&self, what: HiddenSpace) -> bool {
         let mut hidden = lock(&self.hidden);
         hidden.is_none() && hidden.replace(what).is_none()
     }
 
-    /// Whether this is out of sight.
+    /// Whether this space is hidden.
     pub(crate) fn hides(&self, space: &SpaceId) -> bool {
         lock(&self.hidden).as_ref().is_some_and(|hidden| hidden.space == *space)
     }
 
-    /// Takes what is to be out of sight until then at most.
-    pub(crate) fn hidden_until(&self, now: Monotonic) -> Option<Hidden> {
+    /// Takes the hidden space if its time is over.
+    pub(crate) fn hidden_until(&self, now: Monotonic) -> Option<HiddenSpace> {
         lock(&self.hidden).take_if(|hidden| hidden.until <= now)
     }
 }

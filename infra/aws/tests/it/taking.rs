@@ -99,7 +99,7 @@ async fn one_service() -> StoreSubject {
     StoreSubject { store: Arc::new(pair.source), limits: StoreLimits::NONE, keep: Keep::nothing() }
 }
 
-mill_conformance::taking_suite!(a_service, crate::taking::one_service);
+mill_conformance::server_side_copy_suite!(a_service, crate::taking::one_service);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_checksum_of_an_item_written_in_parts_is_that_of_the_whole() {
