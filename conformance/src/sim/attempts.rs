@@ -1,5 +1,5 @@
-//! The attempts that run now, of all processes: no store has more of them than people allow, each has its permits, and whoever
-//! has a slot runs.
+//! The running attempts of all processes: no store has more of them than its cap, each has its permits, and each taken slot
+//! runs a task.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use super::model::back;
 use super::sim_process::SimProcess;
 use super::world::{World, lock};
 
-/// All of them, by the order in which they began.
+/// The running attempts, in the order in which they began.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     next: u64,
     running: BTreeMap<u64, RunningAttempt>,
-    /// When a store was last as full as its cap may be.
+    /// When a store last had as many attempts as its lowest possible cap.
     stores_full: BTreeMap<StoreAddress, Monotonic>,
     /// When the slots of a workman were last full.
     slots_full: BTreeMap<String, Monotonic>,
     /// When an account last had its share of the slots of a workman.
     shares_full: BTreeMap<(String, AccountId), Monotonic>,
-    /// How many slots are taken, as each workman says, and since when there are more than attempts.
+    /// How many slots each workman reports as taken, and since when these are more than its attempts.
     slots: BTreeMap<String, (u32, Option<Monotonic>)>,
 }
 
@@ -40,7 +40,7 @@ struct RunningAttempt {
     began: Monotonic,
 }
 
-/// One of them, until it is dropped.
+/// A running attempt; it ends when the guard is dropped.
 pub(crate) struct AttemptGuard {
     world: Arc<World>,
     key: u64,
@@ -60,11 +60,11 @@ impl Drop for AttemptGuard {
     }
 }
 
-/// A policy is obeyed so long after its refreshing time at the latest: it is read by calls that may be slow.
+/// How long after the refresh time a new policy may take to apply: it is read by calls that may be slow.
 const READING: Duration = Duration::from_mins(10);
 
 impl Attempts {
-    /// Notes that one begins, and judges whether it may.
+    /// Notes that an attempt begins, and judges whether it may.
     pub(crate) fn begin(process: &Arc<SimProcess>, stores: &[StoreAddress], attempt: &Attempt) -> AttemptGuard {
         let world = process.world.clone();
         InFlightBodies::begun(process, &attempt.envelope.id.to_string());
@@ -91,8 +91,8 @@ impl Attempts {
         AttemptGuard { world, key }
     }
 
-    /// Whether those that may act at a store now are as many as people allow. One whose lease or permits are over does nothing
-    /// more, and one whose process is dead neither.
+    /// Judges whether at most as many attempts act at a store as its cap allows. Attempts without a lease and those of dead
+    /// processes do not count: they do nothing more.
     fn judge(world: &World, store: &StoreAddress) -> Result<(), (&'static str, String)> {
         let attempts = lock(&world.attempts);
         let at_store = |running: &&RunningAttempt| {
@@ -117,7 +117,7 @@ impl Attempts {
         Ok(())
     }
 
-    /// Notes what is full while this attempt is one of those that run.
+    /// Notes which stores, slots and shares are full while this attempt runs.
     fn note_full(&mut self, world: &World, key: u64) {
         let Some(RunningAttempt { process, account, stores, .. }) = self.running.get(&key) else { return };
         let now = world.now();
@@ -135,8 +135,8 @@ impl Attempts {
         }
     }
 
-    /// Whether an account has as many slots of a workman as it gets where its tasks take long: three quarters of what the others
-    /// leave.
+    /// Whether an account has its share of a workman's slots. The share of long tasks is three quarters of the slots that other
+    /// accounts leave.
     fn has_share(&self, world: &World, workman: &str, account: &AccountId) -> bool {
         let of_workman = self.running.values().filter(|running| running.process.name == workman);
         let (its, others): (Vec<_>, Vec<_>) = of_workman.partition(|running| running.account == *account);
@@ -155,7 +155,7 @@ impl Attempts {
         self.running.values().filter(|running| running.process.name == workman).count() as u32
     }
 
-    /// Since when each of these stores has had room for one more; none where one has no room.
+    /// Since when each of these stores has room for one more attempt; `None` if one is full.
     pub(crate) fn room_since(world: &World, stores: &[StoreAddress]) -> Option<Monotonic> {
         let attempts = lock(&world.attempts);
         let mut since = Monotonic::default();
@@ -178,7 +178,7 @@ impl Attempts {
         free.then(|| attempts.slots_full.get(&process.name).copied().unwrap_or_default())
     }
 
-    /// A workman says how many of its slots are taken.
+    /// Takes a workman's report of how many of its slots are taken.
     pub(crate) fn hear_slots(world: &World, workman: &str, taken: u32) {
         let told = Self::judge_slots_of(world, workman);
         lock(&world.attempts).slots.entry(workman.to_owned()).or_default().0 = taken;
@@ -187,12 +187,12 @@ impl Attempts {
         }
     }
 
-    /// Whether each workman that is well does something in each slot that is taken.
+    /// Judges whether each workman that is well runs a task in each taken slot.
     pub(crate) fn judge_slots(world: &World) -> Result<(), String> {
         world.workmen().iter().try_for_each(|process| Self::judge_slots_of(world, &process.name))
     }
 
-    /// What was decided is handed on before its slot is free; while calls are slow, that waits.
+    /// A finished task is handed on before its slot is free, which may wait for slow calls.
     fn judge_slots_of(world: &World, workman: &str) -> Result<(), String> {
         const AT_ONCE: Duration = Duration::from_secs(1);
         let now = world.now();
@@ -219,7 +219,7 @@ fn slots_for_any(world: &World) -> u32 {
     if workers < SOME { workers } else { workers - 1 }
 }
 
-/// The permits of each workman at a store, as the book has them.
+/// The permits of each workman at a store, by the table.
 fn permits(world: &World, store: &StoreAddress) -> BTreeMap<String, u64> {
     let key = RowKey::new(format!("account/{}", store.account.as_str()), store.store.as_str());
     let row = world.tables[PermitRepository::BOOK].rows().into_iter().find(|(of, _)| *of == key);
@@ -228,11 +228,11 @@ fn permits(world: &World, store: &StoreAddress) -> BTreeMap<String, u64> {
     holders.map(|(name, entry)| (name.clone(), entry["permits"].as_u64().unwrap_or(0))).collect()
 }
 
-/// The lowest cap of a store that a process may go by now, if it may go by any.
+/// The lowest cap of a store that a process may apply now; `None` if there is no cap.
 fn least_cap(world: &World, store: &StoreAddress) -> Option<u32> {
     world.model(|model| {
         if model.policies_troubled.is_some() {
-            // Who knows of none goes by one.
+            // A process that knows no cap applies one.
             return Some(1);
         }
         let oldest = back(world.now(), model.tolerances.refresh + READING);
@@ -243,7 +243,7 @@ fn least_cap(world: &World, store: &StoreAddress) -> Option<u32> {
     })
 }
 
-/// The highest cap of a store that a process may have gone by since then; `None` where one may have known of none.
+/// The highest cap of a store that a process may have applied since then; `None` if one may have known no cap.
 fn cap_since(world: &World, store: &StoreAddress, since: Monotonic) -> Option<u32> {
     world.model(|model| {
         let slack = model.tolerances.refresh + READING;

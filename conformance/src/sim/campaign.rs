@@ -1,4 +1,4 @@
-//! Many seeds, on as many threads as are wanted, each with a runtime of its own.
+//! Runs many seeds on several threads, each with a runtime of its own.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -25,7 +25,7 @@ pub struct Campaign {
     pub stops: bool,
 }
 
-/// What came of many seeds.
+/// The totals of many seeds.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// Seeds that ran to their end.
@@ -34,9 +34,9 @@ pub struct Tally {
     pub deliveries: u64,
     /// Events of all traces.
     pub events: u64,
-    /// The worlds' own time.
+    /// The simulated time of all worlds.
     pub virtual_time: Duration,
-    /// How often each trouble struck.
+    /// How often each fault struck.
     pub faults: FaultCounts,
     /// The outcomes in which a promise was broken, by seed.
     pub violations: Vec<Outcome>,
@@ -56,7 +56,7 @@ impl Tally {
 }
 
 impl Campaign {
-    /// Runs all seeds. `progress` is told now and then how many are done.
+    /// Runs all seeds. Calls `progress` with the number of seeds done.
     pub fn run(&self, progress: &(dyn Fn(u64) + Sync)) -> Tally {
         let (next, over) = (AtomicU64::new(self.from), AtomicBool::new(false));
         let tally = Mutex::new(Tally::default());
@@ -87,7 +87,7 @@ impl Campaign {
     }
 }
 
-/// Runs each of so many seeds twice, and names the first whose two traces differ.
+/// Runs each seed twice, and returns the first one whose two traces differ.
 pub fn replay(from: u64, seeds: u64) -> Option<u64> {
     (from..from + seeds).find(|seed| {
         let (one, other) = (seed::run(*seed, false), seed::run(*seed, false));

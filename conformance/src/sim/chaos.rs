@@ -1,4 +1,4 @@
-//! What happens in the world while the fleet works: one act after the other, drawn by the swarm's weights.
+//! Random acts while the fleet works, one after the other, drawn by the weights of the swarm.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,14 +46,14 @@ enum ChaosAct {
     Deaf,
 }
 
-/// The weather over one fleet.
+/// The chaos around one fleet.
 pub(crate) struct Chaos<'w> {
     pub(crate) world: &'w Arc<World>,
     pub(crate) fleet: &'w mut SimFleet,
 }
 
 impl Chaos<'_> {
-    /// All phases of work, with nights in between.
+    /// Runs all phases of work, with nights between them.
     pub(crate) async fn run(&mut self) {
         let swarm = &self.world.swarm;
         for phase in 0..swarm.phases {
@@ -66,7 +66,7 @@ impl Chaos<'_> {
                 self.act().await;
             }
             if swarm.on.strange > 0 {
-                // Once more, now that there are delete lists to name.
+                // Once more, since delete lists exist now that such tasks can name.
                 self.send_strange().await;
             }
             self.wait().await;
@@ -255,7 +255,7 @@ impl Chaos<'_> {
         let hour: i64 = 3_600_000;
         let by = self.world.rng.below(2 * hour.unsigned_abs()).cast_signed() - hour;
         let offset = handle.process.clock.shift(by);
-        // Never off by more than an hour.
+        // A clock is never off by more than an hour.
         let off = offset.clamp(-hour, hour);
         handle.process.clock.shift(off - offset);
         self.world.count(if by < 0 { SimFault::ClockBack } else { SimFault::ClockOff }, &handle.process.name);
@@ -301,7 +301,7 @@ impl Chaos<'_> {
 }
 
 impl Chaos<'_> {
-    /// A task that names the first row of some delete list there is, or its space; rather of one that nobody granted.
+    /// A task for the first row of a random delete list, or for its space; preferably of a list that nobody granted.
     fn some_remove(&self) -> Option<Remove> {
         let world = self.world;
         let rows = world.tables[DeleteLists::BOOK].rows();
@@ -325,7 +325,7 @@ impl Chaos<'_> {
         })
     }
 
-    /// A task that policy asks for, but that no producer found: whoever the destination belongs to.
+    /// A task that a policy covers but no producer queued, whoever owns the destination.
     fn some_duplicate(&self, account: &AccountId) -> Option<Duplicate> {
         let world = self.world;
         let desired_policy = lock(&world.desired_policies).0.get(account).cloned()?;
@@ -347,7 +347,7 @@ impl Chaos<'_> {
     }
 }
 
-/// Late bodies arrive, and so do spaces that were out of sight.
+/// Lets late bodies arrive and hidden spaces come back that are due.
 pub(crate) async fn arrive(world: &World) {
     Users::bring_spaces_back(world, world.now());
     for sim_queue in world.sim_queues.values() {

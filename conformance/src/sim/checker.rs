@@ -1,4 +1,4 @@
-//! The independent checker: goes through the stores itself, hashes for itself, and knows policies from the people.
+//! An independent checker: it lists and hashes the stores itself, and takes the policies from the users.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::desired_policies::DesiredCopy;
 use super::event::ContentFingerprint;
 use super::world::{World, lock};
 
-/// What stands in a space, by the checker's own listing and hashing.
+/// The contents of a space, by the checker's own listing and hashing.
 pub(crate) fn listed(
     world: &World,
     store: &StoreAddress,
@@ -23,8 +23,8 @@ pub(crate) fn listed(
     )
 }
 
-/// Every store holds what was written there, item by item, and nothing else: no write shows before it is whole, and
-/// nothing is left of one that failed.
+/// Checks that each store holds exactly the items that were written there: no write shows before it is complete, and a failed
+/// write leaves nothing.
 pub(crate) fn scan(world: &World) {
     for store in world.sim_stores.keys() {
         for space in &world.spaces {
@@ -46,10 +46,10 @@ pub(crate) fn scan(world: &World) {
     }
 }
 
-/// What waits for a person, by pair: how many items, and whether the space itself is gone.
+/// The number of held deletes of each pair.
 pub(crate) type HeldCounts = BTreeMap<(AccountId, SpaceId, StoreId, StoreId), u64>;
 
-/// Finds every destination equal to what policy says; held deletes are accounted for.
+/// Checks that each destination equals what the policies say, except for held deletes.
 pub(crate) fn compare(world: &World, held: &HeldCounts) -> Result<(), String> {
     scan(world);
     let desired_policies = lock(&world.desired_policies).clone();
@@ -63,7 +63,7 @@ pub(crate) fn compare(world: &World, held: &HeldCounts) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a store that folds names takes one on the way of one id for one on the way of the other.
+/// Whether a store that folds names cannot tell the paths of two ids apart.
 fn are_twins(one: &ContentId, other: &ContentId) -> bool {
     let names = |id: &ContentId| id.as_str().trim_end_matches('/').split('/').map(str::to_owned).collect::<Vec<_>>();
     let differing = names(one).into_iter().zip(names(other)).find(|(one, other)| one != other);
@@ -87,7 +87,7 @@ impl PairCheck<'_> {
         let held = held.get(&key).copied();
         let theirs = listed(world, &destination, space);
         let Some(ours) = listed(world, &source, space) else {
-            // A space that is gone: its copy stays until a person says otherwise.
+            // The source space is gone: its copy stays until a person confirms its removal.
             return Ok(());
         };
         let Some(theirs) = theirs else { return Err(format!("{destination} lacks the space {space} of {source}")) };
@@ -99,7 +99,7 @@ impl PairCheck<'_> {
                     return Err(format!("{destination} has {item} in its cache alone: its disk has other bytes"));
                 }
                 Some(found) if found == fingerprint => {}
-                // Only what stands there under another spelling keeps an item out.
+                // An item may be missing only if the destination has another spelling of it.
                 None if folds && theirs.keys().any(|other| are_twins(id, other)) => {}
                 found => {
                     return Err(format!("{destination} has {found:?} as {space}/{id}, and {source} has {fingerprint}"));
@@ -107,7 +107,7 @@ impl PairCheck<'_> {
             }
         }
         let extra = theirs.iter().filter(|(id, _)| !ours.contains_key(*id)).count() as u64;
-        // What has the size of a twin at the source may be that, renamed; whether it is, is known once it is read.
+        // An item with the size of a twin at the source may be the renamed twin; that is known only once both are read.
         let may_be_twin = |(id, fingerprint): &(&ContentId, &ContentFingerprint)| {
             let mut twins = ours.iter().filter(|(other, _)| are_twins(id, other) && !theirs.contains_key(*other));
             !ours.contains_key(*id) && folds && twins.any(|(_, twin)| twin.size == fingerprint.size)

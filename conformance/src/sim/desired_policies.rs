@@ -1,4 +1,4 @@
-//! What people want, in the world's own words; the rooms read it from policy files like any other.
+//! The policies that users want, as the world knows them. Mill reads them from policy files, like any others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,19 +14,19 @@ pub(crate) struct DesiredCopy {
     pub(crate) differences: bool,
 }
 
-/// What one account wants.
+/// The desired policy of one account.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct DesiredPolicy {
     pub(crate) defaults: Vec<DesiredCopy>,
     /// Spaces with lists of their own.
     pub(crate) own: BTreeMap<SpaceId, Vec<DesiredCopy>>,
     pub(crate) ignored: BTreeSet<SpaceId>,
-    /// Most tasks at once at each store of the account.
+    /// The most concurrent tasks at each store of the account.
     pub(crate) workers: Option<u32>,
 }
 
 impl DesiredPolicy {
-    /// What applies to a space.
+    /// The copies that apply to a space.
     pub(crate) fn of_space(&self, space: &SpaceId) -> &[DesiredCopy] {
         if self.ignored.contains(space) {
             return &[];
@@ -42,7 +42,7 @@ impl DesiredPolicy {
         self.defaults.iter_mut().chain(self.own.values_mut().flatten())
     }
 
-    /// The policy file that says so.
+    /// The text of the policy file.
     pub(crate) fn file(&self) -> String {
         let list = |list: &[DesiredCopy]| -> Value {
             let policy = |desired_copy: &DesiredCopy| {
@@ -72,12 +72,12 @@ impl DesiredPolicy {
     }
 }
 
-/// What all accounts want.
+/// The desired policies of all accounts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DesiredPolicies(pub(crate) BTreeMap<AccountId, DesiredPolicy>);
 
 impl DesiredPolicies {
-    /// All that brings something into a space of a store.
+    /// The copies whose destination is this space of this store.
     pub(crate) fn copies_into<'w>(
         &'w self,
         store: &'w StoreAddress,

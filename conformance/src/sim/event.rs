@@ -1,4 +1,4 @@
-//! What happened in the world, as the back ends themselves saw it. Invariants judge by nothing else.
+//! The events of a world, recorded by its back ends. Invariants judge by nothing else.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use mill_producer::SessionReport;
 
 use super::trace::Hash;
 
-/// The name under which people act.
+/// The name under which users act.
 pub(crate) const USERS: &str = "people";
 /// The name under which the operator acts.
 pub(crate) const OPERATOR: &str = "operator";
 
-/// An item's content in few bytes: what it is, and of what size.
+/// An item's content in a few bytes: two hashes and the size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ContentFingerprint {
     pub(crate) bytes: u64,
@@ -27,7 +27,7 @@ pub(crate) struct ContentFingerprint {
 }
 
 impl ContentFingerprint {
-    /// The checker's own hashing, which shares nothing with the digests of the rooms.
+    /// Hashes with code of the checker's own, which shares nothing with the digests of Mill.
     pub(crate) fn of(bytes: &[u8], properties: &Properties) -> Self {
         let mut hash = Hash::default();
         for (name, value) in &properties.0 {
@@ -46,12 +46,12 @@ impl fmt::Display for ContentFingerprint {
     }
 }
 
-/// A body on its way, opened as far as it can be.
+/// The body of a message, decoded as far as possible.
 #[derive(Debug, Clone)]
 pub(crate) struct DecodedBody {
-    /// Names the task: its id, or a hash of a body that nobody can open.
+    /// Identifies the task: its id, or a hash of a body that nobody can decode.
     pub(crate) key: String,
-    /// The envelope, if it is one or holds one.
+    /// The envelope, if the body is one or a dead letter with one.
     pub(crate) envelope: Option<Envelope>,
     /// Whether it is a dead letter.
     pub(crate) is_dead_letter: bool,
@@ -82,13 +82,13 @@ impl DecodedBody {
         self.envelope.as_ref().is_some_and(|envelope| !understood(envelope))
     }
 
-    /// What it asks to be looked at, if it is of that kind.
+    /// Its duplicate task, if it is one.
     pub(crate) fn duplicate(&self) -> Option<Duplicate> {
         let task = &self.envelope.as_ref()?.task;
         (task.kind == TaskKind::DUPLICATE).then(|| Duplicate::from_task(task).ok()).flatten()
     }
 
-    /// What it asks to be deleted, if it is of that kind.
+    /// Its remove task, if it is one.
     pub(crate) fn remove(&self) -> Option<Remove> {
         let task = &self.envelope.as_ref()?.task;
         (task.kind == TaskKind::REMOVE).then(|| Remove::from_task(task).ok()).flatten()
@@ -129,7 +129,7 @@ pub(crate) enum ExecutionResult {
 
 /// What happened. `by` names the process, or [`USERS`], or [`OPERATOR`].
 pub(crate) enum Event<'a> {
-    /// A writing call on a store begins; `leased` is whether the task's lease holds, where a task runs.
+    /// A writing call on a store begins. `leased`: whether the task's lease holds, if a task runs.
     Calls {
         by: &'a str,
         op: &'static str,
@@ -137,20 +137,20 @@ pub(crate) enum Event<'a> {
         subject: &'a dyn fmt::Display,
         leased: Option<bool>,
     },
-    /// An item of a store holds this now, or is gone.
+    /// An item of a store was written or deleted.
     Item {
         by: &'a str,
         store: &'a StoreAddress,
         item: &'a ItemAddress,
         holds: Option<ContentFingerprint>,
-        /// When the call that did it began.
+        /// When the call began.
         called: Monotonic,
-        /// Whether it is the attempt's first call of its sort: then nothing was waited for before it.
+        /// Whether it is the attempt's first call of its kind: then no retry pause came before it.
         first: bool,
-        /// Whether the world itself damaged it on its way.
+        /// Whether the world damaged the body in transfer.
         damaged: bool,
     },
-    /// An item of a store has another spelling of its name now, as the call asked that gave that to `path`.
+    /// An item of a store was respelled, by a call that respelled `path`.
     Respelled {
         by: &'a str,
         store: &'a StoreAddress,
@@ -160,25 +160,25 @@ pub(crate) enum Event<'a> {
         holds: ContentFingerprint,
         called: Monotonic,
     },
-    /// A space is there, or is gone.
+    /// A space was created or removed.
     Space { by: &'a str, store: &'a StoreAddress, space: &'a SpaceId, here: bool },
-    /// A disk beneath a space is mounted, or is not any more.
+    /// A disk beneath a space was mounted or unmounted.
     Mounted { store: &'a StoreAddress, space: &'a SpaceId, path: &'a str, here: bool },
-    /// A body is in a queue, once more; it can be received from `due` on.
+    /// A body was sent to a queue. It can be received from `due` on.
     Sent { by: &'a str, queue: QueueName, decoded: &'a DecodedBody, due: Monotonic },
     /// A body was delivered.
     Received { by: &'a str, queue: QueueName, decoded: &'a DecodedBody, count: u32 },
-    /// A body left its queue for good, as its receiver asked.
+    /// A body was acknowledged and left its queue.
     Acknowledged { by: &'a str, queue: QueueName, decoded: &'a DecodedBody },
-    /// A body was thrown away by the operator.
+    /// The operator purged a body.
     Purged { queue: QueueName, decoded: &'a DecodedBody },
-    /// A row of a book was written, or deleted.
+    /// A row of a table was written or deleted.
     Row { by: &'a str, table: &'a str, partition: &'a str, sort: &'a str, value: Option<&'a [u8]> },
-    /// A processor answered.
+    /// An execution of a task ended.
     Ran { by: &'a str, key: &'a str, execution_result: &'a ExecutionResult },
     /// A producer's session ended with a report.
     Session { by: &'a str, report: &'a SessionReport },
-    /// A process lives no more: it was killed, or ended.
+    /// A process was killed or ended.
     Ended { by: &'a str, killed: bool },
     /// Other policies hold from now on.
     Policies { what: &'static str, account: &'a AccountId },
@@ -186,7 +186,7 @@ pub(crate) enum Event<'a> {
     Confirming { list: &'a dyn fmt::Display },
     /// The operator confirmed so many deletes.
     Confirmed { deletes: u64 },
-    /// Something that matters to readers alone.
+    /// A note for readers of the trace.
     Note { by: &'a str, what: &'a dyn fmt::Display },
 }
 

@@ -1,7 +1,7 @@
-//! Tasks that wait for their turn: none waits without bound while its stores are well, wherever it is meanwhile.
+//! Fairness: no task waits without bound while its stores are well, whether it is in a queue or held by a workman.
 //!
-//! [`in_flight_bodies`](super::in_flight_bodies) judges each body by itself. A task that is put back is a body that has just come, and could be put back
-//! for ever.
+//! [`in_flight_bodies`](super::in_flight_bodies) judges each body by itself. But a task that is put back is a new body each
+//! time, and could be put back for ever.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use super::world::{World, lock};
 
 /// The promise.
 const SERVED: &str = "no account waits without bound while its stores are well";
-/// The longest for which what cannot begin is put back.
+/// How long a task that cannot begin may be put back at most.
 const PUT_BACK: Duration = Duration::from_mins(15);
-/// The longest for which a store in trouble is left alone.
+/// How long workmen avoid a store in trouble at most.
 const LEFT_ALONE: Duration = Duration::from_mins(6);
 
-/// The tasks that need the same stores, of one account.
+/// The stores of a task. All tasks of the same stores wait together.
 type StoreSet = Vec<StoreAddress>;
 
-/// Since when each party has waited with nothing begun, and when anything was last in the way.
+/// Since when the tasks of each set of stores wait, and when something last blocked them.
 #[derive(Debug, Default)]
 pub(crate) struct Fairness {
     waiting: BTreeMap<StoreSet, Monotonic>,
@@ -33,24 +33,24 @@ pub(crate) struct Fairness {
 }
 
 impl Fairness {
-    /// A task begins that needs these stores.
+    /// Notes that a task of these stores begins.
     pub(crate) fn begun(world: &World, stores: &[StoreAddress]) {
         lock(&world.fairness).waiting.remove(stores);
     }
 
-    /// One of these stores could not be used: workmen leave it alone for a while.
+    /// Notes that one of these stores could not be used: workmen avoid it for a while.
     pub(crate) fn stores_troubled(world: &World, stores: &[StoreAddress]) {
         let troubled = &mut lock(&world.fairness).stores_troubled;
         troubled.extend(stores.iter().map(|store| (store.clone(), world.now())));
     }
 
-    /// A process is in trouble until then: what it has in hand waits with it.
+    /// Notes that a process is in trouble until then: the tasks it holds wait with it.
     pub(crate) fn fleet_troubled(world: &World, until: Monotonic) {
         let troubled = &mut lock(&world.fairness).fleet_troubled;
         *troubled = until.max(*troubled);
     }
 
-    /// Judges all that wait.
+    /// Judges all waiting tasks.
     pub(crate) fn judge(world: &World) {
         let sim_queues = world.sim_queues.values().filter(|sim_queue| sim_queue.name != QueueName::DeadLetter);
         let standing = sim_queues
@@ -70,7 +70,7 @@ impl Fairness {
     }
 }
 
-/// The party of a task that waits as it was sent: what was tried has its delays.
+/// The stores of a waiting task that was never tried: a task that was tried has its delays.
 fn store_set(world: &World, queue: QueueName, standing: &QueuedBody) -> Option<(StoreSet, AccountId)> {
     if standing.in_flight && InFlightBodies::is_begun(world, queue, standing.id) {
         return None;
@@ -81,7 +81,7 @@ fn store_set(world: &World, queue: QueueName, standing: &QueuedBody) -> Option<(
     (!store_set.is_empty()).then(|| (store_set, envelope.task.account.clone()))
 }
 
-/// For how long a party has waited since the last thing that was in its way, if that is too long.
+/// How long the tasks of these stores have waited since something last blocked them, if that is too long.
 fn waits_in_vain(world: &World, store_set: &StoreSet, account: &AccountId, since: Monotonic) -> Option<Duration> {
     let most = PUT_BACK + LEFT_ALONE + SOON * 2 + world.swarm.visibility * 2;
     let now = world.now();
@@ -94,7 +94,7 @@ fn waits_in_vain(world: &World, store_set: &StoreSet, account: &AccountId, since
         let of_store = |store| fairness.stores_troubled.get(store).copied();
         store_set.iter().filter_map(of_store).max().unwrap_or_default().max(fairness.fleet_troubled)
     };
-    // Whoever has one of them in hand must have been able to begin it.
+    // Any workman may hold one of the tasks, so all must have been able to begin one.
     let workmen = world.workmen();
     let ready: Option<Vec<Monotonic>> = workmen
         .iter()

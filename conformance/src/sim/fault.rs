@@ -1,10 +1,10 @@
-//! What can go wrong, by name. Each is counted; a campaign can ask that each happened often enough.
+//! The faults of a world, by name. Each is counted; a campaign can require a minimum of each.
 
 use std::fmt;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
-        /// A kind of trouble.
+        /// A kind of fault.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum SimFault { $($(#[$doc])* $name,)* }
 
@@ -25,7 +25,7 @@ faults! {
     KilledAtAwait = "killed-at-await";
     /// A process dies at some moment.
     KilledAtMoment = "killed-at-moment";
-    /// A process stands still for minutes, and goes on as if nothing had been.
+    /// A process freezes for minutes and then goes on.
     Frozen = "frozen";
     /// A process is told to stop, and stops gently.
     StoppedGently = "stopped-gently";
@@ -59,11 +59,11 @@ faults! {
     TaskKills = "task-kills";
     /// A task takes longer than a lease lasts.
     TaskTakesLong = "task-takes-long";
-    /// A task is in hand for as long as its queue allows.
+    /// A task is in flight for as long as its queue allows.
     HeldTooLong = "held-too-long";
-    /// A task is to be put off for longer than its queue can.
+    /// A task is to be snoozed for longer than its queue allows.
     DelayTooLong = "delay-too-long";
-    /// A process stands still before a row is written, for longer than its leases last.
+    /// A process freezes before it writes a row, for longer than its leases last.
     FrozenBeforeWrite = "frozen-before-write";
     /// A call on a table fails.
     TableFailed = "table-failed";

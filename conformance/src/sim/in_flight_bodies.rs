@@ -1,4 +1,4 @@
-//! Who has which body in hand, and whether anything waits although nothing is in its way.
+//! Which process holds which body, and whether a body waits although nothing blocks it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -15,16 +15,16 @@ use super::sim_process::SimProcess;
 use super::sim_queue::SimQueue;
 use super::world::{World, lock};
 
-/// What nothing is in the way of begins within this time: the longest rest of an idle workman and of a queue that failed, a
-/// minute each, and what calls take.
+/// A task that nothing blocks begins within this time: the longest pause of an idle workman and after a failed queue call, a
+/// minute each, and the time of calls.
 pub(super) const SOON: Duration = Duration::from_mins(5);
 
 /// The promise that what can begin does.
 const BEGINS: &str = "what can begin begins soon";
-/// The promise that leases are kept, and deliveries settled.
+/// The promise that a process keeps its leases and settles its deliveries.
 const SETTLES: &str = "who is well keeps what it received until it is settled";
 
-/// All of them, by queue and by number there.
+/// The bodies in flight, by queue and by number in it.
 #[derive(Debug, Default)]
 pub(crate) struct InFlightBodies(BTreeMap<(QueueName, u64), InFlightBody>);
 
@@ -35,7 +35,7 @@ struct InFlightBody {
     receipt: Receipt,
     decoded: Arc<DecodedBody>,
     received: Monotonic,
-    /// Whether its processor was started.
+    /// Whether its processor has started.
     begun: bool,
 }
 
@@ -45,8 +45,8 @@ fn number(receipt: &Receipt) -> Option<u64> {
 }
 
 impl InFlightBodies {
-    /// Notes that a process has a body in hand from now on, and judges whoever had it before. Without `decoded` the process never
-    /// learns of it.
+    /// Notes that a process holds a body from now on, and judges the previous holder. Without `decoded`, the process never learns
+    /// of the delivery.
     pub(crate) fn received(
         process: &Arc<SimProcess>,
         queue: QueueName,
@@ -79,7 +79,7 @@ impl InFlightBodies {
         }
     }
 
-    /// Notes that a process acts by a receipt that may be stale: whoever has the body in hand may lose it by that.
+    /// Notes that a process uses a receipt that may be stale: the current holder may lose the body by that.
     pub(crate) fn touched(process: &SimProcess, queue: QueueName, receipt: &Receipt) {
         let Some(id) = number(receipt) else { return };
         let in_flight_bodies = &mut lock(&process.world.in_flight_bodies).0;
@@ -88,12 +88,12 @@ impl InFlightBodies {
         }
     }
 
-    /// Whether a body is in the hands of a process that has started to do its task.
+    /// Whether a process holds a body and has started its task.
     pub(crate) fn is_begun(world: &World, queue: QueueName, id: u64) -> bool {
         lock(&world.in_flight_bodies).0.get(&(queue, id)).is_some_and(|body| body.begun)
     }
 
-    /// Notes that a process has started to do a task.
+    /// Notes that a process has started a task.
     pub(crate) fn begun(process: &SimProcess, key: &str) {
         let mut in_flight_bodies = lock(&process.world.in_flight_bodies);
         for body in in_flight_bodies.0.values_mut().filter(|body| body.by == process.name && body.decoded.key == key) {
@@ -113,7 +113,7 @@ pub(super) fn stores(decoded: &DecodedBody) -> Vec<StoreAddress> {
     decoded.remove().map(|task| of(task.account, [task.source, task.destination])).unwrap_or_default()
 }
 
-/// Judges all that waits now.
+/// Judges everything that waits now.
 pub(crate) fn judge(world: &World) {
     if let Err(what) = Attempts::judge_slots(world) {
         world.violated("no slot is held by a task that waits", what);
@@ -126,7 +126,7 @@ pub(crate) fn judge(world: &World) {
     }
 }
 
-/// Says what waits for too long, if this does.
+/// Describes the body if it has waited too long.
 fn waits(world: &World, sim_queue: &SimQueue, standing: &QueuedBody) -> Option<String> {
     match standing.visible_since {
         Some(since) => waits_in_queue(world, sim_queue.name, standing, since),
@@ -144,7 +144,7 @@ fn waits_in_queue(world: &World, queue: QueueName, standing: &QueuedBody, since:
     let room = Attempts::room_since(world, &stores(&decoded))?;
     let ready = world.workmen().iter().filter_map(|process| ready_since(process)).min()?;
     let waits = now.since(since.max(room).max(ready));
-    // What cannot be benched goes back at once: so it waits here, too, for the permits of who is gone.
+    // A task without a place on the bench goes back at once, so it waits in the queue for the permits of dead workmen too.
     (waits > with_permits_of_the_gone(world))
         .then(|| format!("{decoded} has been in {queue} for {waits:?}, and nothing was in its way"))
 }
@@ -159,7 +159,7 @@ fn waits_in_hand(world: &World, queue: QueueName, id: u64) -> Option<String> {
     if now.since(received) <= SOON {
         return None;
     }
-    // What could not be settled without an attempt is out of its hands, and hidden for a while.
+    // A body that could not be settled without an attempt is no longer held, and hidden for a while.
     let soon = with_permits_of_the_gone(world);
     let room = Attempts::room_since(world, &stores(&decoded))?;
     let share = match &decoded.envelope {
@@ -170,7 +170,7 @@ fn waits_in_hand(world: &World, queue: QueueName, id: u64) -> Option<String> {
     (waits > soon).then(|| format!("{by} has had {decoded} of {queue} for {waits:?}, and nothing was in its way"))
 }
 
-/// Who had permits and is gone keeps them until they run out, as somebody watches.
+/// The permits of a dead workman last until another workman sees them expire.
 fn with_permits_of_the_gone(world: &World) -> Duration {
     SOON + world.swarm.visibility * 2
 }

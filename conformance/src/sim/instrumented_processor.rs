@@ -1,4 +1,4 @@
-//! Production processors, watched: what each execution answers, and which of them makes a call.
+//! Wraps the real processors: records the result of each execution, and knows which execution makes a call.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -18,10 +18,10 @@ use super::event::{Event, ExecutionResult};
 use super::fairness::Fairness;
 use super::sim_process::SimProcess;
 
-/// An execution that is under way.
+/// A running execution.
 #[derive(Debug)]
 pub(crate) struct RunningExecution {
-    /// What it is to delete, if anything.
+    /// Its remove task, if it is one.
     pub(crate) remove: Option<Remove>,
     lease: DeliveryLease,
     deletes: AtomicU32,
@@ -42,7 +42,7 @@ std::thread_local! {
     static RUNNING: RefCell<Option<Arc<RunningExecution>>> = const { RefCell::new(None) };
 }
 
-/// Puts back who was polled before, also when a processor panics.
+/// Restores the execution that was polled before, also when a processor panics.
 struct PollingGuard(Option<Arc<RunningExecution>>);
 
 impl Drop for PollingGuard {
@@ -51,12 +51,12 @@ impl Drop for PollingGuard {
     }
 }
 
-/// The execution that is being polled now, if one is.
+/// The execution that is being polled now, if there is one.
 pub(crate) fn running() -> Option<Arc<RunningExecution>> {
     RUNNING.with_borrow(Clone::clone)
 }
 
-/// A factory whose processors are watched.
+/// A factory whose processors are instrumented.
 #[derive(Debug)]
 pub(crate) struct InstrumentedFactory {
     pub(crate) inner: Arc<dyn TaskProcessorFactory>,

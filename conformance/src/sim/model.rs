@@ -1,5 +1,5 @@
-//! What is so, as far as the world itself knows: every state of every item, every task's whereabouts, every policy that
-//! ever held. Written from events alone.
+//! The model of the world, written from events alone: every state of every item, where each task is, every policy that ever
+//! held.
 
 mod dead_letters;
 mod stores;
@@ -16,56 +16,56 @@ pub(crate) use self::tasks::TaskModel;
 use super::desired_policies::DesiredPolicies;
 use super::event::{Event, USERS};
 
-/// How strict the world can be judged: what this seed's settings allow.
+/// The tolerances of the judges, by this seed's settings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tolerances {
     pub(crate) failures_max: u32,
     pub(crate) receives_max: u32,
-    /// How old a policy may be that a process goes by.
+    /// How old a policy may be that a process uses.
     pub(crate) refresh: Duration,
-    /// How long may pass between a proof and the first call that acts on it.
+    /// The longest time between a proof and the first call that acts on it.
     pub(crate) proof_age: Duration,
-    /// How long may pass between the proof and the last try of that call.
+    /// The longest time between a proof and the last attempt of that call.
     pub(crate) tries_age: Duration,
     pub(crate) producer_timeout: Duration,
-    /// How many deletes of a pair the rule may grant within 24 hours.
+    /// The most deletes of a pair that the rule may grant within 24 hours.
     pub(crate) unasked_max: u64,
     /// Whether each session of a producer may begin runs.
     pub(crate) each_session_begins: bool,
 }
 
-/// Everything that is so.
+/// The state of the world, as events show it.
 #[derive(Debug)]
 pub(crate) struct WorldModel {
     pub(crate) tolerances: Tolerances,
     pub(crate) now: Monotonic,
     pub(crate) stores: BTreeMap<StoreAddress, StoreModel>,
     pub(crate) tasks: BTreeMap<String, TaskModel>,
-    /// Letters that are open in the book, by row: the tasks they stand for.
+    /// The dead letters in the table, by row.
     pub(crate) dead_letters: BTreeMap<String, dead_letters::DeadLetterModel>,
-    /// All policies that ever held, oldest first, with the time from which they did.
+    /// All policies that ever held, oldest first, and since when.
     pub(crate) policy_history: Vec<(Monotonic, DesiredPolicies)>,
-    /// Stores that any policy ever wrote to.
+    /// The stores that any policy ever wrote to.
     pub(crate) destinations: BTreeSet<StoreAddress>,
     /// When a producer last queued a task about an item, or a space.
     pub(crate) queued: BTreeMap<(SpacePair, Option<ContentId>), Monotonic>,
     /// When each run of an account began, by its number.
     pub(crate) runs: BTreeMap<(AccountId, u64), Monotonic>,
-    /// The runs that each producer has written down in its session, or in the one that has just ended.
+    /// The runs that each producer has saved in its current or last session.
     pub(crate) session_runs: BTreeMap<String, BTreeMap<AccountId, u64>>,
-    /// The runs that were over when each producer's session began, by account.
+    /// The runs that were finished when each producer's session began, by account.
     pub(crate) over_before: BTreeMap<String, BTreeMap<AccountId, u64>>,
-    /// The runs that are over, by account.
+    /// The finished runs, by account.
     over: BTreeMap<AccountId, u64>,
     /// When the operator last confirmed deletes, and how many.
     pub(crate) confirmed: Option<(Monotonic, u64)>,
-    /// Disks beneath spaces that are out of sight, by path, and since when.
+    /// The unmounted disks beneath spaces: their path, and since when.
     pub(crate) unmounted: BTreeMap<(StoreAddress, SpaceId), (String, Monotonic)>,
     /// How often Mill changed any item.
     pub(crate) effects: u64,
-    /// The marks of all errands that were ever sent.
+    /// The marks of all probe tasks that were ever sent.
     pub(crate) marks: BTreeSet<String>,
-    /// When policy files last could not be read or were broken.
+    /// When policy files were last unreadable or broken.
     pub(crate) policies_troubled: Option<Monotonic>,
 }
 
@@ -92,7 +92,7 @@ impl WorldModel {
         }
     }
 
-    /// Takes an event in.
+    /// Applies an event.
     pub(crate) fn apply(&mut self, event: &Event<'_>) {
         match event {
             Event::Item { by, store, item, holds, .. } => {
@@ -133,7 +133,7 @@ impl WorldModel {
                 }
                 let task = self.task(decoded);
                 if decoded.is_hopeless() {
-                    // No processor is ever made for it, so none is seen to answer.
+                    // No processor is ever made for it, so no result is recorded.
                     task.permanent = task.permanent.max(1);
                 }
                 task.sent(decoded, by);
@@ -179,7 +179,7 @@ impl WorldModel {
     fn run(&mut self, by: &str, account: AccountId, value: Option<&[u8]>) {
         let row = value.and_then(|value| serde_json::from_slice::<serde_json::Value>(value).ok());
         let Some(number) = row.as_ref().and_then(|row| row["number"].as_u64()) else {
-            // It is no longer listed, as far as that producer could read the list.
+            // The account is no longer listed, as far as that producer could read the list.
             self.over.remove(&account);
             self.over_before.values_mut().for_each(|over| over.retain(|other, _| *other != account));
             return;
@@ -193,7 +193,7 @@ impl WorldModel {
         self.session_runs.entry(by.to_owned()).or_default().insert(account, number);
     }
 
-    /// When the runs began that a producer wrote down in its session and that were not over before, by account.
+    /// The runs that a producer saved in its session and that were not finished before: their accounts and when they began.
     pub(crate) fn runs_of_session<'a>(&'a self, by: &str) -> impl Iterator<Item = (&'a AccountId, Monotonic)> {
         let over = self.over_before.get(by);
         let runs = self.session_runs.get(by).into_iter().flatten();
@@ -201,13 +201,13 @@ impl WorldModel {
         runs.filter_map(|(account, number)| Some((account, *self.runs.get(&(account.clone(), *number))?)))
     }
 
-    /// Whether the disk beneath a space is out of sight.
+    /// Whether the disk beneath a space is unmounted.
     pub(crate) fn is_unmounted(&self, store: &StoreAddress, space: &SpaceId) -> bool {
         self.unmounted.contains_key(&(store.clone(), space.clone()))
     }
 
-    /// Since when an item of a source is only out of sight: it stood on the disk that was unmounted, and nothing was written
-    /// into the mount point under its name since. What people wrote there and deleted there is gone.
+    /// Since when an item of a source is only hidden: it is on the unmounted disk, and nothing was written under its name at the
+    /// mount point since. An item that users wrote and deleted there is gone, not hidden.
     pub(crate) fn out_of_sight(&self, store: &StoreAddress, item: &ItemAddress) -> Option<Monotonic> {
         let (path, since) = self.unmounted.get(&(store.clone(), item.space.clone()))?;
         let snapshots = self.stores.get(store)?.snapshots(item);
@@ -215,7 +215,7 @@ impl WorldModel {
         (item.id.as_str().starts_with(path.as_str()) && went).then_some(*since)
     }
 
-    /// Policies hold from now on.
+    /// Sets the policies that hold from now on.
     pub(crate) fn set_policies(&mut self, desired_policies: DesiredPolicies) {
         self.destinations.extend(desired_policies.destinations());
         self.policy_history.push((self.now, desired_policies));
@@ -231,7 +231,7 @@ impl WorldModel {
             .map(|(_, desired_policies)| desired_policies)
     }
 
-    /// The earliest time of which a process may still hold the policies, when it acts on a proof of age `age`.
+    /// The earliest time whose policies a process may still use, when it acts on a proof of age `age`.
     pub(crate) fn policies_from(&self, called: Monotonic, age: Duration) -> Monotonic {
         if self.policies_troubled.is_some() {
             // The last good version may be of any age.
@@ -245,7 +245,7 @@ impl WorldModel {
     }
 }
 
-/// So long before.
+/// The time that is `by` before `from`.
 pub(crate) fn back(from: Monotonic, by: Duration) -> Monotonic {
     Monotonic::from_origin(from.since_origin().saturating_sub(by))
 }

@@ -1,4 +1,4 @@
-//! The operator: looks through dead letters, sends them again or discards them, releases spaces.
+//! The operator: retries or discards dead letters, confirms held deletes, releases spaces.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl Operator {
         self.process_deps.letters().list(&filter, None, 1000).await.ok().map(|page| page.letters)
     }
 
-    /// Looks through what is open, and decides about some of it. Gives how many letters were found, if any could be.
+    /// Decides about open dead letters: all of them, or some. Returns how many there were, or `None` if they could not be listed.
     pub(crate) async fn letters(&self, all: bool) -> Option<usize> {
         let letters = self.open_letters().await?;
         let rng = &self.world().rng;
@@ -64,7 +64,7 @@ impl Operator {
         Some(letters.len())
     }
 
-    /// Lets go deletes that are held: all of them, or those that please.
+    /// Confirms held deletes: all of them, or some.
     pub(crate) async fn confirm(&self, all: bool) {
         let lists = self.process_deps.delete_lists();
         for mut held in lists.held().await.unwrap_or_default() {
@@ -85,7 +85,7 @@ impl Operator {
         }
     }
 
-    /// Releases every space whose owner is not the source that today's policies name.
+    /// Releases every space whose owner is not the source that the current policies name.
     pub(crate) async fn release(&self) {
         let desired_policies = lock(&self.world().desired_policies).clone();
         for (key, owner) in self.world().tables["owners"].rows() {

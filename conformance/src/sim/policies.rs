@@ -1,4 +1,4 @@
-//! People and their policy files: edited, emptied, broken.
+//! The policy files of users: written, edited, emptied, broken.
 
 use mill_model::{AccountId, ContentId, ItemAddress, Properties, SpaceId, StoreId};
 use mill_policy::AccountPolicy;
@@ -19,13 +19,13 @@ fn write(world: &World, file: String, text: String) {
     world.policy_store.inner.insert(&item, text, Properties::default());
 }
 
-/// The stores of an account. People write to 1 and 4; 2 and 3 hold copies.
+/// The stores of an account. Users write to 1 and 4; 2 and 3 hold copies.
 pub(crate) const STORES: [&str; 4] = ["1", "2", "3", "4"];
 
-/// Another name of store 1, by which its spaces are called otherwise: what overlaps, and by no name shows it.
+/// Another name of store 1, with other names for its spaces: an overlap that no name shows.
 pub(crate) const OTHER_NAME: &str = "5";
 
-/// Writes all files, as the wishes stand.
+/// Writes all files with the desired policies.
 pub(crate) fn write_all(world: &World) {
     let accounts: Vec<&str> = world.accounts.iter().map(AccountId::as_str).collect();
     write(world, mill_policy::ACCOUNTS_FILE.to_owned(), json!(accounts).to_string());
@@ -40,7 +40,7 @@ pub(crate) fn write_all(world: &World) {
     }
 }
 
-/// Writes an account's policy as its wish stands.
+/// Writes an account's policy file with its desired policy.
 pub(crate) fn write_one(world: &World, account: &AccountId, what: &'static str) {
     let desired_policies = lock(&world.desired_policies).clone();
     let file = desired_policies.0.get(account).cloned().unwrap_or_default().file();
@@ -53,7 +53,7 @@ pub(crate) fn write_one(world: &World, account: &AccountId, what: &'static str) 
     world.see(&Event::Policies { what, account });
 }
 
-/// A wish to begin with.
+/// Draws the first policy of an account.
 pub(crate) fn first_policy(world: &World) -> DesiredPolicy {
     let rng = &world.rng;
     let desired_copy = |source: &str, destination: &str| DesiredCopy {
@@ -81,14 +81,14 @@ pub(crate) fn first_policy(world: &World) -> DesiredPolicy {
     desired_policy
 }
 
-/// Nothing is copied into itself any more.
+/// Removes policies that copy a store into itself.
 pub(crate) fn mend(world: &World) {
     for desired_policy in lock(&world.desired_policies).0.values_mut() {
         desired_policy.defaults.retain(|desired_copy| desired_copy.destination.as_str() != OTHER_NAME);
     }
 }
 
-/// People change their mind.
+/// Edits a random policy.
 pub(crate) fn edit(world: &World) {
     let rng = &world.rng;
     let account = rng.pick(&world.accounts);
@@ -110,7 +110,7 @@ pub(crate) fn edit(world: &World) {
                 }
             }
             3 => {
-                // Another store is the source from now on.
+                // From now on another store is the source.
                 let from = |desired_copy: &&mut DesiredCopy| desired_copy.source.as_str() == "1";
                 let into_itself = |desired_copy: &&mut DesiredCopy| desired_copy.destination.as_str() == OTHER_NAME;
                 for desired_copy in
@@ -126,7 +126,7 @@ pub(crate) fn edit(world: &World) {
     write_one(world, account, "edited");
 }
 
-/// Nothing is to be removed any more.
+/// Edits an account's policy so that nothing is removed any more.
 pub(crate) fn keep_what_vanished(world: &World, account: &AccountId) {
     if let Some(desired_policy) = lock(&world.desired_policies).0.get_mut(account) {
         desired_policy.all_mut().for_each(|desired_copy| desired_copy.remove = false);
@@ -134,7 +134,7 @@ pub(crate) fn keep_what_vanished(world: &World, account: &AccountId) {
     write_one(world, account, "keeps what vanished");
 }
 
-/// A file is broken until it is written again.
+/// Breaks a policy file until it is written again.
 pub(crate) fn break_one(world: &World) {
     world.count(SimFault::PolicyBroken, USERS);
     let account = world.rng.pick(&world.accounts);
@@ -151,7 +151,7 @@ pub(crate) fn break_one(world: &World) {
     world.see(&Event::Policies { what: "broken", account });
 }
 
-/// From now on an old version may be in use.
+/// Notes that from now on processes may use an old version of the policies.
 pub(crate) fn trouble(world: &World) {
     let now = world.now();
     world.journal().model.policies_troubled = Some(now);

@@ -1,5 +1,5 @@
-//! A kind of task of the world's own, so that workmen meet every answer that a processor may give, and what no processor of
-//! Mill's does: one that panics, kills its process, or takes for ever.
+//! Probe tasks: a task kind of the simulation, so that workmen meet every result that a processor may return, and processors
+//! that panic, kill their process or take very long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::Map;
 use super::fault::SimFault;
 use super::sim_process::SimProcess;
 
-/// What errands do.
+/// The behaviors of probe tasks.
 const BEHAVIORS: [&str; 14] = [
     "done",
     "follows",
@@ -32,17 +32,17 @@ const BEHAVIORS: [&str; 14] = [
     "kills",
 ];
 
-/// For how long an errand is put off.
+/// How long a probe task is snoozed.
 const SNOOZE: Duration = Duration::from_secs(20);
-/// Longer than any queue can put a task off.
+/// Longer than any queue can delay a task.
 const LONG_SNOOZE: Duration = Duration::from_hours(1);
 
-/// Their kind.
+/// The kind of probe tasks.
 pub(crate) fn kind() -> TaskKind {
     TaskKind::new("errand")
 }
 
-/// An errand; `mark` names it among all.
+/// A probe task; `mark` identifies it.
 pub(crate) fn task(account: &AccountId, behavior: u64, mark: &str) -> Task {
     let mut detail = Map::new();
     detail.insert("does".into(), BEHAVIORS[behavior as usize % BEHAVIORS.len()].into());
@@ -50,13 +50,13 @@ pub(crate) fn task(account: &AccountId, behavior: u64, mark: &str) -> Task {
     Task { kind: kind(), account: account.clone(), detail }
 }
 
-/// The number of a deed that no processor of Mill's does.
+/// The number of a behavior that no real processor has.
 pub(crate) fn rare_behavior(any: u64) -> u64 {
     const RARE: u64 = 7;
     BEHAVIORS.len() as u64 - 1 - any % RARE
 }
 
-/// Makes the processors of errands, for one process.
+/// Creates the processors of probe tasks, for one process.
 #[derive(Debug)]
 pub(crate) struct ProbeFactory(pub(crate) Arc<SimProcess>);
 
@@ -81,7 +81,7 @@ impl ProbeProcessor {
     }
 
     fn store(&self) -> StoreAddress {
-        // No store of any policy, so that its pauses hold up nothing else.
+        // A store that no policy names, so that its pauses delay nothing else.
         StoreAddress { account: self.task.account.clone(), store: StoreId::new("errands").unwrap() }
     }
 
@@ -100,7 +100,7 @@ impl ProbeProcessor {
         }
     }
 
-    /// Takes longer than any lease lasts that is not extended.
+    /// Takes longer than a lease lasts that is not extended.
     async fn take_long(&self, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
         self.count(SimFault::TaskTakesLong);
         self.process.clock.sleep(self.process.world.swarm.visibility * 4).await;
@@ -108,7 +108,7 @@ impl ProbeProcessor {
         Ok(TaskOutcome::done())
     }
 
-    /// Takes its whole process along.
+    /// Kills its whole process.
     async fn kill(&self) -> Result<TaskOutcome, ProcessorError> {
         self.count(SimFault::TaskKills);
         self.process.die();
@@ -120,7 +120,7 @@ fn failed(class: FailureClass) -> Result<TaskOutcome, ProcessorError> {
     Err(ProcessorError { class, message: "the errand failed, as it was to".into(), source: None })
 }
 
-/// Panics, without a word on standard error.
+/// Panics without a message on standard error.
 fn panic() -> ! {
     std::panic::resume_unwind(Box::new("the errand panicked, as it was to"))
 }

@@ -1,4 +1,4 @@
-//! Coming to rest: all faults end, loops run until nothing is left to do, and then everything must be in sync.
+//! Quiescence: all faults end, runs follow until nothing is left to do, and then everything must be in sync.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(crate) struct Quiescence<'w> {
 }
 
 impl<'w> Quiescence<'w> {
-    /// All faults end, and all files of policies are in order.
+    /// Ends all faults and mends all policy files.
     pub(crate) fn begin(world: &'w Arc<World>, fleet: &'w mut SimFleet) -> Self {
         world.set_calm(true);
         Users::bring_spaces_back(world, Monotonic::from_origin(Duration::MAX));
@@ -40,7 +40,7 @@ impl<'w> Quiescence<'w> {
     /// Runs until everything is in sync. `None` when that never happens, or a promise was broken.
     pub(crate) async fn come_to_rest(&mut self) -> Option<HeldCounts> {
         let mut clean = 0;
-        // Where names fold, a loop may change nothing but learn that what stands there is no twin. The next counts it as gone.
+        // If names fold, a run may change nothing and only learn that an item is no twin. The next run counts the item as gone.
         let clean_min = if self.world.swarm.folds { 2 } else { 1 };
         for _ in 0..40 {
             self.empty_queues().await?;
@@ -61,19 +61,19 @@ impl<'w> Quiescence<'w> {
         None
     }
 
-    /// One session of a producer of its own.
+    /// Runs one session of a new producer.
     pub(crate) async fn session(&self) -> Option<SessionReport> {
         let process_deps = ProcessDeps::new(&SimProcess::new(self.world, "producer"));
         session(&process_deps, true, &CancellationToken::new()).await
     }
 
-    /// The operator lets go what is held, in a loop that does it.
+    /// The operator confirms the held deletes, and one run makes them.
     pub(crate) async fn confirmed_loop(&mut self) -> Option<HeldCounts> {
         Operator::new(self.world).confirm(true).await;
         self.one_loop().await
     }
 
-    /// A session, and all its work.
+    /// Runs a session and waits for all its work.
     pub(crate) async fn one_loop(&mut self) -> Option<HeldCounts> {
         let report = self.session().await?;
         self.empty_queues().await?;
@@ -84,7 +84,7 @@ impl<'w> Quiescence<'w> {
         self.world.model(|model| model.dead_letters.values().all(|row| !row.open))
     }
 
-    /// Waits until no queue holds anything. The fleet rests where only late bodies are waited for.
+    /// Waits until all queues are empty. Stops the fleet while only late bodies are missing.
     pub(crate) async fn empty_queues(&mut self) -> Option<()> {
         for _ in 0..2000 {
             if self.world.is_over() {
@@ -117,14 +117,14 @@ impl<'w> Quiescence<'w> {
         self.pass(long).await;
     }
 
-    /// Lets a long time pass, without a fleet that would only look into empty queues.
+    /// Lets a long time pass without the fleet, which would only poll empty queues.
     pub(crate) async fn pass(&mut self, long: Duration) {
         self.fleet.stop_all(true).await;
         self.world.sleep(long).await;
         self.fleet.start_all(false);
     }
 
-    /// Once more, at rest: nothing may be written any more.
+    /// One more run at rest must write nothing.
     pub(crate) async fn stays_at_rest(&mut self) -> Option<()> {
         let items = self.world.model(|model| model.effects);
         self.one_loop().await?;
@@ -135,7 +135,7 @@ impl<'w> Quiescence<'w> {
         Some(())
     }
 
-    /// Judges what stands.
+    /// Judges the final state.
     pub(crate) fn judge(&self, held: &HeldCounts) {
         if let Err(what) = checker::compare(self.world, held) {
             self.world.violated("destinations equal what policy says", what);
@@ -149,7 +149,7 @@ impl<'w> Quiescence<'w> {
     }
 }
 
-/// Whether a session says that everything is well, but for what waits for a person.
+/// Whether a session reports that all is well, except for deletes that wait for a person.
 fn is_clean(report: &SessionReport) -> bool {
     matches!(report.ended, SessionEnd::Finished { .. }) && !report.failed() && !report.resumed && report.removing == 0
 }
@@ -165,7 +165,7 @@ fn held(report: &SessionReport) -> HeldCounts {
         .collect()
 }
 
-/// What people want now.
+/// The policies that users want now.
 pub(crate) fn current_policies(world: &World) -> super::desired_policies::DesiredPolicies {
     lock(&world.desired_policies).clone()
 }

@@ -1,4 +1,4 @@
-//! All chance of a simulated world, from one seed.
+//! The random numbers of a simulated world, all from one seed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use mill_ports::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
-/// Dice that fall the same way for the same seed, on every machine.
+/// A random number generator that gives the same numbers for the same seed on every machine.
 #[derive(Debug)]
 pub(crate) struct SimRng(Mutex<ChaCha8Rng>);
 
@@ -16,7 +16,7 @@ impl SimRng {
         Self(Mutex::new(ChaCha8Rng::seed_from_u64(seed)))
     }
 
-    /// Dice of their own, so that one part of the world does not disturb another's.
+    /// Forks off a generator, so that draws in one part of the world do not disturb another part.
     pub(crate) fn fork(&self) -> Self {
         Self::new(self.next())
     }
@@ -30,12 +30,12 @@ impl SimRng {
         if bound == 0 { 0 } else { self.next() % bound }
     }
 
-    /// A number from `least` to `most`, both possible.
+    /// A number from `least` to `most`, both included.
     pub(crate) fn between(&self, least: u64, most: u64) -> u64 {
         least + self.below(most.saturating_sub(least) + 1)
     }
 
-    /// Whether something happens that happens so often in a thousand. What never happens draws nothing.
+    /// Draws whether an event with this rate happens. A rate of zero draws no number.
     pub(crate) fn happens(&self, per_mille: u32) -> bool {
         per_mille > 0 && self.below(1000) < u64::from(per_mille)
     }

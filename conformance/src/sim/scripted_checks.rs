@@ -1,5 +1,5 @@
-//! Drills: in a world at rest, one thing is done on purpose, and what must come of it is known exactly. A new one is a
-//! file here and a line in [`hold`].
+//! Scripted checks: in a world at rest, one thing is done on purpose, and its outcome is known exactly. A new one is a file
+//! here and a line in [`run`].
 
 mod empty_policy;
 mod held_deletes;
@@ -7,11 +7,11 @@ mod missing_space;
 
 use super::quiescence::Quiescence;
 
-/// Holds the drill that the seed drew.
-pub(crate) async fn hold(quiescence: &mut Quiescence<'_>, drawn: u64) -> Option<()> {
+/// Runs the check that the seed drew.
+pub(crate) async fn run(quiescence: &mut Quiescence<'_>, drawn: u64) -> Option<()> {
     match drawn % 3 {
-        0 => held_deletes::hold(quiescence).await,
-        1 => missing_space::hold(quiescence).await,
-        _ => empty_policy::hold(quiescence).await,
+        0 => held_deletes::run(quiescence).await,
+        1 => missing_space::run(quiescence).await,
+        _ => empty_policy::run(quiescence).await,
     }
 }

@@ -1,4 +1,4 @@
-//! One seed: a world is drawn, lives, comes to rest and is judged.
+//! One seed: its world is drawn, runs, comes to rest and is judged.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -26,20 +26,20 @@ use super::swarm::Swarm;
 use super::users::Users;
 use super::world::{Journal, Violation, World, WorldParts, lock};
 
-/// What came of one seed.
+/// The outcome of one seed.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
-    /// Of everything that happened, in order: the same for each run of the seed.
+    /// The hash of all events in order: the same for each run of the seed.
     pub trace_hash: u64,
     /// How many events the trace has.
     pub events: u64,
     /// Deliveries of tasks.
     pub deliveries: u64,
-    /// How much time passed in the world.
+    /// How much simulated time passed.
     pub virtual_time: Duration,
-    /// How often each trouble struck.
+    /// How often each fault struck.
     pub faults: FaultCounts,
     /// The first promise that was broken, if any was.
     pub violation: Option<Violation>,
@@ -50,7 +50,7 @@ pub struct Outcome {
 /// Runs one seed to its end, on this thread.
 pub fn run(seed: u64, lines: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    // Keepers of processes are not sent to other threads; what a workman runs could be.
+    // The supervisors of processes are not `Send`, so they need a `LocalSet`.
     let local = tokio::task::LocalSet::new();
     runtime.block_on(local.run_until(async {
         let world = draw(seed, lines);
@@ -89,10 +89,10 @@ async fn settle(world: &Arc<World>, fleet: &mut SimFleet) -> Option<()> {
     quiescence.judge(&held);
     quiescence.stays_at_rest().await?;
     if let Some(drill) = world.swarm.drill {
-        scripted_checks::hold(&mut quiescence, drill).await?;
+        scripted_checks::run(&mut quiescence, drill).await?;
     } else if world.swarm.confirms && !held.is_empty() {
         quiescence.confirmed_loop().await?;
-        // Where names fold, what is gone makes room for what was refused until then, and that goes on to the next store.
+        // If names fold, a deleted item makes room for one that was refused until then, and that one goes on to the next store.
         let held = if world.swarm.folds { quiescence.come_to_rest().await? } else { quiescence.one_loop().await? };
         quiescence.judge(&held);
     }
@@ -107,7 +107,7 @@ fn draw(seed: u64, lines: bool) -> Arc<World> {
     world
 }
 
-/// A world in which nothing stands yet.
+/// A world without any items.
 pub(crate) fn empty(swarm: Swarm, rng: &SimRng, lines: bool) -> Arc<World> {
     let clock = Arc::new(SimClock::new());
     let as_clock: Arc<dyn Clock> = clock.clone();
@@ -139,7 +139,7 @@ pub(crate) fn empty(swarm: Swarm, rng: &SimRng, lines: bool) -> Arc<World> {
     })
 }
 
-/// What stands there before anything begins.
+/// Writes the policies and the items with which the world begins.
 fn furnish(world: &Arc<World>) {
     world.note("world", format_args!("{:?}", world.swarm));
     for account in &world.accounts {
@@ -175,7 +175,7 @@ fn sim_store(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Ar
         _ => vec![Algorithm::Md5, Algorithm::Sha256],
     };
     if swarm.one_service {
-        // By it such a service judges what it brings.
+        // Such a service checks its server-side copies by this checksum.
         checksums.push(Algorithm::Crc64Nvme);
     }
     let checks = !checksums.is_empty();
@@ -196,7 +196,7 @@ fn sim_store(address: StoreAddress, swarm: &Swarm, clock: &Arc<dyn Clock>) -> Ar
 
 fn sim_queues(swarm: &Swarm, clock: &Arc<dyn Clock>, rng: &SimRng) -> BTreeMap<QueueName, Arc<SimQueue>> {
     let chance: Arc<dyn Rng> = Arc::new(rng.fork());
-    // Copies are the world's own doing, so that each body can be accounted for.
+    // The queues themselves double nothing: the world does, so that each body can be accounted for.
     let behavior = QueueBehavior {
         short_receives_per_mille: swarm.short_receives,
         max_receive_count: swarm.receives_max,
@@ -217,7 +217,7 @@ fn sim_queues(swarm: &Swarm, clock: &Arc<dyn Clock>, rng: &SimRng) -> BTreeMap<Q
     sim_queues
 }
 
-/// How strictly this world can be judged.
+/// The tolerances of this world.
 fn tolerances(swarm: &Swarm) -> Tolerances {
     let minutes = Duration::from_mins;
     let frozen = if swarm.on.frozen + swarm.rates.frozen > 0 { minutes(40) } else { Duration::ZERO };

@@ -1,5 +1,7 @@
-//! What a seed draws for its world: sizes, habits, and which troubles are on and how often. A world with few of them on
-//! goes deeper into each than one with all of them.
+//! The settings that a seed draws for its world (swarm testing): sizes, habits, which faults are on and how often. A world with
+//! few faults goes deeper into each than one with all of them.
+//!
+//! The drawn settings are the first line of a trace: a renamed field changes the hash of every trace.
 
 use std::time::Duration;
 
@@ -7,10 +9,10 @@ use mill_producer::DeleteThresholds;
 
 use super::rng::SimRng;
 
-/// How often in a thousand calls something goes wrong; zero where it is off in this world.
+/// The rate of each fault, in a thousand calls; zero if the fault is off in this world.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Rates {
-    /// Of a process's lives, how many end at an await.
+    /// Of a thousand processes, how many die at an await.
     pub(crate) killed: u32,
     pub(crate) doubled: u32,
     pub(crate) late: u32,
@@ -22,24 +24,24 @@ pub(crate) struct Rates {
     pub(crate) table_done: u32,
     pub(crate) store: u32,
     pub(crate) store_done: u32,
-    /// Of a thousand writes, how many reach the cache of the destination alone.
+    /// Of a thousand writes, how many reach only the cache of the destination.
     pub(crate) write_back: u32,
     pub(crate) slow: u32,
-    /// Of a thousand answers, how many are met by a process that stands still for longer than its leases last.
+    /// Of a thousand answers, after how many the process freezes for longer than its leases last.
     pub(crate) frozen: u32,
     pub(crate) listing: u32,
-    /// Of a thousand pages of a producer's listings, how many do not come for up to an hour.
+    /// Of a thousand pages of a producer's listings, how many take up to an hour.
     pub(crate) silent: u32,
     pub(crate) broken: u32,
     pub(crate) truncated: u32,
     pub(crate) flipped: u32,
-    /// Of a thousand moments that matter, how often somebody acts in them.
+    /// Of a thousand critical moments, in how many a user acts (`targeted_races`).
     pub(crate) spite: u32,
-    /// Of a thousand failures, how many say "unavailable".
+    /// Of a thousand failures, how many are `Unavailable`.
     pub(crate) unavailable: u32,
 }
 
-/// The acts of the weather, with their weights; zero where they are off.
+/// The weights of the acts of `chaos`; zero if an act is off.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Acts {
     pub(crate) people: u32,
@@ -62,7 +64,7 @@ pub(crate) struct Acts {
     pub(crate) deaf: u32,
 }
 
-/// A world, drawn.
+/// The settings of one world.
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools)] // each is a habit drawn by itself
 pub(crate) struct Swarm {
@@ -79,14 +81,14 @@ pub(crate) struct Swarm {
     pub(crate) nights: bool,
     pub(crate) nibble: usize,
     pub(crate) queue_max: u64,
-    /// From one run of an account to its next; zero where each session begins one.
+    /// From one run of an account to its next; zero if each session begins one.
     pub(crate) frequency: Duration,
-    /// Whether who lives no more is known at once.
+    /// Whether processes learn at once which others are dead, as on one host.
     pub(crate) same_host: bool,
     pub(crate) visibility: Duration,
     pub(crate) failures_max: u32,
     pub(crate) receives_max: u32,
-    /// As the engine of one host has them, or a fleet's.
+    /// Both as on one host, or both as on a fleet.
     pub(crate) linger: Duration,
     pub(crate) recheck: Duration,
     pub(crate) refresh: Duration,
@@ -99,33 +101,33 @@ pub(crate) struct Swarm {
     pub(crate) properties_listed: bool,
     pub(crate) settles: bool,
     pub(crate) short_receives: u32,
-    /// Whether reading policies never fails or takes long: then who goes by an old one is found out at once.
+    /// Whether reading policies never fails and is fast. Then the use of an old policy is judged strictly.
     pub(crate) policies_quiet: bool,
-    /// Whether tasks of the world's own kind are sent too.
+    /// Whether probe tasks are sent too.
     pub(crate) errands: bool,
-    /// Which drill is held at the end, if any.
+    /// Which scripted check runs at the end, if any.
     pub(crate) drill: Option<u64>,
-    /// Whether the operator confirms what is held at the end.
+    /// Whether the operator confirms the held deletes at the end.
     pub(crate) confirms: bool,
-    /// Scaled to the size of the world, so that it reaches them.
+    /// The thresholds of held deletes, scaled to the size of the world so that it reaches them.
     pub(crate) thresholds: DeleteThresholds,
     pub(crate) rates: Rates,
     pub(crate) on: Acts,
-    /// Whether all stores are of one service, which brings items from one to another by itself.
+    /// Whether all stores belong to one service, which copies items between them on the server side.
     pub(crate) one_service: bool,
-    /// Of a thousand policies, how many have a cap for their stores.
+    /// Of a thousand policies, how many cap their stores.
     pub(crate) capped: u32,
-    /// Whether queues refuse some entries for ever.
+    /// Whether queues refuse some entries each time.
     pub(crate) refuses: bool,
-    /// How long a queue lets a body be in one hand.
+    /// How long a body may stay in flight in all.
     pub(crate) held_max: Duration,
-    /// Most bodies in one receive.
+    /// The most bodies of one receive.
     pub(crate) batch: u32,
-    /// Whether destinations take names for one another that differ in case or normal form, and people give such names.
+    /// Whether destinations fold names that differ in case or normal form, and users give such names.
     pub(crate) folds: bool,
 }
 
-/// Drawn with a chance of two in five, else off.
+/// Draws a rate with a chance of two in five, else zero.
 fn rate(rng: &SimRng, most: u64) -> u32 {
     if rng.below(5) < 2 { rng.between(1, most) as u32 } else { 0 }
 }

@@ -1,4 +1,4 @@
-//! People who act in the very moment in which it hurts.
+//! Users who act at the worst possible moment of a task.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::sim_process::SimProcess;
 use super::sim_store::{SimStore, StoreTrouble};
 use super::users::Users;
 
-/// Whether somebody acts now, in so many per cent of the moments in which people of this world do.
+/// Draws whether a user acts now: in `percent` of the moments that the rate of this world allows.
 fn may_act(process: &SimProcess, percent: u32) -> bool {
     !process.world.is_calm()
         && instrumented_processor::running().is_some()
@@ -39,8 +39,8 @@ pub(crate) fn item_found_absent(process: &Arc<SimProcess>, sim_store: &Arc<SimSt
     }
 }
 
-/// A task that deletes found an item at its destination, and is about to look for it at its source. Gives how long the
-/// answer then takes.
+/// A task that deletes found an item at its destination, and is about to look for it at its source. Returns how long the answer
+/// takes if a user acts.
 pub(crate) fn item_to_delete_found(
     process: &Arc<SimProcess>,
     sim_store: &Arc<SimStore>,
@@ -78,7 +78,7 @@ pub(crate) fn item_opened(process: &Arc<SimProcess>, sim_store: &Arc<SimStore>, 
     }
 }
 
-/// A delete arrives at a destination. Where its source space is out of sight, nothing but the delete's own look is to stop it.
+/// A delete arrives at a destination. If its source space is hidden, no user acts: only the task's own check may stop the delete.
 pub(crate) fn delete_arrives(process: &Arc<SimProcess>, sim_store: &Arc<SimStore>, item: &ItemAddress) {
     let remove = instrumented_processor::running().and_then(|running| running.remove.clone());
     let source = remove.and_then(|remove| process.world.sim_store(&remove.account, &remove.source));

@@ -1,10 +1,10 @@
-//! What happened, as a hash that two runs of a seed must share, and as lines for who wants to read them.
+//! The trace of a world: a hash of all events, equal in two runs of a seed, and their lines for readers.
 
 use std::fmt::{self, Write as _};
 
 use mill_model::Monotonic;
 
-/// More than this is a world that goes round in circles, which is found out rather than waited for.
+/// A world with more events never ends; it fails at once.
 const EVENTS_MAX: u64 = 2_000_000;
 
 /// The trace of one world.
@@ -16,7 +16,7 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// Keeps lines only where they are wanted: a seed's trace is had again by running it again.
+    /// Keeps lines only if `lines` is set: any seed can be run again for them.
     pub(crate) fn new(lines: bool) -> Self {
         Self { hash: Hash::default(), events: 0, lines: lines.then(Vec::new) }
     }

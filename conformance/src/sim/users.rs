@@ -1,5 +1,5 @@
-//! People: at the sources they write, overwrite, relabel and delete as they please, past Mill; at a destination they write
-//! anew what is just being deleted.
+//! Users: at the sources they write, overwrite, relabel and delete as they please; at a destination they rewrite an item that is
+//! just being deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use super::fault::SimFault;
 use super::sim_store::{HiddenSpace, SimStore};
 use super::world::World;
 
-/// Names that people give, some of them unpleasant: each sorts, escapes or nests in its own way.
+/// Names that users give, some of them difficult: each sorts, escapes or nests in its own way.
 const NAMES: [&str; 15] =
     ["a", "b", "c", "a/b", "a b", "a-b", "ä", "z/", "%2F", "a\u{301}", "~", "0", "disk/1", "disk/2", "disk/3"];
-/// Names that a store may take for one of those, or for one another.
+/// Names that a store may fold into one of those, or into one another.
 const TWINS: [&str; 8] = ["A", "B", "A/b", "a/B", "A/B", "\u{e1}", "\u{c4}", "Z/"];
 /// Where a disk is mounted beneath each space of a source.
 pub(crate) const DISK: &str = "disk/";
 
-/// The people of one store.
+/// The users of one store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Users<'w> {
     pub(crate) world: &'w World,
@@ -28,7 +28,7 @@ pub(crate) struct Users<'w> {
 }
 
 impl<'w> Users<'w> {
-    /// Those of some store that people write to.
+    /// The users of a random store that users write to.
     pub(crate) fn somewhere(world: &'w World) -> Self {
         let theirs: Vec<&Arc<SimStore>> = world
             .sim_stores
@@ -42,7 +42,7 @@ impl<'w> Users<'w> {
         self.world.rng.pick(&self.world.spaces)
     }
 
-    /// All that stands in the store.
+    /// All items of the store.
     fn standing(&self) -> Vec<ItemAddress> {
         let of = |space: &SpaceId| {
             let ids = self.sim_store.inner.contents(space).unwrap_or_default().into_keys();
@@ -57,7 +57,7 @@ impl<'w> Users<'w> {
         (!all.is_empty()).then(|| self.world.rng.pick(&all).clone())
     }
 
-    /// Puts bytes and properties there.
+    /// Writes an item.
     pub(crate) fn write(&self, item: &ItemAddress, bytes: Vec<u8>, properties: Properties) {
         let fingerprint = ContentFingerprint::of(&bytes, &properties);
         let (store, called) = (&self.sim_store.address, self.world.now());
@@ -91,7 +91,7 @@ impl<'w> Users<'w> {
         self.world.see(&Event::Space { by, store, space, here: false });
     }
 
-    /// A space goes out of sight for a few minutes, with all that it holds. Says whether it did.
+    /// Hides a space for a few minutes, with all its items. Returns whether it did.
     pub(crate) fn hide_space(&self, space: &SpaceId) -> bool {
         let Some(contents) = self.sim_store.inner.contents(space) else { return false };
         let until = self.world.now().plus(self.world.rng.duration(Duration::from_mins(1), Duration::from_mins(4)));
@@ -102,7 +102,7 @@ impl<'w> Users<'w> {
         hidden
     }
 
-    /// Spaces that are to be out of sight until `now` at most are there again, but for what people have written in their place.
+    /// Brings back spaces whose hidden time is over, except for items that users have written meanwhile.
     pub(crate) fn bring_spaces_back(world: &World, now: Monotonic) {
         for sim_store in world.sim_stores.values() {
             let Some(HiddenSpace { space, contents, .. }) = sim_store.hidden_until(now) else { continue };
@@ -123,7 +123,7 @@ impl<'w> Users<'w> {
 
     pub(crate) fn some_bytes(&self) -> Vec<u8> {
         let rng = &self.world.rng;
-        // Often of one size, so that size alone tells nothing.
+        // Many items have the same size, so that size alone distinguishes nothing.
         let size = if rng.below(2) == 0 {
             self.world.swarm.bytes_max.min(9)
         } else {
@@ -162,7 +162,7 @@ impl<'w> Users<'w> {
         self.write(item, self.some_bytes(), properties);
     }
 
-    /// Gives an item, or all that lies in its first directory, another case.
+    /// Changes the case of an item, or of the first directory of its path with all items in it.
     fn respell(&self, item: &ItemAddress) {
         let path = item.id.as_str().trim_end_matches('/');
         let first = path.split_once('/').map_or(path, |(first, _)| first);
@@ -171,7 +171,7 @@ impl<'w> Users<'w> {
             .map(|letter| if letter.is_lowercase() { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() })
             .collect();
         let lies_in = |id: &str| id.strip_prefix(first).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        // What is mounted is not renamed.
+        // A mount point is not renamed.
         if swapped == first || DISK.starts_with(first) {
             return;
         }
@@ -185,7 +185,7 @@ impl<'w> Users<'w> {
         }
     }
 
-    /// One of the things that people do.
+    /// Does one random thing that users do.
     pub(crate) fn act(&self) {
         let world = self.world;
         if world.swarm.folds
@@ -228,7 +228,7 @@ impl<'w> Users<'w> {
         }
     }
 
-    /// The disk beneath a space goes out of sight, or comes back, perhaps as another.
+    /// Unmounts the disk beneath a space, mounts it again, or swaps it for another.
     pub(crate) fn move_disk(&self) {
         let space = self.some_space();
         let hidden = self.world.model(|model| model.is_unmounted(&self.sim_store.address, space));
@@ -243,7 +243,7 @@ impl<'w> Users<'w> {
         self.set_mounted(space, hidden);
     }
 
-    /// Takes the disk beneath a space out of sight, or brings it back.
+    /// Mounts or unmounts the disk beneath a space.
     pub(crate) fn set_mounted(&self, space: &SpaceId, mounted: bool) {
         let before = self.sim_store.inner.contents(space).unwrap_or_default();
         self.sim_store.inner.set_mounted(space, DISK, mounted);
@@ -261,7 +261,7 @@ impl<'w> Users<'w> {
         }
     }
 
-    /// A space goes, or one that went comes back.
+    /// Removes a space, or creates a removed one again.
     pub(crate) fn move_space(&self) {
         let space = self.some_space();
         if self.sim_store.inner.contents(space).is_some() {

@@ -1,4 +1,4 @@
-//! The world: back ends that outlive every process, the troubles they are in, and the books of what is so.
+//! The world: back ends that outlive every process, their troubles, and the journal of what happened.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +28,7 @@ use super::sim_store::SimStore;
 use super::swarm::Swarm;
 use super::trace::Trace;
 
-/// What is written down while a world runs.
+/// The records of a running world.
 pub(crate) struct Journal {
     pub(crate) trace: Trace,
     pub(crate) model: WorldModel,
@@ -43,11 +43,11 @@ pub(crate) struct Journal {
 pub struct Violation {
     /// The invariant.
     pub invariant: &'static str,
-    /// What was found.
+    /// What is wrong, for a person.
     pub what: String,
 }
 
-/// The whole of it.
+/// The whole simulated world.
 pub(crate) struct World {
     pub(crate) swarm: Swarm,
     pub(crate) clock: Arc<SimClock>,
@@ -58,23 +58,23 @@ pub(crate) struct World {
     pub(crate) tables: BTreeMap<&'static str, Arc<MemoryTable>>,
     pub(crate) accounts: Vec<AccountId>,
     pub(crate) spaces: Vec<SpaceId>,
-    /// What the people want now.
+    /// The policies that users want now.
     pub(crate) desired_policies: Mutex<DesiredPolicies>,
     journal: Mutex<Journal>,
     calm: AtomicBool,
-    /// Ends everything: a promise was broken.
+    /// Cancelled when a promise was broken: it ends the world.
     pub(crate) over: CancellationToken,
-    /// How many processes were ever started, for names that none bears twice.
+    /// How many processes were ever started; makes their names unique.
     pub(crate) born: std::sync::atomic::AtomicU64,
-    /// The attempts that run now, of all processes.
+    /// The running attempts of all processes.
     pub(crate) attempts: Mutex<Attempts>,
-    /// Who has which body in hand.
+    /// Which process holds which body.
     pub(crate) in_flight_bodies: Mutex<InFlightBodies>,
-    /// Since when tasks have waited for their turn.
+    /// Since when tasks wait.
     pub(crate) fairness: Mutex<Fairness>,
-    /// The lives of workmen.
+    /// The workmen, living and dead.
     workmen: Mutex<Vec<Weak<SimProcess>>>,
-    /// Names of processes that live no more.
+    /// The names of dead processes.
     pub(crate) dead: Mutex<std::collections::BTreeSet<String>>,
 }
 
@@ -84,7 +84,7 @@ impl fmt::Debug for World {
     }
 }
 
-/// Locks; what a panicking task left behind is still the best there is.
+/// Locks a mutex, also one that a panicking task has poisoned.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -102,7 +102,7 @@ impl Journal {
     }
 }
 
-/// What a world is made of, before anything lives in it.
+/// The parts from which a world is made.
 pub(crate) struct WorldParts {
     pub(crate) swarm: Swarm,
     pub(crate) clock: Arc<SimClock>,
@@ -155,7 +155,7 @@ impl World {
         self.clock.monotonic()
     }
 
-    /// Writes an event down and has every invariant judge it.
+    /// Records an event and lets every invariant judge it.
     pub(crate) fn see(&self, event: &Event<'_>) {
         let mut journal = lock(&self.journal);
         let journal = &mut *journal;
@@ -179,7 +179,7 @@ impl World {
         }
     }
 
-    /// Notes that a promise was found broken by who looked for it.
+    /// Records a violation that a check outside the invariants found.
     pub(crate) fn violated(&self, invariant: &'static str, what: String) {
         let mut journal = lock(&self.journal);
         let now = self.now();
@@ -189,7 +189,7 @@ impl World {
         self.over.cancel();
     }
 
-    /// A workman lives from now on.
+    /// Registers a workman that starts.
     pub(crate) fn begins(&self, workman: &Arc<SimProcess>) {
         let mut workmen = lock(&self.workmen);
         workmen.retain(|process| process.strong_count() > 0);
@@ -210,7 +210,7 @@ impl World {
         self.see(&Event::Note { by, what: &what });
     }
 
-    /// Counts a trouble.
+    /// Counts a fault.
     pub(crate) fn count(&self, fault: SimFault, by: &str) {
         let mut journal = lock(&self.journal);
         journal.counts.count(fault);
@@ -218,7 +218,7 @@ impl World {
         journal.trace.note(now, format_args!("{by}: * {fault}"));
     }
 
-    /// Whether something goes wrong here and now; counted, if it does.
+    /// Draws whether a fault strikes, and counts it if it does.
     pub(crate) fn inject(&self, fault: SimFault, per_mille: u32, by: &str) -> bool {
         let struck = !self.is_calm() && self.rng.happens(per_mille);
         if struck {

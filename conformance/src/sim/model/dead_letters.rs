@@ -1,4 +1,4 @@
-//! The book of dead letters, as its rows say.
+//! The dead letters, as their rows state them.
 
 use mill_model::wire::RawBody;
 use serde::Deserialize;
@@ -6,12 +6,12 @@ use serde::Deserialize;
 use super::WorldModel;
 use crate::sim::event::DecodedBody;
 
-/// A letter's row.
+/// The row of a dead letter.
 #[derive(Debug, Clone)]
 pub(crate) struct DeadLetterModel {
     pub(crate) task: String,
     pub(crate) open: bool,
-    /// Whether it says otherwise than what was decided before.
+    /// Whether it contradicts an earlier decision.
     pub(crate) decided_again: bool,
     state: serde_json::Value,
 }

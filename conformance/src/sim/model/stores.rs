@@ -1,4 +1,4 @@
-//! Every state that the items of a store were ever in.
+//! Every state that the items of a store ever had.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use crate::sim::event::ContentFingerprint;
 /// One state of an item.
 #[derive(Debug, Clone)]
 pub(crate) struct ItemSnapshot {
-    /// What it holds; `None` when it is not there.
+    /// The content; `None` if the item is absent.
     pub(crate) holds: Option<ContentFingerprint>,
     pub(crate) since: Monotonic,
 }
 
-/// One store.
+/// The history of one store.
 #[derive(Debug, Default)]
 pub(crate) struct StoreModel {
-    /// Oldest state first.
+    /// The states of each item, oldest first.
     pub(crate) items: BTreeMap<ItemAddress, Vec<ItemSnapshot>>,
-    /// Whether a space is there, and since when.
+    /// Whether a space is present, and since when.
     pub(crate) spaces: BTreeMap<SpaceId, (bool, Monotonic)>,
 }
 
@@ -52,7 +52,7 @@ impl StoreModel {
         self.snapshots(item).last()
     }
 
-    /// Since when an item is there without a break; `None` when it is not there.
+    /// Since when an item is present without interruption; `None` if it is absent.
     pub(crate) fn present_since(&self, item: &ItemAddress) -> Option<Monotonic> {
         self.snapshots(item)
             .iter()
@@ -62,12 +62,12 @@ impl StoreModel {
             .map(|snapshot| snapshot.since)
     }
 
-    /// Since when a space is not there; `None` when it is, or never was.
+    /// Since when a space is absent; `None` if it is present or never was.
     pub(crate) fn absent_since(&self, space: &SpaceId) -> Option<Monotonic> {
         self.spaces.get(space).filter(|(here, _)| !here).map(|(_, since)| *since)
     }
 
-    /// The items that are there now.
+    /// The items that are present now.
     pub(crate) fn standing(&self) -> impl Iterator<Item = (&ItemAddress, &ItemSnapshot)> {
         self.items
             .iter()

@@ -8,29 +8,29 @@ use crate::sim::event::{DecodedBody, ExecutionResult, OPERATOR};
 #[allow(clippy::struct_excessive_bools)] // four facts that are independent of each other
 #[derive(Debug, Default, Clone)]
 pub(crate) struct TaskModel {
-    /// Its bodies in all queues, the hidden and the late ones too.
+    /// Its bodies in all queues, including hidden and late ones.
     pub(crate) copies: i64,
-    /// Its open letters in the book.
+    /// Its open dead letters.
     pub(crate) letters: i64,
-    /// Whether any execution said that nothing is left to do.
+    /// Whether any execution reported that nothing is left to do.
     pub(crate) done: bool,
     pub(crate) purged: bool,
-    /// Whether the operator decided that it is not to be done.
+    /// Whether the operator discarded it.
     pub(crate) discarded: bool,
     pub(crate) deliveries: u64,
     /// Executions that failed and may be tried again.
     pub(crate) failed: u32,
     /// Executions that failed for good.
     pub(crate) permanent: u32,
-    /// How often the operator forgave its failures.
+    /// How often the operator reset its failures.
     pub(crate) forgiven: u32,
-    /// Failures, snoozes and length of the history of every body that was ever sent.
+    /// The failures, snoozes and history length of every body that was ever sent.
     pub(crate) states: BTreeSet<(u32, u32, usize)>,
     /// The same before the last send.
     pub(crate) earlier: BTreeSet<(u32, u32, usize)>,
     /// Whether the operator sent it again.
     pub(crate) resent: bool,
-    /// The marks of follow-ups that an execution that was done gave.
+    /// The marks of the follow-ups of its successful executions.
     pub(crate) follow_ups: Vec<String>,
 }
 
@@ -61,12 +61,12 @@ impl TaskModel {
         }
     }
 
-    /// Whether it left the queues because it was done: not by the operator's hand, nor for the book of letters.
+    /// Whether it left the queues because it was done, not because of the operator and not as a dead letter.
     pub(crate) fn is_settled(&self) -> bool {
         self.copies == 0 && self.letters == 0 && !self.purged && !self.discarded
     }
 
-    /// Whether it is somewhere, or was done, or a person threw it away.
+    /// Whether it is in a queue, among the dead letters, done, or thrown away by a person.
     pub(crate) fn is_accounted_for(&self) -> bool {
         self.copies > 0 || self.letters > 0 || self.done || self.purged || self.discarded
     }

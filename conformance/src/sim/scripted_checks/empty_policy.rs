@@ -9,7 +9,7 @@ use crate::sim::quiescence::Quiescence;
 use crate::sim::users::Users;
 use crate::sim::world::lock;
 
-pub(super) async fn hold(quiescence: &mut Quiescence<'_>) -> Option<()> {
+pub(super) async fn run(quiescence: &mut Quiescence<'_>) -> Option<()> {
     let world = quiescence.world.clone();
     let account = world.rng.pick(&world.accounts).clone();
     // Some tasks are on their way when it happens.

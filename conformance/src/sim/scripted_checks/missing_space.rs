@@ -9,7 +9,7 @@ use crate::sim::quiescence::{Quiescence, current_policies};
 use crate::sim::users::Users;
 use crate::sim::world::World;
 
-pub(super) async fn hold(quiescence: &mut Quiescence<'_>) -> Option<()> {
+pub(super) async fn run(quiescence: &mut Quiescence<'_>) -> Option<()> {
     let world = quiescence.world.clone();
     for (account, desired_policy) in current_policies(&world).0 {
         for space in &world.spaces {
