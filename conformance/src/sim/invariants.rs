@@ -1,4 +1,4 @@
-//! What must hold at every moment, each in a file of its own. A new one is a file here and a line in [`all`].
+//! The promises that must hold at every moment, each in a file of its own. A new one is a file here and a line in [`all`].
 
 mod dead_letters;
 mod delays;
@@ -28,10 +28,10 @@ pub(crate) trait Invariant: Send {
     /// Its name in reports.
     fn name(&self) -> &'static str;
 
-    /// Judges an event that the truth has taken in already.
+    /// Judges an event that the model has applied already.
     ///
     /// # Errors
-    /// What is wrong, for a person.
+    /// A message for a person, if the promise is broken.
     fn see(&mut self, event: &Event<'_>, model: &WorldModel) -> Result<(), String>;
 }
 

@@ -51,7 +51,7 @@ fn pair() -> SpacePair {
     }
 }
 
-/// The listing behind a marker in pages of `page`, broken after so many pages.
+/// The listing after a marker in pages of `page`, broken off after so many pages.
 fn opened(entries: &[Entry], after: Option<&ContentId>, page: usize, pages_max: usize) -> Merge {
     let from = after.map_or(0, |id| id.as_str().parse::<usize>().unwrap() + 1);
     let all: Vec<ListEntry> =
@@ -74,7 +74,7 @@ fn opened(entries: &[Entry], after: Option<&ContentId>, page: usize, pages_max: 
 }
 
 proptest! {
-    /// However a listing is cut into pages and nibbles, opened anew at its markers and broken off, each entry is counted
+    /// However a listing is cut into pages and nibbles, reopened at its markers and broken off, each entry is counted
     /// once, in its class.
     #[test]
     fn the_sums_of_nibbles_come_to_each_entry_once(

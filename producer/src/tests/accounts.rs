@@ -1,4 +1,4 @@
-//! Runs are accounts' own: each begins, ends and comes due by itself, whatever those of other accounts do.
+//! Each account has runs of its own, which begin, end and come due independently of the others.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::{DuplicationProducer, ProducerSettings, RunStart, SessionEnd, Session
 const MAX: u64 = 40;
 const HOUR: Duration = Duration::from_hours(1);
 
-/// So many items of account `a`, which is slow, and of `b`; both have space `s` at their destinations.
+/// Items of account `a`, which is slow, and of `b`. Both have space `s` at their destinations.
 fn two(of_a: usize, of_b: usize) -> World {
     let mut world = World::of(vec![policy("a", ONE), policy("b", ONE)]);
     for id in ["1", "2"] {
@@ -70,7 +70,7 @@ async fn run_of(world: &World, name: &str) -> Option<AccountRun> {
     runs(world).await.into_iter().find(|run| run.account == account(name))
 }
 
-/// Takes `b`'s tasks out of the queue, and counts them as workmen do; those of `a` hang.
+/// Takes `b`'s tasks out of the queue and counts them, as workmen do. The tasks of `a` hang.
 async fn work_for_b(world: &World, writer: &mut Option<CountsWriter>) -> usize {
     let done = world.queue.drain_of(&account("b")).await;
     if let Some(writer) = writer {
@@ -137,13 +137,13 @@ async fn in_one_session_too_each_account_begins_its_loops_when_they_are_due() {
         assert_eq!(done, [30; 5], "{tells}");
         let [report] = &told[..] else { panic!("one session all the while: {told:?}") };
         assert_eq!(report.ended, SessionEnd::Stopped);
-        // What it says of b is what the last of its loops found.
+        // The report about b is that of its last run.
         assert_eq!(report.survey.listed, run_surveyed(&world, "a").await + 30);
         assert_eq!((report.pairs, report.runs), (2, 2));
     }
 }
 
-/// How many entries of an account's run going on were surveyed.
+/// How many entries of an account's current run were surveyed.
 async fn run_surveyed(world: &World, name: &str) -> u64 {
     let of_account = |morsel: &Morsel| morsel.pair.account == account(name);
     book(world).await.morsels.into_iter().filter(|kept| of_account(&kept.row)).map(|kept| kept.row.sum.listed).sum()
@@ -178,7 +178,7 @@ async fn the_next_run_is_the_first_that_is_due_of_any_account() {
     }
     let report = world.session_with(small).await;
     assert_eq!(report.ended, SessionEnd::NotDue { next_run: began.plus(HOUR) });
-    // Of b alone a run is begun before a's is over, and then b's is the later one.
+    // Only b begins a run before that of a is over, and so b's run is the later one.
     world.pass(HOUR / 2).await;
     world.queue.drain().await;
     let report = world.session_with(small).await;
@@ -225,7 +225,7 @@ async fn one_loop_over_all_ends_what_is_going_on_before_it_begins() {
     assert_eq!((world.ids_of("of a"), world.ids_of("of b"), report.survey.listed, report.runs), (100, 3, 103, 2));
 }
 
-/// The row of a run over all accounts, as the version before wrote it.
+/// The row of a run over all accounts, as an earlier version wrote it.
 async fn write_run_of_all(world: &World, started: mill_model::Timestamp, finished: Option<u64>) {
     let finished = finished.map_or("null".to_owned(), |at| at.to_string());
     let row =
@@ -234,7 +234,7 @@ async fn write_run_of_all(world: &World, started: mill_model::Timestamp, finishe
     world.state.put(&key, row.into(), RowPrecondition::Always).await.unwrap();
 }
 
-/// A book of the version before: its run goes on, of account `a` 20 items are queued, and `b` is done.
+/// The table of an earlier version: its run is in progress, 20 items of account `a` are queued, and `b` is done.
 async fn of_the_version_before() -> World {
     let world = two(60, 3);
     write_run_of_all(&world, world.clock.now(), None).await;
@@ -296,7 +296,7 @@ async fn what_an_earlier_version_ran_since_counts_as_each_accounts_last_run() {
     let world = two(3, 3);
     world.session().await;
     world.queue.drain().await;
-    // Somebody went back to the version before, and has run that.
+    // Somebody went back to the earlier version and has run it.
     world.pass(HOUR / 2).await;
     let started = world.clock.now();
     write_run_of_all(&world, started, Some(started.as_millis())).await;
@@ -318,7 +318,7 @@ async fn rows_of_the_run_before_count_for_nothing_in_a_second_run_under_one_leas
             let Some(run) = run_of(&world, "b").await else { continue };
             if !numbers.contains(&run.number) {
                 numbers.push(run.number);
-                // What is queued of the second run stays in the queue, so that it is not brought to its end.
+                // The tasks of the second run stay in the queue, so that the run does not finish.
                 plant_of_b(&world, 200);
             }
             if numbers.len() == 2 {
@@ -332,7 +332,7 @@ async fn rows_of_the_run_before_count_for_nothing_in_a_second_run_under_one_leas
     assert_eq!(report.unwrap().ended, SessionEnd::Stopped);
     let &[first, second] = &numbers[..] else { panic!("two runs: {numbers:?}") };
     assert!(second > first);
-    // Written by that producer before it gave the lease back, and by the table much later.
+    // That producer wrote the row before it released the lease; the table applied it much later.
     let pair = SpacePair { account: account("b"), space: space("s"), source: store("1"), destination: store("2") };
     let marker = Some(content("of b 0199"));
     let late = Morsel { nibbles: 40, deletes: DeleteProgress::Done, marker, ..Morsel::fresh(pair, first) };
@@ -363,7 +363,7 @@ async fn a_new_account_has_its_first_run_while_the_loop_of_another_lasts() {
     let listing = async {
         world.pass(Duration::from_mins(2)).await;
         put(world.store("3"), "duplication-accounts.json", r#"["a", "b"]"#);
-        // The policies are read again each five minutes, and the list is looked at each minute.
+        // Policies are read again every five minutes, and the list is checked every minute.
         world.pass(Duration::from_mins(6)).await;
         assert_eq!(world.ids_of("of b"), 12);
         stop.cancel();
@@ -407,7 +407,7 @@ async fn of_an_account_that_is_taken_out_of_the_list_nothing_is_left_and_another
         let owners = runs.iter().map(|kept| &kept.row.account).chain(accounts.iter().map(|kept| &kept.row.account));
         let owners = owners.chain(morsels.iter().map(|kept| &kept.row.pair.account));
         assert!(owners.clone().count() > 0 && owners.clone().all(|owner| *owner == account("b")), "{in_session}");
-        // Listed anew it begins at the beginning, and not at the marker of the run that was forgotten.
+        // Once listed again, the account begins at the beginning, not at the marker of the forgotten run.
         put(&files, "duplication-accounts.json", r#"["a", "b"]"#);
         world.queue.drain().await;
         world.pass(Duration::from_mins(6)).await;
@@ -422,7 +422,7 @@ async fn where_the_list_of_accounts_cannot_be_read_runs_going_on_are_gone_on_wit
     assert_eq!(world.session_with(small).await.ended, SessionEnd::QueueFull);
     let queued = world.queue.drain().await;
     let mut world = world;
-    // A process that has never read it.
+    // A process that has never read the list.
     let nothing = Arc::new(world.store("2").clone());
     let book = PolicyRepository::of_store(nothing, space("none"), world.clock.clone(), Duration::from_mins(5));
     world.policies = Arc::new(book);
@@ -455,7 +455,7 @@ async fn what_failed_of_one_account_is_tried_again_while_the_other_waits_for_its
     assert_eq!((world.ids_of("of a"), world.ids_of("of b")), (0, 3));
 }
 
-/// From now on each call of account `a`'s store takes up to so long.
+/// From now on each call of account `a`'s store takes up to `most`.
 fn slow_down(world: &World, id: &str, most: Duration) {
     let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
     plan.set_rates(FaultRates { delay: u32::MAX, delay_max: most, ..FaultRates::default() });

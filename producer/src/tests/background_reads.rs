@@ -1,4 +1,4 @@
-//! What turns read of stores beside the session.
+//! Reads of stores in the background of a session.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -81,7 +81,7 @@ async fn a_panic_in_a_reading_is_an_error_of_what_was_read_alone() {
     assert_eq!(read(&mut session, basis(ONE, None), 1, SOON).await, Some(1));
 }
 
-/// Notes that it was dropped.
+/// Notes that the future was dropped.
 struct Guard(Arc<AtomicBool>);
 
 impl Drop for Guard {

@@ -29,7 +29,7 @@ async fn world() -> World {
     world
 }
 
-/// Whether a session that dies after so many effects was over before.
+/// Whether a session that dies after `effects` had ended before.
 async fn finishes(world: &World, effects: i64, change: impl FnOnce(&mut ProducerSettings)) -> bool {
     world.fuse.set(effects);
     let (stop, producer) = (CancellationToken::new(), world.producer_with(change));
@@ -67,7 +67,7 @@ async fn a_crash_at_any_instant_repeats_at_most_one_nibble_and_loses_nothing() {
         let sent = counts(world.told());
         assert_eq!(sent.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "crash after {effects}");
         let repeated: usize = sent.values().map(|count| count - 1).sum();
-        // With its first nibble goes the task for a space that is not there yet.
+        // The task of the absent space is sent with its first nibble.
         assert!(repeated <= NIBBLE + 1, "crash after {effects} effects repeats {repeated}");
         if finished {
             assert!(matches!(report.ended, SessionEnd::NotDue { .. }));
@@ -79,7 +79,7 @@ async fn a_crash_at_any_instant_repeats_at_most_one_nibble_and_loses_nothing() {
     assert!(instants > 40, "only {instants} instants");
 }
 
-/// A hundred items, thirty of which vanished and were held, and of these all but five are back.
+/// A hundred items, of which thirty vanished and were held; all but five of them are back.
 async fn mostly_back() -> World {
     let mut world = World::new(ONE);
     world.holders_dead = true;
@@ -130,7 +130,7 @@ async fn a_hold_that_people_can_see_stays_wherever_its_run_was_killed() {
         world.wrote_all().await;
         let finished = finishes(&world, effects, again).await;
         let visible = !world.delete_lists.held().await.unwrap().is_empty();
-        // So few are left that the rule would let them go.
+        // So few are left that the rule would grant them.
         world.insert("1", "gone", 25);
         // The first session may end the killed one's run, which was surveyed before.
         world.session_with(again).await;

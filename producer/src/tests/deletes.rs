@@ -1,4 +1,4 @@
-//! Delete safety: what may be queued unasked, and what proves nothing.
+//! Delete safety: which deletes are queued unasked, and which evidence proves nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +67,7 @@ async fn deletes_made_unasked_today_count_until_both_clocks_say_a_day() {
     world.wrote_all().await;
     let report = world.session_with(again).await;
     assert_eq!(report.held[0].reason, HoldReason::TooMany { unasked_today: 15 });
-    // The wall clock alone proves no day.
+    // The wall clock alone does not prove that a day has passed.
     world.clock.set_wall_offset_millis(25 * 3_600_000);
     let report = world.session_with(again).await;
     assert_eq!(report.held[0].reason, HoldReason::TooMany { unasked_today: 15 });
@@ -87,7 +87,7 @@ async fn copies_that_this_pair_did_not_write_are_held() {
     let report = world.session().await;
     assert_eq!(report.held[0].reason, HoldReason::Unproven { count: 2 });
     assert!(world.removed().is_empty());
-    // Neither are those that somebody wrote anew.
+    // Items that somebody rewrote are not deleted either.
     let world = self::world(100, 3).await;
     world.insert("2", "gone", 1);
     let report = world.session().await;
@@ -105,7 +105,7 @@ async fn what_is_held_goes_only_as_exactly_it_is_confirmed() {
     assert_eq!(lists.by_token(&report.held[0].token).await.unwrap().count(), 2_345);
     world.confirm().await;
     assert!(lists.held().await.unwrap().is_empty() && lists.by_token(&report.held[0].token).await.is_err());
-    // What vanished since is not in the list.
+    // Items that vanished since are not in the list.
     world.insert("2", "later", 3);
     world.queue.drain().await;
     let report = world.session_with(again).await;
@@ -139,7 +139,7 @@ async fn an_unchanged_held_list_keeps_its_token_over_runs() {
 async fn a_hold_ends_only_when_all_that_it_names_is_back() {
     let world = world(100, 30).await;
     assert_eq!(world.session().await.held[0].count, 30);
-    // All but one are back: that one is within every threshold, and is held all the same.
+    // All items but one are back. That one is within every threshold and is held all the same.
     world.insert("1", "gone", 29);
     let report = world.session_with(again).await;
     assert_eq!((report.held[0].count, world.removed().len()), (1, 0));
@@ -194,7 +194,7 @@ async fn what_is_held_and_goes_out_of_sight_is_not_taken_for_back() {
     world.insert("1", "locked/", 29);
     let report = world.session_with(again).await;
     assert_eq!((report.held[0].count, world.removed().len()), (3, 0), "one of those, and the two others");
-    // A directory that hides nothing of the list keeps no hold.
+    // An unreadable directory without items of the list does not keep the hold.
     world.store("1").insert_refused(&item("s", "lost+found/"), RefusalReason::Unreadable);
     world.insert("1", "locked/", 30);
     world.insert("1", "other", 2);
@@ -219,7 +219,7 @@ async fn rows_of_a_granted_list_are_sent_again_until_they_are_settled() {
     world.session().await;
     assert_eq!(world.removed().len(), 20);
     world.queue.drain().await;
-    // Lost with the queue: the next run sends them again, and makes no second list of them.
+    // The tasks are lost with the queue: the next run sends them again and writes no second list.
     let report = world.session_with(again).await;
     assert_eq!((world.removed().len(), report.held.len()), (20, 0));
     world.carry_out().await;
@@ -267,7 +267,7 @@ async fn held_deletes_are_reported_by_every_session_of_the_run() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_missing_when_a_source_is_seen_for_the_first_time_is_held() {
-    // As after an earlier version, or where nothing was to be removed until now.
+    // As after an upgrade, or if nothing was to be removed until now.
     let mut world = world(100, 3).await;
     world.delete_lists = mill_records::delete_lists::DeleteLists::new(Arc::new(mill_engine::MemoryTable::new("lists")));
     let report = world.session().await;
@@ -296,10 +296,10 @@ async fn what_vanished_beneath_a_mount_that_is_gone_is_held_however_few() {
         assert_eq!(report.held[0].reason, HoldReason::PlaceChanged { path: "disk/".into() });
         assert!(world.removed().is_empty());
     }
-    // It is back, and with it what was held.
+    // The place is back, and with it the held items.
     world.store("1").set_mounted(&space("s"), "disk/", true);
     assert!(world.session_with(again).await.held.is_empty());
-    // Another disk stands there, and lacks something.
+    // Another disk is mounted there and lacks some items.
     world.store("1").remove(&item("s", "disk/00003"));
     world.store("1").mount(&space("s"), "disk/", "disk two");
     let report = world.session_with(again).await;
@@ -364,7 +364,7 @@ async fn what_a_refused_entry_may_hide_is_not_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_unreadable_directory_hides_is_neither_deleted_nor_counted_even_when_deletes_are_confirmed() {
+async fn items_beneath_an_unreadable_directory_are_not_deleted_even_when_deletes_are_confirmed() {
     let deep = format!("{}/", "\u{1}".repeat(150)); // Longer escaped than a message shows.
     let world = world(50, 3).await;
     for directory in ["locked/", &deep] {
@@ -389,7 +389,7 @@ async fn what_an_unreadable_directory_hides_is_neither_deleted_nor_counted_even_
     assert_eq!((world.ids_of("gone"), world.ids_of("locked")), (1_500, 0));
 }
 
-/// A session in which each listing of one store goes wrong like that.
+/// A session in which each listing of one store fails in this way.
 async fn with_listings_failing(id: &str, fault: InjectedFault) -> (World, SessionReport) {
     let world = world(500, 3).await;
     let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
@@ -456,7 +456,7 @@ async fn a_rename_that_changes_only_case_is_no_delete_at_a_destination_that_fold
                 Properties::default(),
             );
         }
-        // Gone, whatever its name is taken for: the one that is at the source is of another size.
+        // Gone, whatever its folded name: the item at the source has another size.
         world.store("2").insert(&item("s", "Photos/gone"), "gone", Properties::default());
         world.store("1").insert(&item("s", "photos/GONE"), "another", Properties::default());
         world.wrote_all().await;
@@ -517,7 +517,7 @@ async fn what_is_held_stays_held_while_the_source_has_another_spelling_of_its_na
     world.wrote_all().await;
     let held = world.session().await.held;
     assert_eq!((held.len(), held[0].count), (1, 30));
-    // Of that size, but nobody has read it yet: it may be the same item, and it may be another.
+    // Of the same size, but nobody has read it yet: it may be the same item or another one.
     let twin = |number: u32| item("s", &format!("GONE{number:05}"));
     for number in 0..30 {
         world.store("1").insert(&twin(number), format!("gone{number:05}"), Properties::default());

@@ -1,11 +1,11 @@
-//! Compare `differences`: what listings and seals prove to be in sync is not queued.
+//! Compare `differences`: items that listings and proofs show to be in sync are not queued.
 
 use std::num::NonZeroUsize;
 
 use super::world::{DIFFERENCES, ONE, World, is_finished};
 use crate::ProducerSettings;
 
-/// Both sides with the same items, all of them sealed.
+/// Both sides with the same items, all proven in sync.
 async fn in_sync(file: &str, count: usize) -> World {
     let world = World::new(file);
     world.insert("1", "item", count);

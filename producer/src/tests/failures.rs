@@ -1,4 +1,4 @@
-//! What could not be surveyed is written down, for who asks how it stands, until it is surveyed again.
+//! A failed survey is recorded, for the status, until a later one succeeds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ async fn failures(world: &World) -> Vec<SurveyFailure> {
     state.failures().await.unwrap().into_iter().map(|kept| kept.row).collect()
 }
 
-/// Has a store's calls fail until the plan is calm.
+/// Lets a store's calls fail until the plan is calm.
 fn outage(world: &World, id: &str) -> Arc<FaultPlan> {
     let plan = FaultPlan::new(world.clock.clone(), Arc::new(SeededRng::new(1)));
     plan.set_outage(Some(FaultKind::Unreachable));
@@ -25,7 +25,7 @@ fn outage(world: &World, id: &str) -> Arc<FaultPlan> {
     plan
 }
 
-/// A loop of its own, that gives up what fails at once.
+/// A run of its own, which tries failures no longer than it must.
 async fn begun(world: &World) {
     world
         .session_with(|settings| {

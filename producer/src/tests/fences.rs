@@ -1,5 +1,5 @@
-//! A producer that stands still between a look and a save, for as long as it likes, while another works: it changes nothing of
-//! what the other has written since.
+//! A producer that freezes between a read and a save, for any time, while another works: it changes no row that the other has
+//! written since.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::{DuplicationProducer, ProducerSettings};
 
 const ONE: &str = r#"{"spaceDuplicationStorePolicies": {"s": [{"srcStoreId": "1", "destStoreId": "2"}]}}"#;
 
-/// All rows of the book but the lease's.
+/// All rows of the table except for the lease.
 async fn book(world: &World) -> Vec<(String, Vec<u8>)> {
     let (mut rows, mut range) = (Vec::new(), KeyRange { prefix: String::new(), after: None });
     loop {
@@ -28,19 +28,19 @@ async fn book(world: &World) -> Vec<(String, Vec<u8>)> {
     }
 }
 
-/// What the other does in the meantime, session by session: how much the queue may hold, and whether a run is begun anew.
+/// What the other producer does meanwhile, by session: the maximum of the queue, and whether a new run begins.
 const OTHERS: [&[(u64, bool)]; 4] = [
-    // It takes the book over, and comes to nothing more.
+    // It takes the table over and does nothing more.
     &[(0, false)],
-    // It goes on with the run, but not to its end.
+    // It resumes the run but does not finish it.
     &[(16, false)],
-    // It brings the run to its end.
+    // It finishes the run.
     &[(1_000, false)],
-    // And begins another.
+    // It begins another run.
     &[(1_000, false), (36, true)],
 ];
 
-/// Freezes a producer at an effect while the other works; `false` when it ends before.
+/// Freezes a producer at an effect while the other works. Returns `false` if the producer ends before.
 async fn one_stands_still(effects: i64, others: &[(u64, bool)]) -> bool {
     let mut world = World::new(ONE);
     world.insert("1", "item", 24);
@@ -48,7 +48,7 @@ async fn one_stands_still(effects: i64, others: &[(u64, bool)]) -> bool {
     world.holders_dead = true;
     let sleeper = world.producer_with(|settings| {
         settings.nibble = NonZeroUsize::new(5).unwrap();
-        // No beat of it is due, so that only what it saves can tell it.
+        // No heartbeat is due, so only a save can show it that it was taken over.
         settings.lease_timeout *= 10_000;
     });
     world.fuse.freeze(effects);
@@ -72,7 +72,7 @@ async fn one_stands_still(effects: i64, others: &[(u64, bool)]) -> bool {
     let text = |rows: Vec<(String, Vec<u8>)>| -> Vec<String> {
         rows.into_iter().map(|(sort, value)| format!("{sort} {}", String::from_utf8_lossy(&value))).collect()
     };
-    // A row may come late where there is none: at worst what it stands for is looked at once more.
+    // A row may come late where there is none: at worst its subject is examined once more.
     let known: Vec<String> = before.iter().map(|(sort, _)| sort.clone()).collect();
     let late = |sort: &String| !sort.starts_with("account-run/") && !known.contains(sort);
     let after = after.into_iter().filter(|(sort, _)| !late(sort)).collect();
@@ -125,7 +125,7 @@ async fn taking_over_is_left_to_the_next(deed: Deed) {
         settings.nibble = NonZeroUsize::new(5).unwrap();
         settings.lease_timeout *= 10_000;
     });
-    // It stands still right before it says how far it has come.
+    // It freezes right before it saves its marker.
     world.fuse.freeze(26);
     let stop = CancellationToken::new();
     let frozen = Box::pin(world.fuse.frozen.notified());

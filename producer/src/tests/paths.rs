@@ -1,4 +1,4 @@
-//! Ids of a bucket that exclude each other in a folder, and the signs for directories that consoles make.
+//! Ids of a bucket that conflict in a folder, and the directory markers that consoles create.
 
 use std::num::NonZeroUsize;
 
@@ -19,7 +19,7 @@ fn sign(world: &World, id: &str, name: &str, properties: Properties) {
     world.store(id).insert(&item("s", name), "", properties);
 }
 
-/// Sessions of a small queue and small nibbles until the run is over: the ids that were queued, in order, and what was named.
+/// Runs sessions with a small queue and small nibbles until the run is over. Returns the queued ids in order and the named entries.
 async fn run(world: &World, nibble: usize, queue_max: u64) -> (Vec<String>, Vec<String>) {
     let (mut queued, mut named) = (Vec::new(), Vec::new());
     let small = move |settings: &mut ProducerSettings| {

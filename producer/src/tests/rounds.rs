@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::world::{Asked, DEFAULT, ONE, TWO, World, is_finished, item, policy, space};
 use crate::{ProducerSettings, SessionEnd, WhenFull};
 
-/// The record in words: steps of a policy, told by its destination.
+/// The recorded calls as text: each step by its destination.
 fn told(world: &World) -> Vec<String> {
     let mut steps: Vec<(String, usize)> = Vec::new();
     for asked in world.queue.asked() {
@@ -149,7 +149,7 @@ async fn sessions_cut_short_serve_every_morsel() {
         }
         world.store("2").insert_space(&space(name));
     }
-    // Each session has room for one step: no space may be served again before all were served once.
+    // Each session may do one step: no space is served again before all were served once.
     let mut turns = Vec::new();
     for _ in 0..8 {
         world

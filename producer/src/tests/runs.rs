@@ -1,4 +1,4 @@
-//! When a run begins, who may work, and whom one account's trouble concerns.
+//! When a run begins, which producer may work, and how far a failing account reaches.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ async fn a_producer_whose_lease_was_taken_over_saves_nothing_more() {
         settings.queue_max = 1;
         settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
     };
-    // It stands still in the midst of its run, as a suspended process does, and wakes when another has worked.
+    // The producer freezes in the middle of its run, like a suspended process, and wakes after another has worked.
     let sleeper = world.producer_with(slow);
     let stop = CancellationToken::new();
     let mut session = Box::pin(sleeper.run_session(&stop));
@@ -184,7 +184,7 @@ async fn a_lease_taken_over_fences_off_even_who_has_not_noticed() {
     assert!(is_finished(&report) && report.resumed);
 }
 
-/// Policy files of account `a`, and of `b` whatever is put there, kept in a space of store 3.
+/// Policy files in a space of store 3: those of account `a`, and of `b` whatever the test puts there.
 pub(super) fn files(world: &mut World) -> MemoryStore {
     let files = world.store("3").clone();
     put(&files, "duplication-accounts.json", r#"["a", "b"]"#);
@@ -266,7 +266,7 @@ async fn a_store_that_did_not_answer_is_made_up_for_without_repeating_the_rest()
     assert!(matches!(world.session().await.ended, SessionEnd::NotDue { .. }));
 }
 
-/// What the last run passed over is under way again when the next one comes due, its listing open in the middle.
+/// A morsel that the last run skipped is in progress again, with an open listing, when the next run comes due.
 #[tokio::test(start_paused = true)]
 async fn a_run_begins_at_the_beginning_also_where_the_last_one_is_made_up_for() {
     let world =
@@ -325,7 +325,7 @@ async fn a_failing_account_is_reported_and_the_others_go_on() {
     assert_eq!(failed, ["b", "b"]);
     world.queue.drain().await;
 
-    // Its stores work again: the run takes in what it could not know before, and nothing else.
+    // Its stores work again: the run discovers the spaces that it could not know before, and no others.
     for id in ["1", "2"] {
         world.add_store("b", id);
     }
@@ -393,7 +393,7 @@ async fn a_store_that_does_not_tell_its_spaces_is_asked_until_its_time_is_up_and
         let (report, ()) = tokio::join!(session, back);
         assert_eq!(!report.failed(), finished, "{id} {away} {report:?}");
         if finished {
-            // What is known of an account is counted once, however often a store was asked.
+            // Each pair of an account is counted once, however often a store was asked.
             assert_eq!((report.pairs, report.left_out.count), (2, 1), "{report:?}");
             assert_eq!((report.survey.listed, world.ids_of("item")), (6, 5));
             assert!(world.statistics.store_waits().is_empty(), "{:?}", world.statistics.store_waits());
@@ -441,7 +441,7 @@ async fn a_policy_edited_meanwhile_is_obeyed_by_the_resumed_run() {
     };
     assert_eq!(world.session_with(slow).await.ended, SessionEnd::QueueFull);
     world.queue.drain().await;
-    // Store 2 is covered no more; for store 3 nothing is to be removed any more.
+    // No policy covers store 2 any more; at store 3 nothing is removed any more.
     let edited = r#"{ "spaceDuplicationStorePolicies": { "s": [ { "srcStoreId": "1", "destStoreId": "3" } ] } }"#;
     world.policies = Arc::new(PolicyRepository::fixed(vec![with_nothing_removed(edited)]));
     assert!(is_finished(&world.session().await));

@@ -1,4 +1,4 @@
-//! A producer that stays, and the queue whose size it finds out.
+//! A producer that stays, and how it sizes the queue.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -21,7 +21,7 @@ fn staying(settings: &mut ProducerSettings) {
     settings.when_full = WhenFull::Wait { poll: Duration::from_secs(5), poll_most: Duration::from_secs(30) };
 }
 
-/// Stays for so long, and gives what was told.
+/// Runs a staying producer for `time`, and returns its reports.
 async fn stay_for(world: &World, time: Duration, change: impl FnOnce(&mut ProducerSettings)) -> Vec<SessionEnd> {
     let producer = world.producer_with(|settings| {
         staying(settings);
@@ -64,7 +64,7 @@ async fn one_that_stays_asks_little_while_nothing_is_due() {
     assert!(told.iter().all(|ended| matches!(ended, SessionEnd::NotDue { .. })), "{told:?}");
     let (sessions, writes) = (told.len() as u64, 1_000 - world.fuse.left());
     assert!((3..=5).contains(&sessions), "a look each five minutes: {sessions}");
-    // The lease is taken and given back, and each is an instant before and one after.
+    // The lease is acquired and released, each with an instant before and after.
     assert_eq!(writes, sessions.cast_signed() * 4);
     assert!(world.queue.asked().is_empty(), "the queue is not asked");
 }
@@ -108,7 +108,7 @@ async fn of_two_that_stay_the_second_waits_and_takes_over_when_the_first_dies() 
     let Either::Right((told, at_work)) = select(at_work, second).await else { panic!("the first left") };
     let held = SessionEnd::HeldByAnother { holder: "holder-0".into() };
     assert!(told.len() > 3 && told.iter().all(|ended| *ended == held), "{told:?}");
-    // As a kill does: where it stands, with its lease.
+    // Like a kill: it stops at once and keeps its lease.
     drop(at_work);
     let told = stay_for(&world, Duration::from_mins(10), |settings| settings.holder = "holder-1".into()).await;
     assert_eq!(loops(&told), 1, "{told:?}");
@@ -138,7 +138,8 @@ async fn wherever_one_that_stays_is_killed_the_next_queues_what_is_left() {
     }
 }
 
-/// Sessions as cron has them, each ten minutes, of a fleet that takes at most so many in between: how many queue all.
+/// Sessions every ten minutes, as from cron, while a fleet takes at most so many tasks in between. Returns how many sessions queue
+/// everything.
 async fn sessions_needed(sizing: QueueSizing, drained: usize) -> (usize, usize) {
     let world = World::new(ONE);
     world.insert("1", "item", 2_000);

@@ -1,4 +1,4 @@
-//! Two accounts and one queue: a slow one's tasks do not keep out the other's.
+//! Two accounts and one queue: the tasks of a slow account do not keep out those of the other.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::{ProducerSettings, QueueSizing, SessionEnd, WhenFull};
 const ONE: &str = r#"{"spaceDuplicationStorePolicies": {"s": [{"srcStoreId": "1", "destStoreId": "2"}]}}"#;
 const MAX: u64 = 40;
 
-/// So many items of account `a`, which is slow, and of `b`.
+/// Items of account `a`, which is slow, and of `b`.
 fn two(of_a: usize, of_b: usize) -> World {
     let mut world = World::of(vec![policy("a", ONE), policy("b", ONE)]);
     world.add_store("b", "1");
@@ -38,7 +38,7 @@ fn waiting(settings: &mut ProducerSettings) {
     settings.when_full = WhenFull::Wait { poll: Duration::from_secs(1), poll_most: Duration::from_secs(1) };
 }
 
-/// Whether the queue tells how many tasks of an account it holds, or workmen count.
+/// Whether the queue counts the tasks of an account, or workmen do.
 const TELLS: [bool; 2] = [true, false];
 
 fn telling(tells: bool, of_a: usize, of_b: usize) -> World {

@@ -1,4 +1,4 @@
-//! Stores that take a question and do not answer: of a space, or at all.
+//! Stores that do not answer: about one space, or at all.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -23,7 +23,7 @@ use crate::{DuplicationProducer, SessionReport, SpaceFailureKind};
 
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// What does not answer, and how often it was asked all the same.
+/// Which calls are never answered, and how often they were made.
 #[derive(Debug, Default)]
 struct Hush {
     spaces: Mutex<BTreeSet<SpaceId>>,
@@ -50,7 +50,7 @@ impl Hush {
     }
 }
 
-/// That is silent as a whole.
+/// A store that is silent as a whole.
 fn everything() -> SpaceId {
     space("everything")
 }
@@ -77,7 +77,7 @@ impl Stores for HushedStores {
         self.inner.deletable(account, store).await
     }
 
-    /// As of folders, whose roots are looked at.
+    /// Like a folder, whose root is checked.
     async fn apart(&self, _: &AccountId, _: &StoreId, _: &StoreId) -> Result<(), StoreError> {
         if self.hush.is_total() {
             self.hush.about(&everything()).await;
@@ -86,7 +86,7 @@ impl Stores for HushedStores {
     }
 }
 
-/// It lists its spaces, unless it is silent as a whole, and then lists none of those that are silent.
+/// A store that lists its spaces, unless it is silent as a whole, and never answers about its silent spaces.
 #[derive(Debug)]
 struct Hushed {
     inner: Arc<dyn SourceStore>,
@@ -148,7 +148,7 @@ impl SourceStore for Hushed {
     }
 }
 
-/// So many spaces with three items each, and a producer whose source is as `hush` says.
+/// A producer over `spaces` spaces with three items each, whose source is silent as `hush` says.
 fn of(spaces: usize, hush: Hush) -> (World, Arc<Hush>, DuplicationProducer) {
     with_policy(DEFAULT, spaces, hush)
 }
@@ -181,7 +181,7 @@ fn took(world: &World, began: Monotonic) -> Duration {
     world.clock.monotonic().since(began)
 }
 
-/// The spaces of which something was queued since the last look.
+/// The spaces of which tasks were queued since the last call.
 async fn queued(world: &World) -> usize {
     let spaces: BTreeSet<SpaceId> = world.queue.sent().into_iter().map(|task| task.space).collect();
     world.queue.drain().await;
@@ -201,7 +201,7 @@ async fn spaces_that_hang_are_passed_over_and_keep_no_other_from_its_loops() {
     assert!(report.spaces_failed[0].reason.contains("does not answer: no answer for 5m"), "{report:?}");
     assert_eq!(queued(&world).await, 4);
     assert!(took(&world, began) < PATIENCE * 2 + Duration::from_mins(1), "{:?}", took(&world, began));
-    // The next loop asks nothing more of those that have not answered, and so waits for nothing.
+    // The next run makes no call about the silent spaces, and so waits for nothing.
     let began = world.clock.monotonic();
     let report = session(&producer).await;
     assert!(is_finished(&report) && report.spaces_failed.len() == silent.len(), "{report:?}");

@@ -1,4 +1,4 @@
-//! Spaces that come, that are empty, and that are no longer there.
+//! Spaces that are new, empty or missing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ async fn a_source_that_is_not_the_primary_is_looped_over_too() {
     assert_eq!(world.ids(), ["/", "i"]);
 }
 
-/// A space that was copied from store 1 to store 2 and is now at the destination alone.
+/// A space that was copied from store 1 to store 2 and is now missing at its source.
 async fn orphaned(file: &str) -> World {
     let world = World::new(file);
     world.insert("2", "item", 30);
@@ -60,7 +60,7 @@ async fn a_space_that_is_only_at_the_destination_is_reported_and_kept() {
     }
 }
 
-/// Whether what is held says that the space is missing for a day.
+/// Whether the held list states that the space is missing for a day.
 fn for_a_day(report: &crate::SessionReport) -> bool {
     match report.held[0].reason {
         HoldReason::SpaceMissing { for_a_day, .. } => for_a_day,
@@ -68,7 +68,7 @@ fn for_a_day(report: &crate::SessionReport) -> bool {
     }
 }
 
-/// Whether a person may let go what is held.
+/// Whether a person may confirm the held deletes.
 async fn can_be_confirmed(world: &World) -> bool {
     let mut held = world.delete_lists.held().await.unwrap().remove(0);
     match world.delete_lists.grant(&mut held, "ann", mill_ports::Clock::now(&*world.clock)).await {
@@ -154,7 +154,7 @@ async fn a_run_that_did_not_look_for_a_missing_space_breaks_the_chain() {
     assert!(world.session().await.held.is_empty());
     world.pass(Duration::from_hours(2)).await;
     world.policies = asking;
-    // It may have been there meanwhile, so it is missing for the first time.
+    // The space may have been there meanwhile, so it counts as missing for the first time.
     assert!(!for_a_day(&world.session().await));
     assert!(world.ids().is_empty());
 }
@@ -167,7 +167,7 @@ async fn a_space_that_is_back_is_not_retired_any_further() {
     assert!(can_be_confirmed(&world).await);
     world.insert("1", "item", 30);
     assert!(is_finished(&world.session_with(|settings| settings.run_start = crate::RunStart::Now).await));
-    // All 30 are to be looked at, none is to be deleted: it is at both sides.
+    // All 30 items are queued and none is deleted: both sides have the space.
     assert_eq!((world.ids().len(), world.queue.removes().len()), (30, 0));
     assert!(world.delete_lists.held().await.unwrap().is_empty());
 }

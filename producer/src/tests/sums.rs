@@ -1,4 +1,4 @@
-//! What a survey listed is what it accounts for, whatever interrupts it; and what it leaves out is named.
+//! A survey accounts for every entry it lists, whatever interrupts it, and names the entries it leaves out.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ async fn half_in_sync(file: &str) -> World {
     world
 }
 
-/// Everything is compared, and nothing removed.
+/// A policy that compares everything and removes nothing.
 const EVERYTHING_KEPT: &str = r#"{ "removeVanished": false,
     "spaceDuplicationStorePolicies": { "s": [ { "srcStoreId": "1", "destStoreId": "2" } ] } }"#;
 
@@ -113,7 +113,7 @@ async fn a_pair_whose_survey_finds_nothing_to_do_is_in_sync_as_of_its_beginning(
     world.session().await;
     let [survey] = &surveys(&world).await[..] else { panic!("one pair") };
     assert_eq!((survey.in_sync, survey.sum.listed), (Some(began), 5));
-    // A pair that no policy covers any more is forgotten with the next run.
+    // The next run forgets a pair that no policy covers any more.
     world.pass(Duration::from_hours(2)).await;
     let mut world = world;
     world.policies = Arc::new(mill_records::policies::PolicyRepository::fixed(Vec::new()));
@@ -141,7 +141,7 @@ async fn where_everything_is_queued_a_pair_is_in_sync_by_what_is_proven() {
             assert_eq!(survey.in_sync, (expected == 0).then_some(began));
         };
         loops(0).await;
-        // A seal on an earlier state of either side proves nothing.
+        // A proof of an earlier version of either side proves nothing.
         world.plant_one("2", "item00001");
         loops(1).await;
         world.plant_one("1", "item00002");
@@ -204,7 +204,7 @@ async fn what_a_rule_leaves_out_is_named_once_with_the_rule() {
     for name in ["x-rays", "scratch", "s"] {
         world.store("1").insert(&item(name, "i"), "x", Properties::default());
     }
-    // Only at the destination: no entry of a source.
+    // An item that only the destination has is no entry of a source.
     world.store("2").insert_space(&space("x-theirs"));
     for n in 0..120 {
         world.store("1").insert_left_out(&format!("loose {n:03}"), RefusalReason::InNoSpace);
@@ -255,7 +255,7 @@ async fn a_closing_survey_finds_every_entry_proven_or_names_it() {
         assert!(!report.is_in_sync());
         assert_eq!(report.sum, HALF);
         assert_eq!((report.missing_first.len(), report.missing_first[0].id.as_str()), (10, "item00030"));
-        // Copied by this pair, too young to prove anything: that is as good as what the copying itself said.
+        // Copied by this pair and too young for a proof: the closing survey trusts the copy.
         world.insert("2", "item", 40);
         for number in 0..40 {
             let id = item("s", &format!("item{number:05}"));
@@ -275,7 +275,7 @@ async fn a_closing_survey_finds_every_entry_proven_or_names_it() {
         let [survey] = &surveys(&world).await[..] else { panic!("one pair") };
         assert_eq!(survey.in_sync, Some(survey.began));
         assert_eq!(world.store("1").writes() + world.store("2").writes(), 0);
-        // What changes at either side is no copy any more.
+        // An item that changed at either side is no copy any more.
         world.plant_one("1", "item00009");
         assert_eq!(closing(&world, &|_| false).await.sum.queued, 2);
     }

@@ -1,4 +1,4 @@
-//! An account with stores in memory, a queue that keeps a record, and producers to set on them.
+//! The fixture: an account with in-memory stores, a queue that records its calls, and producers.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -59,7 +59,7 @@ pub(super) fn item(place: &str, id: &str) -> ItemAddress {
     ItemAddress { space: space(place), id: content(id) }
 }
 
-/// What the queue was asked, in order.
+/// The calls of the queue, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asked {
     QueueDepth,
@@ -67,7 +67,7 @@ pub(super) enum Asked {
     Removes(Remove),
 }
 
-/// Stops everything for good before or after so many effects, as a crash does.
+/// Stops everything for good at a chosen instant, like a crash.
 #[derive(Debug)]
 pub(super) struct Fuse {
     left: AtomicI64,
@@ -98,7 +98,7 @@ impl Fuse {
         self.left.store(effects, SeqCst);
     }
 
-    /// Freezes whoever comes to the effect after so many, until it is thawed; all others go on.
+    /// Freezes the caller of the next effect after `effects`, until it is thawed. All others go on.
     pub(super) fn freeze(&self, effects: i64) {
         self.until_frozen.store(effects, SeqCst);
     }
@@ -107,7 +107,7 @@ impl Fuse {
         self.left.load(SeqCst)
     }
 
-    /// One instant of the world: at each, a crash may happen.
+    /// One instant of the world, at which a crash may happen.
     pub(super) async fn instant(&self) {
         if self.until_frozen.fetch_sub(1, SeqCst) == 0 {
             self.frozen.notify_one();
@@ -120,15 +120,15 @@ impl Fuse {
     }
 }
 
-/// A queue that keeps a record.
+/// A queue that records its calls.
 #[derive(Debug)]
 pub(super) struct Trace {
     inner: MemoryQueue,
     asked: Mutex<Vec<Asked>>,
     fuse: Arc<Fuse>,
-    /// Whether it can tell how many tasks of an account it holds.
+    /// Whether it can count the tasks of an account.
     tells: AtomicBool,
-    /// What was taken out of it.
+    /// The accounts of the tasks that were taken out.
     pub(super) drained: Mutex<Counts>,
 }
 
@@ -153,7 +153,7 @@ impl Trace {
         self.drain_most(usize::MAX).await
     }
 
-    /// Takes an account's tasks out of the queue, and leaves those of others.
+    /// Takes an account's tasks out of the queue and leaves those of others.
     pub(super) async fn drain_of(&self, account: &AccountId) -> usize {
         let mut drained = 0;
         let mut others = Vec::new();
@@ -194,7 +194,7 @@ impl Trace {
         self.inner.bodies().iter().filter(|body| account_of(body) == *account).count() as u64
     }
 
-    /// Takes so many tasks out of the queue at most.
+    /// Takes at most so many tasks out of the queue.
     pub(super) async fn drain_most(&self, most: usize) -> usize {
         let mut drained = 0;
         loop {
@@ -282,7 +282,7 @@ impl TaskQueue for Trace {
     }
 }
 
-/// A book before and after each write of which a crash may happen.
+/// A table with a possible crash before and after each write.
 #[derive(Debug)]
 struct Fused {
     inner: Arc<dyn Table>,
@@ -326,7 +326,7 @@ impl Table for Fused {
     }
 }
 
-/// Everything a producer stands on.
+/// Everything that a producer needs.
 pub(super) struct World {
     pub(super) clock: Arc<SimClock>,
     pub(super) queue: Arc<Trace>,
@@ -432,23 +432,23 @@ impl World {
         world
     }
 
-    /// From now on the queue cannot tell how many tasks of an account it holds, and workmen count.
+    /// From now on the queue cannot count the tasks of an account, and workmen count.
     pub(super) fn queue_tells_no_accounts(&self) {
         self.queue.tells.store(false, SeqCst);
     }
 
-    /// The book of what workmen count, where they do.
+    /// The table of the counts of workmen, if they count.
     pub(super) fn counts(&self) -> Option<AccountCounts> {
         let (table, clock, queue) = (self.counts.clone(), self.clock.clone(), QueueName::DuplicationLow);
         (!self.queue.tells.load(SeqCst)).then(|| AccountCounts { table, clock, queue })
     }
 
-    /// How many rows of the producer's own book were written whose keys begin so.
+    /// How many rows of the producer's table were written whose keys begin with `prefix`.
     pub(super) fn writes_of(&self, prefix: &str) -> usize {
         self.fuse.written.lock().unwrap().iter().filter(|sort| sort.starts_with(prefix)).count()
     }
 
-    /// Writes down what was taken out of the queue, as workmen do.
+    /// Saves the counts of the tasks that were taken out of the queue, as workmen do.
     pub(super) async fn write_counts(&self, writer: &mut CountsWriter) {
         let fresh = std::mem::take(&mut *self.queue.drained.lock().unwrap());
         writer.add(&fresh, false).await.unwrap();
@@ -461,7 +461,7 @@ impl World {
         self.memory.insert(address(owner, id), memory);
     }
 
-    /// From now on account `a`'s store `id` is an empty one that takes names for one another.
+    /// Replaces account `a`'s store `id` by an empty one that folds names.
     pub(super) fn fold(&mut self, id: &str) {
         let behavior = StoreBehavior { page_entries_max: 3, folds_names: true, ..StoreBehavior::default() };
         let memory = MemoryStore::new(address("a", id), behavior, self.clock.clone());
@@ -469,7 +469,7 @@ impl World {
         self.memory.insert(address("a", id), memory);
     }
 
-    /// From now on account `a`'s store `id` is an empty one that says that its ids are paths.
+    /// Replaces account `a`'s store `id` by an empty one whose ids are paths.
     pub(super) fn ids_are_paths(&mut self, id: &str) {
         let behavior = StoreBehavior { page_entries_max: 3, ids_are_paths: true, ..StoreBehavior::default() };
         let memory = MemoryStore::new(address("a", id), behavior, self.clock.clone());
@@ -485,7 +485,7 @@ impl World {
         &self.memory[&address(owner, id)]
     }
 
-    /// Puts another store in the place of account `a`'s store `id`.
+    /// Replaces account `a`'s store `id`.
     pub(super) fn replace(&self, id: &str, by: Arc<dyn DeletableStore>) {
         self.stores.add(address("a", id), by);
     }
@@ -544,7 +544,7 @@ impl World {
         self.queue.inner.depth().await.unwrap().total() as usize
     }
 
-    /// The ids queued, in order, those of delete lists by their rows; `/` for the space itself.
+    /// The queued ids in order, also those in the rows of delete lists; `/` for the space itself.
     pub(super) fn ids(&self) -> Vec<String> {
         let ids = |asked: Asked| match asked {
             Asked::QueueDepth => Vec::new(),
@@ -555,7 +555,7 @@ impl World {
         self.queue.asked().into_iter().flat_map(ids).collect()
     }
 
-    /// What was queued in words that are the same whatever the ids of tasks and lists.
+    /// The queued tasks as text, without the ids of tasks and lists.
     pub(super) fn told(&self) -> Vec<String> {
         let told = |asked: Asked| match asked {
             Asked::QueueDepth => Vec::new(),
@@ -567,7 +567,7 @@ impl World {
         self.queue.asked().into_iter().flat_map(told).collect()
     }
 
-    /// The ids of the row that a task names.
+    /// The ids in a task's row.
     pub(super) fn row_ids(&self, remove: &Remove) -> Vec<String> {
         let sort = format!("list/{}/row/{:08}", remove.list, remove.row.unwrap());
         let rows = self.lists_table.rows();
@@ -576,7 +576,7 @@ impl World {
         pairs.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// The ids that delete lists let go, in order of their tasks.
+    /// The ids that the queued delete rows name, in order of their tasks.
     pub(super) fn removed(&self) -> Vec<String> {
         self.queue
             .removes()
@@ -586,7 +586,7 @@ impl World {
             .collect()
     }
 
-    /// Does what the queued deletes ask for, as a workman would, and settles their rows.
+    /// Carries out the queued deletes, as a workman would, and records the results of their rows.
     pub(super) async fn carry_out(&self) {
         for remove in self.queue.removes() {
             let Some(row) = remove.row else { continue };
@@ -600,14 +600,14 @@ impl World {
         self.queue.drain().await;
     }
 
-    /// A person lets go all that is held.
+    /// A person confirms all held deletes.
     pub(super) async fn confirm(&self) {
         for mut held in self.delete_lists.held().await.unwrap() {
             self.delete_lists.grant(&mut held, "ann", self.clock.now()).await.unwrap();
         }
     }
 
-    /// Says that the places of store 1 are known from an earlier run.
+    /// Records the places of store 1 as known from an earlier run.
     pub(super) async fn know_places(&self) {
         let places = self.store("1").places(&item("s", "x")).await.unwrap();
         for destination in ["2", "3"] {
@@ -618,7 +618,7 @@ impl World {
         }
     }
 
-    /// Says that what stores 2 and 3 hold of space `s` was written there from store 1.
+    /// Records that the items of space `s` in stores 2 and 3 were written from store 1.
     pub(super) async fn wrote_all(&self) {
         self.know_places().await;
         for destination in ["2", "3"] {
@@ -631,7 +631,7 @@ impl World {
         }
     }
 
-    /// The ids queued that begin with `prefix`.
+    /// How many queued ids begin with `prefix`.
     pub(super) fn ids_of(&self, prefix: &str) -> usize {
         self.ids().iter().filter(|id| id.starts_with(prefix)).count()
     }
@@ -644,13 +644,13 @@ impl World {
         SpacePair { account: account("a"), source: store("1"), destination: store("2"), space: space("s") }
     }
 
-    /// Says that space `s` of store 2 belongs to store 1.
+    /// Records store 1 as the owner of space `s` of store 2.
     pub(super) async fn own(&self) {
         let place = DestinationSpace { store: address("a", "2"), space: space("s") };
         self.owners.claim(&place, &address("a", "1")).await.unwrap();
     }
 
-    /// Seals an item of space `s` as it is in stores 1 and 2 now.
+    /// Records an item of space `s` as proven in sync in stores 1 and 2.
     pub(super) async fn seal(&self, id: &str) {
         let source = self.store("1").head(&item("s", id)).await.unwrap().present().unwrap();
         let destination = self.store("2").head(&item("s", id)).await.unwrap().present().unwrap();

@@ -1,4 +1,4 @@
-//! A letter is marked as retried only when its task is in a queue again, or was since; and what was decided about it stands.
+//! A dead letter is marked as retried only once its task is in a queue again, and a decision about a dead letter never changes.
 
 use super::Invariant;
 use crate::sim::event::Event;

@@ -1,4 +1,4 @@
-//! What failed comes again only after its delay.
+//! A failed task comes again only after its delay.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Invariant for DelaysKept {
     }
 }
 
-/// How long it is to wait at least. What was there before in the same state, or further on, only goes back.
+/// How long the task must wait at least. A body with no more failures than an earlier one was not sent for a new failure.
 fn least(envelope: &Envelope, task: &TaskModel) -> Duration {
     let Envelope { failures, .. } = *envelope;
     let failed_before = task.earlier.iter().any(|(before, ..)| *before >= failures);

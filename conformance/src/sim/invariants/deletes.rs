@@ -1,5 +1,5 @@
-//! Nothing is deleted at a destination without positive proof: a policy asks for it, the source does not have it, what
-//! is deleted is what was seen, and a space that is gone was gone for a day and a person said so.
+//! Nothing is deleted at a destination without positive proof: a policy asks for it, the source does not have the item, the
+//! deleted version is the one that was seen, and a missing space was gone for a day and a person confirmed it.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use super::Invariant;
 use crate::sim::event::{Event, USERS};
 use crate::sim::model::{WorldModel, back};
 
-/// How long a space must be gone before its copy may go; wall clocks may be off by an hour, and step by another.
+/// How long a space must be gone before its copy may be deleted: a day, less the errors of wall clocks, which may be off by an
+/// hour and step by another.
 const GONE_FOR: Duration = Duration::from_hours(21);
 
 pub(super) struct ProvenDeletes;
@@ -51,7 +52,7 @@ impl Invariant for ProvenDeletes {
 }
 
 impl DeletedItem<'_> {
-    /// When the state was written that was deleted.
+    /// When the deleted version was written.
     fn written(&self, model: &WorldModel) -> Option<Monotonic> {
         let snapshots = model.stores.get(self.store)?.snapshots(self.item);
         snapshots.iter().rev().nth(1).map(|snapshot| snapshot.since)

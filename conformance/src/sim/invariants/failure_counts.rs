@@ -1,5 +1,5 @@
-//! Only what failed counts as failed, what can never succeed is not tried again, and what failed often enough is given
-//! up.
+//! Only failures count as failures, a task that can never succeed is not tried again, and a task that failed often enough is
+//! dead-lettered.
 
 use mill_model::QueueName;
 
@@ -33,7 +33,7 @@ impl Invariant for OnlyFailuresCount {
                 }
                 Ok(())
             }
-            // What is among the letters has been given up already: there only the drain's failures are counted.
+            // A body in the dead-letter queue is dead-lettered already: its receives count only failures of the drain.
             Event::Received { queue, decoded, count, .. }
                 if *queue != QueueName::DeadLetter && *count > model.tolerances.receives_max =>
             {

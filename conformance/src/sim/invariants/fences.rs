@@ -1,4 +1,4 @@
-//! Of the producers' book no earlier producer changes what a later one has written or taken over.
+//! No producer changes a row of the producers' table that a later producer has written or taken over.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::sim::model::WorldModel;
 
 #[derive(Default)]
 pub(super) struct BookIsFenced {
-    /// The epoch under which each producer works.
+    /// The epoch of each producer.
     epochs: BTreeMap<String, u64>,
-    /// The epoch under which each row was last written, and when that was.
+    /// The epoch in which each row was last written, and when.
     rows: BTreeMap<String, (u64, u64)>,
-    /// The latest epoch whose producer has queued something, and when it began to: it has taken over all rows by then.
+    /// The latest epoch whose producer has queued a task, and when it first did: it had taken over all rows by then.
     over: (u64, u64),
     events: u64,
 }

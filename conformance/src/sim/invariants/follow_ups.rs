@@ -1,4 +1,4 @@
-//! What follows from a task is in a queue before the task leaves its own.
+//! A task's follow-ups are in a queue before the task leaves its own.
 
 use super::Invariant;
 use crate::sim::event::Event;

@@ -1,8 +1,8 @@
-//! Nothing is deleted that no granted delete list names; a person's grant comes from a person, for that list; what the rule
-//! grants of a pair within 24 hours stays within the threshold, whoever granted it; the rule grants nothing that is held and not
-//! back; and what is only out of sight goes by a person's grant alone, unless a person took the disk itself for gone.
+//! Every deleted item is named by a granted delete list. A person's grant comes from a person, for that list. The grants of the
+//! rule for a pair stay within the threshold in 24 hours, whichever producer made them, and never name a held item that is not
+//! back. A hidden item is deleted only by a person's grant, unless a person accepted that its disk is gone.
 //!
-//! The rule grants a list in the moment in which its pair takes it: one that a stale producer wrote is never sent.
+//! The rule grants a list at the moment in which the pair takes the list: one that a stale producer wrote is never sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,36 +16,36 @@ use crate::sim::event::{Event, OPERATOR, USERS};
 use crate::sim::model::{WorldModel, back};
 use crate::sim::users::DISK;
 
-/// The lists of one pair, by id, as its partition of the book tells.
+/// The lists of one pair, by its partition of the table.
 #[derive(Default)]
 struct PairLists {
     ids: BTreeMap<String, BTreeSet<String>>,
     granted: BTreeSet<String>,
-    /// Those that a person granted.
+    /// The lists that a person granted.
     by_person: BTreeSet<String>,
-    /// Ids that were held, and neither back at the source nor let go since.
+    /// The ids that were held and since then neither came back to the source nor were granted.
     held: BTreeSet<String>,
-    /// Lists with a grant by the rule that the pair has not taken, and how many ids they have.
+    /// The lists granted by the rule that the pair has not taken yet, and how many ids they have.
     to_take: BTreeMap<String, u64>,
     by_rule: Vec<(Monotonic, u64)>,
-    /// Whether a person took it that the disk beneath the space is gone.
+    /// Whether a person accepted that the disk beneath the space is gone.
     disk: DiskKnowledge,
 }
 
-/// What a pair knows of the disk beneath its source.
+/// What a pair knows about the disk beneath its source.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum DiskKnowledge {
-    /// All that was ever seen of it.
+    /// The pair knows the disk, or never saw one.
     #[default]
     Yes,
-    /// A person granted a list that was made without it.
+    /// A person granted a list that was made without the disk.
     Accepting,
-    /// It was forgotten for that, and not seen since: what stood there before is gone like anything else.
+    /// So the pair forgot the disk, and has not seen it since: its items count as gone like any others.
     No,
 }
 
 impl DiskKnowledge {
-    /// The places that a row tells.
+    /// Applies the places of a row.
     fn seen(&mut self, has_disk: bool, by_person: bool) {
         *self = match self {
             Self::Yes if by_person && !has_disk => Self::Accepting,
@@ -57,7 +57,7 @@ impl DiskKnowledge {
 }
 
 impl PairLists {
-    /// The pair has this list now: where the rule granted it, that holds.
+    /// The pair takes this list. A grant by the rule counts from now on.
     fn taken(&mut self, list: &str, model: &WorldModel) -> Result<(), String> {
         let Some(count) = self.to_take.remove(list) else { return Ok(()) };
         if let Some(id) = self.ids.get(list).into_iter().flatten().find(|id| self.held.contains(*id)) {
@@ -73,7 +73,7 @@ impl PairLists {
     }
 }
 
-/// The ids of which a pair's partition is made.
+/// The ids in the name of a pair's partition.
 fn parts(partition: &str) -> Option<[&str; 4]> {
     partition.splitn(4, '/').collect::<Vec<_>>().try_into().ok()
 }
@@ -149,7 +149,7 @@ impl GrantedDeletes {
         Ok(())
     }
 
-    /// An item of a source is there: it is not held any more.
+    /// An item of a source is present, so it is not held any more.
     fn back(&mut self, source: &StoreAddress, item: &ItemAddress) {
         for (partition, lists) in &mut self.pairs {
             if parts(partition).is_some_and(|[account, store, _, space]| {

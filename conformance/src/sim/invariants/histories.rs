@@ -1,4 +1,4 @@
-//! What happened to a task travels with it: each body that is sent grew out of one that was there.
+//! The history of a task travels with it: each sent body extends an earlier one.
 
 use super::Invariant;
 use crate::sim::event::{Event, OPERATOR};

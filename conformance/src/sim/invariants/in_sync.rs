@@ -1,4 +1,4 @@
-//! A survey that says that a pair is in sync found it so: what stood at the source since its run began was at the destination.
+//! A survey that reports a pair in sync is right: the items of the source since the run began were at the destination.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::sim::event::Event;
 use crate::sim::model::{ItemSnapshot, WorldModel};
 use crate::sim::users::DISK;
 
-/// With the run of each pair whose survey last said it: a row that is written once more says nothing new.
+/// The run of each pair that was last judged: a row that is written again is not judged again.
 #[derive(Default)]
 pub(super) struct InSyncIsSo(BTreeMap<String, u64>);
 
@@ -37,9 +37,9 @@ fn began(model: &WorldModel, account: &AccountId, run: u64) -> Option<Monotonic>
     model.runs.get(&(account.clone(), run)).copied()
 }
 
-/// Looks for an item that stood unchanged since before the run began, and that the destination never held as it is since.
+/// Looks for a source item that is unchanged since before the run began, and that the destination never held in that state.
 fn is_so(PairSurvey { pair, sum, .. }: &PairSurvey, began: Monotonic, model: &WorldModel) -> Result<(), ItemAddress> {
-    // What is named as one that is not copied is no part of what is said, and which ones these are the row does not tell.
+    // Entries that are named as not copied are exempt, and the row does not say which items these are.
     if sum.refused + sum.hidden + sum.ignored > 0 {
         return Ok(());
     }

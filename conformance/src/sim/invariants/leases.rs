@@ -1,4 +1,4 @@
-//! No side effect begins once the task's lease is over.
+//! No side effect begins after the task's lease has ended.
 
 use super::Invariant;
 use crate::sim::event::Event;

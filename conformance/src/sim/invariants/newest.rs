@@ -1,4 +1,4 @@
-//! Within one life of a destination's item, no older state of its source ever takes the place of a newer one.
+//! While an item exists at a destination, no older state of its source ever replaces a newer one.
 
 use mill_model::{StoreAddress, StoreId};
 
@@ -31,7 +31,7 @@ impl Invariant for NeverBack {
             .collect();
         sources.sort();
         sources.dedup();
-        // With several sources over time there is no one order.
+        // With several sources over time, states have no single order.
         let [source] = sources[..] else { return Ok(()) };
         let address = StoreAddress { account: store.account.clone(), store: source.clone() };
         let snapshots = model.stores.get(&address).map_or(&[][..], |store_model| store_model.snapshots(item));

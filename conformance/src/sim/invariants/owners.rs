@@ -1,4 +1,4 @@
-//! A destination space has one source until the book of owners says otherwise.
+//! A destination space has one source until the table of owners names another.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::sim::model::WorldModel;
 
 #[derive(Default)]
 pub(super) struct OneOwner {
-    /// Rows of the book: the source that owns a space.
+    /// The rows of the table: the source that owns a space.
     owners: BTreeMap<(String, String), String>,
 }
 

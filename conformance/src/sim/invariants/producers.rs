@@ -1,4 +1,4 @@
-//! Of all producers one works at a time: the lease is taken only when it was given back, ran out, or its holder died.
+//! One producer works at a time: the lease is taken only after it was released, ran out, or its holder died.
 
 use mill_model::Monotonic;
 use serde::Deserialize;

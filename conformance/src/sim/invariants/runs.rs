@@ -1,5 +1,5 @@
-//! A run that says it is complete has queued everything that was out of step from its beginning to its end; and none waits
-//! for that of another account.
+//! A run that reports itself complete has queued every item that was out of sync from its beginning to its end. No run waits
+//! for the run of another account.
 
 use mill_model::{AccountId, ContentId, Monotonic, StoreAddress, StoreId};
 use mill_producer::{SessionEnd, SessionReport};
@@ -24,7 +24,7 @@ impl Invariant for CompleteRuns {
             return Ok(());
         }
         for (account, began) in model.runs_of_session(by) {
-            // Policies must have been the same all the while, as every process knows them.
+            // Judged only if the policies were the same all the time, as every process knows them.
             let mut desired_policies =
                 model.policies_since(back(began, model.tolerances.refresh + model.tolerances.tries_age));
             let (Some(desired_policies), None) = (desired_policies.next(), desired_policies.next()) else { continue };
@@ -67,8 +67,8 @@ fn has_queued_all(
     Ok(())
 }
 
-/// Where each session may begin runs, it begins those of all accounts whose last ones were over before, whatever goes on of
-/// others.
+/// If each session may begin runs, it begins one for each account whose last run was finished before, whatever other runs are in
+/// progress.
 pub(super) struct RunsWaitForNoOther;
 
 impl Invariant for RunsWaitForNoOther {
@@ -81,7 +81,7 @@ impl Invariant for RunsWaitForNoOther {
         let (SessionEnd::Finished { .. } | SessionEnd::QueueFull | SessionEnd::NotDue { .. }) = &report.ended else {
             return Ok(());
         };
-        // Where the list of accounts could not be read, none begins.
+        // If the list of accounts could not be read, no run begins.
         if !model.tolerances.each_session_begins || report.accounts == 0 {
             return Ok(());
         }
@@ -101,7 +101,7 @@ fn failed(report: &SessionReport, pair: &SpacePair) -> bool {
         || report.spaces_failed.iter().any(|failed| failed.account == pair.account && same(&failed.space))
 }
 
-/// Whether both sides held the same at any moment since.
+/// Whether the destination held `wanted` at any moment since.
 pub(super) fn was_in_sync(
     model: &WorldModel,
     pair: &SpacePair,

@@ -1,4 +1,4 @@
-//! A source is never written: no writing call ever reaches a store that no policy ever made a destination.
+//! A source is never written: no writing call reaches a store that was never a destination of any policy.
 
 use super::Invariant;
 use crate::sim::event::Event;

@@ -1,5 +1,5 @@
-//! A destination's item is given another spelling of its name only if nothing at the source has the old one, and only if it
-//! is a copy of what the source has under the new one.
+//! An item of a destination is respelled only if the source has no item under the old spelling, and only if it is a copy of the
+//! source's item under the new spelling.
 
 use mill_model::{ItemAddress, StoreAddress};
 
@@ -27,7 +27,7 @@ impl Invariant for OwnNames {
         for source in sources.iter().filter_map(|address| model.stores.get(address)) {
             let has =
                 source.present_since(&before).is_some_and(|since| since < back(*called, model.tolerances.tries_age));
-            // With a directory all that lies in it goes along, the item of its own name too; one of them proved it.
+            // With a directory all its items are respelled, also an item of its own name; one of them was the proof.
             let whole = item.id.as_str() == *path && !path.ends_with('/');
             let held = |snapshot: &crate::sim::model::ItemSnapshot| {
                 snapshot.holds.is_some_and(|fingerprint| fingerprint.bytes == holds.bytes)

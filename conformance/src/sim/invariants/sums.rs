@@ -1,5 +1,5 @@
-//! Every entry under the root of a source is copied, named, or left out by a rule that is named: what a complete run says
-//! that it listed is at least what stood there all the while, its sum adds up, and no space is passed over without a word.
+//! Every entry under the root of a source is copied, named, or left out by a named rule: a complete run lists at least the items
+//! that were there all the time, its sum adds up, and no space is skipped without a report.
 
 use mill_model::{ItemAddress, Monotonic, StoreAddress};
 use mill_producer::{SessionEnd, SessionReport};
@@ -26,7 +26,7 @@ impl Invariant for SumsAddUp {
         }
         let mut listed_least = 0;
         for (account, began) in model.runs_of_session(by) {
-            // Policies must have been the same all the while, as every process knows them.
+            // Judged only if the policies were the same all the time, as every process knows them.
             let mut desired_policies =
                 model.policies_since(back(began, model.tolerances.refresh + model.tolerances.tries_age));
             let (Some(desired_policies), None) = (desired_policies.next(), desired_policies.next()) else { continue };
@@ -48,7 +48,7 @@ impl Invariant for SumsAddUp {
     }
 }
 
-/// The items that stand there without a change since before a run began, but for those that an unmounted disk may hide.
+/// The items that are unchanged since before a run began, except for those that an unmounted disk may hide.
 fn standing_since(store_model: &StoreModel, began: Monotonic) -> impl Iterator<Item = &ItemAddress> {
     let stood = move |(item, snapshot): &(&ItemAddress, &ItemSnapshot)| {
         snapshot.since < began && !item.id.as_str().starts_with(DISK)
@@ -61,7 +61,7 @@ fn copies(desired_policy: &DesiredPolicy, store: &StoreAddress, item: &ItemAddre
     desired_policy.of_space(&item.space).iter().filter(|desired_copy| desired_copy.source == store.store).count() as u64
 }
 
-/// A space of a store that default policies read is covered, or is named with the rule that leaves it out.
+/// Judges that each space of a store that default policies read is covered, or reported with the rule that leaves it out.
 fn spaces_are_named(
     report: &SessionReport,
     (desired_policy, store, store_model): (&DesiredPolicy, &StoreAddress, &StoreModel),

@@ -1,4 +1,4 @@
-//! No accepted task is ever lost: it is in a queue, among the open letters, done, or thrown away by a person.
+//! No accepted task is lost: it is in a queue, an open dead letter, done, or thrown away by a person.
 
 use super::Invariant;
 use crate::sim::event::{DecodedBody, Event};

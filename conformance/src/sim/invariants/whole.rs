@@ -1,4 +1,4 @@
-//! A destination's item is some state of the source's that really was, bytes and properties, whole.
+//! An item of a destination equals a state that its source really had, in bytes and properties.
 
 use std::collections::BTreeSet;
 
@@ -39,6 +39,6 @@ impl Invariant for WholeItems {
 }
 
 fn once_held(store_model: &StoreModel, item: &mill_model::ItemAddress, fingerprint: &ContentFingerprint) -> bool {
-    // A change of properties alone may meet bytes of an earlier state that are the same as now.
+    // A change of properties alone may meet bytes of an earlier state that equal the current ones.
     store_model.snapshots(item).iter().any(|snapshot| snapshot.holds.as_ref() == Some(fingerprint))
 }
