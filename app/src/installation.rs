@@ -245,7 +245,7 @@ impl Works {
             counts: self.counts(),
         };
         let Pace { linger, recheck, .. } = self.engine.pace;
-        Workman::new(deps, WorkmanSettings { linger, recheck, ..settings })
+        Workman::new(deps, WorkmanSettings { batch_linger: linger, recheck, ..settings })
     }
 }
 
@@ -337,7 +337,7 @@ pub fn workman_defaults() -> WorkmanSettings {
         // A look into an empty local queue costs next to nothing, so it is not put off by minutes as in a fleet.
         idle_backoff: [100, 200, 500, 1_000].map(Duration::from_millis).to_vec(),
         poll_wait: Duration::from_secs(20),
-        linger: Duration::ZERO,
+        batch_linger: Duration::ZERO,
         recheck: Duration::ZERO,
         reserved_low: 0.0,
         reserved_high: 0.05,

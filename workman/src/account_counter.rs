@@ -14,10 +14,10 @@ use tracing::{debug, warn};
 use crate::run::WorkmanShared;
 
 /// What is counted first waits so long for company.
-const LINGER: Duration = Duration::from_secs(1);
+const BATCH_LINGER: Duration = Duration::from_secs(1);
 
 /// Between two writes.
-const EVERY: Duration = Duration::from_secs(10);
+const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often the last write is tried.
 const LAST_TRIES: u32 = 3;
@@ -25,14 +25,14 @@ const LAST_TRIES: u32 = 3;
 /// What was counted of one queue and is not written down yet.
 #[derive(Debug)]
 pub(crate) struct AccountCounter {
-    book: AccountCounts,
-    fresh: Mutex<Counts>,
-    more: Notify,
+    repository: AccountCounts,
+    unwritten: Mutex<Counts>,
+    added: Notify,
 }
 
 impl AccountCounter {
-    pub(crate) fn new(book: AccountCounts) -> Self {
-        Self { book, fresh: Mutex::default(), more: Notify::new() }
+    pub(crate) fn new(repository: AccountCounts) -> Self {
+        Self { repository, unwritten: Mutex::default(), added: Notify::new() }
     }
 
     /// Notes a task that was received from a queue.
@@ -46,32 +46,32 @@ impl AccountCounter {
     }
 
     fn count(&self, queue: QueueName, account: &AccountId, counted: AccountCount) {
-        if queue != self.book.queue {
+        if queue != self.repository.queue {
             return;
         }
-        let mut fresh = self.fresh();
-        if fresh.is_empty() {
-            self.more.notify_one();
+        let mut unwritten = self.unwritten();
+        if unwritten.is_empty() {
+            self.added.notify_one();
         }
         // No copy of the name but the first time.
-        if let Some(sum) = fresh.get_mut(account) {
+        if let Some(sum) = unwritten.get_mut(account) {
             sum.received += counted.received;
             sum.ended += counted.ended;
         } else {
-            fresh.insert(account.clone(), counted);
+            unwritten.insert(account.clone(), counted);
         }
     }
 
-    fn fresh(&self) -> MutexGuard<'_, Counts> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unwritten(&self) -> MutexGuard<'_, Counts> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes down what is not yet; what could not be written stays to be.
     async fn write(&self, writer: &mut CountsWriter, last: bool) -> bool {
-        let fresh = std::mem::take(&mut *self.fresh());
-        let Err(error) = writer.add(&fresh, last).await else { return true };
-        let mut again = self.fresh();
-        let meanwhile = std::mem::replace(&mut *again, fresh);
+        let unwritten = std::mem::take(&mut *self.unwritten());
+        let Err(error) = writer.add(&unwritten, last).await else { return true };
+        let mut again = self.unwritten();
+        let meanwhile = std::mem::replace(&mut *again, unwritten);
         add(&mut again, &meanwhile);
         debug!(error = error_chain(&error), "what was counted of accounts was not written down");
         false
@@ -79,9 +79,9 @@ impl AccountCounter {
 }
 
 /// Writes down what is counted until it is over, and then the rest.
-pub(crate) async fn keep_counts(shared: Arc<WorkmanShared>, over: CancellationToken) {
-    let Some(counting) = &shared.counting else { return };
-    let mut writer = CountsWriter::new(counting.book.clone(), shared.settings.name.clone());
+pub(crate) async fn write_counts(shared: Arc<WorkmanShared>, over: CancellationToken) {
+    let Some(counter) = &shared.account_counter else { return };
+    let mut writer = CountsWriter::new(counter.repository.clone(), shared.settings.name.clone());
     let mut wrote = false;
     let pause = async |pause| {
         tokio::select! {
@@ -94,12 +94,12 @@ pub(crate) async fn keep_counts(shared: Arc<WorkmanShared>, over: CancellationTo
         tokio::select! {
             biased;
             () = over.cancelled() => break,
-            () = counting.more.notified() => {}
+            () = counter.added.notified() => {}
         }
-        pause(LINGER).await;
-        while !over.is_cancelled() && !counting.fresh().is_empty() {
+        pause(BATCH_LINGER).await;
+        while !over.is_cancelled() && !counter.unwritten().is_empty() {
             wrote = true;
-            if !counting.write(&mut writer, false).await
+            if !counter.write(&mut writer, false).await
                 && let Some(suppressed) = shared.warnings.due("counts", shared.clock.monotonic())
             {
                 warn!(
@@ -108,12 +108,12 @@ pub(crate) async fn keep_counts(shared: Arc<WorkmanShared>, over: CancellationTo
                     out of the queue for some minutes"
                 );
             }
-            pause(EVERY).await;
+            pause(WRITE_INTERVAL).await;
         }
     }
-    if wrote || !counting.fresh().is_empty() {
+    if wrote || !counter.unwritten().is_empty() {
         for _ in 0..LAST_TRIES {
-            if counting.write(&mut writer, true).await {
+            if counter.write(&mut writer, true).await {
                 break;
             }
         }

@@ -8,7 +8,7 @@
 //!     └─ the bench too ──────► back into the queue, for when its turn may have come
 //! ```
 //!
-//! What goes back [comes again](gate) when its turn may have come; where none can be reckoned, since the store's cap is not known
+//! What goes back [comes again](gate) when its turn may have come; where none can be by_rate, since the store's cap is not known
 //! or others have all permits, after longer each time.
 //!
 //! A store without a cap has room always, so its tasks are never benched for it.
@@ -69,7 +69,7 @@ struct Bench<T> {
     benched: BenchedTasks<T>,
     /// The account that was served last.
     last: Option<AccountId>,
-    seen: exclusion::RecentStores,
+    recent: exclusion::RecentStores,
 }
 
 /// Decides for one workman.
@@ -89,7 +89,7 @@ pub(crate) struct Admission<T> {
     /// The permits at a store of which nothing is known yet.
     first_permits: u32,
     /// Whether nothing on the bench can begin before something changes.
-    settled: bool,
+    nothing_ready: bool,
 }
 
 /// Where a task goes that was received.
@@ -105,7 +105,7 @@ pub(crate) enum Placement<T> {
 
 impl<T> Admission<T> {
     pub(crate) fn new(AdmissionSettings { queues, workers, alone }: AdmissionSettings) -> Self {
-        let bench = || Bench { benched: BTreeMap::new(), last: None, seen: BTreeMap::new() };
+        let bench = || Bench { benched: BTreeMap::new(), last: None, recent: BTreeMap::new() };
         Self {
             gates: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -116,7 +116,7 @@ impl<T> Admission<T> {
             benched: 0,
             received: 0,
             first_permits: if alone { u32::MAX } else { 0 },
-            settled: true,
+            nothing_ready: true,
         }
     }
 
@@ -126,7 +126,7 @@ impl<T> Admission<T> {
         gate.unknown_since = None;
         if gate.cap != cap {
             gate.cap = cap;
-            self.settled = false;
+            self.nothing_ready = false;
         }
     }
 
@@ -134,21 +134,21 @@ impl<T> Admission<T> {
     pub(crate) fn note_unknown_cap(&mut self, store: &StoreAddress, now: Monotonic) {
         if !self.gates.contains_key(store) {
             self.note_cap(store, Some(NonZeroU32::MIN), now);
-            self.each(std::slice::from_ref(store), |gate| gate.unknown_since = Some(now));
+            self.for_each_store(std::slice::from_ref(store), |gate| gate.unknown_since = Some(now));
         }
     }
 
     /// Notes how many tasks of a store may run here at once, of those that run anywhere.
     pub(crate) fn note_permits(&mut self, store: &StoreAddress, permits: u32) {
-        self.each(std::slice::from_ref(store), |gate| gate.permits = permits);
-        self.settled = false;
+        self.for_each_store(std::slice::from_ref(store), |gate| gate.permits = permits);
+        self.nothing_ready = false;
     }
 
     /// Notes whether tasks of more than one account may come.
     pub(crate) fn note_several_accounts(&mut self, several: bool) {
         if self.several_accounts != several {
             self.several_accounts = several;
-            self.settled = false;
+            self.nothing_ready = false;
         }
     }
 
@@ -171,7 +171,7 @@ impl<T> Admission<T> {
     }
 
     /// What the tasks of each store need that has a cap.
-    pub(crate) fn needs(&self) -> Vec<PermitNeed> {
+    pub(crate) fn permit_needs(&self) -> Vec<PermitNeed> {
         let need = |(store, gate): (&StoreAddress, &CapacityGate)| {
             // Without a cap they need none.
             let (cap, in_use, benched) = gate.cap.map_or((0, 0, 0), |cap| (cap.get(), gate.in_use, gate.benched));
@@ -180,42 +180,42 @@ impl<T> Admission<T> {
         self.gates.iter().filter(|(_, gate)| gate.cap.is_some() || gate.permits > 0).map(need).collect()
     }
 
-    /// Where a task goes that came from the queue at `lane`, which brings up to `batch` at once. `slot` says whether one is
+    /// Where a task goes that came from the queue at `queue_index`, which brings up to `batch` at once. `slot` says whether one is
     /// free.
     pub(crate) fn place(
         &mut self,
-        lane: usize,
+        queue_index: usize,
         mut waiting: WaitingTask<T>,
         (slot, batch): (bool, u32),
         now: Monotonic,
     ) -> Placement<T> {
         waiting.order = self.received;
         self.received += 1;
-        self.know(&waiting.account, now);
-        self.see(lane, &waiting, now);
-        self.of(&waiting.account, &waiting.stores, CapacityGate::begins_to_wait);
-        let others_away = self.accounts.get(&waiting.account).is_some_and(|gate| !gate.away.is_empty());
+        self.update_share(&waiting.account, now);
+        self.note_received(queue_index, &waiting, now);
+        self.for_each_gate(&waiting.account, &waiting.stores, CapacityGate::note_arrival);
+        let others_away = self.accounts.get(&waiting.account).is_some_and(|gate| !gate.requeued.is_empty());
         if others_away && planted(PlantedBug::PutBackInTurns) {
-            self.put_back(&waiting, now);
+            self.requeue(&waiting, now);
             return Placement::Requeue(waiting, TurnEstimate::after(TURN_MAX));
         }
         let has_room = self.has_room(&waiting.account, &waiting.stores);
         if has_room && slot {
-            self.enter(&waiting);
+            self.admit(&waiting);
             return Placement::Start(waiting);
         }
         let full = |gate: &CapacityGate| gate.benched >= gate.bench_max(batch);
         let mut gates = waiting.stores.iter().filter_map(|store| self.gates.get(store));
         if !has_room && (gates.any(full) || self.accounts.get(&waiting.account).is_some_and(full)) {
-            let turn = self.put_back(&waiting, now);
+            let turn = self.requeue(&waiting, now);
             return Placement::Requeue(waiting, turn);
         }
-        self.bench(lane, waiting);
+        self.bench(queue_index, waiting);
         Placement::Benched
     }
 
     /// Takes down what an account may have now.
-    fn know(&mut self, account: &AccountId, now: Monotonic) {
+    fn update_share(&mut self, account: &AccountId, now: Monotonic) {
         let share = self.share(account);
         self.accounts.entry(account.clone()).or_insert_with(|| CapacityGate::new(u32::MAX, now)).cap = share;
     }
@@ -226,18 +226,18 @@ impl<T> Admission<T> {
     }
 
     /// Takes a slot and permits for a task that begins, whether there is room or not.
-    pub(crate) fn enter(&mut self, waiting: &WaitingTask<T>) {
+    pub(crate) fn admit(&mut self, waiting: &WaitingTask<T>) {
         self.begun += 1;
-        self.of(&waiting.account, &waiting.stores, CapacityGate::entered);
+        self.for_each_gate(&waiting.account, &waiting.stores, CapacityGate::note_begun);
     }
 
     /// Acts on the gates of a task.
-    fn of(&mut self, account: &AccountId, stores: &[StoreAddress], mut act: impl FnMut(&mut CapacityGate)) {
+    fn for_each_gate(&mut self, account: &AccountId, stores: &[StoreAddress], mut act: impl FnMut(&mut CapacityGate)) {
         self.accounts.get_mut(account).into_iter().for_each(&mut act);
-        self.each(stores, act);
+        self.for_each_store(stores, act);
     }
 
-    fn each(&mut self, stores: &[StoreAddress], mut act: impl FnMut(&mut CapacityGate)) {
+    fn for_each_store(&mut self, stores: &[StoreAddress], mut act: impl FnMut(&mut CapacityGate)) {
         for store in stores {
             if let Some(gate) = self.gates.get_mut(store) {
                 act(gate);
@@ -246,27 +246,27 @@ impl<T> Admission<T> {
     }
 
     /// Notes that a task ended which had begun, and how long it took.
-    pub(crate) fn left(&mut self, account: &AccountId, stores: &[StoreAddress], took: Duration, now: Monotonic) {
+    pub(crate) fn note_ended(&mut self, account: &AccountId, stores: &[StoreAddress], took: Duration, now: Monotonic) {
         self.begun = self.begun.saturating_sub(1);
-        self.of(account, stores, |gate| gate.left(took, now));
-        self.settled = false;
+        self.for_each_gate(account, stores, |gate| gate.note_ended(took, now));
+        self.nothing_ready = false;
     }
 
-    fn bench(&mut self, lane: usize, waiting: WaitingTask<T>) {
-        self.of(&waiting.account, &waiting.stores, |gate| gate.benched += 1);
+    fn bench(&mut self, queue_index: usize, waiting: WaitingTask<T>) {
+        self.for_each_gate(&waiting.account, &waiting.stores, |gate| gate.benched += 1);
         self.benched += 1;
-        self.settled = false;
-        let of_account = self.benches[lane].benched.entry(waiting.account.clone()).or_default();
+        self.nothing_ready = false;
+        let of_account = self.benches[queue_index].benched.entry(waiting.account.clone()).or_default();
         of_account.entry(waiting.stores.clone()).or_default().push_back(waiting);
     }
 
     /// When the turn of a task that is put back comes, as far as that can be told.
-    fn put_back(&mut self, waiting: &WaitingTask<T>, now: Monotonic) -> TurnEstimate {
+    fn requeue(&mut self, waiting: &WaitingTask<T>, now: Monotonic) -> TurnEstimate {
         let WaitingTask { account, stores, .. } = waiting;
         let mut turn = TurnEstimate::after(TURN_MIN);
-        self.of(account, stores, |gate| turn = turn.max(gate.turn(now)));
+        self.for_each_gate(account, stores, |gate| turn = turn.max(gate.estimate_turn(now)));
         let due = now.plus(turn.after / 2).since_origin().as_secs();
-        self.of(account, stores, |gate| *gate.away.entry(due).or_default() += 1);
+        self.for_each_gate(account, stores, |gate| *gate.requeued.entry(due).or_default() += 1);
         turn
     }
 
@@ -276,17 +276,17 @@ impl<T> Admission<T> {
     }
 
     /// The stores that tasks wait for.
-    pub(crate) fn awaited(&self) -> Vec<StoreAddress> {
+    pub(crate) fn awaited_stores(&self) -> Vec<StoreAddress> {
         self.gates.iter().filter(|(_, gate)| gate.benched > 0).map(|(store, _)| store.clone()).collect()
     }
 
     /// Takes a task from the bench of a queue that can begin; its permits are taken. Accounts come one after the other.
     /// [`settle`](Self::settle) is to be called once no queue has any more.
-    pub(crate) fn next(&mut self, lane: usize) -> Option<WaitingTask<T>> {
-        if self.settled || self.benches[lane].benched.is_empty() {
+    pub(crate) fn next_ready(&mut self, queue_index: usize) -> Option<WaitingTask<T>> {
+        if self.nothing_ready || self.benches[queue_index].benched.is_empty() {
             return None;
         }
-        let bench = &self.benches[lane];
+        let bench = &self.benches[queue_index];
         let behind = |account: &&AccountId| bench.last.as_ref().is_none_or(|last| *account > last);
         let (later, earlier): (Vec<_>, Vec<_>) = bench.benched.keys().partition(behind);
         let earlier = if planted(PlantedBug::AccountPassedOver) { Vec::new() } else { earlier };
@@ -297,19 +297,24 @@ impl<T> Admission<T> {
             Some((account.clone(), stores.clone()))
         });
         let (account, stores) = ready?;
-        let waiting = self.unbench(lane, &account, &stores)?;
-        self.enter(&waiting);
-        self.benches[lane].last = Some(account);
+        let waiting = self.unbench(queue_index, &account, &stores)?;
+        self.admit(&waiting);
+        self.benches[queue_index].last = Some(account);
         Some(waiting)
     }
 
     /// Notes that all that can begin has begun, of every queue.
-    pub(crate) fn settle(&mut self) {
-        self.settled = true;
+    pub(crate) fn note_all_begun(&mut self) {
+        self.nothing_ready = true;
     }
 
-    fn unbench(&mut self, lane: usize, account: &AccountId, stores: &Vec<StoreAddress>) -> Option<WaitingTask<T>> {
-        let benched = &mut self.benches[lane].benched;
+    fn unbench(
+        &mut self,
+        queue_index: usize,
+        account: &AccountId,
+        stores: &Vec<StoreAddress>,
+    ) -> Option<WaitingTask<T>> {
+        let benched = &mut self.benches[queue_index].benched;
         let of_account = benched.get_mut(account)?;
         let of_stores = of_account.get_mut(stores)?;
         let waiting = of_stores.pop_front();
@@ -321,23 +326,25 @@ impl<T> Admission<T> {
         }
         if waiting.is_some() {
             self.benched -= 1;
-            self.of(account, stores, |gate| gate.benched = gate.benched.saturating_sub(1));
+            self.for_each_gate(account, stores, |gate| gate.benched = gate.benched.saturating_sub(1));
         }
         waiting
     }
 
     /// Takes those from the bench that are to wait no longer, with the indexes of their queues.
-    pub(crate) fn remove(&mut self, mut ends: impl FnMut(&T) -> bool) -> Vec<(usize, WaitingTask<T>)> {
+    pub(crate) fn remove_waiting(&mut self, mut ends: impl FnMut(&T) -> bool) -> Vec<(usize, WaitingTask<T>)> {
         let mut removed = Vec::new();
-        for lane in 0..self.benches.len() {
-            let benched = std::mem::take(&mut self.benches[lane].benched);
+        for queue_index in 0..self.benches.len() {
+            let benched = std::mem::take(&mut self.benches[queue_index].benched);
             for waiting in benched.into_values().flat_map(BTreeMap::into_values).flatten() {
-                self.of(&waiting.account, &waiting.stores, |gate| gate.benched = gate.benched.saturating_sub(1));
+                self.for_each_gate(&waiting.account, &waiting.stores, |gate| {
+                    gate.benched = gate.benched.saturating_sub(1)
+                });
                 self.benched -= 1;
                 if ends(&waiting.task) {
-                    removed.push((lane, waiting));
+                    removed.push((queue_index, waiting));
                 } else {
-                    self.bench(lane, waiting);
+                    self.bench(queue_index, waiting);
                 }
             }
         }

@@ -14,11 +14,11 @@ use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span, debug, error, field, info, warn, warn_span};
 
 use crate::admission::TurnEstimate;
-use crate::disposition::DispositionBuilder;
+use crate::disposition::{Disposition, DispositionBuilder};
 use crate::in_flight::CancelCause;
 use crate::run::{SlotGuard, WorkmanShared, subject_of};
 use crate::settings::{OnUnavailable, WorkmanEndReason, WorkmanError};
-use crate::stages::{DecodedTask, Disposition, ExecutedTask, NoProcessor, ReceivedTask, SettledTask, panic_message};
+use crate::stages::{DecodedTask, ExecutedTask, NoProcessor, ReceivedTask, SettledTask, panic_message};
 use crate::store_backoff::BackoffReason;
 
 /// A task whose permits were lost comes again after about half of that.
@@ -37,46 +37,48 @@ enum AttemptResult {
 /// Executes a delivery's task and hands the decision to the settler. Frees the slot when dropped.
 pub(crate) async fn attempt(
     shared: Arc<WorkmanShared>,
-    opened: DecodedTask,
+    decoded: DecodedTask,
     (slot, stores): (SlotGuard, Vec<StoreAddress>),
     settled: mpsc::Sender<SettledTask>,
 ) {
-    let decided = executed(&shared, opened, stores).await;
+    let task = execute(&shared, decoded, stores).await;
     // The settler outlives all attempts; were it gone, the queue would deliver the task again.
-    let _ = settled.send(decided).await;
+    let _ = settled.send(task).await;
     drop(slot);
 }
 
-async fn executed(shared: &WorkmanShared, opened: DecodedTask, stores: Vec<StoreAddress>) -> SettledTask {
-    let space = opened.space();
-    let DecodedTask { taken, envelope, processor } = opened;
+async fn execute(shared: &WorkmanShared, decoded: DecodedTask, stores: Vec<StoreAddress>) -> SettledTask {
+    let space = decoded.space();
+    let DecodedTask { received, envelope, processor } = decoded;
     let span = warn_span!(
         "attempt",
         task.kind = %envelope.task.kind,
         task.id = %envelope.id,
         subject = field::Empty,
-        queue = %shared.lanes[taken.lane].name(),
-        receive_count = taken.delivery.receive_count,
+        queue = %shared.input_queues[received.queue_index].name(),
+        receive_count = received.delivery.receive_count,
     );
     let attempt = Attempt {
         envelope,
         failures_max: shared.settings.failures_max,
-        receive_count: taken.delivery.receive_count,
-        cancelled: taken.entry().cancelled.clone(),
-        lease: taken.entry().lease.clone(),
+        receive_count: received.delivery.receive_count,
+        cancelled: received.in_flight().cancelled.clone(),
+        lease: received.in_flight().lease.clone(),
         fate: ItemOutcomeNote::default(),
     };
     if planted(PlantedBug::AcknowledgeBeforeWrite) {
-        let _ = shared.lanes[taken.lane].acknowledge(std::slice::from_ref(&taken.delivery.receipt)).await;
+        let _ = shared.input_queues[received.queue_index]
+            .acknowledge(std::slice::from_ref(&received.delivery.receipt))
+            .await;
     }
     crash_point(CrashPoint::WorkmanBeforeAttempt);
     let work = Execution { processor, stores: &stores, space: space.as_ref() };
-    let verdict = work.run(shared, &taken, &attempt, &span).instrument(span.clone()).await;
+    let result = work.run(shared, &received, &attempt, &span).instrument(span.clone()).await;
     crash_point(CrashPoint::WorkmanAttempted);
     let task = Some(ExecutedTask::of(&attempt, &shared.statistics));
-    let decision = ResultHandler { shared, taken: &taken, stores: &stores, space: space.as_ref() };
-    let moves = span.in_scope(|| decision.of(attempt.envelope, verdict));
-    SettledTask { taken, moves, task }
+    let handler = ResultHandler { shared, received: &received, stores: &stores, space: space.as_ref() };
+    let disposition = span.in_scope(|| handler.handle(attempt.envelope, result));
+    SettledTask { received, disposition, task }
 }
 
 /// What is to be run.
@@ -88,7 +90,13 @@ struct Execution<'a> {
 
 impl Execution<'_> {
     /// Runs the processor until it answers, panics, or loses its lease; then its future is dropped at once.
-    async fn run(self, shared: &WorkmanShared, taken: &ReceivedTask, attempt: &Attempt, span: &Span) -> AttemptResult {
+    async fn run(
+        self,
+        shared: &WorkmanShared,
+        received: &ReceivedTask,
+        attempt: &Attempt,
+        span: &Span,
+    ) -> AttemptResult {
         let Self { processor, stores, space } = self;
         let work = AssertUnwindSafe(async {
             let processor = match processor {
@@ -96,7 +104,7 @@ impl Execution<'_> {
                 Err(NoProcessor::Failed(error)) => return AttemptResult::Failed(error),
                 Err(NoProcessor::Panicked(reason)) => return AttemptResult::Panicked(reason),
             };
-            if let Some(remaining) = shared.pauses.remaining(stores, space, shared.clock.monotonic()) {
+            if let Some(remaining) = shared.backoff.remaining(stores, space, shared.clock.monotonic()) {
                 return AttemptResult::Paused(remaining);
             }
             if !span.is_disabled() {
@@ -107,12 +115,12 @@ impl Execution<'_> {
                 Err(error) => AttemptResult::Failed(error),
             }
         });
-        let verdict = tokio::select! {
+        let result = tokio::select! {
             biased;
-            () = attempt.cancelled.cancelled() => return AttemptResult::Cancelled(taken.entry().cause()),
-            verdict = work.catch_unwind() => verdict,
+            () = attempt.cancelled.cancelled() => return AttemptResult::Cancelled(received.in_flight().cause()),
+            result = work.catch_unwind() => result,
         };
-        verdict.unwrap_or_else(|panic| {
+        result.unwrap_or_else(|panic| {
             if planted(PlantedBug::PanicNotCaught) {
                 std::panic::resume_unwind(panic);
             }
@@ -121,85 +129,85 @@ impl Execution<'_> {
     }
 }
 
-/// Turns a verdict into moves, counts and logs it.
+/// Turns a result into moves, counts and logs it.
 struct ResultHandler<'a> {
     shared: &'a WorkmanShared,
-    taken: &'a ReceivedTask,
+    received: &'a ReceivedTask,
     /// What the task uses.
     stores: &'a [StoreAddress],
     space: Option<&'a SpaceId>,
 }
 
 impl ResultHandler<'_> {
-    fn of(&self, envelope: Envelope, verdict: AttemptResult) -> Disposition {
-        let fates = DispositionBuilder { shared: self.shared, taken: self.taken };
-        match verdict {
+    fn handle(&self, envelope: Envelope, result: AttemptResult) -> Disposition {
+        let builder = DispositionBuilder { shared: self.shared, received: self.received };
+        match result {
             AttemptResult::Answered(outcome) => {
-                let over = self.shared.pauses.well(self.stores, self.space, self.shared.clock.monotonic());
+                let over = self.shared.backoff.note_success(self.stores, self.space, self.shared.clock.monotonic());
                 self.shared.statistics.used_stores(&over);
                 match outcome {
                     TaskOutcome::Done { .. } if planted(PlantedBug::FollowUpsForgotten) => {
-                        DispositionBuilder::discarded()
+                        DispositionBuilder::discard()
                     }
-                    TaskOutcome::Done { follow_ups } if follow_ups.is_empty() => DispositionBuilder::discarded(),
-                    TaskOutcome::Done { follow_ups } => fates.done(envelope, follow_ups),
+                    TaskOutcome::Done { follow_ups } if follow_ups.is_empty() => DispositionBuilder::discard(),
+                    TaskOutcome::Done { follow_ups } => builder.complete(envelope, follow_ups),
                     TaskOutcome::Snooze { delay, task } => {
                         debug!(?delay, "put off");
-                        fates.put_off(envelope, fates.in_company(delay), task)
+                        builder.snooze(envelope, builder.align_delay(delay), task)
                     }
                     TaskOutcome::Discard { reason } => {
                         debug!(reason, "discarded");
-                        DispositionBuilder::discarded()
+                        DispositionBuilder::discard()
                     }
                 }
             }
-            AttemptResult::Failed(error) => self.failed(envelope, &error),
-            AttemptResult::Panicked(reason) => self.retried(envelope, &reason),
+            AttemptResult::Failed(error) => self.handle_failure(envelope, &error),
+            AttemptResult::Panicked(reason) => self.retry(envelope, &reason),
             // Whom it ends for may take it at once. A pause that may pass is waited for: who gives back would take it again.
-            AttemptResult::Paused(_) if self.shared.is_ending() => fates.given_back(Some(&envelope.task.account)),
-            AttemptResult::Paused(remaining) => self.put_off(envelope, remaining),
+            AttemptResult::Paused(_) if self.shared.is_ending() => builder.give_back(Some(&envelope.task.account)),
+            AttemptResult::Paused(remaining) => self.snooze(envelope, remaining),
             AttemptResult::Cancelled(CancelCause::LeaseLost) if planted(PlantedBug::StaleReceiptAcknowledged) => {
-                DispositionBuilder::discarded()
+                DispositionBuilder::discard()
             }
-            AttemptResult::Cancelled(CancelCause::LeaseLost) => DispositionBuilder::left(),
+            AttemptResult::Cancelled(CancelCause::LeaseLost) => DispositionBuilder::abandon(),
             AttemptResult::Cancelled(CancelCause::PermitsLost) => {
-                fates.put_back(&envelope.task.account, TurnEstimate::after(PERMITS_LOST))
+                builder.requeue(&envelope.task.account, TurnEstimate::after(PERMITS_LOST))
             }
-            AttemptResult::Cancelled(CancelCause::HeldTooLong) => self.put_off(envelope, Duration::ZERO),
-            AttemptResult::Cancelled(CancelCause::Stopping) => fates.given_back(Some(&envelope.task.account)),
+            AttemptResult::Cancelled(CancelCause::HeldTooLong) => self.snooze(envelope, Duration::ZERO),
+            AttemptResult::Cancelled(CancelCause::Stopping) => builder.give_back(Some(&envelope.task.account)),
         }
     }
 
-    fn failed(&self, envelope: Envelope, error: &ProcessorError) -> Disposition {
-        let fates = DispositionBuilder { shared: self.shared, taken: self.taken };
+    fn handle_failure(&self, envelope: Envelope, error: &ProcessorError) -> Disposition {
+        let builder = DispositionBuilder { shared: self.shared, received: self.received };
         match &error.class {
-            FailureClass::Retryable => self.retried(envelope, &error_chain(error)),
+            FailureClass::Retryable => self.retry(envelope, &error_chain(error)),
             FailureClass::Permanent if planted(PlantedBug::PermanentErrorRetried) => {
-                self.retried(envelope, &error_chain(error))
+                self.retry(envelope, &error_chain(error))
             }
             FailureClass::Permanent => {
                 self.shared.statistics.count(|work| work.failed += 1);
-                fates.given_up(envelope, &error_chain(error))
+                builder.dead_letter(envelope, &error_chain(error))
             }
             FailureClass::Throttled { .. } if planted(PlantedBug::ThrottlingCountsAsFailure) => {
-                self.retried(envelope, &error_chain(error))
+                self.retry(envelope, &error_chain(error))
             }
             FailureClass::Throttled { store, retry_after } => {
-                let pause = self.pause(store, BackoffReason::Throttled(*retry_after), error);
-                self.put_off(envelope, pause)
+                let pause = self.back_off(store, BackoffReason::Throttled(*retry_after), error);
+                self.snooze(envelope, pause)
             }
             FailureClass::Unreachable { store } => {
-                let pause = self.pause(store, BackoffReason::Unreachable, error);
-                self.put_off(envelope, pause)
+                let pause = self.back_off(store, BackoffReason::Unreachable, error);
+                self.snooze(envelope, pause)
             }
             FailureClass::Unavailable { store } => {
-                let pause = self.pause(store, BackoffReason::Unavailable, error);
+                let pause = self.back_off(store, BackoffReason::Unavailable, error);
                 if self.shared.settings.on_unavailable == OnUnavailable::Wait {
-                    return self.put_off(envelope, pause);
+                    return self.snooze(envelope, pause);
                 }
                 self.shared
                     .end(Ok(WorkmanEndReason::StoreUnavailable { store: store.clone(), reason: error_chain(error) }));
-                fates.given_back(Some(&envelope.task.account))
+                builder.give_back(Some(&envelope.task.account))
             }
             FailureClass::Fatal => {
                 let subject = subject_of(&self.shared.registry, &envelope.task);
@@ -207,23 +215,23 @@ impl ResultHandler<'_> {
                 let reason = error_chain(error);
                 error!(reason, "no task can be run here");
                 self.shared.end(Err(WorkmanError::Fatal { subject, reason }));
-                fates.given_back(Some(&envelope.task.account))
+                builder.give_back(Some(&envelope.task.account))
             }
-            FailureClass::LeaseLost => match self.taken.entry().cause_if_cancelled() {
-                Some(CancelCause::Stopping) => fates.given_back(Some(&envelope.task.account)),
+            FailureClass::LeaseLost => match self.received.in_flight().cancel_cause_if_any() {
+                Some(CancelCause::Stopping) => builder.give_back(Some(&envelope.task.account)),
                 Some(CancelCause::PermitsLost) => {
-                    fates.put_back(&envelope.task.account, TurnEstimate::after(PERMITS_LOST))
+                    builder.requeue(&envelope.task.account, TurnEstimate::after(PERMITS_LOST))
                 }
                 // It noticed by itself, before its workman did.
-                None if self.taken.entry().lease.lacks_permits() => {
-                    fates.put_back(&envelope.task.account, TurnEstimate::after(PERMITS_LOST))
+                None if self.received.in_flight().lease.lacks_permits() => {
+                    builder.requeue(&envelope.task.account, TurnEstimate::after(PERMITS_LOST))
                 }
-                _ => DispositionBuilder::left(),
+                _ => DispositionBuilder::abandon(),
             },
         }
     }
 
-    fn retried(&self, envelope: Envelope, reason: &str) -> Disposition {
+    fn retry(&self, envelope: Envelope, reason: &str) -> Disposition {
         self.shared.statistics.count(|work| work.failed += 1);
         if let Some(suppressed) = self.shared.warnings.due("failed", self.shared.clock.monotonic()) {
             let failures = envelope.failures + 1;
@@ -231,18 +239,18 @@ impl ResultHandler<'_> {
         } else {
             debug!(reason, "a task failed");
         }
-        DispositionBuilder { shared: self.shared, taken: self.taken }.failed(envelope, reason)
+        DispositionBuilder { shared: self.shared, received: self.received }.retry_or_dead_letter(envelope, reason)
     }
 
     /// Comes again after `delay` and a little chance, so that not all come back in one moment.
-    fn put_off(&self, envelope: Envelope, delay: Duration) -> Disposition {
+    fn snooze(&self, envelope: Envelope, delay: Duration) -> Disposition {
         let jitter = self.shared.chance.jitter((delay / 4).min(Duration::from_secs(10)));
-        DispositionBuilder { shared: self.shared, taken: self.taken }.put_off(envelope, delay + jitter, None)
+        DispositionBuilder { shared: self.shared, received: self.received }.snooze(envelope, delay + jitter, None)
     }
 
-    fn pause(&self, store: &StoreAddress, sort: BackoffReason, error: &ProcessorError) -> Duration {
+    fn back_off(&self, store: &StoreAddress, sort: BackoffReason, error: &ProcessorError) -> Duration {
         let now = self.shared.clock.monotonic();
-        let pause = self.shared.pauses.note((store, self.space), sort, now, self.shared.chance.as_ref());
+        let pause = self.shared.backoff.note_failure((store, self.space), sort, now, self.shared.chance.as_ref());
         let seconds = pause.as_secs();
         let may_pass = sort != BackoffReason::Unavailable;
         let reason = error.source.as_ref().map_or_else(|| error_chain(error), |source| error_chain(&**source));

@@ -1,4 +1,4 @@
-//! Makes the moves that were decided, many deliveries at a time: sends, and only then acknowledges.
+//! Makes the moves that were settled_tasks, many deliveries at a time: sends, and only then acknowledges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,9 +16,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
+use crate::disposition::{DispositionBuilder, ReceiptAction};
 use crate::run::WorkmanShared;
 use crate::settings::{OnFinalFailure, WorkmanEndReason};
-use crate::stages::{ReceiptAction, SettledTask};
+use crate::stages::SettledTask;
 
 /// Most deliveries settled in one round.
 pub(crate) const ROUND_MAX: usize = 256;
@@ -32,105 +33,107 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Settles deliveries until all who might decide about one are gone.
-pub(crate) async fn settle_all(shared: Arc<WorkmanShared>, mut decided: mpsc::Receiver<SettledTask>) {
+pub(crate) async fn complete_all(shared: Arc<WorkmanShared>, mut settled_tasks: mpsc::Receiver<SettledTask>) {
     let mut rounds = JoinSet::new();
     let mut waiting = Vec::new();
     loop {
-        let count = gather(&shared, &mut decided, &mut waiting).await;
+        let count = collect_batch(&shared, &mut settled_tasks, &mut waiting).await;
         if count == 0 {
             break;
         }
         while rounds.len() >= ROUNDS_MAX {
-            note(rounds.join_next().await);
+            log_panic(rounds.join_next().await);
         }
         let rest = waiting.split_off(count);
-        rounds.spawn(settle(shared.clone(), std::mem::replace(&mut waiting, rest)));
+        rounds.spawn(complete_batch(shared.clone(), std::mem::replace(&mut waiting, rest)));
     }
     while !rounds.is_empty() {
-        note(rounds.join_next().await);
+        log_panic(rounds.join_next().await);
     }
 }
 
 /// Waits for full batches, or until those that wait have lingered. Says how many of them to settle now: those that make
 /// full batches where there are any, so that what is left over goes with the next. None only after the last.
-async fn gather(
+async fn collect_batch(
     shared: &WorkmanShared,
-    decided: &mut mpsc::Receiver<SettledTask>,
+    settled_tasks: &mut mpsc::Receiver<SettledTask>,
     waiting: &mut Vec<SettledTask>,
 ) -> usize {
-    if waiting.is_empty() && decided.recv_many(waiting, ROUND_MAX).await == 0 {
+    if waiting.is_empty() && settled_tasks.recv_many(waiting, ROUND_MAX).await == 0 {
         return 0;
     }
-    let full = shared.lanes[0].limits().batch_max.get() as usize;
-    let mut lingered = shared.clock.sleep(shared.settings.linger);
+    let full = shared.input_queues[0].limits().batch_max.get() as usize;
+    let mut lingered = shared.clock.sleep(shared.settings.batch_linger);
     while waiting.len() < full {
         let room = ROUND_MAX - waiting.len();
         tokio::select! {
             biased;
-            more = decided.recv_many(waiting, room) => if more == 0 { return waiting.len() },
+            more = settled_tasks.recv_many(waiting, room) => if more == 0 { return waiting.len() },
             () = &mut lingered => return waiting.len(),
         }
     }
     waiting.len() - waiting.len() % full
 }
 
-fn note(joined: Option<Result<(), tokio::task::JoinError>>) {
+fn log_panic(joined: Option<Result<(), tokio::task::JoinError>>) {
     if let Some(Err(error)) = joined {
         error!(%error, "deliveries could not be settled; their tasks will come again");
     }
 }
 
-async fn settle(shared: Arc<WorkmanShared>, mut batch: Vec<SettledTask>) {
+async fn complete_batch(shared: Arc<WorkmanShared>, mut batch: Vec<SettledTask>) {
     for settled in &mut batch {
-        if settled.moves.need_lease && !settled.taken.entry().lease.is_ahead() {
+        if settled.disposition.need_lease && !settled.received.in_flight().lease.is_ahead() {
             debug!("a lease was lost before the task was settled");
-            settled.moves = crate::disposition::DispositionBuilder::left();
+            settled.disposition = DispositionBuilder::abandon();
         }
     }
     if planted(PlantedBug::LetterAfterAcknowledge) {
-        for settled in batch.iter().filter(|settled| settled.moves.given_up.is_some()) {
-            let receipt = std::slice::from_ref(&settled.taken.delivery.receipt);
-            let _ = shared.lanes[settled.taken.lane].acknowledge(receipt).await;
+        for settled in batch.iter().filter(|settled| settled.disposition.dead_lettered.is_some()) {
+            let receipt = std::slice::from_ref(&settled.received.delivery.receipt);
+            let _ = shared.input_queues[settled.received.queue_index].acknowledge(receipt).await;
         }
     }
-    let given_up = batch.iter().any(|settled| settled.moves.given_up.is_some());
-    let again = batch.iter().any(|settled| settled.moves.given_up.is_none() && !settled.moves.sends.is_empty());
-    let ends = BatchAccounting::of(&shared, &batch);
+    let dead_lettered = batch.iter().any(|settled| settled.disposition.dead_lettered.is_some());
+    let again = batch
+        .iter()
+        .any(|settled| settled.disposition.dead_lettered.is_none() && !settled.disposition.sends.is_empty());
+    let accounting = BatchAccounting::of(&shared, &batch);
     let sent = send(&shared, &mut batch).await;
-    for (passed, point) in [(given_up, CrashPoint::WorkmanDeadLettered), (again, CrashPoint::WorkmanSentAgain)] {
+    for (passed, point) in [(dead_lettered, CrashPoint::WorkmanDeadLettered), (again, CrashPoint::WorkmanSentAgain)] {
         if passed {
             crash_point(point);
         }
     }
     for (settled, _) in batch.iter().zip(&sent).filter(|(_, sent)| **sent) {
-        note_given_up(&shared, settled);
+        report_dead_lettered(&shared, settled);
     }
     let mut receipts: BTreeMap<(usize, bool), Vec<(usize, Receipt)>> = BTreeMap::new();
     for (at, (settled, sent)) in batch.iter().zip(sent).enumerate() {
-        let release = match settled.moves.then {
+        let release = match settled.disposition.receipt_action {
             ReceiptAction::Acknowledge => false,
             ReceiptAction::Release => true,
             ReceiptAction::LetExpire => continue,
         };
         if sent {
-            let receipt = settled.taken.delivery.receipt.clone();
-            receipts.entry((settled.taken.lane, release)).or_default().push((at, receipt));
+            let receipt = settled.received.delivery.receipt.clone();
+            receipts.entry((settled.received.queue_index, release)).or_default().push((at, receipt));
         }
     }
     let mut calls = Vec::new();
-    for ((lane, release), receipts) in receipts {
-        let queue = shared.lanes[lane].as_ref();
-        for (owners, receipts) in chunks(receipts, queue) {
+    for ((queue_index, release), receipts) in receipts {
+        let queue = shared.input_queues[queue_index].as_ref();
+        for (owners, receipts) in split_into_batches(receipts, queue) {
             let call = if release { QueueCall::Release(receipts) } else { QueueCall::Acknowledge(receipts) };
             let owners = if release { Vec::new() } else { owners };
-            calls.push(made(&shared, queue, call).map(move |failed| (owners, failed)));
+            calls.push(call_with_retries(&shared, queue, call).map(move |failed| (owners, failed)));
         }
     }
-    let mut made = stream::iter(calls).buffer_unordered(CALLS_MAX);
-    while let Some((owners, failed)) = made.next().await {
+    let mut calls = stream::iter(calls).buffer_unordered(CALLS_MAX);
+    while let Some((owners, failed)) = calls.next().await {
         // What stays unacknowledged only comes again.
         let acknowledged = owners.into_iter().enumerate().filter(|(place, _)| !failed.contains(place));
-        ends.note(&shared, acknowledged.map(|(_, at)| at).collect());
+        accounting.count_acknowledged(&shared, acknowledged.map(|(_, at)| at).collect());
     }
 }
 
@@ -145,20 +148,20 @@ struct BatchAccounting {
 impl BatchAccounting {
     fn of(shared: &WorkmanShared, batch: &[SettledTask]) -> Self {
         let leaves = |settled: &SettledTask| {
-            let queue = shared.lanes[settled.taken.lane].name();
+            let queue = shared.input_queues[settled.received.queue_index].name();
             Some((queue, settled.leaves(queue)?))
         };
         Self {
-            is_end: batch.iter().map(|settled| settled.moves.is_the_end()).collect(),
+            is_end: batch.iter().map(|settled| settled.disposition.is_end_of_task()).collect(),
             tasks: batch.iter().map(SettledTask::ended_task).collect(),
             leaves: batch.iter().map(leaves).collect(),
         }
     }
 
-    fn note(&self, shared: &WorkmanShared, acknowledged: Vec<usize>) {
+    fn count_acknowledged(&self, shared: &WorkmanShared, acknowledged: Vec<usize>) {
         let leaves = acknowledged.iter().filter_map(|at| self.leaves[*at].as_ref());
-        if let Some(counting) = &shared.counting {
-            leaves.for_each(|(queue, account)| counting.ended(*queue, account));
+        if let Some(account_counter) = &shared.account_counter {
+            leaves.for_each(|(queue, account)| account_counter.ended(*queue, account));
         }
         let ended: Vec<usize> = acknowledged.into_iter().filter(|at| self.is_end[*at]).collect();
         shared.statistics.ended.fetch_add(ended.len() as u64, Ordering::Relaxed);
@@ -171,7 +174,7 @@ async fn send(shared: &WorkmanShared, batch: &mut [SettledTask]) -> Vec<bool> {
     let mut sent = vec![true; batch.len()];
     let mut by_queue: BTreeMap<QueueName, Vec<(usize, OutgoingMessage)>> = BTreeMap::new();
     for (at, settled) in batch.iter_mut().enumerate() {
-        for (queue, outgoing) in settled.moves.sends.drain(..) {
+        for (queue, outgoing) in settled.disposition.sends.drain(..) {
             by_queue.entry(queue).or_default().push((at, outgoing));
         }
     }
@@ -182,20 +185,21 @@ async fn send(shared: &WorkmanShared, batch: &mut [SettledTask]) -> Vec<bool> {
     let mut expected = BTreeSet::new();
     let mut calls = Vec::new();
     for (name, sends) in by_queue {
-        let Some(queue) = shared.queues.get(&name) else {
+        let Some(queue) = shared.output_queues.get(&name) else {
             error!(queue = %name, "this workman cannot send to a queue; its tasks will come again");
             for (at, _) in sends {
                 sent[at] = false;
             }
             continue;
         };
-        expected.extend(sends.iter().map(|(_, outgoing)| seen_at(now, outgoing.delay)));
-        for (owners, sends) in chunks(sends, queue.as_ref()) {
-            calls.push(async move { (owners, made(shared, queue.as_ref(), QueueCall::Send(sends)).await) });
+        expected.extend(sends.iter().map(|(_, outgoing)| visible_at(now, outgoing.delay)));
+        for (owners, sends) in split_into_batches(sends, queue.as_ref()) {
+            calls
+                .push(async move { (owners, call_with_retries(shared, queue.as_ref(), QueueCall::Send(sends)).await) });
         }
     }
-    let mut made = stream::iter(calls).buffer_unordered(CALLS_MAX);
-    while let Some((owners, failed)) = made.next().await {
+    let mut calls = stream::iter(calls).buffer_unordered(CALLS_MAX);
+    while let Some((owners, failed)) = calls.next().await {
         for at in failed {
             sent[owners[at]] = false;
         }
@@ -205,7 +209,7 @@ async fn send(shared: &WorkmanShared, batch: &mut [SettledTask]) -> Vec<bool> {
 }
 
 /// When a task sent now with `delay` can be received: to the next tenth of a second, so that many share one.
-fn seen_at(now: Monotonic, delay: Duration) -> Monotonic {
+fn visible_at(now: Monotonic, delay: Duration) -> Monotonic {
     if delay.is_zero() {
         return now;
     }
@@ -214,7 +218,7 @@ fn seen_at(now: Monotonic, delay: Duration) -> Monotonic {
 }
 
 /// Cuts a list into the batches that a queue takes, owners and entries apart.
-fn chunks<T>(entries: Vec<(usize, T)>, queue: &dyn TaskQueue) -> Vec<(Vec<usize>, Vec<T>)> {
+fn split_into_batches<T>(entries: Vec<(usize, T)>, queue: &dyn TaskQueue) -> Vec<(Vec<usize>, Vec<T>)> {
     let batch_max = queue.limits().batch_max.get() as usize;
     let mut entries = entries.into_iter().peekable();
     let mut chunks = Vec::new();
@@ -224,16 +228,16 @@ fn chunks<T>(entries: Vec<(usize, T)>, queue: &dyn TaskQueue) -> Vec<(Vec<usize>
     chunks
 }
 
-fn note_given_up(shared: &WorkmanShared, settled: &SettledTask) {
-    let Some(given_up) = &settled.moves.given_up else { return };
+fn report_dead_lettered(shared: &WorkmanShared, settled: &SettledTask) {
+    let Some(dead_lettered) = &settled.disposition.dead_lettered else { return };
     if !settled.task.as_ref().is_some_and(|task| shared.statistics.is_open_item(&task.id)) {
         // That of an item of this run is counted with the fates, once it is acknowledged.
         shared.statistics.count(|work| work.dead_lettered += 1);
     }
-    let queue = shared.lanes[settled.taken.lane].name();
-    error!(%queue, subject = given_up.subject, reason = given_up.reason, "a task was given up");
+    let queue = shared.input_queues[settled.received.queue_index].name();
+    error!(%queue, subject = dead_lettered.subject, reason = dead_lettered.reason, "a task was given up");
     if shared.settings.on_final_failure == OnFinalFailure::FailFast {
-        let (subject, reason) = (given_up.subject.clone(), given_up.reason.clone());
+        let (subject, reason) = (dead_lettered.subject.clone(), dead_lettered.reason.clone());
         shared.end(Ok(WorkmanEndReason::FailedFast { subject, reason }));
     }
 }
@@ -253,7 +257,7 @@ impl QueueCall {
         }
     }
 
-    async fn make(&self, queue: &dyn TaskQueue) -> Result<BatchReport, QueueError> {
+    async fn run(&self, queue: &dyn TaskQueue) -> Result<BatchReport, QueueError> {
         match self {
             Self::Send(sends) => queue.send(sends).await,
             Self::Acknowledge(receipts) => {
@@ -271,14 +275,14 @@ impl QueueCall {
         }
     }
 
-    /// Leaves only the entries at these places.
-    fn keep(&mut self, places: &[usize]) {
-        fn kept<T: Clone>(entries: &mut Vec<T>, places: &[usize]) {
-            *entries = places.iter().filter_map(|at| entries.get(*at).cloned()).collect();
+    /// Leaves only the entries at these positions.
+    fn retain(&mut self, positions: &[usize]) {
+        fn retain_at<T: Clone>(entries: &mut Vec<T>, positions: &[usize]) {
+            *entries = positions.iter().filter_map(|at| entries.get(*at).cloned()).collect();
         }
         match self {
-            Self::Send(sends) => kept(sends, places),
-            Self::Acknowledge(receipts) | Self::Release(receipts) => kept(receipts, places),
+            Self::Send(sends) => retain_at(sends, positions),
+            Self::Acknowledge(receipts) | Self::Release(receipts) => retain_at(receipts, positions),
         }
     }
 }
@@ -286,41 +290,41 @@ impl QueueCall {
 /// Makes a call, and again for what failed as long as that may help. Says which entries failed in the end.
 ///
 /// A send whose answer was lost is made again too: a task that is there twice only takes time.
-async fn made(shared: &WorkmanShared, queue: &dyn TaskQueue, mut call: QueueCall) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..call.len()).collect();
+async fn call_with_retries(shared: &WorkmanShared, queue: &dyn TaskQueue, mut call: QueueCall) -> Vec<usize> {
+    let mut positions: Vec<usize> = (0..call.len()).collect();
     let mut failed = Vec::new();
     for attempt in 1..=TRIES {
         let mut again = Vec::new();
-        match call.make(queue).await {
+        match call.run(queue).await {
             Ok(_) if planted(PlantedBug::WorkmanIgnoresPartialSend) => {}
             Ok(report) => {
                 for (at, error) in report.failed {
                     if error.kind.is_retryable() && attempt < TRIES {
                         again.push(at);
                     } else {
-                        note_failed(shared, &error);
-                        failed.extend(places.get(at));
+                        log_failure(shared, &error);
+                        failed.extend(positions.get(at));
                     }
                 }
             }
-            Err(error) if error.kind.is_retryable() && attempt < TRIES => again.extend(0..places.len()),
+            Err(error) if error.kind.is_retryable() && attempt < TRIES => again.extend(0..positions.len()),
             Err(error) => {
-                note_failed(shared, &error);
-                failed.extend(&places);
+                log_failure(shared, &error);
+                failed.extend(&positions);
             }
         }
         if again.is_empty() {
             break;
         }
-        call.keep(&again);
-        places = again.iter().filter_map(|at| places.get(*at).copied()).collect();
+        call.retain(&again);
+        positions = again.iter().filter_map(|at| positions.get(*at).copied()).collect();
         let pause = PAUSE * 4_u32.pow(attempt - 1);
         shared.clock.sleep(pause + shared.chance.jitter(pause)).await;
     }
     failed
 }
 
-fn note_failed(shared: &WorkmanShared, error: &QueueError) {
+fn log_failure(shared: &WorkmanShared, error: &QueueError) {
     if error.kind == QueueErrorKind::ReceiptExpired {
         debug!(queue = %error.queue, op = error.op, "a delivery is no longer this workman's");
     } else if let Some(suppressed) = shared.warnings.due("settle", shared.clock.monotonic()) {

@@ -66,7 +66,7 @@ impl DeadLetterDrain {
         let mut drained = 0;
         loop {
             let deliveries = self.receive(Duration::ZERO).await?;
-            match self.write_down(&deliveries).await? {
+            match self.record_all(&deliveries).await? {
                 0 => return Ok(drained),
                 some => drained += some,
             }
@@ -78,7 +78,7 @@ impl DeadLetterDrain {
     /// # Errors
     /// [`DrainError::Queue`] when a person must act: the queue is missing or not permitted.
     pub async fn run(&self, until: &StopSignal) -> Result<(), DrainError> {
-        let said = Warnings::default();
+        let warnings = Warnings::default();
         let mut pause = Self::PAUSE;
         while !until.gentle.is_cancelled() && !until.immediate.is_cancelled() {
             let began = self.clock.monotonic();
@@ -86,13 +86,13 @@ impl DeadLetterDrain {
                 biased;
                 // What a receive cut off here had taken comes again after its visibility timeout.
                 () = until.immediate.cancelled() => break,
-                drained = self.step(until) => drained,
+                drained = self.drain_batch(until) => drained,
             };
             match drained {
                 Ok(0) => {
                     pause = Self::PAUSE;
                     let passed = self.clock.monotonic().since(began);
-                    self.rest(Self::PAUSE.saturating_sub(passed), until).await;
+                    self.pause(Self::PAUSE.saturating_sub(passed), until).await;
                 }
                 Ok(letters) => {
                     pause = Self::PAUSE;
@@ -104,13 +104,13 @@ impl DeadLetterDrain {
                     return Err(error.into());
                 }
                 Err(error) => {
-                    if let Some(suppressed) = said.due("drain", self.clock.monotonic()) {
+                    if let Some(suppressed) = warnings.due("drain", self.clock.monotonic()) {
                         warn!(
                             error = error_chain(&error),
                             suppressed, "dead letters could not be written down for now"
                         );
                     }
-                    self.rest(pause, until).await;
+                    self.pause(pause, until).await;
                     pause = (pause * 2).min(Self::PAUSE_MAX);
                 }
             }
@@ -118,7 +118,7 @@ impl DeadLetterDrain {
         Ok(())
     }
 
-    async fn rest(&self, pause: Duration, stop: &StopSignal) {
+    async fn pause(&self, pause: Duration, stop: &StopSignal) {
         tokio::select! {
             biased;
             () = stop.gentle.cancelled() => {}
@@ -128,16 +128,16 @@ impl DeadLetterDrain {
     }
 
     /// Receives once, until a gentle stop is some time past, and writes down what came.
-    async fn step(&self, until: &StopSignal) -> Result<u64, DrainError> {
+    async fn drain_batch(&self, until: &StopSignal) -> Result<u64, DrainError> {
         let deliveries = tokio::select! {
             biased;
             deliveries = self.receive(self.settings.poll_wait) => deliveries?,
-            () = self.last_receive_over(until) => return Ok(0),
+            () = self.end_of_last_receive(until) => return Ok(0),
         };
-        self.write_down(&deliveries).await
+        self.record_all(&deliveries).await
     }
 
-    async fn last_receive_over(&self, stop: &StopSignal) {
+    async fn end_of_last_receive(&self, stop: &StopSignal) {
         stop.gentle.cancelled().await;
         self.clock.sleep(Self::LAST_RECEIVE).await;
     }
@@ -150,7 +150,7 @@ impl DeadLetterDrain {
     }
 
     /// Says how many letters were written down and acknowledged.
-    async fn write_down(&self, deliveries: &[Delivery]) -> Result<u64, DrainError> {
+    async fn record_all(&self, deliveries: &[Delivery]) -> Result<u64, DrainError> {
         if !deliveries.is_empty() {
             crash_point(CrashPoint::DrainReceived);
         }
@@ -161,7 +161,7 @@ impl DeadLetterDrain {
             let _ = self.queue.acknowledge(&all).await;
         }
         for delivery in deliveries {
-            match self.note(delivery).await {
+            match self.record(delivery).await {
                 Ok(()) => written.push(delivery.receipt.clone()),
                 Err(error) => failure = failure.or(Some(error)),
             }
@@ -178,7 +178,7 @@ impl DeadLetterDrain {
         failure.map_or(Ok(written.len() as u64), |error| Err(error.into()))
     }
 
-    async fn note(&self, delivery: &Delivery) -> Result<(), DeadLetterError> {
+    async fn record(&self, delivery: &Delivery) -> Result<(), DeadLetterError> {
         let letter = DeadLetter::read(delivery, |task| subject_of(&self.registry, task));
         self.book.note(&letter).await
     }

@@ -33,7 +33,7 @@ impl Heartbeat {
     /// Beats until the workman has ended.
     pub async fn run(self) {
         let beating = async {
-            futures::join!(self.extend_all(), self.watch());
+            futures::join!(self.extend_periodically(), self.cancel_expired());
         };
         let over = self.over.clone();
         futures::pin_mut!(beating);
@@ -44,7 +44,7 @@ impl Heartbeat {
 
     /// Looks twice in each third of the visibility timeout, so that each lease is extended after a third, at the
     /// latest after half of it, and a failed extension has its second and third chance.
-    async fn extend_all(&self) {
+    async fn extend_periodically(&self) {
         loop {
             let pause = if planted(PlantedBug::HeartbeatTooRare) { self.visibility * 2 } else { self.visibility / 6 };
             self.clock.sleep(pause).await;
@@ -54,26 +54,26 @@ impl Heartbeat {
 
     async fn extend_due(&self) {
         let now = self.clock.monotonic();
-        let entries = self.in_flight.entries();
+        let tasks = self.in_flight.tasks();
         let mut calls = FuturesUnordered::new();
-        for (lane, queue) in self.queues.iter().enumerate() {
+        for (queue_index, queue) in self.queues.iter().enumerate() {
             let limits = queue.limits();
             let visibility = self.visibility.min(limits.visibility_max);
             let mut due = Vec::new();
-            for entry in entries.iter().filter(|entry| entry.lane == lane && !entry.cancelled.is_cancelled()) {
-                if entry.lease.deadline().since(now) > visibility * 2 / 3 {
+            for task in tasks.iter().filter(|task| task.queue_index == queue_index && !task.cancelled.is_cancelled()) {
+                if task.lease.deadline().since(now) > visibility * 2 / 3 {
                     continue;
                 }
-                let end = entry.received_at.plus(limits.visibility_total_max);
+                let end = task.received_at.plus(limits.visibility_total_max);
                 if end.since(now) <= visibility / 3 && !planted(PlantedBug::HeldBeyondTotal) {
-                    self.held_too_long(entry, lane);
-                } else if !entry.extending.swap(true, Ordering::AcqRel) {
-                    due.push(entry.clone());
+                    self.cancel_held_too_long(task, queue_index);
+                } else if !task.extending.swap(true, Ordering::AcqRel) {
+                    due.push(task.clone());
                 }
             }
             for batch in due.chunks(limits.batch_max.get() as usize) {
                 // Never beyond the longest time that the queue lets any of them be held. It counts from when the call arrives.
-                let end = batch.iter().map(|entry| entry.received_at.plus(limits.visibility_total_max)).min();
+                let end = batch.iter().map(|task| task.received_at.plus(limits.visibility_total_max)).min();
                 let most = end.map_or(visibility, |end| end.since(now).saturating_sub(visibility / 12));
                 calls.push(self.extend(queue, batch.to_vec(), most.min(visibility)));
             }
@@ -82,56 +82,56 @@ impl Heartbeat {
     }
 
     async fn extend(&self, queue: &Arc<dyn TaskQueue>, batch: Vec<Arc<InFlightTask>>, visibility: Duration) {
-        let receipts: Vec<Receipt> = batch.iter().map(|entry| entry.receipt.clone()).collect();
+        let receipts: Vec<Receipt> = batch.iter().map(|task| task.receipt.clone()).collect();
         crash_point(CrashPoint::WorkmanBeforeExtend);
         match queue.extend(&receipts, visibility).await {
             Ok(answers) => {
-                for (entry, answer) in batch.iter().zip(answers) {
+                for (task, answer) in batch.iter().zip(answers) {
                     match answer {
                         Ok(deadline) if planted(PlantedBug::LeaseBelievedTooLong) => {
-                            entry.lease.extend(deadline.plus(visibility));
+                            task.lease.extend(deadline.plus(visibility));
                         }
-                        Ok(deadline) => entry.lease.extend(deadline),
+                        Ok(deadline) => task.lease.extend(deadline),
                         Err(error) if error.kind == QueueErrorKind::ReceiptExpired => {
                             debug!(queue = %queue.name(), "a lease is lost");
-                            entry.cancel(CancelCause::LeaseLost);
+                            task.cancel(CancelCause::LeaseLost);
                         }
-                        Err(error) => self.not_extended(queue, &error),
+                        Err(error) => self.warn_not_extended(queue, &error),
                     }
                 }
             }
-            Err(error) => self.not_extended(queue, &error),
+            Err(error) => self.warn_not_extended(queue, &error),
         }
-        for entry in &batch {
-            entry.extending.store(false, Ordering::Release);
+        for task in &batch {
+            task.extending.store(false, Ordering::Release);
         }
     }
 
-    fn not_extended(&self, queue: &Arc<dyn TaskQueue>, error: &mill_ports::QueueError) {
+    fn warn_not_extended(&self, queue: &Arc<dyn TaskQueue>, error: &mill_ports::QueueError) {
         if let Some(suppressed) = self.warnings.due("extend", self.clock.monotonic()) {
             warn!(queue = %queue.name(), error = mill_ports::error_chain(error), suppressed, "leases could not be extended");
         }
     }
 
-    fn held_too_long(&self, entry: &InFlightTask, lane: usize) {
-        let queue = self.queues[lane].name();
+    fn cancel_held_too_long(&self, task: &InFlightTask, queue_index: usize) {
+        let queue = self.queues[queue_index].name();
         warn!(%queue, "a task was held for as long as its queue allows; it is put back and begins anew");
-        entry.cancel(CancelCause::HeldTooLong);
+        task.cancel(CancelCause::HeldTooLong);
     }
 
     /// Cancels attempts whose deadline has passed, also while an extension is under way.
-    async fn watch(&self) {
+    async fn cancel_expired(&self) {
         loop {
             let now = self.clock.monotonic();
             let mut next: Option<Monotonic> = None;
-            for entry in self.in_flight.entries() {
-                if entry.cancelled.is_cancelled() {
+            for task in self.in_flight.tasks() {
+                if task.cancelled.is_cancelled() {
                     continue;
                 }
-                let deadline = entry.lease.deadline();
+                let deadline = task.lease.deadline();
                 if deadline <= now {
-                    info!(queue = %self.queues[entry.lane].name(), "a lease ran out");
-                    entry.cancel(CancelCause::LeaseLost);
+                    info!(queue = %self.queues[task.queue_index].name(), "a lease ran out");
+                    task.cancel(CancelCause::LeaseLost);
                 } else {
                     next = Some(next.map_or(deadline, |next| next.min(deadline)));
                 }

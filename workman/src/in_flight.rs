@@ -26,7 +26,7 @@ pub(crate) enum CancelCause {
 #[derive(Debug)]
 pub(crate) struct InFlightTask {
     /// Index of the queue it came from.
-    pub(crate) lane: usize,
+    pub(crate) queue_index: usize,
     pub(crate) receipt: Receipt,
     pub(crate) lease: DeliveryLease,
     pub(crate) cancelled: CancellationToken,
@@ -47,13 +47,13 @@ impl InFlightTask {
     }
 
     /// Why the attempt was cancelled, if it was.
-    pub(crate) fn cause_if_cancelled(&self) -> Option<CancelCause> {
+    pub(crate) fn cancel_cause_if_any(&self) -> Option<CancelCause> {
         self.cause.get().copied()
     }
 
     /// Why the attempt was cancelled.
     pub(crate) fn cause(&self) -> CancelCause {
-        self.cause_if_cancelled().unwrap_or(CancelCause::LeaseLost)
+        self.cancel_cause_if_any().unwrap_or(CancelCause::LeaseLost)
     }
 }
 
@@ -62,18 +62,23 @@ impl InFlightTask {
 pub(crate) struct InFlightTasks {
     clock: Arc<dyn Clock>,
     next: AtomicU64,
-    entries: Mutex<BTreeMap<u64, Arc<InFlightTask>>>,
+    tasks: Mutex<BTreeMap<u64, Arc<InFlightTask>>>,
 }
 
 impl InFlightTasks {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, next: AtomicU64::new(0), entries: Mutex::default() }
+        Self { clock, next: AtomicU64::new(0), tasks: Mutex::default() }
     }
 
     /// Takes a delivery in; its lease is kept until the answer is dropped.
-    pub(crate) fn hold(self: &Arc<Self>, lane: usize, delivery: &Delivery, visibility: Duration) -> InFlightGuard {
-        let entry = Arc::new(InFlightTask {
-            lane,
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        queue_index: usize,
+        delivery: &Delivery,
+        visibility: Duration,
+    ) -> InFlightGuard {
+        let task = Arc::new(InFlightTask {
+            queue_index,
             receipt: delivery.receipt.clone(),
             lease: DeliveryLease::until(self.clock.clone(), delivery.deadline),
             cancelled: CancellationToken::new(),
@@ -83,8 +88,8 @@ impl InFlightTasks {
             extending: AtomicBool::new(false),
         });
         let key = self.next.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(key, entry.clone());
-        InFlightGuard { key, entry, of: self.clone() }
+        self.lock().insert(key, task.clone());
+        InFlightGuard { key, task, registry: self.clone() }
     }
 
     /// Whether nothing is in hand.
@@ -92,29 +97,26 @@ impl InFlightTasks {
         self.lock().is_empty()
     }
 
-    /// The entries now.
-    pub(crate) fn entries(&self) -> Vec<Arc<InFlightTask>> {
+    /// The tasks now.
+    pub(crate) fn tasks(&self) -> Vec<Arc<InFlightTask>> {
         self.lock().values().cloned().collect()
     }
 
     /// Cancels every attempt.
     pub(crate) fn cancel_all(&self, cause: CancelCause) {
-        for entry in self.entries() {
-            entry.cancel(cause);
+        for task in self.tasks() {
+            task.cancel(cause);
         }
     }
 
     /// Cancels every attempt that has a permit at a store.
-    pub(crate) fn cancel_those_at(&self, store: &StoreAddress) {
-        let has_permit = |entry: &Arc<InFlightTask>| entry.stores.get().is_some_and(|stores| stores.contains(store));
-        self.entries()
-            .iter()
-            .filter(|entry| has_permit(entry))
-            .for_each(|entry| entry.cancel(CancelCause::PermitsLost));
+    pub(crate) fn cancel_users_of(&self, store: &StoreAddress) {
+        let has_permit = |task: &Arc<InFlightTask>| task.stores.get().is_some_and(|stores| stores.contains(store));
+        self.tasks().iter().filter(|entry| has_permit(entry)).for_each(|entry| entry.cancel(CancelCause::PermitsLost));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<InFlightTask>>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,12 +124,12 @@ impl InFlightTasks {
 #[derive(Debug)]
 pub(crate) struct InFlightGuard {
     key: u64,
-    pub(crate) entry: Arc<InFlightTask>,
-    of: Arc<InFlightTasks>,
+    pub(crate) task: Arc<InFlightTask>,
+    registry: Arc<InFlightTasks>,
 }
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.of.lock().remove(&self.key);
+        self.registry.lock().remove(&self.key);
     }
 }

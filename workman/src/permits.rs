@@ -16,9 +16,9 @@ use mill_ports::{Clock, DeliveryLease, TableError};
 use mill_records::permits::{GrantedPermits, PermitRepository, PermitRequest, WatchedHolders};
 
 /// Permits that are not used are kept for so long.
-const LINGER: Duration = Duration::from_secs(3);
+const UNUSED_KEPT_FOR: Duration = Duration::from_secs(3);
 /// A book that has not given enough, or fails, is asked again after so long.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
 /// What a store's tasks here need.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) struct PermitNeed {
     pub(crate) benched: u32,
 }
 
-/// A question to the book.
+/// A call to the book.
 #[derive(Debug)]
 pub(crate) struct PermitCall {
     pub(crate) request: PermitRequest,
@@ -47,8 +47,8 @@ pub(crate) struct PermitResult {
 }
 
 impl PermitCall {
-    pub(crate) async fn ask(mut self, book: PermitRepository) -> PermitResult {
-        let granted = book.hold(&self.request, &mut self.watched).await;
+    pub(crate) async fn run(mut self, repository: PermitRepository) -> PermitResult {
+        let granted = repository.hold(&self.request, &mut self.watched).await;
         PermitResult { store: self.request.store, granted, watched: self.watched }
     }
 }
@@ -59,19 +59,19 @@ struct StorePermits {
     held: u32,
     lease: DeliveryLease,
     /// Whether the book is being asked.
-    asked: bool,
+    in_call: bool,
     /// When it is asked again although nothing has changed.
-    beat_at: Monotonic,
+    renew_at: Monotonic,
     /// When it may be asked for more.
     retry_at: Monotonic,
     /// Whether it is not known what the book says.
-    unsure: bool,
+    unknown: bool,
     /// Whether a lowered cap is exceeded by all together.
     over: bool,
     /// Since when there are more than are in use.
     unused_since: Option<Monotonic>,
     /// Whether it is giving back, and leaves some time to others.
-    yields: bool,
+    gives_back: bool,
     watched: WatchedHolders,
 }
 
@@ -91,100 +91,100 @@ impl PermitKeeper {
 
     /// Whether there is anything to keep.
     pub(crate) fn is_idle(&self) -> bool {
-        self.stores.values().all(|kept| kept.held == 0 && !kept.asked && !kept.unsure)
+        self.stores.values().all(|permits| permits.held == 0 && !permits.in_call && !permits.unknown)
     }
 
     /// How many permits are held at a store.
     pub(crate) fn held(&self, store: &StoreAddress) -> u32 {
-        self.stores.get(store).map_or(0, |kept| kept.held)
+        self.stores.get(store).map_or(0, |permits| permits.held)
     }
 
     /// The leases of the permits at these stores.
     pub(crate) fn leases(&self, stores: &[StoreAddress]) -> Vec<DeliveryLease> {
-        let kept = stores.iter().filter_map(|store| self.stores.get(store));
-        kept.filter(|kept| kept.held > 0).map(|kept| kept.lease.clone()).collect()
+        let permits = stores.iter().filter_map(|store| self.stores.get(store));
+        permits.filter(|permits| permits.held > 0).map(|permits| permits.lease.clone()).collect()
     }
 
     /// Takes note of permits that have run out, and names their stores.
-    pub(crate) fn lose(&mut self) -> Vec<StoreAddress> {
-        let lost = self.stores.iter_mut().filter(|(_, kept)| kept.held > 0 && !kept.lease.is_ahead());
-        lost.map(|(store, kept)| {
-            kept.held = 0;
+    pub(crate) fn note_expired(&mut self) -> Vec<StoreAddress> {
+        let lost = self.stores.iter_mut().filter(|(_, permits)| permits.held > 0 && !permits.lease.is_ahead());
+        lost.map(|(store, permits)| {
+            permits.held = 0;
             store.clone()
         })
         .collect()
     }
 
     /// What the book is to be asked for a store now, if anything.
-    pub(crate) fn question(&mut self, need: &PermitNeed, now: Monotonic) -> Option<PermitCall> {
+    pub(crate) fn next_call(&mut self, need: &PermitNeed, now: Monotonic) -> Option<PermitCall> {
         let PermitNeed { store, cap, in_use, benched } = need;
         let wanted = in_use.saturating_add(*benched).min(*cap).max(*in_use);
-        let kept = self.stores.entry(store.clone()).or_insert_with(|| StorePermits {
+        let permits = self.stores.entry(store.clone()).or_insert_with(|| StorePermits {
             held: 0,
             lease: DeliveryLease::until(self.clock.clone(), now),
-            asked: false,
-            beat_at: now,
+            in_call: false,
+            renew_at: now,
             retry_at: now,
-            unsure: false,
+            unknown: false,
             over: false,
             unused_since: None,
-            yields: false,
+            gives_back: false,
             watched: WatchedHolders::default(),
         });
-        kept.unused_since = (kept.held > *in_use).then(|| kept.unused_since.unwrap_or(now));
-        let lingered = kept.unused_since.is_some_and(|since| now.since(since) >= LINGER);
-        let fewer = kept.held > *in_use && (lingered || kept.over);
-        let more = wanted > kept.held && kept.retry_at <= now;
-        let beats = kept.held > 0 && kept.beat_at <= now;
-        let again = kept.unsure && kept.retry_at <= now;
-        if kept.asked || !(fewer || more || beats || again) {
+        permits.unused_since = (permits.held > *in_use).then(|| permits.unused_since.unwrap_or(now));
+        let unused_for_long = permits.unused_since.is_some_and(|since| now.since(since) >= UNUSED_KEPT_FOR);
+        let fewer = permits.held > *in_use && (unused_for_long || permits.over);
+        let more = wanted > permits.held && permits.retry_at <= now;
+        let is_renewal_due = permits.held > 0 && permits.renew_at <= now;
+        let again = permits.unknown && permits.retry_at <= now;
+        if permits.in_call || !(fewer || more || is_renewal_due || again) {
             return None;
         }
         if fewer {
-            kept.held = *in_use;
+            permits.held = *in_use;
         }
-        (kept.asked, kept.yields) = (true, fewer);
+        (permits.in_call, permits.gives_back) = (true, fewer);
         let request = PermitRequest {
             store: store.clone(),
             holder: self.holder.clone(),
-            held: kept.held,
-            wanted: if fewer { kept.held } else { wanted.max(kept.held) },
+            held: permits.held,
+            wanted: if fewer { permits.held } else { wanted.max(permits.held) },
             cap: *cap,
         };
-        Some(PermitCall { request, watched: std::mem::take(&mut kept.watched) })
+        Some(PermitCall { request, watched: std::mem::take(&mut permits.watched) })
     }
 
-    /// Takes in an answer. Says whether permits that are in use were lost.
-    pub(crate) fn answer(
+    /// Takes in an result. Says whether permits that are in use were lost.
+    pub(crate) fn note_result(
         &mut self,
-        answer: PermitResult,
+        result: PermitResult,
         jitter: Duration,
         now: Monotonic,
     ) -> Result<bool, TableError> {
-        let Some(kept) = self.stores.get_mut(&answer.store) else { return Ok(false) };
-        let pause = if kept.yields { jitter * 8 } else { jitter };
-        (kept.asked, kept.watched, kept.retry_at) = (false, answer.watched, now.plus(RETRY + pause));
-        kept.unsure = answer.granted.is_err();
-        let granted = answer.granted.inspect_err(|_| kept.beat_at = kept.retry_at)?;
-        let lost = granted.permits < kept.held;
-        (kept.held, kept.over) = (granted.permits, granted.over);
-        kept.beat_at = now.plus(self.timeout / 3);
+        let Some(permits) = self.stores.get_mut(&result.store) else { return Ok(false) };
+        let pause = if permits.gives_back { jitter * 8 } else { jitter };
+        (permits.in_call, permits.watched, permits.retry_at) = (false, result.watched, now.plus(RETRY_PAUSE + pause));
+        permits.unknown = result.granted.is_err();
+        let granted = result.granted.inspect_err(|_| permits.renew_at = permits.retry_at)?;
+        let lost = granted.permits < permits.held;
+        (permits.held, permits.over) = (granted.permits, granted.over);
+        permits.renew_at = now.plus(self.timeout / 3);
         // A lease that tasks were bound to and that is lost must not last longer for them.
         if lost {
-            kept.lease = DeliveryLease::until(self.clock.clone(), granted.until);
+            permits.lease = DeliveryLease::until(self.clock.clone(), granted.until);
         } else {
-            kept.lease.extend(granted.until);
+            permits.lease.extend(granted.until);
         }
         Ok(lost)
     }
 
     /// What gives everything back.
-    pub(crate) fn give_back(&mut self) -> Vec<PermitCall> {
+    pub(crate) fn release_all(&mut self) -> Vec<PermitCall> {
         let all = std::mem::take(&mut self.stores);
-        let mine = all.into_iter().filter(|(_, kept)| kept.held > 0 || kept.asked || kept.unsure);
-        mine.map(|(store, kept)| {
+        let mine = all.into_iter().filter(|(_, permits)| permits.held > 0 || permits.in_call || permits.unknown);
+        mine.map(|(store, permits)| {
             let request = PermitRequest { store, holder: self.holder.clone(), held: 0, wanted: 0, cap: 0 };
-            PermitCall { request, watched: kept.watched }
+            PermitCall { request, watched: permits.watched }
         })
         .collect()
     }
@@ -203,21 +203,21 @@ mod tests {
         let mut keeper = PermitKeeper::new("one".into(), Duration::from_mins(1), clock.clone());
         let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("1").unwrap() };
         let need = PermitNeed { store: store.clone(), cap: 1, in_use: 0, benched: 5 };
-        let answer = |permits| PermitResult {
+        let result = |permits| PermitResult {
             store: store.clone(),
             granted: Ok(GrantedPermits { permits, until: clock.monotonic().plus(Duration::from_mins(1)), over: false }),
             watched: WatchedHolders::default(),
         };
-        assert_eq!(keeper.question(&need, clock.monotonic()).map(|question| question.request.wanted), Some(1));
-        keeper.answer(answer(1), Duration::ZERO, clock.monotonic()).unwrap();
-        assert!(keeper.question(&need, clock.monotonic()).is_none(), "it is there for what waits");
-        clock.sleep(LINGER).await;
-        let question = keeper.question(&need, clock.monotonic()).unwrap();
-        assert_eq!((question.request.held, question.request.wanted), (0, 0));
-        keeper.answer(answer(0), Duration::from_secs(1), clock.monotonic()).unwrap();
-        clock.sleep(RETRY).await;
-        assert!(keeper.question(&need, clock.monotonic()).is_none(), "others have their turn");
+        assert_eq!(keeper.next_call(&need, clock.monotonic()).map(|call| call.request.wanted), Some(1));
+        keeper.note_result(result(1), Duration::ZERO, clock.monotonic()).unwrap();
+        assert!(keeper.next_call(&need, clock.monotonic()).is_none(), "it is there for what waits");
+        clock.sleep(UNUSED_KEPT_FOR).await;
+        let call = keeper.next_call(&need, clock.monotonic()).unwrap();
+        assert_eq!((call.request.held, call.request.wanted), (0, 0));
+        keeper.note_result(result(0), Duration::from_secs(1), clock.monotonic()).unwrap();
+        clock.sleep(RETRY_PAUSE).await;
+        assert!(keeper.next_call(&need, clock.monotonic()).is_none(), "others have their turn");
         clock.sleep(Duration::from_secs(8)).await;
-        assert!(keeper.question(&need, clock.monotonic()).is_some());
+        assert!(keeper.next_call(&need, clock.monotonic()).is_some());
     }
 }

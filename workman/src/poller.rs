@@ -3,7 +3,7 @@
 //! ```text
 //!            slots free                    every lane asked, something found
 //! Between ──────────────► Round(lane 0…) ──────────────────────────────────► Between
-//!    ▲                         │ nothing found: the lower lanes are left alone for a while
+//!    ▲                         │ nothing found: the lower queues are left alone for a while
 //!    └──── Listening ◄─────────┘ (one long receive on the highest lane)
 //! ```
 //!
@@ -21,7 +21,7 @@ use std::time::Duration;
 use mill_model::Monotonic;
 use mill_ports::{PlantedBug, planted};
 
-pub(crate) use self::listening::slots;
+pub(crate) use self::listening::share_of;
 
 /// What stays the same.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub(crate) struct PollSettings {
     pub(crate) idle_backoff: Vec<Duration>,
     pub(crate) poll_wait: Duration,
     /// Free slots that make no full batch wait so long for others.
-    pub(crate) linger: Duration,
+    pub(crate) batch_linger: Duration,
     /// A higher queue found empty is passed over for so long.
     pub(crate) recheck: Duration,
 }
@@ -42,7 +42,7 @@ pub(crate) struct PollSettings {
 /// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PollStep {
-    /// Receive up to `max` from the queue at `lane`, in several receives at once where one is not enough.
+    /// Receive up to `max` from the queue at `queue_index`, in several receives at once where one is not enough.
     Receive(ReceiveRequest),
     /// The same, but it may take long, and the next step is asked for meanwhile.
     Listen(ReceiveRequest),
@@ -55,10 +55,10 @@ pub(crate) enum PollStep {
 /// A receive to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReceiveRequest {
-    pub(crate) lane: usize,
+    pub(crate) queue_index: usize,
     pub(crate) max: u32,
     pub(crate) wait: Duration,
-    pub(crate) asked_at: Monotonic,
+    pub(crate) sent_at: Monotonic,
     /// Whether others are made meanwhile.
     pub(crate) beside: bool,
 }
@@ -70,7 +70,7 @@ pub(crate) struct ReceiveSummary {
     /// Whether any receive failed: then nothing is known of what the queue holds.
     pub(crate) failed: bool,
     /// Whether accounts were passed over, of which the queue may hold any number.
-    pub(crate) passed_over: bool,
+    pub(crate) excluded_any: bool,
     /// Whether it ended early, since others are to be passed over now.
     pub(crate) woken: bool,
 }
@@ -78,7 +78,7 @@ pub(crate) struct ReceiveSummary {
 impl ReceiveSummary {
     /// Whether the queue is empty, for all that is known.
     fn found_nothing(self) -> bool {
-        self.received == 0 && !self.failed && !self.passed_over && !self.woken
+        self.received == 0 && !self.failed && !self.excluded_any && !self.woken
     }
 }
 
@@ -91,7 +91,7 @@ enum Phase {
 
 #[derive(Debug, Clone, Copy)]
 struct Round {
-    lane: usize,
+    queue_index: usize,
     /// Free slots of this round not yet filled.
     offered: u32,
     seen: RoundFindings,
@@ -125,19 +125,19 @@ struct QueueState {
 #[derive(Debug)]
 pub(crate) struct Poller {
     settings: PollSettings,
-    lanes: Vec<QueueState>,
+    queues: Vec<QueueState>,
     phase: Phase,
     busy: bool,
     /// Free slots that a receive beside the rounds is to fill; none where there is no such receive.
-    held: u32,
+    held_for_listening: u32,
     /// Tasks that have been received and wait for their stores.
     waiting: u32,
     /// Rounds in a row that found nothing anywhere.
-    idle: usize,
-    /// The lower lanes are left alone until then.
+    idle_rounds: usize,
+    /// The lower queues are left alone until then.
     low_until: Option<Monotonic>,
     /// Whether a queue failed in the last round, so that nobody knows whether there is anything.
-    troubled: bool,
+    round_failed: bool,
     /// When tasks that were sent can be seen.
     expected: BTreeSet<Monotonic>,
     /// A few free slots wait for company until then.
@@ -145,7 +145,7 @@ pub(crate) struct Poller {
     /// The highest lane answered without having waited; it is not asked again before then.
     pause_until: Option<Monotonic>,
     /// The same of a receive beside the rounds, which go on meanwhile.
-    beside_from: Option<Monotonic>,
+    listen_beside_from: Option<Monotonic>,
 }
 
 /// Most points in time that are remembered.
@@ -166,7 +166,7 @@ const HOURS: Duration = Duration::from_hours(6);
 impl Poller {
     /// `batch_max` holds each queue's, highest first; at least one.
     pub(crate) fn new(settings: PollSettings, batch_max: impl IntoIterator<Item = u32>) -> Self {
-        let lane = |batch_max| QueueState {
+        let queue_state = |batch_max| QueueState {
             batch_max,
             in_use: 0,
             errors: 0,
@@ -174,31 +174,31 @@ impl Poller {
             empty_until: None,
             has_more: false,
         };
-        let lanes = batch_max.into_iter().map(lane).collect();
+        let queues = batch_max.into_iter().map(queue_state).collect();
         Self {
             settings,
-            lanes,
+            queues,
             phase: Phase::Between,
             busy: false,
-            held: 0,
+            held_for_listening: 0,
             waiting: 0,
             expected: BTreeSet::new(),
-            idle: 0,
+            idle_rounds: 0,
             low_until: None,
-            troubled: false,
+            round_failed: false,
             gather_until: None,
             pause_until: None,
-            beside_from: None,
+            listen_beside_from: None,
         }
     }
 
-    /// Whether a task of the queue at `lane` that waits here may begin: a slot is free for it, and no higher queue has more.
-    pub(crate) fn may_begin(&self, lane: usize) -> bool {
+    /// Whether a task of the queue at `queue_index` that waits here may begin: a slot is free for it, and no higher queue has more.
+    pub(crate) fn may_begin(&self, queue_index: usize) -> bool {
         // While the higher queues are listened to, the slots for it are free; more than there are then wait for one.
-        let (free, kept) = (self.unfilled(), self.kept());
-        let low = free.min(self.room_low());
-        let higher_has_more = self.lanes[..lane].iter().any(|higher| higher.has_more);
-        match lane == self.last() {
+        let (free, kept) = (self.unfilled(), self.reserved_free());
+        let low = free.min(self.room_for_lowest());
+        let higher_has_more = self.queues[..queue_index].iter().any(|higher| higher.has_more);
+        match queue_index == self.lowest() {
             true if higher_has_more => low.min(kept) > 0,
             true => low > 0,
             false => free > kept && !higher_has_more,
@@ -206,8 +206,8 @@ impl Poller {
     }
 
     /// A task begins that has waited here.
-    pub(crate) fn began(&mut self, lane: usize) {
-        self.lanes[lane].in_use += 1;
+    pub(crate) fn note_begun(&mut self, queue_index: usize) {
+        self.queues[queue_index].in_use += 1;
         let free = self.free();
         if let Phase::Round(round) = &mut self.phase {
             round.offered = round.offered.min(free);
@@ -215,34 +215,34 @@ impl Poller {
     }
 
     /// Whether there are more tasks than slots: one was taken while the queues were listened to.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn has_too_many(&self) -> bool {
         self.in_use() > self.settings.workers
     }
 
     /// Notes how many tasks wait here; so many slots are left to them while the queues are listened to.
-    pub(crate) fn wait(&mut self, tasks: usize) {
+    pub(crate) fn note_waiting(&mut self, tasks: usize) {
         self.waiting = u32::try_from(tasks).unwrap_or(u32::MAX);
     }
 
     /// An attempt ended, or what was received does not begin.
-    pub(crate) fn freed(&mut self, lane: usize) {
-        self.lanes[lane].in_use = self.lanes[lane].in_use.saturating_sub(1);
+    pub(crate) fn note_freed(&mut self, queue_index: usize) {
+        self.queues[queue_index].in_use = self.queues[queue_index].in_use.saturating_sub(1);
     }
 
-    /// A task was sent, to be seen at `at`: the lower lanes are not left alone for longer.
-    pub(crate) fn expect(&mut self, at: Monotonic) {
+    /// A task was sent, to be seen at `at`: the lower queues are not left alone for longer.
+    pub(crate) fn expect_task(&mut self, at: Monotonic) {
         self.expected.insert(at);
         if self.expected.len() > EXPECTED_MAX {
             self.expected.pop_last();
         }
     }
 
-    /// Until when the lower lanes are left alone.
+    /// Until when the lower queues are left alone.
     fn low_until(&self) -> Option<Monotonic> {
         self.low_until.map(|until| self.expected.first().map_or(until, |first| until.min(*first)))
     }
 
-    /// What to do now. A [`PollStep::Receive`] must be [answered](Self::answer) before this is asked again.
+    /// What to do now. A [`PollStep::Receive`] must be [answered](Self::summary) before this is asked again.
     ///
     /// `busy` says whether anything is in hand, of which follow-ups or retries may come at any moment.
     pub(crate) fn next(&mut self, now: Monotonic, busy: bool) -> PollStep {
@@ -251,59 +251,59 @@ impl Poller {
             match self.phase {
                 Phase::Between => match self.before_round(now) {
                     Some(step) => return step,
-                    None => self.begin(now),
+                    None => self.begin_round(now),
                 },
-                Phase::Round(round) => match self.ask_in(&round, now) {
-                    Some(ask) => return PollStep::Receive(ask),
-                    None => self.pass_on(round, now),
+                Phase::Round(round) => match self.request_in(&round, now) {
+                    Some(request) => return PollStep::Receive(request),
+                    None => self.go_to_next_queue(round, now),
                 },
                 Phase::Listening => return self.listen(now),
             }
         }
     }
 
-    /// Takes in what came of an ask.
-    pub(crate) fn answer(&mut self, ask: &ReceiveRequest, answer: ReceiveSummary, now: Monotonic) {
-        let lane = &mut self.lanes[ask.lane];
-        lane.in_use += answer.received;
-        lane.has_more = answer.received >= ask.max;
-        if answer.failed {
-            let pause = ERROR_PAUSE.saturating_mul(1 << lane.errors.min(6)).min(ERROR_PAUSE_MAX);
-            lane.retry_at = Some(now.plus(pause));
-            lane.errors += 1;
+    /// Takes in what came of an request.
+    pub(crate) fn note_received(&mut self, request: &ReceiveRequest, summary: ReceiveSummary, now: Monotonic) {
+        let queue = &mut self.queues[request.queue_index];
+        queue.in_use += summary.received;
+        queue.has_more = summary.received >= request.max;
+        if summary.failed {
+            let pause = ERROR_PAUSE.saturating_mul(1 << queue.errors.min(6)).min(ERROR_PAUSE_MAX);
+            queue.retry_at = Some(now.plus(pause));
+            queue.errors += 1;
         } else {
-            (lane.retry_at, lane.errors) = (None, 0);
+            (queue.retry_at, queue.errors) = (None, 0);
         }
-        if answer.received > 0 {
-            self.idle = 0;
+        if summary.received > 0 {
+            self.idle_rounds = 0;
             self.low_until = None;
         }
-        if ask.beside {
-            self.heard(ask, answer, now);
+        if request.beside {
+            self.note_listened(request, summary, now);
             return;
         }
         match &mut self.phase {
             Phase::Round(round) => {
-                round.offered = round.offered.saturating_sub(answer.received);
-                if answer.received > 0 {
+                round.offered = round.offered.saturating_sub(summary.received);
+                if summary.received > 0 {
                     round.seen = RoundFindings::Tasks;
-                } else if answer.passed_over {
+                } else if summary.excluded_any {
                     round.seen = round.seen.max(RoundFindings::Trouble);
                 }
                 round.width = (round.width * 2).min(WIDTH_MAX);
-                lane.empty_until = answer.found_nothing().then(|| now.plus(self.settings.recheck));
-                if answer.received < ask.max {
+                queue.empty_until = summary.found_nothing().then(|| now.plus(self.settings.recheck));
+                if summary.received < request.max {
                     let round = *round;
-                    self.pass_on(round, now);
+                    self.go_to_next_queue(round, now);
                 }
             }
             Phase::Listening => {
-                if answer.received > 0 {
-                    lane.empty_until = None;
+                if summary.received > 0 {
+                    queue.empty_until = None;
                 }
-                let early = now.since(ask.asked_at) < PAUSE;
-                let for_nothing = answer.received == 0 && early && !answer.woken;
-                self.pause_until = for_nothing.then(|| ask.asked_at.plus(PAUSE));
+                let early = now.since(request.sent_at) < PAUSE;
+                let for_nothing = summary.received == 0 && early && !summary.woken;
+                self.pause_until = for_nothing.then(|| request.sent_at.plus(PAUSE));
                 self.phase = Phase::Between;
             }
             Phase::Between => {}
@@ -312,22 +312,22 @@ impl Poller {
 
     /// Slots that a task has.
     pub(crate) fn in_use(&self) -> u32 {
-        self.lanes.iter().map(|lane| lane.in_use).sum()
+        self.queues.iter().map(|queue| queue.in_use).sum()
     }
 
-    fn last(&self) -> usize {
-        self.lanes.len() - 1
+    fn lowest(&self) -> usize {
+        self.queues.len() - 1
     }
 
-    /// Waits for slots, and for company of slots; goes on listening while the lower lanes are left alone.
+    /// Waits for slots, and for company of slots; goes on listening while the lower queues are left alone.
     fn before_round(&mut self, now: Monotonic) -> Option<PollStep> {
         let free = self.free();
         if free == 0 {
             self.gather_until = None;
             return Some(PollStep::Full);
         }
-        if free < self.settings.workers && free < self.lanes[0].batch_max.min(self.settings.workers / 2) {
-            let until = *self.gather_until.get_or_insert(now.plus(self.settings.linger));
+        if free < self.settings.workers && free < self.queues[0].batch_max.min(self.settings.workers / 2) {
+            let until = *self.gather_until.get_or_insert(now.plus(self.settings.batch_linger));
             if now < until {
                 return Some(PollStep::Wait { until });
             }
@@ -344,38 +344,40 @@ impl Poller {
         None
     }
 
-    fn begin(&mut self, now: Monotonic) {
+    fn begin_round(&mut self, now: Monotonic) {
         // Only after back-off and all that is due by now.
         self.low_until = None;
         let later = self.expected.split_off(&now.plus(Duration::from_nanos(1)));
         if !std::mem::replace(&mut self.expected, later).is_empty() {
-            for lane in &mut self.lanes {
-                lane.empty_until = None;
+            for queue in &mut self.queues {
+                queue.empty_until = None;
             }
         }
-        let (free, batch_max) = (self.free(), self.lanes[0].batch_max);
+        let (free, batch_max) = (self.free(), self.queues[0].batch_max);
         // While others are in hand, what makes no full batch goes with the next to be free.
         let rest = if (batch_max..self.settings.workers).contains(&free) { free % batch_max } else { 0 };
-        self.phase = Phase::Round(Round { lane: 0, offered: free - rest, seen: RoundFindings::Nothing, width: 1 });
+        self.phase =
+            Phase::Round(Round { queue_index: 0, offered: free - rest, seen: RoundFindings::Nothing, width: 1 });
     }
 
-    fn is_failing(&self, lane: usize, now: Monotonic) -> bool {
-        self.lanes[lane].retry_at.is_some_and(|at| now < at)
+    fn is_failing(&self, queue_index: usize, now: Monotonic) -> bool {
+        self.queues[queue_index].retry_at.is_some_and(|at| now < at)
     }
 
-    fn was_empty(&self, lane: usize, now: Monotonic) -> bool {
-        let listened_to = lane == 0 && self.held > 0;
-        listened_to || lane < self.last() && self.lanes[lane].empty_until.is_some_and(|until| now < until)
+    fn was_empty(&self, queue_index: usize, now: Monotonic) -> bool {
+        let listened_to = queue_index == 0 && self.held_for_listening > 0;
+        listened_to
+            || queue_index < self.lowest() && self.queues[queue_index].empty_until.is_some_and(|until| now < until)
     }
 
-    fn ask_in(&self, round: &Round, now: Monotonic) -> Option<ReceiveRequest> {
-        let max = self.may_fill(round).min(self.lanes[round.lane].batch_max.saturating_mul(round.width));
-        let now_asked = max > 0 && !self.is_failing(round.lane, now) && !self.was_empty(round.lane, now);
-        now_asked.then_some(ReceiveRequest {
-            lane: round.lane,
+    fn request_in(&self, round: &Round, now: Monotonic) -> Option<ReceiveRequest> {
+        let max = self.may_fill(round).min(self.queues[round.queue_index].batch_max.saturating_mul(round.width));
+        let is_asked = max > 0 && !self.is_failing(round.queue_index, now) && !self.was_empty(round.queue_index, now);
+        is_asked.then_some(ReceiveRequest {
+            queue_index: round.queue_index,
             max,
             wait: Duration::ZERO,
-            asked_at: now,
+            sent_at: now,
             beside: false,
         })
     }
@@ -383,26 +385,26 @@ impl Poller {
     /// How many slots of the round its lane may fill. A lane keeps asking until it comes back short or has filled all
     /// of them, so what a lower one finds here was declined above, or is reserved for it.
     fn may_fill(&self, round: &Round) -> u32 {
-        if round.lane == self.last() {
-            round.offered.min(self.room_low())
+        if round.queue_index == self.lowest() {
+            round.offered.min(self.room_for_lowest())
         } else {
-            round.offered.saturating_sub(self.kept())
+            round.offered.saturating_sub(self.reserved_free())
         }
     }
 
-    /// Free slots that the higher lanes leave to the lowest.
-    fn kept(&self) -> u32 {
-        let lowest = self.last();
-        if lowest == 0 { 0 } else { self.settings.reserved.saturating_sub(self.lanes[lowest].in_use) }
+    /// Free slots that the higher queues leave to the lowest.
+    fn reserved_free(&self) -> u32 {
+        let lowest = self.lowest();
+        if lowest == 0 { 0 } else { self.settings.reserved.saturating_sub(self.queues[lowest].in_use) }
     }
 
     /// Goes on to the next lane, or ends the round.
-    fn pass_on(&mut self, mut round: Round, now: Monotonic) {
-        if self.is_failing(round.lane, now) {
+    fn go_to_next_queue(&mut self, mut round: Round, now: Monotonic) {
+        if self.is_failing(round.queue_index, now) {
             round.seen = round.seen.max(RoundFindings::Trouble);
         }
-        if round.lane < self.last() {
-            (round.lane, round.width) = (round.lane + 1, 1);
+        if round.queue_index < self.lowest() {
+            (round.queue_index, round.width) = (round.queue_index + 1, 1);
             self.phase = Phase::Round(round);
             return;
         }
@@ -411,13 +413,16 @@ impl Poller {
             return;
         }
         self.phase = Phase::Listening;
-        self.troubled = round.seen == RoundFindings::Trouble;
+        self.round_failed = round.seen == RoundFindings::Trouble;
         let steps = &self.settings.idle_backoff;
-        if round.seen == RoundFindings::Nothing && self.room_low() > 0 && !steps.is_empty() {
-            let step =
-                if planted(PlantedBug::LowQueueLeftAlone) { HOURS } else { steps[self.idle.min(steps.len() - 1)] };
+        if round.seen == RoundFindings::Nothing && self.room_for_lowest() > 0 && !steps.is_empty() {
+            let step = if planted(PlantedBug::LowQueueLeftAlone) {
+                HOURS
+            } else {
+                steps[self.idle_rounds.min(steps.len() - 1)]
+            };
             self.low_until = Some(now.plus(step));
-            self.idle += 1;
+            self.idle_rounds += 1;
         }
     }
 }

@@ -23,13 +23,13 @@ use tracing::{error, info, warn};
 
 use self::arrivals::LookupResult;
 use self::receiving::{ExclusionState, ReceiveResult};
-use crate::account_counter::{AccountCounter, keep_counts};
+use crate::account_counter::{AccountCounter, write_counts};
 use crate::admission::{Admission, AdmissionSettings};
-use crate::completer::{ROUND_MAX, settle_all};
+use crate::completer::{ROUND_MAX, complete_all};
 use crate::heartbeat::Heartbeat;
 use crate::in_flight::InFlightTasks;
 use crate::permits::{PermitKeeper, PermitResult};
-use crate::poller::{PollSettings, PollStep, Poller, ReceiveRequest, ReceiveSummary, slots};
+use crate::poller::{PollSettings, PollStep, Poller, ReceiveRequest, ReceiveSummary, share_of};
 use crate::settings::{Queues, StopSignal, WorkmanDeps, WorkmanEndReason, WorkmanError, WorkmanSettings};
 use crate::stages::{DecodedTask, ReceivedTask, SettledTask};
 use crate::store_backoff::StoreBackoff;
@@ -48,19 +48,19 @@ pub struct Workman {
 pub(crate) struct WorkmanShared {
     pub(crate) settings: WorkmanSettings,
     /// The queues it takes from, highest first.
-    pub(crate) lanes: Vec<Arc<dyn TaskQueue>>,
+    pub(crate) input_queues: Vec<Arc<dyn TaskQueue>>,
     /// The queues it sends to.
-    pub(crate) queues: Queues,
+    pub(crate) output_queues: Queues,
     pub(crate) registry: Registry,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Rng>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) in_flight: Arc<InFlightTasks>,
-    pub(crate) pauses: StoreBackoff,
+    pub(crate) backoff: StoreBackoff,
     pub(crate) warnings: Warnings,
     pub(crate) caps: Arc<dyn StoreCaps>,
     pub(crate) permits: Option<PermitRepository>,
-    pub(crate) counting: Option<AccountCounter>,
+    pub(crate) account_counter: Option<AccountCounter>,
     /// Slots freed since the loop last looked, each with what was taken of stores.
     freed: Mutex<Vec<FreedSlot>>,
     /// When the tasks sent since the loop last looked can be received.
@@ -94,7 +94,7 @@ impl WorkmanShared {
 #[derive(Debug)]
 pub(crate) struct SlotGuard {
     shared: Arc<WorkmanShared>,
-    lane: usize,
+    queue_index: usize,
     account: AccountId,
     stores: Vec<StoreAddress>,
     began: Monotonic,
@@ -103,7 +103,7 @@ pub(crate) struct SlotGuard {
 /// A slot that is free again.
 #[derive(Debug)]
 struct FreedSlot {
-    lane: usize,
+    queue_index: usize,
     account: AccountId,
     stores: Vec<StoreAddress>,
     took: Duration,
@@ -116,7 +116,7 @@ impl Drop for SlotGuard {
         if planted(PlantedBug::PermitNeverGivenBack) {
             stores.clear();
         }
-        let freed = FreedSlot { lane: self.lane, account: self.account.clone(), stores, took };
+        let freed = FreedSlot { queue_index: self.queue_index, account: self.account.clone(), stores, took };
         self.shared.freed.lock().unwrap_or_else(PoisonError::into_inner).push(freed);
     }
 }
@@ -131,7 +131,7 @@ impl Workman {
     /// A workman and its heartbeat; both are to be run at the same time.
     pub fn new(deps: WorkmanDeps, settings: WorkmanSettings) -> (Self, Heartbeat) {
         let WorkmanDeps {
-            queues: lanes,
+            queues: input_queues,
             mut all_queues,
             dead_letter,
             registry,
@@ -142,24 +142,24 @@ impl Workman {
             permits,
             counts,
         } = deps;
-        for lane in &lanes {
-            all_queues.entry(lane.name()).or_insert_with(|| lane.clone());
+        for queue in &input_queues {
+            all_queues.entry(queue.name()).or_insert_with(|| queue.clone());
         }
         all_queues.insert(QueueName::DeadLetter, dead_letter);
         let over = CancellationToken::new();
         let shared = Arc::new(WorkmanShared {
             caps,
             permits,
-            counting: counts.map(AccountCounter::new),
+            account_counter: counts.map(AccountCounter::new),
             freed: Mutex::default(),
             in_flight: Arc::new(InFlightTasks::new(clock.clone())),
-            lanes,
-            queues: all_queues,
+            input_queues,
+            output_queues: all_queues,
             registry,
             clock,
             chance,
             statistics,
-            pauses: StoreBackoff::default(),
+            backoff: StoreBackoff::default(),
             warnings: Warnings::default(),
             expected: Mutex::default(),
             woken: Notify::new(),
@@ -169,7 +169,7 @@ impl Workman {
         });
         let heartbeat = Heartbeat {
             in_flight: shared.in_flight.clone(),
-            queues: shared.lanes.clone(),
+            queues: shared.input_queues.clone(),
             clock: shared.clock.clone(),
             visibility: shared.settings.visibility,
             over: over.clone(),
@@ -185,7 +185,7 @@ impl Workman {
     /// # Errors
     /// [`WorkmanError`] when a person must act. Trouble that may pass is waited out.
     pub async fn run(self, stop: StopSignal) -> Result<WorkmanEndReason, WorkmanError> {
-        if self.shared.lanes.is_empty() {
+        if self.shared.input_queues.is_empty() {
             return Err(WorkmanError::NoQueue);
         }
         let shared = self.shared.clone();
@@ -208,106 +208,110 @@ struct RunLoop {
     admission: Admission<DecodedTask>,
     attempts: JoinSet<()>,
     /// Questions for caps that are under way.
-    asked: JoinSet<LookupResult>,
+    lookups: JoinSet<LookupResult>,
     /// Whether one of them is for those that wait.
-    asked_for_those_waiting: bool,
+    looks_up_waiting: bool,
     /// When it was asked last whether there are several accounts, and whether that was ever answered.
-    accounts_asked: Option<Monotonic>,
+    accounts_looked_up_at: Option<Monotonic>,
     accounts_known: bool,
     /// Where workmen share caps.
     keeper: Option<PermitKeeper>,
-    /// Questions to the book of permits that are under way.
+    /// Questions to the repository of permits that are under way.
     permit_calls: JoinSet<PermitResult>,
     /// Who is passed over by what is asked.
-    passing: ExclusionState,
+    exclusion: ExclusionState,
     /// When those that wait are looked at next.
     tick: Monotonic,
     /// The receive under way. Not dropped before it has answered, or what it takes would stay hidden for nothing.
-    asking: Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
+    receiving: Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
     /// A long one beside it, for slots that are reserved for higher queues.
     listening: Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
-    decided: mpsc::Sender<SettledTask>,
-    settler: JoinSet<()>,
+    settled: mpsc::Sender<SettledTask>,
+    completer: JoinSet<()>,
     /// Writes down what is counted, until its token says that it is over.
-    counting: (JoinSet<()>, CancellationToken),
+    account_counter: (JoinSet<()>, CancellationToken),
 }
 
 impl RunLoop {
     fn new(shared: Arc<WorkmanShared>) -> Self {
         let settings = &shared.settings;
         let workers = settings.workers.max(1);
-        let reserved = slots(workers, settings.reserved_low);
+        let reserved = share_of(workers, settings.reserved_low);
         let poller = Poller::new(
             PollSettings {
                 workers,
                 reserved,
-                reserved_high: Poller::reserved_high(workers, shared.lanes.len(), settings.reserved_high, reserved),
+                reserved_high: Poller::reserved_high(
+                    workers,
+                    shared.input_queues.len(),
+                    settings.reserved_high,
+                    reserved,
+                ),
                 idle_backoff: settings.idle_backoff.clone(),
                 poll_wait: settings.poll_wait,
-                linger: settings.linger,
+                batch_linger: settings.batch_linger,
                 recheck: settings.recheck,
             },
-            shared.lanes.iter().map(|queue| queue.limits().batch_max.get()),
+            shared.input_queues.iter().map(|queue| queue.limits().batch_max.get()),
         );
-        let (decided, to_settle) = mpsc::channel(ROUND_MAX);
-        let mut settler = JoinSet::new();
-        settler.spawn(settle_all(shared.clone(), to_settle));
-        let (mut counting, counted) = (JoinSet::new(), CancellationToken::new());
-        if shared.counting.is_some() {
-            counting.spawn(keep_counts(shared.clone(), counted.clone()));
+        let (settled, to_complete) = mpsc::channel(ROUND_MAX);
+        let mut completer = JoinSet::new();
+        completer.spawn(complete_all(shared.clone(), to_complete));
+        let (mut account_counter, counted) = (JoinSet::new(), CancellationToken::new());
+        if shared.account_counter.is_some() {
+            account_counter.spawn(write_counts(shared.clone(), counted.clone()));
         }
         Self {
             admission: Admission::new(AdmissionSettings {
-                queues: shared.lanes.len(),
+                queues: shared.input_queues.len(),
                 workers,
                 alone: shared.permits.is_none(),
             }),
-            accounts_asked: None,
+            accounts_looked_up_at: None,
             accounts_known: false,
-            asked_for_those_waiting: false,
-            keeper: shared
-                .permits
-                .as_ref()
-                .map(|book| PermitKeeper::new(shared.settings.name.clone(), book.timeout, shared.clock.clone())),
+            looks_up_waiting: false,
+            keeper: shared.permits.as_ref().map(|repository| {
+                PermitKeeper::new(shared.settings.name.clone(), repository.timeout, shared.clock.clone())
+            }),
             permit_calls: JoinSet::new(),
-            passing: ExclusionState::new(shared.lanes.len()),
+            exclusion: ExclusionState::new(shared.input_queues.len()),
             tick: shared.clock.monotonic(),
             shared,
             poller,
             attempts: JoinSet::new(),
-            asked: JoinSet::new(),
-            asking: None,
+            lookups: JoinSet::new(),
+            receiving: None,
             listening: None,
-            decided,
-            settler,
-            counting: (counting, counted),
+            settled,
+            completer,
+            account_counter: (account_counter, counted),
         }
     }
 
     async fn work(&mut self, stop: &StopSignal) {
         let shared = self.shared.clone();
         loop {
-            self.look();
+            self.take_events();
             // A short receive is to fill the slots that it was asked for; while the queues are listened to, they are free.
-            if self.asking.as_ref().is_none_or(|(ask, _)| !ask.wait.is_zero()) {
-                self.begin_those_ready();
+            if self.receiving.as_ref().is_none_or(|(request, _)| !request.wait.is_zero()) {
+                self.begin_ready();
             }
             let now = shared.clock.monotonic();
             let tick = self.tick_if_due(now);
-            self.wake_if_others_are_passed_over(now);
-            self.ask_for_accounts(now);
+            self.wake_if_exclusions_end(now);
+            self.look_up_accounts(now);
             self.keep_permits();
             let mut rest = None;
             // Before it is known whether there are others, one account could take all slots.
-            if self.asking.is_none() && self.accounts_known {
+            if self.receiving.is_none() && self.accounts_known {
                 let busy = !shared.in_flight.is_empty();
                 let mut next = self.poller.next(now, busy);
-                if let PollStep::Listen(ask) = next {
-                    self.listening = Some((ask, self.ask(&ask)));
+                if let PollStep::Listen(request) = next {
+                    self.listening = Some((request, self.receive(&request)));
                     next = self.poller.next(now, busy);
                 }
                 match next {
-                    PollStep::Receive(ask) => self.asking = Some((ask, self.ask(&ask))),
+                    PollStep::Receive(request) => self.receiving = Some((request, self.receive(&request))),
                     PollStep::Wait { until } => rest = Some(until.since(now)),
                     // There is one at most.
                     PollStep::Full | PollStep::Listen(_) => {}
@@ -320,12 +324,12 @@ impl RunLoop {
                 () = stop.gentle.cancelled() => break,
                 () = shared.ending.cancelled() => break,
                 Some(joined) = self.attempts.join_next() => note(joined),
-                Some(news) = self.asked.join_next() => self.learn(news),
-                Some(answer) = self.permit_calls.join_next() => self.take_permits(answer),
-                (ask, received) = answered(&mut self.asking) => self.arrive(&ask, received),
-                (ask, received) = answered(&mut self.listening) => self.arrive(&ask, received),
-                () = rested(shared.clock.as_ref(), rest) => {}
-                () = rested(shared.clock.as_ref(), tick) => {}
+                Some(lookup) = self.lookups.join_next() => self.take_lookup(lookup),
+                Some(result) = self.permit_calls.join_next() => self.take_permit_result(result),
+                (request, result) = finished(&mut self.receiving) => self.arrive(&request, result),
+                (request, result) = finished(&mut self.listening) => self.arrive(&request, result),
+                () = sleep_or_wait(shared.clock.as_ref(), rest) => {}
+                () = sleep_or_wait(shared.clock.as_ref(), tick) => {}
                 () = shared.woken.notified() => {}
             }
         }
@@ -333,49 +337,49 @@ impl RunLoop {
     }
 
     /// Takes in what happened meanwhile.
-    fn look(&mut self) {
+    fn take_events(&mut self) {
         while let Some(joined) = self.attempts.try_join_next() {
             note(joined);
         }
         let freed = std::mem::take(&mut *self.shared.freed.lock().unwrap_or_else(PoisonError::into_inner));
-        for FreedSlot { lane, account, stores, took } in freed {
-            self.poller.freed(lane);
-            self.admission.left(&account, &stores, took, self.shared.clock.monotonic());
+        for FreedSlot { queue_index, account, stores, took } in freed {
+            self.poller.note_freed(queue_index);
+            self.admission.note_ended(&account, &stores, took, self.shared.clock.monotonic());
         }
         let expected = std::mem::take(&mut *self.shared.expected.lock().unwrap_or_else(PoisonError::into_inner));
         for at in expected {
-            self.poller.expect(at);
+            self.poller.expect_task(at);
         }
     }
 
-    fn visibility(&self, lane: usize) -> Duration {
-        self.shared.settings.visibility.min(self.shared.lanes[lane].limits().visibility_max)
+    fn visibility(&self, queue_index: usize) -> Duration {
+        self.shared.settings.visibility.min(self.shared.input_queues[queue_index].limits().visibility_max)
     }
 
-    /// Keeps the leases of what was received, and tells the poller.
-    fn taken(&mut self, ask: &ReceiveRequest, received: ReceiveResult) -> Vec<ReceivedTask> {
-        let visibility = self.visibility(ask.lane);
-        let (mut taken, mut failed) = (Vec::new(), false);
-        let ReceiveResult { answers, passed_over, woken } = received;
-        for answer in answers {
-            match answer {
-                Ok(deliveries) => taken.extend(deliveries.into_iter().map(|delivery| {
-                    let held = self.shared.in_flight.hold(ask.lane, &delivery, visibility);
-                    ReceivedTask { lane: ask.lane, delivery, held }
+    /// Keeps the leases of all received tasks from now on, and reports the receives to the poller.
+    fn register_received(&mut self, request: &ReceiveRequest, result: ReceiveResult) -> Vec<ReceivedTask> {
+        let visibility = self.visibility(request.queue_index);
+        let (mut tasks, mut failed) = (Vec::new(), false);
+        let ReceiveResult { receives, excluded_any, woken } = result;
+        for receive in receives {
+            match receive {
+                Ok(deliveries) => tasks.extend(deliveries.into_iter().map(|delivery| {
+                    let guard = self.shared.in_flight.register(request.queue_index, &delivery, visibility);
+                    ReceivedTask { queue_index: request.queue_index, delivery, guard }
                 })),
                 Err(error) => {
                     failed = true;
-                    self.not_received(error);
+                    self.report_failed_receive(error);
                 }
             }
         }
-        let received = u32::try_from(taken.len()).unwrap_or(u32::MAX);
-        let answer = ReceiveSummary { received, failed, passed_over, woken };
-        self.poller.answer(ask, answer, self.shared.clock.monotonic());
-        taken
+        let received = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+        let summary = ReceiveSummary { received, failed, excluded_any, woken };
+        self.poller.note_received(request, summary, self.shared.clock.monotonic());
+        tasks
     }
 
-    fn not_received(&self, error: QueueError) {
+    fn report_failed_receive(&self, error: QueueError) {
         if matches!(error.kind, QueueErrorKind::Denied | QueueErrorKind::QueueMissing) {
             error!(error = error_chain(&error), "no tasks can be taken from a queue");
             self.shared.end(Err(WorkmanError::Queue { queue: error.queue, source: error }));
@@ -385,16 +389,16 @@ impl RunLoop {
     }
 }
 
-async fn answered(
-    asking: &mut Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
+async fn finished(
+    receiving: &mut Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
 ) -> (ReceiveRequest, ReceiveResult) {
-    let Some((ask, answer)) = asking else { return std::future::pending().await };
-    let (ask, received) = (*ask, answer.await);
-    *asking = None;
-    (ask, received)
+    let Some((request, receive)) = receiving else { return std::future::pending().await };
+    let (request, result) = (*request, receive.await);
+    *receiving = None;
+    (request, result)
 }
 
-async fn rested(clock: &dyn Clock, rest: Option<Duration>) {
+async fn sleep_or_wait(clock: &dyn Clock, rest: Option<Duration>) {
     match rest {
         Some(rest) => clock.sleep(rest).await,
         None => std::future::pending().await,

@@ -58,7 +58,7 @@ pub struct WorkmanSettings {
     /// How long one receive waits for the first task of the highest queue when nothing is found anywhere.
     pub poll_wait: Duration,
     /// What settled deliveries and free slots wait for company, so that requests come in full batches.
-    pub linger: Duration,
+    pub batch_linger: Duration,
     /// A higher queue that was found empty is not asked again for so long, while a lower one gives tasks. Zero where a
     /// request costs nothing.
     pub recheck: Duration,

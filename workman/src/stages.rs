@@ -8,10 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mill_model::wire::{self, ReceiveContext, WireError};
 use mill_model::{AccountId, Envelope, ItemOutcome, QueueName, SpaceId, StoreAddress, TaskId};
-use mill_ports::{
-    Attempt, Delivery, EndedTask, OutgoingMessage, ProcessorError, RngExt as _, Statistics, SubjectHash, TaskProcessor,
-};
+use mill_ports::{Attempt, Delivery, EndedTask, ProcessorError, RngExt as _, Statistics, SubjectHash, TaskProcessor};
 
+use crate::disposition::{Disposition, ReceiptAction};
 use crate::in_flight::{InFlightGuard, InFlightTask};
 use crate::run::WorkmanShared;
 
@@ -19,21 +18,24 @@ use crate::run::WorkmanShared;
 #[derive(Debug)]
 pub(crate) struct ReceivedTask {
     /// Index of the queue it came from.
-    pub(crate) lane: usize,
+    pub(crate) queue_index: usize,
     pub(crate) delivery: Delivery,
-    pub(crate) held: InFlightGuard,
+    pub(crate) guard: InFlightGuard,
 }
 
 /// Understood as an envelope.
 pub(crate) struct DecodedTask {
-    pub(crate) taken: ReceivedTask,
+    pub(crate) received: ReceivedTask,
     pub(crate) envelope: Envelope,
     pub(crate) processor: Result<Box<dyn TaskProcessor>, NoProcessor>,
 }
 
 impl fmt::Debug for DecodedTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opened").field("taken", &self.taken).field("envelope", &self.envelope).finish_non_exhaustive()
+        f.debug_struct("Opened")
+            .field("received", &self.received)
+            .field("envelope", &self.envelope)
+            .finish_non_exhaustive()
     }
 }
 
@@ -46,8 +48,8 @@ pub(crate) enum NoProcessor {
 /// Decided: what is to be moved, and then to become of the delivery.
 #[derive(Debug)]
 pub(crate) struct SettledTask {
-    pub(crate) taken: ReceivedTask,
-    pub(crate) moves: Disposition,
+    pub(crate) received: ReceivedTask,
+    pub(crate) disposition: Disposition,
     /// The task, where the body could be understood and was executed.
     pub(crate) task: Option<ExecutedTask>,
 }
@@ -72,66 +74,33 @@ impl ExecutedTask {
 impl SettledTask {
     /// What is to be counted once its delivery is acknowledged, if the task comes to its end by that.
     pub(crate) fn ended_task(&self) -> Option<EndedTask> {
-        let &ExecutedTask { id, fate, subject, .. } = self.task.as_ref().filter(|_| self.moves.is_the_end())?;
-        let given_up = self.moves.given_up.is_some();
-        Some(EndedTask { id, fate: if given_up { Some(ItemOutcome::DeadLettered) } else { fate }, subject })
+        let &ExecutedTask { id, fate, subject, .. } =
+            self.task.as_ref().filter(|_| self.disposition.is_end_of_task())?;
+        let dead_lettered = self.disposition.dead_lettered.is_some();
+        Some(EndedTask { id, fate: if dead_lettered { Some(ItemOutcome::DeadLettered) } else { fate }, subject })
     }
 
     /// Whose task leaves this queue for good once its delivery is acknowledged: done, given up, or sent on to another.
     pub(crate) fn leaves(&self, queue: QueueName) -> Option<AccountId> {
-        let comes_again = self.moves.sends.iter().any(|(to, _)| *to == queue);
-        let leaves = self.moves.then == ReceiptAction::Acknowledge && !comes_again;
+        let comes_again = self.disposition.sends.iter().any(|(to, _)| *to == queue);
+        let leaves = self.disposition.receipt_action == ReceiptAction::Acknowledge && !comes_again;
         self.task.as_ref().filter(|_| leaves).map(|task| task.account.clone())
     }
 }
 
-/// Sends, and what follows once all of them are durable.
-#[derive(Debug)]
-pub(crate) struct Disposition {
-    pub(crate) sends: Vec<(QueueName, OutgoingMessage)>,
-    pub(crate) then: ReceiptAction,
-    /// Whether they are another workman's to make once the lease is lost.
-    pub(crate) need_lease: bool,
-    /// What is given up by them.
-    pub(crate) given_up: Option<DeadLetteredTask>,
-}
-
-impl Disposition {
-    /// Whether the task comes to its end by them: it is done, or given up.
-    pub(crate) fn is_the_end(&self) -> bool {
-        self.then == ReceiptAction::Acknowledge && (self.sends.is_empty() || self.given_up.is_some())
-    }
-}
-
-/// What becomes of the delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReceiptAction {
-    Acknowledge,
-    Release,
-    /// It is left to its visibility timeout.
-    LetExpire,
-}
-
-/// A task that is dead-lettered.
-#[derive(Debug)]
-pub(crate) struct DeadLetteredTask {
-    pub(crate) subject: String,
-    pub(crate) reason: String,
-}
-
 impl ReceivedTask {
-    pub(crate) fn entry(&self) -> &Arc<InFlightTask> {
-        &self.held.entry
+    pub(crate) fn in_flight(&self) -> &Arc<InFlightTask> {
+        &self.guard.task
     }
 
     /// Opens the envelope. A letter that was moved back here from among the dead ones is opened too.
-    pub(crate) fn open(self, shared: &WorkmanShared) -> Result<DecodedTask, Box<(Self, WireError)>> {
+    pub(crate) fn decode(self, shared: &WorkmanShared) -> Result<DecodedTask, Box<(Self, WireError)>> {
         let arrival = ReceiveContext {
             id: shared.chance.task_id(shared.clock.now()),
-            queue: shared.lanes[self.lane].name(),
+            queue: shared.input_queues[self.queue_index].name(),
             sent_at: self.delivery.sent_at,
         };
-        match open_body(&self.delivery.body, arrival) {
+        match decode_body(&self.delivery.body, arrival) {
             Ok(envelope) => {
                 let making = || shared.registry.processor(envelope.task.clone());
                 let made = catch_unwind(AssertUnwindSafe(making));
@@ -139,7 +108,7 @@ impl ReceivedTask {
                     Ok(made) => made.map_err(NoProcessor::Failed),
                     Err(panic) => Err(NoProcessor::Panicked(panic_message(panic.as_ref()))),
                 };
-                Ok(DecodedTask { taken: self, envelope, processor })
+                Ok(DecodedTask { received: self, envelope, processor })
             }
             Err(error) => Err(Box::new((self, error))),
         }
@@ -177,7 +146,7 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     format!("the processor panicked: {}", words.unwrap_or("without a word"))
 }
 
-fn open_body(body: &Bytes, arrival: ReceiveContext) -> Result<Envelope, WireError> {
+fn decode_body(body: &Bytes, arrival: ReceiveContext) -> Result<Envelope, WireError> {
     wire::decode(body, arrival).or_else(|error| match wire::decode_dead_letter(body) {
         Ok(letter) => wire::decode(&letter.body, arrival),
         Err(_) => Err(error),

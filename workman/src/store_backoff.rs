@@ -11,7 +11,7 @@ use mill_ports::{Rng, RngExt as _};
 /// Why a store is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BackoffReason {
-    /// It asked for it; with its own wish, if it has one.
+    /// It asked for it; with its own retry_after, if it has one.
     Throttled(Option<Duration>),
     /// It does not answer, which may pass by itself.
     Unreachable,
@@ -26,7 +26,7 @@ type BackoffKey = (StoreAddress, Option<SpaceId>);
 struct Backoff {
     until: Monotonic,
     /// Pauses in a row.
-    strikes: u32,
+    repeats: u32,
     /// When trouble with it was noted last.
     noted: Monotonic,
 }
@@ -39,12 +39,12 @@ struct Backoff {
 pub(crate) struct StoreBackoff {
     /// Spares the lock where no store has trouble.
     any: AtomicBool,
-    known: Mutex<BackoffState>,
+    state: Mutex<BackoffState>,
 }
 
 #[derive(Debug, Default)]
 struct BackoffState {
-    pauses: BTreeMap<BackoffKey, Backoff>,
+    backoff: BTreeMap<BackoffKey, Backoff>,
     /// When stores that have trouble could be used last.
     used: BTreeMap<StoreAddress, Monotonic>,
     /// When what is old was forgotten last.
@@ -53,34 +53,34 @@ struct BackoffState {
 
 impl BackoffState {
     /// For how long a place is left alone from now.
-    fn note(&mut self, place: BackoffKey, sort: BackoffReason, now: Monotonic, chance: &dyn Rng) -> Duration {
-        let fresh = Backoff { until: Monotonic::default(), strikes: 0, noted: now };
-        let pause = self.pauses.entry(place).or_insert(fresh);
+    fn back_off(&mut self, key: BackoffKey, reason: BackoffReason, now: Monotonic, chance: &dyn Rng) -> Duration {
+        let new_entry = Backoff { until: Monotonic::default(), repeats: 0, noted: now };
+        let pause = self.backoff.entry(key).or_insert(new_entry);
         pause.noted = now;
         if pause.until <= now {
-            let grown = StoreBackoff::FIRST.saturating_mul(1 << pause.strikes.min(16)).min(sort.most());
+            let pause_max = StoreBackoff::FIRST.saturating_mul(1 << pause.repeats.min(16)).min(reason.pause_max());
             // Half of it is chance, so that many workmen do not come back at once.
-            let length = grown / 2 + chance.jitter(grown / 2);
+            let length = pause_max / 2 + chance.jitter(pause_max / 2);
             pause.until = now.plus(length);
-            pause.strikes += 1;
+            pause.repeats += 1;
         }
-        if let BackoffReason::Throttled(Some(wish)) = sort {
-            pause.until = pause.until.max(now.plus(wish));
+        if let BackoffReason::Throttled(Some(retry_after)) = reason {
+            pause.until = pause.until.max(now.plus(retry_after));
         }
         pause.until.since(now)
     }
 
     /// Whether another space of a store has trouble, and nothing of the store could be used since.
-    fn is_all_of(&self, store: &StoreAddress, space: &SpaceId) -> bool {
+    fn affects_whole_store(&self, store: &StoreAddress, space: &SpaceId) -> bool {
         let used = self.used.get(store);
-        self.pauses.iter().any(|((of, at), pause)| {
+        self.backoff.iter().any(|((of, at), pause)| {
             let is_other = at.as_ref().is_some_and(|at| at != space);
             of == store && is_other && used.is_none_or(|used| *used < pause.noted)
         })
     }
 
-    fn has_trouble(&self, store: &StoreAddress) -> bool {
-        let mut places = self.pauses.range((store.clone(), None)..);
+    fn is_backed_off(&self, store: &StoreAddress) -> bool {
+        let mut places = self.backoff.range((store.clone(), None)..);
         places.next().is_some_and(|((of, _), _)| of == store)
     }
 
@@ -90,15 +90,15 @@ impl BackoffState {
             return;
         }
         self.forgot = now;
-        self.pauses.retain(|_, pause| now.since(pause.until) < StoreBackoff::FORGOTTEN_AFTER);
+        self.backoff.retain(|_, pause| now.since(pause.until) < StoreBackoff::FORGOTTEN_AFTER);
         let used = std::mem::take(&mut self.used);
-        self.used = used.into_iter().filter(|(store, _)| self.has_trouble(store)).collect();
+        self.used = used.into_iter().filter(|(store, _)| self.is_backed_off(store)).collect();
     }
 }
 
 impl BackoffReason {
     /// The longest pause.
-    fn most(self) -> Duration {
+    fn pause_max(self) -> Duration {
         match self {
             Self::Throttled(_) | Self::Unreachable => StoreBackoff::PASSING_MAX,
             Self::Unavailable => StoreBackoff::UNAVAILABLE_MAX,
@@ -117,45 +117,50 @@ impl StoreBackoff {
     /// Notes trouble with a store, met at a space of it, and says for how long that is left alone from now.
     ///
     /// Attempts that were under way when the pause began do not lengthen it.
-    pub(crate) fn note(
+    pub(crate) fn note_failure(
         &self,
         (store, space): (&StoreAddress, Option<&SpaceId>),
-        sort: BackoffReason,
+        reason: BackoffReason,
         now: Monotonic,
         chance: &dyn Rng,
     ) -> Duration {
-        let mut known = self.lock();
+        let mut state = self.lock();
         self.any.store(true, Ordering::Release);
-        known.forget_old(now);
+        state.forget_old(now);
         // What a person must see to is the store's: the store itself has found that out.
-        let Some(space) = space.filter(|_| sort != BackoffReason::Unavailable) else {
-            return known.note((store.clone(), None), sort, now, chance);
+        let Some(space) = space.filter(|_| reason != BackoffReason::Unavailable) else {
+            return state.back_off((store.clone(), None), reason, now, chance);
         };
-        let of_space = known.note((store.clone(), Some(space.clone())), sort, now, chance);
-        if !known.is_all_of(store, space) {
-            return of_space;
+        let space_pause = state.back_off((store.clone(), Some(space.clone())), reason, now, chance);
+        if !state.affects_whole_store(store, space) {
+            return space_pause;
         }
-        of_space.max(known.note((store.clone(), None), sort, now, chance))
+        space_pause.max(state.back_off((store.clone(), None), reason, now, chance))
     }
 
     /// Notes that stores could be used for a space. Gives those that were left alone until then, and of which no space is any
     /// more.
-    pub(crate) fn well(&self, stores: &[StoreAddress], space: Option<&SpaceId>, now: Monotonic) -> Vec<StoreAddress> {
+    pub(crate) fn note_success(
+        &self,
+        stores: &[StoreAddress],
+        space: Option<&SpaceId>,
+        now: Monotonic,
+    ) -> Vec<StoreAddress> {
         if !self.any.load(Ordering::Acquire) {
             return Vec::new();
         }
-        let mut known = self.lock();
-        let troubled: Vec<&StoreAddress> = stores.iter().filter(|store| known.has_trouble(store)).collect();
-        known.forget_old(now);
-        for store in &troubled {
-            known.used.insert((*store).clone(), now);
+        let mut state = self.lock();
+        let backed_off: Vec<&StoreAddress> = stores.iter().filter(|store| state.is_backed_off(store)).collect();
+        state.forget_old(now);
+        for store in &backed_off {
+            state.used.insert((*store).clone(), now);
             // An attempt that began before the pause proves nothing.
-            known
-                .pauses
+            state
+                .backoff
                 .retain(|(of, at), pause| of != *store || at.is_some() && at.as_ref() != space || pause.until > now);
         }
-        self.any.store(!known.pauses.is_empty(), Ordering::Release);
-        troubled.into_iter().filter(|store| !known.has_trouble(store)).cloned().collect()
+        self.any.store(!state.backoff.is_empty(), Ordering::Release);
+        backed_off.into_iter().filter(|store| !state.is_backed_off(store)).cloned().collect()
     }
 
     /// The longest remaining pause of these stores, for one who uses this space of them.
@@ -168,8 +173,8 @@ impl StoreBackoff {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
-        let known = self.lock();
-        let at = |store: &StoreAddress, space: Option<&SpaceId>| known.pauses.get(&(store.clone(), space.cloned()));
+        let state = self.lock();
+        let at = |store: &StoreAddress, space: Option<&SpaceId>| state.backoff.get(&(store.clone(), space.cloned()));
         stores
             .iter()
             .flat_map(|store| [at(store, None), space.and_then(|space| at(store, Some(space)))])
@@ -180,7 +185,7 @@ impl StoreBackoff {
     }
 
     fn lock(&self) -> MutexGuard<'_, BackoffState> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -204,36 +209,38 @@ mod tests {
 
     #[test]
     fn a_pause_grows_each_time_it_did_not_help_and_ends_when_the_store_answers() {
-        let pauses = StoreBackoff::default();
+        let backoff = StoreBackoff::default();
         let mut now = Monotonic::default();
         let mut lengths = Vec::new();
         for _ in 0..12 {
-            let length = pauses.note((&store("1"), None), BackoffReason::Unavailable, now, &Most);
+            let length = backoff.note_failure((&store("1"), None), BackoffReason::Unavailable, now, &Most);
             assert_eq!(
-                pauses.note((&store("1"), None), BackoffReason::Unavailable, now, &Most),
+                backoff.note_failure((&store("1"), None), BackoffReason::Unavailable, now, &Most),
                 length,
                 "many at once count once"
             );
             assert!(
-                pauses.remaining(&[store("1")], None, now).is_some()
-                    && pauses.remaining(&[store("2")], None, now).is_none()
+                backoff.remaining(&[store("1")], None, now).is_some()
+                    && backoff.remaining(&[store("2")], None, now).is_none()
             );
             lengths.push(length.as_millis());
             now = now.plus(length);
         }
         assert_eq!(lengths[..4], [500, 1000, 2000, 4000]);
         assert_eq!(lengths[11], 150_000);
-        assert_eq!(pauses.remaining(&[store("1")], None, now), None);
-        pauses.well(&[store("1")], None, now);
-        assert_eq!(pauses.note((&store("1"), None), BackoffReason::Unavailable, now, &Most).as_millis(), 500);
+        assert_eq!(backoff.remaining(&[store("1")], None, now), None);
+        backoff.note_success(&[store("1")], None, now);
+        assert_eq!(backoff.note_failure((&store("1"), None), BackoffReason::Unavailable, now, &Most).as_millis(), 500);
     }
 
     #[test]
     fn a_throttling_store_gets_the_rest_it_asked_for() {
-        let pauses = StoreBackoff::default();
-        let wish = Some(Duration::from_secs(7));
+        let backoff = StoreBackoff::default();
+        let retry_after = Some(Duration::from_secs(7));
         assert_eq!(
-            pauses.note((&store("1"), None), BackoffReason::Throttled(wish), Monotonic::default(), &Most).as_secs(),
+            backoff
+                .note_failure((&store("1"), None), BackoffReason::Throttled(retry_after), Monotonic::default(), &Most)
+                .as_secs(),
             7
         );
     }
@@ -244,18 +251,18 @@ mod tests {
 
     #[test]
     fn trouble_at_one_space_leaves_the_others_of_its_store_alone() {
-        for sort in [BackoffReason::Unreachable, BackoffReason::Throttled(None)] {
-            let (pauses, store) = (StoreBackoff::default(), store("1"));
+        for reason in [BackoffReason::Unreachable, BackoffReason::Throttled(None)] {
+            let (backoff, store) = (StoreBackoff::default(), store("1"));
             let [ill, also_ill, well] = ["ill", "also-ill", "well"].map(|name| SpaceId::new(name).unwrap());
             let stores = std::slice::from_ref(&store);
             let mut now = Monotonic::default();
             for _ in 0..20 {
                 now = now.plus(Duration::from_secs(40));
                 for space in [&ill, &also_ill] {
-                    pauses.note(at(&store, space), sort, now, &Most);
-                    assert!(pauses.remaining(stores, Some(space), now).is_some());
-                    assert_eq!(pauses.remaining(stores, Some(&well), now), None, "{sort:?}");
-                    assert_eq!(pauses.well(stores, Some(&well), now), [], "the others have trouble yet");
+                    backoff.note_failure(at(&store, space), reason, now, &Most);
+                    assert!(backoff.remaining(stores, Some(space), now).is_some());
+                    assert_eq!(backoff.remaining(stores, Some(&well), now), None, "{reason:?}");
+                    assert_eq!(backoff.note_success(stores, Some(&well), now), [], "the others have trouble yet");
                 }
             }
         }
@@ -263,27 +270,30 @@ mod tests {
 
     #[test]
     fn trouble_at_two_spaces_with_no_answer_in_between_is_that_of_the_store() {
-        let (pauses, store) = (StoreBackoff::default(), store("1"));
+        let (backoff, store) = (StoreBackoff::default(), store("1"));
         let [first, second, third] = ["a", "b", "c"].map(|name| SpaceId::new(name).unwrap());
         let stores = std::slice::from_ref(&store);
         let now = Monotonic::default().plus(Duration::from_secs(1));
-        pauses.note(at(&store, &first), BackoffReason::Unreachable, now, &Most);
-        assert_eq!(pauses.remaining(stores, Some(&third), now), None);
-        pauses.note(at(&store, &second), BackoffReason::Unreachable, now, &Most);
-        assert!(pauses.remaining(stores, Some(&third), now).is_some());
+        backoff.note_failure(at(&store, &first), BackoffReason::Unreachable, now, &Most);
+        assert_eq!(backoff.remaining(stores, Some(&third), now), None);
+        backoff.note_failure(at(&store, &second), BackoffReason::Unreachable, now, &Most);
+        assert!(backoff.remaining(stores, Some(&third), now).is_some());
         // Once it can be used again, each of its spaces is tried.
         let later = now.plus(Duration::from_secs(2));
-        assert_eq!(pauses.well(stores, Some(&third), later), []);
-        assert_eq!(pauses.well(stores, Some(&first), later), []);
-        assert_eq!(pauses.well(stores, Some(&second), later), stores);
-        assert_eq!(pauses.note(at(&store, &second), BackoffReason::Unreachable, later, &Most).as_millis(), 500);
+        assert_eq!(backoff.note_success(stores, Some(&third), later), []);
+        assert_eq!(backoff.note_success(stores, Some(&first), later), []);
+        assert_eq!(backoff.note_success(stores, Some(&second), later), stores);
+        assert_eq!(
+            backoff.note_failure(at(&store, &second), BackoffReason::Unreachable, later, &Most).as_millis(),
+            500
+        );
     }
 
     #[test]
     fn what_a_person_must_see_to_is_the_stores_from_the_first_on() {
-        let (pauses, store, now) = (StoreBackoff::default(), store("1"), Monotonic::default());
+        let (backoff, store, now) = (StoreBackoff::default(), store("1"), Monotonic::default());
         let [met, other] = ["a", "b"].map(|name| SpaceId::new(name).unwrap());
-        pauses.note(at(&store, &met), BackoffReason::Unavailable, now, &Most);
-        assert!(pauses.remaining(std::slice::from_ref(&store), Some(&other), now).is_some());
+        backoff.note_failure(at(&store, &met), BackoffReason::Unavailable, now, &Most);
+        assert!(backoff.remaining(std::slice::from_ref(&store), Some(&other), now).is_some());
     }
 }

@@ -327,7 +327,7 @@ async fn work(handle: &ProcessHandle) {
         retry_delays: RETRY_DELAYS.to_vec(),
         idle_backoff: [1, 10, 60].map(seconds).to_vec(),
         poll_wait: seconds(300),
-        linger: swarm.linger,
+        batch_linger: swarm.linger,
         recheck: swarm.recheck,
         reserved_low: 0.0,
         reserved_high: 0.05,

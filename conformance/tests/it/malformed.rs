@@ -279,7 +279,7 @@ impl Shop {
             retry_delays: vec![Duration::from_secs(1)],
             idle_backoff: vec![Duration::from_secs(1)],
             poll_wait: Duration::from_secs(1),
-            linger: Duration::from_millis(2),
+            batch_linger: Duration::from_millis(2),
             recheck: Duration::ZERO,
             reserved_low: 0.0,
             reserved_high: 0.05,

@@ -29,31 +29,31 @@ impl CapacityGate {
 
 impl<T> Admission<T> {
     /// Takes note of what a queue gave.
-    pub(super) fn see(&mut self, lane: usize, waiting: &WaitingTask<T>, now: Monotonic) {
-        let seen = &mut self.benches[lane].seen;
-        if let Some(at) = seen.get_mut(&waiting.account).and_then(|stores| stores.get_mut(&waiting.stores)) {
+    pub(super) fn note_received(&mut self, queue_index: usize, waiting: &WaitingTask<T>, now: Monotonic) {
+        let recent = &mut self.benches[queue_index].recent;
+        if let Some(at) = recent.get_mut(&waiting.account).and_then(|stores| stores.get_mut(&waiting.stores)) {
             *at = now;
         } else {
-            seen.entry(waiting.account.clone()).or_default().insert(waiting.stores.clone(), now);
+            recent.entry(waiting.account.clone()).or_default().insert(waiting.stores.clone(), now);
         }
     }
 
-    /// The accounts of which a receive from the queue at `lane` is to bring nothing.
-    pub(crate) fn passed_over(&mut self, lane: usize, now: Monotonic) -> BTreeSet<AccountId> {
-        let mut seen = std::mem::take(&mut self.benches[lane].seen);
-        seen.retain(|_, by_stores| {
+    /// The accounts of which a receive from the queue at `queue_index` is to bring nothing.
+    pub(crate) fn excluded_accounts(&mut self, queue_index: usize, now: Monotonic) -> BTreeSet<AccountId> {
+        let mut recent = std::mem::take(&mut self.benches[queue_index].recent);
+        recent.retain(|_, by_stores| {
             by_stores.retain(|_, at| now.since(*at) < OF_LATE);
             !by_stores.is_empty()
         });
         let has_enough = |stores: &Vec<StoreAddress>| {
             stores.iter().filter_map(|store| self.gates.get(store)).any(CapacityGate::has_enough)
         };
-        let passed_over = seen
+        let excluded = recent
             .iter()
             .filter(|(account, by_stores)| self.account_has_enough(account) || by_stores.keys().all(has_enough));
-        let passed_over = passed_over.map(|(account, _)| account.clone()).collect();
-        self.benches[lane].seen = seen;
-        passed_over
+        let excluded = excluded.map(|(account, _)| account.clone()).collect();
+        self.benches[queue_index].recent = recent;
+        excluded
     }
 
     /// Whether an account has all slots that it may have, and enough waits for them.

@@ -1,6 +1,6 @@
 //! One store's permits, or one account's slots; and when the turn of a task comes that waits for them.
 //!
-//! The turn is reckoned from how fast tasks of the store end here. Where none ends here, since its cap is not known or others
+//! The turn is by_rate from how fast tasks of the store end here. Where none ends here, since its cap is not known or others
 //! have all permits (the living, or the dead until theirs run out), nothing tells when it comes: then what comes for nothing is
 //! away for about as long as that has lasted, up to a minute: so for twice as long each time. Once one begins, that is over.
 
@@ -14,7 +14,7 @@ use mill_model::Monotonic;
 /// the fewer requests a long backlog costs, and the later a raised cap is used in full.
 pub(super) const TURN_MIN: Duration = Duration::from_secs(1);
 pub(super) const TURN_MAX: Duration = Duration::from_mins(20);
-/// The longest where no turn can be reckoned. A task is away for three quarters of it at most and waits for company for an eighth
+/// The longest where no turn can be by_rate. A task is away for three quarters of it at most and waits for company for an eighth
 /// of that, which is less than a minute.
 const BLIND_TURN_MAX: Duration = Duration::from_secs(70);
 /// How long a task of a store takes, until one has ended.
@@ -29,7 +29,7 @@ pub(crate) struct TurnEstimate {
 }
 
 impl TurnEstimate {
-    /// One that is reckoned.
+    /// One that is by_rate.
     pub(crate) fn after(after: Duration) -> Self {
         Self { after, is_blind: false }
     }
@@ -48,13 +48,13 @@ pub(super) struct CapacityGate {
     /// Tasks on the bench that need it.
     pub(super) benched: u32,
     /// Tasks that were put back for it and come again later, by the second in which they do.
-    pub(super) away: BTreeMap<u64, u32>,
+    pub(super) requeued: BTreeMap<u64, u32>,
     /// When the first task was put back since the last began, if one was while others had all permits.
-    shut_since: Option<Monotonic>,
+    blocked_since: Option<Monotonic>,
     /// How long a task takes, on average.
     pub(super) mean: Option<Duration>,
     /// When the last task of it ended.
-    last_left: Monotonic,
+    last_ended: Monotonic,
 }
 
 impl CapacityGate {
@@ -65,10 +65,10 @@ impl CapacityGate {
             permits,
             in_use: 0,
             benched: 0,
-            away: BTreeMap::new(),
-            shut_since: None,
+            requeued: BTreeMap::new(),
+            blocked_since: None,
             mean: None,
-            last_left: now,
+            last_ended: now,
         }
     }
 
@@ -82,28 +82,28 @@ impl CapacityGate {
     }
 
     /// When the turn of one more comes: the first moment by which all that come before it have been done.
-    pub(super) fn turn(&mut self, now: Monotonic) -> TurnEstimate {
+    pub(super) fn estimate_turn(&mut self, now: Monotonic) -> TurnEstimate {
         let blind = self.blind_turn(now);
-        let reckoned = self.reckoned_turn(now);
+        let by_rate = self.turn_by_rate(now);
         match blind {
             // How long tasks take that cannot do anything says nothing, and once the cap is known all may begin.
-            Some(blind) if self.unknown_since.is_some() || blind >= reckoned => {
+            Some(blind) if self.unknown_since.is_some() || blind >= by_rate => {
                 TurnEstimate { after: blind, is_blind: true }
             }
-            _ => TurnEstimate::after(reckoned),
+            _ => TurnEstimate::after(by_rate),
         }
     }
 
-    fn reckoned_turn(&mut self, now: Monotonic) -> Duration {
+    fn turn_by_rate(&mut self, now: Monotonic) -> Duration {
         let Some(cap) = self.cap else { return TURN_MIN };
         let each = self.mean.unwrap_or(FIRST_GUESS) / cap.get();
         // Where nothing has ended for longer than that, it takes longer than before.
-        let each = if self.in_use > 0 { each.max(now.since(self.last_left)) } else { each };
+        let each = if self.in_use > 0 { each.max(now.since(self.last_ended)) } else { each };
         let second = now.since_origin().as_secs();
-        self.away = self.away.split_off(&second);
+        self.requeued = self.requeued.split_off(&second);
         let mut turn = each.max(TURN_MIN);
         let mut before = 0_u32;
-        for (due, tasks) in &self.away {
+        for (due, tasks) in &self.requeued {
             // Each is back at half of its time.
             if (due - second) * 2 > turn.as_secs() || turn >= TURN_MAX {
                 break;
@@ -117,26 +117,26 @@ impl CapacityGate {
     /// The turn where there has been nothing to reckon by for a while.
     fn blind_turn(&mut self, now: Monotonic) -> Option<Duration> {
         if self.in_use == 0 && !self.has_room() {
-            self.shut_since.get_or_insert(now);
+            self.blocked_since.get_or_insert(now);
         }
-        let since = [self.unknown_since, self.shut_since].into_iter().flatten().min();
+        let since = [self.unknown_since, self.blocked_since].into_iter().flatten().min();
         since.map(|since| (now.since(since) * 2).clamp(TURN_MIN, BLIND_TURN_MAX))
     }
 
     /// Notes that a task begins.
-    pub(super) fn entered(&mut self) {
+    pub(super) fn note_begun(&mut self) {
         self.in_use += 1;
-        self.shut_since = None;
+        self.blocked_since = None;
     }
 
     /// Notes that a task came while none waited: whatever was put back for it before is long past.
-    pub(super) fn begins_to_wait(&mut self) {
-        self.shut_since = self.shut_since.filter(|_| self.benched > 0);
+    pub(super) fn note_arrival(&mut self) {
+        self.blocked_since = self.blocked_since.filter(|_| self.benched > 0);
     }
 
-    pub(super) fn left(&mut self, took: Duration, now: Monotonic) {
+    pub(super) fn note_ended(&mut self, took: Duration, now: Monotonic) {
         self.in_use = self.in_use.saturating_sub(1);
         self.mean = Some(self.mean.map_or(took, |mean| (mean * 3 + took) / 4));
-        self.last_left = now;
+        self.last_ended = now;
     }
 }

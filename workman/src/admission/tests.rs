@@ -37,11 +37,11 @@ fn a_task_begins_only_with_room_at_all_its_stores_and_takes_nothing_before() {
     assert!(matches!(admission.place(0, task(2, "a", &["1", "2"]), SLOT, at(0)), Placement::Benched));
     let other = admission.place(0, task(3, "a", &["1"]), SLOT, at(0));
     assert!(matches!(other, Placement::Start(_)), "what waits for one store holds nothing of the other");
-    assert!(admission.next(0).is_none());
-    admission.left(&account("a"), &[store("1")], Duration::from_secs(1), at(1));
-    assert!(admission.next(0).is_none(), "the second store is still full");
-    admission.left(&account("a"), &[store("1"), store("2")], Duration::from_secs(1), at(1));
-    assert_eq!(admission.next(0).map(|waiting| waiting.task), Some(2));
+    assert!(admission.next_ready(0).is_none());
+    admission.note_ended(&account("a"), &[store("1")], Duration::from_secs(1), at(1));
+    assert!(admission.next_ready(0).is_none(), "the second store is still full");
+    admission.note_ended(&account("a"), &[store("1"), store("2")], Duration::from_secs(1), at(1));
+    assert_eq!(admission.next_ready(0).map(|waiting| waiting.task), Some(2));
 }
 
 #[test]
@@ -66,8 +66,8 @@ fn twice_the_cap_and_a_batch_wait_and_the_rest_goes_back_for_longer_the_more_the
     assert_eq!(delays.last(), Some(&TURN_MAX), "but for no longer than that");
     // A quarter of what was guessed: those that come again wait for a shorter time.
     for second in 1..=20 {
-        admission.left(&account("a"), &[store("1")], Duration::from_millis(250), at(second));
-        assert!(admission.next(0).is_some());
+        admission.note_ended(&account("a"), &[store("1")], Duration::from_millis(250), at(second));
+        assert!(admission.next_ready(0).is_some());
         assert!(matches!(admission.place(0, task(1, "a", &["1"]), SLOT, at(second)), Placement::Benched));
     }
     let Placement::Requeue(_, later) = admission.place(0, task(1, "a", &["1"]), SLOT, at(20)) else { panic!() };
@@ -98,8 +98,8 @@ fn each_account_has_its_turn_and_within_it_who_came_first() {
     }
     let mut order = Vec::new();
     for _ in 0..6 {
-        admission.left(&account("a"), &[store("1")], Duration::from_secs(1), at(1));
-        order.push(admission.next(0).unwrap().task);
+        admission.note_ended(&account("a"), &[store("1")], Duration::from_secs(1), at(1));
+        order.push(admission.next_ready(0).unwrap().task);
     }
     assert_eq!(order, [1, 3, 5, 2, 6, 4]);
 }
@@ -111,15 +111,15 @@ fn an_account_is_passed_over_only_while_nothing_of_it_that_came_of_late_could_be
         (0..8).for_each(|number| drop(admission.place(1, task(number, "a", stores), SLOT, at(now))));
     };
     give(&mut admission, &["1"], 0);
-    assert_eq!(admission.passed_over(1, at(0)), BTreeSet::from([account("a")]));
-    assert!(admission.passed_over(0, at(0)).is_empty(), "of another queue nothing is known");
+    assert_eq!(admission.excluded_accounts(1, at(0)), BTreeSet::from([account("a")]));
+    assert!(admission.excluded_accounts(0, at(0)).is_empty(), "of another queue nothing is known");
     give(&mut admission, &["2", "3"], 0);
-    assert_eq!(admission.passed_over(1, at(0)), BTreeSet::from([account("a")]), "both are full");
+    assert_eq!(admission.excluded_accounts(1, at(0)), BTreeSet::from([account("a")]), "both are full");
     give(&mut admission, &["3"], 0);
-    assert!(admission.passed_over(1, at(0)).is_empty(), "a task for the third could begin");
+    assert!(admission.excluded_accounts(1, at(0)).is_empty(), "a task for the third could begin");
     give(&mut admission, &["1"], 5);
-    assert_eq!(admission.passed_over(1, at(5)), BTreeSet::from([account("a")]), "the third was long ago");
-    assert!(admission.passed_over(1, at(6)).is_empty(), "and now and then it is looked behind the first");
+    assert_eq!(admission.excluded_accounts(1, at(5)), BTreeSet::from([account("a")]), "the third was long ago");
+    assert!(admission.excluded_accounts(1, at(6)).is_empty(), "and now and then it is looked behind the first");
 }
 
 #[test]
@@ -129,13 +129,13 @@ fn an_account_is_received_again_once_a_whole_receive_has_room_on_its_bench() {
     let benched = admission.benched();
     assert_eq!(benched, 14, "two have begun");
     for more in (4..benched).rev() {
-        assert!(!admission.passed_over(0, at(0)).is_empty(), "{more}");
-        admission.left(&account("a"), &[store("1")], Duration::ZERO, at(0));
-        assert!(admission.next(0).is_some());
+        assert!(!admission.excluded_accounts(0, at(0)).is_empty(), "{more}");
+        admission.note_ended(&account("a"), &[store("1")], Duration::ZERO, at(0));
+        assert!(admission.next_ready(0).is_some());
     }
-    admission.left(&account("a"), &[store("1")], Duration::ZERO, at(0));
-    assert!(admission.next(0).is_some());
-    assert!(admission.passed_over(0, at(0)).is_empty());
+    admission.note_ended(&account("a"), &[store("1")], Duration::ZERO, at(0));
+    assert!(admission.next_ready(0).is_some());
+    assert!(admission.excluded_accounts(0, at(0)).is_empty());
     let placed = (0..10).map(|number| admission.place(0, task(number, "a", &["1"]), SLOT, at(0)));
     assert!(placed.collect::<Vec<_>>().iter().all(|placed| !matches!(placed, Placement::Requeue(..))));
 }
@@ -161,8 +161,8 @@ fn what_is_put_back_while_others_have_all_permits_stays_away_for_longer_each_tim
     assert_eq!(delays.last(), Some(&Duration::from_secs(70)), "{delays:?}");
     assert!(delays.len() < 25, "{delays:?}");
     admission.note_permits(&store("1"), 1);
-    assert!(admission.next(0).is_some());
-    admission.left(&account("a"), &[store("1")], Duration::from_secs(1), at(600));
+    assert!(admission.next_ready(0).is_some());
+    admission.note_ended(&account("a"), &[store("1")], Duration::from_secs(1), at(600));
     admission.note_permits(&store("1"), 0);
     // Two have room on the bench again.
     let turns = (0..3).map(|number| admission.place(0, task(number, "a", &["1"]), SLOT, at(700)));
@@ -184,7 +184,7 @@ fn what_is_put_back_while_a_cap_is_not_known_stays_away_for_longer_each_time() {
     };
     assert_eq!(turn(&mut admission, 600), Some(Duration::from_secs(70)), "also while one runs");
     admission.note_cap(&store("1"), NonZeroU32::new(1), at(601));
-    admission.left(&account("a"), &[store("1")], Duration::from_secs(1), at(601));
-    assert!(admission.next(0).is_some());
+    admission.note_ended(&account("a"), &[store("1")], Duration::from_secs(1), at(601));
+    assert!(admission.next_ready(0).is_some());
     assert_eq!(turn(&mut admission, 601), Some(TURN_MIN), "now there is something to reckon by");
 }

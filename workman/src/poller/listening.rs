@@ -8,22 +8,22 @@ use mill_model::Monotonic;
 use super::{BUSY_WAIT_MAX, PAUSE, Phase, PollStep, Poller, ReceiveRequest, ReceiveSummary};
 
 /// A share of the slots, in whole ones.
-pub(crate) fn slots(workers: u32, share: f32) -> u32 {
+pub(crate) fn share_of(workers: u32, share: f32) -> u32 {
     (f64::from(workers) * f64::from(share.clamp(0.0, 1.0))).floor() as u32
 }
 
 impl Poller {
     /// One long receive on the highest lane, over in time for the lower ones.
     pub(super) fn listen(&mut self, now: Monotonic) -> PollStep {
-        let lower = self.lanes[1..].iter().filter_map(|lane| lane.retry_at.filter(|at| now < *at)).min();
-        let due = if self.lanes.len() > 1 { self.low_until().or(lower) } else { None };
-        if self.held > 0 || self.room_low() == 0 || self.is_to_listen_beside(now) {
+        let lower = self.queues[1..].iter().filter_map(|queue| queue.retry_at.filter(|at| now < *at)).min();
+        let due = if self.queues.len() > 1 { self.low_until().or(lower) } else { None };
+        if self.held_for_listening > 0 || self.room_for_lowest() == 0 || self.is_to_listen_beside(now) {
             return self.listen_beside(due, now);
         }
-        let free = self.free().saturating_sub(self.kept());
+        let free = self.free().saturating_sub(self.reserved_free());
         // One at least, or nothing would be listened to; more than there are slots then wait for one.
-        let max = free.saturating_sub(self.waiting).max(free.min(1)).min(self.lanes[0].batch_max);
-        let highest_until = self.lanes[0].retry_at.filter(|at| now < *at);
+        let max = free.saturating_sub(self.waiting).max(free.min(1)).min(self.queues[0].batch_max);
+        let highest_until = self.queues[0].retry_at.filter(|at| now < *at);
         if max == 0 || highest_until.is_some() {
             self.phase = Phase::Between;
             let until = [due, highest_until].into_iter().flatten().min();
@@ -31,8 +31,9 @@ impl Poller {
             return PollStep::Wait { until: until.unwrap_or(now.plus(PAUSE)) };
         }
         let wait = due.map_or(self.settings.poll_wait, |due| self.settings.poll_wait.min(due.since(now)));
-        let wait = if (self.busy || self.troubled) && self.lanes.len() > 1 { wait.min(BUSY_WAIT_MAX) } else { wait };
-        PollStep::Receive(ReceiveRequest { lane: 0, max, wait, asked_at: now, beside: false })
+        let wait =
+            if (self.busy || self.round_failed) && self.queues.len() > 1 { wait.min(BUSY_WAIT_MAX) } else { wait };
+        PollStep::Receive(ReceiveRequest { queue_index: 0, max, wait, sent_at: now, beside: false })
     }
 
     /// Slots that no task has.
@@ -42,26 +43,30 @@ impl Poller {
 
     /// Slots that a round may offer.
     pub(super) fn free(&self) -> u32 {
-        let free = self.unfilled().saturating_sub(self.held);
-        if self.held > 0 { free.min(self.room_low()) } else { free }
+        let free = self.unfilled().saturating_sub(self.held_for_listening);
+        if self.held_for_listening > 0 { free.min(self.room_for_lowest()) } else { free }
     }
 
     /// Slots that the lowest queue may fill besides those that it has, if they are free.
-    pub(super) fn room_low(&self) -> u32 {
-        let reserved = if self.last() == 0 { 0 } else { self.settings.reserved_high };
-        self.settings.workers.saturating_sub(reserved).saturating_sub(self.lanes[self.last()].in_use)
+    pub(super) fn room_for_lowest(&self) -> u32 {
+        let reserved = if self.lowest() == 0 { 0 } else { self.settings.reserved_high };
+        self.settings.workers.saturating_sub(reserved).saturating_sub(self.queues[self.lowest()].in_use)
     }
 
     /// Free slots that only the higher queues may fill.
-    fn spare(&self) -> u32 {
-        self.free().saturating_sub(self.room_low())
+    fn spare_for_higher(&self) -> u32 {
+        self.free().saturating_sub(self.room_for_lowest())
     }
 
     /// Whether reserved slots are free that the higher queues have just declined, while the lowest has more to do.
     pub(super) fn is_to_listen_beside(&self, now: Monotonic) -> bool {
-        let low_goes_on = self.room_low() == 0 || self.lanes[self.last()].has_more;
-        let too_soon = self.beside_from.is_some_and(|from| now < from);
-        self.held == 0 && self.spare() > 0 && low_goes_on && !too_soon && !self.is_failing(0, now)
+        let low_goes_on = self.room_for_lowest() == 0 || self.queues[self.lowest()].has_more;
+        let too_soon = self.listen_beside_from.is_some_and(|from| now < from);
+        self.held_for_listening == 0
+            && self.spare_for_higher() > 0
+            && low_goes_on
+            && !too_soon
+            && !self.is_failing(0, now)
     }
 
     /// Begins a long receive for the slots that are reserved. While there is one already, or there can be none, nothing is
@@ -69,27 +74,28 @@ impl Poller {
     pub(super) fn listen_beside(&mut self, due: Option<Monotonic>, now: Monotonic) -> PollStep {
         self.phase = Phase::Between;
         if self.is_to_listen_beside(now) {
-            self.held = self.spare();
-            let max = self.held.min(self.lanes[0].batch_max);
+            self.held_for_listening = self.spare_for_higher();
+            let max = self.held_for_listening.min(self.queues[0].batch_max);
             return PollStep::Listen(ReceiveRequest {
-                lane: 0,
+                queue_index: 0,
                 max,
                 wait: self.settings.poll_wait,
-                asked_at: now,
+                sent_at: now,
                 beside: true,
             });
         }
-        let [highest, again] = [self.lanes[0].retry_at, self.beside_from].map(|from| from.filter(|at| now < *at));
+        let [highest, again] =
+            [self.queues[0].retry_at, self.listen_beside_from].map(|from| from.filter(|at| now < *at));
         PollStep::Wait { until: [due, highest, again].into_iter().flatten().min().unwrap_or(now.plus(BUSY_WAIT_MAX)) }
     }
 
     /// Takes in what came of it; rounds are not concerned, but that one found empty is not asked at once by a short receive.
-    pub(super) fn heard(&mut self, ask: &ReceiveRequest, answer: ReceiveSummary, now: Monotonic) {
-        self.held = 0;
-        let was_empty = answer.found_nothing();
-        let again = ask.asked_at.plus(PAUSE);
-        self.beside_from = was_empty.then_some(again);
-        self.lanes[0].empty_until = was_empty.then(|| again.max(now.plus(self.settings.recheck)));
+    pub(super) fn note_listened(&mut self, request: &ReceiveRequest, summary: ReceiveSummary, now: Monotonic) {
+        self.held_for_listening = 0;
+        let was_empty = summary.found_nothing();
+        let again = request.sent_at.plus(PAUSE);
+        self.listen_beside_from = was_empty.then_some(again);
+        self.queues[0].empty_until = was_empty.then(|| again.max(now.plus(self.settings.recheck)));
     }
 
     /// How many of so many slots are reserved for the higher of `queues` queues, where `reserved_low` are for the lowest:
@@ -100,6 +106,6 @@ impl Poller {
             return 0;
         }
         let at_least = u32::from(workers >= SOME);
-        slots(workers, share).max(at_least).min(workers.saturating_sub(reserved_low).saturating_sub(1))
+        share_of(workers, share).max(at_least).min(workers.saturating_sub(reserved_low).saturating_sub(1))
     }
 }

@@ -4,7 +4,7 @@ fn at(seconds: u64) -> Monotonic {
     Monotonic::from_origin(Duration::from_secs(seconds))
 }
 
-fn poller(workers: u32, reserved: u32, lanes: usize) -> Poller {
+fn poller(workers: u32, reserved: u32, queues: usize) -> Poller {
     let minutes = |n: u64| Duration::from_mins(n);
     let settings = PollSettings {
         workers,
@@ -12,22 +12,22 @@ fn poller(workers: u32, reserved: u32, lanes: usize) -> Poller {
         reserved_high: 0,
         idle_backoff: vec![minutes(1), minutes(2), minutes(4), minutes(8), minutes(8)],
         poll_wait: Duration::from_secs(20),
-        linger: Duration::from_millis(2),
+        batch_linger: Duration::from_millis(2),
         recheck: Duration::ZERO,
     };
-    Poller::new(settings, vec![10; lanes])
+    Poller::new(settings, vec![10; queues])
 }
 
-const ANSWER: ReceiveSummary = ReceiveSummary { received: 0, failed: false, passed_over: false, woken: false };
+const ANSWER: ReceiveSummary = ReceiveSummary { received: 0, failed: false, excluded_any: false, woken: false };
 
-/// Answers an ask that must be of `lane`, and says how many were asked for.
-fn ask(poller: &mut Poller, now: Monotonic, lane: usize, received: u32) -> u32 {
+/// Answers an ask that must be of `queue_index`, and says how many were asked for.
+fn ask(poller: &mut Poller, now: Monotonic, queue_index: usize, received: u32) -> u32 {
     match poller.next(now, false) {
-        PollStep::Receive(ask) if ask.lane == lane => {
-            poller.answer(&ask, ReceiveSummary { received, ..ANSWER }, now);
+        PollStep::Receive(ask) if ask.queue_index == queue_index => {
+            poller.note_received(&ask, ReceiveSummary { received, ..ANSWER }, now);
             ask.max
         }
-        other => panic!("expected an ask of lane {lane}, got {other:?}"),
+        other => panic!("expected an ask of lane {queue_index}, got {other:?}"),
     }
 }
 
@@ -39,7 +39,7 @@ fn each_free_slot_is_offered_to_the_highest_queue_first() {
     assert_eq!(ask(&mut poller, at(0), 1, 1), 1, "the lower gets what the higher left");
     assert_eq!(poller.next(at(0), false), PollStep::Full);
     for _ in 0..6 {
-        poller.freed(0);
+        poller.note_freed(0);
     }
     assert_eq!(ask(&mut poller, at(0), 0, 6), 6, "slots that became free go to the highest again");
     assert_eq!(poller.next(at(0), false), PollStep::Full);
@@ -52,7 +52,7 @@ fn a_higher_queue_found_empty_is_passed_over_for_a_moment_where_requests_cost() 
     assert_eq!(ask(&mut poller, at(0), 0, 0), 10);
     assert_eq!(ask(&mut poller, at(0), 1, 10), 10);
     assert_eq!(ask(&mut poller, at(0), 1, 10), 10);
-    let all_freed = |poller: &mut Poller| (0..20).for_each(|_| poller.freed(1));
+    let all_freed = |poller: &mut Poller| (0..20).for_each(|_| poller.note_freed(1));
     all_freed(&mut poller);
     assert_eq!(ask(&mut poller, at(0), 1, 10), 10, "the higher was empty just now");
     assert_eq!(ask(&mut poller, at(0), 1, 10), 10);
@@ -61,7 +61,7 @@ fn a_higher_queue_found_empty_is_passed_over_for_a_moment_where_requests_cost() 
     assert_eq!(ask(&mut poller, at(1), 1, 10), 10);
     assert_eq!(ask(&mut poller, at(1), 1, 10), 10);
     all_freed(&mut poller);
-    poller.expect(at(1));
+    poller.expect_task(at(1));
     assert_eq!(ask(&mut poller, at(1), 0, 0), 10, "at once where this workman has sent something");
     assert_eq!(ask(&mut poller, at(1), 1, 0), 10);
     assert_eq!(ask(&mut poller, at(1), 0, 1), 10, "and it is listened to where the lower is empty too");
@@ -73,12 +73,12 @@ fn slots_that_make_no_full_batch_wait_for_company() {
     let mut poller = poller(20, 0, 1);
     assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
     assert_eq!(ask(&mut poller, at(0), 0, 10), 10);
-    poller.freed(0);
+    poller.note_freed(0);
     let until = at(0).plus(Duration::from_millis(2));
     assert_eq!(poller.next(at(0), true), PollStep::Wait { until });
-    (0..9).for_each(|_| poller.freed(0));
+    (0..9).for_each(|_| poller.note_freed(0));
     assert_eq!(ask(&mut poller, at(0), 0, 10), 10, "a full batch does not wait");
-    poller.freed(0);
+    poller.note_freed(0);
     assert_eq!(poller.next(at(1), true), PollStep::Wait { until: at(1).plus(Duration::from_millis(2)) });
     assert_eq!(ask(&mut poller, at(2), 0, 0), 1, "and no slot waits for longer");
 }
@@ -97,7 +97,7 @@ fn the_reserved_share_is_left_to_the_lowest_queue_alone() {
     assert_eq!(ask(&mut poller, at(0), 0, 8), 8);
     assert_eq!(ask(&mut poller, at(0), 2, 2), 2, "the middle queue gets none of it");
     for _ in 0..8 {
-        poller.freed(0);
+        poller.note_freed(0);
     }
     assert_eq!(ask(&mut poller, at(0), 0, 0), 8, "what the lowest holds counts as its share");
 }
@@ -118,11 +118,11 @@ fn idle_rounds_leave_the_lower_queues_alone_for_1_2_4_8_8_minutes_while_the_high
         let PollStep::Receive(ask) = poller.next(now, false) else {
             panic!("the highest queue must never be slept on")
         };
-        if ask.lane == 1 {
+        if ask.queue_index == 1 {
             asked_low.push(now);
         }
         now = now.plus(ask.wait);
-        poller.answer(&ask, ANSWER, now);
+        poller.note_received(&ask, ANSWER, now);
     }
     let minutes: Vec<u64> = asked_low.windows(2).map(|pair| pair[1].since(pair[0]).as_secs() / 60).collect();
     assert_eq!(minutes, [1, 2, 4, 8, 8, 8]);
@@ -144,10 +144,10 @@ fn a_task_sent_by_the_workman_itself_is_not_slept_through() {
     let mut poller = poller(10, 0, 2);
     ask(&mut poller, at(0), 0, 0);
     ask(&mut poller, at(0), 1, 0);
-    poller.expect(at(5));
+    poller.expect_task(at(5));
     let PollStep::Receive(listening) = poller.next(at(0), false) else { panic!() };
     assert_eq!(listening.wait, Duration::from_secs(5));
-    poller.answer(&listening, ANSWER, at(5));
+    poller.note_received(&listening, ANSWER, at(5));
     ask(&mut poller, at(5), 0, 0);
     ask(&mut poller, at(5), 1, 1);
 }
@@ -156,7 +156,7 @@ fn a_task_sent_by_the_workman_itself_is_not_slept_through() {
 fn a_queue_that_fails_is_not_taken_for_empty_and_does_not_stop_the_others() {
     let mut poller = poller(10, 0, 2);
     let PollStep::Receive(highest) = poller.next(at(0), false) else { panic!() };
-    poller.answer(&highest, ReceiveSummary { failed: true, ..ANSWER }, at(0));
+    poller.note_received(&highest, ReceiveSummary { failed: true, ..ANSWER }, at(0));
     assert_eq!(ask(&mut poller, at(0), 1, 3), 10);
     assert_eq!(ask(&mut poller, at(0), 1, 0), 7, "the failing queue is left out for now");
     assert_eq!(poller.low_until, None, "nothing is known to be idle");
@@ -173,13 +173,13 @@ fn a_long_receive_that_does_not_wait_makes_no_busy_loop() {
 }
 
 /// Three of eight slots are left to the higher queues, and the lowest has all others.
-fn flooded(lanes: usize) -> (Poller, ReceiveRequest) {
-    let mut poller = poller(8, 0, lanes);
+fn flooded(queues: usize) -> (Poller, ReceiveRequest) {
+    let mut poller = poller(8, 0, queues);
     poller.settings.reserved_high = 3;
-    for lane in 0..lanes - 1 {
-        assert_eq!(ask(&mut poller, at(0), lane, 0), 8);
+    for queue_index in 0..queues - 1 {
+        assert_eq!(ask(&mut poller, at(0), queue_index, 0), 8);
     }
-    assert_eq!(ask(&mut poller, at(0), lanes - 1, 5), 5, "no more than the higher leave");
+    assert_eq!(ask(&mut poller, at(0), queues - 1, 5), 5, "no more than the higher leave");
     let PollStep::Listen(ask) = poller.next(at(0), true) else { panic!("the reserved slots must be listened for") };
     (poller, ask)
 }
@@ -187,26 +187,26 @@ fn flooded(lanes: usize) -> (Poller, ReceiveRequest) {
 #[test]
 fn reserved_slots_cost_one_long_receive_of_the_highest_queue_and_no_other() {
     let (mut poller, listening) = flooded(2);
-    assert_eq!((listening.lane, listening.max, listening.wait), (0, 3, Duration::from_secs(20)));
+    assert_eq!((listening.queue_index, listening.max, listening.wait), (0, 3, Duration::from_secs(20)));
     assert_eq!([at(0), at(19)].map(|now| poller.next(now, true)), [PollStep::Full; 2], "nothing is asked meanwhile");
     poller.settings.recheck = Duration::from_secs(1);
-    poller.answer(&listening, ANSWER, at(20));
+    poller.note_received(&listening, ANSWER, at(20));
     let PollStep::Wait { until } = poller.next(at(20), true) else { panic!() };
     let PollStep::Listen(again) = poller.next(until, true) else { panic!("nothing but the next long one") };
-    assert_eq!((again.lane, again.max), (0, 3));
+    assert_eq!((again.queue_index, again.max), (0, 3));
     assert_eq!(poller.next(until, true), PollStep::Full);
 }
 
 #[test]
 fn an_ended_low_task_is_followed_by_the_next_while_reserved_slots_are_listened_for() {
     let (mut poller, listening) = flooded(2);
-    (0..5).for_each(|_| poller.freed(1));
+    (0..5).for_each(|_| poller.note_freed(1));
     assert_eq!(ask(&mut poller, at(1), 1, 5), 5, "the highest is not asked twice, and keeps its slots");
     assert_eq!(poller.next(at(1), true), PollStep::Full);
-    poller.answer(&listening, ReceiveSummary { received: 3, ..ANSWER }, at(2));
+    poller.note_received(&listening, ReceiveSummary { received: 3, ..ANSWER }, at(2));
     assert_eq!(poller.next(at(2), true), PollStep::Full);
-    (0..3).for_each(|_| poller.freed(0));
-    (0..2).for_each(|_| poller.freed(1));
+    (0..3).for_each(|_| poller.note_freed(0));
+    (0..2).for_each(|_| poller.note_freed(1));
     assert_eq!(ask(&mut poller, at(3), 0, 0), 5, "where it had more, it is asked first");
     assert_eq!(ask(&mut poller, at(3), 1, 2), 2);
 }
@@ -214,10 +214,10 @@ fn an_ended_low_task_is_followed_by_the_next_while_reserved_slots_are_listened_f
 #[test]
 fn an_emptied_low_queue_is_left_alone_also_while_reserved_slots_are_listened_for() {
     let (mut poller, listening) = flooded(2);
-    (0..5).for_each(|_| poller.freed(1));
+    (0..5).for_each(|_| poller.note_freed(1));
     assert_eq!(ask(&mut poller, at(1), 1, 0), 5);
     assert_eq!(poller.next(at(1), false), PollStep::Wait { until: at(61) });
-    poller.answer(&listening, ReceiveSummary { received: 1, ..ANSWER }, at(2));
+    poller.note_received(&listening, ReceiveSummary { received: 1, ..ANSWER }, at(2));
     assert_eq!(ask(&mut poller, at(2), 0, 0), 7, "work was found, so all are asked again");
     assert_eq!(ask(&mut poller, at(2), 1, 0), 5);
 }
@@ -225,8 +225,8 @@ fn an_emptied_low_queue_is_left_alone_also_while_reserved_slots_are_listened_for
 #[test]
 fn a_middle_queue_may_use_reserved_slots_when_the_highest_was_listened_to_in_vain() {
     let (mut poller, listening) = flooded(3);
-    poller.settings.linger = Duration::ZERO;
-    poller.answer(&listening, ANSWER, at(20));
+    poller.settings.batch_linger = Duration::ZERO;
+    poller.note_received(&listening, ANSWER, at(20));
     assert_eq!(ask(&mut poller, at(20), 0, 0), 3);
     assert_eq!(ask(&mut poller, at(20), 1, 3), 3);
     assert_eq!(poller.free(), 0);
@@ -235,28 +235,28 @@ fn a_middle_queue_may_use_reserved_slots_when_the_highest_was_listened_to_in_vai
 #[test]
 fn a_highest_queue_that_fails_holds_up_no_low_task() {
     let (mut poller, listening) = flooded(2);
-    poller.settings.linger = Duration::ZERO;
-    poller.answer(&listening, ReceiveSummary { failed: true, ..ANSWER }, at(2));
+    poller.settings.batch_linger = Duration::ZERO;
+    poller.note_received(&listening, ReceiveSummary { failed: true, ..ANSWER }, at(2));
     assert_eq!(poller.next(at(2), true), PollStep::Wait { until: at(3) }, "and is asked again after a pause");
-    poller.freed(1);
+    poller.note_freed(1);
     assert_eq!(ask(&mut poller, at(2), 1, 1), 1);
 }
 
 #[test]
 fn a_long_receive_beside_that_does_not_wait_makes_no_busy_loop() {
     let (mut poller, listening) = flooded(2);
-    poller.settings.linger = Duration::ZERO;
-    poller.answer(&listening, ANSWER, at(0));
+    poller.settings.batch_linger = Duration::ZERO;
+    poller.note_received(&listening, ANSWER, at(0));
     assert_eq!(poller.next(at(0), true), PollStep::Wait { until: at(0).plus(PAUSE) });
 }
 
 #[test]
 fn a_short_receive_beside_holds_up_no_low_task() {
     let (mut poller, listening) = flooded(2);
-    poller.settings.linger = Duration::ZERO;
+    poller.settings.batch_linger = Duration::ZERO;
     let soon = at(0).plus(PAUSE / 2);
-    poller.answer(&listening, ANSWER, soon);
-    poller.freed(1);
+    poller.note_received(&listening, ANSWER, soon);
+    poller.note_freed(1);
     assert_eq!(ask(&mut poller, soon, 1, 1), 1);
     assert_eq!(poller.next(soon, true), PollStep::Wait { until: at(0).plus(PAUSE) });
     let later = at(0).plus(PAUSE);
@@ -267,7 +267,7 @@ fn a_short_receive_beside_holds_up_no_low_task() {
 #[test]
 fn a_benched_high_task_may_begin_in_a_reserved_slot_and_a_low_one_may_not() {
     let (poller, _) = flooded(2);
-    assert_eq!([0, 1].map(|lane| poller.may_begin(lane)), [true, false]);
+    assert_eq!([0, 1].map(|queue_index| poller.may_begin(queue_index)), [true, false]);
 }
 
 #[test]
@@ -282,14 +282,14 @@ fn at_least_one_of_four_slots_is_reserved_and_one_is_left_to_any() {
 fn a_highest_queue_that_failed_for_a_moment_keeps_nobody_from_the_lower() {
     let mut poller = poller(10, 0, 2);
     let PollStep::Receive(first) = poller.next(at(0), false) else { panic!("the highest is asked first") };
-    poller.answer(&first, ReceiveSummary { failed: true, ..ANSWER }, at(0));
+    poller.note_received(&first, ReceiveSummary { failed: true, ..ANSWER }, at(0));
     // By the time the lower has answered, the highest may be asked again.
     let PollStep::Receive(lower) = poller.next(at(0), false) else { panic!("the lower is asked all the same") };
-    assert_eq!(lower.lane, 1);
-    poller.answer(&lower, ANSWER, at(2));
+    assert_eq!(lower.queue_index, 1);
+    poller.note_received(&lower, ANSWER, at(2));
     let PollStep::Receive(listening) = poller.next(at(2), false) else { panic!("the highest is listened to") };
     assert!(listening.wait <= BUSY_WAIT_MAX, "and not for {:?} while nobody looks at the lower", listening.wait);
-    poller.answer(&listening, ANSWER, at(3));
+    poller.note_received(&listening, ANSWER, at(3));
     assert_eq!(ask(&mut poller, at(3), 0, 0), 10);
     assert_eq!(ask(&mut poller, at(3), 1, 1), 10);
 }
@@ -298,14 +298,14 @@ fn a_highest_queue_that_failed_for_a_moment_keeps_nobody_from_the_lower() {
 fn a_queue_whose_accounts_were_passed_over_is_not_taken_for_empty() {
     let mut poller = poller(20, 0, 2);
     poller.settings.recheck = Duration::from_secs(1);
-    for lane in 0..2 {
+    for queue_index in 0..2 {
         let PollStep::Receive(ask) = poller.next(at(0), true) else { panic!() };
-        assert_eq!(ask.lane, lane);
-        poller.answer(&ask, ReceiveSummary { passed_over: true, ..ANSWER }, at(0));
+        assert_eq!(ask.queue_index, queue_index);
+        poller.note_received(&ask, ReceiveSummary { excluded_any: true, ..ANSWER }, at(0));
     }
     let PollStep::Receive(listening) = poller.next(at(0), true) else { panic!() };
     assert!(listening.wait <= BUSY_WAIT_MAX, "{listening:?}");
-    poller.answer(&listening, ReceiveSummary { passed_over: true, woken: true, ..ANSWER }, at(0));
+    poller.note_received(&listening, ReceiveSummary { excluded_any: true, woken: true, ..ANSWER }, at(0));
     let PollStep::Receive(again) = poller.next(at(0), true) else { panic!("there may be room: no pause") };
-    assert_eq!((again.lane, again.wait), (0, Duration::ZERO), "nor is it left alone");
+    assert_eq!((again.queue_index, again.wait), (0, Duration::ZERO), "nor is it left alone");
 }

@@ -14,10 +14,10 @@ use tracing::debug;
 use super::{ReceiveResult, RunLoop, SlotGuard, note};
 use crate::admission::{Placement, TurnEstimate, WaitingTask};
 use crate::attempt::attempt;
-use crate::disposition::DispositionBuilder;
+use crate::disposition::{Disposition, DispositionBuilder};
 use crate::permits::PermitKeeper;
 use crate::poller::ReceiveRequest;
-use crate::stages::{DecodedTask, Disposition, ReceivedTask, SettledTask};
+use crate::stages::{DecodedTask, ReceivedTask, SettledTask};
 
 /// What stores take at once, as of a moment ago.
 type StoreCapResults = Vec<(StoreAddress, Result<Option<NonZeroU32>, CapUnknown>)>;
@@ -36,61 +36,62 @@ pub(super) enum LookupResult {
 /// Those that wait are looked at so often: a cap may have changed, or a lease may be lost.
 const TICK: Duration = Duration::from_secs(1);
 
-/// It is asked so often whether there are several accounts. The policies answer from what they read last.
+/// It is last so often whether there are several accounts. The policies answer from what they read last.
 const ACCOUNTS_HOLD: Duration = Duration::from_secs(30);
 
 impl RunLoop {
     /// Opens each delivery, and begins those that can begin.
-    pub(super) fn arrive(&mut self, ask: &ReceiveRequest, received: ReceiveResult) {
-        let taken = self.taken(ask, received);
-        if !taken.is_empty() {
+    pub(super) fn arrive(&mut self, request: &ReceiveRequest, result: ReceiveResult) {
+        let tasks = self.register_received(request, result);
+        if !tasks.is_empty() {
             crash_point(CrashPoint::WorkmanReceived);
         }
-        for taken in taken {
-            match taken.open(&self.shared) {
-                Ok(opened) => {
-                    if let Some(counting) = &self.shared.counting {
-                        let queue = self.shared.lanes[opened.taken.lane].name();
-                        counting.received(queue, &opened.envelope.task.account);
+        for received in tasks {
+            match received.decode(&self.shared) {
+                Ok(decoded) => {
+                    if let Some(account_counter) = &self.shared.account_counter {
+                        let queue = self.shared.input_queues[decoded.received.queue_index].name();
+                        account_counter.received(queue, &decoded.envelope.task.account);
                     }
-                    self.ask_for_caps(opened);
+                    self.look_up_caps(decoded);
                 }
                 Err(refused) => {
-                    let (taken, error) = *refused;
-                    let moves = DispositionBuilder { shared: &self.shared, taken: &taken }.not_opened(&error);
-                    self.poller.freed(taken.lane);
-                    self.settle(taken, moves);
+                    let (received, error) = *refused;
+                    let disposition = DispositionBuilder { shared: &self.shared, received: &received }
+                        .dead_letter_undecodable(&error);
+                    self.poller.note_freed(received.queue_index);
+                    self.settle(received, disposition);
                 }
             }
         }
     }
 
     /// Looks up the caps of a task's stores. Mostly they are known at once; where they are not, nothing else waits for them.
-    fn ask_for_caps(&mut self, mut opened: DecodedTask) {
-        let stores = opened.stores();
+    fn look_up_caps(&mut self, mut decoded: DecodedTask) {
+        let stores = decoded.stores();
         let caps = self.shared.caps.clone();
-        let cancelled = opened.taken.entry().cancelled.clone();
-        let mut looking = async move {
-            let looking = std::pin::pin!(look_up(caps, stores));
+        let cancelled = decoded.received.in_flight().cancelled.clone();
+        let mut lookup = async move {
+            let lookup = std::pin::pin!(look_up(caps, stores));
             let cancelled = std::pin::pin!(cancelled.cancelled());
-            match futures::future::select(cancelled, looking).await {
+            match futures::future::select(cancelled, lookup).await {
                 // Its attempt says why.
                 futures::future::Either::Left(_) => Vec::new(),
                 futures::future::Either::Right((caps, _)) => caps,
             }
         }
         .boxed();
-        match (&mut looking).now_or_never() {
-            Some(caps) => self.place(opened, caps),
-            None => drop(self.asked.spawn(async move { LookupResult::CapsOfTask(Box::new(opened), looking.await) })),
+        match (&mut lookup).now_or_never() {
+            Some(caps) => self.place(decoded, caps),
+            None => drop(self.lookups.spawn(async move { LookupResult::CapsOfTask(Box::new(decoded), lookup.await) })),
         }
     }
 
-    pub(super) fn learn(&mut self, news: Result<LookupResult, JoinError>) {
-        match news {
-            Ok(LookupResult::CapsOfTask(opened, caps)) => self.place(*opened, caps),
+    pub(super) fn take_lookup(&mut self, lookup: Result<LookupResult, JoinError>) {
+        match lookup {
+            Ok(LookupResult::CapsOfTask(decoded, caps)) => self.place(*decoded, caps),
             Ok(LookupResult::CapsOfWaiting(caps)) => {
-                self.asked_for_those_waiting = false;
+                self.looks_up_waiting = false;
                 self.note_caps(&caps);
             }
             Ok(LookupResult::SeveralAccounts(several)) => {
@@ -98,7 +99,7 @@ impl RunLoop {
                 self.admission.note_several_accounts(several);
             }
             Err(error) => {
-                // It may have been the question about accounts: there are taken to be several until it is asked again.
+                // It may have been the question about accounts: there are taken to be several until it is last again.
                 self.accounts_known = true;
                 note(Err(error));
             }
@@ -106,13 +107,13 @@ impl RunLoop {
     }
 
     /// Asks now and then whether there are several accounts.
-    pub(super) fn ask_for_accounts(&mut self, now: Monotonic) {
-        if self.accounts_asked.is_some_and(|asked| now.since(asked) < ACCOUNTS_HOLD) {
+    pub(super) fn look_up_accounts(&mut self, now: Monotonic) {
+        if self.accounts_looked_up_at.is_some_and(|last| now.since(last) < ACCOUNTS_HOLD) {
             return;
         }
-        self.accounts_asked = Some(now);
+        self.accounts_looked_up_at = Some(now);
         let caps = self.shared.caps.clone();
-        self.asked.spawn(async move { LookupResult::SeveralAccounts(caps.several_accounts().await) });
+        self.lookups.spawn(async move { LookupResult::SeveralAccounts(caps.several_accounts().await) });
     }
 
     fn note_caps(&mut self, caps: &StoreCapResults) {
@@ -126,70 +127,71 @@ impl RunLoop {
     }
 
     /// Begins a task, or has it wait without a slot.
-    fn place(&mut self, opened: DecodedTask, caps: StoreCapResults) {
+    fn place(&mut self, decoded: DecodedTask, caps: StoreCapResults) {
         self.note_caps(&caps);
-        let (lane, account) = (opened.taken.lane, opened.envelope.task.account.clone());
-        let batch = self.shared.lanes[lane].limits().batch_max.get();
+        let (queue_index, account) = (decoded.received.queue_index, decoded.envelope.task.account.clone());
+        let batch = self.shared.input_queues[queue_index].limits().batch_max.get();
         let stores = caps.into_iter().map(|(store, _)| store).collect();
-        let waiting = WaitingTask::new(opened, account, stores);
-        let slot = !self.poller.is_over();
-        match self.admission.place(lane, waiting, (slot, batch), self.shared.clock.monotonic()) {
+        let waiting = WaitingTask::new(decoded, account, stores);
+        let slot = !self.poller.has_too_many();
+        match self.admission.place(queue_index, waiting, (slot, batch), self.shared.clock.monotonic()) {
             Placement::Start(waiting) => self.begin(waiting),
             Placement::Benched if planted(PlantedBug::SlotBeforePermits) => {}
-            Placement::Benched => self.poller.freed(lane),
+            Placement::Benched => self.poller.note_freed(queue_index),
             Placement::Requeue(waiting, turn) => {
-                self.poller.freed(lane);
-                self.put_back(waiting, turn);
+                self.poller.note_freed(queue_index);
+                self.requeue(waiting, turn);
             }
         }
     }
 
     fn begin(&mut self, waiting: WaitingTask<DecodedTask>) {
-        let WaitingTask { task: opened, account, stores, .. } = waiting;
-        let (shared, lane) = (self.shared.clone(), opened.taken.lane);
+        let WaitingTask { task: decoded, account, stores, .. } = waiting;
+        let (shared, queue_index) = (self.shared.clone(), decoded.received.queue_index);
         let began = shared.clock.monotonic();
         if let Some(keeper) = &self.keeper {
-            let entry = opened.taken.entry();
+            let entry = decoded.received.in_flight();
             entry.lease.bind(keeper.leases(&stores));
             let _ = entry.stores.set(stores.clone());
         }
-        let slot = SlotGuard { shared: shared.clone(), lane, account, stores: stores.clone(), began };
-        self.attempts.spawn(attempt(shared, opened, (slot, stores), self.decided.clone()));
+        let slot = SlotGuard { shared: shared.clone(), queue_index, account, stores: stores.clone(), began };
+        self.attempts.spawn(attempt(shared, decoded, (slot, stores), self.settled.clone()));
     }
 
-    fn put_back(&mut self, waiting: WaitingTask<DecodedTask>, turn: TurnEstimate) {
-        let taken = waiting.task.taken;
+    fn requeue(&mut self, waiting: WaitingTask<DecodedTask>, turn: TurnEstimate) {
+        let received = waiting.task.received;
         debug!(account = %waiting.account, ?turn, "put back, since too many tasks wait for its store");
-        let moves = DispositionBuilder { shared: &self.shared, taken: &taken }.put_back(&waiting.account, turn);
-        self.settle(taken, moves);
+        let disposition =
+            DispositionBuilder { shared: &self.shared, received: &received }.requeue(&waiting.account, turn);
+        self.settle(received, disposition);
     }
 
     /// Hands over what was decided without an attempt.
-    fn settle(&mut self, taken: ReceivedTask, moves: Disposition) {
-        let decided = self.decided.clone();
-        self.attempts.spawn(async move { drop(decided.send(SettledTask { taken, moves, task: None }).await) });
+    fn settle(&mut self, received: ReceivedTask, disposition: Disposition) {
+        let settled = self.settled.clone();
+        self.attempts.spawn(async move { drop(settled.send(SettledTask { received, disposition, task: None }).await) });
     }
 
     /// Begins what waits here and can begin by now, of the highest queue first.
-    pub(super) fn begin_those_ready(&mut self) {
+    pub(super) fn begin_ready(&mut self) {
         let mut all = true;
-        for lane in 0..self.shared.lanes.len() {
+        for queue_index in 0..self.shared.input_queues.len() {
             loop {
-                if !(self.poller.may_begin(lane) || planted(PlantedBug::SlotBeforePermits)) {
+                if !(self.poller.may_begin(queue_index) || planted(PlantedBug::SlotBeforePermits)) {
                     all = false;
                     break;
                 }
-                let Some(waiting) = self.admission.next(lane) else { break };
+                let Some(waiting) = self.admission.next_ready(queue_index) else { break };
                 if !planted(PlantedBug::SlotBeforePermits) {
-                    self.poller.began(lane);
+                    self.poller.note_begun(queue_index);
                 }
                 self.begin(waiting);
             }
         }
         if all {
-            self.admission.settle();
+            self.admission.note_all_begun();
         }
-        self.poller.wait(self.admission.benched());
+        self.poller.note_waiting(self.admission.benched());
     }
 
     /// Looks at those that wait, now and then, and says how long until then.
@@ -199,19 +201,21 @@ impl RunLoop {
         }
         if self.tick <= now {
             self.tick = now.plus(TICK);
-            for (lane, mut waiting) in self.admission.remove(|opened| opened.taken.entry().cancelled.is_cancelled()) {
+            for (queue_index, mut waiting) in
+                self.admission.remove_waiting(|decoded| decoded.received.in_flight().cancelled.is_cancelled())
+            {
                 // Its attempt decides what becomes of it, and begins nothing.
                 if !planted(PlantedBug::SlotBeforePermits) {
-                    self.poller.began(lane);
+                    self.poller.note_begun(queue_index);
                 }
                 waiting.stores.clear();
-                self.admission.enter(&waiting);
+                self.admission.admit(&waiting);
                 self.begin(waiting);
             }
-            let (caps, stores) = (self.shared.caps.clone(), self.admission.awaited());
-            if !self.asked_for_those_waiting && !stores.is_empty() {
-                self.asked_for_those_waiting = true;
-                self.asked.spawn(async move { LookupResult::CapsOfWaiting(look_up(caps, stores).await) });
+            let (caps, stores) = (self.shared.caps.clone(), self.admission.awaited_stores());
+            if !self.looks_up_waiting && !stores.is_empty() {
+                self.looks_up_waiting = true;
+                self.lookups.spawn(async move { LookupResult::CapsOfWaiting(look_up(caps, stores).await) });
             }
         }
         Some(self.tick.since(now))
@@ -219,36 +223,36 @@ impl RunLoop {
 
     /// Slots of tasks that have begun: not of those whose stores' caps are still being looked up.
     pub(super) fn begun(&self) -> u32 {
-        let looked_up = self.asked.len() - usize::from(self.asked_for_those_waiting);
+        let looked_up = self.lookups.len() - usize::from(self.looks_up_waiting);
         self.poller.in_use().saturating_sub(u32::try_from(looked_up).unwrap_or(u32::MAX))
     }
 
-    pub(super) fn give_back(&mut self, ask: &ReceiveRequest, received: ReceiveResult) {
-        for taken in self.taken(ask, received) {
-            self.give_back_one(taken, None);
+    pub(super) fn give_back(&mut self, request: &ReceiveRequest, result: ReceiveResult) {
+        for received in self.register_received(request, result) {
+            self.give_back_one(received, None);
         }
     }
 
-    pub(super) fn give_back_those_waiting(&mut self) {
-        for (_, waiting) in self.admission.remove(|_| true) {
-            self.give_back_one(waiting.task.taken, Some(&waiting.account));
+    pub(super) fn give_back_waiting(&mut self) {
+        for (_, waiting) in self.admission.remove_waiting(|_| true) {
+            self.give_back_one(waiting.task.received, Some(&waiting.account));
         }
     }
 
-    pub(super) fn give_back_arrived(&mut self, news: Result<LookupResult, JoinError>) {
-        match news {
-            Ok(LookupResult::CapsOfTask(opened, _)) => {
-                let account = opened.envelope.task.account.clone();
-                self.give_back_one(opened.taken, Some(&account));
+    pub(super) fn give_back_looked_up(&mut self, lookup: Result<LookupResult, JoinError>) {
+        match lookup {
+            Ok(LookupResult::CapsOfTask(decoded, _)) => {
+                let account = decoded.envelope.task.account.clone();
+                self.give_back_one(decoded.received, Some(&account));
             }
             Ok(LookupResult::CapsOfWaiting(_) | LookupResult::SeveralAccounts(_)) => {}
             Err(error) => note(Err(error)),
         }
     }
 
-    fn give_back_one(&mut self, taken: ReceivedTask, account: Option<&AccountId>) {
-        let moves = DispositionBuilder { shared: &self.shared, taken: &taken }.given_back(account);
-        self.settle(taken, moves);
+    fn give_back_one(&mut self, received: ReceivedTask, account: Option<&AccountId>) {
+        let disposition = DispositionBuilder { shared: &self.shared, received: &received }.give_back(account);
+        self.settle(received, disposition);
     }
 }
 

@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::RunLoop;
 use crate::poller::ReceiveRequest;
 
-/// What came of the receives of an ask.
+/// What came of the receives of an request.
 pub(super) struct ReceiveResult {
-    pub(super) answers: Vec<Result<Vec<Delivery>, QueueError>>,
+    pub(super) receives: Vec<Result<Vec<Delivery>, QueueError>>,
     /// Whether accounts were passed over.
-    pub(super) passed_over: bool,
+    pub(super) excluded_any: bool,
     /// Whether they ended early, since others are to be.
     pub(super) woken: bool,
 }
@@ -25,54 +25,56 @@ pub(super) struct ReceiveResult {
 #[derive(Debug)]
 pub(super) struct ExclusionState {
     /// By queue: who was, when it was last asked.
-    asked: Vec<BTreeSet<AccountId>>,
+    by_queue: Vec<BTreeSet<AccountId>>,
     /// Ends the receives that wait.
     over: CancellationToken,
 }
 
 impl ExclusionState {
     pub(super) fn new(queues: usize) -> Self {
-        Self { asked: vec![BTreeSet::new(); queues], over: CancellationToken::new() }
+        Self { by_queue: vec![BTreeSet::new(); queues], over: CancellationToken::new() }
     }
 }
 
 impl RunLoop {
-    pub(super) fn ask(&mut self, ask: &ReceiveRequest) -> BoxFuture<'static, ReceiveResult> {
-        let queue = self.shared.lanes[ask.lane].clone();
-        let passed_over = self.pass_over(ask);
-        let (visibility, wait, mut left) = (self.visibility(ask.lane), ask.wait, ask.max);
+    pub(super) fn receive(&mut self, request: &ReceiveRequest) -> BoxFuture<'static, ReceiveResult> {
+        let queue = self.shared.input_queues[request.queue_index].clone();
+        let excluded = self.excluded_accounts(request);
+        let (visibility, wait, mut left) = (self.visibility(request.queue_index), request.wait, request.max);
         async move {
             let batch_max = queue.limits().batch_max;
             let mut receives = Vec::new();
             while let Some(max) = NonZeroU32::new(left) {
                 let max = max.min(batch_max);
                 left -= max.get();
-                receives.push(queue.receive_but(&passed_over, max, visibility, wait));
+                receives.push(queue.receive_but(&excluded, max, visibility, wait));
             }
-            let answers = join_all(receives).await;
-            let woken = !wait.is_zero() && passed_over.over.is_cancelled();
-            ReceiveResult { answers, passed_over: !passed_over.accounts.is_empty(), woken }
+            let receives = join_all(receives).await;
+            let woken = !wait.is_zero() && excluded.over.is_cancelled();
+            ReceiveResult { receives, excluded_any: !excluded.accounts.is_empty(), woken }
         }
         .boxed()
     }
 
     /// Whom an ask is to pass over.
-    fn pass_over(&mut self, ask: &ReceiveRequest) -> ExcludedAccounts {
-        let accounts = if self.shared.lanes[ask.lane].limits().passes_over_accounts {
-            self.admission.passed_over(ask.lane, self.shared.clock.monotonic())
+    fn excluded_accounts(&mut self, request: &ReceiveRequest) -> ExcludedAccounts {
+        let accounts = if self.shared.input_queues[request.queue_index].limits().passes_over_accounts {
+            self.admission.excluded_accounts(request.queue_index, self.shared.clock.monotonic())
         } else {
             BTreeSet::new()
         };
-        self.passing.asked[ask.lane].clone_from(&accounts);
-        ExcludedAccounts { accounts, over: self.passing.over.clone() }
+        self.exclusion.by_queue[request.queue_index].clone_from(&accounts);
+        ExcludedAccounts { accounts, over: self.exclusion.over.clone() }
     }
 
     /// Ends the receives that wait once somebody is passed over no more, in whatever queue: there is room for its tasks.
-    pub(super) fn wake_if_others_are_passed_over(&mut self, now: Monotonic) {
-        for lane in 0..self.passing.asked.len() {
-            let asked = &self.passing.asked[lane];
-            if !asked.is_empty() && !asked.is_subset(&self.admission.passed_over(lane, now)) {
-                std::mem::replace(&mut self.passing, ExclusionState::new(self.shared.lanes.len())).over.cancel();
+    pub(super) fn wake_if_exclusions_end(&mut self, now: Monotonic) {
+        for queue_index in 0..self.exclusion.by_queue.len() {
+            let excluded = &self.exclusion.by_queue[queue_index];
+            if !excluded.is_empty() && !excluded.is_subset(&self.admission.excluded_accounts(queue_index, now)) {
+                std::mem::replace(&mut self.exclusion, ExclusionState::new(self.shared.input_queues.len()))
+                    .over
+                    .cancel();
                 return;
             }
         }

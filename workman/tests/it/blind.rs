@@ -32,7 +32,7 @@ fn shop(broken: &Arc<AtomicBool>) -> Shop {
         }
     });
     (shop.settings.workers, shop.settings.visibility) = (64, secs(600));
-    (shop.settings.linger, shop.settings.recheck) = (Duration::from_millis(100), secs(1));
+    (shop.settings.batch_linger, shop.settings.recheck) = (Duration::from_millis(100), secs(1));
     shop.shares();
     shop
 }

@@ -22,7 +22,7 @@ async fn a_task_of_a_busy_fleet_is_received_and_acknowledged_with_a_fifth_of_a_r
         Ok(TaskOutcome::done())
     });
     (shop.settings.workers, shop.settings.visibility) = (64, secs(600));
-    (shop.settings.linger, shop.settings.recheck) = (Duration::from_millis(100), secs(1));
+    (shop.settings.batch_linger, shop.settings.recheck) = (Duration::from_millis(100), secs(1));
     shop.settings.reserved_high = 0.05;
     for n in 0..TASKS {
         shop.send(LOW, &format!("{n}")).await;

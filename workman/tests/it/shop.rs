@@ -258,7 +258,7 @@ pub(crate) fn settings() -> WorkmanSettings {
         retry_delays: vec![secs(10), secs(100)],
         idle_backoff: vec![minutes(1), minutes(2), minutes(4), minutes(8), minutes(8)],
         poll_wait: secs(20),
-        linger: Duration::from_millis(2),
+        batch_linger: Duration::from_millis(2),
         recheck: Duration::ZERO,
         reserved_low: 0.0,
         reserved_high: 0.0,

@@ -30,7 +30,7 @@ fn settings() -> WorkmanSettings {
         retry_delays: vec![seconds(1)],
         idle_backoff: vec![seconds(1)],
         poll_wait: seconds(1),
-        linger: Duration::from_millis(100),
+        batch_linger: Duration::from_millis(100),
         recheck: seconds(1),
         reserved_low: 0.0,
         reserved_high: 0.05,
