@@ -1,5 +1,5 @@
-//! Counts what it receives and ends of each account, and now and then writes that down, for producers that share a queue out
-//! among accounts. Costs a write each ten seconds while tasks come, and nothing while none does.
+//! Counts the received and ended tasks of each account, for producers that share a queue among accounts. Writes the counts
+//! every ten seconds while tasks come, and not at all while none does.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,16 +13,16 @@ use tracing::{debug, warn};
 
 use crate::run::WorkmanShared;
 
-/// What is counted first waits so long for company.
+/// The first count waits this long for more before it is written.
 const BATCH_LINGER: Duration = Duration::from_secs(1);
 
-/// Between two writes.
+/// The time between two writes.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often the last write is tried.
+/// The tries of the last write.
 const LAST_TRIES: u32 = 3;
 
-/// What was counted of one queue and is not written down yet.
+/// The counts of one queue that are not written yet.
 #[derive(Debug)]
 pub(crate) struct AccountCounter {
     repository: AccountCounts,
@@ -53,7 +53,7 @@ impl AccountCounter {
         if unwritten.is_empty() {
             self.added.notify_one();
         }
-        // No copy of the name but the first time.
+        // Clones the name only the first time.
         if let Some(sum) = unwritten.get_mut(account) {
             sum.received += counted.received;
             sum.ended += counted.ended;
@@ -66,7 +66,7 @@ impl AccountCounter {
         self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes down what is not yet; what could not be written stays to be.
+    /// Writes the counts. If that fails, they stay unwritten.
     async fn write(&self, writer: &mut CountsWriter, last: bool) -> bool {
         let unwritten = std::mem::take(&mut *self.unwritten());
         let Err(error) = writer.add(&unwritten, last).await else { return true };
@@ -78,7 +78,7 @@ impl AccountCounter {
     }
 }
 
-/// Writes down what is counted until it is over, and then the rest.
+/// Writes the counts until `over` is cancelled, and then the rest.
 pub(crate) async fn write_counts(shared: Arc<WorkmanShared>, over: CancellationToken) {
     let Some(counter) = &shared.account_counter else { return };
     let mut writer = CountsWriter::new(counter.repository.clone(), shared.settings.name.clone());

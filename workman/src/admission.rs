@@ -1,4 +1,4 @@
-//! Which tasks may begin: each only with room at all its stores. Decides only; does no IO.
+//! Which tasks may begin: a task needs room at all its stores. Decides only; does no IO.
 //!
 //! ```text
 //!              room at all its stores
@@ -8,15 +8,16 @@
 //!     └─ the bench too ──────► back into the queue, for when its turn may have come
 //! ```
 //!
-//! What goes back [comes again](gate) when its turn may have come; where none can be by_rate, since the store's cap is not known
-//! or others have all permits, after longer each time.
+//! A requeued task [comes again](gate) when its turn may have come. Where no turn can be estimated, since the store's cap is not
+//! known or other workmen have all permits, the task comes again after a longer time each time.
 //!
-//! A store without a cap has room always, so its tasks are never benched for it.
+//! A store without a cap always has room, so no task is benched for it.
 //!
-//! Where there are several accounts, one whose tasks take long has at most [a share](Admission::share) of the slots that the
-//! others leave, so that its stores, capped or not, never hold them all. It is benched as for a full store.
+//! Where there are several accounts, an account whose tasks take long has at most [a share](Admission::share) of the slots that
+//! the others leave, so that its stores, capped or not, never hold all slots. Its tasks are benched as for a full store.
 //!
-//! Queues that can are told [whose tasks to pass over](exclusion), so that little goes back and nobody waits behind it.
+//! A receive [excludes accounts](exclusion) of which enough tasks wait here, where the queue can do that. So few tasks are
+//! requeued, and no task waits behind them.
 
 mod exclusion;
 mod gate;
@@ -32,7 +33,7 @@ pub(crate) use self::gate::TurnEstimate;
 use self::gate::{CapacityGate, TURN_MAX, TURN_MIN};
 use crate::permits::PermitNeed;
 
-/// An account whose tasks take less, on average, may have all slots: others need not wait for long.
+/// An account whose tasks take less than this, on average, may have all slots: others need not wait for long.
 const SLOW: Duration = Duration::from_secs(2);
 
 /// A task that may begin once its stores have room.
@@ -41,7 +42,7 @@ pub(crate) struct WaitingTask<T> {
     pub(crate) task: T,
     pub(crate) account: AccountId,
     pub(crate) stores: Vec<StoreAddress>,
-    /// Its place among all that were received.
+    /// Its position among all received tasks.
     order: u64,
 }
 
@@ -51,17 +52,17 @@ impl<T> WaitingTask<T> {
     }
 }
 
-/// What an admission is for.
+/// The workman that an [`Admission`] decides for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdmissionSettings {
     pub(crate) queues: usize,
     /// Slots.
     pub(crate) workers: u32,
-    /// Whether the caps are this workman's alone; else it has as many permits as [it is told](Admission::note_permits).
+    /// Whether no other workman uses the caps; otherwise this one has as many permits as [were noted](Admission::note_permits).
     pub(crate) alone: bool,
 }
 
-/// Those of one queue that wait: by account, and by the stores that they need, each in the order in which they came.
+/// The waiting tasks of one queue: by account, then by the stores that they need, each in the order of arrival.
 type BenchedTasks<T> = BTreeMap<AccountId, BTreeMap<Vec<StoreAddress>, VecDeque<WaitingTask<T>>>>;
 
 #[derive(Debug)]
@@ -72,12 +73,12 @@ struct Bench<T> {
     recent: exclusion::RecentStores,
 }
 
-/// Decides for one workman.
+/// Decides which tasks of one workman may begin.
 #[derive(Debug)]
 pub(crate) struct Admission<T> {
     gates: BTreeMap<StoreAddress, CapacityGate>,
     accounts: BTreeMap<AccountId, CapacityGate>,
-    /// Whether there are several.
+    /// Whether tasks of more than one account may come.
     several_accounts: bool,
     workers: u32,
     /// Tasks that have begun.
@@ -86,20 +87,20 @@ pub(crate) struct Admission<T> {
     benches: Vec<Bench<T>>,
     benched: usize,
     received: u64,
-    /// The permits at a store of which nothing is known yet.
+    /// How many permits a new store has.
     first_permits: u32,
     /// Whether nothing on the bench can begin before something changes.
     nothing_ready: bool,
 }
 
-/// Where a task goes that was received.
+/// What becomes of a received task.
 #[derive(Debug)]
 pub(crate) enum Placement<T> {
-    /// It begins; its permits are taken.
+    /// It begins; its slot and permits are taken.
     Start(WaitingTask<T>),
-    /// It waits.
+    /// It waits here.
     Benched,
-    /// It goes back, since too many wait for a store of its; its turn may come then.
+    /// It goes back into its queue until then, since too many tasks wait for one of its stores.
     Requeue(WaitingTask<T>, TurnEstimate),
 }
 
@@ -120,7 +121,7 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Notes how many tasks a store takes at once, as of now.
+    /// Notes how many tasks may use a store at once, as of now.
     pub(crate) fn note_cap(&mut self, store: &StoreAddress, cap: Option<NonZeroU32>, now: Monotonic) {
         let gate = self.gates.entry(store.clone()).or_insert_with(|| CapacityGate::new(self.first_permits, now));
         gate.unknown_since = None;
@@ -130,7 +131,7 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Notes that a store's cap cannot be told now: what was known holds on, and where nothing was known, one task at once.
+    /// Notes that a store's cap cannot be read now. The last known cap stays; without one, the cap is one task.
     pub(crate) fn note_unknown_cap(&mut self, store: &StoreAddress, now: Monotonic) {
         if !self.gates.contains_key(store) {
             self.note_cap(store, Some(NonZeroU32::MIN), now);
@@ -138,7 +139,7 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Notes how many tasks of a store may run here at once, of those that run anywhere.
+    /// Notes how many of the tasks that may use a store at once may run here.
     pub(crate) fn note_permits(&mut self, store: &StoreAddress, permits: u32) {
         self.for_each_store(std::slice::from_ref(store), |gate| gate.permits = permits);
         self.nothing_ready = false;
@@ -152,8 +153,8 @@ impl<T> Admission<T> {
         }
     }
 
-    /// How many slots an account may have; `None` for all. One whose tasks take long, or of which nothing has ended yet, has
-    /// three quarters of those that the others leave.
+    /// How many slots an account may have; `None` for all. An account whose tasks take long, or of which no task has ended yet,
+    /// may have three quarters of the slots that the others leave.
     fn share(&self, account: &AccountId) -> Option<NonZeroU32> {
         let gate = self.accounts.get(account);
         let slow = gate.and_then(|gate| gate.mean).is_none_or(|mean| mean >= SLOW);
@@ -170,18 +171,18 @@ impl<T> Admission<T> {
         self.share(account).is_none_or(|share| in_use < share.get())
     }
 
-    /// What the tasks of each store need that has a cap.
+    /// The permits that each store with a cap needs.
     pub(crate) fn permit_needs(&self) -> Vec<PermitNeed> {
         let need = |(store, gate): (&StoreAddress, &CapacityGate)| {
-            // Without a cap they need none.
+            // Tasks of a store without a cap need no permit.
             let (cap, in_use, benched) = gate.cap.map_or((0, 0, 0), |cap| (cap.get(), gate.in_use, gate.benched));
             PermitNeed { store: store.clone(), cap, in_use, benched }
         };
         self.gates.iter().filter(|(_, gate)| gate.cap.is_some() || gate.permits > 0).map(need).collect()
     }
 
-    /// Where a task goes that came from the queue at `queue_index`, which brings up to `batch` at once. `slot` says whether one is
-    /// free.
+    /// Places a task that came from the queue at `queue_index`, whose receives bring up to `batch` tasks. `slot` says whether a
+    /// slot is free.
     pub(crate) fn place(
         &mut self,
         queue_index: usize,
@@ -214,7 +215,7 @@ impl<T> Admission<T> {
         Placement::Benched
     }
 
-    /// Takes down what an account may have now.
+    /// Updates how many slots an account may have.
     fn update_share(&mut self, account: &AccountId, now: Monotonic) {
         let share = self.share(account);
         self.accounts.entry(account.clone()).or_insert_with(|| CapacityGate::new(u32::MAX, now)).cap = share;
@@ -225,13 +226,13 @@ impl<T> Admission<T> {
             && stores.iter().filter_map(|store| self.gates.get(store)).all(CapacityGate::has_room)
     }
 
-    /// Takes a slot and permits for a task that begins, whether there is room or not.
+    /// Takes a slot and permits for a task, whether there is room or not.
     pub(crate) fn admit(&mut self, waiting: &WaitingTask<T>) {
         self.begun += 1;
         self.for_each_gate(&waiting.account, &waiting.stores, CapacityGate::note_begun);
     }
 
-    /// Acts on the gates of a task.
+    /// Calls `act` for the gates of a task: of its account and of its stores.
     fn for_each_gate(&mut self, account: &AccountId, stores: &[StoreAddress], mut act: impl FnMut(&mut CapacityGate)) {
         self.accounts.get_mut(account).into_iter().for_each(&mut act);
         self.for_each_store(stores, act);
@@ -245,7 +246,7 @@ impl<T> Admission<T> {
         }
     }
 
-    /// Notes that a task ended which had begun, and how long it took.
+    /// Notes that a begun task ended, and how long it took.
     pub(crate) fn note_ended(&mut self, account: &AccountId, stores: &[StoreAddress], took: Duration, now: Monotonic) {
         self.begun = self.begun.saturating_sub(1);
         self.for_each_gate(account, stores, |gate| gate.note_ended(took, now));
@@ -260,7 +261,7 @@ impl<T> Admission<T> {
         of_account.entry(waiting.stores.clone()).or_default().push_back(waiting);
     }
 
-    /// When the turn of a task that is put back comes, as far as that can be told.
+    /// Estimates the turn of a task that is requeued, and notes when it comes again.
     fn requeue(&mut self, waiting: &WaitingTask<T>, now: Monotonic) -> TurnEstimate {
         let WaitingTask { account, stores, .. } = waiting;
         let mut turn = TurnEstimate::after(TURN_MIN);
@@ -270,7 +271,7 @@ impl<T> Admission<T> {
         turn
     }
 
-    /// How many tasks wait.
+    /// How many tasks wait here.
     pub(crate) fn benched(&self) -> usize {
         self.benched
     }
@@ -280,8 +281,9 @@ impl<T> Admission<T> {
         self.gates.iter().filter(|(_, gate)| gate.benched > 0).map(|(store, _)| store.clone()).collect()
     }
 
-    /// Takes a task from the bench of a queue that can begin; its permits are taken. Accounts come one after the other.
-    /// [`settle`](Self::settle) is to be called once no queue has any more.
+    /// Takes a waiting task of a queue that can begin, with its slot and permits. Accounts come one after the other.
+    ///
+    /// Once no queue has such a task, call [`note_all_begun`](Self::note_all_begun).
     pub(crate) fn next_ready(&mut self, queue_index: usize) -> Option<WaitingTask<T>> {
         if self.nothing_ready || self.benches[queue_index].benched.is_empty() {
             return None;
@@ -292,7 +294,7 @@ impl<T> Admission<T> {
         let earlier = if planted(PlantedBug::AccountPassedOver) { Vec::new() } else { earlier };
         let ready = later.into_iter().chain(earlier).find_map(|account| {
             let by_stores = bench.benched.get(account)?.iter().filter(|(stores, _)| self.has_room(account, stores));
-            // Of those that can begin, the one that came first.
+            // Of the tasks that can begin, the first to arrive.
             let (stores, _) = by_stores.min_by_key(|(_, of_stores)| of_stores.front().map(|waiting| waiting.order))?;
             Some((account.clone(), stores.clone()))
         });
@@ -303,7 +305,7 @@ impl<T> Admission<T> {
         Some(waiting)
     }
 
-    /// Notes that all that can begin has begun, of every queue.
+    /// Notes that every task that can begin has begun.
     pub(crate) fn note_all_begun(&mut self) {
         self.nothing_ready = true;
     }
@@ -331,7 +333,7 @@ impl<T> Admission<T> {
         waiting
     }
 
-    /// Takes those from the bench that are to wait no longer, with the indexes of their queues.
+    /// Removes the waiting tasks for which `ends` is true, with the indexes of their queues.
     pub(crate) fn remove_waiting(&mut self, mut ends: impl FnMut(&T) -> bool) -> Vec<(usize, WaitingTask<T>)> {
         let mut removed = Vec::new();
         for queue_index in 0..self.benches.len() {

@@ -1,4 +1,4 @@
-//! One execution of a task, from its delivery to the decision about its fate.
+//! One execution of a task, from its delivery to the decision what becomes of it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,20 +21,20 @@ use crate::settings::{OnUnavailable, WorkmanEndReason, WorkmanError};
 use crate::stages::{DecodedTask, ExecutedTask, NoProcessor, ReceivedTask, SettledTask, panic_message};
 use crate::store_backoff::BackoffReason;
 
-/// A task whose permits were lost comes again after about half of that.
+/// A task whose permits were lost comes again after about half of this.
 const PERMITS_LOST: Duration = Duration::from_secs(4);
 
-/// What came of an execution.
+/// How an execution ended.
 enum AttemptResult {
     Answered(TaskOutcome),
     Failed(ProcessorError),
     Panicked(String),
-    /// Not begun: a store it needs is left alone for so long.
+    /// Not begun: one of its stores is backed off from for so long.
     Paused(Duration),
     Cancelled(CancelCause),
 }
 
-/// Executes a delivery's task and hands the decision to the settler. Frees the slot when dropped.
+/// Executes a delivery's task and hands the disposition to the completer. Frees the slot when dropped.
 pub(crate) async fn attempt(
     shared: Arc<WorkmanShared>,
     decoded: DecodedTask,
@@ -42,7 +42,7 @@ pub(crate) async fn attempt(
     settled: mpsc::Sender<SettledTask>,
 ) {
     let task = execute(&shared, decoded, stores).await;
-    // The settler outlives all attempts; were it gone, the queue would deliver the task again.
+    // The completer outlives all attempts; were it gone, the queue would deliver the task again.
     let _ = settled.send(task).await;
     drop(slot);
 }
@@ -81,7 +81,7 @@ async fn execute(shared: &WorkmanShared, decoded: DecodedTask, stores: Vec<Store
     SettledTask { received, disposition, task }
 }
 
-/// What is to be run.
+/// A processor that is about to run.
 struct Execution<'a> {
     processor: Result<Box<dyn TaskProcessor>, NoProcessor>,
     stores: &'a [StoreAddress],
@@ -89,7 +89,7 @@ struct Execution<'a> {
 }
 
 impl Execution<'_> {
-    /// Runs the processor until it answers, panics, or loses its lease; then its future is dropped at once.
+    /// Runs the processor until it answers, panics, or is cancelled; then its future is dropped at once.
     async fn run(
         self,
         shared: &WorkmanShared,
@@ -129,11 +129,11 @@ impl Execution<'_> {
     }
 }
 
-/// Turns a result into moves, counts and logs it.
+/// Turns the result of an attempt into a disposition; counts and logs it.
 struct ResultHandler<'a> {
     shared: &'a WorkmanShared,
     received: &'a ReceivedTask,
-    /// What the task uses.
+    /// The stores that the task uses.
     stores: &'a [StoreAddress],
     space: Option<&'a SpaceId>,
 }
@@ -163,7 +163,8 @@ impl ResultHandler<'_> {
             }
             AttemptResult::Failed(error) => self.handle_failure(envelope, &error),
             AttemptResult::Panicked(reason) => self.retry(envelope, &reason),
-            // Whom it ends for may take it at once. A pause that may pass is waited for: who gives back would take it again.
+            // A workman that ends gives the task back, for others to take at once. One that goes on waits the pause out: it would
+            // only receive the task again.
             AttemptResult::Paused(_) if self.shared.is_ending() => builder.give_back(Some(&envelope.task.account)),
             AttemptResult::Paused(remaining) => self.snooze(envelope, remaining),
             AttemptResult::Cancelled(CancelCause::LeaseLost) if planted(PlantedBug::StaleReceiptAcknowledged) => {
@@ -222,7 +223,7 @@ impl ResultHandler<'_> {
                 Some(CancelCause::PermitsLost) => {
                     builder.requeue(&envelope.task.account, TurnEstimate::after(PERMITS_LOST))
                 }
-                // It noticed by itself, before its workman did.
+                // The processor noticed the loss before its workman did.
                 None if self.received.in_flight().lease.lacks_permits() => {
                     builder.requeue(&envelope.task.account, TurnEstimate::after(PERMITS_LOST))
                 }
@@ -242,7 +243,7 @@ impl ResultHandler<'_> {
         DispositionBuilder { shared: self.shared, received: self.received }.retry_or_dead_letter(envelope, reason)
     }
 
-    /// Comes again after `delay` and a little chance, so that not all come back in one moment.
+    /// Snoozes the task for `delay` and some jitter, so that tasks do not all come again at one moment.
     fn snooze(&self, envelope: Envelope, delay: Duration) -> Disposition {
         let jitter = self.shared.chance.jitter((delay / 4).min(Duration::from_secs(10)));
         DispositionBuilder { shared: self.shared, received: self.received }.snooze(envelope, delay + jitter, None)

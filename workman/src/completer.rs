@@ -1,4 +1,4 @@
-//! Makes the moves that were settled_tasks, many deliveries at a time: sends, and only then acknowledges.
+//! Carries out dispositions, many deliveries at a time: sends, and only then acknowledges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use crate::run::WorkmanShared;
 use crate::settings::{OnFinalFailure, WorkmanEndReason};
 use crate::stages::SettledTask;
 
-/// Most deliveries settled in one round.
+/// The most deliveries completed in one round.
 pub(crate) const ROUND_MAX: usize = 256;
-/// Most rounds at once; so one that has trouble does not hold up the others.
+/// The most rounds at once, so that one that meets failures does not hold up the others.
 const ROUNDS_MAX: usize = 4;
-/// Calls at once within a round, for each sort of move.
+/// The most calls at once within a round, for each kind of call.
 const CALLS_MAX: usize = 8;
-/// How often a call is made before it is left at that.
+/// The tries of one call.
 const TRIES: u32 = 3;
-/// The first pause between two tries; each further one is four times as long.
+/// The first pause between two tries; each further pause is four times as long.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Settles deliveries until all who might decide about one are gone.
+/// Completes deliveries until all senders are gone.
 pub(crate) async fn complete_all(shared: Arc<WorkmanShared>, mut settled_tasks: mpsc::Receiver<SettledTask>) {
     let mut rounds = JoinSet::new();
     let mut waiting = Vec::new();
@@ -52,8 +52,8 @@ pub(crate) async fn complete_all(shared: Arc<WorkmanShared>, mut settled_tasks: 
     }
 }
 
-/// Waits for full batches, or until those that wait have lingered. Says how many of them to settle now: those that make
-/// full batches where there are any, so that what is left over goes with the next. None only after the last.
+/// Waits for full batches, or until the waiting deliveries have lingered. Returns how many of them to complete now: full batches
+/// where there are any, so that the rest goes with the next. Zero only after the last delivery.
 async fn collect_batch(
     shared: &WorkmanShared,
     settled_tasks: &mut mpsc::Receiver<SettledTask>,
@@ -131,17 +131,17 @@ async fn complete_batch(shared: Arc<WorkmanShared>, mut batch: Vec<SettledTask>)
     }
     let mut calls = stream::iter(calls).buffer_unordered(CALLS_MAX);
     while let Some((owners, failed)) = calls.next().await {
-        // What stays unacknowledged only comes again.
+        // A delivery that stays unacknowledged only comes again.
         let acknowledged = owners.into_iter().enumerate().filter(|(place, _)| !failed.contains(place));
         accounting.count_acknowledged(&shared, acknowledged.map(|(_, at)| at).collect());
     }
 }
 
-/// What is to be counted of each delivery of a batch, once it is acknowledged.
+/// The counts of each delivery of a batch, made once it is acknowledged.
 struct BatchAccounting {
     is_end: Vec<bool>,
     tasks: Vec<Option<EndedTask>>,
-    /// The queue that each leaves for good, and whose it is.
+    /// The queue that each task leaves for good, and its account.
     leaves: Vec<Option<(QueueName, AccountId)>>,
 }
 
@@ -169,7 +169,7 @@ impl BatchAccounting {
     }
 }
 
-/// Makes all sends; says for each delivery whether all of its own are durable.
+/// Makes all sends. Returns for each delivery whether all of its sends are durable.
 async fn send(shared: &WorkmanShared, batch: &mut [SettledTask]) -> Vec<bool> {
     let mut sent = vec![true; batch.len()];
     let mut by_queue: BTreeMap<QueueName, Vec<(usize, OutgoingMessage)>> = BTreeMap::new();
@@ -208,7 +208,7 @@ async fn send(shared: &WorkmanShared, batch: &mut [SettledTask]) -> Vec<bool> {
     sent
 }
 
-/// When a task sent now with `delay` can be received: to the next tenth of a second, so that many share one.
+/// When a task sent now with `delay` can be received, rounded up to a tenth of a second, so that many share one.
 fn visible_at(now: Monotonic, delay: Duration) -> Monotonic {
     if delay.is_zero() {
         return now;
@@ -217,7 +217,7 @@ fn visible_at(now: Monotonic, delay: Duration) -> Monotonic {
     Monotonic::from_origin(Duration::from_millis(u64::try_from(tenths).unwrap_or(u64::MAX).saturating_mul(100)))
 }
 
-/// Cuts a list into the batches that a queue takes, owners and entries apart.
+/// Splits a list into batches for a queue, owners and entries apart.
 fn split_into_batches<T>(entries: Vec<(usize, T)>, queue: &dyn TaskQueue) -> Vec<(Vec<usize>, Vec<T>)> {
     let batch_max = queue.limits().batch_max.get() as usize;
     let mut entries = entries.into_iter().peekable();
@@ -231,7 +231,7 @@ fn split_into_batches<T>(entries: Vec<(usize, T)>, queue: &dyn TaskQueue) -> Vec
 fn report_dead_lettered(shared: &WorkmanShared, settled: &SettledTask) {
     let Some(dead_lettered) = &settled.disposition.dead_lettered else { return };
     if !settled.task.as_ref().is_some_and(|task| shared.statistics.is_open_item(&task.id)) {
-        // That of an item of this run is counted with the fates, once it is acknowledged.
+        // An item of this run is counted with the outcomes of items, once its delivery is acknowledged.
         shared.statistics.count(|work| work.dead_lettered += 1);
     }
     let queue = shared.input_queues[settled.received.queue_index].name();
@@ -275,7 +275,7 @@ impl QueueCall {
         }
     }
 
-    /// Leaves only the entries at these positions.
+    /// Keeps only the entries at these positions.
     fn retain(&mut self, positions: &[usize]) {
         fn retain_at<T: Clone>(entries: &mut Vec<T>, positions: &[usize]) {
             *entries = positions.iter().filter_map(|at| entries.get(*at).cloned()).collect();
@@ -287,9 +287,9 @@ impl QueueCall {
     }
 }
 
-/// Makes a call, and again for what failed as long as that may help. Says which entries failed in the end.
+/// Makes a call, and again for the entries that failed, as long as that may help. Returns which entries failed in the end.
 ///
-/// A send whose answer was lost is made again too: a task that is there twice only takes time.
+/// A send whose answer was lost is made again too: a task that is there twice only costs time.
 async fn call_with_retries(shared: &WorkmanShared, queue: &dyn TaskQueue, mut call: QueueCall) -> Vec<usize> {
     let mut positions: Vec<usize> = (0..call.len()).collect();
     let mut failed = Vec::new();

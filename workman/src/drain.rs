@@ -1,4 +1,4 @@
-//! Moves dead letters out of their queue into their book, where a person finds them.
+//! Moves dead letters from their queue into their repository, where a person finds them.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -15,23 +15,23 @@ use crate::run::subject_of;
 use crate::settings::StopSignal;
 use crate::warnings::Warnings;
 
-/// How letters are drained.
+/// How dead letters are drained.
 #[derive(Debug, Clone)]
 pub struct DrainSettings {
-    /// How long letters are hidden from other drains while they are written down.
+    /// How long dead letters are hidden from other drains while they are recorded.
     pub visibility: Duration,
-    /// How long one receive waits for the first letter.
+    /// How long one receive waits for the first dead letter.
     pub poll_wait: Duration,
 }
 
-/// Writes letters into their book, and only then acknowledges them.
+/// Records dead letters, and only then acknowledges them.
 #[derive(Debug)]
 pub struct DeadLetterDrain {
     /// The dead-letter queue.
     pub queue: Arc<dyn TaskQueue>,
-    /// The book.
+    /// Where they are recorded.
     pub book: DeadLetters,
-    /// Tells what a task is about.
+    /// Says what a task is about.
     pub registry: Registry,
     /// Time.
     pub clock: Arc<dyn Clock>,
@@ -39,13 +39,13 @@ pub struct DeadLetterDrain {
     pub settings: DrainSettings,
 }
 
-/// Why letters could not be drained. They are in the queue still.
+/// Why dead letters could not be drained. They are still in the queue.
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {
     /// The queue failed.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The book failed.
+    /// The repository failed.
     #[error(transparent)]
     Book(#[from] DeadLetterError),
 }
@@ -54,14 +54,13 @@ impl DeadLetterDrain {
     /// The pause between two looks, where a receive does not wait or fails.
     const PAUSE: Duration = Duration::from_secs(1);
     const PAUSE_MAX: Duration = Duration::from_mins(1);
-    /// A receive under way at a gentle stop is waited for so long: one that has found nothing by then would only go on
-    /// listening.
+    /// How long a gentle stop waits for a receive under way. One that has found nothing by then would only go on waiting.
     const LAST_RECEIVE: Duration = Duration::from_secs(1);
 
-    /// Drains what is there now, and says how many letters were written down.
+    /// Drains the dead letters that are there now. Returns how many were recorded.
     ///
     /// # Errors
-    /// The first failure. What was written down by then is acknowledged.
+    /// The first failure. Dead letters recorded by then are acknowledged.
     pub async fn once(&self) -> Result<u64, DrainError> {
         let mut drained = 0;
         loop {
@@ -73,7 +72,7 @@ impl DeadLetterDrain {
         }
     }
 
-    /// Drains whatever comes until it is stopped, and waits out trouble that may pass.
+    /// Drains dead letters as they come, until it is stopped. Waits out failures that may pass.
     ///
     /// # Errors
     /// [`DrainError::Queue`] when a person must act: the queue is missing or not permitted.
@@ -84,7 +83,7 @@ impl DeadLetterDrain {
             let began = self.clock.monotonic();
             let drained = tokio::select! {
                 biased;
-                // What a receive cut off here had taken comes again after its visibility timeout.
+                // Deliveries of a receive that is cut off here come again after their visibility timeout.
                 () = until.immediate.cancelled() => break,
                 drained = self.drain_batch(until) => drained,
             };
@@ -127,7 +126,7 @@ impl DeadLetterDrain {
         }
     }
 
-    /// Receives once, until a gentle stop is some time past, and writes down what came.
+    /// Receives once and records what came. Gives up the receive some time after a gentle stop.
     async fn drain_batch(&self, until: &StopSignal) -> Result<u64, DrainError> {
         let deliveries = tokio::select! {
             biased;
@@ -149,7 +148,7 @@ impl DeadLetterDrain {
         self.queue.receive(batch_max, visibility, wait).await
     }
 
-    /// Says how many letters were written down and acknowledged.
+    /// Returns how many dead letters were recorded and acknowledged.
     async fn record_all(&self, deliveries: &[Delivery]) -> Result<u64, DrainError> {
         if !deliveries.is_empty() {
             crash_point(CrashPoint::DrainReceived);
@@ -168,7 +167,7 @@ impl DeadLetterDrain {
         }
         if !written.is_empty() {
             crash_point(CrashPoint::DrainNoted);
-            // One that stays unacknowledged comes again, and is found written down.
+            // A dead letter that stays unacknowledged comes again, and is recorded already.
             self.queue.acknowledge(&written).await?.into_result().or_else(|error| match error.kind {
                 QueueErrorKind::ReceiptExpired => Ok(()),
                 _ => Err(error),

@@ -1,4 +1,4 @@
-//! Keeps the leases of everything in hand, and cancels an attempt whose lease cannot be kept.
+//! Keeps the leases of all deliveries in flight, and cancels an attempt whose lease cannot be kept.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,8 +14,8 @@ use tracing::{debug, info, warn};
 use crate::in_flight::{CancelCause, InFlightTask, InFlightTasks};
 use crate::warnings::Warnings;
 
-/// The heartbeat of one workman: a future of its own, so that it can be given a runtime of its own, where attempts
-/// that keep the processors busy do not hold it up.
+/// The heartbeat of one workman. It is a future of its own, so that it can run on a runtime of its own, where busy attempts do
+/// not delay it.
 ///
 /// It must run while the workman runs. A workman without it loses every task that takes longer than the visibility
 /// timeout: [`Attempt::may_act`](mill_ports::Attempt::may_act) refuses from then on.
@@ -30,7 +30,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Beats until the workman has ended.
+    /// Keeps the leases until the workman has ended.
     pub async fn run(self) {
         let beating = async {
             futures::join!(self.extend_periodically(), self.cancel_expired());
@@ -42,8 +42,8 @@ impl Heartbeat {
         futures::future::select(over, beating).await;
     }
 
-    /// Looks twice in each third of the visibility timeout, so that each lease is extended after a third, at the
-    /// latest after half of it, and a failed extension has its second and third chance.
+    /// Runs twice in each third of the visibility timeout. So each lease is extended after a third of it, at the latest after
+    /// half, and a failed extension is tried twice more.
     async fn extend_periodically(&self) {
         loop {
             let pause = if planted(PlantedBug::HeartbeatTooRare) { self.visibility * 2 } else { self.visibility / 6 };
@@ -72,7 +72,7 @@ impl Heartbeat {
                 }
             }
             for batch in due.chunks(limits.batch_max.get() as usize) {
-                // Never beyond the longest time that the queue lets any of them be held. It counts from when the call arrives.
+                // Never beyond the longest time that the queue lets any of these be held, counted from when the call arrives.
                 let end = batch.iter().map(|task| task.received_at.plus(limits.visibility_total_max)).min();
                 let most = end.map_or(visibility, |end| end.since(now).saturating_sub(visibility / 12));
                 calls.push(self.extend(queue, batch.to_vec(), most.min(visibility)));

@@ -1,4 +1,4 @@
-//! Every delivery in hand, from its receive until it is settled, so that its lease can be kept.
+//! All deliveries in flight, each from its receive until it is settled, so that their leases can be kept.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,33 +14,33 @@ use tokio_util::sync::CancellationToken;
 pub(crate) enum CancelCause {
     /// Another workman may have the task by now.
     LeaseLost,
-    /// The queue does not let a delivery be kept for longer.
+    /// The queue lets no delivery be held for longer.
     HeldTooLong,
-    /// Its permits at a store are over: another workman may have them by now.
+    /// The permits at a store ran out: another workman may have them by now.
     PermitsLost,
     /// The workman stops.
     Stopping,
 }
 
-/// One delivery's lease and its attempt's token.
+/// One delivery in flight: its lease, and the token of its attempt.
 #[derive(Debug)]
 pub(crate) struct InFlightTask {
-    /// Index of the queue it came from.
+    /// Index of the queue that the delivery came from.
     pub(crate) queue_index: usize,
     pub(crate) receipt: Receipt,
     pub(crate) lease: DeliveryLease,
     pub(crate) cancelled: CancellationToken,
-    /// From when the queue counts how long it is held.
+    /// From when the queue counts how long the delivery is held.
     pub(crate) received_at: Monotonic,
     cause: OnceLock<CancelCause>,
-    /// The stores at which it has permits, once its attempt has begun.
+    /// The stores at which the task has permits, once its attempt has begun.
     pub(crate) stores: OnceLock<Vec<StoreAddress>>,
     /// Whether an extension is under way.
     pub(crate) extending: AtomicBool,
 }
 
 impl InFlightTask {
-    /// Cancels the attempt; the first cause stays.
+    /// Cancels the attempt. The first cause stays.
     pub(crate) fn cancel(&self, cause: CancelCause) {
         let _ = self.cause.set(cause);
         self.cancelled.cancel();
@@ -57,7 +57,7 @@ impl InFlightTask {
     }
 }
 
-/// All of them.
+/// All deliveries in flight.
 #[derive(Debug)]
 pub(crate) struct InFlightTasks {
     clock: Arc<dyn Clock>,
@@ -70,7 +70,7 @@ impl InFlightTasks {
         Self { clock, next: AtomicU64::new(0), tasks: Mutex::default() }
     }
 
-    /// Takes a delivery in; its lease is kept until the answer is dropped.
+    /// Registers a delivery. Its lease is kept until the returned guard is dropped.
     pub(crate) fn register(
         self: &Arc<Self>,
         queue_index: usize,
@@ -92,12 +92,12 @@ impl InFlightTasks {
         InFlightGuard { key, task, registry: self.clone() }
     }
 
-    /// Whether nothing is in hand.
+    /// Whether nothing is in flight.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
-    /// The tasks now.
+    /// The deliveries in flight now.
     pub(crate) fn tasks(&self) -> Vec<Arc<InFlightTask>> {
         self.lock().values().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! Runs tasks: takes deliveries off the queues by priority, has each executed, and decides its fate.
+//! Runs tasks: receives deliveries from the queues by priority, has each executed, and decides what becomes of it.
 //!
 //! Reading order: [`settings`] (what a workman is given and how it ends), `poller` (which queue is asked next),
 //! `stages` (a delivery's way: received, decoded, settled), `admission` (which tasks may begin), `permits` (how much of a
@@ -12,12 +12,11 @@
 //!                 └─ not an envelope: dead letter ──────────────────────┘   a crash anywhere: the queue delivers it again
 //! ```
 //!
-//! **Invariant:** every move is send, then acknowledge, so that a crash may repeat a task and never loses one. A
-//! workman does not know what a task means. Everything that runs is owned by [`Workman::run`], and is gone when that
-//! future is.
+//! **Invariant:** a workman sends first and acknowledges then, so that a crash may repeat a task and never loses one. It does
+//! not know what a task means. [`Workman::run`] owns everything that runs: when its future is dropped, nothing runs on.
 
-// Every `select!` of this room says `biased`, so that simulation replays; a test reads them all. (The lint cannot be
-// allowed for less than a crate.)
+// Every `select!` of this crate is `biased`, so that simulation replays; a test reads them all. (The lint cannot be allowed
+// for less than a crate.)
 #![allow(clippy::disallowed_macros)]
 
 pub mod drain;

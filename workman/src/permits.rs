@@ -1,11 +1,11 @@
-//! This workman's permits at capped stores, which hold over the whole fleet: when their book is asked, and what is theirs
-//! meanwhile. Decides only; does no IO.
+//! This workman's permits at stores whose caps hold for the whole fleet: when the repository is called, and which permits are
+//! usable meanwhile. Decides only; does no IO.
 //!
-//! Permits are kept across tasks while there is work, and a moment longer, so that no task costs a row. One that is not used for
-//! that moment is given back, also while tasks wait for it: they may wait for another store besides, whose permits a workman
-//! has that waits for this one. What is given back is
-//! no longer used from before the book is asked; what is taken is used from after it has answered. Permits that could not be
-//! kept are lost before any other workman may have them: [`DeliveryLease`]s say so at each deed.
+//! Permits are kept across tasks while there is work, and a moment longer, so that no task costs a row. A permit that is unused
+//! for that moment is released, also while tasks wait for it: they may also wait for another store, whose permits are held by a
+//! workman that waits for this store. A released permit is unused from before the call on; a granted one is used only after the
+//! repository has answered. Permits that could not be renewed are lost before another workman may have them: a
+//! [`DeliveryLease`] says so before each action.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use mill_model::{Monotonic, StoreAddress};
 use mill_ports::{Clock, DeliveryLease, TableError};
 use mill_records::permits::{GrantedPermits, PermitRepository, PermitRequest, WatchedHolders};
 
-/// Permits that are not used are kept for so long.
+/// How long unused permits are kept.
 const UNUSED_KEPT_FOR: Duration = Duration::from_secs(3);
-/// A book that has not given enough, or fails, is asked again after so long.
+/// The pause before the next call after one that failed or granted too few permits.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
-/// What a store's tasks here need.
+/// The permits that a store's tasks here need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PermitNeed {
     pub(crate) store: StoreAddress,
@@ -31,14 +31,14 @@ pub(crate) struct PermitNeed {
     pub(crate) benched: u32,
 }
 
-/// A call to the book.
+/// A call to the repository.
 #[derive(Debug)]
 pub(crate) struct PermitCall {
     pub(crate) request: PermitRequest,
     pub(crate) watched: WatchedHolders,
 }
 
-/// What the book answered.
+/// The result of a call.
 #[derive(Debug)]
 pub(crate) struct PermitResult {
     pub(crate) store: StoreAddress,
@@ -58,19 +58,19 @@ impl PermitCall {
 struct StorePermits {
     held: u32,
     lease: DeliveryLease,
-    /// Whether the book is being asked.
+    /// Whether a call is under way.
     in_call: bool,
-    /// When it is asked again although nothing has changed.
+    /// When the permits are renewed, although nothing has changed.
     renew_at: Monotonic,
-    /// When it may be asked for more.
+    /// When more permits may be requested.
     retry_at: Monotonic,
-    /// Whether it is not known what the book says.
+    /// Whether the last call failed, so that it is not known what the repository holds.
     unknown: bool,
-    /// Whether a lowered cap is exceeded by all together.
+    /// Whether all workmen together exceed a lowered cap.
     over: bool,
-    /// Since when there are more than are in use.
+    /// Since when more permits are held than are in use.
     unused_since: Option<Monotonic>,
-    /// Whether it is giving back, and leaves some time to others.
+    /// Whether the call under way releases permits; then others get some time to take them.
     gives_back: bool,
     watched: WatchedHolders,
 }
@@ -105,7 +105,7 @@ impl PermitKeeper {
         permits.filter(|permits| permits.held > 0).map(|permits| permits.lease.clone()).collect()
     }
 
-    /// Takes note of permits that have run out, and names their stores.
+    /// Drops permits whose lease has run out. Returns their stores.
     pub(crate) fn note_expired(&mut self) -> Vec<StoreAddress> {
         let lost = self.stores.iter_mut().filter(|(_, permits)| permits.held > 0 && !permits.lease.is_ahead());
         lost.map(|(store, permits)| {
@@ -115,7 +115,7 @@ impl PermitKeeper {
         .collect()
     }
 
-    /// What the book is to be asked for a store now, if anything.
+    /// The call that is due for a store now, if any.
     pub(crate) fn next_call(&mut self, need: &PermitNeed, now: Monotonic) -> Option<PermitCall> {
         let PermitNeed { store, cap, in_use, benched } = need;
         let wanted = in_use.saturating_add(*benched).min(*cap).max(*in_use);
@@ -154,7 +154,7 @@ impl PermitKeeper {
         Some(PermitCall { request, watched: std::mem::take(&mut permits.watched) })
     }
 
-    /// Takes in an result. Says whether permits that are in use were lost.
+    /// Notes the result of a call. Returns whether permits in use were lost.
     pub(crate) fn note_result(
         &mut self,
         result: PermitResult,
@@ -169,7 +169,7 @@ impl PermitKeeper {
         let lost = granted.permits < permits.held;
         (permits.held, permits.over) = (granted.permits, granted.over);
         permits.renew_at = now.plus(self.timeout / 3);
-        // A lease that tasks were bound to and that is lost must not last longer for them.
+        // Tasks are bound to the old lease; once it is lost, it must not last longer for them.
         if lost {
             permits.lease = DeliveryLease::until(self.clock.clone(), granted.until);
         } else {
@@ -178,7 +178,7 @@ impl PermitKeeper {
         Ok(lost)
     }
 
-    /// What gives everything back.
+    /// The calls that release all permits.
     pub(crate) fn release_all(&mut self) -> Vec<PermitCall> {
         let all = std::mem::take(&mut self.stores);
         let mine = all.into_iter().filter(|(_, permits)| permits.held > 0 || permits.in_call || permits.unknown);

@@ -1,17 +1,18 @@
-//! Which queue is asked next, for how many tasks, and how long nothing is asked at all. Decides only; does no IO.
+//! Which queue is polled next, for how many tasks, and how long none is polled. Decides only; does no IO.
 //!
 //! ```text
-//!            slots free                    every lane asked, something found
-//! Between ──────────────► Round(lane 0…) ──────────────────────────────────► Between
+//!            slots free                    every queue polled, tasks found  
+//! Between ──────────────► Round(queue 0…) ──────────────────────────────────► Between
 //!    ▲                         │ nothing found: the lower queues are left alone for a while
 //!    └──── Listening ◄─────────┘ (one long receive on the highest lane)
 //! ```
 //!
-//! A *round* offers the free slots to the highest queue. What it leaves (it came back short) is offered to the next,
-//! and so on. Slots that become free meanwhile wait for the next round, so that each is offered to the highest first.
-//! Where requests cost, a higher queue that was empty a moment ago is passed over.
+//! A *round* offers the free slots to the highest queue. The slots that it does not fill are offered to the next queue, and so
+//! on. Slots that become free meanwhile wait for the next round, so that each is offered to the highest queue first. Where
+//! requests cost, a round skips a higher queue that was empty a moment ago.
 //!
-//! What is reserved for the higher queues is listened to [beside](listening) the rounds, while the lowest has more than it may fill.
+//! While the lowest queue has more tasks than it may fill slots, a long receive [beside](listening) the rounds waits for tasks of
+//! the higher queues, to fill the slots that are reserved for them.
 
 mod listening;
 
@@ -23,19 +24,19 @@ use mill_ports::{PlantedBug, planted};
 
 pub(crate) use self::listening::share_of;
 
-/// What stays the same.
+/// The settings of a poller.
 #[derive(Debug, Clone)]
 pub(crate) struct PollSettings {
     pub(crate) workers: u32,
     /// Slots that the higher queues leave to the lowest.
     pub(crate) reserved: u32,
-    /// Slots that the lowest queue leaves to the higher. Together they leave at least one to any.
+    /// Slots that the lowest queue leaves to the higher. At least one slot is in neither reserve.
     pub(crate) reserved_high: u32,
     pub(crate) idle_backoff: Vec<Duration>,
     pub(crate) poll_wait: Duration,
-    /// Free slots that make no full batch wait so long for others.
+    /// How long free slots that make no full batch wait for others.
     pub(crate) batch_linger: Duration,
-    /// A higher queue found empty is passed over for so long.
+    /// How long a round skips a higher queue that was empty.
     pub(crate) recheck: Duration,
 }
 
@@ -44,11 +45,11 @@ pub(crate) struct PollSettings {
 pub(crate) enum PollStep {
     /// Receive up to `max` from the queue at `queue_index`, in several receives at once where one is not enough.
     Receive(ReceiveRequest),
-    /// The same, but it may take long, and the next step is asked for meanwhile.
+    /// The same, but the receive may take long, and [`Poller::next`] is called again meanwhile.
     Listen(ReceiveRequest),
-    /// Nothing is to be asked before then, unless an attempt ends earlier.
+    /// Poll no queue before then, unless an attempt ends earlier.
     Wait { until: Monotonic },
-    /// All slots are taken: nothing is to be asked before an attempt ends.
+    /// All slots are taken: poll no queue before an attempt ends.
     Full,
 }
 
@@ -59,24 +60,24 @@ pub(crate) struct ReceiveRequest {
     pub(crate) max: u32,
     pub(crate) wait: Duration,
     pub(crate) sent_at: Monotonic,
-    /// Whether others are made meanwhile.
+    /// Whether rounds go on beside this receive.
     pub(crate) beside: bool,
 }
 
-/// What came of it.
+/// What came of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReceiveSummary {
     pub(crate) received: u32,
-    /// Whether any receive failed: then nothing is known of what the queue holds.
+    /// Whether any receive failed: then it is not known what the queue holds.
     pub(crate) failed: bool,
-    /// Whether accounts were passed over, of which the queue may hold any number.
+    /// Whether accounts were excluded, of which the queue may hold any number of tasks.
     pub(crate) excluded_any: bool,
-    /// Whether it ended early, since others are to be passed over now.
+    /// Whether the receive ended early, since other accounts are to be excluded now.
     pub(crate) woken: bool,
 }
 
 impl ReceiveSummary {
-    /// Whether the queue is empty, for all that is known.
+    /// Whether the queue seems to be empty.
     fn found_nothing(self) -> bool {
         self.received == 0 && !self.failed && !self.excluded_any && !self.woken
     }
@@ -99,11 +100,11 @@ struct Round {
     width: u32,
 }
 
-/// What a round has seen so far.
+/// What a round has found so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum RoundFindings {
     Nothing,
-    /// A lane failed, or an account was passed over: it is not known that there is nothing anywhere.
+    /// A queue failed, or an account was excluded: there may be tasks.
     Trouble,
     Tasks,
 }
@@ -115,56 +116,56 @@ struct QueueState {
     in_use: u32,
     errors: u32,
     retry_at: Option<Monotonic>,
-    /// It was empty, and is passed over until then.
+    /// The queue was empty, and rounds skip it until then.
     empty_until: Option<Monotonic>,
-    /// Whether it gave as much as it was asked for: there may be more.
+    /// Whether it filled the last request: there may be more.
     has_more: bool,
 }
 
-/// Decides what to ask next.
+/// Decides which receive is next.
 #[derive(Debug)]
 pub(crate) struct Poller {
     settings: PollSettings,
     queues: Vec<QueueState>,
     phase: Phase,
     busy: bool,
-    /// Free slots that a receive beside the rounds is to fill; none where there is no such receive.
+    /// Free slots held for a receive beside the rounds; zero while there is no such receive.
     held_for_listening: u32,
-    /// Tasks that have been received and wait for their stores.
+    /// Received tasks that wait for their stores.
     waiting: u32,
     /// Rounds in a row that found nothing anywhere.
     idle_rounds: usize,
     /// The lower queues are left alone until then.
     low_until: Option<Monotonic>,
-    /// Whether a queue failed in the last round, so that nobody knows whether there is anything.
+    /// Whether a queue failed in the last round, so that it may hold tasks.
     round_failed: bool,
-    /// When tasks that were sent can be seen.
+    /// When tasks that were sent become visible.
     expected: BTreeSet<Monotonic>,
-    /// A few free slots wait for company until then.
+    /// A few free slots wait for more until then.
     gather_until: Option<Monotonic>,
-    /// The highest lane answered without having waited; it is not asked again before then.
+    /// The highest queue answered without having waited; it is not polled again before then.
     pause_until: Option<Monotonic>,
-    /// The same of a receive beside the rounds, which go on meanwhile.
+    /// The same for receives beside the rounds.
     listen_beside_from: Option<Monotonic>,
 }
 
-/// Most points in time that are remembered.
+/// The most points in time that are remembered.
 const EXPECTED_MAX: usize = 4096;
-/// Most receives at once.
+/// The most receives at once.
 const WIDTH_MAX: u32 = 4;
-/// Two long receives that find nothing begin at least so far apart.
+/// The least time between the beginnings of two long receives that find nothing.
 const PAUSE: Duration = Duration::from_millis(100);
-/// While anything is in hand, or a queue has just failed, no receive waits for longer: what is sent, or was not seen, is soon
-/// seen.
+/// The longest wait of a receive while anything is in flight or a queue has just failed, so that new or missed tasks are soon
+/// received.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(1);
-/// A queue that fails is asked again after this, doubled each time up to the maximum.
+/// The pause before a failed queue is polled again; doubled each time up to the maximum.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 const ERROR_PAUSE_MAX: Duration = Duration::from_mins(1);
-/// For the bug on purpose.
+/// For a planted bug.
 const HOURS: Duration = Duration::from_hours(6);
 
 impl Poller {
-    /// `batch_max` holds each queue's, highest first; at least one.
+    /// `batch_max` holds the limit of each queue, highest queue first; at least one.
     pub(crate) fn new(settings: PollSettings, batch_max: impl IntoIterator<Item = u32>) -> Self {
         let queue_state = |batch_max| QueueState {
             batch_max,
@@ -194,7 +195,7 @@ impl Poller {
 
     /// Whether a task of the queue at `queue_index` that waits here may begin: a slot is free for it, and no higher queue has more.
     pub(crate) fn may_begin(&self, queue_index: usize) -> bool {
-        // While the higher queues are listened to, the slots for it are free; more than there are then wait for one.
+        // While the higher queues are listened to, their slots count as free; a task too many then waits for a slot.
         let (free, kept) = (self.unfilled(), self.reserved_free());
         let low = free.min(self.room_for_lowest());
         let higher_has_more = self.queues[..queue_index].iter().any(|higher| higher.has_more);
@@ -205,7 +206,7 @@ impl Poller {
         }
     }
 
-    /// A task begins that has waited here.
+    /// Notes that a waiting task begins.
     pub(crate) fn note_begun(&mut self, queue_index: usize) {
         self.queues[queue_index].in_use += 1;
         let free = self.free();
@@ -214,22 +215,22 @@ impl Poller {
         }
     }
 
-    /// Whether there are more tasks than slots: one was taken while the queues were listened to.
+    /// Whether there are more tasks than slots: a slot was taken while the queues were listened to.
     pub(crate) fn has_too_many(&self) -> bool {
         self.in_use() > self.settings.workers
     }
 
-    /// Notes how many tasks wait here; so many slots are left to them while the queues are listened to.
+    /// Notes how many tasks wait here; as many slots are left to them while the queues are listened to.
     pub(crate) fn note_waiting(&mut self, tasks: usize) {
         self.waiting = u32::try_from(tasks).unwrap_or(u32::MAX);
     }
 
-    /// An attempt ended, or what was received does not begin.
+    /// Notes that an attempt ended, or that a received task does not begin.
     pub(crate) fn note_freed(&mut self, queue_index: usize) {
         self.queues[queue_index].in_use = self.queues[queue_index].in_use.saturating_sub(1);
     }
 
-    /// A task was sent, to be seen at `at`: the lower queues are not left alone for longer.
+    /// Notes that a task was sent that becomes visible at `at`: until then at most are the lower queues left alone.
     pub(crate) fn expect_task(&mut self, at: Monotonic) {
         self.expected.insert(at);
         if self.expected.len() > EXPECTED_MAX {
@@ -242,9 +243,9 @@ impl Poller {
         self.low_until.map(|until| self.expected.first().map_or(until, |first| until.min(*first)))
     }
 
-    /// What to do now. A [`PollStep::Receive`] must be [answered](Self::summary) before this is asked again.
+    /// The next step. A [`PollStep::Receive`] must be [noted](Self::note_received) before this is called again.
     ///
-    /// `busy` says whether anything is in hand, of which follow-ups or retries may come at any moment.
+    /// `busy` says whether anything is in flight, whose follow-ups or retries may come at any moment.
     pub(crate) fn next(&mut self, now: Monotonic, busy: bool) -> PollStep {
         self.busy = busy;
         loop {
@@ -262,7 +263,7 @@ impl Poller {
         }
     }
 
-    /// Takes in what came of an request.
+    /// Notes what came of a request.
     pub(crate) fn note_received(&mut self, request: &ReceiveRequest, summary: ReceiveSummary, now: Monotonic) {
         let queue = &mut self.queues[request.queue_index];
         queue.in_use += summary.received;
@@ -319,7 +320,7 @@ impl Poller {
         self.queues.len() - 1
     }
 
-    /// Waits for slots, and for company of slots; goes on listening while the lower queues are left alone.
+    /// Waits for free slots, and for enough of them. Goes on listening while the lower queues are left alone.
     fn before_round(&mut self, now: Monotonic) -> Option<PollStep> {
         let free = self.free();
         if free == 0 {
@@ -345,7 +346,7 @@ impl Poller {
     }
 
     fn begin_round(&mut self, now: Monotonic) {
-        // Only after back-off and all that is due by now.
+        // Only now, after the back-off, and after all tasks that are due.
         self.low_until = None;
         let later = self.expected.split_off(&now.plus(Duration::from_nanos(1)));
         if !std::mem::replace(&mut self.expected, later).is_empty() {
@@ -354,7 +355,7 @@ impl Poller {
             }
         }
         let (free, batch_max) = (self.free(), self.queues[0].batch_max);
-        // While others are in hand, what makes no full batch goes with the next to be free.
+        // While other tasks are in flight, slots that make no full batch wait for the next to become free.
         let rest = if (batch_max..self.settings.workers).contains(&free) { free % batch_max } else { 0 };
         self.phase =
             Phase::Round(Round { queue_index: 0, offered: free - rest, seen: RoundFindings::Nothing, width: 1 });
@@ -382,8 +383,8 @@ impl Poller {
         })
     }
 
-    /// How many slots of the round its lane may fill. A lane keeps asking until it comes back short or has filled all
-    /// of them, so what a lower one finds here was declined above, or is reserved for it.
+    /// How many slots of the round its queue may fill. A queue is polled until it comes back short or has filled all of these,
+    /// so the slots that a lower queue finds here were not needed above, or are reserved for it.
     fn may_fill(&self, round: &Round) -> u32 {
         if round.queue_index == self.lowest() {
             round.offered.min(self.room_for_lowest())
@@ -398,7 +399,7 @@ impl Poller {
         if lowest == 0 { 0 } else { self.settings.reserved.saturating_sub(self.queues[lowest].in_use) }
     }
 
-    /// Goes on to the next lane, or ends the round.
+    /// Goes on to the next queue, or ends the round.
     fn go_to_next_queue(&mut self, mut round: Round, now: Monotonic) {
         if self.is_failing(round.queue_index, now) {
             round.seen = round.seen.max(RoundFindings::Trouble);

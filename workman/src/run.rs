@@ -1,4 +1,4 @@
-//! The loop: asks queues, starts attempts, and stops.
+//! The loop: polls queues, starts attempts, and stops.
 
 mod arrivals;
 mod receiving;
@@ -35,7 +35,7 @@ use crate::stages::{DecodedTask, ReceivedTask, SettledTask};
 use crate::store_backoff::StoreBackoff;
 use crate::warnings::Warnings;
 
-/// Takes tasks from queues and has them executed, until it is stopped.
+/// Receives tasks from queues and has them executed, until it is stopped.
 #[derive(Debug)]
 pub struct Workman {
     shared: Arc<WorkmanShared>,
@@ -47,7 +47,7 @@ pub struct Workman {
 #[derive(Debug)]
 pub(crate) struct WorkmanShared {
     pub(crate) settings: WorkmanSettings,
-    /// The queues it takes from, highest first.
+    /// The queues it receives from, highest first.
     pub(crate) input_queues: Vec<Arc<dyn TaskQueue>>,
     /// The queues it sends to.
     pub(crate) output_queues: Queues,
@@ -61,36 +61,36 @@ pub(crate) struct WorkmanShared {
     pub(crate) caps: Arc<dyn StoreCaps>,
     pub(crate) permits: Option<PermitRepository>,
     pub(crate) account_counter: Option<AccountCounter>,
-    /// Slots freed since the loop last looked, each with what was taken of stores.
+    /// Slots freed since the loop last looked, each with the stores that its task used.
     freed: Mutex<Vec<FreedSlot>>,
     /// When the tasks sent since the loop last looked can be received.
     expected: Mutex<BTreeSet<Monotonic>>,
     woken: Notify,
-    /// Why it ends by itself; the first reason stays.
+    /// Why the workman ends by itself; the first reason stays.
     end: Mutex<Option<Result<WorkmanEndReason, WorkmanError>>>,
     ending: CancellationToken,
 }
 
 impl WorkmanShared {
-    /// Notes that tasks were sent that can be received at these times.
+    /// Notes that tasks were sent, and when they can be received.
     pub(crate) fn expect(&self, at: BTreeSet<Monotonic>) {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner).extend(at);
         self.woken.notify_one();
     }
 
-    /// Whether it ends by itself.
+    /// Whether the workman ends by itself.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.is_cancelled()
     }
 
-    /// Ends the workman gently.
+    /// Ends the workman gently. The first reason stays.
     pub(crate) fn end(&self, why: Result<WorkmanEndReason, WorkmanError>) {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.ending.cancel();
     }
 }
 
-/// A slot that an attempt takes up, and its permits at its stores, until it is dropped, whatever becomes of the attempt.
+/// The slot of an attempt, and its permits at its stores. They are free once this is dropped, however the attempt ends.
 #[derive(Debug)]
 pub(crate) struct SlotGuard {
     shared: Arc<WorkmanShared>,
@@ -180,10 +180,10 @@ impl Workman {
 
     /// Works until it is stopped or cannot go on. Must be polled within a tokio runtime, whose threads it uses.
     ///
-    /// Dropping the future is like a crash: what is in hand comes again after its visibility timeout.
+    /// Dropping the future is like a crash: tasks in flight come again after their visibility timeout.
     ///
     /// # Errors
-    /// [`WorkmanError`] when a person must act. Trouble that may pass is waited out.
+    /// [`WorkmanError`] when a person must act. Failures that may pass are waited out.
     pub async fn run(self, stop: StopSignal) -> Result<WorkmanEndReason, WorkmanError> {
         if self.shared.input_queues.is_empty() {
             return Err(WorkmanError::NoQueue);
@@ -207,28 +207,28 @@ struct RunLoop {
     poller: Poller,
     admission: Admission<DecodedTask>,
     attempts: JoinSet<()>,
-    /// Questions for caps that are under way.
+    /// Lookups of caps that are under way.
     lookups: JoinSet<LookupResult>,
-    /// Whether one of them is for those that wait.
+    /// Whether one of these lookups is for the waiting tasks.
     looks_up_waiting: bool,
-    /// When it was asked last whether there are several accounts, and whether that was ever answered.
+    /// When it was last looked up whether there are several accounts, and whether that is known yet.
     accounts_looked_up_at: Option<Monotonic>,
     accounts_known: bool,
-    /// Where workmen share caps.
+    /// Present where workmen share caps.
     keeper: Option<PermitKeeper>,
-    /// Questions to the repository of permits that are under way.
+    /// Calls to the repository of permits that are under way.
     permit_calls: JoinSet<PermitResult>,
-    /// Who is passed over by what is asked.
+    /// The accounts that the receives under way exclude.
     exclusion: ExclusionState,
-    /// When those that wait are looked at next.
+    /// When the waiting tasks are looked at next.
     tick: Monotonic,
-    /// The receive under way. Not dropped before it has answered, or what it takes would stay hidden for nothing.
+    /// The receive under way. It is not dropped before it has answered, or its tasks would stay hidden for nothing.
     receiving: Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
-    /// A long one beside it, for slots that are reserved for higher queues.
+    /// A long receive beside it, for slots that are reserved for higher queues.
     listening: Option<(ReceiveRequest, BoxFuture<'static, ReceiveResult>)>,
     settled: mpsc::Sender<SettledTask>,
     completer: JoinSet<()>,
-    /// Writes down what is counted, until its token says that it is over.
+    /// Writes the counts of accounts until its token is cancelled.
     account_counter: (JoinSet<()>, CancellationToken),
 }
 
@@ -292,7 +292,7 @@ impl RunLoop {
         let shared = self.shared.clone();
         loop {
             self.take_events();
-            // A short receive is to fill the slots that it was asked for; while the queues are listened to, they are free.
+            // The slots of a short receive are held for its tasks; those of a long one are free meanwhile.
             if self.receiving.as_ref().is_none_or(|(request, _)| !request.wait.is_zero()) {
                 self.begin_ready();
             }
@@ -302,7 +302,7 @@ impl RunLoop {
             self.look_up_accounts(now);
             self.keep_permits();
             let mut rest = None;
-            // Before it is known whether there are others, one account could take all slots.
+            // Before it is known whether there are several accounts, one of them could take all slots.
             if self.receiving.is_none() && self.accounts_known {
                 let busy = !shared.in_flight.is_empty();
                 let mut next = self.poller.next(now, busy);
@@ -313,7 +313,7 @@ impl RunLoop {
                 match next {
                     PollStep::Receive(request) => self.receiving = Some((request, self.receive(&request))),
                     PollStep::Wait { until } => rest = Some(until.since(now)),
-                    // There is one at most.
+                    // There is at most one long receive.
                     PollStep::Full | PollStep::Listen(_) => {}
                 }
             }
@@ -336,7 +336,7 @@ impl RunLoop {
         tell_slots(&shared.settings.name, 0);
     }
 
-    /// Takes in what happened meanwhile.
+    /// Notes ended attempts, freed slots and sent tasks.
     fn take_events(&mut self) {
         while let Some(joined) = self.attempts.try_join_next() {
             note(joined);
@@ -405,7 +405,7 @@ async fn sleep_or_wait(clock: &dyn Clock, rest: Option<Duration>) {
     }
 }
 
-/// A processor's panic is caught within the attempt: this is a fault of the workman's own.
+/// Logs a panic of the workman itself: a processor's panic is caught within the attempt.
 fn note(joined: Result<(), JoinError>) {
     if let Err(error) = joined {
         error!(%error, "an attempt broke down; its task will come again");

@@ -1,4 +1,4 @@
-//! A delivery's way through a workman, each stage a type of its own, so that no step can be left out.
+//! The stages of a delivery in a workman, each a type of its own, so that no step can be left out.
 
 use std::any::Any;
 use std::fmt;
@@ -14,16 +14,16 @@ use crate::disposition::{Disposition, ReceiptAction};
 use crate::in_flight::{InFlightGuard, InFlightTask};
 use crate::run::WorkmanShared;
 
-/// Received; its lease is kept from now on.
+/// A received delivery. Its lease is kept from now on.
 #[derive(Debug)]
 pub(crate) struct ReceivedTask {
-    /// Index of the queue it came from.
+    /// Index of the queue that the delivery came from.
     pub(crate) queue_index: usize,
     pub(crate) delivery: Delivery,
     pub(crate) guard: InFlightGuard,
 }
 
-/// Understood as an envelope.
+/// A delivery whose body is an envelope.
 pub(crate) struct DecodedTask {
     pub(crate) received: ReceivedTask,
     pub(crate) envelope: Envelope,
@@ -45,16 +45,16 @@ pub(crate) enum NoProcessor {
     Panicked(String),
 }
 
-/// Decided: what is to be moved, and then to become of the delivery.
+/// A delivery of which it is decided what becomes of it.
 #[derive(Debug)]
 pub(crate) struct SettledTask {
     pub(crate) received: ReceivedTask,
     pub(crate) disposition: Disposition,
-    /// The task, where the body could be understood and was executed.
+    /// The task, if it was executed.
     pub(crate) task: Option<ExecutedTask>,
 }
 
-/// A task that was executed, and what its processor noted of its item.
+/// A task that was executed, and the outcome that its processor noted of its item.
 #[derive(Debug)]
 pub(crate) struct ExecutedTask {
     pub(crate) id: TaskId,
@@ -72,7 +72,7 @@ impl ExecutedTask {
 }
 
 impl SettledTask {
-    /// What is to be counted once its delivery is acknowledged, if the task comes to its end by that.
+    /// The task to count once its delivery is acknowledged, if the task comes to its end then.
     pub(crate) fn ended_task(&self) -> Option<EndedTask> {
         let &ExecutedTask { id, fate, subject, .. } =
             self.task.as_ref().filter(|_| self.disposition.is_end_of_task())?;
@@ -80,7 +80,8 @@ impl SettledTask {
         Some(EndedTask { id, fate: if dead_lettered { Some(ItemOutcome::DeadLettered) } else { fate }, subject })
     }
 
-    /// Whose task leaves this queue for good once its delivery is acknowledged: done, given up, or sent on to another.
+    /// The account of a task that leaves this queue for good once its delivery is acknowledged: done, dead-lettered, or sent to
+    /// another queue.
     pub(crate) fn leaves(&self, queue: QueueName) -> Option<AccountId> {
         let comes_again = self.disposition.sends.iter().any(|(to, _)| *to == queue);
         let leaves = self.disposition.receipt_action == ReceiptAction::Acknowledge && !comes_again;
@@ -93,7 +94,7 @@ impl ReceivedTask {
         &self.guard.task
     }
 
-    /// Opens the envelope. A letter that was moved back here from among the dead ones is opened too.
+    /// Decodes the envelope, also that of a dead letter that was moved back here.
     pub(crate) fn decode(self, shared: &WorkmanShared) -> Result<DecodedTask, Box<(Self, WireError)>> {
         let arrival = ReceiveContext {
             id: shared.chance.task_id(shared.clock.now()),
@@ -116,7 +117,7 @@ impl ReceivedTask {
 }
 
 impl DecodedTask {
-    /// The stores that its task needs, each once. None where that cannot be told: then its attempt says why.
+    /// The stores that the task needs, each once. None where the processor cannot say: then the attempt reports why.
     pub(crate) fn stores(&mut self) -> Vec<StoreAddress> {
         let Ok(processor) = &self.processor else { return Vec::new() };
         match catch_unwind(AssertUnwindSafe(|| processor.stores())) {
@@ -132,15 +133,15 @@ impl DecodedTask {
         }
     }
 
-    /// The space that its task is about, if that can be told.
+    /// The space that the task is about, if the processor can say.
     pub(crate) fn space(&self) -> Option<SpaceId> {
         let processor = self.processor.as_ref().ok()?;
-        // One that panics says so when it is run.
+        // A processor that panics here panics again when it runs.
         catch_unwind(AssertUnwindSafe(|| processor.space())).ok().flatten()
     }
 }
 
-/// What a panic of a processor said.
+/// The message of a panic of a processor.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the processor panicked: {}", words.unwrap_or("without a word"))

@@ -1,4 +1,4 @@
-//! Stores, and spaces of them, that are left alone for a while: they asked for it, or they cannot be used.
+//! Stores, and spaces of stores, that are backed off from: they asked for it, or they cannot be used.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +8,10 @@ use std::time::Duration;
 use mill_model::{Monotonic, SpaceId, StoreAddress};
 use mill_ports::{Rng, RngExt as _};
 
-/// Why a store is left alone.
+/// Why a store is backed off from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BackoffReason {
-    /// It asked for it; with its own retry_after, if it has one.
+    /// It asked for it, perhaps with a `retry_after`.
     Throttled(Option<Duration>),
     /// It does not answer, which may pass by itself.
     Unreachable,
@@ -19,25 +19,25 @@ pub(crate) enum BackoffReason {
     Unavailable,
 }
 
-/// What is left alone: a space of a store, or the store.
+/// What is backed off from: a space of a store, or the whole store.
 type BackoffKey = (StoreAddress, Option<SpaceId>);
 
 #[derive(Debug, Clone, Copy)]
 struct Backoff {
     until: Monotonic,
-    /// Pauses in a row.
+    /// How many pauses there were in a row.
     repeats: u32,
-    /// When trouble with it was noted last.
+    /// When a failure was noted last.
     noted: Monotonic,
 }
 
-/// What is left alone, and until when.
+/// The stores and spaces that are backed off from, and until when.
 ///
-/// Trouble is that of the space at which it was met: a service may fail at one bucket, or throttle it. It is the store's where
-/// two of its spaces have it, and nothing of the store could be used in between.
+/// A failure concerns the space at which it was met: a service may fail at one bucket, or throttle it. It concerns the store if
+/// two of its spaces fail and nothing of the store could be used in between.
 #[derive(Debug, Default)]
 pub(crate) struct StoreBackoff {
-    /// Spares the lock where no store has trouble.
+    /// Spares the lock while no store fails.
     any: AtomicBool,
     state: Mutex<BackoffState>,
 }
@@ -45,21 +45,21 @@ pub(crate) struct StoreBackoff {
 #[derive(Debug, Default)]
 struct BackoffState {
     backoff: BTreeMap<BackoffKey, Backoff>,
-    /// When stores that have trouble could be used last.
+    /// When failing stores could be used last.
     used: BTreeMap<StoreAddress, Monotonic>,
-    /// When what is old was forgotten last.
+    /// When old entries were forgotten last.
     forgot: Monotonic,
 }
 
 impl BackoffState {
-    /// For how long a place is left alone from now.
+    /// Backs off from a store or space. Returns for how long from now.
     fn back_off(&mut self, key: BackoffKey, reason: BackoffReason, now: Monotonic, chance: &dyn Rng) -> Duration {
         let new_entry = Backoff { until: Monotonic::default(), repeats: 0, noted: now };
         let pause = self.backoff.entry(key).or_insert(new_entry);
         pause.noted = now;
         if pause.until <= now {
             let pause_max = StoreBackoff::FIRST.saturating_mul(1 << pause.repeats.min(16)).min(reason.pause_max());
-            // Half of it is chance, so that many workmen do not come back at once.
+            // Half of it is jitter, so that many workmen do not come back at once.
             let length = pause_max / 2 + chance.jitter(pause_max / 2);
             pause.until = now.plus(length);
             pause.repeats += 1;
@@ -70,7 +70,7 @@ impl BackoffState {
         pause.until.since(now)
     }
 
-    /// Whether another space of a store has trouble, and nothing of the store could be used since.
+    /// Whether another space of a store fails, and nothing of the store could be used since.
     fn affects_whole_store(&self, store: &StoreAddress, space: &SpaceId) -> bool {
         let used = self.used.get(store);
         self.backoff.iter().any(|((of, at), pause)| {
@@ -84,7 +84,7 @@ impl BackoffState {
         places.next().is_some_and(|((of, _), _)| of == store)
     }
 
-    /// Forgets the trouble of what has not been tried for long.
+    /// Forgets stores and spaces that have not been tried for long.
     fn forget_old(&mut self, now: Monotonic) {
         if now.since(self.forgot) < StoreBackoff::FORGOTTEN_AFTER / 4 {
             return;
@@ -109,12 +109,12 @@ impl BackoffReason {
 impl StoreBackoff {
     const FIRST: Duration = Duration::from_secs(1);
     const UNAVAILABLE_MAX: Duration = Duration::from_mins(5);
-    /// What passes by itself often passes soon, and people wait for it.
+    /// A failure that passes by itself often passes soon, and people wait for it.
     const PASSING_MAX: Duration = Duration::from_secs(30);
-    /// By then the tasks that were put off have come again, unless another workman has them.
+    /// By then the snoozed tasks have come again, unless another workman has them.
     const FORGOTTEN_AFTER: Duration = Duration::from_mins(2);
 
-    /// Notes trouble with a store, met at a space of it, and says for how long that is left alone from now.
+    /// Notes a failure of a store, met at one of its spaces. Returns for how long the space is backed off from.
     ///
     /// Attempts that were under way when the pause began do not lengthen it.
     pub(crate) fn note_failure(
@@ -127,7 +127,7 @@ impl StoreBackoff {
         let mut state = self.lock();
         self.any.store(true, Ordering::Release);
         state.forget_old(now);
-        // What a person must see to is the store's: the store itself has found that out.
+        // A failure that a person must fix concerns the store: the store itself has found that out.
         let Some(space) = space.filter(|_| reason != BackoffReason::Unavailable) else {
             return state.back_off((store.clone(), None), reason, now, chance);
         };
@@ -138,8 +138,8 @@ impl StoreBackoff {
         space_pause.max(state.back_off((store.clone(), None), reason, now, chance))
     }
 
-    /// Notes that stores could be used for a space. Gives those that were left alone until then, and of which no space is any
-    /// more.
+    /// Notes that stores could be used for a space. Returns the stores that were backed off from until now, and of which no
+    /// space is any more.
     pub(crate) fn note_success(
         &self,
         stores: &[StoreAddress],
@@ -163,7 +163,7 @@ impl StoreBackoff {
         backed_off.into_iter().filter(|store| !state.is_backed_off(store)).cloned().collect()
     }
 
-    /// The longest remaining pause of these stores, for one who uses this space of them.
+    /// The longest remaining pause of these stores and of this space of them.
     pub(crate) fn remaining(
         &self,
         stores: &[StoreAddress],

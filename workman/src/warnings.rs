@@ -1,4 +1,4 @@
-//! Warnings that repeat, held down to one in a while each.
+//! Limits the rate of warnings that repeat.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mill_model::Monotonic;
 
-/// When each sort of warning was last given, shared by all that give it.
+/// When each kind of warning was logged last, shared by all that log it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Warnings(Arc<Mutex<BTreeMap<&'static str, LastWarning>>>);
 
@@ -19,7 +19,7 @@ struct LastWarning {
 impl Warnings {
     const EVERY: Duration = Duration::from_secs(10);
 
-    /// Whether a warning is to be given now; then how many like it were not given since the last.
+    /// If a warning is to be logged now, returns how many like it were suppressed since the last.
     pub(crate) fn due(&self, sort: &'static str, now: Monotonic) -> Option<u64> {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match said.get_mut(sort) {

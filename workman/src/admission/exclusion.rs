@@ -1,11 +1,11 @@
-//! Whose tasks a receive is not to bring, since enough of them wait here.
+//! The accounts of which a receive brings no task, since enough of theirs wait here.
 //!
-//! A queue knows whose a task is, and not its stores. So an account is passed over where nothing of it that a receive of late
-//! brought could begin: else what waits for one store of it would hide what another is free for. *Of late* is a second: an
-//! account that is passed over for longer is received once more, so that others of its tasks are found behind many for a
-//! full store; what was brought for nothing is put back as ever.
+//! A queue knows the account of a task, and not its stores. So an account is excluded only where none of its recently received
+//! tasks could begin: otherwise tasks for one full store would hide tasks for another store that is free. *Recently* is within a
+//! second. An account that is excluded for longer is received once more, so that its other tasks are found behind many for a
+//! full store; tasks that came in vain are requeued as usual.
 //!
-//! Enough is less than a bench holds, by one receive: what a receive brings then has room.
+//! Enough is one receive less than a bench holds, so that the tasks of the next receive have room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,21 +14,21 @@ use mill_model::{AccountId, Monotonic, StoreAddress};
 
 use super::{Admission, CapacityGate, WaitingTask};
 
-/// What was received longer ago says nothing of what a receive would bring now.
+/// Tasks received longer ago say nothing of what a receive would bring now.
 const OF_LATE: Duration = Duration::from_secs(1);
 
-/// The stores of the tasks that a queue gave of late, by account, each with when it last did.
+/// The stores of recently received tasks, by account, each with the last time.
 pub(super) type RecentStores = BTreeMap<AccountId, BTreeMap<Vec<StoreAddress>, Monotonic>>;
 
 impl CapacityGate {
-    /// Whether as many wait for it as are begun next, and those after them.
+    /// Whether enough tasks wait here: those that begin next, and those after them.
     fn has_enough(&self) -> bool {
         self.cap.is_some_and(|cap| self.benched >= cap.get().saturating_mul(2))
     }
 }
 
 impl<T> Admission<T> {
-    /// Takes note of what a queue gave.
+    /// Notes a task that was received from a queue.
     pub(super) fn note_received(&mut self, queue_index: usize, waiting: &WaitingTask<T>, now: Monotonic) {
         let recent = &mut self.benches[queue_index].recent;
         if let Some(at) = recent.get_mut(&waiting.account).and_then(|stores| stores.get_mut(&waiting.stores)) {
@@ -38,7 +38,7 @@ impl<T> Admission<T> {
         }
     }
 
-    /// The accounts of which a receive from the queue at `queue_index` is to bring nothing.
+    /// The accounts of which a receive from the queue at `queue_index` must bring nothing.
     pub(crate) fn excluded_accounts(&mut self, queue_index: usize, now: Monotonic) -> BTreeSet<AccountId> {
         let mut recent = std::mem::take(&mut self.benches[queue_index].recent);
         recent.retain(|_, by_stores| {
@@ -56,7 +56,7 @@ impl<T> Admission<T> {
         excluded
     }
 
-    /// Whether an account has all slots that it may have, and enough waits for them.
+    /// Whether an account has all slots that it may have, and enough of its tasks wait.
     fn account_has_enough(&self, account: &AccountId) -> bool {
         let enough = |share: std::num::NonZeroU32| {
             let benched = self.accounts.get(account).map_or(0, |gate| gate.benched);

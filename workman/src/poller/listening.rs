@@ -1,19 +1,19 @@
-//! Long receives on the highest queue: of a workman that has found nothing, and for slots that are reserved.
+//! Long receives on the highest queue: of a workman that has found nothing, and for reserved slots.
 //!
-//! Slots that the lowest queue leaves to the higher are free while it has more, which must not make anybody ask again and
-//! again: one long receive is for them, and rounds go on beside it with the other slots.
+//! Slots that the lowest queue leaves to the higher ones are free while it has more tasks. Polling again and again for these
+//! slots would cost requests, so one long receive waits for them, and rounds go on beside it with the other slots.
 
 use mill_model::Monotonic;
 
 use super::{BUSY_WAIT_MAX, PAUSE, Phase, PollStep, Poller, ReceiveRequest, ReceiveSummary};
 
-/// A share of the slots, in whole ones.
+/// A share of the slots, rounded down.
 pub(crate) fn share_of(workers: u32, share: f32) -> u32 {
     (f64::from(workers) * f64::from(share.clamp(0.0, 1.0))).floor() as u32
 }
 
 impl Poller {
-    /// One long receive on the highest lane, over in time for the lower ones.
+    /// One long receive on the highest queue, which ends in time for the lower ones.
     pub(super) fn listen(&mut self, now: Monotonic) -> PollStep {
         let lower = self.queues[1..].iter().filter_map(|queue| queue.retry_at.filter(|at| now < *at)).min();
         let due = if self.queues.len() > 1 { self.low_until().or(lower) } else { None };
@@ -21,7 +21,7 @@ impl Poller {
             return self.listen_beside(due, now);
         }
         let free = self.free().saturating_sub(self.reserved_free());
-        // One at least, or nothing would be listened to; more than there are slots then wait for one.
+        // At least one, or no queue would be listened to; a task too many then waits for a slot.
         let max = free.saturating_sub(self.waiting).max(free.min(1)).min(self.queues[0].batch_max);
         let highest_until = self.queues[0].retry_at.filter(|at| now < *at);
         if max == 0 || highest_until.is_some() {
@@ -36,7 +36,7 @@ impl Poller {
         PollStep::Receive(ReceiveRequest { queue_index: 0, max, wait, sent_at: now, beside: false })
     }
 
-    /// Slots that no task has.
+    /// Slots without a task.
     pub(super) fn unfilled(&self) -> u32 {
         self.settings.workers.saturating_sub(self.in_use())
     }
@@ -47,7 +47,7 @@ impl Poller {
         if self.held_for_listening > 0 { free.min(self.room_for_lowest()) } else { free }
     }
 
-    /// Slots that the lowest queue may fill besides those that it has, if they are free.
+    /// Slots that the lowest queue may fill in addition to those that it has, if they are free.
     pub(super) fn room_for_lowest(&self) -> u32 {
         let reserved = if self.lowest() == 0 { 0 } else { self.settings.reserved_high };
         self.settings.workers.saturating_sub(reserved).saturating_sub(self.queues[self.lowest()].in_use)
@@ -58,7 +58,7 @@ impl Poller {
         self.free().saturating_sub(self.room_for_lowest())
     }
 
-    /// Whether reserved slots are free that the higher queues have just declined, while the lowest has more to do.
+    /// Whether reserved slots are free that the higher queues have just not filled, while the lowest has more tasks.
     pub(super) fn is_to_listen_beside(&self, now: Monotonic) -> bool {
         let low_goes_on = self.room_for_lowest() == 0 || self.queues[self.lowest()].has_more;
         let too_soon = self.listen_beside_from.is_some_and(|from| now < from);
@@ -69,8 +69,8 @@ impl Poller {
             && !self.is_failing(0, now)
     }
 
-    /// Begins a long receive for the slots that are reserved. While there is one already, or there can be none, nothing is
-    /// asked before an attempt ends or the lower queues are due.
+    /// Begins a long receive for the reserved slots. While there is one already, or there can be none, no queue is polled before
+    /// an attempt ends or the lower queues are due.
     pub(super) fn listen_beside(&mut self, due: Option<Monotonic>, now: Monotonic) -> PollStep {
         self.phase = Phase::Between;
         if self.is_to_listen_beside(now) {
@@ -89,7 +89,7 @@ impl Poller {
         PollStep::Wait { until: [due, highest, again].into_iter().flatten().min().unwrap_or(now.plus(BUSY_WAIT_MAX)) }
     }
 
-    /// Takes in what came of it; rounds are not concerned, but that one found empty is not asked at once by a short receive.
+    /// Notes what came of a receive beside the rounds. If the queue was empty, the next round skips it.
     pub(super) fn note_listened(&mut self, request: &ReceiveRequest, summary: ReceiveSummary, now: Monotonic) {
         self.held_for_listening = 0;
         let was_empty = summary.found_nothing();
@@ -98,8 +98,8 @@ impl Poller {
         self.queues[0].empty_until = was_empty.then(|| again.max(now.plus(self.settings.recheck)));
     }
 
-    /// How many of so many slots are reserved for the higher of `queues` queues, where `reserved_low` are for the lowest:
-    /// a share, and one at least where there are some. One is left to any.
+    /// How many slots of `workers` are reserved for the higher of `queues` queues, where `reserved_low` are for the lowest: a
+    /// share, but at least one where there are enough slots. One slot stays in neither reserve.
     pub(crate) fn reserved_high(workers: u32, queues: usize, share: f32, reserved_low: u32) -> u32 {
         const SOME: u32 = 4;
         if queues < 2 || share <= 0.0 {

@@ -1,4 +1,4 @@
-//! What was received, until it begins: opened, its stores' caps looked up, placed.
+//! Received tasks until they begin: decodes them, looks up the caps of their stores, and places them.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -19,28 +19,28 @@ use crate::permits::PermitKeeper;
 use crate::poller::ReceiveRequest;
 use crate::stages::{DecodedTask, ReceivedTask, SettledTask};
 
-/// What stores take at once, as of a moment ago.
+/// The caps of stores, as of a moment ago.
 type StoreCapResults = Vec<(StoreAddress, Result<Option<NonZeroU32>, CapUnknown>)>;
 
-/// An answer to a question for caps.
+/// The result of a lookup.
 #[derive(Debug)]
 pub(super) enum LookupResult {
-    /// For a task that was received.
+    /// The caps of the stores of a received task.
     CapsOfTask(Box<DecodedTask>, StoreCapResults),
-    /// For those that wait.
+    /// The caps of the stores of the waiting tasks.
     CapsOfWaiting(StoreCapResults),
     /// Whether there are several accounts.
     SeveralAccounts(bool),
 }
 
-/// Those that wait are looked at so often: a cap may have changed, or a lease may be lost.
+/// How often the waiting tasks are looked at: a cap may have changed, or a lease may be lost.
 const TICK: Duration = Duration::from_secs(1);
 
-/// It is last so often whether there are several accounts. The policies answer from what they read last.
+/// How often it is looked up whether there are several accounts. The policies answer from what they read last.
 const ACCOUNTS_HOLD: Duration = Duration::from_secs(30);
 
 impl RunLoop {
-    /// Opens each delivery, and begins those that can begin.
+    /// Decodes each delivery, and begins the tasks that can begin.
     pub(super) fn arrive(&mut self, request: &ReceiveRequest, result: ReceiveResult) {
         let tasks = self.register_received(request, result);
         if !tasks.is_empty() {
@@ -66,7 +66,7 @@ impl RunLoop {
         }
     }
 
-    /// Looks up the caps of a task's stores. Mostly they are known at once; where they are not, nothing else waits for them.
+    /// Looks up the caps of a task's stores. Most are known at once; where one is not, no other task waits for it.
     fn look_up_caps(&mut self, mut decoded: DecodedTask) {
         let stores = decoded.stores();
         let caps = self.shared.caps.clone();
@@ -75,7 +75,7 @@ impl RunLoop {
             let lookup = std::pin::pin!(look_up(caps, stores));
             let cancelled = std::pin::pin!(cancelled.cancelled());
             match futures::future::select(cancelled, lookup).await {
-                // Its attempt says why.
+                // The attempt says why.
                 futures::future::Either::Left(_) => Vec::new(),
                 futures::future::Either::Right((caps, _)) => caps,
             }
@@ -99,14 +99,14 @@ impl RunLoop {
                 self.admission.note_several_accounts(several);
             }
             Err(error) => {
-                // It may have been the question about accounts: there are taken to be several until it is last again.
+                // This may have been the lookup of accounts: there are taken to be several until the next lookup.
                 self.accounts_known = true;
                 note(Err(error));
             }
         }
     }
 
-    /// Asks now and then whether there are several accounts.
+    /// Looks up now and then whether there are several accounts.
     pub(super) fn look_up_accounts(&mut self, now: Monotonic) {
         if self.accounts_looked_up_at.is_some_and(|last| now.since(last) < ACCOUNTS_HOLD) {
             return;
@@ -126,7 +126,7 @@ impl RunLoop {
         }
     }
 
-    /// Begins a task, or has it wait without a slot.
+    /// Begins a task, has it wait without a slot, or requeues it.
     fn place(&mut self, decoded: DecodedTask, caps: StoreCapResults) {
         self.note_caps(&caps);
         let (queue_index, account) = (decoded.received.queue_index, decoded.envelope.task.account.clone());
@@ -166,13 +166,13 @@ impl RunLoop {
         self.settle(received, disposition);
     }
 
-    /// Hands over what was decided without an attempt.
+    /// Hands a disposition that was decided without an attempt to the completer.
     fn settle(&mut self, received: ReceivedTask, disposition: Disposition) {
         let settled = self.settled.clone();
         self.attempts.spawn(async move { drop(settled.send(SettledTask { received, disposition, task: None }).await) });
     }
 
-    /// Begins what waits here and can begin by now, of the highest queue first.
+    /// Begins the waiting tasks that can begin by now, of the highest queue first.
     pub(super) fn begin_ready(&mut self) {
         let mut all = true;
         for queue_index in 0..self.shared.input_queues.len() {
@@ -194,7 +194,7 @@ impl RunLoop {
         self.poller.note_waiting(self.admission.benched());
     }
 
-    /// Looks at those that wait, now and then, and says how long until then.
+    /// Looks at the waiting tasks now and then. Returns how long it is until the next time.
     pub(super) fn tick_if_due(&mut self, now: Monotonic) -> Option<Duration> {
         if self.admission.benched() == 0 && self.keeper.as_ref().is_none_or(PermitKeeper::is_idle) {
             return None;
@@ -204,7 +204,7 @@ impl RunLoop {
             for (queue_index, mut waiting) in
                 self.admission.remove_waiting(|decoded| decoded.received.in_flight().cancelled.is_cancelled())
             {
-                // Its attempt decides what becomes of it, and begins nothing.
+                // The attempt decides what becomes of the task, and does not run the processor.
                 if !planted(PlantedBug::SlotBeforePermits) {
                     self.poller.note_begun(queue_index);
                 }
@@ -221,7 +221,7 @@ impl RunLoop {
         Some(self.tick.since(now))
     }
 
-    /// Slots of tasks that have begun: not of those whose stores' caps are still being looked up.
+    /// Slots of tasks that have begun: without those whose caps are still being looked up.
     pub(super) fn begun(&self) -> u32 {
         let looked_up = self.lookups.len() - usize::from(self.looks_up_waiting);
         self.poller.in_use().saturating_sub(u32::try_from(looked_up).unwrap_or(u32::MAX))

@@ -1,4 +1,4 @@
-//! What the queues are asked for, and whose tasks they are to pass over, since enough of them wait here.
+//! Receives from the queues, and the accounts that they exclude, since enough of their tasks wait here.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -12,21 +12,21 @@ use tokio_util::sync::CancellationToken;
 use super::RunLoop;
 use crate::poller::ReceiveRequest;
 
-/// What came of the receives of an request.
+/// What came of the receives of a request.
 pub(super) struct ReceiveResult {
     pub(super) receives: Vec<Result<Vec<Delivery>, QueueError>>,
-    /// Whether accounts were passed over.
+    /// Whether accounts were excluded.
     pub(super) excluded_any: bool,
-    /// Whether they ended early, since others are to be.
+    /// Whether the receives ended early, since other accounts are to be excluded.
     pub(super) woken: bool,
 }
 
-/// Who is passed over by what is asked.
+/// The accounts that receives exclude.
 #[derive(Debug)]
 pub(super) struct ExclusionState {
-    /// By queue: who was, when it was last asked.
+    /// By queue: the accounts that its last receive excluded.
     by_queue: Vec<BTreeSet<AccountId>>,
-    /// Ends the receives that wait.
+    /// Ends waiting receives.
     over: CancellationToken,
 }
 
@@ -56,7 +56,7 @@ impl RunLoop {
         .boxed()
     }
 
-    /// Whom an ask is to pass over.
+    /// The accounts that a request must exclude.
     fn excluded_accounts(&mut self, request: &ReceiveRequest) -> ExcludedAccounts {
         let accounts = if self.shared.input_queues[request.queue_index].limits().passes_over_accounts {
             self.admission.excluded_accounts(request.queue_index, self.shared.clock.monotonic())
@@ -67,7 +67,7 @@ impl RunLoop {
         ExcludedAccounts { accounts, over: self.exclusion.over.clone() }
     }
 
-    /// Ends the receives that wait once somebody is passed over no more, in whatever queue: there is room for its tasks.
+    /// Ends waiting receives once an account is no longer excluded, in any queue: there is room for its tasks.
     pub(super) fn wake_if_exclusions_end(&mut self, now: Monotonic) {
         for queue_index in 0..self.exclusion.by_queue.len() {
             let excluded = &self.exclusion.by_queue[queue_index];

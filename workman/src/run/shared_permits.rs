@@ -1,4 +1,4 @@
-//! Caps that workmen share: their repository is asked, and what it answers holds.
+//! Caps that workmen share: calls the repository of permits, and notes what it grants.
 
 use mill_ports::{RngExt as _, error_chain};
 use mill_records::permits::PermitRepository;
@@ -9,7 +9,7 @@ use super::RunLoop;
 use crate::permits::{PermitKeeper, PermitResult};
 
 impl RunLoop {
-    /// Asks the repository of permits what is to be asked now.
+    /// Makes the calls that are due to the repository of permits.
     pub(super) fn keep_permits(&mut self) {
         let (Some(keeper), Some(repository)) = (&mut self.keeper, &self.shared.permits) else { return };
         for store in keeper.note_expired() {
@@ -26,7 +26,7 @@ impl RunLoop {
         }
     }
 
-    /// Takes in what the repository answered.
+    /// Notes the result of a call.
     pub(super) fn take_permit_result(&mut self, result: Result<PermitResult, JoinError>) {
         let Some(keeper) = &mut self.keeper else { return };
         let result = match result {
@@ -53,7 +53,7 @@ impl RunLoop {
     }
 }
 
-/// Gives back all permits, so that others need not wait until they run out.
+/// Releases all permits, so that other workmen need not wait until they run out.
 pub(super) async fn release_permits(repository: Option<PermitRepository>, keeper: Option<PermitKeeper>) {
     let (Some(repository), Some(mut keeper)) = (repository, keeper) else { return };
     let mut calls = JoinSet::new();

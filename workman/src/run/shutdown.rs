@@ -1,4 +1,4 @@
-//! How the loop ends: what was begun is finished or given back, and what was decided is settled.
+//! How the loop ends: begun tasks are finished or given back, and dispositions are completed.
 
 use std::time::Duration;
 
@@ -11,13 +11,12 @@ use crate::in_flight::CancelCause;
 use crate::settings::StopSignal;
 
 impl RunLoop {
-    /// After an immediate stop, everything has so long to be given back.
+    /// How long everything in flight has to be given back after an immediate stop.
     const FORCED_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
-    /// A receive under way when the workman stops is waited for so long: one that has found nothing by then would
-    /// only go on listening.
+    /// How long a stop waits for a receive under way. One that has found nothing by then would only go on waiting.
     const LAST_RECEIVE: Duration = Duration::from_secs(1);
 
-    /// Finishes what was begun, or gives it back.
+    /// Finishes the begun tasks, or gives them back.
     pub(super) async fn wind_down(mut self, stop: &StopSignal) {
         let shared = self.shared.clone();
         let began = shared.clock.monotonic();
