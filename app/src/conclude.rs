@@ -47,7 +47,7 @@ impl Conclusion<'_> {
         crash_point(CrashPoint::CliConcluding);
         let Ran { totals, earlier, exact, took, produced, cut_short, for_stores, remedy } = ran;
         let mut remarks = self.of_survey(&produced);
-        remarks.extend(self.works.refusals.kept().iter().map(|it| self.names.refused(&it.subject, &it.reason)));
+        remarks.extend(self.works.refusals.named().iter().map(|it| self.names.refused(&it.subject, &it.reason)));
         remarks.extend(produced.held.iter().map(|held| self.names.held(held)));
         // Also what a run had given up that was killed before it could say so.
         if self.works.drain_dead_letters().await? + totals.dead_lettered() > 0 {
@@ -141,7 +141,7 @@ impl Conclusion<'_> {
     /// How many items were refused by name, by account and space: what stands before the item's id.
     fn refused_by_space(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
-        for refused in self.works.refusals.kept() {
+        for refused in self.works.refusals.named() {
             if let Some((end, _)) = refused.subject.match_indices('/').nth(1) {
                 *counts.entry(refused.subject[..end].to_owned()).or_default() += 1;
             }

@@ -171,7 +171,7 @@ impl Works {
             statistics: self.statistics.clone(),
             refusals: self.refusals.clone(),
         };
-        let duplicate = DuplicateFactory::patient(duplicate, self.item_patience);
+        let duplicate = DuplicateFactory::with_patience(duplicate, self.item_patience);
         let remove = RemoveFactory::new(mill_processors::remove::RemoveDeps {
             policies: self.policies.clone(),
             stores: self.stores.clone(),

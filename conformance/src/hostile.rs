@@ -261,7 +261,7 @@ impl PairUnderTest {
             Ok(TaskOutcome::Discard { reason }) => {
                 assert_eq!(self.refusals.count(), refused_before + 1, "{id:?} was let go unnamed: {reason}");
                 let address = ItemAddress { space: space(), id: id.clone() };
-                let noted = self.refusals.kept().pop().unwrap();
+                let noted = self.refusals.named().pop().unwrap();
                 assert_eq!(noted.subject, format!("a/{address}"), "another name was noted");
                 false
             }

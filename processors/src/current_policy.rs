@@ -1,4 +1,4 @@
-//! Today's policy for a task, which may have been sent under another.
+//! The current policy for a task, which may have been sent under another.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use tracing::debug;
 
 use crate::early_exit::EarlyExit;
 
-/// How long a task waits whose policy cannot be told: with the company that it comes in, less than a minute.
+/// How long a task is snoozed whose policy cannot be read: less than a minute, also after the delay was aligned.
 const UNKNOWN_DELAY: Duration = Duration::from_secs(52);
 
-/// What today's policy says.
+/// What the current policy says of a pair.
 #[derive(Debug)]
 pub(crate) enum CurrentPolicy {
-    /// This store policy asks for the pair to be in sync.
+    /// This store policy covers the pair.
     Covers(StorePolicy),
-    /// None does.
+    /// No store policy covers the pair.
     Discard {
         /// Why.
         reason: &'static str,
     },
-    /// Nobody knows: neither yes nor no.
+    /// The policy cannot be read.
     Unknown {
         /// Why.
         reason: String,
     },
 }
 
-/// Asks for the store policy that covers a pair.
-pub(crate) async fn ask(policies: &PolicyRepository, pair: &SpacePair) -> CurrentPolicy {
+/// Looks up the store policy that covers a pair.
+pub(crate) async fn look_up(policies: &PolicyRepository, pair: &SpacePair) -> CurrentPolicy {
     match policies.account(&pair.account).await {
         Ok(account) => match account.coverage(&pair.space, &pair.source, &pair.destination) {
             Coverage::Covered(policy) => CurrentPolicy::Covers(policy),
@@ -43,9 +43,9 @@ pub(crate) async fn ask(policies: &PolicyRepository, pair: &SpacePair) -> Curren
     }
 }
 
-/// The task waits, and has not failed.
-pub(crate) fn waits(subject: &impl std::fmt::Display, reason: &str) -> EarlyExit {
-    // The book of policies warns of each fault, once.
+/// Snoozes a task whose policy cannot be read. The task has not failed.
+pub(crate) fn snooze_until_known(subject: &impl std::fmt::Display, reason: &str) -> EarlyExit {
+    // The repository of policies warns of each fault, once.
     debug!(%subject, reason, "today's policy cannot be told; the task waits");
     EarlyExit::TaskOutcome(TaskOutcome::Snooze { delay: UNKNOWN_DELAY, task: None })
 }

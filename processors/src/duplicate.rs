@@ -1,6 +1,6 @@
 //! The kind `duplicate`: bring one space, or one item of it, of a destination in sync with its source.
 //!
-//! What is done with an item, by what both sides say when the task runs (an error of either side ends the attempt):
+//! What is done with an item depends on what both sides hold when the task runs (an error of either side ends the attempt):
 //!
 //! | source | destination | done |
 //! |---|---|---|
@@ -14,19 +14,19 @@
 //! | absent | here | nothing: only a task of the kind [`remove`](crate::remove) deletes |
 //! | its space absent | any | nothing, discarded |
 //!
-//! A space that is at the source is owned by it and created at the destination, if there is none.
+//! A space that the source has is claimed for the source, and created at the destination if it is absent there.
 //!
-//! Where another item stands in the place of one at the destination (`a` is in the way of `a/b`), and policy removes what
-//! vanished, the task fails and is tried again, since the other's delete may be on its way; on its last attempt the item
-//! is refused by name.
+//! Another item at the destination may be in the way (`a` is in the way of `a/b`). If policy removes vanished items, the task
+//! fails and is tried again, since the delete of the other item may be on its way; on its last attempt the item is refused by
+//! name.
 //!
-//! Where the destination takes the item's name for another's that stands there (`readme` finds `README`), that one is never
-//! replaced: if it is gone at the source and holds the same bytes, it is given the new spelling; else the item is refused by
-//! name (see `respelling`).
+//! The destination may fold the item's name to that of another item (`readme` finds `README`). That item is never replaced: if
+//! it is gone at the source and holds the same bytes, it is given the new spelling; otherwise the item is refused by name (see
+//! `respelling`).
 //!
-//! Whether bytes are the same is answered by a checksum that both stores hold, or that the seal remembers of the side
-//! that did not change, and else by reading what is not known. What was proven alike is sealed where both states can
-//! prove that nothing changed since; where they are too young for that, a seal on bytes that were replaced is forgotten.
+//! Bytes are compared by a checksum that both stores hold, or that the seal remembers of the side that did not change;
+//! otherwise the unknown side is read. Equal sides are sealed where both versions can prove that nothing changed since. Where
+//! they are too young for that, a seal on replaced bytes is deleted.
 //!
 //! Reading order: this file (factory and processor), `item` and `space` (the tables), `compare` (the comparison),
 //! `respelling` (names taken for one another), `transfer`, `verified_body` and `checksum_capabilities` (the copy), `context`
@@ -69,14 +69,14 @@ use crate::refusals::{Refusal, Refusals};
 use crate::retry::StoreRetry;
 use crate::slow_items::SlowItems;
 
-/// What the kind works with.
+/// The dependencies of the kind `duplicate`.
 #[derive(Debug)]
 pub struct DuplicateDeps {
     /// Today's policies.
     pub policies: Arc<PolicyRepository>,
     /// All accounts' stores.
     pub stores: Arc<dyn Stores>,
-    /// What was proven in sync.
+    /// Pairs of versions proven in sync.
     pub seals: SyncProofs,
     /// Which source a destination space belongs to.
     pub owners: Owners,
@@ -84,25 +84,25 @@ pub struct DuplicateDeps {
     pub clock: Arc<dyn Clock>,
     /// Jitter.
     pub chance: Arc<dyn Rng>,
-    /// Counts bytes and what is under way. What became of an item is noted in the attempt, and counted by the workman.
+    /// Counts bytes and transfers under way. The outcome of an item is noted in the attempt, and counted by the workman.
     pub statistics: Arc<Statistics>,
-    /// Takes the names of what cannot be copied.
+    /// Records the names of items that cannot be copied.
     pub refusals: Arc<Refusals>,
 }
 
 /// Makes the processors of `duplicate` tasks.
 #[derive(Debug, Clone)]
 pub struct DuplicateFactory {
-    room: Arc<DuplicateShared>,
+    shared: Arc<DuplicateShared>,
 }
 
-/// What all processors of one factory share.
+/// The state that all processors of one factory share.
 #[derive(Debug)]
 struct DuplicateShared {
     deps: DuplicateDeps,
-    tries: StoreRetry,
-    claims: OwnershipCache,
-    told: ChecksumCapabilities,
+    retry: StoreRetry,
+    ownership: OwnershipCache,
+    checksum_capabilities: ChecksumCapabilities,
     seal_warnings: RateLimitedLog,
     slow_items: SlowItems,
 }
@@ -110,18 +110,18 @@ struct DuplicateShared {
 impl DuplicateFactory {
     /// A factory whose processors work with `deps`, and wait for throttling stores without end.
     pub fn new(deps: DuplicateDeps) -> Self {
-        Self::patient(deps, Duration::MAX)
+        Self::with_patience(deps, Duration::MAX)
     }
 
-    /// The same; an item at which its store asks to slow down for so long, while it serves others, is refused by name.
-    pub fn patient(deps: DuplicateDeps, give_up_after: Duration) -> Self {
-        let tries = StoreRetry::new(deps.clock.clone(), deps.chance.clone());
+    /// The same, but an item is refused by name once its store has throttled it for `give_up_after` while it served others.
+    pub fn with_patience(deps: DuplicateDeps, give_up_after: Duration) -> Self {
+        let retry = StoreRetry::new(deps.clock.clone(), deps.chance.clone());
         Self {
-            room: Arc::new(DuplicateShared {
+            shared: Arc::new(DuplicateShared {
                 deps,
-                tries,
-                claims: OwnershipCache::default(),
-                told: ChecksumCapabilities::default(),
+                retry,
+                ownership: OwnershipCache::default(),
+                checksum_capabilities: ChecksumCapabilities::default(),
                 seal_warnings: RateLimitedLog::default(),
                 slow_items: SlowItems::new(give_up_after),
             }),
@@ -142,7 +142,7 @@ impl TaskProcessorFactory for DuplicateFactory {
                 source: Some(error.into()),
             })?;
         Ok(Box::new(DuplicateProcessor {
-            room: self.room.clone(),
+            shared: self.shared.clone(),
             item: item.map(|id| ItemAddress { space: space.clone(), id }),
             pair: SpacePair { account, source, destination, space },
         }))
@@ -152,7 +152,7 @@ impl TaskProcessorFactory for DuplicateFactory {
 /// Does one `duplicate` task.
 #[derive(Debug)]
 pub struct DuplicateProcessor {
-    room: Arc<DuplicateShared>,
+    shared: Arc<DuplicateShared>,
     pair: SpacePair,
     /// The item, or `None` for the space itself.
     item: Option<ItemAddress>,
@@ -177,17 +177,19 @@ impl TaskProcessor for DuplicateProcessor {
     }
 
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
-        let outcome = match self.look(attempt).await {
+        let outcome = match self.reconcile(attempt).await {
             Ok(()) => {
-                let now = self.room.deps.clock.monotonic();
-                self.room.slow_items.served((&self.stores(), &self.pair.space), &self.subject(), now);
+                let now = self.shared.deps.clock.monotonic();
+                self.shared.slow_items.note_served((&self.stores(), &self.pair.space), &self.subject(), now);
                 TaskOutcome::done()
             }
             Err(EarlyExit::TaskOutcome(outcome)) => outcome,
             Err(EarlyExit::Refused { reason }) => self.refused(attempt, reason),
-            Err(EarlyExit::Failed { class, source }) => return Err(failure::failed(class, &self.subject(), source)),
+            Err(EarlyExit::Failed { class, source }) => {
+                return Err(failure::processor_error(class, &self.subject(), source));
+            }
             Err(EarlyExit::Store(error)) => {
-                // What a store answered after the lease was lost is no news of that store.
+                // An error that came after the lease was lost says nothing about the store.
                 attempt.may_act()?;
                 if let Some(reason) = self.always_throttled(&error) {
                     return Ok(self.refused(attempt, reason));
@@ -203,45 +205,49 @@ impl TaskProcessor for DuplicateProcessor {
 }
 
 impl DuplicateProcessor {
-    async fn look(&self, attempt: &Attempt) -> Result<(), EarlyExit> {
-        let policy = match current_policy::ask(&self.room.deps.policies, &self.pair).await {
+    async fn reconcile(&self, attempt: &Attempt) -> Result<(), EarlyExit> {
+        let policy = match current_policy::look_up(&self.shared.deps.policies, &self.pair).await {
             CurrentPolicy::Covers(policy) => policy,
             CurrentPolicy::Discard { reason } => {
                 attempt.fate.note(ItemOutcome::Dropped);
                 return Err(EarlyExit::discard(reason));
             }
-            CurrentPolicy::Unknown { reason } => return Err(current_policy::waits(&self.subject(), &reason)),
+            CurrentPolicy::Unknown { reason } => {
+                return Err(current_policy::snooze_until_known(&self.subject(), &reason));
+            }
         };
         let SpacePair { account, source, destination, .. } = &self.pair;
-        // Before the destination is opened: what is refused is not tidied either.
-        self.room.deps.stores.ensure_apart(account, source, destination).await?;
-        let sides = AttemptContext {
-            room: &self.room,
+        // Before the destination is opened: opening removes stale uploads, also of a store that is refused.
+        self.shared.deps.stores.ensure_apart(account, source, destination).await?;
+        let context = AttemptContext {
+            shared: &self.shared,
             pair: &self.pair,
             attempt,
             policy,
-            source: self.room.deps.stores.source(account, source).await?,
-            destination: self.room.deps.stores.destination(account, destination).await?,
+            source: self.shared.deps.stores.source(account, source).await?,
+            destination: self.shared.deps.stores.destination(account, destination).await?,
         };
         let done = match &self.item {
-            Some(item) => sides.item(item).await,
-            None => sides.space().await,
+            Some(item) => context.sync_item(item).await,
+            None => context.sync_space().await,
         };
-        let waits = sides.policy.remove_vanished && !attempt.is_last();
+        let waits = context.policy.remove_vanished && !attempt.is_last();
         done.map_err(|stop| match stop {
-            EarlyExit::Store(error) if waits && error.store.store == *destination && failure::may_give_way(&error) => {
+            EarlyExit::Store(error)
+                if waits && error.store.store == *destination && failure::is_name_conflict(&error) =>
+            {
                 EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() }
             }
             other => other,
         })
     }
 
-    /// Why the item is given up, if its store has asked to slow down at it for long enough while it served others.
+    /// The reason to refuse the item, if its store has throttled it for long enough while it served others.
     fn always_throttled(&self, error: &StoreError) -> Option<String> {
         let StoreErrorKind::Throttled { .. } = error.kind else { return None };
-        let now = self.room.deps.clock.monotonic();
+        let now = self.shared.deps.clock.monotonic();
         let waited =
-            self.room.slow_items.told_to_wait((&error.store, &self.pair.space), &self.subject(), now)?.as_secs();
+            self.shared.slow_items.note_throttled((&error.store, &self.pair.space), &self.subject(), now)?.as_secs();
         let said = error.source.as_ref().map_or_else(String::new, |source| format!(": {}", error_chain(&**source)));
         Some(format!("for {waited} s store `{}` asked to slow down at each try, and served others{said}", error.store))
     }
@@ -250,7 +256,7 @@ impl DuplicateProcessor {
         let subject = self.subject();
         warn!(reason, "refused");
         attempt.fate.note(ItemOutcome::Refused);
-        self.room.deps.refusals.note(Refusal { subject, reason: reason.clone() });
+        self.shared.deps.refusals.note(Refusal { subject, reason: reason.clone() });
         TaskOutcome::Discard { reason }
     }
 }

@@ -1,15 +1,15 @@
-//! Why a look ended before its end.
+//! Why the work on a task ended early.
 
 use mill_ports::{BoxError, FailureClass, ProcessorError, StoreError, TaskOutcome};
 
 use crate::retry::HasStoreError;
 
-/// The reasons to go no further.
+/// The reasons to end the work on a task early.
 #[derive(Debug)]
 pub(crate) enum EarlyExit {
-    /// The answer is known: nothing is to be done, or not now.
+    /// The outcome is known: there is nothing to do, or not now.
     TaskOutcome(TaskOutcome),
-    /// It cannot be done, now or later.
+    /// The task cannot be done, now or later.
     Refused {
         /// Why.
         reason: String,
@@ -18,7 +18,7 @@ pub(crate) enum EarlyExit {
     Store(StoreError),
     /// Something else failed.
     Failed {
-        /// What is to become of the task.
+        /// What becomes of the task.
         class: FailureClass,
         /// What went wrong.
         source: BoxError,

@@ -2,10 +2,10 @@
 
 use mill_ports::{FailureClass, ProcessorError, RefusalReason, StoreError, StoreErrorKind, error_chain};
 
-/// What becomes of a task that met a store's failure.
+/// What a store's failure means for a task.
 #[derive(Debug)]
 pub(crate) enum ErrorMeaning {
-    /// Nothing can be done about this item, now or later: it is named and let go.
+    /// Nothing can be done about this item, now or later: it is refused by name.
     Refused {
         /// Why, and where.
         reason: String,
@@ -15,23 +15,26 @@ pub(crate) enum ErrorMeaning {
 }
 
 impl ErrorMeaning {
-    /// What it means for a task that worked on `subject` that a store answered `error`.
+    /// What `error` means for a task about `subject`.
     pub(crate) fn of(error: StoreError, subject: &str) -> Self {
-        match (class(&error), &error.kind) {
-            (Some(class), _) => Self::Failed(failed(class, subject, error)),
+        match (failure_class(&error), &error.kind) {
+            (Some(class), _) => Self::Failed(processor_error(class, subject, error)),
             (None, kind) => {
-                let refusal = refusal(kind);
-                // The store's own words, unless they are said already.
-                let said =
-                    error.source.as_ref().map(|source| error_chain(&**source)).filter(|said| !refusal.contains(said));
-                let said = said.map_or_else(String::new, |said| format!(": {said}"));
-                Self::Refused { reason: format!("{refusal} (`{}` in store `{}`{said})", error.op, error.store) }
+                let refusal = refusal_text(kind);
+                // The store's own words, unless the refusal has them already.
+                let details = error
+                    .source
+                    .as_ref()
+                    .map(|source| error_chain(&**source))
+                    .filter(|details| !refusal.contains(details));
+                let details = details.map_or_else(String::new, |details| format!(": {details}"));
+                Self::Refused { reason: format!("{refusal} (`{}` in store `{}`{details})", error.op, error.store) }
             }
         }
     }
 }
 
-fn refusal(kind: &StoreErrorKind) -> String {
+fn refusal_text(kind: &StoreErrorKind) -> String {
     match kind {
         StoreErrorKind::Refused(refusal) => refusal.to_string(),
         other => other.to_string(),
@@ -39,7 +42,7 @@ fn refusal(kind: &StoreErrorKind) -> String {
 }
 
 /// The class of a store's failure; `None` for an item that the store refuses for good.
-pub(crate) fn class(error: &StoreError) -> Option<FailureClass> {
+pub(crate) fn failure_class(error: &StoreError) -> Option<FailureClass> {
     let store = || error.store.clone();
     Some(match &error.kind {
         StoreErrorKind::Refused(_) => return None,
@@ -57,14 +60,18 @@ pub(crate) fn class(error: &StoreError) -> Option<FailureClass> {
     })
 }
 
-/// Whether what a destination refused may be taken by it later on in the same run: the place is another item's, and
-/// that one's own delete may be on its way, as when `a` was replaced by `a/b`.
-pub(crate) fn may_give_way(error: &StoreError) -> bool {
+/// Whether a destination may accept a refused item later in the same run: another item is in the way, and its delete may be on
+/// its way, as when `a` was replaced by `a/b`.
+pub(crate) fn is_name_conflict(error: &StoreError) -> bool {
     matches!(error.kind, StoreErrorKind::Refused(RefusalReason::PathConflict(_) | RefusalReason::Twin(_)))
 }
 
-/// A failure while `subject` was brought in sync.
-pub(crate) fn failed(class: FailureClass, subject: &str, source: impl Into<mill_ports::BoxError>) -> ProcessorError {
+/// The error of a task that could not bring `subject` in sync.
+pub(crate) fn processor_error(
+    class: FailureClass,
+    subject: &str,
+    source: impl Into<mill_ports::BoxError>,
+) -> ProcessorError {
     ProcessorError { class, message: format!("`{subject}` is not in sync yet"), source: Some(source.into()) }
 }
 

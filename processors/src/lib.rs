@@ -1,10 +1,10 @@
-//! What is done with tasks, a folder or file for each kind: [`duplicate`] and [`remove`]; and what a person asks for of
-//! whole copies, without any task: [`verify`] and [`restore`].
+//! Does the work of tasks, with a module for each kind: [`duplicate`] and [`remove`]. Also works on whole copies for a person,
+//! without a task: [`verify`] and [`restore`].
 //!
-//! The promise: a task is a reason to look, never an order. Its processor looks at both sides and at today's policy,
-//! and does what they ask for; so any task may run any number of times, in any order, and the end state is the same.
-//! And a copy is judged by its bytes, read again: what differs from the other side or from its seal is named, and
-//! nothing that cannot be vouched for is brought back unasked.
+//! The promise: a task is a reason to look, never an order. Its processor looks at both sides and at the current policy, and does
+//! what they require. So any task may run any number of times, in any order, with the same end state. And a copy is verified by
+//! its bytes, read again: an item that differs from the other side or from its seal is named, and bytes that no seal proves
+//! replace nothing unasked.
 //!
 //! Reading order: [`duplicate`] (the kind: factory, processor, decision table), [`remove`] (the one kind that deletes),
 //! `current_policy` (the policy of a task), `early_exit` (why a task ends before its end), `failure` (what a store's failure
@@ -13,9 +13,9 @@
 //! [`verify`] (both sides of a space, read byte by byte) and [`restore`] (a space back from one of its copies, judged by the
 //! seals).
 //!
-//! **Invariant:** no queue and no receipt appears here; what is read from (a task's source, both sides of a
-//! verification, the copy that is restored) is only ever held as a `SourceStore`, which has no method that writes; no
-//! error is read as absence; every effect of a task is preceded by `Attempt::may_act`.
+//! **Invariant:** no queue and no receipt appears here. Stores that are only read (a task's source, both sides of a verification,
+//! the copy that is restored) are held as a `SourceStore`, which has no method that writes. No error is read as absence. Every
+//! effect of a task is preceded by `Attempt::may_act`.
 
 mod current_policy;
 pub mod duplicate;

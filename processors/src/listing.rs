@@ -1,10 +1,10 @@
-//! A store's listing that is complete and in order, or an error: what it left out would be called missing, or passed over.
+//! A listing that is complete and in order, or an error: entries that a listing leaves out would be taken for missing.
 
 use futures::StreamExt as _;
 use mill_model::{ContentId, SpaceId};
 use mill_ports::{ListEntry, Listing, SourceStore, StoreError};
 
-/// Why a listing is no answer.
+/// Why a listing is not complete.
 #[derive(Debug, thiserror::Error)]
 pub enum SpaceListingError {
     /// The store failed.
@@ -16,13 +16,13 @@ pub enum SpaceListingError {
         #[source]
         source: StoreError,
     },
-    /// It was over and did not say that it is complete.
+    /// The listing ended and did not say that it is complete.
     #[error("the listing of the space `{space}` broke off before its end")]
     BrokenOff {
         /// The space.
         space: SpaceId,
     },
-    /// It went back, so something may have been passed over.
+    /// The listing is not in order, so it may have left entries out.
     #[error("the listing of the space `{space}` is not in order: `{later}` came after `{earlier}`")]
     OutOfOrder {
         /// The space.
@@ -34,7 +34,7 @@ pub enum SpaceListingError {
     },
 }
 
-/// The entries of a space, some at a time.
+/// The entries of a space, page by page.
 pub(crate) struct CompleteListing {
     space: SpaceId,
     pages: Listing,
@@ -47,7 +47,7 @@ impl CompleteListing {
         Self { space: space.clone(), pages: store.list(space, None), last: None, ended: false }
     }
 
-    /// The next entries; `None` only when the listing has said that it is complete.
+    /// The next page of entries; `None` only once the listing has said that it is complete.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<ListEntry>>, SpaceListingError> {
         if self.ended {
             return Ok(None);

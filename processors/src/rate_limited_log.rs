@@ -1,4 +1,4 @@
-//! A warning that could come with every item, given once a while with the count of those left out.
+//! Limits the rate of a warning that could come with every item, and counts the suppressed ones.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,22 +10,22 @@ use mill_model::Monotonic;
 pub(crate) struct RateLimitedLog {
     /// Milliseconds on the process's own clock from which the next may pass.
     next: AtomicU64,
-    left_out: AtomicU64,
+    suppressed: AtomicU64,
 }
 
 impl RateLimitedLog {
     pub(crate) const EVERY: Duration = Duration::from_secs(10);
 
-    /// How many were left out since the last one, if this one may pass.
-    pub(crate) fn pass(&self, now: Monotonic) -> Option<u64> {
+    /// If a warning may pass now, returns how many were suppressed since the last one.
+    pub(crate) fn admit(&self, now: Monotonic) -> Option<u64> {
         let millis = |at: Monotonic| u64::try_from(at.since_origin().as_millis()).unwrap_or(u64::MAX);
         let next = self.next.load(Relaxed);
         let later = millis(now.plus(Self::EVERY));
         if millis(now) < next || self.next.compare_exchange(next, later, Relaxed, Relaxed).is_err() {
-            self.left_out.fetch_add(1, Relaxed);
+            self.suppressed.fetch_add(1, Relaxed);
             return None;
         }
-        Some(self.left_out.swap(0, Relaxed))
+        Some(self.suppressed.swap(0, Relaxed))
     }
 }
 
@@ -35,8 +35,8 @@ mod tests {
 
     #[test]
     fn one_in_a_while_passes_and_tells_of_the_others() {
-        let seldom = RateLimitedLog::default();
+        let log = RateLimitedLog::default();
         let at = |secs| Monotonic::from_origin(Duration::from_secs(secs));
-        assert_eq!([0, 1, 9, 10, 11].map(|secs| seldom.pass(at(secs))), [Some(0), None, None, Some(2), None]);
+        assert_eq!([0, 1, 9, 10, 11].map(|secs| log.admit(at(secs))), [Some(0), None, None, Some(2), None]);
     }
 }

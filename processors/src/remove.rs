@@ -1,11 +1,11 @@
-//! The kind `remove`: delete at a destination what one row of a granted delete list names. Nothing else ever deletes.
+//! The kind `remove`: deletes at a destination the items that one row of a granted delete list names. Nothing else ever deletes.
 //!
-//! What is done with an id of the row, each condition asked when its turn comes (an error of either side deletes nothing):
+//! The conditions for each id of the row, checked in this order (an error of either side deletes nothing):
 //!
 //! | condition | otherwise |
 //! |---|---|
 //! | the list is granted, and this row has no result yet | nothing, discarded |
-//! | today's policy asks for the removal of what vanished | nothing, discarded |
+//! | the current policy removes vanished items | nothing, discarded |
 //! | the destination space belongs to this source, or to nobody | nothing, discarded |
 //! | both ends lie apart, and no other Mill of this host keeps the destination in sync | nothing, discarded or an error |
 //! | the destination has the item, in the state that the list saw | kept, or gone already |
@@ -43,16 +43,16 @@ use crate::early_exit::EarlyExit;
 use crate::failure::{self, ErrorMeaning};
 use crate::retry::StoreRetry;
 
-/// What the kind works with.
+/// The dependencies of the kind `remove`.
 #[derive(Debug)]
 pub struct RemoveDeps {
     /// Today's policies.
     pub policies: Arc<PolicyRepository>,
     /// All accounts' stores.
     pub stores: Arc<dyn Stores>,
-    /// What may be deleted, and by whose grant.
+    /// The items that may be deleted, and who granted that.
     pub delete_lists: DeleteLists,
-    /// What was proven in sync, to be forgotten of what is deleted.
+    /// Pairs of versions proven in sync; those of deleted items are deleted.
     pub seals: SyncProofs,
     /// Which source a destination space belongs to.
     pub owners: Owners,
@@ -60,7 +60,7 @@ pub struct RemoveDeps {
     pub clock: Arc<dyn Clock>,
     /// Jitter.
     pub chance: Arc<dyn Rng>,
-    /// Counts what is done.
+    /// Counts deletes.
     pub statistics: Arc<Statistics>,
 }
 
@@ -70,18 +70,18 @@ pub struct RemoveFactory {
     shared: Arc<RemoveShared>,
 }
 
-/// What all processors of one factory share.
+/// The state that all processors of one factory share.
 #[derive(Debug)]
 struct RemoveShared {
     deps: RemoveDeps,
-    tries: StoreRetry,
+    retry: StoreRetry,
 }
 
 impl RemoveFactory {
     /// A factory whose processors work with `deps`.
     pub fn new(deps: RemoveDeps) -> Self {
-        let tries = StoreRetry::new(deps.clock.clone(), deps.chance.clone());
-        Self { shared: Arc::new(RemoveShared { deps, tries }) }
+        let retry = StoreRetry::new(deps.clock.clone(), deps.chance.clone());
+        Self { shared: Arc::new(RemoveShared { deps, retry }) }
     }
 }
 
@@ -110,7 +110,7 @@ pub struct RemoveProcessor {
     remove: Remove,
 }
 
-/// What one attempt works with.
+/// The context of one attempt.
 struct Removal<'a> {
     shared: &'a RemoveShared,
     pair: &'a SpacePair,
@@ -139,16 +139,16 @@ impl TaskProcessor for RemoveProcessor {
     }
 
     async fn run(self: Box<Self>, attempt: &Attempt) -> Result<TaskOutcome, ProcessorError> {
-        match self.look(attempt).await {
+        match self.reconcile(attempt).await {
             Ok(()) => Ok(TaskOutcome::done()),
             Err(EarlyExit::TaskOutcome(outcome)) => Ok(outcome),
             Err(EarlyExit::Refused { reason }) => {
                 info!(reason, "nothing is deleted");
                 Ok(TaskOutcome::Discard { reason })
             }
-            Err(EarlyExit::Failed { class, source }) => Err(failure::failed(class, &self.subject(), source)),
+            Err(EarlyExit::Failed { class, source }) => Err(failure::processor_error(class, &self.subject(), source)),
             Err(EarlyExit::Store(error)) => {
-                // What a store answered after the lease was lost is no news of that store.
+                // An error that came after the lease was lost says nothing about the store.
                 attempt.may_act()?;
                 match ErrorMeaning::of(error, &self.subject()) {
                     ErrorMeaning::Refused { reason } => Ok(TaskOutcome::Discard { reason }),
@@ -165,10 +165,10 @@ impl RemoveProcessor {
         StoreAddress { account: account.clone(), store: if source { from } else { destination }.clone() }
     }
 
-    async fn look(&self, attempt: &Attempt) -> Result<(), EarlyExit> {
+    async fn reconcile(&self, attempt: &Attempt) -> Result<(), EarlyExit> {
         let deps = &self.shared.deps;
         removing_policy(deps, &self.pair, &self.subject()).await?;
-        let head = deps.delete_lists.head(&self.pair, self.remove.list).await.map_err(of_lists)?;
+        let head = deps.delete_lists.head(&self.pair, self.remove.list).await.map_err(list_exit)?;
         let Some(head) = head.filter(|head| head.record.is_granted() || planted(PlantedBug::UngrantedListDeletes))
         else {
             return Err(EarlyExit::discard("its delete list is not granted, or not any more"));
@@ -188,13 +188,13 @@ impl RemoveProcessor {
             destination: deps.stores.deletable(account, destination).await?,
         };
         match self.remove.row {
-            Some(row) => removal.row(row).await,
-            None => removal.space().await,
+            Some(row) => removal.process_row(row).await,
+            None => removal.remove_space().await,
         }
     }
 
-    /// Makes sure that the destination space is this source's, as the book says now. One of nobody is claimed for the items
-    /// that the list names; it is not claimed to go as a whole.
+    /// Makes sure that the destination space belongs to this source now. A space without an owner is claimed to delete items of
+    /// a list; it is not claimed to be deleted as a whole.
     async fn belongs_to_source(&self, of: DeletionScope, attempt: &Attempt) -> Result<(), EarlyExit> {
         let place = DestinationSpace { store: self.address(false), space: self.pair.space.clone() };
         let asked = self.address(true);
@@ -205,18 +205,18 @@ impl RemoveProcessor {
             }
             Ok(None) if of == DeletionScope::Items => {
                 attempt.may_act()?;
-                self.shared.deps.owners.claim(&place, &asked).await.map_err(of_owners)
+                self.shared.deps.owners.claim(&place, &asked).await.map_err(owner_exit)
             }
             Ok(None) => Err(EarlyExit::discard("its space at the destination is not this source's")),
-            Err(error) => Err(of_owners(error)),
+            Err(error) => Err(owner_exit(error)),
         }
     }
 }
 
 impl Removal<'_> {
-    /// Whether the source space is there. `Absent` only where its store answers.
+    /// Whether the source space exists. `Absent` only if its store answers.
     async fn source_space(&self) -> Result<Presence<SpaceFacts>, EarlyExit> {
-        Ok(self.shared.tries.of(|| self.source.space(&self.pair.space)).await?)
+        Ok(self.shared.retry.run(|| self.source.space(&self.pair.space)).await?)
     }
 
     fn item(&self, id: &mill_model::ContentId) -> ItemAddress {
@@ -224,21 +224,21 @@ impl Removal<'_> {
     }
 }
 
-/// Today's policy, if it asks for the removal of what vanished.
+/// The current policy, if it removes vanished items.
 async fn removing_policy(deps: &RemoveDeps, pair: &SpacePair, subject: &str) -> Result<StorePolicy, EarlyExit> {
-    match current_policy::ask(&deps.policies, pair).await {
+    match current_policy::look_up(&deps.policies, pair).await {
         CurrentPolicy::Covers(policy) if policy.remove_vanished => Ok(policy),
         CurrentPolicy::Covers(_) => Err(EarlyExit::discard("today's policy keeps what vanished")),
         CurrentPolicy::Discard { reason } => Err(EarlyExit::discard(reason)),
-        CurrentPolicy::Unknown { reason } => Err(current_policy::waits(&subject, &reason)),
+        CurrentPolicy::Unknown { reason } => Err(current_policy::snooze_until_known(&subject, &reason)),
     }
 }
 
-fn of_lists(error: DeleteListError) -> EarlyExit {
+fn list_exit(error: DeleteListError) -> EarlyExit {
     EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() }
 }
 
-fn of_owners(error: OwnerError) -> EarlyExit {
+fn owner_exit(error: OwnerError) -> EarlyExit {
     match error {
         OwnerError::Table(error) => EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() },
         other => EarlyExit::Refused { reason: mill_ports::error_chain(&other) },

@@ -1,4 +1,4 @@
-//! Bringing a space back from one of its copies: what is whole comes back, the rest is named.
+//! Restores a space from one of its copies: items with proven bytes are restored, the others are named.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use mill_records::sync_proofs::{SpacePair, SyncProof, SyncProofs};
 use tokio::task::JoinSet;
 
 use crate::listing::{CompleteListing, SpaceListingError};
-use crate::verify::{CopyFault, ItemFinding, checksums, is_kept};
+use crate::verify::{CopyFault, ItemFinding, checksums, is_implied_directory};
 
 /// Why nothing could be restored.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub enum RestoreError {
     SpaceAbsent {
         /// The space that was asked for.
         space: SpaceId,
-        /// Those there are.
+        /// The spaces that the copy has.
         known: Vec<SpaceId>,
     },
     /// The copy cannot be listed.
@@ -36,7 +36,7 @@ pub enum RestoreError {
     Store(#[from] StoreError),
 }
 
-/// As many names as a message bears.
+/// The names of spaces for a message, or the first of them.
 fn known_spaces(known: &[SpaceId]) -> String {
     const SHOWN_MAX: usize = 20;
     if known.is_empty() {
@@ -54,40 +54,40 @@ pub struct Restoration {
     pub copy: Arc<dyn SourceStore>,
     /// Its name, for messages.
     pub from: StoreAddress,
-    /// The space to bring back, of the same id at both.
+    /// The space to restore, of the same id at both.
     pub space: SpaceId,
     /// Where it goes.
     pub to: Arc<dyn DestinationStore>,
-    /// What was proven of this copy: under these names its items were sealed when they were written.
+    /// The pairs under which the items of this copy were sealed when they were written.
     pub sealed: Vec<SpacePair>,
-    /// The book of those seals.
+    /// The repository of those seals.
     pub seals: SyncProofs,
-    /// Whether items at `to` that differ are replaced, by what is proven; else they are kept and named.
+    /// Whether items at `to` that differ are replaced by proven bytes; otherwise they are kept and named.
     pub overwrite: bool,
-    /// Whether items whose bytes are not those that were sealed are brought back too, and such as were never sealed replace
-    /// what is there. The former are named all the same.
+    /// Whether items whose bytes are not the sealed ones are restored too, and whether items that were never sealed replace those
+    /// that are there. The former are named all the same.
     pub unproven: bool,
-    /// Items in hand at once.
-    pub at_once: NonZeroUsize,
+    /// How many items are restored at once.
+    pub concurrency: NonZeroUsize,
 }
 
-/// What a restoration came to.
+/// The report of a restoration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RestorationReport {
-    /// Items brought back.
+    /// Items restored.
     pub copied: u64,
     /// Items that were there already, byte for byte.
     pub unchanged: u64,
-    /// Of both: how many had a seal that vouches for their bytes.
+    /// How many of both had a seal that proves their bytes.
     pub proven: u64,
     /// Content bytes written.
     pub bytes: u64,
-    /// Each item that did not come back, or not as it was sealed, and why.
+    /// Each item that was not restored, or not as it was sealed, and why.
     pub faults: Vec<ItemFinding>,
 }
 
 impl RestorationReport {
-    /// Items that stand there now for whose bytes no seal vouches.
+    /// Items at the destination whose bytes no seal proves.
     pub fn unproven(&self) -> u64 {
         (self.copied + self.unchanged).saturating_sub(self.proven)
     }
@@ -101,11 +101,11 @@ enum RestoreOutcome {
     PresentUnproven(String),
 }
 
-/// What is known of an item's bytes from when it was copied.
+/// The seal of an item, if there is one.
 enum ProofLookup {
     Found(SyncProof),
     NoProof,
-    /// The book of seals could not be asked.
+    /// The repository of seals failed.
     Unreadable(String),
 }
 
@@ -113,7 +113,7 @@ impl Restoration {
     /// Whether there is a copy to restore from.
     ///
     /// # Errors
-    /// [`RestoreError::SpaceAbsent`], which names the spaces there are; the copy's store's own.
+    /// [`RestoreError::SpaceAbsent`], which names the spaces there are; the error of the copy's store.
     pub async fn has_copy(copy: &dyn SourceStore, space: &SpaceId) -> Result<(), RestoreError> {
         match copy.space(space).await? {
             Presence::Present(_) => Ok(()),
@@ -121,17 +121,17 @@ impl Restoration {
         }
     }
 
-    /// Brings back what is whole.
+    /// Restores the items of the copy.
     ///
     /// # Errors
-    /// When there is no copy, it cannot be listed, or `to` cannot be written at all. What a listing names before it breaks off
-    /// is brought back; that it broke off is among the faults then, with what is known to lie behind.
+    /// When there is no copy, it cannot be listed, or `to` cannot be written at all. If a listing breaks off, the items before
+    /// that are restored, and the report names the break and the known items behind it.
     pub async fn run(self) -> Result<RestorationReport, RestoreError> {
         Self::has_copy(&*self.copy, &self.space).await?;
         self.to.create_space(&self.space).await?;
         crash_point(CrashPoint::RestoreBegun);
-        let mut restored = RestorationReport::default();
-        let mut moving = JoinSet::new();
+        let mut report = RestorationReport::default();
+        let mut running = JoinSet::new();
         let mut entries = CompleteListing::of(&*self.copy, &self.space);
         let broken = loop {
             let page = match entries.next().await {
@@ -145,43 +145,43 @@ impl Restoration {
             for entry in page {
                 match entry {
                     ListEntry::Refused { shown, reason } => {
-                        restored.faults.push(ItemFinding { item: shown, what: CopyFault::Refused(reason.to_string()) });
+                        report.faults.push(ItemFinding { item: shown, what: CopyFault::Refused(reason.to_string()) });
                     }
                     ListEntry::Hidden { shown } => {
                         let why = "a directory that could not be entered".to_owned();
-                        restored.faults.push(ItemFinding { item: shown, what: CopyFault::Unreadable(why) });
+                        report.faults.push(ItemFinding { item: shown, what: CopyFault::Unreadable(why) });
                     }
                     ListEntry::Item(id, facts) => {
-                        while moving.len() >= self.at_once.get() {
-                            restored.take(moving.join_next().await);
+                        while running.len() >= self.concurrency.get() {
+                            report.note(running.join_next().await);
                         }
-                        moving.spawn(self.clone().bring(id, facts));
+                        running.spawn(self.clone().restore(id, facts));
                     }
                 }
             }
         };
-        while let Some(joined) = moving.join_next().await {
-            restored.take(Some(joined));
+        while let Some(joined) = running.join_next().await {
+            report.note(Some(joined));
         }
         if let Some((last, error)) = &broken {
             let (behind, why) = (last.to_string(), error_chain(error));
-            restored
+            report
                 .faults
                 .push(ItemFinding { item: self.space.to_string(), what: CopyFault::ListingBroken { behind, why } });
         }
-        self.missing(&mut restored, broken.map(|(last, _)| last).as_ref()).await?;
-        restored.faults.sort_by(|a, b| a.item.cmp(&b.item));
-        restored.faults.dedup();
-        Ok(restored)
+        self.report_missing(&mut report, broken.map(|(last, _)| last).as_ref()).await?;
+        report.faults.sort_by(|a, b| a.item.cmp(&b.item));
+        report.faults.dedup();
+        Ok(report)
     }
 
-    async fn bring(self, id: ContentId, listed: ItemFacts) -> (ContentId, Result<RestoreOutcome, StoreError>) {
+    async fn restore(self, id: ContentId, listed: ItemFacts) -> (ContentId, Result<RestoreOutcome, StoreError>) {
         let item = ItemAddress { space: self.space.clone(), id: id.clone() };
-        let came = self.bring_item(&item, &listed).await;
-        (id, came)
+        let outcome = self.restore_item(&item, &listed).await;
+        (id, outcome)
     }
 
-    async fn bring_item(&self, item: &ItemAddress, listed: &ItemFacts) -> Result<RestoreOutcome, StoreError> {
+    async fn restore_item(&self, item: &ItemAddress, listed: &ItemFacts) -> Result<RestoreOutcome, StoreError> {
         let expected = match self.seal(&item.id).await {
             ProofLookup::Found(seal) => seal.checksum(),
             ProofLookup::NoProof => return self.write(item, None).await,
@@ -212,7 +212,7 @@ impl Restoration {
         }
     }
 
-    /// Writes one item, if its bytes are those expected.
+    /// Writes one item, if its bytes are the expected ones.
     async fn write(&self, item: &ItemAddress, expected: Option<&Checksum>) -> Result<RestoreOutcome, StoreError> {
         let proven = expected.is_some();
         let when = match self.to.head(item).await? {
@@ -225,7 +225,7 @@ impl Restoration {
                         "another file of this name is there; --overwrite replaces it".into(),
                     ));
                 }
-                // A good file may be there, and the copy may be damaged.
+                // The file that is there may be good, and the copy damaged.
                 Some(false) if !proven && !self.unproven => {
                     let why = "another file of this name is there, and nothing vouches for the bytes of the copy; \
                                --overwrite with --unproven replaces it";
@@ -242,9 +242,9 @@ impl Restoration {
         let body = match expected {
             Some(expected) => {
                 let digester = Digester::new(&[expected.algorithm]);
-                let otherwise = self.damaged(item);
-                let judged = ChecksummedBody { body, held: None, digester, expected: expected.clone(), otherwise };
-                futures::stream::unfold(Some(judged), next).boxed()
+                let error = self.damaged(item);
+                let checked = ChecksummedBody { body, held: None, digester, expected: expected.clone(), error };
+                futures::stream::unfold(Some(checked), next).boxed()
             }
             None => body,
         };
@@ -260,9 +260,9 @@ impl Restoration {
         Ok(RestoreOutcome::Restored { bytes: content.size, proven })
     }
 
-    /// Whether what is there already is what would be brought back. `None` when the copy's item went away.
+    /// Whether the item that is there equals the copy. `None` when the item of the copy went away.
     async fn compare(&self, item: &ItemAddress, expected: Option<&Checksum>) -> Result<Option<bool>, StoreError> {
-        // What was sealed may be of another algorithm than Mill's own.
+        // A seal may have another algorithm than Mill's own.
         let algorithms: Vec<_> =
             [Algorithm::Sha256].into_iter().chain(expected.map(|expected| expected.algorithm)).collect();
         let Presence::Present((ours, ours_facts)) = checksums(&*self.copy, item, &algorithms).await? else {
@@ -288,7 +288,7 @@ impl Restoration {
         }
     }
 
-    /// The seal on an item under whichever source it was copied from.
+    /// The seal on an item, whichever source it was copied from.
     async fn seal(&self, id: &ContentId) -> ProofLookup {
         let mut known = ProofLookup::NoProof;
         for pair in &self.sealed {
@@ -301,8 +301,12 @@ impl Restoration {
         known
     }
 
-    /// Names the items that were sealed and are in the copy no more, or behind the last that a broken listing named.
-    async fn missing(&self, restored: &mut RestorationReport, broken: Option<&ContentId>) -> Result<(), StoreError> {
+    /// Reports sealed items that the copy no longer has, or that are behind the end of a broken listing.
+    async fn report_missing(
+        &self,
+        report: &mut RestorationReport,
+        broken: Option<&ContentId>,
+    ) -> Result<(), StoreError> {
         for pair in &self.sealed {
             let mut seals = self.seals.stream(pair, None);
             let mut behind = None;
@@ -311,26 +315,26 @@ impl Restoration {
                     Ok((id, _)) => id,
                     Err(error) => {
                         let what = CopyFault::ProofsBroken { behind, why: error_chain(&error) };
-                        restored.faults.push(ItemFinding { item: self.space.to_string(), what });
+                        report.faults.push(ItemFinding { item: self.space.to_string(), what });
                         break;
                     }
                 };
                 behind = Some(id.to_string());
                 if broken.is_some_and(|last| id > *last) {
                     let why = "it did not come back: the listing of the copy broke off before it".to_owned();
-                    restored.faults.push(ItemFinding { item: id.to_string(), what: CopyFault::NotRestored(why) });
+                    report.faults.push(ItemFinding { item: id.to_string(), what: CopyFault::NotRestored(why) });
                     continue;
                 }
                 let item = ItemAddress { space: self.space.clone(), id };
                 let why = match self.copy.head(&item).await {
                     Ok(Presence::Present(_)) => continue,
-                    Ok(Presence::Absent) if is_kept(&*self.copy, &item).await? => continue,
+                    Ok(Presence::Absent) if is_implied_directory(&*self.copy, &item).await? => continue,
                     Ok(Presence::Absent) => "it was copied here once and is not here any more".to_owned(),
-                    // In a directory that may not be read, say: the listing has named that alone.
+                    // For example in a directory that may not be read: the listing has named only that.
                     Err(error) if matches!(error.kind, StoreErrorKind::Refused(_)) => error_chain(&error),
                     Err(error) => return Err(error),
                 };
-                restored.faults.push(ItemFinding { item: item.id.to_string(), what: CopyFault::NotRestored(why) });
+                report.faults.push(ItemFinding { item: item.id.to_string(), what: CopyFault::NotRestored(why) });
             }
         }
         Ok(())
@@ -340,18 +344,18 @@ impl Restoration {
 type RestoreJoinResult = Result<(ContentId, Result<RestoreOutcome, StoreError>), tokio::task::JoinError>;
 
 impl RestorationReport {
-    fn take(&mut self, joined: Option<RestoreJoinResult>) {
+    fn note(&mut self, joined: Option<RestoreJoinResult>) {
         let Some(joined) = joined else { return };
         let (item, why) = match joined {
-            Ok((id, Ok(came))) => match came {
-                RestoreOutcome::Restored { bytes, proven } => return self.back(bytes, proven),
+            Ok((id, Ok(outcome))) => match outcome {
+                RestoreOutcome::Restored { bytes, proven } => return self.note_restored(bytes, proven),
                 RestoreOutcome::AlreadyPresent { proven } => {
                     self.unchanged += 1;
                     self.proven += u64::from(proven);
                     return;
                 }
                 RestoreOutcome::RestoredUnproven { bytes, why } => {
-                    self.back(bytes, false);
+                    self.note_restored(bytes, false);
                     (id.to_string(), format!("brought back, but {why}"))
                 }
                 RestoreOutcome::PresentUnproven(why) => {
@@ -366,7 +370,7 @@ impl RestorationReport {
         self.faults.push(ItemFinding { item, what: CopyFault::NotRestored(why) });
     }
 
-    fn back(&mut self, bytes: u64, proven: bool) {
+    fn note_restored(&mut self, bytes: u64, proven: bool) {
         self.copied += 1;
         self.proven += u64::from(proven);
         self.bytes += bytes;
@@ -374,7 +378,7 @@ impl RestorationReport {
 }
 
 impl RestoreOutcome {
-    /// The same, where it could not be told whether the bytes are those that were copied.
+    /// The same outcome, but it is not known whether the bytes are those that were copied.
     fn unproven_because(self, why: &str) -> Self {
         let why = format!("whether its bytes are those that were copied could not be told: {why}");
         match self {
@@ -388,35 +392,35 @@ impl RestoreOutcome {
     }
 }
 
-/// Whether the copy still bears the version under which it was sealed.
+/// Whether the copy still has the version under which it was sealed.
 fn sealed_as(seal: &SyncProof, listed: &ItemFacts) -> bool {
     seal.checksum_of_destination(&listed.version).is_some()
 }
 
-/// A body under judgement: its last bytes are let through only when all of them have the checksum expected.
+/// A body whose last bytes pass only when all bytes have the expected checksum.
 struct ChecksummedBody {
     body: Body,
     held: Option<Bytes>,
     digester: Digester,
     expected: Checksum,
-    otherwise: StoreError,
+    error: StoreError,
 }
 
-/// `None` in the state means that the body is over.
+/// The next chunk. `None` as state means that the body is over.
 async fn next(state: Option<ChecksummedBody>) -> Option<(Result<Bytes, StoreError>, Option<ChecksummedBody>)> {
-    let mut judged = state?;
+    let mut checked = state?;
     loop {
-        match judged.body.next().await {
+        match checked.body.next().await {
             Some(Ok(chunk)) => {
-                judged.digester.update(&chunk);
-                if let Some(before) = judged.held.replace(chunk) {
-                    return Some((Ok(before), Some(judged)));
+                checked.digester.update(&chunk);
+                if let Some(before) = checked.held.replace(chunk) {
+                    return Some((Ok(before), Some(checked)));
                 }
             }
             Some(Err(error)) => return Some((Err(error), None)),
             None => {
-                let good = judged.digester.finish().first() == Some(&judged.expected);
-                let last = if good { judged.held.map(Ok) } else { Some(Err(judged.otherwise)) };
+                let good = checked.digester.finish().first() == Some(&checked.expected);
+                let last = if good { checked.held.map(Ok) } else { Some(Err(checked.error)) };
                 return last.map(|last| (last, None));
             }
         }

@@ -1,4 +1,4 @@
-//! The few tries of one call within one attempt. They cost no failure; what still fails then is the task's.
+//! Retries a call within one attempt. A retry does not count as a failure of the task; the last error does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use mill_ports::{Clock, Rng, RngExt as _, StoreError, StoreErrorKind};
 use tracing::debug;
 
-/// An error that may be a store's.
+/// An error that may contain the error of a store.
 pub(crate) trait HasStoreError {
     fn store_error(&self) -> Option<&StoreError>;
 }
@@ -19,7 +19,7 @@ impl HasStoreError for StoreError {
     }
 }
 
-/// Makes a call up to three times, for the sorts of failure that may pass.
+/// Makes a call up to three times, for the kinds of failure that may pass.
 #[derive(Debug, Clone)]
 pub(crate) struct StoreRetry {
     clock: Arc<dyn Clock>,
@@ -27,19 +27,19 @@ pub(crate) struct StoreRetry {
 }
 
 impl StoreRetry {
-    /// The longest waits before the second and the third try; the real ones are drawn from zero up to them
-    /// ("full jitter"), so that many workers do not come back at one moment.
+    /// The longest delays before the second and the third try. The real delays are drawn from zero up to these ("full jitter"),
+    /// so that many workers do not come back at one moment.
     const WAITS_MAX: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
 
-    /// A store that wants to be left alone for longer slows its tasks, not this attempt.
+    /// A longer `retry_after` of a store snoozes the task instead of delaying this attempt.
     const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 
     pub(crate) fn new(clock: Arc<dyn Clock>, chance: Arc<dyn Rng>) -> Self {
         Self { clock, chance }
     }
 
-    /// Calls until it succeeds, fails for good or the tries are used up. The last error is given.
-    pub(crate) async fn of<T, E, C, F>(&self, call: C) -> Result<T, E>
+    /// Calls until the call succeeds, fails for good, or the tries are used up. Returns the last error.
+    pub(crate) async fn run<T, E, C, F>(&self, call: C) -> Result<T, E>
     where
         E: HasStoreError,
         C: FnMut() -> F,
@@ -48,16 +48,16 @@ impl StoreRetry {
         call.retry(RetryDelays { chance: &*self.chance, next: Self::WAITS_MAX.iter() })
             .sleep(ClockSleeper(self.clock.clone()))
             .when(may_pass::<E>)
-            .adjust(asked_for::<E>)
-            .notify(tell::<E>)
+            .adjust(respect_retry_after::<E>)
+            .notify(log_retry::<E>)
             .await
     }
 }
 
-// What backon takes is given named types here: the compiler cannot see that a future which holds closures over any
-// reference can be sent to another thread.
+// The arguments of backon have named types here: the compiler cannot see that a future which holds closures over any reference
+// can be sent to another thread.
 
-/// The waits before further tries.
+/// The delays before further tries.
 struct RetryDelays<'a> {
     chance: &'a dyn Rng,
     next: std::slice::Iter<'static, Duration>,
@@ -71,7 +71,7 @@ impl Iterator for RetryDelays<'_> {
     }
 }
 
-/// Sleeps by our clock.
+/// Sleeps by the clock of the port.
 struct ClockSleeper(Arc<dyn Clock>);
 
 impl backon::Sleeper for ClockSleeper {
@@ -87,8 +87,8 @@ fn may_pass<E: HasStoreError>(error: &E) -> bool {
     error.store_error().is_some_and(|error| error.kind.is_retryable())
 }
 
-/// The wait, no shorter than the store asks for; `None` when it asks for too long.
-fn asked_for<E: HasStoreError>(error: &E, wait: Option<Duration>) -> Option<Duration> {
+/// The delay, no shorter than the `retry_after` of the store; `None` when that is too long.
+fn respect_retry_after<E: HasStoreError>(error: &E, wait: Option<Duration>) -> Option<Duration> {
     match error.store_error().map(|error| &error.kind) {
         Some(StoreErrorKind::Throttled { retry_after: Some(after) }) if *after > StoreRetry::RETRY_AFTER_MAX => None,
         Some(StoreErrorKind::Throttled { retry_after: Some(after) }) => wait.map(|wait| wait.max(*after)),
@@ -96,7 +96,7 @@ fn asked_for<E: HasStoreError>(error: &E, wait: Option<Duration>) -> Option<Dura
     }
 }
 
-fn tell<E: HasStoreError>(error: &E, wait: Duration) {
+fn log_retry<E: HasStoreError>(error: &E, wait: Duration) {
     if let Some(error) = error.store_error() {
         debug!(%error, ?wait, "calling the store once more");
     }

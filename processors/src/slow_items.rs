@@ -1,8 +1,8 @@
-//! Items whose store asks to slow down at each try, while it serves others: one key may be throttled for ever.
+//! Items that their store throttles at each try while it serves others: one key may be throttled for ever.
 //!
-//! A store that asks to slow down is left alone for a while, and no failure is counted: it is well. Where it says so of one
-//! item for long, and others came through meanwhile, waiting is no use: the item is refused by name, and the next run tries it.
-//! While many are told so it is the store that is busy, and all of them wait.
+//! A store that throttles is backed off from, and no failure is counted. If it throttles one item for long while others
+//! succeed, waiting is of no use: the item is refused by name, and the next run tries it again. While many items are throttled,
+//! the store is busy, and all of them wait.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use mill_model::{Monotonic, SpaceId, StoreAddress};
 
-/// Where more items than this are told to wait it is the store that is busy.
-const FOLLOWED_MAX: usize = 100;
+/// If more items than this are throttled, the store is busy.
+const TRACKED_MAX: usize = 100;
 
-/// For each further item that is told to wait so many others must have come through.
+/// How many other items must have succeeded for each further throttled item.
 const SERVED_FOR_EACH: u64 = 10;
 
-/// What is followed of each space of a store: a service may throttle one bucket, and serve others.
+/// Tracks throttled items for each space of a store: a service may throttle one bucket and serve others.
 #[derive(Debug)]
 pub(crate) struct SlowItems {
     give_up_after: Duration,
@@ -26,12 +26,12 @@ pub(crate) struct SlowItems {
 #[derive(Debug, Default)]
 struct ThrottleState {
     spaces: BTreeMap<(StoreAddress, SpaceId), SpaceThrottling>,
-    /// When spaces of which nothing was heard of late were forgotten last.
+    /// When idle spaces were forgotten last.
     forgot: Monotonic,
 }
 
 impl ThrottleState {
-    /// What is followed of a space. A workman that stays forgets those that it has long had no task of.
+    /// The entry of a space. Forgets spaces that have had no task for long.
     fn of(
         &mut self,
         (store, space): (&StoreAddress, &SpaceId),
@@ -53,11 +53,11 @@ impl ThrottleState {
 #[derive(Debug, Default)]
 struct SpaceThrottling {
     served: ServedCounts,
-    /// Those that were told to wait at each try.
+    /// The items that were throttled at each try.
     items: BTreeMap<String, SlowItem>,
 }
 
-/// How many items came through of late: in this stretch of time, and in the one before.
+/// How many items succeeded in this period and in the one before.
 #[derive(Debug, Default, Clone, Copy)]
 struct ServedCounts {
     since: Monotonic,
@@ -65,7 +65,7 @@ struct ServedCounts {
     before: u64,
 }
 
-/// When an item was told to wait, first and last.
+/// When an item was throttled first and last.
 #[derive(Debug, Clone, Copy)]
 struct SlowItem {
     since: Monotonic,
@@ -73,8 +73,8 @@ struct SlowItem {
 }
 
 impl ServedCounts {
-    /// Begins a new stretch if this one was `long`.
-    fn turn(&mut self, now: Monotonic, long: Duration) {
+    /// Begins a new period if this one is `long`.
+    fn roll_over(&mut self, now: Monotonic, long: Duration) {
         let gone = now.since(self.since);
         if gone >= long {
             let before = if gone < long.saturating_mul(2) { self.now } else { 0 };
@@ -84,14 +84,14 @@ impl ServedCounts {
 }
 
 impl SlowItems {
-    /// Gives items up that wait for so long.
+    /// Items are given up once they were throttled for so long.
     pub(crate) fn new(give_up_after: Duration) -> Self {
         Self { give_up_after, known: Mutex::default() }
     }
 
-    /// Notes that a store asked to slow down at an item. Says for how long it has done so, where the item is to be given up: a
-    /// little before its time is up, since it would come again only after it.
-    pub(crate) fn told_to_wait(
+    /// Notes that a store throttled an item. Returns for how long it has done so if the item is to be given up: a little before
+    /// the time is up, since the item would come again only after that.
+    pub(crate) fn note_throttled(
         &self,
         (store, space): (&StoreAddress, &SpaceId),
         subject: &str,
@@ -99,18 +99,18 @@ impl SlowItems {
     ) -> Option<Duration> {
         let mut known = self.lock();
         let SpaceThrottling { served, items } = known.of((store, space), now, self.give_up_after);
-        served.turn(now, self.give_up_after);
-        let followed = items.len();
+        served.roll_over(now, self.give_up_after);
+        let tracked = items.len();
         let Some(slow) = items.get_mut(subject) else {
-            if followed < FOLLOWED_MAX {
+            if tracked < TRACKED_MAX {
                 items.insert(subject.to_owned(), SlowItem { since: now, last: now });
             }
             return None;
         };
         let (waited, next) = (now.since(slow.since), now.since(slow.last).saturating_mul(2));
         slow.last = now;
-        let others = followed as u64 - 1;
-        let alone = followed < FOLLOWED_MAX && served.before + served.now > others * SERVED_FOR_EACH;
+        let others = tracked as u64 - 1;
+        let alone = tracked < TRACKED_MAX && served.before + served.now > others * SERVED_FOR_EACH;
         if !alone || waited.saturating_add(next) < self.give_up_after {
             return None;
         }
@@ -118,12 +118,12 @@ impl SlowItems {
         Some(waited)
     }
 
-    /// Notes that stores did what was asked for an item.
-    pub(crate) fn served(&self, (stores, space): (&[StoreAddress], &SpaceId), subject: &str, now: Monotonic) {
+    /// Notes that the task of an item succeeded at these stores.
+    pub(crate) fn note_served(&self, (stores, space): (&[StoreAddress], &SpaceId), subject: &str, now: Monotonic) {
         let mut known = self.lock();
         for store in stores {
             let SpaceThrottling { served, items } = known.of((store, space), now, self.give_up_after);
-            served.turn(now, self.give_up_after);
+            served.roll_over(now, self.give_up_after);
             served.now += 1;
             items.remove(subject);
         }
@@ -158,11 +158,11 @@ mod tests {
     /// come through after each time: after how many seconds the first is given up, if ever.
     fn given_up(slow: usize, before: usize, served: usize) -> Option<u64> {
         let items = SlowItems::new(GIVE_UP_AFTER);
-        let serve = |seconds| items.served((&[store()], &space()), "other", at(seconds));
+        let serve = |seconds| items.note_served((&[store()], &space()), "other", at(seconds));
         (0..before).for_each(|_| serve(99));
         for seconds in (0..1_000).step_by(10) {
             for item in 0..slow {
-                if items.told_to_wait((&store(), &space()), &item.to_string(), at(100 + seconds)).is_some() {
+                if items.note_throttled((&store(), &space()), &item.to_string(), at(100 + seconds)).is_some() {
                     return Some(seconds);
                 }
             }
@@ -182,16 +182,16 @@ mod tests {
     fn while_a_store_serves_nobody_or_tells_many_to_wait_none_is_given_up() {
         assert_eq!(given_up(1, 0, 0), None);
         assert_eq!(given_up(3, 10, 0), None);
-        assert_eq!(given_up(FOLLOWED_MAX, 0, 10_000), None);
+        assert_eq!(given_up(TRACKED_MAX, 0, 10_000), None);
     }
 
     #[test]
     fn an_item_that_comes_through_begins_anew() {
         let items = SlowItems::new(GIVE_UP_AFTER);
         for seconds in [0, 50] {
-            assert_eq!(items.told_to_wait((&store(), &space()), "x", at(seconds)), None);
-            items.served((&[store()], &space()), "x", at(seconds));
+            assert_eq!(items.note_throttled((&store(), &space()), "x", at(seconds)), None);
+            items.note_served((&[store()], &space()), "x", at(seconds));
         }
-        assert_eq!(items.told_to_wait((&store(), &space()), "x", at(99)), None);
+        assert_eq!(items.note_throttled((&store(), &space()), "x", at(99)), None);
     }
 }

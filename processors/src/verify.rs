@@ -1,4 +1,4 @@
-//! Reading both copies of a space again, and comparing them without any memory of earlier runs.
+//! Reads both copies of a space again and compares them, without any memory of earlier runs.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -18,31 +18,31 @@ pub use crate::listing::SpaceListingError;
 /// Two copies of one space, and how thoroughly to compare them.
 #[derive(Debug, Clone)]
 pub struct Verification {
-    /// The copy that is believed.
+    /// The copy that counts as right.
     pub source: Arc<dyn SourceStore>,
-    /// The copy that is judged.
+    /// The copy that is verified.
     pub destination: Arc<dyn SourceStore>,
     /// The space, of one id in both.
     pub space: SpaceId,
-    /// Per cent of the items whose bytes are read; of the others only presence is looked at.
+    /// The percentage of items whose bytes are read; of the others only the presence is checked.
     pub sample: u8,
-    /// Items read at once.
-    pub at_once: NonZeroUsize,
+    /// How many items are read at once.
+    pub concurrency: NonZeroUsize,
 }
 
-/// What a verification found.
+/// The report of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VerificationReport {
-    /// Items of the source that were looked at.
+    /// Items of the source that were examined.
     pub examined: u64,
-    /// Items whose bytes were read at both sides and are equal, and whose properties are as far as they are known.
+    /// Items whose bytes were read at both sides and are equal, and whose properties are equal as far as they are known.
     pub equal: u64,
-    /// Those of them of which it is not known what properties they have: the file system keeps none, and what was written
-    /// down beside it is of another state of the file.
+    /// How many of these have unknown properties: the file system keeps none, and the record beside it is of another version of
+    /// the file.
     pub properties_unknown: u64,
     /// Bytes read at the destination.
     pub bytes: u64,
-    /// Each item that is not as it should be, and things that cannot be items.
+    /// Each item that is not as it should be, and each entry that cannot be an item.
     pub faults: Vec<ItemFinding>,
 }
 
@@ -64,7 +64,7 @@ pub enum CopyFault {
     /// The source does not have it.
     #[error("only at the destination")]
     OnlyAtDestination,
-    /// It is the source's own file, linked.
+    /// The copy is a hard link to the source's own file.
     #[error("it is no copy but the source's own file: a hard link leads to it")]
     SameFile,
     /// The bytes differ.
@@ -78,10 +78,10 @@ pub enum CopyFault {
     /// A property differs.
     #[error("the property `{0}` differs")]
     PropertyDiffers(String),
-    /// It cannot be an item, so it has no copy.
+    /// The entry cannot be an item, so it has no copy.
     #[error("cannot be copied: {0}")]
     Refused(String),
-    /// One of the copies could not be read; nothing is known of it.
+    /// One of the copies could not be read.
     #[error("could not be read: {0}")]
     Unreadable(String),
     /// The listing of the copy that is restored broke off.
@@ -89,23 +89,23 @@ pub enum CopyFault {
         "the listing of the copy broke off behind `{behind}` ({why}): what lies behind that did not come back; run it again"
     )]
     ListingBroken {
-        /// The last item that it named.
+        /// The last item that the listing named.
         behind: String,
         /// Why.
         why: String,
     },
-    /// What was proven of the copy could not be read to its end.
+    /// The seals of the copy could not be read to their end.
     #[error(
         "what was proven of this copy could not be read{} ({why}): whether items are missing that were copied is not known",
         behind.as_ref().map_or_else(String::new, |behind| format!(" behind `{behind}`"))
     )]
     ProofsBroken {
-        /// The last item of which it was read.
+        /// The last item whose seal was read.
         behind: Option<String>,
         /// Why.
         why: String,
     },
-    /// It did not come back, or not as it was.
+    /// The item was not restored, or not as it was.
     #[error("{0}")]
     NotRestored(String),
 }
@@ -114,24 +114,24 @@ impl Verification {
     /// Compares the copies.
     ///
     /// # Errors
-    /// When a listing fails or breaks off: what was found until then is no answer.
+    /// When a listing fails or breaks off: the findings until then are not complete.
     pub async fn run(self, chance: &dyn Rng) -> Result<VerificationReport, SpaceListingError> {
-        let mut findings = VerificationReport::default();
+        let mut report = VerificationReport::default();
         let mut reading = JoinSet::new();
         let mut entries = CompleteListing::of(&*self.source, &self.space);
         while let Some(page) = entries.next().await? {
             for entry in page {
                 match entry {
                     ListEntry::Refused { shown, reason } => {
-                        findings.faults.push(ItemFinding { item: shown, what: CopyFault::Refused(reason.to_string()) });
+                        report.faults.push(ItemFinding { item: shown, what: CopyFault::Refused(reason.to_string()) });
                     }
                     ListEntry::Hidden { shown } => {
                         let why = "a directory that could not be entered".to_owned();
-                        findings.faults.push(ItemFinding { item: shown, what: CopyFault::Unreadable(why) });
+                        report.faults.push(ItemFinding { item: shown, what: CopyFault::Unreadable(why) });
                     }
                     ListEntry::Item(id, _) => {
-                        while reading.len() >= self.at_once.get() {
-                            findings.take(reading.join_next().await);
+                        while reading.len() >= self.concurrency.get() {
+                            report.note(reading.join_next().await);
                         }
                         let read = chance.next_u64() % 100 < u64::from(self.sample);
                         reading.spawn(self.clone().examine(id, read));
@@ -140,22 +140,22 @@ impl Verification {
             }
         }
         while let Some(joined) = reading.join_next().await {
-            findings.take(Some(joined));
+            report.note(Some(joined));
         }
-        self.only_at_destination(&mut findings).await?;
-        findings.faults.sort_by(|a, b| a.item.cmp(&b.item));
-        Ok(findings)
+        self.report_only_at_destination(&mut report).await?;
+        report.faults.sort_by(|a, b| a.item.cmp(&b.item));
+        Ok(report)
     }
 
-    /// Whether the source has the item, or the directory that it is the sign for.
+    /// Whether the source has the item, or the directory that the item stands for.
     async fn is_at_source(&self, item: &ItemAddress) -> Result<bool, StoreError> {
         match self.source.head(item).await? {
             Presence::Present(_) => Ok(true),
-            Presence::Absent => is_kept(&*self.source, item).await,
+            Presence::Absent => is_implied_directory(&*self.source, item).await,
         }
     }
 
-    async fn only_at_destination(&self, findings: &mut VerificationReport) -> Result<(), SpaceListingError> {
+    async fn report_only_at_destination(&self, report: &mut VerificationReport) -> Result<(), SpaceListingError> {
         let mut entries = CompleteListing::of(&*self.destination, &self.space);
         while let Some(page) = entries.next().await? {
             for entry in page {
@@ -169,7 +169,7 @@ impl Verification {
                         Err(error) => (id.to_string(), CopyFault::Unreadable(error_chain(&error))),
                     },
                 };
-                findings.faults.push(ItemFinding { item, what });
+                report.faults.push(ItemFinding { item, what });
             }
         }
         Ok(())
@@ -189,21 +189,23 @@ impl Verification {
         if !read {
             return Ok(match self.destination.head(address).await? {
                 Presence::Present(_) => ExamineResult::Present,
-                Presence::Absent if is_kept(&*self.destination, address).await? => ExamineResult::Present,
+                Presence::Absent if is_implied_directory(&*self.destination, address).await? => ExamineResult::Present,
                 Presence::Absent => ExamineResult::Faulty(CopyFault::Missing),
             });
         }
         let (from, to) = futures::try_join!(checksum(&*self.source, address), checksum(&*self.destination, address))?;
         let (from, to) = match (from, to) {
             (Presence::Present(from), Presence::Present(to)) => (from, to),
-            (Presence::Present((_, from)), Presence::Absent) if is_kept(&*self.destination, address).await? => {
-                // What it has beyond the usual may be kept with the directory, and cannot be seen.
+            (Presence::Present((_, from)), Presence::Absent)
+                if is_implied_directory(&*self.destination, address).await? =>
+            {
+                // A store may keep further properties with the directory, where they cannot be seen.
                 let none = Properties::default();
                 let properties = Properties::differing(from.properties.as_ref(), Some(&none)).is_none();
                 return Ok(ExamineResult::Equal { bytes: 0, properties });
             }
             (Presence::Present(_), Presence::Absent) => return Ok(ExamineResult::Faulty(CopyFault::Missing)),
-            // It went between the listing and now, at one side or both: the next run will say.
+            // The item went away between the listing and now; the next run reports it.
             (Presence::Absent, _) => return Ok(ExamineResult::Present),
         };
         if is_one_thing((&*self.source, &from.1.version), (&*self.destination, &to.1.version)) {
@@ -223,8 +225,8 @@ impl Verification {
     }
 }
 
-/// Whether an item that is only the sign for a directory is there as one that holds something.
-pub(crate) async fn is_kept(store: &dyn SourceStore, item: &ItemAddress) -> Result<bool, StoreError> {
+/// Whether an item that only stands for a directory is there as a directory that holds something.
+pub(crate) async fn is_implied_directory(store: &dyn SourceStore, item: &ItemAddress) -> Result<bool, StoreError> {
     let may_be = item.id.is_directory() && store.capabilities().ids_are_paths;
     Ok(may_be && holds_anything(store, &item.space, &item.id).await?)
 }
@@ -242,7 +244,7 @@ enum ExamineResult {
 type VerifyJoinResult = Result<(ContentId, Result<ExamineResult, StoreError>), tokio::task::JoinError>;
 
 impl VerificationReport {
-    fn take(&mut self, joined: Option<VerifyJoinResult>) {
+    fn note(&mut self, joined: Option<VerifyJoinResult>) {
         self.examined += 1;
         let (item, what) = match joined {
             Some(Ok((_, Ok(ExamineResult::Present)))) | None => return,
@@ -260,7 +262,7 @@ impl VerificationReport {
     }
 }
 
-/// Reads an item whole and gives the SHA-256 of its bytes.
+/// Reads a whole item. Returns the SHA-256 of its bytes.
 pub(crate) async fn checksum(
     store: &dyn SourceStore,
     item: &ItemAddress,
@@ -271,8 +273,7 @@ pub(crate) async fn checksum(
     })
 }
 
-/// Reads an item whole, from the disk itself where that can be, and gives the checksums of its bytes, in the order of the
-/// algorithms.
+/// Reads a whole item, past the cache where that is possible. Returns the checksums of its bytes, in the order of `algorithms`.
 pub(crate) async fn checksums(
     store: &dyn SourceStore,
     item: &ItemAddress,
@@ -322,7 +323,7 @@ mod tests {
             destination: Arc::new(destination.clone()),
             space: at("x").space,
             sample,
-            at_once: NonZeroUsize::new(2).unwrap(),
+            concurrency: NonZeroUsize::new(2).unwrap(),
         }
     }
 

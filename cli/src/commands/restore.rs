@@ -68,7 +68,7 @@ pub(super) async fn run(args: Restore, config: &Config) -> Result<Exit> {
         seals: works.seals(),
         overwrite: args.overwrite,
         unproven: args.unproven,
-        at_once: AT_ONCE.try_into()?,
+        concurrency: AT_ONCE.try_into()?,
     };
     restoration.to.remove_stale_uploads().await;
     let restored = restoration.run().await.inspect_err(|_| {

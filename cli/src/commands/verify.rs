@@ -72,7 +72,7 @@ pub(super) async fn run(args: Verify, config: impl AsyncFn() -> Result<Config>) 
             },
             space: space.clone(),
             sample: args.sample,
-            at_once: AT_ONCE.try_into()?,
+            concurrency: AT_ONCE.try_into()?,
         };
         let findings = verification.run(&OsRng).await?;
         sum.pairs += 1;
@@ -135,7 +135,7 @@ async fn configured(args: &Verify, config: &Config, sum: &mut Sum) -> Result<()>
                         destination: works.stores.destination(&account, &pair.destination).await?,
                         space: space.clone(),
                         sample: args.sample,
-                        at_once: AT_ONCE.try_into()?,
+                        concurrency: AT_ONCE.try_into()?,
                     };
                     sum.pairs += 1;
                     match verification.run(&*works.engine.chance).await {

@@ -135,7 +135,7 @@ impl Reporter<'_> {
     }
 
     fn text(&mut self) -> serde_json::Result<String> {
-        let refused = self.refusals.kept_since(self.refused);
+        let refused = self.refusals.named_since(self.refused);
         self.refused += refused.len();
         serde_json::to_string(&Line::of(&snapshot(self.works), refused))
     }

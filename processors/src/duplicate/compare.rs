@@ -1,4 +1,4 @@
-//! Whether both sides hold the same, by checksums that are known and else by reading.
+//! Compares the bytes of both sides: by known checksums, otherwise by reading.
 
 use futures::StreamExt as _;
 use mill_model::digest::Digester;
@@ -7,19 +7,19 @@ use mill_ports::{PlantedBug, Presence, StoreErrorKind, is_one_thing, planted};
 use mill_records::sync_proofs::SyncProof;
 use tracing::debug;
 
-use super::context::{AttemptContext, Side, of_source};
+use super::context::{AttemptContext, Side, source_exit};
 use crate::early_exit::EarlyExit;
 
-/// What the comparison of both sides' bytes found.
+/// The result of a comparison of bytes.
 #[derive(Debug)]
 pub(super) enum ByteComparison {
-    /// They are the same, and this is their checksum.
+    /// The bytes are the same, and this is their checksum.
     Same(Checksum),
-    /// They are not.
+    /// The bytes differ.
     Differ,
 }
 
-/// One side, and what is known of its bytes.
+/// One side, and the known checksums of its bytes.
 struct SideChecksums<'a> {
     side: Side,
     item: &'a ItemAddress,
@@ -37,23 +37,23 @@ impl SideChecksums<'_> {
     }
 }
 
-/// The stronger first.
+/// The strongest first.
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::Sha256, Algorithm::Md5, Algorithm::Crc64Nvme];
 
 impl AttemptContext<'_> {
     /// Compares bytes of one size, reading as little as proves it.
-    pub(super) async fn bytes(
+    pub(super) async fn compare_bytes(
         &self,
         item: &ItemAddress,
         source: &ItemFacts,
         destination: &ItemFacts,
         seal: Option<&SyncProof>,
     ) -> Result<ByteComparison, EarlyExit> {
-        self.bytes_of((item, source), (item, destination), seal).await
+        self.compare_bytes_of((item, source), (item, destination), seal).await
     }
 
-    /// The same of items that may bear two names. The seal is that of the name at the destination.
-    pub(super) async fn bytes_of(
+    /// The same for two items whose names may differ. `seal` is the seal of the item at the destination.
+    pub(super) async fn compare_bytes_of(
         &self,
         (at_source, source): (&ItemAddress, &ItemFacts),
         (at_destination, destination): (&ItemAddress, &ItemFacts),
@@ -86,7 +86,7 @@ impl AttemptContext<'_> {
         match compared.await {
             Ok((ours, theirs)) if ours == theirs => Ok(ByteComparison::Same(ours)),
             Ok(_) => Ok(ByteComparison::Differ),
-            // Nothing can be proven of what is there: it is written anew, and then it is known.
+            // Nothing can be proven of the copy that is there, so the item is written anew.
             Err(EarlyExit::Store(error)) if error.kind == StoreErrorKind::OnlyCached => {
                 debug!(%error, "written anew");
                 Ok(ByteComparison::Differ)
@@ -95,15 +95,15 @@ impl AttemptContext<'_> {
         }
     }
 
-    /// Reads one side, in the state that was seen, and gives the checksum of what came.
+    /// Reads one side, in the version that was seen. Returns the checksum of its bytes.
     async fn checksum(&self, known: &SideChecksums<'_>, algorithm: Algorithm) -> Result<Checksum, EarlyExit> {
         if known.facts.size > 0 {
-            self.readable(known.item, known.facts, known.side)?;
+            self.ensure_online(known.item, known.facts, known.side)?;
         }
-        self.room.tries.of(|| self.read(known, algorithm)).await
+        self.shared.retry.run(|| self.read(known, algorithm)).await
     }
 
-    /// Whether the destination gives back, in that state, bytes of one of these checksums.
+    /// Whether the destination returns, for that version, bytes with one of these checksums.
     pub(super) async fn read_back(
         &self,
         item: &ItemAddress,
@@ -126,16 +126,16 @@ impl AttemptContext<'_> {
 
     async fn read(&self, known: &SideChecksums<'_>, algorithm: Algorithm) -> Result<Checksum, EarlyExit> {
         let SideChecksums { side, item, facts, .. } = known;
-        let found = |kind, why| EarlyExit::Store(self.found(*side, item, kind, why));
+        let found = |kind, why| EarlyExit::Store(self.store_error(*side, item, kind, why));
         let mut digester = Digester::new(&[algorithm]);
-        // Of nothing, nothing needs to be read: an empty directory, say.
+        // An empty item, such as an empty directory, is not read.
         if facts.size > 0 {
             let opened = match side {
-                Side::Source => self.source.open(item, None, Some(&facts.version)).await.map_err(of_source)?,
+                Side::Source => self.source.open(item, None, Some(&facts.version)).await.map_err(source_exit)?,
                 Side::Destination if planted(PlantedBug::CacheCompared) => {
                     self.destination.open(item, None, Some(&facts.version)).await?
                 }
-                // What a cache holds of a copy may never have reached the disk.
+                // Cached bytes of a copy may never have reached the disk.
                 Side::Destination => self.destination.open_uncached(item, Some(&facts.version)).await?,
             };
             let Presence::Present(mut reading) = opened else {
@@ -152,7 +152,7 @@ impl AttemptContext<'_> {
     }
 }
 
-/// `None` when no algorithm is known at both sides.
+/// Compares known checksums. `None` where both sides have no algorithm in common.
 fn compare_known(source: &SideChecksums<'_>, destination: &SideChecksums<'_>) -> Option<ByteComparison> {
     let mut agreed = None;
     for algorithm in ALGORITHMS {

@@ -16,9 +16,9 @@ use super::{DuplicateShared, address};
 use crate::early_exit::EarlyExit;
 use mill_policy::StorePolicy;
 
-/// What one attempt works with.
+/// The context of one attempt.
 pub(super) struct AttemptContext<'a> {
-    pub(super) room: &'a DuplicateShared,
+    pub(super) shared: &'a DuplicateShared,
     pub(super) pair: &'a SpacePair,
     pub(super) attempt: &'a Attempt,
     pub(super) policy: StorePolicy,
@@ -27,114 +27,114 @@ pub(super) struct AttemptContext<'a> {
 }
 
 impl AttemptContext<'_> {
-    /// What the source says of an item. `Absent` is a definite no.
+    /// The facts of an item at the source. `Absent` is a definite no.
     pub(super) async fn source_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, EarlyExit> {
-        match self.room.tries.of(|| self.source.head(item)).await {
+        match self.shared.retry.run(|| self.source.head(item)).await {
             Err(error) if planted(PlantedBug::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
                 Ok(Presence::Absent)
             }
-            other => other.map_err(of_source),
+            other => other.map_err(source_exit),
         }
     }
 
-    /// Whether the source space is there. `Absent` only where its store answers.
+    /// Whether the source space exists. `Absent` only if its store answers.
     pub(super) async fn source_space(&self) -> Result<Presence<SpaceFacts>, EarlyExit> {
-        Ok(self.room.tries.of(|| self.source.space(&self.pair.space)).await?)
+        Ok(self.shared.retry.run(|| self.source.space(&self.pair.space)).await?)
     }
 
-    /// What the destination says of an item; in a space that is not there, there is none.
+    /// The facts of an item at the destination. An absent space has no item.
     pub(super) async fn destination_head(&self, item: &ItemAddress) -> Result<Presence<ItemFacts>, EarlyExit> {
-        match self.room.tries.of(|| self.destination.head(item)).await {
+        match self.shared.retry.run(|| self.destination.head(item)).await {
             Err(error) if error.kind == StoreErrorKind::SpaceAbsent => Ok(Presence::Absent),
             other => Ok(other?),
         }
     }
 
-    /// Makes sure that the destination space is this source's, and is there, before anything in it is written.
+    /// Makes sure that the destination space belongs to this source and exists, before anything in it is written.
     ///
-    /// One task asks and makes for all that are under way: each of them would be refused by a space that is not there, and
-    /// would read its item once more.
+    /// One task claims and creates the space for all tasks under way. Otherwise each of them would be refused by the absent
+    /// space, and would read its item once more.
     pub(super) async fn claim(&self) -> Result<(), EarlyExit> {
-        let now = || self.room.deps.clock.monotonic();
-        if self.room.claims.holds(self.pair, now()) {
+        let now = || self.shared.deps.clock.monotonic();
+        if self.shared.ownership.holds(self.pair, now()) {
             return Ok(());
         }
-        let _turn = self.room.claims.turn(self.pair).await;
+        let _lock = self.shared.ownership.lock_space(self.pair).await;
         let now = now();
-        if self.room.claims.holds(self.pair, now) {
+        if self.shared.ownership.holds(self.pair, now) {
             return Ok(());
         }
-        self.claim_in_book().await?;
-        if self.is_kept_and_there().await? || self.make_space().await? {
-            self.room.claims.note(self.pair, now);
+        self.claim_ownership().await?;
+        if self.is_kept_and_exists().await? || self.create_if_absent().await? {
+            self.shared.ownership.note(self.pair, now);
         }
         Ok(())
     }
 
-    async fn claim_in_book(&self) -> Result<(), EarlyExit> {
+    async fn claim_ownership(&self) -> Result<(), EarlyExit> {
         self.attempt.may_act()?;
         let source = address(&self.pair.account, &self.pair.source);
-        match self.room.deps.owners.claim(&self.place(), &source).await {
+        match self.shared.deps.owners.claim(&self.place(), &source).await {
             Ok(()) => {
                 crash_point(CrashPoint::DuplicateClaimed);
                 Ok(())
             }
-            Err(OwnerError::Table(error)) => Err(of_book(error)),
+            Err(OwnerError::Table(error)) => Err(retryable(error)),
             Err(refusal) => Err(EarlyExit::Refused { reason: error_chain(&refusal) }),
         }
     }
 
-    /// `false` where there is no such space. One that cannot be looked at may be there: the write tells.
-    async fn is_kept_and_there(&self) -> Result<bool, EarlyExit> {
-        if !self.keep().await? {
+    /// `false` if the space does not exist. A space that cannot be looked at may exist: the write finds out.
+    async fn is_kept_and_exists(&self) -> Result<bool, EarlyExit> {
+        if !self.keep_space().await? {
             return Ok(false);
         }
-        let known = self.room.claims.held_before(self.pair);
+        let known = self.shared.ownership.was_claimed(self.pair);
         Ok(known || !matches!(self.destination.space(&self.pair.space).await, Ok(Presence::Absent)))
     }
 
-    /// Makes sure that no other Mill of this host keeps the same place in sync under another name. `false` where there is no
-    /// such place yet.
-    async fn keep(&self) -> Result<bool, EarlyExit> {
+    /// Makes sure that no other Mill of this host keeps the same place in sync under another name. `false` if there is no such
+    /// place yet.
+    async fn keep_space(&self) -> Result<bool, EarlyExit> {
         let SpacePair { account, destination, space, .. } = self.pair;
-        Ok(self.room.deps.stores.keep(account, destination, space, true).await?)
+        Ok(self.shared.deps.stores.keep(account, destination, space, true).await?)
     }
 
-    /// Claims the destination space and creates it, unless another task did so since it had been made `before`.
+    /// Claims and creates the destination space, unless another task created it since the count was `before`.
     pub(super) async fn create_space(&self, before: CreationCount) -> Result<(), EarlyExit> {
-        let _turn = self.room.claims.turn(self.pair).await;
-        if self.made() != before {
+        let _lock = self.shared.ownership.lock_space(self.pair).await;
+        if self.creations() != before {
             return Ok(());
         }
-        let now = self.room.deps.clock.monotonic();
-        // One that was removed lost its owner, which a claim known from before does not tell.
-        self.claim_in_book().await?;
-        self.keep().await?;
-        if self.make_space().await? {
-            self.room.claims.note(self.pair, now);
+        let now = self.shared.deps.clock.monotonic();
+        // A space that was removed lost its owner; the cached claim does not show that.
+        self.claim_ownership().await?;
+        self.keep_space().await?;
+        if self.create_if_absent().await? {
+            self.shared.ownership.note(self.pair, now);
         }
         Ok(())
     }
 
-    /// How often the destination space was made.
-    pub(super) fn made(&self) -> CreationCount {
-        self.room.claims.made(self.pair)
+    /// How often this process created the destination space.
+    pub(super) fn creations(&self) -> CreationCount {
+        self.shared.ownership.creations(self.pair)
     }
 
-    /// Creates the destination space, if there is none, and makes sure once more that it is no other's.
-    async fn make_space(&self) -> Result<bool, EarlyExit> {
-        if !self.made_and_there().await {
+    /// Creates the destination space if it is absent, and makes sure once more that no other Mill keeps it.
+    async fn create_if_absent(&self) -> Result<bool, EarlyExit> {
+        if !self.was_created_and_exists().await {
             self.attempt.may_act()?;
-            self.room.tries.of(|| self.destination.create_space(&self.pair.space)).await?;
+            self.shared.retry.run(|| self.destination.create_space(&self.pair.space)).await?;
             crash_point(CrashPoint::DuplicateSpaceCreated);
-            self.room.claims.note_made(self.pair);
+            self.shared.ownership.note_created(self.pair);
         }
-        self.keep().await
+        self.keep_space().await
     }
 
-    /// Whether this process made the space, and it is still there: the space's own task may come after one of its items.
-    async fn made_and_there(&self) -> bool {
-        self.made() != CreationCount::default()
+    /// Whether this process created the space and it still exists: the space's own task may come after one of its items.
+    async fn was_created_and_exists(&self) -> bool {
+        self.creations() != CreationCount::default()
             && matches!(self.destination.space(&self.pair.space).await, Ok(Presence::Present(_)))
     }
 
@@ -142,54 +142,60 @@ impl AttemptContext<'_> {
         DestinationSpace { store: address(&self.pair.account, &self.pair.destination), space: self.pair.space.clone() }
     }
 
-    /// The seal on an item, where one could prove anything. One that cannot be had is one that was lost.
+    /// The seal on an item. A seal that cannot be read counts as none.
     pub(super) async fn seal(&self, id: &ContentId) -> Option<SyncProof> {
-        self.room.deps.seals.get(self.pair, id).await.unwrap_or_else(|error| {
-            self.warn_of_seals(&error);
+        self.shared.deps.seals.get(self.pair, id).await.unwrap_or_else(|error| {
+            self.warn_seals_failed(&error);
             None
         })
     }
 
-    /// Remembers that both sides were proven alike. A seal that is not written costs a re-read later.
+    /// Remembers that both sides are proven equal. A seal that cannot be written costs a read later.
     pub(super) async fn remember(&self, id: &ContentId, proven: VerifiedPair<'_>) {
         let Some(seal) = SyncProof::of(proven.source, proven.destination, proven.checksum) else {
-            // A seal left from before would have other bytes taken for damaged; and what Mill wrote it may delete.
+            // An older seal would make the new bytes look damaged. And Mill may delete only copies that it remembers.
             let VerifiedPair { source, destination, .. } = proven;
-            if let Err(error) = self.room.deps.seals.put_copied(self.pair, id, source, destination).await {
-                self.warn_of_seals(&error);
+            if let Err(error) = self.shared.deps.seals.put_copied(self.pair, id, source, destination).await {
+                self.warn_seals_failed(&error);
             }
             return;
         };
         crash_point(CrashPoint::DuplicateBeforeSeal);
-        if let Err(error) = self.room.deps.seals.put(self.pair, id, &seal).await {
-            self.warn_of_seals(&error);
+        if let Err(error) = self.shared.deps.seals.put(self.pair, id, &seal).await {
+            self.warn_seals_failed(&error);
         }
         crash_point(CrashPoint::DuplicateSealed);
     }
 
-    /// Remembers that a copy is no copy of what the source has under another spelling of its name.
+    /// Remembers that a copy is not a copy of the source's item with another spelling of its name.
     pub(super) async fn remember_no_twin(&self, id: &ContentId, destination: &Version) {
-        if let Err(error) = self.room.deps.seals.put_no_twin(self.pair, id, destination).await {
-            self.warn_of_seals(&error);
+        if let Err(error) = self.shared.deps.seals.put_no_twin(self.pair, id, destination).await {
+            self.warn_seals_failed(&error);
         }
     }
 
-    fn warn_of_seals(&self, error: &TableError) {
-        if let Some(left_out) = self.room.seal_warnings.pass(self.room.deps.clock.monotonic()) {
+    fn warn_seals_failed(&self, error: &TableError) {
+        if let Some(left_out) = self.shared.seal_warnings.admit(self.shared.deps.clock.monotonic()) {
             warn!(error = %error_chain(error), left_out, "the book of seals fails; items will be read again");
         }
     }
 
-    /// Refuses to read an item whose bytes a person must bring back from their archive tier first. No task waits for that: it
-    /// takes hours, and is asked for or not.
-    pub(super) fn readable(&self, item: &ItemAddress, facts: &ItemFacts, side: Side) -> Result<(), EarlyExit> {
+    /// Refuses an item whose bytes a person must first restore from their archive tier. No task waits for that: it takes hours,
+    /// and may never be requested.
+    pub(super) fn ensure_online(&self, item: &ItemAddress, facts: &ItemFacts, side: Side) -> Result<(), EarlyExit> {
         let ItemState::Archived(tier) = &facts.state else { return Ok(()) };
         let kind = StoreErrorKind::Refused(RefusalReason::Archived(tier.clone()));
-        Err(self.found(side, item, kind, "its store says so").into())
+        Err(self.store_error(side, item, kind, "its store says so").into())
     }
 
-    /// A failure found by Mill itself while it read `item` in the store `side`.
-    pub(super) fn found(&self, side: Side, item: &ItemAddress, kind: StoreErrorKind, why: &'static str) -> StoreError {
+    /// An error that Mill itself found while it read `item` in the store of `side`.
+    pub(super) fn store_error(
+        &self,
+        side: Side,
+        item: &ItemAddress,
+        kind: StoreErrorKind,
+        why: &'static str,
+    ) -> StoreError {
         let store = match side {
             Side::Source => &self.pair.source,
             Side::Destination => &self.pair.destination,
@@ -203,41 +209,41 @@ impl AttemptContext<'_> {
         }
     }
 
-    pub(super) fn left_in_place(&self, subject: &dyn std::fmt::Display, why: &'static str) {
+    pub(super) fn log_left_in_place(&self, subject: &dyn std::fmt::Display, why: &'static str) {
         debug!(account = %self.pair.account, %subject, why, "left in place");
     }
 }
 
-/// Both sides of an item, proven alike.
+/// Both sides of an item, proven equal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct VerifiedPair<'p> {
-    /// The source's state.
+    /// The version at the source.
     pub(super) source: &'p Version,
-    /// The destination's state.
+    /// The version at the destination.
     pub(super) destination: &'p Version,
-    /// What the bytes of both come to.
+    /// The checksum of the bytes of both.
     pub(super) checksum: &'p Checksum,
 }
 
 /// One end of a store policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
-    /// The one that is read.
+    /// The side that is read.
     Source,
-    /// The one that is written.
+    /// The side that is written.
     Destination,
 }
 
-/// What a failure of the source means for an item's task. A source space that is not there, in a store that answers, asks
-/// for nothing: whether it goes at the destination too is for a person to decide. What became of the item is not known.
-pub(super) fn of_source(error: StoreError) -> EarlyExit {
+/// What an error of the source means for an item's task. If the source space is absent in a store that answers, nothing is done:
+/// whether the space is deleted at the destination too is for a person to decide. The outcome of the item is not known.
+pub(super) fn source_exit(error: StoreError) -> EarlyExit {
     match error.kind {
         StoreErrorKind::SpaceAbsent => EarlyExit::discard("its source space is not there; nothing is deleted for that"),
         _ => EarlyExit::Store(error),
     }
 }
 
-/// A book that fails, where going on without it is not safe.
-pub(super) fn of_book(error: TableError) -> EarlyExit {
+/// The exit for a repository that failed, where to go on without it is not safe.
+pub(super) fn retryable(error: TableError) -> EarlyExit {
     EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() }
 }

@@ -1,4 +1,4 @@
-//! What is done with an item: the decision table.
+//! Brings an item in sync: the decision table.
 
 use mill_model::{ItemAddress, ItemFacts, ItemOutcome, Properties};
 use mill_ports::{CrashPoint, PlantedBug, Precondition, Presence, StoreErrorKind, crash_point, planted};
@@ -9,22 +9,22 @@ use super::context::{AttemptContext, Side, VerifiedPair};
 use crate::early_exit::EarlyExit;
 
 impl AttemptContext<'_> {
-    /// Brings an item in sync. What changes under its hands is looked at once more.
-    pub(super) async fn item_by_its_name(&self, item: &ItemAddress) -> Result<(), EarlyExit> {
-        match self.look(item).await {
+    /// Brings an item in sync. If it changes meanwhile, it is looked at once more.
+    pub(super) async fn sync_named_item(&self, item: &ItemAddress) -> Result<(), EarlyExit> {
+        match self.reconcile(item).await {
             Err(EarlyExit::Store(error))
                 if matches!(error.kind, StoreErrorKind::Precondition | StoreErrorKind::Changed) =>
             {
                 debug!(%error, "it changed meanwhile; looking once more");
-                self.look(item).await
+                self.reconcile(item).await
             }
             other => other,
         }
     }
 
-    async fn look(&self, item: &ItemAddress) -> Result<(), EarlyExit> {
-        // The destination first: what is written is conditional on its state from before the source was seen, so that
-        // what another worker made of a newer source is never taken back.
+    async fn reconcile(&self, item: &ItemAddress) -> Result<(), EarlyExit> {
+        // The destination first: the write is conditional on its version from before the source was read, so that the copy
+        // that another worker made of a newer source is never overwritten.
         let Presence::Present(destination) = self.destination_head(item).await? else {
             return self.copy_new(item).await;
         };
@@ -32,20 +32,20 @@ impl AttemptContext<'_> {
             Presence::Present(source) => self.compare(item, source, destination).await,
             Presence::Absent if planted(PlantedBug::DuplicateDeletes) => {
                 let (account, store) = (&self.pair.account, &self.pair.destination);
-                let deletable = self.room.deps.stores.deletable(account, store).await?;
+                let deletable = self.shared.deps.stores.deletable(account, store).await?;
                 deletable.delete(item, &Precondition::VersionIs(destination.version)).await?;
                 Ok(())
             }
             Presence::Absent => {
-                self.left_in_place(item, "gone at the source; only a delete list lets it go");
-                self.vanished();
+                self.log_left_in_place(item, "gone at the source; only a delete list lets it go");
+                self.note_vanished();
                 Ok(())
             }
         }
     }
 
-    /// Notes an item that is gone at the source since it was listed there.
-    pub(super) fn vanished(&self) {
+    /// Notes that the item is gone at the source since it was listed there.
+    pub(super) fn note_vanished(&self) {
         self.attempt.fate.note(ItemOutcome::Vanished);
     }
 
@@ -55,10 +55,10 @@ impl AttemptContext<'_> {
         }
         let seal = self.seal(&item.id).await;
         if seal.as_ref().is_some_and(|seal| seal.holds(&source.version, &destination.version)) {
-            self.unchanged();
+            self.note_unchanged();
             return Ok(());
         }
-        let checksum = match self.bytes(item, &source, &destination, seal.as_ref()).await? {
+        let checksum = match self.compare_bytes(item, &source, &destination, seal.as_ref()).await? {
             ByteComparison::Differ => {
                 return self.copy(item, &source, &Precondition::VersionIs(destination.version)).await;
             }
@@ -68,14 +68,14 @@ impl AttemptContext<'_> {
         if Properties::differing(Some(wanted), destination.properties.as_ref()).is_none() {
             let (source, destination) = (&source.version, &destination.version);
             self.remember(&item.id, VerifiedPair { source, destination, checksum: &checksum }).await;
-            self.unchanged();
+            self.note_unchanged();
             return Ok(());
         }
         self.claim().await?;
         self.attempt.may_act()?;
         let when = Precondition::VersionIs(destination.version);
         crash_point(CrashPoint::DuplicateBeforeProperties);
-        let written = self.room.tries.of(|| self.destination.put_properties(item, wanted, &when)).await?;
+        let written = self.shared.retry.run(|| self.destination.put_properties(item, wanted, &when)).await?;
         crash_point(CrashPoint::DuplicatePropertiesSet);
         self.attempt.fate.note(ItemOutcome::Updated);
         let (source, destination) = (&source.version, &written.version);
@@ -83,12 +83,12 @@ impl AttemptContext<'_> {
         Ok(())
     }
 
-    fn unchanged(&self) {
+    fn note_unchanged(&self) {
         self.attempt.fate.note(ItemOutcome::Unchanged);
     }
 
-    /// To set none where they are not known would lose those that are.
+    /// The properties at the source are not known. To set none would lose those at the destination.
     pub(super) fn properties_unknown(&self, item: &ItemAddress) -> EarlyExit {
-        self.found(Side::Source, item, StoreErrorKind::Unexpected, "its properties are not known").into()
+        self.store_error(Side::Source, item, StoreErrorKind::Unexpected, "its properties are not known").into()
     }
 }

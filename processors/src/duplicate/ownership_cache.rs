@@ -1,5 +1,5 @@
-//! What is known of destination spaces: claims that hold, so that the book of owners is not asked for each item, and which
-//! spaces were made, so that one task makes a space for all that are under way.
+//! Remembers of destination spaces which claims hold, so that the repository of owners is not called for each item, and which
+//! spaces were created, so that one task creates a space for all tasks under way.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,66 +9,66 @@ use mill_model::Monotonic;
 use mill_records::sync_proofs::SpacePair;
 use tokio::sync::OwnedMutexGuard;
 
-/// What is known of each pair's destination space.
+/// The destination space of each pair, as far as it is known.
 #[derive(Debug, Default)]
 pub(super) struct OwnershipCache(Mutex<BTreeMap<SpacePair, CachedSpace>>);
 
 #[derive(Debug, Default)]
 struct CachedSpace {
-    /// Until when the claim is taken to hold; `None` where it never was.
+    /// Until when the claim is taken to hold; `None` before the first claim.
     until: Option<Monotonic>,
-    made: CreationCount,
-    /// Held by the task that claims or makes the space.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    creations: CreationCount,
+    /// Held by the task that claims or creates the space.
+    lock: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// How often this process made a space: a space that is missing was, or was not, made since somebody looked.
+/// How often this process created a space. It tells whether a missing space was created since a task looked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct CreationCount(u64);
 
 impl OwnershipCache {
-    /// How long a space that was released by a person may still be written by its former owner: as long as any
-    /// policy may be out of date.
-    const HELD_FOR: Duration = Duration::from_secs(30);
+    /// How long a space that a person released may still be written by its former owner: as long as a policy may be out of
+    /// date.
+    const CLAIM_HOLDS_FOR: Duration = Duration::from_secs(30);
 
-    /// Most pairs kept; more than any fleet has in hand at once.
-    const KEPT_MAX: usize = 100_000;
+    /// The most pairs kept; more than any fleet has in flight at once.
+    const NAMED_MAX: usize = 100_000;
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<SpacePair, CachedSpace>> {
+    fn spaces(&self) -> MutexGuard<'_, BTreeMap<SpacePair, CachedSpace>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn holds(&self, pair: &SpacePair, now: Monotonic) -> bool {
-        self.known().get(pair).and_then(|known| known.until).is_some_and(|until| now < until)
+        self.spaces().get(pair).and_then(|known| known.until).is_some_and(|until| now < until)
     }
 
-    /// Whether a claim was ever noted. The space was there then.
-    pub(super) fn held_before(&self, pair: &SpacePair) -> bool {
-        self.known().get(pair).is_some_and(|known| known.until.is_some())
+    /// Whether a claim was ever noted. The space existed then.
+    pub(super) fn was_claimed(&self, pair: &SpacePair) -> bool {
+        self.spaces().get(pair).is_some_and(|known| known.until.is_some())
     }
 
-    /// `asked` is when the book was asked, not when it answered.
+    /// Notes a claim. `asked` is when the repository was called, not when it answered.
     pub(super) fn note(&self, pair: &SpacePair, asked: Monotonic) {
-        self.known().entry(pair.clone()).or_default().until = Some(asked.plus(Self::HELD_FOR));
+        self.spaces().entry(pair.clone()).or_default().until = Some(asked.plus(Self::CLAIM_HOLDS_FOR));
     }
 
-    pub(super) fn made(&self, pair: &SpacePair) -> CreationCount {
-        self.known().get(pair).map_or(CreationCount::default(), |known| known.made)
+    pub(super) fn creations(&self, pair: &SpacePair) -> CreationCount {
+        self.spaces().get(pair).map_or(CreationCount::default(), |known| known.creations)
     }
 
-    pub(super) fn note_made(&self, pair: &SpacePair) {
-        self.known().entry(pair.clone()).or_default().made.0 += 1;
+    pub(super) fn note_created(&self, pair: &SpacePair) {
+        self.spaces().entry(pair.clone()).or_default().creations.0 += 1;
     }
 
-    /// Waits until no other task claims or makes the pair's space. The turn ends with what is given.
-    pub(super) async fn turn(&self, pair: &SpacePair) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut known = self.known();
-            if known.len() >= Self::KEPT_MAX {
+    /// Waits until no other task claims or creates the pair's space, and locks it until the returned guard is dropped.
+    pub(super) async fn lock_space(&self, pair: &SpacePair) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut known = self.spaces();
+            if known.len() >= Self::NAMED_MAX {
                 known.clear();
             }
-            known.entry(pair.clone()).or_default().turn.clone()
+            known.entry(pair.clone()).or_default().lock.clone()
         };
-        turn.lock_owned().await
+        lock.lock_owned().await
     }
 }

@@ -1,16 +1,16 @@
-//! Items whose names the destination takes for one another.
+//! Items whose names the destination folds to one.
 //!
-//! Such a store cannot hold `readme` beside `README`. What stands there is another item's copy, so it is never replaced under
-//! the new name. Only where it is surely a copy of the very same item, it is given the new spelling:
+//! Such a store cannot hold `readme` beside `README`. The item that is there is the copy of another item, so it is never replaced
+//! under the new name. Only if it is surely a copy of the very same item is it given the new spelling:
 //!
-//! | the name that stands there | done |
+//! | the name at the destination | done |
 //! |---|---|
 //! | the source has it too | refused by name: the destination can hold one of the two |
-//! | gone at the source, same bytes | spelled as the source spells it; then compared as usual |
-//! | gone at the source, other bytes | remembered, so that the next survey counts it as gone; its delete may be on its way: tried again if policy removes what vanished, else refused |
+//! | gone at the source, same bytes | renamed to the spelling of the source; then compared as usual |
+//! | gone at the source, other bytes | remembered, so that the next survey counts it as gone; its delete may be on its way: tried again if policy removes vanished items, otherwise refused |
 //!
-//! Of a directory that is spelled otherwise, it is this item's own copy in it that must have the same bytes, and nothing
-//! beneath the old spelling may be left at the source.
+//! A directory may be spelled otherwise. Then this item's own copy in the directory must have the same bytes, and nothing beneath
+//! the old spelling may be left at the source.
 
 use std::ops::ControlFlow;
 
@@ -28,13 +28,13 @@ use super::context::{AttemptContext, Side};
 use crate::early_exit::EarlyExit;
 use crate::failure::ErrorMeaning;
 
-/// Where two spellings of one path part: that of the source and that of the destination, to the first name that differs.
+/// Two spellings of one path, of the source and of the destination, up to the first name that differs.
 struct Twins {
-    /// As this item's id spells it.
+    /// The spelling of this item's id.
     wanted: String,
-    /// As it stands at the destination.
+    /// The spelling at the destination.
     there: String,
-    /// The path is the whole id, not that of a directory on the way to it.
+    /// Whether the path is the whole id, not that of a directory on the way to it.
     whole: bool,
 }
 
@@ -43,7 +43,7 @@ impl Twins {
         let path = item.id.as_str().trim_end_matches('/');
         let both = path.split('/').zip(there.trim_end_matches('/').split('/'));
         let same = both.take_while(|(wanted, there)| wanted == there).count();
-        // What lies deeper may be spelled otherwise too, and has its turn when this is done.
+        // Deeper names may be spelled otherwise too; they come next.
         let to_there = |path: &str| path.split('/').take(same + 1).collect::<Vec<_>>().join("/");
         let (wanted, there) = (to_there(path), to_there(there.trim_end_matches('/')));
         let differ = wanted != there && folded(&wanted) == folded(&there);
@@ -56,25 +56,25 @@ impl Twins {
         ContentId::new(format!("{}{rest}", self.there)).ok()
     }
 
-    /// Both paths, with `/` at their ends where they are those of a directory: an item of that name is another thing.
+    /// Both paths, with `/` at the end for a directory: an item of that name is another thing.
     fn paths(&self, item: &ItemAddress) -> (String, String) {
         let end = if self.whole && !item.id.is_directory() { "" } else { "/" };
         (format!("{}{end}", self.there), format!("{}{end}", self.wanted))
     }
 
-    /// What all ids beneath the destination's spelling begin with.
+    /// The prefix of all ids beneath the destination's spelling.
     fn beneath_there(&self) -> String {
         format!("{}/", self.there)
     }
 }
 
 impl AttemptContext<'_> {
-    /// Brings an item in sync, after what bears another spelling of its name has taken this one, where it may.
-    pub(super) async fn item(&self, item: &ItemAddress) -> Result<(), EarlyExit> {
+    /// Brings an item in sync. Where the destination has another spelling of its name, that is renamed first, if it may be.
+    pub(super) async fn sync_item(&self, item: &ItemAddress) -> Result<(), EarlyExit> {
         // Each directory on the way may be spelled otherwise.
         let levels = item.id.as_str().split('/').count();
         for _ in 0..levels {
-            let error = match self.item_by_its_name(item).await {
+            let error = match self.sync_named_item(item).await {
                 Err(EarlyExit::Store(error)) if error.store.store == self.pair.destination => error,
                 other => return other,
             };
@@ -82,17 +82,17 @@ impl AttemptContext<'_> {
             let Some(twins) = Twins::of(item, there) else { return Err(error.into()) };
             self.respell(item, &twins, error).await?;
         }
-        self.item_by_its_name(item).await
+        self.sync_named_item(item).await
     }
 
-    /// Gives what stands there this item's spelling, or says why not.
+    /// Renames the other spelling to this item's, or returns why not.
     async fn respell(&self, item: &ItemAddress, twins: &Twins, error: StoreError) -> Result<(), EarlyExit> {
-        if self.source_has(twins, item).await? && !planted(PlantedBug::TwinRespelled) {
+        if self.source_has_spelling(twins, item).await? && !planted(PlantedBug::TwinRespelled) {
             let ErrorMeaning::Refused { reason } = ErrorMeaning::of(error, &item.to_string()) else { return Ok(()) };
             return Err(EarlyExit::Refused { reason: format!("{reason}; the source has both") });
         }
-        let Some((compared, version)) = self.same(twins, item).await? else {
-            // Another task may have the proof that this one lacks, or the delete of what is there may be on its way.
+        let Some((compared, version)) = self.find_same_copy(twins, item).await? else {
+            // Another task may have the proof that this one lacks, or the delete of the other item may be on its way.
             let waits = !self.attempt.is_last() && (self.policy.remove_vanished || !twins.whole);
             return Err(if waits {
                 EarlyExit::Failed { class: FailureClass::Retryable, source: error.into() }
@@ -104,7 +104,7 @@ impl AttemptContext<'_> {
         self.attempt.may_act()?;
         let (from, to) = twins.paths(item);
         let respelling = Respelling { from, to, compared, version };
-        if self.room.tries.of(|| self.destination.respell(&item.space, &respelling)).await? {
+        if self.shared.retry.run(|| self.destination.respell(&item.space, &respelling)).await? {
             self.attempt.fate.note(ItemOutcome::Updated);
             let (from, to) = (escape_for_display(&respelling.from), escape_for_display(&respelling.to));
             info!(account = %self.pair.account, space = %item.space, from, to,
@@ -113,8 +113,8 @@ impl AttemptContext<'_> {
         Ok(())
     }
 
-    /// Whether anything at the source still has the destination's spelling. What cannot be looked into may have it.
-    async fn source_has(&self, twins: &Twins, item: &ItemAddress) -> Result<bool, EarlyExit> {
+    /// Whether anything at the source still has the destination's spelling. A directory that cannot be read may have it.
+    async fn source_has_spelling(&self, twins: &Twins, item: &ItemAddress) -> Result<bool, EarlyExit> {
         let ids = [twins.there.clone(), twins.beneath_there()].map(ContentId::new);
         for id in ids.into_iter().flatten() {
             let other = ItemAddress { space: item.space.clone(), id };
@@ -126,7 +126,7 @@ impl AttemptContext<'_> {
             }
         }
         let prefix = twins.beneath_there();
-        let found = self.through(Side::Source, item, &prefix, |listed| match listed {
+        let found = self.scan(Side::Source, item, &prefix, |listed| match listed {
             ListEntry::Item(id, _) if id.as_str().starts_with(&*prefix) => ControlFlow::Break(true),
             ListEntry::Item(id, _) if id.as_str() > prefix.as_str() => ControlFlow::Break(false),
             ListEntry::Item(..) => ControlFlow::Continue(()),
@@ -142,15 +142,19 @@ impl AttemptContext<'_> {
         Ok(found.await?.unwrap_or(false))
     }
 
-    /// This item's copy that stands there under the other spelling, and the state in which it was found the same.
-    async fn same(&self, twins: &Twins, item: &ItemAddress) -> Result<Option<(ContentId, Version)>, EarlyExit> {
+    /// The copy of this item under the other spelling, and the version whose bytes are the same.
+    async fn find_same_copy(
+        &self,
+        twins: &Twins,
+        item: &ItemAddress,
+    ) -> Result<Option<(ContentId, Version)>, EarlyExit> {
         let Presence::Present(source) = self.source_head(item).await? else { return Ok(None) };
         let Some(id) = twins.id_there(item) else { return Ok(None) };
         let mut there = ItemAddress { space: item.space.clone(), id };
         let mut found = self.destination_head(&there).await?;
         if matches!(found, Presence::Absent) && !twins.whole {
             // A directory further on may be spelled otherwise too.
-            let Some(id) = self.deeper(twins, item).await? else { return Ok(None) };
+            let Some(id) = self.find_spelled_otherwise(twins, item).await? else { return Ok(None) };
             there.id = id;
             found = self.destination_head(&there).await?;
         }
@@ -159,18 +163,20 @@ impl AttemptContext<'_> {
             return Ok(None);
         }
         let seal = self.seal(&there.id).await;
-        if let ByteComparison::Same(_) = self.bytes_of((item, &source), (&there, &destination), seal.as_ref()).await? {
+        if let ByteComparison::Same(_) =
+            self.compare_bytes_of((item, &source), (&there, &destination), seal.as_ref()).await?
+        {
             return Ok(Some((there.id, destination.version)));
         }
-        // What has another size the producer can tell by itself.
+        // Only for equal sizes: the producer sees by itself that the sizes differ.
         self.remember_no_twin(&there.id, &destination.version).await;
         Ok(None)
     }
 
-    /// The id of an item beneath the destination's spelling that is this item's but for spelling.
-    async fn deeper(&self, twins: &Twins, item: &ItemAddress) -> Result<Option<ContentId>, EarlyExit> {
+    /// The id beneath the destination's spelling that differs from this item's only in spelling.
+    async fn find_spelled_otherwise(&self, twins: &Twins, item: &ItemAddress) -> Result<Option<ContentId>, EarlyExit> {
         let (prefix, key) = (twins.beneath_there(), folded(item.id.as_str()));
-        let found = self.through(Side::Destination, item, &prefix, |listed| match listed {
+        let found = self.scan(Side::Destination, item, &prefix, |listed| match listed {
             ListEntry::Item(id, _) if !id.as_str().starts_with(&*prefix) && id.as_str() > prefix.as_str() => {
                 ControlFlow::Break(None)
             }
@@ -180,8 +186,8 @@ impl AttemptContext<'_> {
         Ok(found.await?.flatten())
     }
 
-    /// Goes through the entries of a side's space from `prefix` on until one decides.
-    async fn through<T: Send>(
+    /// Lists a side's space from `prefix` on until `decide` breaks.
+    async fn scan<T: Send>(
         &self,
         side: Side,
         item: &ItemAddress,
@@ -204,6 +210,6 @@ impl AttemptContext<'_> {
                 return Ok(None);
             }
         }
-        Err(self.found(side, item, StoreErrorKind::Unexpected, "the listing broke off before its end").into())
+        Err(self.store_error(side, item, StoreErrorKind::Unexpected, "the listing broke off before its end").into())
     }
 }

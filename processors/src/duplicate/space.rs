@@ -1,4 +1,4 @@
-//! What is done with a space.
+//! Brings a space in sync.
 
 use mill_ports::Presence;
 
@@ -7,11 +7,11 @@ use crate::early_exit::EarlyExit;
 
 impl AttemptContext<'_> {
     /// Brings the destination space itself in sync; its items have their own tasks.
-    pub(super) async fn space(&self) -> Result<(), EarlyExit> {
+    pub(super) async fn sync_space(&self) -> Result<(), EarlyExit> {
         match self.source_space().await? {
-            Presence::Present(_) => self.create_space(self.made()).await,
+            Presence::Present(_) => self.create_space(self.creations()).await,
             Presence::Absent => {
-                self.left_in_place(&self.pair.space, "its source space is not there");
+                self.log_left_in_place(&self.pair.space, "its source space is not there");
                 Ok(())
             }
         }

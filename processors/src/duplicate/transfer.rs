@@ -10,29 +10,29 @@ use mill_ports::{
 use tracing::warn;
 
 use super::address;
-use super::context::{AttemptContext, Side, VerifiedPair, of_source};
+use super::context::{AttemptContext, Side, VerifiedPair, source_exit};
 use super::verified_body;
 use crate::early_exit::EarlyExit;
 
-/// What was copied.
+/// The result of a copy.
 struct Copied {
-    /// The state of the source that was read.
+    /// The version of the source that was read.
     source: Version,
     written: PutResult,
-    /// What the bytes come to.
+    /// The checksum of the bytes.
     checksum: Checksum,
 }
 
 impl AttemptContext<'_> {
-    /// Copies an item that the destination lacks, if the source has it. It is opened without being looked at first: one
-    /// request of the source instead of two.
+    /// Copies an item that the destination lacks, if the source has it. The source is opened without a `head` first: one request
+    /// instead of two.
     pub(super) async fn copy_new(&self, item: &ItemAddress) -> Result<(), EarlyExit> {
-        match self.copied(item, None, &Precondition::Absent).await {
-            // What it is that cannot be read is told by a look.
+        match self.copy_and_remember(item, None, &Precondition::Absent).await {
+            // The `head` says why the item cannot be read.
             Err(EarlyExit::Store(error)) if self.is_refused_by_source(&error) => match self.source_head(item).await? {
                 Presence::Present(source) => self.copy(item, &source, &Precondition::Absent).await,
                 Presence::Absent => {
-                    self.vanished();
+                    self.note_vanished();
                     Ok(())
                 }
             },
@@ -40,29 +40,34 @@ impl AttemptContext<'_> {
         }
     }
 
-    /// Copies an item in the state that was seen, if the destination is `when`.
+    /// Copies an item in the version that was seen, if the destination meets `when`.
     pub(super) async fn copy(
         &self,
         item: &ItemAddress,
         source: &ItemFacts,
         when: &Precondition,
     ) -> Result<(), EarlyExit> {
-        self.readable(item, source, Side::Source)?;
-        self.copied(item, Some(source), when).await
+        self.ensure_online(item, source, Side::Source)?;
+        self.copy_and_remember(item, Some(source), when).await
     }
 
     /// Copies an item and seals the pair.
-    async fn copied(&self, item: &ItemAddress, seen: Option<&ItemFacts>, when: &Precondition) -> Result<(), EarlyExit> {
-        let made = self.made();
-        let copied = match self.room.tries.of(|| self.transfer(item, seen, when)).await {
+    async fn copy_and_remember(
+        &self,
+        item: &ItemAddress,
+        seen: Option<&ItemFacts>,
+        when: &Precondition,
+    ) -> Result<(), EarlyExit> {
+        let made = self.creations();
+        let copied = match self.shared.retry.run(|| self.transfer(item, seen, when)).await {
             Err(EarlyExit::Store(error)) if self.lacks_space(&error) => {
                 self.create_space(made).await?;
-                self.room.tries.of(|| self.transfer(item, seen, when)).await?
+                self.shared.retry.run(|| self.transfer(item, seen, when)).await?
             }
             other => other?,
         };
         let Presence::Present(copied) = copied else {
-            self.vanished();
+            self.note_vanished();
             return Ok(());
         };
         self.attempt.fate.note(if *when == Precondition::Absent { ItemOutcome::Copied } else { ItemOutcome::Updated });
@@ -71,7 +76,7 @@ impl AttemptContext<'_> {
         Ok(())
     }
 
-    /// Whether a look may tell more than what the source refused. Of an archive tier it has told all.
+    /// Whether a `head` may say more than the refusal of the source. A refusal for an archive tier says all.
     fn is_refused_by_source(&self, error: &StoreError) -> bool {
         let refused = matches!(&error.kind, StoreErrorKind::Refused(why) if !matches!(why, RefusalReason::Archived(_)));
         refused && error.store.store == self.pair.source
@@ -81,8 +86,8 @@ impl AttemptContext<'_> {
         error.kind == StoreErrorKind::SpaceAbsent && error.store.store == self.pair.destination
     }
 
-    /// One try. A body can be had once, so each try opens the source anew, in the state that was decided on if it was
-    /// seen before. Nothing is copied where it was not, and is not there.
+    /// One try. A body can be read once, so each try opens the source anew, in the version that was seen, if one was. `Absent` if
+    /// none was seen and there is none.
     async fn transfer(
         &self,
         item: &ItemAddress,
@@ -90,50 +95,50 @@ impl AttemptContext<'_> {
         when: &Precondition,
     ) -> Result<Presence<Copied>, EarlyExit> {
         crash_point(CrashPoint::DuplicateBeforeRead);
-        let opened = self.source.open(item, None, seen.map(|seen| &seen.version)).await.map_err(of_source)?;
+        let opened = self.source.open(item, None, seen.map(|seen| &seen.version)).await.map_err(source_exit)?;
         let Presence::Present(reading) = opened else {
             if seen.is_none() {
                 return Ok(Presence::Absent);
             }
             let why = "it went away between being seen and being read";
-            return Err(self.found(Side::Source, item, StoreErrorKind::Changed, why).into());
+            return Err(self.store_error(Side::Source, item, StoreErrorKind::Changed, why).into());
         };
-        self.readable(item, &reading.facts, Side::Source)?;
+        self.ensure_online(item, &reading.facts, Side::Source)?;
         self.claim().await?;
         let known = reading.facts.properties.clone().or_else(|| seen?.properties.clone());
         let properties = known.ok_or_else(|| self.properties_unknown(item))?;
         let properties = if planted(PlantedBug::PropertiesForgotten) { Properties::default() } else { properties };
         let when = if planted(PlantedBug::StaleOverNewer) { &Precondition::Always } else { when };
         let content = PutRequest { size: reading.facts.size, properties };
-        Ok(Presence::Present(match self.taken(item, &reading.facts, &content, when).await? {
-            Some(taken) => taken,
-            None => self.streamed(item, reading, &content, when).await?,
+        Ok(Presence::Present(match self.server_side_copy(item, &reading.facts, &content, when).await? {
+            Some(copied) => copied,
+            None => self.stream(item, reading, &content, when).await?,
         }))
     }
 
-    /// Has the service behind both stores bring the bytes, where there is one and it does.
+    /// Has the service behind both stores copy the bytes, if there is one and it can.
     ///
-    /// Nobody reads them: they are as good as the checksum by which the service judged them, and so is the seal.
-    async fn taken(
+    /// Mill does not read the bytes: the copy, and the seal, are as good as the checksum by which the service verified them.
+    async fn server_side_copy(
         &self,
         item: &ItemAddress,
         source: &ItemFacts,
         content: &PutRequest,
         when: &Precondition,
     ) -> Result<Option<Copied>, EarlyExit> {
-        let Some(origin) = self.source.copy_source(item, source) else { return Ok(None) };
-        // Its own: what it has moved does not count where the bytes are read in the end.
-        let transferring = self.transferring(item, content.size);
-        let going = |bytes| {
-            transferring.moved(bytes);
+        let Some(copy_source) = self.source.copy_source(item, source) else { return Ok(None) };
+        // A guard of its own: bytes that the service moved do not count if Mill reads them in the end.
+        let transfer_guard = self.begin_transfer(item, content.size);
+        let progress = |bytes| {
+            transfer_guard.moved(bytes);
             self.attempt.may_act().is_ok()
         };
         self.attempt.may_act()?;
         crash_point(CrashPoint::DuplicateBeforeWrite);
-        let written = match self.destination.server_side_copy(item, content, when, &origin, &going).await {
+        let written = match self.destination.server_side_copy(item, content, when, &copy_source, &progress).await {
             Ok(Some(written)) => written,
             Ok(None) => return Ok(None),
-            // The reading tells whether it is the source that is damaged.
+            // Reading the bytes shows whether the source is damaged.
             Err(error) if error.kind == StoreErrorKind::Damaged => {
                 warn!(error = %error_chain(&error), "the service found other bytes than it has a checksum of; they are read");
                 return Ok(None);
@@ -144,19 +149,19 @@ impl AttemptContext<'_> {
         let both = |stated: &&Checksum| written.checksums.iter().any(|told| told.algorithm == stated.algorithm);
         let comparable: Vec<&Checksum> = source.checksums.iter().filter(both).collect();
         if comparable.iter().any(|stated| !written.checksums.contains(stated)) {
-            return Err(self.wrote_others(item).into());
+            return Err(self.wrote_other_bytes(item).into());
         }
         let Some(&checksum) = comparable.first() else {
-            // It is there: the next look compares it, rather than to bring it once more.
+            // The copy is there: the next attempt compares it instead of copying it once more.
             let why = "the store tells nothing by which what it took can be compared";
-            return Err(self.found(Side::Destination, item, StoreErrorKind::Changed, why).into());
+            return Err(self.store_error(Side::Destination, item, StoreErrorKind::Changed, why).into());
         };
-        transferring.durable(content.size);
+        transfer_guard.durable(content.size);
         Ok(Some(Copied { source: source.version.clone(), checksum: checksum.clone(), written }))
     }
 
-    /// Reads the bytes, judges them on their way, and writes them.
-    async fn streamed(
+    /// Reads the bytes, verifies them on their way, and writes them.
+    async fn stream(
         &self,
         item: &ItemAddress,
         reading: OpenItem,
@@ -164,38 +169,44 @@ impl AttemptContext<'_> {
         when: &Precondition,
     ) -> Result<Copied, EarlyExit> {
         let ItemFacts { size, version, checksums, .. } = reading.facts;
-        let transferring = self.transferring(item, size);
+        let transfer_guard = self.begin_transfer(item, size);
         let destination = address(&self.pair.account, &self.pair.destination);
-        let watch = verified_body::VerifyOptions {
+        let options = verified_body::VerifyOptions {
             size,
             stated: checksums,
-            told: self.room.told.by(&destination),
-            transferring: transferring.clone(),
+            computed: self.shared.checksum_capabilities.of(&destination),
+            transfer_guard: transfer_guard.clone(),
             lease: self.attempt.lease.clone(),
             cancelled: self.attempt.cancelled.clone(),
-            damaged: self.found(Side::Source, item, StoreErrorKind::Damaged, "its bytes are not those of its checksum"),
+            damaged: self.store_error(
+                Side::Source,
+                item,
+                StoreErrorKind::Damaged,
+                "its bytes are not those of its checksum",
+            ),
         };
-        let (body, witnessed) = verified_body::verify_body(reading.body, watch).await?;
+        let (body, verified) = verified_body::verify_body(reading.body, options).await?;
         self.attempt.may_act()?;
         crash_point(CrashPoint::DuplicateBeforeWrite);
         let written = self.destination.put(item, content, when, body).await?;
         crash_point(CrashPoint::DuplicateWritten);
-        let Some((checksums, sha256)) = witnessed.get().and_then(|all| Some((all, all.first()?.clone()))) else {
+        let Some((checksums, sha256)) = verified.get().and_then(|all| Some((all, all.first()?.clone()))) else {
             let why = "the store answered before it had taken all bytes";
-            return Err(self.found(Side::Destination, item, StoreErrorKind::Damaged, why).into());
+            return Err(self.store_error(Side::Destination, item, StoreErrorKind::Damaged, why).into());
         };
-        self.room.told.note(&destination, &written.checksums);
-        self.judge(item, size, checksums, &written).await?;
-        transferring.durable(size);
+        self.shared.checksum_capabilities.note(&destination, &written.checksums);
+        self.verify_written(item, size, checksums, &written).await?;
+        transfer_guard.durable(size);
         Ok(Copied { source: version, checksum: sha256, written })
     }
 
-    fn transferring(&self, item: &ItemAddress, size: u64) -> Arc<TransferGuard> {
-        Arc::new(self.room.deps.statistics.begin_transfer(|| format!("{}/{item}", self.pair.account), size))
+    fn begin_transfer(&self, item: &ItemAddress, size: u64) -> Arc<TransferGuard> {
+        Arc::new(self.shared.deps.statistics.begin_transfer(|| format!("{}/{item}", self.pair.account), size))
     }
 
-    /// What the destination computed of what it wrote must be what was read. The next look finds them to differ.
-    async fn judge(
+    /// The checksums that the destination computed must be those of the bytes that were read. If not, the next attempt copies the
+    /// item again.
+    async fn verify_written(
         &self,
         item: &ItemAddress,
         size: u64,
@@ -206,7 +217,7 @@ impl AttemptContext<'_> {
         let comparable = written.checksums.iter().filter_map(|theirs| Some((ours(theirs)?, theirs)));
         let judged: Vec<bool> = comparable.map(|(ours, theirs)| ours == theirs).collect();
         let same = if judged.is_empty() && !written.checksums.is_empty() {
-            // It told a checksum that nobody had reckoned with: this once, it is read again.
+            // The destination returned a checksum of an unexpected algorithm: this once, the copy is read again.
             self.read_back(item, size, read, &written.version).await?
         } else {
             judged.into_iter().all(|same| same)
@@ -214,10 +225,15 @@ impl AttemptContext<'_> {
         if same {
             return Ok(());
         }
-        Err(self.wrote_others(item).into())
+        Err(self.wrote_other_bytes(item).into())
     }
 
-    fn wrote_others(&self, item: &ItemAddress) -> StoreError {
-        self.found(Side::Destination, item, StoreErrorKind::Damaged, "the store wrote other bytes than it was given")
+    fn wrote_other_bytes(&self, item: &ItemAddress) -> StoreError {
+        self.store_error(
+            Side::Destination,
+            item,
+            StoreErrorKind::Damaged,
+            "the store wrote other bytes than it was given",
+        )
     }
 }

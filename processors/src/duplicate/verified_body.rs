@@ -1,5 +1,5 @@
-//! Watches the bytes of a copy go by. The last of them is let through only after all were found good, so that a
-//! destination never holds all that was announced of an item that was cut, changed or flipped on the way.
+//! Verifies the bytes of a copy while they pass. The last bytes pass only after all were found good, so that a destination
+//! never holds the whole of an item that was cut, changed or damaged on the way.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -11,107 +11,107 @@ use mill_model::{Algorithm, Checksum};
 use mill_ports::{Body, DeliveryLease, PlantedBug, StoreError, StoreErrorKind, TransferGuard, planted};
 use tokio_util::sync::CancellationToken;
 
-/// What to watch for.
+/// What the body is verified against.
 pub(super) struct VerifyOptions {
-    /// How many bytes must come.
+    /// How many bytes the body must have.
     pub(super) size: u64,
     /// The checksums that the source states.
     pub(super) stated: Vec<Checksum>,
-    /// The checksums that the destination will tell of what it wrote.
-    pub(super) told: BTreeSet<Algorithm>,
+    /// The algorithms of the checksums that the destination is known to return.
+    pub(super) computed: BTreeSet<Algorithm>,
     /// Where the bytes are counted.
-    pub(super) transferring: Arc<TransferGuard>,
-    /// The task must still be this worker's when the last byte goes.
+    pub(super) transfer_guard: Arc<TransferGuard>,
+    /// The lease of the task, which must hold when the last bytes pass.
     pub(super) lease: DeliveryLease,
     pub(super) cancelled: CancellationToken,
-    /// The error to end the body with; another kind of finding takes its place in it.
+    /// The error of a damaged body; errors of another kind are made from it.
     pub(super) damaged: StoreError,
 }
 
-/// The checksums of all bytes, SHA-256 first, as soon as all were found good.
+/// The checksums of all bytes, SHA-256 first. Set once all bytes were found good.
 pub(super) type VerifiedChecksums = Arc<OnceLock<Vec<Checksum>>>;
 
-/// The same body, watched. An empty one is judged at once: a store need not look at it.
+/// Wraps a body in its verification. An empty body is verified at once, since a store need not read it.
 ///
 /// # Errors
-/// An empty body's own failure.
-pub(super) async fn verify_body(body: Body, watch: VerifyOptions) -> Result<(Body, VerifiedChecksums), StoreError> {
-    let stated = watch.stated.iter().map(|stated| stated.algorithm);
-    let mut others: BTreeSet<_> = stated.chain(watch.told.iter().copied()).collect();
+/// The error of an empty body.
+pub(super) async fn verify_body(body: Body, options: VerifyOptions) -> Result<(Body, VerifiedChecksums), StoreError> {
+    let stated = options.stated.iter().map(|stated| stated.algorithm);
+    let mut others: BTreeSet<_> = stated.chain(options.computed.iter().copied()).collect();
     others.remove(&Algorithm::Sha256);
-    // It costs next to nothing, and many a store tells it: what is told and was not computed has to be read back.
+    // It costs next to nothing, and many stores return it. A copy with only unexpected checksums must be read back.
     others.insert(Algorithm::Crc64Nvme);
     let algorithms: Vec<_> = [Algorithm::Sha256].into_iter().chain(others).collect();
-    let witnessed = VerifiedChecksums::default();
-    let empty = watch.size == 0;
-    let watched =
-        VerifyingStream { body, held: None, digester: Digester::new(&algorithms), watch, witnessed: witnessed.clone() };
-    let mut watched = stream::unfold(Some(watched), next).boxed();
+    let verified = VerifiedChecksums::default();
+    let empty = options.size == 0;
+    let verifying =
+        VerifyingStream { body, held: None, digester: Digester::new(&algorithms), options, verified: verified.clone() };
+    let mut verifying = stream::unfold(Some(verifying), next).boxed();
     if empty {
-        if let Some(chunk) = watched.next().await {
-            chunk?; // No bytes are ever let through of none announced, so this is an error.
+        if let Some(chunk) = verifying.next().await {
+            chunk?; // No bytes ever pass of none announced, so this is an error.
         }
-        watched = stream::empty().boxed();
+        verifying = stream::empty().boxed();
     }
-    Ok((watched, witnessed))
+    Ok((verifying, verified))
 }
 
 struct VerifyingStream {
     body: Body,
-    /// What came last, until it is known whether anything follows.
+    /// The last chunk, until it is known whether another follows.
     held: Option<Bytes>,
     digester: Digester,
-    watch: VerifyOptions,
-    witnessed: VerifiedChecksums,
+    options: VerifyOptions,
+    verified: VerifiedChecksums,
 }
 
-/// `None` in the state means that the body is over.
+/// The next chunk. `None` as state means that the body is over.
 async fn next(state: Option<VerifyingStream>) -> Option<(Result<Bytes, StoreError>, Option<VerifyingStream>)> {
-    let mut watched = state?;
+    let mut verifying = state?;
     loop {
-        let chunk = match watched.body.next().await {
+        let chunk = match verifying.body.next().await {
             Some(Ok(chunk)) => chunk,
             Some(Err(error)) => return Some((Err(error), None)),
-            None => return watched.over().map(|last| (last, None)),
+            None => return verifying.finish().map(|last| (last, None)),
         };
-        watched.digester.update(&chunk);
-        if watched.digester.bytes() > watched.watch.size {
-            return Some((Err(watched.watch.finding("more bytes came than announced")), None));
+        verifying.digester.update(&chunk);
+        if verifying.digester.bytes() > verifying.options.size {
+            return Some((Err(verifying.options.error("more bytes came than announced")), None));
         }
-        watched.watch.transferring.moved(chunk.len() as u64);
+        verifying.options.transfer_guard.moved(chunk.len() as u64);
         if chunk.is_empty() {
             continue;
         }
-        if let Some(before) = watched.held.replace(chunk) {
-            return Some((Ok(before), Some(watched)));
+        if let Some(before) = verifying.held.replace(chunk) {
+            return Some((Ok(before), Some(verifying)));
         }
     }
 }
 
 impl VerifyingStream {
-    /// Judges the whole, and gives its last bytes.
-    fn over(self) -> Option<Result<Bytes, StoreError>> {
-        let Self { held, digester, watch, witnessed, .. } = self;
-        if digester.bytes() != watch.size {
-            return Some(Err(watch.finding("fewer bytes came than announced")));
+    /// Verifies the whole, and returns the last chunk.
+    fn finish(self) -> Option<Result<Bytes, StoreError>> {
+        let Self { held, digester, options, verified, .. } = self;
+        if digester.bytes() != options.size {
+            return Some(Err(options.error("fewer bytes came than announced")));
         }
         let checksums = digester.finish();
         let differs = |ours: &Checksum| {
-            watch.stated.iter().any(|stated| stated.algorithm == ours.algorithm && stated.value != ours.value)
+            options.stated.iter().any(|stated| stated.algorithm == ours.algorithm && stated.value != ours.value)
         };
         if checksums.iter().any(differs) && !planted(PlantedBug::DamageLetThrough) {
-            return Some(Err(watch.damaged));
+            return Some(Err(options.damaged));
         }
-        if watch.cancelled.is_cancelled() || !watch.lease.holds() {
-            return Some(Err(watch.finding("the task's lease ended while the item was copied")));
+        if options.cancelled.is_cancelled() || !options.lease.holds() {
+            return Some(Err(options.error("the task's lease ended while the item was copied")));
         }
-        let _ = witnessed.set(checksums); // Set once: the state is consumed here.
+        let _ = verified.set(checksums); // Set once: the state is consumed here.
         held.map(Ok)
     }
 }
 
 impl VerifyOptions {
-    fn finding(self, why: &'static str) -> StoreError {
+    fn error(self, why: &'static str) -> StoreError {
         StoreError { kind: StoreErrorKind::Unexpected, source: Some(why.into()), ..self.damaged }
     }
 }

@@ -10,11 +10,11 @@ use mill_records::delete_lists::{DeletionScope, ListedId, RowResult};
 use mill_records::sync_proofs::VersionDigest;
 use tracing::{debug, info, warn};
 
-use super::{Removal, of_lists, removing_policy};
+use super::{Removal, list_exit, removing_policy};
 use crate::early_exit::EarlyExit;
 use crate::failure;
 
-/// What became of one id.
+/// The result for one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DeleteResult {
     Deleted,
@@ -22,33 +22,33 @@ enum DeleteResult {
     Kept,
 }
 
-/// Ids looked at at once.
+/// How many ids are processed at once.
 const AT_ONCE: usize = 8;
 
 impl Removal<'_> {
-    /// Deletes what a row names, as far as it is still gone at the source.
-    pub(super) async fn row(&self, number: u32) -> Result<(), EarlyExit> {
+    /// Deletes the items of a row that are still gone at the source.
+    pub(super) async fn process_row(&self, number: u32) -> Result<(), EarlyExit> {
         let lists = &self.shared.deps.delete_lists;
-        if lists.result(self.pair, self.remove.list, number).await.map_err(of_lists)?.is_some() {
+        if lists.result(self.pair, self.remove.list, number).await.map_err(list_exit)?.is_some() {
             return Err(EarlyExit::discard("its row of the delete list has its result already"));
         }
-        let Some(row) = lists.row(self.pair, self.remove.list, number).await.map_err(of_lists)? else {
+        let Some(row) = lists.row(self.pair, self.remove.list, number).await.map_err(list_exit)? else {
             let missing = format!("row {number} of the delete list `{}` is not there", self.remove.list);
             return Err(EarlyExit::Failed { class: FailureClass::Retryable, source: missing.into() });
         };
         let mut result = RowResult::default();
         let mut failure = None;
-        let mut fares = stream::iter(row.ids).map(|listed| self.one(listed)).buffered(AT_ONCE);
-        while let Some(fared) = fares.next().await {
-            match fared {
+        let mut results = stream::iter(row.ids).map(|listed| self.process_id(listed)).buffered(AT_ONCE);
+        while let Some(processed) = results.next().await {
+            match processed {
                 Ok(DeleteResult::Deleted) => result.deleted += 1,
                 Ok(DeleteResult::Gone) => result.gone += 1,
                 Ok(DeleteResult::Kept) => result.kept += 1,
-                Err(stop) if concludes(&stop) => {
+                Err(stop) if is_of_one_id(&stop) => {
                     result.failed += 1;
                     failure.get_or_insert(stop);
                 }
-                // The policy changed, the lease is lost, or a store cannot be used: the task comes again, or does not.
+                // The policy changed, the lease is lost, or a store cannot be used: this concerns the whole task.
                 Err(stop) => return Err(stop),
             }
         }
@@ -57,7 +57,7 @@ impl Removal<'_> {
         }
         self.attempt.may_act()?;
         crash_point(CrashPoint::RemoveBeforeResult);
-        lists.record(self.pair, self.remove.list, number, &result).await.map_err(of_lists)?;
+        lists.record(self.pair, self.remove.list, number, &result).await.map_err(list_exit)?;
         crash_point(CrashPoint::RemoveResult);
         let RowResult { deleted, gone, kept, failed } = result;
         let (account, destination, space) = (&self.pair.account, &self.pair.destination, &self.pair.space);
@@ -65,10 +65,10 @@ impl Removal<'_> {
         failure.map_or(Ok(()), Err)
     }
 
-    async fn one(&self, listed: ListedId) -> Result<DeleteResult, EarlyExit> {
+    async fn process_id(&self, listed: ListedId) -> Result<DeleteResult, EarlyExit> {
         match self.decide(&listed).await {
             Err(EarlyExit::Store(error)) if matches!(error.kind, StoreErrorKind::Precondition) => {
-                Ok(self.kept(&listed.id, "it changed at the destination meanwhile"))
+                Ok(self.keep(&listed.id, "it changed at the destination meanwhile"))
             }
             Err(EarlyExit::Store(error)) if matches!(error.kind, StoreErrorKind::Refused(_)) => {
                 warn!(item = %listed.id, error = %mill_ports::error_chain(&error), "kept: it cannot be looked at");
@@ -79,12 +79,12 @@ impl Removal<'_> {
     }
 
     async fn decide(&self, listed: &ListedId) -> Result<DeleteResult, EarlyExit> {
-        let Some(found) = self.at_destination(&listed.id).await? else {
+        let Some(found) = self.destination_head(&listed.id).await? else {
             self.forget(&listed.id).await;
             return Ok(DeleteResult::Gone);
         };
         if VersionDigest::of(&found.version) != listed.seen && !planted(PlantedBug::UnconditionalDelete) {
-            return Ok(self.kept(&listed.id, "it is not in the state that the delete list saw"));
+            return Ok(self.keep(&listed.id, "it is not in the state that the delete list saw"));
         }
         if !self.is_gone(&listed.id).await? {
             return Ok(DeleteResult::Kept);
@@ -96,10 +96,10 @@ impl Removal<'_> {
         self.delete(&listed.id, found).await
     }
 
-    /// What the destination says of an item; in a space that is not there, there is none.
-    async fn at_destination(&self, id: &ContentId) -> Result<Option<ItemFacts>, EarlyExit> {
+    /// The facts of an item at the destination. An absent space has no item.
+    async fn destination_head(&self, id: &ContentId) -> Result<Option<ItemFacts>, EarlyExit> {
         let item = self.item(id);
-        match self.shared.tries.of(|| self.destination.head(&item)).await {
+        match self.shared.retry.run(|| self.destination.head(&item)).await {
             Ok(Presence::Present(found)) => Ok(Some(found)),
             Ok(Presence::Absent) => Ok(None),
             Err(error) if error.kind == StoreErrorKind::SpaceAbsent => Ok(None),
@@ -107,21 +107,21 @@ impl Removal<'_> {
         }
     }
 
-    /// Whether the item is surely gone at the source: the places on its way are those of the survey, before and after the
-    /// look, and a space or store that answers says that it is not there.
+    /// Whether the item is surely gone at the source: the places above it are those of the survey, before and after the look, and
+    /// a space or store that answers says that the item is absent.
     async fn is_gone(&self, id: &ContentId) -> Result<bool, EarlyExit> {
         if !self.has_same_places(id).await? {
-            self.kept(id, "a place of its source is not the one that the survey saw");
+            self.keep(id, "a place of its source is not the one that the survey saw");
             return Ok(false);
         }
         let absent = match self.head.record.of {
-            DeletionScope::Items => match self.at_source(id).await {
+            DeletionScope::Items => match self.source_head(id).await {
                 Ok(found) => found == Presence::Absent,
                 Err(error) if error.kind == StoreErrorKind::SpaceAbsent => {
                     if planted(PlantedBug::AbsentSpaceReadAsGone) {
                         return Ok(true);
                     }
-                    self.kept(id, "its source space is not there");
+                    self.keep(id, "its source space is not there");
                     return Ok(false);
                 }
                 Err(error) => return Err(error.into()),
@@ -129,19 +129,19 @@ impl Removal<'_> {
             DeletionScope::Space => self.source_space().await? == Presence::Absent,
         };
         if !absent {
-            self.kept(id, "it is back at the source");
+            self.keep(id, "it is back at the source");
             return Ok(false);
         }
         let same = self.has_same_places(id).await?;
         if !same {
-            self.kept(id, "a place of its source changed while it was looked for");
+            self.keep(id, "a place of its source changed while it was looked for");
         }
         Ok(same)
     }
 
-    async fn at_source(&self, id: &ContentId) -> Result<Presence<()>, StoreError> {
+    async fn source_head(&self, id: &ContentId) -> Result<Presence<()>, StoreError> {
         let item = self.item(id);
-        match self.shared.tries.of(|| self.source.head(&item)).await {
+        match self.shared.retry.run(|| self.source.head(&item)).await {
             Ok(Presence::Present(_)) => Ok(Presence::Present(())),
             Ok(Presence::Absent) => Ok(Presence::Absent),
             Err(error) if planted(PlantedBug::DeniedReadAsAbsent) && error.kind == StoreErrorKind::Unavailable => {
@@ -153,7 +153,7 @@ impl Removal<'_> {
 
     async fn has_same_places(&self, id: &ContentId) -> Result<bool, EarlyExit> {
         let item = self.item(id);
-        let places: Vec<Place> = self.shared.tries.of(|| self.source.places(&item)).await?;
+        let places: Vec<Place> = self.shared.retry.run(|| self.source.places(&item)).await?;
         Ok(self.head.record.has_same_places(id.as_str(), &places))
     }
 
@@ -163,9 +163,9 @@ impl Removal<'_> {
         let seen = Precondition::VersionIs(found.version);
         let when = if planted(PlantedBug::UnconditionalDelete) { Precondition::Always } else { seen };
         crash_point(CrashPoint::RemoveBeforeDelete);
-        let deleted = self.shared.tries.of(|| self.destination.delete(&item, &when)).await?;
+        let deleted = self.shared.retry.run(|| self.destination.delete(&item, &when)).await?;
         crash_point(CrashPoint::RemoveDeleted);
-        let fared = match deleted {
+        let result = match deleted {
             Presence::Present(()) => {
                 let (account, destination) = (&self.pair.account, &self.pair.destination);
                 debug!(%account, %destination, %item, "deleted, gone at the source");
@@ -176,26 +176,26 @@ impl Removal<'_> {
         };
         self.forget(id).await;
         crash_point(CrashPoint::RemoveForgotten);
-        Ok(fared)
+        Ok(result)
     }
 
-    /// Forgets what was known of an item that is gone. What is left behind proves nothing.
+    /// Deletes the seal of an item that is gone. A seal that is left behind proves nothing.
     async fn forget(&self, id: &ContentId) {
         if let Err(error) = self.shared.deps.seals.remove(self.pair, id).await {
             debug!(error = %mill_ports::error_chain(&error), "what was known of a deleted item could not be removed");
         }
     }
 
-    fn kept(&self, id: &ContentId, why: &'static str) -> DeleteResult {
+    fn keep(&self, id: &ContentId, why: &'static str) -> DeleteResult {
         info!(account = %self.pair.account, space = %self.pair.space, item = %id, why, "kept");
         DeleteResult::Kept
     }
 }
 
-/// Whether a failure is that of one id: the others of the row are done all the same.
-fn concludes(stop: &EarlyExit) -> bool {
+/// Whether a failure concerns one id: the other ids of the row are processed all the same.
+fn is_of_one_id(stop: &EarlyExit) -> bool {
     match stop {
-        EarlyExit::Store(error) => failure::class(error) == Some(FailureClass::Retryable),
+        EarlyExit::Store(error) => failure::failure_class(error) == Some(FailureClass::Retryable),
         EarlyExit::Failed { class, .. } => *class == FailureClass::Retryable,
         EarlyExit::TaskOutcome(_) | EarlyExit::Refused { .. } => false,
     }

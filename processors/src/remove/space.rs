@@ -1,4 +1,4 @@
-//! The space itself, once all items of a granted list of it are settled.
+//! Removes the space itself, once all items of its granted list are settled.
 
 use std::time::Duration;
 
@@ -9,38 +9,38 @@ use mill_records::owners::DestinationSpace;
 use mill_records::sync_proofs::SpacePair;
 use tracing::{info, warn};
 
-use super::{Removal, of_lists, of_owners};
+use super::{Removal, list_exit, owner_exit};
 use crate::early_exit::EarlyExit;
 
-/// How often the removal of a space waits for its items to be deleted: about a quarter of an hour in all, in which a
-/// queue full of deletes is worked off.
+/// How often the removal of a space waits for its items to be deleted: about a quarter of an hour in all, in which a queue full
+/// of deletes is worked off.
 const WAITS_MAX: u32 = 20;
 /// The longest of these waits; the first is a second, and each the double of the one before.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
 impl Removal<'_> {
-    /// Removes the space if nothing is in it.
-    pub(super) async fn space(self) -> Result<(), EarlyExit> {
+    /// Removes the space if it is empty.
+    pub(super) async fn remove_space(self) -> Result<(), EarlyExit> {
         let (lists, space) = (&self.shared.deps.delete_lists, &self.pair.space);
         if self.head.record.of != DeletionScope::Space {
             return Err(EarlyExit::discard("its delete list is of items, not of the space"));
         }
-        let results = lists.results(self.pair, self.remove.list).await.map_err(of_lists)?;
+        let results = lists.results(self.pair, self.remove.list).await.map_err(list_exit)?;
         if results.len() < self.head.record.rows as usize {
             // Once this wait is over, the next run sends the rows that have no result once more.
-            return self.waits("items of it are still to be deleted");
+            return self.snooze_a_while("items of it are still to be deleted");
         }
         if self.source_space().await? != Presence::Absent {
             return Err(EarlyExit::discard("its source space is back"));
         }
         self.attempt.may_act()?;
-        match self.shared.tries.of(|| self.destination.remove_empty_space(space)).await {
+        match self.shared.retry.run(|| self.destination.remove_empty_space(space)).await {
             Ok(()) => {
                 info!(account = %self.pair.account, destination = %self.pair.destination, %space, "removed the empty space");
                 self.release_owner().await?;
             }
-            // What is still in it, no row let go: the list ends here, and the next survey holds the rest under another.
-            Err(error) if error.kind == StoreErrorKind::Precondition => self.waits("it is not empty")?,
+            // No row deleted the items that are still in it. This list ends here; the next survey makes a new one of the rest.
+            Err(error) if error.kind == StoreErrorKind::Precondition => self.snooze_a_while("it is not empty")?,
             Err(error) => return Err(error.into()),
         }
         self.finish(&results).await
@@ -50,23 +50,23 @@ impl Removal<'_> {
         let SpacePair { account, destination, space, .. } = self.pair;
         let store = StoreAddress { account: account.clone(), store: destination.clone() };
         let place = DestinationSpace { store, space: space.clone() };
-        self.shared.deps.owners.release(&place).await.map(drop).map_err(of_owners)
+        self.shared.deps.owners.release(&place).await.map(drop).map_err(owner_exit)
     }
 
-    /// Notes that the list was carried out.
+    /// Marks the list as done.
     async fn finish(self, results: &[(u32, RowResult)]) -> Result<(), EarlyExit> {
         let mut head = self.head;
         if let ListState::Granted { by, .. } = head.record.state.clone() {
             let deleted = results.iter().map(|(_, result)| result.deleted).sum();
             head.record.state = ListState::Done { by, deleted };
             let lists = &self.shared.deps.delete_lists;
-            lists.save_head(self.pair, self.remove.list, &mut head).await.map_err(of_lists)?;
+            lists.save_head(self.pair, self.remove.list, &mut head).await.map_err(list_exit)?;
         }
         Ok(())
     }
 
-    /// Waits a while, but not for ever.
-    fn waits(&self, why: &'static str) -> Result<(), EarlyExit> {
+    /// Snoozes the task, but not for ever.
+    fn snooze_a_while(&self, why: &'static str) -> Result<(), EarlyExit> {
         let waits = self.attempt.envelope.snoozes;
         if waits >= WAITS_MAX {
             warn!(account = %self.pair.account, destination = %self.pair.destination, space = %self.pair.space, why,

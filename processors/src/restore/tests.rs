@@ -72,7 +72,7 @@ impl Fixture {
             seals: self.seals.clone(),
             overwrite: false,
             unproven: false,
-            at_once: NonZeroUsize::new(2).unwrap(),
+            concurrency: NonZeroUsize::new(2).unwrap(),
         }
     }
 

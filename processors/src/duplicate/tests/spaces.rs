@@ -163,7 +163,7 @@ async fn an_item_that_cannot_be_held_is_named_and_let_go() {
     assert!(is_discard(&outcome, "a symbolic link"), "{outcome:?}");
     let totals = site.totals();
     assert_eq!((totals.refused, totals.examined), (2, 2));
-    let kept = site.refusals.kept();
+    let kept = site.refusals.named();
     assert_eq!([&*kept[0].subject, &*kept[1].subject], ["a/p/a//b", "a/p/link"]);
 }
 
@@ -200,7 +200,7 @@ async fn an_item_in_whose_place_another_stays_is_named_and_let_go() {
         let site = blocked();
         let outcome = run_after(&site, failures, remove_vanished).await.unwrap();
         assert!(is_discard(&outcome, "its place is taken by a file"), "{outcome:?}");
-        assert_eq!((site.totals().refused, site.refusals.kept().len()), (1, 1));
+        assert_eq!((site.totals().refused, site.refusals.named().len()), (1, 1));
     }
 }
 

@@ -4,16 +4,16 @@ use mill_ports::Statistics;
 
 use super::*;
 
-fn watching(announced: &[u8]) -> VerifyOptions {
+fn options_for(announced: &[u8]) -> VerifyOptions {
     let mut digester = Digester::new(&[Algorithm::Md5]);
     digester.update(announced);
     let store = StoreAddress { account: AccountId::new("a").unwrap(), store: StoreId::new("s").unwrap() };
     let subject = "p/x".to_owned();
     VerifyOptions {
         size: announced.len() as u64,
-        told: BTreeSet::new(),
+        computed: BTreeSet::new(),
         stated: digester.finish(),
-        transferring: Arc::new(Arc::new(Statistics::default()).begin_transfer(String::new, 0)),
+        transfer_guard: Arc::new(Arc::new(Statistics::default()).begin_transfer(String::new, 0)),
         lease: DeliveryLease::until(Arc::new(SimClock::new()), Monotonic::from_origin(std::time::Duration::MAX)),
         cancelled: CancellationToken::new(),
         damaged: StoreError { kind: StoreErrorKind::Damaged, op: "read", store, subject, source: None },
@@ -43,10 +43,10 @@ async fn through(mut body: Body) -> (String, Option<StoreErrorKind>) {
 #[tokio::test]
 async fn a_good_body_passes_unchanged_and_leaves_its_checksums() {
     for pieces in [&["abcdef"][..], &["abc", "", "def"], &["a", "b", "c", "d", "e", "f", ""]] {
-        let (body, witnessed) = verify_body(of(pieces), watching(b"abcdef")).await.unwrap();
-        assert!(witnessed.get().is_none());
+        let (body, verified) = verify_body(of(pieces), options_for(b"abcdef")).await.unwrap();
+        assert!(verified.get().is_none());
         assert_eq!(through(body).await, ("abcdef".to_owned(), None));
-        let algorithms: Vec<_> = witnessed.get().unwrap().iter().map(|sum| sum.algorithm).collect();
+        let algorithms: Vec<_> = verified.get().unwrap().iter().map(|sum| sum.algorithm).collect();
         assert_eq!(algorithms, [Algorithm::Sha256, Algorithm::Crc64Nvme, Algorithm::Md5]);
     }
 }
@@ -62,19 +62,19 @@ async fn all_announced_bytes_are_let_through_only_after_all_were_found_good() {
         (&["abc", "defg"], StoreErrorKind::Unexpected),
         (&["abc", "def", "g"], StoreErrorKind::Unexpected),
     ] {
-        let (body, witnessed) = verify_body(of(pieces), watching(b"abcdef")).await.unwrap();
+        let (body, verified) = verify_body(of(pieces), options_for(b"abcdef")).await.unwrap();
         let (seen, error) = through(body).await;
         assert!(seen.len() < 6, "{pieces:?}");
         assert_eq!(error, Some(kind), "{pieces:?}");
-        assert!(witnessed.get().is_none());
+        assert!(verified.get().is_none());
     }
 }
 
 #[tokio::test]
 async fn an_empty_body_is_judged_before_any_store_sees_it() {
-    let (body, witnessed) = verify_body(of(&[""]), watching(b"")).await.unwrap();
-    assert!(witnessed.get().is_some());
+    let (body, verified) = verify_body(of(&[""]), options_for(b"")).await.unwrap();
+    assert!(verified.get().is_some());
     assert_eq!(through(body).await, (String::new(), None));
-    let error = verify_body(of(&["a"]), watching(b"")).await.err().unwrap();
+    let error = verify_body(of(&["a"]), options_for(b"")).await.err().unwrap();
     assert_eq!(error.kind, StoreErrorKind::Unexpected);
 }
