@@ -141,7 +141,7 @@ impl ProcessSupervisor {
                     futures::future::Either::Left(_)
                 )
             };
-            lock(&self.processes).retain(|handle| handle.process.name != handle.process.name);
+            lock(&self.processes).retain(|other| other.process.name != handle.process.name);
             // Whatever it had begun and is not dropped yet goes no further.
             handle.process.die();
             lock(&world.dead).insert(handle.process.name.clone());
